@@ -1,0 +1,90 @@
+"""Progress for long work: a bar on a terminal, plain lines elsewhere, nothing in a library.
+
+Library functions take a `Progress` and never print; the CLI passes a `Terminal`.
+Everything goes to standard error: standard output is kept for results.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterable, Iterator
+from typing import IO, Any, TypeVar
+
+T = TypeVar("T")
+
+
+class Progress:
+    """Says nothing; the base of the others."""
+
+    def say(self, line: str) -> None:
+        """One line of news."""
+
+    def track(self, items: Iterable[T], total: int | None = None, what: str = "") -> Iterator[T]:
+        """Pass `items` on, showing how many of `total` are done."""
+        yield from items
+
+
+SILENT = Progress()
+
+
+class Lines(Progress):
+    """Plain lines, for logs and pipes: at most one every `every` seconds and one at the end."""
+
+    def __init__(self, stream: IO[str] | None = None, every: float = 10.0) -> None:
+        self.stream = stream or sys.stderr
+        self.every = every
+
+    def say(self, line: str) -> None:
+        self.stream.write(line + "\n")
+        self.stream.flush()
+
+    def track(self, items: Iterable[T], total: int | None = None, what: str = "") -> Iterator[T]:
+        started = shown = time.monotonic()
+        done = 0
+        for item in items:
+            yield item
+            done += 1
+            now = time.monotonic()
+            if now - shown >= self.every:
+                shown = now
+                of = f"/{total}" if total else ""
+                self.say(f"{what} {done}{of} ({done / (now - started):.1f}/s)")
+
+
+class Bar(Progress):
+    """A bar drawn by rich, for a person at a terminal."""
+
+    def __init__(self) -> None:
+        from rich.console import Console
+
+        self.console = Console(stderr=True, highlight=False)
+
+    def say(self, line: str) -> None:
+        self.console.print(line, markup=False)
+
+    def track(self, items: Iterable[T], total: int | None = None, what: str = "") -> Iterator[T]:
+        from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+        from rich.progress import Progress as RichProgress
+
+        columns: tuple[Any, ...] = (
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(),
+        )
+        with RichProgress(*columns, console=self.console, transient=True) as bar:
+            task = bar.add_task(what, total=total)
+            for item in items:
+                yield item
+                bar.advance(task)
+
+
+def terminal() -> Progress:
+    """A bar where standard error is a terminal and rich is installed, plain lines elsewhere."""
+    if sys.stderr.isatty():
+        try:
+            return Bar()
+        except ImportError:
+            return Lines()
+    return Lines()

@@ -1,0 +1,355 @@
+"""The settings of a training run: one typed object.
+
+The same fields are the CLI's flags (`label_smoothing` is `--label-smoothing`), the keys of
+`settings.yaml` and the arguments of `Settings(...)`. `None` or "auto" means that the run decides;
+what it decided is what the run folder saves.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import types
+import typing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from gossamer.errors import SettingsError, UnknownNameError
+
+Choice = tuple[str, ...]
+
+
+def _setting(default: Any, group: str, help: str, *, low: float | None = None, high: float | None = None) -> Any:
+    """A field with its group and help text, and the closed range of its values."""
+    return dataclasses.field(default=default, metadata={"group": group, "help": help, "low": low, "high": high})
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Everything that decides a run. Raises SettingsError on a value outside its type or range."""
+
+    # what is learnt, from what
+    data: str = _setting(
+        "", "data", "folder (one folder a class, or train/ and val/), CSV of path,label, or folder of .tar shards"
+    )
+    out: str = _setting("", "run", "the run folder to make; default runs/NET-NUMBER")
+    task: Literal["classify"] = _setting("classify", "run", "what is learnt")
+    val: str = _setting("", "data", "validation data, where it does not lie beside the training data")
+    val_share: float = _setting(
+        0.2, "data", "share held out for validation where the data have no split", low=0.01, high=0.9
+    )
+    max_unreadable: float = _setting(
+        0.05, "data", "share of unreadable images above which the run stops", low=0, high=1
+    )
+    pixel_limit: int = _setting(100_000_000, "data", "pixels above which an image is not decoded", low=1)
+    input: str = _setting(
+        "auto", "data", "input size in pixels, 224 or 240x320 (height x width); auto looks at the images"
+    )
+    in_chans: int = _setting(3, "data", "channels: 3 (RGB) or 1 (grey)", low=1, high=3)
+    resize: Literal["crop", "squash", "pad"] = _setting(
+        "crop", "data", "evaluation geometry: shorter side and centre crop, both sides, or longer side and padding"
+    )
+    crop_pct: float | None = _setting(
+        None,
+        "data",
+        "share of the resized image that the centre crop keeps; default 0.875, 1 at inputs below 128",
+        low=0.1,
+        high=1,
+    )
+    interpolation: Literal["bilinear", "bicubic", "lanczos", "nearest"] = _setting(
+        "bilinear", "data", "resampling filter"
+    )
+    mean: tuple[float, ...] = _setting((0.485, 0.456, 0.406), "data", "mean a channel, of values in 0..1")
+    std: tuple[float, ...] = _setting((0.229, 0.224, 0.225), "data", "standard deviation a channel, of values in 0..1")
+
+    # the network
+    net: str = _setting("mobilenet_v2", "network", "network; `gossamer list` names them")
+    width: float | None = _setting(None, "network", "width multiplier; default the network's own", low=0.05, high=8)
+    small_input: bool | None = _setting(
+        None,
+        "network",
+        "keep stride 1 in the first strided layers, for images of about 32x32; default: where the input is 64 or less",
+    )
+    drop_rate: float = _setting(0.0, "network", "dropout before the classifier", low=0, high=0.95)
+    weights: str = _setting(
+        "", "network", "start from: a local file, URL#sha256=..., or hf://owner/name/file#sha256=..."
+    )
+    freeze: str = _setting(
+        "", "network", "parameters kept as they are: backbone, or a regular expression of their names"
+    )
+    layer_decay: float = _setting(
+        1.0, "network", "factor on the learning rate for each stage further from the head", low=0.01, high=1
+    )
+
+    # how long, how much at once
+    epochs: float | None = _setting(
+        None, "training", "passes over the training data; default 20, or no limit if minutes are given", low=0, high=1e6
+    )
+    minutes: float | None = _setting(None, "training", "time budget; the schedule ends with it", low=0.001, high=1e6)
+    batch: int = _setting(64, "training", "images a step, over all processes", low=1, high=1 << 20)
+    accumulate: int = _setting(1, "training", "parts that a batch is computed in, to save memory", low=1, high=1 << 16)
+    early_stop: int = _setting(0, "training", "stop after so many epochs without a better score; 0 is never", low=0)
+    seed: int = _setting(0, "training", "seed of everything drawn at random", low=0, high=(1 << 31) - 1)
+    deterministic: bool = _setting(False, "training", "same bits at every run, at some cost of speed")
+
+    # augmentation
+    crop: Literal["random_resized", "padded", "center"] = _setting(
+        "random_resized", "augmentation", "training geometry"
+    )
+    crop_scale: tuple[float, ...] = _setting(
+        (0.35, 1.0), "augmentation", "share of the area that a random resized crop takes"
+    )
+    crop_ratio: tuple[float, ...] = _setting((3 / 4, 4 / 3), "augmentation", "aspect ratios of a random resized crop")
+    flip: float = _setting(0.5, "augmentation", "probability of a left-right flip", low=0, high=1)
+    vertical_flip: float = _setting(0.0, "augmentation", "probability of an upside-down flip", low=0, high=1)
+    color_jitter: float = _setting(
+        0.0, "augmentation", "strength of brightness, contrast and saturation jitter", low=0, high=1
+    )
+    randaugment: int = _setting(0, "augmentation", "RandAugment: operations an image", low=0, high=8)
+    randaugment_magnitude: float = _setting(9.0, "augmentation", "RandAugment: magnitude, 0..30", low=0, high=30)
+    random_erasing: float = _setting(0.0, "augmentation", "probability of erasing a rectangle", low=0, high=1)
+    mixup: float = _setting(0.0, "augmentation", "mixup alpha; 0 is off", low=0, high=100)
+    cutmix: float = _setting(0.0, "augmentation", "CutMix alpha; 0 is off", low=0, high=100)
+
+    # loss
+    loss: Literal["cross_entropy", "bce", "focal"] = _setting("cross_entropy", "loss", "loss")
+    label_smoothing: float = _setting(0.1, "loss", "label smoothing alpha", low=0, high=0.999)
+    smoothing_over: Literal["all", "others"] = _setting(
+        "all", "loss", "alpha/K over all classes, or alpha/(K-1) over the others"
+    )
+    focal_gamma: float = _setting(2.0, "loss", "focal loss: gamma", low=0, high=10)
+    class_weights: Literal["none", "balanced"] = _setting(
+        "none", "loss", "weights of the classes: none, or by inverse frequency"
+    )
+    sampler: Literal["shuffle", "balanced"] = _setting(
+        "shuffle", "loss", "each image once an epoch, or each class equally often"
+    )
+    l1: float = _setting(0.0, "loss", "L1 penalty on weights", low=0)
+    weight_decay: float | None = _setting(
+        None, "loss", "L2 penalty / decoupled decay on weights; default the optimiser's", low=0
+    )
+    decay_norm_bias: bool = _setting(False, "loss", "apply L1 and weight decay to norm layers and biases too")
+
+    # optimiser and schedule
+    optimizer: Literal["sgd", "adagrad", "adadelta", "rmsprop", "rmsprop_tf", "adam", "adamw"] = _setting(
+        "sgd", "optimiser", "optimiser"
+    )
+    lr: float | None = _setting(
+        None, "optimiser", "learning rate; default the optimiser's, scaled by the batch", low=0, high=100
+    )
+    momentum: float = _setting(0.9, "optimiser", "momentum of sgd and rmsprop", low=0, high=0.9999)
+    nesterov: bool = _setting(True, "optimiser", "Nesterov momentum (sgd)")
+    betas: tuple[float, ...] = _setting((0.9, 0.999), "optimiser", "Adam: decay of the two moments")
+    rho: float = _setting(0.9, "optimiser", "decay of the squared gradient (rmsprop, adadelta)", low=0, high=0.99999)
+    eps: float | None = _setting(None, "optimiser", "term against division by zero; default the optimiser's", low=0)
+    clip_norm: float = _setting(0.0, "optimiser", "clip the gradient's norm; 0 is off", low=0)
+    clip_value: float = _setting(0.0, "optimiser", "clip each gradient; 0 is off", low=0)
+    ema: float = _setting(
+        0.0, "optimiser", "decay of the averaged weights that are evaluated and saved; 0 is off", low=0, high=0.999999
+    )
+    schedule: Literal["constant", "step", "exponential", "cosine", "one_cycle", "cyclic", "plateau"] = _setting(
+        "cosine", "optimiser", "learning-rate schedule"
+    )
+    warmup: float = _setting(1.0, "optimiser", "epochs of linear warm-up; at most a tenth of the run", low=0)
+    step_epochs: tuple[float, ...] = _setting(
+        (), "optimiser", "step: epochs at which the rate is multiplied by gamma; default every third of the run"
+    )
+    gamma: float = _setting(0.1, "optimiser", "step, plateau: factor; exponential: factor an epoch", low=1e-9, high=1)
+    cycle_epochs: float = _setting(10.0, "optimiser", "cyclic: epochs a cycle", low=0.01)
+    patience: int = _setting(5, "optimiser", "plateau: epochs without a better score before the rate drops", low=0)
+    min_lr: float = _setting(0.0, "optimiser", "the rate never falls below this", low=0)
+
+    # the machine
+    device: str = _setting("auto", "machine", "auto, cpu, cuda or cuda:1")
+    precision: Literal["auto", "float32", "bf16"] = _setting(
+        "auto", "machine", "arithmetic; auto times a few steps on this machine"
+    )
+    memory_format: Literal["auto", "channels_first", "channels_last"] = _setting(
+        "auto", "machine", "layout of the tensors; auto times a few steps"
+    )
+    compile: bool = _setting(False, "machine", "torch.compile (needs a C++ compiler)")
+    threads: int = _setting(
+        0, "machine", "threads for arithmetic a process; 0 is all cores, shared between processes", low=0, high=4096
+    )
+    workers: int | None = _setting(
+        None,
+        "machine",
+        "processes that decode images; 0 is a thread of this one; default by the cores",
+        low=0,
+        high=1024,
+    )
+    cache: str = _setting("", "machine", "keep resized images in a memory-mapped file of at most this size, e.g. 2G")
+    cache_dir: str = _setting("", "machine", "folder of that file; default the user's cache folder")
+    save_every: float = _setting(60.0, "machine", "seconds between two saved states within an epoch", low=0)
+    save_steps: int = _setting(0, "machine", "steps between two saved states, instead of seconds; 0 is off", low=0)
+
+    def __post_init__(self) -> None:
+        hints = typing.get_type_hints(type(self))
+        for field in dataclasses.fields(self):
+            value = _checked(field, hints[field.name], getattr(self, field.name))
+            object.__setattr__(self, field.name, value)
+        _check_together(self)
+
+    def replace(self, **changes: Any) -> Settings:
+        """A copy with some settings changed."""
+        return from_dict({**to_dict(self), **changes})
+
+    def input_size(self) -> tuple[int, int] | None:
+        """(height, width) in pixels, or None for auto."""
+        return None if self.input == "auto" else parse_size(self.input)
+
+
+def names() -> tuple[str, ...]:
+    """The names of all settings, in order."""
+    return tuple(field.name for field in dataclasses.fields(Settings))
+
+
+def to_dict(settings: Settings) -> dict[str, Any]:
+    """Plain values (tuples become lists), in the order of the fields."""
+    return {
+        name: list(value) if isinstance(value, tuple) else value for name, value in dataclasses.asdict(settings).items()
+    }
+
+
+def from_dict(values: dict[str, Any]) -> Settings:
+    """Settings from plain values. Raises UnknownNameError, SettingsError."""
+    for name in values:
+        if name not in names():
+            raise UnknownNameError("setting", str(name), names())
+    return Settings(**values)
+
+
+def load(path: str | Path) -> Settings:
+    """Settings from a YAML file. Raises SettingsError, UnknownNameError, MissingPackageError."""
+    yaml = _yaml()
+    try:
+        values = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise SettingsError(f"{path}: {error.strerror}", "a readable YAML file", "check the path") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise SettingsError(f"{path}: not YAML: {error}", "lines of `name: value`", "mend the file") from error
+    if not isinstance(values, dict):
+        raise SettingsError(f"{path}: holds {type(values).__name__}", "lines of `name: value`", "mend the file")
+    return from_dict(values)
+
+
+def dump(settings: Settings) -> str:
+    """YAML text that `load` reads back to equal settings."""
+    return str(
+        _yaml().safe_dump(to_dict(settings), sort_keys=False, allow_unicode=True, default_flow_style=None, width=120)
+    )
+
+
+def parse_size(text: str) -> tuple[int, int]:
+    """(height, width) of "224" or "240x320", in pixels. Raises SettingsError."""
+    parts = str(text).lower().split("x")
+    if len(parts) in (1, 2) and all(part.isdecimal() and 8 <= int(part) <= 4096 for part in parts):
+        return int(parts[0]), int(parts[-1])
+    raise SettingsError(
+        f"input size {text!r}", "8 to 4096 pixels, as 224 or 240x320 (height x width)", "give such a size"
+    )
+
+
+def parse_bytes(text: str) -> int:
+    """Bytes of "500M", "2G" or "1048576" (K, M, G, T are powers of 1024). Raises SettingsError."""
+    text = str(text).strip().upper().removesuffix("B").removesuffix("I")
+    scale = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
+    number, factor = (text[:-1], scale[text[-1]]) if text and text[-1] in scale else (text, 1)
+    try:
+        value = float(number)
+    except ValueError:
+        value = -1.0
+    if not (math.isfinite(value) and value * factor >= 1):
+        raise SettingsError(f"size {text!r}", "a number of bytes with K, M, G or T, as 500M", "give such a size")
+    return int(value * factor)
+
+
+def choices(name: str) -> Choice | None:
+    """The allowed words of a setting, or None where it takes other values."""
+    hint = typing.get_type_hints(Settings)[name]
+    return tuple(typing.get_args(hint)) if typing.get_origin(hint) is Literal else None
+
+
+def _yaml() -> Any:
+    from gossamer.errors import MissingPackageError
+
+    try:
+        import yaml
+    except ImportError as error:
+        raise MissingPackageError("PyYAML", "train", "reading and writing settings.yaml") from error
+    return yaml
+
+
+def _checked(field: dataclasses.Field[Any], hint: Any, value: Any) -> Any:
+    """`value` as the field's type, within its range. Raises SettingsError, UnknownNameError."""
+    name, meta = field.name, field.metadata
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if origin is types.UnionType and type(None) in arguments:
+        if value is None:
+            return None
+        hint = next(kind for kind in arguments if kind is not type(None))
+    if origin is Literal:
+        if value not in arguments:
+            raise UnknownNameError(f"{name} setting", str(value), arguments)
+        return value
+    if origin is tuple:
+        if not isinstance(value, (list, tuple)) or not all(_is_number(item) for item in value):
+            raise SettingsError(f"{name}: {value!r}", "numbers", "give a list of numbers")
+        return tuple(float(item) for item in value)
+    if hint is float and _is_number(value):
+        value = float(value)
+    if type(value) is not hint or (hint is float and not math.isfinite(value)):
+        if hint is str and isinstance(value, (int, Path)) and not isinstance(value, bool):
+            return str(value)  # `input: 224` in YAML, a Path in Python
+        raise SettingsError(f"{name}: {value!r}", f"a value of type {hint.__name__}", "mend the setting")
+    low, high = meta["low"], meta["high"]
+    if (low is not None and value < low) or (high is not None and value > high):
+        allowed = f"{low:g} or more" if high is None else f"{low:g} to {high:g}"
+        raise SettingsError(f"{name}: {value!r}", allowed, "mend the setting")
+    return value
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _check_together(settings: Settings) -> None:
+    """Rules over more than one setting. Raises SettingsError."""
+    settings.input_size()
+    if settings.cache:
+        parse_bytes(settings.cache)
+    for name, pair in (
+        ("crop_scale", settings.crop_scale),
+        ("crop_ratio", settings.crop_ratio),
+        ("betas", settings.betas),
+    ):
+        if len(pair) != 2:
+            raise SettingsError(f"{name}: {list(pair)}", "two numbers", "give two")
+    for name in ("crop_scale", "crop_ratio"):
+        low, high = getattr(settings, name)
+        if not 0 < low <= high or (name == "crop_scale" and high > 1):
+            raise SettingsError(
+                f"{name}: {low:g} to {high:g}",
+                "0 < low <= high" + (" <= 1" if name == "crop_scale" else ""),
+                "mend the setting",
+            )
+    if not all(0 <= beta < 1 for beta in settings.betas):
+        raise SettingsError(f"betas: {list(settings.betas)}", "0 <= beta < 1", "mend the setting")
+    for name, values in (("mean", settings.mean), ("std", settings.std)):
+        if len(values) not in (1, settings.in_chans) and not (settings.in_chans == 1 and len(values) == 3):
+            raise SettingsError(
+                f"{name}: {len(values)} numbers for {settings.in_chans} channels",
+                "one, or one a channel",
+                "mend the setting",
+            )
+    if any(value <= 0 for value in settings.std):
+        raise SettingsError(f"std: {list(settings.std)}", "numbers above 0", "mend the setting")
+    if settings.in_chans == 2:
+        raise SettingsError("in_chans: 2", "1 (grey) or 3 (RGB)", "give one of them")
+    if settings.batch % settings.accumulate:
+        raise SettingsError(
+            f"batch {settings.batch} in {settings.accumulate} parts",
+            "an accumulate that divides the batch",
+            "change one of them",
+        )

@@ -1,0 +1,88 @@
+"""Files written whole or not at all: write aside, fsync, rename."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO
+
+from gossamer.errors import StorageError
+
+_REASONS = {
+    errno.ENOSPC: "the disk is full",
+    errno.EDQUOT: "the disk quota is used up",
+    errno.EROFS: "the file system is read-only",
+    errno.EACCES: "permission denied",
+    errno.EPERM: "permission denied",
+    errno.ENOTDIR: "a part of the path is a file, not a folder",
+    errno.EISDIR: "it is a folder",
+    errno.ENAMETOOLONG: "the name is too long",
+}
+
+
+def storage_error(path: str | os.PathLike[str], error: OSError) -> StorageError:
+    """The one-line error for a failed write to `path`."""
+    reason = _REASONS.get(error.errno or 0, error.strerror or str(error))
+    return StorageError(
+        f"{os.fspath(path)}: could not be written: {reason}; nothing was changed there; free room or give another place"
+    )
+
+
+@contextlib.contextmanager
+def write_aside(path: str | os.PathLike[str], mode: str = "wb") -> Iterator[IO[bytes]]:
+    """Open a temporary file beside `path`; on leaving, it replaces `path` in one step.
+
+    Raises StorageError if anything of that fails; `path` then is as it was.
+    A kill at any moment leaves either the old file or the new one, whole.
+    """
+    path = Path(path)
+    name = ""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
+        with os.fdopen(handle, mode) as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(name, 0o666 & ~_umask())  # mkstemp makes 0600; a result is to be shared like any other file
+        os.replace(name, path)
+        name = ""
+        _sync_folder(path.parent)
+    except OSError as error:
+        raise storage_error(path, error) from error
+    finally:
+        if name:
+            with contextlib.suppress(OSError):
+                os.unlink(name)
+
+
+def write_bytes(path: str | os.PathLike[str], data: bytes) -> None:
+    """Replace `path` by `data` in one step. Raises StorageError."""
+    with write_aside(path) as file:
+        file.write(data)
+
+
+def write_text(path: str | os.PathLike[str], text: str) -> None:
+    """Replace `path` by `text` (UTF-8) in one step. Raises StorageError."""
+    write_bytes(path, text.encode())
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make the rename itself durable; Windows cannot open a folder and needs no such step."""
+    if os.name != "posix":
+        return
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
