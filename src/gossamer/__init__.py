@@ -1,12 +1,52 @@
 """gossamer: small convolutional networks, measured where they run.
 
 The public names are loaded when first used, so that a deployment that only runs a model file
-never imports what it does not need.
+loads numpy and nothing else heavy.
 """
 
 from __future__ import annotations
 
 import importlib
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from gossamer.errors import GossamerError as GossamerError
+    from gossamer.images import Preprocess as Preprocess
+    from gossamer.networks import create_model as create_model
+    from gossamer.networks import list_models as list_models
+    from gossamer.run import Run as Run
+    from gossamer.runtime import load as load
+    from gossamer.runtime import verify as verify
+    from gossamer.settings import Settings as Settings
+    from gossamer.trainer import resume as resume
+    from gossamer.trainer import train as train
+
+# public name -> module; no public name is also the name of a module, or importing that would hide it
+_PUBLIC = {
+    "GossamerError": "errors",
+    "Preprocess": "images",
+    "Run": "run",
+    "Settings": "settings",
+    "create_model": "networks",
+    "list_models": "networks",
+    "load": "runtime",
+    "resume": "trainer",
+    "train": "trainer",
+    "verify": "runtime",
+}
+
+__all__ = ["__version__", *_PUBLIC]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _PUBLIC:
+        raise AttributeError(f"module 'gossamer' has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"gossamer.{_PUBLIC[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return __all__

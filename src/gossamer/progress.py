@@ -41,10 +41,8 @@ class Lines(Progress):
 
     def track(self, items: Iterable[T], total: int | None = None, what: str = "") -> Iterator[T]:
         started = shown = time.monotonic()
-        done = 0
-        for item in items:
+        for done, item in enumerate(items, 1):
             yield item
-            done += 1
             now = time.monotonic()
             if now - shown >= self.every:
                 shown = now

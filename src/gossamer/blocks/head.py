@@ -1,0 +1,75 @@
+"""Classifier heads: from the last feature map to one number a class, or to an embedding."""
+
+from __future__ import annotations
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from gossamer.blocks.initialise import initialise_classifier
+
+
+class Head(nn.Module):
+    """Base of the heads: dropout, then the layer called `classifier`.
+
+    With `num_classes=0` there is no classifier and the head answers the pooled features (N, num_features).
+    """
+
+    def __init__(self, num_features: int, num_classes: int, *, drop_rate: float = 0.0) -> None:
+        super().__init__()
+        self.num_features = num_features
+        self.drop = nn.Dropout(drop_rate)
+        self.num_classes = num_classes
+        self.classifier = self._classifier(num_classes)
+
+    def _classifier(self, num_classes: int) -> nn.Module:
+        raise NotImplementedError
+
+    def reset(self, num_classes: int) -> None:
+        """Take a new classifier with fresh weights."""
+        self.num_classes = num_classes
+        self.classifier = self._classifier(num_classes)
+        initialise_classifier(self.classifier)
+
+    def forward(self, x: Tensor, pre_logits: bool = False) -> Tensor:
+        """(N, C, h, w) -> (N, num_classes); (N, num_features) if `pre_logits` or without classes."""
+        raise NotImplementedError
+
+
+class LinearHead(Head):
+    """Global average, dropout, linear layer: (N, C, h, w) -> (N, num_classes). MACs: C * num_classes."""
+
+    def __init__(self, num_features: int, num_classes: int, *, drop_rate: float = 0.0, bias: bool = True) -> None:
+        self.bias = bias
+        super().__init__(num_features, num_classes, drop_rate=drop_rate)
+
+    def _classifier(self, num_classes: int) -> nn.Module:
+        return nn.Linear(self.num_features, num_classes, bias=self.bias) if num_classes else nn.Identity()
+
+    def forward(self, x: Tensor, pre_logits: bool = False) -> Tensor:
+        x = self.drop(_pooled(x))
+        out: Tensor = x if pre_logits else self.classifier(x)
+        return out
+
+
+class ConvHead(Head):
+    """Dropout, 1x1 convolution, ReLU, global average: (N, C, h, w) -> (N, num_classes).
+
+    MACs: C * num_classes * (h + 2 * padding) * (w + 2 * padding).
+    Source: SqueezeNet (1602.07360), table 1, after Network in Network (1312.4400), section 3.2.
+    """
+
+    def __init__(self, num_features: int, num_classes: int, *, drop_rate: float = 0.0, padding: int = 0) -> None:
+        self.padding = padding
+        super().__init__(num_features, num_classes, drop_rate=drop_rate)
+
+    def _classifier(self, num_classes: int) -> nn.Module:
+        return nn.Conv2d(self.num_features, num_classes, 1, padding=self.padding) if num_classes else nn.Identity()
+
+    def forward(self, x: Tensor, pre_logits: bool = False) -> Tensor:
+        x = self.drop(x)
+        return _pooled(x) if pre_logits or not self.num_classes else _pooled(F.relu(self.classifier(x)))
+
+
+def _pooled(x: Tensor) -> Tensor:
+    """The mean over all positions: (N, C, h, w) -> (N, C)."""
+    return F.adaptive_avg_pool2d(x, 1).flatten(1)

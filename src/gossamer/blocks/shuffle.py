@@ -1,0 +1,63 @@
+"""Channel shuffle and the units of ShuffleNetV2."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from gossamer.blocks.conv import ConvNormAct
+
+
+def channel_shuffle(x: Tensor, groups: int) -> Tensor:
+    """Interleave `groups` equal groups of channels: (N, C, H, W) -> the same shape.
+
+    Channel i of group g comes to place i * groups + g. No MACs.
+    Source: ShuffleNet (1707.01083), section 3.1.
+    """
+    n, c, h, w = x.shape
+    return x.reshape(n, groups, c // groups, h, w).transpose(1, 2).reshape(n, c, h, w)
+
+
+def _branch(c_in: int, c_mid: int, c_out: int, stride: int) -> nn.Sequential:
+    """1x1, 3x3 depthwise without activation, 1x1: (N, c_in, H, W) -> (N, c_out, h, w)."""
+    return nn.Sequential(
+        ConvNormAct(c_in, c_mid),
+        ConvNormAct(c_mid, c_mid, 3, stride=stride, groups=c_mid, act=None),
+        ConvNormAct(c_mid, c_out),
+    )
+
+
+class ShuffleUnit(nn.Module):
+    """Half of the channels pass, half are convolved, then all are shuffled: (N, c, H, W) -> the same shape.
+
+    MACs: (2 * (c/2)^2 + 9 * c/2) * h * w. Source: ShuffleNetV2 (1807.11164), figure 3c.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        half = channels // 2
+        self.right = _branch(half, half, half, stride=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        kept, convolved = x.chunk(2, dim=1)
+        return channel_shuffle(torch.cat((kept, self.right(convolved)), dim=1), 2)
+
+
+class ShuffleDownUnit(nn.Module):
+    """Both branches see all channels and are strided: (N, c_in, H, W) -> (N, c_out, h, w), h = ceil(H / stride).
+
+    `c_left` of the output channels come from the left branch (3x3 depthwise, 1x1), the others from the
+    right one (1x1 to c_out / 2, 3x3 depthwise, 1x1). Right, with m = c_out / 2:
+    m * c_in * H * W + (9 * m + m * (c_out - c_left)) * h * w MACs; left: (9 * c_in + c_in * c_left) * h * w.
+    Source: ShuffleNetV2 (1807.11164), figure 3d.
+    """
+
+    def __init__(self, c_in: int, c_out: int, *, c_left: int, stride: int = 2) -> None:
+        super().__init__()
+        self.left = nn.Sequential(
+            ConvNormAct(c_in, c_in, 3, stride=stride, groups=c_in, act=None), ConvNormAct(c_in, c_left)
+        )
+        self.right = _branch(c_in, c_out // 2, c_out - c_left, stride)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return channel_shuffle(torch.cat((self.left(x), self.right(x)), dim=1), 2)

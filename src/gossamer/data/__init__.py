@@ -1,0 +1,1 @@
+"""From a folder, a CSV file or tar shards to batches of images with their targets."""

@@ -1,0 +1,139 @@
+"""An image folder: one folder a class, alone or under train/ and val/ (and test/)."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from gossamer.data.source import Files, Table, shown
+from gossamer.errors import DataError
+from gossamer.images import IMAGE_SUFFIXES
+
+# the names that a split's folder, file or CSV entry may have, in lower case
+SPLIT_NAMES = {
+    "train": "train",
+    "training": "train",
+    "val": "val",
+    "valid": "val",
+    "validation": "val",
+    "test": "test",
+    "testing": "test",
+}
+_ALLOWED = "one folder per class with image files in it, or such folders under train/ and val/"
+
+
+def split_folders(root: Path) -> dict[str, Path]:
+    """The folders of the splits of `root`, {} where it has no train/ (or val/) that holds folders itself.
+
+    A class may be called "train" too (steam trains): its folder holds images, not folders. Raises DataError where
+    two folders name one split.
+    """
+    found: dict[str, Path] = {}
+    for folder in _folders(root):
+        split = SPLIT_NAMES.get(folder.name.lower())
+        if split is None or not any(_folders(folder)):
+            continue
+        if split in found:
+            raise DataError(f"{root}: both {found[split].name}/ and {folder.name}/", f"one {split} folder", "remove one")
+        found[split] = folder
+    return found if "train" in found or "val" in found else {}
+
+
+def read_folder(root: Path) -> Table:
+    """The images of a folder. Hidden files and folders are passed over, folders inside a class are walked.
+
+    Classes are sorted by code point, as torchvision's ImageFolder does. Raises DataError.
+    """
+    parts = split_folders(root) or {"": root}
+    notes: list[str] = []
+    entries: list[tuple[str, str, str]] = []  # path, class, split
+    names: set[str] = set()
+    others = 0
+    for split, top in parts.items():
+        classes = list(_folders(top))
+        for folder in classes:
+            before = len(entries)
+            for path in _walk(folder, notes):
+                if os.path.splitext(path)[1].lower() in IMAGE_SUFFIXES:  # noqa: PTH122 (a million times)
+                    entries.append((os.path.relpath(path, root), folder.name, split))
+                else:
+                    others += 1
+            if len(entries) == before:
+                notes.append(f"{folder}: holds no images, so it is no class")
+            else:
+                names.add(folder.name)
+        loose = sum(1 for path in _images(top))
+        if loose and not names:
+            raise DataError(f"{top}: holds {loose} images but no class folders", _ALLOWED, "sort them into class folders")
+        if loose:
+            notes.append(f"{top}: {loose} images outside class folders are passed over")
+    if "" not in parts:
+        passed = [folder.name for folder in _folders(root) if folder not in parts.values()]
+        if passed:
+            notes.append(f"{root}: {shown(passed)} passed over: only {', '.join(sorted(p.name for p in parts.values()))} are read")
+    if not entries:
+        raise DataError(f"{root}: holds no images", _ALLOWED, f"check the path; images end in {shown(sorted(IMAGE_SUFFIXES), 12)}")
+    if others:
+        notes.append(f"{root}: {others} files that are no images by their name are passed over")
+    entries.sort()
+    order = tuple(sorted(names))
+    number = {name: i for i, name in enumerate(order)}
+    paths = [path for path, _, _ in entries]
+    labels = np.array([number[name] for _, name, _ in entries], dtype=np.int64)
+    return Table(
+        "image folder",
+        tuple(printable(name) for name in order),
+        [printable(path.replace(os.sep, "/")) for path in paths],
+        labels,
+        [split for _, _, split in entries],
+        Files(root, paths),
+        notes=notes,
+    )
+
+
+def printable(path: str) -> str:
+    """`path` as text that can be written as UTF-8, whatever bytes the file system has."""
+    try:
+        path.encode()
+    except UnicodeEncodeError:
+        return os.fsencode(path).decode("utf-8", "backslashreplace")
+    return path
+
+
+def _scan(folder: Path | str) -> list[os.DirEntry[str]]:
+    try:
+        with os.scandir(folder) as entries:
+            return sorted((e for e in entries if not e.name.startswith(".")), key=lambda e: e.name)
+    except OSError as error:
+        raise DataError(f"{folder}: {error.strerror}", "a folder that can be read", "check its permissions") from error
+
+
+def _folders(folder: Path) -> Iterator[Path]:
+    return (folder / entry.name for entry in _scan(folder) if entry.is_dir())
+
+
+def _images(folder: Path) -> Iterator[str]:
+    for entry in _scan(folder):
+        if os.path.splitext(entry.name)[1].lower() in IMAGE_SUFFIXES and not entry.is_dir():  # noqa: PTH122
+            yield entry.path
+
+
+def _walk(top: Path, notes: list[str]) -> Iterator[str]:
+    """The paths of all files under `top`. Links are followed, but no folder is entered twice."""
+    entered: set[tuple[int, int]] = set()
+    todo = [os.fspath(top)]
+    while todo:
+        folder = todo.pop()
+        status = os.stat(folder)  # noqa: PTH116 (all paths are plain text here, a million of them)
+        if (status.st_dev, status.st_ino) in entered:
+            notes.append(f"{printable(folder)}: a link to a folder that was read already is passed over")
+            continue
+        entered.add((status.st_dev, status.st_ino))
+        for entry in _scan(folder):
+            if entry.is_dir():
+                todo.append(entry.path)
+            else:  # a broken link counts as a file: it will be listed as unreadable rather than silently missed
+                yield entry.path

@@ -1,0 +1,209 @@
+"""A source: the images of one split as one table of names, labels and a way to read the bytes.
+
+Folders, CSV files and tar shards differ in their store only: where the bytes of a row lie, and in which order a disk
+likes to read them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gossamer.data.streams import ORDER, stream
+from gossamer.errors import DataError, ImageError
+
+Indices = NDArray[np.int64]
+Kind = Literal["shuffle", "balanced", "none"]
+SPLITS = ("train", "val", "test")
+
+
+class Store(Protocol):
+    """Where the bytes of the rows of a table lie."""
+
+    def read(self, row: int) -> bytes:
+        """The encoded image of a row. Raises OSError."""
+
+    def stats(self, rows: Indices) -> Iterator[tuple[int, int]]:
+        """(bytes, modification time in ns) of each row, (-1, 0) where it is missing; no content is read."""
+
+    def arrange(self, rows: Indices, rng: np.random.Generator) -> Indices:
+        """A random order of the positions 0..len(rows)-1 that the disk can follow."""
+
+
+class Files:
+    """One file an image; `paths` are relative to `root`, or absolute."""
+
+    def __init__(self, root: Path, paths: list[str]) -> None:
+        self.root, self.paths = os.fspath(root), paths
+
+    def read(self, row: int) -> bytes:
+        with open(os.path.join(self.root, self.paths[row]), "rb", buffering=0) as file:  # noqa: PTH118, PTH123 (hot)
+            return file.read()
+
+    def stats(self, rows: Indices) -> Iterator[tuple[int, int]]:
+        for row in rows.tolist():
+            try:
+                found = os.stat(os.path.join(self.root, self.paths[row]))  # noqa: PTH116, PTH118 (hot)
+                yield found.st_size, found.st_mtime_ns
+            except OSError:
+                yield -1, 0
+
+    def arrange(self, rows: Indices, rng: np.random.Generator) -> Indices:
+        return rng.permutation(len(rows))
+
+
+@dataclass
+class Table:
+    """All that one place holds, before it is split.
+
+    names: unique display paths. labels: index into `classes`. splits: "train", "val", "test" or "" a row.
+    fixed: the classes are given from outside (classes.txt, numbers), so they stay even where no image has them.
+    """
+
+    kind: str
+    classes: tuple[str, ...]
+    names: list[str]
+    labels: Indices
+    splits: list[str]
+    store: Store
+    fixed: bool = False
+    notes: list[str] = field(default_factory=list)
+
+    def rows(self, *splits: str) -> Indices:
+        """The rows of these splits, in order."""
+        return np.array([i for i, split in enumerate(self.splits) if split in splits], dtype=np.int64)
+
+    def source(self, classes: Sequence[str], rows: Indices) -> Source:
+        """These rows as a source with the class numbers of `classes`. Raises DataError on a class not among them."""
+        number = {name: i for i, name in enumerate(classes)}
+        labels = self.labels[rows]
+        unknown = [self.classes[i] for i in np.unique(labels) if self.classes[i] not in number]
+        if unknown:
+            first = self.names[int(rows[self.classes.index(unknown[0]) == labels][0])]
+            raise DataError(
+                f"{first}: class {shown(unknown)} has no training image",
+                f"the classes {shown(classes)}",
+                "move the images to the right class, or add training images of it",
+            )
+        to = np.array([number.get(name, -1) for name in self.classes], dtype=np.int64)
+        return Source(tuple(classes), [self.names[i] for i in rows.tolist()], to[labels], self.store, rows)
+
+
+@dataclass
+class Source:
+    """The images of one split. names: display paths. labels: (n,) int64, index into `classes`.
+
+    rows: the row of each image in `store`.
+    """
+
+    classes: tuple[str, ...]
+    names: list[str]
+    labels: Indices
+    store: Store
+    rows: Indices
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def read(self, index: int) -> bytes:
+        """The encoded image. Raises ImageError where it cannot be read."""
+        try:
+            return self.store.read(int(self.rows[index]))
+        except (OSError, ValueError) as error:  # ValueError: a NUL in a path
+            reason = getattr(error, "strerror", None) or str(error)
+            raise ImageError(
+                f"{self.names[index]}: {reason}", "a readable image file", "restore it or take it out"
+            ) from error
+
+    def select(self, indices: Indices) -> Source:
+        """The source of these images, in this order."""
+        names = [self.names[i] for i in indices.tolist()]
+        return Source(self.classes, names, self.labels[indices], self.store, self.rows[indices])
+
+    def order(self, epoch: int, seed: int, kind: Kind = "shuffle") -> Indices:
+        """The indices of one epoch, (len(self),), the same for the same (epoch, seed).
+
+        "shuffle": each image once. "balanced": each class that has images equally often (to within one), images of a
+        small class repeated as evenly as possible. "none": as they lie.
+        """
+        if kind == "none":
+            return np.arange(len(self), dtype=np.int64)
+        rng = stream(seed, epoch, 0, ORDER)
+        picks = np.arange(len(self), dtype=np.int64) if kind == "shuffle" else _balanced(self.labels, rng)
+        return picks[self.store.arrange(self.rows[picks], rng)]
+
+    def fingerprint(self) -> str:
+        """SHA-256 over the sorted (name, bytes, class) of the images. No content is read: a file that was replaced
+        by another of the same size goes unnoticed."""
+        stats = self.store.stats(self.rows)
+        lines = (
+            f"{name}\0{size}\0{self.classes[label]}"
+            for name, (size, _), label in zip(self.names, stats, self.labels.tolist(), strict=True)
+        )
+        return digest(sorted(lines))
+
+
+@dataclass
+class Data:
+    """Training, validation and test images with one class list.
+
+    how: one line that says what was recognised. notes: what was passed over or looks odd, a line each.
+    """
+
+    train: Source
+    val: Source
+    test: Source | None
+    classes: tuple[str, ...]
+    how: str
+    notes: list[str] = field(default_factory=list)
+
+    def splits(self) -> dict[str, Source]:
+        """The sources there are, by the name of their split."""
+        return {"train": self.train, "val": self.val, **({"test": self.test} if self.test else {})}
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 over the fingerprints of the splits."""
+        return digest(f"{name}\0{source.fingerprint()}" for name, source in self.splits().items())
+
+
+def digest(lines: Iterable[str]) -> str:
+    """SHA-256 of lines, in hexadecimal digits."""
+    state = hashlib.sha256()
+    for line in lines:
+        state.update(line.encode("utf-8", "surrogateescape"))
+        state.update(b"\n")
+    return state.hexdigest()
+
+
+def shown(names: Iterable[str], most: int = 5) -> str:
+    """The first few of `names`, for a message."""
+    names = list(names)
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
+
+
+def class_order(names: Iterable[str]) -> tuple[str, ...]:
+    """Class names in order: by value where all are whole numbers, by code point otherwise."""
+    unique = set(names)
+    if all(name.isascii() and name.isdigit() for name in unique):
+        return tuple(sorted(unique, key=lambda name: (int(name), name)))
+    return tuple(sorted(unique))
+
+
+def _balanced(labels: Indices, rng: np.random.Generator) -> Indices:
+    present = np.unique(labels)
+    share, rest = divmod(len(labels), len(present))
+    more = set(rng.permutation(present)[:rest].tolist())
+    picks = []
+    for label in present.tolist():
+        members, wanted = np.flatnonzero(labels == label), share + (label in more)
+        rounds = -(-wanted // len(members))
+        picks.append(np.concatenate([rng.permutation(members) for _ in range(rounds)])[:wanted])
+    return np.concatenate(picks)

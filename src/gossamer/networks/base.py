@@ -1,0 +1,142 @@
+"""What all networks have in common: a stem, stages, a head, and features by stride."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+from torch import Tensor, nn
+
+from gossamer.blocks.head import Head
+from gossamer.errors import SettingsError
+
+
+class FeatureInfo(NamedTuple):
+    """One feature map: the module that makes it, its channels, and how many input pixels lie between two of its."""
+
+    module: str
+    channels: int
+    reduction: int
+
+
+class FeatureList(list[FeatureInfo]):
+    """The feature maps of a network, finest first."""
+
+    def channels(self) -> list[int]:
+        return [info.channels for info in self]
+
+    def reduction(self) -> list[int]:
+        return [info.reduction for info in self]
+
+
+class Naming(NamedTuple):
+    """How another library calls the tensors of a network.
+
+    rules: pairs of (regular expression, replacement), all applied in order to one of their names to get ours.
+    blocks: where they number the blocks straight through, as in `features.7.`: their number of each block, in
+    order; before the rules, `features.7.` becomes our `stages.2.1.`.
+    """
+
+    library: str
+    rules: tuple[tuple[str, str], ...]
+    blocks: tuple[int, ...] = ()
+
+
+class Network(nn.Module):
+    """A backbone and its classifier: (N, in_chans, H, W) -> (N, num_classes).
+
+    stem: the first layers. stages: one `nn.Sequential` a row of the paper's table, its blocks called 0, 1, ...
+    (a pool before them, where there is one, is called `pool`). conv_head: the last 1x1 convolution, part of
+    `forward_features` but not of the features by stride, or the identity. head: pooling and classifier.
+    With `num_classes=0` it answers embeddings (N, num_features).
+    """
+
+    def __init__(
+        self,
+        stem: nn.Module,
+        stages: Iterable[nn.Sequential],
+        conv_head: nn.Module,
+        head: Head,
+        feature_info: FeatureList,
+        namings: tuple[Naming, ...] = (),
+    ) -> None:
+        super().__init__()
+        self.stem = stem
+        self.stages = nn.ModuleList(stages)
+        self.conv_head = conv_head
+        self.head = head
+        self.feature_info = feature_info
+        self.namings = namings
+
+    @property
+    def num_classes(self) -> int:
+        return self.head.num_classes
+
+    @property
+    def num_features(self) -> int:
+        """Width of the embedding, before the classifier."""
+        return self.head.num_features
+
+    def forward_features(self, x: Tensor) -> Tensor:
+        """The last feature map: (N, in_chans, H, W) -> (N, C, h, w), with the `conv_head`."""
+        x = self.stem(x)
+        for stage in self.stages:
+            x = stage(x)
+        x = self.conv_head(x)
+        return x
+
+    def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
+        """(N, C, h, w) -> (N, num_classes), or (N, num_features) if `pre_logits`."""
+        out: Tensor = self.head(x, pre_logits)
+        return out
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.forward_head(self.forward_features(x))
+
+    def reset_classifier(self, num_classes: int) -> None:
+        """A classifier of `num_classes` with fresh weights; 0 leaves it out. Raises SettingsError."""
+        check_count("num_classes", num_classes, 0)
+        self.head.reset(num_classes)
+        like = next(self.parameters())
+        self.head.classifier.to(device=like.device, dtype=like.dtype)
+
+
+class Features(nn.Module):
+    """The feature maps of a network, at `out_indices` of its `feature_info` (default all), finest first.
+
+    forward: (N, in_chans, H, W) -> list of (N, channels, H / reduction, W / reduction). It shares the modules
+    of `network`, under the same names, and leaves out those behind the last map asked for.
+    Raises SettingsError where an index is out of range; negative ones count from the last.
+    """
+
+    def __init__(self, network: Network, out_indices: Sequence[int] | None = None) -> None:
+        super().__init__()
+        every = network.feature_info
+        wanted = range(len(every)) if out_indices is None else out_indices
+        if not wanted or any(not -len(every) <= index < len(every) for index in wanted):
+            raise SettingsError(
+                f"out_indices {list(wanted)}", f"0 to {len(every) - 1}, at least one", "choose among the feature maps"
+            )
+        chosen = sorted({index % len(every) for index in wanted})
+        self.feature_info = FeatureList(every[index] for index in chosen)
+        self.namings = network.namings
+        self._tapped = {info.module for info in self.feature_info}
+        last = self.feature_info[-1].module
+        count = 0 if last == "stem" else int(last.removeprefix("stages.")) + 1
+        self.stem = network.stem
+        self.stages = nn.ModuleList(list(network.stages)[:count])
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        x = self.stem(x)
+        maps = [x] if "stem" in self._tapped else []
+        for index, stage in enumerate(self.stages):
+            x = stage(x)
+            if f"stages.{index}" in self._tapped:
+                maps.append(x)
+        return maps
+
+
+def check_count(name: str, value: int, low: int) -> None:
+    """Raises SettingsError unless `value` is a whole number of `low` or more."""
+    if not isinstance(value, int) or isinstance(value, bool) or value < low:
+        raise SettingsError(f"{name}: {value!r}", f"a whole number of {low} or more", "mend the argument")

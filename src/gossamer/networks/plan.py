@@ -1,0 +1,87 @@
+"""The plan that a family's builder fills: what was asked for, and the layers so far."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Iterable
+
+from torch import nn
+
+from gossamer.blocks.head import Head
+from gossamer.blocks.initialise import initialise, initialise_classifier
+from gossamer.errors import SettingsError
+from gossamer.networks.base import FeatureInfo, FeatureList, Naming, Network, check_count
+
+
+class Plan:
+    """A network being built: arguments that every family has, and what has been built of it.
+
+    A builder asks `stride` for the stride of every strided layer, in order, adds the layers with `stem` and
+    `stage`, and ends with `network`. So one place knows where strides are kept and which maps are features.
+
+    small_input: the first two strided layers keep stride 1, for images of about 32x32: their sizes then are
+    reduced by 8 in all where it was 32. All weights keep their shapes; a pool that keeps stride 1 is left out.
+    channels: of the last layer added. reduction: product of the strides so far.
+    Raises SettingsError on a value outside its range.
+    """
+
+    def __init__(
+        self, *, num_classes: int = 1000, in_chans: int = 3, small_input: bool = False, drop_rate: float = 0.0
+    ) -> None:
+        check_count("num_classes", num_classes, 0)
+        check_count("in_chans", in_chans, 1)
+        if not 0 <= drop_rate < 1:
+            raise SettingsError(f"drop_rate: {drop_rate!r}", "0 or more, below 1", "mend the argument")
+        self.num_classes = num_classes
+        self.in_chans = in_chans
+        self.drop_rate = drop_rate
+        self.channels = in_chans
+        self.reduction = 1
+        self._kept = 2 if small_input else 0
+        self._stem: nn.Module = nn.Identity()
+        self._stages: list[nn.Sequential] = []
+        self._features = FeatureList()
+
+    def stride(self, stride: int) -> int:
+        """The stride to give to the next layer, where the paper has `stride`."""
+        if stride > 1 and self._kept:
+            self._kept -= 1
+            return 1
+        self.reduction *= stride
+        return stride
+
+    def max_pool(self, *, padding: int = 1, ceil_mode: bool = False) -> nn.Module:
+        """3x3 max pooling of stride 2, or the identity where the stride is kept at 1."""
+        if self.stride(2) == 1:
+            return nn.Identity()
+        return nn.MaxPool2d(3, 2, padding=padding, ceil_mode=ceil_mode)
+
+    def stem(self, module: nn.Module, channels: int) -> None:
+        """The first layers, which answer `channels`."""
+        self._stem = module
+        self._tap("stem", channels)
+
+    def stage(self, blocks: Iterable[nn.Module], channels: int, *, pool: nn.Module | None = None) -> None:
+        """The next stage: `blocks`, behind a `pool` where there is one, which answer `channels`."""
+        parts: OrderedDict[str, nn.Module] = OrderedDict()
+        if pool is not None:
+            parts["pool"] = pool
+        parts.update((str(index), block) for index, block in enumerate(blocks))
+        self._tap(f"stages.{len(self._stages)}", channels)
+        self._stages.append(nn.Sequential(parts))
+
+    def network(
+        self, head: Head, *, conv_head: nn.Module | None = None, namings: tuple[Naming, ...] = ()
+    ) -> Network:
+        """The finished network with fresh weights."""
+        network = Network(self._stem, self._stages, conv_head or nn.Identity(), head, self._features, namings)
+        initialise(network)
+        initialise_classifier(head.classifier)
+        return network
+
+    def _tap(self, module: str, channels: int) -> None:
+        """A feature map is the last one at its reduction."""
+        if self._features and self._features[-1].reduction == self.reduction:
+            self._features.pop()
+        self._features.append(FeatureInfo(module, channels, self.reduction))
+        self.channels = channels

@@ -1,0 +1,62 @@
+"""The networks by name. A row is all that a published variant needs; its family is imported when it is built.
+
+Names are timm's where timm has the network, else torchvision's; other names in use are aliases.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+from typing import Any, NamedTuple
+
+from gossamer.errors import UnknownNameError
+
+
+class Entry(NamedTuple):
+    """A builder, as module of this package and function in it, and its arguments for this network."""
+
+    module: str
+    builder: str
+    arguments: dict[str, Any]
+
+
+NETWORKS: dict[str, Entry] = {
+    "mobilenetv1_025": Entry("mobilenetv1", "mobilenet_v1", {"width": 0.25}),
+    "mobilenetv1_050": Entry("mobilenetv1", "mobilenet_v1", {"width": 0.5}),
+    "mobilenetv1_075": Entry("mobilenetv1", "mobilenet_v1", {"width": 0.75}),
+    "mobilenetv1_100": Entry("mobilenetv1", "mobilenet_v1", {"width": 1.0}),
+    "mobilenetv1_125": Entry("mobilenetv1", "mobilenet_v1", {"width": 1.25}),
+    "mobilenetv2_035": Entry("mobilenetv2", "mobilenet_v2", {"width": 0.35}),
+    "mobilenetv2_050": Entry("mobilenetv2", "mobilenet_v2", {"width": 0.5}),
+    "mobilenetv2_075": Entry("mobilenetv2", "mobilenet_v2", {"width": 0.75}),
+    "mobilenetv2_100": Entry("mobilenetv2", "mobilenet_v2", {"width": 1.0}),
+    "mobilenetv2_130": Entry("mobilenetv2", "mobilenet_v2", {"width": 1.3}),
+    "mobilenetv2_140": Entry("mobilenetv2", "mobilenet_v2", {"width": 1.4}),
+    "resnet18": Entry("resnet", "resnet", {"depth": 18}),
+    "resnet34": Entry("resnet", "resnet", {"depth": 34}),
+    "shufflenet_v2_x0_5": Entry("shufflenetv2", "shufflenet_v2", {"width": 0.5}),
+    "shufflenet_v2_x1_0": Entry("shufflenetv2", "shufflenet_v2", {"width": 1.0}),
+    "shufflenet_v2_x1_5": Entry("shufflenetv2", "shufflenet_v2", {"width": 1.5}),
+    "shufflenet_v2_x2_0": Entry("shufflenetv2", "shufflenet_v2", {"width": 2.0}),
+    "squeezenet1_0": Entry("squeezenet", "squeezenet", {"version": "1.0"}),
+    "squeezenet1_1": Entry("squeezenet", "squeezenet", {"version": "1.1"}),
+}
+
+ALIASES: dict[str, str] = {
+    "mobilenet_v1": "mobilenetv1_100",
+    "mobilenet_v2": "mobilenetv2_100",  # torchvision's name
+    "shufflenet_v2": "shufflenet_v2_x1_0",
+}
+
+
+def list_models(pattern: str = "*") -> list[str]:
+    """The networks whose name or alias matches the shell-style `pattern`, sorted, each once by its own name."""
+    names = {name: name for name in NETWORKS} | ALIASES
+    return sorted({own for name, own in names.items() if fnmatch.fnmatchcase(name, pattern)})
+
+
+def resolve(name: str) -> str:
+    """The own name of a network given by name or alias. Raises UnknownNameError with the nearest names."""
+    own = ALIASES.get(name, name)
+    if own not in NETWORKS:
+        raise UnknownNameError("network", name, (*ALIASES, *NETWORKS))
+    return own

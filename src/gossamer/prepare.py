@@ -1,0 +1,121 @@
+"""What is decided before the first training step: device, processes, resolved settings, the network and its start."""
+
+from __future__ import annotations
+
+import math
+import os
+import shutil
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from gossamer import distributed, machine, optim
+from gossamer.data.open import Data
+from gossamer.distributed import Processes
+from gossamer.errors import DataError, ImageError, SettingsError
+from gossamer.images import decode
+from gossamer.networks.fetch import fetch
+from gossamer.networks.weights import load_weights
+from gossamer.progress import Progress
+from gossamer.run import next_folder
+from gossamer.settings import Settings
+from gossamer.tasks.classify import Classify
+
+
+def start(settings: Settings) -> tuple[torch.device, Processes]:
+    """Choose the device, join the other processes, set threads and determinism. Raises SettingsError."""
+    device = _device(settings.device)
+    processes = distributed.join(device.type)
+    parts = processes.world * settings.accumulate
+    if settings.batch % parts:
+        distributed.leave()
+        raise SettingsError(
+            f"batch {settings.batch} for {processes.world} processes and {settings.accumulate} parts each",
+            f"a batch that {parts} divides",
+            f"use --batch {math.ceil(settings.batch / parts) * parts}",
+        )
+    if device.type == "cuda":
+        device = device if device.index is not None else torch.device("cuda", processes.local_rank)
+        torch.cuda.set_device(device)
+    else:
+        torch.set_num_threads(settings.threads or max(1, machine.usable_cores() // processes.local_world))
+    if settings.deterministic:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.use_deterministic_algorithms(settings.deterministic)
+    return device, processes
+
+
+def _device(wanted: str) -> torch.device:
+    count = torch.cuda.device_count()
+    if wanted == "auto":
+        return torch.device("cuda" if count else "cpu")
+    allowed = ["cpu", *(["cuda"] if count else []), *(f"cuda:{index}" for index in range(count))]
+    if wanted not in allowed:
+        raise SettingsError(f"device {wanted!r}", ", ".join(["auto", *allowed]), "choose one that this machine has")
+    return torch.device(wanted)
+
+
+def resolve(settings: Settings, data: Data, processes: Processes) -> Settings:
+    """The settings with everything decided that needs no timing. Raises DataError, SettingsError."""
+    settings = optim.resolve(settings)
+    size = settings.input_size() or _typical_size(data)
+    changes: dict[str, Any] = {"input": f"{size[0]}x{size[1]}"}
+    if settings.crop_pct is None:
+        changes["crop_pct"] = 1.0 if min(size) < 128 else 0.875
+    if settings.small_input is None:
+        changes["small_input"] = max(size) <= 64
+    if settings.epochs is None and settings.minutes is None:
+        changes["epochs"] = 20.0
+    if settings.workers is None:
+        # on few cores one more process only takes time from the arithmetic; a thread shares memory and dies with us
+        cores = machine.usable_cores() // processes.local_world
+        changes["workers"] = 0 if cores < 8 else min(12, cores - 2)
+    if settings.deterministic:  # a choice by the clock could differ from run to run
+        changes["precision"] = "float32" if settings.precision == "auto" else settings.precision
+        changes["memory_format"] = "channels_last" if settings.memory_format == "auto" else settings.memory_format
+    if not settings.out:
+        changes["out"] = distributed.share(next_folder(settings.net))
+    if settings.compile and not any(shutil.which(name) for name in (os.environ.get("CXX", "c++"), "g++", "clang++")):
+        raise SettingsError(
+            "compile: this machine has no C++ compiler", "a machine with g++ or clang++", "leave --compile out"
+        )
+    return settings.replace(**changes)
+
+
+def _typical_size(data: Data) -> tuple[int, int]:
+    """A square input for these images: the median shorter side of 32 of them, in steps of 32, from 32 to 224."""
+    sides = []
+    for index in np.linspace(0, len(data.train) - 1, min(len(data.train), 32)).astype(int):
+        try:
+            sides.append(min(decode(data.train.read(int(index)), name=data.train.names[index]).size))
+        except (ImageError, DataError):
+            continue  # the loader lists it when it comes to it
+    if not sides:
+        raise DataError(
+            f"none of {min(len(data.train), 32)} images looked at can be read",
+            "readable images",
+            "look at them: gossamer doctor --data DIR",
+        )
+    side = int(min(224, max(32, np.median(sides) // 32 * 32)))
+    return side, side
+
+
+def build(settings: Settings, data: Data, progress: Progress) -> tuple[nn.Module, Classify, list[str]]:
+    """The network with its first weights, its task, and lines that say what was loaded or frozen.
+
+    Raises UnknownNameError, SettingsError, WeightsError.
+    """
+    counts = np.bincount(data.train.labels, minlength=len(data.classes)).tolist()
+    task = Classify(data.classes, settings, counts)
+    torch.manual_seed(settings.seed)
+    model = task.build()
+    notes = []
+    if settings.weights:
+        difference = load_weights(model, fetch(settings.weights, progress=progress))
+        notes.append(f"weights {settings.weights}: {difference}")
+    frozen = optim.freeze(model, settings.freeze)
+    if frozen:
+        notes.append(f"{len(frozen)} parameter tensors are kept as they are ({settings.freeze})")
+    return model, task, notes

@@ -1,0 +1,278 @@
+"""The run folder: everything a training run leaves behind, and the only file that knows its file names.
+
+    settings.yaml        the resolved settings; `gossamer train --config` takes it
+    environment.json     one entry a start: versions, machine, processes
+    classes.json         the class names, in the order of the outputs
+    data.json            what was recognised, fingerprint, counts
+    split.csv            name, label, split of every sample
+    unreadable.csv       images set aside, with the reason
+    metrics.jsonl        one line an epoch; metrics.csv is the same as a table
+    log.txt              what was said
+    best.safetensors     weights of the best epoch (the averaged ones where averaging is on)
+    last.safetensors     the state to resume from: weights, optimiser, counters
+    *.json beside them   the metadata of the two, for people; the header of the safetensors file counts
+
+A state is one file that is replaced in one step, so a kill at any moment leaves a whole one.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import time
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from gossamer import settings as settings_module
+from gossamer.errors import MissingPackageError, RunError
+from gossamer.settings import Settings
+from gossamer.storage import storage_error, write_bytes, write_text
+
+if TYPE_CHECKING:
+    import torch
+
+SETTINGS, ENVIRONMENT, CLASSES, DATA = "settings.yaml", "environment.json", "classes.json", "data.json"
+SPLIT, UNREADABLE, METRICS, TABLE, LOG, LOCK = (
+    "split.csv",
+    "unreadable.csv",
+    "metrics.jsonl",
+    "metrics.csv",
+    "log.txt",
+    ".lock",
+)
+EVALUATION, BENCH, REPORT = "evaluation.json", "bench.json", "report.html"
+WHICH = ("best", "last")
+
+
+class Run:
+    """A run folder. `Run.open` reads one, `Run.create` makes one."""
+
+    def __init__(self, path: Path, settings: Settings) -> None:
+        self.path, self.settings = path, settings
+        self._lock: int | None = None
+
+    @classmethod
+    def create(cls, settings: Settings) -> Run:
+        """Make the folder `settings.out`; the settings are written when they are resolved.
+
+        Raises RunError where a run is there already, StorageError.
+        """
+        path = Path(settings.out)
+        if (path / SETTINGS).exists():
+            raise RunError(
+                f"{path}: holds a run already", "a new folder", f"give another --out, or go on with --resume {path}"
+            )
+        if path.exists() and not path.is_dir():
+            raise RunError(f"{path}: is a file", "a new folder", "give another --out")
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise storage_error(path, error) from error
+        run = cls(path, settings)
+        run.lock()
+        return run
+
+    @classmethod
+    def open(cls, path: str | Path) -> Run:
+        """Read the run folder `path`. Raises RunError, SettingsError."""
+        path = Path(path)
+        if not (path / SETTINGS).is_file():
+            what = "no such folder" if not path.exists() else "holds no settings.yaml"
+            raise RunError(f"{path}: {what}", "a folder made by `gossamer train`", "check the path")
+        return cls(path, settings_module.load(path / SETTINGS))
+
+    def lock(self) -> None:
+        """Keep other processes from writing here until this one ends. Raises RunError where one does."""
+        try:
+            import fcntl
+        except ImportError:  # no such lock on this platform
+            return
+        try:
+            handle = os.open(self.path / LOCK, os.O_RDWR | os.O_CREAT, 0o666)
+        except OSError as error:
+            raise storage_error(self.path / LOCK, error) from error
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            os.close(handle)
+            raise RunError(
+                f"{self.path}: another process is training there", "one at a time", "wait for it or stop it"
+            ) from error
+        self._lock = handle
+
+    def unlock(self) -> None:
+        """Let others write here."""
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
+    # what is written once
+
+    def save_settings(self, settings: Settings) -> None:
+        """Save the resolved settings. From here on the folder counts as a run."""
+        self.settings = settings
+        write_text(self.path / SETTINGS, settings_module.dump(settings))
+
+    def save_data(
+        self, classes: Iterable[str], facts: Mapping[str, Any], split: Iterable[tuple[str, int, str]]
+    ) -> None:
+        """Save the class list, the facts about the data, and the split as (name, label, split) rows."""
+        write_text(self.path / CLASSES, json.dumps(list(classes), ensure_ascii=False, indent=1))
+        write_text(self.path / DATA, json.dumps(facts, ensure_ascii=False, indent=1))
+        write_text(self.path / SPLIT, _csv(("name", "label", "split"), split))
+
+    def add_environment(self, environment: Mapping[str, Any]) -> None:
+        """Add the machine and versions of this start."""
+        write_text(
+            self.path / ENVIRONMENT, json.dumps([*self.environments(), dict(environment)], ensure_ascii=False, indent=1)
+        )
+
+    # what grows
+
+    def log(self, line: str) -> None:
+        """Add a line to the log. Raises StorageError."""
+        try:
+            with (self.path / LOG).open("a", encoding="utf-8") as file:
+                file.write(time.strftime("%Y-%m-%dT%H:%M:%SZ ", time.gmtime()) + line + "\n")
+        except OSError as error:
+            raise storage_error(self.path / LOG, error) from error
+
+    def save_metrics(self, rows: list[dict[str, Any]]) -> None:
+        """Replace the metrics by `rows`, as JSON lines and as a table."""
+        write_text(self.path / METRICS, "".join(json.dumps(row) + "\n" for row in rows))
+        columns = list(dict.fromkeys(name for row in rows for name in row))
+        write_text(self.path / TABLE, _csv(columns, ([row.get(name, "") for name in columns] for row in rows)))
+
+    def save_unreadable(self, rows: Iterable[tuple[str, str]]) -> None:
+        """Replace the list of images set aside by (name, reason) rows."""
+        write_text(self.path / UNREADABLE, _csv(("name", "reason"), rows))
+
+    def save_json(self, name: str, value: Any) -> Path:
+        """Save a result (evaluation, benchmark) as JSON under one of this file's names."""
+        write_text(self.path / name, json.dumps(value, ensure_ascii=False, indent=1))
+        return self.path / name
+
+    # what is read
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The class names, in the order of the outputs."""
+        return tuple(self._json(CLASSES))
+
+    @property
+    def data(self) -> dict[str, Any]:
+        """What was recognised in the data: how, fingerprint, counts."""
+        return dict(self._json(DATA))
+
+    @property
+    def environment(self) -> dict[str, Any]:
+        """Machine and versions of the latest start."""
+        return self.environments()[-1] if self.environments() else {}
+
+    def environments(self) -> list[dict[str, Any]]:
+        """Machine and versions of every start."""
+        return list(self._json(ENVIRONMENT)) if (self.path / ENVIRONMENT).exists() else []
+
+    def metrics(self) -> list[dict[str, Any]]:
+        """One row an epoch; a torn last line, as a crash may leave, is passed over."""
+        if not (self.path / METRICS).exists():
+            return []
+        rows = []
+        for line in (self.path / METRICS).read_text(encoding="utf-8", errors="replace").splitlines():
+            try:
+                rows.append(json.loads(line))
+            except ValueError:
+                break
+        return rows
+
+    def split(self) -> list[tuple[str, int, str]]:
+        """(name, label, split) of every sample. Raises RunError."""
+        try:
+            return [(name, int(label), split) for name, label, split in self._csv(SPLIT)]
+        except ValueError as error:
+            raise RunError(f"{self.path / SPLIT}: {error}", "lines of name,label,split", "restore the file") from error
+
+    def unreadable(self) -> list[tuple[str, str]]:
+        """(name, reason) of the images set aside."""
+        if not (self.path / UNREADABLE).exists():
+            return []
+        return [(row[0], row[1]) for row in self._csv(UNREADABLE) if len(row) == 2]
+
+    def weights(self, which: str = "best") -> Path:
+        """The weights file, "best" or "last". Raises RunError where there is none yet."""
+        path = self.path / f"{which}.safetensors"
+        if which not in WHICH:
+            raise RunError(f"weights {which!r}", " or ".join(WHICH), "choose one of them")
+        if not path.is_file():
+            raise RunError(f"{self.path}: has no {path.name} yet", "a run with one epoch done", "train it further")
+        return path
+
+    # states
+
+    def save_state(self, which: str, tensors: Mapping[str, torch.Tensor], facts: Mapping[str, Any]) -> None:
+        """Replace the state "best" or "last" in one step: named tensors and JSON facts. Raises StorageError."""
+        from safetensors.torch import save
+
+        text = json.dumps(facts, allow_nan=True)
+        contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+        data = save(contiguous, metadata={"format": "pt", "gossamer": text})
+        write_bytes(self.path / f"{which}.safetensors", data)
+        write_text(self.path / f"{which}.json", json.dumps(facts, indent=1))
+
+    def load_state(self, which: str) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+        """The tensors and facts that `save_state` saved. Raises RunError."""
+        try:
+            from safetensors import SafetensorError, safe_open
+        except ImportError as error:
+            raise MissingPackageError("safetensors", "train", "reading weights") from error
+        path = self.weights(which)
+        try:
+            with safe_open(path, framework="pt", device="cpu") as file:
+                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
+                facts = json.loads((file.metadata() or {})["gossamer"])
+        except (SafetensorError, OSError, ValueError, KeyError) as error:
+            raise RunError(
+                f"{path}: is damaged: {error or type(error).__name__}",
+                "a state that gossamer wrote",
+                "restore it from a copy",
+            ) from error
+        return tensors, facts
+
+    def _json(self, name: str) -> Any:
+        path = self.path / name
+        try:
+            return json.loads(path.read_text(encoding="utf-8"))
+        except FileNotFoundError as error:
+            raise RunError(
+                f"{self.path}: has no {name}", "a folder made by `gossamer train`", "check the path"
+            ) from error
+        except (OSError, ValueError) as error:
+            raise RunError(f"{path}: {error}", "a JSON file written by gossamer", "restore the file") from error
+
+    def _csv(self, name: str) -> list[list[str]]:
+        try:
+            with (self.path / name).open(newline="", encoding="utf-8") as file:
+                return list(csv.reader(file))[1:]
+        except (OSError, csv.Error, UnicodeDecodeError) as error:
+            raise RunError(
+                f"{self.path / name}: {error}", "a CSV file written by gossamer", "restore the file"
+            ) from error
+
+
+def next_folder(net: str, root: str | Path = "runs") -> str:
+    """The first of runs/NET-1, runs/NET-2, ... that is free."""
+    number = 1
+    while (Path(root) / f"{net.replace(':', '_')}-{number}").exists():
+        number += 1
+    return str(Path(root) / f"{net.replace(':', '_')}-{number}")
+
+
+def _csv(header: Iterable[str], rows: Iterable[Iterable[Any]]) -> str:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(list(header))
+    writer.writerows(list(row) for row in rows)
+    return text.getvalue()

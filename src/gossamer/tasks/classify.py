@@ -1,0 +1,58 @@
+"""Single-label classification: network and loss; its score is in `scores.py`."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from gossamer.networks import create_model
+from gossamer.settings import Settings
+from gossamer.tasks import losses
+
+
+class Classify:
+    """The classification task for `classes` with the losses of `settings`."""
+
+    def __init__(self, classes: tuple[str, ...], settings: Settings, counts: list[int] | None = None) -> None:
+        self.classes, self.settings = classes, settings
+        balanced = settings.class_weights == "balanced" and counts is not None
+        self.weights = losses.balanced_weights(counts) if balanced and counts else None
+
+    def build(self) -> nn.Module:
+        """The network with a classifier of one output a class. Raises UnknownNameError, SettingsError."""
+        settings = self.settings
+        return create_model(
+            settings.net,
+            num_classes=len(self.classes),
+            in_chans=settings.in_chans,
+            width=settings.width,
+            small_input=bool(settings.small_input),
+            drop_rate=settings.drop_rate,
+        )
+
+    def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """One loss a sample: (N, K) logits, (N,) int64 -> (N,) float32."""
+        settings = self.settings
+        smoothing, over = settings.label_smoothing, settings.smoothing_over
+        if settings.loss == "bce":
+            values = losses.binary_cross_entropy(outputs, targets, smoothing, over)
+        elif settings.loss == "focal":
+            values = losses.focal(outputs, targets, settings.focal_gamma, smoothing, over)
+        else:
+            values = losses.cross_entropy(outputs, targets, smoothing, over)
+        if self.weights is None:
+            return values
+        self.weights = self.weights.to(values.device)
+        return values * self.weights[targets]
+
+
+def mixed_loss(
+    task: Classify, outputs: Tensor, targets: Tensor, partners: Tensor | None, share: Tensor | None
+) -> Tensor:
+    """The loss of mixed images: share * loss(target) + (1 - share) * loss(partner's target), (N,).
+
+    mixup: Zhang et al. 2017, arXiv 1710.09412, equation 2; CutMix: Yun et al. 2019, arXiv 1905.04899, equation 1.
+    """
+    own = task.loss(outputs, targets)
+    if partners is None or share is None:
+        return own
+    return share * own + (1 - share) * task.loss(outputs, partners)

@@ -1,0 +1,91 @@
+"""The way back from a run folder to its trained network, its preprocessing and its data."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from gossamer.data.open import Data, apply_split, open_data
+from gossamer.data.source import Source
+from gossamer.evaluate import Forward
+from gossamer.images import Preprocess
+from gossamer.run import Run
+from gossamer.settings import Settings
+from gossamer.tasks.classify import Classify
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A trained network and what belongs to it: `model` is in evaluation mode, float32, on the CPU."""
+
+    model: nn.Module
+    preprocess: Preprocess
+    classes: tuple[str, ...]
+    settings: Settings
+    run: Run
+
+
+def preprocess_of(settings: Settings) -> Preprocess:
+    """The deployment preprocessing that resolved `settings` describe."""
+    size = settings.input_size()
+    assert size is not None and settings.crop_pct is not None, "settings must be resolved"
+    return Preprocess(
+        size=size,
+        resize=settings.resize,
+        crop_pct=settings.crop_pct,
+        interpolation=settings.interpolation,
+        channels=settings.in_chans,
+        mean=_per_channel(settings.mean, settings.in_chans),
+        std=_per_channel(settings.std, settings.in_chans),
+        pixel_limit=settings.pixel_limit,
+    )
+
+
+def _per_channel(values: tuple[float, ...], channels: int) -> tuple[float, ...]:
+    if len(values) == channels:
+        return values
+    # one number serves every channel; three numbers for a grey image are its three equal channels
+    return values * channels if len(values) == 1 else (sum(values) / len(values),) * channels
+
+
+def trained(folder: str | Path, which: str = "best") -> Trained:
+    """The trained network of a run folder, "best" or "last". Raises RunError, WeightsError."""
+    run = Run.open(folder)
+    model = Classify(run.classes, run.settings).build()
+    tensors, _ = run.load_state(which)
+    prefix = "ema." if any(name.startswith("ema.") for name in tensors) else "model."
+    model.load_state_dict(
+        {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
+    )
+    return Trained(model.eval(), preprocess_of(run.settings), run.classes, run.settings, run)
+
+
+def run_data(run: Run) -> Data:
+    """The data of a run with the split that was saved with it. Raises DataError."""
+    return apply_split(run.settings.data, run.split(), val=run.settings.val)
+
+
+def data_for(classes: tuple[str, ...], path: str | Path) -> Source:
+    """The images of `path` with these classes, as one source. Raises DataError.
+
+    A folder with its own splits gives its test split, or else its validation split.
+    """
+    data = open_data(path, classes=classes, split=False)
+    return data.test or data.val
+
+
+def torch_forward(model: nn.Module) -> Forward:
+    """A float32 forward function on arrays: (n, C, H, W) -> (n, K)."""
+    device = next(model.parameters()).device
+
+    def forward(images: NDArray[np.float32]) -> NDArray[np.float32]:
+        with torch.inference_mode():
+            result: NDArray[np.float32] = model(torch.from_numpy(images).to(device)).float().cpu().numpy()
+        return result
+
+    return forward

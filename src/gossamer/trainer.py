@@ -1,0 +1,530 @@
+"""The training loop: settings in, run folder out, whatever interrupts it.
+
+Everything drawn at random is drawn from counters (seed, epoch, position, step), never from the state of a generator,
+and the state of a run is one file replaced in one step. So a run that was killed goes on with the very numbers it
+would have had, on any number of processes that divides the batch.
+"""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import math
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from gossamer import distributed, machine, optim, precision
+from gossamer.data.augment import TrainTransform
+from gossamer.data.loader import Batch, Batches, prefetch
+from gossamer.data.open import Data, open_data, split_rows
+from gossamer.distributed import Processes
+from gossamer.errors import RunError, SettingsError
+from gossamer.evaluate import evaluate
+from gossamer.images import Preprocess
+from gossamer.prepare import build, resolve, start
+from gossamer.progress import SILENT, Progress
+from gossamer.run import Run
+from gossamer.settings import Settings
+from gossamer.tasks.classify import Classify, mixed_loss
+from gossamer.tasks.scores import Evaluation
+from gossamer.trained import preprocess_of, run_data, torch_forward
+
+
+@dataclass
+class Counters:
+    """Where a run stands. All of it is saved with the state, so all of it survives a kill. Times are in seconds."""
+
+    epoch: int = 0
+    step_in_epoch: int = 0
+    step: int = 0
+    seconds: float = 0.0
+    best: float | None = None
+    best_epoch: int = 0
+    bad_epochs: int = 0
+    finished: str = ""
+    # sums over the epoch under way
+    loss_sum: float = 0.0
+    images: int = 0
+    data_seconds: float = 0.0
+    step_seconds: float = 0.0
+
+
+@dataclass
+class Session:
+    """All that a running training holds. `model` is the plain network; `runner` may wrap it."""
+
+    run: Run
+    settings: Settings
+    data: Data
+    processes: Processes
+    device: torch.device
+    task: Classify
+    preprocess: Preprocess
+    model: nn.Module
+    runner: nn.Module
+    optimizer: torch.optim.Optimizer
+    schedule: optim.Schedule
+    average: optim.Average | None
+    progress: Progress
+    table: Tensor
+    counters: Counters = field(default_factory=Counters)
+    rows: list[dict[str, Any]] = field(default_factory=list)
+    unreadable: dict[str, str] = field(default_factory=dict)
+    interrupted: bool = False
+    evaluation_seconds: float = 0.0
+
+    def say(self, line: str) -> None:
+        """A line for the person and the log."""
+        if self.processes.first:
+            self.progress.say(line)
+            self.run.log(line)
+
+
+def train(settings: Settings, *, progress: Progress = SILENT) -> Run:
+    """Train as `settings` say, into a new run folder.
+
+    Under torchrun the processes share the batch and only the first one writes. Raises InputError for settings, data
+    or weights that cannot be used, before anything is written; RunError where the folder is taken or the loss is no
+    longer finite; StorageError where a state cannot be written (the one before is kept).
+    """
+    if not settings.data:
+        raise SettingsError("no data", "a folder of images, a CSV file, or tar shards", "name one: gossamer train DATA")
+    device, processes = start(settings)
+    try:
+        data = open_data(settings.data, val=settings.val, val_share=settings.val_share, seed=settings.seed)
+        settings = resolve(settings, data, processes)
+        model, task, notes = build(settings, data, progress if processes.first else SILENT)
+        run = Run(Path(settings.out), settings)
+        if processes.first:
+            run = Run.create(settings)
+        try:
+            if processes.first:
+                run.save_data(data.classes, _facts(data), split_rows(data))
+                run.save_settings(settings)
+            distributed.wait()
+            return _train(run, data, processes, device, task, model, progress, [data.how, *data.notes, *notes])
+        finally:
+            run.unlock()
+    finally:
+        distributed.leave()
+
+
+def resume(folder: str | Path, *, progress: Progress = SILENT) -> Run:
+    """Go on with an interrupted run, to the same weights as if nothing had happened.
+
+    Raises RunError where the folder is no run, is locked or damaged; DataError where its data are gone.
+    """
+    run = Run.open(folder)
+    run.path = Path(folder)
+    device, processes = start(run.settings)
+    try:
+        if processes.first:
+            run.lock()
+        try:
+            data = run_data(run)
+            # the state holds the weights, so those it once started from need not be there any more
+            fresh = run.settings if not (run.path / "last.safetensors").exists() else run.settings.replace(weights="")
+            model, task, _ = build(fresh, data, SILENT)
+            return _train(run, data, processes, device, task, model, progress, data.notes)
+        finally:
+            run.unlock()
+    finally:
+        distributed.leave()
+
+
+def _facts(data: Data) -> dict[str, Any]:
+    """What the run folder says about the data."""
+    splits = {"train": data.train, "val": data.val, "test": data.test}
+    return {
+        "how": data.how,
+        "notes": data.notes,
+        "fingerprint": data.fingerprint,
+        "images": {name: len(source) for name, source in splits.items() if source is not None},
+        "per_class": {
+            name: dict(zip(data.classes, np.bincount(source.labels, minlength=len(data.classes)).tolist(), strict=True))
+            for name, source in splits.items()
+            if source is not None
+        },
+    }
+
+
+def _train(
+    run: Run,
+    data: Data,
+    processes: Processes,
+    device: torch.device,
+    task: Classify,
+    model: nn.Module,
+    progress: Progress,
+    notes: list[str],
+) -> Run:
+    """Assemble the session, put back a saved state where there is one, and train to the end."""
+    model.to(device)
+    preprocess = preprocess_of(run.settings)
+    table = torch.from_numpy(preprocess.table()).to(device)
+    session = Session(
+        run,
+        run.settings,
+        data,
+        processes,
+        device,
+        task,
+        preprocess,
+        model,
+        model,
+        optim.build_optimizer(model, run.settings),
+        optim.Schedule(run.settings, run.settings.epochs),
+        None,
+        progress,
+        table,
+    )
+    if processes.first:
+        run.add_environment({**machine.describe(), "processes": processes.world, "seed": run.settings.seed})
+    for line in notes:
+        session.say(line)
+    _choose_precision(session)
+    precision.as_format(model, session.settings.memory_format)
+    session.average = optim.Average(model, session.settings.ema) if session.settings.ema else None
+    _restore(session)
+    if session.counters.finished:
+        session.say(f"{run.path} is complete: {session.counters.finished}")
+        return run
+    if processes.world > 1:
+        distributed.sync_batch_norm(model)
+        session.runner = nn.parallel.DistributedDataParallel(model, broadcast_buffers=False)
+    if session.settings.compile:
+        session.runner = torch.compile(session.runner)  # type: ignore[assignment]
+    with _signals(session):
+        _epochs(session)
+    return run
+
+
+def _choose_precision(session: Session) -> None:
+    """Decide precision and memory format by timing, once; the run folder keeps the decision."""
+    settings = session.settings
+    if "auto" not in (settings.precision, settings.memory_format):
+        return
+    part = next(iter(prefetch(_batches(session, 0), workers=0)))
+    choice = precision.choose(
+        settings,
+        session.model,
+        _images(session, part),
+        torch.from_numpy(part.targets).to(session.device),
+        session.task.loss,
+        lambda trial: optim.build_optimizer(trial, settings),
+    )
+    choice = distributed.share(choice)
+    session.settings = settings.replace(precision=choice.precision, memory_format=choice.memory_format)
+    session.say(str(choice))
+    if session.processes.first:
+        session.run.save_settings(session.settings)
+
+
+# the loop
+
+
+def _epochs(session: Session) -> None:
+    """Epoch after epoch until the epochs, the minutes or the patience are used up."""
+    counters, settings = session.counters, session.settings
+    while not counters.finished:
+        steps = _one_epoch(session)
+        ended = counters.step_in_epoch >= steps
+        epoch = counters.epoch + counters.step_in_epoch / steps
+        evaluation = _evaluate(session)
+        score = evaluation.metrics["accuracy"]
+        session.schedule.epoch_done(score)
+        improved = counters.best is None or score > counters.best
+        counters.bad_epochs = 0 if improved else counters.bad_epochs + 1
+        if improved:
+            counters.best, counters.best_epoch = score, counters.epoch + 1
+        row = _row(session, epoch, evaluation)
+        session.rows.append(row)
+        session.say(_line(row, settings, session.evaluation_seconds))
+        if ended:
+            counters.epoch, counters.step_in_epoch = counters.epoch + 1, 0
+        counters.loss_sum, counters.images, counters.data_seconds, counters.step_seconds = 0.0, 0, 0.0, 0.0
+        counters.finished = _reason_to_stop(session, epoch)
+        if session.processes.first:
+            # best and metrics first: a kill before the state is saved repeats them to the same content
+            if improved:
+                session.run.save_state("best", _weights(session), {"epoch": epoch, **evaluation.metrics})
+            session.run.save_metrics(session.rows)
+            session.run.save_unreadable(sorted(session.unreadable.items()))
+            _save(session)
+    session.say(f"finished: {counters.finished}; best accuracy {counters.best:.4f} in epoch {counters.best_epoch}")
+
+
+def _one_epoch(session: Session) -> int:
+    """Train to the end of the epoch, or of the budget; the number of steps that the epoch has."""
+    counters, settings = session.counters, session.settings
+    batches = _batches(session, counters.epoch)
+    steps = max(1, len(batches) // settings.accumulate)
+    session.runner.train()
+    optim.freeze_norms(session.model)
+    parts = prefetch(batches, start=counters.step_in_epoch * settings.accumulate, workers=settings.workers or 0)
+    saved = mark = time.perf_counter()
+    with ExitStack() as stack:
+        stack.callback(parts.close)
+        todo = session.progress.track(
+            range(counters.step_in_epoch, steps), steps - counters.step_in_epoch, f"epoch {counters.epoch + 1}"
+        )
+        for _ in todo if session.processes.first else range(counters.step_in_epoch, steps):
+            if _fraction(session, steps) >= 1:
+                break
+            group = list(islice(parts, settings.accumulate))
+            ready = time.perf_counter()
+            _step(session, group, steps)
+            now = time.perf_counter()
+            counters.data_seconds += ready - mark
+            counters.step_seconds += now - ready
+            counters.seconds += now - mark
+            mark = now
+            if session.interrupted or _save_is_due(session, now - saved):
+                _save(session)
+                saved = time.perf_counter()
+            if session.interrupted:
+                session.say(f"stopped; go on with: gossamer train --resume {session.run.path}")
+                raise KeyboardInterrupt
+    return steps
+
+
+def _step(session: Session, parts: list[Batch], steps: int) -> None:
+    """One update from a batch that comes in `accumulate` parts."""
+    counters, settings, optimizer = session.counters, session.settings, session.optimizer
+    optim.set_rate(optimizer, _rate(session, steps))
+    # dropout draws from torch's generator: a function of the step, so that a resumed run draws the same
+    torch.manual_seed((settings.seed * 1_000_003 + counters.step) * session.processes.world + session.processes.rank)
+    optimizer.zero_grad(set_to_none=True)
+    total = torch.zeros((), dtype=torch.float64, device=session.device)
+    for index, part in enumerate(parts):
+        with ExitStack() as stack:
+            if index + 1 < len(parts) and isinstance(session.runner, nn.parallel.DistributedDataParallel):
+                stack.enter_context(session.runner.no_sync())
+            with precision.autocast(session.device, settings.precision):
+                outputs = session.runner(_images(session, part))
+            values = mixed_loss(session.task, outputs, *_targets(session, part))
+            (values.mean() / len(parts)).backward()
+        total += values.detach().double().sum()
+        counters.images += len(values) * session.processes.world
+        session.unreadable.update(part.unreadable)
+    if session.processes.world > 1:
+        torch.distributed.all_reduce(total)
+    optim.add_l1(optimizer)
+    learning = [p for group in optimizer.param_groups for p in group["params"]]
+    if settings.clip_value:
+        nn.utils.clip_grad_value_(learning, settings.clip_value)
+    if settings.clip_norm:
+        nn.utils.clip_grad_norm_(learning, settings.clip_norm)
+    loss = float(total)
+    if not math.isfinite(loss):
+        raise RunError(
+            f"the loss is {loss} at step {counters.step + 1} (learning rate {optimizer.param_groups[0]['lr']:g})",
+            "a finite loss",
+            "lower --lr, or use --clip-norm 1; the last saved state is kept",
+        )
+    optimizer.step()
+    if session.average:
+        session.average.update(session.model, counters.step)
+    counters.loss_sum += loss
+    counters.step += 1
+    counters.step_in_epoch += 1
+
+
+def _batches(session: Session, epoch: int) -> Batches:
+    settings, source = session.settings, session.data.train
+    return Batches(
+        source,
+        TrainTransform(session.preprocess, settings),
+        source.order(epoch, settings.seed, settings.sampler),
+        settings.batch // settings.accumulate,
+        rank=session.processes.rank,
+        world=session.processes.world,
+        seed=settings.seed,
+        epoch=epoch,
+        drop_last=True,
+        max_unreadable=settings.max_unreadable,
+    )
+
+
+def _images(session: Session, part: Batch) -> Tensor:
+    """The network's input, (n, C, H, W) float32 in the memory format: the values of `Preprocess.normalise`."""
+    if session.device.type == "cpu":
+        images = torch.from_numpy(session.preprocess.normalise(part.pixels))
+    else:  # a byte a value to the device, and the same look-up there
+        pixels = torch.from_numpy(part.pixels).to(session.device, non_blocking=True)
+        images = torch.stack([session.table[c][pixels[..., c].long()] for c in range(pixels.shape[-1])], 1)
+    return precision.as_format(images, session.settings.memory_format)
+
+
+def _fraction(session: Session, steps: int) -> float:
+    """The share of the run that is done, by steps or by time, whichever is further; the same in every process."""
+    counters, settings = session.counters, session.settings
+    done = 0.0
+    if settings.epochs is not None:
+        done = counters.step / max(1, round(settings.epochs * steps))
+    if settings.minutes is not None:
+        # what the evaluation at the end will take belongs to the budget
+        seconds = counters.seconds + session.evaluation_seconds
+        done = max(done, float(distributed.share(seconds)) / (settings.minutes * 60))
+    return done
+
+
+def _rate(session: Session, steps: int) -> float:
+    return session.schedule.rate(session.counters.step / steps, _fraction(session, steps))
+
+
+def _evaluate(session: Session) -> Evaluation:
+    """Score the weights that would be saved on the validation images, in float32, shared between processes."""
+    started = time.perf_counter()
+    model = copy.deepcopy(session.model)
+    model.load_state_dict(_weights(session, prefix=""))
+    processes = session.processes
+    mine = evaluate(
+        torch_forward(model.eval()),
+        session.data.val,
+        session.preprocess,
+        rank=processes.rank,
+        world=processes.world,
+        max_unreadable=session.settings.max_unreadable,
+        progress=session.progress if processes.first else SILENT,
+    )
+    whole = Evaluation.merge(distributed.gather(mine))
+    session.unreadable.update(whole.unreadable)
+    session.evaluation_seconds = time.perf_counter() - started
+    session.counters.seconds += session.evaluation_seconds
+    return whole
+
+
+def _row(session: Session, epoch: float, evaluation: Evaluation) -> dict[str, Any]:
+    counters = session.counters
+    busy = counters.data_seconds + counters.step_seconds
+    count = max(counters.images, 1)
+    return {
+        "epoch": epoch,
+        "step": counters.step,
+        "lr": session.optimizer.param_groups[0]["lr"] / session.optimizer.param_groups[0]["lr_scale"],
+        "loss": counters.loss_sum / count,
+        "images_per_second": counters.images / busy if busy else 0.0,
+        "data_seconds": counters.data_seconds,
+        "step_seconds": counters.step_seconds,
+        "val_loss": evaluation.loss,
+        **{f"val_{name}": value for name, value in evaluation.metrics.items()},
+        "seconds": counters.seconds,
+    }
+
+
+def _line(row: dict[str, Any], settings: Settings, evaluation_seconds: float) -> str:
+    of = f"/{settings.epochs:g}" if settings.epochs is not None else ""
+    budget = f", {row['seconds'] / 60:.1f}/{settings.minutes:g} min" if settings.minutes is not None else ""
+    return (
+        f"epoch {row['epoch']:.4g}{of}{budget}: loss {row['loss']:.4f}, val loss {row['val_loss']:.4f}, "
+        f"val accuracy {row['val_accuracy']:.4f}, lr {row['lr']:.3g}, {row['images_per_second']:.0f} images/s "
+        f"(waiting for data {row['data_seconds']:.1f} s, steps {row['step_seconds']:.1f} s, evaluation {evaluation_seconds:.1f} s)"
+    )
+
+
+def _reason_to_stop(session: Session, epoch: float) -> str:
+    counters, settings = session.counters, session.settings
+    if settings.epochs is not None and epoch >= settings.epochs - 1e-9:
+        return f"{epoch:g} epochs are done"
+    if settings.minutes is not None and counters.seconds + session.evaluation_seconds >= settings.minutes * 60:
+        return f"the {settings.minutes:g} minutes are used up"
+    if settings.early_stop and counters.bad_epochs >= settings.early_stop:
+        return f"no better score in {counters.bad_epochs} epochs"
+    return ""
+
+
+# the state
+
+
+def _weights(session: Session, prefix: str = "model.") -> dict[str, Tensor]:
+    """The weights that are evaluated and shipped: the average where there is one."""
+    values = session.average.values if session.average else session.model.state_dict()
+    return {prefix + name: value for name, value in values.items()}
+
+
+def _save_is_due(session: Session, seconds: float) -> bool:
+    settings = session.settings
+    if settings.save_steps:
+        return session.counters.step % settings.save_steps == 0
+    return seconds >= settings.save_every > 0
+
+
+def _save(session: Session) -> None:
+    """Replace the state to resume from, in one step; the first process's business."""
+    if not session.processes.first:
+        return
+    slots, values = optim.pack(session.optimizer)
+    tensors = {f"model.{name}": value for name, value in session.model.state_dict().items()}
+    tensors.update({f"optimizer.{name}": value for name, value in slots.items()})
+    if session.average:
+        tensors.update({f"ema.{name}": value for name, value in session.average.values.items()})
+    facts = {
+        "format": 1,
+        "counters": dataclasses.asdict(session.counters),
+        "schedule": session.schedule.state,
+        "optimizer": values,
+        "rows": len(session.rows),
+        "unreadable": session.unreadable,
+    }
+    session.run.save_state("last", tensors, facts)
+
+
+def _restore(session: Session) -> None:
+    """Put back the saved state; without one the run starts anew, with the same seed and so the same weights."""
+    if not (session.run.path / "last.safetensors").exists():
+        return
+    tensors, facts = session.run.load_state("last")
+
+    def under(prefix: str) -> dict[str, Tensor]:
+        return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
+
+    try:
+        session.model.load_state_dict(under("model."))
+        optim.unpack(session.optimizer, under("optimizer."), facts["optimizer"])
+        if session.average:
+            session.average.values = {name: value.to(session.device) for name, value in under("ema.").items()}
+        session.counters = Counters(**facts["counters"])
+        session.schedule.state = facts["schedule"]
+        session.unreadable = dict(facts["unreadable"])
+        session.rows = session.run.metrics()[: facts["rows"]]
+    except (RuntimeError, KeyError, TypeError, ValueError) as error:
+        raise RunError(
+            f"{session.run.weights('last')}: does not fit this run: {error}",
+            "the state that this run saved",
+            "restore settings.yaml and last.safetensors from the same copy",
+        ) from error
+    counters = session.counters
+    session.say(f"going on at epoch {counters.epoch + 1}, step {counters.step_in_epoch} of it")
+
+
+@contextmanager
+def _signals(session: Session) -> Iterator[None]:
+    """Let Ctrl-C and a polite kill finish the step and save first; a second one stops at once."""
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        if session.interrupted:
+            raise KeyboardInterrupt
+        session.interrupted = True
+
+    try:
+        before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    except ValueError:  # not the main thread: signals are the caller's business
+        yield
+        return
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
