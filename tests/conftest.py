@@ -5,9 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+import hypothesis
 import numpy as np
 import pytest
 from PIL import Image
+
+# The same examples at every run, and no clock: a busy machine must not fail a test.
+hypothesis.settings.register_profile(
+    "steady", deadline=None, derandomize=True, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("steady")
 
 
 @pytest.fixture(scope="session")
@@ -19,7 +26,9 @@ def real_data() -> Path:
     return folder
 
 
-def write_pictures(root: Path, classes: int = 3, each: int = 12, size: int = 32, splits: tuple[str, ...] = ("train", "val")) -> Path:
+def write_pictures(
+    root: Path, classes: int = 3, each: int = 12, size: int = 32, splits: tuple[str, ...] = ("train", "val")
+) -> Path:
     """An ImageFolder of easy pictures: a class is the colour and the place of a square, on noise."""
     rng = np.random.default_rng(7)
     colours = np.array([[220, 40, 40], [40, 200, 60], [50, 70, 230], [230, 210, 40], [200, 60, 220]])

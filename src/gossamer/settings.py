@@ -316,6 +316,8 @@ def _is_number(value: Any) -> bool:
 
 def _check_together(settings: Settings) -> None:
     """Rules over more than one setting. Raises SettingsError."""
+    if settings.in_chans == 2:
+        raise SettingsError("in_chans: 2", "1 (grey) or 3 (RGB)", "give one of them")
     settings.input_size()
     if settings.cache:
         parse_bytes(settings.cache)
@@ -345,8 +347,6 @@ def _check_together(settings: Settings) -> None:
             )
     if any(value <= 0 for value in settings.std):
         raise SettingsError(f"std: {list(settings.std)}", "numbers above 0", "mend the setting")
-    if settings.in_chans == 2:
-        raise SettingsError("in_chans: 2", "1 (grey) or 3 (RGB)", "give one of them")
     if settings.batch % settings.accumulate:
         raise SettingsError(
             f"batch {settings.batch} in {settings.accumulate} parts",

@@ -1,0 +1,106 @@
+"""Settings: types, ranges, YAML there and back."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gossamer import settings as module
+from gossamer.errors import InputError, SettingsError, UnknownNameError
+from gossamer.settings import Settings, dump, from_dict, load, parse_bytes, parse_size, to_dict
+
+
+def test_yaml_reads_back_to_equal_settings(tmp_path: Path) -> None:
+    settings = Settings(
+        data="photos ä/", net="resnet18", width=None, epochs=3, crop_scale=(0.2, 0.9), ema=0.999, step_epochs=(3, 6)
+    )
+    (tmp_path / "s.yaml").write_text(dump(settings), encoding="utf-8")
+    assert load(tmp_path / "s.yaml") == settings
+    assert from_dict(to_dict(settings)) == settings
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ({"epohcs": 3}, "epochs"),
+        ({"epochs": "many"}, "float"),
+        ({"epochs": -1}, "0 to"),
+        ({"epochs": math.nan}, "float"),
+        ({"batch": 0}, "1 to"),
+        ({"batch": 1.5}, "int"),
+        ({"batch": True}, "int"),
+        ({"deterministic": 1}, "bool"),
+        ({"loss": "hinge"}, "cross_entropy"),
+        ({"optimizer": "adamW"}, "adamw"),
+        ({"input": "huge"}, "224 or 240x320"),
+        ({"input": "4"}, "8 to 4096"),
+        ({"in_chans": 2}, "1 (grey) or 3 (RGB)"),
+        ({"mean": [0.1, 0.2]}, "one a channel"),
+        ({"std": [0.0]}, "above 0"),
+        ({"crop_scale": [0.9, 0.1]}, "low <= high"),
+        ({"crop_scale": [0.9]}, "two numbers"),
+        ({"betas": [0.9, 1.0]}, "0 <= beta < 1"),
+        ({"cache": "lots"}, "K, M, G or T"),
+        ({"batch": 10, "accumulate": 3}, "divides the batch"),
+        ({"step_epochs": ["a"]}, "numbers"),
+        ({"task": "detect"}, "classify"),
+    ],
+)
+def test_a_bad_setting_gives_one_line_that_says_what_is_allowed(values: dict[str, Any], words: str) -> None:
+    with pytest.raises(InputError) as caught:
+        from_dict(values)
+    assert words in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "text", ["- a\n- b\n", "a: [", "just text", "\x00", "!!python/object/apply:os.system ['true']"]
+)
+def test_a_settings_file_that_is_not_a_mapping_is_refused(tmp_path: Path, text: str) -> None:
+    (tmp_path / "s.yaml").write_text(text)
+    with pytest.raises(SettingsError):
+        load(tmp_path / "s.yaml")
+
+
+@given(
+    st.dictionaries(
+        st.sampled_from(module.names()),
+        st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), st.text(), st.lists(st.floats())),
+    )
+)
+def test_any_values_give_settings_or_an_input_error(values: dict[str, Any]) -> None:
+    try:
+        settings = from_dict(values)
+    except InputError as error:
+        assert "\n" not in str(error)
+    else:
+        assert from_dict(to_dict(settings)) == settings
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [("1048576", 1 << 20), ("1M", 1 << 20), ("2G", 2 << 30), ("1.5k", 1536), ("3 MiB", 3 << 20), ("3MB", 3 << 20)],
+)
+def test_sizes_in_bytes(text: str, value: int) -> None:
+    assert parse_bytes(text) == value
+
+
+@pytest.mark.parametrize("text", ["", "G", "-1M", "0", "nan", "inf", "1X", "1MM"])
+def test_sizes_in_bytes_that_are_none(text: str) -> None:
+    with pytest.raises(SettingsError):
+        parse_bytes(text)
+
+
+def test_height_comes_before_width() -> None:
+    assert parse_size("240x320") == (240, 320)
+    assert parse_size("64") == (64, 64)
+
+
+def test_misspelt_names_get_the_nearest() -> None:
+    with pytest.raises(UnknownNameError, match="did you mean label_smoothing"):
+        from_dict({"label_smothing": 0.1})
