@@ -31,7 +31,7 @@ def test_cross_entropy_with_both_conventions_of_smoothing(over: str, alpha: floa
 
 
 def test_smoothing_over_the_others_cannot_take_more_than_everything() -> None:
-    with pytest.raises(SettingsError, match="at most 0.75"):
+    with pytest.raises(SettingsError, match=r"at most 0\.75"):
         losses.cross_entropy(LOGITS, TARGETS, 0.9, "others")
 
 

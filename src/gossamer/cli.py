@@ -139,13 +139,14 @@ def _trained(run: gossamer.Run) -> _Result:
 
 
 def _eval(options: argparse.Namespace, progress: Progress) -> Any:
+    from gossamer.data.open import open_source
     from gossamer.evaluate import evaluate
 
     if Path(options.model).is_dir():
-        from gossamer.trained import data_for, run_data, torch_forward, trained
+        from gossamer.trained import run_data, torch_forward, trained
 
         network = trained(options.model, options.which)
-        source = data_for(network.classes, options.data) if options.data else run_data(network.run).val
+        source = open_source(options.data, network.classes) if options.data else run_data(network.run).val
         forward, preprocess = torch_forward(network.model), network.preprocess
     else:
         model = gossamer.load(options.model, runtime=options.runtime)
@@ -154,9 +155,7 @@ def _eval(options: argparse.Namespace, progress: Progress) -> Any:
             raise InputError(f"{options.model}: carries no classes", "a file made by `gossamer export`", "export it")
         if not options.data:
             raise SettingsError("a model file without data", "gossamer eval FILE DATA", "name the images")
-        from gossamer.data.open import source_for
-
-        source, forward, preprocess = source_for(card.classes, options.data), model.run, card.preprocess
+        source, forward, preprocess = open_source(options.data, card.classes), model.run, card.preprocess
     result = evaluate(forward, source, preprocess, batch=options.batch, progress=progress)
     lines = [f"{len(result.targets)} images, loss {result.loss:.4f}"]
     lines += [f"{name:18} {value:.4f}" for name, value in result.metrics.items()]

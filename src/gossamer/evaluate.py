@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gossamer.data.augment import EvalTransform
+from gossamer.data.cache import Cache
 from gossamer.data.loader import Batches, prefetch
 from gossamer.data.source import Source
 from gossamer.errors import DataError
@@ -24,6 +25,7 @@ def evaluate(
     preprocess: Preprocess,
     *,
     batch: int = 64,
+    cache: Cache | None = None,
     rank: int = 0,
     world: int = 1,
     max_unreadable: float = 1.0,
@@ -36,7 +38,7 @@ def evaluate(
     the share `max_unreadable` cannot.
     """
     order = np.arange(rank, len(source), world)
-    batches = Batches(source, EvalTransform(preprocess), order, batch, drop_last=False, max_unreadable=max_unreadable)
+    batches = Batches(source, EvalTransform(preprocess), order, batch, cache=cache, max_unreadable=max_unreadable)
     names: list[str] = []
     logits: list[NDArray[np.float32]] = []
     targets: list[NDArray[np.int64]] = []

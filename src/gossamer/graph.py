@@ -5,10 +5,9 @@ data), under a `TorchDispatchMode` that writes down each ATen operation. That se
 module and function, as `torch.utils.flop_counter` does, and follows Python control flow; weights are replaced by meta
 tensors for the call, so none is allocated or copied.
 
-The alternatives, MobileNetV2 at 224x224, first call in a fresh process after `import torch`, on one core:
-meta tensors and a dispatch mode 0.18 s; FakeTensorMode 1.3 s (its first use imports sympy); torch.export 1.3 s;
-torch.fx with shape propagation 0.21 s, but it fails on control flow that depends on shapes, and sees modules
-instead of operations.
+The alternatives, MobileNetV2 at 224x224, first call in a fresh process after `import torch`, on one core: this 0.03 s
+(1.7 s without `gossamer.shapes`), FakeTensorMode 1.4 s (its first use imports sympy), torch.export above 2 s; torch.fx
+with shape propagation sees modules instead of operations and fails on control flow that depends on shapes.
 """
 
 from __future__ import annotations
@@ -133,11 +132,11 @@ def trace(module: nn.Module, input_shape: Sequence[int] = (1, 3, 224, 224)) -> G
     return recorder.graph(recorder.value_of(image), [t for t in tree_leaves(result) if isinstance(t, Tensor)])
 
 
-class _Recorder(TorchDispatchMode):
+class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch does not type its hook for subclasses
     """Writes down each operation on a meta tensor; arithmetic on real constants alone is carried out, not recorded."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.path: list[str] = [""]
         self.nodes: list[Node] = []
         self.values: list[Value] = []

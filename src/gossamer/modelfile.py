@@ -24,7 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from gossamer import onnxfile
+from gossamer import onnxfile, protobuf
 from gossamer.errors import InputError, ModelFileError
 from gossamer.images import Preprocess
 from gossamer.onnxfile import Onnx
@@ -34,7 +34,7 @@ FORMAT = 1
 PREFIX = "gossamer."
 TASKS = ("classify",)
 FIRST_OPSET = 17
-SIDE_LIMIT = 4096
+JSON_DEPTH = 32
 CARD_KEYS = ("task", "preprocess", "classes", "licence", "provenance", "tolerance", "checks", "images")
 SEAL = f"{PREFIX}sha256"
 
@@ -46,7 +46,7 @@ RULES = {
     "sha256} once, and no other gossamer.*",
     10: "a last entry gossamer.sha256 over all bytes before it",
     11: f"format {FORMAT}",
-    12: "JSON without NaN, infinity or a name given twice",
+    12: f"JSON, nested {JSON_DEPTH} deep at most, without NaN, infinity or a name given twice",
     13: " or ".join(TASKS),
     14: "preprocessing that makes the input of the graph: float32 (free batch, channels, height, width)",
     15: "one name for each output: texts, not empty, all different, without control characters",
@@ -54,7 +54,7 @@ RULES = {
     17: f"ONNX operator set {FIRST_OPSET} or later",
     18: "1 to 64 check inputs, 8-bit PNG of the input size, each with one finite output a class",
     19: "1 to 16 check images, each with the pixels it becomes as PNG of the input size, and their SHA-256",
-    20: "a tolerance above 0 and at most 1",
+    20: "a tolerance above 0 and at most a hundredth of the largest check output, or of 1 where that is larger",
 }
 
 
@@ -121,10 +121,11 @@ class Card:
         licence, provenance, tolerance = values["licence"], values["provenance"], values["tolerance"]
         if not _is_plain_text(licence) or not isinstance(provenance, dict):
             raise broken(16, f"licence {licence!r}, provenance of type {type(provenance).__name__}")
-        if isinstance(tolerance, bool) or not isinstance(tolerance, (int, float)) or not 0 < tolerance <= 1:
-            raise broken(20, f"tolerance {tolerance!r}")
         checks = _list(values["checks"], 64, 18, lambda item: _check(item, preprocess, len(classes)))
         images = _list(values["images"], 16, 19, lambda item: _image_check(item, preprocess))
+        most = 0.01 * max(1.0, *(float(np.abs(check.outputs).max()) for check in checks))
+        if isinstance(tolerance, bool) or not isinstance(tolerance, (int, float)) or not 0 < tolerance <= most:
+            raise broken(20, f"tolerance {str(tolerance)[:20]} where at most {most:.3g} makes sense")
         return cls(values["task"], preprocess, classes, licence, provenance, checks, images, float(tolerance))
 
 
@@ -191,9 +192,9 @@ def without_card(data: bytes) -> bytes:
     """An ONNX model without its gossamer.* entries; all else stays byte for byte. Raises ModelFileError."""
     view = memoryview(data)
     kept = []
-    for number, _, value, start, end in onnxfile.scan(view):
+    for number, _, value, start, end in protobuf.scan(view):
         if number == 14 and isinstance(value, memoryview):
-            key = next((item for field, _, item, _, _ in onnxfile.scan(value) if field == 1), b"")
+            key = next((item for field, _, item, _, _ in protobuf.scan(value) if field == 1), b"")
             if isinstance(key, (bytes, memoryview)) and bytes(key).startswith(PREFIX.encode()):
                 continue
         kept.append(view[start:end])
@@ -207,8 +208,10 @@ def pixel_hash(pixels: NDArray[np.uint8]) -> str:
 
 def _entry(key: str, value: str) -> bytes:
     """A ModelProto.metadata_props entry (field 14, of two texts) in protobuf's wire format."""
-    parts = b"".join(bytes([tag]) + _varint(len(text)) + text for tag, text in ((10, key.encode()), (18, value.encode())))
-    return bytes([14 << 3 | onnxfile.DELIMITED]) + _varint(len(parts)) + parts
+    parts = b"".join(
+        bytes([tag]) + _varint(len(text)) + text for tag, text in ((10, key.encode()), (18, value.encode()))
+    )
+    return bytes([14 << 3 | protobuf.DELIMITED]) + _varint(len(parts)) + parts
 
 
 def _varint(number: int) -> bytes:
@@ -225,7 +228,9 @@ def _card(data: bytes, onnx: Onnx) -> Card:
     body = data[:-seal_length]
     if data[-seal_length:] != _entry(SEAL, hashlib.sha256(body).hexdigest()):
         raise broken(
-            10, "the file is not as it was written", "fetch it again; if it was changed on purpose, export the run again"
+            10,
+            "the file is not as it was written",
+            "fetch it again; if it was changed on purpose, export the run again",
         )
     entries = [(key.removeprefix(PREFIX), text) for key, text in onnx.metadata if key.startswith(PREFIX)]
     texts = dict(entries)
@@ -260,9 +265,19 @@ def _json(key: str, text: str) -> Any:
         return dict(items)
 
     try:
-        return json.loads(text, parse_constant=number, parse_float=number, object_pairs_hook=pairs)
+        value = json.loads(text, parse_constant=number, parse_float=number, object_pairs_hook=pairs)
+        _check_depth(value, JSON_DEPTH)
+        return value
     except (ValueError, RecursionError) as error:
         raise broken(12, f"{PREFIX}{key}: {error}") from error
+
+
+def _check_depth(value: Any, left: int) -> None:
+    if left == 0:
+        raise ValueError(f"nested deeper than {JSON_DEPTH}")
+    if isinstance(value, (dict, list)):
+        for item in value.values() if isinstance(value, dict) else value:
+            _check_depth(item, left - 1)
 
 
 def _is_plain_text(value: Any) -> bool:
@@ -279,16 +294,9 @@ def _classes(value: Any) -> tuple[str, ...]:
 
 def _preprocess(value: Any) -> Preprocess:
     try:
-        if not isinstance(value, dict):
-            raise broken(14, f"preprocess: a {type(value).__name__}")
-        preprocess = Preprocess.from_json(value)
-    except ModelFileError:
-        raise
+        return Preprocess.from_json(value)
     except InputError as error:
-        raise broken(14, f"preprocess: {error.given}") from error
-    if not all(1 <= side <= SIDE_LIMIT for side in preprocess.size):
-        raise broken(14, f"preprocess: input size {list(preprocess.size)}, above {SIDE_LIMIT}")
-    return preprocess
+        raise broken(14, error.given) from error
 
 
 def _list(value: Any, most: int, rule: int, item: Callable[[Any], Any]) -> tuple[Any, ...]:
@@ -315,7 +323,11 @@ def _image_check(value: Any, preprocess: Preprocess) -> ImageCheck:
 
 
 def _texts(value: Any, names: tuple[str, ...], rule: int) -> dict[str, str]:
-    if not isinstance(value, dict) or set(value) != set(names) or not all(_is_plain_text(value[name]) for name in names):
+    if (
+        not isinstance(value, dict)
+        or set(value) != set(names)
+        or not all(isinstance(value[name], str) for name in names)
+    ):
         raise broken(rule, f"an entry that is not an object of the texts {', '.join(names)}")
     return value
 

@@ -1,45 +1,31 @@
-"""An ONNX file as plain values: a bounds-checked protobuf reader that trusts nothing and needs no onnx package.
+"""An ONNX file as plain values, without the onnx package; it trusts nothing.
 
-Source: the wire format of protobuf.dev/programming-guides/encoding and the messages of onnx/onnx.proto (IR version 10).
-The numbers of the rules are those of FORMAT.md.
+Source: the messages of onnx/onnx.proto, IR version 10. The numbers of the rules are those of FORMAT.md.
 """
 
 from __future__ import annotations
 
-import struct
-from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from gossamer import protobuf
 from gossamer.errors import ModelFileError
+from gossamer.protobuf import Field
 
 FILE_LIMIT = 2**31 - 1  # protobuf's own
-FIELD_LIMIT = 4_000_000  # decoded fields in a file: a bound on memory, far above any network
-DEPTH_LIMIT = 32
 
 RULES = {
     1: "a file that can be read, of 1 byte to 2 GiB",
-    2: "well-formed protobuf",
+    2: protobuf.WELL_FORMED,
     3: "an ONNX model: IR version 3 or later, one ONNX operator set, a graph with nodes",
     4: "tensors whose data lie in the file itself",
     5: "tensors with as many values as their shape says",
     6: "a graph in which each value is made once, before it is used",
     7: "one float32 input and one float32 output of known rank",
 }
-
-VARINT, FIXED64, DELIMITED, FIXED32 = 0, 1, 2, 5
-
-
-class Field(NamedTuple):
-    """A field of a message: its name, what it holds (int, float, double, text, bytes or a message), how often."""
-
-    name: str
-    kind: str
-    repeated: bool = False
-
 
 MANY = True
 MESSAGES: dict[str, dict[int, Field]] = {
@@ -171,7 +157,7 @@ def parse(data: bytes) -> Onnx:
     """Read an ONNX model. Raises ModelFileError (rules 1 to 7), and no other error whatever the bytes."""
     if not 0 < len(data) <= FILE_LIMIT:
         raise broken(1, f"{len(data)} bytes")
-    model = _Reader().message(memoryview(data), "Model", 0)
+    model = protobuf.Reader(MESSAGES).message(memoryview(data), "Model")
     opsets = [entry.get("version", 0) for entry in model["opset_import"] if entry.get("domain", "") in ("", "ai.onnx")]
     graph = model.get("graph")
     if model.get("ir_version", 0) < 3 or len(opsets) != 1 or not graph or not graph["node"]:
@@ -195,115 +181,6 @@ def parse(data: bytes) -> Onnx:
     producer = f"{model.get('producer_name', '')} {model.get('producer_version', '')}".strip()
     metadata = tuple((entry.get("key", ""), entry.get("value", "")) for entry in model["metadata_props"])
     return Onnx(model["ir_version"], opsets[0], producer, metadata, inputs[0], outputs[0], nodes, tensors)
-
-
-def scan(data: memoryview) -> Iterator[tuple[int, int, int | memoryview, int, int]]:
-    """Each field of a message: (number, wire type, value, first byte, end). Raises ModelFileError (rule 2)."""
-    at = 0
-    while at < len(data):
-        start = at
-        key, at = varint(data, at)
-        number, wire = key >> 3, key & 7
-        value: int | memoryview
-        if not 0 < number < 2**29:
-            raise broken(2, f"field number {number} at byte {start}")
-        if wire == VARINT:
-            value, at = varint(data, at)
-        elif wire in (FIXED64, DELIMITED, FIXED32):
-            if wire == DELIMITED:
-                length, at = varint(data, at)
-            else:
-                length = 8 if wire == FIXED64 else 4
-            if length > len(data) - at:
-                raise broken(2, f"field {number} is {length} bytes long where {len(data) - at} are left")
-            value, at = data[at : at + length], at + length
-        else:
-            raise broken(2, f"wire type {wire} at byte {start}")
-        yield number, wire, value, start, at
-
-
-def varint(data: memoryview, at: int) -> tuple[int, int]:
-    """The unsigned 64-bit number at byte `at`, and the byte behind it. Raises ModelFileError (rule 2)."""
-    result = 0
-    for shift in range(0, 70, 7):
-        if at >= len(data):
-            raise broken(2, "a number is cut off")
-        byte = data[at]
-        at += 1
-        result |= (byte & 127) << shift
-        if byte < 128:
-            if result >= 2**64:
-                break
-            return result, at
-    raise broken(2, "a number is longer than 64 bits")
-
-
-class _Reader:
-    """Turns messages into dicts by MESSAGES; counts fields so that a small file cannot fill the memory."""
-
-    def __init__(self) -> None:
-        self.left = FIELD_LIMIT
-
-    def message(self, data: memoryview, kind: str, depth: int) -> dict[str, Any]:
-        if depth > DEPTH_LIMIT:
-            raise broken(2, f"messages nested deeper than {DEPTH_LIMIT}")
-        fields = MESSAGES[kind]
-        values: dict[str, Any] = {field.name: [] for field in fields.values() if field.repeated}
-        for number, wire, value, _, _ in scan(data):
-            self.spend(1)
-            field = fields.get(number)
-            if field is None:
-                continue
-            if field.repeated:
-                values[field.name].extend(self.items(field, wire, value, depth))
-            elif field.name in values:  # protobuf would take the last, or merge: two readers could see two models
-                raise broken(2, f"{kind}.{field.name} stands there twice")
-            else:
-                values[field.name] = self.one(field, wire, value, depth)
-        return values
-
-    def spend(self, count: int) -> None:
-        self.left -= count
-        if self.left < 0:
-            raise broken(2, f"more than {FIELD_LIMIT} fields")
-
-    def one(self, field: Field, wire: int, value: int | memoryview, depth: int) -> Any:
-        expected = {"int": VARINT, "float": FIXED32, "double": FIXED64}.get(field.kind, DELIMITED)
-        if wire != expected:
-            raise broken(2, f"{field.name} has wire type {wire} where {expected} belongs")
-        if isinstance(value, int):
-            return value - 2**64 if value >= 2**63 else value
-        if field.kind in ("float", "double"):
-            return struct.unpack("<f" if field.kind == "float" else "<d", value)[0]
-        if field.kind == "bytes":
-            return value
-        if field.kind == "text":
-            return _text(value)
-        return self.message(value, field.kind, depth + 1)
-
-    def items(self, field: Field, wire: int, value: int | memoryview, depth: int) -> list[Any]:
-        """One item, or the items of a packed field."""
-        if field.kind not in ("int", "float", "double") or not isinstance(value, memoryview) or wire != DELIMITED:
-            return [self.one(field, wire, value, depth)]
-        if field.kind == "int":
-            numbers, at = [], 0
-            while at < len(value):
-                number, at = varint(value, at)
-                self.spend(1)
-                numbers.append(number - 2**64 if number >= 2**63 else number)
-            return numbers
-        size = 4 if field.kind == "float" else 8
-        if len(value) % size:
-            raise broken(2, f"{field.name} holds {len(value)} bytes, no multiple of {size}")
-        self.spend(len(value) // size)
-        return list(np.frombuffer(value, f"<f{size}").tolist())
-
-
-def _text(value: memoryview) -> str:
-    try:
-        return bytes(value).decode()
-    except UnicodeDecodeError as error:
-        raise broken(2, f"text that is not UTF-8: {error.reason}") from error
 
 
 def _value(message: dict[str, Any]) -> Value:

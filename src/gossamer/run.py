@@ -103,6 +103,12 @@ class Run:
             ) from error
         self._lock = handle
 
+    def __enter__(self) -> Run:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.unlock()
+
     def unlock(self) -> None:
         """Let others write here."""
         if self._lock is not None:
@@ -200,6 +206,10 @@ class Run:
         if not (self.path / UNREADABLE).exists():
             return []
         return [(row[0], row[1]) for row in self._csv(UNREADABLE) if len(row) == 2]
+
+    def has(self, which: str) -> bool:
+        """Whether the state "best" or "last" has been saved."""
+        return (self.path / f"{which}.safetensors").is_file()
 
     def weights(self, which: str = "best") -> Path:
         """The weights file, "best" or "last". Raises RunError where there is none yet."""

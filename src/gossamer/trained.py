@@ -10,8 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from gossamer.data.open import Data, apply_split, open_data
-from gossamer.data.source import Source
+from gossamer.data.open import Data, apply_split
 from gossamer.evaluate import Forward
 from gossamer.images import Preprocess
 from gossamer.run import Run
@@ -67,16 +66,7 @@ def trained(folder: str | Path, which: str = "best") -> Trained:
 
 def run_data(run: Run) -> Data:
     """The data of a run with the split that was saved with it. Raises DataError."""
-    return apply_split(run.settings.data, run.split(), val=run.settings.val)
-
-
-def data_for(classes: tuple[str, ...], path: str | Path) -> Source:
-    """The images of `path` with these classes, as one source. Raises DataError.
-
-    A folder with its own splits gives its test split, or else its validation split.
-    """
-    data = open_data(path, classes=classes, split=False)
-    return data.test or data.val
+    return apply_split(run.settings.data, run.split(), val=run.settings.val, classes=run.classes)
 
 
 def torch_forward(model: nn.Module) -> Forward:

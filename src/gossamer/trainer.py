@@ -8,13 +8,11 @@ would have had, on any number of processes that divides the batch.
 from __future__ import annotations
 
 import copy
-import dataclasses
 import math
 import signal
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from contextlib import ExitStack, closing, contextmanager
 from itertools import islice
 from pathlib import Path
 from types import FrameType
@@ -22,73 +20,27 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from gossamer import distributed, machine, optim, precision
-from gossamer.data.augment import TrainTransform
-from gossamer.data.loader import Batch, Batches, prefetch
+from gossamer.checkpoint import restore, save, weights
+from gossamer.data.augment import EvalTransform, TrainTransform
+from gossamer.data.cache import open_cache
+from gossamer.data.loader import Batch, prefetch
+from gossamer.data.mix import mix_plan
 from gossamer.data.open import Data, open_data, split_rows
+from gossamer.data.source import Source
 from gossamer.distributed import Processes
 from gossamer.errors import RunError, SettingsError
 from gossamer.evaluate import evaluate
-from gossamer.images import Preprocess
 from gossamer.prepare import build, resolve, start
 from gossamer.progress import SILENT, Progress
 from gossamer.run import Run
-from gossamer.settings import Settings
+from gossamer.session import Session
+from gossamer.settings import Settings, parse_bytes
 from gossamer.tasks.classify import Classify, mixed_loss
 from gossamer.tasks.scores import Evaluation
 from gossamer.trained import preprocess_of, run_data, torch_forward
-
-
-@dataclass
-class Counters:
-    """Where a run stands. All of it is saved with the state, so all of it survives a kill. Times are in seconds."""
-
-    epoch: int = 0
-    step_in_epoch: int = 0
-    step: int = 0
-    seconds: float = 0.0
-    best: float | None = None
-    best_epoch: int = 0
-    bad_epochs: int = 0
-    finished: str = ""
-    # sums over the epoch under way
-    loss_sum: float = 0.0
-    images: int = 0
-    data_seconds: float = 0.0
-    step_seconds: float = 0.0
-
-
-@dataclass
-class Session:
-    """All that a running training holds. `model` is the plain network; `runner` may wrap it."""
-
-    run: Run
-    settings: Settings
-    data: Data
-    processes: Processes
-    device: torch.device
-    task: Classify
-    preprocess: Preprocess
-    model: nn.Module
-    runner: nn.Module
-    optimizer: torch.optim.Optimizer
-    schedule: optim.Schedule
-    average: optim.Average | None
-    progress: Progress
-    table: Tensor
-    counters: Counters = field(default_factory=Counters)
-    rows: list[dict[str, Any]] = field(default_factory=list)
-    unreadable: dict[str, str] = field(default_factory=dict)
-    interrupted: bool = False
-    evaluation_seconds: float = 0.0
-
-    def say(self, line: str) -> None:
-        """A line for the person and the log."""
-        if self.processes.first:
-            self.progress.say(line)
-            self.run.log(line)
 
 
 def train(settings: Settings, *, progress: Progress = SILENT) -> Run:
@@ -100,24 +52,18 @@ def train(settings: Settings, *, progress: Progress = SILENT) -> Run:
     """
     if not settings.data:
         raise SettingsError("no data", "a folder of images, a CSV file, or tar shards", "name one: gossamer train DATA")
-    device, processes = start(settings)
-    try:
+    with _processes(settings) as (device, processes):
         data = open_data(settings.data, val=settings.val, val_share=settings.val_share, seed=settings.seed)
         settings = resolve(settings, data, processes)
         model, task, notes = build(settings, data, progress if processes.first else SILENT)
-        run = Run(Path(settings.out), settings)
-        if processes.first:
-            run = Run.create(settings)
-        try:
+        run = Run.create(settings) if processes.first else Run(Path(settings.out), settings)
+        with run:
             if processes.first:
                 run.save_data(data.classes, _facts(data), split_rows(data))
                 run.save_settings(settings)
             distributed.wait()
-            return _train(run, data, processes, device, task, model, progress, [data.how, *data.notes, *notes])
-        finally:
-            run.unlock()
-    finally:
-        distributed.leave()
+            session = _session(run, data, device, processes, model, task, progress)
+            return _run_to_the_end(session, [data.how, *data.notes, *notes])
 
 
 def resume(folder: str | Path, *, progress: Progress = SILENT) -> Run:
@@ -126,83 +72,89 @@ def resume(folder: str | Path, *, progress: Progress = SILENT) -> Run:
     Raises RunError where the folder is no run, is locked or damaged; DataError where its data are gone.
     """
     run = Run.open(folder)
-    run.path = Path(folder)
-    device, processes = start(run.settings)
-    try:
+    with _processes(run.settings) as (device, processes), run:
         if processes.first:
             run.lock()
-        try:
-            data = run_data(run)
-            # the state holds the weights, so those it once started from need not be there any more
-            fresh = run.settings if not (run.path / "last.safetensors").exists() else run.settings.replace(weights="")
-            model, task, _ = build(fresh, data, SILENT)
-            return _train(run, data, processes, device, task, model, progress, data.notes)
-        finally:
-            run.unlock()
+        data = run_data(run)
+        # a state holds the weights, so those it once started from need not be there any more
+        settings = run.settings.replace(weights="") if run.has("last") else run.settings
+        model, task, _ = build(settings, data, SILENT)
+        session = _session(run, data, device, processes, model, task, progress)
+        return _run_to_the_end(session, data.notes)
+
+
+@contextmanager
+def _processes(settings: Settings) -> Iterator[tuple[torch.device, Processes]]:
+    """The device and the group of processes, which is left at the end."""
+    try:
+        yield start(settings)
     finally:
         distributed.leave()
 
 
 def _facts(data: Data) -> dict[str, Any]:
     """What the run folder says about the data."""
-    splits = {"train": data.train, "val": data.val, "test": data.test}
+
+    def counts(source: Source) -> dict[str, int]:
+        return dict(zip(data.classes, np.bincount(source.labels, minlength=len(data.classes)).tolist(), strict=True))
+
     return {
         "how": data.how,
         "notes": data.notes,
         "fingerprint": data.fingerprint,
-        "images": {name: len(source) for name, source in splits.items() if source is not None},
-        "per_class": {
-            name: dict(zip(data.classes, np.bincount(source.labels, minlength=len(data.classes)).tolist(), strict=True))
-            for name, source in splits.items()
-            if source is not None
-        },
+        "images": {name: len(source) for name, source in data.splits().items()},
+        "per_class": {name: counts(source) for name, source in data.splits().items()},
     }
 
 
-def _train(
+def _session(
     run: Run,
     data: Data,
-    processes: Processes,
     device: torch.device,
-    task: Classify,
+    processes: Processes,
     model: nn.Module,
+    task: Classify,
     progress: Progress,
-    notes: list[str],
-) -> Run:
-    """Assemble the session, put back a saved state where there is one, and train to the end."""
-    model.to(device)
+) -> Session:
     preprocess = preprocess_of(run.settings)
-    table = torch.from_numpy(preprocess.table()).to(device)
-    session = Session(
-        run,
-        run.settings,
-        data,
-        processes,
-        device,
-        task,
-        preprocess,
-        model,
-        model,
-        optim.build_optimizer(model, run.settings),
-        optim.Schedule(run.settings, run.settings.epochs),
-        None,
-        progress,
-        table,
+    model.to(device)
+    return Session(
+        run=run,
+        settings=run.settings,
+        data=data,
+        device=device,
+        processes=processes,
+        progress=progress,
+        task=task,
+        model=model,
+        runner=model,
+        optimizer=optim.build_optimizer(model, run.settings),
+        schedule=optim.Schedule(run.settings, run.settings.epochs),
+        preprocess=preprocess,
+        table=torch.from_numpy(preprocess.table()).to(device),
+        transform=TrainTransform(preprocess, run.settings),
     )
+
+
+def _run_to_the_end(session: Session, notes: list[str]) -> Run:
+    """Decide what is left to decide, put back a saved state where there is one, and train."""
+    run, processes = session.run, session.processes
     if processes.first:
-        run.add_environment({**machine.describe(), "processes": processes.world, "seed": run.settings.seed})
+        run.add_environment({**machine.describe(), "processes": processes.world, "seed": session.settings.seed})
     for line in notes:
         session.say(line)
+    _open_caches(session)
     _choose_precision(session)
-    precision.as_format(model, session.settings.memory_format)
-    session.average = optim.Average(model, session.settings.ema) if session.settings.ema else None
-    _restore(session)
+    precision.as_format(session.model, session.settings.memory_format)
+    if session.settings.ema:
+        session.average = optim.Average(session.model, session.settings.ema)
+    restore(session)
     if session.counters.finished:
         session.say(f"{run.path} is complete: {session.counters.finished}")
         return run
     if processes.world > 1:
-        distributed.sync_batch_norm(model)
-        session.runner = nn.parallel.DistributedDataParallel(model, broadcast_buffers=False)
+        distributed.sync_batch_norm(session.model)
+        session.runner = nn.parallel.DistributedDataParallel(session.model, broadcast_buffers=False)
     if session.settings.compile:
         session.runner = torch.compile(session.runner)  # type: ignore[assignment]
     with _signals(session):
@@ -210,16 +162,34 @@ def _train(
     return run
 
 
+def _open_caches(session: Session) -> None:
+    """The caches of training and validation images; the first process builds them. The limit holds for both together."""
+    if not session.settings.cache:
+        return
+    limit, folder = parse_bytes(session.settings.cache), session.settings.cache_dir
+    for build_turn in (True, False):
+        if session.processes.first == build_turn:
+            quiet = session.progress if build_turn else SILENT
+            session.cache = open_cache(session.data.train, session.transform, limit, folder=folder, progress=quiet)
+            left = max(1, limit - session.cache.path.stat().st_size)
+            scoring = EvalTransform(session.preprocess)
+            session.val_cache = open_cache(session.data.val, scoring, left, folder=folder, progress=quiet)
+        distributed.wait()
+    kept = ((cache.kept, len(cache)) for cache in (session.cache, session.val_cache) if cache)
+    session.say("images in the cache: " + ", ".join(f"{part} of {whole}" for part, whole in kept))
+
+
 def _choose_precision(session: Session) -> None:
     """Decide precision and memory format by timing, once; the run folder keeps the decision."""
     settings = session.settings
     if "auto" not in (settings.precision, settings.memory_format):
         return
-    part = next(iter(prefetch(_batches(session, 0), workers=0)))
+    with closing(prefetch(session.batches(0))) as parts:
+        part = next(parts)
     choice = precision.choose(
         settings,
         session.model,
-        _images(session, part),
+        session.images(part.pixels),
         torch.from_numpy(part.targets).to(session.device),
         session.task.loss,
         lambda trial: optim.build_optimizer(trial, settings),
@@ -258,17 +228,17 @@ def _epochs(session: Session) -> None:
         if session.processes.first:
             # best and metrics first: a kill before the state is saved repeats them to the same content
             if improved:
-                session.run.save_state("best", _weights(session), {"epoch": epoch, **evaluation.metrics})
+                session.run.save_state("best", weights(session), {"epoch": epoch, **evaluation.metrics})
             session.run.save_metrics(session.rows)
             session.run.save_unreadable(sorted(session.unreadable.items()))
-            _save(session)
+            save(session)
     session.say(f"finished: {counters.finished}; best accuracy {counters.best:.4f} in epoch {counters.best_epoch}")
 
 
 def _one_epoch(session: Session) -> int:
     """Train to the end of the epoch, or of the budget; the number of steps that the epoch has."""
     counters, settings = session.counters, session.settings
-    batches = _batches(session, counters.epoch)
+    batches = session.batches(counters.epoch)
     steps = max(1, len(batches) // settings.accumulate)
     session.runner.train()
     optim.freeze_norms(session.model)
@@ -291,7 +261,7 @@ def _one_epoch(session: Session) -> int:
             counters.seconds += now - mark
             mark = now
             if session.interrupted or _save_is_due(session, now - saved):
-                _save(session)
+                save(session)
                 saved = time.perf_counter()
             if session.interrupted:
                 session.say(f"stopped; go on with: gossamer train --resume {session.run.path}")
@@ -307,13 +277,18 @@ def _step(session: Session, parts: list[Batch], steps: int) -> None:
     torch.manual_seed((settings.seed * 1_000_003 + counters.step) * session.processes.world + session.processes.rank)
     optimizer.zero_grad(set_to_none=True)
     total = torch.zeros((), dtype=torch.float64, device=session.device)
+    first = counters.step_in_epoch * settings.accumulate
     for index, part in enumerate(parts):
+        plan = mix_plan(
+            settings.seed, counters.epoch, first + index, settings.mixup, settings.cutmix, session.preprocess.size
+        )
+        images, targets, others, weight = session.mixed(part, plan)
         with ExitStack() as stack:
             if index + 1 < len(parts) and isinstance(session.runner, nn.parallel.DistributedDataParallel):
                 stack.enter_context(session.runner.no_sync())
             with precision.autocast(session.device, settings.precision):
-                outputs = session.runner(_images(session, part))
-            values = mixed_loss(session.task, outputs, *_targets(session, part))
+                outputs = session.runner(images)
+            values = mixed_loss(session.task, outputs, targets, others, weight)
             (values.mean() / len(parts)).backward()
         total += values.detach().double().sum()
         counters.images += len(values) * session.processes.world
@@ -341,32 +316,6 @@ def _step(session: Session, parts: list[Batch], steps: int) -> None:
     counters.step_in_epoch += 1
 
 
-def _batches(session: Session, epoch: int) -> Batches:
-    settings, source = session.settings, session.data.train
-    return Batches(
-        source,
-        TrainTransform(session.preprocess, settings),
-        source.order(epoch, settings.seed, settings.sampler),
-        settings.batch // settings.accumulate,
-        rank=session.processes.rank,
-        world=session.processes.world,
-        seed=settings.seed,
-        epoch=epoch,
-        drop_last=True,
-        max_unreadable=settings.max_unreadable,
-    )
-
-
-def _images(session: Session, part: Batch) -> Tensor:
-    """The network's input, (n, C, H, W) float32 in the memory format: the values of `Preprocess.normalise`."""
-    if session.device.type == "cpu":
-        images = torch.from_numpy(session.preprocess.normalise(part.pixels))
-    else:  # a byte a value to the device, and the same look-up there
-        pixels = torch.from_numpy(part.pixels).to(session.device, non_blocking=True)
-        images = torch.stack([session.table[c][pixels[..., c].long()] for c in range(pixels.shape[-1])], 1)
-    return precision.as_format(images, session.settings.memory_format)
-
-
 def _fraction(session: Session, steps: int) -> float:
     """The share of the run that is done, by steps or by time, whichever is further; the same in every process."""
     counters, settings = session.counters, session.settings
@@ -388,12 +337,13 @@ def _evaluate(session: Session) -> Evaluation:
     """Score the weights that would be saved on the validation images, in float32, shared between processes."""
     started = time.perf_counter()
     model = copy.deepcopy(session.model)
-    model.load_state_dict(_weights(session, prefix=""))
+    model.load_state_dict(weights(session, prefix=""))
     processes = session.processes
     mine = evaluate(
         torch_forward(model.eval()),
         session.data.val,
         session.preprocess,
+        cache=session.val_cache,
         rank=processes.rank,
         world=processes.world,
         max_unreadable=session.settings.max_unreadable,
@@ -445,68 +395,11 @@ def _reason_to_stop(session: Session, epoch: float) -> str:
     return ""
 
 
-# the state
-
-
-def _weights(session: Session, prefix: str = "model.") -> dict[str, Tensor]:
-    """The weights that are evaluated and shipped: the average where there is one."""
-    values = session.average.values if session.average else session.model.state_dict()
-    return {prefix + name: value for name, value in values.items()}
-
-
 def _save_is_due(session: Session, seconds: float) -> bool:
     settings = session.settings
     if settings.save_steps:
         return session.counters.step % settings.save_steps == 0
     return seconds >= settings.save_every > 0
-
-
-def _save(session: Session) -> None:
-    """Replace the state to resume from, in one step; the first process's business."""
-    if not session.processes.first:
-        return
-    slots, values = optim.pack(session.optimizer)
-    tensors = {f"model.{name}": value for name, value in session.model.state_dict().items()}
-    tensors.update({f"optimizer.{name}": value for name, value in slots.items()})
-    if session.average:
-        tensors.update({f"ema.{name}": value for name, value in session.average.values.items()})
-    facts = {
-        "format": 1,
-        "counters": dataclasses.asdict(session.counters),
-        "schedule": session.schedule.state,
-        "optimizer": values,
-        "rows": len(session.rows),
-        "unreadable": session.unreadable,
-    }
-    session.run.save_state("last", tensors, facts)
-
-
-def _restore(session: Session) -> None:
-    """Put back the saved state; without one the run starts anew, with the same seed and so the same weights."""
-    if not (session.run.path / "last.safetensors").exists():
-        return
-    tensors, facts = session.run.load_state("last")
-
-    def under(prefix: str) -> dict[str, Tensor]:
-        return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
-
-    try:
-        session.model.load_state_dict(under("model."))
-        optim.unpack(session.optimizer, under("optimizer."), facts["optimizer"])
-        if session.average:
-            session.average.values = {name: value.to(session.device) for name, value in under("ema.").items()}
-        session.counters = Counters(**facts["counters"])
-        session.schedule.state = facts["schedule"]
-        session.unreadable = dict(facts["unreadable"])
-        session.rows = session.run.metrics()[: facts["rows"]]
-    except (RuntimeError, KeyError, TypeError, ValueError) as error:
-        raise RunError(
-            f"{session.run.weights('last')}: does not fit this run: {error}",
-            "the state that this run saved",
-            "restore settings.yaml and last.safetensors from the same copy",
-        ) from error
-    counters = session.counters
-    session.say(f"going on at epoch {counters.epoch + 1}, step {counters.step_in_epoch} of it")
 
 
 @contextmanager

@@ -10,7 +10,7 @@ import numpy as np
 
 from gossamer.data.source import Files, Table, shown
 from gossamer.errors import DataError
-from gossamer.images import IMAGE_SUFFIXES
+from gossamer.images import IMAGE_SUFFIXES, printable
 
 # the names that a split's folder, file or CSV entry may have, in lower case
 SPLIT_NAMES = {
@@ -32,12 +32,14 @@ def split_folders(root: Path) -> dict[str, Path]:
     two folders name one split.
     """
     found: dict[str, Path] = {}
-    for folder in _folders(root):
+    for folder in folders(root):
         split = SPLIT_NAMES.get(folder.name.lower())
-        if split is None or not any(_folders(folder)):
+        if split is None or not any(folders(folder)):
             continue
         if split in found:
-            raise DataError(f"{root}: both {found[split].name}/ and {folder.name}/", f"one {split} folder", "remove one")
+            raise DataError(
+                f"{root}: both {found[split].name}/ and {folder.name}/", f"one {split} folder", "remove one"
+            )
         found[split] = folder
     return found if "train" in found or "val" in found else {}
 
@@ -48,17 +50,18 @@ def read_folder(root: Path) -> Table:
     Classes are sorted by code point, as torchvision's ImageFolder does. Raises DataError.
     """
     parts = split_folders(root) or {"": root}
+    prefix = "" if os.fspath(root) == "." else os.path.join(root, "")  # noqa: PTH118 (Path drops the last slash)
     notes: list[str] = []
     entries: list[tuple[str, str, str]] = []  # path, class, split
     names: set[str] = set()
     others = 0
     for split, top in parts.items():
-        classes = list(_folders(top))
+        classes = list(folders(top))
         for folder in classes:
             before = len(entries)
             for path in _walk(folder, notes):
                 if os.path.splitext(path)[1].lower() in IMAGE_SUFFIXES:  # noqa: PTH122 (a million times)
-                    entries.append((os.path.relpath(path, root), folder.name, split))
+                    entries.append((path[len(prefix) :], folder.name, split))
                 else:
                     others += 1
             if len(entries) == before:
@@ -67,15 +70,21 @@ def read_folder(root: Path) -> Table:
                 names.add(folder.name)
         loose = sum(1 for path in _images(top))
         if loose and not names:
-            raise DataError(f"{top}: holds {loose} images but no class folders", _ALLOWED, "sort them into class folders")
+            raise DataError(
+                f"{top}: holds {loose} images but no class folders", _ALLOWED, "sort them into class folders"
+            )
         if loose:
             notes.append(f"{top}: {loose} images outside class folders are passed over")
     if "" not in parts:
-        passed = [folder.name for folder in _folders(root) if folder not in parts.values()]
+        passed = [folder.name for folder in folders(root) if folder not in parts.values()]
         if passed:
-            notes.append(f"{root}: {shown(passed)} passed over: only {', '.join(sorted(p.name for p in parts.values()))} are read")
+            notes.append(
+                f"{root}: {shown(passed)} passed over: only {', '.join(sorted(p.name for p in parts.values()))} are read"
+            )
     if not entries:
-        raise DataError(f"{root}: holds no images", _ALLOWED, f"check the path; images end in {shown(sorted(IMAGE_SUFFIXES), 12)}")
+        raise DataError(
+            f"{root}: holds no images", _ALLOWED, f"check the path; images end in {shown(sorted(IMAGE_SUFFIXES), 12)}"
+        )
     if others:
         notes.append(f"{root}: {others} files that are no images by their name are passed over")
     entries.sort()
@@ -85,8 +94,8 @@ def read_folder(root: Path) -> Table:
     labels = np.array([number[name] for _, name, _ in entries], dtype=np.int64)
     return Table(
         "image folder",
-        tuple(printable(name) for name in order),
-        [printable(path.replace(os.sep, "/")) for path in paths],
+        tuple(text(name) for name in order),
+        [text(path.replace(os.sep, "/")) for path in paths],
         labels,
         [split for _, _, split in entries],
         Files(root, paths),
@@ -94,13 +103,9 @@ def read_folder(root: Path) -> Table:
     )
 
 
-def printable(path: str) -> str:
-    """`path` as text that can be written as UTF-8, whatever bytes the file system has."""
-    try:
-        path.encode()
-    except UnicodeEncodeError:
-        return os.fsencode(path).decode("utf-8", "backslashreplace")
-    return path
+def text(path: str) -> str:
+    """`path` as printable text, whatever bytes the file system has."""
+    return path if path.isprintable() else printable(path)
 
 
 def _scan(folder: Path | str) -> list[os.DirEntry[str]]:
@@ -111,13 +116,21 @@ def _scan(folder: Path | str) -> list[os.DirEntry[str]]:
         raise DataError(f"{folder}: {error.strerror}", "a folder that can be read", "check its permissions") from error
 
 
-def _folders(folder: Path) -> Iterator[Path]:
-    return (folder / entry.name for entry in _scan(folder) if entry.is_dir())
+def folders(folder: Path) -> Iterator[Path]:
+    """The folders in a folder that are not hidden, by name. Raises DataError."""
+    return (folder / entry.name for entry in _scan(folder) if _is_folder(entry))
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link to itself: left to the reading of the file, which says so
+        return False
 
 
 def _images(folder: Path) -> Iterator[str]:
     for entry in _scan(folder):
-        if os.path.splitext(entry.name)[1].lower() in IMAGE_SUFFIXES and not entry.is_dir():  # noqa: PTH122
+        if os.path.splitext(entry.name)[1].lower() in IMAGE_SUFFIXES and not _is_folder(entry):  # noqa: PTH122
             yield entry.path
 
 
@@ -127,13 +140,14 @@ def _walk(top: Path, notes: list[str]) -> Iterator[str]:
     todo = [os.fspath(top)]
     while todo:
         folder = todo.pop()
+        entries = _scan(folder)
         status = os.stat(folder)  # noqa: PTH116 (all paths are plain text here, a million of them)
         if (status.st_dev, status.st_ino) in entered:
-            notes.append(f"{printable(folder)}: a link to a folder that was read already is passed over")
+            notes.append(f"{text(folder)}: a link to a folder that was read already is passed over")
             continue
         entered.add((status.st_dev, status.st_ino))
-        for entry in _scan(folder):
-            if entry.is_dir():
+        for entry in entries:
+            if _is_folder(entry):
                 todo.append(entry.path)
             else:  # a broken link counts as a file: it will be listed as unreadable rather than silently missed
                 yield entry.path

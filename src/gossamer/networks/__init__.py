@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from gossamer.networks.base import FeatureInfo, FeatureList, Features, Network
     from gossamer.networks.create import create_model
-    from gossamer.networks.fetch import fetch
     from gossamer.networks.registry import list_models, resolve
     from gossamer.networks.weights import Difference, load_weights
 
@@ -25,7 +24,6 @@ __all__ = [
     "Features",
     "Network",
     "create_model",
-    "fetch",
     "list_models",
     "load_weights",
     "resolve",
@@ -38,7 +36,6 @@ _HOMES = {
     "Features": "base",
     "Network": "base",
     "create_model": "create",
-    "fetch": "fetch",
     "list_models": "registry",
     "load_weights": "weights",
     "resolve": "registry",

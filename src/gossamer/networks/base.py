@@ -82,8 +82,8 @@ class Network(nn.Module):
         x = self.stem(x)
         for stage in self.stages:
             x = stage(x)
-        x = self.conv_head(x)
-        return x
+        out: Tensor = self.conv_head(x)
+        return out
 
     def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
         """(N, C, h, w) -> (N, num_classes), or (N, num_features) if `pre_logits`."""

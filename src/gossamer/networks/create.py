@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import inspect
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Literal, overload
 
 from gossamer.errors import SettingsError
 from gossamer.networks.base import Features, Network
@@ -13,6 +13,10 @@ from gossamer.networks.plan import Plan
 from gossamer.networks.registry import NETWORKS, resolve
 
 
+@overload
+def create_model(name: str, *, features_only: Literal[False] = False, **arguments: Any) -> Network: ...
+@overload
+def create_model(name: str, *, features_only: Literal[True], **arguments: Any) -> Features: ...
 def create_model(
     name: str,
     *,
@@ -47,7 +51,8 @@ def create_model(
         if isinstance(width, bool) or not isinstance(width, (int, float)) or not 0 < width < 100:
             raise SettingsError(f"width: {width!r}", "a number above 0, such as 0.5", "mend the argument")
         options["width"] = float(width)
-    allowed = [key for key in inspect.signature(builder).parameters if key != "plan"]
+    fixed = {"plan", *entry.arguments} - {"width"}  # what the name stands for
+    allowed = [key for key in inspect.signature(builder).parameters if key not in fixed]
     for key in options:
         if key not in allowed:
             raise SettingsError(f"{name} has no argument {key!r}", ", ".join(allowed), "leave it out")

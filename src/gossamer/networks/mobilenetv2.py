@@ -13,6 +13,7 @@ from gossamer.blocks.conv import ConvNormAct
 from gossamer.blocks.head import LinearHead
 from gossamer.blocks.residual import InvertedResidual
 from gossamer.blocks.width import make_divisible
+from gossamer.errors import SettingsError
 from gossamer.networks.base import Naming, Network
 from gossamer.networks.plan import Plan
 
@@ -37,6 +38,7 @@ BODY = (
     Row(6, 160, 3, 2),
     Row(6, 320, 1, 1),
 )
+STRIDES = tuple(row.s for row in BODY)
 
 TORCHVISION = Naming(
     "torchvision",
@@ -86,7 +88,7 @@ def mobilenet_v2(
     plan: Plan,
     *,
     width: float = 1.0,
-    strides: tuple[int, ...] = tuple(row.s for row in BODY),
+    strides: tuple[int, ...] = STRIDES,
     expand_first: bool = False,
     classifier_bias: bool = True,
 ) -> Network:
@@ -96,10 +98,13 @@ def mobilenet_v2(
     strides: of the seven rows; the paper's first version had (1, 2, 2, 1, 2, 2, 1).
     expand_first: an expansion convolution of 1x also in the first bottleneck.
     classifier_bias: False where the classifier is a 1x1 convolution without bias.
+    Raises SettingsError where `strides` are not seven.
     """
+    if len(strides) != len(BODY):
+        raise SettingsError(f"strides of {len(strides)} rows for MobileNetV2", "seven", "give one a row")
     c_in = make_divisible(STEM * width)
     plan.stem(ConvNormAct(plan.in_chans, c_in, 3, stride=plan.stride(2), act="relu6"), c_in)
-    for row, first_stride in zip(BODY, strides, strict=True):
+    for row, first_stride in zip(BODY, strides):
         c = make_divisible(row.c * width)
         blocks = []
         for index in range(row.n):

@@ -30,7 +30,7 @@ class Plan:
     ) -> None:
         check_count("num_classes", num_classes, 0)
         check_count("in_chans", in_chans, 1)
-        if not 0 <= drop_rate < 1:
+        if not isinstance(drop_rate, (int, float)) or not 0 <= drop_rate < 1:
             raise SettingsError(f"drop_rate: {drop_rate!r}", "0 or more, below 1", "mend the argument")
         self.num_classes = num_classes
         self.in_chans = in_chans
@@ -70,9 +70,7 @@ class Plan:
         self._tap(f"stages.{len(self._stages)}", channels)
         self._stages.append(nn.Sequential(parts))
 
-    def network(
-        self, head: Head, *, conv_head: nn.Module | None = None, namings: tuple[Naming, ...] = ()
-    ) -> Network:
+    def network(self, head: Head, *, conv_head: nn.Module | None = None, namings: tuple[Naming, ...] = ()) -> Network:
         """The finished network with fresh weights."""
         network = Network(self._stem, self._stages, conv_head or nn.Identity(), head, self._features, namings)
         initialise(network)

@@ -35,17 +35,17 @@ DEPTHS = {
 NAMING = Naming(
     "torchvision and timm",
     (
-    (r"^conv1\.", "stem.conv."),
-    (r"^bn1\.", "stem.norm."),
-    (r"^fc\.", "head.classifier."),
-    (r"^layer1\.", "stages.0."),
-    (r"^layer2\.", "stages.1."),
-    (r"^layer3\.", "stages.2."),
-    (r"^layer4\.", "stages.3."),
-    (r"^(stages\.\d+\.\d+\.conv\d)\.", r"\1.conv."),
-    (r"^(stages\.\d+\.\d+)\.bn(\d)\.", r"\1.conv\2.norm."),
-    (r"\.downsample\.0\.", ".shortcut.conv."),
-    (r"\.downsample\.1\.", ".shortcut.norm."),
+        (r"^conv1\.", "stem.conv."),
+        (r"^bn1\.", "stem.norm."),
+        (r"^fc\.", "head.classifier."),
+        (r"^layer1\.", "stages.0."),
+        (r"^layer2\.", "stages.1."),
+        (r"^layer3\.", "stages.2."),
+        (r"^layer4\.", "stages.3."),
+        (r"^(stages\.\d+\.\d+\.conv\d)\.", r"\1.conv."),
+        (r"^(stages\.\d+\.\d+)\.bn(\d)\.", r"\1.conv\2.norm."),
+        (r"\.downsample\.0\.", ".shortcut.conv."),
+        (r"\.downsample\.1\.", ".shortcut.norm."),
     ),
 )
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -12,49 +12,33 @@ from gossamer.report.gallery import Mistake
 from gossamer.settings import Settings
 
 if TYPE_CHECKING:
-    from gossamer.tasks.classify import Evaluation
+    from gossamer.cost import Cost, Layer
+    from gossamer.runtime.verify import Verification
+    from gossamer.tasks.scores import Evaluation
 
 
-class Layer(NamedTuple):
-    """One layer's cost for one image. macs: multiply-adds."""
+class Stage(NamedTuple):
+    """The cost of one part of the network for one image. macs: multiply-adds."""
 
     name: str
-    op: str
-    shape: tuple[int, ...]
     params: int
     macs: int
 
 
-@dataclass(frozen=True)
-class CostTable:
-    """The network's cost for one image of the input size; peak_bytes: activations alive at once, float32.
-
-    unknown: operations without a formula and how often each occurs; they are in no total.
-    """
-
-    layers: tuple[Layer, ...]
-    params: int
-    macs: int
-    peak_bytes: int
-    unknown: Mapping[str, int]
-
-    def stages(self) -> list[Layer]:
-        """The layers summed by stage, in order; `op` and `shape` are those of the stage's last layer."""
-        sums: dict[str, Layer] = {}
-        for layer in self.layers:
-            name = stage(layer.name)
-            before = sums.get(name, Layer(name, "", (), 0, 0))
-            sums[name] = Layer(name, layer.op, layer.shape, before.params + layer.params, before.macs + layer.macs)
-        return list(sums.values())
+def stages(layers: Iterable[Layer]) -> list[Stage]:
+    """The layers summed by the part of the network they belong to, in order."""
+    sums: dict[str, Stage] = {}
+    for layer in layers:
+        name = stage_of(layer.name)
+        before = sums.get(name, Stage(name, 0, 0))
+        sums[name] = Stage(name, before.params + layer.params, before.macs + (layer.macs or 0))
+    return list(sums.values())
 
 
-def stage(layer: str) -> str:
+def stage_of(layer: str) -> str:
     """The part of a network a layer belongs to: "stages.2" of "stages.2.0.expand.conv", "head" of "head.fc"."""
     parts = layer.split(".")
-    for index, part in enumerate(parts[:2]):
-        if part.isdecimal():
-            return ".".join(parts[: index + 1])
-    return parts[0] or "network"
+    return ".".join(parts[:2]) if len(parts) > 1 and parts[1].isdecimal() else parts[0] or "network"
 
 
 class Latency(NamedTuple):
@@ -72,21 +56,37 @@ class Latency(NamedTuple):
     note: str = ""
 
 
-class Check(NamedTuple):
-    """One thing verified of the exported file."""
-
-    what: str
-    result: str
-    ok: bool
+def latencies(bench: Mapping[str, Any]) -> tuple[Latency, ...]:
+    """The measurements in what the benchmark wrote."""
+    return tuple(
+        Latency(
+            runtime=str(row.get("runtime", "?")),
+            threads=int(row.get("threads", 0)),
+            batch=int(row.get("batch", 1)),
+            median=number(row.get("median_ms")),
+            p10=number(row.get("p10_ms")),
+            p90=number(row.get("p90_ms")),
+            images_per_second=number(row.get("images_per_second")),
+            load=number(row.get("load_ms")),
+            memory=number(row.get("peak_bytes")),
+            note=str(row.get("error") or ""),
+        )
+        for row in bench.get("rows", ())
+    )
 
 
 @dataclass(frozen=True)
 class ExportedFile:
-    """The model file beside the run: `size` in bytes, and what verifying it just now said."""
+    """The model file of the run: `size` in bytes, and what verifying it just now found, or the `problem` with it."""
 
     path: str
     size: int
-    checks: tuple[Check, ...]
+    verification: Verification | None
+    problem: str = ""
+
+    @property
+    def ok(self) -> bool:
+        return self.verification is not None and self.verification.ok
 
 
 @dataclass(frozen=True)
@@ -96,8 +96,8 @@ class ReportData:
     run: the folder. made: when the report was made (UTC). version: of gossamer.
     split: "validation" or "test", the images of `evaluation`. metrics: rows of the run folder.
     counts: images a class, by split, in the order of `evaluation.classes`.
-    machine: the environment of the latest start. data: what the run folder says about the data.
-    bench: the machine the latencies were measured on, as the benchmark describes it.
+    machine: the environment of the latest start. bench: where the latencies were measured.
+    data: what the run folder says about the data; `data_changed` where they are others now.
     """
 
     run: str
@@ -110,12 +110,13 @@ class ReportData:
     counts: Mapping[str, tuple[int, ...]]
     unreadable: list[tuple[str, str]]
     mistakes: tuple[Mistake, ...]
-    cost: CostTable
+    cost: Cost
     exported: ExportedFile | None
     latencies: tuple[Latency, ...]
     bench: Mapping[str, Any]
     machine: Mapping[str, Any]
     data: Mapping[str, Any]
+    data_changed: bool = False
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -153,7 +154,7 @@ def settings_by_group(settings: Settings) -> dict[str, list[tuple[str, Any, bool
 
 
 def flat(values: Mapping[str, Any], under: str = "") -> list[tuple[str, str]]:
-    """A nested mapping as (path, value) rows."""
+    """A nested mapping as (path, value) rows; what is empty is left out."""
     rows: list[tuple[str, str]] = []
     for key, value in values.items():
         name = f"{under}{key}"
@@ -162,5 +163,5 @@ def flat(values: Mapping[str, Any], under: str = "") -> list[tuple[str, str]]:
         elif isinstance(value, (list, tuple)):
             rows.append((name, ", ".join(str(item) for item in value)))
         else:
-            rows.append((name, str(value)))
-    return [(name.replace("_", " "), value) for name, value in rows]
+            rows.append((name, "unknown" if value is None else str(value)))
+    return [(name.replace("_", " "), value) for name, value in rows if value]

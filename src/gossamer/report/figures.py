@@ -68,7 +68,9 @@ def curves(
     xs, ys = [x for x, _ in points], [y for _, y in points]
     low, high = (min(0.0, *ys) if from_zero else min(ys)), max(ys)
     pad = (high - low) * 0.06 or abs(high) * 0.1 or 1.0
-    across = Scale(min(xs), max(xs), 50, WIDTH - 12) if max(xs) > min(xs) else Scale(xs[0] - 1, xs[0] + 1, 50, WIDTH - 12)
+    across = (
+        Scale(min(xs), max(xs), 50, WIDTH - 12) if max(xs) > min(xs) else Scale(xs[0] - 1, xs[0] + 1, 50, WIDTH - 12)
+    )
     up = Scale(low if from_zero and low == 0 else low - pad, high + pad, height - 26, 8)
     parts = []
     for value in ticks(up.low, up.high):
@@ -109,12 +111,16 @@ def matrix(confusion: NDArray[np.int64], classes: Sequence[str]) -> str:
     right, total = int(np.trace(confusion)), int(confusion.sum())
     label = f"Confusion matrix of {size} classes: {right} of {total} images on the diagonal."
     if size <= NUMBERED:
-        rows = (f"{name}: {int(row[k])} of {int(row.sum())} right" for k, (name, row) in enumerate(zip(classes, confusion)))
+        rows = (
+            f"{name}: {int(row[k])} of {int(row.sum())} right" for k, (name, row) in enumerate(zip(classes, confusion))
+        )
         label += " " + "; ".join(rows) + "."
     if size > NAMED:
         return _pixel_matrix(shares, label)
-    cell = 56.0 if size <= 3 else (WIDTH - 84) / size if size <= NUMBERED else 20.0
-    left, top = 80.0, 78.0
+    longest = max(len(formats.crop(name, 12)) for name in classes)
+    lying = size <= 3 and 7 * longest <= 56  # few short names: the columns are named without turning the text
+    left, top = max(7.0 * longest + 10, 34), 38.0 if lying else 7.0 * longest + 24
+    cell = 56.0 if size <= 3 else (WIDTH - left - 4) / size if size <= NUMBERED else 20.0
     parts = [
         text("predicted", left, 11, class_="soft"),
         text("true", left - 6, 11, class_="soft", text_anchor="end"),
@@ -123,18 +129,25 @@ def matrix(confusion: NDArray[np.int64], classes: Sequence[str]) -> str:
         shown = formats.crop(name, 12)
         middle = (k + 0.5) * cell
         parts.append(text(shown, left - 6, top + middle + 4, text_anchor="end"))
-        parts.append(
-            text(shown, 0, 0, transform=f"translate({left + middle + 3:.1f} {top - 6:.1f}) rotate(-50)")
-        )
+        if lying:
+            parts.append(text(shown, left + middle, top - 6, text_anchor="middle"))
+        else:
+            parts.append(text(shown, 0, 0, transform=f"translate({left + middle + 4:.1f} {top - 6:.1f}) rotate(-90)"))
     for i in range(size):
         for j in range(size):
             parts.append(_cell(confusion, shares, i, j, left + j * cell, top + i * cell, cell, classes))
-    width = left + size * cell + 60 if size > NUMBERED else max(WIDTH, left + size * cell + 4)
-    return drawing(width, top + size * cell + 4, label, *parts)
+    return drawing(max(WIDTH, left + size * cell + 4), top + size * cell + 4, label, *parts)
 
 
 def _cell(
-    confusion: NDArray[np.int64], shares: NDArray[np.float64], i: int, j: int, x: float, y: float, cell: float, classes: Sequence[str]
+    confusion: NDArray[np.int64],
+    shares: NDArray[np.float64],
+    i: int,
+    j: int,
+    x: float,
+    y: float,
+    cell: float,
+    classes: Sequence[str],
 ) -> str:
     here, share = int(confusion[i, j]), float(shares[i, j])
     box = tag("rect", x=x, y=y, width=cell - 1.5, height=cell - 1.5, class_="empty")
@@ -153,14 +166,20 @@ def _cell(
         over = "on" if strength > 0.6 else ""
         small = " small" if len(shown) * 7 > cell - 4 else ""
         parts.append(
-            text(shown, x + cell / 2 - 0.75, y + cell / 2 + 3.5, text_anchor="middle", class_=(over + small).strip() or None)
+            text(
+                shown,
+                x + cell / 2 - 0.75,
+                y + cell / 2 + 3.5,
+                text_anchor="middle",
+                class_=(over + small).strip() or None,
+            )
         )
     return tag("g", *parts)
 
 
 def _strength(share: float) -> float:
     """Opacity by the square root of the share: a mistake of 1 % is still seen."""
-    return 0.0 if share <= 0 else 0.06 + 0.94 * math.sqrt(share)
+    return 0.0 if share <= 0 else 0.1 + 0.9 * math.sqrt(share)
 
 
 def _pixel_matrix(shares: NDArray[np.float64], label: str) -> str:
@@ -175,8 +194,12 @@ def _pixel_matrix(shares: NDArray[np.float64], label: str) -> str:
         tag("rect", x=left, y=top, width=side, height=side, class_="empty"),
     ]
     for name, values, colour in (("right", diagonal, "a"), ("wrong", shares - diagonal, "b")):
-        image = tag("image", href=_mask(values), x=left, y=top, width=side, height=side, style="image-rendering:pixelated")
-        parts.append(tag("mask", image, id=f"matrix-{name}", maskUnits="userSpaceOnUse", x=left, y=top, width=side, height=side))
+        image = tag(
+            "image", href=_mask(values), x=left, y=top, width=side, height=side, style="image-rendering:pixelated"
+        )
+        parts.append(
+            tag("mask", image, id=f"matrix-{name}", maskUnits="userSpaceOnUse", x=left, y=top, width=side, height=side)
+        )
         parts.append(
             tag("rect", x=left, y=top, width=side, height=side, class_=f"fill {colour}", mask=f"url(#matrix-{name})")
         )
@@ -195,14 +218,14 @@ def _mask(shares: NDArray[np.float64]) -> str:
         padded = np.pad(shares, (0, -len(shares) % block))
         cells = len(padded) // block
         shares = padded.reshape(cells, block, cells, block).max(axis=(1, 3))
-    strength = np.where(shares > 0, 0.06 + 0.94 * np.sqrt(shares), 0)
+    strength = np.where(shares > 0, 0.1 + 0.9 * np.sqrt(shares), 0)
     file = io.BytesIO()
     Image.fromarray((strength * 255).round().astype(np.uint8)).save(file, "PNG", optimize=True)
     return "data:image/png;base64," + base64.b64encode(file.getvalue()).decode()
 
 
 def reliability(calibration: Calibration) -> str:
-    """Accuracy against confidence, bin by bin, with 95 % intervals; below it the share of images in each bin."""
+    """Accuracy against confidence, bin by bin, with 95 % intervals; below it how the images spread over the bins."""
     across, up = Scale(0, 1, 50, WIDTH - 12), Scale(0, 1, 262, 10)
     parts = []
     for value in (0.0, 0.25, 0.5, 0.75, 1.0):
@@ -210,25 +233,27 @@ def reliability(calibration: Calibration) -> str:
         parts.append(text(f"{value * 100:.0f}", 44, up(value) + 4, text_anchor="end"))
         parts.append(text(f"{value * 100:.0f}", across(value), 350, text_anchor="middle"))
     parts.append(tag("line", x1=across(0), y1=up(0), x2=across(1), y2=up(1), class_="rule dashed"))
-    total = sum(one.count for one in calibration.bins)
+    largest = max(one.count for one in calibration.bins)
     for one in calibration.bins:
         if one.count:
-            parts.append(_bin(one, total, across, up))
+            parts.append(_bin(one, largest, across, up))
     parts.append(text("accuracy, %", 56, 22, class_="soft"))
-    parts.append(text("images", 44, 330, class_="soft", text_anchor="end"))
+    parts.append(text("images", 44, 334, class_="soft", text_anchor="end"))
     parts.append(text("confidence, %", WIDTH - 12, 366, class_="soft", text_anchor="end"))
     bins = "; ".join(
         f"{one.low * 100:.0f} to {one.high * 100:.0f} %: {one.count} images, {one.accuracy * 100:.0f} % right"
         for one in calibration.bins
         if one.count
     )
-    return drawing(WIDTH, 370, f"Reliability diagram: expected calibration error {calibration.ece:.3f}. {bins}.", *parts)
+    return drawing(
+        WIDTH, 370, f"Reliability diagram: expected calibration error {calibration.ece:.3f}. {bins}.", *parts
+    )
 
 
-def _bin(one: Bin, total: int, across: Scale, up: Scale) -> str:
+def _bin(one: Bin, largest: int, across: Scale, up: Scale) -> str:
     low, high = wilson(one.correct, one.count)
     x, y = across(one.confidence), up(one.accuracy)
-    tall = 44 * one.count / total
+    tall = 48 * one.count / largest
     left, wide = across(one.low) + 0.75, across(one.high) - across(one.low) - 1.5
     return tag(
         "g",
@@ -258,7 +283,10 @@ def pairs_of_bars(what: str, names: tuple[str, str], bars: Sequence[Bar]) -> str
     for index, bar in enumerate(bars):
         y = index * 34.0
         parts.append(text(formats.crop(bar.name, 14), 92, y + 18, text_anchor="end"))
-        for offset, share, shown, colour in ((4, bar.first, bar.first_text, "a"), (17, bar.second, bar.second_text, "b")):
+        for offset, share, shown, colour in (
+            (4, bar.first, bar.first_text, "a"),
+            (17, bar.second, bar.second_text, "b"),
+        ):
             wide = across(share)
             parts.append(tag("rect", x=100, y=y + offset, width=max(wide, 0.75), height=10, class_=f"fill {colour}"))
             parts.append(text(shown, 106 + wide, y + offset + 9.5, class_="small"))
@@ -289,7 +317,9 @@ def ranges(what: str, rows: Sequence[Range]) -> str:
         y = index * 38.0 + 14
         parts.append(text(formats.crop(row.name, 44), 8, y + 2, class_="over"))
         if math.isfinite(row.low) and math.isfinite(row.high):
-            parts.append(tag("line", x1=across(row.low), x2=across(row.high), y1=y + 14, y2=y + 14, class_="line thick a"))
+            parts.append(
+                tag("line", x1=across(row.low), x2=across(row.high), y1=y + 14, y2=y + 14, class_="line thick a")
+            )
         parts.append(tag("circle", cx=across(row.middle), cy=y + 14, r=4.5, class_="fill a"))
     said = "; ".join(
         f"{row.name}: median {formats.milliseconds(row.middle)}, p10 {formats.milliseconds(row.low)}, p90 {formats.milliseconds(row.high)}"

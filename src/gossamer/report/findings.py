@@ -22,6 +22,11 @@ class Finding(NamedTuple):
     said: str
 
 
+def _name(text: str) -> str:
+    """A class name kept apart from the sentence, whatever its direction of writing."""
+    return f"\u2068{text}\u2069"
+
+
 def findings(data: ReportData, calibration: Calibration | None) -> list[Finding]:
     """The sentences, in the order of the page."""
     rows = [*_course(data), *_classes(data), *_calibration(calibration), *_images(data)]
@@ -33,7 +38,12 @@ def _course(data: ReportData) -> list[Finding | None]:
     finite = [(epoch, loss) for epoch, loss in losses if math.isfinite(loss)]
     found: list[Finding | None] = []
     if len(finite) < len(losses):
-        found.append(Finding("Diverged", f"the validation loss was not a number in {len(losses) - len(finite)} of {len(losses)} epochs."))
+        found.append(
+            Finding(
+                "Diverged",
+                f"The validation loss was not a number in {len(losses) - len(finite)} of {len(losses)} epochs.",
+            )
+        )
     if len(finite) > 2:
         epoch, smallest = min(finite, key=lambda pair: pair[1])
         last = finite[-1][1]
@@ -41,12 +51,17 @@ def _course(data: ReportData) -> list[Finding | None]:
             found.append(
                 Finding(
                     "Overfitting",
-                    f"the validation loss was smallest in epoch {epoch:g} ({significant(smallest)}) and ended at {significant(last)}.",
+                    f"The validation loss was smallest in epoch {epoch:g} ({significant(smallest)}) and ended at {significant(last)}.",
                 )
             )
     waiting = data.waiting()
     if math.isfinite(waiting) and waiting > WAITING:
-        found.append(Finding("Waiting for data", f"{percent(waiting, 0)} of the training time; --cache or more --workers may shorten it."))
+        found.append(
+            Finding(
+                "Waiting for data",
+                f"{percent(waiting, 0)} of the training time; --cache or more --workers may shorten it.",
+            )
+        )
     return found
 
 
@@ -58,11 +73,11 @@ def _classes(data: ReportData) -> list[Finding | None]:
         found.append(
             Finding(
                 "Weakest class",
-                f"{weakest['class']}: F1 {points(weakest['f1'])}, precision {points(weakest['precision'])}, "
+                f"{_name(weakest['class'])}: F1 {points(weakest['f1'])}, precision {points(weakest['precision'])}, "
                 f"recall {points(weakest['recall'])}, {count(weakest['support'])} images.",
             )
         )
-    never = [row["class"] for row in rows if math.isnan(row["precision"])]
+    never = [_name(row["class"]) for row in rows if math.isnan(row["precision"])]
     if never:
         more = f" and {len(never) - 5} more" if len(never) > 5 else ""
         found.append(Finding("Never predicted", ", ".join(never[:5]) + more + "."))
@@ -72,7 +87,7 @@ def _classes(data: ReportData) -> list[Finding | None]:
         found.append(
             Finding(
                 "Most confused",
-                f"{data.classes[pair.true]} taken for {data.classes[pair.predicted]}: {count(pair.count)} times, "
+                f"{_name(data.classes[pair.true])} taken for {_name(data.classes[pair.predicted])}: {count(pair.count)} times, "
                 f"{percent(pair.share, 0)} of that class.",
             )
         )
@@ -81,7 +96,7 @@ def _classes(data: ReportData) -> list[Finding | None]:
 
 def _calibration(calibration: Calibration | None) -> list[Finding | None]:
     if calibration is None:
-        return [Finding("Outputs", "none of the network's outputs is a number.")]
+        return [Finding("Outputs", "None of the network's outputs is a number.")]
     gap = calibration.confidence - calibration.accuracy
     if abs(gap) < DIFFERENCE:
         return []
@@ -101,8 +116,12 @@ def _images(data: ReportData) -> list[Finding | None]:
         found.append(
             Finding(
                 "Imbalance",
-                f"{count(counts[large])} training images of {data.classes[large]}, {count(counts[small])} of {data.classes[small]}.",
+                f"{count(counts[large])} training images of {_name(data.classes[large])}, {count(counts[small])} of {_name(data.classes[small])}.",
             )
+        )
+    if data.data_changed:
+        found.append(
+            Finding("Other data", "The images are not those of the training: files were added, removed or replaced.")
         )
     if data.unreadable:
         some = "1 image" if len(data.unreadable) == 1 else f"{count(len(data.unreadable))} images"

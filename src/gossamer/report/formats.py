@@ -60,7 +60,11 @@ def size(value: float) -> str:
     """Bytes: 8912345 -> "8.91 MB" (powers of 1000)."""
     if not math.isfinite(value):
         return DASH
-    return f"{value:.0f}{THIN}bytes" if value < 1000 else short(value).replace("k", "kB").replace("M", "MB").replace("G", "GB")
+    return (
+        f"{value:.0f}{THIN}bytes"
+        if value < 1000
+        else short(value).replace("k", "kB").replace("M", "MB").replace("G", "GB")
+    )
 
 
 def milliseconds(value: float) -> str:

@@ -36,7 +36,12 @@ class Mistake:
 
 
 def mistake(
-    name: str, pixels: NDArray[np.uint8], cam: NDArray[np.float32], true: int, predicted: int, chances: NDArray[np.float64]
+    name: str,
+    pixels: NDArray[np.uint8],
+    cam: NDArray[np.float32],
+    true: int,
+    predicted: int,
+    chances: NDArray[np.float64],
 ) -> Mistake:
     """The gallery entry of one image. pixels: (H, W, C) as the network saw them; cam: (h, w); chances: (K,)."""
     height, width = pixels.shape[:2]

@@ -11,18 +11,19 @@ from typing import Any, NamedTuple
 from gossamer.errors import MissingPackageError
 from gossamer.progress import SILENT, Progress
 from gossamer.report import figures, formats
-from gossamer.report.contents import ReportData, flat, number, settings_by_group
+from gossamer.report.contents import ExportedFile, ReportData, flat, number, settings_by_group, stages
 from gossamer.report.figures import Bar, Range, Series
 from gossamer.report.findings import findings
 from gossamer.report.formats import THIN
-from gossamer.report.scores import Calibration, calibrate, confused_pairs, wilson
+from gossamer.report.scores import calibrate, confused_pairs, wilson
 from gossamer.storage import write_text
 
 PAIRS = 20
+SPLITS = {"train": "training", "val": "validation"}
 PLOTTED_LATENCIES = 16
 PLOTTED_STAGES = 16
 # what HTML forbids in text, and a lone surrogate, which a file name that is not UTF-8 brings and UTF-8 cannot carry
-UNPRINTABLE = {code: "\ufffd" for code in (*range(9), 11, 12, *range(14, 32), *range(127, 160), *range(0xD800, 0xE000))}
+UNPRINTABLE = dict.fromkeys((*range(9), 11, 12, *range(14, 32), *range(127, 160), *range(0xD800, 0xE000)), "\ufffd")
 
 
 def write(
@@ -76,6 +77,7 @@ def render(data: ReportData) -> str:
     calibration = calibrate(data.evaluation.probabilities, data.evaluation.targets)
     html = environment.get_template("template.html").render(
         data=data,
+        size=data.settings.input_size() or ("?", "?"),
         style=(folder / "style.css").read_text(encoding="utf-8"),
         keys=key_figures(data),
         findings=findings(data, calibration),
@@ -88,6 +90,8 @@ def render(data: ReportData) -> str:
         calibration=calibration,
         reliability=figures.reliability(calibration) if calibration else "",
         splits=_splits(data),
+        split_names=[SPLITS.get(name, name) for name in data.counts],
+        checks=_checks(data.exported) if data.exported else [],
         stages=_stages(data),
         latency_plot=_latency_plot(data),
         settings=settings_by_group(data.settings),
@@ -115,6 +119,9 @@ def key_figures(data: ReportData) -> list[KeyFigure]:
     correct, total = int(data.evaluation.confusion.trace()), int(data.evaluation.confusion.sum())
     low, high = wilson(correct, total)
     height, width = data.settings.input_size() or (0, 0)
+    macs = f"multiply-adds for one image of {height} × {width}"
+    if data.cost.unknown:
+        macs += f", without {sum(data.cost.unknown.values())} operations of unknown cost"
     figures = [
         KeyFigure(
             "Accuracy",
@@ -122,12 +129,11 @@ def key_figures(data: ReportData) -> list[KeyFigure]:
             f"95{THIN}% interval {formats.points(low)} to {formats.points(high)}; "
             f"{formats.count(correct)} of {formats.count(total)} {data.split} images",
         ),
-        KeyFigure("Parameters", formats.short(data.cost.params), f"{formats.count(data.cost.params)} numbers learnt"),
-        KeyFigure("MACs", formats.short(data.cost.macs), f"multiply-adds for one image of {height} × {width}"),
+        KeyFigure("Parameters", formats.short(data.cost.params), f"{formats.count(data.cost.params)} in all"),
+        KeyFigure("MACs", formats.short(data.cost.macs), macs),
     ]
     if data.exported:
-        verified = all(check.ok for check in data.exported.checks)
-        note = f"{Path(data.exported.path).name}, {'verified' if verified else 'verification FAILED'}"
+        note = f"{Path(data.exported.path).name}, {'verified' if data.exported.ok else 'verification FAILED'}"
         figures.append(KeyFigure("Model file", formats.size(data.exported.size), note))
     else:
         figures.append(KeyFigure("Model file", "", "", f"gossamer export {run} --out {file}"))
@@ -137,8 +143,7 @@ def key_figures(data: ReportData) -> list[KeyFigure]:
         note = f"median of one image, {fastest.runtime}, {threads}"
         figures.append(KeyFigure("Latency", formats.milliseconds(fastest.median), note))
     else:
-        target = shlex.quote(str(Path(data.run) / "bench.json"))
-        figures.append(KeyFigure("Latency", "", "", f"gossamer bench {file} --json > {target}"))
+        figures.append(KeyFigure("Latency", "", "", f"gossamer bench {run}"))
     return figures
 
 
@@ -176,9 +181,9 @@ def _panels(data: ReportData) -> list[Panel]:
     loss = [line("training", "loss", "a"), line("validation", "val_loss", "b")]
     accuracy = [line("validation", "val_accuracy", "b")]
     if any(math.isfinite(value) for value in data.column("val_top5")):
-        accuracy.append(line("among the first five", "val_top5", "c"))
+        accuracy.append(line("top 5", "val_top5", "c"))
     rate, speed = [line("", "lr", "a")], [line("", "images_per_second", "a")]
-    times = [line("steps", "step_seconds", "a"), line("waiting for data", "data_seconds", "b")]
+    times = [line("steps", "step_seconds", "a"), line("waiting", "data_seconds", "b")]
     smoothed = data.settings.label_smoothing or data.settings.mixup or data.settings.cutmix
     plain = "The training loss includes label smoothing or mixing; the validation loss does not." if smoothed else ""
 
@@ -187,10 +192,22 @@ def _panels(data: ReportData) -> list[Panel]:
 
     return [
         Panel("Loss", loss, "significant", figures.curves("Loss", loss), plain),
-        Panel("Accuracy", accuracy, "percent", figures.curves("Accuracy", accuracy, form=share, mark=mark), "The ring marks the weights that were kept." if mark else ""),
+        Panel(
+            "Accuracy",
+            accuracy,
+            "percent",
+            figures.curves("Accuracy", accuracy, form=share, mark=mark),
+            "The ring marks the weights that were kept." if mark else "",
+        ),
         Panel("Learning rate", rate, "significant", figures.curves("Learning rate", rate, from_zero=True)),
         Panel("Images per second", speed, "count", figures.curves("Training images per second", speed, from_zero=True)),
-        Panel("Seconds an epoch", times, "significant", figures.curves("Seconds an epoch", times, from_zero=True)),
+        Panel(
+            "Seconds an epoch",
+            times,
+            "significant",
+            figures.curves("Seconds an epoch", times, from_zero=True),
+            "Waiting: for data that were not yet decoded.",
+        ),
     ]
 
 
@@ -215,15 +232,46 @@ class SplitRow(NamedTuple):
 
 def _splits(data: ReportData) -> list[SplitRow]:
     rows = []
-    for name, counts in data.counts.items():
+    for split, counts in data.counts.items():
+        name = SPLITS.get(split, split)
         small, large = min(range(len(counts)), key=counts.__getitem__), max(range(len(counts)), key=counts.__getitem__)
         rows.append(SplitRow(name, sum(counts), data.classes[small], counts[small], data.classes[large], counts[large]))
     return rows
 
 
+class Check(NamedTuple):
+    """One row of what verifying the model file found."""
+
+    what: str
+    result: str
+    ok: bool
+
+
+def _checks(exported: ExportedFile) -> list[Check]:
+    found = exported.verification
+    if found is None:
+        return [Check("format", exported.problem, False)]
+    many = f"{len(found.outputs)} check input{'s' if len(found.outputs) != 1 else ''}"
+    same = sum(check.same for check in found.pixels)
+    return [
+        Check("format and SHA-256", found.sha256, True),
+        Check(
+            "outputs",
+            f"{many}: differ by at most {found.largest_difference:.2g}, "
+            f"allowed {found.tolerance:.2g}, with {found.runtime} ({found.why})",
+            found.ok,
+        ),
+        Check(
+            "preprocessing",
+            f"pixels of {same} of {len(found.pixels)} check images are the same",
+            same == len(found.pixels),
+        ),
+    ]
+
+
 def _stages(data: ReportData) -> str:
-    stages = data.cost.stages()
-    if not 1 < len(stages) <= PLOTTED_STAGES:
+    parts = [one for one in stages(data.cost.layers) if one.macs or one.params]
+    if not 1 < len(parts) <= PLOTTED_STAGES:
         return ""  # of a network without stages the table of layers says it all
 
     def bar(name: str, macs: int, params: int) -> Bar:
@@ -231,18 +279,23 @@ def _stages(data: ReportData) -> str:
         return Bar(
             name,
             shares[0],
-            f"{formats.percent(shares[0], 0)} · {formats.short(macs)}",
+            f"{formats.percent(shares[0])} · {formats.short(macs)}",
             shares[1],
-            f"{formats.percent(shares[1], 0)} · {formats.short(params)}",
+            f"{formats.percent(shares[1])} · {formats.short(params)}",
         )
 
-    bars = [bar(one.name, one.macs, one.params) for one in stages if one.macs or one.params]
+    bars = [bar(one.name, one.macs, one.params) for one in parts]
     return figures.pairs_of_bars("Cost by stage", ("multiply-adds", "parameters"), bars)
 
 
 def _latency_plot(data: ReportData) -> str:
     rows = [
-        Range(f"{row.runtime}, {row.threads} thread{'s' if row.threads != 1 else ''}, batch {row.batch}", row.p10, row.median, row.p90)
+        Range(
+            f"{row.runtime}, {row.threads} thread{'s' if row.threads != 1 else ''}, batch {row.batch}",
+            row.p10,
+            row.median,
+            row.p90,
+        )
         for row in data.latencies
         if math.isfinite(row.median)
     ]
@@ -250,11 +303,11 @@ def _latency_plot(data: ReportData) -> str:
 
 
 def _setting(value: Any) -> str:
-    """A setting's value as settings.yaml would write it."""
+    """A setting's value as a reader would write it on the command line."""
     if value is None:
         return "none"
     if isinstance(value, bool):
-        return "yes" if value else "no"
+        return "true" if value else "false"
     if isinstance(value, (list, tuple)):
         return ", ".join(_setting(item) for item in value) or "none"
     if isinstance(value, Mapping):

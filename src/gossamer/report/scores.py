@@ -108,7 +108,13 @@ def calibrate(probabilities: NDArray[np.float64], targets: NDArray[np.int64], bi
     hits = np.bincount(index, weights=correct, minlength=bins)
     sums = np.bincount(index, weights=confidence, minlength=bins)
     rows = tuple(
-        Bin(m / bins, (m + 1) / bins, int(counts[m]), int(hits[m]), float(sums[m] / counts[m]) if counts[m] else math.nan)
+        Bin(
+            m / bins,
+            (m + 1) / bins,
+            int(counts[m]),
+            int(hits[m]),
+            float(sums[m] / counts[m]) if counts[m] else math.nan,
+        )
         for m in range(bins)
     )
     ece = float(np.abs(hits - sums).sum() / len(confidence))

@@ -45,14 +45,10 @@ class Classify:
         return values * self.weights[targets]
 
 
-def mixed_loss(
-    task: Classify, outputs: Tensor, targets: Tensor, partners: Tensor | None, share: Tensor | None
-) -> Tensor:
-    """The loss of mixed images: share * loss(target) + (1 - share) * loss(partner's target), (N,).
+def mixed_loss(task: Classify, outputs: Tensor, targets: Tensor, others: Tensor | None, weight: float) -> Tensor:
+    """The loss of mixed images: weight * loss(targets) + (1 - weight) * loss(others), (N,); plain without others.
 
     mixup: Zhang et al. 2017, arXiv 1710.09412, equation 2; CutMix: Yun et al. 2019, arXiv 1905.04899, equation 1.
     """
     own = task.loss(outputs, targets)
-    if partners is None or share is None:
-        return own
-    return share * own + (1 - share) * task.loss(outputs, partners)
+    return own if others is None else weight * own + (1 - weight) * task.loss(outputs, others)

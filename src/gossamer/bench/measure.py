@@ -1,0 +1,206 @@
+"""How fast a model runs here, in every runtime that is installed: each candidate in a process of its own.
+
+All candidates are opened first and then measured in rounds, in turn, so that a machine that slows down or is shared
+slows all of them; while one runs, the others wait for input. A call takes a float32 numpy array and returns one, as an
+application's would. Each runtime computes in float32 with as many threads as asked for.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import os
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from gossamer import machine
+from gossamer.bench.process import Failed, Process
+from gossamer.bench.result import Benchmark, Row
+from gossamer.errors import InputError, SettingsError, UnknownNameError
+from gossamer.progress import SILENT, Progress
+
+PATIENCE = 900.0  # seconds that a candidate may take for one answer; torch.compile needs minutes on a slow machine
+RUNS = 10  # runs a round at least, however slow
+
+
+class Runtime(NamedTuple):
+    """What runs models: the package it needs, the extra that brings it, and what it takes."""
+
+    package: str
+    extra: str
+    takes: str  # "module": a run or a network; "onnx": those, exported, and model files
+
+
+RUNTIMES: dict[str, Runtime] = {
+    "torch": Runtime("torch", "train", "module"),
+    "torch.compile": Runtime("torch", "train", "module"),
+    "onnxruntime": Runtime("onnxruntime", "onnx", "onnx"),
+    "openvino": Runtime("openvino", "openvino", "onnx"),
+    "reference": Runtime("numpy", "", "onnx"),
+}
+DEFAULT = ("torch", "torch.compile", "onnxruntime", "openvino")  # reference is plain numpy: not made for speed
+
+
+@dataclass
+class _Candidate:
+    """A candidate under way: its process, what it said on opening, its times so far."""
+
+    row: Row
+    job: dict[str, Any]
+    process: Process | None = None
+    opened: dict[str, Any] = field(default_factory=dict)
+    rounds: list[list[int]] = field(default_factory=list)
+    memory: dict[str, Any] = field(default_factory=dict)
+
+    def fail(self, reason: str) -> None:
+        self.row = dataclasses.replace(self.row, error=reason)
+        if self.process is not None:
+            self.process.close()
+            self.process = None
+
+    def finished(self) -> Row:
+        if self.row.error:
+            return self.row
+        times = np.concatenate([np.asarray(r, np.float64) for r in self.rounds]) / 1e6
+        median, p10, p90 = (float(value) for value in np.percentile(times, (50, 10, 90)))
+        return dataclasses.replace(
+            self.row,
+            **{**self.opened, "input": tuple(self.opened["input"])},
+            **self.memory,
+            runs=len(times),
+            median_ms=median,
+            p10_ms=p10,
+            p90_ms=p90,
+            round_medians_ms=tuple(float(np.median(r)) / 1e6 for r in self.rounds),
+            images_per_second=self.row.batch / median * 1e3,
+        )
+
+
+def bench(
+    targets: str | Path | Sequence[str | Path],
+    *,
+    runtimes: Sequence[str] | None = None,
+    threads: Sequence[int] = (1,),
+    batch: int = 1,
+    seconds: float = 1.0,
+    rounds: int = 3,
+    progress: Progress = SILENT,
+) -> Benchmark:
+    """Measure model files (.onnx), run folders or networks by name; nothing else should run meanwhile.
+
+    runtimes: names in `RUNTIMES`; default all but the reference. threads: each of these numbers is a candidate of its
+    own. batch: images a call. seconds: for each candidate in each of the rounds. A network by its name has fresh
+    weights, 3 x 224 x 224 inputs and 1000 classes. Runs and networks are exported to ONNX for the runtimes that take it.
+
+    Raises UnknownNameError, InputError, SettingsError.
+    """
+    for name in runtimes or ():
+        if name not in RUNTIMES:
+            raise UnknownNameError("runtime", name, RUNTIMES)
+    _check_numbers(threads, batch, seconds, rounds)
+    names = [targets] if isinstance(targets, (str, Path)) else list(targets)
+    kinds = {str(target): _kind(str(target)) for target in names}
+    load = os.getloadavg()[0] if hasattr(os, "getloadavg") else None
+    with tempfile.TemporaryDirectory(prefix="gossamer-bench-") as folder, contextlib.ExitStack() as processes:
+        candidates = []
+        for number, (target, kind) in enumerate(kinds.items()):
+            chosen = list(runtimes or DEFAULT)
+            exported = Path(folder) / f"{number}.onnx"
+            problem = ""
+            if kind != "file" and any(RUNTIMES[name].takes == "onnx" for name in chosen):
+                progress.say(f"exporting {target}")
+                problem = _export(target, kind, exported, max(threads))
+            for name in chosen:
+                for count in threads:
+                    candidate = _candidate(target, kind, name, count, batch, exported, problem)
+                    candidates.append(candidate)
+        for candidate in progress.track(candidates, len(candidates), "opening"):
+            if not candidate.row.error:
+                _open(candidate, seconds, processes)
+        _measure(candidates, seconds, rounds, progress)
+    rows = tuple(candidate.finished() for candidate in candidates)
+    return Benchmark(rows, machine.describe(), rounds, seconds, load)
+
+
+def _check_numbers(threads: Sequence[int], batch: int, seconds: float, rounds: int) -> None:
+    """Raises SettingsError."""
+    if not threads or any(isinstance(n, bool) or not isinstance(n, int) or not 1 <= n <= 4096 for n in threads):
+        raise SettingsError(f"threads {list(threads)}", "numbers from 1 to 4096", "give such numbers")
+    for name, value, low in (("batch", batch, 1), ("rounds", rounds, 1), ("seconds", seconds, 0)):
+        if value < low:
+            raise SettingsError(f"{name} {value}", f"{low} or more", "give such a number")
+
+
+def _kind(target: str) -> str:
+    """ "file", "run" or "network". Raises InputError, UnknownNameError."""
+    path = Path(target)
+    if path.is_file():
+        return "file"
+    if path.is_dir():
+        if (path / "settings.yaml").is_file():
+            return "run"
+        raise InputError(f"{target}: a folder without settings.yaml", "a run folder", "check the path")
+    if path.suffix == ".onnx" or len(path.parts) > 1:
+        raise InputError(f"{target}: no such file", "a model file, a run folder or a network's name", "check the path")
+    from gossamer.networks import resolve
+
+    resolve(target)
+    return "network"
+
+
+def _candidate(
+    target: str, kind: str, runtime: str, threads: int, batch: int, exported: Path, problem: str
+) -> _Candidate:
+    """A candidate ready to open, or one that cannot be, with the reason."""
+    needs = RUNTIMES[runtime]
+    row = Row(target, runtime, threads, batch)
+    if machine.versions([needs.package])[needs.package] is None:
+        row = dataclasses.replace(row, error=f'{needs.package} is not installed; pip install "gossamer[{needs.extra}]"')
+    elif kind == "file" and needs.takes == "module":
+        row = dataclasses.replace(row, error="a model file has no torch module; give its run folder instead")
+    elif kind != "file" and needs.takes == "onnx":
+        row = dataclasses.replace(row, error=problem)
+        target, kind = str(exported), "file"
+    job = {"runtime": runtime, "target": target, "kind": kind, "threads": threads, "batch": batch}
+    return _Candidate(row, job)
+
+
+def _export(target: str, kind: str, out: Path, threads: int) -> str:
+    """Write the ONNX file of a run or a network; returns why that failed, or ""."""
+    with Process(threads) as process:
+        try:
+            process.ask({"do": "export", "target": target, "kind": kind, "out": str(out)}, PATIENCE)
+        except Failed as error:
+            return f"export: {error}"
+    return ""
+
+
+def _open(candidate: _Candidate, seconds: float, processes: contextlib.ExitStack) -> None:
+    candidate.process = processes.enter_context(Process(candidate.row.threads))
+    try:
+        candidate.opened = candidate.process.ask(
+            {"do": "open", "seconds": seconds, "runs": RUNS, **candidate.job}, PATIENCE
+        )
+    except Failed as error:
+        candidate.fail(str(error))
+
+
+def _measure(candidates: list[_Candidate], seconds: float, rounds: int, progress: Progress) -> None:
+    """Each candidate once a round; every other round in reverse, so that none always follows the same one."""
+    turns = [c for number in range(rounds) for c in (candidates if number % 2 == 0 else reversed(candidates))]
+    turns = [candidate for candidate in turns if not candidate.row.error]
+    for candidate in progress.track(turns, len(turns), "measuring"):
+        if candidate.process is None:
+            continue
+        try:
+            reply = candidate.process.ask({"do": "measure", "seconds": seconds, "runs": RUNS}, PATIENCE)
+        except Failed as error:
+            candidate.fail(str(error))
+            continue
+        candidate.rounds.append(reply.pop("times_ns"))
+        candidate.memory = reply

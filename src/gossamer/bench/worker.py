@@ -1,0 +1,244 @@
+"""One candidate of the benchmark in a process of its own: `python -m gossamer.bench.worker`.
+
+Reads JSON lines from standard input and answers each with one JSON line on standard output:
+
+    {"do": "export", "target": .., "kind": .., "out": path}     -> {}
+    {"do": "open", "runtime": .., "target": .., "kind": .., "threads": n, "batch": n, "seconds": s, "runs": n}
+                                          -> {"version", "note", "input", "import_ms", "load_ms", "first_ms"}
+    {"do": "measure", "seconds": s, "runs": n}  -> {"times_ns": [..], "peak_bytes", "growth_bytes"}
+
+A failure is answered by {"error": one line}. `kind` is "file", "run" or "network".
+"""
+
+from __future__ import annotations
+
+import gc
+import json
+import os
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gossamer.errors import GossamerError, InputError
+
+Forward = Callable[[NDArray[np.float32]], NDArray[np.float32]]
+Json = dict[str, Any]
+SIZE = (224, 224)  # input of a network that is given by its name, pixels
+REWARM = 2  # runs at the start of each round that do not count: another process had the caches
+
+
+class Worker:
+    """Holds what `open` loaded between the requests."""
+
+    def __init__(self) -> None:
+        self.forward: Forward | None = None
+        self.batch = np.empty(0, np.float32)
+        self.before: int | None = None  # bytes in memory before the model was loaded
+
+    def answer(self, job: Json) -> Json:
+        """The reply to one request."""
+        return {"export": export, "open": self.open, "measure": self.measure}[job["do"]](job)
+
+    def open(self, job: Json) -> Json:
+        """Import the runtime, load the model, run it until it is warm."""
+        started = time.perf_counter()
+        load = LOADERS[job["runtime"]](job)
+        imported = time.perf_counter()
+        self.before = peak_bytes()
+        ways, shape, version = load()
+        note, make = next(iter(ways.items()))
+        self.forward = make()
+        loaded = time.perf_counter()
+        self.batch = np.random.default_rng(0).standard_normal((job["batch"], *shape), dtype=np.float32)
+        first = time.perf_counter()
+        self.forward(self.batch)
+        done = time.perf_counter()
+        if len(ways) > 1:
+            medians = {}
+            for note, make in ways.items():
+                self.forward = make()
+                medians[note] = statistics.median(self._times(0, 2 * REWARM)[REWARM:])
+            note = min(medians, key=lambda tried: medians[tried])
+            self.forward = ways[note]()
+        self._times(job["seconds"] / 2, max(3, job["runs"] // 2))
+        return {
+            "version": version,
+            "note": note,
+            "input": list(self.batch.shape),
+            "import_ms": (imported - started) * 1e3,
+            "load_ms": (loaded - imported) * 1e3,
+            "first_ms": (done - first) * 1e3,
+        }
+
+    def measure(self, job: Json) -> Json:
+        """Nanoseconds of each run of one round, and the memory of this process until now."""
+        times = self._times(job["seconds"], job["runs"] + REWARM)[REWARM:]
+        peak = peak_bytes()
+        growth = None if peak is None or self.before is None else peak - self.before
+        return {"times_ns": times, "peak_bytes": peak, "growth_bytes": growth}
+
+    def _times(self, seconds: float, runs: int) -> list[int]:
+        assert self.forward is not None, "open comes first"
+        times: list[int] = []
+        gc.collect()
+        gc.disable()  # no collection inside a measured call
+        end = time.perf_counter_ns() + int(seconds * 1e9)
+        while len(times) < runs or time.perf_counter_ns() < end:
+            start = time.perf_counter_ns()
+            self.forward(self.batch)
+            times.append(time.perf_counter_ns() - start)
+        gc.enable()
+        return times
+
+
+# A loader imports the runtime and returns what loads the model: the ways to run it (the faster one is measured), by
+# what is said of them, the input shape (C, H, W), and the runtime's version.
+Loaded = tuple[dict[str, Callable[[], Forward]], tuple[int, int, int], str]
+
+
+def _torch(job: Json) -> Callable[[], Loaded]:
+    import torch
+
+    def load() -> Loaded:
+        torch.set_num_threads(job["threads"])
+        model, shape = _module(job)
+
+        def laid_out(layout: torch.memory_format) -> Forward:
+            model.to(memory_format=layout)
+
+            def forward(images: NDArray[np.float32]) -> NDArray[np.float32]:
+                with torch.inference_mode():
+                    result: NDArray[np.float32] = model(torch.from_numpy(images).to(memory_format=layout)).numpy()
+                return result
+
+            return forward
+
+        layouts = {"channels_first": torch.contiguous_format, "channels_last": torch.channels_last}
+        ways = {f"eager, {name}": partial(laid_out, layout) for name, layout in layouts.items()}
+        return ways, shape, str(torch.__version__)
+
+    return load
+
+
+def _torch_compile(job: Json) -> Callable[[], Loaded]:
+    import torch
+    import torch._inductor.config as inductor
+
+    inductor.freezing = True  # weights are constants: its best setting for inference
+
+    def load() -> Loaded:
+        torch.set_num_threads(job["threads"])
+        model, shape = _module(job)
+        compiled = torch.compile(model)
+
+        def forward(images: NDArray[np.float32]) -> NDArray[np.float32]:
+            with torch.no_grad():
+                result: NDArray[np.float32] = compiled(torch.from_numpy(images)).numpy()
+            return result
+
+        return {"inductor, weights frozen": lambda: forward}, shape, str(torch.__version__)
+
+    return load
+
+
+def _module(job: Json) -> tuple[Any, tuple[int, int, int]]:
+    """The module in eval mode, and its input shape (C, H, W)."""
+    import torch
+
+    if job["kind"] == "run":
+        from gossamer.trained import trained
+
+        found = trained(job["target"])
+        return found.model, (found.preprocess.channels, *found.preprocess.size)
+    from gossamer.networks import create_model
+
+    torch.manual_seed(0)
+    return create_model(job["target"]).eval(), (3, *SIZE)
+
+
+def _model_file(job: Json) -> Callable[[], Loaded]:
+    from gossamer.runtime import load as load_model
+
+    if job["runtime"] == "onnxruntime":
+        import onnxruntime  # noqa: F401  # its time counts as import
+    if job["runtime"] == "openvino":
+        from gossamer.runtime.openvino import import_openvino
+
+        import_openvino()
+
+    def load() -> Loaded:
+        model = load_model(job["target"], runtime=job["runtime"], threads=job["threads"])
+        if len(model.input_shape) != 4:
+            raise InputError(f"{model.path}: an input of {len(model.input_shape)} axes", "(N, C, H, W)", "give another")
+        size = model.card.preprocess.size if model.card else SIZE
+        channels, height, width = (
+            side if isinstance(side, int) else usual for side, usual in zip(model.input_shape[1:], (3, *size))
+        )
+        return {"": lambda: model.run}, (channels, height, width), model.runtime_version
+
+    return load
+
+
+LOADERS: dict[str, Callable[[Json], Callable[[], Loaded]]] = {
+    "torch": _torch,
+    "torch.compile": _torch_compile,
+    "onnxruntime": _model_file,
+    "openvino": _model_file,
+    "reference": _model_file,
+}
+
+
+def export(job: Json) -> Json:
+    """Write the ONNX graph of a run or a network to `out`."""
+    from gossamer.export.onnx import to_onnx
+    from gossamer.storage import write_bytes
+
+    model, (channels, height, width) = _module(job)
+    write_bytes(job["out"], to_onnx(model, (height, width), channels))
+    return {}
+
+
+def peak_bytes() -> int | None:
+    """Most bytes this process ever had in memory, None where the system does not say.
+
+    Linux keeps in ru_maxrss what the parent had when it started this process, so its own account goes first.
+    """
+    try:
+        for line in Path("/proc/self/status").read_text().splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) << 10
+    except OSError:  # another system
+        pass
+    try:
+        import resource
+    except ImportError:  # Windows
+        return None
+    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return most if sys.platform == "darwin" else most << 10
+
+
+def main() -> None:
+    """Answer requests until standard input ends. Whatever a library prints goes to standard error."""
+    with os.fdopen(os.dup(1), "w", encoding="utf-8") as replies:
+        os.dup2(2, 1)
+        worker = Worker()
+        for line in sys.stdin:
+            try:
+                reply = worker.answer(json.loads(line))
+            except GossamerError as error:
+                reply = {"error": str(error)}
+            except Exception as error:  # whatever a runtime raises becomes the reason in the table
+                reply = {"error": " ".join(f"{type(error).__name__}: {error}".split())[:300]}
+            replies.write(json.dumps(reply) + "\n")
+            replies.flush()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,108 @@
+"""A CSV file of path,label or path,label,split, with a header line."""
+
+from __future__ import annotations
+
+import csv
+import io
+import os
+from pathlib import Path
+
+import numpy as np
+
+from gossamer.data.folder import SPLIT_NAMES, text
+from gossamer.data.source import Files, Table, class_order, shown
+from gossamer.errors import DataError
+
+_ALLOWED = "UTF-8 text with the header path,label or path,label,split and a line an image"
+_SEPARATORS = (",", ";", "\t")  # as spreadsheets write them, by country
+
+
+def read_csv(path: Path) -> Table:
+    """The images that a CSV file lists; paths are relative to its folder, or absolute.
+
+    Labels are class names; where all are whole numbers, classes are in their order, else in alphabetical order. A
+    line given twice counts once, and is noted. Missing files are noted and stay, to be listed as unreadable.
+    Raises DataError.
+    """
+    rows, repeated = _rows(path)
+    names = [name for name, _, _ in rows]
+    classes = class_order(label for _, label, _ in rows)
+    number = {name: i for i, name in enumerate(classes)}
+    store = Files(path.parent, names)
+    missing = [names[i] for i, (size, _) in enumerate(store.stats(np.arange(len(names)))) if size < 0]
+    if len(missing) == len(names):
+        raise DataError(
+            f"{path}: none of the {len(names)} files exists, such as {missing[0]}",
+            f"paths relative to {path.parent}/, or absolute ones",
+            "check the paths, or move the CSV file to its images",
+        )
+    notes = [f"{path}: {len(missing)} of {len(names)} files are missing: {shown(missing)}"] if missing else []
+    if repeated:
+        notes.append(f"{path}: {repeated} repeated lines are counted once")
+    labels = np.array([number[label] for _, label, _ in rows], dtype=np.int64)
+    splits = [split for _, _, split in rows]
+    if "" in splits and any(splits):
+        notes.append(f"{path}: {splits.count('')} lines without a split count as train")
+        splits = [split or "train" for split in splits]
+    return Table("CSV file", classes, [text(name) for name in names], labels, splits, store, notes=notes)
+
+
+def _rows(path: Path) -> tuple[list[tuple[str, str, str]], int]:
+    """(path, label, split) of each image, in the order of the paths, and how many lines were repetitions."""
+    lines = _lines(path)
+    header = [cell.strip().lower() for cell in lines[0][1]] if lines else []
+    for wanted in ("path", "label"):
+        if header.count(wanted) != 1:
+            how = "no" if wanted not in header else "more than one"
+            raise DataError(
+                f"{path}: {how} column {wanted!r} in the header {shown(header) or '(empty)'}",
+                _ALLOWED,
+                "mend the header",
+            )
+    at_path, at_label = header.index("path"), header.index("label")
+    at_split = header.index("split") if "split" in header else None
+    seen: dict[str, tuple[str, str]] = {}
+    repeated = 0
+    for number, cells in lines[1:]:
+        if len(cells) != len(header):
+            raise DataError(
+                f"{path}: line {number} has {len(cells)} cells, the header {len(header)}", _ALLOWED, "mend the line"
+            )
+        name, label = cells[at_path].strip(), cells[at_label].strip()
+        word = cells[at_split].strip().lower() if at_split is not None else ""
+        if not name or not label or "\0" in name:
+            raise DataError(f"{path}: line {number} has no {'label' if name else 'path'}", _ALLOWED, "mend the line")
+        if word and word not in SPLIT_NAMES:
+            raise DataError(f"{path}: line {number}: split {word!r}", "train, val or test", "mend the line")
+        entry = (label, SPLIT_NAMES.get(word, ""))
+        name = os.path.normpath(name)  # a/b.jpg and ./a/b.jpg are one image
+        if seen.setdefault(name, entry) != entry:
+            raise DataError(
+                f"{path}: line {number}: {name} is {_said(entry)}, and {_said(seen[name])} above",
+                "one label and one split an image",
+                "remove one of the lines",
+            )
+        repeated += 1
+    if not seen:
+        raise DataError(f"{path}: lists no images", _ALLOWED, "add lines below the header")
+    return [(name, *seen[name]) for name in sorted(seen)], repeated - len(seen)
+
+
+def _said(entry: tuple[str, str]) -> str:
+    return f"{entry[0]!r} in {entry[1]}" if entry[1] else repr(entry[0])
+
+
+def _lines(path: Path) -> list[tuple[int, list[str]]]:
+    """(line number, cells) of each line that is not blank; quotes, CRLF and a byte order mark are understood."""
+    try:
+        content = path.read_bytes().decode("utf-8-sig")
+        first = content.partition("\n")[0]
+        separator = next((mark for mark in _SEPARATORS if mark in first), ",")
+        reader = csv.reader(io.StringIO(content, newline=""), delimiter=separator, strict=True)
+        return [(reader.line_num, cells) for cells in reader if any(cell.strip() for cell in cells)]
+    except OSError as error:
+        raise DataError(f"{path}: {error.strerror}", "a CSV file that can be read", "check the path") from error
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path}: byte {error.start} is not UTF-8", _ALLOWED, "save it as UTF-8") from error
+    except csv.Error as error:
+        raise DataError(f"{path}: {error}", _ALLOWED, "mend the file") from error

@@ -1,0 +1,292 @@
+"""WebDataset shards: tar files of KEY.jpg with KEY.cls, KEY.txt or KEY.json (https://github.com/webdataset/webdataset).
+
+A shard is indexed by one pass over its headers; an image is then one pread at its place. So shards may be larger than
+memory, any number of processes may read them, and a resumed run starts anywhere at once.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Iterator
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+
+from gossamer.data.folder import SPLIT_NAMES, folders
+from gossamer.data.source import Indices, Table, class_order, shown
+from gossamer.data.tar import members
+from gossamer.errors import DataError
+
+WINDOW = 8192  # samples that are shuffled among one another; at 100 kB an image, 0.8 GB of one shard after the other
+_IMAGES = ("jpg", "jpeg", "png", "webp")
+_LABELS = ("cls", "txt", "json")
+_LARGEST_LABEL = 1 << 20
+_OPEN_SHARDS = 32
+_SUFFIXES = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst")  # the compressed get an error that says so
+_SPLIT = re.compile(r"(?:^|[-_.])(" + "|".join(SPLIT_NAMES) + r")(?=[-_.])", re.IGNORECASE)
+_BRACES = re.compile(r"\{([^{}]*)\}")
+_ALLOWED = "shards with KEY.jpg (.jpeg, .png, .webp) and KEY.cls (or .txt, or .json with a label)"
+
+
+class _Handle:
+    """An open file that closes when the last reader lets go of it, also in a forked process."""
+
+    def __init__(self, path: str) -> None:
+        self.number = -1
+        self.number = os.open(path, os.O_RDONLY)
+
+    def __del__(self) -> None:
+        if self.number >= 0:
+            os.close(self.number)
+
+
+class Shards:
+    """Where each sample lies. shard, start, size: (n,) int64, the shard's number and bytes in it."""
+
+    def __init__(self, paths: list[str], shard: Indices, start: Indices, size: Indices) -> None:
+        self.paths, self.shard, self.start, self.size = paths, shard, start, size
+        self._open: dict[int, _Handle] = {}
+
+    def __getstate__(self) -> dict[str, object]:
+        return {**self.__dict__, "_open": {}}
+
+    def read(self, row: int) -> bytes:
+        size = int(self.size[row])
+        data = os.pread(self._handle(int(self.shard[row])).number, size, int(self.start[row]))
+        if len(data) < size:
+            raise OSError(0, "the shard has become shorter")
+        return data
+
+    def _handle(self, shard: int) -> _Handle:
+        # Without a lock, which a fork at the wrong moment would leave locked for ever: each of these operations on a
+        # plain dict is whole for other threads, and a handle that is dropped stays open for those that still read.
+        handle = self._open.get(shard)
+        if handle is None:
+            handle = self._open[shard] = _Handle(self.paths[shard])
+            for oldest in list(self._open)[:-_OPEN_SHARDS]:
+                self._open.pop(oldest, None)
+        return handle
+
+    def stats(self, rows: Indices) -> Iterator[tuple[int, int]]:
+        times: dict[int, int] = {}
+        for row in rows.tolist():
+            shard = int(self.shard[row])
+            if shard not in times:
+                try:
+                    times[shard] = os.stat(self.paths[shard]).st_mtime_ns  # noqa: PTH116 (paths are text here)
+                except OSError:
+                    times[shard] = -1
+            yield (int(self.size[row]), times[shard]) if times[shard] >= 0 else (-1, 0)
+
+    def arrange(self, rows: Indices, rng: np.random.Generator) -> Indices:
+        """Shards in a random order, samples shuffled within windows of WINDOW that follow one another on the disk.
+
+        The first window's length is drawn as well, so that windows end elsewhere in every epoch.
+        """
+        rank = rng.permutation(len(self.paths))
+        line = np.lexsort((self.start[rows], rank[self.shard[rows]]))
+        first = int(rng.integers(WINDOW // 2, WINDOW + 1))
+        for begin, end in _windows(len(line), first):
+            line[begin:end] = rng.permutation(line[begin:end])
+        return line
+
+
+def _windows(count: int, first: int) -> Iterator[tuple[int, int]]:
+    """(begin, end) of windows over 0..count; the last one takes up to half a window more, so that none is small."""
+    cuts = [0, *range(first, max(first, count - WINDOW // 2), WINDOW), count]
+    return pairwise(cuts)
+
+
+def find_shards(root: Path) -> tuple[list[tuple[Path, str]], Path] | None:
+    """(shard, split) of each shard of `root`, and the folder of its classes.txt; None where `root` has no shards.
+
+    root: a folder of .tar files, one with such folders train/ and val/, a .tar file, or a pattern as
+    train-{00000..00004}.tar. Raises DataError where a pattern names files that are not there.
+    """
+    if _BRACES.search(root.name) and not root.exists():
+        paths = [root.parent / name for name in _expand(root.name)]
+        missing = [path.name for path in paths if not path.is_file()]
+        if missing:
+            raise DataError(
+                f"{root}: {shown(missing)} not there", "shards that exist", "check the numbers in the braces"
+            )
+        return [(path, _split_of(path.name)) for path in paths], root.parent
+    if root.is_file():
+        return ([(root, _split_of(root.name))], root.parent) if root.name.lower().endswith(_SUFFIXES) else None
+    if not root.is_dir():
+        return None
+    found = [(path, _split_of(path.name)) for path in _tars(root)]
+    if not found:
+        for folder in folders(root):
+            split = SPLIT_NAMES.get(folder.name.lower())
+            if split:
+                found += [(path, split) for path in _tars(folder)]
+    return (found, root) if found else None
+
+
+def read_shards(shards: list[tuple[Path, str]], classes_folder: Path, root: Path) -> Table:
+    """The samples of these shards. Raises DataError."""
+    notes: list[str] = []
+    names: list[str] = []
+    labels: list[str | int] = []
+    places: list[tuple[int, int, int]] = []
+    splits: list[str] = []
+    if any(split for _, split in shards) and not all(split for _, split in shards):
+        plain = [path.name for path, split in shards if not split]
+        notes.append(f"{root}: shards without a split in their name count as train: {shown(plain)}")
+        shards = [(path, split or "train") for path, split in shards]
+    for number, (path, split) in enumerate(shards):
+        label = path.relative_to(root).as_posix() if path.is_relative_to(root) and path != root else path.name
+        for name, start, size, target in _samples(path, notes):
+            names.append(f"{label}/{name}")
+            labels.append(target)
+            places.append((number, start, size))
+            splits.append(split)
+    if not names:
+        raise DataError(f"{root}: holds no labelled images", _ALLOWED, "check the shards")
+    classes, targets = _targets(names, labels, _read_classes(classes_folder / "classes.txt"), notes)
+    shard, start_at, size_of = np.array(places, dtype=np.int64).T.copy()
+    store = Shards([os.fspath(path) for path, _ in shards], shard, start_at, size_of)
+    return Table("tar shards", classes, names, targets, splits, store, fixed=True, notes=notes)
+
+
+def _samples(path: Path, notes: list[str]) -> Iterator[tuple[str, int, int, str | int]]:
+    """(name, start, size, label) of each labelled image of one shard, in the order of the images."""
+    images: dict[str, tuple[str, int, int]] = {}
+    labels: dict[str, str | int] = {}
+    repeated = 0
+    handle = _Handle(os.fspath(path)) if path.is_file() else None
+    for member in members(path):
+        folder, _, base = member.name.removeprefix("./").rpartition("/")
+        stem, _, extension = base.partition(".")
+        if not stem:  # hidden, as the ._NAME files of macOS
+            continue
+        key, extension = f"{folder}/{stem}", extension.lower()
+        if extension in _IMAGES:
+            repeated += key in images
+            images.setdefault(key, (member.name.removeprefix("./"), member.start, member.size))
+        elif extension in _LABELS and handle is not None:
+            if member.size > _LARGEST_LABEL:
+                raise DataError(
+                    f"{path}: {member.name} has {member.size} bytes", "a label of some bytes", "check the shard"
+                )
+            if key not in labels or extension == "cls":
+                found = _label(path, member.name, extension, os.pread(handle.number, member.size, member.start))
+                if found is not None:
+                    labels[key] = found
+    if repeated:
+        notes.append(f"{path}: {repeated} images have the key of another one and are passed over")
+    bare = [name for key, (name, _, _) in images.items() if key not in labels]
+    if bare:
+        notes.append(f"{path}: {len(bare)} images without a label are passed over: {shown(bare)}")
+    for key, (name, start, size) in images.items():
+        if key in labels:
+            yield name, start, size, labels[key]
+
+
+def _label(path: Path, name: str, extension: str, content: bytes) -> str | int | None:
+    """A class number or a class name; None where a .json has no label. Raises DataError."""
+    try:
+        text = content.decode("utf-8").strip()
+        if extension == "json":
+            value = json.loads(text)
+            found = value.get("label") if isinstance(value, dict) else None
+            if found is None or (isinstance(found, (int, str)) and not isinstance(found, bool)):
+                return found
+        elif extension == "cls":
+            return int(text)
+        elif text:
+            return int(text) if text.isascii() and text.isdigit() and len(text) < 10 else text
+    except (ValueError, RecursionError) as error:
+        raise _bad_label(path, name, content) from error
+    raise _bad_label(path, name, content)
+
+
+def _bad_label(path: Path, name: str, content: bytes) -> DataError:
+    return DataError(f"{path}: {name} holds {content[:40]!r}", "a class number or a class name", "mend the shard")
+
+
+def _targets(
+    names: list[str], labels: list[str | int], listed: tuple[str, ...], notes: list[str]
+) -> tuple[tuple[str, ...], Indices]:
+    """The classes and the class number of each sample. Raises DataError where a label is not among the classes."""
+    words = {label for label in labels if isinstance(label, str)}
+    numbers = [label for label in labels if isinstance(label, int)]
+    if listed:
+        classes = listed
+    elif not words:
+        if max(numbers) >= 1_000_000:
+            raise DataError(
+                f"{names[labels.index(max(numbers))]}: label {max(numbers)}", "class numbers from 0", "check the shard"
+            )
+        classes = tuple(str(number) for number in range(max(numbers) + 1))
+    elif not numbers:
+        classes = class_order(words)
+    else:
+        raise DataError(
+            f"{names[labels.index(numbers[0])]}: label {numbers[0]}, and {sorted(words)[0]!r} elsewhere",
+            "class numbers, or class names, or both with a classes.txt",
+            "add a classes.txt with a class name a line",
+        )
+    number_of = {name: i for i, name in enumerate(classes)}
+    targets = [label if isinstance(label, int) else number_of.get(label, -1) for label in labels]
+    for name, label, target in zip(names, labels, targets, strict=True):
+        if not 0 <= target < len(classes):
+            allowed = f"0 to {len(classes) - 1}" + (", or a name of classes.txt" if listed else "")
+            raise DataError(f"{name}: label {label!r}", allowed, "mend the shard or classes.txt")
+    result = np.array(targets, dtype=np.int64)
+    unused = [classes[i] for i in np.flatnonzero(np.bincount(result, minlength=len(classes)) == 0)]
+    if unused:
+        notes.append(f"{len(unused)} of {len(classes)} classes have no images: {shown(unused)}")
+    return classes, result
+
+
+def _read_classes(path: Path) -> tuple[str, ...]:
+    """The lines of classes.txt, () where there is none. Raises DataError."""
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except FileNotFoundError:
+        return ()
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{path}: {error}", "UTF-8 text with a class name a line", "mend the file") from error
+    names = [line.strip() for line in lines]
+    while names and not names[-1]:
+        names.pop()
+    if not all(names) or len(set(names)) != len(names):
+        what = "an empty line" if not all(names) else f"{next(n for n in names if names.count(n) > 1)!r} twice"
+        raise DataError(f"{path}: has {what}", "one class name a line, each once", "mend the file")
+    return tuple(names)
+
+
+def _tars(folder: Path) -> list[Path]:
+    try:
+        found = sorted(path for path in folder.iterdir() if path.name.lower().endswith(_SUFFIXES) and path.is_file())
+    except OSError as error:
+        raise DataError(f"{folder}: {error.strerror}", "a folder that can be read", "check its permissions") from error
+    return [path for path in found if not path.name.startswith(".")]
+
+
+def _split_of(name: str) -> str:
+    found = _SPLIT.search(name)
+    return SPLIT_NAMES[found.group(1).lower()] if found else ""
+
+
+def _expand(pattern: str) -> list[str]:
+    """train-{00000..00004}.tar and {a,b}.tar, as a shell expands them. Raises DataError."""
+    found = _BRACES.search(pattern)
+    if not found:
+        return [pattern]
+    span = re.fullmatch(r"(\d{1,9})\.\.(\d{1,9})", found.group(1))
+    if span:
+        low, high = int(span.group(1)), int(span.group(2))
+        if not low <= high < low + 100_000:
+            raise DataError(
+                f"{pattern}: {found.group(0)}", "up to 100,000 shards, the lower number first", "mend the pattern"
+            )
+        parts = [str(number).zfill(len(span.group(1))) for number in range(low, high + 1)]
+    else:
+        parts = found.group(1).split(",")
+    return [name for part in parts for name in _expand(pattern[: found.start()] + part + pattern[found.end() :])]

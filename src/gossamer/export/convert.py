@@ -1,0 +1,116 @@
+"""From a torch module to the bytes of an ONNX model that say nothing of the machine that made them."""
+
+from __future__ import annotations
+
+import copy
+import os
+import sys
+import sysconfig
+import tempfile
+import warnings
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import torch
+from torch import nn
+
+from gossamer.errors import GossamerError, InputError, MissingPackageError
+
+OPSET = 18
+INPUT, OUTPUT, BATCH = "input", "logits", "batch"
+
+
+def to_onnx(model: nn.Module, size: tuple[int, int], in_chans: int = 3) -> bytes:
+    """An ONNX model with `model`'s evaluation-mode function: input (batch, C, H, W) -> logits (batch, K), float32.
+
+    Batch norm is folded into convolutions, the batch is free, (H, W) = size. The same model gives the same bytes.
+    Raises InputError for a model that torch cannot export, MissingPackageError.
+    """
+    onnx = _packages()
+    # a copy: evaluation mode, CPU and dense memory must not change the caller's model
+    plain = copy.deepcopy(model).cpu().float().eval()
+    example = torch.zeros(2, in_chans, *size)  # a batch of 1 would be taken for a constant
+    try:
+        with warnings.catch_warnings():
+            # torch's exporter makes copies of its own deprecated class; nothing here can change that
+            warnings.filterwarnings("ignore", message=".*LeafSpec.*", category=FutureWarning)
+            program = torch.onnx.export(
+                plain,
+                (example,),
+                dynamo=True,
+                opset_version=OPSET,
+                input_names=[INPUT],
+                output_names=[OUTPUT],
+                dynamic_shapes=({0: torch.export.Dim.DYNAMIC},),
+                external_data=False,
+                verbose=False,
+            )
+    except torch.onnx.OnnxExporterError as error:
+        reason = _reason(error)
+        raise InputError(
+            f"{type(model).__name__} cannot be exported to ONNX: {reason}",
+            "networks whose forward torch.export can follow",
+            "write that part of forward without data-dependent Python",
+        ) from error
+    assert program is not None
+    proto = program.model_proto
+    _strip(proto)
+    _check_clean(proto)
+    onnx.checker.check_model(proto, full_check=True)
+    return bytes(proto.SerializeToString(deterministic=True))
+
+
+def _packages() -> ModuleType:
+    try:
+        import onnx
+        import onnxscript  # noqa: F401 (torch's exporter needs it)
+    except ImportError as error:
+        raise MissingPackageError(str(error.name or "onnx"), "train", "exporting to ONNX") from error
+    return onnx
+
+
+def _strip(proto: Any) -> None:
+    """Drop notes, stack traces and inferred shapes, and give the free dimension its name."""
+    graph = proto.graph
+    for part in (proto, graph, *graph.node, *graph.input, *graph.output, *graph.initializer):
+        part.ClearField("doc_string")
+        part.ClearField("metadata_props")
+    graph.ClearField("value_info")  # every reader infers it again
+    graph.name = "gossamer"
+    for i, node in enumerate(graph.node):
+        node.name = f"{node.op_type}_{i}"
+    for value in (*graph.input, *graph.output):
+        first = value.type.tensor_type.shape.dim[0]
+        if first.HasField("dim_param"):
+            first.dim_param = BATCH
+
+
+def _check_clean(proto: Any) -> None:
+    """Raises GossamerError where a path of this machine is left in the model (its weights are not looked at)."""
+    texts = copy.deepcopy(proto)
+    for tensor in texts.graph.initializer:
+        tensor.ClearField("raw_data")
+    found = machine_path(texts.SerializeToString())
+    if found:
+        raise GossamerError(f"the exported model would tell the path {found}; nothing was written; please report this")
+
+
+def machine_path(data: bytes) -> str:
+    """A folder of this machine that stands in `data`, or ""."""
+    folders = {
+        Path.cwd(),
+        Path.home(),
+        Path(sys.prefix),
+        Path(tempfile.gettempdir()),
+        Path(sysconfig.get_path("stdlib")),
+    }
+    names = {str(folder) for folder in folders if folder != Path(folder.anchor)}
+    return next((name for name in sorted(names) if (name + os.sep).encode() in data), "")
+
+
+def _reason(error: BaseException) -> str:
+    """The first line of the cause: the exporter's own message is pages long."""
+    cause = error.__cause__ or error
+    lines = [line.strip() for line in str(cause).splitlines() if line.strip()]
+    return (lines[0] if lines else type(cause).__name__)[:200]

@@ -1,0 +1,243 @@
+"""Weights into a network, by our names, torchvision's or timm's."""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from gossamer.errors import WeightsError
+from gossamer.networks.base import Features, Naming
+from gossamer.networks.checkpoint import read_tensors
+
+Shape = tuple[int, ...]
+
+CLASSIFIER = "head.classifier."
+OURS = Naming("gossamer", ())
+
+
+@dataclass(frozen=True)
+class Difference:
+    """What a weights file and a network did not have in common; `str` lists it, `+` for the file, `-` for the network.
+
+    naming: whose names the file uses. loaded: count of tensors taken. missing: (name, shape) that the network
+    has and the file has not. unexpected: the reverse, by the file's names. mismatched: (name, shape in the file,
+    shape in the network). classifier: classes in the file and in the network, where the classifier was left as
+    it was; 0 where there is none. adapted: input channels in the file and in the network, where they differ.
+    left_out: count of the file's tensors that lie behind the last feature map asked for.
+    """
+
+    path: str
+    naming: str
+    loaded: int
+    missing: tuple[tuple[str, Shape], ...]
+    unexpected: tuple[tuple[str, Shape], ...]
+    mismatched: tuple[tuple[str, Shape, Shape], ...]
+    classifier: tuple[int, int] | None
+    adapted: tuple[int, int] | None
+    left_out: int
+
+    @property
+    def fits(self) -> bool:
+        """Every tensor has its counterpart, but for the classifier."""
+        return not (self.missing or self.unexpected or self.mismatched)
+
+    def __str__(self) -> str:
+        lines = [f"{self.path}: {self.loaded} tensors taken, by the names of {self.naming}"]
+        if self.classifier is not None:
+            lines.append(f"classifier not taken: {self.classifier[0]} classes in the file, {self.classifier[1]} here")
+        if self.adapted is not None:
+            lines.append(f"first layer adapted from {self.adapted[0]} to {self.adapted[1]} input channels")
+        if self.left_out:
+            lines.append(f"{self.left_out} tensors behind the last feature map not taken")
+        lines += [f"+ {name} {_shown(shape)}" for name, shape in self.unexpected]
+        lines += [f"- {name} {_shown(shape)}" for name, shape in self.missing]
+        for name, theirs, ours in self.mismatched:
+            lines += [f"+ {name} {_shown(theirs)}", f"- {name} {_shown(ours)}"]
+        return "\n".join(lines)
+
+
+class Found(NamedTuple):
+    """A tensor of the file, with the file's name for it."""
+
+    name: str
+    value: Tensor
+
+
+def load_weights(model: nn.Module, path: str | os.PathLike[str], *, strict: bool = True) -> Difference:
+    """Take the weights of the file `path` into `model`, and tell the difference.
+
+    A classifier of another number of classes is left as it is. Where the network has one input channel and the
+    file three, the first layer's weights are summed over them; in the reverse case they are spread evenly: a
+    grey image gives the same outputs. `read_tensors` says which files are read.
+    strict: raise WeightsError where anything else differs; otherwise take what fits.
+    Raises WeightsError where the file is unreadable, unsafe, of another network, or holds values that are not
+    finite, and then leaves the network as it was; MissingPackageError where safetensors is not installed.
+    """
+    tensors = read_tensors(path)
+    own = model.state_dict()
+    library, found = _in_our_names(tensors, model, own)
+    difference, taken = _compare(os.fspath(path), library, found, model, own)
+    if not taken:
+        raise WeightsError(
+            f"{path}: none of its {len(tensors)} tensors ({_some(tensors)}, ...) is of this network",
+            f"tensors such as {_some(own)}",
+            "give the weights of this network",
+        )
+    if strict and not difference.fits:
+        raise WeightsError(
+            f"{path}: does not fit this network: {_summary(difference)}",
+            "weights of the same network, width and in_chans",
+            "give those, or load what fits with strict=False",
+        )
+    for name, value in taken.items():
+        if value.is_floating_point() and not bool(torch.isfinite(value).all()):
+            raise WeightsError(f"{path}: {name} holds NaN or infinity", "finite numbers", "give other weights")
+    with torch.no_grad():
+        for name, value in taken.items():
+            own[name].copy_(value)  # the tensors of a state dict are those of the network
+    return difference
+
+
+def _in_our_names(tensors: dict[str, Tensor], model: nn.Module, own: dict[str, Tensor]) -> tuple[str, dict[str, Found]]:
+    """Whose names the file uses, and its tensors by ours: of all namings, the one that gives most of our names."""
+    blocks = _block_paths(model)
+    best, most, found = "", -1, {}
+    for naming in (OURS, *getattr(model, "namings", ())):
+        renamed = {_rename(name, naming, blocks): Found(name, value) for name, value in tensors.items()}
+        count = sum(name in own for name in renamed)
+        if count > most:
+            best, most, found = naming.library, count, renamed
+    return best, found
+
+
+def _block_paths(model: nn.Module) -> list[str]:
+    """The paths of all blocks, in order: stages.0.0, stages.0.1, ..."""
+    stages = getattr(model, "stages", ())
+    return [
+        f"stages.{index}.{name}"
+        for index, stage in enumerate(stages)
+        for name, _ in stage.named_children()
+        if name != "pool"
+    ]
+
+
+def _rename(name: str, naming: Naming, blocks: list[str]) -> str:
+    """Our name of their tensor `name`."""
+    numbered = re.match(r"features\.(\d{1,4})\.", name)
+    if numbered and int(numbered[1]) in naming.blocks:
+        place = naming.blocks.index(int(numbered[1]))
+        # behind the last stage of a network that gives features only there is no path; `stages.9999` says so
+        path = blocks[place] if place < len(blocks) else "stages.9999.0"
+        name = f"{path}.{name[numbered.end() :]}"
+    for pattern, replacement in naming.rules:
+        name = re.sub(pattern, replacement, name, count=1)
+    return name
+
+
+def _compare(
+    path: str, library: str, found: dict[str, Found], model: nn.Module, own: dict[str, Tensor]
+) -> tuple[Difference, dict[str, Tensor]]:
+    """The difference, and the values to take by our names, in the network's shapes."""
+    classifier = _other_classes(found, own)
+    skipped = CLASSIFIER if classifier else "\0"
+    taken: dict[str, Tensor] = {}
+    unexpected: list[tuple[str, Shape]] = []
+    mismatched: list[tuple[str, Shape, Shape]] = []
+    adapted: tuple[int, int] | None = None
+    left_out = 0
+    for name, (theirs, value) in found.items():
+        if name.startswith(skipped):
+            continue
+        if name not in own:
+            if _beyond(model, name):
+                left_out += 1
+            elif not _counts_batches(name):
+                unexpected.append((theirs, tuple(value.shape)))
+            continue
+        fitted = _fitted(name, value, own[name])
+        if fitted is None:
+            mismatched.append((name, tuple(value.shape), tuple(own[name].shape)))
+            continue
+        if fitted.shape != value.shape:
+            adapted = (value.shape[1], fitted.shape[1])
+        taken[name] = fitted
+    missing = tuple(
+        (name, tuple(target.shape))
+        for name, target in own.items()
+        if name not in found and not name.startswith(skipped) and not _counts_batches(name)
+    )
+    difference = Difference(
+        path=path,
+        naming=library,
+        loaded=len(taken),
+        missing=missing,
+        unexpected=tuple(unexpected),
+        mismatched=tuple(mismatched),
+        classifier=classifier,
+        adapted=adapted,
+        left_out=left_out,
+    )
+    return difference, taken
+
+
+def _other_classes(found: dict[str, Found], own: dict[str, Tensor]) -> tuple[int, int] | None:
+    """Classes of the file and of the network where its classifier cannot be taken but for their number, else None."""
+    key = CLASSIFIER + "weight"
+    theirs = found[key].value.shape if key in found else None
+    ours = own[key].shape if key in own else None
+    if theirs == ours or (theirs and ours and theirs[1:] != ours[1:]):
+        return None
+    return (theirs[0] if theirs else 0, ours[0] if ours else 0)
+
+
+def _fitted(name: str, value: Tensor, target: Tensor) -> Tensor | None:
+    """`value` in the shape of `target`, with the input channels adapted, or None where shape or kind differ."""
+    if value.is_floating_point() != target.is_floating_point() or value.is_complex():
+        return None
+    if value.shape == target.shape:
+        return value
+    if name.startswith("stem.") and value.ndim == target.ndim == 4 and value.shape[2:] == target.shape[2:]:
+        if value.shape[0] == target.shape[0] and (value.shape[1], target.shape[1]) == (3, 1):
+            return value.sum(1, keepdim=True)
+        if value.shape[0] == target.shape[0] and (value.shape[1], target.shape[1]) == (1, 3):
+            return value.expand_as(target) / 3
+    return None
+
+
+def _beyond(model: nn.Module, name: str) -> bool:
+    """Whether a tensor belongs behind the last map of a network that gives features only."""
+    if not isinstance(model, Features):
+        return False
+    stage = re.match(r"stages\.(\d{1,4})\.", name)
+    return name.startswith(("head.", "conv_head.")) or (stage is not None and int(stage[1]) >= len(model.stages))
+
+
+def _counts_batches(name: str) -> bool:
+    """The counter of a batch norm: no weight, and absent in files of old versions."""
+    return name.endswith(".num_batches_tracked")
+
+
+def _summary(difference: Difference) -> str:
+    parts = []
+    if difference.mismatched:
+        name, theirs, ours = difference.mismatched[0]
+        count = len(difference.mismatched)
+        parts.append(f"{count} of another shape or type, as {name}: {_shown(theirs)} for {_shown(ours)}")
+    if difference.missing:
+        parts.append(f"{len(difference.missing)} missing, as {difference.missing[0][0]}")
+    if difference.unexpected:
+        parts.append(f"{len(difference.unexpected)} unknown, as {difference.unexpected[0][0]}")
+    return "; ".join(parts)
+
+
+def _shown(shape: Shape) -> str:
+    return "x".join(str(size) for size in shape) or "scalar"
+
+
+def _some(names: dict[str, Tensor]) -> str:
+    return ", ".join(list(names)[:2])

@@ -1,0 +1,124 @@
+"""Gather what the report shows from a run folder: score the images, find the mistakes, count the cost."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import torch
+
+from gossamer.cost import cost
+from gossamer.data.source import Source
+from gossamer.errors import InputError, ModelFileError
+from gossamer.evaluate import evaluate
+from gossamer.machine import versions
+from gossamer.progress import SILENT, Progress
+from gossamer.report.contents import ExportedFile, ReportData, latencies
+from gossamer.report.gallery import Mistake, mistake
+from gossamer.report.gradcam import Classifier, grad_cam
+from gossamer.report.scores import worst_mistakes
+from gossamer.run import BENCH, Run
+from gossamer.runtime.verify import verify
+from gossamer.tasks.scores import Evaluation
+from gossamer.trained import Trained, run_data, torch_forward, trained
+
+SHOWN = 12  # mistakes in the gallery
+
+
+def collect(
+    run_folder: str | Path,
+    *,
+    model_file: str | Path | None = None,
+    bench: str | Path | None = None,
+    progress: Progress = SILENT,
+) -> ReportData:
+    """Everything the report of `run_folder` shows, its best weights scored on the test images, or else the validation
+    images. See `page.write` for the arguments. Raises RunError, DataError, WeightsError, InputError.
+    """
+    network = trained(run_folder)
+    run, preprocess = network.run, network.preprocess
+    data = run_data(run)
+    split, source = ("test", data.test) if data.test else ("validation", data.val)
+    evaluation = evaluate(torch_forward(network.model), source, preprocess, what="scoring", progress=progress)
+    progress.say(f"scored {len(evaluation.targets)} {split} images")
+    measured = _bench(run, bench)
+    return ReportData(
+        run=str(run_folder),
+        made=time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime()),
+        version=versions(("gossamer",))["gossamer"] or "unknown",
+        settings=run.settings,
+        split=split,
+        evaluation=evaluation,
+        metrics=run.metrics(),
+        counts={
+            name: tuple(np.bincount(part.labels, minlength=len(data.classes)).tolist())
+            for name, part in data.splits().items()
+        },
+        unreadable=list(dict.fromkeys([*run.unreadable(), *evaluation.unreadable])),
+        mistakes=mistakes(network, source, evaluation),
+        cost=cost(network.model, (1, preprocess.channels, *preprocess.size)),
+        exported=_exported(run, model_file),
+        latencies=latencies(measured),
+        bench={key: value for key, value in measured.items() if key != "rows"},
+        machine=run.environment,
+        data=run.data,
+        data_changed=data.fingerprint != run.data.get("fingerprint"),
+    )
+
+
+def mistakes(network: Trained, source: Source, evaluation: Evaluation) -> tuple[Mistake, ...]:
+    """The worst mistakes with their Grad-CAM maps for the class that was said."""
+    worst = worst_mistakes(evaluation.probabilities, evaluation.targets, SHOWN).tolist()
+    if not worst:
+        return ()
+    place = {name: index for index, name in enumerate(source.names)}
+    pixels = np.stack([network.preprocess.pixels(source.read(place[evaluation.names[index]])) for index in worst])
+    images = torch.from_numpy(network.preprocess.normalise(pixels))
+    maps = grad_cam(cast(Classifier, network.model), images, evaluation.predicted[worst])
+    return tuple(
+        mistake(
+            evaluation.names[index],
+            pixels[k],
+            maps[k],
+            int(evaluation.targets[index]),
+            int(evaluation.predicted[index]),
+            evaluation.probabilities[index],
+        )
+        for k, index in enumerate(worst)
+    )
+
+
+def _exported(run: Run, model_file: str | Path | None) -> ExportedFile | None:
+    """The given file, or else the newest .onnx file in the run folder, verified here and now."""
+    if model_file is None:
+        found = sorted(run.path.glob("*.onnx"), key=lambda path: path.stat().st_mtime)
+        if not found:
+            return None
+        model_file = found[-1]
+    path = Path(model_file)
+    if not path.is_file():
+        raise InputError(f"{path}: no such file", "a model file made by `gossamer export`", "check the path")
+    try:
+        return ExportedFile(str(path), path.stat().st_size, verify(path))
+    except ModelFileError as error:  # a broken file is news for the report, not the end of it
+        return ExportedFile(str(path), path.stat().st_size, None, str(error))
+
+
+def _bench(run: Run, bench: str | Path | None) -> Mapping[str, Any]:
+    """What the benchmark wrote; empty where there is none."""
+    path = Path(bench) if bench is not None else run.path / BENCH
+    if bench is None and not path.is_file():
+        return {}
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: {error}", "what `gossamer bench --json` prints", "measure again") from error
+    if not isinstance(values, dict):
+        raise InputError(
+            f"{path}: holds {type(values).__name__}", "what `gossamer bench --json` prints", "measure again"
+        )
+    return values

@@ -1,0 +1,9 @@
+"""Load a model file and run it: with ONNX Runtime or OpenVINO where installed, with plain numpy anywhere."""
+
+from __future__ import annotations
+
+from gossamer.runtime.model import RUNTIMES, Model, load
+from gossamer.runtime.predict import Prediction, predict_files
+from gossamer.runtime.verify import Verification, verify
+
+__all__ = ["RUNTIMES", "Model", "Prediction", "Verification", "load", "predict_files", "verify"]

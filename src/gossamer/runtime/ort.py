@@ -1,0 +1,45 @@
+"""ONNX Runtime on the CPU, as a runtime of gossamer."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gossamer.errors import MissingPackageError
+from gossamer.modelfile import ModelFile, broken
+
+FATAL = 4  # ONNX Runtime's log levels run from 0 to 4; its errors come as exceptions anyway
+
+
+class OnnxRuntime:
+    """A session of ONNX Runtime. Safe to call from several threads."""
+
+    def __init__(self, file: ModelFile, threads: int = 0) -> None:
+        """`threads` 0 leaves the number to ONNX Runtime. Raises MissingPackageError, ModelFileError (rule 8)."""
+        try:
+            import onnxruntime
+        except ImportError as error:
+            raise MissingPackageError("onnxruntime", "onnx", "the runtime onnxruntime") from error
+        self.path, self.version = file.path, str(onnxruntime.__version__)
+        onnxruntime.disable_telemetry_events()
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.inter_op_num_threads = 1
+        options.log_severity_level = FATAL
+        try:
+            self.session = onnxruntime.InferenceSession(file.data, options, providers=["CPUExecutionProvider"])
+        except Exception as error:  # its exceptions have no base of their own
+            raise broken(8, f"{file.path}: ONNX Runtime {self.version}: {_reason(error)}") from error
+        self.input = file.onnx.input.name
+
+    def __call__(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
+        """batch (N, C, H, W) -> (N, K). Raises ModelFileError (rule 8)."""
+        try:
+            result: NDArray[np.float32] = self.session.run(None, {self.input: batch})[0]
+        except Exception as error:  # as above
+            raise broken(8, f"{self.path}: ONNX Runtime {self.version}: {_reason(error)}") from error
+        return result
+
+
+def _reason(error: Exception) -> str:
+    return " ".join(str(error).split())[:300]

@@ -1,0 +1,127 @@
+"""From outputs to class names: single images, lists, and whole folders."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gossamer.errors import ImageError, InputError
+from gossamer.images import IMAGE_SUFFIXES, Preprocess
+from gossamer.progress import SILENT, Progress
+
+if TYPE_CHECKING:
+    from gossamer.runtime.model import Model
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """The likeliest classes of an image with their scores (softmax), best first; or why there are none."""
+
+    source: str
+    classes: tuple[str, ...]
+    scores: tuple[float, ...]
+    error: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values."""
+        values = asdict(self)
+        return {**values, "classes": list(self.classes), "scores": list(self.scores)}
+
+
+def predict_files(
+    model: Model,
+    paths: Iterable[str | os.PathLike[str]],
+    top: int = 1,
+    batch: int = 32,
+    progress: Progress = SILENT,
+) -> Iterator[Prediction]:
+    """A prediction for each image of `paths`, in their order; folders are walked in the order of their names.
+
+    An image that cannot be read, and a folder without images, gives a Prediction with `error`.
+    Raises ModelFileError for a file without a card, InputError.
+    """
+    preprocess = model.need_card().preprocess
+    check_top(top, batch)
+    files = [file for path in paths for file in _walk(Path(path))]
+
+    def predictions() -> Iterator[Prediction]:
+        part: list[NDArray[np.uint8] | Prediction] = []
+        names: list[str] = []
+        for done, (file, problem) in enumerate(progress.track(files, len(files), "images"), start=1):
+            names.append(str(file))
+            part.append(_pixels(preprocess, file, problem))
+            if len(part) == batch or done == len(files):
+                yield from _rank_part(model, names, part, top)
+                part, names = [], []
+
+    return predictions()
+
+
+def _pixels(preprocess: Preprocess, file: Path, problem: str) -> NDArray[np.uint8] | Prediction:
+    """The pixels of an image, or the prediction that says why there are none."""
+    if problem:
+        return Prediction(str(file), (), (), problem)
+    try:
+        return preprocess.pixels(file)
+    except ImageError as error:
+        return Prediction(str(file), (), (), str(error))
+
+
+def _rank_part(
+    model: Model, names: list[str], part: list[NDArray[np.uint8] | Prediction], top: int
+) -> Iterator[Prediction]:
+    card = model.need_card()
+    pixels = [item for item in part if not isinstance(item, Prediction)]
+    outputs = iter(model.run(card.preprocess.normalise(np.stack(pixels))) if pixels else ())
+    for name, item in zip(names, part):
+        yield item if isinstance(item, Prediction) else rank(name, next(outputs), card.classes, top)
+
+
+def _walk(path: Path) -> list[tuple[Path, str]]:
+    """(file, "") for each image in a folder, sorted, hidden ones left out; a file stands for itself."""
+    if not path.is_dir():
+        return [(path, "")]
+    files = []
+    for folder, names, entries in os.walk(path):
+        names[:] = sorted(name for name in names if not name.startswith("."))
+        files += [
+            (Path(folder, name), "")
+            for name in sorted(entries)
+            if not name.startswith(".") and Path(name).suffix.lower() in IMAGE_SUFFIXES
+        ]
+    return files or [(path, f"{path}: the folder holds no images")]
+
+
+def rank(source: str, outputs: NDArray[np.float32], classes: tuple[str, ...], top: int) -> Prediction:
+    """The `top` best of the outputs (K,); a tie goes to the class that stands first."""
+    if not np.isfinite(outputs).all():
+        return Prediction(source, (), (), "the network's outputs are not finite")
+    scores = softmax(outputs)
+    order = np.argsort(-scores, kind="stable")[:top]
+    return Prediction(source, tuple(classes[i] for i in order), tuple(float(scores[i]) for i in order))
+
+
+def softmax(outputs: NDArray[np.float32]) -> NDArray[np.float32]:
+    """exp(x) / sum(exp(x)) over the last axis: computed in float64 behind the maximum, given as float32."""
+    power = np.exp(outputs.astype(np.float64) - outputs.max(axis=-1, keepdims=True))
+    return np.asarray(power / power.sum(axis=-1, keepdims=True), np.float32)
+
+
+def check_top(top: int, batch: int) -> None:
+    """Raises InputError where `top` or `batch` is no number from 1."""
+    for name, value in (("top", top), ("batch", batch)):
+        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+            raise InputError(f"{name} {value!r}", "a whole number from 1", "give such a number")
+
+
+def source_name(source: object) -> str:
+    """What a prediction calls its image: the path, or the kind of thing it is."""
+    if isinstance(source, (str, os.PathLike)):
+        return os.fspath(source) if isinstance(os.fspath(source), str) else str(source)
+    return f"<{type(source).__name__}>"

@@ -1,0 +1,56 @@
+"""Running gossamer as a user does, and what the tests compare of a run."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+from safetensors.numpy import load_file
+
+# Small enough for seconds, with every stateful part switched on: momentum, averaging, mixing, dropout.
+RECIPE = (
+    "--net mobilenet_v2 --width 0.25 --input 32 --epochs 3 --batch 8 --lr 0.05 --drop-rate 0.2 --mixup 0.2 --ema 0.9 "
+    "--deterministic --threads 1 --workers 0"
+).split()
+
+
+def command(*arguments: str | Path) -> list[str]:
+    """The command line of `gossamer ...`."""
+    return [sys.executable, "-m", "gossamer", *map(str, arguments)]
+
+
+def gossamer(*arguments: str | Path, cwd: Path | None = None, code: int = 0) -> subprocess.CompletedProcess[str]:
+    """Run `gossamer ...` to its end; its exit code must be `code`."""
+    done = subprocess.run(command(*arguments), cwd=cwd, capture_output=True, text=True, timeout=280)
+    assert done.returncode == code, f"exit {done.returncode}\n{done.stdout}\n{done.stderr}"
+    return done
+
+
+def torchrun(processes: int, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    """Run `gossamer ...` under torchrun."""
+    launch = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        f"--nproc_per_node={processes}",
+        "-m",
+        "gossamer",
+    ]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run([*launch, *map(str, arguments)], capture_output=True, text=True, timeout=280, env=environment)
+    assert done.returncode == 0, f"exit {done.returncode}\n{done.stdout}\n{done.stderr}"
+    return done
+
+
+def weights(run: Path, which: str = "last") -> dict[str, np.ndarray]:
+    """The tensors of a run's state."""
+    return dict(load_file(run / f"{which}.safetensors"))
+
+
+def same(a: dict[str, np.ndarray], b: dict[str, np.ndarray]) -> bool:
+    """Whether two states hold the same bits."""
+    return a.keys() == b.keys() and all(np.array_equal(a[name], b[name], equal_nan=True) for name in a)

@@ -1,0 +1,118 @@
+"""The deployment half: installed alone it predicts, and it starts quickly."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import PIL
+import pytest
+
+import gossamer
+from gossamer.export.onnx import export
+from gossamer.settings import Settings
+from gossamer.trained import torch_forward, trained
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope="module")
+def model(pictures: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An exported model file of a run of one epoch."""
+    root = tmp_path_factory.mktemp("deployment")
+    gossamer.train(
+        Settings(data=str(pictures), out=str(root / "run"), net="mobilenet_v2", width=0.25, input="32", epochs=1, batch=8,
+                 precision="float32", memory_format="channels_last", workers=0)
+    )  # fmt: skip
+    export(root / "run", root / "model.onnx")
+    return root / "model.onnx"
+
+
+@pytest.fixture(scope="module")
+def bare(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """The environment of a Python that has gossamer's wheel, numpy, pillow and nothing else."""
+    site = tmp_path_factory.mktemp("bare")
+    pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "-q"]
+    subprocess.run([*pip, "install", "--no-deps", "--no-build-isolation", "--target", str(site), str(ROOT)], check=True)
+    for package in (np, PIL):
+        folder = Path(package.__file__).parent
+        (site / folder.name).symlink_to(folder)
+        for libraries in folder.parent.glob(f"{'numpy' if package is np else 'pillow'}.libs"):
+            (site / libraries.name).symlink_to(libraries)
+    return {"PYTHONPATH": str(site), "PATH": os.environ.get("PATH", ""), "HOME": os.environ.get("HOME", "")}
+
+
+def python(bare: dict[str, str], *arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    # -S leaves out site-packages, and with it everything that is installed beside gossamer
+    return subprocess.run(
+        [sys.executable, "-S", *map(str, arguments)], env=bare, capture_output=True, text=True, timeout=120
+    )
+
+
+def test_the_bare_installation_has_nothing_else(bare: dict[str, str]) -> None:
+    assert python(bare, "-c", "import numpy, PIL, gossamer").returncode == 0
+    for name in ("torch", "onnxruntime", "rich", "yaml", "safetensors"):
+        assert python(bare, "-c", f"import {name}").returncode != 0
+
+
+def test_predict_and_verify_need_numpy_and_pillow_only(bare: dict[str, str], model: Path, pictures: Path) -> None:
+    images = sorted((pictures / "val" / "class1").iterdir())[:3]
+    done = python(bare, "-m", "gossamer", "predict", model, *images, "--top", "3", "--json")
+    assert done.returncode == 0, done.stderr
+    answers = json.loads(done.stdout)["predictions"]
+    network = trained(model.parent / "run")
+    batch = np.stack([network.preprocess(path) for path in images])
+    logits = torch_forward(network.model)(batch).astype(np.float64)
+    shares = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
+    for answer, share in zip(answers, shares, strict=True):
+        named = dict(zip(answer["classes"], answer["scores"], strict=True))
+        np.testing.assert_allclose([named[name] for name in network.classes], share, atol=1e-5)
+    assert python(bare, "-m", "gossamer", "verify", model).returncode == 0
+
+
+def test_what_needs_more_says_which_extra(bare: dict[str, str], pictures: Path, model: Path) -> None:
+    for arguments, extra in [
+        (["train", pictures], "gossamer[train]"),
+        (["verify", model, "--runtime", "onnxruntime"], "gossamer[onnx]"),
+        (["verify", model, "--runtime", "openvino"], "gossamer[openvino]"),
+        (["list"], "gossamer[train]"),
+        (["report", model.parent / "run"], "gossamer["),
+        (["export", model.parent / "run", "--out", "x.onnx"], "gossamer["),
+    ]:
+        done = python(bare, "-m", "gossamer", *arguments)
+        assert done.returncode == 2, (arguments, done.stderr)
+        assert extra in done.stderr.splitlines()[-1]
+        assert "Traceback" not in done.stderr
+
+
+def test_doctor_works_in_the_bare_installation(bare: dict[str, str]) -> None:
+    done = python(bare, "-m", "gossamer", "doctor")
+    assert done.returncode == 0, done.stderr
+    assert "pip install" in done.stdout
+
+
+def test_importing_gossamer_costs_a_few_modules() -> None:
+    """Seconds are for benchmarks; what they come from is counted here."""
+    code = "import sys; a = set(sys.modules); import gossamer; print(len(set(sys.modules) - a), 'numpy' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    count, with_numpy = done.stdout.split()
+    assert int(count) < 20
+    assert with_numpy == "False"
+
+
+def test_preprocessing_gives_the_bits_of_training(pictures: Path, model: Path) -> None:
+    """What evaluation feeds the network while training, and what the model file's card makes of the same file."""
+    from gossamer.data.augment import EvalTransform
+    from gossamer.trained import preprocess_of
+
+    network = trained(model.parent / "run")
+    card = gossamer.load(model).card
+    assert card is not None
+    for path in sorted((pictures / "val").rglob("*.png"))[:4]:
+        in_training = EvalTransform(preprocess_of(network.settings))(path.read_bytes())
+        mine = preprocess_of(network.settings).normalise(in_training[None])[0]
+        assert np.array_equal(mine, card.preprocess(path))

@@ -1,0 +1,351 @@
+"""The networks: counted exactly, equal to their twins, usable as backbones."""
+
+from __future__ import annotations
+
+import csv
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from gossamer.errors import SettingsError, UnknownNameError
+from gossamer.networks import Features, Network, create_model, list_models, load_weights, resolve
+from gossamer.networks.registry import ALIASES, NETWORKS
+from tests.twins import twin
+
+with (Path(__file__).parent / "networks.csv").open(encoding="utf-8") as file:
+    ROWS = list(csv.DictReader(file))
+
+FAMILIES = ("mobilenetv1_100", "mobilenetv2_100", "resnet18", "shufflenet_v2_x1_0", "squeezenet1_1")
+
+TWINS = (  # peer, its name, its arguments, ours, our arguments
+    ("torchvision", "mobilenet_v2", {}, "mobilenet_v2", {}),
+    ("torchvision", "mobilenet_v2", {"width_mult": 0.35}, "mobilenet_v2", {"width": 0.35}),
+    ("torchvision", "shufflenet_v2_x0_5", {}, "shufflenet_v2_x0_5", {}),
+    ("torchvision", "shufflenet_v2_x1_0", {}, "shufflenet_v2_x1_0", {}),
+    ("torchvision", "shufflenet_v2_x1_5", {}, "shufflenet_v2_x1_5", {}),
+    ("torchvision", "shufflenet_v2_x2_0", {}, "shufflenet_v2_x2_0", {}),
+    ("torchvision", "squeezenet1_0", {}, "squeezenet1_0", {}),
+    ("torchvision", "squeezenet1_1", {}, "squeezenet1_1", {}),
+    ("torchvision", "resnet18", {}, "resnet18", {}),
+    ("torchvision", "resnet34", {}, "resnet34", {}),
+    ("timm", "mobilenetv1_100", {}, "mobilenetv1_100", {}),
+    ("timm", "mobilenetv1_125", {}, "mobilenetv1_125", {}),
+    ("timm", "mobilenetv2_035", {}, "mobilenetv2_035", {}),
+    ("timm", "mobilenetv2_050", {}, "mobilenetv2_050", {}),
+    ("timm", "mobilenetv2_075", {}, "mobilenetv2_075", {}),
+    ("timm", "mobilenetv2_100", {}, "mobilenetv2_100", {}),
+    ("timm", "mobilenetv2_140", {}, "mobilenetv2_140", {}),
+    ("timm", "resnet18", {}, "resnet18", {}),
+    ("timm", "resnet34", {}, "resnet34", {}),
+)
+
+
+@pytest.fixture(autouse=True)
+def _seed() -> None:
+    torch.manual_seed(0)
+
+
+def macs(model: nn.Module, shape: tuple[int, ...]) -> int:
+    with FlopCounterMode(display=False) as counter:
+        model(torch.empty(1, *shape, device="meta"))
+    assert counter.get_total_flops() % 2 == 0
+    return int(counter.get_total_flops()) // 2
+
+
+def empty(name: str, **arguments: Any) -> Network:
+    """The network without memory for its weights."""
+    with torch.device("meta"):
+        model = create_model(name, **arguments)
+    return model.eval()
+
+
+def features(name: str, **arguments: Any) -> Features:
+    with torch.device("meta"):
+        model = create_model(name, features_only=True, **arguments)
+    return model.eval()
+
+
+# counts
+
+
+@pytest.mark.parametrize("row", ROWS, ids=[row["name"] for row in ROWS])
+def test_parameters_and_macs_are_those_of_the_reference(row: dict[str, str]) -> None:
+    channels, height, width = map(int, row["input"].split("x"))
+    model = empty(row["model"], **json.loads(row["options"] or "{}"))
+    assert sum(p.numel() for p in model.parameters()) == int(row["params"])
+    assert macs(model, (channels, height, width)) == int(row["macs"])
+
+
+def test_mobilenet_v2_has_17_bottlenecks_each_at_the_cost_of_the_papers_formula() -> None:
+    model = empty("mobilenet_v2")
+    blocks = [block for stage in model.stages for block in stage]
+    assert len(blocks) == 17
+    side, d = 112, 32
+    for block, (t, d_out, s) in zip(
+        blocks,
+        [(1, 16, 1), (6, 24, 2), (6, 24, 1), (6, 32, 2), (6, 32, 1), (6, 32, 1), (6, 64, 2)]
+        + [(6, 64, 1)] * 3
+        + [(6, 96, 1)] * 3
+        + [(6, 160, 2), (6, 160, 1), (6, 160, 1), (6, 320, 1)],
+        strict=True,
+    ):
+        out = side // s
+        expand = side * side * d * t * d if t > 1 else 0
+        assert macs(block, (d, side, side)) == expand + out * out * t * d * (9 + d_out)
+        side, d = out, d_out
+
+
+# twins
+
+
+@pytest.mark.parametrize(
+    ("peer", "theirs", "their_arguments", "ours", "arguments"),
+    TWINS,
+    ids=[f"{t[0]}-{t[1]}-{t[2] or ''}" for t in TWINS],
+)
+def test_a_twins_weights_load_strictly_and_give_its_outputs(
+    peer: str, theirs: str, their_arguments: dict[str, Any], ours: str, arguments: dict[str, Any], tmp_path: Path
+) -> None:
+    other = twin(peer, theirs, **their_arguments)
+    torch.save(other.state_dict(), tmp_path / "twin.pth")
+    model = empty(ours, **arguments).to_empty(device="cpu")  # every tensor must come from the twin
+    difference = load_weights(model, tmp_path / "twin.pth")
+    assert difference.fits and difference.classifier is None
+    assert peer in difference.naming
+    assert difference.loaded == len(model.state_dict())
+    x = torch.randn(2, 3, 64, 96)
+    with torch.no_grad():
+        expected, got = other(x), model(x)
+        if peer == "timm":
+            maps, their_maps = model.forward_features(x), other.forward_features(x)
+            torch.testing.assert_close(maps, their_maps, atol=1e-5, rtol=0)
+            embedding = other.forward_head(their_maps, pre_logits=True)
+            torch.testing.assert_close(model.forward_head(maps, pre_logits=True), embedding, atol=1e-5, rtol=0)
+    assert float(expected.std()) > 1e-3  # a dead network would agree with anything
+    assert float((expected - got).abs().max()) < 1e-5
+
+
+@pytest.mark.parametrize("name", ["mobilenetv1_100", "mobilenetv2_050", "mobilenetv2_140", "resnet18"])
+def test_features_have_the_channels_and_reductions_of_timm(name: str) -> None:
+    theirs = twin("timm", name, features_only=True)
+    ours = features(name)
+    assert ours.feature_info.channels() == theirs.feature_info.channels()
+    assert ours.feature_info.reduction() == theirs.feature_info.reduction()
+
+
+def test_features_are_the_maps_of_timm(tmp_path: Path) -> None:
+    other = twin("timm", "mobilenetv2_050")
+    torch.save(other.state_dict(), tmp_path / "twin.pth")
+    model = create_model("mobilenetv2_050", features_only=True).eval()
+    load_weights(model, tmp_path / "twin.pth")
+    x = torch.randn(1, 3, 64, 64)
+    with torch.no_grad():
+        expected = other.forward_intermediates(x, intermediates_only=True)
+        got = model(x)
+    for theirs, ours in zip(expected, got, strict=True):
+        torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=1e-5)
+
+
+# backbones
+
+
+@pytest.mark.parametrize("name", list_models())
+@pytest.mark.parametrize("small_input", [False, True])
+def test_feature_maps_have_the_shapes_they_announce(name: str, small_input: bool) -> None:
+    model = features(name, small_input=small_input, in_chans=1)
+    size = 64
+    maps = model(torch.empty(2, 1, size, size, device="meta"))
+    reductions = model.feature_info.reduction()
+    last = 16 if name.startswith("squeezenet") else 32
+    expected = [r for r in (1, 2, 4, 8, 16, 32) if (r <= last // 4 if small_input else 2 <= r <= last)]
+    assert reductions == expected
+    assert [m.shape[:2] for m in maps] == [(2, c) for c in model.feature_info.channels()]
+    for m, reduction in zip(maps, reductions):
+        if name.startswith("squeezenet"):  # its stem has no padding
+            assert size // reduction - 6 <= m.shape[2] <= size // reduction
+        else:
+            assert m.shape[2:] == (size // reduction, size // reduction)
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_small_input_changes_strides_and_no_weight(name: str) -> None:
+    plain, small = empty(name), empty(name, small_input=True)
+    assert {k: v.shape for k, v in plain.state_dict().items()} == {k: v.shape for k, v in small.state_dict().items()}
+    strided = [m for m in small.modules() if isinstance(m, (nn.Conv2d, nn.MaxPool2d)) and m.stride in (2, (2, 2))]
+    assert small.feature_info[-1].reduction * 4 == plain.feature_info[-1].reduction
+    assert strided
+    with torch.no_grad():
+        x = torch.empty(2, 3, 32, 32, device="meta")
+        side = small.forward_features(x).shape[-1]
+    assert side == (7 if name == "squeezenet1_1" else 4)
+
+
+def test_small_input_adds_no_shortcut() -> None:
+    """At width 0.35 the second row's first block keeps its channels, and at stride 1 it could have a shortcut."""
+    plain, small = empty("mobilenetv2_035"), empty("mobilenetv2_035", small_input=True)
+    for ours, theirs in zip(plain.stages, small.stages, strict=True):
+        assert [block.shortcut for block in ours] == [block.shortcut for block in theirs]
+    assert not small.stages[1][0].shortcut
+
+
+def test_out_indices_choose_maps_and_leave_out_what_lies_behind() -> None:
+    model = features("mobilenet_v2", out_indices=(-3, 1))
+    assert model.feature_info.reduction() == [4, 8]
+    assert [m.shape[1] for m in model(torch.empty(1, 3, 64, 64, device="meta"))] == [24, 32]
+    assert len(model.stages) == 3
+    stem = features("resnet18", out_indices=[0])
+    assert [tuple(m.shape) for m in stem(torch.empty(1, 3, 64, 64, device="meta"))] == [(1, 64, 32, 32)]
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
+def test_one_step_trains_every_parameter(name: str, memory_format: torch.memory_format) -> None:
+    model = create_model(name, num_classes=3, small_input=True, drop_rate=0.1)
+    model.to(memory_format=memory_format).train()
+    x = torch.randn(4, 3, 32, 32).to(memory_format=memory_format)
+    before = {key: value.clone() for key, value in model.named_parameters()}
+    optimizer = torch.optim.SGD(model.parameters(), 0.1)
+    loss = F.cross_entropy(model(x), torch.tensor([0, 1, 2, 0]))
+    loss.backward()
+    optimizer.step()
+    assert torch.isfinite(loss)
+    for key, value in model.named_parameters():
+        assert value.grad is not None, key
+        assert torch.isfinite(value).all(), key
+    moved = [key for key, value in model.named_parameters() if not torch.equal(value, before[key])]
+    assert len(moved) > 0.9 * len(before)
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_without_classes_a_network_answers_what_its_classifier_would_see(name: str) -> None:
+    model = create_model(name, num_classes=7).eval()
+    x = torch.randn(2, 3, 64, 64)
+    with torch.no_grad():
+        maps = model.forward_features(x)
+        embedding = model.forward_head(maps, pre_logits=True)
+        logits = model(x)
+        torch.testing.assert_close(model.forward_head(maps), logits)
+        assert maps.shape[1] == model.num_features
+        assert logits.shape == (2, 7)
+        model.reset_classifier(0)
+        assert model.num_classes == 0 and not list(model.head.parameters())
+        torch.testing.assert_close(model(x), embedding)
+        assert embedding.shape == (2, model.num_features)
+        model.reset_classifier(4)
+        assert model(x).shape == (2, 4)
+    assert create_model(name, num_classes=0)(x).shape == (2, model.num_features)
+
+
+def test_a_new_classifier_lies_where_the_network_does() -> None:
+    model = create_model("mobilenetv1_025", num_classes=0).to(torch.bfloat16)
+    model.reset_classifier(5)
+    assert model.head.classifier.weight.dtype == torch.bfloat16
+
+
+@pytest.mark.parametrize("name", ["resnet18", "squeezenet1_1", "mobilenetv1_100", "mobilenet_v2"])
+def test_width_scales_every_layer_but_the_classifier(name: str) -> None:
+    model = empty(name, width=0.5)
+    full = empty(name)
+    assert macs(model, (3, 64, 64)) < 0.5 * macs(full, (3, 64, 64))
+    assert all(
+        half in (c // 2, c // 2 + 4) for half, c in zip(model.feature_info.channels(), full.feature_info.channels())
+    )
+    assert model(torch.empty(1, 3, 64, 64, device="meta")).shape == (1, 1000)
+
+
+def test_dropout_acts_before_the_classifier_while_training_only() -> None:
+    model = create_model("mobilenetv1_025", num_classes=3, drop_rate=0.5)
+    maps = torch.ones(1, 256, 2, 2)
+    assert set(model.forward_head(maps, pre_logits=True).unique().tolist()) == {0.0, 2.0}
+    model.eval()
+    assert set(model.forward_head(maps, pre_logits=True).unique().tolist()) == {1.0}
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_a_fresh_network_neither_fades_nor_explodes(name: str) -> None:
+    model = create_model(name, num_classes=0).train()
+    with torch.no_grad():
+        scale = float(model(torch.randn(8, 3, 64, 64)).std())
+    assert 1e-2 < scale < 1e2
+
+
+def test_fresh_weights_follow_the_seed() -> None:
+    torch.manual_seed(1)
+    first = create_model("squeezenet1_1", num_classes=2).state_dict()
+    torch.manual_seed(1)
+    second = create_model("squeezenet1_1", num_classes=2).state_dict()
+    assert all(torch.equal(value, second[key]) for key, value in first.items())
+
+
+# names and arguments
+
+
+def test_timms_and_torchvisions_names_reach_the_same_network() -> None:
+    assert resolve("mobilenet_v2") == resolve("mobilenetv2_100") == "mobilenetv2_100"
+    assert all(alias not in NETWORKS and own in NETWORKS for alias, own in ALIASES.items())
+
+
+def test_list_models_matches_names_and_aliases() -> None:
+    assert list_models() == sorted(NETWORKS)
+    assert list_models("mobilenet_v*") == ["mobilenetv1_100", "mobilenetv2_100"]
+    assert list_models("squeeze*") == ["squeezenet1_0", "squeezenet1_1"]
+    assert list_models("nothing*") == []
+
+
+@pytest.mark.parametrize(
+    ("wrong", "right"),
+    [("mobilnet_v2", "mobilenet_v2"), ("resnet_18", "resnet18"), ("shufflenetv2_x1_0", "shufflenet_v2_x1_0")],
+)
+def test_a_misspelt_name_gets_the_nearest(wrong: str, right: str) -> None:
+    with pytest.raises(UnknownNameError, match=rf"did you mean {right}\?"):
+        create_model(wrong)
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments", "said"),
+    [
+        ("shufflenet_v2", {"width": 0.7}, "0.5, 1, 1.5, 2"),
+        ("mobilenet_v2", {"width": 0}, "above 0"),
+        ("mobilenet_v2", {"width": "half"}, "above 0"),
+        ("mobilenet_v2", {"num_classes": -1}, "num_classes: -1"),
+        ("mobilenet_v2", {"num_classes": 2.5}, "num_classes: 2.5"),
+        ("mobilenet_v2", {"in_chans": 0}, "in_chans: 0"),
+        ("mobilenet_v2", {"drop_rate": 1.0}, "drop_rate: 1.0"),
+        ("mobilenet_v2", {"strides": (1, 2)}, "strides of 2 rows"),
+        ("mobilenet_v2", {"depth": 3}, "no argument 'depth'; allowed: width, strides"),
+        ("resnet18", {"depth": 34}, "no argument 'depth'; allowed: width;"),
+        ("resnet18", {"drop_rate": "half"}, "drop_rate: 'half'"),
+        ("mobilenet_v2", {"out_indices": (0,)}, "features_only=True"),
+        ("mobilenet_v2", {"features_only": True, "out_indices": (5,)}, "0 to 4"),
+        ("mobilenet_v2", {"features_only": True, "out_indices": ()}, "at least one"),
+        ("shufflenet_v2", {"down_unit": "author"}, "did you mean authors?"),
+    ],
+)
+def test_a_wrong_argument_is_told_in_one_line(name: str, arguments: dict[str, Any], said: str) -> None:
+    with pytest.raises((SettingsError, UnknownNameError)) as caught:
+        empty(name, **arguments)
+    assert said in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_listing_the_names_needs_no_torch() -> None:
+    code = "import sys, gossamer.networks as n; n.list_models('*'); sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_a_network_is_traced_whole(name: str) -> None:
+    """No branch depends on data: what tracing, compiling and exporting need."""
+    model = create_model(name, num_classes=4, small_input=True).eval()
+    x = torch.randn(2, 3, 32, 32)
+    exported = torch.export.export(model, (x,))
+    with torch.no_grad():
+        torch.testing.assert_close(exported.module()(x), model(x))

@@ -1,0 +1,83 @@
+"""Every command of the README runs, in the order it stands there."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import write_pictures
+from tests.runs import gossamer
+
+ROOT = Path(__file__).resolve().parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+COMMANDS = [line.strip().split("  #")[0].strip() for line in README.splitlines() if line.startswith("    ")]
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder that the README supposes: photos/ with train/ and val/, two images, and a folder of images."""
+    home = tmp_path_factory.mktemp("home")
+    write_pictures(home / "photos", each=8)
+    images = sorted((home / "photos" / "val" / "class0").iterdir())
+    from PIL import Image
+
+    for name in ("a.jpg", "b.jpg"):
+        Image.open(images[0]).save(home / name)
+    (home / "dir").mkdir()
+    shutil.copy(images[1], home / "dir")
+    return home
+
+
+def test_the_readme_names_every_command() -> None:
+    listed = {shlex.split(line)[1] for line in COMMANDS if line.startswith("gossamer ")}
+    assert listed >= {"train", "eval", "export", "verify", "predict", "bench", "report", "doctor"}
+
+
+@pytest.mark.timeout(600)
+def test_every_gossamer_command_of_the_readme_runs(home: Path) -> None:
+    for line in COMMANDS:
+        if line.startswith("gossamer "):
+            gossamer(*shlex.split(line)[1:], cwd=home)
+    assert (home / "runs" / "flowers" / "report.html").exists()
+    code = re.search(r"```python\n(.*?)```", README, re.DOTALL)
+    assert code
+    done = subprocess.run([sys.executable, "-c", code[1]], cwd=home, capture_output=True, text=True, timeout=280)
+    assert done.returncode == 0, done.stderr
+    assert "Prediction(" in done.stdout
+
+
+def test_the_extras_and_make_targets_of_the_readme_exist() -> None:
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    named = re.findall(r"gossamer\[([a-z,]+)\]", README)
+    assert named
+    assert {extra for names in named for extra in names.split(",")} <= set(extras)
+    targets = re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    for line in COMMANDS:
+        if line.startswith("make "):
+            assert line.split()[1] in targets
+        else:
+            assert line.split()[0] in ("gossamer", "pip"), f"no test runs {line!r}"
+
+
+@pytest.mark.timeout(600)
+def test_the_demo_keeps_its_promise(tmp_path: Path) -> None:
+    """`make demo` runs this script."""
+    done = subprocess.run(
+        [sys.executable, ROOT / "examples" / "demo.py"], cwd=tmp_path, capture_output=True, text=True, timeout=580
+    )
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
+    assert "held-out digits are right" in done.stdout
+    assert (tmp_path / "runs" / "demo-1" / "run" / "report.html").exists()
+
+
+def test_links_of_the_documents_lead_somewhere() -> None:
+    for document in ROOT.glob("*.md"):
+        for target in re.findall(r"\]\(([^)#]+)", document.read_text(encoding="utf-8")):
+            assert target.startswith("http") or (document.parent / target).exists(), f"{document.name}: {target}"

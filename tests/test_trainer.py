@@ -1,0 +1,281 @@
+"""Training: what a run leaves, resuming to the same bits, and the run repeated."""
+
+from __future__ import annotations
+
+import csv
+import json
+import random
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+import gossamer
+from gossamer.errors import RunError, SettingsError, UnknownNameError
+from gossamer.progress import Progress
+from gossamer.settings import Settings
+from tests.runs import RECIPE, command, same, weights
+from tests.runs import gossamer as run_gossamer
+
+
+class Said(Progress):
+    """Keeps what was said."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def say(self, line: str) -> None:
+        self.lines.append(line)
+
+
+def small(pictures: Path, out: Path, **options: object) -> Settings:
+    defaults = {
+        "net": "mobilenet_v2",
+        "width": 0.25,
+        "input": "32",
+        "epochs": 2,
+        "batch": 8,
+        "threads": 1,
+        "workers": 0,
+    }
+    defaults |= {"precision": "float32", "memory_format": "channels_last"}
+    return Settings(data=str(pictures), out=str(out), **{**defaults, **options})  # type: ignore[arg-type]
+
+
+def test_a_run_learns_and_leaves_everything_behind(pictures: Path, tmp_path: Path) -> None:
+    said = Said()
+    run = gossamer.train(small(pictures, tmp_path / "run", epochs=20, lr=0.02, flip=0), progress=said)
+    rows = run.metrics()
+    assert [row["epoch"] for row in rows] == list(range(1, 21))
+    assert max(row["val_accuracy"] for row in rows) >= 0.9
+    assert rows[-1]["loss"] < rows[0]["loss"]
+    assert any("waiting for data" in line for line in said.lines)
+    names = {path.name for path in run.path.iterdir()}
+    assert {"settings.yaml", "environment.json", "classes.json", "data.json", "split.csv", "unreadable.csv"} <= names
+    assert {
+        "metrics.jsonl",
+        "metrics.csv",
+        "log.txt",
+        "best.safetensors",
+        "best.json",
+        "last.safetensors",
+        "last.json",
+    } <= names
+    assert not [name for name in names if name.endswith(".part")]
+    assert gossamer.Run.open(run.path).settings == run.settings
+    assert run.classes == ("class0", "class1", "class2")
+    with (run.path / "metrics.csv").open(newline="") as file:
+        assert [float(row["loss"]) for row in csv.DictReader(file)] == [row["loss"] for row in rows]
+    assert run.data["images"] == {"train": 36, "val": 36}
+    assert run.environment["seed"] == 0
+    assert len(run.split()) == 72
+    json.loads((run.path / "best.json").read_text())
+
+
+def test_best_is_the_best_epoch_and_is_scored_again_to_the_same_value(pictures: Path, tmp_path: Path) -> None:
+    from gossamer.evaluate import evaluate
+    from gossamer.trained import run_data, torch_forward, trained
+
+    run = gossamer.train(small(pictures, tmp_path / "run", epochs=4, lr=0.3))
+    best = max(row["val_accuracy"] for row in run.metrics())
+    network = trained(run.path, "best")
+    again = evaluate(torch_forward(network.model), run_data(run).val, network.preprocess)
+    assert again.metrics["accuracy"] == best
+
+
+@pytest.mark.parametrize("stop", [1, 4, 5, 11])
+def test_an_interrupted_run_goes_on_to_the_same_bits(
+    pictures: Path, tmp_path: Path, stop: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Stopped before step `stop` without any farewell, with a state saved every other step: 4 steps an epoch."""
+    from gossamer import trainer
+
+    options = {"epochs": 3, "deterministic": True, "drop_rate": 0.3, "mixup": 0.3, "ema": 0.9, "save_steps": 2}
+    whole = gossamer.train(small(pictures, tmp_path / "whole", **options))
+
+    class Killed(Exception):
+        pass
+
+    real, count = trainer._step, 0
+
+    def step(*arguments: object) -> None:
+        nonlocal count
+        if count == stop:
+            raise Killed
+        count += 1
+        real(*arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(trainer, "_step", step)
+    with pytest.raises(Killed):
+        gossamer.train(small(pictures, tmp_path / "cut", **options))
+    monkeypatch.undo()
+    cut = gossamer.resume(tmp_path / "cut")
+    for which in ("last", "best"):
+        assert same(weights(whole.path, which), weights(cut.path, which))
+    timed = ("images_per_second", "data_seconds", "step_seconds", "seconds")
+    rows = [[{k: v for k, v in row.items() if k not in timed} for row in run.metrics()] for run in (whole, cut)]
+    assert rows[0] == rows[1]
+
+
+def test_a_run_killed_at_random_moments_loses_nothing(pictures: Path, tmp_path: Path) -> None:
+    """kill -9 from outside; `python -m tests.kill --kills 50` does the same at length."""
+    from tests.kill import kill_and_resume
+
+    report = kill_and_resume(pictures, tmp_path, kills=4, seed=3)
+    assert report.kills >= 4
+    assert report.identical
+
+
+def test_ctrl_c_saves_and_says_how_to_go_on(pictures: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    process = subprocess.Popen(
+        command("train", pictures, *RECIPE, "--epochs", "500", "--out", out), stderr=subprocess.PIPE, text=True
+    )
+    deadline = time.monotonic() + 120
+    while not (out / "last.safetensors").exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    _, error = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert f"--resume {out}" in error
+    assert "Traceback" not in error
+
+
+def test_two_runs_of_one_settings_file_are_the_same(pictures: Path, tmp_path: Path) -> None:
+    first = tmp_path / "first"
+    run_gossamer("train", pictures, *RECIPE, "--epochs", "2", "--out", first)
+    run_gossamer("train", "--config", first / "settings.yaml", cwd=tmp_path)
+    again = tmp_path / "first-1"
+    assert same(weights(first), weights(again))
+
+
+def test_accumulating_parts_gives_the_gradient_of_the_whole(pictures: Path, tmp_path: Path) -> None:
+    """Without batch statistics the parts add up: squeezenet has no batch norm."""
+    options = {"net": "squeezenet1_1", "width": None, "input": "64", "epochs": 1, "lr": 0.01}
+    losses = []
+    for parts in (1, 2, 4):
+        run = gossamer.train(small(pictures, tmp_path / f"run{parts}", accumulate=parts, **options))
+        losses.append(run.metrics()[0]["loss"])
+    assert losses[1:] == pytest.approx([losses[0]] * 2, rel=1e-4)
+
+
+def test_a_minute_budget_ends_the_run(pictures: Path, tmp_path: Path) -> None:
+    started = time.monotonic()
+    run = gossamer.train(small(pictures, tmp_path / "run", epochs=None, minutes=0.05))
+    assert time.monotonic() - started < 30
+    assert "minutes are used up" in json.loads((run.path / "last.json").read_text())["counters"]["finished"]
+    assert run.metrics()[-1]["lr"] < run.metrics()[0]["lr"]
+
+
+def test_early_stopping_stops(pictures: Path, tmp_path: Path) -> None:
+    run = gossamer.train(small(pictures, tmp_path / "run", epochs=30, lr=0.0, early_stop=2))
+    assert len(run.metrics()) == 3
+
+
+def test_a_loss_that_is_not_finite_is_one_line_and_keeps_the_state(pictures: Path, tmp_path: Path) -> None:
+    with pytest.raises(RunError, match=r"the loss is (nan|inf).*lower --lr"):
+        gossamer.train(
+            small(pictures, tmp_path / "run", epochs=30, lr=90.0, warmup=0.0, momentum=0.99, optimizer="sgd")
+        )
+
+
+def test_freezing_the_backbone_trains_the_head_alone(pictures: Path, tmp_path: Path) -> None:
+    run = gossamer.train(small(pictures, tmp_path / "run", freeze="backbone", epochs=1))
+    torch.manual_seed(0)
+    fresh = gossamer.create_model("mobilenet_v2", width=0.25, num_classes=3, small_input=True).state_dict()
+    for name, value in weights(run.path).items():
+        if name.startswith("model."):
+            own = fresh[name.removeprefix("model.")]
+            assert torch.equal(own, torch.from_numpy(value)) != name.startswith("model.head."), name
+
+
+def test_starting_from_the_weights_of_another_run(pictures: Path, tmp_path: Path) -> None:
+    first = gossamer.train(small(pictures, tmp_path / "first", epochs=1))
+    said = Said()
+    second = gossamer.train(
+        small(pictures, tmp_path / "second", epochs=1, lr=0.0, weights=str(first.path / "best.safetensors")),
+        progress=said,
+    )
+    assert any("weights" in line for line in said.lines)
+    a, b = weights(first.path), weights(second.path)
+    assert (a["model.stem.conv.weight"] == b["model.stem.conv.weight"]).all()
+
+
+def test_the_folder_of_another_run_is_not_touched(pictures: Path, tmp_path: Path) -> None:
+    run = gossamer.train(small(pictures, tmp_path / "run", epochs=1))
+    before = {path.name: path.stat().st_mtime_ns for path in run.path.iterdir()}
+    with pytest.raises(RunError, match="holds a run already"):
+        gossamer.train(small(pictures, tmp_path / "run", epochs=1))
+    assert {path.name: path.stat().st_mtime_ns for path in run.path.iterdir()} == before
+
+
+def test_two_processes_cannot_train_in_one_folder(pictures: Path, tmp_path: Path) -> None:
+    run = gossamer.train(small(pictures, tmp_path / "run", epochs=1))
+    run.lock()
+    try:
+        with pytest.raises(RunError, match="another process"):
+            gossamer.resume(run.path)
+    finally:
+        run.unlock()
+
+
+def test_resuming_a_complete_run_changes_nothing(pictures: Path, tmp_path: Path) -> None:
+    run = gossamer.train(small(pictures, tmp_path / "run", epochs=1))
+    before = (run.path / "last.safetensors").read_bytes()
+    assert "complete" in run_gossamer("train", "--resume", run.path).stderr
+    assert (run.path / "last.safetensors").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("options", "error"),
+    [
+        ({"net": "mobilnet_v2"}, UnknownNameError),
+        ({"device": "cuda:99"}, SettingsError),
+        ({"freeze": "("}, SettingsError),
+    ],
+)
+def test_nothing_is_written_where_nothing_can_start(
+    pictures: Path, tmp_path: Path, options: dict[str, str], error: type[Exception]
+) -> None:
+    with pytest.raises(error):
+        gossamer.train(small(pictures, tmp_path / "run", **options))
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_damaged_state_is_one_line(pictures: Path, tmp_path: Path) -> None:
+    run = gossamer.train(small(pictures, tmp_path / "run", epochs=1))
+    whole = (run.path / "last.safetensors").read_bytes()
+    rng = random.Random(5)
+    for cut in [0, 4, 100, *(rng.randrange(len(whole)) for _ in range(5))]:
+        (run.path / "last.safetensors").write_bytes(whole[:cut])
+        with pytest.raises(RunError, match="is damaged"):
+            gossamer.resume(run.path)
+
+
+def test_unreadable_images_are_listed_and_too_many_stop_the_run(
+    make_pictures: Callable[..., Path], tmp_path: Path
+) -> None:
+    data = make_pictures()
+    (data / "train" / "class1" / "003.png").write_bytes(b"")
+    (data / "val" / "class2" / "001.png").write_bytes(b"\x89PNG\r\n\x1a\n half")
+    run = gossamer.train(small(data, tmp_path / "run", epochs=1, max_unreadable=0.1))
+    assert {Path(name).name for name, _ in run.unreadable()} == {"003.png", "001.png"}
+    for path in list((data / "train" / "class0").iterdir())[:9]:
+        path.write_bytes(b"no image")
+    with pytest.raises(gossamer.GossamerError, match="unreadable"):
+        gossamer.train(small(data, tmp_path / "run2", epochs=1, max_unreadable=0.1))
+
+
+def test_auto_precision_times_the_candidates_and_keeps_its_choice(pictures: Path, tmp_path: Path) -> None:
+    said = Said()
+    run = gossamer.train(
+        small(pictures, tmp_path / "run", epochs=1, precision="auto", memory_format="auto"), progress=said
+    )
+    line = next(line for line in said.lines if line.startswith("precision "))
+    assert all(name in line for name in ("float32 channels_first", "float32 channels_last", "bf16 channels_last"))
+    assert run.settings.precision in ("float32", "bf16")
+    assert gossamer.Run.open(run.path).settings == run.settings

@@ -1,0 +1,550 @@
+"""Weights from files and from elsewhere: what fits is taken, what is wrong or hostile is told in one line."""
+
+from __future__ import annotations
+
+import hashlib
+import http.server
+import json
+import os
+import pickle
+import struct
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, ClassVar
+
+import pytest
+import safetensors.torch
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from torch import Tensor, nn
+
+from gossamer.errors import GossamerError, MissingPackageError, StorageError, WeightsError
+from gossamer.networks import Network, create_model, load_weights
+from gossamer.networks.checkpoint import read_tensors
+from gossamer.networks.fetch import fetch, user_cache
+
+NET = "mobilenetv1_025"
+
+
+@pytest.fixture(autouse=True)
+def _seed() -> None:
+    torch.manual_seed(0)
+
+
+def small(**arguments: Any) -> Network:
+    return create_model(NET, **{"num_classes": 3, **arguments}).eval()
+
+
+def same(model: nn.Module, tensors: dict[str, Tensor]) -> bool:
+    return all(torch.equal(value, tensors[key]) for key, value in model.state_dict().items())
+
+
+def saved(model: nn.Module, path: Path, before: str = "") -> Path:
+    safetensors.torch.save_file({before + key: value for key, value in model.state_dict().items()}, path)
+    return path
+
+
+# what is taken
+
+
+def test_our_own_weights_come_back_as_they_were(tmp_path: Path) -> None:
+    source, model = small(), small()
+    difference = load_weights(model, saved(source, tmp_path / "w.safetensors"))
+    assert same(model, source.state_dict())
+    assert difference.fits and difference.naming == "gossamer"
+    assert difference.loaded == len(source.state_dict())
+    assert str(difference).count("\n") == 0
+
+
+def test_a_checkpoint_of_ours_gives_its_averaged_weights(tmp_path: Path) -> None:
+    plain, averaged, model = small(), small(), small()
+    tensors = {f"model.{key}": value for key, value in plain.state_dict().items()}
+    tensors |= {f"ema.{key}": value for key, value in averaged.named_parameters()}  # buffers have no average here
+    tensors["optimizer.0.momentum"] = torch.zeros(3)
+    safetensors.torch.save_file(tensors, tmp_path / "last.safetensors")
+    assert load_weights(model, tmp_path / "last.safetensors").fits
+    assert same(model, {**plain.state_dict(), **dict(averaged.named_parameters())})
+    assert load_weights(small(), saved(plain, tmp_path / "best.safetensors", "model.")).fits
+
+
+@pytest.mark.parametrize("container", ["", "state_dict", "model", "model_state_dict"])
+@pytest.mark.parametrize("before", ["", "module.", "_orig_mod.", "module._orig_mod."])
+@pytest.mark.parametrize("legacy", [False, True])
+def test_what_trainers_put_around_the_weights_is_taken_off(
+    container: str, before: str, legacy: bool, tmp_path: Path
+) -> None:
+    source, model = small(), small()
+    weights = {before + key: value for key, value in source.state_dict().items()}
+    content: dict[str, Any] = {container: weights, "epoch": 3, "best": 0.5} if container else weights
+    torch.save(content, tmp_path / "w.pth", _use_new_zipfile_serialization=not legacy)
+    assert load_weights(model, tmp_path / "w.pth").fits
+    assert same(model, source.state_dict())
+
+
+def test_weights_of_half_precision_are_widened(tmp_path: Path) -> None:
+    source, model = small().half(), small()
+    load_weights(model, saved(source, tmp_path / "w.safetensors"))
+    assert model.stem.conv.weight.dtype == torch.float32
+    assert torch.equal(model.stem.conv.weight.half(), source.stem.conv.weight)
+
+
+def test_a_classifier_of_other_classes_is_left_as_it_is(tmp_path: Path) -> None:
+    source, model = small(num_classes=10), small()
+    before = model.head.classifier.weight.clone()
+    difference = load_weights(model, saved(source, tmp_path / "w.safetensors"))
+    assert difference.fits and difference.classifier == (10, 3)
+    assert "10 classes in the file, 3 here" in str(difference)
+    assert torch.equal(model.head.classifier.weight, before)
+    assert torch.equal(model.stem.conv.weight, source.stem.conv.weight)
+
+
+def test_an_embedder_and_a_classifier_exchange_weights(tmp_path: Path) -> None:
+    classifier, embedder = small(), small(num_classes=0)
+    assert load_weights(embedder, saved(classifier, tmp_path / "c.safetensors")).classifier == (3, 0)
+    difference = load_weights(small(), saved(embedder, tmp_path / "e.safetensors"))
+    assert difference.fits and difference.classifier == (0, 3)
+
+
+def test_features_take_what_they_have_of_a_classifiers_weights(tmp_path: Path) -> None:
+    source = create_model("mobilenetv2_035", num_classes=3)
+    model = create_model("mobilenetv2_035", features_only=True, out_indices=(0, 2))
+    difference = load_weights(model, saved(source, tmp_path / "w.safetensors"))
+    assert difference.fits
+    assert difference.classifier == (3, 0)
+    assert difference.loaded + difference.left_out + 2 == len(source.state_dict())
+    assert same(model, source.state_dict())
+
+
+def test_features_take_a_twins_weights_numbered_straight_through(tmp_path: Path) -> None:
+    from tests.twins import twin
+
+    torch.save(twin("torchvision", "mobilenet_v2").state_dict(), tmp_path / "w.pth")
+    model = create_model("mobilenet_v2", features_only=True, out_indices=(1, 2))
+    difference = load_weights(model, tmp_path / "w.pth")
+    assert difference.fits and difference.left_out > 0 and difference.naming == "torchvision"
+
+
+def test_grey_input_takes_colour_weights_and_the_reverse(tmp_path: Path) -> None:
+    colour, grey = small(), small(in_chans=1)
+    difference = load_weights(grey, saved(colour, tmp_path / "colour.safetensors"))
+    assert difference.fits and difference.adapted == (3, 1)
+    x = torch.randn(2, 1, 32, 32)
+    with torch.no_grad():
+        torch.testing.assert_close(grey(x), colour(x.expand(-1, 3, -1, -1)), atol=1e-5, rtol=1e-4)
+        back = small()
+        assert load_weights(back, saved(grey, tmp_path / "grey.safetensors")).adapted == (1, 3)
+        torch.testing.assert_close(back(x.expand(-1, 3, -1, -1)), grey(x), atol=1e-5, rtol=1e-4)
+
+
+def test_without_strict_what_fits_is_taken_and_the_rest_is_listed(tmp_path: Path) -> None:
+    source, model = small(), small()
+    tensors = dict(source.state_dict())
+    del tensors["stages.0.0.depthwise.conv.weight"]
+    tensors["extra.weight"] = torch.zeros(2, 5)
+    tensors["stages.1.0.pointwise.conv.weight"] = torch.zeros(7, 16, 1, 1)
+    safetensors.torch.save_file(tensors, tmp_path / "w.safetensors")
+    with pytest.raises(
+        WeightsError, match=r"1 of another shape or type, .* 7x16x1x1 for 32x16x1x1; 1 missing, .*; 1 unk"
+    ):
+        load_weights(model, tmp_path / "w.safetensors")
+    assert not torch.equal(model.stem.conv.weight, source.stem.conv.weight)
+    difference = load_weights(model, tmp_path / "w.safetensors", strict=False)
+    assert torch.equal(model.stem.conv.weight, source.stem.conv.weight)
+    assert not difference.fits
+    assert difference.missing == (("stages.0.0.depthwise.conv.weight", (8, 1, 3, 3)),)
+    assert difference.unexpected == (("extra.weight", (2, 5)),)
+    assert difference.mismatched == (("stages.1.0.pointwise.conv.weight", (7, 16, 1, 1), (32, 16, 1, 1)),)
+    assert str(difference).splitlines()[1:] == [
+        "+ extra.weight 2x5",
+        "- stages.0.0.depthwise.conv.weight 8x1x3x3",
+        "+ stages.1.0.pointwise.conv.weight 7x16x1x1",
+        "- stages.1.0.pointwise.conv.weight 32x16x1x1",
+    ]
+
+
+def test_create_model_starts_from_a_weights_file(tmp_path: Path) -> None:
+    source = small()
+    path = saved(source, tmp_path / "w.safetensors")
+    assert same(small(weights=str(path)), source.state_dict())
+    with pytest.raises(WeightsError, match="does not fit this network"):
+        create_model(NET, num_classes=3, width=0.5, weights=str(path))
+
+
+# what is refused
+
+
+class Runs:
+    """A pickle of this runs a command when it is loaded by the plain loader."""
+
+    def __init__(self, command: str) -> None:
+        self.command = command
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return os.system, (self.command,)
+
+
+def with_value(name: str, value: Tensor) -> dict[str, Tensor]:
+    return {**small().state_dict(), name: value}
+
+
+def hostile(kind: str, path: Path) -> Path:
+    """One weights file that must be refused."""
+    whole = safetensors.torch.save(small().state_dict())
+    if kind == "command":
+        path.write_bytes(pickle.dumps({"stem.conv.weight": Runs(f"touch {path.parent / 'ran'}")}, protocol=2))
+    elif kind == "command in a new pickle":
+        path.write_bytes(pickle.dumps({"stem.conv.weight": Runs(f"touch {path.parent / 'ran'}")}, protocol=4))
+    elif kind == "command in a zip":
+        torch.save({"stem.conv.weight": Runs(f"touch {path.parent / 'ran'}")}, path)
+    elif kind == "whole module":
+        torch.save(small(), path)
+    elif kind == "TorchScript":
+        with torch.no_grad():
+            torch.jit.trace(nn.Linear(2, 2), torch.zeros(1, 2)).save(str(path))
+    elif kind == "truncated safetensors":
+        path.write_bytes(whole[: len(whole) // 2])
+    elif kind == "huge header":
+        path.write_bytes(struct.pack("<Q", 1 << 62) + whole[8:])
+    elif kind == "header beyond the data":
+        header = {"stem.conv.weight": {"dtype": "F32", "shape": [1 << 40], "data_offsets": [0, 1 << 42]}}
+        text = json.dumps(header).encode()
+        path.write_bytes(struct.pack("<Q", len(text)) + text + bytes(16))
+    elif kind == "truncated zip":
+        torch.save(small().state_dict(), path)
+        path.write_bytes(path.read_bytes()[:5000])
+    elif kind == "text":
+        path.write_text("version https://git-lfs.github.com/spec/v1\n")
+    elif kind == "empty":
+        path.write_bytes(b"")
+    elif kind == "no tensors":
+        torch.save({"epoch": 3}, path)
+    elif kind == "a list":
+        torch.save([torch.zeros(2)], path)
+    elif kind == "NaN":
+        safetensors.torch.save_file(with_value("stem.norm.weight", torch.full((8,), float("nan"))), path)
+    elif kind == "infinity":
+        safetensors.torch.save_file(with_value("stem.norm.running_var", torch.full((8,), float("inf"))), path)
+    elif kind == "whole numbers":
+        safetensors.torch.save_file(with_value("stem.norm.weight", torch.ones(8, dtype=torch.int32)), path)
+    elif kind == "complex numbers":
+        torch.save(with_value("stem.norm.weight", torch.ones(8, dtype=torch.complex64)), path)
+    elif kind == "sparse":
+        torch.save(with_value("stem.norm.weight", torch.ones(8).to_sparse()), path)
+    elif kind == "expanded":
+        torch.save(with_value("stem.norm.weight", torch.ones(1).expand(1 << 50)), path)
+    elif kind == "another network":
+        safetensors.torch.save_file(create_model("squeezenet1_1", num_classes=2).state_dict(), path)
+    elif kind == "another width":
+        safetensors.torch.save_file(create_model(NET, width=0.5, num_classes=3).state_dict(), path)
+    elif kind == "nothing in common":
+        safetensors.torch.save_file({"a.weight": torch.zeros(2)}, path)
+    elif kind == "folder":
+        path.mkdir()
+    else:
+        assert kind == "missing"
+    return path
+
+
+@pytest.mark.parametrize(
+    ("kind", "said"),
+    [
+        ("command", "system, which is not a tensor"),
+        ("command in a new pickle", "holds more than tensors"),
+        ("command in a zip", "system, which is not a tensor"),
+        ("whole module", "which is not a tensor"),
+        ("TorchScript", "is a TorchScript archive"),
+        ("truncated safetensors", "damaged"),
+        ("huge header", "damaged"),
+        ("header beyond the data", "damaged"),
+        ("truncated zip", "damaged"),
+        ("text", "neither safetensors nor"),
+        ("empty", "neither safetensors nor"),
+        ("no tensors", "holds no tensors by name"),
+        ("a list", "holds no tensors by name"),
+        ("NaN", "stem.norm.weight holds NaN"),
+        ("infinity", "stem.norm.running_var holds NaN or infinity"),
+        ("whole numbers", "1 of another shape or type, as stem.norm.weight"),
+        ("complex numbers", "1 of another shape or type, as stem.norm.weight"),
+        ("sparse", "stem.norm.weight is not a dense tensor"),
+        ("expanded", "1 of another shape or type, as stem.norm.weight"),
+        ("another network", "does not fit|none of its"),
+        ("another width", "does not fit this network"),
+        ("nothing in common", "none of its 1 tensors"),
+        ("folder", "directory|denied"),
+        ("missing", "No such file"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:.*torch.jit.*:DeprecationWarning")
+def test_a_file_that_cannot_be_used_is_told_in_one_line_and_changes_nothing(
+    kind: str, said: str, tmp_path: Path
+) -> None:
+    path = hostile(kind, tmp_path / "w.bin")
+    model = small()
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    with pytest.raises(WeightsError, match=said) as caught:
+        load_weights(model, path)
+    message = str(caught.value)
+    assert "\n" not in message and str(path) in message and len(message) < 600
+    assert "weights_only" not in message  # torch's own advice would be to run the code
+    assert same(model, before)
+    assert not (tmp_path / "ran").exists()
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_a_damaged_file_is_refused_or_read_never_more(data: st.DataObject, tmp_path: Path) -> None:
+    """Bytes changed, cut or made up: a GossamerError, or tensors, and no other exception."""
+    tensors = {"stem.conv.weight": torch.zeros(2, 3), "b": torch.ones(4)}
+    path = tmp_path / "w.bin"
+    kind = data.draw(st.sampled_from(["safetensors", "zip", "legacy", "random"]))
+    if kind == "safetensors":
+        path.write_bytes(safetensors.torch.save(tensors))
+    elif kind == "random":
+        start = data.draw(st.sampled_from([b"", b"PK\x03\x04", b"\x80\x02", struct.pack("<Q", 20) + b"{"]))
+        path.write_bytes(start + data.draw(st.binary(max_size=200)))
+    else:
+        torch.save(tensors, path, _use_new_zipfile_serialization=kind == "zip")
+    content = bytearray(path.read_bytes())
+    for place in data.draw(st.lists(st.integers(0, max(0, len(content) - 1)), max_size=4)):
+        if content:
+            content[place] = data.draw(st.integers(0, 255))
+    path.write_bytes(content[: data.draw(st.integers(0, len(content)))] if data.draw(st.booleans()) else content)
+    try:
+        read = read_tensors(path)
+    except GossamerError as error:
+        assert "\n" not in str(error)
+    else:
+        assert all(isinstance(value, Tensor) for value in read.values())
+
+
+# from elsewhere
+
+CONTENT = bytes(range(256)) * 4000
+DIGEST = hashlib.sha256(CONTENT).hexdigest()
+
+
+class Handler(http.server.BaseHTTPRequestHandler):
+    """Serves CONTENT, well or badly by the path; notes what was asked for."""
+
+    asked: ClassVar[list[tuple[str, str]]] = []
+
+    def do_GET(self) -> None:
+        wanted = self.headers.get("Range", "")
+        self.asked.append((self.path, wanted))
+        start = int(wanted.removeprefix("bytes=").rstrip("-")) if wanted else 0
+        if self.path == "/gone":
+            self.send_error(404)
+        elif self.path == "/moved":
+            self.redirect("/good")
+        elif self.path == "/to-a-file":
+            self.redirect("file:///etc/passwd")
+        elif self.path == "/round":
+            self.redirect("/round")
+        elif start >= len(CONTENT):
+            self.send_error(416)
+        elif wanted and self.path == "/good":
+            self.answer(206, CONTENT[start:], [("Content-Range", f"bytes {start}-{len(CONTENT) - 1}/{len(CONTENT)}")])
+        elif wanted and self.path == "/other-part":
+            self.answer(206, CONTENT, [("Content-Range", f"bytes 0-{len(CONTENT) - 1}/{len(CONTENT)}")])
+        elif self.path == "/short":
+            self.answer(200, CONTENT[:300_000], [], length=len(CONTENT))
+        elif self.path == "/stalls":
+            self.answer(200, CONTENT[:1000], [], length=len(CONTENT))
+            self.server.stop.wait(10)
+        else:
+            self.answer(200, CONTENT, [])
+
+    def redirect(self, where: str) -> None:
+        self.send_response(302)
+        self.send_header("Location", where)
+        self.end_headers()
+
+    def answer(self, status: int, body: bytes, headers: list[tuple[str, str]], length: int | None = None) -> None:
+        self.send_response(status)
+        for name, value in [*headers, ("Content-Length", str(len(body) if length is None else length))]:
+            self.send_header(name, value)
+        self.end_headers()
+        self.wfile.write(body)
+        self.wfile.flush()
+
+    def log_message(self, format: str, *args: Any) -> None:
+        pass
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    monkeypatch.setenv("no_proxy", "*")
+    Handler.asked.clear()
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as served:
+        served.stop = threading.Event()
+        thread = threading.Thread(target=served.serve_forever, kwargs={"poll_interval": 0.05})
+        thread.start()
+        yield f"http://127.0.0.1:{served.server_port}"
+        served.stop.set()
+        served.shutdown()
+        thread.join()
+
+
+def parts(folder: Path) -> list[Path]:
+    return sorted(folder.glob("*.part"))
+
+
+def test_a_path_is_its_own_answer(tmp_path: Path) -> None:
+    (tmp_path / "w").write_bytes(b"x")
+    assert fetch(str(tmp_path / "w")) == tmp_path / "w"
+    with pytest.raises(WeightsError, match="no such file"):
+        fetch(str(tmp_path / "nothing"))
+
+
+@pytest.mark.parametrize("path", ["/good", "/moved"])
+def test_a_file_is_fetched_once_and_then_found_in_the_cache(path: str, server: str, tmp_path: Path) -> None:
+    got = fetch(f"{server}{path}#sha256={DIGEST.upper()}", tmp_path)
+    assert got.read_bytes() == CONTENT and got.parent == tmp_path and not parts(tmp_path)
+    count = len(Handler.asked)
+    assert fetch(f"{server}{path}#sha256={DIGEST}", tmp_path) == got
+    assert len(Handler.asked) == count
+
+
+def test_a_damaged_copy_in_the_cache_is_fetched_again(server: str, tmp_path: Path) -> None:
+    got = fetch(f"{server}/good#sha256={DIGEST}", tmp_path)
+    got.write_bytes(CONTENT[:-1] + b"\0")
+    assert fetch(f"{server}/good#sha256={DIGEST}", tmp_path).read_bytes() == CONTENT
+
+
+def test_a_download_that_broke_off_goes_on_where_it_ended(server: str, tmp_path: Path) -> None:
+    with pytest.raises(WeightsError, match=r"ended 724000 bytes early.*go on where it ended"):
+        fetch(f"{server}/short#sha256={DIGEST}", tmp_path)
+    (part,) = parts(tmp_path)
+    assert part.read_bytes() == CONTENT[:300_000]
+    part.rename(part.with_name(part.name.replace("short", "good")))
+    assert fetch(f"{server}/good#sha256={DIGEST}", tmp_path).read_bytes() == CONTENT
+    assert Handler.asked[-1] == ("/good", "bytes=300000-")
+    assert not parts(tmp_path)
+
+
+def test_a_server_that_cannot_resume_is_asked_from_the_start(server: str, tmp_path: Path) -> None:
+    (tmp_path / f"{DIGEST[:16]}-whole.part").write_bytes(CONTENT[:5])
+    assert fetch(f"{server}/whole#sha256={DIGEST}", tmp_path).read_bytes() == CONTENT
+
+
+def test_a_part_longer_than_the_file_is_dropped(server: str, tmp_path: Path) -> None:
+    (tmp_path / f"{DIGEST[:16]}-good.part").write_bytes(CONTENT + b"more")
+    assert fetch(f"{server}/good#sha256={DIGEST}", tmp_path).read_bytes() == CONTENT
+
+
+def test_a_whole_part_needs_no_server(tmp_path: Path) -> None:
+    (tmp_path / f"{DIGEST[:16]}-w.part").write_bytes(CONTENT)
+    assert fetch(f"http://127.0.0.1:9/w#sha256={DIGEST}", tmp_path).read_bytes() == CONTENT
+
+
+@pytest.mark.parametrize(
+    ("ref", "said"),
+    [
+        ("{server}/good", "has no SHA-256.*sha256sum"),
+        ("{server}/good#sha256=12ab", "has no SHA-256"),
+        ("{server}/good#md5=" + "0" * 64, "has no SHA-256"),
+        ("hf://owner/repository/w", "has no SHA-256"),
+        ("{server}/good#sha256=" + "0" * 64, f"its SHA-256 is {DIGEST}, not 0000"),
+        ("{server}/gone#sha256=" + DIGEST, "HTTP 404"),
+        ("{server}/round#sha256=" + DIGEST, "HTTP 302"),
+        ("{server}/to-a-file#sha256=" + DIGEST, "HTTP 302|out of reach"),
+        ("{server}/stalls#sha256=" + DIGEST, "out of reach.*timed out"),
+        ("ftp://host/w#sha256=" + DIGEST, "ftp:// is not fetched"),
+        ("file:///etc/passwd#sha256=" + DIGEST, "file:// is not fetched"),
+        ("http://127.0.0.1:9/w#sha256=" + DIGEST, "out of reach.*refused"),
+        ("https://nowhere.invalid/w#sha256=" + DIGEST, "out of reach"),
+        ("http://[half/w#sha256=" + DIGEST, "out of reach"),
+        ("hf://owner#sha256=" + DIGEST, "names no file"),
+    ],
+)
+def test_a_reference_that_gives_no_file_is_told_in_one_line(
+    ref: str, said: str, server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gossamer.networks.fetch.TIMEOUT", 0.5)
+    with pytest.raises(WeightsError, match=said) as caught:
+        fetch(ref.format(server=server), tmp_path)
+    assert "\n" not in str(caught.value)
+    assert not [path for path in tmp_path.iterdir() if path.suffix not in (".part", ".lock")]
+
+
+def test_another_part_than_asked_for_is_not_joined(server: str, tmp_path: Path) -> None:
+    (tmp_path / f"{DIGEST[:16]}-other-part.part").write_bytes(CONTENT[:5])
+    with pytest.raises(WeightsError, match="another part than asked for"):
+        fetch(f"{server}/other-part#sha256={DIGEST}", tmp_path)
+
+
+def test_a_wrong_file_is_not_kept(server: str, tmp_path: Path) -> None:
+    with pytest.raises(WeightsError, match="nothing was kept"):
+        fetch(f"{server}/good#sha256={'0' * 64}", tmp_path)
+    assert not parts(tmp_path)
+
+
+def test_a_cache_that_cannot_be_written_is_told(server: str, tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    with pytest.raises(StorageError, match="a part of the path is a file"):
+        fetch(f"{server}/good#sha256={DIGEST}", tmp_path / "file" / "cache")
+
+
+def test_many_at_once_fetch_the_file_once(server: str, tmp_path: Path) -> None:
+    got: list[Path] = []
+    threads = [
+        threading.Thread(target=lambda: got.append(fetch(f"{server}/good#sha256={DIGEST}", tmp_path))) for _ in range(4)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(set(got)) == 1 and len(got) == 4
+    assert got[0].read_bytes() == CONTENT
+    assert len(Handler.asked) == 1
+
+
+def test_the_cache_lies_with_the_users_other_caches(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setenv("LOCALAPPDATA", str(tmp_path))
+    assert user_cache() == tmp_path / "gossamer"
+
+
+def test_a_network_starts_from_fetched_weights(server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = small()
+    content = safetensors.torch.save(source.state_dict())
+    monkeypatch.setattr("tests.test_weights.CONTENT", content)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setenv("LOCALAPPDATA", str(tmp_path))
+    model = small(weights=f"{server}/w.safetensors#sha256={hashlib.sha256(content).hexdigest()}")
+    assert same(model, source.state_dict())
+
+
+def test_a_hub_without_its_package_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(__import__("sys").modules, "huggingface_hub", None)
+    with pytest.raises(MissingPackageError, match=r"gossamer\[hub\]"):
+        fetch(f"hf://owner/repository/w#sha256={DIGEST}")
+
+
+def test_a_file_of_the_hub_is_checked_too(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    hub = pytest.importorskip("huggingface_hub")
+    asked = []
+
+    def download(repository: str, name: str, cache_dir: Path | None) -> str:
+        asked.append((repository, name, cache_dir))
+        (tmp_path / "w").write_bytes(CONTENT)
+        return str(tmp_path / "w")
+
+    monkeypatch.setattr(hub, "hf_hub_download", download)
+    assert fetch(f"hf://owner/repository/sub/w#sha256={DIGEST}", tmp_path) == tmp_path / "w"
+    assert asked == [("owner/repository", "sub/w", tmp_path)]
+    with pytest.raises(WeightsError, match="its SHA-256 is"):
+        fetch(f"hf://owner/repository/w#sha256={'0' * 64}", tmp_path)
+
+
+def test_a_hub_out_of_reach_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    hub = pytest.importorskip("huggingface_hub")
+
+    def download(*_: Any, **__: Any) -> str:
+        raise OSError("no\nroute")
+
+    monkeypatch.setattr(hub, "hf_hub_download", download)
+    with pytest.raises(WeightsError, match="out of reach: OSError: no route"):
+        fetch(f"hf://owner/repository/w#sha256={DIGEST}", tmp_path)
