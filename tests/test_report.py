@@ -7,6 +7,7 @@ import io
 import json
 import math
 import re
+import sys
 from base64 import b64decode
 from collections.abc import Callable
 from html.parser import HTMLParser
@@ -22,7 +23,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from gossamer.cost import Cost, Layer
-from gossamer.errors import InputError
+from gossamer.errors import InputError, MissingPackageError
 from gossamer.report import figures, formats, page
 from gossamer.report.contents import ExportedFile, Latency, ReportData, latencies, stages
 from gossamer.report.findings import findings
@@ -196,10 +197,11 @@ def test_what_was_not_measured_says_so_with_the_command() -> None:
 
 def test_latency_and_file_show_once_they_are_measured() -> None:
     measured = (
+        Latency("reference", 1, 1, math.nan, math.nan, math.nan, math.nan, math.nan, math.nan),
         Latency("onnxruntime", 1, 1, 2.5, 2.4, 2.9, 400.0, 30.0, 5e7),
         Latency("openvino", 2, 1, 1.25, 1.2, 1.4, 800.0, 90.0, 6e7),
         Latency("openvino", 2, 8, 0.9, 0.8, 1.0, 800.0, 90.0, 6e7),
-        Latency("torch", 1, 1, math.nan, math.nan, math.nan, math.nan, math.nan, math.nan, "is not installed"),
+        Latency("torch", 4, 1, math.nan, math.nan, math.nan, math.nan, math.nan, math.nan, "is not installed"),
     )
     found = Verification(
         "pets.onnx",
@@ -340,6 +342,12 @@ def test_the_page_follows_dark_mode_and_print_and_asks_for_nothing() -> None:
     html = page.render(data())
     assert "prefers-color-scheme: dark" in html and "@media print" in html
     assert "default-src 'none'" in html and 'lang="en"' in html and "width=device-width" in html
+
+
+def test_a_missing_jinja2_is_one_line_that_names_the_extra(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setitem(sys.modules, "jinja2", None)
+    with pytest.raises(MissingPackageError, match=r"gossamer\[report\]"):
+        page.write(tmp_path)
 
 
 def test_all_settings_are_shown() -> None:
@@ -506,7 +514,7 @@ def test_grad_cam_works_on_every_network(net: str) -> None:
 
     torch.manual_seed(0)
     model = create_model(net, num_classes=3, small_input=True).eval()
-    maps = grad_cam(model, torch.randn(2, 3, 32, 32), np.array([0, 2]))  # type: ignore[arg-type]
+    maps = grad_cam(model, torch.randn(2, 3, 32, 32), np.array([0, 2]))
     assert maps.ndim == 3 and len(maps) == 2 and np.isfinite(maps).all() and (maps >= 0).all()
     assert all(parameter.grad is None for parameter in model.parameters())
 
@@ -592,12 +600,15 @@ def test_measurements_in_the_run_folder_are_shown(run: Path, tmp_path: Path) -> 
 
 BENCH = {
     "machine": {"cpu": "a processor"},
-    "rows": [{"runtime": "onnxruntime", "threads": 1, "batch": 1, "median_ms": 1.5, "p10_ms": 1.4, "p90_ms": 1.7}],
+    "rows": [
+        {"target": "runs/run", "runtime": "onnxruntime", "threads": 1, "batch": 1, "median_ms": 1.5, "load_ms": None},
+        {"target": "resnet18", "runtime": "onnxruntime", "threads": 1, "batch": 1, "median_ms": 0.5},
+    ],
 }
 
 
-def test_what_a_benchmark_did_not_measure_is_not_a_number() -> None:
-    (row,) = latencies(BENCH)
+def test_what_was_not_measured_or_is_of_another_network_is_no_latency_of_the_run() -> None:
+    (row,) = latencies(BENCH, {"run"})
     assert row.median == 1.5 and math.isnan(row.load) and math.isnan(row.memory)
 
 
@@ -609,8 +620,8 @@ def test_a_broken_model_file_is_news_for_the_report(run: Path, tmp_path: Path) -
 
 
 def test_files_that_are_not_there_are_one_clear_line(run: Path, tmp_path: Path) -> None:
-    for options in ({"model_file": tmp_path / "no.onnx"}, {"bench": tmp_path / "no.json"}):
+    for model_file, bench in ((tmp_path / "no.onnx", None), (None, tmp_path / "no.json")):
         with pytest.raises(InputError) as caught:
-            page.write(run, tmp_path / "r.html", **options)
+            page.write(run, tmp_path / "r.html", model_file=model_file, bench=bench)
         assert "\n" not in str(caught.value) and "no." in str(caught.value)
     assert not (tmp_path / "r.html").exists()

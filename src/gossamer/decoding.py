@@ -98,6 +98,9 @@ _UPRIGHT = {
     8: Image.Transpose.ROTATE_90,
 }
 
+# where Pillow leaves what getexif reads
+_METADATA = frozenset({"exif", "xmp", "XML:com.adobe.xmp", "Raw profile type exif"})
+
 
 @dataclass(frozen=True)
 class Description:
@@ -161,6 +164,8 @@ def read_file(path: StrPath) -> bytes:
 
 def printable(text: str) -> str:
     """`text` with control characters and undecodable bytes escaped: file names are not to be trusted on a terminal."""
+    if text.isprintable():
+        return text
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
@@ -226,7 +231,7 @@ def _opened(data: bytes, name: str, pixel_limit: int) -> ImageFile.ImageFile:
         check_size(_little(data[6:8]), _little(data[8:10]), name, pixel_limit)
     elif kind == "WEBP" and data[12:16] == b"VP8X":
         check_size(_little(data[24:27]) + 1, _little(data[27:30]) + 1, name, pixel_limit)
-    file = _File(data)
+    file = io.BytesIO(data) if kind == "JPEG" else _File(data)  # a JPEG's header is read in many pieces
     image = FORMATS[kind](file)
     image.format = kind
     # The scans start where the header ends. A download that was allotted its length and broke off ends in zeros, which
@@ -258,8 +263,11 @@ def _load(image: ImageFile.ImageFile) -> None:
         width, height = image.size
         if sum((box[2] - box[0]) * (box[3] - box[1]) for _, box, *_ in image.tile if box) < width * height:
             raise OSError("strips do not cover the picture")
-    if codec != "libtiff":  # that one is strict by itself
+    # libtiff is strict by itself, and so is Pillow about a single tile, unless told otherwise
+    if codec != "libtiff" and (len(image.tile) > 1 or ImageFile.LOAD_TRUNCATED_IMAGES):
         image.tile = [_strict(tile) for tile in image.tile]
+    if image.format == "JPEG" and isinstance(image.fp, io.BytesIO):
+        image.fp = _File(image.fp.getvalue())
     if isinstance(image.fp, _File):
         image.fp.ends = not codec.startswith("ppm")  # text: read to the end, then found to be too little
     image.load()
@@ -321,6 +329,8 @@ def _strict(tile: Any) -> Any:
 
 def _orientation(image: Image.Image) -> int:
     """EXIF orientation 1..8; 1 where there is none or it makes no sense."""
+    if _METADATA.isdisjoint(image.info):
+        return 1
     try:
         value = image.getexif().get(0x0112)
     except Exception:  # Pillow raises a dozen types on broken EXIF, and a picture with broken EXIF is a picture

@@ -269,6 +269,8 @@ def _typed(values: list[Any], dtype: np.dtype[Any], name: str) -> NDArray[Any]:
     try:
         if dtype == np.float16:  # float16 lies in int32_data by its bits
             return np.array(values, np.uint16).view(np.float16)
+        if dtype == np.uint64:  # the reader takes every number for a signed one
+            return np.array(values, np.int64).view(np.uint64)
         return np.array(values, dtype)
     except (OverflowError, ValueError) as error:
         raise broken(5, f"tensor {name!r} holds a value outside its type: {error}") from error

@@ -113,8 +113,8 @@ def build(settings: Settings, data: Data, progress: Progress) -> tuple[nn.Module
     model = task.build()
     notes = []
     if settings.weights:
-        difference = load_weights(model, fetch(settings.weights, progress=progress))
-        notes.append(f"weights {settings.weights}: {difference}")
+        difference = load_weights(model, fetch(settings.weights, progress=progress), strict=False)
+        notes += [f"weights {line}" for line in str(difference).splitlines()]
     frozen = optim.freeze(model, settings.freeze)
     if frozen:
         notes.append(f"{len(frozen)} parameter tensors are kept as they are ({settings.freeze})")

@@ -17,6 +17,8 @@ from typing import IO, Any
 
 import gossamer
 
+COMMAND = [sys.executable, "-P", "-m", "gossamer.bench.worker"]  # -P: no module is taken from the current folder
+
 
 class Failed(Exception):
     """A candidate gave no answer; the message says why, in one line."""
@@ -32,7 +34,7 @@ class Process:
         path = os.pathsep.join(filter(None, (home, os.environ.get("PYTHONPATH"))))
         self.words = tempfile.TemporaryFile()  # noqa: SIM115  # closed in close()
         self.process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "gossamer.bench.worker"],
+            COMMAND,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self.words,

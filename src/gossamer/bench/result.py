@@ -161,7 +161,8 @@ def _picture(result: Benchmark, kind: str) -> bytes:
     axes.set_yticks(range(len(rows)), labels)
     axes.invert_yaxis()
     axes.set_xlim(0, max(row.p90_ms or 0 for row in rows) * 1.15)
-    axes.set_xlabel(f"milliseconds a call of {rows[0].batch} (median; whiskers p10 to p90); shorter is faster")
+    images = "1 image" if rows[0].batch == 1 else f"{rows[0].batch} images"
+    axes.set_xlabel(f"milliseconds a call of {images} (median; whiskers p10 to p90); shorter is faster")
     title = "" if several else f"{Path(rows[0].target).name}, "
     axes.set_title(f"{title}{result.machine['cpu']}", fontsize="medium")
     axes.spines[["top", "right"]].set_visible(False)

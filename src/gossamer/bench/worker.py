@@ -98,9 +98,10 @@ class Worker:
         return times
 
 
-# A loader imports the runtime and returns what loads the model: the ways to run it (the faster one is measured), by
-# what is said of them, the input shape (C, H, W), and the runtime's version.
-Loaded = tuple[dict[str, Callable[[], Forward]], tuple[int, int, int], str]
+# A loader imports the runtime and returns what loads the model: the ways to run it (the fastest is measured), by what
+# is said of them, the input shape (C, H, W), and the runtime's version.
+Ways = dict[str, Callable[[], Forward]]
+Loaded = tuple[Ways, tuple[int, int, int], str]
 
 
 def _torch(job: Json) -> Callable[[], Loaded]:
@@ -121,7 +122,7 @@ def _torch(job: Json) -> Callable[[], Loaded]:
             return forward
 
         layouts = {"channels_first": torch.contiguous_format, "channels_last": torch.channels_last}
-        ways = {f"eager, {name}": partial(laid_out, layout) for name, layout in layouts.items()}
+        ways: Ways = {f"eager, {name}": partial(laid_out, layout) for name, layout in layouts.items()}
         return ways, shape, str(torch.__version__)
 
     return load
@@ -136,7 +137,7 @@ def _torch_compile(job: Json) -> Callable[[], Loaded]:
     def load() -> Loaded:
         torch.set_num_threads(job["threads"])
         model, shape = _module(job)
-        compiled = torch.compile(model)
+        compiled: Any = torch.compile(model)
 
         def forward(images: NDArray[np.float32]) -> NDArray[np.float32]:
             with torch.no_grad():

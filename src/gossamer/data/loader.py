@@ -24,8 +24,6 @@ from gossamer.data.source import Indices, Source
 from gossamer.data.streams import stream
 from gossamer.errors import DataError, ImageError
 
-_DO = "look at the list of unreadable images; gossamer doctor --data DIR finds them"
-
 
 @dataclass
 class Batch:
@@ -92,8 +90,7 @@ class Batches:
         self.batch = min(batch, len(order) // world * world) if drop_last else batch
         self.rank, self.world, self.seed, self.epoch = rank, world, seed, epoch
         self.drop_last, self.partners = drop_last, partners
-        share = int(max_unreadable * len(order) / world)
-        self.allowed = max(1, share) if max_unreadable else 0
+        self.max_unreadable = max_unreadable
         self._bad: dict[int, str] = {}  # index: reason, of images this process has met
 
     def __len__(self) -> int:
@@ -147,10 +144,10 @@ class Batches:
                     self._bad[index] = error.given
             failed[name] = self._bad[index]
             batch.unreadable.append((name, failed[name]))
-            if self.drop_last and len(failed) > self.allowed:
+            if self.drop_last and len(failed) > self.allowed(len(self.order)):
                 break
-        if self.drop_last:
-            raise too_many(failed, self)
+        if self.drop_last:  # the search goes through all of the order, so what it meets is counted against all of it
+            raise self.too_many(failed, len(self.order))
         return 0
 
     def _pixels(self, index: int, rng: np.random.Generator, batch: Batch) -> NDArray[np.uint8]:
@@ -166,16 +163,18 @@ class Batches:
             prepared = self.transform.prepare(self.source.read(index))
         return self.transform.vary(prepared, rng)
 
+    def allowed(self, count: int) -> int:
+        """How many of `count` images may be unreadable."""
+        return max(1, int(self.max_unreadable * count)) if self.max_unreadable else 0
 
-def too_many(unreadable: dict[str, str], batches: Batches) -> DataError:
-    """The error that stops a run."""
-    name, reason = next(iter(unreadable.items()))
-    count = len(batches.order) // batches.world
-    return DataError(
-        f"{len(unreadable)} of {count} images cannot be read, such as {name} ({reason})",
-        f"up to {batches.allowed} unreadable (max_unreadable)",
-        _DO,
-    )
+    def too_many(self, unreadable: dict[str, str], count: int) -> DataError:
+        """The error that stops a run: too many of `count` images are unreadable."""
+        name, reason = next(iter(unreadable.items()))
+        return DataError(
+            f"{len(unreadable)} of {count} images cannot be read, such as {name} ({reason})",
+            f"up to {self.allowed(count)} unreadable (max_unreadable)",
+            "look at the list of unreadable images; gossamer doctor --data DIR finds them",
+        )
 
 
 def prefetch(batches: Batches, start: int = 0, workers: int = 0, ahead: int = 2) -> Generator[Batch, None, None]:
@@ -186,12 +185,13 @@ def prefetch(batches: Batches, start: int = 0, workers: int = 0, ahead: int = 2)
     preparing a batch raises, and DataError where more images are unreadable than allowed.
     """
     unreadable: dict[str, str] = {}
+    mine = len(batches.order) // batches.world
     ready = _in_processes(batches, start, workers, ahead) if workers else _in_thread(batches, start, ahead)
     try:
         for batch in ready:
             unreadable.update(batch.unreadable)
-            if len(unreadable) > batches.allowed:
-                raise too_many(unreadable, batches)
+            if len(unreadable) > batches.allowed(mine):
+                raise batches.too_many(unreadable, mine)
             yield batch
     finally:
         ready.close()

@@ -55,7 +55,8 @@ class Shards:
 
     def read(self, row: int) -> bytes:
         size = int(self.size[row])
-        data = os.pread(self._handle(int(self.shard[row])).number, size, int(self.start[row]))
+        handle = self._handle(int(self.shard[row]))  # held by name until the read is done, so that it stays open
+        data = os.pread(handle.number, size, int(self.start[row]))
         if len(data) < size:
             raise OSError(0, "the shard has become shorter")
         return data

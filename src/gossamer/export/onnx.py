@@ -130,10 +130,10 @@ def export(
         tolerance=tolerance,
     )
     data = modelfile.to_bytes(graph, card)
-    with storage.write_aside(out) as file:
+    with storage.write_aside(out, "w+b") as file:  # what fails in here leaves no file, and an older one as it was
         file.write(data)
-        file.flush()
-        written = modelfile.parse(Path(file.name).read_bytes(), str(out))
+        file.seek(0)
+        written = modelfile.parse(file.read(), str(out))
         verifications, notes = _verify(written)
     return Exported(
         path=str(out),

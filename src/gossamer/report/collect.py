@@ -45,7 +45,8 @@ def collect(
     split, source = ("test", data.test) if data.test else ("validation", data.val)
     evaluation = evaluate(torch_forward(network.model), source, preprocess, what="scoring", progress=progress)
     progress.say(f"scored {len(evaluation.targets)} {split} images")
-    measured = _bench(run, bench)
+    measured, exported = _bench(run, bench), _exported(run, model_file)
+    names = {run.path.absolute().name, *([Path(exported.path).name] if exported else [])}
     return ReportData(
         run=str(run_folder),
         made=time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime()),
@@ -61,8 +62,8 @@ def collect(
         unreadable=list(dict.fromkeys([*run.unreadable(), *evaluation.unreadable])),
         mistakes=mistakes(network, source, evaluation),
         cost=cost(network.model, (1, preprocess.channels, *preprocess.size)),
-        exported=_exported(run, model_file),
-        latencies=latencies(measured),
+        exported=exported,
+        latencies=latencies(measured, names),
         bench={key: value for key, value in measured.items() if key != "rows"},
         machine=run.environment,
         data=run.data,

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from gossamer.report.gallery import Mistake
@@ -56,8 +57,11 @@ class Latency(NamedTuple):
     note: str = ""
 
 
-def latencies(bench: Mapping[str, Any]) -> tuple[Latency, ...]:
-    """The measurements in what the benchmark wrote."""
+def latencies(bench: Mapping[str, Any], names: Collection[str]) -> tuple[Latency, ...]:
+    """The measurements in what the benchmark wrote, of targets whose file or folder has one of `names`.
+
+    What was measured beside them is left out: another network's time must not pass for this one's.
+    """
     return tuple(
         Latency(
             runtime=str(row.get("runtime", "?")),
@@ -72,6 +76,7 @@ def latencies(bench: Mapping[str, Any]) -> tuple[Latency, ...]:
             note=str(row.get("error") or ""),
         )
         for row in bench.get("rows", ())
+        if Path(str(row.get("target", ""))).name in names
     )
 
 

@@ -78,7 +78,7 @@ def curves(
         parts.append(tag("line", x1=50, x2=WIDTH - 12, y1=y, y2=y, class_="grid"))
         parts.append(text(form(value), 44, y + 4, text_anchor="end"))
     for value in ticks(min(xs), max(xs), 5):
-        if value == round(value) or max(xs) - min(xs) < 2:
+        if value == round(value) or max(xs) - min(xs) < 1:
             parts.append(text(formats.tick(value), across(value), height - 8, text_anchor="middle"))
     for one in series:
         for run in one.runs():

@@ -6,7 +6,7 @@ import math
 import shlex
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from gossamer.errors import MissingPackageError
 from gossamer.progress import SILENT, Progress
@@ -18,6 +18,10 @@ from gossamer.report.formats import THIN
 from gossamer.report.scores import calibrate, confused_pairs, wilson
 from gossamer.storage import write_text
 
+if TYPE_CHECKING:
+    import jinja2
+
+FOLDER = Path(__file__).parent
 PAIRS = 20
 SPLITS = {"train": "training", "val": "validation"}
 PLOTTED_LATENCIES = 16
@@ -43,6 +47,7 @@ def write(
     from gossamer.report.collect import collect
     from gossamer.run import REPORT
 
+    _environment()  # what is missing is said before minutes of scoring, not after
     html = render(collect(run_folder, model_file=model_file, bench=bench, progress=progress))
     path = Path(out) if out is not None else Path(run_folder) / REPORT
     write_text(path, html)
@@ -51,34 +56,13 @@ def write(
 
 def render(data: ReportData) -> str:
     """The HTML page. Raises MissingPackageError."""
-    try:
-        import jinja2
-    except ImportError as error:
-        raise MissingPackageError("jinja2", "report", "writing a report") from error
-    folder = Path(__file__).parent
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(folder),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters.update(
-        percent=formats.percent,
-        points=formats.points,
-        count=formats.count,
-        short=formats.short,
-        size=formats.size,
-        milliseconds=formats.milliseconds,
-        significant=formats.significant,
-        duration=formats.duration,
-        setting=_setting,
-    )
+    environment = _environment()
     calibration = calibrate(data.evaluation.probabilities, data.evaluation.targets)
     html = environment.get_template("template.html").render(
         data=data,
+        name=run_name(data),
         size=data.settings.input_size() or ("?", "?"),
-        style=(folder / "style.css").read_text(encoding="utf-8"),
+        style=(FOLDER / "style.css").read_text(encoding="utf-8"),
         keys=key_figures(data),
         findings=findings(data, calibration),
         panels=_panels(data),
@@ -103,6 +87,32 @@ def render(data: ReportData) -> str:
     return html.translate(UNPRINTABLE)
 
 
+def _environment() -> jinja2.Environment:
+    try:
+        import jinja2
+    except ImportError as error:
+        raise MissingPackageError("jinja2", "report", "writing a report") from error
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(FOLDER),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters.update(
+        percent=formats.percent,
+        points=formats.points,
+        count=formats.count,
+        short=formats.short,
+        size=formats.size,
+        milliseconds=formats.milliseconds,
+        significant=formats.significant,
+        duration=formats.duration,
+        setting=_setting,
+    )
+    return environment
+
+
 class KeyFigure(NamedTuple):
     """A number of the headline; `command` measures it where `value` is empty."""
 
@@ -115,7 +125,7 @@ class KeyFigure(NamedTuple):
 def key_figures(data: ReportData) -> list[KeyFigure]:
     """The headline's numbers: only what was measured."""
     run = shlex.quote(data.run)
-    file = shlex.quote(data.exported.path if data.exported else f"{Path(data.run).name}.onnx")
+    file = shlex.quote(data.exported.path if data.exported else f"{run_name(data)}.onnx")
     correct, total = int(data.evaluation.confusion.trace()), int(data.evaluation.confusion.sum())
     low, high = wilson(correct, total)
     height, width = data.settings.input_size() or (0, 0)
@@ -137,7 +147,9 @@ def key_figures(data: ReportData) -> list[KeyFigure]:
         figures.append(KeyFigure("Model file", formats.size(data.exported.size), note))
     else:
         figures.append(KeyFigure("Model file", "", "", f"gossamer export {run} --out {file}"))
-    fastest = min((row for row in data.latencies if row.batch == 1), key=lambda row: row.median, default=None)
+    fastest = min(
+        (row for row in data.latencies if row.batch == 1 and row.median > 0), key=lambda row: row.median, default=None
+    )
     if fastest:
         threads = f"{fastest.threads} thread{'s' if fastest.threads != 1 else ''}"
         note = f"median of one image, {fastest.runtime}, {threads}"
@@ -145,6 +157,11 @@ def key_figures(data: ReportData) -> list[KeyFigure]:
     else:
         figures.append(KeyFigure("Latency", "", "", f"gossamer bench {run}"))
     return figures
+
+
+def run_name(data: ReportData) -> str:
+    """The name of the run folder."""
+    return Path(data.run).absolute().name
 
 
 def describe_network(data: ReportData) -> str:

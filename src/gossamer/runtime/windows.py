@@ -32,6 +32,8 @@ def check_size(shape: tuple[int, ...]) -> None:
 
 def conv(node: Node, x: Array, weight: Array, bias: Array | None = None) -> Array:
     """x (N, C, H, W), weight (O, C/groups, kh, kw), bias (O) -> (N, O, oh, ow)."""
+    if x.ndim != 4 or weight.ndim != 4:
+        raise Unsupported(f"an input with {x.ndim} axes; only (N, C, H, W) is known")
     groups = int(node.attributes.get("group", 1))
     n, c = x.shape[:2]
     o, c_group, kh, kw = weight.shape

@@ -1,0 +1,338 @@
+"""Export: torch module to ONNX, run folder to verified model file, or to no file at all."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import gossamer.export.onnx as exporting
+from gossamer import modelfile, runtime
+from gossamer.errors import InputError, MissingPackageError, VerificationError
+from gossamer.export.convert import OPSET, machine_path, to_onnx
+from gossamer.export.onnx import export
+from gossamer.export.samples import check_images, noise
+from gossamer.images import Preprocess
+from gossamer.networks import create_model
+from gossamer.runtime.model import open_model
+from gossamer.runtime.predict import softmax
+from gossamer.settings import Settings
+from gossamer.trained import run_data, torch_forward, trained
+from gossamer.trainer import train
+
+onnx = pytest.importorskip("onnx")
+
+NETWORKS: list[tuple[str, dict[str, Any]]] = [
+    ("mobilenet_v1", {"width": 0.25}),
+    ("mobilenet_v2", {"width": 0.25, "small_input": True}),
+    ("shufflenet_v2_x0_5", {"small_input": True}),
+    ("squeezenet1_1", {"in_chans": 1}),
+    ("resnet18", {"small_input": True, "drop_rate": 0.5}),
+]
+SIZE = (32, 40)  # two sides, so that a transposed axis cannot pass
+
+
+def randomised(model: nn.Module) -> nn.Module:
+    """The model with batch-norm statistics as after training: folding them wrongly would show."""
+    torch.manual_seed(3)
+    for part in model.modules():
+        if isinstance(part, nn.BatchNorm2d):
+            nn.init.normal_(part.running_mean, 0, 0.1)  # type: ignore[arg-type]
+            nn.init.uniform_(part.running_var, 0.5, 1.5)  # type: ignore[arg-type]
+            nn.init.uniform_(part.weight, 0.5, 1.5)
+            nn.init.normal_(part.bias, 0, 0.1)
+    return model
+
+
+@pytest.fixture(scope="module")
+def small() -> nn.Module:
+    torch.manual_seed(0)
+    layers = [nn.Conv2d(3, 4, 3, bias=False), nn.BatchNorm2d(4), nn.ReLU6(), nn.AdaptiveAvgPool2d(1), nn.Flatten()]
+    return randomised(nn.Sequential(*layers, nn.Dropout(0.5), nn.Linear(4, 5)))
+
+
+@pytest.mark.parametrize("name,options", NETWORKS, ids=[name for name, _ in NETWORKS])
+def test_every_family_answers_alike_in_torch_and_in_every_runtime(name: str, options: dict[str, Any]) -> None:
+    torch.manual_seed(0)
+    model = randomised(create_model(name, num_classes=7, **options))
+    channels = options.get("in_chans", 3)
+    batch = np.random.default_rng(1).normal(size=(3, channels, *SIZE)).astype(np.float32)
+    data = to_onnx(model, SIZE, channels)
+    expected = torch_forward(model.eval())(batch)
+    file = modelfile.parse(data)
+    assert not [node for node in file.onnx.nodes if node.op in ("BatchNormalization", "Dropout")]
+    for which in runtime.RUNTIMES:
+        found = open_model(file, which).run(batch)
+        assert np.abs(found - expected).max() < 1e-4 * max(1, np.abs(expected).max()), which
+
+
+def test_what_is_written_is_a_valid_onnx_model_with_a_free_batch(small: nn.Module) -> None:
+    data = to_onnx(small, (8, 9))
+    onnx.checker.check_model(onnx.load_from_string(data), full_check=True)
+    file = modelfile.parse(data).onnx
+    assert file.opset == OPSET >= 17 and file.input.name == "input" and file.output.name == "logits"
+    assert file.input.shape == ("batch", 3, 8, 9) and file.output.shape == ("batch", 5)
+    model = open_model(modelfile.parse(data), "reference")
+    for n in (1, 2, 5):
+        assert model.run(np.zeros((n, 3, 8, 9), np.float32)).shape == (n, 5)
+
+
+def test_the_same_model_gives_the_same_bytes_whatever_its_memory_format(small: nn.Module) -> None:
+    first = to_onnx(small, (8, 8))
+    assert to_onnx(small, (8, 8)) == first
+    assert to_onnx(small.to(memory_format=torch.channels_last), (8, 8)) == first
+
+
+def test_the_model_given_is_left_as_it_is(small: nn.Module) -> None:
+    small.train()
+    before = {name: value.clone() for name, value in small.state_dict().items()}
+    to_onnx(small, (8, 8))
+    assert small.training and all(torch.equal(value, before[name]) for name, value in small.state_dict().items())
+
+
+def test_nothing_of_the_machine_is_left_in_the_model(small: nn.Module) -> None:
+    data = to_onnx(small, (8, 8))
+    model = onnx.load_from_string(data)
+    assert machine_path(data) == ""
+    for part in (model, model.graph, *model.graph.node, *model.graph.input, *model.graph.initializer):
+        assert not part.doc_string and not part.metadata_props
+    for text in (b"File ", b".py", b"torch.nn", b"site-packages"):
+        assert text not in data
+
+
+def test_a_path_of_the_machine_is_found_where_there_is_one(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert machine_path(b"x" + str(tmp_path / "a").encode()) != ""
+    assert machine_path(b"/nowhere/at/all") == ""
+
+
+class Branching(nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x.mean((2, 3)) if x.sum() > 0 else x.amax((2, 3))
+
+
+def test_a_model_that_torch_cannot_export_is_one_clear_error() -> None:
+    with pytest.raises(InputError, match="Branching cannot be exported to ONNX") as caught:
+        to_onnx(Branching(), (8, 8))
+    assert "\n" not in str(caught.value) and len(str(caught.value)) < 600
+
+
+@pytest.mark.parametrize("package", ["onnx", "onnxscript"])
+def test_a_missing_package_names_its_extra(package: str, small: nn.Module, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(MissingPackageError, match=r'pip install "gossamer\[train\]"'):
+        to_onnx(small, (8, 8))
+
+
+# check inputs
+
+
+def test_noise_is_the_published_recurrence() -> None:
+    # the first numbers of SplitMix64 from state 0 start with the hexadecimal digits e, 6, 0, f, 1, f
+    assert noise((1, 2), 3, block=1, seed=0).ravel().tolist() == [17 * digit for digit in (0xE, 6, 0, 0xF, 1, 0xF)]
+
+
+def test_noise_comes_in_squares() -> None:
+    pixels = noise((5, 7), 3, block=2, seed=1)
+    assert pixels.shape == (5, 7, 3) and pixels.dtype == np.uint8
+    np.testing.assert_array_equal(pixels[0::2][:, 0::2][:2, :3], pixels[1::2][:, 1::2][:2, :3])
+    assert len(np.unique(noise((32, 32), 1, block=1, seed=0))) == 16
+    assert not np.array_equal(pixels, noise((5, 7), 3, block=2, seed=2))
+
+
+@pytest.mark.parametrize("size,channels", [((16, 24), 3), ((33, 20), 1), ((224, 224), 3)])
+def test_check_images_become_pixels_of_the_input_size(size: tuple[int, int], channels: int) -> None:
+    preprocess = Preprocess(size=size, channels=channels, mean=(0.5,) * channels, std=(0.25,) * channels)
+    images = check_images(preprocess)
+    assert [image.name for image in images] == ["jpeg", "png"]
+    for image in images:
+        assert image.pixels.shape == (*size, channels) and image.pixels.std() > 10
+        np.testing.assert_array_equal(preprocess.pixels(image.file), image.pixels)
+    assert sum(len(image.file) for image in images) < 400_000
+
+
+# from a run
+
+
+@pytest.fixture(scope="module")
+def run_folder(pictures: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("runs") / "tiny"
+    train(
+        Settings(
+            data=str(pictures),
+            out=str(out),
+            net="mobilenet_v2",
+            width=0.25,
+            input="32",
+            epochs=1,
+            batch=8,
+            threads=1,
+            workers=0,
+            precision="float32",
+            memory_format="channels_first",
+        )
+    )
+    return out
+
+
+@pytest.fixture(scope="module")
+def exported(run_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, exporting.Exported]:
+    path = tmp_path_factory.mktemp("exported") / "model.onnx"
+    return path, export(run_folder, path, licence="CC-BY-4.0")
+
+
+def test_a_run_becomes_one_file_that_verifies_everywhere(exported: tuple[Path, exporting.Exported]) -> None:
+    path, report = exported
+    assert [item.name for item in path.parent.iterdir()] == ["model.onnx"]
+    onnx.checker.check_model(str(path), full_check=True)
+    for name in runtime.RUNTIMES:
+        found = runtime.verify(path, runtime=name)
+        assert found.ok and not found.warnings and len(found.outputs) == 4 and len(found.pixels) == 2
+    assert report.size == path.stat().st_size and {one.runtime for one in report.verifications} >= {"reference"}
+    assert report.comparison.images == report.comparison.available == 36
+    assert report.comparison.trained == report.comparison.file
+    assert json.loads(json.dumps(report.to_json()))["comparison"]["changed"] == 0
+    assert "36 of 36 validation images" in report.text()
+
+
+def test_the_card_says_where_the_model_comes_from_and_no_path(
+    exported: tuple[Path, exporting.Exported], run_folder: Path, pictures: Path
+) -> None:
+    path, report = exported
+    data = path.read_bytes()
+    card = modelfile.parse(data).card
+    assert card is not None and card.licence == "CC-BY-4.0" and card.classes == ("class0", "class1", "class2")
+    said = card.provenance
+    assert said["network"] == "mobilenet_v2" and said["seed"] == 0 and said["date"].endswith("Z")
+    assert said["settings"]["data"] == pictures.name and said["settings"]["width"] == 0.25
+    assert said["data"]["fingerprint"] == run_data(trained(run_folder).run).fingerprint
+    assert said["metrics"]["accuracy"] == report.comparison.trained["accuracy"]
+    for secret in (str(pictures.parent), str(run_folder.parent), str(Path.home()) + "/"):
+        assert secret.encode() not in data
+
+
+def test_the_file_answers_from_image_files_as_the_trained_model_does(
+    exported: tuple[Path, exporting.Exported], run_folder: Path
+) -> None:
+    source = trained(run_folder)
+    images = run_data(source.run).val
+    forward = torch_forward(source.model)
+    model = runtime.load(exported[0])
+    for i in range(0, len(images), 7):
+        tensor = source.preprocess(images.read(i))
+        logits = forward(tensor[None])[0]
+        found = model.predict(images.read(i), top=3)
+        np.testing.assert_allclose(sorted(softmax(logits))[::-1], found.scores, atol=1e-5)
+        assert model.card is not None
+        np.testing.assert_array_equal(model.card.preprocess(images.read(i)), tensor)
+
+
+def test_verify_and_predict_need_numpy_and_pillow_only(
+    exported: tuple[Path, exporting.Exported], pictures: Path
+) -> None:
+    image = next((pictures / "val" / "class0").iterdir())
+    code = (
+        "import sys\n"
+        "for name in ('torch', 'onnx', 'onnxruntime', 'openvino', 'safetensors', 'yaml', 'rich'): sys.modules[name] = None\n"
+        "from gossamer import runtime\n"
+        f"found = runtime.verify({str(exported[0])!r})\n"
+        f"print(found.runtime, found.ok, runtime.load({str(exported[0])!r}).predict({str(image)!r}).classes[0])\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split()[:2] == ["reference", "True"]
+    assert done.stdout.split()[2] == runtime.load(exported[0]).predict(image).classes[0]
+
+
+def test_exporting_again_changes_nothing_but_the_date(
+    exported: tuple[Path, exporting.Exported], run_folder: Path, tmp_path: Path
+) -> None:
+    export(run_folder, tmp_path / "again.onnx", licence="CC-BY-4.0")
+    first, second = exported[0].read_bytes(), (tmp_path / "again.onnx").read_bytes()
+    assert modelfile.without_card(first) == modelfile.without_card(second)
+    cards = [modelfile.parse(data).card for data in (first, second)]
+    values = [card.to_json() for card in cards if card]
+    for value in values:
+        del value["provenance"]["date"]
+    assert values[0] == values[1]
+
+
+def test_the_comparison_can_be_limited_and_says_so(
+    run_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, exported: tuple[Path, exporting.Exported]
+) -> None:
+    ready = modelfile.without_card(exported[0].read_bytes())
+    monkeypatch.setattr(exporting, "to_onnx", lambda *a: ready)
+    report = export(run_folder, tmp_path / "m.onnx", images_limit=10)
+    assert (report.comparison.images, report.comparison.available) == (10, 36)
+    labels = run_data(trained(run_folder).run).val.labels[exporting._spread(36, 10)]
+    assert set(labels.tolist()) == {0, 1, 2}
+
+
+def refuses(run_folder: Path, out: Path, message: str) -> None:
+    out.write_bytes(b"an older file")
+    with pytest.raises(VerificationError, match=message):
+        export(run_folder, out)
+    assert out.read_bytes() == b"an older file" and [item.name for item in out.parent.iterdir()] == [out.name]
+
+
+def with_model(change: Callable[[nn.Module], None]) -> Callable[..., Any]:
+    """A `trained` whose model is changed."""
+
+    def changed(folder: Path, which: str) -> Any:
+        source = trained(folder, which)
+        change(source.model)
+        return source
+
+    return changed
+
+
+def shift_bias(model: nn.Module) -> None:
+    last = [part for part in model.modules() if isinstance(part, nn.Linear)][-1]
+    with torch.no_grad():
+        last.bias[1] += 0.01
+
+
+def test_a_file_that_answers_otherwise_is_not_written(
+    run_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def convert(model: nn.Module, size: tuple[int, int], channels: int) -> bytes:
+        other = trained(run_folder).model
+        shift_bias(other)
+        return to_onnx(other, size, channels)
+
+    monkeypatch.setattr(exporting, "to_onnx", convert)
+    refuses(run_folder, tmp_path / "m.onnx", "does not answer as the trained one: outputs differ by up to 0.01")
+
+
+def test_a_model_that_answers_nan_is_not_written(
+    run_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def poison(model: nn.Module) -> None:
+        with torch.no_grad():
+            next(model.parameters()).fill_(float("nan"))
+
+    monkeypatch.setattr(exporting, "trained", with_model(poison))
+    refuses(run_folder, tmp_path / "m.onnx", "outputs are not finite; nothing was written")
+
+
+def test_a_file_that_fails_its_own_checks_is_not_written(
+    run_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, exported: tuple[Path, exporting.Exported]
+) -> None:
+    ready = modelfile.without_card(exported[0].read_bytes())
+    real = modelfile.to_bytes
+
+    def wrong_outputs(graph: bytes, card: modelfile.Card) -> bytes:
+        first = replace(card.checks[0], outputs=card.checks[0].outputs[::-1].copy())
+        return real(graph, replace(card, checks=(first, *card.checks[1:])))
+
+    monkeypatch.setattr(exporting, "to_onnx", lambda *a: ready)
+    monkeypatch.setattr(modelfile, "to_bytes", wrong_outputs)
+    refuses(run_folder, tmp_path / "m.onnx", "check inputs 0 differ by up to")
