@@ -74,6 +74,7 @@ def test_the_table_fits_a_terminal_and_names_what_is_missing(measured: Benchmark
 
 
 def test_json_is_plain_and_describes_the_machine(measured: Benchmark) -> None:
+    assert measured.exit_code == 0
     plain = json.loads(json.dumps(measured.to_json()))
     assert plain["machine"]["cpu"] and plain["rounds"] == 3
     assert {"median_ms", "p10_ms", "p90_ms", "images_per_second", "load_ms", "peak_bytes", "error"} <= set(
@@ -109,6 +110,7 @@ def test_every_runtime_has_a_colour_of_its_own() -> None:
 def test_what_a_runtime_refuses_is_a_row() -> None:
     result = bench(MODELS / "08_unknown_operator.onnx", seconds=0.01, runtimes=["onnxruntime", "reference"])
     assert all("(rule 8)" in row.error for row in result.rows)
+    assert result.exit_code == 1
     assert "not measured: reference" in result.text()
 
 

@@ -459,7 +459,7 @@ def test_normalising_a_batch_is_quick() -> None:
     preprocess = Preprocess((224, 224))
     batch = np.random.default_rng(0).integers(0, 256, (32, 224, 224, 3), dtype=np.uint8)
     best = min(_seconds(lambda: preprocess.normalise(batch)) for _ in range(5))
-    assert best < 0.1  # about 0.006 s on a core of 2024; the margin is for a loaded machine
+    assert best < 0.1  # measured: 0.006 s; the margin is for a loaded machine
 
 
 def _seconds(call: Callable[[], object]) -> float:

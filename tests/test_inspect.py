@@ -8,7 +8,6 @@ from itertools import combinations
 from pathlib import Path
 
 import numpy as np
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
@@ -106,7 +105,7 @@ def test_unreadable_images_are_listed_with_their_reason() -> None:
     ):
         assert words in reasons[name] and name not in reasons[name]
     assert found.splits["train"].images == 30 and sum(found.splits["train"].formats.values()) == 24
-    assert any("6 images (11.1%) are unreadable" in line for line in found.advice)
+    assert any("Unreadable images: 6 (11.1%)" in line for line in found.advice)
 
 
 def test_exact_and_near_copies_across_splits_are_leaks() -> None:
@@ -117,8 +116,8 @@ def test_exact_and_near_copies_across_splits_are_leaks() -> None:
     assert names(found.leaks("exact")) == [["train:cat/0.png", "val:copy.png"]]
     assert names(found.leaks("near")) == [["train:dog/1.png", "val:re.jpg"]]
     assert found.conflicts("exact") == found.conflicts("near") == []
-    assert found.advice[0].startswith("1 images of val (3.8%) are in another split too, byte for byte")
-    assert found.advice[1].startswith("1 images of val (3.8%) are in another split too, but for small changes")
+    assert found.advice[0].startswith("Images of val that lie in another split too, byte for byte: 1 (3.8%)")
+    assert found.advice[1].startswith("Images of val that lie in another split too, but for small changes: 1 (3.8%)")
 
 
 def test_copies_within_a_split_are_no_leak() -> None:
@@ -126,7 +125,7 @@ def test_copies_within_a_split_are_no_leak() -> None:
     found = inspect(data([*train, ("again.png", train[0][1], "cat")], even(100)))
     assert names(found.exact) == [["train:cat/0.png", "train:again.png"]]
     assert found.leaks("exact") == [] and found.near == []
-    assert any(line.startswith("1 images are exact copies") for line in found.advice)
+    assert any(line.startswith("Exact copies of other images: 1.") for line in found.advice)
 
 
 def test_a_near_group_names_all_copies_of_its_members() -> None:
@@ -143,7 +142,7 @@ def test_copies_of_different_class_are_conflicts() -> None:
     found = inspect(data(train, even(100)))
     assert names(found.conflicts("exact")) == [["train:cat/0.png", "train:wrong.png"]]
     assert names(found.conflicts("near")) == [["train:cat/1.png", "train:wrong.jpg"]]
-    assert sum("different classes" in line for line in found.advice) == 2
+    assert sum("in different classes: 1." in line for line in found.advice) == 2
 
 
 def test_odd_images_are_listed_by_kind() -> None:
@@ -152,12 +151,12 @@ def test_odd_images_are_listed_by_kind() -> None:
         ("long.png", encoded(scene(901, (500, 100))), "cat"),
         ("black.png", encoded(Image.new("L", (40, 40))), "dog"),
         ("also-black.png", encoded(Image.new("RGB", (50, 40))), "dog"),
-        ("large.png", encoded(Image.effect_noise((5100, 5000), 200).convert("1").resize((5100, 5000))), "dog"),
+        ("large.png", encoded(Image.new("1", (5100, 5000))), "dog"),
     ]
     found = inspect(data(even(0) + odd, even(100)))
     listed = {kind: [item.name for item in found.odd[kind]] for kind in ODD}
     assert listed["small"] == ["small.png"] and listed["elongated"] == ["long.png"] and listed["large"] == ["large.png"]
-    assert listed["blank"][:2] == ["black.png", "also-black.png"]
+    assert listed["blank"] == ["black.png", "also-black.png", "large.png"]
     assert found.near == []  # blank images look alike, which says nothing
     assert set(found.splits["train"].modes) == {"RGB", "L", "1"}
 

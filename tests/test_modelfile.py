@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import io
 import json
 import re
@@ -90,7 +91,8 @@ def test_rule_08_the_runtime_knows_the_operators() -> None:
 @pytest.mark.parametrize("name", ["onnxruntime", "openvino"])
 @pytest.mark.parametrize("file", ["08_unknown_operator", "08_foreign_domain"])
 def test_rule_08_holds_for_installed_runtimes_too(name: str, file: str) -> None:
-    pytest.importorskip(name)
+    if importlib.util.find_spec(name) is None:  # not importorskip: importing openvino itself would send telemetry
+        pytest.skip(f"{name} is not installed")
     with pytest.raises(ModelFileError) as caught:
         runtime.load(FOLDER / f"{file}.onnx", runtime=name)
     assert caught.value.rule == 8 and "\n" not in str(caught.value)

@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from gossamer.cost import Cost, Layer
 from gossamer.errors import InputError, MissingPackageError
 from gossamer.report import figures, formats, page
-from gossamer.report.contents import ExportedFile, Latency, ReportData, latencies, stages
+from gossamer.report.contents import ExportedFile, Latency, ReportData, flat, latencies, stages
 from gossamer.report.findings import findings
 from gossamer.report.gallery import heat, mistake
 from gossamer.report.gradcam import grad_cam
@@ -601,7 +601,15 @@ def test_measurements_in_the_run_folder_are_shown(run: Path, tmp_path: Path) -> 
 BENCH = {
     "machine": {"cpu": "a processor"},
     "rows": [
-        {"target": "runs/run", "runtime": "onnxruntime", "threads": 1, "batch": 1, "median_ms": 1.5, "load_ms": None},
+        {
+            "target": "runs/run",
+            "runtime": "onnxruntime",
+            "threads": 1,
+            "batch": 1,
+            "median_ms": 1.5,
+            "load_ms": None,
+            "version": "1.31",
+        },
         {"target": "resnet18", "runtime": "onnxruntime", "threads": 1, "batch": 1, "median_ms": 0.5},
     ],
 }
@@ -609,7 +617,25 @@ BENCH = {
 
 def test_what_was_not_measured_or_is_of_another_network_is_no_latency_of_the_run() -> None:
     (row,) = latencies(BENCH, {"run"})
-    assert row.median == 1.5 and math.isnan(row.load) and math.isnan(row.memory)
+    assert row.runtime == "onnxruntime 1.31" and row.median == 1.5 and math.isnan(row.load) and math.isnan(row.memory)
+
+
+def test_facts_are_flat_rows_and_the_unknown_is_said() -> None:
+    nested = {
+        "cpu": "x",
+        "cpu_quota": None,
+        "memory_bytes": 24e9,
+        "versions": {"torch": "2.13"},
+        "notes": [],
+        "isa": ["a", "b"],
+    }
+    assert flat(nested) == [
+        ("cpu", "x"),
+        ("cpu quota", "unknown"),
+        ("memory", f"24.0{formats.THIN}GB"),
+        ("versions torch", "2.13"),
+        ("isa", "a, b"),
+    ]
 
 
 def test_a_broken_model_file_is_news_for_the_report(run: Path, tmp_path: Path) -> None:

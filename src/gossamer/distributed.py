@@ -98,7 +98,7 @@ class SyncedBatchNorm2d(nn.BatchNorm2d):
         """Normalise with the statistics of all processes (training) or the running ones (evaluation)."""
         if not (self.training and dist.is_initialized()):
             return super().forward(input)
-        x = input.float()
+        x = input.float() if input.dtype in (torch.bfloat16, torch.float16) else input
         count = x.numel() // x.shape[1] * dist.get_world_size()
         mean = _all_sum(x.sum((0, 2, 3))) / count
         centred = x - mean[:, None, None]

@@ -54,6 +54,11 @@ class Benchmark:
     seconds: float
     load_average: float | None
 
+    @property
+    def exit_code(self) -> int:
+        """1 if nothing could be measured."""
+        return int(all(row.error for row in self.rows))
+
     def to_json(self) -> dict[str, Any]:
         """Plain values."""
         return dataclasses.asdict(self)

@@ -1,13 +1,14 @@
 """Which images show the same: a perceptual hash, and the pairs that agree in it.
 
 The hash is the sign pattern of the low frequencies (pHash; C. Zauner, "Implementation and Benchmarking of Perceptual
-Image Hash Functions", 2010, section 3.2): 8 x 8 coefficients of the DCT of the picture at 32 x 32 in grey, without the
+Image Hash Functions", 2010): 8 x 8 coefficients of the DCT of the picture at 32 x 32 in grey, without the
 constant one, each above their median or not. Two pictures are near duplicates if their hashes differ in at most
 MOST_BITS bits and their 16 x 16 grey versions correlate by LEAST_CORRELATION or more.
 
 Measured on photos and on 32 x 32 images: JPEG at quality 50, half the size, grey, contrast x 0.8 and brightness x 1.2
 are found nearly always, a border of 2 % cut off half the time, mirror images never. Among the 3 million pairs of 2500
-different CIFAR-10 images, one pair passes the first condition and none both.
+CIFAR-10 images, one passes the first condition and none both; among 55,000 of them, 274 groups are found: no group is of
+two classes, and 60 groups drawn at random were looked at and all show one scene twice.
 """
 
 from __future__ import annotations

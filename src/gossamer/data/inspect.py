@@ -10,7 +10,7 @@ import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -36,12 +36,18 @@ SHOWN = 5
 SHOWN_CLASSES = 24
 
 ODD = {
-    "small": f"shorter side under {SMALL} pixels",
+    "small": f"with a side under {SMALL} pixels",
     "large": f"over {LARGE // 1_000_000} megapixels",
     "elongated": f"longer than {ELONGATED:g} : 1",
-    "blank": "nearly one colour",
+    "blank": "of nearly one colour",
 }
 """Kinds of odd images, with what each means."""
+_ODD_ADVICE = {
+    "blank": "Check that they show anything.",
+    "small": "Check that they are not thumbnails or icons.",
+    "large": "They cost time at each epoch: store them smaller, or train with --cache.",
+    "elongated": "A centre crop loses most of them: consider --resize pad.",
+}
 
 
 @dataclass(frozen=True)
@@ -179,8 +185,7 @@ def inspect(data: Data, *, threads: int = 0, pixel_limit: int = PIXEL_LIMIT, pro
         {kind: [i for i, s in zip(items, seen) if kind in _oddities(s)] for kind in ODD},
         [],
     )
-    found.advice.extend(_advice(found))
-    return found
+    return replace(found, advice=_advice(found))
 
 
 def _read_all(sources: dict[str, Source], threads: int, pixel_limit: int) -> Iterator[tuple[Item, _Seen]]:
@@ -272,34 +277,29 @@ def _leak_advice(found: Inspection) -> Iterator[str]:
             if leaked:
                 share = len(leaked) / found.splits[split].images
                 yield (
-                    f"{len(leaked)} images of {split} ({share:.1%}) are in another split too, {how}: "
-                    "scores will be too good. Remove them from one of the splits."
+                    f"Images of {split} that lie in another split too, {how}: {len(leaked)} ({share:.1%}). "
+                    "Scores will be too good: remove them from one of the splits."
                 )
 
 
 def _conflict_advice(found: Inspection) -> Iterator[str]:
     for kind, how in (("exact", "identical"), ("near", "nearly identical")):
         if count := len(found.conflicts(kind)):
-            yield f"{count} groups of {how} images are in different classes: at least one label of each is wrong. Correct them."
+            yield f"Groups of {how} images in different classes: {count}. At least one label of each is wrong: correct it."
 
 
 def _file_advice(found: Inspection) -> Iterator[str]:
     images = sum(split.images for split in found.splits.values())
     if count := len(found.unreadable):
         yield (
-            f"{count} images ({count / images:.1%}) are unreadable and will be skipped; "
-            "training stops above the share of --max-unreadable. Replace or remove them."
+            f"Unreadable images: {count} ({count / images:.1%}). They are skipped, and training stops above the share of "
+            "--max-unreadable: replace or remove them."
         )
     if count := sum(len(group) - 1 for group in found.exact):
-        yield f"{count} images are exact copies of others and weigh double. Remove them unless that is meant."
-    if count := len(found.odd["blank"]):
-        yield f"{count} images are nearly one colour. Check that they show anything."
-    if count := len(found.odd["small"]):
-        yield f"{count} images have a side under {SMALL} pixels. Check that they are not thumbnails or icons."
-    if count := len(found.odd["large"]):
-        yield f"{count} images have over {LARGE // 1_000_000} megapixels. Store them smaller, or train with --cache."
-    if count := len(found.odd["elongated"]):
-        yield f"{count} images are longer than {ELONGATED:g} : 1, and a centre crop loses most of them. Consider --resize pad."
+        yield f"Exact copies of other images: {count}. They weigh double: remove them unless that is meant."
+    for kind, do in _ODD_ADVICE.items():
+        if count := len(found.odd[kind]):
+            yield f"Images {ODD[kind]}: {count}. {do}"
 
 
 def _class_advice(found: Inspection) -> Iterator[str]:

@@ -28,8 +28,9 @@ def to_onnx(model: nn.Module, size: tuple[int, int], in_chans: int = 3) -> bytes
     Raises InputError for a model that torch cannot export, MissingPackageError.
     """
     onnx = _packages()
-    # a copy: evaluation mode, CPU and dense memory must not change the caller's model
-    plain = copy.deepcopy(model).cpu().float().eval()
+    plain = copy.deepcopy(model).cpu().float().eval()  # a copy: the caller's model stays as it is
+    for tensor in (*plain.parameters(), *plain.buffers()):  # channels_last would leave its mark on the graph
+        tensor.data = tensor.data.clone(memory_format=torch.contiguous_format)
     example = torch.zeros(2, in_chans, *size)  # a batch of 1 would be taken for a constant
     try:
         with warnings.catch_warnings():

@@ -64,7 +64,7 @@ def collect(
         cost=cost(network.model, (1, preprocess.channels, *preprocess.size)),
         exported=exported,
         latencies=latencies(measured, names),
-        bench={key: value for key, value in measured.items() if key != "rows"},
+        bench=_measured_on(measured),
         machine=run.environment,
         data=run.data,
         data_changed=data.fingerprint != run.data.get("fingerprint"),
@@ -107,6 +107,13 @@ def _exported(run: Run, model_file: str | Path | None) -> ExportedFile | None:
         return ExportedFile(str(path), path.stat().st_size, verify(path))
     except ModelFileError as error:  # a broken file is news for the report, not the end of it
         return ExportedFile(str(path), path.stat().st_size, None, str(error))
+
+
+def _measured_on(bench: Mapping[str, Any]) -> dict[str, Any]:
+    """Of what the benchmark says about its machine, what decides a latency."""
+    machine = bench.get("machine", {})
+    facts = {name: machine[name] for name in ("cpu", "cores", "isa", "os") if name in machine}
+    return {**facts, **{name: bench[name] for name in ("rounds", "load_average") if name in bench}}
 
 
 def _bench(run: Run, bench: str | Path | None) -> Mapping[str, Any]:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from gossamer.report.formats import significant, size
 from gossamer.report.gallery import Mistake
 from gossamer.settings import Settings
 
@@ -64,7 +65,7 @@ def latencies(bench: Mapping[str, Any], names: Collection[str]) -> tuple[Latency
     """
     return tuple(
         Latency(
-            runtime=str(row.get("runtime", "?")),
+            runtime=f"{row.get('runtime', '?')} {row.get('version') or ''}".strip(),
             threads=int(row.get("threads", 0)),
             batch=int(row.get("batch", 1)),
             median=number(row.get("median_ms")),
@@ -167,6 +168,10 @@ def flat(values: Mapping[str, Any], under: str = "") -> list[tuple[str, str]]:
             rows.extend(flat(value, f"{name} "))
         elif isinstance(value, (list, tuple)):
             rows.append((name, ", ".join(str(item) for item in value)))
+        elif name.endswith("bytes") and math.isfinite(number(value)):
+            rows.append((name.removesuffix("bytes").rstrip("_ "), size(number(value))))
+        elif isinstance(value, float):
+            rows.append((name, significant(value, 4)))
         else:
             rows.append((name, "unknown" if value is None else str(value)))
     return [(name.replace("_", " "), value) for name, value in rows if value]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -92,10 +93,16 @@ class Verification:
         )
 
     def to_json(self) -> dict[str, Any]:
-        """Plain values."""
-        found = {"ok": self.ok, "largest_difference": self.largest_difference, "warnings": list(self.warnings)}
+        """Plain values; an infinite difference is None, as JSON has no infinity."""
         values = asdict(self)
-        return {**values, "outputs": list(values["outputs"]), "pixels": list(values["pixels"]), **found}
+        return {
+            **values,
+            "outputs": [{**check, "difference": _finite(check["difference"])} for check in values["outputs"]],
+            "pixels": list(values["pixels"]),
+            "ok": self.ok,
+            "largest_difference": _finite(self.largest_difference),
+            "warnings": list(self.warnings),
+        }
 
     def raise_if_failed(self) -> None:
         """Raises VerificationError where the outputs do not agree."""
@@ -107,6 +114,10 @@ class Verification:
                 f"{self.path}: with {self.runtime} the outputs of check inputs {', '.join(map(str, wrong))} differ by up to "
                 f"{self.largest_difference:.3g}, more than {self.tolerance:.3g}; try another runtime, or export the run again"
             )
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None
 
 
 def verify(path: str | os.PathLike[str], *, runtime: str = AUTO, threads: int = 0) -> Verification:

@@ -1,0 +1,133 @@
+"""What doctor says of packages, compiler, folders and terminal."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import pytest
+
+from gossamer import doctor, machine
+from gossamer.doctor import PROBES, Diagnosis, Finding, Probe
+
+
+@pytest.fixture
+def few(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only the packages that are quick to try."""
+    monkeypatch.setattr(doctor, "PROBES", tuple(p for p in PROBES if p.package in ("numpy", "pillow", "rich")))
+
+
+def look(monkeypatch: pytest.MonkeyPatch, *probes: Probe) -> Finding:
+    monkeypatch.setattr(doctor, "PROBES", probes)
+    return doctor.doctor().findings[0]
+
+
+def test_all_that_is_installed_works_here() -> None:
+    diagnosis = doctor.doctor()
+    found = {finding.name: finding for finding in diagnosis.findings}
+    for probe in PROBES:
+        installed = machine.versions([probe.package])[probe.package]
+        assert found[probe.package].state == ("works" if installed else "absent"), found[probe.package].fix
+        assert installed is None or found[probe.package].detail.startswith(installed)
+    assert max(map(len, diagnosis.text().splitlines())) <= 100
+    plain = json.loads(json.dumps(diagnosis.to_json()))
+    assert plain["gossamer"] and plain["machine"]["cpu"] and plain["ok"] == (diagnosis.exit_code == 0)
+
+
+def test_probes_are_the_optional_packages_of_the_project() -> None:
+    text = (Path(__file__).parents[1] / "pyproject.toml").read_text()
+    for probe in PROBES:
+        if probe.extra:
+            line = next(line for line in text.splitlines() if line.startswith(f"{probe.extra} = "))
+            assert f'"{probe.package.lower()}>=' in line
+
+
+def test_an_absent_package_says_what_is_missing_and_what_brings_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = look(monkeypatch, Probe("no-such-package", "train", "train, eval", "pass"))
+    assert found == Finding("no-such-package", "absent", "", "train, eval", 'pip install "gossamer[train]"')
+
+
+@pytest.mark.parametrize(
+    ("code", "reason"),
+    [
+        ("import os; os.abort()", "its process ended with -6"),
+        ("raise ImportError('libc10.so:\\nno such file')", "no such file"),
+        ("assert 1 + 1 == 3, 'sums are wrong'", "AssertionError: sums are wrong"),
+    ],
+)
+def test_a_broken_package_says_why(monkeypatch: pytest.MonkeyPatch, code: str, reason: str) -> None:
+    found = look(monkeypatch, Probe("numpy", "", "everything", code))
+    assert found.state == "fails"
+    assert found.fix == f"{reason}; pip install --force-reinstall numpy"
+
+
+def test_a_package_that_hangs_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor, "PATIENCE", 0.5)
+    found = look(monkeypatch, Probe("numpy", "", "everything", "import time; time.sleep(60)"))
+    assert found.state == "fails" and found.fix.startswith("no answer within 0.5 seconds")
+
+
+def test_a_failure_is_told_in_the_exit_code_and_at_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor, "PROBES", (Probe("numpy", "", "everything", "raise ValueError('broken ' * 40)"),))
+    diagnosis = doctor.doctor()
+    assert diagnosis.exit_code == 1
+    assert "what to do:\n  numpy: ValueError: broken broken" in diagnosis.text()
+    assert max(map(len, diagnosis.text().splitlines())) <= 100
+
+
+def test_absence_alone_is_no_failure() -> None:
+    diagnosis = Diagnosis("1", machine.describe(), (Finding("torch", "absent", "", "train", "pip install it"),))
+    assert diagnosis.exit_code == 0
+
+
+def one(name: str) -> Finding:
+    return next(finding for finding in doctor.doctor().findings if finding.name == name)
+
+
+@pytest.mark.usefixtures("few")
+def test_no_compiler_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert (one("C++ compiler").state, one("C++ compiler").fix) == ("absent", "install g++ or clang++")
+
+
+@pytest.mark.usefixtures("few")
+def test_a_compiler_that_fails_says_its_error(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    broken = tmp_path / "c++"
+    broken.write_text("#!/bin/sh\necho 'try.cpp:1: fatal error: Python.h: No such file' >&2\nexit 1\n")
+    broken.chmod(0o755)
+    monkeypatch.setenv("CXX", str(broken))
+    found = one("C++ compiler")
+    assert found.state == "fails" and "fatal error: Python.h" in found.fix
+
+
+@pytest.mark.usefixtures("few")
+def test_a_folder_that_cannot_be_written_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file" / "below"))
+    found = one("cache folder")
+    assert found.state == "fails" and str(tmp_path / "file") in found.fix
+
+
+@pytest.mark.usefixtures("few")
+def test_a_cache_folder_to_be_made_is_fine_and_not_made(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "a" / "b"))
+    assert one("cache folder").state == "works"
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.usefixtures("few")
+def test_a_full_disk_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Disk:
+        free = 5 << 20
+
+    monkeypatch.setattr(doctor.shutil, "disk_usage", lambda path: Disk)
+    found = one("temporary folder")
+    assert found.state == "fails" and found.fix == f"{tempfile.gettempdir()}: free some room"
+
+
+def test_it_runs_without_torch_in_its_own_process() -> None:
+    code = "import sys, gossamer.doctor; assert not {'torch', 'onnxruntime', 'openvino', 'onnx'} & set(sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True)
