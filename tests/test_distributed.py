@@ -15,9 +15,14 @@ from gossamer.distributed import SyncedBatchNorm2d, sync_batch_norm
 from gossamer.trainer import resume
 from tests.runs import gossamer, same, torchrun
 
-RECIPE = "--input 32 --batch 12 --mixup 0.3 --ema 0.9 --deterministic --threads 1 --schedule constant --warmup 0".split()
+RECIPE = (
+    "--input 32 --batch 12 --mixup 0.3 --ema 0.9 --deterministic --threads 1 --schedule constant --warmup 0".split()
+)
 # Without normalisation rounding stays rounding; with it, a batch of 12 multiplies it at every step.
-NETS = {"squeezenet1_1": ("--lr 0.002 --input 64".split(), 1e-5), "mobilenet_v2": ("--width 0.25 --lr 0.001".split(), 1e-2)}
+NETS = {
+    "squeezenet1_1": ("--lr 0.002 --input 64".split(), 1e-5),
+    "mobilenet_v2": ("--width 0.25 --lr 0.001".split(), 1e-2),
+}
 
 
 def curve(run: Path) -> list[tuple[float, float, float]]:
@@ -26,7 +31,9 @@ def curve(run: Path) -> list[tuple[float, float, float]]:
 
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("net", NETS)
-def test_two_processes_give_the_loss_curve_of_one_and_a_run_goes_on_with_one(net: str, pictures: Path, tmp_path: Path) -> None:
+def test_two_processes_give_the_loss_curve_of_one_and_a_run_goes_on_with_one(
+    net: str, pictures: Path, tmp_path: Path
+) -> None:
     """`cut` is the state after one epoch of two processes, set back to unfinished as a crash would leave it."""
     options, tolerance = NETS[net]
     common = [str(pictures), "--net", net, *RECIPE, *options]

@@ -32,7 +32,7 @@ from gossamer.report.gradcam import grad_cam
 from gossamer.report.scores import calibrate, confused_pairs, wilson, worst_mistakes
 from gossamer.report.svg import ticks
 from gossamer.run import Run
-from gossamer.runtime.verify import OutputCheck, PixelCheck, Verification
+from gossamer.runtime.verification import OutputCheck, PixelCheck, Verification
 from gossamer.settings import Settings
 from gossamer.tasks.scores import Evaluation
 

@@ -30,7 +30,7 @@ from gossamer.errors import (
 )
 from gossamer.runtime.operators import OPERATORS
 from gossamer.runtime.predict import softmax
-from gossamer.runtime.verify import OutputCheck, compare, margin
+from gossamer.runtime.verification import OutputCheck, compare, margin
 from tests.hostile import make_models as make
 
 FOLDER = Path(__file__).parent / "hostile" / "models"

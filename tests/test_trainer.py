@@ -179,7 +179,9 @@ def test_early_stopping_stops(pictures: Path, tmp_path: Path) -> None:
 def test_a_loss_that_is_not_finite_is_one_line_and_keeps_the_state(pictures: Path, tmp_path: Path) -> None:
     """A network without normalisation, at an absurd learning rate."""
     with pytest.raises(RunError, match=r"the loss is (nan|inf).*lower --lr"):
-        gossamer.train(small(pictures, tmp_path / "run", net="squeezenet1_1", width=None, lr=90.0, warmup=0.0, epochs=4))
+        gossamer.train(
+            small(pictures, tmp_path / "run", net="squeezenet1_1", width=None, lr=90.0, warmup=0.0, epochs=4)
+        )
 
 
 def test_freezing_the_backbone_trains_the_head_alone(pictures: Path, tmp_path: Path) -> None:

@@ -257,7 +257,7 @@ def _list(options: argparse.Namespace, progress: Progress) -> Any:
 
 
 def _parser() -> argparse.ArgumentParser:
-    common = argparse.ArgumentParser(add_help=False)
+    common = _Parser(add_help=False)
     common.add_argument("--json", action="store_true", help="print the result as JSON")
     common.add_argument("--debug", action="store_true", help="show the traceback of an error")
     parser = _Parser(prog="gossamer", description=(gossamer.__doc__ or "").splitlines()[0])

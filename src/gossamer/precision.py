@@ -91,7 +91,7 @@ def _time_steps(
             outputs = trial(images)
         value = loss(outputs, targets).mean()
         updates.zero_grad(set_to_none=True)
-        value.backward()
+        torch.autograd.backward(value)
         updates.step()
         if images.is_cuda:
             torch.cuda.synchronize(images.device)

@@ -289,10 +289,12 @@ def _step(session: Session, parts: list[Batch], steps: int) -> None:
             with precision.autocast(session.device, settings.precision):
                 outputs = session.runner(images)
             values = mixed_loss(session.task, outputs, targets, others, weight)
-            (values.mean() / len(parts)).backward()
+            torch.autograd.backward(values.mean() / len(parts))
         total += values.detach().double().sum()
         counters.images += len(values) * session.processes.world
         session.unreadable.update(part.unreadable)
+        for note in part.notes:
+            session.say(note)
     if session.processes.world > 1:
         torch.distributed.all_reduce(total)
     optim.add_l1(optimizer)

@@ -25,7 +25,7 @@ from gossamer.images import Preprocess
 from gossamer.modelfile import Card, Check, ModelFile
 from gossamer.progress import SILENT, Progress
 from gossamer.runtime.model import AUTO, REFERENCE, open_model
-from gossamer.runtime.verify import Verification, margin, verify_model
+from gossamer.runtime.verification import Verification, margin, verify_model
 from gossamer.tasks.scores import Evaluation
 from gossamer.trained import Trained, run_data, torch_forward, trained
 

@@ -22,7 +22,7 @@ from gossamer.report.gallery import Mistake, mistake
 from gossamer.report.gradcam import Classifier, grad_cam
 from gossamer.report.scores import worst_mistakes
 from gossamer.run import BENCH, Run
-from gossamer.runtime.verify import verify
+from gossamer.runtime.verification import verify
 from gossamer.tasks.scores import Evaluation
 from gossamer.trained import Trained, run_data, torch_forward, trained
 

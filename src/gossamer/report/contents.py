@@ -15,7 +15,7 @@ from gossamer.settings import Settings
 
 if TYPE_CHECKING:
     from gossamer.cost import Cost, Layer
-    from gossamer.runtime.verify import Verification
+    from gossamer.runtime.verification import Verification
     from gossamer.tasks.scores import Evaluation
 
 

@@ -39,14 +39,13 @@ class Evaluation:
     @cached_property
     def probabilities(self) -> NDArray[np.float64]:
         """Softmax of the logits: (n, K)."""
-        shifted = self.logits.astype(np.float64) - self.logits.max(axis=1, keepdims=True)
-        powers = np.exp(shifted)
+        powers = np.exp(self._shifted)
         return np.asarray(powers / powers.sum(axis=1, keepdims=True))
 
     @cached_property
     def predicted(self) -> NDArray[np.int64]:
         """The class with the largest logit; the first of equals: (n,)."""
-        return self.logits.argmax(axis=1).astype(np.int64)
+        return np.asarray(self.logits.argmax(axis=1), np.int64)
 
     @cached_property
     def confusion(self) -> NDArray[np.int64]:
@@ -60,9 +59,15 @@ class Evaluation:
         """Mean cross-entropy without smoothing or weights, in nats; nan where there are no images."""
         if not len(self.targets):
             return float("nan")
-        shifted = self.logits.astype(np.float64) - self.logits.max(axis=1, keepdims=True)
-        log_sum = np.log(np.exp(shifted).sum(axis=1))
-        return float((log_sum - shifted[np.arange(len(self.targets)), self.targets]).mean())
+        log_sum = np.log(np.exp(self._shifted).sum(axis=1))
+        return float((log_sum - self._shifted[np.arange(len(self.targets)), self.targets]).mean())
+
+    @cached_property
+    def _shifted(self) -> NDArray[np.float64]:
+        """Logits less the largest of each row; nan where a network has diverged to infinity."""
+        with np.errstate(invalid="ignore"):
+            shifted: NDArray[np.float64] = self.logits.astype(np.float64) - self.logits.max(axis=1, keepdims=True)
+        return shifted
 
     @property
     def metrics(self) -> dict[str, float]:
