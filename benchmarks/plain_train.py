@@ -90,7 +90,7 @@ def main() -> None:
     )
     model = create_model("mobilenet_v2", num_classes=len(dataset.classes), small_input=options.size <= 64).train()
     layout = torch.channels_last if options.channels_last else torch.contiguous_format
-    model.to(memory_format=layout)
+    model.to(memory_format=layout)  # type: ignore[call-overload]
     optimizer = torch.optim.SGD(model.parameters(), options.lr, momentum=0.9, nesterov=True, weight_decay=4e-5)
     criterion = nn.CrossEntropyLoss()
 

@@ -14,6 +14,7 @@ from gossamer.bench import RUNTIMES, Benchmark, Row, bench, measure, process
 from gossamer.bench.process import Failed, Process
 from gossamer.bench.result import COLOURS
 from gossamer.errors import InputError, SettingsError, UnknownNameError
+from tests.runs import RECIPE, gossamer
 
 MODELS = Path(__file__).parent / "hostile" / "models"
 GOOD = MODELS / "good.onnx"
@@ -69,7 +70,7 @@ def test_every_candidate_is_measured_or_has_its_reason(measured: Benchmark) -> N
 def test_the_table_fits_a_terminal_and_names_what_is_missing(measured: Benchmark) -> None:
     text = measured.text()
     assert max(map(len, text.splitlines())) <= 100
-    assert "not measured: torch, 1 thread: a model file has no torch module" in text
+    assert "not measured: torch: a model file has no torch module" in text
     assert "input 2x3x8x8" in text and "median ms" in text and "images/s" in text
 
 
@@ -112,6 +113,13 @@ def test_what_a_runtime_refuses_is_a_row() -> None:
     assert all("(rule 8)" in row.error for row in result.rows)
     assert result.exit_code == 1
     assert "not measured: reference" in result.text()
+
+
+def test_a_reason_is_told_once_and_wrapped(measured: Benchmark) -> None:
+    rows = tuple(Row("x", "openvino", threads, 1, error="a long reason " * 12) for threads in (1, 2))
+    lines = Benchmark(rows, measured.machine, 1, 1.0, None).text().splitlines()
+    assert max(map(len, lines)) <= 100
+    assert sum("not measured" in line for line in lines) == 1
 
 
 def test_a_package_that_is_not_installed_is_a_row(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -233,11 +241,19 @@ def test_bad_arguments_get_one_clear_line(arguments: dict[str, Any], error: type
     assert "\n" not in str(caught.value)
 
 
-def test_a_network_is_measured_in_torch_and_exported_for_the_others() -> None:
-    result = bench("squeezenet1_1", runtimes=["torch", "onnxruntime"], seconds=0.02, rounds=1)
+def test_a_network_is_measured_with_fresh_weights() -> None:
+    (row,) = bench("squeezenet1_1", runtimes=["torch"], seconds=0.02, rounds=1).rows
+    assert row.error == "" and row.input == (1, 3, 224, 224)
+    assert row.note.startswith("eager, channels_")
+
+
+def test_a_run_is_measured_in_torch_and_exported_for_the_others(pictures: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    gossamer("train", pictures, "--out", out, *RECIPE, "--epochs", "1")
+    result = bench(out, runtimes=["torch", "onnxruntime"], batch=4, seconds=0.02, rounds=1)
     assert [row.error for row in result.rows] == ["", ""]
-    assert [row.input for row in result.rows] == [(1, 3, 224, 224)] * 2
-    assert result.rows[0].note.startswith("eager, channels_")
+    assert [row.input for row in result.rows] == [(4, 3, 32, 32)] * 2
+    assert sorted(path.suffix for path in out.iterdir() if path.suffix == ".onnx") == []
 
 
 def test_the_parent_imports_no_torch() -> None:

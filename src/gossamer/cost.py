@@ -74,22 +74,22 @@ POINTWISE = frozenset(
 MOVING = frozenset(
     """
     _adaptive_avg_pool2d _adaptive_avg_pool3d _log_softmax _safe_softmax _softmax _to_copy _upsample_bicubic2d_aa
-    _upsample_bilinear2d_aa adaptive_max_pool2d all amax amin any arange argmax argmin
-    avg_pool2d avg_pool3d bitwise_and bitwise_not bitwise_or cat channel_shuffle clone constant_pad_nd cumsum
-    embedding empty empty_like flip full full_like gather grid_sampler_2d im2col col2im index index_put index_select
-    linalg_vector_norm logsumexp max max_pool2d_with_indices max_pool3d_with_indices mean min native_channel_shuffle
-    native_group_norm native_layer_norm new_empty new_full new_ones new_zeros norm ones ones_like pixel_shuffle
-    pixel_unshuffle prod reflection_pad1d reflection_pad2d repeat replication_pad2d roll scalar_tensor scatter
-    slice_scatter sort stack std sum topk tril triu upsample_bicubic2d upsample_bilinear2d
-    upsample_linear1d upsample_nearest1d upsample_nearest2d upsample_trilinear3d var var_mean zero zeros zeros_like
+    _upsample_bilinear2d_aa adaptive_max_pool2d all amax amin any arange argmax argmin avg_pool2d avg_pool3d bitwise_and
+    bitwise_not bitwise_or cat channel_shuffle clone col2im constant_pad_nd cumsum embedding empty empty_like flip full
+    full_like gather grid_sampler_2d im2col index index_put index_select linalg_vector_norm logsumexp max
+    max_pool2d_with_indices max_pool3d_with_indices mean min native_channel_shuffle native_group_norm native_layer_norm
+    new_empty new_full new_ones new_zeros norm ones ones_like pixel_shuffle pixel_unshuffle prod reflection_pad1d
+    reflection_pad2d repeat replication_pad2d roll scalar_tensor scatter slice_scatter sort stack std sum topk tril triu
+    upsample_bicubic2d upsample_bilinear2d upsample_linear1d upsample_nearest1d upsample_nearest2d upsample_trilinear3d
+    var var_mean zero zeros zeros_like
     """.split()
 )
 
 # Another look at the same memory.
 FREE = frozenset(
     """
-    _reshape_alias _unsafe_view alias as_strided detach diagonal expand lift_fresh permute select slice
-    split split_with_sizes squeeze t transpose unbind unfold unsafe_split unsqueeze view view_as_real
+    _reshape_alias _unsafe_view alias as_strided detach diagonal expand lift_fresh permute select slice split
+    split_with_sizes squeeze t transpose unbind unfold unsafe_split unsqueeze view view_as_real
     """.split()
 )
 

@@ -222,9 +222,10 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch do
         return twin
 
     def _meta(self, tensor: Tensor) -> Tensor:
+        """The tensor, or the meta tensor that stands for it."""
         if id(tensor) in self.current:
             return tensor
-        return self.twins.get(id(tensor)) if id(tensor) in self.twins else self._adopt(tensor, "constant")  # type: ignore[return-value]
+        return self.twins[id(tensor)] if id(tensor) in self.twins else self._adopt(tensor, "constant")
 
     def _record(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any) -> None:
         index = len(self.nodes)

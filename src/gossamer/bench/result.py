@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import io
+import textwrap
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -71,9 +72,8 @@ class Benchmark:
         for target in dict.fromkeys(row.target for row in self.rows):
             rows = [row for row in self.rows if row.target == target]
             lines += ["", *_table(target, [row for row in rows if not row.error])]
-            lines += [
-                f"  not measured: {row.runtime}, {_threads(row.threads)}: {row.error}" for row in rows if row.error
-            ]
+            for line in dict.fromkeys(f"  not measured: {row.runtime}: {row.error}" for row in rows if row.error):
+                lines += textwrap.wrap(line, 100, subsequent_indent="    ", break_on_hyphens=False)
         return "\n".join(lines)
 
     def plot(self, path: str | Path) -> None:
