@@ -31,14 +31,12 @@ def write_digits(folder: Path) -> None:
         seen[label] += 1
 
 
-def gossamer(*arguments: str) -> str:
-    """Run a gossamer command, showing it and what it prints; its standard output."""
+def gossamer(*arguments: str) -> None:
+    """Run a gossamer command, showing it and what it prints."""
     print(f"\n$ gossamer {shlex.join(arguments)}", flush=True)
-    done = subprocess.run([sys.executable, "-m", "gossamer", *arguments], stdout=subprocess.PIPE, text=True)
-    print(done.stdout, end="", flush=True)
-    if done.returncode:
-        sys.exit(done.returncode)
-    return done.stdout
+    code = subprocess.run([sys.executable, "-m", "gossamer", *arguments]).returncode
+    if code:
+        sys.exit(code)
 
 
 def main() -> None:
@@ -55,7 +53,7 @@ def main() -> None:
     recipe = "--net mobilenet_v2 --width 0.35 --input 32 --in-chans 1 --mean 0.5 --std 0.5 --flip 0 --crop-scale 0.7 1"
     gossamer("train", str(images), *recipe.split(), "--epochs", "12", "--lr", "0.1", "--ema", "0.99", "--out", str(run))
     seconds = time.monotonic() - started
-    score = json.loads(gossamer("eval", str(run), "--json"))
+    gossamer("eval", str(run))
     gossamer("export", str(run), "--out", str(model), "--licence", "Apache-2.0")
     gossamer("verify", str(model))
     gossamer("predict", str(model), *sorted(map(str, (images / "val" / "7").iterdir()))[:3], "--top", "2")
@@ -65,7 +63,7 @@ def main() -> None:
         f"\n{score['accuracy']:.2%} of {score['images']} held-out digits are right after {seconds:.0f} s of training."
     )
     print(f"model  {model} ({model.stat().st_size / 1e6:.2f} MB)\nreport {run / 'report.html'}")
-    if score["accuracy"] < WANTED:
+    if best["accuracy"] < WANTED:
         sys.exit(f"that is below the {WANTED:.0%} that the demo promises")
 
 

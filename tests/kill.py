@@ -34,7 +34,7 @@ def kill_and_resume(pictures: Path, folder: Path, kills: int, seed: int) -> Repo
     rng = random.Random(seed)
     peaceful, hunted = folder / "peaceful", folder / "hunted"
     # so many epochs that most lives end before the run does
-    recipe = [*RECIPE, "--epochs", str(8 * kills), "--save-steps", "3"]
+    recipe = [*RECIPE, "--epochs", str(6 * kills), "--save-steps", "3"]
     gossamer("train", pictures, *recipe, "--out", peaceful)
     done = early = 0
     started = time.monotonic()

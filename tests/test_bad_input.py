@@ -181,7 +181,7 @@ KINDS: dict[str, tuple[Make, str]] = {
     "a misspelt network": (lambda p: p.train(None, "--net", "mobilnet_v2"), "mobilenet_v2"),
     "a misspelt loss": (lambda p: p.train(None, "--loss", "crossentropy"), "cross_entropy"),
     "an impossible input size": (lambda p: p.train(None, "--input", "224x"), "224 or 240x320"),
-    "a network that has no width": (lambda p: p.train(None, "--net", "resnet18", "--width", "0.5"), "width"),
+    "a network that has no width": (lambda p: p.train(None, "--net", "shufflenet_v2_x1_0", "--width", "0.7"), "width"),
     "a device that is not there": (lambda p: p.train(None, "--device", "cuda:7"), "cuda:7"),
     "parts that do not divide the batch": (lambda p: p.train(None, "--accumulate", "3"), "divides"),
     "smoothing that takes everything": (
@@ -207,10 +207,10 @@ KINDS: dict[str, tuple[Make, str]] = {
         lambda p: p.train(p.file("s/train-0.tar", b"\x1f\x8b\x08\0\0\0\0\0\0\3" + b"x" * 600)),
         "train-0.tar",
     ),
-    "a shard without labels": (shard_without_labels, "train-0.tar"),
+    "a shard without labels": (shard_without_labels, "shards"),
     "images of which none can be read": (all_broken, "can be read"),
     "more unreadable images than allowed": (some_broken, "unreadable"),
-    "a cache larger than nothing": (lambda p: p.train(None, "--cache", "much"), "much"),
+    "a cache larger than nothing": (lambda p: p.train(None, "--cache", "much"), "MUCH"),
     # images
     "an image that is not there": (lambda p: ["predict", str(p.model), str(p.root / "none.jpg")], "none.jpg"),
     "an image of zero bytes": (lambda p: ["predict", str(p.model), str(p.file("a.jpg"))], "a.jpg"),

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gossamer.data.augment import EvalTransform, TrainTransform, Transform
-from gossamer.data.cache import MAGIC, Cache, cache_key, default_folder, open_cache
+from gossamer.data.cache import MAGIC, Cache, cache_key, open_cache
 from gossamer.data.loader import Batches
 from gossamer.data.open import open_source
 from gossamer.data.source import Source
@@ -161,11 +161,3 @@ def test_a_folder_that_cannot_be_written_is_a_storage_error(source: Source, tmp_
     (tmp_path / "file").write_text("")
     with pytest.raises(StorageError, match="could not be written"):
         open_cache(source, EVAL, ROOM, folder=tmp_path / "file")
-
-
-def test_the_default_folder_follows_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("XDG_CACHE_HOME", "/somewhere")
-    assert default_folder() == Path("/somewhere/gossamer/images")
-    monkeypatch.delenv("XDG_CACHE_HOME")
-    monkeypatch.setenv("HOME", "/home/me")
-    assert default_folder() == Path("/home/me/.cache/gossamer/images")

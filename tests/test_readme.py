@@ -73,7 +73,7 @@ def test_the_demo_keeps_its_promise(tmp_path: Path) -> None:
         [sys.executable, ROOT / "examples" / "demo.py"], cwd=tmp_path, capture_output=True, text=True, timeout=580
     )
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
-    assert "held-out digits are right" in done.stdout
+    assert "the held-out digits are right" in done.stdout
     assert (tmp_path / "runs" / "demo-1" / "run" / "report.html").exists()
 
 

@@ -21,7 +21,7 @@ from typing import Any, Literal, NamedTuple
 
 import gossamer
 from gossamer import machine
-from gossamer.networks.fetch import user_cache
+from gossamer.storage import user_cache
 
 PATIENCE = 120.0  # seconds for one package
 LEAST_FREE = 256 << 20  # bytes on the disk: a run of a small network with its log

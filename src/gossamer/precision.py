@@ -1,7 +1,8 @@
 """Which arithmetic is fastest here: times a few training steps of each candidate on this machine.
 
 No setting wins everywhere: on a CPU with bfloat16 units, bf16 in channels_last is the fastest at 224x224 and
-slower than float32 at 32x32, where the layers are too small to pay for the conversions.
+slower than float32 at 32x32, where the layers are too small to pay for the conversions. Nor do more threads: a small
+network on a machine that others use too can be faster on one.
 """
 
 from __future__ import annotations
@@ -10,8 +11,7 @@ import copy
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -19,20 +19,31 @@ from torch import Tensor, nn
 from gossamer.settings import Settings
 
 PRECISIONS = ("float32", "bf16")
-FORMATS = ("channels_first", "channels_last")
+FORMATS = ("channels_last", "channels_first")
+ENOUGH = 1.5  # seconds of steps a candidate, beyond which it is not timed further
+STEPS = 8  # steps a candidate at most
 
 
-@dataclass(frozen=True)
-class Choice:
-    """What was chosen, and the seconds a step of every candidate that was timed."""
+class Candidate(NamedTuple):
+    """One way to compute a step."""
 
     precision: str
     memory_format: str
+    threads: int
+
+    def __str__(self) -> str:
+        return f"{self.precision} {self.memory_format}, {self.threads} thread{'s' if self.threads != 1 else ''}"
+
+
+class Choice(NamedTuple):
+    """The candidate chosen, and the seconds a step of every one that was timed."""
+
+    candidate: Candidate
     seconds: dict[str, float]
 
     def __str__(self) -> str:
-        timed = ", ".join(f"{name} {value * 1e3:.0f} ms" for name, value in self.seconds.items())
-        return f"precision {self.precision}, {self.memory_format}" + (f" (a step: {timed})" if timed else " (as set)")
+        timed = ", ".join(f"{name}: {value * 1e3:.0f} ms" for name, value in self.seconds.items())
+        return f"precision {self.candidate}" + (f" (a step takes {timed})" if timed else " (as set)")
 
 
 def autocast(device: torch.device, precision: str) -> AbstractContextManager[Any]:
@@ -56,46 +67,78 @@ def choose(
     """The fastest of the candidates that `settings` leaves open; `model` itself is not touched.
 
     images: (N, C, H, W) float32 on the model's device, of the size and number of a real step. targets: (N,) int64.
+    Threads are open where `settings.threads` is 0, on a CPU: all that torch has now, or one.
     """
+    every = torch.get_num_threads()
     precisions = PRECISIONS if settings.precision == "auto" else (settings.precision,)
     formats = FORMATS if settings.memory_format == "auto" else (settings.memory_format,)
-    candidates = [(precision, memory_format) for memory_format in reversed(formats) for precision in precisions]
-    if len(candidates) == 1:
-        return Choice(*candidates[0], {})
-    seconds: dict[tuple[str, str], float] = {}
-    for candidate in candidates:
-        best = min(seconds.values(), default=float("inf"))
-        seconds[candidate] = _time_steps(candidate, model, images, targets, loss, optimizer, best)
-    winner = min(seconds, key=lambda candidate: seconds[candidate])
-    return Choice(*winner, {f"{precision} {form}": value for (precision, form), value in seconds.items()})
+    open_threads = settings.threads == 0 and not images.is_cuda and every > 1
+    seconds: dict[Candidate, float] = {}
+
+    def fastest(candidates: list[Candidate]) -> Candidate:
+        if len(candidates) == 1:
+            return candidates[0]
+        seconds.update(_time_in_turn(candidates, model, images, targets, loss, optimizer))
+        return min(seconds, key=lambda candidate: seconds[candidate])
+
+    try:
+        best = fastest([Candidate(p, form, every) for form in formats for p in precisions])
+        if open_threads:
+            best = fastest([best, best._replace(threads=1)])
+    finally:
+        torch.set_num_threads(every)
+    return Choice(best, {str(candidate): value for candidate, value in seconds.items()})
 
 
-def _time_steps(
-    candidate: tuple[str, str],
+def _time_in_turn(
+    candidates: list[Candidate],
     model: nn.Module,
     images: Tensor,
     targets: Tensor,
     loss: Callable[[Tensor, Tensor], Tensor],
     optimizer: Callable[[nn.Module], torch.optim.Optimizer],
-    best: float,
-) -> float:
-    """Seconds of the fastest of a few steps; a candidate far behind `best` is not timed further."""
-    precision, memory_format = candidate
-    trial = as_format(copy.deepcopy(model), memory_format).train()
-    images = as_format(images, memory_format)
-    updates = optimizer(trial)
-    times: list[float] = []
-    while len(times) < 2 or (sum(times[1:]) < 1.0 and len(times) < 12):
-        started = time.perf_counter()
-        with autocast(images.device, precision):
-            outputs = trial(images)
-        value = loss(outputs, targets).mean()
-        updates.zero_grad(set_to_none=True)
-        torch.autograd.backward(value)
-        updates.step()
-        if images.is_cuda:
-            torch.cuda.synchronize(images.device)
-        times.append(time.perf_counter() - started)
-        if min(times) > 2 * best:  # even the warm-up tells enough
+) -> dict[Candidate, float]:
+    """Seconds of the fastest step of each candidate.
+
+    They take turns, so that another load on the machine hits all of them; the first step only warms up, and a
+    candidate whose warm-up is far behind is not timed further.
+    """
+    steps = {c: _stepper(c, model, images, targets, loss, optimizer) for c in candidates}
+    first = {candidate: step() for candidate, step in steps.items()}
+    times: dict[Candidate, list[float]] = {c: [value] for c, value in first.items() if value > 3 * min(first.values())}
+    left = [candidate for candidate in candidates if candidate not in times]
+    for _ in range(STEPS):
+        for candidate in left:
+            times.setdefault(candidate, []).append(steps[candidate]())
+        if sum(times[left[0]]) > ENOUGH:
             break
-    return min(times[1:] or times)
+    return {candidate: min(times[candidate]) for candidate in candidates}
+
+
+def _stepper(
+    candidate: Candidate,
+    model: nn.Module,
+    images: Tensor,
+    targets: Tensor,
+    loss: Callable[[Tensor, Tensor], Tensor],
+    optimizer: Callable[[nn.Module], torch.optim.Optimizer],
+) -> Callable[[], float]:
+    """A function that does one training step on a copy of the model, and tells its seconds."""
+    trial = as_format(copy.deepcopy(model), candidate.memory_format).train()
+    inputs = as_format(images, candidate.memory_format)
+    updates = optimizer(trial)
+
+    def step() -> float:
+        if torch.get_num_threads() != candidate.threads:
+            torch.set_num_threads(candidate.threads)
+        started = time.perf_counter()
+        with autocast(inputs.device, candidate.precision):
+            outputs = trial(inputs)
+        updates.zero_grad(set_to_none=True)
+        torch.autograd.backward(loss(outputs, targets).mean())
+        updates.step()
+        if inputs.is_cuda:
+            torch.cuda.synchronize(inputs.device)
+        return time.perf_counter() - started
+
+    return step

@@ -180,7 +180,7 @@ def _open_caches(session: Session) -> None:
 
 
 def _choose_precision(session: Session) -> None:
-    """Decide precision and memory format by timing, once; the run folder keeps the decision."""
+    """Decide precision, memory format and threads by timing, once; the run folder keeps the decision."""
     settings = session.settings
     if "auto" not in (settings.precision, settings.memory_format):
         return
@@ -194,8 +194,11 @@ def _choose_precision(session: Session) -> None:
         session.task.loss,
         lambda trial: optim.build_optimizer(trial, settings),
     )
-    choice = distributed.share(choice)
-    session.settings = settings.replace(precision=choice.precision, memory_format=choice.memory_format)
+    best = distributed.share(choice.candidate)
+    threads = 0 if session.device.type == "cuda" else best.threads
+    session.settings = settings.replace(precision=best.precision, memory_format=best.memory_format, threads=threads)
+    if threads:
+        torch.set_num_threads(threads)
     session.say(str(choice))
     if session.processes.first:
         session.run.save_settings(session.settings)

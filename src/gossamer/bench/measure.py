@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from gossamer import machine
+from gossamer import machine, modelfile
 from gossamer.bench.process import Failed, Process
 from gossamer.bench.result import Benchmark, Row
 from gossamer.errors import InputError, SettingsError, UnknownNameError
@@ -137,9 +137,10 @@ def _check_numbers(threads: Sequence[int], batch: int, seconds: float, rounds: i
 
 
 def _kind(target: str) -> str:
-    """ "file", "run" or "network". Raises InputError, UnknownNameError."""
+    """ "file", "run" or "network". Raises InputError, UnknownNameError, ModelFileError."""
     path = Path(target)
     if path.is_file():
+        modelfile.read(path)  # a file that breaks a rule is refused here, once, not by every runtime in turn
         return "file"
     if path.is_dir():
         if (path / "settings.yaml").is_file():

@@ -31,17 +31,12 @@ from gossamer.data.augment import Transform
 from gossamer.data.source import Source, digest
 from gossamer.errors import DataError, ImageError
 from gossamer.progress import SILENT, Progress
-from gossamer.storage import write_aside
+from gossamer.storage import user_cache, write_aside
 
 MAGIC = b"gossamer-images1"
 INDEX = np.dtype([("offset", "<u8"), ("height", "<u4"), ("width", "<u4"), ("channels", "<u4"), ("crc", "<u4")])
 _LARGEST_HEADER = 1 << 16
 _ALLOWED = "a whole cache file"
-
-
-def default_folder() -> Path:
-    """$XDG_CACHE_HOME/gossamer/images, or ~/.cache/gossamer/images."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "gossamer" / "images"
 
 
 def cache_key(source: Source, transform: Transform) -> str:
@@ -93,11 +88,11 @@ def open_cache(
 ) -> Cache:
     """The cache of these images prepared by this transform; built now, with `threads` threads, if it is not there whole.
 
-    limit: bytes that the file may have. folder: default `default_folder()`. Where several processes share
+    limit: bytes that the file may have. folder: default `images` in the user's cache folder. Where several processes share
     the work, one calls this first and the others after it. Raises StorageError where the file cannot be written.
     """
     key = cache_key(source, transform)
-    path = Path(folder or default_folder()) / f"{key[:32]}.cache"
+    path = Path(folder or user_cache() / "images") / f"{key[:32]}.cache"
     if path.exists():
         try:
             cache = Cache(path, key)

@@ -18,7 +18,7 @@ from typing import IO, Any
 
 from gossamer.errors import MissingPackageError, WeightsError
 from gossamer.progress import SILENT, Progress
-from gossamer.storage import storage_error
+from gossamer.storage import storage_error, user_cache
 
 TIMEOUT = 30.0  # seconds without a byte
 CHUNK = 1 << 18  # bytes
@@ -55,15 +55,6 @@ def fetch(ref: str, cache_dir: str | os.PathLike[str] | None = None, *, progress
     except OSError as error:
         raise storage_error(target, error) from error
     return target
-
-
-def user_cache() -> Path:
-    """The folder of this user for files that can be fetched or made again."""
-    if sys.platform == "win32":
-        base = os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local"
-    else:
-        base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(base) / "gossamer"
 
 
 def sha256(path: Path) -> str:
