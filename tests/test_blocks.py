@@ -141,3 +141,19 @@ def test_fresh_weights_have_the_spread_of_their_fan() -> None:
     assert float(biased.detach().std()) == pytest.approx((2 / (9 * 128)) ** 0.5, rel=0.05)  # 128 inputs
     assert float(linear.detach().std()) == pytest.approx(0.01, rel=0.05)
     assert float(block[1].conv.bias.detach().abs().max()) == 0
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_relu6_in_place_has_the_bits_and_the_gradient_of_torchs_own(dtype: torch.dtype) -> None:
+    torch.manual_seed(0)
+    x = (torch.randn(2, 3, 5, 7) * 5).to(dtype)
+    x.view(-1)[:4] = torch.tensor([0.0, 6.0, -0.0, float("inf")])
+    gradient = torch.randn(2, 3, 5, 7).to(dtype)
+    results = []
+    for act in (activation("relu6"), torch.nn.ReLU6(inplace=True)):
+        leaf = x.clone().requires_grad_()
+        y = act(leaf * 1)
+        y.backward(gradient)
+        results.append((y.detach(), leaf.grad))
+    assert torch.equal(results[0][0], results[1][0])
+    assert torch.equal(results[0][1], results[1][1])

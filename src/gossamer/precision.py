@@ -20,8 +20,8 @@ from gossamer.settings import Settings
 
 PRECISIONS = ("float32", "bf16")
 FORMATS = ("channels_last", "channels_first")
-ENOUGH = 1.5  # seconds of steps a candidate, beyond which it is not timed further
-STEPS = 8  # steps a candidate at most
+BEHIND = 1.3  # a candidate so many times slower than the best is not timed further
+STEPS, ENOUGH = (3, 8), 1.5  # steps a candidate at least and at most, in between so many seconds
 
 
 class Candidate(NamedTuple):
@@ -100,17 +100,19 @@ def _time_in_turn(
 ) -> dict[Candidate, float]:
     """Seconds of the fastest step of each candidate.
 
-    They take turns, so that another load on the machine hits all of them; the first step only warms up, and a
-    candidate whose warm-up is far behind is not timed further.
+    They take turns, so that another load on the machine hits all of them; the first step only warms up.
     """
     steps = {c: _stepper(c, model, images, targets, loss, optimizer) for c in candidates}
     first = {candidate: step() for candidate, step in steps.items()}
-    times: dict[Candidate, list[float]] = {c: [value] for c, value in first.items() if value > 3 * min(first.values())}
-    left = [candidate for candidate in candidates if candidate not in times]
-    for _ in range(STEPS):
+    # a warm-up pays for memory and kernels that are new: far behind means much further here
+    left = [candidate for candidate in candidates if first[candidate] < 2 * BEHIND * min(first.values())]
+    times: dict[Candidate, list[float]] = {c: [first[c]] for c in candidates if c not in left}
+    for number in range(1, STEPS[1] + 1):
         for candidate in left:
             times.setdefault(candidate, []).append(steps[candidate]())
-        if sum(times[left[0]]) > ENOUGH:
+        best = min(min(times[candidate]) for candidate in left)
+        left = [candidate for candidate in left if min(times[candidate]) < BEHIND * best]
+        if len(left) == 1 or (number >= STEPS[0] and sum(times[left[0]]) > ENOUGH):
             break
     return {candidate: min(times[candidate]) for candidate in candidates}
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import ctypes
 import math
 import os
 import shutil
+import sys
 from typing import Any
 
 import numpy as np
@@ -40,11 +42,28 @@ def start(settings: Settings) -> tuple[torch.device, Processes]:
         device = device if device.index is not None else torch.device("cuda", processes.local_rank)
         torch.cuda.set_device(device)
     else:
+        _keep_memory()
         torch.set_num_threads(settings.threads or max(1, machine.usable_cores() // processes.local_world))
     if settings.deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.use_deterministic_algorithms(settings.deterministic)
     return device, processes
+
+
+def _keep_memory() -> None:
+    """Have the C library keep freed memory for the next step, where it can be told so (glibc).
+
+    It would give every large tensor's pages back to the system and fetch them anew, zeroed, thousands of times a
+    step: without that, MobileNetV2 trains 1.3 to 1.9 times as fast on two cores. The process holds its peak instead.
+    A process with settings of its own for the allocator is left alone.
+    """
+    if "GLIBC_TUNABLES" in os.environ or any(name.startswith("MALLOC_") for name in os.environ):
+        return
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
+    if mallopt is not None:
+        mmap_max, trim_threshold = -4, -1  # M_MMAP_MAX, M_TRIM_THRESHOLD of malloc.h
+        mallopt(mmap_max, 0)
+        mallopt(trim_threshold, -1)  # never
 
 
 def _device(wanted: str) -> torch.device:
