@@ -50,8 +50,9 @@ def main() -> None:
 
     started = time.monotonic()
     # A mirrored digit is another digit, so no flips.
-    recipe = "--net mobilenet_v2 --width 0.35 --input 32 --in-chans 1 --mean 0.5 --std 0.5 --flip 0 --crop-scale 0.7 1"
-    gossamer("train", str(images), *recipe.split(), "--epochs", "12", "--lr", "0.1", "--ema", "0.99", "--out", str(run))
+    recipe = "--net mobilenet_v2 --width 0.35 --input 32 --no-small-input --in-chans 1 --mean 0.5 --std 0.5"
+    recipe += " --flip 0 --crop-scale 0.7 1 --batch 32 --lr 0.03 --epochs 18"
+    gossamer("train", str(images), *recipe.split(), "--out", str(run))
     seconds = time.monotonic() - started
     gossamer("eval", str(run))
     gossamer("export", str(run), "--out", str(model), "--licence", "Apache-2.0")

@@ -17,7 +17,7 @@ from typing import Any, NoReturn
 
 import gossamer
 from gossamer import settings as settings_module
-from gossamer.errors import GossamerError, InputError, SettingsError, UnknownNameError
+from gossamer.errors import GossamerError, InputError, MissingPackageError, SettingsError, UnknownNameError
 from gossamer.progress import Progress, terminal
 from gossamer.settings import Settings
 
@@ -43,6 +43,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("gossamer: interrupted", file=sys.stderr)
         return 130
+    except ModuleNotFoundError as error:
+        # the whole training half stands on these, so one place names the extra for all of its imports
+        package = (error.name or "").split(".")[0]
+        if debug or package not in ("torch", "safetensors"):
+            raise
+        needed = MissingPackageError(package, "train", f"gossamer {arguments[0]}")
+        return _fail(str(needed), needed.exit_code, as_json)
     except BrokenPipeError:
         sys.stderr.close()  # the reader went away; nothing is left to say to it
         return 0

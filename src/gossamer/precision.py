@@ -100,16 +100,17 @@ def _time_in_turn(
 ) -> dict[Candidate, float]:
     """Seconds of the fastest step of each candidate.
 
-    They take turns, so that another load on the machine hits all of them; the first step only warms up.
+    They take turns, so that another load on the machine hits all of them. The first step of each only warms up:
+    it pays for memory and kernels that are new.
     """
     steps = {c: _stepper(c, model, images, targets, loss, optimizer) for c in candidates}
-    first = {candidate: step() for candidate, step in steps.items()}
-    # a warm-up pays for memory and kernels that are new: far behind means much further here
-    left = [candidate for candidate in candidates if first[candidate] < 2 * BEHIND * min(first.values())]
-    times: dict[Candidate, list[float]] = {c: [first[c]] for c in candidates if c not in left}
+    for step in steps.values():
+        step()
+    times: dict[Candidate, list[float]] = {candidate: [] for candidate in candidates}
+    left = candidates
     for number in range(1, STEPS[1] + 1):
         for candidate in left:
-            times.setdefault(candidate, []).append(steps[candidate]())
+            times[candidate].append(steps[candidate]())
         best = min(min(times[candidate]) for candidate in left)
         left = [candidate for candidate in left if min(times[candidate]) < BEHIND * best]
         if len(left) == 1 or (number >= STEPS[0] and sum(times[left[0]]) > ENOUGH):
