@@ -50,8 +50,8 @@ def main() -> None:
 
     started = time.monotonic()
     # A mirrored digit is another digit, so no flips.
-    recipe = "--net mobilenet_v2 --width 0.35 --input 32 --no-small-input --in-chans 1 --mean 0.5 --std 0.5"
-    recipe += " --flip 0 --crop-scale 0.7 1 --batch 32 --lr 0.03 --epochs 18"
+    recipe = "--net resnet18 --width 0.25 --input 32 --no-small-input --in-chans 1 --mean 0.5 --std 0.5"
+    recipe += " --flip 0 --crop-scale 0.7 1 --batch 32 --lr 0.05 --epochs 8"
     gossamer("train", str(images), *recipe.split(), "--out", str(run))
     seconds = time.monotonic() - started
     gossamer("eval", str(run))
