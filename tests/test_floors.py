@@ -120,9 +120,7 @@ def test_every_file_has_a_floor() -> None:
     assert {room_of(module_of(path)) for path in FILES} <= set(FLOORS)
 
 
-@pytest.mark.parametrize(
-    "module", [module_of(path) for path in FILES if module_of(path) not in ("__init__", "cli")]
-)
+@pytest.mark.parametrize("module", [module_of(path) for path in FILES if module_of(path) not in ("__init__", "cli")])
 def test_imports_point_down(module: str) -> None:
     for target in edges()[module]:
         if target == "__init__":

@@ -29,7 +29,7 @@ from gossamer.errors import (
     VerificationError,
 )
 from gossamer.runtime.operators import OPERATORS
-from gossamer.runtime.predict import softmax
+from gossamer.runtime.prediction import softmax
 from gossamer.runtime.verification import OutputCheck, compare, margin
 from tests.hostile import make_models as make
 

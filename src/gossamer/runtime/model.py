@@ -14,7 +14,7 @@ from gossamer.errors import InputError, MissingPackageError, ModelFileError, Unk
 from gossamer.images import Source
 from gossamer.modelfile import Card, ModelFile
 from gossamer.runtime import openvino, ort, reference
-from gossamer.runtime.predict import Prediction, check_top, rank, source_name
+from gossamer.runtime.prediction import Prediction, check_top, rank, source_name
 
 
 class Runtime(Protocol):

@@ -1,37 +1,19 @@
-"""From outputs to class names: single images, lists, and whole folders."""
+"""Predictions for many files: folders walked, images in batches, unreadable ones set aside."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from gossamer.errors import ImageError, InputError
+from gossamer.errors import ImageError
 from gossamer.images import IMAGE_SUFFIXES, Preprocess
 from gossamer.progress import SILENT, Progress
-
-if TYPE_CHECKING:
-    from gossamer.runtime.model import Model
-
-
-@dataclass(frozen=True)
-class Prediction:
-    """The likeliest classes of an image with their scores (softmax), best first; or why there are none."""
-
-    source: str
-    classes: tuple[str, ...]
-    scores: tuple[float, ...]
-    error: str = ""
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain values."""
-        values = asdict(self)
-        return {**values, "classes": list(self.classes), "scores": list(self.scores)}
+from gossamer.runtime.model import Model
+from gossamer.runtime.prediction import Prediction, check_top, rank
 
 
 def predict_files(
@@ -96,32 +78,3 @@ def _walk(path: Path) -> list[tuple[Path, str]]:
             if not name.startswith(".") and Path(name).suffix.lower() in IMAGE_SUFFIXES
         ]
     return files or [(path, f"{path}: the folder holds no images")]
-
-
-def rank(source: str, outputs: NDArray[np.float32], classes: tuple[str, ...], top: int) -> Prediction:
-    """The `top` best of the outputs (K,); a tie goes to the class that stands first."""
-    if not np.isfinite(outputs).all():
-        return Prediction(source, (), (), "the network's outputs are not finite")
-    scores = softmax(outputs)
-    order = np.argsort(-scores, kind="stable")[:top]
-    return Prediction(source, tuple(classes[i] for i in order), tuple(float(scores[i]) for i in order))
-
-
-def softmax(outputs: NDArray[np.float32]) -> NDArray[np.float32]:
-    """exp(x) / sum(exp(x)) over the last axis: computed in float64 behind the maximum, given as float32."""
-    power = np.exp(outputs.astype(np.float64) - outputs.max(axis=-1, keepdims=True))
-    return np.asarray(power / power.sum(axis=-1, keepdims=True), np.float32)
-
-
-def check_top(top: int, batch: int) -> None:
-    """Raises InputError where `top` or `batch` is no number from 1."""
-    for name, value in (("top", top), ("batch", batch)):
-        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-            raise InputError(f"{name} {value!r}", "a whole number from 1", "give such a number")
-
-
-def source_name(source: object) -> str:
-    """What a prediction calls its image: the path, or the kind of thing it is."""
-    if isinstance(source, (str, os.PathLike)):
-        return os.fspath(source) if isinstance(os.fspath(source), str) else str(source)
-    return f"<{type(source).__name__}>"
