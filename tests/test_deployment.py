@@ -79,7 +79,6 @@ def test_what_needs_more_says_which_extra(bare: dict[str, str], pictures: Path, 
         (["train", pictures], "gossamer[train]"),
         (["verify", model, "--runtime", "onnxruntime"], "gossamer[onnx]"),
         (["verify", model, "--runtime", "openvino"], "gossamer[openvino]"),
-        (["list"], "gossamer[train]"),
         (["report", model.parent / "run"], "gossamer["),
         (["export", model.parent / "run", "--out", "x.onnx"], "gossamer["),
     ]:
