@@ -33,12 +33,12 @@ def kill_and_resume(pictures: Path, folder: Path, kills: int, seed: int) -> Repo
     """Train once in peace, once with at least `kills` kills; compare both states bit for bit."""
     rng = random.Random(seed)
     peaceful, hunted = folder / "peaceful", folder / "hunted"
-    # so many epochs that most lives end before the run does
-    recipe = [*RECIPE, "--epochs", str(6 * kills), "--save-steps", "3"]
+    # enough epochs that many lives end before the run does
+    recipe = [*RECIPE, "--epochs", str(max(20, 2 * kills)), "--save-steps", "3"]
     gossamer("train", pictures, *recipe, "--out", peaceful)
     done = early = 0
     started = time.monotonic()
-    gossamer("list")
+    gossamer("train", "--resume", peaceful)  # complete: it loads all that a life has to load, and ends
     start_up = time.monotonic() - started
     while done < kills:
         if finished(hunted):  # it got through between two kills: begin again, and count on
@@ -46,7 +46,7 @@ def kill_and_resume(pictures: Path, folder: Path, kills: int, seed: int) -> Repo
         begun = (hunted / "settings.yaml").exists()
         arguments = ["train", "--resume", hunted] if begun else ["train", pictures, *recipe, "--out", hunted]
         process = subprocess.Popen(command(*arguments), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        time.sleep(rng.uniform(0.2, 2.0) * start_up + rng.uniform(0, 3.0))
+        time.sleep(rng.uniform(0.3, 1.7) * start_up)
         killed = process.poll() is None
         process.kill()
         process.wait()

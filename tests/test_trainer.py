@@ -125,8 +125,9 @@ def test_a_run_killed_at_random_moments_loses_nothing(pictures: Path, tmp_path: 
     """kill -9 from outside; `python -m tests.kill --kills 50` does the same at length."""
     from tests.kill import kill_and_resume
 
-    report = kill_and_resume(pictures, tmp_path, kills=4, seed=3)
-    assert report.kills >= 4
+    report = kill_and_resume(pictures, tmp_path, kills=6, seed=3)
+    assert report.kills >= 6
+    assert report.before_the_first_state < report.kills
     assert report.identical
 
 
