@@ -157,6 +157,12 @@ def run_folder_is_a_file(place: Place) -> list[str]:
     return place.train()
 
 
+def other_width(place: Place) -> list[str]:
+    path = place.run / "settings.yaml"
+    path.write_text(path.read_text().replace("width: 0.25", "width: 0.5"))
+    return ["eval", str(place.run)]
+
+
 def foreign_onnx(place: Place) -> list[str]:
     import onnx
 
@@ -234,6 +240,7 @@ KINDS: dict[str, tuple[Make, str]] = {
         lambda p: half(p.run / "best.safetensors") and ["export", str(p.run), "--out", str(p.root / "x.onnx")],
         "damaged",
     ),
+    "settings that do not fit the weights": (other_width, "does not fit"),
     "a run whose class list is gone": (
         lambda p: (p.run / "classes.json").unlink() or ["eval", str(p.run)],
         "classes.json",

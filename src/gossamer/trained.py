@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from gossamer.data.open import Data, apply_split
+from gossamer.errors import RunError
 from gossamer.evaluate import Forward
 from gossamer.images import Preprocess
 from gossamer.run import Run
@@ -53,14 +54,20 @@ def _per_channel(values: tuple[float, ...], channels: int) -> tuple[float, ...]:
 
 
 def trained(folder: str | Path, which: str = "best") -> Trained:
-    """The trained network of a run folder, "best" or "last". Raises RunError, WeightsError."""
+    """The trained network of a run folder, "best" or "last". Raises RunError."""
     run = Run.open(folder)
     model = Classify(run.classes, run.settings).build()
     tensors, _ = run.load_state(which)
     prefix = "ema." if any(name.startswith("ema.") for name in tensors) else "model."
-    model.load_state_dict(
-        {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
-    )
+    values = {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
+    try:
+        model.load_state_dict(values)
+    except RuntimeError as error:
+        raise RunError(
+            f"{run.weights(which)}: does not fit the network of settings.yaml: {error}",
+            "the weights and settings of one run",
+            "restore settings.yaml and the weights from the same copy",
+        ) from error
     return Trained(model.eval(), preprocess_of(run.settings), run.classes, run.settings, run)
 
 
