@@ -6,6 +6,7 @@ import csv
 import json
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -25,27 +26,8 @@ with (Path(__file__).parent / "networks.csv").open(encoding="utf-8") as file:
 
 FAMILIES = ("mobilenetv1_100", "mobilenetv2_100", "resnet18", "shufflenet_v2_x1_0", "squeezenet1_1")
 
-TWINS = (  # peer, its name, its arguments, ours, our arguments
-    ("torchvision", "mobilenet_v2", {}, "mobilenet_v2", {}),
-    ("torchvision", "mobilenet_v2", {"width_mult": 0.35}, "mobilenet_v2", {"width": 0.35}),
-    ("torchvision", "shufflenet_v2_x0_5", {}, "shufflenet_v2_x0_5", {}),
-    ("torchvision", "shufflenet_v2_x1_0", {}, "shufflenet_v2_x1_0", {}),
-    ("torchvision", "shufflenet_v2_x1_5", {}, "shufflenet_v2_x1_5", {}),
-    ("torchvision", "shufflenet_v2_x2_0", {}, "shufflenet_v2_x2_0", {}),
-    ("torchvision", "squeezenet1_0", {}, "squeezenet1_0", {}),
-    ("torchvision", "squeezenet1_1", {}, "squeezenet1_1", {}),
-    ("torchvision", "resnet18", {}, "resnet18", {}),
-    ("torchvision", "resnet34", {}, "resnet34", {}),
-    ("timm", "mobilenetv1_100", {}, "mobilenetv1_100", {}),
-    ("timm", "mobilenetv1_125", {}, "mobilenetv1_125", {}),
-    ("timm", "mobilenetv2_035", {}, "mobilenetv2_035", {}),
-    ("timm", "mobilenetv2_050", {}, "mobilenetv2_050", {}),
-    ("timm", "mobilenetv2_075", {}, "mobilenetv2_075", {}),
-    ("timm", "mobilenetv2_100", {}, "mobilenetv2_100", {}),
-    ("timm", "mobilenetv2_140", {}, "mobilenetv2_140", {}),
-    ("timm", "resnet18", {}, "resnet18", {}),
-    ("timm", "resnet34", {}, "resnet34", {}),
-)
+with (Path(__file__).parent / "twins.csv").open(encoding="utf-8") as file:
+    TWINS = list(csv.DictReader(file))
 
 
 @pytest.fixture(autouse=True)
@@ -53,7 +35,7 @@ def _seed() -> None:
     torch.manual_seed(0)
 
 
-def macs(model: nn.Module, shape: tuple[int, ...]) -> int:
+def macs(model: Callable[[torch.Tensor], Any], shape: tuple[int, ...]) -> int:
     with FlopCounterMode(display=False) as counter:
         model(torch.empty(1, *shape, device="meta"))
     assert counter.get_total_flops() % 2 == 0
@@ -81,7 +63,8 @@ def test_parameters_and_macs_are_those_of_the_reference(row: dict[str, str]) -> 
     channels, height, width = map(int, row["input"].split("x"))
     model = empty(row["model"], **json.loads(row["options"] or "{}"))
     assert sum(p.numel() for p in model.parameters()) == int(row["params"])
-    assert macs(model, (channels, height, width)) == int(row["macs"])
+    run = model.forward_aux if row["path"] == "aux" else model
+    assert macs(run, (channels, height, width)) == int(row["macs"])
 
 
 def test_mobilenet_v2_has_17_bottlenecks_each_at_the_cost_of_the_papers_formula() -> None:
@@ -106,22 +89,18 @@ def test_mobilenet_v2_has_17_bottlenecks_each_at_the_cost_of_the_papers_formula(
 # twins
 
 
-@pytest.mark.parametrize(
-    ("peer", "theirs", "their_arguments", "ours", "arguments"),
-    TWINS,
-    ids=[f"{t[0]}-{t[1]}-{t[2] or ''}" for t in TWINS],
-)
-def test_a_twins_weights_load_strictly_and_give_its_outputs(
-    peer: str, theirs: str, their_arguments: dict[str, Any], ours: str, arguments: dict[str, Any], tmp_path: Path
-) -> None:
-    other = twin(peer, theirs, **their_arguments)
+@pytest.mark.parametrize("row", TWINS, ids=[f"{t['peer']}-{t['theirs']}-{t['their_arguments']}" for t in TWINS])
+def test_a_twins_weights_load_strictly_and_give_its_outputs(row: dict[str, str], tmp_path: Path) -> None:
+    peer = row["peer"]
+    other = twin(peer, row["theirs"], **json.loads(row["their_arguments"] or "{}"))
     torch.save(other.state_dict(), tmp_path / "twin.pth")
-    model = empty(ours, **arguments).to_empty(device="cpu")  # every tensor must come from the twin
+    model = empty(row["ours"], **json.loads(row["arguments"] or "{}"))
+    model.to_empty(device="cpu")  # every tensor must come from the twin
     difference = load_weights(model, tmp_path / "twin.pth")
     assert difference.fits and difference.classifier is None
     assert peer in difference.naming
     assert difference.loaded == len(model.state_dict())
-    x = torch.randn(2, 3, 64, 96)
+    x = torch.randn(2, 3, *map(int, (row["input"] or "64x96").split("x")))
     with torch.no_grad():
         expected, got = other(x), model(x)
         if peer == "timm":

@@ -8,12 +8,15 @@ from torch import nn
 
 from gossamer.blocks.activation import Activation, activation
 
+Pair = int | tuple[int, int]  # of rows and columns, or one number for both
+
 
 class ConvNormAct(nn.Sequential):
     """k x k convolution, batch norm, activation: (N, c_in, H, W) -> (N, c_out, h, w), h = ceil(H / stride).
 
     The parts are called `conv`, `norm` and `act`; one that is left out (`norm=False`, `act=None`) has no
-    name. The convolution has a bias where no norm follows. Padding is kernel // 2 unless it is given.
+    name. The convolution has a bias where no norm follows, unless `bias` says otherwise. `kernel` may be
+    (rows, columns). Padding keeps the size (dilation * (kernel - 1) // 2) unless it is given.
     MACs: k * k * c_in / groups * c_out * h * w. Source: Ioffe and Szegedy 2015 (1502.03167), section 3.2.
     """
 
@@ -21,17 +24,29 @@ class ConvNormAct(nn.Sequential):
         self,
         c_in: int,
         c_out: int,
-        kernel: int = 1,
+        kernel: Pair = 1,
         *,
         stride: int = 1,
-        padding: int | None = None,
+        padding: Pair | None = None,
+        dilation: int = 1,
         groups: int = 1,
+        bias: bool | None = None,
         norm: bool = True,
         act: Activation | None = "relu",
     ) -> None:
-        pad = kernel // 2 if padding is None else padding
+        rows, columns = (kernel, kernel) if isinstance(kernel, int) else kernel
+        same = (dilation * (rows - 1) // 2, dilation * (columns - 1) // 2)
         parts: OrderedDict[str, nn.Module] = OrderedDict()
-        parts["conv"] = nn.Conv2d(c_in, c_out, kernel, stride=stride, padding=pad, groups=groups, bias=not norm)
+        parts["conv"] = nn.Conv2d(
+            c_in,
+            c_out,
+            kernel,
+            stride=stride,
+            padding=same if padding is None else padding,
+            dilation=dilation,
+            groups=groups,
+            bias=not norm if bias is None else bias,
+        )
         if norm:
             parts["norm"] = nn.BatchNorm2d(c_out)
         if act is not None:

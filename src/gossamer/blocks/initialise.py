@@ -13,16 +13,16 @@ def initialise(module: nn.Module) -> None:
     Convolutions: normal with variance 2 / fan (He et al. 2015, 1502.01852, section 2.2). The fan is the
     outputs' (a channel's own group) where a norm follows, so that gradients keep their size; a convolution
     with a bias has no norm behind it to mend the size of its output, so there it is the inputs'.
-    Batch norms: scale 1, shift 0. Biases: 0. Linear layers: see `initialise_classifier`.
+    Norms: scale 1, shift 0. Biases: 0. Linear layers: see `initialise_classifier`.
     """
     for layer in module.modules():
-        if isinstance(layer, nn.Conv2d):
+        if isinstance(layer, (nn.Conv2d, nn.ConvTranspose2d)):
             area = math.prod(layer.kernel_size)
             channels = layer.out_channels if layer.bias is None else layer.in_channels
             nn.init.normal_(layer.weight, 0.0, math.sqrt(2.0 * layer.groups / (area * channels)))
             if layer.bias is not None:
                 nn.init.zeros_(layer.bias)
-        elif isinstance(layer, nn.BatchNorm2d):
+        elif isinstance(layer, (nn.BatchNorm1d, nn.BatchNorm2d, nn.GroupNorm, nn.InstanceNorm2d, nn.LayerNorm)):
             nn.init.ones_(layer.weight)
             nn.init.zeros_(layer.bias)
         elif isinstance(layer, nn.Linear):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from torch import Tensor, nn
@@ -33,13 +33,16 @@ class Naming(NamedTuple):
     """How another library calls the tensors of a network.
 
     rules: pairs of (regular expression, replacement), all applied in order to one of their names to get ours.
+    A name that becomes "" has no place in our network and is left out.
     blocks: where they number the blocks straight through, as in `features.7.`: their number of each block, in
     order; before the rules, `features.7.` becomes our `stages.2.1.`.
+    norm_eps: what their batch norms add to the variance; their weights are right with that only.
     """
 
     library: str
     rules: tuple[tuple[str, str], ...]
     blocks: tuple[int, ...] = ()
+    norm_eps: float | None = None
 
 
 class Network(nn.Module):
@@ -48,6 +51,7 @@ class Network(nn.Module):
     stem: the first layers. stages: one `nn.Sequential` a row of the paper's table, its blocks called 0, 1, ...
     (a pool before them, where there is one, is called `pool`). conv_head: the last 1x1 convolution, part of
     `forward_features` but not of the features by stride, or the identity. head: pooling and classifier.
+    aux: auxiliary classifiers by the number of the stage whose map they read; `forward_aux` runs them.
     With `num_classes=0` it answers embeddings (N, num_features).
     """
 
@@ -59,12 +63,14 @@ class Network(nn.Module):
         head: Head,
         feature_info: FeatureList,
         namings: tuple[Naming, ...] = (),
+        aux: Mapping[str, Head] | None = None,
     ) -> None:
         super().__init__()
         self.stem = stem
         self.stages = nn.ModuleList(stages)
         self.conv_head = conv_head
         self.head = head
+        self.aux = nn.ModuleDict(aux or {})
         self.feature_info = feature_info
         self.namings = namings
 
@@ -93,12 +99,24 @@ class Network(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         return self.forward_head(self.forward_features(x))
 
+    def forward_aux(self, x: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """The logits, and those of each auxiliary classifier, first to last: all (N, num_classes)."""
+        answers: list[Tensor] = []
+        x = self.stem(x)
+        for index, stage in enumerate(self.stages):
+            x = stage(x)
+            if str(index) in self.aux:
+                answers.append(self.aux[str(index)](x))
+        return self.forward_head(self.conv_head(x)), answers
+
     def reset_classifier(self, num_classes: int) -> None:
         """A classifier of `num_classes` with fresh weights; 0 leaves it out. Raises SettingsError."""
         check_count("num_classes", num_classes, 0)
-        self.head.reset(num_classes)
         like = next(self.parameters())
-        self.head.classifier.to(device=like.device, dtype=like.dtype)
+        for head in (self.head, *self.aux.values()):
+            assert isinstance(head, Head)
+            head.reset(num_classes)
+            head.classifier.to(device=like.device, dtype=like.dtype)
 
 
 class Features(nn.Module):

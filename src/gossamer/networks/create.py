@@ -7,6 +7,7 @@ import inspect
 from collections.abc import Callable, Sequence
 from typing import Any, Literal, overload
 
+from gossamer.blocks.activation import Activation
 from gossamer.errors import SettingsError
 from gossamer.networks.base import Features, Network
 from gossamer.networks.plan import Plan
@@ -25,6 +26,11 @@ def create_model(
     width: float | None = None,
     small_input: bool = False,
     drop_rate: float = 0.0,
+    drop_path_rate: float = 0.0,
+    output_stride: int | None = None,
+    act: Activation | None = None,
+    norm: str | None = None,
+    norm_eps: float | None = None,
     features_only: bool = False,
     out_indices: Sequence[int] | None = None,
     weights: str = "",
@@ -34,8 +40,11 @@ def create_model(
 
     num_classes: 0 gives an embedder. in_chans: channels of the input. width: width multiplier in place of the
     one in the name. small_input: the first two strided layers keep stride 1, for images of about 32x32; each
-    family's file says which. drop_rate: dropout before the classifier. features_only: `Features` of the maps at
-    `out_indices` instead of a `Network`. weights: a local file, URL#sha256=... or hf://owner/name/file#sha256=...,
+    family's file says which. drop_rate: dropout before the classifier. drop_path_rate: stochastic depth of the
+    last residual branch, growing linearly from the first. output_stride: 8, 16, ...: dilated instead of strided
+    layers from there on. act, norm: activation and norm in place of the network's own; norm_eps: what its batch
+    norms add to the variance. features_only: `Features` of the maps at `out_indices` instead of a `Network`.
+    weights: a local file, URL#sha256=... or hf://owner/name/file#sha256=...,
     in our names, torchvision's or timm's; it must fit but for the classifier and the channels of the input.
     options: arguments that only this family has, described at its builder.
 
@@ -56,7 +65,17 @@ def create_model(
     for key in options:
         if key not in allowed:
             raise SettingsError(f"{name} has no argument {key!r}", ", ".join(allowed), "leave it out")
-    plan = Plan(num_classes=num_classes, in_chans=in_chans, small_input=small_input, drop_rate=drop_rate)
+    plan = Plan(
+        num_classes=num_classes,
+        in_chans=in_chans,
+        small_input=small_input,
+        drop_rate=drop_rate,
+        drop_path_rate=drop_path_rate,
+        output_stride=output_stride,
+        act=act,
+        norm=norm,
+        norm_eps=norm_eps,
+    )
     network = builder(plan, **{**entry.arguments, **options})
     model = Features(network, out_indices) if features_only else network
     if weights:

@@ -7,10 +7,14 @@ from collections.abc import Iterable
 
 from torch import nn
 
+from gossamer.blocks.activation import Activation, replace_activations
+from gossamer.blocks.drop import set_drop_path
 from gossamer.blocks.head import Head
 from gossamer.blocks.initialise import initialise, initialise_classifier
+from gossamer.blocks.norm import replace_norms, set_norm_eps
 from gossamer.errors import SettingsError
 from gossamer.networks.base import FeatureInfo, FeatureList, Naming, Network, check_count
+from gossamer.networks.dilate import dilate
 
 
 class Plan:
@@ -21,17 +25,38 @@ class Plan:
 
     small_input: the first two strided layers keep stride 1, for images of about 32x32: their sizes then are
     reduced by 8 in all where it was 32. All weights keep their shapes; a pool that keeps stride 1 is left out.
+    act, norm: the activation and the norm in the place of the family's own; gates of attention keep theirs.
+    norm_eps: what batch norms add to the variance, in the place of the family's own.
+    output_stride: see `gossamer.networks.dilate`. drop_path_rate: of the last residual branch; see `DropPath`.
     channels: of the last layer added. reduction: product of the strides so far.
     Raises SettingsError on a value outside its range.
     """
 
     def __init__(
-        self, *, num_classes: int = 1000, in_chans: int = 3, small_input: bool = False, drop_rate: float = 0.0
+        self,
+        *,
+        num_classes: int = 1000,
+        in_chans: int = 3,
+        small_input: bool = False,
+        drop_rate: float = 0.0,
+        drop_path_rate: float = 0.0,
+        output_stride: int | None = None,
+        act: Activation | None = None,
+        norm: str | None = None,
+        norm_eps: float | None = None,
     ) -> None:
         check_count("num_classes", num_classes, 0)
         check_count("in_chans", in_chans, 1)
-        if not isinstance(drop_rate, (int, float)) or not 0 <= drop_rate < 1:
-            raise SettingsError(f"drop_rate: {drop_rate!r}", "0 or more, below 1", "mend the argument")
+        for name, rate in (("drop_rate", drop_rate), ("drop_path_rate", drop_path_rate)):
+            if not isinstance(rate, (int, float)) or not 0 <= rate < 1:
+                raise SettingsError(f"{name}: {rate!r}", "0 or more, below 1", "mend the argument")
+        if norm_eps is not None and (not isinstance(norm_eps, (int, float)) or not 0 < norm_eps < 1):
+            raise SettingsError(f"norm_eps: {norm_eps!r}", "a number above 0, below 1", "mend the argument")
+        self.drop_path_rate = drop_path_rate
+        self.output_stride = output_stride
+        self.act = act
+        self.norm = norm
+        self.norm_eps = norm_eps
         self.num_classes = num_classes
         self.in_chans = in_chans
         self.drop_rate = drop_rate
@@ -40,6 +65,7 @@ class Plan:
         self._kept = 2 if small_input else 0
         self._stem: nn.Module = nn.Identity()
         self._stages: list[nn.Sequential] = []
+        self._aux: dict[str, Head] = {}
         self._features = FeatureList()
 
     def stride(self, stride: int) -> int:
@@ -70,11 +96,39 @@ class Plan:
         self._tap(f"stages.{len(self._stages)}", channels)
         self._stages.append(nn.Sequential(parts))
 
-    def network(self, head: Head, *, conv_head: nn.Module | None = None, namings: tuple[Naming, ...] = ()) -> Network:
-        """The finished network with fresh weights."""
-        network = Network(self._stem, self._stages, conv_head or nn.Identity(), head, self._features, namings)
+    def aux(self, head: Head) -> None:
+        """An auxiliary classifier on the map of the last stage, which only training uses."""
+        self._aux[str(len(self._stages) - 1)] = head
+
+    def network(
+        self,
+        head: Head,
+        *,
+        conv_head: nn.Module | None = None,
+        namings: tuple[Naming, ...] = (),
+        norm_eps: float | None = None,
+    ) -> Network:
+        """The finished network with fresh weights. `norm_eps` is the family's own, where it is not torch's 1e-5."""
+        network = Network(
+            self._stem, self._stages, conv_head or nn.Identity(), head, self._features, namings, aux=self._aux
+        )
+        eps = self.norm_eps or norm_eps
+        if eps is not None:
+            set_norm_eps(network, eps)
+        if self.act is not None:
+            replace_activations(network, self.act)
+        if self.norm not in (None, "batch"):
+            replace_norms(network, str(self.norm))
+        if self.drop_path_rate:
+            set_drop_path(network, self.drop_path_rate)
+        if self.output_stride is not None:
+            dilate(network, self.output_stride, self.in_chans)
+            network.feature_info = FeatureList(
+                info._replace(reduction=min(info.reduction, self.output_stride)) for info in self._features
+            )
         initialise(network)
-        initialise_classifier(head.classifier)
+        for each in (head, *self._aux.values()):
+            initialise_classifier(each.classifier)
         return network
 
     def _tap(self, module: str, channels: int) -> None:

@@ -10,6 +10,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from gossamer.blocks.norm import set_norm_eps
 from gossamer.errors import WeightsError
 from gossamer.networks.base import Features, Naming
 from gossamer.networks.checkpoint import read_tensors
@@ -28,7 +29,9 @@ class Difference:
     has and the file has not. unexpected: the reverse, by the file's names. mismatched: (name, shape in the file,
     shape in the network). classifier: classes in the file and in the network, where the classifier was left as
     it was; 0 where there is none. adapted: input channels in the file and in the network, where they differ.
-    left_out: count of the file's tensors that lie behind the last feature map asked for.
+    left_out: count of the file's tensors of parts that the network was built without: those behind the last
+    feature map asked for, auxiliary classifiers. norm_eps: what the batch norms now add to the variance, where the
+    file's library has its own value for this network.
     """
 
     path: str
@@ -40,6 +43,7 @@ class Difference:
     classifier: tuple[int, int] | None
     adapted: tuple[int, int] | None
     left_out: int
+    norm_eps: float | None = None
 
     @property
     def fits(self) -> bool:
@@ -53,7 +57,9 @@ class Difference:
         if self.adapted is not None:
             lines.append(f"first layer adapted from {self.adapted[0]} to {self.adapted[1]} input channels")
         if self.left_out:
-            lines.append(f"{self.left_out} tensors behind the last feature map not taken")
+            lines.append(f"{self.left_out} tensors of parts that are left out here not taken")
+        if self.norm_eps is not None:
+            lines.append(f"batch norms add {self.norm_eps:g} to the variance, as where the file comes from")
         lines += [f"+ {name} {_shown(shape)}" for name, shape in self.unexpected]
         lines += [f"- {name} {_shown(shape)}" for name, shape in self.missing]
         for name, theirs, ours in self.mismatched:
@@ -71,17 +77,18 @@ class Found(NamedTuple):
 def load_weights(model: nn.Module, path: str | os.PathLike[str], *, strict: bool = True) -> Difference:
     """Take the weights of the file `path` into `model`, and tell the difference.
 
-    A classifier of another number of classes is left as it is. Where the network has one input channel and the
-    file three, the first layer's weights are summed over them; in the reverse case they are spread evenly: a
-    grey image gives the same outputs. `read_tensors` says which files are read.
+    A classifier of another number of classes is left as it is. Where the network has other input channels than
+    the file, the first layer's weights are repeated or summed over them, and scaled: a grey image in all channels
+    gives the same outputs. Where the names are another library's, the batch norms take its eps for this network.
+    `read_tensors` says which files are read.
     strict: raise WeightsError where anything else differs; otherwise take what fits.
     Raises WeightsError where the file is unreadable, unsafe, of another network, or holds values that are not
     finite, and then leaves the network as it was; MissingPackageError where safetensors is not installed.
     """
     tensors = read_tensors(path)
     own = model.state_dict()
-    library, found = _in_our_names(tensors, model, own)
-    difference, taken = _compare(os.fspath(path), library, found, model, own)
+    naming, found = _in_our_names(tensors, model, own)
+    difference, taken = _compare(os.fspath(path), naming, found, model, own)
     if not taken:
         raise WeightsError(
             f"{path}: none of its {len(tensors)} tensors ({_some(tensors)}, ...) is of this network",
@@ -100,18 +107,22 @@ def load_weights(model: nn.Module, path: str | os.PathLike[str], *, strict: bool
     with torch.no_grad():
         for name, value in taken.items():
             own[name].copy_(value)  # the tensors of a state dict are those of the network
+    if naming.norm_eps is not None:
+        set_norm_eps(model, naming.norm_eps)
     return difference
 
 
-def _in_our_names(tensors: dict[str, Tensor], model: nn.Module, own: dict[str, Tensor]) -> tuple[str, dict[str, Found]]:
+def _in_our_names(
+    tensors: dict[str, Tensor], model: nn.Module, own: dict[str, Tensor]
+) -> tuple[Naming, dict[str, Found]]:
     """Whose names the file uses, and its tensors by ours: of all namings, the one that gives most of our names."""
     blocks = _block_paths(model)
-    best, most, found = "", -1, {}
+    best, most, found = OURS, -1, dict[str, Found]()
     for naming in (OURS, *getattr(model, "namings", ())):
         renamed = {_rename(name, naming, blocks): Found(name, value) for name, value in tensors.items()}
         count = sum(name in own for name in renamed)
         if count > most:
-            best, most, found = naming.library, count, renamed
+            best, most, found = naming, count, renamed
     return best, found
 
 
@@ -140,7 +151,7 @@ def _rename(name: str, naming: Naming, blocks: list[str]) -> str:
 
 
 def _compare(
-    path: str, library: str, found: dict[str, Found], model: nn.Module, own: dict[str, Tensor]
+    path: str, naming: Naming, found: dict[str, Found], model: nn.Module, own: dict[str, Tensor]
 ) -> tuple[Difference, dict[str, Tensor]]:
     """The difference, and the values to take by our names, in the network's shapes."""
     classifier = _other_classes(found, own)
@@ -151,7 +162,7 @@ def _compare(
     adapted: tuple[int, int] | None = None
     left_out = 0
     for name, (theirs, value) in found.items():
-        if name.startswith(skipped):
+        if not name or name.startswith(skipped):
             continue
         if name not in own:
             if _beyond(model, name):
@@ -163,7 +174,7 @@ def _compare(
         if fitted is None:
             mismatched.append((name, tuple(value.shape), tuple(own[name].shape)))
             continue
-        if fitted.shape != value.shape:
+        if fitted.ndim == value.ndim and fitted.shape != value.shape:
             adapted = (value.shape[1], fitted.shape[1])
         taken[name] = fitted
     missing = tuple(
@@ -173,7 +184,7 @@ def _compare(
     )
     difference = Difference(
         path=path,
-        naming=library,
+        naming=naming.library,
         loaded=len(taken),
         missing=missing,
         unexpected=tuple(unexpected),
@@ -181,6 +192,7 @@ def _compare(
         classifier=classifier,
         adapted=adapted,
         left_out=left_out,
+        norm_eps=naming.norm_eps,
     )
     return difference, taken
 
@@ -201,16 +213,27 @@ def _fitted(name: str, value: Tensor, target: Tensor) -> Tensor | None:
         return None
     if value.shape == target.shape:
         return value
+    if value.ndim != target.ndim and value.shape[:1] == target.shape[:1] and value.numel() == target.numel():
+        return value.reshape(target.shape)  # a linear layer and the convolution over the whole map are one thing
     if name.startswith("stem.") and value.ndim == target.ndim == 4 and value.shape[2:] == target.shape[2:]:
-        if value.shape[0] == target.shape[0] and (value.shape[1], target.shape[1]) == (3, 1):
-            return value.sum(1, keepdim=True)
-        if value.shape[0] == target.shape[0] and (value.shape[1], target.shape[1]) == (1, 3):
-            return value.expand_as(target) / 3
+        theirs, ours = value.shape[1], target.shape[1]
+        if value.shape[0] == target.shape[0] and theirs in (1, 3):
+            if ours == 1:
+                return value.sum(1, keepdim=True)
+            repeated = value.repeat(1, -(-ours // theirs), 1, 1)[:, :ours]
+            return repeated * (theirs / ours) if ours % theirs == 0 else _rescaled(repeated, value)
     return None
 
 
+def _rescaled(repeated: Tensor, value: Tensor) -> Tensor:
+    """`repeated`, whose channels do not hold each of `value` equally often, with the same sum a kernel position."""
+    return repeated - repeated.mean(1, keepdim=True) + value.sum(1, keepdim=True) / repeated.shape[1]
+
+
 def _beyond(model: nn.Module, name: str) -> bool:
-    """Whether a tensor belongs behind the last map of a network that gives features only."""
+    """Whether a tensor belongs to a part that the network was built without."""
+    if name.startswith("aux."):
+        return not len(getattr(model, "aux", ()))
     if not isinstance(model, Features):
         return False
     stage = re.match(r"stages\.(\d{1,4})\.", name)

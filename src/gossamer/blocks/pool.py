@@ -1,0 +1,39 @@
+"""Pools that torch lacks."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class DilatedAvgPool2d(nn.Module):
+    """Average over kernel x kernel positions that lie `dilation` apart: (N, C, H, W) -> (N, C, h, w).
+
+    h = (H + 2 * padding - dilation * (kernel - 1) - 1) // stride + 1. `count_include_pad`: the zeros of the padding
+    count as positions. No MACs by convention. What an average pool becomes where its network's strides are traded
+    for dilation (DeepLab, 1606.00915, section 3.1).
+    """
+
+    def __init__(
+        self, kernel: int, *, stride: int = 1, padding: int = 0, dilation: int = 1, count_include_pad: bool = True
+    ) -> None:
+        super().__init__()
+        self.kernel, self.stride, self.padding, self.dilation = kernel, stride, padding, dilation
+        self.count_include_pad = count_include_pad
+
+    def forward(self, x: Tensor) -> Tensor:
+        total = self._sum(x)
+        if self.count_include_pad or not self.padding:
+            return total / self.kernel**2
+        return total / self._sum(torch.ones_like(x[:1, :1]))
+
+    def _sum(self, x: Tensor) -> Tensor:
+        """As shifted additions: no weights, and no product that a counter would take for a convolution."""
+        x = F.pad(x, (self.padding,) * 4)
+        reach = self.dilation * (self.kernel - 1)
+        h, w = x.shape[-2] - reach, x.shape[-1] - reach
+        places = [self.dilation * index for index in range(self.kernel)]
+        rows = [x[..., i : i + h : self.stride, :] for i in places]
+        along = torch.stack(rows).sum(0)
+        return torch.stack([along[..., j : j + w : self.stride] for j in places]).sum(0)
