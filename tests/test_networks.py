@@ -300,7 +300,7 @@ def test_a_misspelt_name_gets_the_nearest(wrong: str, right: str) -> None:
         ("mobilenet_v2", {"drop_rate": 1.0}, "drop_rate: 1.0"),
         ("mobilenet_v2", {"strides": (1, 2)}, "strides of 2 rows"),
         ("mobilenet_v2", {"depth": 3}, "no argument 'depth'; allowed: width, strides"),
-        ("resnet18", {"depth": 34}, "no argument 'depth'; allowed: width;"),
+        ("resnet18", {"depth": 34}, "no argument 'depth'; allowed: width, repeats"),
         ("resnet18", {"drop_rate": "half"}, "drop_rate: 'half'"),
         ("mobilenet_v2", {"out_indices": (0,)}, "features_only=True"),
         ("mobilenet_v2", {"features_only": True, "out_indices": (5,)}, "0 to 4"),

@@ -1,32 +1,84 @@
-"""Blocks with a shortcut: the basic residual block and the inverted residual."""
+"""Blocks with a shortcut: the basic and the bottleneck residual block, and the inverted residual."""
 
 from __future__ import annotations
+
+from typing import Literal
 
 from torch import Tensor, nn
 
 from gossamer.blocks.activation import Activation, activation
 from gossamer.blocks.conv import ConvNormAct
+from gossamer.blocks.drop import DropPath
 
 
 class BasicBlock(nn.Module):
     """Two 3x3 convolutions and a shortcut: (N, c_in, H, W) -> (N, c_out, h, w), h = ceil(H / stride).
 
     The shortcut is a 1x1 convolution where the shape changes (option B of the paper), else the identity.
+    `attention` acts on the branch before the addition.
     MACs: 9 * c_out * (c_in + c_out) * h * w, and c_in * c_out * h * w more for a shortcut convolution.
     Source: He et al. 2015 (1512.03385), figure 2 and section 3.3.
     """
 
-    def __init__(self, c_in: int, c_out: int, *, stride: int = 1, act: Activation = "relu") -> None:
+    def __init__(
+        self, c_in: int, c_out: int, *, stride: int = 1, act: Activation = "relu", attention: nn.Module | None = None
+    ) -> None:
         super().__init__()
         self.conv1 = ConvNormAct(c_in, c_out, 3, stride=stride, act=act)
         self.conv2 = ConvNormAct(c_out, c_out, 3, act=None)
-        same = stride == 1 and c_in == c_out
-        self.shortcut = nn.Identity() if same else ConvNormAct(c_in, c_out, stride=stride, act=None)
+        self.attention = attention or nn.Identity()
+        self.drop_path = DropPath()
+        self.shortcut = _projection(c_in, c_out, stride)
         self.act = activation(act)
 
     def forward(self, x: Tensor) -> Tensor:
-        out: Tensor = self.act(self.conv2(self.conv1(x)) + self.shortcut(x))
+        branch = self.drop_path(self.attention(self.conv2(self.conv1(x))))
+        out: Tensor = self.act(branch + self.shortcut(x))
         return out
+
+
+class Bottleneck(nn.Module):
+    """1x1 to c_mid, 3x3, 1x1 to c_out, and a shortcut: (N, c_in, H, W) -> (N, c_out, h, w), h = ceil(H / stride).
+
+    stride_in: the layer that is strided, "3x3" as in most weights in use, or "1x1" as the paper has it. groups: of
+    the 3x3 (ResNeXt). spatial: a layer in the place of the 3x3. attention: acts on the branch before the addition.
+    MACs, strided in the 3x3: c_in * c_mid * H * W + (9 * c_mid^2 / groups + c_mid * c_out) * h * w, and
+    c_in * c_out * h * w more for a shortcut convolution.
+    Source: He et al. 2015 (1512.03385), figure 5; Xie et al. 2016 (1611.05431), figure 3c.
+    """
+
+    def __init__(
+        self,
+        c_in: int,
+        c_out: int,
+        *,
+        c_mid: int,
+        stride: int = 1,
+        stride_in: Literal["1x1", "3x3"] = "3x3",
+        groups: int = 1,
+        act: Activation = "relu",
+        spatial: nn.Module | None = None,
+        attention: nn.Module | None = None,
+    ) -> None:
+        super().__init__()
+        first, second = (stride, 1) if stride_in == "1x1" else (1, stride)
+        self.conv1 = ConvNormAct(c_in, c_mid, stride=first, act=act)
+        self.conv2 = spatial or ConvNormAct(c_mid, c_mid, 3, stride=second, groups=groups, act=act)
+        self.conv3 = ConvNormAct(c_mid, c_out, act=None)
+        self.attention = attention or nn.Identity()
+        self.drop_path = DropPath()
+        self.shortcut = _projection(c_in, c_out, stride)
+        self.act = activation(act)
+
+    def forward(self, x: Tensor) -> Tensor:
+        branch = self.drop_path(self.attention(self.conv3(self.conv2(self.conv1(x)))))
+        out: Tensor = self.act(branch + self.shortcut(x))
+        return out
+
+
+def _projection(c_in: int, c_out: int, stride: int) -> nn.Module:
+    """The identity where the shape stays, else a 1x1 convolution with norm."""
+    return nn.Identity() if stride == 1 and c_in == c_out else ConvNormAct(c_in, c_out, stride=stride, act=None)
 
 
 class InvertedResidual(nn.Module):
@@ -46,8 +98,9 @@ class InvertedResidual(nn.Module):
         self.expand = nn.Identity() if c_mid is None else ConvNormAct(c_in, wide, act=act)
         self.depthwise = ConvNormAct(wide, wide, 3, stride=stride, groups=wide, act=act)
         self.project = ConvNormAct(wide, c_out, act=None)
+        self.drop_path = DropPath()
         self.shortcut = shortcut
 
     def forward(self, x: Tensor) -> Tensor:
         out: Tensor = self.project(self.depthwise(self.expand(x)))
-        return x + out if self.shortcut else out
+        return x + self.drop_path(out) if self.shortcut else out

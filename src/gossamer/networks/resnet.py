@@ -1,17 +1,24 @@
 """ResNet. He et al., Deep Residual Learning for Image Recognition, 2015, arXiv 1512.03385, table 1.
+ResNeXt: Xie et al. 2016, 1611.05431, table 1. Wide: Zagoruyko and Komodakis 2016, 1605.07146, table 8 (50-2).
+SE-ResNet: Hu et al. 2017, 1709.01507, table 1.
 
-Projection shortcuts where the shape changes (option B of the paper).
+Projection shortcuts where the shape changes (option B of the paper). From 50 layers on the paper strides the first
+1x1 of a block ("v1"); the weights in use stride the 3x3 ("v1.5"), at 6 % more multiply-adds: that is the default.
 small_input: stride 1 in the stem; the max pool after it is left out.
 """
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
+from torch import nn
+
+from gossamer.blocks.attention import SqueezeExcite
 from gossamer.blocks.conv import ConvNormAct
 from gossamer.blocks.head import LinearHead
-from gossamer.blocks.residual import BasicBlock
+from gossamer.blocks.residual import BasicBlock, Bottleneck
 from gossamer.blocks.width import make_divisible
+from gossamer.errors import SettingsError, UnknownNameError
 from gossamer.networks.base import Naming, Network
 from gossamer.networks.plan import Plan
 
@@ -30,7 +37,11 @@ CHANNELS = (64, 128, 256, 512)
 DEPTHS = {
     18: Depth(2, 2, 2, 2),
     34: Depth(3, 4, 6, 3),
+    50: Depth(3, 4, 6, 3),
+    101: Depth(3, 4, 23, 3),
+    152: Depth(3, 8, 36, 3),
 }
+EXPANSION = 4  # outputs of a bottleneck block, in its rows' channels; blocks are bottlenecks from 50 layers on
 
 NAMING = Naming(
     "torchvision and timm",
@@ -46,19 +57,52 @@ NAMING = Naming(
         (r"^(stages\.\d+\.\d+)\.bn(\d)\.", r"\1.conv\2.norm."),
         (r"\.downsample\.0\.", ".shortcut.conv."),
         (r"\.downsample\.1\.", ".shortcut.norm."),
+        (r"\.se\.", ".attention."),
     ),
 )
 
 
-def resnet(plan: Plan, *, depth: int, width: float = 1.0) -> Network:
-    """ResNet of a `depth` in the paper's table; `width` scales every layer but the classifier."""
+def resnet(
+    plan: Plan,
+    *,
+    depth: int,
+    width: float = 1.0,
+    repeats: tuple[int, ...] | None = None,
+    stride_in: Literal["1x1", "3x3"] = "3x3",
+    groups: int = 1,
+    base_width: int = 64,
+    attention: Literal["none", "se"] = "none",
+) -> Network:
+    """ResNet of a `depth` in the paper's table; `width` scales every layer but the classifier.
+
+    repeats: blocks of the four stages in place of the table's. stride_in: the strided layer of a bottleneck.
+    groups, base_width: of the 3x3 in bottlenecks: 32 and 4 give ResNeXt 32x4d, 1 and 128 the wide network.
+    attention: "se" for squeeze-and-excitation at a sixteenth of the block's outputs.
+    Raises SettingsError where `repeats` are not four, UnknownNameError for another stride_in or attention.
+    """
+    if repeats is not None and len(repeats) != len(CHANNELS):
+        raise SettingsError(f"repeats of {len(repeats)} stages for ResNet", "four", "give one a stage")
+    if stride_in not in ("1x1", "3x3"):
+        raise UnknownNameError("strided layer of a bottleneck", stride_in, ("1x1", "3x3"))
+    if attention not in ("none", "se"):
+        raise UnknownNameError("attention of ResNet", attention, ("none", "se"))
     stem = make_divisible(STEM * width)
     plan.stem(ConvNormAct(plan.in_chans, stem, 7, stride=plan.stride(2)), stem)
-    for index, (channels, n) in enumerate(zip(CHANNELS, DEPTHS[depth])):
-        c = make_divisible(channels * width)
+    for index, (channels, n) in enumerate(zip(CHANNELS, repeats or DEPTHS[depth])):
+        c = make_divisible(channels * width) * (EXPANSION if depth >= 50 else 1)
         pool = plan.max_pool() if index == 0 else None
         strides = [1 if index == 0 else plan.stride(2)] + [1] * (n - 1)
         inputs = [plan.channels] + [c] * (n - 1)
-        plan.stage([BasicBlock(c_in, c, stride=s) for c_in, s in zip(inputs, strides)], c, pool=pool)
+        blocks: list[nn.Module] = []
+        for c_in, s in zip(inputs, strides):
+            gate = SqueezeExcite(c, c // 16) if attention == "se" else None
+            if depth >= 50:
+                c_mid = c // EXPANSION * base_width // 64 * groups
+                blocks.append(
+                    Bottleneck(c_in, c, c_mid=c_mid, stride=s, stride_in=stride_in, groups=groups, attention=gate)
+                )
+            else:
+                blocks.append(BasicBlock(c_in, c, stride=s, attention=gate))
+        plan.stage(blocks, c, pool=pool)
     head = LinearHead(plan.channels, plan.num_classes, drop_rate=plan.drop_rate)
     return plan.network(head, namings=(NAMING,))
