@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
+
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from gossamer.blocks.activation import Activation, activation
 from gossamer.blocks.initialise import initialise_classifier
 
 
@@ -68,6 +71,45 @@ class ConvHead(Head):
     def forward(self, x: Tensor, pre_logits: bool = False) -> Tensor:
         x = self.drop(x)
         return _pooled(x) if pre_logits or not self.num_classes else _pooled(F.relu(self.classifier(x)))
+
+
+class MlpHead(Head):
+    """Average to side x side, then linear layers: dropout, linear, activation for each of `hidden`, and a classifier.
+
+    (N, C, h, w) -> (N, num_classes); the embedding is the last hidden layer's. MACs: C * side * side * hidden[0] +
+    hidden[0] * hidden[1] + ... + hidden[-1] * num_classes.
+    Source: AlexNet (Krizhevsky et al. 2012), section 3.5; VGG (1409.1556), table 1.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        num_classes: int,
+        *,
+        side: int,
+        hidden: tuple[int, ...],
+        act: Activation = "relu",
+        drop_rate: float = 0.0,
+    ) -> None:
+        super().__init__(hidden[-1], num_classes, drop_rate=drop_rate)
+        self.side = side
+        self.hidden = nn.Sequential()
+        c_in = channels * side * side
+        for index, c in enumerate(hidden):
+            parts: OrderedDict[str, nn.Module] = OrderedDict()
+            parts["drop"] = nn.Dropout(drop_rate if index else 0.0)
+            parts["linear"] = nn.Linear(c_in, c)
+            parts["act"] = activation(act)
+            self.hidden.append(nn.Sequential(parts))
+            c_in = c
+
+    def _classifier(self, num_classes: int) -> nn.Module:
+        return nn.Linear(self.num_features, num_classes) if num_classes else nn.Identity()
+
+    def forward(self, x: Tensor, pre_logits: bool = False) -> Tensor:
+        x = self.drop(self.hidden(F.adaptive_avg_pool2d(x, self.side).flatten(1)))
+        out: Tensor = x if pre_logits else self.classifier(x)
+        return out
 
 
 def _pooled(x: Tensor) -> Tensor:

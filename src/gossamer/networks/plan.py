@@ -76,11 +76,11 @@ class Plan:
         self.reduction *= stride
         return stride
 
-    def max_pool(self, *, padding: int = 1, ceil_mode: bool = False) -> nn.Module:
-        """3x3 max pooling of stride 2, or the identity where the stride is kept at 1."""
+    def max_pool(self, *, kernel: int = 3, padding: int = 1, ceil_mode: bool = False) -> nn.Module:
+        """Max pooling of stride 2, or the identity where the stride is kept at 1."""
         if self.stride(2) == 1:
             return nn.Identity()
-        return nn.MaxPool2d(3, 2, padding=padding, ceil_mode=ceil_mode)
+        return nn.MaxPool2d(kernel, 2, padding=padding, ceil_mode=ceil_mode)
 
     def stem(self, module: nn.Module, channels: int) -> None:
         """The first layers, which answer `channels`."""

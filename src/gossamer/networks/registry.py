@@ -20,6 +20,9 @@ class Entry(NamedTuple):
 
 
 NETWORKS: dict[str, Entry] = {
+    "alexnet": Entry("alexnet", "alexnet", {"variant": "torchvision"}),
+    "alexnet_paper": Entry("alexnet", "alexnet", {"variant": "paper"}),
+    "alexnet_ungrouped": Entry("alexnet", "alexnet", {"variant": "ungrouped"}),
     "mobilenetv1_025": Entry("mobilenetv1", "mobilenet_v1", {"width": 0.25}),
     "mobilenetv1_050": Entry("mobilenetv1", "mobilenet_v1", {"width": 0.5}),
     "mobilenetv1_075": Entry("mobilenetv1", "mobilenet_v1", {"width": 0.75}),
@@ -39,6 +42,14 @@ NETWORKS: dict[str, Entry] = {
     "resnext50_32x4d": Entry("resnet", "resnet", {"depth": 50, "groups": 32, "base_width": 4}),
     "resnext101_32x8d": Entry("resnet", "resnet", {"depth": 101, "groups": 32, "base_width": 8}),
     "seresnet50": Entry("resnet", "resnet", {"depth": 50, "attention": "se"}),
+    "vgg11": Entry("vgg", "vgg", {"depth": 11}),
+    "vgg11_bn": Entry("vgg", "vgg", {"depth": 11, "batch_norm": True}),
+    "vgg13": Entry("vgg", "vgg", {"depth": 13}),
+    "vgg13_bn": Entry("vgg", "vgg", {"depth": 13, "batch_norm": True}),
+    "vgg16": Entry("vgg", "vgg", {"depth": 16}),
+    "vgg16_bn": Entry("vgg", "vgg", {"depth": 16, "batch_norm": True}),
+    "vgg19": Entry("vgg", "vgg", {"depth": 19}),
+    "vgg19_bn": Entry("vgg", "vgg", {"depth": 19, "batch_norm": True}),
     "wide_resnet50_2": Entry("resnet", "resnet", {"depth": 50, "base_width": 128}),
     "wide_resnet101_2": Entry("resnet", "resnet", {"depth": 101, "base_width": 128}),
     "shufflenet_v2_x0_5": Entry("shufflenetv2", "shufflenet_v2", {"width": 0.5}),
