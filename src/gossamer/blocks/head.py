@@ -73,6 +73,29 @@ class ConvHead(Head):
         return _pooled(x) if pre_logits or not self.num_classes else _pooled(F.relu(self.classifier(x)))
 
 
+class HiddenHead(Head):
+    """Global average, linear layer, activation, dropout, classifier: (N, C, h, w) -> (N, num_classes).
+
+    The embedding is the hidden layer's. MACs: C * hidden + hidden * num_classes.
+    Source: MobileNetV3 (1905.02244), section 5.1: the last layer moved behind the pool.
+    """
+
+    def __init__(
+        self, channels: int, num_classes: int, *, hidden: int, act: Activation = "hard_swish", drop_rate: float = 0.0
+    ) -> None:
+        super().__init__(hidden, num_classes, drop_rate=drop_rate)
+        self.hidden = nn.Linear(channels, hidden)
+        self.act = activation(act)
+
+    def _classifier(self, num_classes: int) -> nn.Module:
+        return nn.Linear(self.num_features, num_classes) if num_classes else nn.Identity()
+
+    def forward(self, x: Tensor, pre_logits: bool = False) -> Tensor:
+        x = self.drop(self.act(self.hidden(_pooled(x))))
+        out: Tensor = x if pre_logits else self.classifier(x)
+        return out
+
+
 class MlpHead(Head):
     """Average to side x side, then linear layers: dropout, linear, activation for each of `hidden`, and a classifier.
 

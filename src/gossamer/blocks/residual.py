@@ -82,25 +82,37 @@ def _projection(c_in: int, c_out: int, stride: int) -> nn.Module:
 
 
 class InvertedResidual(nn.Module):
-    """1x1 expansion, 3x3 depthwise, 1x1 projection without activation (the linear bottleneck).
+    """1x1 expansion, k x k depthwise, 1x1 projection without activation (the linear bottleneck).
 
     (N, c_in, H, W) -> (N, c_out, h, w), h = ceil(H / stride). `c_mid` is the expanded width; None leaves
-    the expansion out. `shortcut` adds the input; it needs stride 1 and c_in == c_out.
-    MACs: c_in * c_mid * H * W + (9 * c_mid + c_mid * c_out) * h * w.
-    Source: MobileNetV2 (1801.04381), table 1 and figure 4.
+    the expansion out. `shortcut` adds the input; it needs stride 1 and c_in == c_out. `attention` acts on the
+    depthwise layer's map. `last_act`: an activation behind the projection, for the ablation of section 6.4.
+    MACs: c_in * c_mid * H * W + (k * k * c_mid + c_mid * c_out) * h * w, and the attention's.
+    Source: MobileNetV2 (1801.04381), table 1 and figure 4; with attention: MobileNetV3 (1905.02244), figure 4.
     """
 
     def __init__(
-        self, c_in: int, c_out: int, *, c_mid: int | None, stride: int, shortcut: bool, act: Activation = "relu6"
+        self,
+        c_in: int,
+        c_out: int,
+        *,
+        c_mid: int | None,
+        stride: int,
+        shortcut: bool,
+        kernel: int = 3,
+        act: Activation = "relu6",
+        last_act: Activation | None = None,
+        attention: nn.Module | None = None,
     ) -> None:
         super().__init__()
         wide = c_in if c_mid is None else c_mid
         self.expand = nn.Identity() if c_mid is None else ConvNormAct(c_in, wide, act=act)
-        self.depthwise = ConvNormAct(wide, wide, 3, stride=stride, groups=wide, act=act)
-        self.project = ConvNormAct(wide, c_out, act=None)
+        self.depthwise = ConvNormAct(wide, wide, kernel, stride=stride, groups=wide, act=act)
+        self.attention = attention or nn.Identity()
+        self.project = ConvNormAct(wide, c_out, act=last_act)
         self.drop_path = DropPath()
         self.shortcut = shortcut
 
     def forward(self, x: Tensor) -> Tensor:
-        out: Tensor = self.project(self.depthwise(self.expand(x)))
+        out: Tensor = self.project(self.attention(self.depthwise(self.expand(x))))
         return x + self.drop_path(out) if self.shortcut else out

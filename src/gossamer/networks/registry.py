@@ -23,6 +23,11 @@ NETWORKS: dict[str, Entry] = {
     "alexnet": Entry("alexnet", "alexnet", {"variant": "torchvision"}),
     "alexnet_paper": Entry("alexnet", "alexnet", {"variant": "paper"}),
     "alexnet_ungrouped": Entry("alexnet", "alexnet", {"variant": "ungrouped"}),
+    "efficientnet_b0": Entry("efficientnet", "efficientnet", {"width": 1.0, "depth": 1.0}),
+    "mnasnet_050": Entry("mnasnet", "mnasnet", {"variant": "b1", "width": 0.5}),
+    "mnasnet_075": Entry("mnasnet", "mnasnet", {"variant": "b1", "width": 0.75}),
+    "mnasnet_100": Entry("mnasnet", "mnasnet", {"variant": "b1", "width": 1.0}),
+    "mnasnet_small": Entry("mnasnet", "mnasnet", {"variant": "small"}),
     "mobilenetv1_025": Entry("mobilenetv1", "mobilenet_v1", {"width": 0.25}),
     "mobilenetv1_050": Entry("mobilenetv1", "mobilenet_v1", {"width": 0.5}),
     "mobilenetv1_075": Entry("mobilenetv1", "mobilenet_v1", {"width": 0.75}),
@@ -34,6 +39,13 @@ NETWORKS: dict[str, Entry] = {
     "mobilenetv2_100": Entry("mobilenetv2", "mobilenet_v2", {"width": 1.0}),
     "mobilenetv2_130": Entry("mobilenetv2", "mobilenet_v2", {"width": 1.3}),
     "mobilenetv2_140": Entry("mobilenetv2", "mobilenet_v2", {"width": 1.4}),
+    "mobilenetv3_large_075": Entry("mobilenetv3", "mobilenet_v3", {"size": "large", "width": 0.75}),
+    "mobilenetv3_large_100": Entry("mobilenetv3", "mobilenet_v3", {"size": "large", "width": 1.0}),
+    "mobilenetv3_large_minimal_100": Entry("mobilenetv3", "mobilenet_v3", {"size": "large", "minimalistic": True}),
+    "mobilenetv3_small_050": Entry("mobilenetv3", "mobilenet_v3", {"size": "small", "width": 0.5}),
+    "mobilenetv3_small_075": Entry("mobilenetv3", "mobilenet_v3", {"size": "small", "width": 0.75}),
+    "mobilenetv3_small_100": Entry("mobilenetv3", "mobilenet_v3", {"size": "small", "width": 1.0}),
+    "mobilenetv3_small_minimal_100": Entry("mobilenetv3", "mobilenet_v3", {"size": "small", "minimalistic": True}),
     "resnet18": Entry("resnet", "resnet", {"depth": 18}),
     "resnet34": Entry("resnet", "resnet", {"depth": 34}),
     "resnet50": Entry("resnet", "resnet", {"depth": 50}),
@@ -52,6 +64,7 @@ NETWORKS: dict[str, Entry] = {
     "vgg19_bn": Entry("vgg", "vgg", {"depth": 19, "batch_norm": True}),
     "wide_resnet50_2": Entry("resnet", "resnet", {"depth": 50, "base_width": 128}),
     "wide_resnet101_2": Entry("resnet", "resnet", {"depth": 101, "base_width": 128}),
+    "semnasnet_100": Entry("mnasnet", "mnasnet", {"variant": "a1"}),
     "shufflenet_v2_x0_5": Entry("shufflenetv2", "shufflenet_v2", {"width": 0.5}),
     "shufflenet_v2_x1_0": Entry("shufflenetv2", "shufflenet_v2", {"width": 1.0}),
     "shufflenet_v2_x1_5": Entry("shufflenetv2", "shufflenet_v2", {"width": 1.5}),
@@ -61,8 +74,15 @@ NETWORKS: dict[str, Entry] = {
 }
 
 ALIASES: dict[str, str] = {
+    "mnasnet0_5": "mnasnet_050",  # torchvision's names of B1
+    "mnasnet0_75": "mnasnet_075",
+    "mnasnet1_0": "mnasnet_100",
+    "mnasnet_a1": "semnasnet_100",
+    "mnasnet_b1": "mnasnet_100",
     "mobilenet_v1": "mobilenetv1_100",
     "mobilenet_v2": "mobilenetv2_100",  # torchvision's name
+    "mobilenet_v3_large": "mobilenetv3_large_100",  # torchvision's name
+    "mobilenet_v3_small": "mobilenetv3_small_100",  # torchvision's name
     "shufflenet_v2": "shufflenet_v2_x1_0",
 }
 
