@@ -1,10 +1,11 @@
-"""Channel shuffle and the units of ShuffleNetV2."""
+"""Channel shuffle and the units of ShuffleNet V1 and V2."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
 
+from gossamer.blocks.activation import activation
 from gossamer.blocks.conv import ConvNormAct
 
 
@@ -61,3 +62,43 @@ class ShuffleDownUnit(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return channel_shuffle(torch.cat((self.left(x), self.right(x)), dim=1), 2)
+
+
+class GroupShuffleUnit(nn.Module):
+    """Grouped 1x1 to c_out / 4, shuffle, 3x3 depthwise, grouped 1x1, and a shortcut.
+
+    (N, c_in, H, W) -> (N, c_out, h, w), h = ceil(H / stride). joined: the shortcut, averaged over 3x3 where it is
+    strided, is put beside the branch, which then makes c_out - c_in channels; else it is added. first_groups: of the
+    first 1x1. shuffle: False for the ablation of table 3.
+    MACs, with m = c_out / 4 and b channels of the branch: c_in * m / first_groups * H * W +
+    (9 * m + m * b / groups) * h * w. Source: ShuffleNet (1707.01083), figure 2b and 2c.
+    """
+
+    def __init__(
+        self,
+        c_in: int,
+        c_out: int,
+        *,
+        groups: int,
+        first_groups: int,
+        stride: int = 1,
+        joined: bool = False,
+        shuffle: bool = True,
+    ) -> None:
+        super().__init__()
+        c_mid = c_out // 4
+        self.groups = groups if shuffle else 1
+        self.conv1 = ConvNormAct(c_in, c_mid, groups=first_groups)
+        self.depthwise = ConvNormAct(c_mid, c_mid, 3, stride=stride, groups=c_mid, act=None)
+        self.conv2 = ConvNormAct(c_mid, c_out - c_in if joined else c_out, groups=groups, act=None)
+        self.joined = joined
+        self.pool = nn.AvgPool2d(3, 2, padding=1) if stride == 2 else nn.Identity()
+        self.act = activation("relu")
+
+    def forward(self, x: Tensor) -> Tensor:
+        branch = self.conv1(x)
+        if self.groups > 1:
+            branch = channel_shuffle(branch, self.groups)
+        branch = self.conv2(self.depthwise(branch))
+        out: Tensor = self.act(torch.cat((self.pool(x), branch), dim=1) if self.joined else x + branch)
+        return out

@@ -23,6 +23,10 @@ NETWORKS: dict[str, Entry] = {
     "alexnet": Entry("alexnet", "alexnet", {"variant": "torchvision"}),
     "alexnet_paper": Entry("alexnet", "alexnet", {"variant": "paper"}),
     "alexnet_ungrouped": Entry("alexnet", "alexnet", {"variant": "ungrouped"}),
+    "densenet121": Entry("densenet", "densenet", {"depth": 121}),
+    "densenet161": Entry("densenet", "densenet", {"depth": 161}),
+    "densenet169": Entry("densenet", "densenet", {"depth": 169}),
+    "densenet201": Entry("densenet", "densenet", {"depth": 201}),
     "efficientnet_b0": Entry("efficientnet", "efficientnet", {"width": 1.0, "depth": 1.0}),
     "mnasnet_050": Entry("mnasnet", "mnasnet", {"variant": "b1", "width": 0.5}),
     "mnasnet_075": Entry("mnasnet", "mnasnet", {"variant": "b1", "width": 0.75}),
@@ -65,6 +69,19 @@ NETWORKS: dict[str, Entry] = {
     "wide_resnet50_2": Entry("resnet", "resnet", {"depth": 50, "base_width": 128}),
     "wide_resnet101_2": Entry("resnet", "resnet", {"depth": 101, "base_width": 128}),
     "semnasnet_100": Entry("mnasnet", "mnasnet", {"variant": "a1"}),
+    "shufflenet_v1_g1_x1_0": Entry("shufflenetv1", "shufflenet_v1", {"groups": 1, "width": 1.0}),
+    "shufflenet_v1_g2_x1_0": Entry("shufflenetv1", "shufflenet_v1", {"groups": 2, "width": 1.0}),
+    "shufflenet_v1_g3_x0_25": Entry("shufflenetv1", "shufflenet_v1", {"groups": 3, "width": 0.25}),
+    "shufflenet_v1_g3_x0_5": Entry("shufflenetv1", "shufflenet_v1", {"groups": 3, "width": 0.5}),
+    "shufflenet_v1_g3_x1_0": Entry("shufflenetv1", "shufflenet_v1", {"groups": 3, "width": 1.0}),
+    "shufflenet_v1_g3_x1_5": Entry("shufflenetv1", "shufflenet_v1", {"groups": 3, "width": 1.5}),
+    "shufflenet_v1_g3_x2_0": Entry("shufflenetv1", "shufflenet_v1", {"groups": 3, "width": 2.0}),
+    "shufflenet_v1_g4_x1_0": Entry("shufflenetv1", "shufflenet_v1", {"groups": 4, "width": 1.0}),
+    "shufflenet_v1_g8_x0_25": Entry("shufflenetv1", "shufflenet_v1", {"groups": 8, "width": 0.25}),
+    "shufflenet_v1_g8_x0_5": Entry("shufflenetv1", "shufflenet_v1", {"groups": 8, "width": 0.5}),
+    "shufflenet_v1_g8_x1_0": Entry("shufflenetv1", "shufflenet_v1", {"groups": 8, "width": 1.0}),
+    "shufflenet_v1_g8_x1_5": Entry("shufflenetv1", "shufflenet_v1", {"groups": 8, "width": 1.5}),
+    "shufflenet_v1_g8_x2_0": Entry("shufflenetv1", "shufflenet_v1", {"groups": 8, "width": 2.0}),
     "shufflenet_v2_x0_5": Entry("shufflenetv2", "shufflenet_v2", {"width": 0.5}),
     "shufflenet_v2_x1_0": Entry("shufflenetv2", "shufflenet_v2", {"width": 1.0}),
     "shufflenet_v2_x1_5": Entry("shufflenetv2", "shufflenet_v2", {"width": 1.5}),
@@ -83,6 +100,7 @@ ALIASES: dict[str, str] = {
     "mobilenet_v2": "mobilenetv2_100",  # torchvision's name
     "mobilenet_v3_large": "mobilenetv3_large_100",  # torchvision's name
     "mobilenet_v3_small": "mobilenetv3_small_100",  # torchvision's name
+    "shufflenet_v1": "shufflenet_v1_g3_x1_0",
     "shufflenet_v2": "shufflenet_v2_x1_0",
 }
 
