@@ -24,6 +24,7 @@ Activation = Literal[
     "mish",
     "sigmoid",
     "tanh",
+    "scaled_tanh",
     "hard_sigmoid",
     "hard_swish",
 ]
@@ -59,6 +60,13 @@ class ReLU6(nn.ReLU6):
         return super().forward(input)
 
 
+class ScaledTanh(nn.Module):
+    """1.7159 tanh(2x / 3), which keeps a variance of 1: any shape, same shape. Source: LeCun et al. 1998, appendix A."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return 1.7159 * torch.tanh(x * (2 / 3))
+
+
 ACTIVATIONS: dict[str, Callable[..., nn.Module]] = {
     "relu": nn.ReLU,  # max(x, 0)
     "relu6": ReLU6,
@@ -73,10 +81,11 @@ ACTIVATIONS: dict[str, Callable[..., nn.Module]] = {
     "mish": nn.Mish,  # x tanh(softplus(x)); Misra 2019 (1908.08681)
     "sigmoid": nn.Sigmoid,
     "tanh": nn.Tanh,
+    "scaled_tanh": ScaledTanh,
     "hard_sigmoid": nn.Hardsigmoid,  # relu6(x + 3) / 6; MobileNetV3 (1905.02244), section 5.2
     "hard_swish": nn.Hardswish,  # x relu6(x + 3) / 6; MobileNetV3 (1905.02244), section 5.2
 }
-WITHOUT_INPLACE = {"prelu", "gelu", "sigmoid", "tanh"}
+WITHOUT_INPLACE = {"prelu", "gelu", "sigmoid", "tanh", "scaled_tanh"}
 
 
 def activation(name: str) -> nn.Module:
