@@ -16,6 +16,8 @@ import torch.nn.functional as F
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from gossamer.blocks.drop import DropPath
+from gossamer.blocks.pool import DilatedAvgPool2d
 from gossamer.errors import SettingsError, UnknownNameError
 from gossamer.networks import Features, Network, create_model, list_models, load_weights, resolve
 from gossamer.networks.registry import ALIASES, NETWORKS
@@ -332,3 +334,89 @@ def test_a_network_is_traced_whole(name: str) -> None:
     exported = torch.export.export(model, (x,))
     with torch.no_grad():
         torch.testing.assert_close(exported.module()(x), model(x))
+
+
+# what every family takes
+
+
+@pytest.mark.parametrize("name", ["mobilenet_v2", "resnet18", "resnext50_32x4d", "shufflenet_v2_x1_0", "densenet121"])
+@pytest.mark.parametrize("output_stride", [4, 8, 16])
+def test_a_dilated_network_gives_the_strided_ones_values_at_every_second_place(name: str, output_stride: int) -> None:
+    strided = create_model(name, features_only=True).eval().double()  # fresh DenseNets make large values
+    dilated = create_model(name, features_only=True, output_stride=output_stride).eval().double()
+    dilated.load_state_dict(strided.state_dict())
+    x = torch.randn(1, 3, 128, 128, dtype=torch.float64)
+    with torch.no_grad():
+        coarse, fine = strided(x)[-1], dilated(x)[-1]
+    step = 32 // output_stride
+    assert fine.shape[-1] == 128 // output_stride
+    assert dilated.feature_info.reduction()[-1] == output_stride
+    torch.testing.assert_close(fine[..., ::step, ::step], coarse, atol=1e-9, rtol=1e-9)
+
+
+def test_a_wrong_output_stride_is_refused() -> None:
+    with pytest.raises(SettingsError, match="output_stride: 12"):
+        create_model("resnet18", output_stride=12)
+
+
+@pytest.mark.parametrize("name", ["mobilenet_v2", "mobilenetv3_small_100", "seresnet50"])
+def test_activation_and_norm_are_replaced_but_gates_are_kept(name: str) -> None:
+    model = create_model(name, act="elu", norm="group", num_classes=3)
+    layers = dict(model.named_modules())
+    assert not any(isinstance(layer, nn.BatchNorm2d) for layer in layers.values())
+    assert any(isinstance(layer, nn.GroupNorm) for layer in layers.values())
+    assert all(isinstance(layer, nn.ELU) for path, layer in layers.items() if path.rpartition(".")[2] == "act")
+    gates = [layer for path, layer in layers.items() if path.rpartition(".")[2] == "gate"]
+    assert not any(isinstance(layer, nn.ELU) for layer in gates)
+    assert bool(gates) == (name != "mobilenet_v2")
+    assert torch.isfinite(model(torch.randn(2, 3, 64, 64))).all()
+
+
+def test_an_unknown_activation_or_norm_gets_the_nearest_names() -> None:
+    with pytest.raises(UnknownNameError, match="relu6"):
+        create_model("mobilenet_v2", act="relu7")
+    with pytest.raises(UnknownNameError, match="batch"):
+        create_model("mobilenet_v2", norm="bach")
+
+
+def test_drop_path_grows_with_depth_and_acts_while_training_only() -> None:
+    model = create_model("mobilenet_v2", drop_path_rate=0.5)
+    rates = [layer.rate for layer in model.modules() if isinstance(layer, DropPath)]
+    assert rates[0] == 0 and rates[-1] == 0.5 and rates == sorted(rates)
+    layer = DropPath(0.5).train()
+    values = layer(torch.ones(64, 2, 3, 3))
+    assert set(values.unique().tolist()) == {0.0, 2.0}
+    assert all(len(image.unique()) == 1 for image in values)
+    assert torch.equal(layer.eval()(torch.ones(2, 1, 1, 1)), torch.ones(2, 1, 1, 1))
+
+
+def test_norm_eps_is_the_argument_the_familys_or_that_of_the_weights(tmp_path: Path) -> None:
+    def eps(model: nn.Module) -> set[float]:
+        return {layer.eps for layer in model.modules() if isinstance(layer, nn.BatchNorm2d)}
+
+    assert eps(create_model("mobilenetv3_small_050")) == {1e-3}
+    assert eps(create_model("mobilenetv3_small_050", norm_eps=0.01)) == {0.01}
+    torch.save(twin("timm", "mobilenetv3_small_050").state_dict(), tmp_path / "twin.pth")
+    model = create_model("mobilenetv3_small_050")
+    assert load_weights(model, tmp_path / "twin.pth").norm_eps == 1e-5
+    assert eps(model) == {1e-5}
+
+
+@pytest.mark.parametrize("include", [True, False])
+def test_a_dilated_average_pool_of_dilation_one_is_torchs(include: bool) -> None:
+    x = torch.randn(2, 3, 11, 13)
+    for kernel, stride, padding in ((2, 2, 0), (3, 2, 1), (3, 1, 1)):
+        ours = DilatedAvgPool2d(kernel, stride=stride, padding=padding, count_include_pad=include)
+        torch.testing.assert_close(ours(x), F.avg_pool2d(x, kernel, stride, padding, count_include_pad=include))
+
+
+@pytest.mark.parametrize("channels", [2, 4, 5, 6])
+def test_weights_for_three_channels_serve_any_number(channels: int, tmp_path: Path) -> None:
+    full = create_model("resnet18", num_classes=3).eval()
+    torch.save(full.state_dict(), tmp_path / "full.pth")
+    other = create_model("resnet18", num_classes=3, in_chans=channels).eval()
+    assert load_weights(other, tmp_path / "full.pth").adapted == (3, channels)
+    grey = torch.randn(1, 1, 64, 64)
+    with torch.no_grad():
+        expected = full(grey.expand(1, 3, 64, 64))
+        torch.testing.assert_close(other(grey.expand(1, channels, 64, 64)), expected, atol=1e-4, rtol=1e-4)
