@@ -31,6 +31,19 @@ FAMILIES = ("mobilenetv1_100", "mobilenetv2_100", "resnet18", "shufflenet_v2_x1_
 with (Path(__file__).parent / "twins.csv").open(encoding="utf-8") as file:
     TWINS = list(csv.DictReader(file))
 
+LATER_FAMILIES = (
+    "densenet121",
+    "efficientnet_b0",
+    "lenet5",
+    "lenet5_original",
+    "mnasnet_small",
+    "mobilenetv3_small_100",
+    "resnext50_32x4d",
+    "seresnet50",
+    "shufflenet_v1_g3_x0_5",
+    "sqnxt23v5_w1",
+)
+
 # some of their layers have no padding
 UNPADDED = ("alexnet", "googlenet", "inception", "lenet", "sqnxt", "squeezenet")
 
@@ -190,7 +203,7 @@ def test_out_indices_choose_maps_and_leave_out_what_lies_behind() -> None:
     assert [tuple(m.shape) for m in stem(torch.empty(1, 3, 64, 64, device="meta"))] == [(1, 64, 32, 32)]
 
 
-@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.parametrize("name", [*FAMILIES, *LATER_FAMILIES])
 @pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
 def test_one_step_trains_every_parameter(name: str, memory_format: torch.memory_format) -> None:
     model = create_model(name, num_classes=3, small_input=True, drop_rate=0.1)
@@ -339,17 +352,17 @@ def test_a_network_is_traced_whole(name: str) -> None:
 # what every family takes
 
 
-@pytest.mark.parametrize("name", ["mobilenet_v2", "resnet18", "resnext50_32x4d", "shufflenet_v2_x1_0", "densenet121"])
-@pytest.mark.parametrize("output_stride", [4, 8, 16])
+@pytest.mark.parametrize("name", ["mobilenet_v2", "resnet18", "shufflenet_v2_x1_0", "densenet121"])
+@pytest.mark.parametrize("output_stride", [8, 16])
 def test_a_dilated_network_gives_the_strided_ones_values_at_every_second_place(name: str, output_stride: int) -> None:
     strided = create_model(name, features_only=True).eval().double()  # fresh DenseNets make large values
     dilated = create_model(name, features_only=True, output_stride=output_stride).eval().double()
     dilated.load_state_dict(strided.state_dict())
-    x = torch.randn(1, 3, 128, 128, dtype=torch.float64)
+    x = torch.randn(1, 3, 64, 64, dtype=torch.float64)
     with torch.no_grad():
         coarse, fine = strided(x)[-1], dilated(x)[-1]
     step = 32 // output_stride
-    assert fine.shape[-1] == 128 // output_stride
+    assert fine.shape[-1] == 64 // output_stride
     assert dilated.feature_info.reduction()[-1] == output_stride
     torch.testing.assert_close(fine[..., ::step, ::step], coarse, atol=1e-9, rtol=1e-9)
 
