@@ -293,7 +293,8 @@ def test_timms_and_torchvisions_names_reach_the_same_network() -> None:
 
 def test_list_models_matches_names_and_aliases() -> None:
     assert list_models() == sorted(NETWORKS)
-    assert list_models("mobilenet_v*") == ["mobilenetv1_100", "mobilenetv2_100"]
+    large, small = "mobilenetv3_large_100", "mobilenetv3_small_100"
+    assert list_models("mobilenet_v*") == ["mobilenetv1_100", "mobilenetv2_100", large, small]
     assert list_models("squeeze*") == ["squeezenet1_0", "squeezenet1_1"]
     assert list_models("nothing*") == []
 
