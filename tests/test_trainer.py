@@ -20,6 +20,7 @@ from gossamer.progress import Progress
 from gossamer.settings import Settings
 from tests.runs import RECIPE, command, same, weights
 from tests.runs import gossamer as run_gossamer
+from tests.twins import twin
 
 
 class Said(Progress):
@@ -281,3 +282,12 @@ def test_auto_precision_times_the_candidates_and_keeps_its_choice(pictures: Path
     assert all(name in line for name in ("float32 channels_first", "float32 channels_last", "bf16 channels_last"))
     assert run.settings.precision in ("float32", "bf16")
     assert gossamer.Run.open(run.path).settings == run.settings
+
+
+def test_weights_with_another_norm_eps_ask_for_it(pictures: Path, tmp_path: Path) -> None:
+    torch.save(twin("timm", "mobilenetv3_small_050").state_dict(), tmp_path / "theirs.pth")
+    given = {"net": "mobilenetv3_small_050", "width": None, "epochs": 1, "weights": str(tmp_path / "theirs.pth")}
+    with pytest.raises(SettingsError, match="give --norm-eps 1e-05"):
+        gossamer.train(small(pictures, tmp_path / "run", **given))
+    run = gossamer.train(small(pictures, tmp_path / "run", norm_eps=1e-5, **given))
+    assert gossamer.Run.open(run.path).settings.norm_eps == 1e-5

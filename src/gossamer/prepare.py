@@ -121,6 +121,11 @@ def _typical_size(data: Data) -> tuple[int, int]:
     return side, side
 
 
+def _norm_eps(model: nn.Module) -> float | None:
+    """What the batch norms of `model` add to the variance; None where it has none."""
+    return next((layer.eps for layer in model.modules() if isinstance(layer, nn.BatchNorm2d)), None)
+
+
 def build(settings: Settings, data: Data, progress: Progress) -> tuple[nn.Module, Classify, list[str]]:
     """The network with its first weights, its task, and lines that say what was loaded or frozen.
 
@@ -132,7 +137,14 @@ def build(settings: Settings, data: Data, progress: Progress) -> tuple[nn.Module
     model = task.build()
     notes = []
     if settings.weights:
+        eps = _norm_eps(model)
         difference = load_weights(model, fetch(settings.weights, progress=progress), strict=False)
+        if _norm_eps(model) != eps:  # the run would build another network when it is evaluated or exported
+            raise SettingsError(
+                f"{settings.weights}: trained with batch norms that add {difference.norm_eps:g}, the network here adds {eps:g}",
+                "one value for both",
+                f"give --norm-eps {difference.norm_eps:g}",
+            )
         notes += [f"weights {line}" for line in str(difference).splitlines()]
     frozen = optim.freeze(model, settings.freeze)
     if frozen:

@@ -72,6 +72,13 @@ class Settings:
         "keep stride 1 in the first strided layers, for images of about 32x32; default: where the input is 64 or less",
     )
     drop_rate: float = _setting(0.0, "network", "dropout before the classifier", low=0, high=0.95)
+    norm_eps: float | None = _setting(
+        None,
+        "network",
+        "what batch norms add to the variance; default the network's own",
+        low=1e-12,
+        high=0.5,
+    )
     weights: str = _setting(
         "", "network", "start from: a local file, URL#sha256=..., or hf://owner/name/file#sha256=..."
     )

@@ -27,6 +27,7 @@ class Classify:
             width=settings.width,
             small_input=bool(settings.small_input),
             drop_rate=settings.drop_rate,
+            norm_eps=settings.norm_eps,
         )
 
     def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
