@@ -135,6 +135,26 @@ class MlpHead(Head):
         return out
 
 
+class BodyHead(Head):
+    """Layers, then dropout and a linear classifier: (N, C, h, w) -> (N, num_classes).
+
+    body: makes (N, num_features) of the map. MACs: the body's and num_features * num_classes.
+    The shape of auxiliary classifiers (GoogLeNet, 1409.4842, section 5).
+    """
+
+    def __init__(self, body: nn.Module, num_features: int, num_classes: int, *, drop_rate: float = 0.0) -> None:
+        super().__init__(num_features, num_classes, drop_rate=drop_rate)
+        self.body = body
+
+    def _classifier(self, num_classes: int) -> nn.Module:
+        return nn.Linear(self.num_features, num_classes) if num_classes else nn.Identity()
+
+    def forward(self, x: Tensor, pre_logits: bool = False) -> Tensor:
+        x = self.drop(self.body(x))
+        out: Tensor = x if pre_logits else self.classifier(x)
+        return out
+
+
 def _pooled(x: Tensor) -> Tensor:
     """The mean over all positions: (N, C, h, w) -> (N, C)."""
     return F.adaptive_avg_pool2d(x, 1).flatten(1)

@@ -37,3 +37,14 @@ class DilatedAvgPool2d(nn.Module):
         rows = [x[..., i : i + h : self.stride, :] for i in places]
         along = torch.stack(rows).sum(0)
         return torch.stack([along[..., j : j + w : self.stride] for j in places]).sum(0)
+
+
+class PoolToFive(nn.Module):
+    """5x5 average of stride 3 before an auxiliary classifier: (N, C, H, W) -> (N, C, h, w), h and w at least 5.
+
+    Maps below 17x17, which that pool would leave too small for the 5x5 convolution behind it, are averaged to 5x5.
+    No MACs by convention. Source: Inception v3 (1512.00567), figure 8.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.avg_pool2d(x, 5, 3) if min(x.shape[-2:]) >= 17 else F.adaptive_avg_pool2d(x, 5)

@@ -28,6 +28,14 @@ NETWORKS: dict[str, Entry] = {
     "densenet169": Entry("densenet", "densenet", {"depth": 169}),
     "densenet201": Entry("densenet", "densenet", {"depth": 201}),
     "efficientnet_b0": Entry("efficientnet", "efficientnet", {"width": 1.0, "depth": 1.0}),
+    "googlenet": Entry("googlenet", "googlenet", {"variant": "torchvision"}),
+    "googlenet_bn": Entry("googlenet", "googlenet", {"variant": "bn"}),
+    "googlenet_paper": Entry("googlenet", "googlenet", {"variant": "paper"}),
+    "inception_resnet_v1": Entry("inceptionresnet", "inception_resnet", {"version": 1}),
+    "inception_resnet_v2": Entry("inceptionresnet", "inception_resnet", {"version": 2}),
+    "inception_v2": Entry("inceptionv2", "inception_v2", {}),
+    "inception_v3": Entry("inceptionv3", "inception_v3", {}),
+    "inception_v4": Entry("inceptionv4", "inception_v4", {}),
     "lenet5": Entry("lenet", "lenet", {"variant": "modern"}),
     "lenet5_original": Entry("lenet", "lenet", {"variant": "original"}),
     "lenet_caffe": Entry("lenet", "lenet", {"variant": "caffe"}),
@@ -99,6 +107,8 @@ NETWORKS: dict[str, Entry] = {
 }
 
 ALIASES: dict[str, str] = {
+    "bn_inception": "inception_v2",
+    "inception_v1": "googlenet",
     "mnasnet0_5": "mnasnet_050",  # torchvision's names of B1
     "mnasnet0_75": "mnasnet_075",
     "mnasnet1_0": "mnasnet_100",

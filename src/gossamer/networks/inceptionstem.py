@@ -1,0 +1,30 @@
+"""The stem that Inception v3, v4 and Inception-ResNet share (1512.00567, table 1; 1602.07261, figures 3 and 14)."""
+
+from __future__ import annotations
+
+from torch import nn
+
+from gossamer.blocks.conv import ConvNormAct
+from gossamer.networks.plan import Plan
+
+STEM, CONV = (32, 32, 64), (80, 192)
+
+
+def add_stem(plan: Plan) -> int:
+    """Three 3x3 convolutions, the first strided and the first two without padding; the channels they make."""
+    first, second, third = STEM
+    layers = (
+        ConvNormAct(plan.in_chans, first, 3, stride=plan.stride(2), padding=0),
+        ConvNormAct(first, second, 3, padding=0),
+        ConvNormAct(second, third, 3),
+    )
+    plan.stem(nn.Sequential(*layers), third)
+    return third
+
+
+def add_conv(plan: Plan) -> int:
+    """The stage of a max pool, 1x1 and 3x3, without padding, which v4 has no part of; the channels it makes."""
+    reduce, c = CONV
+    layers = [ConvNormAct(plan.channels, reduce), ConvNormAct(reduce, c, 3, padding=0)]
+    plan.stage(layers, c, pool=plan.max_pool(padding=0))
+    return c

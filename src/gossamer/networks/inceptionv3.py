@@ -1,0 +1,102 @@
+"""Inception v3. Szegedy et al., Rethinking the Inception Architecture for Computer Vision, 2015, arXiv 1512.00567,
+table 1 and figures 5, 6, 7, 8 and 10.
+
+Input 299. The paper's auxiliary classifier, with batch norm and at weight 0.3 or 0.4, is `aux=True`; trained weights
+in use have it, and it is left out of what is deployed. The stem has no padding.
+small_input: stride 1 in the stem; the max pool after it is left out; 75 pixels and more otherwise.
+"""
+
+from __future__ import annotations
+
+from torch import nn
+
+from gossamer.blocks.conv import ConvNormAct
+from gossamer.blocks.head import BodyHead, LinearHead
+from gossamer.blocks.inception import GridReduction, InceptionA, InceptionB, InceptionC
+from gossamer.blocks.pool import PoolToFive
+from gossamer.networks.base import Naming, Network
+from gossamer.networks.inceptionstem import add_conv, add_stem
+from gossamer.networks.plan import Plan
+
+A = (32, 64, 64)  # channels behind the pool of each module A
+B = (128, 160, 160, 192)  # channels of the 7x7 branches within each module B
+AUX, AUX_HIDDEN = 128, 768
+
+# where a branch of theirs lies among ours, which differs with the module
+BRANCHES = (
+    (r"^(stages\.1\.\d)\.branch5x5\b", r"\1.1"),
+    (r"^(stages\.1\.\d)\.branch3x3dbl\b", r"\1.2"),
+    (r"^(stages\.2\.0)\.branch3x3\.", r"\1.0.0."),
+    (r"^(stages\.2\.0)\.branch3x3dbl\b", r"\1.1"),
+    (r"\.branch7x7\b", ".1"),
+    (r"\.branch7x7dbl\b", ".2"),
+    (r"^(stages\.3\.0)\.branch3x3\b", r"\1.0"),
+    (r"^(stages\.3\.0)\.branch7x7x3\b", r"\1.1"),
+    (r"\.branch3x3\b", ".1"),
+    (r"\.branch3x3dbl\b", ".2"),
+    (r"\.branch1x1\.", ".0.0."),
+    (r"\.branch_pool\.", ".3.1."),
+)
+# they count the steps of a branch from 1
+STEPS = tuple((rf"^(\w+\.\d\.\d\.branch\w+)_{n}([ab]?)\.", rf"\1.{n - 1}\2.") for n in range(1, 6))
+FORKS = ((r"^(stages\.3\.\d\.\d\.\d)a\.", r"\1.0."), (r"^(stages\.3\.\d\.\d\.\d)b\.", r"\1.1."))
+PLACES = (
+    (r"^Conv2d_1a_3x3\.", "stem.0."),
+    (r"^Conv2d_2a_3x3\.", "stem.1."),
+    (r"^Conv2d_2b_3x3\.", "stem.2."),
+    (r"^Conv2d_3b_1x1\.", "stages.0.0."),
+    (r"^Conv2d_4a_3x3\.", "stages.0.1."),
+    (r"^Mixed_5b\.", "stages.1.0."),
+    (r"^Mixed_5c\.", "stages.1.1."),
+    (r"^Mixed_5d\.", "stages.1.2."),
+    (r"^Mixed_6a\.", "stages.2.0."),
+    (r"^Mixed_6b\.", "stages.2.1."),
+    (r"^Mixed_6c\.", "stages.2.2."),
+    (r"^Mixed_6d\.", "stages.2.3."),
+    (r"^Mixed_6e\.", "stages.2.4."),
+    (r"^Mixed_7a\.", "stages.3.0."),
+    (r"^Mixed_7b\.", "stages.3.1."),
+    (r"^Mixed_7c\.", "stages.3.2."),
+    (r"^AuxLogits\.conv0\.", "aux.2.body.1."),
+    (r"^AuxLogits\.conv1\.", "aux.2.body.2."),
+    (r"^AuxLogits\.fc\.", "aux.2.classifier."),
+    (r"^fc\.", "head.classifier."),
+    (r"\.bn\.", ".norm."),
+)
+NAMING = Naming("torchvision and timm", (*PLACES, *STEPS, *BRANCHES, *FORKS), norm_eps=1e-3)
+
+
+def inception_v3(plan: Plan, *, aux: bool = False) -> Network:
+    """Inception v3. aux: the auxiliary classifier behind the last module B."""
+    add_stem(plan)
+    c = add_conv(plan)
+    pool, blocks = plan.max_pool(padding=0), list[nn.Module]()
+    for c_pool in A:
+        blocks.append(InceptionA(c, c1x1=64, single=(48, 64), double=(64, 96, 96), pool=c_pool, kernel=5))
+        c = 64 + 64 + 96 + c_pool
+    plan.stage(blocks, c, pool=pool)
+
+    blocks = [GridReduction(c, ((384, 3),), ((64, 1), (96, 3), (96, 3)), stride=plan.stride(2))]
+    c += 384 + 96
+    for c7 in B:
+        blocks.append(InceptionB(c, c1x1=192, single=(c7, c7, 192), double=(c7, c7, c7, c7, 192), pool=192))
+    plan.stage(blocks, c)
+    if aux:
+        body = nn.Sequential(
+            PoolToFive(),
+            ConvNormAct(c, AUX),
+            ConvNormAct(AUX, AUX_HIDDEN, 5, padding=0),
+            nn.AdaptiveAvgPool2d(1),
+            nn.Flatten(),
+        )
+        plan.aux(BodyHead(body, AUX_HIDDEN, plan.num_classes))
+
+    seven = ((192, 1), (192, (1, 7)), (192, (7, 1)), (192, 3))
+    blocks = [GridReduction(c, ((192, 1), (320, 3)), seven, stride=plan.stride(2))]
+    c += 320 + 192
+    for _ in range(2):
+        blocks.append(InceptionC(c, c1x1=320, single=384, double=((448, 1), (384, 3)), forked=384, pool=192))
+        c = 320 + 4 * 384 + 192
+    plan.stage(blocks, c)
+    head = LinearHead(c, plan.num_classes, drop_rate=plan.drop_rate)
+    return plan.network(head, namings=(NAMING,), norm_eps=NAMING.norm_eps)
