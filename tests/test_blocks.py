@@ -36,6 +36,7 @@ from gossamer.blocks.inception import (
     InceptionResidual,
 )
 from gossamer.blocks.initialise import initialise
+from gossamer.blocks.pool import average_to
 from gossamer.blocks.residual import (
     BasicBlock,
     InvertedResidual,
@@ -453,3 +454,11 @@ def test_factorised_kernels_see_as_far_as_the_large_one() -> None:
         (seen,) = torch.autograd.grad(block.eval()(x)[0, 0, 7, 7], x)
         rows, columns = seen[0, 0].nonzero().unbind(1)
         assert (int(rows.min()), int(rows.max()), int(columns.min()), int(columns.max())) == (4, 10, 4, 10)
+
+
+@given(st.integers(1, 8), st.integers(8, 30), st.integers(8, 30))
+def test_average_to_is_adaptive_pooling(side: int, height: int, width: int) -> None:
+    x = torch.randn(2, 3, height, width, dtype=torch.float64)
+    torch.testing.assert_close(average_to(x, side), F.adaptive_avg_pool2d(x, side))
+    small = x[..., :side, : side + 1]
+    torch.testing.assert_close(average_to(small, side + 1), F.adaptive_avg_pool2d(small, side + 1))

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from gossamer.blocks.activation import Activation, activation
 from gossamer.blocks.initialise import initialise_classifier
+from gossamer.blocks.pool import average_to
 
 
 class Head(nn.Module):
@@ -160,7 +161,7 @@ class MlpHead(Head):
         return nn.Linear(self.num_features, num_classes) if num_classes else nn.Identity()
 
     def forward(self, x: Tensor, pre_logits: bool = False) -> Tensor:
-        x = self.drop(self.hidden(F.adaptive_avg_pool2d(x, self.side).flatten(1)))
+        x = self.drop(self.hidden(average_to(x, self.side).flatten(1)))
         out: Tensor = x if pre_logits else self.classifier(x)
         return out
 
