@@ -122,9 +122,9 @@ def _checked(path: Path, digest: str, address: str) -> Path:
     got = sha256(path)
     if not got.startswith(digest):
         raise WeightsError(
-            f"{address}: the SHA-256 of {path} is {got}, not {digest}",
+            f"{address}: its SHA-256 is {got}, not {digest}",
             "the file that the digest is of",
-            "check both, and remove the file",
+            f"check both, and remove {path}",
         )
     return path
 
@@ -241,7 +241,7 @@ def _from_hub(address: str, digest: str, folder: Path, cache_dir: Path | None) -
     repository, _, name = rest.partition("/")
     name = name or "model.safetensors"
     if not owner or not repository:
-        raise WeightsError(f"{address}: names no file", "hf://owner/repository/name", "give all three")
+        raise WeightsError(f"{address}: names no file", "hf://owner/repository or hf://owner/repository/name", "mend it")
     target = folder / re.sub(r"[^\w.-]", "_", f"{owner}--{repository}--{name}")
     if target.is_file():
         return _checked(target, digest, address)
