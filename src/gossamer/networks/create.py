@@ -64,7 +64,9 @@ def create_model(
         own = {"width": width, "small_input": small_input or None, "act": act, "norm": norm, "norm_eps": norm_eps}
         for key, value in own.items():
             if value is not None:
-                raise SettingsError(f"{name} has no argument {key!r}", "the arguments of timm's network", "leave it out")
+                raise SettingsError(
+                    f"{name} has no argument {key!r}", "the arguments of timm's network", "leave it out"
+                )
         return create(
             name,
             num_classes=num_classes,

@@ -241,7 +241,9 @@ def _from_hub(address: str, digest: str, folder: Path, cache_dir: Path | None) -
     repository, _, name = rest.partition("/")
     name = name or "model.safetensors"
     if not owner or not repository:
-        raise WeightsError(f"{address}: names no file", "hf://owner/repository or hf://owner/repository/name", "mend it")
+        raise WeightsError(
+            f"{address}: names no file", "hf://owner/repository or hf://owner/repository/name", "mend it"
+        )
     target = folder / re.sub(r"[^\w.-]", "_", f"{owner}--{repository}--{name}")
     if target.is_file():
         return _checked(target, digest, address)

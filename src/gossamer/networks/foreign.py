@@ -26,7 +26,7 @@ OPERATORS = (
     "nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor",
     "qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor",
 )
-_libraries: list[torch.library.Library] = []  # an operator lives as long as its library
+_libraries: list[Any] = []  # an operator lives as long as its library
 
 
 class Foreign(Network):
@@ -36,28 +36,32 @@ class Foreign(Network):
     another layout; ask for `features_only=True` where a map is needed.
     """
 
-    def __init__(self, body: nn.Module) -> None:
+    def __init__(self, body: Any) -> None:
         nn.Module.__init__(self)  # the parts of Network are inside the body
-        self.body: Any = body
+        self.body = body
         self.namings = ()
         self.feature_info = _feature_list(getattr(body, "feature_info", ()))
-        self.classifier_path = f"body.{_classifier(self.body.pretrained_cfg)}."
+        self.classifier_path = f"body.{_classifier(body.pretrained_cfg)}."
 
     @property
     def num_classes(self) -> int:
-        return int(self.body.num_classes)
+        body: Any = self.body
+        return int(body.num_classes)
 
     @property
     def num_features(self) -> int:
         # timm's num_features is of the last map; layers of the head may follow
-        return int(getattr(self.body, "head_hidden_size", None) or self.body.num_features)
+        body: Any = self.body
+        return int(getattr(body, "head_hidden_size", None) or body.num_features)
 
     def forward_features(self, x: Tensor) -> Tensor:
-        out: Tensor = self.body.forward_features(x)
+        body: Any = self.body
+        out: Tensor = body.forward_features(x)
         return out
 
     def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
-        out: Tensor = self.body.forward_head(x, pre_logits=pre_logits)
+        body: Any = self.body
+        out: Tensor = body.forward_head(x, pre_logits=pre_logits)
         return out
 
     def forward_aux(self, x: Tensor) -> tuple[Tensor, list[Tensor]]:
@@ -67,18 +71,19 @@ class Foreign(Network):
     def reset_classifier(self, num_classes: int) -> None:
         check_count("num_classes", num_classes, 0)
         like = next(self.parameters())
-        self.body.reset_classifier(num_classes)
+        body: Any = self.body
+        body.reset_classifier(num_classes)
         self.to(device=like.device, dtype=like.dtype)
 
 
 class ForeignFeatures(Features):
     """The feature maps of a network of timm: (N, in_chans, H, W) -> list of (N, channels, h, w), finest first."""
 
-    def __init__(self, body: nn.Module) -> None:
+    def __init__(self, body: Any) -> None:
         nn.Module.__init__(self)
-        self.body: Any = body
+        self.body = body
         self.namings = ()
-        self.feature_info = _feature_list(self.body.feature_info.get_dicts())
+        self.feature_info = _feature_list(body.feature_info.get_dicts())
         self._channels_last = str(getattr(body, "output_fmt", "NCHW")).endswith("NHWC")
 
     def forward(self, x: Tensor) -> list[Tensor]:
@@ -114,10 +119,10 @@ def create(
     if pretrained:
         source, listed = choose(name, pretrained)
         weights = _weights(name, source)
-        # a classifier of the file's own classes, so that every one of its tensors must fit
-        classifier = _build(name, num_classes=weights["num_classes"], weights=weights, **arguments)
-    else:
-        classifier = None if features_only else _build(name, num_classes=num_classes, **arguments)
+    if not features_only or pretrained:
+        # with a file, a classifier of the file's classes first, so that every one of its tensors must fit
+        classes = weights.get("num_classes", num_classes)
+        network = Foreign(_build(name, num_classes=classes, weights=weights, **arguments))
     if features_only:
         every = _maps(name)
         wanted = list(range(every)) if out_indices is None else list(out_indices)
@@ -129,8 +134,6 @@ def create(
         maps = ForeignFeatures(_build(name, weights=weights, features_only=True, out_indices=indices, **arguments))
         maps.pretrained = listed
         return maps
-    assert classifier is not None
-    network = Foreign(classifier)
     if network.num_classes != num_classes:
         network.reset_classifier(num_classes)
     network.pretrained = listed
@@ -189,7 +192,7 @@ def import_timm() -> Any:
                 raise
         for module in [each for each in sys.modules if each.split(".")[0] in ("torchvision", "timm")]:
             del sys.modules[module]  # what was imported in part would be taken for whole
-        library = torch.library.Library("torchvision", "FRAGMENT")
+        library: Any = torch.library.Library("torchvision", "FRAGMENT")  # type: ignore[no-untyped-call]
         for operator in OPERATORS:
             library.define(operator)
         _libraries.append(library)
@@ -232,7 +235,9 @@ def _maps(name: str) -> int:
     with torch.device("meta"):
         count = len(getattr(_build(name), "feature_info", ()))
     if not count:
-        raise SettingsError(f"{name}: timm gives no feature maps of it", "a network with feature maps", "choose another")
+        raise SettingsError(
+            f"{name}: timm gives no feature maps of it", "a network with feature maps", "choose another"
+        )
     return count
 
 
