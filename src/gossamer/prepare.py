@@ -18,8 +18,9 @@ from gossamer.data.open import Data
 from gossamer.distributed import Processes
 from gossamer.errors import DataError, ImageError, SettingsError
 from gossamer.images import decode
+from gossamer.networks.create import choose
 from gossamer.networks.fetch import fetch
-from gossamer.networks.pretrained import IMAGENET, choose
+from gossamer.networks.pretrained import IMAGENET
 from gossamer.networks.registry import PEER
 from gossamer.networks.weights import load_weights
 from gossamer.progress import Progress

@@ -7,13 +7,14 @@ import inspect
 import types
 import typing
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, Literal, overload
 
 from gossamer.blocks.activation import Activation
-from gossamer.errors import SettingsError, UnknownNameError
+from gossamer.errors import SettingsError, UnknownNameError, WeightsError
 from gossamer.networks.base import Features, Network
 from gossamer.networks.plan import Plan
-from gossamer.networks.pretrained import DEFAULT, choose
+from gossamer.networks.pretrained import DEFAULT, WEIGHTS, WeightSet
 from gossamer.networks.registry import NETWORKS, PEER, resolve
 
 
@@ -67,7 +68,8 @@ def create_model(
                 raise SettingsError(
                     f"{name} has no argument {key!r}", "the arguments of timm's network", "leave it out"
                 )
-        return create(
+        source, listed = choose(name, DEFAULT if pretrained is True else pretrained) if pretrained else ("", None)
+        foreign = create(
             name,
             num_classes=num_classes,
             in_chans=in_chans,
@@ -76,9 +78,11 @@ def create_model(
             output_stride=output_stride,
             features_only=features_only,
             out_indices=out_indices,
-            pretrained=DEFAULT if pretrained is True else pretrained or "",
+            source=source,
             options=options,
         )
+        foreign.pretrained = listed
+        return foreign
     entry = NETWORKS[resolve(name)]
     builder: Callable[..., Network] = getattr(
         importlib.import_module(f"gossamer.networks.{entry.module}"), entry.builder
@@ -114,6 +118,36 @@ def create_model(
         source, model.pretrained = choose(name, DEFAULT if pretrained is True else pretrained)
         load_weights(model, fetch(source))
     return model
+
+
+def weight_sets(name: str) -> tuple[WeightSet, ...]:
+    """The listed sets of the network `name`, its default first. Raises UnknownNameError, MissingPackageError."""
+    if name.startswith(PEER):
+        from gossamer.networks.foreign import weight_sets as peer_sets
+
+        return peer_sets(name)
+    return WEIGHTS.get(resolve(name), ())
+
+
+def choose(name: str, wanted: str) -> tuple[str, WeightSet | None]:
+    """What to fetch for the network `name`, and the listed set that it is, if it is one.
+
+    wanted: "default", the name of a listed set, or what `gossamer.networks.fetch` takes: a path, URL or hf://...
+    Raises WeightsError where no set is listed for the network, UnknownNameError for another set's name.
+    """
+    sets = weight_sets(name)
+    for each in sets[:1] if wanted == DEFAULT else sets:
+        if wanted in (DEFAULT, each.name):
+            return each.source, each
+    if wanted == DEFAULT:
+        raise WeightsError(
+            f"{name}: no weights are listed for it",
+            "a file, https://...#sha256=... or hf://...",
+            "give one of these, or another network: gossamer list --weights",
+        )
+    if wanted.startswith(("timm/", "torchvision/")) and not Path(wanted).exists():
+        raise UnknownNameError(f"weight set of {name}", wanted, (*(each.name for each in sets), DEFAULT))
+    return wanted, None
 
 
 def _check_option(key: str, value: Any, hint: Any) -> None:

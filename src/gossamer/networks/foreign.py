@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from gossamer.errors import GossamerError, MissingPackageError, SettingsError, UnknownNameError, WeightsError
 from gossamer.networks.base import FeatureInfo, FeatureList, Features, Network, check_count
-from gossamer.networks.pretrained import WeightSet, choose
+from gossamer.networks.pretrained import WeightSet
 from gossamer.networks.registry import PEER
 
 # torchvision registers gradients for these when it is imported
@@ -101,10 +101,12 @@ def create(
     output_stride: int | None = None,
     features_only: bool = False,
     out_indices: Sequence[int] | None = None,
-    pretrained: str = "",
+    source: str = "",
     options: dict[str, Any] | None = None,
 ) -> Foreign | ForeignFeatures:
     """The network of timm called `name`; the arguments are those of `create_model`, `options` those of timm.
+
+    source: weights, as `gossamer.networks.fetch` takes them, in timm's names.
 
     Raises UnknownNameError, SettingsError where timm refuses, WeightsError, MissingPackageError, StorageError.
     """
@@ -114,12 +116,8 @@ def create(
     arguments = {**(options or {}), "in_chans": in_chans}
     given = {"drop_rate": drop_rate, "drop_path_rate": drop_path_rate, "output_stride": output_stride}
     arguments.update((key, value) for key, value in given.items() if value)
-    listed = None
-    weights: dict[str, Any] = {}
-    if pretrained:
-        source, listed = choose(name, pretrained)
-        weights = _weights(name, source)
-    if not features_only or pretrained:
+    weights = _weights(name, source) if source else {}
+    if not features_only or source:
         # with a file, a classifier of the file's classes first, so that every one of its tensors must fit
         classes = weights.get("num_classes", num_classes)
         network = Foreign(_build(name, num_classes=classes, weights=weights, **arguments))
@@ -131,12 +129,9 @@ def create(
                 f"out_indices {wanted}", f"0 to {every - 1}, at least one", "choose among the feature maps"
             )
         indices = tuple(sorted({index % every for index in wanted}))
-        maps = ForeignFeatures(_build(name, weights=weights, features_only=True, out_indices=indices, **arguments))
-        maps.pretrained = listed
-        return maps
+        return ForeignFeatures(_build(name, weights=weights, features_only=True, out_indices=indices, **arguments))
     if network.num_classes != num_classes:
         network.reset_classifier(num_classes)
-    network.pretrained = listed
     return network
 
 

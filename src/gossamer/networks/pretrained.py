@@ -7,13 +7,9 @@ on are lent for non-commercial research, and what that means for weights is for 
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import NamedTuple
 
-from gossamer.errors import UnknownNameError, WeightsError
-from gossamer.networks.registry import PEER, resolve
-
-DEFAULT = "default"
+DEFAULT = "default"  # in the place of a set's name: the first one
 
 
 class WeightSet(NamedTuple):
@@ -422,33 +418,3 @@ WEIGHTS: dict[str, tuple[WeightSet, ...]] = {
         ),
     ),
 }
-
-
-def weight_sets(name: str) -> tuple[WeightSet, ...]:
-    """The listed sets of the network `name`, its default first. Raises UnknownNameError, MissingPackageError."""
-    if name.startswith(PEER):
-        from gossamer.networks.foreign import weight_sets as peer_sets
-
-        return peer_sets(name)
-    return WEIGHTS.get(resolve(name), ())
-
-
-def choose(name: str, wanted: str) -> tuple[str, WeightSet | None]:
-    """What to fetch for the network `name`, and the listed set that it is, if it is one.
-
-    wanted: "default", the name of a listed set, or what `gossamer.networks.fetch` takes: a path, URL or hf://...
-    Raises WeightsError where no set is listed for the network, UnknownNameError for another set's name.
-    """
-    sets = weight_sets(name)
-    for each in sets[:1] if wanted == DEFAULT else sets:
-        if wanted in (DEFAULT, each.name):
-            return each.source, each
-    if wanted == DEFAULT:
-        raise WeightsError(
-            f"{name}: no weights are listed for it",
-            "a file, https://...#sha256=... or hf://...",
-            "give one of these, or another network: gossamer list --weights",
-        )
-    if wanted.startswith(("timm/", "torchvision/")) and not Path(wanted).exists():
-        raise UnknownNameError(f"weight set of {name}", wanted, (*(each.name for each in sets), DEFAULT))
-    return wanted, None
