@@ -170,6 +170,7 @@ def test_a_network_of_timm_trains_evaluates_exports_and_starts_another(
 ) -> None:
     run, file = tmp_path / "run", tmp_path / "m.onnx"
     flags = f"--net {NET} --input 32 --epochs 1 --batch 12 --workers 0 --drop-path-rate 0.1".split()
+    flags += "--precision float32 --memory-format channels_first --threads 1".split()
     options = ["--net-options", "bn_eps=0.002"]
     assert main(["train", str(pictures), "--out", str(run), *flags, *options]) == 0
     model = trained(run).model

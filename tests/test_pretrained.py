@@ -344,6 +344,7 @@ def test_the_options_are_those_of_the_run_when_it_is_evaluated_and_resumed(
         "--net shufflenet_v2_x0_5 --act silu --norm group --drop-path-rate 0.1 --output-stride 16 --epochs 1".split()
     )
     arguments = ["train", str(pictures), "--out", str(tmp_path / "run"), "--input", "32", "--batch", "12", *flags]
+    arguments += "--precision float32 --memory-format channels_first --threads 1 --workers 0".split()
     assert main([*arguments, "--net-options", "down_unit=authors"]) == 0
     model = trained(tmp_path / "run").model
     direct = create_model(

@@ -200,11 +200,10 @@ def _config(name: str) -> Any:
     arch, _, tag = name.removeprefix(PEER).partition(".")
     if not timm.is_model(arch):
         raise UnknownNameError("network", name, [PEER + each for each in timm.list_models()])
-    config = timm.models.get_pretrained_cfg(arch if not tag else f"{arch}.{tag}", allow_unregistered=True)
-    if config is None:
-        sets = timm.models.get_arch_pretrained_cfgs(arch)
+    sets = timm.models.get_arch_pretrained_cfgs(arch)
+    if tag and f"{arch}.{tag}" not in sets:
         raise UnknownNameError("network", name, [PEER + each for each in sets])
-    return config
+    return timm.models.get_pretrained_cfg(f"{arch}.{tag}" if tag else arch)
 
 
 def _build(name: str, *, weights: dict[str, Any] | None = None, **arguments: Any) -> nn.Module:
