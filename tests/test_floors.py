@@ -32,6 +32,7 @@ FLOORS = {
     "shapes": 30,
     "graph": 31,
     "cost": 32,
+    "listing": 33,
     "data": 40,
     "tasks": 41,
     "evaluate": 42,

@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
+import os
 import sys
 import typing
 from collections.abc import Callable, Sequence
@@ -17,7 +18,7 @@ from typing import Any, NoReturn
 
 import gossamer
 from gossamer import settings as settings_module
-from gossamer.errors import GossamerError, InputError, MissingPackageError, SettingsError, UnknownNameError
+from gossamer.errors import GossamerError, InputError, MissingPackageError, SettingsError
 from gossamer.progress import Progress, terminal
 from gossamer.settings import Settings
 
@@ -37,6 +38,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     as_json, debug = "--json" in arguments, "--debug" in arguments
     try:
         options = _parser().parse_args(arguments)
+        if options.offline:
+            os.environ["GOSSAMER_OFFLINE"] = "1"  # for the processes that this one starts, too
         result = options.command(options, terminal())
         _print(result, as_json)
         return int(getattr(result, "exit_code", 0))
@@ -254,10 +257,37 @@ def _doctor(options: argparse.Namespace, progress: Progress) -> Any:
 
 
 def _list(options: argparse.Namespace, progress: Progress) -> Any:
-    names = gossamer.list_models(options.pattern)
-    if not names:
-        raise UnknownNameError("network", options.pattern, gossamer.list_models())
+    from gossamer import listing
+
+    if options.weights:
+        sets = listing.weight_rows(options.pattern)
+        lines = [
+            f"{row['network']:{_widest(sets, 'network')}}  {row['name']:{_widest(sets, 'name')}}  "
+            f"{'-' if row['top1'] is None else format(row['top1'], '.3f'):>6}  {row['preprocessing']:36}  "
+            f"{row['licence']:{_widest(sets, 'licence')}}  {row['source']}"
+            for row in sets
+        ]
+        return _Result("\n".join(lines), sets)
+    if options.max_params or options.max_macs:
+        costs = listing.costs(
+            options.pattern,
+            max_params=settings_module.parse_count(options.max_params) if options.max_params else None,
+            max_macs=settings_module.parse_count(options.max_macs) if options.max_macs else None,
+            progress=progress,
+        )
+        width = max((len(row["name"]) for row in costs), default=4)
+        lines = [f"{'name':{width}}  params (M)   MACs (M)  input"]
+        lines += [
+            f"{row['name']:{width}}  {row['params'] / 1e6:10.3f}  {row['macs'] / 1e6:9.1f}  {row['input']}"
+            for row in costs
+        ]
+        return _Result("\n".join(lines), costs)
+    names = listing.names(options.pattern)
     return _Result("\n".join(names), names)
+
+
+def _widest(rows: list[dict[str, Any]], column: str) -> int:
+    return max((len(row[column]) for row in rows), default=0)
 
 
 # the arguments
@@ -266,6 +296,9 @@ def _list(options: argparse.Namespace, progress: Progress) -> Any:
 def _parser() -> argparse.ArgumentParser:
     common = _Parser(add_help=False)
     common.add_argument("--json", action="store_true", help="print the result as JSON")
+    common.add_argument(
+        "--offline", action="store_true", help="fetch nothing: weights come from the cache, or not at all"
+    )
     common.add_argument("--debug", action="store_true", help="show the traceback of an error")
     parser = _Parser(prog="gossamer", description=(gossamer.__doc__ or "").splitlines()[0])
     parser.add_argument("--version", action="version", version=f"gossamer {gossamer.__version__}")
@@ -319,8 +352,13 @@ def _parser() -> argparse.ArgumentParser:
     made.add_argument("--data", default="", help="images to look through")
     made.add_argument("--val", default="", help="validation images, where they do not lie beside")
 
-    made = command("list", _list, "list networks")
-    made.add_argument("pattern", nargs="?", default="*", help="e.g. 'mobilenet*'")
+    made = command("list", _list, "list networks, or the weights published for them")
+    made.add_argument("pattern", nargs="?", default="*", help="e.g. 'mobilenet*', or 'timm:*mobilenet*'")
+    made.add_argument("--max-params", default="", metavar="N", help="count, and keep those of at most N parameters: 3M")
+    made.add_argument("--max-macs", default="", metavar="N", help="count, and keep those of at most N MACs: 300M, 1.5G")
+    made.add_argument(
+        "--weights", action="store_true", help="network, set, published top-1 in %%, preprocessing, licence, source"
+    )
     return parser
 
 
@@ -352,7 +390,7 @@ def _flag(field: dataclasses.Field[Any], hint: Any) -> dict[str, Any]:
     kinds = [kind for kind in typing.get_args(hint) or (hint,) if kind is not type(None)]
     if bool in kinds:
         return {**options, "action": argparse.BooleanOptionalAction}
-    if typing.get_origin(hint) is tuple:
+    if tuple in (typing.get_origin(hint), *map(typing.get_origin, kinds)):
         return {**options, "type": float, "nargs": "+", "metavar": "X"}
     if choices := settings_module.choices(field.name):
         return {**options, "metavar": "|".join(choices)}

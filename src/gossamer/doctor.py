@@ -97,6 +97,9 @@ PROBES = (
     ),
     Probe("huggingface_hub", "hub", "weights from hf://", "import huggingface_hub"),
     Probe(
+        "timm", "timm", "networks called timm:NAME", "from gossamer.networks.foreign import import_timm; import_timm()"
+    ),
+    Probe(
         "scikit-learn",
         "demo",
         "the images of the demo",

@@ -42,7 +42,8 @@ def freeze(model: nn.Module, pattern: str) -> list[str]:
     """
     if not pattern:
         return []
-    expression = r"(?!head\.)" if pattern == "backbone" else pattern
+    classifier = re.escape(getattr(model, "classifier_path", "head."))
+    expression = rf"(?!{classifier})" if pattern == "backbone" else pattern
     try:
         match = re.compile(expression).match if pattern == "backbone" else re.compile(expression).search
     except re.error as error:
@@ -73,6 +74,10 @@ def parameter_groups(model: nn.Module, settings: Settings) -> list[dict[str, Any
     each stage between a parameter and the head (Howard and Ruder 2018, arXiv 1801.06146, section 3.2).
     """
     depth = len(getattr(model, "stages", ()))
+    if settings.layer_decay != 1 and not depth:
+        raise SettingsError(
+            f"layer_decay {settings.layer_decay:g} with {settings.net}", "1 for a network of timm", "leave it out"
+        )
     groups: dict[tuple[float, float], dict[str, Any]] = {}
     for name, parameter in model.named_parameters():
         if not parameter.requires_grad:

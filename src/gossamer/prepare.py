@@ -18,7 +18,10 @@ from gossamer.data.open import Data
 from gossamer.distributed import Processes
 from gossamer.errors import DataError, ImageError, SettingsError
 from gossamer.images import decode
+from gossamer.networks.create import choose
 from gossamer.networks.fetch import fetch
+from gossamer.networks.pretrained import IMAGENET
+from gossamer.networks.registry import PEER
 from gossamer.networks.weights import load_weights
 from gossamer.progress import Progress
 from gossamer.run import next_folder
@@ -81,10 +84,19 @@ def resolve(settings: Settings, data: Data, processes: Processes) -> Settings:
     settings = optim.resolve(settings)
     size = settings.input_size() or _typical_size(data)
     changes: dict[str, Any] = {"input": f"{size[0]}x{size[1]}"}
+    listed = choose(settings.net, settings.weights)[1] if settings.weights else None
     if settings.crop_pct is None:
-        changes["crop_pct"] = 1.0 if min(size) < 128 else 0.875
+        changes["crop_pct"] = 1.0 if min(size) < 128 else listed.crop_pct if listed else 0.875
+    if settings.interpolation is None:
+        changes["interpolation"] = listed.interpolation if listed else "bilinear"
+    if settings.mean is None:
+        changes["mean"] = listed.mean if listed else IMAGENET.mean
+    if settings.std is None:
+        changes["std"] = listed.std if listed else IMAGENET.std
+    if settings.norm_eps is None and listed:
+        changes["norm_eps"] = listed.norm_eps
     if settings.small_input is None:
-        changes["small_input"] = max(size) <= 64
+        changes["small_input"] = max(size) <= 64 and not settings.net.startswith(PEER)
     if settings.epochs is None and settings.minutes is None:
         changes["epochs"] = 20.0
     if settings.workers is None:
@@ -134,11 +146,15 @@ def build(settings: Settings, data: Data, progress: Progress) -> tuple[nn.Module
     counts = np.bincount(data.train.labels, minlength=len(data.classes)).tolist()
     task = Classify(data.classes, settings, counts)
     torch.manual_seed(settings.seed)
-    model = task.build()
+    foreign = settings.net.startswith(PEER)
+    model = task.build(settings.weights if foreign else "")  # timm takes its weights while it builds
     notes = []
-    if settings.weights:
+    if settings.weights and foreign:
+        notes.append(f"weights {settings.weights}: taken by timm")
+    elif settings.weights:
         eps = _norm_eps(model)
-        difference = load_weights(model, fetch(settings.weights, progress=progress), strict=False)
+        source, _ = choose(settings.net, settings.weights)
+        difference = load_weights(model, fetch(source, progress=progress), strict=False)
         if _norm_eps(model) != eps:  # the run would build another network when it is evaluated or exported
             raise SettingsError(
                 f"{settings.weights}: trained with batch norms that add {difference.norm_eps:g}, the network here adds {eps:g}",

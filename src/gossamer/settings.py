@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import re
 import types
 import typing
 from dataclasses import dataclass
@@ -53,18 +54,24 @@ class Settings:
     crop_pct: float | None = _setting(
         None,
         "data",
-        "share of the resized image that the centre crop keeps; default 0.875, 1 at inputs below 128",
+        "share of the resized image that the centre crop keeps; default the weights', else 0.875; 1 at inputs below 128",
         low=0.1,
         high=1,
     )
-    interpolation: Literal["bilinear", "bicubic", "lanczos", "nearest"] = _setting(
-        "bilinear", "data", "resampling filter"
+    interpolation: Literal["bilinear", "bicubic", "lanczos", "nearest"] | None = _setting(
+        None, "data", "resampling filter; default that of the listed weights, else bilinear"
     )
-    mean: tuple[float, ...] = _setting((0.485, 0.456, 0.406), "data", "mean a channel, of values in 0..1")
-    std: tuple[float, ...] = _setting((0.229, 0.224, 0.225), "data", "standard deviation a channel, of values in 0..1")
+    mean: tuple[float, ...] | None = _setting(
+        None, "data", "mean a channel, of values in 0..1; default that of the listed weights, else ImageNet's"
+    )
+    std: tuple[float, ...] | None = _setting(
+        None, "data", "standard deviation a channel, of values in 0..1; default as for the mean"
+    )
 
     # the network
-    net: str = _setting("mobilenet_v2", "network", "network; `gossamer list` names them")
+    net: str = _setting(
+        "mobilenet_v2", "network", "network; `gossamer list` names them, and `gossamer list 'timm:*'` those of timm"
+    )
     width: float | None = _setting(None, "network", "width multiplier; default the network's own", low=0.05, high=8)
     small_input: bool | None = _setting(
         None,
@@ -72,15 +79,29 @@ class Settings:
         "keep stride 1 in the first strided layers, for images of about 32x32; default: where the input is 64 or less",
     )
     drop_rate: float = _setting(0.0, "network", "dropout before the classifier", low=0, high=0.95)
+    drop_path_rate: float = _setting(
+        0.0, "network", "stochastic depth: probability of leaving out the last residual branch", low=0, high=0.95
+    )
+    output_stride: int | None = _setting(
+        None, "network", "8, 16, ...: dilated layers from there on instead of strided ones", low=1, high=64
+    )
+    act: str = _setting("", "network", "activation in place of the network's own, e.g. silu")
+    norm: str = _setting("", "network", "norm in place of the network's own, e.g. group")
     norm_eps: float | None = _setting(
         None,
         "network",
-        "what batch norms add to the variance; default the network's own",
+        "what batch norms add to the variance; default that of the listed weights, else the network's own",
         low=1e-12,
         high=0.5,
     )
+    net_options: str = _setting(
+        "", "network", 'arguments that only this family has, e.g. "stride_in=1x1 repeats=2,2,2,2"'
+    )
     weights: str = _setting(
-        "", "network", "start from: a local file, URL#sha256=..., or hf://owner/name/file#sha256=..."
+        "",
+        "network",
+        "start from: default, or another listed set (`gossamer list --weights`), a local file, URL#sha256=..., "
+        "or hf://owner/name/file",
     )
     freeze: str = _setting(
         "", "network", "parameters kept as they are: backbone, or a regular expression of their names"
@@ -272,9 +293,52 @@ def parse_bytes(text: str) -> int:
     return int(value * factor)
 
 
+def parse_count(text: str) -> int:
+    """The number of "3M", "1.5G" or "2500000" (K, M, G are powers of 1000). Raises SettingsError."""
+    scale = {"K": 10**3, "M": 10**6, "G": 10**9}
+    stripped = str(text).strip().upper()
+    number, factor = (stripped[:-1], scale[stripped[-1]]) if stripped[-1:] in scale else (stripped, 1)
+    try:
+        value = float(number) * factor
+    except ValueError:
+        value = -1.0
+    if not math.isfinite(value) or value < 0:
+        raise SettingsError(f"count {text!r}", "a number with K, M or G, as 3M or 1.5G", "give such a number")
+    return round(value)
+
+
+def parse_options(text: str) -> dict[str, Any]:
+    """The values of "key=value key=value", as int, float, bool, a tuple of whole numbers (1,2,2) or str.
+
+    Raises SettingsError where a part is no key=value.
+    """
+    options: dict[str, Any] = {}
+    for part in text.split():
+        key, mark, value = part.partition("=")
+        if not mark or not key.isidentifier() or not value or key in options:
+            raise SettingsError(f"net_options {part!r}", "key=value, each key once, with spaces between", "mend it")
+        options[key] = _plain(value)
+    return options
+
+
+def _plain(text: str) -> Any:
+    """A word as the value that it spells."""
+    if text.lower() in ("true", "false"):
+        return text.lower() == "true"
+    if re.fullmatch(r"-?\d+", text):
+        return int(text)
+    if re.fullmatch(r"\d+(,\d+)+,?", text):
+        return tuple(int(item) for item in text.strip(",").split(","))
+    try:
+        value = float(text)
+    except ValueError:
+        return text
+    return value if math.isfinite(value) else text
+
+
 def choices(name: str) -> Choice | None:
     """The allowed words of a setting, or None where it takes other values."""
-    hint = typing.get_type_hints(Settings)[name]
+    hint = _required(typing.get_type_hints(Settings)[name])
     return tuple(typing.get_args(hint)) if typing.get_origin(hint) is Literal else None
 
 
@@ -291,11 +355,10 @@ def _yaml() -> Any:
 def _checked(field: dataclasses.Field[Any], hint: Any, value: Any) -> Any:
     """`value` as the field's type, within its range. Raises SettingsError, UnknownNameError."""
     name, meta = field.name, field.metadata
+    if value is None and _required(hint) is not hint:
+        return None
+    hint = _required(hint)
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
-    if origin is types.UnionType and type(None) in arguments:
-        if value is None:
-            return None
-        hint = next(kind for kind in arguments if kind is not type(None))
     if origin is Literal:
         if value not in arguments:
             raise UnknownNameError(f"{name} setting", str(value), arguments)
@@ -317,6 +380,13 @@ def _checked(field: dataclasses.Field[Any], hint: Any, value: Any) -> Any:
     return value
 
 
+def _required(hint: Any) -> Any:
+    """The type of a value that is given: `hint` without None."""
+    if typing.get_origin(hint) in (types.UnionType, typing.Union):
+        return next(kind for kind in typing.get_args(hint) if kind is not type(None))
+    return hint
+
+
 def _is_number(value: Any) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
 
@@ -326,6 +396,7 @@ def _check_together(settings: Settings) -> None:
     if settings.in_chans == 2:
         raise SettingsError("in_chans: 2", "1 (grey) or 3 (RGB)", "give one of them")
     settings.input_size()
+    parse_options(settings.net_options)
     if settings.cache:
         parse_bytes(settings.cache)
     for name, pair in (
@@ -346,14 +417,18 @@ def _check_together(settings: Settings) -> None:
     if not all(0 <= beta < 1 for beta in settings.betas):
         raise SettingsError(f"betas: {list(settings.betas)}", "0 <= beta < 1", "mend the setting")
     for name, values in (("mean", settings.mean), ("std", settings.std)):
-        if len(values) not in (1, settings.in_chans) and not (settings.in_chans == 1 and len(values) == 3):
+        if (
+            values is not None
+            and len(values) not in (1, settings.in_chans)
+            and not (settings.in_chans == 1 and len(values) == 3)
+        ):
             raise SettingsError(
                 f"{name}: {len(values)} numbers for {settings.in_chans} channels",
                 "one, or one a channel",
                 "mend the setting",
             )
-    if any(value <= 0 for value in settings.std):
-        raise SettingsError(f"std: {list(settings.std)}", "numbers above 0", "mend the setting")
+    if any(value <= 0 for value in settings.std or ()):
+        raise SettingsError(f"std: {list(settings.std or ())}", "numbers above 0", "mend the setting")
     if settings.batch % settings.accumulate:
         raise SettingsError(
             f"batch {settings.batch} in {settings.accumulate} parts",

@@ -34,6 +34,7 @@ def preprocess_of(settings: Settings) -> Preprocess:
     """The deployment preprocessing that resolved `settings` describe."""
     size = settings.input_size()
     assert size is not None and settings.crop_pct is not None, "settings must be resolved"
+    assert settings.interpolation and settings.mean and settings.std, "settings must be resolved"
     return Preprocess(
         size=size,
         resize=settings.resize,

@@ -149,8 +149,10 @@ def _kind(target: str) -> str:
     if path.suffix == ".onnx" or len(path.parts) > 1:
         raise InputError(f"{target}: no such file", "a model file, a run folder or a network's name", "check the path")
     from gossamer.networks import resolve
+    from gossamer.networks.registry import PEER
 
-    resolve(target)
+    if not target.startswith(PEER):  # timm's names are known to timm
+        resolve(target)
     return "network"
 
 

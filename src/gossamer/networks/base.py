@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from torch import Tensor, nn
 
 from gossamer.blocks.head import Head
 from gossamer.errors import SettingsError
+
+if TYPE_CHECKING:
+    from gossamer.networks.pretrained import WeightSet
 
 
 class FeatureInfo(NamedTuple):
@@ -52,8 +55,13 @@ class Network(nn.Module):
     (a pool before them, where there is one, is called `pool`). conv_head: the last 1x1 convolution, part of
     `forward_features` but not of the features by stride, or the identity. head: pooling and classifier.
     aux: auxiliary classifiers by the number of the stage whose map they read; `forward_aux` runs them.
+    classifier_path: what the names of the classifier's parameters begin with.
+    pretrained: the listed set that its weights were taken from, with the preprocessing they expect, else None.
     With `num_classes=0` it answers embeddings (N, num_features).
     """
+
+    classifier_path = "head."
+    pretrained: WeightSet | None = None
 
     def __init__(
         self,
@@ -126,6 +134,8 @@ class Features(nn.Module):
     of `network`, under the same names, and leaves out those behind the last map asked for.
     Raises SettingsError where an index is out of range; negative ones count from the last.
     """
+
+    pretrained: WeightSet | None = None
 
     def __init__(self, network: Network, out_indices: Sequence[int] | None = None) -> None:
         super().__init__()

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import types
+import typing
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, Literal, overload
 
 from gossamer.blocks.activation import Activation
-from gossamer.errors import SettingsError
+from gossamer.errors import SettingsError, UnknownNameError, WeightsError
 from gossamer.networks.base import Features, Network
 from gossamer.networks.plan import Plan
-from gossamer.networks.registry import NETWORKS, resolve
+from gossamer.networks.pretrained import DEFAULT, WEIGHTS, WeightSet
+from gossamer.networks.registry import NETWORKS, PEER, resolve
 
 
 @overload
@@ -33,10 +37,12 @@ def create_model(
     norm_eps: float | None = None,
     features_only: bool = False,
     out_indices: Sequence[int] | None = None,
-    weights: str = "",
+    pretrained: bool | str = False,
     **options: Any,
 ) -> Network | Features:
-    """The network called `name`, by timm's name, torchvision's or another alias, with fresh weights or `weights`.
+    """The network called `name`, by timm's name, torchvision's or another alias, with fresh or pretrained weights.
+
+    "timm:NAME" is any network of timm as a backbone of the same interface; see `gossamer.networks.foreign`.
 
     num_classes: 0 gives an embedder. in_chans: channels of the input. width: width multiplier in place of the
     one in the name. small_input: the first two strided layers keep stride 1, for images of about 32x32; each
@@ -44,14 +50,39 @@ def create_model(
     last residual branch, growing linearly from the first. output_stride: 8, 16, ...: dilated instead of strided
     layers from there on. act, norm: activation and norm in place of the network's own; norm_eps: what its batch
     norms add to the variance. features_only: `Features` of the maps at `out_indices` instead of a `Network`.
-    weights: a local file, URL#sha256=... or hf://owner/name/file#sha256=...,
-    in our names, torchvision's or timm's; it must fit but for the classifier and the channels of the input.
+    pretrained: True for the network's default listed weights, the name of another listed set (`gossamer list
+    --weights`), a local file, URL#sha256=... or hf://owner/name/file, in our names, torchvision's or timm's; they
+    must fit but for the classifier and the channels of the input. The network's `pretrained` then is the listed set.
     options: arguments that only this family has, described at its builder.
 
     Raises UnknownNameError, SettingsError, WeightsError, MissingPackageError, StorageError.
     """
     if out_indices is not None and not features_only:
         raise SettingsError("out_indices for a classifier", "out_indices with features_only=True", "add that")
+    if name.startswith(PEER):
+        from gossamer.networks.foreign import create
+
+        own = {"width": width, "small_input": small_input or None, "act": act, "norm": norm, "norm_eps": norm_eps}
+        for key, value in own.items():
+            if value is not None:
+                raise SettingsError(
+                    f"{name} has no argument {key!r}", "the arguments of timm's network", "leave it out"
+                )
+        source, listed = choose(name, DEFAULT if pretrained is True else pretrained) if pretrained else ("", None)
+        foreign = create(
+            name,
+            num_classes=num_classes,
+            in_chans=in_chans,
+            drop_rate=drop_rate,
+            drop_path_rate=drop_path_rate,
+            output_stride=output_stride,
+            features_only=features_only,
+            out_indices=out_indices,
+            source=source,
+            options=options,
+        )
+        foreign.pretrained = listed
+        return foreign
     entry = NETWORKS[resolve(name)]
     builder: Callable[..., Network] = getattr(
         importlib.import_module(f"gossamer.networks.{entry.module}"), entry.builder
@@ -62,9 +93,11 @@ def create_model(
         options["width"] = float(width)
     fixed = {"plan", *entry.arguments} - {"width"}  # what the name stands for
     allowed = [key for key in inspect.signature(builder).parameters if key not in fixed]
-    for key in options:
+    hints = typing.get_type_hints(builder)
+    for key, value in options.items():
         if key not in allowed:
-            raise SettingsError(f"{name} has no argument {key!r}", ", ".join(allowed), "leave it out")
+            raise SettingsError(f"{name} has no argument {key!r}", ", ".join(allowed) or "none", "leave it out")
+        _check_option(key, value, hints[key])
     plan = Plan(
         num_classes=num_classes,
         in_chans=in_chans,
@@ -78,9 +111,58 @@ def create_model(
     )
     network = builder(plan, **{**entry.arguments, **options})
     model = Features(network, out_indices) if features_only else network
-    if weights:
+    if pretrained:
         from gossamer.networks.fetch import fetch
         from gossamer.networks.weights import load_weights
 
-        load_weights(model, fetch(weights))
+        source, model.pretrained = choose(name, DEFAULT if pretrained is True else pretrained)
+        load_weights(model, fetch(source))
     return model
+
+
+def weight_sets(name: str) -> tuple[WeightSet, ...]:
+    """The listed sets of the network `name`, its default first. Raises UnknownNameError, MissingPackageError."""
+    if name.startswith(PEER):
+        from gossamer.networks.foreign import weight_sets as peer_sets
+
+        return peer_sets(name)
+    return WEIGHTS.get(resolve(name), ())
+
+
+def choose(name: str, wanted: str) -> tuple[str, WeightSet | None]:
+    """What to fetch for the network `name`, and the listed set that it is, if it is one.
+
+    wanted: "default", the name of a listed set, or what `gossamer.networks.fetch` takes: a path, URL or hf://...
+    Raises WeightsError where no set is listed for the network, UnknownNameError for another set's name.
+    """
+    sets = weight_sets(name)
+    for each in sets[:1] if wanted == DEFAULT else sets:
+        if wanted in (DEFAULT, each.name):
+            return each.source, each
+    if wanted == DEFAULT:
+        raise WeightsError(
+            f"{name}: no weights are listed for it",
+            "a file, https://...#sha256=... or hf://...",
+            "give one of these, or another network: gossamer list --weights",
+        )
+    if wanted.startswith(("timm/", "torchvision/")) and not Path(wanted).exists():
+        raise UnknownNameError(f"weight set of {name}", wanted, (*(each.name for each in sets), DEFAULT))
+    return wanted, None
+
+
+def _check_option(key: str, value: Any, hint: Any) -> None:
+    """Raises SettingsError or UnknownNameError where `value` is not what a builder's argument takes."""
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if origin in (types.UnionType, typing.Union):
+        if value is not None:
+            _check_option(key, value, next(kind for kind in arguments if kind is not type(None)))
+    elif origin is Literal:
+        if value not in arguments:
+            raise UnknownNameError(f"{key} of this network", str(value), [str(word) for word in arguments])
+    elif origin is tuple:
+        if not isinstance(value, (tuple, list)) or not all(type(item) is int for item in value):
+            raise SettingsError(f"{key}: {value!r}", "whole numbers, as 1,2,2", "mend the argument")
+    elif hint in (bool, int, float, str):
+        kinds = (int, float) if hint is float else (hint,)
+        if type(value) not in kinds:
+            raise SettingsError(f"{key}: {value!r}", f"a value of type {hint.__name__}", "mend the argument")

@@ -1,4 +1,9 @@
-"""Files from elsewhere, checked by their SHA-256 and kept in a cache folder."""
+"""Files from elsewhere, checked by their SHA-256 and kept in a cache folder.
+
+Three variables of the environment change where they come from:
+GOSSAMER_OFFLINE=1, or HF_HUB_OFFLINE=1: nothing is fetched; what is not in the cache is an error that names the file.
+GOSSAMER_WEIGHTS_MIRROR=http://host/path: takes the place of the scheme and host of every address, the hub's too.
+"""
 
 from __future__ import annotations
 
@@ -28,10 +33,13 @@ LIMIT = 4 << 30  # bytes; the weights of a small network are a thousandth of tha
 def fetch(ref: str, cache_dir: str | os.PathLike[str] | None = None, *, progress: Progress = SILENT) -> Path:
     """The local file that `ref` names, after fetching it where it lies elsewhere.
 
-    ref: a path; `https://host/name#sha256=HEX` (or http); `hf://owner/repository/name#sha256=HEX`, through
-    huggingface_hub and its cache. A download that broke off goes on where it ended.
+    ref: a path; `https://host/name#sha256=HEX` (or http), where the digest may be left out if the file's name ends in
+    eight or more of its digits, as torchvision's do (name-HEX.pth); `hf://owner/repository/name`, by default its
+    model.safetensors, through huggingface_hub and its cache; with `#sha256=HEX` that is the digest, else the hub's
+    own is taken. A download that broke off goes on where it ended.
     cache_dir: default the user's cache folder.
-    Raises WeightsError (no such file, no digest, out of reach, another digest), MissingPackageError, StorageError.
+    Raises WeightsError (no such file, no digest, out of reach, offline, another digest), MissingPackageError,
+    StorageError.
     """
     if "://" not in ref:
         path = Path(ref)
@@ -40,21 +48,31 @@ def fetch(ref: str, cache_dir: str | os.PathLike[str] | None = None, *, progress
         return path
     address, digest = _split(ref)
     scheme = address.partition("://")[0].lower()
-    if scheme == "hf":
-        return _from_hub(address, digest, None if cache_dir is None else Path(cache_dir))
-    if scheme not in ("http", "https"):
+    if scheme not in ("http", "https", "hf"):
         raise WeightsError(f"{ref}: {scheme}:// is not fetched", "a path, https://... or hf://...", "fetch it yourself")
     folder = Path(cache_dir) if cache_dir is not None else user_cache() / "weights"
+    if scheme == "hf":
+        return _from_hub(address, digest, folder, None if cache_dir is None else folder)
     name = re.sub(r"[^\w.-]", "_", urllib.parse.unquote(address.rpartition("/")[2].partition("?")[0]))
     target = folder / f"{digest[:16]}-{name[-100:]}"
+    if offline():
+        if not target.is_file():
+            raise _missing(address, target)
+        return _checked(target, digest, address)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with _locked(target.with_name(target.name + ".lock")):
-            if not (target.is_file() and sha256(target) == digest):
-                _download(address, digest, target, progress)
+            if not (target.is_file() and sha256(target).startswith(digest)):
+                _download(_mirrored(address), digest, target, progress)
     except OSError as error:
         raise storage_error(target, error) from error
     return target
+
+
+def offline() -> bool:
+    """Whether the environment forbids to fetch anything."""
+    values = (os.environ.get(name, "") for name in ("GOSSAMER_OFFLINE", "HF_HUB_OFFLINE"))
+    return any(value.strip().lower() in ("1", "true", "yes", "on") for value in values)
 
 
 def sha256(path: Path) -> str:
@@ -64,9 +82,14 @@ def sha256(path: Path) -> str:
 
 
 def _split(ref: str) -> tuple[str, str]:
-    """The address and the digest of `ref`. Raises WeightsError where there is no digest."""
-    address, _, fragment = ref.partition("#")
+    """The address and the digest of `ref`, or as much of the digest as is known. Raises WeightsError for none."""
+    address, mark, fragment = ref.partition("#")
     digest = fragment.removeprefix("sha256=").lower()
+    if not mark:
+        if address.lower().startswith("hf://"):
+            return address, ""
+        if named := re.search(r"-([0-9a-f]{8,64})\.\w+$", address):
+            return address, named[1]
     if not fragment.startswith("sha256=") or not re.fullmatch(r"[0-9a-f]{64}", digest):
         raise WeightsError(
             f"{ref}: has no SHA-256 to check it by",
@@ -76,11 +99,41 @@ def _split(ref: str) -> tuple[str, str]:
     return address, digest
 
 
+def _mirror() -> str:
+    return os.environ.get("GOSSAMER_WEIGHTS_MIRROR", "").rstrip("/")
+
+
+def _mirrored(address: str) -> str:
+    """`address` at the mirror, where there is one."""
+    path = re.sub(r"^\w+://[^/]*", "", address)
+    return _mirror() + path if _mirror() else address
+
+
+def _missing(address: str, target: Path) -> WeightsError:
+    return WeightsError(
+        f"{address}: not in the cache, and nothing is fetched offline",
+        f"the file at {target}",
+        "put it there, or give its path, or go online",
+    )
+
+
+def _checked(path: Path, digest: str, address: str) -> Path:
+    """`path`, where its SHA-256 begins with `digest`. Raises WeightsError."""
+    got = sha256(path)
+    if not got.startswith(digest):
+        raise WeightsError(
+            f"{address}: its SHA-256 is {got}, not {digest}",
+            "the file that the digest is of",
+            f"check both, and remove {path}",
+        )
+    return path
+
+
 def _download(url: str, digest: str, target: Path, progress: Progress) -> None:
     """Fetch `url` into `target` by way of a part file, which stays for the next try where the connection breaks."""
     part = target.with_name(target.name + ".part")
     done = part.stat().st_size if part.is_file() else 0
-    if not (done and sha256(part) == digest):
+    if not (done and sha256(part).startswith(digest)):
         with _opened(url, done) as response:
             resumed = response.status == http.client.PARTIAL_CONTENT and _starts_at(response, done)
             if response.status == http.client.PARTIAL_CONTENT and not resumed:
@@ -93,7 +146,7 @@ def _download(url: str, digest: str, target: Path, progress: Progress) -> None:
                 file.flush()
                 os.fsync(file.fileno())
     got = sha256(part)
-    if got != digest:
+    if not got.startswith(digest):
         part.unlink()
         raise WeightsError(
             f"{url}: its SHA-256 is {got}, not {digest}",
@@ -182,29 +235,47 @@ def _lock(file: IO[bytes]) -> None:
         fcntl.flock(file, fcntl.LOCK_EX)
 
 
-def _from_hub(address: str, digest: str, cache_dir: Path | None) -> Path:
-    """The file of hf://owner/repository/name, through huggingface_hub."""
+def _from_hub(address: str, digest: str, folder: Path, cache_dir: Path | None) -> Path:
+    """The file of hf://owner/repository/name, by hand in `folder`, or through huggingface_hub and its cache."""
+    owner, _, rest = address.partition("://")[2].partition("/")
+    repository, _, name = rest.partition("/")
+    name = name or "model.safetensors"
+    if not owner or not repository:
+        raise WeightsError(
+            f"{address}: names no file", "hf://owner/repository or hf://owner/repository/name", "mend it"
+        )
+    target = folder / re.sub(r"[^\w.-]", "_", f"{owner}--{repository}--{name}")
+    if target.is_file():
+        return _checked(target, digest, address)
     try:
         import huggingface_hub
 
         hub: Any = importlib.import_module("huggingface_hub.utils")
     except ImportError as error:
+        if offline():
+            raise _missing(address, target) from error
         raise MissingPackageError("huggingface_hub", "hub", f"fetching {address}") from error
-    parts = address.removeprefix("hf://").split("/", 2)
-    if len(parts) != 3 or not all(parts):
-        raise WeightsError(f"{address}: names no file", "hf://owner/repository/name", "give all three")
     shows_bars = not hub.are_progress_bars_disabled()
     hub.disable_progress_bars()
     try:
-        path = Path(huggingface_hub.hf_hub_download(f"{parts[0]}/{parts[1]}", parts[2], cache_dir=cache_dir))
+        path = Path(
+            huggingface_hub.hf_hub_download(
+                f"{owner}/{repository}",
+                name,
+                cache_dir=cache_dir,
+                endpoint=_mirror() or None,
+                local_files_only=offline(),
+            )
+        )
     except Exception as error:  # its errors have no base of their own, and let those of its HTTP client through
+        if offline():
+            raise _missing(address, target) from error
         raise _unreachable(address, f"{type(error).__name__}: {str(error)[:160]}") from error
     finally:
         if shows_bars:
             hub.enable_progress_bars()
-    got = sha256(path)
-    if got != digest:
-        raise WeightsError(
-            f"{address}: its SHA-256 is {got}, not {digest}", "the file that the digest is of", "check both"
-        )
-    return path
+    if not digest:
+        # the hub's cache names a large file by its SHA-256, which its server gave
+        blob = path.resolve().name
+        digest = blob if re.fullmatch(r"[0-9a-f]{64}", blob) else ""
+    return _checked(path, digest, address)

@@ -12,16 +12,23 @@ from gossamer.errors import UnknownNameError
 
 
 class Entry(NamedTuple):
-    """A builder, as module of this package and function in it, and its arguments for this network."""
+    """A builder, as module of this package and function in it, and its arguments for this network.
+
+    input: channels, height and width that its published counts are of.
+    """
 
     module: str
     builder: str
     arguments: dict[str, Any]
+    input: tuple[int, int, int] = (3, 224, 224)
+
+
+PEER = "timm:"  # before the name of a network of timm, see `gossamer.networks.foreign`
 
 
 NETWORKS: dict[str, Entry] = {
     "alexnet": Entry("alexnet", "alexnet", {"variant": "torchvision"}),
-    "alexnet_paper": Entry("alexnet", "alexnet", {"variant": "paper"}),
+    "alexnet_paper": Entry("alexnet", "alexnet", {"variant": "paper"}, (3, 227, 227)),
     "alexnet_ungrouped": Entry("alexnet", "alexnet", {"variant": "ungrouped"}),
     "cbam_resnet50": Entry("resnet", "resnet", {"depth": 50, "attention": "cbam"}),
     "densenet121": Entry("densenet", "densenet", {"depth": 121}),
@@ -35,14 +42,14 @@ NETWORKS: dict[str, Entry] = {
     "googlenet": Entry("googlenet", "googlenet", {"variant": "torchvision"}),
     "googlenet_bn": Entry("googlenet", "googlenet", {"variant": "bn"}),
     "googlenet_paper": Entry("googlenet", "googlenet", {"variant": "paper"}),
-    "inception_resnet_v1": Entry("inceptionresnet", "inception_resnet", {"version": 1}),
-    "inception_resnet_v2": Entry("inceptionresnet", "inception_resnet", {"version": 2}),
+    "inception_resnet_v1": Entry("inceptionresnet", "inception_resnet", {"version": 1}, (3, 299, 299)),
+    "inception_resnet_v2": Entry("inceptionresnet", "inception_resnet", {"version": 2}, (3, 299, 299)),
     "inception_v2": Entry("inceptionv2", "inception_v2", {}),
-    "inception_v3": Entry("inceptionv3", "inception_v3", {}),
-    "inception_v4": Entry("inceptionv4", "inception_v4", {}),
-    "lenet5": Entry("lenet", "lenet", {"variant": "modern"}),
-    "lenet5_original": Entry("lenet", "lenet", {"variant": "original"}),
-    "lenet_caffe": Entry("lenet", "lenet", {"variant": "caffe"}),
+    "inception_v3": Entry("inceptionv3", "inception_v3", {}, (3, 299, 299)),
+    "inception_v4": Entry("inceptionv4", "inception_v4", {}, (3, 299, 299)),
+    "lenet5": Entry("lenet", "lenet", {"variant": "modern"}, (1, 32, 32)),
+    "lenet5_original": Entry("lenet", "lenet", {"variant": "original"}, (1, 32, 32)),
+    "lenet_caffe": Entry("lenet", "lenet", {"variant": "caffe"}, (1, 28, 28)),
     "mnasnet_050": Entry("mnasnet", "mnasnet", {"variant": "b1", "width": 0.5}),
     "mnasnet_075": Entry("mnasnet", "mnasnet", {"variant": "b1", "width": 0.75}),
     "mnasnet_100": Entry("mnasnet", "mnasnet", {"variant": "b1", "width": 1.0}),

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import inspect
+import typing
+from typing import Any
+
 from torch import Tensor, nn
 
+from gossamer.blocks.activation import Activation
+from gossamer.errors import SettingsError
 from gossamer.networks import create_model
-from gossamer.settings import Settings
+from gossamer.settings import Settings, parse_options
 from gossamer.tasks import losses
 
 
@@ -17,18 +23,35 @@ class Classify:
         balanced = settings.class_weights == "balanced" and counts is not None
         self.weights = losses.balanced_weights(counts) if balanced and counts else None
 
-    def build(self) -> nn.Module:
-        """The network with a classifier of one output a class. Raises UnknownNameError, SettingsError."""
+    def build(self, pretrained: str = "") -> nn.Module:
+        """The network with a classifier of one output a class. Raises UnknownNameError, SettingsError, WeightsError."""
         settings = self.settings
-        return create_model(
+        network: nn.Module = create_model(
             settings.net,
             num_classes=len(self.classes),
             in_chans=settings.in_chans,
             width=settings.width,
             small_input=bool(settings.small_input),
             drop_rate=settings.drop_rate,
+            drop_path_rate=settings.drop_path_rate,
+            output_stride=settings.output_stride,
+            act=typing.cast(Activation | None, settings.act or None),  # checked where it is used
+            norm=settings.norm or None,
             norm_eps=settings.norm_eps,
+            pretrained=pretrained,
+            **self._options(),
         )
+        return network
+
+    def _options(self) -> dict[str, Any]:
+        """The options of the family. Raises SettingsError for those that have a setting of their own."""
+        options = parse_options(self.settings.net_options)
+        own = sorted(set(options) & set(inspect.signature(create_model).parameters))
+        if own:
+            raise SettingsError(
+                f"net_options: {own[0]} is not of one family only", "arguments of the family", f"use --{own[0]} instead"
+            )
+        return options
 
     def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """One loss a sample: (N, K) logits, (N,) int64 -> (N,) float32."""

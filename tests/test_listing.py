@@ -1,0 +1,88 @@
+"""`gossamer list`: names, costs within limits, weights; as text and as JSON."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from typing import Any
+
+import pytest
+
+from gossamer.cli import main
+from gossamer.networks.pretrained import WEIGHTS
+from gossamer.networks.registry import NETWORKS, list_models
+from gossamer.settings import parse_count
+from tests.test_networks import ROWS
+
+
+def listed(capsys: pytest.CaptureFixture[str], *arguments: str, code: int = 0) -> str:
+    assert main(["list", *arguments]) == code
+    said = capsys.readouterr()
+    return said.out if code == 0 else said.err
+
+
+def values(capsys: pytest.CaptureFixture[str], *arguments: str) -> Any:
+    return json.loads(listed(capsys, *arguments, "--json"))
+
+
+def test_a_plain_list_is_of_names_only(capsys: pytest.CaptureFixture[str]) -> None:
+    assert listed(capsys).split() == list_models() == values(capsys)
+    assert listed(capsys, "squeezenet*") == "squeezenet1_0\nsqueezenet1_1\n"
+    assert "no network is called 'nothing*'" in listed(capsys, "nothing*", code=2)
+
+
+def test_limits_keep_what_costs_no_more_and_sort_by_macs(capsys: pytest.CaptureFixture[str]) -> None:
+    rows = values(capsys, "mobilenetv2*", "--max-params", "3.6M", "--max-macs", "300M")
+    assert [row["name"] for row in rows] == [f"mobilenetv2_{width}" for width in ("035", "050", "075")]
+    rows = values(capsys, "mobilenetv2*", "--max-params", "3504872")
+    assert rows[-1] == {"name": "mobilenetv2_100", "params": 3504872, "macs": 300774272, "input": "3x224x224"}
+    assert [row["macs"] for row in rows] == sorted(row["macs"] for row in rows) and len(rows) == 4
+    text = listed(capsys, "mobilenetv2*", "--max-macs", "0.301G").splitlines()
+    assert text[0].split() == ["name", "params", "(M)", "MACs", "(M)", "input"]
+    assert text[-1].split() == ["mobilenetv2_100", "3.505", "300.8", "3x224x224"]
+
+
+def test_each_network_is_counted_at_its_own_input(capsys: pytest.CaptureFixture[str]) -> None:
+    rows = {row["name"]: row["input"] for row in values(capsys, "lenet*", "--max-params", "60M")}
+    assert rows == {"lenet5": "1x32x32", "lenet5_original": "1x32x32", "lenet_caffe": "1x28x28"}
+    assert values(capsys, "inception_v3", "--max-macs", "6G")[0]["input"] == "3x299x299"
+    published: dict[str, set[str]] = {}
+    for row in ROWS:
+        published.setdefault(row["model"], set()).add(row["input"])
+    for name, inputs in published.items():
+        if name in NETWORKS:
+            assert "x".join(map(str, NETWORKS[name].input)) in inputs
+
+
+@pytest.mark.parametrize(
+    ("text", "count"), [("3M", 3_000_000), ("1.5G", 1_500_000_000), ("2k", 2000), (" 12 ", 12), ("0", 0)]
+)
+def test_counts_are_read_in_thousands(text: str, count: int) -> None:
+    assert parse_count(text) == count
+
+
+@pytest.mark.parametrize("text", ["M", "3T", "-1M", "many", "nan", "infG"])
+def test_counts_that_are_none_are_one_line(text: str, capsys: pytest.CaptureFixture[str]) -> None:
+    said = listed(capsys, f"--max-params={text}", code=2)
+    assert "as 3M or 1.5G" in said and said.count("\n") == 1
+
+
+def test_weights_are_listed_with_licence_source_accuracy_and_preprocessing(capsys: pytest.CaptureFixture[str]) -> None:
+    rows = values(capsys, "mobilenet_v2", "--weights")
+    assert [row["name"] for row in rows] == [each.name for each in WEIGHTS["mobilenetv2_100"]]
+    assert [row["default"] for row in rows] == [True, False, False]
+    assert rows[0]["top1"] == 72.91 and rows[0]["licence"] == "apache-2.0" and rows[0]["mean"] == [0.485, 0.456, 0.406]
+    line = listed(capsys, "mobilenet_v2", "--weights").splitlines()[1]
+    for word in ("mobilenetv2_100", "torchvision/mobilenet_v2.IMAGENET1K_V2", "72.154", "bsd-3-clause", "https://"):
+        assert word in line
+    assert len(values(capsys, "--weights")) == sum(map(len, WEIGHTS.values()))
+    assert "no network with listed weights" in listed(capsys, "lenet*", "--weights", code=2)
+
+
+@pytest.mark.skipif(importlib.util.find_spec("timm") is None, reason="timm is not installed")
+def test_the_networks_of_timm_are_listed_by_its_names(capsys: pytest.CaptureFixture[str]) -> None:
+    found = values(capsys, "timm:*mobilenet*")
+    assert "timm:mobilenetv3_small_100" in found and all("mobilenet" in name for name in found)
+    rows = values(capsys, "timm:mobilenetv3_small_050", "--weights")
+    assert rows[0]["name"] == "timm/mobilenetv3_small_050.lamb_in1k" and rows[0]["licence"] == "apache-2.0"
+    assert "limits for our own networks" in listed(capsys, "timm:*", "--max-macs", "1M", code=2)
