@@ -256,6 +256,31 @@ def _doctor(options: argparse.Namespace, progress: Progress) -> Any:
     return doctor()
 
 
+def _inspect(options: argparse.Namespace, progress: Progress) -> Any:
+    from gossamer.microscope.inspection import inspect
+
+    shape = settings_module.parse_shape(options.input) if options.input else None
+    found = inspect(options.target, shape, measure=options.measure, threads=options.threads)
+    if options.html:
+        from gossamer.microscope.page import write
+
+        write(found, options.html)
+        progress.say(f"{options.html}: the network drawn, coloured by {'time' if found.timing else 'MACs'}")
+    return found
+
+
+def _compare(options: argparse.Namespace, progress: Progress) -> Any:
+    from gossamer.microscope.compare import compare
+
+    shape = settings_module.parse_shape(options.input) if options.input else None
+    result = compare(
+        [*options.targets, *options.runs], shape, measure=options.measure, threads=options.threads, progress=progress
+    )
+    if options.plot:
+        result.plot(options.plot)
+    return result
+
+
 def _list(options: argparse.Namespace, progress: Progress) -> Any:
     from gossamer import listing
 
@@ -351,6 +376,21 @@ def _parser() -> argparse.ArgumentParser:
     made = command("doctor", _doctor, "say what is installed and works; with --data, look through images")
     made.add_argument("--data", default="", help="images to look through")
     made.add_argument("--val", default="", help="validation images, where they do not lie beside")
+
+    made = command("inspect", _inspect, "show what each layer of a network costs")
+    made.add_argument("target", help="network, ONNX file or run folder")
+    made.add_argument("--input", default="", metavar="CxHxW", help="e.g. 3x224x224; default the network's own")
+    made.add_argument("--measure", action="store_true", help="also time each layer on this machine")
+    made.add_argument("--threads", type=_count, default=1, help="threads while timing")
+    made.add_argument("--html", default="", help="also draw the network into this file")
+
+    made = command("compare", _compare, "set networks, files and runs side by side")
+    made.add_argument("targets", nargs="*", metavar="NET", help="network, ONNX file or run folder")
+    made.add_argument("--runs", nargs="+", default=[], metavar="RUN", help="more run folders")
+    made.add_argument("--input", default="", metavar="CxHxW", help="e.g. 3x224x224; default each network's own")
+    made.add_argument("--measure", action="store_true", help="also measure the latency of each on this machine")
+    made.add_argument("--threads", type=_count, default=1, help="threads while measuring")
+    made.add_argument("--plot", default="", help="also draw them into this .png or .svg file")
 
     made = command("list", _list, "list networks, or the weights published for them")
     made.add_argument("pattern", nargs="?", default="*", help="e.g. 'mobilenet*', or 'timm:*mobilenet*'")

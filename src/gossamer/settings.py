@@ -279,6 +279,17 @@ def parse_size(text: str) -> tuple[int, int]:
     )
 
 
+def parse_shape(text: str) -> tuple[int, int, int]:
+    """(channels, height, width) of "3x224x224", "240x320" or "224"; 3 channels unless said. Raises SettingsError."""
+    parts = str(text).lower().split("x")
+    channels = parts.pop(0) if len(parts) == 3 else "3"
+    if len(parts) not in (1, 2) or not channels.isdecimal() or not 1 <= int(channels) <= 1024:
+        raise SettingsError(
+            f"input {text!r}", "channels x height x width, as 3x224x224, 240x320 or 224", "give such a size"
+        )
+    return (int(channels), *parse_size("x".join(parts)))
+
+
 def parse_bytes(text: str) -> int:
     """Bytes of "500M", "2G" or "1048576" (K, M, G, T are powers of 1024). Raises SettingsError."""
     text = str(text).strip().upper().removesuffix("B").removesuffix("I")

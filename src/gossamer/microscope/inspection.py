@@ -13,8 +13,8 @@ from typing import Any
 
 from torch import nn
 
-from gossamer.cost import FORMULAS, FREE, POINTWISE, Cost, Layer, cost
-from gossamer.errors import InputError, SettingsError, UnknownNameError
+from gossamer.cost import FREE, POINTWISE, Cost, Layer, cost
+from gossamer.errors import InputError
 from gossamer.graph import Graph, Node, trace
 from gossamer.microscope.receptive import Field, receptive_fields
 from gossamer.microscope.timing import Timing, time_module, time_onnx
@@ -172,13 +172,12 @@ def _of_name(name: str, arguments: dict[str, Any]) -> tuple[nn.Module, tuple[int
     import torch
 
     from gossamer.networks import create_model
-    from gossamer.networks.create import input_shape
+    from gossamer.networks.registry import NETWORKS, resolve
 
     with torch.device("meta"):
         model = create_model(name, **arguments)
-    channels = arguments.get("in_chans")
-    shape = input_shape(name)
-    return model, (1, channels or shape[0], *shape[1:])
+    default = (3, 224, 224) if name.startswith("timm:") else NETWORKS[resolve(name)].input
+    return model, (1, arguments.get("in_chans", 3), *default[1:])
 
 
 def _of_run(path: Path) -> tuple[nn.Module, tuple[int, ...]]:
@@ -312,6 +311,3 @@ def _called(graph: Graph, node: Node) -> str:
     stride, dilation = tuple(at["stride"]), tuple(at["dilation"])
     text += "" if max(stride) == 1 else f" /{max(stride)}"
     return text + ("" if max(dilation) == 1 else f" dilated {max(dilation)}")
-
-
-__all__ = ["FORMULAS", "Inspection", "Row", "SettingsError", "UnknownNameError", "inspect"]

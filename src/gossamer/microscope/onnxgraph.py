@@ -84,7 +84,7 @@ SPATIAL = [2, 3]
 def read_graph(path: str, input_shape: Sequence[int] | None = None) -> Graph:
     """The graph of an ONNX file at `input_shape`, by default the file's own with 1 and 224 for what it leaves open.
 
-    Values carry the file's names in `Value.name` where they are weights; a node's `module` is its name in the file.
+    `Value.name` and a node's `module` are the names in the file.
     Raises InputError for a file that onnx cannot read or with a shape that does not fit, MissingPackageError.
     """
     model, onnx = _model(path, input_shape)
@@ -99,7 +99,9 @@ def read_graph(path: str, input_shape: Sequence[int] | None = None) -> Graph:
     values: list[Value] = []
     at: dict[str, int] = {}
 
-    def add(name: str, kind: str, memory: int | None = None, node: int = -1, shape: tuple[int, ...] | None = None) -> int:
+    def add(
+        name: str, kind: str, memory: int | None = None, node: int = -1, shape: tuple[int, ...] | None = None
+    ) -> int:
         made = len(values)
         dtype = _dtype(onnx, kinds.get(name, 1))
         values.append(
@@ -110,7 +112,7 @@ def read_graph(path: str, input_shape: Sequence[int] | None = None) -> Graph:
                 dtype,
                 made if memory is None else memory,
                 node,
-                name if kind == "parameter" else "",
+                name,
             )
         )
         at[name] = made
@@ -130,7 +132,7 @@ def read_graph(path: str, input_shape: Sequence[int] | None = None) -> Graph:
             read = first + [index for index in read if index not in first]
         if proto.op_type == "Gemm" and given.get("transB", 0):
             weight = values[read[1]]  # the formula wants (k, n)
-            read[1] = add(proto.input[1], weight.kind, weight.memory, weight.node, weight.shape[::-1])
+            read[1] = add(proto.input[1], weight.kind, weight.memory, len(nodes), weight.shape[::-1])
             at[proto.input[1]] = weight.index
         index = len(nodes)
         first_read = values[read[0]] if read else None

@@ -69,8 +69,8 @@ def _through(graph: Graph, node: Node, field: Field) -> Field:
         if node.op in GLOBAL:
             return Field(None, None)
         dims = node.attributes.get("dim")
-        axes = range(len(shape)) if not dims else [d % len(shape) for d in _pair(dims)]
-        return Field(*(None if len(shape) - 2 + n in axes else axis for n, axis in enumerate(field)))
+        over = list(range(len(shape))) if not dims else [d % len(shape) for d in _pair(dims)]
+        return Field(*(None if len(shape) - 2 + n in over else axis for n, axis in enumerate(field)))
     return field
 
 

@@ -61,14 +61,18 @@ def table(found: Inspection) -> str:
         lines.append(cells)
     out = aligned(header, lines, left=2)
     stages = [
-        [name, *(f"{100 * value:.1f} %" for key in ("params", "macs", "bytes", "ms") if (value := share[key]) is not None)]
+        [
+            name,
+            *(f"{100 * value:.1f} %" for key in ("params", "macs", "bytes", "ms") if (value := share[key]) is not None),
+        ]
         for name, share in found.stages.items()
     ]
     out += ["", *aligned(("part", "params", "MACs", "bytes moved", *(("ms",) if timing else ())), stages, left=1)]
     out += [
         "",
         f"{found.target} at {'x'.join(map(str, whole.input_shape))}",
-        f"parameters    {whole.params:,}" + (f", {whole.unused_params:,} of them unused" if whole.unused_params else ""),
+        f"parameters    {whole.params:,}"
+        + (f", {whole.unused_params:,} of them unused" if whole.unused_params else ""),
         f"MACs          {whole.macs:,} multiply-adds, {2 * whole.macs:,} FLOPs",
         f"weights       {size(whole.weight_bytes)}",
         f"peak memory   {size(whole.peak_bytes)} of activations, at {whole.peak_layer}",
@@ -83,7 +87,9 @@ def table(found: Inspection) -> str:
             f" parts; {timing.runtime}, {timing.threads} thread{'s' if timing.threads > 1 else ''}, {timing.rounds} rounds"
         )
         if timing.own:
-            out.append(f"              {sum(timing.own.values()):.3f} ms of it in operations that the runtime added")
+            out.append(
+                f"              {sum(timing.own.values()):.3f} ms of it in views and in operations that the runtime added"
+            )
         if any(found.dear(row) for row in found.rows):
             out.append("dear          takes over 3 times its share of the multiply-adds, and 2 % of the time or more")
     return "\n".join(out)
@@ -94,7 +100,7 @@ def aligned(header: tuple[str, ...], rows: list[list[str]], left: int) -> list[s
     widths = [max(len(cells[n]) for cells in (header, *rows)) for n in range(len(header))]
     return [
         "  ".join(
-            cell.ljust(width) if n < left or n == len(header) - 1 and not header[n] else cell.rjust(width)
+            cell.ljust(width) if n < left or (n == len(header) - 1 and not header[n]) else cell.rjust(width)
             for n, (cell, width) in enumerate(zip(cells, widths))
         ).rstrip()
         for cells in (list(header), *rows)

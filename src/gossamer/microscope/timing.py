@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from gossamer.cost import FREE
 from gossamer.errors import InputError, MissingPackageError
 from gossamer.graph import Graph
 
@@ -27,7 +28,7 @@ Times = tuple[float, float, float]  # median and quartiles, in milliseconds
 @dataclass(frozen=True)
 class Timing:
     """nodes: times of each operation by its number in the graph. whole: of the whole network, called as users call it.
-    own: time of what the runtime adds, such as changes of layout, by name. sum_ms: of all medians."""
+    own: time of what is in no row, views and what the runtime adds, by name. sum_ms: of all medians."""
 
     runtime: str
     threads: int
@@ -48,7 +49,7 @@ def time_module(module: nn.Module, graph: Graph, shape: Sequence[int], threads: 
     module runs other operations on real tensors than on shapes.
     """
     x = torch.randn(*shape, generator=torch.Generator().manual_seed(0))
-    with _threads(threads), torch.inference_mode():
+    with _threads(threads), torch.no_grad():
         module.eval()
         recorder = _Operands({id(x)})
         recorder.watch(module)
@@ -62,7 +63,9 @@ def time_module(module: nn.Module, graph: Graph, shape: Sequence[int], threads: 
             )
         whole = _measured([lambda: module(x)])[0]
         times = _measured(recorder.calls)
-    return Timing("torch", threads, len(whole), _quartiles(whole), {n: _quartiles(t) for n, t in enumerate(times)})
+    nodes = {node.index: _quartiles(mine) for node, mine in zip(graph.nodes, times)}
+    views = [nodes.pop(node.index)[0] for node in graph.nodes if node.op in FREE]
+    return Timing("torch", threads, len(whole), _quartiles(whole), nodes, {"views": sum(views)} if views else {})
 
 
 def time_onnx(path: str, graph: Graph, threads: int = 1) -> Timing:
@@ -104,9 +107,11 @@ def time_onnx(path: str, graph: Graph, threads: int = 1) -> Timing:
         if event.get("cat") == "Node" and name.endswith("_kernel_time"):
             took.setdefault(name.removesuffix("_kernel_time"), []).append(event["dur"] / 1e3)
     nodes, own = {}, {}
-    places = {node.module: node.index for node in graph.nodes}
+    # a fused operator has the name of one of its nodes, or of the value that it makes
+    places = {graph.values[out].name: node.index for node in graph.nodes for out in node.outputs}
+    places |= {node.module: node.index for node in graph.nodes}
     for name, times in took.items():
-        at = next((places[n] for n in (name, name.removesuffix("_nchwc"), name.split("/")[0]) if n in places), None)
+        at = places.get(name, places.get(name.removesuffix("_nchwc")))
         if at is None:
             own[name] = statistics.median(times[WARM:])
         else:
@@ -157,13 +162,14 @@ def _measured(calls: Sequence[Callable[[], Any]]) -> list[list[float]]:
 
 def _quartiles(times: Sequence[float]) -> Times:
     if len(times) < 2:
-        return (times[0],) * 3 if times else (0.0,) * 3  # type: ignore[return-value]
+        only = times[0] if times else 0.0
+        return only, only, only
     low, middle, high = statistics.quantiles(times, n=4, method="inclusive")
     return middle, low, high
 
 
 @contextmanager
-def _threads(count: int) -> Any:
+def _threads(count: int) -> Iterator[None]:
     before = torch.get_num_threads()
     torch.set_num_threads(count)
     try:

@@ -1,0 +1,218 @@
+"""Networks, files and runs side by side: what they cost, what they know, and which of them nothing beats."""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from gossamer.errors import MissingPackageError, SettingsError
+from gossamer.microscope.inspection import inspect
+from gossamer.microscope.table import aligned, count, size
+from gossamer.progress import SILENT, Progress
+from gossamer.storage import write_bytes
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One network: accuracy as a share of 1 with its source, median latency in ms with its 10 and 90 % points and where, cost.
+
+    front: nothing else is at least as good in accuracy and in cost, and better in one; cost is latency where all have
+    one, else MACs. None where its accuracy is unknown.
+    """
+
+    name: str
+    input_shape: tuple[int, ...]
+    accuracy: float | None
+    source: str
+    ms: float | None
+    ms_low: float | None
+    ms_high: float | None
+    runtime: str
+    macs: int
+    params: int
+    weight_bytes: int
+    peak_bytes: int
+    front: bool | None = None
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """The candidates, as given; cost is what the front is drawn over: "ms" or "macs"."""
+
+    candidates: tuple[Candidate, ...]
+    cost: str
+
+    def to_json(self) -> dict[str, Any]:
+        return {"cost": self.cost, "candidates": [dataclasses.asdict(one) for one in self.candidates]}
+
+    def text(self) -> str:
+        """A table, the Pareto front marked with *, and where each accuracy comes from."""
+        header = ("network", "", "input", "accuracy", "ms", "p10-p90", "MACs", "params", "weights", "peak memory")
+        rows = []
+        for one in self.candidates:
+            rows.append(
+                [
+                    one.name,
+                    "*" if one.front else "",
+                    "x".join(map(str, one.input_shape[1:])),
+                    "-" if one.accuracy is None else f"{100 * one.accuracy:.2f} %",
+                    "-" if one.ms is None else f"{one.ms:.2f}",
+                    "-" if one.ms_low is None else f"{one.ms_low:.2f}-{one.ms_high:.2f}",
+                    count(one.macs),
+                    count(one.params),
+                    size(one.weight_bytes),
+                    size(one.peak_bytes),
+                ]
+            )
+        lines = aligned(header, rows, left=2)
+        axis = "latency" if self.cost == "ms" else "MACs"
+        lines += [
+            "",
+            f"* nothing here is as accurate at less {axis}" if any(one.front for one in self.candidates) else "",
+        ]
+        lines += [f"accuracy of {one.name}: {one.source}" for one in self.candidates if one.source]
+        lines += sorted({f"latency in {one.runtime}" for one in self.candidates if one.runtime})
+        return "\n".join(line for n, line in enumerate(lines) if line or n < len(rows) + 2).rstrip()
+
+    def plot(self, path: str | os.PathLike[str]) -> None:
+        """Accuracy, or parameters where no accuracy is known, over cost. Raises SettingsError, MissingPackageError."""
+        kind = Path(path).suffix.lstrip(".").lower()
+        if kind not in ("png", "svg"):
+            raise SettingsError(f"plot {path}", "a name that ends in .png or .svg", "give such a name")
+        write_bytes(path, _picture(self, kind))
+
+
+def compare(
+    targets: Sequence[str],
+    input_shape: Sequence[int] | None = None,
+    *,
+    measure: bool = False,
+    threads: int = 1,
+    progress: Progress = SILENT,
+) -> Comparison:
+    """Compare networks by name, ONNX files and run folders at `input_shape` (C, H, W), by default each one's own.
+
+    A run knows the accuracy that it reached, a network the one published for its default weights. measure: latency of
+    each in the fastest runtime that is installed, one after the other. Raises what `inspect` and `bench` raise.
+    """
+    if len(targets) < 2:
+        raise SettingsError(f"{len(targets)} to compare", "two or more", "name another network, file or run")
+    times: dict[str, tuple[float, float, float, str]] = {}
+    if measure:
+        times = _latencies(targets, threads, progress)
+    candidates = []
+    for target in targets:
+        found = inspect(target, input_shape).cost
+        accuracy, source = _accuracy(target)
+        ms, low, high, runtime = times.get(target, (None, None, None, ""))
+        candidates.append(
+            Candidate(
+                target,
+                found.input_shape,
+                accuracy,
+                source,
+                ms,
+                low,
+                high,
+                runtime,
+                found.macs,
+                found.params,
+                found.weight_bytes,
+                found.peak_bytes,
+            )
+        )
+    axis = "ms" if all(one.ms is not None for one in candidates) else "macs"
+    return Comparison(tuple(_marked(candidates, axis)), axis)
+
+
+def _marked(candidates: list[Candidate], axis: str) -> list[Candidate]:
+    """Each candidate with its place on the front."""
+    marked = []
+    for one in candidates:
+        front = None
+        if one.accuracy is not None:
+            mine = getattr(one, axis)
+            front = not any(
+                other.accuracy >= one.accuracy
+                and getattr(other, axis) <= mine
+                and (other.accuracy > one.accuracy or getattr(other, axis) < mine)
+                for other in candidates
+                if other.accuracy is not None
+            )
+        marked.append(dataclasses.replace(one, front=front))
+    return marked
+
+
+def _accuracy(target: str) -> tuple[float | None, str]:
+    """What is known of a target's accuracy, and from where."""
+    if Path(target).is_dir():
+        from gossamer.run import Run
+
+        rows = Run.open(target).metrics()
+        best = max(rows, key=lambda row: row["val_accuracy"], default=None)
+        return (None, "") if best is None else (float(best["val_accuracy"]), f"its run, epoch {best['epoch']:g}, val")
+    if Path(target).is_file():
+        from gossamer import modelfile
+
+        card = modelfile.read(target).card
+        metrics = card.provenance.get("metrics") if card else None
+        reached = metrics.get("accuracy") if isinstance(metrics, dict) else None
+        return (float(reached), "the file's card, val") if isinstance(reached, (int, float)) else (None, "")
+    from gossamer.networks.create import weight_sets
+
+    known = next((one for one in weight_sets(target) if one.top1 is not None), None)
+    if known is None or known.top1 is None:
+        return None, ""
+    return known.top1 / 100, f"ImageNet top-1 published for {known.name}; not measured here"
+
+
+def _latencies(targets: Sequence[str], threads: int, progress: Progress) -> dict[str, tuple[float, float, float, str]]:
+    """The latency of each target in the runtime that is fastest for it."""
+    from gossamer.bench import bench
+
+    fastest: dict[str, tuple[float, float, float, str]] = {}
+    for row in bench(list(targets), threads=(threads,), progress=progress).rows:
+        if row.median_ms is None or row.p10_ms is None or row.p90_ms is None:
+            continue
+        best = fastest.get(row.target)
+        if best is None or row.median_ms < best[0]:
+            named = f"{row.runtime}, {row.threads} thread{'s' if row.threads > 1 else ''}"
+            fastest[row.target] = (row.median_ms, row.p10_ms, row.p90_ms, named)
+    return fastest
+
+
+def _picture(result: Comparison, kind: str) -> bytes:
+    try:
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise MissingPackageError("matplotlib", "report", "the plot of a comparison") from error
+
+    known = [one for one in result.candidates if one.accuracy is not None]
+    shown = known or list(result.candidates)
+    xs = [one.ms if result.cost == "ms" and one.ms is not None else one.macs / 1e6 for one in shown]
+    ys = [100 * one.accuracy if one.accuracy is not None else one.params / 1e6 for one in shown]
+    figure = Figure(figsize=(8, 5), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.add_subplot()
+    axes.grid(color="#dddddd", linewidth=0.6)
+    axes.set_axisbelow(True)
+    for one, x, y in zip(shown, xs, ys):
+        axes.scatter([x], [y], s=60, color="#d9480f" if one.front else "#4a6fa5")
+        axes.annotate(Path(one.name).name, (x, y), xytext=(6, 6), textcoords="offset points", fontsize=9)
+    front = sorted((x, y) for one, x, y in zip(shown, xs, ys) if one.front)
+    if len(front) > 1:
+        axes.plot([x for x, _ in front], [y for _, y in front], color="#d9480f", linewidth=1, label="Pareto front")
+        axes.legend(frameon=False)
+    axes.set_xlabel("latency (ms, median)" if result.cost == "ms" else "million multiply-adds")
+    axes.set_ylabel("accuracy (%)" if known else "million parameters")
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.margins(0.15)
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format=kind, dpi=150)
+    return buffer.getvalue()

@@ -1,0 +1,289 @@
+"""The microscope: rows that add up, receptive fields by hand, ONNX files, the page, and networks side by side."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from gossamer.cli import main
+from gossamer.errors import InputError, SettingsError
+from gossamer.graph import trace
+from gossamer.microscope.compare import Candidate, Comparison, _marked, compare
+from gossamer.microscope.inspection import Inspection, inspect
+from gossamer.microscope.page import HEIGHT, WIDTH, layout, render
+from gossamer.microscope.receptive import receptive_fields
+from gossamer.networks import create_model, list_models
+from gossamer.networks.registry import NETWORKS
+
+onnx = pytest.importorskip("onnx")
+
+
+@pytest.mark.parametrize("name", list_models())
+def test_the_sum_is_half_of_what_torch_counts(name: str) -> None:
+    found = inspect(name)
+    with torch.device("meta"):
+        model = create_model(name).eval()
+    with FlopCounterMode(display=False) as counter:
+        model(torch.empty(1, 3, *NETWORKS[name].input[1:], device="meta"))
+    assert found.cost.macs * 2 == counter.get_total_flops()
+    assert found.cost.macs == sum(row.macs or 0 for row in found.rows)
+    assert found.cost.params == sum(row.params for row in found.rows) == sum(p.numel() for p in model.parameters())
+    assert found.cost.unknown == {}
+
+
+# MobileNetV2, table 2: t, c, n, s
+TABLE_2 = [(1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 3, 1), (6, 160, 3, 2), (6, 320, 1, 1)]
+
+
+def test_mobilenet_v2_has_the_papers_17_bottlenecks_at_the_papers_cost() -> None:
+    found = inspect("mobilenet_v2")
+    costs: dict[str, int] = {}
+    shapes: dict[str, tuple[int, ...]] = {}
+    for row in found.rows:
+        if row.stage.startswith("stages."):
+            block = ".".join(row.name.split(".")[:3])
+            costs[block] = costs.get(block, 0) + (row.macs or 0)
+            shapes[block] = row.output_shape
+    expected: list[tuple[int, tuple[int, ...]]] = []
+    side, d = 112, 32
+    for t, c, n, s in TABLE_2:
+        for index in range(n):
+            out = side // (s if index == 0 else 1)
+            # h * w * d * t * (d' + k * k + d''), with the stride between expansion and depthwise
+            expand = side * side * d * d * t if t > 1 else 0
+            expected.append((expand + out * out * d * t * (9 + c), (1, c, out, out)))
+            side, d = out, c
+    assert len(costs) == 17
+    assert [(cost, shapes[block]) for block, cost in costs.items()] == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "at", "field"),
+    [
+        # worked out by hand from the papers' tables; also in Araujo et al. 2019, table 1
+        ("alexnet_paper", "stages.1.2", "163x163"),
+        ("vgg16", "stages.3.2", "196x196"),
+        ("vgg16", "stages.4.pool", "212x212"),
+        ("resnet18", "stages.3.1", "435x435"),
+        ("resnet50", "stages.3.2", "427x427"),
+        ("mobilenet_v2", "conv_head", "491x491"),
+        ("inception_v3", "stages.3.2", "1311x1311"),
+    ],
+)
+def test_receptive_fields_are_those_worked_out_by_hand(name: str, at: str, field: str) -> None:
+    rows = [row for row in inspect(name).rows if row.name == at or row.name.startswith(at + ".")]
+    assert rows[-1].field == field
+
+
+def test_the_receptive_field_is_what_a_gradient_reaches() -> None:
+    class Odd(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.one = nn.Conv2d(1, 1, (1, 5), padding=(0, 2))
+            self.two = nn.Conv2d(1, 1, 3, stride=2, dilation=2, padding=2)
+            self.three = nn.Conv2d(1, 1, 3, padding=1)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.three(self.two(self.one(x)) + nn.functional.max_pool2d(x, 3, 2, 1))
+
+    module = Odd()
+    for parameter in module.parameters():
+        nn.init.ones_(parameter)
+    x = torch.randn(1, 1, 64, 64, requires_grad=True)
+    (seen,) = torch.autograd.grad(module(x)[0, 0, 16, 16], x)
+    rows, columns = seen[0, 0].nonzero().unbind(1)
+    graph = trace(module, (1, 1, 64, 64))
+    field = receptive_fields(graph)[graph.outputs[0]]
+    assert field.rows is not None and field.columns is not None
+    assert field.rows[0] == int(rows.max() - rows.min()) + 1 == 9
+    assert field.columns[0] == int(columns.max() - columns.min()) + 1 == 13
+    assert field.rows[1] == field.columns[1] == 2
+
+
+def test_a_row_takes_the_norm_and_the_activation_behind_it() -> None:
+    found = inspect("resnet18")
+    whats = {row.name: row.what for row in found.rows}
+    assert whats["stem"] == "conv 7x7 /2 + norm + relu"
+    assert whats["stages.0.pool"] == "max pool"
+    assert whats["head.classifier"] == "linear"
+    assert whats["stages.0.0"] == "add + relu"
+    (add,) = [row for row in found.rows if row.name == "stages.0.0"]
+    assert len(add.inputs) == 2  # the shortcut and the branch
+    assert {share["params"] for share in found.stages.values()} and abs(
+        sum(share["macs"] or 0 for share in found.stages.values()) - 1
+    ) < 1e-9
+
+
+def test_an_operation_without_formula_is_listed_and_never_zero() -> None:
+    class Foreign(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return torch.fft.fft(x).real + torch.special.i0(x)
+
+    found = inspect(Foreign(), (3, 8, 8))
+    assert found.cost.unknown
+    assert any(row.macs is None and row.intensity is None for row in found.rows)
+    assert "not counted" in found.text() and all(name in found.text() for name in found.cost.unknown)
+
+
+@pytest.fixture(scope="module")
+def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    from gossamer.export.convert import to_onnx
+
+    torch.manual_seed(0)
+    path = tmp_path_factory.mktemp("onnx") / "net.onnx"
+    model = create_model("mobilenet_v2", width=0.35, num_classes=10).eval()
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            nn.init.normal_(module.bias)  # of zeros an exporter makes nothing
+    path.write_bytes(to_onnx(model, (64, 96)))
+    return path
+
+
+def test_an_onnx_file_costs_what_its_module_costs(file: Path) -> None:
+    ours, theirs = inspect("mobilenet_v2", (3, 64, 96), width=0.35, num_classes=10), inspect(file)
+    assert theirs.cost.macs == ours.cost.macs and theirs.cost.unknown == {}
+    assert theirs.cost.input_shape == (1, 3, 64, 96)
+    norms = sum(
+        m.num_features for m in create_model("mobilenet_v2", width=0.35).modules() if isinstance(m, nn.BatchNorm2d)
+    )
+    assert ours.cost.params - theirs.cost.params == norms  # a scale and a shift became one bias
+    assert [row.field for row in theirs.rows if "conv" in row.what][-1] == "491x491"
+
+
+def test_every_operator_of_a_quantised_file_is_counted(tmp_path: Path) -> None:
+    onnxruntime = pytest.importorskip("onnxruntime.quantization")
+    from gossamer.export.convert import to_onnx
+
+    path, small = tmp_path / "float.onnx", tmp_path / "int8.onnx"
+    path.write_bytes(to_onnx(create_model("mobilenetv1_025", num_classes=4).eval(), (32, 32)))
+    onnxruntime.quantize_dynamic(path, small, weight_type=onnxruntime.QuantType.QUInt8)
+    assert inspect(small).cost.macs == inspect(path).cost.macs
+    assert inspect(small).cost.weight_bytes < 0.4 * inspect(path).cost.weight_bytes
+
+
+@pytest.mark.parametrize("name", ["mobilenetv1_025", "shufflenet_v2_x0_5"])
+def test_measured_rows_have_times_that_add_up(name: str) -> None:
+    found = inspect(name, (3, 64, 64), measure=True)
+    assert found.timing is not None and found.timing.threads == 1
+    timed = [row for row in found.rows if row.ms is not None]
+    assert len(timed) == len(found.rows)
+    assert all(row.ms_low <= row.ms <= row.ms_high for row in timed)  # type: ignore[operator]
+    assert sum(row.ms or 0 for row in timed) + sum(found.timing.own.values()) == pytest.approx(found.timing.sum_ms)
+    assert "one call" in found.text()
+
+
+def test_an_onnx_file_is_timed_by_its_nodes(file: Path) -> None:
+    pytest.importorskip("onnxruntime")
+    found = inspect(file, measure=True)
+    assert found.timing is not None and found.timing.runtime.startswith("onnxruntime")
+    convolutions = [row for row in found.rows if "conv" in row.what or "depthwise" in row.what]
+    assert sum(row.ms is not None for row in convolutions) > 0.9 * len(convolutions)
+
+
+@pytest.mark.parametrize("name", ["mobilenet_v2", "densenet121", "googlenet", "shufflenet_v2_x1_0"])
+def test_the_page_draws_each_row_once_and_fetches_nothing(name: str) -> None:
+    found = inspect(name)
+    boxes = layout(found.rows)
+    assert len({(box.x, box.y) for box in boxes}) == len(found.rows)
+    for a, b in itertools.pairwise(boxes):
+        assert abs(a.x - b.x) >= WIDTH or abs(a.y - b.y) >= HEIGHT
+    for row, box in zip(found.rows, boxes):
+        assert all(boxes[index].y < box.y for index in row.inputs if index >= 0)
+    page = render(found)
+    assert page.count("<g>") == len(found.rows) == page.count("<tr>") - 1
+    assert not re.search(r"(src|href)=|@import|url\(", page)
+    assert f"{found.cost.macs:,}" in page
+
+
+def test_names_in_a_page_are_escaped() -> None:
+    class Odd(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.add_module("<b>&", nn.Conv2d(3, 4, 1))
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            out: torch.Tensor = getattr(self, "<b>&")(x)
+            return out
+
+    page = render(inspect(Odd(), (3, 4, 4)))
+    assert "<b>" not in page and "&lt;b&gt;&amp;" in page
+
+
+def test_the_commands_answer_in_json_and_text(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    page = tmp_path / "net.html"
+    assert main(["inspect", "mobilenetv1_025", "--input", "1x96x64", "--json", "--html", str(page)]) == 2  # RGB weights
+    capsys.readouterr()
+    assert main(["inspect", "mobilenetv1_025", "--input", "96x64", "--json", "--html", str(page)]) == 0
+    values: dict[str, Any] = json.loads(capsys.readouterr().out)
+    assert values["input_shape"] == [1, 3, 96, 64] and values["flops"] == 2 * values["macs"]
+    assert {"name", "what", "stage", "macs", "params", "intensity", "field", "live_bytes"} <= set(values["rows"][0])
+    assert page.read_text(encoding="utf-8").startswith("<!doctype html>")
+    assert main(["compare", "mobilenetv1_025", "squeezenet1_1"]) == 0
+    assert "peak memory" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["inspect", "mobilenet_v9"], "mobilenet_v2"),
+        (["inspect", "nowhere.onnx"], "no such file"),
+        (["inspect", "mobilenet_v2", "--input", "3x0x224"], "8 to 4096"),
+        (["inspect", "mobilenet_v2", "--input", "abc"], "240x320"),
+        (["compare", "mobilenet_v2"], "two or more"),
+        (["compare", "mobilenet_v2", "resnet18", "--plot", "a.gif"], ".png or .svg"),
+    ],
+)
+def test_bad_targets_are_one_line(arguments: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(arguments) == 2
+    out, err = capsys.readouterr()
+    assert err.count("\n") == 1 and said in err and not out
+
+
+def test_broken_and_misfit_onnx_files_are_one_line(file: Path, tmp_path: Path) -> None:
+    broken = tmp_path / "broken.onnx"
+    broken.write_bytes(file.read_bytes()[:5000])
+    with pytest.raises(InputError, match="valid ONNX"):
+        inspect(broken)
+    with pytest.raises(InputError, match="as the file fixes it"):
+        inspect(file, (3, 224, 224))
+
+
+def candidate(name: str, accuracy: float | None, ms: float | None, macs: int) -> Candidate:
+    return Candidate(name, (1, 3, 8, 8), accuracy, "", ms, ms, ms, "", macs, 1, 4, 4)
+
+
+def test_the_front_is_what_nothing_beats() -> None:
+    found = _marked(
+        [
+            candidate("fast", 0.5, 1.0, 9),
+            candidate("slow and worse", 0.4, 2.0, 1),
+            candidate("good", 0.9, 3.0, 5),
+            candidate("as good, slower", 0.9, 3.1, 4),
+            candidate("unknown", None, 0.1, 1),
+        ],
+        "ms",
+    )
+    assert [one.front for one in found] == [True, False, True, False, None]
+
+
+def test_a_comparison_is_drawn(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    result = Comparison(tuple(_marked([candidate("a", 0.5, 1.0, 9), candidate("b", 0.9, 3.0, 5)], "ms")), "ms")
+    result.plot(tmp_path / "a.svg")
+    assert (
+        "Pareto front" in (tmp_path / "a.svg").read_text(encoding="utf-8") or (tmp_path / "a.svg").stat().st_size > 5000
+    )
+    with pytest.raises(SettingsError):
+        compare(["mobilenet_v2"])
+
+
+def test_an_inspection_names_its_target() -> None:
+    assert isinstance(inspect("lenet5"), Inspection) and "lenet5 at 1x3x32x32" in inspect("lenet5").text()
