@@ -119,8 +119,9 @@ def read_graph(path: str, input_shape: Sequence[int] | None = None) -> Graph:
         return made
 
     for name in weights:
-        floating = _dtype(onnx, kinds[name]).is_floating_point or len(weights[name]) > 1
-        add(name, "parameter" if floating else "constant")
+        # int64 vectors are shapes and axes, single numbers bounds; weights are the rest, quantised ones too
+        learnt = len(weights[name]) > 1 or (weights[name] and _dtype(onnx, kinds[name]).is_floating_point)
+        add(name, "parameter" if learnt else "constant")
     inputs = tuple(add(info.name, "input") for info in graph.input if info.name not in weights)
     nodes: list[Node] = []
     for proto in graph.node:
