@@ -108,7 +108,7 @@ NETWORKS: dict[str, Entry] = {
     "sqnxt23_w2": Entry("squeezenext", "squeezenext", {"version": "23", "width": 2.0}),
     "sqnxt23v5_w1": Entry("squeezenext", "squeezenext", {"version": "23v5", "width": 1.0}),
     "sqnxt23v5_w2": Entry("squeezenext", "squeezenext", {"version": "23v5", "width": 2.0}),
-    "sqnxt23g_w1": Entry("squeezenext", "squeezenext", {"version": "23", "groups": 2}),
+    "sqnxt23g_w1": Entry("squeezenext", "squeezenext", {"version": "23", "groups": 2}, (3, 227, 227)),
     "squeezenet1_0": Entry("squeezenet", "squeezenet", {"version": "1.0"}),
     "squeezenet1_1": Entry("squeezenet", "squeezenet", {"version": "1.1"}),
 }
