@@ -6,20 +6,54 @@ from collections.abc import Callable
 
 import pytest
 import torch
+import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from gossamer.blocks.activation import ACTIVATIONS, activation
+from gossamer.blocks.attention import (
+    Cbam,
+    ChannelAttention,
+    SelectiveKernel,
+    SelfAttention2d,
+    SpatialAttention,
+    SqueezeExcite,
+)
 from gossamer.blocks.conv import ConvNormAct, DepthwiseSeparable
+from gossamer.blocks.deform import DeformableConv2d, deform_conv2d
+from gossamer.blocks.factorised import AsymmetricPair, StackedConv
 from gossamer.blocks.fire import Fire
-from gossamer.blocks.head import ConvHead, LinearHead
+from gossamer.blocks.ghost import Ghost, GhostBottleneck
+from gossamer.blocks.head import ConvHead, LinearHead, conv_head_of
+from gossamer.blocks.inception import (
+    GridReduction,
+    Inception,
+    InceptionA,
+    InceptionB,
+    InceptionC,
+    InceptionResidual,
+)
 from gossamer.blocks.initialise import initialise
-from gossamer.blocks.residual import BasicBlock, InvertedResidual
+from gossamer.blocks.pool import average_to
+from gossamer.blocks.residual import (
+    BasicBlock,
+    InvertedResidual,
+    PreActBlock,
+    ResidualAndTransient,
+    UniversalInvertedBottleneck,
+)
 from gossamer.blocks.shuffle import ShuffleDownUnit, ShuffleUnit, channel_shuffle
+from gossamer.blocks.upsample import Upsample
 from gossamer.blocks.width import make_divisible
-from gossamer.errors import UnknownNameError
+from gossamer.errors import SettingsError, UnknownNameError
+
+
+def _cell(c1: int) -> int:
+    """Positions of the whole map times c1."""
+    return H * W * c1
+
 
 H, W = 10, 14  # of the input; distinct, so that swapped axes cannot pass
 
@@ -56,6 +90,109 @@ COSTS: list[tuple[str, Callable[[], nn.Module], int, tuple[int, ...], int]] = [
     ),
     ("linear head", lambda: LinearHead(6, 4), 6, (4,), 6 * 4),
     ("conv head", lambda: ConvHead(6, 4, padding=1), 6, (4,), 6 * 4 * 12 * 16),
+    ("asymmetric pair", lambda: AsymmetricPair(6, 4, 7), 6, (4, 10, 14), 7 * (6 + 4) * 4 * 10 * 14),
+    ("stacked 7x7", lambda: StackedConv(6, 4, 7), 6, (4, 10, 14), 9 * (6 + 2 * 4) * 4 * 10 * 14),
+    ("nearest", lambda: Upsample(6, 2, mode="nearest"), 6, (6, 20, 28), 0),
+    ("bilinear x3", lambda: Upsample(6, 3), 6, (6, 30, 42), 0),
+    ("transposed", lambda: Upsample(6, 2, mode="transposed"), 6, (6, 20, 28), 16 * 6 * 10 * 14),
+    ("deformable 1", lambda: DeformableConv2d(6, 4, modulated=False), 6, (4, 10, 14), 9 * 6 * (4 + 18) * 10 * 14),
+    (
+        "deformable 2 /2, 2 groups",
+        lambda: DeformableConv2d(6, 4, stride=2, groups=2, offset_groups=3),
+        6,
+        (4, 5, 7),
+        9 * (6 * 4 // 2 + 6 * 81) * 5 * 7,
+    ),
+    ("channel attention", lambda: ChannelAttention(6, 2), 6, (6, 10, 14), 4 * 6 * 2),
+    ("spatial attention", lambda: SpatialAttention(7), 6, (6, 10, 14), 2 * 49 * 10 * 14),
+    ("cbam", lambda: Cbam(6, 2), 6, (6, 10, 14), 4 * 6 * 2 + 2 * 49 * 10 * 14),
+    (
+        "selective kernel /2",
+        lambda: SelectiveKernel(6, 4, reduced=3, stride=2, groups=2),
+        6,
+        (4, 5, 7),
+        2 * 9 * 3 * 4 * 5 * 7 + 4 * 3 * 3,
+    ),
+    (
+        "self-attention",
+        lambda: SelfAttention2d(8, reduction=2),
+        8,
+        (8, 10, 14),
+        8 * (2 * 4 + 2 * 8) * 140 + 140 * 140 * (4 + 8),
+    ),
+    (
+        "inception",
+        lambda: Inception(6, c1x1=2, c3x3=(3, 4), c5x5=(2, 3), pool=5),
+        6,
+        (14, 10, 14),
+        _cell(6 * 2 + 6 * 3 + 9 * 3 * 4 + 6 * 2 + 25 * 2 * 3 + 6 * 5),
+    ),
+    (
+        "inception A",
+        lambda: InceptionA(6, c1x1=2, single=(3, 4), double=(2, 3, 5), pool=1),
+        6,
+        (12, 10, 14),
+        _cell(6 * 2 + 6 * 3 + 9 * 3 * 4 + 6 * 2 + 9 * 2 * 3 + 9 * 3 * 5 + 6),
+    ),
+    (
+        "inception B",
+        lambda: InceptionB(6, c1x1=2, single=(2, 3, 4), double=(1, 2, 3, 4, 5), pool=1),
+        6,
+        (12, 10, 14),
+        _cell(6 * 2 + 6 * 2 + 7 * 6 + 7 * 12 + 6 + 7 * 2 + 7 * 6 + 7 * 12 + 7 * 20 + 6),
+    ),
+    (
+        "inception C",
+        lambda: InceptionC(6, c1x1=2, single=3, double=((2, 1), (4, 3)), forked=5, pool=1),
+        6,
+        (23, 10, 14),
+        _cell(6 * 2 + 6 * 3 + 2 * 3 * 3 * 5 + 6 * 2 + 9 * 2 * 4 + 2 * 3 * 4 * 5 + 6),
+    ),
+    (
+        "grid reduction",
+        lambda: GridReduction(6, ((4, 3),), ((2, 1), (3, 3))),
+        6,
+        (13, 4, 6),
+        9 * 6 * 4 * 24 + _cell(6 * 2) + 9 * 2 * 3 * 24,
+    ),
+    (
+        "inception residual",
+        lambda: InceptionResidual(6, ((2, 1),), ((3, 1), (4, 3)), scale=0.1),
+        6,
+        (6, 10, 14),
+        _cell(6 * 2 + 6 * 3 + 9 * 3 * 4 + 6 * 6),
+    ),
+    ("pre-activation /2", lambda: PreActBlock(6, 4, stride=2), 6, (4, 5, 7), (9 * 4 * (6 + 4) + 6 * 4) * 5 * 7),
+    (
+        "pre-activation bottleneck",
+        lambda: PreActBlock(6, 6, c_mid=2),
+        6,
+        (6, 10, 14),
+        _cell(6 * 2 + 9 * 2 * 2 + 2 * 6),
+    ),
+    ("rir /2", lambda: ResidualAndTransient(6, 4, stride=2), 12, (8, 5, 7), 37 * 6 * 4 * 5 * 7),
+    (
+        "universal /2",
+        lambda: UniversalInvertedBottleneck(6, 4, c_mid=12, start=5, kernel=3, stride=2),
+        6,
+        (4, 5, 7),
+        _cell(25 * 6 + 6 * 12) + (9 * 12 + 12 * 4) * 5 * 7,
+    ),
+    (
+        "universal without the second depthwise",
+        lambda: UniversalInvertedBottleneck(6, 4, c_mid=12, start=3, kernel=0, stride=2),
+        6,
+        (4, 5, 7),
+        (9 * 6 + 6 * 12 + 12 * 4) * 5 * 7,
+    ),
+    ("ghost", lambda: Ghost(6, 5), 6, (5, 10, 14), _cell(6 * 3 + 9 * 3)),
+    (
+        "ghost bottleneck /2",
+        lambda: GhostBottleneck(6, 4, c_mid=8, kernel=5, stride=2, strided=True),
+        6,
+        (4, 5, 7),
+        _cell(6 * 4 + 9 * 4) + (25 * 8 + 8 * 2 + 9 * 2 + 25 * 6 + 6 * 4) * 5 * 7,
+    ),
 ]
 
 
@@ -161,3 +298,167 @@ def test_relu6_in_place_has_the_bits_and_the_gradient_of_torchs_own(dtype: torch
         results.append((y.detach(), leaf.grad))
     assert torch.equal(results[0][0], results[1][0])
     assert torch.equal(results[0][1], results[1][1])
+
+
+# deformable convolution
+
+
+def plain_deform(
+    x: torch.Tensor,
+    offset: torch.Tensor,
+    weight: torch.Tensor,
+    mask: torch.Tensor | None,
+    stride: int,
+    padding: int,
+    dilation: int,
+) -> torch.Tensor:
+    """The papers' equations, one product at a time."""
+    n, c_in, height, width = x.shape
+    c_out, c_group, k, _ = weight.shape
+    h, w = offset.shape[2:]
+    offset_groups = offset.shape[1] // (2 * k * k)
+    out = x.new_zeros(n, c_out, h, w)
+
+    def at(image: torch.Tensor, y: float, x_: float) -> torch.Tensor:
+        total = image.new_zeros(())
+        for row in (int(y // 1), int(y // 1) + 1):
+            for column in (int(x_ // 1), int(x_ // 1) + 1):
+                if 0 <= row < height and 0 <= column < width:
+                    total = total + (1 - abs(y - row)) * (1 - abs(x_ - column)) * image[row, column]
+        return total
+
+    for i in range(n):
+        for o in range(c_out):
+            for c in range(c_group):
+                channel = o // (c_out // (c_in // c_group)) * c_group + c
+                g = channel // (c_in // offset_groups)
+                for p in range(k * k):
+                    for row in range(h):
+                        for column in range(w):
+                            place = g * k * k + p
+                            y = row * stride - padding + p // k * dilation + float(offset[i, 2 * place, row, column])
+                            z = (
+                                column * stride
+                                - padding
+                                + p % k * dilation
+                                + float(offset[i, 2 * place + 1, row, column])
+                            )
+                            factor = 1 if mask is None else mask[i, place, row, column]
+                            out[i, o, row, column] += weight[o, c, p // k, p % k] * factor * at(x[i, channel], y, z)
+    return out
+
+
+@pytest.mark.parametrize(("stride", "padding", "dilation"), [(1, 1, 1), (2, 1, 1), (1, 2, 2)])
+@pytest.mark.parametrize("modulated", [False, True])
+def test_deformable_convolution_is_the_papers_sum(stride: int, padding: int, dilation: int, modulated: bool) -> None:
+    torch.manual_seed(0)
+    x, weight = torch.randn(2, 4, 5, 6, dtype=torch.float64), torch.randn(2, 2, 3, 3, dtype=torch.float64)
+    h, w = F.conv2d(x[:, :2], weight, stride=stride, padding=padding, dilation=dilation).shape[2:]
+    offset = 2 * torch.randn(2, 2 * 2 * 9, h, w, dtype=torch.float64)
+    mask = torch.rand(2, 2 * 9, h, w, dtype=torch.float64) if modulated else None
+    got = deform_conv2d(x, offset, weight, stride=stride, padding=padding, dilation=dilation, mask=mask)
+    torch.testing.assert_close(got, plain_deform(x, offset, weight, mask, stride, padding, dilation))
+
+
+def test_deformable_convolution_has_the_right_gradients() -> None:
+    torch.manual_seed(0)
+    like = {"dtype": torch.float64, "requires_grad": True}
+    x, weight, bias = torch.randn(1, 2, 4, 4, **like), torch.randn(2, 2, 3, 3, **like), torch.randn(2, **like)
+    # away from whole pixels, where interpolation has a corner
+    offset = (torch.rand(1, 18, 4, 4, dtype=torch.float64) * 0.8 + 0.1).requires_grad_()
+    mask = torch.rand(1, 9, 4, 4, **like)
+
+    def run(*tensors: torch.Tensor) -> torch.Tensor:
+        return deform_conv2d(*tensors[:4], padding=1, mask=tensors[4])
+
+    assert torch.autograd.gradcheck(run, (x, offset, weight, bias, mask))
+
+
+def test_a_fresh_deformable_convolution_is_a_plain_one() -> None:
+    torch.manual_seed(0)
+    x = torch.randn(2, 4, 7, 9)
+    for modulated in (False, True):
+        layer = DeformableConv2d(4, 6, stride=2, groups=2, modulated=modulated)
+        plain = F.conv2d(x, layer.weight * (0.5 if modulated else 1), layer.bias, stride=2, padding=1, groups=2)
+        torch.testing.assert_close(layer(x), plain)
+
+
+def test_deformable_convolution_names_the_shape_it_wants() -> None:
+    x, weight = torch.zeros(1, 2, 5, 5), torch.zeros(2, 2, 3, 3)
+    with pytest.raises(SettingsError, match=r"\(N, 18 \* groups, 3, 3\)"):
+        deform_conv2d(x, torch.zeros(1, 18, 5, 5), weight)
+    with pytest.raises(SettingsError, match="mask of shape"):
+        deform_conv2d(x, torch.zeros(1, 18, 3, 3), weight, mask=torch.zeros(1, 3, 3, 3))
+
+
+# attention, heads, up-sampling
+
+
+def test_self_attention_is_that_of_torch_and_starts_as_the_identity() -> None:
+    torch.manual_seed(0)
+    block, x = SelfAttention2d(8, reduction=2), torch.randn(2, 8, 3, 5)
+    torch.testing.assert_close(block(x), x)
+    block.scale.data.fill_(0.5)
+    query, key, value = (layer(x).flatten(2).transpose(1, 2) for layer in (block.query, block.key, block.value))
+    seen = F.scaled_dot_product_attention(query, key, value).transpose(1, 2).reshape(x.shape)
+    torch.testing.assert_close(block(x), x + 0.5 * block.project(seen))
+
+
+def test_attention_weighs_between_0_and_1() -> None:
+    torch.manual_seed(0)
+    x = torch.rand(2, 8, 5, 5) + 0.1
+    for block in (ChannelAttention(8, 2), SpatialAttention(3), SqueezeExcite(8, 2), Cbam(8, 2)):
+        ratio = (block.eval()(x) / x).detach()
+        assert float(ratio.min()) > 0 and float(ratio.max()) < 1
+    spread = ChannelAttention(8, 2)(x) / x
+    torch.testing.assert_close(spread, spread[:, :, :1, :1].expand_as(x))  # one weight a channel
+    spread = SpatialAttention(3)(x) / x
+    torch.testing.assert_close(spread, spread[:, :1].expand_as(x))  # one weight a position
+
+
+def test_selective_kernels_weigh_their_paths_to_1() -> None:
+    torch.manual_seed(0)
+    block, x = SelectiveKernel(4, 4, reduced=3).eval(), torch.randn(2, 4, 6, 6)
+    with torch.no_grad():
+        for path in block.paths:
+            path.load_state_dict(block.paths[0].state_dict())
+            path.conv.dilation, path.conv.padding = (1, 1), (1, 1)
+        torch.testing.assert_close(block(x), block.paths[0](x))  # equal paths: whatever the weights
+
+
+def test_a_linear_head_and_its_1x1_convolution_answer_the_same() -> None:
+    torch.manual_seed(0)
+    for bias in (True, False):
+        head = LinearHead(6, 5, bias=bias, drop_rate=0.5).eval()
+        made, x = conv_head_of(head), torch.randn(3, 6, 4, 7)
+        torch.testing.assert_close(made(x), head(x))
+        torch.testing.assert_close(made(x, pre_logits=True), head(x, pre_logits=True))
+        assert made.drop.p == 0.5 and not made.training
+    assert conv_head_of(LinearHead(6, 0))(x).shape == (3, 6)
+
+
+@pytest.mark.parametrize("scale", [2, 3, 4])
+def test_transposed_upsampling_starts_as_bilinear_interpolation(scale: int) -> None:
+    x = torch.randn(1, 2, 6, 7)
+    got, expected = Upsample(2, scale, mode="transposed")(x), Upsample(2, scale)(x)
+    inside = slice(scale, -scale)  # at the border interpolation repeats the edge, and the convolution sees zeros
+    torch.testing.assert_close(got[..., inside, inside], expected[..., inside, inside])
+    with pytest.raises(UnknownNameError, match="nearest"):
+        Upsample(2, mode="bicubic")
+
+
+def test_factorised_kernels_see_as_far_as_the_large_one() -> None:
+    x = torch.zeros(1, 1, 15, 15, requires_grad=True)
+    for block in (StackedConv(1, 1, 7, act=None), AsymmetricPair(1, 1, 7, act=None), nn.Conv2d(1, 1, 7, padding=3)):
+        nn.init.ones_(next(p for p in block.parameters() if p.dim() == 4))
+        (seen,) = torch.autograd.grad(block.eval()(x)[0, 0, 7, 7], x)
+        rows, columns = seen[0, 0].nonzero().unbind(1)
+        assert (int(rows.min()), int(rows.max()), int(columns.min()), int(columns.max())) == (4, 10, 4, 10)
+
+
+@given(st.integers(1, 8), st.integers(8, 30), st.integers(8, 30))
+def test_average_to_is_adaptive_pooling(side: int, height: int, width: int) -> None:
+    x = torch.randn(2, 3, height, width, dtype=torch.float64)
+    torch.testing.assert_close(average_to(x, side), F.adaptive_avg_pool2d(x, side))
+    small = x[..., :side, : side + 1]
+    torch.testing.assert_close(average_to(small, side + 1), F.adaptive_avg_pool2d(small, side + 1))

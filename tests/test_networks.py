@@ -34,11 +34,16 @@ with (Path(__file__).parent / "twins.csv").open(encoding="utf-8") as file:
 LATER_FAMILIES = (
     "densenet121",
     "efficientnet_b0",
+    "ghostnet_050",
+    "googlenet",
     "lenet5",
     "lenet5_original",
     "mnasnet_small",
     "mobilenetv3_small_100",
+    "mobilenetv4_conv_small",
+    "preresnet20",
     "resnext50_32x4d",
+    "rir18",
     "seresnet50",
     "shufflenet_v1_g3_x0_5",
     "sqnxt23v5_w1",
@@ -46,6 +51,9 @@ LATER_FAMILIES = (
 
 # some of their layers have no padding
 UNPADDED = ("alexnet", "googlenet", "inception", "lenet", "sqnxt", "squeezenet")
+
+# made for small images: all their strides are kept
+MADE_SMALL = ("lenet", "preresnet", "rir", "wrn")
 
 
 @pytest.fixture(autouse=True)
@@ -123,9 +131,9 @@ def test_a_twins_weights_load_strictly_and_give_its_outputs(row: dict[str, str],
         expected, got = other(x), model(x)
         if peer == "timm":
             maps, their_maps = model.forward_features(x), other.forward_features(x)
-            torch.testing.assert_close(maps, their_maps, atol=1e-5, rtol=0)
+            torch.testing.assert_close(maps, their_maps, atol=1e-5, rtol=1e-5)
             embedding = other.forward_head(their_maps, pre_logits=True)
-            torch.testing.assert_close(model.forward_head(maps, pre_logits=True), embedding, atol=1e-5, rtol=0)
+            torch.testing.assert_close(model.forward_head(maps, pre_logits=True), embedding, atol=1e-5, rtol=1e-5)
     assert float(expected.std()) > 1e-3  # a dead network would agree with anything
     assert float((expected - got).abs().max()) < 1e-5
 
@@ -163,6 +171,8 @@ def test_feature_maps_have_the_shapes_they_announce(name: str, small_input: bool
     reductions = model.feature_info.reduction()
     plain = features(name).feature_info.reduction()
     kept = 8 if name.startswith("alexnet") else 4  # its first stride is 4
+    if name.startswith(MADE_SMALL):
+        kept = 1
     assert reductions[-1] == (plain[-1] // kept if small_input else plain[-1])
     assert reductions == sorted({2 ** (r.bit_length() - 1) for r in reductions})
     assert [m.shape[:2] for m in maps] == [(2, c) for c in model.feature_info.channels()]
@@ -220,6 +230,30 @@ def test_one_step_trains_every_parameter(name: str, memory_format: torch.memory_
         assert torch.isfinite(value).all(), key
     moved = [key for key, value in model.named_parameters() if not torch.equal(value, before[key])]
     assert len(moved) > 0.9 * len(before)
+
+
+@pytest.mark.parametrize(
+    ("name", "aux"),
+    [
+        ("inception_v2", 0),
+        ("inception_v3", 1),
+        ("inception_v4", 0),
+        ("inception_resnet_v1", 0),
+        ("googlenet_paper", 2),
+        ("cbam_resnet50", 0),
+        ("skresnext50_32x4d", 0),
+    ],
+)
+def test_one_step_trains_the_networks_of_large_inputs_and_their_auxiliary_classifiers(name: str, aux: int) -> None:
+    model = create_model(name, num_classes=3, **({"aux": True} if aux else {})).train()
+    logits, others = model.forward_aux(torch.randn(2, 3, 107, 107))
+    assert len(others) == aux and all(other.shape == (2, 3) for other in others)
+    target = torch.tensor([0, 2])
+    loss = F.cross_entropy(logits, target) + sum(0.3 * F.cross_entropy(other, target) for other in others)
+    loss.backward()
+    assert torch.isfinite(loss)
+    for key, value in model.named_parameters():
+        assert value.grad is not None and torch.isfinite(value.grad).all(), key
 
 
 @pytest.mark.parametrize("name", FAMILIES)

@@ -5,10 +5,12 @@ A gate's layers are called `gate`, so that changing a network's activation leave
 
 from __future__ import annotations
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from gossamer.blocks.activation import Activation, activation
+from gossamer.blocks.conv import ConvNormAct
 
 
 class SqueezeExcite(nn.Module):
@@ -31,3 +33,105 @@ class SqueezeExcite(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         weights: Tensor = self.gate(self.fc2(self.act(self.fc1(F.adaptive_avg_pool2d(x, 1)))))
         return x * weights
+
+
+class ChannelAttention(nn.Module):
+    """Squeeze-and-excitation over the average and the maximum of each channel, with one set of weights for both.
+
+    (N, channels, H, W) -> the same shape. MACs: 4 * channels * reduced.
+    Source: Woo et al. 2018, CBAM (1807.06521), figure 2 and equation 2.
+    """
+
+    def __init__(self, channels: int, reduced: int) -> None:
+        super().__init__()
+        self.fc1 = nn.Conv2d(channels, reduced, 1)
+        self.act = activation("relu")
+        self.fc2 = nn.Conv2d(reduced, channels, 1)
+        self.gate = activation("sigmoid")
+
+    def forward(self, x: Tensor) -> Tensor:
+        pools = (F.adaptive_avg_pool2d(x, 1), F.adaptive_max_pool2d(x, 1))
+        average, highest = (self.fc2(self.act(self.fc1(pooled))) for pooled in pools)
+        weights: Tensor = self.gate(average + highest)
+        return x * weights
+
+
+class SpatialAttention(nn.Module):
+    """A weight for each position, by a k x k convolution of the channels' maximum and mean there.
+
+    (N, channels, H, W) -> the same shape. MACs: 2 * k * k * H * W. Source: CBAM (1807.06521), equation 3.
+    """
+
+    def __init__(self, kernel: int = 7) -> None:
+        super().__init__()
+        self.conv = ConvNormAct(2, 1, kernel, act=None)
+        self.gate = activation("sigmoid")
+
+    def forward(self, x: Tensor) -> Tensor:
+        described = torch.cat((x.amax(1, keepdim=True), x.mean(1, keepdim=True)), dim=1)
+        weights: Tensor = self.gate(self.conv(described))
+        return x * weights
+
+
+class Cbam(nn.Sequential):
+    """Channel attention, then spatial attention: (N, channels, H, W) -> the same shape.
+
+    MACs: 4 * channels * reduced + 2 * k * k * H * W. Source: CBAM (1807.06521), figure 1.
+    """
+
+    def __init__(self, channels: int, reduced: int, *, kernel: int = 7) -> None:
+        super().__init__(ChannelAttention(channels, reduced), SpatialAttention(kernel))
+
+
+class SelectiveKernel(nn.Module):
+    """3x3 convolutions of dilation 1, 2, ... side by side; a softmax over them weighs each channel.
+
+    (N, c_in, H, W) -> (N, c_out, h, w), h = ceil(H / stride). Dilation 2 stands for a 5x5 kernel.
+    MACs: paths * 9 * c_in * c_out / groups * h * w + c_out * reduced * (1 + paths).
+    Source: Li et al. 2019, Selective Kernel Networks (1903.06586), section 3.1 and figure 1.
+    """
+
+    def __init__(
+        self, c_in: int, c_out: int, *, reduced: int, stride: int = 1, groups: int = 1, paths: int = 2
+    ) -> None:
+        super().__init__()
+        self.paths = nn.ModuleList(
+            ConvNormAct(c_in, c_out, 3, stride=stride, dilation=1 + index, groups=groups, padding=1 + index)
+            for index in range(paths)
+        )
+        self.reduce = ConvNormAct(c_out, reduced)
+        self.select = nn.Conv2d(reduced, c_out * paths, 1, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        maps = torch.stack([path(x) for path in self.paths], dim=1)
+        described = self.reduce(F.adaptive_avg_pool2d(maps.sum(1), 1))
+        n, paths, c = maps.shape[:3]
+        weights = self.select(described).reshape(n, paths, c, 1, 1).softmax(1)
+        out: Tensor = (maps * weights).sum(1)
+        return out
+
+
+class SelfAttention2d(nn.Module):
+    """Attention of each position to all others, added to the input at a learnt weight that starts at 0.
+
+    (N, channels, H, W) -> the same shape, with L = H * W positions and d = channels // reduction:
+    MACs: channels * (2 * d + 2 * channels) * L + L * L * (d + channels). Memory grows as L * L.
+    Source: Zhang et al. 2018, SAGAN (1805.08318), figure 2; Wang et al. 2017, Non-local Neural Networks (1711.07971).
+    """
+
+    def __init__(self, channels: int, *, reduction: int = 8) -> None:
+        super().__init__()
+        inner = max(1, channels // reduction)
+        self.query = nn.Conv2d(channels, inner, 1)
+        self.key = nn.Conv2d(channels, inner, 1)
+        self.value = nn.Conv2d(channels, channels, 1)
+        self.project = nn.Conv2d(channels, channels, 1)
+        self.scale = nn.Parameter(torch.zeros(1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        n, c, h, w = x.shape
+        query = self.query(x).flatten(2).transpose(1, 2)
+        weights = torch.softmax(torch.bmm(query, self.key(x).flatten(2)) / query.shape[-1] ** 0.5, dim=-1)
+        seen = torch.bmm(self.value(x).flatten(2), weights.transpose(1, 2)).reshape(n, c, h, w)
+        out: Tensor = x + self.scale * self.project(seen)
+        return out

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from gossamer.blocks.activation import Activation, activation
 from gossamer.blocks.initialise import initialise_classifier
+from gossamer.blocks.pool import average_to
 
 
 class Head(nn.Module):
@@ -57,20 +58,50 @@ class LinearHead(Head):
 class ConvHead(Head):
     """Dropout, 1x1 convolution, ReLU, global average: (N, C, h, w) -> (N, num_classes).
 
-    MACs: C * num_classes * (h + 2 * padding) * (w + 2 * padding).
+    act: False leaves the ReLU out; without padding and norm this is `LinearHead`, see `conv_head_of`. norm: batch norm
+    in the place of the bias. MACs: C * num_classes * (h + 2 * padding) * (w + 2 * padding).
     Source: SqueezeNet (1602.07360), table 1, after Network in Network (1312.4400), section 3.2.
     """
 
-    def __init__(self, num_features: int, num_classes: int, *, drop_rate: float = 0.0, padding: int = 0) -> None:
-        self.padding = padding
+    def __init__(
+        self,
+        num_features: int,
+        num_classes: int,
+        *,
+        drop_rate: float = 0.0,
+        padding: int = 0,
+        act: bool = True,
+        norm: bool = False,
+    ) -> None:
+        self.padding, self.norm = padding, norm
         super().__init__(num_features, num_classes, drop_rate=drop_rate)
+        self.act = nn.ReLU() if act else nn.Identity()
 
     def _classifier(self, num_classes: int) -> nn.Module:
-        return nn.Conv2d(self.num_features, num_classes, 1, padding=self.padding) if num_classes else nn.Identity()
+        if not num_classes:
+            return nn.Identity()
+        conv = nn.Conv2d(self.num_features, num_classes, 1, padding=self.padding, bias=not self.norm)
+        return nn.Sequential(conv, nn.BatchNorm2d(num_classes)) if self.norm else conv
 
     def forward(self, x: Tensor, pre_logits: bool = False) -> Tensor:
         x = self.drop(x)
-        return _pooled(x) if pre_logits or not self.num_classes else _pooled(F.relu(self.classifier(x)))
+        return _pooled(x) if pre_logits or not self.num_classes else _pooled(self.act(self.classifier(x)))
+
+
+def conv_head_of(head: LinearHead) -> ConvHead:
+    """The 1x1 convolution and global average that answer the same as a linear head, with its weights.
+
+    The average is linear, so it may come before or behind the classifier; behind it the classifier also answers each
+    position of a larger image. MACs: those of the linear head times h * w. Source: Network in Network (1312.4400).
+    """
+    made = ConvHead(head.num_features, head.num_classes, drop_rate=head.drop.p, act=False)
+    linear = head.classifier
+    if isinstance(linear, nn.Linear) and isinstance(made.classifier, nn.Conv2d):
+        weight = nn.Parameter(linear.weight.detach()[:, :, None, None].clone())
+        made.classifier.weight = weight
+        bias = linear.bias.detach().clone() if linear.bias is not None else weight.new_zeros(linear.out_features)
+        made.classifier.bias = nn.Parameter(bias)
+    return made.train(head.training)
 
 
 class HiddenHead(Head):
@@ -130,7 +161,7 @@ class MlpHead(Head):
         return nn.Linear(self.num_features, num_classes) if num_classes else nn.Identity()
 
     def forward(self, x: Tensor, pre_logits: bool = False) -> Tensor:
-        x = self.drop(self.hidden(F.adaptive_avg_pool2d(x, self.side).flatten(1)))
+        x = self.drop(self.hidden(average_to(x, self.side).flatten(1)))
         out: Tensor = x if pre_logits else self.classifier(x)
         return out
 

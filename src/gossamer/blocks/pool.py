@@ -39,6 +39,35 @@ class DilatedAvgPool2d(nn.Module):
         return torch.stack([along[..., j : j + w : self.stride] for j in places]).sum(0)
 
 
+def average_to(x: Tensor, side: int) -> Tensor:
+    """The average of side x side parts, as adaptive pooling has it: (N, C, H, W) -> (N, C, side, side).
+
+    Written with plain pools and means, which every runtime has; exporters make something unwieldy of the adaptive pool.
+    No MACs by convention.
+    """
+    height, width = x.shape[-2:]
+    if height % side == 0 and width % side == 0:
+        return F.avg_pool2d(x, (height // side, width // side)) if (height, width) != (side, side) else x
+    for axis, size in ((2, height), (3, width)):
+        parts = []
+        for index in range(side):
+            first, end = index * size // side, -((index + 1) * size // -side)
+            parts.append(x.narrow(axis, first, end - first).mean(axis, keepdim=True))
+        x = torch.cat(parts, dim=axis)
+    return x
+
+
+class AverageTo(nn.Module):
+    """`average_to` as a layer: (N, C, H, W) -> (N, C, side, side)."""
+
+    def __init__(self, side: int) -> None:
+        super().__init__()
+        self.side = side
+
+    def forward(self, x: Tensor) -> Tensor:
+        return average_to(x, self.side)
+
+
 class PoolToFive(nn.Module):
     """5x5 average of stride 3 before an auxiliary classifier: (N, C, H, W) -> (N, C, h, w), h and w at least 5.
 
@@ -47,4 +76,4 @@ class PoolToFive(nn.Module):
     """
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.avg_pool2d(x, 5, 3) if min(x.shape[-2:]) >= 17 else F.adaptive_avg_pool2d(x, 5)
+        return F.avg_pool2d(x, 5, 3) if min(x.shape[-2:]) >= 17 else average_to(x, 5)

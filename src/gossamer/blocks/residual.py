@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import Literal
 
+import torch
 from torch import Tensor, nn
 
 from gossamer.blocks.activation import Activation, activation
 from gossamer.blocks.conv import ConvNormAct
+from gossamer.blocks.dense import NormActConv
 from gossamer.blocks.drop import DropPath
 
 
@@ -116,3 +118,105 @@ class InvertedResidual(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         out: Tensor = self.project(self.attention(self.depthwise(self.expand(x))))
         return x + self.drop_path(out) if self.shortcut else out
+
+
+class UniversalInvertedBottleneck(nn.Module):
+    """Depthwise (linear), 1x1 expansion, depthwise, 1x1 linear projection; either depthwise layer may be absent.
+
+    (N, c_in, H, W) -> (N, c_out, h, w), h = ceil(H / stride). start, kernel: of the two depthwise layers; 0 leaves one
+    out. Both: "extra depthwise"; the second alone: the inverted residual; the first alone: ConvNeXt's block; none: a
+    feed-forward pair. The second is strided, or the first where it is alone. The input is added where shapes agree.
+    MACs, with H' x W' behind `start`: start^2 * c_in * H' * W' + c_in * c_mid * H' * W' +
+    (kernel^2 * c_mid + c_mid * c_out) * h * w. Source: MobileNetV4 (2404.10518), figure 4.
+    """
+
+    def __init__(
+        self,
+        c_in: int,
+        c_out: int,
+        *,
+        c_mid: int,
+        start: int,
+        kernel: int,
+        stride: int = 1,
+        strided: bool | None = None,
+        act: Activation = "relu",
+    ) -> None:
+        super().__init__()
+        first, second = (1, stride) if kernel else (stride, 1)
+        self.start = ConvNormAct(c_in, c_in, start, stride=first, groups=c_in, act=None) if start else nn.Identity()
+        self.expand = ConvNormAct(c_in, c_mid, act=act)
+        self.depthwise = (
+            ConvNormAct(c_mid, c_mid, kernel, stride=second, groups=c_mid, act=act) if kernel else nn.Identity()
+        )
+        self.project = ConvNormAct(c_mid, c_out, act=None)
+        self.drop_path = DropPath()
+        self.shortcut = c_in == c_out and not (stride > 1 if strided is None else strided)
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.project(self.depthwise(self.expand(self.start(x))))
+        return x + self.drop_path(out) if self.shortcut else out
+
+
+class PreActBlock(nn.Module):
+    """Norm and activation before each convolution: two 3x3, or with c_mid a bottleneck; nothing behind the addition.
+
+    (N, c_in, H, W) -> (N, c_out, h, w), h = ceil(H / stride). Where the shape changes, the shortcut is a 1x1 convolution
+    of the activated input. drop_rate: dropout before the last convolution, for wide networks.
+    MACs: those of its convolutions. Source: He et al. 2016 (1603.05027), figure 4e; wide: 1605.07146, figure 1d.
+    """
+
+    def __init__(
+        self, c_in: int, c_out: int, *, stride: int = 1, c_mid: int | None = None, drop_rate: float = 0.0
+    ) -> None:
+        super().__init__()
+        self.norm = nn.BatchNorm2d(c_in)
+        self.act = activation("relu")
+        if c_mid is None:
+            self.conv1 = nn.Conv2d(c_in, c_out, 3, stride=stride, padding=1, bias=False)
+            rest: list[nn.Module] = [NormActConv(c_out, c_out, 3)]
+        else:
+            self.conv1 = nn.Conv2d(c_in, c_mid, 1, bias=False)
+            rest = [NormActConv(c_mid, c_mid, 3, stride=stride), NormActConv(c_mid, c_out)]
+        self.drop = nn.Dropout(drop_rate)
+        self.rest = nn.Sequential(*rest)
+        self.drop_path = DropPath()
+        changes = stride != 1 or c_in != c_out
+        self.shortcut = nn.Conv2d(c_in, c_out, 1, stride=stride, bias=False) if changes else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        ready = self.act(self.norm(x))
+        branch: Tensor = self.drop_path(self.rest(self.drop(self.conv1(ready))))
+        return branch + (x if self.shortcut is None else self.shortcut(ready))
+
+
+class ResidualAndTransient(nn.Module):
+    """Two streams, one with shortcut and one without, each fed by both: (N, 2 * c_in, H, W) -> (N, 2 * c_out, h, w).
+
+    The first half of the channels is the residual stream, h = ceil(H / stride). Where the shape changes, the shortcut
+    is a 1x1 convolution. MACs: 36 * c_in * c_out * h * w, and c_in * c_out * h * w more for a shortcut convolution.
+    Source: Targ et al. 2016, Resnet in Resnet (1603.08029), figure 1.
+    """
+
+    def __init__(self, c_in: int, c_out: int, *, stride: int = 1) -> None:
+        super().__init__()
+
+        def convolution(kernel: int = 3) -> nn.Conv2d:
+            return nn.Conv2d(c_in, c_out, kernel, stride=stride, padding=kernel // 2, bias=False)
+
+        self.residual = convolution()
+        self.residual_to_transient = convolution()
+        self.transient = convolution()
+        self.transient_to_residual = convolution()
+        self.shortcut = nn.Identity() if stride == 1 and c_in == c_out else convolution(1)
+        self.residual_norm = nn.BatchNorm2d(c_out)
+        self.transient_norm = nn.BatchNorm2d(c_out)
+        self.drop_path = DropPath()
+        self.act = activation("relu")
+
+    def forward(self, x: Tensor) -> Tensor:
+        r, t = x.chunk(2, dim=1)
+        residual = self.shortcut(r) + self.drop_path(self.residual(r) + self.transient_to_residual(t))
+        transient = self.transient(t) + self.residual_to_transient(r)
+        streams = (self.residual_norm(residual), self.transient_norm(transient))
+        return torch.cat([self.act(stream) for stream in streams], dim=1)

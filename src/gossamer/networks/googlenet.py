@@ -17,6 +17,7 @@ from torch import nn
 from gossamer.blocks.conv import ConvNormAct
 from gossamer.blocks.head import BodyHead, LinearHead
 from gossamer.blocks.inception import Inception
+from gossamer.blocks.pool import AverageTo
 from gossamer.blocks.width import make_divisible
 from gossamer.errors import UnknownNameError
 from gossamer.networks.base import Naming, Network
@@ -131,7 +132,7 @@ def _aux(c_in: int, num_classes: int, norm: bool) -> BodyHead:
     """Average to 4x4 (5x5 of stride 3 on the paper's 14x14), 1x1, a hidden layer, dropout, classifier."""
     body = nn.Sequential(
         OrderedDict(
-            pool=nn.AdaptiveAvgPool2d(AUX_SIDE),
+            pool=AverageTo(AUX_SIDE),
             conv=ConvNormAct(c_in, AUX_CONV, norm=norm),
             flatten=nn.Flatten(),
             hidden=nn.Linear(AUX_CONV * AUX_SIDE**2, AUX_HIDDEN),

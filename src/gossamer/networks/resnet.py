@@ -1,6 +1,7 @@
 """ResNet. He et al., Deep Residual Learning for Image Recognition, 2015, arXiv 1512.03385, table 1.
 ResNeXt: Xie et al. 2016, 1611.05431, table 1. Wide: Zagoruyko and Komodakis 2016, 1605.07146, table 8 (50-2).
-SE-ResNet: Hu et al. 2017, 1709.01507, table 1.
+SE-ResNet: Hu et al. 2017, 1709.01507, table 1. CBAM: Woo et al. 2018, 1807.06521, table 4. SKNet: Li et al. 2019,
+1903.06586, table 1: ResNeXt with selective kernels in the place of the 3x3.
 
 Projection shortcuts where the shape changes (option B of the paper). From 50 layers on the paper strides the first
 1x1 of a block ("v1"); the weights in use stride the 3x3 ("v1.5"), at 6 % more multiply-adds: that is the default.
@@ -13,7 +14,7 @@ from typing import Literal, NamedTuple
 
 from torch import nn
 
-from gossamer.blocks.attention import SqueezeExcite
+from gossamer.blocks.attention import Cbam, SelectiveKernel, SqueezeExcite
 from gossamer.blocks.conv import ConvNormAct
 from gossamer.blocks.head import LinearHead
 from gossamer.blocks.residual import BasicBlock, Bottleneck
@@ -41,6 +42,7 @@ DEPTHS = {
     101: Depth(3, 4, 23, 3),
     152: Depth(3, 8, 36, 3),
 }
+ATTENTION = ("none", "se", "cbam", "sk")
 EXPANSION = 4  # outputs of a bottleneck block, in its rows' channels; blocks are bottlenecks from 50 layers on
 
 NAMING = Naming(
@@ -61,6 +63,22 @@ NAMING = Naming(
     ),
 )
 
+# timm's SKNet names the parts of a convolution as we do
+SK_NAMING = Naming(
+    "timm",
+    (
+        (r"^(layer\d\.\d+\.conv[13])\.conv\.", r"\1."),
+        (r"^(layer\d\.\d+)\.conv([13])\.bn\.", r"\1.bn\2."),
+        (r"\.conv2\.paths\.(\d)\.bn\.", r".spatial.paths.\1.norm."),
+        (r"\.conv2\.paths\.", ".spatial.paths."),
+        (r"\.conv2\.attn\.fc_reduce\.", ".spatial.reduce.conv."),
+        (r"\.conv2\.attn\.bn\.", ".spatial.reduce.norm."),
+        (r"\.conv2\.attn\.fc_select\.", ".spatial.select."),
+        *NAMING.rules,
+        (r"\.spatial\.", ".conv2."),
+    ),
+)
+
 
 def resnet(
     plan: Plan,
@@ -71,21 +89,22 @@ def resnet(
     stride_in: Literal["1x1", "3x3"] = "3x3",
     groups: int = 1,
     base_width: int = 64,
-    attention: Literal["none", "se"] = "none",
+    attention: Literal["none", "se", "cbam", "sk"] = "none",
 ) -> Network:
     """ResNet of a `depth` in the paper's table; `width` scales every layer but the classifier.
 
     repeats: blocks of the four stages in place of the table's. stride_in: the strided layer of a bottleneck.
     groups, base_width: of the 3x3 in bottlenecks: 32 and 4 give ResNeXt 32x4d, 1 and 128 the wide network.
-    attention: "se" for squeeze-and-excitation at a sixteenth of the block's outputs.
+    attention: "se" for squeeze-and-excitation, "cbam" for channel and spatial attention, both at a sixteenth of the
+    block's outputs; "sk" for selective kernels in a bottleneck.
     Raises SettingsError where `repeats` are not four, UnknownNameError for another stride_in or attention.
     """
     if repeats is not None and len(repeats) != len(CHANNELS):
         raise SettingsError(f"repeats of {len(repeats)} stages for ResNet", "four", "give one a stage")
     if stride_in not in ("1x1", "3x3"):
         raise UnknownNameError("strided layer of a bottleneck", stride_in, ("1x1", "3x3"))
-    if attention not in ("none", "se"):
-        raise UnknownNameError("attention of ResNet", attention, ("none", "se"))
+    if attention not in ATTENTION or (attention == "sk" and depth < 50):
+        raise UnknownNameError("attention of ResNet", attention, ATTENTION if depth >= 50 else ATTENTION[:3])
     stem = make_divisible(STEM * width)
     plan.stem(ConvNormAct(plan.in_chans, stem, 7, stride=plan.stride(2)), stem)
     for index, (channels, n) in enumerate(zip(CHANNELS, repeats or DEPTHS[depth])):
@@ -95,14 +114,27 @@ def resnet(
         inputs = [plan.channels] + [c] * (n - 1)
         blocks: list[nn.Module] = []
         for c_in, s in zip(inputs, strides):
-            gate = SqueezeExcite(c, c // 16) if attention == "se" else None
+            gate = {"se": SqueezeExcite, "cbam": Cbam}[attention](c, c // 16) if attention in ("se", "cbam") else None
             if depth >= 50:
                 c_mid = c // EXPANSION * base_width // 64 * groups
+                spatial = None
+                if attention == "sk":
+                    reduced = make_divisible(c_mid / 16, 32)
+                    spatial = SelectiveKernel(c_mid, c_mid, reduced=reduced, stride=s, groups=groups)
                 blocks.append(
-                    Bottleneck(c_in, c, c_mid=c_mid, stride=s, stride_in=stride_in, groups=groups, attention=gate)
+                    Bottleneck(
+                        c_in,
+                        c,
+                        c_mid=c_mid,
+                        stride=s,
+                        stride_in=stride_in,
+                        groups=groups,
+                        spatial=spatial,
+                        attention=gate,
+                    )
                 )
             else:
                 blocks.append(BasicBlock(c_in, c, stride=s, attention=gate))
         plan.stage(blocks, c, pool=pool)
     head = LinearHead(plan.channels, plan.num_classes, drop_rate=plan.drop_rate)
-    return plan.network(head, namings=(NAMING,))
+    return plan.network(head, namings=(SK_NAMING if attention == "sk" else NAMING,))

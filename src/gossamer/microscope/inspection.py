@@ -1,0 +1,317 @@
+"""What each layer of a network costs, as rows that a person reads: convolutions with the norm and activation behind.
+
+Conventions are those of `gossamer.cost`: 1 MAC is 1 multiply-add, 1 MAC is 2 FLOPs, memory is that of activations.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from gossamer.cost import FORMULAS, FREE, POINTWISE, Cost, Layer, cost
+from gossamer.errors import InputError, SettingsError, UnknownNameError
+from gossamer.graph import Graph, Node, trace
+from gossamer.microscope.receptive import Field, receptive_fields
+from gossamer.microscope.timing import Timing, time_module, time_onnx
+
+DEAR = 3.0  # times its share of the multiply-adds that a row takes of the time, to be marked
+NOTICED = 0.02  # share of the time below which no row is marked
+
+NAMES = {
+    "addmm": "linear",
+    "mm": "linear",
+    "bmm": "matrix product",
+    "max_pool2d_with_indices": "max pool",
+    "avg_pool2d": "average pool",
+    "_adaptive_avg_pool2d": "average pool",
+    "mean": "mean",
+    "amax": "maximum",
+    "cat": "concat",
+    "clone": "copy",
+    "native_batch_norm": "norm",
+    "_native_batch_norm_legit_no_training": "norm",
+    "native_group_norm": "norm",
+    "native_layer_norm": "norm",
+    "hardtanh": "relu6",
+    "_softmax": "softmax",
+    "constant_pad_nd": "pad",
+}
+
+
+@dataclass(frozen=True)
+class Row:
+    """One layer and the pointwise operations behind it that only it feeds.
+
+    name: path of its module, or the node's name in an ONNX file. what: such as "conv 3x3 /2 + norm + relu6". stage: the
+    part of the network. inputs: numbers of the rows whose outputs it reads, -1 for the network's input. macs: None
+    where an operation has no formula. intensity: MACs per byte moved, activations and weights. field: see
+    `gossamer.microscope.receptive`. live_bytes: most activation memory while it runs. ms, ms_low, ms_high: median and
+    quartiles on this machine, None where not measured.
+    """
+
+    name: str
+    what: str
+    stage: str
+    inputs: tuple[int, ...]
+    output_shape: tuple[int, ...]
+    params: int
+    macs: int | None
+    weight_bytes: int
+    read_bytes: int
+    write_bytes: int
+    live_bytes: int
+    field: str
+    ms: float | None = None
+    ms_low: float | None = None
+    ms_high: float | None = None
+
+    @property
+    def intensity(self) -> float | None:
+        moved = self.weight_bytes + self.read_bytes + self.write_bytes
+        return None if self.macs is None else self.macs / moved if moved else 0.0
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """The rows of a network, their sum, and where time was measured the whole's: see `Cost` and `Timing`."""
+
+    target: str
+    rows: tuple[Row, ...]
+    cost: Cost
+    timing: Timing | None = None
+
+    @property
+    def stages(self) -> dict[str, dict[str, float | None]]:
+        """For each part of the network its share of the parameters, MACs, bytes moved and, where measured, time."""
+        sums: dict[str, list[float]] = {}
+        for row in self.rows:
+            moved = row.weight_bytes + row.read_bytes + row.write_bytes
+            one = (row.params, row.macs or 0, moved, row.ms or 0.0)
+            sums[row.stage] = [a + b for a, b in zip(sums.get(row.stage, [0.0] * 4), one)]
+        totals = [sum(parts) or 1.0 for parts in zip(*sums.values())]
+        shares = {stage: [a / b for a, b in zip(parts, totals)] for stage, parts in sums.items()}
+        return {
+            stage: {"params": p, "macs": m, "bytes": b, "ms": t if self.timing else None}
+            for stage, (p, m, b, t) in shares.items()
+        }
+
+    def dear(self, row: Row) -> bool:
+        """Whether a row takes far more of the time than of the multiply-adds."""
+        if row.ms is None or not self.timing or not self.timing.sum_ms:
+            return False
+        share = row.ms / self.timing.sum_ms
+        return share > NOTICED and share > DEAR * ((row.macs or 0) / max(1, self.cost.macs))
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values: sizes in bytes, MACs in multiply-adds, times in milliseconds, null where unknown."""
+        return {
+            "target": self.target,
+            "input_shape": list(self.cost.input_shape),
+            "params": self.cost.params,
+            "unused_params": self.cost.unused_params,
+            "macs": self.cost.macs,
+            "flops": 2 * self.cost.macs,
+            "weight_bytes": self.cost.weight_bytes,
+            "peak_bytes": self.cost.peak_bytes,
+            "peak_layer": self.cost.peak_layer,
+            "unknown": self.cost.unknown,
+            "stages": self.stages,
+            "rows": [
+                {**dataclasses.asdict(row), "intensity": row.intensity, "dear": self.dear(row)} for row in self.rows
+            ],
+            "timing": dataclasses.asdict(self.timing) if self.timing else None,
+        }
+
+    def text(self) -> str:
+        """A table, the parts' shares and the sums."""
+        from gossamer.microscope.table import table
+
+        return table(self)
+
+
+def inspect(
+    target: str | Path | nn.Module,
+    input_shape: Sequence[int] | None = None,
+    *,
+    measure: bool = False,
+    threads: int = 1,
+    **arguments: Any,
+) -> Inspection:
+    """Look at a network by name, an ONNX file, a run folder or any module, at `input_shape` (C, H, W).
+
+    arguments: for a network by name, as for `create_model`. measure: also time each layer here, with `threads`.
+    Without, no weights are allocated. Raises UnknownNameError, InputError, SettingsError, MissingPackageError.
+    """
+    shape = None if input_shape is None else (1, *input_shape)
+    if isinstance(target, nn.Module):
+        name, module = type(target).__name__, target
+    elif (path := Path(target)).is_dir():
+        name, (module, own) = str(target), _of_run(path)
+        shape = shape or own
+    elif path.is_file():
+        return _of_file(str(target), shape, measure, threads)
+    elif path.suffix:
+        raise InputError(f"{target}: no such file", "a network, an ONNX file or a run folder", "check the path")
+    else:
+        name, (module, own) = str(target), _of_name(str(target), arguments)
+        shape = shape or own
+    graph = trace(module, shape or (1, 3, 224, 224))
+    timing = None
+    if measure:
+        real = module if isinstance(target, nn.Module) else _weighted(module)
+        timing = time_module(real, graph, shape or (1, 3, 224, 224), threads)
+    return _inspection(name, graph, timing)
+
+
+def _of_name(name: str, arguments: dict[str, Any]) -> tuple[nn.Module, tuple[int, ...]]:
+    import torch
+
+    from gossamer.networks import create_model
+    from gossamer.networks.create import input_shape
+
+    with torch.device("meta"):
+        model = create_model(name, **arguments)
+    channels = arguments.get("in_chans")
+    shape = input_shape(name)
+    return model, (1, channels or shape[0], *shape[1:])
+
+
+def _of_run(path: Path) -> tuple[nn.Module, tuple[int, ...]]:
+    from gossamer.trained import trained
+
+    network = trained(path)
+    size = network.preprocess.size
+    return network.model, (1, network.run.settings.in_chans, *size)
+
+
+def _of_file(path: str, shape: tuple[int, ...] | None, measure: bool, threads: int) -> Inspection:
+    from gossamer.microscope.onnxgraph import read_graph
+
+    graph = read_graph(path, shape)
+    timing = None
+    if measure:
+        timing = time_onnx(path, graph, threads)
+    return _inspection(path, graph, timing)
+
+
+def _weighted(module: nn.Module) -> nn.Module:
+    """The module with weights, where it lies on the meta device: their values do not matter for time."""
+    if not any(p.is_meta for p in module.parameters()):
+        return module
+    from gossamer.blocks.initialise import initialise
+
+    module.to_empty(device="cpu")
+    for buffer in module.buffers():
+        buffer.fill_(1)
+    initialise(module)
+    return module
+
+
+def _inspection(name: str, graph: Graph, timing: Timing | None) -> Inspection:
+    whole = cost(graph)
+    return Inspection(name, _rows(graph, whole, timing), whole, timing)
+
+
+def _rows(graph: Graph, whole: Cost, timing: Timing | None) -> tuple[Row, ...]:
+    """A row for each layer, and its pointwise followers in the same row."""
+    layers = [(node, layer) for node, layer in zip(_priced(graph), whole.layers)]
+    fields = receptive_fields(graph)
+    row_of: dict[int, int] = {}  # node -> row
+    groups: list[list[tuple[Node, Layer]]] = []
+    for node, layer in layers:
+        sources = _sources(graph, node)
+        alone = len(sources) == 1 and (source := next(iter(sources))) in row_of and _fed_by_one(graph, source, node)
+        if node.op in POINTWISE and alone:
+            row_of[node.index] = row_of[source]
+            groups[row_of[source]].append((node, layer))
+            continue
+        row_of[node.index] = len(groups)
+        groups.append([(node, layer)])
+    rows = []
+    for number, group in enumerate(groups):
+        node, layer = group[0]
+        inputs = {row_of.get(source, -1) for member, _ in group for source in _sources(graph, member)} - {number}
+        times = [timing.nodes[member.index] for member, _ in group if timing and member.index in timing.nodes]
+        last = group[-1][0]
+        field = fields.get(last.outputs[0], Field(None, None)) if last.outputs else Field(None, None)
+        macs = None if any(one.macs is None for _, one in group) else sum(one.macs or 0 for _, one in group)
+        rows.append(
+            Row(
+                name=_path(node.module),
+                what=_what(graph, [member for member, _ in group]),
+                stage=_stage(node.module),
+                inputs=tuple(sorted(inputs)),
+                output_shape=group[-1][1].output_shape,
+                params=sum(one.params for _, one in group),
+                macs=macs,
+                weight_bytes=sum(one.weight_bytes for _, one in group),
+                read_bytes=layer.read_bytes,
+                write_bytes=group[-1][1].write_bytes,
+                live_bytes=max(one.live_bytes for _, one in group),
+                field=field.text(),
+                ms=sum(t[0] for t in times) if times else None,
+                ms_low=sum(t[1] for t in times) if times else None,
+                ms_high=sum(t[2] for t in times) if times else None,
+            )
+        )
+    return tuple(rows)
+
+
+def _priced(graph: Graph) -> list[Node]:
+    return [node for node in graph.nodes if node.op not in FREE]
+
+
+def _sources(graph: Graph, node: Node) -> set[int]:
+    """The nodes that compute what a node reads, through views; -1 for the network's input."""
+    found: set[int] = set()
+    for index in node.inputs:
+        value = graph.values[index]
+        if value.kind == "input" and value.node < 0:
+            found.add(-1)
+        elif value.node >= 0 and value.kind in ("activation", "input"):
+            made = graph.nodes[value.node]
+            found |= _sources(graph, made) if made.op in FREE else {made.index}
+    return found
+
+
+def _fed_by_one(graph: Graph, source: int, node: Node) -> bool:
+    """Whether `node` alone reads what `source` made."""
+    return all(graph.consumers[out] in ((), (node.index,)) for out in graph.nodes[source].outputs)
+
+
+def _path(module: str) -> str:
+    return module.removesuffix(".conv") or "(forward)"
+
+
+def _stage(module: str) -> str:
+    parts = module.split(".")
+    return ".".join(parts[:2]) if parts[0] == "stages" else parts[0] or "(forward)"
+
+
+def _what(graph: Graph, nodes: list[Node]) -> str:
+    return " + ".join(_called(graph, node) for node in nodes)
+
+
+def _called(graph: Graph, node: Node) -> str:
+    if node.op != "convolution":
+        return NAMES.get(node.op, node.op.removeprefix("onnx::"))
+    weight, image = graph.values[node.inputs[1]].shape, graph.values[node.inputs[0]].shape
+    at = node.attributes
+    groups = int(at.get("groups", 1))
+    kind = "conv"
+    if at["transposed"]:
+        kind = "transposed"
+    elif groups > 1:
+        kind = "depthwise" if len(image) > 1 and groups == image[1] else f"{groups}-group conv"
+    text = f"{kind} {'x'.join(map(str, weight[2:]))}"
+    stride, dilation = tuple(at["stride"]), tuple(at["dilation"])
+    text += "" if max(stride) == 1 else f" /{max(stride)}"
+    return text + ("" if max(dilation) == 1 else f" dilated {max(dilation)}")
+
+
+__all__ = ["FORMULAS", "Inspection", "Row", "SettingsError", "UnknownNameError", "inspect"]

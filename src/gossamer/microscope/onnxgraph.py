@@ -1,0 +1,215 @@
+"""An ONNX file as the graph that a traced module gives, so that one set of formulas counts both."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from gossamer.errors import InputError, MissingPackageError
+from gossamer.graph import Graph, Node, Value
+
+# ONNX operator -> the ATen operation that does the same work; those that are missing are counted as unknown
+OPERATIONS = {
+    "Abs": "abs",
+    "Add": "add",
+    "AveragePool": "avg_pool2d",
+    "BatchNormalization": "native_batch_norm",
+    "Cast": "_to_copy",
+    "Clip": "clamp",
+    "Concat": "cat",
+    "Constant": "alias",
+    "ConstantOfShape": "alias",
+    "Conv": "convolution",
+    "ConvInteger": "convolution",
+    "ConvTranspose": "convolution",
+    "DepthToSpace": "pixel_shuffle",
+    "DequantizeLinear": "_to_copy",
+    "Div": "div",
+    "Dropout": "alias",
+    "Elu": "elu",
+    "Erf": "erf",
+    "Exp": "exp",
+    "Expand": "alias",
+    "Flatten": "view",
+    "Gather": "index_select",
+    "Gelu": "gelu",
+    "Gemm": "mm",
+    "GlobalAveragePool": "mean",
+    "GlobalMaxPool": "amax",
+    "HardSigmoid": "hardsigmoid",
+    "HardSwish": "hardswish",
+    "Identity": "alias",
+    "LeakyRelu": "leaky_relu",
+    "MatMul": "mm",
+    "MatMulInteger": "mm",
+    "Max": "maximum",
+    "MaxPool": "max_pool2d_with_indices",
+    "Min": "minimum",
+    "Mish": "mish",
+    "Mul": "mul",
+    "Neg": "neg",
+    "PRelu": "_prelu_kernel",
+    "Pad": "constant_pad_nd",
+    "Pow": "pow",
+    "QLinearConv": "convolution",
+    "QuantizeLinear": "_to_copy",
+    "ReduceMax": "amax",
+    "ReduceMean": "mean",
+    "ReduceSum": "sum",
+    "Relu": "relu",
+    "Reshape": "view",
+    "Resize": "upsample_nearest2d",
+    "Shape": "alias",
+    "Sigmoid": "sigmoid",
+    "Slice": "clone",
+    "Softmax": "_softmax",
+    "Softplus": "softplus",
+    "Split": "clone",
+    "Sqrt": "sqrt",
+    "Squeeze": "view",
+    "Sub": "sub",
+    "Tanh": "tanh",
+    "Transpose": "clone",
+    "Unsqueeze": "view",
+    "Upsample": "upsample_nearest2d",
+}
+VIEWS = frozenset({"alias", "view"})
+# where an operator's image and weight lie among its inputs
+OPERANDS = {"QLinearConv": (0, 3)}
+SPATIAL = [2, 3]
+
+
+def read_graph(path: str, input_shape: Sequence[int] | None = None) -> Graph:
+    """The graph of an ONNX file at `input_shape`, by default the file's own with 1 and 224 for what it leaves open.
+
+    Values carry the file's names in `Value.name` where they are weights; a node's `module` is its name in the file.
+    Raises InputError for a file that onnx cannot read or with a shape that does not fit, MissingPackageError.
+    """
+    model, onnx = _model(path, input_shape)
+    graph = model.graph
+    weights = {tensor.name: tuple(tensor.dims) for tensor in graph.initializer}
+    kinds = {tensor.name: tensor.data_type for tensor in graph.initializer}
+    shapes = dict(weights)
+    for info in (*graph.input, *graph.value_info, *graph.output):
+        dims = info.type.tensor_type.shape.dim
+        shapes[info.name] = tuple(d.dim_value for d in dims) if info.type.tensor_type.HasField("shape") else ()
+        kinds.setdefault(info.name, info.type.tensor_type.elem_type)
+    values: list[Value] = []
+    at: dict[str, int] = {}
+
+    def add(name: str, kind: str, memory: int | None = None, node: int = -1, shape: tuple[int, ...] | None = None) -> int:
+        made = len(values)
+        dtype = _dtype(onnx, kinds.get(name, 1))
+        values.append(
+            Value(
+                made,
+                kind,
+                shapes.get(name, ()) if shape is None else shape,
+                dtype,
+                made if memory is None else memory,
+                node,
+                name if kind == "parameter" else "",
+            )
+        )
+        at[name] = made
+        return made
+
+    for name in weights:
+        floating = _dtype(onnx, kinds[name]).is_floating_point or len(weights[name]) > 1
+        add(name, "parameter" if floating else "constant")
+    inputs = tuple(add(info.name, "input") for info in graph.input if info.name not in weights)
+    nodes: list[Node] = []
+    for proto in graph.node:
+        given = {a.name: onnx.helper.get_attribute_value(a) for a in proto.attribute}
+        op = OPERATIONS.get(proto.op_type, f"onnx::{proto.op_type}")
+        read = [at[name] for name in proto.input if name in at]
+        if proto.op_type in OPERANDS:
+            first = [read[place] for place in OPERANDS[proto.op_type]]
+            read = first + [index for index in read if index not in first]
+        if proto.op_type == "Gemm" and given.get("transB", 0):
+            weight = values[read[1]]  # the formula wants (k, n)
+            read[1] = add(proto.input[1], weight.kind, weight.memory, weight.node, weight.shape[::-1])
+            at[proto.input[1]] = weight.index
+        index = len(nodes)
+        first_read = values[read[0]] if read else None
+        view = op in VIEWS and first_read is not None
+        outputs = []
+        for name in proto.output:
+            if not name:
+                continue
+            kind = "activation"
+            if all(values[i].kind in ("parameter", "constant") for i in read):
+                kind = "constant"
+            if view and first_read is not None:
+                kind = first_read.kind if first_read.kind != "input" else "activation"
+            outputs.append(add(name, kind, first_read.memory if view and first_read is not None else None, index))
+        attributes = _attributes(proto.op_type, given)
+        nodes.append(Node(index, op, proto.name or f"{proto.op_type}_{index}", tuple(read), tuple(outputs), attributes))
+    return Graph(tuple(nodes), tuple(values), inputs, tuple(at[info.name] for info in graph.output if info.name in at))
+
+
+def _model(path: str, input_shape: Sequence[int] | None) -> tuple[Any, Any]:
+    """The file with all shapes filled in, and the onnx package."""
+    try:
+        import onnx
+    except ImportError as error:
+        raise MissingPackageError("onnx", "train", "inspecting an ONNX file") from error
+    try:
+        model = onnx.load(path)
+        weights = {tensor.name for tensor in model.graph.initializer}
+        images = [info for info in model.graph.input if info.name not in weights]
+        if not images:
+            raise InputError(f"{path}: has no input", "a network with an image as its input", "give another file")
+        dims = images[0].type.tensor_type.shape.dim
+        wanted = tuple(input_shape or ())
+        if wanted and len(wanted) != len(dims):
+            wanted = (1,) * (len(dims) - len(wanted)) + wanted
+        for place, dim in enumerate(dims):
+            fixed = dim.dim_value if dim.HasField("dim_value") else 0
+            size = wanted[place] if wanted else fixed or (1 if place == 0 else 3 if place == 1 else 224)
+            if fixed and size != fixed:
+                raise InputError(
+                    f"{path}: input of {'x'.join(map(str, wanted))}",
+                    f"{'x'.join(str(d.dim_value or '?') for d in dims)}, as the file fixes it",
+                    "leave --input out",
+                )
+            dim.dim_value = size
+        del model.graph.value_info[:]
+        return onnx.shape_inference.infer_shapes(model, strict_mode=True, data_prop=True), onnx
+    except InputError:
+        raise
+    except Exception as error:  # protobuf and onnx raise what they like on a broken file
+        reason = " ".join(str(error).split())[:200]
+        raise InputError(f"{path}: {reason or type(error).__name__}", "a valid ONNX file", "export it again") from error
+
+
+def _attributes(op: str, given: dict[str, Any]) -> dict[str, Any]:
+    """ATen's names of what the formulas read."""
+    attributes: dict[str, Any] = {
+        "stride": list(given.get("strides", (1, 1))),
+        "dilation": list(given.get("dilations", (1, 1))),
+        "groups": given.get("group", 1),
+        "transposed": op == "ConvTranspose",
+    }
+    if "kernel_shape" in given and op.endswith("Pool"):
+        attributes["kernel_size"] = list(given["kernel_shape"])
+    if op in ("GlobalAveragePool", "GlobalMaxPool"):
+        attributes["dim"] = SPATIAL
+    if op.startswith("Reduce"):
+        attributes["dim"] = list(given.get("axes", SPATIAL))
+    return attributes
+
+
+def _dtype(onnx: Any, number: int) -> torch.dtype:
+    """torch's type of ONNX's number; those that torch lacks count as bytes."""
+    names = {
+        onnx.TensorProto.FLOAT: torch.float32,
+        onnx.TensorProto.FLOAT16: torch.float16,
+        onnx.TensorProto.BFLOAT16: torch.bfloat16,
+        onnx.TensorProto.DOUBLE: torch.float64,
+        onnx.TensorProto.INT64: torch.int64,
+        onnx.TensorProto.INT32: torch.int32,
+    }
+    return names.get(number, torch.uint8)

@@ -1,0 +1,172 @@
+"""The time of each operation on this machine, one after the other in the order of the network."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from gossamer.errors import InputError, MissingPackageError
+from gossamer.graph import Graph
+
+ROUNDS = 30
+WARM = 3
+SECONDS = 20.0  # enough rounds are enough, on a slow machine
+
+Times = tuple[float, float, float]  # median and quartiles, in milliseconds
+
+
+@dataclass(frozen=True)
+class Timing:
+    """nodes: times of each operation by its number in the graph. whole: of the whole network, called as users call it.
+    own: time of what the runtime adds, such as changes of layout, by name. sum_ms: of all medians."""
+
+    runtime: str
+    threads: int
+    rounds: int
+    whole: Times
+    nodes: dict[int, Times] = field(repr=False)
+    own: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def sum_ms(self) -> float:
+        return sum(times[0] for times in self.nodes.values()) + sum(self.own.values())
+
+
+def time_module(module: nn.Module, graph: Graph, shape: Sequence[int], threads: int = 1) -> Timing:
+    """Run the module once to see each operation's operands, then time the operations in turn, round after round.
+
+    So each finds the caches as in the network: full of what the one before it wrote. Raises InputError where the
+    module runs other operations on real tensors than on shapes.
+    """
+    x = torch.randn(*shape, generator=torch.Generator().manual_seed(0))
+    with _threads(threads), torch.inference_mode():
+        module.eval()
+        recorder = _Operands({id(x)})
+        recorder.watch(module)
+        with recorder:
+            module(x)
+        if len(recorder.calls) != len(graph.nodes):
+            raise InputError(
+                f"{type(module).__name__} runs {len(recorder.calls)} operations here and {len(graph.nodes)} on shapes",
+                "a network whose forward does not depend on the device",
+                "leave --measure out",
+            )
+        whole = _measured([lambda: module(x)])[0]
+        times = _measured(recorder.calls)
+    return Timing("torch", threads, len(whole), _quartiles(whole), {n: _quartiles(t) for n, t in enumerate(times)})
+
+
+def time_onnx(path: str, graph: Graph, threads: int = 1) -> Timing:
+    """Time an ONNX file in ONNX Runtime, by its own profile: fused operators count for the first of their nodes.
+
+    Raises InputError, MissingPackageError.
+    """
+    try:
+        import onnxruntime
+    except ImportError as error:
+        raise MissingPackageError("onnxruntime", "onnx", "measuring an ONNX file") from error
+    import json
+    import tempfile
+    from pathlib import Path
+
+    import numpy as np
+
+    with tempfile.TemporaryDirectory() as folder:
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
+        options.log_severity_level = 3
+        try:
+            plain = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+            options.enable_profiling, options.profile_file_prefix = True, str(Path(folder) / "profile")
+            session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+        except Exception as error:  # onnxruntime's own classes, by no common name
+            reason = " ".join(str(error).split())[:200]
+            raise InputError(f"{path}: {reason}", "a file that ONNX Runtime runs", "leave --measure out") from error
+        image = graph.values[graph.inputs[0]]
+        x = np.random.default_rng(0).standard_normal(image.shape).astype(np.float32)
+        feed = {session.get_inputs()[0].name: x}
+        whole = _measured([lambda: plain.run(None, feed)])[0]
+        for _ in range(WARM + ROUNDS):
+            session.run(None, feed)
+        events = json.loads(Path(session.end_profiling()).read_text(encoding="utf-8"))
+    took: dict[str, list[float]] = {}
+    for event in events:
+        name = str(event.get("name", ""))
+        if event.get("cat") == "Node" and name.endswith("_kernel_time"):
+            took.setdefault(name.removesuffix("_kernel_time"), []).append(event["dur"] / 1e3)
+    nodes, own = {}, {}
+    places = {node.module: node.index for node in graph.nodes}
+    for name, times in took.items():
+        at = next((places[n] for n in (name, name.removesuffix("_nchwc"), name.split("/")[0]) if n in places), None)
+        if at is None:
+            own[name] = statistics.median(times[WARM:])
+        else:
+            nodes[at] = _quartiles(times[WARM:])
+    return Timing(f"onnxruntime {onnxruntime.__version__}", threads, ROUNDS, _quartiles(whole), nodes, own)
+
+
+class _Operands(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch does not type its hook for subclasses
+    """Keeps each operation on what depends on the input or the weights, ready to be called again."""
+
+    def __init__(self, known: set[int]) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.known = known
+        self.kept: list[Any] = []
+        self.calls: list[Callable[[], Any]] = []
+
+    def watch(self, module: nn.Module) -> None:
+        self.known |= {id(t) for t in (*module.parameters(), *module.buffers())}
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        given = kwargs or {}
+        result = func(*args, **given)
+        if any(id(t) in self.known for t in tree_leaves((args, given)) if isinstance(t, Tensor)):
+            made = [t for t in tree_leaves(result) if isinstance(t, Tensor)]
+            self.known |= {id(t) for t in made}
+            self.kept += made  # an id is unique only among living tensors
+            self.calls.append(lambda: func(*args, **given))
+        return result
+
+
+def _measured(calls: Sequence[Callable[[], Any]]) -> list[list[float]]:
+    """Milliseconds of each call, in rounds of all of them in order."""
+    times: list[list[float]] = [[] for _ in calls]
+    began = time.perf_counter()
+    for number in range(WARM + ROUNDS):
+        for call, mine in zip(calls, times):
+            start = time.perf_counter_ns()
+            call()
+            took = time.perf_counter_ns() - start
+            if number >= WARM:
+                mine.append(took / 1e6)
+        if number >= WARM + 4 and time.perf_counter() - began > SECONDS:
+            break
+    return times
+
+
+def _quartiles(times: Sequence[float]) -> Times:
+    if len(times) < 2:
+        return (times[0],) * 3 if times else (0.0,) * 3  # type: ignore[return-value]
+    low, middle, high = statistics.quantiles(times, n=4, method="inclusive")
+    return middle, low, high
+
+
+@contextmanager
+def _threads(count: int) -> Any:
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
