@@ -47,7 +47,7 @@ def test_each_network_is_counted_at_its_own_input(capsys: pytest.CaptureFixture[
     assert rows == {"lenet5": "1x32x32", "lenet5_original": "1x32x32", "lenet_caffe": "1x28x28"}
     assert values(capsys, "inception_v3", "--max-macs", "6G")[0]["input"] == "3x299x299"
     published: dict[str, set[str]] = {}
-    for row in ROWS:
+    for row in (row for row in ROWS if not row["options"]):
         published.setdefault(row["model"], set()).add(row["input"])
     for name, inputs in published.items():
         if name in NETWORKS:

@@ -22,7 +22,7 @@ _libraries: list[torch.library.Library] = []  # an operator lives as long as its
 def _define_operators() -> None:
     """Let torchvision be imported where its compiled part does not fit this torch: no network needs it."""
     spec = importlib.util.find_spec("torchvision")
-    if spec is None or spec.origin is None or _libraries:
+    if spec is None or spec.origin is None or hasattr(torch.ops.torchvision, "nms"):  # or defined by gossamer before
         return
     for compiled in Path(spec.origin).parent.glob("_C.*"):
         try:

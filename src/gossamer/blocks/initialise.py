@@ -15,6 +15,8 @@ def initialise(module: nn.Module) -> None:
     with a bias has no norm behind it to mend the size of its output, so there it is the inputs'.
     Norms: scale 1, shift 0. Biases: 0. Linear layers: see `initialise_classifier`.
     """
+    if any(parameter.is_meta for parameter in module.parameters()):
+        return  # there are no values to set, and torch imports its compiler, a second long, to do nothing
     for layer in module.modules():
         if isinstance(layer, (nn.Conv2d, nn.ConvTranspose2d)):
             area = math.prod(layer.kernel_size)
@@ -31,7 +33,7 @@ def initialise(module: nn.Module) -> None:
 
 def initialise_classifier(layer: nn.Module) -> None:
     """Normal with standard deviation 0.01, bias 0: every class is nearly as likely at the start."""
-    if isinstance(layer, (nn.Linear, nn.Conv2d)):
+    if isinstance(layer, (nn.Linear, nn.Conv2d)) and not layer.weight.is_meta:
         nn.init.normal_(layer.weight, 0.0, 0.01)
         if layer.bias is not None:
             nn.init.zeros_(layer.bias)

@@ -11,6 +11,7 @@ import contextlib
 import hashlib
 import http.client
 import importlib
+import logging
 import os
 import re
 import sys
@@ -255,8 +256,9 @@ def _from_hub(address: str, digest: str, folder: Path, cache_dir: Path | None) -
         if offline():
             raise _missing(address, target) from error
         raise MissingPackageError("huggingface_hub", "hub", f"fetching {address}") from error
-    shows_bars = not hub.are_progress_bars_disabled()
+    shows_bars, verbosity = not hub.are_progress_bars_disabled(), hub.logging.get_verbosity()
     hub.disable_progress_bars()
+    hub.logging.set_verbosity(logging.CRITICAL)  # it warns of each retry; what counts is raised
     try:
         path = Path(
             huggingface_hub.hf_hub_download(
@@ -272,6 +274,7 @@ def _from_hub(address: str, digest: str, folder: Path, cache_dir: Path | None) -
             raise _missing(address, target) from error
         raise _unreachable(address, f"{type(error).__name__}: {str(error)[:160]}") from error
     finally:
+        hub.logging.set_verbosity(verbosity)
         if shows_bars:
             hub.enable_progress_bars()
     if not digest:

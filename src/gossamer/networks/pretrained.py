@@ -417,4 +417,18 @@ WEIGHTS: dict[str, tuple[WeightSet, ...]] = {
             "wide_resnet50_2.IMAGENET1K_V1", "wide_resnet50_2-95faca4d.pth", 78.468, 224 / 256, "bilinear", IMAGENET
         ),
     ),
+    "ghostnet_100": (_timm("ghostnet_100.in1k", "apache-2.0", 0.875, "bicubic", IMAGENET, top1=73.958),),
+    "mobilenetv4_conv_medium": (
+        _timm(
+            "mobilenetv4_conv_medium.e500_r256_in1k", "apache-2.0", 0.95, "bicubic", IMAGENET, input=256, top1=79.916
+        ),
+        _timm("mobilenetv4_conv_medium.e250_r384_in12k_ft_in1k", "apache-2.0", 0.95, "bicubic", IMAGENET, input=384),
+        _timm("mobilenetv4_conv_medium.e500_r224_in1k", "apache-2.0", 0.95, "bicubic", IMAGENET, top1=79.092),
+    ),
+    "mobilenetv4_conv_small": (
+        _timm("mobilenetv4_conv_small.e2400_r224_in1k", "apache-2.0", 0.875, "bicubic", IMAGENET, top1=73.756),
+        _timm("mobilenetv4_conv_small.e1200_r224_in1k", "apache-2.0", 0.875, "bicubic", IMAGENET),
+        _timm("mobilenetv4_conv_small.e3600_r256_in1k", "apache-2.0", 0.95, "bicubic", HALF, input=256),
+    ),
+    "skresnext50_32x4d": (_timm("skresnext50_32x4d.ra_in1k", "apache-2.0", 0.875, "bicubic", IMAGENET, top1=80.168),),
 }
