@@ -246,7 +246,8 @@ def test_one_step_trains_every_parameter(name: str, memory_format: torch.memory_
 )
 def test_one_step_trains_the_networks_of_large_inputs_and_their_auxiliary_classifiers(name: str, aux: int) -> None:
     model = create_model(name, num_classes=3, **({"aux": True} if aux else {})).train()
-    logits, others = model.forward_aux(torch.randn(2, 3, 107, 107))
+    answer = model(torch.randn(2, 3, 107, 107))
+    logits, others = answer if aux else (answer, [])
     assert len(others) == aux and all(other.shape == (2, 3) for other in others)
     target = torch.tensor([0, 2])
     loss = F.cross_entropy(logits, target) + sum(0.3 * F.cross_entropy(other, target) for other in others)
@@ -254,6 +255,16 @@ def test_one_step_trains_the_networks_of_large_inputs_and_their_auxiliary_classi
     assert torch.isfinite(loss)
     for key, value in model.named_parameters():
         assert value.grad is not None and torch.isfinite(value.grad).all(), key
+
+
+def test_shufflenet_v2_with_attention_has_a_gate_in_each_unit() -> None:
+    plain, gated = empty("shufflenet_v2_x1_0"), empty("shufflenet_v2_x1_0", attention="se")
+    added = 0
+    for half, units in ((58, 4), (116, 8), (232, 4)):
+        added += units * (2 * half * (half // 16) + half // 16 + half)
+    assert sum(p.numel() for p in gated.parameters()) - sum(p.numel() for p in plain.parameters()) == added
+    with pytest.raises(UnknownNameError, match="sk"):
+        create_model("shufflenet_v2_x1_0", attention="sk")
 
 
 @pytest.mark.parametrize("name", FAMILIES)

@@ -16,8 +16,13 @@ import torch
 
 import gossamer
 from gossamer.errors import RunError, SettingsError, UnknownNameError
+from gossamer.networks import create_model
+from gossamer.networks.base import Outputs
 from gossamer.progress import Progress
 from gossamer.settings import Settings
+from gossamer.tasks.classify import Classify
+from gossamer.trained import trained
+from gossamer.trainer import train
 from tests.runs import RECIPE, command, same, weights
 from tests.runs import gossamer as run_gossamer
 from tests.twins import twin
@@ -291,3 +296,32 @@ def test_weights_with_another_norm_eps_ask_for_it(pictures: Path, tmp_path: Path
         gossamer.train(small(pictures, tmp_path / "run", **given))
     run = gossamer.train(small(pictures, tmp_path / "run", norm_eps=1e-5, **given))
     assert gossamer.Run.open(run.path).settings.norm_eps == 1e-5
+
+
+def test_auxiliary_classifiers_train_with_the_network_and_are_idle_when_it_is_scored(
+    pictures: Path, tmp_path: Path
+) -> None:
+    settings = Settings(
+        data=str(pictures),
+        out=str(tmp_path / "run"),
+        net="googlenet",
+        net_options="aux=true",
+        width=0.125,
+        input="32",
+        epochs=1,
+        batch=8,
+        workers=0,
+        precision="float32",
+        memory_format="channels_last",
+    )
+    run = train(settings)
+    before = create_model("googlenet", num_classes=len(run.classes), width=0.125, aux=True).state_dict()
+    saved = weights(run.path)
+    assert {f"model.{name}" for name in before if name.startswith("aux.")} <= set(saved)
+    model = trained(run.path).model
+    assert model(torch.zeros(1, 3, 32, 32)).shape == (1, len(run.classes))
+    task = Classify(run.classes, settings)
+    targets, logits = torch.tensor([0, 1]), torch.randn(2, len(run.classes))
+    joined = task.loss(Outputs(logits, [logits, 2 * logits]), targets)
+    expected = task.loss(logits, targets) * 1.3 + 0.3 * task.loss(2 * logits, targets)
+    torch.testing.assert_close(joined, expected)

@@ -19,25 +19,26 @@ def channel_shuffle(x: Tensor, groups: int) -> Tensor:
     return x.reshape(n, groups, c // groups, h, w).transpose(1, 2).reshape(n, c, h, w)
 
 
-def _branch(c_in: int, c_mid: int, c_out: int, stride: int) -> nn.Sequential:
-    """1x1, 3x3 depthwise without activation, 1x1: (N, c_in, H, W) -> (N, c_out, h, w)."""
-    return nn.Sequential(
+def _branch(c_in: int, c_mid: int, c_out: int, stride: int, attention: nn.Module | None = None) -> nn.Sequential:
+    """1x1, 3x3 depthwise without activation, 1x1, attention: (N, c_in, H, W) -> (N, c_out, h, w)."""
+    layers: list[nn.Module] = [
         ConvNormAct(c_in, c_mid),
         ConvNormAct(c_mid, c_mid, 3, stride=stride, groups=c_mid, act=None),
         ConvNormAct(c_mid, c_out),
-    )
+    ]
+    return nn.Sequential(*layers, *([] if attention is None else [attention]))
 
 
 class ShuffleUnit(nn.Module):
     """Half of the channels pass, half are convolved, then all are shuffled: (N, c, H, W) -> the same shape.
 
-    MACs: (2 * (c/2)^2 + 9 * c/2) * h * w. Source: ShuffleNetV2 (1807.11164), figure 3c.
+    `attention` acts on the half that is convolved. MACs: (2 * (c/2)^2 + 9 * c/2) * h * w. Source: ShuffleNetV2 (1807.11164), figure 3c.
     """
 
-    def __init__(self, channels: int) -> None:
+    def __init__(self, channels: int, *, attention: nn.Module | None = None) -> None:
         super().__init__()
         half = channels // 2
-        self.right = _branch(half, half, half, stride=1)
+        self.right = _branch(half, half, half, 1, attention)
 
     def forward(self, x: Tensor) -> Tensor:
         kept, convolved = x.chunk(2, dim=1)
@@ -47,18 +48,20 @@ class ShuffleUnit(nn.Module):
 class ShuffleDownUnit(nn.Module):
     """Both branches see all channels and are strided: (N, c_in, H, W) -> (N, c_out, h, w), h = ceil(H / stride).
 
-    `c_left` of the output channels come from the left branch (3x3 depthwise, 1x1), the others from the
+    `attention` acts on the right branch. `c_left` of the output channels come from the left branch (3x3 depthwise, 1x1), the others from the
     right one (1x1 to c_out / 2, 3x3 depthwise, 1x1). Right, with m = c_out / 2:
     m * c_in * H * W + (9 * m + m * (c_out - c_left)) * h * w MACs; left: (9 * c_in + c_in * c_left) * h * w.
     Source: ShuffleNetV2 (1807.11164), figure 3d.
     """
 
-    def __init__(self, c_in: int, c_out: int, *, c_left: int, stride: int = 2) -> None:
+    def __init__(
+        self, c_in: int, c_out: int, *, c_left: int, stride: int = 2, attention: nn.Module | None = None
+    ) -> None:
         super().__init__()
         self.left = nn.Sequential(
             ConvNormAct(c_in, c_in, 3, stride=stride, groups=c_in, act=None), ConvNormAct(c_in, c_left)
         )
-        self.right = _branch(c_in, c_out // 2, c_out - c_left, stride)
+        self.right = _branch(c_in, c_out // 2, c_out - c_left, stride, attention)
 
     def forward(self, x: Tensor) -> Tensor:
         return channel_shuffle(torch.cat((self.left(x), self.right(x)), dim=1), 2)

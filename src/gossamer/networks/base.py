@@ -48,13 +48,21 @@ class Naming(NamedTuple):
     norm_eps: float | None = None
 
 
+class Outputs(NamedTuple):
+    """What a network with auxiliary classifiers answers while training: its logits, and theirs, first to last."""
+
+    logits: Tensor
+    aux: list[Tensor]
+
+
 class Network(nn.Module):
     """A backbone and its classifier: (N, in_chans, H, W) -> (N, num_classes).
 
     stem: the first layers. stages: one `nn.Sequential` a row of the paper's table, its blocks called 0, 1, ...
     (a pool before them, where there is one, is called `pool`). conv_head: the last 1x1 convolution, part of
     `forward_features` but not of the features by stride, or the identity. head: pooling and classifier.
-    aux: auxiliary classifiers by the number of the stage whose map they read; `forward_aux` runs them.
+    aux: auxiliary classifiers by the number of the stage whose map they read. With them, a network in training mode
+    answers `Outputs`; in evaluation mode they are idle.
     classifier_path: what the names of the classifier's parameters begin with.
     pretrained: the listed set that its weights were taken from, with the preprocessing they expect, else None.
     With `num_classes=0` it answers embeddings (N, num_features).
@@ -104,10 +112,12 @@ class Network(nn.Module):
         out: Tensor = self.head(x, pre_logits)
         return out
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor) -> Tensor | Outputs:
+        if self.training and self.aux:
+            return self.forward_aux(x)
         return self.forward_head(self.forward_features(x))
 
-    def forward_aux(self, x: Tensor) -> tuple[Tensor, list[Tensor]]:
+    def forward_aux(self, x: Tensor) -> Outputs:
         """The logits, and those of each auxiliary classifier, first to last: all (N, num_classes)."""
         answers: list[Tensor] = []
         x = self.stem(x)
@@ -115,7 +125,7 @@ class Network(nn.Module):
             x = stage(x)
             if str(index) in self.aux:
                 answers.append(self.aux[str(index)](x))
-        return self.forward_head(self.conv_head(x)), answers
+        return Outputs(self.forward_head(self.conv_head(x)), answers)
 
     def reset_classifier(self, num_classes: int) -> None:
         """A classifier of `num_classes` with fresh weights; 0 leaves it out. Raises SettingsError."""

@@ -32,18 +32,16 @@ def _timm(bare: int) -> Naming:
     return Naming("timm", (*ends, *timm_rules([f"stages.0.{index}" for index in range(bare)])))
 
 
-TORCHVISION = Naming(
-    "torchvision",
-    (
+def _torchvision(bare: int) -> Naming:
+    ends = (
         (r"^features\.0\.0\.", "stem.conv."),
         (r"^features\.0\.1\.", "stem.norm."),
         *((rf"^features\.{index + 1}\.", f"stages.{index}.") for index in range(len(BODY))),
         (r"^features\.8\.0\.", "conv_head.conv."),
         (r"^features\.8\.1\.", "conv_head.norm."),
         (r"^classifier\.1\.", "head.classifier."),
-        *torchvision_rules(),
-    ),
-)
+    )
+    return Naming("torchvision", (*ends, *torchvision_rules(bare)))
 
 
 def efficientnet(plan: Plan, *, width: float = 1.0, depth: float = 1.0) -> Network:
@@ -54,5 +52,5 @@ def efficientnet(plan: Plan, *, width: float = 1.0, depth: float = 1.0) -> Netwo
     add_stages(plan, stages, lambda c_in, exp: SqueezeExcite(exp, max(1, c_in // 4), act="silu"))
     last = make_divisible(LAST * width)
     head = LinearHead(last, plan.num_classes, drop_rate=plan.drop_rate)
-    namings = (TORCHVISION, _timm(len(stages[0])))
+    namings = (_torchvision(len(stages[0])), _timm(len(stages[0])))
     return plan.network(head, conv_head=last_conv(plan, last, "silu"), namings=namings)

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from gossamer.errors import GossamerError, MissingPackageError, SettingsError, UnknownNameError, WeightsError
-from gossamer.networks.base import FeatureInfo, FeatureList, Features, Network, check_count
+from gossamer.networks.base import FeatureInfo, FeatureList, Features, Network, Outputs, check_count
 from gossamer.networks.pretrained import WeightSet
 from gossamer.networks.registry import PEER
 
@@ -64,9 +64,9 @@ class Foreign(Network):
         out: Tensor = body.forward_head(x, pre_logits=pre_logits)
         return out
 
-    def forward_aux(self, x: Tensor) -> tuple[Tensor, list[Tensor]]:
+    def forward_aux(self, x: Tensor) -> Outputs:
         """The logits; no network of timm has auxiliary classifiers here."""
-        return self(x), []
+        return Outputs(self(x), [])
 
     def reset_classifier(self, num_classes: int) -> None:
         check_count("num_classes", num_classes, 0)

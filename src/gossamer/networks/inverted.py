@@ -109,14 +109,14 @@ def timm_rules(bare: Sequence[str]) -> tuple[tuple[str, str], ...]:
     )
 
 
-def torchvision_rules() -> tuple[tuple[str, str], ...]:
-    """torchvision's names of the layers to ours, once the block's path is ours; the very first has no expansion.
+def torchvision_rules(bare: int = 1) -> tuple[tuple[str, str], ...]:
+    """torchvision's names of the layers to ours, once the block's path is ours; the first `bare` have no expansion.
 
     They number the layers of a block through; a block with attention has one more before its projection.
     """
     rules: list[tuple[str, str]] = []
     for path, names in (
-        (r"(stages\.0\.0)", ("depthwise", "project")),
+        (rf"(stages\.0\.[0-{bare - 1}])", ("depthwise", "project")),
         (r"(stages\.\d+\.\d+)", ("expand", "depthwise", "project")),
     ):
         last = len(names)

@@ -36,6 +36,8 @@ NETWORKS: dict[str, Entry] = {
     "densenet169": Entry("densenet", "densenet", {"depth": 169}),
     "densenet201": Entry("densenet", "densenet", {"depth": 201}),
     "efficientnet_b0": Entry("efficientnet", "efficientnet", {"width": 1.0, "depth": 1.0}),
+    "efficientnet_b1": Entry("efficientnet", "efficientnet", {"width": 1.0, "depth": 1.1}, (3, 240, 240)),
+    "efficientnet_b2": Entry("efficientnet", "efficientnet", {"width": 1.1, "depth": 1.2}, (3, 260, 260)),
     "ghostnet_050": Entry("ghostnet", "ghostnet", {"width": 0.5}),
     "ghostnet_100": Entry("ghostnet", "ghostnet", {"width": 1.0}),
     "ghostnet_130": Entry("ghostnet", "ghostnet", {"width": 1.3}),

@@ -13,6 +13,7 @@ from typing import Literal, NamedTuple
 
 from torch import nn
 
+from gossamer.blocks.attention import SqueezeExcite
 from gossamer.blocks.conv import ConvNormAct
 from gossamer.blocks.head import LinearHead
 from gossamer.blocks.shuffle import ShuffleDownUnit, ShuffleUnit
@@ -65,11 +66,16 @@ TORCHVISION = Naming(
 
 
 def shufflenet_v2(
-    plan: Plan, *, width: float = 1.0, down_unit: Literal["torchvision", "authors"] = "torchvision"
+    plan: Plan,
+    *,
+    width: float = 1.0,
+    down_unit: Literal["torchvision", "authors"] = "torchvision",
+    attention: Literal["none", "se"] = "none",
 ) -> Network:
     """ShuffleNetV2 of a published `width`: 0.5, 1, 1.5 or 2. `down_unit`: whose stride-2 unit and classifier.
 
-    Raises SettingsError for another width, UnknownNameError for another unit.
+    attention: "se" for squeeze-and-excitation at a sixteenth of the convolved channels (section 4, "SE").
+    Raises SettingsError for another width, UnknownNameError for another unit or attention.
     """
     if width not in WIDTHS:
         raise SettingsError(
@@ -77,13 +83,21 @@ def shufflenet_v2(
         )
     if down_unit not in ("torchvision", "authors"):
         raise UnknownNameError("stride-2 unit of ShuffleNetV2", down_unit, ("torchvision", "authors"))
+    if attention not in ("none", "se"):
+        raise UnknownNameError("attention of ShuffleNetV2", attention, ("none", "se"))
+
+    def gate(channels: int) -> SqueezeExcite | None:
+        return SqueezeExcite(channels, max(1, channels // 16)) if attention == "se" else None
+
     row = WIDTHS[width]
     plan.stem(ConvNormAct(plan.in_chans, STEM, 3, stride=plan.stride(2)), STEM)
     plan.stage([], STEM, pool=plan.max_pool())
     for c, repeats in zip(row[:3], REPEATS):
         c_left = c // 2 if down_unit == "torchvision" else plan.channels
-        blocks: list[nn.Module] = [ShuffleDownUnit(plan.channels, c, c_left=c_left, stride=plan.stride(2))]
-        plan.stage(blocks + [ShuffleUnit(c) for _ in range(repeats - 1)], c)
+        blocks: list[nn.Module] = [
+            ShuffleDownUnit(plan.channels, c, c_left=c_left, stride=plan.stride(2), attention=gate(c - c_left))
+        ]
+        plan.stage(blocks + [ShuffleUnit(c, attention=gate(c // 2)) for _ in range(repeats - 1)], c)
     bias = down_unit == "torchvision"
     head = LinearHead(row.conv5, plan.num_classes, drop_rate=plan.drop_rate, bias=bias)
     return plan.network(head, conv_head=ConvNormAct(plan.channels, row.conv5), namings=(TORCHVISION,))

@@ -6,11 +6,13 @@ import inspect
 import typing
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from gossamer.blocks.activation import Activation
 from gossamer.errors import SettingsError
 from gossamer.networks import create_model
+from gossamer.networks.base import Outputs
 from gossamer.settings import Settings, parse_options
 from gossamer.tasks import losses
 
@@ -53,9 +55,15 @@ class Classify:
             )
         return options
 
-    def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        """One loss a sample: (N, K) logits, (N,) int64 -> (N,) float32."""
+    def loss(self, outputs: Tensor | Outputs, targets: Tensor) -> Tensor:
+        """One loss a sample: (N, K) logits, (N,) int64 -> (N,) float32.
+
+        Auxiliary classifiers add theirs at `aux_weight` each: GoogLeNet (1409.4842), section 5.
+        """
         settings = self.settings
+        if isinstance(outputs, Outputs):
+            extra = torch.stack([self.loss(one, targets) for one in outputs.aux]).sum(0)
+            return self.loss(outputs.logits, targets) + settings.aux_weight * extra
         smoothing, over = settings.label_smoothing, settings.smoothing_over
         if settings.loss == "bce":
             values = losses.binary_cross_entropy(outputs, targets, smoothing, over)
@@ -69,7 +77,9 @@ class Classify:
         return values * self.weights[targets]
 
 
-def mixed_loss(task: Classify, outputs: Tensor, targets: Tensor, others: Tensor | None, weight: float) -> Tensor:
+def mixed_loss(
+    task: Classify, outputs: Tensor | Outputs, targets: Tensor, others: Tensor | None, weight: float
+) -> Tensor:
     """The loss of mixed images: weight * loss(targets) + (1 - weight) * loss(others), (N,); plain without others.
 
     mixup: Zhang et al. 2017, arXiv 1710.09412, equation 2; CutMix: Yun et al. 2019, arXiv 1905.04899, equation 1.
