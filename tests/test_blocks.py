@@ -143,7 +143,7 @@ COSTS: list[tuple[str, Callable[[], nn.Module], int, tuple[int, ...], int]] = [
     ),
     (
         "inception C",
-        lambda: InceptionC(6, c1x1=2, single=3, double=((2, 1), (4, 3)), forked=5, pool=1),
+        lambda: InceptionC(6, c1x1=2, single=3, double=((2, 1), (4, 3)), fork=5, pool=1),
         6,
         (23, 10, 14),
         _cell(6 * 2 + 6 * 3 + 2 * 3 * 3 * 5 + 6 * 2 + 9 * 2 * 4 + 2 * 3 * 4 * 5 + 6),

@@ -304,6 +304,14 @@ def test_width_scales_every_layer_but_the_classifier(name: str) -> None:
     assert model(torch.empty(1, 3, 64, 64, device="meta")).shape == (1, 1000)
 
 
+@pytest.mark.parametrize(
+    "name", ["googlenet", "inception_v2", "inception_v3", "inception_v4", "inception_resnet_v1", "inception_resnet_v2"]
+)
+def test_an_inception_network_of_half_the_width_costs_about_a_quarter(name: str) -> None:
+    half, full = macs(empty(name, width=0.5), (3, 224, 224)), macs(empty(name), (3, 224, 224))
+    assert 0.24 * full < half < 0.3 * full
+
+
 def test_dropout_acts_before_the_classifier_while_training_only() -> None:
     model = create_model("mobilenetv1_025", num_classes=3, drop_rate=0.5)
     maps = torch.ones(1, 256, 2, 2)

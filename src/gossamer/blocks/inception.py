@@ -1,10 +1,12 @@
 """The Inception modules: branches side by side, joined along the channels.
 
 A branch is written as its steps (channels, kernel), each a convolution with norm and activation. Beside what a module
-says, its cost is the sum of its convolutions': k_h * k_w * c_in * c_out * h * w MACs each.
+says, its cost is the sum of its convolutions': k_h * k_w * c_in * c_out * h * w MACs each. `width` scales all channels that are named.
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -12,21 +14,49 @@ from torch import Tensor, nn
 from gossamer.blocks.activation import activation
 from gossamer.blocks.conv import ConvNormAct, Pair
 from gossamer.blocks.drop import DropPath
+from gossamer.blocks.width import make_divisible
 
 Step = tuple[int, Pair]
 
 
+def scaled(channels: int, width: float) -> int:
+    """Channels times a width multiplier."""
+    return channels if width == 1 else make_divisible(channels * width)
+
+
 class Branches(nn.ModuleList):
-    """What several modules make of the same map, joined: (N, c_in, H, W) -> (N, sum of their channels, h, w)."""
+    """What several modules make of the same map, joined: (N, c_in, H, W) -> (N, channels, h, w).
+
+    c_in: what a branch without convolution, a pool, passes on. channels: the sum of what the branches make.
+    """
+
+    def __init__(self, branches: Sequence[nn.Module], c_in: int = 0) -> None:
+        super().__init__(branches)
+        self.channels = sum(_channels(branch, c_in) for branch in branches)
 
     def forward(self, x: Tensor) -> Tensor:
         return torch.cat([branch(x) for branch in self], dim=1)
 
 
-def chain(c_in: int, *steps: Step, stride: int | None = None, padding: int = 0, norm: bool = True) -> nn.Sequential:
-    """Convolutions in a row. `stride`, where it is given, is the last one's, whose `padding` then is as said."""
+def _channels(module: nn.Module, c_in: int) -> int:
+    """What a branch makes: the channels of its last convolution, or `c_in` without one."""
+    if isinstance(module, nn.Conv2d):
+        return module.out_channels
+    if isinstance(module, Branches):
+        return module.channels
+    return next((made for child in reversed(list(module.children())) if (made := _channels(child, 0))), c_in)
+
+
+def chain(
+    c_in: int, *steps: Step, width: float = 1.0, stride: int | None = None, padding: int = 0, norm: bool = True
+) -> nn.Sequential:
+    """Convolutions in a row, of `width` times the steps' channels.
+
+    `stride`, where it is given, is the last one's, whose `padding` then is as said.
+    """
     layers = []
-    for index, (c, kernel) in enumerate(steps):
+    for index, (channels, kernel) in enumerate(steps):
+        c = scaled(channels, width)
         if stride is not None and index == len(steps) - 1:
             layers.append(ConvNormAct(c_in, c, kernel, stride=stride, padding=padding, norm=norm))
         else:
@@ -35,14 +65,16 @@ def chain(c_in: int, *steps: Step, stride: int | None = None, padding: int = 0, 
     return nn.Sequential(*layers)
 
 
-def fork(c_in: int, c: int) -> Branches:
-    """1 x 3 and 3 x 1 side by side: (N, c_in, H, W) -> (N, 2 * c, H, W). Source: 1512.00567, figure 7."""
-    return Branches([ConvNormAct(c_in, c, (1, 3)), ConvNormAct(c_in, c, (3, 1))])
+def forked(c_in: int, *steps: Step, c: int, width: float = 1.0) -> nn.Sequential:
+    """Steps, then 1 x 3 and 3 x 1 side by side of c channels each. Source: 1512.00567, figure 7."""
+    before, c = scaled(steps[-1][0], width), scaled(c, width)
+    pair = Branches([ConvNormAct(before, c, (1, 3)), ConvNormAct(before, c, (3, 1))])
+    return chain(c_in, *steps, width=width).append(pair)
 
 
-def pooled(c_in: int, c: int, pool: nn.Module, norm: bool = True) -> nn.Sequential:
+def pooled(c_in: int, c: int, pool: nn.Module, *, width: float = 1.0, norm: bool = True) -> nn.Sequential:
     """A pool that keeps the size, then 1x1 to c channels."""
-    return nn.Sequential(pool, ConvNormAct(c_in, c, norm=norm))
+    return nn.Sequential(pool, ConvNormAct(c_in, scaled(c, width), norm=norm))
 
 
 def average(count_include_pad: bool = True) -> nn.Module:
@@ -66,14 +98,15 @@ class Inception(Branches):
         c5x5: tuple[int, int],
         pool: int,
         kernel: int = 5,
+        width: float = 1.0,
         norm: bool = True,
     ) -> None:
         super().__init__(
             [
-                chain(c_in, (c1x1, 1), norm=norm),
-                chain(c_in, (c3x3[0], 1), (c3x3[1], 3), norm=norm),
-                chain(c_in, (c5x5[0], 1), (c5x5[1], kernel), norm=norm),
-                pooled(c_in, pool, nn.MaxPool2d(3, 1, padding=1), norm=norm),
+                chain(c_in, (c1x1, 1), width=width, norm=norm),
+                chain(c_in, (c3x3[0], 1), (c3x3[1], 3), width=width, norm=norm),
+                chain(c_in, (c5x5[0], 1), (c5x5[1], kernel), width=width, norm=norm),
+                pooled(c_in, pool, nn.MaxPool2d(3, 1, padding=1), width=width, norm=norm),
             ]
         )
 
@@ -96,13 +129,14 @@ class InceptionA(Branches):
         pool: int,
         kernel: int = 3,
         pooling: nn.Module | None = None,
+        width: float = 1.0,
     ) -> None:
         super().__init__(
             [
-                chain(c_in, (c1x1, 1)),
-                chain(c_in, (single[0], 1), (single[1], kernel)),
-                chain(c_in, (double[0], 1), (double[1], 3), (double[2], 3)),
-                pooled(c_in, pool, pooling or average()),
+                chain(c_in, (c1x1, 1), width=width),
+                chain(c_in, (single[0], 1), (single[1], kernel), width=width),
+                chain(c_in, (double[0], 1), (double[1], 3), (double[2], 3), width=width),
+                pooled(c_in, pool, pooling or average(), width=width),
             ]
         )
 
@@ -123,16 +157,17 @@ class InceptionB(Branches):
         double: tuple[int, int, int, int, int],
         pool: int,
         pooling: nn.Module | None = None,
+        width: float = 1.0,
     ) -> None:
         row, column = (1, 7), (7, 1)
         first: tuple[Pair, ...] = (1, row, column)
         second: tuple[Pair, ...] = (1, column, row, column, row)
         super().__init__(
             [
-                chain(c_in, (c1x1, 1)),
-                chain(c_in, *zip(single, first)),
-                chain(c_in, *zip(double, second)),
-                pooled(c_in, pool, pooling or average()),
+                chain(c_in, (c1x1, 1), width=width),
+                chain(c_in, *zip(single, first), width=width),
+                chain(c_in, *zip(double, second), width=width),
+                pooled(c_in, pool, pooling or average(), width=width),
             ]
         )
 
@@ -140,7 +175,7 @@ class InceptionB(Branches):
 class InceptionC(Branches):
     """1x1; 1x1 then a fork; 1x1, further steps, then a fork; a pool then 1x1. A fork is 1x3 and 3x1 side by side.
 
-    (N, c_in, H, W) -> (N, c1x1 + 4 * forked + pool, H, W). single: channels of the 1x1 before the first fork; double:
+    (N, c_in, H, W) -> (N, c1x1 + 4 * fork + pool, H, W). single: channels of the 1x1 before the first fork; double:
     the steps before the second. Source: Inception v3 (1512.00567), figure 7; v4 (1602.07261), figure 6.
     """
 
@@ -151,16 +186,17 @@ class InceptionC(Branches):
         c1x1: int,
         single: int,
         double: tuple[Step, ...],
-        forked: int,
+        fork: int,
         pool: int,
         pooling: nn.Module | None = None,
+        width: float = 1.0,
     ) -> None:
         super().__init__(
             [
-                chain(c_in, (c1x1, 1)),
-                chain(c_in, (single, 1)).append(fork(single, forked)),
-                chain(c_in, *double).append(fork(double[-1][0], forked)),
-                pooled(c_in, pool, pooling or average()),
+                chain(c_in, (c1x1, 1), width=width),
+                forked(c_in, (single, 1), c=fork, width=width),
+                forked(c_in, *double, c=fork, width=width),
+                pooled(c_in, pool, pooling or average(), width=width),
             ]
         )
 
@@ -174,9 +210,11 @@ class GridReduction(Branches):
     Source: Inception v3 (1512.00567), figure 10; v4 (1602.07261), figures 7 and 8.
     """
 
-    def __init__(self, c_in: int, *chains: tuple[Step, ...], stride: int = 2, padding: int = 0) -> None:
-        strided = [chain(c_in, *steps, stride=stride, padding=padding) for steps in chains]
-        super().__init__([*strided, nn.MaxPool2d(3, stride, padding=padding)])
+    def __init__(
+        self, c_in: int, *chains: tuple[Step, ...], width: float = 1.0, stride: int = 2, padding: int = 0
+    ) -> None:
+        strided = [chain(c_in, *steps, width=width, stride=stride, padding=padding) for steps in chains]
+        super().__init__([*strided, nn.MaxPool2d(3, stride, padding=padding)], c_in)
 
 
 class InceptionResidual(nn.Module):
@@ -187,10 +225,10 @@ class InceptionResidual(nn.Module):
     Source: Inception-ResNet (1602.07261), figures 10 to 20 and section 3.3.
     """
 
-    def __init__(self, c: int, *chains: tuple[Step, ...], scale: float, act: bool = True) -> None:
+    def __init__(self, c: int, *chains: tuple[Step, ...], scale: float, act: bool = True, width: float = 1.0) -> None:
         super().__init__()
-        self.branches = Branches([chain(c, *steps) for steps in chains])
-        self.join = nn.Conv2d(sum(steps[-1][0] for steps in chains), c, 1)
+        self.branches = Branches([chain(c, *steps, width=width) for steps in chains])
+        self.join = nn.Conv2d(self.branches.channels, c, 1)
         self.scale = scale
         self.drop_path = DropPath()
         self.act = activation("relu") if act else nn.Identity()

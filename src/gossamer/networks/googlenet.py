@@ -114,9 +114,11 @@ def googlenet(
         step = plan.max_pool(kernel=side, padding=0, ceil_mode=True) if index in POOLED else None
         blocks = []
         for row in rows:
-            c1, r3, c3, r5, c5, proj = (make_divisible(c * width) for c in row)
-            blocks.append(Inception(c_in, c1x1=c1, c3x3=(r3, c3), c5x5=(r5, c5), pool=proj, kernel=kernel, norm=norm))
-            c_in = c1 + c3 + c5 + proj
+            c1, r3, c3, r5, c5, proj = row
+            blocks.append(
+                Inception(c_in, c1x1=c1, c3x3=(r3, c3), c5x5=(r5, c5), pool=proj, kernel=kernel, width=width, norm=norm)
+            )
+            c_in = blocks[-1].channels
         plan.stage(blocks, c_in, pool=step)
         if aux and index in AUX:
             plan.aux(_aux(c_in, plan.num_classes, norm))

@@ -14,7 +14,7 @@ from torch import nn
 
 from gossamer.blocks.conv import ConvNormAct
 from gossamer.blocks.head import LinearHead
-from gossamer.blocks.inception import GridReduction, InceptionA, InceptionResidual, Step, average
+from gossamer.blocks.inception import GridReduction, InceptionA, InceptionResidual, Step, average, scaled
 from gossamer.networks.base import Naming, Network
 from gossamer.networks.inceptionstem import add_conv, add_stem
 from gossamer.networks.plan import Plan
@@ -93,32 +93,44 @@ TIMM = Naming(
 )
 
 
-def inception_resnet(plan: Plan, *, version: int) -> Network:
-    """Inception-ResNet v1 or v2."""
+def inception_resnet(plan: Plan, *, version: int, width: float = 1.0) -> Network:
+    """Inception-ResNet v1 or v2; `width` scales every layer but the classifier."""
     row = VERSIONS[version]
-    add_stem(plan)
-    c = add_conv(plan)
+    add_stem(plan, width)
+    c = add_conv(plan, width)
+    pool, before = None, list[nn.Module]()
     if version == 1:
-        before: list[nn.Module] = [ConvNormAct(c, STRIDED, 3, stride=plan.stride(2), padding=0)]
-        c, pool = STRIDED, None
+        before.append(ConvNormAct(c, scaled(STRIDED, width), 3, stride=plan.stride(2), padding=0))
+        c = scaled(STRIDED, width)
     else:
         pool = plan.max_pool(padding=0)
-        five = InceptionA(c, c1x1=96, single=(48, 64), double=(64, 96, 96), pool=64, kernel=5, pooling=average(False))
-        before, c = [five], 96 + 64 + 96 + 64
-    plan.stage(before + _blocks(c, row.a), c, pool=pool)
-    for group, reduction in ((row.b, row.reduction_a), (row.c, row.reduction_b)):
-        before = [GridReduction(c, *reduction, stride=plan.stride(2))]
-        c += sum(steps[-1][0] for steps in reduction)
-        plan.stage(before + _blocks(c, group, scaled=group is not row.c or row.last_scaled), c)
-    head = LinearHead(row.last or c, plan.num_classes, drop_rate=plan.drop_rate)
-    conv_head = ConvNormAct(c, row.last) if row.last else None
+        five = InceptionA(
+            c,
+            c1x1=96,
+            single=(48, 64),
+            double=(64, 96, 96),
+            pool=64,
+            kernel=5,
+            pooling=average(False),
+            width=width,
+        )
+        before.append(five)
+        c = five.channels
+    plan.stage(before + _blocks(c, row.a, width), c, pool=pool)
+    for group, chains in ((row.b, row.reduction_a), (row.c, row.reduction_b)):
+        reduction = GridReduction(c, *chains, stride=plan.stride(2), width=width)
+        c = reduction.channels
+        plan.stage([reduction, *_blocks(c, group, width, group is not row.c or row.last_scaled)], c)
+    last = scaled(row.last, width) if row.last else 0
+    head = LinearHead(last or c, plan.num_classes, drop_rate=plan.drop_rate)
+    conv_head = ConvNormAct(c, last) if last else None
     namings = (TIMM,) if version == 2 else ()
     return plan.network(head, conv_head=conv_head, namings=namings, norm_eps=TIMM.norm_eps)
 
 
-def _blocks(c: int, group: Group, scaled: bool = True) -> list[nn.Module]:
-    """The residual blocks of a group; the last one without scale and ReLU unless `scaled`."""
-    blocks = [InceptionResidual(c, *group.chains, scale=group.scale) for _ in range(group.n)]
-    if not scaled:
-        blocks[-1] = InceptionResidual(c, *group.chains, scale=1.0, act=False)
+def _blocks(c: int, group: Group, width: float, last_scaled: bool = True) -> list[nn.Module]:
+    """The residual blocks of a group; the last one without scale and ReLU unless `last_scaled`."""
+    blocks = [InceptionResidual(c, *group.chains, scale=group.scale, width=width) for _ in range(group.n)]
+    if not last_scaled:
+        blocks[-1] = InceptionResidual(c, *group.chains, scale=1.0, act=False, width=width)
     return list(blocks)

@@ -5,14 +5,15 @@ from __future__ import annotations
 from torch import nn
 
 from gossamer.blocks.conv import ConvNormAct
+from gossamer.blocks.inception import scaled
 from gossamer.networks.plan import Plan
 
 STEM, CONV = (32, 32, 64), (80, 192)
 
 
-def add_stem(plan: Plan) -> int:
+def add_stem(plan: Plan, width: float) -> int:
     """Three 3x3 convolutions, the first strided and the first two without padding; the channels they make."""
-    first, second, third = STEM
+    first, second, third = (scaled(c, width) for c in STEM)
     layers = (
         ConvNormAct(plan.in_chans, first, 3, stride=plan.stride(2), padding=0),
         ConvNormAct(first, second, 3, padding=0),
@@ -22,9 +23,9 @@ def add_stem(plan: Plan) -> int:
     return third
 
 
-def add_conv(plan: Plan) -> int:
+def add_conv(plan: Plan, width: float) -> int:
     """The stage of a max pool, 1x1 and 3x3, without padding, which v4 has no part of; the channels it makes."""
-    reduce, c = CONV
+    reduce, c = (scaled(c, width) for c in CONV)
     layers = [ConvNormAct(plan.channels, reduce), ConvNormAct(reduce, c, 3, padding=0)]
     plan.stage(layers, c, pool=plan.max_pool(padding=0))
     return c

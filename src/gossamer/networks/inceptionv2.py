@@ -15,7 +15,7 @@ from torch import nn
 
 from gossamer.blocks.conv import ConvNormAct
 from gossamer.blocks.head import LinearHead
-from gossamer.blocks.inception import GridReduction, InceptionA
+from gossamer.blocks.inception import Branches, GridReduction, InceptionA, scaled
 from gossamer.errors import UnknownNameError
 from gossamer.networks.base import Network
 from gossamer.networks.plan import Plan
@@ -63,55 +63,55 @@ def inception_v2(
     stem: Literal["separable", "full"] = "separable",
     projection: int = 128,
     bias: bool = False,
+    width: float = 1.0,
 ) -> Network:
-    """BN-Inception. stem: the 7x7, separable or full. projection: channels behind the pool of 4c and 4d.
+    """BN-Inception; `width` scales every layer but the classifier. stem: the 7x7, separable or full. projection: channels behind the pool of 4c and 4d.
 
     bias: of the convolutions before batch norms, where it has no effect; pytorchcv's weights have it.
     Raises UnknownNameError for another stem.
     """
     if stem not in ("separable", "full"):
         raise UnknownNameError("stem of BN-Inception", stem, ("separable", "full"))
-    plan.stem(_stem(plan, stem), STEM)
-    conv2 = [ConvNormAct(STEM, CONV2[0]), ConvNormAct(CONV2[0], CONV2[1], 3)]
-    plan.stage(conv2, CONV2[1], pool=plan.max_pool(padding=0, ceil_mode=True))
-    c = CONV2[1]
+    c_in, reduce, c = (scaled(channels, width) for channels in (STEM, *CONV2))
+    plan.stem(_stem(plan, stem, c_in), c_in)
+    conv2 = [ConvNormAct(c_in, reduce), ConvNormAct(reduce, c, 3)]
+    plan.stage(conv2, c, pool=plan.max_pool(padding=0, ceil_mode=True))
     for index, rows in enumerate(STAGES):
         blocks: list[nn.Module] = []
         for row in rows:
-            first, second = (row.single[0], 1), (row.single[1], 3)
-            double = ((row.double[0], 1), (row.double[1], 3), (row.double[1], 3))
+            block: Branches
+            wide = row.double[1]
             if isinstance(row, Reduction):
-                blocks.append(GridReduction(c, (first, second), double, stride=plan.stride(2), padding=1))
-                c += row.single[1] + row.double[1]
-                continue
-            pool = projection if row in DISPUTED else row.pool
-            blocks.append(
-                InceptionA(
+                single, double = tuple(zip(row.single, (1, 3))), ((row.double[0], 1), (wide, 3), (wide, 3))
+                block = GridReduction(c, single, double, stride=plan.stride(2), padding=1, width=width)
+            else:
+                block = InceptionA(
                     c,
                     c1x1=row.c1x1,
                     single=row.single,
-                    double=(row.double[0], row.double[1], row.double[1]),
-                    pool=pool,
+                    double=(row.double[0], wide, wide),
+                    pool=projection if row in DISPUTED else row.pool,
                     pooling=nn.MaxPool2d(3, 1, padding=1) if row.max_pool else None,
+                    width=width,
                 )
-            )
-            c = row.c1x1 + row.single[1] + row.double[1] + pool
+            blocks.append(block)
+            c = block.channels
         plan.stage(blocks, c, pool=plan.max_pool(padding=0, ceil_mode=True) if index == 0 else None)
     network = plan.network(LinearHead(c, plan.num_classes, drop_rate=plan.drop_rate))
     return _with_bias(network) if bias else network
 
 
-def _stem(plan: Plan, kind: str) -> nn.Module:
-    """7x7 to 64 channels, by way of 8 depthwise filters a channel where it is separable."""
+def _stem(plan: Plan, kind: str, c_out: int) -> nn.Module:
+    """7x7 to c_out channels, by way of 8 depthwise filters a channel where it is separable."""
     stride = plan.stride(2)
     if kind == "full":
-        return ConvNormAct(plan.in_chans, STEM, 7, stride=stride)
+        return ConvNormAct(plan.in_chans, c_out, 7, stride=stride)
     c = plan.in_chans * DEPTH_MULTIPLIER
     parts: OrderedDict[str, nn.Module] = OrderedDict()
     parts["depthwise"] = ConvNormAct(
         plan.in_chans, c, 7, stride=stride, groups=plan.in_chans, bias=False, norm=False, act=None
     )
-    parts["pointwise"] = ConvNormAct(c, STEM)
+    parts["pointwise"] = ConvNormAct(c, c_out)
     return nn.Sequential(parts)
 
 

@@ -12,7 +12,7 @@ from torch import nn
 
 from gossamer.blocks.conv import ConvNormAct
 from gossamer.blocks.head import BodyHead, LinearHead
-from gossamer.blocks.inception import GridReduction, InceptionA, InceptionB, InceptionC
+from gossamer.blocks.inception import Branches, GridReduction, InceptionA, InceptionB, InceptionC, scaled
 from gossamer.blocks.pool import PoolToFive
 from gossamer.networks.base import Naming, Network
 from gossamer.networks.inceptionstem import add_conv, add_stem
@@ -66,37 +66,41 @@ PLACES = (
 NAMING = Naming("torchvision and timm", (*PLACES, *STEPS, *BRANCHES, *FORKS), norm_eps=1e-3)
 
 
-def inception_v3(plan: Plan, *, aux: bool = False) -> Network:
-    """Inception v3. aux: the auxiliary classifier behind the last module B."""
-    add_stem(plan)
-    c = add_conv(plan)
-    pool, blocks = plan.max_pool(padding=0), list[nn.Module]()
+def inception_v3(plan: Plan, *, width: float = 1.0, aux: bool = False) -> Network:
+    """Inception v3; `width` scales every layer but the classifiers. aux: the auxiliary classifier behind the modules B."""
+    add_stem(plan, width)
+    c = add_conv(plan, width)
+    pool, blocks = plan.max_pool(padding=0), list[Branches]()
     for c_pool in A:
-        blocks.append(InceptionA(c, c1x1=64, single=(48, 64), double=(64, 96, 96), pool=c_pool, kernel=5))
-        c = 64 + 64 + 96 + c_pool
+        blocks.append(InceptionA(c, c1x1=64, single=(48, 64), double=(64, 96, 96), pool=c_pool, kernel=5, width=width))
+        c = blocks[-1].channels
     plan.stage(blocks, c, pool=pool)
 
-    blocks = [GridReduction(c, ((384, 3),), ((64, 1), (96, 3), (96, 3)), stride=plan.stride(2))]
-    c += 384 + 96
+    blocks = [GridReduction(c, ((384, 3),), ((64, 1), (96, 3), (96, 3)), stride=plan.stride(2), width=width)]
     for c7 in B:
-        blocks.append(InceptionB(c, c1x1=192, single=(c7, c7, 192), double=(c7, c7, c7, c7, 192), pool=192))
+        c = blocks[-1].channels
+        double = (c7, c7, c7, c7, 192)
+        blocks.append(InceptionB(c, c1x1=192, single=(c7, c7, 192), double=double, pool=192, width=width))
+    c = blocks[-1].channels
     plan.stage(blocks, c)
     if aux:
+        reduce, hidden = scaled(AUX, width), scaled(AUX_HIDDEN, width)
         body = nn.Sequential(
             PoolToFive(),
-            ConvNormAct(c, AUX),
-            ConvNormAct(AUX, AUX_HIDDEN, 5, padding=0),
+            ConvNormAct(c, reduce),
+            ConvNormAct(reduce, hidden, 5, padding=0),
             nn.AdaptiveAvgPool2d(1),
             nn.Flatten(),
         )
-        plan.aux(BodyHead(body, AUX_HIDDEN, plan.num_classes))
+        plan.aux(BodyHead(body, hidden, plan.num_classes))
 
     seven = ((192, 1), (192, (1, 7)), (192, (7, 1)), (192, 3))
-    blocks = [GridReduction(c, ((192, 1), (320, 3)), seven, stride=plan.stride(2))]
-    c += 320 + 192
+    blocks = [GridReduction(c, ((192, 1), (320, 3)), seven, stride=plan.stride(2), width=width)]
+    steps = ((448, 1), (384, 3))
     for _ in range(2):
-        blocks.append(InceptionC(c, c1x1=320, single=384, double=((448, 1), (384, 3)), forked=384, pool=192))
-        c = 320 + 4 * 384 + 192
+        c = blocks[-1].channels
+        blocks.append(InceptionC(c, c1x1=320, single=384, double=steps, fork=384, pool=192, width=width))
+    c = blocks[-1].channels
     plan.stage(blocks, c)
     head = LinearHead(c, plan.num_classes, drop_rate=plan.drop_rate)
     return plan.network(head, namings=(NAMING,), norm_eps=NAMING.norm_eps)

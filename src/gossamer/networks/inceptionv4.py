@@ -11,7 +11,17 @@ from torch import nn
 
 from gossamer.blocks.conv import ConvNormAct
 from gossamer.blocks.head import LinearHead
-from gossamer.blocks.inception import Branches, GridReduction, InceptionA, InceptionB, InceptionC, average, chain
+from gossamer.blocks.inception import (
+    Branches,
+    GridReduction,
+    InceptionA,
+    InceptionB,
+    InceptionC,
+    Step,
+    average,
+    chain,
+    scaled,
+)
 from gossamer.networks.base import Naming, Network
 from gossamer.networks.inceptionstem import add_stem
 from gossamer.networks.plan import Plan
@@ -42,47 +52,38 @@ BRANCHES = (
 TIMM = Naming("timm", (*PLACES, *BRANCHES), norm_eps=1e-3)
 
 
-def inception_v4(plan: Plan) -> Network:
-    """Inception v4."""
-    c = add_stem(plan)
-    stride = plan.stride(2)
-    mixed = [
-        Branches([nn.MaxPool2d(3, stride), ConvNormAct(c, 96, 3, stride=stride, padding=0)]),
-        Branches(
-            [
-                chain(160, (64, 1), (96, 3), stride=1),
-                chain(160, (64, 1), (64, (1, 7)), (64, (7, 1)), (96, 3), stride=1),
-            ]
-        ),
-    ]
-    plan.stage(mixed, 192)
+def inception_v4(plan: Plan, *, width: float = 1.0) -> Network:
+    """Inception v4; `width` scales every layer but the classifier."""
+    c = add_stem(plan, width)
+    stride, to = plan.stride(2), scaled(96, width)
+    first = Branches([nn.MaxPool2d(3, stride), ConvNormAct(c, to, 3, stride=stride, padding=0)], c)
+    seven: tuple[Step, ...] = ((64, 1), (64, (1, 7)), (64, (7, 1)), (96, 3))
+    chains: tuple[tuple[Step, ...], ...] = (((64, 1), (96, 3)), seven)
+    second = Branches([chain(first.channels, *steps, stride=1, width=width) for steps in chains])
+    plan.stage([first, second], second.channels)
 
-    blocks: list[nn.Module] = [GridReduction(192, ((192, 3),), stride=plan.stride(2))]
+    blocks: list[Branches] = [GridReduction(second.channels, ((192, 3),), stride=plan.stride(2), width=width)]
     for _ in range(MODULES[0]):
-        blocks.append(InceptionA(384, c1x1=96, single=(64, 96), double=(64, 96, 96), pool=96, pooling=average(False)))
-    plan.stage(blocks, 384)
+        c, pool = blocks[-1].channels, average(False)
+        blocks.append(InceptionA(c, c1x1=96, single=(64, 96), double=(64, 96, 96), pool=96, pooling=pool, width=width))
+    c = blocks[-1].channels
+    plan.stage(blocks, c)
 
-    blocks = [GridReduction(384, ((384, 3),), ((192, 1), (224, 3), (256, 3)), stride=plan.stride(2))]
+    single, double = (192, 224, 256), (192, 192, 224, 224, 256)
+    blocks = [GridReduction(c, ((384, 3),), tuple(zip(single, (1, 3, 3))), stride=plan.stride(2), width=width)]
     for _ in range(MODULES[1]):
-        blocks.append(
-            InceptionB(
-                1024,
-                c1x1=384,
-                single=(192, 224, 256),
-                double=(192, 192, 224, 224, 256),
-                pool=128,
-                pooling=average(False),
-            )
-        )
-    plan.stage(blocks, 1024)
+        c, pool = blocks[-1].channels, average(False)
+        blocks.append(InceptionB(c, c1x1=384, single=single, double=double, pool=128, pooling=pool, width=width))
+    c = blocks[-1].channels
+    plan.stage(blocks, c)
 
     seven = ((256, 1), (256, (1, 7)), (320, (7, 1)), (320, 3))
-    blocks = [GridReduction(1024, ((192, 1), (192, 3)), seven, stride=plan.stride(2))]
-    double = ((384, 1), (448, (3, 1)), (512, (1, 3)))
+    steps: tuple[Step, ...] = ((384, 1), (448, (3, 1)), (512, (1, 3)))
+    blocks = [GridReduction(c, ((192, 1), (192, 3)), seven, stride=plan.stride(2), width=width)]
     for _ in range(MODULES[2]):
-        blocks.append(
-            InceptionC(1536, c1x1=256, single=384, double=double, forked=256, pool=256, pooling=average(False))
-        )
-    plan.stage(blocks, 1536)
-    head = LinearHead(1536, plan.num_classes, drop_rate=plan.drop_rate)
+        c, pool = blocks[-1].channels, average(False)
+        blocks.append(InceptionC(c, c1x1=256, single=384, double=steps, fork=256, pool=256, pooling=pool, width=width))
+    c = blocks[-1].channels
+    plan.stage(blocks, c)
+    head = LinearHead(c, plan.num_classes, drop_rate=plan.drop_rate)
     return plan.network(head, namings=(TIMM,), norm_eps=TIMM.norm_eps)
