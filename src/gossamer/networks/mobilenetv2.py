@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from gossamer.blocks.activation import Activation
 from gossamer.blocks.conv import ConvNormAct
 from gossamer.blocks.head import LinearHead
 from gossamer.blocks.residual import InvertedResidual
@@ -91,6 +92,8 @@ def mobilenet_v2(
     strides: tuple[int, ...] = STRIDES,
     expand_first: bool = False,
     classifier_bias: bool = True,
+    last_act: Activation | None = None,
+    shortcut: bool = True,
 ) -> Network:
     """MobileNetV2; `width` is the width multiplier (section 6.1).
 
@@ -98,6 +101,8 @@ def mobilenet_v2(
     strides: of the seven rows; the paper's first version had (1, 2, 2, 1, 2, 2, 1).
     expand_first: an expansion convolution of 1x also in the first bottleneck.
     classifier_bias: False where the classifier is a 1x1 convolution without bias.
+    last_act: an activation behind the bottlenecks, which the paper leaves linear; shortcut: False for a network without
+    any. Both are the ablations of section 6.4.
     Raises SettingsError where `strides` are not seven.
     """
     if len(strides) != len(BODY):
@@ -110,8 +115,10 @@ def mobilenet_v2(
         for index in range(row.n):
             s = first_stride if index == 0 else 1
             c_mid = c_in * row.t if row.t > 1 or expand_first else None
-            shortcut = s == 1 and c_in == c
-            blocks.append(InvertedResidual(c_in, c, c_mid=c_mid, stride=plan.stride(s), shortcut=shortcut))
+            added = shortcut and s == 1 and c_in == c
+            blocks.append(
+                InvertedResidual(c_in, c, c_mid=c_mid, stride=plan.stride(s), shortcut=added, last_act=last_act)
+            )
             c_in = c
         plan.stage(blocks, c)
     last = make_divisible(LAST * max(1.0, width))

@@ -1,0 +1,99 @@
+"""The studies compute what they say, at sizes that take seconds; what they find here is no test."""
+
+from __future__ import annotations
+
+import importlib
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from gossamer.cost import cost
+from gossamer.networks import create_model
+
+pytest.importorskip("matplotlib")
+
+from studies import frame, relu_manifold, timing, training
+from studies.bottleneck import VARIANTS
+from studies.guidelines import candidates
+
+
+@pytest.mark.parametrize("name", ["relu_manifold", "separable", "factorise", "guidelines"])
+def test_a_study_runs_and_draws(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    study = importlib.import_module(f"studies.{name}")
+    frame.main(name, study.study, study.draw, arguments=["--quick", "--json", "--out", str(tmp_path)])
+    found = json.loads(capsys.readouterr().out)
+    assert found["rows"] and found["conclusion"] and found["machine"]["cpu"]
+    assert (tmp_path / f"{name}.png").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize("name", ["bottleneck", "shuffle"])
+def test_a_study_that_trains_states_its_margin(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("sklearn")
+    study = importlib.import_module(f"studies.{name}")
+    frame.main(name, study.study, study.draw, takes_data=True, arguments=["--quick", "--out", str(tmp_path)])
+    said = capsys.readouterr().out
+    assert "+-" in said and "points" in said
+    assert (tmp_path / f"{name}.png").stat().st_size > 5000
+
+
+def test_nothing_is_lost_where_relu_cuts_nothing() -> None:
+    curve = relu_manifold.spiral()
+    assert relu_manifold.error(curve, curve) < 1e-12
+    assert relu_manifold.error(curve, 0.3 * curve[::-1] + 2) < 1e-12  # an affine map loses nothing
+    assert relu_manifold.error(curve, np.zeros_like(curve)) == pytest.approx(1)
+
+
+def test_a_single_direction_loses_more_than_thirty() -> None:
+    curve = relu_manifold.spiral()
+    few = [relu_manifold.error(curve, relu_manifold.through_relu(curve, 2, seed)) for seed in range(10)]
+    many = [relu_manifold.error(curve, relu_manifold.through_relu(curve, 30, seed)) for seed in range(10)]
+    assert min(few) > max(many)
+
+
+def test_points_that_fall_together_are_counted() -> None:
+    assert relu_manifold.collapsed(np.array([[0.0, 0.0, 1.0, 2.0], [0.0, 0.0, 1.0, 2.0]])) == 0.5
+
+
+def test_the_settings_of_a_guideline_have_nearly_equal_macs() -> None:
+    costs: dict[str, list[int]] = {}
+    for guideline, _, module, channels in candidates():
+        costs.setdefault(guideline, []).append(cost(module, (1, channels, 28, 28)).macs)
+    assert set(costs) == {"G1", "G2", "G3", "G4"}
+    for macs in costs.values():
+        assert max(macs) < 1.15 * min(macs)  # what is left is divided out
+
+
+def test_the_variants_of_the_bottleneck_are_what_they_are_called() -> None:
+    def counted(name: str) -> tuple[int, int]:
+        blocks = [block for stage in create_model("mobilenet_v2", **VARIANTS[name]).stages for block in stage]
+        linear = sum(not hasattr(block.project, "act") for block in blocks)
+        return linear, sum(block.shortcut for block in blocks)
+
+    assert counted("linear, shortcut") == (17, 10)
+    assert counted("ReLU6, shortcut") == (0, 10)
+    assert counted("linear, no shortcut") == (17, 0)
+    assert counted("ReLU6, no shortcut") == (0, 0)
+
+
+def test_margins_are_students() -> None:
+    found = training.score([0.5, 0.6, 0.7])
+    assert found.mean == pytest.approx(0.6) and found.margin == pytest.approx(4.303 * 0.1 / 3**0.5)
+    assert training.differs([0.9, 0.91, 0.92], [0.5, 0.51, 0.53]) and not training.differs([0.5, 0.9], [0.6, 0.7])
+
+
+def test_training_learns_and_times_are_positive() -> None:
+    x = torch.randn(200, 3, 32, 32)
+    labels = (x.mean((1, 2, 3)) > 0).long()
+    x += labels[:, None, None, None] * 2.0
+    images = training.Images(x, labels, x, labels, 2, "two brightnesses")
+    torch.manual_seed(0)
+    model = nn.Sequential(
+        nn.Conv2d(3, 8, 3, stride=4), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 2)
+    )
+    assert training.train(model, images, epochs=20, seed=0) > 0.95
+    (time,) = timing.measure([(model, (1, 3, 32, 32))], rounds=3)
+    assert 0 < time.low <= time.median <= time.high
