@@ -1,17 +1,25 @@
 # make demo    set up, then go from images to a verified, measured model
 # make test    set up, then run the tests
+# make engine  build the native engine (needs a C++17 compiler)
 # make check   set up, then lint, formatting, types, floors
 PYTHON ?= python3
 VENV := .venv
 PY := $(VENV)/bin/python
 READY := $(VENV)/.ready
 
-.PHONY: demo test check format clean
+.PHONY: demo test check format clean engine
+
+ENGINE := src/gossamer/runtime/libgossamer.so
+
+# without a compiler everything else works; the engine's tests then skip and say so
+engine: $(ENGINE)
+$(ENGINE): $(wildcard engine/src/*) engine/include/gossamer.h engine/build.sh
+	@if command -v $${CXX:-c++} >/dev/null; then engine/build.sh; else echo "no C++ compiler: the native engine is not built"; fi
 
 demo: $(READY)
 	$(PY) examples/demo.py
 
-test: $(READY)
+test: $(READY) engine
 	$(PY) -m pytest -n 2 -q
 
 check: $(READY)

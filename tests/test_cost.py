@@ -207,6 +207,7 @@ def test_every_network_agrees_with_torchs_counter(name: str) -> None:
 
 
 ROWS = list(csv.DictReader((Path(__file__).parent / "networks.csv").read_text().splitlines()))
+ROWS = [row for row in ROWS if row["path"] != "aux"]  # that path runs while training only
 
 
 @pytest.mark.parametrize("row", ROWS, ids=[row["name"] for row in ROWS])

@@ -552,6 +552,9 @@ def run(pictures: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         input="32",
         small_input=True,
         crop_pct=1.0,
+        interpolation="bilinear",
+        mean=(0.485, 0.456, 0.406),
+        std=(0.229, 0.224, 0.225),
         threads=1,
         workers=0,
     )

@@ -185,6 +185,15 @@ def _export(options: argparse.Namespace, progress: Progress) -> Any:
     return export(options.run, options.out, which=options.which, licence=options.licence, progress=progress)
 
 
+def _compile(options: argparse.Namespace, progress: Progress) -> Any:
+    from gossamer.compile.write import compile_file
+
+    path = compile_file(options.model, options.out)
+    model = gossamer.load(path)
+    values = {"path": str(path), "bytes": path.stat().st_size, "precision": "fp32", "runs_with": model.why}
+    return _Result(f"{path}: {path.stat().st_size / 1e6:.2f} MB, fp32; {model.why}", values)
+
+
 def _verify(options: argparse.Namespace, progress: Progress) -> Any:
     result = gossamer.verify(options.model, runtime=options.runtime)
     return _Result(result.text(), result.to_json(), 0 if result.ok else 1)
@@ -349,6 +358,10 @@ def _parser() -> argparse.ArgumentParser:
     made.add_argument("--which", choices=("best", "last"), default="best", help="weights of the run")
     made.add_argument("--licence", default="unspecified", help="licence of the model, e.g. CC-BY-4.0")
 
+    made = command("compile", _compile, "compile an ONNX file for the native engine")
+    made.add_argument("model", help="ONNX file, ours or any other of a convolutional network")
+    made.add_argument("--out", required=True, help="the .goss file to write")
+
     made = command("verify", _verify, "check that a model file still computes what was trained")
     made.add_argument("model", help="model file")
     _runtime_argument(made)
@@ -403,7 +416,9 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _runtime_argument(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--runtime", default="auto", help="auto, onnxruntime, openvino or reference")
+    parser.add_argument(
+        "--runtime", default="auto", help="auto, onnxruntime, openvino, reference, or native for a compiled file"
+    )
 
 
 def _train_arguments(parser: argparse.ArgumentParser) -> None:

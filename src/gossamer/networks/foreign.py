@@ -39,6 +39,7 @@ class Foreign(Network):
     def __init__(self, body: Any) -> None:
         nn.Module.__init__(self)  # the parts of Network are inside the body
         self.body = body
+        self.aux = nn.ModuleDict()
         self.namings = ()
         self.feature_info = _feature_list(getattr(body, "feature_info", ()))
         self.classifier_path = f"body.{_classifier(body.pretrained_cfg)}."

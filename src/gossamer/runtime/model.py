@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Sequence
 from typing import Protocol, overload
@@ -13,7 +14,7 @@ from gossamer import modelfile
 from gossamer.errors import InputError, MissingPackageError, ModelFileError, UnknownNameError, VerificationError
 from gossamer.images import Source
 from gossamer.modelfile import Card, ModelFile
-from gossamer.runtime import openvino, ort, reference
+from gossamer.runtime import native, openvino, ort, reference
 from gossamer.runtime.prediction import Prediction, check_top, rank, source_name
 
 
@@ -27,7 +28,7 @@ class Runtime(Protocol):
     def __call__(self, batch: NDArray[np.float32]) -> NDArray[np.float32]: ...
 
 
-AUTO, REFERENCE = "auto", "reference"
+AUTO, REFERENCE, NATIVE = "auto", "reference", "native"
 # in the order in which "auto" tries them: name -> (what opens a file, what it is, advice)
 RUNTIMES: dict[str, tuple[type[Runtime], str, str]] = {
     "onnxruntime": (ort.OnnxRuntime, "ONNX Runtime", ""),
@@ -43,9 +44,19 @@ class Model:
     runs it. why: one line saying why that runtime. input_shape: (N, C, H, W) with None or a name where it is free.
     """
 
-    def __init__(self, file: ModelFile, runtime_name: str, runtime: Runtime, why: str) -> None:
-        self.path, self.card, self.sha256, self.opset = file.path, file.card, file.sha256, file.onnx.opset
-        self.input_shape = file.onnx.input.shape or ()
+    def __init__(
+        self,
+        path: str,
+        card: Card | None,
+        sha256: str,
+        opset: int,
+        input_shape: tuple[int | str | None, ...],
+        runtime_name: str,
+        runtime: Runtime,
+        why: str,
+    ) -> None:
+        self.path, self.card, self.sha256, self.opset = path, card, sha256, opset
+        self.input_shape = input_shape
         self.runtime_name, self.runtime_version, self.why = runtime_name, runtime.version, why
         self._runtime = runtime
 
@@ -109,15 +120,24 @@ class Model:
 
 
 def load(path: str | os.PathLike[str], *, runtime: str = AUTO, threads: int = 0) -> Model:
-    """Open a model file with a runtime: "auto", "onnxruntime", "openvino" or "reference".
+    """Open a model file with a runtime: "auto", "onnxruntime", "openvino" or "reference"; a compiled one with "native".
 
-    "auto" takes the first of these that is installed and runs the file. threads: 0 leaves the number to the runtime.
+    "auto" runs a compiled network with the native engine, and for an ONNX file takes the first of these that is installed and runs the file. threads: 0 leaves the number to the runtime.
     Raises ModelFileError, MissingPackageError, UnknownNameError.
     """
-    if runtime not in (AUTO, *RUNTIMES):
-        raise UnknownNameError("runtime", runtime, (AUTO, *RUNTIMES))
+    if runtime not in (AUTO, NATIVE, *RUNTIMES):
+        raise UnknownNameError("runtime", runtime, (AUTO, NATIVE, *RUNTIMES))
     if isinstance(threads, bool) or not isinstance(threads, int) or not 0 <= threads <= 4096:
         raise InputError(f"threads {threads!r}", "0 (the runtime decides) to 4096", "give such a number")
+    compiled = native.is_compiled(path)
+    if compiled and runtime in (AUTO, NATIVE):
+        return _compiled(os.fspath(path), threads)
+    if compiled or runtime == NATIVE:
+        raise InputError(
+            f"{path} with the runtime {runtime}",
+            "a compiled network with native, an ONNX file with the others",
+            "leave --runtime out" if compiled else "compile it first: gossamer compile",
+        )
     return open_model(modelfile.read(path), runtime, threads)
 
 
@@ -142,4 +162,14 @@ def open_model(file: ModelFile, runtime: str, threads: int = 0) -> Model:
 def _model(file: ModelFile, name: str, threads: int, reason: str) -> Model:
     open_with, title, advice = RUNTIMES[name]
     runtime = open_with(file, threads)
-    return Model(file, name, runtime, f"{title} {runtime.version}, {reason}{advice}")
+    why = f"{title} {runtime.version}, {reason}{advice}"
+    return Model(file.path, file.card, file.sha256, file.onnx.opset, file.onnx.input.shape or (), name, runtime, why)
+
+
+def _compiled(path: str, threads: int) -> Model:
+    """A compiled network, which only the native engine runs. Raises ModelFileError, MissingPackageError."""
+    engine = native.Native(path, threads)
+    why = f"the native engine, {engine.isa}, {engine.threads} threads: it alone runs compiled networks"
+    with open(path, "rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    return Model(path, engine.card, digest, 0, engine.input_shape, NATIVE, engine, why)

@@ -1,0 +1,70 @@
+/* The C interface of gossamer's engine: a compiled network from a file, run on float32 images.
+ *
+ * Nothing here prints, aborts or throws. Functions answer 0 or a code that gossamer_error_text explains. A model is read
+ * only and may serve any number of sessions; a session is for one caller at a time.
+ */
+#ifndef GOSSAMER_H
+#define GOSSAMER_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#if defined(__GNUC__)
+#define GOSSAMER_API __attribute__((visibility("default")))
+#else
+#define GOSSAMER_API
+#endif
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef struct gossamer_model gossamer_model;
+typedef struct gossamer_session gossamer_session;
+
+enum gossamer_error {
+  GOSSAMER_OK = 0,
+  GOSSAMER_ARGUMENT = 1,      /* a null pointer, or a number outside its range */
+  GOSSAMER_MEMORY = 2,        /* memory is exhausted */
+  GOSSAMER_FILE = 3,          /* the file cannot be opened or mapped */
+  GOSSAMER_MAGIC = 4,         /* N1: not a compiled network */
+  GOSSAMER_VERSION = 5,       /* N2: of a version that this engine does not know */
+  GOSSAMER_SIZE = 6,          /* N3: shorter or longer than it says */
+  GOSSAMER_CHECKSUM = 7,      /* N4: damaged */
+  GOSSAMER_TABLES = 8,        /* N5: a table or the weights lie outside the file, or are not aligned */
+  GOSSAMER_VALUE = 9,         /* N6: a value with sides out of range, or a slice outside its parent */
+  GOSSAMER_OPERATION = 10,    /* N7: an operation of unknown kind or activation, or attributes out of range */
+  GOSSAMER_REFERENCE = 11,    /* N8: an operation reads what no earlier one wrote, or writes twice */
+  GOSSAMER_SHAPE = 12,        /* N9: shapes that do not follow from each other */
+  GOSSAMER_WEIGHTS = 13,      /* N10: weights that lie outside their table */
+  GOSSAMER_ISA = 14           /* GOSSAMER_ISA asks for an instruction set that this machine lacks */
+};
+
+/* A line of text for a code; never null. */
+GOSSAMER_API const char *gossamer_error_text(int code);
+
+/* Map a compiled file into memory. */
+GOSSAMER_API int gossamer_open(const char *path, gossamer_model **model);
+
+/* Height, width and channels of the input; number of outputs. */
+GOSSAMER_API int gossamer_describe(const gossamer_model *model, int32_t input[3], int64_t *outputs);
+
+/* The card: UTF-8 JSON, not ended by 0, valid as long as the model. */
+GOSSAMER_API int gossamer_card(const gossamer_model *model, const char **text, size_t *size);
+
+/* Scratch memory and `threads` - 1 threads; the model must outlive it. */
+GOSSAMER_API int gossamer_session_open(const gossamer_model *model, int threads, gossamer_session **session);
+
+/* Name of the instruction set that the session uses: portable, avx2 or avx512. */
+GOSSAMER_API const char *gossamer_session_isa(const gossamer_session *session);
+
+/* `images` images, float32 (images, channels, height, width) -> (images, outputs). Allocates nothing. */
+GOSSAMER_API int gossamer_run(gossamer_session *session, const float *input, int64_t images, float *output);
+
+GOSSAMER_API void gossamer_session_close(gossamer_session *session);
+GOSSAMER_API void gossamer_close(gossamer_model *model);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

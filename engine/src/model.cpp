@@ -1,0 +1,182 @@
+// The loader: it trusts nothing. Each rule of FORMAT.md's chapter on the native file has its own code.
+#include "model.h"
+
+#include <cstring>
+#include <vector>
+
+#include "../include/gossamer.h"
+
+namespace gossamer {
+namespace {
+
+constexpr int64_t MOST = 1 << 16;           // of any side or channel count
+constexpr int64_t MOST_ELEMENTS = 1 << 28;  // of any value: 1 GiB
+
+struct Header {
+  char magic[8];
+  uint32_t version, crc;
+  uint64_t file_size;
+  uint64_t values, ops, weights, card;  // offsets in bytes
+  uint64_t weight_count, card_size;
+  uint32_t value_count, op_count;
+  int32_t input, output;
+  uint8_t reserved[40];
+};
+static_assert(sizeof(Header) == 128, "the header is as FORMAT.md has it");
+
+uint32_t crc32(const uint8_t *data, size_t size) {
+  static const auto table = [] {
+    std::vector<uint32_t> made(256);
+    for (uint32_t n = 0; n < 256; n++) {
+      uint32_t c = n;
+      for (int k = 0; k < 8; k++) c = c & 1 ? 0xEDB88320u ^ (c >> 1) : c >> 1;
+      made[n] = c;
+    }
+    return made;
+  }();
+  uint32_t crc = 0xFFFFFFFFu;
+  for (size_t i = 0; i < size; i++) crc = table[(crc ^ data[i]) & 255] ^ (crc >> 8);
+  return crc ^ 0xFFFFFFFFu;
+}
+
+bool inside(uint64_t offset, uint64_t count, uint64_t each, uint64_t size) {
+  return offset % 64 == 0 && offset <= size && count <= (size - offset) / each;
+}
+
+bool in_range(int64_t value, int64_t low, int64_t high) { return low <= value && value <= high; }
+
+int check_value(const Model &m, int32_t index) {
+  const Value &v = m.values[index];
+  if (!in_range(v.h, 1, MOST) || !in_range(v.w, 1, MOST) || !in_range(v.c, 1, MOST)) return GOSSAMER_VALUE;
+  if (int64_t(v.h) * v.w > MOST_ELEMENTS || int64_t(v.h) * v.w * (v.c + 15) > MOST_ELEMENTS) return GOSSAMER_VALUE;
+  if (v.parent == -1) return v.first == 0 ? GOSSAMER_OK : GOSSAMER_VALUE;
+  if (!in_range(v.parent, 0, m.value_count - 1) || v.parent == index) return GOSSAMER_VALUE;
+  const Value &p = m.values[v.parent];
+  if (p.parent != -1 || p.h != v.h || p.w != v.w) return GOSSAMER_VALUE;  // one level only, so there are no circles
+  if (v.first < 0 || int64_t(v.first) + v.c > p.c) return GOSSAMER_VALUE;
+  return GOSSAMER_OK;
+}
+
+bool weights_fit(const Model &m, int64_t offset, int64_t count) {
+  return offset >= 0 && count >= 0 && offset <= m.weight_count && count <= m.weight_count - offset;
+}
+
+int window(const Value &in, const Value &out, const Op &op) {
+  if (!in_range(op.kh, 1, 64) || !in_range(op.kw, 1, 64) || !in_range(op.sh, 1, 16) || !in_range(op.sw, 1, 16))
+    return GOSSAMER_OPERATION;
+  if (!in_range(op.dilation, 1, 64)) return GOSSAMER_OPERATION;
+  for (int32_t pad : {op.top, op.left, op.bottom, op.right})
+    if (!in_range(pad, 0, 64)) return GOSSAMER_OPERATION;
+  const int64_t h = in.h + op.top + op.bottom - int64_t(op.dilation) * (op.kh - 1) - 1;
+  const int64_t w = in.w + op.left + op.right - int64_t(op.dilation) * (op.kw - 1) - 1;
+  if (h < 0 || w < 0 || h / op.sh + 1 != out.h || w / op.sw + 1 != out.w) return GOSSAMER_SHAPE;
+  return GOSSAMER_OK;
+}
+
+bool same(const Value &a, const Value &b) { return a.h == b.h && a.w == b.w && a.c == b.c; }
+
+int check_op(const Model &m, const Op &op) {
+  if (!in_range(op.kind, 0, KINDS - 1)) return GOSSAMER_OPERATION;
+  for (int32_t act : {op.act, op.act0, op.act1})
+    if (!in_range(act, 0, ACTS - 1)) return GOSSAMER_OPERATION;
+  const Value &in = m.values[op.in], &out = m.values[op.out];
+  const Value *other = op.other < 0 ? nullptr : &m.values[op.other];
+  switch (op.kind) {
+    case CONV: {
+      if (int code = window(in, out, op)) return code;
+      if (op.kh * op.kw > 128) return GOSSAMER_OPERATION;
+      if (op.groups < 1 || in.c % op.groups || out.c % op.groups) return GOSSAMER_SHAPE;
+      if (other && !same(*other, out)) return GOSSAMER_SHAPE;
+      if (!weights_fit(m, op.weight0, int64_t(out.c) * (in.c / op.groups) * op.kh * op.kw)) return GOSSAMER_WEIGHTS;
+      return weights_fit(m, op.bias0, out.c) ? GOSSAMER_OK : GOSSAMER_WEIGHTS;
+    }
+    case BLOCK: {
+      if (int code = window(in, out, op)) return code;
+      if (!in_range(op.mid, 1, MOST) || op.dilation != 1) return GOSSAMER_OPERATION;
+      if (op.weight0 < 0 ? op.mid != in.c : !weights_fit(m, op.weight0, int64_t(op.mid) * in.c)) return GOSSAMER_WEIGHTS;
+      if (op.weight0 >= 0 && !weights_fit(m, op.bias0, op.mid)) return GOSSAMER_WEIGHTS;
+      if (!weights_fit(m, op.weight1, int64_t(op.mid) * op.kh * op.kw) || !weights_fit(m, op.bias1, op.mid))
+        return GOSSAMER_WEIGHTS;
+      if (op.weight2 < 0) return out.c == op.mid && !other ? GOSSAMER_OK : GOSSAMER_SHAPE;
+      if (!weights_fit(m, op.weight2, int64_t(op.mid) * out.c) || !weights_fit(m, op.bias2, out.c)) return GOSSAMER_WEIGHTS;
+      return !other || same(*other, out) ? GOSSAMER_OK : GOSSAMER_SHAPE;
+    }
+    case MAX_POOL:
+    case AVERAGE_POOL:
+      return in.c == out.c ? window(in, out, op) : GOSSAMER_SHAPE;
+    case GLOBAL_AVERAGE:
+      return out.h == 1 && out.w == 1 && out.c == in.c ? GOSSAMER_OK : GOSSAMER_SHAPE;
+    case ADD:
+      return other && same(in, out) && same(*other, out) ? GOSSAMER_OK : GOSSAMER_SHAPE;
+    case SCALE:
+      return other && same(in, out) && other->h == 1 && other->w == 1 && other->c == in.c ? GOSSAMER_OK : GOSSAMER_SHAPE;
+    case AFFINE:
+      if (!same(in, out)) return GOSSAMER_SHAPE;
+      return weights_fit(m, op.weight0, in.c) && weights_fit(m, op.bias0, in.c) ? GOSSAMER_OK : GOSSAMER_WEIGHTS;
+    case SHUFFLE:
+      return same(in, out) && op.groups >= 1 && in.c % op.groups == 0 ? GOSSAMER_OK : GOSSAMER_SHAPE;
+    default:  // ACTIVATION, COPY
+      return same(in, out) ? GOSSAMER_OK : GOSSAMER_SHAPE;
+  }
+}
+
+int32_t root(const Model &m, int32_t value) { return m.values[value].parent < 0 ? value : m.values[value].parent; }
+
+}  // namespace
+
+int check(Model &m) {
+  Header h;
+  if (m.size < sizeof h) return GOSSAMER_MAGIC;
+  std::memcpy(&h, m.data, sizeof h);
+  if (std::memcmp(h.magic, "GOSSAMER", 8)) return GOSSAMER_MAGIC;
+  if (h.version != 1) return GOSSAMER_VERSION;
+  if (h.file_size != m.size) return GOSSAMER_SIZE;
+  if (crc32(m.data + 16, m.size - 16) != h.crc) return GOSSAMER_CHECKSUM;
+  if (h.value_count < 2 || h.value_count > 1 << 20 || h.op_count < 1 || h.op_count > 1 << 20) return GOSSAMER_TABLES;
+  if (!inside(h.values, h.value_count, sizeof(Value), m.size) || !inside(h.ops, h.op_count, sizeof(Op), m.size) ||
+      !inside(h.weights, h.weight_count, 4, m.size) || !inside(h.card, h.card_size, 1, m.size))
+    return GOSSAMER_TABLES;
+  m.values = reinterpret_cast<const Value *>(m.data + h.values);
+  m.ops = reinterpret_cast<const Op *>(m.data + h.ops);
+  m.weights = reinterpret_cast<const float *>(m.data + h.weights);
+  m.card = reinterpret_cast<const char *>(m.data + h.card);
+  m.card_size = h.card_size;
+  m.weight_count = int64_t(h.weight_count);
+  m.value_count = int32_t(h.value_count);
+  m.op_count = int32_t(h.op_count);
+  m.input = h.input;
+  m.output = h.output;
+  for (int32_t i = 0; i < m.value_count; i++)
+    if (int code = check_value(m, i)) return code;
+  for (int32_t v : {m.input, m.output})
+    if (!in_range(v, 0, m.value_count - 1) || m.values[v].parent != -1) return GOSSAMER_REFERENCE;
+  // every position that is read was written before, and no value is written twice
+  std::vector<int64_t> written(size_t(m.value_count), 0);
+  std::vector<char> made(size_t(m.value_count), 0);
+  made[size_t(m.input)] = 1;
+  written[size_t(m.input)] = m.values[m.input].c;
+  for (int32_t i = 0; i < m.op_count; i++) {
+    const Op &op = m.ops[i];
+    if (!in_range(op.in, 0, m.value_count - 1) || !in_range(op.out, 0, m.value_count - 1) ||
+        !in_range(op.other, -1, m.value_count - 1))
+      return GOSSAMER_REFERENCE;
+    for (int32_t read : {op.in, op.other}) {
+      if (read < 0) continue;
+      const int32_t from = root(m, read);
+      if (!made[size_t(read)] && written[size_t(from)] < m.values[from].c) return GOSSAMER_REFERENCE;
+    }
+    const int32_t to = root(m, op.out);
+    if (made[size_t(op.out)] || to == root(m, op.in) || (op.other >= 0 && to == root(m, op.other))) {
+      // a slice may be written while other slices of its parent are read
+      if (made[size_t(op.out)] || op.out == to || op.in == to || op.other == to) return GOSSAMER_REFERENCE;
+    }
+    if (int code = check_op(m, op)) return code;
+    made[size_t(op.out)] = 1;
+    written[size_t(to)] += m.values[op.out].c;
+    if (written[size_t(to)] > m.values[to].c) return GOSSAMER_REFERENCE;
+  }
+  if (written[size_t(m.output)] < m.values[m.output].c || m.output == m.input) return GOSSAMER_REFERENCE;
+  return GOSSAMER_OK;
+}
+
+}  // namespace gossamer

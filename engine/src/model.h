@@ -1,0 +1,44 @@
+// A compiled network as it lies in memory: records straight from the file, checked once.
+#pragma once
+#include <cstddef>
+#include <cstdint>
+
+namespace gossamer {
+
+enum Kind : int32_t { CONV, BLOCK, MAX_POOL, AVERAGE_POOL, GLOBAL_AVERAGE, ADD, SCALE, AFFINE, ACTIVATION, COPY, SHUFFLE, KINDS };
+enum Act : int32_t { NONE, RELU, RELU6, HARD_SWISH, HARD_SIGMOID, SIGMOID, SILU, TANH, ACTS };
+
+// A map of h x w positions; channels first to first + c of its parent where it has one.
+struct Value {
+  int32_t h, w, c, parent, first, reserved[3];
+};
+
+// What an operation reads, writes and how; offsets are of floats in the weights, -1 for none.
+// CONV: weight (c_out, c_in / groups, kh, kw), bias (c_out), other: a value added before the activation.
+// BLOCK: [weight0 (mid, c_in), bias0, act0], depthwise weight1 (mid, kh, kw), bias1, act1, [weight2 (c_out, mid), bias2],
+// [other added], act. AFFINE: weight0 and bias0 of each channel. SHUFFLE: groups.
+struct Op {
+  int32_t kind, in, other, out;
+  int32_t kh, kw, sh, sw;
+  int32_t top, left, bottom, right;
+  int32_t dilation, groups, mid, act;
+  int32_t act0, act1, count_padding, reserved;
+  int64_t weight0, bias0, weight1, bias1, weight2, bias2;
+};
+static_assert(sizeof(Value) == 32 && sizeof(Op) == 128, "records are as FORMAT.md has them");
+
+struct Model {
+  const uint8_t *data = nullptr;
+  size_t size = 0;
+  const Value *values = nullptr;
+  const Op *ops = nullptr;
+  const float *weights = nullptr;
+  int32_t value_count = 0, op_count = 0, input = 0, output = 0;
+  int64_t weight_count = 0;
+  const char *card = nullptr;
+  size_t card_size = 0;
+};
+
+int check(Model &model);  // fills the views of `data`; 0 or a gossamer_error
+
+}  // namespace gossamer

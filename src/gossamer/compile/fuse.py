@@ -1,0 +1,79 @@
+"""Expansion, depthwise convolution and projection as one block, which keeps the expanded map in the cache."""
+
+from __future__ import annotations
+
+from gossamer.compile.program import Operation, Program
+
+
+def fuse(program: Program) -> Program:
+    """The program with each depthwise layer joined to the 1x1 convolutions that only it reads, or that read only it."""
+    operations = list(program.operations)
+    readers = program.readers()
+    makers = {one.out: one for one in operations}
+    parents = {value.parent for value in program.values}
+
+    def alone(value: int) -> bool:
+        """Whether one operation reads the value, and nothing sees it as a slice."""
+        whole = program.values[value].parent < 0 and value not in parents
+        return whole and len(readers.get(value, [])) == 1 and value != program.output
+
+    gone: set[int] = set()
+    for block in operations:
+        if block.kind != "block" or block.weights[2] is not None:  # a projection that has become a block is done
+            continue
+        before = makers.get(block.input)
+        if (
+            before is not None
+            and id(before) not in gone
+            and _is_pointwise(before)
+            and before.other < 0
+            and alone(before.out)
+        ):
+            block.weights[0] = before.weights[0]
+            block.acts = (before.act, block.acts[1])
+            block.input = before.input
+            gone.add(id(before))
+        if alone(block.out):
+            after = operations[readers[block.out][0]]
+            if _is_pointwise(after) and after.input == block.out and after.other != block.out:
+                # at the place of the projection, where what it adds has been made
+                after.kind, after.kernel, after.stride, after.pads = "block", block.kernel, block.stride, block.pads
+                after.mid, after.acts, after.input = block.mid, block.acts, block.input
+                after.weights = [block.weights[0], block.weights[1], after.weights[0]]
+                gone.add(id(block))
+                readers = _readers(operations, gone)
+    kept = [one for one in operations if id(one) not in gone]
+    return _compact(Program(program.values, kept, program.input, program.output))
+
+
+def _is_pointwise(one: Operation) -> bool:
+    plain = one.kernel == (1, 1) and one.stride == (1, 1) and one.pads == (0, 0, 0, 0)
+    return one.kind == "conv" and plain and one.groups == 1
+
+
+def _readers(operations: list[Operation], gone: set[int]) -> dict[int, list[int]]:
+    found: dict[int, list[int]] = {}
+    for index, one in enumerate(operations):
+        if id(one) not in gone:
+            for value in (one.input, one.other):
+                if value >= 0:
+                    found.setdefault(value, []).append(index)
+    return found
+
+
+def _compact(program: Program) -> Program:
+    """Without the values that nothing uses any more."""
+    used = {program.input, program.output}
+    for one in program.operations:
+        used |= {one.input, one.out} | ({one.other} if one.other >= 0 else set())
+    used |= {program.values[value].parent for value in used} - {-1}
+    order = sorted(used)
+    number = {value: place for place, value in enumerate(order)}
+    values = [program.values[value] for value in order]
+    for value in values:
+        if value.parent >= 0:
+            value.parent = number[value.parent]
+    for one in program.operations:
+        one.input, one.out = number[one.input], number[one.out]
+        one.other = number[one.other] if one.other >= 0 else -1
+    return Program(values, program.operations, number[program.input], number[program.output])

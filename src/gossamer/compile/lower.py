@@ -1,0 +1,390 @@
+"""ONNX nodes to operations of the engine, activations and residual additions taken into the layers before them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from gossamer.compile.program import Array, Operation, Program, Value
+from gossamer.errors import InputError
+from gossamer.onnxfile import Node, Onnx
+
+UNARY = {
+    "Relu": "relu",
+    "HardSwish": "hard_swish",
+    "HardSigmoid": "hard_sigmoid",
+    "Sigmoid": "sigmoid",
+    "Tanh": "tanh",
+}
+TAKES_ACT = ("conv", "add", "scale", "affine")  # and a block, behind its last layer
+SAME = ("Identity", "Dropout", "Flatten", "Reshape", "Squeeze", "Unsqueeze")
+MOST_TAPS = 128  # of a dense kernel
+
+
+class Lowering:
+    """The state of one lowering: the program so far, and which value each of the file's names is."""
+
+    def __init__(self, onnx: Onnx) -> None:
+        self.onnx = onnx
+        shape = onnx.input.shape or ()
+        if len(shape) != 4 or not all(isinstance(side, int) for side in shape[1:]):
+            raise InputError(
+                f"an input of {'x'.join(map(str, shape))}",
+                "batch x channels x height x width, all but the batch fixed",
+                "export the network at one size",
+            )
+        c, h, w = (int(side) for side in shape[1:] if isinstance(side, int))
+        self.program = Program([Value(h, w, c)], [], 0, 0)
+        self.names: dict[str, int] = {onnx.input.name: 0}
+        self.uses: dict[str, int] = {onnx.output.name: 1}
+        self.users: dict[str, list[Node]] = {}
+        for node in onnx.nodes:
+            for name in node.inputs:
+                self.uses[name] = self.uses.get(name, 0) + 1
+                self.users.setdefault(name, []).append(node)
+        self.maker: dict[int, Operation] = {}  # value -> the operation that writes it
+        self.value_uses: dict[int, int] = {0: self.uses.get(onnx.input.name, 0)}
+        self.skip: set[int] = set()  # nodes that an earlier one has taken in
+
+    def run(self) -> Program:
+        """Raises InputError, naming the node, where the engine has no operation for it."""
+        for node in self.onnx.nodes:
+            if id(node) in self.skip:
+                continue
+            handler = HANDLERS.get(node.op)
+            if handler is None:
+                self.refuse(node, "the engine has no such operator")
+            else:
+                handler(self, node)
+        output = self.names.get(self.onnx.output.name)
+        if output is None or output == 0:
+            raise InputError("an output that no operation makes", "a network", "export it again")
+        value = self.program.values[output]
+        if value.parent >= 0:  # the output is to be a value of its own
+            output = self.emit("copy", output, Value(value.h, value.w, value.c))
+        self.program.output = output
+        return self.program
+
+    def refuse(self, node: Node, why: str) -> None:
+        """Raises InputError that names the node and its attributes."""
+        plain = {key: value for key, value in node.attributes.items() if isinstance(value, (int, float, list))}
+        raise InputError(
+            f"node {node.name!r}, operator {node.op} {plain or ''}: {why}",
+            f"operators {', '.join(sorted(HANDLERS))}",
+            "run the ONNX file with ONNX Runtime, or take that layer out of the network",
+        )
+
+    def value(self, node: Node, place: int = 0) -> int:
+        """The value that a node reads. Raises InputError where it is a constant."""
+        name = node.inputs[place] if place < len(node.inputs) else ""
+        if name not in self.names:
+            self.refuse(node, f"its input {place} is no map of the network")
+        return self.names[name]
+
+    def tensor(self, node: Node, place: int) -> Any:
+        """A constant input, or None where it is left out. Raises InputError where it is computed."""
+        name = node.inputs[place] if place < len(node.inputs) else ""
+        if not name:
+            return None
+        found = self.onnx.tensors.get(name)
+        if found is None:
+            self.refuse(node, f"its input {place} is not constant")
+        return found
+
+    def emit(self, kind: str, source: int, out: Value, **more: Any) -> int:
+        """Add an operation with a new value; its number."""
+        self.program.values.append(out)
+        number = len(self.program.values) - 1
+        made = Operation(kind, source, number, **more)
+        self.program.operations.append(made)
+        self.maker[number] = made
+        return number
+
+    def bind(self, node: Node, value: int) -> None:
+        """The node's output is this value."""
+        name = node.outputs[0]
+        self.names[name] = value
+        self.value_uses[value] = self.uses.get(name, 0)
+
+    def free_to_take(self, value: int, uses: int = 1) -> Operation | None:
+        """The operation that makes a value, where `uses` readers at most would see it changed and it has no activation."""
+        made = self.maker.get(value)
+        if made is None or self.value_uses.get(value, 0) > uses or self.program.values[value].parent >= 0:
+            return None
+        if any(other.parent == value for other in self.program.values):
+            return None
+        return made
+
+    def activate(self, node: Node, act: str, uses: int = 1) -> None:
+        source = self.value(node)
+        made = self.free_to_take(source, uses)
+        if made is not None and made.kind in TAKES_ACT and made.act == "none":
+            made.act = act
+            self.bind(node, source)
+        elif made is not None and made.kind == "block" and made.acts[1] == "none":
+            made.acts = (made.acts[0], act)
+            self.bind(node, source)
+        else:
+            value = self.program.values[source]
+            self.bind(node, self.emit("activation", source, Value(value.h, value.w, value.c), act=act))
+
+
+def _pads(node: Node) -> tuple[int, int, int, int]:
+    top, left, bottom, right = node.attributes.get("pads", [0, 0, 0, 0])
+    return int(top), int(left), int(bottom), int(right)
+
+
+def _pair(values: Any, default: int = 1) -> tuple[int, int]:
+    first, second = values if values else (default, default)
+    return int(first), int(second)
+
+
+def _window(
+    value: Value, kernel: tuple[int, int], stride: tuple[int, int], pads: tuple[int, int, int, int], dilation: int
+) -> tuple[int, int]:
+    h = (value.h + pads[0] + pads[2] - dilation * (kernel[0] - 1) - 1) // stride[0] + 1
+    w = (value.w + pads[1] + pads[3] - dilation * (kernel[1] - 1) - 1) // stride[1] + 1
+    return h, w
+
+
+def _conv(low: Lowering, node: Node) -> None:
+    source, weight, bias = low.value(node), low.tensor(node, 1), low.tensor(node, 2)
+    if weight is None or weight.ndim != 4 or weight.dtype != np.float32:
+        low.refuse(node, "its weight is not float32 of four axes")
+    if node.attributes.get("auto_pad", b"NOTSET") not in (b"NOTSET", b"VALID"):
+        low.refuse(node, "auto_pad")
+    value, groups = low.program.values[source], int(node.attributes.get("group", 1))
+    dilations = _pair(node.attributes.get("dilations"))
+    kernel = (int(weight.shape[2]), int(weight.shape[3]))
+    if dilations[0] != dilations[1] or kernel[0] * kernel[1] > MOST_TAPS or value.c != weight.shape[1] * groups:
+        low.refuse(node, "its kernel, dilation or channels are outside what the engine has")
+    stride, pads, c_out = _pair(node.attributes.get("strides")), _pads(node), int(weight.shape[0])
+    h, w = _window(value, kernel, stride, pads, dilations[0])
+    bias = np.zeros(c_out, np.float32) if bias is None else bias
+    depthwise = groups > 1 and groups == value.c == c_out and dilations[0] == 1
+    layers: list[tuple[Array, Array] | None] = [None, (weight, bias), None] if depthwise else [(weight, bias)]
+    made = low.emit(
+        "block" if depthwise else "conv",
+        source,
+        Value(h, w, c_out),
+        kernel=kernel,
+        stride=stride,
+        pads=pads,
+        dilation=dilations[0],
+        groups=1 if depthwise else groups,
+        mid=c_out if depthwise else 0,
+        weights=layers,
+    )
+    low.bind(node, made)
+
+
+def _gemm(low: Lowering, node: Node) -> None:
+    at = node.attributes
+    source, weight, bias = low.value(node), low.tensor(node, 1), low.tensor(node, 2)
+    if at.get("transA", 0) or at.get("alpha", 1.0) != 1.0 or at.get("beta", 1.0) != 1.0:
+        low.refuse(node, "transA, alpha or beta")
+    weight = weight if at.get("transB", 0) else weight.T
+    value = low.program.values[source]
+    if value.h * value.w * value.c != weight.shape[1] or value.h * value.w > MOST_TAPS:
+        low.refuse(node, "its input has another number of values, or a large map")
+    # a flattened map is channels first: the layer is a convolution over all of it
+    kernel = np.ascontiguousarray(weight.reshape(-1, value.c, value.h, value.w))
+    bias = np.zeros(len(weight), np.float32) if bias is None else np.broadcast_to(bias, (len(weight),))
+    made = low.emit(
+        "conv",
+        source,
+        Value(1, 1, len(weight)),
+        kernel=(value.h, value.w),
+        weights=[(kernel, np.ascontiguousarray(bias))],
+    )
+    low.bind(node, made)
+
+
+def _batch_norm(low: Lowering, node: Node) -> None:
+    source = low.value(node)
+    scale, shift, mean, variance = (low.tensor(node, place) for place in range(1, 5))
+    factor = scale.astype(np.float64) / np.sqrt(variance.astype(np.float64) + node.attributes.get("epsilon", 1e-5))
+    offset = shift - mean * factor
+    value = low.program.values[source]
+    pair = (factor.astype(np.float32), offset.astype(np.float32))
+    low.bind(node, low.emit("affine", source, Value(value.h, value.w, value.c), weights=[pair]))
+
+
+def _clip(low: Lowering, node: Node) -> None:
+    bounds = [low.tensor(node, place) for place in (1, 2)]
+    if any(bound is None for bound in bounds) or [float(bound) for bound in bounds] != [0.0, 6.0]:
+        low.refuse(node, "bounds other than 0 and 6")
+    low.activate(node, "relu6")
+
+
+def _unary(low: Lowering, node: Node) -> None:
+    if node.op == "HardSigmoid" and abs(node.attributes.get("alpha", 0.2) - 1 / 6) > 1e-6:
+        low.refuse(node, "alpha other than 1/6")
+    if node.op == "Sigmoid":
+        users = low.users.get(node.outputs[0], [])
+        if len(users) == 1 and users[0].op == "Mul" and node.inputs[0] in users[0].inputs:
+            low.skip.add(id(users[0]))  # x * sigmoid(x)
+            low.activate(node, "silu", uses=2)
+            low.names[users[0].outputs[0]] = low.names[node.outputs[0]]
+            low.value_uses[low.names[node.outputs[0]]] = low.uses.get(users[0].outputs[0], 0)
+            return
+    low.activate(node, UNARY[node.op])
+
+
+def _add(low: Lowering, node: Node) -> None:
+    a, b = low.value(node, 0), low.value(node, 1)
+    va, vb = low.program.values[a], low.program.values[b]
+    if (va.h, va.w, va.c) != (vb.h, vb.w, vb.c):
+        low.refuse(node, "maps of two sizes")
+    order = {id(one): place for place, one in enumerate(low.program.operations)}
+    late, early = (a, b) if order.get(id(low.maker.get(a)), -1) > order.get(id(low.maker.get(b)), -1) else (b, a)
+    made = low.free_to_take(late)
+    if made is not None and made.kind == "conv" and made.act == "none" and made.other < 0 and made.input != late:
+        made.other = early
+        low.bind(node, late)
+        return
+    low.bind(node, low.emit("add", a, Value(va.h, va.w, va.c), other=b))
+
+
+def _mul(low: Lowering, node: Node) -> None:
+    a, b = low.value(node, 0), low.value(node, 1)
+    if low.program.values[a].h * low.program.values[a].w == 1:
+        a, b = b, a
+    va, vb = low.program.values[a], low.program.values[b]
+    if vb.h * vb.w != 1 or va.c != vb.c:
+        low.refuse(node, "a product that is not of a map and one number a channel")
+    low.bind(node, low.emit("scale", a, Value(va.h, va.w, va.c), other=b))
+
+
+def _pool(low: Lowering, node: Node) -> None:
+    source, at = low.value(node), node.attributes
+    value, kernel = low.program.values[source], _pair(at.get("kernel_shape"))
+    stride, pads = _pair(at.get("strides")), _pads(node)
+    if _pair(at.get("dilations")) != (1, 1) or at.get("auto_pad", b"NOTSET") not in (b"NOTSET", b"VALID"):
+        low.refuse(node, "dilations or auto_pad")
+    if at.get("ceil_mode", 0):
+        top, left, bottom, right = pads
+        bottom += -(value.h + top + bottom - kernel[0]) % stride[0]
+        right += -(value.w + left + right - kernel[1]) % stride[1]
+        if node.op == "AveragePool" and (bottom, right) != pads[2:]:
+            low.refuse(node, "an average that rounds its size up")
+        pads = (top, left, bottom, right)
+    h, w = _window(value, kernel, stride, pads, 1)
+    kind = "max_pool" if node.op == "MaxPool" else "average_pool"
+    made = low.emit(
+        kind,
+        source,
+        Value(h, w, value.c),
+        kernel=kernel,
+        stride=stride,
+        pads=pads,
+        count_padding=bool(at.get("count_include_pad", 0)),
+    )
+    low.bind(node, made)
+
+
+def _global(low: Lowering, node: Node) -> None:
+    source = low.value(node)
+    value = low.program.values[source]
+    if node.op == "ReduceMean":
+        axes = node.attributes.get("axes")
+        if axes is None and len(node.inputs) > 1:
+            axes = low.tensor(node, 1).tolist()
+        if sorted(axis % 4 for axis in axes or []) != [2, 3]:
+            low.refuse(node, "axes other than height and width")
+    low.bind(node, low.emit("global_average", source, Value(1, 1, value.c)))
+
+
+def _same(low: Lowering, node: Node) -> None:
+    shape = low.onnx.tensors.get(node.inputs[1]) if node.op == "Reshape" and len(node.inputs) > 1 else None
+    if shape is not None and len(shape) == 5:
+        _shuffle(low, node, int(shape[1]))
+        return
+    low.names[node.outputs[0]] = value = low.value(node)
+    low.value_uses[value] = low.value_uses.get(value, 0) - 1 + low.uses.get(node.outputs[0], 0)
+
+
+def _shuffle(low: Lowering, node: Node, groups: int) -> None:
+    """Reshape, Transpose, Reshape: the channels of `groups` groups interleaved."""
+    users = low.users.get(node.outputs[0], [])
+    last = low.users.get(users[0].outputs[0], []) if len(users) == 1 else []
+    if len(last) != 1 or users[0].op != "Transpose" or last[0].op != "Reshape":
+        low.refuse(node, "five axes that are no channel shuffle")
+    if list(users[0].attributes.get("perm", [])) != [0, 2, 1, 3, 4]:
+        low.refuse(node, "five axes that are no channel shuffle")
+    source = low.value(node)
+    value = low.program.values[source]
+    low.skip |= {id(users[0]), id(last[0])}
+    low.bind(last[0], low.emit("shuffle", source, Value(value.h, value.w, value.c), groups=groups))
+
+
+def _concat(low: Lowering, node: Node) -> None:
+    if node.attributes.get("axis") != 1:
+        low.refuse(node, "an axis other than the channels")
+    parts = [low.value(node, place) for place in range(len(node.inputs))]
+    values = low.program.values
+    first = values[parts[0]]
+    values.append(Value(first.h, first.w, sum(values[part].c for part in parts)))
+    whole, offset = len(values) - 1, 0
+    for part in parts:
+        value = values[part]
+        if (value.h, value.w) != (first.h, first.w):
+            low.refuse(node, "maps of two sizes")
+        # a layer writes its slice itself, unless its output is a slice already or has slices of its own
+        alone = part in low.maker and value.parent < 0 and parts.count(part) == 1
+        if alone and not any(other.parent == part for other in values):
+            value.parent, value.first = whole, offset
+        else:
+            copied = low.emit("copy", part, Value(value.h, value.w, value.c))
+            values[copied].parent, values[copied].first = whole, offset
+        offset += value.c
+    low.bind(node, whole)
+
+
+def _slices(low: Lowering, node: Node) -> None:
+    source, at = low.value(node), node.attributes
+    value = low.program.values[source]
+    if node.op == "Split":
+        sizes = low.tensor(node, 1)
+        count = len(node.outputs)
+        each = [value.c // count] * count if sizes is None else [int(size) for size in sizes]
+        if at.get("axis", 0) not in (1, -3) or sum(each) != value.c:
+            low.refuse(node, "an axis other than the channels")
+        starts = [sum(each[:place]) for place in range(count)]
+    else:
+        start, end, axes, steps = (low.tensor(node, place) for place in range(1, 5))
+        if axes is None or axes.tolist() != [1] or (steps is not None and steps.tolist() != [1]):
+            low.refuse(node, "an axis other than the channels")
+        low_end, high_end = int(start[0]), min(int(end[0]), value.c)
+        starts, each = [low_end], [high_end - low_end]
+    base = value.parent if value.parent >= 0 else source
+    for name, begin, size in zip(node.outputs, starts, each):
+        low.program.values.append(Value(value.h, value.w, size, base, value.first + begin))
+        low.names[name] = len(low.program.values) - 1
+        low.value_uses[low.names[name]] = low.uses.get(name, 0)
+
+
+HANDLERS: dict[str, Callable[[Lowering, Node], None]] = {
+    "Add": _add,
+    "AveragePool": _pool,
+    "BatchNormalization": _batch_norm,
+    "Clip": _clip,
+    "Concat": _concat,
+    "Conv": _conv,
+    "Gemm": _gemm,
+    "GlobalAveragePool": _global,
+    "MaxPool": _pool,
+    "Mul": _mul,
+    "ReduceMean": _global,
+    "Slice": _slices,
+    "Split": _slices,
+    **dict.fromkeys(UNARY, _unary),
+    **dict.fromkeys(SAME, _same),
+}
+
+
+def lower(onnx: Onnx) -> Program:
+    """The program of an ONNX graph. Raises InputError where the engine lacks an operator."""
+    return Lowering(onnx).run()

@@ -1,0 +1,157 @@
+"""The native engine: a compiled network (.goss) run by the library that `make engine` builds, called with ctypes.
+
+ctypes lets go of the interpreter's lock while the engine runs. A session is for one caller at a time, so callers on
+several threads take turns, each with a session of its own; all share one copy of the weights.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import os
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gossamer.errors import InputError, MissingPackageError, ModelFileError
+from gossamer.machine import usable_cores
+from gossamer.modelfile import Card
+
+LIBRARY = Path(__file__).with_name("libgossamer.so")
+RULES = {
+    4: "a compiled network",
+    5: "version 1",
+    6: "a whole file",
+    7: "an undamaged file",
+}
+
+MAGIC = b"GOSSAMER"
+
+_library: Any = None
+_lock = threading.Lock()
+
+
+def library() -> Any:
+    """The engine, loaded once. Raises MissingPackageError where it was not built."""
+    global _library
+    with _lock:
+        if _library is None:
+            if not LIBRARY.is_file():
+                raise MissingPackageError("the native engine", "engine", "running a compiled network")
+            try:
+                loaded = ctypes.CDLL(str(LIBRARY))
+            except OSError as error:
+                raise MissingPackageError(
+                    f"the native engine ({error})", "engine", "running a compiled network"
+                ) from error
+            pointer, pointer_to = ctypes.c_void_p, ctypes.POINTER
+            loaded.gossamer_error_text.restype = ctypes.c_char_p
+            loaded.gossamer_open.argtypes = [ctypes.c_char_p, pointer_to(pointer)]
+            loaded.gossamer_describe.argtypes = [pointer, pointer_to(ctypes.c_int32), pointer_to(ctypes.c_int64)]
+            loaded.gossamer_card.argtypes = [pointer, pointer_to(pointer), pointer_to(ctypes.c_size_t)]
+            loaded.gossamer_session_open.argtypes = [pointer, ctypes.c_int, pointer_to(pointer)]
+            loaded.gossamer_session_isa.argtypes = [pointer]
+            loaded.gossamer_session_isa.restype = ctypes.c_char_p
+            loaded.gossamer_run.argtypes = [pointer, pointer, ctypes.c_int64, pointer]
+            loaded.gossamer_session_close.argtypes = [pointer]
+            loaded.gossamer_session_close.restype = None
+            loaded.gossamer_close.argtypes = [pointer]
+            loaded.gossamer_close.restype = None
+            _library = loaded
+    return _library
+
+
+def is_compiled(path: str | os.PathLike[str]) -> bool:
+    """Whether a file begins as a compiled network does."""
+    try:
+        with open(path, "rb") as file:
+            return file.read(len(MAGIC)) == MAGIC
+    except OSError:
+        return False  # whoever reads it next says why
+
+
+class Native:
+    """A compiled network, open: batch float32 (N, C, H, W) -> (N, K).
+
+    card: what belongs to it, or None. isa: the instruction set in use: portable, avx2 or avx512.
+    Raises ModelFileError for a file that breaks a rule, MissingPackageError.
+    """
+
+    version = "1"
+
+    def __init__(self, path: str | os.PathLike[str], threads: int = 0) -> None:
+        self.path, self.threads = os.fspath(path), threads or usable_cores()
+        self._engine = library()
+        self._model = ctypes.c_void_p()
+        self._free: list[ctypes.c_void_p] = []
+        self._lock = threading.Lock()
+        self._check(self._engine.gossamer_open(os.fsencode(self.path), ctypes.byref(self._model)))
+        sides, outputs = (ctypes.c_int32 * 3)(), ctypes.c_int64()
+        self._check(self._engine.gossamer_describe(self._model, sides, ctypes.byref(outputs)))
+        self.input_shape = (None, int(sides[2]), int(sides[0]), int(sides[1]))
+        self.outputs = outputs.value
+        self.card = self._card()
+        with self._session() as session:
+            self.isa = self._engine.gossamer_session_isa(session).decode()
+
+    def __call__(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
+        expected = self.input_shape[1:]
+        if batch.dtype != np.float32 or batch.shape[1:] != expected:
+            raise InputError(
+                f"{self.path}: an input of {batch.dtype} {batch.shape}", f"float32 (any, {expected})", "convert"
+            )
+        batch = np.ascontiguousarray(batch)
+        out = np.empty((len(batch), self.outputs), np.float32)
+        with self._session() as session:
+            self._check(self._engine.gossamer_run(session, batch.ctypes.data, len(batch), out.ctypes.data))
+        return out
+
+    def close(self) -> None:
+        """Give back memory and threads."""
+        while self._free:
+            self._engine.gossamer_session_close(self._free.pop())
+        if self._model:
+            self._engine.gossamer_close(self._model)
+            self._model = ctypes.c_void_p()
+
+    def __del__(self) -> None:
+        if getattr(self, "_engine", None) is not None:
+            self.close()
+
+    @contextmanager
+    def _session(self) -> Iterator[ctypes.c_void_p]:
+        """A session that no other caller uses."""
+        with self._lock:
+            session = self._free.pop() if self._free else None
+        if session is None:
+            session = ctypes.c_void_p()
+            self._check(self._engine.gossamer_session_open(self._model, self.threads, ctypes.byref(session)))
+        try:
+            yield session
+        finally:
+            with self._lock:
+                self._free.append(session)
+
+    def _card(self) -> Card | None:
+        text, size = ctypes.c_void_p(), ctypes.c_size_t()
+        self._check(self._engine.gossamer_card(self._model, ctypes.byref(text), ctypes.byref(size)))
+        try:
+            values = json.loads(ctypes.string_at(text, size.value).decode("utf-8")) if size.value else None
+            return None if values is None else Card.from_json(values)
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
+            raise ModelFileError(
+                11, f"{self.path}: its card: {error}", "the card of an ONNX file", "compile it again"
+            ) from error
+
+    def _check(self, code: int) -> None:
+        if code == 0:
+            return
+        said = self._engine.gossamer_error_text(code).decode()
+        raise ModelFileError(
+            code, f"{self.path}: {said}", RULES.get(code, "a file made by `gossamer compile`"), "compile it again"
+        )
