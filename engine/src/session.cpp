@@ -243,7 +243,7 @@ bool place_values(gossamer_model &m) {
 int choose_level(const Level *&level) {
   const char *asked = std::getenv("GOSSAMER_ISA");
   bool avx2 = false, avx512 = false;
-#if defined(__x86_64__)
+#if defined(__x86_64__) && !defined(GOSSAMER_PORTABLE_ONLY)
   __builtin_cpu_init();
   avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
   avx512 = avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl") &&

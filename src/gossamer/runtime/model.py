@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Protocol, overload
 
 import numpy as np
@@ -170,6 +171,5 @@ def _compiled(path: str, threads: int) -> Model:
     """A compiled network, which only the native engine runs. Raises ModelFileError, MissingPackageError."""
     engine = native.Native(path, threads)
     why = f"the native engine, {engine.isa}, {engine.threads} threads: it alone runs compiled networks"
-    with open(path, "rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    digest = hashlib.sha256(Path(path).read_bytes()).hexdigest()
     return Model(path, engine.card, digest, 0, engine.input_shape, NATIVE, engine, why)

@@ -69,7 +69,7 @@ def library() -> Any:
 def is_compiled(path: str | os.PathLike[str]) -> bool:
     """Whether a file begins as a compiled network does."""
     try:
-        with open(path, "rb") as file:
+        with Path(path).open("rb") as file:
             return file.read(len(MAGIC)) == MAGIC
     except OSError:
         return False  # whoever reads it next says why

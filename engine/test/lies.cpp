@@ -1,0 +1,53 @@
+// Every 32-bit number of a small file replaced by extremes under a right checksum, opened and run: for the sanitizers.
+#include <cstdio>
+#include <cstdint>
+#include <cstring>
+#include <vector>
+
+#include "../include/gossamer.h"
+
+static uint32_t crc32(const uint8_t *data, size_t size) {
+  uint32_t crc = 0xFFFFFFFFu;
+  for (size_t i = 0; i < size; i++) {
+    crc ^= data[i];
+    for (int k = 0; k < 8; k++) crc = crc & 1 ? 0xEDB88320u ^ (crc >> 1) : crc >> 1;
+  }
+  return crc ^ 0xFFFFFFFFu;
+}
+
+int main(int, char **names) {
+  std::vector<uint8_t> file;
+  FILE *in = std::fopen(names[1], "rb");
+  for (int c; (c = std::fgetc(in)) != EOF;) file.push_back(uint8_t(c));
+  std::fclose(in);
+  uint64_t weights;
+  std::memcpy(&weights, &file[40], 8);
+  int opened = 0, tried = 0;
+  for (size_t at = 16; at + 4 <= weights; at += 4)
+    for (int32_t number : {-1, 0, 1, 2, 3, 17, 64, 4096, 1 << 16, 0x7FFFFFFF, -0x7FFFFFFF - 1}) {
+      auto lie = file;
+      std::memcpy(&lie[at], &number, 4);
+      const uint32_t crc = crc32(&lie[16], lie.size() - 16);
+      std::memcpy(&lie[12], &crc, 4);
+      FILE *out = std::fopen(names[2], "wb");
+      std::fwrite(lie.data(), 1, lie.size(), out);
+      std::fclose(out);
+      tried++;
+      gossamer_model *model = nullptr;
+      if (gossamer_open(names[2], &model)) continue;
+      int32_t sides[3];
+      int64_t outputs = 0;
+      gossamer_describe(model, sides, &outputs);
+      const int64_t inputs = int64_t(sides[0]) * sides[1] * sides[2];
+      gossamer_session *session = nullptr;
+      if (inputs < 1 << 16 && outputs < 1 << 20 && !gossamer_session_open(model, 1, &session)) {
+        std::vector<float> x(size_t(inputs), 0.5f), y(static_cast<size_t>(outputs));
+        gossamer_run(session, x.data(), 1, y.data());
+        gossamer_session_close(session);
+        opened++;
+      }
+      gossamer_close(model);
+    }
+  std::printf("%d tried, %d ran\n", tried, opened);
+  return 0;
+}

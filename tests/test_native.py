@@ -1,0 +1,350 @@
+"""The native engine: every operator and network against ONNX Runtime, any threads, any level, and files that lie."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import struct
+import subprocess
+import sys
+import threading
+import zlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+import gossamer
+from gossamer.cli import main
+from gossamer.compile.fuse import fuse
+from gossamer.compile.lower import lower
+from gossamer.compile.write import HEADER, OPERATION, VALUE, compile_file, to_bytes
+from gossamer.errors import InputError, ModelFileError
+from gossamer.export.convert import to_onnx
+from gossamer.modelfile import parse
+from gossamer.networks import create_model
+from gossamer.runtime import native
+from tests.test_export import randomised
+
+onnxruntime = pytest.importorskip("onnxruntime")
+pytest.importorskip("onnx")
+if not native.LIBRARY.is_file():
+    pytest.skip("the native engine is not built: make engine", allow_module_level=True)
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+class Residual(nn.Module):
+    def __init__(self, body: nn.Module) -> None:
+        super().__init__()
+        self.body = body
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        out: torch.Tensor = self.body(x)
+        return x + out
+
+
+def inverted(
+    c: int, mid: int, out: int, kernel: int = 3, stride: int = 1, act: type[nn.Module] = nn.ReLU6
+) -> nn.Module:
+    depthwise = nn.Conv2d(mid, mid, kernel, stride, kernel // 2, groups=mid)
+    return nn.Sequential(nn.Conv2d(c, mid, 1), act(), depthwise, act(), nn.Conv2d(mid, out, 1))
+
+
+MODULES: list[tuple[str, nn.Module, int]] = [
+    ("1x1", nn.Conv2d(5, 7, 1), 5),
+    ("3x3 /2", nn.Conv2d(3, 40, 3, 2, 1), 3),
+    ("1x7", nn.Conv2d(17, 33, (1, 7), padding=(0, 3)), 17),
+    ("11x11 /4", nn.Conv2d(3, 20, 11, 4, 2), 3),
+    ("dilated", nn.Conv2d(4, 18, 3, padding=4, dilation=4), 4),
+    ("unpadded", nn.Conv2d(4, 65, 5), 4),
+    ("grouped", nn.Conv2d(12, 18, 3, padding=1, groups=3), 12),
+    ("depthwise", nn.Conv2d(37, 37, 3, padding=1, groups=37), 37),
+    ("depthwise 5x5 /2", nn.Conv2d(16, 16, 5, 2, 2, groups=16), 16),
+    ("depthwise 7x7", nn.Conv2d(20, 20, 7, padding=3, groups=20), 20),
+    ("separable", nn.Sequential(nn.Conv2d(32, 32, 3, 1, 1, groups=32), nn.ReLU(), nn.Conv2d(32, 50, 1), nn.ReLU()), 32),
+    ("inverted", inverted(16, 96, 24), 16),
+    ("inverted /2", inverted(16, 72, 24, 3, 2), 16),
+    ("inverted 5x5", inverted(24, 100, 40, 5, 1, nn.Hardswish), 24),
+    ("inverted residual", nn.Sequential(nn.Conv2d(3, 24, 1), Residual(inverted(24, 144, 24))), 3),
+    ("residual, relu", nn.Sequential(nn.Conv2d(3, 8, 1), Residual(nn.Conv2d(8, 8, 3, 1, 1)), nn.ReLU()), 3),
+    ("max pool", nn.Sequential(nn.Conv2d(3, 19, 1), nn.MaxPool2d(3, 2, 1)), 3),
+    ("max pool, up", nn.Sequential(nn.Conv2d(3, 8, 1), nn.MaxPool2d(3, 2, ceil_mode=True)), 3),
+    ("average", nn.Sequential(nn.Conv2d(3, 8, 1), nn.AvgPool2d(3, 2, 1)), 3),
+    ("average, inside", nn.Sequential(nn.Conv2d(3, 8, 1), nn.AvgPool2d(3, 1, 1, count_include_pad=False)), 3),
+    ("norm first", nn.Sequential(nn.BatchNorm2d(9), nn.ReLU(), nn.Conv2d(9, 4, 1)), 9),
+    ("silu", nn.Sequential(nn.Conv2d(3, 21, 1), nn.SiLU()), 3),
+    ("tanh", nn.Sequential(nn.Conv2d(3, 21, 1), nn.Tanh()), 3),
+    ("classifier", nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(6, 11)), 6),
+    ("wide classifier", nn.Sequential(nn.AvgPool2d(5), nn.Flatten(), nn.Linear(6 * 4 * 5, 11)), 6),
+]
+NETWORKS = (
+    "mobilenetv1_025",
+    "mobilenetv2_035",
+    "mobilenetv3_small_050",
+    "mobilenetv4_conv_small",
+    "shufflenet_v1_g3_x0_25",
+    "shufflenet_v2_x0_5",
+    "squeezenet1_1",
+    "sqnxt23_w1",
+    "resnet18",
+    "googlenet",
+    "densenet121",
+    "ghostnet_050",
+    "mnasnet_small",
+    "efficientnet_b0",
+    "lenet5",
+)
+
+
+def compiled(model: nn.Module, folder: Path, size: tuple[int, int], channels: int = 3) -> tuple[Path, Path]:
+    """The model as an ONNX file and compiled."""
+    onnx, out = folder / "net.onnx", folder / "net.goss"
+    onnx.write_bytes(to_onnx(randomised(model).eval(), size, channels))
+    compile_file(onnx, out)
+    return onnx, out
+
+
+def answers(onnx: Path, batch: NDArray[np.float32]) -> NDArray[np.float32]:
+    session = onnxruntime.InferenceSession(str(onnx), providers=["CPUExecutionProvider"])
+    (out,) = session.run(None, {session.get_inputs()[0].name: batch})
+    return np.asarray(out).reshape(len(batch), -1)
+
+
+def noise(*shape: int) -> NDArray[np.float32]:
+    return np.random.default_rng(1).standard_normal(shape).astype(np.float32)
+
+
+@pytest.mark.parametrize(("name", "module", "channels"), MODULES, ids=[name for name, _, _ in MODULES])
+def test_an_operator_answers_as_onnx_runtime(name: str, module: nn.Module, channels: int, tmp_path: Path) -> None:
+    onnx, out = compiled(module, tmp_path, (20, 25), channels)
+    batch = noise(3, channels, 20, 25)
+    expected, found = answers(onnx, batch), native.Native(out, 1)(batch)
+    assert np.abs(found - expected).max() < 1e-5 * max(1, np.abs(expected).max())
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_a_network_answers_as_onnx_runtime_on_any_number_of_threads(name: str, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    size = (32, 32) if name == "lenet5" else (64, 96)
+    onnx, out = compiled(create_model(name, num_classes=10), tmp_path, size)
+    batch = noise(2, 3, *size)
+    expected, one = answers(onnx, batch), native.Native(out, 1)(batch)
+    assert np.abs(one - expected).max() < 1e-4 * np.abs(expected).max()
+    for threads in (2, 3):
+        np.testing.assert_array_equal(native.Native(out, threads)(batch), one)
+
+
+@pytest.mark.parametrize("level", ["portable", "avx2", "avx512", "sse9"])
+def test_every_level_of_this_machine_agrees(level: str, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    onnx, out = compiled(create_model("mobilenetv2_035", num_classes=10), tmp_path, (64, 64))
+    batch = noise(1, 3, 64, 64)
+    np.save(tmp_path / "batch.npy", batch)
+    code = (
+        "import sys, numpy as np\nfrom gossamer.runtime.native import Native\n"
+        "engine = Native(sys.argv[1], 2)\nprint(engine.isa)\n"
+        "np.save(sys.argv[3], engine(np.load(sys.argv[2])))"
+    )
+    files = [str(out), str(tmp_path / "batch.npy"), str(tmp_path / "out.npy")]
+    environment = {**os.environ, "GOSSAMER_ISA": level}
+    done = subprocess.run([sys.executable, "-c", code, *files], capture_output=True, text=True, env=environment)
+    if level != "portable" and "instruction set" in done.stderr:
+        if level == "sse9":
+            return
+        pytest.skip(f"this machine has no {level}")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == [level]
+    expected = answers(onnx, batch)
+    assert np.abs(np.load(tmp_path / "out.npy") - expected).max() < 1e-4 * np.abs(expected).max()
+
+
+def test_callers_on_several_threads_get_their_own_answers(tmp_path: Path) -> None:
+    onnx, out = compiled(create_model("mobilenetv1_025", num_classes=5), tmp_path, (64, 64))
+    engine, batches = native.Native(out, 1), [noise(1, 3, 64, 64) * scale for scale in (1, 2, 3, 4)]
+    expected = [answers(onnx, batch) for batch in batches]
+    found: list[Any] = [None] * len(batches)
+
+    def call(index: int) -> None:
+        for _ in range(20):
+            found[index] = engine(batches[index])
+
+    threads = [threading.Thread(target=call, args=(index,)) for index in range(len(batches))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for one, wanted in zip(found, expected):
+        np.testing.assert_allclose(one, wanted, atol=1e-4 * np.abs(wanted).max())
+
+
+def test_depthwise_layers_and_their_neighbours_become_blocks() -> None:
+    onnx = parse(to_onnx(create_model("mobilenet_v2").eval(), (64, 64))).onnx
+    kinds = [one.kind for one in fuse(lower(onnx)).operations]
+    assert kinds == ["conv", *["block"] * 17, "conv", "global_average", "conv"]
+    onnx = parse(to_onnx(create_model("mobilenet_v1").eval(), (64, 64))).onnx
+    assert [one.kind for one in fuse(lower(onnx)).operations].count("block") == 13
+
+
+def test_run_allocates_nothing(tmp_path: Path) -> None:
+    _, out = compiled(create_model("mobilenetv2_035", num_classes=5), tmp_path, (64, 64))
+    code = """
+import ctypes, sys, numpy as np
+from gossamer.runtime.native import Native
+engine = Native(sys.argv[1], 2)
+batch, out = np.zeros((1, 3, 64, 64), np.float32), np.zeros((1, 5), np.float32)
+libc = ctypes.CDLL(None)
+class Info(ctypes.Structure):
+    _fields_ = [(name, ctypes.c_size_t) for name in "arena ordblks smblks hblks hblkhd usmblks fsmblks uordblks fordblks keepcost".split()]
+libc.mallinfo2.restype = Info
+with engine._session() as session:
+    call = (session, batch.ctypes.data, 1, out.ctypes.data)
+    for _ in range(3):
+        engine._engine.gossamer_run(*call)
+    counts = set()
+    for _ in range(50):
+        before = libc.mallinfo2()
+        engine._engine.gossamer_run(*call)
+        after = libc.mallinfo2()
+        counts.add((after.uordblks - before.uordblks, after.hblkhd - before.hblkhd))
+print(min(counts), max(abs(hblkhd) for _, hblkhd in counts))
+"""
+    done = subprocess.run([sys.executable, "-c", code, str(out)], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == ["(0,", "0)", "0"], done.stdout
+
+
+def test_an_operator_that_the_engine_lacks_is_named(tmp_path: Path) -> None:
+    onnx = tmp_path / "net.onnx"
+    onnx.write_bytes(to_onnx(nn.Sequential(nn.Conv2d(3, 4, 1), nn.Softplus()).eval(), (8, 8)))
+    with pytest.raises(InputError, match=r"operator Softplus .*no such operator.*ONNX Runtime"):
+        compile_file(onnx, tmp_path / "net.goss")
+    assert not (tmp_path / "net.goss").exists()
+
+
+def test_the_command_compiles_and_the_file_predicts(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    onnx, _ = compiled(create_model("mobilenetv1_025", num_classes=5), tmp_path, (32, 32))
+    assert main(["compile", str(onnx), "--out", str(tmp_path / "a.goss")]) == 0
+    assert "native engine" in capsys.readouterr().out
+    model = gossamer.load(tmp_path / "a.goss", threads=2)
+    assert model.runtime_name == "native" and model.card is None
+    batch = noise(4, 3, 32, 32)
+    np.testing.assert_allclose(model.run(batch), answers(onnx, batch), atol=1e-4)
+    with pytest.raises(InputError, match="an input of"):
+        model.run(noise(1, 3, 32, 40))
+    with pytest.raises(InputError, match="compile it first"):
+        gossamer.load(onnx, runtime="native")
+    with pytest.raises(InputError, match="leave --runtime out"):
+        gossamer.load(tmp_path / "a.goss", runtime="onnxruntime")
+
+
+# files that lie
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    module = nn.Sequential(nn.Conv2d(3, 24, 3, 2, 1), nn.ReLU6(), Residual(inverted(24, 48, 24)), nn.Conv2d(24, 4, 1))
+    onnx = parse(to_onnx(randomised(module).eval(), (16, 16))).onnx
+    return to_bytes(fuse(lower(onnx)))
+
+
+def refused(data: bytes, folder: Path) -> int:
+    """The code of the error with which a file is refused; 0 where it is taken, and then it must run."""
+    path = folder / "file.goss"
+    path.write_bytes(data)
+    try:
+        engine = native.Native(path, 1)
+    except ModelFileError as error:
+        return error.rule
+    engine(np.zeros((1, *engine.input_shape[1:]), np.float32))
+    return 0
+
+
+def sealed(data: bytes) -> bytes:
+    """The file with the checksum that its bytes have."""
+    return data[:12] + struct.pack("<I", zlib.crc32(data[16:])) + data[16:]
+
+
+def test_a_file_that_ends_early_or_is_another_is_refused(small: bytes, tmp_path: Path) -> None:
+    assert refused(small, tmp_path) == 0
+    assert refused(b"", tmp_path) == 3
+    assert refused(b"GOSSAMES" + small[8:], tmp_path) == 4
+    assert refused(small[:8] + b"\x02" + small[9:], tmp_path) == 5
+    for length in (1, 100, 128, len(small) // 2, len(small) - 1):
+        assert refused(small[:length], tmp_path) in (4, 6)
+    assert refused(small + b"\0", tmp_path) == 6
+
+
+def test_a_flipped_bit_is_found(small: bytes, tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    for at in rng.integers(16, len(small), 60):
+        changed = bytearray(small)
+        changed[at] ^= 1 << int(rng.integers(8))
+        assert refused(bytes(changed), tmp_path) in (6, 7)
+
+
+def test_records_that_lie_under_a_right_checksum_never_reach_memory(small: bytes, tmp_path: Path) -> None:
+    """Every number of every record is replaced by extremes: the file is refused, or runs within its memory."""
+    fields = HEADER.unpack(small[: HEADER.size])
+    values_at, operations_at, value_count, operation_count = fields[4], fields[5], fields[10], fields[11]
+    codes = set()
+    for start, count, record, ints in (
+        (values_at, value_count, VALUE.size, 5),
+        (operations_at, operation_count, OPERATION.size, 20),
+    ):
+        for index in range(count):
+            for place in range(ints):
+                for number in (-1, 0, 1, 3, 65, 2**16, 2**31 - 1, -(2**31)):
+                    at = start + index * record + 4 * place
+                    codes.add(refused(sealed(small[:at] + struct.pack("<i", number) + small[at + 4 :]), tmp_path))
+    for index in range(operation_count):
+        for place in range(6):
+            for number in (-2, -1, 16, 2**20, 2**62, -(2**63)):
+                at = operations_at + index * OPERATION.size + 80 + 8 * place
+                codes.add(refused(sealed(small[:at] + struct.pack("<q", number) + small[at + 8 :]), tmp_path))
+    assert codes >= {9, 10, 11, 12, 13}
+
+
+def test_a_header_that_lies_is_refused(small: bytes, tmp_path: Path) -> None:
+    for at in range(24, 72, 8):
+        for number in (1, 64 * 10**6, 2**63, 2**64 - 64):
+            assert refused(sealed(small[:at] + struct.pack("<Q", number) + small[at + 8 :]), tmp_path) in (
+                0,
+                8,
+                9,
+                10,
+                11,
+                12,
+                13,
+            )
+
+
+def test_the_engine_is_free_of_memory_errors(small: bytes, tmp_path: Path) -> None:
+    """The same lies under AddressSanitizer and UndefinedBehaviorSanitizer, in a program of its own."""
+    compiler = shutil.which(os.environ.get("CXX", "c++"))
+    if compiler is None:
+        pytest.skip("no C++ compiler")
+    (tmp_path / "small.goss").write_bytes(small)
+    program = tmp_path / "lies"
+    sources = [str(ROOT / "engine" / "src" / name) for name in ("model.cpp", "session.cpp", "portable.cpp")]
+    flags = "-std=c++17 -O1 -g -fsanitize=address,undefined -fno-sanitize-recover=all -DGOSSAMER_PORTABLE_ONLY -pthread"
+    built = subprocess.run(
+        [compiler, *flags.split(), str(ROOT / "engine" / "test" / "lies.cpp"), *sources, "-o", str(program)],
+        capture_output=True,
+        text=True,
+    )
+    if built.returncode and "cannot find" in built.stderr:
+        pytest.skip("no sanitizers")
+    assert built.returncode == 0, built.stderr
+    done = subprocess.run(
+        [str(program), str(tmp_path / "small.goss"), str(tmp_path / "lie.goss")],
+        capture_output=True,
+        text=True,
+        timeout=250,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert int(done.stdout.split()[0]) > 1000
