@@ -21,7 +21,7 @@ using namespace gossamer;
 
 namespace {
 
-constexpr int64_t MIDDLE_BYTES = 384 << 10;    // of the depthwise rows of all chunks: they stay in the second cache
+constexpr int64_t MIDDLE_BYTES = 768 << 10;    // of the depthwise rows of all chunks: they stay in the second cache
 constexpr int64_t EXPANDED_BYTES = 128 << 10;  // of the expanded rows of one chunk
 constexpr int64_t SLACK = 64;                  // floats behind a buffer, for whole registers
 

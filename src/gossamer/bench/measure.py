@@ -23,6 +23,7 @@ from gossamer.bench.process import Failed, Process
 from gossamer.bench.result import Benchmark, Row
 from gossamer.errors import InputError, SettingsError, UnknownNameError
 from gossamer.progress import SILENT, Progress
+from gossamer.runtime.native import LIBRARY, is_compiled
 
 PATIENCE = 900.0  # seconds that a candidate may take for one answer; torch.compile needs minutes on a slow machine
 RUNS = 10  # runs a round at least, however slow
@@ -41,9 +42,17 @@ RUNTIMES: dict[str, Runtime] = {
     "torch.compile": Runtime("torch", "train", "module"),
     "onnxruntime": Runtime("onnxruntime", "onnx", "onnx"),
     "openvino": Runtime("openvino", "openvino", "onnx"),
+    "native": Runtime("numpy", "", "onnx"),  # our engine compiles the file first
     "reference": Runtime("numpy", "", "onnx"),
 }
-DEFAULT = ("torch", "torch.compile", "onnxruntime", "openvino")  # reference is plain numpy: not made for speed
+ALIASES = {"ort": "onnxruntime"}
+DEFAULT = (
+    "torch",
+    "torch.compile",
+    "onnxruntime",
+    "openvino",
+    "native",
+)  # reference is plain numpy: not made for speed
 
 
 @dataclass
@@ -99,7 +108,8 @@ def bench(
 
     Raises UnknownNameError, InputError, SettingsError.
     """
-    for name in runtimes or ():
+    runtimes = [ALIASES.get(name, name) for name in runtimes or ()]
+    for name in runtimes:
         if name not in RUNTIMES:
             raise UnknownNameError("runtime", name, RUNTIMES)
     _check_numbers(threads, batch, seconds, rounds)
@@ -109,10 +119,10 @@ def bench(
     with tempfile.TemporaryDirectory(prefix="gossamer-bench-") as folder, contextlib.ExitStack() as processes:
         candidates = []
         for number, (target, kind) in enumerate(kinds.items()):
-            chosen = list(runtimes or DEFAULT)
+            chosen = list(runtimes or (("native",) if kind == "compiled" else DEFAULT))
             exported = Path(folder) / f"{number}.onnx"
             problem = ""
-            if kind != "file" and any(RUNTIMES[name].takes == "onnx" for name in chosen):
+            if kind not in ("file", "compiled") and any(RUNTIMES[name].takes == "onnx" for name in chosen):
                 progress.say(f"exporting {target}")
                 problem = _export(target, kind, exported, max(threads))
             for name in chosen:
@@ -137,9 +147,11 @@ def _check_numbers(threads: Sequence[int], batch: int, seconds: float, rounds: i
 
 
 def _kind(target: str) -> str:
-    """ "file", "run" or "network". Raises InputError, UnknownNameError, ModelFileError."""
+    """ "file", "compiled", "run" or "network". Raises InputError, UnknownNameError, ModelFileError."""
     path = Path(target)
     if path.is_file():
+        if is_compiled(path):
+            return "compiled"
         modelfile.read(path)  # a file that breaks a rule is refused here, once, not by every runtime in turn
         return "file"
     if path.is_dir():
@@ -164,9 +176,13 @@ def _candidate(
     row = Row(target, runtime, threads, batch)
     if machine.versions([needs.package])[needs.package] is None:
         row = dataclasses.replace(row, error=f'{needs.package} is not installed; pip install "gossamer[{needs.extra}]"')
+    elif kind == "compiled" and runtime != "native":
+        row = dataclasses.replace(row, error="a compiled network runs with native alone; give the ONNX file")
+    elif runtime == "native" and not LIBRARY.is_file():
+        row = dataclasses.replace(row, error="the native engine is not built; make engine")
     elif kind == "file" and needs.takes == "module":
         row = dataclasses.replace(row, error="a model file has no torch module; give its run folder instead")
-    elif kind != "file" and needs.takes == "onnx":
+    elif kind in ("run", "network") and needs.takes == "onnx":
         row = dataclasses.replace(row, error=problem)
         target, kind = str(exported), "file"
     job = {"runtime": runtime, "target": target, "kind": kind, "threads": threads, "batch": batch}

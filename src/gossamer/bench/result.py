@@ -137,6 +137,7 @@ COLOURS = {
     "torch.compile": "#D55E00",
     "onnxruntime": "#0072B2",
     "openvino": "#009E73",
+    "native": "#CC79A7",
     "reference": "#999999",
 }
 

@@ -17,6 +17,7 @@ import json
 import os
 import statistics
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from functools import partial
@@ -166,6 +167,7 @@ def _module(job: Json) -> tuple[Any, tuple[int, int, int]]:
 
 def _model_file(job: Json) -> Callable[[], Loaded]:
     from gossamer.runtime import load as load_model
+    from gossamer.runtime.native import is_compiled
 
     if job["runtime"] == "onnxruntime":
         import onnxruntime  # noqa: F401  # its time counts as import
@@ -175,7 +177,15 @@ def _model_file(job: Json) -> Callable[[], Loaded]:
         import_openvino()
 
     def load() -> Loaded:
-        model = load_model(job["target"], runtime=job["runtime"], threads=job["threads"])
+        target = job["target"]
+        if job["runtime"] == "native" and not is_compiled(target):
+            from gossamer.compile.write import compile_file
+
+            with tempfile.TemporaryDirectory() as folder:  # the engine keeps the file mapped
+                compiled = compile_file(target, Path(folder) / "network.goss")
+                model = load_model(compiled, runtime="native", threads=job["threads"])
+        else:
+            model = load_model(target, runtime=job["runtime"], threads=job["threads"])
         if len(model.input_shape) != 4:
             raise InputError(f"{model.path}: an input of {len(model.input_shape)} axes", "(N, C, H, W)", "give another")
         size = model.card.preprocess.size if model.card else SIZE
@@ -192,6 +202,7 @@ LOADERS: dict[str, Callable[[Json], Callable[[], Loaded]]] = {
     "torch.compile": _torch_compile,
     "onnxruntime": _model_file,
     "openvino": _model_file,
+    "native": _model_file,
     "reference": _model_file,
 }
 

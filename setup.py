@@ -1,0 +1,53 @@
+"""Build the native engine into the wheel where there is a C++17 compiler; without one gossamer installs all the same.
+
+Everything else about the package is in pyproject.toml.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from setuptools import setup
+from setuptools.command.bdist_wheel import bdist_wheel
+from setuptools.command.build_py import build_py
+
+ROOT = Path(__file__).resolve().parent
+BUILD = ROOT / "engine" / "build.sh"
+
+
+def can_build() -> bool:
+    """Whether the engine can be built here."""
+    posix = os.name == "posix" and sys.platform != "cygwin"
+    return posix and BUILD.is_file() and shutil.which(os.environ.get("CXX", "c++")) is not None
+
+
+class BuildPy(build_py):
+    """Python files, and the engine's library among them."""
+
+    def run(self) -> None:
+        super().run()
+        if self.editable_mode or not can_build():  # an editable install has `make engine`
+            return
+        library = Path(self.build_lib).resolve() / "gossamer" / "runtime" / "libgossamer.so"
+        done = subprocess.run(["sh", str(BUILD), str(library)], capture_output=True, text=True)
+        if done.returncode:
+            self.warn(f"the native engine is left out: {done.stderr.strip()[-500:]}")
+
+
+class BdistWheel(bdist_wheel):
+    """One wheel for all Python versions, of this platform where it carries the engine."""
+
+    def finalize_options(self) -> None:
+        super().finalize_options()
+        self.root_is_pure = not can_build()
+
+    def get_tag(self) -> tuple[str, str, str]:
+        python, abi, platform = super().get_tag()
+        return (python, abi, platform) if self.root_is_pure else ("py3", "none", platform)
+
+
+setup(cmdclass={"build_py": BuildPy, "bdist_wheel": BdistWheel})
