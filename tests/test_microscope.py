@@ -20,6 +20,7 @@ from gossamer.microscope.compare import Candidate, Comparison, _marked, compare
 from gossamer.microscope.inspection import Inspection, inspect
 from gossamer.microscope.page import HEIGHT, WIDTH, layout, render
 from gossamer.microscope.receptive import receptive_fields
+from gossamer.microscope.table import table
 from gossamer.networks import create_model, list_models
 from gossamer.networks.registry import NETWORKS
 
@@ -130,7 +131,7 @@ def test_an_operation_without_formula_is_listed_and_never_zero() -> None:
     found = inspect(Foreign(), (3, 8, 8))
     assert found.cost.unknown
     assert any(row.macs is None and row.intensity is None for row in found.rows)
-    assert "not counted" in found.text() and all(name in found.text() for name in found.cost.unknown)
+    assert "not counted" in table(found) and all(name in table(found) for name in found.cost.unknown)
 
 
 @pytest.fixture(scope="module")
@@ -178,7 +179,7 @@ def test_measured_rows_have_times_that_add_up(name: str) -> None:
     assert len(timed) == len(found.rows)
     assert all(row.ms_low <= row.ms <= row.ms_high for row in timed)  # type: ignore[operator]
     assert sum(row.ms or 0 for row in timed) + sum(found.timing.own.values()) == pytest.approx(found.timing.sum_ms)
-    assert "one call" in found.text()
+    assert "one call" in table(found)
 
 
 def test_an_onnx_file_is_timed_by_its_nodes(file: Path) -> None:
@@ -287,4 +288,4 @@ def test_a_comparison_is_drawn(tmp_path: Path) -> None:
 
 
 def test_an_inspection_names_its_target() -> None:
-    assert isinstance(inspect("lenet5"), Inspection) and "lenet5 at 1x3x32x32" in inspect("lenet5").text()
+    assert isinstance(inspect("lenet5"), Inspection) and "lenet5 at 1x3x32x32" in table(inspect("lenet5"))

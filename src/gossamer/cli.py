@@ -267,6 +267,7 @@ def _doctor(options: argparse.Namespace, progress: Progress) -> Any:
 
 def _inspect(options: argparse.Namespace, progress: Progress) -> Any:
     from gossamer.microscope.inspection import inspect
+    from gossamer.microscope.table import table
 
     shape = settings_module.parse_shape(options.input) if options.input else None
     found = inspect(options.target, shape, measure=options.measure, threads=options.threads)
@@ -275,7 +276,7 @@ def _inspect(options: argparse.Namespace, progress: Progress) -> Any:
 
         write(found, options.html)
         progress.say(f"{options.html}: the network drawn, coloured by {'time' if found.timing else 'MACs'}")
-    return found
+    return _Result(table(found), found.to_json())
 
 
 def _compare(options: argparse.Namespace, progress: Progress) -> Any:

@@ -127,12 +127,6 @@ class Inspection:
             "timing": dataclasses.asdict(self.timing) if self.timing else None,
         }
 
-    def text(self) -> str:
-        """A table, the parts' shares and the sums."""
-        from gossamer.microscope.table import table
-
-        return table(self)
-
 
 def inspect(
     target: str | Path | nn.Module,

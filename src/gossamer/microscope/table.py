@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from gossamer.microscope.inspection import Inspection
+from gossamer.microscope.inspection import Inspection
 
 COLUMNS = ("layer", "what", "output", "params", "MACs", "read", "written", "MAC/B", "field", "live")
 MEASURED = ("ms", "quartiles", "% ms", "% MACs", "")
