@@ -94,6 +94,7 @@ def mobilenet_v2(
     classifier_bias: bool = True,
     last_act: Activation | None = None,
     shortcut: bool = True,
+    repeats: tuple[int, ...] | None = None,
 ) -> Network:
     """MobileNetV2; `width` is the width multiplier (section 6.1).
 
@@ -103,16 +104,17 @@ def mobilenet_v2(
     classifier_bias: False where the classifier is a 1x1 convolution without bias.
     last_act: an activation behind the bottlenecks, which the paper leaves linear; shortcut: False for a network without
     any. Both are the ablations of section 6.4.
-    Raises SettingsError where `strides` are not seven.
+    repeats: blocks of the seven rows in place of the table's. Raises SettingsError where either are not seven.
     """
-    if len(strides) != len(BODY):
-        raise SettingsError(f"strides of {len(strides)} rows for MobileNetV2", "seven", "give one a row")
+    for name, given in (("strides", strides), ("repeats", repeats)):
+        if given is not None and len(given) != len(BODY):
+            raise SettingsError(f"{name} of {len(given)} rows for MobileNetV2", "seven", "give one a row")
     c_in = make_divisible(STEM * width)
     plan.stem(ConvNormAct(plan.in_chans, c_in, 3, stride=plan.stride(2), act="relu6"), c_in)
-    for row, first_stride in zip(BODY, strides):
+    for row, first_stride, n in zip(BODY, strides, repeats or [row.n for row in BODY]):
         c = make_divisible(row.c * width)
         blocks = []
-        for index in range(row.n):
+        for index in range(n):
             s = first_stride if index == 0 else 1
             c_mid = c_in * row.t if row.t > 1 or expand_first else None
             added = shortcut and s == 1 and c_in == c
