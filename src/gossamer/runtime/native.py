@@ -23,11 +23,12 @@ from gossamer.machine import usable_cores
 from gossamer.modelfile import Card
 
 LIBRARY = Path(__file__).with_name("libgossamer.so")
+FIRST = 3  # the engine's code of rule N1, less one
 RULES = {
-    4: "a compiled network",
-    5: "version 1",
-    6: "a whole file",
-    7: "an undamaged file",
+    1: "a compiled network",
+    2: "version 1",
+    3: "a whole file",
+    4: "an undamaged file",
 }
 
 MAGIC = b"GOSSAMER"
@@ -151,7 +152,7 @@ class Native:
     def _check(self, code: int) -> None:
         if code == 0:
             return
-        said = self._engine.gossamer_error_text(code).decode()
+        said, rule = self._engine.gossamer_error_text(code).decode(), max(0, code - FIRST)
         raise ModelFileError(
-            code, f"{self.path}: {said}", RULES.get(code, "a file made by `gossamer compile`"), "compile it again"
+            rule, f"{self.path}: {said}", RULES.get(rule, "a file made by `gossamer compile`"), "compile it again"
         )
