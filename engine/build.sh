@@ -8,16 +8,23 @@ flags="-std=c++17 -O3 -ffp-contract=fast -fno-math-errno -fvisibility=hidden -fP
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 compile() { $CXX $flags "$@"; }
-compile -c src/model.cpp -o "$work/model.o"
-compile -c src/session.cpp -o "$work/session.o"
-compile -c src/portable.cpp -o "$work/portable.o"
-objects="$work/model.o $work/session.o $work/portable.o"
+jobs=""
+build() { # NAME FLAGS...: all at once
+  name=$1
+  shift
+  compile "$@" -c "src/$name.cpp" -o "$work/$name.o" &
+  jobs="$jobs $!"
+}
+wide="-mavx512f -mavx512vl -mavx512dq -mavx512bw -mfma -mprefer-vector-width=512"
+for name in model session reference portable; do build $name; done
 case $($CXX -dumpmachine) in
   x86_64*)
-    compile -mavx2 -mfma -c src/avx2.cpp -o "$work/avx2.o"
-    compile -mavx512f -mavx512vl -mavx512dq -mavx512bw -mfma -mprefer-vector-width=512 -c src/avx512.cpp -o "$work/avx512.o"
-    objects="$objects $work/avx2.o $work/avx512.o"
+    build avx2 -mavx2 -mfma
+    build avx512 $wide
+    build avx512vnni $wide -mavx512vnni
+    build avx512bf16 $wide -mavx512vnni -mavx512bf16
     ;;
 esac
-$CXX -shared -s -pthread $objects -o "$work/library" ${LDFLAGS:-}
+for job in $jobs; do wait "$job"; done
+$CXX -shared -s -pthread "$work"/*.o -o "$work/library" ${LDFLAGS:-}
 mv "$work/library" "$out"

@@ -55,11 +55,15 @@ GOSSAMER_API int gossamer_card(const gossamer_model *model, const char **text, s
 /* Scratch memory and `threads` - 1 threads; the model must outlive it. */
 GOSSAMER_API int gossamer_session_open(const gossamer_model *model, int threads, gossamer_session **session);
 
-/* Name of the instruction set that the session uses: portable, avx2 or avx512. */
+/* Name of the instruction set that the session uses: reference, portable, avx2, avx512, avx512_vnni, avx512_bf16. */
 GOSSAMER_API const char *gossamer_session_isa(const gossamer_session *session);
 
 /* `images` images, float32 (images, channels, height, width) -> (images, outputs). Allocates nothing. */
 GOSSAMER_API int gossamer_run(gossamer_session *session, const float *input, int64_t images, float *output);
+
+/* As gossamer_run, and the nanoseconds that each operation of the file took are added to `nanoseconds`. */
+GOSSAMER_API int gossamer_profile(gossamer_session *session, const float *input, int64_t images, float *output,
+                                  int64_t *nanoseconds);
 
 GOSSAMER_API void gossamer_session_close(gossamer_session *session);
 GOSSAMER_API void gossamer_close(gossamer_model *model);

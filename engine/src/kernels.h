@@ -7,46 +7,61 @@
 
 namespace gossamer {
 
-// A map in memory: channels of one position lie together, `ld` floats from one position to the next.
+// A map in memory: channels of one position lie together, `ld` bytes from one position to the next.
 struct Map {
-  float *data;
-  int32_t h, w, c;
+  uint8_t *data;
+  int32_t h, w, c, type;
   int64_t ld;
+  float scale;   // of U8: a number is (byte - zero) * scale
+  int32_t zero;
+};
+
+// What happens to a sum: `other` added, activated, clamped, written as the output's type.
+struct Finish {
+  int32_t act;
+  float low, high;  // of CLIP; low is the slope of LEAKY_RELU
 };
 
 // A dense convolution of one group, weights packed in panels of columns.
 struct Dense {
-  Map in, out;
-  const float *other;  // added before the activation, at other_ld, or null
-  int64_t other_ld;
-  const float *weight, *bias, *zeros;  // zeros: as many as in.c, for positions outside
-  int32_t kh, kw, sh, sw, top, left, dilation, act, vectors;
+  Map in, out, other;  // other.data: added before the activation, or null
+  const uint8_t *weight, *zeros;  // zeros: as many as in.c, for positions outside
+  const float *bias, *scale;      // scale: of integer sums, a number a column
+  int32_t kh, kw, sh, sw, top, left, dilation, vectors;
+  int32_t words;  // 4-byte words of one position: 1 float, 2 bfloat16 or 4 bytes each
+  uint32_t tail;  // which bits of the last word are channels
+  Finish finish;
 };
 
-// Expansion (or a copy), depthwise convolution and projection of some rows.
+// Expansion (or a copy), depthwise convolution and projection of some rows. The expanded rows are float32.
 struct Fused {
-  Dense expand, project;  // of a whole image; project.weight null: the depthwise rows are the output
+  Dense expand, project;  // of a whole image; without projection the depthwise rows are the output
   bool expands, projects;
   const float *weight, *bias;  // depthwise, (kh, kw, mid padded), and its bias
-  int32_t kh, kw, sh, sw, top, left, mid, padded, chunk, act;
+  int32_t kh, kw, sh, sw, top, left, mid, padded, chunk;
   int32_t rows, inner;  // output rows at once of all chunks, of one chunk
+  Finish finish;        // of the depthwise layer
   Map in, middle, out;
 };
 
 struct Level {
   const char *name;
-  int32_t vector;   // floats in a register
-  int32_t widest;   // registers across a panel, at most
-  // floats that panels of `vectors` registers take, and the packing of (n, k) or (n, kh, kw, k) weights into them
+  int32_t vector;  // floats in a register
+  int32_t widest;  // registers across a panel, at most
   void (*dense)(const Dense &task, int64_t position0, int64_t position1, int32_t panel0, int32_t panel1);
-  void (*fused_rows)(const Fused &task, int32_t row0, int32_t row1, float *expanded, float *middle);
+  void (*fused_rows)(const Fused &task, int32_t row0, int32_t row1, float *expanded, uint8_t *middle);
   void (*fused_chunks)(const Fused &task, int32_t chunk0, int32_t chunk1, float *expanded);
   void (*pool)(const Map &in, const Map &out, const Op &op, int32_t row0, int32_t row1);
   void (*average)(const Map &in, const Map &out);
-  void (*pointwise)(const Map &in, const float *other, int64_t other_ld, const Map &out, const Op &op, const float *weights,
-                    int64_t position0, int64_t position1);
+  void (*pointwise)(const Map &in, const Map &other, const Map &out, const Op &op, const float *weights, int64_t position0,
+                    int64_t position1);
 };
 
-extern const Level PORTABLE, AVX2, AVX512;
+extern const Level PORTABLE, AVX2, AVX512, AVX512_VNNI, AVX512_BF16;
+
+// Plain loops over the file's own weights, one operation at a time: what every level is tested against.
+void reference(const Op &op, const Map &in, const Map &other, const Map &out, const float *weights);
+
+inline int32_t size_of(int32_t type) { return type == F32 ? 4 : type == BF16 ? 2 : 1; }
 
 }  // namespace gossamer

@@ -45,20 +45,37 @@ bool inside(uint64_t offset, uint64_t count, uint64_t each, uint64_t size) {
 
 bool in_range(int64_t value, int64_t low, int64_t high) { return low <= value && value <= high; }
 
+bool good_scale(int32_t type, float scale, int32_t zero) {
+  return type != U8 || (scale >= 1e-30f && scale <= 1e30f && in_range(zero, 0, 255));
+}
+
+bool alike(const Value &a, const Value &b) {
+  return a.type == b.type && (a.type != U8 || (a.scale == b.scale && a.zero == b.zero));
+}
+
 int check_value(const Model &m, int32_t index) {
   const Value &v = m.values[index];
   if (!in_range(v.h, 1, MOST) || !in_range(v.w, 1, MOST) || !in_range(v.c, 1, MOST)) return GOSSAMER_VALUE;
   if (int64_t(v.h) * v.w > MOST_ELEMENTS || int64_t(v.h) * v.w * (v.c + 15) > MOST_ELEMENTS) return GOSSAMER_VALUE;
+  if (!in_range(v.type, 0, TYPES - 1) || !good_scale(v.type, v.scale, v.zero)) return GOSSAMER_VALUE;
   if (v.parent == -1) return v.first == 0 ? GOSSAMER_OK : GOSSAMER_VALUE;
   if (!in_range(v.parent, 0, m.value_count - 1) || v.parent == index) return GOSSAMER_VALUE;
   const Value &p = m.values[v.parent];
-  if (p.parent != -1 || p.h != v.h || p.w != v.w) return GOSSAMER_VALUE;  // one level only, so there are no circles
+  if (p.parent != -1 || p.h != v.h || p.w != v.w || !alike(p, v)) return GOSSAMER_VALUE;  // one level only, so there are no circles
   if (v.first < 0 || int64_t(v.first) + v.c > p.c) return GOSSAMER_VALUE;
   return GOSSAMER_OK;
 }
 
 bool weights_fit(const Model &m, int64_t offset, int64_t count) {
   return offset >= 0 && count >= 0 && offset <= m.weight_count && count <= m.weight_count - offset;
+}
+
+// Whether weights of a type, n of them in `rows` rows, lie within the table, and may meet a map of type `in`.
+int layer(const Model &m, int32_t in, int32_t type, int64_t offset, int64_t n, int64_t scale, int64_t bias, int64_t rows) {
+  if (!in_range(type, 0, TYPES - 1) || (type == U8 ? in == BF16 : type != in)) return GOSSAMER_OPERATION;
+  const int64_t units = type == F32 ? n : type == BF16 ? (n + 1) / 2 : (n + 3) / 4;
+  if (!weights_fit(m, offset, units) || !weights_fit(m, bias, rows)) return GOSSAMER_WEIGHTS;
+  return type != U8 || weights_fit(m, scale, rows) ? GOSSAMER_OK : GOSSAMER_WEIGHTS;
 }
 
 int window(const Value &in, const Value &out, const Op &op) {
@@ -87,18 +104,20 @@ int check_op(const Model &m, const Op &op) {
       if (op.kh * op.kw > 128) return GOSSAMER_OPERATION;
       if (op.groups < 1 || in.c % op.groups || out.c % op.groups) return GOSSAMER_SHAPE;
       if (other && !same(*other, out)) return GOSSAMER_SHAPE;
-      if (!weights_fit(m, op.weight0, int64_t(out.c) * (in.c / op.groups) * op.kh * op.kw)) return GOSSAMER_WEIGHTS;
-      return weights_fit(m, op.bias0, out.c) ? GOSSAMER_OK : GOSSAMER_WEIGHTS;
+      const int64_t n = int64_t(out.c) * (in.c / op.groups) * op.kh * op.kw;
+      return layer(m, in.type, op.type0, op.weight0, n, op.scale0, op.bias0, out.c);
     }
     case BLOCK: {
       if (int code = window(in, out, op)) return code;
       if (!in_range(op.mid, 1, MOST) || op.dilation != 1) return GOSSAMER_OPERATION;
-      if (op.weight0 < 0 ? op.mid != in.c : !weights_fit(m, op.weight0, int64_t(op.mid) * in.c)) return GOSSAMER_WEIGHTS;
-      if (op.weight0 >= 0 && !weights_fit(m, op.bias0, op.mid)) return GOSSAMER_WEIGHTS;
+      if (op.weight0 < 0 && op.mid != in.c) return GOSSAMER_SHAPE;
+      if (op.weight0 >= 0)
+        if (int code = layer(m, in.type, op.type0, op.weight0, int64_t(op.mid) * in.c, op.scale0, op.bias0, op.mid)) return code;
       if (!weights_fit(m, op.weight1, int64_t(op.mid) * op.kh * op.kw) || !weights_fit(m, op.bias1, op.mid))
         return GOSSAMER_WEIGHTS;
       if (op.weight2 < 0) return out.c == op.mid && !other ? GOSSAMER_OK : GOSSAMER_SHAPE;
-      if (!weights_fit(m, op.weight2, int64_t(op.mid) * out.c) || !weights_fit(m, op.bias2, out.c)) return GOSSAMER_WEIGHTS;
+      if (!in_range(op.type2, 0, TYPES - 1) || !good_scale(op.type2, op.middle_scale, op.middle_zero)) return GOSSAMER_OPERATION;
+      if (int code = layer(m, op.type2, op.type2, op.weight2, int64_t(op.mid) * out.c, op.scale2, op.bias2, out.c)) return code;
       return !other || same(*other, out) ? GOSSAMER_OK : GOSSAMER_SHAPE;
     }
     case MAX_POOL:
@@ -114,7 +133,7 @@ int check_op(const Model &m, const Op &op) {
       if (!same(in, out)) return GOSSAMER_SHAPE;
       return weights_fit(m, op.weight0, in.c) && weights_fit(m, op.bias0, in.c) ? GOSSAMER_OK : GOSSAMER_WEIGHTS;
     case SHUFFLE:
-      return same(in, out) && op.groups >= 1 && in.c % op.groups == 0 ? GOSSAMER_OK : GOSSAMER_SHAPE;
+      return same(in, out) && alike(in, out) && op.groups >= 1 && in.c % op.groups == 0 ? GOSSAMER_OK : GOSSAMER_SHAPE;
     default:  // ACTIVATION, COPY
       return same(in, out) ? GOSSAMER_OK : GOSSAMER_SHAPE;
   }
@@ -129,7 +148,7 @@ int check(Model &m) {
   if (m.size < sizeof h) return GOSSAMER_MAGIC;
   std::memcpy(&h, m.data, sizeof h);
   if (std::memcmp(h.magic, "GOSSAMER", 8)) return GOSSAMER_MAGIC;
-  if (h.version != 1) return GOSSAMER_VERSION;
+  if (h.version != 2) return GOSSAMER_VERSION;
   if (h.file_size != m.size) return GOSSAMER_SIZE;
   if (crc32(m.data + 16, m.size - 16) != h.crc) return GOSSAMER_CHECKSUM;
   if (h.value_count < 2 || h.value_count > 1 << 20 || h.op_count < 1 || h.op_count > 1 << 20) return GOSSAMER_TABLES;

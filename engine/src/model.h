@@ -5,15 +5,20 @@
 
 namespace gossamer {
 
-enum Kind : int32_t { CONV, BLOCK, MAX_POOL, AVERAGE_POOL, GLOBAL_AVERAGE, ADD, SCALE, AFFINE, ACTIVATION, COPY, SHUFFLE, KINDS };
-enum Act : int32_t { NONE, RELU, RELU6, HARD_SWISH, HARD_SIGMOID, SIGMOID, SILU, TANH, ACTS };
+enum Kind : int32_t {
+  CONV, BLOCK, MAX_POOL, AVERAGE_POOL, GLOBAL_AVERAGE, ADD, SCALE, AFFINE, ACTIVATION, COPY, SHUFFLE, KINDS
+};
+enum Act : int32_t { NONE, RELU, RELU6, HARD_SWISH, HARD_SIGMOID, SIGMOID, SILU, TANH, CLIP, LEAKY_RELU, ACTS };
+enum Type : int32_t { F32, BF16, U8, TYPES };  // of a map; the third is S8 for weights
 
 // A map of h x w positions; channels first to first + c of its parent where it has one.
 struct Value {
-  int32_t h, w, c, parent, first, reserved[3];
+  int32_t h, w, c, parent, first, type;
+  float scale;   // of U8: a number is (byte - zero) * scale
+  int32_t zero;
 };
 
-// What an operation reads, writes and how; offsets are of floats in the weights, -1 for none.
+// What an operation reads, writes and how; offsets are in units of 4 bytes in the weights, -1 for none.
 // CONV: weight (c_out, c_in / groups, kh, kw), bias (c_out), other: a value added before the activation.
 // BLOCK: [weight0 (mid, c_in), bias0, act0], depthwise weight1 (mid, kh, kw), bias1, act1, [weight2 (c_out, mid), bias2],
 // [other added], act. AFFINE: weight0 and bias0 of each channel. SHUFFLE: groups.
@@ -22,10 +27,15 @@ struct Op {
   int32_t kh, kw, sh, sw;
   int32_t top, left, bottom, right;
   int32_t dilation, groups, mid, act;
-  int32_t act0, act1, count_padding, reserved;
+  int32_t act0, act1, count_padding, reserved0;
   int64_t weight0, bias0, weight1, bias1, weight2, bias2;
+  int64_t scale0, scale2;       // of S8 weights: a number a row
+  int32_t type0, type2;         // of weight0 and weight2; all else is float32
+  float low, high, low0, high0, low1, high1;  // of CLIP; low is the slope of LEAKY_RELU
+  float middle_scale;           // of a block's depthwise output where it is U8
+  int32_t middle_zero, reserved[2];
 };
-static_assert(sizeof(Value) == 32 && sizeof(Op) == 128, "records are as FORMAT.md has them");
+static_assert(sizeof(Value) == 32 && sizeof(Op) == 192, "records are as FORMAT.md has them");
 
 struct Model {
   const uint8_t *data = nullptr;

@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <chrono>
 #include <cstdlib>
 #include <cstring>
 #include <memory>
@@ -23,41 +24,40 @@ namespace {
 
 constexpr int64_t MIDDLE_BYTES = 768 << 10;    // of the depthwise rows of all chunks: they stay in the second cache
 constexpr int64_t EXPANDED_BYTES = 128 << 10;  // of the expanded rows of one chunk
-constexpr int64_t SLACK = 64;                  // floats behind a buffer, for whole registers
+constexpr int64_t SLACK = 256;                 // bytes behind a buffer, for whole registers
 
-// 64-byte aligned floats, zeroed.
-struct Floats {
-  float *data = nullptr;
-  size_t count = 0;
-  Floats() = default;
-  Floats(const Floats &) = delete;
-  Floats &operator=(const Floats &) = delete;
-  Floats(Floats &&other) noexcept : data(other.data), count(other.count) { other.data = nullptr; }
-  ~Floats() { std::free(data); }
-  bool make(size_t floats) {
-    count = (floats + SLACK + 15) / 16 * 16;
-    data = static_cast<float *>(std::aligned_alloc(64, count * 4));
-    if (data) std::memset(data, 0, count * 4);
+// 64-byte aligned memory, zeroed.
+struct Bytes {
+  uint8_t *data = nullptr;
+  Bytes() = default;
+  Bytes(const Bytes &) = delete;
+  Bytes &operator=(const Bytes &) = delete;
+  Bytes(Bytes &&other) noexcept : data(other.data) { other.data = nullptr; }
+  ~Bytes() { std::free(data); }
+  bool make(size_t size) {
+    const size_t count = (size + SLACK + 63) / 64 * 64;
+    data = static_cast<uint8_t *>(std::aligned_alloc(64, count));
+    if (data) std::memset(data, 0, count);
     return data != nullptr;
   }
+  float *floats() const { return reinterpret_cast<float *>(data); }
 };
 
 // One group of one operation, ready but for the addresses of its maps.
 struct Step {
   std::vector<Dense> dense;  // one a group
   Fused fused{};
-  size_t expanded = 0, middle = 0, whole = 0;  // floats of scratch: a thread's two, and a shared one
+  size_t expanded = 0, middle = 0, whole = 0;  // bytes of scratch: a thread's two, and a shared one
 };
 
 }  // namespace
 
 struct gossamer_model {
   Model file;
-  const Level *level = nullptr;
+  const Level *level = nullptr;  // null: the reference
   std::vector<Step> steps;
-  std::vector<Floats> packed;
-  Floats zeros;
-  std::vector<int64_t> place, ld;  // of each root value: offset in the arena and floats a position
+  std::vector<Bytes> packed;
+  std::vector<int64_t> place, ld;  // of each root value: offset in the arena and bytes a position
   size_t arena = 0, expanded = 0, middle = 0, whole = 0;
   ~gossamer_model() {
     if (file.data) munmap(const_cast<uint8_t *>(file.data), file.size);
@@ -67,14 +67,15 @@ struct gossamer_model {
 struct gossamer_session {
   const gossamer_model *model;
   Pool pool;
-  Floats arena, whole;
-  std::vector<Floats> expanded, middle;  // one a thread
+  Bytes arena, whole;
+  std::vector<Bytes> expanded, middle;  // one a thread
   // of the image under way
   const float *input = nullptr;
   float *output = nullptr;
   const Op *op = nullptr;
   const Step *step = nullptr;
   int phase = 0;
+  int64_t *nanoseconds = nullptr;  // one an operation, or null
   gossamer_session(const gossamer_model *m, int threads) : model(m), pool(threads) {}
 };
 
@@ -93,32 +94,73 @@ int pick_vectors(const Level &level, int32_t n) {
   return best;
 }
 
-// (n, k, taps) weights into panels of `wide` columns: for each panel, tap and k, the columns side by side.
-float *pack(gossamer_model &m, const float *weight, int64_t n, int64_t k, int64_t taps, int64_t wide) {
-  m.packed.emplace_back();
-  const int64_t panels = round_up(n, wide) / wide;
-  if (!m.packed.back().make(size_t(panels * wide * k * taps))) return nullptr;
-  float *to = m.packed.back().data;
+uint16_t to_bf16(float value) {
+  uint32_t bits;
+  std::memcpy(&bits, &value, 4);
+  return uint16_t((bits + 0x7FFF + (bits >> 16 & 1)) >> 16);
+}
+
+// A layer's weights and biases in panels of `wide` columns: for each panel, tap and word of k, the columns side by side.
+// n rows from `row0` on of (rows, k, taps) weights, which the type of the map that they meet says how to multiply.
+bool pack(gossamer_model &m, Dense &d, int64_t weight, int64_t bias, int64_t scale, int32_t type, int64_t row0, int64_t n,
+          int64_t k, int64_t taps) {
+  const int64_t wide = d.vectors * m.level->vector, panels = round_up(n, wide) / wide;
+  const int32_t map = d.in.type, each = 4 / size_of(map);  // channels of a word
+  const int32_t size = size_of(map);
+  d.words = int32_t((k + each - 1) / each);
+  d.tail = k % each ? (1u << (8 * size * (k % each))) - 1 : 0xFFFFFFFFu;
+  const auto make = [&](size_t bytes) {
+    m.packed.emplace_back();
+    return m.packed.back().make(bytes) ? m.packed.back().data : nullptr;
+  };
+  uint8_t *to = make(size_t(panels * wide * d.words * taps) * 4);
+  uint8_t *const biases = make(size_t(panels * wide) * 4), *const scales = make(size_t(panels * wide) * 4);
+  uint8_t *const zeros = make(size_t(std::max(d.in.c, 1)) * 4);
+  if (!to || !biases || !scales || !zeros) return false;
+  d.weight = to;
+  const float *w = m.file.weights;
+  const auto *bytes = reinterpret_cast<const int8_t *>(w + weight);
+  const auto *halves = reinterpret_cast<const uint16_t *>(w + weight);
   for (int64_t p = 0; p < panels; p++)
     for (int64_t t = 0; t < taps; t++)
-      for (int64_t x = 0; x < k; x++)
-        for (int64_t j = 0; j < wide; j++) {
-          const int64_t column = p * wide + j;
-          *to++ = column < n ? weight[(column * k + x) * taps + t] : 0.0f;
-        }
-  return m.packed.back().data;
+      for (int64_t x = 0; x < d.words; x++)
+        for (int64_t j = 0; j < wide; j++)
+          for (int64_t i = 0; i < each; i++, to += size) {
+            const int64_t column = p * wide + j, at = x * each + i;
+            if (column >= n || at >= k) continue;
+            const int64_t from = ((row0 + column) * k + at) * taps + t;
+            if (map == U8) *reinterpret_cast<int8_t *>(to) = bytes[from];
+            else if (map == BF16) std::memcpy(to, &halves[from], 2);
+            else {
+              const float value = type == F32 ? w[weight + from] : float(bytes[from]) * w[scale + row0 + column];
+              std::memcpy(to, &value, 4);
+            }
+          }
+  auto *b = reinterpret_cast<float *>(biases), *s = reinterpret_cast<float *>(scales);
+  for (int64_t j = 0; j < n; j++) {
+    b[j] = w[bias + row0 + j];
+    if (map != U8) continue;
+    s[j] = w[scale + row0 + j] * d.in.scale;
+    int64_t sum = 0;  // what the map's zero adds to every position, those outside among them
+    for (int64_t i = 0; i < k * taps; i++) sum += bytes[(row0 + j) * k * taps + i];
+    b[j] -= float(double(sum) * d.in.zero * s[j]);
+  }
+  if (map == U8) std::memset(zeros, d.in.zero, size_t(d.in.c));
+  d.bias = b, d.scale = s, d.zeros = zeros;
+  return true;
 }
 
 float *pad(gossamer_model &m, const float *bias, int64_t n, int64_t padded) {
   m.packed.emplace_back();
-  if (!m.packed.back().make(size_t(padded))) return nullptr;
+  if (!m.packed.back().make(size_t(padded) * 4)) return nullptr;
   std::memcpy(m.packed.back().data, bias, size_t(n) * 4);
-  return m.packed.back().data;
+  return m.packed.back().floats();
 }
 
 Map shape(const gossamer_model &m, int32_t index) {
   const Value &v = m.file.values[index];
-  return Map{nullptr, v.h, v.w, v.c, m.ld[size_t(v.parent < 0 ? index : v.parent)]};
+  const int64_t ld = m.ld[size_t(v.parent < 0 ? index : v.parent)];
+  return Map{nullptr, v.h, v.w, v.c, v.type, ld, v.type == U8 ? v.scale : 1.0f, v.type == U8 ? v.zero : 0};
 }
 
 bool dense_step(gossamer_model &m, const Op &op, Step &step) {
@@ -128,15 +170,11 @@ bool dense_step(gossamer_model &m, const Op &op, Step &step) {
     Dense d{};
     d.in = in, d.out = out;
     d.in.c = k, d.out.c = n;
+    if (op.other >= 0) d.other = shape(m, op.other);
     d.vectors = pick_vectors(*m.level, n);
-    const int64_t wide = d.vectors * m.level->vector;
-    d.weight = pack(m, m.file.weights + op.weight0 + int64_t(g) * n * k * taps, n, k, taps, wide);
-    d.bias = pad(m, m.file.weights + op.bias0 + int64_t(g) * n, n, round_up(n, wide));
-    d.zeros = m.zeros.data;
+    if (!pack(m, d, op.weight0, op.bias0, op.scale0, op.type0, int64_t(g) * n, n, k, taps)) return false;
     d.kh = op.kh, d.kw = op.kw, d.sh = op.sh, d.sw = op.sw, d.top = op.top, d.left = op.left;
-    d.dilation = op.dilation, d.act = op.act;
-    if (op.other >= 0) d.other_ld = shape(m, op.other).ld;
-    if (!d.weight || !d.bias) return false;
+    d.dilation = op.dilation, d.finish = Finish{op.act, op.low, op.high};
     step.dense.push_back(d);
   }
   return true;
@@ -146,7 +184,7 @@ bool fused_step(gossamer_model &m, const Op &op, Step &step) {
   Fused &f = step.fused;
   f.in = shape(m, op.in), f.out = shape(m, op.out);
   f.kh = op.kh, f.kw = op.kw, f.sh = op.sh, f.sw = op.sw, f.top = op.top, f.left = op.left;
-  f.mid = op.mid, f.act = op.act1;
+  f.mid = op.mid, f.finish = Finish{op.act1, op.low1, op.high1};
   f.expands = op.weight0 >= 0, f.projects = op.weight2 >= 0;
   const int32_t vector = m.level->vector;
   const float *w = m.file.weights;
@@ -154,45 +192,44 @@ bool fused_step(gossamer_model &m, const Op &op, Step &step) {
     f.expand.vectors = pick_vectors(*m.level, op.mid);
     f.chunk = f.expand.vectors * vector;
     f.padded = int32_t(round_up(op.mid, f.chunk));
-    f.expand.act = op.act0;
-    f.expand.weight = pack(m, w + op.weight0, op.mid, f.in.c, 1, f.chunk);
-    f.expand.bias = pad(m, w + op.bias0, op.mid, f.padded);
-    if (!f.expand.weight || !f.expand.bias) return false;
+    f.expand.in = f.in;
+    f.expand.finish = Finish{op.act0, op.low0, op.high0};
+    if (!pack(m, f.expand, op.weight0, op.bias0, op.scale0, op.type0, 0, op.mid, f.in.c, 1)) return false;
   } else {
     f.chunk = int32_t(std::min<int64_t>(round_up(op.mid, vector), 4 * vector));
     f.padded = int32_t(round_up(op.mid, f.chunk));
   }
   const int32_t taps = op.kh * op.kw;
   m.packed.emplace_back();
-  if (!m.packed.back().make(size_t(f.padded) * taps)) return false;
-  float *to = m.packed.back().data;
+  if (!m.packed.back().make(size_t(f.padded) * size_t(taps) * 4)) return false;
+  float *to = m.packed.back().floats();
   for (int32_t t = 0; t < taps; t++)
     for (int32_t c = 0; c < op.mid; c++) to[int64_t(t) * f.padded + c] = w[op.weight1 + int64_t(c) * taps + t];
   f.weight = to;
   f.bias = pad(m, w + op.bias1, op.mid, f.padded);
   if (!f.bias) return false;
+  const int32_t type = f.projects ? op.type2 : f.out.type, size = size_of(type);
   if (f.projects) {
+    f.middle = Map{nullptr, f.out.h, f.out.w, op.mid, type, int64_t(f.padded) * size,
+                   type == U8 ? op.middle_scale : 1.0f, type == U8 ? op.middle_zero : 0};
     Dense &d = f.project;
+    d.in = f.middle;
     d.vectors = pick_vectors(*m.level, f.out.c);
-    const int64_t wide = d.vectors * vector;
-    d.weight = pack(m, w + op.weight2, f.out.c, op.mid, 1, wide);
-    d.bias = pad(m, w + op.bias2, f.out.c, round_up(f.out.c, wide));
-    d.zeros = m.zeros.data;
+    if (!pack(m, d, op.weight2, op.bias2, op.scale2, op.type2, 0, f.out.c, op.mid, 1)) return false;
     d.kh = d.kw = d.sh = d.sw = d.dilation = 1;
-    d.act = op.act;
-    if (op.other >= 0) d.other_ld = shape(m, op.other).ld;
-    if (!d.weight || !d.bias) return false;
+    d.finish = Finish{op.act, op.low, op.high};
+    if (op.other >= 0) d.other = shape(m, op.other);
   }
   // as many rows at once as the caches hold
-  const int64_t row_bytes = int64_t(f.out.w) * f.padded * 4;
+  const int64_t row_bytes = int64_t(f.out.w) * f.padded * size;
   f.rows = int32_t(std::clamp<int64_t>(MIDDLE_BYTES / row_bytes, std::min(4, f.out.h), f.out.h));
   const int64_t held = std::max<int64_t>(int64_t(f.out.w - 1) * f.sw + f.kw, f.in.w + f.left);
   const int64_t pitch = held * f.chunk;
   f.inner = 1;
   while (f.inner < f.out.h && ((f.inner + 1) * f.sh + f.kh) * pitch * 4 <= EXPANDED_BYTES) f.inner++;
-  step.expanded = size_t(((f.inner - 1) * f.sh + f.kh) * pitch) + SLACK;
-  step.middle = size_t(f.rows) * size_t(f.out.w) * size_t(f.padded) + SLACK;
-  step.whole = f.projects ? size_t(f.out.h) * size_t(f.out.w) * size_t(f.padded) + SLACK : 0;
+  step.expanded = size_t(((f.inner - 1) * f.sh + f.kh) * pitch) * 4;
+  step.middle = f.projects ? size_t(f.rows) * size_t(row_bytes) : 0;
+  step.whole = f.projects ? size_t(f.out.h) * size_t(row_bytes) : 0;
   return true;
 }
 
@@ -217,9 +254,9 @@ bool place_values(gossamer_model &m) {
   m.ld.assign(count, 0);
   m.place.assign(count, 0);
   std::vector<size_t> order, placed;
-  auto need = [&](size_t v) { return round_up(int64_t(f.values[v].h) * f.values[v].w * m.ld[v] + SLACK, 16); };
+  auto need = [&](size_t v) { return round_up(int64_t(f.values[v].h) * f.values[v].w * m.ld[v] + SLACK, 64); };
   for (size_t v = 0; v < count; v++) {
-    m.ld[v] = f.values[v].c <= 4 ? 4 : round_up(f.values[v].c, 16);
+    m.ld[v] = (f.values[v].c <= 4 ? 4 : round_up(f.values[v].c, 16)) * size_of(f.values[v].type);
     if (f.values[v].parent < 0 && born[v] != -2) order.push_back(v);
   }
   std::sort(order.begin(), order.end(), [&](size_t a, size_t b) { return need(a) > need(b); });
@@ -241,34 +278,34 @@ bool place_values(gossamer_model &m) {
 }
 
 int choose_level(const Level *&level) {
-  const char *asked = std::getenv("GOSSAMER_ISA");
-  bool avx2 = false, avx512 = false;
+  const Level *levels[6];
+  int count = 0;
 #if defined(__x86_64__) && !defined(GOSSAMER_PORTABLE_ONLY)
   __builtin_cpu_init();
-  avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
-  avx512 = avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl") &&
-           __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512bw");
-  if (!asked || !*asked) {
-    level = avx512 ? &AVX512 : avx2 ? &AVX2 : &PORTABLE;
-    return GOSSAMER_OK;
-  }
-  if (!std::strcmp(asked, AVX512.name) && avx512) level = &AVX512;
-  else if (!std::strcmp(asked, AVX2.name) && avx2) level = &AVX2;
-  else
+  const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+  const bool avx512 = avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl") &&
+                      __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512bw");
+  const bool vnni = avx512 && __builtin_cpu_supports("avx512vnni");
+  if (vnni && __builtin_cpu_supports("avx512bf16")) levels[count++] = &AVX512_BF16;
+  if (vnni) levels[count++] = &AVX512_VNNI;
+  if (avx512) levels[count++] = &AVX512;
+  if (avx2) levels[count++] = &AVX2;
 #endif
-      if (!asked || !*asked || !std::strcmp(asked, PORTABLE.name))
-    level = &PORTABLE;
-  else
-    return GOSSAMER_ISA;
-  return GOSSAMER_OK;
+  levels[count++] = &PORTABLE;
+  const char *asked = std::getenv("GOSSAMER_ISA");
+  for (int i = 0; i < count; i++)
+    if (!asked || !*asked || !std::strcmp(asked, levels[i]->name)) {
+      level = levels[i];
+      return GOSSAMER_OK;
+    }
+  level = nullptr;
+  return std::strcmp(asked, "reference") ? GOSSAMER_ISA : GOSSAMER_OK;
 }
 
 int prepare(gossamer_model &m) {
   if (int code = choose_level(m.level)) return code;
-  int32_t widest = 1;
-  for (int32_t i = 0; i < m.file.value_count; i++) widest = std::max(widest, m.file.values[i].c);
-  if (!m.zeros.make(size_t(widest))) return GOSSAMER_MEMORY;
   place_values(m);
+  if (!m.level) return GOSSAMER_OK;
   m.steps.resize(size_t(m.file.op_count));
   for (int32_t i = 0; i < m.file.op_count; i++) {
     const Op &op = m.file.ops[i];
@@ -285,7 +322,9 @@ int prepare(gossamer_model &m) {
 Map map_of(const gossamer_session &s, int32_t index) {
   const Value &v = s.model->file.values[index];
   const size_t root = size_t(v.parent < 0 ? index : v.parent);
-  return Map{s.arena.data + s.model->place[root] + v.first, v.h, v.w, v.c, s.model->ld[root]};
+  Map map = shape(*s.model, index);
+  map.data = s.arena.data + s.model->place[root] + int64_t(v.first) * size_of(v.type);
+  return map;
 }
 
 // The share of `count` things that thread t does.
@@ -315,32 +354,36 @@ bool by_rows(const gossamer_session &s, const Fused &f) {
 void work(void *context, int t) {
   gossamer_session &s = *static_cast<gossamer_session *>(context);
   const Op &op = *s.op;
-  const Level &level = *s.model->level;
   const int threads = s.pool.threads();
   const Map in = map_of(s, op.in), out = map_of(s, op.out);
   Map other{};
   if (op.other >= 0) other = map_of(s, op.other);
+  if (!s.model->level) {
+    if (t == 0) reference(op, in, other, out, s.model->file.weights);
+    return;
+  }
+  const Level &level = *s.model->level;
   switch (op.kind) {
     case CONV:
       for (size_t g = 0; g < s.step->dense.size(); g++) {
         Dense d = s.step->dense[g];
-        d.in.data = in.data + g * size_t(d.in.c);
-        d.out.data = out.data + g * size_t(d.out.c);
-        if (op.other >= 0) d.other = other.data + g * size_t(d.out.c);
+        d.in.data = in.data + g * size_t(d.in.c) * size_t(size_of(in.type));
+        d.out.data = out.data + g * size_t(d.out.c) * size_t(size_of(out.type));
+        if (op.other >= 0) d.other.data = other.data + g * size_t(d.out.c) * size_t(size_of(other.type));
         run_dense(s, d, t);
       }
       break;
     case BLOCK: {
       Fused f = s.step->fused;
       f.in.data = in.data, f.out.data = out.data;
-      if (f.projects && op.other >= 0) f.project.other = other.data;
-      float *expanded = s.expanded[size_t(t)].data;
+      if (f.projects && op.other >= 0) f.project.other.data = other.data;
+      float *expanded = s.expanded[size_t(t)].floats();
       if (by_rows(s, f)) {
         const auto [first, last] = share(f.out.h, t, threads);
         level.fused_rows(f, int32_t(first), int32_t(last), expanded, s.middle[size_t(t)].data);
         break;
       }
-      f.middle = Map{s.whole.data, f.out.h, f.out.w, f.mid, f.padded};
+      f.middle.data = s.whole.data;
       if (s.phase == 0) {
         const auto [first, last] = share((f.mid + f.chunk - 1) / f.chunk, t, threads);
         level.fused_chunks(f, int32_t(first), int32_t(last), expanded);
@@ -361,7 +404,7 @@ void work(void *context, int t) {
       break;
     default: {
       const auto [first, last] = share(int64_t(out.h) * out.w, t, threads);
-      level.pointwise(in, other.data, other.ld, out, op, s.model->file.weights, first, last);
+      level.pointwise(in, other, out, op, s.model->file.weights, first, last);
     }
   }
 }
@@ -373,7 +416,17 @@ void take_input(void *context, int t) {
   const auto [first, last] = share(plane, t, s.pool.threads());
   for (int32_t c = 0; c < to.c; c++) {
     const float *from = s.input + c * plane;
-    for (int64_t p = first; p < last; p++) to.data[p * to.ld + c] = from[p];
+    if (to.type == F32) {
+      for (int64_t p = first; p < last; p++) reinterpret_cast<float *>(to.data + p * to.ld)[c] = from[p];
+    } else if (to.type == BF16) {
+      for (int64_t p = first; p < last; p++) reinterpret_cast<uint16_t *>(to.data + p * to.ld)[c] = to_bf16(from[p]);
+    } else {
+      const float inverse = 1 / to.scale, zero = float(to.zero);
+      for (int64_t p = first; p < last; p++) {  // a number that is none becomes 0
+        const float q = from[p] * inverse + zero;
+        to.data[p * to.ld + c] = uint8_t(int32_t((q > 0 ? std::min(q, 255.0f) : 0.0f) + 12582912.0f - 12582912.0f));
+      }
+    }
   }
 }
 
@@ -381,7 +434,17 @@ void give_output(const gossamer_session &s) {
   const Map from = map_of(s, s.model->file.output);
   const int64_t plane = int64_t(from.h) * from.w;
   for (int64_t p = 0; p < plane; p++)
-    for (int32_t c = 0; c < from.c; c++) s.output[c * plane + p] = from.data[p * from.ld + c];
+    for (int32_t c = 0; c < from.c; c++) {
+      const uint8_t *at = from.data + p * from.ld;
+      float value;
+      if (from.type == F32) value = reinterpret_cast<const float *>(at)[c];
+      else if (from.type == U8) value = float(at[c] - from.zero) * from.scale;
+      else {
+        const uint32_t bits = uint32_t(reinterpret_cast<const uint16_t *>(at)[c]) << 16;
+        std::memcpy(&value, &bits, 4);
+      }
+      s.output[c * plane + p] = value;
+    }
 }
 
 }  // namespace
@@ -404,7 +467,7 @@ const char *gossamer_error_text(int code) {
       "N8: an operation reads what no earlier one wrote, or writes twice",
       "N9: shapes do not follow from each other",
       "N10: weights lie outside their table",
-      "GOSSAMER_ISA asks for an instruction set that is none of portable, avx2, avx512, or that this machine lacks",
+      "GOSSAMER_ISA asks for an instruction set that is none of reference, portable, avx2, avx512, avx512_vnni and avx512_bf16, or that this machine lacks",
   };
   const int count = int(sizeof texts / sizeof *texts);
   return code >= 0 && code < count ? texts[code] : "unknown error";
@@ -468,7 +531,10 @@ int gossamer_session_open(const gossamer_model *model, int threads, gossamer_ses
   }
 }
 
-const char *gossamer_session_isa(const gossamer_session *session) { return session ? session->model->level->name : ""; }
+const char *gossamer_session_isa(const gossamer_session *session) { 
+  if (!session) return "";
+  return session->model->level ? session->model->level->name : "reference";
+ }
 
 int gossamer_run(gossamer_session *session, const float *input, int64_t images, float *output) {
   if (!session || !input || !output || images < 0) return GOSSAMER_ARGUMENT;
@@ -481,13 +547,24 @@ int gossamer_run(gossamer_session *session, const float *input, int64_t images, 
     s.pool.run(take_input, &s);
     for (int32_t o = 0; o < f.op_count; o++) {
       s.op = &f.ops[o];
-      s.step = &s.model->steps[size_t(o)];
-      const int phases = s.op->kind == BLOCK && !by_rows(s, s.step->fused) ? 2 : 1;
+      s.step = s.model->level ? &s.model->steps[size_t(o)] : nullptr;
+      const auto start = s.nanoseconds ? std::chrono::steady_clock::now() : std::chrono::steady_clock::time_point();
+      const int phases = s.step && s.op->kind == BLOCK && !by_rows(s, s.step->fused) ? 2 : 1;
       for (s.phase = 0; s.phase < phases; s.phase++) s.pool.run(work, &s);
+      if (s.nanoseconds)
+        s.nanoseconds[o] += std::chrono::duration_cast<std::chrono::nanoseconds>(std::chrono::steady_clock::now() - start).count();
     }
     give_output(s);
   }
   return GOSSAMER_OK;
+}
+
+int gossamer_profile(gossamer_session *session, const float *input, int64_t images, float *output, int64_t *nanoseconds) {
+  if (!session || !nanoseconds) return GOSSAMER_ARGUMENT;
+  session->nanoseconds = nanoseconds;
+  const int code = gossamer_run(session, input, images, output);
+  session->nanoseconds = nullptr;
+  return code;
 }
 
 void gossamer_session_close(gossamer_session *session) { delete session; }

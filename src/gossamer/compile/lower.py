@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from gossamer.compile.program import Array, Operation, Program, Value
+from gossamer.compile.program import Layer, Operation, Program, Value
 from gossamer.errors import InputError
 from gossamer.onnxfile import Node, Onnx
 
@@ -164,7 +164,8 @@ def _conv(low: Lowering, node: Node) -> None:
     h, w = _window(value, kernel, stride, pads, dilations[0])
     bias = np.zeros(c_out, np.float32) if bias is None else bias
     depthwise = groups > 1 and groups == value.c == c_out and dilations[0] == 1
-    layers: list[tuple[Array, Array] | None] = [None, (weight, bias), None] if depthwise else [(weight, bias)]
+    layer = Layer(weight, bias)
+    layers: list[Layer | None] = [None, layer, None] if depthwise else [layer]
     made = low.emit(
         "block" if depthwise else "conv",
         source,
@@ -197,7 +198,7 @@ def _gemm(low: Lowering, node: Node) -> None:
         source,
         Value(1, 1, len(weight)),
         kernel=(value.h, value.w),
-        weights=[(kernel, np.ascontiguousarray(bias))],
+        weights=[Layer(kernel, np.ascontiguousarray(bias))],
     )
     low.bind(node, made)
 
@@ -208,8 +209,8 @@ def _batch_norm(low: Lowering, node: Node) -> None:
     factor = scale.astype(np.float64) / np.sqrt(variance.astype(np.float64) + node.attributes.get("epsilon", 1e-5))
     offset = shift - mean * factor
     value = low.program.values[source]
-    pair = (factor.astype(np.float32), offset.astype(np.float32))
-    low.bind(node, low.emit("affine", source, Value(value.h, value.w, value.c), weights=[pair]))
+    layer = Layer(factor.astype(np.float32), offset.astype(np.float32))
+    low.bind(node, low.emit("affine", source, Value(value.h, value.w, value.c), weights=[layer]))
 
 
 def _clip(low: Lowering, node: Node) -> None:

@@ -8,6 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 Array = NDArray[np.float32]
+Weight = NDArray[np.float32] | NDArray[np.uint16] | NDArray[np.int8]  # uint16: the upper half of a float32, bfloat16
+TYPES = {"float32": 0, "bfloat16": 1, "uint8": 2}  # of a map; weights of the third are int8
 
 # the numbers are those of FORMAT.md, "The native file"
 KINDS = {
@@ -30,24 +32,52 @@ KINDS = {
 }
 ACTS = {
     name: number
-    for number, name in enumerate(("none", "relu", "relu6", "hard_swish", "hard_sigmoid", "sigmoid", "silu", "tanh"))
+    for number, name in enumerate(("none", "relu", "relu6", "hard_swish", "hard_sigmoid", "sigmoid", "silu", "tanh", "clip", "leaky_relu"))
 }
 
 
 @dataclass
 class Value:
-    """A map of height x width positions; `first` is its first channel within its parent, where it has one."""
+    """A map of height x width positions; `first` is its first channel within its parent, where it has one.
+
+    type: float32, bfloat16 or uint8, and then a number is (byte - zero) * scale.
+    """
 
     h: int
     w: int
     c: int
     parent: int = -1
     first: int = 0
+    type: str = "float32"
+    scale: float = 1.0
+    zero: int = 0
+
+    def like(self, h: int, w: int, c: int) -> Value:
+        """A value of other sides and the same type and scale."""
+        return Value(h, w, c, type=self.type, scale=self.scale, zero=self.zero)
+
+
+@dataclass
+class Layer:
+    """Weight and bias of one layer; scale: of an int8 weight, a number a row."""
+
+    weight: Weight
+    bias: Array
+    scale: Array | None = None
+
+    @property
+    def type(self) -> str:
+        """float32, bfloat16 or uint8: of the maps that the weights meet."""
+        return {"float32": "float32", "uint16": "bfloat16", "int8": "uint8"}[self.weight.dtype.name]
 
 
 @dataclass
 class Operation:
-    """One operation; see the native file's table for what each kind reads. weights: (weight, bias) of its layers."""
+    """One operation; see the native file's table for what each kind reads.
+
+    bound, bounds: of clips (the first number is a leaky ReLU's slope). middle: (scale, zero) of a block's depthwise
+    output where it is uint8.
+    """
 
     kind: str
     input: int
@@ -62,7 +92,10 @@ class Operation:
     act: str = "none"
     acts: tuple[str, str] = ("none", "none")  # of a block's expansion and depthwise layer
     count_padding: bool = False
-    weights: list[tuple[Array, Array] | None] = field(default_factory=list)
+    weights: list[Layer | None] = field(default_factory=list)
+    bound: tuple[float, float] = (0.0, 0.0)  # of the operation's own clip
+    bounds: tuple[tuple[float, float], tuple[float, float]] = ((0.0, 0.0), (0.0, 0.0))  # of a block's first two layers
+    middle: tuple[float, int] = (1.0, 0)
 
 
 @dataclass

@@ -13,48 +13,59 @@ import numpy as np
 from gossamer import modelfile
 from gossamer.compile.fuse import fuse
 from gossamer.compile.lower import lower
-from gossamer.compile.program import ACTS, KINDS, Array, Program
+from gossamer.compile.narrow import narrow
+from gossamer.compile.program import ACTS, KINDS, TYPES, Program, Weight
+from gossamer.errors import UnknownNameError
 from gossamer.storage import write_bytes
 
-MAGIC, VERSION = b"GOSSAMER", 1
+MAGIC, VERSION = b"GOSSAMER", 2
 HEADER = struct.Struct("<8sII7QII2i40x")
-VALUE = struct.Struct("<5i12x")
-OPERATION = struct.Struct("<20i6q")
+VALUE = struct.Struct("<6ifi")
+OPERATION = struct.Struct("<20i8q2i7fi8x")
 ALIGNMENT = 64
+PRECISIONS = ("float32", "bfloat16")
 
 
-def compile_file(path: str | os.PathLike[str], out: str | os.PathLike[str]) -> Path:
+def compile_file(path: str | os.PathLike[str], out: str | os.PathLike[str], precision: str = "float32") -> Path:
     """Compile an ONNX file for the native engine, with its card where it has one.
 
+    precision: float32, or bfloat16 for maps and weights of what the file has in float32; what it has in int8 (QDQ) stays.
     Raises ModelFileError for a file that breaks a rule, InputError for an operator that the engine lacks, StorageError.
     """
+    if precision not in PRECISIONS:
+        raise UnknownNameError("precision", precision, PRECISIONS)
     file = modelfile.read(path)
-    card = file.card.to_json() if file.card else None
-    write_bytes(out, to_bytes(fuse(lower(file.onnx)), json.dumps(card, ensure_ascii=False, sort_keys=True).encode()))
+    card = json.dumps(file.card.to_json() if file.card else None, ensure_ascii=False, sort_keys=True).encode()
+    program = fuse(lower(file.onnx))
+    if precision == "bfloat16":
+        narrow(program)
+    write_bytes(out, to_bytes(program, card))
     return Path(out)
 
 
 def to_bytes(program: Program, card: bytes = b"null") -> bytes:
     """The native file."""
-    weights: list[Array] = []
+    weights: list[bytes] = []
     count = 0
 
-    def add(array: Array) -> int:
+    def add(array: Weight) -> int:
         nonlocal count
         offset = count
-        flat = np.ascontiguousarray(array, np.float32).ravel()
-        padded = np.zeros(-(-flat.size // 16) * 16, np.float32)
-        padded[: flat.size] = flat
-        weights.append(padded)
-        count += padded.size
+        data = np.ascontiguousarray(array).astype(array.dtype.newbyteorder("<")).tobytes()
+        data += bytes(-len(data) % ALIGNMENT)
+        weights.append(data)
+        count += len(data) // 4
         return offset
 
     records = []
     for one in program.operations:
-        offsets = [-1] * 6
-        for place, pair in enumerate(one.weights):
-            if pair is not None:
-                offsets[2 * place], offsets[2 * place + 1] = add(pair[0]), add(pair[1])
+        offsets, types = [-1] * 8, [0, 0, 0]
+        for place, layer in enumerate(one.weights):
+            if layer is not None:
+                offsets[2 * place], offsets[2 * place + 1] = add(layer.weight), add(layer.bias)
+                types[place] = TYPES[layer.type]
+                if layer.scale is not None:
+                    offsets[6 + place // 2] = add(layer.scale)
         top, left, bottom, right = one.pads
         records.append(
             OPERATION.pack(
@@ -77,10 +88,16 @@ def to_bytes(program: Program, card: bytes = b"null") -> bytes:
                 int(one.count_padding),
                 0,
                 *offsets,
+                types[0],
+                types[2],
+                *one.bound,
+                *one.bounds[0],
+                *one.bounds[1],
+                *one.middle,
             )
         )
-    values = b"".join(VALUE.pack(v.h, v.w, v.c, v.parent, v.first) for v in program.values)
-    parts = [values, b"".join(records), b"".join(array.astype("<f4").tobytes() for array in weights), card]
+    values = b"".join(VALUE.pack(v.h, v.w, v.c, v.parent, v.first, TYPES[v.type], v.scale, v.zero) for v in program.values)
+    parts = [values, b"".join(records), b"".join(weights), card]
     offsets, body, at = [], b"", HEADER.size
     for part in parts:
         gap = -at % ALIGNMENT

@@ -1,0 +1,186 @@
+// Plain loops over the weights as the file has them, one operation at a time: slow, and what all levels are tested against.
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+
+#include "kernels.h"
+
+namespace gossamer {
+namespace {
+
+float from_bits(uint32_t bits) {
+  float value;
+  std::memcpy(&value, &bits, 4);
+  return value;
+}
+
+float get(const Map &m, int64_t position, int32_t c) {
+  const uint8_t *p = m.data + position * m.ld;
+  if (m.type == F32) return reinterpret_cast<const float *>(p)[c];
+  if (m.type == BF16) return from_bits(uint32_t(reinterpret_cast<const uint16_t *>(p)[c]) << 16);
+  return float(p[c] - m.zero) * m.scale;
+}
+
+void put(const Map &m, int64_t position, int32_t c, float value) {
+  uint8_t *p = m.data + position * m.ld;
+  if (m.type == F32) reinterpret_cast<float *>(p)[c] = value;
+  else if (m.type == BF16) {
+    uint32_t bits;
+    std::memcpy(&bits, &value, 4);
+    reinterpret_cast<uint16_t *>(p)[c] = uint16_t((bits + 0x7FFF + (bits >> 16 & 1)) >> 16);
+  } else {
+    const float q = std::nearbyint(value * (1 / m.scale) + float(m.zero));
+    p[c] = uint8_t(q > 0 ? std::min(q, 255.0f) : 0);
+  }
+}
+
+float activated(float x, int32_t act, float low, float high) {
+  switch (act) {
+    case RELU: return std::max(x, 0.0f);
+    case RELU6: return std::min(std::max(x, 0.0f), 6.0f);
+    case HARD_SWISH: return x * std::min(std::max(x / 6 + 0.5f, 0.0f), 1.0f);
+    case HARD_SIGMOID: return std::min(std::max(x / 6 + 0.5f, 0.0f), 1.0f);
+    case SIGMOID: return 1 / (1 + std::exp(-x));
+    case SILU: return x / (1 + std::exp(-x));
+    case TANH: return std::tanh(x);
+    case CLIP: return std::min(std::max(x, low), high);
+    case LEAKY_RELU: return x > 0 ? x : x * low;
+    default: return x;
+  }
+}
+
+// A weight of a layer, its scale among it.
+float weight(const float *weights, int64_t offset, int64_t index, int32_t type, int64_t scale, int64_t row) {
+  if (type == F32) return weights[offset + index];
+  const uint8_t *from = reinterpret_cast<const uint8_t *>(weights + offset);
+  if (type == BF16) return from_bits(uint32_t(reinterpret_cast<const uint16_t *>(from)[index]) << 16);
+  return float(int8_t(from[index])) * weights[scale + row];
+}
+
+void conv(const Op &op, const Map &in, const Map &other, const Map &out, const float *w) {
+  const int32_t k = in.c / op.groups, n = out.c / op.groups;
+  for (int32_t y = 0; y < out.h; y++)
+    for (int32_t x = 0; x < out.w; x++)
+      for (int32_t o = 0; o < out.c; o++) {
+        const int64_t at = int64_t(y) * out.w + x;
+        double sum = 0;
+        for (int32_t r = 0; r < op.kh; r++)
+          for (int32_t q = 0; q < op.kw; q++) {
+            const int32_t row = y * op.sh - op.top + r * op.dilation, column = x * op.sw - op.left + q * op.dilation;
+            if (row < 0 || row >= in.h || column < 0 || column >= in.w) continue;
+            for (int32_t i = 0; i < k; i++)
+              sum += double(get(in, int64_t(row) * in.w + column, o / n * k + i)) *
+                     weight(w, op.weight0, ((int64_t(o) * k + i) * op.kh + r) * op.kw + q, op.type0, op.scale0, o);
+          }
+        float value = float(sum) + w[op.bias0 + o];
+        if (other.data) value += get(other, at, o);
+        put(out, at, o, activated(value, op.act, op.low, op.high));
+      }
+}
+
+// A number of the expanded map, made each time it is needed.
+float expanded(const Op &op, const Map &in, const float *w, int64_t at, int32_t c) {
+  if (op.weight0 < 0) return get(in, at, c);
+  double sum = 0;
+  for (int32_t i = 0; i < in.c; i++)
+    sum += double(get(in, at, i)) * weight(w, op.weight0, int64_t(c) * in.c + i, op.type0, op.scale0, c);
+  return activated(float(sum) + w[op.bias0 + c], op.act0, op.low0, op.high0);
+}
+
+void block(const Op &op, const Map &in, const Map &other, const Map &out, const float *w) {
+  const bool projects = op.weight2 >= 0;
+  uint8_t number[4] = {};
+  const Map middle{number, 1, 1, 1, projects ? op.type2 : out.type, 4, projects ? op.middle_scale : out.scale,
+                   projects ? op.middle_zero : out.zero};
+  for (int32_t y = 0; y < out.h; y++)
+    for (int32_t x = 0; x < out.w; x++) {
+      const int64_t at = int64_t(y) * out.w + x;
+      const auto depthwise = [&](int32_t c) {
+        double sum = 0;
+        for (int32_t r = 0; r < op.kh; r++)
+          for (int32_t q = 0; q < op.kw; q++) {
+            const int32_t row = y * op.sh - op.top + r, column = x * op.sw - op.left + q;
+            if (row < 0 || row >= in.h || column < 0 || column >= in.w) continue;
+            sum += double(expanded(op, in, w, int64_t(row) * in.w + column, c)) *
+                   w[op.weight1 + (int64_t(c) * op.kh + r) * op.kw + q];
+          }
+        put(middle, 0, 0, activated(float(sum) + w[op.bias1 + c], op.act1, op.low1, op.high1));
+        return get(middle, 0, 0);
+      };
+      if (!projects) {
+        for (int32_t c = 0; c < out.c; c++) put(out, at, c, depthwise(c));
+        continue;
+      }
+      for (int32_t first = 0; first < out.c; first += 2048) {  // sums of many outputs at once: one pass over `mid`
+        double sums[2048] = {};
+        const int32_t count = std::min(2048, out.c - first);
+        for (int32_t c = 0; c < op.mid; c++) {
+          const double value = depthwise(c);
+          for (int32_t o = 0; o < count; o++)
+            sums[o] += value * weight(w, op.weight2, int64_t(first + o) * op.mid + c, op.type2, op.scale2, first + o);
+        }
+        for (int32_t o = 0; o < count; o++) {
+          float value = float(sums[o]) + w[op.bias2 + first + o];
+          if (other.data) value += get(other, at, first + o);
+          put(out, at, first + o, activated(value, op.act, op.low, op.high));
+        }
+      }
+    }
+}
+
+void pool(const Op &op, const Map &in, const Map &out) {
+  for (int32_t y = 0; y < out.h; y++)
+    for (int32_t x = 0; x < out.w; x++)
+      for (int32_t c = 0; c < out.c; c++) {
+        float most = -INFINITY;
+        double sum = 0;
+        int32_t count = 0;
+        for (int32_t r = 0; r < op.kh; r++)
+          for (int32_t q = 0; q < op.kw; q++) {
+            const int32_t row = y * op.sh - op.top + r, column = x * op.sw - op.left + q;
+            const bool padding = row >= -op.top && row < in.h + op.bottom && column >= -op.left && column < in.w + op.right;
+            const bool inside = row >= 0 && row < in.h && column >= 0 && column < in.w;
+            if (inside || (op.count_padding && padding)) count++;
+            if (!inside) continue;
+            const float value = get(in, int64_t(row) * in.w + column, c);
+            most = std::max(most, value);
+            sum += value;
+          }
+        put(out, int64_t(y) * out.w + x, c, op.kind == MAX_POOL ? most : float(sum / std::max(count, 1)));
+      }
+}
+
+}  // namespace
+
+void reference(const Op &op, const Map &in, const Map &other, const Map &out, const float *weights) {
+  const int64_t positions = int64_t(in.h) * in.w;
+  switch (op.kind) {
+    case CONV: return conv(op, in, other, out, weights);
+    case BLOCK: return block(op, in, other, out, weights);
+    case MAX_POOL:
+    case AVERAGE_POOL: return pool(op, in, out);
+    case GLOBAL_AVERAGE:
+      for (int32_t c = 0; c < in.c; c++) {
+        double sum = 0;
+        for (int64_t p = 0; p < positions; p++) sum += get(in, p, c);
+        put(out, 0, c, float(sum / double(positions)));
+      }
+      return;
+    case SHUFFLE:
+      for (int64_t p = 0; p < positions; p++)
+        for (int32_t c = 0; c < in.c; c++)
+          put(out, p, c % (in.c / op.groups) * op.groups + c / (in.c / op.groups), get(in, p, c));
+      return;
+    default:
+      for (int64_t p = 0; p < positions; p++)
+        for (int32_t c = 0; c < in.c; c++) {
+          float value = get(in, p, c);
+          if (op.kind == ADD) value += get(other, p, c);
+          if (op.kind == SCALE) value *= get(other, 0, c);
+          if (op.kind == AFFINE) value = value * weights[op.weight0 + c] + weights[op.bias0 + c];
+          put(out, p, c, activated(value, op.act, op.low, op.high));
+        }
+  }
+}
+
+}  // namespace gossamer

@@ -1,0 +1,30 @@
+"""A program in bfloat16: maps and 1x1 and dense weights of half the bytes; depthwise weights, biases and sums stay float32."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gossamer.compile.program import Array, Layer, Program
+
+
+def to_bfloat16(values: Array) -> NDArray[np.uint16]:
+    """The nearest bfloat16 of each number, ties to even, as its 16 bits."""
+    bits = np.ascontiguousarray(values, np.float32).view(np.uint32)
+    rounded = ((bits + 0x7FFF + ((bits >> 16) & 1)) >> 16).astype(np.uint16)
+    return np.where(np.isnan(values), np.uint16(0x7FC0), rounded)
+
+
+def narrow(program: Program) -> Program:
+    """The program with all float32 maps but the output in bfloat16, and the weights that meet them. Changes it."""
+    for number, value in enumerate(program.values):
+        if value.type == "float32" and number != program.output:
+            value.type = "bfloat16"
+    for one in program.operations:
+        first = program.values[one.input].type
+        for place, layer in enumerate(one.weights):
+            met = first if place == 0 else "bfloat16"  # by a projection: the depthwise layer's output
+            takes = one.kind == "conv" or (one.kind == "block" and place != 1)
+            if takes and layer is not None and layer.type == "float32" and met == "bfloat16":
+                one.weights[place] = Layer(to_bfloat16(layer.weight), layer.bias)  # type: ignore[arg-type]
+    return program
