@@ -126,6 +126,7 @@ int check_op(const Model &m, const Op &op) {
     case GLOBAL_AVERAGE:
       return out.h == 1 && out.w == 1 && out.c == in.c ? GOSSAMER_OK : GOSSAMER_SHAPE;
     case ADD:
+    case MULTIPLY:
       return other && same(in, out) && same(*other, out) ? GOSSAMER_OK : GOSSAMER_SHAPE;
     case SCALE:
       return other && same(in, out) && other->h == 1 && other->w == 1 && other->c == in.c ? GOSSAMER_OK : GOSSAMER_SHAPE;

@@ -176,6 +176,7 @@ void reference(const Op &op, const Map &in, const Map &other, const Map &out, co
         for (int32_t c = 0; c < in.c; c++) {
           float value = get(in, p, c);
           if (op.kind == ADD) value += get(other, p, c);
+          if (op.kind == MULTIPLY) value *= get(other, p, c);
           if (op.kind == SCALE) value *= get(other, 0, c);
           if (op.kind == AFFINE) value = value * weights[op.weight0 + c] + weights[op.bias0 + c];
           put(out, p, c, activated(value, op.act, op.low, op.high));

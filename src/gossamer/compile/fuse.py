@@ -30,15 +30,27 @@ def fuse(program: Program) -> Program:
             and alone(before.out)
         ):
             block.weights[0] = before.weights[0]
-            block.acts = (before.act, block.acts[1])
+            block.acts, block.bounds = (before.act, block.acts[1]), (before.bound, block.bounds[1])
+            between = program.values[before.out]
+            if between.type == "uint8" and before.act == "none":  # not rounded any more, and still bounded
+                block.acts, block.bounds = ("clip", block.acts[1]), (between.range(), block.bounds[1])
             block.input = before.input
             gone.add(id(before))
         if alone(block.out):
             after = operations[readers[block.out][0]]
-            if _is_pointwise(after) and after.input == block.out and after.other != block.out:
+            if (
+                _is_pointwise(after)
+                and after.input == block.out
+                and after.other != block.out
+                and after.weights[0] is not None
+                and after.weights[0].type == program.values[block.out].type
+            ):
                 # at the place of the projection, where what it adds has been made
                 after.kind, after.kernel, after.stride, after.pads = "block", block.kernel, block.stride, block.pads
                 after.mid, after.acts, after.input = block.mid, block.acts, block.input
+                after.bounds = block.bounds
+                between = program.values[block.out]
+                after.middle = (between.scale, between.zero)
                 after.weights = [block.weights[0], block.weights[1], after.weights[0]]
                 gone.add(id(block))
                 readers = _readers(operations, gone)

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from gossamer.compile import quantised
 from gossamer.compile.program import Layer, Operation, Program, Value
 from gossamer.errors import InputError
 from gossamer.onnxfile import Node, Onnx
@@ -20,6 +21,7 @@ UNARY = {
 }
 TAKES_ACT = ("conv", "add", "scale", "affine")  # and a block, behind its last layer
 SAME = ("Identity", "Dropout", "Flatten", "Reshape", "Squeeze", "Unsqueeze")
+FLOAT_MOST = 3.4e38
 MOST_TAPS = 128  # of a dense kernel
 
 
@@ -46,6 +48,7 @@ class Lowering:
                 self.users.setdefault(name, []).append(node)
         self.maker: dict[int, Operation] = {}  # value -> the operation that writes it
         self.value_uses: dict[int, int] = {0: self.uses.get(onnx.input.name, 0)}
+        self.quantised: dict[str, quantised.Quantised] = {}  # constants that are bytes
         self.skip: set[int] = set()  # nodes that an earlier one has taken in
 
     def run(self) -> Program:
@@ -108,6 +111,23 @@ class Lowering:
         self.names[name] = value
         self.value_uses[value] = self.uses.get(name, 0)
 
+    def alias(self, node: Node, value: int) -> None:
+        """The node's output is its input under another name."""
+        self.names[node.outputs[0]] = value
+        self.value_uses[value] = self.value_uses.get(value, 0) - 1 + self.uses.get(node.outputs[0], 0)
+
+    def reopen(self, value: int, made: Operation, keeps: tuple[str, ...] = ()) -> bool:
+        """Leave out the rounding to bytes behind an operation, so that the next one runs with it; whether that is right.
+
+        Bytes from 0 up may stand for a ReLU, which must not be lost: then only for an activation of `keeps`.
+        """
+        one = self.program.values[value]
+        if one.type == "uint8":
+            if one.zero == 0 and not keeps:
+                return False
+            one.type, one.scale, one.zero = "float32", 1.0, 0
+        return True
+
     def free_to_take(self, value: int, uses: int = 1) -> Operation | None:
         """The operation that makes a value, where `uses` readers at most would see it changed and it has no activation."""
         made = self.maker.get(value)
@@ -117,18 +137,21 @@ class Lowering:
             return None
         return made
 
-    def activate(self, node: Node, act: str, uses: int = 1) -> None:
+    def activate(self, node: Node, act: str, uses: int = 1, bound: tuple[float, float] = (0.0, 0.0)) -> None:
         source = self.value(node)
         made = self.free_to_take(source, uses)
-        if made is not None and made.kind in TAKES_ACT and made.act == "none":
-            made.act = act
-            self.bind(node, source)
-        elif made is not None and made.kind == "block" and made.acts[1] == "none":
-            made.acts = (made.acts[0], act)
+        keeps = (act,) if act in ("relu", "relu6") else ()
+        simple = made is not None and made.kind in TAKES_ACT and made.act == "none"
+        block = made is not None and made.kind == "block" and made.acts[1] == "none"
+        if made is not None and (simple or block) and self.reopen(source, made, keeps):
+            if simple:
+                made.act, made.bound = act, bound
+            else:
+                made.acts, made.bounds = (made.acts[0], act), (made.bounds[0], bound)
             self.bind(node, source)
         else:
             value = self.program.values[source]
-            self.bind(node, self.emit("activation", source, Value(value.h, value.w, value.c), act=act))
+            self.bind(node, self.emit("activation", source, Value(value.h, value.w, value.c), act=act, bound=bound))
 
 
 def _pads(node: Node) -> tuple[int, int, int, int]:
@@ -164,7 +187,7 @@ def _conv(low: Lowering, node: Node) -> None:
     h, w = _window(value, kernel, stride, pads, dilations[0])
     bias = np.zeros(c_out, np.float32) if bias is None else bias
     depthwise = groups > 1 and groups == value.c == c_out and dilations[0] == 1
-    layer = Layer(weight, bias)
+    layer = Layer(weight, bias) if depthwise else quantised.layer(low, node, weight, bias, source)
     layers: list[Layer | None] = [None, layer, None] if depthwise else [layer]
     made = low.emit(
         "block" if depthwise else "conv",
@@ -186,7 +209,8 @@ def _gemm(low: Lowering, node: Node) -> None:
     source, weight, bias = low.value(node), low.tensor(node, 1), low.tensor(node, 2)
     if at.get("transA", 0) or at.get("alpha", 1.0) != 1.0 or at.get("beta", 1.0) != 1.0:
         low.refuse(node, "transA, alpha or beta")
-    weight = weight if at.get("transB", 0) else weight.T
+    axis = 0 if at.get("transB", 0) else 1
+    weight = weight.T if axis else weight
     value = low.program.values[source]
     if value.h * value.w * value.c != weight.shape[1] or value.h * value.w > MOST_TAPS:
         low.refuse(node, "its input has another number of values, or a large map")
@@ -198,7 +222,7 @@ def _gemm(low: Lowering, node: Node) -> None:
         source,
         Value(1, 1, len(weight)),
         kernel=(value.h, value.w),
-        weights=[Layer(kernel, np.ascontiguousarray(bias))],
+        weights=[quantised.layer(low, node, kernel, np.ascontiguousarray(bias), source, axis)],
     )
     low.bind(node, made)
 
@@ -215,9 +239,17 @@ def _batch_norm(low: Lowering, node: Node) -> None:
 
 def _clip(low: Lowering, node: Node) -> None:
     bounds = [low.tensor(node, place) for place in (1, 2)]
-    if any(bound is None for bound in bounds) or [float(bound) for bound in bounds] != [0.0, 6.0]:
-        low.refuse(node, "bounds other than 0 and 6")
-    low.activate(node, "relu6")
+    least, most = (
+        default if bound is None else float(bound) for bound, default in zip(bounds, (-FLOAT_MOST, FLOAT_MOST))
+    )
+    if (least, most) == (0.0, 6.0):
+        low.activate(node, "relu6")
+    else:
+        low.activate(node, "clip", bound=(least, most))
+
+
+def _leaky(low: Lowering, node: Node) -> None:
+    low.activate(node, "leaky_relu", bound=(float(node.attributes.get("alpha", 0.01)), 0.0))
 
 
 def _unary(low: Lowering, node: Node) -> None:
@@ -242,7 +274,8 @@ def _add(low: Lowering, node: Node) -> None:
     order = {id(one): place for place, one in enumerate(low.program.operations)}
     late, early = (a, b) if order.get(id(low.maker.get(a)), -1) > order.get(id(low.maker.get(b)), -1) else (b, a)
     made = low.free_to_take(late)
-    if made is not None and made.kind == "conv" and made.act == "none" and made.other < 0 and made.input != late:
+    conv = made is not None and made.kind == "conv" and made.act == "none" and made.other < 0 and made.input != late
+    if made is not None and conv and low.reopen(late, made):
         made.other = early
         low.bind(node, late)
         return
@@ -254,8 +287,11 @@ def _mul(low: Lowering, node: Node) -> None:
     if low.program.values[a].h * low.program.values[a].w == 1:
         a, b = b, a
     va, vb = low.program.values[a], low.program.values[b]
+    if (va.h, va.w, va.c) == (vb.h, vb.w, vb.c):
+        low.bind(node, low.emit("multiply", a, Value(va.h, va.w, va.c), other=b))
+        return
     if vb.h * vb.w != 1 or va.c != vb.c:
-        low.refuse(node, "a product that is not of a map and one number a channel")
+        low.refuse(node, "a product that is not of two maps of one size, or of a map and one number a channel")
     low.bind(node, low.emit("scale", a, Value(va.h, va.w, va.c), other=b))
 
 
@@ -303,22 +339,24 @@ def _same(low: Lowering, node: Node) -> None:
     if shape is not None and len(shape) == 5:
         _shuffle(low, node, int(shape[1]))
         return
-    low.names[node.outputs[0]] = value = low.value(node)
-    low.value_uses[value] = low.value_uses.get(value, 0) - 1 + low.uses.get(node.outputs[0], 0)
+    low.alias(node, low.value(node))
 
 
 def _shuffle(low: Lowering, node: Node, groups: int) -> None:
     """Reshape, Transpose, Reshape: the channels of `groups` groups interleaved."""
-    users = low.users.get(node.outputs[0], [])
-    last = low.users.get(users[0].outputs[0], []) if len(users) == 1 else []
-    if len(last) != 1 or users[0].op != "Transpose" or last[0].op != "Reshape":
-        low.refuse(node, "five axes that are no channel shuffle")
-    if list(users[0].attributes.get("perm", [])) != [0, 2, 1, 3, 4]:
+    chain = [node]
+    while len(chain) < 8 and len(users := low.users.get(chain[-1].outputs[0], [])) == 1:
+        chain.append(users[0])
+        if chain[-1].op == "Reshape":
+            break
+    moves = [one for one in chain if one.op not in ("QuantizeLinear", "DequantizeLinear")]
+    names = [one.op for one in moves]
+    if names != ["Reshape", "Transpose", "Reshape"] or list(moves[1].attributes.get("perm", [])) != [0, 2, 1, 3, 4]:
         low.refuse(node, "five axes that are no channel shuffle")
     source = low.value(node)
     value = low.program.values[source]
-    low.skip |= {id(users[0]), id(last[0])}
-    low.bind(last[0], low.emit("shuffle", source, Value(value.h, value.w, value.c), groups=groups))
+    low.skip |= {id(one) for one in chain}  # bytes that are moved stay as they are
+    low.bind(chain[-1], low.emit("shuffle", source, value.like(value.h, value.w, value.c), groups=groups))
 
 
 def _concat(low: Lowering, node: Node) -> None:
@@ -335,6 +373,13 @@ def _concat(low: Lowering, node: Node) -> None:
             low.refuse(node, "maps of two sizes")
         # a layer writes its slice itself, unless its output is a slice already or has slices of its own
         alone = part in low.maker and value.parent < 0 and parts.count(part) == 1
+        made = low.maker.get(part)
+        if alone and value.type == "uint8":
+            # bytes are those of the whole; what they cut off stays cut off
+            alone = made is not None and made.kind in TAKES_ACT and made.act == "none" and low.value_uses[part] <= 1
+            if alone and made is not None:
+                made.act, made.bound = "clip", value.range()
+                value.type, value.scale, value.zero = "float32", 1.0, 0
         if alone and not any(other.parent == part for other in values):
             value.parent, value.first = whole, offset
         else:
@@ -362,7 +407,9 @@ def _slices(low: Lowering, node: Node) -> None:
         starts, each = [low_end], [high_end - low_end]
     base = value.parent if value.parent >= 0 else source
     for name, begin, size in zip(node.outputs, starts, each):
-        low.program.values.append(Value(value.h, value.w, size, base, value.first + begin))
+        part = value.like(value.h, value.w, size)
+        part.parent, part.first = base, value.first + begin
+        low.program.values.append(part)
         low.names[name] = len(low.program.values) - 1
         low.value_uses[low.names[name]] = low.uses.get(name, 0)
 
@@ -373,11 +420,14 @@ HANDLERS: dict[str, Callable[[Lowering, Node], None]] = {
     "BatchNormalization": _batch_norm,
     "Clip": _clip,
     "Concat": _concat,
+    "DequantizeLinear": quantised.dequantise,
     "Conv": _conv,
     "Gemm": _gemm,
     "GlobalAveragePool": _global,
+    "LeakyRelu": _leaky,
     "MaxPool": _pool,
     "Mul": _mul,
+    "QuantizeLinear": quantised.quantise,
     "ReduceMean": _global,
     "Slice": _slices,
     "Split": _slices,

@@ -23,8 +23,12 @@ def narrow(program: Program) -> Program:
     for one in program.operations:
         first = program.values[one.input].type
         for place, layer in enumerate(one.weights):
-            met = first if place == 0 else "bfloat16"  # by a projection: the depthwise layer's output
+            met = first if place == 0 else "uint8" if layer is not None and layer.scale is not None else "bfloat16"
             takes = one.kind == "conv" or (one.kind == "block" and place != 1)
-            if takes and layer is not None and layer.type == "float32" and met == "bfloat16":
-                one.weights[place] = Layer(to_bfloat16(layer.weight), layer.bias)  # type: ignore[arg-type]
+            if not takes or layer is None or met != "bfloat16":
+                continue
+            weight = layer.weight
+            if layer.scale is not None:
+                weight = weight * layer.scale.reshape(-1, *[1] * (weight.ndim - 1))
+            one.weights[place] = Layer(to_bfloat16(weight.astype(np.float32)), layer.bias)
     return program

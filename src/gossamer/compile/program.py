@@ -27,6 +27,7 @@ KINDS = {
             "activation",
             "copy",
             "shuffle",
+            "multiply",
         )
     )
 }
@@ -55,6 +56,10 @@ class Value:
     def like(self, h: int, w: int, c: int) -> Value:
         """A value of other sides and the same type and scale."""
         return Value(h, w, c, type=self.type, scale=self.scale, zero=self.zero)
+
+    def range(self) -> tuple[float, float]:
+        """The least and the greatest number that its bytes can stand for."""
+        return -self.zero * self.scale, (255 - self.zero) * self.scale
 
 
 @dataclass

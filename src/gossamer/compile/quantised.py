@@ -1,0 +1,97 @@
+"""QuantizeLinear and DequantizeLinear: bytes become the type of maps and weights, and cost no operation of their own."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gossamer.compile.program import Array, Layer, Value
+from gossamer.onnxfile import Node
+
+if TYPE_CHECKING:
+    from gossamer.compile.lower import Lowering
+
+
+@dataclass
+class Quantised:
+    """A constant in int8: what it stands for is data * scale, scale being one number or one a place of `axis`."""
+
+    data: NDArray[np.int8]
+    scale: Array
+    axis: int
+
+    def rows(self, axis: int) -> Array | None:
+        """A scale for each place of an axis, or None where the scales belong to another axis."""
+        count = self.data.shape[axis]
+        if self.scale.size == 1:
+            return np.full(count, self.scale.reshape(()), np.float32)
+        return self.scale.astype(np.float32) if self.axis % self.data.ndim == axis % self.data.ndim else None
+
+
+def quantise(low: Lowering, node: Node) -> None:
+    """A map's type becomes uint8; where something else reads it as it is, a copy's does."""
+    source = low.value(node)
+    scale, zero = _parameters(low, node)
+    value = low.program.values[source]
+    if value.type == "uint8" and (value.scale, value.zero) == (scale, zero):
+        low.alias(node, source)
+        return
+    slices = [other for other in low.program.values if other.parent == source]
+    once = low.value_uses.get(source, 0) <= 1 and value.parent < 0 and value.type == "float32"
+    made = low.maker.get(source)
+    if once and (made is None or made.kind != "shuffle"):
+        for one in (value, *slices):
+            one.type, one.scale, one.zero = "uint8", scale, zero
+        low.alias(node, source)
+        return
+    copied = Value(value.h, value.w, value.c, type="uint8", scale=scale, zero=zero)
+    low.bind(node, low.emit("copy", source, copied))
+
+
+def dequantise(low: Lowering, node: Node) -> None:
+    """A constant is kept both as bytes and as floats; a map goes on under the new name."""
+    if node.inputs[0] in low.names:
+        value = low.program.values[low.names[node.inputs[0]]]
+        scale, zero = _parameters(low, node)
+        if value.type != "uint8" or abs(value.scale - scale) > 1e-6 * scale or value.zero != zero:
+            low.refuse(node, "a scale other than that of the map it reads")
+        low.alias(node, low.names[node.inputs[0]])
+        return
+    data, scales, zeros = (low.tensor(node, place) for place in range(3))
+    if data is None or scales is None or data.dtype not in (np.int8, np.uint8, np.int32):
+        low.refuse(node, "its input is no constant of int8, uint8 or int32")
+    axis = int(node.attributes.get("axis", 1))
+    shape = [1] * data.ndim
+    if scales.size > 1:
+        shape[axis] = scales.size
+    wide = data.astype(np.int32) - (0 if zeros is None else zeros.astype(np.int32).reshape(shape if zeros.size > 1 else ()))
+    name = node.outputs[0]
+    low.onnx.tensors[name] = (wide * scales.astype(np.float64).reshape(shape if scales.size > 1 else ())).astype(np.float32)
+    if data.dtype != np.int32 and wide.min() >= -128 and wide.max() <= 127:
+        low.quantised[name] = Quantised(wide.astype(np.int8), np.asarray(scales, np.float32), axis)
+
+
+def layer(low: Lowering, node: Node, weight: Array, bias: Array, source: int, axis: int = 0) -> Layer:
+    """The layer of a weight (in the shape it is used in) that meets a map: int8 where both are quantised."""
+    found = low.quantised.get(node.inputs[1])
+    rows = found.rows(axis) if found is not None and low.program.values[source].type == "uint8" else None
+    if found is None or rows is None:
+        return Layer(weight, bias)
+    data = found.data if axis == 0 else found.data.T
+    return Layer(np.ascontiguousarray(data.reshape(weight.shape)), bias, rows)
+
+
+def _parameters(low: Lowering, node: Node) -> tuple[float, int]:
+    """Scale and zero of a map of bytes; signed ones are moved up by 128. Raises InputError for others."""
+    scale: Any = low.tensor(node, 1)
+    zero: Any = low.tensor(node, 2)
+    if scale is None or scale.size != 1 or (zero is not None and zero.size != 1):
+        low.refuse(node, "a scale that is not one number for the whole map")
+    kind = np.dtype(np.uint8) if zero is None else zero.dtype
+    if kind not in (np.uint8, np.int8):
+        low.refuse(node, f"maps of {kind}")
+    shift = 128 if kind == np.int8 else 0
+    return float(np.float32(scale.reshape(()))), (0 if zero is None else int(zero.reshape(()))) + shift
