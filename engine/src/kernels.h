@@ -28,7 +28,8 @@ struct Dense {
   const uint8_t *weight, *zeros;  // zeros: as many as in.c, for positions outside
   const float *bias, *scale;      // scale: of integer sums, a number a column
   int32_t kh, kw, sh, sw, top, left, dilation, vectors;
-  int32_t words;  // 4-byte words of one position: 1 float, 2 bfloat16 or 4 bytes each
+  bool lines;     // a row of the kernel is one place of in.c * kw channels: the map's positions lie without gaps
+  int32_t words;  // 4-byte words of one place: 1 float, 2 bfloat16 or 4 bytes each
   uint32_t tail;  // which bits of the last word are channels
   Finish finish;
 };

@@ -103,7 +103,8 @@ uint16_t to_bf16(float value) {
 // A layer's weights and biases in panels of `wide` columns: for each panel, tap and word of k, the columns side by side.
 // n rows from `row0` on of (rows, k, taps) weights, which the type of the map that they meet says how to multiply.
 bool pack(gossamer_model &m, Dense &d, int64_t weight, int64_t bias, int64_t scale, int32_t type, int64_t row0, int64_t n,
-          int64_t k, int64_t taps) {
+          int64_t channels, int64_t kh, int64_t kw) {
+  const int64_t k = d.lines ? channels * kw : channels, taps = d.lines ? kh : kh * kw, all = channels * kh * kw;
   const int64_t wide = d.vectors * m.level->vector, panels = round_up(n, wide) / wide;
   const int32_t map = d.in.type, each = 4 / size_of(map);  // channels of a word
   const int32_t size = size_of(map);
@@ -115,7 +116,7 @@ bool pack(gossamer_model &m, Dense &d, int64_t weight, int64_t bias, int64_t sca
   };
   uint8_t *to = make(size_t(panels * wide * d.words * taps) * 4);
   uint8_t *const biases = make(size_t(panels * wide) * 4), *const scales = make(size_t(panels * wide) * 4);
-  uint8_t *const zeros = make(size_t(std::max(d.in.c, 1)) * 4);
+  uint8_t *const zeros = make(size_t(k) * 4);
   if (!to || !biases || !scales || !zeros) return false;
   d.weight = to;
   const float *w = m.file.weights;
@@ -128,7 +129,8 @@ bool pack(gossamer_model &m, Dense &d, int64_t weight, int64_t bias, int64_t sca
           for (int64_t i = 0; i < each; i++, to += size) {
             const int64_t column = p * wide + j, at = x * each + i;
             if (column >= n || at >= k) continue;
-            const int64_t from = ((row0 + column) * k + at) * taps + t;
+            const int64_t channel = at % channels, tap = d.lines ? t * kw + at / channels : t;
+            const int64_t from = ((row0 + column) * channels + channel) * kh * kw + tap;
             if (map == U8) *reinterpret_cast<int8_t *>(to) = bytes[from];
             else if (map == BF16) std::memcpy(to, &halves[from], 2);
             else {
@@ -142,10 +144,10 @@ bool pack(gossamer_model &m, Dense &d, int64_t weight, int64_t bias, int64_t sca
     if (map != U8) continue;
     s[j] = w[scale + row0 + j] * d.in.scale;
     int64_t sum = 0;  // what the map's zero adds to every position, those outside among them
-    for (int64_t i = 0; i < k * taps; i++) sum += bytes[(row0 + j) * k * taps + i];
+    for (int64_t i = 0; i < all; i++) sum += bytes[(row0 + j) * all + i];
     b[j] -= float(double(sum) * d.in.zero * s[j]);
   }
-  if (map == U8) std::memset(zeros, d.in.zero, size_t(d.in.c));
+  if (map == U8) std::memset(zeros, d.in.zero, size_t(k));
   d.bias = b, d.scale = s, d.zeros = zeros;
   return true;
 }
@@ -165,14 +167,15 @@ Map shape(const gossamer_model &m, int32_t index) {
 
 bool dense_step(gossamer_model &m, const Op &op, Step &step) {
   const Map in = shape(m, op.in), out = shape(m, op.out);
-  const int32_t k = in.c / op.groups, n = out.c / op.groups, taps = op.kh * op.kw;
+  const int32_t k = in.c / op.groups, n = out.c / op.groups;
   for (int32_t g = 0; g < op.groups; g++) {
     Dense d{};
     d.in = in, d.out = out;
     d.in.c = k, d.out.c = n;
     if (op.other >= 0) d.other = shape(m, op.other);
     d.vectors = pick_vectors(*m.level, n);
-    if (!pack(m, d, op.weight0, op.bias0, op.scale0, op.type0, int64_t(g) * n, n, k, taps)) return false;
+    d.lines = op.groups == 1 && op.dilation == 1 && op.kw > 1 && in.ld == int64_t(in.c) * size_of(in.type) && in.c * op.kw <= 64;
+    if (!pack(m, d, op.weight0, op.bias0, op.scale0, op.type0, int64_t(g) * n, n, k, op.kh, op.kw)) return false;
     d.kh = op.kh, d.kw = op.kw, d.sh = op.sh, d.sw = op.sw, d.top = op.top, d.left = op.left;
     d.dilation = op.dilation, d.finish = Finish{op.act, op.low, op.high};
     step.dense.push_back(d);
@@ -194,7 +197,7 @@ bool fused_step(gossamer_model &m, const Op &op, Step &step) {
     f.padded = int32_t(round_up(op.mid, f.chunk));
     f.expand.in = f.in;
     f.expand.finish = Finish{op.act0, op.low0, op.high0};
-    if (!pack(m, f.expand, op.weight0, op.bias0, op.scale0, op.type0, 0, op.mid, f.in.c, 1)) return false;
+    if (!pack(m, f.expand, op.weight0, op.bias0, op.scale0, op.type0, 0, op.mid, f.in.c, 1, 1)) return false;
   } else {
     f.chunk = int32_t(std::min<int64_t>(round_up(op.mid, vector), 4 * vector));
     f.padded = int32_t(round_up(op.mid, f.chunk));
@@ -215,7 +218,7 @@ bool fused_step(gossamer_model &m, const Op &op, Step &step) {
     Dense &d = f.project;
     d.in = f.middle;
     d.vectors = pick_vectors(*m.level, f.out.c);
-    if (!pack(m, d, op.weight2, op.bias2, op.scale2, op.type2, 0, f.out.c, op.mid, 1)) return false;
+    if (!pack(m, d, op.weight2, op.bias2, op.scale2, op.type2, 0, f.out.c, op.mid, 1, 1)) return false;
     d.kh = d.kw = d.sh = d.sw = d.dilation = 1;
     d.finish = Finish{op.act, op.low, op.high};
     if (op.other >= 0) d.other = shape(m, op.other);
@@ -256,7 +259,7 @@ bool place_values(gossamer_model &m) {
   std::vector<size_t> order, placed;
   auto need = [&](size_t v) { return round_up(int64_t(f.values[v].h) * f.values[v].w * m.ld[v] + SLACK, 64); };
   for (size_t v = 0; v < count; v++) {
-    m.ld[v] = (f.values[v].c <= 4 ? 4 : round_up(f.values[v].c, 16)) * size_of(f.values[v].type);
+    m.ld[v] = (f.values[v].c <= 4 ? f.values[v].c : round_up(f.values[v].c, 16)) * size_of(f.values[v].type);
     if (f.values[v].parent < 0 && born[v] != -2) order.push_back(v);
   }
   std::sort(order.begin(), order.end(), [&](size_t a, size_t b) { return need(a) > need(b); });

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from gossamer.errors import InputError, MissingPackageError, ModelFileError
 from gossamer.machine import usable_cores
 from gossamer.modelfile import Card
+from gossamer.runtime.steps import Step, read_steps
 
 LIBRARY = Path(__file__).with_name("libgossamer.so")
 FIRST = 3  # the engine's code of rule N1, less one
@@ -59,6 +60,7 @@ def library() -> Any:
             loaded.gossamer_session_isa.argtypes = [pointer]
             loaded.gossamer_session_isa.restype = ctypes.c_char_p
             loaded.gossamer_run.argtypes = [pointer, pointer, ctypes.c_int64, pointer]
+            loaded.gossamer_profile.argtypes = [pointer, pointer, ctypes.c_int64, pointer, pointer]
             loaded.gossamer_session_close.argtypes = [pointer]
             loaded.gossamer_session_close.restype = None
             loaded.gossamer_close.argtypes = [pointer]
@@ -111,6 +113,26 @@ class Native:
         with self._session() as session:
             self._check(self._engine.gossamer_run(session, batch.ctypes.data, len(batch), out.ctypes.data))
         return out
+
+    def profile(self, runs: int = 50) -> list[Step]:
+        """Each operation with the milliseconds that it takes, the mean of `runs` images of noise behind ten to warm up.
+
+        Raises InputError for fewer than one run.
+        """
+        if runs < 1:
+            raise InputError(f"{runs} runs", "at least 1", "give such a number")
+        steps = read_steps(Path(self.path).read_bytes())
+        image = np.random.default_rng(0).standard_normal((1, *self.input_shape[1:])).astype(np.float32)
+        out, times = np.empty((1, self.outputs), np.float32), np.zeros(len(steps), np.int64)
+        with self._session() as session:
+            for run in range(-10, runs):
+                if run == 0:
+                    times[:] = 0
+                call = (session, image.ctypes.data, 1, out.ctypes.data, times.ctypes.data)
+                self._check(self._engine.gossamer_profile(*call))
+        for step, spent in zip(steps, times):
+            step.ms = float(spent) / runs / 1e6
+        return steps
 
     def close(self) -> None:
         """Give back memory and threads."""
