@@ -19,6 +19,8 @@ UNARY = {
     "Sigmoid": "sigmoid",
     "Tanh": "tanh",
 }
+MOVES = ("QuantizeLinear", "DequantizeLinear")
+GATES = {"Sigmoid": "silu", "HardSigmoid": "hard_swish"}  # times its input
 TAKES_ACT = ("conv", "add", "scale", "affine")  # and a block, behind its last layer
 SAME = ("Identity", "Dropout", "Flatten", "Reshape", "Squeeze", "Unsqueeze")
 FLOAT_MOST = 3.4e38
@@ -42,6 +44,7 @@ class Lowering:
         self.names: dict[str, int] = {onnx.input.name: 0}
         self.uses: dict[str, int] = {onnx.output.name: 1}
         self.users: dict[str, list[Node]] = {}
+        self.producer = {name: node for node in onnx.nodes for name in node.outputs}
         for node in onnx.nodes:
             for name in node.inputs:
                 self.uses[name] = self.uses.get(name, 0) + 1
@@ -127,6 +130,25 @@ class Lowering:
                 return False
             one.type, one.scale, one.zero = "float32", 1.0, 0
         return True
+
+    def gated(self, node: Node) -> Node | None:
+        """The product of a node's output with its input, both rounded to bytes or not, if nothing else reads the output."""
+        chain = [node]
+        while len(users := self.users.get(chain[-1].outputs[0], [])) == 1 and chain[-1].op != "Mul":
+            chain.append(users[0])
+            if chain[-1].op not in (*MOVES, "Mul"):
+                return None
+        last = chain[-1]
+        if last.op != "Mul" or self.root(node.inputs[0]) not in [self.root(name) for name in last.inputs]:
+            return None
+        self.skip |= {id(one) for one in chain[1:]}
+        return last
+
+    def root(self, name: str) -> str:
+        """The name of the map that a name is, rounded to bytes or not."""
+        while name in self.producer and self.producer[name].op in MOVES:
+            name = self.producer[name].inputs[0]
+        return name
 
     def free_to_take(self, value: int, uses: int = 1) -> Operation | None:
         """The operation that makes a value, where `uses` readers at most would see it changed and it has no activation."""
@@ -255,14 +277,12 @@ def _leaky(low: Lowering, node: Node) -> None:
 def _unary(low: Lowering, node: Node) -> None:
     if node.op == "HardSigmoid" and abs(node.attributes.get("alpha", 0.2) - 1 / 6) > 1e-6:
         low.refuse(node, "alpha other than 1/6")
-    if node.op == "Sigmoid":
-        users = low.users.get(node.outputs[0], [])
-        if len(users) == 1 and users[0].op == "Mul" and node.inputs[0] in users[0].inputs:
-            low.skip.add(id(users[0]))  # x * sigmoid(x)
-            low.activate(node, "silu", uses=2)
-            low.names[users[0].outputs[0]] = low.names[node.outputs[0]]
-            low.value_uses[low.names[node.outputs[0]]] = low.uses.get(users[0].outputs[0], 0)
-            return
+    product = low.gated(node) if node.op in GATES else None
+    if product is not None:  # x * sigmoid(x), x * hard_sigmoid(x)
+        low.activate(node, GATES[node.op], uses=2)
+        value = low.names[node.outputs[0]]
+        low.names[product.outputs[0]], low.value_uses[value] = value, low.uses.get(product.outputs[0], 0)
+        return
     low.activate(node, UNARY[node.op])
 
 
@@ -349,7 +369,7 @@ def _shuffle(low: Lowering, node: Node, groups: int) -> None:
         chain.append(users[0])
         if chain[-1].op == "Reshape":
             break
-    moves = [one for one in chain if one.op not in ("QuantizeLinear", "DequantizeLinear")]
+    moves = [one for one in chain if one.op not in MOVES]
     names = [one.op for one in moves]
     if names != ["Reshape", "Transpose", "Reshape"] or list(moves[1].attributes.get("perm", [])) != [0, 2, 1, 3, 4]:
         low.refuse(node, "five axes that are no channel shuffle")
