@@ -186,12 +186,10 @@ def _export(options: argparse.Namespace, progress: Progress) -> Any:
 
 
 def _compile(options: argparse.Namespace, progress: Progress) -> Any:
-    from gossamer.compile.write import compile_file
+    from gossamer.runtime.compilation import compile_model
 
-    path = compile_file(options.model, options.out)
-    model = gossamer.load(path)
-    values = {"path": str(path), "bytes": path.stat().st_size, "precision": "fp32", "runs_with": model.why}
-    return _Result(f"{path}: {path.stat().st_size / 1e6:.2f} MB, fp32; {model.why}", values)
+    precision = {"fp32": "float32", "bf16": "bfloat16"}.get(options.precision, options.precision)
+    return compile_model(options.model, options.out, precision, options.images, progress)
 
 
 def _verify(options: argparse.Namespace, progress: Progress) -> Any:
@@ -220,6 +218,8 @@ def _predict(options: argparse.Namespace, progress: Progress) -> Any:
 
 
 def _bench(options: argparse.Namespace, progress: Progress) -> Any:
+    if options.profile:
+        return _profile(options)
     from gossamer.bench import bench
 
     result = bench(
@@ -238,6 +238,30 @@ def _bench(options: argparse.Namespace, progress: Progress) -> Any:
         if (Path(target) / "settings.yaml").is_file():
             write_text(Path(target) / BENCH, json.dumps(result.to_json(), indent=1))
     return result
+
+
+def _profile(options: argparse.Namespace) -> Any:
+    """Each operation of compiled networks, on the engine."""
+    from gossamer.runtime.native import Native, is_compiled
+    from gossamer.runtime.steps import table
+
+    texts, values = [], []
+    for target in options.targets:
+        if not is_compiled(target):
+            raise InputError(f"{target} with --profile", "a compiled network", "compile it first: gossamer compile")
+        for threads in _threads(options.threads):
+            engine = Native(target, threads)
+            steps = engine.profile()
+            texts.append(f"{target}: {table(steps, engine.isa, threads)}")
+            values.append(
+                {
+                    "path": target,
+                    "isa": engine.isa,
+                    "threads": threads,
+                    "operations": [dataclasses.asdict(step) for step in steps],
+                }
+            )
+    return _Result("\n\n".join(texts), values)
 
 
 def _threads(text: str) -> tuple[int, ...]:
@@ -362,6 +386,8 @@ def _parser() -> argparse.ArgumentParser:
     made = command("compile", _compile, "compile an ONNX file for the native engine")
     made.add_argument("model", help="ONNX file, ours or any other of a convolutional network")
     made.add_argument("--out", required=True, help="the .goss file to write")
+    made.add_argument("--precision", default="fp32", help="fp32, or bf16; what a QDQ file has in int8 stays int8")
+    made.add_argument("--images", nargs="*", default=[], help="images and folders to compare the answers on")
 
     made = command("verify", _verify, "check that a model file still computes what was trained")
     made.add_argument("model", help="model file")
@@ -380,6 +406,7 @@ def _parser() -> argparse.ArgumentParser:
     made.add_argument("--threads", default="1", help="numbers of threads, e.g. 1,2")
     made.add_argument("--batch", type=_count, default=1, help="images at once")
     made.add_argument("--runtimes", default="", help="e.g. onnxruntime,openvino; default all that are installed")
+    made.add_argument("--profile", action="store_true", help="time each operation of compiled networks instead")
     made.add_argument("--plot", default="", help="also draw the latencies into this .png or .svg file")
 
     made = command("report", _report, "write one HTML file about a run")

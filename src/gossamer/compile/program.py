@@ -33,7 +33,9 @@ KINDS = {
 }
 ACTS = {
     name: number
-    for number, name in enumerate(("none", "relu", "relu6", "hard_swish", "hard_sigmoid", "sigmoid", "silu", "tanh", "clip", "leaky_relu"))
+    for number, name in enumerate(
+        ("none", "relu", "relu6", "hard_swish", "hard_sigmoid", "sigmoid", "silu", "tanh", "clip", "leaky_relu")
+    )
 }
 
 

@@ -67,9 +67,13 @@ def dequantise(low: Lowering, node: Node) -> None:
     shape = [1] * data.ndim
     if scales.size > 1:
         shape[axis] = scales.size
-    wide = data.astype(np.int32) - (0 if zeros is None else zeros.astype(np.int32).reshape(shape if zeros.size > 1 else ()))
+    wide = data.astype(np.int32) - (
+        0 if zeros is None else zeros.astype(np.int32).reshape(shape if zeros.size > 1 else ())
+    )
     name = node.outputs[0]
-    low.onnx.tensors[name] = (wide * scales.astype(np.float64).reshape(shape if scales.size > 1 else ())).astype(np.float32)
+    low.onnx.tensors[name] = (wide * scales.astype(np.float64).reshape(shape if scales.size > 1 else ())).astype(
+        np.float32
+    )
     if data.dtype != np.int32 and wide.min() >= -128 and wide.max() <= 127:
         low.quantised[name] = Quantised(wide.astype(np.int8), np.asarray(scales, np.float32), axis)
 

@@ -16,6 +16,7 @@ from gossamer.compile.lower import lower
 from gossamer.compile.narrow import narrow
 from gossamer.compile.program import ACTS, KINDS, TYPES, Program, Weight
 from gossamer.errors import UnknownNameError
+from gossamer.modelfile import ModelFile
 from gossamer.storage import write_bytes
 
 MAGIC, VERSION = b"GOSSAMER", 2
@@ -27,20 +28,27 @@ PRECISIONS = ("float32", "bfloat16")
 
 
 def compile_file(path: str | os.PathLike[str], out: str | os.PathLike[str], precision: str = "float32") -> Path:
-    """Compile an ONNX file for the native engine, with its card where it has one.
+    """Compile an ONNX file for the native engine, with its card where it has one; see `compile_bytes`.
+
+    Raises ModelFileError for a file that breaks a rule, InputError for an operator that the engine lacks, StorageError.
+    """
+    write_bytes(out, compile_bytes(modelfile.read(path), precision)[0])
+    return Path(out)
+
+
+def compile_bytes(file: ModelFile, precision: str = "float32") -> tuple[bytes, bool]:
+    """The native file of an ONNX file, and whether it computes in less than float32.
 
     precision: float32, or bfloat16 for maps and weights of what the file has in float32; what it has in int8 (QDQ) stays.
-    Raises ModelFileError for a file that breaks a rule, InputError for an operator that the engine lacks, StorageError.
+    Raises InputError for an operator that the engine lacks, UnknownNameError.
     """
     if precision not in PRECISIONS:
         raise UnknownNameError("precision", precision, PRECISIONS)
-    file = modelfile.read(path)
-    card = json.dumps(file.card.to_json() if file.card else None, ensure_ascii=False, sort_keys=True).encode()
     program = fuse(lower(file.onnx))
     if precision == "bfloat16":
         narrow(program)
-    write_bytes(out, to_bytes(program, card))
-    return Path(out)
+    card = json.dumps(file.card.to_json() if file.card else None, ensure_ascii=False, sort_keys=True).encode()
+    return to_bytes(program, card), any(value.type != "float32" for value in program.values)
 
 
 def to_bytes(program: Program, card: bytes = b"null") -> bytes:
@@ -96,7 +104,9 @@ def to_bytes(program: Program, card: bytes = b"null") -> bytes:
                 *one.middle,
             )
         )
-    values = b"".join(VALUE.pack(v.h, v.w, v.c, v.parent, v.first, TYPES[v.type], v.scale, v.zero) for v in program.values)
+    values = b"".join(
+        VALUE.pack(v.h, v.w, v.c, v.parent, v.first, TYPES[v.type], v.scale, v.zero) for v in program.values
+    )
     parts = [values, b"".join(records), b"".join(weights), card]
     offsets, body, at = [], b"", HEADER.size
     for part in parts:

@@ -32,6 +32,7 @@ class Runtime(Protocol):
 AUTO, REFERENCE, NATIVE = "auto", "reference", "native"
 # in the order in which "auto" tries them: name -> (what opens a file, what it is, advice)
 RUNTIMES: dict[str, tuple[type[Runtime], str, str]] = {
+    NATIVE: (native.OnTheFly, "the native engine", ""),
     "onnxruntime": (ort.OnnxRuntime, "ONNX Runtime", ""),
     "openvino": (openvino.OpenVino, "OpenVINO", ""),
     REFERENCE: (reference.Reference, "plain numpy", f"; slow: {reference.FASTER}"),
@@ -121,24 +122,21 @@ class Model:
 
 
 def load(path: str | os.PathLike[str], *, runtime: str = AUTO, threads: int = 0) -> Model:
-    """Open a model file with a runtime: "auto", "onnxruntime", "openvino" or "reference"; a compiled one with "native".
+    """Open a model file with a runtime: "auto", "native", "onnxruntime", "openvino" or "reference".
 
-    "auto" runs a compiled network with the native engine, and for an ONNX file takes the first of these that is installed and runs the file. threads: 0 leaves the number to the runtime.
+    "auto" takes the native engine where it is built and has the file's operators, else the first of the others that is
+    installed and runs the file; `Model.why` says which and why. threads: 0 leaves the number to the runtime.
     Raises ModelFileError, MissingPackageError, UnknownNameError.
     """
-    if runtime not in (AUTO, NATIVE, *RUNTIMES):
-        raise UnknownNameError("runtime", runtime, (AUTO, NATIVE, *RUNTIMES))
+    if runtime not in (AUTO, *RUNTIMES):
+        raise UnknownNameError("runtime", runtime, (AUTO, *RUNTIMES))
     if isinstance(threads, bool) or not isinstance(threads, int) or not 0 <= threads <= 4096:
         raise InputError(f"threads {threads!r}", "0 (the runtime decides) to 4096", "give such a number")
     compiled = native.is_compiled(path)
     if compiled and runtime in (AUTO, NATIVE):
         return _compiled(os.fspath(path), threads)
-    if compiled or runtime == NATIVE:
-        raise InputError(
-            f"{path} with the runtime {runtime}",
-            "a compiled network with native, an ONNX file with the others",
-            "leave --runtime out" if compiled else "compile it first: gossamer compile",
-        )
+    if compiled:
+        raise InputError(f"{path} with the runtime {runtime}", "a compiled network with native", "leave --runtime out")
     return open_model(modelfile.read(path), runtime, threads)
 
 

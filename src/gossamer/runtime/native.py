@@ -9,6 +9,7 @@ from __future__ import annotations
 import ctypes
 import json
 import os
+import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,7 +21,7 @@ from numpy.typing import NDArray
 
 from gossamer.errors import InputError, MissingPackageError, ModelFileError
 from gossamer.machine import usable_cores
-from gossamer.modelfile import Card
+from gossamer.modelfile import Card, ModelFile, broken
 from gossamer.runtime.steps import Step, read_steps
 
 LIBRARY = Path(__file__).with_name("libgossamer.so")
@@ -178,3 +179,26 @@ class Native:
         raise ModelFileError(
             rule, f"{self.path}: {said}", RULES.get(rule, "a file made by `gossamer compile`"), "compile it again"
         )
+
+
+class OnTheFly:
+    """An ONNX file on the native engine, compiled as it is loaded."""
+
+    def __init__(self, file: ModelFile, threads: int = 0) -> None:
+        """Raises MissingPackageError, ModelFileError (rule 8) where the engine lacks an operator."""
+        from gossamer.compile.write import compile_bytes
+
+        library()  # before the work
+        try:
+            data, _ = compile_bytes(file, "float32")
+        except InputError as error:
+            raise broken(8, f"{file.path}: {error.given}") from error
+        with tempfile.TemporaryDirectory() as folder:  # the engine keeps the file mapped
+            path = Path(folder) / "network.goss"
+            path.write_bytes(data)
+            self.engine = Native(path, threads)
+        self.version, self.isa, self.threads = self.engine.version, self.engine.isa, self.engine.threads
+
+    def __call__(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
+        """batch (N, C, H, W) -> (N, K)."""
+        return self.engine(batch)

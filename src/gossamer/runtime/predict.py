@@ -45,6 +45,15 @@ def predict_files(
     return predictions()
 
 
+def readable_pixels(
+    preprocess: Preprocess, paths: Iterable[str | os.PathLike[str]]
+) -> Iterator[tuple[NDArray[np.uint8] | None, str]]:
+    """Pixels of each image of files and folders, or None and why there are none."""
+    for file, problem in (item for path in paths for item in _walk(Path(path))):
+        found = _pixels(preprocess, file, problem)
+        yield (None, found.error) if isinstance(found, Prediction) else (found, "")
+
+
 def _pixels(preprocess: Preprocess, file: Path, problem: str) -> NDArray[np.uint8] | Prediction:
     """The pixels of an image, or the prediction that says why there are none."""
     if problem:

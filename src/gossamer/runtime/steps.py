@@ -65,7 +65,8 @@ def _step(op: tuple[int, ...], maps: Sequence[tuple[int, ...]]) -> Step:
         name = f"{name} {kernel}"
     if other >= 0 and name.startswith(("convolution", "1x1", "depthwise")):
         name += ", add"
-    return Step(name, (*maps[source][:3],), (*maps[target][:3],), TYPES[maps[source][5]], macs)
+    sides = [(h, w, c) for h, w, c, *_ in (maps[source], maps[target])]
+    return Step(name, sides[0], sides[1], TYPES[maps[source][5]], macs)
 
 
 def table(steps: Sequence[Step], isa: str, threads: int) -> str:

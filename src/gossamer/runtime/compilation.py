@@ -1,0 +1,141 @@
+"""An ONNX file compiled for the native engine, and what the compiled network answers beside the file it comes from."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gossamer import modelfile
+from gossamer.compile.write import compile_bytes
+from gossamer.errors import InputError, MissingPackageError
+from gossamer.modelfile import ModelFile
+from gossamer.progress import SILENT, Progress
+from gossamer.runtime.model import Model, load, open_model
+from gossamer.runtime.native import Native
+from gossamer.runtime.predict import readable_pixels
+from gossamer.storage import write_bytes
+
+
+@dataclasses.dataclass(frozen=True)
+class Loss:
+    """What compiling changed in the outputs: largest and mean absolute difference, and how often the likeliest class stays.
+
+    inputs: how many were tried. scale: the largest absolute output of the ONNX file.
+    """
+
+    inputs: int
+    largest: float
+    mean: float
+    same_class: int
+    scale: float
+
+    def text(self, what: str) -> str:
+        """One line for people."""
+        return (
+            f"{what}: outputs differ by at most {self.largest:.3g}, {self.mean:.3g} in the mean, of up to {self.scale:.3g}; "
+            f"the same class for {self.same_class} of {self.inputs}"
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class Compilation:
+    """A compiled file, and its answers beside the ONNX file's: to the check inputs (noise where it carries none) and images."""
+
+    path: str
+    bytes: int
+    precision: str
+    runs_with: str
+    beside: str
+    checks: Loss
+    images: Loss | None = None
+    unreadable: tuple[str, ...] = ()
+
+    def text(self) -> str:
+        """A few lines for people."""
+        lines = [f"{self.path}: {self.bytes / 1e6:.2f} MB, {self.precision}; {self.runs_with}"]
+        lines.append(self.checks.text(f"{self.checks.inputs} check inputs beside {self.beside}"))
+        if self.images is not None:
+            lines.append(self.images.text(f"{self.images.inputs} images"))
+        return "\n".join([*lines, *(f"set aside: {line}" for line in self.unreadable)])
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values."""
+        return dataclasses.asdict(self)
+
+
+def compile_model(
+    path: str | os.PathLike[str],
+    out: str | os.PathLike[str],
+    precision: str = "float32",
+    images: Sequence[str] = (),
+    progress: Progress = SILENT,
+) -> Compilation:
+    """Compile an ONNX file and compare. images: files and folders.
+
+    In another precision than float32 the outputs expected by `verify` become those of the compiled network itself, and
+    what it lost against the ONNX file is what this answers.
+    Raises ModelFileError, InputError (an operator that the engine lacks), UnknownNameError, MissingPackageError, StorageError.
+    """
+    file = modelfile.read(path)
+    data, narrowed = compile_bytes(file, precision)
+    card = file.card
+    if card is None and images:
+        raise InputError(f"{path} with images", "a file that says how images become its input", "leave --images out")
+    with tempfile.TemporaryDirectory() as folder:
+        trial = Path(folder) / "network.goss"
+        trial.write_bytes(data)
+        engine = Native(trial, 1)
+    peer = _peer(file)
+    if card is not None:
+        batch = card.preprocess.normalise(np.stack([check.pixels for check in card.checks]))
+    else:
+        batch = np.random.default_rng(0).standard_normal((8, *engine.input_shape[1:])).astype(np.float32)
+    found = engine(batch)
+    loss = _loss(peer, engine, [batch])
+    if card is not None and narrowed:
+        checks = tuple(dataclasses.replace(check, outputs=row) for check, row in zip(card.checks, found))
+        most = 0.01 * max(1.0, float(np.abs(found).max()))
+        card = dataclasses.replace(card, checks=checks, tolerance=min(most, max(card.tolerance, most)))
+        data, _ = compile_bytes(dataclasses.replace(file, card=card), precision)
+    shown, unreadable = None, []
+    if images and card is not None:
+        batches: list[NDArray[np.float32]] = []
+        for pixels, problem in progress.track(readable_pixels(card.preprocess, images), None, "images"):
+            if pixels is None:
+                unreadable.append(problem)
+            else:
+                batches.append(card.preprocess.normalise(pixels[None]))
+        if not batches:
+            raise InputError(f"{len(unreadable)} images, none of which can be read", "one at least", "give others")
+        shown = _loss(peer, engine, batches)
+    write_bytes(out, data)
+    why = load(out).why
+    beside = f"{peer.runtime_name} {peer.runtime_version}"
+    name = precision if not narrowed or precision == "bfloat16" else "int8 as in the file"
+    return Compilation(os.fspath(out), len(data), name, why, beside, loss, shown, tuple(unreadable))
+
+
+def _peer(file: ModelFile) -> Model:
+    try:
+        return open_model(file, "onnxruntime")
+    except MissingPackageError:
+        return open_model(file, "reference")
+
+
+def _loss(peer: Model, engine: Native, batches: Sequence[NDArray[np.float32]]) -> Loss:
+    count, largest, total, same, scale, numbers = 0, 0.0, 0.0, 0, 0.0, 0
+    for batch in batches:
+        expected = np.concatenate([peer.run(one[None]) for one in batch]).reshape(len(batch), -1)
+        found = engine(batch)
+        apart = np.abs(found.astype(np.float64) - expected)
+        largest, scale = max(largest, float(apart.max())), max(scale, float(np.abs(expected).max()))
+        total, numbers, count = total + float(apart.sum()), numbers + apart.size, count + len(batch)
+        same += int((found.argmax(1) == expected.argmax(1)).sum())
+    return Loss(count, largest, total / numbers, same, scale)
