@@ -174,7 +174,8 @@ bool dense_step(gossamer_model &m, const Op &op, Step &step) {
     d.in.c = k, d.out.c = n;
     if (op.other >= 0) d.other = shape(m, op.other);
     d.vectors = pick_vectors(*m.level, n);
-    d.lines = op.groups == 1 && op.dilation == 1 && op.kw > 1 && in.ld == int64_t(in.c) * size_of(in.type) && in.c * op.kw <= 64;
+    d.lines = op.groups == 1 && op.dilation == 1 && op.kw > 1 && in.ld == int64_t(in.c) * size_of(in.type) && in.c * op.kw <= 64 &&
+              op.kh <= 8;  // so that the edges of one tile fit
     if (!pack(m, d, op.weight0, op.bias0, op.scale0, op.type0, int64_t(g) * n, n, k, op.kh, op.kw)) return false;
     d.kh = op.kh, d.kw = op.kw, d.sh = op.sh, d.sw = op.sw, d.top = op.top, d.left = op.left;
     d.dilation = op.dilation, d.finish = Finish{op.act, op.low, op.high};
