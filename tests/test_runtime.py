@@ -28,6 +28,7 @@ from gossamer.errors import (
     UnknownNameError,
     VerificationError,
 )
+from gossamer.runtime import native
 from gossamer.runtime.operators import OPERATORS
 from gossamer.runtime.prediction import softmax
 from gossamer.runtime.verification import OutputCheck, compare, margin
@@ -288,6 +289,12 @@ def no_packages(monkeypatch: pytest.MonkeyPatch, *missing: str) -> None:
     monkeypatch.setattr(builtins, "__import__", guarded)
 
 
+def no_engine(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As where the native engine is not built."""
+    monkeypatch.setattr(native, "LIBRARY", Path("nowhere.so"))
+    monkeypatch.setattr(native, "_library", None)
+
+
 @pytest.mark.parametrize("name", installed())
 def test_every_runtime_gives_what_was_computed_by_hand(name: str) -> None:
     model = runtime.load(GOOD, runtime=name, threads=1)
@@ -329,10 +336,11 @@ def test_a_model_can_be_called_from_several_threads(name: str) -> None:
 
 
 def test_auto_takes_the_first_that_is_installed_and_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
+    no_engine(monkeypatch)
     no_packages(monkeypatch, "onnxruntime", "openvino")
     model = runtime.load(GOOD)
     assert model.runtime_name == "reference"
-    assert "onnxruntime is not installed; openvino is not installed" in model.why
+    assert "native is not installed; onnxruntime is not installed; openvino is not installed" in model.why
     assert 'pip install "gossamer[onnx]"' in model.why and "slow" in model.why
 
 
@@ -340,13 +348,15 @@ def test_auto_passes_over_a_runtime_that_cannot_run_the_file(monkeypatch: pytest
     def refuse(file: modelfile.ModelFile, threads: int) -> Any:
         raise modelfile.broken(8, "no such operator")
 
-    monkeypatch.setitem(runtime.RUNTIMES, "onnxruntime", (refuse, "", ""))
+    for name in ("native", "onnxruntime"):
+        monkeypatch.setitem(runtime.RUNTIMES, name, (refuse, "", ""))
     no_packages(monkeypatch, "openvino")
     model = runtime.load(GOOD)
     assert model.runtime_name == "reference" and "no such operator" in model.why
 
 
 def test_a_file_that_no_runtime_can_run_is_refused_with_the_first_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+    no_engine(monkeypatch)
     no_packages(monkeypatch, "onnxruntime", "openvino")
     with pytest.raises(ModelFileError, match="no operator Gemm2"):
         runtime.load(FOLDER / "08_unknown_operator.onnx")
