@@ -327,7 +327,9 @@ def test_the_engine_is_free_of_memory_errors(small: bytes, tmp_path: Path) -> No
         pytest.skip("no C++ compiler")
     (tmp_path / "small.goss").write_bytes(small)
     program = tmp_path / "lies"
-    sources = [str(ROOT / "engine" / "src" / name) for name in ("model.cpp", "session.cpp", "portable.cpp", "reference.cpp")]
+    sources = [
+        str(ROOT / "engine" / "src" / name) for name in ("model.cpp", "session.cpp", "portable.cpp", "reference.cpp")
+    ]
     flags = "-std=c++17 -O1 -g -fsanitize=address,undefined -fno-sanitize-recover=all -DGOSSAMER_PORTABLE_ONLY -pthread"
     built = subprocess.run(
         [compiler, *flags.split(), str(ROOT / "engine" / "test" / "lies.cpp"), *sources, "-o", str(program)],
