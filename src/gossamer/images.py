@@ -9,7 +9,7 @@ import math
 import reprlib
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, fields
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -43,6 +43,7 @@ __all__ = [
     "RESIZE",
     "SIDE_LIMIT",
     "Description",
+    "Placement",
     "Preprocess",
     "Source",
     "decode",
@@ -68,6 +69,18 @@ RESAMPLING = {
 
 Source = StrPath | bytes | Image.Image | NDArray[np.uint8]
 """A file, its bytes, a picture opened by Pillow, or uint8 pixels (H, W), (H, W, 1) or (H, W, 3)."""
+
+
+class Placement(NamedTuple):
+    """Where a picture lies in the network's input: y_in = y * scale_y + shift_y, x_in = x * scale_x + shift_x.
+
+    All in pixels with continuous edges, so that the centre of the first pixel is at 0.5.
+    """
+
+    scale_y: float
+    scale_x: float
+    shift_y: float = 0.0
+    shift_x: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -106,6 +119,12 @@ class Preprocess:
         else:
             picture, filled = decode_to(source, self.channels, self._needed, self.pixel_limit, "")
         return np.asarray(self._fit(picture, filled)).reshape(*self.size, self.channels)
+
+    def placement(self, size: Size) -> Placement:
+        """Where a picture of `size` (height, width) lies in the input; what is cropped away has places outside it."""
+        down, across = self._covering(*size)
+        top, left = (round((side - whole) / 2) for side, whole in zip(self.size, (down, across)))
+        return Placement(down / size[0], across / size[1], top, left)
 
     def normalise(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
         """float32 (N, C, H, W) of uint8 (N, H, W, C): (v / 255 - mean) / std, looked up in `table()`.

@@ -1,0 +1,1 @@
+"""What raw network outputs mean: numpy alone, the same code in evaluation and in deployment."""
