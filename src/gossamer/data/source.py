@@ -11,7 +11,7 @@ import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,6 +36,16 @@ class Store(Protocol):
 
     def arrange(self, rows: Indices, rng: np.random.Generator) -> Indices:
         """A random order of the positions 0..len(rows)-1 that the disk can follow."""
+
+
+class Answers(Protocol):
+    """What is to be learnt of each row of a table, where that is more than a label."""
+
+    def read(self, row: int) -> Any:
+        """The answer of a row. Raises ImageError."""
+
+    def line(self, row: int) -> str:
+        """One line that changes with the answer, for a fingerprint."""
 
 
 class Files:
@@ -65,6 +75,7 @@ class Table:
 
     names: unique display paths. labels: index into `classes`. splits: "train", "val", "test" or "" a row.
     fixed: the classes are given from outside (classes.txt, numbers), so they stay even where no image has them.
+    answers: what else is known of each row, see `Answers`; None where the label is all.
     """
 
     kind: str
@@ -75,6 +86,7 @@ class Table:
     store: Store
     fixed: bool = False
     notes: list[str] = field(default_factory=list)
+    answers: Answers | None = None
 
     def rows(self, *splits: str) -> Indices:
         """The rows of these splits, in order."""
@@ -93,14 +105,16 @@ class Table:
                 "move the images to the right class, or add training images of it",
             )
         to = np.array([number.get(name, -1) for name in self.classes], dtype=np.int64)
-        return Source(tuple(classes), [self.names[i] for i in rows.tolist()], to[labels], self.store, rows)
+        return Source(
+            tuple(classes), [self.names[i] for i in rows.tolist()], to[labels], self.store, rows, self.answers
+        )
 
 
 @dataclass
 class Source:
     """The images of one split. names: display paths. labels: (n,) int64, index into `classes`.
 
-    rows: the row of each image in `store`.
+    rows: the row of each image in `store`. answers: what else is known of each row; None where the label is all.
     """
 
     classes: tuple[str, ...]
@@ -108,6 +122,7 @@ class Source:
     labels: Indices
     store: Store
     rows: Indices
+    answers: Answers | None = None
 
     def __len__(self) -> int:
         return len(self.names)
@@ -124,7 +139,7 @@ class Source:
     def select(self, indices: Indices) -> Source:
         """The source of these images, in this order."""
         names = [self.names[i] for i in indices.tolist()]
-        return Source(self.classes, names, self.labels[indices], self.store, self.rows[indices])
+        return Source(self.classes, names, self.labels[indices], self.store, self.rows[indices], self.answers)
 
     def order(self, epoch: int, seed: int, kind: Kind = "shuffle") -> Indices:
         """The indices of one epoch, (len(self),), the same for the same (epoch, seed).
@@ -139,12 +154,14 @@ class Source:
         return picks[self.store.arrange(self.rows[picks], rng)]
 
     def fingerprint(self) -> str:
-        """SHA-256 over the sorted (name, bytes, class) of the images. No content is read: a file that was replaced
-        by another of the same size goes unnoticed."""
+        """SHA-256 over the sorted (name, bytes, class, answer's line) of the images. No content is read: a file that
+        was replaced by another of the same size goes unnoticed."""
         stats = self.store.stats(self.rows)
         lines = (
-            f"{name}\0{size}\0{self.classes[label]}"
-            for name, (size, _), label in zip(self.names, stats, self.labels.tolist(), strict=True)
+            f"{name}\0{size}\0{self.classes[label]}" + (f"\0{self.answers.line(row)}" if self.answers else "")
+            for name, (size, _), label, row in zip(
+                self.names, stats, self.labels.tolist(), self.rows.tolist(), strict=True
+            )
         )
         return digest(sorted(lines))
 
