@@ -12,11 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from gossamer.answers.masks import IGNORED, Mask
 from gossamer.data.source import shown
 from gossamer.errors import DataError, ImageError
 
-IGNORED = 255
-"""The value of pixels that have no class, in what is read and in most data sets."""
 UNKNOWN = -1
 FILES = ("classes.txt", "classes.json")
 
@@ -53,7 +52,7 @@ class Legend:
             self, classes=tuple(classes), indices=to[self.indices + 1], colour_indices=to[self.colour_indices + 1]
         )
 
-    def mask(self, image: Image.Image, name: str) -> NDArray[np.uint8]:
+    def mask(self, image: Image.Image, name: str) -> Mask:
         """Class numbers and IGNORED, uint8 (H, W), of a mask as it is stored. Raises ImageError."""
         if image.mode == "P" and len(self.colours):
             image = image.convert("RGB")
@@ -73,7 +72,7 @@ class Legend:
             raise ImageError(f"{name}: has pixels of kind {image.mode}", "grey, palette or RGB masks", "convert it")
         return self._of_values(values, name)
 
-    def _of_values(self, values: NDArray[Any], name: str) -> NDArray[np.uint8]:
+    def _of_values(self, values: NDArray[Any], name: str) -> Mask:
         if values.dtype == np.uint8:
             found = self.indices[values]
         else:
@@ -87,9 +86,9 @@ class Legend:
                 f"{len(known)} classes with the values {known[0]} to {known[-1]}, and {IGNORED} to ignore",
                 "mend the mask, list the class, or set ignore_index",
             )
-        return found.astype(np.uint8)
+        return np.asarray(found, np.uint8)
 
-    def _of_colours(self, packed: NDArray[np.int64], name: str) -> NDArray[np.uint8]:
+    def _of_colours(self, packed: NDArray[np.int64], name: str) -> Mask:
         at = np.minimum(np.searchsorted(self.colours, packed), len(self.colours) - 1)
         unknown = self.colours[at] != packed
         if unknown.any():
@@ -99,7 +98,7 @@ class Legend:
                 f"the {len(self.colours)} colours of the classes file",
                 "mend the mask, or list the colour",
             )
-        return self.colour_indices[at].astype(np.uint8)
+        return np.asarray(self.colour_indices[at], np.uint8)
 
 
 def legend_of(entries: Sequence[Entry], ignore_index: int | None) -> Legend:

@@ -8,24 +8,23 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
+from gossamer.answers.masks import IGNORED, Mask
 from gossamer.data.folder import text
-from gossamer.data.legend import IGNORED, Legend, legend_of, numbered, read_classes
+from gossamer.data.legend import Legend, legend_of, numbered, read_classes
 from gossamer.data.masklayout import ALLOWED, find_pairs
 from gossamer.data.source import Data, Files, Indices, Source, Table
 from gossamer.data.split import Row, sources_of, stratified
 from gossamer.errors import DataError, ImageError
 from gossamer.images import PIXEL_LIMIT, decode_stored, describe, read_file
 
-__all__ = ["IGNORED", "Masks", "apply_mask_split", "open_mask_source", "open_masks", "pixel_counts", "read_masks"]
+__all__ = ["Masks", "apply_mask_split", "open_mask_source", "open_masks", "pixel_counts", "read_masks"]
 
 LOSSY = ("JPEG", "WEBP")
 PROBED = 8
 """Training masks read before anything else, so that a wrong legend is found at once."""
 ANY_VALUE = legend_of([(str(value), None) for value in range(IGNORED)], None)
 StrPath = str | os.PathLike[str]
-Mask = NDArray[np.uint8]
 
 
 class Masks:
@@ -207,8 +206,8 @@ def _count(masks: Masks, training: list[int], ignore_index: int | None) -> int:
     for mask in _readable(masks.read, training):
         if isinstance(mask, ImageError):
             failed = failed or mask
-        else:
-            highest = max(highest, int(mask[(mask != IGNORED) & (mask != ignore_index)].max(initial=-1)))
+        elif (kept := mask[(mask != IGNORED) & (mask != ignore_index)]).size:
+            highest = max(highest, int(kept.max()))
     if highest < 0 and failed:
         raise DataError(failed.given, failed.allowed, failed.do) from failed
     if highest < 1:

@@ -65,7 +65,7 @@ class SegmentTransform:
         target = np.full(p.size, IGNORED, np.uint8)
         whole = Image.fromarray(answer)
         within = _inside(box, (across, down), (0, 0, *whole.size))
-        target[rows, columns] = whole.resize(seen, Image.Resampling.NEAREST, within)
+        target[rows, columns] = np.asarray(whole.resize(seen, Image.Resampling.NEAREST, within))
         mirror = self.flip > 0 and rng.random() < self.flip
         page = jittered(page, self.color_jitter, rng) if self.color_jitter else page
         pixels = np.asarray(page).reshape(self.shape)
