@@ -84,11 +84,17 @@ def probabilities(logits: Floats, score: str) -> Floats:
 
 def pairwise_iou(first: NDArray[Any], second: NDArray[Any]) -> NDArray[Any]:
     """Intersection over union of boxes (n, 4) and (m, 4): (n, m); 0 where a box has no area."""
-    top = np.maximum(first[:, None, :2], second[None, :, :2])
-    bottom = np.minimum(first[:, None, 2:], second[None, :, 2:])
-    shared = np.maximum(bottom - top, 0).prod(axis=2)
+    shared = pairwise_intersection(first, second)
     union = area(first)[:, None] + area(second)[None] - shared
     result: NDArray[Any] = np.divide(shared, union, out=np.zeros_like(shared), where=union > 0)
+    return result
+
+
+def pairwise_intersection(first: NDArray[Any], second: NDArray[Any]) -> NDArray[Any]:
+    """Area shared by boxes (n, 4) and (m, 4): (n, m)."""
+    top = np.maximum(first[:, None, :2], second[None, :, :2])
+    bottom = np.minimum(first[:, None, 2:], second[None, :, 2:])
+    result: NDArray[Any] = np.maximum(bottom - top, 0).prod(axis=2)
     return result
 
 

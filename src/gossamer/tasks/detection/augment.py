@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +13,7 @@ from gossamer.answers.boxes import on_input, pairwise_iou
 from gossamer.decoding import decode_to, describe
 from gossamer.errors import ImageError, SettingsError
 from gossamer.images import RESAMPLING, Preprocess
+from gossamer.tasks.detection.answer import Boxes
 from gossamer.tasks.detection.match import IGNORED, Target
 
 Pixels = NDArray[np.uint8]
@@ -32,17 +32,6 @@ MOSAIC = (
     0.7,
 )  # where the four pictures meet, as a share of each side: Bochkovskiy et al. 2020, YOLOv4 (2004.10934)
 LEAST_SIDE = 1.0  # input pixels of a box that is kept
-
-
-class Boxes(Protocol):
-    """What is known of a picture: corners (n, 4) float32 x0, y0, x1, y1 in its pixels, labels (n,), crowd (n,)."""
-
-    @property
-    def corners(self) -> NDArray[np.float32]: ...
-    @property
-    def labels(self) -> NDArray[np.int64]: ...
-    @property
-    def crowd(self) -> NDArray[np.bool_]: ...
 
 
 Others = Callable[[np.random.Generator], tuple[bytes, Boxes]]
