@@ -63,6 +63,7 @@ NO_TORCH = {
     "machine",
     "settings",
     "images",
+    "answers",
     "onnxfile",
     "answers",
     "modelfile",
