@@ -21,13 +21,13 @@ from gossamer.answers.boxes import Decoding, Detections, decode, detections, nms
 from gossamer.cost import cost
 from gossamer.errors import ImageError, InputError, SettingsError, UnknownNameError
 from gossamer.images import Preprocess
-from gossamer.tasks.detection.augment import EvalBoxes, TrainBoxes, crop_window, seen_boxes
+from gossamer.tasks.detection.augment import TrainBoxes, crop_window, seen_boxes
 from gossamer.tasks.detection.average_precision import coco_matches, summary, voc_average_precision
 from gossamer.tasks.detection.heads import Detector, build_detector
 from gossamer.tasks.detection.losses import DetectionLoss, focal, generalised_iou, hard_negatives
 from gossamer.tasks.detection.match import BACKGROUND, IGNORED, Target, collate, corners, encode, match, overlaps
 from gossamer.tasks.detection.match import decode as decode_torch
-from gossamer.tasks.detection.scores import DetectionScores
+from gossamer.tasks.detection.scores import DetectionScorer, DetectionScores
 
 SPEC = ssd_anchors((64, 96), [(4, 6), (2, 3), (1, 2)])
 JSON = st.recursive(
@@ -159,12 +159,12 @@ def test_boxes_find_back_to_the_picture(resize: str) -> None:
     picture = np.zeros((200, 300, 3), np.uint8)
     picture[60:120, 90:210] = 255
     preprocess = Preprocess((64, 80), resize=resize, crop_pct=1.0)
-    placed = preprocess.placed((200, 300))
-    box = on_input(np.array([[90, 60, 210, 120]], np.float32), placed, (200, 300))
+    place = preprocess.place(200, 300)
+    box = on_input(np.array([[90, 60, 210, 120]], np.float32), place)
     rows, columns = np.nonzero(preprocess.pixels(picture)[..., 0] > 128)
     assert box[0].tolist() == pytest.approx([columns.min(), rows.min(), columns.max() + 1, rows.max() + 1], abs=0.6)
-    assert on_picture(box, placed, (200, 300))[0].tolist() == pytest.approx([90, 60, 210, 120], abs=1e-3)
-    outside = on_picture(np.array([[-500, -500, 500, 500]], np.float32), placed, (200, 300))
+    assert on_picture(box, place)[0].tolist() == pytest.approx([90, 60, 210, 120], abs=1e-3)
+    outside = on_picture(np.array([[-500, -500, 500, 500]], np.float32), place)
     assert outside.tolist() == [[0, 0, 300, 200]]
 
 
@@ -521,17 +521,6 @@ def test_colours_change_and_nothing_else() -> None:
     assert all(grey.joint(data, boxes, np.random.default_rng(seed))[0].shape == (32, 32, 1) for seed in range(8))
 
 
-@pytest.mark.parametrize("resize", ["squash", "pad"])
-def test_evaluation_is_the_deployment_preprocessing(resize: str) -> None:
-    preprocess = replace(GREY, resize=resize)
-    data = marked(240, 320, CORNERS)
-    pixels, target = EvalBoxes(preprocess).joint(data, answer(CORNERS, [0, 1]))
-    assert np.array_equal(pixels, preprocess.pixels(data)) and EvalBoxes(preprocess).shape == pixels.shape
-    assert check_boxes_lie_on_their_colours(pixels, target) == 2
-    with pytest.raises(SettingsError):
-        EvalBoxes(replace(GREY, resize="crop"))
-
-
 # scores
 
 
@@ -634,7 +623,7 @@ def test_voc_counts_a_second_detection_as_wrong_and_a_difficult_object_not_at_al
 
 
 def scores_of(truth: Any, found: Any) -> DetectionScores:
-    return DetectionScores(("a", "b"), [str(i) for i in range(len(truth))], truth, found, [("x", "broken")], [1.0, 3.0])
+    return DetectionScores(("a", "b"), [str(i) for i in range(len(truth))], truth, found, [("x", "broken")])
 
 
 def test_the_confusion_tells_classes_misses_and_inventions_apart() -> None:
@@ -651,16 +640,37 @@ def test_the_confusion_tells_classes_misses_and_inventions_apart() -> None:
     assert scores_of(truth, found).confusion.tolist() == [[1, 0, 1], [1, 0, 0], [0, 2, 0]]
 
 
-def test_scores_merge_and_are_plain_json() -> None:
+def test_scores_are_plain_json() -> None:
     truth, found = random_images(5, images=10, classes=3)
     found = [Detections(*(part[one.labels < 2] for part in one)) for one in found]
     whole = scores_of(truth, found)
-    parts = [scores_of(truth[:4], found[:4]), scores_of(truth[4:], found[4:])]
-    merged = DetectionScores.merge(parts)
-    assert merged.metrics == whole.metrics and merged.loss == 2.0 and len(merged.unreadable) == 2
     plain = json.loads(json.dumps(whole.to_json(), allow_nan=False))
     assert plain["map"] == pytest.approx(whole.metrics["map"]) and len(plain["curves"][0]) == 101
     assert np.mean([row["map"] for row in plain["per_class"]]) == pytest.approx(plain["map"])
     assert f"{whole.metrics['map']:.4f}" in whole.text() and "10 images" in whole.text()
     empty = DetectionScores(("a",), [], [], [], [])
     assert np.isnan(empty.metrics["map"]) and empty.to_json()["map"] is None and "0 images" in empty.text()
+
+
+@pytest.mark.parametrize("resize", ["squash", "pad"])
+def test_perfect_outputs_score_one_in_the_pictures_own_pixels_in_one_part_or_two(resize: str) -> None:
+    preprocess = Preprocess((64, 96), resize=resize)
+    spec = ssd_anchors((64, 96), [(8, 12), (4, 6), (2, 3)])
+    base = torch.from_numpy(anchors(spec).copy())
+    names, truth, places, raw = ["p", "q"], [answer(CORNERS, [0, 1]), answer([], [])], [], []
+    for boxes, size in zip(truth, ((240, 320), (100, 300))):
+        place = preprocess.place(*size)
+        targets = collate([Target(on_input(boxes.corners, place), boxes.labels)])
+        owners = match(targets, base)
+        wanted = targets.boxes.gather(1, owners.clamp_min(0)[..., None].expand(-1, -1, 4))
+        hits = torch.where(owners >= 0, targets.labels.gather(1, owners.clamp_min(0)) + 1, 0)
+        logits = 20.0 * torch.nn.functional.one_hot(hits, 3).float()
+        raw.append({"deltas": encode(wanted, base, spec.variances).numpy(), "logits": logits.numpy()})
+        places.append(place)
+    first, second = (DetectionScorer(("a", "b"), spec, Decoding()) for _ in range(2))
+    first.add(names[:1], raw[0], truth[:1], places[:1])
+    second.add(names[1:], raw[1], truth[1:], places[1:])
+    first.merge(second)
+    scores = first.scores()
+    assert scores.metrics["map"] == pytest.approx(1) and scores.metrics["voc"] == 1 and scores.names == names
+    assert scores.confusion.tolist() == [[1, 0, 0], [0, 1, 0], [0, 0, 0]]

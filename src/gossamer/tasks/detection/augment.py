@@ -1,4 +1,4 @@
-"""From an encoded picture and its boxes to the network's pixels and the boxes on them: random for training."""
+"""From an encoded picture and its boxes to the network's pixels and the boxes on them, at random, for training."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageEnhance
 
-from gossamer.answers.boxes import on_input, pairwise_iou
-from gossamer.decoding import decode_to, describe
+from gossamer.answers.boxes import pairwise_iou
+from gossamer.decoding import decode_to
 from gossamer.errors import ImageError, SettingsError
 from gossamer.images import RESAMPLING, Preprocess
 from gossamer.tasks.detection.answer import Boxes
@@ -36,29 +36,6 @@ LEAST_SIDE = 1.0  # input pixels of a box that is kept
 
 Others = Callable[[np.random.Generator], tuple[bytes, Boxes]]
 """Draws another picture of the training set with its boxes, for mosaics."""
-
-
-class EvalBoxes:
-    """Exactly the deployment preprocessing, and the boxes on its result.
-
-    Raises SettingsError for preprocessing that crops: what is cut off could not be found.
-    """
-
-    def __init__(self, preprocess: Preprocess) -> None:
-        if preprocess.resize == "crop":
-            raise SettingsError("resize: crop for detection", "squash or pad", "choose one of them")
-        self.preprocess = preprocess
-
-    @property
-    def shape(self) -> tuple[int, int, int]:
-        return (*self.preprocess.size, self.preprocess.channels)
-
-    def joint(self, picture: bytes, answer: Boxes, rng: np.random.Generator | None = None) -> tuple[Pixels, Target]:
-        """uint8 (H, W, C) and the boxes in its pixels. Raises ImageError."""
-        seen = describe(picture)
-        size = (seen.height, seen.width)
-        boxes = on_input(answer.corners, self.preprocess.placed(size), size)
-        return self.preprocess.pixels(picture), Target(boxes, _labels(answer))
 
 
 class TrainBoxes:

@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from gossamer.answers.boxes import Detections, pairwise_intersection, pairwise_iou
+from gossamer.answers.anchors import AnchorSpec
+from gossamer.answers.boxes import (
+    Decoding,
+    Detections,
+    detections,
+    on_picture,
+    pairwise_intersection,
+    pairwise_iou,
+)
+from gossamer.images import Placement
 from gossamer.tasks.detection.answer import Boxes
 from gossamer.tasks.detection.average_precision import (
     RECALLS,
@@ -24,12 +34,48 @@ CONFIDENCE = 0.3  # score from which a detection counts as said, in the confusio
 SHOWN = ("map", "map50", "map75", "map_small", "map_medium", "map_large", "ar1", "ar10", "ar100")
 
 
+class DetectionScorer:
+    """Scores of one detector of these classes and anchors: deltas (n, A, 4), logits (n, A, K + 1 or K), and boxes."""
+
+    def __init__(self, classes: tuple[str, ...], spec: AnchorSpec, decoding: Decoding) -> None:
+        self.classes, self.spec, self.decoding = classes, spec, decoding
+        self.names: list[str] = []
+        self.truth: list[Boxes] = []
+        self.found: list[Detections] = []
+        self.unreadable: list[tuple[str, str]] = []
+
+    def add(
+        self,
+        names: Sequence[str],
+        raw: Mapping[str, NDArray[np.float32]],
+        targets: Sequence[Boxes],
+        places: Sequence[Placement],
+    ) -> None:
+        """Take in raw outputs, the boxes of the pictures, and where the pictures lie in the input."""
+        self.names.extend(names)
+        self.truth.extend(targets)
+        for deltas, logits, place in zip(raw["deltas"], raw["logits"], places):
+            seen = detections(deltas, logits, self.spec, self.decoding)
+            self.found.append(seen._replace(boxes=on_picture(seen.boxes, place)))
+
+    def merge(self, other: DetectionScorer) -> None:
+        """Take in what another has taken in."""
+        self.names += other.names
+        self.truth += other.truth
+        self.found += other.found
+        self.unreadable += other.unreadable
+
+    def scores(self) -> DetectionScores:
+        """The scores of all so far."""
+        return DetectionScores(self.classes, self.names, self.truth, self.found, self.unreadable)
+
+
 @dataclass(frozen=True)
 class DetectionScores:
     """What a detector said of n images. Shares are 0..1, nan where there is nothing to find.
 
     classes: K names. names: n image names. truth: the boxes that are there. found: those that were said, in the same
-    pixels. losses: one an image, or none. unreadable: (name, reason) of the images set aside.
+    pixels. unreadable: (name, reason) of the images set aside.
     """
 
     classes: tuple[str, ...]
@@ -37,20 +83,7 @@ class DetectionScores:
     truth: list[Boxes]
     found: list[Detections]
     unreadable: list[tuple[str, str]]
-    losses: list[float] = field(default_factory=list)
     task: str = "detect"
-
-    @classmethod
-    def merge(cls, parts: list[DetectionScores]) -> DetectionScores:
-        """One evaluation of the images of all `parts`."""
-        return cls(
-            parts[0].classes,
-            [name for part in parts for name in part.names],
-            [boxes for part in parts for boxes in part.truth],
-            [boxes for part in parts for boxes in part.found],
-            [row for part in parts for row in part.unreadable],
-            [loss for part in parts for loss in part.losses],
-        )
 
     @cached_property
     def matches(self) -> list[Matches]:
@@ -66,8 +99,8 @@ class DetectionScores:
 
     @property
     def loss(self) -> float:
-        """The mean loss; nan where there is none."""
-        return float(np.mean(self.losses)) if self.losses else float("nan")
+        """None: it depends on which anchors are matched, which says nothing of the boxes that are found."""
+        return float("nan")
 
     @cached_property
     def per_class(self) -> list[dict[str, Any]]:
@@ -118,7 +151,6 @@ class DetectionScores:
         return {
             "task": self.task,
             "images": len(self.names),
-            "loss": _plain(self.loss),
             **{name: _plain(value) for name, value in self.metrics.items()},
             "per_class": [{key: _plain(value) for key, value in row.items()} for row in self.per_class],
             "curves": [[_plain(value) for value in row] for row in self.curves.round(4).tolist()],
