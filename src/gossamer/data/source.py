@@ -11,7 +11,7 @@ import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,6 +36,16 @@ class Store(Protocol):
 
     def arrange(self, rows: Indices, rng: np.random.Generator) -> Indices:
         """A random order of the positions 0..len(rows)-1 that the disk can follow."""
+
+
+class Answers(Protocol):
+    """What is asked of each row of a table beyond its class: the boxes drawn on it, say."""
+
+    def read(self, row: int) -> Any:
+        """The answer of a row of the store."""
+
+    def line(self, row: int) -> str:
+        """What a fingerprint takes of it: another line where the answer is another."""
 
 
 class Files:
@@ -100,7 +110,7 @@ class Table:
 class Source:
     """The images of one split. names: display paths. labels: (n,) int64, index into `classes`.
 
-    rows: the row of each image in `store`.
+    rows: the row of each image in `store`, and in `answers` where a class is not all that is asked.
     """
 
     classes: tuple[str, ...]
@@ -108,6 +118,7 @@ class Source:
     labels: Indices
     store: Store
     rows: Indices
+    answers: Answers | None = None
 
     def __len__(self) -> int:
         return len(self.names)
@@ -124,7 +135,7 @@ class Source:
     def select(self, indices: Indices) -> Source:
         """The source of these images, in this order."""
         names = [self.names[i] for i in indices.tolist()]
-        return Source(self.classes, names, self.labels[indices], self.store, self.rows[indices])
+        return Source(self.classes, names, self.labels[indices], self.store, self.rows[indices], self.answers)
 
     def order(self, epoch: int, seed: int, kind: Kind = "shuffle") -> Indices:
         """The indices of one epoch, (len(self),), the same for the same (epoch, seed).
@@ -139,12 +150,14 @@ class Source:
         return picks[self.store.arrange(self.rows[picks], rng)]
 
     def fingerprint(self) -> str:
-        """SHA-256 over the sorted (name, bytes, class) of the images. No content is read: a file that was replaced
+        """SHA-256 over the sorted (name, bytes, class, answer) of the images. No content is read: a file that was replaced
         by another of the same size goes unnoticed."""
         stats = self.store.stats(self.rows)
         lines = (
-            f"{name}\0{size}\0{self.classes[label]}"
-            for name, (size, _), label in zip(self.names, stats, self.labels.tolist(), strict=True)
+            f"{name}\0{size}\0{self.classes[label]}" + (f"\0{self.answers.line(row)}" if self.answers else "")
+            for name, (size, _), label, row in zip(
+                self.names, stats, self.labels.tolist(), self.rows.tolist(), strict=True
+            )
         )
         return digest(sorted(lines))
 

@@ -10,12 +10,13 @@ import json
 import math
 import reprlib
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 from gossamer.data.boxes.jsonfile import entries, read_json
 from gossamer.data.boxes.records import (
+    SIDECAR,
     Draft,
     Drawn,
     Record,
@@ -29,9 +30,7 @@ from gossamer.data.boxes.records import (
 from gossamer.data.folder import folders, text
 from gossamer.data.source import shown
 from gossamer.errors import DataError, ImageError
-from gossamer.storage import write_text
 
-SIDECAR = "gossamer-boxes.json"
 _OWN = frozenset({"bbox", "category_id", "image_id", "iscrowd", "area"})
 _OWN_IMAGE = frozenset({"id", "file_name", "width", "height"})
 _ALLOWED = "annotations/instances_*.json, or *.json with images, annotations and categories beside the images"
@@ -139,7 +138,9 @@ def _read_file(
         key = entry.get("image_id")
         if type(key) not in (int, str) or key not in drawn:
             raise DataError(
-                f"{where}: an annotation is of image {reprlib.repr(key)}, which is not listed", "ids of images", "mend it"
+                f"{where}: an annotation is of image {reprlib.repr(key)}, which is not listed",
+                "ids of images",
+                "mend it",
             )
         drawn[key].append(_drawn(entry, categories, where))
     places = _places(draft.root, path)
@@ -170,7 +171,9 @@ def _drawn(entry: dict[str, Any], categories: dict[int, str], where: str) -> Dra
     key, bbox = entry.get("category_id"), entry.get("bbox")
     if type(key) is not int or key not in categories:
         raise DataError(
-            f"{where}: an annotation has category {reprlib.repr(key)}", f"ids of categories ({shown(map(str, categories))})", "mend it"
+            f"{where}: an annotation has category {reprlib.repr(key)}",
+            f"ids of categories ({shown(map(str, categories))})",
+            "mend it",
         )
     if not isinstance(bbox, list) or len(bbox) != 4 or not all(type(value) in (int, float) for value in bbox):
         raise DataError(f"{where}: a bbox is {reprlib.repr(bbox)}", "four numbers x, y, width, height", "mend it")
@@ -178,12 +181,13 @@ def _drawn(entry: dict[str, Any], categories: dict[int, str], where: str) -> Dra
     if crowd not in (0, 1):
         raise DataError(f"{where}: iscrowd is {reprlib.repr(crowd)}", "0 or 1", "mend it")
     x, y, width, height = map(number, bbox)
+    area = number(entry.get("area"))
     extra = {key: value for key, value in entry.items() if key not in _OWN}
     return Drawn(
         (x, y, x + width, y + height),
         categories[key],
         bool(crowd),
-        area=number(entry.get("area")),
+        area=math.nan if math.isclose(area, width * height, rel_tol=1e-9) else area,  # it says nothing of its own
         extra={"coco": extra} if extra else {},
     )
 
@@ -207,8 +211,8 @@ def _drop_parent(draft: Draft) -> None:
         draft.classes = draft.classes[1:]
 
 
-def write_coco(draft: Draft, paths: list[str], out: Path) -> None:
-    """annotations/instances_<split>.json of records whose images lie at `paths` (images/...). Raises StorageError."""
+def coco_texts(draft: Draft, paths: list[str]) -> Iterator[tuple[str, str]]:
+    """(path, text) of annotations/instances_<split>.json for records whose images lie at `paths` (images/...)."""
     known = {entry["name"].strip(): entry for entry in draft.extra.get("coco", {}).get("categories", ())}
     if set(draft.classes) <= set(known):
         categories = sorted(known.values(), key=lambda entry: entry["id"])
@@ -219,8 +223,10 @@ def write_coco(draft: Draft, paths: list[str], out: Path) -> None:
         mine = [(r, path) for r, path in zip(draft.records, paths, strict=True) if r.split == split]
         value = {"images": _images(mine), "annotations": [], "categories": categories}
         value["annotations"] = _annotations([r for r, _ in mine], [entry["id"] for entry in value["images"]], ids)
-        file = out / "annotations" / f"instances_{split or 'all'}.json"
-        write_text(file, json.dumps(value, ensure_ascii=False, separators=(",", ":")) + "\n")
+        yield (
+            f"annotations/instances_{split or 'all'}.json",
+            json.dumps(value, ensure_ascii=False, separators=(",", ":")) + "\n",
+        )
 
 
 def _images(mine: Iterable[tuple[Record, str]]) -> list[dict[str, Any]]:
@@ -228,10 +234,7 @@ def _images(mine: Iterable[tuple[Record, str]]) -> list[dict[str, Any]]:
     result = []
     for record, path in mine:
         extra = record.extra.get("coco", {})
-        key = extra.get("id")
-        if key is None or key in taken:
-            key = next(i for i in range(len(taken) + 1, 2 * len(taken) + 2) if i not in taken)
-        taken.add(key)
+        key = _fresh(extra.get("id"), taken)
         height, width = record.size
         name = path.removeprefix("images/").removeprefix(f"{record.split}/" if record.split else "")
         result.append({**extra, "id": key, "file_name": name, "height": height, "width": width})
@@ -240,20 +243,16 @@ def _images(mine: Iterable[tuple[Record, str]]) -> list[dict[str, Any]]:
 
 def _annotations(records: list[Record], image_ids: list[int | str], ids: dict[str, int]) -> list[dict[str, Any]]:
     result: list[dict[str, Any]] = []
-    taken: set[Any] = set()
+    taken: set[int | str] = set()
     for record, image_id in zip(records, image_ids, strict=True):
         for box in record.boxes:
             x0, y0, x1, y1 = box.box
             area = (x1 - x0) * (y1 - y0) if math.isnan(box.area) else box.area
             extra = box.extra.get("coco", {})
-            key = extra.get("id", len(result) + 1)
-            while key in taken:
-                key = len(result) + len(taken) + 1
-            taken.add(key)
             result.append(
                 {
                     **extra,
-                    "id": key,
+                    "id": _fresh(extra.get("id"), taken),
                     "image_id": image_id,
                     "category_id": ids[box.name],
                     "bbox": [x0, y0, x1 - x0, y1 - y0],
@@ -261,6 +260,15 @@ def _annotations(records: list[Record], image_ids: list[int | str], ids: dict[st
                     "iscrowd": int(box.crowd),
                 }
             )
+    return result
+
+
+def _fresh(key: object, taken: set[int | str]) -> int | str:
+    """`key`, or a number where it is none or taken already; it is taken now."""
+    first = len(taken) + 1
+    chosen = key if isinstance(key, int | str) and key not in taken else None
+    result = next(i for i in range(first, 2 * first) if i not in taken) if chosen is None else chosen
+    taken.add(result)
     return result
 
 

@@ -21,6 +21,8 @@ from gossamer.images import IMAGE_SUFFIXES, SIDE_LIMIT, describe
 
 Edges = tuple[float, float, float, float]
 Size = tuple[int, int]
+SIDECAR = "gossamer-boxes.json"
+"""The file that a conversion leaves beside what it wrote."""
 
 
 @dataclass(slots=True)
@@ -97,7 +99,7 @@ def class_name(value: object, where: str) -> str:
 def inside(name: str, where: str) -> str:
     """A relative path with slashes. Raises DataError where it leads out of its folder."""
     path = PurePosixPath(name.replace("\\", "/"))
-    if not name or "\0" in name or path.is_absolute() or ".." in path.parts or ":" in path.parts[0]:
+    if not name or "\0" in name or path.is_absolute() or ".." in path.parts or path.parts[0][1:2] == ":":
         raise DataError(f"{where}: path {text(name)!r}", "a path inside the folder", "mend the path")
     return str(path)
 
@@ -109,7 +111,9 @@ def contents(path: Path, limit: int) -> bytes:
             raise DataError(f"{text(str(path))}: is not a file", "a file that can be read", "check the path")
         size = path.stat().st_size
         if size > limit:
-            raise DataError(f"{text(str(path))}: has {size} bytes", f"at most {limit}", "check that it is the right file")
+            raise DataError(
+                f"{text(str(path))}: has {size} bytes", f"at most {limit}", "check that it is the right file"
+            )
         return path.read_bytes()
     except OSError as error:
         raise DataError(f"{text(str(path))}: {error.strerror}", "a file that can be read", "check the path") from error

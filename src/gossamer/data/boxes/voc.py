@@ -29,12 +29,12 @@ from gossamer.data.boxes.xmlfile import parse_xml, read_xml
 from gossamer.data.folder import text
 from gossamer.data.source import class_order, shown
 from gossamer.errors import DataError
-from gossamer.storage import write_text
 
 SETS = Path("ImageSets", "Main")
 _SPLITS = ("train", "val", "test")
 _OWN = frozenset({"filename", "size", "object"})  # children of an annotation that are understood
 _OWN_OBJECT = frozenset({"name", "bndbox", "difficult"})
+_LISTS = {"": (), "train": ("train", "trainval"), "val": ("val", "trainval"), "test": ("test",)}
 _ALLOWED = "Annotations/*.xml with JPEGImages/ and, for splits, ImageSets/Main/*.txt"
 
 
@@ -55,7 +55,10 @@ def read_voc(root: Path) -> Draft:
     if unlisted:
         notes.append(f"{root}: {len(unlisted)} annotated images are in no list of {SETS.as_posix()} and passed over")
     records = each_image(
-        list(splits), lambda stem: _record(root, stem, splits[stem], images), "images with PASCAL VOC annotations", notes
+        list(splits),
+        lambda stem: _record(root, stem, splits[stem], images),
+        "images with PASCAL VOC annotations",
+        notes,
     )
     classes = class_order(box.name for record in records for box in record.boxes)
     return Draft("voc", root, classes, False, records, notes)
@@ -80,9 +83,8 @@ def _splits(root: Path) -> dict[str, str]:
 
 
 def _listed(path: Path) -> list[str]:
-    """The first word of each line (lists of one class have a second, 1, 0 or -1); a whole line where it is a name."""
-    lines = [line for line in lines_of(path) if line]
-    return [inside(line.rsplit(None, 1)[0] if line.endswith((" 1", " 0", " -1")) else line, str(path)) for line in lines]
+    """The names in a list, a line each."""
+    return [inside(line, str(path)) for line in lines_of(path) if line]
 
 
 def _record(root: Path, stem: str, split: str, images: dict[str, str]) -> Record:
@@ -118,16 +120,16 @@ def _drawn(element: ElementTree.Element, where: str) -> Drawn:
     return Drawn((x0 - 1, y0 - 1, x1, y1), name, difficult=difficult, extra={"voc": others} if others else {})
 
 
-def write_voc(draft: Draft, paths: list[str], out: Path) -> None:
-    """Annotations and ImageSets of records whose images lie at `paths` (JPEGImages/...). Raises StorageError."""
+def voc_files(draft: Draft, paths: list[str]) -> Iterator[tuple[str, str]]:
+    """(path, text) of Annotations and ImageSets for records whose images lie at `paths` (JPEGImages/...)."""
     listed: dict[str, list[str]] = {}
     for record, path in zip(draft.records, paths, strict=True):
         stem = Path(path).stem
-        write_text(out / "Annotations" / f"{stem}.xml", _xml(record, Path(path).name))
-        for name in {"": (), "test": ("test",)}.get(record.split, (record.split, "trainval")):
+        yield f"Annotations/{stem}.xml", _xml(record, Path(path).name)
+        for name in _LISTS[record.split]:
             listed.setdefault(name, []).append(stem)
     for name, stems in listed.items():
-        write_text(out / SETS / f"{name}.txt", "".join(f"{stem}\n" for stem in sorted(stems)))
+        yield f"{SETS.as_posix()}/{name}.txt", "".join(f"{stem}\n" for stem in sorted(stems))
 
 
 def _xml(record: Record, name: str) -> str:
