@@ -130,13 +130,13 @@ def _read_file(
     drawn: dict[int | str, list[Drawn]] = {}
     for entry in entries(content, "images", where):
         key = entry.get("id")
-        if type(key) not in (int, str) or key in drawn:
-            what = "is no number or text" if type(key) not in (int, str) else "is given twice"
+        if not isinstance(key, int | str) or key in drawn:
+            what = "is given twice" if isinstance(key, int | str) else "is no number or text"
             raise DataError(f"{where}: image id {reprlib.repr(key)} {what}", "unique ids", "mend the file")
         drawn[key] = []
     for entry in entries(content, "annotations", where):
         key = entry.get("image_id")
-        if type(key) not in (int, str) or key not in drawn:
+        if not isinstance(key, int | str) or key not in drawn:
             raise DataError(
                 f"{where}: an annotation is of image {reprlib.repr(key)}, which is not listed",
                 "ids of images",

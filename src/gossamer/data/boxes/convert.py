@@ -11,6 +11,7 @@ from gossamer.data.boxes.coco import coco_texts, lost_in_coco
 from gossamer.data.boxes.open import read_draft
 from gossamer.data.boxes.records import SIDECAR, Draft, Record, image_size, split_of
 from gossamer.data.boxes.sidecar import sidecar_text
+from gossamer.data.boxes.table import KINDS
 from gossamer.data.boxes.voc import lost_in_voc, voc_files
 from gossamer.data.boxes.yolo import lost_in_yolo, yolo_files
 from gossamer.data.folder import text
@@ -71,7 +72,8 @@ def convert(root: StrPath, out: StrPath, to: str) -> Converted:
             raise DataError(f"{source}: none of its images can be read", "images that can be read", "restore them")
         paths = [place for _, place in pairs]
         original = [r for r, record in zip(draft.records, kept, strict=True) if record]
-        lost = lost_in(replace(draft, records=original))
+        lost = [*lost_in(replace(draft, records=original)), *_further(original, to)]
+        notes += _other_sizes(original, [record for record, _ in pairs])
         for name, content in files(replace(draft, records=[record for record, _ in pairs]), paths):
             _put(folder / name, content.encode())
         _put(folder / SIDECAR, sidecar_text(replace(draft, records=original), paths, to, lost).encode())
@@ -87,6 +89,24 @@ def _finite(draft: Draft) -> list[str]:
         count += len(record.boxes) - len(finite)
         record.boxes = finite
     return [f"{count} boxes have corners that are no numbers, and are not written"] if count else []
+
+
+def _further(records: list[Record], to: str) -> list[str]:
+    """What the files say of boxes and images beyond the boxes themselves, in a format other than `to`."""
+    found = []
+    for kind in sorted(set(WRITERS) - {to}):
+        boxes = sum(kind in box.extra for record in records for box in record.boxes)
+        images = sum(kind in record.extra for record in records)
+        if boxes or images:
+            found.append(
+                f"{KINDS[to]} have no place for further fields of {KINDS[kind]}: {images} images, {boxes} boxes"
+            )
+    return found
+
+
+def _other_sizes(said: list[Record], written: list[Record]) -> list[str]:
+    count = sum(a.size != b.size for a, b in zip(said, written, strict=True))
+    return [f"{count} images have another size than their annotations say; boxes keep their pixels"] if count else []
 
 
 def _copied(record: Record, root: Path, place: Path, to: str, notes: list[str]) -> Record | None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import os
 import reprlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -156,29 +156,6 @@ def image_size(path: Path) -> Size:
     return found.height, found.width
 
 
-def size_differences(root: Path, records: Iterable[Record]) -> list[str]:
-    """A line for each kind of image whose own size is not the one that its annotations say; reads every header."""
-    turned, other = [], []
-    for record in records:
-        try:
-            own = image_size(root / record.path)
-        except ImageError:
-            continue  # whoever reads the picture says so
-        if own != record.size:
-            (turned if own == record.size[::-1] else other).append(
-                f"{text(record.path)} ({record.size[1]} x {record.size[0]}, the image {own[1]} x {own[0]})"
-            )
-    notes = []
-    if turned:
-        notes.append(
-            f"{len(turned)} images lie on their side by their annotations, drawn before the picture was turned upright: "
-            f"{shown(turned, 2)}"
-        )
-    if other:
-        notes.append(f"{len(other)} images have another size than their annotations say: {shown(other, 2)}")
-    return notes
-
-
 def each_image(items: Sequence[str], read: Callable[[str], Record], what: str, notes: list[str]) -> list[Record]:
     """The records that `read` gives; what raises is set aside and noted. Raises DataError where all do."""
     records, failed = [], []
@@ -199,7 +176,7 @@ def each_image(items: Sequence[str], read: Callable[[str], Record], what: str, n
     return records
 
 
-def one_split(lists: dict[str, Iterable[str]], where: str) -> dict[str, str]:
+def one_split(lists: Mapping[str, Iterable[str]], where: str) -> dict[str, str]:
     """name -> split. Raises DataError where an image is in two."""
     result: dict[str, str] = {}
     for split, names in lists.items():

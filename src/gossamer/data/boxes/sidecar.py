@@ -119,7 +119,7 @@ def _same(box: Drawn, entry: dict[str, Any], where: str) -> bool:
 
 def _extra(value: dict[str, Any], where: str, whole: bool = False) -> dict[str, Any]:
     """What is kept by format; each of the shape that its writer takes."""
-    found = _typed(value, "extra", dict, where, {})
+    found: dict[str, Any] = _typed(value, "extra", dict, where, {})
     words = [*found.get("voc", ()), *found.get("yolo", ())] if _lists(found) else [None]
     coco = found.get("coco", {})
     good = set(found) <= {"voc", "coco", "yolo"} and isinstance(coco, dict) and all(isinstance(w, str) for w in words)

@@ -10,10 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gossamer.data.boxes.annotation import Annotations
-from gossamer.data.boxes.records import Draft, Drawn
+from gossamer.data.boxes.records import Draft, Drawn, image_size
 from gossamer.data.folder import text
 from gossamer.data.source import Files, Indices, Source, Store, shown
-from gossamer.errors import DataError
+from gossamer.errors import DataError, ImageError
 
 CLIPPED = 0.05
 """Pixels beyond the edge from which a clipped box is counted; less is rounding."""
@@ -114,10 +114,29 @@ def table_of(draft: Draft) -> BoxTable:
     )
 
 
+def size_differences(table: BoxTable) -> list[str]:
+    """A line for each way in which images have another size than their annotations say; every header is read."""
+    turned: list[str] = []
+    other: list[str] = []
+    for path, (height, width) in zip(table.paths, table.answers.sizes.tolist(), strict=True):
+        try:
+            own = image_size(table.root / path)
+        except ImageError:
+            continue  # whoever reads the picture says so
+        if own != (height, width):
+            found = f"{text(path)} ({width} x {height}, the image {own[1]} x {own[0]})"
+            (turned if own == (width, height) else other).append(found)
+    counted = (
+        (turned, "lie on their side by their annotations, which were drawn before the picture was turned upright"),
+        (other, "have another size than their annotations say"),
+    )
+    return [f"{len(found)} images {what}: {shown(found, 2)}" for found, what in counted if found]
+
+
 def _clean(corners: NDArray[np.float64], sizes: Indices) -> tuple[NDArray[np.float64], NDArray[np.bool_], list[str]]:
     """Corners clipped to (height, width), (m, 4); which have an area there, (m,); and notes on the others."""
     limits = sizes[:, [1, 0, 1, 0]].astype(np.float64)
-    number = np.isfinite(corners).all(1)
+    number = np.logical_and.reduce(np.isfinite(corners), axis=1)
     safe = np.where(number[:, None], corners, 0)
     drawn = number & (safe[:, 2] > safe[:, 0]) & (safe[:, 3] > safe[:, 1])
     clipped = np.clip(safe, 0, limits)

@@ -68,7 +68,7 @@ def _splits(root: Path) -> dict[str, str]:
     """stem -> split, {} where there are no lists. What only trainval.txt lists is for training."""
     folder = root / SETS
     lists = {split: _listed(folder / f"{split}.txt") for split in _SPLITS if (folder / f"{split}.txt").is_file()}
-    found = one_split({split: names for split, names in lists.items()}, f"{root}/{SETS.as_posix()}")
+    found = one_split(lists, f"{root}/{SETS.as_posix()}")
     if (folder / "trainval.txt").is_file():
         for name in _listed(folder / "trainval.txt"):
             if found.setdefault(name, "train") == "test":
