@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import json
 import math
-import shutil
 import tempfile
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -63,10 +62,10 @@ def voc(root: Path, images: dict[str, str], **lists: Iterable[str]) -> Path:
     return root
 
 
-def coco_value(annotations: list[dict[str, Any]], images: int = 1, **changed: Any) -> dict[str, Any]:
+def coco_value(entries: list[dict[str, Any]], count: int = 1, **changed: Any) -> dict[str, Any]:
     return {
-        "images": [{"id": i, "file_name": f"{i}.png", "width": 48, "height": 32} for i in range(images)],
-        "annotations": [{"id": i, "image_id": 0, "category_id": 3, **entry} for i, entry in enumerate(annotations)],
+        "images": [{"id": i, "file_name": f"{i}.png", "width": 48, "height": 32} for i in range(count)],
+        "annotations": [{"id": i, "image_id": 0, "category_id": 3, **entry} for i, entry in enumerate(entries)],
         "categories": [{"id": 3, "name": "zebra"}, {"id": 9, "name": "ant"}],
         **changed,
     }
@@ -188,11 +187,10 @@ def test_yolo_layouts_polygons_and_images_without_labels(tmp_path: Path, layout:
     assert data.classes == ("no", "1")
     assert boxes_at(data.train, 0).corners.tolist() == [[12, 8, 36, 32], [0, 0, 48, 32]]
     assert len(boxes_at(data.val, 1)) == 0
-    assert sorted(note.split(": ", 1)[1] for note in data.notes) == [
-        "1 images have no label file and count as showing nothing",
-        "1 images have no label file and count as showing nothing",
+    assert [note.split(": ", 1)[1] for note in data.notes] == [
+        "2 images have no label file and count as showing nothing",
         "1 label files have no image and are passed over",
-    ] or any("2 images have no label file" in note for note in data.notes)
+    ]
 
 
 def test_yolo_names_in_a_text_file(tmp_path: Path) -> None:
@@ -226,7 +224,7 @@ def test_boxes_are_clipped_or_dropped_and_counted(tmp_path: Path) -> None:
 
 @given(
     st.lists(
-        st.tuples(*[st.floats(-100, 200, allow_nan=True) | st.sampled_from([math.nan, math.inf, 1e300])] * 4),
+        st.tuples(*[st.floats(-100, 200) | st.sampled_from([math.nan, math.inf, 1e300])] * 4),
         min_size=1,
         max_size=8,
     )
@@ -339,8 +337,16 @@ def test_a_moved_box_changes_the_fingerprint_and_a_selection_keeps_its_boxes(tmp
 
 @pytest.mark.parametrize(
     ("word", "split"),
-    [("instances_val2017", "val"), ("VALID", "val"), ("train", "train"), ("testing", "test"), ("images", "")]
-    + [("train_val", ""), ("contest", ""), ("_annotations.coco", "")],
+    [
+        ("instances_val2017", "val"),
+        ("VALID", "val"),
+        ("train", "train"),
+        ("testing", "test"),
+        ("images", ""),
+        ("train_val", ""),
+        ("contest", ""),
+        ("_annotations.coco", ""),
+    ],
 )
 def test_split_names(word: str, split: str) -> None:
     assert split_of(word) == split
@@ -398,7 +404,7 @@ def full(root: Path, kind: str) -> Path:
     return yolo(root, {"a": lines, "b": "1 0.9 0.9 0.5 0.5\n", "c": ""})
 
 
-@pytest.mark.parametrize(("start", "middle"), itertools.product(KINDS, KINDS))
+@pytest.mark.parametrize(("start", "middle"), list(itertools.product(KINDS, KINDS)))
 def test_there_and_back_loses_nothing(tmp_path: Path, start: str, middle: str) -> None:
     root = full(tmp_path / "start", start)
     there = convert(root, tmp_path / "there", middle)
@@ -432,7 +438,7 @@ def test_a_box_that_was_moved_since_is_read_from_its_file(tmp_path: Path) -> Non
     label = tmp_path / "y" / "labels" / "train" / "a.txt"
     put(label, "1 .5 .5 .5 .5\n" + label.read_text().splitlines()[1])
     table = read_boxes(tmp_path / "y")
-    split, boxes, names = seen(table)["a"]
+    boxes = seen(table)["a"][1]
     assert boxes.corners[0].tolist() == [12, 8, 36, 24] and boxes.difficult.tolist() == [False, False]
     assert [note for note in table.notes if "1 images were added or changed since" in note]
 
@@ -459,7 +465,7 @@ def drafts(draw: st.DrawFn) -> Draft:
     return Draft("coco", Path(), classes, draw(st.booleans()), records)
 
 
-@settings(max_examples=40)
+@settings(max_examples=30)
 @given(drafts(), st.permutations(KINDS))
 def test_any_boxes_come_back_through_any_formats(draft: Draft, kinds: list[str]) -> None:
     with tempfile.TemporaryDirectory() as name:
@@ -529,7 +535,7 @@ def test_names_that_would_meet_are_told_apart(tmp_path: Path, to: str) -> None:
     put(tmp_path / "c" / "annotations" / "all.json", json.dumps(value))
     convert(tmp_path / "c", tmp_path / "out", to)
     records = read_draft(tmp_path / "out").records
-    assert {r.name: [b.box[0] for b in r.boxes] for r in records} == {
+    assert {r.name: [round(b.box[0], 6) for b in r.boxes] for r in records} == {
         "train/a.png": [1],
         "train_a.png": [2],
         "TRAIN_A.jpg": [],
@@ -655,23 +661,15 @@ def test_bad_data_end_in_one_clear_line(tmp_path: Path, name: str) -> None:
 def as_folder(root: Path, file: Path) -> Path:
     """A folder in which a hostile file is the annotation."""
     if file.suffix == ".xml":
-        return (
-            voc(root, {"a": ""})
-            if shutil.copy(file, put(root / "Annotations" / "a.xml", "")) is None
-            else with_file(root, file)
-        )
+        picture(root / "JPEGImages" / "a.png")
+        put(root / "Annotations" / "a.xml", file.read_bytes())
+        return root
     if file.suffix == ".json":
         picture(root / "images" / "a.png")
         put(root / "annotations" / "all.json", file.read_bytes())
         return root
     yolo(root, {"a": f"0 {12 / 48} {19 / 32} {16 / 48} {22 / 32}"})
     put(root / "data.yaml", file.read_bytes())
-    return root
-
-
-def with_file(root: Path, file: Path) -> Path:
-    picture(root / "JPEGImages" / "a.png")
-    put(root / "Annotations" / "a.xml", file.read_bytes())
     return root
 
 
@@ -690,7 +688,7 @@ def test_hostile_files(tmp_path: Path, file: Path) -> None:
 
 
 @given(st.binary(max_size=200) | st.text(max_size=200).map(str.encode))
-@settings(max_examples=60)
+@settings(max_examples=25)
 def test_any_bytes_are_read_or_refused(content: bytes) -> None:
     for kind in KINDS:
         with tempfile.TemporaryDirectory() as name:
@@ -715,7 +713,7 @@ values = st.recursive(
 )
 
 
-@settings(max_examples=150)
+@settings(max_examples=60)
 @given(st.data())
 def test_json_of_any_shape_is_read_or_refused(data: st.DataObject) -> None:
     """One value anywhere in a whole file is replaced by anything."""

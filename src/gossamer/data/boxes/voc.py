@@ -97,7 +97,7 @@ def _record(root: Path, stem: str, split: str, images: dict[str, str]) -> Record
     if top.tag != "annotation":
         raise DataError(f"{where}: begins with <{text(top.tag)}>", "<annotation>", "mend or remove the file")
     name = images.get(stem) or (top.findtext("filename") or "").strip()
-    if images.get(stem) != name and not (root / "JPEGImages" / inside(name, where)).is_file():
+    if not name or not (root / "JPEGImages" / inside(name, where)).is_file():
         raise DataError(f"{where}: there is no JPEGImages/{text(stem)}.jpg", "an image for each", "restore the image")
     boxes = [_drawn(element, where) for element in top.findall("object")]
     said = said_size(top.findtext("size/height"), top.findtext("size/width"))

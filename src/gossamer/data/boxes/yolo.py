@@ -36,6 +36,7 @@ from gossamer.errors import DataError, MissingPackageError
 YAML = ("data.yaml", "data.yml", "dataset.yaml", "dataset.yml")
 TEXT = ("classes.txt", "obj.names")
 _YAML_LIMIT = 1 << 20
+_BRACKETS = 1000  # PyYAML takes time with the square of their depth
 _ALLOWED = "images/ and labels/ with a text file an image, and data.yaml or classes.txt with the class names"
 _LINE = "class, centre x, centre y, width, height, or class and a polygon"
 
@@ -154,6 +155,8 @@ def _from_yaml(path: Path) -> list[Any]:
     allowed = "names: [a, b] or names: {0: a, 1: b}"
     try:
         source = contents(path, _YAML_LIMIT).decode("utf-8-sig")
+        if sum(map(source.count, "[{")) > _BRACKETS:
+            raise DataError(f"{path}: has more than {_BRACKETS} brackets", allowed, "leave only the names in it")
         if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(source, yaml.SafeLoader)):
             raise DataError(f"{path}: has aliases, which can grow without end", allowed, "write the names out")
         value = yaml.load(source, yaml.BaseLoader)  # all is text: a class may be called "no", "1" or "null"
