@@ -739,6 +739,28 @@ def test_json_of_any_shape_is_read_or_refused(data: st.DataObject) -> None:
             assert isinstance(error, DataError), error
 
 
+def test_odd_fields_of_coco_are_kept(tmp_path: Path) -> None:
+    entry = {"bbox": [1, 1, 5, 5], "area": math.inf, "note": "\ud800 é", "deep": {"a": [None, {"b": 1}]}}
+    convert(coco(tmp_path / "c", coco_value([entry])), tmp_path / "v", "voc")
+    convert(tmp_path / "v", tmp_path / "back", "coco")
+    found = json.loads((tmp_path / "back" / "annotations" / "instances_all.json").read_text())["annotations"][0]
+    assert found == {**entry, "id": 0, "image_id": 0, "category_id": 3, "area": 25, "iscrowd": 0}
+    nested: Any = 0
+    for _ in range(980):
+        nested = [nested]
+    try:
+        convert(coco(tmp_path / "d", coco_value([{**entry, "deep": nested}])), tmp_path / "e", "voc")
+    except DataError:
+        assert not (tmp_path / "e").exists()
+
+
+def test_class_numbers_that_are_none_stay_none(tmp_path: Path) -> None:
+    answers = read_boxes(many(tmp_path)).answers
+    narrow = answers.numbered(("rare",))
+    assert set(narrow.labels.tolist()) == {0, -1}
+    assert set(narrow.numbered(("often", "rare")).labels.tolist()) == {1, -1}
+
+
 def test_conversions_that_cannot_be(tmp_path: Path) -> None:
     root = full(tmp_path / "v", "voc")
     with pytest.raises(UnknownNameError, match="did you mean coco"):

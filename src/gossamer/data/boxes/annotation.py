@@ -100,5 +100,5 @@ class Annotations:
     def numbered(self, classes: tuple[str, ...]) -> Annotations:
         """The same boxes with the class numbers of `classes`; -1 where a class is not among them."""
         number = {name: i for i, name in enumerate(classes)}
-        to = np.array([number.get(name, -1) for name in self.classes], np.int64)
+        to = np.array([*(number.get(name, -1) for name in self.classes), -1], np.int64)  # to[-1]: none stays none
         return replace(self, classes=classes, labels=to[self.labels])

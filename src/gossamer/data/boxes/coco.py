@@ -182,12 +182,13 @@ def _drawn(entry: dict[str, Any], categories: dict[int, str], where: str) -> Dra
         raise DataError(f"{where}: iscrowd is {reprlib.repr(crowd)}", "0 or 1", "mend it")
     x, y, width, height = map(number, bbox)
     area = number(entry.get("area"))
+    own = math.isfinite(area) and not math.isclose(area, width * height, rel_tol=1e-9)  # else it says nothing more
     extra = {key: value for key, value in entry.items() if key not in _OWN}
     return Drawn(
         (x, y, x + width, y + height),
         categories[key],
         bool(crowd),
-        area=math.nan if math.isclose(area, width * height, rel_tol=1e-9) else area,  # it says nothing of its own
+        area=area if own else math.nan,
         extra={"coco": extra} if extra else {},
     )
 
@@ -225,7 +226,7 @@ def coco_texts(draft: Draft, paths: list[str]) -> Iterator[tuple[str, str]]:
         value["annotations"] = _annotations([r for r, _ in mine], [entry["id"] for entry in value["images"]], ids)
         yield (
             f"annotations/instances_{split or 'all'}.json",
-            json.dumps(value, ensure_ascii=False, separators=(",", ":")) + "\n",
+            json.dumps(value, separators=(",", ":")) + "\n",
         )
 
 

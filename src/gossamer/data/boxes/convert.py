@@ -57,28 +57,58 @@ def convert(root: StrPath, out: StrPath, to: str) -> Converted:
     if to not in WRITERS:
         raise UnknownNameError("box format", to, WRITERS)
     source, target = Path(root), Path(out)
+    _check_target(source, target)
+    draft = read_draft(source)
+    notes = [*draft.notes, *_finite(draft)]
+    try:
+        with folder_aside(target) as folder:
+            paths, written = _copy_images(draft, folder, to, notes)
+            lost = _write(draft, written, paths, folder, to)
+    except RecursionError as error:
+        raise DataError(f"{source}: a field is nested too deeply to be written", "flat fields", "remove it") from error
+    boxes = sum(len(record.boxes) for record in draft.records)
+    return Converted(target, draft.kind, to, len(paths), boxes, tuple(lost), tuple(notes))
+
+
+def _check_target(source: Path, target: Path) -> None:
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise DataError(f"{target}: is already there", "a new or an empty folder", "give another place")
     if source.resolve() in target.resolve().parents:
         raise DataError(f"{target}: lies inside {source}", "a folder outside the data", "give another place")
-    draft = read_draft(source)
-    notes = [*draft.notes, *_finite(draft)]
+
+
+def _copy_images(draft: Draft, folder: Path, to: str, notes: list[str]) -> tuple[list[str], list[Record]]:
+    """Where the images went, and their records with the sizes to write; unreadable ones leave the draft. A YOLO line
+    needs the picture's own size, whatever its annotations say. Raises DataError where none can be read."""
+    paths, said, written = [], [], []
+    for record, place in zip(draft.records, _places(draft, to, notes), strict=True):
+        try:
+            content = read_file(draft.root / record.path)
+            size = image_size(draft.root / record.path) if to == "yolo" else record.size
+        except ImageError as error:
+            notes.append(f"{error.given}: not converted")
+            continue
+        _put(folder / place, content)
+        paths.append(place)
+        said.append(record)
+        written.append(replace(record, size=size))
+    if not paths:
+        raise DataError(f"{draft.root}: none of its images can be read", "images that can be read", "restore them")
+    other = sum(a.size != b.size for a, b in zip(said, written, strict=True))
+    if other:
+        notes.append(f"{other} images have another size than their annotations say; boxes keep their pixels")
+    draft.records = said
+    return paths, written
+
+
+def _write(draft: Draft, written: list[Record], paths: list[str], folder: Path, to: str) -> list[str]:
+    """Write the annotations and the sidecar; what the format has no place for."""
     files, lost_in = WRITERS[to]
-    with folder_aside(target) as folder:
-        places = _places(draft, to, notes)
-        kept = [_copied(record, draft.root, folder / place, to, notes) for record, place in zip(draft.records, places)]
-        pairs = [(record, place) for record, place in zip(kept, places, strict=True) if record]
-        if not pairs:
-            raise DataError(f"{source}: none of its images can be read", "images that can be read", "restore them")
-        paths = [place for _, place in pairs]
-        original = [r for r, record in zip(draft.records, kept, strict=True) if record]
-        lost = [*lost_in(replace(draft, records=original)), *_further(original, to)]
-        notes += _other_sizes(original, [record for record, _ in pairs])
-        for name, content in files(replace(draft, records=[record for record, _ in pairs]), paths):
-            _put(folder / name, content.encode())
-        _put(folder / SIDECAR, sidecar_text(replace(draft, records=original), paths, to, lost).encode())
-    boxes = sum(len(record.boxes) for record in original)
-    return Converted(target, draft.kind, to, len(pairs), boxes, tuple(lost), tuple(notes))
+    lost = [*lost_in(draft), *_further(draft.records, to)]
+    for name, content in files(replace(draft, records=written), paths):
+        _put(folder / name, content.encode())
+    _put(folder / SIDECAR, sidecar_text(draft, paths, to, lost).encode())
+    return lost
 
 
 def _finite(draft: Draft) -> list[str]:
@@ -102,23 +132,6 @@ def _further(records: list[Record], to: str) -> list[str]:
                 f"{KINDS[to]} have no place for further fields of {KINDS[kind]}: {images} images, {boxes} boxes"
             )
     return found
-
-
-def _other_sizes(said: list[Record], written: list[Record]) -> list[str]:
-    count = sum(a.size != b.size for a, b in zip(said, written, strict=True))
-    return [f"{count} images have another size than their annotations say; boxes keep their pixels"] if count else []
-
-
-def _copied(record: Record, root: Path, place: Path, to: str, notes: list[str]) -> Record | None:
-    """The record to be written, its image copied; None where that cannot be read. A YOLO line needs its true size."""
-    try:
-        content = read_file(root / record.path)
-        size = image_size(root / record.path) if to == "yolo" else record.size
-    except ImageError as error:
-        notes.append(f"{error.given}: not converted")
-        return None
-    _put(place, content)
-    return replace(record, size=size)
 
 
 def _put(path: Path, content: bytes) -> None:

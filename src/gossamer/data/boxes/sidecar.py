@@ -10,7 +10,6 @@ import math
 import reprlib
 from typing import Any
 
-from gossamer.data.boxes.jsonfile import read_json
 from gossamer.data.boxes.records import SIDECAR, Draft, Drawn, Record, class_name, inside, number, said_size
 from gossamer.data.folder import text
 from gossamer.data.source import shown
@@ -24,9 +23,8 @@ SAME = 0.01
 
 
 def sidecar_text(draft: Draft, paths: list[str], to: str, lost: list[str]) -> str:
-    """The sidecar of records that are written to `paths` as `to`."""
-    images = {path: _image(record, to) for record, path in zip(draft.records, paths, strict=True)}
-    value = {
+    """The sidecar of records that are written to `paths` as `to`: an image a line."""
+    head = {
         "gossamer_boxes": VERSION,
         "from": draft.kind,
         "to": to,
@@ -34,9 +32,12 @@ def sidecar_text(draft: Draft, paths: list[str], to: str, lost: list[str]) -> st
         "classes": draft.classes,
         "declared": draft.declared,
         "extra": draft.extra,
-        "images": images,
     }
-    return json.dumps(value, ensure_ascii=False, indent=1) + "\n"
+    lines = [
+        f"{json.dumps(path)}: {json.dumps(_image(record, to))}"
+        for record, path in zip(draft.records, paths, strict=True)
+    ]
+    return f'{json.dumps(head)[:-1]}, "images": {{\n' + ",\n".join(lines) + "\n}}\n"
 
 
 def _image(record: Record, to: str) -> dict[str, Any]:
@@ -62,7 +63,7 @@ def restore(draft: Draft) -> None:
     path = draft.root / SIDECAR
     if not path.is_file():
         return
-    value = read_json(path)
+    value = readjson.dumps(path)
     where = text(str(path))
     if value.get("gossamer_boxes") != VERSION:
         raise _broken(where, "gossamer_boxes", value.get("gossamer_boxes"))
@@ -106,7 +107,8 @@ def _restore_image(record: Record, value: Any, where: str) -> bool:
     for box, entry in pairs:
         box.crowd = _typed(entry, "crowd", bool, where, box.crowd)
         box.difficult = _typed(entry, "difficult", bool, where, box.difficult)
-        box.area = number(entry["area"]) if "area" in entry else box.area
+        area = number(entry.get("area"))
+        box.area = area if math.isfinite(area) else box.area
         box.extra = {**_extra(entry, where), **box.extra}
     return True
 
