@@ -63,7 +63,7 @@ def restore(draft: Draft) -> None:
     path = draft.root / SIDECAR
     if not path.is_file():
         return
-    value = readjson.dumps(path)
+    value = read_json(path)
     where = text(str(path))
     if value.get("gossamer_boxes") != VERSION:
         raise _broken(where, "gossamer_boxes", value.get("gossamer_boxes"))
