@@ -102,7 +102,7 @@ def quadruplet(embeddings: Tensor, labels: Tensor, margin: float, second_margin:
     first, usable = _hardest(found, squared, margin)
     identities, number = labels.unique(return_inverse=True)
     without = number[None, :] != torch.arange(len(identities), device=labels.device)[:, None]  # (identities, N)
-    # of each sample the nearest of another identity, but one identity: (identities, N)
+    # the pairs of two identities, both not this one: (identities, N, N)
     allowed = without[:, :, None] & without[:, None, :] & other
     nearest = squared.expand(allowed.shape).masked_fill(~allowed, BEYOND).flatten(1).amin(1)[number]
     apart = usable & allowed.flatten(1).any(1)[number]
