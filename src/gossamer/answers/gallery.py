@@ -26,7 +26,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from gossamer.answers.neighbours import nearest
+from gossamer.answers.neighbours import nearest, unit
 from gossamer.errors import DataError, InputError
 from gossamer.storage import write_aside
 
@@ -135,12 +135,16 @@ class Gallery:
 
 def normalised(embeddings: NDArray[np.float32], names: Sequence[str]) -> NDArray[np.float32]:
     """Embeddings (n, D) divided by their lengths. Raises DataError that names one that has no direction."""
-    lengths = np.linalg.norm(embeddings.astype(np.float64), axis=1, keepdims=True)
-    for index in np.flatnonzero(~np.isfinite(lengths[:, 0]) | (lengths[:, 0] == 0))[:1].tolist():
+    for index in np.flatnonzero(~directed(embeddings))[:1].tolist():
         raise DataError(
             f"{names[index]}: its embedding is not finite or all zeros", "an embedding with a direction", "leave it out"
         )
-    return np.asarray(embeddings / lengths, np.float32)
+    return unit(embeddings)
+
+
+def directed(embeddings: NDArray[np.float32]) -> NDArray[np.bool_]:
+    """Which of the embeddings (n, D) are finite and not all zeros: (n,)."""
+    return np.isfinite(embeddings).all(axis=1) & embeddings.any(axis=1)
 
 
 def _parse(data: memoryview, name: str) -> Gallery:

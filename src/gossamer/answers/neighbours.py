@@ -11,6 +11,12 @@ BACKENDS = ("auto", "numpy", "faiss")
 CHUNK = 2**24  # similarities held at a time: 64 MiB
 
 
+def unit(embeddings: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Embeddings (n, D) divided by their lengths; a row of zeros stays."""
+    lengths = np.linalg.norm(embeddings.astype(np.float64), axis=1, keepdims=True)
+    return np.asarray(embeddings / np.where(lengths == 0, 1, lengths), np.float32)
+
+
 def nearest(
     gallery: NDArray[np.float32], queries: NDArray[np.float32], top: int, backend: str = "auto"
 ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:

@@ -30,7 +30,7 @@ def predict_files(
     """
     preprocess = model.need_card().preprocess
     check_top(top, batch)
-    files = [file for path in paths for file in _walk(Path(path))]
+    files = [file for path in paths for file in walk(Path(path))]
 
     def predictions() -> Iterator[Prediction]:
         part: list[NDArray[np.uint8] | Prediction] = []
@@ -49,7 +49,7 @@ def readable_pixels(
     preprocess: Preprocess, paths: Iterable[str | os.PathLike[str]]
 ) -> Iterator[tuple[NDArray[np.uint8] | None, str]]:
     """Pixels of each image of files and folders, or None and why there are none."""
-    for file, problem in (item for path in paths for item in _walk(Path(path))):
+    for file, problem in (item for path in paths for item in walk(Path(path))):
         found = _pixels(preprocess, file, problem)
         yield (None, found.error) if isinstance(found, Prediction) else (found, "")
 
@@ -74,7 +74,7 @@ def _rank_part(
         yield item if isinstance(item, Prediction) else rank(name, next(outputs), card.classes, top)
 
 
-def _walk(path: Path) -> list[tuple[Path, str]]:
+def walk(path: Path) -> list[tuple[Path, str]]:
     """(file, "") for each image in a folder, sorted, hidden ones left out; a file stands for itself."""
     if not path.is_dir():
         return [(path, "")]

@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from gossamer.answers.neighbours import unit
+
 LEAST_DISTANCE = 0.05  # of vectors of length 1; random ones are sqrt(2) apart
 LEAST_RANK = 1.2  # the means of K identities span K - 1 directions when all is well, at least 2 from 3 on
 
@@ -15,11 +17,9 @@ def spread(embeddings: NDArray[np.float32]) -> tuple[float, float]:
     distance: the root of the mean squared distance of two of them, 0..2. rank: the effective rank, exp of the entropy
     of the shares of the singular values around the mean: Roy and Vetterli 2007, The effective rank; 1 for a point.
     """
-    lengths = np.linalg.norm(embeddings.astype(np.float64), axis=1, keepdims=True)
-    unit = embeddings / np.maximum(lengths, 1e-12)
-    centred = unit - unit.mean(axis=0)
-    count = len(unit)
-    distance = float(np.sqrt(2 * np.square(centred).sum() / (count - 1)))
+    vectors = unit(embeddings).astype(np.float64)
+    centred = vectors - vectors.mean(axis=0)
+    distance = float(np.sqrt(2 * np.square(centred).sum() / (len(vectors) - 1)))
     values = np.linalg.svd(centred, compute_uv=False)
     shares = values[values > 1e-12 * max(float(values[0]), 1e-12)] / max(float(values.sum()), 1e-12)
     return distance, float(np.exp(-(shares * np.log(shares)).sum()))

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from gossamer.tasks.embedding.similarity import chunks, steps, unit
+from gossamer.answers.neighbours import unit
+from gossamer.tasks.embedding.similarity import chunks, steps
 
 RECALLS = (1, 5, 10)
 

@@ -11,12 +11,6 @@ STEPS = 1_000_000  # of similarity 1; float32 products of equal vectors differ b
 CHUNK = 2**22  # similarities held at a time
 
 
-def unit(embeddings: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Embeddings (n, D) divided by their lengths; a row of zeros stays."""
-    lengths = np.linalg.norm(embeddings.astype(np.float64), axis=1, keepdims=True)
-    return np.asarray(embeddings / np.maximum(lengths, 1e-12), np.float32)
-
-
 def chunks(count: int, width: int) -> Iterator[slice]:
     """Slices of `count` rows, of about CHUNK values where a row has `width`."""
     step = max(1, CHUNK // max(width, 1))
