@@ -6,6 +6,7 @@ direction, is set aside with the reason.
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
@@ -130,11 +131,11 @@ def search_files(
     every = embed_files(model, paths, batch, progress)
 
     def found() -> Iterator[Found]:
-        for one in every:
-            if one.embedding is None:
-                yield Found(str(one.path), (), one.error)
-            else:
-                yield Found(str(one.path), tuple(gallery.search(one.embedding[None], top, backend)[0]))
+        while part := list(itertools.islice(every, batch)):
+            queries = [one.embedding for one in part if one.embedding is not None]
+            rows = iter(gallery.search(np.stack(queries), top, backend) if queries else ())
+            for one in part:
+                yield Found(str(one.path), () if one.error else tuple(next(rows)), one.error)
 
     return found()
 
@@ -157,6 +158,8 @@ def _run(model: EmbeddingModel, card: Card, part: list[tuple[Path, NDArray[np.ui
             yield Embedded(file, None, item)
             continue
         embedding, fine = next(good)
-        yield Embedded(file, embedding) if fine else Embedded(
-            file, None, "the network's outputs are not finite, or all zeros"
+        yield (
+            Embedded(file, embedding)
+            if fine
+            else Embedded(file, None, "the network's outputs are not finite, or all zeros")
         )

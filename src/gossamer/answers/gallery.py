@@ -20,14 +20,15 @@ import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from gossamer.answers.neighbours import nearest, unit
-from gossamer.errors import DataError, InputError
+from gossamer.answers.neighbours import BACKENDS, Index, faiss_index, nearest, unit
+from gossamer.errors import DataError, InputError, MissingPackageError, UnknownNameError
 from gossamer.storage import write_aside
 
 MARK = b"GOSSGAL1"
@@ -60,9 +61,7 @@ class Gallery:
     path: str = "the gallery"
 
     @classmethod
-    def build(
-        cls, embeddings: NDArray[np.float32], names: Sequence[str], labels: Sequence[str], model: str
-    ) -> Gallery:
+    def build(cls, embeddings: NDArray[np.float32], names: Sequence[str], labels: Sequence[str], model: str) -> Gallery:
         """A gallery of raw embeddings (n, D). Raises DataError: none, not as many names, not finite, only zeros."""
         count = len(embeddings)
         if embeddings.ndim != 2 or not embeddings.size or len(names) != count or len(labels) != count:
@@ -88,19 +87,41 @@ class Gallery:
     def search(self, queries: NDArray[np.float32], top: int = 5, backend: str = "auto") -> list[list[Match]]:
         """The `top` most similar images for each of the raw embeddings (m, D), most similar first.
 
-        Of equal ones, that which stands first in the gallery. backend: see `neighbours.nearest`.
+        Of equal ones, that which stands first in the gallery. backend: "numpy"; "faiss", as exact and on all cores,
+        but equal ones come in any order; "auto", faiss where it is installed.
         Raises InputError, DataError for an embedding without a direction, UnknownNameError, MissingPackageError.
         """
         if queries.ndim != 2 or queries.shape[1] != self.embeddings.shape[1]:
             raise InputError(
                 f"embeddings {queries.shape} for {self.path}", f"(m, {self.embeddings.shape[1]})", "give such an array"
             )
-        unit = normalised(queries, [f"query {index}" for index in range(len(queries))])
-        places, values = nearest(self.embeddings, unit, top, backend)
+        if isinstance(top, bool) or not isinstance(top, int) or top < 1:
+            raise InputError(f"top {top!r}", "a whole number from 1", "give such a number")
+        vectors = normalised(queries, [f"query {index}" for index in range(len(queries))])
+        places, values = self._nearest(vectors, min(top, len(self)), backend)
         return [
             [Match(self.names[i], self.labels[i], value) for i, value in zip(row, similarities)]
             for row, similarities in zip(places.tolist(), values.tolist())
         ]
+
+    def _nearest(
+        self, vectors: NDArray[np.float32], top: int, backend: str
+    ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+        """(places, similarities) of the nearest of each of the vectors (m, D), both (m, top)."""
+        if backend not in BACKENDS:
+            raise UnknownNameError("search backend", backend, BACKENDS)
+        if backend != "numpy":
+            try:
+                values, places = self._faiss.search(vectors, top)
+                return places, values
+            except MissingPackageError:
+                if backend == "faiss":
+                    raise
+        return nearest(self.embeddings, vectors, top)
+
+    @cached_property
+    def _faiss(self) -> Index:
+        return faiss_index(self.embeddings)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the file in one step. Raises StorageError."""
@@ -144,7 +165,7 @@ def normalised(embeddings: NDArray[np.float32], names: Sequence[str]) -> NDArray
 
 def directed(embeddings: NDArray[np.float32]) -> NDArray[np.bool_]:
     """Which of the embeddings (n, D) are finite and not all zeros: (n,)."""
-    return np.isfinite(embeddings).all(axis=1) & embeddings.any(axis=1)
+    return np.asarray(np.isfinite(embeddings).all(axis=1) & embeddings.any(axis=1))
 
 
 def _parse(data: memoryview, name: str) -> Gallery:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Protocol
+
 import numpy as np
 from numpy.typing import NDArray
 
-from gossamer.errors import InputError, MissingPackageError, UnknownNameError
+from gossamer.errors import MissingPackageError
 
 BACKENDS = ("auto", "numpy", "faiss")
 CHUNK = 2**24  # similarities held at a time: 64 MiB
@@ -18,25 +20,12 @@ def unit(embeddings: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def nearest(
-    gallery: NDArray[np.float32], queries: NDArray[np.float32], top: int, backend: str = "auto"
+    gallery: NDArray[np.float32], queries: NDArray[np.float32], top: int
 ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-    """(places, similarities), both (m, min(top, n)): the largest products of each query (m, D) with the gallery (n, D).
+    """(places, similarities), both (m, top): the largest products of each query (m, D) with the gallery (n, D).
 
-    Largest first, of equal ones the first in the gallery. backend: "numpy"; "faiss", which searches on all cores but
-    may order equal ones otherwise; "auto", faiss where it is installed.
-    Raises InputError, UnknownNameError, MissingPackageError.
+    Largest first, of equal ones the first in the gallery; 1 <= top <= n.
     """
-    if isinstance(top, bool) or not isinstance(top, int) or top < 1:
-        raise InputError(f"top {top!r}", "a whole number from 1", "give such a number")
-    if backend not in BACKENDS:
-        raise UnknownNameError("search backend", backend, BACKENDS)
-    top = min(top, len(gallery))
-    if backend != "numpy":
-        try:
-            return _by_faiss(gallery, queries, top)
-        except MissingPackageError:
-            if backend == "faiss":
-                raise
     places, values = np.zeros((len(queries), top), np.int64), np.zeros((len(queries), top), np.float32)
     step = max(1, CHUNK // len(gallery))
     for start in range(0, len(queries), step):
@@ -54,15 +43,22 @@ def _largest(products: NDArray[np.float32], top: int) -> NDArray[np.int64]:
     return np.asarray(candidates[order[:top]], np.int64)
 
 
-def _by_faiss(
-    gallery: NDArray[np.float32], queries: NDArray[np.float32], top: int
-) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-    """faiss's exact index of inner products. Raises MissingPackageError."""
+class Index(Protocol):
+    """What is asked of an index of faiss."""
+
+    def search(self, queries: NDArray[np.float32], top: int) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+        """(similarities, places) of the nearest, both (m, top)."""
+
+    def add(self, vectors: NDArray[np.float32]) -> None:
+        """Take up vectors (n, D)."""
+
+
+def faiss_index(gallery: NDArray[np.float32]) -> Index:
+    """faiss's exact index of inner products over the gallery (n, D). Raises MissingPackageError."""
     try:
         import faiss
     except ImportError as error:
         raise MissingPackageError("faiss-cpu", "faiss", "the search backend faiss") from error
-    index = faiss.IndexFlatIP(gallery.shape[1])
+    index: Index = faiss.IndexFlatIP(gallery.shape[1])
     index.add(np.ascontiguousarray(gallery))
-    values, places = index.search(np.ascontiguousarray(queries), top)
-    return places, values
+    return index

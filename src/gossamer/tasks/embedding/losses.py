@@ -100,7 +100,7 @@ def quadruplet(embeddings: Tensor, labels: Tensor, margin: float, second_margin:
     """
     squared, same, other = found = pairs(embeddings, labels)
     first, usable = _hardest(found, squared, margin)
-    identities, number = labels.unique(return_inverse=True)
+    identities, number = torch.unique(labels, return_inverse=True)
     without = number[None, :] != torch.arange(len(identities), device=labels.device)[:, None]  # (identities, N)
     # the pairs of two identities, both not this one: (identities, N, N)
     allowed = without[:, :, None] & without[:, None, :] & other

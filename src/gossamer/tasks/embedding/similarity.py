@@ -20,4 +20,4 @@ def chunks(count: int, width: int) -> Iterator[slice]:
 def steps(rows: NDArray[np.float32], columns: NDArray[np.float32]) -> NDArray[np.float32]:
     """Cosine similarities of unit vectors (m, D) and (n, D) in steps, whole numbers -STEPS..STEPS: (m, n)."""
     products = rows @ columns.T
-    return np.clip(np.rint(products * np.float32(STEPS)), -STEPS, STEPS)
+    return np.asarray(np.clip(np.rint(products * np.float32(STEPS)), -STEPS, STEPS), np.float32)

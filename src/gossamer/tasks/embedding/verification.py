@@ -47,7 +47,9 @@ class Verification:
 
     def curve(self, points: int = 200) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """The ROC curve as (FAR, TAR), both rising from 0 to 1: at most `points` steps, evenly spread over the FAR."""
-        tar, far = (np.concatenate([[0.0], np.cumsum(kind[::-1]) / max(1, kind.sum())]) for kind in (self.same, self.other))
+        tar, far = (
+            np.concatenate([[0.0], np.cumsum(kind[::-1]) / max(1, kind.sum())]) for kind in (self.same, self.other)
+        )
         keep = np.unique(np.searchsorted(far, np.linspace(0, 1, points), side="right") - 1)
         return far[keep], tar[keep]
 
