@@ -1,8 +1,8 @@
 """Losses over the pairs, triplets and quadruplets of a batch, one value a sample.
 
 Embeddings (N, D) are divided by their lengths first, so distances lie in 0..2. The mean of the N values is the loss of
-the batch: what belongs to one sample, its anchor, is summed there and scaled by N over the number of terms. A batch
-without a pair of one identity, or without two identities, gives zeros; an embedding that is not finite gives nan.
+the batch: what belongs to one sample, its anchor, is summed there and scaled by N over the number of terms. What a
+batch has no terms of counts 0, and an embedding that is not finite makes the loss nan.
 """
 
 from __future__ import annotations
