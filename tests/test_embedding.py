@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import sys
 from collections.abc import Callable, Iterator
 
 import numpy as np
@@ -230,7 +231,7 @@ def test_arcface_adds_its_margin_in_radians() -> None:
     logits = 4 * math.cos(angle + 0.3), 4 * math.sin(angle)
     expected = -logits[0] + math.log(sum(math.exp(z) for z in logits))
     x = torch.tensor([[math.cos(angle), math.sin(angle)]])
-    assert float(loss({"embedding": 7 * x}, torch.tensor([0])).mean()) == pytest.approx(expected, rel=1e-5)
+    assert loss({"embedding": 7 * x}, torch.tensor([0])).mean().item() == pytest.approx(expected, rel=1e-5)
 
 
 def test_supcon_is_its_equation() -> None:
@@ -273,7 +274,7 @@ def test_a_loss_refuses_what_it_does_not_know() -> None:
 
 @pytest.mark.parametrize("name", PEERS)
 def test_a_missing_peer_names_the_extra(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(__import__("sys").modules, "pytorch_metric_learning", None)
+    monkeypatch.setitem(sys.modules, "pytorch_metric_learning", None)
     with pytest.raises(MissingPackageError, match=r"gossamer\[embed\]"):
         build_loss(name, 5, 8)
     assert name in LOSSES
@@ -552,7 +553,7 @@ def test_a_map_by_tsne_keeps_clusters_apart() -> None:
 
 
 def test_tsne_names_its_extra(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(__import__("sys").modules, "sklearn.manifold", None)
+    monkeypatch.setitem(sys.modules, "sklearn.manifold", None)
     with pytest.raises(MissingPackageError, match=r"gossamer\[embed\]"):
         plane(np.eye(6, dtype=np.float32), "tsne")
 
