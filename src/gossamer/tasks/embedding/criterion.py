@@ -18,6 +18,8 @@ MINING: dict[str, Callable[[Tensor, Tensor, float], Tensor]] = {
     "batch-hard": losses.triplet_batch_hard,
     "semi-hard": losses.triplet_semi_hard,
 }
+# without parameters and in `losses.py`, beside the triplets
+OURS: dict[str, Callable[..., Tensor]] = {"contrastive": losses.contrastive, "quadruplet": losses.quadruplet}
 
 
 class Option(NamedTuple):
@@ -85,9 +87,9 @@ def build_loss(name: str, dim: int, classes: int, options: Mapping[str, Any] | N
     if mining not in MINING:
         raise UnknownNameError("mining", str(mining), MINING)
     values = _values(name, given)
-    if name in ("contrastive", "triplet", "quadruplet"):
-        function: Callable[..., Tensor] = MINING[mining] if name == "triplet" else getattr(losses, name)
-        return PairLoss(functools.partial(function, **values))
+    ours: dict[str, Callable[..., Tensor]] = {**OURS, "triplet": MINING[mining]}
+    if name in ours:
+        return PairLoss(functools.partial(ours[name], **values))
     return PeerLoss(_peer(name, dim, classes, values))
 
 
