@@ -110,17 +110,10 @@ def choose(wanted: str) -> tuple[str, ...]:
     for part in parts:
         if part not in GROUPS and part not in CLASSIFIERS:
             raise UnknownNameError("classifier", part, (*GROUPS, *CLASSIFIERS))
-    return tuple(
-        name for name, entry in CLASSIFIERS.items() if name in parts or entry.kind in parts or "all" in parts
-    )
+    return tuple(name for name, entry in CLASSIFIERS.items() if name in parts or entry.kind in parts or "all" in parts)
 
 
 def pipeline(name: str, images: int, seed: int) -> Any:
     """A fresh classifier behind a scaler to mean 0 and deviation 1, fitted together. Raises MissingPackageError."""
     scaler = _sklearn("preprocessing").StandardScaler()
     return _sklearn("pipeline").make_pipeline(scaler, CLASSIFIERS[name].build(images, seed))
-
-
-def majority() -> Any:
-    """The floor: whatever the image, the class that had most training images. Raises MissingPackageError."""
-    return _sklearn("dummy").DummyClassifier(strategy="most_frequent")

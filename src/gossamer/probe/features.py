@@ -69,8 +69,12 @@ def of_run(folder: str | Path, which: str, root: str, val: str, seed: int) -> Fr
     """The network of a run folder, on the run's own data or on those at `root`. Raises RunError, DataError."""
     network = trained(folder, which)
     data = open_data(root, val=val, seed=seed) if root else run_data(network.run)
-    warning = "" if root else (
-        "the network was trained on these training images, so the folds flatter it; the held-out images do less so"
+    warning = (
+        ""
+        if root
+        else (
+            "the network was trained on these training images, so the folds flatter it; the held-out images do less so"
+        )
     )
     forward = _without_classifier(network.model)
     return Frozen(f"{folder} ({network.settings.net})", forward, network.preprocess, data, True, warning, [])

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gossamer.errors import DataError, SettingsError
-from gossamer.probe.classifiers import CLASSIFIERS, choose, majority, pipeline
+from gossamer.probe.classifiers import CLASSIFIERS, choose, pipeline
 from gossamer.probe.features import Extracted, Frozen, extract, of_network, of_run
 from gossamer.probe.result import MAJORITY, Probe, Row
 from gossamer.progress import SILENT, Progress
@@ -49,7 +49,7 @@ def probe(
     names = choose(classifiers)
     if not 2 <= folds <= MOST_FOLDS:
         raise SettingsError(f"folds: {folds}", f"2 to {MOST_FOLDS}", "give such a number")
-    majority()  # says at once whether scikit-learn is there
+    pipeline(names[0], 2, seed)  # says at once whether scikit-learn is there
     network = _network(str(data), net, weights, run, which, val, input, seed, progress)
     if network.warning:
         progress.say(network.warning)
@@ -57,7 +57,7 @@ def probe(
     held = extract(network, network.data.val, batch, "held-out images", progress)
     parts = fold_numbers(train.y, folds, seed)
     smallest = len(parts) - int(np.bincount(parts).max())
-    rows = [measure(MAJORITY, "floor", majority, train, held, parts)]
+    rows = [floor(train, held, parts)]
     for name in progress.track(names, len(names), "classifiers"):
         rows.append(measure(name, CLASSIFIERS[name].kind, _maker(name, smallest, seed), train, held, parts))
     return Probe(
@@ -121,9 +121,17 @@ def fold_numbers(labels: Labels, folds: int, seed: int) -> Labels:
     return numbers
 
 
-def measure(
-    name: str, kind: str, make: Callable[[], Any], train: Extracted, held: Extracted, parts: Labels
-) -> Row:
+def floor(train: Extracted, held: Extracted, parts: Labels) -> Row:
+    """The row of always naming the class that has most of all training images.
+
+    Of all: the largest class of the other folds is the smaller one of this fold, which would put the floor too low.
+    """
+    largest = np.bincount(train.y).argmax()
+    shares = tuple(float((train.y[parts == fold] == largest).mean()) for fold in range(int(parts.max()) + 1))
+    return Row(MAJORITY, "floor", shares, float((held.y == largest).mean()), 0.0, 0.0)
+
+
+def measure(name: str, kind: str, make: Callable[[], Any], train: Extracted, held: Extracted, parts: Labels) -> Row:
     """One row: a fresh classifier of `make` a fold, then one of all training images for the held-out ones.
 
     What scikit-learn warns of, such as a fit that did not converge, is in the row's note; where a classifier refuses
