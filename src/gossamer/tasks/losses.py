@@ -73,7 +73,7 @@ def multi_label(
 ) -> Tensor:
     """One sigmoid a label, any number of them true, summed over the labels known: (N, K), (N, K) in 0..1 -> (N,).
 
-    Ridnik et al. 2020 (arXiv 2009.14119, equations 4 to 7): a true label of probability p costs
+    Ridnik et al. 2020 (arXiv 2009.14119, section 2): a true label of probability p costs
     -(1 - p)^gamma_pos log p; a false one -q^gamma_neg log(1 - q) with q = max(p - margin, 0), so that what is easily
     false costs nothing. All 0 is binary cross-entropy; gamma_pos = gamma_neg and margin 0 is the focal loss of
     Lin et al. 2017 (arXiv 1708.02002, equation 4). A target between 0 and 1 is a mixture of the two.

@@ -93,9 +93,10 @@ class GradNorm(nn.Module):
         norms = self.weights[there] * slopes
         pace = values[there] / self.initial[there]
         target = norms.mean() * (pace / pace.mean()).pow(self.alpha)
-        self.weights[there] -= self.lr * torch.sign(norms - target) * slopes
-        self.weights.clamp_(min=self.LEAST)
-        self.weights.mul_(len(self.names) / self.weights.sum())
+        weights = self.weights.clone()  # the old ones may be part of a graph that is still to go backward
+        weights[there] -= self.lr * torch.sign(norms - target) * slopes
+        weights.clamp_(min=self.LEAST)
+        self.weights = weights * (len(self.names) / weights.sum())
 
     def _slopes(self, means: list[Tensor], shared: tuple[Tensor, ...]) -> Tensor:
         """The norm of the gradient of each mean loss, unweighted, over all shared parameters: (T,)."""
