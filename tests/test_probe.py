@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import sys
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -13,8 +14,10 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from safetensors.torch import save_file
 
-from gossamer.errors import DataError, InputError, SettingsError, UnknownNameError
+from gossamer.cli import main
+from gossamer.errors import DataError, InputError, MissingPackageError, SettingsError, UnknownNameError
 from gossamer.images import Preprocess
 from gossamer.networks import create_model
 from gossamer.probe import CLASSIFIERS, Probe, Row, probe
@@ -24,7 +27,7 @@ from gossamer.probe.measure import floor, fold_numbers, measure
 from gossamer.probe.result import MAJORITY
 from gossamer.progress import SILENT
 from gossamer.settings import Settings
-from tests.runs import RECIPE, gossamer
+from gossamer.trainer import train
 
 pytest.importorskip("sklearn", reason="scikit-learn is not installed")
 NET = "shufflenet_v2_x0_5"
@@ -180,6 +183,26 @@ def test_features_are_the_embedding_of_the_deployment_pixels(pictures: Path) -> 
     assert (found.y == network.data.val.labels).all()
 
 
+def test_weights_of_a_file_are_taken_and_said(pictures: Path, tmp_path: Path) -> None:
+    torch.manual_seed(11)
+    other = create_model(NET, num_classes=7, small_input=True)
+    save_file(other.state_dict(), tmp_path / "other.safetensors")
+    settings = Settings(data=str(pictures), net=NET, input="32x32", weights=str(tmp_path / "other.safetensors"))
+    network = of_network(settings, SILENT)
+    assert (network.trained, network.warning) == (True, "")
+    assert any("tensors taken" in note for note in network.notes)
+    pixels = np.random.default_rng(0).standard_normal((2, 3, 32, 32)).astype(np.float32)
+    other.reset_classifier(0)
+    with torch.inference_mode():
+        assert network.forward(pixels) == pytest.approx(other.eval()(torch.from_numpy(pixels)).numpy(), abs=1e-5)
+
+
+def test_a_missing_package_is_named_before_the_work(pictures: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "sklearn.preprocessing", None)
+    with pytest.raises(MissingPackageError, match=r"scikit-learn.*gossamer\[probe\]"):
+        probe(pictures, net=NET)
+
+
 def test_features_that_are_not_finite_are_refused(pictures: Path) -> None:
     network = of_network(Settings(data=str(pictures), net=NET), SILENT)
     broken = dataclasses.replace(network, forward=lambda images: np.full((len(images), 4), np.inf, np.float32))
@@ -217,16 +240,21 @@ def test_what_cannot_be_probed(pictures: Path, arguments: dict[str, object], mat
         probe(**{"data": pictures, "net": NET, **arguments})  # type: ignore[arg-type]
 
 
-def test_the_command_probes_a_run_with_its_own_data(pictures: Path, tmp_path: Path) -> None:
-    run = tmp_path / "run"
-    gossamer("train", pictures, *RECIPE, "--out", run)
-    done = gossamer("probe", "--run", run, "--classifiers", "logistic,forest", "--plot", tmp_path / "p.svg", "--json")
-    found = json.loads(done.stdout)
+def test_the_command_probes_a_run_with_its_own_data(
+    pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = str(tmp_path / "run")
+    train(Settings(data=str(pictures), net=NET, input="32", epochs=1, batch=12, workers=0, threads=1, out=run))
+    picture = tmp_path / "p.svg"
+    assert main(["probe", "--run", run, "--classifiers", "logistic,forest", "--plot", str(picture), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
     assert found["trained"]
     assert "flatter" in found["warning"]
     assert found["input"] == [3, 32, 32]
     assert [row["name"] for row in found["rows"]] == [MAJORITY, "logistic", "forest"]
-    assert (tmp_path / "p.svg").exists()
-    elsewhere = gossamer("probe", pictures, "--run", run, "--classifiers", "knn", "--folds", "3", "--json")
-    assert json.loads(elsewhere.stdout)["warning"] == ""
-    gossamer("probe", pictures, "--classifiers", "nonsense", code=2)
+    assert picture.exists()
+    assert main(["probe", str(pictures), "--run", run, "--classifiers", "knn", "--folds", "3", "--json"]) == 0
+    elsewhere = json.loads(capsys.readouterr().out)
+    assert (elsewhere["warning"], elsewhere["folds"]) == ("", 3)
+    assert main(["probe", str(pictures), "--classifiers", "nonsense"]) == 2
+    assert "no classifier is called 'nonsense'" in capsys.readouterr().err
