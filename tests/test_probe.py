@@ -76,7 +76,7 @@ def test_folds_follow_from_the_seed() -> None:
 @pytest.mark.parametrize("name", CLASSIFIERS)
 def test_every_classifier_finds_what_is_easy_to_find(name: str) -> None:
     train, held = blobs(15), blobs(10, seed=1)
-    row = measure(name, "linear", lambda: pipeline(name, 30, 0), train, held, fold_numbers(train.y, 3, 0))
+    row = measure(name, "linear", lambda: pipeline(name, 30, 8, 0), train, held, fold_numbers(train.y, 3, 0))
     assert row.error == ""
     assert len(row.fold_accuracies) == 3
     assert row.mean > 0.85
@@ -87,7 +87,7 @@ def test_every_classifier_finds_what_is_easy_to_find(name: str) -> None:
 def test_every_classifier_takes_three_images_a_class_and_features_that_never_change(name: str) -> None:
     x = np.array([[first, 1.0, 3.0] for first in (0.0, 0.1, 0.2, 5.0, 5.1, 5.2)])
     few = Extracted(x, np.array([0, 0, 0, 1, 1, 1]), [], 0.0)
-    row = measure(name, "linear", lambda: pipeline(name, 4, 0), few, few, fold_numbers(few.y, 5, 0))
+    row = measure(name, "linear", lambda: pipeline(name, 4, 3, 0), few, few, fold_numbers(few.y, 5, 0))
     assert row.error == ""
     assert len(row.fold_accuracies) == 3
 
@@ -98,7 +98,7 @@ def test_a_class_inside_another_tells_linear_from_not() -> None:
     ring = Extracted(x, y, [], 0.0)
     parts = fold_numbers(y, 4, 0)
     for name, entry in CLASSIFIERS.items():
-        mean = measure(name, entry.kind, lambda name=name: pipeline(name, 150, 0), ring, ring, parts).mean
+        mean = measure(name, entry.kind, lambda name=name: pipeline(name, 150, 2, 0), ring, ring, parts).mean
         assert (mean > 0.75) == (entry.kind == "non-linear"), name
 
 
@@ -107,7 +107,7 @@ def test_scaling_belongs_to_the_classifier() -> None:
     stretched = Extracted(train.x * np.array([1e6, *[1.0] * 6, 1e-6]) + 1e3, train.y, [], 0.0)
     parts = fold_numbers(train.y, 4, 0)
     plain, other = (
-        measure("knn", "", lambda: pipeline("knn", 45, 0), each, each, parts) for each in (train, stretched)
+        measure("knn", "", lambda: pipeline("knn", 45, 8, 0), each, each, parts) for each in (train, stretched)
     )
     assert plain.fold_accuracies == other.fold_accuracies
 

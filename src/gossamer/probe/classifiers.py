@@ -1,6 +1,9 @@
 """The classifiers, all of scikit-learn, with its own settings but where a comment says why not.
 
-A builder takes (images, seed): how many images the smallest fit will see, and what every random draw follows from.
+A builder takes (images, features, seed): how many images the smallest fit will see, how many features an image has, and
+what every random draw follows from. Where C is 1 / features, that is what gamma="scale" is to a kernel: the square of a
+scaled image is about `features` long, so the penalty has the same weight for every network. C=1 overfits a thousand
+features, and LinearSVC takes minutes for it.
 """
 
 from __future__ import annotations
@@ -11,7 +14,7 @@ from typing import Any, Literal, NamedTuple
 
 from gossamer.errors import MissingPackageError, SettingsError, UnknownNameError
 
-Builder = Callable[[int, int], Any]
+Builder = Callable[[int, int, int], Any]
 Kind = Literal["linear", "non-linear"]
 
 
@@ -30,54 +33,54 @@ def _sklearn(module: str) -> Any:
         raise MissingPackageError("scikit-learn", "probe", "gossamer probe") from error
 
 
-def _softmax(images: int, seed: int) -> Any:
-    return _sklearn("linear_model").LogisticRegression(max_iter=1000)  # 100 is too few for a thousand features
+def _softmax(images: int, features: int, seed: int) -> Any:
+    return _sklearn("linear_model").LogisticRegression(C=1 / features, max_iter=1000)
 
 
-def _one_vs_rest(images: int, seed: int) -> Any:
-    return _sklearn("multiclass").OneVsRestClassifier(_softmax(images, seed))
+def _one_vs_rest(images: int, features: int, seed: int) -> Any:
+    return _sklearn("multiclass").OneVsRestClassifier(_softmax(images, features, seed))
 
 
-def _linear_svm(images: int, seed: int) -> Any:
-    return _sklearn("svm").LinearSVC(random_state=seed, max_iter=5000)
+def _linear_svm(images: int, features: int, seed: int) -> Any:
+    return _sklearn("svm").LinearSVC(C=1 / features, random_state=seed)
 
 
-def _naive_bayes(images: int, seed: int) -> Any:
+def _naive_bayes(images: int, features: int, seed: int) -> Any:
     return _sklearn("naive_bayes").GaussianNB()
 
 
-def _perceptron(images: int, seed: int) -> Any:
+def _perceptron(images: int, features: int, seed: int) -> Any:
     return _sklearn("linear_model").Perceptron(random_state=seed)
 
 
-def _lda(images: int, seed: int) -> Any:
+def _lda(images: int, features: int, seed: int) -> Any:
     # the covariance is shrunk (Ledoit and Wolf 2004): with more features than images it has no inverse
     return _sklearn("discriminant_analysis").LinearDiscriminantAnalysis(solver="lsqr", shrinkage="auto")
 
 
-def _tree(images: int, seed: int) -> Any:
+def _tree(images: int, features: int, seed: int) -> Any:
     return _sklearn("tree").DecisionTreeClassifier(random_state=seed)
 
 
-def _forest(images: int, seed: int) -> Any:
+def _forest(images: int, features: int, seed: int) -> Any:
     return _sklearn("ensemble").RandomForestClassifier(random_state=seed)
 
 
-def _boosting(images: int, seed: int) -> Any:
+def _boosting(images: int, features: int, seed: int) -> Any:
     # leaves of 20 images, its own choice, leave a small folder without a single split
     leaf = min(20, max(1, images // 20))
     return _sklearn("ensemble").HistGradientBoostingClassifier(min_samples_leaf=leaf, random_state=seed)
 
 
-def _mlp(images: int, seed: int) -> Any:
+def _mlp(images: int, features: int, seed: int) -> Any:
     return _sklearn("neural_network").MLPClassifier(max_iter=500, random_state=seed)
 
 
-def _rbf_svm(images: int, seed: int) -> Any:
+def _rbf_svm(images: int, features: int, seed: int) -> Any:
     return _sklearn("svm").SVC(random_state=seed)
 
 
-def _knn(images: int, seed: int) -> Any:
+def _knn(images: int, features: int, seed: int) -> Any:
     return _sklearn("neighbors").KNeighborsClassifier(n_neighbors=min(5, images))
 
 
@@ -113,7 +116,7 @@ def choose(wanted: str) -> tuple[str, ...]:
     return tuple(name for name, entry in CLASSIFIERS.items() if name in parts or entry.kind in parts or "all" in parts)
 
 
-def pipeline(name: str, images: int, seed: int) -> Any:
+def pipeline(name: str, images: int, features: int, seed: int) -> Any:
     """A fresh classifier behind a scaler to mean 0 and deviation 1, fitted together. Raises MissingPackageError."""
     scaler = _sklearn("preprocessing").StandardScaler()
-    return _sklearn("pipeline").make_pipeline(scaler, CLASSIFIERS[name].build(images, seed))
+    return _sklearn("pipeline").make_pipeline(scaler, CLASSIFIERS[name].build(images, features, seed))

@@ -49,7 +49,7 @@ def probe(
     names = choose(classifiers)
     if not 2 <= folds <= MOST_FOLDS:
         raise SettingsError(f"folds: {folds}", f"2 to {MOST_FOLDS}", "give such a number")
-    pipeline(names[0], 2, seed)  # says at once whether scikit-learn is there
+    pipeline(names[0], 2, 1, seed)  # says at once whether scikit-learn is there
     network = _network(str(data), net, weights, run, which, val, input, seed, progress)
     if network.warning:
         progress.say(network.warning)
@@ -59,7 +59,9 @@ def probe(
     smallest = len(parts) - int(np.bincount(parts).max())
     rows = [floor(train, held, parts)]
     for name in progress.track(names, len(names), "classifiers"):
-        rows.append(measure(name, CLASSIFIERS[name].kind, _maker(name, smallest, seed), train, held, parts))
+        rows.append(
+            measure(name, CLASSIFIERS[name].kind, _maker(name, smallest, train.x.shape[1], seed), train, held, parts)
+        )
     return Probe(
         network=network.name,
         weights=str(run) or weights,
@@ -95,8 +97,8 @@ def _network(
     return of_run(run, which, data, val, seed)
 
 
-def _maker(name: str, images: int, seed: int) -> Callable[[], Any]:
-    return lambda: pipeline(name, images, seed)
+def _maker(name: str, images: int, features: int, seed: int) -> Callable[[], Any]:
+    return lambda: pipeline(name, images, features, seed)
 
 
 def fold_numbers(labels: Labels, folds: int, seed: int) -> Labels:
