@@ -48,6 +48,7 @@ FLOORS = {
     "session": 62,
     "checkpoint": 63,
     "trainer": 64,
+    "probe": 70,
     "export": 80,
     "bench": 90,
     "doctor": 90,
