@@ -21,9 +21,9 @@ from gossamer.errors import DataError, ImageError, InputError
 from gossamer.modelfile import Card
 from gossamer.progress import SILENT, Progress
 from gossamer.runtime.predict import walk
-from gossamer.runtime.prediction import check_top
+from gossamer.answers.classes import check_top
 
-TASK = "embed"
+KIND = "embed"
 
 
 class EmbeddingModel(Protocol):
@@ -70,9 +70,10 @@ def embed_files(
     """
     card = model.need_card()
     check_top(1, batch)
-    if card.task != TASK:
+    kinds = [head.kind for head in card.heads]
+    if kinds != [KIND]:
         raise InputError(
-            f"{model.path}: a network for {card.task}", f"a network for {TASK}", "export one that was trained for it"
+            f"{model.path}: a network for {', '.join(kinds)}", f"a network for {KIND}", "export one that was trained for it"
         )
     files = [file for path in paths for file in walk(Path(path))]
 
