@@ -416,7 +416,7 @@ def test_at_scale_one_training_sees_what_deployment_sees() -> None:
     preprocess = Preprocess((32, 48), resize="pad")
     transform = SegmentTransform(preprocess, scale=(1, 1), flip=0)
     image, target = transform.joint(encoded(pixels), mask(1, height=60, width=80), np.random.default_rng(0))
-    inner = np.flatnonzero((target[0] != 255))
+    inner = np.flatnonzero(target[0] != 255)
     whole = preprocess.pixels(pixels)
     start = (48 - len(inner)) // 2
     assert (image[:, inner] == whole[:, start : start + len(inner)]).all()
