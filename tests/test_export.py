@@ -25,7 +25,7 @@ from gossamer.images import Preprocess
 from gossamer.networks import create_model
 from gossamer.runtime.model import open_model
 from gossamer.runtime.operators import OPERATORS
-from gossamer.runtime.prediction import softmax
+from gossamer.answers.classes import softmax
 from gossamer.settings import Settings
 from gossamer.trained import run_data, torch_forward, trained
 from gossamer.trainer import train

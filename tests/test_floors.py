@@ -65,6 +65,7 @@ NO_TORCH = {
     "images",
     "answers",
     "onnxfile",
+    "answers",
     "modelfile",
     "runtime",
     "compile",

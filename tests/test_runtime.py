@@ -30,7 +30,7 @@ from gossamer.errors import (
 )
 from gossamer.runtime import native
 from gossamer.runtime.operators import OPERATORS
-from gossamer.runtime.prediction import softmax
+from gossamer.answers.classes import softmax
 from gossamer.runtime.verification import OutputCheck, compare, margin
 from tests.hostile import make_models as make
 

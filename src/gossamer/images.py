@@ -69,20 +69,25 @@ RESAMPLING = {
     "nearest": Image.Resampling.NEAREST,
 }
 
-Source = StrPath | bytes | Image.Image | NDArray[np.uint8]
-"""A file, its bytes, a picture opened by Pillow, or uint8 pixels (H, W), (H, W, 1) or (H, W, 3)."""
 
 
 class Placement(NamedTuple):
     """Where a picture lies in the network's input: y_in = y * scale_y + shift_y, x_in = x * scale_x + shift_x.
 
-    All in pixels with continuous edges, so that the centre of the first pixel is at 0.5.
+    All in pixels with continuous edges, so that the centre of the first pixel is at 0.5. height, width: of the upright
+    picture.
     """
 
+    height: int
+    width: int
     scale_y: float
     scale_x: float
     shift_y: float = 0.0
     shift_x: float = 0.0
+
+
+Source = StrPath | bytes | Image.Image | NDArray[np.uint8]
+"""A file, its bytes, a picture opened by Pillow, or uint8 pixels (H, W), (H, W, 1) or (H, W, 3)."""
 
 
 @dataclass(frozen=True)
@@ -122,11 +127,23 @@ class Preprocess:
             picture, filled = decode_to(source, self.channels, self._needed, self.pixel_limit, "")
         return np.asarray(self._fit(picture, filled)).reshape(*self.size, self.channels)
 
-    def placement(self, size: Size) -> Placement:
-        """Where a picture of `size` (height, width) lies in the input; what is cropped away has places outside it."""
-        down, across = self._covering(*size)
+    def read(self, source: Source) -> tuple[NDArray[np.uint8], Placement]:
+        """`pixels`, and where the picture lies in them. Raises ImageError."""
+        pixels = self.pixels(source)
+        if isinstance(source, np.ndarray):
+            height, width = source.shape[:2]
+        elif isinstance(source, Image.Image):
+            width, height = plain(source, self.channels, "the picture given", self.pixel_limit).size
+        else:
+            found = describe(source, pixel_limit=self.pixel_limit)
+            height, width = found.height, found.width
+        return pixels, self.place(height, width)
+
+    def place(self, height: int, width: int) -> Placement:
+        """Where a picture of this size, in pixels, lies in the input that `pixels` makes of it."""
+        down, across = self._covering(height, width)
         top, left = (round((side - whole) / 2) for side, whole in zip(self.size, (down, across)))
-        return Placement(down / size[0], across / size[1], top, left)
+        return Placement(height, width, down / height, across / width, top, left)
 
     def normalise(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
         """float32 (N, C, H, W) of uint8 (N, H, W, C): (v / 255 - mean) / std, looked up in `table()`.
@@ -170,6 +187,11 @@ class Preprocess:
             raise SettingsError(f"preprocessing: fields {printable(str(given))[:300]}", f"exactly {names}", "mend it")
         return cls(**values)
 
+    def placed(self, size: Size) -> Box:
+        """Where an upright picture of (height, width) pixels lies in the result: left, top, right, bottom in pixels."""
+        x, y, across, down = self._place(*size)
+        return x, y, x + across, y + down
+
     def _covering(self, height: float, width: float) -> Size:
         """(height, width) of the whole picture when it is scaled for `size`, before cropping or padding."""
         if self.resize == "squash":
@@ -182,6 +204,12 @@ class Preprocess:
             return down, max(across, int(down * width / height))
         return max(down, int(across * height / width)), across
 
+    def _place(self, height: float, width: float) -> tuple[int, int, int, int]:
+        """Left, top, width and height in the result of the whole picture of this size; parts may lie outside."""
+        down, across = self._covering(height, width)
+        y, x = (round((side - whole) / 2) for side, whole in zip(self.size, (down, across)))
+        return x, y, across, down
+
     def _needed(self, size: Size) -> Size:
         """The smallest decoded picture that is good enough."""
         height, width = self._covering(*size)
@@ -190,8 +218,7 @@ class Preprocess:
     def _fit(self, picture: Image.Image, filled: Box) -> Image.Image:
         """The part of the picture in the box `filled`, brought to `size`."""
         left, top, right, bottom = filled
-        down, across = self._covering(bottom - top, right - left)
-        y, x = (round((side - whole) / 2) for side, whole in zip(self.size, (down, across)))
+        x, y, across, down = self._place(bottom - top, right - left)
         if self.resize == "pad":
             colour = tuple(min(255, max(0, round(255 * value))) for value in self.mean)
             page = Image.new(picture.mode, self.size[::-1], colour if self.channels == 3 else colour[0])

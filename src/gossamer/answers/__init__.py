@@ -1,1 +1,1 @@
-"""What raw network outputs mean: numpy alone, the same code in evaluation and in deployment."""
+"""What the raw outputs of a network mean: the same code in training and in deployment, numpy and pillow alone."""

@@ -39,13 +39,13 @@ class Store(Protocol):
 
 
 class Answers(Protocol):
-    """What is to be learnt of each row of a table, where that is more than a label."""
+    """What is known of the rows of a table: boxes, masks, several labels."""
 
     def read(self, row: int) -> Any:
-        """The answer of a row. Raises ImageError."""
+        """The answer of a row. Raises OSError, ImageError."""
 
     def line(self, row: int) -> str:
-        """One line that changes with the answer, for a fingerprint."""
+        """A line that changes where the answer does, for the fingerprint; no image is read."""
 
 
 class Files:
@@ -75,7 +75,7 @@ class Table:
 
     names: unique display paths. labels: index into `classes`. splits: "train", "val", "test" or "" a row.
     fixed: the classes are given from outside (classes.txt, numbers), so they stay even where no image has them.
-    answers: what else is known of each row, see `Answers`; None where the label is all.
+    answers: what is known of each row, where it is more than a class.
     """
 
     kind: str
@@ -105,16 +105,15 @@ class Table:
                 "move the images to the right class, or add training images of it",
             )
         to = np.array([number.get(name, -1) for name in self.classes], dtype=np.int64)
-        return Source(
-            tuple(classes), [self.names[i] for i in rows.tolist()], to[labels], self.store, rows, self.answers
-        )
+        names = [self.names[i] for i in rows.tolist()]
+        return Source(tuple(classes), names, to[labels], self.store, rows, self.answers)
 
 
 @dataclass
 class Source:
     """The images of one split. names: display paths. labels: (n,) int64, index into `classes`.
 
-    rows: the row of each image in `store`. answers: what else is known of each row; None where the label is all.
+    rows: the row of each image in `store`. answers: what is known of each row, where it is more than a class.
     """
 
     classes: tuple[str, ...]
@@ -136,6 +135,17 @@ class Source:
                 f"{self.names[index]}: {error.strerror}", "a readable image file", "restore it or take it out"
             ) from error
 
+    def answer(self, index: int) -> Any:
+        """What is known of an image: its class number, or what `answers` says. Raises ImageError."""
+        if self.answers is None:
+            return int(self.labels[index])
+        try:
+            return self.answers.read(int(self.rows[index]))
+        except OSError as error:
+            raise ImageError(
+                f"{self.names[index]}: what belongs to it: {error.strerror}", "a readable file", "restore it"
+            ) from error
+
     def select(self, indices: Indices) -> Source:
         """The source of these images, in this order."""
         names = [self.names[i] for i in indices.tolist()]
@@ -154,15 +164,11 @@ class Source:
         return picks[self.store.arrange(self.rows[picks], rng)]
 
     def fingerprint(self) -> str:
-        """SHA-256 over the sorted (name, bytes, class, answer's line) of the images. No content is read: a file that
-        was replaced by another of the same size goes unnoticed."""
-        stats = self.store.stats(self.rows)
-        lines = (
-            f"{name}\0{size}\0{self.classes[label]}" + (f"\0{self.answers.line(row)}" if self.answers else "")
-            for name, (size, _), label, row in zip(
-                self.names, stats, self.labels.tolist(), self.rows.tolist(), strict=True
-            )
-        )
+        """SHA-256 over the sorted (name, bytes, class or answer) of the images. No content is read: a file that was
+        replaced by another of the same size goes unnoticed."""
+        stats, answers = self.store.stats(self.rows), self.answers
+        known = (self.classes[n] for n in self.labels.tolist()) if answers is None else map(answers.line, self.rows)
+        lines = (f"{name}\0{size}\0{said}" for name, (size, _), said in zip(self.names, stats, known, strict=True))
         return digest(sorted(lines))
 
 

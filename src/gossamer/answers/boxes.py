@@ -1,0 +1,180 @@
+"""From a detector's raw outputs to boxes on the picture: decoding, non-maximum suppression, and the way back."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, fields
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gossamer.answers.anchors import AnchorSpec, Size, anchors
+from gossamer.errors import SettingsError
+
+Floats = NDArray[np.float32]
+LOG_LIMIT = 10.0  # exp of it, times an anchor, is larger than any picture; more would overflow
+SCORES = ("softmax", "sigmoid")
+
+
+class Detections(NamedTuple):
+    """m boxes, likeliest first: boxes (m, 4) float32 x0, y0, x1, y1 in pixels, labels (m,) int64, scores (m,) float32."""
+
+    boxes: Floats
+    labels: NDArray[np.int64]
+    scores: Floats
+
+
+@dataclass(frozen=True)
+class Decoding:
+    """How outputs become boxes; travels in the model file.
+
+    score: "softmax" over K + 1 outputs, the first of which is the background, or "sigmoid" of K outputs. threshold:
+    scores must be above it. candidates: the best so many of a class are looked at. iou: of two boxes of a class that
+    overlap by more, the likelier stays. limit: boxes an image. Raises SettingsError on values that make no sense.
+    """
+
+    score: str = "softmax"
+    threshold: float = 0.01
+    candidates: int = 400
+    iou: float = 0.5
+    limit: int = 100
+
+    def __post_init__(self) -> None:
+        rules = (
+            ("score", "softmax or sigmoid", isinstance(self.score, str) and self.score in SCORES),
+            ("threshold", "0 to 1", _share(self.threshold)),
+            ("candidates", "1 to 100000", type(self.candidates) is int and 1 <= self.candidates <= 100_000),
+            ("iou", "0 to 1", _share(self.iou)),
+            ("limit", "1 to 100000", type(self.limit) is int and 1 <= self.limit <= 100_000),
+        )
+        for name, allowed, good in rules:
+            if not good:
+                raise SettingsError(f"decoding: {name} {str(getattr(self, name))[:200]!r}", allowed, "mend it")
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values that `from_json` reads back to an equal object."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, values: Any) -> Decoding:
+        """From `to_json`'s dictionary, which may come from a hostile file. Raises SettingsError."""
+        names = [field.name for field in fields(cls)]
+        if not isinstance(values, dict) or set(values) != set(names):
+            raise SettingsError(f"decoding: {str(values)[:200]!r}", f"exactly {names}", "mend it")
+        return cls(**values)
+
+
+def decode(deltas: Floats, anchors: Floats, variances: tuple[float, float]) -> Floats:
+    """Boxes (..., A, 4) x0, y0, x1, y1 in input pixels, from deltas (..., A, 4) and anchors (A, 4) cx, cy, w, h.
+
+    The inverse of SSD's equation 2: centre = anchor + variance * delta * side; side = anchor * exp(variance * delta).
+    """
+    centre = anchors[:, :2] + deltas[..., :2] * np.float32(variances[0]) * anchors[:, 2:]
+    half = anchors[:, 2:] * np.exp(np.minimum(deltas[..., 2:] * np.float32(variances[1]), np.float32(LOG_LIMIT))) / 2
+    return np.concatenate([centre - half, centre + half], axis=-1)
+
+
+def probabilities(logits: Floats, score: str) -> Floats:
+    """(..., K) float32 of the classes: softmax of (..., K + 1) without the background, or sigmoid of (..., K)."""
+    if score == "sigmoid":
+        return np.asarray(0.5 * (1 + np.tanh(0.5 * logits)), np.float32)  # no overflow on either side
+    powers = np.exp(logits - logits.max(axis=-1, keepdims=True))
+    return np.asarray(powers[..., 1:] / powers.sum(axis=-1, keepdims=True), np.float32)
+
+
+def pairwise_iou(first: NDArray[Any], second: NDArray[Any]) -> NDArray[Any]:
+    """Intersection over union of boxes (n, 4) and (m, 4): (n, m); 0 where a box has no area."""
+    top = np.maximum(first[:, None, :2], second[None, :, :2])
+    bottom = np.minimum(first[:, None, 2:], second[None, :, 2:])
+    shared = np.maximum(bottom - top, 0).prod(axis=2)
+    union = area(first)[:, None] + area(second)[None] - shared
+    result: NDArray[Any] = np.divide(shared, union, out=np.zeros_like(shared), where=union > 0)
+    return result
+
+
+def area(boxes: NDArray[Any]) -> NDArray[Any]:
+    """Area of boxes (n, 4): (n,); 0 where the sides are the wrong way round."""
+    result: NDArray[Any] = np.maximum(boxes[:, 2:] - boxes[:, :2], 0).prod(axis=1)
+    return result
+
+
+def nms(boxes: Floats, scores: Floats, labels: NDArray[np.int64], iou: float) -> NDArray[np.int64]:
+    """Positions of the boxes that stay, likeliest first; each class by itself; of equal scores the first is taken.
+
+    A box goes where one of its class that stays has a higher score and overlaps it by more than `iou`.
+    """
+    order = np.argsort(-scores, kind="stable")
+    stay = [group[_survivors(boxes[group], iou)] for group in _groups(order, labels)]
+    kept = np.concatenate(stay) if stay else order
+    return kept[np.lexsort((kept, -scores[kept]))]
+
+
+def detections(deltas: Floats, logits: Floats, spec: AnchorSpec, decoding: Decoding) -> Detections:
+    """The boxes of one image in input pixels: deltas (A, 4), logits (A, K + 1) or (A, K); see `Decoding`.
+
+    Boxes are not clipped to the input. An image whose outputs are not finite has no boxes.
+    """
+    scores = probabilities(logits, decoding.score)
+    places, labels = np.nonzero(scores > decoding.threshold)
+    found = scores[places, labels]
+    best = _best_of_each_class(found, labels, decoding.candidates)
+    places, labels, found = places[best], labels[best], found[best]
+    boxes = decode(deltas[places], anchors(spec)[places], spec.variances)
+    finite = np.isfinite(boxes).all(axis=1)
+    boxes, labels, found = boxes[finite], labels[finite], found[finite]
+    kept = nms(boxes, found, labels, decoding.iou)[: decoding.limit]
+    return Detections(boxes[kept], labels[kept].astype(np.int64), found[kept])
+
+
+def on_picture(boxes: Floats, placed: tuple[float, float, float, float], size: Size) -> Floats:
+    """Boxes (m, 4) in pixels of the picture of this (height, width), clipped to it, from input pixels.
+
+    placed: left, top, right, bottom of the whole picture in the input, as `Preprocess.placed` tells.
+    """
+    left, top, right, bottom = placed
+    sides = np.array([size[1], size[0]] * 2, np.float64)
+    scale = sides / np.array([right - left, bottom - top] * 2)
+    moved = (boxes - np.array([left, top] * 2)) * scale
+    return np.asarray(np.clip(moved, 0, sides), np.float32)
+
+
+def on_input(boxes: Floats, placed: tuple[float, float, float, float], size: Size) -> Floats:
+    """The inverse of `on_picture`, but for the clipping."""
+    left, top, right, bottom = placed
+    scale = np.array([(right - left) / size[1], (bottom - top) / size[0]] * 2)
+    return np.asarray(boxes * scale + np.array([left, top] * 2), np.float32)
+
+
+def _best_of_each_class(scores: Floats, labels: NDArray[np.int64], most: int) -> NDArray[np.int64]:
+    """Positions of the `most` highest scores of each class, the first of equals, in their old order."""
+    if len(scores) <= most:
+        return np.arange(len(scores))
+    order = np.argsort(-scores, kind="stable")
+    return np.sort(np.concatenate([group[:most] for group in _groups(order, labels)]))
+
+
+def _groups(order: NDArray[np.int64], labels: NDArray[np.int64]) -> list[NDArray[np.int64]]:
+    """`order` cut into one part a class, each in the order that it had."""
+    if not len(order):
+        return []
+    by_class = order[np.argsort(labels[order], kind="stable")]
+    return np.split(by_class, np.flatnonzero(np.diff(labels[by_class])) + 1)
+
+
+def _survivors(boxes: Floats, iou: float) -> NDArray[np.bool_]:
+    """Which boxes (n, 4) of one class, likeliest first, stay: (n,).
+
+    Whether a box stays is right once it is right for all before it, so passes over the whole matrix until nothing
+    changes give what a loop over the boxes gives; a handful is enough where the loop has n steps.
+    """
+    over = np.triu(pairwise_iou(boxes, boxes) > iou, 1)
+    stay: NDArray[np.bool_] = np.ones(len(boxes), np.bool_)
+    while True:
+        again: NDArray[np.bool_] = np.logical_not(over[stay].any(axis=0))
+        if np.array_equal(again, stay):
+            return stay
+        stay = again
+
+
+def _share(value: Any) -> bool:
+    return type(value) in (int, float) and 0 <= value <= 1
