@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import io
 import json
+import pickle
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -24,12 +25,12 @@ from gossamer.data import legend
 from gossamer.data.masks import apply_mask_split, open_mask_source, open_masks, pixel_counts, read_masks
 from gossamer.data.split import split_rows
 from gossamer.errors import DataError, ImageError, InputError, SettingsError, UnknownNameError
-from gossamer.images import Placement, Preprocess
+from gossamer.images import Preprocess
 from gossamer.networks import create_model
 from gossamer.tasks.segmentation import losses
 from gossamer.tasks.segmentation.augment import SegmentTransform
 from gossamer.tasks.segmentation.heads import LrAspp, Segmenter
-from gossamer.tasks.segmentation.scores import SegmentationEvaluation, Tally, confusion_of
+from gossamer.tasks.segmentation.scores import MaskScorer, confusion_of
 
 RNG = np.random.default_rng(3)
 
@@ -83,7 +84,7 @@ def test_the_geometry_of_the_preprocessing_is_undone(resize: str, size: tuple[in
     """A map that holds its own coordinates gives each pixel's place in the input."""
     preprocess = Preprocess((40, 48), resize=resize)
     rows, columns = np.mgrid[0:40, 0:48].astype(np.float32) + 0.5
-    found = answers.upsample(np.stack([rows, columns]), size, (40, 48), preprocess.placement(size))
+    found = answers.upsample(np.stack([rows, columns]), size, (40, 48), preprocess.place(*size))
     scale = min(40 / size[0], 48 / size[1])
     down, across = (40, 48) if resize == "squash" else (round(size[0] * scale), round(size[1] * scale))
     y = (np.arange(size[0]) + 0.5) * down / size[0] + (40 - down) // 2
@@ -97,7 +98,7 @@ def test_a_placement_is_where_the_preprocessing_puts_a_picture() -> None:
     pixels[10:, 20:] = 255
     preprocess = Preprocess((64, 64), resize="pad", mean=(0, 0, 0), std=(1, 1, 1))
     lit = np.argwhere(preprocess.pixels(pixels)[..., 0] > 127)
-    place = preprocess.placement((20, 40))
+    place = preprocess.place(20, 40)
     assert lit.min(axis=0).tolist() == [10 * place.scale_y + place.shift_y, 20 * place.scale_x + place.shift_x]
     assert (lit.max(axis=0) + 1).tolist() == [20 * place.scale_y + place.shift_y, 40 * place.scale_x + place.shift_x]
 
@@ -168,9 +169,9 @@ def test_an_overlay_leaves_ignored_pixels_as_they_are() -> None:
 def test_scores_by_hand() -> None:
     truth = np.array([[0, 0, 0, 1], [1, 1, 255, 255]], np.uint8)
     said = np.array([[0, 0, 1, 1], [1, 0, 0, 2]], np.uint8)
-    tally = Tally(("a", "b", "c", "d"))
-    tally.add("x", truth, said)
-    found = tally.evaluation()
+    scorer = MaskScorer(("a", "b", "c", "d"), (8, 8))
+    scorer.count("x", truth, said)
+    found = scorer.scores()
     assert found.confusion.tolist() == [[2, 1, 0, 0], [1, 2, 0, 0], [0, 0, 0, 0], [0, 0, 0, 0]]
     assert found.iou.tolist()[:2] == [2 / 4, 2 / 4]
     assert np.isnan(found.iou[2:]).all()
@@ -182,32 +183,45 @@ def test_scores_by_hand() -> None:
 
 
 def test_a_class_said_where_it_is_not_counts_as_zero() -> None:
-    tally = Tally(("a", "b", "c"))
-    tally.add("x", np.zeros((1, 4), np.uint8), np.array([[0, 0, 0, 1]], np.uint8))
-    assert tally.evaluation().metrics["miou"] == pytest.approx((0.75 + 0) / 2)
+    scorer = MaskScorer(("a", "b", "c"), (8, 8))
+    scorer.count("x", np.zeros((1, 4), np.uint8), np.array([[0, 0, 0, 1]], np.uint8))
+    assert scorer.scores().metrics["miou"] == pytest.approx((0.75 + 0) / 2)
 
 
 def test_scores_are_sklearns_whatever_the_order_and_the_parts() -> None:
     metrics = pytest.importorskip("sklearn.metrics")
     pairs = [RNG.integers(0, 5, (2, 6, int(RNG.integers(1, 9))), dtype=np.uint8) for _ in range(9)]
-    whole, first, second = (Tally(tuple("abcde")) for _ in range(3))
+    whole, first, second = (MaskScorer(tuple("abcde"), (8, 8)) for _ in range(3))
     for index, (truth, said) in enumerate(pairs):
-        whole.add(str(index), truth, said)
-        (first if index < 4 else second).add(str(index), truth, said)
+        whole.count(str(index), truth, said)
+        (first if index < 4 else second).count(str(index), truth, said)
     truth, said = (np.concatenate([pair[side].ravel() for pair in pairs]) for side in (0, 1))
-    found = whole.evaluation([("bad", "why")])
+    found = whole.scores()
     assert (found.confusion == metrics.confusion_matrix(truth, said)).all()
     assert found.iou == pytest.approx(metrics.jaccard_score(truth, said, average=None))
     assert found.metrics["mean_accuracy"] == pytest.approx(metrics.balanced_accuracy_score(truth, said))
-    merged = SegmentationEvaluation.merge([first.evaluation(loss=1.0), second.evaluation(loss=2.0)])
-    assert merged.metrics == found.metrics
-    assert merged.names == found.names
-    assert merged.loss == pytest.approx((4 * 1 + 5 * 2) / 9)
+    early = first.scores()
+    second.unreadable.append(("bad", "why"))
+    first.merge(pickle.loads(pickle.dumps(second)))
+    assert first.scores().metrics == found.metrics and first.scores().names == found.names
+    assert first.scores().unreadable == [("bad", "why")]
+    assert len(early.names) == 4 and early.confusion.sum() < found.confusion.sum()  # scores given do not change later
     worst = found.worst(3)
     assert worst[0][1] == found.image_miou.min() and len(worst) == 3
-    empty = Tally(tuple("abcde")).evaluation()
-    assert SegmentationEvaluation.merge([empty, merged]).loss == merged.loss
-    assert np.isnan(empty.metrics["miou"])
+    assert np.isnan(MaskScorer(tuple("abcde"), (8, 8)).scores().metrics["miou"])
+
+
+def test_logits_are_scored_at_the_size_of_each_image() -> None:
+    preprocess = Preprocess((32, 48), resize="pad")
+    truths = [mask(0, 1, 2, height=11, width=30), mask(2, 0, height=40, width=9)]
+    logits = RNG.normal(size=(2, 3, 4, 6)).astype(np.float32)
+    scorer, expected = MaskScorer(("a", "b", "c"), (32, 48)), np.zeros((3, 3), np.int64)
+    places = [preprocess.place(*truth.shape) for truth in truths]
+    for one, truth, place in zip(logits, truths, places):
+        expected += confusion_of(truth, answers.upsample(one, truth.shape, (32, 48), place).argmax(0), 3)
+    scorer.add(["x", "y"], {"logits": logits}, truths, places)
+    assert (scorer.scores().confusion == expected).all()
+    assert scorer.scores().names == ["x", "y"]
 
 
 def test_masks_that_cannot_be_compared_are_refused() -> None:
@@ -841,10 +855,9 @@ def test_camvid_opens_and_can_be_learnt_from(real_data: Path) -> None:
         optimiser.step()
         history.append(value.item())
     assert np.mean(history[-3:]) < 0.9 * np.mean(history[:3])
-    tally = Tally(data.classes)
-    truth = data.val.answers.read(int(data.val.rows[0]))
-    place: Placement = preprocess.placement((truth.shape[0], truth.shape[1]))
+    scorer = MaskScorer(data.classes, (96, 128))
+    pixels, place = preprocess.read(data.val.read(0))
     with torch.no_grad():
-        logits = network.eval()(torch.from_numpy(preprocess(data.val.read(0))[None]))["logits"][0].numpy()
-    tally.add(data.val.names[0], truth, answers.mask_of(logits, (360, 480), (96, 128), place))
-    assert 0 <= tally.evaluation().metrics["pixel_accuracy"] <= 1
+        logits = network.eval()(torch.from_numpy(preprocess.normalise(pixels[None])))["logits"].numpy()
+    scorer.add(data.val.names[:1], logits, [data.val.answers.read(int(data.val.rows[0]))], [place])
+    assert 0.1 < scorer.scores().metrics["pixel_accuracy"] <= 1

@@ -48,7 +48,7 @@ class SegmentTransform:
         The mask keeps its values: each pixel takes the nearest one. Raises ImageError.
         """
         p = self.preprocess
-        place = p.placement((answer.shape[0], answer.shape[1]))
+        place = p.place(*answer.shape)
         factor = rng.uniform(*self.scale)
         down = max(1, round(answer.shape[0] * place.scale_y * factor))
         across = max(1, round(answer.shape[1] * place.scale_x * factor))
