@@ -26,7 +26,6 @@ from gossamer.decoding import (
     Size,
     StrPath,
     decode,
-    decode_stored,
     decode_to,
     describe,
     plain,
@@ -48,7 +47,6 @@ __all__ = [
     "Preprocess",
     "Source",
     "decode",
-    "decode_stored",
     "describe",
     "printable",
     "read_file",
@@ -187,11 +185,6 @@ class Preprocess:
             raise SettingsError(f"preprocessing: fields {printable(str(given))[:300]}", f"exactly {names}", "mend it")
         return cls(**values)
 
-    def placed(self, size: Size) -> Box:
-        """Where an upright picture of (height, width) pixels lies in the result: left, top, right, bottom in pixels."""
-        x, y, across, down = self._place(*size)
-        return x, y, x + across, y + down
-
     def _covering(self, height: float, width: float) -> Size:
         """(height, width) of the whole picture when it is scaled for `size`, before cropping or padding."""
         if self.resize == "squash":
@@ -204,12 +197,6 @@ class Preprocess:
             return down, max(across, int(down * width / height))
         return max(down, int(across * height / width)), across
 
-    def _place(self, height: float, width: float) -> tuple[int, int, int, int]:
-        """Left, top, width and height in the result of the whole picture of this size; parts may lie outside."""
-        down, across = self._covering(height, width)
-        y, x = (round((side - whole) / 2) for side, whole in zip(self.size, (down, across)))
-        return x, y, across, down
-
     def _needed(self, size: Size) -> Size:
         """The smallest decoded picture that is good enough."""
         height, width = self._covering(*size)
@@ -218,7 +205,8 @@ class Preprocess:
     def _fit(self, picture: Image.Image, filled: Box) -> Image.Image:
         """The part of the picture in the box `filled`, brought to `size`."""
         left, top, right, bottom = filled
-        x, y, across, down = self._place(bottom - top, right - left)
+        down, across = self._covering(bottom - top, right - left)
+        y, x = (round((side - whole) / 2) for side, whole in zip(self.size, (down, across)))
         if self.resize == "pad":
             colour = tuple(min(255, max(0, round(255 * value))) for value in self.mean)
             page = Image.new(picture.mode, self.size[::-1], colour if self.channels == 3 else colour[0])

@@ -8,8 +8,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from gossamer.answers.anchors import AnchorSpec, Size, anchors
+from gossamer.answers.anchors import AnchorSpec, anchors
 from gossamer.errors import SettingsError
+from gossamer.images import Placement
 
 Floats = NDArray[np.float32]
 LOG_LIMIT = 10.0  # exp of it, times an anchor, is larger than any picture; more would overflow
@@ -84,11 +85,17 @@ def probabilities(logits: Floats, score: str) -> Floats:
 
 def pairwise_iou(first: NDArray[Any], second: NDArray[Any]) -> NDArray[Any]:
     """Intersection over union of boxes (n, 4) and (m, 4): (n, m); 0 where a box has no area."""
-    top = np.maximum(first[:, None, :2], second[None, :, :2])
-    bottom = np.minimum(first[:, None, 2:], second[None, :, 2:])
-    shared = np.maximum(bottom - top, 0).prod(axis=2)
+    shared = pairwise_intersection(first, second)
     union = area(first)[:, None] + area(second)[None] - shared
     result: NDArray[Any] = np.divide(shared, union, out=np.zeros_like(shared), where=union > 0)
+    return result
+
+
+def pairwise_intersection(first: NDArray[Any], second: NDArray[Any]) -> NDArray[Any]:
+    """Area shared by boxes (n, 4) and (m, 4): (n, m)."""
+    top = np.maximum(first[:, None, :2], second[None, :, :2])
+    bottom = np.minimum(first[:, None, 2:], second[None, :, 2:])
+    result: NDArray[Any] = np.maximum(bottom - top, 0).prod(axis=2)
     return result
 
 
@@ -126,23 +133,23 @@ def detections(deltas: Floats, logits: Floats, spec: AnchorSpec, decoding: Decod
     return Detections(boxes[kept], labels[kept].astype(np.int64), found[kept])
 
 
-def on_picture(boxes: Floats, placed: tuple[float, float, float, float], size: Size) -> Floats:
-    """Boxes (m, 4) in pixels of the picture of this (height, width), clipped to it, from input pixels.
-
-    placed: left, top, right, bottom of the whole picture in the input, as `Preprocess.placed` tells.
-    """
-    left, top, right, bottom = placed
-    sides = np.array([size[1], size[0]] * 2, np.float64)
-    scale = sides / np.array([right - left, bottom - top] * 2)
-    moved = (boxes - np.array([left, top] * 2)) * scale
-    return np.asarray(np.clip(moved, 0, sides), np.float32)
+def on_picture(boxes: Floats, place: Placement) -> Floats:
+    """Boxes (m, 4) in pixels of the picture, clipped to it, from input pixels; `place`: where it lies in the input."""
+    moved = (boxes - _shift(place)) / _scale(place)
+    return np.asarray(np.clip(moved, 0, [place.width, place.height] * 2), np.float32)
 
 
-def on_input(boxes: Floats, placed: tuple[float, float, float, float], size: Size) -> Floats:
+def on_input(boxes: Floats, place: Placement) -> Floats:
     """The inverse of `on_picture`, but for the clipping."""
-    left, top, right, bottom = placed
-    scale = np.array([(right - left) / size[1], (bottom - top) / size[0]] * 2)
-    return np.asarray(boxes * scale + np.array([left, top] * 2), np.float32)
+    return np.asarray(boxes * _scale(place) + _shift(place), np.float32)
+
+
+def _scale(place: Placement) -> NDArray[np.float64]:
+    return np.array([place.scale_x, place.scale_y] * 2)
+
+
+def _shift(place: Placement) -> NDArray[np.float64]:
+    return np.array([place.shift_x, place.shift_y] * 2)
 
 
 def _best_of_each_class(scores: Floats, labels: NDArray[np.int64], most: int) -> NDArray[np.int64]:
