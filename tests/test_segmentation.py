@@ -511,8 +511,8 @@ def test_pascal_voc_is_recognised(tmp_path: Path) -> None:
     assert set(np.unique(data.train.answers.read(0)).tolist()) == {0, 1, 2, 255}
     lists = tmp_path / "ImageSets" / "Segmentation"
     (lists / "train.txt").rename(lists / "trainval.txt")
-    (lists / "val.txt").unlink()
-    assert sum(map(len, open_masks(tmp_path).splits().values())) == 3
+    (lists / "test.txt").write_text("4\n")
+    assert [len(source) for source in open_masks(tmp_path, val_share=0.4).splits().values()] == [2, 1, 1]
 
 
 def test_an_ignored_value_is_no_class(tmp_path: Path) -> None:
@@ -672,6 +672,17 @@ def test_a_bad_mask_is_one_image_set_aside(tmp_path: Path, name: str) -> None:
     assert data.train.answers.read(1).shape == (6, 8)
     if name != "gone":
         assert len(open_masks(tmp_path, num_classes=3).train) == 4  # the others go on
+
+
+def test_a_mask_is_as_upright_as_its_image(tmp_path: Path) -> None:
+    data = open_masks(folder(tmp_path), num_classes=3)
+    exif = Image.Exif()
+    exif[0x0112] = 6  # a quarter turn: 8 x 6 stored pixels are 6 x 8 upright
+    Image.fromarray(picture()).save(tmp_path / "train/images/0.png", exif=exif)
+    with pytest.raises(ImageError, match="8 x 6 pixels, its image 6 x 8"):
+        data.train.answers.read(0)
+    save(tmp_path / "train/masks/0.png", mask(0, 1, height=8, width=6))
+    assert data.train.answers.read(0).shape == (8, 6)
 
 
 def test_a_colour_that_is_not_listed_is_said(tmp_path: Path) -> None:
