@@ -167,7 +167,7 @@ def _eval(options: argparse.Namespace, progress: Progress) -> Any:
             raise InputError(f"{options.model}: carries no classes", "a file made by `gossamer export`", "export it")
         if not options.data:
             raise SettingsError("a model file without data", "gossamer eval FILE DATA", "name the images")
-        source = source_of(card.heads, options.data)
+        source = source_of(card.heads, options.data, options.ignore_index)
         forward, preprocess, scorer = model.run, card.preprocess, scorer_of(card.heads)
     return evaluate(forward, source, preprocess, scorer, batch=options.batch, progress=progress).scores()
 
@@ -375,6 +375,7 @@ def _parser() -> argparse.ArgumentParser:
     made.add_argument("data", nargs="?", default="", help="images; default the run's validation images")
     made.add_argument("--which", choices=("best", "last"), default="best", help="weights of a run")
     made.add_argument("--batch", type=_count, default=64, help="images at once")
+    made.add_argument("--ignore-index", type=int, default=None, help="masks: a value that counts for nothing")
     _runtime_argument(made)
 
     made = command("export", _export, "write a run as one verified model file")

@@ -26,7 +26,7 @@ from gossamer.networks.weights import load_weights
 from gossamer.progress import Progress
 from gossamer.run import next_folder
 from gossamer.settings import Settings
-from gossamer.tasks.base import Task, check_loss
+from gossamer.tasks.base import Task, check_head, check_loss
 from gossamer.tasks.registry import task_of
 
 
@@ -86,6 +86,7 @@ def resolve(settings: Settings, data: Data, processes: Processes) -> Settings:
     settings = optim.resolve(settings)
     size = settings.input_size() or _typical_size(data)
     changes: dict[str, Any] = {"input": f"{size[0]}x{size[1]}", "loss": check_loss(task, settings)}
+    check_head(task, settings)
     if (settings.mixup or settings.cutmix) and not task.mixes:
         raise SettingsError(f"mixup or cutmix for the task {task.name}", "mixing for classify", "leave it out")
     if settings.resize == "auto":
@@ -152,11 +153,12 @@ def build(settings: Settings, data: Data, progress: Progress) -> tuple[nn.Module
     task = task_of(settings.task)(data.classes, settings)
     task.prepare(data)
     torch.manual_seed(settings.seed)
-    foreign = settings.net.startswith(PEER)
-    model = task.build(settings.weights if foreign else "")  # timm takes its weights while it builds
+    # timm takes its weights while it builds, and so does the backbone of a head
+    taken = settings.net.startswith(PEER) or settings.task != "classify"
+    model = task.build(settings.weights if taken else "")
     notes = []
-    if settings.weights and foreign:
-        notes.append(f"weights {settings.weights}: taken by timm")
+    if settings.weights and taken:
+        notes.append(f"weights {settings.weights}: taken by {settings.net}")
     elif settings.weights:
         eps = _norm_eps(model)
         source, _ = choose(settings.net, settings.weights)

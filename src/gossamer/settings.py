@@ -127,6 +127,7 @@ class Settings:
     )
     aspp: bool = _setting(False, "head", "deeplabv3: atrous spatial pyramid pooling, not the light head alone")
     fpn: bool = _setting(False, "head", "detect: a feature pyramid")
+    levels: int = _setting(2, "head", "detect: maps of the backbone that are read, from the coarsest", low=1, high=4)
     dim: int = _setting(128, "head", "embed: numbers of an embedding; 0 is the backbone's own", low=0, high=65536)
     heads: str = _setting("", "head", "multi: YAML file of heads, or its text; a name and its kind a line")
     score_threshold: float = _setting(0.02, "head", "detect: least score of a box that is kept", low=0, high=1)

@@ -125,7 +125,7 @@ def boxes_of(head: Head, raw: Outputs, place: Placement) -> decoding.Detections:
     """The boxes of one image in its own pixels, clipped to it, with class numbers; raw: of a batch of one."""
     spec, how = AnchorSpec.from_json(head.options["anchors"]), Decoding.from_json(head.options["decoding"])
     found = decoding.detections(raw["deltas"][0], raw["logits"][0], spec, how)
-    return found._replace(boxes=decoding.on_picture(found.boxes, _placed(place), (place.height, place.width)))
+    return found._replace(boxes=decoding.on_picture(found.boxes, place))
 
 
 def segmented(head: Head, raw: Outputs, place: Placement, source: str) -> Segmentation:
@@ -156,8 +156,3 @@ def check_segment(head: Head) -> None:
         raise SettingsError("options of a segment head", "size: [height, width] of the input", "mend them")
     masks.check_classes(len(head.classes))
 
-
-def _placed(place: Placement) -> tuple[float, float, float, float]:
-    """Left, top, right, bottom of the picture in the input."""
-    right, bottom = place.shift_x + place.width * place.scale_x, place.shift_y + place.height * place.scale_y
-    return place.shift_x, place.shift_y, right, bottom

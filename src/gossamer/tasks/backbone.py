@@ -13,26 +13,28 @@ from gossamer.networks.base import Network
 from gossamer.settings import Settings, parse_options
 
 
-def network(settings: Settings, num_classes: int, pretrained: str = "", output_stride: int | None = None) -> Network:
+def arguments(settings: Settings) -> dict[str, Any]:
+    """What `create_model` takes of the settings, but for the name, the classes and the weights. Raises SettingsError."""
+    return {
+        "in_chans": settings.in_chans,
+        "width": settings.width,
+        "small_input": bool(settings.small_input),
+        "drop_rate": settings.drop_rate,
+        "drop_path_rate": settings.drop_path_rate,
+        "output_stride": settings.output_stride,
+        "act": typing.cast(Activation | None, settings.act or None),  # checked where it is used
+        "norm": settings.norm or None,
+        "norm_eps": settings.norm_eps,
+        **_options(settings),
+    }
+
+
+def network(settings: Settings, num_classes: int, pretrained: str = "") -> Network:
     """The network of `settings` with a classifier, or as an embedder where `num_classes` is 0.
 
-    output_stride: for settings that give none. Raises UnknownNameError, SettingsError, WeightsError.
+    Raises UnknownNameError, SettingsError, WeightsError.
     """
-    return create_model(
-        settings.net,
-        num_classes=num_classes,
-        in_chans=settings.in_chans,
-        width=settings.width,
-        small_input=bool(settings.small_input),
-        drop_rate=settings.drop_rate,
-        drop_path_rate=settings.drop_path_rate,
-        output_stride=settings.output_stride or output_stride,
-        act=typing.cast(Activation | None, settings.act or None),  # checked where it is used
-        norm=settings.norm or None,
-        norm_eps=settings.norm_eps,
-        pretrained=pretrained,
-        **_options(settings),
-    )
+    return create_model(settings.net, num_classes=num_classes, pretrained=pretrained, **arguments(settings))
 
 
 def _options(settings: Settings) -> dict[str, Any]:

@@ -25,7 +25,8 @@ class Task(ABC):
     """A task for `settings` and the classes of its data.
 
     score: the metric by which the best epoch is chosen. losses: the names that `--loss` may have, the default first.
-    geometry: the resize that `auto` stands for. mixes: whether mixup and CutMix make sense.
+    geometry: the resize that `auto` stands for. mixes: whether mixup and CutMix make sense. head_names: the names that
+    `--head` may have.
     """
 
     name: ClassVar[str]
@@ -33,6 +34,7 @@ class Task(ABC):
     losses: ClassVar[tuple[str, ...]]
     geometry: ClassVar[str] = "squash"
     mixes: ClassVar[bool] = False
+    head_names: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, classes: tuple[str, ...], settings: Settings) -> None:
         self.classes, self.settings = classes, settings
@@ -111,3 +113,17 @@ def check_loss(task: type[Task], settings: Settings) -> str:
             f"loss {settings.loss} for the task {task.name}", ", ".join(task.losses), "choose one of these losses"
         )
     return settings.loss
+
+
+def check_head(task: type[Task], settings: Settings) -> None:
+    """Raises SettingsError where the task has no such head."""
+    if settings.head != "auto" and settings.head not in task.head_names:
+        allowed = ", ".join(task.head_names) or "none"
+        raise SettingsError(f"head {settings.head} for the task {task.name}", allowed, "choose one of these heads")
+
+
+def sized(settings: Settings) -> tuple[int, int]:
+    """(height, width) of the network's input, of resolved settings."""
+    size = settings.input_size()
+    assert size is not None, "settings must be resolved"
+    return size

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -9,10 +10,42 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from gossamer.answers.head import Raw
+from gossamer.images import Placement
 from gossamer.tasks.embedding.ranking import ranking_scores
 from gossamer.tasks.embedding.verification import Verification, verify_pairs
 
 FAR = 0.001  # the false-accept rate that `tar` and `threshold` are given for
+
+
+class EmbeddingScorer:
+    """Takes in embeddings (n, D) and the identities they are of. `classes`: names of identities, for the record."""
+
+    def __init__(self, classes: tuple[str, ...] = ()) -> None:
+        self.classes = classes
+        self.names: list[str] = []
+        self.embeddings: list[NDArray[np.float32]] = []
+        self.labels: list[int] = []
+        self.unreadable: list[tuple[str, str]] = []
+
+    def add(self, names: Sequence[str], raw: Raw, targets: Sequence[Any], places: Sequence[Placement]) -> None:
+        """Take in embeddings and class numbers."""
+        self.names.extend(names)
+        self.embeddings.append(raw["embedding"] if isinstance(raw, dict) else raw)
+        self.labels.extend(int(target) for target in targets)
+
+    def merge(self, other: EmbeddingScorer) -> None:
+        """Take in what another has taken in."""
+        self.names += other.names
+        self.embeddings += other.embeddings
+        self.labels += other.labels
+        self.unreadable += other.unreadable
+
+    def scores(self) -> EmbeddingScores:
+        """The scores of all so far."""
+        vectors = np.concatenate(self.embeddings) if self.embeddings else np.zeros((0, 1), np.float32)
+        labels = np.asarray(self.labels, np.int64)
+        return EmbeddingScores(self.classes, self.names, vectors, labels, self.unreadable)
 
 
 @dataclass(frozen=True)
@@ -32,18 +65,6 @@ class EmbeddingScores:
     far: float = FAR
     task: str = "embed"
     loss: float = float("nan")  # the losses are of batches, which evaluation has not
-
-    @classmethod
-    def merge(cls, parts: list[EmbeddingScores]) -> EmbeddingScores:
-        """The scores of the images of all `parts`."""
-        return cls(
-            parts[0].classes,
-            [name for part in parts for name in part.names],
-            np.concatenate([part.embeddings for part in parts]),
-            np.concatenate([part.labels for part in parts]),
-            [row for part in parts for row in part.unreadable],
-            parts[0].far,
-        )
 
     @cached_property
     def finite(self) -> bool:
