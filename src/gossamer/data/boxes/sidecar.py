@@ -10,6 +10,7 @@ import math
 import reprlib
 from typing import Any
 
+from gossamer.data.boxes.jsonfile import read_json
 from gossamer.data.boxes.records import SIDECAR, Draft, Drawn, Record, class_name, inside, number, said_size
 from gossamer.data.folder import text
 from gossamer.data.source import shown
