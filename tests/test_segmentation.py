@@ -832,7 +832,7 @@ def test_a_mask_in_the_onnx_file_is_numpys(exported: tuple[Segmenter, bytes]) ->
         assert logits == pytest.approx(exported[0](torch.from_numpy(pixels))["logits"].numpy(), abs=1e-4)
     with pytest.raises(InputError, match="none called 'mask'"):
         add_mask(proto, (64, 96))
-    with pytest.raises(InputError, match="an output 'road.logits'"):
+    with pytest.raises(InputError, match=r"an output 'road\.logits'"):
         add_mask(proto, (64, 96), "road")
 
 
