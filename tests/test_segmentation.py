@@ -832,6 +832,26 @@ def test_a_mask_in_the_onnx_file_is_numpys(exported: tuple[Segmenter, bytes]) ->
         assert logits == pytest.approx(exported[0](torch.from_numpy(pixels))["logits"].numpy(), abs=1e-4)
     with pytest.raises(InputError, match="none called 'mask'"):
         add_mask(proto, (64, 96))
+    with pytest.raises(InputError, match=r"an output 'road\.logits'"):
+        add_mask(proto, (64, 96), "road")
+
+
+def test_two_heads_have_a_mask_each() -> None:
+    onnx, runtime = pytest.importorskip("onnx"), pytest.importorskip("onnxruntime")
+    from gossamer.export.masks import add_mask
+
+    helper, outputs = onnx.helper, ["a.logits", "b.logits"]
+    values = [helper.make_tensor_value_info(name, 1, ["n", 2, 2, 3]) for name in ["x", *outputs]]
+    nodes = [helper.make_node("Identity", ["x"], outputs[:1]), helper.make_node("Neg", ["x"], outputs[1:])]
+    graph = helper.make_graph(nodes, "two", values[:1], values[1:])
+    proto = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
+    add_mask(proto, (5, 7), "a")
+    add_mask(proto, (5, 7), "b")
+    session = runtime.InferenceSession(proto.SerializeToString(), providers=["CPUExecutionProvider"])
+    x = RNG.normal(size=(1, 2, 2, 3)).astype(np.float32)
+    first, second = session.run(["a.mask", "b.mask"], {"x": x})
+    assert (first[0] == answers.mask_of(x[0], (5, 7), (5, 7))).all()
+    assert (first + second == 1).all()
 
 
 # --- a real data set -----------------------------------------------------------------------------

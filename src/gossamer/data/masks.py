@@ -15,8 +15,8 @@ from gossamer.data.legend import Legend, legend_of, numbered, read_classes
 from gossamer.data.masklayout import ALLOWED, find_pairs
 from gossamer.data.source import Data, Files, Indices, Source, Table
 from gossamer.data.split import Row, sources_of, stratified
+from gossamer.decoding import PIXEL_LIMIT, decode_stored, describe, read_file
 from gossamer.errors import DataError, ImageError
-from gossamer.images import PIXEL_LIMIT, decode_stored, describe, read_file
 
 __all__ = ["Masks", "apply_mask_split", "open_mask_source", "open_masks", "pixel_counts", "read_masks"]
 
