@@ -142,7 +142,9 @@ def _clean(corners: NDArray[np.float64], sizes: Indices) -> tuple[NDArray[np.flo
     safe = np.where(number[:, None], corners, 0)
     drawn: NDArray[np.bool_] = number & (safe[:, 2] > safe[:, 0]) & (safe[:, 3] > safe[:, 1])
     clipped = np.clip(safe, 0, limits)
-    kept = drawn & (clipped[:, 2:] - clipped[:, :2] > SLIVER).all(axis=1)
+    narrow = clipped.astype(np.float32)  # far from 0, a thin box can lose its area to rounding
+    wide = (clipped[:, 2:] - clipped[:, :2] > SLIVER) & (narrow[:, 2:] > narrow[:, :2])
+    kept = drawn & wide.all(axis=1)
     over = kept & (np.abs(clipped - safe).max(1, initial=0) > CLIPPED)
     counted = (
         (~number, "have corners that are no numbers, and are dropped"),
