@@ -17,6 +17,8 @@ from gossamer.errors import DataError, ImageError
 
 CLIPPED = 0.05
 """Pixels beyond the edge from which a clipped box is counted; less is rounding."""
+SLIVER = 1e-3
+"""Pixels that a side must have: less can be the last digit of a box that ends at the edge."""
 KINDS = {"voc": "PASCAL VOC boxes", "coco": "COCO boxes", "yolo": "YOLO boxes"}
 
 
@@ -138,10 +140,11 @@ def _clean(corners: NDArray[np.float64], sizes: Indices) -> tuple[NDArray[np.flo
     limits = sizes[:, [1, 0, 1, 0]].astype(np.float64)
     number = np.logical_and.reduce(np.isfinite(corners), axis=1)
     safe = np.where(number[:, None], corners, 0)
-    drawn = number & (safe[:, 2] > safe[:, 0]) & (safe[:, 3] > safe[:, 1])
+    drawn: NDArray[np.bool_] = number & (safe[:, 2] > safe[:, 0]) & (safe[:, 3] > safe[:, 1])
     clipped = np.clip(safe, 0, limits)
-    narrow = clipped.astype(np.float32)  # a sliver can lose its area to rounding
-    kept = drawn & (narrow[:, 2] > narrow[:, 0]) & (narrow[:, 3] > narrow[:, 1])
+    narrow = clipped.astype(np.float32)  # far from 0, a thin box can lose its area to rounding
+    wide = (clipped[:, 2:] - clipped[:, :2] > SLIVER) & (narrow[:, 2:] > narrow[:, :2])
+    kept = drawn & wide.all(axis=1)
     over = kept & (np.abs(clipped - safe).max(1, initial=0) > CLIPPED)
     counted = (
         (~number, "have corners that are no numbers, and are dropped"),
