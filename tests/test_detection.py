@@ -20,6 +20,8 @@ from gossamer.answers.anchors import AnchorSpec, Level, anchors, ssd_anchors
 from gossamer.answers.boxes import Decoding, Detections, decode, detections, nms, on_input, on_picture, pairwise_iou
 from gossamer.cost import cost
 from gossamer.errors import ImageError, InputError, SettingsError, UnknownNameError
+from gossamer.export.boxes import add_detections
+from gossamer.export.convert import to_onnx
 from gossamer.images import Preprocess
 from gossamer.tasks.detection.augment import TrainBoxes, crop_window, seen_boxes
 from gossamer.tasks.detection.average_precision import coco_matches, summary, voc_average_precision
@@ -674,3 +676,77 @@ def test_perfect_outputs_score_one_in_the_pictures_own_pixels_in_one_part_or_two
     scores = first.scores()
     assert scores.metrics["map"] == pytest.approx(1) and scores.metrics["voc"] == 1 and scores.names == names
     assert scores.confusion.tolist() == [[1, 0, 0], [0, 1, 0], [0, 0, 0]]
+
+
+# export
+
+
+def raw_model(spec: AnchorSpec, outputs: int, prefix: str = "") -> Any:
+    """An ONNX model that answers what it is given."""
+    onnx = pytest.importorskip("onnx")
+    helper = onnx.helper
+    shapes = {"deltas": ["n", spec.count, 4], "logits": ["n", spec.count, outputs]}
+    nodes = [helper.make_node("Identity", [f"given_{key}"], [prefix + key]) for key in shapes]
+    values = [
+        [helper.make_tensor_value_info(start + key, 1, shape) for key, shape in shapes.items()]
+        for start in ("given_", prefix)
+    ]
+    return helper.make_model(
+        helper.make_graph(nodes, "raw", *values), opset_imports=[helper.make_opsetid("", 18)], ir_version=10
+    )
+
+
+@pytest.mark.parametrize(
+    ("how", "prefix"),
+    [
+        (Decoding(threshold=0.05), ""),
+        (Decoding(threshold=0.2, candidates=20, iou=0.3, limit=15), "eyes"),
+        (Decoding("sigmoid", threshold=0.6, candidates=1000, limit=30), ""),
+        (Decoding("sigmoid", threshold=1.0), ""),
+    ],
+)
+def test_the_graph_finds_the_same_boxes_as_numpy(how: Decoding, prefix: str) -> None:
+    runtime = pytest.importorskip("onnxruntime")
+    classes = 3 + (how.score == "softmax")
+    proto = raw_model(SPEC, classes, f"{prefix}." if prefix else "")
+    add_detections(proto, SPEC, how, prefix)
+    session = runtime.InferenceSession(proto.SerializeToString(), providers=["CPUExecutionProvider"])
+    rng = np.random.default_rng(4)
+    deltas = rng.normal(0, 1.5, (3, SPEC.count, 4)).astype(np.float32)
+    logits = rng.normal(0, 2, (3, SPEC.count, classes)).astype(np.float32)
+    logits[1] = np.where(np.arange(classes) == 0, 30, -30) if how.score == "softmax" else -30  # nothing there
+    name = f"{prefix}.detections" if prefix else "detections"
+    (rows,) = session.run([name], {"given_deltas": deltas, "given_logits": logits})
+    assert rows.shape[1] == 7 and (len(rows) > 20) == (how.threshold < 1)
+    for image in range(3):
+        expected = detections(deltas[image], logits[image], SPEC, how)
+        mine = rows[rows[:, 0] == image]
+        assert mine[:, 1].tolist() == expected.labels.tolist()
+        assert np.allclose(mine[:, 2], expected.scores, atol=1e-6)
+        assert np.allclose(mine[:, 3:], expected.boxes, atol=0.01)
+
+
+def test_a_detectors_file_finds_what_the_detector_does() -> None:
+    onnx, runtime = pytest.importorskip("onnx"), pytest.importorskip("onnxruntime")
+    torch.manual_seed(0)
+    detector = build_detector("mobilenetv3_small_050", 3, (64, 96), pyramid=True).eval()
+    proto = onnx.load_from_string(to_onnx(detector, (64, 96), outputs=("deltas", "logits")))
+    how = Decoding(threshold=0.0, limit=20)
+    add_detections(proto, detector.spec, how)
+    session = runtime.InferenceSession(proto.SerializeToString(), providers=["CPUExecutionProvider"])
+    x = torch.randn(3, 3, 64, 96)
+    deltas, logits, rows = session.run(["deltas", "logits", "detections"], {"input": x.numpy()})
+    with torch.no_grad():
+        expected = detector(x)
+    assert np.allclose(deltas, expected["deltas"], atol=1e-4) and np.allclose(logits, expected["logits"], atol=1e-4)
+    assert [int((rows[:, 0] == image).sum()) for image in range(3)] == [20, 20, 20]
+    assert np.allclose(rows[:20, 3:], detections(deltas[0], logits[0], detector.spec, how).boxes, atol=0.01)
+
+
+def test_detections_are_added_to_a_detectors_outputs_only_and_once() -> None:
+    with pytest.raises(InputError):
+        add_detections(raw_model(ssd_anchors((64, 64), [(2, 2)]), 4), SPEC, Decoding())
+    proto = raw_model(SPEC, 4)
+    add_detections(proto, SPEC, Decoding())
+    with pytest.raises(InputError):
+        add_detections(proto, SPEC, Decoding())
