@@ -230,6 +230,16 @@ def _bench(options: argparse.Namespace, progress: Progress) -> Any:
     return result
 
 
+def _probe(options: argparse.Namespace, progress: Progress) -> Any:
+    from gossamer.probe import probe
+
+    names = ("net", "weights", "run", "which", "classifiers", "folds", "val", "input", "batch", "seed")
+    result = probe(options.data, **{name: getattr(options, name) for name in names}, progress=progress)
+    if options.plot:
+        result.plot(options.plot)
+    return result
+
+
 def _profile(options: argparse.Namespace) -> Any:
     """Each operation of compiled networks, on the engine."""
     from gossamer.runtime.native import Native, is_compiled
@@ -398,6 +408,20 @@ def _parser() -> argparse.ArgumentParser:
     made.add_argument("--runtimes", default="", help="e.g. onnxruntime,openvino; default all that are installed")
     made.add_argument("--profile", action="store_true", help="time each operation of compiled networks instead")
     made.add_argument("--plot", default="", help="also draw the latencies into this .png or .svg file")
+
+    made = command("probe", _probe, "score classical classifiers on the features of a network")
+    made.add_argument("data", nargs="?", default="", help="images, as for training; default the run's own")
+    made.add_argument("--net", default="mobilenet_v2", help="network (default mobilenet_v2)")
+    made.add_argument("--weights", default="", help="its weights: default, a listed set, a file or URL; none: random")
+    made.add_argument("--run", default="", metavar="RUN", help="the network of this run folder instead")
+    made.add_argument("--which", choices=("best", "last"), default="best", help="weights of the run")
+    made.add_argument("--classifiers", default="all", help="all, linear, non-linear, or names with commas")
+    made.add_argument("--folds", type=_count, default=5, help="of the cross-validation (default 5)")
+    made.add_argument("--val", default="", help="held-out images, where they do not lie beside")
+    made.add_argument("--input", default="auto", metavar="HxW", help="input of the network; default by the images")
+    made.add_argument("--batch", type=_count, default=64, help="images at once")
+    made.add_argument("--seed", type=int, default=0, help="of the split, the folds and every random draw")
+    made.add_argument("--plot", default="", help="also draw the accuracies into this .png, .svg or .pdf file")
 
     made = command("report", _report, "write one HTML file about a run")
     made.add_argument("run", help="run folder")

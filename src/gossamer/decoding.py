@@ -399,6 +399,8 @@ class _HereOnly:
     asks which thread it is in is: warnings of the user's own Pillow calls stay as they were.
     """
 
+    pattern = r"PIL\."  # whoever copies the filters, as scikit-learn does for its workers, takes them for compiled ones
+
     def match(self, module: str) -> bool:
         return getattr(_inside, "pillow", False) and module.startswith("PIL.")
 

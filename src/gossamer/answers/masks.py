@@ -56,7 +56,7 @@ def _planes(
 ) -> Iterator[tuple[slice, Iterator[NDArray[np.float32]]]]:
     """A few rows at a time: which, and for each class its plane of them, (rows, W), made when it is asked for."""
     height, width = size
-    place = placement or Placement(input_size[0] / height, input_size[1] / width)
+    place = placement or Placement(height, width, input_size[0] / height, input_size[1] / width)
     above, below, down = _neighbours(height, logits.shape[1], input_size[0], place.scale_y, place.shift_y)
     left, right, along = _neighbours(width, logits.shape[2], input_size[1], place.scale_x, place.shift_x)
     values = np.asarray(logits, np.float32)

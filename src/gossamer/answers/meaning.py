@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from gossamer.answers import boxes, masks
+from gossamer.answers import pictures
 from gossamer.answers.classes import NOT_FINITE, labels, numbers, rank
 from gossamer.answers.head import Head, Raw
 from gossamer.errors import SettingsError
@@ -93,11 +93,11 @@ def _regress(head: Head, raw: Outputs, place: Placement, source: str, top: int) 
 
 
 def _detect(head: Head, raw: Outputs, place: Placement, source: str, top: int) -> Answer:
-    return boxes.found(head, raw, place, source)
+    return pictures.detected(head, raw, place, source)
 
 
 def _segment(head: Head, raw: Outputs, place: Placement, source: str, top: int) -> Answer:
-    return masks.found(head, raw, place, source)
+    return pictures.segmented(head, raw, place, source)
 
 
 def _embed(head: Head, raw: Outputs, place: Placement, source: str, top: int) -> Answer:
@@ -131,9 +131,9 @@ def check_options(head: Head) -> None:
             if not isinstance(values, list) or len(values) != len(head.classes) or not _are_numbers(values):
                 raise SettingsError(f"{name} of a regression", f"{len(head.classes)} numbers", "mend it")
     elif head.kind == "detect":
-        boxes.check_options(head)
+        pictures.check_detect(head)
     elif head.kind == "segment":
-        masks.check_options(head)
+        pictures.check_segment(head)
     else:
         _exactly(head, set())
 

@@ -137,11 +137,13 @@ def _by_stem(folder: Path, notes: list[str]) -> dict[str, str]:
 
 
 def _lists(root: Path) -> dict[str, Path]:
-    """VOC's lists of names by split. trainval serves where there is no train; its images are not split then."""
+    """VOC's lists of names by split. Without train, trainval serves for both train and val, to be split."""
     folder = root / "ImageSets" / "Segmentation"
     there = {name: folder / f"{name}.txt" for name in ("train", "val", "test") if (folder / f"{name}.txt").is_file()}
     whole = folder / "trainval.txt"
-    return there if "train" in there or not whole.is_file() else {**there, "": whole}
+    if "train" in there or not whole.is_file():
+        return there
+    return {"": whole, **{name: path for name, path in there.items() if name == "test"}}
 
 
 def _listed(pairs: list[Pair], lists: dict[str, Path], notes: list[str]) -> list[Pair]:

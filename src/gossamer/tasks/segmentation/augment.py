@@ -48,7 +48,7 @@ class SegmentTransform:
         The mask keeps its values: each pixel takes the nearest one. Raises ImageError.
         """
         p = self.preprocess
-        place = p.placement((answer.shape[0], answer.shape[1]))
+        place = p.place(*answer.shape)
         factor = rng.uniform(*self.scale)
         down = max(1, round(answer.shape[0] * place.scale_y * factor))
         across = max(1, round(answer.shape[1] * place.scale_x * factor))
@@ -61,13 +61,14 @@ class SegmentTransform:
         box = np.array([left + columns.start, top + rows.start, left + columns.stop, top + rows.stop], float)
         page = Image.new(image.mode, p.size[::-1], self.fill if p.channels == 3 else self.fill[0])
         within = _inside(box, (across, down), filled)
-        page.paste(image.resize(seen, self.method, within), (columns.start, rows.start))
+        part = image.resize(seen, self.method, within)
+        part = jittered(part, self.color_jitter, rng) if self.color_jitter else part  # the page stays the mean colour
+        page.paste(part, (columns.start, rows.start))
         target = np.full(p.size, IGNORED, np.uint8)
         whole = Image.fromarray(answer)
         within = _inside(box, (across, down), (0, 0, *whole.size))
         target[rows, columns] = np.asarray(whole.resize(seen, Image.Resampling.NEAREST, within))
         mirror = self.flip > 0 and rng.random() < self.flip
-        page = jittered(page, self.color_jitter, rng) if self.color_jitter else page
         pixels = np.asarray(page).reshape(self.shape)
         return (pixels[:, ::-1], target[:, ::-1]) if mirror else (pixels, target)
 

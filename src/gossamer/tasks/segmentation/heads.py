@@ -154,12 +154,14 @@ class Segmenter(nn.Module):
         if output_stride not in OUTPUT_STRIDES:
             raise SettingsError(f"output_stride: {output_stride!r}", "8, 16 or 32", "choose one of them")
         self.num_classes = num_classes
-        shared = {**options, "output_stride": output_stride, "pretrained": pretrained}
-        infos = create_model(net, features_only=True, **{**shared, "pretrained": False}).feature_info
+        c = CHANNELS[head] if channels is None else channels
+        check_count("channels", c, 1)
+        with torch.device("meta"):  # only to ask for its maps
+            infos = create_model(net, features_only=True, output_stride=output_stride, **options).feature_info
         low, high = _low(infos, 4 if head == "deeplabv3plus" else min(8, output_stride // 2)), len(infos) - 1
         wanted = (high,) if head == "deeplabv3" else (low, high)
+        shared = {**options, "output_stride": output_stride, "pretrained": pretrained}
         self.backbone, self.conv_head, c_high = _backbone(net, wanted, conv_head, shared)
-        c = channels or CHANNELS[head]
         rates = RATES[output_stride] if aspp else ()
         c_low = infos[low].channels
         if head == "lraspp":

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from gossamer.answers.masks import IGNORED, Mask
+from gossamer.answers.head import Raw
+from gossamer.answers.masks import IGNORED, Mask, Size, mask_of
 from gossamer.errors import DataError
+from gossamer.images import Placement
 
 Counts = NDArray[np.int64]
 Shares = NDArray[np.float64]
@@ -51,31 +54,43 @@ def _mean(values: Shares) -> float:
     return float(defined.mean()) if len(defined) else float("nan")
 
 
-@dataclass
-class Tally:
-    """Images scored one by one, none of them kept: `add` each, then `evaluation`."""
+class MaskScorer:
+    """Takes images one by one and keeps of each its name and its mean IoU only, so that masks of any size may come.
 
-    classes: tuple[str, ...]
-    names: list[str] = field(default_factory=list)
-    image_miou: list[float] = field(default_factory=list)
-    confusion: Counts = field(init=False)
+    input_size: (height, width) of the network's input, which the logits cover.
+    """
 
-    def __post_init__(self) -> None:
-        self.confusion = np.zeros((len(self.classes), len(self.classes)), np.int64)
+    def __init__(self, classes: tuple[str, ...], input_size: Size) -> None:
+        self.classes, self.input_size = classes, input_size
+        self.names: list[str] = []
+        self.image_miou: list[float] = []
+        self.confusion: Counts = np.zeros((len(classes), len(classes)), np.int64)
+        self.unreadable: list[tuple[str, str]] = []
 
-    def add(self, name: str, truth: Mask, predicted: Mask) -> None:
-        """Count one image; both masks (H, W) of the image's own size. Raises DataError."""
+    def add(self, names: Sequence[str], raw: Raw, targets: Sequence[Mask], places: Sequence[Placement]) -> None:
+        """Take in logits (n, K, h, w) and the masks of the images' own sizes. Raises DataError."""
+        logits = raw["logits"] if isinstance(raw, dict) else raw
+        for name, one, truth, place in zip(names, logits, targets, places, strict=True):
+            self.count(name, truth, mask_of(one, (place.height, place.width), self.input_size, place))
+
+    def count(self, name: str, truth: Mask, predicted: Mask) -> None:
+        """Take in one image; both masks (H, W) of the image's own size. Raises DataError."""
         counts = confusion_of(truth, predicted, len(self.classes))
-        self.confusion += counts
+        self.confusion = self.confusion + counts
         self.names.append(name)
         self.image_miou.append(_mean(iou_of(counts)))
 
-    def evaluation(
-        self, unreadable: list[tuple[str, str]] | None = None, loss: float = float("nan")
-    ) -> SegmentationEvaluation:
-        """The scores so far. loss: the mean over the images, if it is known."""
+    def merge(self, other: MaskScorer) -> None:
+        """Take in what another has taken in."""
+        self.names += other.names
+        self.image_miou += other.image_miou
+        self.confusion = self.confusion + other.confusion
+        self.unreadable += other.unreadable
+
+    def scores(self) -> SegmentationEvaluation:
+        """The scores of all so far."""
         return SegmentationEvaluation(
-            self.classes, list(self.names), self.confusion.copy(), np.array(self.image_miou), unreadable or [], loss
+            self.classes, list(self.names), self.confusion, np.array(self.image_miou), list(self.unreadable)
         )
 
 
@@ -84,7 +99,8 @@ class SegmentationEvaluation:
     """What a network said of the pixels of n images. Shares are 0..1.
 
     classes: K names. names: n image names. confusion: (K, K) pixels by [true, predicted class]. image_miou: (n,) mean
-    IoU of each image over the classes in it. unreadable: (name, reason) of the images set aside. loss: nan if unknown.
+    IoU of each image over the classes in it. unreadable: (name, reason) of the images set aside. loss: nan, for logits
+    are scored at the images' own sizes and losses are not.
     """
 
     classes: tuple[str, ...]
@@ -94,20 +110,6 @@ class SegmentationEvaluation:
     unreadable: list[tuple[str, str]]
     loss: float = float("nan")
     task: str = "segment"
-
-    @classmethod
-    def merge(cls, parts: list[SegmentationEvaluation]) -> SegmentationEvaluation:
-        """One evaluation of the images of all `parts`; parts without images have no say in the loss."""
-        counts = np.array([len(part.names) for part in parts])
-        losses = np.array([part.loss for part in parts])[counts > 0]
-        return cls(
-            parts[0].classes,
-            [name for part in parts for name in part.names],
-            np.sum([part.confusion for part in parts], axis=0),
-            np.concatenate([part.image_miou for part in parts]),
-            [row for part in parts for row in part.unreadable],
-            float(np.average(losses, weights=counts[counts > 0])) if len(losses) else float("nan"),
-        )
 
     @cached_property
     def iou(self) -> Shares:
