@@ -125,6 +125,14 @@ def test_nms_is_that_of_a_plain_loop(seed: int) -> None:
     assert nms(boxes, scores, labels, 0.4).tolist() == slow_nms(boxes, scores, labels, 0.4)
 
 
+@pytest.mark.parametrize(("iou", "limit"), [(0.5, 100), (0.0, 100), (0.0, 3)])
+def test_nms_stops_when_it_has_enough_and_not_before(iou: float, limit: int) -> None:
+    rng = np.random.default_rng(2)
+    boxes, labels, scores = random_boxes(rng, 900), rng.integers(0, 2, 900), rng.random(900).astype(np.float32)
+    boxes[:700], labels[:700], scores[:700] = [0, 0, 90, 90], 0, scores[:700] + 1  # of the likeliest one stays
+    assert nms(boxes, scores, labels, iou, limit).tolist() == slow_nms(boxes, scores, labels, iou)[:limit]
+
+
 def test_nms_of_nothing() -> None:
     assert len(nms(np.zeros((0, 4), np.float32), np.zeros(0, np.float32), np.zeros(0, np.int64), 0.5)) == 0
 
@@ -136,7 +144,7 @@ def test_detections_are_the_likeliest_boxes(score: str) -> None:
     if score == "softmax":
         logits[:, 0] = 9
     shift = int(score == "softmax")
-    logits[7, 2 + shift], logits[8, 2 + shift], logits[100, 0 + shift] = 14, 13, 12
+    logits[7, 2 + shift], logits[8, 2 + shift], logits[100, 0 + shift] = 4, 3, 2
     if score == "softmax":
         logits[[7, 8, 100], 0] = -9
     found = detections(deltas, logits, SPEC, Decoding(score, threshold=0.5, iou=0.99))
@@ -374,7 +382,7 @@ def test_the_mean_of_the_losses_is_over_the_batchs_objects_and_falls_to_nothing(
 
 def test_a_detector_learns_where_a_square_is() -> None:
     torch.manual_seed(0)
-    detector = build_detector("mobilenetv3_small_050", 2, (64, 64), score="softmax")
+    detector = build_detector("mobilenetv3_small_050", 2, (64, 64))
     loss = DetectionLoss(detector.spec)
     pictures = torch.zeros(8, 3, 64, 64)
     rng, few = np.random.default_rng(0), []
@@ -384,13 +392,13 @@ def test_a_detector_learns_where_a_square_is() -> None:
         few.append(Target(np.array([[x, y, x + 24, y + 24]], np.float32), np.array([label])))
     targets, optimiser = collate(few), torch.optim.Adam(detector.parameters(), 3e-3)
     values = []
-    for _ in range(50):
+    for _ in range(30):
         optimiser.zero_grad()
         mean = loss(detector(pictures), targets).mean()
         mean.backward()
         optimiser.step()
         values.append(mean.item())
-    assert values[-1] < 0.25 * values[0]
+    assert values[-1] < 0.4 * values[0]
 
 
 def test_unknown_losses_are_refused() -> None:
@@ -729,7 +737,7 @@ def test_the_graph_finds_the_same_boxes_as_numpy(how: Decoding, prefix: str) -> 
 def test_a_detectors_file_finds_what_the_detector_does() -> None:
     onnx, runtime = pytest.importorskip("onnx"), pytest.importorskip("onnxruntime")
     torch.manual_seed(0)
-    detector = build_detector("mobilenetv3_small_050", 3, (64, 96), pyramid=True).eval()
+    detector = build_detector("squeezenet1_1", 3, (64, 96), pyramid=True).eval()
     proto = onnx.load_from_string(to_onnx(detector, (64, 96), outputs=("deltas", "logits")))
     how = Decoding(threshold=0.0, limit=20)
     add_detections(proto, detector.spec, how)
