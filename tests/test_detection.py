@@ -213,10 +213,13 @@ def test_counts_of_the_whole_ssdlite_are_those_of_the_paper() -> None:
         ("squeezenet1_1", (100, 100), {}, None),
         ("mobilenetv4_conv_small", (64, 64), {"in_chans": 1}, [(4, 4), (2, 2), (1, 1)]),
         ("densenet121", (96, 96), {"output_stride": 16}, None),
+        ("mobilenetv2_100", (32, 32), {"pyramid": True, "small_input": True}, [(8, 8), (4, 4), (2, 2), (1, 1)]),
+        ("lenet_caffe", (48, 32), {}, None),
     ],
 )
 def test_any_network_at_any_size_is_a_detector(net: str, size: Any, options: Any, maps: Any) -> None:
     detector = meta_detector(net, 5, size, **options)
+    assert cost(detector, (1, options.get("in_chans", 3), *size)).unused_params == 0  # else they would never learn
     outputs = detector.to_empty(device="cpu")(torch.zeros(2, options.get("in_chans", 3), *size))
     assert maps is None or [level.size for level in detector.spec.levels] == maps
     assert outputs["deltas"].shape == (2, detector.spec.count, 4)
@@ -270,6 +273,8 @@ class Whole(torch.nn.Module):
 def test_detectors_that_make_no_sense_are_refused() -> None:
     with pytest.raises(SettingsError):
         build_detector("resnet18", 3, (64, 64), levels=0)
+    with pytest.raises(SettingsError):
+        meta_detector("lenet_caffe", 3, (64, 64), levels=4)
     with pytest.raises(UnknownNameError):
         meta_detector("resnet18", 3, (64, 64), score="hinge")
     with pytest.raises(InputError):
