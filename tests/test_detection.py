@@ -20,6 +20,8 @@ from gossamer.answers.anchors import AnchorSpec, Level, anchors, ssd_anchors
 from gossamer.answers.boxes import Decoding, Detections, decode, detections, nms, on_input, on_picture, pairwise_iou
 from gossamer.cost import cost
 from gossamer.errors import ImageError, InputError, SettingsError, UnknownNameError
+from gossamer.export.boxes import add_detections
+from gossamer.export.convert import to_onnx
 from gossamer.images import Preprocess
 from gossamer.tasks.detection.augment import TrainBoxes, crop_window, seen_boxes
 from gossamer.tasks.detection.average_precision import coco_matches, summary, voc_average_precision
@@ -123,6 +125,14 @@ def test_nms_is_that_of_a_plain_loop(seed: int) -> None:
     assert nms(boxes, scores, labels, 0.4).tolist() == slow_nms(boxes, scores, labels, 0.4)
 
 
+@pytest.mark.parametrize(("iou", "limit"), [(0.5, 100), (0.0, 100), (0.0, 3)])
+def test_nms_stops_when_it_has_enough_and_not_before(iou: float, limit: int) -> None:
+    rng = np.random.default_rng(2)
+    boxes, labels, scores = random_boxes(rng, 900), rng.integers(0, 2, 900), rng.random(900).astype(np.float32)
+    boxes[:700], labels[:700], scores[:700] = [0, 0, 90, 90], 0, scores[:700] + 1  # of the likeliest one stays
+    assert nms(boxes, scores, labels, iou, limit).tolist() == slow_nms(boxes, scores, labels, iou)[:limit]
+
+
 def test_nms_of_nothing() -> None:
     assert len(nms(np.zeros((0, 4), np.float32), np.zeros(0, np.float32), np.zeros(0, np.int64), 0.5)) == 0
 
@@ -134,7 +144,7 @@ def test_detections_are_the_likeliest_boxes(score: str) -> None:
     if score == "softmax":
         logits[:, 0] = 9
     shift = int(score == "softmax")
-    logits[7, 2 + shift], logits[8, 2 + shift], logits[100, 0 + shift] = 14, 13, 12
+    logits[7, 2 + shift], logits[8, 2 + shift], logits[100, 0 + shift] = 4, 3, 2
     if score == "softmax":
         logits[[7, 8, 100], 0] = -9
     found = detections(deltas, logits, SPEC, Decoding(score, threshold=0.5, iou=0.99))
@@ -203,10 +213,13 @@ def test_counts_of_the_whole_ssdlite_are_those_of_the_paper() -> None:
         ("squeezenet1_1", (100, 100), {}, None),
         ("mobilenetv4_conv_small", (64, 64), {"in_chans": 1}, [(4, 4), (2, 2), (1, 1)]),
         ("densenet121", (96, 96), {"output_stride": 16}, None),
+        ("mobilenetv2_100", (32, 32), {"pyramid": True, "small_input": True}, [(8, 8), (4, 4), (2, 2), (1, 1)]),
+        ("lenet_caffe", (48, 32), {}, None),
     ],
 )
 def test_any_network_at_any_size_is_a_detector(net: str, size: Any, options: Any, maps: Any) -> None:
     detector = meta_detector(net, 5, size, **options)
+    assert cost(detector, (1, options.get("in_chans", 3), *size)).unused_params == 0  # else they would never learn
     outputs = detector.to_empty(device="cpu")(torch.zeros(2, options.get("in_chans", 3), *size))
     assert maps is None or [level.size for level in detector.spec.levels] == maps
     assert outputs["deltas"].shape == (2, detector.spec.count, 4)
@@ -260,6 +273,8 @@ class Whole(torch.nn.Module):
 def test_detectors_that_make_no_sense_are_refused() -> None:
     with pytest.raises(SettingsError):
         build_detector("resnet18", 3, (64, 64), levels=0)
+    with pytest.raises(SettingsError):
+        meta_detector("lenet_caffe", 3, (64, 64), levels=4)
     with pytest.raises(UnknownNameError):
         meta_detector("resnet18", 3, (64, 64), score="hinge")
     with pytest.raises(InputError):
@@ -372,7 +387,7 @@ def test_the_mean_of_the_losses_is_over_the_batchs_objects_and_falls_to_nothing(
 
 def test_a_detector_learns_where_a_square_is() -> None:
     torch.manual_seed(0)
-    detector = build_detector("mobilenetv3_small_050", 2, (64, 64), score="softmax")
+    detector = build_detector("mobilenetv3_small_050", 2, (64, 64))
     loss = DetectionLoss(detector.spec)
     pictures = torch.zeros(8, 3, 64, 64)
     rng, few = np.random.default_rng(0), []
@@ -382,13 +397,13 @@ def test_a_detector_learns_where_a_square_is() -> None:
         few.append(Target(np.array([[x, y, x + 24, y + 24]], np.float32), np.array([label])))
     targets, optimiser = collate(few), torch.optim.Adam(detector.parameters(), 3e-3)
     values = []
-    for _ in range(50):
+    for _ in range(30):
         optimiser.zero_grad()
         mean = loss(detector(pictures), targets).mean()
         mean.backward()
         optimiser.step()
         values.append(mean.item())
-    assert values[-1] < 0.25 * values[0]
+    assert values[-1] < 0.4 * values[0]
 
 
 def test_unknown_losses_are_refused() -> None:
@@ -674,3 +689,77 @@ def test_perfect_outputs_score_one_in_the_pictures_own_pixels_in_one_part_or_two
     scores = first.scores()
     assert scores.metrics["map"] == pytest.approx(1) and scores.metrics["voc"] == 1 and scores.names == names
     assert scores.confusion.tolist() == [[1, 0, 0], [0, 1, 0], [0, 0, 0]]
+
+
+# export
+
+
+def raw_model(spec: AnchorSpec, outputs: int, prefix: str = "") -> Any:
+    """An ONNX model that answers what it is given."""
+    onnx = pytest.importorskip("onnx")
+    helper = onnx.helper
+    shapes = {"deltas": ["n", spec.count, 4], "logits": ["n", spec.count, outputs]}
+    nodes = [helper.make_node("Identity", [f"given_{key}"], [prefix + key]) for key in shapes]
+    values = [
+        [helper.make_tensor_value_info(start + key, 1, shape) for key, shape in shapes.items()]
+        for start in ("given_", prefix)
+    ]
+    return helper.make_model(
+        helper.make_graph(nodes, "raw", *values), opset_imports=[helper.make_opsetid("", 18)], ir_version=10
+    )
+
+
+@pytest.mark.parametrize(
+    ("how", "prefix"),
+    [
+        (Decoding(threshold=0.05), ""),
+        (Decoding(threshold=0.2, candidates=20, iou=0.3, limit=15), "eyes"),
+        (Decoding("sigmoid", threshold=0.6, candidates=1000, limit=30), ""),
+        (Decoding("sigmoid", threshold=1.0), ""),
+    ],
+)
+def test_the_graph_finds_the_same_boxes_as_numpy(how: Decoding, prefix: str) -> None:
+    runtime = pytest.importorskip("onnxruntime")
+    classes = 3 + (how.score == "softmax")
+    proto = raw_model(SPEC, classes, f"{prefix}." if prefix else "")
+    add_detections(proto, SPEC, how, prefix)
+    session = runtime.InferenceSession(proto.SerializeToString(), providers=["CPUExecutionProvider"])
+    rng = np.random.default_rng(4)
+    deltas = rng.normal(0, 1.5, (3, SPEC.count, 4)).astype(np.float32)
+    logits = rng.normal(0, 2, (3, SPEC.count, classes)).astype(np.float32)
+    logits[1] = np.where(np.arange(classes) == 0, 30, -30) if how.score == "softmax" else -30  # nothing there
+    name = f"{prefix}.detections" if prefix else "detections"
+    (rows,) = session.run([name], {"given_deltas": deltas, "given_logits": logits})
+    assert rows.shape[1] == 7 and (len(rows) > 20) == (how.threshold < 1)
+    for image in range(3):
+        expected = detections(deltas[image], logits[image], SPEC, how)
+        mine = rows[rows[:, 0] == image]
+        assert mine[:, 1].tolist() == expected.labels.tolist()
+        assert np.allclose(mine[:, 2], expected.scores, atol=1e-6)
+        assert np.allclose(mine[:, 3:], expected.boxes, atol=0.01)
+
+
+def test_a_detectors_file_finds_what_the_detector_does() -> None:
+    onnx, runtime = pytest.importorskip("onnx"), pytest.importorskip("onnxruntime")
+    torch.manual_seed(0)
+    detector = build_detector("squeezenet1_1", 3, (64, 96), pyramid=True).eval()
+    proto = onnx.load_from_string(to_onnx(detector, (64, 96), outputs=("deltas", "logits")))
+    how = Decoding(threshold=0.0, limit=20)
+    add_detections(proto, detector.spec, how)
+    session = runtime.InferenceSession(proto.SerializeToString(), providers=["CPUExecutionProvider"])
+    x = torch.randn(3, 3, 64, 96)
+    deltas, logits, rows = session.run(["deltas", "logits", "detections"], {"input": x.numpy()})
+    with torch.no_grad():
+        expected = detector(x)
+    assert np.allclose(deltas, expected["deltas"], atol=1e-4) and np.allclose(logits, expected["logits"], atol=1e-4)
+    assert [int((rows[:, 0] == image).sum()) for image in range(3)] == [20, 20, 20]
+    assert np.allclose(rows[:20, 3:], detections(deltas[0], logits[0], detector.spec, how).boxes, atol=0.01)
+
+
+def test_detections_are_added_to_a_detectors_outputs_only_and_once() -> None:
+    with pytest.raises(InputError):
+        add_detections(raw_model(ssd_anchors((64, 64), [(2, 2)]), 4), SPEC, Decoding())
+    proto = raw_model(SPEC, 4)
+    add_detections(proto, SPEC, Decoding())
+    with pytest.raises(InputError):
+        add_detections(proto, SPEC, Decoding())

@@ -14,6 +14,7 @@ from gossamer.images import Placement
 
 Floats = NDArray[np.float32]
 LOG_LIMIT = 10.0  # exp of it, times an anchor, is larger than any picture; more would overflow
+CHUNK = 512  # boxes that are compared at once, at first
 SCORES = ("softmax", "sigmoid")
 
 
@@ -30,7 +31,7 @@ class Decoding:
     """How outputs become boxes; travels in the model file.
 
     score: "softmax" over K + 1 outputs, the first of which is the background, or "sigmoid" of K outputs. threshold:
-    scores must be above it. candidates: the best so many of a class are looked at. iou: of two boxes of a class that
+    scores must be above it. candidates: the best so many of a class are looked at, and what equals the last of them. iou: of two boxes of a class that
     overlap by more, the likelier stays. limit: boxes an image. Raises SettingsError on values that make no sense.
     """
 
@@ -93,9 +94,13 @@ def pairwise_iou(first: NDArray[Any], second: NDArray[Any]) -> NDArray[Any]:
 
 def pairwise_intersection(first: NDArray[Any], second: NDArray[Any]) -> NDArray[Any]:
     """Area shared by boxes (n, 4) and (m, 4): (n, m)."""
-    top = np.maximum(first[:, None, :2], second[None, :, :2])
-    bottom = np.minimum(first[:, None, 2:], second[None, :, 2:])
-    result: NDArray[Any] = np.maximum(bottom - top, 0).prod(axis=2)
+    sides = []
+    for low, high in ((0, 2), (1, 3)):  # an axis at a time: three times as fast as both in one array
+        side = np.minimum(first[:, None, high], second[None, :, high])
+        side -= np.maximum(first[:, None, low], second[None, :, low])
+        sides.append(np.maximum(side, 0, out=side))
+    across, down = sides
+    result: NDArray[Any] = np.multiply(across, down, out=across)
     return result
 
 
@@ -105,15 +110,22 @@ def area(boxes: NDArray[Any]) -> NDArray[Any]:
     return result
 
 
-def nms(boxes: Floats, scores: Floats, labels: NDArray[np.int64], iou: float) -> NDArray[np.int64]:
-    """Positions of the boxes that stay, likeliest first; each class by itself; of equal scores the first is taken.
+def nms(
+    boxes: Floats, scores: Floats, labels: NDArray[np.int64], iou: float, limit: int | None = None
+) -> NDArray[np.int64]:
+    """Positions of the boxes that stay, likeliest first, at most `limit`; of equal scores the first is taken.
 
-    A box goes where one of its class that stays has a higher score and overlaps it by more than `iou`.
+    A box goes where one of its class that stays has a higher score and overlaps it by more than `iou`. Whether it does
+    depends on likelier boxes alone, so that the likeliest CHUNK are tried first, and more only where these do not do.
     """
     order = np.argsort(-scores, kind="stable")
-    stay = [group[_survivors(boxes[group], iou)] for group in _groups(order, labels)]
-    kept = np.concatenate(stay) if stay else order
-    return kept[np.lexsort((kept, -scores[kept]))]
+    count = len(order) if limit is None else CHUNK
+    while True:
+        stay = [group[_survivors(boxes[group], iou)] for group in _groups(order[:count], labels)]
+        kept = np.concatenate(stay) if stay else order
+        if limit is None or len(kept) >= limit or count >= len(order):
+            return kept[np.lexsort((kept, -scores[kept]))][:limit]
+        count *= 4
 
 
 def detections(deltas: Floats, logits: Floats, spec: AnchorSpec, decoding: Decoding) -> Detections:
@@ -122,14 +134,14 @@ def detections(deltas: Floats, logits: Floats, spec: AnchorSpec, decoding: Decod
     Boxes are not clipped to the input. An image whose outputs are not finite has no boxes.
     """
     scores = probabilities(logits, decoding.score)
-    places, labels = np.nonzero(scores > decoding.threshold)
-    found = scores[places, labels]
-    best = _best_of_each_class(found, labels, decoding.candidates)
-    places, labels, found = places[best], labels[best], found[best]
-    boxes = decode(deltas[places], anchors(spec)[places], spec.variances)
+    able = scores > decoding.threshold
+    if len(scores) > decoding.candidates:
+        able &= scores >= np.partition(scores, -decoding.candidates, axis=0)[-decoding.candidates]
+    places, labels = np.nonzero(able)
+    found, boxes = scores[places, labels], decode(deltas[places], anchors(spec)[places], spec.variances)
     finite = np.isfinite(boxes).all(axis=1)
     boxes, labels, found = boxes[finite], labels[finite], found[finite]
-    kept = nms(boxes, found, labels, decoding.iou)[: decoding.limit]
+    kept = nms(boxes, found, labels, decoding.iou, decoding.limit)
     return Detections(boxes[kept], labels[kept].astype(np.int64), found[kept])
 
 
@@ -150,14 +162,6 @@ def _scale(place: Placement) -> NDArray[np.float64]:
 
 def _shift(place: Placement) -> NDArray[np.float64]:
     return np.array([place.shift_x, place.shift_y] * 2)
-
-
-def _best_of_each_class(scores: Floats, labels: NDArray[np.int64], most: int) -> NDArray[np.int64]:
-    """Positions of the `most` highest scores of each class, the first of equals, in their old order."""
-    if len(scores) <= most:
-        return np.arange(len(scores))
-    order = np.argsort(-scores, kind="stable")
-    return np.sort(np.concatenate([group[:most] for group in _groups(order, labels)]))
 
 
 def _groups(order: NDArray[np.int64], labels: NDArray[np.int64]) -> list[NDArray[np.int64]]:

@@ -58,20 +58,17 @@ class Matches:
 
 def coco_matches(truth: Sequence[Boxes], found: Sequence[Detections], classes: int) -> list[Matches]:
     """The matches of each class. truth, found: of the same images, in the same order, in the same pixels."""
-    parts: list[list[tuple[Any, ...]]] = [[] for _ in range(classes)]
-    objects = np.zeros((classes, len(AREAS)), np.int64)
+    objects = np.zeros((len(AREAS), classes), np.int64)
+    parts = [_nothing()]
     for boxes, said in zip(truth, found, strict=True):
-        order = np.argsort(-said.scores, kind="stable")
-        for label in np.union1d(boxes.labels, said.labels).tolist():
-            mine, chosen = boxes.labels == label, order[said.labels[order] == label][: MOST[-1]]
-            corners, crowd = boxes.corners[mine].astype(np.float64), boxes.crowd[mine]
-            outside = _outside(boxes.area[mine]) | crowd
-            detected = said.boxes[chosen].astype(np.float64)
-            hit, ignored = _match(detected, corners, crowd, outside)
-            ignored |= ~hit & _outside(area(detected))[:, None]
-            objects[label] += (~outside).sum(axis=1)
-            parts[label].append((said.scores[chosen].astype(np.float64), np.arange(len(chosen)), hit, ignored))
-    return [_joined(each, objects[label]) for label, each in enumerate(parts)]
+        parts.append(_image_matches(boxes, said))
+        for row, outside in zip(objects, _outside(boxes.area) | boxes.crowd):
+            row += np.bincount(boxes.labels[~outside], minlength=classes)
+    labels, scores, rank, hit, ignored = (np.concatenate(each, axis=-1) for each in zip(*parts))
+    result = []
+    for label, chosen in enumerate(_by_class(labels, scores, classes)):
+        result.append(Matches(scores[chosen], rank[chosen], hit[..., chosen], ignored[..., chosen], objects[:, label]))
+    return result
 
 
 def summary(matches: Sequence[Matches]) -> dict[str, float]:
@@ -99,14 +96,18 @@ def voc_average_precision(
 
     points: 11 for the mean of the precision at so many recalls, as until 2009; None for the area under the curve.
     """
+    objects = np.zeros(classes, np.int64)
+    parts: list[tuple[Any, ...]] = [(np.zeros(0, np.int64), np.zeros(0), np.zeros(0, np.bool_))]
+    for boxes, said in zip(truth, found, strict=True):
+        parts.append(_voc_hits(boxes, said))
+        objects += np.bincount(boxes.labels[~(boxes.difficult | boxes.crowd)], minlength=classes)
+    labels, scores, hits = (np.concatenate(each) for each in zip(*parts))
     result = np.full(classes, np.nan)
-    for label in range(classes):
-        scores, hits, count = _voc_hits(truth, found, label)
-        if not count:
+    for label, chosen in enumerate(_by_class(labels, scores, classes)):
+        if not objects[label]:
             continue
-        hits = hits[np.argsort(-scores, kind="stable")]
-        right = hits.cumsum()
-        recall, precision = right / count, right / np.arange(1, len(hits) + 1)
+        right = hits[chosen].cumsum()
+        recall, precision = right / objects[label], right / np.arange(1, len(chosen) + 1)
         best = np.maximum.accumulate(precision[::-1])[::-1]
         if points:
             asked = np.linspace(0, 1, points)
@@ -116,9 +117,39 @@ def voc_average_precision(
     return result
 
 
+def _by_class(labels: NDArray[np.int64], scores: Floats, classes: int) -> list[NDArray[np.int64]]:
+    """The positions of each class's detections, in falling order of score; of equal ones, the first comes first."""
+    order = np.lexsort((-scores, labels))
+    return np.split(order, np.searchsorted(labels[order], np.arange(1, classes)))
+
+
 def _outside(areas: NDArray[Any]) -> Flags:
     """Which of n areas lie outside each of AREAS: (areas, n)."""
     return np.stack([(areas < low) | (areas > high) for low, high in AREAS.values()])
+
+
+def _nothing() -> tuple[Any, ...]:
+    """What `_image_matches` gives of no detections."""
+    none = np.zeros((len(AREAS), len(OVERLAPS), 0), np.bool_)
+    return np.zeros(0, np.int64), np.zeros(0), np.zeros(0, np.int64), none, none
+
+
+def _image_matches(boxes: Boxes, said: Detections) -> tuple[Any, ...]:
+    """The labels, scores, ranks, hits and ignored ones of the detections in one image: see `Matches`."""
+    order = np.lexsort((-said.scores, said.labels))
+    labels = said.labels[order]
+    rank = np.arange(len(order)) - np.searchsorted(labels, labels)
+    order, labels, rank = order[rank < MOST[-1]], labels[rank < MOST[-1]], rank[rank < MOST[-1]]
+    detected, corners = said.boxes[order].astype(np.float64), boxes.corners.astype(np.float64)
+    outside = _outside(boxes.area) | boxes.crowd
+    hit = np.zeros((len(AREAS), len(OVERLAPS), len(order)), np.bool_)
+    ignored = hit.copy()
+    for label in np.intersect1d(labels, boxes.labels).tolist():
+        mine, chosen = boxes.labels == label, np.flatnonzero(labels == label)
+        found = _match(detected[chosen], corners[mine], boxes.crowd[mine], outside[:, mine])
+        hit[..., chosen], ignored[..., chosen] = found
+    ignored |= ~hit & _outside(area(detected))[:, None]
+    return labels, said.scores[order].astype(np.float64), rank, hit, ignored
 
 
 def _match(detected: Floats, corners: Floats, crowd: Flags, outside: Flags) -> tuple[Flags, Flags]:
@@ -129,8 +160,6 @@ def _match(detected: Floats, corners: Floats, crowd: Flags, outside: Flags) -> t
     """
     shape = (len(AREAS), len(OVERLAPS), len(detected))
     hit, ignored = np.zeros(shape, np.bool_), np.zeros(shape, np.bool_)
-    if not len(corners) or not len(detected):
-        return hit, ignored
     overlap = _overlap(detected, corners, crowd)
     least = np.minimum(OVERLAPS, 1 - 1e-10)[:, None]
     free = np.ones((*shape[:2], len(corners)), np.bool_)
@@ -157,34 +186,19 @@ def _overlap(detected: Floats, corners: Floats, crowd: Flags) -> Floats:
     return result
 
 
-def _joined(parts: list[tuple[Any, ...]], objects: NDArray[np.int64]) -> Matches:
-    """The images' detections as one list by score; of equal ones, the first image's first."""
-    none = np.zeros((len(AREAS), len(OVERLAPS), 0), np.bool_)
-    parts = [(np.zeros(0), np.zeros(0, np.int64), none, none), *parts]
-    scores, rank, hit, ignored = (np.concatenate(each, axis=-1) for each in zip(*parts))
-    order = np.argsort(-scores, kind="stable")
-    return Matches(scores[order], rank[order], hit[..., order], ignored[..., order], objects)
-
-
-def _voc_hits(truth: Sequence[Boxes], found: Sequence[Detections], label: int) -> tuple[Floats, Flags, int]:
-    """Scores and hits of all detections of a class but those of difficult objects, and how many objects there are."""
-    scores, hits, count = [np.zeros(0)], [np.zeros(0, np.bool_)], 0
-    for boxes, said in zip(truth, found, strict=True):
-        mine = (boxes.labels == label) & ~boxes.crowd
-        corners, difficult = boxes.corners[mine].astype(np.float64), boxes.difficult[mine]
-        count += int((~difficult).sum())
-        chosen = np.flatnonzero(said.labels == label)
-        chosen = chosen[np.argsort(-said.scores[chosen], kind="stable")]
-        hit, counts = np.zeros(len(chosen), np.bool_), np.ones(len(chosen), np.bool_)
-        if len(corners) and len(chosen):
-            iou = pairwise_iou(said.boxes[chosen].astype(np.float64), corners)
-            best, near = iou.argmax(axis=1), iou.max(axis=1) >= VOC_OVERLAP
-            counts = ~(near & difficult[best])
-            first = np.unique(np.where(near, best, -1), return_index=True)[1]  # the second on an object is wrong
-            hit[first] = near[first] & counts[first]
-        scores.append(said.scores[chosen][counts].astype(np.float64))
-        hits.append(hit[counts])
-    return np.concatenate(scores), np.concatenate(hits), count
+def _voc_hits(boxes: Boxes, said: Detections) -> tuple[Any, ...]:
+    """Labels, scores and hits of the detections in one image, but for those of difficult objects."""
+    order = np.argsort(-said.scores, kind="stable")
+    labels, scores = said.labels[order], said.scores[order].astype(np.float64)
+    hit, counts = np.zeros(len(order), np.bool_), np.ones(len(order), np.bool_)
+    for label in np.intersect1d(labels, boxes.labels[~boxes.crowd]).tolist():
+        mine, chosen = (boxes.labels == label) & ~boxes.crowd, np.flatnonzero(labels == label)
+        iou = pairwise_iou(said.boxes[order[chosen]].astype(np.float64), boxes.corners[mine].astype(np.float64))
+        best, near = iou.argmax(axis=1), iou.max(axis=1) >= VOC_OVERLAP
+        counts[chosen] = ~(near & boxes.difficult[mine][best])
+        first = np.unique(np.where(near, best, -1), return_index=True)[1]  # the second on an object is wrong
+        hit[chosen[first]] = near[first]
+    return labels[counts], scores[counts], hit[counts]
 
 
 def _mean(values: Any) -> float:

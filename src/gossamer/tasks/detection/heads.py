@@ -16,6 +16,7 @@ from gossamer.blocks.initialise import initialise
 from gossamer.errors import SettingsError, UnknownNameError
 from gossamer.graph import trace
 from gossamer.networks import create_model
+from gossamer.networks.base import Features
 from gossamer.networks.registry import PEER
 from gossamer.tasks.detection.maps import FeaturePyramid, WideMaps
 
@@ -120,13 +121,13 @@ def build_detector(
     if type(levels) is not int or not 1 <= levels <= 4:
         raise SettingsError(f"levels: {levels!r}", "1 to 4", "mend the argument")
     maps: nn.Module
-    if pyramid or net.startswith(PEER):  # a pyramid brings all maps to one width, so that narrow ones lose nothing
-        with torch.device("meta"):
-            every = len(create_model(net, features_only=True).feature_info)
-        last = list(range(max(0, every - levels), every))
+    last = list(range(-levels, 0))
+    if net.startswith(PEER):
         maps = create_model(net, in_chans=in_chans, features_only=True, out_indices=last, **arguments)
     else:
-        maps = WideMaps(create_model(net, num_classes=0, in_chans=in_chans, **arguments), levels)
+        network = create_model(net, num_classes=0, in_chans=in_chans, **arguments)
+        # a pyramid brings all maps to one width, so that those that are narrow lose nothing
+        maps = Features(network, last) if pyramid else WideMaps(network, levels)
     return Detector(maps, num_classes, size, in_chans=in_chans, lite=lite, pyramid=pyramid, score=score)
 
 

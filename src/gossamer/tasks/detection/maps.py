@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from gossamer.blocks.conv import ConvNormAct, DepthwiseSeparable
 from gossamer.blocks.residual import InvertedResidual
+from gossamer.errors import SettingsError
 from gossamer.networks.base import Network
 
 
@@ -17,13 +18,17 @@ class WideMaps(nn.Module):
 
     The last is the one behind `conv_head`. Of the others, where the next stage begins with an inverted residual, its
     expansion is taken in place of the narrow map that it reads. It shares the modules of `network`, by their names.
-    Source: MobileNetV2 (1801.04381), section 6.2: the first layer of SSDLite is "attached to the expansion of layer 15".
+    Raises SettingsError where it has fewer. Source: MobileNetV2 (1801.04381), section 6.2: the first layer of SSDLite is
+    "attached to the expansion of layer 15".
     """
 
     def __init__(self, network: Network, count: int) -> None:
         super().__init__()
         self.stem, self.stages, self.conv_head = network.stem, network.stages, network.conv_head
-        infos = network.feature_info[-count:-1] if count > 1 else []
+        every = network.feature_info
+        if not 1 <= count <= len(every):
+            raise SettingsError(f"{count} maps of a network", f"1 to {len(every)}", "ask for as many as it has")
+        infos = every[-count:-1]
         self._tapped = {-1 if info.module == "stem" else int(info.module.removeprefix("stages.")) for info in infos}
 
     def forward(self, x: Tensor) -> list[Tensor]:

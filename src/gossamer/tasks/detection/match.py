@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -57,15 +58,22 @@ def area(boxes: Tensor) -> Tensor:
 
 def intersection(boxes: Tensor, anchors: Tensor) -> Tensor:
     """Area shared by boxes (N, M, 4) and anchors (A, 4), both as corners: (N, M, A)."""
-    top = torch.maximum(boxes[:, :, None, :2], anchors[:, :2])
-    bottom = torch.minimum(boxes[:, :, None, 2:], anchors[:, 2:])
-    return (bottom - top).clamp_min(0).prod(-1)
+    sides = []
+    for low, high in ((0, 2), (1, 3)):  # an axis at a time: several times as fast as both in one tensor
+        side = torch.minimum(boxes[:, :, high, None], anchors[:, high])
+        side -= torch.maximum(boxes[:, :, low, None], anchors[:, low])
+        sides.append(side.clamp_min_(0))
+    return sides[0].mul_(sides[1])
 
 
 def overlaps(boxes: Tensor, anchors: Tensor) -> Tensor:
     """Intersection over union of boxes (N, M, 4) and anchors (A, 4), both as corners: (N, M, A)."""
-    shared = intersection(boxes, anchors)
-    return shared / (area(boxes)[:, :, None] + area(anchors) - shared).clamp_min(1e-9)
+    return _over_union(intersection(boxes, anchors), boxes, anchors)
+
+
+def _over_union(shared: Tensor, boxes: Tensor, anchors: Tensor) -> Tensor:
+    union = (area(boxes)[:, :, None] + area(anchors)).sub_(shared)
+    return shared / union.clamp_min_(1e-9)
 
 
 def encode(boxes: Tensor, anchors: Tensor, variances: tuple[float, float]) -> Tensor:
@@ -93,11 +101,11 @@ def match(targets: Targets, anchors: Tensor, overlap: float = OVERLAP) -> Tensor
     are ignored. Source: SSD (1512.02325), section 2.2.
     """
     placed = corners(anchors)
-    iou = overlaps(targets.boxes, placed).masked_fill((targets.labels < 0)[:, :, None], 0)
+    shared = intersection(targets.boxes, placed)
+    iou = _over_union(shared, targets.boxes, placed).masked_fill_((targets.labels < 0)[:, :, None], 0)
     best, index = iou.max(1)
     index = torch.where(best > overlap, index, BACKGROUND)
-    inside = intersection(targets.boxes, placed) >= 0.5 * area(placed)
-    crowd = (targets.labels == IGNORED)[:, :, None] & inside
+    crowd = (targets.labels == IGNORED)[:, :, None] & (shared >= 0.5 * area(placed))
     index = torch.where((index < 0) & crowd.any(1), IGNORED, index)
     owner = _own_anchor(iou)
     return torch.where(owner >= 0, owner, index)
@@ -113,12 +121,15 @@ def _own_anchor(iou: Tensor) -> Tensor:
     held = iou.new_zeros(images, places)  # overlap of each anchor with its owner
     owner = torch.full((images, places), -1, device=iou.device)
     rows = torch.arange(objects, device=iou.device).expand(images, objects)
+    free = torch.ones_like(rows, dtype=torch.bool)
     while True:
         score, choice = torch.where(iou > held[:, None], iou, 0).max(2)
-        asks = (score > 0) & ~(owner[:, None] == rows[:, :, None]).any(2)
+        asks = free & (score > 0)
         if not bool(asks.any()):
             return owner
         top = held.scatter_reduce(1, choice, torch.where(asks, score, 0), "amax")
         wins = asks & (score == top.gather(1, choice))
         first = torch.full_like(owner, objects).scatter_reduce(1, choice, torch.where(wins, rows, objects), "amin")
         owner, held = torch.where(first < objects, first, owner), top
+        served = F.pad(torch.zeros_like(free), (0, 1)).scatter(1, torch.where(owner < 0, objects, owner), True)
+        free = ~served[:, :objects]
