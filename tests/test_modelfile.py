@@ -16,9 +16,9 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from gossamer import modelfile, onnxfile, protobuf, runtime
+from gossamer.answers.head import Head
 from gossamer.errors import ModelFileError, StorageError
 from gossamer.images import Preprocess
-from gossamer.answers.head import Head
 from gossamer.modelfile import Card, Check, ImageCheck
 from tests.hostile import make_models as make
 
@@ -266,7 +266,10 @@ def card(**changes: Any) -> Card:
 
 def test_a_card_written_reads_back_equal(tmp_path: Path) -> None:
     names = ("Katze 🐈", 'quote " and \\ slash')
-    wanted = card(heads=(Head("classify", names),), provenance={"metrics": {"accuracy": 0.123456789012345}, "list": [1, None, True]})
+    wanted = card(
+        heads=(Head("classify", names),),
+        provenance={"metrics": {"accuracy": 0.123456789012345}, "list": [1, None, True]},
+    )
     modelfile.write(tmp_path / "m.onnx", PLAIN, wanted)
     found = modelfile.read(tmp_path / "m.onnx").card
     assert found is not None and found.to_json() == wanted.to_json() and found.classes == names

@@ -158,7 +158,9 @@ def _eval(options: argparse.Namespace, progress: Progress) -> Any:
 
         network = trained(options.model, options.which)
         task, settings = network.task, network.settings
-        source = task.open_source(options.data, network.classes, settings) if options.data else run_data(network.run).val
+        source = (
+            task.open_source(options.data, network.classes, settings) if options.data else run_data(network.run).val
+        )
         forward, preprocess, scorer = torch_forward(network.model), network.preprocess, task.scorer()
     else:
         model = gossamer.load(options.model, runtime=options.runtime)

@@ -16,7 +16,7 @@ from gossamer.data.source import Source
 from gossamer.errors import DataError
 from gossamer.images import Placement, Preprocess
 from gossamer.progress import SILENT, Progress
-from gossamer.tasks.scores import Evaluation, Scorer
+from gossamer.tasks.scores import ClassScorer, Evaluation, Scorer
 
 Forward = Callable[[NDArray[np.float32]], Raw]
 
@@ -49,9 +49,9 @@ def evaluate(
         if not len(part.indices):
             continue
         names = [source.names[index] for index in part.indices]
-        targets, places = part.targets, [Placement(0, 0, 1, 1, 0, 0)] * len(names)
+        targets, places = part.targets, [Placement(*preprocess.size, 1, 1)] * len(names)
         if source.answers is not None:
-            targets, places = zip(*part.targets[: len(names)])
+            targets, places = [one for one, _ in targets], [place for _, place in targets]
         scorer.add(names, forward(preprocess.normalise(part.pixels)), targets, places)
         count += len(names)
     if not count and world == 1:
@@ -63,7 +63,6 @@ def evaluate(
 
 def classification(forward: Forward, source: Source, preprocess: Preprocess, **options: object) -> Evaluation:
     """`evaluate` for one classifier over the classes of `source`."""
-    from gossamer.tasks.scores import ClassScorer
-
-    scorer = evaluate(forward, source, preprocess, ClassScorer(source.classes), **options)  # type: ignore[arg-type]
-    return scorer.scores()  # type: ignore[return-value]
+    scorer = ClassScorer(source.classes)
+    evaluate(forward, source, preprocess, scorer, **options)  # type: ignore[arg-type]
+    return scorer.scores()

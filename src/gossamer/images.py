@@ -68,7 +68,6 @@ RESAMPLING = {
 }
 
 
-
 class Placement(NamedTuple):
     """Where a picture lies in the network's input: y_in = y * scale_y + shift_y, x_in = x * scale_x + shift_x.
 

@@ -112,7 +112,7 @@ class Card:
 
     def to_json(self) -> dict[str, Any]:
         """Plain values by the names of FORMAT.md."""
-        first = {"heads": [head.to_json() for head in self.heads]}
+        first: dict[str, Any] = {"heads": [head.to_json() for head in self.heads]}
         if self.format == 1:
             first = {"task": "classify", "classes": list(self.classes)}
         return {

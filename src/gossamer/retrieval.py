@@ -16,12 +16,12 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from gossamer.answers.classes import check_top
 from gossamer.answers.gallery import Gallery, Match, directed
 from gossamer.errors import DataError, ImageError, InputError
 from gossamer.modelfile import Card
 from gossamer.progress import SILENT, Progress
 from gossamer.runtime.predict import walk
-from gossamer.answers.classes import check_top
 
 KIND = "embed"
 
@@ -73,7 +73,9 @@ def embed_files(
     kinds = [head.kind for head in card.heads]
     if kinds != [KIND]:
         raise InputError(
-            f"{model.path}: a network for {', '.join(kinds)}", f"a network for {KIND}", "export one that was trained for it"
+            f"{model.path}: a network for {', '.join(kinds)}",
+            f"a network for {KIND}",
+            "export one that was trained for it",
         )
     files = [file for path in paths for file in walk(Path(path))]
 

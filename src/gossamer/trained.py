@@ -10,8 +10,8 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from gossamer.data.source import Data
 from gossamer.answers.head import Raw
+from gossamer.data.source import Data
 from gossamer.errors import RunError
 from gossamer.evaluate import Forward
 from gossamer.images import Preprocess

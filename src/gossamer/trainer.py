@@ -26,9 +26,9 @@ from gossamer import distributed, machine, optim, precision
 from gossamer.checkpoint import restore, save, weights
 from gossamer.data.augment import EvalTransform
 from gossamer.data.cache import open_cache
+from gossamer.data.joint import JointTransform
 from gossamer.data.loader import Batch, prefetch
 from gossamer.data.mix import mix_plan
-from gossamer.data.joint import JointTransform
 from gossamer.data.source import Data, Source
 from gossamer.data.split import split_rows
 from gossamer.distributed import Processes
@@ -214,7 +214,7 @@ def _choose_precision(session: Session) -> None:
 
 def _epochs(session: Session) -> None:
     """Epoch after epoch until the epochs, the minutes or the patience are used up."""
-    counters, settings = session.counters, session.settings
+    counters = session.counters
     while not counters.finished:
         steps = _one_epoch(session)
         ended = counters.step_in_epoch >= steps

@@ -188,7 +188,11 @@ DECODING = {"score": "softmax", "threshold": 0.1, "candidates": 9, "iou": 0.5, "
 def headed(heads: Any, **changes: Any) -> bytes:
     """A model file of format 2."""
     body = model()
-    values = {"format": 2, "heads": heads, **{key: CARD[key] for key in CARD if key not in ("format", "task", "classes")}}
+    values = {
+        "format": 2,
+        "heads": heads,
+        **{key: CARD[key] for key in CARD if key not in ("format", "task", "classes")},
+    }
     for key, value in {**values, **changes}.items():
         body += entry(f"gossamer.{key}", json.dumps(value))
     return sealed(body)
@@ -259,7 +263,9 @@ MODELS: dict[str, bytes] = {
     "06_output_never_made": model(graph(nodes=(POOL, FLAT))),
     "07_two_inputs": model(graph(inputs=(INPUT, value_info("more", ["batch", 3])))),
     "07_65_outputs": model(graph(outputs=(OUTPUT, *(value_info("flat", ["batch", 3]),) * 64))),
-    "07_second_output_without_shape": model(graph(outputs=(OUTPUT, field(1, "flat") + field(2, field(1, field(1, FLOAT)))))),
+    "07_second_output_without_shape": model(
+        graph(outputs=(OUTPUT, field(1, "flat") + field(2, field(1, field(1, FLOAT)))))
+    ),
     "07_int64_input": model(graph(inputs=(value_info("input", ["batch", 3, SIDE, SIDE], INT64),))),
     "07_input_without_shape": model(graph(inputs=(field(1, "input") + field(2, field(1, field(1, FLOAT))),))),
     "08_unknown_operator": file(model(graph(nodes=(POOL, FLAT, node("Gemm2", ["flat", "w", "b"], ["logits"]))))),
@@ -288,7 +294,9 @@ MODELS: dict[str, bytes] = {
     "13_name_of_a_path": headed([{**HEAD, "name": "../x"}]),
     "13_threshold_of_two": headed([{**HEAD, "kind": "multilabel", "options": {"threshold": 2}}]),
     "13_options_unknown": headed([{**HEAD, "options": {"surprise": 1}}]),
-    "13_anchors_without_end": headed([{**HEAD, "kind": "detect", "options": {"anchors": ANCHORS, "decoding": DECODING}}]),
+    "13_anchors_without_end": headed(
+        [{**HEAD, "kind": "detect", "options": {"anchors": ANCHORS, "decoding": DECODING}}]
+    ),
     "13_size_of_zero": headed([{**HEAD, "kind": "segment", "options": {"size": [0, 8]}}]),
     "13_std_of_three": headed([{**HEAD, "kind": "regress", "options": {"mean": [0, 0], "std": [1, 1, 1]}}]),
     "14_size_unlike_the_input": file(

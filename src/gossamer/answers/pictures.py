@@ -155,4 +155,3 @@ def check_segment(head: Head) -> None:
     if set(head.options) != {"size"} or not good:
         raise SettingsError("options of a segment head", "size: [height, width] of the input", "mend them")
     masks.check_classes(len(head.classes))
-

@@ -164,9 +164,7 @@ class Batches:
             return transform.joint(self.source.read(index), self.source.answer(index), rng)
         return self._pixels(transform, index, rng, batch), self.source.labels[index]
 
-    def _pixels(
-        self, transform: Transform, index: int, rng: np.random.Generator, batch: Batch
-    ) -> NDArray[np.uint8]:
+    def _pixels(self, transform: Transform, index: int, rng: np.random.Generator, batch: Batch) -> NDArray[np.uint8]:
         """uint8 (H, W, C). Raises ImageError."""
         if self.cache is None:
             return transform(self.source.read(index), rng)

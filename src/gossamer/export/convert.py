@@ -21,9 +21,7 @@ OPSET = 18
 INPUT, OUTPUT, BATCH = "input", "logits", "batch"
 
 
-def to_onnx(
-    model: nn.Module, size: tuple[int, int], in_chans: int = 3, outputs: tuple[str, ...] = (OUTPUT,)
-) -> bytes:
+def to_onnx(model: nn.Module, size: tuple[int, int], in_chans: int = 3, outputs: tuple[str, ...] = (OUTPUT,)) -> bytes:
     """An ONNX model with `model`'s evaluation-mode function: input (batch, C, H, W) -> outputs (batch, ...), float32.
 
     outputs: their names, in the order in which the model answers them. Batch norm is folded into convolutions, the batch is free, (H, W) = size. The same model gives the same bytes.

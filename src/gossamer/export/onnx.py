@@ -22,8 +22,8 @@ from gossamer.data.source import Source
 from gossamer.errors import GossamerError, ModelFileError, VerificationError
 from gossamer.evaluate import Forward, evaluate
 from gossamer.export.convert import machine_path, to_onnx
-from gossamer.export.samples import check_images, noise
 from gossamer.export.extras import with_answers
+from gossamer.export.samples import check_images, noise
 from gossamer.images import Placement, Preprocess
 from gossamer.modelfile import Card, Check, ModelFile
 from gossamer.progress import SILENT, Progress

@@ -14,7 +14,7 @@ from gossamer.data.open import Data, open_data
 from gossamer.data.source import Source
 from gossamer.distributed import Processes
 from gossamer.errors import DataError
-from gossamer.evaluate import Forward, evaluate
+from gossamer.evaluate import Forward, classification
 from gossamer.images import Preprocess
 from gossamer.networks.base import Network
 from gossamer.prepare import build, resolve
@@ -90,7 +90,7 @@ def extract(network: Frozen, source: Source, batch: int, what: str, progress: Pr
     """The features of the readable images of `source`. Raises DataError where none is, or a feature is not finite."""
     begun = time.perf_counter()
     # the loop of every evaluation; the outputs that it calls logits are features here
-    found = evaluate(network.forward, source, network.preprocess, batch=batch, what=what, progress=progress)
+    found = classification(network.forward, source, network.preprocess, batch=batch, what=what, progress=progress)
     seconds = time.perf_counter() - begun
     if not np.isfinite(found.logits).all():
         bad = int(np.flatnonzero(~np.isfinite(found.logits).all(axis=1))[0])

@@ -80,9 +80,7 @@ class Model:
         return self._runtime(np.ascontiguousarray(batch))
 
     @overload
-    def predict(  # type: ignore[overload-overlap]  # a str or bytes is a Sequence too, but one image here
-        self, sources: Source, *, top: int = 1, batch: int = 32
-    ) -> Any: ...
+    def predict(self, sources: Source, *, top: int = 1, batch: int = 32) -> Any: ...
 
     @overload
     def predict(self, sources: Sequence[Source], *, top: int = 1, batch: int = 32) -> list[Any]: ...

@@ -34,7 +34,8 @@ def network(settings: Settings, num_classes: int, pretrained: str = "") -> Netwo
 
     Raises UnknownNameError, SettingsError, WeightsError.
     """
-    return create_model(settings.net, num_classes=num_classes, pretrained=pretrained, **arguments(settings))
+    found: Network = create_model(settings.net, num_classes=num_classes, pretrained=pretrained, **arguments(settings))
+    return found
 
 
 def _options(settings: Settings) -> dict[str, Any]:

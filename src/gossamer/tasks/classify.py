@@ -79,9 +79,7 @@ class Classify(Task):
         return values * self.weights[targets]
 
 
-def mixed_loss(
-    task: Task, outputs: Any, targets: Any, others: Tensor | None, weight: float
-) -> Tensor:
+def mixed_loss(task: Task, outputs: Any, targets: Any, others: Tensor | None, weight: float) -> Tensor:
     """The loss of mixed images: weight * loss(targets) + (1 - weight) * loss(others), (N,); plain without others.
 
     mixup: Zhang et al. 2017, arXiv 1710.09412, equation 2; CutMix: Yun et al. 2019, arXiv 1905.04899, equation 1.

@@ -70,7 +70,9 @@ class ClassScorer:
     def scores(self) -> Evaluation:
         """The scores of all so far."""
         logits = np.concatenate(self.logits) if self.logits else np.zeros((0, len(self.classes)), np.float32)
-        return Evaluation(self.classes, self.names, logits, np.asarray(self.targets, np.int64), self.unreadable, self.task)
+        return Evaluation(
+            self.classes, self.names, logits, np.asarray(self.targets, np.int64), self.unreadable, self.task
+        )
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -19,6 +19,7 @@ from gossamer.answers.boxes import (
     pairwise_intersection,
     pairwise_iou,
 )
+from gossamer.answers.head import Raw
 from gossamer.images import Placement
 from gossamer.tasks.detection.answer import Boxes
 from gossamer.tasks.detection.average_precision import (
@@ -47,11 +48,12 @@ class DetectionScorer:
     def add(
         self,
         names: Sequence[str],
-        raw: Mapping[str, NDArray[np.float32]],
-        targets: Sequence[Boxes],
+        raw: Raw,
+        targets: Sequence[Any],
         places: Sequence[Placement],
     ) -> None:
         """Take in raw outputs, the boxes of the pictures, and where the pictures lie in the input."""
+        assert isinstance(raw, dict)
         self.names.extend(names)
         self.truth.extend(targets)
         for deltas, logits, place in zip(raw["deltas"], raw["logits"], places):
