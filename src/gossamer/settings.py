@@ -127,10 +127,16 @@ class Settings:
     )
     aspp: bool = _setting(False, "head", "deeplabv3: atrous spatial pyramid pooling, not the light head alone")
     fpn: bool = _setting(False, "head", "detect: a feature pyramid")
-    levels: int = _setting(2, "head", "detect: maps of the backbone that are read, from the coarsest", low=1, high=4)
+    anchors: Literal["fitted", "ssd"] = _setting(
+        "fitted", "head", "detect: anchors fitted to the training boxes, or those of the SSD paper"
+    )
+    anchor_sizes: tuple[float, ...] = _setting(
+        (), "head", "detect: width and height of each anchor in pixels of the input; default by --anchors"
+    )
+    levels: int = _setting(3, "head", "detect: maps of the backbone that are read, from the coarsest", low=1, high=4)
     dim: int = _setting(128, "head", "embed: numbers of an embedding; 0 is the backbone's own", low=0, high=65536)
     heads: str = _setting("", "head", "multi: YAML file of heads, or its text; a name and its kind a line")
-    score_threshold: float = _setting(0.02, "head", "detect: least score of a box that is kept", low=0, high=1)
+    score_threshold: float = _setting(0.01, "head", "detect: least score of a box that is kept", low=0, high=1)
     iou_threshold: float = _setting(0.5, "head", "detect: boxes of a class that overlap more are one", low=0, high=1)
     max_detections: int = _setting(100, "head", "detect: boxes an image at most", low=1, high=10000)
     threshold: float = _setting(0.5, "head", "multilabel: least score of a label that counts", low=0, high=1)
@@ -163,7 +169,7 @@ class Settings:
     randaugment_magnitude: float = _setting(9.0, "augmentation", "RandAugment: magnitude, 0..30", low=0, high=30)
     random_erasing: float = _setting(0.0, "augmentation", "probability of erasing a rectangle", low=0, high=1)
     expand: float = _setting(0.5, "augmentation", "detect: probability of zooming out", low=0, high=1)
-    iou_crop: float = _setting(0.5, "augmentation", "detect: probability of a crop that keeps boxes", low=0, high=1)
+    iou_crop: float = _setting(1.0, "augmentation", "detect: probability of a crop that keeps boxes", low=0, high=1)
     mosaic: float = _setting(0.0, "augmentation", "detect: probability of four images in one", low=0, high=1)
     scales: tuple[float, ...] = _setting((0.5, 2.0), "augmentation", "segment: range of the random scale")
     mixup: float = _setting(0.0, "augmentation", "mixup alpha; 0 is off", low=0, high=100)
@@ -469,10 +475,15 @@ def _check_together(settings: Settings) -> None:
     parse_options(settings.net_options)
     if settings.cache:
         parse_bytes(settings.cache)
+    if len(settings.anchor_sizes) % 2 or any(side <= 0 for side in settings.anchor_sizes):
+        raise SettingsError(
+            f"anchor_sizes: {list(settings.anchor_sizes)}", "pairs of width and height above 0", "mend the setting"
+        )
     for name, pair in (
         ("crop_scale", settings.crop_scale),
         ("crop_ratio", settings.crop_ratio),
         ("betas", settings.betas),
+        ("scales", settings.scales),
     ):
         if len(pair) != 2:
             raise SettingsError(f"{name}: {list(pair)}", "two numbers", "give two")

@@ -16,6 +16,7 @@ from gossamer.errors import SettingsError
 Size = tuple[int, int]  # (height, width)
 SIDE_LIMIT, ANCHOR_LIMIT = 4096, 1_000_000  # what a file may ask for
 RATIOS = (2.0, 1 / 2, 3.0, 1 / 3)  # Liu et al. 2016, SSD (1512.02325), section 2.2, width over height
+PLACES_ACROSS = 4  # steps of a map that its fitted anchors are wide
 FIRST_SCALE, SCALES = 0.1, (0.2, 0.95)  # of the authors' object detection code; the paper ends at 0.9
 
 
@@ -90,6 +91,29 @@ def ssd_anchors(size: Size, maps: Sequence[Size], scales: tuple[float, float] = 
         for ratio in RATIOS[:2] if first else RATIOS:
             shapes.append((unit * scale * math.sqrt(ratio), unit * scale / math.sqrt(ratio)))
         levels.append(Level((places[0], places[1]), tuple(shapes)))
+    return AnchorSpec((size[0], size[1]), tuple(levels))
+
+
+def fitted_anchors(size: Size, maps: Sequence[Size], shapes: Sequence[tuple[float, float]]) -> AnchorSpec:
+    """Anchors of these (width, height) in pixels, each on the map whose places lie a quarter of its side apart.
+
+    maps: (height, width) of the maps of an input of `size`, finest first. Those behind the last that has an anchor are
+    left out; one before it without any takes the shape nearest to four of its steps. Raises SettingsError.
+    """
+    steps = [math.sqrt(size[0] * size[1] / (h * w)) for h, w in maps]
+
+    def away(shape: tuple[float, float], step: float) -> float:
+        return abs(math.log2(math.sqrt(shape[0] * shape[1]) / (PLACES_ACROSS * step)))
+
+    of_level: list[list[tuple[float, float]]] = [[] for _ in maps]
+    for shape in shapes:
+        nearest = min(range(len(maps)), key=lambda index: away(shape, steps[index]))
+        of_level[nearest].append((float(shape[0]), float(shape[1])))
+    last = max((index for index, found in enumerate(of_level) if found), default=-1)
+    levels = []
+    for found, step, places in list(zip(of_level, steps, maps))[: last + 1]:
+        found = found or [min(shapes, key=lambda shape: away(shape, step))]
+        levels.append(Level((places[0], places[1]), tuple((float(w), float(h)) for w, h in sorted(found))))
     return AnchorSpec((size[0], size[1]), tuple(levels))
 
 

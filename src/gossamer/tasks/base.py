@@ -61,7 +61,7 @@ class Task(ABC):
         """The settings with what only this task knows decided. Raises SettingsError."""
         return settings
 
-    def prepare(self, data: Data) -> None:
+    def prepare(self, data: Data) -> None:  # noqa: B027 (most tasks need nothing)
         """Look at the training data before the first step, for weights of classes and the like."""
 
     # the network

@@ -20,12 +20,14 @@ from gossamer.settings import Settings
 from gossamer.tasks.backbone import arguments
 from gossamer.tasks.base import Task, sized
 from gossamer.tasks.detection.augment import TrainBoxes
+from gossamer.tasks.detection.fit import shapes_of
 from gossamer.tasks.detection.heads import build_detector
 from gossamer.tasks.detection.losses import DetectionLoss
 from gossamer.tasks.detection.match import Target, collate
 from gossamer.tasks.detection.scores import DetectionScorer
 
 HEADS = ("ssdlite", "ssd")
+FITTED = 9  # anchors: YOLOv3 (1804.02767), section 2.1
 
 
 class Detect(Task):
@@ -49,6 +51,20 @@ class Detect(Task):
     def apply_split(cls, settings: Settings, rows: Sequence[Row], classes: tuple[str, ...]) -> Data:
         return apply_box_split(settings.data, rows, val=settings.val, classes=classes)
 
+    @classmethod
+    def resolve(cls, settings: Settings, data: Data) -> Settings:
+        """Anchors fitted to the training boxes, where none are given. Raises SettingsError."""
+        if settings.anchors == "ssd" or settings.anchor_sizes:
+            return settings
+        source, (height, width) = data.train, sized(settings)
+        sides = []
+        for index in range(len(source)):
+            boxes: Boxes = source.answer(index)
+            across, down = width / boxes.size[1], height / boxes.size[0]
+            sides.append((boxes.corners[:, 2:] - boxes.corners[:, :2])[~boxes.crowd] * [across, down])
+        shapes = shapes_of(np.concatenate(sides), FITTED, settings.seed)
+        return settings.replace(anchor_sizes=[side for shape in shapes for side in shape])
+
     def build(self, pretrained: str = "") -> nn.Module:
         """The detector. Raises UnknownNameError, SettingsError, WeightsError, InputError for a picture too small."""
         settings = self.settings
@@ -60,6 +76,7 @@ class Detect(Task):
             lite=settings.head != "ssd",
             pyramid=settings.fpn,
             score=self.decoding.score,
+            shapes=list(zip(settings.anchor_sizes[::2], settings.anchor_sizes[1::2])),
             pretrained=pretrained,
             **arguments(settings),
         )

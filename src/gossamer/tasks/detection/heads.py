@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from collections import OrderedDict
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from gossamer.answers.anchors import Size, ssd_anchors
+from gossamer.answers.anchors import Size, fitted_anchors, ssd_anchors
 from gossamer.answers.boxes import SCORES
 from gossamer.blocks.conv import ConvNormAct, DepthwiseSeparable
 from gossamer.blocks.initialise import initialise
@@ -31,7 +32,8 @@ class Detector(nn.Module):
     Anchors come in the order of `spec`: level, row, column, shape. maps: module that gives the backbone's maps, finest
     first, of a picture of `size` (height, width). Behind them come EXTRAS, each half as large as the one before, as
     long as that is larger than 1x1. lite: separable prediction and extra layers in place of 3x3 convolutions.
-    pyramid: lets each map know of the coarser ones. Raises UnknownNameError, InputError where the picture is too small.
+    pyramid: lets each map know of the coarser ones. shapes: (width, height) of anchors in pixels, such as those of
+    `fit.shapes_of`, in place of SSD's; levels without any are left out. Raises UnknownNameError, InputError where the picture is too small.
     Source: SSD (1512.02325), section 2.1; SSDLite: MobileNetV2 (1801.04381), section 6.2. With MobileNetV2, 320x320 and
     80 classes, everything behind the backbone has 14.8 M parameters and 1.26 G MACs, or lite 2.11 M and 0.178 G. Table 5
     there has 14.8 M and 1.25 G, and 2.1 M and 0.35 G, which must be twice the MACs: table 6 has 0.8 G for the whole, of
@@ -48,28 +50,31 @@ class Detector(nn.Module):
         lite: bool = True,
         pyramid: bool = False,
         score: str = "softmax",
+        shapes: Sequence[tuple[float, float]] = (),
     ) -> None:
         super().__init__()
         if score not in SCORES:
             raise UnknownNameError("score", score, SCORES)
         self.outputs = num_classes + (score == "softmax")
         graph = trace(maps, (1, in_chans, *size))
-        shapes = [graph.values[index].shape for index in graph.outputs]
-        channels, sizes = [shape[1] for shape in shapes], [(shape[2], shape[3]) for shape in shapes]
+        found = [graph.values[index].shape for index in graph.outputs]
+        channels, sizes = [shape[1] for shape in found], [(shape[2], shape[3]) for shape in found]
         self.maps = maps
         self.pyramid = FeaturePyramid(channels, PYRAMID_WIDTH) if pyramid else None
         if pyramid:
             channels = [PYRAMID_WIDTH] * len(channels)
+        wanted = len(fitted_anchors(size, _halved(sizes), shapes).levels) if shapes else len(sizes) + len(EXTRAS)
         self.extras = nn.ModuleList()
         for width in (PYRAMID_WIDTH,) * PYRAMID_EXTRAS if pyramid else EXTRAS:
             height, across = sizes[-1]
-            if max(height, across) == 1:
+            if max(height, across) == 1 or len(sizes) == wanted:
                 break
             self.extras.append(_extra(channels[-1], width, lite))
             channels.append(width)
             sizes.append((math.ceil(height / 2), math.ceil(across / 2)))
-        self.spec = ssd_anchors(size, sizes)
+        self.spec = fitted_anchors(size, sizes, shapes) if shapes else ssd_anchors(size, sizes)
         counts = [len(level.shapes) for level in self.spec.levels]
+        channels = channels[: len(counts)]
         self.deltas = nn.ModuleList(_prediction(c, 4 * n, lite) for c, n in zip(channels, counts))
         self.logits = nn.ModuleList(_prediction(c, self.outputs * n, lite) for c, n in zip(channels, counts))
         self._initialise(score)
@@ -110,6 +115,7 @@ def build_detector(
     lite: bool = True,
     pyramid: bool = False,
     score: str = "softmax",
+    shapes: Sequence[tuple[float, float]] = (),
     **arguments: Any,
 ) -> Detector:
     """A detector around the network called `net`, ours or timm's, for pictures of `size` (height, width).
@@ -128,7 +134,17 @@ def build_detector(
         network = create_model(net, num_classes=0, in_chans=in_chans, **arguments)
         # a pyramid brings all maps to one width, so that those that are narrow lose nothing
         maps = Features(network, last) if pyramid else WideMaps(network, levels)
-    return Detector(maps, num_classes, size, in_chans=in_chans, lite=lite, pyramid=pyramid, score=score)
+    return Detector(maps, num_classes, size, in_chans=in_chans, lite=lite, pyramid=pyramid, score=score, shapes=shapes)
+
+
+def _halved(sizes: list[Size]) -> list[Size]:
+    """The sizes of the maps with those that EXTRAS could add."""
+    result = list(sizes)
+    for _ in EXTRAS:
+        height, width = result[-1]
+        if max(height, width) > 1:
+            result.append((math.ceil(height / 2), math.ceil(width / 2)))
+    return result
 
 
 def _extra(c_in: int, c_out: int, lite: bool) -> nn.Sequential:
