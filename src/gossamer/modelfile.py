@@ -245,7 +245,7 @@ def _card(data: bytes, onnx: Onnx) -> Card:
     expected_shape = (card.preprocess.channels, *card.preprocess.size)
     if len(shape) != 4 or shape[1:] != expected_shape or isinstance(shape[0], int):
         raise broken(14, f"the graph's input is {list(shape)}, the preprocessing makes {['batch', *expected_shape]}")
-    if len(onnx.output.shape or ()) != 2 or (onnx.output.shape or ())[1] != len(card.classes):
+    if len(onnx.outputs) > 1 or len(onnx.output.shape or ()) != 2 or (onnx.output.shape or ())[1] != len(card.classes):
         raise broken(15, f"{len(card.classes)} names for the output {list(onnx.output.shape or ())}")
     if onnx.opset < FIRST_OPSET:
         raise broken(17, f"operator set {onnx.opset}")

@@ -16,6 +16,7 @@ from gossamer.errors import ModelFileError
 from gossamer.protobuf import Field
 
 FILE_LIMIT = 2**31 - 1  # protobuf's own
+MOST_OUTPUTS = 64
 
 RULES = {
     1: "a file that can be read, of 1 byte to 2 GiB",
@@ -24,7 +25,7 @@ RULES = {
     4: "tensors whose data lie in the file itself",
     5: "tensors with as many values as their shape says",
     6: "a graph in which each value is made once, before it is used",
-    7: "one float32 input and one float32 output of known rank",
+    7: f"one float32 input and 1 to {MOST_OUTPUTS} float32 outputs, of known rank",
 }
 
 MANY = True
@@ -143,9 +144,14 @@ class Onnx:
     producer: str
     metadata: tuple[tuple[str, str], ...]
     input: Value
-    output: Value
+    outputs: tuple[Value, ...]
     nodes: tuple[Node, ...]
     tensors: dict[str, NDArray[Any] | None]
+
+    @property
+    def output(self) -> Value:
+        """The first output, which is the only one of most networks."""
+        return self.outputs[0]
 
 
 def broken(rule: int, given: str) -> ModelFileError:
@@ -174,13 +180,13 @@ def parse(data: bytes) -> Onnx:
     outputs = [_value(item) for item in graph["output"]]
     _check_order(nodes, tensors, inputs, outputs)
     inputs = [value for value in inputs if value.name not in tensors]  # IR version 3 lists tensors as inputs too
-    for kind, values in (("inputs", inputs), ("outputs", outputs)):
-        if len(values) != 1 or values[0].type != FLOAT or values[0].shape is None:
+    for kind, values, most in (("inputs", inputs, 1), ("outputs", outputs, MOST_OUTPUTS)):
+        if not 1 <= len(values) <= most or any(value.type != FLOAT or value.shape is None for value in values):
             shown = ", ".join(f"{value.name} (type {value.type}, shape {value.shape})" for value in values[:4])
             raise broken(7, f"{len(values)} {kind}: {shown}")
     producer = f"{model.get('producer_name', '')} {model.get('producer_version', '')}".strip()
     metadata = tuple((entry.get("key", ""), entry.get("value", "")) for entry in model["metadata_props"])
-    return Onnx(model["ir_version"], opsets[0], producer, metadata, inputs[0], outputs[0], nodes, tensors)
+    return Onnx(model["ir_version"], opsets[0], producer, metadata, inputs[0], tuple(outputs), nodes, tensors)
 
 
 def _value(message: dict[str, Any]) -> Value:
@@ -298,6 +304,8 @@ def _check_order(
             if name and name in known:
                 raise broken(6, f"node {node.name!r} ({node.op}) makes {name!r} a second time")
             known.add(name)
+    if len({value.name for value in outputs}) < len(outputs):
+        raise broken(6, "two outputs have one name")
     for value in outputs:
         if not value.name or value.name not in known:
             raise broken(6, f"nothing makes the output {value.name!r}")

@@ -33,7 +33,7 @@ class Quantised:
 
 def quantise(low: Lowering, node: Node) -> None:
     """A map's type becomes uint8; where something else reads it as it is, a copy's does."""
-    source = low.value(node)
+    source = low.read(node)
     scale, zero = _parameters(low, node)
     value = low.program.values[source]
     if value.type == "uint8" and (value.scale, value.zero) == (scale, zero):
@@ -48,7 +48,7 @@ def quantise(low: Lowering, node: Node) -> None:
         low.alias(node, source)
         return
     copied = Value(value.h, value.w, value.c, type="uint8", scale=scale, zero=zero)
-    low.bind(node, low.emit("copy", source, copied))
+    low.bind(node, low.emit("copy", source, copied), low.axes_of(node.inputs[0]))
 
 
 def dequantise(low: Lowering, node: Node) -> None:
