@@ -56,7 +56,7 @@ def resize(low: Lowering, node: Node) -> None:
         ratios = [side / given for side, given in zip(sides, (value.h, value.w))]
     elif scales is not None and scales.size >= 2:
         ratios = [float(scale) for scale in scales[-2:]]
-        sides = [int(np.floor(given * ratio)) for given, ratio in zip((value.h, value.w), ratios)]
+        sides = [int(np.float32(given) * np.float32(ratio)) for given, ratio in zip((value.h, value.w), ratios)]
     else:
         low.refuse(node, "neither constant scales nor sizes")
     if len(sides) != 2 or min(sides) < 1:
