@@ -80,7 +80,7 @@ def test_rule_06_values_are_made_once_before_their_use() -> None:
     refused(6)
 
 
-def test_rule_07_one_input_and_one_output() -> None:
+def test_rule_07_one_input_and_float32_outputs() -> None:
     refused(7)
 
 

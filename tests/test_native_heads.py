@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import warnings
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -16,14 +17,18 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
+from gossamer.compile.fuse import fuse
+from gossamer.compile.lower import lower
 from gossamer.compile.write import compile_file
 from gossamer.errors import InputError
+from gossamer.modelfile import parse
 from gossamer.runtime import native
 from tests.test_export import randomised
 
 onnxruntime = pytest.importorskip("onnxruntime")
 pytest.importorskip("onnx")
 from onnx import TensorProto, helper, numpy_helper  # noqa: E402
+
 if not native.LIBRARY.is_file():
     pytest.skip("the native engine is not built: make engine", allow_module_level=True)
 
@@ -251,8 +256,10 @@ def exported(module: nn.Module, names: tuple[str, ...], path: Path) -> Path:
     return path
 
 
-def answers(onnx: Path, batch: NDArray[np.float32]) -> Answers:
-    session = onnxruntime.InferenceSession(str(onnx), providers=["CPUExecutionProvider"])
+@cache
+def answers(onnx: Path) -> Answers:
+    """Of ONNX Runtime, to two images."""
+    batch, session = images(2), onnxruntime.InferenceSession(str(onnx), providers=["CPUExecutionProvider"])
     return {
         one.name: found for one, found in zip(session.get_outputs(), session.run(None, {"input": batch}), strict=True)
     }
@@ -292,7 +299,7 @@ def made(name: str, folder: Path) -> tuple[Path, Path]:
 @pytest.mark.parametrize("name", FILES)
 def test_a_head_answers_as_onnx_runtime(name: str, folder: Path) -> None:
     onnx, out = made(name, folder)
-    agree(found_by(native.Native(out, 1), images(2)), answers(onnx, images(2)))
+    agree(found_by(native.Native(out, 1), images(2)), answers(onnx))
 
 
 @pytest.mark.parametrize("name", FILES)
@@ -305,3 +312,98 @@ def test_answers_are_the_same_bits_for_any_threads_and_batch(name: str, folder: 
         for count in (1, 2, 7):
             for output, found in found_by(engine, batch[:count]).items():
                 np.testing.assert_array_equal(found, expected[output][:count])
+
+
+@pytest.mark.parametrize("level", LEVELS)
+def test_every_level_of_this_machine_agrees_on_heads(level: str, folder: Path) -> None:
+    files = [made(name, folder) for name in FILES]
+    batch, images_at = images(2), folder / "batch.npy"
+    np.save(images_at, batch)
+    code = (
+        "import sys, numpy as np\nfrom gossamer.runtime.native import Native\n"
+        "batch = np.load(sys.argv[1])\n"
+        "for path in sys.argv[2:]:\n"
+        "    found = Native(path, 2)(batch)\n"
+        "    np.savez(path + '.npz', **found if isinstance(found, dict) else {'': found})\n"
+    )
+    environment = {**os.environ, "GOSSAMER_ISA": level}
+    command = [sys.executable, "-c", code, str(images_at), *(str(out) for _, out in files)]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment)
+    if level != "portable" and "instruction set" in done.stderr:
+        pytest.skip(f"this machine has no {level}")
+    assert done.returncode == 0, done.stderr
+    for onnx, out in files:
+        expected = answers(onnx)
+        with np.load(f"{out}.npz") as found:
+            agree({name or next(iter(expected)): found[name] for name in found.files}, expected)
+
+
+def test_rows_cost_no_operation_and_outputs_have_the_file_s_names_and_shapes(folder: Path) -> None:
+    onnx, out = made("ssd", folder)
+    kinds = [one.kind for one in fuse(lower(parse(onnx.read_bytes()).onnx)).operations]
+    assert kinds == ["conv"] * 9
+    outputs = native.Native(out, 1).outputs
+    rows = 5 * 7 * 3 + 3 * 4 * 6 + 2
+    assert [(one.name, one.shape, one.first) for one in outputs] == [
+        ("deltas", (rows, 4), 0),
+        ("logits", (rows, 5), rows * 4),
+    ]
+
+
+def test_a_dilated_depthwise_convolution_is_a_block_with_its_neighbours(folder: Path) -> None:
+    onnx, _ = made("deeplab", folder)
+    kinds = [one.kind for one in fuse(lower(parse(onnx.read_bytes()).onnx)).operations]
+    assert kinds.count("block") == 3 and kinds.count("conv") == 3  # the body, the pooled branch, the last
+
+
+def test_rows_that_something_else_reads_are_refused_by_name(tmp_path: Path) -> None:
+    class Rows(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            rows = [one.permute(0, 2, 3, 1).reshape(len(x), -1, 3) for one in (x, x[:, :, ::2])]
+            return torch.cat(rows, 1).permute(0, 2, 1)
+
+    class Mixed(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return (x * 2).permute(0, 3, 1, 2)
+
+    for module, said in ((Rows(), "axis other than the channels"), (Mixed(), "an output 'y' of 1 maps")):
+        onnx = exported(module, ("y",), tmp_path / "rows.onnx")
+        with pytest.raises(InputError, match=said):
+            compile_file(onnx, tmp_path / "rows.goss")
+
+
+def test_outputs_stay_float32_in_bfloat16_files(folder: Path) -> None:
+    onnx, _ = made("several", folder)
+    out = folder / "half.goss"
+    compile_file(onnx, out, "bfloat16")
+    for name, wanted in answers(onnx).items():
+        found = found_by(native.Native(out, 1), images(2))[name]
+        assert np.abs(found - wanted).max() < 0.05 * np.abs(wanted).max(), name
+
+
+def test_run_allocates_nothing_with_an_image_a_thread(folder: Path) -> None:
+    code = """
+import ctypes, sys, numpy as np
+from gossamer.runtime.native import Native
+libc = ctypes.CDLL(None)
+class Info(ctypes.Structure):
+    _fields_ = [(name, ctypes.c_size_t) for name in "arena ordblks smblks hblks hblkhd usmblks fsmblks uordblks fordblks keepcost".split()]
+libc.mallinfo2.restype = Info
+for path in sys.argv[1:]:
+    engine = Native(path, 2)
+    batch = np.zeros((5, *engine.input_shape[1:]), np.float32)
+    out = np.zeros((5, engine.numbers), np.float32)
+    counts = set()
+    with engine._session() as session:
+        for run in range(20):
+            before = libc.mallinfo2()
+            assert engine._engine.gossamer_run(session, batch.ctypes.data, 5, out.ctypes.data) == 0
+            after = libc.mallinfo2()
+            if run > 2:
+                counts.add((after.uordblks - before.uordblks, after.hblkhd - before.hblkhd))
+    print(min(counts))
+"""
+    paths = [str(made(name, folder)[1]) for name in MODULES]
+    done = subprocess.run([sys.executable, "-c", code, *paths], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert set(done.stdout.splitlines()) == {"(0, 0)"}, done.stdout

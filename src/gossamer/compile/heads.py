@@ -148,7 +148,9 @@ def _spread(weight: Array, dilations: list[int]) -> Array:
     return wide
 
 
-def _phases(side: int, kernel: int, stride: int, before: int, behind: int, extra: int) -> tuple[int, int, int, int, int]:
+def _phases(
+    side: int, kernel: int, stride: int, before: int, behind: int, extra: int
+) -> tuple[int, int, int, int, int]:
     """Of an axis: the new kernel, the stride, the padding before and behind, and the places of the output."""
     out = (side - 1) * stride + kernel - before - behind + extra
     last, first = (kernel - 1 - before) // stride, -((stride - 1 + before) // stride)

@@ -481,8 +481,8 @@ def _concat(low: Lowering, node: Node) -> None:
         low.shapes[node.outputs[0]] = [side for part in sides for side in part]
         return
     if node.attributes.get("axis") == 1 and not all(_is_map(low, name) for name in node.inputs):
-        parts = [low.series.get(name) or [(low.read(node, i), low.axes_of(name))] for i, name in enumerate(node.inputs)]
-        low.series[node.outputs[0]] = [one for part in parts for one in part]
+        rows = [low.series.get(name) or [(low.read(node, i), low.axes_of(name))] for i, name in enumerate(node.inputs)]
+        low.series[node.outputs[0]] = [one for part in rows for one in part]
         return
     if node.attributes.get("axis") != 1:
         low.refuse(node, "an axis other than the channels")

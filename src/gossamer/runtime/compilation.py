@@ -18,7 +18,7 @@ from gossamer.errors import InputError, MissingPackageError
 from gossamer.modelfile import ModelFile
 from gossamer.progress import SILENT, Progress
 from gossamer.runtime.model import Model, load, open_model
-from gossamer.runtime.native import Native
+from gossamer.runtime.native import Answer, Native
 from gossamer.runtime.predict import readable_pixels
 from gossamer.storage import write_bytes
 
@@ -97,7 +97,7 @@ def compile_model(
         batch = card.preprocess.normalise(np.stack([check.pixels for check in card.checks]))
     else:
         batch = np.random.default_rng(0).standard_normal((8, *engine.input_shape[1:])).astype(np.float32)
-    found = engine(batch)
+    found = _flat(engine(batch))
     loss = _loss(peer, engine, [batch])
     if card is not None and narrowed:
         checks = tuple(dataclasses.replace(check, outputs=row) for check, row in zip(card.checks, found))
@@ -129,11 +129,17 @@ def _peer(file: ModelFile) -> Model:
         return open_model(file, "reference")
 
 
+def _flat(answer: Answer) -> NDArray[np.float32]:
+    """All outputs of an image in a row: (N, total)."""
+    parts = list(answer.values()) if isinstance(answer, dict) else [answer]
+    return np.concatenate([part.reshape(len(part), -1) for part in parts], 1)
+
+
 def _loss(peer: Model, engine: Native, batches: Sequence[NDArray[np.float32]]) -> Loss:
     count, largest, total, same, scale, numbers = 0, 0.0, 0.0, 0, 0.0, 0
     for batch in batches:
-        expected = np.concatenate([peer.run(one[None]) for one in batch]).reshape(len(batch), -1)
-        found = engine(batch)
+        expected = np.concatenate([_flat(peer.run_all(one[None])) for one in batch])
+        found = _flat(engine(batch))
         apart = np.abs(found.astype(np.float64) - expected)
         largest, scale = max(largest, float(apart.max())), max(scale, float(np.abs(expected).max()))
         total, numbers, count = total + float(apart.sum()), numbers + apart.size, count + len(batch)

@@ -20,13 +20,13 @@ from gossamer.runtime.prediction import Prediction, check_top, rank, source_name
 
 
 class Runtime(Protocol):
-    """What runs a graph: batch (N, C, H, W) -> (N, K), and the version of the package that does."""
+    """What runs a graph: batch (N, C, H, W) -> (N, K), or a dict by name where it has several outputs; and its version."""
 
     version: str
 
     def __init__(self, file: ModelFile, threads: int = 0) -> None: ...
 
-    def __call__(self, batch: NDArray[np.float32]) -> NDArray[np.float32]: ...
+    def __call__(self, batch: NDArray[np.float32]) -> native.Answer: ...
 
 
 AUTO, REFERENCE, NATIVE = "auto", "reference", "native"
@@ -44,6 +44,7 @@ class Model:
 
     path: the file. card: what belongs to the network, None for a plain ONNX file. runtime_name, runtime_version: what
     runs it. why: one line saying why that runtime. input_shape: (N, C, H, W) with None or a name where it is free.
+    outputs: their names.
     """
 
     def __init__(
@@ -53,20 +54,28 @@ class Model:
         sha256: str,
         opset: int,
         input_shape: tuple[int | str | None, ...],
+        outputs: tuple[str, ...],
         runtime_name: str,
         runtime: Runtime,
         why: str,
     ) -> None:
         self.path, self.card, self.sha256, self.opset = path, card, sha256, opset
-        self.input_shape = input_shape
+        self.input_shape, self.outputs = input_shape, outputs
         self.runtime_name, self.runtime_version, self.why = runtime_name, runtime.version, why
         self._runtime = runtime
 
     def run(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Outputs float32 (N, K) of a normalised batch float32 (N, C, H, W).
+        """The output float32 (N, K) of a normalised batch float32 (N, C, H, W).
 
-        Raises InputError for another type or shape, ModelFileError where the runtime gives up.
+        Raises InputError for another type or shape and for a network of several outputs, ModelFileError where the
+        runtime gives up.
         """
+        if len(self.outputs) > 1:
+            raise InputError(f"{self.path}: run() of {len(self.outputs)} outputs", "one output", "use run_all()")
+        return self.run_all(batch)[self.outputs[0]]
+
+    def run_all(self, batch: NDArray[np.float32]) -> dict[str, NDArray[np.float32]]:
+        """All outputs float32 (N, ...) by name. Raises as `run`, but for several outputs."""
         expected = self.input_shape
         fits = (
             isinstance(batch, np.ndarray) and batch.dtype == np.float32 and batch.ndim == len(expected) and batch.size
@@ -75,7 +84,8 @@ class Model:
             given = f"{batch.dtype} {batch.shape}" if isinstance(batch, np.ndarray) else type(batch).__name__
             wanted = ", ".join(str(side) if isinstance(side, int) else "any" for side in expected)
             raise InputError(f"{self.path}: an input of {given}", f"a float32 array ({wanted})", "convert the input")
-        return self._runtime(np.ascontiguousarray(batch))
+        found = self._runtime(np.ascontiguousarray(batch))
+        return found if isinstance(found, dict) else {self.outputs[0]: found}
 
     @overload
     def predict(  # type: ignore[overload-overlap]  # a str or bytes is a Sequence too, but one image here
@@ -162,7 +172,8 @@ def _model(file: ModelFile, name: str, threads: int, reason: str) -> Model:
     open_with, title, advice = RUNTIMES[name]
     runtime = open_with(file, threads)
     why = f"{title} {runtime.version}, {reason}{advice}"
-    return Model(file.path, file.card, file.sha256, file.onnx.opset, file.onnx.input.shape or (), name, runtime, why)
+    onnx, outputs = file.onnx, tuple(output.name for output in file.onnx.outputs)
+    return Model(file.path, file.card, file.sha256, onnx.opset, onnx.input.shape or (), outputs, name, runtime, why)
 
 
 def _compiled(path: str, threads: int) -> Model:
@@ -170,4 +181,5 @@ def _compiled(path: str, threads: int) -> Model:
     engine = native.Native(path, threads)
     why = f"the native engine, {engine.isa}, {engine.threads} threads: it alone runs compiled networks"
     digest = hashlib.sha256(Path(path).read_bytes()).hexdigest()
-    return Model(path, engine.card, digest, 0, engine.input_shape, NATIVE, engine, why)
+    outputs = tuple(output.name for output in engine.outputs)
+    return Model(path, engine.card, digest, 0, engine.input_shape, outputs, NATIVE, engine, why)

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from gossamer.errors import MissingPackageError
 from gossamer.modelfile import ModelFile, broken
+from gossamer.runtime.native import Answer
 
 TELEMETRY = "openvino_telemetry"
 
@@ -34,16 +35,18 @@ class OpenVino:
         except Exception as error:  # RuntimeError, or what its C++ side throws
             raise broken(8, f"{file.path}: OpenVINO {self.version}: {_reason(error)}") from error
         self.request: Any = self.compiled.create_infer_request()
+        self.outputs = [output.name for output in file.onnx.outputs]
         self.lock = threading.Lock()
 
-    def __call__(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
-        """batch (N, C, H, W) -> (N, K). Raises ModelFileError (rule 8)."""
+    def __call__(self, batch: NDArray[np.float32]) -> Answer:
+        """batch (N, C, H, W) -> (N, ...), or such by name where there are several outputs. Raises ModelFileError (rule 8)."""
         try:
             with self.lock:  # a request holds one inference at a time, and its outputs until the next
                 self.request.infer([batch], share_inputs=True)
-                return np.array(self.request.get_output_tensor(0).data)
+                found = [np.array(self.request.get_output_tensor(i).data) for i in range(len(self.outputs))]
         except Exception as error:  # as above
             raise broken(8, f"{self.path}: OpenVINO {self.version}: {_reason(error)}") from error
+        return found[0] if len(found) == 1 else dict(zip(self.outputs, found))
 
 
 def import_openvino() -> ModuleType:

@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from gossamer.errors import MissingPackageError
 from gossamer.modelfile import ModelFile, broken
+from gossamer.runtime.native import Answer
 
 FATAL = 4  # ONNX Runtime's log levels run from 0 to 4; its errors come as exceptions anyway
 
@@ -30,15 +31,15 @@ class OnnxRuntime:
             self.session = onnxruntime.InferenceSession(file.data, options, providers=["CPUExecutionProvider"])
         except Exception as error:  # its exceptions have no base of their own
             raise broken(8, f"{file.path}: ONNX Runtime {self.version}: {_reason(error)}") from error
-        self.input = file.onnx.input.name
+        self.input, self.outputs = file.onnx.input.name, [output.name for output in file.onnx.outputs]
 
-    def __call__(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
-        """batch (N, C, H, W) -> (N, K). Raises ModelFileError (rule 8)."""
+    def __call__(self, batch: NDArray[np.float32]) -> Answer:
+        """batch (N, C, H, W) -> (N, ...), or such by name where there are several outputs. Raises ModelFileError (rule 8)."""
         try:
-            result: NDArray[np.float32] = self.session.run(None, {self.input: batch})[0]
+            found = self.session.run(self.outputs, {self.input: batch})
         except Exception as error:  # as above
             raise broken(8, f"{self.path}: ONNX Runtime {self.version}: {_reason(error)}") from error
-        return result
+        return found[0] if len(found) == 1 else dict(zip(self.outputs, found))
 
 
 def _reason(error: Exception) -> str:

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gossamer.modelfile import ModelFile, broken
+from gossamer.runtime.native import Answer
 from gossamer.runtime.operators import OPERATORS
 
 FASTER = 'install a faster runtime: pip install "gossamer[onnx]"'
@@ -25,7 +26,12 @@ class Reference:
         Raises ModelFileError (rule 8) for an operator or tensor that plain numpy does not know.
         """
         onnx = file.onnx
-        self.path, self.nodes, self.input, self.output = file.path, onnx.nodes, onnx.input.name, onnx.output.name
+        self.path, self.nodes, self.input, self.outputs = (
+            file.path,
+            onnx.nodes,
+            onnx.input.name,
+            [output.name for output in onnx.outputs],
+        )
         if onnx.opset < FIRST_OPSET:
             raise broken(
                 8, f"{file.path}: operator set {onnx.opset}; the reference runtime knows {FIRST_OPSET} on", FASTER
@@ -44,14 +50,14 @@ class Reference:
                 FASTER,
             )
         last_use = {name: i for i, node in enumerate(self.nodes) for name in node.inputs}
-        last_use[self.output] = len(self.nodes)
+        last_use.update((name, len(self.nodes)) for name in self.outputs)
         self.dead_after: list[list[str]] = [[] for _ in range(len(self.nodes) + 1)]
         for name, i in last_use.items():
             if name and name not in self.tensors:
                 self.dead_after[i].append(name)
 
-    def __call__(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
-        """batch (N, C, H, W) -> (N, K). Raises ModelFileError (rule 8), naming the node that fails."""
+    def __call__(self, batch: NDArray[np.float32]) -> Answer:
+        """batch (N, C, H, W) -> (N, ...), or such by name where there are several outputs. Raises ModelFileError (rule 8), naming the node that fails."""
         values: dict[str, Any] = {**self.tensors, "": None, self.input: batch}
         with np.errstate(all="ignore"):  # infinities and NaN flow on, as in every runtime
             for i, node in enumerate(self.nodes):
@@ -64,7 +70,7 @@ class Reference:
                 for name in self.dead_after[i]:
                     values.pop(name, None)
         try:
-            output: NDArray[np.float32] = values[self.output]
+            found: dict[str, NDArray[np.float32]] = {name: values[name] for name in self.outputs}
         except KeyError as error:
-            raise broken(8, f"{self.path}: the reference runtime does not make {self.output!r}", FASTER) from error
-        return output
+            raise broken(8, f"{self.path}: the reference runtime does not make {error}", FASTER) from error
+        return found if len(found) > 1 else found[self.outputs[0]]
