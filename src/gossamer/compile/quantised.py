@@ -12,7 +12,7 @@ from gossamer.compile.program import Array, Layer, Value
 from gossamer.onnxfile import Node
 
 if TYPE_CHECKING:
-    from gossamer.compile.lower import Lowering
+    from gossamer.compile.lowering import Lowering
 
 
 @dataclass
