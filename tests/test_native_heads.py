@@ -381,6 +381,25 @@ def test_outputs_stay_float32_in_bfloat16_files(folder: Path) -> None:
         assert np.abs(found - wanted).max() < 0.05 * np.abs(wanted).max(), name
 
 
+@pytest.mark.parametrize("name", MODULES)
+def test_a_quantised_head_answers_within_a_few_steps(name: str, folder: Path) -> None:
+    """As onnxruntime's quantiser writes it, rows and resizes rounded to bytes too; a step is a byte's."""
+    quantization = pytest.importorskip("onnxruntime.quantization")
+    onnx, _ = made(name, folder)
+    data = iter([{"input": images(2)}])
+
+    class Reader(quantization.CalibrationDataReader):  # type: ignore[name-defined, misc]
+        def get_next(self) -> dict[str, NDArray[np.float32]] | None:
+            return next(data, None)
+
+    few = folder / f"{FILES.index(name)}_bytes.onnx"
+    quantization.quantize_static(onnx, few, Reader(), quant_format=quantization.QuantFormat.QDQ)
+    compile_file(few, few.with_suffix(".goss"))
+    found = found_by(native.Native(few.with_suffix(".goss"), 2), images(2))
+    for output, wanted in answers(few).items():
+        assert np.abs(found[output] - wanted).max() < 5 / 255 * (wanted.max() - wanted.min()), output
+
+
 def test_run_allocates_nothing_with_an_image_a_thread(folder: Path) -> None:
     code = """
 import ctypes, sys, numpy as np

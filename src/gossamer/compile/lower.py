@@ -226,13 +226,6 @@ def _global(low: Lowering, node: Node) -> None:
     low.bind(node, low.emit("global_average", source, out), None if keeps else lying.of_map(out)[:1])
 
 
-def _same(low: Lowering, node: Node) -> None:
-    if node.inputs[0] in low.series:
-        low.series[node.outputs[0]] = low.series[node.inputs[0]]
-    else:
-        low.alias(node, low.read(node))
-
-
 def _reshape(low: Lowering, node: Node) -> None:
     shape = low.onnx.tensors.get(node.inputs[1])
     if shape is None or len(shape) != 5 or not _shuffle(low, node, int(shape[1])):
@@ -358,7 +351,7 @@ HANDLERS: dict[str, Handler] = {
     "Transpose": moves.transpose,
     **dict.fromkeys(MOVED, moves.reshape),
     **dict.fromkeys(UNARY, _unary),
-    **dict.fromkeys(SAME, _same),
+    **dict.fromkeys(SAME, Lowering.pass_on),
 }
 
 

@@ -122,6 +122,13 @@ class Lowering:
         found = self.tensor(node, place)
         return found if found is not None and found.size else None
 
+    def pass_on(self, node: Node) -> None:
+        """The node's output is what it reads, a map or several."""
+        if node.inputs[0] in self.series:
+            self.series[node.outputs[0]] = self.series[node.inputs[0]]
+        else:
+            self.alias(node, self.read(node))
+
     def each(self, node: Node, make: Callable[[int, Axes], int]) -> None:
         """The node's output is `make` of the map that it reads, or of each of several; axes stay."""
         name = node.inputs[0]
