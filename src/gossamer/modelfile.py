@@ -170,6 +170,11 @@ class ModelFile:
             return tuple(value.name for value in self.onnx.outputs)
         return self.card.outputs
 
+    @property
+    def graph(self) -> Onnx:
+        """The part of the graph that makes `outputs`."""
+        return onnxfile.only(self.onnx, self.outputs)
+
 
 def broken(rule: int, given: str, do: str = "export the run again") -> ModelFileError:
     """The error for a rule of FORMAT.md that does not hold."""

@@ -5,7 +5,7 @@ Source: the messages of onnx/onnx.proto, IR version 10. The numbers of the rules
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -152,6 +152,17 @@ class Onnx:
     def output(self) -> Value:
         """The first output."""
         return self.outputs[0]
+
+
+def only(onnx: Onnx, names: tuple[str, ...]) -> Onnx:
+    """The part of a graph on which these of its outputs depend, in this order."""
+    wanted, kept = set(names), []
+    for node in reversed(onnx.nodes):
+        if wanted & set(node.outputs):
+            kept.append(node)
+            wanted.update(node.inputs)
+    there = {value.name: value for value in onnx.outputs}
+    return replace(onnx, nodes=tuple(reversed(kept)), outputs=tuple(there[name] for name in names))
 
 
 def broken(rule: int, given: str) -> ModelFileError:
@@ -305,6 +316,8 @@ def _check_order(
             if name and name in known:
                 raise broken(6, f"node {node.name!r} ({node.op}) makes {name!r} a second time")
             known.add(name)
+    if len({value.name for value in outputs}) < len(outputs):
+        raise broken(6, "two outputs have one name")
     for value in outputs:
         if not value.name or value.name not in known:
             raise broken(6, f"nothing makes the output {value.name!r}")

@@ -261,8 +261,14 @@ MODELS: dict[str, bytes] = {
     "06_made_twice": model(graph(nodes=(*NODES, GEMM))),
     "06_tensor_twice": model(graph(tensors=(*TENSORS, TENSORS[0]))),
     "06_output_never_made": model(graph(nodes=(POOL, FLAT))),
+    "06_output_twice": model(graph(outputs=(OUTPUT, OUTPUT))),
     "07_two_inputs": model(graph(inputs=(INPUT, value_info("more", ["batch", 3])))),
-    "07_65_outputs": model(graph(outputs=(OUTPUT, *(value_info("flat", ["batch", 3]),) * 64))),
+    "07_65_outputs": model(
+        graph(
+            nodes=(*NODES, *(node("Identity", ["logits"], [f"o{i}"]) for i in range(64))),
+            outputs=(OUTPUT, *(value_info(f"o{i}", ["batch", 2]) for i in range(64))),
+        )
+    ),
     "07_second_output_without_shape": model(
         graph(outputs=(OUTPUT, field(1, "flat") + field(2, field(1, field(1, FLOAT)))))
     ),

@@ -9,7 +9,6 @@ from numpy.typing import NDArray
 
 from gossamer.answers.head import Raw, raw_of
 from gossamer.modelfile import ModelFile, broken
-from gossamer.onnxfile import Node
 from gossamer.runtime.operators import OPERATORS
 
 FASTER = 'install a faster runtime: pip install "gossamer[onnx]"'
@@ -26,9 +25,8 @@ class Reference:
 
         Raises ModelFileError (rule 8) for an operator or tensor that plain numpy does not know.
         """
-        onnx = file.onnx
-        self.path, self.input, self.outputs = file.path, onnx.input.name, file.outputs
-        self.nodes = _needed(onnx.nodes, self.outputs)
+        onnx = file.graph
+        self.path, self.input, self.outputs, self.nodes = file.path, onnx.input.name, file.outputs, onnx.nodes
         if onnx.opset < FIRST_OPSET:
             raise broken(
                 8, f"{file.path}: operator set {onnx.opset}; the reference runtime knows {FIRST_OPSET} on", FASTER
@@ -74,12 +72,3 @@ class Reference:
         except KeyError as error:
             raise broken(8, f"{self.path}: the reference runtime does not make {error}", FASTER) from error
 
-
-def _needed(nodes: tuple[Node, ...], outputs: tuple[str, ...]) -> tuple[Node, ...]:
-    """The nodes on which the outputs depend, in their order."""
-    wanted, kept = set(outputs), []
-    for node in reversed(nodes):
-        if wanted & set(node.outputs):
-            kept.append(node)
-            wanted.update(node.inputs)
-    return tuple(reversed(kept))
