@@ -1,0 +1,30 @@
+"""The measured ceiling of this machine: multiply-adds a second from registers alone, by type and number of threads."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+SOURCE = Path(__file__).with_name("ceiling.cpp")
+
+
+def ceiling(threads: Sequence[int]) -> dict[str, dict[int, float]]:
+    """{"fp32", "bf16", "int8": {threads: MACs/s}}; a type without an instruction of its own is left out.
+
+    Empty on other processors than x86-64, and without a C++ compiler (CXX, default c++).
+    """
+    compiler = shutil.which(os.environ.get("CXX", "c++"))
+    if compiler is None or platform.machine().lower() not in ("x86_64", "amd64"):
+        return {}
+    with tempfile.TemporaryDirectory() as folder:
+        program = Path(folder) / "ceiling"
+        flags = ("-std=c++17", "-O2", "-pthread")
+        subprocess.run([compiler, *flags, str(SOURCE), "-o", str(program)], check=True)
+        said = subprocess.run([str(program), *map(str, threads)], check=True, capture_output=True, text=True).stdout
+    return {kind: {int(count): rate for count, rate in rates.items()} for kind, rates in json.loads(said).items()}
