@@ -29,7 +29,9 @@ def images(shape: tuple[int, int, int], count: int, seed: int) -> Images:
         side = int(rng.integers(2, 33))
         coarse = rng.standard_normal((channels, -(-height // side), -(-width // side)))
         spread = coarse.repeat(side, 1).repeat(side, 2)[:, :height, :width]
-        one[:] = rng.uniform(0.3, 1.2) * spread + 0.2 * rng.standard_normal(shape) + rng.normal(0, 0.5, (channels, 1, 1))
+        one[:] = (
+            rng.uniform(0.3, 1.2) * spread + 0.2 * rng.standard_normal(shape) + rng.normal(0, 0.5, (channels, 1, 1))
+        )
     return made
 
 
@@ -152,7 +154,8 @@ def litert_int8(folder: Path, network: str, batch: int) -> None:
     batches = np.resize(ranges, (-(-CALIBRATION // batch), batch, *ranges.shape[1:]))
     made = quantizer.Quantizer(float_file)
     kept = [
-        {"regex": ".*", "operation": end, "algorithm_key": "no_quantize", "op_config": {}} for end in ("INPUT", "OUTPUT")
+        {"regex": ".*", "operation": end, "algorithm_key": "no_quantize", "op_config": {}}
+        for end in ("INPUT", "OUTPUT")
     ]
     made.load_quantization_recipe(recipe.static_wi8_ai8() + kept)
     found = made.calibrate({signature: [{names["inputs"][0]: one} for one in batches]})

@@ -3,7 +3,7 @@
 Beside its requests it answers these:
 
     {"do": "make", "form": .., "folder": .., "network": .., "batch": n}    -> what forms.py says of it
-    {"do": "check"}                 -> {"same": share of images of the same class, "error": relative}, against float32
+    {"do": "check"}                 -> {"same": share of images of the same class, "difference": relative}, against float32
 
 A loader gives the ways to run a network; the worker measures the fastest.
 """
@@ -11,15 +11,16 @@ A loader gives the ways to run a network; the worker measures the fastest.
 from __future__ import annotations
 
 import copy
+import os
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import forms
 import numpy as np
-from forms import Images
 
+import forms
+from forms import Images
 from gossamer.bench import worker
 
 Json = dict[str, Any]
@@ -30,7 +31,7 @@ def native(job: Json) -> Callable[[], worker.Loaded]:
     from gossamer.runtime.native import Native
 
     def opened(precision: str) -> worker.Forward:
-        source, compiled = "qdq" if job["precision"] == "int8" else "onnx", folder / f"native-{job['id']}-{precision}"
+        source, compiled = "qdq" if job["precision"] == "int8" else "onnx", folder / f"native-{precision}-{os.getpid()}"
         return Native(compile_file(folder / source, compiled, precision), job["threads"])
 
     folder = Path(job["target"])
@@ -191,30 +192,40 @@ class Peer(NamedTuple):
     packages: tuple[str, ...]
     load: Callable[[Json], Callable[[], worker.Loaded]]
     forms: dict[str, str]
-    lacks: str = ""
+    lacks: dict[str, str] = {}
 
 
+ONNX = {"fp32": "onnx", "bf16": "onnx", "int8": "qdq"}
+MODULE = {"fp32": "weights", "bf16": "weights"}
+NO_INT8 = {"int8": "takes no QDQ file; needs a module quantised by torchao"}
 PEERS = {
-    "native": Peer(("numpy",), native, {"fp32": "onnx", "bf16": "onnx", "int8": "qdq"}),
+    "native": Peer(("numpy",), native, ONNX),
     "onnxruntime": Peer(
-        ("onnxruntime",), onnxruntime, {"fp32": "onnx", "int8": "qdq"}, "has no bfloat16 kernels for x86 processors"
+        ("onnxruntime",),
+        onnxruntime,
+        {"fp32": "onnx", "int8": "qdq"},
+        {"bf16": "its fast bfloat16 products are for arm64 alone"},
     ),
-    "openvino": Peer(("openvino",), openvino, {"fp32": "onnx", "bf16": "onnx", "int8": "qdq"}),
-    "torch": Peer(("torch",), torch, {"fp32": "weights", "bf16": "weights"}, "int8 needs a module quantised by torchao"),
-    "torch.compile": Peer(
-        ("torch",), torch, {"fp32": "weights", "bf16": "weights"}, "int8 needs a module quantised by torchao"
-    ),
+    "openvino": Peer(("openvino",), openvino, ONNX),
+    "torch": Peer(("torch",), torch, MODULE, NO_INT8),
+    "torch.compile": Peer(("torch",), torch, MODULE, NO_INT8),
     "ncnn": Peer(
-        ("ncnn", "pnnx"), ncnn, {"fp32": "ncnn", "bf16": "ncnn"}, "its package does not bring the int8 quantiser"
+        ("ncnn", "pnnx"),
+        ncnn,
+        {"fp32": "ncnn", "bf16": "ncnn"},
+        {"int8": "its package does not bring the quantiser (ncnn2table, ncnn2int8)"},
     ),
     "litert": Peer(
         ("ai-edge-litert", "litert-torch", "ai-edge-quantizer"),
         litert,
         {"fp32": "litert", "int8": "litert_int8"},
-        "XNNPACK has no bfloat16 networks for x86 processors",
+        {"bf16": "no tool at hand makes a bfloat16 file for it"},
     ),
     "mnn": Peer(
-        ("MNN",), mnn, {"fp32": "mnn"}, "its package computes bf16 in float32 here, and its int8 needs image files"
+        ("MNN",),
+        mnn,
+        {"fp32": "mnn"},
+        {"bf16": "its package ignores the setting low_bf16 here", "int8": "its quantiser wants image files"},
     ),
 }
 
@@ -234,7 +245,7 @@ class PeerWorker(worker.Worker):
     def check(self) -> Json:
         """How far the answers are from those in float32.
 
-        error: root mean square of the difference, over that of what tells the images' float32 answers apart.
+        difference: its root mean square, over that of what tells the images' float32 answers apart.
         """
         assert self.forward is not None, "open comes first"
         checks: Images = np.load(self.folder / "checks.npy")
@@ -243,8 +254,8 @@ class PeerWorker(worker.Worker):
         order = np.resize(np.arange(len(checks)), -(-len(checks) // size) * size)
         found = np.concatenate([self.forward(checks[part]).copy() for part in order.reshape(-1, size)])[: len(checks)]
         spread = np.sqrt(np.square(expected - expected.mean(0)).mean())
-        error = np.sqrt(np.square(found.reshape(expected.shape) - expected).mean()) / spread
-        return {"same": float((found.argmax(-1) == expected.argmax(-1)).mean()), "error": float(error)}
+        difference = np.sqrt(np.square(found.reshape(expected.shape) - expected).mean()) / spread
+        return {"same": float((found.argmax(-1) == expected.argmax(-1)).mean()), "difference": float(difference)}
 
 
 if __name__ == "__main__":
