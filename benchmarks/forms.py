@@ -47,7 +47,7 @@ def module(folder: Path, network: str) -> tuple[Any, tuple[int, int, int]]:
     from gossamer.networks import create_model
 
     saved = torch.load(folder / "weights.pt", weights_only=True)
-    model = create_model(network)
+    model = create_model(network, in_chans=saved["shape"][0])
     model.load_state_dict(saved["weights"])
     return model.eval(), tuple(saved["shape"])
 
@@ -70,7 +70,7 @@ def weights(folder: Path, network: str, batch: int) -> dict[str, Any]:
 
     shape = NETWORKS[resolve(network)].input
     torch.manual_seed(0)
-    model = create_model(network).eval()
+    model = create_model(network, in_chans=shape[0]).eval()
     for part in model.modules():
         if isinstance(part, nn.BatchNorm2d):
             nn.init.uniform_(part.weight, 0.5, 1.5)

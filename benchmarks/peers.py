@@ -192,21 +192,21 @@ class Peer(NamedTuple):
     packages: tuple[str, ...]
     load: Callable[[Json], Callable[[], worker.Loaded]]
     forms: dict[str, str]
-    lacks: dict[str, str] = {}
+    lacks: dict[str, str]
 
 
 ONNX = {"fp32": "onnx", "bf16": "onnx", "int8": "qdq"}
 MODULE = {"fp32": "weights", "bf16": "weights"}
 NO_INT8 = {"int8": "takes no QDQ file; needs a module quantised by torchao"}
 PEERS = {
-    "native": Peer(("numpy",), native, ONNX),
+    "native": Peer(("numpy",), native, ONNX, {}),
     "onnxruntime": Peer(
         ("onnxruntime",),
         onnxruntime,
         {"fp32": "onnx", "int8": "qdq"},
         {"bf16": "its fast bfloat16 products are for arm64 alone"},
     ),
-    "openvino": Peer(("openvino",), openvino, ONNX),
+    "openvino": Peer(("openvino",), openvino, ONNX, {}),
     "torch": Peer(("torch",), torch, MODULE, NO_INT8),
     "torch.compile": Peer(("torch",), torch, MODULE, NO_INT8),
     "ncnn": Peer(
@@ -253,6 +253,8 @@ class PeerWorker(worker.Worker):
         size = len(self.batch)
         order = np.resize(np.arange(len(checks)), -(-len(checks) // size) * size)
         found = np.concatenate([self.forward(checks[part]).copy() for part in order.reshape(-1, size)])[: len(checks)]
+        if not np.isfinite(found).all():
+            raise ValueError("answers that are not finite")
         spread = np.sqrt(np.square(expected - expected.mean(0)).mean())
         difference = np.sqrt(np.square(found.reshape(expected.shape) - expected).mean()) / spread
         return {"same": float((found.argmax(-1) == expected.argmax(-1)).mean()), "difference": float(difference)}

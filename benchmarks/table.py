@@ -26,14 +26,16 @@ def text(result: Json) -> str:
     for kind, rates in ceiling.items():
         lines.append(
             f"ceiling, {kind}: "
-            + ", ".join(f"{rate / 1e9:.1f} GMAC/s on {count} threads" for count, rate in rates.items())
+            + ", ".join(
+                f"{rate / 1e9:.1f} GMAC/s on {count} thread{'s' * (count != '1')}" for count, rate in rates.items()
+            )
         )
     lines += ["", MEANINGS]
     for precision in dict.fromkeys(row["precision"] for row in result["rows"]):
         rows = [row for row in result["rows"] if row["precision"] == precision]
         lines += ["", f"### {precision}", "", *_table(rows, ceiling.get(precision, {}))]
         reasons = dict.fromkeys((row["runtime"], row["problem"]) for row in rows if row["problem"])
-        lines += ["", *(f"* {runtime}: {problem}" for runtime, problem in reasons)]
+        lines += ["", *(f"* {runtime}: {problem}" for runtime, problem in reasons)] if reasons else []
     return "\n".join(lines)
 
 
