@@ -46,7 +46,7 @@ PRECISIONS = ("fp32", "bf16", "int8")
 COMMAND = [sys.executable, str(Path(__file__).with_name("peers.py"))]
 PATIENCE = 900.0  # seconds for one answer; torch.compile needs minutes on a slow machine
 WRONG = 1e-3  # of the spread of the answers in float32; sums in another order stay far below it
-RUNS = 5  # calls a round at least, however slow
+RUNS = 3  # calls a round at least, however slow
 
 
 def main() -> None:

@@ -153,7 +153,7 @@ def litert_int8(folder: Path, network: str, batch: int) -> None:
     ranges = images(shape_of(folder), CALIBRATION, CALIBRATION_SEED)
     batches = np.resize(ranges, (-(-CALIBRATION // batch), batch, *ranges.shape[1:]))
     made = quantizer.Quantizer(float_file)
-    kept = [
+    kept: list[dict[str, Any]] = [
         {"regex": ".*", "operation": end, "algorithm_key": "no_quantize", "op_config": {}}
         for end in ("INPUT", "OUTPUT")
     ]

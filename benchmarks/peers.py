@@ -50,7 +50,7 @@ def onnxruntime(job: Json) -> Callable[[], worker.Loaded]:
         options.add_free_dimension_override_by_name("batch", job["batch"])
         source = folder / ("qdq" if job["precision"] == "int8" else "onnx")
         session = onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
-        return lambda batch: session.run(None, {"input": batch})[0]  # type: ignore[no-any-return]
+        return lambda batch: session.run(None, {"input": batch})[0]
 
     return lambda: ({"fixed batch": opened}, forms.shape_of(folder), onnxruntime.__version__)
 
