@@ -68,7 +68,7 @@ def main() -> None:
                     print(f"{network}: {threads} threads, batch {batch}", file=sys.stderr, flush=True)
         if options.json:
             write_text(options.json, json.dumps(result, indent=1))
-    print(text(json.loads(json.dumps(result))))
+    print(text(result))
 
 
 def _options() -> argparse.Namespace:

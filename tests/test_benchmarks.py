@@ -114,4 +114,4 @@ def test_the_ceiling_is_that_of_a_processor() -> None:
         pytest.skip("no C++ compiler")
     found = script("ceiling").ceiling([1])
     for rates in found.values():
-        assert 1e8 < rates[1] < 1e13
+        assert 1e8 < rates["1"] < 1e13
