@@ -25,6 +25,7 @@ from ceiling import ceiling
 from forms import OF_ONE_BATCH
 from gossamer import machine
 from gossamer.bench.process import Failed, Process
+from gossamer.networks import resolve
 from gossamer.storage import write_text
 from peers import PEERS
 from table import text
@@ -50,8 +51,10 @@ RUNS = 3  # calls a round at least, however slow
 
 
 def main() -> None:
-    """Measure network after network; print the tables."""
+    """Measure network after network; print the tables. Raises UnknownNameError before anything is measured."""
     options = _options()
+    for network in options.networks:
+        resolve(network)
     result = {
         "machine": {**machine.describe(), "packages": _versions()},
         "ceiling": ceiling(options.threads),
