@@ -29,3 +29,13 @@ def ceiling(threads: Sequence[int]) -> dict[str, dict[str, float]]:
         said = subprocess.run([str(program), *map(str, threads)], check=True, capture_output=True, text=True).stdout
     found: dict[str, dict[str, float]] = json.loads(said)
     return found
+
+
+def highest(*found: dict[str, dict[str, float]]) -> dict[str, dict[str, float]]:
+    """The greatest rate of several measurements: another program may have held one of them down."""
+    most: dict[str, dict[str, float]] = {}
+    for one in found:
+        for kind, rates in one.items():
+            kept = most.setdefault(kind, {})
+            kept.update({count: max(rate, kept.get(count, 0.0)) for count, rate in rates.items()})
+    return most

@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from ceiling import highest
+
 Json = dict[str, Any]
 OURS = "native"
 MEANINGS = """\
@@ -79,7 +81,8 @@ def _compared(group: dict[str, Json], ceiling: float | None) -> tuple[str, str]:
 def main(paths: list[str]) -> None:
     """Print the tables of all the files together."""
     results = [json.loads(Path(path).read_text(encoding="utf-8")) for path in paths]
-    print(text({**results[0], "rows": [row for result in results for row in result["rows"]]}))
+    rows = [row for result in results for row in result["rows"]]
+    print(text({**results[0], "ceiling": highest(*(result["ceiling"] for result in results)), "rows": rows}))
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
+import importlib
 import json
 import os
 import shutil
@@ -10,7 +10,6 @@ import statistics
 import subprocess
 import sys
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
@@ -22,13 +21,10 @@ FOLDER = Path(__file__).resolve().parents[1] / "benchmarks"
 PEERS = "onnxruntime,openvino,torch,ncnn,mnn"  # the others need minutes for their files
 
 
-def script(name: str) -> ModuleType:
-    """One file of benchmarks/, whose folder is no package."""
-    spec = importlib.util.spec_from_file_location(name, FOLDER / f"{name}.py")
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+@pytest.fixture(autouse=True)
+def from_the_folder(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The files of benchmarks/ import each other as scripts do."""
+    monkeypatch.syspath_prepend(str(FOLDER))
 
 
 def row(runtime: str, rounds: list[float], **more: Any) -> dict[str, Any]:
@@ -43,7 +39,9 @@ def row(runtime: str, rounds: list[float], **more: Any) -> dict[str, Any]:
 def tables(rows: list[dict[str, Any]], ceiling: dict[str, dict[str, float]]) -> str:
     """The text of a result."""
     machine = {"cpu": "a processor", "cores": 2, "packages": {}}
-    return str(script("table").text({"machine": machine, "ceiling": ceiling, "rounds": 3, "rows": rows}))
+    return str(
+        importlib.import_module("table").text({"machine": machine, "ceiling": ceiling, "rounds": 3, "rows": rows})
+    )
 
 
 @pytest.fixture(scope="module")
@@ -112,6 +110,24 @@ def test_accuracy_stands_beside_a_time_in_less_than_float32() -> None:
 def test_the_ceiling_is_that_of_a_processor() -> None:
     if shutil.which(os.environ.get("CXX", "c++")) is None:
         pytest.skip("no C++ compiler")
-    found = script("ceiling").ceiling([1])
+    found = importlib.import_module("ceiling").ceiling([1])
     for rates in found.values():
         assert 1e8 < rates["1"] < 1e13
+
+
+def test_the_highest_rate_of_several_measurements_counts() -> None:
+    first, second = {"fp32": {"1": 5.0, "2": 8.0}}, {"fp32": {"1": 4.0, "2": 9.0}, "int8": {"1": 20.0}}
+    found = importlib.import_module("ceiling").highest(first, second)
+    assert found == {"fp32": {"1": 5.0, "2": 9.0}, "int8": {"1": 20.0}}
+
+
+def test_files_of_several_runs_make_one_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    paths = [str(tmp_path / name) for name in ("a.json", "b.json")]
+    for path, network, peak in zip(paths, ("one", "two"), (5e5, 1e6)):
+        rows = [row("native", [2.0], network=network), row("peer", [1.0], network=network)]
+        machine = {"cpu": "a processor", "cores": 2, "packages": {}}
+        result = {"machine": machine, "ceiling": {"fp32": {"1": peak}}, "rounds": 1, "rows": rows}
+        Path(path).write_text(json.dumps(result), encoding="utf-8")
+    importlib.import_module("table").main(paths)
+    said = capsys.readouterr().out
+    assert said.count("0.50 (0.50-0.50), peer | 50%, 100% |") == 2 and "| one |" in said and "| two |" in said
