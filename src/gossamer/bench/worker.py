@@ -243,11 +243,11 @@ def peak_bytes() -> int | None:
     return most if sys.platform == "darwin" else most << 10
 
 
-def main() -> None:
+def main(kind: type[Worker] = Worker) -> None:
     """Answer requests until standard input ends. Whatever a library prints goes to standard error."""
     with os.fdopen(os.dup(1), "w", encoding="utf-8") as replies:
         os.dup2(2, 1)
-        worker = Worker()
+        worker = kind()
         for line in sys.stdin:
             try:
                 reply = worker.answer(json.loads(line))
