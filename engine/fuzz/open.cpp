@@ -104,10 +104,8 @@ extern "C" size_t LLVMFuzzerCustomMutator(uint8_t *data, size_t size, size_t mos
     size = LLVMFuzzerMutate(data, size, most);
   }
   if (size < HEADER || next(state) % 16 == 0) return size;
-  const uint32_t version = 2;
   const uint64_t length = size;
   std::memcpy(data, "GOSSAMER", 8);
-  std::memcpy(data + 8, &version, 4);
   std::memcpy(data + 16, &length, 8);
   seal(data, size);
   return size;
