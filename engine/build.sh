@@ -34,6 +34,6 @@ esac
 for job in $jobs; do wait "$job"; done
 case $out in
   *.a) "$($CXX -print-prog-name=ar)" rcs "$work/library" "$work"/*.o ;;
-  *) $CXX -shared -s -pthread -Wl,--gc-sections "$work"/*.o -o "$work/library" ${LDFLAGS:-} ;;
+  *) $CXX -shared -s -pthread -Wl,--gc-sections -Wl,-soname,libgossamer.so "$work"/*.o -o "$work/library" ${LDFLAGS:-} ;;
 esac
 mv "$work/library" "$out"
