@@ -198,7 +198,12 @@ def _predict(options: argparse.Namespace, progress: Progress) -> Any:
     model = gossamer.load(options.model, runtime=options.runtime, threads=options.threads)
     progress.say(f"{model.runtime_name}: {model.why}")
     lines, values, good = [], [], 0
-    for item in predict_files(model, options.images, top=options.top, batch=options.batch, progress=progress):
+    answers = predict_files(model, options.images, top=options.top, batch=options.batch, progress=progress)
+    if options.draw:
+        from gossamer.runtime.drawing import draw_files
+
+        answers = draw_files(answers, model.need_card(), options.images, options.draw)
+    for item in answers:
         good += not item.error
         lines.append(f"{item.source}: {item.error or item.text()}")
         values.append(item.to_json())
@@ -396,12 +401,13 @@ def _parser() -> argparse.ArgumentParser:
     made.add_argument("model", help="model file")
     _runtime_argument(made)
 
-    made = command("predict", _predict, "classify images with a model file")
+    made = command("predict", _predict, "say what a model file finds in images")
     made.add_argument("model", help="model file")
     made.add_argument("images", nargs="+", help="images or folders")
     made.add_argument("--top", type=_count, default=1, help="classes to name")
     made.add_argument("--batch", type=_count, default=32, help="images at once")
     made.add_argument("--threads", type=int, default=0, help="threads; 0 is the runtime's choice")
+    made.add_argument("--draw", default="", metavar="FOLDER", help="also draw the boxes or masks into this folder")
     _runtime_argument(made)
 
     made = command("bench", _bench, "measure model files, runs or networks on this machine")

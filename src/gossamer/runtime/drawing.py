@@ -1,0 +1,77 @@
+"""Pictures with the boxes or masks that were found in them, written into a folder. Needs numpy and pillow alone."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Protocol, runtime_checkable
+
+from PIL import Image
+
+from gossamer.answers.meaning import Answer
+from gossamer.errors import InputError, SettingsError
+from gossamer.images import decode
+from gossamer.modelfile import Card
+from gossamer.runtime.predict import walk
+from gossamer.storage import write_bytes
+
+KINDS = ("detect", "segment")  # heads whose answers lie in the picture
+FORMATS = {".jpg": "JPEG", ".jpeg": "JPEG", ".png": "PNG"}
+QUALITY = 92  # of JPEG: sharp edges of lines and letters
+
+
+@runtime_checkable
+class Drawn(Protocol):
+    """An answer that can be drawn."""
+
+    def draw(self, picture: Image.Image, classes: tuple[str, ...]) -> Image.Image: ...
+
+
+def draw_files(
+    answers: Iterable[Answer], card: Card, paths: Iterable[str | Path], folder: str | Path
+) -> Iterator[Answer]:
+    """The same answers; each that is without an error has been drawn into `folder` once it comes.
+
+    answers: of the images of `paths`, as `predict_files` gives them. The pictures keep their names, and their places in
+    folders of `paths`; those that are neither JPEG nor PNG get a .png behind. Raises SettingsError where the answers are
+    no places in a picture, InputError where a picture would replace another or an image that was given, StorageError.
+    """
+    if len(card.heads) != 1 or card.heads[0].kind not in KINDS:
+        kinds = ", ".join(head.kind for head in card.heads)
+        raise SettingsError(f"drawing what a head of kind {kinds} says", " or ".join(KINDS), "leave --draw out")
+    places = drawing_places(paths, Path(folder))
+    classes = card.heads[0].classes
+
+    def drawn() -> Iterator[Answer]:
+        for answer in answers:
+            if not answer.error and isinstance(answer, Drawn):
+                picture = answer.draw(decode(answer.source, pixel_limit=card.preprocess.pixel_limit), classes)
+                write_bytes(places[answer.source], _encoded(picture, places[answer.source]))
+            yield answer
+
+    return drawn()
+
+
+def drawing_places(paths: Iterable[str | Path], folder: Path) -> dict[str, Path]:
+    """Where the drawing of each image of `paths` goes, by the image's path. Raises InputError."""
+    places: dict[str, Path] = {}
+    taken: dict[Path, str] = {}
+    for path in map(Path, paths):
+        for file, _ in walk(path):
+            name = file.relative_to(path) if path.is_dir() else Path(file.name)
+            place = folder / (name if name.suffix.lower() in FORMATS else f"{name}.png")
+            if taken.setdefault(place, str(file)) != str(file):
+                raise InputError(f"{file} and {taken[place]}: both drawn to {place}", "names of their own", "draw apart")
+            places[str(file)] = place
+    given = {Path(file).resolve() for file in places}
+    for place in places.values():
+        if place.resolve() in given:
+            raise InputError(f"{place}: is an image that was given", "another folder", "draw elsewhere")
+    return places
+
+
+def _encoded(picture: Image.Image, place: Path) -> bytes:
+    file = io.BytesIO()
+    picture.save(file, FORMATS[place.suffix.lower()], quality=QUALITY)
+    return file.getvalue()
