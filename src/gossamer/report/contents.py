@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -16,7 +16,6 @@ from gossamer.settings import Settings
 if TYPE_CHECKING:
     from gossamer.cost import Cost, Layer
     from gossamer.runtime.verification import Verification
-    from gossamer.tasks.scores import Evaluation
 
 
 class Stage(NamedTuple):
@@ -101,9 +100,10 @@ class ReportData:
 
     run: the folder. made: when the report was made (UTC). version: of gossamer.
     split: "validation" or "test", the images of `evaluation`. metrics: rows of the run folder.
-    counts: images a class, by split, in the order of `evaluation.classes`.
+    counts: images a class, by split, in the order of `evaluation.classes`; of a detector, objects a class.
     machine: the environment of the latest start. bench: where the latencies were measured.
     data: what the run folder says about the data; `data_changed` where they are others now.
+    score: the metric by which the weights were kept. images: how many, by split. details: what only the task shows.
     """
 
     run: str
@@ -111,7 +111,7 @@ class ReportData:
     version: str
     settings: Settings
     split: str
-    evaluation: Evaluation
+    evaluation: Any
     metrics: list[dict[str, Any]]
     counts: Mapping[str, tuple[int, ...]]
     unreadable: list[tuple[str, str]]
@@ -123,19 +123,29 @@ class ReportData:
     machine: Mapping[str, Any]
     data: Mapping[str, Any]
     data_changed: bool = False
+    task: str = "classify"
+    score: str = "accuracy"
+    images: Mapping[str, int] = field(default_factory=dict)
+    details: Any = None
 
     @property
     def classes(self) -> tuple[str, ...]:
-        return self.evaluation.classes
+        return tuple(getattr(self.evaluation, "classes", ()))
+
+    @property
+    def scores_loss(self) -> bool:
+        """Whether the task has a validation loss."""
+        return self.task == "classify" or any(math.isfinite(value) for value in self.column("val_loss"))
 
     def column(self, name: str) -> list[float]:
         """A column of the metrics; nan where a row lacks it."""
         return [number(row.get(name)) for row in self.metrics]
 
     def best_row(self) -> dict[str, Any] | None:
-        """The row whose weights were kept: the first with the largest validation accuracy."""
-        rows = [row for row in self.metrics if math.isfinite(number(row.get("val_accuracy")))]
-        return max(rows, key=lambda row: number(row["val_accuracy"])) if rows else None
+        """The row whose weights were kept: the first with the largest validation score."""
+        name = f"val_{self.score}"
+        rows = [row for row in self.metrics if math.isfinite(number(row.get(name)))]
+        return max(rows, key=lambda row: number(row[name])) if rows else None
 
     def waiting(self) -> float:
         """Share of the training time spent waiting for data, 0..1; nan where it was not recorded."""
