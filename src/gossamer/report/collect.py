@@ -12,17 +12,20 @@ import numpy as np
 import torch
 
 from gossamer.cost import cost
-from gossamer.data.source import Source
+from gossamer.data.source import Data, Source
 from gossamer.errors import InputError, ModelFileError
-from gossamer.evaluate import classification
+from gossamer.evaluate import evaluate
 from gossamer.machine import versions
 from gossamer.progress import SILENT, Progress
+from gossamer.report import areas, boxes, neighbours
+from gossamer.report.boxes import object_counts
 from gossamer.report.contents import ExportedFile, ReportData, latencies
 from gossamer.report.gallery import Mistake, mistake
 from gossamer.report.gradcam import Classifier, grad_cam
 from gossamer.report.scores import worst_mistakes
 from gossamer.run import BENCH, Run
 from gossamer.runtime.verification import verify
+from gossamer.tasks.base import Task
 from gossamer.tasks.scores import Evaluation
 from gossamer.trained import Trained, run_data, torch_forward, trained
 
@@ -43,8 +46,10 @@ def collect(
     run, preprocess = network.run, network.preprocess
     data = run_data(run)
     split, source = ("test", data.test) if data.test else ("validation", data.val)
-    evaluation = classification(torch_forward(network.model), source, preprocess, what="scoring", progress=progress)
-    progress.say(f"scored {len(evaluation.targets)} {split} images")
+    scorer = network.task.scorer()
+    evaluate(torch_forward(network.model), source, preprocess, scorer, what="scoring", progress=progress)
+    evaluation: Any = scorer.scores()
+    progress.say(f"scored {len(evaluation.names)} {split} images")
     measured, exported = _bench(run, bench), _exported(run, model_file)
     names = {run.path.absolute().name, *([Path(exported.path).name] if exported else [])}
     return ReportData(
@@ -55,12 +60,9 @@ def collect(
         split=split,
         evaluation=evaluation,
         metrics=run.metrics(),
-        counts={
-            name: tuple(np.bincount(part.labels, minlength=len(data.classes)).tolist())
-            for name, part in data.splits().items()
-        },
+        counts=counts(network.task, data),
         unreadable=list(dict.fromkeys([*run.unreadable(), *evaluation.unreadable])),
-        mistakes=mistakes(network, source, evaluation),
+        mistakes=mistakes(network, source, evaluation) if isinstance(evaluation, Evaluation) else (),
         cost=cost(network.model, (1, preprocess.channels, *preprocess.size)),
         exported=exported,
         latencies=latencies(measured, names),
@@ -68,7 +70,33 @@ def collect(
         machine=run.environment,
         data=run.data,
         data_changed=data.fingerprint != run.data.get("fingerprint"),
+        task=network.task.name,
+        score=network.task.score,
+        images={name: len(part) for name, part in data.splits().items()},
+        details=details(network, data, source, evaluation),
     )
+
+
+def counts(task: Task, data: Data) -> dict[str, tuple[int, ...]]:
+    """Images of each class, by split; objects, of a detector; nothing where an image has no class."""
+    splits = data.splits().items()
+    if task.name == "detect":
+        return {name: object_counts(part) for name, part in splits}
+    if task.name not in ("classify", "embed"):
+        return {}
+    return {name: tuple(np.bincount(part.labels, minlength=len(data.classes)).tolist()) for name, part in splits}
+
+
+def details(network: Trained, data: Data, source: Source, scores: Any) -> Any:
+    """What only the report of this task shows, beside its scores; None where there is no more."""
+    task, preprocess = network.task.name, network.preprocess
+    if task == "detect":
+        return boxes.details(data.train, source, scores, preprocess)
+    if task == "segment":
+        return areas.details(torch_forward(network.model), source, scores, preprocess)
+    if task == "embed":
+        return neighbours.details(source, scores, preprocess)
+    return None
 
 
 def mistakes(network: Trained, source: Source, evaluation: Evaluation) -> tuple[Mistake, ...]:

@@ -103,13 +103,16 @@ def _course(one: Series, form: Callable[[float], str]) -> str:
     return f"{one.name}: first {value(ys[0])}, last {value(ys[-1])}, from {value(min(ys))} to {value(max(ys))}{gap}"
 
 
-def matrix(confusion: NDArray[np.int64], classes: Sequence[str]) -> str:
-    """The confusion matrix: rows are true classes, columns predicted ones, strength is the share of the row."""
+def matrix(confusion: NDArray[np.int64], classes: Sequence[str], what: str = "images", cents: bool = False) -> str:
+    """The confusion matrix: rows are true classes, columns predicted ones, strength is the share of the row.
+
+    what: is counted. cents: the cells carry the share of their row, in per cent, in place of the count.
+    """
     size = len(classes)
     support = confusion.sum(axis=1, keepdims=True)
     shares = confusion / np.maximum(support, 1)
     right, total = int(np.trace(confusion)), int(confusion.sum())
-    label = f"Confusion matrix of {size} classes: {right} of {total} images on the diagonal."
+    label = f"Confusion matrix of {size} classes: {right} of {total} {what} on the diagonal."
     if size <= NUMBERED:
         rows = (
             f"{name}: {int(row[k])} of {int(row.sum())} right" for k, (name, row) in enumerate(zip(classes, confusion))
@@ -135,7 +138,7 @@ def matrix(confusion: NDArray[np.int64], classes: Sequence[str]) -> str:
             parts.append(text(shown, 0, 0, transform=f"translate({left + middle + 4:.1f} {top - 6:.1f}) rotate(-90)"))
     for i in range(size):
         for j in range(size):
-            parts.append(_cell(confusion, shares, i, j, left + j * cell, top + i * cell, cell, classes))
+            parts.append(_cell(confusion, shares, i, j, left + j * cell, top + i * cell, cell, classes, cents))
     return drawing(max(WIDTH, left + size * cell + 4), top + size * cell + 4, label, *parts)
 
 
@@ -148,6 +151,7 @@ def _cell(
     y: float,
     cell: float,
     classes: Sequence[str],
+    cents: bool,
 ) -> str:
     here, share = int(confusion[i, j]), float(shares[i, j])
     box = tag("rect", x=x, y=y, width=cell - 1.5, height=cell - 1.5, class_="empty")
@@ -163,6 +167,8 @@ def _cell(
     ]
     if len(confusion) <= NUMBERED:
         shown = formats.count(here) if here < 10_000 else formats.short(here, 2)
+        if cents:
+            shown = formats.points(share, 0 if 0.095 <= share < 0.995 or share == 1 else 1)
         over = "on" if strength > 0.6 else ""
         small = " small" if len(shown) * 7 > cell - 4 else ""
         parts.append(

@@ -1,0 +1,105 @@
+"""The best and the worst images of a segmenter: what it said laid over them, and the pixels that are wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from gossamer.answers.masks import IGNORED, Mask, mask_of, overlay, palette
+from gossamer.data.source import Source
+from gossamer.evaluate import Forward
+from gossamer.images import Preprocess, decode
+from gossamer.report.gallery import data_uri
+from gossamer.report.photos import NEAREST, SMOOTH, Photo, ends, fitted, photo_of
+from gossamer.tasks.segmentation.scores import SegmentationEvaluation, confusion_of
+
+EXAMPLES = 6  # best, and as many worst
+SIDE = 264  # pixels of the longer side
+PALE = 0.55  # how far the photograph under the mistakes is turned to white, so that any colour stands out
+
+
+@dataclass(frozen=True)
+class Example:
+    """An image under what was said of it, and under its mistakes. miou, wrong: shares 0..1; wrong: of its pixels that
+    have a class. classes: those in the picture and in what was said."""
+
+    name: str
+    said: Photo
+    mistakes: Photo
+    miou: float
+    wrong: float
+    classes: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class AreaDetails:
+    """What only a segmenter's report shows."""
+
+    worst: tuple[Example, ...]
+    best: tuple[Example, ...]
+
+
+def details(forward: Forward, source: Source, scores: SegmentationEvaluation, preprocess: Preprocess) -> AreaDetails:
+    """The examples of the scored images, through the network once more."""
+    worst, best = ends(scores.image_miou, np.zeros(len(scores.names), np.int64), EXAMPLES)
+    place = {name: index for index, name in enumerate(source.names)}
+
+    def examples(chosen: Sequence[int]) -> tuple[Example, ...]:
+        return tuple(
+            example(forward, source, place[scores.names[i]], float(scores.image_miou[i]), preprocess) for i in chosen
+        )
+
+    return AreaDetails(examples(worst), examples(best))
+
+
+def example(forward: Forward, source: Source, index: int, miou: float, preprocess: Preprocess) -> Example:
+    """One image of `source`. Raises ImageError."""
+    picture, truth = source.read(index), source.answer(index)
+    pixels, place = preprocess.read(picture)
+    raw = forward(preprocess.normalise(pixels[None]))
+    logits = raw["logits"] if isinstance(raw, dict) else raw
+    said = mask_of(logits[0], (place.height, place.width), preprocess.size, place)
+    counts = confusion_of(truth, said, len(source.classes))
+    image = decode(picture, channels=3)
+    seen = np.flatnonzero(counts.sum(axis=0) + counts.sum(axis=1))
+    return Example(
+        source.names[index],
+        _photo(image, said),
+        mistakes(image, truth, said),
+        miou,
+        float(1 - counts.trace() / max(1, counts.sum())),
+        tuple(seen.tolist()),
+    )
+
+
+def mistakes(image: Image.Image, truth: Mask, said: Mask) -> Photo:
+    """The picture, pale and grey, with each pixel that is wrong in the colour of its true class."""
+    small = image.resize(fitted(*image.size, SIDE), SMOOTH)
+    grey = np.asarray(small.convert("L"), np.float32)[..., None].repeat(3, axis=2)
+    page = (grey * (1 - PALE) + 255 * PALE).round().astype(np.uint8)
+    true, wrong = _small(truth, small.size), _small((truth != said) & (truth != IGNORED), small.size)
+    page[wrong] = palette(IGNORED)[np.minimum(true[wrong], IGNORED - 1)]
+    return _png(page, image)
+
+
+def _photo(image: Image.Image, said: Mask) -> Photo:
+    if max(image.size) * 2 > SIDE:
+        small = image.resize(fitted(*image.size, SIDE), SMOOTH)
+        made = photo_of(Image.fromarray(overlay(np.asarray(small), _small(said, small.size))), SIDE)
+        return Photo(made.uri, image.height, image.width, False)
+    return _png(overlay(np.asarray(image), said), image)
+
+
+def _small(mask: NDArray[np.uint8] | NDArray[np.bool_], size: tuple[int, int]) -> NDArray[np.uint8]:
+    values: NDArray[np.uint8] = np.asarray(Image.fromarray(mask.astype(np.uint8)).resize(size, NEAREST))
+    return values.astype(bool) if mask.dtype == np.bool_ else values
+
+
+def _png(pixels: NDArray[np.uint8], image: Image.Image) -> Photo:
+    """Sharp edges are kept."""
+    uri = data_uri(Image.fromarray(pixels).quantize(128, dither=Image.Dither.NONE), "PNG")
+    return Photo(uri, image.height, image.width, max(image.size) * 2 <= SIDE)
