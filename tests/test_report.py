@@ -551,6 +551,7 @@ def run(pictures: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         width=0.25,
         input="32",
         small_input=True,
+        resize="crop",
         crop_pct=1.0,
         interpolation="bilinear",
         mean=(0.485, 0.456, 0.406),

@@ -58,7 +58,7 @@ def outcome(truth: Boxes, said: Detections) -> Outcome:
 
 
 class Mark(NamedTuple):
-    """A box on a picture, in its pixels. kind: "found", "missed" or "invented"; score: nan for one that was missed."""
+    """A box on a picture, in its pixels. kind: "found", "missed" or "invented"; score: nan of one that was missed."""
 
     kind: str
     box: tuple[float, float, float, float]

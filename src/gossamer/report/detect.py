@@ -42,7 +42,7 @@ SECTIONS = (
     ("examples", "Examples"),
     ("sizes", "Sizes"),
 )
-KINDS = {"found": "found", "missed": "missed", "invented": "said where there is none"}
+KINDS = {"found": "found", "missed": "missed", "invented": "wrong"}
 
 
 def view(data: ReportData) -> View:
@@ -65,8 +65,8 @@ def view(data: ReportData) -> View:
             "pairs": pairs(found.confusion),
             "operating": operating(found.confusion),
             "confidence": CONFIDENCE,
-            "worst": [_shown(one, data.classes) for one in details.worst] if details else [],
-            "best": [_shown(one, data.classes) for one in details.best] if details else [],
+            "worst_images": [_shown(one, data.classes) for one in details.worst] if details else [],
+            "best_images": [_shown(one, data.classes) for one in details.best] if details else [],
             "sizes": _sizes(details) if details and len(details.sides) else "",
             "smaller": _smaller(data, details),
         },
@@ -193,7 +193,7 @@ def _shown(one: Example, classes: Sequence[str]) -> Shown:
         ),
         *(_mark(mark, scale, classes[mark.label]) for mark in one.marks),
     ]
-    said = f"{one.found} found, {one.missed} missed, {one.invented} said where there is none"
+    said = f"{one.found} found, {one.missed} missed, {one.invented} wrong"
     return Shown(one.name, said, drawing(figures.WIDTH, height, f"{one.name}: {said}.", *parts))
 
 
@@ -201,12 +201,15 @@ def _mark(mark: Mark, scale: float, name: str) -> str:
     left, top, right, bottom = (side * scale for side in mark.box)
     box = {"x": left, "y": top, "width": max(right - left, 1.0), "height": max(bottom - top, 1.0)}
     sure = "" if math.isnan(mark.score) else f" {mark.score:.2f}"
+    low = mark.kind == "invented"  # such boxes often lie on one that was found, whose name is at the top
+    late = left > figures.WIDTH - 80  # no room to the right
+    at = (min(right, figures.WIDTH) - 4 if late else left + 4), (max(bottom - 5, 13.0) if low else top + 13)
     return tag(
         "g",
         title(f"{name}{sure}: {KINDS[mark.kind]}"),
         tag("rect", **box, class_="halo"),
         tag("rect", **box, class_=mark.kind),
-        text(f"{crop(name, 16)}{sure}", left + 4, top + 13, class_=f"label {mark.kind}"),
+        text(f"{crop(name, 16)}{sure}", *at, text_anchor="end" if late else None),
         class_="box",
     )
 

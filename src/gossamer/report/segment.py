@@ -35,8 +35,8 @@ def view(data: ReportData) -> View:
             "matrix": figures.matrix(found.confusion, data.classes, "pixels", cents=True),
             "pairs": confused_pairs(found.confusion, PAIRS),
             "pixels": pixels,
-            "worst": details.worst,
-            "best": details.best,
+            "worst_images": details.worst,
+            "best_images": details.best,
             "legend": _legend(data, details),
         },
         extent_heads=("images",),
@@ -47,7 +47,7 @@ def view(data: ReportData) -> View:
 
 def _headline(data: ReportData) -> KeyFigure:
     metrics, images = data.evaluation.metrics, len(data.evaluation.names)
-    note = f"{points(metrics['pixel_accuracy'])}% of the pixels right; {count(images)} {data.split} images"
+    note = f"{percent(metrics['pixel_accuracy'])} of the pixels right; {count(images)} {data.split} images"
     return KeyFigure("Mean IoU", percent(metrics["miou"]), note)
 
 
@@ -57,11 +57,11 @@ def _findings(data: ReportData) -> list[Finding]:
     found: list[Finding] = []
     if len(rows) > 1:
         weakest = min(rows, key=lambda row: row["iou"])
-        said = f"IoU {points(weakest['iou'])}, {points(weakest['accuracy'])}% of its pixels found"
+        said = f"IoU {points(weakest['iou'])}, {percent(weakest['accuracy'])} of its pixels found"
         found.append(Finding("Weakest class", f"{bdi(weakest['class'])}: {said}."))
     found += never([row["class"] for row in rows if math.isnan(row["precision"])])
     pixels = sum(row["support"] for row in rows)
-    found += never([row["class"] for row in rows if row["support"] < RARE * pixels], "Under 1% of the pixels")
+    found += never([row["class"] for row in rows if row["support"] < RARE * pixels], "Under 1 % of pixels")
     for pair in confused_pairs(scores.confusion, 1):
         found.append(confused(data, pair.true, pair.predicted, f"{count(pair.count)} pixels", pair.share))
     return found
