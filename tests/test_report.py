@@ -24,7 +24,7 @@ from torch import Tensor, nn
 
 from gossamer.cost import Cost, Layer
 from gossamer.errors import InputError, MissingPackageError
-from gossamer.report import figures, formats, page
+from gossamer.report import classify, figures, formats, page
 from gossamer.report.contents import ExportedFile, Latency, ReportData, flat, latencies, stages
 from gossamer.report.findings import findings
 from gossamer.report.gallery import heat, mistake
@@ -371,7 +371,8 @@ def test_findings_name_the_weak_class_and_the_course() -> None:
         counts={"train": (10, 90, 50)},
         data_changed=True,
     )
-    found = {one.what: one.said for one in findings(made, calibrate(made.evaluation.probabilities, scored.targets))}
+    calibration = calibrate(made.evaluation.probabilities, scored.targets)
+    found = {one.what: one.said for one in findings(made, classify.findings(made, calibration))}
     assert "epoch 4 (0.625)" in found["Overfitting"] and "3.00" in found["Overfitting"]
     assert (
         "cat" in found["Most confused"] and "dog" in found["Most confused"] and "10 times, 50" in found["Most confused"]
@@ -385,7 +386,7 @@ def test_a_class_never_said_is_found() -> None:
     logits = scored.logits.copy()
     logits[:, 1] += 50
     made = data(evaluation=dataclasses.replace(scored, logits=logits))
-    assert any(one.what == "Never predicted" and "cat" in one.said for one in findings(made, None))
+    assert any(one.what == "Never predicted" and "cat" in one.said for one in classify.findings(made, None))
 
 
 # the numbers

@@ -18,6 +18,7 @@ from gossamer.answers.head import Head
 from gossamer.answers.masks import IGNORED, palette
 from gossamer.cli import main
 from gossamer.data.boxes.annotation import Boxes
+from gossamer.decoding import describe
 from gossamer.errors import InputError, SettingsError
 from gossamer.export.onnx import export
 from gossamer.images import Preprocess
@@ -25,7 +26,7 @@ from gossamer.modelfile import Card
 from gossamer.report import areas, boxes, course, detect, embed, neighbours, page, photos, shares
 from gossamer.report.collect import collect
 from gossamer.report.contents import ReportData
-from gossamer.report.findings import around
+from gossamer.report.findings import findings
 from gossamer.report.formats import percent, points
 from gossamer.runtime.drawing import draw_files, drawing_places
 from gossamer.settings import Settings
@@ -170,10 +171,12 @@ def test_the_course_follows_the_score_of_the_task() -> None:
     assert [one.name for one in loss.series] == ["training"], "there is no validation loss to draw"
     assert score.title == "Mean IoU" and list(score.series[0].ys) == [0.2, 0.8, 0.5]
     assert dict(course.kept(found))["mean IoU"] == percent(0.8)
-    said = {one.what: one.said for one in around(found, [])}
+    said = {one.what: one.said for one in findings(found, [])}
     assert "epoch 2 (80.0)" in said["Past its best"] and "Diverged" not in said
     broken = dataclasses.replace(found, metrics=[*metrics, {"epoch": 4.0, "loss": math.nan, "val_miou": math.nan}])
-    assert "training loss was not a number in 1 of 4" in {one.what: one.said for one in around(broken, [])}["Diverged"]
+    assert (
+        "training loss was not a number in 1 of 4" in {one.what: one.said for one in findings(broken, [])}["Diverged"]
+    )
 
 
 def test_a_task_without_a_part_of_its_own_shows_its_scores() -> None:
@@ -246,7 +249,7 @@ def test_curves_and_confusion_by_hand() -> None:
     assert detect.operating(made.evaluation.confusion) == (2, 1, 0, 2, 1)
     said = {one.what: one.said for one in page.view_of(made).findings}
     assert "dog" in said["Never found"] and "dog" in said["Weakest class"] and "9 training objects" in said["Imbalance"]
-    counts = {(round(c.low, 2), round(c.high, 2)): c.count for c in detect.columns(details.sides)}
+    counts = {(round(c.low, 2), round(c.high, 2)): c.amount for c in detect.columns(details.sides)}
     assert counts == {
         (8.0, 11.31): 2,
         (11.31, 16.0): 0,
@@ -401,21 +404,23 @@ def test_predict_draws_each_picture_under_its_name(
     folder = tmp_path / "in"
     (folder / "deep").mkdir(parents=True)
     image = Image.new("RGB", (90, 60), (99, 99, 99))
-    turned = Image.Exif()
-    turned[0x0112] = 6
-    image.save(folder / "deep" / "a.jpg", exif=turned)
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    image.save(folder / "deep" / "a.jpg", exif=exif)
     image.save(folder / "b.PNG")
     image.save(folder / "c.bmp")
     (folder / "broken.png").write_bytes(b"no image")
     out = tmp_path / "out"
     assert main(["predict", str(model), str(folder), "--draw", str(out)]) == 0
-    made = {str(path.relative_to(out)): Image.open(path) for path in out.rglob("*") if path.is_file()}
-    assert {name: one.format for name, one in made.items()} == {
+    made = {str(path.relative_to(out)): path for path in out.rglob("*") if path.is_file()}
+    formats = {name: describe(path) for name, path in made.items()}
+    assert {name: one.format for name, one in formats.items()} == {
         "deep/a.jpg": "JPEG",
         "b.PNG": "PNG",
         "c.bmp.png": "PNG",
     }
-    assert made["deep/a.jpg"].size == (60, 90), "drawn on the upright picture"
+    turned = formats["deep/a.jpg"]
+    assert (turned.height, turned.width) == (90, 60), "drawn on the upright picture"
     assert "broken.png" in capsys.readouterr().out
     assert main(["predict", str(model), str(folder / "b.PNG"), "--draw", str(folder)]) == 2
     assert "an image that was given" in capsys.readouterr().err

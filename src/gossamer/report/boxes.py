@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -15,6 +14,7 @@ from gossamer.data.boxes.annotation import Boxes
 from gossamer.data.source import Source
 from gossamer.images import Preprocess
 from gossamer.report.photos import Photo, ends, photo
+from gossamer.tasks.detection.answer import Boxes as Objects
 from gossamer.tasks.detection.average_precision import VOC_OVERLAP
 from gossamer.tasks.detection.scores import CONFIDENCE, DetectionScores
 
@@ -36,7 +36,7 @@ class Outcome(NamedTuple):
         return 2 * len(self.found) / whole if whole else math.nan
 
 
-def outcome(truth: Boxes, said: Detections) -> Outcome:
+def outcome(truth: Objects, said: Detections) -> Outcome:
     """Match the detections of CONFIDENCE or more to the objects of their class, the likeliest first.
 
     An overlap of 0.5 is enough; crowds are left out, with what reaches into them.
@@ -44,8 +44,10 @@ def outcome(truth: Boxes, said: Detections) -> Outcome:
     real, sure = np.flatnonzero(~truth.crowd), np.flatnonzero(said.scores >= CONFIDENCE)
     overlap = pairwise_iou(said.boxes[sure], truth.corners[real])
     overlap[said.labels[sure][:, None] != truth.labels[real]] = 0
-    in_crowd = (pairwise_intersection(said.boxes[sure], truth.corners[truth.crowd]) > 0).any(axis=1)
-    found, invented, free = [], [], np.ones(len(real), np.bool_)
+    shared = pairwise_intersection(said.boxes[sure], truth.corners[truth.crowd])
+    in_crowd: NDArray[np.bool_] = np.asarray((shared > 0).any(axis=1))
+    found, invented = [], []
+    free: NDArray[np.bool_] = np.ones(len(real), np.bool_)
     for row in np.argsort(-said.scores[sure], kind="stable").tolist():
         able = np.where(free, overlap[row], 0)
         best = int(able.argmax()) if len(able) else -1
@@ -121,12 +123,12 @@ def object_counts(source: Source) -> tuple[int, ...]:
 def _example(scores: DetectionScores, index: int, seen: Outcome, shown: Photo) -> Example:
     truth, said = scores.truth[index], scores.found[index]
 
-    def marks(kind: str, chosen: Sequence[int]) -> list[Mark]:
-        boxes, labels = (truth.corners, truth.labels) if kind == "missed" else (said.boxes, said.labels)
-        return [
-            Mark(kind, tuple(boxes[i].tolist()), int(labels[i]), math.nan if kind == "missed" else float(said.scores[i]))
-            for i in chosen[:DRAWN]
-        ]
+    def marks(kind: str, chosen: list[int]) -> list[Mark]:
+        if kind == "missed":
+            rows = zip(truth.corners[chosen].tolist(), truth.labels[chosen].tolist(), [math.nan] * len(chosen))
+        else:
+            rows = zip(said.boxes[chosen].tolist(), said.labels[chosen].tolist(), said.scores[chosen].tolist())
+        return [Mark(kind, tuple(box), label, score) for box, label, score in list(rows)[:DRAWN]]
 
     drawn = (*marks("missed", seen.missed), *marks("invented", seen.invented), *marks("found", seen.found))
     return Example(scores.names[index], shown, drawn, len(seen.found), len(seen.missed), len(seen.invented))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -125,7 +125,7 @@ class ReportData:
     data_changed: bool = False
     task: str = "classify"
     score: str = "accuracy"
-    images: Mapping[str, int] = field(default_factory=dict)
+    images: Mapping[str, int] = dataclasses.field(default_factory=dict)
     details: Any = None
 
     @property

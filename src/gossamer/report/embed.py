@@ -148,5 +148,5 @@ def plane_plot(places: NDArray[np.float32], labels: NDArray[np.int64], names: Se
         label = int(labels[index])
         x, y = across(float(places[index, 0])), up(float(places[index, 1]))
         parts.append(tag("circle", title(names[label]), cx=x, cy=y, r=3, class_=f"fill {own.get(label, 'c')}"))
-    label = f"{len(labels)} images of {len(np.unique(labels))} identities along the two directions of largest variance."
-    return drawing(WIDTH, height, label, *parts)
+    said = f"{len(labels)} images of {len(np.unique(labels))} identities along the two directions of largest variance."
+    return drawing(WIDTH, height, said, *parts)

@@ -6,21 +6,13 @@ import math
 
 from gossamer.report.contents import ReportData, number
 from gossamer.report.formats import count, percent, points, significant
-from gossamer.report.scores import Calibration
 from gossamer.report.view import Finding
 
 OVERFIT = 1.05  # last validation loss over the smallest, and the largest score over the last
 WAITING = 0.1  # share of the training time
 
 
-def findings(data: ReportData, calibration: Calibration | None) -> list[Finding]:
-    """The sentences for a classifier, in the order of the page."""
-    from gossamer.report import classify
-
-    return around(data, classify.findings(data, calibration))
-
-
-def around(data: ReportData, own: list[Finding]) -> list[Finding]:
+def findings(data: ReportData, own: list[Finding]) -> list[Finding]:
     """The sentences in the order of the page; own: those of the task."""
     return [*_course(data), *own, *_images(data)]
 

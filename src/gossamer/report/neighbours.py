@@ -82,9 +82,7 @@ def others(embeddings: NDArray[np.float32], top: int) -> tuple[NDArray[np.int64]
     return places[~own].reshape(-1, top), similarities[~own].reshape(-1, top)
 
 
-def chosen(
-    labels: NDArray[np.int64], first: NDArray[np.int64], similarities: NDArray[np.float32]
-) -> list[int]:
+def chosen(labels: NDArray[np.int64], first: NDArray[np.int64], similarities: NDArray[np.float32]) -> list[int]:
     """The images to show: those whose nearest is wrong, the surest first, and some, evenly spread, where it is right.
 
     labels, first, similarities: (n,), the identity, the nearest image, its similarity. Images without another of their

@@ -13,7 +13,7 @@ from gossamer.progress import SILENT, Progress
 from gossamer.report import formats
 from gossamer.report.contents import ReportData, flat, settings_by_group
 from gossamer.report.course import kept, panels
-from gossamer.report.findings import around
+from gossamer.report.findings import findings
 from gossamer.report.measured import checks, latency_plot, stage_plot
 from gossamer.report.view import SPLITS, KeyFigure, View
 from gossamer.storage import write_text
@@ -68,7 +68,7 @@ def render(data: ReportData) -> str:
             size=data.settings.input_size() or ("?", "?"),
             style="".join(style),
             keys=key_figures(data, view.headline),
-            findings=around(data, view.findings),
+            findings=findings(data, view.findings),
             panels=panels(data),
             best=data.best_row(),
             kept=kept(data),

@@ -79,23 +79,21 @@ class Column(NamedTuple):
 
     low: float
     high: float
-    count: int
+    amount: int
 
 
 def histogram(what: str, columns: Sequence[Column], unit: str, marks: Sequence[float] = ()) -> str:
-    """Bars over ranges on a logarithmic axis, the first number of every second written. marks: dashed lines."""
+    """Bars over ranges on a logarithmic axis, powers of two written below. marks: values with a dashed line."""
     height, bottom = 220, 180
     low, high = columns[0].low, columns[-1].high
     x = Scale(math.log2(low), math.log2(high), LEFT, RIGHT)
-    largest = max(column.count for column in columns) or 1
+    largest = max(column.amount for column in columns) or 1
     y = Scale(0, largest, bottom, TOP + 12)
     parts = [tag("line", x1=LEFT, x2=RIGHT, y1=bottom, y2=bottom, class_="rule")]
     for column in columns:
         left, right = x(math.log2(column.low)), x(math.log2(column.high))
-        top = y(column.count)
-        parts.append(
-            tag("rect", x=left + 0.75, y=top, width=right - left - 1.5, height=bottom - top, class_="fill a")
-        )
+        top = y(column.amount)
+        parts.append(tag("rect", x=left + 0.75, y=top, width=right - left - 1.5, height=bottom - top, class_="fill a"))
     for value in (2.0**power for power in range(math.ceil(math.log2(low)), math.floor(math.log2(high)) + 1)):
         parts.append(text(f"{value:g}", x(math.log2(value)), bottom + 16, text_anchor="middle"))
     for value in marks:
@@ -105,5 +103,5 @@ def histogram(what: str, columns: Sequence[Column], unit: str, marks: Sequence[f
     parts.append(text(f"{largest}", LEFT - 6, y(largest) + 4, text_anchor="end"))
     parts.append(text("0", LEFT - 6, bottom + 4, text_anchor="end"))
     parts.append(text(unit, RIGHT, height - 6, class_="soft", text_anchor="end"))
-    said = "; ".join(f"{c.low:.3g} to {c.high:.3g}: {c.count}" for c in columns if c.count)
+    said = "; ".join(f"{c.low:.3g} to {c.high:.3g}: {c.amount}" for c in columns if c.amount)
     return drawing(WIDTH, height, f"{what}. {said}.", *parts)

@@ -62,7 +62,9 @@ def drawing_places(paths: Iterable[str | Path], folder: Path) -> dict[str, Path]
             name = file.relative_to(path) if path.is_dir() else Path(file.name)
             place = folder / (name if name.suffix.lower() in FORMATS else f"{name}.png")
             if taken.setdefault(place, str(file)) != str(file):
-                raise InputError(f"{file} and {taken[place]}: both drawn to {place}", "names of their own", "draw apart")
+                raise InputError(
+                    f"{file} and {taken[place]}: both drawn to {place}", "names of their own", "draw apart"
+                )
             places[str(file)] = place
     given = {Path(file).resolve() for file in places}
     for place in places.values():
