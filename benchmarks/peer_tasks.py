@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
+from tests.twins import peer
 from torch import Tensor
 
 from gossamer.answers.boxes import Detections
@@ -29,7 +30,6 @@ from gossamer.images import Preprocess, decode
 from gossamer.settings import parse_size
 from gossamer.tasks.detection.scores import DetectionScores
 from gossamer.tasks.segmentation.scores import MaskScorer
-from tests.twins import peer
 
 
 def nms(boxes: Tensor, scores: Tensor, threshold: float) -> Tensor:
@@ -60,9 +60,7 @@ def detect(options: argparse.Namespace) -> None:
         library.impl("nms", nms)
     data = open_boxes(options.data)
     torch.manual_seed(options.seed)
-    model = models.ssdlite320_mobilenet_v3_large(
-        weights=None, weights_backbone=None, num_classes=len(data.classes) + 1
-    )
+    model = models.ssdlite320_mobilenet_v3_large(weights=None, weights_backbone=None, num_classes=len(data.classes) + 1)
     pictures = [picture(data.train, i) for i in range(len(data.train))]
     answers = [data.train.answer(i) for i in range(len(data.train))]
 
@@ -157,7 +155,10 @@ def run(options: argparse.Namespace, model: Any, count: int, loss: Any, score: A
         if spent >= limit * shown / 10:
             shown += 1
             model.eval()
-            print(f"{spent / 60:.1f} min, step {step}: loss {float(value):.3f}, val {name} {score()[name]:.4f}", flush=True)
+            print(
+                f"{spent / 60:.1f} min, step {step}: loss {float(value):.3f}, val {name} {score()[name]:.4f}",
+                flush=True,
+            )
     model.eval()
     images = round(step * options.batch / spent, 1)
     print(json.dumps({"minutes": spent / 60, "images_per_second": images, "steps": step, **last()}))

@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from gossamer.runtime.prediction import softmax
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -32,7 +33,6 @@ from gossamer.images import Preprocess
 from gossamer.modelfile import parse
 from gossamer.networks import create_model
 from gossamer.runtime import native
-from gossamer.runtime.prediction import softmax
 from tests.test_export import randomised
 
 pytest.importorskip("onnx")
@@ -227,7 +227,9 @@ def test_the_example_in_c_builds_as_documented_and_answers_as_python(tmp_path: P
     (line,) = [line.strip() for line in readme.splitlines() if line.strip().startswith("cc ")]
     command = shlex.split(line.replace("$PWD", str(ROOT / "engine")))
     command[-1] = str(tmp_path / command[-1])
-    done = subprocess.run([*command, "-Wall", "-Wextra", "-Werror"], cwd=ROOT / "engine", capture_output=True, text=True)
+    done = subprocess.run(
+        [*command, "-Wall", "-Wextra", "-Werror"], cwd=ROOT / "engine", capture_output=True, text=True
+    )
     assert done.returncode == 0, done.stderr
     torch.manual_seed(0)
     onnx = to_onnx(randomised(create_model("mobilenetv1_025", num_classes=6)).eval(), (48, 64))
