@@ -11,6 +11,7 @@ an evaluation, and the last one on the test images where there are some, as JSON
 from __future__ import annotations
 
 import argparse
+import importlib
 import json
 import math
 import time
@@ -53,11 +54,11 @@ def picture(source: Source, index: int) -> np.ndarray[Any, Any]:
 def detect(options: argparse.Namespace) -> None:
     """Train and score the detector."""
     models = peer("torchvision").models.detection
+    extension = importlib.import_module("torchvision.extension")
     library = torch.library.Library("torchvision", "IMPL", "CPU")
-    try:
-        torch.ops.torchvision.nms(torch.zeros(1, 4), torch.zeros(1), 0.5)
-    except NotImplementedError:
+    if not extension._has_ops():
         library.impl("nms", nms)
+        extension._has_ops = lambda: True
     data = open_boxes(options.data)
     torch.manual_seed(options.seed)
     model = models.ssdlite320_mobilenet_v3_large(weights=None, weights_backbone=None, num_classes=len(data.classes) + 1)
@@ -67,7 +68,7 @@ def detect(options: argparse.Namespace) -> None:
     def loss(indices: list[int], rng: np.random.Generator) -> Tensor:
         images, targets = [], []
         for index in indices:
-            image, corners = torch.from_numpy(pictures[index]).permute(2, 0, 1).float() / 255, answers[index].corners
+            image, corners = torch.from_numpy(pictures[index].copy()).permute(2, 0, 1).float() / 255, answers[index].corners
             corners = torch.from_numpy(corners.copy())
             if rng.random() < 0.5:
                 image, width = image.flip(2), image.shape[2]
