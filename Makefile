@@ -1,13 +1,14 @@
 # make demo    set up, then go from images to a verified, measured model
 # make test    set up, then run the tests
 # make engine  build the native engine (needs a C++17 compiler)
+# make fuzz    set up, then fuzz the engine's loader for FUZZ_SECONDS (needs clang)
 # make check   set up, then lint, formatting, types, floors
 PYTHON ?= python3
 VENV := .venv
 PY := $(VENV)/bin/python
 READY := $(VENV)/.ready
 
-.PHONY: demo test check format clean engine
+.PHONY: demo test check format clean engine fuzz
 
 ENGINE := src/gossamer/runtime/libgossamer.so
 
@@ -27,6 +28,11 @@ check: $(READY)
 	$(PY) -m ruff format --check .
 	$(PY) -m mypy
 	$(PY) -m pytest -q tests/test_floors.py
+
+FUZZ_SECONDS ?= 60
+fuzz: $(READY)
+	$(PY) engine/fuzz/seeds.py build/fuzz/seeds
+	engine/fuzz/run.sh build/fuzz/seeds tests/hostile/native $(FUZZ_SECONDS)
 
 format: $(READY)
 	$(PY) -m ruff check --fix .

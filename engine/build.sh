@@ -1,10 +1,12 @@
 #!/bin/sh
-# Build the engine as one shared library: build.sh [OUTPUT]. A C++17 compiler is all it needs (CXX, default c++).
+# Build the engine: build.sh [OUTPUT], a shared library, or a static one where OUTPUT ends in .a. A C++17 compiler is all
+# it needs (CXX, default c++; a cross compiler builds for its own target).
 set -eu
 cd "$(dirname "$0")"
 out=${1:-../src/gossamer/runtime/libgossamer.so}
 : "${CXX:=c++}"
-flags="-std=c++17 -O3 -ffp-contract=fast -fno-math-errno -fvisibility=hidden -fPIC -Wall -Wextra -Wno-psabi ${CXXFLAGS:-}"
+flags="-std=c++17 -O3 -ffp-contract=fast -fno-math-errno -fvisibility=hidden -fPIC -ffunction-sections -fdata-sections"
+flags="$flags -Wall -Wextra -Wno-psabi ${CXXFLAGS:-}"
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 compile() { $CXX $flags "$@"; }
@@ -24,7 +26,14 @@ case $($CXX -dumpmachine) in
     build avx512vnni $wide -mavx512vnni
     build avx512bf16 $wide -mavx512vnni -mavx512bf16
     ;;
+  aarch64*)
+    build neon
+    build neondotprod -march=armv8.2-a+dotprod
+    ;;
 esac
 for job in $jobs; do wait "$job"; done
-$CXX -shared -s -pthread "$work"/*.o -o "$work/library" ${LDFLAGS:-}
+case $out in
+  *.a) "$($CXX -print-prog-name=ar)" rcs "$work/library" "$work"/*.o ;;
+  *) $CXX -shared -s -pthread -Wl,--gc-sections -Wl,-soname,libgossamer.so "$work"/*.o -o "$work/library" ${LDFLAGS:-} ;;
+esac
 mv "$work/library" "$out"

@@ -49,6 +49,7 @@ struct Level {
   const char *name;
   int32_t vector;  // floats in a register
   int32_t widest;  // registers across a panel, at most
+  int32_t flip;    // what is taken off the bytes of a map before they meet weights
   void (*dense)(const Dense &task, int64_t position0, int64_t position1, int32_t panel0, int32_t panel1);
   void (*fused_rows)(const Fused &task, int32_t row0, int32_t row1, float *expanded, uint8_t *middle);
   void (*fused_chunks)(const Fused &task, int32_t chunk0, int32_t chunk1, float *expanded);
@@ -58,7 +59,7 @@ struct Level {
                     int64_t position1);
 };
 
-extern const Level PORTABLE, AVX2, AVX512, AVX512_VNNI, AVX512_BF16;
+extern const Level PORTABLE, AVX2, AVX512, AVX512_VNNI, AVX512_BF16, NEON, NEON_DOTPROD;
 
 // Plain loops over the file's own weights, one operation at a time: what every level is tested against.
 void reference(const Op &op, const Map &in, const Map &other, const Map &out, const float *weights);

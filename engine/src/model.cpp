@@ -2,6 +2,9 @@
 #include "model.h"
 
 #include <cstring>
+#include <iterator>
+#include <map>
+#include <utility>
 #include <vector>
 
 #include "../include/gossamer.h"
@@ -123,6 +126,7 @@ int check_op(const Model &m, const Op &op) {
     case BLOCK: {
       if (int code = window(in, out, op)) return code;
       if (!in_range(op.mid, 1, MOST)) return GOSSAMER_OPERATION;
+      if (int64_t(out.h) * out.w * (op.mid + 63) > MOST_ELEMENTS) return GOSSAMER_OPERATION;  // the middle map
       if (op.weight0 < 0 && op.mid != in.c) return GOSSAMER_SHAPE;
       if (op.weight0 >= 0)
         if (int code = layer(m, in.type, op.type0, op.weight0, int64_t(op.mid) * in.c, op.scale0, op.bias0, op.mid)) return code;
@@ -166,6 +170,21 @@ int check_op(const Model &m, const Op &op) {
     default:  // ACTIVATION, COPY
       return same(in, out) ? GOSSAMER_OK : GOSSAMER_SHAPE;
   }
+}
+
+// The channels of each parent that were written, as (parent, first) -> end.
+using Spans = std::map<std::pair<int32_t, int32_t>, int32_t>;
+
+// Whether none of the channels first to end was written before; notes that they are now.
+bool write_once(Spans &spans, int32_t parent, int32_t first, int32_t end) {
+  const auto behind = spans.lower_bound({parent, first});
+  if (behind != spans.end() && behind->first.first == parent && behind->first.second < end) return false;
+  if (behind != spans.begin()) {
+    const auto before = std::prev(behind);
+    if (before->first.first == parent && before->second > first) return false;
+  }
+  spans.emplace_hint(behind, std::make_pair(parent, first), end);
+  return true;
 }
 
 int32_t root(const Model &m, int32_t value) { return m.values[value].parent < 0 ? value : m.values[value].parent; }
@@ -232,6 +251,7 @@ int check(Model &m) {
   // every position that is read was written before, and no value is written twice
   std::vector<int64_t> written(size_t(m.value_count), 0);
   std::vector<char> made(size_t(m.value_count), 0);
+  Spans spans;
   made[size_t(m.input)] = 1;
   written[size_t(m.input)] = m.values[m.input].c;
   const auto ready = [&](int32_t value) {
@@ -251,7 +271,9 @@ int check(Model &m) {
     }
     if (int code = check_op(m, op)) return code;
     made[size_t(op.out)] = 1;
-    written[size_t(to)] += m.values[op.out].c;
+    const Value &made_now = m.values[op.out];
+    if (!write_once(spans, to, made_now.first, made_now.first + made_now.c)) return GOSSAMER_REFERENCE;
+    written[size_t(to)] += made_now.c;
     if (written[size_t(to)] > m.values[to].c) return GOSSAMER_REFERENCE;
   }
   for (int32_t i = 0; i < m.piece_count; i++)

@@ -4,6 +4,9 @@
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
+#if defined(__aarch64__)
+#include <sys/auxv.h>
+#endif
 
 #include <algorithm>
 #include <chrono>
@@ -157,7 +160,7 @@ bool pack(gossamer_model &m, Dense &d, int64_t weight, int64_t bias, int64_t sca
     s[j] = w[scale + row0 + j] * d.in.scale;
     int64_t sum = 0;  // what the map's zero adds to every position, those outside among them
     for (int64_t i = 0; i < all; i++) sum += bytes[(row0 + j) * all + i];
-    b[j] -= float(double(sum) * d.in.zero * s[j]);
+    b[j] -= float(double(sum) * (d.in.zero - m.level->flip) * s[j]);
   }
   if (map == U8) std::memset(zeros, d.in.zero, size_t(k));
   d.bias = b, d.scale = s, d.zeros = zeros;
@@ -309,6 +312,10 @@ int choose_level(const Level *&level) {
   if (vnni) levels[count++] = &AVX512_VNNI;
   if (avx512) levels[count++] = &AVX512;
   if (avx2) levels[count++] = &AVX2;
+#elif defined(__aarch64__) && !defined(GOSSAMER_PORTABLE_ONLY)
+  constexpr unsigned long DOTPROD = 1 << 20;  // of the kernel's HWCAP_ASIMDDP, which older headers lack
+  if (getauxval(AT_HWCAP) & DOTPROD) levels[count++] = &NEON_DOTPROD;
+  levels[count++] = &NEON;
 #endif
   levels[count++] = &PORTABLE;
   const char *asked = std::getenv("GOSSAMER_ISA");
@@ -560,7 +567,7 @@ const char *gossamer_error_text(int code) {
       "N9: shapes do not follow from each other",
       "N10: weights lie outside their table, or a resize reads outside its map",
       "N11: an output has no name or no shape, or its pieces do not fill it",
-      "GOSSAMER_ISA asks for an instruction set that is none of reference, portable, avx2, avx512, avx512_vnni and avx512_bf16, or that this machine lacks",
+      "GOSSAMER_ISA asks for an instruction set that is none of reference, portable, avx2, avx512, avx512_vnni, avx512_bf16, neon and neon_dotprod, or that this machine lacks",
   };
   const int count = int(sizeof texts / sizeof *texts);
   return code >= 0 && code < count ? texts[code] : "unknown error";

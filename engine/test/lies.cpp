@@ -5,15 +5,7 @@
 #include <vector>
 
 #include "../include/gossamer.h"
-
-static uint32_t crc32(const uint8_t *data, size_t size) {
-  uint32_t crc = 0xFFFFFFFFu;
-  for (size_t i = 0; i < size; i++) {
-    crc ^= data[i];
-    for (int k = 0; k < 8; k++) crc = crc & 1 ? 0xEDB88320u ^ (crc >> 1) : crc >> 1;
-  }
-  return crc ^ 0xFFFFFFFFu;
-}
+#include "seal.h"
 
 int main(int, char **names) {
   std::vector<uint8_t> file;
@@ -27,8 +19,7 @@ int main(int, char **names) {
     for (int32_t number : {-1, 0, 1, 2, 3, 17, 64, 4096, 1 << 16, 0x7FFFFFFF, -0x7FFFFFFF - 1}) {
       auto lie = file;
       std::memcpy(&lie[at], &number, 4);
-      const uint32_t crc = crc32(&lie[16], lie.size() - 16);
-      std::memcpy(&lie[12], &crc, 4);
+      seal(lie.data(), lie.size());
       FILE *out = std::fopen(names[2], "wb");
       std::fwrite(lie.data(), 1, lie.size(), out);
       std::fclose(out);

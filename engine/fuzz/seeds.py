@@ -1,0 +1,90 @@
+"""Small compiled networks of every kind of operation and type, for the fuzzer to begin with: seeds.py FOLDER."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import torch
+from onnxruntime.quantization import CalibrationDataReader, quantize_static
+from torch import nn
+
+from gossamer.compile.write import compile_file
+from gossamer.export.convert import to_onnx
+
+
+class Paths(nn.Module):
+    """Concatenation, addition and a gate, around what is given."""
+
+    def __init__(self, body: nn.Module, channels: int) -> None:
+        super().__init__()
+        self.body = body
+        self.gate = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Conv2d(channels, channels, 1), nn.Hardsigmoid())
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """(N, C, H, W) -> (N, 2 C, H, W)."""
+        made = self.body(x)
+        return torch.cat((x * self.gate(x), x + made), 1)
+
+
+def separable(c: int, mid: int, kernel: int, stride: int) -> nn.Module:
+    """An inverted block of c channels."""
+    depthwise = nn.Conv2d(mid, mid, kernel, stride, kernel // 2, groups=mid)
+    return nn.Sequential(nn.Conv2d(c, mid, 1), nn.ReLU6(), depthwise, nn.Hardswish(), nn.Conv2d(mid, c, 1))
+
+
+NETWORKS: dict[str, nn.Module] = {
+    "block": nn.Sequential(nn.Conv2d(3, 6, 3, 2, 1), nn.ReLU(), Paths(separable(6, 20, 3, 1), 6), nn.Conv2d(12, 4, 1)),
+    "stride": nn.Sequential(separable(3, 9, 5, 2), nn.SiLU(), nn.Flatten(), nn.Linear(75, 3)),
+    "pools": nn.Sequential(nn.MaxPool2d(3, 2, 1), nn.BatchNorm2d(3), nn.Tanh(), nn.AvgPool2d(2), nn.Conv2d(3, 5, 2)),
+    "groups": nn.Sequential(
+        nn.Conv2d(3, 12, 1),
+        nn.Conv2d(12, 12, 3, padding=2, dilation=2, groups=4),
+        nn.ChannelShuffle(4),
+        nn.LeakyReLU(0.1),
+        nn.Conv2d(12, 12, 3, 2, 1, groups=12),
+        nn.ReLU(),
+        nn.Conv2d(12, 2, 1),
+    ),
+    "heads": nn.Sequential(
+        nn.Conv2d(3, 6, 3, 2, 1),
+        nn.Conv2d(6, 6, 3, padding=3, dilation=3, groups=6),
+        nn.Upsample(scale_factor=2, mode="bilinear"),
+        nn.ConvTranspose2d(6, 4, 3, 2, 1, groups=2),
+        nn.PixelShuffle(2),
+        nn.Softmax(1),
+    ),
+}
+
+
+class Noise(CalibrationDataReader):  # type: ignore[misc]
+    """One image, for the ranges of maps."""
+
+    def __init__(self) -> None:
+        self.images = iter([{"input": np.random.default_rng(0).standard_normal((1, 3, 9, 9)).astype(np.float32)}])
+
+    def get_next(self) -> dict[str, np.ndarray] | None:  # type: ignore[type-arg]
+        """The next image by the input's name."""
+        return next(self.images, None)
+
+
+def main() -> None:
+    """Write NAME.goss, NAME-bfloat16.goss and NAME-int8.goss for each network."""
+    folder = Path(sys.argv[1])
+    folder.mkdir(parents=True, exist_ok=True)
+    torch.manual_seed(0)
+    for name, network in NETWORKS.items():
+        onnx = folder / f"{name}.onnx"
+        onnx.write_bytes(to_onnx(network.eval(), (9, 9)))
+        compile_file(onnx, folder / f"{name}.goss")
+        compile_file(onnx, folder / f"{name}-bfloat16.goss", "bfloat16")
+        quantised = folder / f"{name}-int8.onnx"
+        quantize_static(onnx, quantised, Noise(), per_channel=True)
+        compile_file(quantised, folder / f"{name}-int8.goss")
+        onnx.unlink()
+        quantised.unlink()
+
+
+if __name__ == "__main__":
+    main()

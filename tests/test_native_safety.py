@@ -1,0 +1,253 @@
+"""The native engine under lies, for a long time, and from C: nothing crashes, nothing grows, all answer alike."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import shutil
+import struct
+import subprocess
+import sys
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from PIL import Image
+from torch import nn
+
+from gossamer.compile.fuse import fuse
+from gossamer.compile.lower import lower
+from gossamer.compile.narrow import narrow
+from gossamer.compile.program import Program
+from gossamer.compile.write import to_bytes
+from gossamer.errors import ModelFileError
+from gossamer.export.convert import to_onnx
+from gossamer.images import Preprocess
+from gossamer.modelfile import parse
+from gossamer.networks import create_model
+from gossamer.runtime import native
+from gossamer.runtime.prediction import softmax
+from tests.test_export import randomised
+
+pytest.importorskip("onnx")
+if not native.LIBRARY.is_file():
+    pytest.skip("the native engine is not built: make engine", allow_module_level=True)
+
+ROOT = Path(__file__).resolve().parents[1]
+EXTREMES = (-(2**31), -1, 0, 1, 2, 3, 15, 16, 17, 63, 64, 65, 127, 128, 255, 4096, 65535, 65536, 2**28, 2**31 - 1)
+
+
+class Paths(nn.Module):
+    """Concatenation, addition and a gate."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body = nn.Sequential(
+            nn.Conv2d(6, 20, 1),
+            nn.ReLU6(),
+            nn.Conv2d(20, 20, 3, padding=1, groups=20),
+            nn.Hardswish(),
+            nn.Conv2d(20, 6, 1),
+        )
+        self.gate = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Conv2d(6, 6, 1), nn.Hardsigmoid())
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.cat((x * self.gate(x), x + self.body(x)), 1)
+
+
+def program(precision: str = "float32") -> Program:
+    """Every kind of record in a few kilobytes."""
+    module = nn.Sequential(
+        nn.Conv2d(3, 6, 3, 2, 1),
+        nn.ReLU(),
+        Paths(),
+        nn.ChannelShuffle(3),
+        nn.MaxPool2d(2),
+        nn.Conv2d(12, 8, 3, padding=1, groups=4),
+    )
+    made = fuse(lower(parse(to_onnx(randomised(module).eval(), (9, 9))).onnx))
+    if precision == "bfloat16":
+        narrow(made)
+    return made
+
+
+WORKER = """
+import sys
+import numpy as np
+from gossamer.errors import ModelFileError
+from gossamer.runtime.native import Native
+for line in sys.stdin:
+    try:
+        engine = Native(line.strip(), 2)
+        if np.prod(engine.input_shape[1:]) < 1 << 16:
+            engine(np.full((1, *engine.input_shape[1:]), 0.5, np.float32))
+        print("ran", flush=True)
+    except ModelFileError as error:
+        print("refused", flush=True)
+"""
+
+
+class Worker:
+    """A process that opens and runs files, one after another, as long as it lives."""
+
+    def __init__(self, folder: Path, level: str) -> None:
+        self.path = folder / f"{level}.goss"
+        self.environment = {**os.environ, "GOSSAMER_ISA": level}
+        self.process = self._start()
+
+    def _start(self) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            [sys.executable, "-c", WORKER],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env=self.environment,
+        )
+
+    def answer(self, data: bytes) -> str:
+        """ran, refused, or nothing where the process died of the file."""
+        self.path.unlink(missing_ok=True)  # the process may have the one before mapped
+        self.path.write_bytes(data)
+        assert self.process.stdin is not None and self.process.stdout is not None
+        self.process.stdin.write(f"{self.path}\n")
+        self.process.stdin.flush()
+        said = self.process.stdout.readline().strip()
+        if not said:  # hypothesis asks again, with less
+            self.close()
+            self.process = self._start()
+        return said
+
+    def close(self) -> None:
+        self.process.kill()
+        self.process.communicate()
+
+
+@pytest.fixture(scope="module")
+def workers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Worker]]:
+    """The best level of this machine, and the one for any."""
+    folder = tmp_path_factory.mktemp("worker")
+    made = [Worker(folder, level) for level in ("", "portable")]
+    yield made
+    for worker in made:
+        worker.close()
+
+
+def sealed(data: bytes) -> bytes:
+    """The file with the checksum that its bytes have."""
+    return data[:12] + struct.pack("<I", zlib.crc32(data[16:])) + data[16:]
+
+
+@pytest.fixture(scope="module")
+def seeds() -> list[bytes]:
+    torch.manual_seed(0)
+    return [to_bytes(program(precision)) for precision in ("float32", "bfloat16")]
+
+
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_several_lies_at_once_under_a_right_checksum_never_crash(
+    data: st.DataObject, seeds: list[bytes], workers: list[Worker]
+) -> None:
+    """Numbers of header, values and operations: replaced by extremes, by one another, or a little off."""
+    file = bytearray(data.draw(st.sampled_from(seeds)))
+    (weights,) = struct.unpack_from("<Q", file, 40)
+    places = st.integers(4, weights // 4 - 1)
+    for _ in range(data.draw(st.integers(1, 5))):
+        at, other = 4 * data.draw(places), 4 * data.draw(places)
+        (number,) = struct.unpack_from("<i", file, data.draw(st.sampled_from((at, other))))
+        number = data.draw(st.sampled_from(EXTREMES) | st.integers(-4, 4).map(lambda step, n=number: n + step))  # type: ignore[misc]
+        struct.pack_into("<i", file, at, max(-(2**31), min(2**31 - 1, number)))
+    for worker in workers:
+        assert worker.answer(sealed(bytes(file))) in ("ran", "refused")
+
+
+def test_the_workers_tell_a_good_file_from_a_bad_one(seeds: list[bytes], workers: list[Worker]) -> None:
+    for worker in workers:
+        for seed in seeds:
+            assert worker.answer(seed) == "ran"
+            assert worker.answer(seed[:-1]) == "refused"
+
+
+def test_what_the_fuzzer_found_is_harmless_now(workers: list[Worker]) -> None:
+    """Every file that `make fuzz` ever left."""
+    for path in sorted((ROOT / "tests" / "hostile" / "native").glob("*-*")):
+        for worker in workers:
+            assert worker.answer(path.read_bytes()) in ("ran", "refused"), path.name
+
+
+def test_slices_that_share_a_channel_are_refused(tmp_path: Path) -> None:
+    """Two halves of a concatenation, one of them moved: as many channels as before, one twice and one never."""
+    made = program()
+    halves = [value for value in made.values if value.parent >= 0 and value.first > 0]
+    halves[0].first -= 1
+    (tmp_path / "file.goss").write_bytes(to_bytes(made))
+    with pytest.raises(ModelFileError, match="N8"):
+        native.Native(tmp_path / "file.goss", 1)
+
+
+MEMORY = """
+import sys
+import numpy as np
+from gossamer.runtime.native import Native
+def resident():
+    return next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith("VmRSS:"))
+engine = Native(sys.argv[1], 2)
+image = np.ones((1, *engine.input_shape[1:]), np.float32)
+for _ in range(500):
+    engine(image)
+before = resident()
+for _ in range(20_000):
+    engine(image)
+print(resident() - before)
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").is_file(), reason="the system does not tell a process its memory")
+def test_memory_does_not_grow_over_20_000_runs(seeds: list[bytes], tmp_path: Path) -> None:
+    (tmp_path / "file.goss").write_bytes(seeds[0])
+    done = subprocess.run(
+        [sys.executable, "-c", MEMORY, str(tmp_path / "file.goss")], capture_output=True, text=True, timeout=200
+    )
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout) < 512  # KiB: 26 bytes a run would be more
+
+
+def test_the_example_in_c_builds_as_documented_and_answers_as_python(tmp_path: Path) -> None:
+    """The command of engine/README.md, run in engine/."""
+    compiler = shutil.which("cc")
+    if compiler is None:
+        pytest.skip("no C compiler")
+    readme = (ROOT / "engine" / "README.md").read_text()
+    (line,) = [line.strip() for line in readme.splitlines() if line.strip().startswith("cc ")]
+    command = shlex.split(line.replace("$PWD", str(ROOT / "engine")))
+    command[-1] = str(tmp_path / command[-1])
+    done = subprocess.run([*command, "-Wall", "-Wextra", "-Werror"], cwd=ROOT / "engine", capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    torch.manual_seed(0)
+    onnx = to_onnx(randomised(create_model("mobilenetv1_025", num_classes=6)).eval(), (48, 64))
+    network = fuse(lower(parse(onnx).onnx))
+    preprocess = Preprocess(size=(48, 64), mean=(0.5, 0.4, 0.3), std=(0.2, 0.25, 0.3))
+    card = json.dumps({"classes": ['"mean": 3'], "preprocess": preprocess.to_json()}).encode()
+    (tmp_path / "net.goss").write_bytes(to_bytes(network, card))
+    (tmp_path / "bare.goss").write_bytes(to_bytes(network))
+    noise = np.random.default_rng(0).integers(0, 256, (70, 90, 3), np.uint8)
+    Image.fromarray(noise).save(tmp_path / "a.png")
+    pixels = preprocess.pixels(tmp_path / "a.png")
+    Image.fromarray(pixels).save(tmp_path / "a.ppm")
+    done = subprocess.run([command[-1], "net.goss", "a.ppm"], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    found = [row.split() for row in done.stdout.splitlines()[1:]]
+    outputs = np.asarray(native.Native(tmp_path / "bare.goss", 2)(preprocess.normalise(pixels[None]))).reshape(-1)
+    expected = softmax(outputs)
+    best = np.argsort(-expected)[:3]
+    assert [int(place) for place, _ in found] == best.tolist()
+    np.testing.assert_allclose([float(score) for _, score in found], expected[best], atol=2e-4)
+    assert expected[best[0]] > expected[best[2]] + 1e-3  # else the order says nothing
+    done = subprocess.run([command[-1], "net.goss", "a.png"], cwd=tmp_path, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (1, "a.png: no PPM of bytes\n")
