@@ -51,6 +51,14 @@ void open_and_run(const char *path, const char *level) {
   size_t length = 0;
   if (gossamer_describe(model, sides, &outputs) || gossamer_card(model, &card, &length)) std::abort();
   const std::string copy(card, length);
+  int32_t count = 0;
+  if (gossamer_output_count(model, &count)) std::abort();
+  for (int32_t i = 0; i < count; i++) {
+    const char *name = nullptr;
+    int32_t rank = 0, axes[4];
+    int64_t first = 0;
+    if (gossamer_output(model, i, &name, &rank, axes, &first) || first >= outputs || !*name) std::abort();
+  }
   for (int threads : {1, 2}) {
     gossamer_session *session = nullptr;
     if (gossamer_session_open(model, threads, &session)) continue;

@@ -47,6 +47,14 @@ NETWORKS: dict[str, nn.Module] = {
         nn.ReLU(),
         nn.Conv2d(12, 2, 1),
     ),
+    "heads": nn.Sequential(
+        nn.Conv2d(3, 6, 3, 2, 1),
+        nn.Conv2d(6, 6, 3, padding=3, dilation=3, groups=6),
+        nn.Upsample(scale_factor=2, mode="bilinear"),
+        nn.ConvTranspose2d(6, 4, 3, 2, 1, groups=2),
+        nn.PixelShuffle(2),
+        nn.Softmax(1),
+    ),
 }
 
 
