@@ -1,79 +1,207 @@
 """The native engine beside its peers: Python call to Python call, each in a process of its own, in turn.
 
-    python benchmarks/engine.py [NETWORK ...] [--threads 1,2] [--batch 1] [--seconds 1] [--rounds 5] [--json]
+    python benchmarks/engine.py [NETWORK ...] [--precisions fp32,bf16,int8] [--peers onnxruntime,..] [--threads 1,2]
+                                [--batches 1,8] [--seconds 1] [--rounds 5] [--json FILE]
 
-fp32 everywhere. A ratio is the fastest peer's median over ours: above 1 we are faster. Nothing else should run meanwhile.
+Every peer that is installed takes part in each precision that it has (`peers.py`), and its answers are compared with
+those in float32. A ratio is the fastest peer's time over ours: above 1 we are faster. Nothing else should run meanwhile.
+`python benchmarks/table.py FILE...` prints what --json wrote, which it does after every network.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
-from gossamer.bench import bench
+import numpy as np
 
+from ceiling import ceiling, highest
+from forms import OF_ONE_BATCH
+from gossamer import machine
+from gossamer.bench.process import Failed, Process
+from gossamer.networks import resolve
+from gossamer.storage import write_text
+from peers import PEERS
+from table import text
+
+Json = dict[str, Any]
 NETWORKS = (
     "mobilenet_v1",
     "mobilenet_v2",
     "mobilenet_v3_large",
     "shufflenet_v1",
-    "shufflenet_v2",
+    "shufflenet_v2_x1_0",
     "sqnxt23_w1",
     "squeezenet1_1",
     "resnet18",
     "resnet50",
+    "inception_v3",
 )
-PEERS = ("onnxruntime", "openvino", "torch")
+PRECISIONS = ("fp32", "bf16", "int8")
+COMMAND = [sys.executable, str(Path(__file__).with_name("peers.py"))]
+PATIENCE = 900.0  # seconds for one answer; torch.compile needs minutes on a slow machine
+WRONG = 1e-2  # of the spread of the answers in float32; Winograd's transforms cost some digits, but not that many
+RUNS = 3  # calls a round at least, however slow
 
 
 def main() -> None:
-    """Measure and print one Markdown row a network and number of threads."""
-    parser = argparse.ArgumentParser()
-    parser.add_argument("networks", nargs="*", default=NETWORKS)
-    parser.add_argument("--threads", default="1,2")
-    parser.add_argument("--batch", type=int, default=1)
-    parser.add_argument("--seconds", type=float, default=1.0)
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--json", action="store_true")
-    options = parser.parse_args()
-    threads = tuple(map(int, options.threads.split(",")))
-    found = []
-    if not options.json:
-        print("| network | threads | " + " | ".join(("native", *PEERS)) + " | best peer / native |")
-        print("|---" * (len(PEERS) + 4) + "|")
+    """Measure network after network; print the tables. Raises UnknownNameError before anything is measured."""
+    options = _options()
     for network in options.networks:
-        result = bench(
-            [network],
-            runtimes=("native", *PEERS),
-            threads=threads,
-            batch=options.batch,
-            seconds=options.seconds,
-            rounds=options.rounds,
-        )
-        for count in threads:
-            rows = {row.runtime: row for row in result.rows if row.threads == count}
-            medians = {name: row.median_ms for name, row in rows.items()}
-            ours, peers = medians["native"], [ms for name, ms in medians.items() if name != "native" and ms]
-            ratio = min(peers) / ours if ours and peers else None
-            found.append({"network": network, "threads": count, "median_ms": medians, "ratio": ratio})
-            cells = [
-                rows[name].error[:40]
-                if rows[name].median_ms is None
-                else "{:.2f} ({:.2f}-{:.2f})".format(*_spread(rows[name]))
-                for name in ("native", *PEERS)
-            ]
-            if not options.json:
-                print(
-                    f"| {network} | {count} | " + " | ".join(cells) + f" | {ratio:.2f} |" if ratio else " - |",
-                    flush=True,
-                )
-    if options.json:
-        print(json.dumps({"machine": result.machine, "rows": found}, indent=1))
+        resolve(network)
+    result: Json = {
+        "machine": {**machine.describe(), "packages": _versions()},
+        "ceiling": {},
+        "seconds": options.seconds,
+        "rounds": options.rounds,
+        "rows": [],
+    }
+    for network in options.networks:
+        result["ceiling"] = highest(result["ceiling"], ceiling(options.threads))
+        with tempfile.TemporaryDirectory(prefix="gossamer-engine-") as folder:
+            forms = Forms(Path(folder), network)
+            for batch in options.batches:
+                for threads in options.threads:
+                    result["rows"] += measure(forms, threads, batch, options)
+                    print(f"{network}: {threads} threads, batch {batch}", file=sys.stderr, flush=True)
+        if options.json:
+            write_text(options.json, json.dumps(result, indent=1))
+    print(text(result))
 
 
-def _spread(row: object) -> tuple[float, float, float]:
-    """Median, and the 10 and 90 % points, in milliseconds."""
-    return row.median_ms, row.p10_ms, row.p90_ms  # type: ignore[attr-defined, no-any-return]
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("networks", nargs="*", default=NETWORKS)
+    parser.add_argument("--precisions", type=_names(PRECISIONS), default=PRECISIONS)
+    parser.add_argument("--peers", type=_names(PEERS), default=tuple(PEERS), help="beside native; default all")
+    parser.add_argument("--threads", type=_numbers, default=(1, 2))
+    parser.add_argument("--batches", type=_numbers, default=(1, 8))
+    parser.add_argument("--seconds", type=float, default=1.0, help="of each candidate in each round")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--json", type=Path, metavar="FILE")
+    return parser.parse_args()
+
+
+def _numbers(words: str) -> tuple[int, ...]:
+    return tuple(map(int, words.split(",")))
+
+
+def _names(allowed: Any) -> Callable[[str], tuple[str, ...]]:
+    def names(words: str) -> tuple[str, ...]:
+        for word in words.split(","):
+            if word not in allowed:
+                raise argparse.ArgumentTypeError(f"{word}: not one of {', '.join(allowed)}")
+        return tuple(words.split(","))
+
+    return names
+
+
+def _versions() -> dict[str, str | None]:
+    return machine.versions(dict.fromkeys(package for peer in PEERS.values() for package in peer.packages))
+
+
+class Forms:
+    """The files of one network, each made when it is first asked for, and the reasons of those that cannot be made."""
+
+    def __init__(self, folder: Path, network: str) -> None:
+        """Raises gossamer.bench.process.Failed where there is no such network."""
+        self.folder, self.network = folder, network
+        self.problems: dict[tuple[str, int], str] = {}
+        self.facts = self._ask("weights", 1)
+
+    def problem(self, form: str, batch: int) -> str:
+        """Make a form and what it is made from; "", or why there is none."""
+        key = form, batch if form in OF_ONE_BATCH else 0
+        if form == "weights":
+            return ""
+        if key not in self.problems:
+            first = {"qdq": "onnx", "mnn": "onnx", "litert_int8": "litert"}.get(form)
+            self.problems[key] = self.problem(first, batch) if first else ""
+            if not self.problems[key]:
+                try:
+                    self._ask(form, batch)
+                except Failed as error:
+                    self.problems[key] = f"{form}: {error}"
+        return self.problems[key]
+
+    def _ask(self, form: str, batch: int) -> Json:
+        job = {"do": "make", "form": form, "folder": str(self.folder), "network": self.network, "batch": batch}
+        with Process(1, COMMAND) as process:
+            return process.ask(job, PATIENCE)
+
+
+class Candidate:
+    """A runtime under way: its row of the result, its process where it takes part, the nanoseconds of its rounds."""
+
+    def __init__(self, row: Json, process: Process | None) -> None:
+        self.row, self.process = row, process
+        self.rounds: list[list[int]] = []
+
+    def ask(self, **request: Any) -> Json:
+        """The reply, empty from the moment that something went wrong, which becomes the row's problem."""
+        if self.process is None or self.row["problem"]:
+            return {}
+        try:
+            return self.process.ask(request, PATIENCE)
+        except Failed as error:
+            self.row["problem"] = str(error)
+            return {}
+
+    def open(self, folder: Path, seconds: float) -> None:
+        """Load the network, warm up, and compare its answers."""
+        job = {name: self.row[name] for name in ("runtime", "network", "precision", "threads", "batch")}
+        self.row |= self.ask(do="open", target=str(folder), kind="file", seconds=seconds, runs=RUNS, **job)
+        self.row |= self.ask(do="check")
+        if self.row["precision"] == "fp32" and self.row.get("difference", 0) > WRONG:
+            self.row["problem"] = f"other answers: they differ by {self.row['difference']:.1%}"
+
+    def round(self, seconds: float) -> None:
+        """One turn."""
+        reply = self.ask(do="measure", seconds=seconds, runs=RUNS)
+        if reply:
+            self.rounds.append(reply["times_ns"])
+            self.row["peak_bytes"] = reply["peak_bytes"]
+
+    def finished(self) -> Json:
+        """The row, with milliseconds a call."""
+        if self.rounds and not self.row["problem"]:
+            times = np.concatenate(self.rounds) / 1e6
+            self.row |= dict(zip(("median_ms", "p10_ms", "p90_ms"), np.percentile(times, (50, 10, 90)).tolist()))
+            self.row |= {"round_medians_ms": [float(np.median(one)) / 1e6 for one in self.rounds], "runs": len(times)}
+        return self.row
+
+
+def measure(forms: Forms, threads: int, batch: int, options: argparse.Namespace) -> list[Json]:
+    """A row for each precision and runtime, all of them measured in the same rounds."""
+    with contextlib.ExitStack() as processes:
+        candidates = []
+        for precision in options.precisions:
+            for name in dict.fromkeys(("native", *options.peers)):
+                row = {"network": forms.network, "precision": precision, "runtime": name, "threads": threads}
+                row |= {"batch": batch, "macs": forms.facts["macs"] * batch}
+                row |= {"problem": _problem(forms, name, precision, batch)}
+                process = None if row["problem"] else processes.enter_context(Process(threads, COMMAND))
+                candidates.append(Candidate(row, process))
+                candidates[-1].open(forms.folder, options.seconds)
+        for number in range(options.rounds):
+            for candidate in candidates if number % 2 == 0 else reversed(candidates):
+                candidate.round(options.seconds)
+        return [candidate.finished() for candidate in candidates]
+
+
+def _problem(forms: Forms, name: str, precision: str, batch: int) -> str:
+    """Why a runtime takes no part, or ""."""
+    peer = PEERS[name]
+    if precision not in peer.forms:
+        return peer.lacks[precision]
+    missing = [package for package, version in machine.versions(peer.packages).items() if version is None]
+    return f"{', '.join(missing)}: not installed" if missing else forms.problem(peer.forms[precision], batch)
 
 
 if __name__ == "__main__":

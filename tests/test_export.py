@@ -17,6 +17,7 @@ from torch import nn
 
 import gossamer.export.onnx as exporting
 from gossamer import modelfile, runtime
+from gossamer.answers.classes import softmax
 from gossamer.errors import InputError, MissingPackageError, VerificationError
 from gossamer.export.convert import OPSET, machine_path, to_onnx
 from gossamer.export.onnx import export
@@ -25,7 +26,6 @@ from gossamer.images import Preprocess
 from gossamer.networks import create_model
 from gossamer.runtime.model import open_model
 from gossamer.runtime.operators import OPERATORS
-from gossamer.runtime.prediction import softmax
 from gossamer.settings import Settings
 from gossamer.trained import run_data, torch_forward, trained
 from gossamer.trainer import train

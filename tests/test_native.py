@@ -22,7 +22,8 @@ import gossamer
 from gossamer.cli import main
 from gossamer.compile.fuse import fuse
 from gossamer.compile.lower import lower
-from gossamer.compile.write import HEADER, OPERATION, VALUE, compile_file, to_bytes
+from gossamer.compile.program import Layer, Operation, Output, Program, Value
+from gossamer.compile.write import HEADER, OPERATION, OUTPUT, PIECE, VALUE, compile_file, to_bytes
 from gossamer.errors import InputError, ModelFileError
 from gossamer.export.convert import to_onnx
 from gossamer.modelfile import parse
@@ -112,7 +113,7 @@ def compiled(model: nn.Module, folder: Path, size: tuple[int, int], channels: in
 def answers(onnx: Path, batch: NDArray[np.float32]) -> NDArray[np.float32]:
     session = onnxruntime.InferenceSession(str(onnx), providers=["CPUExecutionProvider"])
     (out,) = session.run(None, {session.get_inputs()[0].name: batch})
-    return np.asarray(out).reshape(len(batch), -1)
+    return np.asarray(out)
 
 
 def noise(*shape: int) -> NDArray[np.float32]:
@@ -253,6 +254,38 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> bytes:
     return to_bytes(fuse(lower(onnx)))
 
 
+@pytest.fixture(scope="module")
+def heads() -> bytes:
+    """Every kind of operation that stands behind a backbone, two outputs, one of them of two maps."""
+    rng = np.random.default_rng(0)
+    pairs = np.stack([np.array([0, 1, 2, 3, 3, 4]), np.full(6, 0.25)], 1).astype(np.float32)
+
+    def layer(*shape: int) -> Layer:
+        return Layer(rng.standard_normal(shape).astype(np.float32), np.zeros(shape[0], np.float32))
+
+    sides = [(8, 8, 3), (8, 8, 24), (8, 8, 24), (6, 6, 24), (12, 12, 6), (12, 12, 6), (1, 1, 6), (12, 12, 6)]
+    operations = [
+        Operation("conv", 0, 1, kernel=(3, 3), pads=(1, 1, 1, 1), weights=[layer(24, 3, 3, 3)]),
+        Operation(
+            "block",
+            1,
+            2,
+            kernel=(3, 3),
+            pads=(4, 4, 4, 4),
+            dilation=4,
+            mid=24,
+            weights=[None, layer(24, 1, 3, 3), layer(24, 24)],
+        ),
+        Operation("resize", 2, 3, weights=[Layer(pairs, pairs)]),
+        Operation("depth_to_space", 3, 4, stride=(2, 2), groups=2),
+        Operation("softmax", 4, 5, groups=2),
+        Operation("global_average", 4, 6),
+        Operation("add", 4, 7, other=6),
+    ]
+    outputs = [Output("rows", ((144 + 1) * 3, 2), [(5, True), (6, True)]), Output("map", (6, 12, 12), [(7, False)])]
+    return to_bytes(Program([Value(*side) for side in sides], operations, 0, outputs))
+
+
 def refused(data: bytes, folder: Path) -> int:
     """The code of the error with which a file is refused; 0 where it is taken, and then it must run."""
     path = folder / "file.goss"
@@ -310,6 +343,37 @@ def test_records_that_lie_under_a_right_checksum_never_reach_memory(small: bytes
     assert codes >= {9, 10, 11, 12, 13}
 
 
+def test_outputs_and_heads_that_lie_never_reach_memory(heads: bytes, tmp_path: Path) -> None:
+    assert refused(heads, tmp_path) == 0
+    fields = HEADER.unpack(heads[: HEADER.size])
+    operations_at, operation_count, outputs_at, pieces_at = fields[5], fields[11], fields[14], fields[15]
+    names = [b"\0" + heads[outputs_at + 1 : outputs_at + 64], b"x" * 64, heads[outputs_at + 96 : outputs_at + 160]]
+    for name in names:  # none, one that does not end, that of the other output
+        assert refused(sealed(heads[:outputs_at] + name + heads[outputs_at + 64 :]), tmp_path) == 14
+    codes = set()
+    for start, count, size, skip, ints in (
+        (operations_at, operation_count, OPERATION.size, 0, 20),
+        (outputs_at, 2, OUTPUT.size, 64, 7),
+        (pieces_at, 3, PIECE.size, 0, 2),
+    ):
+        for index in range(count):
+            for place in range(ints):
+                for number in (-1, 0, 1, 2, 5, 2**16, 2**31 - 1, -(2**31)):
+                    at = start + index * size + skip + 4 * place
+                    codes.add(refused(sealed(heads[:at] + struct.pack("<i", number) + heads[at + 4 :]), tmp_path))
+    assert codes >= {0, 10, 11, 12, 13, 14}
+
+
+def test_a_resize_that_reads_outside_its_map_is_refused(heads: bytes, tmp_path: Path) -> None:
+    fields = HEADER.unpack(heads[: HEADER.size])
+    resize = OPERATION.unpack_from(heads, fields[5] + 2 * OPERATION.size)
+    for table in resize[20:22]:
+        for place in range(12):
+            for number in (-1.0, -1e-3, 8.0, 1e30, float("inf"), float("nan")):
+                at = fields[6] + 4 * (table + place)
+                assert refused(sealed(heads[:at] + struct.pack("<f", number) + heads[at + 4 :]), tmp_path) == 13
+
+
 def test_a_header_that_lies_is_refused(small: bytes, tmp_path: Path) -> None:
     """By the engine, or where the card lies by what reads the card."""
     for at in range(24, 72, 8):
@@ -320,12 +384,11 @@ def test_a_header_that_lies_is_refused(small: bytes, tmp_path: Path) -> None:
             )
 
 
-def test_the_engine_is_free_of_memory_errors(small: bytes, tmp_path: Path) -> None:
+def test_the_engine_is_free_of_memory_errors(small: bytes, heads: bytes, tmp_path: Path) -> None:
     """The same lies under AddressSanitizer and UndefinedBehaviorSanitizer, in a program of its own."""
     compiler = shutil.which(os.environ.get("CXX", "c++"))
     if compiler is None:
         pytest.skip("no C++ compiler")
-    (tmp_path / "small.goss").write_bytes(small)
     program = tmp_path / "lies"
     sources = [
         str(ROOT / "engine" / "src" / name) for name in ("model.cpp", "session.cpp", "portable.cpp", "reference.cpp")
@@ -339,11 +402,13 @@ def test_the_engine_is_free_of_memory_errors(small: bytes, tmp_path: Path) -> No
     if built.returncode and "cannot find" in built.stderr:
         pytest.skip("no sanitizers")
     assert built.returncode == 0, built.stderr
-    done = subprocess.run(
-        [str(program), str(tmp_path / "small.goss"), str(tmp_path / "lie.goss")],
-        capture_output=True,
-        text=True,
-        timeout=250,
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-    assert int(done.stdout.split()[0]) > 1000
+    for name, data in (("small", small), ("heads", heads)):
+        (tmp_path / f"{name}.goss").write_bytes(data)
+        done = subprocess.run(
+            [str(program), str(tmp_path / f"{name}.goss"), str(tmp_path / "lie.goss")],
+            capture_output=True,
+            text=True,
+            timeout=250,
+        )
+        assert done.returncode == 0, done.stderr[-3000:]
+        assert int(done.stdout.split()[0]) > 1000

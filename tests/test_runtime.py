@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from gossamer import modelfile, onnxfile, runtime
+from gossamer.answers.classes import softmax
 from gossamer.errors import (
     ImageError,
     InputError,
@@ -30,7 +31,6 @@ from gossamer.errors import (
 )
 from gossamer.runtime import native
 from gossamer.runtime.operators import OPERATORS
-from gossamer.runtime.prediction import softmax
 from gossamer.runtime.verification import OutputCheck, compare, margin
 from tests.hostile import make_models as make
 

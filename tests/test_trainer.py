@@ -83,13 +83,13 @@ def test_a_run_learns_and_leaves_everything_behind(pictures: Path, tmp_path: Pat
 
 
 def test_best_is_the_best_epoch_and_is_scored_again_to_the_same_value(pictures: Path, tmp_path: Path) -> None:
-    from gossamer.evaluate import evaluate
+    from gossamer.evaluate import classification
     from gossamer.trained import run_data, torch_forward, trained
 
     run = gossamer.train(small(pictures, tmp_path / "run", epochs=4, lr=0.3))
     best = max(row["val_accuracy"] for row in run.metrics())
     network = trained(run.path, "best")
-    again = evaluate(torch_forward(network.model), run_data(run).val, network.preprocess)
+    again = classification(torch_forward(network.model), run_data(run).val, network.preprocess)
     assert again.metrics["accuracy"] == best
 
 

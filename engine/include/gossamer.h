@@ -37,7 +37,8 @@ enum gossamer_error {
   GOSSAMER_REFERENCE = 11,    /* N8: an operation reads what no earlier one wrote, or writes twice */
   GOSSAMER_SHAPE = 12,        /* N9: shapes that do not follow from each other */
   GOSSAMER_WEIGHTS = 13,      /* N10: weights that lie outside their table */
-  GOSSAMER_ISA = 14           /* GOSSAMER_ISA asks for an instruction set that this machine lacks */
+  GOSSAMER_OUTPUT = 14,       /* N11: an output without a name, or that its pieces do not fill */
+  GOSSAMER_ISA = 15           /* GOSSAMER_ISA asks for an instruction set that this machine lacks */
 };
 
 /* A line of text for a code; never null. */
@@ -46,8 +47,17 @@ GOSSAMER_API const char *gossamer_error_text(int code);
 /* Map a compiled file into memory. */
 GOSSAMER_API int gossamer_open(const char *path, gossamer_model **model);
 
-/* Height, width and channels of the input; number of outputs. */
+/* Height, width and channels of the input, fixed when the network was compiled; how many numbers all outputs of an image
+ * hold together. */
 GOSSAMER_API int gossamer_describe(const gossamer_model *model, int32_t input[3], int64_t *outputs);
+
+/* How many outputs there are. */
+GOSSAMER_API int gossamer_output_count(const gossamer_model *model, int32_t *count);
+
+/* An output: its name, valid as long as the model; its axes behind the batch and their sides; where among an image's
+ * numbers it begins. */
+GOSSAMER_API int gossamer_output(const gossamer_model *model, int32_t index, const char **name, int32_t *rank,
+                                 int32_t sides[4], int64_t *first);
 
 /* The card: UTF-8 JSON, not ended by 0, valid as long as the model. */
 GOSSAMER_API int gossamer_card(const gossamer_model *model, const char **text, size_t *size);
@@ -59,7 +69,8 @@ GOSSAMER_API int gossamer_session_open(const gossamer_model *model, int threads,
  * neon_dotprod. */
 GOSSAMER_API const char *gossamer_session_isa(const gossamer_session *session);
 
-/* `images` images, float32 (images, channels, height, width) -> (images, outputs). Allocates nothing. */
+/* `images` images, float32 (images, channels, height, width) -> (images, outputs): of each image its outputs one behind the
+ * other. Allocates nothing. The same answers to the bit for any number of threads, and however images are batched. */
 GOSSAMER_API int gossamer_run(gossamer_session *session, const float *input, int64_t images, float *output);
 
 /* As gossamer_run, and the nanoseconds that each operation of the file took are added to `nanoseconds`. */

@@ -39,7 +39,7 @@ struct Fused {
   Dense expand, project;  // of a whole image; without projection the depthwise rows are the output
   bool expands, projects;
   const float *weight, *bias;  // depthwise, (kh, kw, mid padded), and its bias
-  int32_t kh, kw, sh, sw, top, left, mid, padded, chunk;
+  int32_t kh, kw, sh, sw, top, left, dilation, mid, padded, chunk;
   int32_t rows, inner;  // output rows at once of all chunks, of one chunk
   Finish finish;        // of the depthwise layer
   Map in, middle, out;

@@ -14,6 +14,7 @@ namespace {
 
 constexpr int64_t MOST = 1 << 16;           // of any side or channel count
 constexpr int64_t MOST_ELEMENTS = 1 << 28;  // of any value: 1 GiB
+constexpr uint32_t MOST_OUTPUTS = 64, MOST_PIECES = 4096;
 
 struct Header {
   char magic[8];
@@ -22,8 +23,11 @@ struct Header {
   uint64_t values, ops, weights, card;  // offsets in bytes
   uint64_t weight_count, card_size;
   uint32_t value_count, op_count;
-  int32_t input, output;
-  uint8_t reserved[40];
+  int32_t input;
+  uint32_t output_count;
+  uint64_t outputs, pieces;
+  uint32_t piece_count;
+  uint8_t reserved[20];
 };
 static_assert(sizeof(Header) == 128, "the header is as FORMAT.md has it");
 
@@ -95,6 +99,15 @@ int window(const Value &in, const Value &out, const Op &op) {
 
 bool same(const Value &a, const Value &b) { return a.h == b.h && a.w == b.w && a.c == b.c; }
 
+// Whether a resize's pairs, one a row or column of the output, lie within `side` rows or columns of the input.
+bool pairs_fit(const float *pairs, int32_t count, int32_t side) {
+  for (int32_t i = 0; i < count; i++) {
+    const float first = pairs[2 * i], on = pairs[2 * i + 1];
+    if (!(first >= 0 && first < float(side) && on >= 0 && on <= 1)) return false;
+  }
+  return true;
+}
+
 int check_op(const Model &m, const Op &op) {
   if (!in_range(op.kind, 0, KINDS - 1)) return GOSSAMER_OPERATION;
   for (int32_t act : {op.act, op.act0, op.act1})
@@ -112,7 +125,7 @@ int check_op(const Model &m, const Op &op) {
     }
     case BLOCK: {
       if (int code = window(in, out, op)) return code;
-      if (!in_range(op.mid, 1, MOST) || op.dilation != 1) return GOSSAMER_OPERATION;
+      if (!in_range(op.mid, 1, MOST)) return GOSSAMER_OPERATION;
       if (int64_t(out.h) * out.w * (op.mid + 63) > MOST_ELEMENTS) return GOSSAMER_OPERATION;  // the middle map
       if (op.weight0 < 0 && op.mid != in.c) return GOSSAMER_SHAPE;
       if (op.weight0 >= 0)
@@ -130,6 +143,8 @@ int check_op(const Model &m, const Op &op) {
     case GLOBAL_AVERAGE:
       return out.h == 1 && out.w == 1 && out.c == in.c ? GOSSAMER_OK : GOSSAMER_SHAPE;
     case ADD:
+      if (other && same(in, out) && other->h == 1 && other->w == 1 && other->c == in.c) return GOSSAMER_OK;
+      [[fallthrough]];
     case MULTIPLY:
       return other && same(in, out) && same(*other, out) ? GOSSAMER_OK : GOSSAMER_SHAPE;
     case SCALE:
@@ -139,6 +154,19 @@ int check_op(const Model &m, const Op &op) {
       return weights_fit(m, op.weight0, in.c) && weights_fit(m, op.bias0, in.c) ? GOSSAMER_OK : GOSSAMER_WEIGHTS;
     case SHUFFLE:
       return same(in, out) && alike(in, out) && op.groups >= 1 && in.c % op.groups == 0 ? GOSSAMER_OK : GOSSAMER_SHAPE;
+    case RESIZE:
+      if (in.c != out.c) return GOSSAMER_SHAPE;
+      if (!weights_fit(m, op.weight0, 2 * int64_t(out.h)) || !weights_fit(m, op.bias0, 2 * int64_t(out.w)))
+        return GOSSAMER_WEIGHTS;
+      return pairs_fit(m.weights + op.weight0, out.h, in.h) && pairs_fit(m.weights + op.bias0, out.w, in.w) ? GOSSAMER_OK
+                                                                                                           : GOSSAMER_WEIGHTS;
+    case SOFTMAX:
+      return same(in, out) && op.groups >= 1 && in.c % op.groups == 0 ? GOSSAMER_OK : GOSSAMER_SHAPE;
+    case DEPTH_TO_SPACE:
+      if (!in_range(op.sh, 1, 16) || !in_range(op.sw, 1, 16)) return GOSSAMER_OPERATION;
+      if (out.h > int64_t(in.h) * op.sh || out.w > int64_t(in.w) * op.sw || in.c != int64_t(out.c) * op.sh * op.sw)
+        return GOSSAMER_SHAPE;
+      return op.groups >= 1 && out.c % op.groups == 0 ? GOSSAMER_OK : GOSSAMER_SHAPE;
     default:  // ACTIVATION, COPY
       return same(in, out) ? GOSSAMER_OK : GOSSAMER_SHAPE;
   }
@@ -161,6 +189,31 @@ bool write_once(Spans &spans, int32_t parent, int32_t first, int32_t end) {
 
 int32_t root(const Model &m, int32_t value) { return m.values[value].parent < 0 ? value : m.values[value].parent; }
 
+// The outputs, each of which its pieces fill; they take the pieces in order.
+int check_outputs(Model &m) {
+  int32_t next = 0;
+  for (int32_t i = 0; i < m.output_count; i++) {
+    const Output &o = m.outputs[i];
+    if (!o.name[0] || o.name[sizeof o.name - 1]) return GOSSAMER_OUTPUT;
+    if (!in_range(o.rank, 1, 4) || o.first != next || !in_range(o.pieces, 1, m.piece_count - next)) return GOSSAMER_OUTPUT;
+    int64_t stated = 1, held = 0;
+    for (int32_t axis = 0; axis < o.rank; axis++) {
+      if (!in_range(o.sides[axis], 1, MOST_ELEMENTS)) return GOSSAMER_OUTPUT;
+      stated *= o.sides[axis];
+      if (stated > MOST_ELEMENTS) return GOSSAMER_OUTPUT;
+    }
+    for (int32_t end = next + o.pieces; next < end; next++) {
+      const Piece &p = m.pieces[next];
+      if (!in_range(p.value, 0, m.value_count - 1) || !in_range(p.channels_last, 0, 1)) return GOSSAMER_OUTPUT;
+      const Value &v = m.values[p.value];
+      held += int64_t(v.h) * v.w * v.c;
+    }
+    if (held != stated) return GOSSAMER_OUTPUT;
+    m.numbers += held;
+  }
+  return next == m.piece_count ? GOSSAMER_OK : GOSSAMER_OUTPUT;
+}
+
 }  // namespace
 
 int check(Model &m) {
@@ -168,43 +221,49 @@ int check(Model &m) {
   if (m.size < sizeof h) return GOSSAMER_MAGIC;
   std::memcpy(&h, m.data, sizeof h);
   if (std::memcmp(h.magic, "GOSSAMER", 8)) return GOSSAMER_MAGIC;
-  if (h.version != 2) return GOSSAMER_VERSION;
+  if (h.version != 3) return GOSSAMER_VERSION;
   if (h.file_size != m.size) return GOSSAMER_SIZE;
   if (crc32(m.data + 16, m.size - 16) != h.crc) return GOSSAMER_CHECKSUM;
   if (h.value_count < 2 || h.value_count > 1 << 20 || h.op_count < 1 || h.op_count > 1 << 20) return GOSSAMER_TABLES;
+  if (h.output_count < 1 || h.output_count > MOST_OUTPUTS || h.piece_count < 1 || h.piece_count > MOST_PIECES)
+    return GOSSAMER_TABLES;
   if (!inside(h.values, h.value_count, sizeof(Value), m.size) || !inside(h.ops, h.op_count, sizeof(Op), m.size) ||
-      !inside(h.weights, h.weight_count, 4, m.size) || !inside(h.card, h.card_size, 1, m.size))
+      !inside(h.weights, h.weight_count, 4, m.size) || !inside(h.card, h.card_size, 1, m.size) ||
+      !inside(h.outputs, h.output_count, sizeof(Output), m.size) || !inside(h.pieces, h.piece_count, sizeof(Piece), m.size))
     return GOSSAMER_TABLES;
   m.values = reinterpret_cast<const Value *>(m.data + h.values);
   m.ops = reinterpret_cast<const Op *>(m.data + h.ops);
   m.weights = reinterpret_cast<const float *>(m.data + h.weights);
+  m.outputs = reinterpret_cast<const Output *>(m.data + h.outputs);
+  m.pieces = reinterpret_cast<const Piece *>(m.data + h.pieces);
   m.card = reinterpret_cast<const char *>(m.data + h.card);
   m.card_size = h.card_size;
   m.weight_count = int64_t(h.weight_count);
   m.value_count = int32_t(h.value_count);
   m.op_count = int32_t(h.op_count);
   m.input = h.input;
-  m.output = h.output;
+  m.output_count = int32_t(h.output_count);
+  m.piece_count = int32_t(h.piece_count);
   for (int32_t i = 0; i < m.value_count; i++)
     if (int code = check_value(m, i)) return code;
-  for (int32_t v : {m.input, m.output})
-    if (!in_range(v, 0, m.value_count - 1) || m.values[v].parent != -1) return GOSSAMER_REFERENCE;
+  if (!in_range(m.input, 0, m.value_count - 1) || m.values[m.input].parent != -1) return GOSSAMER_REFERENCE;
+  if (int code = check_outputs(m)) return code;
   // every position that is read was written before, and no value is written twice
   std::vector<int64_t> written(size_t(m.value_count), 0);
   std::vector<char> made(size_t(m.value_count), 0);
   Spans spans;
   made[size_t(m.input)] = 1;
   written[size_t(m.input)] = m.values[m.input].c;
+  const auto ready = [&](int32_t value) {
+    const int32_t from = root(m, value);
+    return made[size_t(value)] || written[size_t(from)] == m.values[from].c;
+  };
   for (int32_t i = 0; i < m.op_count; i++) {
     const Op &op = m.ops[i];
     if (!in_range(op.in, 0, m.value_count - 1) || !in_range(op.out, 0, m.value_count - 1) ||
         !in_range(op.other, -1, m.value_count - 1))
       return GOSSAMER_REFERENCE;
-    for (int32_t read : {op.in, op.other}) {
-      if (read < 0) continue;
-      const int32_t from = root(m, read);
-      if (!made[size_t(read)] && written[size_t(from)] < m.values[from].c) return GOSSAMER_REFERENCE;
-    }
+    if (!ready(op.in) || (op.other >= 0 && !ready(op.other))) return GOSSAMER_REFERENCE;
     const int32_t to = root(m, op.out);
     if (made[size_t(op.out)] || to == root(m, op.in) || (op.other >= 0 && to == root(m, op.other))) {
       // a slice may be written while other slices of its parent are read
@@ -217,7 +276,8 @@ int check(Model &m) {
     written[size_t(to)] += made_now.c;
     if (written[size_t(to)] > m.values[to].c) return GOSSAMER_REFERENCE;
   }
-  if (written[size_t(m.output)] < m.values[m.output].c || m.output == m.input) return GOSSAMER_REFERENCE;
+  for (int32_t i = 0; i < m.piece_count; i++)
+    if (!ready(m.pieces[i].value)) return GOSSAMER_REFERENCE;
   return GOSSAMER_OK;
 }
 

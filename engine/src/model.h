@@ -6,7 +6,8 @@
 namespace gossamer {
 
 enum Kind : int32_t {
-  CONV, BLOCK, MAX_POOL, AVERAGE_POOL, GLOBAL_AVERAGE, ADD, SCALE, AFFINE, ACTIVATION, COPY, SHUFFLE, MULTIPLY, KINDS
+  CONV, BLOCK, MAX_POOL, AVERAGE_POOL, GLOBAL_AVERAGE, ADD, SCALE, AFFINE, ACTIVATION, COPY, SHUFFLE, MULTIPLY,
+  RESIZE, SOFTMAX, DEPTH_TO_SPACE, KINDS
 };
 enum Act : int32_t { NONE, RELU, RELU6, HARD_SWISH, HARD_SIGMOID, SIGMOID, SILU, TANH, CLIP, LEAKY_RELU, ACTS };
 enum Type : int32_t { F32, BF16, U8, TYPES };  // of a map; the third is S8 for weights
@@ -21,7 +22,8 @@ struct Value {
 // What an operation reads, writes and how; offsets are in units of 4 bytes in the weights, -1 for none.
 // CONV: weight (c_out, c_in / groups, kh, kw), bias (c_out), other: a value added before the activation.
 // BLOCK: [weight0 (mid, c_in), bias0, act0], depthwise weight1 (mid, kh, kw), bias1, act1, [weight2 (c_out, mid), bias2],
-// [other added], act. AFFINE: weight0 and bias0 of each channel. SHUFFLE: groups.
+// [other added], act. AFFINE: weight0 and bias0 of each channel. SHUFFLE, SOFTMAX: groups. RESIZE: weight0 (out.h, 2) and
+// bias0 (out.w, 2), of each row and column the first of the two it lies between and how far on. DEPTH_TO_SPACE: groups, sh, sw.
 struct Op {
   int32_t kind, in, other, out;
   int32_t kh, kw, sh, sw;
@@ -37,14 +39,29 @@ struct Op {
 };
 static_assert(sizeof(Value) == 32 && sizeof(Op) == 192, "records are as FORMAT.md has them");
 
+// An output: float32 numbers of an image as ONNX has them, its axes behind the batch; pieces lie one behind the other.
+struct Output {
+  char name[64];  // UTF-8, ended by 0
+  int32_t rank, sides[4];
+  int32_t first, pieces, reserved;
+};
+
+// A map of which an output is made.
+struct Piece {
+  int32_t value, channels_last, reserved[2];
+};
+static_assert(sizeof(Output) == 96 && sizeof(Piece) == 16, "records are as FORMAT.md has them");
+
 struct Model {
   const uint8_t *data = nullptr;
   size_t size = 0;
   const Value *values = nullptr;
   const Op *ops = nullptr;
   const float *weights = nullptr;
-  int32_t value_count = 0, op_count = 0, input = 0, output = 0;
-  int64_t weight_count = 0;
+  const Output *outputs = nullptr;
+  const Piece *pieces = nullptr;
+  int32_t value_count = 0, op_count = 0, input = 0, output_count = 0, piece_count = 0;
+  int64_t weight_count = 0, numbers = 0;  // numbers: of all outputs of an image
   const char *card = nullptr;
   size_t card_size = 0;
 };

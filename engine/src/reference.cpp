@@ -99,7 +99,7 @@ void block(const Op &op, const Map &in, const Map &other, const Map &out, const 
         double sum = 0;
         for (int32_t r = 0; r < op.kh; r++)
           for (int32_t q = 0; q < op.kw; q++) {
-            const int32_t row = y * op.sh - op.top + r, column = x * op.sw - op.left + q;
+            const int32_t row = y * op.sh - op.top + r * op.dilation, column = x * op.sw - op.left + q * op.dilation;
             if (row < 0 || row >= in.h || column < 0 || column >= in.w) continue;
             sum += double(expanded(op, in, w, int64_t(row) * in.w + column, c)) *
                    w[op.weight1 + (int64_t(c) * op.kh + r) * op.kw + q];
@@ -150,6 +150,45 @@ void pool(const Op &op, const Map &in, const Map &out) {
       }
 }
 
+// Of each row and column the first of the two it lies between, and how far on it lies.
+void resize(const Map &in, const Map &out, const float *rows, const float *columns) {
+  for (int32_t y = 0; y < out.h; y++)
+    for (int32_t x = 0; x < out.w; x++)
+      for (int32_t c = 0; c < out.c; c++) {
+        const int32_t y0 = int32_t(rows[2 * y]), y1 = std::min(y0 + 1, in.h - 1);
+        const int32_t x0 = int32_t(columns[2 * x]), x1 = std::min(x0 + 1, in.w - 1);
+        const double down = rows[2 * y + 1], right = columns[2 * x + 1];
+        const auto at = [&](int32_t row, int32_t column) { return double(get(in, int64_t(row) * in.w + column, c)); };
+        const double upper = at(y0, x0) * (1 - right) + at(y0, x1) * right;
+        const double lower = at(y1, x0) * (1 - right) + at(y1, x1) * right;
+        put(out, int64_t(y) * out.w + x, c, float(upper * (1 - down) + lower * down));
+      }
+}
+
+// Over each of `groups` runs of channels.
+void softmax(const Map &in, const Map &out, int32_t groups) {
+  const int32_t run = in.c / groups;
+  for (int64_t p = 0; p < int64_t(in.h) * in.w; p++)
+    for (int32_t first = 0; first < in.c; first += run) {
+      float most = -INFINITY;
+      double sum = 0;
+      for (int32_t c = first; c < first + run; c++) most = std::max(most, get(in, p, c));
+      for (int32_t c = first; c < first + run; c++) sum += std::exp(double(get(in, p, c)) - most);
+      for (int32_t c = first; c < first + run; c++) put(out, p, c, float(std::exp(double(get(in, p, c)) - most) / sum));
+    }
+}
+
+// Channel ((g * sh + row) * sw + column) * run + i to channel g * run + i of a position within sh x sw.
+void depth_to_space(const Op &op, const Map &in, const Map &out) {
+  const int32_t run = out.c / op.groups;
+  for (int32_t y = 0; y < out.h; y++)
+    for (int32_t x = 0; x < out.w; x++)
+      for (int32_t c = 0; c < out.c; c++) {
+        const int32_t from = ((c / run * op.sh + y % op.sh) * op.sw + x % op.sw) * run + c % run;
+        put(out, int64_t(y) * out.w + x, c, get(in, int64_t(y / op.sh) * in.w + x / op.sw, from));
+      }
+}
+
 }  // namespace
 
 void reference(const Op &op, const Map &in, const Map &other, const Map &out, const float *weights) {
@@ -171,11 +210,14 @@ void reference(const Op &op, const Map &in, const Map &other, const Map &out, co
         for (int32_t c = 0; c < in.c; c++)
           put(out, p, c % (in.c / op.groups) * op.groups + c / (in.c / op.groups), get(in, p, c));
       return;
+    case RESIZE: return resize(in, out, weights + op.weight0, weights + op.bias0);
+    case SOFTMAX: return softmax(in, out, op.groups);
+    case DEPTH_TO_SPACE: return depth_to_space(op, in, out);
     default:
       for (int64_t p = 0; p < positions; p++)
         for (int32_t c = 0; c < in.c; c++) {
           float value = get(in, p, c);
-          if (op.kind == ADD) value += get(other, p, c);
+          if (op.kind == ADD) value += get(other, int64_t(other.h) * other.w == 1 ? 0 : p, c);
           if (op.kind == MULTIPLY) value *= get(other, p, c);
           if (op.kind == SCALE) value *= get(other, 0, c);
           if (op.kind == AFFINE) value = value * weights[op.weight0 + c] + weights[op.bias0 + c];

@@ -27,6 +27,9 @@ namespace {
 
 constexpr int64_t MIDDLE_BYTES = 768 << 10;    // of the depthwise rows of all chunks: they stay in the second cache
 constexpr int64_t EXPANDED_BYTES = 128 << 10;  // of the expanded rows of one chunk
+constexpr int64_t SCRATCH_BYTES = 1 << 30;     // of the expanded rows, at most: hostile files ask for more
+constexpr size_t OWN_BYTES = 2 << 20;          // of a thread's own maps, so that they stay in its second cache
+constexpr int64_t MANY_NUMBERS = 1 << 14;      // of all outputs: fewer are given by one thread
 constexpr int64_t SLACK = 256;                 // bytes behind a buffer, for whole registers
 
 // 64-byte aligned memory, zeroed.
@@ -70,19 +73,28 @@ struct gossamer_model {
 struct gossamer_session {
   const gossamer_model *model;
   Pool pool;
-  Bytes arena, whole;
+  Bytes whole;
+  std::vector<Bytes> arenas;            // one, or one a thread where each may take an image of its own
   std::vector<Bytes> expanded, middle;  // one a thread
-  // of the image under way
+  // of the images under way: all of them where each thread takes its own, else one
   const float *input = nullptr;
   float *output = nullptr;
-  const Op *op = nullptr;
-  const Step *step = nullptr;
+  int64_t images = 0;
+  int32_t op = 0;
   int phase = 0;
-  int64_t *nanoseconds = nullptr;  // one an operation, or null
   gossamer_session(const gossamer_model *m, int threads) : model(m), pool(threads) {}
 };
 
 namespace {
+
+// A thread's part of an image: part `part` of `parts`, with the scratch of thread `thread` and the maps of `arena`.
+struct Turn {
+  const gossamer_session &s;
+  uint8_t *arena;
+  const float *input;
+  float *output;
+  int thread, part, parts;
+};
 
 int64_t round_up(int64_t value, int64_t to) { return (value + to - 1) / to * to; }
 
@@ -190,7 +202,7 @@ bool dense_step(gossamer_model &m, const Op &op, Step &step) {
 bool fused_step(gossamer_model &m, const Op &op, Step &step) {
   Fused &f = step.fused;
   f.in = shape(m, op.in), f.out = shape(m, op.out);
-  f.kh = op.kh, f.kw = op.kw, f.sh = op.sh, f.sw = op.sw, f.top = op.top, f.left = op.left;
+  f.kh = op.kh, f.kw = op.kw, f.sh = op.sh, f.sw = op.sw, f.top = op.top, f.left = op.left, f.dilation = op.dilation;
   f.mid = op.mid, f.finish = Finish{op.act1, op.low1, op.high1};
   f.expands = op.weight0 >= 0, f.projects = op.weight2 >= 0;
   const int32_t vector = m.level->vector;
@@ -230,11 +242,14 @@ bool fused_step(gossamer_model &m, const Op &op, Step &step) {
   // as many rows at once as the caches hold
   const int64_t row_bytes = int64_t(f.out.w) * f.padded * size;
   f.rows = int32_t(std::clamp<int64_t>(MIDDLE_BYTES / row_bytes, std::min(4, f.out.h), f.out.h));
-  const int64_t held = std::max<int64_t>(int64_t(f.out.w - 1) * f.sw + f.kw, f.in.w + f.left);
+  const int64_t reach = int64_t(f.kh - 1) * f.dilation + 1;
+  const int64_t held = std::max<int64_t>(int64_t(f.out.w - 1) * f.sw + int64_t(f.kw - 1) * f.dilation + 1, f.in.w + f.left);
   const int64_t pitch = held * f.chunk;
-  f.inner = 1;
-  while (f.inner < f.out.h && ((f.inner + 1) * f.sh + f.kh) * pitch * 4 <= EXPANDED_BYTES) f.inner++;
-  step.expanded = size_t(((f.inner - 1) * f.sh + f.kh) * pitch) * 4;
+  f.inner = f.dilation == 1 ? 1 : int32_t(std::min<int64_t>(reach, f.out.h));  // so that few of the rows held are moved
+  while (f.inner < f.out.h && ((f.inner + 1) * f.sh + reach) * pitch * 4 <= EXPANDED_BYTES) f.inner++;
+  const int64_t expanded = ((f.inner - 1) * f.sh + reach) * pitch * 4;
+  if (expanded > SCRATCH_BYTES) return false;
+  step.expanded = size_t(expanded);
   step.middle = f.projects ? size_t(f.rows) * size_t(row_bytes) : 0;
   step.whole = f.projects ? size_t(f.out.h) * size_t(row_bytes) : 0;
   return true;
@@ -257,7 +272,7 @@ bool place_values(gossamer_model &m) {
     if (f.ops[i].other >= 0) touch(f.ops[i].other, i);
     touch(f.ops[i].out, i);
   }
-  touch(f.output, f.op_count);
+  for (int32_t i = 0; i < f.piece_count; i++) touch(f.pieces[i].value, f.op_count);
   m.ld.assign(count, 0);
   m.place.assign(count, 0);
   std::vector<size_t> order, placed;
@@ -330,103 +345,107 @@ int prepare(gossamer_model &m) {
   return GOSSAMER_OK;
 }
 
-Map map_of(const gossamer_session &s, int32_t index) {
-  const Value &v = s.model->file.values[index];
+Map map_of(const Turn &turn, int32_t index) {
+  const gossamer_model &m = *turn.s.model;
+  const Value &v = m.file.values[index];
   const size_t root = size_t(v.parent < 0 ? index : v.parent);
-  Map map = shape(*s.model, index);
-  map.data = s.arena.data + s.model->place[root] + int64_t(v.first) * size_of(v.type);
+  Map map = shape(m, index);
+  map.data = turn.arena + m.place[root] + int64_t(v.first) * size_of(v.type);
   return map;
 }
 
-// The share of `count` things that thread t does.
-std::pair<int64_t, int64_t> share(int64_t count, int t, int threads) {
-  return {count * t / threads, count * (t + 1) / threads};
+// The share of `count` things that part `part` of `parts` is.
+std::pair<int64_t, int64_t> share(int64_t count, int part, int parts) {
+  return {count * part / parts, count * (part + 1) / parts};
 }
 
 int32_t panels(const Dense &d, int32_t vector) { return (d.out.c + d.vectors * vector - 1) / (d.vectors * vector); }
 
-void run_dense(const gossamer_session &s, Dense d, int t) {
-  const int threads = s.pool.threads();
+void run_dense(const Turn &turn, const Dense &d) {
+  const Level &level = *turn.s.model->level;
   const int64_t positions = int64_t(d.out.h) * d.out.w;
-  const int32_t all = panels(d, s.model->level->vector);
-  if (positions >= 32 * threads) {
-    const auto [first, last] = share(positions, t, threads);
-    s.model->level->dense(d, first, last, 0, all);
+  const int32_t all = panels(d, level.vector);
+  if (positions >= 32 * turn.parts) {
+    const auto [first, last] = share(positions, turn.part, turn.parts);
+    level.dense(d, first, last, 0, all);
   } else {
-    const auto [first, last] = share(all, t, threads);
-    s.model->level->dense(d, 0, positions, int32_t(first), int32_t(last));
+    const auto [first, last] = share(all, turn.part, turn.parts);
+    level.dense(d, 0, positions, int32_t(first), int32_t(last));
   }
 }
 
-bool by_rows(const gossamer_session &s, const Fused &f) {
-  return !f.projects || s.pool.threads() == 1 || f.out.h >= 7 * s.pool.threads();
+bool by_rows(const Fused &f, int parts) { return !f.projects || parts == 1 || f.out.h >= 7 * parts; }
+
+int phases(const gossamer_model &m, int32_t index, int parts) {
+  return m.level && m.file.ops[index].kind == BLOCK && !by_rows(m.steps[size_t(index)].fused, parts) ? 2 : 1;
 }
 
-void work(void *context, int t) {
-  gossamer_session &s = *static_cast<gossamer_session *>(context);
-  const Op &op = *s.op;
-  const int threads = s.pool.threads();
-  const Map in = map_of(s, op.in), out = map_of(s, op.out);
+// Operation `index` on the turn's part of an image.
+void operate(const Turn &turn, int32_t index, int phase) {
+  const gossamer_session &s = turn.s;
+  const Op &op = s.model->file.ops[index];
+  const int part = turn.part, parts = turn.parts;
+  const Map in = map_of(turn, op.in), out = map_of(turn, op.out);
   Map other{};
-  if (op.other >= 0) other = map_of(s, op.other);
+  if (op.other >= 0) other = map_of(turn, op.other);
   if (!s.model->level) {
-    if (t == 0) reference(op, in, other, out, s.model->file.weights);
+    if (part == 0) reference(op, in, other, out, s.model->file.weights);
     return;
   }
   const Level &level = *s.model->level;
+  const Step &step = s.model->steps[size_t(index)];
   switch (op.kind) {
     case CONV:
-      for (size_t g = 0; g < s.step->dense.size(); g++) {
-        Dense d = s.step->dense[g];
+      for (size_t g = 0; g < step.dense.size(); g++) {
+        Dense d = step.dense[g];
         d.in.data = in.data + g * size_t(d.in.c) * size_t(size_of(in.type));
         d.out.data = out.data + g * size_t(d.out.c) * size_t(size_of(out.type));
         if (op.other >= 0) d.other.data = other.data + g * size_t(d.out.c) * size_t(size_of(other.type));
-        run_dense(s, d, t);
+        run_dense(turn, d);
       }
       break;
     case BLOCK: {
-      Fused f = s.step->fused;
+      Fused f = step.fused;
       f.in.data = in.data, f.out.data = out.data;
       if (f.projects && op.other >= 0) f.project.other.data = other.data;
-      float *expanded = s.expanded[size_t(t)].floats();
-      if (by_rows(s, f)) {
-        const auto [first, last] = share(f.out.h, t, threads);
-        level.fused_rows(f, int32_t(first), int32_t(last), expanded, s.middle[size_t(t)].data);
+      float *expanded = s.expanded[size_t(turn.thread)].floats();
+      if (by_rows(f, parts)) {
+        const auto [first, last] = share(f.out.h, part, parts);
+        level.fused_rows(f, int32_t(first), int32_t(last), expanded, s.middle[size_t(turn.thread)].data);
         break;
       }
       f.middle.data = s.whole.data;
-      if (s.phase == 0) {
-        const auto [first, last] = share((f.mid + f.chunk - 1) / f.chunk, t, threads);
+      if (phase == 0) {
+        const auto [first, last] = share((f.mid + f.chunk - 1) / f.chunk, part, parts);
         level.fused_chunks(f, int32_t(first), int32_t(last), expanded);
       } else {
         f.project.in = f.middle, f.project.out = f.out;
-        run_dense(s, f.project, t);
+        run_dense(turn, f.project);
       }
       break;
     }
     case MAX_POOL:
     case AVERAGE_POOL: {
-      const auto [first, last] = share(out.h, t, threads);
+      const auto [first, last] = share(out.h, part, parts);
       level.pool(in, out, op, int32_t(first), int32_t(last));
       break;
     }
     case GLOBAL_AVERAGE:
-      if (t == 0) level.average(in, out);
+      if (part == 0) level.average(in, out);
       break;
     default: {
-      const auto [first, last] = share(int64_t(out.h) * out.w, t, threads);
+      const auto [first, last] = share(int64_t(out.h) * out.w, part, parts);
       level.pointwise(in, other, out, op, s.model->file.weights, first, last);
     }
   }
 }
 
-void take_input(void *context, int t) {
-  gossamer_session &s = *static_cast<gossamer_session *>(context);
-  const Map to = map_of(s, s.model->file.input);
+void take_input(const Turn &turn) {
+  const Map to = map_of(turn, turn.s.model->file.input);
   const int64_t plane = int64_t(to.h) * to.w;
-  const auto [first, last] = share(plane, t, s.pool.threads());
+  const auto [first, last] = share(plane, turn.part, turn.parts);
   for (int32_t c = 0; c < to.c; c++) {
-    const float *from = s.input + c * plane;
+    const float *from = turn.input + c * plane;
     if (to.type == F32) {
       for (int64_t p = first; p < last; p++) reinterpret_cast<float *>(to.data + p * to.ld)[c] = from[p];
     } else if (to.type == BF16) {
@@ -441,21 +460,90 @@ void take_input(void *context, int t) {
   }
 }
 
-void give_output(const gossamer_session &s) {
-  const Map from = map_of(s, s.model->file.output);
-  const int64_t plane = int64_t(from.h) * from.w;
-  for (int64_t p = 0; p < plane; p++)
-    for (int32_t c = 0; c < from.c; c++) {
-      const uint8_t *at = from.data + p * from.ld;
-      float value;
-      if (from.type == F32) value = reinterpret_cast<const float *>(at)[c];
-      else if (from.type == U8) value = float(at[c] - from.zero) * from.scale;
-      else {
-        const uint32_t bits = uint32_t(reinterpret_cast<const uint16_t *>(at)[c]) << 16;
-        std::memcpy(&value, &bits, 4);
-      }
-      s.output[c * plane + p] = value;
-    }
+float number(const Map &m, int64_t position, int32_t c) {
+  const uint8_t *at = m.data + position * m.ld;
+  if (m.type == F32) return reinterpret_cast<const float *>(at)[c];
+  if (m.type == U8) return float(at[c] - m.zero) * m.scale;
+  const uint32_t bits = uint32_t(reinterpret_cast<const uint16_t *>(at)[c]) << 16;
+  float value;
+  std::memcpy(&value, &bits, 4);
+  return value;
+}
+
+// The pieces of all outputs one behind the other, each channels first or channels last.
+void give_outputs(const Turn &turn) {
+  const Model &f = turn.s.model->file;
+  float *to = turn.output;
+  for (int32_t i = 0; i < f.piece_count; i++) {
+    const Map from = map_of(turn, f.pieces[i].value);
+    const int64_t plane = int64_t(from.h) * from.w;
+    const bool last_axis = f.pieces[i].channels_last;
+    const int64_t position = last_axis ? from.c : 1, channel = last_axis ? 1 : plane;  // numbers from one to the next
+    const auto [first, last] = share(plane, turn.part, turn.parts);
+    for (int64_t p = first; p < last; p++)
+      for (int32_t c = 0; c < from.c; c++) to[p * position + c * channel] = number(from, p, c);
+    to += plane * from.c;
+  }
+}
+
+Turn turn_of(const gossamer_session &s, int thread) {
+  return Turn{s, s.arenas[0].data, s.input, s.output, thread, thread, s.pool.threads()};
+}
+
+void take_part(void *context, int t) { take_input(turn_of(*static_cast<gossamer_session *>(context), t)); }
+
+void operate_part(void *context, int t) {
+  const gossamer_session &s = *static_cast<gossamer_session *>(context);
+  operate(turn_of(s, t), s.op, s.phase);
+}
+
+void give_part(void *context, int t) { give_outputs(turn_of(*static_cast<gossamer_session *>(context), t)); }
+
+// One image, each of its operations shared by all threads; the nanoseconds that each takes are added, or `spent` is null.
+void run_image(gossamer_session &s, int64_t *spent) {
+  using Clock = std::chrono::steady_clock;
+  s.pool.run(take_part, &s);
+  for (s.op = 0; s.op < s.model->file.op_count; s.op++) {
+    const auto start = spent ? Clock::now() : Clock::time_point();
+    const int count = phases(*s.model, s.op, s.pool.threads());
+    for (s.phase = 0; s.phase < count; s.phase++) s.pool.run(operate_part, &s);
+    if (spent) spent[s.op] += std::chrono::duration_cast<std::chrono::nanoseconds>(Clock::now() - start).count();
+  }
+  if (s.model->file.numbers >= MANY_NUMBERS) s.pool.run(give_part, &s);
+  else give_outputs(Turn{s, s.arenas[0].data, s.input, s.output, 0, 0, 1});
+}
+
+// A thread's share of the images, each alone: no thread waits for another.
+void run_share(void *context, int t) {
+  const gossamer_session &s = *static_cast<gossamer_session *>(context);
+  const Model &f = s.model->file;
+  const Value &in = f.values[f.input];
+  const auto [first, last] = share(s.images, t, s.pool.threads());
+  for (int64_t i = first; i < last; i++) {
+    const Turn turn{s, s.arenas[size_t(t)].data, s.input + i * in.h * in.w * in.c, s.output + i * f.numbers, t, 0, 1};
+    take_input(turn);
+    for (int32_t o = 0; o < f.op_count; o++) operate(turn, o, 0);
+    give_outputs(turn);
+  }
+}
+
+int run_images(gossamer_session &s, const float *input, int64_t images, float *output, int64_t *spent) {
+  const Model &f = s.model->file;
+  const Value &in = f.values[f.input];
+  s.input = input, s.output = output;
+  const int64_t threads = s.pool.threads();
+  if (s.arenas.size() > 1 && !spent) {
+    s.images = images / threads * threads;
+    if (s.images) s.pool.run(run_share, &s);
+  } else {
+    s.images = 0;
+  }
+  for (int64_t i = s.images; i < images; i++) {
+    s.input = input + i * in.h * in.w * in.c;
+    s.output = output + i * f.numbers;
+    run_image(s, spent);
+  }
+  return GOSSAMER_OK;
 }
 
 }  // namespace
@@ -477,7 +565,8 @@ const char *gossamer_error_text(int code) {
       "N7: an operation has a kind, an activation or attributes out of range",
       "N8: an operation reads what no earlier one wrote, or writes twice",
       "N9: shapes do not follow from each other",
-      "N10: weights lie outside their table",
+      "N10: weights lie outside their table, or a resize reads outside its map",
+      "N11: an output has no name or no shape, or its pieces do not fill it",
       "GOSSAMER_ISA asks for an instruction set that is none of reference, portable, avx2, avx512, avx512_vnni, avx512_bf16, neon and neon_dotprod, or that this machine lacks",
   };
   const int count = int(sizeof texts / sizeof *texts);
@@ -511,9 +600,31 @@ int gossamer_open(const char *path, gossamer_model **model) {
 
 int gossamer_describe(const gossamer_model *model, int32_t input[3], int64_t *outputs) {
   if (!model || !input || !outputs) return GOSSAMER_ARGUMENT;
-  const Value &in = model->file.values[model->file.input], &out = model->file.values[model->file.output];
+  const Value &in = model->file.values[model->file.input];
   input[0] = in.h, input[1] = in.w, input[2] = in.c;
-  *outputs = int64_t(out.h) * out.w * out.c;
+  *outputs = model->file.numbers;
+  return GOSSAMER_OK;
+}
+
+int gossamer_output_count(const gossamer_model *model, int32_t *count) {
+  if (!model || !count) return GOSSAMER_ARGUMENT;
+  *count = model->file.output_count;
+  return GOSSAMER_OK;
+}
+
+int gossamer_output(const gossamer_model *model, int32_t index, const char **name, int32_t *rank, int32_t sides[4],
+                    int64_t *first) {
+  if (!model || !name || !rank || !sides || !first || index < 0 || index >= model->file.output_count) return GOSSAMER_ARGUMENT;
+  const Output *outputs = model->file.outputs;
+  *first = 0;
+  for (int32_t i = 0; i < index; i++) {
+    int64_t held = 1;
+    for (int32_t axis = 0; axis < outputs[i].rank; axis++) held *= outputs[i].sides[axis];
+    *first += held;
+  }
+  *name = outputs[index].name;
+  *rank = outputs[index].rank;
+  for (int32_t axis = 0; axis < 4; axis++) sides[axis] = axis < *rank ? outputs[index].sides[axis] : 1;
   return GOSSAMER_OK;
 }
 
@@ -531,7 +642,9 @@ int gossamer_session_open(const gossamer_model *model, int threads, gossamer_ses
     auto made = std::make_unique<gossamer_session>(model, threads);
     made->expanded.resize(size_t(threads));
     made->middle.resize(size_t(threads));
-    bool fits = made->arena.make(model->arena) && made->whole.make(threads > 1 ? model->whole : 0);
+    made->arenas.resize(model->arena <= OWN_BYTES ? size_t(threads) : 1);
+    bool fits = made->whole.make(threads > 1 ? model->whole : 0);
+    for (Bytes &arena : made->arenas) fits = fits && arena.make(model->arena);
     for (int t = 0; t < threads; t++)
       fits = fits && made->expanded[size_t(t)].make(model->expanded) && made->middle[size_t(t)].make(model->middle);
     if (!fits) return GOSSAMER_MEMORY;
@@ -549,33 +662,12 @@ const char *gossamer_session_isa(const gossamer_session *session) {
 
 int gossamer_run(gossamer_session *session, const float *input, int64_t images, float *output) {
   if (!session || !input || !output || images < 0) return GOSSAMER_ARGUMENT;
-  gossamer_session &s = *session;
-  const Model &f = s.model->file;
-  const Value &in = f.values[f.input], &out = f.values[f.output];
-  for (int64_t i = 0; i < images; i++) {
-    s.input = input + i * in.h * in.w * in.c;
-    s.output = output + i * out.h * out.w * out.c;
-    s.pool.run(take_input, &s);
-    for (int32_t o = 0; o < f.op_count; o++) {
-      s.op = &f.ops[o];
-      s.step = s.model->level ? &s.model->steps[size_t(o)] : nullptr;
-      const auto start = s.nanoseconds ? std::chrono::steady_clock::now() : std::chrono::steady_clock::time_point();
-      const int phases = s.step && s.op->kind == BLOCK && !by_rows(s, s.step->fused) ? 2 : 1;
-      for (s.phase = 0; s.phase < phases; s.phase++) s.pool.run(work, &s);
-      if (s.nanoseconds)
-        s.nanoseconds[o] += std::chrono::duration_cast<std::chrono::nanoseconds>(std::chrono::steady_clock::now() - start).count();
-    }
-    give_output(s);
-  }
-  return GOSSAMER_OK;
+  return run_images(*session, input, images, output, nullptr);
 }
 
 int gossamer_profile(gossamer_session *session, const float *input, int64_t images, float *output, int64_t *nanoseconds) {
-  if (!session || !nanoseconds) return GOSSAMER_ARGUMENT;
-  session->nanoseconds = nanoseconds;
-  const int code = gossamer_run(session, input, images, output);
-  session->nanoseconds = nullptr;
-  return code;
+  if (!session || !input || !output || images < 0 || !nanoseconds) return GOSSAMER_ARGUMENT;
+  return run_images(*session, input, images, output, nanoseconds);
 }
 
 void gossamer_session_close(gossamer_session *session) { delete session; }

@@ -139,25 +139,29 @@ def _train(options: argparse.Namespace, progress: Progress) -> Any:
 
 
 def _trained(run: gossamer.Run) -> _Result:
+    from gossamer.tasks.registry import task_of
+
+    name = f"val_{task_of(run.settings.task).score}"
     rows = run.metrics()
-    best = max(rows, key=lambda row: row["val_accuracy"]) if rows else {}
+    best = max(rows, key=lambda row: row[name]) if rows else {}
     values = {"run": str(run.path), "epochs": len(rows), "best": best, "last": rows[-1] if rows else {}}
-    return _Result(
-        f"{run.path}: val accuracy {best['val_accuracy']:.4f} after epoch {best['epoch']:g}" if best else str(run.path),
-        values,
-    )
+    said = f": {name.replace('_', ' ', 1)} {best[name]:.4f} after epoch {best['epoch']:g}" if best else ""
+    return _Result(f"{run.path}{said}", values)
 
 
 def _eval(options: argparse.Namespace, progress: Progress) -> Any:
-    from gossamer.data.open import open_source
     from gossamer.evaluate import evaluate
+    from gossamer.tasks.registry import scorer_of, source_of
 
     if Path(options.model).is_dir():
         from gossamer.trained import run_data, torch_forward, trained
 
         network = trained(options.model, options.which)
-        source = open_source(options.data, network.classes) if options.data else run_data(network.run).val
-        forward, preprocess = torch_forward(network.model), network.preprocess
+        task, settings = network.task, network.settings
+        source = (
+            task.open_source(options.data, network.classes, settings) if options.data else run_data(network.run).val
+        )
+        forward, preprocess, scorer = torch_forward(network.model), network.preprocess, task.scorer()
     else:
         model = gossamer.load(options.model, runtime=options.runtime)
         card = model.card
@@ -165,18 +169,9 @@ def _eval(options: argparse.Namespace, progress: Progress) -> Any:
             raise InputError(f"{options.model}: carries no classes", "a file made by `gossamer export`", "export it")
         if not options.data:
             raise SettingsError("a model file without data", "gossamer eval FILE DATA", "name the images")
-        source, forward, preprocess = open_source(options.data, card.classes), model.run, card.preprocess
-    result = evaluate(forward, source, preprocess, batch=options.batch, progress=progress)
-    lines = [f"{len(result.targets)} images, loss {result.loss:.4f}"]
-    lines += [f"{name:18} {value:.4f}" for name, value in result.metrics.items()]
-    width = max(len(row["class"]) for row in result.per_class)
-    lines += ["", f"{'class':{width}}  precision  recall      f1  images"]
-    lines += [
-        f"{row['class']:{width}}     {row['precision']:6.3f}  {row['recall']:6.3f}  {row['f1']:6.3f}  {row['support']:6}"
-        for row in result.per_class
-    ]
-    lines += [f"set aside: {name}: {reason}" for name, reason in result.unreadable]
-    return _Result("\n".join(lines), result.to_json())
+        source = source_of(card.heads, options.data, options.ignore_index)
+        forward, preprocess, scorer = model.run, card.preprocess, scorer_of(card.heads)
+    return evaluate(forward, source, preprocess, scorer, batch=options.batch, progress=progress).scores()
 
 
 def _export(options: argparse.Namespace, progress: Progress) -> Any:
@@ -205,10 +200,7 @@ def _predict(options: argparse.Namespace, progress: Progress) -> Any:
     lines, values, good = [], [], 0
     for item in predict_files(model, options.images, top=options.top, batch=options.batch, progress=progress):
         good += not item.error
-        said = item.error or ", ".join(
-            f"{name} {score:.3f}" for name, score in zip(item.classes, item.scores, strict=True)
-        )
-        lines.append(f"{item.source}: {said}")
+        lines.append(f"{item.source}: {item.error or item.text()}")
         values.append(item.to_json())
     return _Result(
         "\n".join(lines),
@@ -237,6 +229,16 @@ def _bench(options: argparse.Namespace, progress: Progress) -> Any:
     for target in options.targets:  # a run keeps its figures, and its report shows them
         if (Path(target) / "settings.yaml").is_file():
             write_text(Path(target) / BENCH, json.dumps(result.to_json(), indent=1))
+    return result
+
+
+def _probe(options: argparse.Namespace, progress: Progress) -> Any:
+    from gossamer.probe import probe
+
+    names = ("net", "weights", "run", "which", "classifiers", "folds", "val", "input", "batch", "seed")
+    result = probe(options.data, **{name: getattr(options, name) for name in names}, progress=progress)
+    if options.plot:
+        result.plot(options.plot)
     return result
 
 
@@ -375,6 +377,7 @@ def _parser() -> argparse.ArgumentParser:
     made.add_argument("data", nargs="?", default="", help="images; default the run's validation images")
     made.add_argument("--which", choices=("best", "last"), default="best", help="weights of a run")
     made.add_argument("--batch", type=_count, default=64, help="images at once")
+    made.add_argument("--ignore-index", type=int, default=None, help="masks: a value that counts for nothing")
     _runtime_argument(made)
 
     made = command("export", _export, "write a run as one verified model file")
@@ -408,6 +411,20 @@ def _parser() -> argparse.ArgumentParser:
     made.add_argument("--runtimes", default="", help="e.g. onnxruntime,openvino; default all that are installed")
     made.add_argument("--profile", action="store_true", help="time each operation of compiled networks instead")
     made.add_argument("--plot", default="", help="also draw the latencies into this .png or .svg file")
+
+    made = command("probe", _probe, "score classical classifiers on the features of a network")
+    made.add_argument("data", nargs="?", default="", help="images, as for training; default the run's own")
+    made.add_argument("--net", default="mobilenet_v2", help="network (default mobilenet_v2)")
+    made.add_argument("--weights", default="", help="its weights: default, a listed set, a file or URL; none: random")
+    made.add_argument("--run", default="", metavar="RUN", help="the network of this run folder instead")
+    made.add_argument("--which", choices=("best", "last"), default="best", help="weights of the run")
+    made.add_argument("--classifiers", default="all", help="all, linear, non-linear, or names with commas")
+    made.add_argument("--folds", type=_count, default=5, help="of the cross-validation (default 5)")
+    made.add_argument("--val", default="", help="held-out images, where they do not lie beside")
+    made.add_argument("--input", default="auto", metavar="HxW", help="input of the network; default by the images")
+    made.add_argument("--batch", type=_count, default=64, help="images at once")
+    made.add_argument("--seed", type=int, default=0, help="of the split, the folds and every random draw")
+    made.add_argument("--plot", default="", help="also draw the accuracies into this .png, .svg or .pdf file")
 
     made = command("report", _report, "write one HTML file about a run")
     made.add_argument("run", help="run folder")
@@ -457,7 +474,7 @@ def _train_arguments(parser: argparse.ArgumentParser) -> None:
     groups: dict[str, Any] = {}
     hints = typing.get_type_hints(Settings)
     for field in dataclasses.fields(Settings):
-        if field.name in ("data", "task"):
+        if field.name == "data":
             continue
         group = field.metadata["group"]
         groups.setdefault(group, parser.add_argument_group(group))

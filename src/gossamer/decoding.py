@@ -129,6 +129,18 @@ def decode(
     return decode_to(source, channels, needed, pixel_limit, name)[0]
 
 
+def decode_stored(data: bytes, *, pixel_limit: int = PIXEL_LIMIT, name: str = "") -> Image.Image:
+    """The picture in `data` with the values that the file stores: not turned, no palette or depth converted.
+
+    For masks, whose values are numbers rather than colours. `format` says what kind of file it was. Raises ImageError.
+    """
+    data, name = _contents(data, name)
+    with _pillow(name):
+        image = _opened(data, name, pixel_limit)
+        _load(image)
+        return image
+
+
 def describe(source: StrPath | bytes, *, pixel_limit: int = PIXEL_LIMIT, name: str = "") -> Description:
     """Format, mode and size from the header alone; the pixels may still be damaged. Raises ImageError."""
     data, name = _contents(source, name)
@@ -386,6 +398,8 @@ class _HereOnly:
     `warnings.catch_warnings` swaps state of the whole process and is not safe in threads. One filter that
     asks which thread it is in is: warnings of the user's own Pillow calls stay as they were.
     """
+
+    pattern = r"PIL\."  # whoever copies the filters, as scikit-learn does for its workers, takes them for compiled ones
 
     def match(self, module: str) -> bool:
         return getattr(_inside, "pillow", False) and module.startswith("PIL.")

@@ -102,7 +102,7 @@ PROBES = (
     Probe(
         "scikit-learn",
         "demo",
-        "the images of the demo",
+        "gossamer probe, and the images of the demo",
         "from sklearn.datasets import load_digits; assert load_digits().images.shape == (1797, 8, 8)",
     ),
 )

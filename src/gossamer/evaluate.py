@@ -1,4 +1,4 @@
-"""Scores of anything that maps images to logits - a network, a model file - on a source of images. Needs no torch."""
+"""Scores of anything that maps images to raw outputs - a network, a model file - on a source of images."""
 
 from __future__ import annotations
 
@@ -7,22 +7,25 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
+from gossamer.answers.head import Raw
 from gossamer.data.augment import EvalTransform
 from gossamer.data.cache import Cache
+from gossamer.data.joint import EvalJoint
 from gossamer.data.loader import Batches, prefetch
 from gossamer.data.source import Source
 from gossamer.errors import DataError
-from gossamer.images import Preprocess
+from gossamer.images import Placement, Preprocess
 from gossamer.progress import SILENT, Progress
-from gossamer.tasks.scores import Evaluation
+from gossamer.tasks.scores import ClassScorer, Evaluation, Scorer
 
-Forward = Callable[[NDArray[np.float32]], NDArray[np.float32]]
+Forward = Callable[[NDArray[np.float32]], Raw]
 
 
 def evaluate(
     forward: Forward,
     source: Source,
     preprocess: Preprocess,
+    scorer: Scorer,
     *,
     batch: int = 64,
     cache: Cache | None = None,
@@ -31,32 +34,35 @@ def evaluate(
     max_unreadable: float = 1.0,
     what: str = "evaluating",
     progress: Progress = SILENT,
-) -> Evaluation:
-    """Run `forward` over the images of `source`, each preprocessed as in deployment.
+) -> Scorer:
+    """Run `forward` over the images of `source`, each preprocessed as in deployment, and give the answers to `scorer`.
 
     Process `rank` of `world` takes every world-th image. Raises DataError where no image can be read, or more than
     the share `max_unreadable` cannot.
     """
     order = np.arange(rank, len(source), world)
-    batches = Batches(source, EvalTransform(preprocess), order, batch, cache=cache, max_unreadable=max_unreadable)
-    names: list[str] = []
-    logits: list[NDArray[np.float32]] = []
-    targets: list[NDArray[np.int64]] = []
-    unreadable: list[tuple[str, str]] = []
+    transform = EvalTransform(preprocess) if source.answers is None else EvalJoint(preprocess)
+    batches = Batches(source, transform, order, batch, cache=cache, max_unreadable=max_unreadable)
+    count = 0
     for part in progress.track(prefetch(batches), len(batches), what):
-        unreadable.extend(part.unreadable)
-        if len(part.indices):
-            logits.append(forward(preprocess.normalise(part.pixels)))
-            targets.append(part.targets)
-            names.extend(source.names[index] for index in part.indices)
-    if not logits and world == 1:
+        scorer.unreadable.extend(part.unreadable)
+        if not len(part.indices):
+            continue
+        names = [source.names[index] for index in part.indices]
+        targets, places = part.targets, [Placement(*preprocess.size, 1, 1)] * len(names)
+        if source.answers is not None:
+            targets, places = [one for one, _ in targets], [place for _, place in targets]
+        scorer.add(names, forward(preprocess.normalise(part.pixels)), targets, places)
+        count += len(names)
+    if not count and world == 1:
         raise DataError(
             f"none of {len(source)} images can be read", "readable images", "look at the list of unreadable images"
         )
-    return Evaluation(
-        source.classes,
-        names,
-        np.concatenate(logits) if logits else np.zeros((0, len(source.classes)), np.float32),
-        np.concatenate(targets) if targets else np.zeros(0, np.int64),
-        unreadable,
-    )
+    return scorer
+
+
+def classification(forward: Forward, source: Source, preprocess: Preprocess, **options: object) -> Evaluation:
+    """`evaluate` for one classifier over the classes of `source`."""
+    scorer = ClassScorer(source.classes)
+    evaluate(forward, source, preprocess, scorer, **options)  # type: ignore[arg-type]
+    return scorer.scores()

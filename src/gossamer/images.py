@@ -9,7 +9,7 @@ import math
 import reprlib
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, fields
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -43,6 +43,7 @@ __all__ = [
     "RESIZE",
     "SIDE_LIMIT",
     "Description",
+    "Placement",
     "Preprocess",
     "Source",
     "decode",
@@ -65,6 +66,22 @@ RESAMPLING = {
     "lanczos": Image.Resampling.LANCZOS,
     "nearest": Image.Resampling.NEAREST,
 }
+
+
+class Placement(NamedTuple):
+    """Where a picture lies in the network's input: y_in = y * scale_y + shift_y, x_in = x * scale_x + shift_x.
+
+    All in pixels with continuous edges, so that the centre of the first pixel is at 0.5. height, width: of the upright
+    picture.
+    """
+
+    height: int
+    width: int
+    scale_y: float
+    scale_x: float
+    shift_y: float = 0.0
+    shift_x: float = 0.0
+
 
 Source = StrPath | bytes | Image.Image | NDArray[np.uint8]
 """A file, its bytes, a picture opened by Pillow, or uint8 pixels (H, W), (H, W, 1) or (H, W, 3)."""
@@ -106,6 +123,24 @@ class Preprocess:
         else:
             picture, filled = decode_to(source, self.channels, self._needed, self.pixel_limit, "")
         return np.asarray(self._fit(picture, filled)).reshape(*self.size, self.channels)
+
+    def read(self, source: Source) -> tuple[NDArray[np.uint8], Placement]:
+        """`pixels`, and where the picture lies in them. Raises ImageError."""
+        pixels = self.pixels(source)
+        if isinstance(source, np.ndarray):
+            height, width = source.shape[:2]
+        elif isinstance(source, Image.Image):
+            width, height = plain(source, self.channels, "the picture given", self.pixel_limit).size
+        else:
+            found = describe(source, pixel_limit=self.pixel_limit)
+            height, width = found.height, found.width
+        return pixels, self.place(height, width)
+
+    def place(self, height: int, width: int) -> Placement:
+        """Where a picture of this size, in pixels, lies in the input that `pixels` makes of it."""
+        down, across = self._covering(height, width)
+        top, left = (round((side - whole) / 2) for side, whole in zip(self.size, (down, across)))
+        return Placement(height, width, down / height, across / width, top, left)
 
     def normalise(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
         """float32 (N, C, H, W) of uint8 (N, H, W, C): (v / 255 - mean) / std, looked up in `table()`.

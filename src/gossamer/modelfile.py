@@ -14,7 +14,6 @@ import json
 import math
 import os
 import struct
-import unicodedata
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,34 +24,38 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from gossamer import onnxfile, protobuf
+from gossamer.answers.head import KINDS, MOST_HEADS, Head, is_plain_text, outputs_of
+from gossamer.answers.meaning import check_options
 from gossamer.errors import InputError, ModelFileError
 from gossamer.images import Preprocess
 from gossamer.onnxfile import Onnx
 from gossamer.storage import write_bytes
 
-FORMAT = 1
+FORMATS = (1, 2)  # 1: one classifier; 2: any heads
 PREFIX = "gossamer."
-TASKS = ("classify",)
 FIRST_OPSET = 17
 JSON_DEPTH = 32
-CARD_KEYS = ("task", "preprocess", "classes", "licence", "provenance", "tolerance", "checks", "images")
+COMMON_KEYS = ("preprocess", "licence", "provenance", "tolerance", "checks", "images")
+CARD_KEYS = {1: ("task", "classes", *COMMON_KEYS), 2: ("heads", *COMMON_KEYS)}
+CHECKED = 4096  # numbers of an output of which a check holds every one; of a longer one it holds so many
 SEAL = f"{PREFIX}sha256"
 
 # 1 to 7 are the rules of any ONNX file; 8 is checked by the runtime that is to run the graph
 RULES = {
     **onnxfile.RULES,
     8: "operators and attributes that the runtime knows",
-    9: "each entry gossamer.{format, task, preprocess, classes, licence, provenance, tolerance, checks, images, "
-    "sha256} once, and no other gossamer.*",
+    9: "each entry gossamer.{format, preprocess, licence, provenance, tolerance, checks, images, sha256} once, "
+    "task and classes (format 1) or heads (format 2), and no other gossamer.*",
     10: "a last entry gossamer.sha256 over all bytes before it",
-    11: f"format {FORMAT}",
+    11: f"format {' or '.join(map(str, FORMATS))}",
     12: f"JSON, nested {JSON_DEPTH} deep at most, without NaN, infinity or a name given twice",
-    13: " or ".join(TASKS),
+    13: f"format 1: the task classify; format 2: 1 to {MOST_HEADS} heads of the kinds {', '.join(KINDS)}",
     14: "preprocessing that makes the input of the graph: float32 (free batch, channels, height, width)",
-    15: "one name for each output: texts, not empty, all different, without control characters",
+    15: "float32 outputs (batch, ...) as the heads read them, one name for each class: texts, not empty, all different, "
+    "without control characters",
     16: "licence: a text; provenance: an object",
     17: f"ONNX operator set {FIRST_OPSET} or later",
-    18: "1 to 64 check inputs, 8-bit PNG of the input size, each with one finite output a class",
+    18: "1 to 64 check inputs, 8-bit PNG of the input size, each with as many finite outputs as the heads have",
     19: "1 to 16 check images, each with the pixels it becomes as PNG of the input size, and their SHA-256",
     20: "a tolerance above 0 and at most a hundredth of the largest check output, or of 1 where that is larger",
 }
@@ -79,21 +82,42 @@ class ImageCheck:
 class Card:
     """What belongs to a network besides its graph. `tolerance` is the absolute difference allowed in a check output."""
 
-    task: str
+    heads: tuple[Head, ...]
     preprocess: Preprocess
-    classes: tuple[str, ...]
     licence: str
     provenance: dict[str, Any]
     checks: tuple[Check, ...]
     images: tuple[ImageCheck, ...]
     tolerance: float
 
+    @property
+    def format(self) -> int:
+        """1 for a single classifier, so that every gossamer reads it, 2 for all else."""
+        return 1 if len(self.heads) == 1 and self.heads[0] == Head("classify", self.heads[0].classes) else 2
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The classes of the first head."""
+        return self.heads[0].classes
+
+    @property
+    def checked(self) -> int:
+        """How many numbers of each output a check holds at most; 0 is all."""
+        return CHECKED if self.format > 1 else 0
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """The names of the outputs that the heads read."""
+        return outputs_of(self.heads)
+
     def to_json(self) -> dict[str, Any]:
         """Plain values by the names of FORMAT.md."""
+        first: dict[str, Any] = {"heads": [head.to_json() for head in self.heads]}
+        if self.format == 1:
+            first = {"task": "classify", "classes": list(self.classes)}
         return {
-            "task": self.task,
+            **first,
             "preprocess": self.preprocess.to_json(),
-            "classes": list(self.classes),
             "licence": self.licence,
             "provenance": self.provenance,
             "tolerance": self.tolerance,
@@ -115,18 +139,18 @@ class Card:
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Card:
         """A card from the values of `to_json`. Raises ModelFileError (rules 13 to 20)."""
-        if values["task"] not in TASKS:
-            raise broken(13, f"task {values['task']!r}", "install a gossamer that knows this task")
-        classes, preprocess = _classes(values["classes"]), _preprocess(values["preprocess"])
+        heads, preprocess = _heads(values), _preprocess(values["preprocess"])
         licence, provenance, tolerance = values["licence"], values["provenance"], values["tolerance"]
-        if not _is_plain_text(licence) or not isinstance(provenance, dict):
+        if not is_plain_text(licence) or not isinstance(provenance, dict):
             raise broken(16, f"licence {licence!r}, provenance of type {type(provenance).__name__}")
-        checks = _list(values["checks"], 64, 18, lambda item: _check(item, preprocess, len(classes)))
+        checks = _list(values["checks"], 64, 18, lambda item: _check(item, preprocess))
         images = _list(values["images"], 16, 19, lambda item: _image_check(item, preprocess))
+        if len({len(check.outputs) for check in checks}) > 1:
+            raise broken(18, "check inputs with different numbers of outputs")
         most = 0.01 * max(1.0, *(float(np.abs(check.outputs).max()) for check in checks))
         if isinstance(tolerance, bool) or not isinstance(tolerance, (int, float)) or not 0 < tolerance <= most:
             raise broken(20, f"tolerance {str(tolerance)[:20]} where at most {most:.3g} makes sense")
-        return cls(values["task"], preprocess, classes, licence, provenance, checks, images, float(tolerance))
+        return cls(heads, preprocess, licence, provenance, checks, images, float(tolerance))
 
 
 @dataclass(frozen=True)
@@ -138,6 +162,18 @@ class ModelFile:
     onnx: Onnx
     card: Card | None
     sha256: str
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """The names of the outputs to compute: those that the heads read; all of a plain ONNX file."""
+        if self.card is None or self.card.format == 1:
+            return tuple(value.name for value in self.onnx.outputs)
+        return self.card.outputs
+
+    @property
+    def graph(self) -> Onnx:
+        """The part of the graph that makes `outputs`."""
+        return onnxfile.only(self.onnx, self.outputs)
 
 
 def broken(rule: int, given: str, do: str = "export the run again") -> ModelFileError:
@@ -173,7 +209,7 @@ def parse(data: bytes, name: str = "model file") -> ModelFile:
 def to_bytes(onnx_bytes: bytes, card: Card) -> bytes:
     """The bytes of a model file: the ONNX model with the card in place of any that it had. Raises ModelFileError."""
     try:
-        entries = {"format": FORMAT, **card.to_json()}
+        entries = {"format": card.format, **card.to_json()}
         texts = {key: json.dumps(value, ensure_ascii=False, allow_nan=False) for key, value in entries.items()}
         body = without_card(onnx_bytes) + b"".join(_entry(PREFIX + key, text) for key, text in texts.items())
     except (TypeError, ValueError) as error:
@@ -234,19 +270,19 @@ def _card(data: bytes, onnx: Onnx) -> Card:
         )
     entries = [(key.removeprefix(PREFIX), text) for key, text in onnx.metadata if key.startswith(PREFIX)]
     texts = dict(entries)
-    if texts.get("format", str(FORMAT)) != str(FORMAT):
+    if texts.get("format", "1") not in map(str, FORMATS):
         raise broken(11, f"format {texts['format'][:20]}", "install the gossamer that wrote it, or a later one")
-    expected = {"format", "sha256", *CARD_KEYS}
+    keys = CARD_KEYS[int(texts.get("format", "1"))]
+    expected = {"format", "sha256", *keys}
     if len(texts) < len(entries) or set(texts) != expected:
         wrong = {key for key, _ in entries if [name for name, _ in entries].count(key) > 1} | (set(texts) ^ expected)
         raise broken(9, f"missing, unknown or repeated: {', '.join(PREFIX + key for key in sorted(wrong)[:8])}")
-    card = Card.from_json({key: _json(key, texts[key]) for key in CARD_KEYS})
+    card = Card.from_json({key: _json(key, texts[key]) for key in keys})
     shape = onnx.input.shape or ()
     expected_shape = (card.preprocess.channels, *card.preprocess.size)
     if len(shape) != 4 or shape[1:] != expected_shape or isinstance(shape[0], int):
         raise broken(14, f"the graph's input is {list(shape)}, the preprocessing makes {['batch', *expected_shape]}")
-    if len(onnx.output.shape or ()) != 2 or (onnx.output.shape or ())[1] != len(card.classes):
-        raise broken(15, f"{len(card.classes)} names for the output {list(onnx.output.shape or ())}")
+    _check_outputs(card, onnx)
     if onnx.opset < FIRST_OPSET:
         raise broken(17, f"operator set {onnx.opset}")
     return card
@@ -280,12 +316,53 @@ def _check_depth(value: Any, left: int) -> None:
             _check_depth(item, left - 1)
 
 
-def _is_plain_text(value: Any) -> bool:
-    return isinstance(value, str) and bool(value) and not any(unicodedata.category(c) in ("Cc", "Cs") for c in value)
+def _check_outputs(card: Card, onnx: Onnx) -> None:
+    """Raises ModelFileError (rules 15 and 18) where the graph does not give what the heads read."""
+    if card.format == 1:
+        shapes = [onnx.output.shape or ()]
+        if len(onnx.outputs) > 1 or len(shapes[0]) != 2 or shapes[0][1] != len(card.classes):
+            raise broken(15, f"{len(card.classes)} names for {len(onnx.outputs)} outputs, the first {list(shapes[0])}")
+    else:
+        there = {value.name: value for value in onnx.outputs}
+        missing = [name for name in card.outputs if name not in there or there[name].type != onnxfile.FLOAT]
+        if missing:
+            raise broken(15, f"no float32 output {', '.join(missing)[:200]}")
+        shapes = [there[name].shape or () for name in card.outputs]
+    sides = [side for shape in shapes for side in shape[1:]]
+    if any(len(shape) < 2 or isinstance(shape[0], int) for shape in shapes) or not all(_is_side(s) for s in sides):
+        raise broken(15, f"outputs of the shapes {[list(shape) for shape in shapes]}")
+    counts = [math.prod(side for side in shape[1:] if isinstance(side, int)) for shape in shapes]
+    expected = sum(min(count, CHECKED) if card.format > 1 else count for count in counts)
+    if len(card.checks[0].outputs) != expected:
+        raise broken(18, f"checks of {len(card.checks[0].outputs)} outputs where there are {expected}")
+
+
+def _is_side(value: int | str | None) -> bool:
+    return isinstance(value, int) and value > 0
+
+
+def _heads(values: Mapping[str, Any]) -> tuple[Head, ...]:
+    if "heads" not in values:
+        if values["task"] != "classify":
+            raise broken(13, f"task {str(values['task'])[:40]!r}", "install a gossamer that knows this task")
+        return (Head("classify", _classes(values["classes"])),)
+    given = values["heads"]
+    if not isinstance(given, list) or not 1 <= len(given) <= MOST_HEADS:
+        raise broken(13, f"{len(given)} heads" if isinstance(given, list) else f"heads of type {type(given).__name__}")
+    try:
+        heads = tuple(Head.from_json(item) for item in given)
+        for head in heads:
+            check_options(head)
+    except InputError as error:
+        raise broken(13, error.given) from error
+    names = [head.name for head in heads]
+    if len(set(names)) < len(names) or (len(names) > 1 and "" in names):
+        raise broken(13, "heads of one name, or several of which one has none")
+    return heads
 
 
 def _classes(value: Any) -> tuple[str, ...]:
-    if not isinstance(value, list) or not value or not all(_is_plain_text(name) for name in value):
+    if not isinstance(value, list) or not value or not all(is_plain_text(name) for name in value):
         raise broken(15, "classes: not a list of such texts")
     if len(set(value)) < len(value):
         raise broken(15, f"{len(value) - len(set(value))} of {len(value)} class names are repeated")
@@ -305,11 +382,11 @@ def _list(value: Any, most: int, rule: int, item: Callable[[Any], Any]) -> tuple
     return tuple(item(entry) for entry in value)
 
 
-def _check(value: Any, preprocess: Preprocess, classes: int) -> Check:
+def _check(value: Any, preprocess: Preprocess) -> Check:
     values = _texts(value, ("pixels", "outputs"), 18)
     outputs = _bytes64(values["outputs"], 18)
-    if len(outputs) != 4 * classes or not np.isfinite(np.frombuffer(outputs, "<f4")).all():
-        raise broken(18, f"{len(outputs)} bytes of outputs for {classes} classes, or outputs that are not finite")
+    if not outputs or len(outputs) % 4 or not np.isfinite(np.frombuffer(outputs, "<f4")).all():
+        raise broken(18, f"{len(outputs)} bytes of outputs, or outputs that are not finite")
     pixels = _unpng(_bytes64(values["pixels"], 18), preprocess, 18)
     return Check(pixels, np.frombuffer(outputs, "<f4").astype(np.float32))
 

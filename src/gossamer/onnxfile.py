@@ -5,7 +5,7 @@ Source: the messages of onnx/onnx.proto, IR version 10. The numbers of the rules
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -24,7 +24,7 @@ RULES = {
     4: "tensors whose data lie in the file itself",
     5: "tensors with as many values as their shape says",
     6: "a graph in which each value is made once, before it is used",
-    7: "one float32 input and one float32 output of known rank",
+    7: "one float32 input and 1 to 64 outputs, of known rank",
 }
 
 MANY = True
@@ -110,6 +110,7 @@ TYPES: dict[int, tuple[str, str]] = {
     13: ("<u8", "uint64_data"),
 }
 FLOAT = 1
+MOST_OUTPUTS = 64
 # Attribute.type -> the field that holds the value
 ATTRIBUTES = {1: "f", 2: "i", 3: "s", 4: "t", 6: "floats", 7: "ints", 8: "strings", 9: "tensors"}
 
@@ -143,9 +144,25 @@ class Onnx:
     producer: str
     metadata: tuple[tuple[str, str], ...]
     input: Value
-    output: Value
+    outputs: tuple[Value, ...]
     nodes: tuple[Node, ...]
     tensors: dict[str, NDArray[Any] | None]
+
+    @property
+    def output(self) -> Value:
+        """The first output."""
+        return self.outputs[0]
+
+
+def only(onnx: Onnx, names: tuple[str, ...]) -> Onnx:
+    """The part of a graph on which these of its outputs depend, in this order."""
+    wanted, kept = set(names), []
+    for node in reversed(onnx.nodes):
+        if wanted & set(node.outputs):
+            kept.append(node)
+            wanted.update(node.inputs)
+    there = {value.name: value for value in onnx.outputs}
+    return replace(onnx, nodes=tuple(reversed(kept)), outputs=tuple(there[name] for name in names))
 
 
 def broken(rule: int, given: str) -> ModelFileError:
@@ -174,13 +191,14 @@ def parse(data: bytes) -> Onnx:
     outputs = [_value(item) for item in graph["output"]]
     _check_order(nodes, tensors, inputs, outputs)
     inputs = [value for value in inputs if value.name not in tensors]  # IR version 3 lists tensors as inputs too
-    for kind, values in (("inputs", inputs), ("outputs", outputs)):
-        if len(values) != 1 or values[0].type != FLOAT or values[0].shape is None:
+    for kind, values, most in (("inputs", inputs, 1), ("outputs", outputs, MOST_OUTPUTS)):
+        known = all(value.shape is not None for value in values)
+        if not 1 <= len(values) <= most or not known or values[0].type != FLOAT:
             shown = ", ".join(f"{value.name} (type {value.type}, shape {value.shape})" for value in values[:4])
             raise broken(7, f"{len(values)} {kind}: {shown}")
     producer = f"{model.get('producer_name', '')} {model.get('producer_version', '')}".strip()
     metadata = tuple((entry.get("key", ""), entry.get("value", "")) for entry in model["metadata_props"])
-    return Onnx(model["ir_version"], opsets[0], producer, metadata, inputs[0], outputs[0], nodes, tensors)
+    return Onnx(model["ir_version"], opsets[0], producer, metadata, inputs[0], tuple(outputs), nodes, tensors)
 
 
 def _value(message: dict[str, Any]) -> Value:
@@ -298,6 +316,8 @@ def _check_order(
             if name and name in known:
                 raise broken(6, f"node {node.name!r} ({node.op}) makes {name!r} a second time")
             known.add(name)
+    if len({value.name for value in outputs}) < len(outputs):
+        raise broken(6, "two outputs have one name")
     for value in outputs:
         if not value.name or value.name not in known:
             raise broken(6, f"nothing makes the output {value.name!r}")

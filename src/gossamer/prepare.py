@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from gossamer import distributed, machine, optim
-from gossamer.data.open import Data
+from gossamer.data.source import Data
 from gossamer.distributed import Processes
 from gossamer.errors import DataError, ImageError, SettingsError
 from gossamer.images import decode
@@ -26,7 +26,8 @@ from gossamer.networks.weights import load_weights
 from gossamer.progress import Progress
 from gossamer.run import next_folder
 from gossamer.settings import Settings
-from gossamer.tasks.classify import Classify
+from gossamer.tasks.base import Task, check_head, check_loss
+from gossamer.tasks.registry import task_of
 
 
 def start(settings: Settings) -> tuple[torch.device, Processes]:
@@ -81,9 +82,15 @@ def _device(wanted: str) -> torch.device:
 
 def resolve(settings: Settings, data: Data, processes: Processes) -> Settings:
     """The settings with everything decided that needs no timing. Raises DataError, SettingsError."""
+    task = task_of(settings.task)
     settings = optim.resolve(settings)
     size = settings.input_size() or _typical_size(data)
-    changes: dict[str, Any] = {"input": f"{size[0]}x{size[1]}"}
+    changes: dict[str, Any] = {"input": f"{size[0]}x{size[1]}", "loss": check_loss(task, settings)}
+    check_head(task, settings)
+    if (settings.mixup or settings.cutmix) and not task.mixes:
+        raise SettingsError(f"mixup or cutmix for the task {task.name}", "mixing for classify", "leave it out")
+    if settings.resize == "auto":
+        changes["resize"] = task.geometry
     listed = choose(settings.net, settings.weights)[1] if settings.weights else None
     if settings.crop_pct is None:
         changes["crop_pct"] = 1.0 if min(size) < 128 else listed.crop_pct if listed else 0.875
@@ -112,7 +119,7 @@ def resolve(settings: Settings, data: Data, processes: Processes) -> Settings:
         raise SettingsError(
             "compile: this machine has no C++ compiler", "a machine with g++ or clang++", "leave --compile out"
         )
-    return settings.replace(**changes)
+    return task.resolve(settings.replace(**changes), data)
 
 
 def _typical_size(data: Data) -> tuple[int, int]:
@@ -138,19 +145,20 @@ def _norm_eps(model: nn.Module) -> float | None:
     return next((layer.eps for layer in model.modules() if isinstance(layer, nn.BatchNorm2d)), None)
 
 
-def build(settings: Settings, data: Data, progress: Progress) -> tuple[nn.Module, Classify, list[str]]:
+def build(settings: Settings, data: Data, progress: Progress) -> tuple[nn.Module, Task, list[str]]:
     """The network with its first weights, its task, and lines that say what was loaded or frozen.
 
     Raises UnknownNameError, SettingsError, WeightsError.
     """
-    counts = np.bincount(data.train.labels, minlength=len(data.classes)).tolist()
-    task = Classify(data.classes, settings, counts)
+    task = task_of(settings.task)(data.classes, settings)
+    task.prepare(data)
     torch.manual_seed(settings.seed)
-    foreign = settings.net.startswith(PEER)
-    model = task.build(settings.weights if foreign else "")  # timm takes its weights while it builds
+    # timm takes its weights while it builds, and so does the backbone of a head
+    taken = settings.net.startswith(PEER) or settings.task != "classify"
+    model = task.build(settings.weights if taken else "")
     notes = []
-    if settings.weights and foreign:
-        notes.append(f"weights {settings.weights}: taken by timm")
+    if settings.weights and taken:
+        notes.append(f"weights {settings.weights}: taken by {settings.net}")
     elif settings.weights:
         eps = _norm_eps(model)
         source, _ = choose(settings.net, settings.weights)

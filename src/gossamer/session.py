@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from gossamer import optim, precision
-from gossamer.data.augment import TrainTransform
+from gossamer.data.augment import Transform
 from gossamer.data.cache import Cache
+from gossamer.data.joint import JointTransform
 from gossamer.data.loader import Batch, Batches
 from gossamer.data.mix import MixPlan
 from gossamer.data.source import Data
@@ -21,7 +22,7 @@ from gossamer.images import Preprocess
 from gossamer.progress import Progress
 from gossamer.run import Run
 from gossamer.settings import Settings
-from gossamer.tasks.classify import Classify
+from gossamer.tasks.base import Task
 
 
 @dataclass
@@ -53,14 +54,14 @@ class Session:
     device: torch.device
     processes: Processes
     progress: Progress
-    task: Classify
+    task: Task
     model: nn.Module
     runner: nn.Module
     optimizer: torch.optim.Optimizer
     schedule: optim.Schedule
     preprocess: Preprocess
     table: Tensor
-    transform: TrainTransform
+    transform: Transform | JointTransform
     average: optim.Average | None = None
     cache: Cache | None = None
     val_cache: Cache | None = None
@@ -82,7 +83,7 @@ class Session:
         return Batches(
             source,
             self.transform,
-            source.order(epoch, settings.seed, settings.sampler),
+            self.task.order(source, epoch),
             settings.batch // settings.accumulate,
             rank=self.processes.rank,
             world=self.processes.world,
@@ -107,8 +108,10 @@ class Session:
         result: Tensor = precision.as_format(images, self.settings.memory_format)
         return result
 
-    def mixed(self, part: Batch, plan: MixPlan | None) -> tuple[Tensor, Tensor, Tensor | None, float]:
+    def mixed(self, part: Batch, plan: MixPlan | None) -> tuple[Tensor, Any, Tensor | None, float]:
         """Images, targets, the targets mixed in (None without mixing), and the weight of the images' own targets."""
+        if isinstance(part.targets, list):  # the task knows what they are
+            return self.images(part.pixels), part.targets, None, 1.0
         targets = torch.from_numpy(part.targets).to(self.device)
         if plan is None:
             return self.images(part.pixels), targets, None, 1.0

@@ -32,10 +32,15 @@ class Settings:
 
     # what is learnt, from what
     data: str = _setting(
-        "", "data", "folder (one folder a class, or train/ and val/), CSV of path,label, or folder of .tar shards"
+        "",
+        "data",
+        "folder (one folder a class, or train/ and val/), CSV of path,label, or folder of .tar shards; for boxes VOC, "
+        "COCO or YOLO-txt; for masks images/ and masks/; for several heads a CSV with a column each",
     )
     out: str = _setting("", "run", "the run folder to make; default runs/NET-NUMBER")
-    task: Literal["classify"] = _setting("classify", "run", "what is learnt")
+    task: Literal["classify", "multilabel", "regress", "detect", "segment", "embed", "multi"] = _setting(
+        "classify", "run", "what is learnt: classes, labels, numbers, boxes, masks, embeddings, or several of them"
+    )
     val: str = _setting("", "data", "validation data, where it does not lie beside the training data")
     val_share: float = _setting(
         0.2, "data", "share held out for validation where the data have no split", low=0.01, high=0.9
@@ -48,8 +53,14 @@ class Settings:
         "auto", "data", "input size in pixels, 224 or 240x320 (height x width); auto looks at the images"
     )
     in_chans: int = _setting(3, "data", "channels: 3 (RGB) or 1 (grey)", low=1, high=3)
-    resize: Literal["crop", "squash", "pad"] = _setting(
-        "crop", "data", "evaluation geometry: shorter side and centre crop, both sides, or longer side and padding"
+    resize: Literal["auto", "crop", "squash", "pad"] = _setting(
+        "auto",
+        "data",
+        "evaluation geometry: shorter side and centre crop, both sides, or longer side and padding; auto is crop for "
+        "classes and embeddings, squash where places matter",
+    )
+    ignore_index: int | None = _setting(
+        None, "data", "value of masks that counts for nothing, besides 255", low=0, high=255
     )
     crop_pct: float | None = _setting(
         None,
@@ -110,6 +121,26 @@ class Settings:
         1.0, "network", "factor on the learning rate for each stage further from the head", low=0.01, high=1
     )
 
+    # heads
+    head: Literal["auto", "ssdlite", "ssd", "lraspp", "deeplabv3", "deeplabv3plus"] = _setting(
+        "auto", "head", "detect: ssdlite (auto) or ssd; segment: lraspp (auto), deeplabv3 or deeplabv3plus"
+    )
+    aspp: bool = _setting(False, "head", "deeplabv3: atrous spatial pyramid pooling, not the light head alone")
+    fpn: bool = _setting(False, "head", "detect: a feature pyramid")
+    anchors: Literal["fitted", "ssd"] = _setting(
+        "fitted", "head", "detect: anchors fitted to the training boxes, or those of the SSD paper"
+    )
+    anchor_sizes: tuple[float, ...] = _setting(
+        (), "head", "detect: width and height of each anchor in pixels of the input; default by --anchors"
+    )
+    levels: int = _setting(3, "head", "detect: maps of the backbone that are read, from the coarsest", low=1, high=4)
+    dim: int = _setting(128, "head", "embed: numbers of an embedding; 0 is the backbone's own", low=0, high=65536)
+    heads: str = _setting("", "head", "multi: YAML file of heads, or its text; a name and its kind a line")
+    score_threshold: float = _setting(0.01, "head", "detect: least score of a box that is kept", low=0, high=1)
+    iou_threshold: float = _setting(0.5, "head", "detect: boxes of a class that overlap more are one", low=0, high=1)
+    max_detections: int = _setting(100, "head", "detect: boxes an image at most", low=1, high=10000)
+    threshold: float = _setting(0.5, "head", "multilabel: least score of a label that counts", low=0, high=1)
+
     # how long, how much at once
     epochs: float | None = _setting(
         None, "training", "passes over the training data; default 20, or no limit if minutes are given", low=0, high=1e6
@@ -137,11 +168,44 @@ class Settings:
     randaugment: int = _setting(0, "augmentation", "RandAugment: operations an image", low=0, high=8)
     randaugment_magnitude: float = _setting(9.0, "augmentation", "RandAugment: magnitude, 0..30", low=0, high=30)
     random_erasing: float = _setting(0.0, "augmentation", "probability of erasing a rectangle", low=0, high=1)
+    expand: float = _setting(0.5, "augmentation", "detect: probability of zooming out", low=0, high=1)
+    iou_crop: float = _setting(1.0, "augmentation", "detect: probability of a crop that keeps boxes", low=0, high=1)
+    mosaic: float = _setting(0.0, "augmentation", "detect: probability of four images in one", low=0, high=1)
+    scales: tuple[float, ...] = _setting((0.5, 2.0), "augmentation", "segment: range of the random scale")
     mixup: float = _setting(0.0, "augmentation", "mixup alpha; 0 is off", low=0, high=100)
     cutmix: float = _setting(0.0, "augmentation", "CutMix alpha; 0 is off", low=0, high=100)
 
     # loss
-    loss: Literal["cross_entropy", "bce", "focal"] = _setting("cross_entropy", "loss", "loss")
+    loss: Literal[
+        "auto",
+        "cross_entropy",
+        "bce",
+        "focal",
+        "asymmetric",
+        "l1",
+        "mse",
+        "smooth_l1",
+        "giou",
+        "dice",
+        "ohem",
+        "contrastive",
+        "triplet",
+        "quadruplet",
+        "arcface",
+        "supcon",
+        "proxy_anchor",
+        "proxy_nca",
+    ] = _setting(
+        "auto",
+        "loss",
+        "loss; auto: cross_entropy, multilabel bce, regress and the boxes of detect smooth_l1, embed triplet",
+    )
+    margin: float | None = _setting(None, "loss", "embed: margin; default the loss's own", low=0, high=10)
+    mining: Literal["all", "hard", "semihard"] = _setting("hard", "loss", "embed: which triplets of a batch count")
+    per_identity: int = _setting(4, "loss", "embed: images of an identity in a batch", low=2, high=1024)
+    head_weights: Literal["fixed", "uncertainty", "gradnorm"] = _setting(
+        "fixed", "loss", "multi: weights of the heads' losses: as given, learnt by uncertainty, or by gradient norm"
+    )
     label_smoothing: float = _setting(0.1, "loss", "label smoothing alpha", low=0, high=0.999)
     smoothing_over: Literal["all", "others"] = _setting(
         "all", "loss", "alpha/K over all classes, or alpha/(K-1) over the others"
@@ -411,10 +475,15 @@ def _check_together(settings: Settings) -> None:
     parse_options(settings.net_options)
     if settings.cache:
         parse_bytes(settings.cache)
+    if len(settings.anchor_sizes) % 2 or any(side <= 0 for side in settings.anchor_sizes):
+        raise SettingsError(
+            f"anchor_sizes: {list(settings.anchor_sizes)}", "pairs of width and height above 0", "mend the setting"
+        )
     for name, pair in (
         ("crop_scale", settings.crop_scale),
         ("crop_ratio", settings.crop_ratio),
         ("betas", settings.betas),
+        ("scales", settings.scales),
     ):
         if len(pair) != 2:
             raise SettingsError(f"{name}: {list(pair)}", "two numbers", "give two")

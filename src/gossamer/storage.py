@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import shutil
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -70,6 +71,33 @@ def write_bytes(path: str | os.PathLike[str], data: bytes) -> None:
 def write_text(path: str | os.PathLike[str], text: str) -> None:
     """Replace `path` by `text` (UTF-8) in one step. Raises StorageError."""
     write_bytes(path, text.encode())
+
+
+@contextlib.contextmanager
+def folder_aside(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """A new folder beside `path` to be filled; on leaving, it becomes `path` in one step, its files on the disk.
+
+    `path` must not be there, or be an empty folder. Raises StorageError; `path` then is as it was.
+    """
+    path = Path(path)
+    name = ""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        name = tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
+        yield Path(name)
+        os.chmod(name, 0o777 & ~_umask())
+        if hasattr(os, "sync"):
+            os.sync()  # once for all files: a sync for each takes minutes where there are many
+        if path.is_dir():
+            path.rmdir()  # only an empty one goes
+        os.rename(name, path)
+        name = ""
+        _sync_folder(path.parent)
+    except OSError as error:
+        raise storage_error(path, error) from error
+    finally:
+        if name:
+            shutil.rmtree(name, ignore_errors=True)
 
 
 def user_cache() -> Path:

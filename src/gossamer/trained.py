@@ -10,13 +10,15 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from gossamer.data.open import Data, apply_split
+from gossamer.answers.head import Raw
+from gossamer.data.source import Data
 from gossamer.errors import RunError
 from gossamer.evaluate import Forward
 from gossamer.images import Preprocess
 from gossamer.run import Run
 from gossamer.settings import Settings
-from gossamer.tasks.classify import Classify
+from gossamer.tasks.base import Task
+from gossamer.tasks.registry import task_of
 
 
 @dataclass(frozen=True)
@@ -28,11 +30,13 @@ class Trained:
     classes: tuple[str, ...]
     settings: Settings
     run: Run
+    task: Task
 
 
 def preprocess_of(settings: Settings) -> Preprocess:
     """The deployment preprocessing that resolved `settings` describe."""
     size = settings.input_size()
+    assert settings.resize != "auto", "settings must be resolved"
     assert size is not None and settings.crop_pct is not None, "settings must be resolved"
     assert settings.interpolation and settings.mean and settings.std, "settings must be resolved"
     return Preprocess(
@@ -57,7 +61,8 @@ def _per_channel(values: tuple[float, ...], channels: int) -> tuple[float, ...]:
 def trained(folder: str | Path, which: str = "best") -> Trained:
     """The trained network of a run folder, "best" or "last". Raises RunError."""
     run = Run.open(folder)
-    model = Classify(run.classes, run.settings).build()
+    task = task_of(run.settings.task)(run.classes, run.settings)
+    model = task.build()
     tensors, _ = run.load_state(which)
     prefix = "ema." if any(name.startswith("ema.") for name in tensors) else "model."
     values = {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
@@ -69,21 +74,24 @@ def trained(folder: str | Path, which: str = "best") -> Trained:
             "the weights and settings of one run",
             "restore settings.yaml and the weights from the same copy",
         ) from error
-    return Trained(model.eval(), preprocess_of(run.settings), run.classes, run.settings, run)
+    return Trained(model.eval(), preprocess_of(run.settings), run.classes, run.settings, run, task)
 
 
 def run_data(run: Run) -> Data:
     """The data of a run with the split that was saved with it. Raises DataError."""
-    return apply_split(run.settings.data, run.split(), val=run.settings.val, classes=run.classes)
+    return task_of(run.settings.task).apply_split(run.settings, run.split(), run.classes)
 
 
 def torch_forward(model: nn.Module) -> Forward:
-    """A float32 forward function on arrays: (n, C, H, W) -> (n, K)."""
+    """A float32 forward function on arrays: (n, C, H, W) -> (n, ...), by name where there are several outputs."""
     device = next(model.parameters()).device
 
-    def forward(images: NDArray[np.float32]) -> NDArray[np.float32]:
+    def forward(images: NDArray[np.float32]) -> Raw:
         with torch.inference_mode():
-            result: NDArray[np.float32] = model(torch.from_numpy(images).to(device)).float().cpu().numpy()
+            outputs = model(torch.from_numpy(images).to(device))
+            if isinstance(outputs, dict):
+                return {name: value.float().cpu().numpy() for name, value in outputs.items()}
+            result: NDArray[np.float32] = outputs.float().cpu().numpy()
         return result
 
     return forward

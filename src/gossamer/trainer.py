@@ -24,12 +24,13 @@ from torch import nn
 
 from gossamer import distributed, machine, optim, precision
 from gossamer.checkpoint import restore, save, weights
-from gossamer.data.augment import EvalTransform, TrainTransform
+from gossamer.data.augment import EvalTransform
 from gossamer.data.cache import open_cache
+from gossamer.data.joint import JointTransform
 from gossamer.data.loader import Batch, prefetch
 from gossamer.data.mix import mix_plan
-from gossamer.data.open import Data, open_data, split_rows
-from gossamer.data.source import Source
+from gossamer.data.source import Data, Source
+from gossamer.data.split import split_rows
 from gossamer.distributed import Processes
 from gossamer.errors import RunError, SettingsError
 from gossamer.evaluate import evaluate
@@ -38,8 +39,10 @@ from gossamer.progress import SILENT, Progress
 from gossamer.run import Run
 from gossamer.session import Session
 from gossamer.settings import Settings, parse_bytes
-from gossamer.tasks.classify import Classify, mixed_loss
-from gossamer.tasks.scores import Evaluation
+from gossamer.tasks.base import Task
+from gossamer.tasks.classify import mixed_loss
+from gossamer.tasks.registry import task_of
+from gossamer.tasks.scores import Scores
 from gossamer.trained import preprocess_of, run_data, torch_forward
 
 
@@ -53,7 +56,7 @@ def train(settings: Settings, *, progress: Progress = SILENT) -> Run:
     if not settings.data:
         raise SettingsError("no data", "a folder of images, a CSV file, or tar shards", "name one: gossamer train DATA")
     with _processes(settings) as (device, processes):
-        data = open_data(settings.data, val=settings.val, val_share=settings.val_share, seed=settings.seed)
+        data = task_of(settings.task).open_data(settings)
         settings = resolve(settings, data, processes)
         model, task, notes = build(settings, data, progress if processes.first else SILENT)
         run = Run.create(settings) if processes.first else Run(Path(settings.out), settings)
@@ -103,7 +106,7 @@ def _facts(data: Data) -> dict[str, Any]:
         "notes": data.notes,
         "fingerprint": data.fingerprint,
         "images": {name: len(source) for name, source in data.splits().items()},
-        "per_class": {name: counts(source) for name, source in data.splits().items()},
+        "per_class": {name: counts(source) for name, source in data.splits().items() if source.answers is None},
     }
 
 
@@ -113,7 +116,7 @@ def _session(
     device: torch.device,
     processes: Processes,
     model: nn.Module,
-    task: Classify,
+    task: Task,
     progress: Progress,
 ) -> Session:
     preprocess = preprocess_of(run.settings)
@@ -132,7 +135,7 @@ def _session(
         schedule=optim.Schedule(run.settings, run.settings.epochs),
         preprocess=preprocess,
         table=torch.from_numpy(preprocess.table()).to(device),
-        transform=TrainTransform(preprocess, run.settings),
+        transform=task.transform(preprocess, data.train),
     )
 
 
@@ -166,6 +169,8 @@ def _open_caches(session: Session) -> None:
     """The caches of training and validation images; the first process builds them. The limit holds for both together."""
     if not session.settings.cache:
         return
+    if isinstance(session.transform, JointTransform):
+        raise SettingsError(f"cache with the task {session.task.name}", "a cache for classes", "leave --cache out")
     limit, folder = parse_bytes(session.settings.cache), session.settings.cache_dir
     for build_turn in (True, False):
         if session.processes.first == build_turn:
@@ -190,7 +195,7 @@ def _choose_precision(session: Session) -> None:
         settings,
         session.model,
         session.images(part.pixels),
-        torch.from_numpy(part.targets).to(session.device),
+        session.mixed(part, None)[1],
         session.task.loss,
         lambda trial: optim.build_optimizer(trial, settings),
     )
@@ -209,13 +214,13 @@ def _choose_precision(session: Session) -> None:
 
 def _epochs(session: Session) -> None:
     """Epoch after epoch until the epochs, the minutes or the patience are used up."""
-    counters, settings = session.counters, session.settings
+    counters = session.counters
     while not counters.finished:
         steps = _one_epoch(session)
         ended = counters.step_in_epoch >= steps
         epoch = counters.epoch + counters.step_in_epoch / steps
         evaluation = _evaluate(session)
-        score = evaluation.metrics["accuracy"]
+        score = evaluation.metrics[session.task.score]
         session.schedule.epoch_done(score)
         improved = counters.best is None or score > counters.best
         counters.bad_epochs = 0 if improved else counters.bad_epochs + 1
@@ -223,7 +228,7 @@ def _epochs(session: Session) -> None:
             counters.best, counters.best_epoch = score, counters.epoch + 1
         row = _row(session, epoch, evaluation)
         session.rows.append(row)
-        session.say(_line(row, settings, session.evaluation_seconds))
+        session.say(_line(row, session))
         if ended:
             counters.epoch, counters.step_in_epoch = counters.epoch + 1, 0
         counters.loss_sum, counters.images, counters.data_seconds, counters.step_seconds = 0.0, 0, 0.0, 0.0
@@ -235,7 +240,8 @@ def _epochs(session: Session) -> None:
             session.run.save_metrics(session.rows)
             session.run.save_unreadable(sorted(session.unreadable.items()))
             save(session)
-    session.say(f"finished: {counters.finished}; best accuracy {counters.best:.4f} in epoch {counters.best_epoch}")
+    best = "none" if counters.best is None else f"{counters.best:.4f}"
+    session.say(f"finished: {counters.finished}; best {session.task.score} {best} in epoch {counters.best_epoch}")
 
 
 def _one_epoch(session: Session) -> int:
@@ -292,11 +298,12 @@ def _step(session: Session, parts: list[Batch], steps: int) -> None:
             with precision.autocast(session.device, settings.precision):
                 outputs = session.runner(images)
             values = mixed_loss(session.task, outputs, targets, others, weight)
+            warning = session.task.watch(outputs)
             torch.autograd.backward(values.mean() / len(parts))
         total += values.detach().double().sum()
         counters.images += len(values) * session.processes.world
         session.unreadable.update(part.unreadable)
-        for note in part.notes:
+        for note in [*part.notes, *([warning] if warning else [])]:
             session.say(note)
     if session.processes.world > 1:
         torch.distributed.all_reduce(total)
@@ -338,7 +345,7 @@ def _rate(session: Session, steps: int) -> float:
     return session.schedule.rate(session.counters.step / steps, _fraction(session, steps))
 
 
-def _evaluate(session: Session) -> Evaluation:
+def _evaluate(session: Session) -> Scores:
     """Score the weights that would be saved on the validation images, in float32, shared between processes."""
     started = time.perf_counter()
     model = copy.deepcopy(session.model)
@@ -348,20 +355,24 @@ def _evaluate(session: Session) -> Evaluation:
         torch_forward(model.eval()),
         session.data.val,
         session.preprocess,
+        session.task.scorer(),
         cache=session.val_cache,
         rank=processes.rank,
         world=processes.world,
         max_unreadable=session.settings.max_unreadable,
         progress=session.progress if processes.first else SILENT,
     )
-    whole = Evaluation.merge(distributed.gather(mine))
-    session.unreadable.update(whole.unreadable)
+    whole, *others = distributed.gather(mine)
+    for other in others:
+        whole.merge(other)
+    scores: Scores = whole.scores()
+    session.unreadable.update(scores.unreadable)
     session.evaluation_seconds = time.perf_counter() - started
     session.counters.seconds += session.evaluation_seconds
-    return whole
+    return scores
 
 
-def _row(session: Session, epoch: float, evaluation: Evaluation) -> dict[str, Any]:
+def _row(session: Session, epoch: float, evaluation: Scores) -> dict[str, Any]:
     counters = session.counters
     busy = counters.data_seconds + counters.step_seconds
     count = max(counters.images, 1)
@@ -379,13 +390,16 @@ def _row(session: Session, epoch: float, evaluation: Evaluation) -> dict[str, An
     }
 
 
-def _line(row: dict[str, Any], settings: Settings, evaluation_seconds: float) -> str:
+def _line(row: dict[str, Any], session: Session) -> str:
+    settings, name = session.settings, session.task.score
     of = f"/{settings.epochs:g}" if settings.epochs is not None else ""
     budget = f", {row['seconds'] / 60:.1f}/{settings.minutes:g} min" if settings.minutes is not None else ""
+    val_loss = "" if math.isnan(row["val_loss"]) else f"val loss {row['val_loss']:.4f}, "
     return (
-        f"epoch {row['epoch']:.4g}{of}{budget}: loss {row['loss']:.4f}, val loss {row['val_loss']:.4f}, "
-        f"val accuracy {row['val_accuracy']:.4f}, lr {row['lr']:.3g}, {row['images_per_second']:.0f} images/s "
-        f"(waiting for data {row['data_seconds']:.1f} s, steps {row['step_seconds']:.1f} s, evaluation {evaluation_seconds:.1f} s)"
+        f"epoch {row['epoch']:.4g}{of}{budget}: loss {row['loss']:.4f}, {val_loss}"
+        f"val {name} {row[f'val_{name}']:.4f}, lr {row['lr']:.3g}, {row['images_per_second']:.0f} images/s "
+        f"(waiting for data {row['data_seconds']:.1f} s, steps {row['step_seconds']:.1f} s, "
+        f"evaluation {session.evaluation_seconds:.1f} s)"
     )
 
 

@@ -179,6 +179,25 @@ def changed(index: int, **changes: Any) -> list[dict[str, Any]]:
     return [{**CARD["checks" if index == 0 else "images"][0], **changes}]
 
 
+HEAD = {"kind": "classify", "name": "", "classes": ["cat", "dog"], "options": {}}
+MULTI = {**HEAD, "kind": "multilabel", "options": {"threshold": 0.5}}
+ANCHORS = {"input": [8, 8], "levels": [{"size": [4096, 4096], "shapes": [[1, 1]]}], "variances": [0.1, 0.2]}
+DECODING = {"score": "softmax", "threshold": 0.1, "candidates": 9, "iou": 0.5, "limit": 9}
+
+
+def headed(heads: Any, **changes: Any) -> bytes:
+    """A model file of format 2."""
+    body = model()
+    values = {
+        "format": 2,
+        "heads": heads,
+        **{key: CARD[key] for key in CARD if key not in ("format", "task", "classes")},
+    }
+    for key, value in {**values, **changes}.items():
+        body += entry(f"gossamer.{key}", json.dumps(value))
+    return sealed(body)
+
+
 def nested(depth: int) -> bytes:
     """A graph within a node's attribute within a graph, and so on."""
     body = graph()
@@ -202,6 +221,7 @@ CONSTANT = node(
 
 MODELS: dict[str, bytes] = {
     "good": file(),
+    "good_2": headed([MULTI]),
     "plain": model(),
     "01_empty": b"",
     "02_not_protobuf": b"this is no model, but a line of text\n",
@@ -241,8 +261,17 @@ MODELS: dict[str, bytes] = {
     "06_made_twice": model(graph(nodes=(*NODES, GEMM))),
     "06_tensor_twice": model(graph(tensors=(*TENSORS, TENSORS[0]))),
     "06_output_never_made": model(graph(nodes=(POOL, FLAT))),
+    "06_output_twice": model(graph(outputs=(OUTPUT, OUTPUT))),
     "07_two_inputs": model(graph(inputs=(INPUT, value_info("more", ["batch", 3])))),
-    "07_two_outputs": model(graph(outputs=(OUTPUT, value_info("flat", ["batch", 3])))),
+    "07_65_outputs": model(
+        graph(
+            nodes=(*NODES, *(node("Identity", ["logits"], [f"o{i}"]) for i in range(64))),
+            outputs=(OUTPUT, *(value_info(f"o{i}", ["batch", 2]) for i in range(64))),
+        )
+    ),
+    "07_second_output_without_shape": model(
+        graph(outputs=(OUTPUT, field(1, "flat") + field(2, field(1, field(1, FLOAT)))))
+    ),
     "07_int64_input": model(graph(inputs=(value_info("input", ["batch", 3, SIDE, SIDE], INT64),))),
     "07_input_without_shape": model(graph(inputs=(field(1, "input") + field(2, field(1, field(1, FLOAT))),))),
     "08_unknown_operator": file(model(graph(nodes=(POOL, FLAT, node("Gemm2", ["flat", "w", "b"], ["logits"]))))),
@@ -255,13 +284,27 @@ MODELS: dict[str, bytes] = {
     "10_one_byte_changed": file().replace(b"Apache-2.0", b"Apache-2.1"),
     "10_no_seal": model(extra=entry("gossamer.format", "1")),
     "10_bytes_after_the_seal": file() + entry("note", "added later"),
-    "11_format_2": file(format=2),
+    "11_format_3": file(format=3),
     "12_not_json": file(licence=b"Apache-2.0"),
     "12_nan": file(tolerance=b"NaN"),
     "12_infinity_by_size": file(tolerance=b"1e999"),
     "12_name_twice": file(provenance=b'{"a": 1, "a": 2}'),
     "12_nested_too_deep": file(provenance=b"[" * 40 + b"]" * 40),
     "13_unknown_task": file(task="divine"),
+    "13_unknown_kind": headed([{**HEAD, "kind": "divine"}]),
+    "13_no_heads": headed([]),
+    "13_17_heads": headed([{**HEAD, "name": f"h{i}"} for i in range(17)]),
+    "13_heads_of_one_name": headed([HEAD, HEAD]),
+    "13_heads_no_list": headed({"logits": 1}),
+    "13_field_missing": headed([{key: HEAD[key] for key in ("kind", "name", "classes")}]),
+    "13_name_of_a_path": headed([{**HEAD, "name": "../x"}]),
+    "13_threshold_of_two": headed([{**HEAD, "kind": "multilabel", "options": {"threshold": 2}}]),
+    "13_options_unknown": headed([{**HEAD, "options": {"surprise": 1}}]),
+    "13_anchors_without_end": headed(
+        [{**HEAD, "kind": "detect", "options": {"anchors": ANCHORS, "decoding": DECODING}}]
+    ),
+    "13_size_of_zero": headed([{**HEAD, "kind": "segment", "options": {"size": [0, 8]}}]),
+    "13_std_of_three": headed([{**HEAD, "kind": "regress", "options": {"mean": [0, 0], "std": [1, 1, 1]}}]),
     "14_size_unlike_the_input": file(
         preprocess={**PREPROCESS, "size": [SIDE + 1, SIDE + 1]},
         checks=changed(0, pixels=PIXELS_9),
@@ -278,6 +321,8 @@ MODELS: dict[str, bytes] = {
     "15_name_with_control_character": file(classes=["cat", "dog\u001b[2J"]),
     "15_empty_name": file(classes=["cat", ""]),
     "15_numbers": file(classes=[1, 2]),
+    "15_output_of_a_head_missing": headed([{**HEAD, "name": "more"}]),
+    "15_two_outputs_of_a_classifier": file(model(graph(outputs=(OUTPUT, value_info("flat", ["batch", 3]))))),
     "16_licence_missing": file(licence=""),
     "16_provenance_is_a_text": file(provenance="me"),
     "17_operator_set_16": file(model(opset=16)),
@@ -287,6 +332,9 @@ MODELS: dict[str, bytes] = {
     "18_damaged_png": file(checks=changed(0, pixels=text64(png(pixels_of(1))[:80]))),
     "18_not_base64": file(checks=changed(0, pixels="***")),
     "18_too_few_outputs": file(checks=changed(0, outputs=text64(np.zeros(1, "<f4").tobytes()))),
+    "18_checks_of_different_lengths": headed(
+        [MULTI], checks=[check(1), changed(0, outputs=text64(np.zeros(3, "<f4").tobytes()))[0]]
+    ),
     "18_nan_expected": file(checks=changed(0, outputs=text64(np.array([np.nan, 1], "<f4").tobytes()))),
     "18_field_unknown": file(checks=changed(0, surprise="x")),
     "19_no_images": file(images=[]),

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any
@@ -27,14 +28,15 @@ class Failed(Exception):
 class Process:
     """A worker process that answers requests, one at a time."""
 
-    def __init__(self, threads: int) -> None:
+    def __init__(self, threads: int, command: Sequence[str] | None = None) -> None:
+        """`command`: of a worker other than the usual one."""
         # numpy's and torch's libraries read these before main() could set anything
         count = {name: str(threads) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")}
         home = str(Path(gossamer.__file__).parents[1])
         path = os.pathsep.join(filter(None, (home, os.environ.get("PYTHONPATH"))))
         self.words = tempfile.TemporaryFile()  # noqa: SIM115  # closed in close()
         self.process = subprocess.Popen(
-            COMMAND,
+            command or COMMAND,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self.words,

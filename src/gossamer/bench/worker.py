@@ -27,9 +27,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from gossamer.answers.head import Raw, outputs_of
 from gossamer.errors import GossamerError, InputError
 
-Forward = Callable[[NDArray[np.float32]], NDArray[np.float32]]
+Forward = Callable[[NDArray[np.float32]], Raw]
 Json = dict[str, Any]
 SIZE = (224, 224)  # input of a network that is given by its name, pixels
 REWARM = 2  # runs at the start of each round that do not count: another process had the caches
@@ -110,15 +111,14 @@ def _torch(job: Json) -> Callable[[], Loaded]:
 
     def load() -> Loaded:
         torch.set_num_threads(job["threads"])
-        model, shape = _module(job)
+        model, shape, _ = _module(job)
 
         def laid_out(layout: torch.memory_format) -> Forward:
             model.to(memory_format=layout)
 
-            def forward(images: NDArray[np.float32]) -> NDArray[np.float32]:
+            def forward(images: NDArray[np.float32]) -> Raw:
                 with torch.inference_mode():
-                    result: NDArray[np.float32] = model(torch.from_numpy(images).to(memory_format=layout)).numpy()
-                return result
+                    return _arrays(model(torch.from_numpy(images).to(memory_format=layout)))
 
             return forward
 
@@ -137,32 +137,39 @@ def _torch_compile(job: Json) -> Callable[[], Loaded]:
 
     def load() -> Loaded:
         torch.set_num_threads(job["threads"])
-        model, shape = _module(job)
+        model, shape, _ = _module(job)
         compiled: Any = torch.compile(model)
 
-        def forward(images: NDArray[np.float32]) -> NDArray[np.float32]:
+        def forward(images: NDArray[np.float32]) -> Raw:
             with torch.no_grad():
-                result: NDArray[np.float32] = compiled(torch.from_numpy(images)).numpy()
-            return result
+                return _arrays(compiled(torch.from_numpy(images)))
 
         return {"inductor, weights frozen": lambda: forward}, shape, str(torch.__version__)
 
     return load
 
 
-def _module(job: Json) -> tuple[Any, tuple[int, int, int]]:
-    """The module in eval mode, and its input shape (C, H, W)."""
+def _arrays(outputs: Any) -> Raw:
+    """Tensors as arrays, by name where there are several."""
+    if isinstance(outputs, dict):
+        return {name: value.numpy() for name, value in outputs.items()}
+    result: NDArray[np.float32] = outputs.numpy()
+    return result
+
+
+def _module(job: Json) -> tuple[Any, tuple[int, int, int], tuple[str, ...]]:
+    """The module in eval mode, its input shape (C, H, W), and the names of its outputs."""
     import torch
 
     if job["kind"] == "run":
         from gossamer.trained import trained
 
         found = trained(job["target"])
-        return found.model, (found.preprocess.channels, *found.preprocess.size)
+        return found.model, (found.preprocess.channels, *found.preprocess.size), outputs_of(found.task.heads())
     from gossamer.networks import create_model
 
     torch.manual_seed(0)
-    return create_model(job["target"]).eval(), (3, *SIZE)
+    return create_model(job["target"]).eval(), (3, *SIZE), ("logits",)
 
 
 def _model_file(job: Json) -> Callable[[], Loaded]:
@@ -212,8 +219,8 @@ def export(job: Json) -> Json:
     from gossamer.export.onnx import to_onnx
     from gossamer.storage import write_bytes
 
-    model, (channels, height, width) = _module(job)
-    write_bytes(job["out"], to_onnx(model, (height, width), channels))
+    model, (channels, height, width), outputs = _module(job)
+    write_bytes(job["out"], to_onnx(model, (height, width), channels, outputs))
     return {}
 
 
@@ -236,11 +243,11 @@ def peak_bytes() -> int | None:
     return most if sys.platform == "darwin" else most << 10
 
 
-def main() -> None:
+def main(kind: type[Worker] = Worker) -> None:
     """Answer requests until standard input ends. Whatever a library prints goes to standard error."""
     with os.fdopen(os.dup(1), "w", encoding="utf-8") as replies:
         os.dup2(2, 1)
-        worker = Worker()
+        worker = kind()
         for line in sys.stdin:
             try:
                 reply = worker.answer(json.loads(line))

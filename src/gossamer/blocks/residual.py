@@ -116,7 +116,11 @@ class InvertedResidual(nn.Module):
         self.shortcut = shortcut
 
     def forward(self, x: Tensor) -> Tensor:
-        out: Tensor = self.project(self.attention(self.depthwise(self.expand(x))))
+        return self.contract(self.expand(x), x)
+
+    def contract(self, wide: Tensor, x: Tensor) -> Tensor:
+        """What follows the expansion `wide` (N, c_mid, H, W) of the input x: a detector reads both."""
+        out: Tensor = self.project(self.attention(self.depthwise(wide)))
         return x + self.drop_path(out) if self.shortcut else out
 
 

@@ -10,12 +10,12 @@ def fuse(program: Program) -> Program:
     operations = list(program.operations)
     readers = program.readers()
     makers = {one.out: one for one in operations}
-    parents = {value.parent for value in program.values}
+    parents, given = {value.parent for value in program.values}, program.given()
 
     def alone(value: int) -> bool:
         """Whether one operation reads the value, and nothing sees it as a slice."""
         whole = program.values[value].parent < 0 and value not in parents
-        return whole and len(readers.get(value, [])) == 1 and value != program.output
+        return whole and len(readers.get(value, [])) == 1 and value not in given
 
     gone: set[int] = set()
     for block in operations:
@@ -48,14 +48,14 @@ def fuse(program: Program) -> Program:
                 # at the place of the projection, where what it adds has been made
                 after.kind, after.kernel, after.stride, after.pads = "block", block.kernel, block.stride, block.pads
                 after.mid, after.acts, after.input = block.mid, block.acts, block.input
-                after.bounds = block.bounds
+                after.bounds, after.dilation = block.bounds, block.dilation
                 between = program.values[block.out]
                 after.middle = (between.scale, between.zero)
                 after.weights = [block.weights[0], block.weights[1], after.weights[0]]
                 gone.add(id(block))
                 readers = _readers(operations, gone)
     kept = [one for one in operations if id(one) not in gone]
-    return _compact(Program(program.values, kept, program.input, program.output))
+    return _compact(Program(program.values, kept, program.input, program.outputs))
 
 
 def _is_pointwise(one: Operation) -> bool:
@@ -75,7 +75,7 @@ def _readers(operations: list[Operation], gone: set[int]) -> dict[int, list[int]
 
 def _compact(program: Program) -> Program:
     """Without the values that nothing uses any more."""
-    used = {program.input, program.output}
+    used = {program.input} | program.given()
     for one in program.operations:
         used |= {one.input, one.out} | ({one.other} if one.other >= 0 else set())
     used |= {program.values[value].parent for value in used} - {-1}
@@ -88,4 +88,6 @@ def _compact(program: Program) -> Program:
     for one in program.operations:
         one.input, one.out = number[one.input], number[one.out]
         one.other = number[one.other] if one.other >= 0 else -1
-    return Program(values, program.operations, number[program.input], number[program.output])
+    for output in program.outputs:
+        output.pieces = [(number[value], last) for value, last in output.pieces]
+    return Program(values, program.operations, number[program.input], program.outputs)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
-from gossamer.compile import quantised
-from gossamer.compile.program import Layer, Operation, Program, Value
-from gossamer.errors import InputError
+from gossamer.compile import axes as lying
+from gossamer.compile import heads, moves, quantised
+from gossamer.compile.lowering import MOVES, TAKES_ACT, Handler, Lowering
+from gossamer.compile.program import Layer, Program, Value
 from gossamer.onnxfile import Node, Onnx
 
 UNARY = {
@@ -19,161 +19,11 @@ UNARY = {
     "Sigmoid": "sigmoid",
     "Tanh": "tanh",
 }
-MOVES = ("QuantizeLinear", "DequantizeLinear")
 GATES = {"Sigmoid": "silu", "HardSigmoid": "hard_swish"}  # times its input
-TAKES_ACT = ("conv", "add", "scale", "affine")  # and a block, behind its last layer
-SAME = ("Identity", "Dropout", "Flatten", "Reshape", "Squeeze", "Unsqueeze")
+SAME = ("Identity", "Dropout")
+MOVED = ("Flatten", "Squeeze", "Unsqueeze")
 FLOAT_MOST = 3.4e38
 MOST_TAPS = 128  # of a dense kernel
-
-
-class Lowering:
-    """The state of one lowering: the program so far, and which value each of the file's names is."""
-
-    def __init__(self, onnx: Onnx) -> None:
-        self.onnx = onnx
-        shape = onnx.input.shape or ()
-        if len(shape) != 4 or not all(isinstance(side, int) for side in shape[1:]):
-            raise InputError(
-                f"an input of {'x'.join(map(str, shape))}",
-                "batch x channels x height x width, all but the batch fixed",
-                "export the network at one size",
-            )
-        c, h, w = (int(side) for side in shape[1:] if isinstance(side, int))
-        self.program = Program([Value(h, w, c)], [], 0, 0)
-        self.names: dict[str, int] = {onnx.input.name: 0}
-        self.uses: dict[str, int] = {onnx.output.name: 1}
-        self.users: dict[str, list[Node]] = {}
-        self.producer = {name: node for node in onnx.nodes for name in node.outputs}
-        for node in onnx.nodes:
-            for name in node.inputs:
-                self.uses[name] = self.uses.get(name, 0) + 1
-                self.users.setdefault(name, []).append(node)
-        self.maker: dict[int, Operation] = {}  # value -> the operation that writes it
-        self.value_uses: dict[int, int] = {0: self.uses.get(onnx.input.name, 0)}
-        self.quantised: dict[str, quantised.Quantised] = {}  # constants that are bytes
-        self.skip: set[int] = set()  # nodes that an earlier one has taken in
-
-    def run(self) -> Program:
-        """Raises InputError, naming the node, where the engine has no operation for it."""
-        for node in self.onnx.nodes:
-            if id(node) in self.skip:
-                continue
-            handler = HANDLERS.get(node.op)
-            if handler is None:
-                self.refuse(node, "the engine has no such operator")
-            else:
-                handler(self, node)
-        output = self.names.get(self.onnx.output.name)
-        if output is None or output == 0:
-            raise InputError("an output that no operation makes", "a network", "export it again")
-        value = self.program.values[output]
-        if value.parent >= 0:  # the output is to be a value of its own
-            output = self.emit("copy", output, Value(value.h, value.w, value.c))
-        self.program.output = output
-        return self.program
-
-    def refuse(self, node: Node, why: str) -> None:
-        """Raises InputError that names the node and its attributes."""
-        plain = {key: value for key, value in node.attributes.items() if isinstance(value, (int, float, list))}
-        raise InputError(
-            f"node {node.name!r}, operator {node.op} {plain or ''}: {why}",
-            f"operators {', '.join(sorted(HANDLERS))}",
-            "run the ONNX file with ONNX Runtime, or take that layer out of the network",
-        )
-
-    def value(self, node: Node, place: int = 0) -> int:
-        """The value that a node reads. Raises InputError where it is a constant."""
-        name = node.inputs[place] if place < len(node.inputs) else ""
-        if name not in self.names:
-            self.refuse(node, f"its input {place} is no map of the network")
-        return self.names[name]
-
-    def tensor(self, node: Node, place: int) -> Any:
-        """A constant input, or None where it is left out. Raises InputError where it is computed."""
-        name = node.inputs[place] if place < len(node.inputs) else ""
-        if not name:
-            return None
-        found = self.onnx.tensors.get(name)
-        if found is None:
-            self.refuse(node, f"its input {place} is not constant")
-        return found
-
-    def emit(self, kind: str, source: int, out: Value, **more: Any) -> int:
-        """Add an operation with a new value; its number."""
-        self.program.values.append(out)
-        number = len(self.program.values) - 1
-        made = Operation(kind, source, number, **more)
-        self.program.operations.append(made)
-        self.maker[number] = made
-        return number
-
-    def bind(self, node: Node, value: int) -> None:
-        """The node's output is this value."""
-        name = node.outputs[0]
-        self.names[name] = value
-        self.value_uses[value] = self.uses.get(name, 0)
-
-    def alias(self, node: Node, value: int) -> None:
-        """The node's output is its input under another name."""
-        self.names[node.outputs[0]] = value
-        self.value_uses[value] = self.value_uses.get(value, 0) - 1 + self.uses.get(node.outputs[0], 0)
-
-    def reopen(self, value: int, made: Operation, keeps: tuple[str, ...] = ()) -> bool:
-        """Leave out the rounding to bytes behind an operation, so that the next one runs with it; whether that is right.
-
-        Bytes from 0 up may stand for a ReLU, which must not be lost: then only for an activation of `keeps`.
-        """
-        one = self.program.values[value]
-        if one.type == "uint8":
-            if one.zero == 0 and not keeps:
-                return False
-            one.type, one.scale, one.zero = "float32", 1.0, 0
-        return True
-
-    def gated(self, node: Node) -> Node | None:
-        """The product of a node's output with its input, both rounded to bytes or not, if nothing else reads the output."""
-        chain = [node]
-        while len(users := self.users.get(chain[-1].outputs[0], [])) == 1 and chain[-1].op != "Mul":
-            chain.append(users[0])
-            if chain[-1].op not in (*MOVES, "Mul"):
-                return None
-        last = chain[-1]
-        if last.op != "Mul" or self.root(node.inputs[0]) not in [self.root(name) for name in last.inputs]:
-            return None
-        self.skip |= {id(one) for one in chain[1:]}
-        return last
-
-    def root(self, name: str) -> str:
-        """The name of the map that a name is, rounded to bytes or not."""
-        while name in self.producer and self.producer[name].op in MOVES:
-            name = self.producer[name].inputs[0]
-        return name
-
-    def free_to_take(self, value: int, uses: int = 1) -> Operation | None:
-        """The operation that makes a value, where `uses` readers at most would see it changed and it has no activation."""
-        made = self.maker.get(value)
-        if made is None or self.value_uses.get(value, 0) > uses or self.program.values[value].parent >= 0:
-            return None
-        if any(other.parent == value for other in self.program.values):
-            return None
-        return made
-
-    def activate(self, node: Node, act: str, uses: int = 1, bound: tuple[float, float] = (0.0, 0.0)) -> None:
-        source = self.value(node)
-        made = self.free_to_take(source, uses)
-        keeps = (act,) if act in ("relu", "relu6") else ()
-        simple = made is not None and made.kind in TAKES_ACT and made.act == "none"
-        block = made is not None and made.kind == "block" and made.acts[1] == "none"
-        if made is not None and (simple or block) and self.reopen(source, made, keeps):
-            if simple:
-                made.act, made.bound = act, bound
-            else:
-                made.acts, made.bounds = (made.acts[0], act), (made.bounds[0], bound)
-            self.bind(node, source)
-        else:
-            value = self.program.values[source]
-            self.bind(node, self.emit("activation", source, Value(value.h, value.w, value.c), act=act, bound=bound))
 
 
 def _pads(node: Node) -> tuple[int, int, int, int]:
@@ -208,7 +58,7 @@ def _conv(low: Lowering, node: Node) -> None:
     stride, pads, c_out = _pair(node.attributes.get("strides")), _pads(node), int(weight.shape[0])
     h, w = _window(value, kernel, stride, pads, dilations[0])
     bias = np.zeros(c_out, np.float32) if bias is None else bias
-    depthwise = groups > 1 and groups == value.c == c_out and dilations[0] == 1
+    depthwise = groups > 1 and groups == value.c == c_out
     layer = Layer(weight, bias) if depthwise else quantised.layer(low, node, weight, bias, source)
     layers: list[Layer | None] = [None, layer, None] if depthwise else [layer]
     made = low.emit(
@@ -228,7 +78,10 @@ def _conv(low: Lowering, node: Node) -> None:
 
 def _gemm(low: Lowering, node: Node) -> None:
     at = node.attributes
-    source, weight, bias = low.value(node), low.tensor(node, 1), low.tensor(node, 2)
+    source, weight, bias = low.read(node), low.tensor(node, 1), low.tensor(node, 2)
+    axes = low.axes_of(node.inputs[0])
+    if len(axes) != 1 or lying.channels_last(axes, low.program.values[source]) is not False:
+        low.refuse(node, "its input is no map flattened channels first")
     if at.get("transA", 0) or at.get("alpha", 1.0) != 1.0 or at.get("beta", 1.0) != 1.0:
         low.refuse(node, "transA, alpha or beta")
     axis = 0 if at.get("transB", 0) else 1
@@ -246,7 +99,7 @@ def _gemm(low: Lowering, node: Node) -> None:
         kernel=(value.h, value.w),
         weights=[quantised.layer(low, node, kernel, np.ascontiguousarray(bias), source, axis)],
     )
-    low.bind(node, made)
+    low.bind(node, made, lying.of_map(low.program.values[made])[:1])
 
 
 def _batch_norm(low: Lowering, node: Node) -> None:
@@ -282,13 +135,20 @@ def _unary(low: Lowering, node: Node) -> None:
         low.activate(node, GATES[node.op], uses=2)
         value = low.names[node.outputs[0]]
         low.names[product.outputs[0]], low.value_uses[value] = value, low.uses.get(product.outputs[0], 0)
+        low.axes[product.outputs[0]] = low.axes_of(node.outputs[0])
         return
     low.activate(node, UNARY[node.op])
 
 
 def _add(low: Lowering, node: Node) -> None:
+    if heads.with_constant(low, node):
+        return
     a, b = low.value(node, 0), low.value(node, 1)
     va, vb = low.program.values[a], low.program.values[b]
+    if va.c == vb.c and va.h * va.w != vb.h * vb.w and 1 in (va.h * va.w, vb.h * vb.w):  # one number a channel
+        a, b, va = (a, b, va) if vb.h * vb.w == 1 else (b, a, vb)
+        low.bind(node, low.emit("add", a, Value(va.h, va.w, va.c), other=b))
+        return
     if (va.h, va.w, va.c) != (vb.h, vb.w, vb.c):
         low.refuse(node, "maps of two sizes")
     order = {id(one): place for place, one in enumerate(low.program.operations)}
@@ -303,6 +163,8 @@ def _add(low: Lowering, node: Node) -> None:
 
 
 def _mul(low: Lowering, node: Node) -> None:
+    if heads.with_constant(low, node):
+        return
     a, b = low.value(node, 0), low.value(node, 1)
     if low.program.values[a].h * low.program.values[a].w == 1:
         a, b = b, a
@@ -319,15 +181,17 @@ def _pool(low: Lowering, node: Node) -> None:
     source, at = low.value(node), node.attributes
     value, kernel = low.program.values[source], _pair(at.get("kernel_shape"))
     stride, pads = _pair(at.get("strides")), _pads(node)
+    count_padding = bool(at.get("count_include_pad", 0))
     if _pair(at.get("dilations")) != (1, 1) or at.get("auto_pad", b"NOTSET") not in (b"NOTSET", b"VALID"):
         low.refuse(node, "dilations or auto_pad")
     if at.get("ceil_mode", 0):
-        top, left, bottom, right = pads
-        bottom += -(value.h + top + bottom - kernel[0]) % stride[0]
-        right += -(value.w + left + right - kernel[1]) % stride[1]
-        if node.op == "AveragePool" and (bottom, right) != pads[2:]:
-            low.refuse(node, "an average that rounds its size up")
-        pads = (top, left, bottom, right)
+        bottom = _rounded_up(value.h, kernel[0], stride[0], pads[0], pads[2])
+        right = _rounded_up(value.w, kernel[1], stride[1], pads[1], pads[3])
+        if count_padding and (bottom, right) != pads[2:]:  # what is added does not count
+            if max(pads):
+                low.refuse(node, "an average that rounds its size up and counts its padding")
+            count_padding = False
+        pads = (*pads[:2], bottom, right)
     h, w = _window(value, kernel, stride, pads, 1)
     kind = "max_pool" if node.op == "MaxPool" else "average_pool"
     made = low.emit(
@@ -337,33 +201,39 @@ def _pool(low: Lowering, node: Node) -> None:
         kernel=kernel,
         stride=stride,
         pads=pads,
-        count_padding=bool(at.get("count_include_pad", 0)),
+        count_padding=count_padding,
     )
     low.bind(node, made)
+
+
+def _rounded_up(side: int, kernel: int, stride: int, before: int, behind: int) -> int:
+    """The padding behind an axis with which its last window is whole, unless it would begin behind the map."""
+    over = (side + before + behind - kernel) % stride
+    begins = side + before + behind - kernel - over + stride
+    return behind + stride - over if over and begins < side + before else behind
 
 
 def _global(low: Lowering, node: Node) -> None:
     source = low.value(node)
     value = low.program.values[source]
+    out, keeps = Value(1, 1, value.c), node.op != "ReduceMean" or node.attributes.get("keepdims", 1)
     if node.op == "ReduceMean":
         axes = node.attributes.get("axes")
         if axes is None and len(node.inputs) > 1:
             axes = low.tensor(node, 1).tolist()
         if sorted(axis % 4 for axis in axes or []) != [2, 3]:
             low.refuse(node, "axes other than height and width")
-    low.bind(node, low.emit("global_average", source, Value(1, 1, value.c)))
+    low.bind(node, low.emit("global_average", source, out), None if keeps else lying.of_map(out)[:1])
 
 
-def _same(low: Lowering, node: Node) -> None:
-    shape = low.onnx.tensors.get(node.inputs[1]) if node.op == "Reshape" and len(node.inputs) > 1 else None
-    if shape is not None and len(shape) == 5:
-        _shuffle(low, node, int(shape[1]))
-        return
-    low.alias(node, low.value(node))
+def _reshape(low: Lowering, node: Node) -> None:
+    shape = low.onnx.tensors.get(node.inputs[1])
+    if shape is None or len(shape) != 5 or not _shuffle(low, node, int(shape[1])):
+        moves.reshape(low, node)
 
 
-def _shuffle(low: Lowering, node: Node, groups: int) -> None:
-    """Reshape, Transpose, Reshape: the channels of `groups` groups interleaved."""
+def _shuffle(low: Lowering, node: Node, groups: int) -> bool:
+    """Reshape, Transpose, Reshape: the channels of `groups` groups interleaved; whether that is what follows."""
     chain = [node]
     while len(chain) < 8 and len(users := low.users.get(chain[-1].outputs[0], [])) == 1:
         chain.append(users[0])
@@ -372,14 +242,23 @@ def _shuffle(low: Lowering, node: Node, groups: int) -> None:
     moves = [one for one in chain if one.op not in MOVES]
     names = [one.op for one in moves]
     if names != ["Reshape", "Transpose", "Reshape"] or list(moves[1].attributes.get("perm", [])) != [0, 2, 1, 3, 4]:
-        low.refuse(node, "five axes that are no channel shuffle")
+        return False
     source = low.value(node)
     value = low.program.values[source]
     low.skip |= {id(one) for one in chain}  # bytes that are moved stay as they are
     low.bind(chain[-1], low.emit("shuffle", source, value.like(value.h, value.w, value.c), groups=groups))
+    return True
 
 
 def _concat(low: Lowering, node: Node) -> None:
+    if any(name in low.shapes for name in node.inputs):
+        sides = [low.shape_of(node, place) or [] for place in range(len(node.inputs))]
+        low.shapes[node.outputs[0]] = [side for part in sides for side in part]
+        return
+    if node.attributes.get("axis") == 1 and not all(_is_map(low, name) for name in node.inputs):
+        rows = [low.series.get(name) or [(low.read(node, i), low.axes_of(name))] for i, name in enumerate(node.inputs)]
+        low.series[node.outputs[0]] = [one for part in rows for one in part]
+        return
     if node.attributes.get("axis") != 1:
         low.refuse(node, "an axis other than the channels")
     parts = [low.value(node, place) for place in range(len(node.inputs))]
@@ -409,6 +288,14 @@ def _concat(low: Lowering, node: Node) -> None:
     low.bind(node, whole)
 
 
+def _is_map(low: Lowering, name: str) -> bool:
+    """Whether a name is a map, flattened to its channels or not: such are joined by channels, others row behind row."""
+    if name not in low.names:
+        return False
+    value, axes = low.program.values[low.names[name]], low.axes_of(name)
+    return axes == lying.of_map(value) or (value.h * value.w == 1 and len(axes) == 1)
+
+
 def _slices(low: Lowering, node: Node) -> None:
     source, at = low.value(node), node.attributes
     value = low.program.values[source]
@@ -431,10 +318,12 @@ def _slices(low: Lowering, node: Node) -> None:
         part.parent, part.first = base, value.first + begin
         low.program.values.append(part)
         low.names[name] = len(low.program.values) - 1
+        if len(low.axes_of(node.inputs[0])) == 1:
+            low.axes[name] = lying.of_map(part)[:1]
         low.value_uses[low.names[name]] = low.uses.get(name, 0)
 
 
-HANDLERS: dict[str, Callable[[Lowering, Node], None]] = {
+HANDLERS: dict[str, Handler] = {
     "Add": _add,
     "AveragePool": _pool,
     "BatchNormalization": _batch_norm,
@@ -442,6 +331,9 @@ HANDLERS: dict[str, Callable[[Lowering, Node], None]] = {
     "Concat": _concat,
     "DequantizeLinear": quantised.dequantise,
     "Conv": _conv,
+    "ConvTranspose": heads.conv_transpose,
+    "DepthToSpace": heads.depth_to_space,
+    "Div": heads.less_or_over,
     "Gemm": _gemm,
     "GlobalAveragePool": _global,
     "LeakyRelu": _leaky,
@@ -449,13 +341,20 @@ HANDLERS: dict[str, Callable[[Lowering, Node], None]] = {
     "Mul": _mul,
     "QuantizeLinear": quantised.quantise,
     "ReduceMean": _global,
+    "Reshape": _reshape,
+    "Resize": heads.resize,
+    "Shape": moves.shape,
     "Slice": _slices,
+    "Softmax": heads.softmax,
     "Split": _slices,
+    "Sub": heads.less_or_over,
+    "Transpose": moves.transpose,
+    **dict.fromkeys(MOVED, moves.reshape),
     **dict.fromkeys(UNARY, _unary),
-    **dict.fromkeys(SAME, _same),
+    **dict.fromkeys(SAME, Lowering.pass_on),
 }
 
 
 def lower(onnx: Onnx) -> Program:
     """The program of an ONNX graph. Raises InputError where the engine lacks an operator."""
-    return Lowering(onnx).run()
+    return Lowering(onnx, HANDLERS).run()

@@ -16,9 +16,10 @@ def to_bfloat16(values: Array) -> NDArray[np.uint16]:
 
 
 def narrow(program: Program) -> Program:
-    """The program with all float32 maps but the output in bfloat16, and the weights that meet them. Changes it."""
+    """The program with all float32 maps but those of outputs in bfloat16, and the weights that meet them. Changes it."""
+    given = {program.whole(value) for value in program.given()}
     for number, value in enumerate(program.values):
-        if value.type == "float32" and number != program.output:
+        if value.type == "float32" and program.whole(number) not in given:
             value.type = "bfloat16"
     for one in program.operations:
         first = program.values[one.input].type

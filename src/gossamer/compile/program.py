@@ -11,6 +11,8 @@ Array = NDArray[np.float32]
 Weight = NDArray[np.float32] | NDArray[np.uint16] | NDArray[np.int8]  # uint16: the upper half of a float32, bfloat16
 TYPES = {"float32": 0, "bfloat16": 1, "uint8": 2}  # of a map; weights of the third are int8
 
+MOST_AXES, MOST_OUTPUTS, LONGEST_NAME = 4, 64, 63  # of an output, behind its batch; of a network; in bytes
+
 # the numbers are those of FORMAT.md, "The native file"
 KINDS = {
     name: number
@@ -28,6 +30,9 @@ KINDS = {
             "copy",
             "shuffle",
             "multiply",
+            "resize",
+            "softmax",
+            "depth_to_space",
         )
     )
 }
@@ -106,13 +111,34 @@ class Operation:
 
 
 @dataclass
+class Output:
+    """An output of the network: its ONNX name, its shape behind the batch, and the maps that fill it one behind the other.
+
+    pieces: (value, whether its channels are the last axis) each.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    pieces: list[tuple[int, bool]]
+
+
+@dataclass
 class Program:
-    """Values, operations in order, and which values are the network's input and output."""
+    """Values, operations in order, which value is the network's input, and its outputs."""
 
     values: list[Value]
     operations: list[Operation]
     input: int
-    output: int
+    outputs: list[Output]
+
+    def given(self) -> set[int]:
+        """The values that are pieces of outputs."""
+        return {value for output in self.outputs for value, _ in output.pieces}
+
+    def whole(self, value: int) -> int:
+        """The map that a value lies in: its parent, or itself."""
+        parent = self.values[value].parent
+        return value if parent < 0 else parent
 
     def readers(self) -> dict[int, list[int]]:
         """For each value the operations that read it."""

@@ -12,7 +12,7 @@ from gossamer.compile.program import Array, Layer, Value
 from gossamer.onnxfile import Node
 
 if TYPE_CHECKING:
-    from gossamer.compile.lower import Lowering
+    from gossamer.compile.lowering import Lowering
 
 
 @dataclass
@@ -33,8 +33,11 @@ class Quantised:
 
 def quantise(low: Lowering, node: Node) -> None:
     """A map's type becomes uint8; where something else reads it as it is, a copy's does."""
-    source = low.value(node)
     scale, zero = _parameters(low, node)
+    if node.inputs[0] in low.series:
+        low.each(node, lambda one, _: _bytes(low, one, scale, zero))
+        return
+    source = low.read(node)
     value = low.program.values[source]
     if value.type == "uint8" and (value.scale, value.zero) == (scale, zero):
         low.alias(node, source)
@@ -47,18 +50,27 @@ def quantise(low: Lowering, node: Node) -> None:
             one.type, one.scale, one.zero = "uint8", scale, zero
         low.alias(node, source)
         return
-    copied = Value(value.h, value.w, value.c, type="uint8", scale=scale, zero=zero)
-    low.bind(node, low.emit("copy", source, copied))
+    low.bind(node, _bytes(low, source, scale, zero), low.axes_of(node.inputs[0]))
+
+
+def _bytes(low: Lowering, source: int, scale: float, zero: int) -> int:
+    """A map as bytes of this scale: itself, or a copy."""
+    value = low.program.values[source]
+    if value.type == "uint8" and (value.scale, value.zero) == (scale, zero):
+        return source
+    return low.emit("copy", source, Value(value.h, value.w, value.c, type="uint8", scale=scale, zero=zero))
 
 
 def dequantise(low: Lowering, node: Node) -> None:
     """A constant is kept both as bytes and as floats; a map goes on under the new name."""
-    if node.inputs[0] in low.names:
-        value = low.program.values[low.names[node.inputs[0]]]
+    name = node.inputs[0]
+    if name in low.names or name in low.series:
         scale, zero = _parameters(low, node)
-        if value.type != "uint8" or abs(value.scale - scale) > 1e-6 * scale or value.zero != zero:
-            low.refuse(node, "a scale other than that of the map it reads")
-        low.alias(node, low.names[node.inputs[0]])
+        for source in [low.names[name]] if name in low.names else [one for one, _ in low.series[name]]:
+            value = low.program.values[source]
+            if value.type != "uint8" or abs(value.scale - scale) > 1e-6 * scale or value.zero != zero:
+                low.refuse(node, "a scale other than that of the map it reads")
+        low.pass_on(node)
         return
     data, scales, zeros = (low.tensor(node, place) for place in range(3))
     if data is None or scales is None or data.dtype not in (np.int8, np.uint8, np.int32):

@@ -14,15 +14,17 @@ from gossamer import modelfile
 from gossamer.compile.fuse import fuse
 from gossamer.compile.lower import lower
 from gossamer.compile.narrow import narrow
-from gossamer.compile.program import ACTS, KINDS, TYPES, Program, Weight
+from gossamer.compile.program import ACTS, KINDS, MOST_AXES, TYPES, Program, Weight
 from gossamer.errors import UnknownNameError
 from gossamer.modelfile import ModelFile
 from gossamer.storage import write_bytes
 
-MAGIC, VERSION = b"GOSSAMER", 2
-HEADER = struct.Struct("<8sII7QII2i40x")
+MAGIC, VERSION = b"GOSSAMER", 3
+HEADER = struct.Struct("<8sII7QIIiIQQI20x")
 VALUE = struct.Struct("<6ifi")
 OPERATION = struct.Struct("<20i8q2i7fi8x")
+OUTPUT = struct.Struct("<64s7i4x")
+PIECE = struct.Struct("<2i8x")
 ALIGNMENT = 64
 PRECISIONS = ("float32", "bfloat16")
 
@@ -44,7 +46,7 @@ def compile_bytes(file: ModelFile, precision: str = "float32") -> tuple[bytes, b
     """
     if precision not in PRECISIONS:
         raise UnknownNameError("precision", precision, PRECISIONS)
-    program = fuse(lower(file.onnx))
+    program = fuse(lower(file.graph))
     if precision == "bfloat16":
         narrow(program)
     card = json.dumps(file.card.to_json() if file.card else None, ensure_ascii=False, sort_keys=True).encode()
@@ -107,14 +109,26 @@ def to_bytes(program: Program, card: bytes = b"null") -> bytes:
     values = b"".join(
         VALUE.pack(v.h, v.w, v.c, v.parent, v.first, TYPES[v.type], v.scale, v.zero) for v in program.values
     )
-    parts = [values, b"".join(records), b"".join(weights), card]
-    offsets, body, at = [], b"", HEADER.size
+    outputs, pieces = _outputs(program)
+    parts = [values, b"".join(records), outputs, pieces, b"".join(weights), card]
+    places, body, at = [], b"", HEADER.size
     for part in parts:
         gap = -at % ALIGNMENT
         body += bytes(gap) + part
-        offsets.append(at + gap)
+        places.append(at + gap)
         at += gap + len(part)
-    fields = (at, *offsets, count, len(card), len(program.values), len(records), program.input, program.output)
+    sizes = (count, len(card), len(program.values), len(records), program.input, len(program.outputs))
+    fields = (at, *places[:2], *places[4:], *sizes, *places[2:4], len(pieces) // PIECE.size)
     header = HEADER.pack(MAGIC, VERSION, 0, *fields)
     checksum = zlib.crc32(header[16:] + body)
     return HEADER.pack(MAGIC, VERSION, checksum, *fields) + body
+
+
+def _outputs(program: Program) -> tuple[bytes, bytes]:
+    """The tables of outputs and of pieces."""
+    outputs, pieces = b"", b""
+    for one in program.outputs:
+        sides = (*one.shape, *[0] * (MOST_AXES - len(one.shape)))
+        outputs += OUTPUT.pack(one.name.encode(), len(one.shape), *sides, len(pieces) // PIECE.size, len(one.pieces))
+        pieces += b"".join(PIECE.pack(value, int(last)) for value, last in one.pieces)
+    return outputs, pieces

@@ -195,7 +195,7 @@ class TrainTransform:
             image = picture if isinstance(picture, Image.Image) else _image(picture)
             if settings.randaugment:
                 image = randaugment.apply(image, settings.randaugment, settings.randaugment_magnitude, self.fill, rng)
-            picture = _jittered(image, settings.color_jitter, rng) if settings.color_jitter else image
+            picture = jittered(image, settings.color_jitter, rng) if settings.color_jitter else image
         pixels: Pixels = np.asarray(picture).reshape(self.shape)
         pixels = pixels[:: -1 if upside_down else 1, :: -1 if mirror else 1]
         if settings.random_erasing and rng.random() < settings.random_erasing:
@@ -229,7 +229,7 @@ def _image(pixels: Pixels) -> Image.Image:
     return Image.fromarray(pixels[..., 0] if pixels.ndim == 3 and pixels.shape[2] == 1 else pixels)
 
 
-def _jittered(image: Image.Image, strength: float, rng: np.random.Generator) -> Image.Image:
+def jittered(image: Image.Image, strength: float, rng: np.random.Generator) -> Image.Image:
     """Brightness, contrast and saturation each times 1 - strength to 1 + strength, in a random order."""
     kinds = (ImageEnhance.Brightness, ImageEnhance.Contrast, ImageEnhance.Color)
     for index in rng.permutation(len(kinds)).tolist():

@@ -59,7 +59,7 @@ def read_folder(root: Path) -> Table:
         classes = list(folders(top))
         for folder in classes:
             before = len(entries)
-            for path in _walk(folder, notes):
+            for path in walk(folder, notes):
                 if os.path.splitext(path)[1].lower() in IMAGE_SUFFIXES:  # noqa: PTH122 (a million times)
                     entries.append((path[len(prefix) :], folder.name, split))
                 else:
@@ -134,7 +134,7 @@ def _images(folder: Path) -> Iterator[str]:
             yield entry.path
 
 
-def _walk(top: Path, notes: list[str]) -> Iterator[str]:
+def walk(top: Path, notes: list[str]) -> Iterator[str]:
     """The paths of all files under `top`. Links are followed, but no folder is entered twice."""
     entered: set[tuple[int, int]] = set()
     todo = [os.fspath(top)]

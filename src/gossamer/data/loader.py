@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from gossamer.data.augment import Transform
 from gossamer.data.cache import Cache
+from gossamer.data.joint import JointTransform
 from gossamer.data.source import Indices, Source
 from gossamer.data.streams import stream
 from gossamer.errors import DataError, ImageError
@@ -29,14 +30,15 @@ from gossamer.errors import DataError, ImageError
 class Batch:
     """One process's slice of one batch.
 
-    pixels: uint8 (n, H, W, C). targets, indices: int64 (n,), class numbers and indices into the source.
+    pixels: uint8 (n, H, W, C). indices: int64 (n,), indices into the source. targets: class numbers, int64 (n,); with
+    a joint transform a list of n of its targets.
     unreadable: (name, reason) of images met that cannot be read. next_pixels, next_targets: of the sample behind the
     slice in the global batch, (1, H, W, C) and (1,), or of length 0 where no partners were asked for.
     notes: what else went wrong without changing the result.
     """
 
     pixels: NDArray[np.uint8]
-    targets: Indices
+    targets: Any
     indices: Indices
     unreadable: list[tuple[str, str]] = field(default_factory=list)
     next_pixels: NDArray[np.uint8] = field(default_factory=lambda: np.zeros((0, 0, 0, 0), np.uint8))
@@ -69,7 +71,7 @@ class Batches:
     def __init__(
         self,
         source: Source,
-        transform: Transform,
+        transform: Transform | JointTransform,
         order: Indices,
         batch: int,
         *,
@@ -107,7 +109,7 @@ class Batches:
             raise IndexError(step)
         first, end = step * self.batch, min((step + 1) * self.batch, len(self.order))
         low, high = (first + (end - first) * part // self.world for part in (self.rank, self.rank + 1))
-        batch = Batch(np.empty((high - low, *self.transform.shape), np.uint8), _zeros(high - low), _zeros(high - low))
+        batch = self._empty(high - low)
         filled = 0
         for position in range(low, high):
             if halted():
@@ -119,11 +121,15 @@ class Batches:
             self._add_next(batch, first, low, high, end)
         return batch
 
+    def _empty(self, count: int) -> Batch:
+        targets: Any = [None] * count if isinstance(self.transform, JointTransform) else _zeros(count)
+        return Batch(np.empty((count, *self.transform.shape), np.uint8), targets, _zeros(count))
+
     def _add_next(self, batch: Batch, first: int, low: int, high: int, end: int) -> None:
         if high - low == end - first:  # the slice is the whole batch
             batch.next_pixels, batch.next_targets = batch.pixels[:1], batch.targets[:1]
             return
-        behind = Batch(np.empty((1, *self.transform.shape), np.uint8), _zeros(1), _zeros(1))
+        behind = self._empty(1)
         count = self._put(behind, 0, high if high < end else first)
         batch.next_pixels, batch.next_targets = behind.pixels[:count], behind.targets[:count]
 
@@ -137,8 +143,9 @@ class Batches:
                 continue
             if index not in self._bad:
                 try:
-                    batch.pixels[at] = self._pixels(index, stream(self.seed, self.epoch, position), batch)
-                    batch.targets[at], batch.indices[at] = self.source.labels[index], index
+                    rng = stream(self.seed, self.epoch, position)
+                    batch.pixels[at], batch.targets[at] = self._sample(index, rng, batch)
+                    batch.indices[at] = index
                     return 1
                 except ImageError as error:
                     self._bad[index] = error.given
@@ -150,18 +157,25 @@ class Batches:
             raise self.too_many(failed, len(self.order))
         return 0
 
-    def _pixels(self, index: int, rng: np.random.Generator, batch: Batch) -> NDArray[np.uint8]:
+    def _sample(self, index: int, rng: np.random.Generator, batch: Batch) -> tuple[NDArray[np.uint8], Any]:
+        """uint8 (H, W, C) and the target. Raises ImageError."""
+        transform = self.transform
+        if isinstance(transform, JointTransform):
+            return transform.joint(self.source.read(index), self.source.answer(index), rng)
+        return self._pixels(transform, index, rng, batch), self.source.labels[index]
+
+    def _pixels(self, transform: Transform, index: int, rng: np.random.Generator, batch: Batch) -> NDArray[np.uint8]:
         """uint8 (H, W, C). Raises ImageError."""
         if self.cache is None:
-            return self.transform(self.source.read(index), rng)
+            return transform(self.source.read(index), rng)
         try:
             prepared = self.cache.get(index)
         except DataError as error:
             batch.notes.append(f"{error.given}; {self.source.names[index]} was decoded again")
             prepared = None
         if prepared is None:
-            prepared = self.transform.prepare(self.source.read(index))
-        return self.transform.vary(prepared, rng)
+            prepared = transform.prepare(self.source.read(index))
+        return transform.vary(prepared, rng)
 
     def allowed(self, count: int) -> int:
         """How many of `count` images may be unreadable."""

@@ -12,7 +12,7 @@ import numpy as np
 from gossamer.data.csvfile import read_csv
 from gossamer.data.folder import read_folder
 from gossamer.data.shards import find_shards, read_shards
-from gossamer.data.source import Data, Indices, Source, Table, shown
+from gossamer.data.source import Data, Indices, Source, Table, class_order, shown
 from gossamer.data.split import Row, sources_of, split_rows, stratified
 from gossamer.errors import DataError
 
@@ -41,11 +41,14 @@ def read_table(root: StrPath) -> Table:
     raise DataError(f"{path}: {'is another kind of file' if there else 'does not exist'}", _ALLOWED, "check the path")
 
 
-def open_data(root: StrPath, *, val: StrPath = "", val_share: float = 0.2, seed: int = 0) -> Data:
+def open_data(
+    root: StrPath, *, val: StrPath = "", val_share: float = 0.2, seed: int = 0, every_class: bool = False
+) -> Data:
     """The data at `root`, split as they say themselves, or else stratified by class with `seed`.
 
     val: validation data that lie elsewhere (then those of `root` are not used). Where there are none at all,
-    `val_share` of every class of the training data is held out. Raises DataError: nothing there, one class only, a
+    `val_share` of every class of the training data is held out. every_class: classes without a training image are
+    allowed in the other splits. Raises DataError: nothing there, one class only, a
     class that no training image has, a damaged shard or CSV file.
     """
     table = read_table(root)
@@ -56,7 +59,9 @@ def open_data(root: StrPath, *, val: StrPath = "", val_share: float = 0.2, seed:
         raise DataError(
             f"{os.fspath(root)}: holds no training images", _ALLOWED, "put them under train/, or into folders by class"
         )
-    classes = table.classes if table.fixed else _present(table, train)
+    classes = table.classes if table.fixed or every_class else _present(table, train)
+    if every_class and other:
+        classes = class_order([*classes, *other.classes])
     if len(classes) < 2:
         raise DataError(f"{os.fspath(root)}: holds one class only, {shown(classes)}", "two or more classes", _ONE_CLASS)
     if other:
@@ -91,10 +96,11 @@ def open_data(root: StrPath, *, val: StrPath = "", val_share: float = 0.2, seed:
 def open_source(root: StrPath, classes: Sequence[str]) -> Source:
     """The images at `root` as one source with the class numbers of `classes`, to be evaluated.
 
-    Data with splits of their own give their test images, or else their validation images. Raises DataError, also for
-    a class that is not among `classes`.
+    Data with splits of their own give their test images, or else their validation images. classes: () for those that
+    are there. Raises DataError, also for a class that is not among `classes`.
     """
     table = read_table(root)
+    classes = classes or table.classes
     return table.source(classes, rows if len(rows := table.rows("test")) else _validation(table))
 
 

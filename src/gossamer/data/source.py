@@ -11,7 +11,7 @@ import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,6 +36,16 @@ class Store(Protocol):
 
     def arrange(self, rows: Indices, rng: np.random.Generator) -> Indices:
         """A random order of the positions 0..len(rows)-1 that the disk can follow."""
+
+
+class Answers(Protocol):
+    """What is known of the rows of a table: boxes, masks, several labels."""
+
+    def read(self, row: int) -> Any:
+        """The answer of a row. Raises OSError, ImageError."""
+
+    def line(self, row: int) -> str:
+        """A line that changes where the answer does, for the fingerprint; no image is read."""
 
 
 class Files:
@@ -65,6 +75,7 @@ class Table:
 
     names: unique display paths. labels: index into `classes`. splits: "train", "val", "test" or "" a row.
     fixed: the classes are given from outside (classes.txt, numbers), so they stay even where no image has them.
+    answers: what is known of each row, where it is more than a class.
     """
 
     kind: str
@@ -75,6 +86,7 @@ class Table:
     store: Store
     fixed: bool = False
     notes: list[str] = field(default_factory=list)
+    answers: Answers | None = None
 
     def rows(self, *splits: str) -> Indices:
         """The rows of these splits, in order."""
@@ -93,14 +105,15 @@ class Table:
                 "move the images to the right class, or add training images of it",
             )
         to = np.array([number.get(name, -1) for name in self.classes], dtype=np.int64)
-        return Source(tuple(classes), [self.names[i] for i in rows.tolist()], to[labels], self.store, rows)
+        names = [self.names[i] for i in rows.tolist()]
+        return Source(tuple(classes), names, to[labels], self.store, rows, self.answers)
 
 
 @dataclass
 class Source:
     """The images of one split. names: display paths. labels: (n,) int64, index into `classes`.
 
-    rows: the row of each image in `store`.
+    rows: the row of each image in `store`. answers: what is known of each row, where it is more than a class.
     """
 
     classes: tuple[str, ...]
@@ -108,6 +121,7 @@ class Source:
     labels: Indices
     store: Store
     rows: Indices
+    answers: Answers | None = None
 
     def __len__(self) -> int:
         return len(self.names)
@@ -121,10 +135,21 @@ class Source:
                 f"{self.names[index]}: {error.strerror}", "a readable image file", "restore it or take it out"
             ) from error
 
+    def answer(self, index: int) -> Any:
+        """What is known of an image: its class number, or what `answers` says. Raises ImageError."""
+        if self.answers is None:
+            return int(self.labels[index])
+        try:
+            return self.answers.read(int(self.rows[index]))
+        except OSError as error:
+            raise ImageError(
+                f"{self.names[index]}: what belongs to it: {error.strerror}", "a readable file", "restore it"
+            ) from error
+
     def select(self, indices: Indices) -> Source:
         """The source of these images, in this order."""
         names = [self.names[i] for i in indices.tolist()]
-        return Source(self.classes, names, self.labels[indices], self.store, self.rows[indices])
+        return Source(self.classes, names, self.labels[indices], self.store, self.rows[indices], self.answers)
 
     def order(self, epoch: int, seed: int, kind: Kind = "shuffle") -> Indices:
         """The indices of one epoch, (len(self),), the same for the same (epoch, seed).
@@ -139,13 +164,11 @@ class Source:
         return picks[self.store.arrange(self.rows[picks], rng)]
 
     def fingerprint(self) -> str:
-        """SHA-256 over the sorted (name, bytes, class) of the images. No content is read: a file that was replaced
-        by another of the same size goes unnoticed."""
-        stats = self.store.stats(self.rows)
-        lines = (
-            f"{name}\0{size}\0{self.classes[label]}"
-            for name, (size, _), label in zip(self.names, stats, self.labels.tolist(), strict=True)
-        )
+        """SHA-256 over the sorted (name, bytes, class or answer) of the images. No content is read: a file that was
+        replaced by another of the same size goes unnoticed."""
+        stats, answers = self.store.stats(self.rows), self.answers
+        known = (self.classes[n] for n in self.labels.tolist()) if answers is None else map(answers.line, self.rows)
+        lines = (f"{name}\0{size}\0{said}" for name, (size, _), said in zip(self.names, stats, known, strict=True))
         return digest(sorted(lines))
 
 

@@ -79,7 +79,8 @@ def sources_of(
             for name, label, row in zip([r[0] for r in there], labels.tolist(), at.tolist(), strict=True)
             if table.classes[table.labels[row]] != classes[label]
         ]
-        sources[split] = Source(tuple(classes), [table.names[i] for i in at.tolist()], labels, table.store, at)
+        found = [table.names[i] for i in at.tolist()]
+        sources[split] = Source(tuple(classes), found, labels, table.store, at, table.answers)
     new = [name for name in places if name not in used]
     notes = []
     for found, what in (

@@ -21,10 +21,10 @@ OPSET = 18
 INPUT, OUTPUT, BATCH = "input", "logits", "batch"
 
 
-def to_onnx(model: nn.Module, size: tuple[int, int], in_chans: int = 3) -> bytes:
-    """An ONNX model with `model`'s evaluation-mode function: input (batch, C, H, W) -> logits (batch, K), float32.
+def to_onnx(model: nn.Module, size: tuple[int, int], in_chans: int = 3, outputs: tuple[str, ...] = (OUTPUT,)) -> bytes:
+    """An ONNX model with `model`'s evaluation-mode function: input (batch, C, H, W) -> outputs (batch, ...), float32.
 
-    Batch norm is folded into convolutions, the batch is free, (H, W) = size. The same model gives the same bytes.
+    outputs: their names, in the order in which the model answers them. Batch norm is folded into convolutions, the batch is free, (H, W) = size. The same model gives the same bytes.
     Raises InputError for a model that torch cannot export, MissingPackageError.
     """
     onnx = _packages()
@@ -42,7 +42,7 @@ def to_onnx(model: nn.Module, size: tuple[int, int], in_chans: int = 3) -> bytes
                 dynamo=True,
                 opset_version=OPSET,
                 input_names=[INPUT],
-                output_names=[OUTPUT],
+                output_names=list(outputs),
                 dynamic_shapes=({0: torch.export.Dim.DYNAMIC},),
                 external_data=False,
                 verbose=False,

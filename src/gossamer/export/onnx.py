@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -16,22 +17,25 @@ from numpy.typing import NDArray
 
 import gossamer
 from gossamer import modelfile, settings, storage
+from gossamer.answers.head import Raw, flat, outputs_of
 from gossamer.data.source import Source
 from gossamer.errors import GossamerError, ModelFileError, VerificationError
 from gossamer.evaluate import Forward, evaluate
 from gossamer.export.convert import machine_path, to_onnx
+from gossamer.export.extras import with_answers
 from gossamer.export.samples import check_images, noise
-from gossamer.images import Preprocess
+from gossamer.images import Placement, Preprocess
 from gossamer.modelfile import Card, Check, ModelFile
 from gossamer.progress import SILENT, Progress
-from gossamer.runtime.model import AUTO, REFERENCE, open_model
+from gossamer.runtime.model import AUTO, REFERENCE, Model, open_model
 from gossamer.runtime.verification import Verification, margin, verify_model
-from gossamer.tasks.scores import Evaluation
+from gossamer.tasks.scores import Scores
 from gossamer.trained import Trained, run_data, torch_forward, trained
 
 __all__ = ["Exported", "export", "to_onnx"]
 
 IMAGES_LIMIT = 5000  # validation images on which the file is compared with the trained model
+COMPARED = 16  # images at once
 REAL_CHECKS = 2
 NOISE_BLOCKS = (1, 8)  # side of the squares of the artificial check inputs, pixels
 FLOOR = 1e-4  # tolerance, as a share of the largest output (at least 1): float32 sums in another order stay below it
@@ -51,10 +55,11 @@ LOCAL_SETTINGS = (
 class Comparison:
     """The trained model against the file, over validation images, preprocessed as in deployment.
 
-    trained, file: metrics. images: how many of `available`. largest_difference: over all outputs. changed: images whose
+    score: the metric that counts. trained, file: metrics. images: how many of `available`. largest_difference: over all outputs. changed: images whose
     likeliest class differs; each of them had its two best outputs closer than twice the tolerance.
     """
 
+    score: str
     images: int
     available: int
     trained: dict[str, float]
@@ -81,8 +86,8 @@ class Exported:
         return "\n".join(
             [
                 f"{self.path}: {self.size / 2**20:.2f} MiB, ONNX operator set {self.opset}",
-                f"accuracy on {found.images} of {found.available} validation images: trained "
-                f"{found.trained['accuracy']:.4f}, file {found.file['accuracy']:.4f}",
+                f"{found.score} on {found.images} of {found.available} validation images: trained "
+                f"{found.trained[found.score]:.4f}, file {found.file[found.score]:.4f}",
                 f"outputs differ by at most {found.largest_difference:.3g} there; tolerance {self.tolerance:.3g}",
                 *(f"verified with {one.runtime} ({one.largest_difference:.3g})" for one in self.verifications),
                 *self.notes,
@@ -116,20 +121,21 @@ def export(
     validation = run_data(source.run).val
     images = validation.select(_spread(len(validation), images_limit))
     progress.say("converting to ONNX")
-    graph = to_onnx(source.model, source.preprocess.size, source.preprocess.channels)
+    heads = source.task.heads()
+    graph = to_onnx(source.model, source.preprocess.size, source.preprocess.channels, outputs_of(heads))
     forward = torch_forward(source.model)
     answers, comparison, tolerance = _compare(source, forward, graph, images, len(validation), progress)
+    checked = modelfile.CHECKED if heads[0].kind != "classify" or len(heads) > 1 else 0
     card = Card(
-        task=source.settings.task,
+        heads=heads,
         preprocess=source.preprocess,
-        classes=source.classes,
         licence=licence,
         provenance=_provenance(source, which, comparison),
-        checks=_checks(source.preprocess, forward, images, answers, tolerance),
+        checks=_checks(source, forward, images, answers, tolerance, checked),
         images=check_images(source.preprocess),
         tolerance=tolerance,
     )
-    data = modelfile.to_bytes(graph, card)
+    data = modelfile.to_bytes(with_answers(graph, heads, source.preprocess.size), card)
     with storage.write_aside(out, "w+b") as file:  # what fails in here leaves no file, and an older one as it was
         file.write(data)
         file.seek(0)
@@ -152,65 +158,104 @@ def _spread(count: int, most: int) -> NDArray[np.int64]:
     return np.arange(most, dtype=np.int64) * count // most
 
 
-def _compare(
-    source: Trained, forward: Forward, graph: bytes, images: Source, available: int, progress: Progress
-) -> tuple[Evaluation, Comparison, float]:
-    """The trained model's answers, their comparison with those of the ONNX model, and the tolerance that follows.
+class _Both:
+    """Two scorers of the same images: of the trained model's answers, and of the file's."""
 
-    Raises VerificationError where they differ by more than the order of float32 sums can explain.
-    """
-    model = open_model(modelfile.parse(graph, "the ONNX model"), AUTO)
-    found: list[NDArray[np.float32]] = []
+    def __init__(self, source: Trained, model: Model, forward: Forward) -> None:
+        self.trained, self.file = source.task.scorer(), source.task.scorer()
+        self.model, self.forward, self.path = model, forward, source.run.path
+        self.unreadable = self.trained.unreadable
+        self.answers: list[tuple[list[str], Raw, Raw]] = []  # names, the trained model's answers, the file's
+        self.found: Raw = {}
 
-    def both(batch: NDArray[np.float32]) -> NDArray[np.float32]:
-        expected = forward(batch)
-        found.append(model.run(batch))
-        if not (np.isfinite(expected).all() and np.isfinite(found[-1]).all()):
+    def __call__(self, batch: NDArray[np.float32]) -> Raw:
+        """The trained model's answers; the file's are kept for `add`."""
+        expected, self.found = self.forward(batch), self.model.run(batch)
+        if not (np.isfinite(flat(expected)).all() and np.isfinite(flat(self.found)).all()):
             raise VerificationError(
-                f"{source.run.path}: the network's outputs are not finite; nothing was written; train it anew, "
+                f"{self.path}: the network's outputs are not finite; nothing was written; train it anew, "
                 "with a lower learning rate"
             )
         return expected
 
-    answers = evaluate(both, images, source.preprocess, what="comparing", progress=progress)
-    file = replace(answers, logits=np.concatenate(found))
-    difference = float(np.abs(answers.logits.astype(np.float64) - file.logits).max())
-    scale = max(1.0, float(np.abs(answers.logits).max()))
+    def add(self, names: Sequence[str], raw: Raw, targets: Sequence[Any], places: Sequence[Placement]) -> None:
+        """Score both, and keep a sample of their numbers."""
+        self.trained.add(names, raw, targets, places)
+        self.file.add(names, self.found, targets, places)
+        self.answers.append((list(names), raw, self.found))
+
+    def merge(self, other: Any) -> None:
+        """Never needed: one process compares."""
+        raise AssertionError("one process compares")
+
+    def scores(self) -> Scores:
+        """Those of the trained model."""
+        return self.trained.scores()
+
+
+def _compare(
+    source: Trained, forward: Forward, graph: bytes, images: Source, available: int, progress: Progress
+) -> tuple[dict[str, NDArray[np.float32]], Comparison, float]:
+    """The trained model's answers by image, their comparison with those of the ONNX model, and the tolerance.
+
+    Raises VerificationError where they differ by more than the order of float32 sums can explain.
+    """
+    model = open_model(modelfile.parse(graph, "the ONNX model"), AUTO)
+    both = _Both(source, model, forward)
+    evaluate(both, images, source.preprocess, both, batch=COMPARED, what="comparing", progress=progress)
+    names = [name for part, _, _ in both.answers for name in part]
+    expected = np.concatenate([flat(raw) for _, raw, _ in both.answers])
+    found = np.concatenate([flat(raw) for _, _, raw in both.answers])
+    difference = float(np.abs(expected.astype(np.float64) - found).max())
+    scale = max(1.0, float(np.abs(expected).max()))
     tolerance = max(FLOOR * scale, HEADROOM * difference)
-    changed = np.flatnonzero(answers.predicted != file.predicted)
-    wide = [i for i in changed.tolist() if margin(answers.logits[i]) > 2 * tolerance]
+    changed: list[int] = []
+    if source.task.name == "classify":
+        changed = np.flatnonzero(expected.argmax(1) != found.argmax(1)).tolist()
+    wide = [i for i in changed if margin(expected[i]) > 2 * tolerance]
+    score, trained_scores, file_scores = source.task.score, both.scores().metrics, both.file.scores().metrics
     if difference > CEILING * scale or wide:
         raise VerificationError(
             f"{source.run.path}: the ONNX model run by {model.runtime_name} does not answer as the trained one: outputs "
-            f"differ by up to {difference:.3g} where {CEILING * scale:.3g} is allowed, accuracy {file.metrics['accuracy']:.4f} "
-            f"against {answers.metrics['accuracy']:.4f}; nothing was written; please report this network"
+            f"differ by up to {difference:.3g} where {CEILING * scale:.3g} is allowed, {score} {file_scores[score]:.4f} "
+            f"against {trained_scores[score]:.4f}; nothing was written; please report this network"
         )
-    comparison = Comparison(len(answers.targets), available, answers.metrics, file.metrics, difference, len(changed))
-    return answers, comparison, tolerance
+    comparison = Comparison(score, len(names), available, trained_scores, file_scores, difference, len(changed))
+    return dict(zip(names, expected)), comparison, tolerance
 
 
 def _checks(
-    preprocess: Preprocess, forward: Forward, images: Source, answers: Evaluation, tolerance: float
+    source: Trained,
+    forward: Forward,
+    images: Source,
+    answers: dict[str, NDArray[np.float32]],
+    tolerance: float,
+    checked: int,
 ) -> tuple[Check, ...]:
-    """Check inputs with the trained model's answers: validation images of different classes, and noise.
+    """Check inputs with the trained model's answers: validation images, of a classifier of different classes, and noise.
 
-    Those whose best two outputs are too close to tell the class are passed over where there are others.
+    Those of which a classifier's best two outputs are too close to tell the class are passed over where there are
+    others.
     """
-    clear = [i for i in range(len(answers.names)) if margin(answers.logits[i]) > 2 * tolerance]
-    first_of_class = {int(answers.predicted[i]): i for i in reversed(clear)}
-    chosen = [*first_of_class.values(), *clear, *range(len(answers.names))]
+    preprocess, classes = source.preprocess, source.task.name == "classify"
+    names = list(answers)
+    chosen = names
+    if classes:
+        clear = [name for name in names if margin(answers[name]) > 2 * tolerance]
+        first_of_class = {int(answers[name].argmax()): name for name in reversed(clear)}
+        chosen = [*first_of_class.values(), *clear, *names]
     row = {name: i for i, name in enumerate(images.names)}
-    pixels = [preprocess.pixels(images.read(row[answers.names[i]])) for i in list(dict.fromkeys(chosen))[:REAL_CHECKS]]
-    pixels += [_clear_noise(preprocess, forward, block, tolerance) for block in NOISE_BLOCKS]
-    expected = forward(preprocess.normalise(np.stack(pixels)))
+    pixels = [preprocess.pixels(images.read(row[name])) for name in list(dict.fromkeys(chosen))[:REAL_CHECKS]]
+    pixels += [_clear_noise(preprocess, forward, block, tolerance if classes else 0.0) for block in NOISE_BLOCKS]
+    expected = flat(forward(preprocess.normalise(np.stack(pixels))), checked)
     return tuple(Check(one, outputs) for one, outputs in zip(pixels, expected))
 
 
 def _clear_noise(preprocess: Preprocess, forward: Forward, block: int, tolerance: float) -> NDArray[np.uint8]:
-    """Noise of which the network knows what to say, or the last that was tried."""
+    """Noise of which a classifier knows what to say, or the last that was tried; without a tolerance the first."""
     for seed in range(NOISE_TRIES):
         pixels = noise(preprocess.size, preprocess.channels, block, seed)
-        if margin(forward(preprocess.normalise(pixels[None]))[0]) > 2 * tolerance:
+        if not tolerance or margin(flat(forward(preprocess.normalise(pixels[None])))[0]) > 2 * tolerance:
             break
     return pixels
 

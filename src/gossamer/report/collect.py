@@ -14,7 +14,7 @@ import torch
 from gossamer.cost import cost
 from gossamer.data.source import Source
 from gossamer.errors import InputError, ModelFileError
-from gossamer.evaluate import evaluate
+from gossamer.evaluate import classification
 from gossamer.machine import versions
 from gossamer.progress import SILENT, Progress
 from gossamer.report.contents import ExportedFile, ReportData, latencies
@@ -43,7 +43,7 @@ def collect(
     run, preprocess = network.run, network.preprocess
     data = run_data(run)
     split, source = ("test", data.test) if data.test else ("validation", data.val)
-    evaluation = evaluate(torch_forward(network.model), source, preprocess, what="scoring", progress=progress)
+    evaluation = classification(torch_forward(network.model), source, preprocess, what="scoring", progress=progress)
     progress.say(f"scored {len(evaluation.targets)} {split} images")
     measured, exported = _bench(run, bench), _exported(run, model_file)
     names = {run.path.absolute().name, *([Path(exported.path).name] if exported else [])}

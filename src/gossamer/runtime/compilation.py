@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from gossamer import modelfile
 from gossamer.compile.write import compile_bytes
+from gossamer.answers.head import flat
 from gossamer.errors import InputError, MissingPackageError
 from gossamer.modelfile import ModelFile
 from gossamer.progress import SILENT, Progress
@@ -97,7 +98,7 @@ def compile_model(
         batch = card.preprocess.normalise(np.stack([check.pixels for check in card.checks]))
     else:
         batch = np.random.default_rng(0).standard_normal((8, *engine.input_shape[1:])).astype(np.float32)
-    found = engine(batch)
+    found = flat(engine(batch))
     loss = _loss(peer, engine, [batch])
     if card is not None and narrowed:
         checks = tuple(dataclasses.replace(check, outputs=row) for check, row in zip(card.checks, found))
@@ -132,8 +133,8 @@ def _peer(file: ModelFile) -> Model:
 def _loss(peer: Model, engine: Native, batches: Sequence[NDArray[np.float32]]) -> Loss:
     count, largest, total, same, scale, numbers = 0, 0.0, 0.0, 0, 0.0, 0
     for batch in batches:
-        expected = np.concatenate([peer.run(one[None]) for one in batch]).reshape(len(batch), -1)
-        found = engine(batch)
+        expected = np.concatenate([flat(peer.run(one[None])) for one in batch])
+        found = flat(engine(batch))
         apart = np.abs(found.astype(np.float64) - expected)
         largest, scale = max(largest, float(apart.max())), max(scale, float(np.abs(expected).max()))
         total, numbers, count = total + float(apart.sum()), numbers + apart.size, count + len(batch)

@@ -6,27 +6,29 @@ import hashlib
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Protocol, overload
+from typing import Any, Protocol, overload
 
 import numpy as np
 from numpy.typing import NDArray
 
 from gossamer import modelfile
+from gossamer.answers.classes import check_top, source_name
+from gossamer.answers.head import Raw, row
+from gossamer.answers.meaning import Answer, answer
 from gossamer.errors import InputError, MissingPackageError, ModelFileError, UnknownNameError, VerificationError
-from gossamer.images import Source
+from gossamer.images import Placement, Source
 from gossamer.modelfile import Card, ModelFile
 from gossamer.runtime import native, openvino, ort, reference
-from gossamer.runtime.prediction import Prediction, check_top, rank, source_name
 
 
 class Runtime(Protocol):
-    """What runs a graph: batch (N, C, H, W) -> (N, K), and the version of the package that does."""
+    """What runs a graph: batch (N, C, H, W) -> (N, ...), by name where there are several outputs; and its version."""
 
     version: str
 
     def __init__(self, file: ModelFile, threads: int = 0) -> None: ...
 
-    def __call__(self, batch: NDArray[np.float32]) -> NDArray[np.float32]: ...
+    def __call__(self, batch: NDArray[np.float32]) -> Raw: ...
 
 
 AUTO, REFERENCE, NATIVE = "auto", "reference", "native"
@@ -62,8 +64,8 @@ class Model:
         self.runtime_name, self.runtime_version, self.why = runtime_name, runtime.version, why
         self._runtime = runtime
 
-    def run(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Outputs float32 (N, K) of a normalised batch float32 (N, C, H, W).
+    def run(self, batch: NDArray[np.float32]) -> Raw:
+        """Outputs float32 (N, ...) of a normalised batch float32 (N, C, H, W): an array, or several by their names.
 
         Raises InputError for another type or shape, ModelFileError where the runtime gives up.
         """
@@ -78,18 +80,16 @@ class Model:
         return self._runtime(np.ascontiguousarray(batch))
 
     @overload
-    def predict(  # type: ignore[overload-overlap]  # a str or bytes is a Sequence too, but one image here
-        self, sources: Source, *, top: int = 1, batch: int = 32
-    ) -> Prediction: ...
+    def predict(self, sources: Source, *, top: int = 1, batch: int = 32) -> Any: ...
 
     @overload
-    def predict(self, sources: Sequence[Source], *, top: int = 1, batch: int = 32) -> list[Prediction]: ...
+    def predict(self, sources: Sequence[Source], *, top: int = 1, batch: int = 32) -> list[Any]: ...
 
-    def predict(
-        self, sources: Source | Sequence[Source], *, top: int = 1, batch: int = 32
-    ) -> Prediction | list[Prediction]:
-        """The `top` likeliest classes of an image (path, bytes, Pillow image or uint8 (H, W, C)), or of a list of them.
+    def predict(self, sources: Source | Sequence[Source], *, top: int = 1, batch: int = 32) -> Any:
+        """What the network finds in an image (path, bytes, Pillow image or uint8 (H, W, C)), or in a list of them.
 
+        A `Prediction` with the `top` likeliest classes of a classifier, `Detections` with boxes in pixels of the image,
+        a `Mask` of its size, an `Embedding`, `Labels`, `Numbers`, or `Several` of them by the names of the heads.
         `batch` images run at a time. Raises ImageError, ModelFileError for a file without a card, InputError,
         VerificationError where the network answers NaN or infinity.
         """
@@ -107,14 +107,21 @@ class Model:
             )
         return self.card
 
-    def _predict(self, sources: Sequence[Source], top: int, batch: int) -> list[Prediction]:
+    def answers(self, pictures: Sequence[tuple[str, NDArray[np.uint8], Placement]], top: int = 1) -> list[Answer]:
+        """What the heads say of pictures of (name, pixels, place), which run as one batch. Raises ModelFileError."""
+        card = self.need_card()
+        raw = self.run(card.preprocess.normalise(np.stack([pixels for _, pixels, _ in pictures])))
+        return [
+            answer(card.heads, row(raw, index), place, name, top) for index, (name, _, place) in enumerate(pictures)
+        ]
+
+    def _predict(self, sources: Sequence[Source], top: int, batch: int) -> list[Answer]:
         card = self.need_card()
         check_top(top, batch)
-        results = []
+        results: list[Answer] = []
         for start in range(0, len(sources), batch):
             part = sources[start : start + batch]
-            outputs = self.run(card.preprocess.normalise(np.stack([card.preprocess.pixels(one) for one in part])))
-            results += [rank(source_name(one), output, card.classes, top) for one, output in zip(part, outputs)]
+            results += self.answers([(source_name(one), *card.preprocess.read(one)) for one in part], top)
         for result in results:
             if result.error:
                 raise VerificationError(f"{self.path}: {result.source}: {result.error}")

@@ -8,17 +8,20 @@ from __future__ import annotations
 
 import ctypes
 import json
+import math
 import os
 import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from gossamer.answers.head import Raw, raw_of
 from gossamer.errors import InputError, MissingPackageError, ModelFileError
 from gossamer.machine import usable_cores
 from gossamer.modelfile import Card, ModelFile, broken
@@ -28,7 +31,7 @@ LIBRARY = Path(__file__).with_name("libgossamer.so")
 FIRST = 3  # the engine's code of rule N1, less one
 RULES = {
     1: "a compiled network",
-    2: "version 1",
+    2: "version 3",
     3: "a whole file",
     4: "an undamaged file",
 }
@@ -56,6 +59,15 @@ def library() -> Any:
             loaded.gossamer_error_text.restype = ctypes.c_char_p
             loaded.gossamer_open.argtypes = [ctypes.c_char_p, pointer_to(pointer)]
             loaded.gossamer_describe.argtypes = [pointer, pointer_to(ctypes.c_int32), pointer_to(ctypes.c_int64)]
+            loaded.gossamer_output_count.argtypes = [pointer, pointer_to(ctypes.c_int32)]
+            loaded.gossamer_output.argtypes = [
+                pointer,
+                ctypes.c_int32,
+                pointer_to(ctypes.c_char_p),
+                pointer_to(ctypes.c_int32),
+                pointer_to(ctypes.c_int32),
+                pointer_to(ctypes.c_int64),
+            ]
             loaded.gossamer_card.argtypes = [pointer, pointer_to(pointer), pointer_to(ctypes.c_size_t)]
             loaded.gossamer_session_open.argtypes = [pointer, ctypes.c_int, pointer_to(pointer)]
             loaded.gossamer_session_isa.argtypes = [pointer]
@@ -79,10 +91,24 @@ def is_compiled(path: str | os.PathLike[str]) -> bool:
         return False  # whoever reads it next says why
 
 
-class Native:
-    """A compiled network, open: batch float32 (N, C, H, W) -> (N, K).
+@dataclass(frozen=True)
+class Output:
+    """An output of a compiled network: its name, its shape behind the batch, and where among an image's numbers it begins."""
 
-    card: what belongs to it, or None. isa: the instruction set in use: portable, avx2 or avx512.
+    name: str
+    shape: tuple[int, ...]
+    first: int
+
+    def of(self, numbers: NDArray[np.float32]) -> NDArray[np.float32]:
+        """The output (N, ...) among all numbers (N, total)."""
+        part = numbers[:, self.first : self.first + math.prod(self.shape)]
+        return np.ascontiguousarray(part).reshape(len(numbers), *self.shape)
+
+
+class Native:
+    """A compiled network, open: batch float32 (N, C, H, W) -> (N, ...), or a dict of such by name where there are several.
+
+    card: what belongs to it, or None. isa: the instruction set in use: portable, avx2 or avx512. outputs: in order.
     Raises ModelFileError for a file that breaks a rule, MissingPackageError.
     """
 
@@ -95,25 +121,26 @@ class Native:
         self._free: list[ctypes.c_void_p] = []
         self._lock = threading.Lock()
         self._check(self._engine.gossamer_open(os.fsencode(self.path), ctypes.byref(self._model)))
-        sides, outputs = (ctypes.c_int32 * 3)(), ctypes.c_int64()
-        self._check(self._engine.gossamer_describe(self._model, sides, ctypes.byref(outputs)))
+        sides, numbers = (ctypes.c_int32 * 3)(), ctypes.c_int64()
+        self._check(self._engine.gossamer_describe(self._model, sides, ctypes.byref(numbers)))
         self.input_shape = (None, int(sides[2]), int(sides[0]), int(sides[1]))
-        self.outputs = outputs.value
+        self.numbers = numbers.value  # of all outputs of an image
+        self.outputs = self._outputs()
         self.card = self._card()
         with self._session() as session:
             self.isa = self._engine.gossamer_session_isa(session).decode()
 
-    def __call__(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
+    def __call__(self, batch: NDArray[np.float32]) -> Raw:
         expected = self.input_shape[1:]
         if batch.dtype != np.float32 or batch.shape[1:] != expected:
             raise InputError(
                 f"{self.path}: an input of {batch.dtype} {batch.shape}", f"float32 (any, {expected})", "convert"
             )
         batch = np.ascontiguousarray(batch)
-        out = np.empty((len(batch), self.outputs), np.float32)
+        out = np.empty((len(batch), self.numbers), np.float32)
         with self._session() as session:
             self._check(self._engine.gossamer_run(session, batch.ctypes.data, len(batch), out.ctypes.data))
-        return out
+        return raw_of([one.name for one in self.outputs], [one.of(out) for one in self.outputs])
 
     def profile(self, runs: int = 50) -> list[Step]:
         """Each operation with the milliseconds that it takes, the mean of `runs` images of noise behind ten to warm up.
@@ -124,7 +151,7 @@ class Native:
             raise InputError(f"{runs} runs", "at least 1", "give such a number")
         steps = read_steps(Path(self.path).read_bytes())
         image = np.random.default_rng(0).standard_normal((1, *self.input_shape[1:])).astype(np.float32)
-        out, times = np.empty((1, self.outputs), np.float32), np.zeros(len(steps), np.int64)
+        out, times = np.empty((1, self.numbers), np.float32), np.zeros(len(steps), np.int64)
         with self._session() as session:
             for run in range(-10, runs):
                 if run == 0:
@@ -160,6 +187,19 @@ class Native:
         finally:
             with self._lock:
                 self._free.append(session)
+
+    def _outputs(self) -> tuple[Output, ...]:
+        count, name, rank = ctypes.c_int32(), ctypes.c_char_p(), ctypes.c_int32()
+        sides, first, found = (ctypes.c_int32 * 4)(), ctypes.c_int64(), []
+        self._check(self._engine.gossamer_output_count(self._model, ctypes.byref(count)))
+        for index in range(count.value):
+            to = (ctypes.byref(name), ctypes.byref(rank), sides, ctypes.byref(first))
+            self._check(self._engine.gossamer_output(self._model, index, *to))
+            shown = (name.value or b"").decode("utf-8", "replace")
+            found.append(Output(shown, tuple(sides[: rank.value]), first.value))
+        if len({output.name for output in found}) < len(found):
+            raise ModelFileError(11, f"{self.path}: two outputs of one name", "different names", "compile it again")
+        return tuple(found)
 
     def _card(self) -> Card | None:
         text, size = ctypes.c_void_p(), ctypes.c_size_t()
@@ -199,6 +239,6 @@ class OnTheFly:
             self.engine = Native(path, threads)
         self.version, self.isa, self.threads = self.engine.version, self.engine.isa, self.engine.threads
 
-    def __call__(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
-        """batch (N, C, H, W) -> (N, K)."""
+    def __call__(self, batch: NDArray[np.float32]) -> Raw:
+        """batch (N, C, H, W) -> (N, ...), or a dict of such by name where there are several outputs."""
         return self.engine(batch)

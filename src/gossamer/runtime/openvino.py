@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from gossamer.answers.head import Raw, raw_of
 from gossamer.errors import MissingPackageError
 from gossamer.modelfile import ModelFile, broken
 
@@ -24,6 +25,7 @@ class OpenVino:
         """`threads` 0 leaves the number to OpenVINO. Raises MissingPackageError, ModelFileError (rule 8)."""
         openvino = import_openvino()
         self.path, self.version = file.path, str(openvino.__version__).split("-")[0]
+        self.outputs = file.outputs
         # without the last one OpenVINO computes in bfloat16 on processors that have it
         settings = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32"}
         if threads:
@@ -31,17 +33,18 @@ class OpenVino:
         try:
             core = openvino.Core()
             self.compiled: Any = core.compile_model(core.read_model(io.BytesIO(file.data)), "CPU", settings)
+            self.ports = [self.compiled.output(name) for name in file.outputs]
         except Exception as error:  # RuntimeError, or what its C++ side throws
             raise broken(8, f"{file.path}: OpenVINO {self.version}: {_reason(error)}") from error
         self.request: Any = self.compiled.create_infer_request()
         self.lock = threading.Lock()
 
-    def __call__(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
-        """batch (N, C, H, W) -> (N, K). Raises ModelFileError (rule 8)."""
+    def __call__(self, batch: NDArray[np.float32]) -> Raw:
+        """batch (N, C, H, W) -> (N, ...), by name where there are several. Raises ModelFileError (rule 8)."""
         try:
             with self.lock:  # a request holds one inference at a time, and its outputs until the next
                 self.request.infer([batch], share_inputs=True)
-                return np.array(self.request.get_output_tensor(0).data)
+                return raw_of(self.outputs, [np.array(self.request.get_tensor(port).data) for port in self.ports])
         except Exception as error:  # as above
             raise broken(8, f"{self.path}: OpenVINO {self.version}: {_reason(error)}") from error
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from gossamer.answers.head import Raw, raw_of
 from gossamer.errors import MissingPackageError
 from gossamer.modelfile import ModelFile, broken
 
@@ -30,15 +31,15 @@ class OnnxRuntime:
             self.session = onnxruntime.InferenceSession(file.data, options, providers=["CPUExecutionProvider"])
         except Exception as error:  # its exceptions have no base of their own
             raise broken(8, f"{file.path}: ONNX Runtime {self.version}: {_reason(error)}") from error
-        self.input = file.onnx.input.name
+        self.input, self.outputs = file.onnx.input.name, file.outputs
 
-    def __call__(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
-        """batch (N, C, H, W) -> (N, K). Raises ModelFileError (rule 8)."""
+    def __call__(self, batch: NDArray[np.float32]) -> Raw:
+        """batch (N, C, H, W) -> (N, ...), by name where there are several. Raises ModelFileError (rule 8)."""
         try:
-            result: NDArray[np.float32] = self.session.run(None, {self.input: batch})[0]
+            results = self.session.run(list(self.outputs), {self.input: batch})
         except Exception as error:  # as above
             raise broken(8, f"{self.path}: ONNX Runtime {self.version}: {_reason(error)}") from error
-        return result
+        return raw_of(self.outputs, results)
 
 
 def _reason(error: Exception) -> str:

@@ -9,11 +9,14 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from gossamer.answers.classes import Prediction, check_top
+from gossamer.answers.meaning import Answer
 from gossamer.errors import ImageError
-from gossamer.images import IMAGE_SUFFIXES, Preprocess
+from gossamer.images import IMAGE_SUFFIXES, Placement, Preprocess
 from gossamer.progress import SILENT, Progress
 from gossamer.runtime.model import Model
-from gossamer.runtime.prediction import Prediction, check_top, rank
+
+Picture = tuple[str, NDArray[np.uint8], Placement]  # its name, its pixels, where it lies in them
 
 
 def predict_files(
@@ -22,25 +25,25 @@ def predict_files(
     top: int = 1,
     batch: int = 32,
     progress: Progress = SILENT,
-) -> Iterator[Prediction]:
-    """A prediction for each image of `paths`, in their order; folders are walked in the order of their names.
+) -> Iterator[Answer]:
+    """An answer for each image of `paths`, in their order; folders are walked in the order of their names.
 
-    An image that cannot be read, and a folder without images, gives a Prediction with `error`.
+    An image that cannot be read, and a folder without images, gives one with `error`.
     Raises ModelFileError for a file without a card, InputError.
     """
     preprocess = model.need_card().preprocess
     check_top(top, batch)
-    files = [file for path in paths for file in _walk(Path(path))]
+    files = [file for path in paths for file in walk(Path(path))]
 
-    def predictions() -> Iterator[Prediction]:
-        part: list[NDArray[np.uint8] | Prediction] = []
-        names: list[str] = []
+    def predictions() -> Iterator[Answer]:
+        part: list[Picture | Prediction] = []
         for done, (file, problem) in enumerate(progress.track(files, len(files), "images"), start=1):
-            names.append(str(file))
-            part.append(_pixels(preprocess, file, problem))
+            part.append(_picture(preprocess, file, problem))
             if len(part) == batch or done == len(files):
-                yield from _rank_part(model, names, part, top)
-                part, names = [], []
+                good = [item for item in part if not isinstance(item, Prediction)]
+                found = iter(model.answers(good, top) if good else ())
+                yield from [item if isinstance(item, Prediction) else next(found) for item in part]
+                part = []
 
     return predictions()
 
@@ -49,32 +52,22 @@ def readable_pixels(
     preprocess: Preprocess, paths: Iterable[str | os.PathLike[str]]
 ) -> Iterator[tuple[NDArray[np.uint8] | None, str]]:
     """Pixels of each image of files and folders, or None and why there are none."""
-    for file, problem in (item for path in paths for item in _walk(Path(path))):
-        found = _pixels(preprocess, file, problem)
-        yield (None, found.error) if isinstance(found, Prediction) else (found, "")
+    for file, problem in (item for path in paths for item in walk(Path(path))):
+        found = _picture(preprocess, file, problem)
+        yield (None, found.error) if isinstance(found, Prediction) else (found[1], "")
 
 
-def _pixels(preprocess: Preprocess, file: Path, problem: str) -> NDArray[np.uint8] | Prediction:
-    """The pixels of an image, or the prediction that says why there are none."""
+def _picture(preprocess: Preprocess, file: Path, problem: str) -> Picture | Prediction:
+    """The pixels of an image and their place, or the prediction that says why there are none."""
     if problem:
         return Prediction(str(file), (), (), problem)
     try:
-        return preprocess.pixels(file)
+        return str(file), *preprocess.read(file)
     except ImageError as error:
         return Prediction(str(file), (), (), str(error))
 
 
-def _rank_part(
-    model: Model, names: list[str], part: list[NDArray[np.uint8] | Prediction], top: int
-) -> Iterator[Prediction]:
-    card = model.need_card()
-    pixels = [item for item in part if not isinstance(item, Prediction)]
-    outputs = iter(model.run(card.preprocess.normalise(np.stack(pixels))) if pixels else ())
-    for name, item in zip(names, part):
-        yield item if isinstance(item, Prediction) else rank(name, next(outputs), card.classes, top)
-
-
-def _walk(path: Path) -> list[tuple[Path, str]]:
+def walk(path: Path) -> list[tuple[Path, str]]:
     """(file, "") for each image in a folder, sorted, hidden ones left out; a file stands for itself."""
     if not path.is_dir():
         return [(path, "")]

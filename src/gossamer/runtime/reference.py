@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from gossamer.answers.head import Raw, raw_of
 from gossamer.modelfile import ModelFile, broken
 from gossamer.runtime.operators import OPERATORS
 
@@ -24,8 +25,8 @@ class Reference:
 
         Raises ModelFileError (rule 8) for an operator or tensor that plain numpy does not know.
         """
-        onnx = file.onnx
-        self.path, self.nodes, self.input, self.output = file.path, onnx.nodes, onnx.input.name, onnx.output.name
+        onnx = file.graph
+        self.path, self.input, self.outputs, self.nodes = file.path, onnx.input.name, file.outputs, onnx.nodes
         if onnx.opset < FIRST_OPSET:
             raise broken(
                 8, f"{file.path}: operator set {onnx.opset}; the reference runtime knows {FIRST_OPSET} on", FASTER
@@ -44,14 +45,17 @@ class Reference:
                 FASTER,
             )
         last_use = {name: i for i, node in enumerate(self.nodes) for name in node.inputs}
-        last_use[self.output] = len(self.nodes)
+        last_use.update((name, len(self.nodes)) for name in self.outputs)
         self.dead_after: list[list[str]] = [[] for _ in range(len(self.nodes) + 1)]
         for name, i in last_use.items():
             if name and name not in self.tensors:
                 self.dead_after[i].append(name)
 
-    def __call__(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
-        """batch (N, C, H, W) -> (N, K). Raises ModelFileError (rule 8), naming the node that fails."""
+    def __call__(self, batch: NDArray[np.float32]) -> Raw:
+        """batch (N, C, H, W) -> (N, ...), by name where there are several.
+
+        Raises ModelFileError (rule 8), naming the node that fails.
+        """
         values: dict[str, Any] = {**self.tensors, "": None, self.input: batch}
         with np.errstate(all="ignore"):  # infinities and NaN flow on, as in every runtime
             for i, node in enumerate(self.nodes):
@@ -64,7 +68,7 @@ class Reference:
                 for name in self.dead_after[i]:
                     values.pop(name, None)
         try:
-            output: NDArray[np.float32] = values[self.output]
+            return raw_of(self.outputs, [values[name] for name in self.outputs])
         except KeyError as error:
-            raise broken(8, f"{self.path}: the reference runtime does not make {self.output!r}", FASTER) from error
-        return output
+            raise broken(8, f"{self.path}: the reference runtime does not make {error}", FASTER) from error
+

@@ -6,7 +6,7 @@ import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-HEADER = struct.Struct("<8sII7QII2i40x")  # FORMAT.md, "The native file"
+HEADER = struct.Struct("<8sII7QIIiIQQI20x")  # FORMAT.md, "The native file"
 VALUE = struct.Struct("<6ifi")
 OPERATION = struct.Struct("<20i8q2i7fi8x")
 KINDS = (
@@ -22,6 +22,9 @@ KINDS = (
     "copy",
     "shuffle",
     "multiply",
+    "resize",
+    "softmax",
+    "depth to space",
 )
 TYPES = ("float32", "bfloat16", "uint8")
 

@@ -12,6 +12,7 @@ import PIL
 from numpy.typing import NDArray
 
 from gossamer import modelfile
+from gossamer.answers.head import flat
 from gossamer.errors import ImageError, VerificationError
 from gossamer.images import Preprocess
 from gossamer.modelfile import Card, ImageCheck
@@ -22,7 +23,8 @@ from gossamer.runtime.model import AUTO, Model, load
 class OutputCheck:
     """A check input: the largest absolute difference of its outputs, and whether the likeliest class is the same.
 
-    `same_class` is true as well where the two best outputs expected are closer than twice the tolerance.
+    `same_class` is true as well where the two best outputs expected are closer than twice the tolerance, and where the
+    outputs are no classes.
     """
 
     difference: float
@@ -142,16 +144,20 @@ def verify_model(model: Model) -> Verification:
 
 
 def _check_outputs(model: Model, card: Card) -> tuple[OutputCheck, ...]:
-    found = model.run(card.preprocess.normalise(np.stack([check.pixels for check in card.checks])))
-    return tuple(compare(check.outputs, outputs, card.tolerance) for check, outputs in zip(card.checks, found))
+    found = flat(model.run(card.preprocess.normalise(np.stack([check.pixels for check in card.checks]))), card.checked)
+    classes = card.heads[0].kind == "classify" and len(card.heads) == 1
+    return tuple(compare(check.outputs, outputs, card.tolerance, classes) for check, outputs in zip(card.checks, found))
 
 
-def compare(expected: NDArray[np.float32], found: NDArray[np.float32], tolerance: float) -> OutputCheck:
-    """Outputs (K,) against those expected; NaN or infinity is an infinite difference."""
+def compare(
+    expected: NDArray[np.float32], found: NDArray[np.float32], tolerance: float, classes: bool = True
+) -> OutputCheck:
+    """Outputs (F,) against those expected; NaN or infinity is an infinite difference. classes: one output a class."""
     if found.shape != expected.shape or not np.isfinite(found).all():
         return OutputCheck(float("inf"), False)
     difference = float(np.abs(found.astype(np.float64) - expected).max())
-    return OutputCheck(difference, bool(found.argmax() == expected.argmax() or margin(expected) <= 2 * tolerance))
+    same = not classes or found.argmax() == expected.argmax() or margin(expected) <= 2 * tolerance
+    return OutputCheck(difference, bool(same))
 
 
 def margin(outputs: NDArray[np.float32]) -> float:

@@ -2,58 +2,60 @@
 
 from __future__ import annotations
 
-import inspect
-import typing
+from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
-from gossamer.blocks.activation import Activation
-from gossamer.errors import SettingsError
-from gossamer.networks import create_model
+from gossamer.answers.head import Head
+from gossamer.data.open import Data, Source, apply_split, open_data, open_source
+from gossamer.data.split import Row
 from gossamer.networks.base import Outputs
-from gossamer.settings import Settings, parse_options
+from gossamer.settings import Settings
 from gossamer.tasks import losses
+from gossamer.tasks.backbone import network
+from gossamer.tasks.base import Task
+from gossamer.tasks.scores import ClassScorer
 
 
-class Classify:
+class Classify(Task):
     """The classification task for `classes` with the losses of `settings`."""
 
-    def __init__(self, classes: tuple[str, ...], settings: Settings, counts: list[int] | None = None) -> None:
-        self.classes, self.settings = classes, settings
-        balanced = settings.class_weights == "balanced" and counts is not None
-        self.weights = losses.balanced_weights(counts) if balanced and counts else None
+    name, score = "classify", "accuracy"
+    losses = ("cross_entropy", "bce", "focal")
+    geometry = "crop"
+    mixes = True
+    weights: Tensor | None = None
+
+    @classmethod
+    def open_data(cls, settings: Settings) -> Data:
+        return open_data(settings.data, val=settings.val, val_share=settings.val_share, seed=settings.seed)
+
+    @classmethod
+    def open_source(cls, root: str, classes: tuple[str, ...], settings: Settings) -> Source:
+        return open_source(root, classes)
+
+    @classmethod
+    def apply_split(cls, settings: Settings, rows: Sequence[Row], classes: tuple[str, ...]) -> Data:
+        return apply_split(settings.data, rows, val=settings.val, classes=classes)
+
+    def prepare(self, data: Data) -> None:
+        """Weigh the classes by their counts, where that is asked for."""
+        if self.settings.class_weights == "balanced":
+            counts = np.bincount(data.train.labels, minlength=len(self.classes)).tolist()
+            self.weights = losses.balanced_weights(counts)
 
     def build(self, pretrained: str = "") -> nn.Module:
         """The network with a classifier of one output a class. Raises UnknownNameError, SettingsError, WeightsError."""
-        settings = self.settings
-        network: nn.Module = create_model(
-            settings.net,
-            num_classes=len(self.classes),
-            in_chans=settings.in_chans,
-            width=settings.width,
-            small_input=bool(settings.small_input),
-            drop_rate=settings.drop_rate,
-            drop_path_rate=settings.drop_path_rate,
-            output_stride=settings.output_stride,
-            act=typing.cast(Activation | None, settings.act or None),  # checked where it is used
-            norm=settings.norm or None,
-            norm_eps=settings.norm_eps,
-            pretrained=pretrained,
-            **self._options(),
-        )
-        return network
+        return network(self.settings, len(self.classes), pretrained)
 
-    def _options(self) -> dict[str, Any]:
-        """The options of the family. Raises SettingsError for those that have a setting of their own."""
-        options = parse_options(self.settings.net_options)
-        own = sorted(set(options) & set(inspect.signature(create_model).parameters))
-        if own:
-            raise SettingsError(
-                f"net_options: {own[0]} is not of one family only", "arguments of the family", f"use --{own[0]} instead"
-            )
-        return options
+    def heads(self) -> tuple[Head, ...]:
+        return (Head("classify", self.classes),)
+
+    def scorer(self) -> ClassScorer:
+        return ClassScorer(self.classes)
 
     def loss(self, outputs: Tensor | Outputs, targets: Tensor) -> Tensor:
         """One loss a sample: (N, K) logits, (N,) int64 -> (N,) float32.
@@ -77,9 +79,7 @@ class Classify:
         return values * self.weights[targets]
 
 
-def mixed_loss(
-    task: Classify, outputs: Tensor | Outputs, targets: Tensor, others: Tensor | None, weight: float
-) -> Tensor:
+def mixed_loss(task: Task, outputs: Any, targets: Any, others: Tensor | None, weight: float) -> Tensor:
     """The loss of mixed images: weight * loss(targets) + (1 - weight) * loss(others), (N,); plain without others.
 
     mixup: Zhang et al. 2017, arXiv 1710.09412, equation 2; CutMix: Yun et al. 2019, arXiv 1905.04899, equation 1.

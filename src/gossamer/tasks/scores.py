@@ -1,13 +1,78 @@
-"""Scores of classification, from logits and targets, in numpy alone."""
+"""What scores are, and those of classification, in numpy alone."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+
+from gossamer.answers.head import Raw
+from gossamer.images import Placement
+
+
+class Scores(Protocol):
+    """What the answers to n images are worth. `metrics` are larger where they are better."""
+
+    @property
+    def metrics(self) -> dict[str, float]: ...
+    @property
+    def loss(self) -> float: ...
+    @property
+    def names(self) -> Sequence[str]: ...
+    @property
+    def unreadable(self) -> list[tuple[str, str]]: ...
+    def to_json(self) -> dict[str, Any]: ...
+    def text(self) -> str: ...
+
+
+class Scorer(Protocol):
+    """Takes answers in, a batch at a time, and gives their scores. It can go from process to process by pickle."""
+
+    unreadable: list[tuple[str, str]]
+
+    def add(self, names: Sequence[str], raw: Raw, targets: Sequence[Any], places: Sequence[Placement]) -> None:
+        """The raw outputs for images, what they should have been, and where the images lie in the input."""
+
+    def merge(self, other: Any) -> None:
+        """Take in what another of the same kind has taken in."""
+
+    def scores(self) -> Scores:
+        """The scores of all so far."""
+
+
+class ClassScorer:
+    """Scores of one classifier: logits (n, K) and class numbers."""
+
+    def __init__(self, classes: tuple[str, ...], task: str = "classify") -> None:
+        self.classes, self.task = classes, task
+        self.names: list[str] = []
+        self.logits: list[NDArray[np.float32]] = []
+        self.targets: list[int] = []
+        self.unreadable: list[tuple[str, str]] = []
+
+    def add(self, names: Sequence[str], raw: Raw, targets: Sequence[Any], places: Sequence[Placement]) -> None:
+        """Take in logits and class numbers."""
+        self.names.extend(names)
+        self.logits.append(raw["logits"] if isinstance(raw, dict) else raw)
+        self.targets.extend(int(target) for target in targets)
+
+    def merge(self, other: ClassScorer) -> None:
+        """Take in what another has taken in."""
+        self.names += other.names
+        self.logits += other.logits
+        self.targets += other.targets
+        self.unreadable += other.unreadable
+
+    def scores(self) -> Evaluation:
+        """The scores of all so far."""
+        logits = np.concatenate(self.logits) if self.logits else np.zeros((0, len(self.classes)), np.float32)
+        return Evaluation(
+            self.classes, self.names, logits, np.asarray(self.targets, np.int64), self.unreadable, self.task
+        )
 
 
 @dataclass(frozen=True)
@@ -24,17 +89,6 @@ class Evaluation:
     targets: NDArray[np.int64]
     unreadable: list[tuple[str, str]]
     task: str = "classify"
-
-    @classmethod
-    def merge(cls, parts: list[Evaluation]) -> Evaluation:
-        """One evaluation of the images of all `parts`."""
-        return cls(
-            parts[0].classes,
-            [name for part in parts for name in part.names],
-            np.concatenate([part.logits for part in parts]),
-            np.concatenate([part.targets for part in parts]),
-            [row for part in parts for row in part.unreadable],
-        )
 
     @cached_property
     def probabilities(self) -> NDArray[np.float64]:
@@ -103,6 +157,18 @@ class Evaluation:
                 }
             )
         return rows
+
+    def text(self) -> str:
+        """A table for people."""
+        lines = [f"{len(self.targets)} images, loss {self.loss:.4f}"]
+        lines += [f"{name:18} {value:.4f}" for name, value in self.metrics.items()]
+        width = max(len(row["class"]) for row in self.per_class)
+        lines += ["", f"{'class':{width}}  precision  recall      f1  images"]
+        lines += [
+            f"{row['class']:{width}}     {row['precision']:6.3f}  {row['recall']:6.3f}  {row['f1']:6.3f}  {row['support']:6}"
+            for row in self.per_class
+        ]
+        return "\n".join([*lines, *(f"set aside: {name}: {reason}" for name, reason in self.unreadable)])
 
     def to_json(self) -> dict[str, Any]:
         """Everything but the logits, as plain values; nan becomes None."""

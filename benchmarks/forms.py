@@ -1,0 +1,182 @@
+"""One network in the forms that runtimes take: each is made in a process of its own, once, before anything is timed.
+
+The weights are fresh, but the batch norms hold the statistics of the images, so that activations have the ranges of a
+trained network; without that, what a precision costs in accuracy could not be seen. Images are artificial: coarse and
+fine noise, no two of the same brightness and contrast.
+"""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Images = NDArray[np.float32]
+CALIBRATION, CHECKS = 16, 16  # images that set ranges, and others on which answers are compared
+CALIBRATION_SEED, CHECK_SEED = 1, 2
+
+
+def images(shape: tuple[int, int, int], count: int, seed: int) -> Images:
+    """float32 (count, C, H, W)."""
+    rng = np.random.default_rng(seed)
+    channels, height, width = shape
+    made = np.empty((count, *shape), np.float32)
+    for one in made:
+        side = int(rng.integers(2, 33))
+        coarse = rng.standard_normal((channels, -(-height // side), -(-width // side)))
+        spread = coarse.repeat(side, 1).repeat(side, 2)[:, :height, :width]
+        one[:] = (
+            rng.uniform(0.3, 1.2) * spread + 0.2 * rng.standard_normal(shape) + rng.normal(0, 0.5, (channels, 1, 1))
+        )
+    return made
+
+
+def make(job: dict[str, Any]) -> dict[str, Any]:
+    """Write one form into the folder of the job; "weights" comes first. Returns the facts of the network, for weights."""
+    return FORMS[job["form"]](Path(job["folder"]), job["network"], job["batch"]) or {}
+
+
+def module(folder: Path, network: str) -> tuple[Any, tuple[int, int, int]]:
+    """The torch module, float32 in evaluation mode, and its input (C, H, W)."""
+    import torch
+
+    from gossamer.networks import create_model
+
+    saved = torch.load(folder / "weights.pt", weights_only=True)
+    model = create_model(network, in_chans=saved["shape"][0])
+    model.load_state_dict(saved["weights"])
+    return model.eval(), tuple(saved["shape"])
+
+
+def shape_of(folder: Path) -> tuple[int, int, int]:
+    """The input (C, H, W), without torch."""
+    checks: Images = np.load(folder / "checks.npy", mmap_mode="r")
+    channels, height, width = checks.shape[1:]
+    return channels, height, width
+
+
+def weights(folder: Path, network: str, batch: int) -> dict[str, Any]:
+    """The weights, the images to compare on, and their answers in float32."""
+    import torch
+    from torch import nn
+
+    from gossamer.cost import cost
+    from gossamer.networks import create_model
+    from gossamer.networks.registry import NETWORKS, resolve
+
+    shape = NETWORKS[resolve(network)].input
+    torch.manual_seed(0)
+    model = create_model(network, in_chans=shape[0]).eval()
+    for part in model.modules():
+        if isinstance(part, nn.BatchNorm2d):
+            nn.init.uniform_(part.weight, 0.5, 1.5)
+            nn.init.normal_(part.bias, 0, 0.1)
+            part.reset_running_stats()
+            part.momentum = None  # the plain mean over the batches
+            part.train()
+    calibration, checks = images(shape, CALIBRATION, CALIBRATION_SEED), images(shape, CHECKS, CHECK_SEED)
+    with torch.no_grad():
+        model(torch.from_numpy(calibration))
+        answers = model.eval()(torch.from_numpy(checks)).numpy()
+    torch.save({"weights": model.state_dict(), "shape": shape}, folder / "weights.pt")
+    np.save(folder / "checks.npy", checks)
+    np.save(folder / "answers.npy", answers)
+    return {"macs": cost(model, (1, *shape)).macs, "input": shape}
+
+
+def onnx(folder: Path, network: str, batch: int) -> None:
+    """The file as `gossamer export` writes it: float32, batch norms folded, the batch free."""
+    from gossamer.export.convert import to_onnx
+
+    model, shape = module(folder, network)
+    (folder / "onnx").write_bytes(to_onnx(model, shape[1:], shape[0]))
+
+
+def qdq(folder: Path, network: str, batch: int) -> None:
+    """int8 by ONNX Runtime's quantiser: weights a scale a channel, activations uint8, ranges from minimum to maximum."""
+    from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
+
+    class Reader(CalibrationDataReader):  # type: ignore[misc]
+        def __init__(self) -> None:
+            self.left = iter(images(shape_of(folder), CALIBRATION, CALIBRATION_SEED))
+
+        def get_next(self) -> dict[str, Images] | None:
+            image = next(self.left, None)
+            return None if image is None else {"input": image[None]}
+
+    quantize_static(
+        folder / "onnx",
+        folder / "qdq",
+        Reader(),
+        quant_format=QuantFormat.QDQ,
+        per_channel=True,
+        activation_type=QuantType.QUInt8,
+        weight_type=QuantType.QInt8,
+    )
+
+
+def ncnn(folder: Path, network: str, batch: int) -> None:
+    """ncnn.param and ncnn.bin by pnnx, in float32; ncnn takes one image a call."""
+    import pnnx
+    import torch
+
+    model, shape = module(folder, network)
+    torch.jit.trace(model, torch.zeros(1, *shape)).save(folder / "traced.pt")
+    program = Path(pnnx.EXEC_PATH)
+    program.chmod(program.stat().st_mode | 0o111)  # wheels unpacked with --target lose it
+    size = ",".join(map(str, (1, *shape)))
+    files = ("ncnnparam=ncnn.param", "ncnnbin=ncnn.bin", "ncnnpy=ncnn_example.py", "fp16=0")
+    command = [str(program), "traced.pt", f"inputshape=[{size}]", *files]
+    subprocess.run(command, cwd=folder, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+
+def litert(folder: Path, network: str, batch: int) -> None:
+    """A .tflite file in float32, whose batch is fixed."""
+    import litert_torch
+    import torch
+
+    model, shape = module(folder, network)
+    litert_torch.convert(model, (torch.zeros(batch, *shape),)).export(str(folder / f"litert-{batch}"))
+
+
+def litert_int8(folder: Path, network: str, batch: int) -> None:
+    """The same in int8: weights a scale a channel, ranges from minimum to maximum; input and output stay float32."""
+    from ai_edge_litert.interpreter import Interpreter
+    from ai_edge_quantizer import quantizer, recipe
+
+    float_file = str(folder / f"litert-{batch}")
+    signature, names = next(iter(Interpreter(float_file).get_signature_list().items()))
+    ranges = images(shape_of(folder), CALIBRATION, CALIBRATION_SEED)
+    batches = np.resize(ranges, (-(-CALIBRATION // batch), batch, *ranges.shape[1:]))
+    made = quantizer.Quantizer(float_file)
+    kept: list[dict[str, Any]] = [
+        {"regex": ".*", "operation": end, "algorithm_key": "no_quantize", "op_config": {}}
+        for end in ("INPUT", "OUTPUT")
+    ]
+    made.load_quantization_recipe(recipe.static_wi8_ai8() + kept)
+    found = made.calibrate({signature: [{names["inputs"][0]: one} for one in batches]})
+    made.quantize(found).export_model(str(folder / f"litert_int8-{batch}"), overwrite=True)
+
+
+def mnn(folder: Path, network: str, batch: int) -> None:
+    """MNN's own file, in float32."""
+    import _tools
+
+    files = ("--modelFile", str(folder / "onnx"), "--MNNModel", str(folder / "mnn"))
+    _tools.mnnconvert(["mnnconvert", "-f", "ONNX", *files, "--bizCode", "gossamer"])
+
+
+FORMS: dict[str, Callable[[Path, str, int], Any]] = {
+    "weights": weights,
+    "onnx": onnx,
+    "qdq": qdq,
+    "ncnn": ncnn,
+    "litert": litert,
+    "litert_int8": litert_int8,
+    "mnn": mnn,
+}
+OF_ONE_BATCH = ("litert", "litert_int8")  # the others serve every batch

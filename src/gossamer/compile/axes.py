@@ -1,0 +1,82 @@
+"""How the axes of an ONNX tensor lie in a map: which part of its channels, rows and columns each axis runs over.
+
+Reshaping splits and joins parts, transposing moves them; no number moves before it is known who reads it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import prod
+
+from gossamer.compile.program import Value
+
+
+@dataclass(frozen=True)
+class Part:
+    """`size` places of a map's axis "c", "h" or "w", `step` apart."""
+
+    of: str
+    step: int
+    size: int
+
+
+Axes = tuple[tuple[Part, ...], ...]  # of a tensor, without its batch; an axis of one place has no parts
+
+
+def of_map(value: Value) -> Axes:
+    """Channels, height, width."""
+    sides = (("c", value.c), ("h", value.h), ("w", value.w))
+    return tuple((Part(name, 1, size),) if size > 1 else () for name, size in sides)
+
+
+def shape(axes: Axes) -> tuple[int, ...]:
+    """The sides of the tensor."""
+    return tuple(prod(part.size for part in axis) for axis in axes)
+
+
+def merged(parts: Sequence[Part]) -> tuple[Part, ...]:
+    """The same places in the same order, in as few parts as can be."""
+    done: list[Part] = []
+    for part in parts:
+        last = done[-1] if done else None
+        if last is not None and last.of == part.of and last.step == part.step * part.size:
+            done[-1] = Part(part.of, part.step, last.size * part.size)
+        else:
+            done.append(part)
+    return tuple(done)
+
+
+def reshape(axes: Axes, sides: Sequence[int]) -> Axes | None:
+    """The tensor under other sides, one of which may be -1; None where a side is no number of whole parts."""
+    count = prod(shape(axes))
+    known = prod(side for side in sides if side != -1)
+    wanted = [count // known if side == -1 and known > 0 else side for side in sides]
+    if prod(wanted) != count or min(wanted, default=1) < 1:
+        return None
+    left, found = list(merged([part for axis in axes for part in axis])), []
+    for side in wanted:
+        axis = []
+        while side > 1:
+            part = left.pop(0)
+            if side % part.size == 0:
+                axis.append(part)
+                side //= part.size
+            elif part.size % side == 0:
+                inner = part.size // side
+                axis.append(Part(part.of, part.step * inner, side))
+                left.insert(0, Part(part.of, part.step, inner))
+                side = 1
+            else:
+                return None
+        found.append(tuple(axis))
+    return tuple(found)
+
+
+def channels_last(axes: Axes, value: Value) -> bool | None:
+    """Whether the tensor holds the map's numbers channels last, or first (so where both are the same); else None."""
+    c, h, w = of_map(value)
+    parts = merged([part for axis in axes for part in axis])
+    if parts == merged([*c, *h, *w]):
+        return False
+    return True if parts == merged([*h, *w, *c]) else None

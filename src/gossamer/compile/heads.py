@@ -1,0 +1,197 @@
+"""Operators that stand behind a backbone: resizing, softmax, transposed convolution, constants."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from gossamer.compile import axes as lying
+from gossamer.compile.axes import Axes
+from gossamer.compile.program import Array, Layer, Value
+from gossamer.onnxfile import Node
+
+if TYPE_CHECKING:
+    from gossamer.compile.lowering import Lowering
+
+NEAREST: dict[str, Callable[[Array], Array]] = {
+    "round_prefer_floor": lambda x: np.ceil(x - np.float32(0.5)),
+    "round_prefer_ceil": lambda x: np.floor(x + np.float32(0.5)),
+    "floor": np.floor,
+    "ceil": np.ceil,
+}
+PLACES: dict[str, Callable[[Array, int, int, np.float32], Array]] = {
+    # (places in the output, sides of input and output, ratio) -> places in the input, in float32 as in ONNX Runtime
+    "half_pixel": lambda x, given, side, ratio: (x + np.float32(0.5)) / ratio - np.float32(0.5),
+    "pytorch_half_pixel": lambda x, given, side, ratio: (
+        (x + np.float32(0.5)) / ratio - np.float32(0.5) if side > 1 else np.zeros_like(x)
+    ),
+    "asymmetric": lambda x, given, side, ratio: x / ratio,
+    "align_corners": lambda x, given, side, ratio: x * np.float32((given - 1) / max(side - 1, 1)),
+}
+MOST_TAPS, MOST_STRIDE = 128, 16
+
+
+def text(node: Node, name: str, default: str) -> str:
+    """An attribute that is a text."""
+    return bytes(node.attributes.get(name, default.encode())).decode()
+
+
+def resize(low: Lowering, node: Node) -> None:
+    """Each row and column of the output becomes a place between two of the input, so that the engine knows no modes."""
+    source = low.value(node)
+    value = low.program.values[source]
+    scales, sizes = low.constant(node, 2), low.shape_of(node, 3)
+    mode, place = text(node, "mode", "nearest"), text(node, "coordinate_transformation_mode", "half_pixel")
+    rounding = text(node, "nearest_mode", "round_prefer_floor")
+    if mode not in ("nearest", "linear") or place not in PLACES or rounding not in NEAREST:
+        low.refuse(node, f"mode {mode}, {place}, {rounding}")
+    if node.attributes.get("antialias", 0) or text(node, "keep_aspect_ratio_policy", "stretch") != "stretch":
+        low.refuse(node, "antialias or a policy of the aspect ratio")
+    if list(node.attributes.get("axes", [0, 1, 2, 3]))[-2:] != [2, 3]:
+        low.refuse(node, "axes other than height and width")
+    if sizes is not None:
+        sides = [side for side in sizes[-2:] if side is not None]
+        ratios = [side / given for side, given in zip(sides, (value.h, value.w))]
+    elif scales is not None and scales.size >= 2:
+        ratios = [float(scale) for scale in scales[-2:]]
+        sides = [int(np.float32(given) * np.float32(ratio)) for given, ratio in zip((value.h, value.w), ratios)]
+    else:
+        low.refuse(node, "neither constant scales nor sizes")
+    if len(sides) != 2 or min(sides) < 1:
+        low.refuse(node, "a size that is not constant, or 0")
+    rows, columns = (
+        _between(given, side, ratio, mode, place, rounding)
+        for given, side, ratio in zip((value.h, value.w), sides, ratios)
+    )
+    out = Value(sides[0], sides[1], value.c)
+    low.bind(node, low.emit("resize", source, out, weights=[Layer(rows, columns)]))
+
+
+def _between(given: int, side: int, ratio: float, mode: str, place: str, rounding: str) -> Array:
+    """(side, 2): of each row or column the first of the two that it lies between, and how far on it lies."""
+    x = PLACES[place](np.arange(side, dtype=np.float32), given, side, np.float32(ratio))
+    if mode == "nearest":
+        first = np.clip(NEAREST[rounding](x), 0, given - 1)
+        return np.stack([first, np.zeros_like(first)], 1).astype(np.float32)
+    x = np.clip(x, 0, given - 1)
+    return np.stack([np.floor(x), x - np.floor(x)], 1).astype(np.float32)
+
+
+def softmax(low: Lowering, node: Node) -> None:
+    """Over an axis that is a run of channels: of a map its channels, of rows (N, A, K) their K."""
+
+    def one(source: int, axes: Axes) -> int:
+        value = low.program.values[source]
+        axis = lying.merged(axes[int(node.attributes.get("axis", -1)) % (len(axes) + 1) - 1])
+        if len(axis) != 1 or axis[0].of != "c" or axis[0].step != 1:
+            low.refuse(node, "an axis that is not made of neighbouring channels")
+        groups = value.c // axis[0].size
+        return low.emit("softmax", source, Value(value.h, value.w, value.c), groups=groups)
+
+    low.each(node, one)
+
+
+def conv_transpose(low: Lowering, node: Node) -> None:
+    """As a convolution that makes the strides' positions as channels, and a move of those channels to their positions.
+
+    Row q * s + p of the output takes input row q - d by the kernel's row d * s + p + pad, for each whole d there is.
+    """
+    source, weight, bias, at = low.value(node), low.tensor(node, 1), low.tensor(node, 2), node.attributes
+    value, groups = low.program.values[source], int(at.get("group", 1))
+    if weight is None or weight.ndim != 4 or weight.dtype != np.float32 or len(weight) != value.c:
+        low.refuse(node, "its weight is not float32 of four axes")
+    if text(node, "auto_pad", "NOTSET") != "NOTSET" or "output_shape" in at:
+        low.refuse(node, "auto_pad or output_shape")
+    strides, pads = [int(one) for one in at.get("strides", (1, 1))], [int(one) for one in at.get("pads", [0] * 4)]
+    weight = _spread(weight, [int(one) for one in at.get("dilations", (1, 1))])
+    extra = [int(one) for one in at.get("output_padding", (0, 0))]
+    plans = [
+        _phases(side, weight.shape[2 + axis], strides[axis], pads[axis], pads[axis + 2], extra[axis])
+        for axis, side in enumerate((value.h, value.w))
+    ]
+    (kh, sh, top, bottom, rows), (kw, sw, left, right, columns) = plans
+    if max(strides) > MOST_STRIDE or kh * kw > MOST_TAPS or min(top, left) < 0 or min(rows, columns) < 1:
+        low.refuse(node, "its kernel, stride or padding is outside what the engine has")
+    each = weight.shape[1]
+    kernel = np.zeros((groups, sh, sw, each, value.c // groups, kh, kw), np.float32)
+    grouped = weight.reshape(groups, value.c // groups, each, *weight.shape[2:])
+    for y, x, a, b in np.ndindex(sh, sw, kh, kw):
+        r, q = (top - a) * sh + y + pads[0], (left - b) * sw + x + pads[1]
+        if 0 <= r < weight.shape[2] and 0 <= q < weight.shape[3]:
+            kernel[:, y, x, :, :, a, b] = grouped[:, :, :, r, q].transpose(0, 2, 1)
+    c_out = groups * each
+    bias = np.zeros(c_out, np.float32) if bias is None else bias
+    biases = np.broadcast_to(bias.reshape(groups, 1, 1, each), (groups, sh, sw, each)).reshape(-1)
+    if value.type == "uint8":  # the new kernel has no bytes
+        source = low.emit("copy", source, Value(value.h, value.w, value.c))
+    made = low.emit(
+        "conv",
+        source,
+        Value(value.h + top + bottom - kh + 1, value.w + left + right - kw + 1, c_out * sh * sw),
+        kernel=(kh, kw),
+        pads=(top, left, bottom, right),
+        groups=groups,
+        weights=[Layer(kernel.reshape(-1, value.c // groups, kh, kw), np.ascontiguousarray(biases))],
+    )
+    low.value_uses[made] = 1
+    spread = low.emit("depth_to_space", made, Value(rows, columns, c_out), stride=(sh, sw), groups=groups)
+    low.bind(node, spread)
+
+
+def _spread(weight: Array, dilations: list[int]) -> Array:
+    """The kernel with zeros between its places."""
+    sides = [(side - 1) * step + 1 for side, step in zip(weight.shape[2:], dilations)]
+    wide = np.zeros((*weight.shape[:2], *sides), np.float32)
+    wide[:, :, :: dilations[0], :: dilations[1]] = weight
+    return wide
+
+
+def _phases(
+    side: int, kernel: int, stride: int, before: int, behind: int, extra: int
+) -> tuple[int, int, int, int, int]:
+    """Of an axis: the new kernel, the stride, the padding before and behind, and the places of the output."""
+    out = (side - 1) * stride + kernel - before - behind + extra
+    last, first = (kernel - 1 - before) // stride, -((stride - 1 + before) // stride)
+    taps = last - first + 1
+    return taps, stride, last, max(0, -(-out // stride) - side - last + taps - 1), out
+
+
+def depth_to_space(low: Lowering, node: Node) -> None:
+    source, block = low.value(node), int(node.attributes.get("blocksize", 1))
+    value = low.program.values[source]
+    if not 1 <= block <= MOST_STRIDE or value.c % block**2:
+        low.refuse(node, "a block outside what the engine has")
+    c = value.c // block**2
+    groups = c if text(node, "mode", "DCR") == "CRD" else 1
+    out = Value(value.h * block, value.w * block, c)
+    low.bind(node, low.emit("depth_to_space", source, out, stride=(block, block), groups=groups))
+
+
+def with_constant(low: Lowering, node: Node) -> bool:
+    """A sum, difference, product or quotient with a constant, one number or one a channel; whether it is one."""
+    places = [place for place, name in enumerate(node.inputs) if name in low.onnx.tensors]
+    if len(places) != 1:
+        return False
+    constant: Any = low.tensor(node, places[0])
+    if constant.dtype != np.float32 or (places[0] == 0 and node.op in ("Sub", "Div")):
+        low.refuse(node, "a constant that is not float32, or less or over a map")
+    source = low.read(node, 1 - places[0])
+    value, axes = low.program.values[source], low.axes_of(node.inputs[1 - places[0]])
+    per_channel = constant.ndim >= 3 and constant.shape[-3:] == (value.c, 1, 1) and axes == lying.of_map(value)
+    if constant.size != 1 and not (per_channel and constant.size == value.c):
+        low.refuse(node, "a constant that is neither one number nor one a channel")
+    row: Array = np.broadcast_to(constant.reshape(-1), (value.c,)).astype(np.float32)
+    one, zero = np.ones_like(row), np.zeros_like(row)
+    layers = {"Add": (one, row), "Sub": (one, -row), "Mul": (row, zero), "Div": (one / row, zero)}
+    factor, offset = layers[node.op]
+    out = Value(value.h, value.w, value.c)
+    low.bind(node, low.emit("affine", source, out, weights=[Layer(factor, offset)]), axes)
+    return True
+
+
+def less_or_over(low: Lowering, node: Node) -> None:
+    """Sub and Div."""
+    if not with_constant(low, node):
+        low.refuse(node, "two maps")

@@ -1,0 +1,239 @@
+"""What the lowering of ONNX nodes to operations of the engine knows while it goes from node to node."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from gossamer.compile import axes as lying
+from gossamer.compile import quantised
+from gossamer.compile.axes import Axes
+from gossamer.compile.program import LONGEST_NAME, MOST_AXES, Operation, Output, Program, Value
+from gossamer.errors import InputError
+from gossamer.onnxfile import Node, Onnx
+
+MOVES = ("QuantizeLinear", "DequantizeLinear")
+TAKES_ACT = ("conv", "add", "scale", "affine")  # and a block, behind its last layer
+
+Handler = Callable[["Lowering", Node], None]
+
+
+class Lowering:
+    """The state of one lowering: the program so far, and which value each of the file's names is."""
+
+    def __init__(self, onnx: Onnx, handlers: dict[str, Handler]) -> None:
+        self.onnx, self.handlers = onnx, handlers
+        shape = onnx.input.shape or ()
+        if len(shape) != 4 or not all(isinstance(side, int) for side in shape[1:]):
+            raise InputError(
+                f"an input of {'x'.join(map(str, shape))}",
+                "batch x channels x height x width, all but the batch fixed",
+                "export the network at one size",
+            )
+        c, h, w = (int(side) for side in shape[1:] if isinstance(side, int))
+        self.program = Program([Value(h, w, c)], [], 0, [])
+        self.names: dict[str, int] = {onnx.input.name: 0}
+        self.axes: dict[str, Axes] = {}  # of names whose axes are not channels, height, width
+        self.series: dict[str, list[tuple[int, Axes]]] = {}  # names of several maps' rows, one behind the other
+        self.shapes: dict[str, list[int | None]] = {}  # names of computed shapes; None: the batch
+        self.uses: dict[str, int] = {output.name: 1 for output in onnx.outputs}
+        self.users: dict[str, list[Node]] = {}
+        self.producer = {name: node for node in onnx.nodes for name in node.outputs}
+        for node in onnx.nodes:
+            for name in node.inputs if node.op != "Shape" else ():  # which reads no number
+                self.uses[name] = self.uses.get(name, 0) + 1
+                self.users.setdefault(name, []).append(node)
+        self.maker: dict[int, Operation] = {}  # value -> the operation that writes it
+        self.value_uses: dict[int, int] = {0: self.uses.get(onnx.input.name, 0)}
+        self.quantised: dict[str, quantised.Quantised] = {}  # constants that are bytes
+        self.skip: set[int] = set()  # nodes that an earlier one has taken in
+
+    def run(self) -> Program:
+        """Raises InputError, naming the node, where the engine has no operation for it."""
+        for node in self.onnx.nodes:
+            if id(node) in self.skip:
+                continue
+            handler = self.handlers.get(node.op)
+            if handler is None:
+                self.refuse(node, "the engine has no such operator")
+            else:
+                handler(self, node)
+        self.program.outputs = [self.output(one.name) for one in self.onnx.outputs]
+        return self.program
+
+    def output(self, name: str) -> Output:
+        """An output as the maps that fill it. Raises InputError where its numbers lie in no order that the engine gives."""
+        parts = self.series.get(name) or ([(self.names[name], self.axes_of(name))] if name in self.names else [])
+        pieces, shapes = [], [lying.shape(axes) for _, axes in parts]
+        for value, axes in parts:
+            last = lying.channels_last(axes, self.program.values[value])
+            if last is None:
+                break
+            pieces.append((value, last))
+        size = len(name.encode())
+        if not parts or len(pieces) < len(parts) or not 1 <= len(shapes[0]) <= MOST_AXES or size > LONGEST_NAME:
+            raise InputError(
+                f"an output {name[:LONGEST_NAME]!r} of {len(shapes)} maps, the first {shapes[:1]}",
+                f"maps channels first or last, of up to {MOST_AXES} axes, with a name of up to {LONGEST_NAME} bytes",
+                "give the head's maps as they are",
+            )
+        return Output(name, (sum(sides[0] for sides in shapes), *shapes[0][1:]), pieces)
+
+    def refuse(self, node: Node, why: str) -> None:
+        """Raises InputError that names the node and its attributes."""
+        plain = {key: value for key, value in node.attributes.items() if isinstance(value, (int, float, list))}
+        raise InputError(
+            f"node {node.name!r}, operator {node.op} {plain or ''}: {why}",
+            f"operators {', '.join(sorted(self.handlers))}",
+            "run the ONNX file with ONNX Runtime, or take that layer out of the network",
+        )
+
+    def value(self, node: Node, place: int = 0) -> int:
+        """The map that a node reads. Raises InputError where its axes are not channels, height, width."""
+        number = self.read(node, place)
+        axes, one = self.axes_of(node.inputs[place]), self.program.values[number]
+        if axes != lying.of_map(one) and (one.h * one.w > 1 or len(axes) != 1):
+            self.refuse(node, f"its input {place} has other axes than channels, height, width")
+        return number
+
+    def read(self, node: Node, place: int = 0) -> int:
+        """The value that a node reads, under whatever axes. Raises InputError where it is a constant or several maps."""
+        name = node.inputs[place] if place < len(node.inputs) else ""
+        if name in self.series:
+            self.refuse(node, f"its input {place} is rows of several maps, which only an output may be")
+        if name not in self.names:
+            self.refuse(node, f"its input {place} is no map of the network")
+        return self.names[name]
+
+    def axes_of(self, name: str) -> Axes:
+        """How the axes of a name's tensor, without the batch, lie in its map."""
+        return self.axes[name] if name in self.axes else lying.of_map(self.program.values[self.names[name]])
+
+    def shape_of(self, node: Node, place: int) -> list[int | None] | None:
+        """A shape that a node reads, constant or computed from known ones; None where it is left out."""
+        name = node.inputs[place] if place < len(node.inputs) else ""
+        if name in self.shapes:
+            return self.shapes[name]
+        found = self.tensor(node, place)
+        return None if found is None or not found.size else [int(side) for side in found.reshape(-1)]
+
+    def constant(self, node: Node, place: int) -> Any:
+        """As `tensor`, and None too where it has no numbers."""
+        found = self.tensor(node, place)
+        return found if found is not None and found.size else None
+
+    def pass_on(self, node: Node) -> None:
+        """The node's output is what it reads, a map or several."""
+        if node.inputs[0] in self.series:
+            self.series[node.outputs[0]] = self.series[node.inputs[0]]
+        else:
+            self.alias(node, self.read(node))
+
+    def each(self, node: Node, make: Callable[[int, Axes], int]) -> None:
+        """The node's output is `make` of the map that it reads, or of each of several; axes stay."""
+        name = node.inputs[0]
+        if name in self.series:
+            self.series[node.outputs[0]] = [(make(value, axes), axes) for value, axes in self.series[name]]
+        else:
+            source, axes = self.read(node), self.axes_of(name)
+            self.bind(node, make(source, axes), axes)
+
+    def tensor(self, node: Node, place: int) -> Any:
+        """A constant input, or None where it is left out. Raises InputError where it is computed."""
+        name = node.inputs[place] if place < len(node.inputs) else ""
+        if not name:
+            return None
+        found = self.onnx.tensors.get(name)
+        if found is None:
+            self.refuse(node, f"its input {place} is not constant")
+        return found
+
+    def emit(self, kind: str, source: int, out: Value, **more: Any) -> int:
+        """Add an operation with a new value; its number."""
+        self.program.values.append(out)
+        number = len(self.program.values) - 1
+        made = Operation(kind, source, number, **more)
+        self.program.operations.append(made)
+        self.maker[number] = made
+        return number
+
+    def bind(self, node: Node, value: int, axes: Axes | None = None) -> None:
+        """The node's output is this value, its axes channels, height, width where no others are given."""
+        name = node.outputs[0]
+        self.names[name] = value
+        if axes is None and len(self.axes.get(node.inputs[0], ())) == 1:  # one axis stays one
+            axes = lying.of_map(self.program.values[value])[:1]
+        if axes is not None:
+            self.axes[name] = axes
+        self.value_uses[value] = self.uses.get(name, 0)
+
+    def alias(self, node: Node, value: int, axes: Axes | None = None) -> None:
+        """The node's output is its input under another name, and other axes where they are given."""
+        self.names[node.outputs[0]] = value
+        self.axes[node.outputs[0]] = self.axes_of(node.inputs[0]) if axes is None else axes
+        self.value_uses[value] = self.value_uses.get(value, 0) - 1 + self.uses.get(node.outputs[0], 0)
+
+    def reopen(self, value: int, made: Operation, keeps: tuple[str, ...] = ()) -> bool:
+        """Leave out the rounding to bytes behind an operation, so that the next one runs with it; whether that is right.
+
+        Bytes from 0 up may stand for a ReLU, which must not be lost: then only for an activation of `keeps`.
+        """
+        one = self.program.values[value]
+        if one.type == "uint8":
+            if one.zero == 0 and not keeps:
+                return False
+            one.type, one.scale, one.zero = "float32", 1.0, 0
+        return True
+
+    def gated(self, node: Node) -> Node | None:
+        """The product of a node's output with its input, both rounded to bytes or not, if nothing else reads the output."""
+        chain = [node]
+        while len(users := self.users.get(chain[-1].outputs[0], [])) == 1 and chain[-1].op != "Mul":
+            chain.append(users[0])
+            if chain[-1].op not in (*MOVES, "Mul"):
+                return None
+        last = chain[-1]
+        if last.op != "Mul" or self.root(node.inputs[0]) not in [self.root(name) for name in last.inputs]:
+            return None
+        self.skip |= {id(one) for one in chain[1:]}
+        return last
+
+    def root(self, name: str) -> str:
+        """The name of the map that a name is, rounded to bytes or not."""
+        while name in self.producer and self.producer[name].op in MOVES:
+            name = self.producer[name].inputs[0]
+        return name
+
+    def free_to_take(self, value: int, uses: int = 1) -> Operation | None:
+        """The operation that makes a value, where `uses` readers at most would see it changed and it has no activation."""
+        made = self.maker.get(value)
+        if made is None or self.value_uses.get(value, 0) > uses or self.program.values[value].parent >= 0:
+            return None
+        if any(other.parent == value for other in self.program.values):
+            return None
+        return made
+
+    def activate(self, node: Node, act: str, uses: int = 1, bound: tuple[float, float] = (0.0, 0.0)) -> None:
+        if node.inputs[0] in self.series:
+            self.each(node, lambda source, _: self.activation(source, act, bound))
+            return
+        source, axes = self.read(node), self.axes_of(node.inputs[0])
+        made = self.free_to_take(source, uses)
+        if made is not None and made.kind == "depth_to_space" and made.act == "none":  # as well before it
+            made = self.free_to_take(made.input)
+        keeps = (act,) if act in ("relu", "relu6") else ()
+        simple = made is not None and made.kind in TAKES_ACT and made.act == "none"
+        block = made is not None and made.kind == "block" and made.acts[1] == "none"
+        if made is not None and (simple or block) and self.reopen(source, made, keeps):
+            if simple:
+                made.act, made.bound = act, bound
+            else:
+                made.acts, made.bounds = (made.acts[0], act), (made.bounds[0], bound)
+            self.bind(node, source, axes)
+        else:
+            self.bind(node, self.activation(source, act, bound), axes)
+
+    def activation(self, source: int, act: str, bound: tuple[float, float]) -> int:
+        """An operation of its own; its value."""
+        value = self.program.values[source]
+        return self.emit("activation", source, Value(value.h, value.w, value.c), act=act, bound=bound)

@@ -1,0 +1,279 @@
+"""COCO detection: JSON with images, annotations and categories, one file a split.
+
+Lin et al., Microsoft COCO: Common Objects in Context, ECCV 2014, and https://cocodataset.org/#format-data: a bbox is
+x, y, width, height in pixels from 0; category ids may have gaps; the area is that of the mask.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import reprlib
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from gossamer.data.boxes.jsonfile import entries, read_json
+from gossamer.data.boxes.records import (
+    SIDECAR,
+    Draft,
+    Drawn,
+    Record,
+    class_name,
+    image_size,
+    inside,
+    number,
+    said_size,
+    split_of,
+)
+from gossamer.data.folder import folders, text
+from gossamer.data.source import shown
+from gossamer.errors import DataError, ImageError
+
+_OWN = frozenset({"bbox", "category_id", "image_id", "iscrowd", "area"})
+_OWN_IMAGE = frozenset({"id", "file_name", "width", "height"})
+_ALLOWED = "annotations/instances_*.json, or *.json with images, annotations and categories beside the images"
+_PEEK = 1 << 16
+
+
+def coco_files(root: Path) -> list[Path]:
+    """The annotation files of a folder: annotations/instances_*.json, else annotations/*.json, else *.json at the top
+    and in the folders of splits."""
+    if (root / "annotations").is_dir():
+        found = sorted((root / "annotations").glob("*.json"))
+        return [path for path in found if path.name.startswith("instances_")] or found
+    tops = [root, *(folder for folder in folders(root) if split_of(folder.name))]
+    return [path for top in tops for path in sorted(top.glob("*.json")) if path.name != SIDECAR and _peek(path)]
+
+
+def _peek(path: Path) -> bool:
+    """Whether a JSON file looks like one of COCO: its lists come first, whichever comes first of them."""
+    try:
+        with path.open("rb") as file:
+            start = file.read(_PEEK)
+    except OSError:
+        return True  # reading it will say what is wrong
+    return path.name.endswith(".coco.json") or any(
+        word in start for word in (b'"images"', b'"annotations"', b'"categories"')
+    )
+
+
+def read_coco(root: Path) -> Draft:
+    """What the COCO files of a folder say. Raises DataError: a file of another shape, ids that are not there or twice,
+    categories that differ between files, no image at all."""
+    draft = Draft("coco", root, (), True, [])
+    files = coco_files(root)
+    contents = {path: read_json(path) for path in files}
+    categories = _categories(contents)
+    draft.classes, draft.extra["coco"] = tuple(categories.values()), {"categories": _others(contents)}
+    missing: list[str] = []
+    unreadable: list[str] = []
+    for path, content in contents.items():
+        split = split_of(path.stem) or (split_of(path.parent.name) if path.parent != root else "")
+        _read_file(draft, path, content, categories, split, missing, unreadable)
+    if not draft.records:
+        lost = [*missing, *unreadable]
+        raise DataError(
+            f"{root}: {f'none of the {len(lost)} images can be read, such as {lost[0]}' if lost else 'lists no images'}",
+            _ALLOWED,
+            "check the path of the images",
+        )
+    if missing:
+        draft.notes.append(f"{len(missing)} images are listed but missing, and set aside: {shown(missing)}")
+    if unreadable:
+        draft.notes.append(f"{len(unreadable)} images cannot be read and are set aside: {shown(unreadable)}")
+    _drop_parent(draft)
+    return draft
+
+
+def _categories(contents: dict[Path, dict[str, Any]]) -> dict[int, str]:
+    """id -> class name in the order of the ids; all files must agree. Raises DataError."""
+    found: dict[int, str] = {}
+    for path, content in contents.items():
+        mine: dict[int, str] = {}
+        for entry in entries(content, "categories", str(path)):
+            key = entry.get("id")
+            if type(key) is not int or key in mine:
+                what = "is no whole number" if type(key) is not int else "is given twice"
+                raise DataError(f"{path}: category id {reprlib.repr(key)} {what}", "unique whole numbers", "mend it")
+            mine[key] = class_name(entry.get("name"), str(path))
+            if found.setdefault(key, mine[key]) != mine[key]:
+                raise DataError(
+                    f"{path}: category {key} is {mine[key]}, and {found[key]} in another file",
+                    "the same categories in all files",
+                    "mend one of them",
+                )
+    twice = [name for name, count in Counter(found.values()).items() if count > 1]
+    if twice:
+        raise DataError(f"{next(iter(contents))}: two categories are called {twice[0]}", "unique names", "rename one")
+    return dict(sorted(found.items()))
+
+
+def _others(contents: dict[Path, dict[str, Any]]) -> list[dict[str, Any]]:
+    """The categories as they stand, for the way back."""
+    every = {entry["id"]: entry for content in contents.values() for entry in content["categories"]}
+    return [every[key] for key in sorted(every)]
+
+
+def _read_file(
+    draft: Draft,
+    path: Path,
+    content: dict[str, Any],
+    categories: dict[int, str],
+    split: str,
+    missing: list[str],
+    unreadable: list[str],
+) -> None:
+    """Add the records of one file. Raises DataError."""
+    where = text(str(path))
+    drawn: dict[int | str, list[Drawn]] = {}
+    for entry in entries(content, "images", where):
+        key = entry.get("id")
+        if not isinstance(key, int | str) or key in drawn:
+            what = "is given twice" if isinstance(key, int | str) else "is no number or text"
+            raise DataError(f"{where}: image id {reprlib.repr(key)} {what}", "unique ids", "mend the file")
+        drawn[key] = []
+    for entry in entries(content, "annotations", where):
+        key = entry.get("image_id")
+        if not isinstance(key, int | str) or key not in drawn:
+            raise DataError(
+                f"{where}: an annotation is of image {reprlib.repr(key)}, which is not listed",
+                "ids of images",
+                "mend it",
+            )
+        drawn[key].append(_drawn(entry, categories, where))
+    places = _places(draft.root, path)
+    seen = {record.path for record in draft.records}
+    for entry in content["images"]:
+        name = entry.get("file_name")
+        name = inside(name if isinstance(name, str) else "", where)
+        place = next((place for place in places if (place / name).is_file()), None)
+        if place is None:
+            missing.append(name)
+            continue
+        places.sort(key=lambda other: other != place)  # where one lies, the next is likely to
+        relative = (place / name).relative_to(draft.root).as_posix()
+        if relative in seen:
+            raise DataError(f"{where}: {name} is listed twice", "an image in one place, once", "remove one of them")
+        seen.add(relative)
+        try:
+            size = said_size(entry.get("height"), entry.get("width")) or image_size(place / name)
+        except ImageError as error:
+            unreadable.append(error.given)
+            continue
+        extra = {key: value for key, value in entry.items() if key not in _OWN_IMAGE}
+        extra["id"] = entry["id"]
+        draft.records.append(Record(relative, name, split, size, drawn[entry["id"]], {"coco": extra}))
+
+
+def _drawn(entry: dict[str, Any], categories: dict[int, str], where: str) -> Drawn:
+    key, bbox = entry.get("category_id"), entry.get("bbox")
+    if type(key) is not int or key not in categories:
+        raise DataError(
+            f"{where}: an annotation has category {reprlib.repr(key)}",
+            f"ids of categories ({shown(map(str, categories))})",
+            "mend it",
+        )
+    if not isinstance(bbox, list) or len(bbox) != 4 or not all(type(value) in (int, float) for value in bbox):
+        raise DataError(f"{where}: a bbox is {reprlib.repr(bbox)}", "four numbers x, y, width, height", "mend it")
+    crowd = entry.get("iscrowd", 0)
+    if crowd not in (0, 1):
+        raise DataError(f"{where}: iscrowd is {reprlib.repr(crowd)}", "0 or 1", "mend it")
+    x, y, width, height = map(number, bbox)
+    area = number(entry.get("area"))
+    own = math.isfinite(area) and not math.isclose(area, width * height, rel_tol=1e-9)  # else it says nothing more
+    extra = {key: value for key, value in entry.items() if key not in _OWN}
+    return Drawn(
+        (x, y, x + width, y + height),
+        categories[key],
+        bool(crowd),
+        area=area if own else math.nan,
+        extra={"coco": extra} if extra else {},
+    )
+
+
+def _places(root: Path, path: Path) -> list[Path]:
+    """Folders where the images of an annotation file may lie, likely ones first."""
+    word = path.stem.partition("_")[2] or path.stem  # instances_train2017 -> train2017
+    names = [word, split_of(word)] if split_of(word) else []
+    below = [root / "images" / name for name in names] + [root / name for name in names]
+    return list(dict.fromkeys([path.parent, *below, root / "images", root]))
+
+
+def _drop_parent(draft: Draft) -> None:
+    """Take out the category 0 that some exports add as the parent of all others: it has no boxes and is no class."""
+    every = draft.extra["coco"]["categories"]
+    first = every[0] if every else {}
+    others = {entry.get("supercategory") for entry in every[1:]}
+    used = any(box.name == draft.classes[0] for record in draft.records for box in record.boxes) if every else True
+    if len(every) > 1 and first.get("id") == 0 and not used and others == {draft.classes[0]}:
+        draft.notes.append(f"category {draft.classes[0]} is the parent of the others and has no boxes: it is no class")
+        draft.classes = draft.classes[1:]
+
+
+def coco_texts(draft: Draft, paths: list[str]) -> Iterator[tuple[str, str]]:
+    """(path, text) of annotations/instances_<split>.json for records whose images lie at `paths` (images/...)."""
+    known = {entry["name"].strip(): entry for entry in draft.extra.get("coco", {}).get("categories", ())}
+    if set(draft.classes) <= set(known):
+        categories = sorted(known.values(), key=lambda entry: entry["id"])
+    else:
+        categories = [{"id": i, "name": name} for i, name in enumerate(draft.classes, 1)]
+    ids = {entry["name"].strip(): entry["id"] for entry in categories}
+    for split in dict.fromkeys(record.split for record in draft.records):
+        mine = [(r, path) for r, path in zip(draft.records, paths, strict=True) if r.split == split]
+        value = {"images": _images(mine), "annotations": [], "categories": categories}
+        value["annotations"] = _annotations([r for r, _ in mine], [entry["id"] for entry in value["images"]], ids)
+        yield (
+            f"annotations/instances_{split or 'all'}.json",
+            json.dumps(value, separators=(",", ":")) + "\n",
+        )
+
+
+def _images(mine: Iterable[tuple[Record, str]]) -> list[dict[str, Any]]:
+    taken: set[int | str] = set()
+    result = []
+    for record, path in mine:
+        extra = record.extra.get("coco", {})
+        key = _fresh(extra.get("id"), taken)
+        height, width = record.size
+        name = path.removeprefix("images/").removeprefix(f"{record.split}/" if record.split else "")
+        result.append({**extra, "id": key, "file_name": name, "height": height, "width": width})
+    return result
+
+
+def _annotations(records: list[Record], image_ids: list[int | str], ids: dict[str, int]) -> list[dict[str, Any]]:
+    result: list[dict[str, Any]] = []
+    taken: set[int | str] = set()
+    for record, image_id in zip(records, image_ids, strict=True):
+        for box in record.boxes:
+            x0, y0, x1, y1 = box.box
+            area = (x1 - x0) * (y1 - y0) if math.isnan(box.area) else box.area
+            extra = box.extra.get("coco", {})
+            result.append(
+                {
+                    **extra,
+                    "id": _fresh(extra.get("id"), taken),
+                    "image_id": image_id,
+                    "category_id": ids[box.name],
+                    "bbox": [x0, y0, x1 - x0, y1 - y0],
+                    "area": area,
+                    "iscrowd": int(box.crowd),
+                }
+            )
+    return result
+
+
+def _fresh(key: object, taken: set[int | str]) -> int | str:
+    """`key`, or a number where it is none or taken already; it is taken now."""
+    first = len(taken) + 1
+    chosen = key if isinstance(key, int | str) and key not in taken else None
+    result = next(i for i in range(first, 2 * first) if i not in taken) if chosen is None else chosen
+    taken.add(result)
+    return result
+
+
+def lost_in_coco(draft: Draft) -> list[str]:
+    """What the format has no place for, a line each."""
+    difficult = sum(box.difficult for record in draft.records for box in record.boxes)
+    return [f"COCO has no place for difficult: {difficult} boxes"] if difficult else []

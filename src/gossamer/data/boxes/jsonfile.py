@@ -1,0 +1,38 @@
+"""JSON from anywhere: bounded, its shape checked where it is used, one line for each way in which it is broken."""
+
+from __future__ import annotations
+
+import json
+import reprlib
+from pathlib import Path
+from typing import Any
+
+from gossamer.data.boxes.records import contents
+from gossamer.data.folder import text
+from gossamer.errors import DataError
+
+LIMIT = 1 << 31
+"""Bytes of a JSON file; the largest of COCO has a quarter of that."""
+
+
+def read_json(path: Path, limit: int = LIMIT) -> dict[str, Any]:
+    """The object that a file holds. Raises DataError."""
+    name = text(str(path))
+    try:
+        value = json.loads(contents(path, limit).decode("utf-8-sig"))
+    except UnicodeDecodeError as error:
+        raise DataError(f"{name}: byte {error.start} is not UTF-8", "JSON", "save it as UTF-8") from error
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"{name}: is no JSON: {reprlib.repr(str(error))}", "JSON", "mend the file") from error
+    if not isinstance(value, dict):
+        raise DataError(f"{name}: holds a {type(value).__name__}", "an object at its top", "mend the file")
+    return value
+
+
+def entries(value: dict[str, Any], key: str, where: str) -> list[dict[str, Any]]:
+    """The list of objects under `key`. Raises DataError."""
+    found = value.get(key)
+    if not isinstance(found, list) or not all(isinstance(entry, dict) for entry in found):
+        what = "is missing" if key not in value else "is no list of objects"
+        raise DataError(f"{where}: {key} {what}", "lists images, annotations and categories", "mend the file")
+    return found

@@ -1,0 +1,190 @@
+"""What an annotation file says of an image, word for word: nothing clipped, nothing dropped.
+
+VOC, COCO and YOLO readers give a `Draft`; `table.py` makes boxes to train on of it, `convert.py` writes it in another
+format.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import reprlib
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from gossamer.data.folder import SPLIT_NAMES, text
+from gossamer.data.source import shown
+from gossamer.errors import DataError, ImageError
+from gossamer.images import IMAGE_SUFFIXES, SIDE_LIMIT, describe
+
+Edges = tuple[float, float, float, float]
+Size = tuple[int, int]
+SIDECAR = "gossamer-boxes.json"
+"""The file that a conversion leaves beside what it wrote."""
+
+
+@dataclass(slots=True)
+class Drawn:
+    """A box as it stands in the file, in pixels (continuous edges x0, y0, x1, y1).
+
+    area: nan where the file gives none. extra: what else the file says, by format, for the way back to it.
+    """
+
+    box: Edges
+    name: str
+    crowd: bool = False
+    difficult: bool = False
+    area: float = math.nan
+    extra: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class Record:
+    """An image: path relative to the root, split ("" where none is said), (height, width) as the file says, its boxes.
+
+    name: the path below the format's folder of images, which a conversion keeps.
+    """
+
+    path: str
+    name: str
+    split: str
+    size: Size
+    boxes: list[Drawn]
+    extra: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass
+class Draft:
+    """All that a folder says.
+
+    kind: "voc", "coco" or "yolo". declared: the class list is written down, so classes stay that no image has.
+    extra: what else the files say of the whole, by format.
+    """
+
+    kind: str
+    root: Path
+    classes: tuple[str, ...]
+    declared: bool
+    records: list[Record]
+    notes: list[str] = field(default_factory=list)
+    extra: dict[str, Any] = field(default_factory=dict)
+
+
+def number(value: object) -> float:
+    """A number, or the text of one, as float; nan where it is none or does not fit."""
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        return math.nan
+    try:
+        return float(value)
+    except (ValueError, OverflowError):
+        return math.nan
+
+
+def said_size(height: object, width: object) -> Size | None:
+    """(height, width) where both are sides that an image can have."""
+    sides = [number(height), number(width)]
+    return (round(sides[0]), round(sides[1])) if all(1 <= side <= SIDE_LIMIT for side in sides) else None
+
+
+def class_name(value: object, where: str) -> str:
+    """A class name without blanks around it. Raises DataError where it is none."""
+    name = value.strip() if isinstance(value, str) else ""
+    if not name or not name.isprintable():
+        raise DataError(f"{where}: class name {reprlib.repr(value)}", "printable text", "mend the name")
+    return name
+
+
+def inside(name: str, where: str) -> str:
+    """A relative path with slashes. Raises DataError where it leads out of its folder."""
+    path = PurePosixPath(name.replace("\\", "/"))
+    if not name or "\0" in name or path.is_absolute() or ".." in path.parts or path.parts[0][1:2] == ":":
+        raise DataError(f"{where}: path {text(name)!r}", "a path inside the folder", "mend the path")
+    return str(path)
+
+
+def contents(path: Path, limit: int) -> bytes:
+    """The bytes of a file of at most `limit` bytes. Raises DataError."""
+    try:
+        if not path.is_file():
+            raise DataError(f"{text(str(path))}: is not a file", "a file that can be read", "check the path")
+        size = path.stat().st_size
+        if size > limit:
+            raise DataError(
+                f"{text(str(path))}: has {size} bytes", f"at most {limit}", "check that it is the right file"
+            )
+        return path.read_bytes()
+    except OSError as error:
+        raise DataError(f"{text(str(path))}: {error.strerror}", "a file that can be read", "check the path") from error
+
+
+def lines_of(path: Path, limit: int = 1 << 28) -> list[str]:
+    """The lines of a UTF-8 text file, stripped, blank ones too. Raises DataError."""
+    try:
+        return [line.strip() for line in contents(path, limit).decode("utf-8-sig").splitlines()]
+    except UnicodeDecodeError as error:
+        raise DataError(
+            f"{text(str(path))}: byte {error.start} is not UTF-8", "UTF-8 text", "save it as UTF-8"
+        ) from error
+
+
+def split_of(word: str) -> str:
+    """The split that a folder or a file is named for, such as "val" for "valid" or "instances_val2017"; "" for none."""
+    parts = "".join(c if c.isalpha() else " " for c in word.lower()).split()
+    found = {SPLIT_NAMES[part] for part in parts if part in SPLIT_NAMES}
+    return found.pop() if len(found) == 1 else ""
+
+
+def image_files(folder: Path) -> Iterator[str]:
+    """The images below a folder, by their path in it with slashes, in order; hidden ones are passed over."""
+    found = []
+    for top, below, files in os.walk(folder):
+        below[:] = [name for name in below if not name.startswith(".")]
+        start = Path(top).relative_to(folder)
+        found += [
+            (start / name).as_posix()
+            for name in files
+            if Path(name).suffix.lower() in IMAGE_SUFFIXES and not name.startswith(".")
+        ]
+    return iter(sorted(found))
+
+
+def image_size(path: Path) -> Size:
+    """(height, width) of the upright picture, from its header. Raises ImageError."""
+    found = describe(path)
+    return found.height, found.width
+
+
+def each_image(items: Sequence[str], read: Callable[[str], Record], what: str, notes: list[str]) -> list[Record]:
+    """The records that `read` gives; what raises is set aside and noted. Raises DataError where all do."""
+    records, failed = [], []
+    for item in items:
+        try:
+            records.append(read(item))
+        except (DataError, ImageError) as error:
+            failed.append(error)
+    if failed and not records:
+        raise DataError(
+            f"none of the {len(items)} {what} can be used: {failed[0].given}", failed[0].allowed, failed[0].do
+        ) from failed[0]
+    if failed:
+        notes.append(
+            f"{len(failed)} of {len(items)} {what} cannot be used and are set aside: "
+            + shown([f.given for f in failed], 3)
+        )
+    return records
+
+
+def one_split(lists: Mapping[str, Iterable[str]], where: str) -> dict[str, str]:
+    """name -> split. Raises DataError where an image is in two."""
+    result: dict[str, str] = {}
+    for split, names in lists.items():
+        for name in names:
+            if result.setdefault(name, split) != split:
+                raise DataError(
+                    f"{where}: {text(name)} is in {result[name]} and in {split}",
+                    "one split an image",
+                    "remove it from one",
+                )
+    return result

@@ -1,0 +1,153 @@
+"""The file beside converted boxes that keeps what their format has no place for, so that the way back loses nothing.
+
+It speaks of a box by its place in the image's list, and holds where that box still lies where it lay.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import reprlib
+from typing import Any
+
+from gossamer.data.boxes.jsonfile import read_json
+from gossamer.data.boxes.records import SIDECAR, Draft, Drawn, Record, class_name, inside, number, said_size
+from gossamer.data.folder import text
+from gossamer.data.source import shown
+from gossamer.errors import DataError
+
+VERSION = 1
+HELD = {"voc": {"difficult"}, "coco": {"crowd", "area"}, "yolo": set[str]()}
+"""What a format itself has a place for, of crowd, difficult and area."""
+SAME = 0.01
+"""Pixels that a box may have moved and be the same: the digits of the formats."""
+
+
+def sidecar_text(draft: Draft, paths: list[str], to: str, lost: list[str]) -> str:
+    """The sidecar of records that are written to `paths` as `to`: an image a line."""
+    head = {
+        "gossamer_boxes": VERSION,
+        "from": draft.kind,
+        "to": to,
+        "lost": lost,
+        "classes": draft.classes,
+        "declared": draft.declared,
+        "extra": draft.extra,
+    }
+    lines = [
+        f"{json.dumps(path)}: {json.dumps(_image(record, to))}"
+        for record, path in zip(draft.records, paths, strict=True)
+    ]
+    return f'{json.dumps(head)[:-1]}, "images": {{\n' + ",\n".join(lines) + "\n}}\n"
+
+
+def _image(record: Record, to: str) -> dict[str, Any]:
+    kept = {str(i): entry for i, box in enumerate(record.boxes) if (entry := _box(box, to))}
+    extra = {key: value for key, value in record.extra.items() if key != to}
+    found = {"name": record.name, "size": record.size, "count": len(record.boxes), "extra": extra, "boxes": kept}
+    return {key: value for key, value in found.items() if value not in ({}, None)}
+
+
+def _box(box: Drawn, to: str) -> dict[str, Any]:
+    found: dict[str, Any] = {"crowd": box.crowd, "difficult": box.difficult}
+    found["area"] = 0 if math.isnan(box.area) else box.area
+    found["extra"] = {key: value for key, value in box.extra.items() if key != to}
+    kept = {key: value for key, value in found.items() if value and key not in HELD[to]}
+    return {"box": box.box, "name": box.name, **kept} if kept else {}
+
+
+def restore(draft: Draft) -> None:
+    """Give a draft back what the sidecar beside it kept; boxes that were changed since stay as they are, and are noted.
+
+    Raises DataError where the sidecar is broken.
+    """
+    path = draft.root / SIDECAR
+    if not path.is_file():
+        return
+    value = read_json(path)
+    where = text(str(path))
+    if value.get("gossamer_boxes") != VERSION:
+        raise _broken(where, "gossamer_boxes", value.get("gossamer_boxes"))
+    if value.get("to") != draft.kind:
+        draft.notes.append(f"{where}: is for {reprlib.repr(value.get('to'))}, and not used")
+        return
+    images = _typed(value, "images", dict, where)
+    changed = [record.path for record in draft.records if not _restore_image(record, images.get(record.path), where)]
+    if changed:
+        draft.notes.append(
+            f"{where}: {len(changed)} images were added or changed since, and what it keeps of them is not used: "
+            f"{shown(changed)}"
+        )
+    draft.extra = {**_extra(value, where, whole=True), **draft.extra}
+    classes = tuple(class_name(name, where) for name in _typed(value, "classes", list, where))
+    if set(draft.classes) <= set(classes) and len(set(classes)) == len(classes):
+        draft.classes, draft.declared = classes, _typed(value, "declared", bool, where)
+
+
+def _restore_image(record: Record, value: Any, where: str) -> bool:
+    """Whether the image is the one that was written, and so has what was kept of it."""
+    if value is None:
+        return False
+    if not isinstance(value, dict):
+        raise _broken(where, record.path, value)
+    kept = _typed(value, "boxes", dict, where, {})
+    pairs = []
+    for key, entry in kept.items():
+        place = int(key) if key.isascii() and key.isdigit() and len(key) < 10 else -1
+        if place < 0 or not isinstance(entry, dict):
+            raise _broken(where, "boxes", key)
+        if place >= len(record.boxes) or not _same(record.boxes[place], entry, where):
+            return False
+        pairs.append((record.boxes[place], entry))
+    if value.get("count") != len(record.boxes):
+        return False
+    size = _typed(value, "size", list, where)
+    record.size = (said_size(*size) if len(size) == 2 else None) or record.size
+    record.name = inside(_typed(value, "name", str, where), where)
+    record.extra = {**_extra(value, where), **record.extra}
+    for box, entry in pairs:
+        box.crowd = _typed(entry, "crowd", bool, where, box.crowd)
+        box.difficult = _typed(entry, "difficult", bool, where, box.difficult)
+        area = number(entry.get("area"))
+        box.area = area if math.isfinite(area) else box.area
+        box.extra = {**_extra(entry, where), **box.extra}
+    return True
+
+
+def _same(box: Drawn, entry: dict[str, Any], where: str) -> bool:
+    corners = [number(value) for value in _typed(entry, "box", list, where)]
+    near = len(corners) == 4 and all(abs(a - b) <= SAME for a, b in zip(corners, box.box, strict=True))
+    return near and entry.get("name") == box.name
+
+
+def _extra(value: dict[str, Any], where: str, whole: bool = False) -> dict[str, Any]:
+    """What is kept by format; each of the shape that its writer takes."""
+    found: dict[str, Any] = _typed(value, "extra", dict, where, {})
+    words = [*found.get("voc", ()), *found.get("yolo", ())] if _lists(found) else [None]
+    coco = found.get("coco", {})
+    good = set(found) <= {"voc", "coco", "yolo"} and isinstance(coco, dict) and all(isinstance(w, str) for w in words)
+    good = good and all(math.isfinite(number(word)) for word in found.get("yolo", ()))
+    if whole and good:
+        categories = coco.get("categories", [])
+        good = isinstance(categories, list) and all(
+            isinstance(c, dict) and type(c.get("id")) is int and isinstance(c.get("name"), str) for c in categories
+        )
+    if not good:
+        raise _broken(where, "extra", found)
+    return found
+
+
+def _lists(found: dict[str, Any]) -> bool:
+    return all(isinstance(found.get(key, []), list) for key in ("voc", "yolo"))
+
+
+def _typed(value: dict[str, Any], key: str, kind: type, where: str, default: Any = None) -> Any:
+    """value[key], of this type. Raises DataError where it is of another, or missing without a default."""
+    found = value.get(key, default)
+    if not isinstance(found, kind):
+        raise _broken(where, key, found)
+    return found
+
+
+def _broken(where: str, key: str, value: object) -> DataError:
+    return DataError(f"{where}: {text(key)} is {reprlib.repr(value)}", "what a conversion wrote", "remove the file")

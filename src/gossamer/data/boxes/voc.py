@@ -1,0 +1,181 @@
+"""PASCAL VOC: Annotations/*.xml, JPEGImages/, ImageSets/Main/{train,val,test,trainval}.txt.
+
+Everingham et al., The PASCAL Visual Object Classes Challenge, IJCV 2010. Its pixels are counted from 1 and inclusive:
+xmin..xmax covers the continuous edges xmin - 1 to xmax.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from xml.etree import ElementTree
+
+from gossamer.data.boxes.records import (
+    Draft,
+    Drawn,
+    Record,
+    class_name,
+    each_image,
+    image_files,
+    image_size,
+    inside,
+    lines_of,
+    number,
+    one_split,
+    said_size,
+)
+from gossamer.data.boxes.xmlfile import parse_xml, read_xml
+from gossamer.data.folder import text
+from gossamer.data.source import class_order, shown
+from gossamer.errors import DataError
+
+SETS = Path("ImageSets", "Main")
+_SPLITS = ("train", "val", "test")
+_OWN = frozenset({"filename", "size", "object"})  # children of an annotation that are understood
+_OWN_OBJECT = frozenset({"name", "bndbox", "difficult"})
+_LISTS = {"": (), "train": ("train", "trainval"), "val": ("val", "trainval"), "test": ("test",)}
+_ALLOWED = "Annotations/*.xml with JPEGImages/ and, for splits, ImageSets/Main/*.txt"
+
+
+def is_voc(root: Path) -> bool:
+    """Whether a folder has annotations in XML."""
+    return any((root / "Annotations").glob("*.xml"))
+
+
+def read_voc(root: Path) -> Draft:
+    """What a PASCAL VOC folder says. Without ImageSets, every annotated image is taken, in no split. Raises DataError."""
+    notes: list[str] = []
+    images = {Path(name).with_suffix("").as_posix(): name for name in image_files(root / "JPEGImages")}
+    if not images:
+        raise DataError(f"{root}: holds annotations but no images in JPEGImages/", _ALLOWED, "check the path")
+    annotated = {path.stem for path in (root / "Annotations").glob("*.xml")}
+    splits = _splits(root) or dict.fromkeys(sorted(annotated), "")
+    unlisted = annotated - set(splits)
+    if unlisted:
+        notes.append(f"{root}: {len(unlisted)} annotated images are in no list of {SETS.as_posix()} and passed over")
+    records = each_image(
+        list(splits),
+        lambda stem: _record(root, stem, splits[stem], images),
+        "images with PASCAL VOC annotations",
+        notes,
+    )
+    classes = class_order(box.name for record in records for box in record.boxes)
+    return Draft("voc", root, classes, False, records, notes)
+
+
+def _splits(root: Path) -> dict[str, str]:
+    """stem -> split, {} where there are no lists. What only trainval.txt lists is for training."""
+    folder = root / SETS
+    lists = {split: _listed(folder / f"{split}.txt") for split in _SPLITS if (folder / f"{split}.txt").is_file()}
+    found = one_split(lists, f"{root}/{SETS.as_posix()}")
+    if (folder / "trainval.txt").is_file():
+        for name in _listed(folder / "trainval.txt"):
+            if found.setdefault(name, "train") == "test":
+                raise DataError(
+                    f"{root}/{SETS.as_posix()}: {text(name)} is in trainval and in test",
+                    "one split an image",
+                    "remove it from one",
+                )
+    if lists and not found:
+        raise DataError(f"{root}/{SETS.as_posix()}: lists no images", "a name a line", "fill or remove the lists")
+    return found
+
+
+def _listed(path: Path) -> list[str]:
+    """The names in a list, a line each."""
+    return [inside(line, str(path)) for line in lines_of(path) if line]
+
+
+def _record(root: Path, stem: str, split: str, images: dict[str, str]) -> Record:
+    """Raises DataError, ImageError."""
+    path = root / "Annotations" / f"{stem}.xml"
+    if not path.is_file():
+        raise DataError(f"{text(stem)} is listed but has no Annotations/{text(stem)}.xml", _ALLOWED, "restore the file")
+    where = text(str(path))
+    top = read_xml(path)
+    if top.tag != "annotation":
+        raise DataError(f"{where}: begins with <{text(top.tag)}>", "<annotation>", "mend or remove the file")
+    name = images.get(stem) or (top.findtext("filename") or "").strip()
+    if not name or not (root / "JPEGImages" / inside(name, where)).is_file():
+        raise DataError(f"{where}: there is no JPEGImages/{text(stem)}.jpg", "an image for each", "restore the image")
+    boxes = [_drawn(element, where) for element in top.findall("object")]
+    said = said_size(top.findtext("size/height"), top.findtext("size/width"))
+    size = said or image_size(root / "JPEGImages" / name)
+    others = [ElementTree.tostring(child, "unicode").strip() for child in top if child.tag not in _OWN]
+    depth = top.find("size/depth")
+    if depth is not None:
+        others.append(ElementTree.tostring(depth, "unicode").strip())
+    return Record(f"JPEGImages/{name}", name, split, size, boxes, {"voc": others} if others else {})
+
+
+def _drawn(element: ElementTree.Element, where: str) -> Drawn:
+    """Raises DataError where the object has no name or no box; numbers that are none become nan."""
+    name, box = class_name(element.findtext("name"), where), element.find("bndbox")
+    if box is None:
+        raise DataError(f"{where}: an <object> has no <bndbox>", "a box for each", "mend the file")
+    x0, y0, x1, y1 = (number(box.findtext(tag)) for tag in ("xmin", "ymin", "xmax", "ymax"))
+    others = [ElementTree.tostring(child, "unicode").strip() for child in element if child.tag not in _OWN_OBJECT]
+    difficult = (element.findtext("difficult") or "").strip() in ("1", "true", "True")
+    return Drawn((x0 - 1, y0 - 1, x1, y1), name, difficult=difficult, extra={"voc": others} if others else {})
+
+
+def voc_files(draft: Draft, paths: list[str]) -> Iterator[tuple[str, str]]:
+    """(path, text) of Annotations and ImageSets for records whose images lie at `paths` (JPEGImages/...)."""
+    listed: dict[str, list[str]] = {}
+    for record, path in zip(draft.records, paths, strict=True):
+        stem = Path(path).stem
+        yield f"Annotations/{stem}.xml", _xml(record, Path(path).name)
+        for name in _LISTS[record.split]:
+            listed.setdefault(name, []).append(stem)
+    for name, stems in listed.items():
+        yield f"{SETS.as_posix()}/{name}.txt", "".join(f"{stem}\n" for stem in sorted(stems))
+
+
+def _xml(record: Record, name: str) -> str:
+    top = ElementTree.Element("annotation")
+    _leaf(top, "filename", name)
+    size = ElementTree.SubElement(top, "size")
+    _leaf(size, "width", str(record.size[1]))
+    _leaf(size, "height", str(record.size[0]))
+    for element in _kept(record.extra):
+        (size if element.tag == "depth" else top).append(element)
+    for drawn in record.boxes:
+        part = ElementTree.SubElement(top, "object")
+        _leaf(part, "name", drawn.name)
+        part.extend(_kept(drawn.extra))
+        _leaf(part, "difficult", str(int(drawn.difficult)))
+        box = ElementTree.SubElement(part, "bndbox")
+        x0, y0, x1, y1 = drawn.box
+        for tag, value in (("xmin", x0 + 1), ("ymin", y0 + 1), ("xmax", x1), ("ymax", y1)):
+            _leaf(box, tag, _digits(value))
+    ElementTree.indent(top)
+    return ElementTree.tostring(top, "unicode") + "\n"
+
+
+def _kept(extra: dict[str, list[str]]) -> Iterator[ElementTree.Element]:
+    """Elements that a VOC file had beside those that are understood."""
+    return (parse_xml(source.encode(), "kept element") for source in extra.get("voc", ()))
+
+
+def _leaf(parent: ElementTree.Element, tag: str, content: str) -> None:
+    ElementTree.SubElement(parent, tag).text = content
+
+
+def _digits(value: float) -> str:
+    """A whole number without a point, as readers that take integers only expect; else to 1e-6 pixel."""
+    rounded = round(value, 6)
+    return str(int(rounded)) if rounded == int(rounded) else repr(rounded)
+
+
+def lost_in_voc(draft: Draft) -> list[str]:
+    """What the format has no place for, a line each."""
+    boxes = [box for record in draft.records for box in record.boxes]
+    crowds = sum(box.crowd for box in boxes)
+    areas = sum(not math.isnan(box.area) for box in boxes)
+    unused = [name for name in draft.classes if name not in {box.name for box in boxes}]
+    return [
+        *([f"PASCAL VOC has no place for crowds: {crowds} boxes"] if crowds else []),
+        *([f"PASCAL VOC has no place for areas: {areas} boxes"] if areas else []),
+        *([f"PASCAL VOC has no place for classes without boxes: {shown(unused)}"] if unused else []),
+    ]

@@ -1,0 +1,39 @@
+"""Transforms that move the answer with the image: boxes, masks."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gossamer.images import Placement, Preprocess
+
+
+@runtime_checkable
+class JointTransform(Protocol):
+    """From one image and its answer to uint8 (H, W, C) and the target."""
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(H, W, C) of every result."""
+
+    def joint(self, picture: bytes, answer: Any, rng: np.random.Generator) -> tuple[NDArray[np.uint8], Any]:
+        """The pixels and the target. Raises ImageError."""
+
+
+class EvalJoint:
+    """The deployment preprocessing; the target is (the answer as it is, the place of the picture in the input)."""
+
+    def __init__(self, preprocess: Preprocess) -> None:
+        self.preprocess = preprocess
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        return (*self.preprocess.size, self.preprocess.channels)
+
+    def joint(
+        self, picture: bytes, answer: Any, rng: np.random.Generator | None = None
+    ) -> tuple[NDArray[np.uint8], tuple[Any, Placement]]:
+        pixels, place = self.preprocess.read(picture)
+        return pixels, (answer, place)

@@ -1,0 +1,129 @@
+"""What every task is to the training loop: data, a network, a loss, a score. The loop knows no task by name."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from gossamer.answers.head import Head
+from gossamer.data.augment import Transform
+from gossamer.data.joint import JointTransform
+from gossamer.data.source import Data, Source
+from gossamer.data.split import Row
+from gossamer.errors import SettingsError
+from gossamer.images import Preprocess
+from gossamer.settings import Settings
+from gossamer.tasks.scores import Scorer
+
+
+class Task(ABC):
+    """A task for `settings` and the classes of its data.
+
+    score: the metric by which the best epoch is chosen. losses: the names that `--loss` may have, the default first.
+    geometry: the resize that `auto` stands for. mixes: whether mixup and CutMix make sense. head_names: the names that
+    `--head` may have.
+    """
+
+    name: ClassVar[str]
+    score: ClassVar[str]
+    losses: ClassVar[tuple[str, ...]]
+    geometry: ClassVar[str] = "squash"
+    mixes: ClassVar[bool] = False
+    head_names: ClassVar[tuple[str, ...]] = ()
+
+    def __init__(self, classes: tuple[str, ...], settings: Settings) -> None:
+        self.classes, self.settings = classes, settings
+
+    # data
+
+    @classmethod
+    @abstractmethod
+    def open_data(cls, settings: Settings) -> Data:
+        """The data of the settings, split. Raises DataError."""
+
+    @classmethod
+    @abstractmethod
+    def open_source(cls, root: str, classes: tuple[str, ...], settings: Settings) -> Source:
+        """Images to be scored, with the class numbers of `classes`. Raises DataError."""
+
+    @classmethod
+    @abstractmethod
+    def apply_split(cls, settings: Settings, rows: Sequence[Row], classes: tuple[str, ...]) -> Data:
+        """The data of the settings, with the split that a run has saved. Raises DataError."""
+
+    @classmethod
+    def resolve(cls, settings: Settings, data: Data) -> Settings:
+        """The settings with what only this task knows decided. Raises SettingsError."""
+        return settings
+
+    def prepare(self, data: Data) -> None:  # noqa: B027 (most tasks need nothing)
+        """Look at the training data before the first step, for weights of classes and the like."""
+
+    # the network
+
+    @abstractmethod
+    def build(self, pretrained: str = "") -> nn.Module:
+        """The network. In evaluation mode it answers what `heads` read: a tensor, or several by name.
+
+        Raises UnknownNameError, SettingsError, WeightsError.
+        """
+
+    @abstractmethod
+    def heads(self) -> tuple[Head, ...]:
+        """How the outputs are read. Raises SettingsError where the network's sizes are not known yet."""
+
+    # training
+
+    def transform(self, preprocess: Preprocess, source: Source) -> Transform | JointTransform:
+        """From training images to pixels, and to targets where they follow the geometry."""
+        from gossamer.data.augment import TrainTransform
+
+        return TrainTransform(preprocess, self.settings)
+
+    def order(self, source: Source, epoch: int) -> NDArray[np.int64]:
+        """The images of an epoch, by their indices."""
+        return source.order(epoch, self.settings.seed, self.settings.sampler)
+
+    @abstractmethod
+    def loss(self, outputs: Any, targets: Any) -> Tensor:
+        """One loss an image, (N,) float32, of the network's outputs in training mode."""
+
+    def watch(self, outputs: Any) -> str:
+        """A line where the training goes wrong in a way that the loss does not show; "" elsewhere."""
+        return ""
+
+    # scoring
+
+    @abstractmethod
+    def scorer(self) -> Scorer:
+        """What scores answers on images."""
+
+
+def check_loss(task: type[Task], settings: Settings) -> str:
+    """The name of the loss. Raises SettingsError where the task has no such loss."""
+    if settings.loss == "auto":
+        return task.losses[0]
+    if settings.loss not in task.losses:
+        raise SettingsError(
+            f"loss {settings.loss} for the task {task.name}", ", ".join(task.losses), "choose one of these losses"
+        )
+    return settings.loss
+
+
+def check_head(task: type[Task], settings: Settings) -> None:
+    """Raises SettingsError where the task has no such head."""
+    if settings.head != "auto" and settings.head not in task.head_names:
+        allowed = ", ".join(task.head_names) or "none"
+        raise SettingsError(f"head {settings.head} for the task {task.name}", allowed, "choose one of these heads")
+
+
+def sized(settings: Settings) -> tuple[int, int]:
+    """(height, width) of the network's input, of resolved settings."""
+    size = settings.input_size()
+    assert size is not None, "settings must be resolved"
+    return size

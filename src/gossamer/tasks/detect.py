@@ -1,0 +1,132 @@
+"""Detection: boxes with a class and a score each."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from torch import Tensor, nn
+
+from gossamer.answers.anchors import AnchorSpec
+from gossamer.answers.boxes import Decoding
+from gossamer.answers.head import Head
+from gossamer.data.boxes.annotation import Boxes
+from gossamer.data.boxes.open import apply_box_split, open_box_source, open_boxes
+from gossamer.data.joint import JointTransform
+from gossamer.data.source import Data, Source
+from gossamer.data.split import Row
+from gossamer.images import Preprocess
+from gossamer.settings import Settings
+from gossamer.tasks.backbone import arguments
+from gossamer.tasks.base import Task, sized
+from gossamer.tasks.detection.augment import TrainBoxes
+from gossamer.tasks.detection.fit import shapes_of
+from gossamer.tasks.detection.heads import build_detector
+from gossamer.tasks.detection.losses import DetectionLoss
+from gossamer.tasks.detection.match import Target, collate
+from gossamer.tasks.detection.scores import DetectionScorer
+
+HEADS = ("ssdlite", "ssd")
+FITTED = 9  # anchors: YOLOv3 (1804.02767), section 2.1
+
+
+class Detect(Task):
+    """SSD or SSDLite around any backbone."""
+
+    name, score = "detect", "map50"
+    losses = ("smooth_l1", "giou", "focal")
+    head_names = HEADS
+    spec: AnchorSpec | None = None
+    criterion: DetectionLoss | None = None
+
+    @classmethod
+    def open_data(cls, settings: Settings) -> Data:
+        return open_boxes(settings.data, val=settings.val, val_share=settings.val_share, seed=settings.seed)
+
+    @classmethod
+    def open_source(cls, root: str, classes: tuple[str, ...], settings: Settings) -> Source:
+        return open_box_source(root, classes)
+
+    @classmethod
+    def apply_split(cls, settings: Settings, rows: Sequence[Row], classes: tuple[str, ...]) -> Data:
+        return apply_box_split(settings.data, rows, val=settings.val, classes=classes)
+
+    @classmethod
+    def resolve(cls, settings: Settings, data: Data) -> Settings:
+        """Anchors fitted to the training boxes, where none are given. Raises SettingsError."""
+        if settings.anchors == "ssd" or settings.anchor_sizes:
+            return settings
+        source, (height, width) = data.train, sized(settings)
+        sides = []
+        for index in range(len(source)):
+            boxes: Boxes = source.answer(index)
+            across, down = width / boxes.size[1], height / boxes.size[0]
+            sides.append((boxes.corners[:, 2:] - boxes.corners[:, :2])[~boxes.crowd] * [across, down])
+        shapes = shapes_of(np.concatenate(sides), FITTED, settings.seed)
+        return settings.replace(anchor_sizes=[side for shape in shapes for side in shape])
+
+    def build(self, pretrained: str = "") -> nn.Module:
+        """The detector. Raises UnknownNameError, SettingsError, WeightsError, InputError for a picture too small."""
+        settings = self.settings
+        detector = build_detector(
+            settings.net,
+            len(self.classes),
+            sized(settings),
+            levels=settings.levels,
+            lite=settings.head != "ssd",
+            pyramid=settings.fpn,
+            score=self.decoding.score,
+            shapes=list(zip(settings.anchor_sizes[::2], settings.anchor_sizes[1::2])),
+            pretrained=pretrained,
+            **arguments(settings),
+        )
+        self.spec = detector.spec
+        boxes, classes = ("giou" if settings.loss == "giou" else "smooth_l1"), "softmax"
+        if settings.loss == "focal":
+            classes = "focal"
+        self.criterion = DetectionLoss(detector.spec, boxes, classes, gamma=settings.focal_gamma)
+        return detector
+
+    @property
+    def decoding(self) -> Decoding:
+        """How outputs become boxes."""
+        settings = self.settings
+        return Decoding(
+            "sigmoid" if settings.loss == "focal" else "softmax",
+            threshold=settings.score_threshold,
+            iou=settings.iou_threshold,
+            limit=settings.max_detections,
+        )
+
+    def heads(self) -> tuple[Head, ...]:
+        assert self.spec is not None, "build comes first"
+        options = {"anchors": self.spec.to_json(), "decoding": self.decoding.to_json()}
+        return (Head("detect", self.classes, options=options),)
+
+    def transform(self, preprocess: Preprocess, source: Source) -> JointTransform:
+        settings = self.settings
+
+        def others(rng: np.random.Generator) -> tuple[bytes, Boxes]:
+            index = int(rng.integers(len(source)))
+            return source.read(index), source.answer(index)
+
+        return TrainBoxes(
+            preprocess,
+            crop=settings.iou_crop,
+            expand=settings.expand,
+            flip=settings.flip,
+            vertical_flip=settings.vertical_flip,
+            jitter=settings.color_jitter,
+            mosaic=settings.mosaic,
+            others=others,
+        )
+
+    def loss(self, outputs: dict[str, Tensor], targets: list[Target]) -> Tensor:
+        assert self.criterion is not None, "build comes first"
+        found = collate(targets)
+        device = outputs["deltas"].device
+        return self.criterion(outputs, found._replace(boxes=found.boxes.to(device), labels=found.labels.to(device)))
+
+    def scorer(self) -> DetectionScorer:
+        assert self.spec is not None, "build comes first"
+        return DetectionScorer(self.classes, self.spec, self.decoding)

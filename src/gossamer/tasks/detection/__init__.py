@@ -1,0 +1,1 @@
+"""Detection: boxes with classes, from one pass over the picture."""

@@ -1,0 +1,186 @@
+"""Scores of detection, in numpy alone."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gossamer.answers.anchors import AnchorSpec
+from gossamer.answers.boxes import (
+    Decoding,
+    Detections,
+    detections,
+    on_picture,
+    pairwise_intersection,
+    pairwise_iou,
+)
+from gossamer.answers.head import Raw
+from gossamer.images import Placement
+from gossamer.tasks.detection.answer import Boxes
+from gossamer.tasks.detection.average_precision import (
+    RECALLS,
+    VOC_OVERLAP,
+    Matches,
+    coco_matches,
+    summary,
+    voc_average_precision,
+)
+
+CONFIDENCE = 0.3  # score from which a detection counts as said, in the confusion alone
+SHOWN = ("map", "map50", "map75", "map_small", "map_medium", "map_large", "ar1", "ar10", "ar100")
+
+
+class DetectionScorer:
+    """Scores of one detector of these classes and anchors: deltas (n, A, 4), logits (n, A, K + 1 or K), and boxes."""
+
+    def __init__(self, classes: tuple[str, ...], spec: AnchorSpec, decoding: Decoding) -> None:
+        self.classes, self.spec, self.decoding = classes, spec, decoding
+        self.names: list[str] = []
+        self.truth: list[Boxes] = []
+        self.found: list[Detections] = []
+        self.unreadable: list[tuple[str, str]] = []
+
+    def add(
+        self,
+        names: Sequence[str],
+        raw: Raw,
+        targets: Sequence[Any],
+        places: Sequence[Placement],
+    ) -> None:
+        """Take in raw outputs, the boxes of the pictures, and where the pictures lie in the input."""
+        assert isinstance(raw, dict)
+        self.names.extend(names)
+        self.truth.extend(targets)
+        for deltas, logits, place in zip(raw["deltas"], raw["logits"], places):
+            seen = detections(deltas, logits, self.spec, self.decoding)
+            self.found.append(seen._replace(boxes=on_picture(seen.boxes, place)))
+
+    def merge(self, other: DetectionScorer) -> None:
+        """Take in what another has taken in."""
+        self.names += other.names
+        self.truth += other.truth
+        self.found += other.found
+        self.unreadable += other.unreadable
+
+    def scores(self) -> DetectionScores:
+        """The scores of all so far."""
+        return DetectionScores(self.classes, self.names, self.truth, self.found, self.unreadable)
+
+
+@dataclass(frozen=True)
+class DetectionScores:
+    """What a detector said of n images. Shares are 0..1, nan where there is nothing to find.
+
+    classes: K names. names: n image names. truth: the boxes that are there. found: those that were said, in the same
+    pixels. unreadable: (name, reason) of the images set aside.
+    """
+
+    classes: tuple[str, ...]
+    names: list[str]
+    truth: list[Boxes]
+    found: list[Detections]
+    unreadable: list[tuple[str, str]]
+    task: str = "detect"
+
+    @cached_property
+    def matches(self) -> list[Matches]:
+        """Which detections found an object, for each class, as COCO counts."""
+        return coco_matches(self.truth, self.found, len(self.classes))
+
+    @cached_property
+    def metrics(self) -> dict[str, float]:
+        """COCO's numbers (see `average_precision.summary`), and voc, the area under the curve at an overlap of 0.5."""
+        voc = voc_average_precision(self.truth, self.found, len(self.classes))
+        voc = voc[~np.isnan(voc)]
+        return {**summary(self.matches), "voc": float(voc.mean()) if len(voc) else float("nan")}
+
+    @property
+    def loss(self) -> float:
+        """None: it depends on which anchors are matched, which says nothing of the boxes that are found."""
+        return float("nan")
+
+    @cached_property
+    def per_class(self) -> list[dict[str, Any]]:
+        """class, map, map50, map75, recall (of 100 boxes an image), support of each class."""
+        rows = []
+        for name, each in zip(self.classes, self.matches):
+            precision, recall = each.curve()
+            rows.append(
+                {
+                    "class": name,
+                    "map": float(precision.mean()),
+                    "map50": float(precision[0].mean()),
+                    "map75": float(precision[5].mean()),
+                    "recall": float(recall.mean()),
+                    "support": int(each.objects[0]),
+                }
+            )
+        return rows
+
+    @cached_property
+    def curves(self) -> NDArray[np.float64]:
+        """Precision of each class at the recalls 0, 0.01, ..., 1, at an overlap of 0.5: (K, 101)."""
+        return np.array([each.curve()[0][0] for each in self.matches]).reshape(-1, len(RECALLS))
+
+    @cached_property
+    def confusion(self) -> NDArray[np.int64]:
+        """Counts by [true class, said class], of detections of CONFIDENCE or more: (K + 1, K + 1).
+
+        The last row is what was said of the background, the last column what was not found. Pairs are made by overlap,
+        largest first, down to 0.5, whatever the classes; crowds are left out, with what reaches into them.
+        """
+        size = len(self.classes) + 1
+        counts = np.zeros(size * size, np.int64)
+        for boxes, said in zip(self.truth, self.found):
+            real, sure = ~boxes.crowd, said.scores >= CONFIDENCE
+            labels, answers = boxes.labels[real], said.labels[sure]
+            rows, columns = _pairs(pairwise_iou(boxes.corners[real], said.boxes[sure]))
+            in_crowd = (pairwise_intersection(boxes.corners[boxes.crowd], said.boxes[sure]) > 0).any(axis=0)
+            alone = np.setdiff1d(np.flatnonzero(~in_crowd), columns)
+            paired = labels[rows] * size + answers[columns]
+            missed = np.delete(labels, rows) * size + size - 1
+            invented = (size - 1) * size + answers[alone]
+            counts += np.bincount(np.concatenate([paired, missed, invented]), minlength=size * size)
+        return counts.reshape(size, size)
+
+    def to_json(self) -> dict[str, Any]:
+        """Everything but the boxes, as plain values; nan becomes None."""
+        return {
+            "task": self.task,
+            "images": len(self.names),
+            **{name: _plain(value) for name, value in self.metrics.items()},
+            "per_class": [{key: _plain(value) for key, value in row.items()} for row in self.per_class],
+            "curves": [[_plain(value) for value in row] for row in self.curves.round(4).tolist()],
+            "confusion": self.confusion.tolist(),
+            "unreadable": [{"name": name, "reason": reason} for name, reason in self.unreadable],
+        }
+
+    def text(self) -> str:
+        """A few lines for people."""
+        found = self.metrics
+        lines = [f"{len(self.names)} images, {sum(row['support'] for row in self.per_class)} objects"]
+        lines += [f"{name:>12} {found[name]:.4f}" for name in SHOWN if not np.isnan(found[name])]
+        return "\n".join(lines)
+
+
+def _pairs(iou: NDArray[Any]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Rows and columns in pairs, the largest first, each once, down to an overlap of 0.5."""
+    rows, columns = np.nonzero(iou >= VOC_OVERLAP)
+    left = np.argsort(-iou[rows, columns], kind="stable").tolist()
+    taken: list[int] = []
+    seen: set[tuple[str, int]] = set()
+    for index in left:
+        pair = {("row", int(rows[index])), ("column", int(columns[index]))}
+        if not pair & seen:
+            seen |= pair
+            taken.append(index)
+    return rows[taken], columns[taken]
+
+
+def _plain(value: Any) -> Any:
+    return None if isinstance(value, float) and value != value else value

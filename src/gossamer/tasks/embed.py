@@ -1,0 +1,92 @@
+"""Embeddings: images of one identity near each other."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from gossamer.answers.head import Head
+from gossamer.data.open import Data, Source, apply_split, open_data, open_source
+from gossamer.data.pk import pk_order
+from gossamer.data.split import Row
+from gossamer.errors import SettingsError
+from gossamer.settings import Settings
+from gossamer.tasks.backbone import network
+from gossamer.tasks.base import Task
+from gossamer.tasks.embedding.collapse import alarm
+from gossamer.tasks.embedding.criterion import build_loss
+from gossamer.tasks.embedding.network import Embedder
+from gossamer.tasks.embedding.scores import EmbeddingScorer
+
+MINING = {"all": "batch-all", "hard": "batch-hard", "semihard": "semi-hard"}
+
+
+class Embed(Task):
+    """Metric learning: siamese, triplet, quadruplet and proxy losses around any backbone.
+
+    A folder is an identity; those of validation and test need not be those of training.
+    """
+
+    name, score = "embed", "recall1"
+    losses = ("triplet", "contrastive", "quadruplet", "arcface", "supcon", "proxy_anchor", "proxy_nca")
+    geometry = "crop"
+
+    @classmethod
+    def open_data(cls, settings: Settings) -> Data:
+        return open_data(
+            settings.data, val=settings.val, val_share=settings.val_share, seed=settings.seed, every_class=True
+        )
+
+    @classmethod
+    def open_source(cls, root: str, classes: tuple[str, ...], settings: Settings) -> Source:
+        return open_source(root, ())  # identities never seen are what it is for
+
+    @classmethod
+    def apply_split(cls, settings: Settings, rows: Sequence[Row], classes: tuple[str, ...]) -> Data:
+        return apply_split(settings.data, rows, val=settings.val, classes=classes)
+
+    def build(self, pretrained: str = "") -> nn.Module:
+        """The embedder, with the parameters of its loss beside it, which evaluation leaves alone.
+
+        Raises UnknownNameError, SettingsError, WeightsError, MissingPackageError.
+        """
+        settings = self.settings
+        model = Embedder(network(settings, 1, pretrained), settings.dim)
+        options: dict[str, Any] = {} if settings.margin is None else {"margin": settings.margin}
+        if settings.loss == "triplet":
+            options["mining"] = MINING[settings.mining]
+        model.criterion = build_loss(settings.loss.replace("_", "-"), model.dim, len(self.classes), options)
+        self.criterion = model.criterion
+        return model
+
+    def heads(self) -> tuple[Head, ...]:
+        return (Head("embed"),)
+
+    def order(self, source: Source, epoch: int) -> NDArray[np.int64]:
+        """Batches of identities with `per_identity` images each. Raises SettingsError."""
+        settings, each = self.settings, self.settings.per_identity
+        whole = settings.batch // settings.accumulate
+        if whole % each or whole // each < 2:
+            raise SettingsError(
+                f"batch {whole} of identities with {each} images each",
+                f"a multiple of {each}, at least {2 * each}",
+                "change --batch or --per-identity",
+            )
+        identities = min(whole // each, len(np.unique(source.labels)))
+        return pk_order(source.labels, identities, each, settings.seed, epoch)
+
+    def loss(self, outputs: dict[str, Tensor], targets: Tensor) -> Tensor:
+        self.targets = targets
+        values: Tensor = self.criterion(outputs, targets)
+        return values
+
+    def watch(self, outputs: dict[str, Tensor]) -> str:
+        """A line where the embeddings have collapsed."""
+        return alarm(outputs["embedding"].detach().float().cpu().numpy(), self.targets.cpu().numpy())
+
+    def scorer(self) -> EmbeddingScorer:
+        return EmbeddingScorer(self.classes)

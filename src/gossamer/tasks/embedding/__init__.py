@@ -1,0 +1,1 @@
+"""Metric learning: images of one identity near each other, those of others far away."""

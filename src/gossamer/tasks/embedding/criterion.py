@@ -1,0 +1,126 @@
+"""A loss of metric learning from its name: a module, for some have parameters of their own."""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from gossamer.errors import MissingPackageError, SettingsError, UnknownNameError
+from gossamer.tasks.embedding import losses
+
+MINING: dict[str, Callable[[Tensor, Tensor, float], Tensor]] = {
+    "batch-all": losses.triplet_batch_all,
+    "batch-hard": losses.triplet_batch_hard,
+    "semi-hard": losses.triplet_semi_hard,
+}
+# without parameters and in `losses.py`, beside the triplets
+OURS: dict[str, Callable[..., Tensor]] = {"contrastive": losses.contrastive, "quadruplet": losses.quadruplet}
+
+
+class Option(NamedTuple):
+    """A number of a loss: its default, and what it must be above and at most."""
+
+    default: float
+    above: float
+    most: float
+
+
+DISTANCE, SQUARED = 2.0, 4.0  # the largest between vectors of length 1
+# name -> its options; "triplet" also takes `mining`, a name of MINING
+LOSSES: dict[str, dict[str, Option]] = {
+    "contrastive": {"margin": Option(0.5, 0, DISTANCE)},
+    "triplet": {"margin": Option(0.2, 0, SQUARED)},
+    "quadruplet": {"margin": Option(1.0, 0, SQUARED), "second_margin": Option(0.5, 0, SQUARED)},
+    # arXiv 1801.07698, section 3.1: an angle of 0.5, logits times 64
+    "arcface": {"margin": Option(0.5, 0, math.pi / 2), "scale": Option(64.0, 0, 1000)},
+    "supcon": {"temperature": Option(0.1, 0, 100)},  # arXiv 2004.11362, section 4
+    "proxy-anchor": {"margin": Option(0.1, 0, 1), "scale": Option(32.0, 0, 1000)},  # arXiv 2003.13911, section 4.2
+    "proxy-nca": {"scale": Option(1.0, 0, 1000)},  # arXiv 1703.07464, equation 4
+}
+DEFAULT_MINING = "batch-hard"
+
+
+class PairLoss(nn.Module):
+    """A loss of `losses.py`, without parameters: {"embedding": (N, D)}, (N,) int64 -> (N,) float32."""
+
+    def __init__(self, function: Callable[[Tensor, Tensor], Tensor]) -> None:
+        super().__init__()
+        self.function = function
+
+    def forward(self, outputs: Mapping[str, Tensor], targets: Tensor) -> Tensor:
+        return self.function(outputs["embedding"], targets)
+
+
+class PeerLoss(nn.Module):
+    """A loss of pytorch-metric-learning: {"embedding": (N, D)}, (N,) int64 -> (N,) float32, all the batch loss.
+
+    Its parameters, where it has some, are the weights of the classes or their proxies.
+    """
+
+    def __init__(self, peer: nn.Module) -> None:
+        super().__init__()
+        self.peer = peer
+
+    def forward(self, outputs: Mapping[str, Tensor], targets: Tensor) -> Tensor:
+        embeddings = outputs["embedding"]
+        # the peer casts its parameters to the type of the embeddings, which autocast has narrowed
+        with torch.autocast(embeddings.device.type, enabled=False):
+            loss: Tensor = self.peer(embeddings.float(), targets)
+        return loss.expand(len(embeddings))
+
+
+def build_loss(name: str, dim: int, classes: int, options: Mapping[str, Any] | None = None) -> nn.Module:
+    """The loss called `name` of LOSSES, for embeddings (N, dim) and that many identities.
+
+    options: those of LOSSES, and `mining` for "triplet". forward: ({"embedding": (N, dim)}, (N,) int64) -> (N,), whose
+    mean is the batch loss. Raises UnknownNameError, SettingsError, MissingPackageError.
+    """
+    if name not in LOSSES:
+        raise UnknownNameError("loss of metric learning", name, LOSSES)
+    given = dict(options or {})
+    mining = given.pop("mining", DEFAULT_MINING) if name == "triplet" else DEFAULT_MINING
+    if mining not in MINING:
+        raise UnknownNameError("mining", str(mining), MINING)
+    values = _values(name, given)
+    ours: dict[str, Callable[..., Tensor]] = {**OURS, "triplet": MINING[mining]}
+    if name in ours:
+        return PairLoss(functools.partial(ours[name], **values))
+    return PeerLoss(_peer(name, dim, classes, values))
+
+
+def _values(name: str, given: Mapping[str, Any]) -> dict[str, float]:
+    """The value of each option of a loss. Raises SettingsError."""
+    allowed = LOSSES[name]
+    for key, value in given.items():
+        if key not in allowed:
+            raise SettingsError(f"{name} has no option {key!r}", ", ".join(allowed), "leave it out")
+        option = allowed[key]
+        number = isinstance(value, (int, float)) and not isinstance(value, bool)
+        if not number or not option.above < value <= option.most:
+            raise SettingsError(
+                f"{key} of {name}: {value!r}", f"a number above {option.above:g}, at most {option.most:g}", "mend it"
+            )
+    return {key: float(given.get(key, option.default)) for key, option in allowed.items()}
+
+
+def _peer(name: str, dim: int, classes: int, values: Mapping[str, float]) -> nn.Module:
+    """The module of pytorch-metric-learning. Raises MissingPackageError."""
+    try:
+        from pytorch_metric_learning import losses as peers
+    except ImportError as error:
+        raise MissingPackageError("pytorch-metric-learning", "embed", f"the loss {name}") from error
+    made: nn.Module
+    if name == "arcface":
+        made = peers.ArcFaceLoss(classes, dim, margin=math.degrees(values["margin"]), scale=values["scale"])
+    elif name == "proxy-anchor":
+        made = peers.ProxyAnchorLoss(classes, dim, margin=values["margin"], alpha=values["scale"])
+    elif name == "proxy-nca":
+        made = peers.ProxyNCALoss(classes, dim, softmax_scale=values["scale"])
+    else:
+        made = peers.SupConLoss(temperature=values["temperature"])
+    return made

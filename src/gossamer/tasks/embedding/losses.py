@@ -1,0 +1,129 @@
+"""Losses over the pairs, triplets and quadruplets of a batch, one value a sample.
+
+Embeddings (N, D) are divided by their lengths first, so distances lie in 0..2. The mean of the N values is the loss of
+the batch: what belongs to one sample, its anchor, is summed there and scaled by N over the number of terms. What a
+batch has no terms of counts 0, and an embedding that is not finite makes the loss nan.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+BEYOND = 5.0  # more than any distance (2) or its square (4)
+TINY = 1e-12  # the square root has no finite gradient at 0; nearer pairs get none
+
+
+class Pairs(NamedTuple):
+    """All ordered pairs of a batch. squared: distances squared (N, N), float32. same, other: bool (N, N), whether the
+    pair is of one identity (a sample with itself is no pair) or of two."""
+
+    squared: Tensor
+    same: Tensor
+    other: Tensor
+
+    @property
+    def distances(self) -> Tensor:
+        return self.squared.clamp_min(TINY).sqrt()
+
+
+def pairs(embeddings: Tensor, labels: Tensor) -> Pairs:
+    """The pairs of embeddings (N, D) and labels (N,) int64. It leaves autocast: bfloat16 has 3 digits."""
+    with torch.autocast(embeddings.device.type, enabled=False):
+        unit = F.normalize(embeddings.float(), dim=1)
+        squared = (2 - 2 * unit @ unit.T).clamp_min(0)
+    equal = labels[:, None] == labels[None, :]
+    itself = torch.eye(len(labels), dtype=torch.bool, device=labels.device)
+    return Pairs(squared, equal & ~itself, ~equal)
+
+
+def contrastive(embeddings: Tensor, labels: Tensor, margin: float) -> Tensor:
+    """d^2 of pairs of one identity, max(0, margin - d)^2 of pairs of two: (N, D), (N,) -> (N,).
+
+    Hadsell et al. 2006, Dimensionality Reduction by Learning an Invariant Mapping, equation 4, without its halves.
+    The batch loss is the mean over the pairs of one identity plus the mean over the pairs of two that are within the
+    margin: the many that are far enough do not thin out those that are not.
+    """
+    squared, same, other = found = pairs(embeddings, labels)
+    near = (margin - found.distances).relu().square() * other
+    return _spread((squared * same).sum(1), same.sum()) + _spread(near.sum(1), (near > 0).sum())
+
+
+def triplet_batch_all(embeddings: Tensor, labels: Tensor, margin: float) -> Tensor:
+    """max(0, d(a, p) - d(a, n) + margin), the mean over all triplets where it is above 0: (N, D), (N,) -> (N,).
+
+    Hermans et al. 2017 (arXiv 1703.07737), equation 6 with the mean of section 3.2 (BA, "not 0").
+    """
+    found = pairs(embeddings, labels)
+    distances = found.distances
+    anchors, positives = found.same.nonzero(as_tuple=True)
+    terms = (distances[anchors, positives][:, None] - distances[anchors] + margin).relu() * found.other[anchors]
+    return _spread(_by_anchor(terms.sum(1), anchors, len(labels)), (terms > 0).sum())
+
+
+def triplet_batch_hard(embeddings: Tensor, labels: Tensor, margin: float) -> Tensor:
+    """The farthest of the anchor's identity against the nearest of another: (N, D), (N,) -> (N,).
+
+    Hermans et al. 2017 (arXiv 1703.07737), equation 5; the mean over all anchors that have both.
+    """
+    found = pairs(embeddings, labels)
+    terms, usable = _hardest(found, found.distances, margin)
+    return _spread(terms, usable.sum())
+
+
+def triplet_semi_hard(embeddings: Tensor, labels: Tensor, margin: float) -> Tensor:
+    """d(a, p)^2 - d(a, n)^2 + margin with the nearest n that is farther than p: (N, D), (N,) -> (N,).
+
+    Schroff et al. 2015 (arXiv 1503.03832), section 3.2; the mean over all pairs of one identity. Where every n is
+    nearer than p, the paper names none; the farthest is taken, so that the pair does not go without a gradient.
+    """
+    squared, same, other = pairs(embeddings, labels)
+    anchors, positives = same.nonzero(as_tuple=True)
+    positive, negatives, allowed = squared[anchors, positives], squared[anchors], other[anchors]
+    farther = allowed & (negatives > positive[:, None])
+    nearest = negatives.masked_fill(~farther, BEYOND).amin(1)
+    farthest = negatives.masked_fill(~allowed, 0.0).amax(1)
+    usable = allowed.any(1)
+    terms = (positive - torch.where(farther.any(1), nearest, farthest) + margin).relu() * usable
+    return _spread(_by_anchor(terms, anchors, len(labels)), usable.sum())
+
+
+def quadruplet(embeddings: Tensor, labels: Tensor, margin: float, second_margin: float) -> Tensor:
+    """The hardest triplet of each anchor, and its farthest positive against the nearest pair of two other identities.
+
+    (N, D), (N,) -> (N,). Chen et al. 2017 (arXiv 1704.01719), equation 7, distances squared:
+    max(0, d(a, p)^2 - d(a, n)^2 + margin) + max(0, d(a, p)^2 - d(m, n)^2 + second_margin), a, m and n of three
+    identities. The hardest of a batch stand for its sum, as in batch-hard triplets.
+    """
+    squared, same, other = found = pairs(embeddings, labels)
+    first, usable = _hardest(found, squared, margin)
+    identities, number = torch.unique(labels, return_inverse=True)
+    without = number[None, :] != torch.arange(len(identities), device=labels.device)[:, None]  # (identities, N)
+    # the pairs of two identities, both not this one: (identities, N, N)
+    allowed = without[:, :, None] & without[:, None, :] & other
+    nearest = squared.expand(allowed.shape).masked_fill(~allowed, BEYOND).flatten(1).amin(1)[number]
+    apart = usable & allowed.flatten(1).any(1)[number]
+    farthest = squared.masked_fill(~same, 0.0).amax(1)
+    second = (farthest - nearest + second_margin).relu() * apart
+    return _spread(first, usable.sum()) + _spread(second, apart.sum())
+
+
+def _hardest(found: Pairs, distances: Tensor, margin: float) -> tuple[Tensor, Tensor]:
+    """The batch-hard triplet term of each anchor (N,), and which anchors have one: bool (N,)."""
+    farthest = distances.masked_fill(~found.same, 0.0).amax(1)
+    nearest = distances.masked_fill(~found.other, BEYOND).amin(1)
+    usable = found.same.any(1) & found.other.any(1)
+    return (farthest - nearest + margin).relu() * usable, usable
+
+
+def _by_anchor(terms: Tensor, anchors: Tensor, size: int) -> Tensor:
+    """The sum of the terms (n,) of each anchor: (size,)."""
+    return terms.new_zeros(size).index_add(0, anchors, terms)
+
+
+def _spread(sums: Tensor, terms: Tensor) -> Tensor:
+    """Sums (N,) scaled so that their mean is their total over the number of terms."""
+    return sums * (len(sums) / terms.clamp_min(1))

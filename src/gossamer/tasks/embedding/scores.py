@@ -1,0 +1,125 @@
+"""Scores of metric learning, from embeddings and labels, in numpy alone."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gossamer.answers.head import Raw
+from gossamer.images import Placement
+from gossamer.tasks.embedding.ranking import ranking_scores
+from gossamer.tasks.embedding.verification import Verification, verify_pairs
+
+FAR = 0.001  # the false-accept rate that `tar` and `threshold` are given for
+
+
+class EmbeddingScorer:
+    """Takes in embeddings (n, D) and the identities they are of. `classes`: names of identities, for the record."""
+
+    def __init__(self, classes: tuple[str, ...] = ()) -> None:
+        self.classes = classes
+        self.names: list[str] = []
+        self.embeddings: list[NDArray[np.float32]] = []
+        self.labels: list[int] = []
+        self.unreadable: list[tuple[str, str]] = []
+
+    def add(self, names: Sequence[str], raw: Raw, targets: Sequence[Any], places: Sequence[Placement]) -> None:
+        """Take in embeddings and class numbers."""
+        self.names.extend(names)
+        self.embeddings.append(raw["embedding"] if isinstance(raw, dict) else raw)
+        self.labels.extend(int(target) for target in targets)
+
+    def merge(self, other: EmbeddingScorer) -> None:
+        """Take in what another has taken in."""
+        self.names += other.names
+        self.embeddings += other.embeddings
+        self.labels += other.labels
+        self.unreadable += other.unreadable
+
+    def scores(self) -> EmbeddingScores:
+        """The scores of all so far."""
+        vectors = np.concatenate(self.embeddings) if self.embeddings else np.zeros((0, 1), np.float32)
+        labels = np.asarray(self.labels, np.int64)
+        return EmbeddingScores(self.classes, self.names, vectors, labels, self.unreadable)
+
+
+@dataclass(frozen=True)
+class EmbeddingScores:
+    """What an embedder said of n images. Shares are 0..1.
+
+    classes: K names of identities. names: n image names. embeddings: (n, D) float32, not normalised.
+    labels: (n,) int64, index into `classes`. unreadable: (name, reason) of the images set aside.
+    far: the share of pairs of two identities that may be taken for one.
+    """
+
+    classes: tuple[str, ...]
+    names: list[str]
+    embeddings: NDArray[np.float32]
+    labels: NDArray[np.int64]
+    unreadable: list[tuple[str, str]]
+    far: float = FAR
+    task: str = "embed"
+    loss: float = float("nan")  # the losses are of batches, which evaluation has not
+
+    @cached_property
+    def finite(self) -> bool:
+        """Whether all embeddings are numbers; no score is defined where a network has diverged."""
+        return bool(np.isfinite(self.embeddings).all())
+
+    @cached_property
+    def verification(self) -> Verification:
+        """All pairs of the images by their similarity; none where the embeddings are not finite."""
+        chosen = slice(None) if self.finite else slice(0)
+        return verify_pairs(self.embeddings[chosen], self.labels[chosen])
+
+    @cached_property
+    def threshold(self) -> float:
+        """The cosine similarity from which two images count as one identity, for the false-accept rate `far`."""
+        return self.verification.threshold(self.far)
+
+    @cached_property
+    def metrics(self) -> dict[str, float]:
+        """recall1, recall5, recall10, r_precision, map_r (see `ranking`); auc; tar, the share of the pairs of one
+        identity that are accepted at `threshold`. nan where nothing defines them."""
+        chosen = slice(None) if self.finite else slice(0)
+        tar = self.verification.accepted(self.threshold)[0] if self.threshold == self.threshold else float("nan")
+        return {
+            **ranking_scores(self.embeddings[chosen], self.labels[chosen]),
+            "auc": self.verification.auc,
+            "tar": tar,
+        }
+
+    def to_json(self) -> dict[str, Any]:
+        """Everything but the embeddings, as plain values; nan becomes None."""
+        return {
+            "task": self.task,
+            "images": len(self.labels),
+            "identities": len(np.unique(self.labels)),
+            "loss": _plain(self.loss),
+            **{name: _plain(value) for name, value in self.metrics.items()},
+            "far": self.far,
+            "threshold": _plain(self.threshold),
+            "pairs": {"same": int(self.verification.same.sum()), "other": int(self.verification.other.sum())},
+            "unreadable": [{"name": name, "reason": reason} for name, reason in self.unreadable],
+        }
+
+    def text(self) -> str:
+        """A few lines for a terminal."""
+        shown = {name: f"{100 * value:.2f} %" for name, value in self.metrics.items()}
+        lines = [
+            f"{len(self.labels)} images of {len(np.unique(self.labels))} identities",
+            f"recall@1 {shown['recall1']}, @5 {shown['recall5']}, @10 {shown['recall10']}; "
+            f"R-precision {shown['r_precision']}; MAP@R {shown['map_r']}",
+            f"one identity or two: AUC {shown['auc']}; {shown['tar']} accepted at a false-accept rate of "
+            f"{100 * self.far:g} %, from a similarity of {self.threshold:.4f}",
+        ]
+        return "\n".join(lines)
+
+
+def _plain(value: float) -> float | None:
+    return None if value != value else value

@@ -1,0 +1,61 @@
+"""The tasks by their names."""
+
+from __future__ import annotations
+
+import importlib
+
+from gossamer.answers.anchors import AnchorSpec
+from gossamer.answers.boxes import Decoding
+from gossamer.answers.head import Head
+from gossamer.data.source import Source
+from gossamer.errors import SettingsError
+from gossamer.settings import Settings
+from gossamer.tasks.base import Task
+from gossamer.tasks.scores import ClassScorer, Scorer
+
+# name -> (module, class)
+TASKS: dict[str, tuple[str, str]] = {
+    "classify": ("gossamer.tasks.classify", "Classify"),
+    "detect": ("gossamer.tasks.detect", "Detect"),
+    "segment": ("gossamer.tasks.segment", "Segment"),
+    "embed": ("gossamer.tasks.embed", "Embed"),
+}
+
+
+def task_of(name: str) -> type[Task]:
+    """The task called `name`, which the settings have checked."""
+    module, kind = TASKS[name]
+    found: type[Task] = getattr(importlib.import_module(module), kind)
+    return found
+
+
+def scorer_of(heads: tuple[Head, ...]) -> Scorer:
+    """What scores the answers of a model file. Raises SettingsError where nothing does."""
+    if len(heads) > 1:
+        from gossamer.tasks.multi import MultiScorer
+
+        return MultiScorer({head.name: scorer_of((head,)) for head in heads}, heads)
+    head = heads[0]
+    if head.kind == "classify":
+        return ClassScorer(head.classes)
+    if head.kind == "detect":
+        from gossamer.tasks.detection.scores import DetectionScorer
+
+        spec, how = AnchorSpec.from_json(head.options["anchors"]), Decoding.from_json(head.options["decoding"])
+        return DetectionScorer(head.classes, spec, how)
+    if head.kind == "segment":
+        from gossamer.tasks.segmentation.scores import MaskScorer
+
+        height, width = head.options["size"]
+        return MaskScorer(head.classes, (height, width))
+    from gossamer.tasks.embedding.scores import EmbeddingScorer
+
+    return EmbeddingScorer()
+
+
+def source_of(heads: tuple[Head, ...], root: str, ignore_index: int | None = None) -> Source:
+    """The images at `root` with what the heads of a model file should answer. Raises DataError, SettingsError."""
+    if len(heads) > 1:
+        raise SettingsError("a model file of several heads with data", "its run folder", "gossamer eval RUN")
+    settings = Settings(ignore_index=ignore_index)
+    return task_of(heads[0].kind).open_source(root, heads[0].classes, settings)

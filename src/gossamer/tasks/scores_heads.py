@@ -1,0 +1,201 @@
+"""Scores of heads that answer several labels, quantities, or a class of a tree, in numpy alone.
+
+A target that an image lacks is NaN, or -1 where targets are class numbers; it counts nowhere.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gossamer.tasks.hierarchy import ClassTree
+
+Floats = NDArray[np.float64]
+NAN = float("nan")
+
+
+@dataclass(frozen=True)
+class _Answers(ABC):
+    """What a head said of n images, and the truth; (name, reason) of the images set aside."""
+
+    names: list[str]
+    outputs: NDArray[np.float32]
+    targets: NDArray[Any]
+    unreadable: list[tuple[str, str]]
+
+    @classmethod
+    def merge(cls, parts: list[Self]) -> Self:
+        """One of the images of all `parts`."""
+        return replace(
+            parts[0],
+            names=[name for part in parts for name in part.names],
+            outputs=np.concatenate([part.outputs for part in parts]),
+            targets=np.concatenate([part.targets for part in parts]),
+            unreadable=[row for part in parts for row in part.unreadable],
+        )
+
+    @property
+    @abstractmethod
+    def loss(self) -> float:
+        """The mean loss of an image; nan where no image has a label."""
+
+    @property
+    @abstractmethod
+    def metrics(self) -> dict[str, float]:
+        """The scores by name; nan where nothing defines one."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Everything but the outputs, as plain values; nan becomes None."""
+        scores = {"loss": self.loss, **self.metrics}
+        return {
+            "images": len(self.names),
+            **{name: None if np.isnan(value) else value for name, value in scores.items()},
+            "unreadable": [{"name": name, "reason": reason} for name, reason in self.unreadable],
+        }
+
+    def text(self) -> str:
+        """A line a score, for people."""
+        width = max(map(len, self.metrics))
+        return "\n".join(
+            [
+                f"{len(self.names)} images, loss {self.loss:.4f}",
+                *(f"{name:{width}}  {value:.4f}" for name, value in self.metrics.items()),
+                *(f"set aside: {name}: {reason}" for name, reason in self.unreadable),
+            ]
+        )
+
+
+@dataclass(frozen=True)
+class MultiLabel(_Answers):
+    """outputs: (n, K) logits, one sigmoid a label. targets: (n, K) of 0, 1 or NaN. labels: K names."""
+
+    labels: tuple[str, ...]
+
+    @cached_property
+    def _counts(self) -> NDArray[np.int64]:
+        """True positives, false positives, false negatives at probability 0.5: (3, K)."""
+        said, true, false = self.outputs > 0, self.targets == 1, self.targets == 0
+        return np.stack([(said & true).sum(0), (said & false).sum(0), (~said & true).sum(0)])
+
+    @property
+    def loss(self) -> float:
+        """Binary cross-entropy, summed over the labels known of an image."""
+        known = ~np.isnan(self.targets)
+        if not known.any():
+            return NAN
+        x = self.outputs.astype(np.float64)
+        values = np.logaddexp(0, x) - x * np.where(known, self.targets, 0)
+        return float(np.where(known, values, 0).sum() / known.any(1).sum())
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """map: mean average precision over the labels that are true somewhere. macro_f1: mean of theirs, micro_f1: of
+        all answers together, both at probability 0.5."""
+        hits, wrong, missed = self._counts
+        some = hits + missed > 0
+        f1 = 2 * hits[some] / (2 * hits[some] + wrong[some] + missed[some])
+        said = 2 * hits.sum() + wrong.sum() + missed.sum()
+        precisions = [value for value in self.average_precisions if not np.isnan(value)]
+        return {
+            "map": float(np.mean(precisions)) if precisions else NAN,
+            "macro_f1": float(f1.mean()) if len(f1) else NAN,
+            "micro_f1": float(2 * hits.sum() / said) if said else NAN,
+        }
+
+    @cached_property
+    def average_precisions(self) -> list[float]:
+        """Of each label, nan where it is true nowhere."""
+        return [average_precision(x, y) for x, y in zip(self.outputs.T, self.targets.T, strict=True)]
+
+
+def average_precision(scores: NDArray[np.floating[Any]], targets: NDArray[np.floating[Any]]) -> float:
+    """The area below precision over recall, without interpolation: sum of (R_k - R_{k-1}) P_k over the thresholds k.
+
+    scores: (n,). targets: (n,) of 0, 1 or NaN. Equal scores are one threshold. nan where no target is 1.
+    """
+    known = ~np.isnan(targets)
+    scores, targets = scores[known], targets[known]
+    if not (targets == 1).any():
+        return NAN
+    order = np.argsort(-scores, kind="stable")
+    hits = np.cumsum(targets[order] == 1)
+    last = np.append(np.diff(scores[order]) != 0, True)  # the last of each run of equal scores
+    precision, recall = (hits / np.arange(1, len(hits) + 1))[last], (hits / hits[-1])[last]
+    return float((np.diff(recall, prepend=0.0) * precision).sum())
+
+
+@dataclass(frozen=True)
+class Regression(_Answers):
+    """outputs: (n, D). targets: (n, D), NaN where not known. quantities: D names, with their units."""
+
+    quantities: tuple[str, ...]
+
+    @cached_property
+    def _errors(self) -> Floats:
+        return np.asarray(self.outputs.astype(np.float64) - self.targets)
+
+    @property
+    def loss(self) -> float:
+        """The mean over images of the mean squared error of their known quantities."""
+        known = ~np.isnan(self.targets)
+        there = known.any(1)
+        if not there.any():
+            return NAN
+        squares = np.where(known, self._errors, 0)[there] ** 2
+        return float((squares.sum(1) / known[there].sum(1)).mean())
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """r2: mean of the quantities that vary. mae:NAME and rmse:NAME: of each quantity, in its unit."""
+        result: dict[str, float] = {"r2": NAN}
+        explained = []
+        for name, errors, targets in zip(self.quantities, self._errors.T, self.targets.T, strict=True):
+            known = ~np.isnan(targets)
+            e, y = errors[known], targets[known].astype(np.float64)
+            result[f"mae:{name}"] = float(np.abs(e).mean()) if len(e) else NAN
+            result[f"rmse:{name}"] = float(np.sqrt((e**2).mean())) if len(e) else NAN
+            varied = float(((y - y.mean()) ** 2).sum()) if len(y) else 0.0
+            if varied > 0:
+                explained.append(1 - float((e**2).sum()) / varied)
+        result["r2"] = float(np.mean(explained)) if explained else NAN
+        return result
+
+
+@dataclass(frozen=True)
+class Hierarchical(_Answers):
+    """outputs: (n, K) logits of the leaves. targets: (n, L) the class at each level, coarsest first, -1 not known."""
+
+    tree: ClassTree
+
+    @cached_property
+    def probabilities(self) -> list[Floats]:
+        """Of the classes of each level: (n, K_level) a level."""
+        powers = np.exp(self.outputs.astype(np.float64) - self.outputs.max(axis=1, keepdims=True))
+        return self.tree.probabilities(powers / powers.sum(axis=1, keepdims=True))
+
+    @property
+    def loss(self) -> float:
+        """Cross-entropy in nats, summed over the levels known of an image."""
+        there = (self.targets >= 0).any(1)
+        total = 0.0
+        for level, said in enumerate(self.probabilities):
+            rows = np.flatnonzero(self.targets[:, level] >= 0)
+            with np.errstate(divide="ignore"):
+                total -= float(np.log(said[rows, self.targets[rows, level]]).sum())
+        return total / int(there.sum()) if there.any() else NAN
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """accuracy: of the leaves. accuracy:1, accuracy:2, ...: of the level of that number, the coarsest first, by the
+        most probable class there."""
+        shares = []
+        for level, said in enumerate(self.probabilities):
+            known = self.targets[:, level] >= 0
+            hits = said.argmax(axis=1)[known] == self.targets[known, level]
+            shares.append(float(hits.mean()) if len(hits) else NAN)
+        return {"accuracy": shares[-1], **{f"accuracy:{level}": share for level, share in enumerate(shares, 1)}}

@@ -1,0 +1,99 @@
+"""Segmentation: a class for every pixel."""
+
+from __future__ import annotations
+
+import typing
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from gossamer.answers.head import Head
+from gossamer.data.joint import JointTransform
+from gossamer.data.masks import apply_mask_split, open_mask_source, open_masks, pixel_counts
+from gossamer.data.source import Data, Source
+from gossamer.data.split import Row
+from gossamer.images import Preprocess
+from gossamer.settings import Settings
+from gossamer.tasks.backbone import arguments
+from gossamer.tasks.base import Task, sized
+from gossamer.tasks.losses import balanced_weights
+from gossamer.tasks.segmentation.augment import SegmentTransform
+from gossamer.tasks.segmentation.heads import HEADS, HeadName, Segmenter
+from gossamer.tasks.segmentation.losses import LossName, SegmentationLoss
+from gossamer.tasks.segmentation.scores import MaskScorer
+
+OUTPUT_STRIDE = 16  # where the settings give none: DeepLabv3 (1706.05587), section 4, MobileNetV2 (1801.04381), table 7
+
+
+class Segment(Task):
+    """LR-ASPP, DeepLabv3 or DeepLabv3+ around any backbone."""
+
+    name, score = "segment", "miou"
+    losses = ("cross_entropy", "ohem", "dice")
+    head_names = HEADS
+    weights: Tensor | None = None
+
+    @classmethod
+    def open_data(cls, settings: Settings) -> Data:
+        return open_masks(
+            settings.data,
+            val=settings.val,
+            val_share=settings.val_share,
+            seed=settings.seed,
+            ignore_index=settings.ignore_index,
+        )
+
+    @classmethod
+    def open_source(cls, root: str, classes: tuple[str, ...], settings: Settings) -> Source:
+        return open_mask_source(root, classes, settings.ignore_index)
+
+    @classmethod
+    def apply_split(cls, settings: Settings, rows: Sequence[Row], classes: tuple[str, ...]) -> Data:
+        return apply_mask_split(
+            settings.data, rows, classes=classes, val=settings.val, ignore_index=settings.ignore_index
+        )
+
+    @classmethod
+    def resolve(cls, settings: Settings, data: Data) -> Settings:
+        """The output stride, where none is given."""
+        return settings.replace(output_stride=settings.output_stride or OUTPUT_STRIDE)
+
+    def prepare(self, data: Data) -> None:
+        """Weigh the classes by their pixels, where that is asked for."""
+        if self.settings.class_weights == "balanced":
+            self.weights = balanced_weights(pixel_counts(data.train))
+
+    def build(self, pretrained: str = "") -> nn.Module:
+        """The segmenter. Raises UnknownNameError, SettingsError, WeightsError."""
+        settings = self.settings
+        self.criterion = SegmentationLoss(
+            typing.cast(LossName, settings.loss), self.weights, label_smoothing=settings.label_smoothing
+        )
+        return Segmenter(
+            settings.net,
+            len(self.classes),
+            head=typing.cast(HeadName, settings.head if settings.head != "auto" else HEADS[0]),
+            aspp=settings.aspp,
+            pretrained=pretrained,
+            **{**arguments(settings), "output_stride": settings.output_stride or OUTPUT_STRIDE},
+        )
+
+    def heads(self) -> tuple[Head, ...]:
+        return (Head("segment", self.classes, options={"size": list(sized(self.settings))}),)
+
+    def transform(self, preprocess: Preprocess, source: Source) -> JointTransform:
+        low, high = self.settings.scales
+        return SegmentTransform(
+            preprocess, scale=(low, high), flip=self.settings.flip, color_jitter=self.settings.color_jitter
+        )
+
+    def loss(self, outputs: dict[str, Tensor], targets: list[NDArray[np.uint8]]) -> Tensor:
+        masks = torch.from_numpy(np.stack(targets)).to(outputs["logits"].device)
+        return self.criterion(outputs, masks)
+
+    def scorer(self) -> Any:
+        return MaskScorer(self.classes, sized(self.settings))

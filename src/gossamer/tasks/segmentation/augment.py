@@ -1,0 +1,88 @@
+"""One random geometry for a picture and its mask: scale, crop, flip; then colours of the picture alone."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from gossamer.answers.masks import IGNORED, Mask
+from gossamer.data.augment import jittered
+from gossamer.decoding import decode_to
+from gossamer.errors import SettingsError
+from gossamer.images import REDUCE, RESAMPLING, Preprocess
+
+SCALE = (0.5, 2.0)  # DeepLabv3 (1706.05587), section 4.1
+
+
+class SegmentTransform:
+    """Random scale, crop to the input's size, flip and colour jitter, in this order.
+
+    scale: range of the random factor, uniform, on top of the deployment geometry's own scale. A picture that comes
+    out smaller than the input lies at a random place on a page of the mean colour, which no pixel of the mask counts.
+    flip: probability of a mirrored picture. color_jitter: see `gossamer.data.augment`. Raises SettingsError.
+    """
+
+    def __init__(
+        self,
+        preprocess: Preprocess,
+        *,
+        scale: tuple[float, float] = SCALE,
+        flip: float = 0.5,
+        color_jitter: float = 0.0,
+    ) -> None:
+        if not 0.05 <= scale[0] <= scale[1] <= 20:
+            raise SettingsError(f"scale {scale}", "two numbers from 0.05 to 20, the smaller first", "mend the setting")
+        self.preprocess, self.scale, self.flip, self.color_jitter = preprocess, scale, flip, color_jitter
+        self.fill = tuple(min(255, max(0, round(255 * value))) for value in preprocess.mean)
+        self.method = RESAMPLING[preprocess.interpolation]
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(H, W, C) of every picture; masks are (H, W)."""
+        return (*self.preprocess.size, self.preprocess.channels)
+
+    def joint(self, picture: bytes, answer: Mask, rng: np.random.Generator) -> tuple[NDArray[np.uint8], Mask]:
+        """uint8 (H, W, C), and the mask that belongs to it, uint8 (H, W). `answer`: the mask of the whole picture.
+
+        The mask keeps its values: each pixel takes the nearest one. Raises ImageError.
+        """
+        p = self.preprocess
+        place = p.place(*answer.shape)
+        factor = rng.uniform(*self.scale)
+        down = max(1, round(answer.shape[0] * place.scale_y * factor))
+        across = max(1, round(answer.shape[1] * place.scale_x * factor))
+        top, left = _offset(down, p.size[0], rng), _offset(across, p.size[1], rng)
+        image, filled = decode_to(picture, p.channels, lambda size: (REDUCE * down, REDUCE * across), p.pixel_limit, "")
+        # the part of the scaled picture that is seen, and where on the page it lies
+        rows = slice(max(0, -top), min(p.size[0], down - top))
+        columns = slice(max(0, -left), min(p.size[1], across - left))
+        seen = (columns.stop - columns.start, rows.stop - rows.start)
+        box = np.array([left + columns.start, top + rows.start, left + columns.stop, top + rows.stop], float)
+        page = Image.new(image.mode, p.size[::-1], self.fill if p.channels == 3 else self.fill[0])
+        within = _inside(box, (across, down), filled)
+        part = image.resize(seen, self.method, within)
+        part = jittered(part, self.color_jitter, rng) if self.color_jitter else part  # the page stays the mean colour
+        page.paste(part, (columns.start, rows.start))
+        target = np.full(p.size, IGNORED, np.uint8)
+        whole = Image.fromarray(answer)
+        within = _inside(box, (across, down), (0, 0, *whole.size))
+        target[rows, columns] = np.asarray(whole.resize(seen, Image.Resampling.NEAREST, within))
+        mirror = self.flip > 0 and rng.random() < self.flip
+        pixels = np.asarray(page).reshape(self.shape)
+        return (pixels[:, ::-1], target[:, ::-1]) if mirror else (pixels, target)
+
+
+def _offset(whole: int, side: int, rng: np.random.Generator) -> int:
+    """Where the input begins in the scaled picture; below 0 where that is smaller."""
+    low, high = min(0, whole - side), max(0, whole - side)
+    return int(rng.integers(low, high + 1))
+
+
+def _inside(
+    box: NDArray[np.float64], size: tuple[int, int], filled: tuple[float, float, float, float]
+) -> tuple[float, float, float, float]:
+    """`box` of a picture of `size` (width, height) as a box of the picture that fills the box `filled`."""
+    per_x, per_y = (filled[2] - filled[0]) / size[0], (filled[3] - filled[1]) / size[1]
+    left, top = max(filled[0], filled[0] + box[0] * per_x), max(filled[1], filled[1] + box[1] * per_y)
+    return left, top, min(filled[2], filled[0] + box[2] * per_x), min(filled[3], filled[1] + box[3] * per_y)

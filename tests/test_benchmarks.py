@@ -1,0 +1,133 @@
+"""The benchmark of the engine: every runtime takes part with answers of its own, and ours is never alone."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gossamer.machine import versions
+from gossamer.runtime.native import LIBRARY
+
+FOLDER = Path(__file__).resolve().parents[1] / "benchmarks"
+PEERS = "onnxruntime,openvino,torch,ncnn,mnn"  # the others need minutes for their files
+
+
+@pytest.fixture(autouse=True)
+def from_the_folder(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The files of benchmarks/ import each other as scripts do."""
+    monkeypatch.syspath_prepend(str(FOLDER))
+
+
+def row(runtime: str, rounds: list[float], **more: Any) -> dict[str, Any]:
+    """A row as engine.py writes them, of 1000 multiply-adds a call."""
+    times: dict[str, Any] = {}
+    if rounds:
+        times = {"median_ms": statistics.median(rounds), "p10_ms": min(rounds), "p90_ms": max(rounds)}
+    named = {"network": "net", "precision": "fp32", "runtime": runtime, "threads": 1, "batch": 1, "macs": 1000}
+    return {**named, "problem": "", "round_medians_ms": rounds, **times, **more}
+
+
+def tables(rows: list[dict[str, Any]], ceiling: dict[str, dict[str, float]]) -> str:
+    """The text of a result."""
+    machine = {"cpu": "a processor", "cores": 2, "packages": {}}
+    return str(
+        importlib.import_module("table").text({"machine": machine, "ceiling": ceiling, "rounds": 3, "rows": rows})
+    )
+
+
+@pytest.fixture(scope="module")
+def measured(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], str]:
+    """One round of the smallest network in every precision: what --json holds, and the tables."""
+    for package in ("onnx", "onnxruntime", "openvino"):
+        pytest.importorskip(package)
+    if not LIBRARY.is_file():
+        pytest.skip("the native engine is not built: make engine")
+    out = tmp_path_factory.mktemp("engine") / "out.json"
+    once = ("--threads", "1", "--batches", "3", "--rounds", "1", "--seconds", "0")
+    command = [sys.executable, str(FOLDER / "engine.py"), "lenet5", "--peers", PEERS, *once, "--json", str(out)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=280)
+    assert done.returncode == 0, done.stderr
+    return json.loads(out.read_text(encoding="utf-8")), done.stdout
+
+
+def test_every_runtime_takes_part_in_every_precision_that_it_has(measured: tuple[dict[str, Any], str]) -> None:
+    rows = {(one["runtime"], one["precision"]): one for one in measured[0]["rows"]}
+    assert len(rows) == 3 * (1 + len(PEERS.split(",")))
+    here = [(name, kind) for name in ("native", "openvino") for kind in ("fp32", "bf16", "int8")]
+    here += [("onnxruntime", "fp32"), ("onnxruntime", "int8"), ("torch", "fp32"), ("torch", "bf16")]
+    for key in here:
+        assert rows[key]["problem"] == "" and rows[key]["runs"] >= 3 and rows[key]["median_ms"] > 0, rows[key]
+        assert rows[key]["input"] == [3, 1, 32, 32]
+    for name, package in (("ncnn", "ncnn"), ("mnn", "MNN")):
+        if versions([package])[package] is None:
+            assert "not installed" in rows[name, "fp32"]["problem"]
+    assert all(one["problem"] for key, one in rows.items() if "median_ms" not in one)
+
+
+def test_answers_are_those_of_the_precision(measured: tuple[dict[str, Any], str]) -> None:
+    bounds = {"fp32": (0, 1e-4), "bf16": (1e-4, 0.1), "int8": (1e-3, 0.5)}
+    for one in measured[0]["rows"]:
+        low, high = bounds[one["precision"]]
+        if "median_ms" in one and not (one["runtime"] == "openvino" and one["precision"] == "bf16"):
+            assert low <= one["difference"] < high, one  # (OpenVINO keeps float32 where a processor lacks bf16)
+            assert one["same"] > 0.7
+
+
+def test_the_tables_name_a_peer_in_every_ratio(measured: tuple[dict[str, Any], str]) -> None:
+    lines = [line for line in measured[1].splitlines() if line.startswith("| lenet5 |")]
+    assert len(lines) == 3
+    for line in lines:
+        assert any(peer in line.split("|")[-3] for peer in PEERS.split(",")), line
+    assert "* onnxruntime: its fast bfloat16" in measured[1]
+
+
+def test_a_ratio_is_taken_within_a_round_against_the_fastest_peer_there() -> None:
+    rows = [row("native", [2.0, 4.0, 1.0]), row("slow", [9.0, 9.0, 9.0]), row("quick", [3.0, 4.0, 10.0])]
+    line = next(line for line in tables(rows, {"fp32": {"1": 1e6}}).splitlines() if line.startswith("| net |"))
+    assert line.endswith("| 1.50 (1.00-9.00), quick | 50%, 25% |")  # 3/2, 4/4, 9/1; 1000 MACs in 2 and 4 ms
+
+
+def test_what_was_not_measured_is_named_and_compares_with_nothing() -> None:
+    rows = [row("native", [2.0]), row("other", [], problem="not installed")]
+    said = tables(rows, {})
+    assert said.endswith("| net | 1 | 1 | 2.00 (2.00-2.00) | - | - |\n\n* other: not installed")
+
+
+def test_accuracy_stands_beside_a_time_in_less_than_float32() -> None:
+    said = tables([row("native", [2.0], precision="int8", same=0.875, difference=0.034)], {})
+    assert "2.00 (2.00-2.00); 88%, 3.4%" in said
+
+
+def test_the_ceiling_is_that_of_a_processor() -> None:
+    if shutil.which(os.environ.get("CXX", "c++")) is None:
+        pytest.skip("no C++ compiler")
+    found = importlib.import_module("ceiling").ceiling([1])
+    for rates in found.values():
+        assert 1e8 < rates["1"] < 1e13
+
+
+def test_the_highest_rate_of_several_measurements_counts() -> None:
+    first, second = {"fp32": {"1": 5.0, "2": 8.0}}, {"fp32": {"1": 4.0, "2": 9.0}, "int8": {"1": 20.0}}
+    found = importlib.import_module("ceiling").highest(first, second)
+    assert found == {"fp32": {"1": 5.0, "2": 9.0}, "int8": {"1": 20.0}}
+
+
+def test_files_of_several_runs_make_one_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    paths = [str(tmp_path / name) for name in ("a.json", "b.json")]
+    for path, network, peak in zip(paths, ("one", "two"), (5e5, 1e6)):
+        rows = [row("native", [2.0], network=network), row("peer", [1.0], network=network)]
+        machine = {"cpu": "a processor", "cores": 2, "packages": {}}
+        result = {"machine": machine, "ceiling": {"fp32": {"1": peak}}, "rounds": 1, "rows": rows}
+        Path(path).write_text(json.dumps(result), encoding="utf-8")
+    importlib.import_module("table").main(paths)
+    said = capsys.readouterr().out
+    assert said.count("0.50 (0.50-0.50), peer | 50%, 100% |") == 2 and "| one |" in said and "| two |" in said

@@ -1,0 +1,765 @@
+"""Detection: anchors, decoding, matching, losses, transforms, scores, and the paper's counts."""
+
+from __future__ import annotations
+
+import importlib.util
+import io
+import json
+import math
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from gossamer.answers.anchors import AnchorSpec, Level, anchors, ssd_anchors
+from gossamer.answers.boxes import Decoding, Detections, decode, detections, nms, on_input, on_picture, pairwise_iou
+from gossamer.cost import cost
+from gossamer.errors import ImageError, InputError, SettingsError, UnknownNameError
+from gossamer.export.boxes import add_detections
+from gossamer.export.convert import to_onnx
+from gossamer.images import Preprocess
+from gossamer.tasks.detection.augment import TrainBoxes, crop_window, seen_boxes
+from gossamer.tasks.detection.average_precision import coco_matches, summary, voc_average_precision
+from gossamer.tasks.detection.heads import Detector, build_detector
+from gossamer.tasks.detection.losses import DetectionLoss, focal, generalised_iou, hard_negatives
+from gossamer.tasks.detection.match import BACKGROUND, IGNORED, Target, collate, corners, encode, match, overlaps
+from gossamer.tasks.detection.match import decode as decode_torch
+from gossamer.tasks.detection.scores import DetectionScorer, DetectionScores
+
+SPEC = ssd_anchors((64, 96), [(4, 6), (2, 3), (1, 2)])
+JSON = st.recursive(
+    st.none() | st.booleans() | st.floats() | st.integers() | st.text(),
+    lambda children: st.lists(children, max_size=4) | st.dictionaries(st.text(), children, max_size=4),
+    max_leaves=8,
+)
+
+
+def random_boxes(rng: np.random.Generator, count: int, side: float = 100) -> np.ndarray[Any, np.dtype[np.float32]]:
+    corner = rng.uniform(0, side * 0.7, (count, 2))
+    return np.concatenate([corner, corner + rng.uniform(side * 0.02, side * 0.5, (count, 2))], 1).astype(np.float32)
+
+
+# answers
+
+
+def test_anchors_lie_level_by_level_row_by_row_and_shape_by_shape() -> None:
+    spec = AnchorSpec((20, 60), (Level((2, 3), ((8.0, 4.0), (5.0, 6.0))), Level((1, 1), ((7.0, 9.0),))))
+    expected = [
+        [x, y, w, h] for y in (5, 15) for x in (10, 30, 50) for w, h in ((8, 4), (5, 6))
+    ] + [[30, 10, 7, 9]]  # fmt: skip
+    assert anchors(spec).tolist() == expected and spec.count == 13
+
+
+def test_ssd_anchors_have_the_papers_scales_and_ratios() -> None:
+    first, second, last = ssd_anchors((300, 300), [(10, 10), (5, 5), (1, 1)], (0.2, 0.9)).levels
+    assert [len(level.shapes) for level in (first, second, last)] == [3, 6, 6]
+    assert first.shapes[1] == pytest.approx((60 * math.sqrt(2), 60 / math.sqrt(2)))
+    s, after = 300 * 0.55, 300 * 0.9
+    assert second.shapes[0] == pytest.approx((s, s)) and second.shapes[1] == pytest.approx((math.sqrt(s * after),) * 2)
+    assert second.shapes[5] == pytest.approx((s / math.sqrt(3), s * math.sqrt(3)))
+    assert last.shapes[1] == pytest.approx((300 * math.sqrt(0.9),) * 2)
+
+
+def test_a_spec_travels_as_json() -> None:
+    assert AnchorSpec.from_json(SPEC.to_json()) == SPEC
+    assert Decoding.from_json(Decoding(iou=0.6).to_json()) == Decoding(iou=0.6)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"input": [0, 5]},
+        {"input": [5.0, 5]},
+        {"levels": []},
+        {"levels": [{"size": [1, 1], "shapes": []}]},
+        {"levels": [{"size": [1, 1], "shapes": [[float("nan"), 1.0]]}]},
+        {"levels": [{"size": [1, 1], "shapes": [[-1.0, 1.0]]}]},
+        {"levels": [{"size": [4096, 4096], "shapes": [[1.0, 1.0]]}]},
+        {"variances": [0.1, float("inf")]},
+        {"more": 1},
+    ],
+)
+def test_a_spec_that_makes_no_sense_is_refused(change: dict[str, Any]) -> None:
+    with pytest.raises(SettingsError):
+        AnchorSpec.from_json({**SPEC.to_json(), **change})
+
+
+@settings(max_examples=200, deadline=None)
+@given(JSON, st.sampled_from(["input", "levels", "variances", ""]))
+def test_hostile_json_is_an_error_or_a_spec(value: Any, key: str) -> None:
+    for kind, good in ((AnchorSpec, SPEC.to_json()), (Decoding, Decoding().to_json())):
+        try:
+            kind.from_json({**good, key: value} if key else value)
+        except SettingsError:
+            continue
+        assert key in good
+
+
+def test_decoding_by_hand() -> None:
+    # centre 10 + 0.1 * 2 * 8 = 11.6, 20 - 0.1 * 4 = 19.6; sides 8 * exp(0.2), 4 * exp(-0.2)
+    found = decode(
+        np.array([[2, -1, 1, -1]], np.float32), np.array([[10, 20, 8, 4]], np.float32), (0.1, 0.2)
+    )  # fmt: skip
+    w, h = 4 * math.exp(0.2), 2 * math.exp(-0.2)
+    assert found[0].tolist() == pytest.approx([11.6 - w, 19.6 - h, 11.6 + w, 19.6 + h])
+
+
+def slow_nms(boxes: Any, scores: Any, labels: Any, iou: float) -> list[int]:
+    kept: list[int] = []
+    for i in sorted(range(len(scores)), key=lambda i: (-scores[i], i)):
+        if all(labels[i] != labels[j] or pairwise_iou(boxes[[i]], boxes[[j]])[0, 0] <= iou for j in kept):
+            kept.append(i)
+    return kept
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_nms_is_that_of_a_plain_loop(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    boxes, labels = random_boxes(rng, 120), rng.integers(0, 3, 120)
+    scores = rng.integers(0, 30, 120).astype(np.float32) / 30  # with ties
+    assert nms(boxes, scores, labels, 0.4).tolist() == slow_nms(boxes, scores, labels, 0.4)
+
+
+@pytest.mark.parametrize(("iou", "limit"), [(0.5, 100), (0.0, 100), (0.0, 3)])
+def test_nms_stops_when_it_has_enough_and_not_before(iou: float, limit: int) -> None:
+    rng = np.random.default_rng(2)
+    boxes, labels, scores = random_boxes(rng, 900), rng.integers(0, 2, 900), rng.random(900).astype(np.float32)
+    boxes[:700], labels[:700], scores[:700] = [0, 0, 90, 90], 0, scores[:700] + 1  # of the likeliest one stays
+    assert nms(boxes, scores, labels, iou, limit).tolist() == slow_nms(boxes, scores, labels, iou)[:limit]
+
+
+def test_nms_of_nothing() -> None:
+    assert len(nms(np.zeros((0, 4), np.float32), np.zeros(0, np.float32), np.zeros(0, np.int64), 0.5)) == 0
+
+
+@pytest.mark.parametrize("score", ["softmax", "sigmoid"])
+def test_detections_are_the_likeliest_boxes(score: str) -> None:
+    logits = np.full((SPEC.count, 4 if score == "softmax" else 3), -9, np.float32)
+    deltas = np.zeros((SPEC.count, 4), np.float32)
+    if score == "softmax":
+        logits[:, 0] = 9
+    shift = int(score == "softmax")
+    logits[7, 2 + shift], logits[8, 2 + shift], logits[100, 0 + shift] = 4, 3, 2
+    if score == "softmax":
+        logits[[7, 8, 100], 0] = -9
+    found = detections(deltas, logits, SPEC, Decoding(score, threshold=0.5, iou=0.99))
+    assert found.labels.tolist() == [2, 2, 0]
+    centre, side = anchors(SPEC)[100, :2], anchors(SPEC)[100, 2:]
+    assert found.boxes[2].tolist() == pytest.approx([*(centre - side / 2), *(centre + side / 2)], rel=1e-5)
+    assert len(detections(deltas, logits, SPEC, Decoding(score, threshold=0.5, iou=0.99, limit=2)).scores) == 2
+    one = detections(deltas, logits, SPEC, Decoding(score, threshold=0.5, iou=0.99, candidates=1))
+    assert one.labels.tolist() == [2, 0]
+
+
+def test_outputs_that_are_not_finite_give_no_boxes() -> None:
+    broken = np.full((SPEC.count, 4), np.nan, np.float32)
+    assert len(detections(broken, np.zeros((SPEC.count, 3), np.float32), SPEC, Decoding()).scores) == 0
+    huge = np.full((SPEC.count, 4), 1e30, np.float32)
+    assert np.isfinite(detections(huge, np.zeros((SPEC.count, 3), np.float32), SPEC, Decoding()).boxes).all()
+
+
+@pytest.mark.parametrize("resize", ["squash", "pad", "crop"])
+def test_boxes_find_back_to_the_picture(resize: str) -> None:
+    # a white rectangle on black: where it lies in the input's pixels is where the box is moved to
+    picture = np.zeros((200, 300, 3), np.uint8)
+    picture[60:120, 90:210] = 255
+    preprocess = Preprocess((64, 80), resize=resize, crop_pct=1.0)
+    place = preprocess.place(200, 300)
+    box = on_input(np.array([[90, 60, 210, 120]], np.float32), place)
+    rows, columns = np.nonzero(preprocess.pixels(picture)[..., 0] > 128)
+    assert box[0].tolist() == pytest.approx([columns.min(), rows.min(), columns.max() + 1, rows.max() + 1], abs=0.6)
+    assert on_picture(box, place)[0].tolist() == pytest.approx([90, 60, 210, 120], abs=1e-3)
+    outside = on_picture(np.array([[-500, -500, 500, 500]], np.float32), place)
+    assert outside.tolist() == [[0, 0, 300, 200]]
+
+
+# heads
+
+
+def meta_detector(net: str, *arguments: Any, **options: Any) -> Detector:
+    with torch.device("meta"):
+        return build_detector(net, *arguments, **options)
+
+
+# the paper's tables 5 and 6 (1801.04381): parameters in millions, MACs in thousands of millions
+@pytest.mark.parametrize(("lite", "params", "macs"), [(False, 14.8, 1.25), (True, 2.1, 0.35 / 2)])
+def test_counts_of_the_head_are_those_of_the_paper(lite: bool, params: float, macs: float) -> None:
+    # table 5; its 0.35 for SSDLite counts multiplications and additions each: see the docstring of Detector
+    detector = meta_detector("mobilenetv2_100", 80, (320, 320), lite=lite)
+    whole, backbone = cost(detector, (1, 3, 320, 320)), cost(detector.maps, (1, 3, 320, 320))
+    assert (whole.params - backbone.params) / 1e6 == pytest.approx(params, rel=0.03)
+    assert (whole.macs - backbone.macs) / 1e9 == pytest.approx(macs, rel=0.03)
+    assert whole.unknown == {} and whole.unused_params == 0
+
+
+def test_counts_of_the_whole_ssdlite_are_those_of_the_paper() -> None:
+    total = cost(meta_detector("mobilenetv2_100", 80, (320, 320)), (1, 3, 320, 320))
+    assert (total.params / 1e6, total.macs / 1e9) == (pytest.approx(4.3, rel=0.03), pytest.approx(0.8, rel=0.03))
+
+
+@pytest.mark.parametrize(
+    ("net", "size", "options", "maps"),
+    [
+        ("mobilenetv2_100", (320, 320), {}, [(20, 20), (10, 10), (5, 5), (3, 3), (2, 2), (1, 1)]),
+        ("mobilenetv3_small_100", (96, 96), {}, [(6, 6), (3, 3), (2, 2), (1, 1)]),
+        ("mobilenetv3_small_100", (96, 160), {"levels": 3}, [(12, 20), (6, 10), (3, 5), (2, 3), (1, 2), (1, 1)]),
+        ("resnet18", (64, 96), {"pyramid": True, "levels": 3}, [(8, 12), (4, 6), (2, 3), (1, 2), (1, 1)]),
+        ("shufflenet_v2_x0_5", (64, 64), {"score": "sigmoid", "lite": False}, [(4, 4), (2, 2), (1, 1)]),
+        ("squeezenet1_1", (100, 100), {}, None),
+        ("mobilenetv4_conv_small", (64, 64), {"in_chans": 1}, [(4, 4), (2, 2), (1, 1)]),
+        ("densenet121", (96, 96), {"output_stride": 16}, None),
+        ("mobilenetv2_100", (32, 32), {"pyramid": True, "small_input": True}, [(8, 8), (4, 4), (2, 2), (1, 1)]),
+        ("lenet_caffe", (48, 32), {}, None),
+    ],
+)
+def test_any_network_at_any_size_is_a_detector(net: str, size: Any, options: Any, maps: Any) -> None:
+    detector = meta_detector(net, 5, size, **options)
+    assert cost(detector, (1, options.get("in_chans", 3), *size)).unused_params == 0  # else they would never learn
+    outputs = detector.to_empty(device="cpu")(torch.zeros(2, options.get("in_chans", 3), *size))
+    assert maps is None or [level.size for level in detector.spec.levels] == maps
+    assert outputs["deltas"].shape == (2, detector.spec.count, 4)
+    assert outputs["logits"].shape == (2, detector.spec.count, 5 if options.get("score") == "sigmoid" else 6)
+
+
+@pytest.mark.skipif(importlib.util.find_spec("timm") is None, reason="timm is not installed")
+def test_a_network_of_timm_is_a_detector() -> None:
+    detector = meta_detector("timm:mobilenetv3_small_050", 2, (64, 96))
+    assert [level.size for level in detector.spec.levels] == [(4, 6), (2, 3), (1, 2), (1, 1)]
+
+
+def test_the_first_map_is_the_expansion_and_the_network_is_unchanged_by_reading_it() -> None:
+    torch.manual_seed(0)
+    detector = build_detector("mobilenetv2_050", 3, (64, 64)).eval()
+    x = torch.randn(1, 3, 64, 64)
+    wide, last = detector.maps(x)
+    plain = x
+    for part in (detector.maps.stem, *detector.maps.stages[:5]):
+        plain = part(plain)
+    assert torch.equal(wide, detector.maps.stages[5][0].expand(plain))
+    for part in (*detector.maps.stages[5:], detector.maps.conv_head):
+        plain = part(plain)
+    assert torch.equal(last, plain)
+
+
+@pytest.mark.parametrize("score", ["softmax", "sigmoid"])
+def test_every_place_speaks_for_its_own_anchor_and_expects_background(score: str) -> None:
+    # a detector whose maps are the picture itself: its outputs at a place depend on that place alone
+    detector = Detector(Whole(), 2, (3, 4), in_chans=2, lite=False, score=score).eval()
+    with torch.no_grad():
+        detector.logits[0].weight[:, :, [0, 0, 0, 1, 1, 2, 2, 2], [0, 1, 2, 0, 2, 0, 1, 2]] = 0
+        x = torch.zeros(1, 2, 3, 4)
+        before = detector(x)["logits"]
+        x[0, :, 1, 2] = 1  # row 1, column 2
+        changed = (detector(x)["logits"] != before).any(2).nonzero()[:, 1]
+    per_place = len(detector.spec.levels[0].shapes)
+    place = (1 * 4 + 2) * per_place
+    assert [i for i in changed.tolist() if i < 12 * per_place] == list(range(place, place + per_place))
+    if score == "softmax":
+        assert before.softmax(2)[0, :, 0].tolist() == pytest.approx([0.99] * detector.spec.count, abs=1e-4)
+    else:
+        assert before.sigmoid()[0].flatten().tolist() == pytest.approx([0.01] * 2 * detector.spec.count, abs=1e-4)
+
+
+class Whole(torch.nn.Module):
+    def forward(self, x: torch.Tensor) -> list[torch.Tensor]:
+        return [x * 1]
+
+
+def test_detectors_that_make_no_sense_are_refused() -> None:
+    with pytest.raises(SettingsError):
+        build_detector("resnet18", 3, (64, 64), levels=0)
+    with pytest.raises(SettingsError):
+        meta_detector("lenet_caffe", 3, (64, 64), levels=4)
+    with pytest.raises(UnknownNameError):
+        meta_detector("resnet18", 3, (64, 64), score="hinge")
+    with pytest.raises(InputError):
+        meta_detector("alexnet", 3, (8, 8))
+
+
+# matching
+
+
+def slow_match(boxes: Any, labels: Any, spec: AnchorSpec) -> list[int]:
+    """SSD's matching, one pair at a time. Its overlaps are the code's own: equal ones are to be equal here, too."""
+    placed = corners(torch.from_numpy(anchors(spec).copy()))
+    iou = overlaps(torch.from_numpy(boxes)[None], placed)[0].numpy()
+    assert np.allclose(iou, pairwise_iou(boxes, placed.numpy()), atol=1e-5)
+    iou[labels < 0] = 0
+    owners = [int(iou[:, a].argmax()) if iou[:, a].max() > 0.5 else BACKGROUND for a in range(spec.count)]
+    left = iou.copy()
+    while left.max() > 0:
+        row, anchor = np.unravel_index(left.argmax(), left.shape)
+        owners[int(anchor)] = int(row)
+        left[row], left[:, anchor] = 0, 0
+    return owners
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_matching_is_that_of_the_paper(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    few = [Target(random_boxes(rng, n, 64), rng.integers(0, 3, n)) for n in (40, 0, 7)]
+    few[2].boxes[1] = few[2].boxes[0]  # twice the same object
+    owners = match(collate(few), torch.from_numpy(anchors(SPEC).copy()))
+    assert owners.shape == (3, SPEC.count) and (owners[1] == BACKGROUND).all()
+    for index in (0, 2):
+        assert owners[index].tolist() == slow_match(few[index].boxes, few[index].labels, SPEC)
+        assert set(range(len(few[index].labels))) <= set(owners[index].tolist())  # every object has an anchor
+
+
+def test_anchors_in_a_crowd_are_ignored_unless_they_stand_for_an_object() -> None:
+    spec = AnchorSpec((20, 60), (Level((1, 3), ((10.0, 10.0),)),))  # centres 10, 30, 50
+    boxes = np.array([[0, 0, 40, 20], [25, 5, 35, 15]], np.float32)
+    owners = match(collate([Target(boxes, np.array([IGNORED, 2]))]), torch.from_numpy(anchors(spec).copy()))
+    assert owners.tolist() == [[IGNORED, 1, BACKGROUND]]
+
+
+def test_deltas_go_there_and_back() -> None:
+    rng = np.random.default_rng(0)
+    base, boxes = torch.from_numpy(anchors(SPEC).copy()), torch.from_numpy(random_boxes(rng, SPEC.count))
+    deltas = encode(boxes, base, SPEC.variances)
+    assert torch.allclose(decode_torch(deltas, base, SPEC.variances), boxes, atol=1e-3)
+    assert np.allclose(decode(deltas.numpy(), base.numpy(), SPEC.variances), boxes.numpy(), atol=1e-3)
+
+
+# losses
+
+INDEX = torch.tensor([[0, BACKGROUND, BACKGROUND, BACKGROUND, BACKGROUND, BACKGROUND, IGNORED]])
+
+
+def test_the_hardest_three_negatives_count_and_ignored_anchors_do_not() -> None:
+    logits = torch.tensor([[[0.0, 1], [5, 0], [1, 0], [2, 0], [3, 0], [4, 0], [0, 9]]])
+    found = hard_negatives(logits, torch.zeros(1, 7, dtype=torch.int64), INDEX)
+    expected = math.log1p(math.exp(-1)) + sum(math.log1p(math.exp(-z)) for z in (1, 2, 3))
+    assert found.tolist() == pytest.approx([expected])
+    nothing = hard_negatives(logits[:, 1:6], torch.zeros(1, 5, dtype=torch.int64), INDEX[:, 1:6])
+    assert nothing.tolist() == pytest.approx([expected - math.log1p(math.exp(-1))])
+
+
+def test_focal_loss_by_hand() -> None:
+    logits = torch.tensor([[[2.0, -1]]])
+    p, q = 1 / (1 + math.exp(-2)), 1 / (1 + math.exp(1))
+    other = -0.75 * q**2 * math.log(1 - q)
+    hit = focal(logits, torch.zeros(1, 1, dtype=torch.int64), torch.tensor([[0]]), 0.25, 2.0)
+    assert hit.tolist() == pytest.approx([-0.25 * (1 - p) ** 2 * math.log(p) + other])
+    miss = focal(logits, torch.zeros(1, 1, dtype=torch.int64), torch.tensor([[BACKGROUND]]), 0.25, 2.0)
+    assert miss.tolist() == pytest.approx([-0.75 * p**2 * math.log(1 - p) + other])
+    assert focal(logits, torch.zeros(1, 1, dtype=torch.int64), torch.tensor([[IGNORED]]), 0.25, 2.0).tolist() == [0]
+
+
+def test_generalised_iou_by_hand() -> None:
+    first = torch.tensor([[0.0, 0, 2, 2], [0, 0, 1, 1], [1, 2, 3, 5]])
+    second = torch.tensor([[1.0, 0, 3, 2], [3, 0, 4, 1], [1, 2, 3, 5]])
+    # 2 of 6, hull 6; 0 of 2, hull 4; the same
+    assert generalised_iou(first, second).tolist() == pytest.approx([1 / 3, -2 / 4, 1])
+
+
+@pytest.mark.parametrize("boxes", ["smooth_l1", "giou"])
+@pytest.mark.parametrize("classes", ["softmax", "focal"])
+def test_the_mean_of_the_losses_is_over_the_batchs_objects_and_falls_to_nothing(boxes: str, classes: str) -> None:
+    rng = np.random.default_rng(1)
+    targets = collate([Target(random_boxes(rng, n, 64), rng.integers(0, 3, n)) for n in (5, 0, 9)])
+    loss = DetectionLoss(SPEC, boxes, classes)
+    base = torch.from_numpy(anchors(SPEC).copy())
+    owners = match(targets, base)
+    wanted = targets.boxes.gather(1, owners.clamp_min(0)[..., None].expand(-1, -1, 4))
+    perfect = encode(wanted, base, SPEC.variances)
+    hits = torch.where(owners >= 0, targets.labels.gather(1, owners.clamp_min(0)) + 1, 0)
+    logits = 40.0 * torch.nn.functional.one_hot(hits, 4).float() - 20
+    logits = logits if classes == "softmax" else logits[..., 1:]
+    outputs = {"deltas": perfect.requires_grad_(), "logits": logits.requires_grad_()}
+    values = loss(outputs, targets)
+    assert values.shape == (3,) and values.dtype == torch.float32
+    assert values.tolist() == pytest.approx([0, 0, 0], abs=2e-4)
+    worse = {"deltas": perfect.detach() + 0.5, "logits": torch.zeros_like(logits)}
+    positives = [int((one >= 0).sum()) for one in owners]
+    alone = loss({key: value[:1] for key, value in worse.items()}, type(targets)(targets.boxes[:1], targets.labels[:1]))
+    assert float(loss(worse, targets)[0]) == pytest.approx(
+        float(alone[0]) * positives[0] * 3 / sum(positives), rel=1e-4
+    )
+    values.sum().backward()
+    assert all(torch.isfinite(one.grad).all() for one in outputs.values())
+
+
+def test_a_detector_learns_where_a_square_is() -> None:
+    torch.manual_seed(0)
+    detector = build_detector("mobilenetv3_small_050", 2, (64, 64))
+    loss = DetectionLoss(detector.spec)
+    pictures = torch.zeros(8, 3, 64, 64)
+    rng, few = np.random.default_rng(0), []
+    for picture in pictures:
+        x, y, label = int(rng.integers(0, 36)), int(rng.integers(0, 36)), int(rng.integers(2))
+        picture[label, y : y + 24, x : x + 24] = 2
+        few.append(Target(np.array([[x, y, x + 24, y + 24]], np.float32), np.array([label])))
+    targets, optimiser = collate(few), torch.optim.Adam(detector.parameters(), 3e-3)
+    values = []
+    for _ in range(30):
+        optimiser.zero_grad()
+        mean = loss(detector(pictures), targets).mean()
+        mean.backward()
+        optimiser.step()
+        values.append(mean.item())
+    assert values[-1] < 0.4 * values[0]
+
+
+def test_unknown_losses_are_refused() -> None:
+    for arguments in (("l3", "softmax"), ("giou", "hinge")):
+        with pytest.raises(UnknownNameError):
+            DetectionLoss(SPEC, *arguments)
+
+
+# transforms
+
+
+@dataclass(frozen=True)
+class Answer:
+    corners: np.ndarray[Any, np.dtype[np.float32]]
+    labels: np.ndarray[Any, np.dtype[np.int64]]
+    crowd: np.ndarray[Any, np.dtype[np.bool_]]
+    difficult: np.ndarray[Any, np.dtype[np.bool_]]
+    area: np.ndarray[Any, np.dtype[np.float32]]
+
+
+def answer(corners: Any, labels: Any, crowd: Any = None, difficult: Any = None) -> Answer:
+    boxes = np.array(corners, np.float32).reshape(-1, 4)
+    none = np.zeros(len(boxes), bool)
+    sides = boxes[:, 2:] - boxes[:, :2]
+    return Answer(
+        boxes,
+        np.array(labels, np.int64),
+        none if crowd is None else np.array(crowd, bool),
+        none if difficult is None else np.array(difficult, bool),
+        sides.prod(1),
+    )
+
+
+def marked(height: int, width: int, corners: Any, form: str = "JPEG") -> bytes:
+    """A picture of the mean colour with a red box, a green one, ..."""
+    pixels = np.full((height, width, 3), 128, np.uint8)
+    for index, (x0, y0, x1, y1) in enumerate(corners):
+        pixels[y0:y1, x0:x1] = [255 * (index == channel) for channel in range(3)]
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, form, **({"quality": 95, "subsampling": 0} if form == "JPEG" else {}))
+    return file.getvalue()
+
+
+GREY = Preprocess((96, 80), resize="squash", mean=(0.5,) * 3, std=(0.5,) * 3)
+CORNERS = [(40, 60, 190, 140), (200, 100, 300, 220)]
+
+
+def check_boxes_lie_on_their_colours(pixels: Any, target: Target) -> int:
+    for box, label in zip(target.boxes, target.labels):
+        seen = pixels.astype(int)
+        others = [channel for channel in range(3) if channel != label]
+        rows, columns = np.nonzero((seen[..., label] > 190) & (seen[..., others] < 64).all(-1))
+        x0, y0, x1, y1 = box
+        lies = (columns > x0 - 1.5) & (columns < x1 + 0.5) & (rows > y0 - 1.5) & (rows < y1 + 0.5)
+        assert lies.all()
+        if min(x1 - x0, y1 - y0) > 5:
+            assert [columns.min(), rows.min(), columns.max() + 1, rows.max() + 1] == pytest.approx(
+                box.tolist(), abs=1.6
+            )
+    return len(target.labels)
+
+
+@pytest.mark.parametrize("form", ["JPEG", "PNG"])
+def test_boxes_follow_the_picture_through_every_random_step(form: str) -> None:
+    t = TrainBoxes(GREY, vertical_flip=0.5, jitter=0.0)
+    data, given_boxes = marked(240, 320, CORNERS, form), answer(CORNERS, [0, 1])
+    seen = 0
+    for seed in range(60):
+        pixels, target = t.joint(data, given_boxes, np.random.default_rng(seed))
+        assert pixels.shape == t.shape == (96, 80, 3) and pixels.dtype == np.uint8
+        seen += check_boxes_lie_on_their_colours(pixels, target)
+        again = t.joint(data, given_boxes, np.random.default_rng(seed))
+        assert np.array_equal(again[0], pixels) and np.array_equal(again[1].boxes, target.boxes)
+    assert seen > 60
+
+
+def test_a_mosaic_holds_four_pictures_with_their_boxes() -> None:
+    calls = []
+
+    def others(rng: np.random.Generator) -> tuple[bytes, Answer]:
+        calls.append(int(rng.integers(9)))
+        return (b"broken", answer([], [])) if len(calls) == 2 else (marked(50, 90, [(10, 10, 80, 40)]), both)
+
+    both = answer([(10, 10, 80, 40)], [0])
+    t = TrainBoxes(GREY, crop=0, expand=0, flip=0, jitter=0, mosaic=1.0, others=others)
+    pixels, target = t.joint(marked(240, 320, CORNERS[1:]), answer(CORNERS[1:], [0]), np.random.default_rng(3))
+    assert len(calls) == 3 and target.labels.tolist() == [0, 0, 0, 0]
+    for x0, y0, x1, y1 in target.boxes.round().astype(int).tolist():
+        inside = pixels[y0 + 2 : y1 - 2, x0 + 2 : x1 - 2]
+        assert inside.size and (inside[..., 0] > 200).all() and (inside[..., 1] < 60).all()
+    with pytest.raises(ImageError):
+        t.joint(b"broken", both, np.random.default_rng(0))
+    with pytest.raises(SettingsError):
+        TrainBoxes(GREY, mosaic=0.5)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 2**32), st.integers(0, 8))
+def test_a_crop_holds_the_centre_of_an_object_and_lies_in_the_window(seed: int, count: int) -> None:
+    rng = np.random.default_rng(seed)
+    boxes = answer(random_boxes(rng, count), rng.integers(0, 3, count), rng.random(count) < 0.3)
+    whole = (-20.0, -10.0, 130.0, 110.0)
+    left, top, right, bottom = crop_window(whole, boxes, rng)
+    assert whole[0] <= left < right <= whole[2] + 1e-9 and whole[1] <= top < bottom <= whole[3] + 1e-9
+    seen = seen_boxes(boxes, (left, top, right, bottom), (96, 80))
+    assert (seen.boxes >= 0).all() and (seen.boxes <= [80, 96, 80, 96]).all()
+    if (left, top, right, bottom) != whole and not boxes.crowd.all():
+        objects = boxes.corners[~boxes.crowd]
+        centres = (objects[:, :2] + objects[:, 2:]) / 2
+        assert ((centres >= (left, top)) & (centres <= (right, bottom))).all(1).any()
+
+
+def test_boxes_are_clipped_dropped_and_ignored() -> None:
+    corners = [(10, 10, 30, 30), (35, 10, 60, 30), (5, 5, 5.2, 30), (30, 30, 90, 90)]
+    seen = seen_boxes(answer(corners, [0, 1, 2, 1], [0, 0, 0, 1]), (0, 0, 40, 40), (80, 40))
+    # the second's centre is outside, the third is thin, the crowd stays in part; pixels are 2 high and 1 wide
+    assert seen.labels.tolist() == [0, IGNORED]
+    assert seen.boxes.tolist() == [[10, 20, 30, 60], [30, 60, 40, 80]]
+
+
+def test_colours_change_and_nothing_else() -> None:
+    t = TrainBoxes(GREY, crop=0, expand=0, flip=0)
+    plain = TrainBoxes(GREY, crop=0, expand=0, flip=0, jitter=0)
+    data, boxes = marked(240, 320, CORNERS), answer(CORNERS, [0, 1])
+    results = [t.joint(data, boxes, np.random.default_rng(seed)) for seed in range(8)]
+    expected = plain.joint(data, boxes, np.random.default_rng(0))
+    assert all(np.array_equal(target.boxes, expected[1].boxes) for _, target in results)
+    assert sum(not np.array_equal(pixels, expected[0]) for pixels, _ in results) > 4
+    grey = TrainBoxes(Preprocess((32, 32), resize="pad", channels=1, mean=(0.5,), std=(0.5,)))
+    assert all(grey.joint(data, boxes, np.random.default_rng(seed))[0].shape == (32, 32, 1) for seed in range(8))
+
+
+# scores
+
+
+def said(boxes: Any, labels: Any, scores: Any) -> Detections:
+    return Detections(
+        np.array(boxes, np.float32).reshape(-1, 4), np.array(labels, np.int64), np.array(scores, np.float32)
+    )
+
+
+def random_images(seed: int, images: int = 25, classes: int = 4) -> tuple[list[Any], list[Detections]]:
+    """Objects of all sizes, crowds, and detections near them with equal scores; some images and classes are empty."""
+    rng = np.random.default_rng(seed)
+    truth, found = [], []
+    for index in range(images):
+        count = 0 if index % 7 == 3 else int(rng.integers(1, 9))
+        boxes = random_boxes(rng, count, float(rng.choice([40, 150, 400])))
+        given_boxes = answer(boxes, rng.integers(0, classes - 1, count), rng.random(count) < 0.2)
+        truth.append(replace(given_boxes, area=given_boxes.area * rng.uniform(0.5, 1, count)))  # as of a mask
+        near = np.repeat(np.arange(count), rng.integers(0, 4, count))
+        moved = boxes[near] + rng.normal(0, 1, (len(near), 4)) * rng.choice([0, 0.5, 3], (len(near), 1))
+        moved = np.concatenate([np.minimum(moved[:, :2], moved[:, 2:]), np.maximum(moved[:, :2], moved[:, 2:])], 1)
+        far = 0 if index % 7 == 4 else 130
+        labels = np.concatenate([given_boxes.labels[near], np.where(rng.random(far) < 0.9, 0, 3)])
+        scores = np.concatenate([rng.integers(15, 50, len(near)), rng.integers(1, 25, far)]) / 50
+        found.append(said(np.concatenate([moved, random_boxes(rng, far, 300)]), labels, scores))
+    return truth, found
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_coco_numbers_are_those_of_pycocotools(seed: int, capsys: pytest.CaptureFixture[str]) -> None:
+    coco = pytest.importorskip("pycocotools.coco")
+    cocoeval = pytest.importorskip("pycocotools.cocoeval")
+    classes = 4
+    truth, found = random_images(seed, classes=classes)
+
+    def xywh(box: Any) -> list[float]:
+        x0, y0, x1, y1 = (float(v) for v in box)
+        return [x0, y0, x1 - x0, y1 - y0]
+
+    annotations, results = [], []
+    for image, (boxes, detected) in enumerate(zip(truth, found), 1):
+        for box, label, crowd, area in zip(boxes.corners, boxes.labels, boxes.crowd, boxes.area):
+            annotations.append(
+                {
+                    "id": len(annotations) + 1,
+                    "image_id": image,
+                    "category_id": int(label),
+                    "bbox": xywh(box),
+                    "area": float(area),
+                    "iscrowd": int(crowd),
+                }
+            )
+        for box, label, score in zip(*detected):
+            results.append(
+                {"image_id": image, "category_id": int(label), "bbox": xywh(box), "score": float(score)}
+            )  # fmt: skip
+    reference = coco.COCO()
+    reference.dataset = {
+        "info": {},
+        "images": [{"id": i} for i in range(1, len(truth) + 1)],
+        "annotations": annotations,
+        "categories": [{"id": i} for i in range(classes)],
+    }
+    reference.createIndex()
+    evaluation = cocoeval.COCOeval(reference, reference.loadRes(results), "bbox")
+    evaluation.evaluate()
+    evaluation.accumulate()
+    evaluation.summarize()
+    matches = coco_matches(truth, found, classes)
+    order = "map map50 map75 map_small map_medium map_large ar1 ar10 ar100 ar_small ar_medium ar_large".split()
+    ours = summary(matches)
+    assert [ours[name] for name in order] == pytest.approx(evaluation.stats.tolist(), abs=1e-9)
+    theirs = evaluation.eval["precision"]  # T, recalls, classes, areas, numbers of detections
+    for label, each in enumerate(matches):
+        for area in range(4):
+            assert np.allclose(np.nan_to_num(each.curve(area)[0], nan=-1), theirs[:, :, label, area, 2], atol=1e-9)
+    assert ours["map"] > 0.05 and np.isnan(matches[3].curve()[0]).all()
+
+
+BOX, FAR = (0, 0, 10, 10), (50, 50, 60, 60)
+
+
+def test_average_precision_by_hand() -> None:
+    # ranked: hit, wrong, hit of two objects: precision 1 up to recall 1/2, then 2/3
+    truth = [answer([BOX, FAR], [0, 0])]
+    found = [said([BOX, (20, 20, 30, 30), FAR], [0, 0, 0], [0.9, 0.8, 0.7])]
+    assert summary(coco_matches(truth, found, 1))["map"] == pytest.approx((51 + 50 * 2 / 3) / 101)
+    assert voc_average_precision(truth, found, 1).tolist() == pytest.approx([0.5 + 0.5 * 2 / 3])
+    assert voc_average_precision(truth, found, 1, points=11).tolist() == pytest.approx([(6 + 5 * 2 / 3) / 11])
+
+
+def test_voc_counts_a_second_detection_as_wrong_and_a_difficult_object_not_at_all() -> None:
+    truth = [answer([BOX, FAR], [0, 0], difficult=[False, True]), answer([BOX], [1])]
+    found = [said([FAR, BOX, BOX], [0, 0, 0], [0.9, 0.8, 0.7]), said([], [], [])]
+    assert voc_average_precision(truth, found, 3)[:2].tolist() == [1, 0]
+    assert np.isnan(voc_average_precision(truth, found, 3)[2])
+    twice = [said([BOX, BOX], [0, 0], [0.9, 0.8]), said([BOX], [0], [0.7])]
+    more = [answer([BOX], [0]), answer([BOX], [0])]
+    assert voc_average_precision(more, twice, 1).tolist() == pytest.approx([0.5 + 0.5 * 2 / 3])
+
+
+def scores_of(truth: Any, found: Any) -> DetectionScores:
+    return DetectionScores(("a", "b"), [str(i) for i in range(len(truth))], truth, found, [("x", "broken")])
+
+
+def test_the_confusion_tells_classes_misses_and_inventions_apart() -> None:
+    third, fourth = (80, 80, 95, 95), (20, 20, 30, 30)
+    truth = [answer([BOX, FAR, third, (100, 0, 150, 50)], [0, 1, 0, 0], [0, 0, 0, 1])]
+    found = [
+        said(
+            [BOX, BOX, FAR, fourth, (120, 10, 140, 30), third],
+            [0, 1, 0, 1, 1, 0],
+            [0.9, 0.8, 0.7, 0.6, 0.9, 0.1],
+        )
+    ]
+    # rows: true a, b, background; BOX is found once as a and invented once as b; FAR is said to be a
+    assert scores_of(truth, found).confusion.tolist() == [[1, 0, 1], [1, 0, 0], [0, 2, 0]]
+
+
+def test_scores_are_plain_json() -> None:
+    truth, found = random_images(5, images=10, classes=3)
+    found = [Detections(*(part[one.labels < 2] for part in one)) for one in found]
+    whole = scores_of(truth, found)
+    plain = json.loads(json.dumps(whole.to_json(), allow_nan=False))
+    assert plain["map"] == pytest.approx(whole.metrics["map"]) and len(plain["curves"][0]) == 101
+    assert np.mean([row["map"] for row in plain["per_class"]]) == pytest.approx(plain["map"])
+    assert f"{whole.metrics['map']:.4f}" in whole.text() and "10 images" in whole.text()
+    empty = DetectionScores(("a",), [], [], [], [])
+    assert np.isnan(empty.metrics["map"]) and empty.to_json()["map"] is None and "0 images" in empty.text()
+
+
+@pytest.mark.parametrize("resize", ["squash", "pad"])
+def test_perfect_outputs_score_one_in_the_pictures_own_pixels_in_one_part_or_two(resize: str) -> None:
+    preprocess = Preprocess((64, 96), resize=resize)
+    spec = ssd_anchors((64, 96), [(8, 12), (4, 6), (2, 3)])
+    base = torch.from_numpy(anchors(spec).copy())
+    names, truth, places, raw = ["p", "q"], [answer(CORNERS, [0, 1]), answer([], [])], [], []
+    for boxes, size in zip(truth, ((240, 320), (100, 300))):
+        place = preprocess.place(*size)
+        targets = collate([Target(on_input(boxes.corners, place), boxes.labels)])
+        owners = match(targets, base)
+        wanted = targets.boxes.gather(1, owners.clamp_min(0)[..., None].expand(-1, -1, 4))
+        hits = torch.where(owners >= 0, targets.labels.gather(1, owners.clamp_min(0)) + 1, 0)
+        logits = 20.0 * torch.nn.functional.one_hot(hits, 3).float()
+        raw.append({"deltas": encode(wanted, base, spec.variances).numpy(), "logits": logits.numpy()})
+        places.append(place)
+    first, second = (DetectionScorer(("a", "b"), spec, Decoding()) for _ in range(2))
+    first.add(names[:1], raw[0], truth[:1], places[:1])
+    second.add(names[1:], raw[1], truth[1:], places[1:])
+    first.merge(second)
+    scores = first.scores()
+    assert scores.metrics["map"] == pytest.approx(1) and scores.metrics["voc"] == 1 and scores.names == names
+    assert scores.confusion.tolist() == [[1, 0, 0], [0, 1, 0], [0, 0, 0]]
+
+
+# export
+
+
+def raw_model(spec: AnchorSpec, outputs: int, prefix: str = "") -> Any:
+    """An ONNX model that answers what it is given."""
+    onnx = pytest.importorskip("onnx")
+    helper = onnx.helper
+    shapes = {"deltas": ["n", spec.count, 4], "logits": ["n", spec.count, outputs]}
+    nodes = [helper.make_node("Identity", [f"given_{key}"], [prefix + key]) for key in shapes]
+    values = [
+        [helper.make_tensor_value_info(start + key, 1, shape) for key, shape in shapes.items()]
+        for start in ("given_", prefix)
+    ]
+    return helper.make_model(
+        helper.make_graph(nodes, "raw", *values), opset_imports=[helper.make_opsetid("", 18)], ir_version=10
+    )
+
+
+@pytest.mark.parametrize(
+    ("how", "prefix"),
+    [
+        (Decoding(threshold=0.05), ""),
+        (Decoding(threshold=0.2, candidates=20, iou=0.3, limit=15), "eyes"),
+        (Decoding("sigmoid", threshold=0.6, candidates=1000, limit=30), ""),
+        (Decoding("sigmoid", threshold=1.0), ""),
+    ],
+)
+def test_the_graph_finds_the_same_boxes_as_numpy(how: Decoding, prefix: str) -> None:
+    runtime = pytest.importorskip("onnxruntime")
+    classes = 3 + (how.score == "softmax")
+    proto = raw_model(SPEC, classes, f"{prefix}." if prefix else "")
+    add_detections(proto, SPEC, how, prefix)
+    session = runtime.InferenceSession(proto.SerializeToString(), providers=["CPUExecutionProvider"])
+    rng = np.random.default_rng(4)
+    deltas = rng.normal(0, 1.5, (3, SPEC.count, 4)).astype(np.float32)
+    logits = rng.normal(0, 2, (3, SPEC.count, classes)).astype(np.float32)
+    logits[1] = np.where(np.arange(classes) == 0, 30, -30) if how.score == "softmax" else -30  # nothing there
+    name = f"{prefix}.detections" if prefix else "detections"
+    (rows,) = session.run([name], {"given_deltas": deltas, "given_logits": logits})
+    assert rows.shape[1] == 7 and (len(rows) > 20) == (how.threshold < 1)
+    for image in range(3):
+        expected = detections(deltas[image], logits[image], SPEC, how)
+        mine = rows[rows[:, 0] == image]
+        assert mine[:, 1].tolist() == expected.labels.tolist()
+        assert np.allclose(mine[:, 2], expected.scores, atol=1e-6)
+        assert np.allclose(mine[:, 3:], expected.boxes, atol=0.01)
+
+
+def test_a_detectors_file_finds_what_the_detector_does() -> None:
+    onnx, runtime = pytest.importorskip("onnx"), pytest.importorskip("onnxruntime")
+    torch.manual_seed(0)
+    detector = build_detector("squeezenet1_1", 3, (64, 96), pyramid=True).eval()
+    proto = onnx.load_from_string(to_onnx(detector, (64, 96), outputs=("deltas", "logits")))
+    how = Decoding(threshold=0.0, limit=20)
+    add_detections(proto, detector.spec, how)
+    session = runtime.InferenceSession(proto.SerializeToString(), providers=["CPUExecutionProvider"])
+    x = torch.randn(3, 3, 64, 96)
+    deltas, logits, rows = session.run(["deltas", "logits", "detections"], {"input": x.numpy()})
+    with torch.no_grad():
+        expected = detector(x)
+    assert np.allclose(deltas, expected["deltas"], atol=1e-4) and np.allclose(logits, expected["logits"], atol=1e-4)
+    assert [int((rows[:, 0] == image).sum()) for image in range(3)] == [20, 20, 20]
+    assert np.allclose(rows[:20, 3:], detections(deltas[0], logits[0], detector.spec, how).boxes, atol=0.01)
+
+
+def test_detections_are_added_to_a_detectors_outputs_only_and_once() -> None:
+    with pytest.raises(InputError):
+        add_detections(raw_model(ssd_anchors((64, 64), [(2, 2)]), 4), SPEC, Decoding())
+    proto = raw_model(SPEC, 4)
+    add_detections(proto, SPEC, Decoding())
+    with pytest.raises(InputError):
+        add_detections(proto, SPEC, Decoding())

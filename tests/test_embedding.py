@@ -1,0 +1,576 @@
+"""Metric learning: losses against loops and a peer, batches of identities, scores counted by hand, collapse, maps."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import sys
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gossamer.answers.neighbours import unit as unit_of
+from gossamer.data.pk import pk_order
+from gossamer.errors import MissingPackageError, SettingsError, UnknownNameError
+from gossamer.networks import create_model
+from gossamer.tasks.embedding import losses, similarity
+from gossamer.tasks.embedding.collapse import alarm, spread
+from gossamer.tasks.embedding.criterion import LOSSES, build_loss
+from gossamer.tasks.embedding.network import Embedder
+from gossamer.tasks.embedding.plane import plane
+from gossamer.tasks.embedding.ranking import ranking_scores
+from gossamer.tasks.embedding.scores import EmbeddingScores
+from gossamer.tasks.embedding.verification import verify_pairs
+
+LABELS = torch.tensor([3, 3, 0, 0, 0, 7, 7, 5])  # 5 has one image
+PEERS = ("arcface", "supcon", "proxy-anchor", "proxy-nca")
+
+
+def embeddings(seed: int = 0, count: int = len(LABELS), dim: int = 5) -> torch.Tensor:
+    """Random vectors of many lengths, near enough for some terms to be 0 and some not."""
+    rng = np.random.default_rng(seed)
+    return torch.tensor(rng.normal(0.4, 1, (count, dim)) * rng.uniform(0.1, 9, (count, 1)), dtype=torch.float32)
+
+
+def distances(vectors: torch.Tensor) -> np.ndarray:
+    unit = vectors.double().numpy()
+    unit = unit / np.linalg.norm(unit, axis=1, keepdims=True)
+    return np.asarray(np.linalg.norm(unit[:, None] - unit[None], axis=2))
+
+
+def triplets(y: list[int]) -> Iterator[tuple[int, int, int]]:
+    for a, p, n in itertools.permutations(range(len(y)), 3):
+        if y[a] == y[p] != y[n]:
+            yield a, p, n
+
+
+def mean(values: list[float]) -> float:
+    return sum(values) / len(values) if values else 0.0
+
+
+def plain_contrastive(d: np.ndarray, y: list[int], margin: float) -> float:
+    both = [(i, j) for i, j in itertools.permutations(range(len(y)), 2)]
+    far = [max(0.0, margin - d[i, j]) ** 2 for i, j in both if y[i] != y[j]]
+    return mean([d[i, j] ** 2 for i, j in both if y[i] == y[j]]) + mean([value for value in far if value > 0])
+
+
+def plain_batch_all(d: np.ndarray, y: list[int], margin: float) -> float:
+    return mean([v for v in (d[a, p] - d[a, n] + margin for a, p, n in triplets(y)) if v > 0])
+
+
+def plain_batch_hard(d: np.ndarray, y: list[int], margin: float) -> float:
+    hardest: dict[int, float] = {}
+    for a, p, n in triplets(y):
+        hardest[a] = max(hardest.get(a, 0.0), d[a, p] - d[a, n] + margin)
+    return mean(list(hardest.values()))
+
+
+def plain_semi_hard(d: np.ndarray, y: list[int], margin: float) -> float:
+    found: dict[tuple[int, int], list[float]] = {}
+    for a, p, n in triplets(y):
+        found.setdefault((a, p), []).append(float(d[a, n] ** 2))
+    values = []
+    for (a, p), negatives in found.items():
+        farther = [one for one in negatives if one > d[a, p] ** 2]
+        values.append(max(0.0, d[a, p] ** 2 - (min(farther) if farther else max(negatives)) + margin))
+    return mean(values)
+
+
+def plain_quadruplet(d: np.ndarray, y: list[int], margin: float, second: float) -> float:
+    apart: dict[int, float] = {}
+    for a, p, m, n in itertools.permutations(range(len(y)), 4):
+        if y[a] == y[p] and len({y[a], y[m], y[n]}) == 3:
+            apart[a] = max(apart.get(a, 0.0), d[a, p] ** 2 - d[m, n] ** 2 + second)
+    return plain_batch_hard(d**2, y, margin) + mean(list(apart.values()))
+
+
+PLAIN: list[tuple[Callable[..., torch.Tensor], Callable[..., float], tuple[float, ...]]] = [
+    (losses.contrastive, plain_contrastive, (0.9,)),
+    (losses.triplet_batch_all, plain_batch_all, (0.2,)),
+    (losses.triplet_batch_hard, plain_batch_hard, (0.3,)),
+    (losses.triplet_semi_hard, plain_semi_hard, (0.5,)),
+    (losses.quadruplet, plain_quadruplet, (0.6, 0.4)),
+]
+NAMES = [function.__name__ for function, _, _ in PLAIN]
+
+
+@pytest.mark.parametrize(("function", "plain", "margins"), PLAIN, ids=NAMES)
+@pytest.mark.parametrize("seed", range(6))
+def test_a_loss_is_that_of_plain_loops(
+    function: Callable[..., torch.Tensor], plain: Callable[..., float], margins: tuple[float, ...], seed: int
+) -> None:
+    vectors = embeddings(seed)
+    values = function(vectors, LABELS, *margins)
+    assert values.shape == (8,) and values.dtype == torch.float32
+    expected = plain(distances(vectors), LABELS.tolist(), *margins)
+    assert expected > 0.05
+    assert float(values.mean()) == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize(("function", "plain", "margins"), PLAIN, ids=NAMES)
+def test_a_batch_without_pairs_of_one_identity_or_of_two_has_a_gradient(
+    function: Callable[..., torch.Tensor], plain: Callable[..., float], margins: tuple[float, ...]
+) -> None:
+    for labels in (torch.arange(8), torch.zeros(8, dtype=torch.int64)):
+        vectors = embeddings().requires_grad_()
+        values = function(vectors, labels, *margins)
+        values.mean().backward()
+        assert vectors.grad is not None and torch.isfinite(vectors.grad).all()
+        expected = plain(distances(vectors.detach()), labels.tolist(), *margins)
+        assert values.mean().item() == pytest.approx(expected, abs=1e-6)
+
+
+@pytest.mark.parametrize(("function", "plain", "margins"), PLAIN, ids=NAMES)
+def test_equal_embeddings_have_a_finite_gradient_and_infinite_ones_a_loss_of_nan(
+    function: Callable[..., torch.Tensor], plain: Callable[..., float], margins: tuple[float, ...]
+) -> None:
+    for start in (torch.ones(8, 5), torch.zeros(8, 5)):
+        vectors = start.requires_grad_()
+        values = function(vectors, LABELS, *margins)
+        values.mean().backward()
+        assert vectors.grad is not None and torch.isfinite(vectors.grad).all()
+        assert values.mean().item() > 0
+    broken = embeddings()
+    broken[2, 1] = float("inf")
+    assert math.isnan(float(function(broken, LABELS, *margins).mean()))
+
+
+@pytest.mark.parametrize(("function", "plain", "margins"), PLAIN, ids=NAMES)
+def test_autocast_does_not_round_the_distances(
+    function: Callable[..., torch.Tensor], plain: Callable[..., float], margins: tuple[float, ...]
+) -> None:
+    vectors = embeddings()
+    with torch.autocast("cpu", torch.bfloat16):
+        inside = function(vectors, LABELS, *margins)
+    assert torch.equal(inside, function(vectors, LABELS, *margins))
+
+
+def test_the_values_belong_to_the_anchors() -> None:
+    """Moving a sample into its identity lowers its own value the most."""
+    vectors = torch.tensor([[1.0, 0.0], [1.0, 0.1], [-1.0, 0.0], [1.0, 0.05], [0.0, 1.0], [0.1, 1.0]])
+    labels = torch.tensor([0, 0, 1, 1, 2, 2])
+    for function, _, margins in PLAIN[1:4]:
+        assert int(function(vectors, labels, *margins).argmax()) == 3
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_triplets_and_pairs_are_those_of_pytorch_metric_learning(seed: int) -> None:
+    peers = pytest.importorskip("pytorch_metric_learning")
+    from pytorch_metric_learning import distances as d
+    from pytorch_metric_learning import losses as peer
+    from pytorch_metric_learning import miners, reducers
+
+    assert peers.__version__
+    x = embeddings(seed)
+    every = peer.TripletMarginLoss(margin=0.2)(x, LABELS)
+    assert float(losses.triplet_batch_all(x, LABELS, 0.2).mean()) == pytest.approx(float(every), rel=1e-4)
+
+    hard = peer.TripletMarginLoss(margin=0.3, reducer=reducers.MeanReducer())
+    expected = float(hard(x, LABELS, miners.BatchHardMiner()(x, LABELS)))
+    assert float(losses.triplet_batch_hard(x, LABELS, 0.3).mean()) == pytest.approx(expected, rel=1e-4)
+    assert float(losses.quadruplet(x, LABELS, 0.3, 1e-9).mean()) > 0
+
+    class Squared(peer.ContrastiveLoss):  # type: ignore[misc, name-defined]
+        """Theirs is of distances, Hadsell's of their squares."""
+
+        def pos_calc(self, distance: torch.Tensor, margin: float) -> torch.Tensor:
+            return super().pos_calc(distance, margin) ** 2
+
+        def neg_calc(self, distance: torch.Tensor, margin: float) -> torch.Tensor:
+            return super().neg_calc(distance, margin) ** 2
+
+    pairs = Squared(pos_margin=0, neg_margin=0.9)(x, LABELS)
+    assert float(losses.contrastive(x, LABELS, 0.9).mean()) == pytest.approx(float(pairs), rel=1e-4)
+
+    squared = d.LpDistance(power=2)
+    a, p, n = miners.TripletMarginMiner(margin=4, type_of_triplets="semihard", distance=squared)(x, LABELS)
+    nearest: dict[tuple[int, int], float] = {}
+    mat = squared(x)
+    for one, two, three in zip(a.tolist(), p.tolist(), n.tolist(), strict=True):
+        nearest[one, two] = min(nearest.get((one, two), 9.0), float(mat[one, three]))
+    labels = LABELS.tolist()
+    rest = {(i, j): 0.0 for i, j in itertools.permutations(range(8), 2) if labels[i] == labels[j]}
+    for i, j in rest:
+        away = nearest.get((i, j), max(float(mat[i, k]) for k in range(8) if labels[k] != labels[i]))
+        rest[i, j] = max(0.0, float(mat[i, j]) - away + 0.2)
+    ours = float(losses.triplet_semi_hard(x, LABELS, 0.2).mean())
+    assert ours == pytest.approx(mean(list(rest.values())), rel=1e-4)
+
+
+@pytest.mark.parametrize("name", PEERS)
+def test_the_losses_of_pytorch_metric_learning(name: str) -> None:
+    pytest.importorskip("pytorch_metric_learning")
+    torch.manual_seed(0)
+    loss = build_loss(name, 5, 8)
+    x = embeddings().requires_grad_()
+    values = loss({"embedding": x}, LABELS)
+    values.mean().backward()
+    assert values.shape == (8,)
+    assert torch.equal(values, values[:1].expand(8))
+    assert x.grad is not None and float(x.grad.abs().sum()) > 0
+    shapes = [tuple(parameter.shape) for parameter in loss.parameters()]
+    assert shapes == {"arcface": [(5, 8)], "supcon": []}.get(name, [(8, 5)])
+    assert all(parameter.grad is not None for parameter in loss.parameters())
+    with torch.autocast("cpu", torch.bfloat16):
+        again = loss({"embedding": x.bfloat16()}, LABELS)
+    assert again.dtype == torch.float32
+    assert all(parameter.dtype == torch.float32 for parameter in loss.parameters())
+
+
+def test_arcface_adds_its_margin_in_radians() -> None:
+    """arXiv 1801.07698, equation 3, with one class weight on each axis."""
+    pytest.importorskip("pytorch_metric_learning")
+    loss = build_loss("arcface", 2, 2, {"margin": 0.3, "scale": 4})
+    with torch.no_grad():
+        next(loss.parameters()).copy_(torch.eye(2))
+    angle = 0.5
+    logits = 4 * math.cos(angle + 0.3), 4 * math.sin(angle)
+    expected = -logits[0] + math.log(sum(math.exp(z) for z in logits))
+    x = torch.tensor([[math.cos(angle), math.sin(angle)]])
+    assert loss({"embedding": 7 * x}, torch.tensor([0])).mean().item() == pytest.approx(expected, rel=1e-5)
+
+
+def test_supcon_is_its_equation() -> None:
+    """arXiv 2004.11362, equation 2."""
+    pytest.importorskip("pytorch_metric_learning")
+    labels = LABELS[:7]  # each has a positive
+    x = embeddings()[:7]
+    cosine = 1 - distances(x) ** 2 / 2
+    terms = []
+    for i in range(7):
+        others = [j for j in range(7) if j != i]
+        total = sum(math.exp(cosine[i, j] / 0.5) for j in others)
+        terms.append(mean([math.log(total) - cosine[i, j] / 0.5 for j in others if labels[j] == labels[i]]))
+    loss = build_loss("supcon", 5, 8, {"temperature": 0.5})
+    assert float(loss({"embedding": x}, labels).mean()) == pytest.approx(mean(terms), rel=1e-5)
+
+
+def test_a_loss_from_its_name() -> None:
+    x, outputs = embeddings(), {"embedding": embeddings()}
+    made = build_loss("triplet", 5, 8, {"mining": "semi-hard", "margin": 0.4})
+    assert torch.equal(made(outputs, LABELS), losses.triplet_semi_hard(x, LABELS, 0.4))
+    assert torch.equal(build_loss("triplet", 5, 8)(outputs, LABELS), losses.triplet_batch_hard(x, LABELS, 0.2))
+    made = build_loss("quadruplet", 5, 8, {"second_margin": 0.1})
+    assert torch.equal(made(outputs, LABELS), losses.quadruplet(x, LABELS, 1.0, 0.1))
+    assert not list(made.parameters())
+    assert torch.equal(build_loss("contrastive", 5, 8)(outputs, LABELS), losses.contrastive(x, LABELS, 0.5))
+
+
+def test_a_loss_refuses_what_it_does_not_know() -> None:
+    with pytest.raises(UnknownNameError, match="did you mean triplet"):
+        build_loss("tripplet", 5, 8)
+    with pytest.raises(UnknownNameError, match="did you mean batch-hard"):
+        build_loss("triplet", 5, 8, {"mining": "batch-hrd"})
+    with pytest.raises(SettingsError, match="contrastive has no option 'mining'"):
+        build_loss("contrastive", 5, 8, {"mining": "batch-all"})
+    for value in (0, -1, 2.5, float("nan"), True, "0.5"):
+        with pytest.raises(SettingsError, match="a number above 0, at most 2"):
+            build_loss("contrastive", 5, 8, {"margin": value})
+
+
+@pytest.mark.parametrize("name", PEERS)
+def test_a_missing_peer_names_the_extra(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pytorch_metric_learning", None)
+    with pytest.raises(MissingPackageError, match=r"gossamer\[embed\]"):
+        build_loss(name, 5, 8)
+    assert name in LOSSES
+
+
+@pytest.mark.parametrize("name", ["mobilenet_v2", "mobilenet_v3_small", "squeezenet1_1"])
+def test_an_embedder_projects_the_features_of_any_network(name: str) -> None:
+    torch.manual_seed(0)
+    backbone = create_model(name, num_classes=10, width=0.25 if name == "mobilenet_v2" else None)
+    network = Embedder(backbone, 12).eval()
+    x = torch.randn(2, 3, 64, 64)
+    features = backbone.forward_head(backbone.forward_features(x), pre_logits=True)
+    assert network(x)["embedding"].shape == (2, 12) and network.dim == 12
+    assert not [name for name, _ in network.named_parameters() if ".classifier." in name]
+    plain = Embedder(backbone, 0).eval()
+    assert torch.equal(plain(x)["embedding"], features)
+    assert plain.dim == backbone.num_features == features.shape[1]
+
+
+def test_an_embedder_has_no_auxiliary_classifiers() -> None:
+    with pytest.raises(SettingsError, match="auxiliary classifiers in an embedder"):
+        Embedder(create_model("googlenet", aux=True, width=0.25), 8)
+    with pytest.raises(SettingsError, match="dim: -1"):
+        Embedder(create_model("mobilenet_v2", width=0.25), -1)
+
+
+def batches(order: np.ndarray, p: int, k: int) -> np.ndarray:
+    return order.reshape(-1, p, k)
+
+
+@given(
+    st.lists(st.integers(1, 40), min_size=2, max_size=12),
+    st.integers(2, 5),
+    st.integers(2, 6),
+    st.integers(0, 3),
+)
+def test_batches_hold_p_identities_with_k_images(counts: list[int], p: int, k: int, epoch: int) -> None:
+    labels = np.random.default_rng(0).permutation(np.repeat(np.arange(len(counts)) * 3, counts))
+    p = min(p, len(counts))
+    order = pk_order(labels, p, k, 5, epoch)
+    assert np.array_equal(order, pk_order(labels, p, k, 5, epoch))
+    groups = batches(order, p, k)
+    for batch in groups:
+        of = labels[batch]
+        assert (of == of[:, :1]).all()
+        assert len(set(of[:, 0].tolist())) == p
+        for identity, images in zip(of[:, 0] // 3, batch, strict=True):
+            times = np.unique(images, return_counts=True)[1]
+            assert len(times) == min(k, counts[identity])
+            assert times.max() - times.min() <= 1
+    assert set(labels[order].tolist()) == set(labels.tolist())
+    for identity, count in enumerate(counts):
+        seen = order[labels[order] == identity * 3]
+        if -(-count // k) <= len(groups):  # not more than one group a batch: every image
+            assert len(set(seen.tolist())) == count
+    assert len(groups) == -(-sum(-(-count // k) for count in counts) // p)
+
+
+def test_an_order_changes_with_the_seed_and_the_epoch() -> None:
+    labels = np.repeat(np.arange(8), 9)
+    orders = [pk_order(labels, 4, 3, seed, epoch).tolist() for seed, epoch in ((0, 0), (0, 1), (1, 0))]
+    assert orders[0] != orders[1] != orders[2] != orders[0]
+
+
+def test_identities_meet_in_all_combinations() -> None:
+    """Laid out in a row, the same ones would meet in every batch, and the others never be told apart."""
+    labels = np.repeat(np.arange(6), 120)
+    met = {
+        tuple(sorted(set(row))) for row in labels[batches(pk_order(labels, 2, 4, 0, 0), 2, 4)].reshape(-1, 8).tolist()
+    }
+    assert met == set(itertools.combinations(range(6), 2))
+
+
+def test_batches_of_identities_refuse_what_cannot_be() -> None:
+    labels = np.repeat(np.arange(3), 5)
+    with pytest.raises(SettingsError, match="p 4: the training images are of 3 identities"):
+        pk_order(labels, 4, 2, 0, 0)
+    for p, k in ((1, 2), (2, 1), (True, 2), (2, 2.0)):
+        with pytest.raises(SettingsError, match="a whole number from 2"):
+            pk_order(labels, p, k, 0, 0)  # type: ignore[arg-type]
+
+
+def line(*degrees: float) -> np.ndarray:
+    """Vectors in the plane at these angles."""
+    radians = np.radians(degrees)
+    return np.stack([np.cos(radians), np.sin(radians)], 1).astype(np.float32)
+
+
+def test_ranking_scores_by_hand() -> None:
+    """A at 0, 10, 30; B at 14, 33; C at 90, alone.
+
+    Neighbours, nearest first, then hits: A0: A10 B14 A30 B33 C; R = 2: 1 0 -> R-precision 1/2, MAP@R 1/2 * 1.
+    A10: B14 A0 A30 B33: 0 1 -> 1/2, 1/2 * 1/2. A30: B33 B14 A10 A0: 0 0 -> 0, 0.
+    B14: A10 A0 A30 B33 (14, 16, 19): R = 1: 0. B33: A30 B14 (19) A10: 0 -> 0. C is not searched for.
+    """
+    vectors, labels = line(0, 10, 30, 14, 33, 90), np.array([0, 0, 0, 1, 1, 2])
+    scores = ranking_scores(vectors * [[1], [5], [0.2], [1], [3], [1]], labels)
+    assert scores == pytest.approx(
+        {"recall1": 1 / 5, "recall5": 1.0, "recall10": 1.0, "r_precision": 1 / 5, "map_r": (1 / 2 + 1 / 4) / 5}
+    )
+
+
+def test_embeddings_that_are_all_the_same_score_nothing() -> None:
+    labels = np.repeat(np.arange(20), 3)  # in order: a stable sort alone would find each identity beside itself
+    for vectors in (np.ones((60, 7), np.float32), np.zeros((60, 7), np.float32)):
+        scores = ranking_scores(vectors, labels)
+        assert scores == dict.fromkeys(scores, 0.0)
+        assert verify_pairs(vectors, labels).auc == pytest.approx(0.5)
+
+
+def test_duplicates_of_two_identities_count_against_the_recall() -> None:
+    vectors, labels = line(0, 0, 0, 90, 91), np.array([0, 0, 1, 2, 2])
+    assert ranking_scores(vectors, labels)["recall1"] == pytest.approx(2 / 4)
+
+
+def plain_ranking(vectors: np.ndarray, labels: np.ndarray) -> dict[str, float]:
+    unit = similarity.steps(*[vectors / np.linalg.norm(vectors, axis=1, keepdims=True)] * 2)
+    rows = []
+    for q in range(len(labels)):
+        rest = [i for i in range(len(labels)) if i != q]
+        rest.sort(key=lambda i: (-unit[q, i], labels[i] == labels[q]))
+        hits = [bool(labels[i] == labels[q]) for i in rest]
+        r = sum(hits)
+        if r:
+            precisions = [sum(hits[: i + 1]) / (i + 1) for i in range(r) if hits[i]]
+            rows.append([any(hits[:1]), any(hits[:5]), any(hits[:10]), sum(hits[:r]) / r, sum(precisions) / r])
+    return dict(zip(("recall1", "recall5", "recall10", "r_precision", "map_r"), np.mean(rows, 0), strict=True))
+
+
+@pytest.mark.parametrize("chunk", [1, 100, 2**22])
+def test_ranking_scores_are_those_of_plain_loops_in_chunks_of_any_size(
+    chunk: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(similarity, "CHUNK", chunk)
+    rng = np.random.default_rng(3)
+    labels = rng.integers(0, 14, 60)
+    vectors = (rng.normal(size=(14, 4))[labels] + 1.2 * rng.normal(size=(60, 4))).astype(np.float32)
+    assert ranking_scores(vectors, labels) == pytest.approx(plain_ranking(vectors, labels))
+
+
+def test_ranking_scores_are_those_of_pytorch_metric_learning() -> None:
+    pytest.importorskip("pytorch_metric_learning")
+    pytest.importorskip("faiss")
+    from pytorch_metric_learning.utils.accuracy_calculator import AccuracyCalculator
+
+    rng = np.random.default_rng(3)
+    labels = rng.integers(0, 14, 90)
+    vectors = (rng.normal(size=(14, 8))[labels] + 1.2 * rng.normal(size=(90, 8))).astype(np.float32)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    asked = ("precision_at_1", "r_precision", "mean_average_precision_at_r")
+    peer = AccuracyCalculator(include=asked, k="max_bin_count", device=torch.device("cpu")).get_accuracy(
+        vectors, labels
+    )
+    ours = ranking_scores(vectors, labels)
+    assert [ours["recall1"], ours["r_precision"], ours["map_r"]] == pytest.approx([peer[name] for name in asked])
+
+
+@pytest.mark.parametrize("chunk", [1, 100, 2**22])
+def test_verification_is_the_roc_of_all_pairs(chunk: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    metrics = pytest.importorskip("sklearn.metrics")
+    monkeypatch.setattr(similarity, "CHUNK", chunk)
+    rng = np.random.default_rng(1)
+    labels = rng.integers(0, 9, 40)
+    vectors = np.round(rng.normal(size=(9, 3))[labels] + rng.normal(size=(40, 3))).astype(np.float32)  # with ties
+    found = verify_pairs(vectors, labels)
+    upper = np.triu_indices(40, 1)
+    unit = unit_of(vectors)
+    values, same = similarity.steps(unit, unit)[upper], (labels[:, None] == labels)[upper]
+    assert found.same.sum() == same.sum() and found.other.sum() == (~same).sum()
+    assert found.auc == pytest.approx(metrics.roc_auc_score(same, values), abs=1e-9)
+    for far in (0.0, 0.01, 0.1, 0.5, 1.0):
+        threshold = found.threshold(far)
+        accepted = values >= round(threshold * similarity.STEPS)
+        assert accepted[~same].mean() <= far
+        assert found.accepted(threshold) == pytest.approx((accepted[same].mean(), accepted[~same].mean()))
+        lower = values[~same & ~accepted]
+        if len(lower):  # one step lower accepts too many
+            assert (values[~same] >= lower.max()).mean() > far
+    x, y = found.curve(100)
+    assert x[0] == 0 and x[-1] == y[-1] == 1
+    assert (np.diff(x) > 0).all() and (np.diff(y) >= 0).all() and len(x) <= 100
+    assert np.trapezoid(y, x) == pytest.approx(found.auc, abs=0.02)
+
+
+def test_a_threshold_may_accept_nothing() -> None:
+    found = verify_pairs(np.ones((6, 3), np.float32), np.array([0, 0, 1, 1, 2, 2]))
+    assert found.threshold(0.5) > 1
+    assert found.accepted(found.threshold(0.5)) == (0.0, 0.0)
+
+
+def scored(vectors: np.ndarray, labels: np.ndarray) -> EmbeddingScores:
+    names = [f"{i}.jpg" for i in range(len(labels))]
+    return EmbeddingScores(("a", "b", "c"), names, vectors.astype(np.float32), labels, [("bad.jpg", "cut off")], 0.1)
+
+
+def test_scores_of_an_embedder() -> None:
+    vectors, labels = line(0, 1, 90, 91, 180, 182), np.array([0, 0, 1, 1, 2, 2])
+    scores = scored(vectors, labels)
+    assert scores.metrics == dict.fromkeys(scores.metrics, 1.0)
+    assert list(scores.metrics) == ["recall1", "recall5", "recall10", "r_precision", "map_r", "auc", "tar"]
+    found = scores.to_json()
+    assert found["images"] == 6 and found["identities"] == 3 and found["loss"] is None
+    assert found["pairs"] == {"same": 3, "other": 12}
+    assert found["unreadable"] == [{"name": "bad.jpg", "reason": "cut off"}]
+    assert math.cos(math.radians(89)) < scores.threshold + 1e-6 < math.cos(math.radians(2)) + 2e-6
+    assert "recall@1 100.00 %" in scores.text() and len(scores.text().splitlines()) == 3
+
+
+def test_scores_of_parts_are_those_of_the_whole() -> None:
+    rng = np.random.default_rng(0)
+    vectors, labels = rng.normal(size=(30, 4)), np.arange(30) % 3
+    parts = [scored(vectors[:11], labels[:11]), scored(vectors[11:], labels[11:])]
+    merged = EmbeddingScores.merge(parts)
+    assert merged.metrics == scored(vectors, labels).metrics
+    assert merged.far == 0.1 and len(merged.names) == 30 and len(merged.unreadable) == 2
+
+
+@pytest.mark.parametrize(
+    ("vectors", "labels"),
+    [
+        (np.zeros((0, 4)), np.zeros(0, np.int64)),
+        (line(0, 5, 9), np.arange(3)),
+        (np.array([[np.nan, 1], [1, 0], [0, 1]]), np.array([0, 0, 1])),
+    ],
+    ids=["none", "all alone", "not finite"],
+)
+def test_scores_that_nothing_defines_are_nan(vectors: np.ndarray, labels: np.ndarray) -> None:
+    scores = scored(vectors, labels)
+    assert all(math.isnan(value) for name, value in scores.metrics.items())
+    assert scores.to_json()["map_r"] is None
+    assert "nan" in scores.text()
+
+
+def test_the_alarm_of_collapse() -> None:
+    rng = np.random.default_rng(0)
+    labels = np.arange(32) % 4
+    good = rng.normal(size=(32, 8)).astype(np.float32)
+    assert alarm(good, labels) == ""
+    distance, rank = spread(good)
+    assert distance == pytest.approx(math.sqrt(2), abs=0.15) and 6 < rank <= 8
+    assert "collapsed to a point" in alarm(5 + 0.01 * good, labels)
+    axis = np.outer(rng.choice([-1.0, 1.0], 32), np.ones(8)) + 0.001 * good
+    assert "collapsed to a line" in alarm(axis.astype(np.float32), labels)
+    assert alarm(axis.astype(np.float32), labels % 2) == ""  # two identities lie on a line
+    assert alarm(np.ones((4, 8), np.float32), np.zeros(4, np.int64)) == ""
+    assert "not finite" in alarm(np.full((4, 8), np.nan, np.float32), np.arange(4))
+    assert spread(np.ones((5, 3), np.float32)) == pytest.approx((0, 1))
+    corners = np.eye(4, dtype=np.float32)  # a simplex: 3 equal directions, sqrt(2) apart
+    assert spread(corners) == pytest.approx((math.sqrt(2), 3))
+
+
+def test_a_map_of_embeddings() -> None:
+    rng = np.random.default_rng(0)
+    vectors = (rng.normal(size=(40, 2)) * [[1, 0.3]]) @ rng.normal(size=(2, 6)) + 0.001 * rng.normal(size=(40, 6))
+    vectors = vectors.astype(np.float32)
+    made = plane(vectors)
+    assert made.shape == (40, 2) and made.dtype == np.float32
+    unit = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+    singular = np.linalg.svd(unit - unit.mean(0), compute_uv=False)
+    assert np.linalg.norm(made, axis=0) == pytest.approx(singular[:2], rel=1e-4)
+    assert np.array_equal(made, plane(vectors.copy()))
+    assert plane(np.ones((3, 1), np.float32)).tolist() == [[0, 0]] * 3
+    assert plane(np.zeros((0, 4), np.float32)).shape == (0, 2)
+    with pytest.raises(UnknownNameError, match="umap"):
+        plane(vectors, "umap")
+
+
+def test_a_map_by_tsne_keeps_clusters_apart() -> None:
+    pytest.importorskip("sklearn")
+    rng = np.random.default_rng(0)
+    labels = np.arange(30) % 3
+    vectors = (5 * np.eye(3, 6)[labels] + 0.3 * rng.normal(size=(30, 6))).astype(np.float32)
+    made = plane(vectors, "tsne")
+    assert made.shape == (30, 2)
+    assert ranking_scores(made - made.mean(0), labels)["recall1"] > 0.9
+
+
+def test_tsne_names_its_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "sklearn.manifold", None)
+    with pytest.raises(MissingPackageError, match=r"gossamer\[embed\]"):
+        plane(np.eye(6, dtype=np.float32), "tsne")
+
+
+def test_training_with_a_loss_pulls_identities_together() -> None:
+    """A linear embedder on noise around three directions learns to drop the noise."""
+    torch.manual_seed(0)
+    labels = torch.arange(24) % 3
+    x = torch.cat([torch.eye(3)[labels], 2 * torch.randn(24, 5)], 1)
+    for name in ("contrastive", "triplet", "quadruplet"):
+        layer = torch.nn.Linear(8, 3)
+        optimizer = torch.optim.Adam(layer.parameters(), 0.05)
+        loss = build_loss(name, 3, 3, {"mining": "batch-all"} if name == "triplet" else {})
+        before = ranking_scores(layer(x).detach().numpy(), labels.numpy())["map_r"]
+        for _ in range(60):
+            optimizer.zero_grad()
+            loss({"embedding": layer(x)}, labels).mean().backward()
+            optimizer.step()
+        after = ranking_scores(layer(x).detach().numpy(), labels.numpy())["map_r"]
+        assert before < 0.6 < 0.95 < after, name

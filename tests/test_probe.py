@@ -1,0 +1,260 @@
+"""Classical classifiers on frozen features: folds, rows, the verdict, and the command."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import sys
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from safetensors.torch import save_file
+
+from gossamer.cli import main
+from gossamer.errors import DataError, InputError, MissingPackageError, SettingsError, UnknownNameError
+from gossamer.images import Preprocess
+from gossamer.networks import create_model
+from gossamer.probe import CLASSIFIERS, Probe, Row, probe
+from gossamer.probe.classifiers import choose, pipeline
+from gossamer.probe.features import Extracted, extract, of_network
+from gossamer.probe.measure import floor, fold_numbers, measure
+from gossamer.probe.result import MAJORITY
+from gossamer.progress import SILENT
+from gossamer.settings import Settings
+from gossamer.trainer import train
+
+pytest.importorskip("sklearn", reason="scikit-learn is not installed")
+NET = "shufflenet_v2_x0_5"
+
+
+def blobs(each: int, classes: int = 3, apart: float = 6.0, seed: int = 0) -> Extracted:
+    """Features of classes that lie `apart` deviations from each other, in 8 dimensions."""
+    rng = np.random.default_rng(seed)
+    y = np.repeat(np.arange(classes), each)
+    x = rng.standard_normal((len(y), 8)) + apart * np.eye(8)[y]
+    return Extracted(x, y, [], 0.0)
+
+
+def result(**rows: tuple[float, ...]) -> Probe:
+    """A probe with these accuracies a fold; the floor is called `floor`."""
+    made = [
+        Row(MAJORITY if name == "floor" else name, "linear", folds, 0.5, 0.1, 1.0, "" if folds else "refused")
+        for name, folds in rows.items()
+    ]
+    made = [row if row.fold_accuracies else Row(row.name, row.kind, error="refused") for row in made]
+    return Probe("net", "", False, "", "", (3, 32, 32), 8, ("a", "b"), 9, 9, 3, 0, 1.0, tuple(made))
+
+
+@given(counts=st.lists(st.integers(0, 9), min_size=2, max_size=6), folds=st.integers(2, 6), seed=st.integers(0, 9))
+def test_folds_share_out_each_class(counts: list[int], folds: int, seed: int) -> None:
+    labels = np.random.default_rng(seed).permutation(np.repeat(np.arange(len(counts)), counts))
+    if sum(count >= 2 for count in counts) < 2:
+        with pytest.raises(DataError, match="two or more such classes"):
+            fold_numbers(labels, folds, seed)
+        return
+    parts = fold_numbers(labels, folds, seed)
+    assert parts.max() + 1 == max(2, min(folds, min(count for count in counts if count)))
+    for label, count in enumerate(counts):
+        per_fold = np.bincount(parts[labels == label], minlength=parts.max() + 1)
+        assert per_fold.sum() == count
+        assert per_fold.max() - per_fold.min() <= 1
+        assert count < 2 or (count - per_fold).min() > 0  # each class of two is trained on in every fold
+
+
+def test_folds_follow_from_the_seed() -> None:
+    labels = np.repeat([0, 1], 20)
+    assert (fold_numbers(labels, 5, 1) == fold_numbers(labels, 5, 1)).all()
+    assert (fold_numbers(labels, 5, 1) != fold_numbers(labels, 5, 2)).any()
+
+
+@pytest.mark.parametrize("name", CLASSIFIERS)
+def test_every_classifier_finds_what_is_easy_to_find(name: str) -> None:
+    train, held = blobs(15), blobs(10, seed=1)
+    row = measure(name, "linear", lambda: pipeline(name, 30, 8, 0), train, held, fold_numbers(train.y, 3, 0))
+    assert row.error == ""
+    assert len(row.fold_accuracies) == 3
+    assert row.mean > 0.85
+    assert row.held_accuracy is not None and row.held_accuracy > 0.85
+
+
+@pytest.mark.parametrize("name", CLASSIFIERS)
+def test_every_classifier_takes_three_images_a_class_and_features_that_never_change(name: str) -> None:
+    x = np.array([[first, 1.0, 3.0] for first in (0.0, 0.1, 0.2, 5.0, 5.1, 5.2)])
+    few = Extracted(x, np.array([0, 0, 0, 1, 1, 1]), [], 0.0)
+    row = measure(name, "linear", lambda: pipeline(name, 4, 3, 0), few, few, fold_numbers(few.y, 5, 0))
+    assert row.error == ""
+    assert len(row.fold_accuracies) == 3
+
+
+def test_a_class_inside_another_tells_linear_from_not() -> None:
+    y = np.repeat([0, 1], 100)
+    x = np.random.default_rng(0).standard_normal((200, 2)) * np.where(y, 4.0, 0.5)[:, None]
+    ring = Extracted(x, y, [], 0.0)
+    parts = fold_numbers(y, 4, 0)
+    for name, entry in CLASSIFIERS.items():
+        mean = measure(name, entry.kind, lambda name=name: pipeline(name, 150, 2, 0), ring, ring, parts).mean
+        assert (mean > 0.75) == (entry.kind == "non-linear"), name
+
+
+def test_scaling_belongs_to_the_classifier() -> None:
+    train = blobs(20)
+    stretched = Extracted(train.x * np.array([1e6, *[1.0] * 6, 1e-6]) + 1e3, train.y, [], 0.0)
+    parts = fold_numbers(train.y, 4, 0)
+    plain, other = (
+        measure("knn", "", lambda: pipeline("knn", 45, 8, 0), each, each, parts) for each in (train, stretched)
+    )
+    assert plain.fold_accuracies == other.fold_accuracies
+
+
+def test_the_floor_is_the_share_of_the_largest_class() -> None:
+    train = Extracted(np.zeros((10, 1)), np.array([0, 1, 1, 1, 1, 1, 1, 0, 0, 0]), [], 0.0)
+    held = Extracted(np.zeros((4, 1)), np.array([0, 0, 0, 1]), [], 0.0)
+    row = floor(train, held, np.arange(10) % 2)
+    assert row.fold_accuracies == (3 / 5, 3 / 5)
+    assert row.held_accuracy == 1 / 4
+
+
+def test_a_warning_becomes_a_note_and_a_refusal_an_error() -> None:
+    class Fussy:
+        def __init__(self, refuse: bool) -> None:
+            self.refuse = refuse
+
+        def fit(self, x: np.ndarray, y: np.ndarray) -> Fussy:
+            if self.refuse:
+                raise ValueError("not\nthese")
+            warnings.warn("did not converge.\nmore", stacklevel=1)
+            return self
+
+        def predict(self, x: np.ndarray) -> np.ndarray:
+            return np.zeros(len(x), np.int64)
+
+    train = blobs(4)
+    parts = fold_numbers(train.y, 2, 0)
+    assert measure("x", "", lambda: Fussy(False), train, train, parts).note == "did not converge"
+    refused = measure("x", "", lambda: Fussy(True), train, train, parts)
+    assert (refused.error, refused.fold_accuracies) == ("not these", ())
+    assert np.isnan(refused.mean)
+
+
+def test_a_winner_leads_by_more_than_the_spread() -> None:
+    clear = result(floor=(0.3, 0.3), a=(0.90, 0.92), b=(0.80, 0.82))  # lead 10 points, spread 1.4
+    assert clear.winner == "a"
+    assert clear.verdict() == "winner: a, 10.0 points before b; the folds spread by 1.4"
+    close = result(floor=(0.3, 0.3), a=(0.90, 0.92), b=(0.8, 1.0))  # b spreads by 14 points
+    assert close.winner is None
+    assert "leads b by 1.0 points" in close.verdict()
+    assert result(floor=(0.6, 0.6), a=(0.5, 0.5)).winner is None
+    assert "largest class" in result(floor=(0.6, 0.6), a=(0.5, 0.5)).verdict()
+    failed = result(floor=(0.6, 0.6), a=())
+    assert (failed.winner, failed.exit_code) == (None, 1)
+    assert "a: not fitted: refused" in failed.text()
+    assert failed.to_json()["rows"][1]["mean"] is None
+
+
+def test_names_of_classifiers() -> None:
+    assert choose("all") == tuple(CLASSIFIERS)
+    assert choose("forest, linear")[-1] == "forest"
+    assert set(choose("linear")) | set(choose("non-linear")) == set(CLASSIFIERS)
+    with pytest.raises(UnknownNameError, match="did you mean forest"):
+        choose("forrest")
+    with pytest.raises(SettingsError):
+        choose(",")
+
+
+def test_features_are_the_embedding_of_the_deployment_pixels(pictures: Path) -> None:
+    network = of_network(Settings(data=str(pictures), net=NET, input="32x32", seed=3), SILENT)
+    found = extract(network, network.data.val, 5, "", SILENT)
+    torch.manual_seed(3)
+    plain = create_model(NET, num_classes=3, small_input=True).eval()
+    plain.reset_classifier(0)
+    preprocess = Preprocess((32, 32), crop_pct=1.0)
+    assert network.preprocess == preprocess
+    last = len(network.data.val) - 1
+    with torch.inference_mode():
+        expected = plain(torch.from_numpy(preprocess(network.data.val.read(last))[None])).numpy()
+    assert found.x.shape == (36, 1024)
+    assert found.x[last] == pytest.approx(expected[0], abs=1e-5)
+    assert (found.y == network.data.val.labels).all()
+
+
+def test_weights_of_a_file_are_taken_and_said(pictures: Path, tmp_path: Path) -> None:
+    torch.manual_seed(11)
+    other = create_model(NET, num_classes=7, small_input=True)
+    save_file(other.state_dict(), tmp_path / "other.safetensors")
+    settings = Settings(data=str(pictures), net=NET, input="32x32", weights=str(tmp_path / "other.safetensors"))
+    network = of_network(settings, SILENT)
+    assert (network.trained, network.warning) == (True, "")
+    assert any("tensors taken" in note for note in network.notes)
+    pixels = np.random.default_rng(0).standard_normal((2, 3, 32, 32)).astype(np.float32)
+    other.reset_classifier(0)
+    with torch.inference_mode():
+        assert network.forward(pixels) == pytest.approx(other.eval()(torch.from_numpy(pixels)).numpy(), abs=1e-5)
+
+
+def test_a_missing_package_is_named_before_the_work(pictures: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "sklearn.preprocessing", None)
+    with pytest.raises(MissingPackageError, match=r"scikit-learn.*gossamer\[probe\]"):
+        probe(pictures, net=NET)
+
+
+def test_features_that_are_not_finite_are_refused(pictures: Path) -> None:
+    network = of_network(Settings(data=str(pictures), net=NET), SILENT)
+    broken = dataclasses.replace(network, forward=lambda images: np.full((len(images), 4), np.inf, np.float32))
+    with pytest.raises(DataError, match="NaN or infinity"):
+        extract(broken, network.data.val, 8, "", SILENT)
+
+
+def test_probe_sets_unreadable_images_aside_and_draws(make_pictures: Callable[..., Path], tmp_path: Path) -> None:
+    photos = make_pictures(each=6)
+    (photos / "train" / "class0" / "000.png").write_bytes(b"no image")
+    found = probe(photos, net=NET, classifiers="logistic,knn", folds=9)
+    assert (found.train_images, found.held_images, found.folds) == (17, 18, 5)
+    assert [name for name, _ in found.unreadable] == ["train/class0/000.png"]
+    assert [row.name for row in found.rows] == [MAJORITY, "logistic", "knn"]
+    assert not found.trained
+    assert found.text().startswith("UNTRAINED NETWORK")
+    assert max(map(len, found.text().splitlines())) <= 100
+    again = probe(photos, net=NET, classifiers="logistic,knn", folds=9)
+    assert [row.fold_accuracies for row in again.rows] == [row.fold_accuracies for row in found.rows]
+    for kind in ("png", "svg"):
+        found.plot(tmp_path / f"probe.{kind}")
+    assert (tmp_path / "probe.png").read_bytes().startswith(b"\x89PNG")
+    svg = (tmp_path / "probe.svg").read_text()
+    assert "<svg" in svg
+    with pytest.raises(InputError, match=r"\.png, \.svg or \.pdf"):
+        found.plot(tmp_path / "probe.txt")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "match"),
+    [({"folds": 1}, "folds"), ({"data": ""}, "data"), ({"run": "r", "weights": "default"}, "--weights")],
+)
+def test_what_cannot_be_probed(pictures: Path, arguments: dict[str, object], match: str) -> None:
+    with pytest.raises(SettingsError, match=match):
+        probe(**{"data": pictures, "net": NET, **arguments})  # type: ignore[arg-type]
+
+
+def test_the_command_probes_a_run_with_its_own_data(
+    pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = str(tmp_path / "run")
+    train(Settings(data=str(pictures), net=NET, input="32", epochs=1, batch=12, workers=0, threads=1, out=run))
+    picture = tmp_path / "p.svg"
+    assert main(["probe", "--run", run, "--classifiers", "logistic,forest", "--plot", str(picture), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["trained"]
+    assert "flatter" in found["warning"]
+    assert found["input"] == [3, 32, 32]
+    assert [row["name"] for row in found["rows"]] == [MAJORITY, "logistic", "forest"]
+    assert picture.exists()
+    assert main(["probe", str(pictures), "--run", run, "--classifiers", "knn", "--folds", "3", "--json"]) == 0
+    elsewhere = json.loads(capsys.readouterr().out)
+    assert (elsewhere["warning"], elsewhere["folds"]) == ("", 3)
+    assert main(["probe", str(pictures), "--classifiers", "nonsense"]) == 2
+    assert "no classifier is called 'nonsense'" in capsys.readouterr().err
