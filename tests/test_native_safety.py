@@ -21,6 +21,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from torch import nn
 
+from gossamer.answers.classes import softmax
 from gossamer.compile.fuse import fuse
 from gossamer.compile.lower import lower
 from gossamer.compile.narrow import narrow
@@ -32,7 +33,6 @@ from gossamer.images import Preprocess
 from gossamer.modelfile import parse
 from gossamer.networks import create_model
 from gossamer.runtime import native
-from gossamer.runtime.prediction import softmax
 from tests.test_export import randomised
 
 pytest.importorskip("onnx")
