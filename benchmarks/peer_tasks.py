@@ -68,7 +68,10 @@ def detect(options: argparse.Namespace) -> None:
     def loss(indices: list[int], rng: np.random.Generator) -> Tensor:
         images, targets = [], []
         for index in indices:
-            image, corners = torch.from_numpy(pictures[index].copy()).permute(2, 0, 1).float() / 255, answers[index].corners
+            image, corners = (
+                torch.from_numpy(pictures[index].copy()).permute(2, 0, 1).float() / 255,
+                answers[index].corners,
+            )
             corners = torch.from_numpy(corners.copy())
             if rng.random() < 0.5:
                 image, width = image.flip(2), image.shape[2]
