@@ -16,7 +16,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from gossamer.runtime.prediction import softmax
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image

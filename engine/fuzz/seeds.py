@@ -62,7 +62,7 @@ NETWORKS: dict[str, nn.Module] = {
         nn.ReLU(),
         nn.Conv2d(12, 2, 1),
     ),
-    "heads": nn.Sequential(
+    "resizes": nn.Sequential(
         nn.Conv2d(3, 6, 3, 2, 1),
         nn.Conv2d(6, 6, 3, padding=3, dilation=3, groups=6),
         nn.Upsample(scale_factor=2, mode="bilinear"),
