@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import subprocess
 import sys
@@ -17,12 +18,14 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
+import gossamer
 from gossamer.compile.fuse import fuse
 from gossamer.compile.lower import lower
 from gossamer.compile.write import compile_file
 from gossamer.errors import InputError
 from gossamer.modelfile import parse
 from gossamer.runtime import native
+from gossamer.runtime.compilation import compile_model
 from tests.test_export import randomised
 
 onnxruntime = pytest.importorskip("onnxruntime")
@@ -381,7 +384,26 @@ def test_outputs_stay_float32_in_bfloat16_files(folder: Path) -> None:
         assert np.abs(found - wanted).max() < 0.05 * np.abs(wanted).max(), name
 
 
-@pytest.mark.parametrize("name", MODULES)
+@pytest.mark.parametrize("runtime", ["native", "onnxruntime", "openvino", "reference"])
+def test_every_runtime_gives_all_outputs_by_name(runtime: str, folder: Path) -> None:
+    if runtime == "openvino" and importlib.util.find_spec("openvino") is None:
+        pytest.skip("openvino is not installed")
+    onnx, _ = made("ssd", folder)
+    model = gossamer.load(onnx, runtime=runtime)
+    assert model.outputs == ("deltas", "logits")
+    agree(model.run_all(images(2)), answers(onnx))
+    with pytest.raises(InputError, match=r"run\(\) of 2 outputs.*use run_all"):
+        model.run(images(2))
+
+
+def test_compiling_says_what_changed_over_all_outputs_and_speaks_of_no_class(folder: Path) -> None:
+    onnx, _ = made("ssd", folder)
+    done = compile_model(onnx, folder / "ssd.goss")
+    assert done.checks.inputs == 8 and done.checks.largest < 1e-4 * done.checks.scale
+    assert done.checks.same_class is None and "class" not in done.text()
+
+
+@pytest.mark.parametrize("name", [*MODULES, "transposed 4x4 /2", "depthwise, dilated", "pixel shuffle", "softmax"])
 def test_a_quantised_head_answers_within_a_few_steps(name: str, folder: Path) -> None:
     """As onnxruntime's quantiser writes it, rows and resizes rounded to bytes too; a step is a byte's."""
     quantization = pytest.importorskip("onnxruntime.quantization")

@@ -21,6 +21,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from torch import nn
 
+from gossamer.answers.classes import softmax
 from gossamer.compile.fuse import fuse
 from gossamer.compile.lower import lower
 from gossamer.compile.narrow import narrow
@@ -32,7 +33,6 @@ from gossamer.images import Preprocess
 from gossamer.modelfile import parse
 from gossamer.networks import create_model
 from gossamer.runtime import native
-from gossamer.runtime.prediction import softmax
 from tests.test_export import randomised
 
 pytest.importorskip("onnx")
@@ -227,7 +227,9 @@ def test_the_example_in_c_builds_as_documented_and_answers_as_python(tmp_path: P
     (line,) = [line.strip() for line in readme.splitlines() if line.strip().startswith("cc ")]
     command = shlex.split(line.replace("$PWD", str(ROOT / "engine")))
     command[-1] = str(tmp_path / command[-1])
-    done = subprocess.run([*command, "-Wall", "-Wextra", "-Werror"], cwd=ROOT / "engine", capture_output=True, text=True)
+    done = subprocess.run(
+        [*command, "-Wall", "-Wextra", "-Werror"], cwd=ROOT / "engine", capture_output=True, text=True
+    )
     assert done.returncode == 0, done.stderr
     torch.manual_seed(0)
     onnx = to_onnx(randomised(create_model("mobilenetv1_025", num_classes=6)).eval(), (48, 64))

@@ -597,3 +597,22 @@ def test_comparing_outputs_looks_at_size_class_and_sense() -> None:
     for wrong in (np.array([1, np.nan, 2], np.float32), np.zeros(2, np.float32)):
         assert compare(expected, wrong, 1e-4).difference == float("inf")
     assert margin(expected) == 1 and margin(expected[:1]) == float("inf")
+
+
+@pytest.mark.parametrize("mode", ["nearest", "linear"])
+@pytest.mark.parametrize("where", ["half_pixel", "asymmetric", "align_corners", "pytorch_half_pixel"])
+@pytest.mark.parametrize("to", [(7, 11), (2, 3), (4, 5), (1, 1)])
+def test_resize_is_what_onnx_runtime_computes(mode: str, where: str, to: tuple[int, int]) -> None:
+    onnx, ort = pytest.importorskip("onnx"), pytest.importorskip("onnxruntime")
+    x = np.random.default_rng(0).standard_normal((2, 3, 4, 5)).astype(np.float32)
+    options: dict[str, Any] = {"mode": mode, "coordinate_transformation_mode": where}
+    nodes = [onnx.helper.make_node("Resize", ["x", "", "", "sizes"], ["y"], **options)]
+    given = [onnx.helper.make_tensor_value_info("x", 1, ["n", 3, 4, 5])]
+    made = [onnx.helper.make_tensor_value_info("y", 1, ["n", 3, *to])]
+    sizes = onnx.numpy_helper.from_array(np.array([2, 3, *to], np.int64), "sizes")
+    graph = onnx.helper.make_graph(nodes, "resize", given, made, [sizes])
+    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 18)], ir_version=8)
+    data = model.SerializeToString()
+    expected = ort.InferenceSession(data, providers=["CPUExecutionProvider"]).run(None, {"x": x})[0]
+    found = runtime.model.open_model(modelfile.parse(data), "reference").run(x)
+    np.testing.assert_allclose(found, expected, atol=1e-6)

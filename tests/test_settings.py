@@ -48,7 +48,7 @@ def test_yaml_reads_back_to_equal_settings(tmp_path: Path) -> None:
         ({"cache": "lots"}, "K, M, G or T"),
         ({"batch": 10, "accumulate": 3}, "divides the batch"),
         ({"step_epochs": ["a"]}, "numbers"),
-        ({"task": "detect"}, "classify"),
+        ({"task": "divine"}, "classify"),
     ],
 )
 def test_a_bad_setting_gives_one_line_that_says_what_is_allowed(values: dict[str, Any], words: str) -> None:

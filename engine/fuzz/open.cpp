@@ -51,6 +51,17 @@ void open_and_run(const char *path, const char *level) {
   size_t length = 0;
   if (gossamer_describe(model, sides, &outputs) || gossamer_card(model, &card, &length)) std::abort();
   const std::string copy(card, length);
+  int32_t count = 0, rank = 0, shape[4];
+  int64_t first = 0, named = 0;
+  const char *name = nullptr;
+  if (gossamer_output_count(model, &count)) std::abort();
+  for (int32_t i = 0; i < count; i++) {
+    if (gossamer_output(model, i, &name, &rank, shape, &first) || rank < 1 || rank > 4 || !std::strlen(name)) std::abort();
+    int64_t numbers = 1;
+    for (int32_t axis = 0; axis < rank; axis++) numbers *= shape[axis];
+    named += numbers;
+  }
+  if (named != outputs) std::abort();
   for (int threads : {1, 2}) {
     gossamer_session *session = nullptr;
     if (gossamer_session_open(model, threads, &session)) continue;

@@ -28,6 +28,20 @@ class Paths(nn.Module):
         return torch.cat((x * self.gate(x), x + made), 1)
 
 
+class Heads(nn.Module):
+    """Two answers of different sides: an enlarged map, and numbers beside places."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.map, self.boxes = nn.Conv2d(3, 8, 3, 2, 1), nn.Conv2d(8, 2, 1), nn.Conv2d(8, 6, 3, padding=1)
+
+    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """(N, 3, H, W) -> (N, 2, H + 1, W + 1), (N, places, 3)."""
+        x = torch.relu(self.first(x))
+        large = nn.functional.interpolate(self.map(x), scale_factor=2, mode="bilinear", align_corners=False)
+        return large, self.boxes(x).permute(0, 2, 3, 1).reshape(len(x), -1, 3).softmax(2)
+
+
 def separable(c: int, mid: int, kernel: int, stride: int) -> nn.Module:
     """An inverted block of c channels."""
     depthwise = nn.Conv2d(mid, mid, kernel, stride, kernel // 2, groups=mid)
@@ -35,6 +49,7 @@ def separable(c: int, mid: int, kernel: int, stride: int) -> nn.Module:
 
 
 NETWORKS: dict[str, nn.Module] = {
+    "heads": Heads(),
     "block": nn.Sequential(nn.Conv2d(3, 6, 3, 2, 1), nn.ReLU(), Paths(separable(6, 20, 3, 1), 6), nn.Conv2d(12, 4, 1)),
     "stride": nn.Sequential(separable(3, 9, 5, 2), nn.SiLU(), nn.Flatten(), nn.Linear(75, 3)),
     "pools": nn.Sequential(nn.MaxPool2d(3, 2, 1), nn.BatchNorm2d(3), nn.Tanh(), nn.AvgPool2d(2), nn.Conv2d(3, 5, 2)),
@@ -46,6 +61,14 @@ NETWORKS: dict[str, nn.Module] = {
         nn.Conv2d(12, 12, 3, 2, 1, groups=12),
         nn.ReLU(),
         nn.Conv2d(12, 2, 1),
+    ),
+    "resizes": nn.Sequential(
+        nn.Conv2d(3, 6, 3, 2, 1),
+        nn.Conv2d(6, 6, 3, padding=3, dilation=3, groups=6),
+        nn.Upsample(scale_factor=2, mode="bilinear"),
+        nn.ConvTranspose2d(6, 4, 3, 2, 1, groups=2),
+        nn.PixelShuffle(2),
+        nn.Softmax(1),
     ),
 }
 
@@ -68,7 +91,8 @@ def main() -> None:
     torch.manual_seed(0)
     for name, network in NETWORKS.items():
         onnx = folder / f"{name}.onnx"
-        onnx.write_bytes(to_onnx(network.eval(), (9, 9)))
+        names = ("map", "boxes") if isinstance(network, Heads) else ("output",)
+        onnx.write_bytes(to_onnx(network.eval(), (9, 9), outputs=names))
         compile_file(onnx, folder / f"{name}.goss")
         compile_file(onnx, folder / f"{name}-bfloat16.goss", "bfloat16")
         quantised = folder / f"{name}-int8.onnx"

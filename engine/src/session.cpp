@@ -527,18 +527,14 @@ void run_share(void *context, int t) {
   }
 }
 
+// As many images as all threads get the same number of, where each thread has maps of its own; the others one by one.
 int run_images(gossamer_session &s, const float *input, int64_t images, float *output, int64_t *spent) {
   const Model &f = s.model->file;
   const Value &in = f.values[f.input];
-  s.input = input, s.output = output;
-  const int64_t threads = s.pool.threads();
-  if (s.arenas.size() > 1 && !spent) {
-    s.images = images / threads * threads;
-    if (s.images) s.pool.run(run_share, &s);
-  } else {
-    s.images = 0;
-  }
-  for (int64_t i = s.images; i < images; i++) {
+  const int64_t threads = s.pool.threads(), alone = s.arenas.size() > 1 && !spent ? images / threads * threads : 0;
+  s.input = input, s.output = output, s.images = alone;
+  if (alone > 0) s.pool.run(run_share, &s);
+  for (int64_t i = alone; i < images; i++) {
     s.input = input + i * in.h * in.w * in.c;
     s.output = output + i * f.numbers;
     run_image(s, spent);

@@ -93,7 +93,8 @@ class Card:
     @property
     def format(self) -> int:
         """1 for a single classifier, so that every gossamer reads it, 2 for all else."""
-        return 1 if len(self.heads) == 1 and self.heads[0] == Head("classify", self.heads[0].classes) else 2
+        first = self.heads[0]
+        return 1 if len(self.heads) == 1 and (first.kind, first.name, first.options) == ("classify", "", {}) else 2
 
     @property
     def classes(self) -> tuple[str, ...]:

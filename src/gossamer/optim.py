@@ -38,12 +38,13 @@ def resolve(settings: Settings) -> Settings:
 def freeze(model: nn.Module, pattern: str) -> list[str]:
     """Stop the gradient of the parameters that `pattern` names; their names.
 
-    "backbone" is everything but the classifier. Raises SettingsError where nothing, or nothing else, is left.
+    "backbone" is everything but the classifier, or what the model's `backbone_path` begins. Raises SettingsError where nothing, or nothing else, is left.
     """
     if not pattern:
         return []
-    classifier = re.escape(getattr(model, "classifier_path", "head."))
-    expression = rf"(?!{classifier})" if pattern == "backbone" else pattern
+    classifier, backbone = getattr(model, "classifier_path", "head."), getattr(model, "backbone_path", "")
+    whole = re.escape(backbone) if backbone else rf"(?!{re.escape(classifier)})"
+    expression = whole if pattern == "backbone" else pattern
     try:
         match = re.compile(expression).match if pattern == "backbone" else re.compile(expression).search
     except re.error as error:
@@ -76,7 +77,9 @@ def parameter_groups(model: nn.Module, settings: Settings) -> list[dict[str, Any
     depth = len(getattr(model, "stages", ()))
     if settings.layer_decay != 1 and not depth:
         raise SettingsError(
-            f"layer_decay {settings.layer_decay:g} with {settings.net}", "1 for a network of timm", "leave it out"
+            f"layer_decay {settings.layer_decay:g} with {settings.net} for {settings.task}",
+            "1 for a network of timm, and for other tasks than classify",
+            "leave it out",
         )
     groups: dict[tuple[float, float], dict[str, Any]] = {}
     for name, parameter in model.named_parameters():

@@ -6,9 +6,8 @@ from collections.abc import Callable
 from typing import Any
 
 from gossamer.compile import axes as lying
-from gossamer.compile import quantised
 from gossamer.compile.axes import Axes
-from gossamer.compile.program import LONGEST_NAME, MOST_AXES, Operation, Output, Program, Value
+from gossamer.compile.program import LONGEST_NAME, MOST_AXES, Operation, Output, Program, Quantised, Value
 from gossamer.errors import InputError
 from gossamer.onnxfile import Node, Onnx
 
@@ -45,7 +44,7 @@ class Lowering:
                 self.users.setdefault(name, []).append(node)
         self.maker: dict[int, Operation] = {}  # value -> the operation that writes it
         self.value_uses: dict[int, int] = {0: self.uses.get(onnx.input.name, 0)}
-        self.quantised: dict[str, quantised.Quantised] = {}  # constants that are bytes
+        self.quantised: dict[str, Quantised] = {}  # constants that are bytes
         self.skip: set[int] = set()  # nodes that an earlier one has taken in
 
     def run(self) -> Program:

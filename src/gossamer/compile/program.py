@@ -148,3 +148,19 @@ class Program:
                 if value >= 0:
                     found.setdefault(value, []).append(index)
         return found
+
+
+@dataclass
+class Quantised:
+    """A constant in int8: what it stands for is data * scale, scale being one number or one a place of `axis`."""
+
+    data: NDArray[np.int8]
+    scale: Array
+    axis: int
+
+    def rows(self, axis: int) -> Array | None:
+        """A scale for each place of an axis, or None where the scales belong to another axis."""
+        count = self.data.shape[axis]
+        if self.scale.size == 1:
+            return np.full(count, self.scale.reshape(()), np.float32)
+        return self.scale.astype(np.float32) if self.axis % self.data.ndim == axis % self.data.ndim else None

@@ -2,33 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from gossamer.compile.program import Array, Layer, Value
+from gossamer.compile.program import Array, Layer, Quantised, Value
 from gossamer.onnxfile import Node
 
 if TYPE_CHECKING:
     from gossamer.compile.lowering import Lowering
-
-
-@dataclass
-class Quantised:
-    """A constant in int8: what it stands for is data * scale, scale being one number or one a place of `axis`."""
-
-    data: NDArray[np.int8]
-    scale: Array
-    axis: int
-
-    def rows(self, axis: int) -> Array | None:
-        """A scale for each place of an axis, or None where the scales belong to another axis."""
-        count = self.data.shape[axis]
-        if self.scale.size == 1:
-            return np.full(count, self.scale.reshape(()), np.float32)
-        return self.scale.astype(np.float32) if self.axis % self.data.ndim == axis % self.data.ndim else None
 
 
 def quantise(low: Lowering, node: Node) -> None:

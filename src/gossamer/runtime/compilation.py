@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gossamer import modelfile
-from gossamer.compile.write import compile_bytes
 from gossamer.answers.head import flat
+from gossamer.compile.write import compile_bytes
 from gossamer.errors import InputError, MissingPackageError
 from gossamer.modelfile import ModelFile
 from gossamer.progress import SILENT, Progress
@@ -28,21 +28,20 @@ from gossamer.storage import write_bytes
 class Loss:
     """What compiling changed in the outputs: largest and mean absolute difference, and how often the likeliest class stays.
 
-    inputs: how many were tried. scale: the largest absolute output of the ONNX file.
+    inputs: how many were tried. scale: the largest absolute output of the ONNX file. same_class: None where the outputs
+    are not one logit a class.
     """
 
     inputs: int
     largest: float
     mean: float
-    same_class: int
+    same_class: int | None
     scale: float
 
     def text(self, what: str) -> str:
         """One line for people."""
-        return (
-            f"{what}: outputs differ by at most {self.largest:.3g}, {self.mean:.3g} in the mean, of up to {self.scale:.3g}; "
-            f"the same class for {self.same_class} of {self.inputs}"
-        )
+        line = f"{what}: outputs differ by at most {self.largest:.3g}, {self.mean:.3g} in the mean, of up to {self.scale:.3g}"
+        return line if self.same_class is None else f"{line}; the same class for {self.same_class} of {self.inputs}"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -139,4 +138,5 @@ def _loss(peer: Model, engine: Native, batches: Sequence[NDArray[np.float32]]) -
         largest, scale = max(largest, float(apart.max())), max(scale, float(np.abs(expected).max()))
         total, numbers, count = total + float(apart.sum()), numbers + apart.size, count + len(batch)
         same += int((found.argmax(1) == expected.argmax(1)).sum())
-    return Loss(count, largest, total / numbers, same, scale)
+    classes = len(engine.outputs) == 1 and len(engine.outputs[0].shape) == 1
+    return Loss(count, largest, total / numbers, same if classes else None, scale)

@@ -202,6 +202,62 @@ def _dropout(node: Node, x: Array, ratio: Array | None = None, training: Array |
     return x
 
 
+def _resize(
+    node: Node, x: Array, roi: Array | None = None, scales: Array | None = None, sizes: Array | None = None
+) -> Array:
+    """Nearest and linear, an axis at a time; not the antialiased, cubic or cropping ones."""
+    at = node.attributes
+    mode, where = (at.get(name, default).decode() for name, default in _RESIZE_DEFAULTS)
+    if mode not in ("nearest", "linear") or where not in (
+        "half_pixel",
+        "pytorch_half_pixel",
+        "asymmetric",
+        "align_corners",
+    ):
+        raise Unsupported(f"mode {mode}, {where}")
+    if at.get("antialias", 0) or at.get("keep_aspect_ratio_policy", b"stretch") != b"stretch":
+        raise Unsupported("antialias or keep_aspect_ratio_policy")
+    axes = [axis % x.ndim for axis in at.get("axes") or range(x.ndim)]
+    given = dict(zip(axes, sizes.tolist() if sizes is not None and len(sizes) else [None] * len(axes)))
+    factors = dict(zip(axes, scales.tolist() if scales is not None and len(scales) else [None] * len(axes)))
+    for axis in axes:
+        old, size, factor = x.shape[axis], given[axis], factors[axis]
+        new = int(old * factor) if size is None else int(size)
+        factor = new / old if factor is None else factor
+        if new != old or factor != 1:
+            x = _resized(x, axis, new, factor, mode, where, at.get("nearest_mode", b"round_prefer_floor").decode())
+    return x
+
+
+_RESIZE_DEFAULTS = (("mode", b"nearest"), ("coordinate_transformation_mode", b"half_pixel"))
+_ROUND: dict[str, Callable[[Array], Array]] = {
+    "floor": np.floor,
+    "ceil": np.ceil,
+    "round_prefer_floor": lambda places: np.ceil(places - 0.5),
+    "round_prefer_ceil": lambda places: np.floor(places + 0.5),
+}
+
+
+def _resized(x: Array, axis: int, new: int, factor: float, mode: str, where: str, rounding: str) -> Array:
+    """One axis at `new` places, `factor` times as dense."""
+    old, places = x.shape[axis], np.arange(new, dtype=np.float64)
+    if where == "asymmetric":
+        places = places / factor
+    elif where == "align_corners":
+        places = places * (old - 1) / max(new - 1, 1)
+    elif where == "pytorch_half_pixel" and new == 1:
+        places = np.zeros(1)
+    else:
+        places = (places + 0.5) / factor - 0.5
+    if mode == "nearest":
+        return np.take(x, np.clip(_ROUND[rounding](places), 0, old - 1).astype(np.int64), axis=axis)
+    places = np.clip(places, 0, old - 1)
+    first = np.floor(places).astype(np.int64)
+    share = (places - first).astype(x.dtype).reshape([-1 if n == axis else 1 for n in range(x.ndim)])
+    low, high = np.take(x, first, axis=axis), np.take(x, np.minimum(first + 1, old - 1), axis=axis)
+    return np.asarray(low + (high - low) * share)
+
+
 def _each(function: Callable[..., Array]) -> Operator:
     """An operator that is a numpy function of its inputs."""
     return lambda node, *inputs: function(*inputs)
@@ -255,6 +311,7 @@ OPERATORS: dict[str, Operator] = {
     "ReduceSum": _reduce(np.sum),
     "ReduceMax": _reduce(np.max),
     # shapes
+    "Resize": _resize,
     "Flatten": _flatten,
     "Reshape": _reshape,
     "Transpose": lambda node, x: np.transpose(x, node.attributes.get("perm")),

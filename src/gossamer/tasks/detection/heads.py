@@ -40,6 +40,8 @@ class Detector(nn.Module):
     which the backbone takes 0.61.
     """
 
+    backbone_path = "maps."
+
     def __init__(
         self,
         maps: nn.Module,

@@ -17,6 +17,8 @@ class Embedder(nn.Module):
     MACs of the projection: num_features * dim. Raises SettingsError for a backbone with auxiliary classifiers.
     """
 
+    backbone_path = "backbone."
+
     def __init__(self, backbone: Network, dim: int) -> None:
         super().__init__()
         check_count("dim", dim, 0)

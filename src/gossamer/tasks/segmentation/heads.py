@@ -132,6 +132,8 @@ class Segmenter(nn.Module):
     pool: see `LrAspp`. pretrained and options: of `create_model`. Raises SettingsError, UnknownNameError, WeightsError.
     """
 
+    backbone_path = "backbone."
+
     def __init__(
         self,
         net: str,
