@@ -181,7 +181,7 @@ def _field(what: str, key: str, value: Any) -> Any:
         "head": (str, "the name of a head"),
     }
     kind, good = allowed[key]
-    if type(value) is not kind or (kind is int and not 0 <= value <= 65536):
+    if type(value) is not kind or (isinstance(value, int) and not 0 <= value <= 65536):
         raise SettingsError(f"{what} {reprlib.repr(value)}", good, "mend it")
     return value
 
@@ -219,7 +219,7 @@ def _values(text: str) -> Any:
 def _loader(yaml: Any) -> Any:
     """PyYAML's safe loader, but for a name given twice, which it takes the last of."""
 
-    class Loader(yaml.SafeLoader):  # type: ignore[misc, name-defined]
+    class Loader(yaml.SafeLoader):  # type: ignore[misc]
         def construct_mapping(self, node: Any, deep: bool = False) -> Any:
             names = [key.value for key, _ in node.value]
             twice = next((name for name in names if names.count(name) > 1), None)
