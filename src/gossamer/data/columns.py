@@ -60,7 +60,7 @@ class Reader(Protocol):
 class Listed:
     """Labels that are in memory; the cells already tell when one changes."""
 
-    def __init__(self, values: Sequence[Any]) -> None:
+    def __init__(self, values: Sequence[Any] | NDArray[np.float32]) -> None:
         self.values = values
 
     def read(self, row: int) -> Any:

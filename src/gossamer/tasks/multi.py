@@ -123,9 +123,9 @@ class Multi(Task):
         """A head with all decided. Raises SettingsError, UnknownNameError."""
         task = task_of(spec.kind)
         loss = spec.loss or (settings.loss if settings.loss in task.losses else task.losses[0])
-        for what, given, allowed in (("loss", loss, task.losses), ("head", spec.head, ("", *task.head_names))):
-            if given not in allowed:
-                raise UnknownNameError(f"{what} of a {spec.kind} head", given, [name for name in allowed if name])
+        for what, named, allowed in (("loss", loss, task.losses), ("head", spec.head, ("", *task.head_names))):
+            if named not in allowed:
+                raise UnknownNameError(f"{what} of a {spec.kind} head", named, [name for name in allowed if name])
         changes: dict[str, Any] = {"loss": loss}
         if spec.hierarchy and loss != "cross_entropy":
             raise SettingsError(f"loss {loss} with hierarchy", "cross_entropy", "leave the loss out")

@@ -176,9 +176,8 @@ class MultiScores:
 
     @property
     def loss(self) -> float:
-        """The sum of the heads' losses, of those that have one; nan where none has."""
-        found = [one.loss for one in self.heads.values() if not math.isnan(one.loss)]
-        return sum(found) if found else NAN
+        """None: those of the heads are in units of their own, and stand with their scores."""
+        return NAN
 
     def to_json(self) -> dict[str, Any]:
         """Plain values; nan becomes None."""
