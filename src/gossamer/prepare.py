@@ -90,7 +90,7 @@ def resolve(settings: Settings, data: Data, processes: Processes) -> Settings:
     if (settings.mixup or settings.cutmix) and not task.mixes:
         raise SettingsError(f"mixup or cutmix for the task {task.name}", "mixing for classify", "leave it out")
     if settings.resize == "auto":
-        changes["resize"] = task.geometry
+        changes["resize"] = task.resize_for(settings)
     listed = choose(settings.net, settings.weights)[1] if settings.weights else None
     if settings.crop_pct is None:
         changes["crop_pct"] = 1.0 if min(size) < 128 else listed.crop_pct if listed else 0.875

@@ -134,7 +134,7 @@ def check_options(head: Head) -> None:
         pictures.check_detect(head)
     elif head.kind == "segment":
         pictures.check_segment(head)
-    else:
+    elif head.options != {"hierarchy": True} or head.kind != "classify":
         _exactly(head, set())
 
 

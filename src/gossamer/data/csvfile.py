@@ -49,7 +49,7 @@ def read_csv(path: Path) -> Table:
 
 def _rows(path: Path) -> tuple[list[tuple[str, str, str]], int]:
     """(path, label, split) of each image, in the order of the paths, and how many lines were repetitions."""
-    lines = _lines(path)
+    lines = read_lines(path)
     header = [cell.strip().lower() for cell in lines[0][1]] if lines else []
     for wanted in ("path", "label"):
         if header.count(wanted) != 1:
@@ -92,8 +92,11 @@ def _said(entry: tuple[str, str]) -> str:
     return f"{entry[0]!r} in {entry[1]}" if entry[1] else repr(entry[0])
 
 
-def _lines(path: Path) -> list[tuple[int, list[str]]]:
-    """(line number, cells) of each line that is not blank; quotes, CRLF and a byte order mark are understood."""
+def read_lines(path: Path) -> list[tuple[int, list[str]]]:
+    """(line number, cells) of each line that is not blank; quotes, CRLF and a byte order mark are understood.
+
+    Raises DataError.
+    """
     try:
         content = path.read_bytes().decode("utf-8-sig")
         first = content.partition("\n")[0]

@@ -187,7 +187,7 @@ def _legend(
     if entries is None and legend is not None:
         return legend
     if entries is None:
-        count = len(classes) or num_classes or _count(masks, training, ignore_index)
+        count = len(classes) or num_classes or count_classes(masks, training, ignore_index)
         entries = numbered(count, ignore_index, classes)
     found = legend_of(entries, ignore_index)
     if num_classes not in (None, len(found.classes)):
@@ -199,7 +199,7 @@ def _legend(
     return found.ordered(classes) if classes else found
 
 
-def _count(masks: Masks, training: list[int], ignore_index: int | None) -> int:
+def count_classes(masks: Masks, training: list[int], ignore_index: int | None) -> int:
     """How many classes the training masks have, by the largest value in them. Raises DataError."""
     highest = -1
     failed: ImageError | None = None

@@ -61,6 +61,11 @@ class Task(ABC):
         """The settings with what only this task knows decided. Raises SettingsError."""
         return settings
 
+    @classmethod
+    def resize_for(cls, settings: Settings) -> str:
+        """The resize that `auto` stands for with these settings. Raises DataError, SettingsError."""
+        return cls.geometry
+
     def prepare(self, data: Data) -> None:  # noqa: B027 (most tasks need nothing)
         """Look at the training data before the first step, for weights of classes and the like."""
 

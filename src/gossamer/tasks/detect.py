@@ -20,14 +20,13 @@ from gossamer.settings import Settings
 from gossamer.tasks.backbone import arguments
 from gossamer.tasks.base import Task, sized
 from gossamer.tasks.detection.augment import TrainBoxes
-from gossamer.tasks.detection.fit import shapes_of
+from gossamer.tasks.detection.fit import anchor_sizes_of
 from gossamer.tasks.detection.heads import build_detector
 from gossamer.tasks.detection.losses import DetectionLoss
 from gossamer.tasks.detection.match import Target, collate
 from gossamer.tasks.detection.scores import DetectionScorer
 
 HEADS = ("ssdlite", "ssd")
-FITTED = 9  # anchors: YOLOv3 (1804.02767), section 2.1
 
 
 class Detect(Task):
@@ -56,14 +55,8 @@ class Detect(Task):
         """Anchors fitted to the training boxes, where none are given. Raises SettingsError."""
         if settings.anchors == "ssd" or settings.anchor_sizes:
             return settings
-        source, (height, width) = data.train, sized(settings)
-        sides = []
-        for index in range(len(source)):
-            boxes: Boxes = source.answer(index)
-            across, down = width / boxes.size[1], height / boxes.size[0]
-            sides.append((boxes.corners[:, 2:] - boxes.corners[:, :2])[~boxes.crowd] * [across, down])
-        shapes = shapes_of(np.concatenate(sides), FITTED, settings.seed)
-        return settings.replace(anchor_sizes=[side for shape in shapes for side in shape])
+        pictures = (data.train.answer(index) for index in range(len(data.train)))
+        return settings.replace(anchor_sizes=anchor_sizes_of(pictures, sized(settings), settings.seed))
 
     def build(self, pretrained: str = "") -> nn.Module:
         """The detector. Raises UnknownNameError, SettingsError, WeightsError, InputError for a picture too small."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,11 +17,9 @@ from gossamer.settings import Settings
 from gossamer.tasks.backbone import network
 from gossamer.tasks.base import Task
 from gossamer.tasks.embedding.collapse import alarm
-from gossamer.tasks.embedding.criterion import build_loss
+from gossamer.tasks.embedding.criterion import loss_of
 from gossamer.tasks.embedding.network import Embedder
 from gossamer.tasks.embedding.scores import EmbeddingScorer
-
-MINING = {"all": "batch-all", "hard": "batch-hard", "semihard": "semi-hard"}
 
 
 class Embed(Task):
@@ -56,10 +53,7 @@ class Embed(Task):
         """
         settings = self.settings
         model = Embedder(network(settings, 1, pretrained), settings.dim)
-        options: dict[str, Any] = {} if settings.margin is None else {"margin": settings.margin}
-        if settings.loss == "triplet":
-            options["mining"] = MINING[settings.mining]
-        model.criterion = build_loss(settings.loss.replace("_", "-"), model.dim, len(self.classes), options)
+        model.criterion = loss_of(settings, settings.loss, model.dim, len(self.classes))
         self.criterion = model.criterion
         return model
 
@@ -68,16 +62,7 @@ class Embed(Task):
 
     def order(self, source: Source, epoch: int) -> NDArray[np.int64]:
         """Batches of identities with `per_identity` images each. Raises SettingsError."""
-        settings, each = self.settings, self.settings.per_identity
-        whole = settings.batch // settings.accumulate
-        if whole % each or whole // each < 2:
-            raise SettingsError(
-                f"batch {whole} of identities with {each} images each",
-                f"a multiple of {each}, at least {2 * each}",
-                "change --batch or --per-identity",
-            )
-        identities = min(whole // each, len(np.unique(source.labels)))
-        return pk_order(source.labels, identities, each, settings.seed, epoch)
+        return identity_order(source.labels, self.settings, epoch)
 
     def loss(self, outputs: dict[str, Tensor], targets: Tensor) -> Tensor:
         self.targets = targets
@@ -90,3 +75,18 @@ class Embed(Task):
 
     def scorer(self) -> EmbeddingScorer:
         return EmbeddingScorer(self.classes)
+
+
+def identity_order(labels: NDArray[np.int64], settings: Settings, epoch: int) -> NDArray[np.int64]:
+    """The images of an epoch by their indices, in batches of identities with `per_identity` images each.
+
+    labels: (n,) the identity of each image. Raises SettingsError.
+    """
+    whole, each = settings.batch // settings.accumulate, settings.per_identity
+    if whole % each or whole // each < 2:
+        raise SettingsError(
+            f"batch {whole} of identities with {each} images each",
+            f"a multiple of {each}, at least {2 * each}",
+            "change --batch or --per-identity",
+        )
+    return pk_order(labels, min(whole // each, len(np.unique(labels))), each, settings.seed, epoch)

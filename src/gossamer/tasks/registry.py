@@ -16,9 +16,12 @@ from gossamer.tasks.scores import ClassScorer, Scorer
 # name -> (module, class)
 TASKS: dict[str, tuple[str, str]] = {
     "classify": ("gossamer.tasks.classify", "Classify"),
+    "multilabel": ("gossamer.tasks.multi", "MultiLabel"),
+    "regress": ("gossamer.tasks.multi", "Regress"),
     "detect": ("gossamer.tasks.detect", "Detect"),
     "segment": ("gossamer.tasks.segment", "Segment"),
     "embed": ("gossamer.tasks.embed", "Embed"),
+    "multi": ("gossamer.tasks.multi", "Multi"),
 }
 
 
@@ -32,12 +35,21 @@ def task_of(name: str) -> type[Task]:
 def scorer_of(heads: tuple[Head, ...]) -> Scorer:
     """What scores the answers of a model file. Raises SettingsError where nothing does."""
     if len(heads) > 1:
-        from gossamer.tasks.multi import MultiScorer
+        from gossamer.tasks.multihead.scores import MultiScorer
 
-        return MultiScorer({head.name: scorer_of((head,)) for head in heads}, heads)
+        main = {head.name: task_of(head.kind).score for head in heads}
+        return MultiScorer({head.name: scorer_of((head,)) for head in heads}, heads, main)
     head = heads[0]
-    if head.kind == "classify":
+    if head.kind == "classify" and not head.options.get("hierarchy"):
         return ClassScorer(head.classes)
+    if head.kind in ("classify", "multilabel", "regress"):
+        from gossamer.tasks.multihead.scores import LabelScorer, NumberScorer, TreeScorer
+
+        if head.kind == "classify":
+            return TreeScorer(head.classes)
+        if head.kind == "multilabel":
+            return LabelScorer(head.classes)
+        return NumberScorer(head.classes, head.options["mean"], head.options["std"])
     if head.kind == "detect":
         from gossamer.tasks.detection.scores import DetectionScorer
 

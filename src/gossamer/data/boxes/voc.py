@@ -15,6 +15,7 @@ from gossamer.data.boxes.records import (
     Draft,
     Drawn,
     Record,
+    Size,
     class_name,
     each_image,
     image_files,
@@ -93,20 +94,31 @@ def _record(root: Path, stem: str, split: str, images: dict[str, str]) -> Record
     if not path.is_file():
         raise DataError(f"{text(stem)} is listed but has no Annotations/{text(stem)}.xml", _ALLOWED, "restore the file")
     where = text(str(path))
-    top = read_xml(path)
-    if top.tag != "annotation":
-        raise DataError(f"{where}: begins with <{text(top.tag)}>", "<annotation>", "mend or remove the file")
+    top = annotation_of(path)
     name = images.get(stem) or (top.findtext("filename") or "").strip()
     if not name or not (root / "JPEGImages" / inside(name, where)).is_file():
         raise DataError(f"{where}: there is no JPEGImages/{text(stem)}.jpg", "an image for each", "restore the image")
-    boxes = [_drawn(element, where) for element in top.findall("object")]
-    said = said_size(top.findtext("size/height"), top.findtext("size/width"))
+    boxes, said = objects_of(top, where)
     size = said or image_size(root / "JPEGImages" / name)
     others = [ElementTree.tostring(child, "unicode").strip() for child in top if child.tag not in _OWN]
     depth = top.find("size/depth")
     if depth is not None:
         others.append(ElementTree.tostring(depth, "unicode").strip())
     return Record(f"JPEGImages/{name}", name, split, size, boxes, {"voc": others} if others else {})
+
+
+def annotation_of(path: Path) -> ElementTree.Element:
+    """The <annotation> that a file is. Raises DataError."""
+    top = read_xml(path)
+    if top.tag != "annotation":
+        raise DataError(f"{text(str(path))}: begins with <{text(top.tag)}>", "<annotation>", "mend or remove the file")
+    return top
+
+
+def objects_of(top: ElementTree.Element, where: str) -> tuple[list[Drawn], Size | None]:
+    """The objects of an annotation, and the (height, width) that it gives its image. Raises DataError."""
+    said = said_size(top.findtext("size/height"), top.findtext("size/width"))
+    return [_drawn(element, where) for element in top.findall("object")], said
 
 
 def _drawn(element: ElementTree.Element, where: str) -> Drawn:

@@ -79,7 +79,7 @@ def read_yolo(root: Path) -> Draft:
         notes.append(f"{root}: {orphans} label files have no image and are passed over")
     records = each_image(list(places), lambda path: _record(root, path, *places[path], names), "images", notes)
     for record in records:
-        _known(record, names)
+        check_known(record, names)
     return Draft("yolo", root, names, True, records, notes)
 
 
@@ -87,7 +87,7 @@ def _stem(name: str) -> str:
     return Path(name).with_suffix("").as_posix()
 
 
-def _known(record: Record, names: tuple[str, ...]) -> None:
+def check_known(record: Record, names: tuple[str, ...]) -> None:
     """Raises DataError on a class number beyond the names: it is a mistake in the names, not in one image."""
     for box in record.boxes:
         if "class" in box.extra:
@@ -103,9 +103,13 @@ def _record(root: Path, path: str, split: str, images: Path, labels: Path, names
     name = (root / path).relative_to(images).as_posix()
     label = labels / f"{_stem(name)}.txt"
     size = image_size(root / path)
-    lines = lines_of(label) if label.is_file() else []
-    boxes = [_drawn(line, f"{text(str(label))}: line {i}", size, names) for i, line in enumerate(lines, 1) if line]
-    return Record(path, name, split, size, boxes)
+    return Record(path, name, split, size, read_labels(label, size, names) if label.is_file() else [])
+
+
+def read_labels(path: Path, size: Size, names: tuple[str, ...]) -> list[Drawn]:
+    """The boxes of a label file, of an image of `size`. Raises DataError."""
+    where = text(str(path))
+    return [_drawn(line, f"{where}: line {i}", size, names) for i, line in enumerate(lines_of(path), 1) if line]
 
 
 def _drawn(line: str, where: str, size: Size, names: tuple[str, ...]) -> Drawn:

@@ -26,12 +26,12 @@ PYRAMID_WIDTH, PYRAMID_EXTRAS = 128, 2
 PRIOR = 0.01  # share of anchors that hold an object, at the start: Lin et al. 2017 (1708.02002), section 4.1
 
 
-class Detector(nn.Module):
-    """(N, C, H, W) -> {"deltas": (N, A, 4), "logits": (N, A, K + 1)}, or (N, A, K) logits where score is "sigmoid".
+class BoxHead(nn.Module):
+    """Maps -> {"deltas": (N, A, 4), "logits": (N, A, K + 1)}, or (N, A, K) logits where score is "sigmoid".
 
-    Anchors come in the order of `spec`: level, row, column, shape. maps: module that gives the backbone's maps, finest
-    first, of a picture of `size` (height, width). Behind them come EXTRAS, each half as large as the one before, as
-    long as that is larger than 1x1. lite: separable prediction and extra layers in place of 3x3 convolutions.
+    Anchors come in the order of `spec`: level, row, column, shape. channels, sizes: of the backbone's maps, finest
+    first, sizes (height, width), of a picture of `size`. Behind them come EXTRAS, each half as large as the one before,
+    as long as that is larger than 1x1. lite: separable prediction and extra layers in place of 3x3 convolutions.
     pyramid: lets each map know of the coarser ones. shapes: (width, height) of anchors in pixels, such as those of
     `fit.shapes_of`, in place of SSD's; levels without any are left out. Raises UnknownNameError, InputError where the picture is too small.
     Source: SSD (1512.02325), section 2.1; SSDLite: MobileNetV2 (1801.04381), section 6.2. With MobileNetV2, 320x320 and
@@ -44,11 +44,11 @@ class Detector(nn.Module):
 
     def __init__(
         self,
-        maps: nn.Module,
+        channels: Sequence[int],
+        sizes: Sequence[Size],
         num_classes: int,
         size: Size,
         *,
-        in_chans: int = 3,
         lite: bool = True,
         pyramid: bool = False,
         score: str = "softmax",
@@ -58,10 +58,7 @@ class Detector(nn.Module):
         if score not in SCORES:
             raise UnknownNameError("score", score, SCORES)
         self.outputs = num_classes + (score == "softmax")
-        graph = trace(maps, (1, in_chans, *size))
-        found = [graph.values[index].shape for index in graph.outputs]
-        channels, sizes = [shape[1] for shape in found], [(shape[2], shape[3]) for shape in found]
-        self.maps = maps
+        channels, sizes = list(channels), list(sizes)
         self.pyramid = FeaturePyramid(channels, PYRAMID_WIDTH) if pyramid else None
         if pyramid:
             channels = [PYRAMID_WIDTH] * len(channels)
@@ -81,10 +78,9 @@ class Detector(nn.Module):
         self.logits = nn.ModuleList(_prediction(c, self.outputs * n, lite) for c, n in zip(channels, counts))
         self._initialise(score)
 
-    def forward(self, x: Tensor) -> dict[str, Tensor]:
-        maps = self.maps(x)
-        if self.pyramid is not None:
-            maps = self.pyramid(maps)
+    def predict(self, maps: list[Tensor]) -> dict[str, Tensor]:
+        """The outputs for the backbone's maps (N, c, h, w)."""
+        maps = list(maps) if self.pyramid is None else self.pyramid(maps)
         for extra in self.extras:
             maps.append(extra(maps[-1]))
         return {"deltas": _gather(self.deltas, maps, 4), "logits": _gather(self.logits, maps, self.outputs)}
@@ -105,6 +101,29 @@ class Detector(nn.Module):
                     bias.view(-1, self.outputs)[:, 0] = math.log(odds * max(1, self.outputs - 1))
                 else:
                     bias.fill_(-math.log(odds))
+
+
+class Detector(BoxHead):
+    """A backbone and a `BoxHead`: (N, C, H, W) -> its outputs.
+
+    maps: module that gives the backbone's maps, finest first, of a picture of `size` (height, width). options: of
+    `BoxHead`. Raises UnknownNameError, InputError where the picture is too small.
+    """
+
+    def __init__(self, maps: nn.Module, num_classes: int, size: Size, *, in_chans: int = 3, **options: Any) -> None:
+        channels, sizes = map_shapes(maps, size, in_chans)
+        super().__init__(channels, sizes, num_classes, size, **options)
+        self.maps = maps
+
+    def forward(self, x: Tensor) -> dict[str, Tensor]:
+        return self.predict(self.maps(x))
+
+
+def map_shapes(maps: nn.Module, size: Size, in_chans: int = 3) -> tuple[list[int], list[Size]]:
+    """Channels and (height, width) of the maps that a module gives of a picture of `size`."""
+    graph = trace(maps, (1, in_chans, *size))
+    found = [graph.values[index].shape for index in graph.outputs]
+    return [shape[1] for shape in found], [(shape[2], shape[3]) for shape in found]
 
 
 def build_detector(

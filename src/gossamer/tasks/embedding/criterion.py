@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from gossamer.errors import MissingPackageError, SettingsError, UnknownNameError
+from gossamer.settings import Settings
 from gossamer.tasks.embedding import losses
 
 MINING: dict[str, Callable[[Tensor, Tensor, float], Tensor]] = {
@@ -18,6 +19,7 @@ MINING: dict[str, Callable[[Tensor, Tensor, float], Tensor]] = {
     "batch-hard": losses.triplet_batch_hard,
     "semi-hard": losses.triplet_semi_hard,
 }
+MINING_OF = {"all": "batch-all", "hard": "batch-hard", "semihard": "semi-hard"}  # by the words of the settings
 # without parameters and in `losses.py`, beside the triplets
 OURS: dict[str, Callable[..., Tensor]] = {"contrastive": losses.contrastive, "quadruplet": losses.quadruplet}
 
@@ -91,6 +93,14 @@ def build_loss(name: str, dim: int, classes: int, options: Mapping[str, Any] | N
     if name in ours:
         return PairLoss(functools.partial(ours[name], **values))
     return PeerLoss(_peer(name, dim, classes, values))
+
+
+def loss_of(settings: Settings, name: str, dim: int, classes: int) -> nn.Module:
+    """The loss that the settings call `name`, with their margin and mining. Raises as `build_loss`."""
+    options: dict[str, Any] = {} if settings.margin is None else {"margin": settings.margin}
+    if name == "triplet":
+        options["mining"] = MINING_OF[settings.mining]
+    return build_loss(name.replace("_", "-"), dim, classes, options)
 
 
 def _values(name: str, given: Mapping[str, Any]) -> dict[str, float]:

@@ -156,38 +156,66 @@ class Segmenter(nn.Module):
         if output_stride not in OUTPUT_STRIDES:
             raise SettingsError(f"output_stride: {output_stride!r}", "8, 16 or 32", "choose one of them")
         self.num_classes = num_classes
-        c = CHANNELS[head] if channels is None else channels
-        check_count("channels", c, 1)
         with torch.device("meta"):  # only to ask for its maps
             infos = create_model(net, features_only=True, output_stride=output_stride, **options).feature_info
-        low, high = _low(infos, 4 if head == "deeplabv3plus" else min(8, output_stride // 2)), len(infos) - 1
+        low, high = low_map(infos, head, output_stride), len(infos) - 1
         wanted = (high,) if head == "deeplabv3" else (low, high)
         shared = {**options, "output_stride": output_stride, "pretrained": pretrained}
         self.backbone, self.conv_head, c_high = _backbone(net, wanted, conv_head, shared)
-        rates = RATES[output_stride] if aspp else ()
-        c_low = infos[low].channels
-        if head == "lraspp":
-            self.head: nn.Module = LrAspp(c_low, c_high, num_classes, channels=c, pool=pool)
-        elif head == "deeplabv3":
-            self.head = DeepLabV3(c_high, num_classes, channels=c, rates=rates, drop_rate=drop_rate)
-        else:
-            self.head = DeepLabV3Plus(c_low, c_high, num_classes, channels=c, rates=rates, drop_rate=drop_rate)
+        self.head = build_head(
+            head,
+            infos[low].channels,
+            c_high,
+            num_classes,
+            channels=channels,
+            rates=RATES[output_stride] if aspp else (),
+            pool=pool,
+            drop_rate=drop_rate,
+        )
         self.reduction = infos[wanted[0]].reduction
         self.pretrained = self.backbone.pretrained
-        initialise(self.head)
-        for name, layer in self.head.named_modules():
-            if name.endswith("classifier"):
-                initialise_classifier(layer)
 
     def forward(self, x: Tensor) -> dict[str, Tensor]:
         maps: list[Tensor] = self.backbone(x)
         return {"logits": self.head(maps[0], self.conv_head(maps[-1]))}
 
 
-def _low(infos: FeatureList, reduction: int) -> int:
-    """The index of the coarsest map that is as fine as `reduction`, or of the finest."""
+def low_map(infos: FeatureList, head: str, output_stride: int) -> int:
+    """The index of the finer map that a head reads: the coarsest at a stride of its own or less, or the finest.
+
+    For "lraspp" that is stride 8, 4 at output stride 8; for "deeplabv3plus" it is 4.
+    """
+    reduction = 4 if head == "deeplabv3plus" else min(8, output_stride // 2)
     fine = [index for index, info in enumerate(infos) if info.reduction <= reduction]
     return fine[-1] if fine else 0
+
+
+def build_head(
+    head: HeadName,
+    c_low: int,
+    c_high: int,
+    num_classes: int,
+    *,
+    channels: int | None = None,
+    rates: tuple[int, ...] = (),
+    pool: Literal["global", "large"] = "global",
+    drop_rate: float = 0.1,
+) -> nn.Module:
+    """One of HEADS with fresh weights, for maps of c_low and c_high channels; arguments as of `Segmenter`."""
+    c = CHANNELS[head] if channels is None else channels
+    check_count("channels", c, 1)
+    made: nn.Module
+    if head == "lraspp":
+        made = LrAspp(c_low, c_high, num_classes, channels=c, pool=pool)
+    elif head == "deeplabv3":
+        made = DeepLabV3(c_high, num_classes, channels=c, rates=rates, drop_rate=drop_rate)
+    else:
+        made = DeepLabV3Plus(c_low, c_high, num_classes, channels=c, rates=rates, drop_rate=drop_rate)
+    initialise(made)
+    for name, layer in made.named_modules():
+        if name.endswith("classifier"):
+            initialise_classifier(layer)
+    return made
 
 
 def _backbone(

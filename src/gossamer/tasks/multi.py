@@ -1,0 +1,277 @@
+"""Several heads on one backbone, and the tasks of one head that answers labels or numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from gossamer.answers.anchors import AnchorSpec
+from gossamer.answers.boxes import Decoding
+from gossamer.answers.head import NAMELESS, Head
+from gossamer.data.columns import class_numbers
+from gossamer.data.heads import HeadSpec, dump_heads, parse_heads, parse_only
+from gossamer.data.joint import JointTransform
+from gossamer.data.many import Labels, apart, apply_many_split, columns_of, open_many, open_many_source
+from gossamer.data.source import Data, Source
+from gossamer.data.split import Row
+from gossamer.errors import SettingsError, UnknownNameError
+from gossamer.images import Preprocess
+from gossamer.settings import Settings
+from gossamer.tasks.base import Task, sized
+from gossamer.tasks.detection.fit import anchor_sizes_of
+from gossamer.tasks.embed import identity_order
+from gossamer.tasks.embedding.collapse import alarm
+from gossamer.tasks.multihead.augment import PlacedLabels, PlainLabels
+from gossamer.tasks.multihead.losses import HeadLosses
+from gossamer.tasks.multihead.network import DetectHead, build_network
+from gossamer.tasks.registry import scorer_of, task_of
+from gossamer.tasks.scores import Scorer
+from gossamer.tasks.segment import OUTPUT_STRIDE
+
+PLACED = ("detect", "segment")
+"""Kinds whose labels say where in the picture something is."""
+
+
+class Multi(Task):
+    """One backbone with any set of heads, as `settings.heads` says, each with a column of labels of its own.
+
+    Its score is the mean of the heads' main scores: accuracy, map, r2 (0 where it is below), map50, miou, recall1.
+    """
+
+    name, score = "multi", "score"
+    losses: ClassVar[tuple[str, ...]] = ("auto",)  # each head names its own
+    anchors: dict[str, AnchorSpec]
+
+    def __init__(self, classes: tuple[str, ...], settings: Settings) -> None:
+        super().__init__(classes, settings)
+        self.specs = self.read(settings, classes=classes)
+        self.classes_of = apart(classes, self.specs)
+        self.anchors = {}
+
+    @classmethod
+    def read(cls, settings: Settings, root: str = "", classes: tuple[str, ...] = ()) -> tuple[HeadSpec, ...]:
+        """The heads of the settings. root, classes: what a task of one head goes by where the settings have none.
+
+        Raises DataError, SettingsError, MissingPackageError.
+        """
+        return parse_heads(settings.heads)
+
+    # data
+
+    @classmethod
+    def open_data(cls, settings: Settings) -> Data:
+        return open_many(
+            settings.data,
+            cls.read(settings, settings.data),
+            val=settings.val,
+            val_share=settings.val_share,
+            seed=settings.seed,
+            ignore_index=settings.ignore_index,
+        )
+
+    @classmethod
+    def open_source(cls, root: str, classes: tuple[str, ...], settings: Settings) -> Source:
+        return open_many_source(root, cls.read(settings, root, classes), classes, settings.ignore_index)
+
+    @classmethod
+    def apply_split(cls, settings: Settings, rows: Sequence[Row], classes: tuple[str, ...]) -> Data:
+        return apply_many_split(
+            settings.data,
+            cls.read(settings, settings.data, classes),
+            rows,
+            classes=classes,
+            val=settings.val,
+            ignore_index=settings.ignore_index,
+        )
+
+    @classmethod
+    def resize_for(cls, settings: Settings) -> str:
+        """That of a classifier, unless a head says where something is."""
+        return "squash" if any(spec.kind in PLACED for spec in cls.read(settings, settings.data)) else "crop"
+
+    @classmethod
+    def resolve(cls, settings: Settings, data: Data) -> Settings:
+        """The heads as text, with their losses, anchors, and the mean and deviation of each quantity.
+
+        Raises SettingsError, UnknownNameError.
+        """
+        specs = [cls._resolved(spec, settings, data) for spec in cls.read(settings, settings.data)]
+        kinds = {spec.kind for spec in specs}
+        if settings.sampler != "shuffle" or settings.class_weights != "none":
+            what = "sampler balanced" if settings.sampler != "shuffle" else "class_weights balanced"
+            raise SettingsError(f"{what} for the task {cls.name}", "shuffle, and none", "leave it out")
+        if settings.head_weights != "fixed" and any(spec.weight != 1 for spec in specs):
+            raise SettingsError(
+                f"weights of heads with head_weights {settings.head_weights}",
+                "1, or head_weights fixed",
+                "leave them out",
+            )
+        if settings.head_weights == "gradnorm" and settings.compile:
+            raise SettingsError("head_weights gradnorm with compile", "one of the two", "leave one out")
+        changes: dict[str, Any] = {"heads": dump_heads(specs)}
+        if "segment" in kinds and "detect" not in kinds:  # boxes want the coarse maps
+            changes["output_stride"] = settings.output_stride or OUTPUT_STRIDE
+        return settings.replace(**changes)
+
+    @classmethod
+    def _resolved(cls, spec: HeadSpec, settings: Settings, data: Data) -> HeadSpec:
+        """A head with all decided. Raises SettingsError, UnknownNameError."""
+        task = task_of(spec.kind)
+        loss = spec.loss or (settings.loss if settings.loss in task.losses else task.losses[0])
+        for what, named, allowed in (("loss", loss, task.losses), ("head", spec.head, ("", *task.head_names))):
+            if named not in allowed:
+                raise UnknownNameError(f"{what} of a {spec.kind} head", named, [name for name in allowed if name])
+        changes: dict[str, Any] = {"loss": loss}
+        if spec.hierarchy and loss != "cross_entropy":
+            raise SettingsError(f"loss {loss} with hierarchy", "cross_entropy", "leave the loss out")
+        if spec.kind == "regress" and not spec.mean:
+            changes["mean"], changes["std"] = _moments(np.stack(_labels(data.train, spec.name)))
+        if spec.kind == "detect" and settings.anchors != "ssd" and not spec.anchor_sizes:
+            given = settings.anchor_sizes
+            fitted = given or anchor_sizes_of(_labels(data.train, spec.name), sized(settings), settings.seed)
+            changes["anchor_sizes"] = tuple(fitted)
+        return spec.with_values(**changes)
+
+    # the network
+
+    def build(self, pretrained: str = "") -> nn.Module:
+        """The network, with the losses beside it, which evaluation leaves alone.
+
+        Raises UnknownNameError, SettingsError, WeightsError, InputError, MissingPackageError.
+        """
+        settings = self.settings
+        if (
+            settings.head_weights == "gradnorm"
+            and torch.distributed.is_available()
+            and torch.distributed.is_initialized()
+        ):
+            raise SettingsError("head_weights gradnorm with several processes", "fixed or uncertainty", "choose one")
+        counts = {name: len(classes) for name, classes in self.classes_of.items()}
+        model = build_network(settings, self.specs, counts, pretrained)
+        parts = dict(zip(model.names, model.head_parts))
+        self.anchors = {name: part.boxes.spec for name, part in parts.items() if isinstance(part, DetectHead)}
+        wide = model.trunk.num_features
+        embedding = {
+            spec.name: ((spec.dim if spec.dim >= 0 else settings.dim) or wide, counts[spec.name])
+            for spec in self.specs
+            if spec.kind == "embed"
+        }
+        self.criterion = HeadLosses(settings, self.specs, self.heads(), embedding, model.trunk.shared_by_all)
+        model.head_losses = self.criterion
+        return model
+
+    def heads(self) -> tuple[Head, ...]:
+        return tuple(
+            Head(
+                spec.kind,
+                () if spec.kind in NAMELESS else self.classes_of[spec.name],
+                spec.name,
+                self._options(spec),
+            )
+            for spec in self.specs
+        )
+
+    def _options(self, spec: HeadSpec) -> dict[str, Any]:
+        """What the decoding of a head needs besides its classes."""
+        settings = self.settings
+        if spec.kind == "multilabel":
+            return {"threshold": spec.threshold if spec.threshold >= 0 else settings.threshold}
+        if spec.kind == "regress":
+            return {"mean": list(spec.mean), "std": list(spec.std)}
+        if spec.kind == "segment":
+            return {"size": list(sized(settings))}
+        if spec.kind == "detect":
+            decoding = Decoding(
+                "sigmoid" if spec.loss == "focal" else "softmax",
+                threshold=settings.score_threshold,
+                iou=settings.iou_threshold,
+                limit=settings.max_detections,
+            )
+            return {"anchors": self.anchors[spec.name].to_json(), "decoding": decoding.to_json()}
+        return {"hierarchy": True} if spec.hierarchy else {}
+
+    # training
+
+    def transform(self, preprocess: Preprocess, source: Source) -> JointTransform:
+        boxes, masks = ([spec.name for spec in self.specs if spec.kind == kind] for kind in PLACED)
+        if boxes or masks:
+            return PlacedLabels(preprocess, self.settings, boxes, masks)
+        return PlainLabels(preprocess, self.settings)
+
+    def order(self, source: Source, epoch: int) -> NDArray[np.int64]:
+        """As it comes, or, where a head embeds, in batches of identities; images without one count as one identity."""
+        spec = next((spec for spec in self.specs if spec.kind == "embed"), None)
+        if spec is None:
+            return source.order(epoch, self.settings.seed)
+        assert isinstance(source.answers, Labels)
+        return identity_order(class_numbers(source.answers.columns[spec.name])[source.rows], self.settings, epoch)
+
+    def loss(self, outputs: dict[str, Tensor], targets: list[Any]) -> Tensor:
+        self.targets = targets if self.specs[0].name else [{"": target} for target in targets]
+        values: Tensor = self.criterion(outputs, self.targets)
+        return values
+
+    def watch(self, outputs: dict[str, Tensor]) -> str:
+        """A line where embeddings have collapsed."""
+        for spec in self.specs:
+            labels = [target[spec.name] for target in self.targets]
+            rows = [row for row, label in enumerate(labels) if label is not None]
+            if spec.kind == "embed" and rows:
+                vectors = outputs[f"{spec.name}.embedding"].detach().float().cpu().numpy()
+                found = alarm(vectors[rows], np.array([labels[row] for row in rows]))
+                if found:
+                    return f"{spec.name}: {found}"
+        return ""
+
+    def scorer(self) -> Scorer:
+        return scorer_of(self.heads())
+
+
+class MultiLabel(Multi):
+    """Any number of labels an image: a CSV of path,label with | between, or with a column of 0 and 1 a label."""
+
+    name, score = "multilabel", "map"
+    losses = ("bce", "focal", "asymmetric")
+
+    @classmethod
+    def read(cls, settings: Settings, root: str = "", classes: tuple[str, ...] = ()) -> tuple[HeadSpec, ...]:
+        """The one head: its column is `label` where there is one, else every column is a label."""
+        spec = parse_only(settings.heads, cls.name)
+        if spec is not None:
+            return (spec,)
+        columns = columns_of(root) if root else ("label",)
+        return (HeadSpec("", cls.name, ("label",) if "label" in columns else classes or columns),)
+
+
+class Regress(Multi):
+    """Numbers of an image: a CSV with a column each; an empty cell is not known."""
+
+    name, score = "regress", "r2"
+    losses = ("smooth_l1", "l1", "mse")
+
+    @classmethod
+    def read(cls, settings: Settings, root: str = "", classes: tuple[str, ...] = ()) -> tuple[HeadSpec, ...]:
+        """The one head: every column is a quantity."""
+        spec = parse_only(settings.heads, cls.name)
+        return (spec or HeadSpec("", cls.name, classes or columns_of(root)),)
+
+
+def _labels(source: Source, head: str) -> list[Any]:
+    """The labels of a head that the images of a source have."""
+    assert isinstance(source.answers, Labels)
+    column = source.answers.columns[head]
+    return [found for found in map(column.read, source.rows.tolist()) if found is not None]
+
+
+def _moments(values: NDArray[np.float32]) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and standard deviation of each column of (n, D), over what is known; 0 and 1 where nothing tells."""
+    known = [column[~np.isnan(column)].astype(np.float64) for column in values.T]
+    return (
+        tuple(float(column.mean()) if len(column) else 0.0 for column in known),
+        tuple((float(column.std()) if len(column) else 0.0) or 1.0 for column in known),
+    )

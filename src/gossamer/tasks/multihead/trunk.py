@@ -1,0 +1,81 @@
+"""The backbone that several heads share: its feature maps, its last map, and that pooled."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from torch import Tensor, nn
+
+from gossamer.networks import create_model
+from gossamer.networks.base import FeatureList, Network
+from gossamer.networks.registry import PEER
+from gossamer.settings import Settings
+from gossamer.tasks.backbone import arguments
+
+
+class Shared(NamedTuple):
+    """maps: (N, c, h, w) each, finest first. last: (N, C, h, w), behind the last convolution. pooled: (N, F), or None
+    where no head reads it."""
+
+    maps: list[Tensor]
+    last: Tensor
+    pooled: Tensor | None
+
+
+class Trunk(nn.Module):
+    """A network of ours without its classifier: (N, in_chans, H, W) -> `Shared`.
+
+    pools: whether any head reads the pooled features, which are those that the network's own classifier reads. wide:
+    whether any reads `last` behind the `conv_head`; otherwise that is left out, and `last` is the last map.
+    """
+
+    def __init__(self, network: Network, pools: bool, wide: bool) -> None:
+        super().__init__()
+        network.reset_classifier(0)
+        self.feature_info: FeatureList = network.feature_info
+        self.num_features = network.num_features
+        self.stem, self.stages = network.stem, network.stages
+        self.conv_head: nn.Module = network.conv_head if pools or wide else nn.Identity()
+        self.pool: nn.Module | None = network.head if pools else None
+        self._tapped = {info.module for info in self.feature_info}
+
+    def forward(self, x: Tensor) -> Shared:
+        x = self.stem(x)
+        maps = [x] if "stem" in self._tapped else []
+        for index, stage in enumerate(self.stages):
+            x = stage(x)
+            if f"stages.{index}" in self._tapped:
+                maps.append(x)
+        last = self.conv_head(x)
+        return Shared(maps, last, None if self.pool is None else self.pool(last, pre_logits=True))
+
+    @property
+    def shared_by_all(self) -> nn.Module:
+        """What lies before every head."""
+        return self.stages
+
+
+class ForeignTrunk(nn.Module):
+    """A network of timm: (N, in_chans, H, W) -> `Shared`; `last` is its last map, pooled by its mean over all places."""
+
+    def __init__(self, features: nn.Module, infos: FeatureList) -> None:
+        super().__init__()
+        self.features, self.feature_info = features, infos
+        self.num_features = infos[-1].channels
+
+    def forward(self, x: Tensor) -> Shared:
+        maps: list[Tensor] = self.features(x)
+        return Shared(maps, maps[-1], maps[-1].mean((2, 3)))
+
+    @property
+    def shared_by_all(self) -> nn.Module:
+        """What lies before every head."""
+        return self.features
+
+
+def build_trunk(settings: Settings, pools: bool, wide: bool, pretrained: str = "") -> Trunk | ForeignTrunk:
+    """The backbone of `settings`. Raises UnknownNameError, SettingsError, WeightsError, MissingPackageError."""
+    if settings.net.startswith(PEER):
+        features = create_model(settings.net, features_only=True, pretrained=pretrained, **arguments(settings))
+        return ForeignTrunk(features, features.feature_info)
+    return Trunk(create_model(settings.net, num_classes=1, pretrained=pretrained, **arguments(settings)), pools, wide)
