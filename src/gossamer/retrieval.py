@@ -6,6 +6,7 @@ direction, is set aside with the reason.
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import os
 from collections.abc import Iterable, Iterator
@@ -55,6 +56,11 @@ class Found:
     source: str
     matches: tuple[Match, ...]
     error: str = ""
+
+    def text(self) -> str:
+        """The image on one line, each of its matches on a line below."""
+        lines = [f"{match.similarity:8.4f}  {match.name}" for match in self.matches]
+        return "\n".join([f"{self.source}:{' ' + self.error if self.error else ''}", *lines])
 
     def to_json(self) -> dict[str, Any]:
         """Plain values."""
@@ -141,6 +147,19 @@ def search_files(
                 yield Found(str(one.path), () if one.error else tuple(next(rows)), one.error)
 
     return found()
+
+
+def model_beside(gallery: Gallery) -> str:
+    """The path of the model file that made the gallery, where it lies beside the gallery's file. Raises DataError."""
+    folder = Path(gallery.path).parent
+    for path in sorted(folder.glob("*.onnx")):
+        if path.is_file() and hashlib.sha256(path.read_bytes()).hexdigest() == gallery.model:
+            return str(path)
+    raise DataError(
+        f"{gallery.path}: no .onnx file in {folder} made it (SHA-256 {gallery.model[:12]}...)",
+        "the model file that made the index, beside it or by --model",
+        "name it, or index the images again",
+    )
 
 
 def _pixels(card: Card, file: Path) -> NDArray[np.uint8] | str:
