@@ -23,10 +23,7 @@ onnxruntime = pytest.importorskip("onnxruntime")
 pytest.importorskip("onnx")
 if not native.LIBRARY.is_file():
     pytest.skip("the native engine is not built: make engine", allow_module_level=True)
-COMPILER, EMULATOR = (
-    shutil.which("aarch64-linux-gnu-g++"),
-    shutil.which("qemu-aarch64") or shutil.which("qemu-aarch64-static"),
-)
+COMPILER, EMULATOR = shutil.which("aarch64-linux-gnu-g++"), shutil.which("qemu-aarch64") or shutil.which("qemu-aarch64-static")
 if COMPILER is None or EMULATOR is None:
     pytest.skip("no ARM compiler or no emulator: aarch64-linux-gnu-g++, qemu-aarch64", allow_module_level=True)
 

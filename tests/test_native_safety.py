@@ -227,9 +227,7 @@ def test_the_example_in_c_builds_as_documented_and_answers_as_python(tmp_path: P
     (line,) = [line.strip() for line in readme.splitlines() if line.strip().startswith("cc ")]
     command = shlex.split(line.replace("$PWD", str(ROOT / "engine")))
     command[-1] = str(tmp_path / command[-1])
-    done = subprocess.run(
-        [*command, "-Wall", "-Wextra", "-Werror"], cwd=ROOT / "engine", capture_output=True, text=True
-    )
+    done = subprocess.run([*command, "-Wall", "-Wextra", "-Werror"], cwd=ROOT / "engine", capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     torch.manual_seed(0)
     onnx = to_onnx(randomised(create_model("mobilenetv1_025", num_classes=6)).eval(), (48, 64))

@@ -93,7 +93,9 @@ class Card:
     @property
     def format(self) -> int:
         """1 for a single classifier, so that every gossamer reads it, 2 for all else."""
-        return 1 if len(self.heads) == 1 and self.heads[0] == Head("classify", self.heads[0].classes) else 2
+        head = self.heads[0]
+        plain = len(self.heads) == 1 and head.kind == "classify" and not head.name and not head.options
+        return 1 if plain else 2
 
     @property
     def classes(self) -> tuple[str, ...]:

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from gossamer.answers.classes import check_top
 from gossamer.answers.gallery import Gallery, Match, directed
+from gossamer.answers.head import Raw
 from gossamer.errors import DataError, ImageError, InputError
 from gossamer.modelfile import Card
 from gossamer.progress import SILENT, Progress
@@ -36,7 +37,7 @@ class EmbeddingModel(Protocol):
     def need_card(self) -> Card:
         """The card. Raises ModelFileError for a plain ONNX file."""
 
-    def run(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
+    def run(self, batch: NDArray[np.float32]) -> Raw:
         """Embeddings float32 (N, D) of a normalised batch float32 (N, C, H, W)."""
 
 
@@ -173,7 +174,9 @@ def _pixels(card: Card, file: Path) -> NDArray[np.uint8] | str:
 def _run(model: EmbeddingModel, card: Card, part: list[tuple[Path, NDArray[np.uint8] | str]]) -> Iterator[Embedded]:
     """The embeddings of a batch of files, those without pixels passed on with the reason."""
     pixels = [item for _, item in part if not isinstance(item, str)]
-    outputs = model.run(card.preprocess.normalise(np.stack(pixels))) if pixels else np.zeros((0, 1), np.float32)
+    outputs = np.zeros((0, 1), np.float32)
+    if pixels:
+        outputs = card.heads[0].of(model.run(card.preprocess.normalise(np.stack(pixels))))["embedding"]
     good = iter(zip(outputs, directed(outputs).tolist()))
     for file, item in part:
         if isinstance(item, str):

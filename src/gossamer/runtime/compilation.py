@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gossamer import modelfile
-from gossamer.compile.write import compile_bytes
 from gossamer.answers.head import flat
+from gossamer.compile.write import compile_bytes
 from gossamer.errors import InputError, MissingPackageError
 from gossamer.modelfile import Card, ModelFile
 from gossamer.progress import SILENT, Progress

@@ -71,3 +71,4 @@ class Reference:
             return raw_of(self.outputs, [values[name] for name in self.outputs])
         except KeyError as error:
             raise broken(8, f"{self.path}: the reference runtime does not make {error}", FASTER) from error
+

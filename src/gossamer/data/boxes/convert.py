@@ -49,7 +49,7 @@ class Converted:
 
     def text(self) -> str:
         """A few lines for people."""
-        first = f"{self.folder}: {self.images} images with {self.boxes} boxes, from {KINDS[self.source]} to {self.to}"
+        first = f"{self.folder}: {self.images} images with {self.boxes} boxes, {KINDS[self.source]} as {KINDS[self.to]}"
         return "\n".join([first, *(f"kept in {SIDECAR}: {line}" for line in self.lost), *self.notes])
 
     def to_json(self) -> dict[str, Any]:
