@@ -169,8 +169,7 @@ def _open_caches(session: Session) -> None:
     """The caches of training and validation images; the first process builds them. The limit holds for both together."""
     if not session.settings.cache:
         return
-    if isinstance(session.transform, JointTransform):
-        raise SettingsError(f"cache with the task {session.task.name}", "a cache for classes", "leave --cache out")
+    assert not isinstance(session.transform, JointTransform), "such a task has caches = False"
     limit, folder = parse_bytes(session.settings.cache), session.settings.cache_dir
     for build_turn in (True, False):
         if session.processes.first == build_turn:

@@ -33,7 +33,7 @@ class Embed(Task):
 
     name, score = "embed", "recall1"
     losses = ("triplet", "contrastive", "quadruplet", "arcface", "supcon", "proxy_anchor", "proxy_nca")
-    geometry = "crop"
+    geometry, caches = "crop", True
 
     @classmethod
     def open_data(cls, settings: Settings) -> Data:
@@ -48,6 +48,18 @@ class Embed(Task):
     @classmethod
     def apply_split(cls, settings: Settings, rows: Sequence[Row], classes: tuple[str, ...]) -> Data:
         return apply_split(settings.data, rows, val=settings.val, classes=classes)
+
+    @classmethod
+    def resolve(cls, settings: Settings, data: Data) -> Settings:
+        """The settings as they are. Raises SettingsError for a batch that is not of whole identities."""
+        whole, each = settings.batch // settings.accumulate, settings.per_identity
+        if whole % each or whole // each < 2:
+            raise SettingsError(
+                f"batch {whole} of identities with {each} images each",
+                f"a multiple of {each}, at least {2 * each}",
+                "change --batch or --per-identity",
+            )
+        return settings
 
     def build(self, pretrained: str = "") -> nn.Module:
         """The embedder, with the parameters of its loss beside it, which evaluation leaves alone.
@@ -67,16 +79,9 @@ class Embed(Task):
         return (Head("embed"),)
 
     def order(self, source: Source, epoch: int) -> NDArray[np.int64]:
-        """Batches of identities with `per_identity` images each. Raises SettingsError."""
+        """Batches of identities with `per_identity` images each."""
         settings, each = self.settings, self.settings.per_identity
-        whole = settings.batch // settings.accumulate
-        if whole % each or whole // each < 2:
-            raise SettingsError(
-                f"batch {whole} of identities with {each} images each",
-                f"a multiple of {each}, at least {2 * each}",
-                "change --batch or --per-identity",
-            )
-        identities = min(whole // each, len(np.unique(source.labels)))
+        identities = min(settings.batch // settings.accumulate // each, len(np.unique(source.labels)))
         return pk_order(source.labels, identities, each, settings.seed, epoch)
 
     def loss(self, outputs: dict[str, Tensor], targets: Tensor) -> Tensor:
