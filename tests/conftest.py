@@ -54,3 +54,44 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def make_pictures(tmp_path: Path) -> Callable[..., Path]:
     """Make an ImageFolder of one's own."""
     return lambda name="own", **options: write_pictures(tmp_path / name, **options)
+
+
+def write_boxes(root: Path, each: int = 8, size: int = 64, splits: tuple[str, ...] = ("train", "val")) -> Path:
+    """PASCAL VOC: a red "sign" or a green "cone" on noise in each picture."""
+    rng = np.random.default_rng(7)
+    colours = {"sign": (220, 40, 40), "cone": (40, 200, 60)}
+    for folder in ("JPEGImages", "Annotations", "ImageSets/Main"):
+        (root / folder).mkdir(parents=True, exist_ok=True)
+    for split in splits:
+        stems = [f"{split}{index:03}" for index in range(each)]
+        (root / "ImageSets" / "Main" / f"{split}.txt").write_text("\n".join(stems))
+        for index, stem in enumerate(stems):
+            pixels = rng.integers(0, 120, (size, size, 3))
+            left, top = rng.integers(1, size // 2, 2).tolist()
+            side, name = size // 3, list(colours)[index % 2]
+            pixels[top : top + side, left : left + side] = colours[name]
+            Image.fromarray(pixels.astype(np.uint8)).save(root / "JPEGImages" / f"{stem}.png")
+            (root / "Annotations" / f"{stem}.xml").write_text(
+                f"<annotation><size><width>{size}</width><height>{size}</height></size><object><name>{name}</name><bndbox>"
+                f"<xmin>{left + 1}</xmin><ymin>{top + 1}</ymin><xmax>{left + side}</xmax><ymax>{top + side}</ymax>"
+                "</bndbox></object></annotation>"
+            )
+    return root
+
+
+def write_masks(root: Path, each: int = 8, size: int = 64, splits: tuple[str, ...] = ("train", "val")) -> Path:
+    """Pictures of a bright square on noise, and their masks: "ground" 0 and "square" 1."""
+    rng = np.random.default_rng(7)
+    root.mkdir(parents=True, exist_ok=True)
+    (root / "classes.txt").write_text("ground\nsquare\n")
+    for split in splits:
+        for folder in ("images", "masks"):
+            (root / split / folder).mkdir(parents=True, exist_ok=True)
+        for index in range(each):
+            pixels, mask = rng.integers(0, 120, (size, size, 3)), np.zeros((size, size), np.uint8)
+            top, left = rng.integers(0, size // 2, 2)
+            square = np.s_[top : top + size // 2, left : left + size // 2]
+            pixels[square], mask[square] = (230, 210, 40), 1
+            Image.fromarray(pixels.astype(np.uint8)).save(root / split / "images" / f"{index:03}.png")
+            Image.fromarray(mask).save(root / split / "masks" / f"{index:03}.png")
+    return root

@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 
 from gossamer.answers import neighbours
 from gossamer.answers.gallery import MARK, Gallery
+from gossamer.answers.head import Head
 from gossamer.errors import DataError, InputError, MissingPackageError, StorageError, UnknownNameError
 from gossamer.images import Preprocess
 from gossamer.retrieval import embed_files, index_folder, search_files
@@ -211,7 +212,8 @@ class Colours:
         self.task, self.batches = task, list[int]()
 
     def need_card(self) -> Any:
-        return SimpleNamespace(task=self.task, preprocess=Preprocess(size=(8, 8)))
+        heads = (Head(self.task, ("a", "b") if self.task == "classify" else ()),)
+        return SimpleNamespace(heads=heads, preprocess=Preprocess(size=(8, 8)))
 
     def run(self, batch: np.ndarray) -> np.ndarray:
         self.batches.append(len(batch))

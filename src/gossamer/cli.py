@@ -13,12 +13,12 @@ import os
 import sys
 import typing
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any, NoReturn
 
 import gossamer
+from gossamer import commands
 from gossamer import settings as settings_module
-from gossamer.errors import GossamerError, InputError, MissingPackageError, SettingsError
+from gossamer.errors import GossamerError, MissingPackageError, SettingsError
 from gossamer.progress import Progress, terminal
 from gossamer.settings import Settings
 
@@ -91,271 +91,6 @@ def _print(result: Any, as_json: bool) -> None:
     sys.stdout.flush()
 
 
-# the commands
-
-
-@dataclasses.dataclass(frozen=True)
-class _Result:
-    """A result that is lines for a person and plain values for a program."""
-
-    lines: str
-    values: Any
-    exit_code: int = 0
-
-    def text(self) -> str:
-        return self.lines
-
-    def to_json(self) -> Any:
-        return self.values
-
-
-def _train(options: argparse.Namespace, progress: Progress) -> Any:
-    given = {
-        name: value for name, value in vars(options).items() if name in settings_module.names() and value is not None
-    }
-    if options.resume:
-        if given or options.config:
-            raise SettingsError(
-                f"--resume with {'--config' if options.config else '--' + next(iter(given)).replace('_', '-')}",
-                "--resume alone: a run goes on with its own settings",
-                "leave the rest out, or start a new run with --config",
-            )
-        from gossamer.trainer import resume
-
-        return _trained(resume(options.resume, progress=progress))
-    from gossamer.trainer import train
-
-    if options.config:
-        from gossamer.run import next_folder
-
-        base = settings_module.load(options.config)
-        given.setdefault(
-            "out", next_folder(Path(base.out).name or base.net, Path(base.out).parent if base.out else "runs")
-        )
-        settings = base.replace(**given)
-    else:
-        settings = Settings(**given)
-    return _trained(train(settings, progress=progress))
-
-
-def _trained(run: gossamer.Run) -> _Result:
-    from gossamer.tasks.registry import task_of
-
-    name = f"val_{task_of(run.settings.task).score}"
-    rows = run.metrics()
-    best = max(rows, key=lambda row: row[name]) if rows else {}
-    values = {"run": str(run.path), "epochs": len(rows), "best": best, "last": rows[-1] if rows else {}}
-    said = f": {name.replace('_', ' ', 1)} {best[name]:.4f} after epoch {best['epoch']:g}" if best else ""
-    return _Result(f"{run.path}{said}", values)
-
-
-def _eval(options: argparse.Namespace, progress: Progress) -> Any:
-    from gossamer.evaluate import evaluate
-    from gossamer.tasks.registry import scorer_of, source_of
-
-    if Path(options.model).is_dir():
-        from gossamer.trained import run_data, torch_forward, trained
-
-        network = trained(options.model, options.which)
-        task, settings = network.task, network.settings
-        source = (
-            task.open_source(options.data, network.classes, settings) if options.data else run_data(network.run).val
-        )
-        forward, preprocess, scorer = torch_forward(network.model), network.preprocess, task.scorer()
-    else:
-        model = gossamer.load(options.model, runtime=options.runtime)
-        card = model.card
-        if card is None:
-            raise InputError(f"{options.model}: carries no classes", "a file made by `gossamer export`", "export it")
-        if not options.data:
-            raise SettingsError("a model file without data", "gossamer eval FILE DATA", "name the images")
-        source = source_of(card.heads, options.data, options.ignore_index)
-        forward, preprocess, scorer = model.run, card.preprocess, scorer_of(card.heads)
-    return evaluate(forward, source, preprocess, scorer, batch=options.batch, progress=progress).scores()
-
-
-def _export(options: argparse.Namespace, progress: Progress) -> Any:
-    from gossamer.export.onnx import export
-
-    return export(options.run, options.out, which=options.which, licence=options.licence, progress=progress)
-
-
-def _compile(options: argparse.Namespace, progress: Progress) -> Any:
-    from gossamer.runtime.compilation import compile_model
-
-    precision = {"fp32": "float32", "bf16": "bfloat16"}.get(options.precision, options.precision)
-    return compile_model(options.model, options.out, precision, options.images, progress)
-
-
-def _verify(options: argparse.Namespace, progress: Progress) -> Any:
-    result = gossamer.verify(options.model, runtime=options.runtime)
-    return _Result(result.text(), result.to_json(), 0 if result.ok else 1)
-
-
-def _predict(options: argparse.Namespace, progress: Progress) -> Any:
-    from gossamer.runtime.predict import predict_files
-
-    model = gossamer.load(options.model, runtime=options.runtime, threads=options.threads)
-    progress.say(f"{model.runtime_name}: {model.why}")
-    lines, values, good = [], [], 0
-    answers = predict_files(model, options.images, top=options.top, batch=options.batch, progress=progress)
-    if options.draw:
-        from gossamer.runtime.drawing import draw_files
-
-        answers = draw_files(answers, model.need_card(), options.images, options.draw)
-    for item in answers:
-        good += not item.error
-        lines.append(f"{item.source}: {item.error or item.text()}")
-        values.append(item.to_json())
-    return _Result(
-        "\n".join(lines),
-        {"model": str(options.model), "runtime": model.runtime_name, "predictions": values},
-        0 if good else 2,
-    )
-
-
-def _bench(options: argparse.Namespace, progress: Progress) -> Any:
-    if options.profile:
-        return _profile(options)
-    from gossamer.bench import bench
-
-    result = bench(
-        options.targets,
-        runtimes=options.runtimes.split(",") if options.runtimes else None,
-        threads=_threads(options.threads),
-        batch=options.batch,
-        progress=progress,
-    )
-    if options.plot:
-        result.plot(options.plot)
-    from gossamer.run import BENCH
-    from gossamer.storage import write_text
-
-    for target in options.targets:  # a run keeps its figures, and its report shows them
-        if (Path(target) / "settings.yaml").is_file():
-            write_text(Path(target) / BENCH, json.dumps(result.to_json(), indent=1))
-    return result
-
-
-def _probe(options: argparse.Namespace, progress: Progress) -> Any:
-    from gossamer.probe import probe
-
-    names = ("net", "weights", "run", "which", "classifiers", "folds", "val", "input", "batch", "seed")
-    result = probe(options.data, **{name: getattr(options, name) for name in names}, progress=progress)
-    if options.plot:
-        result.plot(options.plot)
-    return result
-
-
-def _profile(options: argparse.Namespace) -> Any:
-    """Each operation of compiled networks, on the engine."""
-    from gossamer.runtime.native import Native, is_compiled
-    from gossamer.runtime.steps import table
-
-    texts, values = [], []
-    for target in options.targets:
-        if not is_compiled(target):
-            raise InputError(f"{target} with --profile", "a compiled network", "compile it first: gossamer compile")
-        for threads in _threads(options.threads):
-            engine = Native(target, threads)
-            steps = engine.profile()
-            texts.append(f"{target}: {table(steps, engine.isa, threads)}")
-            values.append(
-                {
-                    "path": target,
-                    "isa": engine.isa,
-                    "threads": threads,
-                    "operations": [dataclasses.asdict(step) for step in steps],
-                }
-            )
-    return _Result("\n\n".join(texts), values)
-
-
-def _threads(text: str) -> tuple[int, ...]:
-    parts = text.split(",")
-    if not all(part.isdecimal() and 1 <= int(part) <= 4096 for part in parts):
-        raise SettingsError(f"threads {text!r}", "numbers from 1 with commas, as 1,2", "give such numbers")
-    return tuple(int(part) for part in parts)
-
-
-def _report(options: argparse.Namespace, progress: Progress) -> Any:
-    from gossamer.report.page import write
-
-    path = write(options.run, options.out, model_file=options.model, progress=progress)
-    return _Result(str(path), {"report": str(path)})
-
-
-def _doctor(options: argparse.Namespace, progress: Progress) -> Any:
-    if options.data:
-        from gossamer.data.inspect import inspect
-        from gossamer.data.open import open_data
-
-        return inspect(open_data(options.data, val=options.val or ""), progress=progress)
-    from gossamer.doctor import doctor
-
-    return doctor()
-
-
-def _inspect(options: argparse.Namespace, progress: Progress) -> Any:
-    from gossamer.microscope.inspection import inspect
-    from gossamer.microscope.table import table
-
-    shape = settings_module.parse_shape(options.input) if options.input else None
-    found = inspect(options.target, shape, measure=options.measure, threads=options.threads)
-    if options.html:
-        from gossamer.microscope.page import write
-
-        write(found, options.html)
-        progress.say(f"{options.html}: the network drawn, coloured by {'time' if found.timing else 'MACs'}")
-    return _Result(table(found), found.to_json())
-
-
-def _compare(options: argparse.Namespace, progress: Progress) -> Any:
-    from gossamer.microscope.compare import compare
-
-    shape = settings_module.parse_shape(options.input) if options.input else None
-    result = compare(
-        [*options.targets, *options.runs], shape, measure=options.measure, threads=options.threads, progress=progress
-    )
-    if options.plot:
-        result.plot(options.plot)
-    return result
-
-
-def _list(options: argparse.Namespace, progress: Progress) -> Any:
-    from gossamer import listing
-
-    if options.weights:
-        sets = listing.weight_rows(options.pattern)
-        lines = [
-            f"{row['network']:{_widest(sets, 'network')}}  {row['name']:{_widest(sets, 'name')}}  "
-            f"{'-' if row['top1'] is None else format(row['top1'], '.3f'):>6}  {row['preprocessing']:36}  "
-            f"{row['licence']:{_widest(sets, 'licence')}}  {row['source']}"
-            for row in sets
-        ]
-        return _Result("\n".join(lines), sets)
-    if options.max_params or options.max_macs:
-        costs = listing.costs(
-            options.pattern,
-            max_params=settings_module.parse_count(options.max_params) if options.max_params else None,
-            max_macs=settings_module.parse_count(options.max_macs) if options.max_macs else None,
-            progress=progress,
-        )
-        width = max((len(row["name"]) for row in costs), default=4)
-        lines = [f"{'name':{width}}  params (M)   MACs (M)  input"]
-        lines += [
-            f"{row['name']:{width}}  {row['params'] / 1e6:10.3f}  {row['macs'] / 1e6:9.1f}  {row['input']}"
-            for row in costs
-        ]
-        return _Result("\n".join(lines), costs)
-    names = listing.names(options.pattern)
-    return _Result("\n".join(names), names)
-
-
-def _widest(rows: list[dict[str, Any]], column: str) -> int:
-    return max((len(row[column]) for row in rows), default=0)
-
-
 # the arguments
 
 
@@ -368,16 +103,16 @@ def _parser() -> argparse.ArgumentParser:
     common.add_argument("--debug", action="store_true", help="show the traceback of an error")
     parser = _Parser(prog="gossamer", description=(gossamer.__doc__ or "").splitlines()[0])
     parser.add_argument("--version", action="version", version=f"gossamer {gossamer.__version__}")
-    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND", parser_class=_Parser)
+    parsers = parser.add_subparsers(title="commands", required=True, metavar="COMMAND", parser_class=_Parser)
 
     def command(name: str, function: Command, help: str) -> argparse.ArgumentParser:
-        made = commands.add_parser(name, help=help, description=help, parents=[common], allow_abbrev=False)
+        made = parsers.add_parser(name, help=help, description=help, parents=[common], allow_abbrev=False)
         made.set_defaults(command=function)
         return made
 
-    _train_arguments(command("train", _train, "train a network on a folder of images"))
+    _train_arguments(command("train", commands.train, "train a network on a folder of images"))
 
-    made = command("eval", _eval, "score a run or a model file on images")
+    made = command("eval", commands.evaluate, "score a run or a model file on images")
     made.add_argument("model", help="run folder or model file")
     made.add_argument("data", nargs="?", default="", help="images; default the run's validation images")
     made.add_argument("--which", choices=("best", "last"), default="best", help="weights of a run")
@@ -385,32 +120,32 @@ def _parser() -> argparse.ArgumentParser:
     made.add_argument("--ignore-index", type=int, default=None, help="masks: a value that counts for nothing")
     _runtime_argument(made)
 
-    made = command("export", _export, "write a run as one verified model file")
+    made = command("export", commands.export, "write a run as one verified model file")
     made.add_argument("run", help="run folder")
     made.add_argument("--out", required=True, help="the .onnx file to write")
     made.add_argument("--which", choices=("best", "last"), default="best", help="weights of the run")
     made.add_argument("--licence", default="unspecified", help="licence of the model, e.g. CC-BY-4.0")
 
-    made = command("compile", _compile, "compile an ONNX file for the native engine")
+    made = command("compile", commands.compile_file, "compile an ONNX file for the native engine")
     made.add_argument("model", help="ONNX file, ours or any other of a convolutional network")
     made.add_argument("--out", required=True, help="the .goss file to write")
     made.add_argument("--precision", default="fp32", help="fp32, or bf16; what a QDQ file has in int8 stays int8")
     made.add_argument("--images", nargs="*", default=[], help="images and folders to compare the answers on")
 
-    made = command("verify", _verify, "check that a model file still computes what was trained")
+    made = command("verify", commands.verify, "check that a model file still computes what was trained")
     made.add_argument("model", help="model file")
     _runtime_argument(made)
 
-    made = command("predict", _predict, "say what a model file finds in images")
+    made = command("predict", commands.predict, "say what a model file finds in images")
     made.add_argument("model", help="model file")
     made.add_argument("images", nargs="+", help="images or folders")
     made.add_argument("--top", type=_count, default=1, help="classes to name")
     made.add_argument("--batch", type=_count, default=32, help="images at once")
-    made.add_argument("--threads", type=int, default=0, help="threads; 0 is the runtime's choice")
     made.add_argument("--draw", default="", metavar="FOLDER", help="also draw the boxes or masks into this folder")
+    made.add_argument("--threads", type=int, default=0, help="threads; 0 is the runtime's choice")
     _runtime_argument(made)
 
-    made = command("bench", _bench, "measure model files, runs or networks on this machine")
+    made = command("bench", commands.bench, "measure model files, runs or networks on this machine")
     made.add_argument("targets", nargs="+", help="model file, run folder or network name")
     made.add_argument("--threads", default="1", help="numbers of threads, e.g. 1,2")
     made.add_argument("--batch", type=_count, default=1, help="images at once")
@@ -418,7 +153,7 @@ def _parser() -> argparse.ArgumentParser:
     made.add_argument("--profile", action="store_true", help="time each operation of compiled networks instead")
     made.add_argument("--plot", default="", help="also draw the latencies into this .png or .svg file")
 
-    made = command("probe", _probe, "score classical classifiers on the features of a network")
+    made = command("probe", commands.probe, "score classical classifiers on the features of a network")
     made.add_argument("data", nargs="?", default="", help="images, as for training; default the run's own")
     made.add_argument("--net", default="mobilenet_v2", help="network (default mobilenet_v2)")
     made.add_argument("--weights", default="", help="its weights: default, a listed set, a file or URL; none: random")
@@ -432,23 +167,24 @@ def _parser() -> argparse.ArgumentParser:
     made.add_argument("--seed", type=int, default=0, help="of the split, the folds and every random draw")
     made.add_argument("--plot", default="", help="also draw the accuracies into this .png, .svg or .pdf file")
 
-    made = command("report", _report, "write one HTML file about a run")
+    made = command("report", commands.report, "write one HTML file about a run")
     made.add_argument("run", help="run folder")
     made.add_argument("--out", default=None, help="the file; default RUN/report.html")
     made.add_argument("--model", default=None, help="exported model file whose check is to be shown")
 
-    made = command("doctor", _doctor, "say what is installed and works; with --data, look through images")
+    made = command("doctor", commands.doctor, "say what is installed and works; with --data, look through images")
     made.add_argument("--data", default="", help="images to look through")
+    made.add_argument("--task", default="", help="what they are for, as for train: also look through boxes or masks")
     made.add_argument("--val", default="", help="validation images, where they do not lie beside")
 
-    made = command("inspect", _inspect, "show what each layer of a network costs")
+    made = command("inspect", commands.inspect, "show what each layer of a network costs")
     made.add_argument("target", help="network, ONNX file or run folder")
     made.add_argument("--input", default="", metavar="CxHxW", help="e.g. 3x224x224; default the network's own")
     made.add_argument("--measure", action="store_true", help="also time each layer on this machine")
     made.add_argument("--threads", type=_count, default=1, help="threads while timing")
     made.add_argument("--html", default="", help="also draw the network into this file")
 
-    made = command("compare", _compare, "set networks, files and runs side by side")
+    made = command("compare", commands.compare, "set networks, files and runs side by side")
     made.add_argument("targets", nargs="*", metavar="NET", help="network, ONNX file or run folder")
     made.add_argument("--runs", nargs="+", default=[], metavar="RUN", help="more run folders")
     made.add_argument("--input", default="", metavar="CxHxW", help="e.g. 3x224x224; default each network's own")
@@ -456,7 +192,32 @@ def _parser() -> argparse.ArgumentParser:
     made.add_argument("--threads", type=_count, default=1, help="threads while measuring")
     made.add_argument("--plot", default="", help="also draw them into this .png or .svg file")
 
-    made = command("list", _list, "list networks, or the weights published for them")
+    made = command("swap", commands.swap, "train a run again with another network, on the same images")
+    made.add_argument("run", help="run folder")
+    made.add_argument("--net", required=True, help="the other network")
+    made.add_argument("--out", required=True, help="the run folder to make")
+    made.add_argument("--weights", default="", help="weights that it starts from, as for train; none: random")
+
+    made = command("index", commands.index, "keep the embeddings of a folder of images in one file")
+    made.add_argument("model", help="model file of an embedder")
+    made.add_argument("folder", help="images, at best in one folder for each identity")
+    made.add_argument("--out", required=True, help="the index to write")
+    _batch_arguments(made)
+
+    made = command("search", commands.search, "find the images of an index that are most like others")
+    made.add_argument("index", help="file that `gossamer index` wrote")
+    made.add_argument("images", nargs="+", help="images or folders")
+    made.add_argument("--model", default="", help="model file that made it; default the one beside the index")
+    made.add_argument("--top", type=_count, default=5, help="images to find for each (default 5)")
+    made.add_argument("--backend", default="auto", help="auto, numpy or faiss; auto is faiss where it is installed")
+    _batch_arguments(made)
+
+    made = command("convert-boxes", commands.convert_boxes, "write images with boxes in another format")
+    made.add_argument("root", help="VOC, COCO or YOLO folder")
+    made.add_argument("out", help="the folder to make")
+    made.add_argument("--to", required=True, metavar="voc|coco|yolo", help="the format to write")
+
+    made = command("list", commands.list_networks, "list networks, or the weights published for them")
     made.add_argument("pattern", nargs="?", default="*", help="e.g. 'mobilenet*', or 'timm:*mobilenet*'")
     made.add_argument("--max-params", default="", metavar="N", help="count, and keep those of at most N parameters: 3M")
     made.add_argument("--max-macs", default="", metavar="N", help="count, and keep those of at most N MACs: 300M, 1.5G")
@@ -464,6 +225,11 @@ def _parser() -> argparse.ArgumentParser:
         "--weights", action="store_true", help="network, set, published top-1 in %%, preprocessing, licence, source"
     )
     return parser
+
+
+def _batch_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--batch", type=_count, default=32, help="images at once")
+    _runtime_argument(parser)
 
 
 def _runtime_argument(parser: argparse.ArgumentParser) -> None:

@@ -89,6 +89,8 @@ def resolve(settings: Settings, data: Data, processes: Processes) -> Settings:
     check_head(task, settings)
     if (settings.mixup or settings.cutmix) and not task.mixes:
         raise SettingsError(f"mixup or cutmix for the task {task.name}", "mixing for classify", "leave it out")
+    if settings.cache and not task.caches:
+        raise SettingsError(f"cache with the task {task.name}", "a cache for classes", "leave --cache out")
     if settings.resize == "auto":
         changes["resize"] = task.resize_for(settings)
     listed = choose(settings.net, settings.weights)[1] if settings.weights else None

@@ -6,6 +6,7 @@ direction, is set aside with the reason.
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import os
 from collections.abc import Iterable, Iterator
@@ -18,6 +19,7 @@ from numpy.typing import NDArray
 
 from gossamer.answers.classes import check_top
 from gossamer.answers.gallery import Gallery, Match, directed
+from gossamer.answers.head import Raw
 from gossamer.errors import DataError, ImageError, InputError
 from gossamer.modelfile import Card
 from gossamer.progress import SILENT, Progress
@@ -35,7 +37,7 @@ class EmbeddingModel(Protocol):
     def need_card(self) -> Card:
         """The card. Raises ModelFileError for a plain ONNX file."""
 
-    def run(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
+    def run(self, batch: NDArray[np.float32]) -> Raw:
         """Embeddings float32 (N, D) of a normalised batch float32 (N, C, H, W)."""
 
 
@@ -55,6 +57,11 @@ class Found:
     source: str
     matches: tuple[Match, ...]
     error: str = ""
+
+    def text(self) -> str:
+        """The image on one line, each of its matches on a line below."""
+        lines = [f"{match.similarity:8.4f}  {match.name}" for match in self.matches]
+        return "\n".join([f"{self.source}:{' ' + self.error if self.error else ''}", *lines])
 
     def to_json(self) -> dict[str, Any]:
         """Plain values."""
@@ -143,6 +150,19 @@ def search_files(
     return found()
 
 
+def model_beside(gallery: Gallery) -> str:
+    """The path of the model file that made the gallery, where it lies beside the gallery's file. Raises DataError."""
+    folder = Path(gallery.path).parent
+    for path in sorted(folder.glob("*.onnx")):
+        if path.is_file() and hashlib.sha256(path.read_bytes()).hexdigest() == gallery.model:
+            return str(path)
+    raise DataError(
+        f"{gallery.path}: no .onnx file in {folder} made it (SHA-256 {gallery.model[:12]}...)",
+        "the model file that made the index, beside it or by --model",
+        "name it, or index the images again",
+    )
+
+
 def _pixels(card: Card, file: Path) -> NDArray[np.uint8] | str:
     """The pixels of an image, or why there are none."""
     try:
@@ -154,7 +174,9 @@ def _pixels(card: Card, file: Path) -> NDArray[np.uint8] | str:
 def _run(model: EmbeddingModel, card: Card, part: list[tuple[Path, NDArray[np.uint8] | str]]) -> Iterator[Embedded]:
     """The embeddings of a batch of files, those without pixels passed on with the reason."""
     pixels = [item for _, item in part if not isinstance(item, str)]
-    outputs = model.run(card.preprocess.normalise(np.stack(pixels))) if pixels else np.zeros((0, 1), np.float32)
+    outputs = np.zeros((0, 1), np.float32)
+    if pixels:
+        outputs = card.heads[0].of(model.run(card.preprocess.normalise(np.stack(pixels))))["embedding"]
     good = iter(zip(outputs, directed(outputs).tolist()))
     for file, item in part:
         if isinstance(item, str):

@@ -20,6 +20,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import math
 import os
 import time
 from collections.abc import Iterable, Mapping
@@ -193,6 +194,11 @@ class Run:
             except ValueError:
                 break
         return rows
+
+    def best(self, name: str) -> dict[str, Any]:
+        """The first row with the highest value of the metric `name`; {} where no row has a number there."""
+        rows = [row for row in self.metrics() if not math.isnan(row.get(name, math.nan))]
+        return max(rows, key=lambda row: float(row[name]), default={})
 
     def split(self) -> list[tuple[str, int, str]]:
         """(name, label, split) of every sample. Raises RunError."""

@@ -12,7 +12,7 @@ from torch import nn
 
 from gossamer.answers.head import Raw
 from gossamer.data.source import Data
-from gossamer.errors import RunError
+from gossamer.errors import DataError, RunError
 from gossamer.evaluate import Forward
 from gossamer.images import Preprocess
 from gossamer.run import Run
@@ -80,6 +80,19 @@ def trained(folder: str | Path, which: str = "best") -> Trained:
 def run_data(run: Run) -> Data:
     """The data of a run with the split that was saved with it. Raises DataError."""
     return task_of(run.settings.task).apply_split(run.settings, run.split(), run.classes)
+
+
+def same_data(run: Run) -> Data:
+    """The data of a run, to be trained on again. Raises DataError where they are no longer those of the run."""
+    data = run_data(run)
+    if data.fingerprint != run.data.get("fingerprint"):
+        said = (
+            "; ".join(note for note in data.notes if note.startswith("since ")) or "a file has another size or answer"
+        )
+        raise DataError(
+            f"{run.settings.data}: is not what {run.path} was trained on: {said}", "the same images", "restore them"
+        )
+    return data
 
 
 def torch_forward(model: nn.Module) -> Forward:

@@ -43,20 +43,20 @@ from gossamer.tasks.base import Task
 from gossamer.tasks.classify import mixed_loss
 from gossamer.tasks.registry import task_of
 from gossamer.tasks.scores import Scores
-from gossamer.trained import preprocess_of, run_data, torch_forward
+from gossamer.trained import preprocess_of, run_data, same_data, torch_forward
 
 
-def train(settings: Settings, *, progress: Progress = SILENT) -> Run:
+def train(settings: Settings, *, split_of: Run | None = None, progress: Progress = SILENT) -> Run:
     """Train as `settings` say, into a new run folder.
 
-    Under torchrun the processes share the batch and only the first one writes. Raises InputError for settings, data
+    split_of: a run with the same data, whose classes and split are kept, image for image. Under torchrun the processes share the batch and only the first one writes. Raises InputError for settings, data
     or weights that cannot be used, before anything is written; RunError where the folder is taken or the loss is no
     longer finite; StorageError where a state cannot be written (the one before is kept).
     """
     if not settings.data:
         raise SettingsError("no data", "a folder of images, a CSV file, or tar shards", "name one: gossamer train DATA")
     with _processes(settings) as (device, processes):
-        data = task_of(settings.task).open_data(settings)
+        data = same_data(split_of) if split_of else task_of(settings.task).open_data(settings)
         settings = resolve(settings, data, processes)
         model, task, notes = build(settings, data, progress if processes.first else SILENT)
         run = Run.create(settings) if processes.first else Run(Path(settings.out), settings)
@@ -169,8 +169,7 @@ def _open_caches(session: Session) -> None:
     """The caches of training and validation images; the first process builds them. The limit holds for both together."""
     if not session.settings.cache:
         return
-    if isinstance(session.transform, JointTransform):
-        raise SettingsError(f"cache with the task {session.task.name}", "a cache for classes", "leave --cache out")
+    assert not isinstance(session.transform, JointTransform), "such a task has caches = False"
     limit, folder = parse_bytes(session.settings.cache), session.settings.cache_dir
     for build_turn in (True, False):
         if session.processes.first == build_turn:

@@ -161,8 +161,18 @@ class _Seen:
     reason: str = ""
 
 
-def inspect(data: Data, *, threads: int = 0, pixel_limit: int = PIXEL_LIMIT, progress: Progress = SILENT) -> Inspection:
-    """Read every image of every split and report. threads: 0 is one a core. Never raises for an unreadable image."""
+def inspect(
+    data: Data,
+    *,
+    threads: int = 0,
+    pixel_limit: int = PIXEL_LIMIT,
+    apart: bool = False,
+    progress: Progress = SILENT,
+) -> Inspection:
+    """Read every image of every split and report. Never raises for an unreadable image.
+
+    threads: 0 is one a core. apart: classes are identities, which need not be in every split.
+    """
     items: list[Item] = []
     seen: list[_Seen] = []
     sources = data.splits()
@@ -185,7 +195,7 @@ def inspect(data: Data, *, threads: int = 0, pixel_limit: int = PIXEL_LIMIT, pro
         {kind: [i for i, s in zip(items, seen) if kind in _oddities(s)] for kind in ODD},
         [],
     )
-    return replace(found, advice=_advice(found))
+    return replace(found, advice=_advice(found, apart))
 
 
 def _read_all(sources: dict[str, Source], threads: int, pixel_limit: int) -> Iterator[tuple[Item, _Seen]]:
@@ -262,9 +272,10 @@ def _oddities(seen: _Seen) -> set[str]:
 # --- advice --------------------------------------------------------------------------------------
 
 
-def _advice(found: Inspection) -> list[str]:
+def _advice(found: Inspection, apart: bool) -> list[str]:
     """What to do, most urgent first."""
-    lines = [line for rule in (_leak_advice, _conflict_advice, _file_advice, _class_advice) for line in rule(found)]
+    last = _identity_advice if apart else _class_advice
+    lines = [line for rule in (_leak_advice, _conflict_advice, _file_advice, last) for line in rule(found)]
     return lines or ["Nothing: no unreadable, repeated, leaking or odd images, and the classes are even."]
 
 
@@ -320,6 +331,13 @@ def _class_advice(found: Inspection) -> Iterator[str]:
         )
 
 
+def _identity_advice(found: Inspection) -> Iterator[str]:
+    for name, split in found.splits.items():
+        if single := [label for label, count in split.classes.items() if count == 1]:
+            effect = "nothing to be pulled to" if name == "train" else "nothing to be found by"
+            yield f"{_some(single)}: one image in {name}, so it has {effect}. Add another or drop it."
+
+
 # --- text ----------------------------------------------------------------------------------------
 
 
@@ -329,7 +347,7 @@ def _some(names: list[str]) -> str:
     return ("Class " if len(names) == 1 else "Classes ") + ", ".join(names[:SHOWN]) + more
 
 
-def _table(rows: Iterable[tuple[str, ...]]) -> list[str]:
+def aligned(rows: Iterable[tuple[str, ...]]) -> list[str]:
     """Columns in line: the first to the left, the others to the right."""
     rows = list(rows)
     widths = [max(len(cell) for cell in column) for column in zip(*rows)]
@@ -346,7 +364,7 @@ def _counts(splits: dict[str, Split]) -> list[str]:
     ordered, half = sorted(classes, key=lambda label: -total[label]), SHOWN_CLASSES // 2
     shown: list[str] = classes if len(classes) <= SHOWN_CLASSES else [*ordered[:half], "", *ordered[-half:]]
     rows = [("class", *splits), *(_count_row(label, splits, len(classes)) for label in shown)]
-    return _table([*rows, ("all", *(str(split.images) for split in splits.values()))])
+    return aligned([*rows, ("all", *(str(split.images) for split in splits.values()))])
 
 
 def _count_row(label: str, splits: dict[str, Split], classes: int) -> tuple[str, ...]:
@@ -367,7 +385,7 @@ def _facts(splits: dict[str, Split]) -> list[str]:
         rows.append((what, *(span(getattr(split, side)) for split in splits.values())))
     rows.append(("formats", *(kinds(split.formats) for split in splits.values())))
     rows.append(("colour modes", *(kinds(split.modes) for split in splits.values())))
-    return _table(rows)
+    return aligned(rows)
 
 
 def _examples(title: str, found: list[list[Item]]) -> list[str]:

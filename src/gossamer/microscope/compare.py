@@ -19,15 +19,16 @@ from gossamer.storage import write_bytes
 
 @dataclass(frozen=True)
 class Candidate:
-    """One network: accuracy as a share of 1 with its source, median latency in ms with its 10 and 90 % points and where, cost.
+    """One network: its task's score as a share of 1, called `metric`, with its source; median latency in ms with its 10
+    and 90 % points and where; cost.
 
-    front: nothing else is at least as good in accuracy and in cost, and better in one; cost is latency where all have
-    one, else MACs. None where its accuracy is unknown.
+    front: nothing else is at least as good in score and in cost, and better in one; cost is latency where all have
+    one, else MACs. None where its score is unknown, or where the scores compared are not all of one metric.
     """
 
     name: str
     input_shape: tuple[int, ...]
-    accuracy: float | None
+    score: float | None
     source: str
     ms: float | None
     ms_low: float | None
@@ -37,6 +38,7 @@ class Candidate:
     params: int
     weight_bytes: int
     peak_bytes: int
+    metric: str = "accuracy"
     front: bool | None = None
 
 
@@ -47,12 +49,23 @@ class Comparison:
     candidates: tuple[Candidate, ...]
     cost: str
 
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        """The metrics of the scores that are known, in the order of the candidates."""
+        return tuple(dict.fromkeys(one.metric for one in self.candidates if one.score is not None))
+
     def to_json(self) -> dict[str, Any]:
-        return {"cost": self.cost, "candidates": [dataclasses.asdict(one) for one in self.candidates]}
+        return {
+            "cost": self.cost,
+            "metrics": list(self.metrics),
+            "candidates": [dataclasses.asdict(one) for one in self.candidates],
+        }
 
     def text(self) -> str:
-        """A table, the Pareto front marked with *, and where each accuracy comes from."""
-        header = ("network", "", "input", "accuracy", "ms", "p10-p90", "MACs", "params", "weights", "peak memory")
+        """A table, the Pareto front marked with *, and where each score comes from."""
+        mixed = len(self.metrics) > 1
+        called = "score" if mixed else next(iter(self.metrics), "score")
+        header = ("network", "", "input", called, "ms", "p10-p90", "MACs", "params", "weights", "peak memory")
         rows = []
         for one in self.candidates:
             rows.append(
@@ -60,7 +73,7 @@ class Comparison:
                     one.name,
                     "*" if one.front else "",
                     "x".join(map(str, one.input_shape[1:])),
-                    "-" if one.accuracy is None else f"{100 * one.accuracy:.2f} %",
+                    "-" if one.score is None else f"{one.metric + ' ' if mixed else ''}{100 * one.score:.2f} %",
                     "-" if one.ms is None else f"{one.ms:.2f}",
                     "-" if one.ms_low is None else f"{one.ms_low:.2f}-{one.ms_high:.2f}",
                     count(one.macs),
@@ -70,17 +83,16 @@ class Comparison:
                 ]
             )
         lines = aligned(header, rows, left=2)
-        axis = "latency" if self.cost == "ms" else "MACs"
-        lines += [
-            "",
-            f"* nothing here is as accurate at less {axis}" if any(one.front for one in self.candidates) else "",
-        ]
-        lines += [f"accuracy of {one.name}: {one.source}" for one in self.candidates if one.source]
-        lines += sorted({f"latency in {one.runtime}" for one in self.candidates if one.runtime})
-        return "\n".join(line for n, line in enumerate(lines) if line or n < len(rows) + 2).rstrip()
+        notes = [f"{one.metric} of {one.name}: {one.source}" for one in self.candidates if one.source]
+        notes += sorted({f"latency in {one.runtime}" for one in self.candidates if one.runtime})
+        if mixed:
+            notes.insert(0, f"the scores differ ({', '.join(self.metrics)}), so no network is marked as better")
+        elif any(one.front for one in self.candidates):
+            notes.insert(0, f"* nothing here has as much {called} at less {'latency' if self.cost == 'ms' else 'MACs'}")
+        return "\n".join([*lines, "", *notes]).rstrip()
 
     def plot(self, path: str | os.PathLike[str]) -> None:
-        """Accuracy, or parameters where no accuracy is known, over cost. Raises SettingsError, MissingPackageError."""
+        """The score, or parameters where no one score is known, over cost. Raises SettingsError, MissingPackageError."""
         kind = Path(path).suffix.lstrip(".").lower()
         if kind not in ("png", "svg"):
             raise SettingsError(f"plot {path}", "a name that ends in .png or .svg", "give such a name")
@@ -97,7 +109,7 @@ def compare(
 ) -> Comparison:
     """Compare networks by name, ONNX files and run folders at `input_shape` (C, H, W), by default each one's own.
 
-    A run knows the accuracy that it reached, a network the one published for its default weights. measure: latency of
+    A run knows the score that it reached, a network the accuracy published for its default weights. measure: latency of
     each in the fastest runtime that is installed, one after the other. Raises what `inspect` and `bench` raise.
     """
     if len(targets) < 2:
@@ -108,13 +120,13 @@ def compare(
     candidates = []
     for target in targets:
         found = inspect(target, input_shape).cost
-        accuracy, source = _accuracy(target)
+        metric, score, source = _score(target)
         ms, low, high, runtime = times.get(target, (None, None, None, ""))
         candidates.append(
             Candidate(
                 target,
                 found.input_shape,
-                accuracy,
+                score,
                 source,
                 ms,
                 low,
@@ -124,6 +136,7 @@ def compare(
                 found.params,
                 found.weight_bytes,
                 found.peak_bytes,
+                metric,
             )
         )
     axis = "ms" if all(one.ms is not None for one in candidates) else "macs"
@@ -131,44 +144,57 @@ def compare(
 
 
 def _marked(candidates: list[Candidate], axis: str) -> list[Candidate]:
-    """Each candidate with its place on the front."""
+    """Each candidate with its place on the front; none has one where the metrics differ."""
+    if len({one.metric for one in candidates if one.score is not None}) > 1:
+        return candidates
     marked = []
     for one in candidates:
         front = None
-        if one.accuracy is not None:
+        if one.score is not None:
             mine = getattr(one, axis)
             front = not any(
-                other.accuracy >= one.accuracy
+                other.score >= one.score
                 and getattr(other, axis) <= mine
-                and (other.accuracy > one.accuracy or getattr(other, axis) < mine)
+                and (other.score > one.score or getattr(other, axis) < mine)
                 for other in candidates
-                if other.accuracy is not None
+                if other.score is not None
             )
         marked.append(dataclasses.replace(one, front=front))
     return marked
 
 
-def _accuracy(target: str) -> tuple[float | None, str]:
-    """What is known of a target's accuracy, and from where."""
+def _score(target: str) -> tuple[str, float | None, str]:
+    """What a target's score is called, how high it is known to be, and from where."""
+    from gossamer.tasks.registry import TASKS, task_of
+
     if Path(target).is_dir():
         from gossamer.run import Run
 
-        rows = Run.open(target).metrics()
-        best = max(rows, key=lambda row: row["val_accuracy"], default=None)
-        return (None, "") if best is None else (float(best["val_accuracy"]), f"its run, epoch {best['epoch']:g}, val")
+        run = Run.open(target)
+        metric = task_of(run.settings.task).score
+        best = run.best(f"val_{metric}")
+        return (metric, best[f"val_{metric}"], f"its run, epoch {best['epoch']:g}, val") if best else (metric, None, "")
     if Path(target).is_file():
         from gossamer import modelfile
 
         card = modelfile.read(target).card
+        task = "" if card is None else card.heads[0].kind if len(card.heads) == 1 else "multi"
         metrics = card.provenance.get("metrics") if card else None
-        reached = metrics.get("accuracy") if isinstance(metrics, dict) else None
-        return (float(reached), "the file's card, val") if isinstance(reached, (int, float)) else (None, "")
+        if task not in TASKS or not isinstance(metrics, dict):
+            return "accuracy", None, ""
+        metric = task_of(task).score
+        reached = metrics.get(metric)
+        return (
+            (metric, float(reached), "the file's card, val")
+            if isinstance(reached, (int, float))
+            else (metric, None, "")
+        )
     from gossamer.networks.create import weight_sets
 
     known = next((one for one in weight_sets(target) if one.top1 is not None), None)
     if known is None or known.top1 is None:
-        return None, ""
-    return known.top1 / 100, f"ImageNet top-1 published for {known.name}; not measured here"
+        return "accuracy", None, ""
+    return "accuracy", known.top1 / 100, f"ImageNet top-1 published for {known.name}; not measured here"
 
 
 def _latencies(targets: Sequence[str], threads: int, progress: Progress) -> dict[str, tuple[float, float, float, str]]:
@@ -193,10 +219,10 @@ def _picture(result: Comparison, kind: str) -> bytes:
     except ImportError as error:
         raise MissingPackageError("matplotlib", "report", "the plot of a comparison") from error
 
-    known = [one for one in result.candidates if one.accuracy is not None]
+    known = [one for one in result.candidates if one.score is not None and len(result.metrics) == 1]
     shown = known or list(result.candidates)
     xs = [one.ms if result.cost == "ms" and one.ms is not None else one.macs / 1e6 for one in shown]
-    ys = [100 * one.accuracy if one.accuracy is not None else one.params / 1e6 for one in shown]
+    ys = [100 * one.score if known and one.score is not None else one.params / 1e6 for one in shown]
     figure = Figure(figsize=(8, 5), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
@@ -210,7 +236,7 @@ def _picture(result: Comparison, kind: str) -> bytes:
         axes.plot([x for x, _ in front], [y for _, y in front], color="#d9480f", linewidth=1, label="Pareto front")
         axes.legend(frameon=False)
     axes.set_xlabel("latency (ms, median)" if result.cost == "ms" else "million multiply-adds")
-    axes.set_ylabel("accuracy (%)" if known else "million parameters")
+    axes.set_ylabel(f"{result.metrics[0]} (%)" if known else "million parameters")
     axes.spines[["top", "right"]].set_visible(False)
     axes.margins(0.15)
     buffer = io.BytesIO()

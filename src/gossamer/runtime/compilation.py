@@ -16,7 +16,7 @@ from gossamer import modelfile
 from gossamer.answers.head import flat
 from gossamer.compile.write import compile_bytes
 from gossamer.errors import InputError, MissingPackageError
-from gossamer.modelfile import ModelFile
+from gossamer.modelfile import Card, ModelFile
 from gossamer.progress import SILENT, Progress
 from gossamer.runtime.model import Model, load, open_model
 from gossamer.runtime.native import Native
@@ -29,7 +29,7 @@ class Loss:
     """What compiling changed in the outputs: largest and mean absolute difference, and how often the likeliest class stays.
 
     inputs: how many were tried. scale: the largest absolute output of the ONNX file. same_class: None where the outputs
-    are not one logit a class.
+    are not one score a class.
     """
 
     inputs: int
@@ -40,8 +40,11 @@ class Loss:
 
     def text(self, what: str) -> str:
         """One line for people."""
-        line = f"{what}: outputs differ by at most {self.largest:.3g}, {self.mean:.3g} in the mean, of up to {self.scale:.3g}"
-        return line if self.same_class is None else f"{line}; the same class for {self.same_class} of {self.inputs}"
+        classes = "" if self.same_class is None else f"; the same class for {self.same_class} of {self.inputs}"
+        return (
+            f"{what}: outputs differ by at most {self.largest:.3g}, {self.mean:.3g} in the mean, "
+            f"of up to {self.scale:.3g}{classes}"
+        )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -98,7 +101,8 @@ def compile_model(
     else:
         batch = np.random.default_rng(0).standard_normal((8, *engine.input_shape[1:])).astype(np.float32)
     found = flat(engine(batch))
-    loss = _loss(peer, engine, [batch])
+    classified = _classifies(card, engine)
+    loss = _loss(peer, engine, [batch], classified)
     if card is not None and narrowed:
         checks = tuple(dataclasses.replace(check, outputs=row) for check, row in zip(card.checks, found))
         most = 0.01 * max(1.0, float(np.abs(found).max()))
@@ -114,7 +118,7 @@ def compile_model(
                 batches.append(card.preprocess.normalise(pixels[None]))
         if not batches:
             raise InputError(f"{len(unreadable)} images, none of which can be read", "one at least", "give others")
-        shown = _loss(peer, engine, batches)
+        shown = _loss(peer, engine, batches, classified)
     write_bytes(out, data)
     why = load(out).why
     beside = f"{peer.runtime_name} {peer.runtime_version}"
@@ -129,7 +133,15 @@ def _peer(file: ModelFile) -> Model:
         return open_model(file, "reference")
 
 
-def _loss(peer: Model, engine: Native, batches: Sequence[NDArray[np.float32]]) -> Loss:
+def _classifies(card: Card | None, engine: Native) -> bool:
+    """Whether the outputs are one score a class: as the card says, or by their shape."""
+    if card is not None:
+        return [head.kind for head in card.heads] == ["classify"]
+    raw = engine(np.zeros((1, *engine.input_shape[1:]), np.float32))
+    return isinstance(raw, np.ndarray) and raw.ndim == 2
+
+
+def _loss(peer: Model, engine: Native, batches: Sequence[NDArray[np.float32]], classified: bool) -> Loss:
     count, largest, total, same, scale, numbers = 0, 0.0, 0.0, 0, 0.0, 0
     for batch in batches:
         expected = np.concatenate([flat(peer.run(one[None])) for one in batch])
@@ -138,5 +150,4 @@ def _loss(peer: Model, engine: Native, batches: Sequence[NDArray[np.float32]]) -
         largest, scale = max(largest, float(apart.max())), max(scale, float(np.abs(expected).max()))
         total, numbers, count = total + float(apart.sum()), numbers + apart.size, count + len(batch)
         same += int((found.argmax(1) == expected.argmax(1)).sum())
-    classes = len(engine.outputs) == 1 and len(engine.outputs[0].shape) == 1
-    return Loss(count, largest, total / numbers, same if classes else None, scale)
+    return Loss(count, largest, total / numbers, same if classified else None, scale)

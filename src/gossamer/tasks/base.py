@@ -25,8 +25,8 @@ class Task(ABC):
     """A task for `settings` and the classes of its data.
 
     score: the metric by which the best epoch is chosen. losses: the names that `--loss` may have, the default first.
-    geometry: the resize that `auto` stands for. mixes: whether mixup and CutMix make sense. head_names: the names that
-    `--head` may have.
+    geometry: the resize that `auto` stands for. mixes: whether mixup and CutMix make sense. caches: whether images can come
+    from a cache, which knows no answers but classes. head_names: the names that `--head` may have.
     """
 
     name: ClassVar[str]
@@ -34,6 +34,7 @@ class Task(ABC):
     losses: ClassVar[tuple[str, ...]]
     geometry: ClassVar[str] = "squash"
     mixes: ClassVar[bool] = False
+    caches: ClassVar[bool] = False
     head_names: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, classes: tuple[str, ...], settings: Settings) -> None:

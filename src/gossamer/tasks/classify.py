@@ -26,7 +26,7 @@ class Classify(Task):
     name, score = "classify", "accuracy"
     losses = ("cross_entropy", "bce", "focal")
     geometry = "crop"
-    mixes = True
+    mixes = caches = True
     weights: Tensor | None = None
 
     @classmethod

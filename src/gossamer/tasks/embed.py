@@ -30,7 +30,7 @@ class Embed(Task):
 
     name, score = "embed", "recall1"
     losses = ("triplet", "contrastive", "quadruplet", "arcface", "supcon", "proxy_anchor", "proxy_nca")
-    geometry = "crop"
+    geometry, caches = "crop", True
 
     @classmethod
     def open_data(cls, settings: Settings) -> Data:
@@ -45,6 +45,12 @@ class Embed(Task):
     @classmethod
     def apply_split(cls, settings: Settings, rows: Sequence[Row], classes: tuple[str, ...]) -> Data:
         return apply_split(settings.data, rows, val=settings.val, classes=classes)
+
+    @classmethod
+    def resolve(cls, settings: Settings, data: Data) -> Settings:
+        """The settings as they are. Raises SettingsError for a batch that is not of whole identities."""
+        _identities(settings)
+        return settings
 
     def build(self, pretrained: str = "") -> nn.Module:
         """The embedder, with the parameters of its loss beside it, which evaluation leaves alone.
@@ -82,6 +88,12 @@ def identity_order(labels: NDArray[np.int64], settings: Settings, epoch: int) ->
 
     labels: (n,) the identity of each image. Raises SettingsError.
     """
+    identities = min(_identities(settings), len(np.unique(labels)))
+    return pk_order(labels, identities, settings.per_identity, settings.seed, epoch)
+
+
+def _identities(settings: Settings) -> int:
+    """How many identities a batch holds. Raises SettingsError where it is not of whole ones, or of one."""
     whole, each = settings.batch // settings.accumulate, settings.per_identity
     if whole % each or whole // each < 2:
         raise SettingsError(
@@ -89,4 +101,4 @@ def identity_order(labels: NDArray[np.int64], settings: Settings, epoch: int) ->
             f"a multiple of {each}, at least {2 * each}",
             "change --batch or --per-identity",
         )
-    return pk_order(labels, min(whole // each, len(np.unique(labels))), each, settings.seed, epoch)
+    return whole // each

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 from gossamer.data.boxes.coco import coco_texts, lost_in_coco
 from gossamer.data.boxes.open import read_draft
@@ -45,6 +46,15 @@ class Converted:
     boxes: int
     lost: tuple[str, ...]
     notes: tuple[str, ...]
+
+    def text(self) -> str:
+        """A few lines for people."""
+        first = f"{self.folder}: {self.images} images with {self.boxes} boxes, {KINDS[self.source]} as {KINDS[self.to]}"
+        return "\n".join([first, *(f"kept in {SIDECAR}: {line}" for line in self.lost), *self.notes])
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values."""
+        return {**asdict(self), "folder": str(self.folder)}
 
 
 def convert(root: StrPath, out: StrPath, to: str) -> Converted:
