@@ -26,15 +26,19 @@ from gossamer.data.boxes.annotation import Boxes
 from gossamer.data.heads import HeadSpec, dump_heads, parse_heads, parse_only
 from gossamer.data.many import apart, apply_many_split, joined, open_many, open_many_source
 from gossamer.data.split import split_rows
-from gossamer.errors import DataError, GossamerError, SettingsError, UnknownNameError
+from gossamer.errors import DataError, GossamerError, MissingPackageError, SettingsError, UnknownNameError
+from gossamer.evaluate import evaluate
+from gossamer.export.onnx import export
 from gossamer.images import Placement, Preprocess
+from gossamer.networks.foreign import import_timm
 from gossamer.optim import freeze
+from gossamer.runtime.verification import verify_model
 from gossamer.tasks.detection.match import Target
 from gossamer.tasks.multihead.augment import PlacedLabels, flipped, placed
 from gossamer.tasks.multihead.losses import of_known
 from gossamer.tasks.multihead.network import MultiNetwork
 from gossamer.tasks.multihead.scores import LabelScorer, MultiScorer, NumberScorer
-from gossamer.tasks.registry import task_of
+from gossamer.tasks.registry import scorer_of, source_of, task_of
 from tests.runs import gossamer as run_gossamer
 from tests.runs import same, weights
 
@@ -296,7 +300,7 @@ def test_a_saved_split_and_a_fingerprint_that_sees_a_label_change(shop: Path, tm
     data = open_many(own, specs, seed=3)
     again = apply_many_split(own, specs, split_rows(data), classes=data.classes)
     assert (again.fingerprint, again.train.names) == (data.fingerprint, data.train.names)
-    assert len(data.val) == 5
+    assert {data.val.answer(i)["colour"] for i in range(len(data.val))} == {0, 1, 2, None}  # some of each class
     for file, change in (("labels.csv", ("green", "blue")), ("boxes/00.xml", ("block", "brick"))):
         content = (own / file).read_text()
         (own / file).write_text(content.replace(change[0], change[1], 1))
@@ -461,7 +465,7 @@ def trained(shop: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path,
         )
     )
     (folder / "heads.yaml").unlink()
-    run_gossamer("export", run.path, "--out", folder / "model.onnx")
+    export(run.path, folder / "model.onnx")
     return run.path, folder / "model.onnx"
 
 
@@ -473,8 +477,9 @@ def test_a_run_of_all_kinds_of_heads(trained: tuple[Path, Path]) -> None:
     assert row["val_score"] >= 0
     state = weights(run)
     assert (state["model.head_losses.weighting.log_variance"] != 0).all()
-    evaluation = run_gossamer("eval", run, "--json").stdout
-    assert json.loads(evaluation)["task"] == "multi"
+    evaluation = json.loads(run_gossamer("eval", run, "--json").stdout)
+    assert evaluation["task"] == "multi"
+    assert evaluation["score"] == pytest.approx(max(row["val_score"] for row in gossamer.Run.open(run).metrics()))
 
 
 def test_its_model_file_answers_everything_and_has_no_losses(trained: tuple[Path, Path], shop: Path) -> None:
@@ -492,7 +497,7 @@ def test_its_model_file_answers_everything_and_has_no_losses(trained: tuple[Path
         "kind.logits",
     ]
     assert not [value.name for value in graph.initializer if "head_losses" in value.name]
-    run_gossamer("verify", file)
+    verify_model(gossamer.load(file)).raise_if_failed()
     answer = gossamer.load(file).predict(shop / "pics/00.png")
     found = answer.to_json()
     assert set(found) == {"source", "colour", "tags", "size", "parts", "places", "who", "kind"}
@@ -529,28 +534,42 @@ def test_a_run_that_is_cut_goes_on_to_the_same_bits(
 
 
 @pytest.mark.parametrize(
-    ("task", "columns", "metric"), [("multilabel", "tags", "map"), ("regress", "across,down", "mae:across")]
+    ("task", "columns", "metric", "names"),
+    [
+        ("multilabel", "tags", "map", ("left", "wide")),
+        ("regress", "across,down", "mae:across", ("across", "down")),
+    ],
 )
-def test_the_tasks_of_one_head(task: str, columns: str, metric: str, shop: Path, tmp_path: Path) -> None:
+def test_the_tasks_of_one_head(
+    task: str, columns: str, metric: str, names: tuple[str, ...], shop: Path, tmp_path: Path
+) -> None:
     lines = [line.split(",") for line in (shop / "labels.csv").read_text().split()]
     places = [lines[0].index(name) for name in columns.split(",")]
     lines[0][lines[0].index("tags")] = "label"
     table = shop / f"{task}.csv"
     table.write_text("\n".join(",".join(line[i] for i in (0, *places)) for line in lines))
     run = train(Settings(data=str(table), task=task, out=str(tmp_path / "run"), **QUICK))
-    file = tmp_path / "model.onnx"
-    run_gossamer("export", run.path, "--out", file)
-    evaluation = json.loads(run_gossamer("eval", file, table, "--json").stdout)
-    assert evaluation["images"] == 24
-    assert evaluation[metric] is not None
-    found = gossamer.load(file).predict(shop / "pics/00.png").to_json()
-    assert set(found["all_scores"] if task == "multilabel" else found["values"]) == set(
-        ("left", "wide") if task == "multilabel" else ("across", "down")
-    )
+    export(run.path, tmp_path / "model.onnx")
+    model = gossamer.load(tmp_path / "model.onnx")
+    card = model.need_card()
+    scores = evaluate(model.run, source_of(card.heads, str(table)), card.preprocess, scorer_of(card.heads)).scores()
+    assert len(scores.names) == 24
+    assert scores.metrics[metric] > 0
+    found = model.predict(shop / "pics/00.png").to_json()
+    assert set(found["all_scores" if task == "multilabel" else "values"]) == set(names)
+
+
+def test_one_head_may_have_a_name(shop: Path, tmp_path: Path) -> None:
+    run = train(Settings(data=str(shop), task="multi", heads="colour: classify", out=str(tmp_path / "run"), **QUICK))
+    row = gossamer.Run.open(run.path).metrics()[-1]
+    assert row["val_score"] == row["val_colour.accuracy"]
 
 
 def test_a_backbone_of_timm(shop: Path) -> None:
-    pytest.importorskip("timm")
+    try:
+        import_timm()
+    except MissingPackageError as error:
+        pytest.skip(str(error))
     settings = Settings(data=str(shop), task="multi", heads=EVERY, net="timm:test_resnet", input="32")
     data = task_of("multi").open_data(settings)
     task = task_of("multi")(data.classes, task_of("multi").resolve(settings, data))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+from dataclasses import replace
 
 from gossamer.answers.anchors import AnchorSpec
 from gossamer.answers.boxes import Decoding
@@ -34,11 +35,11 @@ def task_of(name: str) -> type[Task]:
 
 def scorer_of(heads: tuple[Head, ...]) -> Scorer:
     """What scores the answers of a model file. Raises SettingsError where nothing does."""
-    if len(heads) > 1:
+    if heads[0].name:  # a head of several, or of a task that could have had several
         from gossamer.tasks.multihead.scores import MultiScorer
 
         main = {head.name: task_of(head.kind).score for head in heads}
-        return MultiScorer({head.name: scorer_of((head,)) for head in heads}, heads, main)
+        return MultiScorer({head.name: scorer_of((replace(head, name=""),)) for head in heads}, heads, main)
     head = heads[0]
     if head.kind == "classify" and not head.options.get("hierarchy"):
         return ClassScorer(head.classes)
@@ -67,7 +68,7 @@ def scorer_of(heads: tuple[Head, ...]) -> Scorer:
 
 def source_of(heads: tuple[Head, ...], root: str, ignore_index: int | None = None) -> Source:
     """The images at `root` with what the heads of a model file should answer. Raises DataError, SettingsError."""
-    if len(heads) > 1:
-        raise SettingsError("a model file of several heads with data", "its run folder", "gossamer eval RUN")
+    if heads[0].name:
+        raise SettingsError("a model file of named heads with data", "its run folder", "gossamer eval RUN")
     settings = Settings(ignore_index=ignore_index)
     return task_of(heads[0].kind).open_source(root, heads[0].classes, settings)

@@ -66,7 +66,7 @@ class BoxHead(nn.Module):
         self.extras = nn.ModuleList()
         for width in (PYRAMID_WIDTH,) * PYRAMID_EXTRAS if pyramid else EXTRAS:
             height, across = sizes[-1]
-            if max(height, across) == 1 or len(sizes) == wanted:
+            if max(height, across) == 1 or len(sizes) >= wanted:
                 break
             self.extras.append(_extra(channels[-1], width, lite))
             channels.append(width)
