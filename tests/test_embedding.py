@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from gossamer.answers.neighbours import unit as unit_of
 from gossamer.data.pk import pk_order
 from gossamer.errors import MissingPackageError, SettingsError, UnknownNameError
+from gossamer.images import Placement
 from gossamer.networks import create_model
 from gossamer.tasks.embedding import losses, similarity
 from gossamer.tasks.embedding.collapse import alarm, spread
@@ -23,7 +24,7 @@ from gossamer.tasks.embedding.criterion import LOSSES, build_loss
 from gossamer.tasks.embedding.network import Embedder
 from gossamer.tasks.embedding.plane import plane
 from gossamer.tasks.embedding.ranking import ranking_scores
-from gossamer.tasks.embedding.scores import EmbeddingScores
+from gossamer.tasks.embedding.scores import EmbeddingScorer, EmbeddingScores
 from gossamer.tasks.embedding.verification import verify_pairs
 
 LABELS = torch.tensor([3, 3, 0, 0, 0, 7, 7, 5])  # 5 has one image
@@ -486,10 +487,17 @@ def test_scores_of_an_embedder() -> None:
 def test_scores_of_parts_are_those_of_the_whole() -> None:
     rng = np.random.default_rng(0)
     vectors, labels = rng.normal(size=(30, 4)), np.arange(30) % 3
-    parts = [scored(vectors[:11], labels[:11]), scored(vectors[11:], labels[11:])]
-    merged = EmbeddingScores.merge(parts)
-    assert merged.metrics == scored(vectors, labels).metrics
-    assert merged.far == 0.1 and len(merged.names) == 30 and len(merged.unreadable) == 2
+    places = [Placement(8, 8, 1, 1)] * 30
+    first, second, whole = (EmbeddingScorer(("a", "b", "c")) for _ in range(3))
+    for scorer, part in ((first, slice(11)), (second, slice(11, 30)), (whole, slice(30))):
+        names = [f"{number}.png" for number in range(30)[part]]
+        scorer.add(names, {"embedding": vectors[part].astype(np.float32)}, labels[part].tolist(), places[part])
+        scorer.unreadable.append(("x", "torn"))
+    first.merge(second)
+    merged = first.scores()
+    assert merged.metrics == whole.scores().metrics
+    assert merged.metrics["recall1"] == scored(vectors, labels).metrics["recall1"]
+    assert merged.names == [f"{number}.png" for number in range(30)] and len(merged.unreadable) == 2
 
 
 @pytest.mark.parametrize(
