@@ -160,11 +160,11 @@ def test_a_run_that_was_stopped_goes_on_to_the_same_weights(
 
 
 def test_a_detector_learns_where_discs_and_squares_are(shapes: Path, tmp_path: Path) -> None:
-    more = {"epochs": 30, "lr": 4e-3, "expand": 0.2, "ema": 0.0, "warmup": 1.0}
+    more = {"epochs": 60, "lr": 4e-3, "expand": 0.0, "iou_crop": 0.0}
     run = train(settings(shapes, tmp_path / "run", "detect", **more))
     first, best = run.metrics()[0], max(row["val_map50"] for row in run.metrics())
     assert first["loss"] > 2 * run.metrics()[-1]["loss"]
-    assert best > 0.3
+    assert best > 0.5
 
 
 def test_losses_and_heads_of_another_task_are_refused(shapes: Path, tmp_path: Path) -> None:
