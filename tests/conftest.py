@@ -17,6 +17,11 @@ hypothesis.settings.register_profile(
 hypothesis.settings.load_profile("steady")
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the tests that take minutes, so that no process is left alone with one at the end."""
+    items.sort(key=lambda item: -(item.get_closest_marker("timeout") or pytest.mark.timeout(0).mark).args[0])
+
+
 @pytest.fixture(scope="session")
 def real_data() -> Path:
     """The folder of real images beside the checkout; tests that need it skip where it is absent."""

@@ -117,6 +117,8 @@ CASES: list[tuple[str, list[Array | None], dict[str, Any]]] = [
     ("Flatten", [X], {"axis": 0}),
     ("Reshape", [X, i64(0, 2, 3, -1)], {}),
     ("Reshape", [f32(0, 3), i64(3, 0)], {"allowzero": 1}),
+    ("Resize", [X, None, np.array([1, 1, 2, 0.5], np.float32)], {"mode": "linear"}),
+    ("Resize", [X, None, np.array([1, 1, 2, 3], np.float32)], {"mode": "nearest", "nearest_mode": "floor"}),
     ("Transpose", [X], {"perm": [0, 3, 1, 2]}),
     ("Transpose", [X], {}),
     ("Concat", [f32(2, 3, 4), f32(2, 5, 4)], {"axis": 1}),

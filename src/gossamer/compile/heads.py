@@ -182,10 +182,14 @@ def with_constant(low: Lowering, node: Node) -> bool:
     per_channel = constant.ndim >= 3 and constant.shape[-3:] == (value.c, 1, 1) and axes == lying.of_map(value)
     if constant.size != 1 and not (per_channel and constant.size == value.c):
         low.refuse(node, "a constant that is neither one number nor one a channel")
+    if node.op == "Div" and not constant.all():
+        low.refuse(node, "a division by zero")
     row: Array = np.broadcast_to(constant.reshape(-1), (value.c,)).astype(np.float32)
-    one, zero = np.ones_like(row), np.zeros_like(row)
-    layers = {"Add": (one, row), "Sub": (one, -row), "Mul": (row, zero), "Div": (one / row, zero)}
-    factor, offset = layers[node.op]
+    factor, offset = np.ones_like(row), np.zeros_like(row)
+    if node.op in ("Add", "Sub"):
+        offset = row if node.op == "Add" else -row
+    else:
+        factor = row if node.op == "Mul" else 1 / row
     out = Value(value.h, value.w, value.c)
     low.bind(node, low.emit("affine", source, out, weights=[Layer(factor, offset)]), axes)
     return True
