@@ -189,7 +189,7 @@ def with_constant(low: Lowering, node: Node) -> bool:
     if node.op in ("Add", "Sub"):
         offset = row if node.op == "Add" else -row
     else:
-        factor = row if node.op == "Mul" else 1 / row
+        factor = row if node.op == "Mul" else np.reciprocal(row)
     out = Value(value.h, value.w, value.c)
     low.bind(node, low.emit("affine", source, out, weights=[Layer(factor, offset)]), axes)
     return True
