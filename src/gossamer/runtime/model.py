@@ -176,5 +176,6 @@ def _compiled(path: str, threads: int) -> Model:
     """A compiled network, which only the native engine runs. Raises ModelFileError, MissingPackageError."""
     engine = native.Native(path, threads)
     why = f"the native engine, {engine.isa}, {engine.threads} threads: it alone runs compiled networks"
-    digest = hashlib.sha256(Path(path).read_bytes()).hexdigest()
+    with Path(path).open("rb") as file:  # a piece at a time: the whole would lie in memory beside the mapped file
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
     return Model(path, engine.card, digest, 0, engine.input_shape, NATIVE, engine, why)
