@@ -298,11 +298,16 @@ def test_verify_and_predict_need_numpy_and_pillow_only(
         "for name in ('torch', 'onnx', 'onnxruntime', 'openvino', 'safetensors', 'yaml', 'rich'): sys.modules[name] = None\n"
         "from gossamer import runtime\n"
         f"found = runtime.verify({str(exported[0])!r})\n"
+        f"plain = runtime.verify({str(exported[0])!r}, runtime='reference')\n"
         f"print(found.runtime, found.ok, runtime.load({str(exported[0])!r}).predict({str(image)!r}).classes[0])\n"
+        f"print(plain.runtime, plain.ok, "
+        f"runtime.load({str(exported[0])!r}, runtime='reference').predict({str(image)!r}).classes[0])\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split()[:2] == ["native" if LIBRARY.is_file() else "reference", "True"]
-    assert done.stdout.split()[2] == runtime.load(exported[0]).predict(image).classes[0]
+    assert done.stdout.split()[3:5] == ["reference", "True"]  # whether the engine is built or not
+    said = runtime.load(exported[0]).predict(image).classes[0]
+    assert done.stdout.split()[2] == done.stdout.split()[5] == said
 
 
 def test_exporting_again_changes_nothing_but_the_date(

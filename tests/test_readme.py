@@ -45,7 +45,7 @@ def test_the_readme_names_every_command() -> None:
     assert listed >= {"probe", "inspect", "compare", "swap", "index", "search", "convert-boxes", "list"}
 
 
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(600)
 def test_every_gossamer_command_of_the_readme_runs(home: Path) -> None:
     for line in COMMANDS:
         if line.startswith("gossamer "):
