@@ -22,7 +22,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from gossamer import distributed, machine, optim, precision
+from gossamer import backward, distributed, machine, optim, precision
 from gossamer.checkpoint import restore, save, weights
 from gossamer.data.augment import EvalTransform
 from gossamer.data.cache import open_cache
@@ -121,6 +121,8 @@ def _session(
 ) -> Session:
     preprocess = preprocess_of(run.settings)
     model.to(device)
+    if device.type == "cpu":
+        backward.mend(model)
     return Session(
         run=run,
         settings=run.settings,

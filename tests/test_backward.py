@@ -1,0 +1,82 @@
+"""Gradients of dilated and strided convolutions on a CPU, against float64."""
+
+import copy
+import itertools
+
+import pytest
+import torch
+from torch import nn
+
+from gossamer.backward import SoundConv2d, mend
+
+SHAPES = [
+    # channels, answers, groups, kernel, stride, padding, dilation, height, width
+    (8, 8, 8, (3, 3), 2, (1, 1), 1, 30, 41),
+    (8, 8, 8, (5, 5), 2, (2, 2), 1, 31, 40),
+    (8, 8, 8, (3, 3), 3, (0, 0), 1, 32, 40),
+    (8, 16, 8, (3, 3), 2, (1, 1), 1, 30, 40),
+    (8, 8, 8, (3, 3), 1, (2, 2), 2, 30, 40),
+    (8, 8, 8, (3, 3), 1, (4, 4), 4, 31, 42),
+    (8, 8, 8, (3, 5), 1, (2, 4), 2, 30, 40),
+    (8, 8, 8, (3, 3), 1, (0, 1), 2, 30, 40),
+    (8, 8, 8, (3, 3), 1, (5, 5), 2, 30, 40),
+    (8, 8, 8, (3, 3), 2, (2, 2), 2, 30, 40),
+    (8, 8, 8, (2, 2), 1, (1, 1), 2, 30, 40),
+    (8, 12, 4, (3, 3), 1, (2, 2), 2, 30, 40),
+    (8, 12, 1, (3, 3), 1, (6, 6), 6, 30, 40),
+]
+
+
+def _gradients(layer: nn.Conv2d, images: torch.Tensor, pull: torch.Tensor) -> list[torch.Tensor]:
+    images = images.clone().requires_grad_()
+    answer = layer(images)
+    (answer * pull.to(answer.dtype)).sum().backward()
+    return [answer.detach().double(), images.grad.double(), *(p.grad.double() for p in layer.parameters())]
+
+
+@pytest.mark.parametrize(
+    ("shape", "bf16", "layout"),
+    list(itertools.product(SHAPES, (False, True), (torch.channels_last, torch.contiguous_format))),
+)
+def test_gradients_are_those_of_float64(shape: tuple, bf16: bool, layout: torch.memory_format) -> None:
+    channels, answers, groups, kernel, stride, padding, dilation, height, width = shape
+    torch.manual_seed(1)
+    layer = nn.Conv2d(channels, answers, kernel, stride, padding, dilation, groups)
+    if bf16:  # so that rounding of what goes in is no part of the difference
+        layer.weight.data = layer.weight.data.bfloat16().float()
+    images = torch.randn(4, channels, height, width).bfloat16().float().to(memory_format=layout)
+    pull = torch.randn_like(layer(images)).bfloat16().float()
+    exact = _gradients(copy.deepcopy(layer).double(), images.double(), pull.double())
+    assert mend(layer) == 1 and isinstance(layer, SoundConv2d)
+    layer = layer.to(memory_format=layout)
+    with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+        got = _gradients(layer, images, pull)
+    limit = 2e-2 if bf16 else 1e-5
+    for name, value, truth in zip(("answer", "input", "weight", "bias"), got, exact, strict=True):
+        error = float((value - truth).abs().max() / truth.abs().max())
+        assert error < limit, (name, error)
+
+
+def test_only_the_layers_that_need_it_are_mended() -> None:
+    model = nn.Sequential(
+        nn.Conv2d(4, 4, 3, stride=2),
+        nn.Conv2d(4, 4, 3, groups=4),
+        nn.Conv2d(4, 4, 3, dilation=2, padding="same"),
+        nn.Conv2d(4, 4, 3, dilation=2, padding=2, padding_mode="reflect"),
+        nn.Conv2d(4, 4, 3, dilation=2),
+        nn.Conv2d(4, 4, 3, groups=4, stride=2),
+    )
+    names = list(model.state_dict())
+    assert mend(model) == 2 and mend(model) == 0
+    assert [isinstance(layer, SoundConv2d) for layer in model] == [False] * 4 + [True] * 2
+    assert list(model.state_dict()) == names
+
+
+def test_a_frozen_layer_has_no_gradient_and_its_input_has() -> None:
+    layer = nn.Conv2d(4, 4, 3, dilation=2, padding=2, groups=4).requires_grad_(False)
+    mend(layer)
+    images = torch.randn(2, 4, 16, 16, requires_grad=True)
+    layer(images).sum().backward()
+    assert images.grad is not None and layer.weight.grad is None
+    with torch.no_grad():
+        assert not layer(images).requires_grad
