@@ -168,6 +168,10 @@ KINDS: dict[str, tuple[Make, str]] = {
     "a head for a classifier": (lambda r: train(r, "people", "classify", "--head", "ssd"), "none"),
     "a loss of another task": (lambda r: train(r, "people", "embed", "--loss", "cross_entropy"), "triplet"),
     "a loss of masks for boxes": (lambda r: train(r, "signs", "detect", "--loss", "dice"), "giou"),
+    "pictures too small for the network": (
+        lambda r: train(r, "signs", "detect", "--net", "inception_v3", "--input", "16"),
+        "pixels a side",
+    ),
     "mixup with boxes": (lambda r: train(r, "signs", "detect", "--mixup", "0.2"), "mixup"),
     "CutMix with identities": (lambda r: train(r, "people", "embed", "--cutmix", "1"), "cutmix"),
     "a cache for boxes": (lambda r: train(r, "signs", "detect", "--cache", "1M"), "cache"),

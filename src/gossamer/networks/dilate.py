@@ -67,20 +67,18 @@ def _set(network: nn.Module, layer: nn.Module, stride: int, rate: int) -> None:
     """
     rows, columns = _pair(layer.padding)
     if isinstance(layer, nn.Conv2d):
-        d_rows, d_columns = layer.dilation
-        short = tuple(
-            rate * d * (side - 1) - 2 * rate * pad
-            for side, d, pad in zip(layer.kernel_size, layer.dilation, (rows, columns))
-        )
         traded = stride == 1 and _strided(layer)
+        d_rows, d_columns = layer.dilation[0] * rate, layer.dilation[1] * rate
         layer.stride = (stride, stride)
-        layer.dilation = (d_rows * rate, d_columns * rate)
+        layer.dilation = (d_rows, d_columns)
         layer.padding = (rows * rate, columns * rate)
         layer._reversed_padding_repeated_twice = [columns * rate] * 2 + [rows * rate] * 2
-        if traded and max(short) > 0:
-            layer.padding_mode = "replicate"  # of which the convolution takes its sides from here
-            layer._reversed_padding_repeated_twice = [columns * rate, columns * rate + short[1]]
-            layer._reversed_padding_repeated_twice += [rows * rate, rows * rate + short[0]]
+        below = d_rows * (layer.kernel_size[0] - 1) - 2 * rows * rate  # what it would take from the map's size
+        right = d_columns * (layer.kernel_size[1] - 1) - 2 * columns * rate
+        if traded and max(below, right) > 0:
+            layer.padding_mode = "replicate"  # for which the convolution takes its sides from the list
+            layer._reversed_padding_repeated_twice[1] += right
+            layer._reversed_padding_repeated_twice[3] += below
         return
     kernel = _pair(layer.kernel_size)[0]
     if isinstance(layer, nn.MaxPool2d):
