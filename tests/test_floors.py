@@ -40,6 +40,7 @@ FLOORS = {
     "tasks": 41,
     "evaluate": 42,
     "run": 50,
+    "backward": 60,
     "distributed": 60,
     "optim": 60,
     "precision": 61,

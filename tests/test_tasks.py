@@ -217,3 +217,14 @@ def test_raw_answers_are_cut_joined_and_flattened_by_image() -> None:
     assert isinstance(both, dict) and both["b"].shape == (6, 2, 2)
     assert flat(raw)[2].tolist() == [4, 5, 8, 9, 10, 11]
     assert flat(raw, 2)[2].tolist() == [4, 5, 8, 10]
+
+
+def test_a_dice_loss_is_added_where_it_is_asked_for() -> None:
+    masks, values = [np.array([[0, 1], [1, 1]], np.uint8)], []
+    for dice in (0.0, 0.5):
+        settings = Settings(task="segment", loss="cross_entropy", dice=dice, net="mobilenet_v2", width=0.25)
+        task = task_of("segment")(("road", "sky"), settings)
+        task.build()
+        values.append(float(task.loss({"logits": torch.zeros(1, 2, 2, 2)}, masks)))
+    # both classes are said with 0.5: 1 - (2 * 0.5 + 1) / (2 + 1 + 1) and 1 - (2 * 1.5 + 1) / (2 + 3 + 1)
+    assert values[1] - values[0] == pytest.approx(0.5 * (1 / 2 + 1 / 3) / 2)
