@@ -242,6 +242,9 @@ KINDS: dict[str, tuple[Make, str]] = {
     "a check for a task without data": (lambda r: ["doctor", "--task", "detect"], "--data"),
     # model files
     "a detector scored on masks": (lambda r: ["eval", str(r / "detect.onnx"), str(r / "street")], "boxes"),
+    "a split that a run has not": (lambda r: ["eval", str(r / "run_segment"), "--split", "test"], "train, val"),
+    "a run with a runtime": (lambda r: ["predict", str(r / "run_embed"), "a.jpg", "--runtime", "native"], "export"),
+    "a split of a model file": (lambda r: ["eval", str(r / "segment.onnx"), "--split", "val"], "leave --split out"),
     "a segmenter scored on classes": (lambda r: ["eval", str(r / "segment.onnx"), str(r / "people")], "images"),
 }
 

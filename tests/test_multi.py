@@ -480,6 +480,9 @@ def test_a_run_of_all_kinds_of_heads(trained: tuple[Path, Path]) -> None:
     evaluation = json.loads(run_gossamer("eval", run, "--json").stdout)
     assert evaluation["task"] == "multi"
     assert evaluation["score"] == pytest.approx(max(row["val_score"] for row in gossamer.Run.open(run).metrics()))
+    training = json.loads(run_gossamer("eval", run, "--split", "train", "--json").stdout)
+    counts = gossamer.Run.open(run).data["images"]
+    assert (evaluation["images"], training["images"]) == (counts["val"], counts["train"])
 
 
 def test_its_model_file_answers_everything_and_has_no_losses(trained: tuple[Path, Path], shop: Path) -> None:

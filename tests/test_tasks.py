@@ -21,7 +21,7 @@ from gossamer.export.onnx import export
 from gossamer.runtime.native import LIBRARY
 from gossamer.settings import Settings
 from gossamer.tasks.registry import scorer_of, source_of, task_of
-from gossamer.trained import run_data, torch_forward, trained
+from gossamer.trained import as_model, run_data, torch_forward, trained
 from gossamer.trainer import resume, train
 
 SIDE = 64
@@ -129,6 +129,8 @@ def test_a_task_trains_exports_and_answers_the_same_from_the_file(shapes: Path, 
     else:
         np.testing.assert_allclose(found.vector, mine.vector, atol=1e-5)  # type: ignore[attr-defined]
         assert np.linalg.norm(found.vector) == pytest.approx(1, abs=1e-5)
+    unexported = as_model(run.path).predict(source.read(0))
+    assert str(unexported.to_json()) == str(mine.to_json())
     for runtime in ("reference", *(["native"] if LIBRARY.is_file() else [])):
         other = gossamer.load(tmp_path / "m.onnx", runtime=runtime)
         batch = network.preprocess.normalise(np.stack([pixels, pixels]))
@@ -217,3 +219,14 @@ def test_raw_answers_are_cut_joined_and_flattened_by_image() -> None:
     assert isinstance(both, dict) and both["b"].shape == (6, 2, 2)
     assert flat(raw)[2].tolist() == [4, 5, 8, 9, 10, 11]
     assert flat(raw, 2)[2].tolist() == [4, 5, 8, 10]
+
+
+def test_a_dice_loss_is_added_where_it_is_asked_for() -> None:
+    masks, values = [np.array([[0, 1], [1, 1]], np.uint8)], []
+    for dice in (0.0, 0.5):
+        settings = Settings(task="segment", loss="cross_entropy", dice=dice, net="mobilenet_v2", width=0.25)
+        task = task_of("segment")(("road", "sky"), settings)
+        task.build()
+        values.append(float(task.loss({"logits": torch.zeros(1, 2, 2, 2)}, masks)))
+    # both classes are said with 0.5: 1 - (2 * 0.5 + 1) / (2 + 1 + 1) and 1 - (2 * 1.5 + 1) / (2 + 3 + 1)
+    assert values[1] - values[0] == pytest.approx(0.5 * (1 / 2 + 1 / 3) / 2)

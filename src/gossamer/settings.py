@@ -212,6 +212,7 @@ class Settings:
     )
     focal_gamma: float = _setting(2.0, "loss", "focal loss: gamma", low=0, high=10)
     aux_weight: float = _setting(0.3, "loss", "weight of each auxiliary classifier's loss", low=0, high=10)
+    dice: float = _setting(0.0, "loss", "segment: weight of a Dice loss that is added", low=0, high=10)
     class_weights: Literal["none", "balanced"] = _setting(
         "none", "loss", "weights of the classes: none, or by inverse frequency"
     )

@@ -71,7 +71,10 @@ class Segment(Task):
         """The segmenter. Raises UnknownNameError, SettingsError, WeightsError."""
         settings = self.settings
         self.criterion = SegmentationLoss(
-            typing.cast(LossName, settings.loss), self.weights, label_smoothing=settings.label_smoothing
+            typing.cast(LossName, settings.loss),
+            self.weights,
+            label_smoothing=settings.label_smoothing,
+            dice=settings.dice,
         )
         return Segmenter(
             settings.net,
