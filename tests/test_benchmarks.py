@@ -148,13 +148,17 @@ def test_the_table_of_pairs_passes_only_what_went_all_the_way() -> None:
     whole = {"train": "", "export": "", "verify": "", "native": ""}
     rows = [
         pair("vgg11", "classify", **whole),
-        pair("vgg11", "segment", **{**whole, "native": "no such operator"}),
+        pair("vgg11", "segment", **{**whole, "native": "node 'Pad_3', operator Pad; allowed: others"})
+        | {"refused": True},
         pair("resnet18", "segment", train="", export="outputs differ"),
         pair("resnet18", "classify", train=""),
     ]
     lines = zoo.table(rows).splitlines()
     assert lines[0] == "| network | input | classify | segment |"
-    assert lines[2:4] == ["| resnet18 | 64 | train passes | export (1) |", "| vgg11 | 64 | pass | native (2) |"]
+    assert lines[2:4] == [
+        "| resnet18 | 64 | train passes | export (1) |",
+        "| vgg11 | 64 | pass | pass, no engine (2) |",
+    ]
     assert lines[5] == "1 of 4 pairs pass." and lines[7:] == [
         "1. export: outputs differ",
         "2. native: no such operator",
