@@ -10,7 +10,7 @@ import torch
 from onnxruntime.quantization import CalibrationDataReader, quantize_static
 from torch import nn
 
-from gossamer.compile.write import compile_file
+from gossamer.compile.write import PRECISIONS, compile_file
 from gossamer.export.convert import to_onnx
 
 
@@ -85,7 +85,7 @@ class Noise(CalibrationDataReader):  # type: ignore[misc]
 
 
 def main() -> None:
-    """Write NAME.goss, NAME-bfloat16.goss and NAME-int8.goss for each network."""
+    """Write NAME.goss, NAME-bfloat16.goss and NAME-int8.goss for each network, and last layers in bytes."""
     folder = Path(sys.argv[1])
     folder.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(0)
@@ -95,6 +95,9 @@ def main() -> None:
         onnx.write_bytes(to_onnx(network.eval(), (9, 9), outputs=names))
         compile_file(onnx, folder / f"{name}.goss")
         compile_file(onnx, folder / f"{name}-bfloat16.goss", "bfloat16")
+        if name == "stride":
+            for precision in PRECISIONS:
+                compile_file(onnx, folder / f"{name}-{precision}-classifier.goss", precision, "int8")
         quantised = folder / f"{name}-int8.onnx"
         quantize_static(onnx, quantised, Noise(), per_channel=True)
         compile_file(quantised, folder / f"{name}-int8.goss")
