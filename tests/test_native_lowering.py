@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from gossamer.blocks.attention import Cbam
+from gossamer.blocks.attention import Cbam, SelectiveKernel
 from gossamer.blocks.pool import AverageTo
 from gossamer.compile.lower import lower
 from gossamer.compile.write import compile_file
@@ -52,6 +52,8 @@ MODULES: dict[str, tuple[nn.Module, tuple[int, int], list[str]]] = {
     "a mean a position": (Mean(), (6, 5), ["conv", "conv", "multiply"]),
     "distances": (nn.Sequential(nn.AvgPool2d(4), nn.Flatten(), Codes(6, 9)), (4, 4), []),
     "spatial attention": (nn.Sequential(nn.Conv2d(6, 36, 1), Cbam(36, 4)), (9, 14), []),
+    "selective kernels": (nn.Sequential(SelectiveKernel(6, 12, reduced=4, groups=2, stride=2), nn.ReLU()), (9, 8), []),
+    "three kernels": (nn.Sequential(SelectiveKernel(6, 8, reduced=4, paths=3), nn.Conv2d(8, 5, 1)), (6, 6), []),
     "of many channels": (nn.Sequential(nn.Conv2d(6, 640, 1), nn.ReLU(), Cbam(640, 4)), (7, 7), []),
 }
 

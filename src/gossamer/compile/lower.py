@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from gossamer.compile import axes as lying
-from gossamer.compile import distances, heads, moves, quantised, reductions, windows
+from gossamer.compile import distances, heads, moves, quantised, reductions, stacks, windows
 from gossamer.compile.lowering import MOVES, TAKES_ACT, Handler, Lowering
 from gossamer.compile.program import Layer, Program, Value
 from gossamer.onnxfile import Node, Onnx
@@ -163,7 +163,7 @@ def _add(low: Lowering, node: Node) -> None:
 
 
 def _mul(low: Lowering, node: Node) -> None:
-    if heads.with_constant(low, node):
+    if heads.with_constant(low, node) or stacks.weigh(low, node):
         return
     a, b = low.value(node, 0), low.value(node, 1)
     if 1 in (low.program.values[a].h * low.program.values[a].w, low.program.values[a].c):
@@ -354,6 +354,7 @@ HANDLERS: dict[str, Handler] = {
     "QuantizeLinear": quantised.quantise,
     "ReduceMax": reductions.largest,
     "ReduceMean": _global,
+    "ReduceSum": stacks.total,
     "Reshape": _reshape,
     "Resize": heads.resize,
     "Shape": moves.shape,
