@@ -66,7 +66,7 @@ NETWORKS: dict[str, nn.Module] = {
         nn.Conv2d(3, 6, 3, 2, 1),
         nn.Conv2d(6, 6, 3, padding=3, dilation=3, groups=6),
         nn.Upsample(scale_factor=2, mode="bilinear"),
-        nn.ConvTranspose2d(6, 4, 3, 2, 1, groups=2),
+        nn.ConvTranspose2d(6, 4, 3, 2, 1, groups=2, bias=False),  # whose bias onnxruntime cannot quantise
         nn.PixelShuffle(2),
         nn.Softmax(1),
     ),
