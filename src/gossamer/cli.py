@@ -131,6 +131,9 @@ def _parser() -> argparse.ArgumentParser:
     made.add_argument("model", help="ONNX file, ours or any other of a convolutional network")
     made.add_argument("--out", required=True, help="the .goss file to write")
     made.add_argument("--precision", default="fp32", help="fp32, or bf16; what a QDQ file has in int8 stays int8")
+    made.add_argument(
+        "--classifier", default="same", help="int8: the last layers' weights in bytes, for speed and size"
+    )
     made.add_argument("--images", nargs="*", default=[], help="images and folders to compare the answers on")
 
     made = command("verify", commands.verify, "check that a model file still computes what was trained")
