@@ -31,6 +31,7 @@ struct Dense {
   bool lines;     // a row of the kernel is one place of in.c * kw channels: the map's positions lie without gaps
   int32_t words;  // 4-byte words of one place: 1 float, 2 bfloat16 or 4 bytes each
   uint32_t tail;  // which bits of the last word are channels
+  int64_t room;   // bytes of a position of the output that may be written, whole registers at a time
   Finish finish;
 };
 

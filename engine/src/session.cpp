@@ -180,6 +180,12 @@ Map shape(const gossamer_model &m, int32_t index) {
   return Map{nullptr, v.h, v.w, v.c, v.type, ld, v.type == U8 ? v.scale : 1.0f, v.type == U8 ? v.zero : 0};
 }
 
+// Bytes of a position of a map that nothing else has written before: its channels, and the gap behind them.
+int64_t room(const gossamer_model &m, int32_t index) {
+  const Map map = shape(m, index);
+  return m.file.values[index].parent < 0 ? map.ld : int64_t(map.c) * size_of(map.type);
+}
+
 bool dense_step(gossamer_model &m, const Op &op, Step &step) {
   const Map in = shape(m, op.in), out = shape(m, op.out);
   const int32_t k = in.c / op.groups, n = out.c / op.groups;
@@ -187,6 +193,7 @@ bool dense_step(gossamer_model &m, const Op &op, Step &step) {
     Dense d{};
     d.in = in, d.out = out;
     d.in.c = k, d.out.c = n;
+    d.room = room(m, op.out) - int64_t(g) * n * size_of(out.type);  // groups that come later write over it
     if (op.other >= 0) d.other = shape(m, op.other);
     d.vectors = pick_vectors(*m.level, n);
     d.lines = op.groups == 1 && op.dilation == 1 && op.kw > 1 && in.ld == int64_t(in.c) * size_of(in.type) && in.c * op.kw <= 64 &&
@@ -233,6 +240,7 @@ bool fused_step(gossamer_model &m, const Op &op, Step &step) {
                    type == U8 ? op.middle_scale : 1.0f, type == U8 ? op.middle_zero : 0};
     Dense &d = f.project;
     d.in = f.middle;
+    d.room = room(m, op.out);
     d.vectors = pick_vectors(*m.level, f.out.c);
     if (!pack(m, d, op.weight2, op.bias2, op.scale2, op.type2, 0, f.out.c, op.mid, 1, 1)) return false;
     d.kh = d.kw = d.sh = d.sw = d.dilation = 1;
@@ -361,11 +369,13 @@ std::pair<int64_t, int64_t> share(int64_t count, int part, int parts) {
 
 int32_t panels(const Dense &d, int32_t vector) { return (d.out.c + d.vectors * vector - 1) / (d.vectors * vector); }
 
+bool by_positions(const Turn &turn, const Map &out) { return int64_t(out.h) * out.w >= 32 * turn.parts; }
+
 void run_dense(const Turn &turn, const Dense &d) {
   const Level &level = *turn.s.model->level;
   const int64_t positions = int64_t(d.out.h) * d.out.w;
   const int32_t all = panels(d, level.vector);
-  if (positions >= 32 * turn.parts) {
+  if (by_positions(turn, d.out)) {
     const auto [first, last] = share(positions, turn.part, turn.parts);
     level.dense(d, first, last, 0, all);
   } else {
@@ -398,6 +408,7 @@ void operate(const Turn &turn, int32_t index, int phase) {
     case CONV:
       for (size_t g = 0; g < step.dense.size(); g++) {
         Dense d = step.dense[g];
+        if (step.dense.size() > 1 && !by_positions(turn, out)) d.room = 0;  // another thread's panels lie beside
         d.in.data = in.data + g * size_t(d.in.c) * size_t(size_of(in.type));
         d.out.data = out.data + g * size_t(d.out.c) * size_t(size_of(out.type));
         if (op.other >= 0) d.other.data = other.data + g * size_t(d.out.c) * size_t(size_of(other.type));
