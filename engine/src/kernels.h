@@ -67,6 +67,7 @@ struct Level {
   void (*connected)(const Connected &task, int32_t first, int32_t last, float *x);
   void (*pool)(const Map &in, const Map &out, const Op &op, int32_t row0, int32_t row1);
   void (*average)(const Map &in, const Map &out);
+  void (*take)(const float *image, const Map &to, int64_t position0, int64_t position1);
   void (*pointwise)(const Map &in, const Map &other, const Map &out, const Op &op, const float *weights, int64_t position0,
                     int64_t position1);
 };

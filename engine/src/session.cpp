@@ -500,6 +500,7 @@ void take_input(const Turn &turn) {
   const Map to = map_of(turn, turn.s.model->file.input);
   const int64_t plane = int64_t(to.h) * to.w;
   const auto [first, last] = share(plane, turn.part, turn.parts);
+  if (turn.s.model->level) return turn.s.model->level->take(turn.input, to, first, last);
   for (int32_t c = 0; c < to.c; c++) {
     const float *from = turn.input + c * plane;
     if (to.type == F32) {
