@@ -21,7 +21,7 @@ demo: $(READY)
 	$(PY) examples/demo.py
 
 test: $(READY) engine
-	$(PY) -m pytest -n 2 -q
+	$(PY) -m pytest -n 2 --dist worksteal -q
 
 check: $(READY)
 	$(PY) -m ruff check .
