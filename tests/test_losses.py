@@ -58,8 +58,14 @@ def test_focal_has_a_finite_gradient_at_certainty() -> None:
     assert torch.isfinite(logits.grad).all()
 
 
-def test_balanced_weights_have_mean_one_over_the_samples() -> None:
+@pytest.mark.parametrize("kind", ["balanced", "log"])
+def test_weights_of_classes_have_mean_one_over_the_samples(kind: str) -> None:
     counts = [10, 30, 0, 60]
-    weights = losses.balanced_weights(counts).tolist()
-    assert weights == pytest.approx([100 / 30, 100 / 90, 0, 100 / 180])
+    tensor = losses.class_weights(kind, counts)
+    assert tensor is not None and losses.class_weights("none", counts) is None
+    weights = tensor.tolist()
+    if kind == "balanced":
+        assert weights == pytest.approx([100 / 30, 100 / 90, 0, 100 / 180])
+    else:
+        assert weights[0] / weights[3] == pytest.approx(math.log(1.62) / math.log(1.12)) and weights[2] == 0
     assert math.isclose(sum(w * n for w, n in zip(weights, counts, strict=True)) / 100, 1, rel_tol=1e-6)

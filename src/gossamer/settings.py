@@ -213,8 +213,10 @@ class Settings:
     focal_gamma: float = _setting(2.0, "loss", "focal loss: gamma", low=0, high=10)
     aux_weight: float = _setting(0.3, "loss", "weight of each auxiliary classifier's loss", low=0, high=10)
     dice: float = _setting(0.0, "loss", "segment: weight of a Dice loss that is added", low=0, high=10)
-    class_weights: Literal["none", "balanced"] = _setting(
-        "none", "loss", "weights of the classes: none, or by inverse frequency"
+    class_weights: Literal["none", "balanced", "log"] = _setting(
+        "none",
+        "loss",
+        "weights of the classes: none, by inverse frequency, or by one over its logarithm, which is milder",
     )
     sampler: Literal["shuffle", "balanced"] = _setting(
         "shuffle", "loss", "each image once an epoch, or each class equally often"

@@ -43,9 +43,8 @@ class Classify(Task):
 
     def prepare(self, data: Data) -> None:
         """Weigh the classes by their counts, where that is asked for."""
-        if self.settings.class_weights == "balanced":
-            counts = np.bincount(data.train.labels, minlength=len(self.classes)).tolist()
-            self.weights = losses.balanced_weights(counts)
+        counts = np.bincount(data.train.labels, minlength=len(self.classes)).tolist()
+        self.weights = losses.class_weights(self.settings.class_weights, counts)
 
     def build(self, pretrained: str = "") -> nn.Module:
         """The network with a classifier of one output a class. Raises UnknownNameError, SettingsError, WeightsError."""

@@ -60,12 +60,19 @@ def focal(logits: Tensor, targets: Tensor, gamma: float, smoothing: float = 0.0,
     return (-torch.expm1(log_p)).clamp_min(1e-12).pow(gamma) * plain
 
 
-def balanced_weights(counts: list[int]) -> Tensor:
-    """Weights by inverse frequency, n / (K * n_k): (K,) float32, mean 1 over the samples; 0 for an absent class."""
+def class_weights(kind: str, counts: list[int]) -> Tensor | None:
+    """Weights of the classes by how often each is seen: (K,) float32, mean 1 over the samples; 0 for an absent class.
+
+    "balanced" is the inverse frequency, n / (K * n_k); "log" is 1 / ln(1.02 + n_k / n), which favours rare classes less:
+    ENet (1606.02147), section 5.2. None for "none".
+    """
+    if kind == "none":
+        return None
     total = torch.tensor(counts, dtype=torch.float64)
-    present = (total > 0).sum()
-    weights = total.sum() / (present * total.clamp_min(1))
-    return torch.where(total > 0, weights, torch.zeros_like(weights)).float()
+    share = total / total.sum()
+    weights = 1 / share.clamp_min(1 / total.sum()) if kind == "balanced" else 1 / (1.02 + share).log()
+    weights = torch.where(total > 0, weights, torch.zeros_like(weights))
+    return (weights / (weights * share).sum()).float()
 
 
 def multi_label(

@@ -103,7 +103,7 @@ class Multi(Task):
         specs = [cls._resolved(spec, settings, data) for spec in cls.read(settings, settings.data)]
         kinds = {spec.kind for spec in specs}
         if settings.sampler != "shuffle" or settings.class_weights != "none":
-            what = "sampler balanced" if settings.sampler != "shuffle" else "class_weights balanced"
+            what = "sampler balanced" if settings.sampler != "shuffle" else f"class_weights {settings.class_weights}"
             raise SettingsError(f"{what} for the task {cls.name}", "shuffle, and none", "leave it out")
         if settings.head_weights != "fixed" and any(spec.weight != 1 for spec in specs):
             raise SettingsError(

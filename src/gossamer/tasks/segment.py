@@ -20,7 +20,7 @@ from gossamer.images import Preprocess
 from gossamer.settings import Settings
 from gossamer.tasks.backbone import arguments
 from gossamer.tasks.base import Task, sized
-from gossamer.tasks.losses import balanced_weights
+from gossamer.tasks.losses import class_weights
 from gossamer.tasks.segmentation.augment import SegmentTransform
 from gossamer.tasks.segmentation.heads import HEADS, HeadName, Segmenter
 from gossamer.tasks.segmentation.losses import LossName, SegmentationLoss
@@ -64,8 +64,8 @@ class Segment(Task):
 
     def prepare(self, data: Data) -> None:
         """Weigh the classes by their pixels, where that is asked for."""
-        if self.settings.class_weights == "balanced":
-            self.weights = balanced_weights(pixel_counts(data.train))
+        if self.settings.class_weights != "none":
+            self.weights = class_weights(self.settings.class_weights, pixel_counts(data.train))
 
     def build(self, pretrained: str = "") -> nn.Module:
         """The segmenter. Raises UnknownNameError, SettingsError, WeightsError."""
