@@ -1,7 +1,7 @@
 # make demo    set up, then go from images to a verified, measured model
 # make test    set up, then run the tests
 # make engine  build the native engine (needs a C++17 compiler)
-# make fuzz    set up, then fuzz the engine's loader for FUZZ_SECONDS (needs clang)
+# make fuzz    set up, then fuzz the engine's loader: FUZZ_EXAMPLES by hypothesis, FUZZ_SECONDS by libFuzzer (needs clang)
 # make check   set up, then lint, formatting, types, floors
 PYTHON ?= python3
 VENV := .venv
@@ -21,7 +21,7 @@ demo: $(READY)
 	$(PY) examples/demo.py
 
 test: $(READY) engine
-	$(PY) -m pytest -n 2 -q
+	$(PY) -m pytest -n 2 --dist worksteal -q
 
 check: $(READY)
 	$(PY) -m ruff check .
@@ -30,7 +30,9 @@ check: $(READY)
 	$(PY) -m pytest -q tests/test_floors.py
 
 FUZZ_SECONDS ?= 60
-fuzz: $(READY)
+FUZZ_EXAMPLES ?= 1000
+fuzz: $(READY) engine
+	FUZZ_EXAMPLES=$(FUZZ_EXAMPLES) $(PY) -m pytest -q tests/test_native_safety.py -k "lies or fuzzer or workers"
 	$(PY) engine/fuzz/seeds.py build/fuzz/seeds
 	engine/fuzz/run.sh build/fuzz/seeds tests/hostile/native $(FUZZ_SECONDS)
 

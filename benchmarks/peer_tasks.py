@@ -119,7 +119,8 @@ def segment(options: argparse.Namespace) -> None:
         flips = [rng.random() < 0.5 for _ in indices]
         x = torch.stack([images[i].flip(2) if f else images[i] for i, f in zip(indices, flips)])
         y = torch.stack([masks[i].flip(1) if f else masks[i] for i, f in zip(indices, flips)])
-        return F.cross_entropy(model(x)["out"], y, ignore_index=255)
+        x = x.to(memory_format=torch.channels_last) if options.channels_last else x
+        return F.cross_entropy(model(x)["out"].float(), y, ignore_index=255)
 
     def score(source: Source) -> dict[str, float]:
         scorer = MaskScorer(data.classes, size)
@@ -136,6 +137,8 @@ def segment(options: argparse.Namespace) -> None:
 
 def run(options: argparse.Namespace, model: Any, count: int, loss: Any, score: Any, last: Any, name: str) -> None:
     """Train for the minutes, with an evaluation every tenth of them."""
+    if options.channels_last:
+        model.to(memory_format=torch.channels_last)
     optimizer = torch.optim.AdamW(model.parameters(), lr=options.lr, weight_decay=options.weight_decay)
     rng, spent, step, shown = np.random.default_rng(options.seed), 0.0, 0, 1
     limit = options.minutes * 60
@@ -150,7 +153,8 @@ def run(options: argparse.Namespace, model: Any, count: int, loss: Any, score: A
             group["lr"] = options.lr * warm * (0.5 + 0.5 * math.cos(math.pi * min(1.0, spent / limit)))
         model.train()
         optimizer.zero_grad()
-        value = loss(indices, rng)
+        with torch.autocast("cpu", torch.bfloat16, enabled=options.bf16):
+            value = loss(indices, rng)
         torch.autograd.backward(value)
         torch.nn.utils.clip_grad_norm_(model.parameters(), 10.0)
         optimizer.step()
@@ -178,6 +182,8 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--lr", type=float, default=1e-3)
     parser.add_argument("--weight-decay", type=float, default=1e-4)
+    parser.add_argument("--bf16", action="store_true", help="bf16 autocast")
+    parser.add_argument("--channels-last", action="store_true")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--ignore-index", type=int, default=None)
     parser.add_argument("--input", default="240x320")

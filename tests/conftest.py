@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,6 +16,11 @@ hypothesis.settings.register_profile(
     "steady", deadline=None, derandomize=True, suppress_health_check=[hypothesis.HealthCheck.too_slow]
 )
 hypothesis.settings.load_profile("steady")
+
+# Tests beside each other share the cores: threads that wait for one another would spin on them. torch reads it when loaded.
+BESIDE = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+if BESIDE > 1:
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, len(os.sched_getaffinity(0)) // BESIDE)))
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

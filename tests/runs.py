@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +29,29 @@ def gossamer(*arguments: str | Path, cwd: Path | None = None, code: int = 0) -> 
     done = subprocess.run(command(*arguments), cwd=cwd, capture_output=True, text=True, timeout=280)
     assert done.returncode == code, f"exit {done.returncode}\n{done.stdout}\n{done.stderr}"
     return done
+
+
+# Each command in a process of its own, as a user's is; but torch, whose import takes seconds, comes with the fork.
+ONE_BY_ONE = """
+import json, os, sys
+import torch, torch.onnx, onnx, onnxscript
+for words in json.loads(sys.argv[1]):
+    print("$ gossamer", *words, flush=True)
+    child = os.fork()
+    if not child:
+        from gossamer.cli import main
+        sys.exit(main(words))
+    code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    if code:
+        sys.exit(f"exit {code} of gossamer {' '.join(words)}")
+"""
+
+
+def one_by_one(commands: Sequence[Sequence[str]], cwd: Path, timeout: float) -> None:
+    """Run `gossamer ...` for the words of each command, to its end; the exit codes must be 0."""
+    work = [sys.executable, "-c", ONE_BY_ONE, json.dumps(commands)]
+    done = subprocess.run(work, cwd=cwd, capture_output=True, text=True, timeout=timeout)
+    assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
 
 
 def torchrun(processes: int, *arguments: str | Path) -> subprocess.CompletedProcess[str]:

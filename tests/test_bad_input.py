@@ -187,6 +187,10 @@ KINDS: dict[str, tuple[Make, str]] = {
     "a misspelt network": (lambda p: p.train(None, "--net", "mobilnet_v2"), "mobilenet_v2"),
     "a misspelt loss": (lambda p: p.train(None, "--loss", "crossentropy"), "cross_entropy"),
     "an impossible input size": (lambda p: p.train(None, "--input", "224x"), "224 or 240x320"),
+    "an input too small for the network": (
+        lambda p: p.train(None, "--net", "inception_v3", "--input", "16"),
+        "pixels a side",
+    ),
     "a network that has no width": (lambda p: p.train(None, "--net", "shufflenet_v2_x1_0", "--width", "0.7"), "width"),
     "a device that is not there": (lambda p: p.train(None, "--device", "cuda:7"), "cuda:7"),
     "parts that do not divide the batch": (lambda p: p.train(None, "--accumulate", "3"), "divides"),

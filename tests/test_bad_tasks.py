@@ -168,6 +168,10 @@ KINDS: dict[str, tuple[Make, str]] = {
     "a head for a classifier": (lambda r: train(r, "people", "classify", "--head", "ssd"), "none"),
     "a loss of another task": (lambda r: train(r, "people", "embed", "--loss", "cross_entropy"), "triplet"),
     "a loss of masks for boxes": (lambda r: train(r, "signs", "detect", "--loss", "dice"), "giou"),
+    "pictures too small for the network": (
+        lambda r: train(r, "signs", "detect", "--net", "inception_v3", "--input", "16"),
+        "pixels a side",
+    ),
     "mixup with boxes": (lambda r: train(r, "signs", "detect", "--mixup", "0.2"), "mixup"),
     "CutMix with identities": (lambda r: train(r, "people", "embed", "--cutmix", "1"), "cutmix"),
     "a cache for boxes": (lambda r: train(r, "signs", "detect", "--cache", "1M"), "cache"),
@@ -238,6 +242,9 @@ KINDS: dict[str, tuple[Make, str]] = {
     "a check for a task without data": (lambda r: ["doctor", "--task", "detect"], "--data"),
     # model files
     "a detector scored on masks": (lambda r: ["eval", str(r / "detect.onnx"), str(r / "street")], "boxes"),
+    "a split that a run has not": (lambda r: ["eval", str(r / "run_segment"), "--split", "test"], "train, val"),
+    "a run with a runtime": (lambda r: ["predict", str(r / "run_embed"), "a.jpg", "--runtime", "native"], "export"),
+    "a split of a model file": (lambda r: ["eval", str(r / "segment.onnx"), "--split", "val"], "leave --split out"),
     "a segmenter scored on classes": (lambda r: ["eval", str(r / "segment.onnx"), str(r / "people")], "images"),
 }
 

@@ -1,19 +1,24 @@
-"""The benchmark of the engine: every runtime takes part with answers of its own, and ours is never alone."""
+"""The benchmarks: every runtime takes part with answers of its own and ours is never alone; the tables say what was."""
 
 from __future__ import annotations
 
 import importlib
+import io
 import json
 import os
 import shutil
 import statistics
 import subprocess
 import sys
+import tarfile
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from PIL import Image
 
+from gossamer.data.open import open_source, read_table
 from gossamer.machine import versions
 from gossamer.runtime.native import LIBRARY
 
@@ -131,3 +136,62 @@ def test_files_of_several_runs_make_one_table(tmp_path: Path, capsys: pytest.Cap
     importlib.import_module("table").main(paths)
     said = capsys.readouterr().out
     assert said.count("0.50 (0.50-0.50), peer | 50%, 100% |") == 2 and "| one |" in said and "| two |" in said
+
+
+def pair(network: str, task: str, **steps: str) -> dict[str, Any]:
+    """A pair as zoo_tasks.py keeps it."""
+    return {"network": network, "task": task, "input": 64, "steps": steps, "notes": []}
+
+
+def test_the_table_of_pairs_passes_only_what_went_all_the_way() -> None:
+    zoo = importlib.import_module("zoo_tasks")
+    whole = {"train": "", "export": "", "verify": "", "native": ""}
+    rows = [
+        pair("vgg11", "classify", **whole),
+        pair("vgg11", "segment", **{**whole, "native": "node 'Pad_3', operator Pad; allowed: others"})
+        | {"refused": True},
+        pair("resnet18", "segment", train="", export="outputs differ"),
+        pair("resnet18", "classify", train=""),
+    ]
+    lines = zoo.table(rows).splitlines()
+    assert lines[0] == "| network | input | classify | segment |"
+    assert lines[2:4] == [
+        "| resnet18 | 64 | train passes | export (1) |",
+        "| vgg11 | 64 | pass | pass, no engine (2) |",
+    ]
+    assert lines[5] == "2 of 4 pairs pass; 1 more as far as they were tried."
+    assert lines[7:] == ["1. export: outputs differ", "2. pass, no engine: operator Pad"]
+    assert [zoo.is_done(row, "native") for row in rows] == [True, True, True, False]
+
+
+def test_a_pair_is_trained_exported_and_verified_and_what_fails_is_named(tmp_path: Path) -> None:
+    zoo = importlib.import_module("zoo_tasks")
+    zoo.write_data(tmp_path)
+    assert zoo.side_of("lenet5") == 32
+    found = zoo.cell("lenet5", "regress", 32, tmp_path, tmp_path / "good", "verify")
+    assert found["steps"] == {"train": "", "export": "", "verify": ""}
+    assert zoo.verdict(zoo.cell("lenet5", "detect", 8, tmp_path, tmp_path / "small", "train")).startswith("train: ")
+
+
+def test_no_loss_sees_the_classes_that_are_held_out(tmp_path: Path) -> None:
+    embeddings = importlib.import_module("embeddings")
+    shards, classes = tmp_path / "shards", ("bird", "cat", "dog", "ship")
+    shards.mkdir()
+    (shards / "classes.txt").write_text("\n".join(classes))
+    image = io.BytesIO()
+    Image.new("RGB", (8, 8)).save(image, "JPEG")
+    for split, each in (("train", 6), ("test", 5)):
+        with tarfile.open(shards / f"{split}-00000.tar", "w") as shard:
+            for number in range(each * len(classes)):
+                for extension, content in (("jpg", image.getvalue()), ("cls", str(number % 4).encode())):
+                    member = tarfile.TarInfo(f"{number}.{extension}")
+                    member.size = len(content)
+                    shard.addfile(member, io.BytesIO(content))
+    seen, unseen = embeddings.prepare(shards, tmp_path / "scratch", ("cat", "dog"), 7)
+    table = read_table(seen)
+    assert table.classes == ("bird", "ship") and [len(table.rows(split)) for split in ("train", "val")] == [12, 1]
+    held = open_source(unseen, ())
+    assert held.classes == ("cat", "dog") and np.bincount(held.labels).tolist() == [7, 7]
+    assert embeddings.prepare(tmp_path / "gone", tmp_path / "scratch", ("cat", "dog"), 7) == (seen, unseen)
+    with pytest.raises(SystemExit, match="two or more of bird, cat, dog, ship"):
+        embeddings.prepare(shards, tmp_path / "scratch", ("cat", "cow"), 7)

@@ -1,12 +1,9 @@
-"""Detection: anchors, decoding, matching, losses, transforms, scores, and the paper's counts."""
+"""Detection: anchors, decoding, the paper's counts, matching, losses, and what is exported."""
 
 from __future__ import annotations
 
 import importlib.util
-import io
-import json
 import math
-from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -14,22 +11,19 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image
 
 from gossamer.answers.anchors import AnchorSpec, Level, anchors, ssd_anchors
-from gossamer.answers.boxes import Decoding, Detections, decode, detections, nms, on_input, on_picture, pairwise_iou
+from gossamer.answers.boxes import Decoding, decode, detections, nms, on_input, on_picture, pairwise_iou
 from gossamer.cost import cost
-from gossamer.errors import ImageError, InputError, SettingsError, UnknownNameError
+from gossamer.errors import InputError, SettingsError, UnknownNameError
 from gossamer.export.boxes import add_detections
 from gossamer.export.convert import to_onnx
 from gossamer.images import Preprocess
-from gossamer.tasks.detection.augment import TrainBoxes, crop_window, seen_boxes
-from gossamer.tasks.detection.average_precision import coco_matches, summary, voc_average_precision
 from gossamer.tasks.detection.heads import Detector, build_detector
 from gossamer.tasks.detection.losses import DetectionLoss, focal, generalised_iou, hard_negatives
 from gossamer.tasks.detection.match import BACKGROUND, IGNORED, Target, collate, corners, encode, match, overlaps
 from gossamer.tasks.detection.match import decode as decode_torch
-from gossamer.tasks.detection.scores import DetectionScorer, DetectionScores
+from tests.boxcases import random_boxes
 
 SPEC = ssd_anchors((64, 96), [(4, 6), (2, 3), (1, 2)])
 JSON = st.recursive(
@@ -37,11 +31,6 @@ JSON = st.recursive(
     lambda children: st.lists(children, max_size=4) | st.dictionaries(st.text(), children, max_size=4),
     max_leaves=8,
 )
-
-
-def random_boxes(rng: np.random.Generator, count: int, side: float = 100) -> np.ndarray[Any, np.dtype[np.float32]]:
-    corner = rng.uniform(0, side * 0.7, (count, 2))
-    return np.concatenate([corner, corner + rng.uniform(side * 0.02, side * 0.5, (count, 2))], 1).astype(np.float32)
 
 
 # answers
@@ -328,6 +317,7 @@ def test_deltas_go_there_and_back() -> None:
 
 # losses
 
+
 INDEX = torch.tensor([[0, BACKGROUND, BACKGROUND, BACKGROUND, BACKGROUND, BACKGROUND, IGNORED]])
 
 
@@ -410,285 +400,6 @@ def test_unknown_losses_are_refused() -> None:
     for arguments in (("l3", "softmax"), ("giou", "hinge")):
         with pytest.raises(UnknownNameError):
             DetectionLoss(SPEC, *arguments)
-
-
-# transforms
-
-
-@dataclass(frozen=True)
-class Answer:
-    corners: np.ndarray[Any, np.dtype[np.float32]]
-    labels: np.ndarray[Any, np.dtype[np.int64]]
-    crowd: np.ndarray[Any, np.dtype[np.bool_]]
-    difficult: np.ndarray[Any, np.dtype[np.bool_]]
-    area: np.ndarray[Any, np.dtype[np.float32]]
-
-
-def answer(corners: Any, labels: Any, crowd: Any = None, difficult: Any = None) -> Answer:
-    boxes = np.array(corners, np.float32).reshape(-1, 4)
-    none = np.zeros(len(boxes), bool)
-    sides = boxes[:, 2:] - boxes[:, :2]
-    return Answer(
-        boxes,
-        np.array(labels, np.int64),
-        none if crowd is None else np.array(crowd, bool),
-        none if difficult is None else np.array(difficult, bool),
-        sides.prod(1),
-    )
-
-
-def marked(height: int, width: int, corners: Any, form: str = "JPEG") -> bytes:
-    """A picture of the mean colour with a red box, a green one, ..."""
-    pixels = np.full((height, width, 3), 128, np.uint8)
-    for index, (x0, y0, x1, y1) in enumerate(corners):
-        pixels[y0:y1, x0:x1] = [255 * (index == channel) for channel in range(3)]
-    file = io.BytesIO()
-    Image.fromarray(pixels).save(file, form, **({"quality": 95, "subsampling": 0} if form == "JPEG" else {}))
-    return file.getvalue()
-
-
-GREY = Preprocess((96, 80), resize="squash", mean=(0.5,) * 3, std=(0.5,) * 3)
-CORNERS = [(40, 60, 190, 140), (200, 100, 300, 220)]
-
-
-def check_boxes_lie_on_their_colours(pixels: Any, target: Target) -> int:
-    for box, label in zip(target.boxes, target.labels):
-        seen = pixels.astype(int)
-        others = [channel for channel in range(3) if channel != label]
-        rows, columns = np.nonzero((seen[..., label] > 190) & (seen[..., others] < 64).all(-1))
-        x0, y0, x1, y1 = box
-        lies = (columns > x0 - 1.5) & (columns < x1 + 0.5) & (rows > y0 - 1.5) & (rows < y1 + 0.5)
-        assert lies.all()
-        if min(x1 - x0, y1 - y0) > 5:
-            assert [columns.min(), rows.min(), columns.max() + 1, rows.max() + 1] == pytest.approx(
-                box.tolist(), abs=1.6
-            )
-    return len(target.labels)
-
-
-@pytest.mark.parametrize("form", ["JPEG", "PNG"])
-def test_boxes_follow_the_picture_through_every_random_step(form: str) -> None:
-    t = TrainBoxes(GREY, vertical_flip=0.5, jitter=0.0)
-    data, given_boxes = marked(240, 320, CORNERS, form), answer(CORNERS, [0, 1])
-    seen = 0
-    for seed in range(60):
-        pixels, target = t.joint(data, given_boxes, np.random.default_rng(seed))
-        assert pixels.shape == t.shape == (96, 80, 3) and pixels.dtype == np.uint8
-        seen += check_boxes_lie_on_their_colours(pixels, target)
-        again = t.joint(data, given_boxes, np.random.default_rng(seed))
-        assert np.array_equal(again[0], pixels) and np.array_equal(again[1].boxes, target.boxes)
-    assert seen > 60
-
-
-def test_a_mosaic_holds_four_pictures_with_their_boxes() -> None:
-    calls = []
-
-    def others(rng: np.random.Generator) -> tuple[bytes, Answer]:
-        calls.append(int(rng.integers(9)))
-        return (b"broken", answer([], [])) if len(calls) == 2 else (marked(50, 90, [(10, 10, 80, 40)]), both)
-
-    both = answer([(10, 10, 80, 40)], [0])
-    t = TrainBoxes(GREY, crop=0, expand=0, flip=0, jitter=0, mosaic=1.0, others=others)
-    pixels, target = t.joint(marked(240, 320, CORNERS[1:]), answer(CORNERS[1:], [0]), np.random.default_rng(3))
-    assert len(calls) == 3 and target.labels.tolist() == [0, 0, 0, 0]
-    for x0, y0, x1, y1 in target.boxes.round().astype(int).tolist():
-        inside = pixels[y0 + 2 : y1 - 2, x0 + 2 : x1 - 2]
-        assert inside.size and (inside[..., 0] > 200).all() and (inside[..., 1] < 60).all()
-    with pytest.raises(ImageError):
-        t.joint(b"broken", both, np.random.default_rng(0))
-    with pytest.raises(SettingsError):
-        TrainBoxes(GREY, mosaic=0.5)
-
-
-@settings(max_examples=60, deadline=None)
-@given(st.integers(0, 2**32), st.integers(0, 8))
-def test_a_crop_holds_the_centre_of_an_object_and_lies_in_the_window(seed: int, count: int) -> None:
-    rng = np.random.default_rng(seed)
-    boxes = answer(random_boxes(rng, count), rng.integers(0, 3, count), rng.random(count) < 0.3)
-    whole = (-20.0, -10.0, 130.0, 110.0)
-    left, top, right, bottom = crop_window(whole, boxes, rng)
-    assert whole[0] <= left < right <= whole[2] + 1e-9 and whole[1] <= top < bottom <= whole[3] + 1e-9
-    seen = seen_boxes(boxes, (left, top, right, bottom), (96, 80))
-    assert (seen.boxes >= 0).all() and (seen.boxes <= [80, 96, 80, 96]).all()
-    if (left, top, right, bottom) != whole and not boxes.crowd.all():
-        objects = boxes.corners[~boxes.crowd]
-        centres = (objects[:, :2] + objects[:, 2:]) / 2
-        assert ((centres >= (left, top)) & (centres <= (right, bottom))).all(1).any()
-
-
-def test_boxes_are_clipped_dropped_and_ignored() -> None:
-    corners = [(10, 10, 30, 30), (35, 10, 60, 30), (5, 5, 5.2, 30), (30, 30, 90, 90)]
-    seen = seen_boxes(answer(corners, [0, 1, 2, 1], [0, 0, 0, 1]), (0, 0, 40, 40), (80, 40))
-    # the second's centre is outside, the third is thin, the crowd stays in part; pixels are 2 high and 1 wide
-    assert seen.labels.tolist() == [0, IGNORED]
-    assert seen.boxes.tolist() == [[10, 20, 30, 60], [30, 60, 40, 80]]
-
-
-def test_colours_change_and_nothing_else() -> None:
-    t = TrainBoxes(GREY, crop=0, expand=0, flip=0)
-    plain = TrainBoxes(GREY, crop=0, expand=0, flip=0, jitter=0)
-    data, boxes = marked(240, 320, CORNERS), answer(CORNERS, [0, 1])
-    results = [t.joint(data, boxes, np.random.default_rng(seed)) for seed in range(8)]
-    expected = plain.joint(data, boxes, np.random.default_rng(0))
-    assert all(np.array_equal(target.boxes, expected[1].boxes) for _, target in results)
-    assert sum(not np.array_equal(pixels, expected[0]) for pixels, _ in results) > 4
-    grey = TrainBoxes(Preprocess((32, 32), resize="pad", channels=1, mean=(0.5,), std=(0.5,)))
-    assert all(grey.joint(data, boxes, np.random.default_rng(seed))[0].shape == (32, 32, 1) for seed in range(8))
-
-
-# scores
-
-
-def said(boxes: Any, labels: Any, scores: Any) -> Detections:
-    return Detections(
-        np.array(boxes, np.float32).reshape(-1, 4), np.array(labels, np.int64), np.array(scores, np.float32)
-    )
-
-
-def random_images(seed: int, images: int = 25, classes: int = 4) -> tuple[list[Any], list[Detections]]:
-    """Objects of all sizes, crowds, and detections near them with equal scores; some images and classes are empty."""
-    rng = np.random.default_rng(seed)
-    truth, found = [], []
-    for index in range(images):
-        count = 0 if index % 7 == 3 else int(rng.integers(1, 9))
-        boxes = random_boxes(rng, count, float(rng.choice([40, 150, 400])))
-        given_boxes = answer(boxes, rng.integers(0, classes - 1, count), rng.random(count) < 0.2)
-        truth.append(replace(given_boxes, area=given_boxes.area * rng.uniform(0.5, 1, count)))  # as of a mask
-        near = np.repeat(np.arange(count), rng.integers(0, 4, count))
-        moved = boxes[near] + rng.normal(0, 1, (len(near), 4)) * rng.choice([0, 0.5, 3], (len(near), 1))
-        moved = np.concatenate([np.minimum(moved[:, :2], moved[:, 2:]), np.maximum(moved[:, :2], moved[:, 2:])], 1)
-        far = 0 if index % 7 == 4 else 130
-        labels = np.concatenate([given_boxes.labels[near], np.where(rng.random(far) < 0.9, 0, 3)])
-        scores = np.concatenate([rng.integers(15, 50, len(near)), rng.integers(1, 25, far)]) / 50
-        found.append(said(np.concatenate([moved, random_boxes(rng, far, 300)]), labels, scores))
-    return truth, found
-
-
-@pytest.mark.parametrize("seed", range(3))
-def test_coco_numbers_are_those_of_pycocotools(seed: int, capsys: pytest.CaptureFixture[str]) -> None:
-    coco = pytest.importorskip("pycocotools.coco")
-    cocoeval = pytest.importorskip("pycocotools.cocoeval")
-    classes = 4
-    truth, found = random_images(seed, classes=classes)
-
-    def xywh(box: Any) -> list[float]:
-        x0, y0, x1, y1 = (float(v) for v in box)
-        return [x0, y0, x1 - x0, y1 - y0]
-
-    annotations, results = [], []
-    for image, (boxes, detected) in enumerate(zip(truth, found), 1):
-        for box, label, crowd, area in zip(boxes.corners, boxes.labels, boxes.crowd, boxes.area):
-            annotations.append(
-                {
-                    "id": len(annotations) + 1,
-                    "image_id": image,
-                    "category_id": int(label),
-                    "bbox": xywh(box),
-                    "area": float(area),
-                    "iscrowd": int(crowd),
-                }
-            )
-        for box, label, score in zip(*detected):
-            results.append(
-                {"image_id": image, "category_id": int(label), "bbox": xywh(box), "score": float(score)}
-            )  # fmt: skip
-    reference = coco.COCO()
-    reference.dataset = {
-        "info": {},
-        "images": [{"id": i} for i in range(1, len(truth) + 1)],
-        "annotations": annotations,
-        "categories": [{"id": i} for i in range(classes)],
-    }
-    reference.createIndex()
-    evaluation = cocoeval.COCOeval(reference, reference.loadRes(results), "bbox")
-    evaluation.evaluate()
-    evaluation.accumulate()
-    evaluation.summarize()
-    matches = coco_matches(truth, found, classes)
-    order = "map map50 map75 map_small map_medium map_large ar1 ar10 ar100 ar_small ar_medium ar_large".split()
-    ours = summary(matches)
-    assert [ours[name] for name in order] == pytest.approx(evaluation.stats.tolist(), abs=1e-9)
-    theirs = evaluation.eval["precision"]  # T, recalls, classes, areas, numbers of detections
-    for label, each in enumerate(matches):
-        for area in range(4):
-            assert np.allclose(np.nan_to_num(each.curve(area)[0], nan=-1), theirs[:, :, label, area, 2], atol=1e-9)
-    assert ours["map"] > 0.05 and np.isnan(matches[3].curve()[0]).all()
-
-
-BOX, FAR = (0, 0, 10, 10), (50, 50, 60, 60)
-
-
-def test_average_precision_by_hand() -> None:
-    # ranked: hit, wrong, hit of two objects: precision 1 up to recall 1/2, then 2/3
-    truth = [answer([BOX, FAR], [0, 0])]
-    found = [said([BOX, (20, 20, 30, 30), FAR], [0, 0, 0], [0.9, 0.8, 0.7])]
-    assert summary(coco_matches(truth, found, 1))["map"] == pytest.approx((51 + 50 * 2 / 3) / 101)
-    assert voc_average_precision(truth, found, 1).tolist() == pytest.approx([0.5 + 0.5 * 2 / 3])
-    assert voc_average_precision(truth, found, 1, points=11).tolist() == pytest.approx([(6 + 5 * 2 / 3) / 11])
-
-
-def test_voc_counts_a_second_detection_as_wrong_and_a_difficult_object_not_at_all() -> None:
-    truth = [answer([BOX, FAR], [0, 0], difficult=[False, True]), answer([BOX], [1])]
-    found = [said([FAR, BOX, BOX], [0, 0, 0], [0.9, 0.8, 0.7]), said([], [], [])]
-    assert voc_average_precision(truth, found, 3)[:2].tolist() == [1, 0]
-    assert np.isnan(voc_average_precision(truth, found, 3)[2])
-    twice = [said([BOX, BOX], [0, 0], [0.9, 0.8]), said([BOX], [0], [0.7])]
-    more = [answer([BOX], [0]), answer([BOX], [0])]
-    assert voc_average_precision(more, twice, 1).tolist() == pytest.approx([0.5 + 0.5 * 2 / 3])
-
-
-def scores_of(truth: Any, found: Any) -> DetectionScores:
-    return DetectionScores(("a", "b"), [str(i) for i in range(len(truth))], truth, found, [("x", "broken")])
-
-
-def test_the_confusion_tells_classes_misses_and_inventions_apart() -> None:
-    third, fourth = (80, 80, 95, 95), (20, 20, 30, 30)
-    truth = [answer([BOX, FAR, third, (100, 0, 150, 50)], [0, 1, 0, 0], [0, 0, 0, 1])]
-    found = [
-        said(
-            [BOX, BOX, FAR, fourth, (120, 10, 140, 30), third],
-            [0, 1, 0, 1, 1, 0],
-            [0.9, 0.8, 0.7, 0.6, 0.9, 0.1],
-        )
-    ]
-    # rows: true a, b, background; BOX is found once as a and invented once as b; FAR is said to be a
-    assert scores_of(truth, found).confusion.tolist() == [[1, 0, 1], [1, 0, 0], [0, 2, 0]]
-
-
-def test_scores_are_plain_json() -> None:
-    truth, found = random_images(5, images=10, classes=3)
-    found = [Detections(*(part[one.labels < 2] for part in one)) for one in found]
-    whole = scores_of(truth, found)
-    plain = json.loads(json.dumps(whole.to_json(), allow_nan=False))
-    assert plain["map"] == pytest.approx(whole.metrics["map"]) and len(plain["curves"][0]) == 101
-    assert np.mean([row["map"] for row in plain["per_class"]]) == pytest.approx(plain["map"])
-    assert f"{whole.metrics['map']:.4f}" in whole.text() and "10 images" in whole.text()
-    empty = DetectionScores(("a",), [], [], [], [])
-    assert np.isnan(empty.metrics["map"]) and empty.to_json()["map"] is None and "0 images" in empty.text()
-
-
-@pytest.mark.parametrize("resize", ["squash", "pad"])
-def test_perfect_outputs_score_one_in_the_pictures_own_pixels_in_one_part_or_two(resize: str) -> None:
-    preprocess = Preprocess((64, 96), resize=resize)
-    spec = ssd_anchors((64, 96), [(8, 12), (4, 6), (2, 3)])
-    base = torch.from_numpy(anchors(spec).copy())
-    names, truth, places, raw = ["p", "q"], [answer(CORNERS, [0, 1]), answer([], [])], [], []
-    for boxes, size in zip(truth, ((240, 320), (100, 300))):
-        place = preprocess.place(*size)
-        targets = collate([Target(on_input(boxes.corners, place), boxes.labels)])
-        owners = match(targets, base)
-        wanted = targets.boxes.gather(1, owners.clamp_min(0)[..., None].expand(-1, -1, 4))
-        hits = torch.where(owners >= 0, targets.labels.gather(1, owners.clamp_min(0)) + 1, 0)
-        logits = 20.0 * torch.nn.functional.one_hot(hits, 3).float()
-        raw.append({"deltas": encode(wanted, base, spec.variances).numpy(), "logits": logits.numpy()})
-        places.append(place)
-    first, second = (DetectionScorer(("a", "b"), spec, Decoding()) for _ in range(2))
-    first.add(names[:1], raw[0], truth[:1], places[:1])
-    second.add(names[1:], raw[1], truth[1:], places[1:])
-    first.merge(second)
-    scores = first.scores()
-    assert scores.metrics["map"] == pytest.approx(1) and scores.metrics["voc"] == 1 and scores.names == names
-    assert scores.confusion.tolist() == [[1, 0, 0], [0, 1, 0], [0, 0, 0]]
 
 
 # export

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -368,6 +369,26 @@ def test_a_model_that_answers_nan_is_not_written(
 
     monkeypatch.setattr(exporting, "trained", with_model(poison))
     refuses(run_folder, tmp_path / "m.onnx", "outputs are not finite; nothing was written")
+
+
+@pytest.mark.parametrize(("error", "tolerance"), [(1e-4, 6e-3), (4e-3, 1.6e-2), (7e-2, None)])
+def test_the_tolerance_knows_how_large_the_answers_to_noise_are(
+    run_folder: Path, error: float, tolerance: float | None
+) -> None:
+    source = trained(run_folder)
+    pixels = [np.zeros((*source.preprocess.size, source.preprocess.channels), np.uint8)]
+    answers = {"logits": np.array([[60.0, -30.0]], np.float32)}
+    model: Any = SimpleNamespace(
+        runtime_name="a runtime", run=lambda batch: {"logits": answers["logits"] + np.float32([0, error])}
+    )
+    if tolerance is None:
+        with pytest.raises(VerificationError, match=r"a runtime does not answer .* 0.07 where 0.06 is allowed"):
+            exporting._expected(source, lambda batch: answers, model, pixels, 1e-4)
+    else:
+        assert exporting._expected(source, lambda batch: answers, model, pixels, 1e-4)[1] == pytest.approx(
+            tolerance, rel=1e-3
+        )
+        assert exporting._expected(source, lambda batch: answers, model, pixels, 0.5)[1] == 0.5
 
 
 def test_a_file_that_fails_its_own_checks_is_not_written(

@@ -20,8 +20,9 @@ from gossamer.answers import neighbours
 from gossamer.answers.gallery import MARK, Gallery
 from gossamer.answers.head import Head
 from gossamer.errors import DataError, InputError, MissingPackageError, StorageError, UnknownNameError
-from gossamer.images import Preprocess
+from gossamer.images import Preprocess, decode
 from gossamer.retrieval import embed_files, index_folder, search_files
+from gossamer.sheets import GAP, TILE, draw_neighbours
 
 MODEL = "0123456789abcdef" * 4
 RNG = np.random.default_rng(0)
@@ -261,6 +262,29 @@ def test_a_folder_becomes_a_gallery_and_is_searched(folder: Path, tmp_path: Path
     assert found[1].error and found[2].error and not found[1].matches
     assert found[5].matches[0].name == "blue/2.png" and not found[5].error
     assert json.loads(json.dumps(found[0].to_json()))["matches"][0]["label"] == "red"
+
+
+def test_neighbours_are_drawn_beside_each_image(folder: Path, tmp_path: Path) -> None:
+    model = Colours()
+    made, _ = index_folder(model, folder)
+    (folder / "red" / "2.png").unlink()
+    queries = [folder / "red" / "1.png", folder / "red" / "cut.png"]
+    out = tmp_path / "sheets"
+    found = list(draw_neighbours(search_files(model, made, queries, 3), queries, folder, out))
+    assert [bool(one.error) for one in found] == [False, True]
+    assert [path.name for path in out.iterdir()] == ["1.png"]
+    page = np.asarray(decode(out / "1.png")).astype(int)
+    middles = page[GAP + TILE // 2 + 40, [GAP + TILE // 2 + place * (TILE + GAP) for place in range(4)]]
+    assert {match.name for match in found[0].matches} == {"red/0.png", "red/1.png", "red/2.png"}
+    assert np.abs(middles[0] - (205, 35, 35)).max() <= 1  # the query itself
+    for middle, match in zip(middles[1:], found[0].matches, strict=True):
+        index = int(match.name[4])
+        colour = (255, 255, 255) if index == 2 else (200 + 5 * index, 30 + 5 * index, 30 + 5 * index)
+        assert np.abs(middle - colour).max() <= 1, match.name
+    with pytest.raises(DataError, match="none: no folder"):
+        draw_neighbours(found, queries, tmp_path / "none", out)
+    with pytest.raises(InputError, match="an image that was given"):
+        draw_neighbours(found, queries, folder, folder / "red")
 
 
 def test_what_cannot_be_indexed_or_searched_is_one_line(folder: Path, tmp_path: Path) -> None:

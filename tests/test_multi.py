@@ -1,4 +1,4 @@
-"""Several heads: what is read and refused, transforms, losses of images that lack labels, scores, and whole runs."""
+"""Several heads: transforms, losses of images that lack labels, scores, and whole runs."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import io
 import json
 import math
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +13,6 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 from PIL import Image
 
 import gossamer
@@ -23,10 +20,8 @@ from gossamer import Settings, train, trainer
 from gossamer.answers.anchors import AnchorSpec
 from gossamer.answers.head import Head
 from gossamer.data.boxes.annotation import Boxes
-from gossamer.data.heads import HeadSpec, dump_heads, parse_heads, parse_only
-from gossamer.data.many import apart, apply_many_split, joined, open_many, open_many_source
-from gossamer.data.split import split_rows
-from gossamer.errors import DataError, GossamerError, MissingPackageError, SettingsError, UnknownNameError
+from gossamer.data.heads import parse_heads
+from gossamer.errors import MissingPackageError, SettingsError, UnknownNameError
 from gossamer.evaluate import evaluate
 from gossamer.export.onnx import export
 from gossamer.images import Placement, Preprocess
@@ -41,18 +36,8 @@ from gossamer.tasks.multihead.scores import LabelScorer, MultiScorer, NumberScor
 from gossamer.tasks.registry import scorer_of, source_of, task_of
 from tests.runs import gossamer as run_gossamer
 from tests.runs import same, weights
+from tests.shop import EVERY, write_shop
 
-EVERY = """
-colour: classify
-tags: multilabel
-size: {kind: regress, columns: [across, down], loss: mse}
-parts: {kind: detect, column: boxes}
-places: {kind: segment, column: mask, classes: [ground, block]}
-who: {kind: embed, dim: 8}
-kind: {kind: classify, hierarchy: true}
-"""
-COLOURS = {"red": (230, 40, 40), "green": (40, 210, 60), "blue": (50, 70, 240)}
-HEADER = "path,colour,tags,across,down,boxes,mask,who,kind"
 QUICK: dict[str, Any] = {
     "net": "mobilenet_v2",
     "width": 0.1,
@@ -67,245 +52,9 @@ QUICK: dict[str, Any] = {
 WHOLE = Placement(2, 2, 1, 1)
 
 
-def write_shop(root: Path, count: int = 24) -> Path:
-    """Pictures of a coloured block, with every kind of label; some images lack some."""
-    rng = np.random.default_rng(0)
-    for name in ("pics", "boxes", "masks"):
-        (root / name).mkdir(parents=True)
-    lines = [HEADER]
-    for i in range(count):
-        colour = list(COLOURS)[i % 3]
-        pixels, mask = rng.integers(0, 90, (32, 40, 3)).astype(np.uint8), np.zeros((32, 40), np.uint8)
-        w, h = rng.integers(10, 22, 2).tolist()
-        x, y = int(rng.integers(0, 40 - w)), int(rng.integers(0, 32 - h))
-        pixels[y : y + h, x : x + w], mask[y : y + h, x : x + w] = COLOURS[colour], 1
-        Image.fromarray(pixels).save(root / f"pics/{i:02}.png")
-        Image.fromarray(mask).save(root / f"masks/{i:02}.png")
-        corners = f"<xmin>{x + 1}</xmin><ymin>{y + 1}</ymin><xmax>{x + w}</xmax><ymax>{y + h}</ymax>"
-        box = f"<object><name>block</name><bndbox>{corners}</bndbox></object>"
-        (root / f"boxes/{i:02}.xml").write_text(f"<annotation>{box}</annotation>")
-        tags = "|".join(tag for tag, true in (("wide", w > h), ("left", x + w / 2 < 20)) if true) or "|"
-        tree = {"red": "warm/red", "green": "cold/green", "blue": "cold/blue"}[colour]
-        cells = [colour, tags, str(w), str(h), f"boxes/{i:02}.xml", f"masks/{i:02}.png", f"id{i % 4}", tree]
-        if i > 3:
-            cells = ["" if (i * 7 + c * 5) % 6 == 0 else cell for c, cell in enumerate(cells)]
-        lines.append(",".join([f"pics/{i:02}.png", *cells]))
-    (root / "labels.csv").write_text("\n".join(lines) + "\n")
-    (root / "heads.yaml").write_text(EVERY)
-    return root
-
-
 @pytest.fixture(scope="module")
 def shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_shop(tmp_path_factory.mktemp("multi") / "shop")
-
-
-@pytest.fixture
-def table(tmp_path: Path) -> Callable[[str], Path]:
-    """A CSV file of this text beside two pictures, a.png and b.png of 4 x 3 pixels."""
-
-    def write(content: str) -> Path:
-        for name in ("a", "b"):
-            Image.new("RGB", (4, 3)).save(tmp_path / f"{name}.png")
-        (tmp_path / "labels.csv").write_text(content)
-        return tmp_path / "labels.csv"
-
-    return write
-
-
-# heads.yaml
-
-
-def test_heads_are_read_in_their_order_with_their_defaults() -> None:
-    specs = parse_heads(EVERY)
-    assert [(spec.name, spec.kind) for spec in specs][:3] == [
-        ("colour", "classify"),
-        ("tags", "multilabel"),
-        ("size", "regress"),
-    ]
-    assert specs[0] == HeadSpec("colour", "classify", ("colour",))
-    assert specs[2] == HeadSpec("size", "regress", ("across", "down"), loss="mse")
-    assert specs[4].classes == ("ground", "block")
-    assert parse_heads(dump_heads(specs)) == specs
-
-
-def test_a_path_is_as_good_as_its_text(tmp_path: Path) -> None:
-    (tmp_path / "h.yaml").write_text(EVERY)
-    assert parse_heads(str(tmp_path / "h.yaml")) == parse_heads(EVERY)
-
-
-def test_the_head_of_a_task_of_one_has_no_name() -> None:
-    assert parse_only("", "regress") is None
-    spec = parse_only("columns: [a, b]", "regress")
-    assert spec == HeadSpec("", "regress", ("a", "b"))
-    assert parse_only(dump_heads([spec]), "regress") == spec
-    with pytest.raises(SettingsError, match="task regress"):
-        parse_only("kind: multilabel", "regress")
-
-
-BAD_HEADS = {
-    "nothing": ("", "no heads"),
-    "no such file": ("nowhere.yaml", "nowhere.yaml"),
-    "a list": ("- a\n- b", "heads"),
-    "no YAML": ("a: [\n", "no YAML"),
-    "a name twice": ("a: classify\na: detect\n", "a is given twice"),
-    "aliases": ("a: &x classify\nb: *x\n", "aliases"),
-    "a name with a blank": ("a b: classify\n", "'a b'"),
-    "a number for a name": ("1: classify\n", "head 1"),
-    "an unknown kind": ("a: clasify\n", "kind 'clasify'"),
-    "no kind": ("a: {column: b}\n", "kind None"),
-    "a kind that is a list": ("a: {kind: [classify]}\n", "kind"),
-    "a list for a head": ("a: [classify]\n", "head a"),
-    "a field of another kind": ("a: {kind: classify, dim: 3}\n", "classify has no 'dim'"),
-    "column and columns": ("a: {kind: regress, column: b, columns: [c]}\n", "column and columns"),
-    "several columns for one class": ("a: {kind: classify, columns: [b, c]}\n", "2 columns for classify"),
-    "a column twice": ("a: {kind: regress, columns: [b, b]}\n", "columns"),
-    "the column path": ("a: {kind: classify, column: path}\n", "columns path"),
-    "a weight below 0": ("a: {kind: classify, weight: -1}\n", "weight -1"),
-    "a weight that is nan": ("a: {kind: classify, weight: .nan}\n", "weight nan"),
-    "a dim of text": ("a: {kind: embed, dim: big}\n", "dim 'big'"),
-    "a threshold above 1": ("a: {kind: multilabel, threshold: 2}\n", "threshold 2"),
-    "classes twice": ("a: {kind: segment, classes: [x, x]}\n", "classes"),
-    "hierarchy of text": ("a: {kind: classify, hierarchy: deep}\n", "hierarchy 'deep'"),
-    "a loss that is no name": ("a: {kind: classify, loss: 3}\n", "loss 3"),
-    "too few means": ("a: {kind: regress, columns: [b, c], mean: [1], std: [1]}\n", "1 means"),
-    "a deviation of 0": ("a: {kind: regress, mean: [1], std: [0]}\n", "std"),
-    "too many heads": ("".join(f"h{i}: classify\n" for i in range(17)), "17 heads"),
-}
-
-
-@pytest.mark.parametrize("case", BAD_HEADS)
-def test_heads_that_make_no_sense(case: str) -> None:
-    content, match = BAD_HEADS[case]
-    with pytest.raises(GossamerError, match=match) as error:
-        parse_heads(content)
-    assert "\n" not in str(error.value)
-
-
-PLAIN = st.none() | st.booleans() | st.integers(-9, 9) | st.floats() | st.text(max_size=6)
-NESTED = st.recursive(PLAIN, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=6), inner))
-FIELDS = ("kind", "column", "columns", "weight", "loss", "dim", "classes", "mean", "std", "head", "threshold")
-KINDS = st.sampled_from(["classify", "multilabel", "regress", "detect", "segment", "embed"])
-
-
-@given(st.dictionaries(st.sampled_from(["a", "b", "c d"]), st.dictionaries(st.sampled_from(FIELDS), NESTED | KINDS)))
-def test_any_heads_are_read_or_refused_in_one_line(value: dict[str, Any]) -> None:
-    try:
-        specs = parse_heads(json.dumps(value))
-    except GossamerError as error:
-        assert "\n" not in str(error)
-        return
-    assert parse_heads(dump_heads(specs)) == specs
-
-
-# the table
-
-
-def test_cells_become_labels(table: Callable[[str], Path]) -> None:
-    path = table("path,colour,tags,n,m\nb.png,red,|,2.5,\na.png,blue,x| y,,-1\n")
-    specs = parse_heads("colour: classify\ntags: multilabel\nsize: {kind: regress, columns: [n, m]}\n")
-    source = open_many_source(path, specs, ())
-    assert source.names == ["a.png", "b.png"]
-    first, second = source.answer(0), source.answer(1)
-    assert (first["colour"], second["colour"]) == (0, 1)
-    assert (first["tags"].tolist(), second["tags"].tolist()) == ([1, 1], [0, 0])
-    np.testing.assert_array_equal(first["size"], [np.nan, -1])
-    np.testing.assert_array_equal(second["size"], [2.5, np.nan])
-    assert source.classes == ("colour/blue", "colour/red", "tags/x", "tags/y", "size/n", "size/m")
-
-
-def test_labels_may_be_columns_of_0_and_1(table: Callable[[str], Path]) -> None:
-    path = table("path,round,shiny\na.png,1,0\nb.png,,1\n")
-    source = task_of("multilabel").open_data(Settings(data=str(path), task="multilabel", val_share=0.5))
-    answers = {name: one.answer(0) for one in (source.train, source.val) for name in one.names}
-    np.testing.assert_array_equal(answers["a.png"], [1, 0])
-    np.testing.assert_array_equal(answers["b.png"], [np.nan, 1])
-    assert source.classes == ("round", "shiny")
-
-
-def test_boxes_of_yolo_and_what_cannot_be_read(table: Callable[[str], Path]) -> None:
-    path = table("path,parts\na.png,a.txt\nb.png,b.txt\n")
-    (path.parent / "a.txt").write_text("1 0.5 0.5 0.5 1\n")
-    specs = parse_heads("parts: {kind: detect, classes: [x, y]}\n")
-    source = open_many_source(path, specs, ())
-    assert source.answer(0)["parts"].corners.tolist() == [[1, 0, 3, 3]]
-    assert source.answer(0)["parts"].labels.tolist() == [1]
-    assert source.answer(1)["parts"] is None  # b.txt is not there
-
-
-def test_a_class_may_be_known_down_to_a_level_only(table: Callable[[str], Path]) -> None:
-    path = table("path,kind\na.png,animal\nb.png,animal/dog\nc.png,plant\n")
-    source = open_many_source(path, parse_heads("kind: {kind: classify, hierarchy: true}"), ())
-    assert source.classes == ("kind/animal/dog", "kind/plant")
-    assert [source.answer(i)["kind"] for i in range(3)] == [("animal",), ("animal", "dog"), ("plant",)]
-
-
-BAD_TABLES = {
-    "no header": ("", "no column 'path'"),
-    "no column of a head": ("path,colour\na.png,red\n", "no column 'n'"),
-    "a column twice": ("path,colour,n,n\na.png,red,1,2\n", "more than one column 'n'"),
-    "no line": ("path,colour,n\n", "no images"),
-    "a cell too many": ("path,colour,n\na.png,red,1,2\n", "line 2 has 4 cells"),
-    "no path": ("path,colour,n\n,red,1\n", "line 2: no path"),
-    "an unknown split": ("path,split,colour,n\na.png,dev,red,1\n", "split 'dev'"),
-    "an image with two labels": ("path,colour,n\na.png,red,1\n./a.png,red,2\n", "a.png is in line 2"),
-    "a number with a comma": ('path,colour,n\na.png,red,"1,5"\nb.png,blue,1\n', "line 2: n '1,5'"),
-    "infinity": ("path,colour,n\na.png,red,inf\nb.png,blue,1\n", "line 2: n 'inf'"),
-    "one class": ("path,colour,n\na.png,red,1\nb.png,red,1\n", "one class, red"),
-    "no label at all": ("path,colour,n\na.png,red,\nb.png,blue,\n", "n: no image has a label"),
-    "no files": ("path,colour,n\nc.png,red,1\nd.png,blue,1\n", "none of the 2 files exists"),
-    "a control character": ("path,colour,n\na.png,r\x07d,1\nb.png,blue,1\n", "line 2: colour"),
-    "no UTF-8": ("path,colour,n\na.png,\udcff,1\n", "not UTF-8"),
-}
-
-
-@pytest.mark.parametrize("case", BAD_TABLES)
-def test_tables_that_make_no_sense(case: str, table: Callable[[str], Path]) -> None:
-    content, match = BAD_TABLES[case]
-    path = table("")
-    path.write_bytes(content.encode("utf-8", "surrogateescape"))
-    with pytest.raises(DataError, match=match) as error:
-        open_many(path, parse_heads("colour: classify\nn: regress\n"))
-    assert "\n" not in str(error.value)
-
-
-@pytest.mark.parametrize(
-    ("heads", "cell", "match"),
-    [
-        ("x: {kind: detect, classes: [a]}", "a.gif", "a PASCAL VOC .xml or a YOLO .txt"),
-        ("x: detect", "a.txt", "YOLO numbers its classes"),
-        ("x: {kind: detect, classes: [a]}", "nothing.xml", "is not a file"),
-        ("x: {kind: multilabel, columns: [x, y]}", "2", "0, 1 or nothing"),
-        ("x: {kind: classify, classes: [a, b]}", "c", "'c' is no class"),
-        ("x: {kind: classify, hierarchy: true}", "a//b", "names with / between"),
-    ],
-)
-def test_cells_that_make_no_sense(heads: str, cell: str, match: str, table: Callable[[str], Path]) -> None:
-    path = table(f"path,x,y\na.png,{cell},\nb.png,{cell},1\n")
-    with pytest.raises(DataError, match=match):
-        open_many_source(path, parse_heads(heads), ())
-
-
-def test_classes_are_joined_and_taken_apart() -> None:
-    specs = parse_heads("a: classify\nb: classify\n")
-    classes = {"a": ("x", "y/z"), "b": ("x",)}
-    assert joined(classes) == ("a/x", "a/y/z", "b/x")
-    assert apart(joined(classes), specs) == classes
-
-
-def test_a_saved_split_and_a_fingerprint_that_sees_a_label_change(shop: Path, tmp_path: Path) -> None:
-    own = tmp_path / "shop"
-    shutil.copytree(shop, own)
-    specs = parse_heads(EVERY)
-    data = open_many(own, specs, seed=3)
-    again = apply_many_split(own, specs, split_rows(data), classes=data.classes)
-    assert (again.fingerprint, again.train.names) == (data.fingerprint, data.train.names)
-    assert {data.val.answer(i)["colour"] for i in range(len(data.val))} == {0, 1, 2, None}  # some of each class
-    for file, change in (("labels.csv", ("green", "blue")), ("boxes/00.xml", ("block", "brick"))):
-        content = (own / file).read_text()
-        (own / file).write_text(content.replace(change[0], change[1], 1))
-        assert open_many(own, specs, seed=3).fingerprint != data.fingerprint
-        (own / file).write_text(content)
 
 
 # geometry
@@ -480,6 +229,9 @@ def test_a_run_of_all_kinds_of_heads(trained: tuple[Path, Path]) -> None:
     evaluation = json.loads(run_gossamer("eval", run, "--json").stdout)
     assert evaluation["task"] == "multi"
     assert evaluation["score"] == pytest.approx(max(row["val_score"] for row in gossamer.Run.open(run).metrics()))
+    training = json.loads(run_gossamer("eval", run, "--split", "train", "--json").stdout)
+    counts = gossamer.Run.open(run).data["images"]
+    assert (evaluation["images"], training["images"]) == (counts["val"], counts["train"])
 
 
 def test_its_model_file_answers_everything_and_has_no_losses(trained: tuple[Path, Path], shop: Path) -> None:

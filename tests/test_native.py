@@ -140,10 +140,16 @@ def test_a_network_answers_as_onnx_runtime_on_any_number_of_threads(name: str, t
         np.testing.assert_array_equal(native.Native(out, threads)(batch), one)
 
 
-@pytest.mark.parametrize("level", ["reference", "portable", "avx2", "avx512", "avx512_vnni", "avx512_bf16", "sse9"])
-def test_every_level_of_this_machine_agrees(level: str, tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def mobilenet(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """mobilenetv2_035 of 64 x 64 pixels and 10 classes as an ONNX file and compiled; not to be changed."""
     torch.manual_seed(0)
-    onnx, out = compiled(create_model("mobilenetv2_035", num_classes=10), tmp_path, (64, 64))
+    return compiled(create_model("mobilenetv2_035", num_classes=10), tmp_path_factory.mktemp("mobilenet"), (64, 64))
+
+
+@pytest.mark.parametrize("level", ["reference", "portable", "avx2", "avx512", "avx512_vnni", "avx512_bf16", "sse9"])
+def test_every_level_of_this_machine_agrees(level: str, mobilenet: tuple[Path, Path], tmp_path: Path) -> None:
+    onnx, out = mobilenet
     batch = noise(1, 3, 64, 64)
     np.save(tmp_path / "batch.npy", batch)
     code = (
@@ -191,13 +197,12 @@ def test_depthwise_layers_and_their_neighbours_become_blocks() -> None:
     assert [one.kind for one in fuse(lower(onnx)).operations].count("block") == 13
 
 
-def test_run_allocates_nothing(tmp_path: Path) -> None:
-    _, out = compiled(create_model("mobilenetv2_035", num_classes=5), tmp_path, (64, 64))
+def test_run_allocates_nothing(mobilenet: tuple[Path, Path]) -> None:
     code = """
 import ctypes, sys, numpy as np
 from gossamer.runtime.native import Native
 engine = Native(sys.argv[1], 2)
-batch, out = np.zeros((1, 3, 64, 64), np.float32), np.zeros((1, 5), np.float32)
+batch, out = np.zeros((1, 3, 64, 64), np.float32), np.zeros((1, 10), np.float32)
 libc = ctypes.CDLL(None)
 class Info(ctypes.Structure):
     _fields_ = [(name, ctypes.c_size_t) for name in "arena ordblks smblks hblks hblkhd usmblks fsmblks uordblks fordblks keepcost".split()]
@@ -214,7 +219,7 @@ with engine._session() as session:
         counts.add((after.uordblks - before.uordblks, after.hblkhd - before.hblkhd))
 print(min(counts), max(abs(hblkhd) for _, hblkhd in counts))
 """
-    done = subprocess.run([sys.executable, "-c", code, str(out)], capture_output=True, text=True)
+    done = subprocess.run([sys.executable, "-c", code, str(mobilenet[1])], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert done.stdout.split() == ["(0,", "0)", "0"], done.stdout
 

@@ -22,6 +22,7 @@ from PIL import Image
 from torch import nn
 
 from gossamer.answers.classes import softmax
+from gossamer.compile.classifier import in_bytes, last_layers
 from gossamer.compile.fuse import fuse
 from gossamer.compile.lower import lower
 from gossamer.compile.narrow import narrow
@@ -40,6 +41,7 @@ if not native.LIBRARY.is_file():
     pytest.skip("the native engine is not built: make engine", allow_module_level=True)
 
 ROOT = Path(__file__).resolve().parents[1]
+EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", "300"))  # `make fuzz` asks for more
 EXTREMES = (-(2**31), -1, 0, 1, 2, 3, 15, 16, 17, 63, 64, 65, 127, 128, 255, 4096, 65535, 65536, 2**28, 2**31 - 1)
 
 
@@ -61,8 +63,8 @@ class Paths(nn.Module):
         return torch.cat((x * self.gate(x), x + self.body(x)), 1)
 
 
-def program(precision: str = "float32") -> Program:
-    """Every kind of record in a few kilobytes."""
+def program(precision: str = "float32", in_bytes_at_the_end: bool = False) -> Program:
+    """Every kind of record in a few kilobytes; or with a last layer whose weights are bytes."""
     module = nn.Sequential(
         nn.Conv2d(3, 6, 3, 2, 1),
         nn.ReLU(),
@@ -70,10 +72,15 @@ def program(precision: str = "float32") -> Program:
         nn.ChannelShuffle(3),
         nn.MaxPool2d(2),
         nn.Conv2d(12, 8, 3, padding=1, groups=4),
+        *([nn.Flatten(), nn.Linear(32, 5)] if in_bytes_at_the_end else []),
     )
     made = fuse(lower(parse(to_onnx(randomised(module).eval(), (9, 9))).onnx))
+    last = last_layers(made) if in_bytes_at_the_end else []
+    layers = [in_bytes(layer) for one in last if (layer := one.weights[0]) is not None]
     if precision == "bfloat16":
         narrow(made)
+    for one, layer in zip(last, layers, strict=True):
+        one.weights[0] = layer
     return made
 
 
@@ -146,10 +153,11 @@ def sealed(data: bytes) -> bytes:
 @pytest.fixture(scope="module")
 def seeds() -> list[bytes]:
     torch.manual_seed(0)
-    return [to_bytes(program(precision)) for precision in ("float32", "bfloat16")]
+    kinds = [(precision, last) for precision in ("float32", "bfloat16") for last in (False, True)]
+    return [to_bytes(program(*kind)) for kind in kinds]
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_several_lies_at_once_under_a_right_checksum_never_crash(
     data: st.DataObject, seeds: list[bytes], workers: list[Worker]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import csv
 import json
 import subprocess
@@ -16,10 +17,13 @@ import torch.nn.functional as F
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from gossamer.blocks.conv import ConvNormAct
 from gossamer.blocks.drop import DropPath
+from gossamer.blocks.inception import GridReduction, InceptionA
 from gossamer.blocks.pool import DilatedAvgPool2d
 from gossamer.errors import SettingsError, UnknownNameError
 from gossamer.networks import Features, Network, create_model, list_models, load_weights, resolve
+from gossamer.networks.dilate import dilate
 from gossamer.networks.registry import ALIASES, NETWORKS
 from tests.twins import twin
 
@@ -419,6 +423,34 @@ def test_a_dilated_network_gives_the_strided_ones_values_at_every_second_place(n
     assert fine.shape[-1] == 64 // output_stride
     assert dilated.feature_info.reduction()[-1] == output_stride
     torch.testing.assert_close(fine[..., ::step, ::step], coarse, atol=1e-9, rtol=1e-9)
+
+
+@pytest.mark.parametrize("name", ["alexnet", "googlenet", "inception_v2", "inception_v3", "inception_v4", "vgg11"])
+@pytest.mark.parametrize("output_stride", [8, 16])
+def test_dilated_maps_have_one_size_whatever_the_padding_of_their_layers(name: str, output_stride: int) -> None:
+    model = features(name, output_stride=output_stride)
+    maps = model(torch.empty(1, 3, 203, 235, device="meta"))
+    kept = [m.shape[2:] for m, info in zip(maps, model.feature_info) if info.reduction == output_stride]
+    assert len(kept) >= 2 and len(set(kept)) == 1
+
+
+@pytest.mark.parametrize("side", [64, 67])
+def test_dilated_branches_without_padding_give_the_strided_ones_values(side: int) -> None:
+    """Convolutions beside a pool, then a padded pool, as in Inception; but where the coarse map had its border."""
+    made = [
+        ConvNormAct(3, 4, 3, stride=2),
+        GridReduction(4, ((4, 3),), ((4, 1), (4, 3), (4, 3))),
+        InceptionA(12, c1x1=4, single=(4, 4), double=(4, 4, 4), pool=4, pooling=nn.MaxPool2d(3, 1, padding=1)),
+    ]
+    strided = nn.Sequential(*made).eval().double()
+    dilated = copy.deepcopy(strided)
+    dilate(dilated, 2, 3)
+    x = torch.randn(1, 3, side, side, dtype=torch.float64)
+    with torch.no_grad():
+        coarse, fine = strided(x), dilated(x)
+    assert fine.shape[-1] == (side + 1) // 2
+    last = coarse.shape[-1] - 2  # two 3x3 reach two positions behind their own
+    torch.testing.assert_close(fine[..., ::2, ::2][..., :last, :last], coarse[..., :last, :last], atol=1e-12, rtol=0)
 
 
 def test_a_wrong_output_stride_is_refused() -> None:

@@ -1,4 +1,4 @@
-"""The report: what it shows, that it stands alone, that names cannot break it, and the numbers behind it."""
+"""The report: what it shows, that it stands alone, that names cannot break it, and what stands out."""
 
 from __future__ import annotations
 
@@ -9,10 +9,7 @@ import math
 import re
 import sys
 from base64 import b64decode
-from collections.abc import Callable
-from html.parser import HTMLParser
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -20,152 +17,16 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
-from torch import Tensor, nn
 
-from gossamer.cost import Cost, Layer
 from gossamer.errors import InputError, MissingPackageError
 from gossamer.report import classify, figures, formats, page
-from gossamer.report.contents import ExportedFile, Latency, ReportData, flat, latencies, stages
+from gossamer.report.contents import ExportedFile, Latency, flat, latencies
 from gossamer.report.findings import findings
-from gossamer.report.gallery import heat, mistake
-from gossamer.report.gradcam import grad_cam
-from gossamer.report.scores import calibrate, confused_pairs, wilson, worst_mistakes
-from gossamer.report.svg import ticks
+from gossamer.report.scores import calibrate, wilson
 from gossamer.run import Run
 from gossamer.runtime.verification import OutputCheck, PixelCheck, Verification
 from gossamer.settings import Settings
-from gossamer.tasks.scores import Evaluation
-
-VOID = {"meta", "img", "br", "hr", "link", "input"}
-
-
-class Page(HTMLParser):
-    """Reads a page and holds it to account: every element is closed, in order; gathers elements and text."""
-
-    def __init__(self, html: str) -> None:
-        super().__init__(convert_charrefs=True)
-        self.open: list[str] = []
-        self.elements: list[tuple[str, dict[str, str | None]]] = []
-        self.text: list[str] = []
-        self.feed(html)
-        self.close()
-        assert self.open == [], f"never closed: {self.open}"
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.elements.append((tag, dict(attrs)))
-        if tag not in VOID:
-            self.open.append(tag)
-
-    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.elements.append((tag, dict(attrs)))
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self.open and self.open[-1] == tag, f"</{tag}> closes {self.open[-3:]}"
-        self.open.pop()
-
-    def handle_data(self, data: str) -> None:
-        if "style" not in self.open:
-            self.text.append(data)
-
-    def all(self, tag: str) -> list[dict[str, str | None]]:
-        return [attributes for name, attributes in self.elements if name == tag]
-
-    @property
-    def words(self) -> str:
-        return " ".join(" ".join(self.text).split())
-
-
-def evaluation(classes: tuple[str, ...], each: int = 20, wrong: int = 3) -> Evaluation:
-    """Of each class `each` images; the first `wrong` of them are taken for the next class."""
-    size = len(classes)
-    targets = np.repeat(np.arange(size), each)
-    said = np.where(np.arange(size * each) % each < wrong, (targets + 1) % size, targets)
-    logits = np.random.default_rng(3).normal(0, 0.1, (size * each, size)).astype(np.float32)
-    logits[np.arange(size * each), said] += 4
-    return Evaluation(classes, [f"{classes[t]}/{i}.jpg" for i, t in enumerate(targets)], logits, targets, [])
-
-
-def rows(epochs: int) -> list[dict[str, Any]]:
-    return [
-        {
-            "epoch": float(epoch),
-            "step": epoch * 10,
-            "lr": 0.1 / epoch,
-            "loss": 2.0 / epoch,
-            "images_per_second": 500.0,
-            "data_seconds": 1.0,
-            "step_seconds": 9.0,
-            "val_loss": 2.5 / epoch,
-            "val_accuracy": 1 - 0.5 / epoch,
-            "seconds": 10.0 * epoch,
-        }
-        for epoch in range(1, epochs + 1)
-    ]
-
-
-LAYERS = (
-    Layer("stem.conv", "convolution", (1, 8, 16, 16), 216, 55_296, 864, 12_288, 8192, 20_480),
-    Layer("stages.0.0.conv", "convolution", (1, 8, 16, 16), 64, 16_384, 256, 8192, 8192, 16_384),
-    Layer("stages.0.1.conv", "convolution", (1, 8, 16, 16), 64, 16_384, 256, 8192, 8192, 16_384),
-    Layer("head.fc", "addmm", (1, 2), 18, 16, 72, 32, 8, 40),
-)
-COST = Cost((1, 3, 32, 32), LAYERS, 362, 0, 88_080, 1448, 20_480, "stem.conv convolution", {})
-
-
-def data(classes: tuple[str, ...] = ("cat", "dog"), **changes: Any) -> ReportData:
-    scored = changes.pop("evaluation", None) or evaluation(classes)
-    worst = worst_mistakes(scored.probabilities, scored.targets, 3)
-    photo = np.full((32, 32, 3), 90, np.uint8)
-    values: dict[str, Any] = {
-        "run": "runs/pets",
-        "made": "2026-01-02 03:04 UTC",
-        "version": "0.1.0",
-        "settings": Settings(data="pets", input="32", width=0.5),
-        "split": "validation",
-        "evaluation": scored,
-        "metrics": rows(5),
-        "counts": {"train": tuple(range(10, 10 + len(classes))), "val": (20,) * len(classes)},
-        "unreadable": [("train/cat/broken.jpg", "truncated")],
-        "mistakes": tuple(
-            mistake(
-                scored.names[i],
-                photo,
-                np.eye(4, dtype=np.float32),
-                int(scored.targets[i]),
-                int(scored.predicted[i]),
-                scored.probabilities[i],
-            )
-            for i in worst
-        ),
-        "cost": COST,
-        "exported": None,
-        "latencies": (),
-        "bench": {},
-        "machine": {"cpu": "a processor", "isa": None, "versions": {"torch": "2.13"}, "processes": 1},
-        "data": {"how": "train/ and val/", "notes": [], "fingerprint": "ab12"},
-    }
-    return ReportData(**{**values, **changes})
-
-
-def check_alone(html: str) -> Page:
-    """Balanced, with nothing from outside, no script, and words for every picture."""
-    parsed = Page(html)
-    for name, attributes in parsed.elements:
-        for key in ("src", "href", "action", "poster", "srcset", "xlink:href"):
-            link = attributes.get(key)
-            assert link is None or link.startswith(("data:image/", "#")), (name, key, link[:80])
-        assert not any(key.startswith("on") for key in attributes), (name, attributes)
-        style = (attributes.get("style") or "") + (attributes.get("mask") or "")
-        assert all(target.startswith("#") for target in re.findall(r"url\((.*?)\)", style))
-    assert not parsed.all("script") and not parsed.all("link") and not parsed.all("iframe")
-    (css,) = re.findall(r"<style>(.*?)</style>", html, re.S)
-    assert "url(" not in css and "@import" not in css and "http" not in css
-    pictures = parsed.all("img") + parsed.all("svg")
-    assert pictures
-    for attributes in pictures:
-        assert len((attributes.get("alt") or attributes.get("aria-label") or "").strip()) > 20, attributes
-    return parsed
-
+from tests.reportcases import COST, HOSTILE, LAYERS, Page, check_alone, data, evaluation, rows
 
 # the page
 
@@ -253,18 +114,6 @@ def test_a_matrix_of_very_many_classes_stays_small() -> None:
     assert right.shape == wrong.shape and max(right.shape) <= figures.PIXELS
     assert right[0, 0] == 255 and right[0, 1] == 0
     assert wrong[-1, 0] > 0 and np.count_nonzero(wrong) == 1, "a single mistake is not averaged away"
-
-
-HOSTILE = (
-    "<script>alert(1)</script>",
-    '"><img src=http://evil.example/x onerror=alert(1)>',
-    "{{ 7 * 7 }}{% raw %}' & \u202eevil",
-    "</style><b>",
-    "a" * 300,
-    "url(http://evil.example/)",
-    "\x00\x1b[31m\udcff\x85\ufffe",
-    "</title></svg>]]>-->",
-)
 
 
 def test_hostile_names_are_only_text(tmp_path: Path) -> None:
@@ -387,153 +236,6 @@ def test_a_class_never_said_is_found() -> None:
     logits[:, 1] += 50
     made = data(evaluation=dataclasses.replace(scored, logits=logits))
     assert any(one.what == "Never predicted" and "cat" in one.said for one in classify.findings(made, None))
-
-
-# the numbers
-
-
-def test_wilson_gives_the_published_interval() -> None:
-    # Newcombe 1998, Statistics in Medicine 17:857, table I, method 3 (score): 81 of 263, 15 of 148, 0 of 20, 1 of 29
-    for correct, total, low, high in (
-        (81, 263, 0.2553, 0.3662),
-        (15, 148, 0.0624, 0.1605),
-        (0, 20, 0, 0.1611),
-        (1, 29, 0.0061, 0.1718),
-    ):
-        assert wilson(correct, total) == pytest.approx((low, high), abs=5e-5)
-    assert all(math.isnan(end) for end in wilson(0, 0))
-
-
-@given(st.integers(1, 10_000).flatmap(lambda total: st.tuples(st.integers(0, total), st.just(total))))
-def test_wilson_holds_the_share_and_stays_in_range(counts: tuple[int, int]) -> None:
-    low, high = wilson(*counts)
-    assert 0 <= low <= counts[0] / counts[1] <= high <= 1 and low < high
-
-
-def test_calibration_by_hand() -> None:
-    # confidences 0.9 (right), 0.8 (wrong), 0.6 (right), 0.6 (right): with 5 bins (0.4, 0.6], (0.6, 0.8], (0.8, 1]
-    probabilities = np.array([[0.9, 0.1], [0.8, 0.2], [0.4, 0.6], [0.6, 0.4], [np.nan, np.nan]])
-    found = calibrate(probabilities, np.array([0, 1, 1, 0, 0]), bins=5)
-    assert found is not None
-    assert [(one.count, one.correct) for one in found.bins] == [(0, 0), (0, 0), (2, 2), (1, 0), (1, 1)]
-    assert found.ece == pytest.approx((2 * 0.4 + 0.8 + 0.1) / 4)
-    assert found.confidence == pytest.approx(0.725) and found.accuracy == 0.75 and found.left_out == 1
-
-
-def test_confused_pairs_are_the_largest_off_the_diagonal() -> None:
-    pairs = confused_pairs(np.array([[5, 2, 0], [7, 1, 0], [0, 3, 9]]))
-    assert [(pair.true, pair.predicted, pair.count) for pair in pairs] == [(1, 0, 7), (2, 1, 3), (0, 1, 2)]
-    assert pairs[0].share == 7 / 8
-    assert confused_pairs(np.eye(3, dtype=np.int64)) == []
-
-
-def test_the_worst_mistakes_gave_the_truth_least_chance() -> None:
-    probabilities = np.array([[0.7, 0.3], [0.9, 0.1], [0.2, 0.8], [np.nan, np.nan]])
-    assert worst_mistakes(probabilities, np.array([1, 1, 1, 0]), 5).tolist() == [1, 0]
-
-
-def test_stages_sum_their_layers() -> None:
-    assert [(one.name, one.params, one.macs) for one in stages(LAYERS)] == [
-        ("stem", 216, 55_296),
-        ("stages.0", 128, 32_768),
-        ("head", 18, 16),
-    ]
-
-
-@pytest.mark.parametrize(
-    ("form", "value", "said"),
-    [
-        (formats.percent, 0.9123, "91.2 %"),
-        (formats.percent, math.nan, "–"),
-        (formats.count, 1234, "1234"),
-        (formats.count, 1_234_567, "1 234 567"),
-        (formats.short, 2_237_000, "2.24 M"),
-        (formats.short, 999_600, "1.00 M"),
-        (formats.short, 0, "0"),
-        (formats.significant, 0.0123456, "0.0123"),
-        (formats.significant, 9.999, "10.0"),
-        (formats.significant, 12345, "12300"),
-        (formats.significant, 2e-7, "2.00e-07"),
-        (formats.size, 8_912_345, "8.91 MB"),
-        (formats.size, 12, "12 bytes"),
-        (formats.milliseconds, 2.1, "2.10 ms"),
-        (formats.duration, 3.21, "3.2 s"),
-        (formats.duration, 75, "1 min 15 s"),
-        (formats.duration, 3599.7, "1 h 00 min"),
-        (formats.duration, 4000, "1 h 07 min"),
-        (formats.tick, 12000, "12k"),
-    ],
-)
-def test_numbers_are_written_for_readers(form: Callable[[float], str], value: float, said: str) -> None:
-    assert form(value) == said.replace(" ", formats.THIN) or form(value).replace(formats.THIN, " ") == said
-
-
-@given(st.floats(-1e9, 1e9), st.floats(1e-6, 1e9))
-def test_ticks_are_few_and_inside(low: float, span: float) -> None:
-    high = low + span
-    found = ticks(low, high)
-    assert 0 < len(found) <= 8
-    if high > low:
-        assert all(low - span * 1e-6 <= value <= high + span * 1e-6 for value in found)
-
-
-# Grad-CAM
-
-
-class Linear(nn.Module):
-    """Features are the image itself; the head is a global average and a matrix."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(torch.tensor([[1.0, -2.0, 0.5], [-1.0, 3.0, 0.0]]))
-
-    def forward_features(self, x: Tensor) -> Tensor:
-        return x
-
-    def forward_head(self, features: Tensor) -> Tensor:
-        return features.relu_().mean((2, 3)) @ self.weight.T  # in place, as real heads do
-
-
-def test_grad_cam_of_a_linear_head_is_its_weights_times_the_features() -> None:
-    # Selvaraju et al. 2017, section 3.1: with a global average and one linear layer Grad-CAM is the class activation
-    # map, sum over k of w_k A_k, up to 1/(h w)
-    images = torch.rand(2, 3, 4, 5, generator=torch.Generator().manual_seed(0)) + 0.1
-    before = images.clone()
-    model = Linear().eval()
-    found = grad_cam(model, images, np.array([1, 0]))
-    weights = model.weight.detach().numpy()
-    for image, label in ((0, 1), (1, 0)):
-        expected = np.einsum("k,khw->hw", weights[label], before[image].numpy()).clip(0) / 20
-        np.testing.assert_allclose(found[image], expected, rtol=1e-5, atol=1e-7)
-    assert found.max() > 0 and found.shape == (2, 4, 5) and found.dtype == np.float32
-    assert torch.equal(images, before) and model.weight.grad is None
-
-
-@pytest.mark.parametrize("net", ["mobilenet_v2", "squeezenet1_1", "shufflenet_v2_x1_0", "resnet18", "mobilenet_v1"])
-def test_grad_cam_works_on_every_network(net: str) -> None:
-    from gossamer.networks import create_model
-
-    torch.manual_seed(0)
-    model = create_model(net, num_classes=3, small_input=True).eval()
-    maps = grad_cam(model, torch.randn(2, 3, 32, 32), np.array([0, 2]))
-    assert maps.ndim == 3 and len(maps) == 2 and np.isfinite(maps).all() and (maps >= 0).all()
-    assert all(parameter.grad is None for parameter in model.parameters())
-
-
-def test_the_heat_is_where_the_evidence_is() -> None:
-    cam = np.zeros((4, 4), np.float32)
-    cam[0, 3] = 2.0
-    pixels = np.asarray(heat(Image.new("RGB", (64, 64), (90, 90, 90)), cam)).astype(int).sum(axis=2)
-    assert pixels[4, 60] == pixels.max() > pixels[60, 4] + 100
-    shown = mistake("x", np.zeros((32, 64, 1), np.uint8), cam, 0, 1, np.array([0.2, 0.8]))
-    assert shown.peak == (0.875, 0.125) and shown.pixelated
-    size = Image.open(io.BytesIO(b64decode(shown.overlay.split(",")[1]))).size
-    assert size[0] == 2 * size[1], "the shape of the image is kept"
-
-
-def test_a_map_without_evidence_or_without_numbers_is_shown_cold() -> None:
-    for cam in (np.zeros((2, 2), np.float32), np.full((2, 2), np.nan, np.float32)):
-        assert mistake("x", np.zeros((8, 8, 3), np.uint8), cam, 0, 1, np.array([0.2, 0.8])).peak is None
 
 
 # from a run folder

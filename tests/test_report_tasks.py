@@ -35,8 +35,8 @@ from gossamer.tasks.embedding.scores import EmbeddingScores
 from gossamer.tasks.embedding.verification import Verification
 from gossamer.tasks.segmentation.scores import SegmentationEvaluation
 from gossamer.trainer import train
+from tests.reportcases import HOSTILE, Page, check_alone, data, rows
 from tests.scenes import CLASSES, write_boxes, write_masks
-from tests.test_report import HOSTILE, Page, check_alone, data, rows
 
 TINY = {"net": "mobilenet_v2", "width": 0.25, "epochs": 2.0, "workers": 0, "threads": 1, "warmup": 0.0, "batch": 8}
 Made = tuple[ReportData, Page]

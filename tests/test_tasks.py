@@ -21,7 +21,7 @@ from gossamer.export.onnx import export
 from gossamer.runtime.native import LIBRARY
 from gossamer.settings import Settings
 from gossamer.tasks.registry import scorer_of, source_of, task_of
-from gossamer.trained import run_data, torch_forward, trained
+from gossamer.trained import as_model, run_data, torch_forward, trained
 from gossamer.trainer import resume, train
 
 SIDE = 64
@@ -129,6 +129,8 @@ def test_a_task_trains_exports_and_answers_the_same_from_the_file(shapes: Path, 
     else:
         np.testing.assert_allclose(found.vector, mine.vector, atol=1e-5)  # type: ignore[attr-defined]
         assert np.linalg.norm(found.vector) == pytest.approx(1, abs=1e-5)
+    unexported = as_model(run.path).predict(source.read(0))
+    assert str(unexported.to_json()) == str(mine.to_json())
     for runtime in ("reference", *(["native"] if LIBRARY.is_file() else [])):
         other = gossamer.load(tmp_path / "m.onnx", runtime=runtime)
         batch = network.preprocess.normalise(np.stack([pixels, pixels]))

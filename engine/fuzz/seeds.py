@@ -10,7 +10,7 @@ import torch
 from onnxruntime.quantization import CalibrationDataReader, quantize_static
 from torch import nn
 
-from gossamer.compile.write import compile_file
+from gossamer.compile.write import PRECISIONS, compile_file
 from gossamer.export.convert import to_onnx
 
 
@@ -66,7 +66,7 @@ NETWORKS: dict[str, nn.Module] = {
         nn.Conv2d(3, 6, 3, 2, 1),
         nn.Conv2d(6, 6, 3, padding=3, dilation=3, groups=6),
         nn.Upsample(scale_factor=2, mode="bilinear"),
-        nn.ConvTranspose2d(6, 4, 3, 2, 1, groups=2),
+        nn.ConvTranspose2d(6, 4, 3, 2, 1, groups=2, bias=False),  # whose bias onnxruntime cannot quantise
         nn.PixelShuffle(2),
         nn.Softmax(1),
     ),
@@ -85,7 +85,7 @@ class Noise(CalibrationDataReader):  # type: ignore[misc]
 
 
 def main() -> None:
-    """Write NAME.goss, NAME-bfloat16.goss and NAME-int8.goss for each network."""
+    """Write NAME.goss, NAME-bfloat16.goss and NAME-int8.goss for each network, and last layers in bytes."""
     folder = Path(sys.argv[1])
     folder.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(0)
@@ -95,6 +95,9 @@ def main() -> None:
         onnx.write_bytes(to_onnx(network.eval(), (9, 9), outputs=names))
         compile_file(onnx, folder / f"{name}.goss")
         compile_file(onnx, folder / f"{name}-bfloat16.goss", "bfloat16")
+        if name == "stride":
+            for precision in PRECISIONS:
+                compile_file(onnx, folder / f"{name}-{precision}-classifier.goss", precision, "int8")
         quantised = folder / f"{name}-int8.onnx"
         quantize_static(onnx, quantised, Noise(), per_channel=True)
         compile_file(quantised, folder / f"{name}-int8.goss")

@@ -38,7 +38,8 @@ enum gossamer_error {
   GOSSAMER_SHAPE = 12,        /* N9: shapes that do not follow from each other */
   GOSSAMER_WEIGHTS = 13,      /* N10: weights that lie outside their table */
   GOSSAMER_OUTPUT = 14,       /* N11: an output without a name, or that its pieces do not fill */
-  GOSSAMER_ISA = 15           /* GOSSAMER_ISA asks for an instruction set that this machine lacks */
+  GOSSAMER_PRECISION = 15,    /* N12: weights of a type that their map cannot meet, or int8 ones with a scale that is none */
+  GOSSAMER_ISA = 16           /* GOSSAMER_ISA asks for an instruction set that this machine lacks */
 };
 
 /* A line of text for a code; never null. */

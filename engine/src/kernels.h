@@ -46,6 +46,15 @@ struct Fused {
   Map in, middle, out;
 };
 
+// A convolution over the whole of its map, whose weights stay where the file has them.
+struct Connected {
+  Map in, out, other;  // other.data: added before the activation, or null
+  const uint8_t *weight;  // (out.c, in.c, in.h, in.w)
+  const float *bias, *scale;  // scale: of S8 weights, a number a row, or null
+  int32_t type;  // of the weights
+  Finish finish;
+};
+
 struct Level {
   const char *name;
   int32_t vector;  // floats in a register
@@ -54,6 +63,8 @@ struct Level {
   void (*dense)(const Dense &task, int64_t position0, int64_t position1, int32_t panel0, int32_t panel1);
   void (*fused_rows)(const Fused &task, int32_t row0, int32_t row1, float *expanded, uint8_t *middle);
   void (*fused_chunks)(const Fused &task, int32_t chunk0, int32_t chunk1, float *expanded);
+  // outputs first to last; x: room for all numbers of the map
+  void (*connected)(const Connected &task, int32_t first, int32_t last, float *x);
   void (*pool)(const Map &in, const Map &out, const Op &op, int32_t row0, int32_t row1);
   void (*average)(const Map &in, const Map &out);
   void (*take)(const float *image, const Map &to, int64_t position0, int64_t position1);

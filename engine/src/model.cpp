@@ -1,7 +1,8 @@
 // The loader: it trusts nothing. Each rule of FORMAT.md's chapter on the native file has its own code.
 #include "model.h"
 
-#include <array>
+#include <algorithm>
+#include <cmath>
 #include <cstring>
 #include <iterator>
 #include <map>
@@ -9,12 +10,14 @@
 #include <vector>
 
 #include "../include/gossamer.h"
+#include "crc32.h"
 
 namespace gossamer {
 namespace {
 
 constexpr int64_t MOST = 1 << 16;           // of any side or channel count
 constexpr int64_t MOST_ELEMENTS = 1 << 28;  // of any value: 1 GiB
+constexpr size_t PIECE_BYTES = 1 << 20;     // of a file, checked at once
 constexpr uint32_t MOST_OUTPUTS = 64, MOST_PIECES = 4096;
 
 struct Header {
@@ -32,29 +35,15 @@ struct Header {
 };
 static_assert(sizeof(Header) == 128, "the header is as FORMAT.md has it");
 
-uint32_t crc32(const uint8_t *data, size_t size) {
-  // eight tables for eight bytes at once: one table took most of the time of opening a file
-  static const auto tables = [] {
-    std::array<std::array<uint32_t, 256>, 8> t{};
-    for (uint32_t i = 0; i < 256; i++) {
-      uint32_t value = i;
-      for (int bit = 0; bit < 8; bit++) value = value & 1 ? 0xEDB88320u ^ (value >> 1) : value >> 1;
-      t[0][i] = value;
-    }
-    for (size_t k = 1; k < 8; k++)
-      for (size_t i = 0; i < 256; i++) t[k][i] = t[0][t[k - 1][i] & 255] ^ (t[k - 1][i] >> 8);
-    return t;
-  }();
-  uint32_t crc = 0xFFFFFFFFu;
-  size_t i = 0;
-  for (; i + 8 <= size; i += 8) {
-    const uint8_t *b = data + i;
-    const uint32_t low = crc ^ (uint32_t(b[0]) | uint32_t(b[1]) << 8 | uint32_t(b[2]) << 16 | uint32_t(b[3]) << 24);
-    crc = tables[7][low & 255] ^ tables[6][low >> 8 & 255] ^ tables[5][low >> 16 & 255] ^ tables[4][low >> 24] ^
-          tables[3][b[4]] ^ tables[2][b[5]] ^ tables[1][b[6]] ^ tables[0][b[7]];
+// In pieces, each of which `passed` is told of.
+uint32_t checksum(const uint8_t *data, size_t size, void (*passed)(const uint8_t *, size_t)) {
+  uint32_t crc = 0;
+  for (size_t at = 0; at < size; at += PIECE_BYTES) {
+    const size_t count = std::min(PIECE_BYTES, size - at);
+    crc = crc32(crc, data + at, count);
+    if (passed) passed(data + at, count);
   }
-  for (; i < size; i++) crc = tables[0][(crc ^ data[i]) & 255] ^ (crc >> 8);
-  return crc ^ 0xFFFFFFFFu;
+  return crc;
 }
 
 bool inside(uint64_t offset, uint64_t count, uint64_t each, uint64_t size) {
@@ -88,12 +77,18 @@ bool weights_fit(const Model &m, int64_t offset, int64_t count) {
   return offset >= 0 && count >= 0 && offset <= m.weight_count && count <= m.weight_count - offset;
 }
 
-// Whether weights of a type, n of them in `rows` rows, lie within the table, and may meet a map of type `in`.
-int layer(const Model &m, int32_t in, int32_t type, int64_t offset, int64_t n, int64_t scale, int64_t bias, int64_t rows) {
-  if (!in_range(type, 0, TYPES - 1) || (type == U8 ? in == BF16 : type != in)) return GOSSAMER_OPERATION;
+// Whether weights of a type, n of them in `rows` rows, lie within the table, and may meet a map of type `in`. connected:
+// whether each row meets all of a map at once.
+int layer(const Model &m, int32_t in, int32_t type, int64_t offset, int64_t n, int64_t scale, int64_t bias, int64_t rows,
+          bool connected = false) {
+  if (!in_range(type, 0, TYPES - 1)) return GOSSAMER_OPERATION;
+  if (type == U8 ? in == BF16 && !connected : type != in) return GOSSAMER_PRECISION;
   const int64_t units = type == F32 ? n : type == BF16 ? (n + 1) / 2 : (n + 3) / 4;
   if (!weights_fit(m, offset, units) || !weights_fit(m, bias, rows)) return GOSSAMER_WEIGHTS;
-  return type != U8 || weights_fit(m, scale, rows) ? GOSSAMER_OK : GOSSAMER_WEIGHTS;
+  if (type != U8) return GOSSAMER_OK;
+  if (!weights_fit(m, scale, rows)) return GOSSAMER_WEIGHTS;
+  const auto good = [](float one) { return one >= 0 && std::isfinite(one); };
+  return std::all_of(m.weights + scale, m.weights + scale + rows, good) ? GOSSAMER_OK : GOSSAMER_PRECISION;
 }
 
 int window(const Value &in, const Value &out, const Op &op) {
@@ -132,7 +127,7 @@ int check_op(const Model &m, const Op &op) {
       if (op.groups < 1 || in.c % op.groups || out.c % op.groups) return GOSSAMER_SHAPE;
       if (other && !same(*other, out)) return GOSSAMER_SHAPE;
       const int64_t n = int64_t(out.c) * (in.c / op.groups) * op.kh * op.kw;
-      return layer(m, in.type, op.type0, op.weight0, n, op.scale0, op.bias0, out.c);
+      return layer(m, in.type, op.type0, op.weight0, n, op.scale0, op.bias0, out.c, is_connected(op, in));
     }
     case BLOCK: {
       if (int code = window(in, out, op)) return code;
@@ -227,14 +222,14 @@ int check_outputs(Model &m) {
 
 }  // namespace
 
-int check(Model &m) {
+int check(Model &m, void (*passed)(const uint8_t *, size_t)) {
   Header h;
   if (m.size < sizeof h) return GOSSAMER_MAGIC;
   std::memcpy(&h, m.data, sizeof h);
   if (std::memcmp(h.magic, "GOSSAMER", 8)) return GOSSAMER_MAGIC;
   if (h.version != 3) return GOSSAMER_VERSION;
   if (h.file_size != m.size) return GOSSAMER_SIZE;
-  if (crc32(m.data + 16, m.size - 16) != h.crc) return GOSSAMER_CHECKSUM;
+  if (checksum(m.data + 16, m.size - 16, passed) != h.crc) return GOSSAMER_CHECKSUM;
   if (h.value_count < 2 || h.value_count > 1 << 20 || h.op_count < 1 || h.op_count > 1 << 20) return GOSSAMER_TABLES;
   if (h.output_count < 1 || h.output_count > MOST_OUTPUTS || h.piece_count < 1 || h.piece_count > MOST_PIECES)
     return GOSSAMER_TABLES;

@@ -66,6 +66,13 @@ struct Model {
   size_t card_size = 0;
 };
 
-int check(Model &model);  // fills the views of `data`; 0 or a gossamer_error
+// Fills the views of `data`; 0 or a gossamer_error. `passed`, if not null, is told which bytes the checksum is done with.
+int check(Model &model, void (*passed)(const uint8_t *data, size_t size) = nullptr);
+
+// Whether a convolution covers its whole map and has one output position.
+inline bool is_connected(const Op &op, const Value &in) {
+  const bool unpadded = op.top == 0 && op.left == 0 && op.bottom == 0 && op.right == 0;
+  return op.kind == CONV && op.groups == 1 && op.dilation == 1 && op.kh == in.h && op.kw == in.w && unpadded;
+}
 
 }  // namespace gossamer

@@ -30,21 +30,23 @@ constexpr int64_t EXPANDED_BYTES = 128 << 10;  // of the expanded rows of one ch
 constexpr int64_t SCRATCH_BYTES = 1 << 30;     // of the expanded rows, at most: hostile files ask for more
 constexpr size_t OWN_BYTES = 2 << 20;          // of a thread's own maps, so that they stay in its second cache
 constexpr int64_t MANY_NUMBERS = 1 << 14;      // of all outputs: fewer are given by one thread
+constexpr int64_t MANY_WEIGHTS = 1 << 18;      // of a fully connected layer: fewer are packed
+constexpr int64_t SQUARE = 16;                 // words and columns of weights packed at once
 constexpr int64_t SLACK = 256;                 // bytes behind a buffer, for whole registers
 
 // 64-byte aligned memory, zeroed.
 struct Bytes {
   uint8_t *data = nullptr;
+  void *whole = nullptr;
   Bytes() = default;
   Bytes(const Bytes &) = delete;
   Bytes &operator=(const Bytes &) = delete;
-  Bytes(Bytes &&other) noexcept : data(other.data) { other.data = nullptr; }
-  ~Bytes() { std::free(data); }
+  Bytes(Bytes &&other) noexcept : data(other.data), whole(other.whole) { other.whole = nullptr; }
+  ~Bytes() { std::free(whole); }
   bool make(size_t size) {
-    const size_t count = (size + SLACK + 63) / 64 * 64;
-    data = static_cast<uint8_t *>(std::aligned_alloc(64, count));
-    if (data) std::memset(data, 0, count);
-    return data != nullptr;
+    whole = std::calloc(size + SLACK + 63, 1);  // large ones take no memory before they are written
+    data = reinterpret_cast<uint8_t *>((reinterpret_cast<uintptr_t>(whole) + 63) / 64 * 64);
+    return whole != nullptr;
   }
   float *floats() const { return reinterpret_cast<float *>(data); }
 };
@@ -52,6 +54,7 @@ struct Bytes {
 // One group of one operation, ready but for the addresses of its maps.
 struct Step {
   std::vector<Dense> dense;  // one a group
+  Connected connected{};     // in place of them, where it has weights
   Fused fused{};
   size_t expanded = 0, middle = 0, whole = 0;  // bytes of scratch: a thread's two, and a shared one
 };
@@ -137,22 +140,27 @@ bool pack(gossamer_model &m, Dense &d, int64_t weight, int64_t bias, int64_t sca
   const float *w = m.file.weights;
   const auto *bytes = reinterpret_cast<const int8_t *>(w + weight);
   const auto *halves = reinterpret_cast<const uint16_t *>(w + weight);
+  // squares of words by columns, so that each cache line is read once and written once
+  const auto square = [&](int64_t p, int64_t t, int64_t x0, int64_t j0) {
+    const int64_t first = p * wide + j0, columns = std::min({SQUARE, wide - j0, n - first});
+    for (int64_t at = x0 * each; at < std::min((x0 + SQUARE) * each, k); at++) {
+      const int64_t channel = at % channels, tap = d.lines ? t * kw + at / channels : t;
+      const int64_t from = (row0 + first) * all + channel * kh * kw + tap;
+      uint8_t *o = to + (((p * taps + t) * d.words + at / each) * wide + j0) * 4 + at % each * size;
+      for (int64_t j = 0; j < columns; j++, o += 4) {
+        if (map == U8) *reinterpret_cast<int8_t *>(o) = bytes[from + j * all];
+        else if (map == BF16) std::memcpy(o, &halves[from + j * all], 2);
+        else {
+          const float value = type == F32 ? w[weight + from + j * all] : float(bytes[from + j * all]) * w[scale + row0 + first + j];
+          std::memcpy(o, &value, 4);
+        }
+      }
+    }
+  };
   for (int64_t p = 0; p < panels; p++)
     for (int64_t t = 0; t < taps; t++)
-      for (int64_t x = 0; x < d.words; x++)
-        for (int64_t j = 0; j < wide; j++)
-          for (int64_t i = 0; i < each; i++, to += size) {
-            const int64_t column = p * wide + j, at = x * each + i;
-            if (column >= n || at >= k) continue;
-            const int64_t channel = at % channels, tap = d.lines ? t * kw + at / channels : t;
-            const int64_t from = ((row0 + column) * channels + channel) * kh * kw + tap;
-            if (map == U8) *reinterpret_cast<int8_t *>(to) = bytes[from];
-            else if (map == BF16) std::memcpy(to, &halves[from], 2);
-            else {
-              const float value = type == F32 ? w[weight + from] : float(bytes[from]) * w[scale + row0 + column];
-              std::memcpy(to, &value, 4);
-            }
-          }
+      for (int64_t x0 = 0; x0 < d.words; x0 += SQUARE)
+        for (int64_t j0 = 0; j0 < std::min(wide, n - p * wide); j0 += SQUARE) square(p, t, x0, j0);
   auto *b = reinterpret_cast<float *>(biases), *s = reinterpret_cast<float *>(scales);
   for (int64_t j = 0; j < n; j++) {
     b[j] = w[bias + row0 + j];
@@ -178,6 +186,26 @@ Map shape(const gossamer_model &m, int32_t index) {
   const Value &v = m.file.values[index];
   const int64_t ld = m.ld[size_t(v.parent < 0 ? index : v.parent)];
   return Map{nullptr, v.h, v.w, v.c, v.type, ld, v.type == U8 ? v.scale : 1.0f, v.type == U8 ? v.zero : 0};
+}
+
+// Weights of bytes that meet floats, and so many floats that reading them is what takes the time. A map of bytes is left to
+// the tiles, whose sums are whole numbers.
+bool is_connected_step(const gossamer_model &m, const Op &op) {
+  const Value &in = m.file.values[op.in];
+  if (!is_connected(op, in) || in.type == U8) return false;
+  const int64_t numbers = int64_t(in.h) * in.w * in.c * m.file.values[op.out].c;
+  return op.type0 == U8 || (op.type0 == F32 && numbers >= MANY_WEIGHTS);
+}
+
+void connected_step(const gossamer_model &m, const Op &op, Step &step) {
+  Connected &d = step.connected;
+  const float *w = m.file.weights;
+  d.in = shape(m, op.in), d.out = shape(m, op.out);
+  if (op.other >= 0) d.other = shape(m, op.other);
+  d.weight = reinterpret_cast<const uint8_t *>(w + op.weight0);
+  d.bias = w + op.bias0, d.scale = op.type0 == U8 ? w + op.scale0 : nullptr;
+  d.type = op.type0, d.finish = Finish{op.act, op.low, op.high};
+  step.expanded = size_t(d.in.h) * size_t(d.in.w) * size_t(d.in.c) * 4;
 }
 
 // Bytes of a position of a map that nothing else has written before: its channels, and the gap behind them.
@@ -336,6 +364,13 @@ int choose_level(const Level *&level) {
   return std::strcmp(asked, "reference") ? GOSSAMER_ISA : GOSSAMER_OK;
 }
 
+// Pages of the mapped file that are not needed for a while give their memory back; read again, they come back.
+void let_go(const uint8_t *data, size_t size) {
+  static const uintptr_t page = uintptr_t(sysconf(_SC_PAGESIZE));
+  const uintptr_t first = reinterpret_cast<uintptr_t>(data) / page * page;
+  madvise(reinterpret_cast<void *>(first), reinterpret_cast<uintptr_t>(data) + size - first, MADV_DONTNEED);
+}
+
 int prepare(gossamer_model &m) {
   if (int code = choose_level(m.level)) return code;
   place_values(m);
@@ -344,8 +379,11 @@ int prepare(gossamer_model &m) {
   for (int32_t i = 0; i < m.file.op_count; i++) {
     const Op &op = m.file.ops[i];
     Step &step = m.steps[size_t(i)];
-    if (op.kind == CONV && !dense_step(m, op, step)) return GOSSAMER_MEMORY;
-    if (op.kind == BLOCK && !fused_step(m, op, step)) return GOSSAMER_MEMORY;
+    if (is_connected_step(m, op)) connected_step(m, op, step);
+    else if (op.kind == CONV || op.kind == BLOCK) {
+      if (op.kind == CONV ? !dense_step(m, op, step) : !fused_step(m, op, step)) return GOSSAMER_MEMORY;
+      let_go(m.file.data, m.file.size);  // what was packed is not read again
+    }
     m.expanded = std::max(m.expanded, step.expanded);
     m.middle = std::max(m.middle, step.middle);
     m.whole = std::max(m.whole, step.whole);
@@ -406,6 +444,13 @@ void operate(const Turn &turn, int32_t index, int phase) {
   const Step &step = s.model->steps[size_t(index)];
   switch (op.kind) {
     case CONV:
+      if (step.connected.weight) {
+        Connected d = step.connected;
+        d.in.data = in.data, d.out.data = out.data, d.other.data = other.data;
+        const auto [first, last] = share(out.c, part, parts);
+        level.connected(d, int32_t(first), int32_t(last), s.expanded[size_t(turn.thread)].floats());
+        break;
+      }
       for (size_t g = 0; g < step.dense.size(); g++) {
         Dense d = step.dense[g];
         if (step.dense.size() > 1 && !by_positions(turn, out)) d.room = 0;  // another thread's panels lie beside
@@ -575,6 +620,7 @@ const char *gossamer_error_text(int code) {
       "N9: shapes do not follow from each other",
       "N10: weights lie outside their table, or a resize reads outside its map",
       "N11: an output has no name or no shape, or its pieces do not fill it",
+      "N12: weights are of a type that their map cannot meet, or int8 ones have a scale that is none",
       "GOSSAMER_ISA asks for an instruction set that is none of reference, portable, avx2, avx512, avx512_vnni, avx512_bf16, neon and neon_dotprod, or that this machine lacks",
   };
   const int count = int(sizeof texts / sizeof *texts);
@@ -595,7 +641,7 @@ int gossamer_open(const char *path, gossamer_model **model) {
     if (data == MAP_FAILED) return GOSSAMER_FILE;
     made->file.data = static_cast<const uint8_t *>(data);
     made->file.size = size_t(about.st_size);
-    if (int code = check(made->file)) return code;
+    if (int code = check(made->file, let_go)) return code;
     if (int code = prepare(*made)) return code;
     *model = made.release();
     return GOSSAMER_OK;

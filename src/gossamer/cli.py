@@ -117,6 +117,7 @@ def _parser() -> argparse.ArgumentParser:
     made.add_argument("data", nargs="?", default="", help="images; default the run's validation images")
     made.add_argument("--which", choices=("best", "last"), default="best", help="weights of a run")
     made.add_argument("--batch", type=_count, default=64, help="images at once")
+    made.add_argument("--split", choices=("train", "val", "test"), help="images of a run; default val")
     made.add_argument("--ignore-index", type=int, default=None, help="masks: a value that counts for nothing")
     _runtime_argument(made)
 
@@ -130,14 +131,17 @@ def _parser() -> argparse.ArgumentParser:
     made.add_argument("model", help="ONNX file, ours or any other of a convolutional network")
     made.add_argument("--out", required=True, help="the .goss file to write")
     made.add_argument("--precision", default="fp32", help="fp32, or bf16; what a QDQ file has in int8 stays int8")
+    made.add_argument(
+        "--classifier", default="same", help="int8: the last layers' weights in bytes, for speed and size"
+    )
     made.add_argument("--images", nargs="*", default=[], help="images and folders to compare the answers on")
 
     made = command("verify", commands.verify, "check that a model file still computes what was trained")
     made.add_argument("model", help="model file")
     _runtime_argument(made)
 
-    made = command("predict", commands.predict, "say what a model file finds in images")
-    made.add_argument("model", help="model file")
+    made = command("predict", commands.predict, "say what a model file or a run finds in images")
+    made.add_argument("model", help="model file or run folder")
     made.add_argument("images", nargs="+", help="images or folders")
     made.add_argument("--top", type=_count, default=1, help="classes to name")
     made.add_argument("--batch", type=_count, default=32, help="images at once")
@@ -210,6 +214,10 @@ def _parser() -> argparse.ArgumentParser:
     made.add_argument("--model", default="", help="model file that made it; default the one beside the index")
     made.add_argument("--top", type=_count, default=5, help="images to find for each (default 5)")
     made.add_argument("--backend", default="auto", help="auto, numpy or faiss; auto is faiss where it is installed")
+    made.add_argument(
+        "--draw", default="", metavar="FOLDER", help="also draw each image and its neighbours into this folder"
+    )
+    made.add_argument("--gallery", default="", metavar="FOLDER", help="for --draw: the folder that was indexed")
     _batch_arguments(made)
 
     made = command("convert-boxes", commands.convert_boxes, "write images with boxes in another format")

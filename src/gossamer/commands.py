@@ -6,13 +6,16 @@ import argparse
 import dataclasses
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import gossamer
 from gossamer import settings as settings_module
 from gossamer.errors import InputError, SettingsError
 from gossamer.progress import Progress
 from gossamer.settings import Settings
+
+if TYPE_CHECKING:
+    from gossamer.runtime.model import Model
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,14 +76,24 @@ def evaluate(options: argparse.Namespace, progress: Progress) -> Any:
     from gossamer.evaluate import evaluate
     from gossamer.tasks.registry import scorer_of, source_of
 
+    if options.split and (options.data or not Path(options.model).is_dir()):
+        raise SettingsError(
+            f"split {options.split} of {options.data or options.model}",
+            "a split of a run's own data",
+            "leave --split out",
+        )
     if Path(options.model).is_dir():
         from gossamer.trained import run_data, torch_forward, trained
 
         network = trained(options.model, options.which)
-        task, settings = network.task, network.settings
-        source = (
-            task.open_source(options.data, network.classes, settings) if options.data else run_data(network.run).val
-        )
+        task = network.task
+        if options.data:
+            source = task.open_source(options.data, network.classes, network.settings)
+        else:
+            splits, split = run_data(network.run).splits(), options.split or "val"
+            if split not in splits:
+                raise SettingsError(f"{options.model}: no {split} images", ", ".join(splits), "choose one of them")
+            source = splits[split]
         forward, preprocess, scorer = torch_forward(network.model), network.preprocess, task.scorer()
     else:
         model = gossamer.load(options.model, runtime=options.runtime)
@@ -104,7 +117,7 @@ def compile_file(options: argparse.Namespace, progress: Progress) -> Any:
     from gossamer.runtime.compilation import compile_model
 
     precision = {"fp32": "float32", "bf16": "bfloat16"}.get(options.precision, options.precision)
-    return compile_model(options.model, options.out, precision, options.images, progress)
+    return compile_model(options.model, options.out, precision, options.images, progress, options.classifier)
 
 
 def verify(options: argparse.Namespace, progress: Progress) -> Any:
@@ -112,10 +125,27 @@ def verify(options: argparse.Namespace, progress: Progress) -> Any:
     return Result(result.text(), result.to_json(), 0 if result.ok else 1)
 
 
+def _network(options: argparse.Namespace) -> Model:
+    """The model file, or the network of a run folder."""
+    if not Path(options.model).is_dir():
+        return gossamer.load(options.model, runtime=options.runtime, threads=options.threads)
+    if options.runtime != "auto":
+        raise SettingsError(
+            f"a run folder with the runtime {options.runtime}", "a model file", f"gossamer export {options.model}"
+        )
+    import torch
+
+    from gossamer.trained import as_model
+
+    if options.threads:
+        torch.set_num_threads(options.threads)
+    return as_model(options.model)
+
+
 def predict(options: argparse.Namespace, progress: Progress) -> Any:
     from gossamer.runtime.predict import predict_files
 
-    model = gossamer.load(options.model, runtime=options.runtime, threads=options.threads)
+    model = _network(options)
     progress.say(f"{model.runtime_name}: {model.why}")
     lines, values, good = [], [], 0
     answers = predict_files(model, options.images, top=options.top, batch=options.batch, progress=progress)
@@ -275,9 +305,16 @@ def search(options: argparse.Namespace, progress: Progress) -> Any:
 
     gallery = Gallery.load(options.index)
     model = gossamer.load(options.model or model_beside(gallery), runtime=options.runtime)
-    found = list(
-        search_files(model, gallery, options.images, options.top, options.batch, options.backend, progress=progress)
-    )
+    if bool(options.draw) != bool(options.gallery):
+        raise SettingsError(
+            "one of --draw and --gallery", "both: where the sheets go, and the folder that was indexed", "name both"
+        )
+    every = search_files(model, gallery, options.images, options.top, options.batch, options.backend, progress=progress)
+    if options.draw:
+        from gossamer.sheets import draw_neighbours
+
+        every = draw_neighbours(every, options.images, options.gallery, options.draw)
+    found = list(every)
     values = {"index": options.index, "model": model.path, "queries": [one.to_json() for one in found]}
     return Result("\n".join(one.text() for one in found), values, 0 if any(not one.error for one in found) else 2)
 

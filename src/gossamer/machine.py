@@ -6,7 +6,6 @@ import math
 import os
 import platform
 from collections.abc import Iterable
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +56,8 @@ def describe(root: Path = ROOT) -> dict[str, Any]:
 
 def versions(packages: Iterable[str]) -> dict[str, str | None]:
     """Installed version of each package, None where it is not; nothing is imported."""
+    from importlib.metadata import PackageNotFoundError, version  # costs a process that only runs a network 10 ms
+
     found: dict[str, str | None] = {}
     for package in packages:
         try:

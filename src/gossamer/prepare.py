@@ -16,7 +16,8 @@ from torch import nn
 from gossamer import distributed, machine, optim
 from gossamer.data.source import Data
 from gossamer.distributed import Processes
-from gossamer.errors import DataError, ImageError, SettingsError
+from gossamer.errors import DataError, ImageError, InputError, SettingsError
+from gossamer.graph import trace
 from gossamer.images import decode
 from gossamer.networks.create import choose
 from gossamer.networks.fetch import fetch
@@ -26,8 +27,10 @@ from gossamer.networks.weights import load_weights
 from gossamer.progress import Progress
 from gossamer.run import next_folder
 from gossamer.settings import Settings
-from gossamer.tasks.base import Task, check_head, check_loss
+from gossamer.tasks.base import Task, check_head, check_loss, sized
 from gossamer.tasks.registry import task_of
+
+SIDES = range(32, 513, 32)  # pixels: the inputs that are tried where one is too small
 
 
 def start(settings: Settings) -> tuple[torch.device, Processes]:
@@ -147,6 +150,23 @@ def _norm_eps(model: nn.Module) -> float | None:
     return next((layer.eps for layer in model.modules() if isinstance(layer, nn.BatchNorm2d)), None)
 
 
+def _refuse_small_input(settings: Settings, classes: tuple[str, ...]) -> None:
+    """Raises SettingsError where the network would take a larger input than that of the settings."""
+    height, width = sized(settings)
+    for side in (side for side in SIDES if side > min(height, width)):
+        size = (max(height, side), max(width, side))
+        larger = settings.replace(input=f"{size[0]}x{size[1]}")
+        try:
+            trace(task_of(settings.task)(classes, larger).build(), (1, settings.in_chans, *size))
+        except InputError:
+            continue
+        raise SettingsError(
+            f"{settings.net} with --task {settings.task} and an input of {height}x{width}",
+            f"{side} pixels a side or more",
+            f"give --input {side}, or a network for small images",
+        )
+
+
 def build(settings: Settings, data: Data, progress: Progress) -> tuple[nn.Module, Task, list[str]]:
     """The network with its first weights, its task, and lines that say what was loaded or frozen.
 
@@ -157,7 +177,14 @@ def build(settings: Settings, data: Data, progress: Progress) -> tuple[nn.Module
     torch.manual_seed(settings.seed)
     # timm takes its weights while it builds, and so does the backbone of a head
     taken = settings.net.startswith(PEER) or settings.task != "classify"
-    model = task.build(settings.weights if taken else "")
+    try:
+        model = task.build(settings.weights if taken else "")
+        if not settings.net.startswith(PEER):
+            trace(model, (1, settings.in_chans, *sized(settings)))
+    except InputError as error:
+        if isinstance(error.__cause__, RuntimeError):
+            _refuse_small_input(settings, data.classes)
+        raise
     notes = []
     if settings.weights and taken:
         notes.append(f"weights {settings.weights}: taken by {settings.net}")

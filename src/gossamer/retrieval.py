@@ -32,7 +32,10 @@ class EmbeddingModel(Protocol):
     """What is asked of a loaded model file: `runtime.Model` of an embedder has it."""
 
     path: str
-    sha256: str
+
+    @property
+    def sha256(self) -> str:
+        """Of the file's bytes."""
 
     def need_card(self) -> Card:
         """The card. Raises ModelFileError for a plain ONNX file."""

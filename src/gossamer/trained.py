@@ -15,7 +15,9 @@ from gossamer.data.source import Data
 from gossamer.errors import DataError, RunError
 from gossamer.evaluate import Forward
 from gossamer.images import Preprocess
+from gossamer.modelfile import Card
 from gossamer.run import Run
+from gossamer.runtime.model import Model
 from gossamer.settings import Settings
 from gossamer.tasks.base import Task
 from gossamer.tasks.registry import task_of
@@ -108,3 +110,35 @@ def torch_forward(model: nn.Module) -> Forward:
         return result
 
     return forward
+
+
+class _Torch:
+    """A network in torch as a runtime."""
+
+    version = str(torch.__version__)
+
+    def __init__(self, model: nn.Module) -> None:
+        self.forward = torch_forward(model)
+
+    def __call__(self, batch: NDArray[np.float32]) -> Raw:
+        return self.forward(batch)
+
+
+def as_model(folder: str | Path, which: str = "best") -> Model:
+    """The network of a run folder, in torch, behind the interface of a model file: for pictures before any export.
+
+    It has no licence and no checks. Raises RunError.
+    """
+    network = trained(folder, which)
+    card = Card(
+        heads=network.task.heads(),
+        preprocess=network.preprocess,
+        licence="unspecified",
+        provenance={},
+        checks=(),
+        images=(),
+        tolerance=0.0,
+    )
+    shape = (None, network.preprocess.channels, *network.preprocess.size)
+    why = f"the {which} weights of the run, not exported yet"
+    return Model(str(folder), card, "", 0, shape, "torch", _Torch(network.model), why)

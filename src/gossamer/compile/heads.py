@@ -85,10 +85,16 @@ def softmax(low: Lowering, node: Node) -> None:
     def one(source: int, axes: Axes) -> int:
         value = low.program.values[source]
         axis = lying.merged(axes[int(node.attributes.get("axis", -1)) % (len(axes) + 1) - 1])
-        if len(axis) != 1 or axis[0].of != "c" or axis[0].step != 1:
-            low.refuse(node, "an axis that is not made of neighbouring channels")
+        if not axis:  # of one place
+            return low.emit("softmax", source, Value(value.h, value.w, value.c), groups=value.c)
+        outer = len(axis) == 1 and axis[0].step > 1 and axis[0].step * axis[0].size == value.c
+        if len(axis) != 1 or axis[0].of != "c" or not (axis[0].step == 1 or outer):
+            low.refuse(node, "an axis that is not made of neighbouring channels, nor of runs of them")
         groups = value.c // axis[0].size
-        return low.emit("softmax", source, Value(value.h, value.w, value.c), groups=groups)
+        if outer:  # runs of channels: interleaved, they are neighbours
+            source = low.emit("shuffle", source, value.like(value.h, value.w, value.c), groups=axis[0].size)
+        made = low.emit("softmax", source, Value(value.h, value.w, value.c), groups=groups)
+        return low.emit("shuffle", made, Value(value.h, value.w, value.c), groups=groups) if outer else made
 
     low.each(node, one)
 

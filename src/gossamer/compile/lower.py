@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from gossamer.compile import axes as lying
-from gossamer.compile import heads, moves, quantised
+from gossamer.compile import distances, heads, moves, quantised, reductions, stacks, windows
 from gossamer.compile.lowering import MOVES, TAKES_ACT, Handler, Lowering
 from gossamer.compile.program import Layer, Program, Value
 from gossamer.onnxfile import Node, Onnx
@@ -21,7 +21,7 @@ UNARY = {
 }
 GATES = {"Sigmoid": "silu", "HardSigmoid": "hard_swish"}  # times its input
 SAME = ("Identity", "Dropout")
-MOVED = ("Flatten", "Squeeze", "Unsqueeze")
+MOVED = ("Flatten", "Squeeze")
 FLOAT_MOST = 3.4e38
 MOST_TAPS = 128  # of a dense kernel
 
@@ -163,11 +163,14 @@ def _add(low: Lowering, node: Node) -> None:
 
 
 def _mul(low: Lowering, node: Node) -> None:
-    if heads.with_constant(low, node):
+    if heads.with_constant(low, node) or stacks.weigh(low, node):
         return
     a, b = low.value(node, 0), low.value(node, 1)
-    if low.program.values[a].h * low.program.values[a].w == 1:
+    if 1 in (low.program.values[a].h * low.program.values[a].w, low.program.values[a].c):
         a, b = b, a
+    va, vb = low.program.values[a], low.program.values[b]
+    if (va.h, va.w) == (vb.h, vb.w) and vb.c == 1:
+        b = reductions.to_channels(low, b, va.c)
     va, vb = low.program.values[a], low.program.values[b]
     if (va.h, va.w, va.c) == (vb.h, vb.w, vb.c):
         low.bind(node, low.emit("multiply", a, Value(va.h, va.w, va.c), other=b))
@@ -214,15 +217,18 @@ def _rounded_up(side: int, kernel: int, stride: int, before: int, behind: int) -
 
 
 def _global(low: Lowering, node: Node) -> None:
-    source = low.value(node)
-    value = low.program.values[source]
-    out, keeps = Value(1, 1, value.c), node.op != "ReduceMean" or node.attributes.get("keepdims", 1)
+    keeps = node.op != "ReduceMean" or node.attributes.get("keepdims", 1)
     if node.op == "ReduceMean":
-        axes = node.attributes.get("axes")
-        if axes is None and len(node.inputs) > 1:
-            axes = low.tensor(node, 1).tolist()
-        if sorted(axis % 4 for axis in axes or []) != [2, 3]:
-            low.refuse(node, "axes other than height and width")
+        axes = reductions.axes_of(low, node)
+        if windows.mean(low, node, axes):
+            return
+        if axes == [1] and keeps:
+            reductions.mean_of_channels(low, node)
+            return
+        if axes != [2, 3]:
+            low.refuse(node, "axes other than height and width, or the channels that stay")
+    source = low.value(node)
+    out = Value(1, 1, low.program.values[source].c)
     low.bind(node, low.emit("global_average", source, out), None if keeps else lying.of_map(out)[:1])
 
 
@@ -251,6 +257,8 @@ def _shuffle(low: Lowering, node: Node, groups: int) -> bool:
 
 
 def _concat(low: Lowering, node: Node) -> None:
+    if windows.join(low, node):
+        return
     if any(name in low.shapes for name in node.inputs):
         sides = [low.shape_of(node, place) or [] for place in range(len(node.inputs))]
         low.shapes[node.outputs[0]] = [side for part in sides for side in part]
@@ -297,6 +305,8 @@ def _is_map(low: Lowering, name: str) -> bool:
 
 
 def _slices(low: Lowering, node: Node) -> None:
+    if node.op == "Slice" and windows.cut(low, node):
+        return
     source, at = low.value(node), node.attributes
     value = low.program.values[source]
     if node.op == "Split":
@@ -336,11 +346,15 @@ HANDLERS: dict[str, Handler] = {
     "Div": heads.less_or_over,
     "Gemm": _gemm,
     "GlobalAveragePool": _global,
+    "GlobalMaxPool": reductions.largest,
     "LeakyRelu": _leaky,
     "MaxPool": _pool,
     "Mul": _mul,
+    "Neg": distances.negative,
     "QuantizeLinear": quantised.quantise,
+    "ReduceMax": reductions.largest,
     "ReduceMean": _global,
+    "ReduceSum": stacks.total,
     "Reshape": _reshape,
     "Resize": heads.resize,
     "Shape": moves.shape,
@@ -349,6 +363,7 @@ HANDLERS: dict[str, Handler] = {
     "Split": _slices,
     "Sub": heads.less_or_over,
     "Transpose": moves.transpose,
+    "Unsqueeze": distances.unsqueeze,
     **dict.fromkeys(MOVED, moves.reshape),
     **dict.fromkeys(UNARY, _unary),
     **dict.fromkeys(SAME, Lowering.pass_on),

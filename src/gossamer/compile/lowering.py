@@ -8,6 +8,7 @@ from typing import Any
 from gossamer.compile import axes as lying
 from gossamer.compile.axes import Axes
 from gossamer.compile.program import LONGEST_NAME, MOST_AXES, Operation, Output, Program, Quantised, Value
+from gossamer.compile.windows import Window
 from gossamer.errors import InputError
 from gossamer.onnxfile import Node, Onnx
 
@@ -34,6 +35,7 @@ class Lowering:
         self.names: dict[str, int] = {onnx.input.name: 0}
         self.axes: dict[str, Axes] = {}  # of names whose axes are not channels, height, width
         self.series: dict[str, list[tuple[int, Axes]]] = {}  # names of several maps' rows, one behind the other
+        self.windows: dict[str, Window] = {}  # names of some rows or columns of a map, or their mean
         self.shapes: dict[str, list[int | None]] = {}  # names of computed shapes; None: the batch
         self.uses: dict[str, int] = {output.name: 1 for output in onnx.outputs}
         self.users: dict[str, list[Node]] = {}

@@ -11,11 +11,12 @@ from pathlib import Path
 import numpy as np
 
 from gossamer import modelfile
+from gossamer.compile.classifier import in_bytes, last_layers
 from gossamer.compile.fuse import fuse
 from gossamer.compile.lower import lower
 from gossamer.compile.narrow import narrow
 from gossamer.compile.program import ACTS, KINDS, MOST_AXES, TYPES, Program, Weight
-from gossamer.errors import UnknownNameError
+from gossamer.errors import InputError, UnknownNameError
 from gossamer.modelfile import ModelFile
 from gossamer.storage import write_bytes
 
@@ -27,30 +28,44 @@ OUTPUT = struct.Struct("<64s7i4x")
 PIECE = struct.Struct("<2i8x")
 ALIGNMENT = 64
 PRECISIONS = ("float32", "bfloat16")
+SAME = "same"
+CLASSIFIERS = (SAME, "int8")  # weights of the last layers: as the others, or bytes
 
 
-def compile_file(path: str | os.PathLike[str], out: str | os.PathLike[str], precision: str = "float32") -> Path:
+def compile_file(
+    path: str | os.PathLike[str], out: str | os.PathLike[str], precision: str = "float32", classifier: str = SAME
+) -> Path:
     """Compile an ONNX file for the native engine, with its card where it has one; see `compile_bytes`.
 
     Raises ModelFileError for a file that breaks a rule, InputError for an operator that the engine lacks, StorageError.
     """
-    write_bytes(out, compile_bytes(modelfile.read(path), precision)[0])
+    write_bytes(out, compile_bytes(modelfile.read(path), precision, classifier)[0])
     return Path(out)
 
 
-def compile_bytes(file: ModelFile, precision: str = "float32") -> tuple[bytes, bool]:
+def compile_bytes(file: ModelFile, precision: str = "float32", classifier: str = SAME) -> tuple[bytes, bool]:
     """The native file of an ONNX file, and whether it computes in less than float32.
 
     precision: float32, or bfloat16 for maps and weights of what the file has in float32; what it has in int8 (QDQ) stays.
-    Raises InputError for an operator that the engine lacks, UnknownNameError.
+    classifier: int8 for the weights of the last layers, which meet maps of floats all the same.
+    Raises InputError for an operator that the engine lacks or a network without such layers, UnknownNameError.
     """
-    if precision not in PRECISIONS:
-        raise UnknownNameError("precision", precision, PRECISIONS)
+    for what, given, known in (("precision", precision, PRECISIONS), ("classifier", classifier, CLASSIFIERS)):
+        if given not in known:
+            raise UnknownNameError(what, given, known)
     program = fuse(lower(file.graph))
+    last = last_layers(program) if classifier != SAME else []
+    if classifier != SAME and not last:
+        raise InputError(
+            "a classifier in int8", "a network that ends in fully connected layers of floats", "leave --classifier out"
+        )
+    layers = [in_bytes(layer) for one in last if (layer := one.weights[0]) is not None]  # before they are rounded
     if precision == "bfloat16":
         narrow(program)
+    for one, layer in zip(last, layers, strict=True):
+        one.weights[0] = layer
     card = json.dumps(file.card.to_json() if file.card else None, ensure_ascii=False, sort_keys=True).encode()
-    return to_bytes(program, card), any(value.type != "float32" for value in program.values)
+    return to_bytes(program, card), bool(last) or any(value.type != "float32" for value in program.values)
 
 
 def to_bytes(program: Program, card: bytes = b"null") -> bytes:

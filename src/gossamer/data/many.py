@@ -17,7 +17,7 @@ from gossamer.data.csvfile import read_lines
 from gossamer.data.folder import SPLIT_NAMES, text
 from gossamer.data.heads import HeadSpec
 from gossamer.data.source import Data, Files, Indices, Source, Table, shown
-from gossamer.data.split import Row, sources_of, stratified
+from gossamer.data.split import Row, led, opened, reopened, scored_rows, sources_of, validated
 from gossamer.errors import DataError
 
 FILE = "labels.csv"
@@ -58,28 +58,21 @@ def open_many(
     each class of the first head that has one class an image. Raises DataError.
     """
     table = read_many(root, specs, ignore_index=ignore_index)
-    notes, train, inner, test = [*table.notes], table.rows("train", ""), table.rows("val"), table.rows("test")
-    if os.fspath(val):
-        other = _elsewhere(val, specs, table.classes, ignore_index)
-        validation = other.source(table.classes, _validation(other))
-        notes += other.notes
-        how = f"validation from {os.fspath(val)}"
-    elif len(inner):
-        validation, how = table.source(table.classes, inner), "with its own validation images"
-    else:
-        kept, held = stratified(_strata(table, specs)[train], val_share, seed)
-        if not len(held) or not len(kept):
-            raise DataError(f"{os.fspath(root)}: {len(train)} images, none to hold out", "two or more", "add images")
-        train, validation = train[kept], table.source(table.classes, train[held])
-        how = f"{val_share:.0%} of the images held out for validation (seed {seed})"
-    notes += _missing(table, specs, train)
-    tested = table.source(table.classes, test) if len(test) else None
-    counts = (
-        f"{len(specs)} head{'s' * (len(specs) != 1)}, {len(train)} training and {len(validation)} validation images"
+    other = _elsewhere(val, specs, table.classes, ignore_index) if os.fspath(val) else None
+    parts = validated(
+        table,
+        table.classes,
+        root=root,
+        other=other,
+        val=val,
+        strata=_strata(table, specs),
+        share=val_share,
+        seed=seed,
+        of="the images",
     )
-    counts += f", {len(tested)} for testing" if tested else ""
-    how = f"{table.kind} {os.fspath(root)}: {counts}; {how}"
-    return Data(table.source(table.classes, train), validation, tested, table.classes, how, notes)
+    notes = [*table.notes, *(other.notes if other else []), *parts.notes, *_missing(table, specs, parts.train)]
+    heads = f"{len(specs)} head{'s' * (len(specs) != 1)}"
+    return opened(table, table.classes, parts, notes, place=f"{table.kind} {os.fspath(root)}", content=heads)
 
 
 def open_many_source(
@@ -91,7 +84,7 @@ def open_many_source(
     a class that is not among `classes`.
     """
     table = read_many(root, specs, classes=classes, ignore_index=ignore_index)
-    return table.source(table.classes, rows if len(rows := table.rows("test")) else _validation(table))
+    return table.source(table.classes, scored_rows(table))
 
 
 def apply_many_split(
@@ -107,13 +100,8 @@ def apply_many_split(
     table = read_many(root, specs, classes=classes, ignore_index=ignore_index)
     tables = [table, *([_elsewhere(val, specs, classes, ignore_index)] if os.fspath(val) else [])]
     sources, notes = sources_of(tables, rows, classes)
-    for split in ("train", "val"):
-        if split not in sources:
-            raise DataError(f"the saved split has no {split} images", "rows of train and of val", "restore split.csv")
-    counts = f"{len(sources['train'])} training and {len(sources['val'])} validation images"
-    how = f"{table.kind} {os.fspath(root)}: the saved split, {counts}"
     notes = [*(note for each in tables for note in each.notes), *notes]
-    return Data(sources["train"], sources["val"], sources.get("test"), tuple(classes), how, notes)
+    return reopened(sources, classes, notes, place=f"{table.kind} {os.fspath(root)}")
 
 
 def read_many(
@@ -258,15 +246,6 @@ def _missing(table: Table, specs: Sequence[HeadSpec], train: Indices) -> list[st
     return notes
 
 
-def _validation(table: Table) -> Indices:
-    """The rows to evaluate on: those marked so, or all where there are none."""
-    rows = table.rows("val")
-    return rows if len(rows) else np.arange(len(table.names))
-
-
 def _elsewhere(val: StrPath, specs: Sequence[HeadSpec], classes: Sequence[str], ignore_index: int | None) -> Table:
-    """The table at `val`, its names led by the path, so that they differ from those of the training data."""
-    table = read_many(val, specs, classes=classes, ignore_index=ignore_index)
-    top = Path(val).as_posix()
-    table.names = [f"{top}/{name}" for name in table.names]
-    return table
+    """The table at `val`, its names led by the path."""
+    return led(read_many(val, specs, classes=classes, ignore_index=ignore_index), val)

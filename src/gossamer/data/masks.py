@@ -13,8 +13,8 @@ from gossamer.answers.masks import IGNORED, Mask
 from gossamer.data.folder import text
 from gossamer.data.legend import Legend, legend_of, numbered, read_classes
 from gossamer.data.masklayout import ALLOWED, find_pairs
-from gossamer.data.source import Data, Files, Indices, Source, Table
-from gossamer.data.split import Row, sources_of, stratified
+from gossamer.data.source import Data, Files, Source, Table
+from gossamer.data.split import Row, led, opened, reopened, scored_rows, sources_of, validated
 from gossamer.decoding import PIXEL_LIMIT, decode_stored, describe, read_file
 from gossamer.errors import DataError, ImageError
 
@@ -73,29 +73,21 @@ def open_masks(
     """
     table = read_masks(root, ignore_index=ignore_index, num_classes=num_classes)
     assert isinstance(table.answers, Masks)
-    notes, train, inner, test = [*table.notes], table.rows("train", ""), table.rows("val"), table.rows("test")
-    if os.fspath(val):
-        other = _elsewhere(val, table.answers.legend, ignore_index)
-        validation = other.source(table.classes, _validation(other))
-        notes += other.notes
-        if len(inner):
-            notes.append(f"{os.fspath(root)}: its own {len(inner)} validation images are not used")
-        how = f"validation from {os.fspath(val)}"
-    elif len(inner):
-        validation, how = table.source(table.classes, inner), "with its own validation images"
-    else:
-        kept, held = stratified(np.zeros(len(train), np.int64), val_share, seed)
-        if not len(held) or not len(kept):
-            raise DataError(
-                f"{os.fspath(root)}: has one image, so none can be held out", "two or more images", "add images"
-            )
-        train, validation = train[kept], table.source(table.classes, train[held])
-        how = f"{val_share:.0%} of the images held out for validation (seed {seed})"
-    tested = table.source(table.classes, test) if len(test) else None
-    counts = f"{len(table.classes)} classes, {len(train)} training and {len(validation)} validation images with masks"
-    counts += f", {len(tested)} for testing" if tested else ""
-    how = f"{table.kind} {os.fspath(root)}: {counts}; {how}"
-    return Data(table.source(table.classes, train), validation, tested, table.classes, how, notes)
+    other = _elsewhere(val, table.answers.legend, ignore_index) if os.fspath(val) else None
+    parts = validated(
+        table,
+        table.classes,
+        root=root,
+        other=other,
+        val=val,
+        strata=table.labels,
+        share=val_share,
+        seed=seed,
+        of="the images",
+    )
+    notes = [*table.notes, *(other.notes if other else []), *parts.notes]
+    place, content = f"{table.kind} {os.fspath(root)}", f"{len(table.classes)} classes"
+    return opened(table, table.classes, parts, notes, place=place, content=content, images="images with masks")
 
 
 def open_mask_source(root: StrPath, classes: Sequence[str], ignore_index: int | None = None) -> Source:
@@ -104,7 +96,7 @@ def open_mask_source(root: StrPath, classes: Sequence[str], ignore_index: int | 
     Data with splits of their own give their test images, or else their validation images. Raises DataError.
     """
     table = read_masks(root, ignore_index=ignore_index, classes=classes)
-    return table.source(table.classes, rows if len(rows := table.rows("test")) else _validation(table))
+    return table.source(table.classes, scored_rows(table))
 
 
 def apply_mask_split(
@@ -118,13 +110,8 @@ def apply_mask_split(
     assert isinstance(table.answers, Masks)
     tables = [table, *([_elsewhere(val, table.answers.legend, ignore_index)] if os.fspath(val) else [])]
     sources, notes = sources_of(tables, rows, classes)
-    for split in ("train", "val"):
-        if split not in sources:
-            raise DataError(f"the saved split has no {split} images", "rows of train and of val", "restore split.csv")
-    counts = f"{len(sources['train'])} training and {len(sources['val'])} validation images with masks"
-    how = f"{table.kind} {os.fspath(root)}: the saved split, {counts}"
-    notes = [*table.notes, *notes]
-    return Data(sources["train"], sources["val"], sources.get("test"), tuple(classes), how, notes)
+    place = f"{table.kind} {os.fspath(root)}"
+    return reopened(sources, classes, [*table.notes, *notes], place=place, images="images with masks")
 
 
 def read_masks(
@@ -242,15 +229,6 @@ def _probe(masks: Masks, rows: list[int]) -> None:
         raise DataError(errors[0].given, errors[0].allowed, errors[0].do) from errors[0]
 
 
-def _validation(table: Table) -> Indices:
-    """The rows to evaluate on: those marked so, or all where there are none."""
-    rows = table.rows("val")
-    return rows if len(rows) else np.arange(len(table.names))
-
-
 def _elsewhere(val: StrPath, legend: Legend, ignore_index: int | None) -> Table:
-    """The table at `val`, its names led by the path, so that they differ from those of the training data."""
-    table = read_masks(val, ignore_index=ignore_index, classes=legend.classes, legend=legend)
-    top = Path(val).as_posix()
-    table.names = [f"{top}/{name}" for name in table.names]
-    return table
+    """The table at `val`, its names led by the path."""
+    return led(read_masks(val, ignore_index=ignore_index, classes=legend.classes, legend=legend), val)

@@ -13,7 +13,7 @@ from gossamer.data.csvfile import read_csv
 from gossamer.data.folder import read_folder
 from gossamer.data.shards import find_shards, read_shards
 from gossamer.data.source import Data, Indices, Source, Table, class_order, shown
-from gossamer.data.split import Row, sources_of, split_rows, stratified
+from gossamer.data.split import Row, led, opened, reopened, scored_rows, sources_of, split_rows, validated
 from gossamer.errors import DataError
 
 __all__ = ["Data", "Source", "apply_split", "open_data", "open_source", "read_table", "split_rows"]
@@ -54,7 +54,7 @@ def open_data(
     table = read_table(root)
     other = _elsewhere(val) if os.fspath(val) else None
     notes = [*table.notes, *(other.notes if other else [])]
-    train, inner, test = table.rows("train", ""), table.rows("val"), table.rows("test")
+    train = table.rows("train", "")
     if not len(train):
         raise DataError(
             f"{os.fspath(root)}: holds no training images", _ALLOWED, "put them under train/, or into folders by class"
@@ -64,33 +64,24 @@ def open_data(
         classes = class_order([*classes, *other.classes])
     if len(classes) < 2:
         raise DataError(f"{os.fspath(root)}: holds one class only, {shown(classes)}", "two or more classes", _ONE_CLASS)
-    if other:
-        val_source = other.source(classes, _validation(other))
-        if len(inner):
-            notes.append(f"{os.fspath(root)}: its own {len(inner)} validation images are not used")
-        how = f"validation from {os.fspath(val)}"
-    elif len(inner):
-        val_source, how = table.source(classes, inner), "with its own validation images"
-    else:
-        kept, held = stratified(table.labels[train], val_share, seed)
-        if not len(held):
-            raise DataError(
-                f"{os.fspath(root)}: has one image a class, so none can be held out",
-                "two or more images a class",
-                "give validation data",
-            )
-        single = len(np.unique(table.labels[train])) - len(np.unique(table.labels[train[held]]))
+    parts = validated(
+        table,
+        classes,
+        root=root,
+        other=other,
+        val=val,
+        strata=table.labels,
+        share=val_share,
+        seed=seed,
+        of="each class",
+    )
+    notes += parts.notes
+    if parts.held:
+        single = len(np.unique(table.labels[train])) - len(np.unique(table.labels[parts.val.rows]))
         if single:
             notes.append(f"{single} classes have one image, which is trained on; validation has none of them")
-        train, val_source = train[kept], table.source(classes, train[held])
-        how = f"{val_share:.0%} of each class held out for validation (seed {seed})"
-    test_source = table.source(classes, test) if len(test) else None
-    train_source = table.source(classes, train)
-    counts = f"{len(classes)} classes, {len(train_source)} training and {len(val_source)} validation images"
-    counts += f", {len(test_source)} for testing" if test_source else ""
-    return Data(
-        train_source, val_source, test_source, classes, f"{table.kind} {os.fspath(root)}: {counts}; {how}", notes
-    )
+    place = f"{table.kind} {os.fspath(root)}"
+    return opened(table, classes, parts, notes, place=place, content=f"{len(classes)} classes")
 
 
 def open_source(root: StrPath, classes: Sequence[str]) -> Source:
@@ -101,7 +92,7 @@ def open_source(root: StrPath, classes: Sequence[str]) -> Source:
     """
     table = read_table(root)
     classes = classes or table.classes
-    return table.source(classes, rows if len(rows := table.rows("test")) else _validation(table))
+    return table.source(classes, scored_rows(table))
 
 
 def apply_split(root: StrPath, rows: Iterable[Row], *, val: StrPath = "", classes: Sequence[str] = ()) -> Data:
@@ -114,11 +105,8 @@ def apply_split(root: StrPath, rows: Iterable[Row], *, val: StrPath = "", classe
     tables = [table, *([_elsewhere(val)] if os.fspath(val) else [])]
     classes = tuple(classes) or (table.classes if table.fixed else _present(table, table.rows("train", "")))
     sources, notes = sources_of(tables, rows, classes)
-    for split in ("train", "val"):
-        if split not in sources:
-            raise DataError(f"the saved split has no {split} images", "rows of train and of val", "restore split.csv")
-    how = f"{table.kind} {os.fspath(root)}: the saved split, {len(sources['train'])} training and {len(sources['val'])} validation images"
-    return Data(sources["train"], sources["val"], sources.get("test"), classes, how, [*table.notes, *notes])
+    notes = [*table.notes, *notes]
+    return reopened(sources, classes, notes, place=f"{table.kind} {os.fspath(root)}")
 
 
 _ONE_CLASS = "add images of another class"
@@ -129,15 +117,6 @@ def _present(table: Table, rows: Indices) -> tuple[str, ...]:
     return tuple(table.classes[i] for i in np.unique(table.labels[rows]))
 
 
-def _validation(table: Table) -> Indices:
-    """The rows to evaluate on: those marked so, or all where there are none."""
-    rows = table.rows("val")
-    return rows if len(rows) else np.arange(len(table.names))
-
-
 def _elsewhere(val: StrPath) -> Table:
-    """The table at `val`, its names led by the path, so that they differ from those of the training data."""
-    table = read_table(val)
-    top = Path(val).as_posix()
-    table.names = [f"{top}/{name}" for name in table.names]
-    return table
+    """The table at `val`, its names led by the path."""
+    return led(read_table(val), val)

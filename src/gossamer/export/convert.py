@@ -31,6 +31,10 @@ def to_onnx(model: nn.Module, size: tuple[int, int], in_chans: int = 3, outputs:
     plain = copy.deepcopy(model).cpu().float().eval()  # a copy: the caller's model stays as it is
     for tensor in (*plain.parameters(), *plain.buffers()):  # channels_last would leave its mark on the graph
         tensor.data = tensor.data.clone(memory_format=torch.contiguous_format)
+    plain.requires_grad_(False)
+    for module in plain.modules():  # torch would take in-place activations apart, in half as much time again
+        if getattr(module, "inplace", False):
+            module.inplace = False  # type: ignore[assignment]
     example = torch.zeros(2, in_chans, *size)  # a batch of 1 would be taken for a constant
     try:
         with warnings.catch_warnings():

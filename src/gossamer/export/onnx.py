@@ -124,14 +124,17 @@ def export(
     heads = source.task.heads()
     graph = to_onnx(source.model, source.preprocess.size, source.preprocess.channels, outputs_of(heads))
     forward = torch_forward(source.model)
-    answers, comparison, tolerance = _compare(source, forward, graph, images, len(validation), progress)
+    model = open_model(modelfile.parse(graph, "the ONNX model"), AUTO)
+    answers, comparison, tolerance = _compare(source, forward, model, images, len(validation), progress)
     checked = modelfile.CHECKED if heads[0].kind != "classify" or len(heads) > 1 else 0
+    pixels = _check_inputs(source, forward, images, answers, tolerance)
+    expected, tolerance = _expected(source, forward, model, pixels, tolerance)
     card = Card(
         heads=heads,
         preprocess=source.preprocess,
         licence=licence,
         provenance=_provenance(source, which, comparison),
-        checks=_checks(source, forward, images, answers, tolerance, checked),
+        checks=tuple(Check(one, outputs) for one, outputs in zip(pixels, flat(expected, checked), strict=True)),
         images=check_images(source.preprocess),
         tolerance=tolerance,
     )
@@ -194,20 +197,18 @@ class _Both:
 
 
 def _compare(
-    source: Trained, forward: Forward, graph: bytes, images: Source, available: int, progress: Progress
+    source: Trained, forward: Forward, model: Model, images: Source, available: int, progress: Progress
 ) -> tuple[dict[str, NDArray[np.float32]], Comparison, float]:
     """The trained model's answers by image, their comparison with those of the ONNX model, and the tolerance.
 
     Raises VerificationError where they differ by more than the order of float32 sums can explain.
     """
-    model = open_model(modelfile.parse(graph, "the ONNX model"), AUTO)
     both = _Both(source, model, forward)
     evaluate(both, images, source.preprocess, both, batch=COMPARED, what="comparing", progress=progress)
     names = [name for part, _, _ in both.answers for name in part]
     expected = np.concatenate([flat(raw) for _, raw, _ in both.answers])
     found = np.concatenate([flat(raw) for _, _, raw in both.answers])
-    difference = float(np.abs(expected.astype(np.float64) - found).max())
-    scale = max(1.0, float(np.abs(expected).max()))
+    difference, scale = _distance(expected, found)
     tolerance = max(FLOOR * scale, HEADROOM * difference)
     changed: list[int] = []
     if source.task.name == "classify":
@@ -224,15 +225,10 @@ def _compare(
     return dict(zip(names, expected)), comparison, tolerance
 
 
-def _checks(
-    source: Trained,
-    forward: Forward,
-    images: Source,
-    answers: dict[str, NDArray[np.float32]],
-    tolerance: float,
-    checked: int,
-) -> tuple[Check, ...]:
-    """Check inputs with the trained model's answers: validation images, of a classifier of different classes, and noise.
+def _check_inputs(
+    source: Trained, forward: Forward, images: Source, answers: dict[str, NDArray[np.float32]], tolerance: float
+) -> list[NDArray[np.uint8]]:
+    """Validation images, of a classifier of different classes, and noise.
 
     Those of which a classifier's best two outputs are too close to tell the class are passed over where there are
     others.
@@ -246,9 +242,32 @@ def _checks(
         chosen = [*first_of_class.values(), *clear, *names]
     row = {name: i for i, name in enumerate(images.names)}
     pixels = [preprocess.pixels(images.read(row[name])) for name in list(dict.fromkeys(chosen))[:REAL_CHECKS]]
-    pixels += [_clear_noise(preprocess, forward, block, tolerance if classes else 0.0) for block in NOISE_BLOCKS]
-    expected = flat(forward(preprocess.normalise(np.stack(pixels))), checked)
-    return tuple(Check(one, outputs) for one, outputs in zip(pixels, expected))
+    return pixels + [_clear_noise(preprocess, forward, block, tolerance if classes else 0.0) for block in NOISE_BLOCKS]
+
+
+def _expected(
+    source: Trained, forward: Forward, model: Model, pixels: list[NDArray[np.uint8]], tolerance: float
+) -> tuple[Raw, float]:
+    """The trained model's answers to the check inputs, and the tolerance, larger where these ask for it.
+
+    Noise may be far from every picture that the network has seen, and its outputs many times as large.
+    Raises VerificationError where the file's differ by more than the order of float32 sums can explain.
+    """
+    batch = source.preprocess.normalise(np.stack(pixels))
+    expected = forward(batch)
+    difference, scale = _distance(flat(expected), flat(model.run(batch)))
+    if difference > CEILING * scale:
+        raise VerificationError(
+            f"{source.run.path}: the ONNX model run by {model.runtime_name} does not answer as the trained one on the "
+            f"check inputs: outputs differ by up to {difference:.3g} where {CEILING * scale:.3g} is allowed; nothing "
+            "was written; please report this network"
+        )
+    return expected, max(tolerance, FLOOR * scale, HEADROOM * difference)
+
+
+def _distance(expected: NDArray[np.float32], found: NDArray[np.float32]) -> tuple[float, float]:
+    """The largest difference, and what it is a share of: the largest output, at least 1."""
+    return float(np.abs(expected.astype(np.float64) - found).max()), max(1.0, float(np.abs(expected).max()))
 
 
 def _clear_noise(preprocess: Preprocess, forward: Forward, block: int, tolerance: float) -> NDArray[np.uint8]:

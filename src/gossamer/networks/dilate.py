@@ -60,18 +60,32 @@ def _reductions(network: nn.Module, in_chans: int) -> list[tuple[nn.Module, int]
 
 
 def _set(network: nn.Module, layer: nn.Module, stride: int, rate: int) -> None:
-    """Give `layer` its new stride, and `rate` times its dilation and padding."""
+    """Give `layer` its new stride, and `rate` times its dilation and padding.
+
+    One that gave up its stride keeps the size of its map, whatever its padding, so that branches side by side still fit:
+    the edge is repeated behind the last row and column.
+    """
     rows, columns = _pair(layer.padding)
     if isinstance(layer, nn.Conv2d):
-        d_rows, d_columns = layer.dilation
+        traded = stride == 1 and _strided(layer)
+        d_rows, d_columns = layer.dilation[0] * rate, layer.dilation[1] * rate
         layer.stride = (stride, stride)
-        layer.dilation = (d_rows * rate, d_columns * rate)
+        layer.dilation = (d_rows, d_columns)
         layer.padding = (rows * rate, columns * rate)
         layer._reversed_padding_repeated_twice = [columns * rate] * 2 + [rows * rate] * 2
+        below = d_rows * (layer.kernel_size[0] - 1) - 2 * rows * rate  # what it would take from the map's size
+        right = d_columns * (layer.kernel_size[1] - 1) - 2 * columns * rate
+        if traded and max(below, right) > 0:
+            layer.padding_mode = "replicate"  # for which the convolution takes its sides from the list
+            layer._reversed_padding_repeated_twice[1] += right
+            layer._reversed_padding_repeated_twice[3] += below
         return
     kernel = _pair(layer.kernel_size)[0]
     if isinstance(layer, nn.MaxPool2d):
-        pool: nn.Module = nn.MaxPool2d(kernel, stride, padding=rows * rate, dilation=rate)
+        wide = rows * rate > kernel // 2  # which torch refuses, though the dilated window is wider
+        pool: nn.Module = nn.MaxPool2d(kernel, stride, padding=0 if wide else rows * rate, dilation=rate)
+        if wide:
+            pool = nn.Sequential(nn.ConstantPad2d(rows * rate, -math.inf), pool)
     else:
         pool = DilatedAvgPool2d(
             kernel, stride=stride, padding=rows * rate, dilation=rate, count_include_pad=bool(layer.count_include_pad)

@@ -14,13 +14,14 @@ from numpy.typing import NDArray
 
 from gossamer import modelfile
 from gossamer.answers.head import flat
-from gossamer.compile.write import compile_bytes
+from gossamer.compile.write import SAME, compile_bytes
 from gossamer.errors import InputError, MissingPackageError
 from gossamer.modelfile import Card, ModelFile
 from gossamer.progress import SILENT, Progress
 from gossamer.runtime.model import Model, load, open_model
 from gossamer.runtime.native import Native
 from gossamer.runtime.predict import readable_pixels
+from gossamer.runtime.steps import read_steps
 from gossamer.storage import write_bytes
 
 
@@ -79,15 +80,16 @@ def compile_model(
     precision: str = "float32",
     images: Sequence[str] = (),
     progress: Progress = SILENT,
+    classifier: str = SAME,
 ) -> Compilation:
     """Compile an ONNX file and compare. images: files and folders.
 
-    In another precision than float32 the outputs expected by `verify` become those of the compiled network itself, and
-    what it lost against the ONNX file is what this answers.
+    classifier: int8 for the weights of the last layers. In less than float32 the outputs expected by `verify` become
+    those of the compiled network itself, and what it lost against the ONNX file is what this answers.
     Raises ModelFileError, InputError (an operator that the engine lacks), UnknownNameError, MissingPackageError, StorageError.
     """
     file = modelfile.read(path)
-    data, narrowed = compile_bytes(file, precision)
+    data, narrowed = compile_bytes(file, precision, classifier)
     card = file.card
     if card is None and images:
         raise InputError(f"{path} with images", "a file that says how images become its input", "leave --images out")
@@ -107,7 +109,7 @@ def compile_model(
         checks = tuple(dataclasses.replace(check, outputs=row) for check, row in zip(card.checks, found))
         most = 0.01 * max(1.0, float(np.abs(found).max()))
         card = dataclasses.replace(card, checks=checks, tolerance=min(most, max(card.tolerance, most)))
-        data, _ = compile_bytes(dataclasses.replace(file, card=card), precision)
+        data, _ = compile_bytes(dataclasses.replace(file, card=card), precision, classifier)
     shown, unreadable = None, []
     if images and card is not None:
         batches: list[NDArray[np.float32]] = []
@@ -122,7 +124,9 @@ def compile_model(
     write_bytes(out, data)
     why = load(out).why
     beside = f"{peer.runtime_name} {peer.runtime_version}"
-    name = precision if not narrowed or precision == "bfloat16" else "int8 as in the file"
+    in_bytes = precision == "float32" and any(step.type == "uint8" for step in read_steps(data))
+    name = "int8 as in the file" if in_bytes else precision
+    name += "" if classifier == SAME else f", weights of the last layers in {classifier}"
     return Compilation(os.fspath(out), len(data), name, why, beside, loss, shown, tuple(unreadable))
 
 

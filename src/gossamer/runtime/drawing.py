@@ -47,7 +47,7 @@ def draw_files(
         for answer in answers:
             if not answer.error and isinstance(answer, Drawn):
                 picture = answer.draw(decode(answer.source, pixel_limit=card.preprocess.pixel_limit), classes)
-                write_bytes(places[answer.source], _encoded(picture, places[answer.source]))
+                write_bytes(places[answer.source], encoded(picture, places[answer.source]))
             yield answer
 
     return drawn()
@@ -73,7 +73,8 @@ def drawing_places(paths: Iterable[str | Path], folder: Path) -> dict[str, Path]
     return places
 
 
-def _encoded(picture: Image.Image, place: Path) -> bytes:
+def encoded(picture: Image.Image, place: Path) -> bytes:
+    """The picture in the format that the name of `place` asks for."""
     file = io.BytesIO()
     picture.save(file, FORMATS[place.suffix.lower()], quality=QUALITY)
     return file.getvalue()

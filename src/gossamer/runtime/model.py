@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Sequence
-from pathlib import Path
+import weakref
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol, overload
 
 import numpy as np
@@ -52,17 +52,24 @@ class Model:
         self,
         path: str,
         card: Card | None,
-        sha256: str,
+        sha256: str | Callable[[], str],
         opset: int,
         input_shape: tuple[int | str | None, ...],
         runtime_name: str,
         runtime: Runtime,
         why: str,
     ) -> None:
-        self.path, self.card, self.sha256, self.opset = path, card, sha256, opset
+        self.path, self.card, self._sha256, self.opset = path, card, sha256, opset
         self.input_shape = input_shape
         self.runtime_name, self.runtime_version, self.why = runtime_name, runtime.version, why
         self._runtime = runtime
+
+    @property
+    def sha256(self) -> str:
+        """Of the file's bytes; of a compiled network, which its own checksum guards, taken when first asked for."""
+        if not isinstance(self._sha256, str):
+            self._sha256 = self._sha256()
+        return self._sha256
 
     def run(self, batch: NDArray[np.float32]) -> Raw:
         """Outputs float32 (N, ...) of a normalised batch float32 (N, C, H, W): an array, or several by their names.
@@ -176,6 +183,18 @@ def _compiled(path: str, threads: int) -> Model:
     """A compiled network, which only the native engine runs. Raises ModelFileError, MissingPackageError."""
     engine = native.Native(path, threads)
     why = f"the native engine, {engine.isa}, {engine.threads} threads: it alone runs compiled networks"
-    with Path(path).open("rb") as file:  # a piece at a time: the whole would lie in memory beside the mapped file
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-    return Model(path, engine.card, digest, 0, engine.input_shape, NATIVE, engine, why)
+    try:
+        opened = os.open(
+            path, os.O_RDONLY | os.O_CLOEXEC
+        )  # held, so that another file of this name is not hashed for it
+    except OSError as error:
+        raise modelfile.broken(1, f"{path}: {error.strerror}") from error
+
+    def digest() -> str:
+        with open(opened, "rb", closefd=False) as file:  # a piece at a time: beside the mapped file it would lie whole
+            file.seek(0)
+            return hashlib.file_digest(file, "sha256").hexdigest()
+
+    model = Model(path, engine.card, digest, 0, engine.input_shape, NATIVE, engine, why)
+    weakref.finalize(model, os.close, opened)
+    return model

@@ -15,7 +15,7 @@ from gossamer.data.boxes.table import KINDS, BoxTable, table_of
 from gossamer.data.boxes.voc import is_voc, read_voc
 from gossamer.data.boxes.yolo import read_yolo, yolo_folders
 from gossamer.data.source import Data, Indices, Source, Table, shown
-from gossamer.data.split import Row, sources_of, stratified
+from gossamer.data.split import Row, led, opened, reopened, scored_rows, sources_of, validated
 from gossamer.errors import DataError
 
 __all__ = ["apply_box_split", "open_box_source", "open_boxes", "read_boxes", "read_draft", "recognise"]
@@ -79,36 +79,31 @@ def open_boxes(root: StrPath, *, val: StrPath = "", val_share: float = 0.2, seed
     table = read_boxes(root)
     other = _elsewhere(val) if os.fspath(val) else None
     notes = [*table.notes, *(other.notes if other else [])]
-    train, inner, test = table.rows("train", ""), table.rows("val"), table.rows("test")
-    classes = _classes(table, train)
-    if other:
-        val_source = other.source(classes, _validation(other))
-        if len(inner):
-            notes.append(f"{os.fspath(root)}: its own {len(inner)} validation images are not used")
-        how = f"validation from {os.fspath(val)}"
-    elif len(inner):
-        val_source, how = table.source(classes, inner), "with its own validation images"
-    else:
-        kept, held = stratified(table.strata()[train], val_share, seed)
-        if not len(held):
-            raise DataError(
-                f"{os.fspath(root)}: has one image a class, so none can be held out",
-                "two or more images a class",
-                "give validation data",
-            )
-        val_source = table.source(classes, train[held])
-        train = train[kept]
-        how = f"{val_share:.0%} of the images of each class held out for validation (seed {seed})"
-    without = set(classes) - set(table.present(train))
+    classes = _classes(table, table.rows("train", ""))
+    parts = validated(
+        table,
+        classes,
+        root=root,
+        other=other,
+        val=val,
+        strata=table.strata(),
+        share=val_share,
+        seed=seed,
+        of="the images of each class",
+    )
+    notes += parts.notes
+    without = set(classes) - set(table.present(parts.train))
     if without:
         notes.append(f"{len(without)} classes have no training box: {shown(sorted(without))}")
-    test_source = table.source(classes, test) if len(test) else None
-    train_source = table.source(classes, train)
-    counts = f"{len(classes)} classes, {len(train_source)} training and {len(val_source)} validation images"
-    counts += f", {len(test_source)} for testing" if test_source else ""
-    counts += f", {len(table.answers.labels)} boxes"
-    how = f"{KINDS[table.kind]} {os.fspath(root)}: {counts}; {how}"
-    return Data(train_source, val_source, test_source, classes, how, notes)
+    return opened(
+        table,
+        classes,
+        parts,
+        notes,
+        place=f"{KINDS[table.kind]} {os.fspath(root)}",
+        content=f"{len(classes)} classes",
+        more=f", {len(table.answers.labels)} boxes",
+    )
 
 
 def open_box_source(root: StrPath, classes: Sequence[str]) -> Source:
@@ -118,7 +113,7 @@ def open_box_source(root: StrPath, classes: Sequence[str]) -> Source:
     a class that is not among `classes`.
     """
     table = read_boxes(root)
-    return table.source(classes, rows if len(rows := table.rows("test")) else _validation(table))
+    return table.source(classes, scored_rows(table))
 
 
 def apply_box_split(root: StrPath, rows: Iterable[Row], *, val: StrPath = "", classes: Sequence[str] = ()) -> Data:
@@ -132,17 +127,12 @@ def apply_box_split(root: StrPath, rows: Iterable[Row], *, val: StrPath = "", cl
     classes = tuple(classes) or _classes(table, table.rows("train", ""))
     unlabelled = [(name, 0, split) for name, _, split in rows]  # the label of an image follows from its boxes
     found, notes = sources_of([_unlabelled(each, classes) for each in tables], unlabelled, classes)
-    for split in ("train", "val"):
-        if split not in found:
-            raise DataError(f"the saved split has no {split} images", "rows of train and of val", "restore split.csv")
     sources = {
         split: next(each for each in tables if each.store is source.store).source(classes, source.rows)
         for split, source in found.items()
     }
-    counts = f"{len(sources['train'])} training and {len(sources['val'])} validation images"
-    how = f"{KINDS[table.kind]} {os.fspath(root)}: the saved split, {counts}"
     notes = [*(note for each in tables for note in each.notes), *notes]
-    return Data(sources["train"], sources["val"], sources.get("test"), classes, how, notes)
+    return reopened(sources, classes, notes, place=f"{KINDS[table.kind]} {os.fspath(root)}")
 
 
 def _unlabelled(table: BoxTable, classes: tuple[str, ...]) -> Table:
@@ -158,15 +148,6 @@ def _classes(table: BoxTable, train: Indices) -> tuple[str, ...]:
     return table.classes if table.declared else found
 
 
-def _validation(table: BoxTable) -> Indices:
-    """The rows to evaluate on: those marked so, or all where there are none."""
-    rows = table.rows("val")
-    return rows if len(rows) else np.arange(len(table.names))
-
-
 def _elsewhere(val: StrPath) -> BoxTable:
-    """The table at `val`, its names led by the path, so that they differ from those of the training data."""
-    table = read_boxes(val)
-    top = Path(val).as_posix()
-    table.names = [f"{top}/{name}" for name in table.names]
-    return table
+    """The table at `val`, its names led by the path."""
+    return led(read_boxes(val), val)

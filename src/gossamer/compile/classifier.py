@@ -1,0 +1,39 @@
+"""The last layers' weights in int8: they are read once an image, so that their bytes are their time."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from gossamer.compile.program import Layer, Operation, Program
+
+PASSED = ("activation", "affine", "copy", "softmax")  # between the last layers and an output
+
+
+def last_layers(program: Program) -> list[Operation]:
+    """The convolutions over whole maps behind which, up to an output, only such stand and what works number by number."""
+    makers = {one.out: one for one in program.operations}
+    found: list[Operation] = []
+    left = [makers[value] for value in sorted(program.given()) if value in makers]
+    while left:
+        one = left.pop()
+        full = covers_its_map(program, one)
+        if full and not any(one is other for other in found):
+            found.append(one)
+        if (full or one.kind in PASSED) and one.input in makers:
+            left.append(makers[one.input])
+    return found
+
+
+def covers_its_map(program: Program, one: Operation) -> bool:
+    """Whether an operation is a convolution whose every output takes the whole map, one of floats."""
+    source = program.values[one.input]
+    whole = one.kernel == (source.h, source.w) and one.pads == (0, 0, 0, 0)
+    return one.kind == "conv" and whole and one.groups == 1 and one.dilation == 1 and source.type != "uint8"
+
+
+def in_bytes(layer: Layer) -> Layer:
+    """A float32 layer with symmetric int8 weights: of each row the largest becomes 127, and a scale makes it good."""
+    rows = layer.weight.reshape(len(layer.weight), -1).astype(np.float32)
+    scale = (np.abs(rows).max(1) / 127).astype(np.float32)
+    steps = np.rint(rows / np.where(scale > 0, scale, 1)[:, None]).clip(-127, 127)
+    return Layer(steps.astype(np.int8).reshape(layer.weight.shape), layer.bias, scale)

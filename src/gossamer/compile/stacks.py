@@ -1,0 +1,54 @@
+"""Maps stacked along an axis of their own, weighed by one number a channel and summed, as selective kernels have them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from gossamer.compile import axes as lying
+from gossamer.compile import reductions
+from gossamer.compile.program import Value
+from gossamer.onnxfile import Node
+
+if TYPE_CHECKING:
+    from gossamer.compile.lowering import Lowering
+
+
+def _maps(low: Lowering, node: Node, name: str) -> list[int]:
+    """The maps of a stack (paths, C, H, W). Raises InputError for other rows."""
+    parts = low.series[name]
+    if any(axes != ((), *lying.of_map(low.program.values[value])) for value, axes in parts):
+        low.refuse(node, "rows of several maps that are no stack of them")
+    return [value for value, _ in parts]
+
+
+def total(low: Lowering, node: Node) -> None:
+    """ReduceSum over the axis along which maps are stacked."""
+    if node.inputs[0] not in low.series or reductions.axes_of(low, node) != [1] or node.attributes.get("keepdims", 1):
+        low.refuse(node, "a sum that is not over maps stacked along axis 1")
+    first, *others = _maps(low, node, node.inputs[0])
+    value = low.program.values[first]
+    for other in others:
+        first = low.emit("add", first, Value(value.h, value.w, value.c), other=other)
+    low.bind(node, first)
+
+
+def weigh(low: Lowering, node: Node) -> bool:
+    """A stack times one number for each of its channels (paths, C, 1, 1); whether it is one."""
+    names = [name for name in node.inputs if name in low.series]
+    if len(names) != 1:
+        return False
+    maps, place = _maps(low, node, names[0]), 1 - node.inputs.index(names[0])
+    weights, axes = low.read(node, place), low.axes_of(node.inputs[place])
+    value, c = low.program.values[weights], low.program.values[maps[0]].c
+    in_order = lying.merged([part for axis in axes for part in axis]) == lying.of_map(value)[0]
+    if lying.shape(axes) != (len(maps), c, 1, 1) or not in_order or value.parent >= 0:
+        low.refuse(node, "rows of several maps times other than one number a channel")
+    made = []
+    for index, source in enumerate(maps):
+        part, one = value.like(1, 1, c), low.program.values[source]
+        part.parent, part.first = weights, index * c
+        low.program.values.append(part)
+        number = len(low.program.values) - 1
+        made.append(low.emit("scale", source, Value(one.h, one.w, one.c), other=number))
+    low.series[node.outputs[0]] = [(scaled, axes) for scaled, (_, axes) in zip(made, low.series[names[0]], strict=True)]
+    return True

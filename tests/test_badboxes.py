@@ -1,0 +1,248 @@
+"""Annotations that are broken, hostile or odd."""
+
+from __future__ import annotations
+
+import json
+import math
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from gossamer.data.boxes.convert import WRITERS, convert
+from gossamer.data.boxes.open import open_boxes, read_boxes
+from gossamer.data.boxes.records import SIDECAR
+from gossamer.errors import DataError, GossamerError, UnknownNameError
+from tests.annotations import KINDS, coco, coco_value, full, many, picture, put, voc, xml, yolo
+
+HOSTILE = Path(__file__).parent / "hostile" / "boxes"
+
+
+def broken_sidecar(root: Path, **changed: Any) -> None:
+    convert(full(root.parent / "whole", "voc"), root, "yolo")
+    value = json.loads((root / SIDECAR).read_text())
+    put(root / SIDECAR, json.dumps({**value, **changed}))
+
+
+def many_of(entry: dict[str, Any]) -> Callable[[Path], object]:
+    return lambda root: coco(root, coco_value([entry]))
+
+
+BAD: dict[str, tuple[Callable[[Path], object], str]] = {
+    "nothing there": (lambda root: None, "does not exist"),
+    "a file": (lambda root: put(root, "x"), "is another kind of file"),
+    "an empty folder": (lambda root: root.mkdir(), "holds no boxes"),
+    "two kinds": (lambda root: (voc(root, {"a": xml()}), coco(root)), "PASCAL VOC boxes, COCO boxes"),
+    "voc: no images": (lambda root: put(root / "Annotations" / "a.xml", xml()), "no images in JPEGImages"),
+    "voc: all broken": (lambda root: voc(root, {"a": "<", "b": "<"}), "none of the 2 images"),
+    "voc: no boxes": (lambda root: voc(root, {"a": xml()}), "has no boxes"),
+    "voc: two splits": (lambda root: voc(root, {"a": xml()}, train=["a"], val=["a"]), "a is in train and in val"),
+    "voc: test in trainval": (
+        lambda root: voc(root, {"a": xml()}, trainval=["a"], test=["a"]),
+        "a is in trainval and in test",
+    ),
+    "voc: empty lists": (lambda root: voc(root, {"a": xml()}, train=[]), "lists no images"),
+    "voc: leads outside": (lambda root: voc(root, {"a": xml()}, train=["../a"]), "path '../a'"),
+    "voc: no training image": (lambda root: voc(root, {"a": xml(("a", 1, 1, 5, 5))}, val=["a"]), "no training images"),
+    "voc: one image": (lambda root: voc(root, {"a": xml(("a", 1, 1, 5, 5))}), "none can be held out"),
+    "voc: unknown class": (
+        lambda root: voc(root, {s: xml((s, 1, 1, 5, 5)) for s in "ab"}, train=["a"], val=["b"]),
+        "JPEGImages/b.png: class b has no training box",
+    ),
+    "coco: no JSON": (lambda root: coco(root, "{"), "is no JSON"),
+    "coco: a list": (lambda root: coco(root, []), "holds a list"),
+    "coco: no annotations": (lambda root: coco(root, {"images": []}), "categories is missing"),
+    "coco: list of numbers": (lambda root: coco(root, coco_value([], annotations=[3])), "is no list of objects"),
+    "coco: unknown category": (many_of({"bbox": [1, 1, 2, 2], "category_id": 4}), "has category 4"),
+    "coco: unknown image": (many_of({"bbox": [1, 1, 2, 2], "image_id": 4}), "is of image 4"),
+    "coco: three numbers": (many_of({"bbox": [1, 1, 2]}), "a bbox is [1, 1, 2]"),
+    "coco: bbox of text": (many_of({"bbox": ["1", "1", "2", "2"]}), "a bbox is"),
+    "coco: crowd": (many_of({"bbox": [1, 1, 2, 2], "iscrowd": "no"}), "iscrowd is 'no'"),
+    "coco: image twice": (
+        lambda root: coco(root, coco_value([], images=[{"id": 1, "file_name": f"{i}.png"} for i in range(2)])),
+        "image id 1 is given twice",
+    ),
+    "coco: file twice": (
+        lambda root: coco(root, coco_value([], images=[{"id": i, "file_name": "0.png"} for i in range(2)])),
+        "0.png is listed twice",
+    ),
+    "coco: category twice": (
+        lambda root: coco(root, coco_value([], categories=[{"id": 1, "name": "a"}, {"id": 1, "name": "b"}])),
+        "category id 1 is given twice",
+    ),
+    "coco: one name": (
+        lambda root: coco(root, coco_value([], categories=[{"id": 1, "name": "a"}, {"id": 2, "name": "a"}])),
+        "two categories are called a",
+    ),
+    "coco: names differ": (
+        lambda root: (
+            coco(root, None, "instances_train.json"),
+            coco(root, coco_value([], categories=[{"id": 3, "name": "horse"}]), "instances_val.json"),
+        ),
+        "category 3 is horse, and zebra in another file",
+    ),
+    "coco: no image there": (lambda root: coco(root, coco_value([]), images=0), "none of the 1 images"),
+    "yolo: class beyond": (lambda root: yolo(root, {"a": "2 .5 .5 .1 .1"}), "class '2'"),
+    "yolo: negative class": (lambda root: yolo(root, {"a": "-1 .5 .5 .1 .1"}), "class '-1'"),
+    "yolo: four numbers": (lambda root: yolo(root, {"a": "0 .5 .5 .1"}), "a.txt: line 1: '0 .5 .5 .1'"),
+    "yolo: six numbers": (lambda root: yolo(root, {"a": "0 .5 .5 .1 .1 .9"}), "line 1"),
+    "yolo: a name for a class": (lambda root: yolo(root, {"a": "zebra .5 .5 .1 .1"}), "line 1"),
+    "yolo: no labels": (lambda root: yolo(root, {"a": None}), "none of the 1 images has a label file"),
+    "yolo: no images": (
+        lambda root: (yolo(root, {"a": ""}), (root / "images" / "a.png").unlink()),
+        "holds labels but no images",
+    ),
+    "yolo: no names": (
+        lambda root: (yolo(root, {"a": ""}), (root / "data.yaml").unlink()),
+        "has no class names",
+    ),
+    "yolo: names twice": (lambda root: yolo(root, {"a": ""}, "names: [a, a]"), "given twice"),
+    "yolo: no key": (lambda root: yolo(root, {"a": ""}, "nc: 2"), "has no names"),
+    "yolo: key points": (lambda root: yolo(root, {"a": ""}, "names: [a]\nkpt_shape: [17, 3]"), "key points"),
+    "yolo: two images, one label": (
+        lambda root: (yolo(root, {"a": ""}), picture(root / "images" / "a.bmp")),
+        "two images are called a",
+    ),
+    "sidecar: other version": (lambda root: broken_sidecar(root, gossamer_boxes=2), "gossamer_boxes is 2"),
+    "sidecar: no images": (lambda root: broken_sidecar(root, images=[]), "images is []"),
+    "sidecar: lines in lines": (
+        lambda root: broken_sidecar(root, extra={"yolo": ["1\n0 .5 .5 1 1"]}),
+        "extra is",
+    ),
+    "sidecar: leads outside": (
+        lambda root: broken_sidecar(
+            root, images={"images/train/a.png": {"name": "../../x.png", "size": [32, 48], "count": 2}}
+        ),
+        "path '../../x.png'",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_bad_data_end_in_one_clear_line(tmp_path: Path, name: str) -> None:
+    make, expected = BAD[name]
+    make(tmp_path / "data")
+    with pytest.raises(DataError) as caught:
+        open_boxes(tmp_path / "data")
+    message = str(caught.value)
+    assert expected in message and "\n" not in message and len(message) < 600
+    assert caught.value.allowed and caught.value.do
+
+
+def as_folder(root: Path, file: Path) -> Path:
+    """A folder in which a hostile file is the annotation."""
+    if file.suffix == ".xml":
+        picture(root / "JPEGImages" / "a.png")
+        put(root / "Annotations" / "a.xml", file.read_bytes())
+        return root
+    if file.suffix == ".json":
+        picture(root / "images" / "a.png")
+        put(root / "annotations" / "all.json", file.read_bytes())
+        return root
+    yolo(root, {"a": f"0 {12 / 48} {19 / 32} {16 / 48} {22 / 32}"})
+    put(root / "data.yaml", file.read_bytes())
+    return root
+
+
+@pytest.mark.parametrize("file", sorted(HOSTILE.iterdir()), ids=lambda file: file.name)
+def test_hostile_files(tmp_path: Path, file: Path) -> None:
+    root = as_folder(tmp_path, file)
+    if file.name.startswith("bad-"):
+        with pytest.raises(DataError) as caught:
+            read_boxes(root)
+        assert "\n" not in str(caught.value) and len(str(caught.value)) < 600
+        assert "root:" not in str(caught.value)  # nothing of the file that an entity names
+    else:
+        table = read_boxes(root)
+        assert table.classes == ("caf\xe9",)
+        np.testing.assert_allclose(table.answers.read(0).corners, [[4, 8, 20, 30]], atol=1e-5)
+
+
+@given(st.binary(max_size=200) | st.text(max_size=200).map(str.encode))
+@settings(max_examples=25)
+def test_any_bytes_are_read_or_refused(content: bytes) -> None:
+    for kind in KINDS:
+        with tempfile.TemporaryDirectory() as name:
+            root = full(Path(name) / "x", kind)
+            files = {"voc": "Annotations/a.xml", "coco": "annotations/instances_val.json", "yolo": "labels/a.txt"}
+            put(root / files[kind], content)
+            try:
+                read_boxes(root)
+            except GossamerError as error:
+                assert isinstance(error, DataError)
+
+
+values = st.recursive(
+    st.none() | st.booleans() | st.integers(-2, 10**30) | st.floats() | st.sampled_from(["0.png", "a", "", "zebra"]),
+    lambda inner: (
+        st.lists(inner, max_size=4)
+        | st.dictionaries(
+            st.sampled_from(["id", "name", "bbox", "size", "boxes", "0", "box", "voc"]), inner, max_size=3
+        )
+    ),
+    max_leaves=6,
+)
+
+
+@settings(max_examples=60)
+@given(st.data())
+def test_json_of_any_shape_is_read_or_refused(data: st.DataObject) -> None:
+    """One value anywhere in a whole file is replaced by anything."""
+    with tempfile.TemporaryDirectory() as name:
+        root = full(Path(name) / "x", "coco")
+        path = root / "annotations" / "instances_train.json"
+        if data.draw(st.booleans()):
+            convert(root, Path(name) / "y", "voc")
+            root, path = Path(name) / "y", Path(name) / "y" / SIDECAR
+        value = json.loads(path.read_text())
+        spot: Any = value
+        while True:
+            key = data.draw(st.sampled_from(sorted(spot) if isinstance(spot, dict) else range(len(spot))))
+            if not isinstance(spot[key], dict | list) or not spot[key] or data.draw(st.booleans()):
+                break
+            spot = spot[key]
+        spot[key] = data.draw(values)
+        put(path, json.dumps(value))
+        try:
+            convert(root, Path(name) / "z", data.draw(st.sampled_from(KINDS)))
+            read_boxes(Path(name) / "z")
+        except GossamerError as error:
+            assert isinstance(error, DataError), error
+
+
+def test_odd_fields_of_coco_are_kept(tmp_path: Path) -> None:
+    entry = {"bbox": [1, 1, 5, 5], "area": math.inf, "note": "\ud800 é", "deep": {"a": [None, {"b": 1}]}}
+    convert(coco(tmp_path / "c", coco_value([entry])), tmp_path / "v", "voc")
+    convert(tmp_path / "v", tmp_path / "back", "coco")
+    found = json.loads((tmp_path / "back" / "annotations" / "instances_all.json").read_text())["annotations"][0]
+    assert found == {**entry, "id": 0, "image_id": 0, "category_id": 3, "area": 25, "iscrowd": 0}
+    nested = json.dumps(coco_value([{**entry, "deep": 5}])).replace('"deep": 5', f'"deep": {"[" * 980}{"]" * 980}')
+    try:
+        convert(coco(tmp_path / "d", nested), tmp_path / "e", "voc")
+    except DataError:
+        assert not (tmp_path / "e").exists()
+
+
+def test_class_numbers_that_are_none_stay_none(tmp_path: Path) -> None:
+    answers = read_boxes(many(tmp_path)).answers
+    narrow = answers.numbered(("rare",))
+    assert set(narrow.labels.tolist()) == {0, -1}
+    assert set(narrow.numbered(("often", "rare")).labels.tolist()) == {1, -1}
+
+
+def test_conversions_that_cannot_be(tmp_path: Path) -> None:
+    root = full(tmp_path / "v", "voc")
+    with pytest.raises(UnknownNameError, match="did you mean coco"):
+        convert(root, tmp_path / "out", "cocoa")
+    for out in (root, root / "inside"):
+        with pytest.raises(DataError):
+            convert(root, out, "coco")
+    assert not (root / "inside").exists()
+    (tmp_path / "empty").mkdir()
+    assert convert(root, tmp_path / "empty", "coco").images == 3
+    assert set(WRITERS) == set(KINDS)

@@ -1,0 +1,163 @@
+"""Boxes from one format to another and back."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import math
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from gossamer.data.boxes import convert as convert_module
+from gossamer.data.boxes.convert import convert
+from gossamer.data.boxes.open import read_boxes, read_draft, recognise
+from gossamer.data.boxes.records import SIDECAR, Draft, Drawn, Record
+from gossamer.data.boxes.table import BoxTable, table_of
+from gossamer.errors import DataError, StorageError
+from gossamer.images import decode
+from tests.annotations import KINDS, coco_value, full, names, picture, put, same, seen
+
+
+@pytest.mark.parametrize(("start", "middle"), list(itertools.product(KINDS, KINDS)))
+def test_there_and_back_loses_nothing(tmp_path: Path, start: str, middle: str) -> None:
+    root = full(tmp_path / "start", start)
+    there = convert(root, tmp_path / "there", middle)
+    back = convert(tmp_path / "there", tmp_path / "back", start)
+    assert (there.source, there.to, back.source, back.to) == (start, middle, middle, start)
+    first, between, last = read_boxes(root), read_boxes(tmp_path / "there"), read_boxes(tmp_path / "back")
+    assert recognise(tmp_path / "there") == middle
+    same(first, between)
+    same(first, last)
+    told = {"voc": "further fields of PASCAL VOC", "coco": "further fields of COCO", "yolo": "further fields of YOLO"}
+    assert any(told[start] in line for line in there.lost) == (start != middle)
+    records = {record.name: record for record in read_draft(root).records}
+    for record in read_draft(tmp_path / "back").records:  # also what boxes are not made of
+        assert record.extra.get(start) == records[record.name].extra.get(start)
+        assert [b.extra.get(start) for b in record.boxes] == [b.extra.get(start) for b in records[record.name].boxes]
+    for row, path in enumerate(last.paths):
+        first_row = [Path(p).stem for p in first.paths].index(Path(path).stem)
+        assert last.store.read(row) == first.store.read(first_row)
+
+
+def test_what_a_format_has_no_place_for_is_told(tmp_path: Path) -> None:
+    lost = convert(full(tmp_path / "c", "coco"), tmp_path / "y", "yolo").lost
+    assert lost[:2] == ("YOLO has no place for crowds: 2 boxes", "YOLO has no place for areas: 2 boxes")
+    lost = convert(full(tmp_path / "v", "voc"), tmp_path / "vc", "coco").lost
+    assert lost[0] == "COCO has no place for difficult: 2 boxes"
+    assert json.loads((tmp_path / "vc" / SIDECAR).read_text())["lost"] == list(lost)
+
+
+def test_a_box_that_was_moved_since_is_read_from_its_file(tmp_path: Path) -> None:
+    convert(full(tmp_path / "v", "voc"), tmp_path / "y", "yolo")
+    label = tmp_path / "y" / "labels" / "train" / "a.txt"
+    put(label, "1 .5 .5 .5 .5\n" + label.read_text().splitlines()[1])
+    table = read_boxes(tmp_path / "y")
+    boxes = seen(table)["a"][1]
+    assert boxes.corners[0].tolist() == [12, 8, 36, 24] and boxes.difficult.tolist() == [False, False]
+    assert [note for note in table.notes if "1 images were added or changed since" in note]
+
+
+edge = st.integers(-6000, 12000).map(lambda value: value / 100)
+
+
+@st.composite
+def drafts(draw: st.DrawFn) -> Draft:
+    classes = tuple(draw(st.lists(names, min_size=1, max_size=3, unique=True)))
+    splits = draw(st.sampled_from([("",), ("train", "val"), ("train", "test"), ("train", "val", "test")]))
+    records = []
+    for i in range(draw(st.integers(1, 4))):
+        split = draw(st.sampled_from(splits))
+        stem = draw(st.sampled_from(["a", "b 1", "é"]))
+        size = (draw(st.integers(1, 40)), draw(st.integers(1, 40)))
+        drawn = []
+        for _ in range(draw(st.integers(0, 3))):
+            area = draw(st.sampled_from([math.nan, 3.25]))
+            flags = draw(st.tuples(st.booleans(), st.booleans()))
+            drawn.append(Drawn(tuple(draw(edge) for _ in range(4)), draw(st.sampled_from(classes)), *flags, area))  # type: ignore[arg-type]
+        records.append(Record(f"{i}.png", f"{i}/{stem}.png", split, size, drawn))
+    return Draft("coco", Path(), classes, draw(st.booleans()), records)
+
+
+@settings(max_examples=30)
+@given(drafts(), st.permutations(KINDS))
+def test_any_boxes_come_back_through_any_formats(draft: Draft, kinds: list[str]) -> None:
+    with tempfile.TemporaryDirectory() as name:
+        top = Path(name)
+        draft.root = top / "images"
+        for record in draft.records:
+            picture(draft.root / record.path, record.size[1], record.size[0])
+        try:
+            expected = table_of(draft)
+        except DataError:
+            return  # no box has an area
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(convert_module, "read_draft", lambda root: draft)
+            convert(draft.root, top / "0", kinds[0])
+        for step, kind in enumerate((*kinds[1:], kinds[0]), 1):
+            convert(top / str(step - 1), top / str(step), kind)
+        for step, kind in enumerate((*kinds, kinds[0])):
+            found = read_boxes(top / str(step))
+            assert found.kind == kind
+            unchanged(draft, expected, found, top / str(step))
+
+
+def unchanged(draft: Draft, expected: BoxTable, found: BoxTable, root: Path) -> None:
+    assert (found.classes, found.declared) == (draft.classes, draft.declared)
+    original = {record.name: row for row, record in enumerate(draft.records)}
+    restored = read_draft(root).records
+    assert sorted(record.name for record in restored) == sorted(original)
+    for row, record in enumerate(restored):
+        at = original[record.name]
+        ours, theirs = found.answers.read(row), expected.answers.read(at)
+        assert (found.splits[row], ours.size) == (expected.splits[at], theirs.size)
+        assert decode(found.store.read(row)).size == ours.size[::-1]
+        assert len(record.boxes) == len(draft.records[at].boxes)
+        for box, true in zip(record.boxes, draft.records[at].boxes, strict=True):
+            np.testing.assert_allclose(box.box, true.box, atol=1e-3)
+            assert (box.name, box.crowd, box.difficult) == (true.name, true.crowd, true.difficult)
+            area = (true.box[2] - true.box[0]) * (true.box[3] - true.box[1])
+            assert math.isnan(box.area) == math.isnan(true.area) or math.isclose(true.area, area)
+            assert math.isnan(box.area) or box.area == true.area
+
+
+def test_a_conversion_appears_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = full(tmp_path / "v", "voc")
+
+    def full_disk(*_: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(convert_module, "sidecar_text", full_disk)
+    with pytest.raises(StorageError, match="disk is full"):
+        convert(root, tmp_path / "out", "coco")
+    assert [path.name for path in tmp_path.iterdir()] == ["v"]
+
+
+def test_unreadable_images_stay_behind(tmp_path: Path) -> None:
+    root = full(tmp_path / "v", "voc")
+    put(root / "JPEGImages" / "b.png", b"no picture")
+    result = convert(root, tmp_path / "y", "yolo")
+    assert result.images == 2 and any("b.png: is not a picture" in note for note in result.notes)
+
+
+@pytest.mark.parametrize("to", KINDS)
+def test_names_that_would_meet_are_told_apart(tmp_path: Path, to: str) -> None:
+    value = coco_value([{"bbox": [1, 1, 5, 5]}, {"bbox": [2, 2, 5, 5], "image_id": 1}], 3)
+    for entry, name in zip(value["images"], ("train/a.png", "train_a.png", "TRAIN_A.jpg"), strict=True):
+        entry["file_name"] = name
+        picture(tmp_path / "c" / "images" / name)
+    put(tmp_path / "c" / "annotations" / "all.json", json.dumps(value))
+    convert(tmp_path / "c", tmp_path / "out", to)
+    records = read_draft(tmp_path / "out").records
+    assert {r.name: [round(b.box[0], 6) for b in r.boxes] for r in records} == {
+        "train/a.png": [1],
+        "train_a.png": [2],
+        "TRAIN_A.jpg": [],
+    }
+    assert len({Path(r.path).with_suffix("").as_posix().casefold() for r in records}) == 3
+    assert {r.split for r in records} == {""}

@@ -1,0 +1,171 @@
+"""Average precision and what else is said of boxes, beside pycocotools."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from gossamer.answers.anchors import anchors, ssd_anchors
+from gossamer.answers.boxes import Decoding, Detections, on_input
+from gossamer.images import Preprocess
+from gossamer.tasks.detection.average_precision import coco_matches, summary, voc_average_precision
+from gossamer.tasks.detection.match import Target, collate, encode, match
+from gossamer.tasks.detection.scores import DetectionScorer, DetectionScores
+from tests.boxcases import CORNERS, answer, random_boxes
+
+
+def said(boxes: Any, labels: Any, scores: Any) -> Detections:
+    return Detections(
+        np.array(boxes, np.float32).reshape(-1, 4), np.array(labels, np.int64), np.array(scores, np.float32)
+    )
+
+
+def random_images(seed: int, images: int = 25, classes: int = 4) -> tuple[list[Any], list[Detections]]:
+    """Objects of all sizes, crowds, and detections near them with equal scores; some images and classes are empty."""
+    rng = np.random.default_rng(seed)
+    truth, found = [], []
+    for index in range(images):
+        count = 0 if index % 7 == 3 else int(rng.integers(1, 9))
+        boxes = random_boxes(rng, count, float(rng.choice([40, 150, 400])))
+        given_boxes = answer(boxes, rng.integers(0, classes - 1, count), rng.random(count) < 0.2)
+        truth.append(replace(given_boxes, area=given_boxes.area * rng.uniform(0.5, 1, count)))  # as of a mask
+        near = np.repeat(np.arange(count), rng.integers(0, 4, count))
+        moved = boxes[near] + rng.normal(0, 1, (len(near), 4)) * rng.choice([0, 0.5, 3], (len(near), 1))
+        moved = np.concatenate([np.minimum(moved[:, :2], moved[:, 2:]), np.maximum(moved[:, :2], moved[:, 2:])], 1)
+        far = 0 if index % 7 == 4 else 130
+        labels = np.concatenate([given_boxes.labels[near], np.where(rng.random(far) < 0.9, 0, 3)])
+        scores = np.concatenate([rng.integers(15, 50, len(near)), rng.integers(1, 25, far)]) / 50
+        found.append(said(np.concatenate([moved, random_boxes(rng, far, 300)]), labels, scores))
+    return truth, found
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_coco_numbers_are_those_of_pycocotools(seed: int, capsys: pytest.CaptureFixture[str]) -> None:
+    coco = pytest.importorskip("pycocotools.coco")
+    cocoeval = pytest.importorskip("pycocotools.cocoeval")
+    classes = 4
+    truth, found = random_images(seed, classes=classes)
+
+    def xywh(box: Any) -> list[float]:
+        x0, y0, x1, y1 = (float(v) for v in box)
+        return [x0, y0, x1 - x0, y1 - y0]
+
+    annotations, results = [], []
+    for image, (boxes, detected) in enumerate(zip(truth, found), 1):
+        for box, label, crowd, area in zip(boxes.corners, boxes.labels, boxes.crowd, boxes.area):
+            annotations.append(
+                {
+                    "id": len(annotations) + 1,
+                    "image_id": image,
+                    "category_id": int(label),
+                    "bbox": xywh(box),
+                    "area": float(area),
+                    "iscrowd": int(crowd),
+                }
+            )
+        for box, label, score in zip(*detected):
+            results.append(
+                {"image_id": image, "category_id": int(label), "bbox": xywh(box), "score": float(score)}
+            )  # fmt: skip
+    reference = coco.COCO()
+    reference.dataset = {
+        "info": {},
+        "images": [{"id": i} for i in range(1, len(truth) + 1)],
+        "annotations": annotations,
+        "categories": [{"id": i} for i in range(classes)],
+    }
+    reference.createIndex()
+    evaluation = cocoeval.COCOeval(reference, reference.loadRes(results), "bbox")
+    evaluation.evaluate()
+    evaluation.accumulate()
+    evaluation.summarize()
+    matches = coco_matches(truth, found, classes)
+    order = "map map50 map75 map_small map_medium map_large ar1 ar10 ar100 ar_small ar_medium ar_large".split()
+    ours = summary(matches)
+    assert [ours[name] for name in order] == pytest.approx(evaluation.stats.tolist(), abs=1e-9)
+    theirs = evaluation.eval["precision"]  # T, recalls, classes, areas, numbers of detections
+    for label, each in enumerate(matches):
+        for area in range(4):
+            assert np.allclose(np.nan_to_num(each.curve(area)[0], nan=-1), theirs[:, :, label, area, 2], atol=1e-9)
+    assert ours["map"] > 0.05 and np.isnan(matches[3].curve()[0]).all()
+
+
+BOX, FAR = (0, 0, 10, 10), (50, 50, 60, 60)
+
+
+def test_average_precision_by_hand() -> None:
+    # ranked: hit, wrong, hit of two objects: precision 1 up to recall 1/2, then 2/3
+    truth = [answer([BOX, FAR], [0, 0])]
+    found = [said([BOX, (20, 20, 30, 30), FAR], [0, 0, 0], [0.9, 0.8, 0.7])]
+    assert summary(coco_matches(truth, found, 1))["map"] == pytest.approx((51 + 50 * 2 / 3) / 101)
+    assert voc_average_precision(truth, found, 1).tolist() == pytest.approx([0.5 + 0.5 * 2 / 3])
+    assert voc_average_precision(truth, found, 1, points=11).tolist() == pytest.approx([(6 + 5 * 2 / 3) / 11])
+
+
+def test_voc_counts_a_second_detection_as_wrong_and_a_difficult_object_not_at_all() -> None:
+    truth = [answer([BOX, FAR], [0, 0], difficult=[False, True]), answer([BOX], [1])]
+    found = [said([FAR, BOX, BOX], [0, 0, 0], [0.9, 0.8, 0.7]), said([], [], [])]
+    assert voc_average_precision(truth, found, 3)[:2].tolist() == [1, 0]
+    assert np.isnan(voc_average_precision(truth, found, 3)[2])
+    twice = [said([BOX, BOX], [0, 0], [0.9, 0.8]), said([BOX], [0], [0.7])]
+    more = [answer([BOX], [0]), answer([BOX], [0])]
+    assert voc_average_precision(more, twice, 1).tolist() == pytest.approx([0.5 + 0.5 * 2 / 3])
+
+
+def scores_of(truth: Any, found: Any) -> DetectionScores:
+    return DetectionScores(("a", "b"), [str(i) for i in range(len(truth))], truth, found, [("x", "broken")])
+
+
+def test_the_confusion_tells_classes_misses_and_inventions_apart() -> None:
+    third, fourth = (80, 80, 95, 95), (20, 20, 30, 30)
+    truth = [answer([BOX, FAR, third, (100, 0, 150, 50)], [0, 1, 0, 0], [0, 0, 0, 1])]
+    found = [
+        said(
+            [BOX, BOX, FAR, fourth, (120, 10, 140, 30), third],
+            [0, 1, 0, 1, 1, 0],
+            [0.9, 0.8, 0.7, 0.6, 0.9, 0.1],
+        )
+    ]
+    # rows: true a, b, background; BOX is found once as a and invented once as b; FAR is said to be a
+    assert scores_of(truth, found).confusion.tolist() == [[1, 0, 1], [1, 0, 0], [0, 2, 0]]
+
+
+def test_scores_are_plain_json() -> None:
+    truth, found = random_images(5, images=10, classes=3)
+    found = [Detections(*(part[one.labels < 2] for part in one)) for one in found]
+    whole = scores_of(truth, found)
+    plain = json.loads(json.dumps(whole.to_json(), allow_nan=False))
+    assert plain["map"] == pytest.approx(whole.metrics["map"]) and len(plain["curves"][0]) == 101
+    assert np.mean([row["map"] for row in plain["per_class"]]) == pytest.approx(plain["map"])
+    assert f"{whole.metrics['map']:.4f}" in whole.text() and "10 images" in whole.text()
+    empty = DetectionScores(("a",), [], [], [], [])
+    assert np.isnan(empty.metrics["map"]) and empty.to_json()["map"] is None and "0 images" in empty.text()
+
+
+@pytest.mark.parametrize("resize", ["squash", "pad"])
+def test_perfect_outputs_score_one_in_the_pictures_own_pixels_in_one_part_or_two(resize: str) -> None:
+    preprocess = Preprocess((64, 96), resize=resize)
+    spec = ssd_anchors((64, 96), [(8, 12), (4, 6), (2, 3)])
+    base = torch.from_numpy(anchors(spec).copy())
+    names, truth, places, raw = ["p", "q"], [answer(CORNERS, [0, 1]), answer([], [])], [], []
+    for boxes, size in zip(truth, ((240, 320), (100, 300))):
+        place = preprocess.place(*size)
+        targets = collate([Target(on_input(boxes.corners, place), boxes.labels)])
+        owners = match(targets, base)
+        wanted = targets.boxes.gather(1, owners.clamp_min(0)[..., None].expand(-1, -1, 4))
+        hits = torch.where(owners >= 0, targets.labels.gather(1, owners.clamp_min(0)) + 1, 0)
+        logits = 20.0 * torch.nn.functional.one_hot(hits, 3).float()
+        raw.append({"deltas": encode(wanted, base, spec.variances).numpy(), "logits": logits.numpy()})
+        places.append(place)
+    first, second = (DetectionScorer(("a", "b"), spec, Decoding()) for _ in range(2))
+    first.add(names[:1], raw[0], truth[:1], places[:1])
+    second.add(names[1:], raw[1], truth[1:], places[1:])
+    first.merge(second)
+    scores = first.scores()
+    assert scores.metrics["map"] == pytest.approx(1) and scores.metrics["voc"] == 1 and scores.names == names
+    assert scores.confusion.tolist() == [[1, 0, 0], [0, 1, 0], [0, 0, 0]]

@@ -1,0 +1,170 @@
+"""The numbers of a report by hand, and Grad-CAM."""
+
+from __future__ import annotations
+
+import io
+import math
+from base64 import b64decode
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+from torch import Tensor, nn
+
+from gossamer.report import formats
+from gossamer.report.contents import stages
+from gossamer.report.gallery import heat, mistake
+from gossamer.report.gradcam import grad_cam
+from gossamer.report.scores import calibrate, confused_pairs, wilson, worst_mistakes
+from gossamer.report.svg import ticks
+from tests.reportcases import LAYERS
+
+# the numbers
+
+
+def test_wilson_gives_the_published_interval() -> None:
+    # Newcombe 1998, Statistics in Medicine 17:857, table I, method 3 (score): 81 of 263, 15 of 148, 0 of 20, 1 of 29
+    for correct, total, low, high in (
+        (81, 263, 0.2553, 0.3662),
+        (15, 148, 0.0624, 0.1605),
+        (0, 20, 0, 0.1611),
+        (1, 29, 0.0061, 0.1718),
+    ):
+        assert wilson(correct, total) == pytest.approx((low, high), abs=5e-5)
+    assert all(math.isnan(end) for end in wilson(0, 0))
+
+
+@given(st.integers(1, 10_000).flatmap(lambda total: st.tuples(st.integers(0, total), st.just(total))))
+def test_wilson_holds_the_share_and_stays_in_range(counts: tuple[int, int]) -> None:
+    low, high = wilson(*counts)
+    assert 0 <= low <= counts[0] / counts[1] <= high <= 1 and low < high
+
+
+def test_calibration_by_hand() -> None:
+    # confidences 0.9 (right), 0.8 (wrong), 0.6 (right), 0.6 (right): with 5 bins (0.4, 0.6], (0.6, 0.8], (0.8, 1]
+    probabilities = np.array([[0.9, 0.1], [0.8, 0.2], [0.4, 0.6], [0.6, 0.4], [np.nan, np.nan]])
+    found = calibrate(probabilities, np.array([0, 1, 1, 0, 0]), bins=5)
+    assert found is not None
+    assert [(one.count, one.correct) for one in found.bins] == [(0, 0), (0, 0), (2, 2), (1, 0), (1, 1)]
+    assert found.ece == pytest.approx((2 * 0.4 + 0.8 + 0.1) / 4)
+    assert found.confidence == pytest.approx(0.725) and found.accuracy == 0.75 and found.left_out == 1
+
+
+def test_confused_pairs_are_the_largest_off_the_diagonal() -> None:
+    pairs = confused_pairs(np.array([[5, 2, 0], [7, 1, 0], [0, 3, 9]]))
+    assert [(pair.true, pair.predicted, pair.count) for pair in pairs] == [(1, 0, 7), (2, 1, 3), (0, 1, 2)]
+    assert pairs[0].share == 7 / 8
+    assert confused_pairs(np.eye(3, dtype=np.int64)) == []
+
+
+def test_the_worst_mistakes_gave_the_truth_least_chance() -> None:
+    probabilities = np.array([[0.7, 0.3], [0.9, 0.1], [0.2, 0.8], [np.nan, np.nan]])
+    assert worst_mistakes(probabilities, np.array([1, 1, 1, 0]), 5).tolist() == [1, 0]
+
+
+def test_stages_sum_their_layers() -> None:
+    assert [(one.name, one.params, one.macs) for one in stages(LAYERS)] == [
+        ("stem", 216, 55_296),
+        ("stages.0", 128, 32_768),
+        ("head", 18, 16),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("form", "value", "said"),
+    [
+        (formats.percent, 0.9123, "91.2 %"),
+        (formats.percent, math.nan, "–"),
+        (formats.count, 1234, "1234"),
+        (formats.count, 1_234_567, "1 234 567"),
+        (formats.short, 2_237_000, "2.24 M"),
+        (formats.short, 999_600, "1.00 M"),
+        (formats.short, 0, "0"),
+        (formats.significant, 0.0123456, "0.0123"),
+        (formats.significant, 9.999, "10.0"),
+        (formats.significant, 12345, "12300"),
+        (formats.significant, 2e-7, "2.00e-07"),
+        (formats.size, 8_912_345, "8.91 MB"),
+        (formats.size, 12, "12 bytes"),
+        (formats.milliseconds, 2.1, "2.10 ms"),
+        (formats.duration, 3.21, "3.2 s"),
+        (formats.duration, 75, "1 min 15 s"),
+        (formats.duration, 3599.7, "1 h 00 min"),
+        (formats.duration, 4000, "1 h 07 min"),
+        (formats.tick, 12000, "12k"),
+    ],
+)
+def test_numbers_are_written_for_readers(form: Callable[[float], str], value: float, said: str) -> None:
+    assert form(value) == said.replace(" ", formats.THIN) or form(value).replace(formats.THIN, " ") == said
+
+
+@given(st.floats(-1e9, 1e9), st.floats(1e-6, 1e9))
+def test_ticks_are_few_and_inside(low: float, span: float) -> None:
+    high = low + span
+    found = ticks(low, high)
+    assert 0 < len(found) <= 8
+    if high > low:
+        assert all(low - span * 1e-6 <= value <= high + span * 1e-6 for value in found)
+
+
+# Grad-CAM
+
+
+class Linear(nn.Module):
+    """Features are the image itself; the head is a global average and a matrix."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.tensor([[1.0, -2.0, 0.5], [-1.0, 3.0, 0.0]]))
+
+    def forward_features(self, x: Tensor) -> Tensor:
+        return x
+
+    def forward_head(self, features: Tensor) -> Tensor:
+        return features.relu_().mean((2, 3)) @ self.weight.T  # in place, as real heads do
+
+
+def test_grad_cam_of_a_linear_head_is_its_weights_times_the_features() -> None:
+    # Selvaraju et al. 2017, section 3.1: with a global average and one linear layer Grad-CAM is the class activation
+    # map, sum over k of w_k A_k, up to 1/(h w)
+    images = torch.rand(2, 3, 4, 5, generator=torch.Generator().manual_seed(0)) + 0.1
+    before = images.clone()
+    model = Linear().eval()
+    found = grad_cam(model, images, np.array([1, 0]))
+    weights = model.weight.detach().numpy()
+    for image, label in ((0, 1), (1, 0)):
+        expected = np.einsum("k,khw->hw", weights[label], before[image].numpy()).clip(0) / 20
+        np.testing.assert_allclose(found[image], expected, rtol=1e-5, atol=1e-7)
+    assert found.max() > 0 and found.shape == (2, 4, 5) and found.dtype == np.float32
+    assert torch.equal(images, before) and model.weight.grad is None
+
+
+@pytest.mark.parametrize("net", ["mobilenet_v2", "squeezenet1_1", "shufflenet_v2_x1_0", "resnet18", "mobilenet_v1"])
+def test_grad_cam_works_on_every_network(net: str) -> None:
+    from gossamer.networks import create_model
+
+    torch.manual_seed(0)
+    model = create_model(net, num_classes=3, small_input=True).eval()
+    maps = grad_cam(model, torch.randn(2, 3, 32, 32), np.array([0, 2]))
+    assert maps.ndim == 3 and len(maps) == 2 and np.isfinite(maps).all() and (maps >= 0).all()
+    assert all(parameter.grad is None for parameter in model.parameters())
+
+
+def test_the_heat_is_where_the_evidence_is() -> None:
+    cam = np.zeros((4, 4), np.float32)
+    cam[0, 3] = 2.0
+    pixels = np.asarray(heat(Image.new("RGB", (64, 64), (90, 90, 90)), cam)).astype(int).sum(axis=2)
+    assert pixels[4, 60] == pixels.max() > pixels[60, 4] + 100
+    shown = mistake("x", np.zeros((32, 64, 1), np.uint8), cam, 0, 1, np.array([0.2, 0.8]))
+    assert shown.peak == (0.875, 0.125) and shown.pixelated
+    size = Image.open(io.BytesIO(b64decode(shown.overlay.split(",")[1]))).size
+    assert size[0] == 2 * size[1], "the shape of the image is kept"
+
+
+def test_a_map_without_evidence_or_without_numbers_is_shown_cold() -> None:
+    for cam in (np.zeros((2, 2), np.float32), np.full((2, 2), np.nan, np.float32)):
+        assert mistake("x", np.zeros((8, 8, 3), np.uint8), cam, 0, 1, np.array([0.2, 0.8])).peak is None
