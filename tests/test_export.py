@@ -91,10 +91,6 @@ def small() -> nn.Module:
 
 # what the engine lacks of a network at the size of this test: it names the operator, and auto takes another runtime
 REFUSED = {
-    "alexnet": "Slice",
-    "cbam_resnet50": "ReduceMax",
-    "lenet5_original": "Sub",
-    "skresnext50_32x4d": "ReduceSum",
     "vgg11_bn": "ReduceMean",
 }
 
