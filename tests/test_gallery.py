@@ -17,12 +17,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gossamer.answers import neighbours
-from gossamer.answers.gallery import MARK, Gallery
+from gossamer.answers.gallery import MARK, Gallery, Match
 from gossamer.answers.head import Head
 from gossamer.errors import DataError, InputError, MissingPackageError, StorageError, UnknownNameError
 from gossamer.images import Preprocess, decode
-from gossamer.retrieval import embed_files, index_folder, search_files
-from gossamer.sheets import GAP, TILE, draw_neighbours
+from gossamer.retrieval import Found, embed_files, index_folder, search_files
+from gossamer.sheets import GAP, MOST, TILE, draw_neighbours, sheet
 
 MODEL = "0123456789abcdef" * 4
 RNG = np.random.default_rng(0)
@@ -281,6 +281,11 @@ def test_neighbours_are_drawn_beside_each_image(folder: Path, tmp_path: Path) ->
         index = int(match.name[4])
         colour = (255, 255, 255) if index == 2 else (200 + 5 * index, 30 + 5 * index, 30 + 5 * index)
         assert np.abs(middle - colour).max() <= 1, match.name
+    names = ("../gallery/red/0.png", str(folder / "red" / "0.png"))
+    hostile = Found(str(queries[0]), tuple(Match(name, "", 1.0) for name in names) * 300)
+    page = np.asarray(sheet(hostile, folder))
+    assert page.shape[1] == GAP + (MOST + 1) * (TILE + GAP)
+    assert (page[GAP + 20, [GAP + TILE // 2 + place * (TILE + GAP) for place in (1, 2)]] == 255).all()  # not followed
     with pytest.raises(DataError, match="none: no folder"):
         draw_neighbours(found, queries, tmp_path / "none", out)
     with pytest.raises(InputError, match="an image that was given"):

@@ -63,6 +63,8 @@ def test_weights_of_classes_have_mean_one_over_the_samples(kind: str) -> None:
     counts = [10, 30, 0, 60]
     tensor = losses.class_weights(kind, counts)
     assert tensor is not None and losses.class_weights("none", counts) is None
+    nothing = losses.class_weights(kind, [0, 0])
+    assert nothing is not None and nothing.tolist() == [0, 0]
     weights = tensor.tolist()
     if kind == "balanced":
         assert weights == pytest.approx([100 / 30, 100 / 90, 0, 100 / 180])

@@ -15,6 +15,7 @@ from gossamer.runtime.drawing import drawing_places, encoded
 from gossamer.storage import write_bytes
 
 TILE, GAP, LINE = 160, 8, 14  # pixels: side of a picture, between pictures, height of a line of text
+MOST = 24  # neighbours drawn: a JPEG has at most 65535 columns
 SHARE = TILE // 6  # characters of the default font in the width of a picture
 
 
@@ -42,9 +43,12 @@ def draw_neighbours(
 
 
 def sheet(one: Found, gallery: Path) -> Image.Image:
-    """The image and its matches in a row: name and similarity below each."""
+    """The image and its first MOST matches in a row: name and similarity below each."""
     tiles = [_tile(Path(one.source), "query", Path(one.source).name)]
-    tiles += [_tile(gallery / match.name, f"{match.similarity:.4f}", _said(match)) for match in one.matches]
+    for match in one.matches[:MOST]:
+        # an index is a file from anywhere: a name that leads out of the gallery is not followed
+        outside = ".." in Path(match.name).parts or Path(match.name).is_absolute()
+        tiles.append(_tile(None if outside else gallery / match.name, f"{match.similarity:.4f}", _said(match)))
     width, height = (TILE + GAP) * len(tiles) + GAP, tiles[0].height + 2 * GAP
     page = Image.new("RGB", (width, height), "white")
     for position, tile in enumerate(tiles):
@@ -57,16 +61,24 @@ def _said(match: Match) -> str:
     return match.name if not match.label or match.name.startswith(match.label) else f"{match.label}: {match.name}"
 
 
-def _tile(path: Path, *lines: str) -> Image.Image:
-    """A picture with lines of text below; without one where it cannot be read."""
+def _tile(path: Path | None, *lines: str) -> Image.Image:
+    """A picture with lines of text below; an empty frame where there is none to be read."""
     tile = Image.new("RGB", (TILE, TILE + LINE * len(lines)), "white")
     draw = ImageDraw.Draw(tile)
-    try:
-        picture = ImageOps.contain(decode(path).convert("RGB"), (TILE, TILE))
+    picture = _picture(path) if path else None
+    if picture:
         tile.paste(picture, ((TILE - picture.width) // 2, (TILE - picture.height) // 2))
-    except ImageError:
+    else:
         draw.rectangle((0, 0, TILE - 1, TILE - 1), outline="gray")
         draw.text((GAP, TILE // 2), "cannot be read", fill="gray")
     for row, line in enumerate(lines):
         draw.text((0, TILE + row * LINE), line if len(line) <= SHARE else f"...{line[3 - SHARE :]}", fill="black")
     return tile
+
+
+def _picture(path: Path) -> Image.Image | None:
+    """The picture within a tile's sides, or None where it cannot be read."""
+    try:
+        return ImageOps.contain(decode(path).convert("RGB"), (TILE, TILE))
+    except ImageError:
+        return None

@@ -69,10 +69,11 @@ def class_weights(kind: str, counts: list[int]) -> Tensor | None:
     if kind == "none":
         return None
     total = torch.tensor(counts, dtype=torch.float64)
-    share = total / total.sum()
-    weights = 1 / share.clamp_min(1 / total.sum()) if kind == "balanced" else 1 / (1.02 + share).log()
+    every = total.sum().clamp_min(1)  # data of which nothing is labelled weigh nothing
+    share = total / every
+    weights = 1 / share.clamp_min(1 / every) if kind == "balanced" else 1 / (1.02 + share).log()
     weights = torch.where(total > 0, weights, torch.zeros_like(weights))
-    return (weights / (weights * share).sum()).float()
+    return (weights / (weights * share).sum().clamp_min(1e-12)).float()
 
 
 def multi_label(
