@@ -51,6 +51,14 @@ def autocast(device: torch.device, precision: str) -> AbstractContextManager[Any
     return torch.autocast(device.type, torch.bfloat16) if precision == "bf16" else nullcontext()
 
 
+def computes_bf16(device: torch.device) -> bool:
+    """Whether the device has arithmetic for bf16; what has none emulates it, at a fiftieth of float32's speed and less."""
+    if device.type == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    # the question that torch asks itself before it hands a convolution to oneDNN
+    return device.type != "cpu" or bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+
+
 def as_format(value: Any, memory_format: str) -> Any:
     """A module or an (N, C, H, W) tensor in the memory format."""
     return value.to(memory_format=torch.channels_last if memory_format == "channels_last" else torch.contiguous_format)
@@ -67,10 +75,12 @@ def choose(
     """The fastest of the candidates that `settings` leaves open; `model` itself is not touched.
 
     images: (N, C, H, W) float32 on the model's device, of the size and number of a real step. targets: (N,) int64.
-    Threads are open where `settings.threads` is 0, on a CPU: all that torch has now, or one.
+    Threads are open where `settings.threads` is 0, on a CPU: all that torch has now, or one. bf16 is no candidate where
+    the device only emulates it: its first step can take minutes.
     """
     every = torch.get_num_threads()
-    precisions = PRECISIONS if settings.precision == "auto" else (settings.precision,)
+    able = PRECISIONS if computes_bf16(images.device) else ("float32",)
+    precisions = able if settings.precision == "auto" else (settings.precision,)
     formats = FORMATS if settings.memory_format == "auto" else (settings.memory_format,)
     open_threads = settings.threads == 0 and not images.is_cuda and every > 1
     seconds: dict[Candidate, float] = {}

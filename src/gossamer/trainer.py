@@ -149,6 +149,8 @@ def _run_to_the_end(session: Session, notes: list[str]) -> Run:
     for line in notes:
         session.say(line)
     _open_caches(session)
+    if session.settings.precision == "bf16" and not precision.computes_bf16(session.device):
+        session.say("warning: precision bf16 is emulated on this processor, far slower than --precision float32")
     _choose_precision(session)
     precision.as_format(session.model, session.settings.memory_format)
     if session.settings.ema:
