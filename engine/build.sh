@@ -32,6 +32,15 @@ case $($CXX -dumpmachine) in
     ;;
 esac
 for job in $jobs; do wait "$job"; done
+# What a level is made of may run on its processors alone: nothing of it when the library is opened, and no function that
+# the linker might take for another file's of the same name. (With CXXFLAGS of sanitizers or -O1 there are such functions.)
+for level in "$work"/avx*.o "$work"/neondotprod.o; do
+  [ -e "$level" ] && [ -z "${CXXFLAGS:-}" ] || continue
+  if "$($CXX -print-prog-name=nm)" "$level" | grep -E ' [VWu] |_GLOBAL__sub_I'; then
+    echo "build.sh: these of $(basename "$level" .o) could run on a processor without it" >&2
+    exit 1
+  fi
+done
 case $out in
   *.a) "$($CXX -print-prog-name=ar)" rcs "$work/library" "$work"/*.o ;;
   *) $CXX -shared -s -pthread -Wl,--gc-sections -Wl,-soname,libgossamer.so "$work"/*.o -o "$work/library" ${LDFLAGS:-} ;;
