@@ -135,6 +135,22 @@ def segment(options: argparse.Namespace) -> None:
     run(options, model, len(data.train), loss, lambda: score(data.val), lambda: score(data.test or data.val), "miou")
 
 
+def settle(model: Any, count: int, batch: int, loss: Any, rng: np.random.Generator) -> None:
+    """The batch norms' statistics as plain averages over the training images: torchvision's momentum of 0.01 takes
+    hundreds of steps to follow the weights, and a short training has not many more."""
+    norms = [layer for layer in model.modules() if isinstance(layer, torch.nn.BatchNorm2d)]
+    momenta = [layer.momentum for layer in norms]
+    for layer in norms:
+        layer.reset_running_stats()
+        layer.momentum = None
+    model.train()
+    with torch.no_grad():
+        for start in range(0, count - batch + 1, batch):
+            loss(list(range(start, start + batch)), rng)
+    for layer, momentum in zip(norms, momenta):
+        layer.momentum = momentum
+
+
 def run(options: argparse.Namespace, model: Any, count: int, loss: Any, score: Any, last: Any, name: str) -> None:
     """Train for the minutes, with an evaluation every tenth of them."""
     if options.channels_last:
@@ -162,11 +178,18 @@ def run(options: argparse.Namespace, model: Any, count: int, loss: Any, score: A
         spent += time.perf_counter() - begun
         if spent >= limit * shown / 10:
             shown += 1
+            kept = {key: value.clone() for key, value in model.state_dict().items()} if options.settle else None
+            if options.settle:
+                settle(model, count, options.batch, loss, np.random.default_rng(options.seed))
             model.eval()
             print(
                 f"{spent / 60:.1f} min, step {step}: loss {float(value):.3f}, val {name} {score()[name]:.4f}",
                 flush=True,
             )
+            if kept is not None:  # the training goes on as it would have without a look
+                model.load_state_dict(kept)
+    if options.settle:
+        settle(model, count, options.batch, loss, np.random.default_rng(options.seed))
     model.eval()
     images = round(step * options.batch / spent, 1)
     print(json.dumps({"minutes": spent / 60, "images_per_second": images, "steps": step, **last()}))
@@ -184,6 +207,9 @@ def main() -> None:
     parser.add_argument("--weight-decay", type=float, default=1e-4)
     parser.add_argument("--bf16", action="store_true", help="bf16 autocast")
     parser.add_argument("--channels-last", action="store_true")
+    parser.add_argument(
+        "--settle", action="store_true", help="evaluate with batch norms averaged over the training images"
+    )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--ignore-index", type=int, default=None)
     parser.add_argument("--input", default="240x320")

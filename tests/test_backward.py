@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from gossamer.backward import SoundConv2d, mend
+from gossamer.precision import computes_bf16
 
 SHAPES = [
     # channels, answers, groups, kernel, stride, padding, dilation, height, width
@@ -51,7 +52,8 @@ def test_gradients_are_those_of_float64(shape: tuple, bf16: bool, layout: torch.
     layer = layer.to(memory_format=layout)
     with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
         got = _gradients(layer, images, pull)
-    limit = 2e-2 if bf16 else 1e-5
+    # a processor without bf16 emulates it, with sums that are rounded on the way: 0.03 was seen, where wrong ones are off by 1
+    limit = 1e-5 if not bf16 else 2e-2 if computes_bf16(torch.device("cpu")) else 6e-2
     for name, value, truth in zip(("answer", "input", "weight", "bias"), got, exact, strict=True):
         error = float((value - truth).abs().max() / truth.abs().max())
         assert error < limit, (name, error)
