@@ -387,6 +387,38 @@ def test_the_tolerance_knows_how_large_the_answers_to_noise_are(
         assert exporting._expected(source, lambda batch: answers, model, pixels, 0.5)[1] == 0.5
 
 
+def test_a_network_that_makes_much_of_the_last_bit_may_differ_by_more(
+    run_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = trained(run_folder)
+    pixels = [np.zeros((*source.preprocess.size, source.preprocess.channels), np.uint8)]
+    answers = {"logits": np.array([[60.0, -30.0]], np.float32)}
+    model: Any = SimpleNamespace(
+        runtime_name="a runtime", run=lambda batch: {"logits": answers["logits"] + np.float32(0.07)}
+    )
+    monkeypatch.setattr(exporting, "_rounding", lambda model, batch: 0.01)
+    assert exporting._expected(source, lambda batch: answers, model, pixels, 0.0)[1] == pytest.approx(0.28, rel=1e-3)
+    monkeypatch.setattr(exporting, "_rounding", lambda model, batch: 0.0065)
+    with pytest.raises(VerificationError, match=r"by up to 0.07 where 0.065 is allowed"):
+        exporting._expected(source, lambda batch: answers, model, pixels, 0.0)
+
+
+def test_rounding_is_measured_against_float64() -> None:
+    class Cancels(nn.Module):
+        """What is lost by adding a large number and taking it away."""
+
+        def __init__(self, large: float) -> None:
+            super().__init__()
+            self.large = large
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return x + self.large - self.large
+
+    batch = np.full((1, 3, 4, 4), 0.3, np.float32)
+    assert exporting._rounding(Cancels(0.0), batch) == 0
+    assert 0.01 < exporting._rounding(Cancels(1e6), batch) < 0.07
+
+
 def test_a_file_that_fails_its_own_checks_is_not_written(
     converted: None, run_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
