@@ -31,7 +31,7 @@ constexpr int64_t WIDE_BYTES = 128 << 10;      // of the widened rows of a map o
 constexpr int64_t SCRATCH_BYTES = 1 << 30;     // of the expanded or the widened rows, at most: hostile files ask for more
 constexpr size_t OWN_BYTES = 2 << 20;          // of a thread's own maps, so that they stay in its second cache
 constexpr int64_t MANY_NUMBERS = 1 << 14;      // of all outputs: fewer are given by one thread
-constexpr int64_t MANY_WEIGHTS = 1 << 18;      // of a fully connected layer: fewer are packed
+constexpr int64_t MANY_WEIGHTS = 1 << 18;      // of a fully connected layer: fewer floats are packed
 constexpr int64_t SQUARE = 16;                 // words and columns of weights packed at once
 constexpr int64_t SLACK = 256;                 // bytes behind a buffer, for whole registers
 
@@ -200,13 +200,13 @@ Map shape(const gossamer_model &m, int32_t index) {
   return Map{nullptr, v.h, v.w, v.c, v.type, ld, v.type == U8 ? v.scale : 1.0f, v.type == U8 ? v.zero : 0};
 }
 
-// Weights of bytes that meet floats, and so many floats that reading them is what takes the time. A map of bytes is left to
-// the tiles, whose sums are whole numbers.
+// Weights of bytes, and so many floats or halves that reading them is what takes the time. What a level has arithmetic of its
+// own for, bytes that meet bytes or halves that meet halves, is left to the tiles.
 bool is_connected_step(const gossamer_model &m, const Op &op) {
   const Value &in = m.file.values[op.in];
-  if (!is_connected(op, in) || in.type == U8) return false;
+  if (!is_connected(op, in) || in.type == BF16) return false;
   const int64_t numbers = int64_t(in.h) * in.w * in.c * m.file.values[op.out].c;
-  return op.type0 == U8 || (op.type0 == F32 && numbers >= MANY_WEIGHTS);
+  return in.type == U8 ? m.level->taken[U8] != U8 : op.type0 == U8 || numbers >= MANY_WEIGHTS;
 }
 
 void connected_step(const gossamer_model &m, const Op &op, Step &step) {
