@@ -78,6 +78,10 @@ NETWORKS: dict[str, tuple[int, nn.Module]] = {
     "block 5x5 /2": (24, block(24, 72, 40, 5, 2)),
     "block, dilated": (20, block(20, 40, 8, 3, 1, 2)),
     "squeezed": (40, Squeezed(40)),
+    "added, few positions": (
+        20,
+        nn.Sequential(nn.Conv2d(20, 40, 3, 8), Added(nn.Conv2d(40, 40, 1, groups=2), nn.Conv2d(40, 40, 1))),
+    ),
     "added": (20, Added(nn.Conv2d(20, 24, 1), nn.Conv2d(20, 24, 3, padding=1))),
 }
 

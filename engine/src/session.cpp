@@ -204,9 +204,10 @@ Map shape(const gossamer_model &m, int32_t index) {
 // own for, bytes that meet bytes or halves that meet halves, is left to the tiles.
 bool is_connected_step(const gossamer_model &m, const Op &op) {
   const Value &in = m.file.values[op.in];
-  if (!is_connected(op, in) || in.type == BF16) return false;
+  if (!is_connected(op, in)) return false;
   const int64_t numbers = int64_t(in.h) * in.w * in.c * m.file.values[op.out].c;
-  return in.type == U8 ? m.level->taken[U8] != U8 : op.type0 == U8 || numbers >= MANY_WEIGHTS;
+  if (in.type == U8) return m.level->taken[U8] != U8;
+  return op.type0 == U8 || (in.type == F32 && numbers >= MANY_WEIGHTS);
 }
 
 void connected_step(const gossamer_model &m, const Op &op, Step &step) {
