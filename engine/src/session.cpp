@@ -104,7 +104,10 @@ struct Turn {
 int64_t round_up(int64_t value, int64_t to) { return (value + to - 1) / to * to; }
 
 int pick_vectors(const Level &level, int32_t n) {
-  static const double pace[5] = {0, 0.75, 0.95, 1.0, 0.97};  // of the tiles by their registers across
+  // of the tiles by their registers across; of three at most, the two widest have the same pace from registers, but tiles
+  // of two read fewer weights
+  static const double paces[2][5] = {{0, 0.75, 1.0, 1.0, 1.0}, {0, 0.75, 0.95, 1.0, 0.97}};
+  const double *const pace = paces[level.widest > 3];
   int best = 1;
   double least = 1e30;
   for (int v = 1; v <= level.widest; v++) {
