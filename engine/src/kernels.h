@@ -25,13 +25,14 @@ struct Finish {
 // A dense convolution of one group, weights packed in panels of columns.
 struct Dense {
   Map in, out, other;  // other.data: added before the activation, or null
-  const uint8_t *weight, *zeros;  // zeros: as many as in.c, for positions outside
+  const uint8_t *weight, *zeros;  // zeros: as many as in.c, for positions outside, of the type that tiles take
   const float *bias, *scale;      // scale: of integer sums, a number a column
   int32_t kh, kw, sh, sw, top, left, dilation, vectors;
   bool lines;     // a row of the kernel is one place of in.c * kw channels: the map's positions lie without gaps
   int32_t words;  // 4-byte words of one place: 1 float, 2 bfloat16 or 4 bytes each
   uint32_t tail;  // which bits of the last word are channels
   int64_t room;   // bytes of a position of the output that may be written, whole registers at a time
+  int32_t block;  // rows of the output at once whose input is widened
   Finish finish;
 };
 
@@ -60,9 +61,10 @@ struct Level {
   int32_t vector;  // floats in a register
   int32_t widest;  // registers across a panel, at most
   int32_t flip;    // what is taken off the bytes of a map before they meet weights
-  void (*dense)(const Dense &task, int64_t position0, int64_t position1, int32_t panel0, int32_t panel1);
-  void (*fused_rows)(const Fused &task, int32_t row0, int32_t row1, float *expanded, uint8_t *middle);
-  void (*fused_chunks)(const Fused &task, int32_t chunk0, int32_t chunk1, float *expanded);
+  int32_t taken[TYPES];  // as what tiles take the maps of a type: BF16 as F32 where there is no arithmetic for it, U8 as WIDE
+  void (*dense)(const Dense &task, int64_t position0, int64_t position1, int32_t panel0, int32_t panel1, uint8_t *wide);
+  void (*fused_rows)(const Fused &task, int32_t row0, int32_t row1, float *expanded, uint8_t *middle, uint8_t *wide);
+  void (*fused_chunks)(const Fused &task, int32_t chunk0, int32_t chunk1, float *expanded, uint8_t *wide);
   // outputs first to last; x: room for all numbers of the map
   void (*connected)(const Connected &task, int32_t first, int32_t last, float *x);
   void (*pool)(const Map &in, const Map &out, const Op &op, int32_t row0, int32_t row1);
@@ -77,6 +79,9 @@ extern const Level PORTABLE, AVX2, AVX512, AVX512_VNNI, AVX512_BF16, NEON, NEON_
 // Plain loops over the file's own weights, one operation at a time: what every level is tested against.
 void reference(const Op &op, const Map &in, const Map &other, const Map &out, const float *weights);
 
-inline int32_t size_of(int32_t type) { return type == F32 ? 4 : type == BF16 ? 2 : 1; }
+// Bytes from one position of a widened map to the next.
+inline int64_t wide_ld(const Map &map) { return map.c <= 4 && map.ld == map.c ? 2 * map.c : (map.c + 15) / 16 * 32; }
+
+inline int32_t size_of(int32_t type) { return type == F32 ? 4 : type == U8 ? 1 : 2; }
 
 }  // namespace gossamer

@@ -11,6 +11,7 @@ enum Kind : int32_t {
 };
 enum Act : int32_t { NONE, RELU, RELU6, HARD_SWISH, HARD_SIGMOID, SIGMOID, SILU, TANH, CLIP, LEAKY_RELU, ACTS };
 enum Type : int32_t { F32, BF16, U8, TYPES };  // of a map; the third is S8 for weights
+constexpr int32_t WIDE = TYPES;  // bytes as words of 16 bits; in no file, and in no map that outlives an operation
 
 // A map of h x w positions; channels first to first + c of its parent where it has one.
 struct Value {

@@ -27,10 +27,11 @@ namespace {
 
 constexpr int64_t MIDDLE_BYTES = 768 << 10;    // of the depthwise rows of all chunks: they stay in the second cache
 constexpr int64_t EXPANDED_BYTES = 128 << 10;  // of the expanded rows of one chunk
-constexpr int64_t SCRATCH_BYTES = 1 << 30;     // of the expanded rows, at most: hostile files ask for more
+constexpr int64_t WIDE_BYTES = 128 << 10;      // of the widened rows of a map of bytes
+constexpr int64_t SCRATCH_BYTES = 1 << 30;     // of the expanded or the widened rows, at most: hostile files ask for more
 constexpr size_t OWN_BYTES = 2 << 20;          // of a thread's own maps, so that they stay in its second cache
 constexpr int64_t MANY_NUMBERS = 1 << 14;      // of all outputs: fewer are given by one thread
-constexpr int64_t MANY_WEIGHTS = 1 << 18;      // of a fully connected layer: fewer are packed
+constexpr int64_t MANY_WEIGHTS = 1 << 18;      // of a fully connected layer: fewer floats are packed
 constexpr int64_t SQUARE = 16;                 // words and columns of weights packed at once
 constexpr int64_t SLACK = 256;                 // bytes behind a buffer, for whole registers
 
@@ -56,7 +57,7 @@ struct Step {
   std::vector<Dense> dense;  // one a group
   Connected connected{};     // in place of them, where it has weights
   Fused fused{};
-  size_t expanded = 0, middle = 0, whole = 0;  // bytes of scratch: a thread's two, and a shared one
+  size_t expanded = 0, middle = 0, wide = 0, whole = 0;  // bytes of scratch: a thread's three, and a shared one
 };
 
 }  // namespace
@@ -64,10 +65,11 @@ struct Step {
 struct gossamer_model {
   Model file;
   const Level *level = nullptr;  // null: the reference
+  std::vector<Value> values;     // of the file, of the types that the level has arithmetic for
   std::vector<Step> steps;
   std::vector<Bytes> packed;
   std::vector<int64_t> place, ld;  // of each root value: offset in the arena and bytes a position
-  size_t arena = 0, expanded = 0, middle = 0, whole = 0;
+  size_t arena = 0, expanded = 0, middle = 0, wide = 0, whole = 0;
   ~gossamer_model() {
     if (file.data) munmap(const_cast<uint8_t *>(file.data), file.size);
   }
@@ -78,7 +80,7 @@ struct gossamer_session {
   Pool pool;
   Bytes whole;
   std::vector<Bytes> arenas;            // one, or one a thread where each may take an image of its own
-  std::vector<Bytes> expanded, middle;  // one a thread
+  std::vector<Bytes> expanded, middle, wide;  // one a thread
   // of the images under way: all of them where each thread takes its own, else one
   const float *input = nullptr;
   float *output = nullptr;
@@ -102,7 +104,10 @@ struct Turn {
 int64_t round_up(int64_t value, int64_t to) { return (value + to - 1) / to * to; }
 
 int pick_vectors(const Level &level, int32_t n) {
-  static const double pace[5] = {0, 0.75, 0.95, 1.0, 0.97};  // of the tiles by their registers across
+  // of the tiles by their registers across; of three at most, the two widest have the same pace from registers, but tiles
+  // of two read fewer weights
+  static const double paces[2][5] = {{0, 0.75, 1.0, 1.0, 1.0}, {0, 0.75, 0.95, 1.0, 0.97}};
+  const double *const pace = paces[level.widest > 3];
   int best = 1;
   double least = 1e30;
   for (int v = 1; v <= level.widest; v++) {
@@ -118,14 +123,20 @@ uint16_t to_bf16(float value) {
   return uint16_t((bits + 0x7FFF + (bits >> 16 & 1)) >> 16);
 }
 
+float from_bf16(uint16_t half) {
+  const uint32_t bits = uint32_t(half) << 16;
+  float value;
+  std::memcpy(&value, &bits, 4);
+  return value;
+}
+
 // A layer's weights and biases in panels of `wide` columns: for each panel, tap and word of k, the columns side by side.
 // n rows from `row0` on of (rows, k, taps) weights, which the type of the map that they meet says how to multiply.
 bool pack(gossamer_model &m, Dense &d, int64_t weight, int64_t bias, int64_t scale, int32_t type, int64_t row0, int64_t n,
           int64_t channels, int64_t kh, int64_t kw) {
   const int64_t k = d.lines ? channels * kw : channels, taps = d.lines ? kh : kh * kw, all = channels * kh * kw;
   const int64_t wide = d.vectors * m.level->vector, panels = round_up(n, wide) / wide;
-  const int32_t map = d.in.type, each = 4 / size_of(map);  // channels of a word
-  const int32_t size = size_of(map);
+  const int32_t map = m.level->taken[d.in.type], size = size_of(map), each = 4 / size;  // each: channels of a word
   d.words = int32_t((k + each - 1) / each);
   d.tail = k % each ? (1u << (8 * size * (k % each))) - 1 : 0xFFFFFFFFu;
   const auto make = [&](size_t bytes) {
@@ -148,10 +159,13 @@ bool pack(gossamer_model &m, Dense &d, int64_t weight, int64_t bias, int64_t sca
       const int64_t from = (row0 + first) * all + channel * kh * kw + tap;
       uint8_t *o = to + (((p * taps + t) * d.words + at / each) * wide + j0) * 4 + at % each * size;
       for (int64_t j = 0; j < columns; j++, o += 4) {
-        if (map == U8) *reinterpret_cast<int8_t *>(o) = bytes[from + j * all];
-        else if (map == BF16) std::memcpy(o, &halves[from + j * all], 2);
+        const int64_t at = from + j * all;
+        const int16_t wide = bytes[at];
+        if (map == U8) *o = uint8_t(wide);
+        else if (map == WIDE) std::memcpy(o, &wide, 2);
+        else if (map == BF16) std::memcpy(o, &halves[at], 2);
         else {
-          const float value = type == F32 ? w[weight + from + j * all] : float(bytes[from + j * all]) * w[scale + row0 + first + j];
+          const float value = type == F32 ? w[weight + at] : type == BF16 ? from_bf16(halves[at]) : wide * w[scale + row0 + first + j];
           std::memcpy(o, &value, 4);
         }
       }
@@ -164,13 +178,14 @@ bool pack(gossamer_model &m, Dense &d, int64_t weight, int64_t bias, int64_t sca
   auto *b = reinterpret_cast<float *>(biases), *s = reinterpret_cast<float *>(scales);
   for (int64_t j = 0; j < n; j++) {
     b[j] = w[bias + row0 + j];
-    if (map != U8) continue;
+    if (d.in.type != U8) continue;
     s[j] = w[scale + row0 + j] * d.in.scale;
     int64_t sum = 0;  // what the map's zero adds to every position, those outside among them
     for (int64_t i = 0; i < all; i++) sum += bytes[(row0 + j) * all + i];
     b[j] -= float(double(sum) * (d.in.zero - m.level->flip) * s[j]);
   }
   if (map == U8) std::memset(zeros, d.in.zero, size_t(k));
+  if (map == WIDE) std::fill_n(reinterpret_cast<uint16_t *>(zeros), k, uint16_t(d.in.zero));
   d.bias = b, d.scale = s, d.zeros = zeros;
   return true;
 }
@@ -188,13 +203,14 @@ Map shape(const gossamer_model &m, int32_t index) {
   return Map{nullptr, v.h, v.w, v.c, v.type, ld, v.type == U8 ? v.scale : 1.0f, v.type == U8 ? v.zero : 0};
 }
 
-// Weights of bytes that meet floats, and so many floats that reading them is what takes the time. A map of bytes is left to
-// the tiles, whose sums are whole numbers.
+// Weights of bytes, and so many floats or halves that reading them is what takes the time. What a level has arithmetic of its
+// own for, bytes that meet bytes or halves that meet halves, is left to the tiles.
 bool is_connected_step(const gossamer_model &m, const Op &op) {
   const Value &in = m.file.values[op.in];
-  if (!is_connected(op, in) || in.type == U8) return false;
+  if (!is_connected(op, in)) return false;
   const int64_t numbers = int64_t(in.h) * in.w * in.c * m.file.values[op.out].c;
-  return op.type0 == U8 || (op.type0 == F32 && numbers >= MANY_WEIGHTS);
+  if (in.type == U8) return m.level->taken[U8] != U8;
+  return op.type0 == U8 || (in.type == F32 && numbers >= MANY_WEIGHTS);
 }
 
 void connected_step(const gossamer_model &m, const Op &op, Step &step) {
@@ -206,6 +222,15 @@ void connected_step(const gossamer_model &m, const Op &op, Step &step) {
   d.bias = w + op.bias0, d.scale = op.type0 == U8 ? w + op.scale0 : nullptr;
   d.type = op.type0, d.finish = Finish{op.act, op.low, op.high};
   step.expanded = size_t(d.in.h) * size_t(d.in.w) * size_t(d.in.c) * 4;
+}
+
+// Rows of the output whose input, widened, fits into WIDE_BYTES, one at least; the bytes that they take, or 0 where they need none.
+std::pair<int32_t, int64_t> widened(const gossamer_model &m, const Map &in, const Op &op, int32_t rows) {
+  if (m.level->taken[in.type] != WIDE) return {rows, 0};
+  const int64_t line = in.w * wide_ld(in), reach = int64_t(op.kh - 1) * op.dilation + 1;
+  const int64_t most = (WIDE_BYTES / line - reach) / op.sh + 1;
+  const int64_t block = std::clamp<int64_t>(most, 1, rows);
+  return {int32_t(block), std::min<int64_t>((block - 1) * op.sh + reach, in.h) * line};
 }
 
 // Bytes of a position of a map that nothing else has written before: its channels, and the gap behind them.
@@ -229,6 +254,9 @@ bool dense_step(gossamer_model &m, const Op &op, Step &step) {
     if (!pack(m, d, op.weight0, op.bias0, op.scale0, op.type0, int64_t(g) * n, n, k, op.kh, op.kw)) return false;
     d.kh = op.kh, d.kw = op.kw, d.sh = op.sh, d.sw = op.sw, d.top = op.top, d.left = op.left;
     d.dilation = op.dilation, d.finish = Finish{op.act, op.low, op.high};
+    const auto [rows, bytes] = widened(m, d.in, op, d.out.h);
+    if (bytes > SCRATCH_BYTES) return false;
+    d.block = rows, step.wide = size_t(bytes);
     step.dense.push_back(d);
   }
   return true;
@@ -262,15 +290,16 @@ bool fused_step(gossamer_model &m, const Op &op, Step &step) {
   f.weight = to;
   f.bias = pad(m, w + op.bias1, op.mid, f.padded);
   if (!f.bias) return false;
-  const int32_t type = f.projects ? op.type2 : f.out.type, size = size_of(type);
+  const int32_t type = f.projects ? op.type2 : f.out.type, between = f.projects ? m.level->taken[type] : type, size = size_of(between);
   if (f.projects) {
-    f.middle = Map{nullptr, f.out.h, f.out.w, op.mid, type, int64_t(f.padded) * size,
+    f.middle = Map{nullptr, f.out.h, f.out.w, op.mid, between, int64_t(f.padded) * size,
                    type == U8 ? op.middle_scale : 1.0f, type == U8 ? op.middle_zero : 0};
     Dense &d = f.project;
-    d.in = f.middle;
+    d.in = f.middle, d.in.type = type;
     d.room = room(m, op.out);
     d.vectors = pick_vectors(*m.level, f.out.c);
     if (!pack(m, d, op.weight2, op.bias2, op.scale2, op.type2, 0, f.out.c, op.mid, 1, 1)) return false;
+    d.in.type = between;
     d.kh = d.kw = d.sh = d.sw = d.dilation = 1;
     d.finish = Finish{op.act, op.low, op.high};
     if (op.other >= 0) d.other = shape(m, op.other);
@@ -286,6 +315,8 @@ bool fused_step(gossamer_model &m, const Op &op, Step &step) {
   const int64_t expanded = ((f.inner - 1) * f.sh + reach) * pitch * 4;
   if (expanded > SCRATCH_BYTES) return false;
   step.expanded = size_t(expanded);
+  if (f.expands && m.level->taken[f.in.type] == WIDE)  // of the rows that f.rows need; the others take no memory
+    step.wide = size_t(f.in.h) * size_t(f.in.w) * size_t(wide_ld(f.in));
   step.middle = f.projects ? size_t(f.rows) * size_t(row_bytes) : 0;
   step.whole = f.projects ? size_t(f.out.h) * size_t(row_bytes) : 0;
   return true;
@@ -373,6 +404,10 @@ void let_go(const uint8_t *data, size_t size) {
 
 int prepare(gossamer_model &m) {
   if (int code = choose_level(m.level)) return code;
+  m.values.assign(m.file.values, m.file.values + m.file.value_count);
+  for (Value &value : m.values)
+    if (m.level && value.type == BF16) value.type = m.level->taken[BF16];
+  m.file.values = m.values.data();
   place_values(m);
   if (!m.level) return GOSSAMER_OK;
   m.steps.resize(size_t(m.file.op_count));
@@ -386,6 +421,7 @@ int prepare(gossamer_model &m) {
     }
     m.expanded = std::max(m.expanded, step.expanded);
     m.middle = std::max(m.middle, step.middle);
+    m.wide = std::max(m.wide, step.wide);
     m.whole = std::max(m.whole, step.whole);
   }
   return GOSSAMER_OK;
@@ -411,14 +447,15 @@ bool by_positions(const Turn &turn, const Map &out) { return int64_t(out.h) * ou
 
 void run_dense(const Turn &turn, const Dense &d) {
   const Level &level = *turn.s.model->level;
+  uint8_t *const wide = turn.s.wide[size_t(turn.thread)].data;
   const int64_t positions = int64_t(d.out.h) * d.out.w;
   const int32_t all = panels(d, level.vector);
   if (by_positions(turn, d.out)) {
     const auto [first, last] = share(positions, turn.part, turn.parts);
-    level.dense(d, first, last, 0, all);
+    level.dense(d, first, last, 0, all, wide);
   } else {
     const auto [first, last] = share(all, turn.part, turn.parts);
-    level.dense(d, 0, positions, int32_t(first), int32_t(last));
+    level.dense(d, 0, positions, int32_t(first), int32_t(last), wide);
   }
 }
 
@@ -467,13 +504,14 @@ void operate(const Turn &turn, int32_t index, int phase) {
       float *expanded = s.expanded[size_t(turn.thread)].floats();
       if (by_rows(f, parts)) {
         const auto [first, last] = share(f.out.h, part, parts);
-        level.fused_rows(f, int32_t(first), int32_t(last), expanded, s.middle[size_t(turn.thread)].data);
+        level.fused_rows(f, int32_t(first), int32_t(last), expanded, s.middle[size_t(turn.thread)].data,
+                         s.wide[size_t(turn.thread)].data);
         break;
       }
       f.middle.data = s.whole.data;
       if (phase == 0) {
         const auto [first, last] = share((f.mid + f.chunk - 1) / f.chunk, part, parts);
-        level.fused_chunks(f, int32_t(first), int32_t(last), expanded);
+        level.fused_chunks(f, int32_t(first), int32_t(last), expanded, s.wide[size_t(turn.thread)].data);
       } else {
         f.project.in = f.middle, f.project.out = f.out;
         run_dense(turn, f.project);
@@ -521,10 +559,7 @@ float number(const Map &m, int64_t position, int32_t c) {
   const uint8_t *at = m.data + position * m.ld;
   if (m.type == F32) return reinterpret_cast<const float *>(at)[c];
   if (m.type == U8) return float(at[c] - m.zero) * m.scale;
-  const uint32_t bits = uint32_t(reinterpret_cast<const uint16_t *>(at)[c]) << 16;
-  float value;
-  std::memcpy(&value, &bits, 4);
-  return value;
+  return from_bf16(reinterpret_cast<const uint16_t *>(at)[c]);
 }
 
 // The pieces of all outputs one behind the other, each channels first or channels last.
@@ -696,11 +731,13 @@ int gossamer_session_open(const gossamer_model *model, int threads, gossamer_ses
     auto made = std::make_unique<gossamer_session>(model, threads);
     made->expanded.resize(size_t(threads));
     made->middle.resize(size_t(threads));
+    made->wide.resize(size_t(threads));
     made->arenas.resize(model->arena <= OWN_BYTES ? size_t(threads) : 1);
     bool fits = made->whole.make(threads > 1 ? model->whole : 0);
     for (Bytes &arena : made->arenas) fits = fits && arena.make(model->arena);
     for (int t = 0; t < threads; t++)
-      fits = fits && made->expanded[size_t(t)].make(model->expanded) && made->middle[size_t(t)].make(model->middle);
+      fits = fits && made->expanded[size_t(t)].make(model->expanded) && made->middle[size_t(t)].make(model->middle) &&
+             made->wide[size_t(t)].make(model->wide);
     if (!fits) return GOSSAMER_MEMORY;
     *session = made.release();
     return GOSSAMER_OK;

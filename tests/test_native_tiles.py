@@ -1,0 +1,161 @@
+"""Tiles that lie evenly, registers written whole into the room behind channels, and bytes widened in several blocks.
+
+Maps are wider than two tiles of every level, channels fill registers in part, and maps are too large to widen at once;
+each network answers as plain loops do on every level of this machine, and with the same bits for any threads.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from gossamer.compile.write import compile_file
+from gossamer.export.convert import to_onnx
+from gossamer.runtime import native
+
+quantization = pytest.importorskip("onnxruntime.quantization")
+if not native.LIBRARY.is_file():
+    pytest.skip("the native engine is not built: make engine", allow_module_level=True)
+
+SIZE = 58, 61
+LEVELS = ("portable", "avx2", "avx512", "avx512_vnni", "avx512_bf16")
+# of the spread of the answers: float32 in another order, bfloat16 rounded elsewhere, two steps of a byte
+STEPS = {"float32": 1e-5, "bfloat16": 0.015, "uint8": 2.01 / 255}
+
+
+def block(c: int, mid: int, out: int, kernel: int = 3, stride: int = 1, dilation: int = 1) -> nn.Module:
+    """Expansion, depthwise convolution, projection."""
+    reach = kernel // 2 * dilation
+    depthwise = nn.Conv2d(mid, mid, kernel, stride, reach, dilation, groups=mid)
+    return nn.Sequential(nn.Conv2d(c, mid, 1), nn.ReLU(), depthwise, nn.ReLU(), nn.Conv2d(mid, out, 1))
+
+
+class Squeezed(nn.Module):
+    """A map times numbers of its own: layers over one position, whose weights stay in the file."""
+
+    def __init__(self, c: int) -> None:
+        super().__init__()
+        self.gate = nn.Sequential(
+            nn.AdaptiveAvgPool2d(1), nn.Conv2d(c, 37, 1), nn.ReLU(), nn.Conv2d(37, c, 1), nn.Sigmoid()
+        )
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        out: torch.Tensor = x * self.gate(x)
+        return out
+
+
+class Added(nn.Module):
+    """Two convolutions of a map, added."""
+
+    def __init__(self, first: nn.Module, second: nn.Module) -> None:
+        super().__init__()
+        self.first, self.second = first, second
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        out: torch.Tensor = self.first(x) + self.second(x)
+        return out
+
+
+NETWORKS: dict[str, tuple[int, nn.Module]] = {
+    "8 channels": (3, nn.Conv2d(3, 8, 3, padding=1)),
+    "8 to 20": (8, nn.Sequential(nn.Conv2d(8, 20, 1), nn.ReLU())),
+    "20 to 24": (20, nn.Conv2d(20, 24, 3, padding=1)),
+    "24 to 40": (24, nn.Sequential(nn.Conv2d(24, 40, (1, 3), padding=(0, 1)), nn.ReLU())),
+    "40 to 72": (40, nn.Conv2d(40, 72, 1)),
+    "64, 3x3": (64, nn.Conv2d(64, 40, 3, padding=1)),
+    "64, 3x3 /2": (64, nn.Conv2d(64, 20, 3, 2, 1)),
+    "64, dilated": (64, nn.Conv2d(64, 24, 3, padding=3, dilation=3)),
+    "two groups": (48, nn.Conv2d(48, 40, 3, padding=1, groups=2)),
+    "block": (24, block(24, 40, 20)),
+    "block 5x5 /2": (24, block(24, 72, 40, 5, 2)),
+    "block, dilated": (20, block(20, 40, 8, 3, 1, 2)),
+    "squeezed": (40, Squeezed(40)),
+    "added, few positions": (
+        20,
+        nn.Sequential(nn.Conv2d(20, 40, 3, 8), Added(nn.Conv2d(40, 40, 1, groups=2), nn.Conv2d(40, 40, 1))),
+    ),
+    "added": (20, Added(nn.Conv2d(20, 24, 1), nn.Conv2d(20, 24, 3, padding=1))),
+}
+
+
+def images(channels: int, count: int) -> NDArray[np.float32]:
+    """float32 (count, channels, *SIZE)."""
+    return np.random.default_rng(channels).standard_normal((count, channels, *SIZE)).astype(np.float32)
+
+
+class Reader(quantization.CalibrationDataReader):  # type: ignore[name-defined, misc]
+    def __init__(self, channels: int) -> None:
+        self.left = iter([{"input": image[None]} for image in images(channels, 2)])
+
+    def get_next(self) -> dict[str, NDArray[np.float32]] | None:
+        return next(self.left, None)
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, str], Path]:
+    """Each network in each precision, compiled, beside its images."""
+    folder, made = tmp_path_factory.mktemp("tiles"), {}
+    torch.manual_seed(0)
+    settings = {"quant_format": quantization.QuantFormat.QDQ, "per_channel": True}
+    for number, (name, (channels, module)) in enumerate(NETWORKS.items()):
+        plain, few = folder / f"{number}.onnx", folder / f"{number}-few.onnx"
+        plain.write_bytes(to_onnx(module.eval(), SIZE, channels))
+        quantization.quantize_static(plain, few, Reader(channels), **settings)
+        for precision in STEPS:
+            made[name, precision] = folder / f"{number}-{precision}.goss"
+            floats = precision if precision == "bfloat16" else "float32"
+            compile_file(few if precision == "uint8" else plain, made[name, precision], floats)
+            np.save(f"{made[name, precision]}.images.npy", images(channels, 2))
+    return made
+
+
+def answers(files: dict[tuple[str, str], Path], level: str) -> dict[tuple[str, str], NDArray[np.float32]]:
+    """What a process forced to the level answers to two images; skips where the machine lacks it."""
+    code = (
+        "import sys, numpy as np\nfrom gossamer.runtime.native import Native\n"
+        "for path in sys.argv[1:]:\n    np.save(path + '.npy', Native(path, 1)(np.load(path + '.images.npy')))\n"
+    )
+    command = [sys.executable, "-c", code, *map(str, files.values())]
+    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "GOSSAMER_ISA": level})
+    if level != "portable" and "instruction set" in done.stderr:
+        pytest.skip(f"this machine has no {level}")
+    assert done.returncode == 0, done.stderr
+    return {key: np.load(f"{path}.npy") for key, path in files.items()}
+
+
+@pytest.fixture(scope="module")
+def expected(files: dict[tuple[str, str], Path]) -> dict[tuple[str, str], NDArray[np.float32]]:
+    """The answers of plain loops."""
+    return answers(files, "reference")
+
+
+@pytest.mark.parametrize("level", LEVELS)
+def test_every_level_answers_as_plain_loops(
+    level: str, files: dict[tuple[str, str], Path], expected: dict[tuple[str, str], NDArray[np.float32]]
+) -> None:
+    wrong = {}
+    for key, found in answers(files, level).items():
+        wanted = expected[key]
+        difference = np.abs(found - wanted).max() / (wanted.max() - wanted.min())
+        if not difference < STEPS[key[1]]:
+            wrong[key] = difference
+    assert not wrong
+
+
+@pytest.mark.parametrize("precision", STEPS)
+def test_answers_are_the_same_bits_for_any_threads(precision: str, files: dict[tuple[str, str], Path]) -> None:
+    for name, (channels, _) in NETWORKS.items():
+        path, given = files[name, precision], images(channels, 3)
+        wanted = np.asarray(native.Native(path, 1)(given))
+        for threads in (2, 3, 5):
+            for count in (1, 3):
+                found = native.Native(path, threads)(given[:count])
+                np.testing.assert_array_equal(found, wanted[:count], err_msg=f"{name}, {threads} threads")
