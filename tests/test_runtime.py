@@ -74,6 +74,36 @@ def test_every_runtime_gives_what_was_computed_by_hand(name: str) -> None:
     np.testing.assert_allclose(found, [make.outputs_of(one) for one in pixels], atol=1e-6)
 
 
+def test_bytes_in_onnxruntime_do_not_saturate(tmp_path: Path) -> None:
+    """255 * 127 twice is more than 16 bits hold, in which processors without VNNI add up two products by default."""
+    onnx = pytest.importorskip("onnx")
+    pytest.importorskip("onnxruntime")
+    helper, numpy_helper = onnx.helper, onnx.numpy_helper
+    one, zero, none = np.float32(1), np.uint8(0), np.int8(0)
+    weights = np.full((8, 64, 1, 1), 127, np.int8)
+    given = {"one": one, "zero": zero, "none": none, "weights": weights, "wide": np.float32(256)}
+    nodes = [
+        ("QuantizeLinear", ["x", "one", "zero"], "bytes"),
+        ("DequantizeLinear", ["bytes", "one", "zero"], "numbers"),
+        ("DequantizeLinear", ["weights", "one", "none"], "kernel"),
+        ("Conv", ["numbers", "kernel"], "sums"),
+        ("QuantizeLinear", ["sums", "wide", "zero"], "few"),
+        ("DequantizeLinear", ["few", "wide", "zero"], "y"),
+    ]
+    graph = helper.make_graph(
+        [helper.make_node(kind, inputs, [output]) for kind, inputs, output in nodes],
+        "saturates",
+        [helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, ["batch", 64, 4, 4])],
+        [helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, ["batch", 8, 4, 4])],
+        [numpy_helper.from_array(np.asarray(value), name) for name, value in given.items()],
+    )
+    path = tmp_path / "saturates.onnx"
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9), path)
+    batch = np.zeros((1, 64, 4, 4), np.float32)
+    batch[:, :2] = 255  # 64770 in two products; 32767 if saturated
+    assert (runtime.load(path, runtime="onnxruntime").run(batch) == 253 * 256).all()
+
+
 @pytest.mark.parametrize("name", installed())
 def test_results_stay_as_they_are_when_the_model_runs_again(name: str) -> None:
     model = runtime.load(PLAIN, runtime=name)
