@@ -18,9 +18,10 @@ from tests.runs import gossamer, same, torchrun
 RECIPE = (
     "--input 32 --batch 12 --mixup 0.3 --ema 0.9 --deterministic --threads 1 --schedule constant --warmup 0".split()
 )
-# Without normalisation rounding stays rounding; with it, a batch of 12 multiplies it at every step.
+# Without normalisation rounding stays rounding, 2e-5 where torch takes other kernels for half a batch (AVX2); with it, a batch
+# of 12 multiplies it at every step.
 NETS = {
-    "squeezenet1_1": ("--lr 0.002 --input 64".split(), 1e-5),
+    "squeezenet1_1": ("--lr 0.002 --input 64".split(), 1e-4),
     "mobilenet_v2": ("--width 0.25 --lr 0.001".split(), 1e-2),
 }
 
