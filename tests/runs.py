@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+import pytest
 from safetensors.numpy import load_file
 
 # Small enough for seconds, with every stateful part switched on: momentum, averaging, mixing, dropout.
@@ -17,6 +18,15 @@ RECIPE = (
     "--net mobilenet_v2 --width 0.25 --input 32 --epochs 3 --batch 8 --lr 0.05 --drop-rate 0.2 --mixup 0.2 --ema 0.9 "
     "--deterministic --threads 1 --workers 0"
 ).split()
+
+
+def at_level(level: str, code: str, *arguments: str | Path) -> None:
+    """Run Python code in a process whose engine is forced to a level; skips where the machine lacks it."""
+    line = [sys.executable, "-c", code, *map(str, arguments)]
+    done = subprocess.run(line, capture_output=True, text=True, env={**os.environ, "GOSSAMER_ISA": level})
+    if level != "portable" and "instruction set" in done.stderr:
+        pytest.skip(f"this machine has no {level}")
+    assert done.returncode == 0, done.stderr
 
 
 def command(*arguments: str | Path) -> list[str]:

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +13,7 @@ from torch import nn
 from gossamer.compile.write import compile_file
 from gossamer.export.convert import to_onnx
 from gossamer.runtime import native
+from tests.runs import at_level
 
 quantization = pytest.importorskip("onnxruntime.quantization")
 if not native.LIBRARY.is_file():
@@ -79,11 +77,7 @@ def answers(files: dict[str, Path], level: str) -> dict[str, NDArray[np.float32]
         "import sys, numpy as np\nfrom gossamer.runtime.native import Native\n"
         "for path in sys.argv[2:]:\n    np.save(path + '.npy', Native(path, 1)(np.load(sys.argv[1])))\n"
     )
-    command = [sys.executable, "-c", code, str(folder / "images.npy"), *map(str, files.values())]
-    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "GOSSAMER_ISA": level})
-    if level != "portable" and "instruction set" in done.stderr:
-        pytest.skip(f"this machine has no {level}")
-    assert done.returncode == 0, done.stderr
+    at_level(level, code, folder / "images.npy", *files.values())
     return {name: np.load(f"{path}.npy") for name, path in files.items()}
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import struct
 import subprocess
 import sys
@@ -25,6 +24,7 @@ from gossamer.errors import InputError, ModelFileError, UnknownNameError
 from gossamer.export.convert import to_onnx
 from gossamer.modelfile import parse
 from gossamer.runtime import native
+from tests.runs import at_level
 from tests.test_export import randomised
 
 if not native.LIBRARY.is_file():
@@ -89,11 +89,7 @@ def test_every_level_answers_as_numpy_and_alike_for_any_threads(level: str, tmp_
             path.write_bytes(case(sides, types)[0])
             np.save(f"{path}.npy", images(2, c, h, w))
             made.append((path, expected(sides, types, images(2, c, h, w))))
-    command = [sys.executable, "-c", RUN, *(str(path) for path, _ in made)]
-    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "GOSSAMER_ISA": level})
-    if level != "portable" and "instruction set" in done.stderr:
-        pytest.skip(f"this machine has no {level}")
-    assert done.returncode == 0, done.stderr
+    at_level(level, RUN, *(path for path, _ in made))
     for path, wanted in made:
         found = np.load(f"{path}.out.npy")
         assert np.abs(found - wanted).max() < 1e-5 * np.abs(wanted).max(), path.name

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import os
 import subprocess
 import sys
 import warnings
@@ -26,6 +25,7 @@ from gossamer.errors import InputError
 from gossamer.modelfile import parse
 from gossamer.runtime import native
 from gossamer.runtime.compilation import compile_model
+from tests.runs import at_level
 from tests.test_export import randomised
 
 onnxruntime = pytest.importorskip("onnxruntime")
@@ -331,12 +331,7 @@ def test_every_level_of_this_machine_agrees_on_heads(level: str, folder: Path) -
         "    found = Native(path, 2)(batch)\n"
         "    np.savez(path + '.npz', **found if isinstance(found, dict) else {'': found})\n"
     )
-    environment = {**os.environ, "GOSSAMER_ISA": level}
-    command = [sys.executable, "-c", code, str(images_at), *(str(out) for _, out in files)]
-    done = subprocess.run(command, capture_output=True, text=True, env=environment)
-    if level != "portable" and "instruction set" in done.stderr:
-        pytest.skip(f"this machine has no {level}")
-    assert done.returncode == 0, done.stderr
+    at_level(level, code, images_at, *(out for _, out in files))
     for onnx, out in files:
         expected = answers(onnx)
         with np.load(f"{out}.npz") as found:

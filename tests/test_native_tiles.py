@@ -6,9 +6,6 @@ each network answers as plain loops do on every level of this machine, and with 
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +17,7 @@ from torch import nn
 from gossamer.compile.write import compile_file
 from gossamer.export.convert import to_onnx
 from gossamer.runtime import native
+from tests.runs import at_level
 
 quantization = pytest.importorskip("onnxruntime.quantization")
 if not native.LIBRARY.is_file():
@@ -123,11 +121,7 @@ def answers(files: dict[tuple[str, str], Path], level: str) -> dict[tuple[str, s
         "import sys, numpy as np\nfrom gossamer.runtime.native import Native\n"
         "for path in sys.argv[1:]:\n    np.save(path + '.npy', Native(path, 1)(np.load(path + '.images.npy')))\n"
     )
-    command = [sys.executable, "-c", code, *map(str, files.values())]
-    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "GOSSAMER_ISA": level})
-    if level != "portable" and "instruction set" in done.stderr:
-        pytest.skip(f"this machine has no {level}")
-    assert done.returncode == 0, done.stderr
+    at_level(level, code, *files.values())
     return {key: np.load(f"{path}.npy") for key, path in files.items()}
 
 
