@@ -140,7 +140,7 @@ def test_plateau_drops_after_its_patience_and_remembers_through_a_resume() -> No
     made = optim.Schedule(Settings(schedule="plateau", lr=1.0, patience=1, gamma=0.5, warmup=0.0), 10)
     seen = []
     for score in (0.5, 0.6, 0.6, 0.6, 0.7, 0.1, 0.1):
-        made.epoch_done(score)
+        made.epochs_done(score)
         again = optim.Schedule(made.settings, 10)
         again.state = dict(made.state)
         made = again

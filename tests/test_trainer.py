@@ -94,14 +94,15 @@ def test_best_is_the_best_epoch_and_is_scored_again_to_the_same_value(pictures: 
     assert again.metrics["accuracy"] == best
 
 
-@pytest.mark.parametrize("stop", [1, 4, 5, 11])
+@pytest.mark.parametrize(("stop", "every"), [(1, 1), (4, 1), (5, 1), (11, 1), (4, 2), (7, 2)])
 def test_an_interrupted_run_goes_on_to_the_same_bits(
-    pictures: Path, tmp_path: Path, stop: int, monkeypatch: pytest.MonkeyPatch
+    pictures: Path, tmp_path: Path, stop: int, every: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Stopped before step `stop` without any farewell, with a state saved every other step: 4 steps an epoch."""
     from gossamer import trainer
 
     options = {"epochs": 3, "deterministic": True, "drop_rate": 0.3, "mixup": 0.3, "ema": 0.9, "save_steps": 2}
+    options["eval_every"] = every
     whole = gossamer.train(small(pictures, tmp_path / "whole", **options))
 
     class Killed(Exception):
@@ -179,9 +180,21 @@ def test_a_minute_budget_ends_the_run(pictures: Path, tmp_path: Path) -> None:
     assert run.metrics()[-1]["lr"] < run.metrics()[0]["lr"]
 
 
+def test_evaluations_come_every_so_many_epochs_and_at_the_end(pictures: Path, tmp_path: Path) -> None:
+    options = {"epochs": 5, "deterministic": True}
+    often = gossamer.train(small(pictures, tmp_path / "often", **options)).metrics()
+    seldom = gossamer.train(small(pictures, tmp_path / "seldom", eval_every=2, **options)).metrics()
+    assert [row["epoch"] for row in seldom] == [2, 4, 5]
+    assert [row["val_loss"] for row in seldom] == [often[i]["val_loss"] for i in (1, 3, 4)]
+    assert seldom[0]["loss"] == pytest.approx((often[0]["loss"] + often[1]["loss"]) / 2)
+
+
 def test_early_stopping_stops(pictures: Path, tmp_path: Path) -> None:
     run = gossamer.train(small(pictures, tmp_path / "run", epochs=30, lr=0.0, early_stop=2))
     assert len(run.metrics()) == 3
+    run = gossamer.train(small(pictures, tmp_path / "seldom", epochs=30, lr=0.0, early_stop=3, eval_every=2))
+    best = max(run.metrics(), key=lambda row: row["val_accuracy"])
+    assert run.metrics()[-1]["epoch"] - best["epoch"] == 4  # 2 would be too few
 
 
 def test_a_loss_that_is_not_finite_is_one_line_and_keeps_the_state(pictures: Path, tmp_path: Path) -> None:

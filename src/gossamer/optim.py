@@ -207,14 +207,14 @@ class Schedule:
             return 1 - abs(2 * place - 1)
         return float(self.state["factor"])  # plateau; constant keeps 1
 
-    def epoch_done(self, score: float) -> None:
-        """Tell the plateau schedule the score of an epoch (larger is better)."""
+    def epochs_done(self, score: float, epochs: int = 1) -> None:
+        """Tell the plateau schedule the score (larger is better) after so many more epochs."""
         if self.settings.schedule != "plateau":
             return
         if self.state["best"] is None or score > self.state["best"]:
             self.state.update(best=score, bad=0)
             return
-        self.state["bad"] += 1
+        self.state["bad"] += epochs
         if self.state["bad"] > self.settings.patience:
             self.state.update(factor=self.state["factor"] * self.settings.gamma, bad=0)
 

@@ -37,7 +37,7 @@ class Counters:
     best_epoch: int = 0
     bad_epochs: int = 0
     finished: str = ""
-    # sums over the epoch under way
+    # sums since the last evaluation
     loss_sum: float = 0.0
     images: int = 0
     data_seconds: float = 0.0

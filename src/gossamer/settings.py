@@ -148,6 +148,9 @@ class Settings:
     minutes: float | None = _setting(None, "training", "time budget; the schedule ends with it", low=0.001, high=1e6)
     batch: int = _setting(64, "training", "images a step, over all processes", low=1, high=1 << 20)
     accumulate: int = _setting(1, "training", "parts that a batch is computed in, to save memory", low=1, high=1 << 16)
+    eval_every: int = _setting(
+        1, "training", "epochs from one evaluation on the validation images to the next; the last is always one", low=1
+    )
     early_stop: int = _setting(0, "training", "stop after so many epochs without a better score; 0 is never", low=0)
     seed: int = _setting(0, "training", "seed of everything drawn at random", low=0, high=(1 << 31) - 1)
     deterministic: bool = _setting(False, "training", "same bits at every run, at some cost of speed")

@@ -222,11 +222,16 @@ def _epochs(session: Session) -> None:
         steps = _one_epoch(session)
         ended = counters.step_in_epoch >= steps
         epoch = counters.epoch + counters.step_in_epoch / steps
+        if (counters.epoch + 1) % session.settings.eval_every and not _reason_to_stop(session, epoch):
+            counters.epoch, counters.step_in_epoch = counters.epoch + 1, 0
+            save(session)
+            continue
         evaluation = _evaluate(session)
         score = evaluation.metrics[session.task.score]
-        session.schedule.epoch_done(score)
+        passed = max(1, round(epoch - (session.rows[-1]["epoch"] if session.rows else 0)))
+        session.schedule.epochs_done(score, passed)
         improved = counters.best is None or score > counters.best
-        counters.bad_epochs = 0 if improved else counters.bad_epochs + 1
+        counters.bad_epochs = 0 if improved else counters.bad_epochs + passed
         if improved:
             counters.best, counters.best_epoch = score, counters.epoch + 1
         row = _row(session, epoch, evaluation)
@@ -410,8 +415,10 @@ def _reason_to_stop(session: Session, epoch: float) -> str:
     counters, settings = session.counters, session.settings
     if settings.epochs is not None and epoch >= settings.epochs - 1e-9:
         return f"{epoch:g} epochs are done"
-    if settings.minutes is not None and counters.seconds + session.evaluation_seconds >= settings.minutes * 60:
-        return f"the {settings.minutes:g} minutes are used up"
+    if settings.minutes is not None:
+        # one clock for all processes: they must end together
+        if distributed.share(counters.seconds + session.evaluation_seconds) >= settings.minutes * 60:
+            return f"the {settings.minutes:g} minutes are used up"
     if settings.early_stop and counters.bad_epochs >= settings.early_stop:
         return f"no better score in {counters.bad_epochs} epochs"
     return ""
