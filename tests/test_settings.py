@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gossamer import optim
 from gossamer import settings as module
 from gossamer.errors import InputError, SettingsError, UnknownNameError
 from gossamer.settings import Settings, dump, from_dict, load, parse_bytes, parse_size, to_dict
@@ -22,6 +23,17 @@ def test_yaml_reads_back_to_equal_settings(tmp_path: Path) -> None:
     (tmp_path / "s.yaml").write_text(dump(settings), encoding="utf-8")
     assert load(tmp_path / "s.yaml") == settings
     assert from_dict(to_dict(settings)) == settings
+
+
+def test_what_is_not_given_is_what_is_usual_for_the_task() -> None:
+    classes, masks = Settings(), Settings(task="segment")
+    assert (classes.batch, classes.optimizer, classes.label_smoothing) == (64, "sgd", 0.1)
+    assert (masks.batch, masks.optimizer, masks.label_smoothing) == (8, "adamw", 0.0)
+    assert optim.resolve(masks).lr == 0.002 != optim.resolve(masks.replace(optimizer="sgd")).lr
+    assert Settings(task="segment", batch=64, optimizer="sgd").batch == 64
+    assert from_dict({"task": "segment", "batch": None}).batch == 8
+    assert from_dict(to_dict(masks)) == masks
+    assert Settings(task="embed").batch == 64
 
 
 @pytest.mark.parametrize(

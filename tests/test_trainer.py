@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -26,6 +27,7 @@ from gossamer.trained import trained
 from gossamer.trainer import train
 from tests.runs import RECIPE, command, same, weights
 from tests.runs import gossamer as run_gossamer
+from tests.scenes import write_masks
 from tests.twins import twin
 
 
@@ -225,6 +227,34 @@ def test_starting_from_the_weights_of_another_run(pictures: Path, tmp_path: Path
     assert any("weights" in line for line in said.lines)
     a, b = weights(first.path), weights(second.path)
     assert (a["model.stem.conv.weight"] == b["model.stem.conv.weight"]).all()
+
+
+def test_a_segmenter_goes_on_from_another_with_its_head_or_from_a_classifier(pictures: Path, tmp_path: Path) -> None:
+    options = {"task": "segment", "head": "deeplabv3", "batch": 4, "threads": 1, "workers": 0, "epochs": 1, "ema": 0.0}
+    options |= {
+        "net": "mobilenet_v2",
+        "width": 0.25,
+        "input": "48",
+        "precision": "float32",
+        "memory_format": "channels_last",
+    }
+    data = str(write_masks(tmp_path / "masks", each=4))
+
+    def start(name: str, **more: object) -> dict[str, np.ndarray]:
+        run = gossamer.train(Settings(data=data, out=str(tmp_path / name), **{**options, **more}))  # type: ignore[arg-type]
+        return {key: value for key, value in weights(run.path, "last").items() if key.startswith("model.")}
+
+    first = start("first")
+    again = start("again", lr=0.0, output_stride=8, weights=str(tmp_path / "first" / "last.safetensors"))
+    moved = {key for key in first if not np.array_equal(first[key], again[key])}
+    assert moved
+    assert all(key.endswith(("running_mean", "running_var", "num_batches_tracked")) for key in moved)
+    classifier = gossamer.train(small(pictures, tmp_path / "classifier", epochs=1, small_input=False))
+    backbone = weights(classifier.path, "last")
+    taken = start("taken", lr=0.0, weights=str(classifier.path / "last.safetensors"))
+    learnt = [key for key in taken if key.startswith("model.backbone.") and key.endswith(".weight")]
+    assert learnt
+    assert all(np.array_equal(taken[key], backbone["model." + key.removeprefix("model.backbone.")]) for key in learnt)
 
 
 def test_the_folder_of_another_run_is_not_touched(pictures: Path, tmp_path: Path) -> None:

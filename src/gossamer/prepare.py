@@ -7,6 +7,7 @@ import math
 import os
 import shutil
 import sys
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,7 @@ from gossamer.distributed import Processes
 from gossamer.errors import DataError, ImageError, InputError, SettingsError
 from gossamer.graph import trace
 from gossamer.images import decode
+from gossamer.networks.checkpoint import read_tensors
 from gossamer.networks.create import choose
 from gossamer.networks.fetch import fetch
 from gossamer.networks.pretrained import IMAGENET
@@ -167,6 +169,12 @@ def _refuse_small_input(settings: Settings, classes: tuple[str, ...]) -> None:
         )
 
 
+def _holds(path: str, model: nn.Module) -> bool:
+    """Whether a file of weights is of the whole of `model`, not of its backbone alone. Raises WeightsError."""
+    own = set(model.state_dict())
+    return 2 * len(own & set(read_tensors(path))) > len(own)
+
+
 def build(settings: Settings, data: Data, progress: Progress) -> tuple[nn.Module, Task, list[str]]:
     """The network with its first weights, its task, and lines that say what was loaded or frozen.
 
@@ -175,10 +183,13 @@ def build(settings: Settings, data: Data, progress: Progress) -> tuple[nn.Module
     task = task_of(settings.task)(data.classes, settings)
     task.prepare(data)
     torch.manual_seed(settings.seed)
-    # timm takes its weights while it builds, and so does the backbone of a head
+    # timm takes its weights while it builds, and so does the backbone of a head; not those of a run with the same head
     taken = settings.net.startswith(PEER) or settings.task != "classify"
     try:
-        model = task.build(settings.weights if taken else "")
+        model = task.build(settings.weights if taken and not Path(settings.weights).is_file() else "")
+        if taken and Path(settings.weights).is_file():
+            taken = not _holds(settings.weights, model)
+            model = task.build(settings.weights) if taken else model
         if not settings.net.startswith(PEER):
             trace(model, (1, settings.in_chans, *sized(settings)))
     except InputError as error:

@@ -21,9 +21,34 @@ from gossamer.errors import SettingsError, UnknownNameError
 Choice = tuple[str, ...]
 
 
+class ByTask:
+    """A default that depends on the task: of classes and all others, and of those named."""
+
+    def __init__(self, others: Any, **tasks: Any) -> None:
+        self.others, self.tasks = others, tasks
+
+    def of(self, task: str) -> Any:
+        """The default of `task`."""
+        return self.tasks.get(task, self.others)
+
+    def __str__(self) -> str:
+        def shown(value: Any) -> str:
+            return " ".join(f"{item:g}" for item in value) if isinstance(value, tuple) else str(value)
+
+        return ", ".join([shown(self.others), *(f"{task} {shown(value)}" for task, value in self.tasks.items())])
+
+
 def _setting(default: Any, group: str, help: str, *, low: float | None = None, high: float | None = None) -> Any:
-    """A field with its group and help text, and the closed range of its values."""
-    return dataclasses.field(default=default, metadata={"group": group, "help": help, "low": low, "high": high})
+    """A field with its group and help text, and the closed range of its values.
+
+    A `ByTask` as the default: where nothing is given, the field takes what is usual for the task.
+    """
+    usual = default if isinstance(default, ByTask) else None
+    if usual:
+        default, help = None, f"{help}; default {usual}"
+    return dataclasses.field(
+        default=default, metadata={"group": group, "help": help, "low": low, "high": high, "usual": usual}
+    )
 
 
 @dataclass(frozen=True)
@@ -146,7 +171,9 @@ class Settings:
         None, "training", "passes over the training data; default 20, or no limit if minutes are given", low=0, high=1e6
     )
     minutes: float | None = _setting(None, "training", "time budget; the schedule ends with it", low=0.001, high=1e6)
-    batch: int = _setting(64, "training", "images a step, over all processes", low=1, high=1 << 20)
+    batch: int = _setting(
+        ByTask(64, detect=16, segment=8, multi=16), "training", "images a step, over all processes", low=1, high=1 << 20
+    )
     accumulate: int = _setting(1, "training", "parts that a batch is computed in, to save memory", low=1, high=1 << 16)
     eval_every: int = _setting(
         1, "training", "epochs from one evaluation on the validation images to the next; the last is always one", low=1
@@ -166,7 +193,11 @@ class Settings:
     flip: float = _setting(0.5, "augmentation", "probability of a left-right flip", low=0, high=1)
     vertical_flip: float = _setting(0.0, "augmentation", "probability of an upside-down flip", low=0, high=1)
     color_jitter: float = _setting(
-        0.0, "augmentation", "strength of brightness, contrast and saturation jitter", low=0, high=1
+        ByTask(0.0, detect=0.3, segment=0.3),
+        "augmentation",
+        "strength of brightness, contrast and saturation jitter",
+        low=0,
+        high=1,
     )
     randaugment: int = _setting(0, "augmentation", "RandAugment: operations an image", low=0, high=8)
     randaugment_magnitude: float = _setting(9.0, "augmentation", "RandAugment: magnitude, 0..30", low=0, high=30)
@@ -174,7 +205,7 @@ class Settings:
     expand: float = _setting(0.5, "augmentation", "detect: probability of zooming out", low=0, high=1)
     iou_crop: float = _setting(1.0, "augmentation", "detect: probability of a crop that keeps boxes", low=0, high=1)
     mosaic: float = _setting(0.0, "augmentation", "detect: probability of four images in one", low=0, high=1)
-    scales: tuple[float, ...] = _setting((0.5, 2.0), "augmentation", "segment: range of the random scale")
+    scales: tuple[float, ...] = _setting((0.75, 1.5), "augmentation", "segment: range of the random scale")
     mixup: float = _setting(0.0, "augmentation", "mixup alpha; 0 is off", low=0, high=100)
     cutmix: float = _setting(0.0, "augmentation", "CutMix alpha; 0 is off", low=0, high=100)
 
@@ -209,13 +240,15 @@ class Settings:
     head_weights: Literal["fixed", "uncertainty", "gradnorm"] = _setting(
         "fixed", "loss", "multi: weights of the heads' losses: as given, learnt by uncertainty, or by gradient norm"
     )
-    label_smoothing: float = _setting(0.1, "loss", "label smoothing alpha", low=0, high=0.999)
+    label_smoothing: float = _setting(ByTask(0.1, segment=0.0), "loss", "label smoothing alpha", low=0, high=0.999)
     smoothing_over: Literal["all", "others"] = _setting(
         "all", "loss", "alpha/K over all classes, or alpha/(K-1) over the others"
     )
     focal_gamma: float = _setting(2.0, "loss", "focal loss: gamma", low=0, high=10)
     aux_weight: float = _setting(0.3, "loss", "weight of each auxiliary classifier's loss", low=0, high=10)
-    dice: float = _setting(0.0, "loss", "segment: weight of a Dice loss that is added", low=0, high=10)
+    dice: float = _setting(
+        ByTask(0.0, segment=0.5), "loss", "segment: weight of a Dice loss that is added", low=0, high=10
+    )
     class_weights: Literal["none", "balanced", "log"] = _setting(
         "none",
         "loss",
@@ -232,7 +265,7 @@ class Settings:
 
     # optimiser and schedule
     optimizer: Literal["sgd", "adagrad", "adadelta", "rmsprop", "rmsprop_tf", "adam", "adamw"] = _setting(
-        "sgd", "optimiser", "optimiser"
+        ByTask("sgd", detect="adamw", segment="adamw", multi="adamw"), "optimiser", "optimiser"
     )
     lr: float | None = _setting(
         None, "optimiser", "learning rate; default the optimiser's, scaled by the batch", low=0, high=100
@@ -242,10 +275,16 @@ class Settings:
     betas: tuple[float, ...] = _setting((0.9, 0.999), "optimiser", "Adam: decay of the two moments")
     rho: float = _setting(0.9, "optimiser", "decay of the squared gradient (rmsprop, adadelta)", low=0, high=0.99999)
     eps: float | None = _setting(None, "optimiser", "term against division by zero; default the optimiser's", low=0)
-    clip_norm: float = _setting(0.0, "optimiser", "clip the gradient's norm; 0 is off", low=0)
+    clip_norm: float = _setting(
+        ByTask(0.0, detect=10.0, segment=5.0, multi=10.0), "optimiser", "clip the gradient's norm; 0 is off", low=0
+    )
     clip_value: float = _setting(0.0, "optimiser", "clip each gradient; 0 is off", low=0)
     ema: float = _setting(
-        0.0, "optimiser", "decay of the averaged weights that are evaluated and saved; 0 is off", low=0, high=0.999999
+        ByTask(0.0, detect=0.99, segment=0.99, multi=0.99),
+        "optimiser",
+        "decay of the averaged weights that are evaluated and saved; 0 is off",
+        low=0,
+        high=0.999999,
     )
     schedule: Literal["constant", "step", "exponential", "cosine", "one_cycle", "cyclic", "plateau"] = _setting(
         "cosine", "optimiser", "learning-rate schedule"
@@ -286,7 +325,9 @@ class Settings:
     def __post_init__(self) -> None:
         hints = typing.get_type_hints(type(self))
         for field in dataclasses.fields(self):
-            value = _checked(field, hints[field.name], getattr(self, field.name))
+            given, usual = getattr(self, field.name), field.metadata["usual"]
+            # `task` is checked before the fields that depend on it
+            value = _checked(field, hints[field.name], usual.of(self.task) if usual and given is None else given)
             object.__setattr__(self, field.name, value)
         _check_together(self)
 

@@ -415,10 +415,10 @@ def _reason_to_stop(session: Session, epoch: float) -> str:
     counters, settings = session.counters, session.settings
     if settings.epochs is not None and epoch >= settings.epochs - 1e-9:
         return f"{epoch:g} epochs are done"
-    if settings.minutes is not None:
-        # one clock for all processes: they must end together
-        if distributed.share(counters.seconds + session.evaluation_seconds) >= settings.minutes * 60:
-            return f"the {settings.minutes:g} minutes are used up"
+    # one clock for all processes: they must end together
+    seconds = 0.0 if settings.minutes is None else distributed.share(counters.seconds + session.evaluation_seconds)
+    if settings.minutes is not None and seconds >= settings.minutes * 60:
+        return f"the {settings.minutes:g} minutes are used up"
     if settings.early_stop and counters.bad_epochs >= settings.early_stop:
         return f"no better score in {counters.bad_epochs} epochs"
     return ""

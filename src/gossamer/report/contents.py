@@ -164,8 +164,9 @@ def settings_by_group(settings: Settings) -> dict[str, list[tuple[str, Any, bool
     """(name, value, differs from the default) of every setting, by group."""
     groups: dict[str, list[tuple[str, Any, bool]]] = {}
     for field in dataclasses.fields(settings):
-        value = getattr(settings, field.name)
-        groups.setdefault(field.metadata["group"], []).append((field.name, value, value != field.default))
+        value, usual = getattr(settings, field.name), field.metadata["usual"]
+        default = usual.of(settings.task) if usual else field.default
+        groups.setdefault(field.metadata["group"], []).append((field.name, value, value != default))
     return groups
 
 
