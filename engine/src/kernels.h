@@ -36,11 +36,11 @@ struct Dense {
   Finish finish;
 };
 
-// Expansion (or a copy), depthwise convolution and projection of some rows. The expanded rows are float32.
+// Expansion, depthwise convolution and projection of some rows. The expanded rows are float32.
 struct Fused {
   Dense expand, project;  // of a whole image; without projection the depthwise rows are the output
   bool expands, projects;
-  const float *weight, *bias;  // depthwise, (kh, kw, mid padded), and its bias
+  const float *weight, *bias;  // depthwise, (kh, kw, mid padded), or (mid / vector, kh, kw, vector) without expansion; its bias
   int32_t kh, kw, sh, sw, top, left, dilation, mid, padded, chunk;
   int32_t rows, inner;  // output rows at once of all chunks, of one chunk
   Finish finish;        // of the depthwise layer

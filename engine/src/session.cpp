@@ -286,7 +286,10 @@ bool fused_step(gossamer_model &m, const Op &op, Step &step) {
   if (!m.packed.back().make(size_t(f.padded) * size_t(taps) * 4)) return false;
   float *to = m.packed.back().floats();
   for (int32_t t = 0; t < taps; t++)
-    for (int32_t c = 0; c < op.mid; c++) to[int64_t(t) * f.padded + c] = w[op.weight1 + int64_t(c) * taps + t];
+    for (int32_t c = 0; c < op.mid; c++) {
+      const int64_t at = f.expands ? int64_t(t) * f.padded + c : (int64_t(c / vector) * taps + t) * vector + c % vector;
+      to[at] = w[op.weight1 + int64_t(c) * taps + t];
+    }
   f.weight = to;
   f.bias = pad(m, w + op.bias1, op.mid, f.padded);
   if (!f.bias) return false;
@@ -312,7 +315,8 @@ bool fused_step(gossamer_model &m, const Op &op, Step &step) {
   const int64_t pitch = held * f.chunk;
   f.inner = f.dilation == 1 ? 1 : int32_t(std::min<int64_t>(reach, f.out.h));  // so that few of the rows held are moved
   while (f.inner < f.out.h && ((f.inner + 1) * f.sh + reach) * pitch * 4 <= EXPANDED_BYTES) f.inner++;
-  const int64_t expanded = ((f.inner - 1) * f.sh + reach) * pitch * 4;
+  const int64_t expanded = f.expands              ? ((f.inner - 1) * f.sh + reach) * pitch * 4
+                           : f.in.type == F32 ? 0 : reach * f.in.w * f.padded * 4;
   if (expanded > SCRATCH_BYTES) return false;
   step.expanded = size_t(expanded);
   if (f.expands && m.level->taken[f.in.type] == WIDE)  // of the rows that f.rows need; the others take no memory
