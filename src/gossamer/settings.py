@@ -235,7 +235,11 @@ class Settings:
         "loss; auto: cross_entropy, multilabel bce, regress and the boxes of detect smooth_l1, embed triplet",
     )
     margin: float | None = _setting(None, "loss", "embed: margin; default the loss's own", low=0, high=10)
-    mining: Literal["all", "hard", "semihard"] = _setting("hard", "loss", "embed: which triplets of a batch count")
+    mining: Literal["all", "hard", "semihard"] = _setting(
+        "semihard",
+        "loss",
+        "embed: which triplets of a batch count; the hardest of an untrained network make it collapse",
+    )
     per_identity: int = _setting(4, "loss", "embed: images of an identity in a batch", low=2, high=1024)
     head_weights: Literal["fixed", "uncertainty", "gradnorm"] = _setting(
         "fixed", "loss", "multi: weights of the heads' losses: as given, learnt by uncertainty, or by gradient norm"
@@ -265,7 +269,7 @@ class Settings:
 
     # optimiser and schedule
     optimizer: Literal["sgd", "adagrad", "adadelta", "rmsprop", "rmsprop_tf", "adam", "adamw"] = _setting(
-        ByTask("sgd", detect="adamw", segment="adamw", multi="adamw"), "optimiser", "optimiser"
+        ByTask("sgd", detect="adamw", segment="adamw", embed="adamw", multi="adamw"), "optimiser", "optimiser"
     )
     lr: float | None = _setting(
         None, "optimiser", "learning rate; default the optimiser's, scaled by the batch", low=0, high=100
@@ -276,7 +280,10 @@ class Settings:
     rho: float = _setting(0.9, "optimiser", "decay of the squared gradient (rmsprop, adadelta)", low=0, high=0.99999)
     eps: float | None = _setting(None, "optimiser", "term against division by zero; default the optimiser's", low=0)
     clip_norm: float = _setting(
-        ByTask(0.0, detect=10.0, segment=5.0, multi=10.0), "optimiser", "clip the gradient's norm; 0 is off", low=0
+        ByTask(0.0, detect=10.0, segment=5.0, embed=5.0, multi=10.0),
+        "optimiser",
+        "clip the gradient's norm; 0 is off",
+        low=0,
     )
     clip_value: float = _setting(0.0, "optimiser", "clip each gradient; 0 is off", low=0)
     ema: float = _setting(

@@ -39,7 +39,11 @@ def draw_files(
     """
     if len(card.heads) != 1 or card.heads[0].kind not in KINDS:
         kinds = ", ".join(head.kind for head in card.heads)
-        raise SettingsError(f"drawing what a head of kind {kinds} says", " or ".join(KINDS), "leave --draw out")
+        found = [head.kind for head in card.heads] == ["embed"]
+        instead = (
+            "for neighbours: gossamer index, then gossamer search INDEX IMAGE --draw" if found else "leave --draw out"
+        )
+        raise SettingsError(f"drawing what a head of kind {kinds} says", " or ".join(KINDS), instead)
     places = drawing_places(paths, Path(folder))
     classes = card.heads[0].classes
 
