@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -91,6 +92,8 @@ def test_a_swap_trains_another_network_on_the_same_images(
     table = ran(capsys, "compare", home / "detect", out)
     assert "map50" in table.splitlines()[0] and "shufflenet" not in table
     assert f"map50 of {out}: its run, epoch 1, val" in table
+    assert all(re.search(r"% +\d+\.\d+ +\d+\.\d+-", line) for line in table.splitlines()[1:3]), table  # milliseconds
+    assert ran(capsys, "compare", "lenet5", "squeezenet1_1").splitlines()[1].split()[3:5] == ["-", "-"]
 
 
 def test_a_swap_keeps_what_every_network_knows() -> None:
@@ -109,14 +112,14 @@ def test_runs_and_files_of_all_tasks_are_compared_without_ranking_them(
     home: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     targets = [home / task for task in TASKS] + [home / f"{task}.onnx" for task in TASKS]
-    found = json.loads(ran(capsys, "compare", *targets, "--json"))
+    found = json.loads(ran(capsys, "compare", *targets, "--no-measure", "--json"))
     assert found["metrics"] == list(SCORES.values())
     for task, run, file in zip(TASKS, found["candidates"][:3], found["candidates"][3:], strict=True):
         assert run["metric"] == file["metric"] == SCORES[task]
         assert run["score"] == Run.open(home / task).metrics()[0][f"val_{SCORES[task]}"]
         assert file["score"] == pytest.approx(run["score"], abs=1e-6)
         assert run["front"] is file["front"] is None
-    text = ran(capsys, "compare", *targets[:2])
+    text = ran(capsys, "compare", *targets[:2], "--no-measure")
     assert "the scores differ (map50, miou)" in text and "* nothing here" not in text
 
 

@@ -89,12 +89,36 @@ def plain_quadruplet(d: np.ndarray, y: list[int], margin: float, second: float) 
     return plain_batch_hard(d**2, y, margin) + mean(list(apart.values()))
 
 
+def plain_quadruplets(d: np.ndarray, y: list[int]) -> dict[tuple[int, int], list[float]]:
+    """For each pair of one identity the squared distances of all pairs of two others."""
+    found: dict[tuple[int, int], list[float]] = {}
+    for a, p, m, n in itertools.permutations(range(len(y)), 4):
+        if y[a] == y[p] and len({y[a], y[m], y[n]}) == 3:
+            found.setdefault((a, p), []).append(float(d[m, n] ** 2))
+    return found
+
+
+def plain_quadruplet_all(d: np.ndarray, y: list[int], margin: float, second: float) -> float:
+    apart = [d[a, p] ** 2 - one + second for (a, p), across in plain_quadruplets(d, y).items() for one in across]
+    return plain_batch_all(d**2, y, margin) + mean([v for v in apart if v > 0])
+
+
+def plain_quadruplet_semi_hard(d: np.ndarray, y: list[int], margin: float, second: float) -> float:
+    values = []
+    for (a, p), across in plain_quadruplets(d, y).items():
+        farther = [one for one in across if one > d[a, p] ** 2]
+        values.append(max(0.0, d[a, p] ** 2 - (min(farther) if farther else max(across)) + second))
+    return plain_semi_hard(d, y, margin) + mean(values)
+
+
 PLAIN: list[tuple[Callable[..., torch.Tensor], Callable[..., float], tuple[float, ...]]] = [
     (losses.contrastive, plain_contrastive, (0.9,)),
     (losses.triplet_batch_all, plain_batch_all, (0.2,)),
     (losses.triplet_batch_hard, plain_batch_hard, (0.3,)),
     (losses.triplet_semi_hard, plain_semi_hard, (0.5,)),
     (losses.quadruplet, plain_quadruplet, (0.6, 0.4)),
+    (losses.quadruplet_all, plain_quadruplet_all, (0.6, 0.4)),
+    (losses.quadruplet_semi_hard, plain_quadruplet_semi_hard, (0.6, 0.4)),
 ]
 NAMES = [function.__name__ for function, _, _ in PLAIN]
 
@@ -257,6 +281,8 @@ def test_a_loss_from_its_name() -> None:
     assert torch.equal(build_loss("triplet", 5, 8)(outputs, LABELS), losses.triplet_batch_hard(x, LABELS, 0.2))
     made = build_loss("quadruplet", 5, 8, {"second_margin": 0.1})
     assert torch.equal(made(outputs, LABELS), losses.quadruplet(x, LABELS, 1.0, 0.1))
+    made = build_loss("quadruplet", 5, 8, {"mining": "semi-hard"})
+    assert torch.equal(made(outputs, LABELS), losses.quadruplet_semi_hard(x, LABELS, 1.0, 0.5))
     assert not list(made.parameters())
     assert torch.equal(build_loss("contrastive", 5, 8)(outputs, LABELS), losses.contrastive(x, LABELS, 0.5))
 

@@ -240,6 +240,16 @@ def folder(tmp_path: Path) -> Path:
     return root
 
 
+def test_parts_of_a_data_set_are_no_identities(folder: Path, tmp_path: Path) -> None:
+    whole = tmp_path / "whole"
+    for part in ("train", "val"):
+        shutil.copytree(folder, whole / part)
+    made, _ = index_folder(Colours(), whole)
+    assert set(made.labels) == {"", "red", "green", "blue"}
+    shutil.copytree(folder / "red", whole / "scarlet")
+    assert "train" in index_folder(Colours(), whole)[0].labels  # there is an identity beside: it may be one as well
+
+
 @pytest.mark.parametrize("batch", [1, 4, 32])
 def test_a_folder_becomes_a_gallery_and_is_searched(folder: Path, tmp_path: Path, batch: int) -> None:
     model = Colours()

@@ -62,6 +62,14 @@ class Added(nn.Module):
         return out
 
 
+def separable(c: int, out: int, kernel: int | tuple[int, int] = 3, stride: int = 1, dilation: int = 1) -> nn.Module:
+    """Depthwise convolution and projection, without expansion; the depthwise layer alone where `out` is 0."""
+    sides = (kernel, kernel) if isinstance(kernel, int) else kernel
+    padding = tuple(side // 2 * dilation for side in sides)
+    depthwise = nn.Sequential(nn.Conv2d(c, c, sides, stride, padding, dilation, groups=c), nn.Hardswish())
+    return nn.Sequential(*depthwise, nn.Conv2d(c, out, 1)) if out else depthwise
+
+
 NETWORKS: dict[str, tuple[int, nn.Module]] = {
     "8 channels": (3, nn.Conv2d(3, 8, 3, padding=1)),
     "8 to 20": (8, nn.Sequential(nn.Conv2d(8, 20, 1), nn.ReLU())),
@@ -75,6 +83,13 @@ NETWORKS: dict[str, tuple[int, nn.Module]] = {
     "block": (24, block(24, 40, 20)),
     "block 5x5 /2": (24, block(24, 72, 40, 5, 2)),
     "block, dilated": (20, block(20, 40, 8, 3, 1, 2)),
+    "separable": (37, separable(37, 24)),
+    "separable /2": (130, separable(130, 20, 3, 2)),
+    "separable 5x5 /2": (72, separable(72, 40, 5, 2)),
+    "separable, dilated": (20, separable(20, 8, 3, 1, 3)),
+    "separable 1x5 /2": (40, separable(40, 24, (1, 5), 2)),
+    "depthwise 5x5": (130, separable(130, 0, 5)),
+    "depthwise 2x2 of zeros beside": (20, nn.Sequential(nn.ZeroPad2d((2, 0, 2, 0)), nn.Conv2d(20, 20, 2, groups=20))),
     "squeezed": (40, Squeezed(40)),
     "added, few positions": (
         20,

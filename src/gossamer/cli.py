@@ -192,7 +192,12 @@ def _parser() -> argparse.ArgumentParser:
     made.add_argument("targets", nargs="*", metavar="NET", help="network, ONNX file or run folder")
     made.add_argument("--runs", nargs="+", default=[], metavar="RUN", help="more run folders")
     made.add_argument("--input", default="", metavar="CxHxW", help="e.g. 3x224x224; default each network's own")
-    made.add_argument("--measure", action="store_true", help="also measure the latency of each on this machine")
+    made.add_argument(
+        "--measure",
+        action=argparse.BooleanOptionalAction,
+        default=None,
+        help="measure the latency of each on this machine; default where a run is among them",
+    )
     made.add_argument("--threads", type=_count, default=1, help="threads while measuring")
     made.add_argument("--plot", default="", help="also draw them into this .png or .svg file")
 

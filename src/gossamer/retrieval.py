@@ -26,6 +26,7 @@ from gossamer.progress import SILENT, Progress
 from gossamer.runtime.predict import walk
 
 KIND = "embed"
+PARTS = ("train", "val", "valid", "validation", "test")  # folders of a data set
 
 
 class EmbeddingModel(Protocol):
@@ -106,7 +107,7 @@ def index_folder(
     """The gallery of the images of a folder, and (path, reason) of those that were set aside.
 
     A name is the path below `folder`; a label is the first folder of that path, as in folders of classes, "" where
-    there is none. Raises DataError where no image is left, and what `embed_files` raises.
+    there is none; folders that are parts of a data set (train/, val/, test/) are no identities, those in them are. Raises DataError where no image is left, and what `embed_files` raises.
     """
     root = Path(folder)
     if not root.is_dir():
@@ -122,7 +123,9 @@ def index_folder(
         raise DataError(
             f"{root}: none of {len(aside)} images has an embedding: {aside[0][1]}", "readable images", "look at them"
         )
-    labels = [name.partition("/")[0] if "/" in name else "" for name in names]
+    folders = [name.split("/")[:-1] for name in names]
+    parts = all(path and path[0] in PARTS for path in folders)
+    labels = [next(iter(path[parts:]), "") for path in folders]
     return Gallery.build(np.stack(embeddings), names, labels, model.sha256), aside
 
 

@@ -238,7 +238,7 @@ class Settings:
     mining: Literal["all", "hard", "semihard"] = _setting(
         "semihard",
         "loss",
-        "embed: which triplets of a batch count; the hardest of an untrained network make it collapse",
+        "embed: which triplets and quadruplets of a batch count; the hardest of an untrained network make it collapse",
     )
     per_identity: int = _setting(4, "loss", "embed: images of an identity in a batch", low=2, high=1024)
     head_weights: Literal["fixed", "uncertainty", "gradnorm"] = _setting(

@@ -103,19 +103,19 @@ def compare(
     targets: Sequence[str],
     input_shape: Sequence[int] | None = None,
     *,
-    measure: bool = False,
+    measure: bool | None = None,
     threads: int = 1,
     progress: Progress = SILENT,
 ) -> Comparison:
     """Compare networks by name, ONNX files and run folders at `input_shape` (C, H, W), by default each one's own.
 
     A run knows the score that it reached, a network the accuracy published for its default weights. measure: latency of
-    each in the fastest runtime that is installed, one after the other. Raises what `inspect` and `bench` raise.
+    each in the fastest runtime that is installed, one after the other; None: where a run is among them. Raises what `inspect` and `bench` raise.
     """
     if len(targets) < 2:
         raise SettingsError(f"{len(targets)} to compare", "two or more", "name another network, file or run")
     times: dict[str, tuple[float, float, float, str]] = {}
-    if measure:
+    if measure or (measure is None and any(Path(target).is_dir() for target in targets)):
         times = _latencies(targets, threads, progress)
     candidates = []
     for target in targets:

@@ -36,7 +36,7 @@ def alarm(embeddings: NDArray[np.float32], labels: NDArray[np.int64]) -> str:
     if not np.isfinite(embeddings).all():
         return "the embeddings are not finite: lower the learning rate"
     distance, rank = spread(embeddings)
-    advice = "lower the learning rate, mine batch-all in place of batch-hard, or take a larger batch"
+    advice = "lower the learning rate, mine all or semi-hard in place of the hardest, or take a larger batch"
     if distance < LEAST_DISTANCE:
         return f"the embeddings have collapsed to a point: two are {distance:.2g} apart on average; {advice}"
     if identities > 2 and embeddings.shape[1] > 1 and rank < LEAST_RANK:

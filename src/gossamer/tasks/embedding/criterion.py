@@ -14,14 +14,14 @@ from gossamer.errors import MissingPackageError, SettingsError, UnknownNameError
 from gossamer.settings import Settings
 from gossamer.tasks.embedding import losses
 
-MINING: dict[str, Callable[[Tensor, Tensor, float], Tensor]] = {
-    "batch-all": losses.triplet_batch_all,
-    "batch-hard": losses.triplet_batch_hard,
-    "semi-hard": losses.triplet_semi_hard,
+# name -> the triplet loss, the quadruplet loss
+MINING: dict[str, tuple[Callable[..., Tensor], Callable[..., Tensor]]] = {
+    "batch-all": (losses.triplet_batch_all, losses.quadruplet_all),
+    "batch-hard": (losses.triplet_batch_hard, losses.quadruplet),
+    "semi-hard": (losses.triplet_semi_hard, losses.quadruplet_semi_hard),
 }
 MINING_OF = {"all": "batch-all", "hard": "batch-hard", "semihard": "semi-hard"}  # by the words of the settings
-# without parameters and in `losses.py`, beside the triplets
-OURS: dict[str, Callable[..., Tensor]] = {"contrastive": losses.contrastive, "quadruplet": losses.quadruplet}
+MINED = ("triplet", "quadruplet")
 
 
 class Option(NamedTuple):
@@ -33,7 +33,7 @@ class Option(NamedTuple):
 
 
 DISTANCE, SQUARED = 2.0, 4.0  # the largest between vectors of length 1
-# name -> its options; "triplet" also takes `mining`, a name of MINING
+# name -> its options; those of MINED also take `mining`, a name of MINING
 LOSSES: dict[str, dict[str, Option]] = {
     "contrastive": {"margin": Option(0.5, 0, DISTANCE)},
     "triplet": {"margin": Option(0.2, 0, SQUARED)},
@@ -79,17 +79,20 @@ class PeerLoss(nn.Module):
 def build_loss(name: str, dim: int, classes: int, options: Mapping[str, Any] | None = None) -> nn.Module:
     """The loss called `name` of LOSSES, for embeddings (N, dim) and that many identities.
 
-    options: those of LOSSES, and `mining` for "triplet". forward: ({"embedding": (N, dim)}, (N,) int64) -> (N,), whose
+    options: those of LOSSES, and `mining` for those of MINED. forward: ({"embedding": (N, dim)}, (N,) int64) -> (N,), whose
     mean is the batch loss. Raises UnknownNameError, SettingsError, MissingPackageError.
     """
     if name not in LOSSES:
         raise UnknownNameError("loss of metric learning", name, LOSSES)
     given = dict(options or {})
-    mining = given.pop("mining", DEFAULT_MINING) if name == "triplet" else DEFAULT_MINING
+    mining = given.pop("mining", DEFAULT_MINING) if name in MINED else DEFAULT_MINING
     if mining not in MINING:
         raise UnknownNameError("mining", str(mining), MINING)
     values = _values(name, given)
-    ours: dict[str, Callable[..., Tensor]] = {**OURS, "triplet": MINING[mining]}
+    ours: dict[str, Callable[..., Tensor]] = {
+        "contrastive": losses.contrastive,
+        **dict(zip(MINED, MINING[mining], strict=True)),
+    }
     if name in ours:
         return PairLoss(functools.partial(ours[name], **values))
     return PeerLoss(_peer(name, dim, classes, values))
@@ -98,7 +101,7 @@ def build_loss(name: str, dim: int, classes: int, options: Mapping[str, Any] | N
 def loss_of(settings: Settings, name: str, dim: int, classes: int) -> nn.Module:
     """The loss that the settings call `name`, with their margin and mining. Raises as `build_loss`."""
     options: dict[str, Any] = {} if settings.margin is None else {"margin": settings.margin}
-    if name == "triplet":
+    if name in MINED:
         options["mining"] = MINING_OF[settings.mining]
     return build_loss(name.replace("_", "-"), dim, classes, options)
 

@@ -82,13 +82,7 @@ def triplet_semi_hard(embeddings: Tensor, labels: Tensor, margin: float) -> Tens
     """
     squared, same, other = pairs(embeddings, labels)
     anchors, positives = same.nonzero(as_tuple=True)
-    positive, negatives, allowed = squared[anchors, positives], squared[anchors], other[anchors]
-    farther = allowed & (negatives > positive[:, None])
-    nearest = negatives.masked_fill(~farther, BEYOND).amin(1)
-    farthest = negatives.masked_fill(~allowed, 0.0).amax(1)
-    usable = allowed.any(1)
-    terms = (positive - torch.where(farther.any(1), nearest, farthest) + margin).relu() * usable
-    return _spread(_by_anchor(terms, anchors, len(labels)), usable.sum())
+    return _semi_hard(squared[anchors, positives], squared[anchors], other[anchors], margin, anchors, len(labels))
 
 
 def quadruplet(embeddings: Tensor, labels: Tensor, margin: float, second_margin: float) -> Tensor:
@@ -98,17 +92,63 @@ def quadruplet(embeddings: Tensor, labels: Tensor, margin: float, second_margin:
     max(0, d(a, p)^2 - d(a, n)^2 + margin) + max(0, d(a, p)^2 - d(m, n)^2 + second_margin), a, m and n of three
     identities. The hardest of a batch stand for its sum, as in batch-hard triplets.
     """
-    squared, same, other = found = pairs(embeddings, labels)
+    squared, same, _ = found = pairs(embeddings, labels)
     first, usable = _hardest(found, squared, margin)
-    identities, number = torch.unique(labels, return_inverse=True)
-    without = number[None, :] != torch.arange(len(identities), device=labels.device)[:, None]  # (identities, N)
-    # the pairs of two identities, both not this one: (identities, N, N)
-    allowed = without[:, :, None] & without[:, None, :] & other
-    nearest = squared.expand(allowed.shape).masked_fill(~allowed, BEYOND).flatten(1).amin(1)[number]
-    apart = usable & allowed.flatten(1).any(1)[number]
+    allowed, number = _without(found, labels)
+    nearest = squared.flatten().expand(allowed.shape).masked_fill(~allowed, BEYOND).amin(1)[number]
+    apart = usable & allowed.any(1)[number]
     farthest = squared.masked_fill(~same, 0.0).amax(1)
     second = (farthest - nearest + second_margin).relu() * apart
     return _spread(first, usable.sum()) + _spread(second, apart.sum())
+
+
+def quadruplet_semi_hard(embeddings: Tensor, labels: Tensor, margin: float, second_margin: float) -> Tensor:
+    """Equation 7 of `quadruplet` over all pairs of one identity: (N, D), (N,) -> (N,).
+
+    Each pair (a, p) meets the nearest negative, and the nearest pair of two other identities, that are farther apart
+    than it, as in `triplet_semi_hard`: the hardest of an untrained network draw all embeddings to one point.
+    """
+    squared, same, other = found = pairs(embeddings, labels)
+    anchors, positives = same.nonzero(as_tuple=True)
+    positive = squared[anchors, positives]
+    allowed, number = _without(found, labels)
+    first = _semi_hard(positive, squared[anchors], other[anchors], margin, anchors, len(labels))
+    across = squared.flatten().expand(len(anchors), -1)
+    return first + _semi_hard(positive, across, allowed[number[anchors]], second_margin, anchors, len(labels))
+
+
+def quadruplet_all(embeddings: Tensor, labels: Tensor, margin: float, second_margin: float) -> Tensor:
+    """Equation 7 of `quadruplet` as it stands, each of its two terms the mean where it is above 0: (N, D), (N,) -> (N,)."""
+    squared, same, other = found = pairs(embeddings, labels)
+    anchors, positives = same.nonzero(as_tuple=True)
+    positive = squared[anchors, positives][:, None]
+    allowed, number = _without(found, labels)
+    first = (positive - squared[anchors] + margin).relu() * other[anchors]
+    second = (positive - squared.flatten() + second_margin).relu() * allowed[number[anchors]]
+    sums = [_spread(_by_anchor(terms.sum(1), anchors, len(labels)), (terms > 0).sum()) for terms in (first, second)]
+    return sums[0] + sums[1]
+
+
+def _without(found: Pairs, labels: Tensor) -> tuple[Tensor, Tensor]:
+    """Which pairs are of two identities that are both another: bool (identities, N * N); the identity of each: (N,)."""
+    identities, number = torch.unique(labels, return_inverse=True)
+    without = number[None, :] != torch.arange(len(identities), device=labels.device)[:, None]  # (identities, N)
+    return (without[:, :, None] & without[:, None, :] & found.other).flatten(1), number
+
+
+def _semi_hard(
+    positive: Tensor, candidates: Tensor, allowed: Tensor, margin: float, anchors: Tensor, size: int
+) -> Tensor:
+    """positive (P,) against the nearest of its allowed candidates (P, M) that is farther, else the farthest: (N,).
+
+    anchors: (P,), of a batch of N = `size`; the mean over all that have a candidate.
+    """
+    farther = allowed & (candidates > positive[:, None])
+    nearest = candidates.masked_fill(~farther, BEYOND).amin(1)
+    farthest = candidates.masked_fill(~allowed, 0.0).amax(1)
+    usable = allowed.any(1)
+    terms = (positive - torch.where(farther.any(1), nearest, farthest) + margin).relu() * usable
+    return _spread(_by_anchor(terms, anchors, size), usable.sum())
 
 
 def _hardest(found: Pairs, distances: Tensor, margin: float) -> tuple[Tensor, Tensor]:
