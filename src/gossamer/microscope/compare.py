@@ -110,13 +110,14 @@ def compare(
     """Compare networks by name, ONNX files and run folders at `input_shape` (C, H, W), by default each one's own.
 
     A run knows the score that it reached, a network the accuracy published for its default weights. measure: latency of
-    each in the fastest runtime that is installed, one after the other; None: where a run is among them. Raises what `inspect` and `bench` raise.
+    each in the fastest runtime that is installed, one after the other; None: briefly, in the engine and ONNX Runtime,
+    where a run is among them. Raises what `inspect` and `bench` raise.
     """
     if len(targets) < 2:
         raise SettingsError(f"{len(targets)} to compare", "two or more", "name another network, file or run")
     times: dict[str, tuple[float, float, float, str]] = {}
     if measure or (measure is None and any(Path(target).is_dir() for target in targets)):
-        times = _latencies(targets, threads, progress)
+        times = _latencies(targets, threads, progress, quick=not measure)
     candidates = []
     for target in targets:
         found = inspect(target, input_shape).cost
@@ -197,12 +198,16 @@ def _score(target: str) -> tuple[str, float | None, str]:
     return "accuracy", known.top1 / 100, f"ImageNet top-1 published for {known.name}; not measured here"
 
 
-def _latencies(targets: Sequence[str], threads: int, progress: Progress) -> dict[str, tuple[float, float, float, str]]:
-    """The latency of each target in the runtime that is fastest for it."""
+def _latencies(
+    targets: Sequence[str], threads: int, progress: Progress, quick: bool
+) -> dict[str, tuple[float, float, float, str]]:
+    """The latency of each target in the runtime that is fastest for it; quick: of those that load in an instant."""
     from gossamer.bench import bench
 
     fastest: dict[str, tuple[float, float, float, str]] = {}
-    for row in bench(list(targets), threads=(threads,), progress=progress).rows:
+    runtimes, seconds = (("native", "onnxruntime"), 0.3) if quick else (None, 1.0)
+    every = bench(list(targets), runtimes=runtimes, threads=(threads,), seconds=seconds, progress=progress)
+    for row in every.rows:
         if row.median_ms is None or row.p10_ms is None or row.p90_ms is None:
             continue
         best = fastest.get(row.target)
