@@ -434,6 +434,8 @@ def test_pictures_that_would_replace_another_are_refused(tmp_path: Path) -> None
 
 def test_an_embedder_has_nothing_to_draw(tmp_path: Path) -> None:
     card = Card((Head("embed"),), Preprocess((8, 8)), "", {}, (), (), 0.0)
-    with pytest.raises(SettingsError, match="leave --draw out") as caught:
+    with pytest.raises(SettingsError, match="gossamer search INDEX IMAGE --draw") as caught:
         draw_files(iter(()), card, [], tmp_path)
     assert "\n" not in str(caught.value)
+    with pytest.raises(SettingsError, match="leave --draw out"):
+        draw_files(iter(()), dataclasses.replace(card, heads=(Head("classify", ("a", "b")),)), [], tmp_path)

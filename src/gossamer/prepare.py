@@ -186,8 +186,9 @@ def build(settings: Settings, data: Data, progress: Progress) -> tuple[nn.Module
     # timm takes its weights while it builds, and so does the backbone of a head; not those of a run with the same head
     taken = settings.net.startswith(PEER) or settings.task != "classify"
     try:
-        model = task.build(settings.weights if taken and not Path(settings.weights).is_file() else "")
-        if taken and Path(settings.weights).is_file():
+        file = settings.task != "classify" and Path(settings.weights).is_file()
+        model = task.build(settings.weights if taken and not file else "")
+        if file:
             taken = not _holds(settings.weights, model)
             model = task.build(settings.weights) if taken else model
         if not settings.net.startswith(PEER):
