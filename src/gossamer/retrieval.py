@@ -107,7 +107,8 @@ def index_folder(
     """The gallery of the images of a folder, and (path, reason) of those that were set aside.
 
     A name is the path below `folder`; a label is the first folder of that path, as in folders of classes, "" where
-    there is none; folders that are parts of a data set (train/, val/, test/) are no identities, those in them are. Raises DataError where no image is left, and what `embed_files` raises.
+    there is none; folders that are parts of a data set (train/, val/, test/) are no identities, those in them are.
+    Raises DataError where no image is left, and what `embed_files` raises.
     """
     root = Path(folder)
     if not root.is_dir():
@@ -124,8 +125,8 @@ def index_folder(
             f"{root}: none of {len(aside)} images has an embedding: {aside[0][1]}", "readable images", "look at them"
         )
     folders = [name.split("/")[:-1] for name in names]
-    parts = all(path and path[0] in PARTS for path in folders)
-    labels = [next(iter(path[parts:]), "") for path in folders]
+    above = 1 if all(path and path[0] in PARTS for path in folders) else 0  # folders over that of an identity
+    labels = [next(iter(path[above:]), "") for path in folders]
     return Gallery.build(np.stack(embeddings), names, labels, model.sha256), aside
 
 

@@ -44,16 +44,18 @@ def panels(data: ReportData) -> list[Panel]:
     """The charts, in the order of the page."""
     rate, speed = [_line(data, "", "lr", "a")], [_line(data, "", "images_per_second", "a")]
     times = [_line(data, "steps", "step_seconds", "a"), _line(data, "waiting", "data_seconds", "b")]
+    every = data.settings.eval_every  # a row is written at each evaluation
+    per = "Seconds an epoch" if every == 1 else f"Seconds of {every} epochs"
     return [
         _losses(data),
         _scores(data),
         Panel("Learning rate", rate, "significant", figures.curves("Learning rate", rate, from_zero=True)),
         Panel("Images per second", speed, "count", figures.curves("Training images per second", speed, from_zero=True)),
         Panel(
-            "Seconds an epoch",
+            per,
             times,
             "significant",
-            figures.curves("Seconds an epoch", times, from_zero=True),
+            figures.curves(per, times, from_zero=True),
             "Waiting: for data that were not yet decoded.",
         ),
     ]
