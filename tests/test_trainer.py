@@ -27,7 +27,7 @@ from gossamer.trained import trained
 from gossamer.trainer import train
 from tests.runs import RECIPE, command, same, weights
 from tests.runs import gossamer as run_gossamer
-from tests.scenes import write_masks
+from tests.scenes import write_boxes, write_masks
 from tests.twins import twin
 
 
@@ -96,15 +96,17 @@ def test_best_is_the_best_epoch_and_is_scored_again_to_the_same_value(pictures: 
     assert again.metrics["accuracy"] == best
 
 
-@pytest.mark.parametrize(("stop", "every"), [(1, 1), (4, 1), (5, 1), (11, 1), (4, 2), (7, 2)])
+@pytest.mark.parametrize(
+    ("stop", "every", "share"), [(1, 1, 1.0), (4, 1, 1.0), (5, 1, 0.5), (11, 1, 1.0), (4, 2, 0.5), (7, 2, 1.0)]
+)
 def test_an_interrupted_run_goes_on_to_the_same_bits(
-    pictures: Path, tmp_path: Path, stop: int, every: int, monkeypatch: pytest.MonkeyPatch
+    pictures: Path, tmp_path: Path, stop: int, every: int, share: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Stopped before step `stop` without any farewell, with a state saved every other step: 4 steps an epoch."""
     from gossamer import trainer
 
     options = {"epochs": 3, "deterministic": True, "drop_rate": 0.3, "mixup": 0.3, "ema": 0.9, "save_steps": 2}
-    options["eval_every"] = every
+    options |= {"eval_every": every, "progressive": share}
     whole = gossamer.train(small(pictures, tmp_path / "whole", **options))
 
     class Killed(Exception):
@@ -189,6 +191,46 @@ def test_evaluations_come_every_so_many_epochs_and_at_the_end(pictures: Path, tm
     assert [row["epoch"] for row in seldom] == [2, 4, 5]
     assert [row["val_loss"] for row in seldom] == [often[i]["val_loss"] for i in (1, 3, 4)]
     assert seldom[0]["loss"] == pytest.approx((often[0]["loss"] + often[1]["loss"]) / 2)
+
+
+def test_a_progressive_run_begins_small_and_ends_whole(
+    pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from gossamer.session import Session
+
+    real, sizes = Session.images, list[tuple[int, ...]]()
+
+    def images(session: Session, pixels: np.ndarray) -> torch.Tensor:
+        sizes.append(pixels.shape[1:3])
+        return real(session, pixels)
+
+    monkeypatch.setattr(Session, "images", images)
+    said = Said()
+    options = {"input": "64x48", "epochs": 6, "progressive": 0.5, "cutmix": 1.0, "small_input": True}
+    run = gossamer.train(small(pictures, tmp_path / "run", **options), progress=said)
+    # 0.5 at the beginning, 1 after 4 of 6 epochs; multiples of 8, and a half goes to the even multiple
+    expected = [(32, 24), (40, 32), (48, 32), (56, 40), (64, 48), (64, 48)]
+    assert list(dict.fromkeys(sizes)) == expected[:-1]
+    assert [next(size for size in expected if f"at {size[0]}x{size[1]} " in line) for line in said.lines[-7:-1]] == expected
+    assert trained(run.path).preprocess.size == (64, 48)
+
+
+@pytest.mark.parametrize(
+    ("options", "line"),
+    [
+        ({"cache": "1G"}, "progressive with a cache"),
+        ({"net": "alexnet", "width": None, "input": "96"}, "progressive 0.3: alexnet does not take 32x32.*raise"),
+        ({"task": "detect"}, "progressive 0.3 for the task detect"),
+        ({"progressive": 0.05}, "progressive: 0.05"),
+    ],
+)
+def test_a_progressive_run_that_makes_no_sense_is_refused(
+    pictures: Path, tmp_path: Path, options: dict[str, object], line: str
+) -> None:
+    data = write_boxes(tmp_path / "boxes") if "task" in options else pictures
+    with pytest.raises(SettingsError, match=line):
+        gossamer.train(small(data, tmp_path / "run", **{"progressive": 0.3, **options}))
+    assert not (tmp_path / "run").exists()
 
 
 def test_early_stopping_stops(pictures: Path, tmp_path: Path) -> None:

@@ -26,6 +26,7 @@ _DEFAULTS: dict[str, tuple[float, float, float, float]] = {
 # of boxes, masks and several heads, whose batches are small: the rate of the runs in benchmarks/README.md
 _OF_PLACES = {"adamw": (2e-3, 0.0, 0.02, 1e-8)}
 _PLACES = ("detect", "segment", "multi")
+GROWN = 2 / 3  # of a progressive run: from there on its inputs are whole
 
 
 def resolve(settings: Settings) -> Settings:
@@ -169,6 +170,14 @@ def add_l1(optimizer: torch.optim.Optimizer) -> None:
         if group.get("l1"):
             params = [p for p in group["params"] if p.grad is not None]
             torch._foreach_add_([p.grad for p in params], [p.detach().sign() for p in params], alpha=group["l1"])
+
+
+def progressive(start: float, fraction: float) -> float:
+    """The share of the input's sides at `fraction` of a run: from `start`, evenly, to 1 at GROWN, and so to the end.
+
+    Source: EfficientNetV2 (2104.00298), section 4, progressive learning; the sizes only, not the regularisation.
+    """
+    return min(1.0, start + (1 - start) * fraction / GROWN)
 
 
 class Schedule:

@@ -29,7 +29,7 @@ from gossamer.networks.weights import load_weights
 from gossamer.progress import Progress
 from gossamer.run import next_folder
 from gossamer.settings import Settings
-from gossamer.tasks.base import Task, check_head, check_loss, sized
+from gossamer.tasks.base import Task, check_head, check_loss, grown, sized
 from gossamer.tasks.registry import task_of
 
 SIDES = range(32, 513, 32)  # pixels: the inputs that are tried where one is too small
@@ -96,6 +96,12 @@ def resolve(settings: Settings, data: Data, processes: Processes) -> Settings:
         raise SettingsError(f"mixup or cutmix for the task {task.name}", "mixing for classify", "leave it out")
     if settings.cache and not task.caches:
         raise SettingsError(f"cache with the task {task.name}", "a cache for classes", "leave --cache out")
+    if settings.progressive < 1 and not task.grows:
+        raise SettingsError(
+            f"progressive {settings.progressive:g} for the task {task.name}", "inputs of one size", "leave it out"
+        )
+    if settings.progressive < 1 and settings.cache:
+        raise SettingsError("progressive with a cache", "one of them: a cache is of one size", "leave --cache out")
     if settings.resize == "auto":
         changes["resize"] = task.resize_for(settings)
     listed = choose(settings.net, settings.weights)[1] if settings.weights else None
@@ -169,6 +175,21 @@ def _refuse_small_input(settings: Settings, classes: tuple[str, ...]) -> None:
         )
 
 
+def _check_smallest(model: nn.Module, settings: Settings) -> None:
+    """Raises SettingsError where the network does not take the inputs with which a progressive run begins."""
+    if settings.progressive == 1:
+        return
+    size = grown(sized(settings), settings.progressive)
+    try:
+        trace(model, (1, settings.in_chans, *size))
+    except InputError as error:
+        raise SettingsError(
+            f"progressive {settings.progressive:g}: {settings.net} does not take {size[0]}x{size[1]}",
+            "a share at which it runs, from there to 1",
+            "raise --progressive, or leave it out",
+        ) from error
+
+
 def _holds(path: str, model: nn.Module) -> bool:
     """Whether a file of weights is of the whole of `model`, not of its backbone alone. Raises WeightsError."""
     own = set(model.state_dict())
@@ -193,6 +214,7 @@ def build(settings: Settings, data: Data, progress: Progress) -> tuple[nn.Module
             model = task.build(settings.weights) if taken else model
         if not settings.net.startswith(PEER):
             trace(model, (1, settings.in_chans, *sized(settings)))
+            _check_smallest(model, settings)
     except InputError as error:
         if isinstance(error.__cause__, RuntimeError):
             _refuse_small_input(settings, data.classes)

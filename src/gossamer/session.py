@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -22,7 +23,7 @@ from gossamer.images import Preprocess
 from gossamer.progress import Progress
 from gossamer.run import Run
 from gossamer.settings import Settings
-from gossamer.tasks.base import Task
+from gossamer.tasks.base import Task, grown
 
 
 @dataclass
@@ -37,6 +38,8 @@ class Counters:
     best_epoch: int = 0
     bad_epochs: int = 0
     finished: str = ""
+    # of the input's sides in this epoch
+    share: float = 1.0
     # sums since the last evaluation
     loss_sum: float = 0.0
     images: int = 0
@@ -78,11 +81,14 @@ class Session:
             self.run.log(line)
 
     def batches(self, epoch: int) -> Batches:
-        """The batches of an epoch; `accumulate` of them make a step."""
-        settings, source = self.settings, self.data.train
+        """The batches of an epoch, `counters.share` of the input large; `accumulate` of them make a step."""
+        settings, source, transform = self.settings, self.data.train, self.transform
+        size = grown(self.preprocess.size, self.counters.share)
+        if size != self.preprocess.size:
+            transform = self.task.transform(dataclasses.replace(self.preprocess, size=size), source)
         return Batches(
             source,
-            self.transform,
+            transform,
             self.task.order(source, epoch),
             settings.batch // settings.accumulate,
             rank=self.processes.rank,

@@ -178,6 +178,14 @@ class Settings:
     eval_every: int = _setting(
         1, "training", "epochs from one evaluation on the validation images to the next; the last is always one", low=1
     )
+    progressive: float = _setting(
+        1.0,
+        "training",
+        "classify, segment, embed: the input's sides at the first step, as a share of the whole, to which they grow"
+        " over two thirds of the run; 0.5 sees three times as many images in the same time",
+        low=0.1,
+        high=1,
+    )
     early_stop: int = _setting(0, "training", "stop after so many epochs without a better score; 0 is never", low=0)
     seed: int = _setting(0, "training", "seed of everything drawn at random", low=0, high=(1 << 31) - 1)
     deterministic: bool = _setting(False, "training", "same bits at every run, at some cost of speed")

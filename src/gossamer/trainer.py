@@ -39,7 +39,7 @@ from gossamer.progress import SILENT, Progress
 from gossamer.run import Run
 from gossamer.session import Session
 from gossamer.settings import Settings, parse_bytes
-from gossamer.tasks.base import Task
+from gossamer.tasks.base import Task, grown
 from gossamer.tasks.classify import mixed_loss
 from gossamer.tasks.registry import task_of
 from gossamer.tasks.scores import Scores
@@ -255,8 +255,10 @@ def _epochs(session: Session) -> None:
 def _one_epoch(session: Session) -> int:
     """Train to the end of the epoch, or of the budget; the number of steps that the epoch has."""
     counters, settings = session.counters, session.settings
+    steps = max(1, len(session.batches(counters.epoch)) // settings.accumulate)
+    if not counters.step_in_epoch:  # an epoch that was stopped goes on at its own size
+        counters.share = optim.progressive(settings.progressive, _fraction(session, steps))
     batches = session.batches(counters.epoch)
-    steps = max(1, len(batches) // settings.accumulate)
     session.runner.train()
     optim.freeze_norms(session.model)
     parts = prefetch(batches, start=counters.step_in_epoch * settings.accumulate, workers=settings.workers or 0)
@@ -297,7 +299,7 @@ def _step(session: Session, parts: list[Batch], steps: int) -> None:
     first = counters.step_in_epoch * settings.accumulate
     for index, part in enumerate(parts):
         plan = mix_plan(
-            settings.seed, counters.epoch, first + index, settings.mixup, settings.cutmix, session.preprocess.size
+            settings.seed, counters.epoch, first + index, settings.mixup, settings.cutmix, part.pixels.shape[1:3]
         )
         images, targets, others, weight = session.mixed(part, plan)
         with ExitStack() as stack:
@@ -402,10 +404,12 @@ def _line(row: dict[str, Any], session: Session) -> str:
     settings, name = session.settings, session.task.score
     of = f"/{settings.epochs:g}" if settings.epochs is not None else ""
     budget = f", {row['seconds'] / 60:.1f}/{settings.minutes:g} min" if settings.minutes is not None else ""
+    height, width = grown(session.preprocess.size, session.counters.share)
+    at = f" at {height}x{width}" if settings.progressive < 1 else ""
     val_loss = "" if math.isnan(row["val_loss"]) else f"val loss {row['val_loss']:.4f}, "
     return (
         f"epoch {row['epoch']:.4g}{of}{budget}: loss {row['loss']:.4f}, {val_loss}"
-        f"val {name} {row[f'val_{name}']:.4f}, lr {row['lr']:.3g}, {row['images_per_second']:.0f} images/s "
+        f"val {name} {row[f'val_{name}']:.4f}, lr {row['lr']:.3g}, {row['images_per_second']:.0f} images/s{at} "
         f"(waiting for data {row['data_seconds']:.1f} s, steps {row['step_seconds']:.1f} s, "
         f"evaluation {session.evaluation_seconds:.1f} s)"
     )

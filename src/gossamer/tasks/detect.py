@@ -35,6 +35,7 @@ class Detect(Task):
     name, score = "detect", "map50"
     losses = ("smooth_l1", "giou", "focal")
     head_names = HEADS
+    grows = False  # anchors are in pixels of the input
     spec: AnchorSpec | None = None
     criterion: DetectionLoss | None = None
 

@@ -45,6 +45,7 @@ class Multi(Task):
 
     name, score = "multi", "score"
     losses: ClassVar[tuple[str, ...]] = ("auto",)  # each head names its own
+    grows = False  # a head may be a detector's
     anchors: dict[str, AnchorSpec]
 
     def __init__(self, classes: tuple[str, ...], settings: Settings) -> None:
