@@ -211,7 +211,9 @@ def test_a_progressive_run_begins_small_and_ends_whole(
     # 0.5 at the beginning, 1 after 4 of 6 epochs; multiples of 8, and a half goes to the even multiple
     expected = [(32, 24), (40, 32), (48, 32), (56, 40), (64, 48), (64, 48)]
     assert list(dict.fromkeys(sizes)) == expected[:-1]
-    assert [next(size for size in expected if f"at {size[0]}x{size[1]} " in line) for line in said.lines[-7:-1]] == expected
+    assert [
+        next(size for size in expected if f"at {size[0]}x{size[1]} " in line) for line in said.lines[-7:-1]
+    ] == expected
     assert trained(run.path).preprocess.size == (64, 48)
 
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 from gossamer.compile import axes as lying
 from gossamer.compile.axes import Axes
 from gossamer.compile.program import LONGEST_NAME, MOST_AXES, Operation, Output, Program, Quantised, Value
-from gossamer.compile.windows import Window
 from gossamer.errors import InputError
 from gossamer.onnxfile import Node, Onnx
 
@@ -16,6 +16,17 @@ MOVES = ("QuantizeLinear", "DequantizeLinear")
 TAKES_ACT = ("conv", "add", "scale", "affine")  # and a block, behind its last layer
 
 Handler = Callable[["Lowering", Node], None]
+
+
+@dataclass(frozen=True)
+class Window:
+    """Rows (axis 2) or columns (axis 3) `first` to `end` of a map; mean: their mean, not they themselves."""
+
+    source: int
+    axis: int
+    first: int
+    end: int
+    mean: bool = False
 
 
 class Lowering:

@@ -2,29 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
+from gossamer.compile.lowering import Lowering, Window
 from gossamer.compile.program import Array, Layer, Value
 from gossamer.onnxfile import Node
 
-if TYPE_CHECKING:
-    from gossamer.compile.lowering import Lowering
-
 ROWS, COLUMNS = 2, 3  # axes of a map
-
-
-@dataclass(frozen=True)
-class Window:
-    """Rows (axis 2) or columns (axis 3) `first` to `end` of a map; mean: their mean, not they themselves."""
-
-    source: int
-    axis: int
-    first: int
-    end: int
-    mean: bool = False
 
 
 def cut(low: Lowering, node: Node) -> bool:
