@@ -22,6 +22,12 @@ struct Finish {
   float low, high;  // of CLIP; low is the slope of LEAKY_RELU
 };
 
+// Weights that are read next, and so fetched meanwhile: a core that computes leaves its memory idle.
+struct Next {
+  const uint8_t *at;
+  int64_t bytes;
+};
+
 // A dense convolution of one group, weights packed in panels of columns.
 struct Dense {
   Map in, out, other;  // other.data: added before the activation, or null
@@ -34,6 +40,7 @@ struct Dense {
   int64_t room;   // bytes of a position of the output that may be written, whole registers at a time
   int32_t block;  // rows of the output at once whose input is widened
   Finish finish;
+  Next next;  // of what comes behind this thread's part
 };
 
 // Expansion, depthwise convolution and projection of some rows. The expanded rows are float32.

@@ -32,6 +32,7 @@ constexpr int64_t SCRATCH_BYTES = 1 << 30;     // of the expanded or the widened
 constexpr size_t OWN_BYTES = 2 << 20;          // of a thread's own maps, so that they stay in its second cache
 constexpr int64_t MANY_NUMBERS = 1 << 14;      // of all outputs: fewer are given by one thread
 constexpr int64_t MANY_WEIGHTS = 1 << 18;      // of a fully connected layer: fewer floats are packed
+constexpr int64_t CONNECTED_AHEAD = 128 << 10;  // of a fully connected layer's weights: fetched before it begins
 constexpr int64_t SQUARE = 16;                 // words and columns of weights packed at once
 constexpr int64_t SLACK = 256;                 // bytes behind a buffer, for whole registers
 
@@ -275,6 +276,7 @@ bool fused_step(gossamer_model &m, const Op &op, Step &step) {
     f.chunk = f.expand.vectors * vector;
     f.padded = int32_t(round_up(op.mid, f.chunk));
     f.expand.in = f.in;
+    f.expand.kh = f.expand.kw = 1;
     f.expand.finish = Finish{op.act0, op.low0, op.high0};
     if (!pack(m, f.expand, op.weight0, op.bias0, op.scale0, op.type0, 0, op.mid, f.in.c, 1, 1)) return false;
   } else {
@@ -445,7 +447,7 @@ std::pair<int64_t, int64_t> share(int64_t count, int part, int parts) {
   return {count * part / parts, count * (part + 1) / parts};
 }
 
-int32_t panels(const Dense &d, int32_t vector) { return (d.out.c + d.vectors * vector - 1) / (d.vectors * vector); }
+int32_t panels(const Dense &d, const Map &out, int32_t vector) { return (out.c + d.vectors * vector - 1) / (d.vectors * vector); }
 
 bool by_positions(const Turn &turn, const Map &out) { return int64_t(out.h) * out.w >= 32 * turn.parts; }
 
@@ -453,7 +455,7 @@ void run_dense(const Turn &turn, const Dense &d) {
   const Level &level = *turn.s.model->level;
   uint8_t *const wide = turn.s.wide[size_t(turn.thread)].data;
   const int64_t positions = int64_t(d.out.h) * d.out.w;
-  const int32_t all = panels(d, level.vector);
+  const int32_t all = panels(d, d.out, level.vector);
   if (by_positions(turn, d.out)) {
     const auto [first, last] = share(positions, turn.part, turn.parts);
     level.dense(d, first, last, 0, all, wide);
@@ -463,10 +465,42 @@ void run_dense(const Turn &turn, const Dense &d) {
   }
 }
 
+Next panel(const Dense &d, int32_t vector, int64_t index) {
+  const int64_t bytes = int64_t(d.vectors) * vector * 4 * d.words * (d.lines ? d.kh : d.kh * d.kw);
+  return {d.weight + index * bytes, bytes};
+}
+
+// The weights with which the turn's part of a layer begins.
+Next begin(const Turn &turn, const Dense &d, const Map &out) {
+  const int32_t vector = turn.s.model->level->vector;
+  return panel(d, vector, by_positions(turn, out) ? 0 : share(panels(d, out, vector), turn.part, turn.parts).first);
+}
+
 bool by_rows(const Fused &f, int parts) { return !f.projects || parts == 1 || f.out.h >= 7 * parts; }
 
 int phases(const gossamer_model &m, int32_t index, int parts) {
   return m.level && m.file.ops[index].kind == BLOCK && !by_rows(m.steps[size_t(index)].fused, parts) ? 2 : 1;
+}
+
+int32_t chunks(const Fused &f) { return (f.mid + f.chunk - 1) / f.chunk; }
+
+// The weights with which the turn's part of the operations from `index` on begins, of the first one that has some.
+Next begin(const Turn &turn, int32_t index) {
+  const gossamer_model &m = *turn.s.model;
+  for (; index < m.file.op_count; index++) {
+    const Step &step = m.steps[size_t(index)];
+    const Fused &f = step.fused;
+    if (const Connected &d = step.connected; d.weight) {
+      const int64_t row = int64_t(d.in.h) * d.in.w * d.in.c * size_of(d.type);
+      const auto [first, last] = share(d.out.c, turn.part, turn.parts);
+      return {d.weight + first * row, std::min(CONNECTED_AHEAD, (last - first) * row)};
+    }
+    if (!step.dense.empty()) return begin(turn, step.dense[0], step.dense[0].out);
+    if (f.weight && f.expands)
+      return panel(f.expand, m.level->vector, by_rows(f, turn.parts) ? 0 : share(chunks(f), turn.part, turn.parts).first);
+    if (f.weight && f.projects) return begin(turn, f.project, f.out);
+  }
+  return {};
 }
 
 // Operation `index` on the turn's part of an image.
@@ -498,6 +532,7 @@ void operate(const Turn &turn, int32_t index, int phase) {
         d.in.data = in.data + g * size_t(d.in.c) * size_t(size_of(in.type));
         d.out.data = out.data + g * size_t(d.out.c) * size_t(size_of(out.type));
         if (op.other >= 0) d.other.data = other.data + g * size_t(d.out.c) * size_t(size_of(other.type));
+        d.next = g + 1 < step.dense.size() ? begin(turn, step.dense[g + 1], out) : begin(turn, index + 1);
         run_dense(turn, d);
       }
       break;
@@ -506,6 +541,8 @@ void operate(const Turn &turn, int32_t index, int phase) {
       f.in.data = in.data, f.out.data = out.data;
       if (f.projects && op.other >= 0) f.project.other.data = other.data;
       float *expanded = s.expanded[size_t(turn.thread)].floats();
+      f.project.next = begin(turn, index + 1);
+      f.expand.next = f.projects ? begin(turn, f.project, by_rows(f, parts) ? f.middle : f.out) : f.project.next;
       if (by_rows(f, parts)) {
         const auto [first, last] = share(f.out.h, part, parts);
         level.fused_rows(f, int32_t(first), int32_t(last), expanded, s.middle[size_t(turn.thread)].data,
@@ -514,7 +551,7 @@ void operate(const Turn &turn, int32_t index, int phase) {
       }
       f.middle.data = s.whole.data;
       if (phase == 0) {
-        const auto [first, last] = share((f.mid + f.chunk - 1) / f.chunk, part, parts);
+        const auto [first, last] = share(chunks(f), part, parts);
         level.fused_chunks(f, int32_t(first), int32_t(last), expanded, s.wide[size_t(turn.thread)].data);
       } else {
         f.project.in = f.middle, f.project.out = f.out;
