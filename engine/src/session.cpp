@@ -542,7 +542,7 @@ void operate(const Turn &turn, int32_t index, int phase) {
       if (f.projects && op.other >= 0) f.project.other.data = other.data;
       float *expanded = s.expanded[size_t(turn.thread)].floats();
       f.project.next = begin(turn, index + 1);
-      f.expand.next = f.projects ? begin(turn, f.project, by_rows(f, parts) ? f.middle : f.out) : f.project.next;
+      f.expand.next = f.projects ? begin(turn, f.project, f.out) : f.project.next;
       if (by_rows(f, parts)) {
         const auto [first, last] = share(f.out.h, part, parts);
         level.fused_rows(f, int32_t(first), int32_t(last), expanded, s.middle[size_t(turn.thread)].data,
