@@ -182,7 +182,7 @@ class Settings:
         1.0,
         "training",
         "classify, segment, embed: the input's sides at the first step, as a share of the whole, to which they grow"
-        " over two thirds of the run; 0.5 sees nearly twice as many images in the same time",
+        " over two thirds of the run, from epoch to epoch; 0.5 sees nearly twice as many images in the same time",
         low=0.1,
         high=1,
     )
