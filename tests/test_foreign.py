@@ -189,6 +189,23 @@ def test_a_network_of_timm_trains_evaluates_exports_and_starts_another(
     assert "taken by timm" in (tmp_path / "2" / "log.txt").read_text()
 
 
+@pytest.mark.parametrize(
+    ("extra", "said"),
+    [
+        (["--input", "64"], "does not take 64x64 pixels"),
+        (["--input", "224", "--progressive", "0.5"], "leave --progressive out"),
+    ],
+)
+def test_an_input_that_timms_network_does_not_take_is_refused_before_the_run_begins(
+    extra: list[str], said: str, pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["train", str(pictures), "--net", "timm:vit_tiny_patch16_224", "--epochs", "1", "--batch", "2"]
+    assert main([*arguments, "--out", str(tmp_path / "run"), *extra]) == 2
+    told = capsys.readouterr().err
+    assert said in told and told.count("\n") == 1
+    assert not (tmp_path / "run").exists()
+
+
 def test_freezing_the_backbone_leaves_timms_classifier() -> None:
     model = create_model(NET, num_classes=3)
     frozen = optim.freeze(model, "backbone")

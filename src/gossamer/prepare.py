@@ -190,6 +190,27 @@ def _check_smallest(model: nn.Module, settings: Settings) -> None:
         ) from error
 
 
+def _check_peer(model: nn.Module, settings: Settings) -> None:
+    """Raises SettingsError where a network of timm, which `trace` cannot look into, does not take the run's inputs."""
+    whole = sized(settings)
+    training = model.training
+    model.eval()  # the means of batch norms stay as they are
+    try:
+        for size in dict.fromkeys((whole, grown(whole, settings.progressive))):
+            try:
+                with torch.no_grad():
+                    model(torch.zeros(1, settings.in_chans, *size))
+            except (AssertionError, RuntimeError, ValueError) as error:
+                said = (str(error).splitlines() or [type(error).__name__])[0]
+                raise SettingsError(
+                    f"{settings.net} does not take {size[0]}x{size[1]} pixels ({said})",
+                    "inputs that it takes; many of timm's transformers take the one of their name only",
+                    "give another --input" + (", or leave --progressive out" if settings.progressive < 1 else ""),
+                ) from error
+    finally:
+        model.train(training)
+
+
 def _holds(path: str, model: nn.Module) -> bool:
     """Whether a file of weights is of the whole of `model`, not of its backbone alone. Raises WeightsError."""
     own = set(model.state_dict())
@@ -212,7 +233,9 @@ def build(settings: Settings, data: Data, progress: Progress) -> tuple[nn.Module
         if file:
             taken = not _holds(settings.weights, model)
             model = task.build(settings.weights) if taken else model
-        if not settings.net.startswith(PEER):
+        if settings.net.startswith(PEER):
+            _check_peer(model, settings)
+        else:
             trace(model, (1, settings.in_chans, *sized(settings)))
             _check_smallest(model, settings)
     except InputError as error:
