@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
+from torch import Tensor, nn
 
 import gossamer
 from gossamer import modelfile, settings, storage
@@ -42,7 +42,10 @@ REAL_CHECKS = 2
 NOISE_BLOCKS = (1, 8)  # side of the squares of the artificial check inputs, pixels
 FLOOR = 1e-4  # tolerance, as a share of the largest output (at least 1): float32 sums in another order stay below it
 CEILING = 1e-3  # a difference above this share is a fault of the conversion
-ROUNDING = 10  # so many times as far as torch's from the answers in float64 may float32 sums in another order be
+ROUNDING = (
+    10  # so many times as far as float32's last bit leads from the answers in float64 may another order of sums be
+)
+SHAKEN = 3  # times that weights are moved by the last bit to see what it does
 HEADROOM = 4  # tolerance over the largest difference measured here: other processors add up in other orders
 NOISE_TRIES = 8
 LOCAL_SETTINGS = (
@@ -272,14 +275,27 @@ def _expected(
 
 
 def _rounding(model: nn.Module, batch: NDArray[np.float32]) -> float:
-    """The largest difference between the answers of `model` to a batch (n, C, H, W) in float32 and in float64, on the CPU."""
-    answers = []
-    for dtype in (torch.float32, torch.float64):
-        twin = copy.deepcopy(model).cpu().to(dtype).eval()
-        with torch.inference_mode():
-            found = twin(torch.from_numpy(batch).to(dtype))
-        answers.append(list(found.values()) if isinstance(found, dict) else [found])
-    return max(float((a.double() - b).abs().max()) for a, b in zip(*answers, strict=True))
+    """How far float32's last bit leads from the answers of `model` to a batch (n, C, H, W) in float64, on the CPU.
+
+    The largest difference of two kinds: of the answers in float32, one order of sums among many, which may be lucky; and
+    of the answers in float64 where each weight is off by up to float32's last bit, as sums in other orders are.
+    """
+    answers = [_answers(model, batch, torch.float64), _answers(model, batch, torch.float32)]
+    answers += [_answers(model, batch, torch.float64, seed) for seed in range(SHAKEN)]
+    exact, *others = answers
+    return max(float((a.double() - b).abs().max()) for other in others for a, b in zip(other, exact, strict=True))
+
+
+def _answers(model: nn.Module, batch: NDArray[np.float32], dtype: torch.dtype, seed: int | None = None) -> list[Tensor]:
+    """What a copy of `model` answers in `dtype`; with a seed, of weights that are each off by up to a float32's last bit."""
+    twin = copy.deepcopy(model).cpu().to(dtype).eval()
+    with torch.inference_mode():
+        if seed is not None:
+            draw = torch.Generator().manual_seed(seed)
+            for weight in twin.parameters():
+                weight.mul_(1 + (2 * torch.rand(weight.shape, generator=draw, dtype=dtype) - 1) * 2.0**-23)
+        found = twin(torch.from_numpy(batch).to(dtype))
+    return list(found.values()) if isinstance(found, dict) else [found]
 
 
 def _distance(expected: NDArray[np.float32], found: NDArray[np.float32]) -> tuple[float, float]:
