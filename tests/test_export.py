@@ -25,9 +25,9 @@ from gossamer.export.onnx import export
 from gossamer.export.samples import check_images, noise
 from gossamer.images import Preprocess
 from gossamer.networks import create_model
+from gossamer.operators import OPERATORS
 from gossamer.runtime.model import open_model
 from gossamer.runtime.native import LIBRARY
-from gossamer.runtime.operators import OPERATORS
 from gossamer.settings import Settings
 from gossamer.trained import run_data, torch_forward, trained
 from gossamer.trainer import train
@@ -417,6 +417,24 @@ def test_rounding_is_measured_against_float64() -> None:
     batch = np.full((1, 3, 4, 4), 0.3, np.float32)
     assert exporting._rounding(Cancels(0.0), batch) == 0
     assert 0.01 < exporting._rounding(Cancels(1e6), batch) < 0.07
+
+
+def test_rounding_is_seen_where_one_order_of_sums_is_lucky() -> None:
+    class Lucky(nn.Module):
+        """Two equal weights: their products cancel to the last bit, in this order."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.weight = nn.Parameter(torch.full((2,), 1.25))
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return 1e6 * x * self.weight[0] - 1e6 * x * self.weight[1]
+
+    batch = np.full((1, 3, 4, 4), 0.3, np.float32)
+    model = Lucky()
+    assert exporting._answers(model, batch, torch.float32)[0].abs().max() == 0
+    assert 0.001 < exporting._rounding(model, batch) < 0.1  # 1e6 * 0.3 * 1.25 * 2^-22 at most
+    assert model.weight.dtype == torch.float32 and model.weight.tolist() == [1.25, 1.25]
 
 
 def test_a_file_that_fails_its_own_checks_is_not_written(

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gossamer import modelfile, onnxfile, runtime
-from gossamer.runtime.operators import OPERATORS
+from gossamer.operators import OPERATORS
 from tests.arrays import Array, f32
 
 

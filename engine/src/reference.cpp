@@ -137,7 +137,7 @@ void pool(const Op &op, const Map &in, const Map &out) {
         int32_t count = 0;
         for (int32_t r = 0; r < op.kh; r++)
           for (int32_t q = 0; q < op.kw; q++) {
-            const int32_t row = y * op.sh - op.top + r, column = x * op.sw - op.left + q;
+            const int32_t row = y * op.sh - op.top + r * op.dilation, column = x * op.sw - op.left + q * op.dilation;
             const bool padding = row >= -op.top && row < in.h + op.bottom && column >= -op.left && column < in.w + op.right;
             const bool inside = row >= 0 && row < in.h && column >= 0 && column < in.w;
             if (inside || (op.count_padding && padding)) count++;

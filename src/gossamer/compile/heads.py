@@ -42,9 +42,11 @@ def resize(low: Lowering, node: Node) -> None:
     """Each row and column of the output becomes a place between two of the input, so that the engine knows no modes."""
     source = low.value(node)
     value = low.program.values[source]
-    scales, sizes = low.constant(node, 2), low.shape_of(node, 3)
-    mode, place = text(node, "mode", "nearest"), text(node, "coordinate_transformation_mode", "half_pixel")
-    rounding = text(node, "nearest_mode", "round_prefer_floor")
+    old = node.op == "Upsample" or low.onnx.opset < 11  # of one rule for where a place of the output lies
+    scales, sizes = (low.constant(node, 1), None) if old else (low.constant(node, 2), low.shape_of(node, 3))
+    mode = text(node, "mode", "nearest")
+    place = text(node, "coordinate_transformation_mode", "asymmetric" if old else "half_pixel")
+    rounding = text(node, "nearest_mode", "floor" if old else "round_prefer_floor")
     if mode not in ("nearest", "linear") or place not in PLACES or rounding not in NEAREST:
         low.refuse(node, f"mode {mode}, {place}, {rounding}")
     if node.attributes.get("antialias", 0) or text(node, "keep_aspect_ratio_policy", "stretch") != "stretch":
@@ -81,10 +83,14 @@ def _between(given: int, side: int, ratio: float, mode: str, place: str, roundin
 
 def softmax(low: Lowering, node: Node) -> None:
     """Over an axis that is a run of channels: of a map its channels, of rows (N, A, K) their K."""
+    flat = low.onnx.opset < 13  # over all axes from one on
 
     def one(source: int, axes: Axes) -> int:
         value = low.program.values[source]
-        axis = lying.merged(axes[int(node.attributes.get("axis", -1)) % (len(axes) + 1) - 1])
+        place = int(node.attributes.get("axis", 1 if flat else -1)) % (len(axes) + 1)
+        if flat and any(axes[place:]):
+            low.refuse(node, "several axes at once, as before operator set 13")
+        axis = lying.merged(axes[place - 1])
         if not axis:  # of one place
             return low.emit("softmax", source, Value(value.h, value.w, value.c), groups=value.c)
         outer = len(axis) == 1 and axis[0].step > 1 and axis[0].step * axis[0].size == value.c
@@ -186,11 +192,23 @@ def with_constant(low: Lowering, node: Node) -> bool:
     source = low.read(node, 1 - places[0])
     value, axes = low.program.values[source], low.axes_of(node.inputs[1 - places[0]])
     per_channel = constant.ndim >= 3 and constant.shape[-3:] == (value.c, 1, 1) and axes == lying.of_map(value)
-    if constant.size != 1 and not (per_channel and constant.size == value.c):
+    row_alone = len(axes) == 1 and axes == lying.of_map(value)[:1] and constant.shape[-1:] == (value.c,)  # (batch, C)
+    if constant.size != 1 and not ((per_channel or row_alone) and constant.size == value.c):
         low.refuse(node, "a constant that is neither one number nor one a channel")
     if node.op == "Div" and not constant.all():
         low.refuse(node, "a division by zero")
     row: Array = np.broadcast_to(constant.reshape(-1), (value.c,)).astype(np.float32)
+    made = low.free_to_take(source) if node.op == "Add" and value.type == "float32" else None
+    if (
+        made is not None
+        and made.kind == "conv"
+        and made.act == "none"
+        and made.other < 0
+        and made.weights[0] is not None
+    ):
+        made.weights[0].bias = made.weights[0].bias + row
+        low.bind(node, source, axes)
+        return True
     factor, offset = np.ones_like(row), np.zeros_like(row)
     if node.op in ("Add", "Sub"):
         offset = row if node.op == "Add" else -row

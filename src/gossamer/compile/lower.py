@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 
 from gossamer.compile import axes as lying
-from gossamer.compile import distances, heads, moves, quantised, reductions, stacks, windows
-from gossamer.compile.lowering import MOVES, TAKES_ACT, Handler, Lowering
-from gossamer.compile.program import Layer, Program, Value
+from gossamer.compile import distances, heads, moves, padding, quantised, reductions, stacks, windows
+from gossamer.compile.lowering import FLOAT_MOST, TAKES_ACT, Handler, Lowering, Pads
+from gossamer.compile.program import MOVES, Layer, Program, Value
 from gossamer.onnxfile import Node, Onnx
 
 UNARY = {
@@ -22,13 +22,7 @@ UNARY = {
 GATES = {"Sigmoid": "silu", "HardSigmoid": "hard_swish"}  # times its input
 SAME = ("Identity", "Dropout")
 MOVED = ("Flatten", "Squeeze")
-FLOAT_MOST = 3.4e38
 MOST_TAPS = 128  # of a dense kernel
-
-
-def _pads(node: Node) -> tuple[int, int, int, int]:
-    top, left, bottom, right = node.attributes.get("pads", [0, 0, 0, 0])
-    return int(top), int(left), int(bottom), int(right)
 
 
 def _pair(values: Any, default: int = 1) -> tuple[int, int]:
@@ -37,7 +31,7 @@ def _pair(values: Any, default: int = 1) -> tuple[int, int]:
 
 
 def _window(
-    value: Value, kernel: tuple[int, int], stride: tuple[int, int], pads: tuple[int, int, int, int], dilation: int
+    value: Value, kernel: tuple[int, int], stride: tuple[int, int], pads: Pads, dilation: int
 ) -> tuple[int, int]:
     h = (value.h + pads[0] + pads[2] - dilation * (kernel[0] - 1) - 1) // stride[0] + 1
     w = (value.w + pads[1] + pads[3] - dilation * (kernel[1] - 1) - 1) // stride[1] + 1
@@ -48,14 +42,13 @@ def _conv(low: Lowering, node: Node) -> None:
     source, weight, bias = low.value(node), low.tensor(node, 1), low.tensor(node, 2)
     if weight is None or weight.ndim != 4 or weight.dtype != np.float32:
         low.refuse(node, "its weight is not float32 of four axes")
-    if node.attributes.get("auto_pad", b"NOTSET") not in (b"NOTSET", b"VALID"):
-        low.refuse(node, "auto_pad")
     value, groups = low.program.values[source], int(node.attributes.get("group", 1))
     dilations = _pair(node.attributes.get("dilations"))
     kernel = (int(weight.shape[2]), int(weight.shape[3]))
     if dilations[0] != dilations[1] or kernel[0] * kernel[1] > MOST_TAPS or value.c != weight.shape[1] * groups:
         low.refuse(node, "its kernel, dilation or channels are outside what the engine has")
-    stride, pads, c_out = _pair(node.attributes.get("strides")), _pads(node), int(weight.shape[0])
+    stride, c_out = _pair(node.attributes.get("strides")), int(weight.shape[0])
+    pads = padding.of(low, node, kernel, stride, dilations[0])
     h, w = _window(value, kernel, stride, pads, dilations[0])
     bias = np.zeros(c_out, np.float32) if bias is None else bias
     depthwise = groups > 1 and groups == value.c == c_out
@@ -77,9 +70,12 @@ def _conv(low: Lowering, node: Node) -> None:
 
 
 def _gemm(low: Lowering, node: Node) -> None:
+    """Gemm, and MatMul, which has no bias."""
     at = node.attributes
     source, weight, bias = low.read(node), low.tensor(node, 1), low.tensor(node, 2)
     axes = low.axes_of(node.inputs[0])
+    if weight is None or weight.ndim != 2 or weight.dtype != np.float32:
+        low.refuse(node, "its weight is not float32 of two axes")
     if len(axes) != 1 or lying.channels_last(axes, low.program.values[source]) is not False:
         low.refuse(node, "its input is no map flattened channels first")
     if at.get("transA", 0) or at.get("alpha", 1.0) != 1.0 or at.get("beta", 1.0) != 1.0:
@@ -113,7 +109,9 @@ def _batch_norm(low: Lowering, node: Node) -> None:
 
 
 def _clip(low: Lowering, node: Node) -> None:
-    bounds = [low.tensor(node, place) for place in (1, 2)]
+    bounds = [
+        node.attributes.get(name, low.tensor(node, place)) for place, name in ((1, "min"), (2, "max"))
+    ]  # before 11
     least, most = (
         default if bound is None else float(bound) for bound, default in zip(bounds, (-FLOAT_MOST, FLOAT_MOST))
     )
@@ -183,19 +181,20 @@ def _mul(low: Lowering, node: Node) -> None:
 def _pool(low: Lowering, node: Node) -> None:
     source, at = low.value(node), node.attributes
     value, kernel = low.program.values[source], _pair(at.get("kernel_shape"))
-    stride, pads = _pair(at.get("strides")), _pads(node)
-    count_padding = bool(at.get("count_include_pad", 0))
-    if _pair(at.get("dilations")) != (1, 1) or at.get("auto_pad", b"NOTSET") not in (b"NOTSET", b"VALID"):
-        low.refuse(node, "dilations or auto_pad")
+    stride, dilations = _pair(at.get("strides")), _pair(at.get("dilations"))
+    pads = padding.of(low, node, kernel, stride, dilations[0])
+    count_padding = bool(at.get("count_include_pad", 0)) or low.root(node.inputs[0]) in low.padded
+    if dilations[0] != dilations[1]:
+        low.refuse(node, "two dilations")
     if at.get("ceil_mode", 0):
-        bottom = _rounded_up(value.h, kernel[0], stride[0], pads[0], pads[2])
-        right = _rounded_up(value.w, kernel[1], stride[1], pads[1], pads[3])
+        bottom = _rounded_up(value.h, dilations[0] * (kernel[0] - 1) + 1, stride[0], pads[0], pads[2])
+        right = _rounded_up(value.w, dilations[1] * (kernel[1] - 1) + 1, stride[1], pads[1], pads[3])
         if count_padding and (bottom, right) != pads[2:]:  # what is added does not count
             if max(pads):
                 low.refuse(node, "an average that rounds its size up and counts its padding")
             count_padding = False
         pads = (*pads[:2], bottom, right)
-    h, w = _window(value, kernel, stride, pads, 1)
+    h, w = _window(value, kernel, stride, pads, dilations[0])
     kind = "max_pool" if node.op == "MaxPool" else "average_pool"
     made = low.emit(
         kind,
@@ -204,6 +203,7 @@ def _pool(low: Lowering, node: Node) -> None:
         kernel=kernel,
         stride=stride,
         pads=pads,
+        dilation=dilations[0],
         count_padding=count_padding,
     )
     low.bind(node, made)
@@ -233,8 +233,8 @@ def _global(low: Lowering, node: Node) -> None:
 
 
 def _reshape(low: Lowering, node: Node) -> None:
-    shape = low.onnx.tensors.get(node.inputs[1])
-    if shape is None or len(shape) != 5 or not _shuffle(low, node, int(shape[1])):
+    sides = low.shape_of(node, 1)
+    if sides is None or len(sides) != 5 or sides[1] is None or not _shuffle(low, node, sides[1]):
         moves.reshape(low, node)
 
 
@@ -258,10 +258,6 @@ def _shuffle(low: Lowering, node: Node, groups: int) -> bool:
 
 def _concat(low: Lowering, node: Node) -> None:
     if windows.join(low, node):
-        return
-    if any(name in low.shapes for name in node.inputs):
-        sides = [low.shape_of(node, place) or [] for place in range(len(node.inputs))]
-        low.shapes[node.outputs[0]] = [side for part in sides for side in part]
         return
     if node.attributes.get("axis") == 1 and not all(_is_map(low, name) for name in node.inputs):
         rows = [low.series.get(name) or [(low.read(node, i), low.axes_of(name))] for i, name in enumerate(node.inputs)]
@@ -310,14 +306,14 @@ def _slices(low: Lowering, node: Node) -> None:
     source, at = low.value(node), node.attributes
     value = low.program.values[source]
     if node.op == "Split":
-        sizes = low.tensor(node, 1)
+        sizes = at.get("split", low.tensor(node, 1))  # an attribute before operator set 13
         count = len(node.outputs)
         each = [value.c // count] * count if sizes is None else [int(size) for size in sizes]
         if at.get("axis", 0) not in (1, -3) or sum(each) != value.c:
             low.refuse(node, "an axis other than the channels")
         starts = [sum(each[:place]) for place in range(count)]
     else:
-        start, end, axes, steps = (low.tensor(node, place) for place in range(1, 5))
+        start, end, axes, steps = windows.bounds(low, node)
         if axes is None or axes.tolist() != [1] or (steps is not None and steps.tolist() != [1]):
             low.refuse(node, "an axis other than the channels")
         low_end, high_end = int(start[0]), min(int(end[0]), value.c)
@@ -348,9 +344,11 @@ HANDLERS: dict[str, Handler] = {
     "GlobalAveragePool": _global,
     "GlobalMaxPool": reductions.largest,
     "LeakyRelu": _leaky,
+    "MatMul": _gemm,
     "MaxPool": _pool,
     "Mul": _mul,
     "Neg": distances.negative,
+    "Pad": padding.pad,
     "QuantizeLinear": quantised.quantise,
     "ReduceMax": reductions.largest,
     "ReduceMean": _global,
@@ -364,6 +362,7 @@ HANDLERS: dict[str, Handler] = {
     "Sub": heads.less_or_over,
     "Transpose": moves.transpose,
     "Unsqueeze": distances.unsqueeze,
+    "Upsample": heads.resize,
     **dict.fromkeys(MOVED, moves.reshape),
     **dict.fromkeys(UNARY, _unary),
     **dict.fromkeys(SAME, Lowering.pass_on),

@@ -7,15 +7,17 @@ from dataclasses import dataclass
 from typing import Any
 
 from gossamer.compile import axes as lying
+from gossamer.compile import constants
 from gossamer.compile.axes import Axes
-from gossamer.compile.program import LONGEST_NAME, MOST_AXES, Operation, Output, Program, Quantised, Value
+from gossamer.compile.program import LONGEST_NAME, MOST_AXES, MOVES, Operation, Output, Program, Quantised, Value
 from gossamer.errors import InputError
 from gossamer.onnxfile import Node, Onnx
 
-MOVES = ("QuantizeLinear", "DequantizeLinear")
+FLOAT_MOST = 3.4e38
 TAKES_ACT = ("conv", "add", "scale", "affine")  # and a block, behind its last layer
 
 Handler = Callable[["Lowering", Node], None]
+Pads = tuple[int, int, int, int]  # top, left, bottom, right
 
 
 @dataclass(frozen=True)
@@ -47,6 +49,9 @@ class Lowering:
         self.axes: dict[str, Axes] = {}  # of names whose axes are not channels, height, width
         self.series: dict[str, list[tuple[int, Axes]]] = {}  # names of several maps' rows, one behind the other
         self.windows: dict[str, Window] = {}  # names of some rows or columns of a map, or their mean
+        self.padded: dict[
+            str, Pads
+        ] = {}  # names of maps with padding around them, which their readers take as their own
         self.shapes: dict[str, list[int | None]] = {}  # names of computed shapes; None: the batch
         self.uses: dict[str, int] = {output.name: 1 for output in onnx.outputs}
         self.users: dict[str, list[Node]] = {}
@@ -63,7 +68,7 @@ class Lowering:
     def run(self) -> Program:
         """Raises InputError, naming the node, where the engine has no operation for it."""
         for node in self.onnx.nodes:
-            if id(node) in self.skip:
+            if id(node) in self.skip or constants.fold(self, node) or constants.follow(self, node):
                 continue
             handler = self.handlers.get(node.op)
             if handler is None:

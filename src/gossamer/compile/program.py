@@ -11,6 +11,7 @@ Array = NDArray[np.float32]
 Weight = NDArray[np.float32] | NDArray[np.uint16] | NDArray[np.int8]  # uint16: the upper half of a float32, bfloat16
 TYPES = {"float32": 0, "bfloat16": 1, "uint8": 2}  # of a map; weights of the third are int8
 
+MOVES = ("QuantizeLinear", "DequantizeLinear")  # operators that say what bytes stand for
 MOST_AXES, MOST_OUTPUTS, LONGEST_NAME = 4, 64, 63  # of an output, behind its batch; of a network; in bytes
 
 # the numbers are those of FORMAT.md, "The native file"

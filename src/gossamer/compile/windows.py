@@ -10,12 +10,19 @@ from gossamer.compile.lowering import Lowering, Window
 from gossamer.compile.program import Array, Layer, Value
 from gossamer.onnxfile import Node
 
+SLICE = ("starts", "ends", "axes", "steps")
 ROWS, COLUMNS = 2, 3  # axes of a map
+
+
+def bounds(low: Lowering, node: Node) -> tuple[Any, ...]:
+    """Start, end, axes and steps of a Slice, attributes before operator set 10."""
+    given = (node.attributes.get(name, low.tensor(node, place)) for place, name in enumerate(SLICE, 1))
+    return tuple(None if one is None else np.asarray(one) for one in given)
 
 
 def cut(low: Lowering, node: Node) -> bool:
     """A slice of rows or columns of which only means are taken; whether it is one."""
-    start, end, axes, steps = (low.tensor(node, place) for place in range(1, 5))
+    start, end, axes, steps = bounds(low, node)
     readers = [one.op for one in low.users.get(node.outputs[0], [])]
     if axes is None or axes.tolist() not in ([ROWS], [COLUMNS]) or not readers or set(readers) != {"ReduceMean"}:
         return False
@@ -60,10 +67,10 @@ def join(low: Lowering, node: Node) -> bool:
         kernel, stride = ((sizes[0], 1), (step, 1)) if along_rows else ((1, sizes[0]), (1, step))
         made = low.emit("average_pool", one.source, out, kernel=kernel, stride=stride)
     elif max(sizes) <= 2:
-        pairs = _pairs(starts, [size / 2 - 0.5 for size in sizes])
+        between = pairs(starts, [size / 2 - 0.5 for size in sizes])
         others = value.w if along_rows else value.h
-        same = _pairs(list(range(others)), [0.0] * others)
-        layer = Layer(pairs, same) if along_rows else Layer(same, pairs)
+        same = pairs(list(range(others)), [0.0] * others)
+        layer = Layer(between, same) if along_rows else Layer(same, between)
         made = low.emit("resize", one.source, out, weights=[layer])
     else:
         low.refuse(node, "means of three or more rows or columns in parts of different sizes")
@@ -71,6 +78,6 @@ def join(low: Lowering, node: Node) -> bool:
     return True
 
 
-def _pairs(first: list[int], on: list[float]) -> Array:
+def pairs(first: list[int], on: list[float]) -> Array:
     """As a resize has them: the first of two rows, and how far on."""
     return np.stack([np.asarray(first, np.float32), np.asarray(on, np.float32)], 1)

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from gossamer.answers.head import Raw, raw_of
 from gossamer.modelfile import ModelFile, broken
-from gossamer.runtime.operators import OPERATORS
+from gossamer.operators import OPERATORS
 
 FASTER = 'install a faster runtime: pip install "gossamer[onnx]"'
 FIRST_OPSET = 13  # before it, Softmax, Squeeze and others meant something else

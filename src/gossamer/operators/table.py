@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gossamer.onnxfile import TYPES, Node
-from gossamer.runtime.windows import Unsupported, average_pool, check_size, conv, max_pool
+from gossamer.operators.windows import Unsupported, average_pool, check_size, conv, max_pool
 
 Array = NDArray[Any]
 Operator = Callable[..., "Array | tuple[Array, ...]"]
