@@ -1,0 +1,153 @@
+"""Forms that other exporters and older operator sets give a network, on the native engine beside ONNX Runtime."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from gossamer.compile.fuse import fuse
+from gossamer.compile.lower import lower
+from gossamer.compile.write import compile_file
+from gossamer.errors import InputError
+from gossamer.modelfile import parse
+from gossamer.runtime import native
+from gossamer.runtime.compilation import compile_model
+from tests.test_native_heads import SIZE, agree, answers, found_by, images, noise
+
+pytest.importorskip("onnxruntime")
+pytest.importorskip("onnx")
+from onnx import TensorProto, helper, numpy_helper
+
+
+def test_a_classifier_may_be_a_product_and_a_sum(tmp_path: Path) -> None:
+    """As other frameworks write a fully connected layer; the sum costs no operation."""
+    rng, onnx, out = np.random.default_rng(0), tmp_path / "m.onnx", tmp_path / "m.goss"
+    constants = {"first": noise((12, 3, 3, 3), rng), "weight": noise((12, 7), rng), "bias": noise((7,), rng)}
+    nodes = [
+        helper.make_node("Conv", ["input", "first"], ["map"], strides=[2, 2], auto_pad="SAME_UPPER"),
+        helper.make_node("GlobalAveragePool", ["map"], ["mean"]),
+        helper.make_node("Flatten", ["mean"], ["row"]),
+        helper.make_node("MatMul", ["row", "weight"], ["product"]),
+        helper.make_node("Add", ["product", "bias"], ["y"]),
+    ]
+    given = helper.make_tensor_value_info("input", TensorProto.FLOAT, ["batch", 3, *SIZE])
+    answer = helper.make_tensor_value_info("y", TensorProto.FLOAT, ["batch", 7])
+    tensors = [numpy_helper.from_array(values, name) for name, values in constants.items()]
+    made = helper.make_graph(nodes, "classifier", [given], [answer], tensors)
+    model = helper.make_model(made, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
+    onnx.write_bytes(model.SerializeToString())
+    compile_file(onnx, out)
+    agree(found_by(native.Native(out, 1), images(2)), answers(onnx))
+    assert [one.kind for one in fuse(lower(parse(onnx.read_bytes()).onnx)).operations] == [
+        "conv",
+        "global_average",
+        "conv",
+    ]
+    assert compile_model(onnx, tmp_path / "8.goss", classifier="int8").checks.largest > 0
+
+
+@pytest.mark.parametrize("opset", [9, 10])
+def test_files_of_old_operator_sets_answer_as_onnx_runtime(opset: int, tmp_path: Path) -> None:
+    """What is an input now was an attribute then, and a softmax went over all axes from one on."""
+    rng, onnx, out = np.random.default_rng(0), tmp_path / "m.onnx", tmp_path / "m.goss"
+    constants = {
+        "first": noise((12, 3, 3, 3), rng),
+        "weight": noise((7, 12), rng),
+        "twice": np.array([1, 1, 2, 2], np.float32),
+    }
+    larger = helper.make_node("Upsample" if opset < 10 else "Resize", ["most", "twice"], ["large"], mode="nearest")
+    nodes = [
+        helper.make_node("Pad", ["input"], ["wide"], pads=[0, 0, 0, 1, 0, 0, 2, 0]),
+        helper.make_node("Conv", ["wide", "first"], ["map"], strides=[2, 2]),
+        helper.make_node("Clip", ["map"], ["clipped"], min=0.0, max=6.0),
+        helper.make_node("MaxPool", ["clipped"], ["most"], kernel_shape=[3, 3], strides=[2, 2]),
+        larger,
+        helper.make_node("Clip", ["large"], ["high"], min=0.5),
+        helper.make_node("GlobalAveragePool", ["high"], ["mean"]),
+        helper.make_node("Flatten", ["mean"], ["row"]),
+        helper.make_node("Gemm", ["row", "weight", "bias"], ["logits"], transB=1),
+        helper.make_node("Softmax", ["logits"], ["y"]),
+    ]
+    given = helper.make_tensor_value_info("input", TensorProto.FLOAT, ["batch", 3, *SIZE])
+    answer = helper.make_tensor_value_info("y", TensorProto.FLOAT, ["batch", 7])
+    tensors = [numpy_helper.from_array(v, name) for name, v in {**constants, "bias": noise((7,), rng)}.items()]
+    made = helper.make_graph(nodes, "old", [given], [answer], tensors)
+    onnx.write_bytes(
+        helper.make_model(made, opset_imports=[helper.make_opsetid("", opset)], ir_version=4).SerializeToString()
+    )
+    compile_file(onnx, out)
+    agree(found_by(native.Native(out, 1), images(2)), answers(onnx))
+
+
+def test_constants_are_computed_and_sides_of_maps_followed(tmp_path: Path) -> None:
+    """As torch's older exporter writes a file: constants as nodes, shared weights, shapes from the batch's own."""
+    rng, onnx, out = np.random.default_rng(0), tmp_path / "m.onnx", tmp_path / "m.goss"
+    tensors = {
+        "first": noise((12, 3, 3, 3), rng),
+        "weight": noise((7, 12), rng),
+        "bias": noise((7,), rng),
+        "two": np.float32(2.0),
+        "at": np.array(0),
+        "axes": np.array([0]),
+        "apart": np.array([3, 4, 10, 13]),
+        "together": np.array([12, 10, 13]),
+        "rest": np.array([-1]),
+    }
+
+    def sides(source: str, rest: str) -> list[Any]:
+        """The shape (batch of `source`, *rest), called shape-SOURCE."""
+        return [
+            helper.make_node("Shape", [source], [f"sides-{source}"]),
+            helper.make_node("Gather", [f"sides-{source}", "at"], [f"batch-{source}"], axis=0),
+            helper.make_node("Unsqueeze", [f"batch-{source}", "axes"], [f"one-{source}"]),
+            helper.make_node("Concat", [f"one-{source}", rest], [f"shape-{source}"], axis=0),
+        ]
+
+    nodes = [
+        helper.make_node("Constant", [], ["zero"], value_float=0.0),
+        helper.make_node("Constant", [], ["six"], value=numpy_helper.from_array(np.float32(6))),
+        helper.make_node("Identity", ["first"], ["again"]),
+        helper.make_node("Mul", ["bias", "two"], ["larger"]),
+        helper.make_node("Conv", ["input", "again"], ["map"], strides=[2, 2], pads=[1, 1, 1, 1]),
+        helper.make_node("Clip", ["map", "zero", "six"], ["clipped"]),
+        *sides("clipped", "apart"),
+        helper.make_node("Reshape", ["clipped", "shape-clipped"], ["groups"]),
+        helper.make_node("Transpose", ["groups"], ["turned"], perm=[0, 2, 1, 3, 4]),
+        helper.make_node("Concat", ["one-clipped", "together"], ["shape-turned"], axis=0),
+        helper.make_node("Reshape", ["turned", "shape-turned"], ["shuffled"]),
+        helper.make_node("GlobalAveragePool", ["shuffled"], ["mean"]),
+        *sides("mean", "rest"),
+        helper.make_node("Reshape", ["mean", "shape-mean"], ["row"]),
+        helper.make_node("Gemm", ["row", "weight", "larger"], ["y"], transB=1),
+    ]
+    given = helper.make_tensor_value_info("input", TensorProto.FLOAT, ["batch", 3, *SIZE])
+    answer = helper.make_tensor_value_info("y", TensorProto.FLOAT, ["batch", 7])
+    made = helper.make_graph(
+        nodes, "older", [given], [answer], [numpy_helper.from_array(np.asarray(v), k) for k, v in tensors.items()]
+    )
+    model = helper.make_model(made, opset_imports=[helper.make_opsetid("", 13)], ir_version=7)
+    onnx.write_bytes(model.SerializeToString())
+    compile_file(onnx, out)
+    agree(found_by(native.Native(out, 1), images(2)), answers(onnx))
+    kinds = [one.kind for one in fuse(lower(parse(onnx.read_bytes()).onnx)).operations]
+    assert kinds == ["conv", "shuffle", "global_average", "conv"]
+
+
+def test_constants_that_do_not_fit_together_are_named(tmp_path: Path) -> None:
+    nodes = [
+        helper.make_node("Add", ["three", "two"], ["never"]),
+        helper.make_node("Mul", ["input", "never"], ["y"]),
+    ]
+    given = helper.make_tensor_value_info("input", TensorProto.FLOAT, ["batch", 3, *SIZE])
+    answer = helper.make_tensor_value_info("y", TensorProto.FLOAT, ["batch", 3, *SIZE])
+    tensors = [numpy_helper.from_array(np.ones(count, np.float32), name) for count, name in ((3, "three"), (2, "two"))]
+    made = helper.make_graph(nodes, "wrong", [given], [answer], tensors)
+    onnx = tmp_path / "wrong.onnx"
+    onnx.write_bytes(
+        helper.make_model(made, opset_imports=[helper.make_opsetid("", 18)], ir_version=9).SerializeToString()
+    )
+    with pytest.raises(InputError, match=r"operator Add .*cannot be computed"):
+        compile_file(onnx, tmp_path / "wrong.goss")
