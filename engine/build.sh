@@ -18,19 +18,22 @@ build() { # NAME FLAGS...: all at once
   jobs="$jobs $!"
 }
 wide="-mavx512f -mavx512vl -mavx512dq -mavx512bw -mfma -mprefer-vector-width=512"
-for name in model session reference portable; do build $name; done
 case $($CXX -dumpmachine) in
   x86_64*)
+    # blocks of AMX, where the compiler knows them
+    amx="-mamx-tile -mamx-int8 -mamx-bf16"
+    if $CXX $amx -fsyntax-only -x c++ /dev/null 2>/dev/null; then flags="$flags -DGOSSAMER_AMX"; else amx=; fi
     build avx2 -mavx2 -mfma
     build avx512 $wide
     build avx512vnni $wide -mavx512vnni
-    build avx512bf16 $wide -mavx512vnni -mavx512bf16
+    build avx512bf16 $wide -mavx512vnni -mavx512bf16 $amx
     ;;
   aarch64*)
     build neon
     build neondotprod -march=armv8.2-a+dotprod
     ;;
 esac
+for name in model session reference portable; do build $name; done
 for job in $jobs; do wait "$job"; done
 # What a level is made of may run on its processors alone: nothing of it when the library is opened, and no function that
 # the linker might take for another file's of the same name. (With CXXFLAGS of sanitizers or -O1 there are such functions.)

@@ -28,17 +28,42 @@ struct Next {
   int64_t bytes;
 };
 
+// Where a tile's rows go, and what is added to them.
+struct Ends {
+  const float *bias, *scale;
+  uint8_t *c[16];
+  const uint8_t *other[16];
+  const Map *out, *more;  // more: the map of `other`, or null
+  Finish finish;
+  int columns;
+  const uint8_t *fetch;  // what is fetched at the first step of a tile, and how many bytes on at each further one
+  int64_t apart;
+};
+
+// Some positions by some registers of columns, of one type of map.
+using Tile = void (*)(const uint8_t *const *a, int taps, int words, uint32_t tail, const uint8_t *b, const Ends &e);
+struct Tiles {
+  Tile at[5][16], even[5][16];  // by registers and positions; even: of positions that lie evenly
+};
+
 // A dense convolution of one group, weights packed in panels of columns.
 struct Dense {
   Map in, out, other;  // other.data: added before the activation, or null
   const uint8_t *weight, *zeros;  // zeros: as many as in.c, for positions outside, of the type that tiles take
   const float *bias, *scale;      // scale: of integer sums, a number a column
+  const Tiles *tiles;
   int32_t kh, kw, sh, sw, top, left, dilation, vectors;
   bool lines;     // a row of the kernel is one place of in.c * kw channels: the map's positions lie without gaps
   int32_t words;  // 4-byte words of one place: 1 float, 2 bfloat16 or 4 bytes each
   uint32_t tail;  // which bits of the last word are channels
   int64_t room;   // bytes of a position of the output that may be written, whole registers at a time
   int32_t block;  // rows of the output at once whose input is widened
+  int64_t panel;  // bytes from one panel of the weights to the next
+  // of blocks: words of k at a time, 0 where tiles are used; whether what a position reads is gathered, into `line` bytes; of
+  // how many positions at once
+  int32_t step;
+  bool gathers;
+  int64_t line, at_once;
   Finish finish;
   Next next;  // of what comes behind this thread's part
 };
@@ -63,12 +88,7 @@ struct Connected {
   Finish finish;
 };
 
-struct Level {
-  const char *name;
-  int32_t vector;  // floats in a register
-  int32_t widest;  // registers across a panel, at most
-  int32_t flip;    // what is taken off the bytes of a map before they meet weights
-  int32_t taken[TYPES];  // as what tiles take the maps of a type: BF16 as F32 where there is no arithmetic for it, U8 as WIDE
+struct Kernels {
   void (*dense)(const Dense &task, int64_t position0, int64_t position1, int32_t panel0, int32_t panel1, uint8_t *wide);
   void (*fused_rows)(const Fused &task, int32_t row0, int32_t row1, float *expanded, uint8_t *middle, uint8_t *wide);
   void (*fused_chunks)(const Fused &task, int32_t chunk0, int32_t chunk1, float *expanded, uint8_t *wide);
@@ -81,7 +101,20 @@ struct Level {
                     int64_t position1);
 };
 
-extern const Level PORTABLE, AVX2, AVX512, AVX512_VNNI, AVX512_BF16, NEON, NEON_DOTPROD;
+struct Level {
+  const char *name;
+  int32_t vector;  // floats in a register
+  int32_t widest;  // registers across a panel, at most
+  int32_t flip;    // what is taken off the bytes of a map before they meet weights
+  int32_t taken[TYPES];  // as what tiles take the maps of a type: BF16 as F32 where there is no arithmetic for it, U8 as WIDE
+  const Tiles *tiles[TYPES + 1];  // of each type that is taken, WIDE behind the others
+  const Kernels *kernels;
+  bool blocks;  // of bytes and bfloat16, in registers of two dimensions
+};
+
+extern const Tiles AVX512_TILES[], AVX512_VNNI_TILES[], NEON_TILES[];
+extern const Kernels AVX512_KERNELS, NEON_KERNELS;
+extern const Level PORTABLE, AVX2, AVX512, AVX512_VNNI, AVX512_BF16, AMX, NEON, NEON_DOTPROD;
 
 // Plain loops over the file's own weights, one operation at a time: what every level is tested against.
 void reference(const Op &op, const Map &in, const Map &other, const Map &out, const float *weights);

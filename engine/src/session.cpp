@@ -4,6 +4,9 @@
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
+#if defined(GOSSAMER_AMX)
+#include <sys/syscall.h>
+#endif
 #if defined(__aarch64__)
 #include <sys/auxv.h>
 #endif
@@ -28,6 +31,10 @@ namespace {
 constexpr int64_t MIDDLE_BYTES = 768 << 10;    // of the depthwise rows of all chunks: they stay in the second cache
 constexpr int64_t EXPANDED_BYTES = 128 << 10;  // of the expanded rows of one chunk
 constexpr int64_t WIDE_BYTES = 128 << 10;      // of the widened rows of a map of bytes
+constexpr int64_t GATHERED_BYTES = 256 << 10;  // of what positions read, gathered for blocks: a part of the second cache
+constexpr int64_t LINE_BYTES = 64 << 10;       // of one position, at most
+constexpr int64_t POSITIONS = 32;              // of a block
+constexpr int64_t WORDS = 16;                  // of k that a block takes at once, at most
 constexpr int64_t SCRATCH_BYTES = 1 << 30;     // of the expanded or the widened rows, at most: hostile files ask for more
 constexpr size_t OWN_BYTES = 2 << 20;          // of a thread's own maps, so that they stay in its second cache
 constexpr int64_t MANY_NUMBERS = 1 << 14;      // of all outputs: fewer are given by one thread
@@ -131,24 +138,53 @@ float from_bf16(uint16_t half) {
   return value;
 }
 
+// How the map of a layer is read: every position once, as it lies, and in no other way; or in any way.
+enum Reading { AS_IT_LIES, PLAIN, ANY };
+
+// Whether sums are made in blocks, and of what: d.words and d.tail are known. The bytes of a thread's scratch that it takes.
+int64_t plan_blocks(const gossamer_model &m, Dense &d, int32_t type, int64_t taps, Reading reading) {
+  constexpr int64_t FEW = 4;  // words of k, for which a block is not worth its way
+  const int64_t words = taps * d.words;
+  if (!m.level->blocks || type == F32 || words < FEW) return 0;
+  // Steps of equal size need no zeros behind the last word. Bytes may have others behind them, whose weights are 0, where
+  // bfloat16 may have no numbers.
+  const int64_t least = (words + WORDS - 1) / WORDS;
+  int64_t step = WORDS;
+  for (int64_t steps = least; step == WORDS && steps <= least + least / 2; steps++)
+    if (words % steps == 0 && words / steps < WORDS) step = words / steps;
+  const bool even = words % step == 0;
+  const bool lies = reading != ANY && d.tail == 0xFFFFFFFFu && even;
+  d.gathers = reading == ANY || (type == BF16 && !lies);
+  d.line = round_up(words, step) * 4;
+  if (d.gathers && (reading == AS_IT_LIES || d.line > LINE_BYTES)) return 0;
+  d.step = int32_t(step);
+  if (d.gathers) d.line = round_up(d.line, 64);
+  d.at_once = std::clamp(GATHERED_BYTES / d.line / POSITIONS, int64_t(1), int64_t(8)) * POSITIONS;
+  return d.gathers ? d.at_once * d.line : 0;
+}
+
 // A layer's weights and biases in panels of `wide` columns: for each panel, tap and word of k, the columns side by side.
 // n rows from `row0` on of (rows, k, taps) weights, which the type of the map that they meet says how to multiply.
 bool pack(gossamer_model &m, Dense &d, int64_t weight, int64_t bias, int64_t scale, int32_t type, int64_t row0, int64_t n,
-          int64_t channels, int64_t kh, int64_t kw) {
+          int64_t channels, int64_t kh, int64_t kw, Reading reading, Step &step) {
   const int64_t k = d.lines ? channels * kw : channels, taps = d.lines ? kh : kh * kw, all = channels * kh * kw;
-  const int64_t wide = d.vectors * m.level->vector, panels = round_up(n, wide) / wide;
   const int32_t map = m.level->taken[d.in.type], size = size_of(map), each = 4 / size;  // each: channels of a word
   d.words = int32_t((k + each - 1) / each);
   d.tail = k % each ? (1u << (8 * size * (k % each))) - 1 : 0xFFFFFFFFu;
+  step.wide = std::max(step.wide, size_t(plan_blocks(m, d, map, taps, reading)));
+  if (d.step && reading != AS_IT_LIES) d.vectors = n > m.level->vector ? 2 : 1;  // what a block is wide
+  const int64_t wide = d.vectors * m.level->vector, panels = round_up(n, wide) / wide;
+  const int64_t words = d.step ? round_up(taps * d.words, d.step) : taps * d.words;
+  d.panel = wide * 4 * words;
   const auto make = [&](size_t bytes) {
     m.packed.emplace_back();
     return m.packed.back().make(bytes) ? m.packed.back().data : nullptr;
   };
-  uint8_t *to = make(size_t(panels * wide * d.words * taps) * 4);
+  uint8_t *to = make(size_t(panels * d.panel));
   uint8_t *const biases = make(size_t(panels * wide) * 4), *const scales = make(size_t(panels * wide) * 4);
   uint8_t *const zeros = make(size_t(k) * 4);
   if (!to || !biases || !scales || !zeros) return false;
-  d.weight = to;
+  d.weight = to, d.tiles = m.level->tiles[map];
   const float *w = m.file.weights;
   const auto *bytes = reinterpret_cast<const int8_t *>(w + weight);
   const auto *halves = reinterpret_cast<const uint16_t *>(w + weight);
@@ -158,7 +194,7 @@ bool pack(gossamer_model &m, Dense &d, int64_t weight, int64_t bias, int64_t sca
     for (int64_t at = x0 * each; at < std::min((x0 + SQUARE) * each, k); at++) {
       const int64_t channel = at % channels, tap = d.lines ? t * kw + at / channels : t;
       const int64_t from = (row0 + first) * all + channel * kh * kw + tap;
-      uint8_t *o = to + (((p * taps + t) * d.words + at / each) * wide + j0) * 4 + at % each * size;
+      uint8_t *o = to + p * d.panel + ((t * d.words + at / each) * wide + j0) * 4 + at % each * size;
       for (int64_t j = 0; j < columns; j++, o += 4) {
         const int64_t at = from + j * all;
         const int16_t wide = bytes[at];
@@ -252,12 +288,15 @@ bool dense_step(gossamer_model &m, const Op &op, Step &step) {
     d.vectors = pick_vectors(*m.level, n);
     d.lines = op.groups == 1 && op.dilation == 1 && op.kw > 1 && in.ld == int64_t(in.c) * size_of(in.type) && in.c * op.kw <= 64 &&
               op.kh <= 8;  // so that the edges of one tile fit
-    if (!pack(m, d, op.weight0, op.bias0, op.scale0, op.type0, int64_t(g) * n, n, k, op.kh, op.kw)) return false;
+    const bool plain = op.kh == 1 && op.kw == 1 && op.sh == 1 && op.sw == 1 && op.top == 0 && op.left == 0 && in.h == out.h &&
+                       in.w == out.w;
+    if (!pack(m, d, op.weight0, op.bias0, op.scale0, op.type0, int64_t(g) * n, n, k, op.kh, op.kw, plain ? PLAIN : ANY, step))
+      return false;
     d.kh = op.kh, d.kw = op.kw, d.sh = op.sh, d.sw = op.sw, d.top = op.top, d.left = op.left;
     d.dilation = op.dilation, d.finish = Finish{op.act, op.low, op.high};
     const auto [rows, bytes] = widened(m, d.in, op, d.out.h);
     if (bytes > SCRATCH_BYTES) return false;
-    d.block = rows, step.wide = size_t(bytes);
+    d.block = rows, step.wide = std::max(step.wide, size_t(bytes));
     step.dense.push_back(d);
   }
   return true;
@@ -278,7 +317,7 @@ bool fused_step(gossamer_model &m, const Op &op, Step &step) {
     f.expand.in = f.in;
     f.expand.kh = f.expand.kw = 1;
     f.expand.finish = Finish{op.act0, op.low0, op.high0};
-    if (!pack(m, f.expand, op.weight0, op.bias0, op.scale0, op.type0, 0, op.mid, f.in.c, 1, 1)) return false;
+    if (!pack(m, f.expand, op.weight0, op.bias0, op.scale0, op.type0, 0, op.mid, f.in.c, 1, 1, AS_IT_LIES, step)) return false;
   } else {
     f.chunk = int32_t(std::min<int64_t>(round_up(op.mid, vector), 4 * vector));
     f.padded = int32_t(round_up(op.mid, f.chunk));
@@ -303,7 +342,7 @@ bool fused_step(gossamer_model &m, const Op &op, Step &step) {
     d.in = f.middle, d.in.type = type;
     d.room = room(m, op.out);
     d.vectors = pick_vectors(*m.level, f.out.c);
-    if (!pack(m, d, op.weight2, op.bias2, op.scale2, op.type2, 0, f.out.c, op.mid, 1, 1)) return false;
+    if (!pack(m, d, op.weight2, op.bias2, op.scale2, op.type2, 0, f.out.c, op.mid, 1, 1, PLAIN, step)) return false;
     d.in.type = between;
     d.kh = d.kw = d.sh = d.sw = d.dilation = 1;
     d.finish = Finish{op.act, op.low, op.high};
@@ -322,7 +361,7 @@ bool fused_step(gossamer_model &m, const Op &op, Step &step) {
   if (expanded > SCRATCH_BYTES) return false;
   step.expanded = size_t(expanded);
   if (f.expands && m.level->taken[f.in.type] == WIDE)  // of the rows that f.rows need; the others take no memory
-    step.wide = size_t(f.in.h) * size_t(f.in.w) * size_t(wide_ld(f.in));
+    step.wide = std::max(step.wide, size_t(f.in.h) * size_t(f.in.w) * size_t(wide_ld(f.in)));
   step.middle = f.projects ? size_t(f.rows) * size_t(row_bytes) : 0;
   step.whole = f.projects ? size_t(f.out.h) * size_t(row_bytes) : 0;
   return true;
@@ -372,8 +411,17 @@ bool place_values(gossamer_model &m) {
   return true;
 }
 
+#if defined(GOSSAMER_AMX)
+// Whether the processor has AMX, and the system lets this process use it: it gives each thread room for the registers.
+bool may_use_blocks() {
+  constexpr int REQUEST = 0x1023, REGISTERS = 18;  // ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA
+  return __builtin_cpu_supports("amx-tile") && __builtin_cpu_supports("amx-int8") && __builtin_cpu_supports("amx-bf16") &&
+         syscall(SYS_arch_prctl, REQUEST, REGISTERS) == 0;
+}
+#endif
+
 int choose_level(const Level *&level) {
-  const Level *levels[6];
+  const Level *levels[7];
   int count = 0;
 #if defined(__x86_64__) && !defined(GOSSAMER_PORTABLE_ONLY)
   __builtin_cpu_init();
@@ -381,7 +429,11 @@ int choose_level(const Level *&level) {
   const bool avx512 = avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl") &&
                       __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512bw");
   const bool vnni = avx512 && __builtin_cpu_supports("avx512vnni");
-  if (vnni && __builtin_cpu_supports("avx512bf16")) levels[count++] = &AVX512_BF16;
+  const bool bf16 = vnni && __builtin_cpu_supports("avx512bf16");
+#if defined(GOSSAMER_AMX)
+  if (bf16 && may_use_blocks()) levels[count++] = &AMX;
+#endif
+  if (bf16) levels[count++] = &AVX512_BF16;
   if (vnni) levels[count++] = &AVX512_VNNI;
   if (avx512) levels[count++] = &AVX512;
   if (avx2) levels[count++] = &AVX2;
@@ -458,22 +510,21 @@ void run_dense(const Turn &turn, const Dense &d) {
   const int32_t all = panels(d, d.out, level.vector);
   if (by_positions(turn, d.out)) {
     const auto [first, last] = share(positions, turn.part, turn.parts);
-    level.dense(d, first, last, 0, all, wide);
+    level.kernels->dense(d, first, last, 0, all, wide);
   } else {
     const auto [first, last] = share(all, turn.part, turn.parts);
-    level.dense(d, 0, positions, int32_t(first), int32_t(last), wide);
+    level.kernels->dense(d, 0, positions, int32_t(first), int32_t(last), wide);
   }
 }
 
-Next panel(const Dense &d, int32_t vector, int64_t index) {
-  const int64_t bytes = int64_t(d.vectors) * vector * 4 * d.words * (d.lines ? d.kh : d.kh * d.kw);
-  return {d.weight + index * bytes, bytes};
+Next panel(const Dense &d, int64_t index) {
+  return {d.weight + index * d.panel, d.panel};
 }
 
 // The weights with which the turn's part of a layer begins.
 Next begin(const Turn &turn, const Dense &d, const Map &out) {
   const int32_t vector = turn.s.model->level->vector;
-  return panel(d, vector, by_positions(turn, out) ? 0 : share(panels(d, out, vector), turn.part, turn.parts).first);
+  return panel(d, by_positions(turn, out) ? 0 : share(panels(d, out, vector), turn.part, turn.parts).first);
 }
 
 bool by_rows(const Fused &f, int parts) { return !f.projects || parts == 1 || f.out.h >= 7 * parts; }
@@ -497,7 +548,7 @@ Next begin(const Turn &turn, int32_t index) {
     }
     if (!step.dense.empty()) return begin(turn, step.dense[0], step.dense[0].out);
     if (f.weight && f.expands)
-      return panel(f.expand, m.level->vector, by_rows(f, turn.parts) ? 0 : share(chunks(f), turn.part, turn.parts).first);
+      return panel(f.expand, by_rows(f, turn.parts) ? 0 : share(chunks(f), turn.part, turn.parts).first);
     if (f.weight && f.projects) return begin(turn, f.project, f.out);
   }
   return {};
@@ -523,7 +574,7 @@ void operate(const Turn &turn, int32_t index, int phase) {
         Connected d = step.connected;
         d.in.data = in.data, d.out.data = out.data, d.other.data = other.data;
         const auto [first, last] = share(out.c, part, parts);
-        level.connected(d, int32_t(first), int32_t(last), s.expanded[size_t(turn.thread)].floats());
+        level.kernels->connected(d, int32_t(first), int32_t(last), s.expanded[size_t(turn.thread)].floats());
         break;
       }
       for (size_t g = 0; g < step.dense.size(); g++) {
@@ -545,14 +596,14 @@ void operate(const Turn &turn, int32_t index, int phase) {
       f.expand.next = f.projects ? begin(turn, f.project, f.out) : f.project.next;
       if (by_rows(f, parts)) {
         const auto [first, last] = share(f.out.h, part, parts);
-        level.fused_rows(f, int32_t(first), int32_t(last), expanded, s.middle[size_t(turn.thread)].data,
+        level.kernels->fused_rows(f, int32_t(first), int32_t(last), expanded, s.middle[size_t(turn.thread)].data,
                          s.wide[size_t(turn.thread)].data);
         break;
       }
       f.middle.data = s.whole.data;
       if (phase == 0) {
         const auto [first, last] = share(chunks(f), part, parts);
-        level.fused_chunks(f, int32_t(first), int32_t(last), expanded, s.wide[size_t(turn.thread)].data);
+        level.kernels->fused_chunks(f, int32_t(first), int32_t(last), expanded, s.wide[size_t(turn.thread)].data);
       } else {
         f.project.in = f.middle, f.project.out = f.out;
         run_dense(turn, f.project);
@@ -562,15 +613,15 @@ void operate(const Turn &turn, int32_t index, int phase) {
     case MAX_POOL:
     case AVERAGE_POOL: {
       const auto [first, last] = share(out.h, part, parts);
-      level.pool(in, out, op, int32_t(first), int32_t(last));
+      level.kernels->pool(in, out, op, int32_t(first), int32_t(last));
       break;
     }
     case GLOBAL_AVERAGE:
-      if (part == 0) level.average(in, out);
+      if (part == 0) level.kernels->average(in, out);
       break;
     default: {
       const auto [first, last] = share(int64_t(out.h) * out.w, part, parts);
-      level.pointwise(in, other, out, op, s.model->file.weights, first, last);
+      level.kernels->pointwise(in, other, out, op, s.model->file.weights, first, last);
     }
   }
 }
@@ -579,7 +630,7 @@ void take_input(const Turn &turn) {
   const Map to = map_of(turn, turn.s.model->file.input);
   const int64_t plane = int64_t(to.h) * to.w;
   const auto [first, last] = share(plane, turn.part, turn.parts);
-  if (turn.s.model->level) return turn.s.model->level->take(turn.input, to, first, last);
+  if (turn.s.model->level) return turn.s.model->level->kernels->take(turn.input, to, first, last);
   for (int32_t c = 0; c < to.c; c++) {
     const float *from = turn.input + c * plane;
     if (to.type == F32) {
@@ -697,7 +748,7 @@ const char *gossamer_error_text(int code) {
       "N10: weights lie outside their table, or a resize reads outside its map",
       "N11: an output has no name or no shape, or its pieces do not fill it",
       "N12: weights are of a type that their map cannot meet, or int8 ones have a scale that is none",
-      "GOSSAMER_ISA asks for an instruction set that is none of reference, portable, avx2, avx512, avx512_vnni, avx512_bf16, neon and neon_dotprod, or that this machine lacks",
+      "GOSSAMER_ISA asks for an instruction set that is none of reference, portable, avx2, avx512, avx512_vnni, avx512_bf16, amx, neon and neon_dotprod, or that this machine lacks",
   };
   const int count = int(sizeof texts / sizeof *texts);
   return code >= 0 && code < count ? texts[code] : "unknown error";
