@@ -20,7 +20,7 @@ if not native.LIBRARY.is_file():
     pytest.skip("the native engine is not built: make engine", allow_module_level=True)
 
 SIZE = 37, 41
-LEVELS = ("portable", "avx2", "avx512", "avx512_vnni", "avx512_bf16")
+LEVELS = ("portable", "avx2", "avx512", "avx512_vnni", "avx512_bf16", "amx")
 STEPS = {"bfloat16": 0.02, "uint8": 3 / 255}  # of the spread of the answers: a few roundings fall otherwise
 
 

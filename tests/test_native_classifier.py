@@ -30,7 +30,7 @@ from tests.test_export import randomised
 if not native.LIBRARY.is_file():
     pytest.skip("the native engine is not built: make engine", allow_module_level=True)
 
-LEVELS = ("reference", "portable", "avx2", "avx512", "avx512_vnni", "avx512_bf16")
+LEVELS = ("reference", "portable", "avx2", "avx512", "avx512_vnni", "avx512_bf16", "amx")
 # height, width, channels, outputs of the layer: one position or several, whole registers and rests, few and many weights
 SIDES = [(1, 1, 64, 32), (1, 1, 37, 11), (3, 5, 19, 7), (1, 1, 600, 500), (2, 3, 101, 450), (1, 1, 3, 1)]
 WEIGHTS = [("float32", "float32"), ("float32", "int8"), ("bfloat16", "int8")]  # of the map, of the weights

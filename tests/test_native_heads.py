@@ -37,7 +37,7 @@ from onnx import TensorProto, helper, numpy_helper  # noqa: E402
 if not native.LIBRARY.is_file():
     pytest.skip("the native engine is not built: make engine", allow_module_level=True)
 
-LEVELS = ("reference", "portable", "avx2", "avx512", "avx512_vnni", "avx512_bf16")
+LEVELS = ("reference", "portable", "avx2", "avx512", "avx512_vnni", "avx512_bf16", "amx")
 SIZE = (20, 26)
 Answers = dict[str, NDArray[np.float32]]
 Case = tuple[str, list[Any], dict[str, Any]]

@@ -24,7 +24,7 @@ if not native.LIBRARY.is_file():
     pytest.skip("the native engine is not built: make engine", allow_module_level=True)
 
 SIZE = 58, 61
-LEVELS = ("portable", "avx2", "avx512", "avx512_vnni", "avx512_bf16")
+LEVELS = ("portable", "avx2", "avx512", "avx512_vnni", "avx512_bf16", "amx")
 # of the spread of the answers: float32 in another order, bfloat16 rounded elsewhere, two steps of a byte
 STEPS = {"float32": 1e-5, "bfloat16": 0.015, "uint8": 2.01 / 255}
 
