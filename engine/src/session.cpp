@@ -142,10 +142,13 @@ float from_bf16(uint16_t half) {
 enum Reading { AS_IT_LIES, PLAIN, ANY };
 
 // Whether sums are made in blocks, and of what: d.words and d.tail are known. The bytes of a thread's scratch that it takes.
-int64_t plan_blocks(const gossamer_model &m, Dense &d, int32_t type, int64_t taps, Reading reading) {
+int64_t plan_blocks(const gossamer_model &m, Dense &d, int32_t type, int64_t taps, int64_t columns, Reading reading) {
   constexpr int64_t FEW = 4;  // words of k, for which a block is not worth its way
   const int64_t words = taps * d.words;
   if (!m.level->blocks || type == F32 || words < FEW) return 0;
+  // What tiles need for a position, in cycles, is to be twice what it costs to gather what it reads.
+  const int64_t tiled = columns * words / (type == U8 ? 32 : 8), gathered = 12 * taps + 10;
+  if (reading == ANY && tiled < 2 * gathered) return 0;
   // Steps of equal size need no zeros behind the last word. Bytes may have others behind them, whose weights are 0, where
   // bfloat16 may have no numbers.
   const int64_t least = (words + WORDS - 1) / WORDS;
@@ -171,7 +174,7 @@ bool pack(gossamer_model &m, Dense &d, int64_t weight, int64_t bias, int64_t sca
   const int32_t map = m.level->taken[d.in.type], size = size_of(map), each = 4 / size;  // each: channels of a word
   d.words = int32_t((k + each - 1) / each);
   d.tail = k % each ? (1u << (8 * size * (k % each))) - 1 : 0xFFFFFFFFu;
-  step.wide = std::max(step.wide, size_t(plan_blocks(m, d, map, taps, reading)));
+  step.wide = std::max(step.wide, size_t(plan_blocks(m, d, map, taps, n, reading)));
   if (d.step && reading != AS_IT_LIES) d.vectors = n > m.level->vector ? 2 : 1;  // what a block is wide
   const int64_t wide = d.vectors * m.level->vector, panels = round_up(n, wide) / wide;
   const int64_t words = d.step ? round_up(taps * d.words, d.step) : taps * d.words;
