@@ -109,9 +109,8 @@ def _batch_norm(low: Lowering, node: Node) -> None:
 
 
 def _clip(low: Lowering, node: Node) -> None:
-    bounds = [
-        node.attributes.get(name, low.tensor(node, place)) for place, name in ((1, "min"), (2, "max"))
-    ]  # before 11
+    # attributes before operator set 11
+    bounds = [node.attributes.get(name, low.tensor(node, place)) for place, name in ((1, "min"), (2, "max"))]
     least, most = (
         default if bound is None else float(bound) for bound, default in zip(bounds, (-FLOAT_MOST, FLOAT_MOST))
     )

@@ -49,9 +49,7 @@ class Lowering:
         self.axes: dict[str, Axes] = {}  # of names whose axes are not channels, height, width
         self.series: dict[str, list[tuple[int, Axes]]] = {}  # names of several maps' rows, one behind the other
         self.windows: dict[str, Window] = {}  # names of some rows or columns of a map, or their mean
-        self.padded: dict[
-            str, Pads
-        ] = {}  # names of maps with padding around them, which their readers take as their own
+        self.padded: dict[str, Pads] = {}  # names of maps with padding around them, which their readers take as theirs
         self.shapes: dict[str, list[int | None]] = {}  # names of computed shapes; None: the batch
         self.uses: dict[str, int] = {output.name: 1 for output in onnx.outputs}
         self.users: dict[str, list[Node]] = {}
