@@ -48,13 +48,8 @@ SHAKEN = 3  # times that weights are moved by the last bit to see what it does
 HEADROOM = 4  # tolerance over the largest difference measured here: other processors add up in other orders
 LARGEST = 0.01 / HEADROOM  # share of the largest output, whatever the last bit does: rule 20 of the format
 NOISE_TRIES = 8
-LOCAL_SETTINGS = (
-    "data",
-    "val",
-    "out",
-    "weights",
-    "cache_dir",
-)  # paths of the training machine; only their last part is kept
+# paths of the training machine; only their last part is kept
+LOCAL_SETTINGS = ("data", "val", "out", "weights", "cache_dir")
 
 
 @dataclass(frozen=True)
