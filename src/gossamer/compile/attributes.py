@@ -16,9 +16,10 @@ if TYPE_CHECKING:
 
 # an attribute of one name is of one type in every operator that the engine has
 KINDS = {
-    "an integer": (
-        "allowzero antialias axis blocksize block_size ceil_mode count_include_pad end exclude_outside group keepdims "
-        "noop_with_empty_axes start storage_order to training_mode transA transB"
+    "an integer": "axis blocksize block_size end group start to",
+    "0 or 1": (
+        "allowzero antialias ceil_mode count_include_pad exclude_outside keepdims noop_with_empty_axes storage_order "
+        "training_mode transA transB"
     ),
     "integers": "axes dilations ends kernel_shape output_padding output_shape pads perm split starts steps strides",
     "a number": "alpha beta epsilon max min value",
@@ -28,6 +29,7 @@ KIND = {name: kind for kind, names in KINDS.items() for name in names.split()}
 WINDOWS = ("AveragePool", "Conv", "ConvTranspose", "MaxPool")
 # of a window: how many numbers, from which on
 LENGTHS = {"dilations": (2, 1), "kernel_shape": (2, 1), "output_padding": (2, 0), "pads": (4, 0), "strides": (2, 1)}
+PAIRS = ("Add", "Div", "MatMul", "Mul", "Sub")
 SHAPES = ("Cast", "Gather")  # of sides of maps; all other operators have handlers
 
 
@@ -37,6 +39,8 @@ def check(low: Lowering, node: Node) -> None:
         return
     if not node.inputs or not node.outputs or not node.outputs[0]:
         low.refuse(node, "it has no input or no output")
+    if node.op in PAIRS and len(node.inputs) != 2:
+        low.refuse(node, f"{len(node.inputs)} inputs")
     for name, value in node.attributes.items():
         kind = KIND.get(name)
         if kind is not None and not _is(kind, value):
@@ -50,6 +54,8 @@ def check(low: Lowering, node: Node) -> None:
 def _is(kind: str, value: Any) -> bool:
     if kind == "an integer":
         return isinstance(value, int)
+    if kind == "0 or 1":
+        return value in (0, 1)
     if kind == "integers":
         return isinstance(value, list) and all(isinstance(one, int) for one in value)
     if kind == "a number":

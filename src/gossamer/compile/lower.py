@@ -55,7 +55,7 @@ def _conv(low: Lowering, node: Node) -> None:
     given = row(low, node, 2, c_out)
     bias = np.zeros(c_out, np.float32) if given is None else given
     depthwise = groups > 1 and groups == value.c == c_out
-    layer = Layer(weight, bias) if depthwise else quantised.layer(low, node, weight, bias, source)
+    source, layer = (source, Layer(weight, bias)) if depthwise else quantised.layer(low, node, weight, bias, source)
     layers: list[Layer | None] = [None, layer, None] if depthwise else [layer]
     made = low.emit(
         "block" if depthwise else "conv",
@@ -95,13 +95,8 @@ def _gemm(low: Lowering, node: Node) -> None:
     if not fits or given.ndim > 2 or given.dtype != np.float32:
         low.refuse(node, f"its bias is not a row of {len(weight)} float32")
     bias = np.broadcast_to(given.reshape(-1), (len(weight),))
-    made = low.emit(
-        "conv",
-        source,
-        Value(1, 1, len(weight)),
-        kernel=(value.h, value.w),
-        weights=[quantised.layer(low, node, kernel, np.ascontiguousarray(bias), source, axis)],
-    )
+    source, layer = quantised.layer(low, node, kernel, np.ascontiguousarray(bias), source, axis)
+    made = low.emit("conv", source, Value(1, 1, len(weight)), kernel=(value.h, value.w), weights=[layer])
     low.bind(node, made, lying.of_map(low.program.values[made])[:1])
 
 
@@ -254,7 +249,7 @@ def _reshape(low: Lowering, node: Node) -> None:
 def _shuffle(low: Lowering, node: Node) -> bool:
     """Reshape, Transpose, Reshape: the channels of some groups interleaved; whether that is what begins here."""
     source, chain = low.read(node), [node]
-    while len(chain) < 8 and len(users := low.users.get(chain[-1].outputs[0], [])) == 1:
+    while len(chain) < 8 and len(users := low.users.get(name := chain[-1].outputs[0], [])) == 1 == low.uses[name]:
         chain.append(users[0])
         if chain[-1].op == "Reshape":
             break

@@ -227,7 +227,10 @@ class Lowering:
     def gated(self, node: Node) -> Node | None:
         """The product of a node's output with its input, both rounded to bytes or not, if nothing else reads the output."""
         chain = [node]
-        while len(users := self.users.get(chain[-1].outputs[0], [])) == 1 and chain[-1].op != "Mul":
+        while (
+            len(users := self.users.get(name := chain[-1].outputs[0], [])) == 1 == self.uses[name]
+            and chain[-1].op != "Mul"
+        ):
             chain.append(users[0])
             if chain[-1].op not in (*MOVES, "Mul"):
                 return None

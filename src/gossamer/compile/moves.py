@@ -56,7 +56,7 @@ def _is_batch(sides: list[int | None], batch: int | str | None) -> bool:
 
 def _squeezed(low: Lowering, node: Node, shape: tuple[int, ...]) -> list[int | None] | None:
     given = ints(low, node, 1, "axes")
-    if given is None:
+    if not given:
         return None
     sides: list[int | None] = [None, *shape]
     if node.op == "Squeeze":

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from gossamer.compile import reductions
 from gossamer.compile.program import Array, Layer, Quantised, Value
 from gossamer.onnxfile import Node
 
@@ -77,14 +78,14 @@ def dequantise(low: Lowering, node: Node) -> None:
         low.quantised[name] = Quantised(wide.astype(np.int8), np.asarray(scales, np.float32), axis)
 
 
-def layer(low: Lowering, node: Node, weight: Array, bias: Array, source: int, axis: int = 0) -> Layer:
-    """The layer of a weight (in the shape it is used in) that meets a map: int8 where both are quantised."""
+def layer(low: Lowering, node: Node, weight: Array, bias: Array, source: int, axis: int = 0) -> tuple[int, Layer]:
+    """A map and the layer of a weight (in the shape it is used in) that meets it: int8 where both are quantised, else floats."""
     found = low.quantised.get(node.inputs[1])
     rows = found.rows(axis) if found is not None and low.program.values[source].type == "uint8" else None
     if found is None or rows is None:
-        return Layer(weight, bias)
+        return reductions.floats(low, source), Layer(weight, bias)
     data = found.data if axis == 0 else found.data.T
-    return Layer(np.ascontiguousarray(data.reshape(weight.shape)), bias, rows)
+    return source, Layer(np.ascontiguousarray(data.reshape(weight.shape)), bias, rows)
 
 
 def _parameters(low: Lowering, node: Node) -> tuple[float, int]:
