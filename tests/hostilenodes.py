@@ -288,14 +288,15 @@ def change(made: ModelProto, rng: random.Random) -> None:
 
 
 def attribute(name: str, rng: random.Random) -> AttributeProto:
-    kind = rng.randrange(6)
+    kind = rng.randrange(7)
     if kind < 3:
-        return helper.make_attribute(
-            name, [rng.choice(NUMBERS) for _ in range(rng.randrange(6))], attr_type=AttributeProto.INTS
-        )
+        ints = [rng.choice(NUMBERS) for _ in range(rng.randrange(6))]
+        return helper.make_attribute(name, ints, attr_type=AttributeProto.INTS)
     if kind == 3:
         return helper.make_attribute(name, rng.choice(NUMBERS))
-    return helper.make_attribute(name, rng.choice(REALS) if kind == 4 else rng.choice(TEXTS))
+    if kind == 4:
+        return helper.make_attribute(name, numpy_helper.from_array(whole(1, 2)))
+    return helper.make_attribute(name, rng.choice(REALS) if kind == 5 else rng.choice(TEXTS))
 
 
 def values(given: Any, rng: random.Random) -> Any:

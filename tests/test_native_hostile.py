@@ -17,7 +17,7 @@ from gossamer.errors import InputError
 from gossamer.modelfile import parse
 
 pytest.importorskip("onnx")
-from onnx import helper
+from onnx import helper, numpy_helper
 
 from tests.hostilenodes import MODELS, change, model, noise, whole
 
@@ -139,6 +139,9 @@ REFUSED = {
     "a pool of one side": pool(kernel_shape=[3]),
     "a pool of strides of -1": pool(strides=[-1, -1], ceil_mode=1),
     "a pool larger than its map": pool(kernel_shape=[13, 13]),
+    "a mean that keeps a tensor of axes": node(
+        "ReduceMean", whole(2, 3), keepdims=numpy_helper.from_array(whole(1, 1))
+    ),
     "a pool of half a ceil_mode": pool(ceil_mode=7),
     "a transposed convolution of no stride": transposed(strides=[0, 0]),
     "a transposed convolution of one stride": transposed(strides=[2]),

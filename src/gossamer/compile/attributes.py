@@ -55,7 +55,7 @@ def _is(kind: str, value: Any) -> bool:
     if kind == "an integer":
         return isinstance(value, int)
     if kind == "0 or 1":
-        return value in (0, 1)
+        return isinstance(value, int) and value in (0, 1)
     if kind == "integers":
         return isinstance(value, list) and all(isinstance(one, int) for one in value)
     if kind == "a number":
