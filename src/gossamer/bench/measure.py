@@ -46,13 +46,8 @@ RUNTIMES: dict[str, Runtime] = {
     "reference": Runtime("numpy", "", "onnx"),
 }
 ALIASES = {"ort": "onnxruntime"}
-DEFAULT = (
-    "torch",
-    "torch.compile",
-    "onnxruntime",
-    "openvino",
-    "native",
-)  # reference is plain numpy: not made for speed
+# without reference, which is plain numpy and not made for speed
+DEFAULT = ("torch", "torch.compile", "onnxruntime", "openvino", "native")
 
 
 @dataclass

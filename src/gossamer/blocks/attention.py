@@ -50,10 +50,8 @@ class ChannelAttention(nn.Module):
         self.gate = activation("sigmoid")
 
     def forward(self, x: Tensor) -> Tensor:
-        pools = (
-            F.adaptive_avg_pool2d(x, 1),
-            x.amax((2, 3), keepdim=True),
-        )  # not every exporter has an adaptive maximum
+        # amax, as not every exporter has an adaptive maximum
+        pools = (F.adaptive_avg_pool2d(x, 1), x.amax((2, 3), keepdim=True))
         average, highest = (self.fc2(self.act(self.fc1(pooled))) for pooled in pools)
         weights: Tensor = self.gate(average + highest)
         return x * weights

@@ -49,6 +49,8 @@ def merged(parts: Sequence[Part]) -> tuple[Part, ...]:
 
 def reshape(axes: Axes, sides: Sequence[int]) -> Axes | None:
     """The tensor under other sides, one of which may be -1; None where a side is no number of whole parts."""
+    if list(sides).count(-1) > 1:
+        return None
     count = prod(shape(axes))
     known = prod(side for side in sides if side != -1)
     wanted = [count // known if side == -1 and known > 0 else side for side in sides]

@@ -35,5 +35,6 @@ def in_bytes(layer: Layer) -> Layer:
     """A float32 layer with symmetric int8 weights: of each row the largest becomes 127, and a scale makes it good."""
     rows = layer.weight.reshape(len(layer.weight), -1).astype(np.float32)
     scale = (np.abs(rows).max(1) / 127).astype(np.float32)
-    steps = np.rint(rows / np.where(scale > 0, scale, 1)[:, None]).clip(-127, 127)
+    with np.errstate(all="ignore"):  # of weights that are not finite, which the scale shows
+        steps = np.nan_to_num(np.rint(rows / np.where(scale > 0, scale, 1)[:, None])).clip(-127, 127)
     return Layer(steps.astype(np.int8).reshape(layer.weight.shape), layer.bias, scale)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from gossamer.compile.attributes import ints, places
 from gossamer.compile.program import MOVES
 from gossamer.onnxfile import Node
 from gossamer.operators import OPERATORS
@@ -18,6 +19,7 @@ ALWAYS = frozenset(
     "Add Cast Concat Constant ConstantOfShape Div Exp Expand Gather Identity Mul Neg Pow Reshape Shape Sqrt Sub "
     "Transpose".split()
 )
+SLICE = ("starts", "ends", "axes", "steps")
 KEPT = ("Cast", "Identity", "Squeeze", "Unsqueeze")  # of a shape: the same sides
 
 
@@ -32,7 +34,7 @@ def fold(low: Lowering, node: Node) -> bool:
             found = OPERATORS[node.op](node, *(tensors[name] if name else None for name in node.inputs))
     except Exception as error:  # whatever numpy makes of constants that do not fit together
         low.refuse(node, f"it cannot be computed: {error}")
-    tensors[node.outputs[0]] = np.asarray(found)
+    tensors[node.outputs[0]] = np.asarray(found[0] if isinstance(found, tuple) else found)
     return True
 
 
@@ -42,18 +44,36 @@ def follow(low: Lowering, node: Node) -> bool:
         return False
     sides: list[int | None] | None = None
     if node.op == "Concat":
+        if node.attributes.get("axis") not in (0, -1):
+            low.refuse(node, "sides of maps joined along another axis than their own")
         sides = [side for place in range(len(node.inputs)) for side in low.shape_of(node, place) or []]
     elif node.inputs[0] in low.shapes:
         given = low.shapes[node.inputs[0]]
         if node.op in KEPT:
             sides = given
         elif node.op == "Gather":
-            sides = [given[int(place)] for place in low.tensor(node, 1).reshape(-1)]
+            chosen = ints(low, node, 1)
+            there = chosen is not None and all(-len(given) <= one < len(given) for one in chosen)
+            if chosen is None or not there or node.attributes.get("axis", 0) not in (0, -1):
+                low.refuse(node, f"places that {len(given)} sides of a map do not have")
+            sides = [given[one] for one in chosen]
         elif node.op == "Slice":
-            first, last = (int(low.tensor(node, place).reshape(-1)[0]) for place in (1, 2))
-            step = low.constant(node, 4)
-            sides = given[first : last : 1 if step is None else int(step.reshape(-1)[0])]
+            first, last, axes, step = bounds(low, node)
+            places(low, node, [0] if axes is None else axes, 1)
+            sides = given[first[0] : last[0] : step[0]]
     if sides is None:
         return False
     low.shapes[node.outputs[0]] = sides
     return True
+
+
+def bounds(low: Lowering, node: Node) -> tuple[list[int], list[int], list[int] | None, list[int]]:
+    """Starts, ends, axes and steps of a Slice, as many of each; attributes before operator set 10."""
+    starts, ends, axes, steps = (ints(low, node, place, name) for place, name in enumerate(SLICE, 1))
+    steps = [1] * len(starts or []) if steps is None else steps
+    counts = {
+        len(one) for one in (starts or [], ends or [], starts if axes is None else axes, steps) if one is not None
+    }
+    if not starts or not ends or len(counts) > 1 or 0 in steps:
+        low.refuse(node, "its starts, ends, axes and steps are not as many of each, or a step is 0")
+    return starts, ends, axes, steps

@@ -19,11 +19,12 @@ def unsqueeze(low: Lowering, node: Node) -> None:
     """Unsqueeze, Sub of codes (K, C), Pow 2, ReduceSum: |x|^2 - 2 x c + |c|^2 for each code c; else a mere move."""
     chain = [node]
     for op in ("Sub", "Pow", "ReduceSum"):
-        users = low.users.get(chain[-1].outputs[0], [])
-        if len(users) != 1 or users[0].op != op or users[0].inputs[0] != chain[-1].outputs[0]:
+        name = chain[-1].outputs[0]
+        users = low.users.get(name, [])
+        if len(users) != 1 or low.uses[name] != 1 or users[0].op != op or users[0].inputs[0] != chain[-1].outputs[0]:
             return moves.reshape(low, node)
         chain.append(users[0])
-    codes, power, axes = (low.onnx.tensors.get(one.inputs[1]) for one in chain[1:])
+    codes, power, axes = (low.onnx.tensors.get(one.inputs[1]) if len(one.inputs) > 1 else None for one in chain[1:])
     at = low.onnx.tensors.get(node.inputs[1]) if len(node.inputs) > 1 else None
     source = low.read(node)
     value = low.program.values[source]

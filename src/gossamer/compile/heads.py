@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from gossamer.compile import axes as lying
+from gossamer.compile.attributes import places, row, text
 from gossamer.compile.axes import Axes
-from gossamer.compile.program import Array, Layer, Value
+from gossamer.compile.program import MOST_NUMBERS, MOST_SIDE, MOST_STRIDE, MOST_TAPS, Array, Layer, Value
 from gossamer.onnxfile import Node
 
 if TYPE_CHECKING:
@@ -30,12 +31,6 @@ PLACES: dict[str, Callable[[Array, int, int, np.float32], Array]] = {
     "asymmetric": lambda x, given, side, ratio: x / ratio,
     "align_corners": lambda x, given, side, ratio: x * np.float32((given - 1) / max(side - 1, 1)),
 }
-MOST_TAPS, MOST_STRIDE = 128, 16
-
-
-def text(node: Node, name: str, default: str) -> str:
-    """An attribute that is a text."""
-    return bytes(node.attributes.get(name, default.encode())).decode()
 
 
 def resize(low: Lowering, node: Node) -> None:
@@ -51,18 +46,21 @@ def resize(low: Lowering, node: Node) -> None:
         low.refuse(node, f"mode {mode}, {place}, {rounding}")
     if node.attributes.get("antialias", 0) or text(node, "keep_aspect_ratio_policy", "stretch") != "stretch":
         low.refuse(node, "antialias or a policy of the aspect ratio")
-    if list(node.attributes.get("axes", [0, 1, 2, 3]))[-2:] != [2, 3]:
+    axes = places(low, node, node.attributes.get("axes", range(4)), 4)
+    if axes not in ([2, 3], [1, 2, 3], [0, 1, 2, 3]):
         low.refuse(node, "axes other than height and width")
     if sizes is not None:
         sides = [side for side in sizes[-2:] if side is not None]
+        fits = len(sides) == 2 and len(sizes) == len(axes) and sizes[:-2][-1:] in ([], [value.c])
         ratios = [side / given for side, given in zip(sides, (value.h, value.w))]
-    elif scales is not None and scales.size >= 2:
-        ratios = [float(scale) for scale in scales[-2:]]
-        sides = [int(np.float32(given) * np.float32(ratio)) for given, ratio in zip((value.h, value.w), ratios)]
+    elif scales is not None and scales.dtype == np.float32 and scales.size == len(axes):
+        ratios = [float(scale) for scale in scales.reshape(-1)[-2:]]
+        fits = all(0 < ratio <= MOST_SIDE for ratio in ratios) and set(scales.reshape(-1)[:-2].tolist()) <= {1.0}
+        sides = [int(np.float32(given) * np.float32(ratio)) for given, ratio in zip((value.h, value.w), ratios) if fits]
     else:
         low.refuse(node, "neither constant scales nor sizes")
-    if len(sides) != 2 or min(sides) < 1:
-        low.refuse(node, "a size that is not constant, or 0")
+    if not fits or not all(1 <= side <= MOST_SIDE for side in sides):
+        low.refuse(node, f"a size that is not constant, not from 1 to {MOST_SIDE}, or of the batch or the channels")
     rows, columns = (
         _between(given, side, ratio, mode, place, rounding)
         for given, side, ratio in zip((value.h, value.w), sides, ratios)
@@ -87,7 +85,9 @@ def softmax(low: Lowering, node: Node) -> None:
 
     def one(source: int, axes: Axes) -> int:
         value = low.program.values[source]
-        place = int(node.attributes.get("axis", 1 if flat else -1)) % (len(axes) + 1)
+        (place,) = places(low, node, [node.attributes.get("axis", 1 if flat else -1)], len(axes) + 1)
+        if place == 0:
+            low.refuse(node, "the batch as its axis")
         if flat and any(axes[place:]):
             low.refuse(node, "several axes at once, as before operator set 13")
         axis = lying.merged(axes[place - 1])
@@ -110,23 +110,29 @@ def conv_transpose(low: Lowering, node: Node) -> None:
 
     Row q * s + p of the output takes input row q - d by the kernel's row d * s + p + pad, for each whole d there is.
     """
-    source, weight, bias, at = low.value(node), low.tensor(node, 1), low.tensor(node, 2), node.attributes
-    value, groups = low.program.values[source], int(at.get("group", 1))
+    source, weight, at = low.value(node), low.tensor(node, 1), node.attributes
+    value, groups = low.program.values[source], at.get("group", 1)
     if weight is None or weight.ndim != 4 or weight.dtype != np.float32 or len(weight) != value.c:
         low.refuse(node, "its weight is not float32 of four axes")
     if text(node, "auto_pad", "NOTSET") != "NOTSET" or "output_shape" in at:
         low.refuse(node, "auto_pad or output_shape")
-    strides, pads = [int(one) for one in at.get("strides", (1, 1))], [int(one) for one in at.get("pads", [0] * 4)]
-    weight = _spread(weight, [int(one) for one in at.get("dilations", (1, 1))])
-    extra = [int(one) for one in at.get("output_padding", (0, 0))]
+    if (at.get("kernel_shape") or [*weight.shape[2:]]) != [*weight.shape[2:]] or not weight.size:
+        low.refuse(node, "another kernel than its weight's")
+    if groups < 1 or value.c % groups:
+        low.refuse(node, f"{groups} groups of {value.c} channels")
+    strides, dilations = at.get("strides") or (1, 1), at.get("dilations") or (1, 1)
+    pads, extra, each = at.get("pads") or [0] * 4, at.get("output_padding") or (0, 0), int(weight.shape[1])
+    wide = [(side - 1) * step + 1 for side, step in zip(weight.shape[2:], dilations)]
     plans = [
-        _phases(side, weight.shape[2 + axis], strides[axis], pads[axis], pads[axis + 2], extra[axis])
+        _phases(side, wide[axis], strides[axis], pads[axis], pads[axis + 2], extra[axis])
         for axis, side in enumerate((value.h, value.w))
     ]
     (kh, sh, top, bottom, rows), (kw, sw, left, right, columns) = plans
     if max(strides) > MOST_STRIDE or kh * kw > MOST_TAPS or min(top, left) < 0 or min(rows, columns) < 1:
         low.refuse(node, "its kernel, stride or padding is outside what the engine has")
-    each = weight.shape[1]
+    if value.c * each * sh * sw * kh * kw > MOST_NUMBERS:
+        low.refuse(node, "its weight is too large once zeros stand between its places")
+    weight = _spread(weight, wide, dilations)
     kernel = np.zeros((groups, sh, sw, each, value.c // groups, kh, kw), np.float32)
     grouped = weight.reshape(groups, value.c // groups, each, *weight.shape[2:])
     for y, x, a, b in np.ndindex(sh, sw, kh, kw):
@@ -134,7 +140,8 @@ def conv_transpose(low: Lowering, node: Node) -> None:
         if 0 <= r < weight.shape[2] and 0 <= q < weight.shape[3]:
             kernel[:, y, x, :, :, a, b] = grouped[:, :, :, r, q].transpose(0, 2, 1)
     c_out = groups * each
-    bias = np.zeros(c_out, np.float32) if bias is None else bias
+    given = row(low, node, 2, c_out)
+    bias = np.zeros(c_out, np.float32) if given is None else given
     biases = np.broadcast_to(bias.reshape(groups, 1, 1, each), (groups, sh, sw, each)).reshape(-1)
     if value.type == "uint8":  # the new kernel has no bytes
         source = low.emit("copy", source, Value(value.h, value.w, value.c))
@@ -152,9 +159,8 @@ def conv_transpose(low: Lowering, node: Node) -> None:
     low.bind(node, spread)
 
 
-def _spread(weight: Array, dilations: list[int]) -> Array:
+def _spread(weight: Array, sides: Sequence[int], dilations: Sequence[int]) -> Array:
     """The kernel with zeros between its places."""
-    sides = [(side - 1) * step + 1 for side, step in zip(weight.shape[2:], dilations)]
     wide = np.zeros((*weight.shape[:2], *sides), np.float32)
     wide[:, :, :: dilations[0], :: dilations[1]] = weight
     return wide
@@ -171,29 +177,31 @@ def _phases(
 
 
 def depth_to_space(low: Lowering, node: Node) -> None:
-    source, block = low.value(node), int(node.attributes.get("blocksize", 1))
+    source, block = low.value(node), node.attributes.get("blocksize", 1)
     value = low.program.values[source]
-    if not 1 <= block <= MOST_STRIDE or value.c % block**2:
-        low.refuse(node, "a block outside what the engine has")
+    mode = text(node, "mode", "DCR")
+    if not 1 <= block <= MOST_STRIDE or value.c % block**2 or mode not in ("DCR", "CRD"):
+        low.refuse(node, "a block or mode outside what the engine has")
     c = value.c // block**2
-    groups = c if text(node, "mode", "DCR") == "CRD" else 1
+    groups = c if mode == "CRD" else 1
     out = Value(value.h * block, value.w * block, c)
     low.bind(node, low.emit("depth_to_space", source, out, stride=(block, block), groups=groups))
 
 
 def with_constant(low: Lowering, node: Node) -> bool:
     """A sum, difference, product or quotient with a constant, one number or one a channel; whether it is one."""
-    places = [place for place, name in enumerate(node.inputs) if name in low.onnx.tensors]
-    if len(places) != 1:
+    found = [place for place, name in enumerate(node.inputs) if name and name in low.onnx.tensors]
+    if len(found) != 1 or len(node.inputs) != 2:
         return False
-    constant: Any = low.tensor(node, places[0])
-    if constant.dtype != np.float32 or (places[0] == 0 and node.op in ("Sub", "Div")):
+    constant: Any = low.tensor(node, found[0])
+    if constant.dtype != np.float32 or (found[0] == 0 and node.op in ("Sub", "Div")):
         low.refuse(node, "a constant that is not float32, or less or over a map")
-    source = low.read(node, 1 - places[0])
-    value, axes = low.program.values[source], low.axes_of(node.inputs[1 - places[0]])
+    source = low.read(node, 1 - found[0])
+    value, axes = low.program.values[source], low.axes_of(node.inputs[1 - found[0]])
     per_channel = constant.ndim >= 3 and constant.shape[-3:] == (value.c, 1, 1) and axes == lying.of_map(value)
     row_alone = len(axes) == 1 and axes == lying.of_map(value)[:1] and constant.shape[-1:] == (value.c,)  # (batch, C)
-    if constant.size != 1 and not ((per_channel or row_alone) and constant.size == value.c):
+    fits = constant.size == 1 or ((per_channel or row_alone) and constant.size == value.c)
+    if not fits or constant.ndim > len(axes) + 1:
         low.refuse(node, "a constant that is neither one number nor one a channel")
     if node.op == "Div" and not constant.all():
         low.refuse(node, "a division by zero")

@@ -8,8 +8,10 @@ import numpy as np
 
 from gossamer.compile import axes as lying
 from gossamer.compile import distances, heads, moves, padding, quantised, reductions, stacks, windows
+from gossamer.compile.attributes import ints, number, places, row
+from gossamer.compile.constants import bounds
 from gossamer.compile.lowering import FLOAT_MOST, TAKES_ACT, Handler, Lowering, Pads
-from gossamer.compile.program import MOVES, Layer, Program, Value
+from gossamer.compile.program import MOST_TAPS, MOVES, Layer, Program, Value
 from gossamer.onnxfile import Node, Onnx
 
 UNARY = {
@@ -22,7 +24,6 @@ UNARY = {
 GATES = {"Sigmoid": "silu", "HardSigmoid": "hard_swish"}  # times its input
 SAME = ("Identity", "Dropout")
 MOVED = ("Flatten", "Squeeze")
-MOST_TAPS = 128  # of a dense kernel
 
 
 def _pair(values: Any, default: int = 1) -> tuple[int, int]:
@@ -39,20 +40,22 @@ def _window(
 
 
 def _conv(low: Lowering, node: Node) -> None:
-    source, weight, bias = low.value(node), low.tensor(node, 1), low.tensor(node, 2)
+    source, weight = low.value(node), low.tensor(node, 1)
     if weight is None or weight.ndim != 4 or weight.dtype != np.float32:
         low.refuse(node, "its weight is not float32 of four axes")
-    value, groups = low.program.values[source], int(node.attributes.get("group", 1))
-    dilations = _pair(node.attributes.get("dilations"))
+    value, groups, c_out = low.program.values[source], node.attributes.get("group", 1), int(weight.shape[0])
+    stride, dilations = _pair(node.attributes.get("strides")), _pair(node.attributes.get("dilations"))
     kernel = (int(weight.shape[2]), int(weight.shape[3]))
-    if dilations[0] != dilations[1] or kernel[0] * kernel[1] > MOST_TAPS or value.c != weight.shape[1] * groups:
-        low.refuse(node, "its kernel, dilation or channels are outside what the engine has")
-    stride, c_out = _pair(node.attributes.get("strides")), int(weight.shape[0])
+    if dilations[0] != dilations[1] or kernel != _pair(node.attributes.get("kernel_shape") or kernel):
+        low.refuse(node, "two dilations, or another kernel than its weight's")
+    if not 1 <= kernel[0] * kernel[1] <= MOST_TAPS or value.c != weight.shape[1] * groups or c_out % groups:
+        low.refuse(node, "its kernel, channels or groups are outside what the engine has")
     pads = padding.of(low, node, kernel, stride, dilations[0])
     h, w = _window(value, kernel, stride, pads, dilations[0])
-    bias = np.zeros(c_out, np.float32) if bias is None else bias
+    given = row(low, node, 2, c_out)
+    bias = np.zeros(c_out, np.float32) if given is None else given
     depthwise = groups > 1 and groups == value.c == c_out
-    layer = Layer(weight, bias) if depthwise else quantised.layer(low, node, weight, bias, source)
+    source, layer = (source, Layer(weight, bias)) if depthwise else quantised.layer(low, node, weight, bias, source)
     layers: list[Layer | None] = [None, layer, None] if depthwise else [layer]
     made = low.emit(
         "block" if depthwise else "conv",
@@ -72,7 +75,7 @@ def _conv(low: Lowering, node: Node) -> None:
 def _gemm(low: Lowering, node: Node) -> None:
     """Gemm, and MatMul, which has no bias."""
     at = node.attributes
-    source, weight, bias = low.read(node), low.tensor(node, 1), low.tensor(node, 2)
+    source, weight, given = low.read(node), low.tensor(node, 1), low.tensor(node, 2)
     axes = low.axes_of(node.inputs[0])
     if weight is None or weight.ndim != 2 or weight.dtype != np.float32:
         low.refuse(node, "its weight is not float32 of two axes")
@@ -87,34 +90,35 @@ def _gemm(low: Lowering, node: Node) -> None:
         low.refuse(node, "its input has another number of values, or a large map")
     # a flattened map is channels first: the layer is a convolution over all of it
     kernel = np.ascontiguousarray(weight.reshape(-1, value.c, value.h, value.w))
-    bias = np.zeros(len(weight), np.float32) if bias is None else np.broadcast_to(bias, (len(weight),))
-    made = low.emit(
-        "conv",
-        source,
-        Value(1, 1, len(weight)),
-        kernel=(value.h, value.w),
-        weights=[quantised.layer(low, node, kernel, np.ascontiguousarray(bias), source, axis)],
-    )
+    given = np.zeros(1, np.float32) if given is None else given
+    fits = given.size == 1 or given.shape in ((len(weight),), (1, len(weight)))
+    if not fits or given.ndim > 2 or given.dtype != np.float32:
+        low.refuse(node, f"its bias is not a row of {len(weight)} float32")
+    bias = np.broadcast_to(given.reshape(-1), (len(weight),))
+    source, layer = quantised.layer(low, node, kernel, np.ascontiguousarray(bias), source, axis)
+    made = low.emit("conv", source, Value(1, 1, len(weight)), kernel=(value.h, value.w), weights=[layer])
     low.bind(node, made, lying.of_map(low.program.values[made])[:1])
 
 
 def _batch_norm(low: Lowering, node: Node) -> None:
     source = low.value(node)
-    scale, shift, mean, variance = (low.tensor(node, place) for place in range(1, 5))
+    value = low.program.values[source]
+    scale, shift, mean, variance = (row(low, node, place, value.c) for place in range(1, 5))
+    if any(one is None for one in (scale, shift, mean, variance)) or node.attributes.get("training_mode", 0):
+        low.refuse(node, "its scale, shift, mean or variance is left out, or it trains")
     factor = scale.astype(np.float64) / np.sqrt(variance.astype(np.float64) + node.attributes.get("epsilon", 1e-5))
     offset = shift - mean * factor
-    value = low.program.values[source]
     layer = Layer(factor.astype(np.float32), offset.astype(np.float32))
     low.bind(node, low.emit("affine", source, Value(value.h, value.w, value.c), weights=[layer]))
 
 
 def _clip(low: Lowering, node: Node) -> None:
-    bounds = [
-        node.attributes.get(name, low.tensor(node, place)) for place, name in ((1, "min"), (2, "max"))
-    ]  # before 11
-    least, most = (
-        default if bound is None else float(bound) for bound, default in zip(bounds, (-FLOAT_MOST, FLOAT_MOST))
-    )
+    # attributes before operator set 11
+    lower, upper = number(low, node, 1, "min"), number(low, node, 2, "max")
+    least = -FLOAT_MOST if lower is None else max(lower, -FLOAT_MOST)
+    most = FLOAT_MOST if upper is None else min(upper, FLOAT_MOST)
+    if least > most:
+        low.refuse(node, f"from {least:g} to {most:g}")
     if (least, most) == (0.0, 6.0):
         low.activate(node, "relu6")
     else:
@@ -126,9 +130,10 @@ def _leaky(low: Lowering, node: Node) -> None:
 
 
 def _unary(low: Lowering, node: Node) -> None:
-    if node.op == "HardSigmoid" and abs(node.attributes.get("alpha", 0.2) - 1 / 6) > 1e-6:
-        low.refuse(node, "alpha other than 1/6")
-    product = low.gated(node) if node.op in GATES else None
+    at = node.attributes
+    if node.op == "HardSigmoid" and (abs(at.get("alpha", 0.2) - 1 / 6) > 1e-6 or at.get("beta", 0.5) != 0.5):
+        low.refuse(node, "alpha other than 1/6, or beta other than 0.5")
+    product = low.gated(node) if node.op in GATES and node.inputs[0] in low.names else None
     if product is not None:  # x * sigmoid(x), x * hard_sigmoid(x)
         low.activate(node, GATES[node.op], uses=2)
         value = low.names[node.outputs[0]]
@@ -142,6 +147,7 @@ def _add(low: Lowering, node: Node) -> None:
     if heads.with_constant(low, node):
         return
     a, b = low.value(node, 0), low.value(node, 1)
+    _of_one_rank(low, node)
     va, vb = low.program.values[a], low.program.values[b]
     if va.c == vb.c and va.h * va.w != vb.h * vb.w and 1 in (va.h * va.w, vb.h * vb.w):  # one number a channel
         a, b, va = (a, b, va) if vb.h * vb.w == 1 else (b, a, vb)
@@ -164,6 +170,7 @@ def _mul(low: Lowering, node: Node) -> None:
     if heads.with_constant(low, node) or stacks.weigh(low, node):
         return
     a, b = low.value(node, 0), low.value(node, 1)
+    _of_one_rank(low, node)
     if 1 in (low.program.values[a].h * low.program.values[a].w, low.program.values[a].c):
         a, b = b, a
     va, vb = low.program.values[a], low.program.values[b]
@@ -180,12 +187,14 @@ def _mul(low: Lowering, node: Node) -> None:
 
 def _pool(low: Lowering, node: Node) -> None:
     source, at = low.value(node), node.attributes
-    value, kernel = low.program.values[source], _pair(at.get("kernel_shape"))
+    if not at.get("kernel_shape"):
+        low.refuse(node, "it has no kernel_shape")
+    value, kernel = low.program.values[source], _pair(at["kernel_shape"])
     stride, dilations = _pair(at.get("strides")), _pair(at.get("dilations"))
     pads = padding.of(low, node, kernel, stride, dilations[0])
     count_padding = bool(at.get("count_include_pad", 0)) or low.root(node.inputs[0]) in low.padded
-    if dilations[0] != dilations[1]:
-        low.refuse(node, "two dilations")
+    if dilations[0] != dilations[1] or any(one >= side for one, side in zip(at.get("pads") or (), kernel * 2)):
+        low.refuse(node, "two dilations, or padding of a whole kernel")
     if at.get("ceil_mode", 0):
         bottom = _rounded_up(value.h, dilations[0] * (kernel[0] - 1) + 1, stride[0], pads[0], pads[2])
         right = _rounded_up(value.w, dilations[1] * (kernel[1] - 1) + 1, stride[1], pads[1], pads[3])
@@ -233,26 +242,28 @@ def _global(low: Lowering, node: Node) -> None:
 
 
 def _reshape(low: Lowering, node: Node) -> None:
-    sides = low.shape_of(node, 1)
-    if sides is None or len(sides) != 5 or sides[1] is None or not _shuffle(low, node, sides[1]):
+    if not _shuffle(low, node):
         moves.reshape(low, node)
 
 
-def _shuffle(low: Lowering, node: Node, groups: int) -> bool:
-    """Reshape, Transpose, Reshape: the channels of `groups` groups interleaved; whether that is what follows."""
-    chain = [node]
-    while len(chain) < 8 and len(users := low.users.get(chain[-1].outputs[0], [])) == 1:
+def _shuffle(low: Lowering, node: Node) -> bool:
+    """Reshape, Transpose, Reshape: the channels of some groups interleaved; whether that is what begins here."""
+    source, chain = low.read(node), [node]
+    while len(chain) < 8 and len(users := low.users.get(name := chain[-1].outputs[0], [])) == 1 == low.uses[name]:
         chain.append(users[0])
         if chain[-1].op == "Reshape":
             break
-    moves = [one for one in chain if one.op not in MOVES]
-    names = [one.op for one in moves]
-    if names != ["Reshape", "Transpose", "Reshape"] or list(moves[1].attributes.get("perm", [])) != [0, 2, 1, 3, 4]:
+    moved = [one for one in chain if one.op not in MOVES]
+    names, value = [one.op for one in moved], low.program.values[source]
+    if names != ["Reshape", "Transpose", "Reshape"] or moved[1].attributes.get("perm") != [0, 2, 1, 3, 4]:
         return False
-    source = low.value(node)
-    value = low.program.values[source]
-    low.skip |= {id(one) for one in chain}  # bytes that are moved stay as they are
-    low.bind(chain[-1], low.emit("shuffle", source, value.like(value.h, value.w, value.c), groups=groups))
+    axes = moves.rearranged(low, node) if low.axes_of(node.inputs[0]) == lying.of_map(value) else None
+    groups, each, *sides = (0, 0) if axes is None else lying.shape(axes)
+    if axes is None or groups * each != value.c or sides != [value.h, value.w]:
+        return False
+    low.skip |= {id(one) for one in chain[:-1]}  # bytes that are moved stay as they are
+    made = low.emit("shuffle", source, value.like(value.h, value.w, value.c), groups=groups)
+    low.bind(chain[-2], made, lying.reshape(lying.of_map(value), (each, groups, *sides)))
     return True
 
 
@@ -261,11 +272,15 @@ def _concat(low: Lowering, node: Node) -> None:
         return
     if node.attributes.get("axis") == 1 and not all(_is_map(low, name) for name in node.inputs):
         rows = [low.series.get(name) or [(low.read(node, i), low.axes_of(name))] for i, name in enumerate(node.inputs)]
-        low.series[node.outputs[0]] = [one for part in rows for one in part]
+        joined = [one for part in rows for one in part]
+        if len({lying.shape(axes)[1:] for _, axes in joined}) > 1:
+            low.refuse(node, "rows of different lengths")
+        low.series[node.outputs[0]] = joined
         return
     if node.attributes.get("axis") != 1:
         low.refuse(node, "an axis other than the channels")
     parts = [low.value(node, place) for place in range(len(node.inputs))]
+    _of_one_rank(low, node)
     values = low.program.values
     first = values[parts[0]]
     values.append(Value(first.h, first.w, sum(values[part].c for part in parts)))
@@ -292,6 +307,12 @@ def _concat(low: Lowering, node: Node) -> None:
     low.bind(node, whole)
 
 
+def _of_one_rank(low: Lowering, node: Node) -> None:
+    """Raises InputError where a row of channels meets a map."""
+    if len({len(low.axes_of(name)) for name in node.inputs}) > 1:
+        low.refuse(node, "its inputs have different numbers of axes")
+
+
 def _is_map(low: Lowering, name: str) -> bool:
     """Whether a name is a map, flattened to its channels or not: such are joined by channels, others row behind row."""
     if name not in low.names:
@@ -306,23 +327,27 @@ def _slices(low: Lowering, node: Node) -> None:
     source, at = low.value(node), node.attributes
     value = low.program.values[source]
     if node.op == "Split":
-        sizes = at.get("split", low.tensor(node, 1))  # an attribute before operator set 13
-        count = len(node.outputs)
-        each = [value.c // count] * count if sizes is None else [int(size) for size in sizes]
-        if at.get("axis", 0) not in (1, -3) or sum(each) != value.c:
+        sizes, count = ints(low, node, 1, "split"), len(node.outputs)
+        each = [value.c // count] * count if sizes is None else sizes
+        if at.get("axis", 0) not in (1, -3):
             low.refuse(node, "an axis other than the channels")
+        if len(each) != count or min(each) < 1 or sum(each) != value.c:
+            low.refuse(node, f"{count} parts of {str(each)[:60]} of {value.c} channels")
         starts = [sum(each[:place]) for place in range(count)]
     else:
-        start, end, axes, steps = windows.bounds(low, node)
-        if axes is None or axes.tolist() != [1] or (steps is not None and steps.tolist() != [1]):
-            low.refuse(node, "an axis other than the channels")
-        low_end, high_end = int(start[0]), min(int(end[0]), value.c)
-        starts, each = [low_end], [high_end - low_end]
+        start, end, axes, steps = bounds(low, node)
+        rank = len(low.axes_of(node.inputs[0])) + 1
+        if axes is None or places(low, node, axes, rank) != [1] or steps != [1]:
+            low.refuse(node, "an axis other than the channels, or steps")
+        first, last, _ = slice(start[0], end[0]).indices(value.c)
+        starts, each = [first], [last - first]
     base = value.parent if value.parent >= 0 else source
     for name, begin, size in zip(node.outputs, starts, each):
         part = value.like(value.h, value.w, size)
         part.parent, part.first = base, value.first + begin
         low.program.values.append(part)
+        if not name:
+            continue
         low.names[name] = len(low.program.values) - 1
         if len(low.axes_of(node.inputs[0])) == 1:
             low.axes[name] = lying.of_map(part)[:1]
@@ -371,4 +396,5 @@ HANDLERS: dict[str, Handler] = {
 
 def lower(onnx: Onnx) -> Program:
     """The program of an ONNX graph. Raises InputError where the engine lacks an operator."""
-    return Lowering(onnx, HANDLERS).run()
+    with np.errstate(all="ignore"):  # infinities and NaN among weights flow on, as in every runtime
+        return Lowering(onnx, HANDLERS).run()

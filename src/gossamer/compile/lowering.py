@@ -4,16 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NoReturn
 
+from gossamer.compile import attributes, constants
 from gossamer.compile import axes as lying
-from gossamer.compile import constants
 from gossamer.compile.axes import Axes
-from gossamer.compile.program import LONGEST_NAME, MOST_AXES, MOVES, Operation, Output, Program, Quantised, Value
+from gossamer.compile.program import (
+    LONGEST_NAME,
+    MOST_AXES,
+    MOST_SIDE,
+    MOVES,
+    Operation,
+    Output,
+    Program,
+    Quantised,
+    Value,
+)
 from gossamer.errors import InputError
 from gossamer.onnxfile import Node, Onnx
 
 FLOAT_MOST = 3.4e38
+MOST_PIECES, LONGEST_SHOWN = 4096, 200
 TAKES_ACT = ("conv", "add", "scale", "affine")  # and a block, behind its last layer
 
 Handler = Callable[["Lowering", Node], None]
@@ -37,10 +48,10 @@ class Lowering:
     def __init__(self, onnx: Onnx, handlers: dict[str, Handler]) -> None:
         self.onnx, self.handlers = onnx, handlers
         shape = onnx.input.shape or ()
-        if len(shape) != 4 or not all(isinstance(side, int) for side in shape[1:]):
+        if len(shape) != 4 or not all(isinstance(side, int) and 1 <= side <= MOST_SIDE for side in shape[1:]):
             raise InputError(
-                f"an input of {'x'.join(map(str, shape))}",
-                "batch x channels x height x width, all but the batch fixed",
+                f"an input of {'x'.join(str(side)[:20] for side in shape[:8])}",
+                f"batch x channels x height x width, all but the batch fixed, from 1 to {MOST_SIDE}",
                 "export the network at one size",
             )
         c, h, w = (int(side) for side in shape[1:] if isinstance(side, int))
@@ -49,9 +60,7 @@ class Lowering:
         self.axes: dict[str, Axes] = {}  # of names whose axes are not channels, height, width
         self.series: dict[str, list[tuple[int, Axes]]] = {}  # names of several maps' rows, one behind the other
         self.windows: dict[str, Window] = {}  # names of some rows or columns of a map, or their mean
-        self.padded: dict[
-            str, Pads
-        ] = {}  # names of maps with padding around them, which their readers take as their own
+        self.padded: dict[str, Pads] = {}  # names of maps with padding around them, which their readers take as theirs
         self.shapes: dict[str, list[int | None]] = {}  # names of computed shapes; None: the batch
         self.uses: dict[str, int] = {output.name: 1 for output in onnx.outputs}
         self.users: dict[str, list[Node]] = {}
@@ -67,15 +76,26 @@ class Lowering:
 
     def run(self) -> Program:
         """Raises InputError, naming the node, where the engine has no operation for it."""
+        for node in self.onnx.nodes:  # of all, as handlers look at what comes behind theirs
+            attributes.check(self, node)
+        values, operations = self.program.values, self.program.operations
         for node in self.onnx.nodes:
             if id(node) in self.skip or constants.fold(self, node) or constants.follow(self, node):
                 continue
             handler = self.handlers.get(node.op)
             if handler is None:
                 self.refuse(node, "the engine has no such operator")
-            else:
-                handler(self, node)
+            before = len(values), len(operations)
+            handler(self, node)
+            for value in values[before[0] :]:
+                if not value.fits():
+                    self.refuse(node, f"a map of {value.c} channels and {value.h} x {value.w}")
+            for made in operations[before[1] :]:
+                if not made.fits():
+                    self.refuse(node, f"a kernel of {made.kernel}, strides {made.stride} or padding {made.pads}")
         self.program.outputs = [self.output(one.name) for one in self.onnx.outputs]
+        if not operations:
+            raise InputError("a network that computes nothing", "one operation at least", "leave it out")
         return self.program
 
     def output(self, name: str) -> Output:
@@ -87,8 +107,9 @@ class Lowering:
             if last is None:
                 break
             pieces.append((value, last))
-        size = len(name.encode())
-        if not parts or len(pieces) < len(parts) or not 1 <= len(shapes[0]) <= MOST_AXES or size > LONGEST_NAME:
+        named = 0 < len(name.encode()) <= LONGEST_NAME and "\0" not in name
+        alike = len({one[1:] for one in shapes}) == 1 and len(pieces) == len(parts) <= MOST_PIECES
+        if not named or not alike or not 1 <= len(shapes[0]) <= MOST_AXES:
             raise InputError(
                 f"an output {name[:LONGEST_NAME]!r} of {len(shapes)} maps, the first {shapes[:1]}",
                 f"maps channels first or last, of up to {MOST_AXES} axes, with a name of up to {LONGEST_NAME} bytes",
@@ -96,11 +117,12 @@ class Lowering:
             )
         return Output(name, (sum(sides[0] for sides in shapes), *shapes[0][1:]), pieces)
 
-    def refuse(self, node: Node, why: str) -> None:
+    def refuse(self, node: Node, why: str) -> NoReturn:
         """Raises InputError that names the node and its attributes."""
         plain = {key: value for key, value in node.attributes.items() if isinstance(value, (int, float, list))}
+        shown = str(plain)[:LONGEST_SHOWN] if plain else ""
         raise InputError(
-            f"node {node.name!r}, operator {node.op} {plain or ''}: {why}",
+            f"node {node.name[:LONGEST_SHOWN]!r}, operator {node.op[:LONGEST_SHOWN]} {shown}: {why}",
             f"operators {', '.join(sorted(self.handlers))}",
             "run the ONNX file with ONNX Runtime, or take that layer out of the network",
         )
@@ -131,8 +153,8 @@ class Lowering:
         name = node.inputs[place] if place < len(node.inputs) else ""
         if name in self.shapes:
             return self.shapes[name]
-        found = self.tensor(node, place)
-        return None if found is None or not found.size else [int(side) for side in found.reshape(-1)]
+        found = attributes.ints(self, node, place)
+        return [*found] if found else None
 
     def constant(self, node: Node, place: int) -> Any:
         """As `tensor`, and None too where it has no numbers."""
@@ -205,7 +227,10 @@ class Lowering:
     def gated(self, node: Node) -> Node | None:
         """The product of a node's output with its input, both rounded to bytes or not, if nothing else reads the output."""
         chain = [node]
-        while len(users := self.users.get(chain[-1].outputs[0], [])) == 1 and chain[-1].op != "Mul":
+        while (
+            len(users := self.users.get(name := chain[-1].outputs[0], [])) == 1 == self.uses[name]
+            and chain[-1].op != "Mul"
+        ):
             chain.append(users[0])
             if chain[-1].op not in (*MOVES, "Mul"):
                 return None

@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from gossamer.compile import axes as lying
+from gossamer.compile.attributes import ints, places
+from gossamer.compile.axes import Axes
 from gossamer.onnxfile import Node
 
 if TYPE_CHECKING:
@@ -12,16 +14,25 @@ if TYPE_CHECKING:
 
 
 def transpose(low: Lowering, node: Node) -> None:
-    axes = low.axes_of(node.inputs[0])
-    order = [int(axis) for axis in node.attributes.get("perm", range(len(axes), -1, -1))]
-    if order[:1] != [0]:
-        low.refuse(node, "the batch moved")
-    low.alias(node, low.read(node), tuple(axes[axis - 1] for axis in order[1:]))
+    source, axes = low.read(node), low.axes_of(node.inputs[0])
+    order = node.attributes.get("perm", range(len(axes), -1, -1))
+    if len(order) != len(axes) + 1 or sorted(order) != [*range(len(order))] or order[0] != 0:
+        low.refuse(node, "the batch moved, or not one place for each axis")
+    low.alias(node, source, tuple(axes[axis - 1] for axis in order[1:]))
 
 
 def reshape(low: Lowering, node: Node) -> None:
     """Reshape, Flatten, Squeeze, Unsqueeze: the same numbers under other axes."""
-    source, axes = low.read(node), low.axes_of(node.inputs[0])
+    source = low.read(node)
+    found = rearranged(low, node)
+    if found is None:
+        low.refuse(node, "a shape that mixes axes or the batch")
+    low.alias(node, source, found)
+
+
+def rearranged(low: Lowering, node: Node) -> Axes | None:
+    """The axes that such a node gives a map; None where they mix axes or the batch."""
+    axes = low.axes_of(node.inputs[0])
     sides: list[int | None] | None = None
     if node.op == "Reshape":
         sides = low.shape_of(node, 1)
@@ -29,15 +40,13 @@ def reshape(low: Lowering, node: Node) -> None:
             known = (None, *lying.shape(axes))
             sides = [known[place] if side == 0 and place < len(known) else side for place, side in enumerate(sides)]
     elif node.op == "Flatten":
-        sides = [None, -1] if int(node.attributes.get("axis", 1)) == 1 else None
+        sides = [None, -1] if node.attributes.get("axis", 1) == 1 else None
     else:
         sides = _squeezed(low, node, lying.shape(axes))
-    found, batch = None, (low.onnx.input.shape or ())[0]
-    if sides and _is_batch(sides, batch) and None not in sides[1:]:
-        found = lying.reshape(axes, [side for side in sides[1:] if side is not None])
-    if found is None:
-        low.refuse(node, "a shape that mixes axes or the batch")
-    low.alias(node, source, found)
+    batch = (low.onnx.input.shape or ())[0]
+    if not sides or not _is_batch(sides, batch) or None in sides[1:]:
+        return None
+    return lying.reshape(axes, [side for side in sides[1:] if side is not None])
 
 
 def _is_batch(sides: list[int | None], batch: int | str | None) -> bool:
@@ -46,24 +55,21 @@ def _is_batch(sides: list[int | None], batch: int | str | None) -> bool:
 
 
 def _squeezed(low: Lowering, node: Node, shape: tuple[int, ...]) -> list[int | None] | None:
-    given = node.attributes.get("axes")
-    if given is None:
-        found = low.tensor(node, 1)
-        given = None if found is None else found.tolist()
-    if given is None:
+    given = ints(low, node, 1, "axes")
+    if not given:
         return None
     sides: list[int | None] = [None, *shape]
     if node.op == "Squeeze":
-        gone = {int(axis) % len(sides) for axis in given}
+        gone = places(low, node, given, len(sides))
         return [side for place, side in enumerate(sides) if place not in gone]
     total = len(sides) + len(given)
-    new = {int(axis) % total for axis in given}
+    new = places(low, node, given, total)
     old = iter(sides)
     return [1 if place in new else next(old) for place in range(total)]
 
 
 def shape(low: Lowering, node: Node) -> None:
     """The sides of a map, which are known but for the batch (None)."""
+    low.read(node)
     sides: list[int | None] = [None, *lying.shape(low.axes_of(node.inputs[0]))]
-    end = node.attributes.get("end")
-    low.shapes[node.outputs[0]] = sides[int(node.attributes.get("start", 0)) : None if end is None else int(end)]
+    low.shapes[node.outputs[0]] = sides[node.attributes.get("start", 0) : node.attributes.get("end")]

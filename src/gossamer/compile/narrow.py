@@ -17,7 +17,13 @@ def to_bfloat16(values: Array) -> NDArray[np.uint16]:
 
 def narrow(program: Program) -> Program:
     """The program with all float32 maps but those of outputs in bfloat16, and the weights that meet them. Changes it."""
-    given = {program.whole(value) for value in program.given()}
+    given, before = {program.whole(value) for value in program.given()}, 0
+    shuffles = [
+        {program.whole(one.input), program.whole(one.out)} for one in program.operations if one.kind == "shuffle"
+    ]
+    while len(given) > before:  # a shuffle's two maps are of one type
+        before = len(given)
+        given = given.union(*(pair for pair in shuffles if pair & given))
     for number, value in enumerate(program.values):
         if value.type == "float32" and program.whole(number) not in given:
             value.type = "bfloat16"

@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
+from gossamer.compile.attributes import ints, number, places, text
 from gossamer.compile.lowering import FLOAT_MOST, Lowering, Pads
-from gossamer.compile.program import MOVES, Layer, Value
+from gossamer.compile.program import MOST_PAD, MOVES, Layer, Value
 from gossamer.compile.windows import pairs
 from gossamer.onnxfile import Node
 
 RANK = 4
-MOST = 64  # rows or columns on a side
 SAME = ("SAME_UPPER", "SAME_LOWER")
 REPEATS = ("edge", "reflect", "wrap")  # by these names in numpy too
 
 
 def of(low: Lowering, node: Node, kernel: tuple[int, int], stride: tuple[int, int], dilation: int) -> Pads:
     """The padding of a convolution or pool, and that of an operator of its own before it. Raises InputError."""
-    kind = bytes(node.attributes.get("auto_pad", b"NOTSET")).decode()
+    kind = text(node, "auto_pad", "NOTSET")
     before = low.padded.get(low.root(node.inputs[0]), (0, 0, 0, 0))
-    own = [0, 0, 0, 0] if kind == "VALID" else [int(side) for side in node.attributes.get("pads", [0, 0, 0, 0])]
+    own = [0, 0, 0, 0] if kind == "VALID" else list(node.attributes.get("pads") or [0, 0, 0, 0])
     if kind in SAME:
         value = low.program.values[low.value(node)]
         for axis, side in enumerate((value.h + before[0] + before[2], value.w + before[1] + before[3])):
@@ -37,48 +39,60 @@ def of(low: Lowering, node: Node, kernel: tuple[int, int], stride: tuple[int, in
 def pad(low: Lowering, node: Node) -> None:
     """Pad: a number around what only convolutions and pools read that can do so themselves, or rows and columns again."""
     around, source, name = _around(low, node), low.value(node), node.outputs[0]
-    mode = node.attributes.get("mode", b"constant").decode()
+    mode: Any = text(node, "mode", "constant")
     if mode in REPEATS:
         value = low.program.values[source]
+        inner = {"edge": MOST_PAD, "reflect": -1, "wrap": 0}[mode]
+        if any(one > side + inner for one, side in zip(around, (value.h, value.w) * 2)):
+            low.refuse(node, f"mode {mode} of more rows or columns than its input has")
         rows = np.pad(np.arange(value.h), around[0::2], mode=mode)
         columns = np.pad(np.arange(value.w), around[1::2], mode=mode)
         layer = Layer(*(pairs(line.tolist(), [0.0] * len(line)) for line in (rows, columns)))
         low.bind(node, low.emit("resize", source, Value(len(rows), len(columns), value.c), weights=[layer]))
         return
-    fill = node.attributes.get("value", low.constant(node, 2))  # an attribute before operator set 11
-    number = 0.0 if fill is None else float(np.asarray(fill).reshape(-1)[0])
-    if not _pad_themselves(low, name, number):
-        low.refuse(node, f"{number:g} around a map that something else reads than what can pad so itself")
+    fill = number(low, node, 2, "value") or 0.0
+    if mode != "constant" or not _pad_themselves(low, name, fill):
+        low.refuse(node, f"{mode} {fill:g} around a map that something else reads than what can pad so itself")
     low.alias(node, source)
     low.padded[name] = around
 
 
 def _around(low: Lowering, node: Node) -> Pads:
     """Rows and columns that a Pad adds. Raises InputError where it does anything else."""
-    sides, axes = node.attributes.get("pads", low.tensor(node, 1)), low.constant(node, 3)
-    places = [int(axis) % RANK for axis in (range(RANK) if axes is None else axes)]
+    sides, axes = ints(low, node, 1, "pads"), ints(low, node, 3)
+    chosen = places(low, node, range(RANK) if axes is None else axes, RANK)
     before, behind = [0] * RANK, [0] * RANK
-    if sides is None or len(sides) != 2 * len(places):
+    if sides is None or len(sides) != 2 * len(chosen):
         low.refuse(node, "its padding is not that of a map")
-    for place, first, last in zip(places, sides[: len(places)], sides[len(places) :], strict=True):
-        before[place], behind[place] = int(first), int(last)
+    for place, first, last in zip(chosen, sides[: len(chosen)], sides[len(chosen) :], strict=True):
+        before[place], behind[place] = first, last
     top, left, bottom, right = *before[2:], *behind[2:]
-    if any(before[:2]) or any(behind[:2]) or min(top, left, bottom, right) < 0 or max(top, left, bottom, right) > MOST:
-        low.refuse(node, f"it cuts, adds to the batch or the channels, or more than {MOST} rows or columns")
+    if (
+        any(before[:2])
+        or any(behind[:2])
+        or min(top, left, bottom, right) < 0
+        or max(top, left, bottom, right) > MOST_PAD
+    ):
+        low.refuse(node, f"it cuts, adds to the batch or the channels, or more than {MOST_PAD} rows or columns")
     return top, left, bottom, right
 
 
 def _pad_themselves(low: Lowering, name: str, number: float) -> bool:
     """Whether all that read a map surrounded by a number would answer the same with padding of their own."""
-    readers = low.users.get(name, [])
-    return low.uses.get(name, 0) == len(readers) and all(_pads_itself(low, one, name, number) for one in readers)
+    names = [name]
+    for one in names:  # 0 stays 0 as a byte, and what is less than all bytes the least of them
+        readers = low.users.get(one, [])
+        if low.uses.get(one, 0) != len(readers) or not all(_pads_itself(each, one, number) for each in readers):
+            return False
+        names += [reader.outputs[0] for reader in readers if reader.op in MOVES]
+    return True
 
 
-def _pads_itself(low: Lowering, reader: Node, name: str, number: float) -> bool:
+def _pads_itself(reader: Node, name: str, number: float) -> bool:
     if reader.inputs.count(name) != 1 or reader.inputs[0] != name:
         return False
-    if reader.op in MOVES:  # 0 stays 0 as a byte, and what is less than all bytes the least of them
-        return _pad_themselves(low, reader.outputs[0], number)
+    if reader.op in MOVES:
+        return True
     if reader.op == "MaxPool":
         return number <= -FLOAT_MOST
     if reader.op == "AveragePool":  # whose own padding counts as that before it does, or there is none

@@ -12,6 +12,8 @@ Weight = NDArray[np.float32] | NDArray[np.uint16] | NDArray[np.int8]  # uint16: 
 TYPES = {"float32": 0, "bfloat16": 1, "uint8": 2}  # of a map; weights of the third are int8
 
 MOVES = ("QuantizeLinear", "DequantizeLinear")  # operators that say what bytes stand for
+MOST_SIDE, MOST_NUMBERS = 2**16, 2**28  # of a map
+MOST_KERNEL, MOST_TAPS, MOST_STRIDE, MOST_DILATION, MOST_PAD = 64, 128, 16, 64, 64  # of an operation
 MOST_AXES, MOST_OUTPUTS, LONGEST_NAME = 4, 64, 63  # of an output, behind its batch; of a network; in bytes
 
 # the numbers are those of FORMAT.md, "The native file"
@@ -65,6 +67,11 @@ class Value:
         """A value of other sides and the same type and scale."""
         return Value(h, w, c, type=self.type, scale=self.scale, zero=self.zero)
 
+    def fits(self) -> bool:
+        """Whether the engine takes a map of such sides."""
+        sides = all(1 <= side <= MOST_SIDE for side in (self.h, self.w, self.c))
+        return sides and self.h * self.w * (self.c + 15) <= MOST_NUMBERS
+
     def range(self) -> tuple[float, float]:
         """The least and the greatest number that its bytes can stand for."""
         return -self.zero * self.scale, (255 - self.zero) * self.scale
@@ -109,6 +116,13 @@ class Operation:
     bound: tuple[float, float] = (0.0, 0.0)  # of the operation's own clip
     bounds: tuple[tuple[float, float], tuple[float, float]] = ((0.0, 0.0), (0.0, 0.0))  # of a block's first two layers
     middle: tuple[float, int] = (1.0, 0)
+
+    def fits(self) -> bool:
+        """Whether the engine takes such a window."""
+        (kh, kw), taps = self.kernel, MOST_TAPS if self.kind == "conv" else MOST_KERNEL**2
+        window = min(kh, kw) >= 1 and max(kh, kw) <= MOST_KERNEL and kh * kw <= taps
+        moved = min(self.stride) >= 1 and max(self.stride) <= MOST_STRIDE and 1 <= self.dilation <= MOST_DILATION
+        return window and moved and min(self.pads) >= 0 and max(self.pads) <= MOST_PAD
 
 
 @dataclass

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from math import prod
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from gossamer.compile import reductions
 from gossamer.compile.program import Array, Layer, Quantised, Value
 from gossamer.onnxfile import Node
 
 if TYPE_CHECKING:
     from gossamer.compile.lowering import Lowering
+
+LEAST_SCALE, MOST_SCALE, MOST_ZERO = 1e-29, 1e29, 255
 
 
 def quantise(low: Lowering, node: Node) -> None:
@@ -55,31 +59,33 @@ def dequantise(low: Lowering, node: Node) -> None:
         low.pass_on(node)
         return
     data, scales, zeros = (low.tensor(node, place) for place in range(3))
-    if data is None or scales is None or data.dtype not in (np.int8, np.uint8, np.int32):
+    if data is None or scales is None or data.dtype not in (np.int8, np.uint8, np.int32) or not data.size:
         low.refuse(node, "its input is no constant of int8, uint8 or int32")
-    axis = int(node.attributes.get("axis", 1))
-    shape = [1] * data.ndim
-    if scales.size > 1:
-        shape[axis] = scales.size
+    axis, shape = node.attributes.get("axis", 1), [1] * data.ndim
+    if scales.size > 1 and -data.ndim <= axis < data.ndim:
+        shape[axis] = data.shape[axis]
+    fits = scales.ndim <= 1 and scales.size == prod(shape) and (zeros is None or zeros.size in (1, scales.size))
+    if not fits or scales.dtype != np.float32 or not np.isfinite(scales).all() or (scales < 0).any():
+        low.refuse(node, "its scales are not numbers from 0 in float32, one for all or one a place of its axis")
+    if zeros is not None and (zeros.dtype.kind not in "iu" or np.abs(zeros.astype(np.int64)).max() > MOST_ZERO):
+        low.refuse(node, "its zero is no byte")
     wide = data.astype(np.int32) - (
         0 if zeros is None else zeros.astype(np.int32).reshape(shape if zeros.size > 1 else ())
     )
     name = node.outputs[0]
-    low.onnx.tensors[name] = (wide * scales.astype(np.float64).reshape(shape if scales.size > 1 else ())).astype(
-        np.float32
-    )
+    low.onnx.tensors[name] = (wide * scales.astype(np.float64).reshape(shape)).astype(np.float32)
     if data.dtype != np.int32 and wide.min() >= -128 and wide.max() <= 127:
         low.quantised[name] = Quantised(wide.astype(np.int8), np.asarray(scales, np.float32), axis)
 
 
-def layer(low: Lowering, node: Node, weight: Array, bias: Array, source: int, axis: int = 0) -> Layer:
-    """The layer of a weight (in the shape it is used in) that meets a map: int8 where both are quantised."""
+def layer(low: Lowering, node: Node, weight: Array, bias: Array, source: int, axis: int = 0) -> tuple[int, Layer]:
+    """A map and the layer of a weight (in the shape it is used in) that meets it: int8 where both are quantised, else floats."""
     found = low.quantised.get(node.inputs[1])
     rows = found.rows(axis) if found is not None and low.program.values[source].type == "uint8" else None
     if found is None or rows is None:
-        return Layer(weight, bias)
+        return reductions.floats(low, source), Layer(weight, bias)
     data = found.data if axis == 0 else found.data.T
-    return Layer(np.ascontiguousarray(data.reshape(weight.shape)), bias, rows)
+    return source, Layer(np.ascontiguousarray(data.reshape(weight.shape)), bias, rows)
 
 
 def _parameters(low: Lowering, node: Node) -> tuple[float, int]:
@@ -91,5 +97,7 @@ def _parameters(low: Lowering, node: Node) -> tuple[float, int]:
     kind = np.dtype(np.uint8) if zero is None else zero.dtype
     if kind not in (np.uint8, np.int8):
         low.refuse(node, f"maps of {kind}")
+    if scale.dtype != np.float32 or not LEAST_SCALE <= float(scale.reshape(())) <= MOST_SCALE:
+        low.refuse(node, f"a scale that is not from {LEAST_SCALE:g} to {MOST_SCALE:g} in float32")
     shift = 128 if kind == np.int8 else 0
     return float(np.float32(scale.reshape(()))), (0 if zero is None else int(zero.reshape(()))) + shift

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from gossamer.compile.attributes import ints, places
 from gossamer.compile.program import Layer, Value
 from gossamer.onnxfile import Node
 
@@ -17,10 +18,7 @@ LARGEST_POOL, LARGEST_BLOCK = 64, 16  # of a pool's kernel; of the positions tha
 
 def axes_of(low: Lowering, node: Node) -> list[int]:
     """The axes that a reduction of a map is over, an attribute or a second input."""
-    axes = node.attributes.get("axes")
-    if axes is None and len(node.inputs) > 1:
-        axes = low.tensor(node, 1).tolist()
-    return sorted(int(axis) % 4 for axis in axes or [])
+    return sorted(places(low, node, ints(low, node, 1, "axes") or [], 4))
 
 
 def largest(low: Lowering, node: Node) -> None:

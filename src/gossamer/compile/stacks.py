@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 def _maps(low: Lowering, node: Node, name: str) -> list[int]:
     """The maps of a stack (paths, C, H, W). Raises InputError for other rows."""
     parts = low.series[name]
-    if any(axes != ((), *lying.of_map(low.program.values[value])) for value, axes in parts):
+    if any(axes != ((), *lying.of_map(low.program.values[value])) or axes != parts[0][1] for value, axes in parts):
         low.refuse(node, "rows of several maps that are no stack of them")
     return [value for value, _ in parts]
 

@@ -6,30 +6,26 @@ from typing import Any
 
 import numpy as np
 
+from gossamer.compile.attributes import places
+from gossamer.compile.constants import bounds
 from gossamer.compile.lowering import Lowering, Window
 from gossamer.compile.program import Array, Layer, Value
 from gossamer.onnxfile import Node
 
-SLICE = ("starts", "ends", "axes", "steps")
 ROWS, COLUMNS = 2, 3  # axes of a map
-
-
-def bounds(low: Lowering, node: Node) -> tuple[Any, ...]:
-    """Start, end, axes and steps of a Slice, attributes before operator set 10."""
-    given = (node.attributes.get(name, low.tensor(node, place)) for place, name in enumerate(SLICE, 1))
-    return tuple(None if one is None else np.asarray(one) for one in given)
 
 
 def cut(low: Lowering, node: Node) -> bool:
     """A slice of rows or columns of which only means are taken; whether it is one."""
     start, end, axes, steps = bounds(low, node)
+    axes = None if axes is None else places(low, node, axes, 4)
     readers = [one.op for one in low.users.get(node.outputs[0], [])]
-    if axes is None or axes.tolist() not in ([ROWS], [COLUMNS]) or not readers or set(readers) != {"ReduceMean"}:
+    if axes not in ([ROWS], [COLUMNS]) or not readers or set(readers) != {"ReduceMean"}:
         return False
-    source, axis = low.value(node), int(axes[0])
+    source, axis = low.value(node), axes[0]
     value = low.program.values[source]
     side = (value.h, value.w)[axis - ROWS]
-    first, last, step = slice(int(start[0]), int(end[0]), 1 if steps is None else int(steps[0])).indices(side)
+    first, last, step = slice(start[0], end[0], steps[0]).indices(side)
     if step != 1 or first >= last:
         return False
     low.windows[node.outputs[0]] = Window(source, axis, first, last)

@@ -60,6 +60,8 @@ def compile_bytes(file: ModelFile, precision: str = "float32", classifier: str =
             "a classifier in int8", "a network that ends in fully connected layers of floats", "leave --classifier out"
         )
     layers = [in_bytes(layer) for one in last if (layer := one.weights[0]) is not None]  # before they are rounded
+    if not all(np.isfinite(layer.scale).all() for layer in layers if layer.scale is not None):
+        raise InputError("a classifier in int8", "weights that are finite", "leave --classifier out")
     if precision == "bfloat16":
         narrow(program)
     for one, layer in zip(last, layers, strict=True):

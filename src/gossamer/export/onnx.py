@@ -42,20 +42,14 @@ REAL_CHECKS = 2
 NOISE_BLOCKS = (1, 8)  # side of the squares of the artificial check inputs, pixels
 FLOOR = 1e-4  # tolerance, as a share of the largest output (at least 1): float32 sums in another order stay below it
 CEILING = 1e-3  # a difference above this share is a fault of the conversion
-ROUNDING = (
-    10  # so many times as far as float32's last bit leads from the answers in float64 may another order of sums be
-)
+# so many times as far as float32's last bit leads from the answers in float64 may another order of sums be
+ROUNDING = 10
 SHAKEN = 3  # times that weights are moved by the last bit to see what it does
 HEADROOM = 4  # tolerance over the largest difference measured here: other processors add up in other orders
 LARGEST = 0.01 / HEADROOM  # share of the largest output, whatever the last bit does: rule 20 of the format
 NOISE_TRIES = 8
-LOCAL_SETTINGS = (
-    "data",
-    "val",
-    "out",
-    "weights",
-    "cache_dir",
-)  # paths of the training machine; only their last part is kept
+# paths of the training machine; only their last part is kept
+LOCAL_SETTINGS = ("data", "val", "out", "weights", "cache_dir")
 
 
 @dataclass(frozen=True)

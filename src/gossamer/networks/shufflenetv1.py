@@ -17,13 +17,8 @@ from gossamer.errors import SettingsError
 from gossamer.networks.base import Network
 from gossamer.networks.plan import Plan
 
-STAGE2 = {
-    1: 144,
-    2: 200,
-    3: 240,
-    4: 272,
-    8: 384,
-}  # outputs of stage 2 by the number of groups; stages 3 and 4 double them
+# outputs of stage 2 by the number of groups; stages 3 and 4 double them
+STAGE2 = {1: 144, 2: 200, 3: 240, 4: 272, 8: 384}
 REPEATS = (4, 8, 4)  # units of stages 2, 3, 4; the first is strided
 STEMS = {0.25: 12, 0.5: 12, 2.0: 48}  # 24 at the other widths
 

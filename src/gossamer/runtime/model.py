@@ -184,9 +184,8 @@ def _compiled(path: str, threads: int) -> Model:
     engine = native.Native(path, threads)
     why = f"the native engine, {engine.isa}, {engine.threads} threads: it alone runs compiled networks"
     try:
-        opened = os.open(
-            path, os.O_RDONLY | os.O_CLOEXEC
-        )  # held, so that another file of this name is not hashed for it
+        # held, so that another file of this name is not hashed for it
+        opened = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except OSError as error:
         raise modelfile.broken(1, f"{path}: {error.strerror}") from error
 

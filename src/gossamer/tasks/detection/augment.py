@@ -27,10 +27,8 @@ CROP_RATIO = 2.0  # there: at most so much longer than wide, or wider than long
 CROP_ATTEMPTS = 50  # there
 EXPANSION = 4.0  # there, section 3.6: at most so many times each side ("zoom out")
 HUE = 18 / 360  # of the circle; the authors' code
-MOSAIC = (
-    0.3,
-    0.7,
-)  # where the four pictures meet, as a share of each side: Bochkovskiy et al. 2020, YOLOv4 (2004.10934)
+# where the four pictures meet, as a share of each side: Bochkovskiy et al. 2020, YOLOv4 (2004.10934)
+MOSAIC = (0.3, 0.7)
 LEAST_SIDE = 1.0  # input pixels of a box that is kept
 
 

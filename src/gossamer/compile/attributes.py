@@ -1,0 +1,105 @@
+"""What the attributes of a node may be: looked at once, so that whoever reads one knows its type, length and range."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from math import isnan
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from gossamer.compile.program import MOST_SIDE
+from gossamer.onnxfile import Node
+
+if TYPE_CHECKING:
+    from gossamer.compile.lowering import Lowering
+
+# an attribute of one name is of one type in every operator that the engine has
+KINDS = {
+    "an integer": "axis blocksize block_size end group start to",
+    "0 or 1": (
+        "allowzero antialias ceil_mode count_include_pad exclude_outside keepdims noop_with_empty_axes storage_order "
+        "training_mode transA transB"
+    ),
+    "integers": "axes dilations ends kernel_shape output_padding output_shape pads perm split starts steps strides",
+    "a number": "alpha beta epsilon max min value",
+    "a text": "auto_pad coordinate_transformation_mode keep_aspect_ratio_policy mode nearest_mode",
+}
+KIND = {name: kind for kind, names in KINDS.items() for name in names.split()}
+WINDOWS = ("AveragePool", "Conv", "ConvTranspose", "MaxPool")
+# of a window: how many numbers, from which on
+LENGTHS = {"dilations": (2, 1), "kernel_shape": (2, 1), "output_padding": (2, 0), "pads": (4, 0), "strides": (2, 1)}
+PAIRS = ("Add", "Div", "MatMul", "Mul", "Sub")
+SHAPES = ("Cast", "Gather")  # of sides of maps; all other operators have handlers
+
+
+def check(low: Lowering, node: Node) -> None:
+    """Raises InputError for a node that reads or makes nothing, or has an attribute of another type, length or range."""
+    if node.op not in low.handlers and node.op not in SHAPES:
+        return
+    if not node.inputs or not node.outputs or not node.outputs[0]:
+        low.refuse(node, "it has no input or no output")
+    if node.op in PAIRS and len(node.inputs) != 2:
+        low.refuse(node, f"{len(node.inputs)} inputs")
+    for name, value in node.attributes.items():
+        kind = KIND.get(name)
+        if kind is not None and not _is(kind, value):
+            low.refuse(node, f"its {name} is not {kind}")
+        if node.op in WINDOWS and name in LENGTHS:
+            count, least = LENGTHS[name]
+            if len(value) not in (0, count) or not all(least <= one <= MOST_SIDE for one in value):
+                low.refuse(node, f"its {name} is not {count} numbers from {least} to {MOST_SIDE}")
+
+
+def _is(kind: str, value: Any) -> bool:
+    if kind == "an integer":
+        return isinstance(value, int)
+    if kind == "0 or 1":
+        return isinstance(value, int) and value in (0, 1)
+    if kind == "integers":
+        return isinstance(value, list) and all(isinstance(one, int) for one in value)
+    if kind == "a number":
+        return isinstance(value, float) and not isnan(value)
+    return isinstance(value, bytes) and value.isascii()
+
+
+def text(node: Node, name: str, default: str) -> str:
+    """An attribute that is a text."""
+    return bytes(node.attributes.get(name, default.encode())).decode()
+
+
+def places(low: Lowering, node: Node, axes: Iterable[int], rank: int) -> list[int]:
+    """Axes counted from the first on. Raises InputError where a tensor of `rank` axes lacks one, or one is there twice."""
+    given = list(axes)
+    found = [axis % rank for axis in given if -rank <= axis < rank]
+    if len(set(found)) < len(given):
+        low.refuse(node, f"axes {str(given)[:60]} of a tensor of {rank}")
+    return found
+
+
+def ints(low: Lowering, node: Node, place: int, name: str = "") -> list[int] | None:
+    """Integers that are a constant input, or an attribute in some operator sets; None where they are left out."""
+    found = node.attributes.get(name)
+    if found is None and (given := low.tensor(node, place)) is not None:
+        if given.dtype.kind not in "iu" or given.ndim > 1:
+            low.refuse(node, f"its input {place} is not a row of integers")
+        found = given.reshape(-1).tolist()
+    return found
+
+
+def row(low: Lowering, node: Node, place: int, count: int) -> Any:
+    """A constant input of one float32 a channel; None where it is left out. Raises InputError for others."""
+    found = low.tensor(node, place)
+    if found is not None and (found.dtype != np.float32 or found.shape != (count,)):
+        low.refuse(node, f"its input {place} is not a row of {count} float32")
+    return found
+
+
+def number(low: Lowering, node: Node, place: int, name: str = "") -> float | None:
+    """One number that is a constant input, or an attribute in some operator sets; None where it is left out."""
+    found = node.attributes.get(name)
+    if found is None and (given := low.tensor(node, place)) is not None:
+        if given.dtype != np.float32 or given.size != 1 or np.isnan(given).any():
+            low.refuse(node, f"its input {place} is not one number in float32")
+        found = float(given.reshape(()))
+    return found
