@@ -147,7 +147,7 @@ int64_t plan_blocks(const gossamer_model &m, Dense &d, int32_t type, int64_t tap
   const int64_t words = taps * d.words;
   if (!m.level->blocks || type == F32 || words < FEW) return 0;
   // What tiles need for a position, in cycles, is to be twice what it costs to gather what it reads.
-  const int64_t tiled = columns * words / (type == U8 ? 32 : 8), gathered = 12 * taps + 10;
+  const int64_t tiled = columns * words / (type == U8 ? 32 : 8), gathered = 8 * taps + 10;
   if (reading == ANY && tiled < 2 * gathered) return 0;
   // Steps of equal size need no zeros behind the last word. Bytes may have others behind them, whose weights are 0, where
   // bfloat16 may have no numbers.
