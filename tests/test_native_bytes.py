@@ -13,14 +13,14 @@ from torch import nn
 from gossamer.compile.write import compile_file
 from gossamer.export.convert import to_onnx
 from gossamer.runtime import native
-from tests.runs import at_level
+from tests.runs import BLOCKS, at_level
 
 quantization = pytest.importorskip("onnxruntime.quantization")
 if not native.LIBRARY.is_file():
     pytest.skip("the native engine is not built: make engine", allow_module_level=True)
 
 SIZE = 37, 41
-LEVELS = ("portable", "avx2", "avx512", "avx512_vnni", "avx512_bf16", "amx")
+LEVELS = ("portable", "avx2", "avx512", "avx512_vnni", "avx512_bf16", "amx", BLOCKS)
 STEPS = {"bfloat16": 0.02, "uint8": 3 / 255}  # of the spread of the answers: a few roundings fall otherwise
 
 
@@ -75,8 +75,13 @@ def answers(files: dict[str, Path], level: str) -> dict[str, NDArray[np.float32]
     np.save(folder / "images.npy", images(2))
     code = (
         "import sys, numpy as np\nfrom gossamer.runtime.native import Native\n"
-        "for path in sys.argv[2:]:\n    np.save(path + '.npy', Native(path, 1)(np.load(sys.argv[1])))\n"
+        "images = np.load(sys.argv[1])\n"
+        "for path in sys.argv[2:]:\n"
+        "    found = Native(path, 1)(images)\n"
+        "    np.save(path + '.npy', found)\n"
     )
+    if level in ("amx", BLOCKS):  # which the tests of threads need not have
+        code += "    assert np.array_equal(Native(path, 3)(images[:1]), found[:1]), path\n"
     at_level(level, code, folder / "images.npy", *files.values())
     return {name: np.load(f"{path}.npy") for name, path in files.items()}
 

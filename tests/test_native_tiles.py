@@ -17,14 +17,14 @@ from torch import nn
 from gossamer.compile.write import compile_file
 from gossamer.export.convert import to_onnx
 from gossamer.runtime import native
-from tests.runs import at_level
+from tests.runs import BLOCKS, at_level
 
 quantization = pytest.importorskip("onnxruntime.quantization")
 if not native.LIBRARY.is_file():
     pytest.skip("the native engine is not built: make engine", allow_module_level=True)
 
 SIZE = 58, 61
-LEVELS = ("portable", "avx2", "avx512", "avx512_vnni", "avx512_bf16", "amx")
+LEVELS = ("portable", "avx2", "avx512", "avx512_vnni", "avx512_bf16", "amx", BLOCKS)
 # of the spread of the answers: float32 in another order, bfloat16 rounded elsewhere, two steps of a byte
 STEPS = {"float32": 1e-5, "bfloat16": 0.015, "uint8": 2.01 / 255}
 
@@ -134,8 +134,13 @@ def answers(files: dict[tuple[str, str], Path], level: str) -> dict[tuple[str, s
     """What a process forced to the level answers to two images; skips where the machine lacks it."""
     code = (
         "import sys, numpy as np\nfrom gossamer.runtime.native import Native\n"
-        "for path in sys.argv[1:]:\n    np.save(path + '.npy', Native(path, 1)(np.load(path + '.images.npy')))\n"
+        "for path in sys.argv[1:]:\n"
+        "    images = np.load(path + '.images.npy')\n"
+        "    found = Native(path, 1)(images)\n"
+        "    np.save(path + '.npy', found)\n"
     )
+    if level in ("amx", BLOCKS):  # which the tests of threads need not have
+        code += "    assert np.array_equal(Native(path, 3)(images[:1]), found[:1]), path\n"
     at_level(level, code, *files.values())
     return {key: np.load(f"{path}.npy") for key, path in files.items()}
 

@@ -66,7 +66,7 @@ GOSSAMER_API int gossamer_card(const gossamer_model *model, const char **text, s
 /* Scratch memory and `threads` - 1 threads; the model must outlive it. */
 GOSSAMER_API int gossamer_session_open(const gossamer_model *model, int threads, gossamer_session **session);
 
-/* Name of the instruction set that the session uses: reference, portable, avx2, avx512, avx512_vnni, avx512_bf16, neon,
+/* Name of the instruction set that the session uses: reference, portable, avx2, avx512, avx512_vnni, avx512_bf16, amx, neon,
  * neon_dotprod. */
 GOSSAMER_API const char *gossamer_session_isa(const gossamer_session *session);
 
