@@ -130,9 +130,6 @@ def _leaky(low: Lowering, node: Node) -> None:
 
 
 def _unary(low: Lowering, node: Node) -> None:
-    at = node.attributes
-    if node.op == "HardSigmoid" and (abs(at.get("alpha", 0.2) - 1 / 6) > 1e-6 or at.get("beta", 0.5) != 0.5):
-        low.refuse(node, "alpha other than 1/6, or beta other than 0.5")
     product = low.gated(node) if node.op in GATES and node.inputs[0] in low.names else None
     if product is not None:  # x * sigmoid(x), x * hard_sigmoid(x)
         low.activate(node, GATES[node.op], uses=2)
@@ -141,6 +138,23 @@ def _unary(low: Lowering, node: Node) -> None:
         low.axes[product.outputs[0]] = low.axes_of(node.outputs[0])
         return
     low.activate(node, UNARY[node.op])
+
+
+def _hard_sigmoid(low: Lowering, node: Node) -> None:
+    """The engine's own has slope 1/6 and 1/2 at 0; others are a line between 0 and 1."""
+    alpha, beta = (node.attributes.get(name, usual) for name, usual in (("alpha", 0.2), ("beta", 0.5)))
+    if abs(alpha - 1 / 6) < 1e-6 and beta == 0.5:
+        _unary(low, node)
+        return
+
+    def line(source: int, _: lying.Axes) -> int:
+        value = low.program.values[source]
+        layer = Layer(np.full(value.c, alpha, np.float32), np.full(value.c, beta, np.float32))
+        return low.emit(
+            "affine", source, Value(value.h, value.w, value.c), act="clip", bound=(0.0, 1.0), weights=[layer]
+        )
+
+    low.each(node, line)
 
 
 def _add(low: Lowering, node: Node) -> None:
@@ -390,6 +404,7 @@ HANDLERS: dict[str, Handler] = {
     "Upsample": heads.resize,
     **dict.fromkeys(MOVED, moves.reshape),
     **dict.fromkeys(UNARY, _unary),
+    "HardSigmoid": _hard_sigmoid,
     **dict.fromkeys(SAME, Lowering.pass_on),
 }
 
