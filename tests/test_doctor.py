@@ -88,6 +88,14 @@ def one(name: str) -> Finding:
 
 
 @pytest.mark.usefixtures("few")
+def test_the_native_engine_is_tried_where_it_was_built(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    if doctor.ENGINE.is_file():
+        assert one("native engine").state == "works" and one("native engine").detail
+    monkeypatch.setattr(doctor, "ENGINE", tmp_path / "libgossamer.so")
+    assert one("native engine").state == "absent" and "`make engine`" in one("native engine").fix
+
+
+@pytest.mark.usefixtures("few")
 def test_no_compiler_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     assert (one("C++ compiler").state, one("C++ compiler").fix) == ("absent", "install g++ or clang++")

@@ -151,3 +151,69 @@ def test_constants_that_do_not_fit_together_are_named(tmp_path: Path) -> None:
     )
     with pytest.raises(InputError, match=r"operator Add .*cannot be computed"):
         compile_file(onnx, tmp_path / "wrong.goss")
+
+
+@pytest.mark.parametrize("times", [False, True])
+@pytest.mark.parametrize("slope", [{}, {"alpha": 1 / 6}, {"alpha": 1 / 6, "beta": 0.4}, {"alpha": 0.25, "beta": 0.75}])
+def test_hard_sigmoids_of_any_slope_answer_as_onnx_runtime(
+    slope: dict[str, float], times: bool, tmp_path: Path
+) -> None:
+    """Other frameworks have a slope of 0.2; alone and as a gate of what it reads, of a map and of rows of it."""
+    onnx, out = tmp_path / "m.onnx", tmp_path / "m.goss"
+    tensors = [
+        numpy_helper.from_array(3 * noise((12, 3, 3, 3), np.random.default_rng(0)), "first"),
+        numpy_helper.from_array(np.array([0, 12, -1]), "rows"),
+    ]
+    nodes = [helper.make_node("Conv", ["input", "first"], ["map"])]
+    if not times:
+        nodes.append(helper.make_node("Reshape", ["map", "rows"], ["flat"]))
+    nodes.append(helper.make_node("HardSigmoid", ["map" if times else "flat"], ["gate" if times else "y"], **slope))
+    if times:
+        nodes.append(helper.make_node("Mul", ["map", "gate"], ["y"]))
+    given = helper.make_tensor_value_info("input", TensorProto.FLOAT, ["batch", 3, *SIZE])
+    answer = helper.make_tensor_value_info("y", TensorProto.FLOAT, ["batch", 12, *[None] * (2 if times else 1)])
+    made = helper.make_graph(nodes, "gates", [given], [answer], tensors)
+    model = helper.make_model(made, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
+    onnx.write_bytes(model.SerializeToString())
+    compile_file(onnx, out)
+    agree(found_by(native.Native(out, 1), images(2)), answers(onnx))
+
+
+def test_batch_norms_go_into_the_convolutions_before_them(tmp_path: Path) -> None:
+    """As files have them whose exporter did not; one behind a sum, or behind an activation, stays."""
+    rng, onnx, out = np.random.default_rng(0), tmp_path / "m.onnx", tmp_path / "m.goss"
+    tensors = {
+        "first": noise((12, 3, 3, 3), rng),
+        "deep": noise((12, 1, 3, 3), rng),
+        "last": noise((12, 12, 1, 1), rng),
+    }
+    nodes: list[Any] = []
+
+    def layer(op: str, source: str, name: str, **more: Any) -> None:
+        rows = {f"{name}-{one}": noise((12,), rng) for one in ("scale", "shift", "mean")}
+        tensors.update(rows | {f"{name}-variance": rng.uniform(0.5, 2, 12).astype(np.float32)})
+        if op == "Conv":
+            nodes.append(helper.make_node("Conv", [source, name], [f"{name}-map"], **more))
+            source = f"{name}-map"
+        normed = [source, *rows, f"{name}-variance"]
+        nodes.append(helper.make_node("BatchNormalization", normed, [f"{name}-normed"]))
+
+    layer("Conv", "input", "first", strides=[2, 2])
+    nodes.append(helper.make_node("Relu", ["first-normed"], ["a"]))
+    layer("Conv", "a", "deep", group=12, pads=[1, 1, 1, 1])
+    nodes.append(helper.make_node("HardSwish", ["deep-normed"], ["b"]))
+    layer("Conv", "b", "last")
+    nodes.append(helper.make_node("Add", ["last-normed", "a"], ["sum"]))
+    layer("Norm", "sum", "behind")
+    nodes.append(helper.make_node("Identity", ["behind-normed"], ["y"]))
+    given = helper.make_tensor_value_info("input", TensorProto.FLOAT, ["batch", 3, *SIZE])
+    answer = helper.make_tensor_value_info("y", TensorProto.FLOAT, ["batch", 12, None, None])
+    made = helper.make_graph(
+        nodes, "norms", [given], [answer], [numpy_helper.from_array(values, name) for name, values in tensors.items()]
+    )
+    model = helper.make_model(made, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
+    onnx.write_bytes(model.SerializeToString())
+    compile_file(onnx, out)
+    agree(found_by(native.Native(out, 1), images(2)), answers(onnx))
+    kinds = [one.kind for one in fuse(lower(parse(onnx.read_bytes()).onnx)).operations]
+    assert kinds == ["conv", "block", "affine"]

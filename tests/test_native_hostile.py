@@ -205,7 +205,6 @@ REFUSED = {
     "Clip of a text": node("Clip", min="none", opset=9),
     "LeakyRelu of a text": node("LeakyRelu", alpha="some"),
     "LeakyRelu of NaN": node("LeakyRelu", alpha=NAN),
-    "HardSigmoid of another beta": node("HardSigmoid", alpha=1 / 6, beta=0.25),
     "BatchNormalization without a mean": norm(noise(8), noise(8)),
     "BatchNormalization of fewer channels": norm(noise(8), noise(8), noise(7), noise(7)),
     "BatchNormalization in float64": norm(*[np.ones(8)] * 4),

@@ -259,5 +259,8 @@ def test_the_example_in_c_builds_as_documented_and_answers_as_python(tmp_path: P
     assert [int(place) for place, _ in found] == best.tolist()
     np.testing.assert_allclose([float(score) for _, score in found], expected[best], atol=2e-4)
     assert expected[best[0]] > expected[best[2]] + 1e-3  # else the order says nothing
-    done = subprocess.run([command[-1], "net.goss", "a.png"], cwd=tmp_path, capture_output=True, text=True)
-    assert (done.returncode, done.stderr) == (1, "a.png: no PPM of bytes\n")
+    header, wide = (tmp_path / "a.ppm").read_bytes(), tmp_path / "wide.ppm"  # 16 bits a number
+    wide.write_bytes(header.replace(b"\n255\n", b"\n65535\n", 1) + header)
+    for name, why in (("a.png", "no PPM of bytes"), ("wide.ppm", "no PPM of bytes"), ("b.ppm", "it cannot be opened")):
+        done = subprocess.run([command[-1], "net.goss", name], cwd=tmp_path, capture_output=True, text=True)
+        assert (done.returncode, done.stderr) == (1, f"{name}: {why}\n")

@@ -289,6 +289,25 @@ def test_a_plain_onnx_file_can_be_run_but_not_predict(picture: Path) -> None:
         assert caught.value.rule == 9
 
 
+def test_what_brings_the_engine_is_named_where_it_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No extra does: it is built."""
+    no_engine(monkeypatch)
+    with pytest.raises(MissingPackageError) as caught:
+        runtime.load(GOOD, runtime="native")
+    assert "needs the native engine, which is not installed; " in str(caught.value) and "make engine" in str(
+        caught.value
+    )
+    assert "pip install" not in str(caught.value)
+
+
+@pytest.mark.skipif(not native.LIBRARY.is_file(), reason="the native engine is not built: make engine")
+def test_an_instruction_set_that_is_none_is_no_fault_of_the_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GOSSAMER_ISA", "sse9")
+    with pytest.raises(InputError, match="unset GOSSAMER_ISA") as caught:
+        runtime.load(GOOD)
+    assert not isinstance(caught.value, ModelFileError) and "rule" not in str(caught.value)
+
+
 def test_folders_are_walked_in_order_and_bad_images_set_aside(tmp_path: Path) -> None:
     root = tmp_path / "images"
     for name in ("b/2.png", "b/10.png", "a/deep/x.PNG", "c.png", ".hidden/y.png", "b/.z.png"):

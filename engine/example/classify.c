@@ -44,8 +44,10 @@ int main(int count, char **words) {
   numbers(card, "\"std\"", deviation);
 
   FILE *file = fopen(words[2], "rb");
-  int width = 0, height = 0;
-  if (!file || fscanf(file, "P6 %d %d 255", &width, &height) != 2 || fgetc(file) == EOF) return fail(words[2], "no PPM of bytes");
+  int width = 0, height = 0, most = 0; /* most: the value that is white, 255 where a number is a byte */
+  if (!file) return fail(words[2], "it cannot be opened");
+  if (fscanf(file, "P6 %d %d %d", &width, &height, &most) != 3 || most != 255 || fgetc(file) == EOF)
+    return fail(words[2], "no PPM of bytes");
   if (width != sides[1] || height != sides[0]) return fail(words[2], "not of the network's size");
   if (fread(bytes, 3, pixels, file) != pixels) return fail(words[2], "it ends early");
   fclose(file);
@@ -54,15 +56,15 @@ int main(int count, char **words) {
 
   code = gossamer_run(session, input, 1, output);
   if (code) return fail(words[1], gossamer_error_text(code));
-  double most = output[0], sum = 0;
-  for (int64_t i = 0; i < outputs; i++) most = fmax(most, output[i]);
-  for (int64_t i = 0; i < outputs; i++) sum += exp(output[i] - most);
+  double largest = output[0], sum = 0;
+  for (int64_t i = 0; i < outputs; i++) largest = fmax(largest, output[i]);
+  for (int64_t i = 0; i < outputs; i++) sum += exp(output[i] - largest);
   printf("%s, input %d x %d\n", gossamer_session_isa(session), (int)sides[1], (int)sides[0]);
   for (int place = 0; place < 3 && place < outputs; place++) {
     int64_t best = 0;
     for (int64_t i = 1; i < outputs; i++)
       if (output[i] > output[best]) best = i;
-    printf("%lld %.4f\n", (long long)best, exp(output[best] - most) / sum);
+    printf("%lld %.4f\n", (long long)best, exp(output[best] - largest) / sum);
     output[best] = -INFINITY;
   }
   gossamer_session_close(session);

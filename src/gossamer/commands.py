@@ -155,7 +155,8 @@ def predict(options: argparse.Namespace, progress: Progress) -> Any:
         answers = draw_files(answers, model.need_card(), options.images, options.draw)
     for item in answers:
         good += not item.error
-        lines.append(f"{item.source}: {item.error or item.text()}")
+        problem = item.error.removeprefix(f"{item.source}: ")  # an image's own says which it is
+        lines.append(f"{item.source}: {problem or item.text()}")
         values.append(item.to_json())
     return Result(
         "\n".join(lines),

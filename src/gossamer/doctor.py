@@ -24,6 +24,7 @@ from gossamer import machine
 from gossamer.storage import user_cache
 
 PATIENCE = 120.0  # seconds for one package
+ENGINE = Path(gossamer.__file__).parent / "runtime" / "libgossamer.so"
 LEAST_FREE = 256 << 20  # bytes on the disk: a run of a small network with its log
 
 # ONNX, opset 17: y = Relu(x), both float32 (1, 1, 1, 2)
@@ -162,7 +163,7 @@ def doctor() -> Diagnosis:
     """Look at packages, compiler, folders and terminal. Takes some seconds; changes nothing."""
     with ThreadPoolExecutor(machine.usable_cores()) as pool:
         packages = list(pool.map(_package, PROBES))
-    findings = (*packages, _compiler(), *_folders(), _terminal())
+    findings = (*packages, _engine(), _compiler(), *_folders(), _terminal())
     return Diagnosis(gossamer.__version__, machine.describe(), findings)
 
 
@@ -171,9 +172,23 @@ def _package(probe: Probe) -> Finding:
     if version is None:
         extra = f"gossamer[{probe.extra}]" if probe.extra else "gossamer"
         return Finding(probe.package, "absent", "", probe.purpose, f'pip install "{extra}"')
+    again = f"pip install --force-reinstall {probe.package}"
+    return _tried(probe.package, version, probe.purpose, probe.code, again)
+
+
+def _engine() -> Finding:
+    name, purpose = "native engine", "compiled networks, the fastest predict and verify"
+    if not ENGINE.is_file():
+        return Finding(name, "absent", "", purpose, "run `make engine` in a clone; it needs a C++17 compiler")
+    code = f"{_run_graph('native')}\nprint(model._runtime.isa)"
+    return _tried(name, "", purpose, code, "run `make engine` in a clone again")
+
+
+def _tried(name: str, version: str, purpose: str, code: str, again: str) -> Finding:
+    """What a process says that runs `code`; again: what to do where it fails."""
     try:
         done = subprocess.run(
-            [sys.executable, "-P", "-c", probe.code],
+            [sys.executable, "-P", "-c", code],
             capture_output=True,
             text=True,
             errors="replace",
@@ -181,17 +196,12 @@ def _package(probe: Probe) -> Finding:
             env={**os.environ, "PYTHONPATH": os.pathsep.join(_import_paths())},
         )
     except subprocess.TimeoutExpired:
-        return _failed(probe, version, f"no answer within {PATIENCE:g} seconds")
+        return Finding(name, "fails", version, purpose, f"no answer within {PATIENCE:g} seconds; {again}")
     if done.returncode == 0:
-        return Finding(probe.package, "works", f"{version} {done.stdout.strip()}".strip(), probe.purpose)
+        return Finding(name, "works", f"{version} {done.stdout.strip()}".strip(), purpose)
     words = done.stderr.strip().splitlines()
     reason = words[-1].strip()[:200] if words else f"its process ended with {done.returncode}"
-    return _failed(probe, version, reason)
-
-
-def _failed(probe: Probe, version: str, reason: str) -> Finding:
-    fix = f"{reason}; pip install --force-reinstall {probe.package}"
-    return Finding(probe.package, "fails", version, probe.purpose, fix)
+    return Finding(name, "fails", version, purpose, f"{reason}; {again}")
 
 
 def _import_paths() -> Iterator[str]:

@@ -102,17 +102,19 @@ class RunError(InputError):
 class MissingPackageError(GossamerError, ImportError):
     """An optional package is not installed.
 
-    package: its name. extra: the extra of gossamer that brings it. purpose: what needs it.
+    package: its name. extra: the extra of gossamer that brings it, "" where none does. purpose: what needs it.
+    do: what to do instead of installing the extra.
     """
 
-    def __init__(self, package: str, extra: str, purpose: str) -> None:
-        self.package, self.extra, self.purpose = package, extra, purpose
+    def __init__(self, package: str, extra: str, purpose: str, do: str = "") -> None:
+        self.package, self.extra, self.purpose, self.do = package, extra, purpose, do
+        needed = f"the package {package}" if extra else package
         super().__init__(
-            f'{purpose} needs the package {package}, which is not installed; pip install "gossamer[{extra}]"'
+            f"{purpose} needs {needed}, which is not installed; " + (do or f'pip install "gossamer[{extra}]"')
         )
 
     def __reduce__(self) -> tuple[object, ...]:
-        return (type(self), (self.package, self.extra, self.purpose))
+        return (type(self), (self.package, self.extra, self.purpose, self.do))
 
 
 class StorageError(GossamerError):

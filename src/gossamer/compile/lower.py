@@ -108,8 +108,25 @@ def _batch_norm(low: Lowering, node: Node) -> None:
         low.refuse(node, "its scale, shift, mean or variance is left out, or it trains")
     factor = scale.astype(np.float64) / np.sqrt(variance.astype(np.float64) + node.attributes.get("epsilon", 1e-5))
     offset = shift - mean * factor
+    if _scaled(low, source, factor, offset):
+        low.bind(node, source)
+        return
     layer = Layer(factor.astype(np.float32), offset.astype(np.float32))
     low.bind(node, low.emit("affine", source, Value(value.h, value.w, value.c), weights=[layer]))
+
+
+def _scaled(low: Lowering, source: int, factor: Any, offset: Any) -> bool:
+    """Scale the convolution that makes a value, so that what stands behind it costs nothing; whether that is right."""
+    made = low.free_to_take(source)
+    if made is None or made.kind not in ("conv", "block") or low.program.values[source].type != "float32":
+        return False
+    place, act = (1, made.acts[1]) if made.kind == "block" else (0, made.act)
+    layer = made.weights[place]
+    if act != "none" or made.other >= 0 or layer is None or layer.type != "float32":
+        return False
+    weight = layer.weight * factor.reshape(-1, *[1] * (layer.weight.ndim - 1))
+    made.weights[place] = Layer(weight.astype(np.float32), (layer.bias * factor + offset).astype(np.float32))
+    return True
 
 
 def _clip(low: Lowering, node: Node) -> None:
@@ -130,9 +147,6 @@ def _leaky(low: Lowering, node: Node) -> None:
 
 
 def _unary(low: Lowering, node: Node) -> None:
-    at = node.attributes
-    if node.op == "HardSigmoid" and (abs(at.get("alpha", 0.2) - 1 / 6) > 1e-6 or at.get("beta", 0.5) != 0.5):
-        low.refuse(node, "alpha other than 1/6, or beta other than 0.5")
     product = low.gated(node) if node.op in GATES and node.inputs[0] in low.names else None
     if product is not None:  # x * sigmoid(x), x * hard_sigmoid(x)
         low.activate(node, GATES[node.op], uses=2)
@@ -141,6 +155,23 @@ def _unary(low: Lowering, node: Node) -> None:
         low.axes[product.outputs[0]] = low.axes_of(node.outputs[0])
         return
     low.activate(node, UNARY[node.op])
+
+
+def _hard_sigmoid(low: Lowering, node: Node) -> None:
+    """The engine's own has slope 1/6 and 1/2 at 0; others are a line between 0 and 1."""
+    alpha, beta = (node.attributes.get(name, usual) for name, usual in (("alpha", 0.2), ("beta", 0.5)))
+    if abs(alpha - 1 / 6) < 1e-6 and beta == 0.5:
+        _unary(low, node)
+        return
+
+    def line(source: int, _: lying.Axes) -> int:
+        value = low.program.values[source]
+        layer = Layer(np.full(value.c, alpha, np.float32), np.full(value.c, beta, np.float32))
+        return low.emit(
+            "affine", source, Value(value.h, value.w, value.c), act="clip", bound=(0.0, 1.0), weights=[layer]
+        )
+
+    low.each(node, line)
 
 
 def _add(low: Lowering, node: Node) -> None:
@@ -390,6 +421,7 @@ HANDLERS: dict[str, Handler] = {
     "Upsample": heads.resize,
     **dict.fromkeys(MOVED, moves.reshape),
     **dict.fromkeys(UNARY, _unary),
+    "HardSigmoid": _hard_sigmoid,
     **dict.fromkeys(SAME, Lowering.pass_on),
 }
 

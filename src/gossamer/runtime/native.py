@@ -28,7 +28,7 @@ from gossamer.modelfile import Card, ModelFile, broken
 from gossamer.runtime.steps import Step, read_steps
 
 LIBRARY = Path(__file__).with_name("libgossamer.so")
-FIRST = 3  # the engine's code of rule N1, less one
+FIRST, LAST = 3, 15  # the engine's code of rule N1, less one, and of the last rule
 RULES = {
     1: "a compiled network",
     2: "version 3",
@@ -48,13 +48,11 @@ def library() -> Any:
     with _lock:
         if _library is None:
             if not LIBRARY.is_file():
-                raise MissingPackageError("the native engine", "engine", "running a compiled network")
+                raise _missing("the native engine")
             try:
                 loaded = ctypes.CDLL(str(LIBRARY))
             except OSError as error:
-                raise MissingPackageError(
-                    f"the native engine ({error})", "engine", "running a compiled network"
-                ) from error
+                raise _missing(f"the native engine ({error})") from error
             pointer, pointer_to = ctypes.c_void_p, ctypes.POINTER
             loaded.gossamer_error_text.restype = ctypes.c_char_p
             loaded.gossamer_open.argtypes = [ctypes.c_char_p, pointer_to(pointer)]
@@ -80,6 +78,11 @@ def library() -> Any:
             loaded.gossamer_close.restype = None
             _library = loaded
     return _library
+
+
+def _missing(what: str) -> MissingPackageError:
+    do = "install a C++17 compiler, then run `make engine` in a clone, or install gossamer again from its source"
+    return MissingPackageError(what, "", "running a compiled network", do)
 
 
 def is_compiled(path: str | os.PathLike[str]) -> bool:
@@ -216,6 +219,9 @@ class Native:
         if code == 0:
             return
         said, rule = self._engine.gossamer_error_text(code).decode(), max(0, code - FIRST)
+        if code > LAST:  # nothing is wrong with the file
+            allowed = "an instruction set that this machine has"
+            raise InputError(said, allowed, "unset GOSSAMER_ISA, or name another")
         raise ModelFileError(
             rule, f"{self.path}: {said}", RULES.get(rule, "a file made by `gossamer compile`"), "compile it again"
         )
