@@ -147,7 +147,9 @@ def mobilenet(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     return compiled(create_model("mobilenetv2_035", num_classes=10), tmp_path_factory.mktemp("mobilenet"), (64, 64))
 
 
-@pytest.mark.parametrize("level", ["reference", "portable", "avx2", "avx512", "avx512_vnni", "avx512_bf16", "amx", "sse9"])
+@pytest.mark.parametrize(
+    "level", ["reference", "portable", "avx2", "avx512", "avx512_vnni", "avx512_bf16", "amx", "sse9"]
+)
 def test_every_level_of_this_machine_agrees(level: str, mobilenet: tuple[Path, Path], tmp_path: Path) -> None:
     onnx, out = mobilenet
     batch = noise(1, 3, 64, 64)
