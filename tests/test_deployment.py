@@ -13,7 +13,12 @@ import PIL
 import pytest
 
 import gossamer
+from gossamer.cli import main
+from gossamer.export.convert import to_onnx
 from gossamer.export.onnx import export
+from gossamer.modelfile import without_card
+from gossamer.networks import create_model
+from gossamer.runtime import native
 from gossamer.settings import Settings
 from gossamer.trained import torch_forward, trained
 
@@ -116,3 +121,50 @@ def test_preprocessing_gives_the_bits_of_training(pictures: Path, model: Path) -
         in_training = EvalTransform(preprocess_of(network.settings))(path.read_bytes())
         mine = preprocess_of(network.settings).normalise(in_training[None])[0]
         assert np.array_equal(mine, card.preprocess(path))
+
+
+class Pictures:
+    """As ONNX Runtime's quantiser reads them."""
+
+    def __init__(self, path: Path, images: list[Path]) -> None:
+        preprocess = gossamer.load(path).need_card().preprocess
+        self.left = iter([{"input": preprocess(image)[None]} for image in images])
+
+    def get_next(self) -> dict[str, np.ndarray] | None:
+        return next(self.left, None)
+
+
+@pytest.mark.skipif(not native.LIBRARY.is_file(), reason="the native engine is not built: make engine")
+def test_a_quantised_file_compiles_with_the_card_of_its_original(
+    model: Path, pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A quantiser changes the graph under the card; the original's brings back preprocessing, classes and check inputs."""
+    quantization = pytest.importorskip("onnxruntime.quantization")
+    images, few, out = sorted((pictures / "val" / "class1").iterdir()), tmp_path / "few.onnx", tmp_path / "few.goss"
+    quantization.quantize_static(
+        model, few, Pictures(model, images), quant_format=quantization.QuantFormat.QDQ, per_channel=True
+    )
+    assert main(["compile", str(few), "--out", str(out)]) == 2
+    assert "name that one by --card" in capsys.readouterr().err and not out.exists()
+    assert main(["compile", str(few), "--card", str(model), "--images", str(images[0].parent), "--out", str(out)]) == 0
+    said = capsys.readouterr().out
+    assert "int8 as in the file" in said and "check inputs beside the trained network" in said
+    assert main(["verify", str(out)]) == 0
+    found, wanted = gossamer.load(out), gossamer.load(model)
+    assert found.need_card().classes == wanted.need_card().classes and found.runtime_name == "native"
+    batch = np.stack([wanted.need_card().preprocess(image) for image in images])
+    apart = np.abs(np.asarray(found.run(batch)) - np.asarray(wanted.run(batch))).max()
+    assert 0 < apart < 0.25 * np.ptp(np.asarray(wanted.run(batch)))
+    plain = tmp_path / "plain.onnx"
+    plain.write_bytes(without_card(model.read_bytes()))
+    other = tmp_path / "other.onnx"
+    smaller = create_model("mobilenet_v2", num_classes=2, width=0.25).eval()
+    other.write_bytes(to_onnx(smaller, (64, 64)))
+    for card, graph, what in (
+        (plain, few, "which has none"),
+        (model, other, "input 3x64x64"),
+        (tmp_path / "no", few, "check the path"),
+    ):
+        assert main(["compile", str(graph), "--card", str(card), "--out", str(tmp_path / "x.goss")]) == 2
+        lines = capsys.readouterr().err.splitlines()
+        assert len(lines) == 1 and what in lines[0]

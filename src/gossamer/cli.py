@@ -134,6 +134,12 @@ def _parser() -> argparse.ArgumentParser:
     made.add_argument(
         "--classifier", default="same", help="int8: the last layers' weights in bytes, for speed and size"
     )
+    made.add_argument(
+        "--card",
+        default=None,
+        metavar="FILE",
+        help="the exported file that another tool, a quantiser say, made this one of",
+    )
     made.add_argument("--images", nargs="*", default=[], help="images and folders to compare the answers on")
 
     made = command("verify", commands.verify, "check that a model file still computes what was trained")

@@ -184,15 +184,45 @@ def broken(rule: int, given: str, do: str = "export the run again") -> ModelFile
 
 def read(path: str | os.PathLike[str]) -> ModelFile:
     """Read a model file. Raises ModelFileError, and no other error whatever the file holds."""
+    return parse(_bytes(path), os.fspath(path))
+
+
+def with_card_of(path: str | os.PathLike[str], other: str | os.PathLike[str]) -> ModelFile:
+    """An ONNX file that a tool made of a model file `other`, with the card of that one in place of any that it has.
+
+    Raises ModelFileError, InputError where `other` has no card, or one for another input or other outputs.
+    """
+    source, data = read(other), _bytes(path)
+    if source.card is None:
+        raise InputError(
+            f"a card of {source.path}, which has none", "a file that `gossamer export` wrote", "name that one"
+        )
+    name = os.fspath(path)
+    file = parse(without_card(data), name)
+    ours, theirs = _interface(file.onnx), _interface(source.onnx)
+    if ours != theirs:
+        raise InputError(
+            f"{name} with {ours}, and a card for {theirs}",
+            "a card of the same",
+            "name the file that it was made of",
+        )
+    return parse(to_bytes(file.data, source.card), name)
+
+
+def _interface(onnx: Onnx) -> str:
+    sides = "x".join(map(str, (onnx.input.shape or ())[1:]))
+    return f"input {sides} and output {', '.join(value.name for value in onnx.outputs)}"
+
+
+def _bytes(path: str | os.PathLike[str]) -> bytes:
     name = os.fspath(path)
     try:
         if Path(path).is_file() and Path(path).stat().st_size > onnxfile.FILE_LIMIT:
             raise broken(1, f"{name}: {Path(path).stat().st_size} bytes")
-        data = Path(path).read_bytes()
+        return Path(path).read_bytes()
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise broken(1, f"{name}: {reason}", "check the path") from error
-    return parse(data, name)
 
 
 def parse(data: bytes, name: str = "model file") -> ModelFile:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from gossamer import modelfile
 from gossamer.answers.head import flat
 from gossamer.compile.write import SAME, compile_bytes
-from gossamer.errors import InputError, MissingPackageError
+from gossamer.errors import InputError, MissingPackageError, ModelFileError
 from gossamer.modelfile import Card, ModelFile
 from gossamer.progress import SILENT, Progress
 from gossamer.runtime.model import Model, load, open_model
@@ -50,7 +50,10 @@ class Loss:
 
 @dataclasses.dataclass(frozen=True)
 class Compilation:
-    """A compiled file, and its answers beside the ONNX file's: to the check inputs (noise where it carries none) and images."""
+    """A compiled file, and its answers beside the ONNX file's: to the check inputs (noise where it carries none) and images.
+
+    trained: beside the answers expected in the file whose card was taken, which are those of the trained network.
+    """
 
     path: str
     bytes: int
@@ -60,11 +63,14 @@ class Compilation:
     checks: Loss
     images: Loss | None = None
     unreadable: tuple[str, ...] = ()
+    trained: Loss | None = None
 
     def text(self) -> str:
         """A few lines for people."""
         lines = [f"{self.path}: {self.bytes / 1e6:.2f} MB, {self.precision}; {self.runs_with}"]
         lines.append(self.checks.text(f"{self.checks.inputs} check inputs beside {self.beside}"))
+        if self.trained is not None:
+            lines.append(self.trained.text(f"{self.trained.inputs} check inputs beside the trained network"))
         if self.images is not None:
             lines.append(self.images.text(f"{self.images.inputs} images"))
         return "\n".join([*lines, *(f"set aside: {line}" for line in self.unreadable)])
@@ -81,43 +87,54 @@ def compile_model(
     images: Sequence[str] = (),
     progress: Progress = SILENT,
     classifier: str = SAME,
+    card: str | os.PathLike[str] | None = None,
 ) -> Compilation:
     """Compile an ONNX file and compare. images: files and folders.
 
-    classifier: int8 for the weights of the last layers. In less than float32 the outputs expected by `verify` become
+    card: the model file that the ONNX file was made from by another tool, a quantiser say, which says how images become its
+    input and what its answers mean. classifier: int8 for the weights of the last layers. In less than float32 the outputs expected by `verify` become
     those of the compiled network itself, and what it lost against the ONNX file is what this answers.
     Raises ModelFileError, InputError (an operator that the engine lacks), UnknownNameError, MissingPackageError, StorageError.
     """
-    file = modelfile.read(path)
+    file = _read(path) if card is None else modelfile.with_card_of(path, card)
     data, narrowed = compile_bytes(file, precision, classifier)
-    card = file.card
-    if card is None and images:
-        raise InputError(f"{path} with images", "a file that says how images become its input", "leave --images out")
+    narrowed = narrowed or card is not None
+    known = file.card
+    if known is None and images:
+        raise InputError(
+            f"{path} with images",
+            "a file that says how images become its input",
+            "name one by --card, or leave --images out",
+        )
     with tempfile.TemporaryDirectory() as folder:
         trial = Path(folder) / "network.goss"
         trial.write_bytes(data)
         engine = Native(trial, 1)
     peer = _peer(file)
-    if card is not None:
-        batch = card.preprocess.normalise(np.stack([check.pixels for check in card.checks]))
+    if known is not None:
+        batch = known.preprocess.normalise(np.stack([check.pixels for check in known.checks]))
     else:
         batch = np.random.default_rng(0).standard_normal((8, *engine.input_shape[1:])).astype(np.float32)
-    found = flat(engine(batch))
-    classified = _classifies(card, engine)
+    raw = engine(batch)
+    found = flat(raw, 0 if known is None else known.checked)
+    classified = _classifies(known, engine)
     loss = _loss(peer, engine, [batch], classified)
-    if card is not None and narrowed:
-        checks = tuple(dataclasses.replace(check, outputs=row) for check, row in zip(card.checks, found))
+    trained = None
+    if card is not None and known is not None:
+        trained = _between(zip((check.outputs for check in known.checks), found, strict=True), classified)
+    if known is not None and narrowed:
+        checks = tuple(dataclasses.replace(check, outputs=row) for check, row in zip(known.checks, found))
         most = 0.01 * max(1.0, float(np.abs(found).max()))
-        card = dataclasses.replace(card, checks=checks, tolerance=min(most, max(card.tolerance, most)))
-        data, _ = compile_bytes(dataclasses.replace(file, card=card), precision, classifier)
+        known = dataclasses.replace(known, checks=checks, tolerance=most)
+        data, _ = compile_bytes(dataclasses.replace(file, card=known), precision, classifier)
     shown, unreadable = None, []
-    if images and card is not None:
+    if images and known is not None:
         batches: list[NDArray[np.float32]] = []
-        for pixels, problem in progress.track(readable_pixels(card.preprocess, images), None, "images"):
+        for pixels, problem in progress.track(readable_pixels(known.preprocess, images), None, "images"):
             if pixels is None:
                 unreadable.append(problem)
             else:
-                batches.append(card.preprocess.normalise(pixels[None]))
+                batches.append(known.preprocess.normalise(pixels[None]))
         if not batches:
             raise InputError(f"{len(unreadable)} images, none of which can be read", "one at least", "give others")
         shown = _loss(peer, engine, batches, classified)
@@ -127,7 +144,7 @@ def compile_model(
     in_bytes = precision == "float32" and any(step.type == "uint8" for step in read_steps(data))
     name = "int8 as in the file" if in_bytes else precision
     name += "" if classifier == SAME else f", weights of the last layers in {classifier}"
-    return Compilation(os.fspath(out), len(data), name, why, beside, loss, shown, tuple(unreadable))
+    return Compilation(os.fspath(out), len(data), name, why, beside, loss, shown, tuple(unreadable), trained)
 
 
 def _peer(file: ModelFile) -> Model:
@@ -146,12 +163,28 @@ def _classifies(card: Card | None, engine: Native) -> bool:
 
 
 def _loss(peer: Model, engine: Native, batches: Sequence[NDArray[np.float32]], classified: bool) -> Loss:
+    return _between(
+        ((flat(peer.run(one[None]))[0], flat(engine(one[None]))[0]) for batch in batches for one in batch), classified
+    )
+
+
+def _between(pairs: Iterable[tuple[NDArray[np.float32], NDArray[np.float32]]], classified: bool) -> Loss:
+    """Of pairs of outputs expected and found, of one input each."""
     count, largest, total, same, scale, numbers = 0, 0.0, 0.0, 0, 0.0, 0
-    for batch in batches:
-        expected = np.concatenate([flat(peer.run(one[None])) for one in batch])
-        found = flat(engine(batch))
+    for expected, found in pairs:
         apart = np.abs(found.astype(np.float64) - expected)
         largest, scale = max(largest, float(apart.max())), max(scale, float(np.abs(expected).max()))
-        total, numbers, count = total + float(apart.sum()), numbers + apart.size, count + len(batch)
-        same += int((found.argmax(1) == expected.argmax(1)).sum())
+        total, numbers, count = total + float(apart.sum()), numbers + apart.size, count + 1
+        same += int(found.argmax() == expected.argmax())
     return Loss(count, largest, total / numbers, same if classified else None, scale)
+
+
+def _read(path: str | os.PathLike[str]) -> ModelFile:
+    """A model file; where another tool changed it, the error says what brings its card back."""
+    try:
+        return modelfile.read(path)
+    except ModelFileError as error:
+        if error.rule != 10:
+            raise
+        do = "export the run again; if a quantiser made it of another file, name that one by --card"
+        raise ModelFileError(error.rule, error.given.removesuffix(" (rule 10)"), error.allowed, do) from error
