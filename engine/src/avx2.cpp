@@ -9,5 +9,8 @@ static constexpr int MOST[5] = {0, 12, 6, 4, 0};
 namespace gossamer {
 static TILES(AVX2_TILES);
 static constexpr Kernels AVX2_KERNELS = KERNELS;
-const Level AVX2 = {"avx2", WIDTH, WIDEST, FLIP, {F32, F32, WIDE}, {AVX2_TILES + F32, nullptr, nullptr, AVX2_TILES + WIDE}, &AVX2_KERNELS, false};
+const Level AVX2 = {
+    "avx2", WIDTH, WIDEST, FLIP, {F32, F32, WIDE},
+    {AVX2_TILES + F32, nullptr, nullptr, AVX2_TILES + WIDE},
+    &AVX2_KERNELS, false};
 }  // namespace gossamer

@@ -8,5 +8,8 @@ static constexpr int MOST[5] = {0, 14, 12, 8, 6};
 
 namespace gossamer {
 TILES(AVX512_VNNI_TILES);
-const Level AVX512_VNNI = {"avx512_vnni", WIDTH, WIDEST, FLIP, {F32, BF16, U8}, {AVX512_TILES + F32, AVX512_TILES + BF16, AVX512_VNNI_TILES + U8}, &AVX512_KERNELS, false};
+const Level AVX512_VNNI = {
+    "avx512_vnni", WIDTH, WIDEST, FLIP, {F32, BF16, U8},
+    {AVX512_TILES + F32, AVX512_TILES + BF16, AVX512_VNNI_TILES + U8},
+    &AVX512_KERNELS, false};
 }  // namespace gossamer

@@ -9,5 +9,8 @@ static constexpr int MOST[5] = {0, 14, 10, 7, 5};
 namespace gossamer {
 TILES(NEON_TILES);
 constexpr Kernels NEON_KERNELS = KERNELS;
-const Level NEON = {"neon", WIDTH, WIDEST, FLIP, {F32, BF16, U8}, {NEON_TILES + F32, NEON_TILES + BF16, NEON_TILES + U8}, &NEON_KERNELS, false};
+const Level NEON = {
+    "neon", WIDTH, WIDEST, FLIP, {F32, BF16, U8},
+    {NEON_TILES + F32, NEON_TILES + BF16, NEON_TILES + U8},
+    &NEON_KERNELS, false};
 }  // namespace gossamer

@@ -8,5 +8,8 @@ static constexpr int MOST[5] = {0, 14, 10, 7, 5};
 
 namespace gossamer {
 static TILES(NEON_DOTPROD_TILES);
-const Level NEON_DOTPROD = {"neon_dotprod", WIDTH, WIDEST, FLIP, {F32, BF16, U8}, {NEON_TILES + F32, NEON_TILES + BF16, NEON_DOTPROD_TILES + U8}, &NEON_KERNELS, false};
+const Level NEON_DOTPROD = {
+    "neon_dotprod", WIDTH, WIDEST, FLIP, {F32, BF16, U8},
+    {NEON_TILES + F32, NEON_TILES + BF16, NEON_DOTPROD_TILES + U8},
+    &NEON_KERNELS, false};
 }  // namespace gossamer

@@ -15,5 +15,8 @@ static constexpr int MOST[5] = {0, 1, 0, 0, 0};
 namespace gossamer {
 static TILES(PORTABLE_TILES);
 static constexpr Kernels PORTABLE_KERNELS = KERNELS;
-const Level PORTABLE = {"portable", WIDTH, WIDEST, FLIP, {F32, BF16, U8}, {PORTABLE_TILES + F32, PORTABLE_TILES + BF16, PORTABLE_TILES + U8}, &PORTABLE_KERNELS, BY_BLOCKS};
+const Level PORTABLE = {
+    "portable", WIDTH, WIDEST, FLIP, {F32, BF16, U8},
+    {PORTABLE_TILES + F32, PORTABLE_TILES + BF16, PORTABLE_TILES + U8},
+    &PORTABLE_KERNELS, BY_BLOCKS};
 }  // namespace gossamer
