@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from gossamer.compile import axes as lying
-from gossamer.compile import distances, heads, moves, padding, quantised, reductions, stacks, windows
+from gossamer.compile import distances, heads, moves, padding, quantised, reductions, slices, stacks, windows
 from gossamer.compile.attributes import ints, number, places, row
 from gossamer.compile.constants import bounds
 from gossamer.compile.lowering import FLOAT_MOST, TAKES_ACT, Handler, Lowering, Pads
@@ -266,7 +266,7 @@ def _global(low: Lowering, node: Node) -> None:
             reductions.mean_of_channels(low, node)
             return
         if axes != [2, 3]:
-            low.refuse(node, "axes other than height and width, or the channels that stay")
+            low.refuse(node, "axes other than height, width, both, or the channels that stay")
     source = low.value(node)
     out = Value(1, 1, low.program.values[source].c)
     low.bind(node, low.emit("global_average", source, out), None if keeps else lying.of_map(out)[:1])
@@ -299,7 +299,7 @@ def _shuffle(low: Lowering, node: Node) -> bool:
 
 
 def _concat(low: Lowering, node: Node) -> None:
-    if windows.join(low, node):
+    if windows.join(low, node) or slices.focus(low, node) or slices.again(low, node) or _turned(low, node):
         return
     if node.attributes.get("axis") == 1 and not all(_is_map(low, name) for name in node.inputs):
         rows = [low.series.get(name) or [(low.read(node, i), low.axes_of(name))] for i, name in enumerate(node.inputs)]
@@ -338,6 +338,20 @@ def _concat(low: Lowering, node: Node) -> None:
     low.bind(node, whole)
 
 
+def _turned(low: Lowering, node: Node) -> bool:
+    """Maps flattened to (C, positions) side by side, then transposed: rows behind rows; whether a Concat begins that."""
+    name, readers = node.outputs[0], low.users.get(node.outputs[0], [])
+    parts = [(low.names[one], low.axes_of(one)) for one in node.inputs if one in low.names]
+    flat = len(parts) == len(node.inputs) and all(len(axes) == 2 for _, axes in parts)
+    if not flat or node.attributes.get("axis") not in (2, -1) or len({lying.shape(axes)[0] for _, axes in parts}) > 1:
+        return False
+    if len(readers) != 1 or low.uses[name] != 1 or readers[0].attributes.get("perm") != [0, 2, 1]:
+        return False
+    low.skip.add(id(readers[0]))
+    low.series[readers[0].outputs[0]] = [(value, (axes[1], axes[0])) for value, axes in parts]
+    return True
+
+
 def _of_one_rank(low: Lowering, node: Node) -> None:
     """Raises InputError where a row of channels meets a map."""
     if len({len(low.axes_of(name)) for name in node.inputs}) > 1:
@@ -366,11 +380,13 @@ def _slices(low: Lowering, node: Node) -> None:
             low.refuse(node, f"{count} parts of {str(each)[:60]} of {value.c} channels")
         starts = [sum(each[:place]) for place in range(count)]
     else:
-        start, end, axes, steps = bounds(low, node)
-        rank = len(low.axes_of(node.inputs[0])) + 1
-        if axes is None or places(low, node, axes, rank) != [1] or steps != [1]:
-            low.refuse(node, "an axis other than the channels, or steps")
-        first, last, _ = slice(start[0], end[0]).indices(value.c)
+        channels, rows, columns = _chosen(low, node, value)
+        whole = rows == range(value.h) and columns == range(value.w)
+        if channels == range(value.c):
+            low.alias(node, source) if whole else low.bind(node, slices.crop(low, source, rows, columns))
+            return
+        source = source if whole else slices.crop(low, source, rows, columns)
+        value, first, last = low.program.values[source], channels.start, channels.stop
         starts, each = [first], [last - first]
     base = value.parent if value.parent >= 0 else source
     for name, begin, size in zip(node.outputs, starts, each):
@@ -383,6 +399,23 @@ def _slices(low: Lowering, node: Node) -> None:
         if len(low.axes_of(node.inputs[0])) == 1:
             low.axes[name] = lying.of_map(part)[:1]
         low.value_uses[low.names[name]] = low.uses.get(name, 0)
+
+
+def _chosen(low: Lowering, node: Node, value: Value) -> list[range]:
+    """The channels, rows and columns of a map that a Slice leaves. Raises InputError."""
+    start, end, axes, steps = bounds(low, node)
+    rank = len(low.axes_of(node.inputs[0])) + 1
+    axes = places(low, node, range(len(start)) if axes is None else axes, rank)
+    sides, chosen = (value.c, value.h, value.w), [range(value.c), range(value.h), range(value.w)]
+    for axis, first, last, step in zip(axes, start, end, steps, strict=True):
+        if axis == 0 and (first, step) == (0, 1) and last >= 2**31 - 1:  # all of the batch
+            continue
+        if axis == 0 or (axis == 1 and step != 1):
+            low.refuse(node, "some of the batch, or steps over the channels")
+        chosen[axis - 1] = range(sides[axis - 1])[slice(first, last, step)]
+        if not chosen[axis - 1]:
+            low.refuse(node, f"nothing of axis {axis}")
+    return chosen
 
 
 HANDLERS: dict[str, Handler] = {
