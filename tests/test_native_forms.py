@@ -244,3 +244,49 @@ def test_levels_side_by_side_and_then_transposed_are_rows(tmp_path: Path) -> Non
     onnx = file.save(tmp_path / "m.onnx", rows)
     compile_file(onnx, tmp_path / "m.goss")
     agree(found_by(native.Native(tmp_path / "m.goss", 1), images(2)), answers(onnx))
+
+
+def spelt(file: File, x: str, form: str) -> str:
+    """Hard swish, or without x hard sigmoid, as others write it."""
+    three, six = np.float32(3), np.float32(6)
+    a = file.add("Add", three, x) if "turned" in form else file.add("Add", x, three)
+    if "late" in form:
+        six = file.add("Constant", out=f"six-{x}", value=numpy_helper.from_array(np.float32(6)))
+    c = file.add("Clip", a, np.float32(0), six)
+    if "product first" in form:
+        c = file.add("Mul", c, x) if "turned" in form else file.add("Mul", x, c)
+    c = file.add("Mul", c, np.float32(1 / 6)) if "sixth" in form else file.add("Div", c, six)
+    if "product last" in form:
+        c = file.add("Mul", c, x) if "turned" in form else file.add("Mul", x, c)
+    return c
+
+
+GATES = [
+    f"{product}, {by}{more}"
+    for product in ("product first", "product last", "alone")
+    for by in ("six", "sixth")
+    for more in ("", ", turned", ", late")
+]
+
+
+@pytest.mark.parametrize("form", GATES)
+def test_hard_swish_and_hard_sigmoid_spelt_out_cost_no_operation(form: str, tmp_path: Path) -> None:
+    file = File()
+    x = spelt(file, file.conv("input", 3, 12, scale=3), form)
+    onnx = file.save(tmp_path / "m.onnx", file.conv(x, 12, 5))
+    check(onnx)
+    assert kinds(onnx) == ["conv", "conv"]
+    assert program(onnx).operations[0].act == ("hard_sigmoid" if "alone" in form else "hard_swish")
+
+
+@pytest.mark.parametrize("seen", range(5))
+def test_what_is_seen_between_stays(seen: int, tmp_path: Path) -> None:
+    """An output of the graph in the middle of a hard swish, or one whose numbers are others."""
+    file = File()
+    x = file.conv("input", 3, 12, scale=3)
+    names = [x, file.add("Add", x, np.float32(2 if seen == 4 else 3))]
+    names.append(file.add("Clip", names[1], np.float32(0), np.float32(6)))
+    names.append(file.add("Mul", names[2], np.float32(1 / 6)))
+    last = file.add("Mul", x, names[3])
+    onnx = file.save(tmp_path / "m.onnx", file.conv(last, 12, 5), *([names[seen]] if seen < 4 else []))
+    check(onnx)

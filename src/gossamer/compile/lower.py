@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from gossamer.compile import axes as lying
-from gossamer.compile import distances, heads, moves, padding, quantised, reductions, slices, stacks, windows
+from gossamer.compile import distances, gates, heads, moves, padding, quantised, reductions, slices, stacks, windows
 from gossamer.compile.attributes import ints, number, places, row
 from gossamer.compile.constants import bounds
 from gossamer.compile.lowering import FLOAT_MOST, TAKES_ACT, Handler, Lowering, Pads
@@ -175,7 +175,7 @@ def _hard_sigmoid(low: Lowering, node: Node) -> None:
 
 
 def _add(low: Lowering, node: Node) -> None:
-    if heads.with_constant(low, node):
+    if gates.gate(low, node) or heads.with_constant(low, node):
         return
     a, b = low.value(node, 0), low.value(node, 1)
     _of_one_rank(low, node)
