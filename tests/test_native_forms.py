@@ -290,3 +290,46 @@ def test_what_is_seen_between_stays(seen: int, tmp_path: Path) -> None:
     last = file.add("Mul", x, names[3])
     onnx = file.save(tmp_path / "m.onnx", file.conv(last, 12, 5), *([names[seen]] if seen < 4 else []))
     check(onnx)
+
+
+@pytest.mark.parametrize("groups", [1, 12])
+@pytest.mark.parametrize("op", ["Add", "Sub", "Mul", "Div", "less"])
+def test_constants_behind_convolutions_go_into_them(op: str, groups: int, tmp_path: Path) -> None:
+    """One number, or one a channel; then a batch norm; of ordinary and of depthwise convolutions."""
+    file = File()
+    x = file.conv("input", 3, 12)
+    x = file.conv(file.add("Relu", x), 12, 12, group=groups)
+    for shape in ((), (1, 12, 1, 1), (12, 1, 1)):
+        number = (2 + noise(shape, file.rng) / 9).astype(np.float32)
+        x = file.add("Sub", number, x) if op == "less" else file.add(op, x, number)
+    onnx = file.save(tmp_path / "m.onnx", file.add("Relu", x))
+    check(onnx)
+    assert kinds(onnx) == (["conv", "conv"] if groups == 1 else ["conv", "block"])
+
+
+@pytest.mark.parametrize("between", ["output", "reader", "act", "sum", "infinite"])
+def test_constants_behind_what_is_seen_stay_an_operation_of_one(between: str, tmp_path: Path) -> None:
+    file = File()
+    first = file.conv("input", 3, 12, 1)
+    x = made = file.conv(first, 12, 12, 1)
+    if between == "act":
+        x = file.add("Relu", x)
+    if between == "sum":
+        x = file.add("Add", x, first)
+    row = noise((12, 1, 1), file.rng)
+    if between == "infinite":
+        file.tensors["t2"] *= np.float32(1e30)
+        row *= np.float32(1e9)
+    x = file.add("Add", file.add("Mul", x, row), np.float32(2))
+    outputs = {"output": [made], "reader": [file.add("Relu", made)]}.get(between, [])
+    onnx = file.save(tmp_path / "m.onnx", file.conv(file.add("Relu", x), 12, 5), *outputs)
+    assert kinds(onnx).count("affine") == 1
+    if between != "infinite":
+        check(onnx)
+
+
+def test_a_constant_over_a_map_is_refused_by_name(tmp_path: Path) -> None:
+    file = File()
+    onnx = file.save(tmp_path / "m.onnx", file.add("Div", np.float32(1), file.conv("input", 3, 12)))
+    with pytest.raises(InputError, match="over a map"):
+        compile_file(onnx, tmp_path / "m.goss")

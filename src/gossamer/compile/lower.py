@@ -12,6 +12,7 @@ from gossamer.compile.attributes import ints, number, places, row
 from gossamer.compile.constants import bounds
 from gossamer.compile.lowering import FLOAT_MOST, TAKES_ACT, Handler, Lowering, Pads
 from gossamer.compile.program import MOST_TAPS, MOVES, Layer, Program, Value
+from gossamer.compile.scaling import scaled
 from gossamer.onnxfile import Node, Onnx
 
 UNARY = {
@@ -108,25 +109,7 @@ def _batch_norm(low: Lowering, node: Node) -> None:
         low.refuse(node, "its scale, shift, mean or variance is left out, or it trains")
     factor = scale.astype(np.float64) / np.sqrt(variance.astype(np.float64) + node.attributes.get("epsilon", 1e-5))
     offset = shift - mean * factor
-    if _scaled(low, source, factor, offset):
-        low.bind(node, source)
-        return
-    layer = Layer(factor.astype(np.float32), offset.astype(np.float32))
-    low.bind(node, low.emit("affine", source, Value(value.h, value.w, value.c), weights=[layer]))
-
-
-def _scaled(low: Lowering, source: int, factor: Any, offset: Any) -> bool:
-    """Scale the convolution that makes a value, so that what stands behind it costs nothing; whether that is right."""
-    made = low.free_to_take(source)
-    if made is None or made.kind not in ("conv", "block") or low.program.values[source].type != "float32":
-        return False
-    place, act = (1, made.acts[1]) if made.kind == "block" else (0, made.act)
-    layer = made.weights[place]
-    if act != "none" or made.other >= 0 or layer is None or layer.type != "float32":
-        return False
-    weight = layer.weight * factor.reshape(-1, *[1] * (layer.weight.ndim - 1))
-    made.weights[place] = Layer(weight.astype(np.float32), (layer.bias * factor + offset).astype(np.float32))
-    return True
+    low.bind(node, scaled(low, source, factor, offset))
 
 
 def _clip(low: Lowering, node: Node) -> None:
