@@ -10,6 +10,7 @@ import pytest
 from torch import nn
 
 from gossamer.blocks.pool import AverageTo
+from gossamer.cli import main
 from gossamer.compile.fuse import fuse
 from gossamer.compile.lower import lower
 from gossamer.compile.program import Program
@@ -18,6 +19,7 @@ from gossamer.errors import InputError
 from gossamer.export.convert import to_onnx
 from gossamer.modelfile import parse
 from gossamer.runtime import native
+from gossamer.runtime.compilation import compile_model
 from tests.test_native_heads import SIZE, agree, answers, found_by, images, noise
 
 onnxruntime = pytest.importorskip("onnxruntime")
@@ -61,9 +63,11 @@ class File:
         axes, starts, ends, steps = (np.array(one, np.int64) for one in zip(*chosen))
         return self.add("Slice", source, starts, ends, axes, steps)
 
-    def save(self, path: Path, *outputs: str, size: tuple[int, int] = SIZE, opset: int = 18) -> Path:
+    def save(
+        self, path: Path, *outputs: str, size: tuple[Any, Any] = SIZE, opset: int = 18, batch: Any = "batch"
+    ) -> Path:
         """The file, of outputs whose sides are left open."""
-        given = helper.make_tensor_value_info("input", TensorProto.FLOAT, ["batch", 3, *size])
+        given = helper.make_tensor_value_info("input", TensorProto.FLOAT, [batch, 3, *size])
         shape = ["batch", None, None, None]
         wanted = [helper.make_tensor_value_info(one, TensorProto.FLOAT, shape) for one in outputs]
         tensors = [numpy_helper.from_array(values, name) for name, values in self.tensors.items()]
@@ -333,3 +337,40 @@ def test_a_constant_over_a_map_is_refused_by_name(tmp_path: Path) -> None:
     onnx = file.save(tmp_path / "m.onnx", file.add("Div", np.float32(1), file.conv("input", 3, 12)))
     with pytest.raises(InputError, match="over a map"):
         compile_file(onnx, tmp_path / "m.goss")
+
+
+@pytest.mark.parametrize("size", [("height", "width"), (None, 26), (20, -1)])
+def test_a_free_height_or_width_is_given_when_compiling(size: tuple[Any, Any], tmp_path: Path) -> None:
+    file = File()
+    x = file.add("Relu", file.conv("input", 3, 12, strides=[2, 2]))
+    onnx = file.save(tmp_path / "m.onnx", x, size=size, batch=-1 if -1 in size else "batch")
+    with pytest.raises(InputError, match="--input HxW"):
+        compile_model(onnx, tmp_path / "m.goss")
+    assert compile_model(onnx, tmp_path / "m.goss", input_size=SIZE).checks.largest < 1e-5
+    agree(found_by(native.Native(tmp_path / "m.goss", 1), images(2)), answers(onnx))
+
+
+@pytest.mark.parametrize(
+    ("size", "given", "said"),
+    [
+        (SIZE, SIZE, "free height or width"),
+        (SIZE, (8, 8), "free height or width"),
+        ((20, None), (21, 26), "fixed side as the file has it"),
+        ((20, None), (20, 0), "height x width from 1 to"),
+        ((None, None), (-1, 20), "height x width from 1 to"),
+    ],
+)
+def test_a_size_that_does_not_fit_is_refused_by_name(
+    size: tuple[Any, Any], given: tuple[int, int], said: str, tmp_path: Path
+) -> None:
+    file = File()
+    onnx = file.save(tmp_path / "m.onnx", file.conv("input", 3, 12), size=size)
+    with pytest.raises(InputError, match=said):
+        compile_model(onnx, tmp_path / "m.goss", input_size=given)
+
+
+def test_the_command_takes_the_size(tmp_path: Path) -> None:
+    file = File()
+    onnx = file.save(tmp_path / "m.onnx", file.conv("input", 3, 12), size=("h", "w"))
+    assert main(["compile", str(onnx), "--out", str(tmp_path / "m.goss"), "--input", "20x26"]) == 0
+    assert native.Native(tmp_path / "m.goss", 1).input_shape[1:] == (3, 20, 26)

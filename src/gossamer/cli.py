@@ -134,6 +134,7 @@ def _parser() -> argparse.ArgumentParser:
     made.add_argument(
         "--classifier", default="same", help="int8: the last layers' weights in bytes, for speed and size"
     )
+    made.add_argument("--input", default="", metavar="HxW", help="input of a file that leaves its height or width open")
     made.add_argument("--images", nargs="*", default=[], help="images and folders to compare the answers on")
 
     made = command("verify", commands.verify, "check that a model file still computes what was trained")

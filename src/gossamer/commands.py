@@ -117,7 +117,8 @@ def compile_file(options: argparse.Namespace, progress: Progress) -> Any:
     from gossamer.runtime.compilation import compile_model
 
     precision = {"fp32": "float32", "bf16": "bfloat16"}.get(options.precision, options.precision)
-    return compile_model(options.model, options.out, precision, options.images, progress, options.classifier)
+    size = settings_module.parse_size(options.input) if options.input else None
+    return compile_model(options.model, options.out, precision, options.images, progress, options.classifier, size)
 
 
 def verify(options: argparse.Namespace, progress: Progress) -> Any:

@@ -52,7 +52,7 @@ class Lowering:
             raise InputError(
                 f"an input of {'x'.join(str(side)[:20] for side in shape[:8])}",
                 f"batch x channels x height x width, all but the batch fixed, from 1 to {MOST_SIDE}",
-                "export the network at one size",
+                "give height and width where the file leaves them open (--input HxW), or export the network at one size",
             )
         c, h, w = (int(side) for side in shape[1:] if isinstance(side, int))
         self.program = Program([Value(h, w, c)], [], 0, [])

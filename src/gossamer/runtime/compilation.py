@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from gossamer import modelfile
 from gossamer.answers.head import flat
+from gossamer.compile.sides import fixed
 from gossamer.compile.write import SAME, compile_bytes
 from gossamer.errors import InputError, MissingPackageError
 from gossamer.modelfile import Card, ModelFile
@@ -81,14 +82,17 @@ def compile_model(
     images: Sequence[str] = (),
     progress: Progress = SILENT,
     classifier: str = SAME,
+    input_size: tuple[int, int] | None = None,
 ) -> Compilation:
     """Compile an ONNX file and compare. images: files and folders.
 
     classifier: int8 for the weights of the last layers. In less than float32 the outputs expected by `verify` become
     those of the compiled network itself, and what it lost against the ONNX file is what this answers.
+    input_size: height and width of the input, where the file leaves one of them or both open.
     Raises ModelFileError, InputError (an operator that the engine lacks), UnknownNameError, MissingPackageError, StorageError.
     """
     file = modelfile.read(path)
+    file = file if input_size is None else fixed(file, input_size)
     data, narrowed = compile_bytes(file, precision, classifier)
     card = file.card
     if card is None and images:
