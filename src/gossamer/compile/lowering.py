@@ -120,10 +120,11 @@ class Lowering:
     def refuse(self, node: Node, why: str) -> NoReturn:
         """Raises InputError that names the node and its attributes."""
         plain = {key: value for key, value in node.attributes.items() if isinstance(value, (int, float, list))}
-        shown = str(plain)[:LONGEST_SHOWN] if plain else ""
+        shown = f" {str(plain)[:LONGEST_SHOWN]}" if plain else ""
+        known = node.op in self.handlers or node.op in attributes.SHAPES  # then it is the form that is refused
         raise InputError(
-            f"node {node.name[:LONGEST_SHOWN]!r}, operator {node.op[:LONGEST_SHOWN]} {shown}: {why}",
-            f"operators {', '.join(sorted(self.handlers))}",
+            f"node {node.name[:LONGEST_SHOWN]!r}, operator {node.op[:LONGEST_SHOWN]}{shown}: {why}",
+            f"other forms of {node.op}" if known else f"operators {', '.join(sorted(self.handlers))}",
             "run the ONNX file with ONNX Runtime, or take that layer out of the network",
         )
 
