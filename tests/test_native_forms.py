@@ -374,3 +374,42 @@ def test_the_command_takes_the_size(tmp_path: Path) -> None:
     onnx = file.save(tmp_path / "m.onnx", file.conv("input", 3, 12), size=("h", "w"))
     assert main(["compile", str(onnx), "--out", str(tmp_path / "m.goss"), "--input", "20x26"]) == 0
     assert native.Native(tmp_path / "m.goss", 1).input_shape[1:] == (3, 20, 26)
+
+
+SLOPES: dict[str, tuple[tuple[int, ...], list[str]]] = {
+    "one": ((1,), ["conv", "conv"]),
+    "of rank 0": ((), ["conv", "conv"]),
+    "alike": ((12, 1, 1), ["conv", "conv"]),
+    "a channel": ((12, 1, 1), ["conv", "affine", "affine", "activation", "add", "conv"]),
+    "a channel and a batch": ((1, 12, 1, 1), ["conv", "affine", "affine", "activation", "add", "conv"]),
+}
+
+
+@pytest.mark.parametrize("form", SLOPES)
+def test_slopes_of_numbers_below_zero_answer_as_onnx_runtime(form: str, tmp_path: Path) -> None:
+    file = File()
+    shape, found = SLOPES[form]
+    slopes = np.full(shape, 0.3, np.float32) if form == "alike" else noise(shape, file.rng)
+    x = file.add("PRelu", file.conv("input", 3, 12), slopes)
+    onnx = file.save(tmp_path / "m.onnx", file.conv(x, 12, 5))
+    check(onnx)
+    assert kinds(onnx) == found
+
+
+def test_slopes_of_a_row_a_steep_one_and_several_readers_answer_as_onnx_runtime(tmp_path: Path) -> None:
+    file = File()
+    x = file.conv("input", 3, 12)
+    steep, below = file.add("PRelu", x, np.float32(1.5)), file.add("PRelu", x, np.float32(-0.5))
+    row = file.add("Flatten", file.add("GlobalAveragePool", x))
+    turned = file.add("PRelu", row, noise((12,), file.rng))
+    wide = file.add("Reshape", turned, np.array([0, 12, 1, 1]))
+    onnx = file.save(tmp_path / "m.onnx", steep, below, wide, x)
+    check(onnx)
+
+
+@pytest.mark.parametrize("shape", [(24,), (1, 18, 24), (2, 12, 18, 24)])
+def test_slopes_of_positions_are_refused_by_name(shape: tuple[int, ...], tmp_path: Path) -> None:
+    file = File()
+    onnx = file.save(tmp_path / "m.onnx", file.add("PRelu", file.conv("input", 3, 12), noise(shape, file.rng)))
+    with pytest.raises(InputError, match=r"operator PRelu: .*neither one number nor one a channel"):
+        compile_file(onnx, tmp_path / "m.goss")

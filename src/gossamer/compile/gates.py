@@ -1,10 +1,15 @@
-"""Hard sigmoid and hard swish spelt out: clip(x + 3, 0, 6) / 6, and times x."""
+"""Activations that others write as several operators, or with numbers of their own for each channel."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import numpy as np
+
+from gossamer.compile import axes as lying
 from gossamer.compile import constants
+from gossamer.compile.program import Layer, Value
+from gossamer.compile.scaling import Row
 from gossamer.onnxfile import Node
 
 if TYPE_CHECKING:
@@ -14,13 +19,15 @@ NEAR = 1e-6
 
 
 def gate(low: Lowering, node: Node) -> bool:
-    """Whether an Add begins one of them, of which nothing between is seen by anything else; then it becomes that."""
+    """Whether an Add begins x * clip(x + 3, 0, 6) / 6, or that without x, of which nothing else sees a part: then it is one."""
     place = 1 if _number(low, node, 1) == 3 else 0
     if _number(low, node, place) != 3:
         return False
     x = node.inputs[1 - place]
     clip = _only(low, node)
-    if clip is None or clip.op != "Clip" or (_bound(low, clip, 1, "min"), _bound(low, clip, 2, "max")) != (0, 6):
+    if clip is None or clip.op != "Clip" or clip.inputs[0] != node.outputs[0]:
+        return False
+    if (_bound(low, clip, 1, "min"), _bound(low, clip, 2, "max")) != (0, 6):
         return False
     after = _only(low, clip)
     if after is None:
@@ -73,3 +80,28 @@ def _over_six(low: Lowering, node: Node, before: Node) -> bool:
 
 def _times(node: Node, before: Node, x: str) -> bool:
     return node.op == "Mul" and sorted(node.inputs) == sorted((before.outputs[0], x))
+
+
+def sloped(low: Lowering, node: Node) -> None:
+    """PRelu: a leaky ReLU where all slopes are one, else relu(x) - slope * relu(-x), which is the same to the bit."""
+    slopes, source = low.tensor(node, 1), low.read(node)
+    value, axes = low.program.values[source], low.axes_of(node.inputs[0])
+    if slopes is None or slopes.dtype != np.float32 or not slopes.size or not np.isfinite(slopes).all():
+        low.refuse(node, "slopes that are not finite numbers in float32")
+    first = float(slopes.reshape(-1)[0])
+    if (slopes == first).all() and slopes.ndim <= len(axes) + 1:
+        low.activate(node, "leaky_relu", bound=(first, 0.0))
+        return
+    of_map = axes == lying.of_map(value) and slopes.shape[-3:] == (value.c, 1, 1)
+    of_row = len(axes) == 1 and axes == lying.of_map(value)[:1] and slopes.shape[-1:] == (value.c,)
+    if not (of_map or of_row) or slopes.size != value.c or slopes.ndim > len(axes) + 1:
+        low.refuse(node, "slopes that are neither one number nor one a channel")
+    none, row = np.zeros(value.c, np.float32), slopes.reshape(-1)
+
+    def affine(given: int, factor: Row, act: str = "none") -> int:
+        out = Value(value.h, value.w, value.c)
+        return low.emit("affine", given, out, act=act, weights=[Layer(factor.astype(np.float32), none)])
+
+    below = affine(affine(source, none - 1, "relu"), -row)
+    above = low.activation(source, "relu", (0.0, 0.0))
+    low.bind(node, low.emit("add", above, Value(value.h, value.w, value.c), other=below), axes)

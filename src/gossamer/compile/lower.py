@@ -328,7 +328,9 @@ def _turned(low: Lowering, node: Node) -> bool:
     flat = len(parts) == len(node.inputs) and all(len(axes) == 2 for _, axes in parts)
     if not flat or node.attributes.get("axis") not in (2, -1) or len({lying.shape(axes)[0] for _, axes in parts}) > 1:
         return False
-    if len(readers) != 1 or low.uses[name] != 1 or readers[0].attributes.get("perm") != [0, 2, 1]:
+    if len(readers) != 1 or low.uses[name] != 1 or readers[0].op != "Transpose":
+        return False
+    if readers[0].attributes.get("perm") != [0, 2, 1]:
         return False
     low.skip.add(id(readers[0]))
     low.series[readers[0].outputs[0]] = [(value, (axes[1], axes[0])) for value, axes in parts]
@@ -420,6 +422,7 @@ HANDLERS: dict[str, Handler] = {
     "MaxPool": _pool,
     "Mul": _mul,
     "Neg": distances.negative,
+    "PRelu": gates.sloped,
     "Pad": padding.pad,
     "QuantizeLinear": quantised.quantise,
     "ReduceMax": reductions.largest,

@@ -8,11 +8,24 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gossamer.compile.attributes import text
-from gossamer.compile.program import MOST_KERNEL, MOST_PAD, MOST_STRIDE, MOST_TAPS, Array, Layer, Operation, Value
+from gossamer.compile.program import (
+    MOST_KERNEL,
+    MOST_NUMBERS,
+    MOST_PAD,
+    MOST_SIDE,
+    MOST_STRIDE,
+    MOST_TAPS,
+    Array,
+    Layer,
+    Operation,
+    Value,
+)
 from gossamer.onnxfile import Node
 
 if TYPE_CHECKING:
     from gossamer.compile.lowering import Lowering
+
+MOST_WEIGHT = MOST_NUMBERS // MOST_TAPS  # kernels of the largest size
 
 
 def pairs(first: Sequence[int], on: Sequence[float]) -> Array:
@@ -70,14 +83,15 @@ def focus(low: Lowering, node: Node) -> bool:
     )
     plain = plain and list(at.get("kernel_shape") or kernel) == list(kernel) and weight.shape[1] == c * len(parts)
     sides = [int(side) * step for side in kernel]
-    if not plain or max(sides) > MOST_KERNEL or sides[0] * sides[1] > MOST_TAPS:
+    if not plain or max(sides) > MOST_KERNEL or sides[0] * sides[1] > MOST_TAPS or len(weight) * c > MOST_WEIGHT:
         return False
     if max(strides) * step > MOST_STRIDE or max(pads) * step > MOST_PAD or low.program.values[source].type != "float32":
         return False
     wide = np.zeros((len(weight), c, *sides), np.float32)
     for place, (top, left) in enumerate(firsts):
         wide[:, :, top::step, left::step] = weight[:, place * c : place * c + c]
-    low.program.operations = [one for one in low.program.operations if all(one is not other for other in made)]
+    gone = {id(one) for one in made}
+    low.program.operations = [one for one in low.program.operations if id(one) not in gone]
     given, kept = f"{name}\0map", f"{name}\0weight"  # as no name of a file is
     low.names[given], low.onnx.tensors[kept] = source, wide
     larger = {"kernel_shape": sides, "strides": [one * step for one in strides], "pads": [one * step for one in pads]}
@@ -117,13 +131,15 @@ def again(low: Lowering, node: Node) -> bool:
         return False
     if len(low.axes_of(node.inputs[0])) != 3:
         return False
-    low.bind(node, repeated(low, low.value(node), len(node.inputs), axis in (2, -2)))
+    low.bind(node, repeated(low, node, low.value(node), axis in (2, -2)))
     return True
 
 
-def repeated(low: Lowering, source: int, count: int, along_rows: bool) -> int:
-    """The map that many times, below or beside itself."""
-    value = low.program.values[source]
+def repeated(low: Lowering, node: Node, source: int, along_rows: bool) -> int:
+    """The map as many times as a node has inputs, below or beside itself."""
+    value, count = low.program.values[source], len(node.inputs)
+    if count * (value.h if along_rows else value.w) > MOST_SIDE:
+        low.refuse(node, f"a map of more than {MOST_SIDE} rows or columns")
     rows, columns = list(range(value.h)), list(range(value.w))
     rows, columns = (rows * count, columns) if along_rows else (rows, columns * count)
     return low.emit("resize", source, Value(len(rows), len(columns), value.c), weights=[_layer(rows, columns)])

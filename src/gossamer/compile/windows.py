@@ -96,7 +96,7 @@ def join(low: Lowering, node: Node) -> bool:
         layer = Layer(between, same) if along_rows else Layer(same, between)
         made = low.emit("resize", one.source, out, weights=[layer])
     elif all(part == one for part in parts):
-        made = repeated(low, _mean(low, node, one), count, along_rows)
+        made = repeated(low, node, _mean(low, node, one), along_rows)
     else:
         low.refuse(node, "means of three or more rows or columns in parts of different sizes")
     low.bind(node, made)
