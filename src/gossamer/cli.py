@@ -140,6 +140,7 @@ def _parser() -> argparse.ArgumentParser:
         metavar="FILE",
         help="the exported file that another tool, a quantiser say, made this one of",
     )
+    made.add_argument("--input", default="", metavar="HxW", help="input of a file that leaves its height or width open")
     made.add_argument("--images", nargs="*", default=[], help="images and folders to compare the answers on")
 
     made = command("verify", commands.verify, "check that a model file still computes what was trained")

@@ -117,8 +117,9 @@ def compile_file(options: argparse.Namespace, progress: Progress) -> Any:
     from gossamer.runtime.compilation import compile_model
 
     precision = {"fp32": "float32", "bf16": "bfloat16"}.get(options.precision, options.precision)
+    size = settings_module.parse_size(options.input) if options.input else None
     return compile_model(
-        options.model, options.out, precision, options.images, progress, options.classifier, options.card
+        options.model, options.out, precision, options.images, progress, options.classifier, options.card, size
     )
 
 

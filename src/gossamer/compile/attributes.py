@@ -29,7 +29,7 @@ KIND = {name: kind for kind, names in KINDS.items() for name in names.split()}
 WINDOWS = ("AveragePool", "Conv", "ConvTranspose", "MaxPool")
 # of a window: how many numbers, from which on
 LENGTHS = {"dilations": (2, 1), "kernel_shape": (2, 1), "output_padding": (2, 0), "pads": (4, 0), "strides": (2, 1)}
-PAIRS = ("Add", "Div", "MatMul", "Mul", "Sub")
+PAIRS = ("Add", "Div", "MatMul", "Mul", "PRelu", "Sub")
 SHAPES = ("Cast", "Gather")  # of sides of maps; all other operators have handlers
 
 

@@ -6,11 +6,13 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from gossamer.compile import axes as lying
 from gossamer.compile.attributes import places, row, text
 from gossamer.compile.axes import Axes
 from gossamer.compile.program import MOST_NUMBERS, MOST_SIDE, MOST_STRIDE, MOST_TAPS, Array, Layer, Value
+from gossamer.compile.scaling import scaled
 from gossamer.onnxfile import Node
 
 if TYPE_CHECKING:
@@ -194,8 +196,8 @@ def with_constant(low: Lowering, node: Node) -> bool:
     if len(found) != 1 or len(node.inputs) != 2:
         return False
     constant: Any = low.tensor(node, found[0])
-    if constant.dtype != np.float32 or (found[0] == 0 and node.op in ("Sub", "Div")):
-        low.refuse(node, "a constant that is not float32, or less or over a map")
+    if constant.dtype != np.float32 or (found[0] == 0 and node.op == "Div"):
+        low.refuse(node, "a constant that is not float32, or over a map")
     source = low.read(node, 1 - found[0])
     value, axes = low.program.values[source], low.axes_of(node.inputs[1 - found[0]])
     per_channel = constant.ndim >= 3 and constant.shape[-3:] == (value.c, 1, 1) and axes == lying.of_map(value)
@@ -206,24 +208,14 @@ def with_constant(low: Lowering, node: Node) -> bool:
     if node.op == "Div" and not constant.all():
         low.refuse(node, "a division by zero")
     row: Array = np.broadcast_to(constant.reshape(-1), (value.c,)).astype(np.float32)
-    made = low.free_to_take(source) if node.op == "Add" and value.type == "float32" else None
-    if (
-        made is not None
-        and made.kind == "conv"
-        and made.act == "none"
-        and made.other < 0
-        and made.weights[0] is not None
-    ):
-        made.weights[0].bias = made.weights[0].bias + row
-        low.bind(node, source, axes)
-        return True
-    factor, offset = np.ones_like(row), np.zeros_like(row)
+    factor: NDArray[Any] = np.ones(value.c)
+    offset: NDArray[Any] = np.zeros(value.c)
     if node.op in ("Add", "Sub"):
-        offset = row if node.op == "Add" else -row
+        offset = row if node.op == "Add" or found[0] == 0 else -row
+        factor = -factor if node.op == "Sub" and found[0] == 0 else factor
     else:
-        factor = row if node.op == "Mul" else np.reciprocal(row)
-    out = Value(value.h, value.w, value.c)
-    low.bind(node, low.emit("affine", source, out, weights=[Layer(factor, offset)]), axes)
+        factor = row if node.op == "Mul" else np.reciprocal(row.astype(np.float64))
+    low.bind(node, scaled(low, source, factor, offset), axes)
     return True
 
 

@@ -7,11 +7,12 @@ from typing import Any
 import numpy as np
 
 from gossamer.compile import axes as lying
-from gossamer.compile import distances, heads, moves, padding, quantised, reductions, stacks, windows
+from gossamer.compile import distances, gates, heads, moves, padding, quantised, reductions, slices, stacks, windows
 from gossamer.compile.attributes import ints, number, places, row
 from gossamer.compile.constants import bounds
 from gossamer.compile.lowering import FLOAT_MOST, TAKES_ACT, Handler, Lowering, Pads
 from gossamer.compile.program import MOST_TAPS, MOVES, Layer, Program, Value
+from gossamer.compile.scaling import scaled
 from gossamer.onnxfile import Node, Onnx
 
 UNARY = {
@@ -108,25 +109,7 @@ def _batch_norm(low: Lowering, node: Node) -> None:
         low.refuse(node, "its scale, shift, mean or variance is left out, or it trains")
     factor = scale.astype(np.float64) / np.sqrt(variance.astype(np.float64) + node.attributes.get("epsilon", 1e-5))
     offset = shift - mean * factor
-    if _scaled(low, source, factor, offset):
-        low.bind(node, source)
-        return
-    layer = Layer(factor.astype(np.float32), offset.astype(np.float32))
-    low.bind(node, low.emit("affine", source, Value(value.h, value.w, value.c), weights=[layer]))
-
-
-def _scaled(low: Lowering, source: int, factor: Any, offset: Any) -> bool:
-    """Scale the convolution that makes a value, so that what stands behind it costs nothing; whether that is right."""
-    made = low.free_to_take(source)
-    if made is None or made.kind not in ("conv", "block") or low.program.values[source].type != "float32":
-        return False
-    place, act = (1, made.acts[1]) if made.kind == "block" else (0, made.act)
-    layer = made.weights[place]
-    if act != "none" or made.other >= 0 or layer is None or layer.type != "float32":
-        return False
-    weight = layer.weight * factor.reshape(-1, *[1] * (layer.weight.ndim - 1))
-    made.weights[place] = Layer(weight.astype(np.float32), (layer.bias * factor + offset).astype(np.float32))
-    return True
+    low.bind(node, scaled(low, source, factor, offset))
 
 
 def _clip(low: Lowering, node: Node) -> None:
@@ -175,7 +158,7 @@ def _hard_sigmoid(low: Lowering, node: Node) -> None:
 
 
 def _add(low: Lowering, node: Node) -> None:
-    if heads.with_constant(low, node):
+    if gates.gate(low, node) or heads.with_constant(low, node):
         return
     a, b = low.value(node, 0), low.value(node, 1)
     _of_one_rank(low, node)
@@ -266,7 +249,7 @@ def _global(low: Lowering, node: Node) -> None:
             reductions.mean_of_channels(low, node)
             return
         if axes != [2, 3]:
-            low.refuse(node, "axes other than height and width, or the channels that stay")
+            low.refuse(node, "axes other than height, width, both, or the channels that stay")
     source = low.value(node)
     out = Value(1, 1, low.program.values[source].c)
     low.bind(node, low.emit("global_average", source, out), None if keeps else lying.of_map(out)[:1])
@@ -299,7 +282,7 @@ def _shuffle(low: Lowering, node: Node) -> bool:
 
 
 def _concat(low: Lowering, node: Node) -> None:
-    if windows.join(low, node):
+    if windows.join(low, node) or slices.focus(low, node) or slices.again(low, node) or _turned(low, node):
         return
     if node.attributes.get("axis") == 1 and not all(_is_map(low, name) for name in node.inputs):
         rows = [low.series.get(name) or [(low.read(node, i), low.axes_of(name))] for i, name in enumerate(node.inputs)]
@@ -338,6 +321,22 @@ def _concat(low: Lowering, node: Node) -> None:
     low.bind(node, whole)
 
 
+def _turned(low: Lowering, node: Node) -> bool:
+    """Maps flattened to (C, positions) side by side, then transposed: rows behind rows; whether a Concat begins that."""
+    name, readers = node.outputs[0], low.users.get(node.outputs[0], [])
+    parts = [(low.names[one], low.axes_of(one)) for one in node.inputs if one in low.names]
+    flat = len(parts) == len(node.inputs) and all(len(axes) == 2 for _, axes in parts)
+    if not flat or node.attributes.get("axis") not in (2, -1) or len({lying.shape(axes)[0] for _, axes in parts}) > 1:
+        return False
+    if len(readers) != 1 or low.uses[name] != 1 or readers[0].op != "Transpose":
+        return False
+    if readers[0].attributes.get("perm") != [0, 2, 1]:
+        return False
+    low.skip.add(id(readers[0]))
+    low.series[readers[0].outputs[0]] = [(value, (axes[1], axes[0])) for value, axes in parts]
+    return True
+
+
 def _of_one_rank(low: Lowering, node: Node) -> None:
     """Raises InputError where a row of channels meets a map."""
     if len({len(low.axes_of(name)) for name in node.inputs}) > 1:
@@ -366,11 +365,13 @@ def _slices(low: Lowering, node: Node) -> None:
             low.refuse(node, f"{count} parts of {str(each)[:60]} of {value.c} channels")
         starts = [sum(each[:place]) for place in range(count)]
     else:
-        start, end, axes, steps = bounds(low, node)
-        rank = len(low.axes_of(node.inputs[0])) + 1
-        if axes is None or places(low, node, axes, rank) != [1] or steps != [1]:
-            low.refuse(node, "an axis other than the channels, or steps")
-        first, last, _ = slice(start[0], end[0]).indices(value.c)
+        channels, rows, columns = _chosen(low, node, value)
+        whole = rows == range(value.h) and columns == range(value.w)
+        if channels == range(value.c):
+            low.alias(node, source) if whole else low.bind(node, slices.crop(low, source, rows, columns))
+            return
+        source = source if whole else slices.crop(low, source, rows, columns)
+        value, first, last = low.program.values[source], channels.start, channels.stop
         starts, each = [first], [last - first]
     base = value.parent if value.parent >= 0 else source
     for name, begin, size in zip(node.outputs, starts, each):
@@ -383,6 +384,23 @@ def _slices(low: Lowering, node: Node) -> None:
         if len(low.axes_of(node.inputs[0])) == 1:
             low.axes[name] = lying.of_map(part)[:1]
         low.value_uses[low.names[name]] = low.uses.get(name, 0)
+
+
+def _chosen(low: Lowering, node: Node, value: Value) -> list[range]:
+    """The channels, rows and columns of a map that a Slice leaves. Raises InputError."""
+    start, end, axes, steps = bounds(low, node)
+    rank = len(low.axes_of(node.inputs[0])) + 1
+    axes = places(low, node, range(len(start)) if axes is None else axes, rank)
+    sides, chosen = (value.c, value.h, value.w), [range(value.c), range(value.h), range(value.w)]
+    for axis, first, last, step in zip(axes, start, end, steps, strict=True):
+        if axis == 0 and (first, step) == (0, 1) and last >= 2**31 - 1:  # all of the batch
+            continue
+        if axis == 0 or (axis == 1 and step != 1):
+            low.refuse(node, "some of the batch, or steps over the channels")
+        chosen[axis - 1] = range(sides[axis - 1])[slice(first, last, step)]
+        if not chosen[axis - 1]:
+            low.refuse(node, f"nothing of axis {axis}")
+    return chosen
 
 
 HANDLERS: dict[str, Handler] = {
@@ -404,6 +422,7 @@ HANDLERS: dict[str, Handler] = {
     "MaxPool": _pool,
     "Mul": _mul,
     "Neg": distances.negative,
+    "PRelu": gates.sloped,
     "Pad": padding.pad,
     "QuantizeLinear": quantised.quantise,
     "ReduceMax": reductions.largest,

@@ -52,7 +52,7 @@ class Lowering:
             raise InputError(
                 f"an input of {'x'.join(str(side)[:20] for side in shape[:8])}",
                 f"batch x channels x height x width, all but the batch fixed, from 1 to {MOST_SIDE}",
-                "export the network at one size",
+                "give height and width where the file leaves them open (--input HxW), or export the network at one size",
             )
         c, h, w = (int(side) for side in shape[1:] if isinstance(side, int))
         self.program = Program([Value(h, w, c)], [], 0, [])
@@ -120,10 +120,11 @@ class Lowering:
     def refuse(self, node: Node, why: str) -> NoReturn:
         """Raises InputError that names the node and its attributes."""
         plain = {key: value for key, value in node.attributes.items() if isinstance(value, (int, float, list))}
-        shown = str(plain)[:LONGEST_SHOWN] if plain else ""
+        shown = f" {str(plain)[:LONGEST_SHOWN]}" if plain else ""
+        known = node.op in self.handlers or node.op in attributes.SHAPES  # then it is the form that is refused
         raise InputError(
-            f"node {node.name[:LONGEST_SHOWN]!r}, operator {node.op[:LONGEST_SHOWN]} {shown}: {why}",
-            f"operators {', '.join(sorted(self.handlers))}",
+            f"node {node.name[:LONGEST_SHOWN]!r}, operator {node.op[:LONGEST_SHOWN]}{shown}: {why}",
+            f"other forms of {node.op}" if known else f"operators {', '.join(sorted(self.handlers))}",
             "run the ONNX file with ONNX Runtime, or take that layer out of the network",
         )
 

@@ -9,7 +9,7 @@ import numpy as np
 from gossamer.compile.attributes import ints, number, places, text
 from gossamer.compile.lowering import FLOAT_MOST, Lowering, Pads
 from gossamer.compile.program import MOST_PAD, MOVES, Layer, Value
-from gossamer.compile.windows import pairs
+from gossamer.compile.slices import pairs
 from gossamer.onnxfile import Node
 
 RANK = 4

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from gossamer.compile.attributes import ints, places
-from gossamer.compile.program import Layer, Value
+from gossamer.compile.program import MOST_STRIDE, Layer, Value
 from gossamer.onnxfile import Node
 
 if TYPE_CHECKING:
@@ -48,6 +48,23 @@ def _of_channels(low: Lowering, node: Node, source: int) -> int:
         spread = low.emit("depth_to_space", source, Value(value.h * rows, value.w * columns, c), stride=block)
         source = low.emit("max_pool", spread, Value(value.h, value.w, c), kernel=block, stride=block)
         value = low.program.values[source]
+    return source
+
+
+def mean_of_lines(low: Lowering, node: Node, source: int, rows: bool) -> int:
+    """The mean of all rows, or of all columns, of a map: a pool, or several where one would be too large."""
+    value = low.program.values[source]
+    side = value.h if rows else value.w
+    while side > 1:
+        part = side if side <= LARGEST_POOL else next((one for one in range(MOST_STRIDE, 1, -1) if side % one == 0), 0)
+        if not part:
+            low.refuse(
+                node, f"a number of rows or columns over {LARGEST_POOL} that has a prime factor over {MOST_STRIDE}"
+            )
+        side, step = side // part, 1 if side == part else part
+        kernel, stride = ((part, 1), (step, 1)) if rows else ((1, part), (1, step))
+        out = Value(side, value.w, value.c) if rows else Value(value.h, side, value.c)
+        source = low.emit("average_pool", source, out, kernel=kernel, stride=stride)
     return source
 
 

@@ -4,43 +4,70 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-
+from gossamer.compile import axes as lying
+from gossamer.compile import reductions
 from gossamer.compile.attributes import places
 from gossamer.compile.constants import bounds
 from gossamer.compile.lowering import Lowering, Window
-from gossamer.compile.program import Array, Layer, Value
+from gossamer.compile.program import Layer, Value
+from gossamer.compile.slices import crop, pairs, repeated
 from gossamer.onnxfile import Node
 
 ROWS, COLUMNS = 2, 3  # axes of a map
 
 
 def cut(low: Lowering, node: Node) -> bool:
-    """A slice of rows or columns of which only means are taken; whether it is one."""
+    """A slice of rows or columns of which only means over them are taken; whether it is one."""
     start, end, axes, steps = bounds(low, node)
     axes = None if axes is None else places(low, node, axes, 4)
-    readers = [one.op for one in low.users.get(node.outputs[0], [])]
-    if axes not in ([ROWS], [COLUMNS]) or not readers or set(readers) != {"ReduceMean"}:
+    name = node.outputs[0]
+    readers = low.users.get(name, [])
+    if axes not in ([ROWS], [COLUMNS]) or not readers or len(readers) != low.uses[name]:
+        return False
+    if any(one.op != "ReduceMean" or reductions.axes_of(low, one) != axes for one in readers):
         return False
     source, axis = low.value(node), axes[0]
-    value = low.program.values[source]
-    side = (value.h, value.w)[axis - ROWS]
+    side = _side(low.program.values[source], axis)
     first, last, step = slice(start[0], end[0], steps[0]).indices(side)
     if step != 1 or first >= last:
         return False
-    low.windows[node.outputs[0]] = Window(source, axis, first, last)
+    low.windows[name] = Window(source, axis, first, last)
     return True
 
 
 def mean(low: Lowering, node: Node, axes: list[int]) -> bool:
-    """The mean over a window's own axis; whether it is one."""
-    window = low.windows.get(node.inputs[0])
-    if window is None:
+    """The mean over rows or columns, of a window or of a map; whether it is one. What joins several is behind it."""
+    window, name = low.windows.get(node.inputs[0]), node.outputs[0]
+    if axes not in ([ROWS], [COLUMNS]):
         return False
-    if axes != [window.axis] or not node.attributes.get("keepdims", 1):
-        low.refuse(node, "a mean of some rows or columns over another axis than theirs")
-    low.windows[node.outputs[0]] = Window(window.source, window.axis, window.first, window.end, True)
+    axis = axes[0]
+    if window is None:
+        source = low.value(node)
+        window = Window(source, axis, 0, _side(low.program.values[source], axis))
+    keeps, readers = node.attributes.get("keepdims", 1), low.users.get(name, [])
+    joined = all(one.op == "Concat" and one.attributes.get("axis") == axis for one in readers)
+    if keeps and readers and joined and len(readers) == low.uses[name]:
+        low.windows[name] = Window(window.source, axis, window.first, window.end, True)
+        return True
+    made = _mean(low, node, window)
+    low.bind(node, made, None if keeps else _without(low.program.values[made], axis))
     return True
+
+
+def _mean(low: Lowering, node: Node, window: Window) -> int:
+    """The mean of a window as a map of its own."""
+    value, lines = low.program.values[window.source], range(window.first, window.end)
+    rows, columns = (lines, range(value.w)) if window.axis == ROWS else (range(value.h), lines)
+    return reductions.mean_of_lines(low, node, crop(low, window.source, rows, columns), window.axis == ROWS)
+
+
+def _side(value: Value, axis: int) -> int:
+    return value.h if axis == ROWS else value.w
+
+
+def _without(value: Value, axis: int) -> lying.Axes:
+    """The axes of a map but for one, of one row or column."""
+    return tuple(parts for place, parts in enumerate(lying.of_map(value), 1) if place != axis)
 
 
 def join(low: Lowering, node: Node) -> bool:
@@ -53,7 +80,7 @@ def join(low: Lowering, node: Node) -> bool:
     if not alike or node.attributes.get("axis") != one.axis:
         low.refuse(node, "rows or columns of several maps, or along another axis than theirs")
     value, along_rows = low.program.values[one.source], one.axis == ROWS
-    side = value.h if along_rows else value.w
+    side = _side(value, one.axis)
     sizes, starts = [part.end - part.first for part in parts], [part.first for part in parts]
     step = starts[1] - starts[0] if len(starts) > 1 else side
     count = len(parts)
@@ -68,12 +95,9 @@ def join(low: Lowering, node: Node) -> bool:
         same = pairs(list(range(others)), [0.0] * others)
         layer = Layer(between, same) if along_rows else Layer(same, between)
         made = low.emit("resize", one.source, out, weights=[layer])
+    elif all(part == one for part in parts):
+        made = repeated(low, node, _mean(low, node, one), along_rows)
     else:
         low.refuse(node, "means of three or more rows or columns in parts of different sizes")
     low.bind(node, made)
     return True
-
-
-def pairs(first: list[int], on: list[float]) -> Array:
-    """As a resize has them: the first of two rows, and how far on."""
-    return np.stack([np.asarray(first, np.float32), np.asarray(on, np.float32)], 1)

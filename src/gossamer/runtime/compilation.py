@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from gossamer import modelfile
 from gossamer.answers.head import flat
+from gossamer.compile.sides import fixed
 from gossamer.compile.write import SAME, compile_bytes
 from gossamer.errors import InputError, MissingPackageError, ModelFileError
 from gossamer.modelfile import Card, ModelFile
@@ -88,15 +89,19 @@ def compile_model(
     progress: Progress = SILENT,
     classifier: str = SAME,
     card: str | os.PathLike[str] | None = None,
+    input_size: tuple[int, int] | None = None,
 ) -> Compilation:
     """Compile an ONNX file and compare. images: files and folders.
 
     card: the model file that the ONNX file was made from by another tool, a quantiser say, which says how images become its
-    input and what its answers mean. classifier: int8 for the weights of the last layers. In less than float32 the outputs expected by `verify` become
-    those of the compiled network itself, and what it lost against the ONNX file is what this answers.
+    input and what its answers mean. classifier: int8 for the weights of the last layers. In less than float32 the outputs
+    expected by `verify` become those of the compiled network itself, and what it lost against the ONNX file is what this
+    answers.
+    input_size: height and width of the input, where the file leaves one of them or both open.
     Raises ModelFileError, InputError (an operator that the engine lacks), UnknownNameError, MissingPackageError, StorageError.
     """
     file = _read(path) if card is None else modelfile.with_card_of(path, card)
+    file = file if input_size is None else fixed(file, input_size)
     data, narrowed = compile_bytes(file, precision, classifier)
     narrowed = narrowed or card is not None
     known = file.card

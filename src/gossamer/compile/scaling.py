@@ -1,0 +1,42 @@
+"""A factor and an offset for each channel, taken into the layer before them where nothing else reads it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gossamer.compile.program import Layer, Operation, Value
+
+if TYPE_CHECKING:
+    from gossamer.compile.lowering import Lowering
+
+Row = NDArray[np.float32] | NDArray[np.float64]
+
+
+def scaled(low: Lowering, source: int, factor: Row, offset: Row) -> int:
+    """The map times `factor` plus `offset`: the same value, of another layer, or a new one."""
+    made, value = low.free_to_take(source), low.program.values[source]
+    if made is not None and value.type == "float32" and _taken(made, factor, offset):
+        return source
+    layer = Layer(factor.astype(np.float32), offset.astype(np.float32))
+    return low.emit("affine", source, Value(value.h, value.w, value.c), weights=[layer])
+
+
+def _taken(made: Operation, factor: Row, offset: Row) -> bool:
+    """Change an operation's layer so that its output is scaled; whether that is right."""
+    place, act = (1, made.acts[1]) if made.kind == "block" else (0, made.act)
+    if made.kind not in ("conv", "block", "affine") or act != "none" or made.other >= 0:
+        return False
+    layer = made.weights[place]
+    if layer is None or (layer.type != "float32" and not (factor == 1).all()):
+        return False
+    weight = layer.weight
+    if not (factor == 1).all():
+        weight = (weight * factor.reshape(-1, *[1] * (weight.ndim - 1))).astype(np.float32)
+    bias = (layer.bias * factor + offset).astype(np.float32)
+    if layer.type == "float32" and not (np.isfinite(weight).all() and np.isfinite(bias).all()):
+        return False  # infinity times 0 is not what a large number times 0 is
+    made.weights[place] = Layer(weight, bias, layer.scale)
+    return True

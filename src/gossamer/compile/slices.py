@@ -1,0 +1,145 @@
+"""Some rows and columns of a map, and convolutions over neighbours that slices have laid into channels."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from gossamer.compile.attributes import text
+from gossamer.compile.program import (
+    MOST_KERNEL,
+    MOST_NUMBERS,
+    MOST_PAD,
+    MOST_SIDE,
+    MOST_STRIDE,
+    MOST_TAPS,
+    Array,
+    Layer,
+    Operation,
+    Value,
+)
+from gossamer.onnxfile import Node
+
+if TYPE_CHECKING:
+    from gossamer.compile.lowering import Lowering
+
+MOST_WEIGHT = MOST_NUMBERS // MOST_TAPS  # kernels of the largest size
+
+
+def pairs(first: Sequence[int], on: Sequence[float]) -> Array:
+    """As a resize has them: the first of two rows, and how far on."""
+    return np.stack([np.asarray(first, np.float32), np.asarray(on, np.float32)], 1)
+
+
+def crop(low: Lowering, source: int, rows: range, columns: range) -> int:
+    """The map of these rows and columns of a map, in this order; itself where they are all of it."""
+    value, made = low.program.values[source], low.free_to_take(source)
+    if rows == range(value.h) and columns == range(value.w):
+        return source
+    if made is not None and (before := _chosen(made)) is not None:  # a slice of a slice is one
+        made.weights = [_layer([before[0][place] for place in rows], [before[1][place] for place in columns])]
+        value.h, value.w = len(rows), len(columns)
+        return source
+    return low.emit("resize", source, Value(len(rows), len(columns), value.c), weights=[_layer(rows, columns)])
+
+
+def _layer(rows: Sequence[int], columns: Sequence[int]) -> Layer:
+    return Layer(pairs(rows, [0.0] * len(rows)), pairs(columns, [0.0] * len(columns)))
+
+
+def _chosen(made: Operation) -> tuple[list[int], list[int]] | None:
+    """The rows and columns that an operation copies; None where it does anything else."""
+    layer: Any = made.weights[0] if made.kind == "resize" else None
+    if layer is None or layer.weight[:, 1].any() or layer.bias[:, 1].any():
+        return None
+    return layer.weight[:, 0].astype(int).tolist(), layer.bias[:, 0].astype(int).tolist()
+
+
+def focus(low: Lowering, node: Node) -> bool:
+    """A convolution of every t-th row and column, from each of several first ones, all laid into channels.
+
+    It is one of a kernel and strides t times as large over the map itself; whether a Concat begins that.
+    """
+    name = node.outputs[0]
+    readers = low.users.get(name, [])
+    if node.attributes.get("axis") != 1 or [one.op for one in readers] != ["Conv"] or low.uses[name] != 1:
+        return False
+    conv, parts = readers[0], [low.names.get(one, -1) for one in node.inputs]
+    made = [low.free_to_take(part) for part in parts]
+    picked = [None if one is None else _chosen(one) for one in made]
+    weight = low.onnx.tensors.get(conv.inputs[1]) if len(conv.inputs) > 1 and conv.inputs[0] == name else None
+    firsts, step = _firsts(low, made, picked)
+    if weight is None or weight.ndim != 4 or weight.dtype != np.float32 or not firsts or len(set(parts)) < len(parts):
+        return False
+    source = next(one.input for one in made if one is not None)
+    c, at = low.program.values[source].c, conv.attributes
+    kernel, strides, pads = weight.shape[2:], at.get("strides") or [1, 1], at.get("pads") or [0] * 4
+    plain = (
+        at.get("group", 1) == 1
+        and set(at.get("dilations") or [1]) == {1}
+        and text(conv, "auto_pad", "NOTSET") == "NOTSET"
+    )
+    plain = plain and list(at.get("kernel_shape") or kernel) == list(kernel) and weight.shape[1] == c * len(parts)
+    sides = [int(side) * step for side in kernel]
+    if not plain or max(sides) > MOST_KERNEL or sides[0] * sides[1] > MOST_TAPS or len(weight) * c > MOST_WEIGHT:
+        return False
+    if max(strides) * step > MOST_STRIDE or max(pads) * step > MOST_PAD or low.program.values[source].type != "float32":
+        return False
+    wide = np.zeros((len(weight), c, *sides), np.float32)
+    for place, (top, left) in enumerate(firsts):
+        wide[:, :, top::step, left::step] = weight[:, place * c : place * c + c]
+    gone = {id(one) for one in made}
+    low.program.operations = [one for one in low.program.operations if id(one) not in gone]
+    given, kept = f"{name}\0map", f"{name}\0weight"  # as no name of a file is
+    low.names[given], low.onnx.tensors[kept] = source, wide
+    larger = {"kernel_shape": sides, "strides": [one * step for one in strides], "pads": [one * step for one in pads]}
+    low.skip.add(id(conv))
+    low.handlers["Conv"](
+        low, Node(conv.op, conv.name, (given, kept, *conv.inputs[2:]), conv.outputs, {**conv.attributes, **larger})
+    )
+    return True
+
+
+def _firsts(
+    low: Lowering, made: Sequence[Operation | None], picked: Sequence[tuple[list[int], list[int]] | None]
+) -> tuple[list[tuple[int, int]], int]:
+    """The first row and column of each part, all different, and the step; none where they are not such parts of one map."""
+    one, first = made[0], picked[0]
+    if one is None or first is None:
+        return [], 0
+    value, step = low.program.values[one.input], low.program.values[one.input].h // len(first[0])
+    found = []
+    if step < 2:
+        return [], 0
+    for other, lines in zip(made, picked, strict=True):
+        if other is None or lines is None or other.input != one.input:
+            return [], 0
+        top, left = lines[0][0], lines[1][0]
+        every = [list(range(top, value.h, step)), list(range(left, value.w, step))]
+        if value.h % step or value.w % step or max(top, left) >= step or list(lines) != every:
+            return [], 0
+        found.append((top, left))
+    return (found, step) if len(set(found)) == len(found) else ([], 0)
+
+
+def again(low: Lowering, node: Node) -> bool:
+    """One map several times along its rows or columns; whether a Concat is that."""
+    axis = node.attributes.get("axis")
+    if axis not in (2, 3, -2, -1) or len(set(node.inputs)) > 1 or node.inputs[0] not in low.names:
+        return False
+    if len(low.axes_of(node.inputs[0])) != 3:
+        return False
+    low.bind(node, repeated(low, node, low.value(node), axis in (2, -2)))
+    return True
+
+
+def repeated(low: Lowering, node: Node, source: int, along_rows: bool) -> int:
+    """The map as many times as a node has inputs, below or beside itself."""
+    value, count = low.program.values[source], len(node.inputs)
+    if count * (value.h if along_rows else value.w) > MOST_SIDE:
+        low.refuse(node, f"a map of more than {MOST_SIDE} rows or columns")
+    rows, columns = list(range(value.h)), list(range(value.w))
+    rows, columns = (rows * count, columns) if along_rows else (rows, columns * count)
+    return low.emit("resize", source, Value(len(rows), len(columns), value.c), weights=[_layer(rows, columns)])
