@@ -20,12 +20,19 @@ ALWAYS = frozenset(
     "Transpose".split()
 )
 SLICE = ("starts", "ends", "axes", "steps")
+SIDES_OF_ONE = ("Squeeze", "Unsqueeze")
 KEPT = ("Cast", "Identity", "Squeeze", "Unsqueeze")  # of a shape: the same sides
 
 
 def fold(low: Lowering, node: Node) -> bool:
     """A node that reads constants alone is a constant; whether it is one. Raises InputError where it fails."""
     tensors = low.onnx.tensors
+    if (
+        node.op in SIDES_OF_ONE
+        and "axes" in node.attributes
+        and tensors.get(node.inputs[0] if node.inputs else "") is not None
+    ):
+        return _sides_of_one(low, node)
     known = node.op in OPERATORS and (low.onnx.opset >= FIRST_OPSET or node.op in ALWAYS) and node.op not in MOVES
     if not known or len(node.outputs) != 1 or any(name and tensors.get(name) is None for name in node.inputs):
         return False
@@ -35,6 +42,18 @@ def fold(low: Lowering, node: Node) -> bool:
     except Exception as error:  # whatever numpy makes of constants that do not fit together
         low.refuse(node, f"it cannot be computed: {error}")
     tensors[node.outputs[0]] = np.asarray(found[0] if isinstance(found, tuple) else found)
+    return True
+
+
+def _sides_of_one(low: Lowering, node: Node) -> bool:
+    """A constant with more or fewer sides of 1, whose axes were an attribute before operator set 13."""
+    values, axes = low.onnx.tensors[node.inputs[0]], tuple(node.attributes["axes"])
+    assert values is not None
+    try:
+        made = np.expand_dims(values, axes) if node.op == "Unsqueeze" else np.squeeze(values, axes)
+    except ValueError as error:  # AxisError among them
+        low.refuse(node, f"it cannot be computed: {error}")
+    low.onnx.tensors[node.outputs[0]] = made
     return True
 
 

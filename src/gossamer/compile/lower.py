@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -448,4 +450,19 @@ HANDLERS: dict[str, Handler] = {
 def lower(onnx: Onnx) -> Program:
     """The program of an ONNX graph. Raises InputError where the engine lacks an operator."""
     with np.errstate(all="ignore"):  # infinities and NaN among weights flow on, as in every runtime
-        return Lowering(onnx, HANDLERS).run()
+        return Lowering(dataclasses.replace(onnx, nodes=tuple(_in_pairs(onnx.nodes))), HANDLERS).run()
+
+
+def _in_pairs(nodes: Iterable[Node]) -> Iterator[Node]:
+    """Sums of any number of maps as sums of two."""
+    for node in nodes:
+        if node.op != "Sum" or not node.inputs or not node.outputs:
+            yield node
+            continue
+        last, *others = node.inputs
+        for place, name in enumerate(others, 1):
+            made = f"{node.outputs[0]}, {place} added" if place < len(others) else node.outputs[0]
+            yield dataclasses.replace(node, op="Add", inputs=(last, name), outputs=(made,), attributes={})
+            last = made
+        if not others:
+            yield dataclasses.replace(node, op="Identity", attributes={})
