@@ -19,7 +19,7 @@ from torch import nn
 import gossamer.export.onnx as exporting
 from gossamer import modelfile, runtime
 from gossamer.answers.classes import softmax
-from gossamer.errors import InputError, MissingPackageError, ModelFileError, VerificationError
+from gossamer.errors import InputError, MissingPackageError, VerificationError
 from gossamer.export.convert import OPSET, machine_path, to_onnx
 from gossamer.export.onnx import export
 from gossamer.export.samples import check_images, noise
@@ -89,12 +89,6 @@ def small() -> nn.Module:
     return randomised(nn.Sequential(*layers, nn.Dropout(0.5), nn.Linear(4, 5)))
 
 
-# what the engine lacks of a network at the size of this test: it names the operator, and auto takes another runtime
-REFUSED = {
-    "vgg11_bn": "ReduceMean",
-}
-
-
 @pytest.mark.parametrize("name,options", NETWORKS, ids=[name for name, _ in NETWORKS])
 def test_every_family_answers_alike_in_torch_and_in_every_runtime(name: str, options: dict[str, Any]) -> None:
     torch.manual_seed(0)
@@ -109,10 +103,6 @@ def test_every_family_answers_alike_in_torch_and_in_every_runtime(name: str, opt
     assert left == ({"BatchNormalization"} if name in PRE_ACTIVATION else set())
     for which in runtime.RUNTIMES:
         if which == "native" and not LIBRARY.is_file():
-            continue
-        if which == "native" and name in REFUSED:
-            with pytest.raises(ModelFileError, match=rf"operator {REFUSED[name]} .*rule 8"):
-                open_model(file, which)
             continue
         found = open_model(file, which).run(batch)
         assert np.abs(found - expected).max() < 1e-4 * max(1, np.abs(expected).max()), which
