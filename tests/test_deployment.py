@@ -144,6 +144,8 @@ def test_a_quantised_file_compiles_with_the_card_of_its_original(
     quantization.quantize_static(
         model, few, Pictures(model, images), quant_format=quantization.QuantFormat.QDQ, per_channel=True
     )
+    assert main(["compile", str(model), "--precision", "int8", "--out", str(out)]) == 2
+    assert "compile that with --card" in capsys.readouterr().err
     assert main(["compile", str(few), "--out", str(out)]) == 2
     assert "name that one by --card" in capsys.readouterr().err and not out.exists()
     assert main(["compile", str(few), "--card", str(model), "--images", str(images[0].parent), "--out", str(out)]) == 0

@@ -117,6 +117,12 @@ def compile_file(options: argparse.Namespace, progress: Progress) -> Any:
     from gossamer.runtime.compilation import compile_model
 
     precision = {"fp32": "float32", "bf16": "bfloat16"}.get(options.precision, options.precision)
+    if precision == "int8":
+        raise SettingsError(
+            "--precision int8",
+            "fp32 and bf16; int8 is what a calibrated QDQ file has",
+            "quantise the ONNX file, and compile that with --card and the original",
+        )
     size = settings_module.parse_size(options.input) if options.input else None
     return compile_model(
         options.model, options.out, precision, options.images, progress, options.classifier, options.card, size
