@@ -244,7 +244,15 @@ KINDS: dict[str, tuple[Make, str]] = {
     "a detector scored on masks": (lambda r: ["eval", str(r / "detect.onnx"), str(r / "street")], "boxes"),
     "a split that a run has not": (lambda r: ["eval", str(r / "run_segment"), "--split", "test"], "train, val"),
     "a run with a runtime": (lambda r: ["predict", str(r / "run_embed"), "a.jpg", "--runtime", "native"], "export"),
-    "a split of a model file": (lambda r: ["eval", str(r / "segment.onnx"), "--split", "val"], "leave --split out"),
+    "a split of a model file without data": (lambda r: ["eval", str(r / "segment.onnx"), "--split", "val"], "DATA"),
+    "a split that data have not": (
+        lambda r: ["eval", str(r / "segment.onnx"), str(r / "street"), "--split", "test"],
+        "train, val",
+    ),
+    "a split of data without any": (
+        lambda r: ["eval", str(r / "segment.onnx"), str(r / "street/val"), "--split", "val"],
+        "splits of their own",
+    ),
     "a segmenter scored on classes": (lambda r: ["eval", str(r / "segment.onnx"), str(r / "people")], "images"),
 }
 

@@ -119,6 +119,7 @@ def test_folders_by_split_are_recognised(tmp_path: Path) -> None:
     assert "3 classes, 3 training and 3 validation" in data.how
     assert len(open_mask_source(tmp_path, data.classes)) == 3
     assert open_mask_source(tmp_path, data.classes).names[0].startswith("test/")
+    assert open_mask_source(tmp_path, data.classes, split="train").names == data.train.names
 
 
 def test_splits_inside_the_folders_are_recognised(tmp_path: Path) -> None:

@@ -117,7 +117,9 @@ def _parser() -> argparse.ArgumentParser:
     made.add_argument("data", nargs="?", default="", help="images; default the run's validation images")
     made.add_argument("--which", choices=("best", "last"), default="best", help="weights of a run")
     made.add_argument("--batch", type=_count, default=64, help="images at once")
-    made.add_argument("--split", choices=("train", "val", "test"), help="images of a run; default val")
+    made.add_argument(
+        "--split", choices=("train", "val", "test"), help="default: val of a run's own data; test of DATA, or else val"
+    )
     made.add_argument("--ignore-index", type=int, default=None, help="masks: a value that counts for nothing")
     _runtime_argument(made)
 

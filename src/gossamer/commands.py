@@ -76,19 +76,13 @@ def evaluate(options: argparse.Namespace, progress: Progress) -> Any:
     from gossamer.evaluate import evaluate
     from gossamer.tasks.registry import scorer_of, source_of
 
-    if options.split and (options.data or not Path(options.model).is_dir()):
-        raise SettingsError(
-            f"split {options.split} of {options.data or options.model}",
-            "a split of a run's own data",
-            "leave --split out",
-        )
     if Path(options.model).is_dir():
         from gossamer.trained import run_data, torch_forward, trained
 
         network = trained(options.model, options.which)
         task = network.task
         if options.data:
-            source = task.open_source(options.data, network.classes, network.settings)
+            source = task.open_source(options.data, network.classes, network.settings, options.split or "")
         else:
             splits, split = run_data(network.run).splits(), options.split or "val"
             if split not in splits:
@@ -102,7 +96,7 @@ def evaluate(options: argparse.Namespace, progress: Progress) -> Any:
             raise InputError(f"{options.model}: carries no classes", "a file made by `gossamer export`", "export it")
         if not options.data:
             raise SettingsError("a model file without data", "gossamer eval FILE DATA", "name the images")
-        source = source_of(card.heads, options.data, options.ignore_index)
+        source = source_of(card.heads, options.data, options.ignore_index, options.split or "")
         forward, preprocess, scorer = model.run, card.preprocess, scorer_of(card.heads)
     return evaluate(forward, source, preprocess, scorer, batch=options.batch, progress=progress).scores()
 

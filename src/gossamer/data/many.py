@@ -76,15 +76,19 @@ def open_many(
 
 
 def open_many_source(
-    root: StrPath, specs: Sequence[HeadSpec], classes: Sequence[str], ignore_index: int | None = None
+    root: StrPath,
+    specs: Sequence[HeadSpec],
+    classes: Sequence[str],
+    ignore_index: int | None = None,
+    split: str = "",
 ) -> Source:
     """The images at `root` as one source with the class numbers of `classes`, to be evaluated.
 
-    Data with splits of their own give their test images, or else their validation images. Raises DataError, also for
-    a class that is not among `classes`.
+    split: train, val or test; without one, data with splits of their own give their test images, or else their
+    validation images. Raises DataError, also for a class that is not among `classes`.
     """
     table = read_many(root, specs, classes=classes, ignore_index=ignore_index)
-    return table.source(table.classes, scored_rows(table))
+    return table.source(table.classes, scored_rows(table, root, split))
 
 
 def apply_many_split(

@@ -90,13 +90,14 @@ def open_masks(
     return opened(table, table.classes, parts, notes, place=place, content=content, images="images with masks")
 
 
-def open_mask_source(root: StrPath, classes: Sequence[str], ignore_index: int | None = None) -> Source:
+def open_mask_source(root: StrPath, classes: Sequence[str], ignore_index: int | None = None, split: str = "") -> Source:
     """The images with masks at `root` as one source with the class numbers of `classes`, to be evaluated.
 
-    Data with splits of their own give their test images, or else their validation images. Raises DataError.
+    split: train, val or test; without one, data with splits of their own give their test images, or else their
+    validation images. Raises DataError.
     """
     table = read_masks(root, ignore_index=ignore_index, classes=classes)
-    return table.source(table.classes, scored_rows(table))
+    return table.source(table.classes, scored_rows(table, root, split))
 
 
 def apply_mask_split(

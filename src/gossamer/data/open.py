@@ -84,15 +84,16 @@ def open_data(
     return opened(table, classes, parts, notes, place=place, content=f"{len(classes)} classes")
 
 
-def open_source(root: StrPath, classes: Sequence[str]) -> Source:
+def open_source(root: StrPath, classes: Sequence[str], split: str = "") -> Source:
     """The images at `root` as one source with the class numbers of `classes`, to be evaluated.
 
-    Data with splits of their own give their test images, or else their validation images. classes: () for those that
-    are there. Raises DataError, also for a class that is not among `classes`.
+    split: train, val or test; without one, data with splits of their own give their test images, or else their
+    validation images. classes: () for those that are there. Raises DataError, also for a class that is not among
+    `classes`.
     """
     table = read_table(root)
     classes = classes or table.classes
-    return table.source(classes, scored_rows(table))
+    return table.source(classes, scored_rows(table, root, split))
 
 
 def apply_split(root: StrPath, rows: Iterable[Row], *, val: StrPath = "", classes: Sequence[str] = ()) -> Data:

@@ -68,9 +68,16 @@ def validation_rows(table: Divided) -> Indices:
     return rows if len(rows) else np.arange(len(table.names))
 
 
-def scored_rows(table: Divided) -> Indices:
-    """The rows to evaluate on: the test images, or else those to validate on."""
-    rows = table.rows("test")
+def scored_rows(table: Divided, root: StrPath, split: str = "") -> Indices:
+    """The rows to evaluate on: those of `split`, or without one the test images, or else those to validate on.
+
+    Raises DataError where the data at `root` have no such split of their own.
+    """
+    rows = table.rows(split or "test")
+    if split and not len(rows):
+        own = [name for name in SPLITS if len(table.rows(name))]
+        allowed = ", ".join(own) or "data with splits of their own"
+        raise DataError(f"{os.fspath(root)}: no {split} images", allowed, "choose another split, or none")
     return rows if len(rows) else validation_rows(table)
 
 

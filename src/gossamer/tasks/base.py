@@ -50,8 +50,8 @@ class Task(ABC):
 
     @classmethod
     @abstractmethod
-    def open_source(cls, root: str, classes: tuple[str, ...], settings: Settings) -> Source:
-        """Images to be scored, with the class numbers of `classes`. Raises DataError."""
+    def open_source(cls, root: str, classes: tuple[str, ...], settings: Settings, split: str = "") -> Source:
+        """Images to be scored, of `split` if named, with the class numbers of `classes`. Raises DataError."""
 
     @classmethod
     @abstractmethod

@@ -34,8 +34,8 @@ class Classify(Task):
         return open_data(settings.data, val=settings.val, val_share=settings.val_share, seed=settings.seed)
 
     @classmethod
-    def open_source(cls, root: str, classes: tuple[str, ...], settings: Settings) -> Source:
-        return open_source(root, classes)
+    def open_source(cls, root: str, classes: tuple[str, ...], settings: Settings, split: str = "") -> Source:
+        return open_source(root, classes, split)
 
     @classmethod
     def apply_split(cls, settings: Settings, rows: Sequence[Row], classes: tuple[str, ...]) -> Data:

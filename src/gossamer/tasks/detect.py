@@ -44,8 +44,8 @@ class Detect(Task):
         return open_boxes(settings.data, val=settings.val, val_share=settings.val_share, seed=settings.seed)
 
     @classmethod
-    def open_source(cls, root: str, classes: tuple[str, ...], settings: Settings) -> Source:
-        return open_box_source(root, classes)
+    def open_source(cls, root: str, classes: tuple[str, ...], settings: Settings, split: str = "") -> Source:
+        return open_box_source(root, classes, split)
 
     @classmethod
     def apply_split(cls, settings: Settings, rows: Sequence[Row], classes: tuple[str, ...]) -> Data:

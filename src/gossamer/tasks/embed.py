@@ -39,8 +39,8 @@ class Embed(Task):
         )
 
     @classmethod
-    def open_source(cls, root: str, classes: tuple[str, ...], settings: Settings) -> Source:
-        return open_source(root, ())  # identities never seen are what it is for
+    def open_source(cls, root: str, classes: tuple[str, ...], settings: Settings, split: str = "") -> Source:
+        return open_source(root, (), split)  # identities never seen are what it is for
 
     @classmethod
     def apply_split(cls, settings: Settings, rows: Sequence[Row], classes: tuple[str, ...]) -> Data:

@@ -76,8 +76,8 @@ class Multi(Task):
         )
 
     @classmethod
-    def open_source(cls, root: str, classes: tuple[str, ...], settings: Settings) -> Source:
-        return open_many_source(root, cls.read(settings, root, classes), classes, settings.ignore_index)
+    def open_source(cls, root: str, classes: tuple[str, ...], settings: Settings, split: str = "") -> Source:
+        return open_many_source(root, cls.read(settings, root, classes), classes, settings.ignore_index, split)
 
     @classmethod
     def apply_split(cls, settings: Settings, rows: Sequence[Row], classes: tuple[str, ...]) -> Data:

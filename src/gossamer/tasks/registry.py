@@ -66,9 +66,9 @@ def scorer_of(heads: tuple[Head, ...]) -> Scorer:
     return EmbeddingScorer()
 
 
-def source_of(heads: tuple[Head, ...], root: str, ignore_index: int | None = None) -> Source:
+def source_of(heads: tuple[Head, ...], root: str, ignore_index: int | None = None, split: str = "") -> Source:
     """The images at `root` with what the heads of a model file should answer. Raises DataError, SettingsError."""
     if heads[0].name:
         raise SettingsError("a model file of named heads with data", "its run folder", "gossamer eval RUN")
     settings = Settings(ignore_index=ignore_index)
-    return task_of(heads[0].kind).open_source(root, heads[0].classes, settings)
+    return task_of(heads[0].kind).open_source(root, heads[0].classes, settings, split)

@@ -48,8 +48,8 @@ class Segment(Task):
         )
 
     @classmethod
-    def open_source(cls, root: str, classes: tuple[str, ...], settings: Settings) -> Source:
-        return open_mask_source(root, classes, settings.ignore_index)
+    def open_source(cls, root: str, classes: tuple[str, ...], settings: Settings, split: str = "") -> Source:
+        return open_mask_source(root, classes, settings.ignore_index, split)
 
     @classmethod
     def apply_split(cls, settings: Settings, rows: Sequence[Row], classes: tuple[str, ...]) -> Data:

@@ -106,14 +106,14 @@ def open_boxes(root: StrPath, *, val: StrPath = "", val_share: float = 0.2, seed
     )
 
 
-def open_box_source(root: StrPath, classes: Sequence[str]) -> Source:
+def open_box_source(root: StrPath, classes: Sequence[str], split: str = "") -> Source:
     """The images at `root` as one source with the class numbers of `classes`, to be evaluated.
 
-    Data with splits of their own give their test images, or else their validation images. Raises DataError, also for
-    a class that is not among `classes`.
+    split: train, val or test; without one, data with splits of their own give their test images, or else their
+    validation images. Raises DataError, also for a class that is not among `classes`.
     """
     table = read_boxes(root)
-    return table.source(classes, scored_rows(table))
+    return table.source(classes, scored_rows(table, root, split))
 
 
 def apply_box_split(root: StrPath, rows: Iterable[Row], *, val: StrPath = "", classes: Sequence[str] = ()) -> Data:
