@@ -116,7 +116,7 @@ def _environment() -> jinja2.Environment:
 
 def view_of(data: ReportData) -> View:
     """The part of the page that is the task's."""
-    name = VIEWS.get(data.task, "other")
+    name = VIEWS.get(data.task, "heads")
     made: View = importlib.import_module(f"gossamer.report.{name}").view(data)
     return made
 

@@ -9,7 +9,7 @@ from typing import Protocol, runtime_checkable
 
 from PIL import Image
 
-from gossamer.answers.meaning import Answer
+from gossamer.answers.meaning import Answer, Several
 from gossamer.errors import InputError, SettingsError
 from gossamer.images import decode
 from gossamer.modelfile import Card
@@ -34,10 +34,11 @@ def draw_files(
     """The same answers; each that is without an error has been drawn into `folder` once it comes.
 
     answers: of the images of `paths`, as `predict_files` gives them. The pictures keep their names, and their places in
-    folders of `paths`; those that are neither JPEG nor PNG get a .png behind. Raises SettingsError where the answers are
-    no places in a picture, InputError where a picture would replace another or an image that was given, StorageError.
+    folders of `paths`; those that are neither JPEG nor PNG get a .png behind. Of several heads, those of boxes and masks are
+    drawn, one over the other. Raises SettingsError where the answers are no places in a picture, InputError where a picture would replace another or an image that was given, StorageError.
     """
-    if len(card.heads) != 1 or card.heads[0].kind not in KINDS:
+    heads = [head for kind in reversed(KINDS) for head in card.heads if head.kind == kind]  # boxes over masks
+    if not heads:
         kinds = ", ".join(head.kind for head in card.heads)
         found = [head.kind for head in card.heads] == ["embed"]
         instead = (
@@ -45,12 +46,15 @@ def draw_files(
         )
         raise SettingsError(f"drawing what a head of kind {kinds} says", " or ".join(KINDS), instead)
     places = drawing_places(paths, Path(folder))
-    classes = card.heads[0].classes
 
     def drawn() -> Iterator[Answer]:
         for answer in answers:
-            if not answer.error and isinstance(answer, Drawn):
-                picture = answer.draw(decode(answer.source, pixel_limit=card.preprocess.pixel_limit), classes)
+            if not answer.error:
+                picture = decode(answer.source, pixel_limit=card.preprocess.pixel_limit)
+                for head in heads:
+                    one = answer.answers[head.name] if isinstance(answer, Several) else answer
+                    if isinstance(one, Drawn):
+                        picture = one.draw(picture, head.classes)
                 write_bytes(places[answer.source], encoded(picture, places[answer.source]))
             yield answer
 

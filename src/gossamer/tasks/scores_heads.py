@@ -45,6 +45,11 @@ class _Answers(ABC):
         """The mean loss of an image; nan where no image has a label."""
 
     @property
+    def per_class(self) -> list[dict[str, Any]]:
+        """The scores of each label or quantity, under "class" its name, under "support" its images."""
+        return []
+
+    @property
     @abstractmethod
     def metrics(self) -> dict[str, float]:
         """The scores by name; nan where nothing defines one."""
@@ -54,7 +59,12 @@ class _Answers(ABC):
         scores = {"loss": self.loss, **self.metrics}
         return {
             "images": len(self.names),
-            **{name: None if np.isnan(value) else value for name, value in scores.items()},
+            **{name: _plain(value) for name, value in scores.items()},
+            **(
+                {"per_class": [{name: _plain(value) for name, value in row.items()} for row in self.per_class]}
+                if self.per_class
+                else {}
+            ),
             "unreadable": [{"name": name, "reason": reason} for name, reason in self.unreadable],
         }
 
@@ -68,6 +78,11 @@ class _Answers(ABC):
                 *(f"set aside: {name}: {reason}" for name, reason in self.unreadable),
             ]
         )
+
+
+def _plain(value: Any) -> Any:
+    """nan becomes None."""
+    return None if isinstance(value, float) and np.isnan(value) else value
 
 
 @dataclass(frozen=True)
@@ -106,6 +121,25 @@ class MultiLabel(_Answers):
             "macro_f1": float(f1.mean()) if len(f1) else NAN,
             "micro_f1": float(2 * hits.sum() / said) if said else NAN,
         }
+
+    @property
+    def per_class(self) -> list[dict[str, Any]]:
+        """ap, and precision, recall, f1 at probability 0.5; support: images with the label."""
+        rows = []
+        for name, ap, hits, wrong, missed in zip(
+            self.labels, self.average_precisions, *self._counts.tolist(), strict=True
+        ):
+            rows.append(
+                {
+                    "class": name,
+                    "ap": ap,
+                    "precision": hits / (hits + wrong) if hits + wrong else NAN,
+                    "recall": hits / (hits + missed) if hits + missed else NAN,
+                    "f1": 2 * hits / (2 * hits + wrong + missed) if hits + wrong + missed else NAN,
+                    "support": hits + missed,
+                }
+            )
+        return rows
 
     @cached_property
     def average_precisions(self) -> list[float]:
@@ -153,17 +187,34 @@ class Regression(_Answers):
     def metrics(self) -> dict[str, float]:
         """r2: mean of the quantities that vary. mae:NAME and rmse:NAME: of each quantity, in its unit."""
         result: dict[str, float] = {"r2": NAN}
-        explained = []
+        for row in self.per_class:
+            result[f"mae:{row['class']}"], result[f"rmse:{row['class']}"] = row["mae"], row["rmse"]
+        explained = [row["r2"] for row in self.per_class if not np.isnan(row["r2"])]
+        result["r2"] = float(np.mean(explained)) if explained else NAN
+        return result
+
+    @cached_property
+    def per_class(self) -> list[dict[str, Any]]:
+        """mae, rmse, bias (the mean of said less true), low and high (of the true values), in the unit of each; r2,
+        nan where all true values are the same; support: images whose value is known."""
+        rows = []
         for name, errors, targets in zip(self.quantities, self._errors.T, self.targets.T, strict=True):
             known = ~np.isnan(targets)
             e, y = errors[known], targets[known].astype(np.float64)
-            result[f"mae:{name}"] = float(np.abs(e).mean()) if len(e) else NAN
-            result[f"rmse:{name}"] = float(np.sqrt((e**2).mean())) if len(e) else NAN
             varied = float(((y - y.mean()) ** 2).sum()) if len(y) else 0.0
-            if varied > 0:
-                explained.append(1 - float((e**2).sum()) / varied)
-        result["r2"] = float(np.mean(explained)) if explained else NAN
-        return result
+            rows.append(
+                {
+                    "class": name,
+                    "mae": float(np.abs(e).mean()) if len(e) else NAN,
+                    "rmse": float(np.sqrt((e**2).mean())) if len(e) else NAN,
+                    "bias": float(e.mean()) if len(e) else NAN,
+                    "r2": 1 - float((e**2).sum()) / varied if varied > 0 else NAN,
+                    "low": float(y.min()) if len(y) else NAN,
+                    "high": float(y.max()) if len(y) else NAN,
+                    "support": len(y),
+                }
+            )
+        return rows
 
 
 @dataclass(frozen=True)
