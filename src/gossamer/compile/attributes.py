@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from math import isnan
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
+from gossamer.compile.lowering import SHAPES, Lowering
 from gossamer.compile.program import MOST_SIDE
 from gossamer.onnxfile import Node
-
-if TYPE_CHECKING:
-    from gossamer.compile.lowering import Lowering
 
 # an attribute of one name is of one type in every operator that the engine has
 KINDS = {
@@ -30,7 +28,6 @@ WINDOWS = ("AveragePool", "Conv", "ConvTranspose", "MaxPool")
 # of a window: how many numbers, from which on
 LENGTHS = {"dilations": (2, 1), "kernel_shape": (2, 1), "output_padding": (2, 0), "pads": (4, 0), "strides": (2, 1)}
 PAIRS = ("Add", "Div", "MatMul", "Mul", "PRelu", "Sub")
-SHAPES = ("Cast", "Gather")  # of sides of maps; all other operators have handlers
 
 
 def check(low: Lowering, node: Node) -> None:
@@ -74,16 +71,6 @@ def places(low: Lowering, node: Node, axes: Iterable[int], rank: int) -> list[in
     found = [axis % rank for axis in given if -rank <= axis < rank]
     if len(set(found)) < len(given):
         low.refuse(node, f"axes {str(given)[:60]} of a tensor of {rank}")
-    return found
-
-
-def ints(low: Lowering, node: Node, place: int, name: str = "") -> list[int] | None:
-    """Integers that are a constant input, or an attribute in some operator sets; None where they are left out."""
-    found = node.attributes.get(name)
-    if found is None and (given := low.tensor(node, place)) is not None:
-        if given.dtype.kind not in "iu" or given.ndim > 1:
-            low.refuse(node, f"its input {place} is not a row of integers")
-        found = given.reshape(-1).tolist()
     return found
 
 

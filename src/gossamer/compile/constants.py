@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 
-from gossamer.compile.attributes import ints, places
+from gossamer.compile.attributes import places
+from gossamer.compile.lowering import Lowering
 from gossamer.compile.program import MOVES
 from gossamer.onnxfile import Node
 from gossamer.operators import OPERATORS
-
-if TYPE_CHECKING:
-    from gossamer.compile.lowering import Lowering
 
 FIRST_OPSET = 13  # of the numpy operators; those of ALWAYS meant the same before
 ALWAYS = frozenset(
@@ -71,7 +67,7 @@ def follow(low: Lowering, node: Node) -> bool:
         if node.op in KEPT:
             sides = given
         elif node.op == "Gather":
-            chosen = ints(low, node, 1)
+            chosen = low.ints(node, 1)
             there = chosen is not None and all(-len(given) <= one < len(given) for one in chosen)
             if chosen is None or not there or node.attributes.get("axis", 0) not in (0, -1):
                 low.refuse(node, f"places that {len(given)} sides of a map do not have")
@@ -88,7 +84,7 @@ def follow(low: Lowering, node: Node) -> bool:
 
 def bounds(low: Lowering, node: Node) -> tuple[list[int], list[int], list[int] | None, list[int]]:
     """Starts, ends, axes and steps of a Slice, as many of each; attributes before operator set 10."""
-    starts, ends, axes, steps = (ints(low, node, place, name) for place, name in enumerate(SLICE, 1))
+    starts, ends, axes, steps = (low.ints(node, place, name) for place, name in enumerate(SLICE, 1))
     steps = [1] * len(starts or []) if steps is None else steps
     counts = {
         len(one) for one in (starts or [], ends or [], starts if axes is None else axes, steps) if one is not None

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 
 from gossamer.compile import axes as lying
 from gossamer.compile import moves, reductions
+from gossamer.compile.lowering import Lowering
 from gossamer.compile.program import Layer, Value
 from gossamer.onnxfile import Node
-
-if TYPE_CHECKING:
-    from gossamer.compile.lowering import Lowering
 
 
 def unsqueeze(low: Lowering, node: Node) -> None:

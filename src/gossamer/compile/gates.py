@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 
 from gossamer.compile import axes as lying
 from gossamer.compile import constants
+from gossamer.compile.lowering import Lowering
 from gossamer.compile.program import Layer, Value
 from gossamer.compile.scaling import Row
 from gossamer.onnxfile import Node
-
-if TYPE_CHECKING:
-    from gossamer.compile.lowering import Lowering
 
 NEAR = 1e-6
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,12 +11,10 @@ from numpy.typing import NDArray
 from gossamer.compile import axes as lying
 from gossamer.compile.attributes import places, row, text
 from gossamer.compile.axes import Axes
+from gossamer.compile.lowering import Lowering
 from gossamer.compile.program import MOST_NUMBERS, MOST_SIDE, MOST_STRIDE, MOST_TAPS, Array, Layer, Value
 from gossamer.compile.scaling import scaled
 from gossamer.onnxfile import Node
-
-if TYPE_CHECKING:
-    from gossamer.compile.lowering import Lowering
 
 NEAREST: dict[str, Callable[[Array], Array]] = {
     "round_prefer_floor": lambda x: np.ceil(x - np.float32(0.5)),

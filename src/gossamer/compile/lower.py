@@ -10,11 +10,12 @@ import numpy as np
 
 from gossamer.compile import axes as lying
 from gossamer.compile import distances, gates, heads, moves, padding, quantised, reductions, slices, stacks, windows
-from gossamer.compile.attributes import ints, number, places, row
-from gossamer.compile.constants import bounds
+from gossamer.compile.attributes import check, number, places, row
+from gossamer.compile.constants import bounds, fold, follow
 from gossamer.compile.lowering import FLOAT_MOST, TAKES_ACT, Handler, Lowering, Pads
 from gossamer.compile.program import MOST_TAPS, MOVES, Layer, Program, Value
 from gossamer.compile.scaling import scaled
+from gossamer.errors import InputError
 from gossamer.onnxfile import Node, Onnx
 
 UNARY = {
@@ -359,7 +360,7 @@ def _slices(low: Lowering, node: Node) -> None:
     source, at = low.value(node), node.attributes
     value = low.program.values[source]
     if node.op == "Split":
-        sizes, count = ints(low, node, 1, "split"), len(node.outputs)
+        sizes, count = low.ints(node, 1, "split"), len(node.outputs)
         each = [value.c // count] * count if sizes is None else sizes
         if at.get("axis", 0) not in (1, -3):
             low.refuse(node, "an axis other than the channels")
@@ -450,7 +451,32 @@ HANDLERS: dict[str, Handler] = {
 def lower(onnx: Onnx) -> Program:
     """The program of an ONNX graph. Raises InputError where the engine lacks an operator."""
     with np.errstate(all="ignore"):  # infinities and NaN among weights flow on, as in every runtime
-        return Lowering(dataclasses.replace(onnx, nodes=tuple(_in_pairs(onnx.nodes))), HANDLERS).run()
+        return _run(Lowering(dataclasses.replace(onnx, nodes=tuple(_in_pairs(onnx.nodes))), HANDLERS))
+
+
+def _run(low: Lowering) -> Program:
+    """All nodes in their order. Raises InputError, naming the node, where the engine has no operation for it."""
+    for node in low.onnx.nodes:  # of all, as handlers look at what comes behind theirs
+        check(low, node)
+    values, operations = low.program.values, low.program.operations
+    for node in low.onnx.nodes:
+        if id(node) in low.skip or fold(low, node) or follow(low, node):
+            continue
+        handler = low.handlers.get(node.op)
+        if handler is None:
+            low.refuse(node, "the engine has no such operator")
+        before = len(values), len(operations)
+        handler(low, node)
+        for value in values[before[0] :]:
+            if not value.fits():
+                low.refuse(node, f"a map of {value.c} channels and {value.h} x {value.w}")
+        for made in operations[before[1] :]:
+            if not made.fits():
+                low.refuse(node, f"a kernel of {made.kernel}, strides {made.stride} or padding {made.pads}")
+    low.program.outputs = [low.output(one.name) for one in low.onnx.outputs]
+    if not operations:
+        raise InputError("a network that computes nothing", "one operation at least", "leave it out")
+    return low.program
 
 
 def _in_pairs(nodes: Iterable[Node]) -> Iterator[Node]:

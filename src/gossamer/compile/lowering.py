@@ -6,7 +6,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
-from gossamer.compile import attributes, constants
 from gossamer.compile import axes as lying
 from gossamer.compile.axes import Axes
 from gossamer.compile.program import (
@@ -25,6 +24,7 @@ from gossamer.onnxfile import Node, Onnx
 
 FLOAT_MOST = 3.4e38
 MOST_PIECES, LONGEST_SHOWN = 4096, 200
+SHAPES = ("Cast", "Gather")  # of sides of maps; all other operators have handlers
 TAKES_ACT = ("conv", "add", "scale", "affine")  # and a block, behind its last layer
 
 Handler = Callable[["Lowering", Node], None]
@@ -74,30 +74,6 @@ class Lowering:
         self.quantised: dict[str, Quantised] = {}  # constants that are bytes
         self.skip: set[int] = set()  # nodes that an earlier one has taken in
 
-    def run(self) -> Program:
-        """Raises InputError, naming the node, where the engine has no operation for it."""
-        for node in self.onnx.nodes:  # of all, as handlers look at what comes behind theirs
-            attributes.check(self, node)
-        values, operations = self.program.values, self.program.operations
-        for node in self.onnx.nodes:
-            if id(node) in self.skip or constants.fold(self, node) or constants.follow(self, node):
-                continue
-            handler = self.handlers.get(node.op)
-            if handler is None:
-                self.refuse(node, "the engine has no such operator")
-            before = len(values), len(operations)
-            handler(self, node)
-            for value in values[before[0] :]:
-                if not value.fits():
-                    self.refuse(node, f"a map of {value.c} channels and {value.h} x {value.w}")
-            for made in operations[before[1] :]:
-                if not made.fits():
-                    self.refuse(node, f"a kernel of {made.kernel}, strides {made.stride} or padding {made.pads}")
-        self.program.outputs = [self.output(one.name) for one in self.onnx.outputs]
-        if not operations:
-            raise InputError("a network that computes nothing", "one operation at least", "leave it out")
-        return self.program
-
     def output(self, name: str) -> Output:
         """An output as the maps that fill it. Raises InputError where its numbers lie in no order that the engine gives."""
         parts = self.series.get(name) or ([(self.names[name], self.axes_of(name))] if name in self.names else [])
@@ -121,7 +97,7 @@ class Lowering:
         """Raises InputError that names the node and its attributes."""
         plain = {key: value for key, value in node.attributes.items() if isinstance(value, (int, float, list))}
         shown = f" {str(plain)[:LONGEST_SHOWN]}" if plain else ""
-        known = node.op in self.handlers or node.op in attributes.SHAPES  # then it is the form that is refused
+        known = node.op in self.handlers or node.op in SHAPES  # then it is the form that is refused
         raise InputError(
             f"node {node.name[:LONGEST_SHOWN]!r}, operator {node.op[:LONGEST_SHOWN]}{shown}: {why}",
             f"other forms of {node.op}" if known else f"operators {', '.join(sorted(self.handlers))}",
@@ -154,7 +130,7 @@ class Lowering:
         name = node.inputs[place] if place < len(node.inputs) else ""
         if name in self.shapes:
             return self.shapes[name]
-        found = attributes.ints(self, node, place)
+        found = self.ints(node, place)
         return [*found] if found else None
 
     def constant(self, node: Node, place: int) -> Any:
@@ -186,6 +162,15 @@ class Lowering:
         found = self.onnx.tensors.get(name)
         if found is None:
             self.refuse(node, f"its input {place} is not constant")
+        return found
+
+    def ints(self, node: Node, place: int, name: str = "") -> list[int] | None:
+        """Integers that are a constant input, or an attribute in some operator sets; None where they are left out."""
+        found = node.attributes.get(name)
+        if found is None and (given := self.tensor(node, place)) is not None:
+            if given.dtype.kind not in "iu" or given.ndim > 1:
+                self.refuse(node, f"its input {place} is not a row of integers")
+            found = given.reshape(-1).tolist()
         return found
 
     def emit(self, kind: str, source: int, out: Value, **more: Any) -> int:

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from gossamer.compile import axes as lying
-from gossamer.compile.attributes import ints, places
+from gossamer.compile.attributes import places
 from gossamer.compile.axes import Axes
+from gossamer.compile.lowering import Lowering
 from gossamer.onnxfile import Node
-
-if TYPE_CHECKING:
-    from gossamer.compile.lowering import Lowering
 
 
 def transpose(low: Lowering, node: Node) -> None:
@@ -55,7 +51,7 @@ def _is_batch(sides: list[int | None], batch: int | str | None) -> bool:
 
 
 def _squeezed(low: Lowering, node: Node, shape: tuple[int, ...]) -> list[int | None] | None:
-    given = ints(low, node, 1, "axes")
+    given = low.ints(node, 1, "axes")
     if not given:
         return None
     sides: list[int | None] = [None, *shape]

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from gossamer.compile.attributes import ints, number, places, text
+from gossamer.compile.attributes import number, places, text
 from gossamer.compile.lowering import FLOAT_MOST, Lowering, Pads
 from gossamer.compile.program import MOST_PAD, MOVES, Layer, Value
 from gossamer.compile.slices import pairs
@@ -59,7 +59,7 @@ def pad(low: Lowering, node: Node) -> None:
 
 def _around(low: Lowering, node: Node) -> Pads:
     """Rows and columns that a Pad adds. Raises InputError where it does anything else."""
-    sides, axes = ints(low, node, 1, "pads"), ints(low, node, 3)
+    sides, axes = low.ints(node, 1, "pads"), low.ints(node, 3)
     chosen = places(low, node, range(RANK) if axes is None else axes, RANK)
     before, behind = [0] * RANK, [0] * RANK
     if sides is None or len(sides) != 2 * len(chosen):

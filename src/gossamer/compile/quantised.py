@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from math import prod
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from gossamer.compile import reductions
+from gossamer.compile.lowering import Lowering
 from gossamer.compile.program import Array, Layer, Quantised, Value
 from gossamer.onnxfile import Node
-
-if TYPE_CHECKING:
-    from gossamer.compile.lowering import Lowering
 
 LEAST_SCALE, MOST_SCALE, MOST_ZERO = 1e-29, 1e29, 255
 

@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 
-from gossamer.compile.attributes import ints, places
+from gossamer.compile.attributes import places
+from gossamer.compile.lowering import Lowering
 from gossamer.compile.program import MOST_STRIDE, Layer, Value
 from gossamer.onnxfile import Node
-
-if TYPE_CHECKING:
-    from gossamer.compile.lowering import Lowering
 
 LARGEST_POOL, LARGEST_BLOCK = 64, 16  # of a pool's kernel; of the positions that channels become
 
 
 def axes_of(low: Lowering, node: Node) -> list[int]:
     """The axes that a reduction of a map is over, an attribute or a second input."""
-    return sorted(places(low, node, ints(low, node, 1, "axes") or [], 4))
+    return sorted(places(low, node, low.ints(node, 1, "axes") or [], 4))
 
 
 def largest(low: Lowering, node: Node) -> None:

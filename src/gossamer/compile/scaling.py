@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 from numpy.typing import NDArray
 
+from gossamer.compile.lowering import Lowering
 from gossamer.compile.program import Layer, Operation, Value
-
-if TYPE_CHECKING:
-    from gossamer.compile.lowering import Lowering
 
 Row = NDArray[np.float32] | NDArray[np.float64]
 

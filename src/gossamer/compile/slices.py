@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from gossamer.compile.attributes import text
+from gossamer.compile.lowering import Lowering
 from gossamer.compile.program import (
     MOST_KERNEL,
     MOST_NUMBERS,
@@ -21,9 +22,6 @@ from gossamer.compile.program import (
     Value,
 )
 from gossamer.onnxfile import Node
-
-if TYPE_CHECKING:
-    from gossamer.compile.lowering import Lowering
 
 MOST_WEIGHT = MOST_NUMBERS // MOST_TAPS  # kernels of the largest size
 

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from gossamer.compile import axes as lying
 from gossamer.compile import reductions
+from gossamer.compile.lowering import Lowering
 from gossamer.compile.program import Value
 from gossamer.onnxfile import Node
-
-if TYPE_CHECKING:
-    from gossamer.compile.lowering import Lowering
 
 
 def _maps(low: Lowering, node: Node, name: str) -> list[int]:

@@ -11,6 +11,7 @@ import numpy as np
 
 from gossamer.report import figures
 from gossamer.report.contents import ReportData
+from gossamer.report.detect import BACKGROUND, pairs
 from gossamer.report.formats import count, points, significant
 from gossamer.report.scatter import scatter
 from gossamer.report.scores import Pair, confused_pairs
@@ -216,8 +217,6 @@ def _pixels(scores: SegmentationEvaluation) -> Part:
 
 
 def _boxes(scores: DetectionScores) -> Part:
-    from gossamer.report.detect import BACKGROUND, pairs
-
     return Part(
         "Average precision (AP), the weakest class first, in per cent: at an overlap of 0.5, at 0.75, and the mean over "
         "0.5 to 0.95. Recall: with at most 100 boxes an image, the mean over the same overlaps.",
