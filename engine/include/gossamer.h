@@ -78,6 +78,10 @@ GOSSAMER_API int gossamer_run(gossamer_session *session, const float *input, int
 GOSSAMER_API int gossamer_profile(gossamer_session *session, const float *input, int64_t images, float *output,
                                   int64_t *nanoseconds);
 
+/* Points down and across of the squares by which an operation of the file finds its sums (Winograd's minimal filtering); 0 and
+ * 0 where they are direct. */
+GOSSAMER_API int gossamer_points(const gossamer_model *model, int32_t operation, int32_t points[2]);
+
 GOSSAMER_API void gossamer_session_close(gossamer_session *session);
 GOSSAMER_API void gossamer_close(gossamer_model *model);
 

@@ -64,6 +64,11 @@ struct Dense {
   int32_t step;
   bool gathers;
   int64_t line, at_once;
+  // of minimal filtering: points down and across a square, 0 where sums are direct; bytes from a point's weights to the next
+  // one's; as many zeros as columns; at_once squares
+  int32_t points_y, points_x;
+  int64_t matrix;
+  const float *none;
   Finish finish;
   Next next;  // of what comes behind this thread's part
 };

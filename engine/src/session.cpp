@@ -23,6 +23,7 @@
 #include "kernels.h"
 #include "model.h"
 #include "pool.h"
+#include "winograd.h"
 
 using namespace gossamer;
 
@@ -32,6 +33,8 @@ constexpr int64_t MIDDLE_BYTES = 768 << 10;    // of the depthwise rows of all c
 constexpr int64_t EXPANDED_BYTES = 128 << 10;  // of the expanded rows of one chunk
 constexpr int64_t WIDE_BYTES = 128 << 10;      // of the widened rows of a map of bytes
 constexpr int64_t GATHERED_BYTES = 256 << 10;  // of what positions read, gathered for blocks: a part of the second cache
+constexpr int64_t FILTERED_BYTES = 256 << 10;  // of squares at their points and what becomes of them: they stay in the second cache
+constexpr int32_t MOST_POINTS = 10, MOST_PLACES = 7;  // of a side of those squares, and of a kernel's
 constexpr int64_t LINE_BYTES = 64 << 10;       // of one position, at most
 constexpr int64_t POSITIONS = 32;              // of a block
 constexpr int64_t WORDS = 16;                  // of k that a block takes at once, at most
@@ -230,6 +233,107 @@ bool pack(gossamer_model &m, Dense &d, int64_t weight, int64_t bias, int64_t sca
   return true;
 }
 
+// Squares that cover the outputs.
+int64_t squares(const Dense &d, const Map &out) {
+  const int32_t down = d.points_y - d.kh + 1, across = d.points_x - d.kw + 1;
+  return int64_t((out.h + down - 1) / down) * ((out.w + across - 1) / across);
+}
+
+// Bytes of a square at one of the points: of its channels, and of all panels of columns.
+int64_t square_bytes(const gossamer_model &m, const Dense &d) {
+  return (round_up(d.in.c, 16) + round_up(d.out.c, d.vectors * m.level->vector)) * 4;
+}
+
+// How many squares at once: what they are at the points stays in the second cache, but weights that are read for a few
+// squares only cost more than that. In equal parts.
+int64_t squares_at_once(const gossamer_model &m, const Dense &d) {
+  const int64_t points = int64_t(d.points_y) * d.points_x, all = squares(d, d.out);
+  const int64_t most = std::max<int64_t>(FILTERED_BYTES / (points * square_bytes(m, d)), std::max(d.in.c, d.out.c) / 2);
+  const int64_t parts = (all + std::max<int64_t>(most, 1) - 1) / std::max<int64_t>(most, 1);
+  return (all + parts - 1) / parts;
+}
+
+int64_t squares_scratch(const gossamer_model &m, const Dense &d) {
+  return int64_t(d.points_y) * d.points_x * (squares_at_once(m, d) * square_bytes(m, d) + 128);
+}
+
+// Cycles that an image takes by squares: products, the ways to the points and back, or the weights, where they take longer.
+// The factors are those of a processor with AVX2, whose memory gives a thread 4 bytes a cycle.
+int64_t squares_cycles(const gossamer_model &m, const Dense &d) {
+  const int64_t points = int64_t(d.points_y) * d.points_x, k = d.in.c, n = d.out.c, count = squares(d, d.out);
+  const int64_t products = points * count * k * n / (2 * m.level->vector), ways = points * count * (k + n) / m.level->vector;
+  return std::max(products * 6 / 5 + 5 * ways, points * k * n);
+}
+
+// Whether sums are found by minimal filtering, and by squares of how many points.
+void plan_points(const gossamer_model &m, const Op &op, Dense &d) {
+  static constexpr int32_t SQUARES[][4] = {{3, 3, 6, 6}, {3, 3, 4, 4}, {5, 5, 6, 6}, {1, 3, 1, 6}, {3, 1, 6, 1}, {1, 7, 1, 10}, {7, 1, 10, 1}};
+  constexpr int32_t FEW = 8;  // channels
+  const int32_t taken = m.level->taken[d.in.type];
+  if (op.groups != 1 || op.dilation != 1 || op.sh != 1 || op.sw != 1 || d.in.c < FEW || d.out.c < FEW) return;
+  if (d.in.type == U8 || (taken == BF16 && m.level->blocks)) return;  // which have more products a cycle
+  const int64_t words = taken == BF16 ? (d.in.c + 1) / 2 : d.in.c;
+  int64_t least = int64_t(d.out.h) * d.out.w * d.kh * d.kw * words * d.out.c / (2 * m.level->vector);
+  Dense tried = d;
+  for (const auto &[kh, kw, y, x] : SQUARES) {
+    if (kh != d.kh || kw != d.kw) continue;
+    tried.points_y = y, tried.points_x = x;
+    const int64_t cycles = squares_cycles(m, tried);
+    if (cycles < least && squares_scratch(m, tried) <= SCRATCH_BYTES) least = cycles, d.points_y = y, d.points_x = x;
+  }
+}
+
+// The weights at the points, each in panels as `pack` makes them, and what they are to be multiplied with.
+bool pack_points(gossamer_model &m, Dense &d, const Op &op, Step &step) {
+  const int64_t k = d.in.c, n = d.out.c, taps = int64_t(d.kh) * d.kw, points = int64_t(d.points_y) * d.points_x;
+  const int64_t wide = d.vectors * m.level->vector, panels = round_up(n, wide) / wide;
+  d.words = int32_t(k), d.tail = 0xFFFFFFFFu, d.tiles = m.level->tiles[F32];
+  d.panel = wide * 4 * k, d.matrix = panels * d.panel;
+  const auto make = [&](int64_t floats) {
+    m.packed.emplace_back();
+    return m.packed.back().make(size_t(floats) * 4) ? m.packed.back().floats() : nullptr;
+  };
+  float *const to = make(points * panels * wide * k), *const bias = make(panels * wide), *const none = make(panels * wide), *const zeros = make(k);
+  if (!to || !bias || !none || !zeros) return false;
+  d.weight = reinterpret_cast<uint8_t *>(to), d.bias = bias, d.none = none, d.zeros = reinterpret_cast<uint8_t *>(zeros);
+  const float *w = m.file.weights;
+  std::memcpy(bias, w + op.bias0, size_t(n) * 4);
+  const auto *bytes = reinterpret_cast<const int8_t *>(w + op.weight0);
+  const auto *halves = reinterpret_cast<const uint16_t *>(w + op.weight0);
+  typedef float Some __attribute__((vector_size(64)));  // kernels of as many columns side by side
+  constexpr int64_t SOME = 16;
+  std::vector<float> near(size_t(SOME * SQUARE * taps));  // theirs of a few channels, so that each cache line is read once
+  const auto read = [&](int64_t j, int64_t at) {
+    return op.type0 == F32 ? w[op.weight0 + at] : op.type0 == BF16 ? from_bf16(halves[at]) : bytes[at] * w[op.scale0 + j];
+  };
+  for (int64_t j = 0; j < n; j += SOME)
+    for (int64_t c = 0; c < k; c++) {
+      const int64_t columns = std::min(SOME, n - j), ahead = c % SQUARE * taps;
+      for (int64_t i = 0; i < columns && ahead == 0; i++)
+        for (int64_t x = 0; x < std::min(SQUARE, k - c) * taps; x++) near[size_t(i * SQUARE * taps + x)] = read(j + i, ((j + i) * k + c) * taps + x);
+      Some turned[MOST_POINTS][MOST_PLACES], column[MOST_POINTS];
+      for (int32_t r = 0; r < d.kh; r++) {
+        Some kernel[MOST_PLACES] = {}, across[MOST_POINTS];
+        for (int64_t i = 0; i < columns; i++)
+          for (int32_t q = 0; q < d.kw; q++) kernel[q][i] = near[size_t(i * SQUARE * taps + ahead + r * d.kw + q)];
+        kernel_at_points(d.points_x, d.kw, kernel, across);
+        for (int32_t q = 0; q < d.points_x; q++) turned[q][r] = across[q];
+      }
+      for (int32_t q = 0; q < d.points_x; q++) {
+        kernel_at_points(d.points_y, d.kh, turned[q], column);
+        for (int32_t r = 0; r < d.points_y; r++)
+          for (int64_t i = 0, run; i < columns; i += run) {  // as far as a panel reaches
+            run = std::min(columns - i, wide - (j + i) % wide);
+            float *o = to + (r * d.points_x + q) * (d.matrix / 4) + (j + i) / wide * (d.panel / 4) + c * wide + (j + i) % wide;
+            std::memcpy(o, reinterpret_cast<const float *>(&column[r]) + i, size_t(run) * 4);
+          }
+      }
+    }
+  d.at_once = squares_at_once(m, d);
+  step.wide = std::max(step.wide, size_t(squares_scratch(m, d)));
+  return true;
+}
+
 float *pad(gossamer_model &m, const float *bias, int64_t n, int64_t padded) {
   m.packed.emplace_back();
   if (!m.packed.back().make(size_t(padded) * 4)) return nullptr;
@@ -291,12 +395,18 @@ bool dense_step(gossamer_model &m, const Op &op, Step &step) {
     d.vectors = pick_vectors(*m.level, n);
     d.lines = op.groups == 1 && op.dilation == 1 && op.kw > 1 && in.ld == int64_t(in.c) * size_of(in.type) && in.c * op.kw <= 64 &&
               op.kh <= 8;  // so that the edges of one tile fit
+    d.kh = op.kh, d.kw = op.kw, d.sh = op.sh, d.sw = op.sw, d.top = op.top, d.left = op.left;
+    d.dilation = op.dilation, d.finish = Finish{op.act, op.low, op.high};
+    plan_points(m, op, d);
+    if (d.points_y) {
+      if (!pack_points(m, d, op, step)) return false;
+      step.dense.push_back(d);
+      continue;
+    }
     const bool plain = op.kh == 1 && op.kw == 1 && op.sh == 1 && op.sw == 1 && op.top == 0 && op.left == 0 && in.h == out.h &&
                        in.w == out.w;
     if (!pack(m, d, op.weight0, op.bias0, op.scale0, op.type0, int64_t(g) * n, n, k, op.kh, op.kw, plain ? PLAIN : ANY, step))
       return false;
-    d.kh = op.kh, d.kw = op.kw, d.sh = op.sh, d.sw = op.sw, d.top = op.top, d.left = op.left;
-    d.dilation = op.dilation, d.finish = Finish{op.act, op.low, op.high};
     const auto [rows, bytes] = widened(m, d.in, op, d.out.h);
     if (bytes > SCRATCH_BYTES) return false;
     d.block = rows, step.wide = std::max(step.wide, size_t(bytes));
@@ -504,14 +614,17 @@ std::pair<int64_t, int64_t> share(int64_t count, int part, int parts) {
 
 int32_t panels(const Dense &d, const Map &out, int32_t vector) { return (out.c + d.vectors * vector - 1) / (d.vectors * vector); }
 
-bool by_positions(const Turn &turn, const Map &out) { return int64_t(out.h) * out.w >= 32 * turn.parts; }
+// What a layer's threads share where they do not share its panels, and whether it is enough: squares of minimal filtering, or
+// positions.
+int64_t positions_of(const Dense &d, const Map &out) { return d.points_y ? squares(d, out) : int64_t(out.h) * out.w; }
+bool by_positions(const Turn &turn, const Dense &d, const Map &out) { return positions_of(d, out) >= 32 * turn.parts; }
 
 void run_dense(const Turn &turn, const Dense &d) {
   const Level &level = *turn.s.model->level;
   uint8_t *const wide = turn.s.wide[size_t(turn.thread)].data;
-  const int64_t positions = int64_t(d.out.h) * d.out.w;
+  const int64_t positions = positions_of(d, d.out);
   const int32_t all = panels(d, d.out, level.vector);
-  if (by_positions(turn, d.out)) {
+  if (by_positions(turn, d, d.out)) {
     const auto [first, last] = share(positions, turn.part, turn.parts);
     level.kernels->dense(d, first, last, 0, all, wide);
   } else {
@@ -527,7 +640,7 @@ Next panel(const Dense &d, int64_t index) {
 // The weights with which the turn's part of a layer begins.
 Next begin(const Turn &turn, const Dense &d, const Map &out) {
   const int32_t vector = turn.s.model->level->vector;
-  return panel(d, by_positions(turn, out) ? 0 : share(panels(d, out, vector), turn.part, turn.parts).first);
+  return panel(d, by_positions(turn, d, out) ? 0 : share(panels(d, out, vector), turn.part, turn.parts).first);
 }
 
 bool by_rows(const Fused &f, int parts) { return !f.projects || parts == 1 || f.out.h >= 7 * parts; }
@@ -582,7 +695,7 @@ void operate(const Turn &turn, int32_t index, int phase) {
       }
       for (size_t g = 0; g < step.dense.size(); g++) {
         Dense d = step.dense[g];
-        if (step.dense.size() > 1 && !by_positions(turn, out)) d.room = 0;  // another thread's panels lie beside
+        if (step.dense.size() > 1 && !by_positions(turn, d, out)) d.room = 0;  // another thread's panels lie beside
         d.in.data = in.data + g * size_t(d.in.c) * size_t(size_of(in.type));
         d.out.data = out.data + g * size_t(d.out.c) * size_t(size_of(out.type));
         if (op.other >= 0) d.other.data = other.data + g * size_t(d.out.c) * size_t(size_of(other.type));
@@ -854,6 +967,16 @@ int gossamer_run(gossamer_session *session, const float *input, int64_t images, 
 int gossamer_profile(gossamer_session *session, const float *input, int64_t images, float *output, int64_t *nanoseconds) {
   if (!session || !input || !output || images < 0 || !nanoseconds) return GOSSAMER_ARGUMENT;
   return run_images(*session, input, images, output, nanoseconds);
+}
+
+int gossamer_points(const gossamer_model *model, int32_t operation, int32_t points[2]) {
+  if (!model || !points || operation < 0 || operation >= model->file.op_count) return GOSSAMER_ARGUMENT;
+  points[0] = points[1] = 0;
+  if (model->level && !model->steps[size_t(operation)].dense.empty()) {
+    const Dense &d = model->steps[size_t(operation)].dense[0];
+    points[0] = d.points_y, points[1] = d.points_x;
+  }
+  return GOSSAMER_OK;
 }
 
 void gossamer_session_close(gossamer_session *session) { delete session; }

@@ -72,6 +72,7 @@ def library() -> Any:
             loaded.gossamer_session_isa.restype = ctypes.c_char_p
             loaded.gossamer_run.argtypes = [pointer, pointer, ctypes.c_int64, pointer]
             loaded.gossamer_profile.argtypes = [pointer, pointer, ctypes.c_int64, pointer, pointer]
+            loaded.gossamer_points.argtypes = [pointer, ctypes.c_int32, pointer_to(ctypes.c_int32)]
             loaded.gossamer_session_close.argtypes = [pointer]
             loaded.gossamer_session_close.restype = None
             loaded.gossamer_close.argtypes = [pointer]
@@ -145,6 +146,14 @@ class Native:
             self._check(self._engine.gossamer_run(session, batch.ctypes.data, len(batch), out.ctypes.data))
         return raw_of([one.name for one in self.outputs], [one.of(out) for one in self.outputs])
 
+    def steps(self) -> list[Step]:
+        """Each operation, and by what squares the engine finds its sums."""
+        steps, points = read_steps(Path(self.path).read_bytes()), (ctypes.c_int32 * 2)()
+        for number, step in enumerate(steps):
+            self._check(self._engine.gossamer_points(self._model, number, points))
+            step.points = (points[0], points[1])
+        return steps
+
     def profile(self, runs: int = 50) -> list[Step]:
         """Each operation with the milliseconds that it takes, the mean of `runs` images of noise behind ten to warm up.
 
@@ -152,7 +161,7 @@ class Native:
         """
         if runs < 1:
             raise InputError(f"{runs} runs", "at least 1", "give such a number")
-        steps = read_steps(Path(self.path).read_bytes())
+        steps = self.steps()
         image = np.random.default_rng(0).standard_normal((1, *self.input_shape[1:])).astype(np.float32)
         out, times = np.empty((1, self.numbers), np.float32), np.zeros(len(steps), np.int64)
         with self._session() as session:

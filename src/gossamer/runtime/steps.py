@@ -31,7 +31,11 @@ TYPES = ("float32", "bfloat16", "uint8")
 
 @dataclass
 class Step:
-    """One operation: inputs and outputs as height x width x channels; macs: multiply-adds an image; ms: an image."""
+    """One operation: inputs and outputs as height x width x channels; macs: multiply-adds an image; ms: an image.
+
+    points: down and across, of the squares by which the engine finds the sums with fewer multiplications (Winograd's
+    minimal filtering); (0, 0) where each is done.
+    """
 
     name: str
     input: tuple[int, int, int]
@@ -39,6 +43,7 @@ class Step:
     type: str
     macs: int
     ms: float = 0.0
+    points: tuple[int, int] = (0, 0)
 
 
 def read_steps(data: bytes) -> list[Step]:
@@ -83,8 +88,9 @@ def table(steps: Sequence[Step], isa: str, threads: int) -> str:
     for step in steps:
         pace = f"{step.macs / step.ms / 1e6:.1f}" if step.macs and step.ms else "-"
         source, target = ("x".join(map(str, sides)) for sides in (step.input, step.output))
+        name = step.name + (" by {}x{}".format(*step.points) if any(step.points) else "")
         lines.append(
-            f"{step.name:32} {source:>13} {target:>13} {step.type:8} {step.macs / 1e6:8.2f} {step.ms:8.3f} "
+            f"{name:32} {source:>13} {target:>13} {step.type:8} {step.macs / 1e6:8.2f} {step.ms:8.3f} "
             f"{100 * step.ms / total:5.1f} {pace:>7}"
         )
     return "\n".join(lines)

@@ -1,0 +1,167 @@
+"""Convolutions by minimal filtering: every size of square, maps that squares do not fill, and all that follows the sums.
+
+Each answers as plain loops do on every level of this machine, and with the same bits for any threads.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from gossamer.compile.write import compile_file
+from gossamer.export.convert import to_onnx
+from gossamer.runtime import native
+from tests.runs import at_level
+
+onnxruntime = pytest.importorskip("onnxruntime")
+if not native.LIBRARY.is_file():
+    pytest.skip("the native engine is not built: make engine", allow_module_level=True)
+
+LEVELS = ("portable", "avx2", "avx512", "avx512_vnni", "avx512_bf16", "amx")
+STEPS = {"float32": 1e-5, "bfloat16": 0.015}  # of the spread of the answers
+
+
+class Added(nn.Module):
+    """A convolution of which the map itself is added to, then bounded."""
+
+    def __init__(self, c: int, activation: nn.Module) -> None:
+        super().__init__()
+        self.conv, self.activation = nn.Conv2d(c, c, 3, padding=1), activation
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        out: torch.Tensor = self.activation(self.conv(x) + x)
+        return out
+
+
+class Beside(nn.Module):
+    """Convolutions side by side in one map, none of them whole registers wide."""
+
+    def __init__(self, c: int) -> None:
+        super().__init__()
+        self.parts = nn.ModuleList([nn.Conv2d(c, 37, 3, padding=1), nn.Conv2d(c, 45, (1, 7), padding=(0, 3))])
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.cat([nn.functional.relu(part(x)) for part in self.parts], 1)
+
+
+# channels, height and width of the input, the points of a square, the module
+CASES: dict[str, tuple[tuple[int, int, int], tuple[int, int], nn.Module]] = {
+    "squares fill the map": ((32, 20, 28), (6, 6), nn.Conv2d(32, 48, 3, padding=1)),
+    "squares reach over it": ((40, 23, 29), (6, 6), nn.Sequential(nn.Conv2d(40, 30, 3, padding=1), nn.ReLU6())),
+    "unpadded": ((33, 27, 19), (6, 6), nn.Conv2d(33, 64, 3)),
+    "padded twice": ((32, 13, 14), (6, 6), nn.Conv2d(32, 33, 3, padding=2)),
+    "more on one side": ((32, 13, 14), (6, 6), nn.Sequential(nn.ZeroPad2d((0, 2, 1, 0)), nn.Conv2d(32, 32, 3))),
+    "added": ((48, 15, 22), (6, 6), Added(48, nn.ReLU())),
+    "added, hard swish": ((48, 15, 22), (6, 6), Added(48, nn.Hardswish())),
+    "added, sigmoid": ((36, 15, 22), (6, 6), Added(36, nn.Sigmoid())),
+    "beside each other": ((40, 21, 21), (6, 6), Beside(40)),
+    "a row of squares": ((64, 3, 40), (6, 6), nn.Conv2d(64, 64, 3, padding=1)),
+    "small squares": ((256, 7, 7), (4, 4), nn.Sequential(nn.Conv2d(256, 250, 3, padding=1), nn.SiLU())),
+    "5x5": ((48, 18, 21), (6, 6), nn.Conv2d(48, 40, 5, padding=2)),
+    "1x3": ((64, 17, 18), (1, 6), nn.Sequential(nn.Conv2d(64, 56, (1, 3), padding=(0, 1)), nn.ReLU())),
+    "3x1": ((64, 18, 17), (6, 1), nn.Sequential(nn.Conv2d(64, 56, (3, 1), padding=(1, 0)), nn.LeakyReLU(0.1))),
+    "1x7": ((72, 17, 17), (1, 10), nn.Conv2d(72, 48, (1, 7), padding=(0, 3))),
+    "7x1": ((72, 17, 17), (10, 1), nn.Conv2d(72, 48, (7, 1), padding=(3, 0))),
+    "several in a row": ((24, 30, 30), (6, 6), nn.Sequential(*[nn.Conv2d(24, 24, 3, padding=1) for _ in range(3)])),
+}
+DIRECT: dict[str, tuple[tuple[int, int, int], nn.Module]] = {
+    "stride 2": ((64, 20, 20), nn.Conv2d(64, 64, 3, 2, 1)),
+    "dilated": ((64, 20, 20), nn.Conv2d(64, 64, 3, 1, 2, 2)),
+    "groups": ((64, 20, 20), nn.Conv2d(64, 64, 3, 1, 1, 1, 2)),
+    "of an image": ((3, 20, 20), nn.Conv2d(3, 64, 3, 1, 1)),
+    "1x1": ((64, 20, 20), nn.Conv2d(64, 64, 1)),
+    "one position": ((64, 3, 3), nn.Conv2d(64, 64, 3)),
+}
+
+
+def images(shape: tuple[int, int, int], count: int) -> NDArray[np.float32]:
+    """float32 (count, *shape), positive as they are behind a ReLU, so that sums are large beside what they lose."""
+    return np.abs(np.random.default_rng(shape[0]).standard_normal((count, *shape))).astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, str], Path]:
+    """Each case in each precision, compiled, beside its images; as ONNX too."""
+    folder, made = tmp_path_factory.mktemp("squares"), {}
+    torch.manual_seed(0)
+    for number, (name, (shape, _, module)) in enumerate(CASES.items()):
+        onnx = folder / f"{number}.onnx"
+        onnx.write_bytes(to_onnx(module.eval(), shape[1:], shape[0]))
+        for precision in STEPS:
+            made[name, precision] = compile_file(onnx, folder / f"{number}-{precision}.goss", precision)
+            np.save(f"{made[name, precision]}.images.npy", images(shape, 2))
+    return made
+
+
+def answers(files: dict[tuple[str, str], Path], level: str) -> dict[tuple[str, str], NDArray[np.float32]]:
+    """What a process forced to the level answers to two images; skips where the machine lacks it."""
+    code = (
+        "import sys, numpy as np\nfrom gossamer.runtime.native import Native\n"
+        "for path in sys.argv[1:]:\n"
+        "    images = np.load(path + '.images.npy')\n"
+        "    found = Native(path, 1)(images)\n"
+        "    assert np.array_equal(Native(path, 3)(images[:1]), found[:1]), path\n"
+        "    np.save(path + '.npy', found)\n"
+    )
+    at_level(level, code, *files.values())
+    return {key: np.load(f"{path}.npy") for key, path in files.items()}
+
+
+@pytest.fixture(scope="module")
+def expected(files: dict[tuple[str, str], Path]) -> dict[tuple[str, str], NDArray[np.float32]]:
+    """The answers of plain loops."""
+    return answers(files, "reference")
+
+
+@pytest.mark.parametrize("level", LEVELS)
+def test_every_level_answers_as_plain_loops(
+    level: str, files: dict[tuple[str, str], Path], expected: dict[tuple[str, str], NDArray[np.float32]]
+) -> None:
+    wrong = {}
+    for key, found in answers(files, level).items():
+        wanted = expected[key]
+        difference = np.abs(found - wanted).max() / (wanted.max() - wanted.min())
+        if not difference < STEPS[key[1]]:
+            wrong[key] = difference
+    assert not wrong
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_squares_are_what_is_tested_and_answer_as_onnx_runtime(name: str, files: dict[tuple[str, str], Path]) -> None:
+    shape, points, _ = CASES[name]
+    engine, given = native.Native(files[name, "float32"], 1), images(shape, 2)
+    if engine.isa == "avx2":  # others have other numbers of products a cycle, so perhaps other squares
+        assert points in [step.points for step in engine.steps()]
+    else:
+        assert any(any(step.points) for step in engine.steps())
+    number = files[name, "float32"].name.split("-")[0]
+    session = onnxruntime.InferenceSession(
+        str(files[name, "float32"].with_name(f"{number}.onnx")), providers=["CPUExecutionProvider"]
+    )
+    (wanted,) = session.run(None, {"input": given})
+    assert np.abs(np.asarray(engine(given)) - wanted).max() < 1e-5 * np.abs(wanted).max()
+
+
+@pytest.mark.parametrize("precision", STEPS)
+def test_answers_are_the_same_bits_for_any_threads(precision: str, files: dict[tuple[str, str], Path]) -> None:
+    for name, (shape, _, _) in CASES.items():
+        path, given = files[name, precision], images(shape, 3)
+        wanted = np.asarray(native.Native(path, 1)(given))
+        for threads in (2, 3, 5):
+            for count in (1, 3):
+                found = native.Native(path, threads)(given[:count])
+                np.testing.assert_array_equal(found, wanted[:count], err_msg=f"{name}, {threads} threads")
+
+
+@pytest.mark.parametrize("name", DIRECT)
+def test_what_squares_do_not_fit_stays_direct(name: str, tmp_path: Path) -> None:
+    shape, module = DIRECT[name]
+    onnx = tmp_path / "m.onnx"
+    onnx.write_bytes(to_onnx(module.eval(), shape[1:], shape[0]))
+    (step,) = native.Native(compile_file(onnx, tmp_path / "m.goss"), 1).steps()
+    assert step.points == (0, 0)
