@@ -31,7 +31,7 @@ if COMPILER is None or EMULATOR is None:
     pytest.skip("no ARM compiler or no emulator: aarch64-linux-gnu-g++, qemu-aarch64", allow_module_level=True)
 
 ENGINE = Path(__file__).resolve().parents[1] / "engine"
-NETWORKS = ("mobilenetv1_025", "mobilenetv3_small_050", "shufflenet_v2_x0_5")
+NETWORKS = ("mobilenetv1_025", "mobilenetv3_small_050", "shufflenet_v2_x0_5", "squeezenet1_1")
 # the processor that is emulated, the level asked for, the level to be used
 LEVELS = [("max", "", "neon_dotprod"), ("cortex-a53", "", "neon"), ("max", "portable", "portable")]
 

@@ -62,6 +62,7 @@ NETWORKS: dict[str, nn.Module] = {
         nn.ReLU(),
         nn.Conv2d(12, 2, 1),
     ),
+    "squares": nn.Sequential(nn.Conv2d(3, 24, 1), nn.ReLU(), nn.Conv2d(24, 24, 3, padding=1), nn.Conv2d(24, 2, 1)),
     "resizes": nn.Sequential(
         nn.Conv2d(3, 6, 3, 2, 1),
         nn.Conv2d(6, 6, 3, padding=3, dilation=3, groups=6),
