@@ -19,11 +19,13 @@ from gossamer.runtime import native
 from tests.runs import at_level
 
 onnxruntime = pytest.importorskip("onnxruntime")
+quantization = pytest.importorskip("onnxruntime.quantization")
 if not native.LIBRARY.is_file():
     pytest.skip("the native engine is not built: make engine", allow_module_level=True)
 
 LEVELS = ("portable", "avx2", "avx512", "avx512_vnni", "avx512_bf16", "amx")
-STEPS = {"float32": 1e-5, "bfloat16": 0.015}  # of the spread of the answers
+# of the spread of the answers: float32 in another order, bfloat16 rounded elsewhere, two steps of a byte
+STEPS = {"float32": 1e-5, "bfloat16": 0.015, "uint8": 2.01 / 255}
 
 
 class Added(nn.Module):
@@ -65,10 +67,14 @@ CASES: dict[str, tuple[tuple[int, int, int], tuple[int, int], nn.Module]] = {
     "5x5": ((48, 18, 21), (6, 6), nn.Conv2d(48, 40, 5, padding=2)),
     "1x3": ((64, 17, 18), (1, 6), nn.Sequential(nn.Conv2d(64, 56, (1, 3), padding=(0, 1)), nn.ReLU())),
     "3x1": ((64, 18, 17), (6, 1), nn.Sequential(nn.Conv2d(64, 56, (3, 1), padding=(1, 0)), nn.LeakyReLU(0.1))),
+    "1x3 of few positions": ((200, 8, 8), (1, 6), nn.Conv2d(200, 200, (1, 3), padding=(0, 1))),
+    "3x1 of few positions": ((200, 8, 8), (6, 1), nn.Conv2d(200, 200, (3, 1), padding=(1, 0))),
     "1x7": ((72, 17, 17), (1, 10), nn.Conv2d(72, 48, (1, 7), padding=(0, 3))),
     "7x1": ((72, 17, 17), (10, 1), nn.Conv2d(72, 48, (7, 1), padding=(3, 0))),
     "several in a row": ((24, 30, 30), (6, 6), nn.Sequential(*[nn.Conv2d(24, 24, 3, padding=1) for _ in range(3)])),
 }
+# where squares of bytes have other points, or there are none
+BYTES = {"1x3": (0, 0), "3x1": (0, 0), "1x3 of few positions": (1, 4), "3x1 of few positions": (4, 1)}
 DIRECT: dict[str, tuple[tuple[int, int, int], nn.Module]] = {
     "stride 2": ((64, 20, 20), nn.Conv2d(64, 64, 3, 2, 1)),
     "dilated": ((64, 20, 20), nn.Conv2d(64, 64, 3, 1, 2, 2)),
@@ -84,6 +90,14 @@ def images(shape: tuple[int, int, int], count: int) -> NDArray[np.float32]:
     return np.abs(np.random.default_rng(shape[0]).standard_normal((count, *shape))).astype(np.float32)
 
 
+class Reader(quantization.CalibrationDataReader):  # type: ignore[name-defined, misc]
+    def __init__(self, shape: tuple[int, int, int]) -> None:
+        self.left = iter([{"input": image[None]} for image in images(shape, 2)])
+
+    def get_next(self) -> dict[str, NDArray[np.float32]] | None:
+        return next(self.left, None)
+
+
 @pytest.fixture(scope="module")
 def files(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, str], Path]:
     """Each case in each precision, compiled, beside its images; as ONNX too."""
@@ -92,8 +106,12 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, str], Pat
     for number, (name, (shape, _, module)) in enumerate(CASES.items()):
         onnx = folder / f"{number}.onnx"
         onnx.write_bytes(to_onnx(module.eval(), shape[1:], shape[0]))
+        few = folder / f"{number}-few.onnx"
+        settings = {"quant_format": quantization.QuantFormat.QDQ, "per_channel": True}
+        quantization.quantize_static(onnx, few, Reader(shape), **settings)
         for precision in STEPS:
-            made[name, precision] = compile_file(onnx, folder / f"{number}-{precision}.goss", precision)
+            source, floats = (few, "float32") if precision == "uint8" else (onnx, precision)
+            made[name, precision] = compile_file(source, folder / f"{number}-{precision}.goss", floats)
             np.save(f"{made[name, precision]}.images.npy", images(shape, 2))
     return made
 
@@ -145,6 +163,17 @@ def test_squares_are_what_is_tested_and_answer_as_onnx_runtime(name: str, files:
     )
     (wanted,) = session.run(None, {"input": given})
     assert np.abs(np.asarray(engine(given)) - wanted).max() < 1e-5 * np.abs(wanted).max()
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_bytes_have_squares_where_they_are_widened_for_their_products(
+    name: str, files: dict[tuple[str, str], Path]
+) -> None:
+    """Words of 16 bits at 4 points, floats at more; where bytes are multiplied as they are, sums are direct."""
+    engine = native.Native(files[name, "uint8"], 1)
+    points = BYTES.get(name, CASES[name][1]) if engine.isa == "avx2" else (0, 0)
+    assert points in [step.points for step in engine.steps()]
+    assert any(points) or not any(any(step.points) for step in engine.steps())
 
 
 @pytest.mark.parametrize("precision", STEPS)

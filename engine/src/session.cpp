@@ -239,17 +239,22 @@ int64_t squares(const Dense &d, const Map &out) {
   return int64_t((out.h + down - 1) / down) * ((out.w + across - 1) / across);
 }
 
+// What squares are at their points: floats, or words.
+int32_t at_points(const gossamer_model &m, const Dense &d) {
+  return m.level->taken[d.in.type] == WIDE && in_words(d.points_y, d.points_x) ? WIDE : F32;
+}
+
 // Bytes of a square at one of the points: of its channels, and of all panels of columns.
 int64_t square_bytes(const gossamer_model &m, const Dense &d) {
-  return (round_up(d.in.c, 16) + round_up(d.out.c, d.vectors * m.level->vector)) * 4;
+  return round_up(d.in.c, 16) * (at_points(m, d) == WIDE ? 2 : 4) + round_up(d.out.c, d.vectors * m.level->vector) * 4;
 }
 
 // How many squares at once: what they are at the points stays in the second cache, but weights that are read for a few
 // squares only cost more than that. In equal parts.
 int64_t squares_at_once(const gossamer_model &m, const Dense &d) {
   const int64_t points = int64_t(d.points_y) * d.points_x, all = squares(d, d.out);
-  const int64_t most = std::max<int64_t>(FILTERED_BYTES / (points * square_bytes(m, d)), std::max(d.in.c, d.out.c) / 2);
-  const int64_t parts = (all + std::max<int64_t>(most, 1) - 1) / std::max<int64_t>(most, 1);
+  const int64_t most = std::max<int64_t>({FILTERED_BYTES / (points * square_bytes(m, d)), std::max(d.in.c, d.out.c) / 2, 1});
+  const int64_t parts = (all + most - 1) / most;
   return (all + parts - 1) / parts;
 }
 
@@ -257,23 +262,29 @@ int64_t squares_scratch(const gossamer_model &m, const Dense &d) {
   return int64_t(d.points_y) * d.points_x * (squares_at_once(m, d) * square_bytes(m, d) + 128);
 }
 
+// Cycles of so many products of words, which are of two instructions where they are of integers.
+int64_t cycles_of(const gossamer_model &m, int64_t products, int32_t type) { return products / (type == WIDE ? 3 : 4) * 2 / m.level->vector; }
+
 // Cycles that an image takes by squares: products, the ways to the points and back, or the weights, where they take longer.
 // The factors are those of a processor with AVX2, whose memory gives a thread 4 bytes a cycle.
 int64_t squares_cycles(const gossamer_model &m, const Dense &d) {
-  const int64_t points = int64_t(d.points_y) * d.points_x, k = d.in.c, n = d.out.c, count = squares(d, d.out);
-  const int64_t products = points * count * k * n / (2 * m.level->vector), ways = points * count * (k + n) / m.level->vector;
-  return std::max(products * 6 / 5 + 5 * ways, points * k * n);
+  const int32_t type = at_points(m, d);
+  const int64_t points = int64_t(d.points_y) * d.points_x, n = d.out.c, count = squares(d, d.out);
+  const int64_t words = type == WIDE ? (d.in.c + 1) / 2 : d.in.c;
+  const int64_t products = cycles_of(m, points * count * words * n, type), ways = points * count * (words + n) / m.level->vector;
+  return std::max(products * 6 / 5 + 5 * ways, points * words * n);
 }
 
 // Whether sums are found by minimal filtering, and by squares of how many points.
 void plan_points(const gossamer_model &m, const Op &op, Dense &d) {
-  static constexpr int32_t SQUARES[][4] = {{3, 3, 6, 6}, {3, 3, 4, 4}, {5, 5, 6, 6}, {1, 3, 1, 6}, {3, 1, 6, 1}, {1, 7, 1, 10}, {7, 1, 10, 1}};
-  constexpr int32_t FEW = 8;  // channels
+  static constexpr int32_t SQUARES[][4] = {{3, 3, 6, 6}, {5, 5, 6, 6}, {1, 3, 1, 6}, {3, 1, 6, 1}, {1, 7, 1, 10},
+                                           {7, 1, 10, 1}, {3, 3, 4, 4}, {1, 3, 1, 4}, {3, 1, 4, 1}};
+  constexpr int32_t FEW = 8, MANY = 1024;  // channels; MANY: whose sums of words, 4 * 9 * 255 * 128 each at most, fit into 32 bits
   const int32_t taken = m.level->taken[d.in.type];
   if (op.groups != 1 || op.dilation != 1 || op.sh != 1 || op.sw != 1 || d.in.c < FEW || d.out.c < FEW) return;
-  if (d.in.type == U8 || (taken == BF16 && m.level->blocks)) return;  // which have more products a cycle
-  const int64_t words = taken == BF16 ? (d.in.c + 1) / 2 : d.in.c;
-  int64_t least = int64_t(d.out.h) * d.out.w * d.kh * d.kw * words * d.out.c / (2 * m.level->vector);
+  if (taken == U8 || (taken == BF16 && m.level->blocks) || (taken == WIDE && d.in.c > MANY)) return;  // U8, blocks: more products a cycle
+  const int64_t words = taken == F32 ? d.in.c : (d.in.c + 1) / 2;
+  int64_t least = cycles_of(m, int64_t(d.out.h) * d.out.w * d.kh * d.kw * words * d.out.c, taken);
   Dense tried = d;
   for (const auto &[kh, kw, y, x] : SQUARES) {
     if (kh != d.kh || kw != d.kw) continue;
@@ -287,24 +298,36 @@ void plan_points(const gossamer_model &m, const Op &op, Dense &d) {
 bool pack_points(gossamer_model &m, Dense &d, const Op &op, Step &step) {
   const int64_t k = d.in.c, n = d.out.c, taps = int64_t(d.kh) * d.kw, points = int64_t(d.points_y) * d.points_x;
   const int64_t wide = d.vectors * m.level->vector, panels = round_up(n, wide) / wide;
-  d.words = int32_t(k), d.tail = 0xFFFFFFFFu, d.tiles = m.level->tiles[F32];
-  d.panel = wide * 4 * k, d.matrix = panels * d.panel;
+  const int32_t type = at_points(m, d);
+  const bool whole = type == WIDE;
+  d.words = int32_t(whole ? (k + 1) / 2 : k), d.tail = 0xFFFFFFFFu, d.tiles = m.level->tiles[type];
+  d.panel = wide * 4 * d.words, d.matrix = panels * d.panel;
   const auto make = [&](int64_t floats) {
     m.packed.emplace_back();
     return m.packed.back().make(size_t(floats) * 4) ? m.packed.back().floats() : nullptr;
   };
-  float *const to = make(points * panels * wide * k), *const bias = make(panels * wide), *const none = make(panels * wide), *const zeros = make(k);
-  if (!to || !bias || !none || !zeros) return false;
-  d.weight = reinterpret_cast<uint8_t *>(to), d.bias = bias, d.none = none, d.zeros = reinterpret_cast<uint8_t *>(zeros);
+  float *const to = make(points * d.matrix / 4), *const bias = make(panels * wide), *const none = make(panels * wide);
+  float *const scale = make(panels * wide), *const zeros = make(k);
+  if (!to || !bias || !none || !scale || !zeros) return false;
+  d.weight = reinterpret_cast<uint8_t *>(to), d.bias = bias, d.none = none, d.scale = scale, d.zeros = reinterpret_cast<uint8_t *>(zeros);
   const float *w = m.file.weights;
-  std::memcpy(bias, w + op.bias0, size_t(n) * 4);
   const auto *bytes = reinterpret_cast<const int8_t *>(w + op.weight0);
   const auto *halves = reinterpret_cast<const uint16_t *>(w + op.weight0);
+  std::memcpy(bias, w + op.bias0, size_t(n) * 4);
+  const float unit = !whole ? d.in.scale : d.kh > 1 && d.kw > 1 ? 4 : 2;  // times which a kernel of integers has integers at the points
+  for (int64_t j = 0; j < n && d.in.type == U8; j++) {
+    int64_t sum = 0;
+    for (int64_t i = 0; i < k * taps; i++) sum += bytes[j * k * taps + i];
+    bias[j] -= float(double(sum) * d.in.zero) * (w[op.scale0 + j] * d.in.scale);
+    scale[j] = w[op.scale0 + j] * d.in.scale / unit;
+  }
+  if (d.in.type == U8) std::memset(zeros, d.in.zero, size_t(k) * 4);
   typedef float Some __attribute__((vector_size(64)));  // kernels of as many columns side by side
   constexpr int64_t SOME = 16;
   std::vector<float> near(size_t(SOME * SQUARE * taps));  // theirs of a few channels, so that each cache line is read once
   const auto read = [&](int64_t j, int64_t at) {
-    return op.type0 == F32 ? w[op.weight0 + at] : op.type0 == BF16 ? from_bf16(halves[at]) : bytes[at] * w[op.scale0 + j];
+    if (op.type0 == F32) return w[op.weight0 + at];
+    return op.type0 == BF16 ? from_bf16(halves[at]) : bytes[at] * unit * (whole ? 1 : w[op.scale0 + j]);
   };
   for (int64_t j = 0; j < n; j += SOME)
     for (int64_t c = 0; c < k; c++) {
@@ -324,8 +347,9 @@ bool pack_points(gossamer_model &m, Dense &d, const Op &op, Step &step) {
         for (int32_t r = 0; r < d.points_y; r++)
           for (int64_t i = 0, run; i < columns; i += run) {  // as far as a panel reaches
             run = std::min(columns - i, wide - (j + i) % wide);
-            float *o = to + (r * d.points_x + q) * (d.matrix / 4) + (j + i) / wide * (d.panel / 4) + c * wide + (j + i) % wide;
-            std::memcpy(o, reinterpret_cast<const float *>(&column[r]) + i, size_t(run) * 4);
+            float *o = to + (r * d.points_x + q) * (d.matrix / 4) + (j + i) / wide * (d.panel / 4) + (whole ? c / 2 : c) * wide + (j + i) % wide;
+            if (!whole) std::memcpy(o, reinterpret_cast<const float *>(&column[r]) + i, size_t(run) * 4);
+            for (int64_t x = 0; x < run && whole; x++) reinterpret_cast<int16_t *>(o + x)[c % 2] = int16_t(column[r][i + x]);
           }
       }
     }

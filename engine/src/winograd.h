@@ -38,6 +38,9 @@ struct Points {
   }
 };
 
+// Whether squares of so many points hold bytes as words of 16 bits, which lose nothing, and not as floats.
+constexpr bool in_words(int32_t down, int32_t across) { return down <= 4 && across <= 4; }
+
 // A kernel of PLACES at the points: in order 0, each pair's positive and negative one, infinity. T: some kernels side by side.
 template <int POINTS, int PLACES, class T>
 void kernel_at_points(const T *kernel, T *to) {
