@@ -33,7 +33,7 @@ case $($CXX -dumpmachine) in
     build neondotprod -march=armv8.2-a+dotprod
     ;;
 esac
-for name in model session reference portable; do build $name; done
+for name in model pack plan session reference portable; do build $name; done
 for job in $jobs; do wait "$job"; done
 # What a level is made of may run on its processors alone: nothing of it when the library is opened, and no function that
 # the linker might take for another file's of the same name. (With CXXFLAGS of sanitizers or -O1 there are such functions.)

@@ -25,6 +25,7 @@ RECIPE = (
 
 
 ENGINE = Path(__file__).resolve().parents[1] / "engine"
+SOURCES = ("model", "pack", "plan", "session", "portable", "reference")  # of the engine, without levels of any processor
 BLOCKS = "blocks"  # no level, but a library whose portable one takes layers as AMX does, by loops
 
 
@@ -37,7 +38,7 @@ def library_of_blocks() -> Path:
     folder = Path(tempfile.mkdtemp())
     atexit.register(shutil.rmtree, folder)
     flags = "-std=c++17 -O2 -fno-math-errno -fPIC -shared -pthread -DGOSSAMER_BLOCKS -DGOSSAMER_PORTABLE_ONLY"
-    sources = [str(ENGINE / "src" / f"{name}.cpp") for name in ("model", "session", "portable", "reference")]
+    sources = [str(ENGINE / "src" / f"{name}.cpp") for name in SOURCES]
     subprocess.run([compiler, *flags.split(), *sources, "-o", str(folder / "library.so")], check=True)
     return folder / "library.so"
 

@@ -30,6 +30,7 @@ from gossamer.modelfile import parse
 from gossamer.networks import create_model
 from gossamer.runtime import native
 from tests.test_export import randomised
+from tests.runs import SOURCES
 
 onnxruntime = pytest.importorskip("onnxruntime")
 pytest.importorskip("onnx")
@@ -401,9 +402,7 @@ def test_the_engine_is_free_of_memory_errors(small: bytes, heads: bytes, tmp_pat
     if compiler is None:
         pytest.skip("no C++ compiler")
     program = tmp_path / "lies"
-    sources = [
-        str(ROOT / "engine" / "src" / name) for name in ("model.cpp", "session.cpp", "portable.cpp", "reference.cpp")
-    ]
+    sources = [str(ROOT / "engine" / "src" / f"{name}.cpp") for name in SOURCES]
     flags = "-std=c++17 -O1 -g -fsanitize=address,undefined -fno-sanitize-recover=all -DGOSSAMER_PORTABLE_ONLY -pthread"
     built = subprocess.run(
         [compiler, *flags.split(), str(ROOT / "engine" / "test" / "lies.cpp"), *sources, "-o", str(program)],

@@ -1,0 +1,288 @@
+// The planner: which kernel does an operation, how much of it at once, and where maps lie.
+#if defined(GOSSAMER_AMX)
+#include <sys/syscall.h>
+#endif
+#if defined(__aarch64__)
+#include <sys/auxv.h>
+#endif
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <utility>
+
+#include "../include/gossamer.h"
+#include "plan.h"
+
+namespace gossamer {
+namespace {
+
+constexpr int64_t MIDDLE_BYTES = 768 << 10;    // of the depthwise rows of all chunks: they stay in the second cache
+constexpr int64_t EXPANDED_BYTES = 128 << 10;  // of the expanded rows of one chunk
+constexpr int64_t WIDE_BYTES = 128 << 10;      // of the widened rows of a map of bytes
+constexpr int64_t MANY_WEIGHTS = 1 << 18;      // of a fully connected layer: fewer floats are packed
+
+}  // namespace
+
+Map shape(const gossamer_model &m, int32_t index) {
+  const Value &v = m.file.values[index];
+  const int64_t ld = m.ld[size_t(v.parent < 0 ? index : v.parent)];
+  return Map{nullptr, v.h, v.w, v.c, v.type, ld, v.type == U8 ? v.scale : 1.0f, v.type == U8 ? v.zero : 0};
+}
+
+namespace {
+
+// Weights of bytes, and so many floats or halves that reading them is what takes the time. What a level has arithmetic of its
+// own for, bytes that meet bytes or halves that meet halves, is left to the tiles.
+bool is_connected_step(const gossamer_model &m, const Op &op) {
+  const Value &in = m.file.values[op.in];
+  if (!is_connected(op, in)) return false;
+  const int64_t numbers = int64_t(in.h) * in.w * in.c * m.file.values[op.out].c;
+  if (in.type == U8) return m.level->taken[U8] != U8;
+  return op.type0 == U8 || (in.type == F32 && numbers >= MANY_WEIGHTS);
+}
+
+void connected_step(const gossamer_model &m, const Op &op, Step &step) {
+  Connected &d = step.connected;
+  const float *w = m.file.weights;
+  d.in = shape(m, op.in), d.out = shape(m, op.out);
+  if (op.other >= 0) d.other = shape(m, op.other);
+  d.weight = reinterpret_cast<const uint8_t *>(w + op.weight0);
+  d.bias = w + op.bias0, d.scale = op.type0 == U8 ? w + op.scale0 : nullptr;
+  d.type = op.type0, d.finish = Finish{op.act, op.low, op.high};
+  step.expanded = size_t(d.in.h) * size_t(d.in.w) * size_t(d.in.c) * 4;
+}
+
+// Rows of the output whose input, widened, fits into WIDE_BYTES, one at least; the bytes that they take, or 0 where they need none.
+std::pair<int32_t, int64_t> widened(const gossamer_model &m, const Map &in, const Op &op, int32_t rows) {
+  if (m.level->taken[in.type] != WIDE) return {rows, 0};
+  const int64_t line = in.w * wide_ld(in), reach = int64_t(op.kh - 1) * op.dilation + 1;
+  const int64_t most = (WIDE_BYTES / line - reach) / op.sh + 1;
+  const int64_t block = std::clamp<int64_t>(most, 1, rows);
+  return {int32_t(block), std::min<int64_t>((block - 1) * op.sh + reach, in.h) * line};
+}
+
+// Bytes of a position of a map that nothing else has written before: its channels, and the gap behind them.
+int64_t room(const gossamer_model &m, int32_t index) {
+  const Map map = shape(m, index);
+  return m.file.values[index].parent < 0 ? map.ld : int64_t(map.c) * size_of(map.type);
+}
+
+bool dense_step(gossamer_model &m, const Op &op, Step &step) {
+  const Map in = shape(m, op.in), out = shape(m, op.out);
+  const int32_t k = in.c / op.groups, n = out.c / op.groups;
+  for (int32_t g = 0; g < op.groups; g++) {
+    Dense d{};
+    d.in = in, d.out = out;
+    d.in.c = k, d.out.c = n;
+    d.room = room(m, op.out) - int64_t(g) * n * size_of(out.type);  // groups that come later write over it
+    if (op.other >= 0) d.other = shape(m, op.other);
+    d.vectors = pick_vectors(*m.level, n);
+    d.lines = op.groups == 1 && op.dilation == 1 && op.kw > 1 && in.ld == int64_t(in.c) * size_of(in.type) && in.c * op.kw <= 64 &&
+              op.kh <= 8;  // so that the edges of one tile fit
+    d.kh = op.kh, d.kw = op.kw, d.sh = op.sh, d.sw = op.sw, d.top = op.top, d.left = op.left;
+    d.dilation = op.dilation, d.finish = Finish{op.act, op.low, op.high};
+    plan_points(m, op, d);
+    if (d.points_y) {
+      if (!pack_points(m, d, op, step)) return false;
+      step.dense.push_back(d);
+      continue;
+    }
+    const bool plain = op.kh == 1 && op.kw == 1 && op.sh == 1 && op.sw == 1 && op.top == 0 && op.left == 0 && in.h == out.h &&
+                       in.w == out.w;
+    if (!pack(m, d, op.weight0, op.bias0, op.scale0, op.type0, int64_t(g) * n, n, k, op.kh, op.kw, plain ? PLAIN : ANY, step))
+      return false;
+    const auto [rows, bytes] = widened(m, d.in, op, d.out.h);
+    if (bytes > SCRATCH_BYTES) return false;
+    d.block = rows, step.wide = std::max(step.wide, size_t(bytes));
+    step.dense.push_back(d);
+  }
+  return true;
+}
+
+bool fused_step(gossamer_model &m, const Op &op, Step &step) {
+  Fused &f = step.fused;
+  f.in = shape(m, op.in), f.out = shape(m, op.out);
+  f.kh = op.kh, f.kw = op.kw, f.sh = op.sh, f.sw = op.sw, f.top = op.top, f.left = op.left, f.dilation = op.dilation;
+  f.mid = op.mid, f.finish = Finish{op.act1, op.low1, op.high1};
+  f.expands = op.weight0 >= 0, f.projects = op.weight2 >= 0;
+  const int32_t vector = m.level->vector;
+  const float *w = m.file.weights;
+  if (f.expands) {
+    f.expand.vectors = pick_vectors(*m.level, op.mid);
+    f.chunk = f.expand.vectors * vector;
+    f.padded = int32_t(round_up(op.mid, f.chunk));
+    f.expand.in = f.in;
+    f.expand.kh = f.expand.kw = 1;
+    f.expand.finish = Finish{op.act0, op.low0, op.high0};
+    if (!pack(m, f.expand, op.weight0, op.bias0, op.scale0, op.type0, 0, op.mid, f.in.c, 1, 1, AS_IT_LIES, step)) return false;
+  } else {
+    f.chunk = int32_t(std::min<int64_t>(round_up(op.mid, vector), 4 * vector));
+    f.padded = int32_t(round_up(op.mid, f.chunk));
+  }
+  const int32_t taps = op.kh * op.kw;
+  m.packed.emplace_back();
+  if (!m.packed.back().make(size_t(f.padded) * size_t(taps) * 4)) return false;
+  float *to = m.packed.back().floats();
+  for (int32_t t = 0; t < taps; t++)
+    for (int32_t c = 0; c < op.mid; c++) {
+      const int64_t at = f.expands ? int64_t(t) * f.padded + c : (int64_t(c / vector) * taps + t) * vector + c % vector;
+      to[at] = w[op.weight1 + int64_t(c) * taps + t];
+    }
+  f.weight = to;
+  f.bias = pad(m, w + op.bias1, op.mid, f.padded);
+  if (!f.bias) return false;
+  const int32_t type = f.projects ? op.type2 : f.out.type, between = f.projects ? m.level->taken[type] : type, size = size_of(between);
+  if (f.projects) {
+    f.middle = Map{nullptr, f.out.h, f.out.w, op.mid, between, int64_t(f.padded) * size,
+                   type == U8 ? op.middle_scale : 1.0f, type == U8 ? op.middle_zero : 0};
+    Dense &d = f.project;
+    d.in = f.middle, d.in.type = type;
+    d.room = room(m, op.out);
+    d.vectors = pick_vectors(*m.level, f.out.c);
+    if (!pack(m, d, op.weight2, op.bias2, op.scale2, op.type2, 0, f.out.c, op.mid, 1, 1, PLAIN, step)) return false;
+    d.in.type = between;
+    d.kh = d.kw = d.sh = d.sw = d.dilation = 1;
+    d.finish = Finish{op.act, op.low, op.high};
+    if (op.other >= 0) d.other = shape(m, op.other);
+  }
+  // as many rows at once as the caches hold
+  const int64_t row_bytes = int64_t(f.out.w) * f.padded * size;
+  f.rows = int32_t(std::clamp<int64_t>(MIDDLE_BYTES / row_bytes, std::min(4, f.out.h), f.out.h));
+  const int64_t reach = int64_t(f.kh - 1) * f.dilation + 1;
+  const int64_t held = std::max<int64_t>(int64_t(f.out.w - 1) * f.sw + int64_t(f.kw - 1) * f.dilation + 1, f.in.w + f.left);
+  const int64_t pitch = held * f.chunk;
+  f.inner = f.dilation == 1 ? 1 : int32_t(std::min<int64_t>(reach, f.out.h));  // so that few of the rows held are moved
+  while (f.inner < f.out.h && ((f.inner + 1) * f.sh + reach) * pitch * 4 <= EXPANDED_BYTES) f.inner++;
+  const int64_t expanded = f.expands              ? ((f.inner - 1) * f.sh + reach) * pitch * 4
+                           : f.in.type == F32 ? 0 : reach * f.in.w * f.padded * 4;
+  if (expanded > SCRATCH_BYTES) return false;
+  step.expanded = size_t(expanded);
+  if (f.expands && m.level->taken[f.in.type] == WIDE)  // of the rows that f.rows need; the others take no memory
+    step.wide = std::max(step.wide, size_t(f.in.h) * size_t(f.in.w) * size_t(wide_ld(f.in)));
+  step.middle = f.projects ? size_t(f.rows) * size_t(row_bytes) : 0;
+  step.whole = f.projects ? size_t(f.out.h) * size_t(row_bytes) : 0;
+  return true;
+}
+
+// Root values into one arena: a value's place is free again behind the last operation that reads it.
+bool place_values(gossamer_model &m) {
+  const Model &f = m.file;
+  const size_t count = size_t(f.value_count);
+  auto root = [&](int32_t v) { return f.values[v].parent < 0 ? v : f.values[v].parent; };
+  std::vector<int32_t> born(count, -2), dies(count, -2);
+  auto touch = [&](int32_t value, int32_t when) {
+    const size_t r = size_t(root(value));
+    if (born[r] == -2) born[r] = when;
+    dies[r] = std::max(dies[r], when);
+  };
+  touch(f.input, -1);
+  for (int32_t i = 0; i < f.op_count; i++) {
+    touch(f.ops[i].in, i);
+    if (f.ops[i].other >= 0) touch(f.ops[i].other, i);
+    touch(f.ops[i].out, i);
+  }
+  for (int32_t i = 0; i < f.piece_count; i++) touch(f.pieces[i].value, f.op_count);
+  m.ld.assign(count, 0);
+  m.place.assign(count, 0);
+  std::vector<size_t> order, placed;
+  auto need = [&](size_t v) { return round_up(int64_t(f.values[v].h) * f.values[v].w * m.ld[v] + SLACK, 64); };
+  for (size_t v = 0; v < count; v++) {
+    m.ld[v] = (f.values[v].c <= 4 ? f.values[v].c : round_up(f.values[v].c, 16)) * size_of(f.values[v].type);
+    if (f.values[v].parent < 0 && born[v] != -2) order.push_back(v);
+  }
+  std::sort(order.begin(), order.end(), [&](size_t a, size_t b) { return need(a) > need(b); });
+  for (size_t v : order) {
+    std::vector<std::pair<int64_t, int64_t>> taken;
+    for (size_t o : placed)
+      if (born[o] <= dies[v] && born[v] <= dies[o]) taken.emplace_back(m.place[o], m.place[o] + need(o));
+    std::sort(taken.begin(), taken.end());
+    int64_t at = 0;
+    for (auto &[first, last] : taken) {
+      if (at + need(v) <= first) break;
+      at = std::max(at, last);
+    }
+    m.place[v] = at;
+    m.arena = std::max(m.arena, size_t(at + need(v)));
+    placed.push_back(v);
+  }
+  return true;
+}
+
+#if defined(GOSSAMER_AMX)
+// Whether the processor has AMX, and the system lets this process use it: it gives each thread room for the registers.
+bool may_use_blocks() {
+  constexpr int REQUEST = 0x1023, REGISTERS = 18;  // ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA
+  return __builtin_cpu_supports("amx-tile") && __builtin_cpu_supports("amx-int8") && __builtin_cpu_supports("amx-bf16") &&
+         syscall(SYS_arch_prctl, REQUEST, REGISTERS) == 0;
+}
+#endif
+
+int choose_level(const Level *&level) {
+  const Level *levels[7];
+  int count = 0;
+#if defined(__x86_64__) && !defined(GOSSAMER_PORTABLE_ONLY)
+  __builtin_cpu_init();
+  const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+  const bool avx512 = avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl") &&
+                      __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512bw");
+  const bool vnni = avx512 && __builtin_cpu_supports("avx512vnni");
+  const bool bf16 = vnni && __builtin_cpu_supports("avx512bf16");
+#if defined(GOSSAMER_AMX)
+  if (bf16 && may_use_blocks()) levels[count++] = &AMX;
+#endif
+  if (bf16) levels[count++] = &AVX512_BF16;
+  if (vnni) levels[count++] = &AVX512_VNNI;
+  if (avx512) levels[count++] = &AVX512;
+  if (avx2) levels[count++] = &AVX2;
+#elif defined(__aarch64__) && !defined(GOSSAMER_PORTABLE_ONLY)
+  constexpr unsigned long DOTPROD = 1 << 20;  // of the kernel's HWCAP_ASIMDDP, which older headers lack
+  if (getauxval(AT_HWCAP) & DOTPROD) levels[count++] = &NEON_DOTPROD;
+  levels[count++] = &NEON;
+#endif
+  levels[count++] = &PORTABLE;
+  const char *asked = std::getenv("GOSSAMER_ISA");
+  for (int i = 0; i < count; i++)
+    if (!asked || !*asked || !std::strcmp(asked, levels[i]->name)) {
+      level = levels[i];
+      return GOSSAMER_OK;
+    }
+  level = nullptr;
+  return std::strcmp(asked, "reference") ? GOSSAMER_ISA : GOSSAMER_OK;
+}
+
+}  // namespace
+
+// Pages of the mapped file that are not needed for a while give their memory back; read again, they come back.
+void let_go(const uint8_t *data, size_t size) {
+  static const uintptr_t page = uintptr_t(sysconf(_SC_PAGESIZE));
+  const uintptr_t first = reinterpret_cast<uintptr_t>(data) / page * page;
+  madvise(reinterpret_cast<void *>(first), reinterpret_cast<uintptr_t>(data) + size - first, MADV_DONTNEED);
+}
+
+int prepare(gossamer_model &m) {
+  if (int code = choose_level(m.level)) return code;
+  m.values.assign(m.file.values, m.file.values + m.file.value_count);
+  for (Value &value : m.values)
+    if (m.level && value.type == BF16) value.type = m.level->taken[BF16];
+  m.file.values = m.values.data();
+  place_values(m);
+  if (!m.level) return GOSSAMER_OK;
+  m.steps.resize(size_t(m.file.op_count));
+  for (int32_t i = 0; i < m.file.op_count; i++) {
+    const Op &op = m.file.ops[i];
+    Step &step = m.steps[size_t(i)];
+    if (is_connected_step(m, op)) connected_step(m, op, step);
+    else if (op.kind == CONV || op.kind == BLOCK) {
+      if (op.kind == CONV ? !dense_step(m, op, step) : !fused_step(m, op, step)) return GOSSAMER_MEMORY;
+      let_go(m.file.data, m.file.size);  // what was packed is not read again
+    }
+    m.expanded = std::max(m.expanded, step.expanded);
+    m.middle = std::max(m.middle, step.middle);
+    m.wide = std::max(m.wide, step.wide);
+    m.whole = std::max(m.whole, step.whole);
+  }
+  return GOSSAMER_OK;
+}
+
+}  // namespace gossamer
