@@ -1,5 +1,6 @@
 // The planner: which kernel does an operation, how much of it at once, and where maps lie.
 #if defined(GOSSAMER_AMX)
+#include <cpuid.h>
 #include <sys/syscall.h>
 #endif
 #if defined(__aarch64__)
@@ -213,8 +214,9 @@ bool place_values(gossamer_model &m) {
 // Whether the processor has AMX, and the system lets this process use it: it gives each thread room for the registers.
 bool may_use_blocks() {
   constexpr int REQUEST = 0x1023, REGISTERS = 18;  // ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA
-  return __builtin_cpu_supports("amx-tile") && __builtin_cpu_supports("amx-int8") && __builtin_cpu_supports("amx-bf16") &&
-         syscall(SYS_arch_prctl, REQUEST, REGISTERS) == 0;
+  constexpr unsigned AMX_BF16 = 1u << 22, AMX_TILE = 1u << 24, AMX_INT8 = 1u << 25, ALL = AMX_BF16 | AMX_TILE | AMX_INT8;
+  unsigned a, b, c, d;  // by the instruction itself: not every compiler knows the names of these
+  return __get_cpuid_count(7, 0, &a, &b, &c, &d) && (d & ALL) == ALL && syscall(SYS_arch_prctl, REQUEST, REGISTERS) == 0;
 }
 #endif
 
