@@ -1,8 +1,10 @@
-// Threads that wait for work by spinning briefly and then sleeping, and a caller that does itself what a thread has not
-// begun: on a busy machine a thread without a core costs its share, not the time until it gets one.
+// Threads that wait for work by spinning briefly and then sleeping. Work comes in shares, some for each thread; who is done with
+// its own takes what others have not begun, so that on a busy machine a thread without a core, or with a slow one, costs
+// its part of the time, and no more.
 #pragma once
 #include <atomic>
 #include <condition_variable>
+#include <cstdint>
 #include <memory>
 #include <mutex>
 #include <thread>
@@ -12,10 +14,10 @@ namespace gossamer {
 
 class Pool {
  public:
-  using Work = void (*)(void *context, int thread);
+  using Work = void (*)(void *context, int share, int thread);
 
-  explicit Pool(int threads) : count_(threads), claimed_(new std::atomic<unsigned>[size_t(threads)]) {
-    for (int t = 0; t < threads; t++) claimed_[size_t(t)] = 0;
+  explicit Pool(int threads) : count_(threads), open_(new std::atomic<uint64_t>[size_t(threads)]) {
+    for (int t = 0; t < threads; t++) open_[size_t(t)] = 0;
     try {
       for (int t = 1; t < threads; t++) workers_.emplace_back([this, t] { serve(t); });
     } catch (...) {  // the system gives no more threads
@@ -26,19 +28,18 @@ class Pool {
   ~Pool() { stop(); }
   int threads() const { return count_; }
 
-  // Run work(context, t) for each thread t, this one being 0, and wait for all.
-  void run(Work work, void *context) {
-    if (count_ == 1) return work(context, 0);
-    work_ = work;
-    context_ = context;
-    left_.store(count_ - 1);
-    const unsigned now = announce();
-    work(context, 0);
-    for (int t = 1; t < count_; t++)
-      if (claim(t, now)) {
-        work(context, t);
-        left_.fetch_sub(1);
-      }
+  // Run work(context, share, thread) for `each` shares a thread, and wait for all. The caller is thread 0.
+  void run(Work work, void *context, int each) {
+    if (count_ == 1) {
+      for (int i = 0; i < each; i++) work(context, i, 0);
+      return;
+    }
+    work_.store(work), context_.store(context), each_.store(each);
+    left_.store(count_ * each);
+    const uint32_t now = generation_.load() + 1;
+    for (int t = 0; t < count_; t++) open_[size_t(t)].store(uint64_t(now) << 32 | unsigned(each));
+    announce();
+    left_.fetch_sub(work_off(0, now));
     for (int spins = 0; left_.load() > 0 && spins < SPINS; spins++) pause();
     if (left_.load() == 0) return;
     std::unique_lock<std::mutex> hold(mutex_);
@@ -56,22 +57,33 @@ class Pool {
     __asm__ volatile("yield");
 #endif
   }
-  unsigned announce() {
-    unsigned now;
+  void announce() {
     {
       std::lock_guard<std::mutex> hold(mutex_);
-      now = generation_.fetch_add(1) + 1;
+      generation_.fetch_add(1);
     }
     wake_.notify_all();
-    return now;
   }
-  // Whether share t of this generation is the caller's; work_ and context_ stay until whoever has it is done.
-  bool claim(int t, unsigned now) {
-    unsigned last = now - 1;
-    return claimed_[size_t(t)].compare_exchange_strong(last, now);
+  // Begin the next of a thread's open shares, if it has one of this generation: which then does not end before the share does,
+  // so that what is run stays as it is.
+  bool begin(int t, uint32_t now, int thread) {
+    uint64_t open = open_[size_t(t)].load();
+    do
+      if (open >> 32 != now || uint32_t(open) == 0) return false;
+    while (!open_[size_t(t)].compare_exchange_weak(open, open - 1));
+    const int each = each_.load();
+    work_.load()(context_.load(), (t + 1) * each - int(uint32_t(open)), thread);
+    return true;
+  }
+  // A thread's own shares, then those of the threads behind it; how many it did.
+  int work_off(int thread, uint32_t now) {
+    int done = 0;
+    for (int i = 0; i < count_; i++)
+      while (begin((thread + i) % count_, now, thread)) done++;
+    return done;
   }
   void serve(int thread) {
-    unsigned seen = 0;
+    uint32_t seen = 0;
     for (;;) {
       for (int spins = 0; generation_.load() == seen && spins < SPINS; spins++) pause();
       if (generation_.load() == seen) {
@@ -80,9 +92,8 @@ class Pool {
       }
       seen = generation_.load();
       if (stop_) return;
-      if (!claim(thread, seen)) continue;
-      work_(context_, thread);
-      if (left_.fetch_sub(1) > 1 || !asleep_) continue;
+      const int done = work_off(thread, seen);
+      if (done == 0 || left_.fetch_sub(done) > done || !asleep_) continue;
       std::lock_guard<std::mutex> hold(mutex_);  // the caller is before its look at left_, or in its sleep
       done_.notify_one();
     }
@@ -94,12 +105,12 @@ class Pool {
   }
 
   const int count_;
-  std::unique_ptr<std::atomic<unsigned>[]> claimed_;  // the last generation of each share that someone has taken
-  std::atomic<unsigned> generation_{0};
-  std::atomic<int> left_{0};
+  std::unique_ptr<std::atomic<uint64_t>[]> open_;  // of each thread: the generation, and how many of its shares nobody has begun
+  std::atomic<uint32_t> generation_{0};
+  std::atomic<int> left_{0}, each_{0};
   std::atomic<bool> stop_{false}, asleep_{false};
-  Work work_ = nullptr;
-  void *context_ = nullptr;
+  std::atomic<Work> work_{nullptr};
+  std::atomic<void *> context_{nullptr};
   std::mutex mutex_;
   std::condition_variable wake_, done_;
   std::vector<std::thread> workers_;

@@ -23,6 +23,7 @@ namespace {
 
 constexpr size_t OWN_BYTES = 2 << 20;          // of a thread's own maps, so that they stay in its second cache
 constexpr int64_t MANY_NUMBERS = 1 << 14;      // of all outputs: fewer are given by one thread
+constexpr int64_t MANY_IMAGES = 1 << 20;       // of a thread, of which it takes one at a time
 constexpr int64_t CONNECTED_AHEAD = 128 << 10;  // of a fully connected layer's weights: fetched before it begins
 
 }  // namespace
@@ -33,24 +34,24 @@ struct gossamer_session {
   Bytes whole;
   std::vector<Bytes> arenas;            // one, or one a thread where each may take an image of its own
   std::vector<Bytes> expanded, middle, wide;  // one a thread
-  // of the images under way: all of them where each thread takes its own, else one
+  // of the images under way: many where each thread takes its own, else one
   const float *input = nullptr;
   float *output = nullptr;
-  int64_t images = 0;
   int32_t op = 0;
-  int phase = 0;
+  int phase = 0, each = 1;  // each: shares of a thread
   gossamer_session(const gossamer_model *m, int threads) : model(m), pool(threads) {}
 };
 
 namespace {
 
-// A thread's part of an image: part `part` of `parts`, with the scratch of thread `thread` and the maps of `arena`.
+// A part of an image's operation: part `part` of `parts`, done by `thread` of `threads` with its scratch, on the maps of `arena`.
+// How an operation is parted depends on the threads, not on the parts, so that neither changes what is computed.
 struct Turn {
   const gossamer_session &s;
   uint8_t *arena;
   const float *input;
   float *output;
-  int thread, part, parts;
+  int thread, threads, part, parts;
 };
 
 Map map_of(const Turn &turn, int32_t index) {
@@ -72,7 +73,7 @@ int32_t panels(const Dense &d, const Map &out, int32_t vector) { return (out.c +
 // What a layer's threads share where they do not share its panels, and whether it is enough: squares of minimal filtering, or
 // positions.
 int64_t positions_of(const Dense &d, const Map &out) { return d.points_y ? squares(d, out) : int64_t(out.h) * out.w; }
-bool by_positions(const Turn &turn, const Dense &d, const Map &out) { return positions_of(d, out) >= 32 * turn.parts; }
+bool by_positions(const Turn &turn, const Dense &d, const Map &out) { return positions_of(d, out) >= 32 * turn.threads; }
 
 void run_dense(const Turn &turn, const Dense &d) {
   const Level &level = *turn.s.model->level;
@@ -84,7 +85,7 @@ void run_dense(const Turn &turn, const Dense &d) {
     level.kernels->dense(d, first, last, 0, all, wide);
   } else {
     const auto [first, last] = share(all, turn.part, turn.parts);
-    level.kernels->dense(d, 0, positions, int32_t(first), int32_t(last), wide);
+    if (first < last) level.kernels->dense(d, 0, positions, int32_t(first), int32_t(last), wide);
   }
 }
 
@@ -98,10 +99,10 @@ Next begin(const Turn &turn, const Dense &d, const Map &out) {
   return panel(d, by_positions(turn, d, out) ? 0 : share(panels(d, out, vector), turn.part, turn.parts).first);
 }
 
-bool by_rows(const Fused &f, int parts) { return !f.projects || parts == 1 || f.out.h >= 7 * parts; }
+bool by_rows(const Fused &f, int threads) { return !f.projects || threads == 1 || f.out.h >= 7 * threads; }
 
-int phases(const gossamer_model &m, int32_t index, int parts) {
-  return m.level && m.file.ops[index].kind == BLOCK && !by_rows(m.steps[size_t(index)].fused, parts) ? 2 : 1;
+int phases(const gossamer_model &m, int32_t index, int threads) {
+  return m.level && m.file.ops[index].kind == BLOCK && !by_rows(m.steps[size_t(index)].fused, threads) ? 2 : 1;
 }
 
 int32_t chunks(const Fused &f) { return (f.mid + f.chunk - 1) / f.chunk; }
@@ -119,10 +120,37 @@ Next begin(const Turn &turn, int32_t index) {
     }
     if (!step.dense.empty()) return begin(turn, step.dense[0], step.dense[0].out);
     if (f.weight && f.expands)
-      return panel(f.expand, by_rows(f, turn.parts) ? 0 : share(chunks(f), turn.part, turn.parts).first);
+      return panel(f.expand, by_rows(f, turn.threads) ? 0 : share(chunks(f), turn.part, turn.parts).first);
     if (f.weight && f.projects) return begin(turn, f.project, f.out);
   }
   return {};
+}
+
+// Into how many shares a thread's part of an operation comes: some, where it is long and its shares do little twice, so that
+// threads whose cores are not equally fast end together.
+int shares(const gossamer_model &m, int32_t index, int phase, int threads) {
+  constexpr int64_t MOST = 4, WORTH = 1 << 19;    // multiply-adds of a share
+  constexpr int64_t ROWS = 12, POSITIONS = 48;    // of a share: of a block, which expands some rows twice; of a layer
+  if (!m.level) return 1;
+  const Op &op = m.file.ops[index];
+  const Step &step = m.steps[size_t(index)];
+  const Map in = shape(m, op.in), out = shape(m, op.out);
+  const auto of = [&](int64_t work, int64_t most) { return int(std::clamp<int64_t>(std::min(work / threads / WORTH, most / threads), 1, MOST)); };
+  const auto dense = [&](const Dense &d, int64_t work) {
+    const bool positions = positions_of(d, out) >= 32 * threads;
+    const int64_t most = !positions ? panels(d, out, m.level->vector) : d.points_y ? MOST * threads : positions_of(d, out) / POSITIONS;
+    return of(work, d.points_y && !positions ? std::min<int64_t>(most, 2 * threads) : most);  // each share makes all squares
+  };
+  const int64_t outputs = int64_t(out.h) * out.w, inputs = int64_t(in.h) * in.w;
+  if (op.kind == BLOCK && step.fused.weight) {
+    const Fused &f = step.fused;
+    const int64_t expansion = inputs * f.in.c * f.mid + outputs * f.mid * f.kh * f.kw, projection = outputs * f.mid * out.c;
+    if (by_rows(f, threads)) return of(expansion + projection, out.h / ROWS);
+    return phase == 0 ? of(expansion, chunks(f)) : dense(f.project, projection);
+  }
+  if (step.connected.weight) return of(inputs * in.c * out.c, out.c / m.level->vector);
+  if (!step.dense.empty()) return dense(step.dense[0], outputs * op.kh * op.kw * (in.c / op.groups) * out.c);
+  return 1;
 }
 
 // Operation `index` on the turn's part of an image.
@@ -165,7 +193,7 @@ void operate(const Turn &turn, int32_t index, int phase) {
       float *expanded = s.expanded[size_t(turn.thread)].floats();
       f.project.next = begin(turn, index + 1);
       f.expand.next = f.projects ? begin(turn, f.project, f.out) : f.project.next;
-      if (by_rows(f, parts)) {
+      if (by_rows(f, turn.threads)) {
         const auto [first, last] = share(f.out.h, part, parts);
         level.kernels->fused_rows(f, int32_t(first), int32_t(last), expanded, s.middle[size_t(turn.thread)].data,
                          s.wide[size_t(turn.thread)].data);
@@ -241,45 +269,46 @@ void give_outputs(const Turn &turn) {
   }
 }
 
-Turn turn_of(const gossamer_session &s, int thread) {
-  return Turn{s, s.arenas[0].data, s.input, s.output, thread, thread, s.pool.threads()};
+Turn turn_of(const void *context, int part, int thread) {
+  const gossamer_session &s = *static_cast<const gossamer_session *>(context);
+  return Turn{s, s.arenas[0].data, s.input, s.output, thread, s.pool.threads(), part, s.pool.threads() * s.each};
 }
 
-void take_part(void *context, int t) { take_input(turn_of(*static_cast<gossamer_session *>(context), t)); }
+void take_part(void *context, int part, int thread) { take_input(turn_of(context, part, thread)); }
 
-void operate_part(void *context, int t) {
-  const gossamer_session &s = *static_cast<gossamer_session *>(context);
-  operate(turn_of(s, t), s.op, s.phase);
+void operate_part(void *context, int part, int thread) {
+  const Turn turn = turn_of(context, part, thread);
+  operate(turn, turn.s.op, turn.s.phase);
 }
 
-void give_part(void *context, int t) { give_outputs(turn_of(*static_cast<gossamer_session *>(context), t)); }
+void give_part(void *context, int part, int thread) { give_outputs(turn_of(context, part, thread)); }
 
 // One image, each of its operations shared by all threads; the nanoseconds that each takes are added, or `spent` is null.
 void run_image(gossamer_session &s, int64_t *spent) {
   using Clock = std::chrono::steady_clock;
-  s.pool.run(take_part, &s);
+  const int threads = s.pool.threads();
+  s.pool.run(take_part, &s, s.each = 1);
   for (s.op = 0; s.op < s.model->file.op_count; s.op++) {
     const auto start = spent ? Clock::now() : Clock::time_point();
-    const int count = phases(*s.model, s.op, s.pool.threads());
-    for (s.phase = 0; s.phase < count; s.phase++) s.pool.run(operate_part, &s);
+    const int count = phases(*s.model, s.op, threads);
+    for (s.phase = 0; s.phase < count; s.phase++)
+      s.pool.run(operate_part, &s, s.each = threads > 1 ? shares(*s.model, s.op, s.phase, threads) : 1);
     if (spent) spent[s.op] += std::chrono::duration_cast<std::chrono::nanoseconds>(Clock::now() - start).count();
   }
-  if (s.model->file.numbers >= MANY_NUMBERS) s.pool.run(give_part, &s);
-  else give_outputs(Turn{s, s.arenas[0].data, s.input, s.output, 0, 0, 1});
+  s.each = 1;
+  if (s.model->file.numbers >= MANY_NUMBERS) s.pool.run(give_part, &s, s.each);
+  else give_outputs(Turn{s, s.arenas[0].data, s.input, s.output, 0, 1, 0, 1});
 }
 
-// A thread's share of the images, each alone: no thread waits for another.
-void run_share(void *context, int t) {
+// One of the images, by one thread alone: none waits for another.
+void run_alone(void *context, int i, int thread) {
   const gossamer_session &s = *static_cast<gossamer_session *>(context);
   const Model &f = s.model->file;
   const Value &in = f.values[f.input];
-  const auto [first, last] = share(s.images, t, s.pool.threads());
-  for (int64_t i = first; i < last; i++) {
-    const Turn turn{s, s.arenas[size_t(t)].data, s.input + i * in.h * in.w * in.c, s.output + i * f.numbers, t, 0, 1};
-    take_input(turn);
-    for (int32_t o = 0; o < f.op_count; o++) operate(turn, o, 0);
-    give_outputs(turn);
-  }
+  const Turn turn{s, s.arenas[size_t(thread)].data, s.input + int64_t(i) * in.h * in.w * in.c, s.output + i * f.numbers, thread, 1, 0, 1};
+  take_input(turn);
+  for (int32_t o = 0; o < f.op_count; o++) operate(turn, o, 0);
+  give_outputs(turn);
 }
 
 // As many images as all threads get the same number of, where each thread has maps of its own; the others one by one.
@@ -287,8 +316,12 @@ int run_images(gossamer_session &s, const float *input, int64_t images, float *o
   const Model &f = s.model->file;
   const Value &in = f.values[f.input];
   const int64_t threads = s.pool.threads(), alone = s.arenas.size() > 1 && !spent ? images / threads * threads : 0;
-  s.input = input, s.output = output, s.images = alone;
-  if (alone > 0) s.pool.run(run_share, &s);
+  s.input = input, s.output = output;
+  for (int64_t i = 0, some; i < alone; i += some) {
+    some = std::min<int64_t>(alone - i, threads * MANY_IMAGES);
+    s.input = input + i * in.h * in.w * in.c, s.output = output + i * f.numbers;
+    s.pool.run(run_alone, &s, int(some / threads));
+  }
   for (int64_t i = alone; i < images; i++) {
     s.input = input + i * in.h * in.w * in.c;
     s.output = output + i * f.numbers;
