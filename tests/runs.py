@@ -25,7 +25,14 @@ RECIPE = (
 
 
 ENGINE = Path(__file__).resolve().parents[1] / "engine"
-SOURCES = ("model", "pack", "plan", "session", "portable", "reference")  # of the engine, without levels of any processor
+SOURCES = (
+    "model",
+    "pack",
+    "plan",
+    "session",
+    "portable",
+    "reference",
+)  # of the engine, without levels of any processor
 BLOCKS = "blocks"  # no level, but a library whose portable one takes layers as AMX does, by loops
 
 

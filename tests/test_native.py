@@ -29,8 +29,8 @@ from gossamer.export.convert import to_onnx
 from gossamer.modelfile import parse
 from gossamer.networks import create_model
 from gossamer.runtime import native
-from tests.test_export import randomised
 from tests.runs import SOURCES
+from tests.test_export import randomised
 
 onnxruntime = pytest.importorskip("onnxruntime")
 pytest.importorskip("onnx")

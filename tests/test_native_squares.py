@@ -153,7 +153,9 @@ def test_every_level_answers_as_plain_loops(
 def test_squares_are_what_is_tested_and_answer_as_onnx_runtime(name: str, files: dict[tuple[str, str], Path]) -> None:
     shape, points, _ = CASES[name]
     engine, given = native.Native(files[name, "float32"], 1), images(shape, 2)
-    if engine.isa == "avx2":  # others have other numbers of products a cycle, so perhaps other squares, or none for a few
+    if (
+        engine.isa == "avx2"
+    ):  # others have other numbers of products a cycle, so perhaps other squares, or none for a few
         assert points in [step.points for step in engine.steps()]
     assert name != "squares fill the map" or any(any(step.points) for step in engine.steps())
     number = files[name, "float32"].name.split("-")[0]
