@@ -13,7 +13,8 @@ from torch import nn
 from gossamer.compile.write import compile_file
 from gossamer.export.convert import to_onnx
 from gossamer.runtime import native
-from tests.runs import BLOCKS, at_level
+from tests.levels import answers, same_bits, too_far
+from tests.runs import BLOCKS
 
 quantization = pytest.importorskip("onnxruntime.quantization")
 if not native.LIBRARY.is_file():
@@ -66,24 +67,9 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     made = {name: folder / f"{name}.goss" for name in STEPS}
     compile_file(plain, made["bfloat16"], "bfloat16")
     compile_file(few, made["uint8"])
+    for path in made.values():
+        np.save(f"{path}.images.npy", images(2))
     return made
-
-
-def answers(files: dict[str, Path], level: str) -> dict[str, NDArray[np.float32]]:
-    """What a process forced to the level answers to two images; skips where the machine lacks it."""
-    folder = next(iter(files.values())).parent
-    np.save(folder / "images.npy", images(2))
-    code = (
-        "import sys, numpy as np\nfrom gossamer.runtime.native import Native\n"
-        "images = np.load(sys.argv[1])\n"
-        "for path in sys.argv[2:]:\n"
-        "    found = Native(path, 1)(images)\n"
-        "    np.save(path + '.npy', found)\n"
-    )
-    if level in ("amx", BLOCKS):  # which the tests of threads need not have
-        code += "    assert np.array_equal(Native(path, 3)(images[:1]), found[:1]), path\n"
-    at_level(level, code, folder / "images.npy", *files.values())
-    return {name: np.load(f"{path}.npy") for name, path in files.items()}
 
 
 @pytest.fixture(scope="module")
@@ -96,14 +82,9 @@ def expected(files: dict[str, Path]) -> dict[str, NDArray[np.float32]]:
 def test_every_level_answers_as_plain_loops(
     level: str, files: dict[str, Path], expected: dict[str, NDArray[np.float32]]
 ) -> None:
-    for name, found in answers(files, level).items():
-        wanted = expected[name]
-        assert np.abs(found - wanted).max() < STEPS[name] * (wanted.max() - wanted.min()), name
+    assert not too_far(answers(files, level), expected, STEPS)
 
 
 @pytest.mark.parametrize("name", STEPS)
 def test_answers_are_the_same_bits_for_any_threads(name: str, files: dict[str, Path]) -> None:
-    wanted = np.asarray(native.Native(files[name], 1)(images(3)))
-    for threads in (2, 3, 5):
-        for count in (1, 3):
-            np.testing.assert_array_equal(native.Native(files[name], threads)(images(3)[:count]), wanted[:count])
+    same_bits(files[name], images(3), name)

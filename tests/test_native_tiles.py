@@ -17,7 +17,8 @@ from torch import nn
 from gossamer.compile.write import compile_file
 from gossamer.export.convert import to_onnx
 from gossamer.runtime import native
-from tests.runs import BLOCKS, at_level
+from tests.levels import answers, same_bits, too_far
+from tests.runs import BLOCKS
 
 quantization = pytest.importorskip("onnxruntime.quantization")
 if not native.LIBRARY.is_file():
@@ -130,21 +131,6 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, str], Pat
     return made
 
 
-def answers(files: dict[tuple[str, str], Path], level: str) -> dict[tuple[str, str], NDArray[np.float32]]:
-    """What a process forced to the level answers to two images; skips where the machine lacks it."""
-    code = (
-        "import sys, numpy as np\nfrom gossamer.runtime.native import Native\n"
-        "for path in sys.argv[1:]:\n"
-        "    images = np.load(path + '.images.npy')\n"
-        "    found = Native(path, 1)(images)\n"
-        "    np.save(path + '.npy', found)\n"
-    )
-    if level in ("amx", BLOCKS):  # which the tests of threads need not have
-        code += "    assert np.array_equal(Native(path, 3)(images[:1]), found[:1]), path\n"
-    at_level(level, code, *files.values())
-    return {key: np.load(f"{path}.npy") for key, path in files.items()}
-
-
 @pytest.fixture(scope="module")
 def expected(files: dict[tuple[str, str], Path]) -> dict[tuple[str, str], NDArray[np.float32]]:
     """The answers of plain loops."""
@@ -155,21 +141,11 @@ def expected(files: dict[tuple[str, str], Path]) -> dict[tuple[str, str], NDArra
 def test_every_level_answers_as_plain_loops(
     level: str, files: dict[tuple[str, str], Path], expected: dict[tuple[str, str], NDArray[np.float32]]
 ) -> None:
-    wrong = {}
-    for key, found in answers(files, level).items():
-        wanted = expected[key]
-        difference = np.abs(found - wanted).max() / (wanted.max() - wanted.min())
-        if not difference < STEPS[key[1]]:
-            wrong[key] = difference
-    assert not wrong
+    most = {key: STEPS[key[1]] for key in files}
+    assert not too_far(answers(files, level), expected, most)
 
 
 @pytest.mark.parametrize("precision", STEPS)
 def test_answers_are_the_same_bits_for_any_threads(precision: str, files: dict[tuple[str, str], Path]) -> None:
     for name, (channels, _) in NETWORKS.items():
-        path, given = files[name, precision], images(channels, 3)
-        wanted = np.asarray(native.Native(path, 1)(given))
-        for threads in (2, 3, 5):
-            for count in (1, 3):
-                found = native.Native(path, threads)(given[:count])
-                np.testing.assert_array_equal(found, wanted[:count], err_msg=f"{name}, {threads} threads")
+        same_bits(files[name, precision], images(channels, 3), name)
