@@ -99,10 +99,15 @@ Next begin(const Turn &turn, const Dense &d, const Map &out) {
   return panel(d, by_positions(turn, d, out) ? 0 : share(panels(d, out, vector), turn.part, turn.parts).first);
 }
 
-bool by_rows(const Fused &f, int threads) { return !f.projects || threads == 1 || f.out.h >= 7 * threads; }
+// Whether a block's threads share its rows: those of small maps expand too many twice, and share the channels between the layers.
+bool by_rows(const Fused &f, int threads) {
+  return threads == 1 || (!f.expands && !f.projects) || f.out.h >= (f.projects ? 7 : 14) * threads;
+}
 
 int phases(const gossamer_model &m, int32_t index, int threads) {
-  return m.level && m.file.ops[index].kind == BLOCK && !by_rows(m.steps[size_t(index)].fused, threads) ? 2 : 1;
+  if (!m.level || m.file.ops[index].kind != BLOCK) return 1;
+  const Fused &f = m.steps[size_t(index)].fused;
+  return f.projects && !by_rows(f, threads) ? 2 : 1;
 }
 
 int32_t chunks(const Fused &f) { return (f.mid + f.chunk - 1) / f.chunk; }
@@ -199,7 +204,8 @@ void operate(const Turn &turn, int32_t index, int phase) {
                          s.wide[size_t(turn.thread)].data);
         break;
       }
-      f.middle.data = s.whole.data;
+      if (f.projects) f.middle.data = s.whole.data;
+      else f.middle = f.out;
       if (phase == 0) {
         const auto [first, last] = share(chunks(f), part, parts);
         level.kernels->fused_chunks(f, int32_t(first), int32_t(last), expanded, s.wide[size_t(turn.thread)].data);
@@ -287,12 +293,15 @@ void give_part(void *context, int part, int thread) { give_outputs(turn_of(conte
 void run_image(gossamer_session &s, int64_t *spent) {
   using Clock = std::chrono::steady_clock;
   const int threads = s.pool.threads();
-  s.pool.run(take_part, &s, s.each = 1);
+  s.each = 1;
+  s.pool.run(take_part, &s, s.each);
   for (s.op = 0; s.op < s.model->file.op_count; s.op++) {
     const auto start = spent ? Clock::now() : Clock::time_point();
     const int count = phases(*s.model, s.op, threads);
-    for (s.phase = 0; s.phase < count; s.phase++)
-      s.pool.run(operate_part, &s, s.each = threads > 1 ? shares(*s.model, s.op, s.phase, threads) : 1);
+    for (s.phase = 0; s.phase < count; s.phase++) {
+      s.each = threads > 1 ? shares(*s.model, s.op, s.phase, threads) : 1;
+      s.pool.run(operate_part, &s, s.each);
+    }
     if (spent) spent[s.op] += std::chrono::duration_cast<std::chrono::nanoseconds>(Clock::now() - start).count();
   }
   s.each = 1;
