@@ -141,6 +141,27 @@ def test_a_network_answers_as_onnx_runtime_on_any_number_of_threads(name: str, t
         np.testing.assert_array_equal(native.Native(out, threads)(batch), one)
 
 
+@pytest.mark.parametrize(("channels", "between", "kernel", "stride"), [(8, 20, 5, 1), (16, 37, 3, 1), (24, 72, 5, 2)])
+def test_threads_share_the_channels_of_a_small_block_without_projection(
+    channels: int, between: int, kernel: int, stride: int, tmp_path: Path
+) -> None:
+    """Channels that fill no register, and fewer chunks of them than threads, among them."""
+    torch.manual_seed(0)
+    expand, depthwise = (
+        nn.Conv2d(channels, between, 1),
+        nn.Conv2d(between, between, kernel, stride, kernel // 2, groups=between),
+    )
+    onnx, out = compiled(nn.Sequential(expand, nn.ReLU(), depthwise, nn.ReLU()), tmp_path, (7, 7), channels)
+    batch = noise(1, channels, 7, 7)
+    expected, one = answers(onnx, batch), native.Native(out, 1)(batch)
+    assert [step.name for step in native.Native(out, 1).steps()] == [
+        f"1x1, depthwise {kernel}x{kernel}" + "/2" * (stride == 2)
+    ]
+    assert np.abs(one - expected).max() < 1e-5 * max(1, np.abs(expected).max())
+    for threads in (2, 3, 5):
+        np.testing.assert_array_equal(native.Native(out, threads)(batch), one)
+
+
 @pytest.fixture(scope="module")
 def mobilenet(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """mobilenetv2_035 of 64 x 64 pixels and 10 classes as an ONNX file and compiled; not to be changed."""
