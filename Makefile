@@ -2,7 +2,7 @@
 # make test    set up, then run the tests
 # make engine  build the native engine (needs a C++17 compiler)
 # make fuzz    set up, then fuzz the engine's loader: FUZZ_EXAMPLES by hypothesis, FUZZ_SECONDS by libFuzzer (needs clang)
-# make check   set up, then lint, formatting, types, floors
+# make check   set up, then lint, formatting, types, layers
 PYTHON ?= python3
 VENV := .venv
 PY := $(VENV)/bin/python
@@ -27,7 +27,7 @@ check: $(READY)
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
 	$(PY) -m mypy
-	$(PY) -m pytest -q tests/test_floors.py
+	$(PY) -m pytest -q tests/test_layers.py
 
 FUZZ_SECONDS ?= 60
 FUZZ_EXAMPLES ?= 1000

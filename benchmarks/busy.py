@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from gossamer.bench.process import Process
-from gossamer.machine import usable_cores
+from gossamer.host.machine import usable_cores
 
 RUNTIMES = ("native", "onnxruntime", "openvino")
 PATIENCE = 300.0  # seconds

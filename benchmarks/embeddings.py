@@ -29,15 +29,16 @@ import torch
 from numpy.typing import NDArray
 
 import gossamer
-from gossamer import Run, Settings, machine
+from gossamer import Run, Settings
 from gossamer.data.open import open_source, read_table
 from gossamer.data.source import Table
-from gossamer.evaluate import Forward, evaluate
-from gossamer.images import Preprocess
-from gossamer.progress import Lines
-from gossamer.storage import write_text
+from gossamer.host import machine
+from gossamer.host.progress import Lines
+from gossamer.host.storage import write_text
+from gossamer.images.preprocess import Preprocess
 from gossamer.tasks.registry import task_of
-from gossamer.trained import preprocess_of, torch_forward, trained
+from gossamer.training.evaluate import Forward, evaluate
+from gossamer.training.restore import preprocess_of, torch_forward, trained
 
 Json = dict[str, Any]
 LOSSES = ("contrastive", "triplet", "quadruplet", "arcface")

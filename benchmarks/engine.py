@@ -23,10 +23,10 @@ import numpy as np
 
 from ceiling import ceiling, highest
 from forms import OF_ONE_BATCH
-from gossamer import machine
 from gossamer.bench.process import Failed, Process
+from gossamer.host import machine
+from gossamer.host.storage import write_text
 from gossamer.networks import resolve
-from gossamer.storage import write_text
 from peers import PEERS
 from table import text
 

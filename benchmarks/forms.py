@@ -64,7 +64,7 @@ def weights(folder: Path, network: str, batch: int) -> dict[str, Any]:
     import torch
     from torch import nn
 
-    from gossamer.cost import cost
+    from gossamer.analysis.cost import cost
     from gossamer.networks import create_model
     from gossamer.networks.registry import NETWORKS, resolve
 

@@ -16,7 +16,7 @@ from collections.abc import Iterable, Iterator
 from typing import TypeVar
 
 import gossamer
-from gossamer.progress import Progress
+from gossamer.host.progress import Progress
 
 T = TypeVar("T")
 WARMUP_STEPS = 3

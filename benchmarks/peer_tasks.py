@@ -23,11 +23,11 @@ import torch.nn.functional as F
 from tests.twins import peer
 from torch import Tensor
 
-from gossamer.answers.boxes import Detections
 from gossamer.data.boxes.open import open_boxes
-from gossamer.data.masks import open_masks
+from gossamer.data.masks.open import open_masks
 from gossamer.data.source import Source
-from gossamer.images import Preprocess, decode
+from gossamer.images.preprocess import Preprocess, decode
+from gossamer.predictions.boxes import Detections
 from gossamer.settings import parse_size
 from gossamer.tasks.detection.scores import DetectionScores
 from gossamer.tasks.segmentation.scores import MaskScorer

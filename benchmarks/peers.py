@@ -144,7 +144,7 @@ def ncnn(job: Json) -> Callable[[], worker.Loaded]:
 def litert(job: Json) -> Callable[[], worker.Loaded]:
     from ai_edge_litert.interpreter import Interpreter
 
-    from gossamer import machine
+    from gossamer.host import machine
 
     form = PEERS["litert"].forms[job["precision"]]
 

@@ -26,8 +26,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from gossamer import machine
-from gossamer.storage import write_text
+from gossamer.host import machine
+from gossamer.host.storage import write_text
 
 HERE = Path(__file__).parent
 SUFFIXES = (".jpg", ".jpeg", ".png")

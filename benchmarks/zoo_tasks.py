@@ -26,14 +26,15 @@ from typing import Any
 from tests.scenes import CLASSES, write_boxes, write_masks
 
 import gossamer
-from gossamer import Settings, machine
+from gossamer import Settings
+from gossamer.analysis.graph import trace
 from gossamer.errors import GossamerError, InputError
 from gossamer.export.onnx import export
-from gossamer.graph import trace
+from gossamer.host import machine
+from gossamer.host.storage import write_text
 from gossamer.networks import create_model
 from gossamer.networks.registry import NETWORKS
 from gossamer.runtime.compilation import compile_model
-from gossamer.storage import write_text
 
 Json = dict[str, Any]
 SIZES = (32, 64, 96, 128, 160, 192, 224)  # sides in pixels

@@ -8,9 +8,9 @@ from __future__ import annotations
 from matplotlib.figure import Figure
 from torch import nn
 
+from gossamer.analysis.cost import cost
 from gossamer.blocks.conv import ConvNormAct
 from gossamer.blocks.factorised import AsymmetricPair, StackedConv
-from gossamer.cost import cost
 from studies.frame import COLOURS, Findings, figure, main
 from studies.timing import measure
 

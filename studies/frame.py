@@ -12,7 +12,7 @@ from typing import Any
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from gossamer import machine
+from gossamer.host import machine
 
 Row = dict[str, Any]
 COLOURS = ("#1f6f8b", "#d9480f", "#6a8f3c", "#8a4f9e", "#b08900", "#555555")

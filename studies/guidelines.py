@@ -10,8 +10,8 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor, nn
 
+from gossamer.analysis.cost import cost
 from gossamer.blocks.conv import ConvNormAct
-from gossamer.cost import cost
 from studies.frame import COLOURS, Findings, Row, figure, main
 from studies.timing import Time, measure
 

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from matplotlib.figure import Figure
 
+from gossamer.analysis.cost import cost
 from gossamer.blocks.conv import ConvNormAct, DepthwiseSeparable
-from gossamer.cost import cost
 from studies.frame import COLOURS, Findings, figure, main
 from studies.timing import measure
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from matplotlib.figure import Figure
 
-from gossamer.cost import cost
+from gossamer.analysis.cost import cost
 from gossamer.networks import create_model
 from studies.frame import COLOURS, Findings, figure, main
 from studies.training import SIDE, differs, load, score, train

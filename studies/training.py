@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from gossamer.data.open import open_data
 from gossamer.data.source import Source
-from gossamer.decoding import decode
+from gossamer.images.decode import decode
 
 SIDE = 32
 BATCH = 64

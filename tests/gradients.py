@@ -8,7 +8,7 @@ import torch
 import torch.distributed as dist
 
 import gossamer
-from gossamer import distributed
+from gossamer.training import distributed
 
 
 def main(path: str) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from gossamer.cost import Cost, Layer
+from gossamer.analysis.cost import Cost, Layer
 from gossamer.report.contents import ReportData
 from gossamer.report.gallery import mistake
 from gossamer.report.scores import worst_mistakes

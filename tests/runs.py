@@ -82,7 +82,7 @@ for words in json.loads(sys.argv[1]):
     print("$ gossamer", *words, flush=True)
     child = os.fork()
     if not child:
-        from gossamer.cli import main
+        from gossamer.cli.main import main
         sys.exit(main(words))
     code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
     if code:

@@ -16,7 +16,7 @@ from gossamer.data.augment import EvalTransform, TrainTransform
 from gossamer.data.mix import mix_plan
 from gossamer.data.streams import stream
 from gossamer.errors import ImageError
-from gossamer.images import Preprocess
+from gossamer.images.preprocess import Preprocess
 from gossamer.settings import Settings
 
 SMALL = Preprocess((32, 32), crop_pct=1.0)

@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch import nn
 
-from gossamer.backward import SoundConv2d, mend
-from gossamer.precision import computes_bf16
+from gossamer.training.conv_gradients import SoundConv2d, mend
+from gossamer.training.precision import computes_bf16
 
 SHAPES = [
     # channels, answers, groups, kernel, stride, padding, dilation, height, width

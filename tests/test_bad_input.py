@@ -20,7 +20,7 @@ import pytest
 import torch
 
 import gossamer
-from gossamer import cli
+from gossamer.cli.main import main as cli
 from gossamer.export.onnx import export
 from gossamer.settings import Settings
 from tests.conftest import write_pictures

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from gossamer import cli
+from gossamer.cli.main import main as cli
 from tests.conftest import write_boxes, write_masks, write_pictures
 from tests.test_bad_input import SHORT
 

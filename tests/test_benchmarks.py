@@ -19,7 +19,7 @@ import pytest
 from PIL import Image
 
 from gossamer.data.open import open_source, read_table
-from gossamer.machine import versions
+from gossamer.host.machine import versions
 from gossamer.runtime.native import LIBRARY
 
 FOLDER = Path(__file__).resolve().parents[1] / "benchmarks"

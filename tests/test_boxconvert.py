@@ -20,7 +20,7 @@ from gossamer.data.boxes.open import read_boxes, read_draft, recognise
 from gossamer.data.boxes.records import SIDECAR, Draft, Drawn, Record
 from gossamer.data.boxes.table import BoxTable, table_of
 from gossamer.errors import DataError, StorageError
-from gossamer.images import decode
+from gossamer.images.preprocess import decode
 from tests.annotations import KINDS, coco_value, full, names, picture, put, same, seen
 
 

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 import torch
 
-from gossamer.answers.anchors import anchors, ssd_anchors
-from gossamer.answers.boxes import Decoding, Detections, on_input
-from gossamer.images import Preprocess
+from gossamer.images.preprocess import Preprocess
+from gossamer.predictions.anchors import anchors, ssd_anchors
+from gossamer.predictions.boxes import Decoding, Detections, on_input
 from gossamer.tasks.detection.average_precision import coco_matches, summary, voc_average_precision
 from gossamer.tasks.detection.match import Target, collate, encode, match
 from gossamer.tasks.detection.scores import DetectionScorer, DetectionScores

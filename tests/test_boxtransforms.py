@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from gossamer.errors import ImageError, SettingsError
-from gossamer.images import Preprocess
+from gossamer.images.preprocess import Preprocess
 from gossamer.tasks.detection.augment import TrainBoxes, crop_window, seen_boxes
 from gossamer.tasks.detection.match import IGNORED, Target
 from tests.boxcases import CORNERS, Answer, answer, random_boxes

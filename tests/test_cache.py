@@ -16,8 +16,8 @@ from gossamer.data.loader import Batches
 from gossamer.data.open import open_source
 from gossamer.data.source import Source
 from gossamer.errors import DataError, StorageError
-from gossamer.images import Preprocess
-from gossamer.progress import Progress
+from gossamer.host.progress import Progress
+from gossamer.images.preprocess import Preprocess
 from gossamer.settings import Settings
 from tests.conftest import write_pictures
 

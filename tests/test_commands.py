@@ -11,15 +11,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from gossamer import cli
+from gossamer.cli.check_data import look_through
+from gossamer.cli.main import main as cli
 from gossamer.data.boxes.open import read_boxes
-from gossamer.data.inspect import inspect as inspect_images
+from gossamer.data.check.images import inspect as inspect_images
 from gossamer.data.open import open_data
-from gossamer.lookthrough import look_through
 from gossamer.microscope.compare import Candidate, Comparison, _marked
 from gossamer.run import Run
 from gossamer.settings import Settings, to_dict
-from gossamer.swap import OWN, swapped
+from gossamer.training.rerun import OWN, swapped
 from tests.conftest import write_boxes, write_masks, write_pictures
 from tests.test_bad_input import SHORT
 

@@ -14,9 +14,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from gossamer import cost as cost_module
-from gossamer.cost import FORMULAS, FREE, MOVING, POINTWISE, cost
-from gossamer.graph import trace
+from gossamer.analysis import cost as cost_module
+from gossamer.analysis.cost import FORMULAS, FREE, MOVING, POINTWISE, cost
+from gossamer.analysis.graph import trace
 from gossamer.networks import create_model, list_models
 
 FLOAT = 4  # bytes
@@ -221,7 +221,7 @@ def test_published_counts_are_met(row: dict[str, str]) -> None:
 def test_no_network_needs_torchs_slow_kernels() -> None:
     code = """
 import sys
-from gossamer.cost import cost
+from gossamer.analysis.cost import cost
 from gossamer.networks import create_model
 for name in ("mobilenet_v1", "mobilenet_v2", "shufflenet_v2", "squeezenet1_1", "resnet18"):
     assert cost(create_model(name)).macs > 1e8

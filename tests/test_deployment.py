@@ -13,14 +13,14 @@ import PIL
 import pytest
 
 import gossamer
-from gossamer.cli import main
+from gossamer.cli.main import main
 from gossamer.export.convert import to_onnx
 from gossamer.export.onnx import export
-from gossamer.modelfile import without_card
+from gossamer.modelfile.metadata import without_card
 from gossamer.networks import create_model
 from gossamer.runtime import native
 from gossamer.settings import Settings
-from gossamer.trained import torch_forward, trained
+from gossamer.training.restore import torch_forward, trained
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -112,7 +112,7 @@ def test_importing_gossamer_loads_nothing_but_a_little_of_the_standard_library()
 def test_preprocessing_gives_the_bits_of_training(pictures: Path, model: Path) -> None:
     """What evaluation feeds the network while training, and what the model file's card makes of the same file."""
     from gossamer.data.augment import EvalTransform
-    from gossamer.trained import preprocess_of
+    from gossamer.training.restore import preprocess_of
 
     network = trained(model.parent / "run")
     card = gossamer.load(model).card

@@ -12,13 +12,13 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gossamer.answers.anchors import AnchorSpec, Level, anchors, ssd_anchors
-from gossamer.answers.boxes import Decoding, decode, detections, nms, on_input, on_picture, pairwise_iou
-from gossamer.cost import cost
+from gossamer.analysis.cost import cost
 from gossamer.errors import InputError, SettingsError, UnknownNameError
 from gossamer.export.boxes import add_detections
 from gossamer.export.convert import to_onnx
-from gossamer.images import Preprocess
+from gossamer.images.preprocess import Preprocess
+from gossamer.predictions.anchors import AnchorSpec, Level, anchors, ssd_anchors
+from gossamer.predictions.boxes import Decoding, decode, detections, nms, on_input, on_picture, pairwise_iou
 from gossamer.tasks.detection.heads import Detector, build_detector
 from gossamer.tasks.detection.losses import DetectionLoss, focal, generalised_iou, hard_negatives
 from gossamer.tasks.detection.match import BACKGROUND, IGNORED, Target, collate, corners, encode, match, overlaps

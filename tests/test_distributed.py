@@ -11,8 +11,8 @@ import pytest
 import torch
 
 from gossamer import Run
-from gossamer.distributed import SyncedBatchNorm2d, sync_batch_norm
-from gossamer.trainer import resume
+from gossamer.training.distributed import SyncedBatchNorm2d, sync_batch_norm
+from gossamer.training.loop import resume
 from tests.runs import gossamer, same, torchrun
 
 RECIPE = (

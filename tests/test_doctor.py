@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from gossamer import doctor, machine
-from gossamer.doctor import PROBES, Diagnosis, Finding, Probe
+from gossamer.cli import doctor
+from gossamer.cli.doctor import PROBES, Diagnosis, Finding, Probe
+from gossamer.host import machine
 
 
 @pytest.fixture
@@ -137,5 +138,5 @@ def test_a_full_disk_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_it_runs_without_torch_in_its_own_process() -> None:
-    code = "import sys, gossamer.doctor; assert not {'torch', 'onnxruntime', 'openvino', 'onnx'} & set(sys.modules)"
+    code = "import sys, gossamer.cli.doctor; assert not {'torch', 'onnxruntime', 'openvino', 'onnx'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)

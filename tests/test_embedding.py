@@ -13,11 +13,11 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gossamer.answers.neighbours import unit as unit_of
 from gossamer.data.pk import pk_order
 from gossamer.errors import MissingPackageError, SettingsError, UnknownNameError
-from gossamer.images import Placement
+from gossamer.images.preprocess import Placement
 from gossamer.networks import create_model
+from gossamer.predictions.neighbours import unit as unit_of
 from gossamer.tasks.embedding import losses, similarity
 from gossamer.tasks.embedding.collapse import alarm, spread
 from gossamer.tasks.embedding.criterion import LOSSES, build_loss

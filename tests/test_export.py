@@ -17,20 +17,21 @@ import torch
 from torch import nn
 
 import gossamer.export.onnx as exporting
-from gossamer import modelfile, runtime
-from gossamer.answers.classes import softmax
+from gossamer import runtime
 from gossamer.errors import InputError, MissingPackageError, VerificationError
 from gossamer.export.convert import OPSET, machine_path, to_onnx
 from gossamer.export.onnx import export
 from gossamer.export.samples import check_images, noise
-from gossamer.images import Preprocess
+from gossamer.images.preprocess import Preprocess
+from gossamer.modelfile import metadata as modelfile
 from gossamer.networks import create_model
 from gossamer.operators import OPERATORS
+from gossamer.predictions.classes import softmax
 from gossamer.runtime.model import open_model
 from gossamer.runtime.native import LIBRARY
 from gossamer.settings import Settings
-from gossamer.trained import run_data, torch_forward, trained
-from gossamer.trainer import train
+from gossamer.training.loop import train
+from gossamer.training.restore import run_data, torch_forward, trained
 
 onnx = pytest.importorskip("onnx")
 

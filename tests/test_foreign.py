@@ -14,13 +14,13 @@ import pytest
 import safetensors.torch
 import torch
 
-from gossamer import optim
-from gossamer.cli import main
+from gossamer.cli.main import main
 from gossamer.errors import MissingPackageError, SettingsError, UnknownNameError, WeightsError
 from gossamer.networks import Features, Network, create_model
 from gossamer.networks.create import weight_sets
 from gossamer.settings import Settings
-from gossamer.trained import trained
+from gossamer.training import optim
+from gossamer.training.restore import trained
 from tests.mirror import Mirror
 from tests.twins import peer, twin
 

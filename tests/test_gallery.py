@@ -16,13 +16,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gossamer.answers import neighbours
-from gossamer.answers.gallery import MARK, Gallery, Match
-from gossamer.answers.head import Head
 from gossamer.errors import DataError, InputError, MissingPackageError, StorageError, UnknownNameError
-from gossamer.images import Preprocess, decode
-from gossamer.retrieval import Found, embed_files, index_folder, search_files
-from gossamer.sheets import GAP, MOST, TILE, draw_neighbours, sheet
+from gossamer.images.preprocess import Preprocess, decode
+from gossamer.predictions import neighbours
+from gossamer.predictions.gallery import MARK, Gallery, Match
+from gossamer.predictions.head import Head
+from gossamer.runtime.retrieval import Found, embed_files, index_folder, search_files
+from gossamer.runtime.sheets import GAP, MOST, TILE, draw_neighbours, sheet
 
 MODEL = "0123456789abcdef" * 4
 RNG = np.random.default_rng(0)

@@ -12,9 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from gossamer import shapes
+from gossamer.analysis import meta_kernels as shapes
+from gossamer.analysis.graph import Graph, trace
 from gossamer.errors import InputError
-from gossamer.graph import Graph, trace
 
 
 class Residual(nn.Module):
@@ -148,7 +148,7 @@ def test_a_network_is_traced_without_the_slow_imports() -> None:
     code = """
 import sys, time
 from torch import nn
-from gossamer.graph import trace
+from gossamer.analysis.graph import trace
 block = [nn.Conv2d(8, 8, 3, 1, 1, bias=False), nn.BatchNorm2d(8), nn.ReLU6(True), nn.Hardswish(), nn.MaxPool2d(3, 1, 1)]
 module = nn.Sequential(*block * 30, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 5))
 start = time.process_time()

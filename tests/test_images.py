@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageFile, TiffImagePlugin
 
 from gossamer.errors import ImageError, SettingsError
-from gossamer.images import IMAGE_SUFFIXES, PIXEL_LIMIT, Preprocess, decode, describe, read_file
+from gossamer.images.preprocess import IMAGE_SUFFIXES, PIXEL_LIMIT, Preprocess, decode, describe, read_file
 
 HOSTILE = Path(__file__).parent / "hostile"
 sys.path.insert(0, str(HOSTILE))
@@ -399,7 +399,7 @@ def test_squash_takes_the_whole_picture() -> None:
 @pytest.mark.parametrize("resize", ["crop", "squash", "pad"])
 def test_extreme_shapes_take_little_memory(shape: tuple[int, int], resize: str) -> None:
     code = (
-        "import resource, numpy as np; from gossamer.images import Preprocess;"
+        "import resource, numpy as np; from gossamer.images.preprocess import Preprocess;"
         "resource.setrlimit(resource.RLIMIT_AS, (1 << 30, 1 << 30));"
         f"print(Preprocess((224, 224), {resize!r}).pixels(np.zeros({shape}, np.uint8)).shape)"
     )

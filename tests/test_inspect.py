@@ -13,13 +13,13 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image, ImageEnhance
 
-from gossamer.data import duplicates
-from gossamer.data.duplicates import groups, look, near_pairs
-from gossamer.data.inspect import ODD, Inspection, inspect
+from gossamer.data.check import duplicates
+from gossamer.data.check.duplicates import groups, look, near_pairs
+from gossamer.data.check.images import ODD, Inspection, inspect
 from gossamer.data.open import open_data
 from gossamer.data.source import Data, Source
 from gossamer.errors import ImageError
-from gossamer.progress import Progress
+from gossamer.host.progress import Progress
 
 
 def encoded(image: Image.Image, kind: str = "PNG", **options: object) -> bytes:

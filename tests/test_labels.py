@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from gossamer import Settings
-from gossamer.data.heads import HeadSpec, dump_heads, parse_heads, parse_only
-from gossamer.data.many import apart, apply_many_split, joined, open_many, open_many_source
+from gossamer.data.heads.open import apart, apply_many_split, joined, open_many, open_many_source
+from gossamer.data.heads.spec import HeadSpec, dump_heads, parse_heads, parse_only
 from gossamer.data.split import split_rows
 from gossamer.errors import DataError, GossamerError, SettingsError
 from gossamer.tasks.registry import task_of

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from gossamer.cli import main
+from gossamer.cli.main import main
 from gossamer.networks.pretrained import WEIGHTS
 from gossamer.networks.registry import NETWORKS, list_models
 from gossamer.settings import parse_count

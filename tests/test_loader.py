@@ -19,7 +19,7 @@ from gossamer.data.loader import Batch, Batches, prefetch
 from gossamer.data.open import open_data, open_source
 from gossamer.data.source import Source
 from gossamer.errors import DataError
-from gossamer.images import Preprocess
+from gossamer.images.preprocess import Preprocess
 from gossamer.settings import Settings
 from tests.conftest import write_pictures
 
@@ -263,7 +263,7 @@ import numpy as np
 from gossamer.data.augment import EvalTransform
 from gossamer.data.loader import Batches, prefetch
 from gossamer.data.open import open_source
-from gossamer.images import Preprocess
+from gossamer.images.preprocess import Preprocess
 source = open_source(sys.argv[1], ("class0", "class1", "class2"))
 # batches of some megabytes, so that workers are caught while they write into a full pipe
 transform = EvalTransform(Preprocess((512, 512)))

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from gossamer import machine
+from gossamer.host import machine
 
 
 def lay_out(root: Path, files: dict[str, str]) -> Path:

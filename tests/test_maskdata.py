@@ -15,12 +15,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from gossamer.answers import masks as answers
-from gossamer.data import legend
-from gossamer.data.masks import apply_mask_split, open_mask_source, open_masks, pixel_counts, read_masks
+from gossamer.data.masks import classes as legend
+from gossamer.data.masks.open import apply_mask_split, open_mask_source, open_masks, pixel_counts, read_masks
 from gossamer.data.split import split_rows
 from gossamer.errors import DataError, ImageError, SettingsError
-from gossamer.images import Preprocess
+from gossamer.images.preprocess import Preprocess
+from gossamer.predictions import masks as answers
 from gossamer.tasks.segmentation import losses
 from gossamer.tasks.segmentation.augment import SegmentTransform
 from gossamer.tasks.segmentation.heads import Segmenter

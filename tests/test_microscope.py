@@ -13,9 +13,9 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from gossamer.cli import main
+from gossamer.analysis.graph import trace
+from gossamer.cli.main import main
 from gossamer.errors import InputError, SettingsError
-from gossamer.graph import trace
 from gossamer.microscope.compare import Candidate, Comparison, _marked, compare
 from gossamer.microscope.inspection import Inspection, inspect
 from gossamer.microscope.page import HEIGHT, WIDTH, layout, render

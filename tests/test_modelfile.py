@@ -15,11 +15,14 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from gossamer import modelfile, onnxfile, protobuf, runtime
-from gossamer.answers.head import Head
+from gossamer import runtime
 from gossamer.errors import ModelFileError, StorageError
-from gossamer.images import Preprocess
-from gossamer.modelfile import Card, Check, ImageCheck
+from gossamer.images.preprocess import Preprocess
+from gossamer.modelfile import metadata as modelfile
+from gossamer.modelfile import onnx as onnxfile
+from gossamer.modelfile import protobuf
+from gossamer.modelfile.metadata import Card, Check, ImageCheck
+from gossamer.predictions.head import Head
 from tests.hostile import make_models as make
 
 FOLDER = Path(__file__).parent / "hostile" / "models"

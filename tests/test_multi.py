@@ -16,17 +16,15 @@ import torch
 from PIL import Image
 
 import gossamer
-from gossamer import Settings, train, trainer
-from gossamer.answers.anchors import AnchorSpec
-from gossamer.answers.head import Head
+from gossamer import Settings, train
 from gossamer.data.boxes.annotation import Boxes
-from gossamer.data.heads import parse_heads
+from gossamer.data.heads.spec import parse_heads
 from gossamer.errors import MissingPackageError, SettingsError, UnknownNameError
-from gossamer.evaluate import evaluate
 from gossamer.export.onnx import export
-from gossamer.images import Placement, Preprocess
+from gossamer.images.preprocess import Placement, Preprocess
 from gossamer.networks.foreign import import_timm
-from gossamer.optim import freeze
+from gossamer.predictions.anchors import AnchorSpec
+from gossamer.predictions.head import Head
 from gossamer.runtime.verification import verify_model
 from gossamer.tasks.detection.match import Target
 from gossamer.tasks.multihead.augment import PlacedLabels, flipped, placed
@@ -34,6 +32,9 @@ from gossamer.tasks.multihead.losses import of_known
 from gossamer.tasks.multihead.network import MultiNetwork
 from gossamer.tasks.multihead.scores import LabelScorer, MultiScorer, NumberScorer
 from gossamer.tasks.registry import scorer_of, source_of, task_of
+from gossamer.training import loop as trainer
+from gossamer.training.evaluate import evaluate
+from gossamer.training.optim import freeze
 from tests.runs import gossamer as run_gossamer
 from tests.runs import same, weights
 from tests.shop import EVERY, write_shop

@@ -19,14 +19,14 @@ from numpy.typing import NDArray
 from torch import nn
 
 import gossamer
-from gossamer.cli import main
+from gossamer.cli.main import main
 from gossamer.compile.fuse import fuse
 from gossamer.compile.lower import lower
 from gossamer.compile.program import Layer, Operation, Output, Program, Value
 from gossamer.compile.write import HEADER, OPERATION, OUTPUT, PIECE, VALUE, compile_file, to_bytes
 from gossamer.errors import InputError, ModelFileError
 from gossamer.export.convert import to_onnx
-from gossamer.modelfile import parse
+from gossamer.modelfile.metadata import parse
 from gossamer.networks import create_model
 from gossamer.runtime import native
 from tests.runs import SOURCES

@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from gossamer.cli import main
+from gossamer.cli.main import main
 from gossamer.compile.classifier import in_bytes, last_layers
 from gossamer.compile.fuse import fuse
 from gossamer.compile.lower import lower
@@ -22,7 +22,7 @@ from gossamer.compile.program import Layer, Operation, Output, Program, Value
 from gossamer.compile.write import HEADER, OPERATION, compile_file, to_bytes
 from gossamer.errors import InputError, ModelFileError, UnknownNameError
 from gossamer.export.convert import to_onnx
-from gossamer.modelfile import parse
+from gossamer.modelfile.metadata import parse
 from gossamer.runtime import native
 from tests.runs import at_level
 from tests.test_export import randomised

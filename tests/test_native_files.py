@@ -12,7 +12,7 @@ from gossamer.compile.fuse import fuse
 from gossamer.compile.lower import lower
 from gossamer.compile.write import compile_file
 from gossamer.errors import InputError
-from gossamer.modelfile import parse
+from gossamer.modelfile.metadata import parse
 from gossamer.runtime import native
 from gossamer.runtime.compilation import compile_model
 from tests.test_native_heads import SIZE, agree, answers, found_by, images, noise

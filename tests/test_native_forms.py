@@ -10,14 +10,14 @@ import pytest
 from torch import nn
 
 from gossamer.blocks.pool import AverageTo
-from gossamer.cli import main
+from gossamer.cli.main import main
 from gossamer.compile.fuse import fuse
 from gossamer.compile.lower import lower
 from gossamer.compile.program import Program
 from gossamer.compile.write import compile_file
 from gossamer.errors import InputError
 from gossamer.export.convert import to_onnx
-from gossamer.modelfile import parse
+from gossamer.modelfile.metadata import parse
 from gossamer.runtime import native
 from gossamer.runtime.compilation import compile_model
 from tests.test_native_heads import SIZE, agree, answers, found_by, images, noise

@@ -10,11 +10,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from gossamer.cli import main
+from gossamer.cli.main import main
 from gossamer.compile.lower import lower
 from gossamer.compile.write import compile_bytes
 from gossamer.errors import InputError
-from gossamer.modelfile import parse
+from gossamer.modelfile.metadata import parse
 
 pytest.importorskip("onnx")
 from onnx import helper, numpy_helper

@@ -15,7 +15,7 @@ from gossamer.compile.lower import lower
 from gossamer.compile.write import compile_file
 from gossamer.errors import InputError
 from gossamer.export.convert import to_onnx
-from gossamer.modelfile import parse
+from gossamer.modelfile.metadata import parse
 from gossamer.networks import create_model
 from gossamer.networks.lenet import Codes
 from gossamer.runtime import native

@@ -21,7 +21,6 @@ from hypothesis import strategies as st
 from PIL import Image
 from torch import nn
 
-from gossamer.answers.classes import softmax
 from gossamer.compile.classifier import in_bytes, last_layers
 from gossamer.compile.fuse import fuse
 from gossamer.compile.lower import lower
@@ -30,9 +29,10 @@ from gossamer.compile.program import Program
 from gossamer.compile.write import to_bytes
 from gossamer.errors import ModelFileError
 from gossamer.export.convert import to_onnx
-from gossamer.images import Preprocess
-from gossamer.modelfile import parse
+from gossamer.images.preprocess import Preprocess
+from gossamer.modelfile.metadata import parse
 from gossamer.networks import create_model
+from gossamer.predictions.classes import softmax
 from gossamer.runtime import native
 from tests.test_export import randomised
 

@@ -9,7 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gossamer import modelfile, onnxfile, runtime
+from gossamer import runtime
+from gossamer.modelfile import metadata as modelfile
+from gossamer.modelfile import onnx as onnxfile
 from gossamer.operators import OPERATORS
 from tests.arrays import Array, f32
 

@@ -8,9 +8,10 @@ import pytest
 import torch
 from torch import nn
 
-from gossamer import optim, settings
+from gossamer import settings
 from gossamer.errors import SettingsError
 from gossamer.settings import Settings
+from gossamer.training import optim
 
 KINDS = settings.choices("optimizer") or ()
 

@@ -15,7 +15,7 @@ import torch
 import yaml
 from torch import nn
 
-from gossamer.cli import main
+from gossamer.cli.main import main
 from gossamer.errors import InputError, SettingsError, UnknownNameError, WeightsError
 from gossamer.networks import create_model
 from gossamer.networks.create import choose
@@ -23,8 +23,8 @@ from gossamer.networks.fetch import fetch
 from gossamer.networks.pretrained import HALF, WEIGHTS
 from gossamer.networks.registry import ALIASES, NETWORKS
 from gossamer.settings import Settings, parse_options
-from gossamer.trained import trained
-from gossamer.trainer import resume, train
+from gossamer.training.loop import resume, train
+from gossamer.training.restore import trained
 from tests.mirror import Mirror
 from tests.twins import peer, twin
 

@@ -16,18 +16,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import save_file
 
-from gossamer.cli import main
+from gossamer.cli.main import main
 from gossamer.errors import DataError, InputError, MissingPackageError, SettingsError, UnknownNameError
-from gossamer.images import Preprocess
+from gossamer.host.progress import SILENT
+from gossamer.images.preprocess import Preprocess
 from gossamer.networks import create_model
 from gossamer.probe import CLASSIFIERS, Probe, Row, probe
 from gossamer.probe.classifiers import choose, pipeline
 from gossamer.probe.features import Extracted, extract, of_network
 from gossamer.probe.measure import floor, fold_numbers, measure
 from gossamer.probe.result import MAJORITY
-from gossamer.progress import SILENT
 from gossamer.settings import Settings
-from gossamer.trainer import train
+from gossamer.training.loop import train
 
 pytest.importorskip("sklearn", reason="scikit-learn is not installed")
 NET = "shufflenet_v2_x0_5"

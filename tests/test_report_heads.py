@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from gossamer.cli import main
+from gossamer.cli.main import main
 from gossamer.export.onnx import export
 from gossamer.report import heads, page, scatter
 from gossamer.report.collect import collect
@@ -21,7 +21,7 @@ from gossamer.report.contents import ReportData
 from gossamer.report.formats import points, significant
 from gossamer.settings import Settings
 from gossamer.tasks.scores_heads import MultiLabel, Regression
-from gossamer.trainer import train
+from gossamer.training.loop import train
 from tests.reportcases import HOSTILE, Page, check_alone, data
 from tests.shop import EVERY, write_shop
 

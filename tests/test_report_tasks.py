@@ -13,16 +13,16 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from gossamer.answers.boxes import Detections
-from gossamer.answers.head import Head
-from gossamer.answers.masks import IGNORED, palette
-from gossamer.cli import main
+from gossamer.cli.main import main
 from gossamer.data.boxes.annotation import Boxes
-from gossamer.decoding import describe
 from gossamer.errors import InputError, SettingsError
 from gossamer.export.onnx import export
-from gossamer.images import Preprocess
-from gossamer.modelfile import Card
+from gossamer.images.decode import describe
+from gossamer.images.preprocess import Preprocess
+from gossamer.modelfile.metadata import Card
+from gossamer.predictions.boxes import Detections
+from gossamer.predictions.head import Head
+from gossamer.predictions.masks import IGNORED, palette
 from gossamer.report import areas, boxes, course, detect, embed, neighbours, page, photos, shares
 from gossamer.report.collect import collect
 from gossamer.report.contents import ReportData
@@ -34,7 +34,7 @@ from gossamer.tasks.detection.scores import DetectionScores
 from gossamer.tasks.embedding.scores import EmbeddingScores
 from gossamer.tasks.embedding.verification import Verification
 from gossamer.tasks.segmentation.scores import SegmentationEvaluation
-from gossamer.trainer import train
+from gossamer.training.loop import train
 from tests.reportcases import HOSTILE, Page, check_alone, data, rows
 from tests.scenes import CLASSES, write_boxes, write_masks
 

@@ -18,8 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from gossamer import modelfile, runtime
-from gossamer.answers.classes import softmax
+from gossamer import runtime
 from gossamer.errors import (
     ImageError,
     InputError,
@@ -28,6 +27,8 @@ from gossamer.errors import (
     UnknownNameError,
     VerificationError,
 )
+from gossamer.modelfile import metadata as modelfile
+from gossamer.predictions.classes import softmax
 from gossamer.runtime import native
 from gossamer.runtime.verification import OutputCheck, compare, margin
 from tests.arrays import f32

@@ -16,11 +16,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import save_file
 
-from gossamer.answers import masks as answers
-from gossamer.cost import cost
+from gossamer.analysis.cost import cost
 from gossamer.errors import DataError, ImageError, InputError, SettingsError, UnknownNameError
-from gossamer.images import Preprocess
+from gossamer.images.preprocess import Preprocess
 from gossamer.networks import create_model
+from gossamer.predictions import masks as answers
 from gossamer.tasks.segmentation import losses
 from gossamer.tasks.segmentation.heads import LrAspp, Segmenter
 from gossamer.tasks.segmentation.scores import MaskScorer, confusion_of

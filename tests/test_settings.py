@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gossamer import optim
 from gossamer import settings as module
 from gossamer.errors import InputError, SettingsError, UnknownNameError
 from gossamer.settings import Settings, dump, from_dict, load, parse_bytes, parse_size, to_dict
+from gossamer.training import optim
 
 
 def test_yaml_reads_back_to_equal_settings(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from gossamer import errors
 from gossamer.errors import DataError, MissingPackageError, ModelFileError, StorageError, UnknownNameError
-from gossamer.storage import write_aside, write_bytes, write_text
+from gossamer.host.storage import write_aside, write_bytes, write_text
 
 
 def test_a_file_is_replaced_and_nothing_is_left_beside_it(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import nn
 
-from gossamer.cost import cost
+from gossamer.analysis.cost import cost
 from gossamer.networks import create_model
 
 pytest.importorskip("matplotlib")

@@ -11,18 +11,18 @@ import torch
 from PIL import Image
 
 import gossamer
-from gossamer import trainer
-from gossamer.answers.head import Head, flat, joined, outputs_of, row
-from gossamer.answers.meaning import answer, check_options
-from gossamer.answers.pictures import Detections, Segmentation
 from gossamer.errors import InputError, SettingsError
-from gossamer.evaluate import evaluate
 from gossamer.export.onnx import export
+from gossamer.predictions.head import Head, flat, joined, outputs_of, row
+from gossamer.predictions.meaning import answer, check_options
+from gossamer.predictions.pictures import Detections, Segmentation
 from gossamer.runtime.native import LIBRARY
 from gossamer.settings import Settings
 from gossamer.tasks.registry import scorer_of, source_of, task_of
-from gossamer.trained import as_model, run_data, torch_forward, trained
-from gossamer.trainer import resume, train
+from gossamer.training import loop as trainer
+from gossamer.training.evaluate import evaluate
+from gossamer.training.loop import resume, train
+from gossamer.training.restore import as_model, run_data, torch_forward, trained
 
 SIDE = 64
 CLASSES = ("disc", "square")

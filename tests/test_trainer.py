@@ -16,15 +16,15 @@ import pytest
 import torch
 
 import gossamer
-from gossamer import precision
 from gossamer.errors import RunError, SettingsError, UnknownNameError
+from gossamer.host.progress import Progress
 from gossamer.networks import create_model
 from gossamer.networks.base import Outputs
-from gossamer.progress import Progress
 from gossamer.settings import Settings
 from gossamer.tasks.classify import Classify
-from gossamer.trained import trained
-from gossamer.trainer import train
+from gossamer.training import precision
+from gossamer.training.loop import train
+from gossamer.training.restore import trained
 from tests.runs import RECIPE, command, same, weights
 from tests.runs import gossamer as run_gossamer
 from tests.scenes import write_boxes, write_masks
@@ -86,8 +86,8 @@ def test_a_run_learns_and_leaves_everything_behind(pictures: Path, tmp_path: Pat
 
 
 def test_best_is_the_best_epoch_and_is_scored_again_to_the_same_value(pictures: Path, tmp_path: Path) -> None:
-    from gossamer.evaluate import classification
-    from gossamer.trained import run_data, torch_forward, trained
+    from gossamer.training.evaluate import classification
+    from gossamer.training.restore import run_data, torch_forward, trained
 
     run = gossamer.train(small(pictures, tmp_path / "run", epochs=4, lr=0.3))
     best = max(row["val_accuracy"] for row in run.metrics())
@@ -103,7 +103,7 @@ def test_an_interrupted_run_goes_on_to_the_same_bits(
     pictures: Path, tmp_path: Path, stop: int, every: int, share: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Stopped before step `stop` without any farewell, with a state saved every other step: 4 steps an epoch."""
-    from gossamer import trainer
+    from gossamer.training import loop as trainer
 
     options = {"epochs": 3, "deterministic": True, "drop_rate": 0.3, "mixup": 0.3, "ema": 0.9, "save_steps": 2}
     options |= {"eval_every": every, "progressive": share}
@@ -196,7 +196,7 @@ def test_evaluations_come_every_so_many_epochs_and_at_the_end(pictures: Path, tm
 def test_a_progressive_run_begins_small_and_ends_whole(
     pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from gossamer.session import Session
+    from gossamer.training.state import Session
 
     real, sizes = Session.images, list[tuple[int, ...]]()
 

@@ -21,10 +21,10 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from gossamer.errors import GossamerError, MissingPackageError, StorageError, WeightsError
+from gossamer.host.storage import user_cache
 from gossamer.networks import Network, create_model, load_weights
 from gossamer.networks.checkpoint import read_tensors
 from gossamer.networks.fetch import fetch
-from gossamer.storage import user_cache
 
 NET = "mobilenetv1_025"
 

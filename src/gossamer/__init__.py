@@ -13,27 +13,27 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from gossamer.errors import GossamerError as GossamerError
-    from gossamer.images import Preprocess as Preprocess
+    from gossamer.images.preprocess import Preprocess as Preprocess
     from gossamer.networks import create_model as create_model
     from gossamer.networks import list_models as list_models
     from gossamer.run import Run as Run
     from gossamer.runtime import load as load
     from gossamer.runtime import verify as verify
     from gossamer.settings import Settings as Settings
-    from gossamer.trainer import resume as resume
-    from gossamer.trainer import train as train
+    from gossamer.training.loop import resume as resume
+    from gossamer.training.loop import train as train
 
 # public name -> module; no public name is also the name of a module, or importing that would hide it
 _PUBLIC = {
     "GossamerError": "errors",
-    "Preprocess": "images",
+    "Preprocess": "images.preprocess",
     "Run": "run",
     "Settings": "settings",
     "create_model": "networks",
     "list_models": "networks",
     "load": "runtime",
-    "resume": "trainer",
-    "train": "trainer",
+    "resume": "training.loop",
+    "train": "training.loop",
     "verify": "runtime",
 }
 

@@ -2,6 +2,6 @@
 
 import sys
 
-from gossamer.cli import main
+from gossamer.cli.main import main
 
 sys.exit(main())

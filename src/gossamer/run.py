@@ -29,8 +29,8 @@ from typing import TYPE_CHECKING, Any
 
 from gossamer import settings as settings_module
 from gossamer.errors import MissingPackageError, RunError
+from gossamer.host.storage import storage_error, write_bytes, write_text
 from gossamer.settings import Settings
-from gossamer.storage import storage_error, write_bytes, write_text
 
 if TYPE_CHECKING:
     import torch

@@ -18,11 +18,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from gossamer import machine, modelfile
 from gossamer.bench.process import Failed, Process
 from gossamer.bench.result import Benchmark, Row
 from gossamer.errors import InputError, SettingsError, UnknownNameError
-from gossamer.progress import SILENT, Progress
+from gossamer.host import machine
+from gossamer.host.progress import SILENT, Progress
+from gossamer.modelfile import metadata as modelfile
 from gossamer.runtime.native import LIBRARY, is_compiled
 
 PATIENCE = 900.0  # seconds that a candidate may take for one answer; torch.compile needs minutes on a slow machine

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from gossamer.errors import InputError, MissingPackageError
-from gossamer.storage import write_bytes
+from gossamer.host.storage import write_bytes
 
 
 @dataclass(frozen=True)

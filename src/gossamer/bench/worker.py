@@ -27,8 +27,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gossamer.answers.head import Raw, outputs_of
 from gossamer.errors import GossamerError, InputError
+from gossamer.predictions.head import Raw, outputs_of
 
 Forward = Callable[[NDArray[np.float32]], Raw]
 Json = dict[str, Any]
@@ -162,7 +162,7 @@ def _module(job: Json) -> tuple[Any, tuple[int, int, int], tuple[str, ...]]:
     import torch
 
     if job["kind"] == "run":
-        from gossamer.trained import trained
+        from gossamer.training.restore import trained
 
         found = trained(job["target"])
         return found.model, (found.preprocess.channels, *found.preprocess.size), outputs_of(found.task.heads())
@@ -217,7 +217,7 @@ LOADERS: dict[str, Callable[[Json], Callable[[], Loaded]]] = {
 def export(job: Json) -> Json:
     """Write the ONNX graph of a run or a network to `out`."""
     from gossamer.export.onnx import to_onnx
-    from gossamer.storage import write_bytes
+    from gossamer.host.storage import write_bytes
 
     model, (channels, height, width), outputs = _module(job)
     write_bytes(job["out"], to_onnx(model, (height, width), channels, outputs))

@@ -10,7 +10,7 @@ import numpy as np
 
 from gossamer.compile.lowering import SHAPES, Lowering
 from gossamer.compile.program import MOST_SIDE
-from gossamer.onnxfile import Node
+from gossamer.modelfile.onnx import Node
 
 # an attribute of one name is of one type in every operator that the engine has
 KINDS = {

@@ -7,7 +7,7 @@ import numpy as np
 from gossamer.compile.attributes import places
 from gossamer.compile.lowering import Lowering
 from gossamer.compile.program import MOVES
-from gossamer.onnxfile import Node
+from gossamer.modelfile.onnx import Node
 from gossamer.operators import OPERATORS
 
 FIRST_OPSET = 13  # of the numpy operators; those of ALWAYS meant the same before

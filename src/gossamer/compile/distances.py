@@ -8,7 +8,7 @@ from gossamer.compile import axes as lying
 from gossamer.compile import moves, reductions
 from gossamer.compile.lowering import Lowering
 from gossamer.compile.program import Layer, Value
-from gossamer.onnxfile import Node
+from gossamer.modelfile.onnx import Node
 
 
 def unsqueeze(low: Lowering, node: Node) -> None:

@@ -9,7 +9,7 @@ from gossamer.compile import constants
 from gossamer.compile.lowering import Lowering
 from gossamer.compile.program import Layer, Value
 from gossamer.compile.scaling import Row
-from gossamer.onnxfile import Node
+from gossamer.modelfile.onnx import Node
 
 NEAR = 1e-6
 

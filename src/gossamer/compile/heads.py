@@ -14,7 +14,7 @@ from gossamer.compile.axes import Axes
 from gossamer.compile.lowering import Lowering
 from gossamer.compile.program import MOST_NUMBERS, MOST_SIDE, MOST_STRIDE, MOST_TAPS, Array, Layer, Value
 from gossamer.compile.scaling import scaled
-from gossamer.onnxfile import Node
+from gossamer.modelfile.onnx import Node
 
 NEAREST: dict[str, Callable[[Array], Array]] = {
     "round_prefer_floor": lambda x: np.ceil(x - np.float32(0.5)),

@@ -16,7 +16,7 @@ from gossamer.compile.lowering import FLOAT_MOST, TAKES_ACT, Handler, Lowering, 
 from gossamer.compile.program import MOST_TAPS, MOVES, Layer, Program, Value
 from gossamer.compile.scaling import scaled
 from gossamer.errors import InputError
-from gossamer.onnxfile import Node, Onnx
+from gossamer.modelfile.onnx import Node, Onnx
 
 UNARY = {
     "Relu": "relu",

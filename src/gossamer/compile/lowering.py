@@ -20,7 +20,7 @@ from gossamer.compile.program import (
     Value,
 )
 from gossamer.errors import InputError
-from gossamer.onnxfile import Node, Onnx
+from gossamer.modelfile.onnx import Node, Onnx
 
 FLOAT_MOST = 3.4e38
 MOST_PIECES, LONGEST_SHOWN = 4096, 200

@@ -6,7 +6,7 @@ from gossamer.compile import axes as lying
 from gossamer.compile.attributes import places
 from gossamer.compile.axes import Axes
 from gossamer.compile.lowering import Lowering
-from gossamer.onnxfile import Node
+from gossamer.modelfile.onnx import Node
 
 
 def transpose(low: Lowering, node: Node) -> None:

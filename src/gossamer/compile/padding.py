@@ -10,7 +10,7 @@ from gossamer.compile.attributes import number, places, text
 from gossamer.compile.lowering import FLOAT_MOST, Lowering, Pads
 from gossamer.compile.program import MOST_PAD, MOVES, Layer, Value
 from gossamer.compile.slices import pairs
-from gossamer.onnxfile import Node
+from gossamer.modelfile.onnx import Node
 
 RANK = 4
 SAME = ("SAME_UPPER", "SAME_LOWER")

@@ -10,7 +10,7 @@ import numpy as np
 from gossamer.compile import reductions
 from gossamer.compile.lowering import Lowering
 from gossamer.compile.program import Array, Layer, Quantised, Value
-from gossamer.onnxfile import Node
+from gossamer.modelfile.onnx import Node
 
 LEAST_SCALE, MOST_SCALE, MOST_ZERO = 1e-29, 1e29, 255
 

@@ -7,7 +7,7 @@ import numpy as np
 from gossamer.compile.attributes import places
 from gossamer.compile.lowering import Lowering
 from gossamer.compile.program import MOST_STRIDE, Layer, Value
-from gossamer.onnxfile import Node
+from gossamer.modelfile.onnx import Node
 
 LARGEST_POOL, LARGEST_BLOCK = 64, 16  # of a pool's kernel; of the positions that channels become
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from gossamer.compile.program import MOST_SIDE
 from gossamer.errors import InputError
-from gossamer.modelfile import ModelFile
+from gossamer.modelfile.metadata import ModelFile
 
 
 def fixed(file: ModelFile, size: tuple[int, int]) -> ModelFile:

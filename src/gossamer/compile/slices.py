@@ -21,7 +21,7 @@ from gossamer.compile.program import (
     Operation,
     Value,
 )
-from gossamer.onnxfile import Node
+from gossamer.modelfile.onnx import Node
 
 MOST_WEIGHT = MOST_NUMBERS // MOST_TAPS  # kernels of the largest size
 

@@ -6,7 +6,7 @@ from gossamer.compile import axes as lying
 from gossamer.compile import reductions
 from gossamer.compile.lowering import Lowering
 from gossamer.compile.program import Value
-from gossamer.onnxfile import Node
+from gossamer.modelfile.onnx import Node
 
 
 def _maps(low: Lowering, node: Node, name: str) -> list[int]:

@@ -11,7 +11,7 @@ from gossamer.compile.constants import bounds
 from gossamer.compile.lowering import Lowering, Window
 from gossamer.compile.program import Layer, Value
 from gossamer.compile.slices import crop, pairs, repeated
-from gossamer.onnxfile import Node
+from gossamer.modelfile.onnx import Node
 
 ROWS, COLUMNS = 2, 3  # axes of a map
 

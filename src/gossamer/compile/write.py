@@ -10,15 +10,15 @@ from pathlib import Path
 
 import numpy as np
 
-from gossamer import modelfile
 from gossamer.compile.classifier import in_bytes, last_layers
 from gossamer.compile.fuse import fuse
 from gossamer.compile.lower import lower
 from gossamer.compile.narrow import narrow
 from gossamer.compile.program import ACTS, KINDS, MOST_AXES, TYPES, Program, Weight
 from gossamer.errors import InputError, UnknownNameError
-from gossamer.modelfile import ModelFile
-from gossamer.storage import write_bytes
+from gossamer.host.storage import write_bytes
+from gossamer.modelfile import metadata as modelfile
+from gossamer.modelfile.metadata import ModelFile
 
 MAGIC, VERSION = b"GOSSAMER", 3
 HEADER = struct.Struct("<8sII7QIIiIQQI20x")

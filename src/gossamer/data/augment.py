@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from PIL import Image, ImageEnhance
 
 from gossamer.data import randaugment
-from gossamer.decoding import decode_to
-from gossamer.images import RESAMPLING, Preprocess
+from gossamer.images.decode import decode_to
+from gossamer.images.preprocess import RESAMPLING, Preprocess
 from gossamer.settings import Settings
 
 Pixels = NDArray[np.uint8]

@@ -30,8 +30,8 @@ from numpy.typing import NDArray
 from gossamer.data.augment import Transform
 from gossamer.data.source import Source, digest
 from gossamer.errors import DataError, ImageError
-from gossamer.progress import SILENT, Progress
-from gossamer.storage import user_cache, write_aside
+from gossamer.host.progress import SILENT, Progress
+from gossamer.host.storage import user_cache, write_aside
 
 MAGIC = b"gossamer-images1"
 INDEX = np.dtype([("offset", "<u8"), ("height", "<u4"), ("width", "<u4"), ("channels", "<u4"), ("crc", "<u4")])

@@ -10,7 +10,7 @@ import numpy as np
 
 from gossamer.data.source import Files, Table, shown
 from gossamer.errors import DataError
-from gossamer.images import IMAGE_SUFFIXES, printable
+from gossamer.images.preprocess import IMAGE_SUFFIXES, printable
 
 # the names that a split's folder, file or CSV entry may have, in lower case
 SPLIT_NAMES = {

@@ -7,7 +7,7 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
-from gossamer.images import Placement, Preprocess
+from gossamer.images.preprocess import Placement, Preprocess
 
 
 @runtime_checkable

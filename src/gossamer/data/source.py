@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from gossamer.data.streams import ORDER, stream
 from gossamer.errors import DataError, ImageError
-from gossamer.images import read_file
+from gossamer.images.preprocess import read_file
 
 Indices = NDArray[np.int64]
 Kind = Literal["shuffle", "balanced", "none"]

@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from gossamer.answers.anchors import AnchorSpec, anchors
-from gossamer.answers.boxes import LOG_LIMIT, Decoding
 from gossamer.errors import InputError, MissingPackageError
+from gossamer.predictions.anchors import AnchorSpec, anchors
+from gossamer.predictions.boxes import LOG_LIMIT, Decoding
 
 OUTPUT = "detections"
 COLUMNS = 7  # image, class, score, x0, y0, x1, y1
@@ -19,7 +19,7 @@ def add_detections(proto: Any, spec: AnchorSpec, how: Decoding, head: str = "") 
     """Give an ONNX model with a detector's outputs a further one, "detections": float32 (M, 7), in place.
 
     Its rows are the number of the image in the batch, the class, the score, and x0, y0, x1, y1 in input pixels: for each
-    image what `gossamer.answers.boxes.detections` gives of finite outputs, likeliest first, but for the order of equal
+    image what `gossamer.predictions.boxes.detections` gives of finite outputs, likeliest first, but for the order of equal
     scores and for boxes whose overlap is the limit to float32's rounding. head: name of the head, where the model has
     several. Raises InputError where the outputs are not those of `spec`, MissingPackageError.
     """
@@ -84,7 +84,7 @@ def _whole(*values: int) -> Any:
 
 
 def _boxes(tail: _Tail, deltas: str, spec: AnchorSpec) -> str:
-    """(N, A, 4) x0, y0, x1, y1, as `gossamer.answers.boxes.decode`."""
+    """(N, A, 4) x0, y0, x1, y1, as `gossamer.predictions.boxes.decode`."""
     centres, sides = anchors(spec)[:, :2], anchors(spec)[:, 2:]
     shift, growth = tail.several("Split", 2, deltas, _whole(2, 2), axis=2)
     shift = tail("Mul", tail("Mul", shift, np.float32(spec.variances[0])), sides)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from gossamer.answers.anchors import AnchorSpec
-from gossamer.answers.boxes import Decoding
-from gossamer.answers.head import Head
+from gossamer.predictions.anchors import AnchorSpec
+from gossamer.predictions.boxes import Decoding
+from gossamer.predictions.head import Head
 
 
 def with_answers(graph: bytes, heads: tuple[Head, ...], size: tuple[int, int]) -> bytes:

@@ -18,21 +18,23 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 import gossamer
-from gossamer import modelfile, settings, storage
-from gossamer.answers.head import Raw, flat, outputs_of
+from gossamer import settings
 from gossamer.data.source import Source
 from gossamer.errors import GossamerError, ModelFileError, VerificationError
-from gossamer.evaluate import Forward, evaluate
 from gossamer.export.convert import machine_path, to_onnx
 from gossamer.export.extras import with_answers
 from gossamer.export.samples import check_images, noise
-from gossamer.images import Placement, Preprocess
-from gossamer.modelfile import Card, Check, ModelFile
-from gossamer.progress import SILENT, Progress
+from gossamer.host import storage
+from gossamer.host.progress import SILENT, Progress
+from gossamer.images.preprocess import Placement, Preprocess
+from gossamer.modelfile import metadata as modelfile
+from gossamer.modelfile.metadata import Card, Check, ModelFile
+from gossamer.predictions.head import Raw, flat, outputs_of
 from gossamer.runtime.model import AUTO, REFERENCE, Model, open_model
 from gossamer.runtime.verification import Verification, margin, verify_model
 from gossamer.tasks.scores import Scores
-from gossamer.trained import Trained, run_data, torch_forward, trained
+from gossamer.training.evaluate import Forward, evaluate
+from gossamer.training.restore import Trained, run_data, torch_forward, trained
 
 __all__ = ["Exported", "export", "to_onnx"]
 

@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from gossamer.images import Preprocess
-from gossamer.modelfile import ImageCheck
+from gossamer.images.preprocess import Preprocess
+from gossamer.modelfile.metadata import ImageCheck
 
 JPEG_FACTOR = 4.7  # large enough that the decoder reduces the picture while decoding, as it does for photographs
 JPEG_SIDE = 1200

@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from gossamer.errors import MissingPackageError, SettingsError
+from gossamer.host.progress import SILENT, Progress
+from gossamer.host.storage import write_bytes
 from gossamer.microscope.inspection import inspect
 from gossamer.microscope.table import aligned, count, size
-from gossamer.progress import SILENT, Progress
-from gossamer.storage import write_bytes
 
 
 @dataclass(frozen=True)
@@ -176,7 +176,7 @@ def _score(target: str) -> tuple[str, float | None, str]:
         best = run.best(f"val_{metric}")
         return (metric, best[f"val_{metric}"], f"its run, epoch {best['epoch']:g}, val") if best else (metric, None, "")
     if Path(target).is_file():
-        from gossamer import modelfile
+        from gossamer.modelfile import metadata as modelfile
 
         card = modelfile.read(target).card
         task = "" if card is None else card.heads[0].kind if len(card.heads) == 1 else "multi"

@@ -1,6 +1,6 @@
 """What each layer of a network costs, as rows that a person reads: convolutions with the norm and activation behind.
 
-Conventions are those of `gossamer.cost`: 1 MAC is 1 multiply-add, 1 MAC is 2 FLOPs, memory is that of activations.
+Conventions are those of `gossamer.analysis.cost`: 1 MAC is 1 multiply-add, 1 MAC is 2 FLOPs, memory is that of activations.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from typing import Any
 
 from torch import nn
 
-from gossamer.cost import FREE, POINTWISE, Cost, Layer, cost
+from gossamer.analysis.cost import FREE, POINTWISE, Cost, Layer, cost
+from gossamer.analysis.graph import Graph, Node, trace
 from gossamer.errors import InputError
-from gossamer.graph import Graph, Node, trace
 from gossamer.microscope.receptive import Field, receptive_fields
 from gossamer.microscope.timing import Timing, time_module, time_onnx
 
@@ -175,7 +175,7 @@ def _of_name(name: str, arguments: dict[str, Any]) -> tuple[nn.Module, tuple[int
 
 
 def _of_run(path: Path) -> tuple[nn.Module, tuple[int, ...]]:
-    from gossamer.trained import trained
+    from gossamer.training.restore import trained
 
     network = trained(path)
     size = network.preprocess.size

@@ -7,8 +7,8 @@ from typing import Any
 
 import torch
 
+from gossamer.analysis.graph import Graph, Node, Value
 from gossamer.errors import InputError, MissingPackageError
-from gossamer.graph import Graph, Node, Value
 
 # ONNX operator -> the ATen operation that does the same work; those that are missing are counted as unknown
 OPERATIONS = {

@@ -7,9 +7,9 @@ from collections.abc import Iterator, Sequence
 from html import escape
 from typing import NamedTuple
 
+from gossamer.host.storage import write_text
 from gossamer.microscope.inspection import Inspection, Row
 from gossamer.microscope.table import count, size
-from gossamer.storage import write_text
 
 WIDTH, HEIGHT, GAP_X, GAP_Y = 275, 44, 26, 22  # of a box and between boxes, in pixels
 MARGIN = 20

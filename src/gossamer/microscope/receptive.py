@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from gossamer.graph import Graph, Node
+from gossamer.analysis.graph import Graph, Node
 
 Axis = tuple[float, float]  # size of what is seen and step between positions, in input pixels
 

@@ -14,9 +14,9 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from gossamer.cost import FREE
+from gossamer.analysis.cost import FREE
+from gossamer.analysis.graph import Graph
 from gossamer.errors import InputError, MissingPackageError
-from gossamer.graph import Graph
 
 ROUNDS = 30
 WARM = 3

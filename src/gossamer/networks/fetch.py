@@ -23,8 +23,8 @@ from pathlib import Path
 from typing import IO, Any
 
 from gossamer.errors import MissingPackageError, WeightsError
-from gossamer.progress import SILENT, Progress
-from gossamer.storage import storage_error, user_cache
+from gossamer.host.progress import SILENT, Progress
+from gossamer.host.storage import storage_error, user_cache
 
 TIMEOUT = 30.0  # seconds without a byte
 CHUNK = 1 << 18  # bytes

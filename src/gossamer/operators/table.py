@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gossamer.onnxfile import TYPES, Node
+from gossamer.modelfile.onnx import TYPES, Node
 from gossamer.operators.windows import Unsupported, average_pool, check_size, conv, max_pool
 
 Array = NDArray[Any]

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gossamer.onnxfile import Node
+from gossamer.modelfile.onnx import Node
 
 Array = NDArray[Any]
 SIZE_LIMIT = 2**28  # values in one result

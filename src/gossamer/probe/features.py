@@ -12,15 +12,15 @@ from torch import nn
 
 from gossamer.data.open import Data, open_data
 from gossamer.data.source import Source
-from gossamer.distributed import Processes
 from gossamer.errors import DataError
-from gossamer.evaluate import Forward, classification
-from gossamer.images import Preprocess
+from gossamer.host.progress import Progress
+from gossamer.images.preprocess import Preprocess
 from gossamer.networks.base import Network
-from gossamer.prepare import build, resolve
-from gossamer.progress import Progress
 from gossamer.settings import Settings
-from gossamer.trained import preprocess_of, run_data, torch_forward, trained
+from gossamer.training.distributed import Processes
+from gossamer.training.evaluate import Forward, classification
+from gossamer.training.restore import preprocess_of, run_data, torch_forward, trained
+from gossamer.training.setup import build, resolve
 
 
 @dataclass(frozen=True)

@@ -12,10 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gossamer.errors import DataError, SettingsError
+from gossamer.host.progress import SILENT, Progress
 from gossamer.probe.classifiers import CLASSIFIERS, choose, pipeline
 from gossamer.probe.features import Extracted, Frozen, extract, of_network, of_run
 from gossamer.probe.result import MAJORITY, Probe, Row
-from gossamer.progress import SILENT, Progress
 from gossamer.settings import Settings
 
 Labels = NDArray[np.int64]

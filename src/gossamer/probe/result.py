@@ -10,8 +10,8 @@ from statistics import fmean, stdev
 from typing import Any
 
 from gossamer.errors import InputError
+from gossamer.host.storage import write_bytes
 from gossamer.probe.figure import picture
-from gossamer.storage import write_bytes
 
 MAJORITY = "majority class"
 

@@ -9,13 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from gossamer.answers.masks import IGNORED, Mask, mask_of, overlay, palette
 from gossamer.data.source import Source
-from gossamer.evaluate import Forward
-from gossamer.images import Preprocess, decode
+from gossamer.images.preprocess import Preprocess, decode
+from gossamer.predictions.masks import IGNORED, Mask, mask_of, overlay, palette
 from gossamer.report.gallery import data_uri
 from gossamer.report.photos import NEAREST, SMOOTH, Photo, ends, fitted, photo_of
 from gossamer.tasks.segmentation.scores import SegmentationEvaluation, confusion_of
+from gossamer.training.evaluate import Forward
 
 EXAMPLES = 6  # best, and as many worst
 SIDE = 264  # pixels of the longer side

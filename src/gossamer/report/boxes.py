@@ -9,10 +9,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from gossamer.answers.boxes import Detections, on_input, pairwise_intersection, pairwise_iou
 from gossamer.data.boxes.annotation import Boxes
 from gossamer.data.source import Source
-from gossamer.images import Preprocess
+from gossamer.images.preprocess import Preprocess
+from gossamer.predictions.boxes import Detections, on_input, pairwise_intersection, pairwise_iou
 from gossamer.report.photos import Photo, ends, photo
 from gossamer.tasks.detection.answer import Boxes as Objects
 from gossamer.tasks.detection.average_precision import VOC_OVERLAP

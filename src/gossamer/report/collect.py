@@ -11,12 +11,11 @@ from typing import Any, cast
 import numpy as np
 import torch
 
-from gossamer.cost import cost
+from gossamer.analysis.cost import cost
 from gossamer.data.source import Data, Source
 from gossamer.errors import InputError, ModelFileError
-from gossamer.evaluate import evaluate
-from gossamer.machine import versions
-from gossamer.progress import SILENT, Progress
+from gossamer.host.machine import versions
+from gossamer.host.progress import SILENT, Progress
 from gossamer.report import areas, boxes, neighbours
 from gossamer.report.boxes import object_counts
 from gossamer.report.contents import ExportedFile, ReportData, latencies
@@ -27,7 +26,8 @@ from gossamer.run import BENCH, Run
 from gossamer.runtime.verification import verify
 from gossamer.tasks.base import Task
 from gossamer.tasks.scores import Evaluation
-from gossamer.trained import Trained, run_data, torch_forward, trained
+from gossamer.training.evaluate import evaluate
+from gossamer.training.restore import Trained, run_data, torch_forward, trained
 
 SHOWN = 12  # mistakes in the gallery
 

@@ -14,7 +14,7 @@ from gossamer.report.gallery import Mistake
 from gossamer.settings import Settings
 
 if TYPE_CHECKING:
-    from gossamer.cost import Cost, Layer
+    from gossamer.analysis.cost import Cost, Layer
     from gossamer.runtime.verification import Verification
 
 

@@ -8,9 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from gossamer.answers.neighbours import nearest, unit
 from gossamer.data.source import Source
-from gossamer.images import Preprocess
+from gossamer.images.preprocess import Preprocess
+from gossamer.predictions.neighbours import nearest, unit
 from gossamer.report.photos import Photo, photo_of
 from gossamer.tasks.embedding.plane import plane
 from gossamer.tasks.embedding.scores import EmbeddingScores

@@ -9,14 +9,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gossamer.errors import MissingPackageError
-from gossamer.progress import SILENT, Progress
+from gossamer.host.progress import SILENT, Progress
+from gossamer.host.storage import write_text
 from gossamer.report import formats
 from gossamer.report.contents import ReportData, flat, settings_by_group
 from gossamer.report.course import kept, panels
 from gossamer.report.findings import findings
 from gossamer.report.measured import checks, latency_plot, stage_plot
 from gossamer.report.view import SPLITS, KeyFigure, View
-from gossamer.storage import write_text
 
 if TYPE_CHECKING:
     import jinja2

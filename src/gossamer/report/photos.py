@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from gossamer.images import decode
+from gossamer.images.preprocess import decode
 from gossamer.report.gallery import data_uri
 
 SIDE = 400  # pixels of the longer side

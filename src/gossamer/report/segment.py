@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from gossamer.answers.masks import palette
+from gossamer.predictions.masks import palette
 from gossamer.report import figures
 from gossamer.report.areas import AreaDetails
 from gossamer.report.contents import ReportData

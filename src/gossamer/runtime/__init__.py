@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from gossamer.answers.classes import Prediction
+from gossamer.predictions.classes import Prediction
 from gossamer.runtime.model import RUNTIMES, Model, load
 from gossamer.runtime.predict import predict_files
 from gossamer.runtime.verification import Verification, verify

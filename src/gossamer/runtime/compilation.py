@@ -12,18 +12,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gossamer import modelfile
-from gossamer.answers.head import flat
 from gossamer.compile.sides import fixed
 from gossamer.compile.write import SAME, compile_bytes
 from gossamer.errors import InputError, MissingPackageError, ModelFileError
-from gossamer.modelfile import Card, ModelFile
-from gossamer.progress import SILENT, Progress
+from gossamer.host.progress import SILENT, Progress
+from gossamer.host.storage import write_bytes
+from gossamer.modelfile import metadata as modelfile
+from gossamer.modelfile.metadata import Card, ModelFile
+from gossamer.predictions.head import flat
 from gossamer.runtime.model import Model, load, open_model
 from gossamer.runtime.native import Native
 from gossamer.runtime.predict import readable_pixels
 from gossamer.runtime.steps import read_steps
-from gossamer.storage import write_bytes
 
 
 @dataclasses.dataclass(frozen=True)

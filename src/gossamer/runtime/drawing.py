@@ -9,12 +9,12 @@ from typing import Protocol, runtime_checkable
 
 from PIL import Image
 
-from gossamer.answers.meaning import Answer, Several
 from gossamer.errors import InputError, SettingsError
-from gossamer.images import decode
-from gossamer.modelfile import Card
+from gossamer.host.storage import write_bytes
+from gossamer.images.preprocess import decode
+from gossamer.modelfile.metadata import Card
+from gossamer.predictions.meaning import Answer, Several
 from gossamer.runtime.predict import walk
-from gossamer.storage import write_bytes
 
 KINDS = ("detect", "segment")  # heads whose answers lie in the picture
 FORMATS = {".jpg": "JPEG", ".jpeg": "JPEG", ".png": "PNG"}

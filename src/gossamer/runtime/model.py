@@ -11,13 +11,13 @@ from typing import Any, Protocol, overload
 import numpy as np
 from numpy.typing import NDArray
 
-from gossamer import modelfile
-from gossamer.answers.classes import check_top, source_name
-from gossamer.answers.head import Raw, row
-from gossamer.answers.meaning import Answer, answer
 from gossamer.errors import InputError, MissingPackageError, ModelFileError, UnknownNameError, VerificationError
-from gossamer.images import Placement, Source
-from gossamer.modelfile import Card, ModelFile
+from gossamer.images.preprocess import Placement, Source
+from gossamer.modelfile import metadata as modelfile
+from gossamer.modelfile.metadata import Card, ModelFile
+from gossamer.predictions.classes import check_top, source_name
+from gossamer.predictions.head import Raw, row
+from gossamer.predictions.meaning import Answer, answer
 from gossamer.runtime import native, openvino, ort, reference
 
 

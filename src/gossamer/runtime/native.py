@@ -21,10 +21,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gossamer.answers.head import Raw, raw_of
 from gossamer.errors import InputError, MissingPackageError, ModelFileError
-from gossamer.machine import usable_cores
-from gossamer.modelfile import Card, ModelFile, broken
+from gossamer.host.machine import usable_cores
+from gossamer.modelfile.metadata import Card, ModelFile, broken
+from gossamer.predictions.head import Raw, raw_of
 from gossamer.runtime.steps import Step, read_steps
 
 LIBRARY = Path(__file__).with_name("libgossamer.so")

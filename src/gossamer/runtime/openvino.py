@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gossamer.answers.head import Raw, raw_of
 from gossamer.errors import MissingPackageError
-from gossamer.modelfile import ModelFile, broken
+from gossamer.modelfile.metadata import ModelFile, broken
+from gossamer.predictions.head import Raw, raw_of
 
 TELEMETRY = "openvino_telemetry"
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from gossamer.answers.head import Raw, raw_of
 from gossamer.errors import MissingPackageError
-from gossamer.modelfile import ModelFile, broken
+from gossamer.modelfile.metadata import ModelFile, broken
+from gossamer.predictions.head import Raw, raw_of
 
 FATAL = 4  # ONNX Runtime's log levels run from 0 to 4; its errors come as exceptions anyway
 

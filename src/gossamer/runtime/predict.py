@@ -9,11 +9,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from gossamer.answers.classes import Prediction, check_top
-from gossamer.answers.meaning import Answer
 from gossamer.errors import ImageError
-from gossamer.images import IMAGE_SUFFIXES, Placement, Preprocess
-from gossamer.progress import SILENT, Progress
+from gossamer.host.progress import SILENT, Progress
+from gossamer.images.preprocess import IMAGE_SUFFIXES, Placement, Preprocess
+from gossamer.predictions.classes import Prediction, check_top
+from gossamer.predictions.meaning import Answer
 from gossamer.runtime.model import Model
 
 Picture = tuple[str, NDArray[np.uint8], Placement]  # its name, its pixels, where it lies in them

@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gossamer.answers.head import Raw, raw_of
-from gossamer.modelfile import ModelFile, broken
+from gossamer.modelfile.metadata import ModelFile, broken
 from gossamer.operators import OPERATORS
+from gossamer.predictions.head import Raw, raw_of
 
 FASTER = 'install a faster runtime: pip install "gossamer[onnx]"'
 FIRST_OPSET = 13  # before it, Softmax, Squeeze and others meant something else

@@ -11,11 +11,11 @@ import numpy as np
 import PIL
 from numpy.typing import NDArray
 
-from gossamer import modelfile
-from gossamer.answers.head import flat
 from gossamer.errors import ImageError, VerificationError
-from gossamer.images import Preprocess
-from gossamer.modelfile import Card, ImageCheck
+from gossamer.images.preprocess import Preprocess
+from gossamer.modelfile import metadata as modelfile
+from gossamer.modelfile.metadata import Card, ImageCheck
+from gossamer.predictions.head import flat
 from gossamer.runtime.model import AUTO, Model, load
 
 

@@ -10,13 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from gossamer.answers.head import Head
 from gossamer.data.augment import Transform
 from gossamer.data.joint import JointTransform
 from gossamer.data.source import Data, Source
 from gossamer.data.split import Row
 from gossamer.errors import SettingsError
-from gossamer.images import Preprocess
+from gossamer.images.preprocess import Preprocess
+from gossamer.predictions.head import Head
 from gossamer.settings import Settings
 from gossamer.tasks.scores import Scorer
 

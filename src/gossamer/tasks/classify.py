@@ -9,10 +9,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from gossamer.answers.head import Head
 from gossamer.data.open import Data, Source, apply_split, open_data, open_source
 from gossamer.data.split import Row
 from gossamer.networks.base import Outputs
+from gossamer.predictions.head import Head
 from gossamer.settings import Settings
 from gossamer.tasks import losses
 from gossamer.tasks.backbone import network

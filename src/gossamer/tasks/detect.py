@@ -7,15 +7,15 @@ from collections.abc import Sequence
 import numpy as np
 from torch import Tensor, nn
 
-from gossamer.answers.anchors import AnchorSpec
-from gossamer.answers.boxes import Decoding
-from gossamer.answers.head import Head
 from gossamer.data.boxes.annotation import Boxes
 from gossamer.data.boxes.open import apply_box_split, open_box_source, open_boxes
 from gossamer.data.joint import JointTransform
 from gossamer.data.source import Data, Source
 from gossamer.data.split import Row
-from gossamer.images import Preprocess
+from gossamer.images.preprocess import Preprocess
+from gossamer.predictions.anchors import AnchorSpec
+from gossamer.predictions.boxes import Decoding
+from gossamer.predictions.head import Head
 from gossamer.settings import Settings
 from gossamer.tasks.backbone import arguments
 from gossamer.tasks.base import Task, sized

@@ -8,11 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from gossamer.answers.head import Head
 from gossamer.data.open import Data, Source, apply_split, open_data, open_source
 from gossamer.data.pk import pk_order
 from gossamer.data.split import Row
 from gossamer.errors import SettingsError
+from gossamer.predictions.head import Head
 from gossamer.settings import Settings
 from gossamer.tasks.backbone import network
 from gossamer.tasks.base import Task

@@ -10,17 +10,17 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from gossamer.answers.anchors import AnchorSpec
-from gossamer.answers.boxes import Decoding
-from gossamer.answers.head import NAMELESS, Head
-from gossamer.data.columns import class_numbers
-from gossamer.data.heads import HeadSpec, dump_heads, parse_heads, parse_only
+from gossamer.data.heads.columns import class_numbers
+from gossamer.data.heads.open import Labels, apart, apply_many_split, columns_of, open_many, open_many_source
+from gossamer.data.heads.spec import HeadSpec, dump_heads, parse_heads, parse_only
 from gossamer.data.joint import JointTransform
-from gossamer.data.many import Labels, apart, apply_many_split, columns_of, open_many, open_many_source
 from gossamer.data.source import Data, Source
 from gossamer.data.split import Row
 from gossamer.errors import SettingsError, UnknownNameError
-from gossamer.images import Preprocess
+from gossamer.images.preprocess import Preprocess
+from gossamer.predictions.anchors import AnchorSpec
+from gossamer.predictions.boxes import Decoding
+from gossamer.predictions.head import NAMELESS, Head
 from gossamer.settings import Settings
 from gossamer.tasks.base import Task, sized
 from gossamer.tasks.detection.fit import anchor_sizes_of

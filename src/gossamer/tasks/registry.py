@@ -5,11 +5,11 @@ from __future__ import annotations
 import importlib
 from dataclasses import replace
 
-from gossamer.answers.anchors import AnchorSpec
-from gossamer.answers.boxes import Decoding
-from gossamer.answers.head import Head
 from gossamer.data.source import Source
 from gossamer.errors import SettingsError
+from gossamer.predictions.anchors import AnchorSpec
+from gossamer.predictions.boxes import Decoding
+from gossamer.predictions.head import Head
 from gossamer.settings import Settings
 from gossamer.tasks.base import Task
 from gossamer.tasks.scores import ClassScorer, Scorer

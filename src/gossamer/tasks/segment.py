@@ -11,12 +11,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from gossamer.answers.head import Head
 from gossamer.data.joint import JointTransform
-from gossamer.data.masks import apply_mask_split, open_mask_source, open_masks, pixel_counts
+from gossamer.data.masks.open import apply_mask_split, open_mask_source, open_masks, pixel_counts
 from gossamer.data.source import Data, Source
 from gossamer.data.split import Row
-from gossamer.images import Preprocess
+from gossamer.images.preprocess import Preprocess
+from gossamer.predictions.head import Head
 from gossamer.settings import Settings
 from gossamer.tasks.backbone import arguments
 from gossamer.tasks.base import Task, sized

@@ -18,8 +18,8 @@ from gossamer.data.boxes.yolo import lost_in_yolo, yolo_files
 from gossamer.data.folder import text
 from gossamer.data.source import shown
 from gossamer.errors import DataError, ImageError, UnknownNameError
-from gossamer.images import IMAGE_SUFFIXES, describe, read_file
-from gossamer.storage import folder_aside
+from gossamer.host.storage import folder_aside
+from gossamer.images.preprocess import IMAGE_SUFFIXES, describe, read_file
 
 StrPath = str | os.PathLike[str]
 Writer = Callable[[Draft, list[str]], Iterator[tuple[str, str]]]

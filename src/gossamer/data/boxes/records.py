@@ -17,7 +17,7 @@ from typing import Any
 from gossamer.data.folder import SPLIT_NAMES, text
 from gossamer.data.source import shown
 from gossamer.errors import DataError, ImageError
-from gossamer.images import IMAGE_SUFFIXES, SIDE_LIMIT, describe
+from gossamer.images.preprocess import IMAGE_SUFFIXES, SIDE_LIMIT, describe
 
 Edges = tuple[float, float, float, float]
 Size = tuple[int, int]

@@ -9,10 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageEnhance
 
-from gossamer.answers.boxes import pairwise_iou
-from gossamer.decoding import decode_to
 from gossamer.errors import ImageError, SettingsError
-from gossamer.images import RESAMPLING, Preprocess
+from gossamer.images.decode import decode_to
+from gossamer.images.preprocess import RESAMPLING, Preprocess
+from gossamer.predictions.boxes import pairwise_iou
 from gossamer.tasks.detection.answer import Boxes
 from gossamer.tasks.detection.match import IGNORED, Target
 

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gossamer.answers.boxes import Detections, area, pairwise_intersection, pairwise_iou
+from gossamer.predictions.boxes import Detections, area, pairwise_intersection, pairwise_iou
 from gossamer.tasks.detection.answer import Boxes
 
 Floats = NDArray[np.float64]

@@ -10,15 +10,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from gossamer.answers.anchors import Size, fitted_anchors, ssd_anchors
-from gossamer.answers.boxes import SCORES
+from gossamer.analysis.graph import trace
 from gossamer.blocks.conv import ConvNormAct, DepthwiseSeparable
 from gossamer.blocks.initialise import initialise
 from gossamer.errors import SettingsError, UnknownNameError
-from gossamer.graph import trace
 from gossamer.networks import create_model
 from gossamer.networks.base import Features
 from gossamer.networks.registry import PEER
+from gossamer.predictions.anchors import Size, fitted_anchors, ssd_anchors
+from gossamer.predictions.boxes import SCORES
 from gossamer.tasks.detection.maps import FeaturePyramid, WideMaps
 
 EXTRAS = (512, 256, 256, 128)  # channels of the levels behind the backbone: SSD (1512.02325), figure 2, and its authors

@@ -6,8 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from gossamer.answers.anchors import AnchorSpec, anchors
 from gossamer.errors import UnknownNameError
+from gossamer.predictions.anchors import AnchorSpec, anchors
 from gossamer.tasks.detection.match import IGNORED, Targets, area, decode, encode, match
 
 BOX_LOSSES, CLASS_LOSSES = ("smooth_l1", "giou"), ("softmax", "focal")

@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gossamer.answers.anchors import AnchorSpec
-from gossamer.answers.boxes import (
+from gossamer.images.preprocess import Placement
+from gossamer.predictions.anchors import AnchorSpec
+from gossamer.predictions.boxes import (
     Decoding,
     Detections,
     detections,
@@ -19,8 +20,7 @@ from gossamer.answers.boxes import (
     pairwise_intersection,
     pairwise_iou,
 )
-from gossamer.answers.head import Raw
-from gossamer.images import Placement
+from gossamer.predictions.head import Raw
 from gossamer.tasks.detection.answer import Boxes
 from gossamer.tasks.detection.average_precision import (
     RECALLS,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from gossamer.answers.neighbours import unit
+from gossamer.predictions.neighbours import unit
 
 LEAST_DISTANCE = 0.05  # of vectors of length 1; random ones are sqrt(2) apart
 LEAST_RANK = 1.2  # the means of K identities span K - 1 directions when all is well, at least 2 from 3 on

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from gossamer.answers.neighbours import unit
 from gossamer.errors import MissingPackageError, UnknownNameError
+from gossamer.predictions.neighbours import unit
 
 METHODS = ("pca", "tsne")
 PERPLEXITY = 30.0  # van der Maaten and Hinton 2008, Visualizing Data using t-SNE, section 2: 5 to 50

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from gossamer.answers.neighbours import unit
+from gossamer.predictions.neighbours import unit
 from gossamer.tasks.embedding.similarity import chunks, steps
 
 RECALLS = (1, 5, 10)

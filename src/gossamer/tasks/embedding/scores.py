@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gossamer.answers.head import Raw
-from gossamer.images import Placement
+from gossamer.images.preprocess import Placement
+from gossamer.predictions.head import Raw
 from gossamer.tasks.embedding.ranking import ranking_scores
 from gossamer.tasks.embedding.verification import Verification, verify_pairs
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from gossamer.answers.neighbours import unit
+from gossamer.predictions.neighbours import unit
 from gossamer.tasks.embedding.similarity import STEPS, chunks, steps
 
 Counts = NDArray[np.int64]

@@ -8,9 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from gossamer.answers.masks import IGNORED, Mask
 from gossamer.data.augment import TrainTransform, jittered
-from gossamer.images import Placement, Preprocess
+from gossamer.images.preprocess import Placement, Preprocess
+from gossamer.predictions.masks import IGNORED, Mask
 from gossamer.settings import Settings
 from gossamer.tasks.detection.augment import seen_boxes
 from gossamer.tasks.detection.match import Target

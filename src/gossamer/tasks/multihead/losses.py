@@ -10,10 +10,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from gossamer.answers.anchors import AnchorSpec
-from gossamer.answers.head import KINDS, Head
-from gossamer.data.heads import HeadSpec
+from gossamer.data.heads.spec import HeadSpec
 from gossamer.errors import SettingsError
+from gossamer.predictions.anchors import AnchorSpec
+from gossamer.predictions.head import KINDS, Head
 from gossamer.settings import Settings
 from gossamer.tasks import losses
 from gossamer.tasks.detection.losses import DetectionLoss

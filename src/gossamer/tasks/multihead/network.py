@@ -8,9 +8,9 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
-from gossamer.answers.head import KINDS
-from gossamer.data.heads import HeadSpec
+from gossamer.data.heads.spec import HeadSpec
 from gossamer.networks.base import FeatureList
+from gossamer.predictions.head import KINDS
 from gossamer.settings import Settings
 from gossamer.tasks.base import sized
 from gossamer.tasks.detection.heads import BoxHead, map_shapes
@@ -68,7 +68,7 @@ class SegmentHead(nn.Module):
 
 
 class MultiNetwork(nn.Module):
-    """(N, in_chans, H, W) -> the outputs of all heads in their order, as `gossamer.answers.head.Head` names them.
+    """(N, in_chans, H, W) -> the outputs of all heads in their order, as `gossamer.predictions.head.Head` names them.
 
     head_losses: the losses with their parameters, which only training uses; set by the task, so that they are trained
     and saved with the network.

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gossamer.answers.head import Head, Raw
-from gossamer.images import Placement
+from gossamer.images.preprocess import Placement
+from gossamer.predictions.head import Head, Raw
 from gossamer.tasks.hierarchy import ClassTree
 from gossamer.tasks.scores import Scorer, Scores
 from gossamer.tasks.scores_heads import Hierarchical, MultiLabel, Regression

@@ -6,11 +6,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from gossamer.answers.masks import IGNORED, Mask
 from gossamer.data.augment import jittered
-from gossamer.decoding import decode_to
 from gossamer.errors import SettingsError
-from gossamer.images import REDUCE, RESAMPLING, Preprocess
+from gossamer.images.decode import decode_to
+from gossamer.images.preprocess import REDUCE, RESAMPLING, Preprocess
+from gossamer.predictions.masks import IGNORED, Mask
 
 SCALE = (0.5, 2.0)  # DeepLabv3 (1706.05587), section 4.1
 

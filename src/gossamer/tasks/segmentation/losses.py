@@ -14,8 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from gossamer.answers.masks import IGNORED
 from gossamer.errors import SettingsError, UnknownNameError
+from gossamer.predictions.masks import IGNORED
 
 LossName = Literal["cross_entropy", "ohem", "dice"]
 LOSSES = ("cross_entropy", "ohem", "dice")

@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gossamer.answers.head import Raw
-from gossamer.answers.masks import IGNORED, Mask, Size, mask_of
 from gossamer.errors import DataError
-from gossamer.images import Placement
+from gossamer.images.preprocess import Placement
+from gossamer.predictions.head import Raw
+from gossamer.predictions.masks import IGNORED, Mask, Size, mask_of
 
 Counts = NDArray[np.int64]
 Shares = NDArray[np.float64]

@@ -1,0 +1,84 @@
+"""What networks and weights there are, and what each network costs at its usual input."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from gossamer.errors import SettingsError, UnknownNameError
+from gossamer.host.progress import SILENT, Progress
+from gossamer.networks.pretrained import WEIGHTS
+from gossamer.networks.registry import NETWORKS, PEER, list_models
+
+
+def names(pattern: str = "*") -> list[str]:
+    """The networks that match the shell-style `pattern`, or "timm:PATTERN" for those of timm.
+
+    Raises UnknownNameError for none, MissingPackageError where timm is needed and not installed.
+    """
+    if pattern.startswith(PEER):
+        from gossamer.networks.foreign import list_names
+
+        found = list_names(pattern)
+    else:
+        found = list_models(pattern)
+    if not found:
+        raise UnknownNameError("network", pattern, list_models())
+    return found
+
+
+def costs(
+    pattern: str = "*",
+    *,
+    max_params: int | None = None,
+    max_macs: int | None = None,
+    progress: Progress = SILENT,
+) -> list[dict[str, Any]]:
+    """The matching networks of at most `max_params` parameters and `max_macs` MACs, by their MACs.
+
+    Each row: name, params, macs (one image), input ("CxHxW", the network's own). Counted on shapes alone, with 1000
+    classes. Raises UnknownNameError, SettingsError for networks of timm, some of whose operations have no formula.
+    """
+    if pattern.startswith(PEER):
+        raise SettingsError(f"limits for {pattern}", "limits for our own networks", "leave out timm: or the limits")
+    import torch
+
+    from gossamer.analysis.cost import cost
+    from gossamer.networks import create_model
+
+    rows = []
+    found = names(pattern)
+    for name in progress.track(found, len(found), "counting"):
+        shape = NETWORKS[name].input
+        with torch.device("meta"):
+            model = create_model(name, in_chans=shape[0])
+        params = sum(parameter.numel() for parameter in model.parameters())
+        if max_params is not None and params > max_params:
+            continue
+        macs = cost(model, (1, *shape)).macs
+        if max_macs is None or macs <= max_macs:
+            rows.append({"name": name, "params": params, "macs": macs, "input": "x".join(map(str, shape))})
+    return sorted(rows, key=lambda row: (row["macs"], row["name"]))
+
+
+def weight_rows(pattern: str = "*") -> list[dict[str, Any]]:
+    """The weight sets of the matching networks, the default of each first; see `WeightSet`.
+
+    Each row has its fields, with `network`, `default`, and `preprocessing` in a few words.
+    Raises UnknownNameError where no network matches, or none that does has listed weights.
+    """
+    found = names(pattern)
+    if pattern.startswith(PEER):
+        from gossamer.networks.foreign import weight_sets
+
+        sets = {name: weight_sets(name) for name in found}
+    else:
+        sets = {name: WEIGHTS[name] for name in found if name in WEIGHTS}
+    rows = []
+    for name, listed in sets.items():
+        for index, each in enumerate(listed):
+            mean = "/".join(f"{value:g}" for value in dict.fromkeys(each.mean))
+            said = f"{each.input} {each.crop_pct:.3g} {each.interpolation} {mean}"
+            rows.append({"network": name, "default": index == 0, **each._asdict(), "preprocessing": said})
+    if not rows:
+        raise UnknownNameError("network with listed weights", pattern, WEIGHTS)
+    return rows

@@ -1,0 +1,400 @@
+"""What is in a data set, and what is wrong with it, before hours of training are spent on it.
+
+Every image is read and decoded once (a JPEG at reduced size), so that an unreadable one is found here and not at night.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from gossamer.data.check.duplicates import Look, groups, look, near_pairs
+from gossamer.data.source import Data, Source
+from gossamer.errors import GossamerError, ImageError
+from gossamer.host.progress import SILENT, Progress
+from gossamer.images.preprocess import PIXEL_LIMIT, Description, decode, describe, printable
+
+SMALL = 16
+"""Pixels on the shorter side below which an image is listed as very small."""
+LARGE = 25_000_000
+"""Pixels above which an image is listed as very large: it costs time at each epoch."""
+ELONGATED = 4.0
+"""Longer side to shorter side above which an image is listed: a centre crop loses most of it."""
+FEW = 10
+"""Training images below which a class is called rare."""
+UNEVEN = 3.0
+"""Largest to smallest class in training above which balancing is advised."""
+SHOWN = 5
+"""Examples and SHOWN_CLASSES classes in the text; the JSON has all."""
+SHOWN_CLASSES = 24
+
+ODD = {
+    "small": f"with a side under {SMALL} pixels",
+    "large": f"over {LARGE // 1_000_000} megapixels",
+    "elongated": f"longer than {ELONGATED:g} : 1",
+    "blank": "of nearly one colour",
+}
+"""Kinds of odd images, with what each means."""
+_ODD_ADVICE = {
+    "blank": "Check that they show anything.",
+    "small": "Check that they are not thumbnails or icons.",
+    "large": "They cost time at each epoch: store them smaller, or train with --cache.",
+    "elongated": "A centre crop loses most of them: consider --resize pad.",
+}
+
+
+@dataclass(frozen=True)
+class Item:
+    """An image of the data set by its split, name and class; reason: why it is listed, where that needs words."""
+
+    split: str
+    name: str
+    label: str
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class Range:
+    """Smallest, median and largest of a side in pixels."""
+
+    low: int
+    median: float
+    high: int
+
+
+@dataclass(frozen=True)
+class Split:
+    """One split: images a class (of all, also unreadable ones), and what the readable ones are."""
+
+    images: int
+    classes: dict[str, int]
+    width: Range | None
+    height: Range | None
+    formats: dict[str, int]
+    modes: dict[str, int]
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """A data set, looked through.
+
+    exact: groups of images that are equal byte for byte. near: groups of images that look the same but are not all
+    equal (see duplicates). odd: kind -> images, see ODD. advice: what to do, a line each, most urgent first.
+    """
+
+    how: str
+    splits: dict[str, Split]
+    unreadable: list[Item]
+    exact: list[list[Item]]
+    near: list[list[Item]]
+    odd: dict[str, list[Item]]
+    advice: list[str]
+
+    def leaks(self, kind: str = "exact") -> list[list[Item]]:
+        """The groups of a kind ("exact", "near") that lie in more than one split."""
+        return [group for group in getattr(self, kind) if len({item.split for item in group}) > 1]
+
+    def conflicts(self, kind: str = "exact") -> list[list[Item]]:
+        """The groups of a kind that carry more than one class."""
+        return [group for group in getattr(self, kind) if len({item.label for item in group}) > 1]
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values; images as {"split", "name", "class"} and "reason" where there is one."""
+
+        def item(one: Item) -> dict[str, str]:
+            plain = {"split": one.split, "name": one.name, "class": one.label}
+            return {**plain, "reason": one.reason} if one.reason else plain
+
+        def nested(found: list[list[Item]]) -> list[list[dict[str, str]]]:
+            return [[item(one) for one in group] for group in found]
+
+        return {
+            "how": self.how,
+            "splits": {
+                name: {
+                    "images": split.images,
+                    "classes": split.classes,
+                    "width": vars(split.width) if split.width else None,
+                    "height": vars(split.height) if split.height else None,
+                    "formats": split.formats,
+                    "modes": split.modes,
+                }
+                for name, split in self.splits.items()
+            },
+            "unreadable": [item(one) for one in self.unreadable],
+            "exact_duplicates": nested(self.exact),
+            "near_duplicates": nested(self.near),
+            "leaks": {"exact": nested(self.leaks("exact")), "near": nested(self.leaks("near"))},
+            "conflicts": {"exact": nested(self.conflicts("exact")), "near": nested(self.conflicts("near"))},
+            "odd": {kind: [item(one) for one in found] for kind, found in self.odd.items()},
+            "advice": self.advice,
+        }
+
+    def text(self) -> str:
+        """A summary for a terminal, advice last."""
+        lines = [self.how, "", *_counts(self.splits), "", *_facts(self.splits), ""]
+        lines += _examples("unreadable", [[item] for item in self.unreadable])
+        for kind in ("exact", "near"):
+            lines += _examples(f"{kind} duplicates", getattr(self, kind))
+            lines += _examples(f"{kind} duplicates across splits", self.leaks(kind))
+            lines += _examples(f"{kind} duplicates of different class", self.conflicts(kind))
+        for kind, found in self.odd.items():
+            lines += _examples(f"{kind} ({ODD[kind]})", [[item] for item in found])
+        lines += ["", "What to do"] + [f"  * {line}" for line in self.advice]
+        return "\n".join(printable(line) for line in lines)
+
+
+@dataclass(frozen=True)
+class _Seen:
+    """What reading one image gave. digest: SHA-256 of its bytes, b"" where there were none to read."""
+
+    digest: bytes
+    about: Description | None
+    look: Look | None
+    reason: str = ""
+
+
+def inspect(
+    data: Data,
+    *,
+    threads: int = 0,
+    pixel_limit: int = PIXEL_LIMIT,
+    apart: bool = False,
+    progress: Progress = SILENT,
+) -> Inspection:
+    """Read every image of every split and report. Never raises for an unreadable image.
+
+    threads: 0 is one a core. apart: classes are identities, which need not be in every split.
+    """
+    items: list[Item] = []
+    seen: list[_Seen] = []
+    sources = data.splits()
+    total = sum(len(source) for source in sources.values())
+    for one, what in progress.track(_read_all(sources, threads, pixel_limit), total, "images"):
+        items.append(one)
+        seen.append(what)
+    splits = {
+        name: _split(source, [s.about for i, s in zip(items, seen) if i.split == name and s.about])
+        for name, source in sources.items()
+    }
+    unreadable = [Item(i.split, i.name, i.label, s.reason) for i, s in zip(items, seen) if s.reason]
+    exact, near = _duplicates(seen)
+    found = Inspection(
+        data.how,
+        splits,
+        unreadable,
+        [[items[i] for i in group] for group in exact],
+        [[items[i] for i in group] for group in near],
+        {kind: [i for i, s in zip(items, seen) if kind in _oddities(s)] for kind in ODD},
+        [],
+    )
+    return replace(found, advice=_advice(found, apart))
+
+
+def _read_all(sources: dict[str, Source], threads: int, pixel_limit: int) -> Iterator[tuple[Item, _Seen]]:
+    """Every image in order, decoded in threads (Pillow and hashlib let go of the interpreter's lock)."""
+    with ThreadPoolExecutor(threads or os.cpu_count() or 1) as pool:
+        for split, source in sources.items():
+            for start in range(0, len(source), 256):  # in parts: few results wait, and an interrupt ends soon
+                part = range(start, min(start + 256, len(source)))
+                for index, seen in zip(part, pool.map(_reader(source, pixel_limit), part)):
+                    yield Item(split, source.names[index], source.classes[source.labels[index]]), seen
+
+
+def _reader(source: Source, pixel_limit: int) -> Callable[[int], _Seen]:
+    def read(index: int) -> _Seen:
+        digest = b""
+        try:
+            content = source.read(index)
+            digest = hashlib.sha256(content).digest()
+            name = source.names[index]
+            about = describe(content, pixel_limit=pixel_limit, name=name)
+            picture = decode(content, channels=1, at_least=(64, 64), pixel_limit=pixel_limit, name=name)
+        except ImageError as error:
+            return _Seen(digest, None, None, error.given.removeprefix(f"{printable(source.names[index])}: "))
+        except (GossamerError, OSError) as error:  # a folder, disk or shard that fails at this image
+            return _Seen(digest, None, None, str(error))
+        return _Seen(digest, about, look(picture))
+
+    return read
+
+
+def _split(source: Source, about: list[Description]) -> Split:
+    def span(sides: list[int]) -> Range | None:
+        return Range(min(sides), float(np.median(sides)), max(sides)) if sides else None
+
+    counts = np.bincount(source.labels, minlength=len(source.classes)).tolist() if len(source) else []
+    return Split(
+        len(source),
+        dict(zip(source.classes, counts)) if counts else dict.fromkeys(source.classes, 0),
+        span([a.width for a in about]),
+        span([a.height for a in about]),
+        dict(Counter(a.format for a in about).most_common()),
+        dict(Counter(a.mode for a in about).most_common()),
+    )
+
+
+def _duplicates(seen: list[_Seen]) -> tuple[list[list[int]], list[list[int]]]:
+    """Groups of equal files, also unreadable ones but for empty files; groups that look the same and are not all equal."""
+    copies: dict[bytes, list[int]] = {}
+    for i, one in enumerate(seen):
+        if one.digest and one.digest != hashlib.sha256(b"").digest():
+            copies.setdefault(one.digest, []).append(i)
+    kinds = [group for group in copies.values() if (first := seen[group[0]].look) and not first.blank]
+    looks = [found for group in kinds if (found := seen[group[0]].look)]
+    if not looks:
+        return [group for group in copies.values() if len(group) > 1], []
+    pairs = near_pairs(np.array([one.bits for one in looks], np.uint64), np.stack([one.thumb for one in looks]))
+    near = [sorted(i for kind in group for i in kinds[kind]) for group in groups(len(kinds), pairs)]
+    return [group for group in copies.values() if len(group) > 1], near
+
+
+def _oddities(seen: _Seen) -> set[str]:
+    if not seen.about or not seen.look:
+        return set()
+    short, long = sorted((seen.about.height, seen.about.width))
+    facts = {
+        "small": short < SMALL,
+        "large": short * long > LARGE,
+        "elongated": long > ELONGATED * short,
+        "blank": seen.look.blank,
+    }
+    return {kind for kind in ODD if facts[kind]}
+
+
+# --- advice --------------------------------------------------------------------------------------
+
+
+def _advice(found: Inspection, apart: bool) -> list[str]:
+    """What to do, most urgent first."""
+    last = _identity_advice if apart else _class_advice
+    lines = [line for rule in (_leak_advice, _conflict_advice, _file_advice, last) for line in rule(found)]
+    return lines or ["Nothing: no unreadable, repeated, leaking or odd images, and the classes are even."]
+
+
+def _leak_advice(found: Inspection) -> Iterator[str]:
+    told: set[tuple[str, str]] = set()
+    for kind, how in (("exact", "byte for byte"), ("near", "but for small changes")):
+        for split in [name for name in found.splits if name != "train"]:
+            leaked = {(i.split, i.name) for group in found.leaks(kind) for i in group if i.split == split} - told
+            told |= leaked
+            if leaked:
+                share = len(leaked) / found.splits[split].images
+                yield (
+                    f"Images of {split} that lie in another split too, {how}: {len(leaked)} ({share:.1%}). "
+                    "Scores will be too good: remove them from one of the splits."
+                )
+
+
+def _conflict_advice(found: Inspection) -> Iterator[str]:
+    for kind, how in (("exact", "identical"), ("near", "nearly identical")):
+        if count := len(found.conflicts(kind)):
+            yield f"Groups of {how} images in different classes: {count}. At least one label of each is wrong: correct it."
+
+
+def _file_advice(found: Inspection) -> Iterator[str]:
+    images = sum(split.images for split in found.splits.values())
+    if count := len(found.unreadable):
+        yield (
+            f"Unreadable images: {count} ({count / images:.1%}). They are skipped, and training stops above the share of "
+            "--max-unreadable: replace or remove them."
+        )
+    if count := sum(len(group) - 1 for group in found.exact):
+        yield f"Exact copies of other images: {count}. They weigh double: remove them unless that is meant."
+    for kind, do in _ODD_ADVICE.items():
+        if count := len(found.odd[kind]):
+            yield f"Images {ODD[kind]}: {count}. {do}"
+
+
+def _class_advice(found: Inspection) -> Iterator[str]:
+    train = found.splits["train"].classes
+    for name, split in found.splits.items():
+        absent = [label for label, count in split.classes.items() if not count]
+        if absent and split.images:
+            effect = "cannot be learnt" if name == "train" else "cannot be measured there"
+            yield f"{_some(absent)}: no images in {name}, so {effect}. Add some or drop the class."
+    if rare := [label for label, count in train.items() if 0 < count < FEW]:
+        yield f"{_some(rare)}: fewer than {FEW} training images. Collect more before trusting the scores."
+    present = {label: count for label, count in train.items() if count}
+    if present and max(present.values()) > UNEVEN * min(present.values()):
+        most, least = max(present, key=present.__getitem__), min(present, key=present.__getitem__)
+        yield (
+            f"Class {most} has {present[most] / present[least]:.1f} times the training images of {least}. "
+            "Consider --sampler balanced or --class-weights balanced."
+        )
+
+
+def _identity_advice(found: Inspection) -> Iterator[str]:
+    for name, split in found.splits.items():
+        if single := [label for label, count in split.classes.items() if count == 1]:
+            effect = "nothing to be pulled to" if name == "train" else "nothing to be found by"
+            yield f"{_some(single)}: one image in {name}, so it has {effect}. Add another or drop it."
+
+
+# --- text ----------------------------------------------------------------------------------------
+
+
+def _some(names: list[str]) -> str:
+    """The first few names, and how many more there are."""
+    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+    return ("Class " if len(names) == 1 else "Classes ") + ", ".join(names[:SHOWN]) + more
+
+
+def aligned(rows: Iterable[tuple[str, ...]]) -> list[str]:
+    """Columns in line: the first to the left, the others to the right."""
+    rows = list(rows)
+    widths = [max(len(cell) for cell in column) for column in zip(*rows)]
+    return [
+        "  ".join(cell.rjust(width) if i else cell.ljust(width) for i, (cell, width) in enumerate(zip(row, widths)))
+        for row in rows
+    ]
+
+
+def _counts(splits: dict[str, Split]) -> list[str]:
+    """Images a class and split; of many classes, the largest and the smallest."""
+    classes = list(next(iter(splits.values())).classes)
+    total = {label: sum(split.classes.get(label, 0) for split in splits.values()) for label in classes}
+    ordered, half = sorted(classes, key=lambda label: -total[label]), SHOWN_CLASSES // 2
+    shown: list[str] = classes if len(classes) <= SHOWN_CLASSES else [*ordered[:half], "", *ordered[-half:]]
+    rows = [("class", *splits), *(_count_row(label, splits, len(classes)) for label in shown)]
+    return aligned([*rows, ("all", *(str(split.images) for split in splits.values()))])
+
+
+def _count_row(label: str, splits: dict[str, Split], classes: int) -> tuple[str, ...]:
+    if not label:
+        return (f"({classes - SHOWN_CLASSES // 2 * 2} more)", *("..." for _ in splits))
+    return (printable(label), *(str(split.classes.get(label, 0)) for split in splits.values()))
+
+
+def _facts(splits: dict[str, Split]) -> list[str]:
+    def kinds(found: dict[str, int]) -> str:
+        return ", ".join(f"{kind} {count}" for kind, count in found.items()) or "-"
+
+    def span(found: Range | None) -> str:
+        return f"{found.low} / {found.median:g} / {found.high}" if found else "-"
+
+    rows = [("", *splits)]
+    for what, side in (("width: min / median / max", "width"), ("height: min / median / max", "height")):
+        rows.append((what, *(span(getattr(split, side)) for split in splits.values())))
+    rows.append(("formats", *(kinds(split.formats) for split in splits.values())))
+    rows.append(("colour modes", *(kinds(split.modes) for split in splits.values())))
+    return aligned(rows)
+
+
+def _examples(title: str, found: list[list[Item]]) -> list[str]:
+    """How many, and the first few: a line each."""
+    unit = "" if all(len(group) == 1 for group in found) else f" groups, {sum(map(len, found))} images"
+    lines = [f"{title}: {len(found)}{unit}"]
+    for group in found[:SHOWN]:
+        names = [f"{item.name} ({item.split}, {item.label})" for item in group[:3]]
+        more = f" and {len(group) - 3} more" if len(group) > 3 else ""
+        reason = f": {group[0].reason}" if group[0].reason else ""
+        lines.append("  " + " = ".join(names) + more + reason)
+    return lines + (["  ..."] if len(found) > SHOWN else [])

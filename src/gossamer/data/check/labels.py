@@ -1,0 +1,123 @@
+"""What the boxes and masks of a data set are: counts of classes, sizes, and what is wrong with them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+
+from gossamer.data.boxes.annotation import Boxes
+from gossamer.data.boxes.open import read_boxes
+from gossamer.data.boxes.table import size_differences
+from gossamer.data.check.images import aligned
+from gossamer.data.source import Data, Source, shown
+from gossamer.errors import GossamerError, ImageError
+from gossamer.images.preprocess import printable
+from gossamer.predictions.masks import IGNORED
+
+ABSENT = "cannot be learnt where training has none of it, nor measured where validation has none"
+
+
+@dataclass(frozen=True)
+class Answered:
+    """The answers of each split.
+
+    unit: "boxes" or "pixels". counts: split -> class -> how many. facts: split -> what -> how much; sides in pixels of
+    the pictures. unreadable: name and reason of masks that cannot be read. notes: what was dropped, clipped or looks odd.
+    """
+
+    unit: str
+    counts: dict[str, dict[str, int]]
+    facts: dict[str, dict[str, float | None]]
+    unreadable: list[tuple[str, str]] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def advice(self) -> list[str]:
+        """What to do, a line each."""
+        lines = []
+        for split, classes in self.counts.items():
+            if absent := [printable(name) for name, count in classes.items() if not count]:
+                lines.append(f"No {self.unit} in {split}: {shown(absent)}. A class {ABSENT}: add some, or drop it.")
+        if self.unreadable:
+            lines.append(f"Masks that cannot be read: {len(self.unreadable)}. Their images are skipped: mend them.")
+        return lines
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values."""
+        unreadable = [{"name": name, "reason": reason} for name, reason in self.unreadable]
+        return {**asdict(self), "unreadable": unreadable, "advice": self.advice}
+
+    def text(self) -> str:
+        """Tables for a terminal, and the notes."""
+        splits = list(self.counts)
+        classes, kinds = list(self.counts[splits[0]]), list(self.facts[splits[0]])
+        rows = [(self.unit, *splits)]
+        rows += [(printable(name), *(str(self.counts[split][name]) for split in splits)) for name in classes]
+        rows += [(kind, *(_figure(self.facts[split][kind]) for split in splits)) for kind in kinds]
+        lines = aligned(rows)
+        lines += [f"cannot be read: {printable(name)}: {printable(reason)}" for name, reason in self.unreadable[:5]]
+        lines += ["..."] if len(self.unreadable) > 5 else []
+        return "\n".join([*lines, *map(printable, self.notes)])
+
+
+def boxes_of(data: Data, roots: Iterable[str]) -> Answered:
+    """The boxes of `data`, which lie at `roots`; every image's header is read. Raises DataError."""
+    counts, facts = {}, {}
+    for split, source in data.splits().items():
+        boxes: list[Boxes] = [source.answer(index) for index in range(len(source))]
+        labels = np.concatenate([each.labels for each in boxes])
+        sides = np.concatenate([each.corners[:, 2:] - each.corners[:, :2] for each in boxes])
+        counts[split] = dict(zip(data.classes, np.bincount(labels, minlength=len(data.classes)).tolist(), strict=True))
+        facts[split] = {
+            "images": len(source),
+            "images without boxes": sum(not len(each) for each in boxes),
+            "most boxes on an image": max(map(len, boxes)),
+            "smallest side (px)": float(sides.min()) if len(sides) else None,
+            "median width (px)": float(np.median(sides[:, 0])) if len(sides) else None,
+            "median height (px)": float(np.median(sides[:, 1])) if len(sides) else None,
+        }
+    differ = [line for root in roots if root for line in size_differences(read_boxes(root))]
+    return Answered("boxes", counts, facts, notes=[*data.notes, *differ])
+
+
+def masks_of(data: Data) -> Answered:
+    """The masks of `data`, each of which is read, shared among threads."""
+    counts: dict[str, dict[str, int]] = {}
+    facts: dict[str, dict[str, float | None]] = {}
+    unreadable: list[tuple[str, str]] = []
+    for split, source in data.splits().items():
+        total, read = np.zeros(IGNORED + 1, np.int64), 0
+        with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
+            for index, found in enumerate(
+                pool.map(lambda at, source=source: _histogram(source, at), range(len(source)))
+            ):
+                if isinstance(found, str):
+                    unreadable.append((source.names[index], found))
+                else:
+                    total, read = total + found, read + 1
+        counts[split] = dict(zip(data.classes, total[: len(data.classes)].tolist()))
+        facts[split] = {
+            "images": len(source),
+            "ignored pixels": int(total[IGNORED]),
+            "masks read": read,
+        }
+    return Answered("pixels", counts, facts, unreadable, data.notes)
+
+
+def _histogram(source: Source, index: int) -> Any:
+    """Pixels of each value of a mask, (256,) int64, or why it cannot be read."""
+    try:
+        return np.bincount(source.answer(index).ravel(), minlength=IGNORED + 1)
+    except ImageError as error:
+        return error.given
+    except (GossamerError, OSError) as error:
+        return str(error)
+
+
+def _figure(value: float | None) -> str:
+    return "-" if value is None else f"{value:.0f}" if value == int(value) else f"{value:.1f}"

@@ -1,0 +1,1 @@
+"""Datasets of several heads: a column for each, labels that only some images have."""

@@ -1,0 +1,264 @@
+"""The labels of one head, from the cells of a table: classes, labels, numbers, boxes or masks, or nothing."""
+
+from __future__ import annotations
+
+import math
+import reprlib
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gossamer.data.boxes.records import Draft, Record, image_size
+from gossamer.data.boxes.table import table_of
+from gossamer.data.boxes.voc import annotation_of, objects_of
+from gossamer.data.boxes.yolo import check_known, read_labels
+from gossamer.data.folder import text
+from gossamer.data.heads.spec import HeadSpec
+from gossamer.data.masks.classes import legend_of, numbered
+from gossamer.data.masks.open import ANY_VALUE, Masks, count_classes
+from gossamer.data.source import Files, Indices, class_order, shown
+from gossamer.errors import DataError, ImageError
+from gossamer.predictions.head import is_plain_text
+
+NONE = "|"
+"""The cell of an image that is known to have none of the labels."""
+
+
+@dataclass
+class Grid:
+    """The lines of a table, one an image. path: of the table. numbers: of the lines. images: paths, relative to `root`
+    or absolute. splits: "train", "val", "test" or "" a line. cells: of each column, "" where an image has none."""
+
+    path: Path
+    root: Path
+    numbers: list[int]
+    images: list[str]
+    splits: list[str]
+    cells: dict[str, list[str]]
+    notes: list[str] = field(default_factory=list)
+
+    def where(self, row: int, column: str) -> str:
+        """How a message names a cell."""
+        return f"{self.path}: line {self.numbers[row]}: {column}"
+
+    def known(self, column: str) -> list[int]:
+        """The rows that have something in this column."""
+        return [row for row, cell in enumerate(self.cells[column]) if cell]
+
+
+class Reader(Protocol):
+    """The labels of the rows that have some."""
+
+    def read(self, row: int) -> Any: ...
+    def line(self, row: int) -> str: ...
+
+
+class Listed:
+    """Labels that are in memory; the cells already tell when one changes."""
+
+    def __init__(self, values: Sequence[Any] | NDArray[np.float32]) -> None:
+        self.values = values
+
+    def read(self, row: int) -> Any:
+        return self.values[row]
+
+    def line(self, row: int) -> str:
+        return ""
+
+
+@dataclass
+class Column:
+    """The labels of one head. classes: names of classes, identities or quantities. at: (rows,) the row in `reader` of
+    each row of the table, -1 where it has no label."""
+
+    classes: tuple[str, ...]
+    at: Indices
+    reader: Reader
+
+    def read(self, row: int) -> Any:
+        """The label of a row, None where it has none. Raises OSError, ImageError."""
+        return None if self.at[row] < 0 else self.reader.read(int(self.at[row]))
+
+    def line(self, row: int) -> str:
+        """What tells that the label of a row is another now, beside its cells."""
+        return "" if self.at[row] < 0 else self.reader.line(int(self.at[row]))
+
+
+def read_column(spec: HeadSpec, grid: Grid, classes: tuple[str, ...] = (), ignore_index: int | None = None) -> Column:
+    """The labels of a head.
+
+    classes: the names to number by; default those of `spec`, or that the cells have, in order. ignore_index: value of
+    masks that counts for nothing. Raises DataError.
+    """
+    given = classes or spec.classes
+    if spec.kind in ("classify", "embed"):
+        return _tree(spec, grid, given) if spec.hierarchy else _classes(spec, grid, given)
+    if spec.kind == "multilabel":
+        return _labels(spec, grid, given) if len(spec.columns) == 1 else _numbers(spec, grid, binary=True)
+    if spec.kind == "regress":
+        return _numbers(spec, grid, binary=False)
+    return _boxes(spec, grid, given) if spec.kind == "detect" else _masks(spec, grid, given, ignore_index)
+
+
+def _at(rows: Sequence[int], count: int) -> Indices:
+    """(count,) the place of each row in `rows`, -1 for the others."""
+    result = np.full(count, -1, np.int64)
+    result[list(rows)] = np.arange(len(rows))
+    return result
+
+
+def _names(found: Sequence[tuple[int, str]], grid: Grid, column: str, given: tuple[str, ...]) -> tuple[str, ...]:
+    """The classes of names by row: those given, of which all must be, or those found. Raises DataError."""
+    for row, name in found:
+        if not is_plain_text(name):
+            raise DataError(f"{grid.where(row, column)} {reprlib.repr(name)}", "printable names", "mend the cell")
+        if given and name not in given:
+            raise DataError(
+                f"{grid.where(row, column)} {name!r} is no class of this head",
+                shown(given),
+                "mend the cell or the heads",
+            )
+    return given or class_order(name for _, name in found)
+
+
+def _classes(spec: HeadSpec, grid: Grid, given: tuple[str, ...]) -> Column:
+    """A class or an identity a row, by its number."""
+    column = spec.columns[0]
+    rows = grid.known(column)
+    cells = [grid.cells[column][row] for row in rows]
+    names = _names(list(zip(rows, cells)), grid, column, given)
+    if len(names) < 2:
+        raise DataError(
+            f"{grid.path}: {column} has one class, {shown(names) or 'or none'}", "two or more", "add images"
+        )
+    number = {name: i for i, name in enumerate(names)}
+    return Column(names, _at(rows, len(grid.images)), Listed([number[cell] for cell in cells]))
+
+
+def _tree(spec: HeadSpec, grid: Grid, given: tuple[str, ...]) -> Column:
+    """A path of names a row, down to a leaf or to a class above some; the classes are the leaves."""
+    column = spec.columns[0]
+    rows = grid.known(column)
+    paths = [tuple(part.strip() for part in grid.cells[column][row].split("/")) for row in rows]
+    for row, path in zip(rows, paths):
+        if not all(map(is_plain_text, path)):
+            raise DataError(f"{grid.where(row, column)} {'/'.join(path)!r}", "names with / between", "mend the cell")
+    every = {path[:end] for path in paths for end in range(1, len(path))}
+    leaves = given or class_order("/".join(path) for path in paths if path not in every)
+    if len(leaves) < 2:
+        raise DataError(
+            f"{grid.path}: {column} has one class, {shown(leaves) or 'or none'}", "two or more", "add images"
+        )
+    classes = [tuple(leaf.split("/")) for leaf in leaves]
+    for row, path in zip(rows, paths):
+        if not any(leaf[: len(path)] == path for leaf in classes):
+            raise DataError(
+                f"{grid.where(row, column)} {'/'.join(path)!r} is no class of this head", shown(leaves), "mend the cell"
+            )
+    return Column(leaves, _at(rows, len(grid.images)), Listed(paths))
+
+
+def _labels(spec: HeadSpec, grid: Grid, given: tuple[str, ...]) -> Column:
+    """Any number of labels a row, with | between: (K,) float32 of 0 and 1."""
+    column = spec.columns[0]
+    rows = grid.known(column)
+    cells = [[part.strip() for part in grid.cells[column][row].split(NONE) if part.strip()] for row in rows]
+    names = _names([(row, name) for row, cell in zip(rows, cells) for name in cell], grid, column, given)
+    if not names:
+        raise DataError(f"{grid.path}: {column} has no labels", "labels with | between", "fill the column")
+    values = np.array([[name in cell for name in names] for cell in cells], np.float32).reshape(-1, len(names))
+    return Column(names, _at(rows, len(grid.images)), Listed(values))
+
+
+def _numbers(spec: HeadSpec, grid: Grid, binary: bool) -> Column:
+    """A number from each column: (columns,) float32, NaN for an empty cell; rows of which all are empty have none."""
+    values = np.full((len(grid.images), len(spec.columns)), np.nan, np.float32)
+    for index, column in enumerate(spec.columns):
+        for row in grid.known(column):
+            value = _number(grid.cells[column][row])
+            if not math.isfinite(value) or (binary and value not in (0, 1)):
+                raise DataError(
+                    f"{grid.where(row, column)} {reprlib.repr(grid.cells[column][row])}",
+                    "0, 1 or nothing" if binary else "a number, with a decimal point, or nothing",
+                    "mend the cell",
+                )
+            values[row, index] = value
+    rows = np.flatnonzero(~np.isnan(values).all(axis=1)).tolist()
+    return Column(spec.columns, _at(rows, len(grid.images)), Listed(values[rows]))
+
+
+def _number(cell: str) -> float:
+    try:
+        value = np.float32(cell)
+    except ValueError:
+        return math.nan
+    return float(value)
+
+
+def _boxes(spec: HeadSpec, grid: Grid, given: tuple[str, ...]) -> Column:
+    """Boxes from a PASCAL VOC .xml or a YOLO .txt a row; files that cannot be used are noted, and count as none."""
+    column = spec.columns[0]
+    rows, records, failed = [], [], []
+    for row in grid.known(column):
+        try:
+            records.append(_record(grid, row, column, given))
+            rows.append(row)
+        except (DataError, ImageError) as error:
+            failed.append(error)
+    if failed and not records:
+        raise DataError(f"{grid.path}: {column}: {failed[0].given}", failed[0].allowed, failed[0].do) from failed[0]
+    if failed:
+        grid.notes.append(f"{column}: {len(failed)} files cannot be used: {shown([e.given for e in failed], 3)}")
+    found = [(row, box.name) for row, record in zip(rows, records) for box in record.boxes]
+    names = _names(found, grid, column, given)
+    table = table_of(Draft("voc", grid.path, names, bool(given), records))
+    grid.notes.extend(f"{column}: {note}" for note in table.notes)
+    return Column(names, _at(rows, len(grid.images)), table.answers)
+
+
+def _record(grid: Grid, row: int, column: str, names: tuple[str, ...]) -> Record:
+    """Raises DataError, ImageError."""
+    path, image = grid.root / grid.cells[column][row], grid.root / grid.images[row]
+    if path.suffix.lower() == ".xml":
+        boxes, said = objects_of(annotation_of(path), text(str(path)))
+        return Record(grid.images[row], path.name, "", said or image_size(image), boxes)
+    if path.suffix.lower() != ".txt":
+        raise DataError(f"{grid.where(row, column)} {path.name!r}", "a PASCAL VOC .xml or a YOLO .txt", "mend the cell")
+    if not names:
+        raise DataError(
+            f"{grid.where(row, column)} {path.name!r}: YOLO numbers its classes",
+            "their names",
+            "add classes: [...] to the head",
+        )
+    size = image_size(image)
+    record = Record(grid.images[row], path.name, "", size, read_labels(path, size, names))
+    check_known(record, names)
+    return record
+
+
+def _masks(spec: HeadSpec, grid: Grid, given: tuple[str, ...], ignore_index: int | None) -> Column:
+    """A mask of class numbers a row, read when it is asked for."""
+    column = spec.columns[0]
+    rows = grid.known(column)
+    store = Files(grid.root, [grid.images[row] for row in rows])
+    masks = Masks(grid.root, [grid.cells[column][row] for row in rows], store, ANY_VALUE)
+    if not rows:
+        raise DataError(f"{grid.path}: {column} names no mask", "paths of index PNGs", "fill the column")
+    if given:
+        entries = numbered(len(given), ignore_index, given)
+    else:
+        entries = numbered(count_classes(masks, list(range(len(rows))), ignore_index), ignore_index)
+    masks.legend = legend_of(entries, ignore_index)
+    return Column(masks.legend.classes, _at(rows, len(grid.images)), masks)
+
+
+Strata = NDArray[np.int64]
+
+
+def class_numbers(column: Column) -> Strata:
+    """(rows,) the class of each row, -1 where it has none; of a column of classes or identities."""
+    return np.array([-1 if found is None else found for found in map(column.read, range(len(column.at)))], np.int64)

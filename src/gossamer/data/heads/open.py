@@ -1,0 +1,255 @@
+"""Images with the labels of several heads: a CSV file with a column each, opened as training, validation and test images.
+
+`path` and, where there is one, `split` are columns of their own. An empty cell is a label that this image lacks.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from gossamer.data.csvfile import read_lines
+from gossamer.data.folder import SPLIT_NAMES, text
+from gossamer.data.heads.columns import Column, Grid, class_numbers, read_column
+from gossamer.data.heads.spec import HeadSpec
+from gossamer.data.source import Data, Files, Indices, Source, Table, shown
+from gossamer.data.split import Row, led, opened, reopened, scored_rows, sources_of, validated
+from gossamer.errors import DataError
+
+FILE = "labels.csv"
+_ALLOWED = f"a CSV file, or a folder with {FILE}: a header with path and a column for each head, a line an image"
+StrPath = str | os.PathLike[str]
+
+
+class Labels:
+    """What is known of each row: the label of each head by its name, None where it lacks it; of a nameless head the
+    label itself. cells: of each row, all that the table says."""
+
+    def __init__(self, columns: dict[str, Column], cells: list[str]) -> None:
+        self.columns, self.cells = columns, cells
+
+    def read(self, row: int) -> Any:
+        """The answer of a row. Raises OSError, ImageError."""
+        if "" in self.columns:
+            return self.columns[""].read(row)
+        return {name: column.read(row) for name, column in self.columns.items()}
+
+    def line(self, row: int) -> str:
+        """The cells, and what they point to."""
+        return "\0".join([self.cells[row], *(column.line(row) for column in self.columns.values())])
+
+
+def open_many(
+    root: StrPath,
+    specs: Sequence[HeadSpec],
+    *,
+    val: StrPath = "",
+    val_share: float = 0.2,
+    seed: int = 0,
+    ignore_index: int | None = None,
+) -> Data:
+    """The images at `root` with the labels of the heads, split as the table says, or else with `seed`.
+
+    val: validation data that lie elsewhere. Where there are none, `val_share` of the training images is held out, of
+    each class of the first head that has one class an image. Raises DataError.
+    """
+    table = read_many(root, specs, ignore_index=ignore_index)
+    other = _elsewhere(val, specs, table.classes, ignore_index) if os.fspath(val) else None
+    parts = validated(
+        table,
+        table.classes,
+        root=root,
+        other=other,
+        val=val,
+        strata=_strata(table, specs),
+        share=val_share,
+        seed=seed,
+        of="the images",
+    )
+    notes = [*table.notes, *(other.notes if other else []), *parts.notes, *_missing(table, specs, parts.train)]
+    heads = f"{len(specs)} head{'s' * (len(specs) != 1)}"
+    return opened(table, table.classes, parts, notes, place=f"{table.kind} {os.fspath(root)}", content=heads)
+
+
+def open_many_source(
+    root: StrPath,
+    specs: Sequence[HeadSpec],
+    classes: Sequence[str],
+    ignore_index: int | None = None,
+    split: str = "",
+) -> Source:
+    """The images at `root` as one source with the class numbers of `classes`, to be evaluated.
+
+    split: train, val or test; without one, data with splits of their own give their test images, or else their
+    validation images. Raises DataError, also for a class that is not among `classes`.
+    """
+    table = read_many(root, specs, classes=classes, ignore_index=ignore_index)
+    return table.source(table.classes, scored_rows(table, root, split))
+
+
+def apply_many_split(
+    root: StrPath,
+    specs: Sequence[HeadSpec],
+    rows: Iterable[Row],
+    *,
+    classes: Sequence[str],
+    val: StrPath = "",
+    ignore_index: int | None = None,
+) -> Data:
+    """The data at `root` (and `val`) with a split that `split_rows` gave, whatever was added since. Raises DataError."""
+    table = read_many(root, specs, classes=classes, ignore_index=ignore_index)
+    tables = [table, *([_elsewhere(val, specs, classes, ignore_index)] if os.fspath(val) else [])]
+    sources, notes = sources_of(tables, rows, classes)
+    notes = [*(note for each in tables for note in each.notes), *notes]
+    return reopened(sources, classes, notes, place=f"{table.kind} {os.fspath(root)}")
+
+
+def read_many(
+    root: StrPath, specs: Sequence[HeadSpec], *, classes: Sequence[str] = (), ignore_index: int | None = None
+) -> Table:
+    """All images that the table at `root` lists, not yet split; its `answers` are `Labels`.
+
+    classes: of all heads, as `joined` gives them, to number by. The labels of the table mean nothing. Raises DataError.
+    """
+    grid = read_grid(root, [column for spec in specs for column in spec.columns])
+    given = apart(classes, specs)
+    columns = {spec.name: read_column(spec, grid, given.get(spec.name, ()), ignore_index) for spec in specs}
+    for spec in specs:
+        if not (columns[spec.name].at >= 0).any():
+            raise DataError(f"{grid.path}: {shown(spec.columns)}: no image has a label", _ALLOWED, "fill the column")
+    names = joined({name: column.classes for name, column in columns.items()})
+    cells = ["\0".join(row) for row in zip(*grid.cells.values())]
+    store, answers = Files(grid.root, grid.images), Labels(columns, cells)
+    shown_names, none = [text(name) for name in grid.images], np.zeros(len(grid.images), np.int64)
+    return Table("CSV file", names, shown_names, none, grid.splits, store, True, grid.notes, answers)
+
+
+def columns_of(root: StrPath) -> tuple[str, ...]:
+    """The columns of the table at `root`, but for path and split. Raises DataError."""
+    path = _file(root)
+    lines = read_lines(path)
+    header = [cell.strip() for cell in lines[0][1]] if lines else []
+    return tuple(name for name in header if name.lower() not in ("path", "split"))
+
+
+def joined(classes: dict[str, tuple[str, ...]]) -> tuple[str, ...]:
+    """The classes of all heads as one list of "head/class"; those of a nameless head as they are."""
+    return tuple(f"{head}/{name}" if head else name for head, names in classes.items() for name in names)
+
+
+def apart(classes: Sequence[str], specs: Sequence[HeadSpec]) -> dict[str, tuple[str, ...]]:
+    """The classes of each head: the inverse of `joined`."""
+    if len(specs) == 1 and not specs[0].name:
+        return {"": tuple(classes)}
+    parts = [name.partition("/") for name in classes]
+    return {spec.name: tuple(name for head, _, name in parts if head == spec.name) for spec in specs}
+
+
+def read_grid(root: StrPath, columns: Sequence[str]) -> Grid:
+    """The lines of the table at `root`, with these columns. Lines given twice count once. Raises DataError."""
+    path = _file(root)
+    lines = read_lines(path)
+    header = [cell.strip() for cell in lines[0][1]] if lines else []
+    plain = [name.lower() if name.lower() in ("path", "split") else name for name in header]
+    for wanted in ("path", *columns):
+        if plain.count(wanted) != 1:
+            how = "no" if wanted not in plain else "more than one"
+            raise DataError(
+                f"{path}: {how} column {wanted!r} in the header {shown(header, 12) or '(empty)'}",
+                _ALLOWED,
+                "mend the header or the heads",
+            )
+    found: dict[str, tuple[int, list[str]]] = {}
+    for number, cells in lines[1:]:
+        if len(cells) != len(header):
+            raise DataError(
+                f"{path}: line {number} has {len(cells)} cells, the header {len(header)}", _ALLOWED, "mend the line"
+            )
+        row = dict(zip(plain, (cell.strip() for cell in cells)))
+        name, split = row["path"], row.get("split", "").lower()
+        if not name or "\0" in name or (split and split not in SPLIT_NAMES):
+            what = f"split {split!r}" if name else "no path"
+            raise DataError(
+                f"{path}: line {number}: {what}", "a path, and train, val, test or nothing", "mend the line"
+            )
+        kept = [SPLIT_NAMES.get(split, ""), *(row[column] for column in columns)]
+        name = os.path.normpath(name)
+        if found.setdefault(name, (number, kept))[1] != kept:
+            raise DataError(
+                f"{path}: line {number}: {text(name)} is in line {found[name][0]} with other labels",
+                "a line an image",
+                "remove one",
+            )
+    if not found:
+        raise DataError(f"{path}: lists no images", _ALLOWED, "add lines below the header")
+    return _grid(path, columns, found)
+
+
+def _grid(path: Path, columns: Sequence[str], found: dict[str, tuple[int, list[str]]]) -> Grid:
+    """Raises DataError where none of the images exists."""
+    images = sorted(found)
+    rows = [found[name][1] for name in images]
+    notes = []
+    missing = [
+        images[i] for i, (size, _) in enumerate(Files(path.parent, images).stats(np.arange(len(images)))) if size < 0
+    ]
+    if len(missing) == len(images):
+        raise DataError(
+            f"{path}: none of the {len(images)} files exists, such as {text(missing[0])}",
+            f"paths relative to {path.parent}/, or absolute ones",
+            "check the paths, or move the CSV file to its images",
+        )
+    if missing:
+        notes.append(f"{path}: {len(missing)} of {len(images)} files are missing: {shown(map(text, missing))}")
+    splits = [row[0] for row in rows]
+    if "" in splits and any(splits):
+        notes.append(f"{path}: {splits.count('')} lines without a split count as train")
+        splits = [split or "train" for split in splits]
+    cells = {column: [row[i] for row in rows] for i, column in enumerate(columns, 1)}
+    return Grid(path, path.parent, [found[name][0] for name in images], images, splits, cells, notes)
+
+
+def _file(root: StrPath) -> Path:
+    """The table at `root`. Raises DataError."""
+    path = Path(root)
+    if "\0" in os.fspath(path):
+        raise DataError(f"data {os.fspath(path)!r}", _ALLOWED, "check the path")
+    if path.is_dir():
+        path = path / FILE
+    if not path.is_file():
+        raise DataError(f"{path}: {'is no file' if path.exists() else 'does not exist'}", _ALLOWED, "check the path")
+    return path
+
+
+def _strata(table: Table, specs: Sequence[HeadSpec]) -> Indices:
+    """(rows,) the class by which images are held out: that of the first head that has one an image, or 0."""
+    assert isinstance(table.answers, Labels)
+    for spec in specs:
+        if spec.kind in ("classify", "embed") and not spec.hierarchy:
+            return class_numbers(table.answers.columns[spec.name])
+    return np.zeros(len(table.names), np.int64)
+
+
+def _missing(table: Table, specs: Sequence[HeadSpec], train: Indices) -> list[str]:
+    """Notes on classes without a training image. Raises DataError where a head has no training image at all."""
+    assert isinstance(table.answers, Labels)
+    notes = []
+    for spec in specs:
+        column = table.answers.columns[spec.name]
+        if not len(train) or not (column.at[train] >= 0).any():
+            raise DataError(f"{table.kind}: {shown(spec.columns)}: no training image has a label", _ALLOWED, "add some")
+        if spec.kind == "classify" and not spec.hierarchy:
+            absent = set(range(len(column.classes))) - set(class_numbers(column)[train].tolist())
+            if absent:
+                names = shown(column.classes[i] for i in sorted(absent))
+                notes.append(f"{spec.columns[0]}: {len(absent)} classes have no training image: {names}")
+    return notes
+
+
+def _elsewhere(val: StrPath, specs: Sequence[HeadSpec], classes: Sequence[str], ignore_index: int | None) -> Table:
+    """The table at `val`, its names led by the path."""
+    return led(read_many(val, specs, classes=classes, ignore_index=ignore_index), val)

@@ -1,0 +1,1 @@
+"""Datasets of index masks: layouts, classes, images with their masks."""

@@ -1,0 +1,170 @@
+"""Recognise folders of images with masks, and pair them by name.
+
+train/images + train/masks     the same with val/ and test/
+images/train + masks/train     the same with val and test
+images + masks                 not split
+JPEGImages + SegmentationClass + ImageSets/Segmentation/*.txt     PASCAL VOC
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from gossamer.data.folder import SPLIT_NAMES, folders, text, walk
+from gossamer.data.source import shown
+from gossamer.errors import DataError
+from gossamer.images.preprocess import IMAGE_SUFFIXES
+
+IMAGE_FOLDERS = ("images", "image", "imgs", "img", "jpegimages")
+MASK_FOLDERS = ("masks", "mask", "labels", "annotations", "segmentationclass")
+MASK_ENDINGS = ("_mask", "_label", "_labels", "_L")
+"""What the name of a mask may have behind that of its image."""
+ALLOWED = "images/ and masks/, alone or under train/ and val/, with train/ and val/ in each, or PASCAL VOC's folders"
+
+
+@dataclass(frozen=True)
+class Pair:
+    """An image and its mask, as paths; split is "train", "val", "test" or ""."""
+
+    image: str
+    mask: str
+    split: str
+
+
+def find_pairs(root: Path, notes: list[str]) -> tuple[str, list[Pair]]:
+    """What kind of folder `root` is, and its images with masks in the order of their paths. Raises DataError."""
+    image_folder, mask_folder = _named(root, IMAGE_FOLDERS), _named(root, MASK_FOLDERS)
+    parts = _splits(root)
+    if image_folder and mask_folder:
+        lists = _lists(root)
+        if lists:
+            kind, pairs = "PASCAL VOC folder", _listed(_paired("", image_folder, mask_folder, notes), lists, notes)
+        elif inner := _splits(image_folder):
+            kind, pairs = "mask folder", _split_inside(inner, _splits(mask_folder), notes)
+        else:
+            kind, pairs = "mask folder", _paired("", image_folder, mask_folder, notes)
+    elif parts:
+        kind, pairs = "mask folder", []
+        for split, folder in parts.items():
+            pairs += _split_pairs(split, folder, _named(folder, IMAGE_FOLDERS), _named(folder, MASK_FOLDERS), notes)
+    else:
+        missing = "no folder of images" if not image_folder else "no folder of masks"
+        raise DataError(f"{root}: has {missing}", ALLOWED, "check the path, or rename the folders")
+    if not pairs:
+        raise DataError(
+            f"{root}: no image has a mask", "masks named as their images, such as a.png for a.jpg", "check the names"
+        )
+    return kind, sorted(pairs, key=lambda pair: pair.image)
+
+
+def _named(root: Path, names: tuple[str, ...]) -> Path | None:
+    """The folder in `root` of one of `names`. Raises DataError where there are several."""
+    found = [folder for folder in folders(root) if folder.name.lower() in names]
+    if len(found) > 1:
+        raise DataError(
+            f"{root}: has {shown(each.name + '/' for each in found)}", "one of them", "move the others away"
+        )
+    return found[0] if found else None
+
+
+def _splits(root: Path) -> dict[str, Path]:
+    """The folders in `root` that are called as a split. Raises DataError where two name one split."""
+    found: dict[str, Path] = {}
+    for folder in folders(root):
+        split = SPLIT_NAMES.get(folder.name.lower())
+        if split in found:
+            raise DataError(
+                f"{root}: both {found[split].name}/ and {folder.name}/", f"one {split} folder", "remove one"
+            )
+        if split:
+            found[split] = folder
+    return found
+
+
+def _split_inside(images: dict[str, Path], masks: dict[str, Path], notes: list[str]) -> list[Pair]:
+    pairs = []
+    for split, folder in images.items():
+        pairs += _split_pairs(split, folder, folder, masks.get(split), notes)
+    notes.extend(
+        f"{folder}: no folder of images goes with it" for split, folder in masks.items() if split not in images
+    )
+    return pairs
+
+
+def _split_pairs(split: str, where: Path, images: Path | None, masks: Path | None, notes: list[str]) -> list[Pair]:
+    if images and masks:
+        return _paired(split, images, masks, notes)
+    if split == "train":
+        raise DataError(f"{where}: has no folder of {'masks' if images else 'images'}", ALLOWED, "add it")
+    notes.append(f"{where}: is passed over, for it has no folder of {'masks' if images else 'images'}")
+    return []
+
+
+def _paired(split: str, image_folder: Path, mask_folder: Path, notes: list[str]) -> list[Pair]:
+    """The images of a folder that have a mask in the other; what lies alone is noted."""
+    images = _by_stem(image_folder, notes)
+    masks: dict[str, str] = {}
+    for stem, path in _by_stem(mask_folder, notes).items():
+        ending = next((each for each in MASK_ENDINGS if stem.endswith(each) and stem not in images), "")
+        key = stem.removesuffix(ending)
+        if key in masks:
+            raise DataError(f"{text(masks[key])} and {text(path)} name one image", "one mask an image", "remove one")
+        masks[key] = path
+    for lonely, folder, what in (
+        ([stem for stem in images if stem not in masks], image_folder, "images have no mask and are left out"),
+        ([stem for stem in masks if stem not in images], mask_folder, "masks have no image and are left out"),
+    ):
+        if lonely:
+            notes.append(f"{folder}: {len(lonely)} {what}: {shown(map(text, sorted(lonely)))}")
+    return [Pair(path, masks[stem], split) for stem, path in images.items() if stem in masks]
+
+
+def _by_stem(folder: Path, notes: list[str]) -> dict[str, str]:
+    """The pictures under a folder by their path in it without the suffix. Raises DataError where two have one."""
+    found: dict[str, str] = {}
+    for path in walk(folder, notes):
+        stem, suffix = os.path.splitext(os.path.relpath(path, folder))  # noqa: PTH122
+        if suffix.lower() not in IMAGE_SUFFIXES:
+            continue
+        if stem in found:
+            raise DataError(
+                f"{text(found[stem])} and {text(path)} differ in their suffix only", "one of them", "remove one"
+            )
+        found[stem] = path
+    return found
+
+
+def _lists(root: Path) -> dict[str, Path]:
+    """VOC's lists of names by split. Without train, trainval serves for both train and val, to be split."""
+    folder = root / "ImageSets" / "Segmentation"
+    there = {name: folder / f"{name}.txt" for name in ("train", "val", "test") if (folder / f"{name}.txt").is_file()}
+    whole = folder / "trainval.txt"
+    if "train" in there or not whole.is_file():
+        return there
+    return {"": whole, **{name: path for name, path in there.items() if name == "test"}}
+
+
+def _listed(pairs: list[Pair], lists: dict[str, Path], notes: list[str]) -> list[Pair]:
+    """The pairs that the lists name, with their splits. Raises DataError."""
+    by_stem = {Path(pair.image).stem: pair for pair in pairs}
+    found: dict[str, Pair] = {}
+    for split, path in lists.items():
+        try:
+            names = path.read_text(encoding="utf-8").split()
+        except (OSError, UnicodeDecodeError) as error:
+            raise DataError(f"{path}: {error}", "a text file of a name a line", "mend the file") from error
+        missing = [name for name in names if name not in by_stem]
+        if missing:
+            notes.append(
+                f"{path}: {len(missing)} of {len(names)} have no image with a mask: {shown(map(text, missing))}"
+            )
+        for name in names:
+            if name in found and found[name].split != split:
+                raise DataError(
+                    f"{path}: {text(name)} is in {found[name].split} too", "one list a name", "mend the lists"
+                )
+            if name in by_stem:
+                found[name] = Pair(by_stem[name].image, by_stem[name].mask, split)
+    return list(found.values())

@@ -1,0 +1,235 @@
+"""Images with a mask each, a class for every pixel: opened as training, validation and test images."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+
+from gossamer.data.folder import text
+from gossamer.data.masks.classes import Legend, legend_of, numbered, read_classes
+from gossamer.data.masks.layout import ALLOWED, find_pairs
+from gossamer.data.source import Data, Files, Source, Table
+from gossamer.data.split import Row, led, opened, reopened, scored_rows, sources_of, validated
+from gossamer.errors import DataError, ImageError
+from gossamer.images.decode import PIXEL_LIMIT, decode_stored, describe, read_file
+from gossamer.predictions.masks import IGNORED, Mask
+
+__all__ = ["Masks", "apply_mask_split", "open_mask_source", "open_masks", "pixel_counts", "read_masks"]
+
+LOSSY = ("JPEG", "WEBP")
+PROBED = 8
+"""Training masks read before anything else, so that a wrong legend is found at once."""
+ANY_VALUE = legend_of([(str(value), None) for value in range(IGNORED)], None)
+StrPath = str | os.PathLike[str]
+
+
+class Masks:
+    """The masks of a table's rows, of which `store` holds the images. paths: relative to `root`."""
+
+    def __init__(self, root: Path, paths: list[str], store: Files, legend: Legend) -> None:
+        self.root, self.paths, self.store, self.legend = root, paths, store, legend
+
+    def read(self, row: int) -> Mask:
+        """Class numbers, IGNORED where there is none: uint8 (H, W), of the upright image's size. Raises ImageError."""
+        name = text(self.paths[row])
+        image = decode_stored(read_file(self.root / self.paths[row]), name=name)
+        if image.format in LOSSY:
+            raise ImageError(f"{name}: is a {image.format} file, which changes values", "PNG masks", "save it as PNG")
+        mask = self.legend.mask(image, name)
+        shown_size = describe(self.store.read(row), pixel_limit=PIXEL_LIMIT, name=text(self.store.paths[row]))
+        if mask.shape != (shown_size.height, shown_size.width):
+            raise ImageError(
+                f"{name}: has {mask.shape[1]} x {mask.shape[0]} pixels, its image {shown_size.width} x {shown_size.height}",
+                "a mask of its image's size, the image upright",
+                "scale the mask without interpolation",
+            )
+        return mask
+
+    def line(self, row: int) -> str:
+        """The mask's path and bytes, -1 where it is missing."""
+        size, _ = next(Files(self.root, self.paths).stats(np.array([row])))
+        return f"{text(self.paths[row])}\0{size}"
+
+
+def open_masks(
+    root: StrPath,
+    *,
+    val: StrPath = "",
+    val_share: float = 0.2,
+    seed: int = 0,
+    ignore_index: int | None = None,
+    num_classes: int | None = None,
+) -> Data:
+    """The images with masks at `root`, split as their folders say, or else with `seed`.
+
+    Class v is the v-th line of classes.txt or classes.json at `root`, or else is called by its number; then there are
+    `num_classes`, or as many as the largest value in the training masks says, all of which are read for it.
+    ignore_index: a value to ignore beside 255; it is no class, and values above it move up. val: validation data that
+    lie elsewhere. Where there are none, `val_share` of the training images is held out. Raises DataError.
+    """
+    table = read_masks(root, ignore_index=ignore_index, num_classes=num_classes)
+    assert isinstance(table.answers, Masks)
+    other = _elsewhere(val, table.answers.legend, ignore_index) if os.fspath(val) else None
+    parts = validated(
+        table,
+        table.classes,
+        root=root,
+        other=other,
+        val=val,
+        strata=table.labels,
+        share=val_share,
+        seed=seed,
+        of="the images",
+    )
+    notes = [*table.notes, *(other.notes if other else []), *parts.notes]
+    place, content = f"{table.kind} {os.fspath(root)}", f"{len(table.classes)} classes"
+    return opened(table, table.classes, parts, notes, place=place, content=content, images="images with masks")
+
+
+def open_mask_source(root: StrPath, classes: Sequence[str], ignore_index: int | None = None, split: str = "") -> Source:
+    """The images with masks at `root` as one source with the class numbers of `classes`, to be evaluated.
+
+    split: train, val or test; without one, data with splits of their own give their test images, or else their
+    validation images. Raises DataError.
+    """
+    table = read_masks(root, ignore_index=ignore_index, classes=classes)
+    return table.source(table.classes, scored_rows(table, root, split))
+
+
+def apply_mask_split(
+    root: StrPath, rows: Iterable[Row], *, classes: Sequence[str], val: StrPath = "", ignore_index: int | None = None
+) -> Data:
+    """The data at `root` (and `val`) with a split that `split_rows` gave, whatever was added since.
+
+    Differences between the rows and what is there now are in the notes. Raises DataError.
+    """
+    table = read_masks(root, ignore_index=ignore_index, classes=classes)
+    assert isinstance(table.answers, Masks)
+    tables = [table, *([_elsewhere(val, table.answers.legend, ignore_index)] if os.fspath(val) else [])]
+    sources, notes = sources_of(tables, rows, classes)
+    place = f"{table.kind} {os.fspath(root)}"
+    return reopened(sources, classes, [*table.notes, *notes], place=place, images="images with masks")
+
+
+def read_masks(
+    root: StrPath,
+    *,
+    ignore_index: int | None = None,
+    num_classes: int | None = None,
+    classes: Sequence[str] = (),
+    legend: Legend | None = None,
+) -> Table:
+    """All images with masks at `root`, not yet split; the labels of the table mean nothing, its `answers` are `Masks`.
+
+    classes: the class names to number by; a classes file must have the same, and without one they take the values in
+    their order. legend: what values mean where there is no classes file. Raises DataError.
+    """
+    path = Path(root)
+    if not path.is_dir():
+        raise DataError(f"{path}: {'is no folder' if path.exists() else 'does not exist'}", ALLOWED, "check the path")
+    notes: list[str] = []
+    kind, pairs = find_pairs(path, notes)
+    images, paths = ([os.path.relpath(p, path) for p in column] for column in zip(*((p.image, p.mask) for p in pairs)))
+    masks = Masks(path, paths, Files(path, images), legend or ANY_VALUE)
+    splits = [pair.split for pair in pairs]
+    training = [row for row, split in enumerate(splits) if split in ("train", "")] or list(range(len(pairs)))
+    masks.legend = _legend(masks, training, ignore_index, num_classes, classes, legend)
+    _probe(masks, training)
+    return Table(
+        kind,
+        masks.legend.classes,
+        [text(name.replace(os.sep, "/")) for name in images],
+        np.zeros(len(pairs), np.int64),
+        splits,
+        masks.store,
+        fixed=True,
+        notes=notes,
+        answers=masks,
+    )
+
+
+def pixel_counts(source: Source) -> list[int]:
+    """Pixels of each class in the masks of `source`; those that cannot be read count nothing."""
+    assert source.answers is not None
+    counts = np.zeros(IGNORED + 1, np.int64)
+    for mask in _readable(source.answers.read, source.rows.tolist()):
+        if isinstance(mask, np.ndarray):
+            counts += np.bincount(mask.ravel(), minlength=IGNORED + 1)
+    return [int(count) for count in counts[: len(source.classes)]]
+
+
+def _legend(
+    masks: Masks,
+    training: list[int],
+    ignore_index: int | None,
+    num_classes: int | None,
+    classes: Sequence[str],
+    legend: Legend | None,
+) -> Legend:
+    """What the masks' values mean: by the classes file beside them, by `legend`, or by their number. Raises DataError."""
+    entries = read_classes(masks.root)
+    if entries is None and legend is not None:
+        return legend
+    if entries is None:
+        count = len(classes) or num_classes or count_classes(masks, training, ignore_index)
+        entries = numbered(count, ignore_index, classes)
+    found = legend_of(entries, ignore_index)
+    if num_classes not in (None, len(found.classes)):
+        raise DataError(
+            f"{masks.root}: its classes file has {len(found.classes)} classes",
+            f"the {num_classes} asked for",
+            "mend one",
+        )
+    return found.ordered(classes) if classes else found
+
+
+def count_classes(masks: Masks, training: list[int], ignore_index: int | None) -> int:
+    """How many classes the training masks have, by the largest value in them. Raises DataError."""
+    highest = -1
+    failed: ImageError | None = None
+    for mask in _readable(masks.read, training):
+        if isinstance(mask, ImageError):
+            failed = failed or mask
+        elif (kept := mask[(mask != IGNORED) & (mask != ignore_index)]).size:
+            highest = max(highest, int(kept.max()))
+    if highest < 0 and failed:
+        raise DataError(failed.given, failed.allowed, failed.do) from failed
+    if highest < 1:
+        raise DataError(
+            f"{masks.root}: its masks hold one class, beside {IGNORED} to ignore",
+            "two or more classes",
+            'where 255 is a class, write classes.txt with a line "name red green blue" each, as "object 255 255 255"',
+        )
+    return highest + 1 - (ignore_index is not None and ignore_index <= highest)
+
+
+def _readable(read: Callable[[int], Mask], rows: list[int]) -> Iterator[Mask | ImageError]:
+    """The mask of each row, or why it cannot be read, in order; decoding is shared among threads."""
+
+    def attempt(row: int) -> Mask | ImageError:
+        try:
+            return read(row)
+        except ImageError as error:
+            return error
+
+    workers = os.cpu_count() or 1
+    with ThreadPoolExecutor(workers) as pool:
+        for start in range(0, len(rows), 4 * workers):  # a few at a time: masks of a large data set fill the memory
+            yield from pool.map(attempt, rows[start : start + 4 * workers])
+
+
+def _probe(masks: Masks, rows: list[int]) -> None:
+    """Raises DataError where none of the first masks can be read: then it is not the masks that are wrong."""
+    first = list(_readable(masks.read, rows[:PROBED]))
+    errors = [each for each in first if isinstance(each, ImageError)]
+    if len(errors) == len(first):
+        raise DataError(errors[0].given, errors[0].allowed, errors[0].do) from errors[0]
+
+
+def _elsewhere(val: StrPath, legend: Legend, ignore_index: int | None) -> Table:
+    """The table at `val`, its names led by the path."""
+    return led(read_masks(val, ignore_index=ignore_index, classes=legend.classes, legend=legend), val)

@@ -1,0 +1,1 @@
+"""The model file: ONNX with metadata, read and written without the onnx package."""

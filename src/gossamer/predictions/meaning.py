@@ -1,0 +1,151 @@
+"""From the raw outputs of one image to answers for people, by the kind of head."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gossamer.errors import SettingsError
+from gossamer.images.preprocess import Placement
+from gossamer.predictions import pictures
+from gossamer.predictions.classes import NOT_FINITE, labels, numbers, rank
+from gossamer.predictions.head import Head, Raw
+
+
+class Answer(Protocol):
+    """What a network found in one image; `error` says why it found nothing, where something failed."""
+
+    @property
+    def source(self) -> str: ...
+    @property
+    def error(self) -> str: ...
+    def text(self) -> str: ...
+    def to_json(self) -> dict[str, Any]: ...
+
+
+@dataclass(frozen=True)
+class Embedding:
+    """An embedding of length 1: images that are alike have a large inner product."""
+
+    source: str
+    vector: NDArray[np.float32]
+    error: str = ""
+
+    def text(self) -> str:
+        """What was found, on one line."""
+        return " ".join(f"{value:.4f}" for value in self.vector[:8]) + (" ..." if len(self.vector) > 8 else "")
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values."""
+        return {"source": self.source, "vector": self.vector.tolist(), "error": self.error}
+
+
+@dataclass(frozen=True)
+class Several:
+    """The answers of several heads to one image, by their names."""
+
+    source: str
+    answers: dict[str, Answer]
+
+    @property
+    def error(self) -> str:
+        """Those of its heads."""
+        return "; ".join(f"{name}: {one.error}" for name, one in self.answers.items() if one.error)
+
+    def text(self) -> str:
+        """What was found, on one line."""
+        return "; ".join(f"{name}: {one.text()}" for name, one in self.answers.items())
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values."""
+        return {"source": self.source, **{name: one.to_json() for name, one in self.answers.items()}}
+
+
+def answer(heads: tuple[Head, ...], raw: Raw, place: Placement, source: str, top: int = 1) -> Answer:
+    """What the heads say of one image. raw: of a batch of one. top: classes to name."""
+    found = {head.name: KINDS[head.kind](head, head.of(raw), place, source, top) for head in heads}
+    return found[heads[0].name] if len(heads) == 1 else Several(source, found)
+
+
+def normalised(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Rows (N, D) of length 1; a row of zeros stays."""
+    lengths = np.sqrt((vectors.astype(np.float64) ** 2).sum(axis=1, keepdims=True))
+    return np.asarray(vectors / np.maximum(lengths, 1e-12), np.float32)
+
+
+Outputs = dict[str, NDArray[np.float32]]
+
+
+def _classify(head: Head, raw: Outputs, place: Placement, source: str, top: int) -> Answer:
+    return rank(source, raw["logits"][0], head.classes, top)
+
+
+def _multilabel(head: Head, raw: Outputs, place: Placement, source: str, top: int) -> Answer:
+    return labels(source, raw["logits"][0], head.classes, float(head.options["threshold"]))
+
+
+def _regress(head: Head, raw: Outputs, place: Placement, source: str, top: int) -> Answer:
+    return numbers(source, raw["values"][0], head.classes, head.options["mean"], head.options["std"])
+
+
+def _detect(head: Head, raw: Outputs, place: Placement, source: str, top: int) -> Answer:
+    return pictures.detected(head, raw, place, source)
+
+
+def _segment(head: Head, raw: Outputs, place: Placement, source: str, top: int) -> Answer:
+    return pictures.segmented(head, raw, place, source)
+
+
+def _embed(head: Head, raw: Outputs, place: Placement, source: str, top: int) -> Answer:
+    vector = raw["embedding"][0]
+    if not np.isfinite(vector).all():
+        return Embedding(source, np.zeros_like(vector), NOT_FINITE)
+    return Embedding(source, normalised(vector[None])[0])
+
+
+KINDS: dict[str, Callable[[Head, Outputs, Placement, str, int], Answer]] = {
+    "classify": _classify,
+    "multilabel": _multilabel,
+    "regress": _regress,
+    "detect": _detect,
+    "segment": _segment,
+    "embed": _embed,
+}
+
+
+def check_options(head: Head) -> None:
+    """Raises SettingsError unless the options of a head, which may come from a hostile file, are those of its kind."""
+    given = head.options
+    if head.kind == "multilabel":
+        _exactly(head, {"threshold"})
+        if not _are_numbers([given["threshold"]]) or not 0 <= given["threshold"] <= 1:
+            raise SettingsError(f"threshold {str(given['threshold'])[:20]}", "0 to 1", "mend it")
+    elif head.kind == "regress":
+        _exactly(head, {"mean", "std"})
+        for name in ("mean", "std"):
+            values = given[name]
+            if not isinstance(values, list) or len(values) != len(head.classes) or not _are_numbers(values):
+                raise SettingsError(f"{name} of a regression", f"{len(head.classes)} numbers", "mend it")
+    elif head.kind == "detect":
+        pictures.check_detect(head)
+    elif head.kind == "segment":
+        pictures.check_segment(head)
+    elif head.options != {"hierarchy": True} or head.kind != "classify":
+        _exactly(head, set())
+
+
+def _exactly(head: Head, names: set[str]) -> None:
+    if set(head.options) != names:
+        raise SettingsError(
+            f"options {sorted(map(str, head.options))[:8]} of a {head.kind} head",
+            ", ".join(sorted(names)) or "none",
+            "mend them",
+        )
+
+
+def _are_numbers(values: list[Any]) -> bool:
+    return all(isinstance(v, (int, float)) and not isinstance(v, bool) and abs(v) < 1e30 for v in values)

@@ -1,0 +1,197 @@
+"""Galleries of image files, and the images in them that are most like others.
+
+`gossamer index` and `gossamer search` are these functions. An image that cannot be read, or whose embedding has no
+direction, is set aside with the reason.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import os
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gossamer.errors import DataError, ImageError, InputError
+from gossamer.host.progress import SILENT, Progress
+from gossamer.modelfile.metadata import Card
+from gossamer.predictions.classes import check_top
+from gossamer.predictions.gallery import Gallery, Match, directed
+from gossamer.predictions.head import Raw
+from gossamer.runtime.predict import walk
+
+KIND = "embed"
+PARTS = ("train", "val", "valid", "validation", "test")  # folders of a data set
+
+
+class EmbeddingModel(Protocol):
+    """What is asked of a loaded model file: `runtime.Model` of an embedder has it."""
+
+    path: str
+
+    @property
+    def sha256(self) -> str:
+        """Of the file's bytes."""
+
+    def need_card(self) -> Card:
+        """The card. Raises ModelFileError for a plain ONNX file."""
+
+    def run(self, batch: NDArray[np.float32]) -> Raw:
+        """Embeddings float32 (N, D) of a normalised batch float32 (N, C, H, W)."""
+
+
+@dataclass(frozen=True)
+class Embedded:
+    """The raw embedding (D,) of an image file, or why there is none."""
+
+    path: Path
+    embedding: NDArray[np.float32] | None
+    error: str = ""
+
+
+@dataclass(frozen=True)
+class Found:
+    """The gallery images nearest to an image file, most similar first, or why there are none."""
+
+    source: str
+    matches: tuple[Match, ...]
+    error: str = ""
+
+    def text(self) -> str:
+        """The image on one line, each of its matches on a line below."""
+        lines = [f"{match.similarity:8.4f}  {match.name}" for match in self.matches]
+        return "\n".join([f"{self.source}:{' ' + self.error if self.error else ''}", *lines])
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values."""
+        return {**asdict(self), "matches": [match._asdict() for match in self.matches]}
+
+
+def embed_files(
+    model: EmbeddingModel, paths: Iterable[str | os.PathLike[str]], batch: int = 32, progress: Progress = SILENT
+) -> Iterator[Embedded]:
+    """The embedding of each image of files and folders, in their order; folders are walked in the order of names.
+
+    Raises ModelFileError for a file without a card, InputError for a network of another task.
+    """
+    card = model.need_card()
+    check_top(1, batch)
+    kinds = [head.kind for head in card.heads]
+    if kinds != [KIND]:
+        raise InputError(
+            f"{model.path}: a network for {', '.join(kinds)}",
+            f"a network for {KIND}",
+            "export one that was trained for it",
+        )
+    files = [file for path in paths for file in walk(Path(path))]
+
+    def embedded() -> Iterator[Embedded]:
+        part: list[tuple[Path, NDArray[np.uint8] | str]] = []
+        for done, (file, problem) in enumerate(progress.track(files, len(files), "images"), start=1):
+            part.append((file, problem or _pixels(card, file)))
+            if len(part) == batch or done == len(files):
+                yield from _run(model, card, part)
+                part = []
+
+    return embedded()
+
+
+def index_folder(
+    model: EmbeddingModel, folder: str | os.PathLike[str], batch: int = 32, progress: Progress = SILENT
+) -> tuple[Gallery, list[tuple[str, str]]]:
+    """The gallery of the images of a folder, and (path, reason) of those that were set aside.
+
+    A name is the path below `folder`; a label is the first folder of that path, as in folders of classes, "" where
+    there is none; folders that are parts of a data set (train/, val/, test/) are no identities, those in them are.
+    Raises DataError where no image is left, and what `embed_files` raises.
+    """
+    root = Path(folder)
+    if not root.is_dir():
+        raise DataError(f"{root}: no folder", "a folder of images, at best one folder for each identity", "check it")
+    embeddings, names, aside = [], [], []
+    for one in embed_files(model, [root], batch, progress):
+        if one.embedding is None:
+            aside.append((str(one.path), one.error))
+        else:
+            embeddings.append(one.embedding)
+            names.append(one.path.relative_to(root).as_posix())
+    if not embeddings:
+        raise DataError(
+            f"{root}: none of {len(aside)} images has an embedding: {aside[0][1]}", "readable images", "look at them"
+        )
+    folders = [name.split("/")[:-1] for name in names]
+    above = 1 if all(path and path[0] in PARTS for path in folders) else 0  # folders over that of an identity
+    labels = [next(iter(path[above:]), "") for path in folders]
+    return Gallery.build(np.stack(embeddings), names, labels, model.sha256), aside
+
+
+def search_files(
+    model: EmbeddingModel,
+    gallery: Gallery,
+    paths: Iterable[str | os.PathLike[str]],
+    top: int = 5,
+    batch: int = 32,
+    backend: str = "auto",
+    progress: Progress = SILENT,
+) -> Iterator[Found]:
+    """The `top` most similar images of the gallery for each image of files and folders, in their order.
+
+    Raises DataError where another model file made the gallery, and what `embed_files` and `Gallery.search` raise.
+    """
+    gallery.check_model(model.sha256)
+    check_top(top, batch)
+    every = embed_files(model, paths, batch, progress)
+
+    def found() -> Iterator[Found]:
+        while part := list(itertools.islice(every, batch)):
+            queries = [one.embedding for one in part if one.embedding is not None]
+            rows = iter(gallery.search(np.stack(queries), top, backend) if queries else ())
+            for one in part:
+                yield Found(str(one.path), () if one.error else tuple(next(rows)), one.error)
+
+    return found()
+
+
+def model_beside(gallery: Gallery) -> str:
+    """The path of the model file that made the gallery, where it lies beside the gallery's file. Raises DataError."""
+    folder = Path(gallery.path).parent
+    for path in sorted(folder.glob("*.onnx")):
+        if path.is_file() and hashlib.sha256(path.read_bytes()).hexdigest() == gallery.model:
+            return str(path)
+    raise DataError(
+        f"{gallery.path}: no .onnx file in {folder} made it (SHA-256 {gallery.model[:12]}...)",
+        "the model file that made the index, beside it or by --model",
+        "name it, or index the images again",
+    )
+
+
+def _pixels(card: Card, file: Path) -> NDArray[np.uint8] | str:
+    """The pixels of an image, or why there are none."""
+    try:
+        return card.preprocess.pixels(file)
+    except ImageError as error:
+        return str(error)
+
+
+def _run(model: EmbeddingModel, card: Card, part: list[tuple[Path, NDArray[np.uint8] | str]]) -> Iterator[Embedded]:
+    """The embeddings of a batch of files, those without pixels passed on with the reason."""
+    pixels = [item for _, item in part if not isinstance(item, str)]
+    outputs = np.zeros((0, 1), np.float32)
+    if pixels:
+        outputs = card.heads[0].of(model.run(card.preprocess.normalise(np.stack(pixels))))["embedding"]
+    good = iter(zip(outputs, directed(outputs).tolist()))
+    for file, item in part:
+        if isinstance(item, str):
+            yield Embedded(file, None, item)
+            continue
+        embedding, fine = next(good)
+        yield (
+            Embedded(file, embedding)
+            if fine
+            else Embedded(file, None, "the network's outputs are not finite, or all zeros")
+        )

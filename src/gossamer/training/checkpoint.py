@@ -1,0 +1,65 @@
+"""The state of a training: saved in one step, put back bit for bit."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from torch import Tensor
+
+from gossamer.errors import RunError
+from gossamer.training import optim
+from gossamer.training.state import Counters, Session
+
+
+def weights(session: Session, prefix: str = "model.") -> dict[str, Tensor]:
+    """The weights that are evaluated and shipped: the average where there is one."""
+    values = session.average.values if session.average else session.model.state_dict()
+    return {prefix + name: value for name, value in values.items()}
+
+
+def save(session: Session) -> None:
+    """Replace the state to resume from, in one step; the first process's business."""
+    if not session.processes.first:
+        return
+    slots, values = optim.pack(session.optimizer)
+    tensors = {f"model.{name}": value for name, value in session.model.state_dict().items()}
+    tensors.update({f"optimizer.{name}": value for name, value in slots.items()})
+    if session.average:
+        tensors.update({f"ema.{name}": value for name, value in session.average.values.items()})
+    facts = {
+        "format": 1,
+        "counters": dataclasses.asdict(session.counters),
+        "schedule": session.schedule.state,
+        "optimizer": values,
+        "rows": len(session.rows),
+        "unreadable": session.unreadable,
+    }
+    session.run.save_state("last", tensors, facts)
+
+
+def restore(session: Session) -> None:
+    """Put back the saved state; without one the run starts anew, with the same seed and so the same weights."""
+    if not session.run.has("last"):
+        return
+    tensors, facts = session.run.load_state("last")
+
+    def under(prefix: str) -> dict[str, Tensor]:
+        return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
+
+    try:
+        session.model.load_state_dict(under("model."))
+        optim.unpack(session.optimizer, under("optimizer."), facts["optimizer"])
+        if session.average:
+            session.average.values = {name: value.to(session.device) for name, value in under("ema.").items()}
+        session.counters = Counters(**facts["counters"])
+        session.schedule.state = facts["schedule"]
+        session.unreadable = dict(facts["unreadable"])
+        session.rows = session.run.metrics()[: facts["rows"]]
+    except (RuntimeError, KeyError, TypeError, ValueError) as error:
+        raise RunError(
+            f"{session.run.weights('last')}: does not fit this run: {error}",
+            "the state that this run saved",
+            "restore settings.yaml and last.safetensors from the same copy",
+        ) from error
+    counters = session.counters
+    session.say(f"going on at epoch {counters.epoch + 1}, step {counters.step_in_epoch} of it")

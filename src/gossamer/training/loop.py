@@ -1,0 +1,458 @@
+"""The training loop: settings in, run folder out, whatever interrupts it.
+
+Everything drawn at random is drawn from counters (seed, epoch, position, step), never from the state of a generator,
+and the state of a run is one file replaced in one step. So a run that was killed goes on with the very numbers it
+would have had, on any number of processes that divides the batch.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, closing, contextmanager
+from itertools import islice
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from gossamer.data.augment import EvalTransform
+from gossamer.data.cache import open_cache
+from gossamer.data.joint import JointTransform
+from gossamer.data.loader import Batch, prefetch
+from gossamer.data.mix import mix_plan
+from gossamer.data.source import Data, Source
+from gossamer.data.split import split_rows
+from gossamer.errors import RunError, SettingsError
+from gossamer.host import machine
+from gossamer.host.progress import SILENT, Progress
+from gossamer.run import Run
+from gossamer.settings import Settings, parse_bytes
+from gossamer.tasks.base import Task, grown
+from gossamer.tasks.classify import mixed_loss
+from gossamer.tasks.registry import task_of
+from gossamer.tasks.scores import Scores
+from gossamer.training import conv_gradients as backward
+from gossamer.training import distributed, optim, precision
+from gossamer.training.checkpoint import restore, save, weights
+from gossamer.training.distributed import Processes
+from gossamer.training.evaluate import evaluate
+from gossamer.training.restore import preprocess_of, run_data, same_data, torch_forward
+from gossamer.training.setup import build, resolve, start
+from gossamer.training.state import Session
+
+
+def train(settings: Settings, *, split_of: Run | None = None, progress: Progress = SILENT) -> Run:
+    """Train as `settings` say, into a new run folder.
+
+    split_of: a run with the same data, whose classes and split are kept, image for image. Under torchrun the processes share the batch and only the first one writes. Raises InputError for settings, data
+    or weights that cannot be used, before anything is written; RunError where the folder is taken or the loss is no
+    longer finite; StorageError where a state cannot be written (the one before is kept).
+    """
+    if not settings.data:
+        raise SettingsError("no data", "a folder of images, a CSV file, or tar shards", "name one: gossamer train DATA")
+    with _processes(settings) as (device, processes):
+        data = same_data(split_of) if split_of else task_of(settings.task).open_data(settings)
+        settings = resolve(settings, data, processes)
+        model, task, notes = build(settings, data, progress if processes.first else SILENT)
+        run = Run.create(settings) if processes.first else Run(Path(settings.out), settings)
+        with run:
+            if processes.first:
+                run.save_data(data.classes, _facts(data), split_rows(data))
+                run.save_settings(settings)
+            distributed.wait()
+            session = _session(run, data, device, processes, model, task, progress)
+            return _run_to_the_end(session, [data.how, *data.notes, *notes])
+
+
+def resume(folder: str | Path, *, progress: Progress = SILENT) -> Run:
+    """Go on with an interrupted run, to the same weights as if nothing had happened.
+
+    Raises RunError where the folder is no run, is locked or damaged; DataError where its data are gone.
+    """
+    run = Run.open(folder)
+    with _processes(run.settings) as (device, processes), run:
+        if processes.first:
+            run.lock()
+        data = run_data(run)
+        # a state holds the weights, so those it once started from need not be there any more
+        settings = run.settings.replace(weights="") if run.has("last") else run.settings
+        model, task, _ = build(settings, data, SILENT)
+        session = _session(run, data, device, processes, model, task, progress)
+        return _run_to_the_end(session, data.notes)
+
+
+@contextmanager
+def _processes(settings: Settings) -> Iterator[tuple[torch.device, Processes]]:
+    """The device and the group of processes, which is left at the end."""
+    try:
+        yield start(settings)
+    finally:
+        distributed.leave()
+
+
+def _facts(data: Data) -> dict[str, Any]:
+    """What the run folder says about the data."""
+
+    def counts(source: Source) -> dict[str, int]:
+        return dict(zip(data.classes, np.bincount(source.labels, minlength=len(data.classes)).tolist(), strict=True))
+
+    return {
+        "how": data.how,
+        "notes": data.notes,
+        "fingerprint": data.fingerprint,
+        "images": {name: len(source) for name, source in data.splits().items()},
+        "per_class": {name: counts(source) for name, source in data.splits().items() if source.answers is None},
+    }
+
+
+def _session(
+    run: Run,
+    data: Data,
+    device: torch.device,
+    processes: Processes,
+    model: nn.Module,
+    task: Task,
+    progress: Progress,
+) -> Session:
+    preprocess = preprocess_of(run.settings)
+    model.to(device)
+    if device.type == "cpu":
+        backward.mend(model)
+    return Session(
+        run=run,
+        settings=run.settings,
+        data=data,
+        device=device,
+        processes=processes,
+        progress=progress,
+        task=task,
+        model=model,
+        runner=model,
+        optimizer=optim.build_optimizer(model, run.settings),
+        schedule=optim.Schedule(run.settings, run.settings.epochs),
+        preprocess=preprocess,
+        table=torch.from_numpy(preprocess.table()).to(device),
+        transform=task.transform(preprocess, data.train),
+    )
+
+
+def _run_to_the_end(session: Session, notes: list[str]) -> Run:
+    """Decide what is left to decide, put back a saved state where there is one, and train."""
+    run, processes = session.run, session.processes
+    if processes.first:
+        run.add_environment({**machine.describe(), "processes": processes.world, "seed": session.settings.seed})
+    for line in notes:
+        session.say(line)
+    _open_caches(session)
+    if session.settings.precision == "bf16" and not precision.computes_bf16(session.device):
+        session.say("warning: precision bf16 is emulated on this processor, far slower than --precision float32")
+    _choose_precision(session)
+    precision.as_format(session.model, session.settings.memory_format)
+    if session.settings.ema:
+        session.average = optim.Average(session.model, session.settings.ema)
+    restore(session)
+    if session.counters.finished:
+        session.say(f"{run.path} is complete: {session.counters.finished}")
+        return run
+    if processes.world > 1:
+        distributed.sync_batch_norm(session.model)
+        session.runner = nn.parallel.DistributedDataParallel(session.model, broadcast_buffers=False)
+    if session.settings.compile:
+        session.runner = torch.compile(session.runner)  # type: ignore[assignment]
+    with _signals(session):
+        _epochs(session)
+    return run
+
+
+def _open_caches(session: Session) -> None:
+    """The caches of training and validation images; the first process builds them. The limit holds for both together."""
+    if not session.settings.cache:
+        return
+    assert not isinstance(session.transform, JointTransform), "such a task has caches = False"
+    limit, folder = parse_bytes(session.settings.cache), session.settings.cache_dir
+    for build_turn in (True, False):
+        if session.processes.first == build_turn:
+            quiet = session.progress if build_turn else SILENT
+            session.cache = open_cache(session.data.train, session.transform, limit, folder=folder, progress=quiet)
+            left = max(1, limit - session.cache.path.stat().st_size)
+            scoring = EvalTransform(session.preprocess)
+            session.val_cache = open_cache(session.data.val, scoring, left, folder=folder, progress=quiet)
+        distributed.wait()
+    kept = ((cache.kept, len(cache)) for cache in (session.cache, session.val_cache) if cache)
+    session.say("images in the cache: " + ", ".join(f"{part} of {whole}" for part, whole in kept))
+
+
+def _choose_precision(session: Session) -> None:
+    """Decide precision, memory format and threads by timing, once; the run folder keeps the decision."""
+    settings = session.settings
+    if "auto" not in (settings.precision, settings.memory_format):
+        return
+    with closing(prefetch(session.batches(0))) as parts:
+        part = next(parts)
+    choice = precision.choose(
+        settings,
+        session.model,
+        session.images(part.pixels),
+        session.mixed(part, None)[1],
+        session.task.loss,
+        lambda trial: optim.build_optimizer(trial, settings),
+    )
+    best = distributed.share(choice.candidate)
+    threads = 0 if session.device.type == "cuda" else best.threads
+    session.settings = settings.replace(precision=best.precision, memory_format=best.memory_format, threads=threads)
+    if threads:
+        torch.set_num_threads(threads)
+    session.say(str(choice))
+    if session.processes.first:
+        session.run.save_settings(session.settings)
+
+
+# the loop
+
+
+def _epochs(session: Session) -> None:
+    """Epoch after epoch until the epochs, the minutes or the patience are used up."""
+    counters = session.counters
+    while not counters.finished:
+        steps = _one_epoch(session)
+        ended = counters.step_in_epoch >= steps
+        epoch = counters.epoch + counters.step_in_epoch / steps
+        if (counters.epoch + 1) % session.settings.eval_every and not _reason_to_stop(session, epoch):
+            counters.epoch, counters.step_in_epoch = counters.epoch + 1, 0
+            save(session)
+            continue
+        evaluation = _evaluate(session)
+        score = evaluation.metrics[session.task.score]
+        passed = max(1, round(epoch - (session.rows[-1]["epoch"] if session.rows else 0)))
+        session.schedule.epochs_done(score, passed)
+        improved = counters.best is None or score > counters.best
+        counters.bad_epochs = 0 if improved else counters.bad_epochs + passed
+        if improved:
+            counters.best, counters.best_epoch = score, counters.epoch + 1
+        row = _row(session, epoch, evaluation)
+        session.rows.append(row)
+        session.say(_line(row, session))
+        if ended:
+            counters.epoch, counters.step_in_epoch = counters.epoch + 1, 0
+        counters.loss_sum, counters.images, counters.data_seconds, counters.step_seconds = 0.0, 0, 0.0, 0.0
+        counters.finished = _reason_to_stop(session, epoch)
+        if session.processes.first:
+            # best and metrics first: a kill before the state is saved repeats them to the same content
+            if improved:
+                session.run.save_state("best", weights(session), {"epoch": epoch, **evaluation.metrics})
+            session.run.save_metrics(session.rows)
+            session.run.save_unreadable(sorted(session.unreadable.items()))
+            save(session)
+    best = "none" if counters.best is None else f"{counters.best:.4f}"
+    session.say(f"finished: {counters.finished}; best {session.task.score} {best} in epoch {counters.best_epoch}")
+
+
+def _one_epoch(session: Session) -> int:
+    """Train to the end of the epoch, or of the budget; the number of steps that the epoch has."""
+    counters, settings = session.counters, session.settings
+    steps = max(1, len(session.batches(counters.epoch)) // settings.accumulate)
+    if not counters.step_in_epoch:  # an epoch that was stopped goes on at its own size
+        counters.share = optim.progressive(settings.progressive, _fraction(session, steps))
+    batches = session.batches(counters.epoch)
+    session.runner.train()
+    optim.freeze_norms(session.model)
+    parts = prefetch(batches, start=counters.step_in_epoch * settings.accumulate, workers=settings.workers or 0)
+    saved = mark = time.perf_counter()
+    with ExitStack() as stack:
+        stack.callback(parts.close)
+        todo = session.progress.track(
+            range(counters.step_in_epoch, steps), steps - counters.step_in_epoch, f"epoch {counters.epoch + 1}"
+        )
+        for _ in todo if session.processes.first else range(counters.step_in_epoch, steps):
+            if _fraction(session, steps) >= 1:
+                break
+            group = list(islice(parts, settings.accumulate))
+            ready = time.perf_counter()
+            _step(session, group, steps)
+            now = time.perf_counter()
+            counters.data_seconds += ready - mark
+            counters.step_seconds += now - ready
+            counters.seconds += now - mark
+            mark = now
+            if session.interrupted or _save_is_due(session, now - saved):
+                save(session)
+                saved = time.perf_counter()
+            if session.interrupted:
+                session.say(f"stopped; go on with: gossamer train --resume {session.run.path}")
+                raise KeyboardInterrupt
+    return steps
+
+
+def _step(session: Session, parts: list[Batch], steps: int) -> None:
+    """One update from a batch that comes in `accumulate` parts."""
+    counters, settings, optimizer = session.counters, session.settings, session.optimizer
+    optim.set_rate(optimizer, _rate(session, steps))
+    # dropout draws from torch's generator: a function of the step, so that a resumed run draws the same
+    torch.manual_seed((settings.seed * 1_000_003 + counters.step) * session.processes.world + session.processes.rank)
+    optimizer.zero_grad(set_to_none=True)
+    total = torch.zeros((), dtype=torch.float64, device=session.device)
+    first = counters.step_in_epoch * settings.accumulate
+    for index, part in enumerate(parts):
+        plan = mix_plan(
+            settings.seed, counters.epoch, first + index, settings.mixup, settings.cutmix, part.pixels.shape[1:3]
+        )
+        images, targets, others, weight = session.mixed(part, plan)
+        with ExitStack() as stack:
+            if index + 1 < len(parts) and isinstance(session.runner, nn.parallel.DistributedDataParallel):
+                stack.enter_context(session.runner.no_sync())
+            with precision.autocast(session.device, settings.precision):
+                outputs = session.runner(images)
+            values = mixed_loss(session.task, outputs, targets, others, weight)
+            warning = session.task.watch(outputs)
+            torch.autograd.backward(values.mean() / len(parts))
+        total += values.detach().double().sum()
+        counters.images += len(values) * session.processes.world
+        session.unreadable.update(part.unreadable)
+        for note in [*part.notes, *([warning] if warning else [])]:
+            session.say(note)
+    if session.processes.world > 1:
+        torch.distributed.all_reduce(total)
+    optim.add_l1(optimizer)
+    learning = [p for group in optimizer.param_groups for p in group["params"]]
+    if settings.clip_value:
+        nn.utils.clip_grad_value_(learning, settings.clip_value)
+    if settings.clip_norm:
+        nn.utils.clip_grad_norm_(learning, settings.clip_norm)
+    loss = float(total)
+    if not math.isfinite(loss):
+        raise RunError(
+            f"the loss is {loss} at step {counters.step + 1} (learning rate {optimizer.param_groups[0]['lr']:g})",
+            "a finite loss",
+            "lower --lr, or use --clip-norm 1; the last saved state is kept",
+        )
+    optimizer.step()
+    if session.average:
+        session.average.update(session.model, counters.step)
+    counters.loss_sum += loss
+    counters.step += 1
+    counters.step_in_epoch += 1
+
+
+def _fraction(session: Session, steps: int) -> float:
+    """The share of the run that is done, by steps or by time, whichever is further; the same in every process."""
+    counters, settings = session.counters, session.settings
+    done = 0.0
+    if settings.epochs is not None:
+        done = counters.step / max(1, round(settings.epochs * steps))
+    if settings.minutes is not None:
+        # what the evaluation at the end will take belongs to the budget
+        seconds = counters.seconds + session.evaluation_seconds
+        done = max(done, float(distributed.share(seconds)) / (settings.minutes * 60))
+    return done
+
+
+def _rate(session: Session, steps: int) -> float:
+    return session.schedule.rate(session.counters.step / steps, _fraction(session, steps))
+
+
+def _evaluate(session: Session) -> Scores:
+    """Score the weights that would be saved on the validation images, in float32, shared between processes."""
+    started = time.perf_counter()
+    model = copy.deepcopy(session.model)
+    model.load_state_dict(weights(session, prefix=""))
+    processes = session.processes
+    mine = evaluate(
+        torch_forward(model.eval()),
+        session.data.val,
+        session.preprocess,
+        session.task.scorer(),
+        cache=session.val_cache,
+        rank=processes.rank,
+        world=processes.world,
+        max_unreadable=session.settings.max_unreadable,
+        progress=session.progress if processes.first else SILENT,
+    )
+    whole, *others = distributed.gather(mine)
+    for other in others:
+        whole.merge(other)
+    scores: Scores = whole.scores()
+    session.unreadable.update(scores.unreadable)
+    session.evaluation_seconds = time.perf_counter() - started
+    session.counters.seconds += session.evaluation_seconds
+    return scores
+
+
+def _row(session: Session, epoch: float, evaluation: Scores) -> dict[str, Any]:
+    counters = session.counters
+    busy = counters.data_seconds + counters.step_seconds
+    count = max(counters.images, 1)
+    return {
+        "epoch": epoch,
+        "step": counters.step,
+        "lr": session.optimizer.param_groups[0]["lr"] / session.optimizer.param_groups[0]["lr_scale"],
+        "loss": counters.loss_sum / count,
+        "images_per_second": counters.images / busy if busy else 0.0,
+        "data_seconds": counters.data_seconds,
+        "step_seconds": counters.step_seconds,
+        "val_loss": evaluation.loss,
+        **{f"val_{name}": value for name, value in evaluation.metrics.items()},
+        "seconds": counters.seconds,
+    }
+
+
+def _line(row: dict[str, Any], session: Session) -> str:
+    settings, name = session.settings, session.task.score
+    of = f"/{settings.epochs:g}" if settings.epochs is not None else ""
+    budget = f", {row['seconds'] / 60:.1f}/{settings.minutes:g} min" if settings.minutes is not None else ""
+    height, width = grown(session.preprocess.size, session.counters.share)
+    at = f" at {height}x{width}" if settings.progressive < 1 else ""
+    val_loss = "" if math.isnan(row["val_loss"]) else f"val loss {row['val_loss']:.4f}, "
+    return (
+        f"epoch {row['epoch']:.4g}{of}{budget}: loss {row['loss']:.4f}, {val_loss}"
+        f"val {name} {row[f'val_{name}']:.4f}, lr {row['lr']:.3g}, {row['images_per_second']:.0f} images/s{at} "
+        f"(waiting for data {row['data_seconds']:.1f} s, steps {row['step_seconds']:.1f} s, "
+        f"evaluation {session.evaluation_seconds:.1f} s)"
+    )
+
+
+def _reason_to_stop(session: Session, epoch: float) -> str:
+    counters, settings = session.counters, session.settings
+    if settings.epochs is not None and epoch >= settings.epochs - 1e-9:
+        return f"{epoch:g} epochs are done"
+    # one clock for all processes: they must end together
+    seconds = 0.0 if settings.minutes is None else distributed.share(counters.seconds + session.evaluation_seconds)
+    if settings.minutes is not None and seconds >= settings.minutes * 60:
+        return f"the {settings.minutes:g} minutes are used up"
+    if settings.early_stop and counters.bad_epochs >= settings.early_stop:
+        return f"no better score in {counters.bad_epochs} epochs"
+    return ""
+
+
+def _save_is_due(session: Session, seconds: float) -> bool:
+    settings = session.settings
+    if settings.save_steps:
+        return session.counters.step % settings.save_steps == 0
+    return seconds >= settings.save_every > 0
+
+
+@contextmanager
+def _signals(session: Session) -> Iterator[None]:
+    """Let Ctrl-C and a polite kill finish the step and save first; a second one stops at once."""
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        if session.interrupted:
+            raise KeyboardInterrupt
+        session.interrupted = True
+
+    try:
+        before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    except ValueError:  # not the main thread: signals are the caller's business
+        yield
+        return
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

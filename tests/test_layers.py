@@ -1,0 +1,171 @@
+"""The layers of CONTRIBUTING.md: imports point down, nothing runs in a circle, deployment loads no torch."""
+
+from __future__ import annotations
+
+import ast
+import functools
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import gossamer
+
+ROOT = Path(gossamer.__file__).parent
+
+CONTRIBUTING = Path(__file__).resolve().parents[1] / "CONTRIBUTING.md"
+ROW = re.compile(r"\| (\d+) \| ((?:`[\w/]+`(?:, )?)+) \| (torch|no torch) \|")
+COUNTS = re.compile(r"(\d+) rooms in (\d+) layers with (\d+) imports between them")
+
+
+def read_table(text: str) -> tuple[dict[str, int], set[str]]:
+    """Room -> layer, and the rooms that load no torch, from the table of CONTRIBUTING.md."""
+    layers: dict[str, int] = {}
+    light: set[str] = set()
+    for layer, rooms, torch in ROW.findall(text):
+        for room in re.findall(r"[\w]+", rooms):
+            assert room not in layers, f"{room} stands twice in the table"
+            layers[room] = int(layer)
+            if torch == "no torch":
+                light.add(room)
+    return layers, light
+
+
+LAYERS, NO_TORCH = read_table(CONTRIBUTING.read_text(encoding="utf-8"))
+FILES = sorted(ROOT.rglob("*.py"))
+
+
+def module_of(path: Path) -> str:
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts)
+
+
+def room_of(module: str) -> str:
+    return module.split(".")[0]
+
+
+def imports(path: Path, top_only: bool = False) -> set[str]:
+    """The gossamer modules (without the root's name) and other packages that a file imports, not for types only."""
+    found: set[str] = set()
+
+    def visit(node: ast.AST) -> None:
+        for child in ast.iter_child_nodes(node):
+            if isinstance(child, ast.If) and "TYPE_CHECKING" in ast.unparse(child.test):
+                continue
+            if top_only and isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
+                continue
+            if isinstance(child, ast.Import):
+                found.update(alias.name for alias in child.names)
+            elif isinstance(child, ast.ImportFrom):
+                assert child.level == 0, f"{path}: relative import"
+                found.update(f"{child.module}.{alias.name}" for alias in child.names)
+            visit(child)
+
+    visit(ast.parse(path.read_text()))
+    return found
+
+
+@functools.cache
+def edges() -> dict[str, set[str]]:
+    """module -> the gossamer modules that it imports anywhere."""
+    known = {module_of(path) for path in FILES}
+    result: dict[str, set[str]] = {}
+    for path in FILES:
+        targets = set()
+        for name in imports(path):
+            if not name.startswith("gossamer"):
+                continue
+            inner = name.removeprefix("gossamer").removeprefix(".")
+            candidates = [inner, f"{inner}.__init__", inner.rpartition(".")[0], f"{inner.rpartition('.')[0]}.__init__"]
+            targets.update([next((c for c in candidates if c in known), "__init__")])
+        result[module_of(path)] = targets
+    return result
+
+
+def test_the_table_names_every_room_and_no_other() -> None:
+    assert {room_of(module_of(path)) for path in FILES} - {"__init__", "__main__"} == set(LAYERS)
+
+
+def test_the_counts_of_contributing_are_those_of_the_code() -> None:
+    found = COUNTS.search(CONTRIBUTING.read_text(encoding="utf-8"))
+    assert found is not None
+    arrows = {
+        (room_of(module), room_of(target))
+        for module, targets in edges().items()
+        for target in targets
+        if room_of(module) != room_of(target) and {room_of(module), room_of(target)} <= set(LAYERS)
+    }
+    assert tuple(map(int, found.groups())) == (len(LAYERS), len(set(LAYERS.values())), len(arrows))
+
+
+@pytest.mark.parametrize(
+    "module", [module_of(path) for path in FILES if room_of(module_of(path)) not in ("__init__", "__main__", "cli")]
+)
+def test_imports_point_down(module: str) -> None:
+    for target in edges()[module]:
+        if target == "__init__":
+            continue
+        same_room = room_of(target) == room_of(module)
+        assert same_room or LAYERS[room_of(target)] < LAYERS[room_of(module)], (
+            f"{module} imports {target}, which is above it"
+        )
+
+
+def test_no_import_runs_in_a_circle() -> None:
+    graph = edges()
+    state: dict[str, int] = {}
+
+    def visit(module: str, trail: tuple[str, ...]) -> None:
+        assert state.get(module) != 1, "circle: " + " -> ".join([*trail, module])
+        if state.get(module) == 2:
+            return
+        state[module] = 1
+        for target in sorted(graph.get(module, ())):
+            if target not in (module, "__init__"):
+                visit(target, (*trail, module))
+        state[module] = 2
+
+    for module in graph:
+        visit(module, ())
+
+
+@pytest.mark.parametrize("path", [path for path in FILES if room_of(module_of(path)) in NO_TORCH], ids=module_of)
+def test_the_deployment_half_never_imports_torch_at_its_top(path: Path) -> None:
+    assert not [name for name in imports(path, top_only=True) if name.split(".")[0] in ("torch", "torchvision", "timm")]
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "gossamer",
+        "gossamer.runtime",
+        "gossamer.images.preprocess",
+        "gossamer.modelfile.metadata",
+        "gossamer.cli.main",
+        "gossamer.run",
+    ],
+)
+def test_importing_the_deployment_half_loads_no_torch(name: str) -> None:
+    code = f"import sys, {name}; print([m for m in ('torch', 'onnxruntime', 'openvino', 'matplotlib', 'rich') if m in sys.modules])"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert result.stdout.strip() == "[]"
+
+
+def test_public_names_are_these() -> None:
+    assert set(gossamer.__all__) == {
+        "__version__",
+        "GossamerError",
+        "Preprocess",
+        "Run",
+        "Settings",
+        "create_model",
+        "list_models",
+        "load",
+        "resume",
+        "train",
+        "verify",
+    }
+    for name in gossamer.__all__:
+        assert getattr(gossamer, name) is not None
