@@ -38,7 +38,7 @@ from gossamer.host.storage import write_text
 from gossamer.images.preprocess import Preprocess
 from gossamer.tasks.registry import task_of
 from gossamer.training.evaluate import Forward, evaluate
-from gossamer.training.restore import preprocess_of, torch_forward, trained
+from gossamer.training.restore import load_run, preprocess_of, torch_forward
 
 Json = dict[str, Any]
 LOSSES = ("contrastive", "triplet", "quadruplet", "arcface")
@@ -137,7 +137,7 @@ def train(loss: str, seen: Path, options: argparse.Namespace) -> Run:
 def row_of(run: Run, seen: Path, unseen: Path) -> Json:
     """What a run came to."""
     rows, log = run.metrics(), (run.path / "log.txt").read_text(encoding="utf-8").splitlines()
-    network = trained(run.path, "last")
+    network = load_run(run.path, "last")
     return {
         "steps": rows[-1]["step"],
         "epochs": rows[-1]["epoch"],

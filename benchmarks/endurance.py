@@ -2,7 +2,7 @@
 
     python benchmarks/endurance.py [FILE] [--runs 1000000] [--threads 2]
 
-FILE is a compiled network; without one, 0.25 MobileNetV1 at 32 x 32 is compiled. Memory that grows, or runs that get
+FILE is a compiled network; without one, 0.25 MobileNetV1 at 32 x 32 is compiled. Memory that supports_progressive, or runs that get
 slower, are defects.
 """
 

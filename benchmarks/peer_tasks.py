@@ -63,7 +63,7 @@ def detect(options: argparse.Namespace) -> None:
     torch.manual_seed(options.seed)
     model = models.ssdlite320_mobilenet_v3_large(weights=None, weights_backbone=None, num_classes=len(data.classes) + 1)
     pictures = [picture(data.train, i) for i in range(len(data.train))]
-    answers = [data.train.answer(i) for i in range(len(data.train))]
+    answers = [data.train.target(i) for i in range(len(data.train))]
 
     def loss(indices: list[int], rng: np.random.Generator) -> Tensor:
         images, targets = [], []
@@ -82,7 +82,7 @@ def detect(options: argparse.Namespace) -> None:
         return total
 
     def score(source: Source) -> dict[str, float]:
-        truth, found = [source.answer(i) for i in range(len(source))], []
+        truth, found = [source.target(i) for i in range(len(source))], []
         for index in range(len(source)):
             image = torch.from_numpy(picture(source, index).copy()).permute(2, 0, 1).float() / 255
             with torch.inference_mode():
@@ -111,7 +111,7 @@ def segment(options: argparse.Namespace) -> None:
 
     images = [input_of(data.train, i) for i in range(len(data.train))]
     masks = [
-        F.interpolate(torch.from_numpy(data.train.answer(i))[None, None].float(), size, mode="nearest")[0, 0].long()
+        F.interpolate(torch.from_numpy(data.train.target(i))[None, None].float(), size, mode="nearest")[0, 0].long()
         for i in range(len(data.train))
     ]
 
@@ -125,7 +125,7 @@ def segment(options: argparse.Namespace) -> None:
     def score(source: Source) -> dict[str, float]:
         scorer = MaskScorer(data.classes, size)
         for index in range(len(source)):
-            truth = source.answer(index)
+            truth = source.target(index)
             with torch.inference_mode():
                 logits = model(input_of(source, index)[None])["out"]
             said = F.interpolate(logits, truth.shape, mode="bilinear", align_corners=False)[0].argmax(0)

@@ -86,7 +86,7 @@ def seen(table: BoxTable) -> dict[str, tuple[str, Boxes, list[str]]]:
     """By the name of the image: its split, its boxes and their class names."""
     result = {}
     for row, path in enumerate(table.paths):
-        boxes = table.answers.read(row)
+        boxes = table.targets.read(row)
         result[Path(path).stem] = (table.splits[row], boxes, [table.classes[i] for i in boxes.labels.tolist()])
     return result
 

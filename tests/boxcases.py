@@ -14,7 +14,7 @@ def random_boxes(rng: np.random.Generator, count: int, side: float = 100) -> np.
 
 
 @dataclass(frozen=True)
-class Answer:
+class Prediction:
     corners: np.ndarray[Any, np.dtype[np.float32]]
     labels: np.ndarray[Any, np.dtype[np.int64]]
     crowd: np.ndarray[Any, np.dtype[np.bool_]]
@@ -22,11 +22,11 @@ class Answer:
     area: np.ndarray[Any, np.dtype[np.float32]]
 
 
-def answer(corners: Any, labels: Any, crowd: Any = None, difficult: Any = None) -> Answer:
+def answer(corners: Any, labels: Any, crowd: Any = None, difficult: Any = None) -> Prediction:
     boxes = np.array(corners, np.float32).reshape(-1, 4)
     none = np.zeros(len(boxes), bool)
     sides = boxes[:, 2:] - boxes[:, :2]
-    return Answer(
+    return Prediction(
         boxes,
         np.array(labels, np.int64),
         none if crowd is None else np.array(crowd, bool),

@@ -160,7 +160,7 @@ def test_hostile_files(tmp_path: Path, file: Path) -> None:
     else:
         table = read_boxes(root)
         assert table.classes == ("caf\xe9",)
-        np.testing.assert_allclose(table.answers.read(0).corners, [[4, 8, 20, 30]], atol=1e-5)
+        np.testing.assert_allclose(table.targets.read(0).corners, [[4, 8, 20, 30]], atol=1e-5)
 
 
 @given(st.binary(max_size=200) | st.text(max_size=200).map(str.encode))
@@ -229,7 +229,7 @@ def test_odd_fields_of_coco_are_kept(tmp_path: Path) -> None:
 
 
 def test_class_numbers_that_are_none_stay_none(tmp_path: Path) -> None:
-    answers = read_boxes(many(tmp_path)).answers
+    answers = read_boxes(many(tmp_path)).targets
     narrow = answers.numbered(("rare",))
     assert set(narrow.labels.tolist()) == {0, -1}
     assert set(narrow.numbered(("often", "rare")).labels.tolist()) == {1, -1}

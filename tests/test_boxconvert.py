@@ -114,7 +114,7 @@ def unchanged(draft: Draft, expected: BoxTable, found: BoxTable, root: Path) -> 
     assert sorted(record.name for record in restored) == sorted(original)
     for row, record in enumerate(restored):
         at = original[record.name]
-        ours, theirs = found.answers.read(row), expected.answers.read(at)
+        ours, theirs = found.targets.read(row), expected.targets.read(at)
         assert (found.splits[row], ours.size) == (expected.splits[at], theirs.size)
         assert decode(found.store.read(row)).size == ours.size[::-1]
         assert len(record.boxes) == len(draft.records[at].boxes)

@@ -23,8 +23,8 @@ from tests.annotations import coco, coco_value, many, picture, put, same, voc, x
 
 
 def boxes_at(source: Source, index: int) -> Boxes:
-    assert source.answers is not None
-    found: Boxes = source.answers.read(int(source.rows[index]))
+    assert source.targets is not None
+    found: Boxes = source.targets.read(int(source.rows[index]))
     return found
 
 
@@ -32,10 +32,10 @@ def boxes_at(source: Source, index: int) -> Boxes:
 
 
 def test_voc_counts_pixels_from_one_and_coco_from_zero(tmp_path: Path) -> None:
-    one = read_boxes(voc(tmp_path / "v", {"a": xml(("zebra", 5, 9, 20, 30))})).answers.read(0)
-    two = read_boxes(coco(tmp_path / "c")).answers.read(0)
+    one = read_boxes(voc(tmp_path / "v", {"a": xml(("zebra", 5, 9, 20, 30))})).targets.read(0)
+    two = read_boxes(coco(tmp_path / "c")).targets.read(0)
     line = f"0 {12 / 48} {19 / 32} {16 / 48} {22 / 32}"
-    three = read_boxes(yolo(tmp_path / "y", {"a": line})).answers.read(0)
+    three = read_boxes(yolo(tmp_path / "y", {"a": line})).targets.read(0)
     for boxes in (one, two, three):
         np.testing.assert_allclose(boxes.corners, [[4, 8, 20, 30]], atol=1e-5)
         assert boxes.size == (32, 48)
@@ -70,13 +70,13 @@ def test_coco_ids_with_gaps_crowds_and_areas(tmp_path: Path) -> None:
         {"bbox": [1.5, 2, 3, 4], "iscrowd": 1, "segmentation": {"counts": [1], "size": [32, 48]}},
     ]
     table = read_boxes(coco(tmp_path, coco_value(entries, 2), images=2))
-    boxes = table.answers.read(0)
+    boxes = table.targets.read(0)
     assert table.classes == ("zebra", "ant")
     assert boxes.labels.tolist() == [1, 0]
     assert boxes.crowd.tolist() == [False, True]
     assert boxes.area.tolist() == [55.5, 12]
     assert boxes.corners[1].tolist() == [1.5, 2, 4.5, 6]
-    assert len(table.answers.read(1)) == 0  # a negative stays
+    assert len(table.targets.read(1)) == 0  # a negative stays
     assert table.strata().tolist() == [0, -1]
 
 
@@ -145,8 +145,8 @@ def test_boxes_are_clipped_or_dropped_and_counted(tmp_path: Path) -> None:
         ("a", 1, 1, 48, 32),  # the whole picture
     ]
     table = read_boxes(voc(tmp_path, {"a": xml(*objects)}))  # type: ignore[arg-type]
-    assert table.answers.read(0).corners.tolist() == [[0, 4, 20, 32], [0, 0, 48, 32]]
-    assert table.answers.read(0).area.tolist() == [560, 1536]
+    assert table.targets.read(0).corners.tolist() == [[0, 4, 20, 32], [0, 0, 48, 32]]
+    assert table.targets.read(0).area.tolist() == [560, 1536]
     assert table.notes == [
         "3 of 8 boxes have corners that are no numbers, and are dropped",
         "2 of 8 boxes have no area, and are dropped",
@@ -166,7 +166,7 @@ def test_boxes_to_train_on_lie_inside_and_have_an_area(corners: list[tuple[float
     drawn = [Drawn(box, "a") for box in corners]
     draft = Draft("coco", Path("x"), ("a",), True, [Record("a", "a", "", (32, 48), drawn)])
     try:
-        boxes = table_of(draft).answers.read(0)
+        boxes = table_of(draft).targets.read(0)
     except DataError:
         return
     c = boxes.corners
@@ -287,7 +287,7 @@ def test_real_blood_cells(real_data: Path, tmp_path: Path) -> None:
     assert [len(source) for source in data.splits().values()] == [205, 87, 72]
     assert data.classes == ("Platelets", "RBC", "WBC")
     table = read_boxes(root)
-    assert len(table.answers.labels) == 4888
+    assert len(table.targets.labels) == 4888
     assert size_differences(table) == []
     boxes = boxes_at(data.train, data.train.names.index("JPEGImages/BloodImage_00001.jpg"))
     assert boxes.corners[0].tolist() == [67, 314, 286, 480]  # xmin 68, ymin 315, xmax 286, ymax 480 in the file

@@ -15,7 +15,7 @@ from gossamer.errors import ImageError, SettingsError
 from gossamer.images.preprocess import Preprocess
 from gossamer.tasks.detection.augment import TrainBoxes, crop_window, seen_boxes
 from gossamer.tasks.detection.match import IGNORED, Target
-from tests.boxcases import CORNERS, Answer, answer, random_boxes
+from tests.boxcases import CORNERS, Prediction, answer, random_boxes
 
 
 def marked(height: int, width: int, corners: Any, form: str = "JPEG") -> bytes:
@@ -63,7 +63,7 @@ def test_boxes_follow_the_picture_through_every_random_step(form: str) -> None:
 def test_a_mosaic_holds_four_pictures_with_their_boxes() -> None:
     calls = []
 
-    def others(rng: np.random.Generator) -> tuple[bytes, Answer]:
+    def others(rng: np.random.Generator) -> tuple[bytes, Prediction]:
         calls.append(int(rng.integers(9)))
         return (b"broken", answer([], [])) if len(calls) == 2 else (marked(50, 90, [(10, 10, 80, 40)]), both)
 

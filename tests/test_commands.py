@@ -166,8 +166,8 @@ def test_boxes_are_converted(to: str, home: Path, tmp_path: Path, capsys: pytest
     assert (found["images"], found["boxes"], found["source"], found["to"]) == (8, 8, "voc", to)
     table = read_boxes(tmp_path / "out")
     assert table.kind == to
-    before = read_boxes(home / "signs").answers
-    np.testing.assert_allclose(np.sort(table.answers.corners, 0), np.sort(before.corners, 0), atol=1e-3)
+    before = read_boxes(home / "signs").targets
+    np.testing.assert_allclose(np.sort(table.targets.corners, 0), np.sort(before.corners, 0), atol=1e-3)
 
 
 def test_doctor_counts_boxes_and_finds_sizes_that_differ(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -194,10 +194,10 @@ def test_doctor_counts_pixels_and_names_masks_that_cannot_be_read(tmp_path: Path
     Image.fromarray(half).save(root / "train" / "masks" / "000.png")
     Image.fromarray(half[:16]).save(root / "train" / "masks" / "001.png")
     found = look_through(str(root), "segment")
-    assert found.answers
-    assert found.answers.counts == {"train": {"ground": 2048, "square": 512}, "val": {"ground": 4096, "square": 0}}
-    assert found.answers.facts["train"] == {"images": 4, "ignored pixels": 512, "masks read": 3}
-    ((name, reason),) = found.answers.unreadable
+    assert found.labels
+    assert found.labels.counts == {"train": {"ground": 2048, "square": 512}, "val": {"ground": 4096, "square": 0}}
+    assert found.labels.facts["train"] == {"images": 4, "ignored pixels": 512, "masks read": 3}
+    ((name, reason),) = found.labels.unreadable
     assert name == "train/images/001.png" and "has 32 x 16 pixels" in reason
     assert "cannot be read: train/images/001.png" in found.text()
     assert found.images.advice[0].startswith("No pixels in val: square.")

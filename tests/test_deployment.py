@@ -20,7 +20,7 @@ from gossamer.modelfile.metadata import without_card
 from gossamer.networks import create_model
 from gossamer.runtime import native
 from gossamer.settings import Settings
-from gossamer.training.restore import torch_forward, trained
+from gossamer.training.restore import load_run, torch_forward
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -69,7 +69,7 @@ def test_predict_and_verify_need_numpy_and_pillow_only(bare: dict[str, str], mod
     done = python(bare, "-m", "gossamer", "predict", model, *images, "--top", "3", "--json")
     assert done.returncode == 0, done.stderr
     answers = json.loads(done.stdout)["predictions"]
-    network = trained(model.parent / "run")
+    network = load_run(model.parent / "run")
     batch = np.stack([network.preprocess(path) for path in images])
     logits = torch_forward(network.model)(batch).astype(np.float64)
     shares = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
@@ -110,24 +110,24 @@ def test_importing_gossamer_loads_nothing_but_a_little_of_the_standard_library()
 
 
 def test_preprocessing_gives_the_bits_of_training(pictures: Path, model: Path) -> None:
-    """What evaluation feeds the network while training, and what the model file's card makes of the same file."""
+    """What evaluation feeds the network while training, and what the model file's metadata makes of the same file."""
     from gossamer.data.augment import EvalTransform
     from gossamer.training.restore import preprocess_of
 
-    network = trained(model.parent / "run")
-    card = gossamer.load(model).card
-    assert card is not None
+    network = load_run(model.parent / "run")
+    metadata = gossamer.load(model).metadata
+    assert metadata is not None
     for path in sorted((pictures / "val").rglob("*.png"))[:4]:
         in_training = EvalTransform(preprocess_of(network.settings))(path.read_bytes())
         mine = preprocess_of(network.settings).normalise(in_training[None])[0]
-        assert np.array_equal(mine, card.preprocess(path))
+        assert np.array_equal(mine, metadata.preprocess(path))
 
 
 class Pictures:
     """As ONNX Runtime's quantiser reads them."""
 
     def __init__(self, path: Path, images: list[Path]) -> None:
-        preprocess = gossamer.load(path).need_card().preprocess
+        preprocess = gossamer.load(path).need_metadata().preprocess
         self.left = iter([{"input": preprocess(image)[None]} for image in images])
 
     def get_next(self) -> dict[str, np.ndarray] | None:
@@ -138,23 +138,25 @@ class Pictures:
 def test_a_quantised_file_compiles_with_the_card_of_its_original(
     model: Path, pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """A quantiser changes the graph under the card; the original's brings back preprocessing, classes and check inputs."""
+    """A quantiser changes the graph under the metadata; the original's brings back preprocessing, classes and check inputs."""
     quantization = pytest.importorskip("onnxruntime.quantization")
     images, few, out = sorted((pictures / "val" / "class1").iterdir()), tmp_path / "few.onnx", tmp_path / "few.goss"
     quantization.quantize_static(
         model, few, Pictures(model, images), quant_format=quantization.QuantFormat.QDQ, per_channel=True
     )
     assert main(["compile", str(model), "--precision", "int8", "--out", str(out)]) == 2
-    assert "compile that with --card" in capsys.readouterr().err
+    assert "compile that with --metadata" in capsys.readouterr().err
     assert main(["compile", str(few), "--out", str(out)]) == 2
-    assert "name that one by --card" in capsys.readouterr().err and not out.exists()
-    assert main(["compile", str(few), "--card", str(model), "--images", str(images[0].parent), "--out", str(out)]) == 0
+    assert "name that one by --metadata" in capsys.readouterr().err and not out.exists()
+    assert (
+        main(["compile", str(few), "--metadata", str(model), "--images", str(images[0].parent), "--out", str(out)]) == 0
+    )
     said = capsys.readouterr().out
     assert "int8 as in the file" in said and "check inputs beside the trained network" in said
     assert main(["verify", str(out)]) == 0
     found, wanted = gossamer.load(out), gossamer.load(model)
-    assert found.need_card().classes == wanted.need_card().classes and found.runtime_name == "native"
-    batch = np.stack([wanted.need_card().preprocess(image) for image in images])
+    assert found.need_metadata().classes == wanted.need_metadata().classes and found.runtime_name == "native"
+    batch = np.stack([wanted.need_metadata().preprocess(image) for image in images])
     apart = np.abs(np.asarray(found.run(batch)) - np.asarray(wanted.run(batch))).max()
     assert 0 < apart < 0.25 * np.ptp(np.asarray(wanted.run(batch)))
     plain = tmp_path / "plain.onnx"
@@ -162,11 +164,11 @@ def test_a_quantised_file_compiles_with_the_card_of_its_original(
     other = tmp_path / "other.onnx"
     smaller = create_model("mobilenet_v2", num_classes=2, width=0.25).eval()
     other.write_bytes(to_onnx(smaller, (64, 64)))
-    for card, graph, what in (
+    for metadata, graph, what in (
         (plain, few, "which has none"),
         (model, other, "input 3x64x64"),
         (tmp_path / "no", few, "check the path"),
     ):
-        assert main(["compile", str(graph), "--card", str(card), "--out", str(tmp_path / "x.goss")]) == 2
+        assert main(["compile", str(graph), "--metadata", str(metadata), "--out", str(tmp_path / "x.goss")]) == 2
         lines = capsys.readouterr().err.splitlines()
         assert len(lines) == 1 and what in lines[0]

@@ -31,7 +31,7 @@ from gossamer.runtime.model import open_model
 from gossamer.runtime.native import LIBRARY
 from gossamer.settings import Settings
 from gossamer.training.loop import train
-from gossamer.training.restore import run_data, torch_forward, trained
+from gossamer.training.restore import load_run, run_data, torch_forward
 
 onnx = pytest.importorskip("onnx")
 
@@ -250,12 +250,14 @@ def test_the_card_says_where_the_model_comes_from_and_no_path(
 ) -> None:
     path, report = exported
     data = path.read_bytes()
-    card = modelfile.parse(data).card
-    assert card is not None and card.licence == "CC-BY-4.0" and card.classes == ("class0", "class1", "class2")
-    said = card.provenance
+    metadata = modelfile.parse(data).metadata
+    assert (
+        metadata is not None and metadata.licence == "CC-BY-4.0" and metadata.classes == ("class0", "class1", "class2")
+    )
+    said = metadata.provenance
     assert said["network"] == "mobilenet_v2" and said["seed"] == 0 and said["date"].endswith("Z")
     assert said["settings"]["data"] == pictures.name and said["settings"]["width"] == 0.25
-    assert said["data"]["fingerprint"] == run_data(trained(run_folder).run).fingerprint
+    assert said["data"]["fingerprint"] == run_data(load_run(run_folder).run).fingerprint
     assert said["metrics"]["accuracy"] == report.comparison.trained["accuracy"]
     for secret in (str(pictures.parent), str(run_folder.parent), str(Path.home()) + "/"):
         assert secret.encode() not in data
@@ -264,7 +266,7 @@ def test_the_card_says_where_the_model_comes_from_and_no_path(
 def test_the_file_answers_from_image_files_as_the_trained_model_does(
     exported: tuple[Path, exporting.Exported], run_folder: Path
 ) -> None:
-    source = trained(run_folder)
+    source = load_run(run_folder)
     images = run_data(source.run).val
     forward = torch_forward(source.model)
     model = runtime.load(exported[0])
@@ -273,8 +275,8 @@ def test_the_file_answers_from_image_files_as_the_trained_model_does(
         logits = forward(tensor[None])[0]
         found = model.predict(images.read(i), top=3)
         np.testing.assert_allclose(sorted(softmax(logits))[::-1], found.scores, atol=1e-5)
-        assert model.card is not None
-        np.testing.assert_array_equal(model.card.preprocess(images.read(i)), tensor)
+        assert model.metadata is not None
+        np.testing.assert_array_equal(model.metadata.preprocess(images.read(i)), tensor)
 
 
 def test_verify_and_predict_need_numpy_and_pillow_only(
@@ -302,8 +304,8 @@ def test_exporting_again_changes_nothing_but_the_date(
     exported: tuple[Path, exporting.Exported], converted: None, run_folder: Path, tmp_path: Path
 ) -> None:
     export(run_folder, tmp_path / "again.onnx", licence="CC-BY-4.0")
-    cards = [modelfile.read(path).card for path in (exported[0], tmp_path / "again.onnx")]
-    values = [card.to_json() for card in cards if card]
+    metadata = [modelfile.read(path).metadata for path in (exported[0], tmp_path / "again.onnx")]
+    values = [metadata.to_json() for metadata in metadata if metadata]
     for value in values:
         del value["provenance"]["date"]
     assert values[0] == values[1]
@@ -312,7 +314,7 @@ def test_exporting_again_changes_nothing_but_the_date(
 def test_the_comparison_can_be_limited_and_says_so(converted: None, run_folder: Path, tmp_path: Path) -> None:
     report = export(run_folder, tmp_path / "m.onnx", images_limit=10)
     assert (report.comparison.images, report.comparison.available) == (10, 36)
-    labels = run_data(trained(run_folder).run).val.labels[exporting._spread(36, 10)]
+    labels = run_data(load_run(run_folder).run).val.labels[exporting._spread(36, 10)]
     assert set(labels.tolist()) == {0, 1, 2}
 
 
@@ -327,7 +329,7 @@ def with_model(change: Callable[[nn.Module], None]) -> Callable[..., Any]:
     """A `trained` whose model is changed."""
 
     def changed(folder: Path, which: str) -> Any:
-        source = trained(folder, which)
+        source = load_run(folder, which)
         change(source.model)
         return source
 
@@ -362,7 +364,7 @@ def test_a_model_that_answers_nan_is_not_written(
 def test_the_tolerance_knows_how_large_the_answers_to_noise_are(
     run_folder: Path, error: float, tolerance: float | None
 ) -> None:
-    source = trained(run_folder)
+    source = load_run(run_folder)
     pixels = [np.zeros((*source.preprocess.size, source.preprocess.channels), np.uint8)]
     answers = {"logits": np.array([[60.0, -30.0]], np.float32)}
     model: Any = SimpleNamespace(
@@ -381,7 +383,7 @@ def test_the_tolerance_knows_how_large_the_answers_to_noise_are(
 def test_a_network_that_makes_much_of_the_last_bit_may_differ_by_more(
     run_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    source = trained(run_folder)
+    source = load_run(run_folder)
     pixels = [np.zeros((*source.preprocess.size, source.preprocess.channels), np.uint8)]
     answers = {"logits": np.array([[60.0, -30.0]], np.float32)}
     model: Any = SimpleNamespace(
@@ -433,9 +435,9 @@ def test_a_file_that_fails_its_own_checks_is_not_written(
 ) -> None:
     real = modelfile.to_bytes
 
-    def wrong_outputs(graph: bytes, card: modelfile.Card) -> bytes:
-        first = replace(card.checks[0], outputs=card.checks[0].outputs + np.float32(0.005))
-        return real(graph, replace(card, checks=(first, *card.checks[1:])))
+    def wrong_outputs(graph: bytes, metadata: modelfile.ModelMetadata) -> bytes:
+        first = replace(metadata.checks[0], outputs=metadata.checks[0].outputs + np.float32(0.005))
+        return real(graph, replace(metadata, checks=(first, *metadata.checks[1:])))
 
     monkeypatch.setattr(modelfile, "to_bytes", wrong_outputs)
     refuses(run_folder, tmp_path / "m.onnx", "check inputs 0 differ by up to 0.005")

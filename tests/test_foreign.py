@@ -20,7 +20,7 @@ from gossamer.networks import Features, Network, create_model
 from gossamer.networks.create import weight_sets
 from gossamer.settings import Settings
 from gossamer.training import optim
-from gossamer.training.restore import trained
+from gossamer.training.restore import load_run
 from tests.mirror import Mirror
 from tests.twins import peer, twin
 
@@ -173,7 +173,7 @@ def test_a_network_of_timm_trains_evaluates_exports_and_starts_another(
     flags += "--precision float32 --memory-format channels_first --threads 1".split()
     options = ["--net-options", "bn_eps=0.002"]
     assert main(["train", str(pictures), "--out", str(run), *flags, *options]) == 0
-    model = trained(run).model
+    model = load_run(run).model
     assert {layer.eps for layer in model.modules() if isinstance(layer, torch.nn.BatchNorm2d)} == {0.002}
     assert main(["eval", str(run)]) == 0
     assert main(["export", str(run), "--out", str(file)]) == 0
@@ -185,7 +185,7 @@ def test_a_network_of_timm_trains_evaluates_exports_and_starts_another(
     best = str(run / "best.safetensors")
     second = ["train", str(pictures), "--out", str(tmp_path / "2"), *flags, "--lr", "0", "--weights", best]
     assert main([*second, "--freeze", "backbone"]) == 0
-    assert same(trained(tmp_path / "2").model, model)
+    assert same(load_run(tmp_path / "2").model, model)
     assert "taken by timm" in (tmp_path / "2" / "log.txt").read_text()
 
 

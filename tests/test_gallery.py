@@ -212,7 +212,7 @@ class Colours:
     def __init__(self, task: str = "embed") -> None:
         self.task, self.batches = task, list[int]()
 
-    def need_card(self) -> Any:
+    def need_metadata(self) -> Any:
         heads = (Head(self.task, ("a", "b") if self.task == "classify" else ()),)
         return SimpleNamespace(heads=heads, preprocess=Preprocess(size=(8, 8)))
 

@@ -128,7 +128,7 @@ def test_cells_become_labels(table: Callable[[str], Path]) -> None:
     specs = parse_heads("colour: classify\ntags: multilabel\nsize: {kind: regress, columns: [n, m]}\n")
     source = open_many_source(path, specs, ())
     assert source.names == ["a.png", "b.png"]
-    first, second = source.answer(0), source.answer(1)
+    first, second = source.target(0), source.target(1)
     assert (first["colour"], second["colour"]) == (0, 1)
     assert (first["tags"].tolist(), second["tags"].tolist()) == ([1, 1], [0, 0])
     np.testing.assert_array_equal(first["size"], [np.nan, -1])
@@ -139,7 +139,7 @@ def test_cells_become_labels(table: Callable[[str], Path]) -> None:
 def test_labels_may_be_columns_of_0_and_1(table: Callable[[str], Path]) -> None:
     path = table("path,round,shiny\na.png,1,0\nb.png,,1\n")
     source = task_of("multilabel").open_data(Settings(data=str(path), task="multilabel", val_share=0.5))
-    answers = {name: one.answer(0) for one in (source.train, source.val) for name in one.names}
+    answers = {name: one.target(0) for one in (source.train, source.val) for name in one.names}
     np.testing.assert_array_equal(answers["a.png"], [1, 0])
     np.testing.assert_array_equal(answers["b.png"], [np.nan, 1])
     assert source.classes == ("round", "shiny")
@@ -150,16 +150,16 @@ def test_boxes_of_yolo_and_what_cannot_be_read(table: Callable[[str], Path]) -> 
     (path.parent / "a.txt").write_text("1 0.5 0.5 0.5 1\n")
     specs = parse_heads("parts: {kind: detect, classes: [x, y]}\n")
     source = open_many_source(path, specs, ())
-    assert source.answer(0)["parts"].corners.tolist() == [[1, 0, 3, 3]]
-    assert source.answer(0)["parts"].labels.tolist() == [1]
-    assert source.answer(1)["parts"] is None  # b.txt is not there
+    assert source.target(0)["parts"].corners.tolist() == [[1, 0, 3, 3]]
+    assert source.target(0)["parts"].labels.tolist() == [1]
+    assert source.target(1)["parts"] is None  # b.txt is not there
 
 
 def test_a_class_may_be_known_down_to_a_level_only(table: Callable[[str], Path]) -> None:
     path = table("path,kind\na.png,animal\nb.png,animal/dog\nc.png,plant\n")
     source = open_many_source(path, parse_heads("kind: {kind: classify, hierarchy: true}"), ())
     assert source.classes == ("kind/animal/dog", "kind/plant")
-    assert [source.answer(i)["kind"] for i in range(3)] == [("animal",), ("animal", "dog"), ("plant",)]
+    assert [source.target(i)["kind"] for i in range(3)] == [("animal",), ("animal", "dog"), ("plant",)]
 
 
 BAD_TABLES = {
@@ -221,7 +221,7 @@ def test_a_saved_split_and_a_fingerprint_that_sees_a_label_change(tmp_path: Path
     data = open_many(own, specs, seed=3)
     again = apply_many_split(own, specs, split_rows(data), classes=data.classes)
     assert (again.fingerprint, again.train.names) == (data.fingerprint, data.train.names)
-    assert {data.val.answer(i)["colour"] for i in range(len(data.val))} == {0, 1, 2, None}  # some of each class
+    assert {data.val.target(i)["colour"] for i in range(len(data.val))} == {0, 1, 2, None}  # some of each class
     for file, change in (("labels.csv", ("green", "blue")), ("boxes/00.xml", ("block", "brick"))):
         content = (own / file).read_text()
         (own / file).write_text(content.replace(change[0], change[1], 1))

@@ -115,7 +115,7 @@ def test_folders_by_split_are_recognised(tmp_path: Path) -> None:
     assert [len(source) for source in data.splits().values()] == [3, 3, 3]
     assert data.classes == ("0", "1", "2")
     assert data.train.names[0] == "train/images/0.png"
-    assert (data.train.answers.read(int(data.train.rows[0])) == mask(0, 1, 2)).all()
+    assert (data.train.targets.read(int(data.train.rows[0])) == mask(0, 1, 2)).all()
     assert "3 classes, 3 training and 3 validation" in data.how
     assert len(open_mask_source(tmp_path, data.classes)) == 3
     assert open_mask_source(tmp_path, data.classes).names[0].startswith("test/")
@@ -163,7 +163,7 @@ def test_pascal_voc_is_recognised(tmp_path: Path) -> None:
     assert data.how.startswith("PASCAL VOC folder")
     assert (len(data.train), len(data.val), data.classes) == (3, 2, ("0", "1", "2"))
     assert any("1 of 3 have no image with a mask: 5" in note for note in data.notes)
-    assert set(np.unique(data.train.answers.read(0)).tolist()) == {0, 1, 2, 255}
+    assert set(np.unique(data.train.targets.read(0)).tolist()) == {0, 1, 2, 255}
     lists = tmp_path / "ImageSets" / "Segmentation"
     (lists / "train.txt").rename(lists / "trainval.txt")
     (lists / "test.txt").write_text("4\n")
@@ -174,16 +174,16 @@ def test_an_ignored_value_is_no_class(tmp_path: Path) -> None:
     root = folder(tmp_path, values=(0, 1, 2, 3))
     last = open_masks(root, ignore_index=3)
     assert last.classes == ("0", "1", "2")
-    assert (last.train.answers.read(0) == mask(0, 1, 2, 255)).all()
+    assert (last.train.targets.read(0) == mask(0, 1, 2, 255)).all()
     first = open_masks(root, ignore_index=0)
     assert first.classes == ("1", "2", "3")
-    assert (first.train.answers.read(0) == mask(255, 0, 1, 2)).all()
+    assert (first.train.targets.read(0) == mask(255, 0, 1, 2)).all()
     (root / "classes.txt").write_text("void\nroad\ncar\nsky\n")
     named = open_masks(root, ignore_index=0)
     assert named.classes == ("road", "car", "sky")
-    assert (named.train.answers.read(0) == mask(255, 0, 1, 2)).all()
+    assert (named.train.targets.read(0) == mask(255, 0, 1, 2)).all()
     source = open_mask_source(root, ("sky", "road", "car"), ignore_index=0)
-    assert (source.answers.read(0) == mask(255, 1, 2, 0)).all()
+    assert (source.targets.read(0) == mask(255, 1, 2, 0)).all()
 
 
 @pytest.mark.parametrize("mode", ["RGB", "RGBA", "P"])
@@ -198,7 +198,7 @@ def test_colours_are_classes_by_the_classes_file(tmp_path: Path, mode: str) -> N
     (tmp_path / "classes.json").write_text(json.dumps({"road": [128, 64, 0], "sky": [0, 0, 255], "void": [9, 9, 9]}))
     data = open_masks(tmp_path, ignore_index=2)
     assert data.classes == ("road", "sky")
-    assert (data.train.answers.read(0) == mask(0, 1, 255)).all()
+    assert (data.train.targets.read(0) == mask(0, 1, 255)).all()
 
 
 @pytest.mark.parametrize("mode", ["L", "1", "RGB"])
@@ -212,7 +212,7 @@ def test_masks_in_black_and_white_are_classes_by_their_colours(tmp_path: Path, m
     (tmp_path / "classes.txt").write_text("ground 0 0 0\nliving thing 255 255 255\n")
     data = open_masks(tmp_path)
     assert data.classes == ("ground", "living thing")
-    assert (data.train.answers.read(0) == mask(0, 1)).all()
+    assert (data.train.targets.read(0) == mask(0, 1)).all()
 
 
 def test_masks_of_16_bits_and_grey_rgb_hold_class_numbers(tmp_path: Path) -> None:
@@ -221,7 +221,7 @@ def test_masks_of_16_bits_and_grey_rgb_hold_class_numbers(tmp_path: Path) -> Non
     save(tmp_path / "train/masks/1.png", mask(0, 1, 2), "RGB")
     source = open_masks(tmp_path).train
     for row in (0, 1):
-        assert (source.answers.read(row) == mask(0, 1, 2)).all()
+        assert (source.targets.read(row) == mask(0, 1, 2)).all()
 
 
 def test_validation_data_may_lie_elsewhere(tmp_path: Path) -> None:
@@ -248,7 +248,7 @@ def test_a_saved_split_is_found_again(tmp_path: Path) -> None:
     save(tmp_path / "masks" / added, mask(0, 1))
     again = apply_mask_split(tmp_path, rows, classes=data.classes)
     assert again.val.names == data.val.names and again.train.names == data.train.names[1:]
-    assert again.val.answers is not None
+    assert again.val.targets is not None
     assert any("1 images are gone" in note for note in again.notes)
     assert any("1 images were added" in note for note in again.notes)
 
@@ -264,7 +264,7 @@ def test_selected_images_keep_their_masks(tmp_path: Path) -> None:
     data = open_masks(folder(tmp_path))
     save(tmp_path / "train/masks/2.png", mask(2, 2, 1))
     chosen = data.train.select(np.array([2]))
-    assert (chosen.answers.read(int(chosen.rows[0])) == mask(2, 2, 1)).all()
+    assert (chosen.targets.read(int(chosen.rows[0])) == mask(2, 2, 1)).all()
 
 
 def test_pixels_of_each_class_are_counted(tmp_path: Path) -> None:
@@ -322,9 +322,9 @@ def test_a_bad_mask_is_one_image_set_aside(tmp_path: Path, name: str) -> None:
     spoil, message = BAD_MASKS[name]
     spoil(tmp_path)
     with pytest.raises(ImageError) as caught:
-        data.train.answers.read(0)
+        data.train.targets.read(0)
     assert message in str(caught.value) and "\n" not in str(caught.value)
-    assert data.train.answers.read(1).shape == (6, 8)
+    assert data.train.targets.read(1).shape == (6, 8)
     if name != "gone":
         assert len(open_masks(tmp_path, num_classes=3).train) == 4  # the others go on
 
@@ -335,9 +335,9 @@ def test_a_mask_is_as_upright_as_its_image(tmp_path: Path) -> None:
     exif[0x0112] = 6  # a quarter turn: 8 x 6 stored pixels are 6 x 8 upright
     Image.fromarray(picture()).save(tmp_path / "train/images/0.png", exif=exif)
     with pytest.raises(ImageError, match="8 x 6 pixels, its image 6 x 8"):
-        data.train.answers.read(0)
+        data.train.targets.read(0)
     save(tmp_path / "train/masks/0.png", mask(0, 1, height=8, width=6))
-    assert data.train.answers.read(0).shape == (8, 6)
+    assert data.train.targets.read(0).shape == (8, 6)
 
 
 def test_a_colour_that_is_not_listed_is_said(tmp_path: Path) -> None:
@@ -346,7 +346,7 @@ def test_a_colour_that_is_not_listed_is_said(tmp_path: Path) -> None:
     save(tmp_path / "train/masks/0.png", np.full((6, 8, 3), (1, 2, 4)))
     source = open_masks(tmp_path).train
     with pytest.raises(ImageError, match="48 pixels have the colour 1 2 4"):
-        source.answers.read(0)
+        source.targets.read(0)
 
 
 def _drop(path: Path) -> None:
@@ -479,7 +479,7 @@ def test_camvid_opens_and_can_be_learnt_from(real_data: Path) -> None:
         rows = np.random.default_rng(step).integers(0, 16, 4)
         pairs = [
             transform.joint(
-                data.train.read(int(i)), data.train.answers.read(int(i)), np.random.default_rng((step, int(i)))
+                data.train.read(int(i)), data.train.targets.read(int(i)), np.random.default_rng((step, int(i)))
             )
             for i in rows
         ]
@@ -494,5 +494,5 @@ def test_camvid_opens_and_can_be_learnt_from(real_data: Path) -> None:
     pixels, place = preprocess.read(data.val.read(0))
     with torch.no_grad():
         logits = network.eval()(torch.from_numpy(preprocess.normalise(pixels[None])))["logits"].numpy()
-    scorer.add(data.val.names[:1], logits, [data.val.answers.read(int(data.val.rows[0]))], [place])
+    scorer.add(data.val.names[:1], logits, [data.val.targets.read(int(data.val.rows[0]))], [place])
     assert 0.1 < scorer.scores().metrics["pixel_accuracy"] <= 1

@@ -21,7 +21,7 @@ from gossamer.images.preprocess import Preprocess
 from gossamer.modelfile import metadata as modelfile
 from gossamer.modelfile import onnx as onnxfile
 from gossamer.modelfile import protobuf
-from gossamer.modelfile.metadata import Card, Check, ImageCheck
+from gossamer.modelfile.metadata import Check, ImageCheck, ModelMetadata
 from gossamer.predictions.head import Head
 from tests.hostile import make_models as make
 
@@ -184,13 +184,13 @@ def test_the_hostile_files_are_what_the_script_makes() -> None:
 
 def test_a_good_file_reads_as_it_was_written() -> None:
     file = modelfile.parse(GOOD)
-    assert file.card is not None
-    assert (file.card.heads, file.card.licence) == ((Head("classify", ("cat", "dog")),), "Apache-2.0")
-    assert file.card.preprocess == Preprocess.from_json(make.PREPROCESS)
-    assert file.card.tolerance == 0.0001 and file.card.provenance == {"made by": "hand"}
-    np.testing.assert_array_equal(file.card.checks[1].pixels, make.pixels_of(2))
-    np.testing.assert_array_equal(file.card.checks[1].outputs, make.outputs_of(make.pixels_of(2)))
-    np.testing.assert_array_equal(file.card.images[0].pixels, make.pixels_of(3))
+    assert file.metadata is not None
+    assert (file.metadata.heads, file.metadata.licence) == ((Head("classify", ("cat", "dog")),), "Apache-2.0")
+    assert file.metadata.preprocess == Preprocess.from_json(make.PREPROCESS)
+    assert file.metadata.tolerance == 0.0001 and file.metadata.provenance == {"made by": "hand"}
+    np.testing.assert_array_equal(file.metadata.checks[1].pixels, make.pixels_of(2))
+    np.testing.assert_array_equal(file.metadata.checks[1].outputs, make.outputs_of(make.pixels_of(2)))
+    np.testing.assert_array_equal(file.metadata.images[0].pixels, make.pixels_of(3))
     assert (file.onnx.ir_version, file.onnx.opset, file.onnx.producer) == (8, 18, "hand")
     assert file.onnx.input == onnxfile.Value("input", 1, ("batch", 3, 8, 8))
     assert [node.op for node in file.onnx.nodes] == ["GlobalAveragePool", "Flatten", "Gemm"]
@@ -198,7 +198,7 @@ def test_a_good_file_reads_as_it_was_written() -> None:
 
 
 def test_a_plain_onnx_file_has_no_card() -> None:
-    assert modelfile.parse(PLAIN).card is None
+    assert modelfile.parse(PLAIN).metadata is None
 
 
 TYPED: list[tuple[int, Any]] = [
@@ -261,20 +261,20 @@ def test_numbers_of_any_length_read_back(number: int, rest: bytes) -> None:
 # writing
 
 
-def card(**changes: Any) -> Card:
-    found = modelfile.parse(GOOD).card
+def metadata(**changes: Any) -> ModelMetadata:
+    found = modelfile.parse(GOOD).metadata
     assert found is not None
     return replace(found, **changes)
 
 
 def test_a_card_written_reads_back_equal(tmp_path: Path) -> None:
     names = ("Katze 🐈", 'quote " and \\ slash')
-    wanted = card(
+    wanted = metadata(
         heads=(Head("classify", names),),
         provenance={"metrics": {"accuracy": 0.123456789012345}, "list": [1, None, True]},
     )
     modelfile.write(tmp_path / "m.onnx", PLAIN, wanted)
-    found = modelfile.read(tmp_path / "m.onnx").card
+    found = modelfile.read(tmp_path / "m.onnx").metadata
     assert found is not None and found.to_json() == wanted.to_json() and found.classes == names
 
 
@@ -289,17 +289,17 @@ def test_grey_pixels_keep_their_channel_axis() -> None:
     pixels = make.pixels_of(5)[:, :, :1]
     check = Check(pixels, np.array([1, 2], np.float32))
     image = ImageCheck("grey", make.png(pixels), pixels)
-    data = modelfile.to_bytes(body, card(preprocess=preprocess, checks=(check,), images=(image,)))
-    found = modelfile.parse(data).card
+    data = modelfile.to_bytes(body, metadata(preprocess=preprocess, checks=(check,), images=(image,)))
+    found = modelfile.parse(data).metadata
     assert found is not None and found.checks[0].pixels.shape == (8, 8, 1)
     np.testing.assert_array_equal(found.checks[0].pixels, pixels)
 
 
 def test_writing_over_an_older_card_replaces_it_and_leaves_the_rest_byte_for_byte() -> None:
     foreign = PLAIN + make.entry("author", "someone")
-    once = modelfile.to_bytes(foreign, card(licence="MIT"))
-    twice = modelfile.to_bytes(once, card())
-    assert twice == modelfile.to_bytes(foreign, card())
+    once = modelfile.to_bytes(foreign, metadata(licence="MIT"))
+    twice = modelfile.to_bytes(once, metadata())
+    assert twice == modelfile.to_bytes(foreign, metadata())
     assert twice.startswith(foreign) and modelfile.without_card(twice) == foreign
     assert dict(modelfile.parse(twice).onnx.metadata)["author"] == "someone"
 
@@ -316,7 +316,7 @@ def test_a_card_that_breaks_a_rule_is_not_written(tmp_path: Path) -> None:
         ({"tolerance": 0.0}, 20),
     ]:
         with pytest.raises(ModelFileError) as caught:
-            modelfile.write(path, PLAIN, card(**changes))
+            modelfile.write(path, PLAIN, metadata(**changes))
         assert caught.value.rule == rule
     assert not list(tmp_path.iterdir())
 
@@ -324,12 +324,12 @@ def test_a_card_that_breaks_a_rule_is_not_written(tmp_path: Path) -> None:
 def test_a_file_that_cannot_be_written_says_so(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(StorageError, match="could not be written"):
-        modelfile.write(tmp_path / "file" / "m.onnx", PLAIN, card())
+        modelfile.write(tmp_path / "file" / "m.onnx", PLAIN, metadata())
 
 
 def test_the_onnx_package_accepts_what_is_written_and_sees_the_entries(tmp_path: Path) -> None:
     onnx = pytest.importorskip("onnx")
-    modelfile.write(tmp_path / "m.onnx", PLAIN, card())
+    modelfile.write(tmp_path / "m.onnx", PLAIN, metadata())
     onnx.checker.check_model(str(tmp_path / "m.onnx"), full_check=True)
     model = onnx.load(tmp_path / "m.onnx")
     entries = {item.key: item.value for item in model.metadata_props}

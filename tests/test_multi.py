@@ -204,7 +204,7 @@ def test_runs_that_are_refused(
 
 
 @pytest.fixture(scope="module")
-def trained(shop: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+def load_run(shop: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """The run folder of all kinds of heads, whose heads.yaml is gone, and its model file."""
     folder = tmp_path_factory.mktemp("trained")
     shutil.copy(shop / "heads.yaml", folder / "heads.yaml")
@@ -304,8 +304,10 @@ def test_the_tasks_of_one_head(
     run = train(Settings(data=str(table), task=task, out=str(tmp_path / "run"), **QUICK))
     export(run.path, tmp_path / "model.onnx")
     model = gossamer.load(tmp_path / "model.onnx")
-    card = model.need_card()
-    scores = evaluate(model.run, source_of(card.heads, str(table)), card.preprocess, scorer_of(card.heads)).scores()
+    metadata = model.need_metadata()
+    scores = evaluate(
+        model.run, source_of(metadata.heads, str(table)), metadata.preprocess, scorer_of(metadata.heads)
+    ).scores()
     assert len(scores.names) == 24
     assert scores.metrics[metric] > 0
     found = model.predict(shop / "pics/00.png").to_json()

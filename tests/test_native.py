@@ -263,7 +263,7 @@ def test_the_command_compiles_and_the_file_predicts(tmp_path: Path, capsys: pyte
     assert main(["compile", str(onnx), "--out", str(tmp_path / "a.goss")]) == 0
     assert "multiply-adds" in capsys.readouterr().out or True
     model = gossamer.load(tmp_path / "a.goss", threads=2)
-    assert model.runtime_name == "native" and model.card is None
+    assert model.runtime_name == "native" and model.metadata is None
     batch = noise(4, 3, 32, 32)
     np.testing.assert_allclose(model.run(batch), answers(onnx, batch), atol=1e-4)
     with pytest.raises(InputError, match="an input of"):
@@ -408,7 +408,7 @@ def test_a_resize_that_reads_outside_its_map_is_refused(heads: bytes, tmp_path: 
 
 
 def test_a_header_that_lies_is_refused(small: bytes, tmp_path: Path) -> None:
-    """By the engine, or where the card lies by what reads the card."""
+    """By the engine, or where the metadata lies by what reads the metadata."""
     for at in range(24, 72, 8):
         for number in (1, 64 * 10**6, 2**63, 2**64 - 64):
             assert refused(sealed(small[:at] + struct.pack("<Q", number) + small[at + 8 :]), tmp_path) in (

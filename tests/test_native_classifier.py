@@ -188,7 +188,7 @@ def test_the_sum_of_a_file_of_any_length_is_zlib_s(tmp_path: Path) -> None:
     for length in (*range(140), 2**20 - 1, 2**20, 2**20 + 77):  # around the pieces in which it is taken
         data = to_bytes(program, b'"' + b"x" * length + b'"')
         path.write_bytes(data)
-        with pytest.raises(ModelFileError, match="its card"):  # which is read when all else is right
+        with pytest.raises(ModelFileError, match="its metadata"):  # which is read when all else is right
             native.Native(path, 1)
         path.unlink()
         path.write_bytes(data[:-2] + b"y" + data[-1:] if length else data[:-1] + b"'")

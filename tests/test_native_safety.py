@@ -1,4 +1,4 @@
-"""The native engine under lies, for a long time, and from C: nothing crashes, nothing grows, all answer alike."""
+"""The native engine under lies, for a long time, and from C: nothing crashes, nothing supports_progressive, all answer alike."""
 
 from __future__ import annotations
 
@@ -243,8 +243,8 @@ def test_the_example_in_c_builds_as_documented_and_answers_as_python(tmp_path: P
     onnx = to_onnx(randomised(create_model("mobilenetv1_025", num_classes=6)).eval(), (48, 64))
     network = fuse(lower(parse(onnx).onnx))
     preprocess = Preprocess(size=(48, 64), mean=(0.5, 0.4, 0.3), std=(0.2, 0.25, 0.3))
-    card = json.dumps({"classes": ['"mean": 3'], "preprocess": preprocess.to_json()}).encode()
-    (tmp_path / "net.goss").write_bytes(to_bytes(network, card))
+    metadata = json.dumps({"classes": ['"mean": 3'], "preprocess": preprocess.to_json()}).encode()
+    (tmp_path / "net.goss").write_bytes(to_bytes(network, metadata))
     (tmp_path / "bare.goss").write_bytes(to_bytes(network))
     noise = np.random.default_rng(0).integers(0, 256, (70, 90, 3), np.uint8)
     Image.fromarray(noise).save(tmp_path / "a.png")

@@ -24,7 +24,7 @@ from gossamer.networks.pretrained import HALF, WEIGHTS
 from gossamer.networks.registry import ALIASES, NETWORKS
 from gossamer.settings import Settings, parse_options
 from gossamer.training.loop import resume, train
-from gossamer.training.restore import trained
+from gossamer.training.restore import load_run
 from tests.mirror import Mirror
 from tests.twins import peer, twin
 
@@ -280,7 +280,7 @@ def test_a_run_takes_the_preprocessing_of_its_weights_unless_told_otherwise(
     listed = WEIGHTS["mobilenetv3_small_050"][0]
     assert (saved["interpolation"], saved["norm_eps"]) == (listed.interpolation, listed.norm_eps) == ("bicubic", 1e-5)
     assert (saved["crop_pct"], tuple(saved["mean"]), tuple(saved["std"])) == (0.875, listed.mean, listed.std)
-    network = trained(run.path)
+    network = load_run(run.path)
     assert network.preprocess.interpolation == "bicubic" and batch_norm_eps(network.model) == 1e-5
     assert torch.equal(network.model.get_parameter("stem.conv.weight"), other.get_parameter("conv_stem.weight"))
 
@@ -346,7 +346,7 @@ def test_the_options_are_those_of_the_run_when_it_is_evaluated_and_resumed(
     arguments = ["train", str(pictures), "--out", str(tmp_path / "run"), "--input", "32", "--batch", "12", *flags]
     arguments += "--precision float32 --memory-format channels_first --threads 1 --workers 0".split()
     assert main([*arguments, "--net-options", "down_unit=authors"]) == 0
-    model = trained(tmp_path / "run").model
+    model = load_run(tmp_path / "run").model
     direct = create_model(
         "shufflenet_v2_x0_5", num_classes=3, norm="group", act="silu", down_unit="authors", small_input=True
     )
@@ -368,4 +368,4 @@ def test_a_run_is_repeated_from_its_settings_without_a_word_lost(
         small(make_pictures(each=6), tmp_path / "a", net="resnet18", width=0.125, net_options="repeats=1,1,1,1")
     )
     again = Settings(**{**yaml.safe_load((run.path / "settings.yaml").read_text()), "out": str(tmp_path / "b")})
-    assert trained(train(again).path).model.state_dict().keys() == trained(run.path).model.state_dict().keys()
+    assert load_run(train(again).path).model.state_dict().keys() == load_run(run.path).model.state_dict().keys()

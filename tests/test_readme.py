@@ -55,7 +55,7 @@ def test_every_gossamer_command_of_the_readme_runs(home: Path) -> None:
     assert code
     done = subprocess.run([sys.executable, "-c", code[1]], cwd=home, capture_output=True, text=True, timeout=280)
     assert done.returncode == 0, done.stderr
-    assert "Prediction(" in done.stdout
+    assert "Classification(" in done.stdout
 
 
 def test_the_extras_and_make_targets_of_the_readme_exist() -> None:

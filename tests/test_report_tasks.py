@@ -19,7 +19,7 @@ from gossamer.errors import InputError, SettingsError
 from gossamer.export.onnx import export
 from gossamer.images.decode import describe
 from gossamer.images.preprocess import Preprocess
-from gossamer.modelfile.metadata import Card
+from gossamer.modelfile.metadata import ModelMetadata
 from gossamer.predictions.boxes import Detections
 from gossamer.predictions.head import Head
 from gossamer.predictions.masks import IGNORED, palette
@@ -433,9 +433,9 @@ def test_pictures_that_would_replace_another_are_refused(tmp_path: Path) -> None
 
 
 def test_an_embedder_has_nothing_to_draw(tmp_path: Path) -> None:
-    card = Card((Head("embed"),), Preprocess((8, 8)), "", {}, (), (), 0.0)
+    metadata = ModelMetadata((Head("embed"),), Preprocess((8, 8)), "", {}, (), (), 0.0)
     with pytest.raises(SettingsError, match="gossamer search INDEX IMAGE --draw") as caught:
-        draw_files(iter(()), card, [], tmp_path)
+        draw_files(iter(()), metadata, [], tmp_path)
     assert "\n" not in str(caught.value)
     with pytest.raises(SettingsError, match="leave --draw out"):
-        draw_files(iter(()), dataclasses.replace(card, heads=(Head("classify", ("a", "b")),)), [], tmp_path)
+        draw_files(iter(()), dataclasses.replace(metadata, heads=(Head("classify", ("a", "b")),)), [], tmp_path)

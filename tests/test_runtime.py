@@ -69,8 +69,8 @@ def no_engine(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_every_runtime_gives_what_was_computed_by_hand(name: str) -> None:
     model = runtime.load(GOOD, runtime=name, threads=1)
     pixels = np.stack([make.pixels_of(seed) for seed in range(5)])
-    assert model.card is not None
-    found = model.run(model.card.preprocess.normalise(pixels))
+    assert model.metadata is not None
+    found = model.run(model.metadata.preprocess.normalise(pixels))
     assert found.dtype == np.float32 and model.runtime_name == name
     np.testing.assert_allclose(found, [make.outputs_of(one) for one in pixels], atol=1e-6)
 
@@ -279,7 +279,7 @@ def test_predictions_refuse_bad_images_and_numbers(picture: Path, tmp_path: Path
 
 def test_a_plain_onnx_file_can_be_run_but_not_predict(picture: Path) -> None:
     model = runtime.load(PLAIN)
-    assert model.card is None and model.run(np.ones((1, 3, 8, 8), np.float32)).shape == (1, 2)
+    assert model.metadata is None and model.run(np.ones((1, 3, 8, 8), np.float32)).shape == (1, 2)
     for call in (
         lambda: model.predict(picture),
         lambda: runtime.predict_files(model, [picture]),

@@ -14,15 +14,15 @@ import gossamer
 from gossamer.errors import InputError, SettingsError
 from gossamer.export.onnx import export
 from gossamer.predictions.head import Head, flat, joined, outputs_of, row
-from gossamer.predictions.meaning import answer, check_options
 from gossamer.predictions.pictures import Detections, Segmentation
+from gossamer.predictions.postprocess import check_options, postprocess
 from gossamer.runtime.native import LIBRARY
 from gossamer.settings import Settings
 from gossamer.tasks.registry import scorer_of, source_of, task_of
 from gossamer.training import loop as trainer
 from gossamer.training.evaluate import evaluate
 from gossamer.training.loop import resume, train
-from gossamer.training.restore import as_model, run_data, torch_forward, trained
+from gossamer.training.restore import as_model, load_run, run_data, torch_forward
 
 SIDE = 64
 CLASSES = ("disc", "square")
@@ -107,19 +107,19 @@ def test_a_task_trains_exports_and_answers_the_same_from_the_file(shapes: Path, 
     exported = export(run.path, tmp_path / "m.onnx")
     assert exported.comparison.score == kind.score
     model = gossamer.load(tmp_path / "m.onnx", runtime="onnxruntime")
-    network = trained(run.path)
-    assert model.card is not None and model.card.heads == network.task.heads()
+    network = load_run(run.path)
+    assert model.metadata is not None and model.metadata.heads == network.task.heads()
     source = run_data(run).val
     scores = evaluate(torch_forward(network.model), source, network.preprocess, network.task.scorer()).scores()
-    again = evaluate(model.run, source, network.preprocess, scorer_of(model.card.heads)).scores()
+    again = evaluate(model.run, source, network.preprocess, scorer_of(model.metadata.heads)).scores()
     for name, value in scores.metrics.items():
         assert again.metrics[name] == pytest.approx(value, abs=1e-6, nan_ok=True), name
-    place = source_of(model.card.heads, str(shapes / DATA[task]))
+    place = source_of(model.metadata.heads, str(shapes / DATA[task]))
     assert set(place.names) == set(source.names)
     pixels, at = network.preprocess.read(source.read(0))
     raw = torch_forward(network.model)(network.preprocess.normalise(pixels[None]))
     found = model.predict(source.read(0))
-    mine = answer(model.card.heads, raw, at, "<bytes>")
+    mine = postprocess(model.metadata.heads, raw, at, "<bytes>")
     if isinstance(found, Detections):
         assert isinstance(mine, Detections) and found.size == (72, 96) and found.labels == mine.labels
         np.testing.assert_allclose(found.boxes, mine.boxes, atol=0.01)

@@ -24,7 +24,7 @@ from gossamer.settings import Settings
 from gossamer.tasks.classify import Classify
 from gossamer.training import precision
 from gossamer.training.loop import train
-from gossamer.training.restore import trained
+from gossamer.training.restore import load_run
 from tests.runs import RECIPE, command, same, weights
 from tests.runs import gossamer as run_gossamer
 from tests.scenes import write_boxes, write_masks
@@ -87,11 +87,11 @@ def test_a_run_learns_and_leaves_everything_behind(pictures: Path, tmp_path: Pat
 
 def test_best_is_the_best_epoch_and_is_scored_again_to_the_same_value(pictures: Path, tmp_path: Path) -> None:
     from gossamer.training.evaluate import classification
-    from gossamer.training.restore import run_data, torch_forward, trained
+    from gossamer.training.restore import load_run, run_data, torch_forward
 
     run = gossamer.train(small(pictures, tmp_path / "run", epochs=4, lr=0.3))
     best = max(row["val_accuracy"] for row in run.metrics())
-    network = trained(run.path, "best")
+    network = load_run(run.path, "best")
     again = classification(torch_forward(network.model), run_data(run).val, network.preprocess)
     assert again.metrics["accuracy"] == best
 
@@ -214,7 +214,7 @@ def test_a_progressive_run_begins_small_and_ends_whole(
     assert [
         next(size for size in expected if f"at {size[0]}x{size[1]} " in line) for line in said.lines[-7:-1]
     ] == expected
-    assert trained(run.path).preprocess.size == (64, 48)
+    assert load_run(run.path).preprocess.size == (64, 48)
 
 
 @pytest.mark.parametrize(
@@ -418,7 +418,7 @@ def test_auxiliary_classifiers_train_with_the_network_and_are_idle_when_it_is_sc
     before = create_model("googlenet", num_classes=len(run.classes), width=0.125, aux=True).state_dict()
     saved = weights(run.path)
     assert {f"model.{name}" for name in before if name.startswith("aux.")} <= set(saved)
-    model = trained(run.path).model
+    model = load_run(run.path).model
     assert model(torch.zeros(1, 3, 32, 32)).shape == (1, len(run.classes))
     task = Classify(run.classes, settings)
     targets, logits = torch.tensor([0, 1]), torch.randn(2, len(run.classes))

@@ -137,7 +137,7 @@ class Run:
             self.path / ENVIRONMENT, json.dumps([*self.environments(), dict(environment)], ensure_ascii=False, indent=1)
         )
 
-    # what grows
+    # what supports_progressive
 
     def log(self, line: str) -> None:
         """Add a line to the log. Raises StorageError."""

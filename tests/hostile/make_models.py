@@ -103,7 +103,7 @@ def model(body: bytes | None = None, opset: int = 18, ir: int = 8, extra: bytes 
     return field(1, ir) + field(2, "hand") + field(8, field(1, "") + field(2, opset)) + field(7, body) + extra
 
 
-# the card
+# the metadata
 
 
 def png(pixels: np.ndarray[Any, Any]) -> bytes:
@@ -166,7 +166,7 @@ def sealed(body: bytes) -> bytes:
 
 
 def file(onnx: bytes | None = None, without: str = "", extra: bytes = b"", **changes: Any) -> bytes:
-    """A model file; `changes` replace values of the card (a bytes value is the JSON text itself)."""
+    """A model file; `changes` replace values of the metadata (a bytes value is the JSON text itself)."""
     body = model() if onnx is None else onnx
     for key, value in {**CARD, **changes}.items():
         text = value.decode("utf-8") if isinstance(value, bytes) else json.dumps(value)
@@ -175,7 +175,7 @@ def file(onnx: bytes | None = None, without: str = "", extra: bytes = b"", **cha
 
 
 def changed(index: int, **changes: Any) -> list[dict[str, Any]]:
-    """The card's first check (0) or image (1) with other values."""
+    """The metadata's first check (0) or image (1) with other values."""
     return [{**CARD["checks" if index == 0 else "images"][0], **changes}]
 
 

@@ -162,9 +162,9 @@ def _module(job: Json) -> tuple[Any, tuple[int, int, int], tuple[str, ...]]:
     import torch
 
     if job["kind"] == "run":
-        from gossamer.training.restore import trained
+        from gossamer.training.restore import load_run
 
-        found = trained(job["target"])
+        found = load_run(job["target"])
         return found.model, (found.preprocess.channels, *found.preprocess.size), outputs_of(found.task.heads())
     from gossamer.networks import create_model
 
@@ -195,7 +195,7 @@ def _model_file(job: Json) -> Callable[[], Loaded]:
             model = load_model(target, runtime=job["runtime"], threads=job["threads"])
         if len(model.input_shape) != 4:
             raise InputError(f"{model.path}: an input of {len(model.input_shape)} axes", "(N, C, H, W)", "give another")
-        size = model.card.preprocess.size if model.card else SIZE
+        size = model.metadata.preprocess.size if model.metadata else SIZE
         channels, height, width = (
             side if isinstance(side, int) else usual for side, usual in zip(model.input_shape[1:], (3, *size))
         )
@@ -244,7 +244,7 @@ def peak_bytes() -> int | None:
 
 
 def main(kind: type[Worker] = Worker) -> None:
-    """Answer requests until standard input ends. Whatever a library prints goes to standard error."""
+    """Prediction requests until standard input ends. Whatever a library prints goes to standard error."""
     with os.fdopen(os.dup(1), "w", encoding="utf-8") as replies:
         os.dup2(2, 1)
         worker = kind()

@@ -116,7 +116,7 @@ class SelfAttention2d(nn.Module):
     """Attention of each position to all others, added to the input at a learnt weight that starts at 0.
 
     (N, channels, H, W) -> the same shape, with L = H * W positions and d = channels // reduction:
-    MACs: channels * (2 * d + 2 * channels) * L + L * L * (d + channels). Memory grows as L * L.
+    MACs: channels * (2 * d + 2 * channels) * L + L * L * (d + channels). Memory supports_progressive as L * L.
     Source: Zhang et al. 2018, SAGAN (1805.08318), figure 2; Wang et al. 2017, Non-local Neural Networks (1711.07971).
     """
 

@@ -21,16 +21,16 @@ class LookThrough:
 
     task: str
     images: Inspection
-    answers: Answered | None
+    labels: Answered | None
 
     def to_json(self) -> dict[str, Any]:
         """The values of the images, with the task and its answers."""
-        answers = self.answers.to_json() if self.answers else None
+        answers = self.labels.to_json() if self.labels else None
         return {**self.images.to_json(), "task": self.task, "answers": answers}
 
     def text(self) -> str:
         """The answers, then the images, advice last."""
-        return "\n\n".join([*([self.answers.text()] if self.answers else []), self.images.text()])
+        return "\n\n".join([*([self.labels.text()] if self.labels else []), self.images.text()])
 
 
 def look_through(root: str, task: str = "classify", *, val: str = "", progress: Progress = SILENT) -> LookThrough:

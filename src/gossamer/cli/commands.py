@@ -77,9 +77,9 @@ def evaluate(options: argparse.Namespace, progress: Progress) -> Any:
     from gossamer.training.evaluate import evaluate
 
     if Path(options.model).is_dir():
-        from gossamer.training.restore import run_data, torch_forward, trained
+        from gossamer.training.restore import load_run, run_data, torch_forward
 
-        network = trained(options.model, options.which)
+        network = load_run(options.model, options.which)
         task = network.task
         if options.data:
             source = task.open_source(options.data, network.classes, network.settings, options.split or "")
@@ -91,13 +91,13 @@ def evaluate(options: argparse.Namespace, progress: Progress) -> Any:
         forward, preprocess, scorer = torch_forward(network.model), network.preprocess, task.scorer()
     else:
         model = gossamer.load(options.model, runtime=options.runtime)
-        card = model.card
-        if card is None:
+        metadata = model.metadata
+        if metadata is None:
             raise InputError(f"{options.model}: carries no classes", "a file made by `gossamer export`", "export it")
         if not options.data:
             raise SettingsError("a model file without data", "gossamer eval FILE DATA", "name the images")
-        source = source_of(card.heads, options.data, options.ignore_index, options.split or "")
-        forward, preprocess, scorer = model.run, card.preprocess, scorer_of(card.heads)
+        source = source_of(metadata.heads, options.data, options.ignore_index, options.split or "")
+        forward, preprocess, scorer = model.run, metadata.preprocess, scorer_of(metadata.heads)
     return evaluate(forward, source, preprocess, scorer, batch=options.batch, progress=progress).scores()
 
 
@@ -115,11 +115,11 @@ def compile_file(options: argparse.Namespace, progress: Progress) -> Any:
         raise SettingsError(
             "--precision int8",
             "fp32 and bf16; int8 is what a calibrated QDQ file has",
-            "quantise the ONNX file, and compile that with --card and the original",
+            "quantise the ONNX file, and compile that with --metadata and the original",
         )
     size = settings_module.parse_size(options.input) if options.input else None
     return compile_model(
-        options.model, options.out, precision, options.images, progress, options.classifier, options.card, size
+        options.model, options.out, precision, options.images, progress, options.classifier, options.metadata, size
     )
 
 
@@ -155,7 +155,7 @@ def predict(options: argparse.Namespace, progress: Progress) -> Any:
     if options.draw:
         from gossamer.runtime.drawing import draw_files
 
-        answers = draw_files(answers, model.need_card(), options.images, options.draw)
+        answers = draw_files(answers, model.need_metadata(), options.images, options.draw)
     for item in answers:
         good += not item.error
         problem = item.error.removeprefix(f"{item.source}: ")  # an image's own says which it is

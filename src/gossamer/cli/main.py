@@ -137,7 +137,7 @@ def _parser() -> argparse.ArgumentParser:
         "--classifier", default="same", help="int8: the last layers' weights in bytes, for speed and size"
     )
     made.add_argument(
-        "--card",
+        "--metadata",
         default=None,
         metavar="FILE",
         help="the exported file that another tool, a quantiser say, made this one of",

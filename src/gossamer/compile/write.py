@@ -35,7 +35,7 @@ CLASSIFIERS = (SAME, "int8")  # weights of the last layers: as the others, or by
 def compile_file(
     path: str | os.PathLike[str], out: str | os.PathLike[str], precision: str = "float32", classifier: str = SAME
 ) -> Path:
-    """Compile an ONNX file for the native engine, with its card where it has one; see `compile_bytes`.
+    """Compile an ONNX file for the native engine, with its metadata where it has one; see `compile_bytes`.
 
     Raises ModelFileError for a file that breaks a rule, InputError for an operator that the engine lacks, StorageError.
     """
@@ -66,11 +66,13 @@ def compile_bytes(file: ModelFile, precision: str = "float32", classifier: str =
         narrow(program)
     for one, layer in zip(last, layers, strict=True):
         one.weights[0] = layer
-    card = json.dumps(file.card.to_json() if file.card else None, ensure_ascii=False, sort_keys=True).encode()
-    return to_bytes(program, card), bool(last) or any(value.type != "float32" for value in program.values)
+    metadata = json.dumps(
+        file.metadata.to_json() if file.metadata else None, ensure_ascii=False, sort_keys=True
+    ).encode()
+    return to_bytes(program, metadata), bool(last) or any(value.type != "float32" for value in program.values)
 
 
-def to_bytes(program: Program, card: bytes = b"null") -> bytes:
+def to_bytes(program: Program, metadata: bytes = b"null") -> bytes:
     """The native file."""
     weights: list[bytes] = []
     count = 0
@@ -127,14 +129,14 @@ def to_bytes(program: Program, card: bytes = b"null") -> bytes:
         VALUE.pack(v.h, v.w, v.c, v.parent, v.first, TYPES[v.type], v.scale, v.zero) for v in program.values
     )
     outputs, pieces = _outputs(program)
-    parts = [values, b"".join(records), outputs, pieces, b"".join(weights), card]
+    parts = [values, b"".join(records), outputs, pieces, b"".join(weights), metadata]
     places, body, at = [], b"", HEADER.size
     for part in parts:
         gap = -at % ALIGNMENT
         body += bytes(gap) + part
         places.append(at + gap)
         at += gap + len(part)
-    sizes = (count, len(card), len(program.values), len(records), program.input, len(program.outputs))
+    sizes = (count, len(metadata), len(program.values), len(records), program.input, len(program.outputs))
     fields = (at, *places[:2], *places[4:], *sizes, *places[2:4], len(pieces) // PIECE.size)
     header = HEADER.pack(MAGIC, VERSION, 0, *fields)
     checksum = zlib.crc32(header[16:] + body)

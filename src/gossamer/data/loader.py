@@ -161,7 +161,7 @@ class Batches:
         """uint8 (H, W, C) and the target. Raises ImageError."""
         transform = self.transform
         if isinstance(transform, JointTransform):
-            return transform.joint(self.source.read(index), self.source.answer(index), rng)
+            return transform.joint(self.source.read(index), self.source.target(index), rng)
         return self._pixels(transform, index, rng, batch), self.source.labels[index]
 
     def _pixels(self, transform: Transform, index: int, rng: np.random.Generator, batch: Batch) -> NDArray[np.uint8]:

@@ -38,7 +38,7 @@ class Store(Protocol):
         """A random order of the positions 0..len(rows)-1 that the disk can follow."""
 
 
-class Answers(Protocol):
+class Targets(Protocol):
     """What is known of the rows of a table: boxes, masks, several labels."""
 
     def read(self, row: int) -> Any:
@@ -75,7 +75,7 @@ class Table:
 
     names: unique display paths. labels: index into `classes`. splits: "train", "val", "test" or "" a row.
     fixed: the classes are given from outside (classes.txt, numbers), so they stay even where no image has them.
-    answers: what is known of each row, where it is more than a class.
+    targets: what is known of each row, where it is more than a class.
     """
 
     kind: str
@@ -86,7 +86,7 @@ class Table:
     store: Store
     fixed: bool = False
     notes: list[str] = field(default_factory=list)
-    answers: Answers | None = None
+    targets: Targets | None = None
 
     def rows(self, *splits: str) -> Indices:
         """The rows of these splits, in order."""
@@ -106,14 +106,14 @@ class Table:
             )
         to = np.array([number.get(name, -1) for name in self.classes], dtype=np.int64)
         names = [self.names[i] for i in rows.tolist()]
-        return Source(tuple(classes), names, to[labels], self.store, rows, self.answers)
+        return Source(tuple(classes), names, to[labels], self.store, rows, self.targets)
 
 
 @dataclass
 class Source:
     """The images of one split. names: display paths. labels: (n,) int64, index into `classes`.
 
-    rows: the row of each image in `store`. answers: what is known of each row, where it is more than a class.
+    rows: the row of each image in `store`. targets: what is known of each row, where it is more than a class.
     """
 
     classes: tuple[str, ...]
@@ -121,7 +121,7 @@ class Source:
     labels: Indices
     store: Store
     rows: Indices
-    answers: Answers | None = None
+    targets: Targets | None = None
 
     def __len__(self) -> int:
         return len(self.names)
@@ -135,12 +135,12 @@ class Source:
                 f"{self.names[index]}: {error.strerror}", "a readable image file", "restore it or take it out"
             ) from error
 
-    def answer(self, index: int) -> Any:
+    def target(self, index: int) -> Any:
         """What is known of an image: its class number, or what `answers` says. Raises ImageError."""
-        if self.answers is None:
+        if self.targets is None:
             return int(self.labels[index])
         try:
-            return self.answers.read(int(self.rows[index]))
+            return self.targets.read(int(self.rows[index]))
         except OSError as error:
             raise ImageError(
                 f"{self.names[index]}: what belongs to it: {error.strerror}", "a readable file", "restore it"
@@ -149,7 +149,7 @@ class Source:
     def select(self, indices: Indices) -> Source:
         """The source of these images, in this order."""
         names = [self.names[i] for i in indices.tolist()]
-        return Source(self.classes, names, self.labels[indices], self.store, self.rows[indices], self.answers)
+        return Source(self.classes, names, self.labels[indices], self.store, self.rows[indices], self.targets)
 
     def order(self, epoch: int, seed: int, kind: Kind = "shuffle") -> Indices:
         """The indices of one epoch, (len(self),), the same for the same (epoch, seed).
@@ -166,8 +166,8 @@ class Source:
     def fingerprint(self) -> str:
         """SHA-256 over the sorted (name, bytes, class or answer) of the images. No content is read: a file that was
         replaced by another of the same size goes unnoticed."""
-        stats, answers = self.store.stats(self.rows), self.answers
-        known = (self.classes[n] for n in self.labels.tolist()) if answers is None else map(answers.line, self.rows)
+        stats, targets = self.store.stats(self.rows), self.targets
+        known = (self.classes[n] for n in self.labels.tolist()) if targets is None else map(targets.line, self.rows)
         lines = (f"{name}\0{size}\0{said}" for name, (size, _), said in zip(self.names, stats, known, strict=True))
         return digest(sorted(lines))
 

@@ -193,7 +193,7 @@ def sources_of(
             if table.classes[table.labels[row]] != classes[label]
         ]
         found = [table.names[i] for i in at.tolist()]
-        sources[split] = Source(tuple(classes), found, labels, table.store, at, table.answers)
+        sources[split] = Source(tuple(classes), found, labels, table.store, at, table.targets)
     for split in ("train", "val"):
         if split not in sources:
             raise DataError(f"the saved split has no {split} images", "rows of train and of val", "restore split.csv")

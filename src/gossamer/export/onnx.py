@@ -28,13 +28,13 @@ from gossamer.host import storage
 from gossamer.host.progress import SILENT, Progress
 from gossamer.images.preprocess import Placement, Preprocess
 from gossamer.modelfile import metadata as modelfile
-from gossamer.modelfile.metadata import Card, Check, ModelFile
+from gossamer.modelfile.metadata import Check, ModelFile, ModelMetadata
 from gossamer.predictions.head import Raw, flat, outputs_of
 from gossamer.runtime.model import AUTO, REFERENCE, Model, open_model
 from gossamer.runtime.verification import Verification, margin, verify_model
 from gossamer.tasks.scores import Scores
 from gossamer.training.evaluate import Forward, evaluate
-from gossamer.training.restore import Trained, run_data, torch_forward, trained
+from gossamer.training.restore import LoadedRun, load_run, run_data, torch_forward
 
 __all__ = ["Exported", "export", "to_onnx"]
 
@@ -120,7 +120,7 @@ def export(
     Nothing is written where the file does not answer as the trained model does: raises VerificationError.
     Also raises RunError, DataError, ModelFileError, StorageError, MissingPackageError, InputError.
     """
-    source = trained(folder, which)
+    source = load_run(folder, which)
     validation = run_data(source.run).val
     images = validation.select(_spread(len(validation), images_limit))
     progress.say("converting to ONNX")
@@ -132,7 +132,7 @@ def export(
     checked = modelfile.CHECKED if heads[0].kind != "classify" or len(heads) > 1 else 0
     pixels = _check_inputs(source, forward, images, answers, tolerance)
     expected, tolerance = _expected(source, forward, model, pixels, tolerance)
-    card = Card(
+    metadata = ModelMetadata(
         heads=heads,
         preprocess=source.preprocess,
         licence=licence,
@@ -141,7 +141,7 @@ def export(
         images=check_images(source.preprocess),
         tolerance=tolerance,
     )
-    data = modelfile.to_bytes(with_answers(graph, heads, source.preprocess.size), card)
+    data = modelfile.to_bytes(with_answers(graph, heads, source.preprocess.size), metadata)
     with storage.write_aside(out, "w+b") as file:  # what fails in here leaves no file, and an older one as it was
         file.write(data)
         file.seek(0)
@@ -167,7 +167,7 @@ def _spread(count: int, most: int) -> NDArray[np.int64]:
 class _Both:
     """Two scorers of the same images: of the trained model's answers, and of the file's."""
 
-    def __init__(self, source: Trained, model: Model, forward: Forward) -> None:
+    def __init__(self, source: LoadedRun, model: Model, forward: Forward) -> None:
         self.trained, self.file = source.task.scorer(), source.task.scorer()
         self.model, self.forward, self.path = model, forward, source.run.path
         self.unreadable = self.trained.unreadable
@@ -200,7 +200,7 @@ class _Both:
 
 
 def _compare(
-    source: Trained, forward: Forward, model: Model, images: Source, available: int, progress: Progress
+    source: LoadedRun, forward: Forward, model: Model, images: Source, available: int, progress: Progress
 ) -> tuple[dict[str, NDArray[np.float32]], Comparison, float]:
     """The trained model's answers by image, their comparison with those of the ONNX model, and the tolerance.
 
@@ -229,7 +229,7 @@ def _compare(
 
 
 def _check_inputs(
-    source: Trained, forward: Forward, images: Source, answers: dict[str, NDArray[np.float32]], tolerance: float
+    source: LoadedRun, forward: Forward, images: Source, answers: dict[str, NDArray[np.float32]], tolerance: float
 ) -> list[NDArray[np.uint8]]:
     """Validation images, of a classifier of different classes, and noise.
 
@@ -249,7 +249,7 @@ def _check_inputs(
 
 
 def _expected(
-    source: Trained, forward: Forward, model: Model, pixels: list[NDArray[np.uint8]], tolerance: float
+    source: LoadedRun, forward: Forward, model: Model, pixels: list[NDArray[np.uint8]], tolerance: float
 ) -> tuple[Raw, float]:
     """The trained model's answers to the check inputs, and the tolerance, larger where these ask for it.
 
@@ -309,7 +309,7 @@ def _clear_noise(preprocess: Preprocess, forward: Forward, block: int, tolerance
     return pixels
 
 
-def _provenance(source: Trained, which: str, comparison: Comparison) -> dict[str, Any]:
+def _provenance(source: LoadedRun, which: str, comparison: Comparison) -> dict[str, Any]:
     """Where the model comes from. Raises GossamerError where it would tell a folder of this machine."""
     plain = settings.to_dict(source.settings)
     for name in LOCAL_SETTINGS:

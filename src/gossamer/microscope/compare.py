@@ -178,15 +178,15 @@ def _score(target: str) -> tuple[str, float | None, str]:
     if Path(target).is_file():
         from gossamer.modelfile import metadata as modelfile
 
-        card = modelfile.read(target).card
-        task = "" if card is None else card.heads[0].kind if len(card.heads) == 1 else "multi"
-        metrics = card.provenance.get("metrics") if card else None
+        metadata = modelfile.read(target).metadata
+        task = "" if metadata is None else metadata.heads[0].kind if len(metadata.heads) == 1 else "multi"
+        metrics = metadata.provenance.get("metrics") if metadata else None
         if task not in TASKS or not isinstance(metrics, dict):
             return "accuracy", None, ""
         metric = task_of(task).score
         reached = metrics.get(metric)
         return (
-            (metric, float(reached), "the file's card, val")
+            (metric, float(reached), "the file's metadata, val")
             if isinstance(reached, (int, float))
             else (metric, None, "")
         )

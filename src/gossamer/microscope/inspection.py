@@ -175,9 +175,9 @@ def _of_name(name: str, arguments: dict[str, Any]) -> tuple[nn.Module, tuple[int
 
 
 def _of_run(path: Path) -> tuple[nn.Module, tuple[int, ...]]:
-    from gossamer.training.restore import trained
+    from gossamer.training.restore import load_run
 
-    network = trained(path)
+    network = load_run(path)
     size = network.preprocess.size
     return network.model, (1, network.run.settings.in_chans, *size)
 

@@ -1,6 +1,6 @@
-"""The model file: an ONNX file that carries a card, by the rules of FORMAT.md.
+"""The model file: an ONNX file that carries metadata, by the rules of FORMAT.md.
 
-The card says what the outputs mean, how an image becomes the input, and what the network must answer to a few inputs.
+The metadata says what the outputs mean, how an image becomes the input, and what the network must answer to a few inputs.
 It is written as metadata entries `gossamer.*`, which every ONNX reader passes over.
 """
 
@@ -30,7 +30,7 @@ from gossamer.modelfile import onnx as onnxfile
 from gossamer.modelfile import protobuf
 from gossamer.modelfile.onnx import Onnx
 from gossamer.predictions.head import KINDS, MOST_HEADS, Head, is_plain_text, outputs_of
-from gossamer.predictions.meaning import check_options
+from gossamer.predictions.postprocess import check_options
 
 FORMATS = (1, 2)  # 1: one classifier; 2: any heads
 PREFIX = "gossamer."
@@ -80,7 +80,7 @@ class ImageCheck:
 
 
 @dataclass(frozen=True)
-class Card:
+class ModelMetadata:
     """What belongs to a network besides its graph. `tolerance` is the absolute difference allowed in a check output."""
 
     heads: tuple[Head, ...]
@@ -139,8 +139,8 @@ class Card:
         }
 
     @classmethod
-    def from_json(cls, values: Mapping[str, Any]) -> Card:
-        """A card from the values of `to_json`. Raises ModelFileError (rules 13 to 20)."""
+    def from_json(cls, values: Mapping[str, Any]) -> ModelMetadata:
+        """Metadata from the values of `to_json`. Raises ModelFileError (rules 13 to 20)."""
         heads, preprocess = _heads(values), _preprocess(values["preprocess"])
         licence, provenance, tolerance = values["licence"], values["provenance"], values["tolerance"]
         if not is_plain_text(licence) or not isinstance(provenance, dict):
@@ -157,20 +157,20 @@ class Card:
 
 @dataclass(frozen=True)
 class ModelFile:
-    """A model file that holds all rules. A plain ONNX file has no card; it can be run, and not more."""
+    """A model file that holds all rules. A plain ONNX file has no metadata; it can be run, and not more."""
 
     path: str
     data: bytes
     onnx: Onnx
-    card: Card | None
+    metadata: ModelMetadata | None
     sha256: str
 
     @property
     def outputs(self) -> tuple[str, ...]:
         """The names of the outputs to compute: those that the heads read; all of a plain ONNX file."""
-        if self.card is None or self.card.format == 1:
+        if self.metadata is None or self.metadata.format == 1:
             return tuple(value.name for value in self.onnx.outputs)
-        return self.card.outputs
+        return self.metadata.outputs
 
     @property
     def graph(self) -> Onnx:
@@ -188,26 +188,26 @@ def read(path: str | os.PathLike[str]) -> ModelFile:
     return parse(_bytes(path), os.fspath(path))
 
 
-def with_card_of(path: str | os.PathLike[str], other: str | os.PathLike[str]) -> ModelFile:
-    """An ONNX file that a tool made of a model file `other`, with the card of that one in place of any that it has.
+def with_metadata_of(path: str | os.PathLike[str], other: str | os.PathLike[str]) -> ModelFile:
+    """An ONNX file that a tool made of a model file `other`, with the metadata of that one in place of any that it has.
 
-    Raises ModelFileError, InputError where `other` has no card, or one for another input or other outputs.
+    Raises ModelFileError, InputError where `other` has no metadata, or one for another input or other outputs.
     """
     source, data = read(other), _bytes(path)
-    if source.card is None:
+    if source.metadata is None:
         raise InputError(
-            f"a card of {source.path}, which has none", "a file that `gossamer export` wrote", "name that one"
+            f"metadata of {source.path}, which has none", "a file that `gossamer export` wrote", "name that one"
         )
     name = os.fspath(path)
     file = parse(without_card(data), name)
     ours, theirs = _interface(file.onnx), _interface(source.onnx)
     if ours != theirs:
         raise InputError(
-            f"{name} with {ours}, and a card for {theirs}",
-            "a card of the same",
+            f"{name} with {ours}, and metadata for {theirs}",
+            "metadata of the same",
             "name the file that it was made of",
         )
-    return parse(to_bytes(file.data, source.card), name)
+    return parse(to_bytes(file.data, source.metadata), name)
 
 
 def _interface(onnx: Onnx) -> str:
@@ -231,29 +231,29 @@ def parse(data: bytes, name: str = "model file") -> ModelFile:
     try:
         onnx = onnxfile.parse(data)
         sealed = any(key.startswith(PREFIX) for key, _ in onnx.metadata)
-        card = _card(data, onnx) if sealed else None
+        metadata = _metadata(data, onnx) if sealed else None
     except ModelFileError as error:
         given = error.given.removesuffix(f" (rule {error.rule})")
         raise ModelFileError(error.rule, f"{name}: {given}", error.allowed, error.do) from error
-    return ModelFile(name, data, onnx, card, hashlib.sha256(data).hexdigest())
+    return ModelFile(name, data, onnx, metadata, hashlib.sha256(data).hexdigest())
 
 
-def to_bytes(onnx_bytes: bytes, card: Card) -> bytes:
-    """The bytes of a model file: the ONNX model with the card in place of any that it had. Raises ModelFileError."""
+def to_bytes(onnx_bytes: bytes, metadata: ModelMetadata) -> bytes:
+    """The bytes of a model file: the ONNX model with the metadata in place of any that it had. Raises ModelFileError."""
     try:
-        entries = {"format": card.format, **card.to_json()}
+        entries = {"format": metadata.format, **metadata.to_json()}
         texts = {key: json.dumps(value, ensure_ascii=False, allow_nan=False) for key, value in entries.items()}
         body = without_card(onnx_bytes) + b"".join(_entry(PREFIX + key, text) for key, text in texts.items())
     except (TypeError, ValueError) as error:
-        raise broken(12, f"the card cannot be written as JSON: {error}", "mend the card") from error
+        raise broken(12, f"the metadata cannot be written as JSON: {error}", "mend the metadata") from error
     data = body + _entry(SEAL, hashlib.sha256(body).hexdigest())
     parse(data)  # what is written can be read
     return data
 
 
-def write(path: str | os.PathLike[str], onnx_bytes: bytes, card: Card) -> None:
+def write(path: str | os.PathLike[str], onnx_bytes: bytes, metadata: ModelMetadata) -> None:
     """Write a model file in one step. Raises ModelFileError where it would break a rule, StorageError."""
-    write_bytes(path, to_bytes(onnx_bytes, card))
+    write_bytes(path, to_bytes(onnx_bytes, metadata))
 
 
 def without_card(data: bytes) -> bytes:
@@ -290,8 +290,8 @@ def _varint(number: int) -> bytes:
     return bytes(result) + bytes([number])
 
 
-def _card(data: bytes, onnx: Onnx) -> Card:
-    """The card of a file that has one. Raises ModelFileError (rules 9 to 20)."""
+def _metadata(data: bytes, onnx: Onnx) -> ModelMetadata:
+    """The metadata of a file that has one. Raises ModelFileError (rules 9 to 20)."""
     seal_length = len(_entry(SEAL, "0" * 64))
     body = data[:-seal_length]
     if data[-seal_length:] != _entry(SEAL, hashlib.sha256(body).hexdigest()):
@@ -309,15 +309,15 @@ def _card(data: bytes, onnx: Onnx) -> Card:
     if len(texts) < len(entries) or set(texts) != expected:
         wrong = {key for key, _ in entries if [name for name, _ in entries].count(key) > 1} | (set(texts) ^ expected)
         raise broken(9, f"missing, unknown or repeated: {', '.join(PREFIX + key for key in sorted(wrong)[:8])}")
-    card = Card.from_json({key: _json(key, texts[key]) for key in keys})
+    metadata = ModelMetadata.from_json({key: _json(key, texts[key]) for key in keys})
     shape = onnx.input.shape or ()
-    expected_shape = (card.preprocess.channels, *card.preprocess.size)
+    expected_shape = (metadata.preprocess.channels, *metadata.preprocess.size)
     if len(shape) != 4 or shape[1:] != expected_shape or isinstance(shape[0], int):
         raise broken(14, f"the graph's input is {list(shape)}, the preprocessing makes {['batch', *expected_shape]}")
-    _check_outputs(card, onnx)
+    _check_outputs(metadata, onnx)
     if onnx.opset < FIRST_OPSET:
         raise broken(17, f"operator set {onnx.opset}")
-    return card
+    return metadata
 
 
 def _json(key: str, text: str) -> Any:
@@ -348,25 +348,27 @@ def _check_depth(value: Any, left: int) -> None:
             _check_depth(item, left - 1)
 
 
-def _check_outputs(card: Card, onnx: Onnx) -> None:
+def _check_outputs(metadata: ModelMetadata, onnx: Onnx) -> None:
     """Raises ModelFileError (rules 15 and 18) where the graph does not give what the heads read."""
-    if card.format == 1:
+    if metadata.format == 1:
         shapes = [onnx.output.shape or ()]
-        if len(onnx.outputs) > 1 or len(shapes[0]) != 2 or shapes[0][1] != len(card.classes):
-            raise broken(15, f"{len(card.classes)} names for {len(onnx.outputs)} outputs, the first {list(shapes[0])}")
+        if len(onnx.outputs) > 1 or len(shapes[0]) != 2 or shapes[0][1] != len(metadata.classes):
+            raise broken(
+                15, f"{len(metadata.classes)} names for {len(onnx.outputs)} outputs, the first {list(shapes[0])}"
+            )
     else:
         there = {value.name: value for value in onnx.outputs}
-        missing = [name for name in card.outputs if name not in there or there[name].type != onnxfile.FLOAT]
+        missing = [name for name in metadata.outputs if name not in there or there[name].type != onnxfile.FLOAT]
         if missing:
             raise broken(15, f"no float32 output {', '.join(missing)[:200]}")
-        shapes = [there[name].shape or () for name in card.outputs]
+        shapes = [there[name].shape or () for name in metadata.outputs]
     sides = [side for shape in shapes for side in shape[1:]]
     if any(len(shape) < 2 or isinstance(shape[0], int) for shape in shapes) or not all(_is_side(s) for s in sides):
         raise broken(15, f"outputs of the shapes {[list(shape) for shape in shapes]}")
     counts = [math.prod(side for side in shape[1:] if isinstance(side, int)) for shape in shapes]
-    expected = sum(min(count, CHECKED) if card.format > 1 else count for count in counts)
-    if len(card.checks[0].outputs) != expected:
-        raise broken(18, f"checks of {len(card.checks[0].outputs)} outputs where there are {expected}")
+    expected = sum(min(count, CHECKED) if metadata.format > 1 else count for count in counts)
+    if len(metadata.checks[0].outputs) != expected:
+        raise broken(18, f"checks of {len(metadata.checks[0].outputs)} outputs where there are {expected}")
 
 
 def _is_side(value: int | str | None) -> bool:

@@ -15,7 +15,7 @@ NOT_FINITE = "the network's outputs are not finite"
 
 
 @dataclass(frozen=True)
-class Prediction:
+class Classification:
     """The likeliest classes of an image with their scores (softmax), best first; or why there are none."""
 
     source: str
@@ -69,13 +69,13 @@ class Numbers:
         return asdict(self)
 
 
-def rank(source: str, outputs: NDArray[np.float32], classes: tuple[str, ...], top: int) -> Prediction:
+def rank(source: str, outputs: NDArray[np.float32], classes: tuple[str, ...], top: int) -> Classification:
     """The `top` best of the outputs (K,); a tie goes to the class that stands first."""
     if not np.isfinite(outputs).all():
-        return Prediction(source, (), (), NOT_FINITE)
+        return Classification(source, (), (), NOT_FINITE)
     scores = softmax(outputs)
     order = np.argsort(-scores, kind="stable")[:top]
-    return Prediction(source, tuple(classes[i] for i in order), tuple(float(scores[i]) for i in order))
+    return Classification(source, tuple(classes[i] for i in order), tuple(float(scores[i]) for i in order))
 
 
 def labels(source: str, outputs: NDArray[np.float32], classes: tuple[str, ...], threshold: float) -> Labels:

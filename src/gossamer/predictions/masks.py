@@ -97,7 +97,7 @@ def sliding_window(
 
     run: uint8 (height, width, C) of `size` -> logits (K, h, w). picture: uint8 (H, W, C). overlap: the least share of
     a window that the next one sees again, 0 to 0.9; where windows overlap, the mean of their logits counts. fill: a
-    colour for what a smaller picture leaves empty. Memory grows with the picture's width, not with its height.
+    colour for what a smaller picture leaves empty. Memory supports_progressive with the picture's width, not with its height.
     Raises SettingsError, ImageError for an empty picture.
     """
     if not 0 <= overlap <= 0.9:

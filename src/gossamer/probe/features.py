@@ -19,7 +19,7 @@ from gossamer.networks.base import Network
 from gossamer.settings import Settings
 from gossamer.training.distributed import Processes
 from gossamer.training.evaluate import Forward, classification
-from gossamer.training.restore import preprocess_of, run_data, torch_forward, trained
+from gossamer.training.restore import load_run, preprocess_of, run_data, torch_forward
 from gossamer.training.setup import build, resolve
 
 
@@ -67,7 +67,7 @@ def of_network(settings: Settings, progress: Progress) -> Frozen:
 
 def of_run(folder: str | Path, which: str, root: str, val: str, seed: int) -> Frozen:
     """The network of a run folder, on the run's own data or on those at `root`. Raises RunError, DataError."""
-    network = trained(folder, which)
+    network = load_run(folder, which)
     data = open_data(root, val=val, seed=seed) if root else run_data(network.run)
     warning = (
         ""

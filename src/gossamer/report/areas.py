@@ -58,7 +58,7 @@ def details(forward: Forward, source: Source, scores: SegmentationEvaluation, pr
 
 def example(forward: Forward, source: Source, index: int, miou: float, preprocess: Preprocess) -> Example:
     """One image of `source`. Raises ImageError."""
-    picture, truth = source.read(index), source.answer(index)
+    picture, truth = source.read(index), source.target(index)
     pixels, place = preprocess.read(picture)
     raw = forward(preprocess.normalise(pixels[None]))
     logits = raw["logits"] if isinstance(raw, dict) else raw

@@ -107,7 +107,7 @@ def sides(training: Source, preprocess: Preprocess) -> NDArray[np.float64]:
     """Square roots of the areas of all boxes but crowds, in pixels of the network's input: (m,)."""
     found = [np.zeros(0)]
     for index in range(len(training)):
-        boxes: Boxes = training.answer(index)
+        boxes: Boxes = training.target(index)
         corners = on_input(boxes.corners[~boxes.crowd], preprocess.place(*boxes.size))
         found.append(np.sqrt(np.prod(np.maximum(corners[:, 2:] - corners[:, :2], 0), axis=1, dtype=np.float64)))
     return np.concatenate(found)
@@ -115,7 +115,7 @@ def sides(training: Source, preprocess: Preprocess) -> NDArray[np.float64]:
 
 def object_counts(source: Source) -> tuple[int, ...]:
     """Objects of each class."""
-    labels: list[NDArray[Any]] = [source.answer(index).labels for index in range(len(source))]
+    labels: list[NDArray[Any]] = [source.target(index).labels for index in range(len(source))]
     counts = np.bincount(np.concatenate([np.zeros(0, np.int64), *labels]), minlength=len(source.classes))
     return tuple(counts.tolist())
 

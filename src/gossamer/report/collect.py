@@ -27,7 +27,7 @@ from gossamer.runtime.verification import verify
 from gossamer.tasks.base import Task
 from gossamer.tasks.scores import Evaluation
 from gossamer.training.evaluate import evaluate
-from gossamer.training.restore import Trained, run_data, torch_forward, trained
+from gossamer.training.restore import LoadedRun, load_run, run_data, torch_forward
 
 SHOWN = 12  # mistakes in the gallery
 
@@ -42,7 +42,7 @@ def collect(
     """Everything the report of `run_folder` shows, its best weights scored on the test images, or else the validation
     images. See `page.write` for the arguments. Raises RunError, DataError, WeightsError, InputError.
     """
-    network = trained(run_folder)
+    network = load_run(run_folder)
     run, preprocess = network.run, network.preprocess
     data = run_data(run)
     split, source = ("test", data.test) if data.test else ("validation", data.val)
@@ -87,7 +87,7 @@ def counts(task: Task, data: Data) -> dict[str, tuple[int, ...]]:
     return {name: tuple(np.bincount(part.labels, minlength=len(data.classes)).tolist()) for name, part in splits}
 
 
-def details(network: Trained, data: Data, source: Source, scores: Any) -> Any:
+def details(network: LoadedRun, data: Data, source: Source, scores: Any) -> Any:
     """What only the report of this task shows, beside its scores; None where there is no more."""
     task, preprocess = network.task.name, network.preprocess
     if task == "detect":
@@ -99,7 +99,7 @@ def details(network: Trained, data: Data, source: Source, scores: Any) -> Any:
     return None
 
 
-def mistakes(network: Trained, source: Source, evaluation: Evaluation) -> tuple[Mistake, ...]:
+def mistakes(network: LoadedRun, source: Source, evaluation: Evaluation) -> tuple[Mistake, ...]:
     """The worst mistakes with their Grad-CAM maps for the class that was said."""
     worst = worst_mistakes(evaluation.probabilities, evaluation.targets, SHOWN).tolist()
     if not worst:

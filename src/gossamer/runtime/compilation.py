@@ -18,7 +18,7 @@ from gossamer.errors import InputError, MissingPackageError, ModelFileError
 from gossamer.host.progress import SILENT, Progress
 from gossamer.host.storage import write_bytes
 from gossamer.modelfile import metadata as modelfile
-from gossamer.modelfile.metadata import Card, ModelFile
+from gossamer.modelfile.metadata import ModelFile, ModelMetadata
 from gossamer.predictions.head import flat
 from gossamer.runtime.model import Model, load, open_model
 from gossamer.runtime.native import Native
@@ -53,7 +53,7 @@ class Loss:
 class Compilation:
     """A compiled file, and its answers beside the ONNX file's: to the check inputs (noise where it carries none) and images.
 
-    trained: beside the answers expected in the file whose card was taken, which are those of the trained network.
+    trained: beside the answers expected in the file whose metadata was taken, which are those of the trained network.
     """
 
     path: str
@@ -88,28 +88,28 @@ def compile_model(
     images: Sequence[str] = (),
     progress: Progress = SILENT,
     classifier: str = SAME,
-    card: str | os.PathLike[str] | None = None,
+    metadata: str | os.PathLike[str] | None = None,
     input_size: tuple[int, int] | None = None,
 ) -> Compilation:
     """Compile an ONNX file and compare. images: files and folders.
 
-    card: the model file that the ONNX file was made from by another tool, a quantiser say, which says how images become its
+    metadata: the model file that the ONNX file was made from by another tool, a quantiser say, which says how images become its
     input and what its answers mean. classifier: int8 for the weights of the last layers. In less than float32 the outputs
     expected by `verify` become those of the compiled network itself, and what it lost against the ONNX file is what this
     answers.
     input_size: height and width of the input, where the file leaves one of them or both open.
     Raises ModelFileError, InputError (an operator that the engine lacks), UnknownNameError, MissingPackageError, StorageError.
     """
-    file = _read(path) if card is None else modelfile.with_card_of(path, card)
+    file = _read(path) if metadata is None else modelfile.with_metadata_of(path, metadata)
     file = file if input_size is None else fixed(file, input_size)
     data, narrowed = compile_bytes(file, precision, classifier)
-    narrowed = narrowed or card is not None
-    known = file.card
+    narrowed = narrowed or metadata is not None
+    known = file.metadata
     if known is None and images:
         raise InputError(
             f"{path} with images",
             "a file that says how images become its input",
-            "name one by --card, or leave --images out",
+            "name one by --metadata, or leave --images out",
         )
     with tempfile.TemporaryDirectory() as folder:
         trial = Path(folder) / "network.goss"
@@ -125,13 +125,13 @@ def compile_model(
     classified = _classifies(known, engine)
     loss = _loss(peer, engine, [batch], classified)
     trained = None
-    if card is not None and known is not None:
+    if metadata is not None and known is not None:
         trained = _between(zip((check.outputs for check in known.checks), found, strict=True), classified)
     if known is not None and narrowed:
         checks = tuple(dataclasses.replace(check, outputs=row) for check, row in zip(known.checks, found))
         most = 0.01 * max(1.0, float(np.abs(found).max()))
         known = dataclasses.replace(known, checks=checks, tolerance=most)
-        data, _ = compile_bytes(dataclasses.replace(file, card=known), precision, classifier)
+        data, _ = compile_bytes(dataclasses.replace(file, metadata=known), precision, classifier)
     shown, unreadable = None, []
     if images and known is not None:
         batches: list[NDArray[np.float32]] = []
@@ -159,10 +159,10 @@ def _peer(file: ModelFile) -> Model:
         return open_model(file, "reference")
 
 
-def _classifies(card: Card | None, engine: Native) -> bool:
-    """Whether the outputs are one score a class: as the card says, or by their shape."""
-    if card is not None:
-        return [head.kind for head in card.heads] == ["classify"]
+def _classifies(metadata: ModelMetadata | None, engine: Native) -> bool:
+    """Whether the outputs are one score a class: as the metadata says, or by their shape."""
+    if metadata is not None:
+        return [head.kind for head in metadata.heads] == ["classify"]
     raw = engine(np.zeros((1, *engine.input_shape[1:]), np.float32))
     return isinstance(raw, np.ndarray) and raw.ndim == 2
 
@@ -185,11 +185,11 @@ def _between(pairs: Iterable[tuple[NDArray[np.float32], NDArray[np.float32]]], c
 
 
 def _read(path: str | os.PathLike[str]) -> ModelFile:
-    """A model file; where another tool changed it, the error says what brings its card back."""
+    """A model file; where another tool changed it, the error says what brings its metadata back."""
     try:
         return modelfile.read(path)
     except ModelFileError as error:
         if error.rule != 10:
             raise
-        do = "export the run again; if a quantiser made it of another file, name that one by --card"
+        do = "export the run again; if a quantiser made it of another file, name that one by --metadata"
         raise ModelFileError(error.rule, error.given.removesuffix(" (rule 10)"), error.allowed, do) from error

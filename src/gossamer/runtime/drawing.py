@@ -12,51 +12,51 @@ from PIL import Image
 from gossamer.errors import InputError, SettingsError
 from gossamer.host.storage import write_bytes
 from gossamer.images.preprocess import decode
-from gossamer.modelfile.metadata import Card
-from gossamer.predictions.meaning import Answer, Several
+from gossamer.modelfile.metadata import ModelMetadata
+from gossamer.predictions.postprocess import Prediction, Several
 from gossamer.runtime.predict import walk
 
-KINDS = ("detect", "segment")  # heads whose answers lie in the picture
+KINDS = ("detect", "segment")  # heads whose predictions lie in the picture
 FORMATS = {".jpg": "JPEG", ".jpeg": "JPEG", ".png": "PNG"}
 QUALITY = 92  # of JPEG: sharp edges of lines and letters
 
 
 @runtime_checkable
 class Drawn(Protocol):
-    """An answer that can be drawn."""
+    """A prediction that can be drawn."""
 
     def draw(self, picture: Image.Image, classes: tuple[str, ...]) -> Image.Image: ...
 
 
 def draw_files(
-    answers: Iterable[Answer], card: Card, paths: Iterable[str | Path], folder: str | Path
-) -> Iterator[Answer]:
-    """The same answers; each that is without an error has been drawn into `folder` once it comes.
+    predictions: Iterable[Prediction], metadata: ModelMetadata, paths: Iterable[str | Path], folder: str | Path
+) -> Iterator[Prediction]:
+    """The same predictions; each that is without an error has been drawn into `folder` once it comes.
 
-    answers: of the images of `paths`, as `predict_files` gives them. The pictures keep their names, and their places in
+    predictions: of the images of `paths`, as `predict_files` gives them. The pictures keep their names, and their places in
     folders of `paths`; those that are neither JPEG nor PNG get a .png behind. Of several heads, those of boxes and masks are
-    drawn, one over the other. Raises SettingsError where the answers are no places in a picture, InputError where a picture would replace another or an image that was given, StorageError.
+    drawn, one over the other. Raises SettingsError where the predictions are no places in a picture, InputError where a picture would replace another or an image that was given, StorageError.
     """
-    heads = [head for kind in reversed(KINDS) for head in card.heads if head.kind == kind]  # boxes over masks
+    heads = [head for kind in reversed(KINDS) for head in metadata.heads if head.kind == kind]  # boxes over masks
     if not heads:
-        kinds = ", ".join(head.kind for head in card.heads)
-        found = [head.kind for head in card.heads] == ["embed"]
+        kinds = ", ".join(head.kind for head in metadata.heads)
+        found = [head.kind for head in metadata.heads] == ["embed"]
         instead = (
             "for neighbours: gossamer index, then gossamer search INDEX IMAGE --draw" if found else "leave --draw out"
         )
         raise SettingsError(f"drawing what a head of kind {kinds} says", " or ".join(KINDS), instead)
     places = drawing_places(paths, Path(folder))
 
-    def drawn() -> Iterator[Answer]:
-        for answer in answers:
-            if not answer.error:
-                picture = decode(answer.source, pixel_limit=card.preprocess.pixel_limit)
+    def drawn() -> Iterator[Prediction]:
+        for prediction in predictions:
+            if not prediction.error:
+                picture = decode(prediction.source, pixel_limit=metadata.preprocess.pixel_limit)
                 for head in heads:
-                    one = answer.answers[head.name] if isinstance(answer, Several) else answer
+                    one = prediction.predictions[head.name] if isinstance(prediction, Several) else prediction
                     if isinstance(one, Drawn):
                         picture = one.draw(picture, head.classes)
-                write_bytes(places[answer.source], encoded(picture, places[answer.source]))
-            yield answer
+                write_bytes(places[prediction.source], encoded(picture, places[prediction.source]))
+            yield prediction
 
     return drawn()
 

@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 from gossamer.errors import InputError, MissingPackageError, ModelFileError, UnknownNameError, VerificationError
 from gossamer.images.preprocess import Placement, Source
 from gossamer.modelfile import metadata as modelfile
-from gossamer.modelfile.metadata import Card, ModelFile
+from gossamer.modelfile.metadata import ModelFile, ModelMetadata
 from gossamer.predictions.classes import check_top, source_name
 from gossamer.predictions.head import Raw, row
-from gossamer.predictions.meaning import Answer, answer
+from gossamer.predictions.postprocess import Prediction, postprocess
 from gossamer.runtime import native, openvino, ort, reference
 
 
@@ -44,14 +44,14 @@ RUNTIMES: dict[str, tuple[type[Runtime], str, str]] = {
 class Model:
     """A model file, ready to run. `load` makes one.
 
-    path: the file. card: what belongs to the network, None for a plain ONNX file. runtime_name, runtime_version: what
+    path: the file. metadata: what belongs to the network, None for a plain ONNX file. runtime_name, runtime_version: what
     runs it. why: one line saying why that runtime. input_shape: (N, C, H, W) with None or a name where it is free.
     """
 
     def __init__(
         self,
         path: str,
-        card: Card | None,
+        metadata: ModelMetadata | None,
         sha256: str | Callable[[], str],
         opset: int,
         input_shape: tuple[int | str | None, ...],
@@ -59,7 +59,7 @@ class Model:
         runtime: Runtime,
         why: str,
     ) -> None:
-        self.path, self.card, self._sha256, self.opset = path, card, sha256, opset
+        self.path, self.metadata, self._sha256, self.opset = path, metadata, sha256, opset
         self.input_shape = input_shape
         self.runtime_name, self.runtime_version, self.why = runtime_name, runtime.version, why
         self._runtime = runtime
@@ -95,40 +95,43 @@ class Model:
     def predict(self, sources: Source | Sequence[Source], *, top: int = 1, batch: int = 32) -> Any:
         """What the network finds in an image (path, bytes, Pillow image or uint8 (H, W, C)), or in a list of them.
 
-        A `Prediction` with the `top` likeliest classes of a classifier, `Detections` with boxes in pixels of the image,
+        A `Classification` with the `top` likeliest classes of a classifier, `Detections` with boxes in pixels of the image,
         a `Mask` of its size, an `Embedding`, `Labels`, `Numbers`, or `Several` of them by the names of the heads.
-        `batch` images run at a time. Raises ImageError, ModelFileError for a file without a card, InputError,
+        `batch` images run at a time. Raises ImageError, ModelFileError for a file without metadata, InputError,
         VerificationError where the network answers NaN or infinity.
         """
         if isinstance(sources, (list, tuple)):
             return self._predict(sources, top, batch)
         return self._predict([sources], top, batch)[0]  # type: ignore[list-item]  # a Sequence that is one image: bytes
 
-    def need_card(self) -> Card:
-        """The card. Raises ModelFileError for a plain ONNX file."""
-        if self.card is None:
+    def need_metadata(self) -> ModelMetadata:
+        """The metadata. Raises ModelFileError for a plain ONNX file."""
+        if self.metadata is None:
             raise modelfile.broken(
                 9,
                 f"{self.path}: a plain ONNX file: it does not say how images become its input, nor its classes",
                 "use run() with normalised arrays, or `gossamer export` a run",
             )
-        return self.card
+        return self.metadata
 
-    def answers(self, pictures: Sequence[tuple[str, NDArray[np.uint8], Placement]], top: int = 1) -> list[Answer]:
+    def predict_pixels(
+        self, pictures: Sequence[tuple[str, NDArray[np.uint8], Placement]], top: int = 1
+    ) -> list[Prediction]:
         """What the heads say of pictures of (name, pixels, place), which run as one batch. Raises ModelFileError."""
-        card = self.need_card()
-        raw = self.run(card.preprocess.normalise(np.stack([pixels for _, pixels, _ in pictures])))
+        metadata = self.need_metadata()
+        raw = self.run(metadata.preprocess.normalise(np.stack([pixels for _, pixels, _ in pictures])))
         return [
-            answer(card.heads, row(raw, index), place, name, top) for index, (name, _, place) in enumerate(pictures)
+            postprocess(metadata.heads, row(raw, index), place, name, top)
+            for index, (name, _, place) in enumerate(pictures)
         ]
 
-    def _predict(self, sources: Sequence[Source], top: int, batch: int) -> list[Answer]:
-        card = self.need_card()
+    def _predict(self, sources: Sequence[Source], top: int, batch: int) -> list[Prediction]:
+        metadata = self.need_metadata()
         check_top(top, batch)
-        results: list[Answer] = []
+        results: list[Prediction] = []
         for start in range(0, len(sources), batch):
             part = sources[start : start + batch]
-            results += self.answers([(source_name(one), *card.preprocess.read(one)) for one in part], top)
+            results += self.predict_pixels([(source_name(one), *metadata.preprocess.read(one)) for one in part], top)
         for result in results:
             if result.error:
                 raise VerificationError(f"{self.path}: {result.source}: {result.error}")
@@ -176,7 +179,9 @@ def _model(file: ModelFile, name: str, threads: int, reason: str) -> Model:
     open_with, title, advice = RUNTIMES[name]
     runtime = open_with(file, threads)
     why = f"{title} {runtime.version}, {reason}{advice}"
-    return Model(file.path, file.card, file.sha256, file.onnx.opset, file.onnx.input.shape or (), name, runtime, why)
+    return Model(
+        file.path, file.metadata, file.sha256, file.onnx.opset, file.onnx.input.shape or (), name, runtime, why
+    )
 
 
 def _compiled(path: str, threads: int) -> Model:
@@ -194,6 +199,6 @@ def _compiled(path: str, threads: int) -> Model:
             file.seek(0)
             return hashlib.file_digest(file, "sha256").hexdigest()
 
-    model = Model(path, engine.card, digest, 0, engine.input_shape, NATIVE, engine, why)
+    model = Model(path, engine.metadata, digest, 0, engine.input_shape, NATIVE, engine, why)
     weakref.finalize(model, os.close, opened)
     return model

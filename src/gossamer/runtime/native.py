@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from gossamer.errors import InputError, MissingPackageError, ModelFileError
 from gossamer.host.machine import usable_cores
-from gossamer.modelfile.metadata import Card, ModelFile, broken
+from gossamer.modelfile.metadata import ModelFile, ModelMetadata, broken
 from gossamer.predictions.head import Raw, raw_of
 from gossamer.runtime.steps import Step, read_steps
 
@@ -112,7 +112,7 @@ class Output:
 class Native:
     """A compiled network, open: batch float32 (N, C, H, W) -> (N, ...), or a dict of such by name where there are several.
 
-    card: what belongs to it, or None. isa: the instruction set in use: portable, avx2 or avx512. outputs: in order.
+    metadata: what belongs to it, or None. isa: the instruction set in use: portable, avx2 or avx512. outputs: in order.
     Raises ModelFileError for a file that breaks a rule, MissingPackageError.
     """
 
@@ -130,7 +130,7 @@ class Native:
         self.input_shape = (None, int(sides[2]), int(sides[0]), int(sides[1]))
         self.numbers = numbers.value  # of all outputs of an image
         self.outputs = self._outputs()
-        self.card = self._card()
+        self.metadata = self._metadata()
         with self._session() as session:
             self.isa = self._engine.gossamer_session_isa(session).decode()
 
@@ -213,15 +213,15 @@ class Native:
             raise ModelFileError(11, f"{self.path}: two outputs of one name", "different names", "compile it again")
         return tuple(found)
 
-    def _card(self) -> Card | None:
+    def _metadata(self) -> ModelMetadata | None:
         text, size = ctypes.c_void_p(), ctypes.c_size_t()
         self._check(self._engine.gossamer_card(self._model, ctypes.byref(text), ctypes.byref(size)))
         try:
             values = json.loads(ctypes.string_at(text, size.value).decode("utf-8")) if size.value else None
-            return None if values is None else Card.from_json(values)
+            return None if values is None else ModelMetadata.from_json(values)
         except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise ModelFileError(
-                11, f"{self.path}: its card: {error}", "the card of an ONNX file", "compile it again"
+                11, f"{self.path}: its metadata: {error}", "the metadata of an ONNX file", "compile it again"
             ) from error
 
     def _check(self, code: int) -> None:

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from gossamer.errors import ImageError
 from gossamer.host.progress import SILENT, Progress
 from gossamer.images.preprocess import IMAGE_SUFFIXES, Placement, Preprocess
-from gossamer.predictions.classes import Prediction, check_top
-from gossamer.predictions.meaning import Answer
+from gossamer.predictions.classes import Classification, check_top
+from gossamer.predictions.postprocess import Prediction
 from gossamer.runtime.model import Model
 
 Picture = tuple[str, NDArray[np.uint8], Placement]  # its name, its pixels, where it lies in them
@@ -25,24 +25,24 @@ def predict_files(
     top: int = 1,
     batch: int = 32,
     progress: Progress = SILENT,
-) -> Iterator[Answer]:
+) -> Iterator[Prediction]:
     """An answer for each image of `paths`, in their order; folders are walked in the order of their names.
 
     An image that cannot be read, and a folder without images, gives one with `error`.
-    Raises ModelFileError for a file without a card, InputError.
+    Raises ModelFileError for a file without metadata, InputError.
     """
-    preprocess = model.need_card().preprocess
+    preprocess = model.need_metadata().preprocess
     check_top(top, batch)
     files = [file for path in paths for file in walk(Path(path))]
 
-    def predictions() -> Iterator[Answer]:
-        part: list[Picture | Prediction] = []
+    def predictions() -> Iterator[Prediction]:
+        part: list[Picture | Classification] = []
         for done, (file, problem) in enumerate(progress.track(files, len(files), "images"), start=1):
             part.append(_picture(preprocess, file, problem))
             if len(part) == batch or done == len(files):
-                good = [item for item in part if not isinstance(item, Prediction)]
-                found = iter(model.answers(good, top) if good else ())
-                yield from [item if isinstance(item, Prediction) else next(found) for item in part]
+                good = [item for item in part if not isinstance(item, Classification)]
+                found = iter(model.predict_pixels(good, top) if good else ())
+                yield from [item if isinstance(item, Classification) else next(found) for item in part]
                 part = []
 
     return predictions()
@@ -54,17 +54,17 @@ def readable_pixels(
     """Pixels of each image of files and folders, or None and why there are none."""
     for file, problem in (item for path in paths for item in walk(Path(path))):
         found = _picture(preprocess, file, problem)
-        yield (None, found.error) if isinstance(found, Prediction) else (found[1], "")
+        yield (None, found.error) if isinstance(found, Classification) else (found[1], "")
 
 
-def _picture(preprocess: Preprocess, file: Path, problem: str) -> Picture | Prediction:
+def _picture(preprocess: Preprocess, file: Path, problem: str) -> Picture | Classification:
     """The pixels of an image and their place, or the prediction that says why there are none."""
     if problem:
-        return Prediction(str(file), (), (), problem)
+        return Classification(str(file), (), (), problem)
     try:
         return str(file), *preprocess.read(file)
     except ImageError as error:
-        return Prediction(str(file), (), (), str(error))
+        return Classification(str(file), (), (), str(error))
 
 
 def walk(path: Path) -> list[tuple[Path, str]]:

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from gossamer.errors import DataError, ImageError, InputError
 from gossamer.host.progress import SILENT, Progress
-from gossamer.modelfile.metadata import Card
+from gossamer.modelfile.metadata import ModelMetadata
 from gossamer.predictions.classes import check_top
 from gossamer.predictions.gallery import Gallery, Match, directed
 from gossamer.predictions.head import Raw
@@ -38,8 +38,8 @@ class EmbeddingModel(Protocol):
     def sha256(self) -> str:
         """Of the file's bytes."""
 
-    def need_card(self) -> Card:
-        """The card. Raises ModelFileError for a plain ONNX file."""
+    def need_metadata(self) -> ModelMetadata:
+        """The metadata. Raises ModelFileError for a plain ONNX file."""
 
     def run(self, batch: NDArray[np.float32]) -> Raw:
         """Embeddings float32 (N, D) of a normalised batch float32 (N, C, H, W)."""
@@ -77,11 +77,11 @@ def embed_files(
 ) -> Iterator[Embedded]:
     """The embedding of each image of files and folders, in their order; folders are walked in the order of names.
 
-    Raises ModelFileError for a file without a card, InputError for a network of another task.
+    Raises ModelFileError for a file without metadata, InputError for a network of another task.
     """
-    card = model.need_card()
+    metadata = model.need_metadata()
     check_top(1, batch)
-    kinds = [head.kind for head in card.heads]
+    kinds = [head.kind for head in metadata.heads]
     if kinds != [KIND]:
         raise InputError(
             f"{model.path}: a network for {', '.join(kinds)}",
@@ -93,9 +93,9 @@ def embed_files(
     def embedded() -> Iterator[Embedded]:
         part: list[tuple[Path, NDArray[np.uint8] | str]] = []
         for done, (file, problem) in enumerate(progress.track(files, len(files), "images"), start=1):
-            part.append((file, problem or _pixels(card, file)))
+            part.append((file, problem or _pixels(metadata, file)))
             if len(part) == batch or done == len(files):
-                yield from _run(model, card, part)
+                yield from _run(model, metadata, part)
                 part = []
 
     return embedded()
@@ -170,20 +170,22 @@ def model_beside(gallery: Gallery) -> str:
     )
 
 
-def _pixels(card: Card, file: Path) -> NDArray[np.uint8] | str:
+def _pixels(metadata: ModelMetadata, file: Path) -> NDArray[np.uint8] | str:
     """The pixels of an image, or why there are none."""
     try:
-        return card.preprocess.pixels(file)
+        return metadata.preprocess.pixels(file)
     except ImageError as error:
         return str(error)
 
 
-def _run(model: EmbeddingModel, card: Card, part: list[tuple[Path, NDArray[np.uint8] | str]]) -> Iterator[Embedded]:
+def _run(
+    model: EmbeddingModel, metadata: ModelMetadata, part: list[tuple[Path, NDArray[np.uint8] | str]]
+) -> Iterator[Embedded]:
     """The embeddings of a batch of files, those without pixels passed on with the reason."""
     pixels = [item for _, item in part if not isinstance(item, str)]
     outputs = np.zeros((0, 1), np.float32)
     if pixels:
-        outputs = card.heads[0].of(model.run(card.preprocess.normalise(np.stack(pixels))))["embedding"]
+        outputs = metadata.heads[0].of(model.run(metadata.preprocess.normalise(np.stack(pixels))))["embedding"]
     good = iter(zip(outputs, directed(outputs).tolist()))
     for file, item in part:
         if isinstance(item, str):

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from gossamer.errors import ImageError, VerificationError
 from gossamer.images.preprocess import Preprocess
 from gossamer.modelfile import metadata as modelfile
-from gossamer.modelfile.metadata import Card, ImageCheck
+from gossamer.modelfile.metadata import ImageCheck, ModelMetadata
 from gossamer.predictions.head import flat
 from gossamer.runtime.model import AUTO, Model, load
 
@@ -129,7 +129,7 @@ def verify(path: str | os.PathLike[str], *, runtime: str = AUTO, threads: int = 
 
 def verify_model(model: Model) -> Verification:
     """Repeat the checks that a loaded model's file carries. Raises ModelFileError."""
-    card = model.need_card()
+    metadata = model.need_metadata()
     return Verification(
         path=model.path,
         sha256=model.sha256,
@@ -137,16 +137,21 @@ def verify_model(model: Model) -> Verification:
         why=model.why,
         opset=model.opset,
         versions={model.runtime_name: model.runtime_version, "numpy": np.__version__, "pillow": PIL.__version__},
-        tolerance=card.tolerance,
-        outputs=_check_outputs(model, card),
-        pixels=tuple(_check_pixels(card.preprocess, image) for image in card.images),
+        tolerance=metadata.tolerance,
+        outputs=_check_outputs(model, metadata),
+        pixels=tuple(_check_pixels(metadata.preprocess, image) for image in metadata.images),
     )
 
 
-def _check_outputs(model: Model, card: Card) -> tuple[OutputCheck, ...]:
-    found = flat(model.run(card.preprocess.normalise(np.stack([check.pixels for check in card.checks]))), card.checked)
-    classes = card.heads[0].kind == "classify" and len(card.heads) == 1
-    return tuple(compare(check.outputs, outputs, card.tolerance, classes) for check, outputs in zip(card.checks, found))
+def _check_outputs(model: Model, metadata: ModelMetadata) -> tuple[OutputCheck, ...]:
+    found = flat(
+        model.run(metadata.preprocess.normalise(np.stack([check.pixels for check in metadata.checks]))),
+        metadata.checked,
+    )
+    classes = metadata.heads[0].kind == "classify" and len(metadata.heads) == 1
+    return tuple(
+        compare(check.outputs, outputs, metadata.tolerance, classes) for check, outputs in zip(metadata.checks, found)
+    )
 
 
 def compare(

@@ -26,7 +26,7 @@ class Task(ABC):
 
     score: the metric by which the best epoch is chosen. losses: the names that `--loss` may have, the default first.
     geometry: the resize that `auto` stands for. mixes: whether mixup and CutMix make sense. caches: whether images can come
-    from a cache, which knows no answers but classes. grows: whether training may begin at a smaller input. head_names: the names that `--head` may have.
+    from a cache, which knows no answers but classes. supports_progressive: whether training may begin at a smaller input. head_names: the names that `--head` may have.
     """
 
     name: ClassVar[str]
@@ -35,7 +35,7 @@ class Task(ABC):
     geometry: ClassVar[str] = "squash"
     mixes: ClassVar[bool] = False
     caches: ClassVar[bool] = False
-    grows: ClassVar[bool] = True
+    supports_progressive: ClassVar[bool] = True
     head_names: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, classes: tuple[str, ...], settings: Settings) -> None:
@@ -129,7 +129,7 @@ def check_head(task: type[Task], settings: Settings) -> None:
         raise SettingsError(f"head {settings.head} for the task {task.name}", allowed, "choose one of these heads")
 
 
-def grown(size: tuple[int, int], share: float) -> tuple[int, int]:
+def progressive_size(size: tuple[int, int], share: float) -> tuple[int, int]:
     """(height, width) of a progressive run's input at `share` of its sides: multiples of 8 pixels, or the whole."""
     height, width = (min(side, max(8, 8 * round(side * share / 8))) for side in size)
     return (height, width) if share < 1 else size

@@ -35,7 +35,7 @@ class Detect(Task):
     name, score = "detect", "map50"
     losses = ("smooth_l1", "giou", "focal")
     head_names = HEADS
-    grows = False  # anchors are in pixels of the input
+    supports_progressive = False  # anchors are in pixels of the input
     spec: AnchorSpec | None = None
     criterion: DetectionLoss | None = None
 
@@ -56,7 +56,7 @@ class Detect(Task):
         """Anchors fitted to the training boxes, where none are given. Raises SettingsError."""
         if settings.anchors == "ssd" or settings.anchor_sizes:
             return settings
-        pictures = (data.train.answer(index) for index in range(len(data.train)))
+        pictures = (data.train.target(index) for index in range(len(data.train)))
         return settings.replace(anchor_sizes=anchor_sizes_of(pictures, sized(settings), settings.seed))
 
     def build(self, pretrained: str = "") -> nn.Module:
@@ -102,7 +102,7 @@ class Detect(Task):
 
         def others(rng: np.random.Generator) -> tuple[bytes, Boxes]:
             index = int(rng.integers(len(source)))
-            return source.read(index), source.answer(index)
+            return source.read(index), source.target(index)
 
         return TrainBoxes(
             preprocess,

@@ -45,7 +45,7 @@ class Multi(Task):
 
     name, score = "multi", "score"
     losses: ClassVar[tuple[str, ...]] = ("auto",)  # each head names its own
-    grows = False  # a head may be a detector's
+    supports_progressive = False  # a head may be a detector's
     anchors: dict[str, AnchorSpec]
 
     def __init__(self, classes: tuple[str, ...], settings: Settings) -> None:
@@ -209,8 +209,8 @@ class Multi(Task):
         spec = next((spec for spec in self.specs if spec.kind == "embed"), None)
         if spec is None:
             return source.order(epoch, self.settings.seed)
-        assert isinstance(source.answers, Labels)
-        return identity_order(class_numbers(source.answers.columns[spec.name])[source.rows], self.settings, epoch)
+        assert isinstance(source.targets, Labels)
+        return identity_order(class_numbers(source.targets.columns[spec.name])[source.rows], self.settings, epoch)
 
     def loss(self, outputs: dict[str, Tensor], targets: list[Any]) -> Tensor:
         self.targets = targets if self.specs[0].name else [{"": target} for target in targets]
@@ -264,8 +264,8 @@ class Regress(Multi):
 
 def _labels(source: Source, head: str) -> list[Any]:
     """The labels of a head that the images of a source have."""
-    assert isinstance(source.answers, Labels)
-    column = source.answers.columns[head]
+    assert isinstance(source.targets, Labels)
+    column = source.targets.columns[head]
     return [found for found in map(column.read, source.rows.tolist()) if found is not None]
 
 

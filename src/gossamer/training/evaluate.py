@@ -41,7 +41,7 @@ def evaluate(
     the share `max_unreadable` cannot.
     """
     order = np.arange(rank, len(source), world)
-    transform = EvalTransform(preprocess) if source.answers is None else EvalJoint(preprocess)
+    transform = EvalTransform(preprocess) if source.targets is None else EvalJoint(preprocess)
     batches = Batches(source, transform, order, batch, cache=cache, max_unreadable=max_unreadable)
     count = 0
     for part in progress.track(prefetch(batches), len(batches), what):
@@ -50,7 +50,7 @@ def evaluate(
             continue
         names = [source.names[index] for index in part.indices]
         targets, places = part.targets, [Placement(*preprocess.size, 1, 1)] * len(names)
-        if source.answers is not None:
+        if source.targets is not None:
             targets, places = [one for one, _ in targets], [place for _, place in targets]
         scorer.add(names, forward(preprocess.normalise(part.pixels)), targets, places)
         count += len(names)

@@ -34,7 +34,7 @@ from gossamer.host import machine
 from gossamer.host.progress import SILENT, Progress
 from gossamer.run import Run
 from gossamer.settings import Settings, parse_bytes
-from gossamer.tasks.base import Task, grown
+from gossamer.tasks.base import Task, progressive_size
 from gossamer.tasks.classify import mixed_loss
 from gossamer.tasks.registry import task_of
 from gossamer.tasks.scores import Scores
@@ -108,7 +108,7 @@ def _facts(data: Data) -> dict[str, Any]:
         "notes": data.notes,
         "fingerprint": data.fingerprint,
         "images": {name: len(source) for name, source in data.splits().items()},
-        "per_class": {name: counts(source) for name, source in data.splits().items() if source.answers is None},
+        "per_class": {name: counts(source) for name, source in data.splits().items() if source.targets is None},
     }
 
 
@@ -406,7 +406,7 @@ def _line(row: dict[str, Any], session: Session) -> str:
     settings, name = session.settings, session.task.score
     of = f"/{settings.epochs:g}" if settings.epochs is not None else ""
     budget = f", {row['seconds'] / 60:.1f}/{settings.minutes:g} min" if settings.minutes is not None else ""
-    height, width = grown(session.preprocess.size, session.counters.share)
+    height, width = progressive_size(session.preprocess.size, session.counters.share)
     at = f" at {height}x{width}" if settings.progressive < 1 else ""
     val_loss = "" if math.isnan(row["val_loss"]) else f"val loss {row['val_loss']:.4f}, "
     return (

@@ -13,7 +13,7 @@ from torch import nn
 from gossamer.data.source import Data
 from gossamer.errors import DataError, RunError
 from gossamer.images.preprocess import Preprocess
-from gossamer.modelfile.metadata import Card
+from gossamer.modelfile.metadata import ModelMetadata
 from gossamer.predictions.head import Raw
 from gossamer.run import Run
 from gossamer.runtime.model import Model
@@ -24,7 +24,7 @@ from gossamer.training.evaluate import Forward
 
 
 @dataclass(frozen=True)
-class Trained:
+class LoadedRun:
     """A trained network and what belongs to it: `model` is in evaluation mode, float32, on the CPU."""
 
     model: nn.Module
@@ -60,7 +60,7 @@ def _per_channel(values: tuple[float, ...], channels: int) -> tuple[float, ...]:
     return values * channels if len(values) == 1 else (sum(values) / len(values),) * channels
 
 
-def trained(folder: str | Path, which: str = "best") -> Trained:
+def load_run(folder: str | Path, which: str = "best") -> LoadedRun:
     """The trained network of a run folder, "best" or "last". Raises RunError."""
     run = Run.open(folder)
     task = task_of(run.settings.task)(run.classes, run.settings)
@@ -76,7 +76,7 @@ def trained(folder: str | Path, which: str = "best") -> Trained:
             "the weights and settings of one run",
             "restore settings.yaml and the weights from the same copy",
         ) from error
-    return Trained(model.eval(), preprocess_of(run.settings), run.classes, run.settings, run, task)
+    return LoadedRun(model.eval(), preprocess_of(run.settings), run.classes, run.settings, run, task)
 
 
 def run_data(run: Run) -> Data:
@@ -129,8 +129,8 @@ def as_model(folder: str | Path, which: str = "best") -> Model:
 
     It has no licence and no checks. Raises RunError.
     """
-    network = trained(folder, which)
-    card = Card(
+    network = load_run(folder, which)
+    metadata = ModelMetadata(
         heads=network.task.heads(),
         preprocess=network.preprocess,
         licence="unspecified",
@@ -141,4 +141,4 @@ def as_model(folder: str | Path, which: str = "best") -> Model:
     )
     shape = (None, network.preprocess.channels, *network.preprocess.size)
     why = f"the {which} weights of the run, not exported yet"
-    return Model(str(folder), card, "", 0, shape, "torch", _Torch(network.model), why)
+    return Model(str(folder), metadata, "", 0, shape, "torch", _Torch(network.model), why)

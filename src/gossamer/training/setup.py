@@ -28,7 +28,7 @@ from gossamer.networks.registry import PEER
 from gossamer.networks.weights import load_weights
 from gossamer.run import next_folder
 from gossamer.settings import Settings
-from gossamer.tasks.base import Task, check_head, check_loss, grown, sized
+from gossamer.tasks.base import Task, check_head, check_loss, progressive_size, sized
 from gossamer.tasks.registry import task_of
 from gossamer.training import distributed, optim
 from gossamer.training.distributed import Processes
@@ -97,7 +97,7 @@ def resolve(settings: Settings, data: Data, processes: Processes) -> Settings:
         raise SettingsError(f"mixup or cutmix for the task {task.name}", "mixing for classify", "leave it out")
     if settings.cache and not task.caches:
         raise SettingsError(f"cache with the task {task.name}", "a cache for classes", "leave --cache out")
-    if settings.progressive < 1 and not task.grows:
+    if settings.progressive < 1 and not task.supports_progressive:
         raise SettingsError(
             f"progressive {settings.progressive:g} for the task {task.name}", "inputs of one size", "leave it out"
         )
@@ -180,7 +180,7 @@ def _check_smallest(model: nn.Module, settings: Settings) -> None:
     """Raises SettingsError where the network does not take the inputs with which a progressive run begins."""
     if settings.progressive == 1:
         return
-    size = grown(sized(settings), settings.progressive)
+    size = progressive_size(sized(settings), settings.progressive)
     try:
         trace(model, (1, settings.in_chans, *size))
     except InputError as error:
@@ -197,7 +197,7 @@ def _check_peer(model: nn.Module, settings: Settings) -> None:
     training = model.training
     model.eval()  # the means of batch norms stay as they are
     try:
-        for size in dict.fromkeys((whole, grown(whole, settings.progressive))):
+        for size in dict.fromkeys((whole, progressive_size(whole, settings.progressive))):
             try:
                 with torch.no_grad():
                     model(torch.zeros(1, settings.in_chans, *size))

@@ -21,7 +21,7 @@ from gossamer.host.progress import Progress
 from gossamer.images.preprocess import Preprocess
 from gossamer.run import Run
 from gossamer.settings import Settings
-from gossamer.tasks.base import Task, grown
+from gossamer.tasks.base import Task, progressive_size
 from gossamer.training import optim, precision
 from gossamer.training.distributed import Processes
 
@@ -83,7 +83,7 @@ class Session:
     def batches(self, epoch: int) -> Batches:
         """The batches of an epoch, `counters.share` of the input large; `accumulate` of them make a step."""
         settings, source, transform = self.settings, self.data.train, self.transform
-        size = grown(self.preprocess.size, self.counters.share)
+        size = progressive_size(self.preprocess.size, self.counters.share)
         if size != self.preprocess.size:
             transform = self.task.transform(dataclasses.replace(self.preprocess, size=size), source)
         return Batches(

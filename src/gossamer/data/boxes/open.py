@@ -102,7 +102,7 @@ def open_boxes(root: StrPath, *, val: StrPath = "", val_share: float = 0.2, seed
         notes,
         place=f"{KINDS[table.kind]} {os.fspath(root)}",
         content=f"{len(classes)} classes",
-        more=f", {len(table.answers.labels)} boxes",
+        more=f", {len(table.targets.labels)} boxes",
     )
 
 

@@ -27,7 +27,7 @@ class BoxTable:
     """Images with boxes, before they are split.
 
     kind: "voc", "coco" or "yolo". declared: the class list is written down. names: unique display paths. paths:
-    relative to `root`. splits: "train", "val", "test" or "" a row. answers: the boxes of each row.
+    relative to `root`. splits: "train", "val", "test" or "" a row. targets: the boxes of each row.
     """
 
     kind: str
@@ -37,7 +37,7 @@ class BoxTable:
     names: list[str]
     paths: list[str]
     splits: list[str]
-    answers: Annotations
+    targets: Annotations
     store: Store
     notes: list[str] = field(default_factory=list)
 
@@ -47,7 +47,7 @@ class BoxTable:
 
     def strata(self) -> Indices:
         """(rows,) the rarest class on each image, -1 on one without boxes: what a split and a balance go by."""
-        labels, images = self.answers.labels, self.answers.images_of()
+        labels, images = self.targets.labels, self.targets.images_of()
         counts = np.bincount(labels, minlength=len(self.classes))
         order = np.lexsort((labels, counts[labels], images))
         result = np.full(len(self.names), -1, dtype=np.int64)
@@ -57,8 +57,8 @@ class BoxTable:
 
     def present(self, rows: Indices) -> tuple[str, ...]:
         """The classes with boxes on these rows, in the table's order."""
-        chosen = np.isin(self.answers.images_of(), rows)
-        return tuple(self.classes[i] for i in np.unique(self.answers.labels[chosen]))
+        chosen = np.isin(self.targets.images_of(), rows)
+        return tuple(self.classes[i] for i in np.unique(self.targets.labels[chosen]))
 
     def source(self, classes: Sequence[str], rows: Indices) -> Source:
         """These rows as a source with the class numbers of `classes` and boxes as `answers`.
@@ -67,14 +67,14 @@ class BoxTable:
         """
         unknown = [name for name in self.present(rows) if name not in classes]
         if unknown:
-            chosen = np.isin(self.answers.images_of(), rows) & (self.answers.labels == self.classes.index(unknown[0]))
-            first = self.names[int(self.answers.images_of()[chosen][0])]
+            chosen = np.isin(self.targets.images_of(), rows) & (self.targets.labels == self.classes.index(unknown[0]))
+            first = self.names[int(self.targets.images_of()[chosen][0])]
             raise DataError(
                 f"{first}: class {shown(unknown)} has no training box",
                 f"the classes {shown(classes)}",
                 "mend the class names, or add training boxes of it",
             )
-        answers = self.answers.numbered(tuple(classes))
+        answers = self.targets.numbered(tuple(classes))
         number = {name: i for i, name in enumerate(classes)}
         strata = self.strata()[rows].tolist()
         labels = np.array([number[self.classes[i]] if i >= 0 else 0 for i in strata], dtype=np.int64)
@@ -120,7 +120,7 @@ def size_differences(table: BoxTable) -> list[str]:
     """A line for each way in which images have another size than their annotations say; every header is read."""
     turned: list[str] = []
     other: list[str] = []
-    for path, (height, width) in zip(table.paths, table.answers.sizes.tolist(), strict=True):
+    for path, (height, width) in zip(table.paths, table.targets.sizes.tolist(), strict=True):
         try:
             own = image_size(table.root / path)
         except ImageError:

@@ -69,7 +69,7 @@ def boxes_of(data: Data, roots: Iterable[str]) -> Answered:
     """The boxes of `data`, which lie at `roots`; every image's header is read. Raises DataError."""
     counts, facts = {}, {}
     for split, source in data.splits().items():
-        boxes: list[Boxes] = [source.answer(index) for index in range(len(source))]
+        boxes: list[Boxes] = [source.target(index) for index in range(len(source))]
         labels = np.concatenate([each.labels for each in boxes])
         sides = np.concatenate([each.corners[:, 2:] - each.corners[:, :2] for each in boxes])
         counts[split] = dict(zip(data.classes, np.bincount(labels, minlength=len(data.classes)).tolist(), strict=True))
@@ -112,7 +112,7 @@ def masks_of(data: Data) -> Answered:
 def _histogram(source: Source, index: int) -> Any:
     """Pixels of each value of a mask, (256,) int64, or why it cannot be read."""
     try:
-        return np.bincount(source.answer(index).ravel(), minlength=IGNORED + 1)
+        return np.bincount(source.target(index).ravel(), minlength=IGNORED + 1)
     except ImageError as error:
         return error.given
     except (GossamerError, OSError) as error:

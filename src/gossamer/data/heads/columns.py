@@ -217,7 +217,7 @@ def _boxes(spec: HeadSpec, grid: Grid, given: tuple[str, ...]) -> Column:
     names = _names(found, grid, column, given)
     table = table_of(Draft("voc", grid.path, names, bool(given), records))
     grid.notes.extend(f"{column}: {note}" for note in table.notes)
-    return Column(names, _at(rows, len(grid.images)), table.answers)
+    return Column(names, _at(rows, len(grid.images)), table.targets)
 
 
 def _record(grid: Grid, row: int, column: str, names: tuple[str, ...]) -> Record:

@@ -227,19 +227,19 @@ def _file(root: StrPath) -> Path:
 
 def _strata(table: Table, specs: Sequence[HeadSpec]) -> Indices:
     """(rows,) the class by which images are held out: that of the first head that has one an image, or 0."""
-    assert isinstance(table.answers, Labels)
+    assert isinstance(table.targets, Labels)
     for spec in specs:
         if spec.kind in ("classify", "embed") and not spec.hierarchy:
-            return class_numbers(table.answers.columns[spec.name])
+            return class_numbers(table.targets.columns[spec.name])
     return np.zeros(len(table.names), np.int64)
 
 
 def _missing(table: Table, specs: Sequence[HeadSpec], train: Indices) -> list[str]:
     """Notes on classes without a training image. Raises DataError where a head has no training image at all."""
-    assert isinstance(table.answers, Labels)
+    assert isinstance(table.targets, Labels)
     notes = []
     for spec in specs:
-        column = table.answers.columns[spec.name]
+        column = table.targets.columns[spec.name]
         if not len(train) or not (column.at[train] >= 0).any():
             raise DataError(f"{table.kind}: {shown(spec.columns)}: no training image has a label", _ALLOWED, "add some")
         if spec.kind == "classify" and not spec.hierarchy:

@@ -72,8 +72,8 @@ def open_masks(
     lie elsewhere. Where there are none, `val_share` of the training images is held out. Raises DataError.
     """
     table = read_masks(root, ignore_index=ignore_index, num_classes=num_classes)
-    assert isinstance(table.answers, Masks)
-    other = _elsewhere(val, table.answers.legend, ignore_index) if os.fspath(val) else None
+    assert isinstance(table.targets, Masks)
+    other = _elsewhere(val, table.targets.legend, ignore_index) if os.fspath(val) else None
     parts = validated(
         table,
         table.classes,
@@ -108,8 +108,8 @@ def apply_mask_split(
     Differences between the rows and what is there now are in the notes. Raises DataError.
     """
     table = read_masks(root, ignore_index=ignore_index, classes=classes)
-    assert isinstance(table.answers, Masks)
-    tables = [table, *([_elsewhere(val, table.answers.legend, ignore_index)] if os.fspath(val) else [])]
+    assert isinstance(table.targets, Masks)
+    tables = [table, *([_elsewhere(val, table.targets.legend, ignore_index)] if os.fspath(val) else [])]
     sources, notes = sources_of(tables, rows, classes)
     place = f"{table.kind} {os.fspath(root)}"
     return reopened(sources, classes, [*table.notes, *notes], place=place, images="images with masks")
@@ -148,15 +148,15 @@ def read_masks(
         masks.store,
         fixed=True,
         notes=notes,
-        answers=masks,
+        targets=masks,
     )
 
 
 def pixel_counts(source: Source) -> list[int]:
     """Pixels of each class in the masks of `source`; those that cannot be read count nothing."""
-    assert source.answers is not None
+    assert source.targets is not None
     counts = np.zeros(IGNORED + 1, np.int64)
-    for mask in _readable(source.answers.read, source.rows.tolist()):
+    for mask in _readable(source.targets.read, source.rows.tolist()):
         if isinstance(mask, np.ndarray):
             counts += np.bincount(mask.ravel(), minlength=IGNORED + 1)
     return [int(count) for count in counts[: len(source.classes)]]

@@ -35,7 +35,7 @@ class _RowScorer:
     def add(self, names: Sequence[str], raw: Raw, targets: Sequence[Any], places: Sequence[Placement]) -> None:
         """Take in the head's output (n, K) and its labels."""
         self.names.extend(names)
-        self.outputs.append(self.answers(raw[self.output] if isinstance(raw, dict) else raw))
+        self.outputs.append(self.predicted(raw[self.output] if isinstance(raw, dict) else raw))
         self.targets.extend(self.nothing if target is None else self.truth(target) for target in targets)
 
     def merge(self, other: _RowScorer) -> None:
@@ -45,7 +45,7 @@ class _RowScorer:
         self.targets += other.targets
         self.unreadable += other.unreadable
 
-    def answers(self, output: NDArray[np.float32]) -> NDArray[np.float32]:
+    def predicted(self, output: NDArray[np.float32]) -> NDArray[np.float32]:
         """The output in the unit of the labels."""
         return output
 
@@ -81,7 +81,7 @@ class NumberScorer(_RowScorer):
         super().__init__(classes)
         self.mean, self.std = np.array(mean, np.float64), np.array(std, np.float64)
 
-    def answers(self, output: NDArray[np.float32]) -> NDArray[np.float32]:
+    def predicted(self, output: NDArray[np.float32]) -> NDArray[np.float32]:
         return (output * self.std + self.mean).astype(np.float32)
 
     def scores(self) -> Regression:

@@ -1,4 +1,4 @@
-"""From the raw outputs of one image to answers for people, by the kind of head."""
+"""From the raw outputs of one image to predictions for people, by the kind of head."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from gossamer.predictions.classes import NOT_FINITE, labels, numbers, rank
 from gossamer.predictions.head import Head, Raw
 
 
-class Answer(Protocol):
+class Prediction(Protocol):
     """What a network found in one image; `error` says why it found nothing, where something failed."""
 
     @property
@@ -46,26 +46,26 @@ class Embedding:
 
 @dataclass(frozen=True)
 class Several:
-    """The answers of several heads to one image, by their names."""
+    """The predictions of several heads to one image, by their names."""
 
     source: str
-    answers: dict[str, Answer]
+    predictions: dict[str, Prediction]
 
     @property
     def error(self) -> str:
         """Those of its heads."""
-        return "; ".join(f"{name}: {one.error}" for name, one in self.answers.items() if one.error)
+        return "; ".join(f"{name}: {one.error}" for name, one in self.predictions.items() if one.error)
 
     def text(self) -> str:
         """What was found, on one line."""
-        return "; ".join(f"{name}: {one.text()}" for name, one in self.answers.items())
+        return "; ".join(f"{name}: {one.text()}" for name, one in self.predictions.items())
 
     def to_json(self) -> dict[str, Any]:
         """Plain values."""
-        return {"source": self.source, **{name: one.to_json() for name, one in self.answers.items()}}
+        return {"source": self.source, **{name: one.to_json() for name, one in self.predictions.items()}}
 
 
-def answer(heads: tuple[Head, ...], raw: Raw, place: Placement, source: str, top: int = 1) -> Answer:
+def postprocess(heads: tuple[Head, ...], raw: Raw, place: Placement, source: str, top: int = 1) -> Prediction:
     """What the heads say of one image. raw: of a batch of one. top: classes to name."""
     found = {head.name: KINDS[head.kind](head, head.of(raw), place, source, top) for head in heads}
     return found[heads[0].name] if len(heads) == 1 else Several(source, found)
@@ -80,34 +80,34 @@ def normalised(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
 Outputs = dict[str, NDArray[np.float32]]
 
 
-def _classify(head: Head, raw: Outputs, place: Placement, source: str, top: int) -> Answer:
+def _classify(head: Head, raw: Outputs, place: Placement, source: str, top: int) -> Prediction:
     return rank(source, raw["logits"][0], head.classes, top)
 
 
-def _multilabel(head: Head, raw: Outputs, place: Placement, source: str, top: int) -> Answer:
+def _multilabel(head: Head, raw: Outputs, place: Placement, source: str, top: int) -> Prediction:
     return labels(source, raw["logits"][0], head.classes, float(head.options["threshold"]))
 
 
-def _regress(head: Head, raw: Outputs, place: Placement, source: str, top: int) -> Answer:
+def _regress(head: Head, raw: Outputs, place: Placement, source: str, top: int) -> Prediction:
     return numbers(source, raw["values"][0], head.classes, head.options["mean"], head.options["std"])
 
 
-def _detect(head: Head, raw: Outputs, place: Placement, source: str, top: int) -> Answer:
+def _detect(head: Head, raw: Outputs, place: Placement, source: str, top: int) -> Prediction:
     return pictures.detected(head, raw, place, source)
 
 
-def _segment(head: Head, raw: Outputs, place: Placement, source: str, top: int) -> Answer:
+def _segment(head: Head, raw: Outputs, place: Placement, source: str, top: int) -> Prediction:
     return pictures.segmented(head, raw, place, source)
 
 
-def _embed(head: Head, raw: Outputs, place: Placement, source: str, top: int) -> Answer:
+def _embed(head: Head, raw: Outputs, place: Placement, source: str, top: int) -> Prediction:
     vector = raw["embedding"][0]
     if not np.isfinite(vector).all():
         return Embedding(source, np.zeros_like(vector), NOT_FINITE)
     return Embedding(source, normalised(vector[None])[0])
 
 
-KINDS: dict[str, Callable[[Head, Outputs, Placement, str, int], Answer]] = {
+KINDS: dict[str, Callable[[Head, Outputs, Placement, str, int], Prediction]] = {
     "classify": _classify,
     "multilabel": _multilabel,
     "regress": _regress,
