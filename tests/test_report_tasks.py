@@ -275,7 +275,7 @@ def test_training_boxes_are_measured_in_pixels_of_the_input() -> None:
         def __len__(self) -> int:
             return 1
 
-        def answer(self, index: int) -> Boxes:
+        def target(self, index: int) -> Boxes:
             return Boxes.plain([[0, 0, 40, 10]], [0], (100, 200))
 
     found = boxes.sides(Training(), Preprocess((50, 50), resize="squash"))  # type: ignore[arg-type]
