@@ -102,7 +102,5 @@ def test_absent_packages_are_none_and_nothing_is_imported() -> None:
         "numpy": np.__version__,
         "no-such-package-here": None,
     }
-    code = (
-        "import sys; from gossamer.host import machine; machine.describe(); assert not {'torch', 'numpy'} & set(sys.modules)"
-    )
+    code = "import sys; from gossamer.host import machine; machine.describe(); assert not {'torch', 'numpy'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)
