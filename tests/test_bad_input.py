@@ -20,7 +20,7 @@ import pytest
 import torch
 
 import gossamer
-from gossamer.cli.main import main as cli
+from gossamer.cli.main import main
 from gossamer.export.onnx import export
 from gossamer.settings import Settings
 from tests.conftest import write_pictures
@@ -274,7 +274,7 @@ def test_bad_input_is_one_clear_line_and_exit_code_2(
     arguments = make(place)
     kept = {path: path.read_bytes() for path in place.root.rglob("*") if path.is_file()}
     capsys.readouterr()
-    code = cli.main(arguments)
+    code = main(arguments)
     out, error = capsys.readouterr()
     assert code == 2, (out, error)
     last = (error.strip() or out.strip()).splitlines()[-1]
@@ -294,14 +294,14 @@ def test_there_are_at_least_thirty_kinds() -> None:
 def test_json_says_the_same_in_json(kind: str, place: Place, capsys: pytest.CaptureFixture[str]) -> None:
     import json
 
-    assert cli.main([*KINDS[kind][0](place), "--json"]) == 2
+    assert main([*KINDS[kind][0](place), "--json"]) == 2
     out, error = capsys.readouterr()
     assert json.loads(out)["error"] in error
 
 
 def test_debug_shows_the_traceback(place: Place) -> None:
     with pytest.raises(gossamer.GossamerError):
-        cli.main(["verify", str(place.root / "none.onnx"), "--debug"])
+        main(["verify", str(place.root / "none.onnx"), "--debug"])
 
 
 @pytest.mark.parametrize("at", range(0, 24, 3))
@@ -312,7 +312,7 @@ def test_a_disk_that_fills_up_is_one_line_and_the_last_state_stays(
     from tests.runs import same, weights
 
     settings = [*SHORT, "--epochs", "2", "--deterministic", "--save-steps", "1"]
-    assert cli.main(["train", str(place.photos), *settings, "--out", str(place.root / "whole")]) == 0
+    assert main(["train", str(place.photos), *settings, "--out", str(place.root / "whole")]) == 0
     real, count = os.fsync, 0
 
     def fsync(handle: int) -> None:
@@ -324,7 +324,7 @@ def test_a_disk_that_fills_up_is_one_line_and_the_last_state_stays(
 
     monkeypatch.setattr(os, "fsync", fsync)
     capsys.readouterr()
-    code = cli.main(["train", str(place.photos), *settings, "--out", str(place.root / "cut")])
+    code = main(["train", str(place.photos), *settings, "--out", str(place.root / "cut")])
     monkeypatch.undo()
     error = capsys.readouterr().err
     assert code == 2
@@ -336,5 +336,5 @@ def test_a_disk_that_fills_up_is_one_line_and_the_last_state_stays(
         if begun
         else [str(place.photos), *settings, "--out", str(place.root / "cut")]
     )
-    assert cli.main(["train", *again]) == 0
+    assert main(["train", *again]) == 0
     assert same(weights(place.root / "whole"), weights(place.root / "cut"))

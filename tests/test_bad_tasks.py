@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from gossamer.cli.main import main as cli
+from gossamer.cli.main import main
 from tests.conftest import write_boxes, write_masks, write_pictures
 from tests.test_bad_input import SHORT
 
@@ -27,13 +27,13 @@ def good(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_masks(root / "street", each=4)
     write_pictures(root / "people", classes=2, each=4)
     for task, name in (("detect", "signs"), ("segment", "street"), ("embed", "people")):
-        assert cli.main(train(root, name, task, "--out", str(root / f"run_{task}"))) == 0
-        assert cli.main(["export", str(root / f"run_{task}"), "--out", str(root / f"{task}.onnx")]) == 0
+        assert main(train(root, name, task, "--out", str(root / f"run_{task}"))) == 0
+        assert main(["export", str(root / f"run_{task}"), "--out", str(root / f"{task}.onnx")]) == 0
     again = ["export", str(root / "run_embed"), "--out", str(root / "other" / "other.onnx"), "--licence", "CC0-1.0"]
     (root / "other").mkdir()
-    assert cli.main(again) == 0
+    assert main(again) == 0
     index = ["index", str(root / "embed.onnx"), str(root / "people" / "val"), "--out", str(root / "people.index")]
-    assert cli.main(index) == 0
+    assert main(index) == 0
     return root
 
 
@@ -134,7 +134,7 @@ def without(name: str, root: Path, command: list[str]) -> list[str]:
 
 def changed_data(root: Path) -> list[str]:
     """A run of its own whose data then lose an image."""
-    assert cli.main(train(root, "people", "embed", "--out", str(root / "own"))) == 0
+    assert main(train(root, "people", "embed", "--out", str(root / "own"))) == 0
     (root / "people" / "train" / "class0" / "000.png").unlink()
     return ["swap", str(root / "own"), "--net", "squeezenet1_1", "--out", str(root / "new")]
 
@@ -265,7 +265,7 @@ def test_bad_input_is_one_clear_line_and_nothing_is_written(
     arguments = make(place)
     kept = {path: path.read_bytes() for path in place.rglob("*") if path.is_file()}
     capsys.readouterr()
-    code = cli.main(arguments)
+    code = main(arguments)
     out, error = capsys.readouterr()
     last = (error.strip() or out.strip()).splitlines()[-1]
     assert code == 2, (out, error)

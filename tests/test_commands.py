@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from gossamer.cli.check_data import look_through
-from gossamer.cli.main import main as cli
+from gossamer.cli.main import main
 from gossamer.data.boxes.open import read_boxes
 from gossamer.data.check.images import inspect as inspect_images
 from gossamer.data.open import open_data
@@ -30,7 +30,7 @@ SCORES = {"detect": "map50", "segment": "miou", "embed": "recall1"}
 def ran(capsys: pytest.CaptureFixture[str], *arguments: str | Path) -> str:
     """What a command prints; it must succeed."""
     capsys.readouterr()
-    code = cli.main([str(one) for one in arguments])
+    code = main([str(one) for one in arguments])
     out, error = capsys.readouterr()
     assert code == 0, error
     return out
@@ -45,8 +45,8 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_pictures(root / "people", classes=2, each=4)
     for task, data in TASKS.items():
         command = ["train", str(root / data), *SHORT, "--input", "64", "--task", task, "--out", str(root / task)]
-        assert cli.main(command) == 0
-        assert cli.main(["export", str(root / task), "--out", str(root / f"{task}.onnx")]) == 0
+        assert main(command) == 0
+        assert main(["export", str(root / task), "--out", str(root / f"{task}.onnx")]) == 0
     return root
 
 
@@ -73,9 +73,9 @@ def test_an_index_finds_its_own_images_with_the_model_beside_it(
 
 def test_a_search_with_nothing_that_can_be_read_fails(home: Path, tmp_path: Path) -> None:
     out = tmp_path / "a.index"
-    assert cli.main(["index", str(home / "embed.onnx"), str(home / "people" / "val"), "--out", str(out)]) == 0
+    assert main(["index", str(home / "embed.onnx"), str(home / "people" / "val"), "--out", str(out)]) == 0
     (tmp_path / "no.png").write_bytes(b"no picture")
-    assert cli.main(["search", str(out), str(tmp_path / "no.png"), "--model", str(home / "embed.onnx")]) == 2
+    assert main(["search", str(out), str(tmp_path / "no.png"), "--model", str(home / "embed.onnx")]) == 2
 
 
 def test_a_swap_trains_another_network_on_the_same_images(
