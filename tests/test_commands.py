@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from gossamer.cli.check_data import look_through
 from gossamer.cli.main import main
 from gossamer.data.boxes.open import read_boxes
 from gossamer.data.check.images import inspect as inspect_images
@@ -19,6 +18,7 @@ from gossamer.data.open import open_data
 from gossamer.microscope.compare import Candidate, Comparison, _marked
 from gossamer.run import Run
 from gossamer.settings import Settings, to_dict
+from gossamer.tasks.dataset_check import check_dataset
 from gossamer.training.rerun import OWN, swapped
 from tests.conftest import write_boxes, write_masks, write_pictures
 from tests.test_bad_input import SHORT
@@ -175,12 +175,12 @@ def test_doctor_counts_boxes_and_finds_sizes_that_differ(tmp_path: Path, capsys:
     Image.new("RGB", (80, 70)).save(root / "JPEGImages" / "train001.png")
     (root / "JPEGImages" / "val000.png").write_bytes(b"no picture")
     found = json.loads(ran(capsys, "doctor", "--data", root, "--task", "detect", "--json"))
-    answers = found["answers"]
-    assert answers["counts"]["train"] == {"cone": 2, "sign": 2}
-    assert answers["facts"]["train"]["images without boxes"] == 0
-    assert answers["facts"]["val"]["median width (px)"] == 21
+    annotations = found["annotations"]
+    assert annotations["counts"]["train"] == {"cone": 2, "sign": 2}
+    assert annotations["facts"]["train"]["images without boxes"] == 0
+    assert annotations["facts"]["val"]["median width (px)"] == 21
     assert any(
-        "another size" in note and "train001.png (64 x 64, the image 80 x 70)" in note for note in answers["notes"]
+        "another size" in note and "train001.png (64 x 64, the image 80 x 70)" in note for note in annotations["notes"]
     )
     assert found["splits"]["train"]["classes"] == {"images": 4}
 
@@ -193,11 +193,11 @@ def test_doctor_counts_pixels_and_names_masks_that_cannot_be_read(tmp_path: Path
     half = np.repeat(np.array([255, 1], np.uint8), 512).reshape(32, 32)
     Image.fromarray(half).save(root / "train" / "masks" / "000.png")
     Image.fromarray(half[:16]).save(root / "train" / "masks" / "001.png")
-    found = look_through(str(root), "segment")
-    assert found.labels
-    assert found.labels.counts == {"train": {"ground": 2048, "square": 512}, "val": {"ground": 4096, "square": 0}}
-    assert found.labels.facts["train"] == {"images": 4, "ignored pixels": 512, "masks read": 3}
-    ((name, reason),) = found.labels.unreadable
+    found = check_dataset(str(root), "segment")
+    assert found.annotations
+    assert found.annotations.counts == {"train": {"ground": 2048, "square": 512}, "val": {"ground": 4096, "square": 0}}
+    assert found.annotations.facts["train"] == {"images": 4, "ignored pixels": 512, "masks read": 3}
+    ((name, reason),) = found.annotations.unreadable
     assert name == "train/images/001.png" and "has 32 x 16 pixels" in reason
     assert "cannot be read: train/images/001.png" in found.text()
     assert found.images.advice[0].startswith("No pixels in val: square.")
@@ -209,7 +209,7 @@ def test_identities_need_not_be_in_every_split_but_need_a_second_image(tmp_path:
     (root / "more" / "train" / "class0").rename(root / "val" / "someone")
     (root / "more" / "train").rmdir()
     (root / "more").rmdir()
-    advice = look_through(str(root), "embed").images.advice
+    advice = check_dataset(str(root), "embed").images.advice
     assert any(line.startswith("Class someone: one image in val") for line in advice)
     assert not any("cannot be learnt" in line or "Collect more" in line for line in advice)
     assert not inspect_images(open_data(write_pictures(tmp_path / "two", classes=2, each=2)), apart=True).leaks()

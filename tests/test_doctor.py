@@ -10,29 +10,31 @@ from pathlib import Path
 
 import pytest
 
-from gossamer.cli import doctor
-from gossamer.cli.doctor import PROBES, Diagnosis, Finding, Probe
+from gossamer import doctor
+from gossamer.doctor import PACKAGE_CHECKS, CheckResult, Diagnosis, PackageCheck
 from gossamer.host import machine
 
 
 @pytest.fixture
 def few(monkeypatch: pytest.MonkeyPatch) -> None:
     """Only the packages that are quick to try."""
-    monkeypatch.setattr(doctor, "PROBES", tuple(p for p in PROBES if p.package in ("numpy", "pillow", "rich")))
+    monkeypatch.setattr(
+        doctor, "PACKAGE_CHECKS", tuple(p for p in PACKAGE_CHECKS if p.package in ("numpy", "pillow", "rich"))
+    )
 
 
-def look(monkeypatch: pytest.MonkeyPatch, *probes: Probe) -> Finding:
-    monkeypatch.setattr(doctor, "PROBES", probes)
-    return doctor.doctor().findings[0]
+def look(monkeypatch: pytest.MonkeyPatch, *checks: PackageCheck) -> CheckResult:
+    monkeypatch.setattr(doctor, "PACKAGE_CHECKS", checks)
+    return doctor.doctor().checks[0]
 
 
 def test_all_that_is_installed_works_here() -> None:
     diagnosis = doctor.doctor()
-    found = {finding.name: finding for finding in diagnosis.findings}
-    for probe in PROBES:
-        installed = machine.versions([probe.package])[probe.package]
-        assert found[probe.package].state == ("works" if installed else "absent"), found[probe.package].fix
-        assert installed is None or found[probe.package].detail.startswith(installed)
+    found = {check.name: check for check in diagnosis.checks}
+    for check in PACKAGE_CHECKS:
+        installed = machine.versions([check.package])[check.package]
+        assert found[check.package].state == ("works" if installed else "absent"), found[check.package].fix
+        assert installed is None or found[check.package].detail.startswith(installed)
     assert max(map(len, diagnosis.text().splitlines())) <= 100
     plain = json.loads(json.dumps(diagnosis.to_json()))
     assert plain["gossamer"] and plain["machine"]["cpu"] and plain["ok"] == (diagnosis.exit_code == 0)
@@ -40,15 +42,15 @@ def test_all_that_is_installed_works_here() -> None:
 
 def test_probes_are_the_optional_packages_of_the_project() -> None:
     text = (Path(__file__).parents[1] / "pyproject.toml").read_text()
-    for probe in PROBES:
-        if probe.extra:
-            line = next(line for line in text.splitlines() if line.startswith(f"{probe.extra} = "))
-            assert f'"{probe.package.lower()}>=' in line
+    for check in PACKAGE_CHECKS:
+        if check.extra:
+            line = next(line for line in text.splitlines() if line.startswith(f"{check.extra} = "))
+            assert f'"{check.package.lower()}>=' in line
 
 
 def test_an_absent_package_says_what_is_missing_and_what_brings_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    found = look(monkeypatch, Probe("no-such-package", "train", "train, eval", "pass"))
-    assert found == Finding("no-such-package", "absent", "", "train, eval", 'pip install "gossamer[train]"')
+    found = look(monkeypatch, PackageCheck("no-such-package", "train", "train, eval", "pass"))
+    assert found == CheckResult("no-such-package", "absent", "", "train, eval", 'pip install "gossamer[train]"')
 
 
 @pytest.mark.parametrize(
@@ -60,19 +62,21 @@ def test_an_absent_package_says_what_is_missing_and_what_brings_it(monkeypatch: 
     ],
 )
 def test_a_broken_package_says_why(monkeypatch: pytest.MonkeyPatch, code: str, reason: str) -> None:
-    found = look(monkeypatch, Probe("numpy", "", "everything", code))
+    found = look(monkeypatch, PackageCheck("numpy", "", "everything", code))
     assert found.state == "fails"
     assert found.fix == f"{reason}; pip install --force-reinstall numpy"
 
 
 def test_a_package_that_hangs_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(doctor, "PATIENCE", 0.5)
-    found = look(monkeypatch, Probe("numpy", "", "everything", "import time; time.sleep(60)"))
+    found = look(monkeypatch, PackageCheck("numpy", "", "everything", "import time; time.sleep(60)"))
     assert found.state == "fails" and found.fix.startswith("no answer within 0.5 seconds")
 
 
 def test_a_failure_is_told_in_the_exit_code_and_at_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(doctor, "PROBES", (Probe("numpy", "", "everything", "raise ValueError('broken ' * 40)"),))
+    monkeypatch.setattr(
+        doctor, "PACKAGE_CHECKS", (PackageCheck("numpy", "", "everything", "raise ValueError('broken ' * 40)"),)
+    )
     diagnosis = doctor.doctor()
     assert diagnosis.exit_code == 1
     assert "what to do:\n  numpy: ValueError: broken broken" in diagnosis.text()
@@ -80,12 +84,12 @@ def test_a_failure_is_told_in_the_exit_code_and_at_the_end(monkeypatch: pytest.M
 
 
 def test_absence_alone_is_no_failure() -> None:
-    diagnosis = Diagnosis("1", machine.describe(), (Finding("torch", "absent", "", "train", "pip install it"),))
+    diagnosis = Diagnosis("1", machine.describe(), (CheckResult("torch", "absent", "", "train", "pip install it"),))
     assert diagnosis.exit_code == 0
 
 
-def one(name: str) -> Finding:
-    return next(finding for finding in doctor.doctor().findings if finding.name == name)
+def one(name: str) -> CheckResult:
+    return next(check for check in doctor.doctor().checks if check.name == name)
 
 
 @pytest.mark.usefixtures("few")
@@ -138,5 +142,5 @@ def test_a_full_disk_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_it_runs_without_torch_in_its_own_process() -> None:
-    code = "import sys, gossamer.cli.doctor; assert not {'torch', 'onnxruntime', 'openvino', 'onnx'} & set(sys.modules)"
+    code = "import sys, gossamer.doctor; assert not {'torch', 'onnxruntime', 'openvino', 'onnx'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)

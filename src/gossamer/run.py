@@ -286,6 +286,17 @@ def next_folder(net: str, root: str | Path = "runs") -> str:
     return str(Path(root) / f"{net.replace(':', '_')}-{number}")
 
 
+def settings_from(config: str | Path, changes: Mapping[str, Any]) -> Settings:
+    """The settings of another run's settings.yaml with `changes`; without an `out` among them, to a new folder beside it.
+
+    Raises SettingsError.
+    """
+    base = settings_module.load(config)
+    old = Path(base.out)
+    out = next_folder(old.name or base.net, old.parent if base.out else "runs")
+    return base.replace(**{"out": out, **changes})
+
+
 def _csv(header: Iterable[str], rows: Iterable[Iterable[Any]]) -> str:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")

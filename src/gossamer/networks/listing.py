@@ -10,7 +10,7 @@ from gossamer.networks.pretrained import WEIGHTS
 from gossamer.networks.registry import NETWORKS, PEER, list_models
 
 
-def names(pattern: str = "*") -> list[str]:
+def network_names(pattern: str = "*") -> list[str]:
     """The networks that match the shell-style `pattern`, or "timm:PATTERN" for those of timm.
 
     Raises UnknownNameError for none, MissingPackageError where timm is needed and not installed.
@@ -18,15 +18,15 @@ def names(pattern: str = "*") -> list[str]:
     if pattern.startswith(PEER):
         from gossamer.networks.foreign import list_names
 
-        found = list_names(pattern)
+        matching = list_names(pattern)
     else:
-        found = list_models(pattern)
-    if not found:
+        matching = list_models(pattern)
+    if not matching:
         raise UnknownNameError("network", pattern, list_models())
-    return found
+    return matching
 
 
-def costs(
+def network_costs(
     pattern: str = "*",
     *,
     max_params: int | None = None,
@@ -36,7 +36,7 @@ def costs(
     """The matching networks of at most `max_params` parameters and `max_macs` MACs, by their MACs.
 
     Each row: name, params, macs (one image), input ("CxHxW", the network's own). Counted on shapes alone, with 1000
-    classes. Raises UnknownNameError, SettingsError for networks of timm, some of whose operations have no formula.
+    classes. Raises UnknownNameError, SettingsError for networks of timm, some of whose operations have no cost formula.
     """
     if pattern.startswith(PEER):
         raise SettingsError(f"limits for {pattern}", "limits for our own networks", "leave out timm: or the limits")
@@ -46,8 +46,8 @@ def costs(
     from gossamer.networks import create_model
 
     rows = []
-    found = names(pattern)
-    for name in progress.track(found, len(found), "counting"):
+    matching = network_names(pattern)
+    for name in progress.track(matching, len(matching), "counting"):
         shape = NETWORKS[name].input
         with torch.device("meta"):
             model = create_model(name, in_chans=shape[0])
@@ -63,22 +63,22 @@ def costs(
 def weight_rows(pattern: str = "*") -> list[dict[str, Any]]:
     """The weight sets of the matching networks, the default of each first; see `WeightSet`.
 
-    Each row has its fields, with `network`, `default`, and `preprocessing` in a few words.
+    Each row has its fields, with `network`, `default`, and `preprocessing` as one line of text.
     Raises UnknownNameError where no network matches, or none that does has listed weights.
     """
-    found = names(pattern)
+    matching = network_names(pattern)
     if pattern.startswith(PEER):
         from gossamer.networks.foreign import weight_sets
 
-        sets = {name: weight_sets(name) for name in found}
+        sets = {name: weight_sets(name) for name in matching}
     else:
-        sets = {name: WEIGHTS[name] for name in found if name in WEIGHTS}
+        sets = {name: WEIGHTS[name] for name in matching if name in WEIGHTS}
     rows = []
     for name, listed in sets.items():
         for index, each in enumerate(listed):
             mean = "/".join(f"{value:g}" for value in dict.fromkeys(each.mean))
-            said = f"{each.input} {each.crop_pct:.3g} {each.interpolation} {mean}"
-            rows.append({"network": name, "default": index == 0, **each._asdict(), "preprocessing": said})
+            preprocessing = f"{each.input} {each.crop_pct:.3g} {each.interpolation} {mean}"
+            rows.append({"network": name, "default": index == 0, **each._asdict(), "preprocessing": preprocessing})
     if not rows:
         raise UnknownNameError("network with listed weights", pattern, WEIGHTS)
     return rows

@@ -1,0 +1,52 @@
+"""The time of each operation of compiled networks, on the engine."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from gossamer.errors import InputError
+from gossamer.runtime.native import Native, is_compiled
+from gossamer.runtime.steps import Step, table
+
+
+@dataclass(frozen=True)
+class NetworkProfile:
+    """A compiled file's operations with their times in milliseconds an image, for a number of threads."""
+
+    path: str
+    isa: str
+    threads: int
+    operations: tuple[Step, ...]
+
+
+@dataclass(frozen=True)
+class Profile:
+    """A profile for each file and each number of threads."""
+
+    networks: tuple[NetworkProfile, ...]
+
+    def text(self) -> str:
+        """A table for each."""
+        return "\n\n".join(f"{one.path}: {table(one.operations, one.isa, one.threads)}" for one in self.networks)
+
+    def to_json(self) -> list[dict[str, Any]]:
+        """Plain values."""
+        return [dataclasses.asdict(network) for network in self.networks]
+
+
+def profile(targets: Sequence[str], threads: Sequence[int] = (1,)) -> Profile:
+    """Time each operation of compiled files with each number of threads.
+
+    Raises InputError for another target, ModelFileError, MissingPackageError.
+    """
+    networks = []
+    for target in targets:
+        if not is_compiled(target):
+            raise InputError(f"{target} with --profile", "a compiled network", "compile it first: gossamer compile")
+        for count in threads:
+            engine = Native(target, count)
+            networks.append(NetworkProfile(target, engine.isa, count, tuple(engine.profile())))
+    return Profile(tuple(networks))

@@ -1,0 +1,18 @@
+"""A benchmark saved in the run folders that it measured, whose reports show it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+
+from gossamer.bench.result import Benchmark
+from gossamer.host.storage import write_text
+from gossamer.run import BENCH, SETTINGS
+
+
+def save_in_runs(result: Benchmark, targets: Iterable[str | Path]) -> None:
+    """Write `result` into each target that is a run folder. Raises StorageError."""
+    for target in map(Path, targets):
+        if (target / SETTINGS).is_file():
+            write_text(target / BENCH, json.dumps(result.to_json(), indent=1))

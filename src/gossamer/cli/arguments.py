@@ -1,0 +1,47 @@
+"""Arguments that several commands share, and the types of their values."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+
+from gossamer.errors import SettingsError
+
+
+def positive(text: str) -> int:
+    """A whole number from 1, for argparse."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 1")
+    return int(text)
+
+
+def thread_counts(text: str) -> tuple[int, ...]:
+    """ "1,2" -> (1, 2). Raises SettingsError."""
+    parts = text.split(",")
+    if not all(part.isdecimal() and 1 <= int(part) <= 4096 for part in parts):
+        raise SettingsError(f"threads {text!r}", "numbers from 1 to 4096 with commas, as 1,2", "check --threads")
+    return tuple(int(part) for part in parts)
+
+
+def input_shape(text: str) -> Sequence[int] | None:
+    """ "3x224x224" -> (3, 224, 224), "" -> None. Raises SettingsError."""
+    from gossamer.settings import parse_shape
+
+    return parse_shape(text) if text else None
+
+
+def add_batch(parser: argparse.ArgumentParser, default: int) -> None:
+    """--batch."""
+    parser.add_argument("--batch", type=positive, default=default, help="images at once")
+
+
+def add_runtime(parser: argparse.ArgumentParser) -> None:
+    """--runtime."""
+    parser.add_argument(
+        "--runtime", default="auto", help="auto, onnxruntime, openvino, reference, or native for a compiled file"
+    )
+
+
+def add_which(parser: argparse.ArgumentParser, whose: str) -> None:
+    """--which: the checkpoint of a run."""
+    parser.add_argument("--which", choices=("best", "last"), default="best", help=f"weights of {whose}")

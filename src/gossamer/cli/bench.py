@@ -1,0 +1,39 @@
+"""`gossamer bench`."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from gossamer.cli.arguments import add_batch, thread_counts
+from gossamer.host.progress import Progress
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("targets", nargs="+", help="model file, run folder or network name")
+    parser.add_argument("--threads", default="1", help="numbers of threads, e.g. 1,2")
+    add_batch(parser, 1)
+    parser.add_argument("--runtimes", default="", help="e.g. onnxruntime,openvino; default all that are installed")
+    parser.add_argument("--profile", action="store_true", help="time each operation of compiled networks instead")
+    parser.add_argument("--plot", default="", help="also draw the latencies into this .png or .svg file")
+
+
+def run(options: argparse.Namespace, progress: Progress) -> Any:
+    if options.profile:
+        from gossamer.bench.profile import profile
+
+        return profile(options.targets, thread_counts(options.threads))
+    from gossamer.bench import bench
+    from gossamer.bench.saving import save_in_runs
+
+    result = bench(
+        options.targets,
+        runtimes=options.runtimes.split(",") if options.runtimes else None,
+        threads=thread_counts(options.threads),
+        batch=options.batch,
+        progress=progress,
+    )
+    if options.plot:
+        result.plot(options.plot)
+    save_in_runs(result, options.targets)
+    return result

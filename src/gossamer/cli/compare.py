@@ -1,0 +1,38 @@
+"""`gossamer compare`."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from gossamer.cli.arguments import input_shape, positive
+from gossamer.host.progress import Progress
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("targets", nargs="*", metavar="NET", help="network, ONNX file or run folder")
+    parser.add_argument("--runs", nargs="+", default=[], metavar="RUN", help="more run folders")
+    parser.add_argument("--input", default="", metavar="CxHxW", help="e.g. 3x224x224; default each network's own")
+    parser.add_argument(
+        "--measure",
+        action=argparse.BooleanOptionalAction,
+        default=None,
+        help="measure the latency of each on this machine; default where a run is among them",
+    )
+    parser.add_argument("--threads", type=positive, default=1, help="threads while measuring")
+    parser.add_argument("--plot", default="", help="also draw them into this .png or .svg file")
+
+
+def run(options: argparse.Namespace, progress: Progress) -> Any:
+    from gossamer.microscope.compare import compare
+
+    result = compare(
+        [*options.targets, *options.runs],
+        input_shape(options.input),
+        measure=options.measure,
+        threads=options.threads,
+        progress=progress,
+    )
+    if options.plot:
+        result.plot(options.plot)
+    return result

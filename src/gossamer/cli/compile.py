@@ -1,0 +1,40 @@
+"""`gossamer compile`."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from gossamer.errors import SettingsError
+from gossamer.host.progress import Progress
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("model", help="ONNX file, ours or any other of a convolutional network")
+    parser.add_argument("--out", required=True, help="the .goss file to write")
+    parser.add_argument("--precision", default="fp32", help="fp32, or bf16; what a QDQ file has in int8 stays int8")
+    parser.add_argument(
+        "--classifier", default="same", help="int8: the last layers' weights in bytes, for speed and size"
+    )
+    parser.add_argument(
+        "--metadata", default=None, metavar="FILE", help="the exported file that this one was quantised from"
+    )
+    parser.add_argument("--input", default="", metavar="HxW", help="static input size of a file with dynamic ones")
+    parser.add_argument("--images", nargs="*", default=[], help="images and folders to compare the predictions on")
+
+
+def run(options: argparse.Namespace, progress: Progress) -> Any:
+    from gossamer.runtime.compilation import compile_model
+    from gossamer.settings import parse_size
+
+    precision = {"fp32": "float32", "bf16": "bfloat16"}.get(options.precision, options.precision)
+    if precision == "int8":
+        raise SettingsError(
+            "--precision int8",
+            "fp32 and bf16; int8 is what a calibrated QDQ file has",
+            "quantise the ONNX file, and compile that with --metadata and the original",
+        )
+    size = parse_size(options.input) if options.input else None
+    return compile_model(
+        options.model, options.out, precision, options.images, progress, options.classifier, options.metadata, size
+    )

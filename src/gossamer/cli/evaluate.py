@@ -1,0 +1,36 @@
+"""`gossamer eval`."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from gossamer.cli.arguments import add_batch, add_runtime, add_which
+from gossamer.host.progress import Progress
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("model", help="run folder or model file")
+    parser.add_argument("data", nargs="?", default="", help="images; default the run's validation images")
+    add_which(parser, "a run")
+    add_batch(parser, 64)
+    parser.add_argument(
+        "--split", choices=("train", "val", "test"), help="default: val of a run's own data; test of DATA, or else val"
+    )
+    parser.add_argument("--ignore-index", type=int, default=None, help="masks: value of the pixels to ignore")
+    add_runtime(parser)
+
+
+def run(options: argparse.Namespace, progress: Progress) -> Any:
+    from gossamer.training.evaluate_target import evaluate_target
+
+    return evaluate_target(
+        options.model,
+        options.data,
+        split=options.split or "",
+        which=options.which,
+        runtime=options.runtime,
+        ignore_index=options.ignore_index,
+        batch=options.batch,
+        progress=progress,
+    )

@@ -1,0 +1,22 @@
+"""`gossamer export`."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from gossamer.cli.arguments import add_which
+from gossamer.host.progress import Progress
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("run", help="run folder")
+    parser.add_argument("--out", required=True, help="the .onnx file to write")
+    add_which(parser, "the run")
+    parser.add_argument("--licence", default="unspecified", help="licence of the model, e.g. CC-BY-4.0")
+
+
+def run(options: argparse.Namespace, progress: Progress) -> Any:
+    from gossamer.export.onnx import export
+
+    return export(options.run, options.out, which=options.which, licence=options.licence, progress=progress)

@@ -1,0 +1,30 @@
+"""`gossamer inspect`."""
+
+from __future__ import annotations
+
+import argparse
+
+from gossamer.cli.arguments import input_shape, positive
+from gossamer.cli.result import Result
+from gossamer.host.progress import Progress
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("target", help="network, ONNX file or run folder")
+    parser.add_argument("--input", default="", metavar="CxHxW", help="e.g. 3x224x224; default the network's own")
+    parser.add_argument("--measure", action="store_true", help="also time each layer on this machine")
+    parser.add_argument("--threads", type=positive, default=1, help="threads while timing")
+    parser.add_argument("--html", default="", help="also draw the network into this file")
+
+
+def run(options: argparse.Namespace, progress: Progress) -> Result:
+    from gossamer.microscope.inspection import inspect
+    from gossamer.microscope.table import table
+
+    inspection = inspect(options.target, input_shape(options.input), measure=options.measure, threads=options.threads)
+    if options.html:
+        from gossamer.microscope.page import write
+
+        write(inspection, options.html)
+        progress.say(f"{options.html}: the network drawn, coloured by {'time' if inspection.timing else 'MACs'}")
+    return Result(table(inspection), inspection.to_json())

@@ -1,0 +1,23 @@
+"""`gossamer swap`."""
+
+from __future__ import annotations
+
+import argparse
+
+from gossamer.cli.result import Result
+from gossamer.cli.train import trained
+from gossamer.host.progress import Progress
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("run", help="run folder")
+    parser.add_argument("--net", required=True, help="the other network")
+    parser.add_argument("--out", required=True, help="the run folder to make")
+    parser.add_argument("--weights", default="", help="weights to start from, as for train; none: random")
+
+
+def run(options: argparse.Namespace, progress: Progress) -> Result:
+    from gossamer.training.rerun import swap
+
+    run, dropped = swap(options.run, options.net, options.out, weights=options.weights, progress=progress)
+    return trained(run, dropped=dropped)

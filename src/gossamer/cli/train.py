@@ -1,0 +1,84 @@
+"""`gossamer train`: the positional data, --config and --resume, and one flag a setting."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import typing
+from typing import TYPE_CHECKING, Any
+
+from gossamer import settings as settings_module
+from gossamer.cli.result import Result
+from gossamer.errors import SettingsError
+from gossamer.host.progress import Progress
+from gossamer.settings import Settings
+
+if TYPE_CHECKING:
+    from gossamer.run import Run
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("data", nargs="?", help="images: a folder, a CSV file, or tar shards")
+    parser.add_argument("--config", default="", help="settings.yaml of another run; flags override it")
+    parser.add_argument("--resume", default="", metavar="RUN", help="resume an interrupted run")
+    groups: dict[str, Any] = {}
+    hints = typing.get_type_hints(Settings)
+    for field in dataclasses.fields(Settings):
+        if field.name == "data":
+            continue
+        group = field.metadata["group"]
+        groups.setdefault(group, parser.add_argument_group(group))
+        groups[group].add_argument(
+            "--" + field.name.replace("_", "-"), dest=field.name, default=None, **_flag(field, hints[field.name])
+        )
+
+
+def run(options: argparse.Namespace, progress: Progress) -> Result:
+    changes = {
+        name: value for name, value in vars(options).items() if name in settings_module.names() and value is not None
+    }
+    if options.resume:
+        if changes or options.config:
+            raise SettingsError(
+                f"--resume with {'--config' if options.config else '--' + next(iter(changes)).replace('_', '-')}",
+                "--resume alone: a run resumes with its own settings",
+                "leave the rest out, or start a new run with --config",
+            )
+        from gossamer.training.loop import resume
+
+        return trained(resume(options.resume, progress=progress))
+    from gossamer.run import settings_from
+    from gossamer.training.loop import train
+
+    settings = settings_from(options.config, changes) if options.config else Settings(**changes)
+    return trained(train(settings, progress=progress))
+
+
+def trained(run: Run, **values: Any) -> Result:
+    """A run that has just been trained: its folder and its best epoch; values: more of them for a program."""
+    from gossamer.tasks.registry import task_of
+
+    name = f"val_{task_of(run.settings.task).score}"
+    rows, best = run.metrics(), run.best(name)
+    plain = {"run": str(run.path), "epochs": len(rows), "best": best, "last": rows[-1] if rows else {}}
+    reached = f": {name.replace('_', ' ', 1)} {best[name]:.4f} after epoch {best['epoch']:g}" if best else ""
+    return Result(f"{run.path}{reached}", {**plain, **values})
+
+
+def _flag(field: dataclasses.Field[Any], hint: Any) -> dict[str, Any]:
+    """How argparse reads one setting; Settings checks the value."""
+    default = "" if field.default in (None, "", ()) else f" (default {_default_text(field.default)})"
+    options: dict[str, Any] = {"help": (field.metadata["help"] + default).replace("%", "%%")}
+    kinds = [kind for kind in typing.get_args(hint) or (hint,) if kind is not type(None)]
+    if bool in kinds:
+        return {**options, "action": argparse.BooleanOptionalAction}
+    if tuple in (typing.get_origin(hint), *map(typing.get_origin, kinds)):
+        return {**options, "type": float, "nargs": "+", "metavar": "X"}
+    if choices := settings_module.choices(field.name):
+        return {**options, "metavar": "|".join(choices)}
+    kind = int if int in kinds else float if float in kinds else str
+    return {**options, "type": kind, "metavar": {int: "N", float: "X", str: "TEXT"}[kind]}
+
+
+def _default_text(value: Any) -> str:
+    return " ".join(f"{item:.4g}" for item in value) if isinstance(value, tuple) else str(value)

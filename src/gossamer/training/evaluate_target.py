@@ -1,0 +1,53 @@
+"""The scores of a run folder or of a model file on images."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from gossamer.errors import InputError, SettingsError
+from gossamer.host.progress import SILENT, Progress
+from gossamer.runtime.model import AUTO, load
+from gossamer.tasks.registry import scorer_of, source_of
+from gossamer.training.evaluate import evaluate
+
+
+def evaluate_target(
+    target: str | Path,
+    data: str = "",
+    *,
+    split: str = "",
+    which: str = "best",
+    runtime: str = AUTO,
+    ignore_index: int | None = None,
+    batch: int = 64,
+    progress: Progress = SILENT,
+) -> Any:
+    """The scores of a run folder (in torch) or of a model file (in a runtime): the evaluation of its task.
+
+    data: images with their targets; "" for those of the run, of which `split` is val by default. which: "best" or
+    "last" checkpoint of a run. ignore_index: value in the masks of pixels that do not count, for a model file.
+    batch: images at once. Raises InputError and what opening the target and its data raises.
+    """
+    if Path(target).is_dir():
+        from gossamer.training.restore import load_run, run_data, torch_forward
+
+        network = load_run(target, which)
+        if data:
+            source = network.task.open_source(data, network.classes, network.settings, split)
+        else:
+            splits, split = run_data(network.run).splits(), split or "val"
+            if split not in splits:
+                raise SettingsError(f"{target}: no {split} images", ", ".join(splits), "choose one of them")
+            source = splits[split]
+        forward, preprocess, scorer = torch_forward(network.model), network.preprocess, network.task.scorer()
+    else:
+        model = load(target, runtime=runtime)
+        metadata = model.metadata
+        if metadata is None:
+            raise InputError(f"{target}: has no metadata", "a file made by `gossamer export`", "export the run")
+        if not data:
+            raise SettingsError("a model file without data", "gossamer eval FILE DATA", "name the images")
+        source = source_of(metadata.heads, data, ignore_index, split)
+        forward, preprocess, scorer = model.run, metadata.preprocess, scorer_of(metadata.heads)
+    return evaluate(forward, source, preprocess, scorer, batch=batch, progress=progress).scores()
