@@ -31,7 +31,7 @@ from numpy.typing import NDArray
 import gossamer
 from gossamer import Run, Settings
 from gossamer.data.open import open_source, read_table
-from gossamer.data.source import Table
+from gossamer.data.table import Table
 from gossamer.host import machine
 from gossamer.host.progress import Lines
 from gossamer.host.storage import write_text

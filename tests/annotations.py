@@ -92,7 +92,7 @@ def seen(table: BoxTable) -> dict[str, tuple[str, Boxes, list[str]]]:
 
 
 def same(first: BoxTable, second: BoxTable) -> None:
-    assert (first.classes, first.declared) == (second.classes, second.declared)
+    assert (first.classes, first.fixed) == (second.classes, second.fixed)
     one, two = seen(first), seen(second)
     assert one.keys() == two.keys()
     for name, (split, boxes, labels) in one.items():

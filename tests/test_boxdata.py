@@ -13,9 +13,10 @@ from hypothesis import strategies as st
 
 from gossamer.data.boxes.annotation import Boxes
 from gossamer.data.boxes.convert import convert
-from gossamer.data.boxes.open import apply_box_split, open_box_source, open_boxes, read_boxes
+from gossamer.data.boxes.open import open_boxes, read_boxes
 from gossamer.data.boxes.records import Draft, Drawn, Record, split_of
 from gossamer.data.boxes.table import size_differences, table_of
+from gossamer.data.open import apply_split, open_source
 from gossamer.data.source import Source
 from gossamer.data.split import split_rows
 from gossamer.errors import DataError
@@ -224,7 +225,7 @@ def test_a_saved_split_is_found_again(tmp_path: Path) -> None:
     rows = split_rows(data)
     voc(tmp_path, {"new": xml(("rare", 1, 1, 5, 5))})
     (tmp_path / "Annotations" / "03.xml").unlink()
-    again = apply_box_split(tmp_path, rows)
+    again = apply_split(tmp_path, rows, read=read_boxes)
     gone = {"JPEGImages/03.png"}
     for old, new in zip(data.splits().values(), again.splits().values(), strict=True):
         kept = [i for i, name in enumerate(old.names) if name not in gone]
@@ -243,12 +244,12 @@ def test_validation_data_elsewhere_and_their_class_numbers(tmp_path: Path) -> No
     data = open_boxes(tmp_path / "a", val=tmp_path / "b")
     assert (len(data.train), len(data.val)) == (20, 1)
     assert boxes_at(data.val, 0).labels.tolist() == [1]  # the only class there, and the second here
-    again = apply_box_split(tmp_path / "a", split_rows(data), val=tmp_path / "b")
+    again = apply_split(tmp_path / "a", split_rows(data), val=tmp_path / "b", read=read_boxes)
     assert again.fingerprint == data.fingerprint
-    source = open_box_source(tmp_path / "b", ("x", "y", "rare"))
+    source = open_source(tmp_path / "b", ("x", "y", "rare"), read=read_boxes)
     assert (boxes_at(source, 0).labels.tolist(), source.labels.tolist()) == ([2], [2])
     with pytest.raises(DataError, match="class rare has no training box"):
-        open_box_source(tmp_path / "b", ("often",))
+        open_source(tmp_path / "b", ("often",), read=read_boxes)
 
 
 def test_a_moved_box_changes_the_fingerprint_and_a_selection_keeps_its_boxes(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,9 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from gossamer import Settings
-from gossamer.data.heads.open import apart, apply_many_split, joined, open_many, open_many_source
+from gossamer.data.heads.open import merge_classes, read_heads, split_classes
 from gossamer.data.heads.spec import HeadSpec, dump_heads, parse_heads, parse_only
+from gossamer.data.open import apply_split, open_data, open_source
 from gossamer.data.split import split_rows
 from gossamer.errors import DataError, GossamerError, SettingsError
 from gossamer.tasks.registry import task_of
@@ -126,7 +128,7 @@ def test_any_heads_are_read_or_refused_in_one_line(value: dict[str, Any]) -> Non
 def test_cells_become_labels(table: Callable[[str], Path]) -> None:
     path = table("path,colour,tags,n,m\nb.png,red,|,2.5,\na.png,blue,x| y,,-1\n")
     specs = parse_heads("colour: classify\ntags: multilabel\nsize: {kind: regress, columns: [n, m]}\n")
-    source = open_many_source(path, specs, ())
+    source = open_source(path, (), read=partial(read_heads, specs=specs))
     assert source.names == ["a.png", "b.png"]
     first, second = source.target(0), source.target(1)
     assert (first["colour"], second["colour"]) == (0, 1)
@@ -149,7 +151,7 @@ def test_boxes_of_yolo_and_what_cannot_be_read(table: Callable[[str], Path]) -> 
     path = table("path,parts\na.png,a.txt\nb.png,b.txt\n")
     (path.parent / "a.txt").write_text("1 0.5 0.5 0.5 1\n")
     specs = parse_heads("parts: {kind: detect, classes: [x, y]}\n")
-    source = open_many_source(path, specs, ())
+    source = open_source(path, (), read=partial(read_heads, specs=specs))
     assert source.target(0)["parts"].corners.tolist() == [[1, 0, 3, 3]]
     assert source.target(0)["parts"].labels.tolist() == [1]
     assert source.target(1)["parts"] is None  # b.txt is not there
@@ -157,7 +159,9 @@ def test_boxes_of_yolo_and_what_cannot_be_read(table: Callable[[str], Path]) -> 
 
 def test_a_class_may_be_known_down_to_a_level_only(table: Callable[[str], Path]) -> None:
     path = table("path,kind\na.png,animal\nb.png,animal/dog\nc.png,plant\n")
-    source = open_many_source(path, parse_heads("kind: {kind: classify, hierarchy: true}"), ())
+    source = open_source(
+        path, (), read=partial(read_heads, specs=parse_heads("kind: {kind: classify, hierarchy: true}"))
+    )
     assert source.classes == ("kind/animal/dog", "kind/plant")
     assert [source.target(i)["kind"] for i in range(3)] == [("animal",), ("animal", "dog"), ("plant",)]
 
@@ -187,7 +191,7 @@ def test_tables_that_make_no_sense(case: str, table: Callable[[str], Path]) -> N
     path = table("")
     path.write_bytes(content.encode("utf-8", "surrogateescape"))
     with pytest.raises(DataError, match=match) as error:
-        open_many(path, parse_heads("colour: classify\nn: regress\n"))
+        open_data(path, read=partial(read_heads, specs=parse_heads("colour: classify\nn: regress\n")))
     assert "\n" not in str(error.value)
 
 
@@ -205,25 +209,25 @@ def test_tables_that_make_no_sense(case: str, table: Callable[[str], Path]) -> N
 def test_cells_that_make_no_sense(heads: str, cell: str, match: str, table: Callable[[str], Path]) -> None:
     path = table(f"path,x,y\na.png,{cell},\nb.png,{cell},1\n")
     with pytest.raises(DataError, match=match):
-        open_many_source(path, parse_heads(heads), ())
+        open_source(path, (), read=partial(read_heads, specs=parse_heads(heads)))
 
 
 def test_classes_are_joined_and_taken_apart() -> None:
     specs = parse_heads("a: classify\nb: classify\n")
     classes = {"a": ("x", "y/z"), "b": ("x",)}
-    assert joined(classes) == ("a/x", "a/y/z", "b/x")
-    assert apart(joined(classes), specs) == classes
+    assert merge_classes(classes) == ("a/x", "a/y/z", "b/x")
+    assert split_classes(merge_classes(classes), specs) == classes
 
 
 def test_a_saved_split_and_a_fingerprint_that_sees_a_label_change(tmp_path: Path) -> None:
     own = write_shop(tmp_path / "shop")
-    specs = parse_heads(EVERY)
-    data = open_many(own, specs, seed=3)
-    again = apply_many_split(own, specs, split_rows(data), classes=data.classes)
+    read = partial(read_heads, specs=parse_heads(EVERY))
+    data = open_data(own, seed=3, read=read)
+    again = apply_split(own, split_rows(data), classes=data.classes, read=read)
     assert (again.fingerprint, again.train.names) == (data.fingerprint, data.train.names)
     assert {data.val.target(i)["colour"] for i in range(len(data.val))} == {0, 1, 2, None}  # some of each class
     for file, change in (("labels.csv", ("green", "blue")), ("boxes/00.xml", ("block", "brick"))):
         content = (own / file).read_text()
         (own / file).write_text(content.replace(change[0], change[1], 1))
-        assert open_many(own, specs, seed=3).fingerprint != data.fingerprint
+        assert open_data(own, seed=3, read=read).fingerprint != data.fingerprint
         (own / file).write_text(content)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from gossamer.data.masks import classes as legend
-from gossamer.data.masks.open import apply_mask_split, open_mask_source, open_masks, pixel_counts, read_masks
+from gossamer.data.masks import classes as label_maps
+from gossamer.data.masks.open import open_masks, pixel_counts, read_masks
+from gossamer.data.open import apply_split, open_source
 from gossamer.data.split import split_rows
 from gossamer.errors import DataError, ImageError, SettingsError
 from gossamer.images.preprocess import Preprocess
@@ -117,9 +119,9 @@ def test_folders_by_split_are_recognised(tmp_path: Path) -> None:
     assert data.train.names[0] == "train/images/0.png"
     assert (data.train.targets.read(int(data.train.rows[0])) == mask(0, 1, 2)).all()
     assert "3 classes, 3 training and 3 validation" in data.how
-    assert len(open_mask_source(tmp_path, data.classes)) == 3
-    assert open_mask_source(tmp_path, data.classes).names[0].startswith("test/")
-    assert open_mask_source(tmp_path, data.classes, split="train").names == data.train.names
+    assert len(open_source(tmp_path, data.classes, read=read_masks)) == 3
+    assert open_source(tmp_path, data.classes, read=read_masks).names[0].startswith("test/")
+    assert open_source(tmp_path, data.classes, split="train", read=read_masks).names == data.train.names
 
 
 def test_splits_inside_the_folders_are_recognised(tmp_path: Path) -> None:
@@ -182,7 +184,7 @@ def test_an_ignored_value_is_no_class(tmp_path: Path) -> None:
     named = open_masks(root, ignore_index=0)
     assert named.classes == ("road", "car", "sky")
     assert (named.train.targets.read(0) == mask(255, 0, 1, 2)).all()
-    source = open_mask_source(root, ("sky", "road", "car"), ignore_index=0)
+    source = open_source(root, ("sky", "road", "car"), read=partial(read_masks, ignore_index=0))
     assert (source.targets.read(0) == mask(255, 1, 2, 0)).all()
 
 
@@ -246,7 +248,7 @@ def test_a_saved_split_is_found_again(tmp_path: Path) -> None:
     (tmp_path / "masks" / gone).unlink()
     save(tmp_path / "images" / added, picture())
     save(tmp_path / "masks" / added, mask(0, 1))
-    again = apply_mask_split(tmp_path, rows, classes=data.classes)
+    again = apply_split(tmp_path, rows, classes=data.classes, read=read_masks)
     assert again.val.names == data.val.names and again.train.names == data.train.names[1:]
     assert again.val.targets is not None
     assert any("1 images are gone" in note for note in again.notes)
@@ -369,7 +371,7 @@ BAD_DATA: dict[str, tuple[Callable[[Path], object], str]] = {
     "one class": (lambda root: [save(p, mask(0)) for p in root.glob("*/masks/*")], "one class"),
     "all masks wrong": (lambda root: [save(p, picture()) for p in root.glob("*/masks/*")], "has colours"),
     "both classes files": (
-        lambda root: [(root / name).write_text("a\nb\n") for name in legend.FILES],
+        lambda root: [(root / name).write_text("a\nb\n") for name in label_maps.FILES],
         "both classes.txt and classes.json",
     ),
     "a name twice": (lambda root: (root / "classes.txt").write_text("a\nb\na\n"), "'a' twice"),
@@ -409,7 +411,7 @@ def test_arguments_that_make_no_sense_are_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="3 classes"):
         open_masks(root, num_classes=4)
     with pytest.raises(DataError, match="a, b, c"):
-        open_mask_source(root, ("a", "b", "d"))
+        open_source(root, ("a", "b", "d"), read=read_masks)
 
 
 def test_voc_lists_that_contradict_are_refused(tmp_path: Path) -> None:
@@ -419,8 +421,8 @@ def test_voc_lists_that_contradict_are_refused(tmp_path: Path) -> None:
         read_masks(root)
 
 
-@given(st.text(), st.sampled_from([legend.parse_text, legend.parse_json]))
-def test_no_classes_file_breaks_the_parser(content: str, parse: Callable[[str, str], list[legend.Entry]]) -> None:
+@given(st.text(), st.sampled_from([label_maps.parse_text, label_maps.parse_json]))
+def test_no_classes_file_breaks_the_parser(content: str, parse: Callable[[str, str], list[label_maps.Entry]]) -> None:
     try:
         entries = parse(content, "classes")
     except DataError:
@@ -438,7 +440,7 @@ json_values = st.recursive(
 @given(json_values)
 def test_no_json_breaks_the_parser(values: Any) -> None:
     try:
-        entries = legend.parse_json(json.dumps(values), "classes")
+        entries = label_maps.parse_json(json.dumps(values), "classes")
     except DataError:
         return
     assert len(entries) == len(values)
@@ -446,8 +448,8 @@ def test_no_json_breaks_the_parser(values: Any) -> None:
 
 @given(st.lists(st.sampled_from("abcdefgh"), min_size=2, unique=True), st.none() | st.integers(0, 9))
 def test_every_value_has_a_class_or_is_ignored(names: list[str], ignore: int | None) -> None:
-    entries = legend.numbered(len(names), ignore, names)
-    found = legend.legend_of(entries, ignore)
+    entries = label_maps.numbered(len(names), ignore, names)
+    found = label_maps.label_map_of(entries, ignore)
     assert found.classes == tuple(names)
     for value in range(len(entries)):
         index = int(found.indices[value])

@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 
 from gossamer.data.folder import SPLIT_NAMES, text
-from gossamer.data.source import Files, Table, class_order, shown
+from gossamer.data.source import Files, class_order, shown
+from gossamer.data.table import Table
 from gossamer.errors import DataError
 
 _ALLOWED = "UTF-8 text with the header path,label or path,label,split and a line an image"

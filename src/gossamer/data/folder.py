@@ -8,7 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from gossamer.data.source import Files, Table, shown
+from gossamer.data.source import Files, shown
+from gossamer.data.table import Table
 from gossamer.errors import DataError
 from gossamer.images.preprocess import IMAGE_SUFFIXES, printable
 

@@ -1,32 +1,55 @@
-"""Recognise what lies at a path, an image folder, a CSV file or tar shards, and give it as training, validation and
-test images."""
+"""Open what lies at a path as training, validation and test images: one way for every kind of targets.
+
+A kind of targets is a function that reads a path as a `Table`. Without one, it is a class an image: a folder, a CSV
+file or tar shards.
+"""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Sequence
+from functools import partial
 from pathlib import Path
-
-import numpy as np
+from typing import Protocol
 
 from gossamer.data.csvfile import read_csv
 from gossamer.data.folder import read_folder
 from gossamer.data.shards import find_shards, read_shards
-from gossamer.data.source import Data, Indices, Source, Table, class_order, shown
-from gossamer.data.split import Row, led, opened, reopened, scored_rows, sources_of, split_rows, validated
+from gossamer.data.source import Data, Source
+from gossamer.data.split import Row, prefixed, saved_sources, scored_rows, split_rows, validation
+from gossamer.data.table import ALLOWED, StrPath, Table
 from gossamer.errors import DataError
 
-__all__ = ["Data", "Source", "apply_split", "open_data", "open_source", "read_table", "split_rows"]
-
-_ALLOWED = "a folder of images, a CSV file of path,label, or tar shards"
-StrPath = str | os.PathLike[str]
+__all__ = ["Data", "ReadTable", "Source", "apply_split", "open_data", "open_source", "read_table", "split_rows"]
 
 
-def read_table(root: StrPath) -> Table:
-    """All labelled images at `root`, whatever kind of data it is, not yet split. Raises DataError."""
-    path = Path(root)
+class ReadTable(Protocol):
+    """How one kind of data is read."""
+
+    def __call__(self, root: StrPath, *, classes: Sequence[str] = (), reference: Table | None = None) -> Table:
+        """All images at `root`, not yet split.
+
+        classes: class names to number the targets by; default those that are there. reference: the table of the
+        training data, where `root` holds validation data beside them. Raises DataError.
+        """
+
+
+def read_table(
+    root: StrPath, *, classes: Sequence[str] = (), reference: Table | None = None, every_class: bool = False
+) -> Table:
+    """All labelled images at `root`, whatever kind of data it is, not yet split. A `ReadTable`.
+
+    classes, reference: change nothing, since the labels of a table are numbered when it is split. every_class: classes
+    without a training image are allowed in the other splits. Raises DataError.
+    """
+    table = _read(Path(root))
+    table.unseen = every_class
+    return table
+
+
+def _read(path: Path) -> Table:
     if "\0" in os.fspath(path):
-        raise DataError(f"data {os.fspath(path)!r}", _ALLOWED, "check the path")
+        raise DataError(f"data {os.fspath(path)!r}", ALLOWED, "check the path")
     try:
         shards = find_shards(path)
         if shards:
@@ -35,89 +58,78 @@ def read_table(root: StrPath) -> Table:
             return read_folder(path)
         if path.suffix.lower() == ".csv":
             return read_csv(path)
-        there = path.exists()
+        exists = path.exists()
     except OSError as error:
-        raise DataError(f"{path}: {error.strerror}", _ALLOWED, "check the path") from error
-    raise DataError(f"{path}: {'is another kind of file' if there else 'does not exist'}", _ALLOWED, "check the path")
+        raise DataError(f"{path}: {error.strerror}", ALLOWED, "check the path") from error
+    raise DataError(f"{path}: {'is another kind of file' if exists else 'does not exist'}", ALLOWED, "check the path")
 
 
 def open_data(
-    root: StrPath, *, val: StrPath = "", val_share: float = 0.2, seed: int = 0, every_class: bool = False
+    root: StrPath,
+    *,
+    val: StrPath = "",
+    val_share: float = 0.2,
+    seed: int = 0,
+    every_class: bool = False,
+    read: ReadTable | None = None,
 ) -> Data:
-    """The data at `root`, split as they say themselves, or else stratified by class with `seed`.
+    """The data at `root`, with their own split, or else stratified with `seed`.
 
     val: validation data that lie elsewhere (then those of `root` are not used). Where there are none at all,
-    `val_share` of every class of the training data is held out. every_class: classes without a training image are
-    allowed in the other splits. Raises DataError: nothing there, one class only, a
-    class that no training image has, a damaged shard or CSV file.
+    `val_share` of the training data is held out. every_class: classes without a training image are allowed in the
+    other splits. read: how the kind of data is read; default a class an image. Raises DataError: nothing there, one
+    class only, a class that no training image has, a damaged file.
     """
-    table = read_table(root)
-    other = _elsewhere(val) if os.fspath(val) else None
-    notes = [*table.notes, *(other.notes if other else [])]
-    train = table.rows("train", "")
-    if not len(train):
-        raise DataError(
-            f"{os.fspath(root)}: holds no training images", _ALLOWED, "put them under train/, or into folders by class"
-        )
-    classes = table.classes if table.fixed or every_class else _present(table, train)
-    if every_class and other:
-        classes = class_order([*classes, *other.classes])
-    if len(classes) < 2:
-        raise DataError(f"{os.fspath(root)}: holds one class only, {shown(classes)}", "two or more classes", _ONE_CLASS)
-    parts = validated(
-        table,
-        classes,
-        root=root,
-        other=other,
-        val=val,
-        strata=table.labels,
-        share=val_share,
-        seed=seed,
-        of="each class",
-    )
-    notes += parts.notes
-    if parts.held:
-        single = len(np.unique(table.labels[train])) - len(np.unique(table.labels[parts.val.rows]))
-        if single:
-            notes.append(f"{single} classes have one image, which is trained on; validation has none of them")
-    place = f"{table.kind} {os.fspath(root)}"
-    return opened(table, classes, parts, notes, place=place, content=f"{len(classes)} classes")
+    read = read or partial(read_table, every_class=every_class)
+    table = read(root)
+    other = prefixed(read(val, reference=table), val) if os.fspath(val) else None
+    classes = table.training_classes(root, other)
+    split = validation(table, classes, root=root, other=other, val=val, share=val_share, seed=seed)
+    notes = [*table.notes, *(other.notes if other else []), *split.notes]
+    notes += table.split_notes(classes, split.train, split.held)
+    train, tested = table.source(classes, split.train), table.rows("test")
+    test = table.source(classes, tested) if len(tested) else None
+    counts = f"{table.content(classes)}, {len(train)} training and {len(split.source)} validation {table.images}"
+    counts += f", {len(test)} for testing" if test else ""
+    how = f"{table.kind} {os.fspath(root)}: {counts}{table.details()}; {split.how}"
+    return Data(train, split.source, test, classes, how, notes)
 
 
-def open_source(root: StrPath, classes: Sequence[str], split: str = "") -> Source:
+def open_source(
+    root: StrPath, classes: Sequence[str], split: str = "", *, read: ReadTable | None = None, every_class: bool = False
+) -> Source:
     """The images at `root` as one source with the class numbers of `classes`, to be evaluated.
 
     split: train, val or test; without one, data with splits of their own give their test images, or else their
-    validation images. classes: () for those that are there. Raises DataError, also for a class that is not among
-    `classes`.
+    validation images. classes: () for those that are there. read, every_class: as in `open_data`. Raises DataError,
+    also for a class that is not among `classes`.
     """
-    table = read_table(root)
-    classes = classes or table.classes
-    return table.source(classes, scored_rows(table, root, split))
+    read = read or partial(read_table, every_class=every_class)
+    table = read(root, classes=classes)
+    named = table.classes if table.unseen or not classes else classes
+    return table.source(named, scored_rows(table, root, split))
 
 
-def apply_split(root: StrPath, rows: Iterable[Row], *, val: StrPath = "", classes: Sequence[str] = ()) -> Data:
+def apply_split(
+    root: StrPath,
+    rows: Iterable[Row],
+    *,
+    val: StrPath = "",
+    classes: Sequence[str] = (),
+    read: ReadTable | None = None,
+) -> Data:
     """The data at `root` (and `val`) with a split that `split_rows` gave, whatever was added since.
 
-    classes: the class names that the rows number; default those that `open_data` finds. Differences between the rows
-    and what is there now are in the notes. Raises DataError where the images of a whole split are gone.
+    classes: the class names that the rows number; default those that `open_data` finds. read: as in `open_data`.
+    Differences between the rows and what is there now are in the notes. Raises DataError where the images of a whole
+    split are gone.
     """
-    table = read_table(root)
-    tables = [table, *([_elsewhere(val)] if os.fspath(val) else [])]
-    classes = tuple(classes) or (table.classes if table.fixed else _present(table, table.rows("train", "")))
-    sources, notes = sources_of(tables, rows, classes)
-    notes = [*table.notes, *notes]
-    return reopened(sources, classes, notes, place=f"{table.kind} {os.fspath(root)}")
-
-
-_ONE_CLASS = "add images of another class"
-
-
-def _present(table: Table, rows: Indices) -> tuple[str, ...]:
-    """The classes that these rows have, in the table's order."""
-    return tuple(table.classes[i] for i in np.unique(table.labels[rows]))
-
-
-def _elsewhere(val: StrPath) -> Table:
-    """The table at `val`, its names led by the path."""
-    return led(read_table(val), val)
+    read = read or read_table
+    table = read(root, classes=classes)
+    tables = [table, *([prefixed(read(val, reference=table), val)] if os.fspath(val) else [])]
+    classes = tuple(classes) or table.training_classes(root)
+    sources, changes = saved_sources(tables, rows, classes)
+    notes = [*(note for each in tables for note in each.notes), *changes]
+    train, val_source = sources["train"], sources["val"]
+    how = f"{table.kind} {os.fspath(root)}: the saved split, {len(train)} training and {len(val_source)} validation"
+    return Data(train, val_source, sources.get("test"), classes, f"{how} {table.images}", notes)

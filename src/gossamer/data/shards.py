@@ -16,7 +16,8 @@ from pathlib import Path
 import numpy as np
 
 from gossamer.data.folder import SPLIT_NAMES, folders
-from gossamer.data.source import Indices, Table, class_order, shown
+from gossamer.data.source import Indices, class_order, shown
+from gossamer.data.table import Table
 from gossamer.data.tar import members
 from gossamer.errors import DataError
 

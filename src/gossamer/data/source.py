@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gossamer.data.streams import ORDER, stream
-from gossamer.errors import DataError, ImageError
+from gossamer.errors import ImageError
 from gossamer.images.preprocess import read_file
 
 Indices = NDArray[np.int64]
@@ -67,46 +67,6 @@ class Files:
 
     def arrange(self, rows: Indices, rng: np.random.Generator) -> Indices:
         return rng.permutation(len(rows))
-
-
-@dataclass
-class Table:
-    """All that one place holds, before it is split.
-
-    names: unique display paths. labels: index into `classes`. splits: "train", "val", "test" or "" a row.
-    fixed: the classes are given from outside (classes.txt, numbers), so they stay even where no image has them.
-    targets: what is known of each row, where it is more than a class.
-    """
-
-    kind: str
-    classes: tuple[str, ...]
-    names: list[str]
-    labels: Indices
-    splits: list[str]
-    store: Store
-    fixed: bool = False
-    notes: list[str] = field(default_factory=list)
-    targets: Targets | None = None
-
-    def rows(self, *splits: str) -> Indices:
-        """The rows of these splits, in order."""
-        return np.array([i for i, split in enumerate(self.splits) if split in splits], dtype=np.int64)
-
-    def source(self, classes: Sequence[str], rows: Indices) -> Source:
-        """These rows as a source with the class numbers of `classes`. Raises DataError on a class not among them."""
-        number = {name: i for i, name in enumerate(classes)}
-        labels = self.labels[rows]
-        unknown = [self.classes[i] for i in np.unique(labels) if self.classes[i] not in number]
-        if unknown:
-            first = self.names[int(rows[self.classes.index(unknown[0]) == labels][0])]
-            raise DataError(
-                f"{first}: class {shown(unknown)} has no training image",
-                f"the classes {shown(classes)}",
-                "move the images to the right class, or add training images of it",
-            )
-        to = np.array([number.get(name, -1) for name in self.classes], dtype=np.int64)
-        names = [self.names[i] for i in rows.tolist()]
-        return Source(tuple(classes), names, to[labels], self.store, rows, self.targets)
 
 
 @dataclass

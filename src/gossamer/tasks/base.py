@@ -12,8 +12,10 @@ from torch import Tensor, nn
 
 from gossamer.data.augment import Transform
 from gossamer.data.joint import JointTransform
+from gossamer.data.open import ReadTable, apply_split, open_data, open_source
 from gossamer.data.source import Data, Source
 from gossamer.data.split import Row
+from gossamer.data.table import StrPath, Table
 from gossamer.errors import SettingsError
 from gossamer.images.preprocess import Preprocess
 from gossamer.predictions.head import Head
@@ -45,18 +47,39 @@ class Task(ABC):
 
     @classmethod
     @abstractmethod
+    def read(
+        cls, root: StrPath, settings: Settings, classes: Sequence[str] = (), reference: Table | None = None
+    ) -> Table:
+        """All that `root` holds, with its targets, not yet split.
+
+        classes: class names to number by; default those that are there. reference: the table of the training data,
+        where `root` holds validation data beside them. Raises DataError.
+        """
+
+    @classmethod
+    def reader(cls, settings: Settings) -> ReadTable:
+        """`read` with these settings."""
+
+        def read(root: StrPath, *, classes: Sequence[str] = (), reference: Table | None = None) -> Table:
+            return cls.read(root, settings, classes, reference)
+
+        return read
+
+    @classmethod
     def open_data(cls, settings: Settings) -> Data:
         """The data of the settings, split. Raises DataError."""
+        share, seed = settings.val_share, settings.seed
+        return open_data(settings.data, val=settings.val, val_share=share, seed=seed, read=cls.reader(settings))
 
     @classmethod
-    @abstractmethod
     def open_source(cls, root: str, classes: tuple[str, ...], settings: Settings, split: str = "") -> Source:
         """Images to be scored, of `split` if named, with the class numbers of `classes`. Raises DataError."""
+        return open_source(root, classes, split, read=cls.reader(settings))
 
     @classmethod
-    @abstractmethod
     def apply_split(cls, settings: Settings, rows: Sequence[Row], classes: tuple[str, ...]) -> Data:
         """The data of the settings, with the split that a run has saved. Raises DataError."""
+        return apply_split(settings.data, rows, val=settings.val, classes=classes, read=cls.reader(settings))
 
     @classmethod
     def resolve(cls, settings: Settings, data: Data) -> Settings:

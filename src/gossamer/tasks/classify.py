@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from gossamer.data.open import Data, Source, apply_split, open_data, open_source
-from gossamer.data.split import Row
+from gossamer.data.open import Data, read_table
+from gossamer.data.table import StrPath, Table
 from gossamer.networks.base import Outputs
 from gossamer.predictions.head import Head
 from gossamer.settings import Settings
@@ -30,16 +30,10 @@ class Classify(Task):
     weights: Tensor | None = None
 
     @classmethod
-    def open_data(cls, settings: Settings) -> Data:
-        return open_data(settings.data, val=settings.val, val_share=settings.val_share, seed=settings.seed)
-
-    @classmethod
-    def open_source(cls, root: str, classes: tuple[str, ...], settings: Settings, split: str = "") -> Source:
-        return open_source(root, classes, split)
-
-    @classmethod
-    def apply_split(cls, settings: Settings, rows: Sequence[Row], classes: tuple[str, ...]) -> Data:
-        return apply_split(settings.data, rows, val=settings.val, classes=classes)
+    def read(
+        cls, root: StrPath, settings: Settings, classes: Sequence[str] = (), reference: Table | None = None
+    ) -> Table:
+        return read_table(root)
 
     def prepare(self, data: Data) -> None:
         """Weigh the classes by their counts, where that is asked for."""

@@ -8,10 +8,10 @@ import numpy as np
 from torch import Tensor, nn
 
 from gossamer.data.boxes.annotation import Boxes
-from gossamer.data.boxes.open import apply_box_split, open_box_source, open_boxes
+from gossamer.data.boxes.open import read_boxes
 from gossamer.data.joint import JointTransform
 from gossamer.data.source import Data, Source
-from gossamer.data.split import Row
+from gossamer.data.table import StrPath, Table
 from gossamer.images.preprocess import Preprocess
 from gossamer.predictions.anchors import AnchorSpec
 from gossamer.predictions.boxes import Decoding
@@ -40,16 +40,10 @@ class Detect(Task):
     criterion: DetectionLoss | None = None
 
     @classmethod
-    def open_data(cls, settings: Settings) -> Data:
-        return open_boxes(settings.data, val=settings.val, val_share=settings.val_share, seed=settings.seed)
-
-    @classmethod
-    def open_source(cls, root: str, classes: tuple[str, ...], settings: Settings, split: str = "") -> Source:
-        return open_box_source(root, classes, split)
-
-    @classmethod
-    def apply_split(cls, settings: Settings, rows: Sequence[Row], classes: tuple[str, ...]) -> Data:
-        return apply_box_split(settings.data, rows, val=settings.val, classes=classes)
+    def read(
+        cls, root: StrPath, settings: Settings, classes: Sequence[str] = (), reference: Table | None = None
+    ) -> Table:
+        return read_boxes(root)
 
     @classmethod
     def resolve(cls, settings: Settings, data: Data) -> Settings:

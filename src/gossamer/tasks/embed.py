@@ -8,9 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from gossamer.data.open import Data, Source, apply_split, open_data, open_source
+from gossamer.data.open import Data, Source, read_table
 from gossamer.data.pk import pk_order
-from gossamer.data.split import Row
+from gossamer.data.table import StrPath, Table
 from gossamer.errors import SettingsError
 from gossamer.predictions.head import Head
 from gossamer.settings import Settings
@@ -33,18 +33,10 @@ class Embed(Task):
     geometry, caches = "crop", True
 
     @classmethod
-    def open_data(cls, settings: Settings) -> Data:
-        return open_data(
-            settings.data, val=settings.val, val_share=settings.val_share, seed=settings.seed, every_class=True
-        )
-
-    @classmethod
-    def open_source(cls, root: str, classes: tuple[str, ...], settings: Settings, split: str = "") -> Source:
-        return open_source(root, (), split)  # identities never seen are what it is for
-
-    @classmethod
-    def apply_split(cls, settings: Settings, rows: Sequence[Row], classes: tuple[str, ...]) -> Data:
-        return apply_split(settings.data, rows, val=settings.val, classes=classes)
+    def read(
+        cls, root: StrPath, settings: Settings, classes: Sequence[str] = (), reference: Table | None = None
+    ) -> Table:
+        return read_table(root, every_class=True)  # identities never seen are what it is for
 
     @classmethod
     def resolve(cls, settings: Settings, data: Data) -> Settings:

@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from gossamer.data.heads.columns import class_numbers
-from gossamer.data.heads.open import Labels, apart, apply_many_split, columns_of, open_many, open_many_source
+from gossamer.data.heads.open import HeadTable, HeadTargets, columns_of, read_heads, split_classes
 from gossamer.data.heads.spec import HeadSpec, dump_heads, parse_heads, parse_only
 from gossamer.data.joint import JointTransform
 from gossamer.data.source import Data, Source
-from gossamer.data.split import Row
+from gossamer.data.table import StrPath, Table
 from gossamer.errors import SettingsError, UnknownNameError
 from gossamer.images.preprocess import Preprocess
 from gossamer.predictions.anchors import AnchorSpec
@@ -50,12 +50,12 @@ class Multi(Task):
 
     def __init__(self, classes: tuple[str, ...], settings: Settings) -> None:
         super().__init__(classes, settings)
-        self.specs = self.read(settings, classes=classes)
-        self.classes_of = apart(classes, self.specs)
+        self.specs = self.head_specs(settings, classes=classes)
+        self.classes_of = split_classes(classes, self.specs)
         self.anchors = {}
 
     @classmethod
-    def read(cls, settings: Settings, root: str = "", classes: tuple[str, ...] = ()) -> tuple[HeadSpec, ...]:
+    def head_specs(cls, settings: Settings, root: StrPath = "", classes: tuple[str, ...] = ()) -> tuple[HeadSpec, ...]:
         """The heads of the settings. root, classes: what a task of one head goes by where the settings have none.
 
         Raises DataError, SettingsError, MissingPackageError.
@@ -65,35 +65,16 @@ class Multi(Task):
     # data
 
     @classmethod
-    def open_data(cls, settings: Settings) -> Data:
-        return open_many(
-            settings.data,
-            cls.read(settings, settings.data),
-            val=settings.val,
-            val_share=settings.val_share,
-            seed=settings.seed,
-            ignore_index=settings.ignore_index,
-        )
-
-    @classmethod
-    def open_source(cls, root: str, classes: tuple[str, ...], settings: Settings, split: str = "") -> Source:
-        return open_many_source(root, cls.read(settings, root, classes), classes, settings.ignore_index, split)
-
-    @classmethod
-    def apply_split(cls, settings: Settings, rows: Sequence[Row], classes: tuple[str, ...]) -> Data:
-        return apply_many_split(
-            settings.data,
-            cls.read(settings, settings.data, classes),
-            rows,
-            classes=classes,
-            val=settings.val,
-            ignore_index=settings.ignore_index,
-        )
+    def read(
+        cls, root: StrPath, settings: Settings, classes: Sequence[str] = (), reference: Table | None = None
+    ) -> Table:
+        specs = reference.specs if isinstance(reference, HeadTable) else cls.head_specs(settings, root, tuple(classes))
+        return read_heads(root, specs, classes=classes, reference=reference, ignore_index=settings.ignore_index)
 
     @classmethod
     def resize_for(cls, settings: Settings) -> str:
         """That of a classifier, unless a head says where something is."""
-        return "squash" if any(spec.kind in PLACED for spec in cls.read(settings, settings.data)) else "crop"
+        return "squash" if any(spec.kind in PLACED for spec in cls.head_specs(settings, settings.data)) else "crop"
 
     @classmethod
     def resolve(cls, settings: Settings, data: Data) -> Settings:
@@ -101,7 +82,7 @@ class Multi(Task):
 
         Raises SettingsError, UnknownNameError.
         """
-        specs = [cls._resolved(spec, settings, data) for spec in cls.read(settings, settings.data)]
+        specs = [cls._resolved(spec, settings, data) for spec in cls.head_specs(settings, settings.data)]
         kinds = {spec.kind for spec in specs}
         if settings.sampler != "shuffle" or settings.class_weights != "none":
             what = "sampler balanced" if settings.sampler != "shuffle" else f"class_weights {settings.class_weights}"
@@ -209,7 +190,7 @@ class Multi(Task):
         spec = next((spec for spec in self.specs if spec.kind == "embed"), None)
         if spec is None:
             return source.order(epoch, self.settings.seed)
-        assert isinstance(source.targets, Labels)
+        assert isinstance(source.targets, HeadTargets)
         return identity_order(class_numbers(source.targets.columns[spec.name])[source.rows], self.settings, epoch)
 
     def loss(self, outputs: dict[str, Tensor], targets: list[Any]) -> Tensor:
@@ -240,7 +221,7 @@ class MultiLabel(Multi):
     losses = ("bce", "focal", "asymmetric")
 
     @classmethod
-    def read(cls, settings: Settings, root: str = "", classes: tuple[str, ...] = ()) -> tuple[HeadSpec, ...]:
+    def head_specs(cls, settings: Settings, root: StrPath = "", classes: tuple[str, ...] = ()) -> tuple[HeadSpec, ...]:
         """The one head: its column is `label` where there is one, else every column is a label."""
         spec = parse_only(settings.heads, cls.name)
         if spec is not None:
@@ -256,7 +237,7 @@ class Regress(Multi):
     losses = ("smooth_l1", "l1", "mse")
 
     @classmethod
-    def read(cls, settings: Settings, root: str = "", classes: tuple[str, ...] = ()) -> tuple[HeadSpec, ...]:
+    def head_specs(cls, settings: Settings, root: StrPath = "", classes: tuple[str, ...] = ()) -> tuple[HeadSpec, ...]:
         """The one head: every column is a quantity."""
         spec = parse_only(settings.heads, cls.name)
         return (spec or HeadSpec("", cls.name, classes or columns_of(root)),)
@@ -264,7 +245,7 @@ class Regress(Multi):
 
 def _labels(source: Source, head: str) -> list[Any]:
     """The labels of a head that the images of a source have."""
-    assert isinstance(source.targets, Labels)
+    assert isinstance(source.targets, HeadTargets)
     column = source.targets.columns[head]
     return [found for found in map(column.read, source.rows.tolist()) if found is not None]
 

@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from gossamer.data.joint import JointTransform
-from gossamer.data.masks.open import apply_mask_split, open_mask_source, open_masks, pixel_counts
+from gossamer.data.masks.open import pixel_counts, read_masks
 from gossamer.data.source import Data, Source
-from gossamer.data.split import Row
+from gossamer.data.table import StrPath, Table
 from gossamer.images.preprocess import Preprocess
 from gossamer.predictions.head import Head
 from gossamer.settings import Settings
@@ -38,24 +38,10 @@ class Segment(Task):
     weights: Tensor | None = None
 
     @classmethod
-    def open_data(cls, settings: Settings) -> Data:
-        return open_masks(
-            settings.data,
-            val=settings.val,
-            val_share=settings.val_share,
-            seed=settings.seed,
-            ignore_index=settings.ignore_index,
-        )
-
-    @classmethod
-    def open_source(cls, root: str, classes: tuple[str, ...], settings: Settings, split: str = "") -> Source:
-        return open_mask_source(root, classes, settings.ignore_index, split)
-
-    @classmethod
-    def apply_split(cls, settings: Settings, rows: Sequence[Row], classes: tuple[str, ...]) -> Data:
-        return apply_mask_split(
-            settings.data, rows, classes=classes, val=settings.val, ignore_index=settings.ignore_index
-        )
+    def read(
+        cls, root: StrPath, settings: Settings, classes: Sequence[str] = (), reference: Table | None = None
+    ) -> Table:
+        return read_masks(root, classes=classes, reference=reference, ignore_index=settings.ignore_index)
 
     @classmethod
     def resolve(cls, settings: Settings, data: Data) -> Settings:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,38 +13,35 @@ from numpy.typing import NDArray
 from gossamer.data.boxes.annotation import Annotations
 from gossamer.data.boxes.records import Draft, Drawn, image_size
 from gossamer.data.folder import text
-from gossamer.data.source import Files, Indices, Source, Store, shown
+from gossamer.data.source import Files, Indices, Source, shown
+from gossamer.data.table import StrPath, Table
 from gossamer.errors import DataError, ImageError
 
 CLIPPED = 0.05
 """Pixels beyond the edge from which a clipped box is counted; less is rounding."""
 SLIVER = 1e-3
 """Pixels that a side must have: less can be the last digit of a box that ends at the edge."""
+ALLOWED = (
+    "PASCAL VOC (Annotations/*.xml, JPEGImages/), COCO (annotations/*.json or *.json beside images) "
+    "or YOLO (images/, labels/ and data.yaml)"
+)
 KINDS = {"voc": "PASCAL VOC boxes", "coco": "COCO boxes", "yolo": "YOLO boxes"}
 
 
-@dataclass
-class BoxTable:
-    """Images with boxes, before they are split.
+@dataclass(kw_only=True)
+class BoxTable(Table):
+    """Images with boxes, before they are split; `labels` are 0 and mean nothing.
 
-    kind: "voc", "coco" or "yolo". declared: the class list is written down. names: unique display paths. paths:
-    relative to `root`. splits: "train", "val", "test" or "" a row. targets: the boxes of each row.
+    root: the folder. paths: of the images, relative to `root`. targets: the boxes of each row.
     """
 
-    kind: str
-    root: Path
-    classes: tuple[str, ...]
-    declared: bool
-    names: list[str]
-    paths: list[str]
-    splits: list[str]
-    targets: Annotations
-    store: Store
-    notes: list[str] = field(default_factory=list)
+    images: ClassVar[str] = "images"
+    stratified: ClassVar[str] = "the images of each class"
+    derived: ClassVar[bool] = True
 
-    def rows(self, *splits: str) -> Indices:
-        """The rows of these splits, in order."""
-        return np.array([i for i, split in enumerate(self.splits) if split in splits], dtype=np.int64)
+    root: Path
+    paths: list[str]
+    targets: Annotations
 
     def strata(self) -> Indices:
         """(rows,) the rarest class on each image, -1 on one without boxes: what a split and a balance go by."""
@@ -61,7 +59,7 @@ class BoxTable:
         return tuple(self.classes[i] for i in np.unique(self.targets.labels[chosen]))
 
     def source(self, classes: Sequence[str], rows: Indices) -> Source:
-        """These rows as a source with the class numbers of `classes` and boxes as `answers`.
+        """These rows as a source with the class numbers of `classes` and boxes as targets.
 
         The label of an image is its rarest class, 0 where it has no boxes. Raises DataError on a class not among them.
         """
@@ -74,11 +72,28 @@ class BoxTable:
                 f"the classes {shown(classes)}",
                 "mend the class names, or add training boxes of it",
             )
-        answers = self.targets.numbered(tuple(classes))
         number = {name: i for i, name in enumerate(classes)}
         strata = self.strata()[rows].tolist()
         labels = np.array([number[self.classes[i]] if i >= 0 else 0 for i in strata], dtype=np.int64)
-        return Source(tuple(classes), [self.names[i] for i in rows.tolist()], labels, self.store, rows, answers)
+        names = [self.names[i] for i in rows.tolist()]
+        return Source(tuple(classes), names, labels, self.store, rows, self.targets.numbered(tuple(classes)))
+
+    def training_classes(self, root: StrPath, other: Table | None = None) -> tuple[str, ...]:
+        """The classes to train on: those written down, or else those that training images have. Raises DataError."""
+        train = self.rows("train", "")
+        present = self.present(train)
+        if not present:
+            what = "boxes on its training images" if len(train) else "training images"
+            raise DataError(f"{self.root}: has no {what}", ALLOWED, "check the splits")
+        return self.classes if self.fixed else present
+
+    def details(self) -> str:
+        return f", {len(self.targets.labels)} boxes"
+
+    def split_notes(self, classes: Sequence[str], train: Indices, held: Indices) -> list[str]:
+        """A note on classes without a box on the rows to train on."""
+        without = sorted(set(classes) - set(self.present(train)))
+        return [f"{len(without)} classes have no training box: {shown(without)}"] if without else []
 
 
 def table_of(draft: Draft) -> BoxTable:
@@ -99,20 +114,21 @@ def table_of(draft: Draft) -> BoxTable:
             "check the annotations",
         )
     starts = np.concatenate([[0], np.cumsum(np.bincount(images[kept], minlength=len(counts)))])
-    answers = _annotations(draft.classes, drawn, kept, clipped, starts.astype(np.int64), sizes)
+    annotations = _annotations(draft.classes, drawn, kept, clipped, starts.astype(np.int64), sizes)
     paths = [record.path for record in draft.records]
     splits = [record.split for record in draft.records]
     return BoxTable(
-        draft.kind,
-        draft.root,
+        KINDS[draft.kind],
         draft.classes,
-        draft.declared,
         [text(path) for path in paths],
-        paths,
+        np.zeros(len(paths), np.int64),
         splits,
-        answers,
         Files(draft.root, paths),
-        [*draft.notes, *notes],
+        fixed=draft.declared,
+        notes=[*draft.notes, *notes],
+        root=draft.root,
+        paths=paths,
+        targets=annotations,
     )
 
 

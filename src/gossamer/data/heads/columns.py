@@ -18,7 +18,7 @@ from gossamer.data.boxes.voc import annotation_of, objects_of
 from gossamer.data.boxes.yolo import check_known, read_labels
 from gossamer.data.folder import text
 from gossamer.data.heads.spec import HeadSpec
-from gossamer.data.masks.classes import legend_of, numbered
+from gossamer.data.masks.classes import label_map_of, numbered
 from gossamer.data.masks.open import ANY_VALUE, Masks, count_classes
 from gossamer.data.source import Files, Indices, class_order, shown
 from gossamer.errors import DataError, ImageError
@@ -252,8 +252,8 @@ def _masks(spec: HeadSpec, grid: Grid, given: tuple[str, ...], ignore_index: int
         entries = numbered(len(given), ignore_index, given)
     else:
         entries = numbered(count_classes(masks, list(range(len(rows))), ignore_index), ignore_index)
-    masks.legend = legend_of(entries, ignore_index)
-    return Column(masks.legend.classes, _at(rows, len(grid.images)), masks)
+    masks.label_map = label_map_of(entries, ignore_index)
+    return Column(masks.label_map.classes, _at(rows, len(grid.images)), masks)
 
 
 Strata = NDArray[np.int64]

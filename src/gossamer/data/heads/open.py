@@ -6,7 +6,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,16 +17,15 @@ from gossamer.data.csvfile import read_lines
 from gossamer.data.folder import SPLIT_NAMES, text
 from gossamer.data.heads.columns import Column, Grid, class_numbers, read_column
 from gossamer.data.heads.spec import HeadSpec
-from gossamer.data.source import Data, Files, Indices, Source, Table, shown
-from gossamer.data.split import Row, led, opened, reopened, scored_rows, sources_of, validated
+from gossamer.data.source import Files, Indices, shown
+from gossamer.data.table import StrPath, Table, TargetTable
 from gossamer.errors import DataError
 
 FILE = "labels.csv"
 _ALLOWED = f"a CSV file, or a folder with {FILE}: a header with path and a column for each head, a line an image"
-StrPath = str | os.PathLike[str]
 
 
-class Labels:
+class HeadTargets:
     """What is known of each row: the label of each head by its name, None where it lacks it; of a nameless head the
     label itself. cells: of each row, all that the table says."""
 
@@ -43,89 +43,75 @@ class Labels:
         return "\0".join([self.cells[row], *(column.line(row) for column in self.columns.values())])
 
 
-def open_many(
+@dataclass(kw_only=True)
+class HeadTable(TargetTable):
+    """Images with the labels of several heads. specs: the heads."""
+
+    targets: HeadTargets
+    specs: Sequence[HeadSpec]
+
+    def strata(self) -> Indices:
+        """(rows,) the class by which images are held out: that of the first head that has one an image, or 0."""
+        for spec in self.specs:
+            if spec.kind in ("classify", "embed") and not spec.hierarchy:
+                return class_numbers(self.targets.columns[spec.name])
+        return np.zeros(len(self.names), np.int64)
+
+    def content(self, classes: Sequence[str]) -> str:
+        return f"{len(self.specs)} head{'s' * (len(self.specs) != 1)}"
+
+    def split_notes(self, classes: Sequence[str], train: Indices, held: Indices) -> list[str]:
+        """Notes on classes without a training image. Raises DataError where a head has no training image at all."""
+        notes = []
+        for spec in self.specs:
+            column = self.targets.columns[spec.name]
+            if not len(train) or not (column.at[train] >= 0).any():
+                raise DataError(
+                    f"{self.kind}: {shown(spec.columns)}: no training image has a label", _ALLOWED, "add some"
+                )
+            if spec.kind == "classify" and not spec.hierarchy:
+                absent = set(range(len(column.classes))) - set(class_numbers(column)[train].tolist())
+                if absent:
+                    names = shown(column.classes[i] for i in sorted(absent))
+                    notes.append(f"{spec.columns[0]}: {len(absent)} classes have no training image: {names}")
+        return notes
+
+
+def read_heads(
     root: StrPath,
     specs: Sequence[HeadSpec],
     *,
-    val: StrPath = "",
-    val_share: float = 0.2,
-    seed: int = 0,
+    classes: Sequence[str] = (),
+    reference: Table | None = None,
     ignore_index: int | None = None,
-) -> Data:
-    """The images at `root` with the labels of the heads, split as the table says, or else with `seed`.
+) -> HeadTable:
+    """All images that the table at `root` lists, not yet split; its targets are `HeadTargets`. With `specs`, a
+    `ReadTable`.
 
-    val: validation data that lie elsewhere. Where there are none, `val_share` of the training images is held out, of
-    each class of the first head that has one class an image. Raises DataError.
+    classes: of all heads, as `merge_classes` gives them, to number by; default those of `reference`, or those that are
+    there. Raises DataError.
     """
-    table = read_many(root, specs, ignore_index=ignore_index)
-    other = _elsewhere(val, specs, table.classes, ignore_index) if os.fspath(val) else None
-    parts = validated(
-        table,
-        table.classes,
-        root=root,
-        other=other,
-        val=val,
-        strata=_strata(table, specs),
-        share=val_share,
-        seed=seed,
-        of="the images",
-    )
-    notes = [*table.notes, *(other.notes if other else []), *parts.notes, *_missing(table, specs, parts.train)]
-    heads = f"{len(specs)} head{'s' * (len(specs) != 1)}"
-    return opened(table, table.classes, parts, notes, place=f"{table.kind} {os.fspath(root)}", content=heads)
-
-
-def open_many_source(
-    root: StrPath,
-    specs: Sequence[HeadSpec],
-    classes: Sequence[str],
-    ignore_index: int | None = None,
-    split: str = "",
-) -> Source:
-    """The images at `root` as one source with the class numbers of `classes`, to be evaluated.
-
-    split: train, val or test; without one, data with splits of their own give their test images, or else their
-    validation images. Raises DataError, also for a class that is not among `classes`.
-    """
-    table = read_many(root, specs, classes=classes, ignore_index=ignore_index)
-    return table.source(table.classes, scored_rows(table, root, split))
-
-
-def apply_many_split(
-    root: StrPath,
-    specs: Sequence[HeadSpec],
-    rows: Iterable[Row],
-    *,
-    classes: Sequence[str],
-    val: StrPath = "",
-    ignore_index: int | None = None,
-) -> Data:
-    """The data at `root` (and `val`) with a split that `split_rows` gave, whatever was added since. Raises DataError."""
-    table = read_many(root, specs, classes=classes, ignore_index=ignore_index)
-    tables = [table, *([_elsewhere(val, specs, classes, ignore_index)] if os.fspath(val) else [])]
-    sources, notes = sources_of(tables, rows, classes)
-    notes = [*(note for each in tables for note in each.notes), *notes]
-    return reopened(sources, classes, notes, place=f"{table.kind} {os.fspath(root)}")
-
-
-def read_many(
-    root: StrPath, specs: Sequence[HeadSpec], *, classes: Sequence[str] = (), ignore_index: int | None = None
-) -> Table:
-    """All images that the table at `root` lists, not yet split; its `answers` are `Labels`.
-
-    classes: of all heads, as `joined` gives them, to number by. The labels of the table mean nothing. Raises DataError.
-    """
+    classes = classes or (reference.classes if reference else ())
     grid = read_grid(root, [column for spec in specs for column in spec.columns])
-    given = apart(classes, specs)
+    given = split_classes(classes, specs)
     columns = {spec.name: read_column(spec, grid, given.get(spec.name, ()), ignore_index) for spec in specs}
     for spec in specs:
         if not (columns[spec.name].at >= 0).any():
             raise DataError(f"{grid.path}: {shown(spec.columns)}: no image has a label", _ALLOWED, "fill the column")
-    names = joined({name: column.classes for name, column in columns.items()})
+    names = merge_classes({name: column.classes for name, column in columns.items()})
     cells = ["\0".join(row) for row in zip(*grid.cells.values())]
-    store, answers = Files(grid.root, grid.images), Labels(columns, cells)
-    shown_names, none = [text(name) for name in grid.images], np.zeros(len(grid.images), np.int64)
-    return Table("CSV file", names, shown_names, none, grid.splits, store, True, grid.notes, answers)
+    return HeadTable(
+        "CSV file",
+        names,
+        [text(name) for name in grid.images],
+        np.zeros(len(grid.images), np.int64),
+        grid.splits,
+        Files(grid.root, grid.images),
+        fixed=True,
+        notes=grid.notes,
+        targets=HeadTargets(columns, cells),
+        specs=specs,
+    )
 
 
 def columns_of(root: StrPath) -> tuple[str, ...]:
@@ -136,13 +122,13 @@ def columns_of(root: StrPath) -> tuple[str, ...]:
     return tuple(name for name in header if name.lower() not in ("path", "split"))
 
 
-def joined(classes: dict[str, tuple[str, ...]]) -> tuple[str, ...]:
+def merge_classes(classes: dict[str, tuple[str, ...]]) -> tuple[str, ...]:
     """The classes of all heads as one list of "head/class"; those of a nameless head as they are."""
     return tuple(f"{head}/{name}" if head else name for head, names in classes.items() for name in names)
 
 
-def apart(classes: Sequence[str], specs: Sequence[HeadSpec]) -> dict[str, tuple[str, ...]]:
-    """The classes of each head: the inverse of `joined`."""
+def split_classes(classes: Sequence[str], specs: Sequence[HeadSpec]) -> dict[str, tuple[str, ...]]:
+    """The classes of each head: the inverse of `merge_classes`."""
     if len(specs) == 1 and not specs[0].name:
         return {"": tuple(classes)}
     parts = [name.partition("/") for name in classes]
@@ -223,33 +209,3 @@ def _file(root: StrPath) -> Path:
     if not path.is_file():
         raise DataError(f"{path}: {'is no file' if path.exists() else 'does not exist'}", _ALLOWED, "check the path")
     return path
-
-
-def _strata(table: Table, specs: Sequence[HeadSpec]) -> Indices:
-    """(rows,) the class by which images are held out: that of the first head that has one an image, or 0."""
-    assert isinstance(table.targets, Labels)
-    for spec in specs:
-        if spec.kind in ("classify", "embed") and not spec.hierarchy:
-            return class_numbers(table.targets.columns[spec.name])
-    return np.zeros(len(table.names), np.int64)
-
-
-def _missing(table: Table, specs: Sequence[HeadSpec], train: Indices) -> list[str]:
-    """Notes on classes without a training image. Raises DataError where a head has no training image at all."""
-    assert isinstance(table.targets, Labels)
-    notes = []
-    for spec in specs:
-        column = table.targets.columns[spec.name]
-        if not len(train) or not (column.at[train] >= 0).any():
-            raise DataError(f"{table.kind}: {shown(spec.columns)}: no training image has a label", _ALLOWED, "add some")
-        if spec.kind == "classify" and not spec.hierarchy:
-            absent = set(range(len(column.classes))) - set(class_numbers(column)[train].tolist())
-            if absent:
-                names = shown(column.classes[i] for i in sorted(absent))
-                notes.append(f"{spec.columns[0]}: {len(absent)} classes have no training image: {names}")
-    return notes
-
-
-def _elsewhere(val: StrPath, specs: Sequence[HeadSpec], classes: Sequence[str], ignore_index: int | None) -> Table:
-    """The table at `val`, its names led by the path."""
-    return led(read_many(val, specs, classes=classes, ignore_index=ignore_index), val)

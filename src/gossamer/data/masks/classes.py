@@ -25,7 +25,7 @@ _ALLOWED = 'a line "name" or "name red green blue" a value, from value 0 on'
 
 
 @dataclass(frozen=True)
-class Legend:
+class LabelMap:
     """classes: names. indices: (256,) class number of each value of a grey or palette mask, IGNORED or UNKNOWN.
 
     colours: (n,) sorted, red * 65536 + green * 256 + blue; colour_indices: (n,) their class numbers or IGNORED.
@@ -38,8 +38,8 @@ class Legend:
     colour_indices: NDArray[np.int16]
     grey: bool
 
-    def ordered(self, classes: Sequence[str]) -> Legend:
-        """The same legend with the class numbers of `classes`. Raises DataError where they are others."""
+    def ordered(self, classes: Sequence[str]) -> LabelMap:
+        """The same label_map with the class numbers of `classes`. Raises DataError where they are others."""
         if set(classes) != set(self.classes):
             raise DataError(
                 f"masks of the classes {shown(self.classes, 12)}",
@@ -101,8 +101,8 @@ class Legend:
         return np.asarray(self.colour_indices[at], np.uint8)
 
 
-def legend_of(entries: Sequence[Entry], ignore_index: int | None) -> Legend:
-    """The legend of masks whose value v is the v-th entry, from 0.
+def label_map_of(entries: Sequence[Entry], ignore_index: int | None) -> LabelMap:
+    """The label_map of masks whose value v is the v-th entry, from 0.
 
     ignore_index: a further value to ignore beside IGNORED; the entry there is no class, and those behind it move up.
     Raises DataError.
@@ -125,7 +125,7 @@ def legend_of(entries: Sequence[Entry], ignore_index: int | None) -> Legend:
     if ignore_index is not None:
         indices[ignore_index] = IGNORED
     indices[[colour[0] for colour in colours] if grey else range(len(entries))] = numbers
-    return Legend(
+    return LabelMap(
         tuple(entries[value][0] for value in kept),
         indices,
         packed[order],

@@ -3,35 +3,36 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 
 from gossamer.data.folder import text
-from gossamer.data.masks.classes import Legend, legend_of, numbered, read_classes
+from gossamer.data.masks.classes import LabelMap, label_map_of, numbered, read_classes
 from gossamer.data.masks.layout import ALLOWED, find_pairs
-from gossamer.data.source import Data, Files, Source, Table
-from gossamer.data.split import Row, led, opened, reopened, scored_rows, sources_of, validated
+from gossamer.data.open import open_data
+from gossamer.data.source import Data, Files, Source
+from gossamer.data.table import StrPath, Table, TargetTable
 from gossamer.errors import DataError, ImageError
 from gossamer.images.decode import PIXEL_LIMIT, decode_stored, describe, read_file
 from gossamer.predictions.masks import IGNORED, Mask
 
-__all__ = ["Masks", "apply_mask_split", "open_mask_source", "open_masks", "pixel_counts", "read_masks"]
-
 LOSSY = ("JPEG", "WEBP")
 PROBED = 8
-"""Training masks read before anything else, so that a wrong legend is found at once."""
-ANY_VALUE = legend_of([(str(value), None) for value in range(IGNORED)], None)
-StrPath = str | os.PathLike[str]
+"""Training masks read before anything else, so that a wrong label_map is found at once."""
+ANY_VALUE = label_map_of([(str(value), None) for value in range(IGNORED)], None)
 
 
 class Masks:
     """The masks of a table's rows, of which `store` holds the images. paths: relative to `root`."""
 
-    def __init__(self, root: Path, paths: list[str], store: Files, legend: Legend) -> None:
-        self.root, self.paths, self.store, self.legend = root, paths, store, legend
+    def __init__(self, root: Path, paths: list[str], store: Files, label_map: LabelMap) -> None:
+        self.root, self.paths, self.store, self.label_map = root, paths, store, label_map
 
     def read(self, row: int) -> Mask:
         """Class numbers, IGNORED where there is none: uint8 (H, W), of the upright image's size. Raises ImageError."""
@@ -39,7 +40,7 @@ class Masks:
         image = decode_stored(read_file(self.root / self.paths[row]), name=name)
         if image.format in LOSSY:
             raise ImageError(f"{name}: is a {image.format} file, which changes values", "PNG masks", "save it as PNG")
-        mask = self.legend.mask(image, name)
+        mask = self.label_map.mask(image, name)
         shown_size = describe(self.store.read(row), pixel_limit=PIXEL_LIMIT, name=text(self.store.paths[row]))
         if mask.shape != (shown_size.height, shown_size.width):
             raise ImageError(
@@ -71,77 +72,49 @@ def open_masks(
     ignore_index: a value to ignore beside 255; it is no class, and values above it move up. val: validation data that
     lie elsewhere. Where there are none, `val_share` of the training images is held out. Raises DataError.
     """
-    table = read_masks(root, ignore_index=ignore_index, num_classes=num_classes)
-    assert isinstance(table.targets, Masks)
-    other = _elsewhere(val, table.targets.legend, ignore_index) if os.fspath(val) else None
-    parts = validated(
-        table,
-        table.classes,
-        root=root,
-        other=other,
-        val=val,
-        strata=table.labels,
-        share=val_share,
-        seed=seed,
-        of="the images",
-    )
-    notes = [*table.notes, *(other.notes if other else []), *parts.notes]
-    place, content = f"{table.kind} {os.fspath(root)}", f"{len(table.classes)} classes"
-    return opened(table, table.classes, parts, notes, place=place, content=content, images="images with masks")
+    read = partial(read_masks, ignore_index=ignore_index, num_classes=num_classes)
+    return open_data(root, val=val, val_share=val_share, seed=seed, read=read)
 
 
-def open_mask_source(root: StrPath, classes: Sequence[str], ignore_index: int | None = None, split: str = "") -> Source:
-    """The images with masks at `root` as one source with the class numbers of `classes`, to be evaluated.
+@dataclass(kw_only=True)
+class MaskTable(TargetTable):
+    """Images with a mask each."""
 
-    split: train, val or test; without one, data with splits of their own give their test images, or else their
-    validation images. Raises DataError.
-    """
-    table = read_masks(root, ignore_index=ignore_index, classes=classes)
-    return table.source(table.classes, scored_rows(table, root, split))
-
-
-def apply_mask_split(
-    root: StrPath, rows: Iterable[Row], *, classes: Sequence[str], val: StrPath = "", ignore_index: int | None = None
-) -> Data:
-    """The data at `root` (and `val`) with a split that `split_rows` gave, whatever was added since.
-
-    Differences between the rows and what is there now are in the notes. Raises DataError.
-    """
-    table = read_masks(root, ignore_index=ignore_index, classes=classes)
-    assert isinstance(table.targets, Masks)
-    tables = [table, *([_elsewhere(val, table.targets.legend, ignore_index)] if os.fspath(val) else [])]
-    sources, notes = sources_of(tables, rows, classes)
-    place = f"{table.kind} {os.fspath(root)}"
-    return reopened(sources, classes, [*table.notes, *notes], place=place, images="images with masks")
+    images: ClassVar[str] = "images with masks"
+    targets: Masks
 
 
 def read_masks(
     root: StrPath,
     *,
+    classes: Sequence[str] = (),
+    reference: Table | None = None,
     ignore_index: int | None = None,
     num_classes: int | None = None,
-    classes: Sequence[str] = (),
-    legend: Legend | None = None,
-) -> Table:
-    """All images with masks at `root`, not yet split; the labels of the table mean nothing, its `answers` are `Masks`.
+) -> MaskTable:
+    """All images with masks at `root`, not yet split; the targets of the table are `Masks`. A `ReadTable`.
 
     classes: the class names to number by; a classes file must have the same, and without one they take the values in
-    their order. legend: what values mean where there is no classes file. Raises DataError.
+    their order. reference: masks whose label map holds where there is no classes file. Raises DataError.
     """
+    label_map = None
+    if isinstance(reference, MaskTable):
+        label_map, num_classes = reference.targets.label_map, None
+        classes = label_map.classes
     path = Path(root)
     if not path.is_dir():
         raise DataError(f"{path}: {'is no folder' if path.exists() else 'does not exist'}", ALLOWED, "check the path")
     notes: list[str] = []
     kind, pairs = find_pairs(path, notes)
     images, paths = ([os.path.relpath(p, path) for p in column] for column in zip(*((p.image, p.mask) for p in pairs)))
-    masks = Masks(path, paths, Files(path, images), legend or ANY_VALUE)
+    masks = Masks(path, paths, Files(path, images), label_map or ANY_VALUE)
     splits = [pair.split for pair in pairs]
     training = [row for row, split in enumerate(splits) if split in ("train", "")] or list(range(len(pairs)))
-    masks.legend = _legend(masks, training, ignore_index, num_classes, classes, legend)
+    masks.label_map = _label_map(masks, training, ignore_index, num_classes, classes, label_map)
     _probe(masks, training)
-    return Table(
+    return MaskTable(
         kind,
-        masks.legend.classes,
+        masks.label_map.classes,
         [text(name.replace(os.sep, "/")) for name in images],
         np.zeros(len(pairs), np.int64),
         splits,
@@ -162,22 +135,22 @@ def pixel_counts(source: Source) -> list[int]:
     return [int(count) for count in counts[: len(source.classes)]]
 
 
-def _legend(
+def _label_map(
     masks: Masks,
     training: list[int],
     ignore_index: int | None,
     num_classes: int | None,
     classes: Sequence[str],
-    legend: Legend | None,
-) -> Legend:
-    """What the masks' values mean: by the classes file beside them, by `legend`, or by their number. Raises DataError."""
+    label_map: LabelMap | None,
+) -> LabelMap:
+    """What the masks' values mean: by the classes file beside them, by `label_map`, or by their number. Raises DataError."""
     entries = read_classes(masks.root)
-    if entries is None and legend is not None:
-        return legend
+    if entries is None and label_map is not None:
+        return label_map
     if entries is None:
         count = len(classes) or num_classes or count_classes(masks, training, ignore_index)
         entries = numbered(count, ignore_index, classes)
-    found = legend_of(entries, ignore_index)
+    found = label_map_of(entries, ignore_index)
     if num_classes not in (None, len(found.classes)):
         raise DataError(
             f"{masks.root}: its classes file has {len(found.classes)} classes",
@@ -228,8 +201,3 @@ def _probe(masks: Masks, rows: list[int]) -> None:
     errors = [each for each in first if isinstance(each, ImageError)]
     if len(errors) == len(first):
         raise DataError(errors[0].given, errors[0].allowed, errors[0].do) from errors[0]
-
-
-def _elsewhere(val: StrPath, legend: Legend, ignore_index: int | None) -> Table:
-    """The table at `val`, its names led by the path."""
-    return led(read_masks(val, ignore_index=ignore_index, classes=legend.classes, legend=legend), val)
