@@ -20,11 +20,12 @@ import numpy as np
 
 from gossamer.bench.process import Failed, Process
 from gossamer.bench.result import Benchmark, Row
-from gossamer.errors import InputError, SettingsError, UnknownNameError
+from gossamer.errors import SettingsError, UnknownNameError
 from gossamer.host import machine
 from gossamer.host.progress import SILENT, Progress
 from gossamer.modelfile import metadata as modelfile
-from gossamer.runtime.native import LIBRARY, is_compiled
+from gossamer.runtime.native import LIBRARY
+from gossamer.targets import Kind, Target, target_of
 
 PATIENCE = 900.0  # seconds that a candidate may take for one answer; torch.compile needs minutes on a slow machine
 RUNS = 10  # runs a round at least, however slow
@@ -110,15 +111,15 @@ def bench(
             raise UnknownNameError("runtime", name, RUNTIMES)
     _check_numbers(threads, batch, seconds, rounds)
     names = [targets] if isinstance(targets, (str, Path)) else list(targets)
-    kinds = {str(target): _kind(str(target)) for target in names}
+    kinds = {str(name): _target(str(name)).kind for name in names}
     load = os.getloadavg()[0] if hasattr(os, "getloadavg") else None
     with tempfile.TemporaryDirectory(prefix="gossamer-bench-") as folder, contextlib.ExitStack() as processes:
         candidates = []
         for number, (target, kind) in enumerate(kinds.items()):
-            chosen = list(runtimes or (("native",) if kind == "compiled" else DEFAULT))
+            chosen = list(runtimes or (("native",) if kind == "compiled file" else DEFAULT))
             exported = Path(folder) / f"{number}.onnx"
             problem = ""
-            if kind not in ("file", "compiled") and any(RUNTIMES[name].takes == "onnx" for name in chosen):
+            if kind in ("run", "network") and any(RUNTIMES[name].takes == "onnx" for name in chosen):
                 progress.say(f"exporting {target}")
                 problem = _export(target, kind, exported, max(threads))
             for name in chosen:
@@ -142,50 +143,36 @@ def _check_numbers(threads: Sequence[int], batch: int, seconds: float, rounds: i
             raise SettingsError(f"{name} {value}", f"{low} or more", "give such a number")
 
 
-def _kind(target: str) -> str:
-    """ "file", "compiled", "run" or "network". Raises InputError, UnknownNameError, ModelFileError."""
-    path = Path(target)
-    if path.is_file():
-        if is_compiled(path):
-            return "compiled"
-        modelfile.read(path)  # a file that breaks a rule is refused here, once, not by every runtime in turn
-        return "file"
-    if path.is_dir():
-        if (path / "settings.yaml").is_file():
-            return "run"
-        raise InputError(f"{target}: a folder without settings.yaml", "a run folder", "check the path")
-    if path.suffix == ".onnx" or len(path.parts) > 1:
-        raise InputError(f"{target}: no such file", "a model file, a run folder or a network's name", "check the path")
-    from gossamer.networks import resolve
-    from gossamer.networks.registry import PEER
-
-    if not target.startswith(PEER):  # timm's names are known to timm
-        resolve(target)
-    return "network"
+def _target(text: str) -> Target:
+    """Raises InputError, UnknownNameError, ModelFileError."""
+    target = target_of(text, ("run", "model file", "compiled file", "network"))
+    if target.kind == "model file":
+        modelfile.read(text)  # a file that breaks a rule is refused here, once, not by every runtime in turn
+    return target
 
 
 def _candidate(
-    target: str, kind: str, runtime: str, threads: int, batch: int, exported: Path, problem: str
+    target: str, kind: Kind, runtime: str, threads: int, batch: int, exported: Path, problem: str
 ) -> _Candidate:
     """A candidate ready to open, or one that cannot be, with the reason."""
     needs = RUNTIMES[runtime]
     row = Row(target, runtime, threads, batch)
     if machine.versions([needs.package])[needs.package] is None:
         row = dataclasses.replace(row, error=f'{needs.package} is not installed; pip install "gossamer[{needs.extra}]"')
-    elif kind == "compiled" and runtime != "native":
+    elif kind == "compiled file" and runtime != "native":
         row = dataclasses.replace(row, error="a compiled network runs with native alone; give the ONNX file")
     elif runtime == "native" and not LIBRARY.is_file():
         row = dataclasses.replace(row, error="the native engine is not built; make engine")
-    elif kind == "file" and needs.takes == "module":
+    elif kind == "model file" and needs.takes == "module":
         row = dataclasses.replace(row, error="a model file has no torch module; give its run folder instead")
     elif kind in ("run", "network") and needs.takes == "onnx":
         row = dataclasses.replace(row, error=problem)
-        target, kind = str(exported), "file"
+        target, kind = str(exported), "model file"
     job = {"runtime": runtime, "target": target, "kind": kind, "threads": threads, "batch": batch}
     return _Candidate(row, job)
 
 
-def _export(target: str, kind: str, out: Path, threads: int) -> str:
+def _export(target: str, kind: Kind, out: Path, threads: int) -> str:
     """Write the ONNX file of a run or a network; returns why that failed, or ""."""
     with Process(threads) as process:
         try:

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from gossamer.errors import InputError
-from gossamer.runtime.native import Native, is_compiled
+from gossamer.runtime.native import Native
 from gossamer.runtime.steps import Step, table
+from gossamer.targets import target_of
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,7 @@ def profile(targets: Sequence[str], threads: Sequence[int] = (1,)) -> Profile:
     """
     networks = []
     for target in targets:
-        if not is_compiled(target):
+        if target_of(target).kind != "compiled file":
             raise InputError(f"{target} with --profile", "a compiled network", "compile it first: gossamer compile")
         for count in threads:
             engine = Native(target, count)

@@ -8,11 +8,12 @@ from pathlib import Path
 
 from gossamer.bench.result import Benchmark
 from gossamer.host.storage import write_text
-from gossamer.run import BENCH, SETTINGS
+from gossamer.run import BENCH
+from gossamer.targets import target_of
 
 
 def save_in_runs(result: Benchmark, targets: Iterable[str | Path]) -> None:
     """Write `result` into each target that is a run folder. Raises StorageError."""
-    for target in map(Path, targets):
-        if (target / SETTINGS).is_file():
-            write_text(target / BENCH, json.dumps(result.to_json(), indent=1))
+    for target in targets:
+        if target_of(target).kind == "run":
+            write_text(Path(target) / BENCH, json.dumps(result.to_json(), indent=1))

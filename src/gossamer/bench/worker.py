@@ -7,7 +7,7 @@ Reads JSON lines from standard input and answers each with one JSON line on stan
                                           -> {"version", "note", "input", "import_ms", "load_ms", "first_ms"}
     {"do": "measure", "seconds": s, "runs": n}  -> {"times_ns": [..], "peak_bytes", "growth_bytes"}
 
-A failure is answered by {"error": one line}. `kind` is "file", "run" or "network".
+A failure is answered by {"error": one line}. `kind` is one of `gossamer.targets.KINDS`.
 """
 
 from __future__ import annotations
@@ -173,8 +173,8 @@ def _module(job: Json) -> tuple[Any, tuple[int, int, int], tuple[str, ...]]:
 
 
 def _model_file(job: Json) -> Callable[[], Loaded]:
+    from gossamer.modelfile.compiled import is_compiled
     from gossamer.runtime import load as load_model
-    from gossamer.runtime.native import is_compiled
 
     if job["runtime"] == "onnxruntime":
         import onnxruntime  # noqa: F401  # its time counts as import

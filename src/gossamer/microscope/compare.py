@@ -15,6 +15,7 @@ from gossamer.host.progress import SILENT, Progress
 from gossamer.host.storage import write_bytes
 from gossamer.microscope.inspection import inspect
 from gossamer.microscope.table import aligned, count, size
+from gossamer.targets import target_of
 
 
 @dataclass(frozen=True)
@@ -116,7 +117,7 @@ def compare(
     if len(targets) < 2:
         raise SettingsError(f"{len(targets)} to compare", "two or more", "name another network, file or run")
     times: dict[str, tuple[float, float, float, str]] = {}
-    if measure or (measure is None and any(Path(target).is_dir() for target in targets)):
+    if measure or (measure is None and any(target_of(target).kind == "run" for target in targets)):
         times = _latencies(targets, threads, progress, quick=not measure)
     candidates = []
     for target in targets:
@@ -168,14 +169,15 @@ def _score(target: str) -> tuple[str, float | None, str]:
     """What a target's score is called, how high it is known to be, and from where."""
     from gossamer.tasks.registry import TASKS, task_of
 
-    if Path(target).is_dir():
+    kind = target_of(target).kind
+    if kind == "run":
         from gossamer.run import Run
 
         run = Run.open(target)
         metric = task_of(run.settings.task).score
         best = run.best(f"val_{metric}")
         return (metric, best[f"val_{metric}"], f"its run, epoch {best['epoch']:g}, val") if best else (metric, None, "")
-    if Path(target).is_file():
+    if kind == "model file":
         from gossamer.modelfile import metadata as modelfile
 
         metadata = modelfile.read(target).metadata

@@ -15,9 +15,9 @@ from torch import nn
 
 from gossamer.analysis.cost import FREE, POINTWISE, Cost, Layer, cost
 from gossamer.analysis.graph import Graph, Node, trace
-from gossamer.errors import InputError
 from gossamer.microscope.receptive import Field, receptive_fields
 from gossamer.microscope.timing import Timing, time_module, time_onnx
+from gossamer.targets import target_of
 
 DEAR = 3.0  # times its share of the multiply-adds that a row takes of the time, to be marked
 NOTICED = 0.02  # share of the time below which no row is marked
@@ -144,15 +144,11 @@ def inspect(
     shape = None if input_shape is None else (1, *input_shape)
     if isinstance(target, nn.Module):
         name, module = type(target).__name__, target
-    elif (path := Path(target)).is_dir():
-        name, (module, own) = str(target), _of_run(path)
-        shape = shape or own
-    elif path.is_file():
-        return _of_file(str(target), shape, measure, threads)
-    elif path.suffix:
-        raise InputError(f"{target}: no such file", "a network, an ONNX file or a run folder", "check the path")
     else:
-        name, (module, own) = str(target), _of_name(str(target), arguments)
+        name, kind = str(target), target_of(target, ("run", "model file", "network")).kind
+        if kind == "model file":
+            return _of_file(name, shape, measure, threads)
+        module, own = _of_run(Path(name)) if kind == "run" else _of_name(name, arguments)
         shape = shape or own
     graph = trace(module, shape or (1, 3, 224, 224))
     timing = None

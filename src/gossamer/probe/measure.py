@@ -17,6 +17,7 @@ from gossamer.probe.classifiers import CLASSIFIERS, choose, pipeline
 from gossamer.probe.features import Extracted, Frozen, extract, of_network, of_run
 from gossamer.probe.result import MAJORITY, Probe, Row
 from gossamer.settings import Settings
+from gossamer.targets import target_of
 
 Labels = NDArray[np.int64]
 MOST_FOLDS = 20
@@ -88,12 +89,14 @@ def _network(
     if not run:
         if not data:
             raise SettingsError("neither data nor a run", "images, or --run RUN", "name one of them")
+        target_of(net, ("network",))
         settings = Settings(data=data, val=val, net=net, weights=weights, input=input, seed=seed)
         return of_network(settings, progress)
     if weights or input != "auto":
         raise SettingsError(
             f"--run with {'--weights' if weights else '--input'}", "--run alone: it has its own", "leave one out"
         )
+    target_of(run, ("run",))
     return of_run(run, which, data, val, seed)
 
 

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from gossamer.errors import InputError, MissingPackageError, ModelFileError, UnknownNameError, VerificationError
 from gossamer.images.preprocess import Placement, Source
 from gossamer.modelfile import metadata as modelfile
+from gossamer.modelfile.compiled import is_compiled
 from gossamer.modelfile.metadata import ModelFile, ModelMetadata
 from gossamer.predictions.classes import check_top, source_name
 from gossamer.predictions.head import Raw, row
@@ -149,7 +150,7 @@ def load(path: str | os.PathLike[str], *, runtime: str = AUTO, threads: int = 0)
         raise UnknownNameError("runtime", runtime, (AUTO, *RUNTIMES))
     if isinstance(threads, bool) or not isinstance(threads, int) or not 0 <= threads <= 4096:
         raise InputError(f"threads {threads!r}", "0 (the runtime decides) to 4096", "give such a number")
-    compiled = native.is_compiled(path)
+    compiled = is_compiled(path)
     if compiled and runtime in (AUTO, NATIVE):
         return _compiled(os.fspath(path), threads)
     if compiled:

@@ -36,8 +36,6 @@ RULES = {
     4: "an undamaged file",
 }
 
-MAGIC = b"GOSSAMER"
-
 _library: Any = None
 _lock = threading.Lock()
 
@@ -84,15 +82,6 @@ def library() -> Any:
 def _missing(what: str) -> MissingPackageError:
     do = "install a C++17 compiler, then run `make engine` in a clone, or install gossamer again from its source"
     return MissingPackageError(what, "", "running a compiled network", do)
-
-
-def is_compiled(path: str | os.PathLike[str]) -> bool:
-    """Whether a file begins as a compiled network does."""
-    try:
-        with Path(path).open("rb") as file:
-            return file.read(len(MAGIC)) == MAGIC
-    except OSError:
-        return False  # whoever reads it next says why
 
 
 @dataclass(frozen=True)

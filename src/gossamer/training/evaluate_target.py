@@ -8,6 +8,7 @@ from typing import Any
 from gossamer.errors import InputError, SettingsError
 from gossamer.host.progress import SILENT, Progress
 from gossamer.runtime.model import AUTO, load
+from gossamer.targets import target_of
 from gossamer.tasks.registry import scorer_of, source_of
 from gossamer.training.evaluate import evaluate
 
@@ -29,7 +30,7 @@ def evaluate_target(
     "last" checkpoint of a run. ignore_index: value in the masks of pixels that do not count, for a model file.
     batch: images at once. Raises InputError and what opening the target and its data raises.
     """
-    if Path(target).is_dir():
+    if target_of(target, ("run", "model file", "compiled file")).kind == "run":
         from gossamer.training.restore import load_run, run_data, torch_forward
 
         network = load_run(target, which)

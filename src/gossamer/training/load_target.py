@@ -6,6 +6,7 @@ from pathlib import Path
 
 from gossamer.errors import SettingsError
 from gossamer.runtime.model import AUTO, Model, load
+from gossamer.targets import target_of
 
 
 def load_target(target: str | Path, *, runtime: str = AUTO, threads: int = 0) -> Model:
@@ -14,7 +15,7 @@ def load_target(target: str | Path, *, runtime: str = AUTO, threads: int = 0) ->
     threads: 0 leaves the number to the runtime. Raises SettingsError for a run folder with a runtime, and what
     `gossamer.load` and `as_model` raise.
     """
-    if not Path(target).is_dir():
+    if target_of(target, ("run", "model file", "compiled file")).kind != "run":
         return load(target, runtime=runtime, threads=threads)
     if runtime != AUTO:
         raise SettingsError(f"a run folder with the runtime {runtime}", "a model file", f"gossamer export {target}")

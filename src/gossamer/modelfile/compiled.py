@@ -1,0 +1,17 @@
+"""How the file of a compiled network (.goss) is recognised; FORMAT.md describes it."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+MAGIC = b"GOSSAMER"
+
+
+def is_compiled(path: str | os.PathLike[str]) -> bool:
+    """Whether a file begins as a compiled network does; False where it cannot be read."""
+    try:
+        with Path(path).open("rb") as file:
+            return file.read(len(MAGIC)) == MAGIC
+    except OSError:
+        return False  # whoever reads it next says why
