@@ -3,6 +3,7 @@
     settings.yaml        the resolved settings; `gossamer train --config` takes it
     environment.json     one entry a start: versions, machine, processes
     classes.json         the class names, in the order of the outputs
+    changes.json         edits of the network after it was built (networks/changes.py); none where it is missing
     data.json            what was recognised, fingerprint, counts
     split.csv            name, label, split of every sample
     unreadable.csv       images set aside, with the reason
@@ -44,8 +45,9 @@ SPLIT, UNREADABLE, METRICS, TABLE, LOG, LOCK = (
     "log.txt",
     ".lock",
 )
-EVALUATION, BENCH, REPORT = "evaluation.json", "bench.json", "report.html"
+BENCH, REPORT, CHANGES = "bench.json", "report.html", "changes.json"
 WHICH = ("best", "last")
+CHANGES_LIMIT = 64 << 20  # bytes
 
 
 class Run:
@@ -131,6 +133,10 @@ class Run:
         write_text(self.path / DATA, json.dumps(facts, ensure_ascii=False, indent=1))
         write_text(self.path / SPLIT, _csv(("name", "label", "split"), split))
 
+    def save_changes(self, text: str) -> None:
+        """Save the edits of the network, as `networks.changes.changes_to_json` writes them."""
+        write_text(self.path / CHANGES, text)
+
     def add_environment(self, environment: Mapping[str, Any]) -> None:
         """Add the machine and versions of this start."""
         write_text(
@@ -157,11 +163,6 @@ class Run:
         """Replace the list of images set aside by (name, reason) rows."""
         write_text(self.path / UNREADABLE, _csv(("name", "reason"), rows))
 
-    def save_json(self, name: str, value: Any) -> Path:
-        """Save a result (evaluation, benchmark) as JSON under one of this file's names."""
-        write_text(self.path / name, json.dumps(value, ensure_ascii=False, indent=1))
-        return self.path / name
-
     # what is read
 
     @property
@@ -178,6 +179,21 @@ class Run:
     def environment(self) -> dict[str, Any]:
         """Machine and versions of the latest start."""
         return self.environments()[-1] if self.environments() else {}
+
+    def changes(self) -> str | None:
+        """The text of changes.json, for `networks.changes.parse_changes`; None where the network was not edited.
+
+        Raises RunError where it cannot be read or is larger than any that gossamer writes.
+        """
+        path = self.path / CHANGES
+        if not path.exists():
+            return None
+        try:
+            if path.stat().st_size > CHANGES_LIMIT:
+                raise RunError(f"{path}: {path.stat().st_size} bytes", f"{CHANGES_LIMIT} at most", "restore the file")
+            return path.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise RunError(f"{path}: {error}", "a JSON file written by gossamer", "restore the file") from error
 
     def environments(self) -> list[dict[str, Any]]:
         """Machine and versions of every start."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import math
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -34,6 +35,7 @@ from gossamer.runtime.model import AUTO, REFERENCE, Model, open_model
 from gossamer.runtime.verification import Verification, margin, verify_model
 from gossamer.tasks.scores import Scores
 from gossamer.training.evaluate import Forward, evaluate
+from gossamer.training.network import changes_of
 from gossamer.training.restore import LoadedRun, load_run, run_data, torch_forward
 
 __all__ = ["Exported", "export", "to_onnx"]
@@ -330,6 +332,9 @@ def _provenance(source: LoadedRun, which: str, comparison: Comparison) -> dict[s
             **{name: value if math.isfinite(value) else None for name, value in comparison.trained.items()},
         },
     }
+    changes = Counter(change.operation for change in changes_of(source.run))
+    if changes:  # the settings alone do not give this network
+        provenance["changes"] = dict(changes)
     found = machine_path(json.dumps(provenance, ensure_ascii=False).encode())
     if found:
         raise GossamerError(f"the model file would tell the path {found}; nothing was written; please report this")

@@ -11,7 +11,7 @@ import copy
 import math
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from itertools import islice
 from pathlib import Path
@@ -32,6 +32,7 @@ from gossamer.data.split import split_rows
 from gossamer.errors import RunError, SettingsError
 from gossamer.host import machine
 from gossamer.host.progress import SILENT, Progress
+from gossamer.networks.changes import Change, changes_to_json
 from gossamer.run import Run
 from gossamer.settings import Settings, parse_bytes
 from gossamer.tasks.base import Task, progressive_size
@@ -43,15 +44,23 @@ from gossamer.training import distributed, optim, precision
 from gossamer.training.checkpoint import restore, save, weights
 from gossamer.training.distributed import Processes
 from gossamer.training.evaluate import evaluate
+from gossamer.training.network import changes_of
 from gossamer.training.restore import preprocess_of, run_data, same_data, torch_forward
 from gossamer.training.setup import build, resolve, start
 from gossamer.training.state import Session
 
 
-def train(settings: Settings, *, split_of: Run | None = None, progress: Progress = SILENT) -> Run:
+def train(
+    settings: Settings,
+    *,
+    split_of: Run | None = None,
+    changes: Sequence[Change] = (),
+    progress: Progress = SILENT,
+) -> Run:
     """Train as `settings` say, into a new run folder.
 
-    split_of: a run with the same data, whose classes and split are kept, image for image. Under torchrun the processes share the batch and only the first one writes. Raises InputError for settings, data
+    split_of: a run with the same data, whose classes and split are kept, image for image. changes: edits of the network,
+    applied after its first weights are loaded and kept in the run as changes.json. Under torchrun the processes share the batch and only the first one writes. Raises InputError for settings, data
     or weights that cannot be used, before anything is written; RunError where the folder is taken or the loss is no
     longer finite; StorageError where a state cannot be written (the one before is kept).
     """
@@ -60,11 +69,13 @@ def train(settings: Settings, *, split_of: Run | None = None, progress: Progress
     with _processes(settings) as (device, processes):
         data = same_data(split_of) if split_of else task_of(settings.task).open_data(settings)
         settings = resolve(settings, data, processes)
-        model, task, notes = build(settings, data, progress if processes.first else SILENT)
+        model, task, notes = build(settings, data, progress if processes.first else SILENT, changes)
         run = Run.create(settings) if processes.first else Run(Path(settings.out), settings)
         with run:
             if processes.first:
                 run.save_data(data.classes, _facts(data), split_rows(data))
+                if changes:
+                    run.save_changes(changes_to_json(changes))
                 run.save_settings(settings)
             distributed.wait()
             session = _session(run, data, device, processes, model, task, progress)
@@ -83,7 +94,7 @@ def resume(folder: str | Path, *, progress: Progress = SILENT) -> Run:
         data = run_data(run)
         # a state holds the weights, so those it once started from need not be there any more
         settings = run.settings.replace(weights="") if run.has("last") else run.settings
-        model, task, _ = build(settings, data, SILENT)
+        model, task, _ = build(settings, data, SILENT, changes_of(run))
         session = _session(run, data, device, processes, model, task, progress)
         return _run_to_the_end(session, data.notes)
 

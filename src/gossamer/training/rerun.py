@@ -10,6 +10,7 @@ from gossamer.host.progress import SILENT, Progress
 from gossamer.run import Run
 from gossamer.settings import Settings
 from gossamer.training.loop import train
+from gossamer.training.network import changes_of
 
 # what only means something for the network that it was given for, or follows from its weights
 OWN = ("width", "net_options", "weights", "norm_eps", "freeze")
@@ -30,6 +31,9 @@ def swap(
     """
     run = Run.open(os.fspath(folder))
     settings, dropped = swapped(run.settings, net, os.fspath(out), weights)
+    changes = changes_of(run)
+    if changes:
+        dropped["changes"] = f"{len(changes)} edits"
     for name, value in dropped.items():
         progress.say(f"dropped, as it belongs to {run.settings.net}: {name} {value}")
     return train(settings, split_of=run, progress=progress), dropped

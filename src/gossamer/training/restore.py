@@ -21,6 +21,7 @@ from gossamer.settings import Settings
 from gossamer.tasks.base import Task
 from gossamer.tasks.registry import task_of
 from gossamer.training.evaluate import Forward
+from gossamer.training.network import network_of
 
 
 @dataclass(frozen=True)
@@ -63,8 +64,7 @@ def _per_channel(values: tuple[float, ...], channels: int) -> tuple[float, ...]:
 def load_run(folder: str | Path, which: str = "best") -> LoadedRun:
     """The trained network of a run folder, "best" or "last". Raises RunError."""
     run = Run.open(folder)
-    task = task_of(run.settings.task)(run.classes, run.settings)
-    model = task.build()
+    model, task = network_of(run)
     tensors, _ = run.load_state(which)
     prefix = "ema." if any(name.startswith("ema.") for name in tensors) else "model."
     values = {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
@@ -72,9 +72,9 @@ def load_run(folder: str | Path, which: str = "best") -> LoadedRun:
         model.load_state_dict(values)
     except RuntimeError as error:
         raise RunError(
-            f"{run.weights(which)}: does not fit the network of settings.yaml: {error}",
-            "the weights and settings of one run",
-            "restore settings.yaml and the weights from the same copy",
+            f"{run.weights(which)}: does not fit the network of settings.yaml and changes.json: {error}",
+            "the weights, settings and changes of one run",
+            "restore settings.yaml, changes.json and the weights from the same copy",
         ) from error
     return LoadedRun(model.eval(), preprocess_of(run.settings), run.classes, run.settings, run, task)
 

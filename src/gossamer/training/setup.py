@@ -7,6 +7,7 @@ import math
 import os
 import shutil
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,18 +21,20 @@ from gossamer.errors import DataError, ImageError, InputError, SettingsError
 from gossamer.host import machine
 from gossamer.host.progress import Progress
 from gossamer.images.preprocess import decode
+from gossamer.networks.changes import Change
 from gossamer.networks.checkpoint import read_tensors
 from gossamer.networks.create import choose
 from gossamer.networks.fetch import fetch
 from gossamer.networks.pretrained import IMAGENET
 from gossamer.networks.registry import PEER
 from gossamer.networks.weights import load_weights
-from gossamer.run import next_folder
+from gossamer.run import CHANGES, next_folder
 from gossamer.settings import Settings
 from gossamer.tasks.base import Task, check_head, check_loss, progressive_size, sized
 from gossamer.tasks.registry import task_of
 from gossamer.training import distributed, optim
 from gossamer.training.distributed import Processes
+from gossamer.training.network import build_network
 
 SIDES = range(32, 513, 32)  # pixels: the inputs that are tried where one is too small
 
@@ -218,14 +221,35 @@ def _holds(path: str, model: nn.Module) -> bool:
     return 2 * len(own & set(read_tensors(path))) > len(own)
 
 
-def build(settings: Settings, data: Data, progress: Progress) -> tuple[nn.Module, Task, list[str]]:
-    """The network with its first weights, its task, and lines that say what was loaded or frozen.
+def build(
+    settings: Settings, data: Data, progress: Progress, changes: Sequence[Change] = ()
+) -> tuple[nn.Module, Task, list[str]]:
+    """The network with its first weights and edits, its task, and lines that say what was loaded, edited or frozen.
 
-    Raises UnknownNameError, SettingsError, WeightsError.
+    Raises UnknownNameError, SettingsError, WeightsError, RunError.
     """
     task = task_of(settings.task)(data.classes, settings)
     task.prepare(data)
     torch.manual_seed(settings.seed)
+    notes: list[str] = []
+
+    def initialise() -> nn.Module:
+        model, lines = _with_first_weights(task, data, progress)
+        notes.extend(lines)
+        return model
+
+    model = build_network(task, changes, initialise)
+    if changes:
+        notes.append(f"{len(changes)} edits of the network ({CHANGES})")
+    frozen = optim.freeze(model, settings.freeze)
+    if frozen:
+        notes.append(f"{len(frozen)} parameter tensors are kept as they are ({settings.freeze})")
+    return model, task, notes
+
+
+def _with_first_weights(task: Task, data: Data, progress: Progress) -> tuple[nn.Module, list[str]]:
+    """The unedited network with the weights it starts from, and lines that say what was loaded."""
+    settings = task.settings
     # timm takes its weights while it builds, and so does the backbone of a head; not those of a run with the same head
     taken = settings.net.startswith(PEER) or settings.task != "classify"
     try:
@@ -257,7 +281,4 @@ def build(settings: Settings, data: Data, progress: Progress) -> tuple[nn.Module
                 f"give --norm-eps {difference.norm_eps:g}",
             )
         notes += [f"weights {line}" for line in str(difference).splitlines()]
-    frozen = optim.freeze(model, settings.freeze)
-    if frozen:
-        notes.append(f"{len(frozen)} parameter tensors are kept as they are ({settings.freeze})")
-    return model, task, notes
+    return model, notes
