@@ -1,5 +1,6 @@
 # make demo    set up, then go from images to a verified, measured model
-# make test    set up, then run the tests
+# make test    set up, then run the tests except those marked `full`: at most 10 minutes on two cores
+# make test-full  set up, then run all tests: at most 30 minutes on two cores
 # make engine  build the native engine (needs a C++17 compiler)
 # make fuzz    set up, then fuzz the engine's loader: FUZZ_EXAMPLES by hypothesis, FUZZ_SECONDS by libFuzzer (needs clang)
 # make check   set up, then lint, formatting, types, layers
@@ -8,7 +9,7 @@ VENV := .venv
 PY := $(VENV)/bin/python
 READY := $(VENV)/.ready
 
-.PHONY: demo test check format clean engine fuzz
+.PHONY: demo test test-full check format clean engine fuzz
 
 ENGINE := src/gossamer/runtime/libgossamer.so
 
@@ -21,6 +22,9 @@ demo: $(READY)
 	$(PY) examples/demo.py
 
 test: $(READY) engine
+	$(PY) -m pytest -n 2 --dist worksteal -q -m "not full"
+
+test-full: $(READY) engine
 	$(PY) -m pytest -n 2 --dist worksteal -q
 
 check: $(READY)

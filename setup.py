@@ -17,12 +17,27 @@ from setuptools.command.build_py import build_py
 
 ROOT = Path(__file__).resolve().parent
 BUILD = ROOT / "engine" / "build.sh"
+BUILT = ROOT / "src" / "gossamer" / "runtime" / "libgossamer.so"  # by `make engine`
 
 
 def can_build() -> bool:
     """Whether the engine can be built here."""
     posix = os.name == "posix" and sys.platform != "cygwin"
     return posix and BUILD.is_file() and shutil.which(os.environ.get("CXX", "c++")) is not None
+
+
+def digest(*arguments: str) -> str:
+    """What engine/digest.sh prints; nothing where it fails."""
+    done = subprocess.run(["sh", str(BUILD.with_name("digest.sh")), *arguments], capture_output=True, text=True)
+    return done.stdout.strip() if done.returncode == 0 else ""
+
+
+def up_to_date() -> bool:
+    """Whether the library of `make engine` is what a build from these sources, with these flags, would give."""
+    written = BUILT.with_name(f"{BUILT.name}.digest")
+    if not (BUILT.is_file() and written.is_file()):
+        return False
+    return written.read_text().split() == [digest("--sources"), digest("--library", str(BUILT))]
 
 
 class BuildPy(build_py):
@@ -32,7 +47,12 @@ class BuildPy(build_py):
         super().run()
         if self.editable_mode or not can_build():  # an editable install has `make engine`
             return
-        library = Path(self.build_lib).resolve() / "gossamer" / "runtime" / "libgossamer.so"
+        library = Path(self.build_lib).resolve() / "gossamer" / "runtime" / BUILT.name
+        if up_to_date():
+            library.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(BUILT, library)
+            return
+        library.unlink(missing_ok=True)  # the copy of package data may be of other sources
         done = subprocess.run(["sh", str(BUILD), str(library)], capture_output=True, text=True)
         if done.returncode:
             self.warn(f"the native engine is left out: {done.stderr.strip()[-500:]}")

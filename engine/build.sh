@@ -7,6 +7,8 @@ out=${1:-../src/gossamer/runtime/libgossamer.so}
 : "${CXX:=c++}"
 flags="-std=c++17 -O3 -ffp-contract=fast -fno-math-errno -fvisibility=hidden -fPIC -ffunction-sections -fdata-sections"
 flags="$flags -Wall -Wextra -Wno-psabi ${CXXFLAGS:-}"
+export CXX
+sources=$(./digest.sh --sources)  # as they are before the compiler reads them
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 compile() { $CXX $flags "$@"; }
@@ -48,4 +50,8 @@ case $out in
   *.a) "$($CXX -print-prog-name=ar)" rcs "$work/library" "$work"/*.o ;;
   *) $CXX -shared -s -pthread -Wl,--gc-sections -Wl,-soname,libgossamer.so "$work"/*.o -o "$work/library" ${LDFLAGS:-} ;;
 esac
+# beside it: what it was built from, so that an installation need not compile it again
+rm -f "$out.digest"
 mv "$work/library" "$out"
+echo "$sources $(./digest.sh --library "$out")" >"$work/digest"
+mv "$work/digest" "$out.digest"

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -25,7 +27,33 @@ if BESIDE > 1:
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Begin with the tests that take minutes, so that no process is left alone with one at the end."""
-    items.sort(key=lambda item: -(item.get_closest_marker("timeout") or pytest.mark.timeout(0).mark).args[0])
+
+    def order(item: pytest.Item) -> float:
+        timeout = item.get_closest_marker("timeout")
+        return -timeout.args[0] if timeout else -1.0 * (item.get_closest_marker("full") is not None)
+
+    items.sort(key=order)
+
+
+def once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], object]) -> Path:
+    """The folder `name` of this session of tests, filled by `make`; not to be changed.
+
+    The first of its processes that asks fills it and the others wait: what takes seconds is done once, not once a process.
+    Where `make` fails, each that asks tries and fails for itself.
+    """
+    session = factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        session = session.parent
+    folder, ready = session / "once" / name, session / "once" / f"{name}.ready"
+    folder.parent.mkdir(exist_ok=True)
+    with (session / "once" / f"{name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not ready.exists():
+            shutil.rmtree(folder, ignore_errors=True)
+            folder.mkdir()
+            make(folder)
+            ready.touch()
+    return folder
 
 
 @pytest.fixture(scope="session")

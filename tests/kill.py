@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.conftest import write_pictures
-from tests.runs import RECIPE, command, gossamer, same, weights
+from tests.runs import RECIPE, command, gossamer_alone, same, weights
 
 
 @dataclass(frozen=True)
@@ -35,10 +35,10 @@ def kill_and_resume(pictures: Path, folder: Path, kills: int, seed: int) -> Repo
     peaceful, hunted = folder / "peaceful", folder / "hunted"
     # enough epochs that many lives end before the run does
     recipe = [*RECIPE, "--epochs", str(max(20, 2 * kills)), "--save-steps", "3"]
-    gossamer("train", pictures, *recipe, "--out", peaceful)
+    gossamer_alone("train", pictures, *recipe, "--out", peaceful)
     done = early = 0
     started = time.monotonic()
-    gossamer("train", "--resume", peaceful)  # complete: it loads all that a life has to load, and ends
+    gossamer_alone("train", "--resume", peaceful)  # complete: it loads all that a life has to load, and ends
     start_up = time.monotonic() - started
     while done < kills:
         if finished(hunted):  # it got through between two kills: begin again, and count on
@@ -53,9 +53,9 @@ def kill_and_resume(pictures: Path, folder: Path, kills: int, seed: int) -> Repo
         done += killed
         early += killed and not (hunted / "last.safetensors").exists()
     if (hunted / "settings.yaml").exists():
-        gossamer("train", "--resume", hunted)
+        gossamer_alone("train", "--resume", hunted)
     else:
-        gossamer("train", pictures, *recipe, "--out", hunted)
+        gossamer_alone("train", pictures, *recipe, "--out", hunted)
     return Report(
         done,
         early,

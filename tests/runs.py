@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import atexit
+import contextlib
 import functools
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -67,34 +70,85 @@ def command(*arguments: str | Path) -> list[str]:
     return [sys.executable, "-m", "gossamer", *map(str, arguments)]
 
 
-def gossamer(*arguments: str | Path, cwd: Path | None = None, code: int = 0) -> subprocess.CompletedProcess[str]:
-    """Run `gossamer ...` to its end; its exit code must be `code`."""
-    done = subprocess.run(command(*arguments), cwd=cwd, capture_output=True, text=True, timeout=280)
+class Commands:
+    """Commands of this process, each forked from one that has imported torch: see tests/server.py."""
+
+    def __init__(self) -> None:
+        self.folder = Path(tempfile.mkdtemp())
+        atexit.register(self.close)
+        self.process = self._start()
+
+    def _start(self) -> subprocess.Popen[str]:
+        line = [sys.executable, str(Path(__file__).with_name("server.py"))]
+        return subprocess.Popen(line, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+    def run(self, words: Sequence[str], cwd: Path | None, timeout: float) -> subprocess.CompletedProcess[str]:
+        """What `subprocess.run` gives of `python -m gossamer WORDS`, and `subprocess.TimeoutExpired` as it raises it."""
+        out, error = self.folder / "stdout", self.folder / "stderr"
+        order = {
+            "words": list(words),
+            "cwd": str(Path(cwd or ".").resolve()),
+            "environment": dict(os.environ),
+            "stdout": str(out),
+            "stderr": str(error),
+        }
+        assert self.process.stdin is not None and self.process.stdout is not None
+        self.process.stdin.write(json.dumps(order) + "\n")
+        self.process.stdin.flush()
+        child = int(self.process.stdout.readline())
+        late = threading.Event()
+
+        def end() -> None:
+            late.set()
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(child, signal.SIGKILL)  # its workers with it
+
+        alarm = threading.Timer(timeout, end)
+        alarm.start()
+        try:
+            code = int(self.process.stdout.readline())
+        except BaseException:  # the test is interrupted: no command outlives it
+            end()
+            self.close()
+            commands.cache_clear()
+            raise
+        finally:
+            alarm.cancel()
+        if late.is_set():
+            raise subprocess.TimeoutExpired(command(*words), timeout, out.read_bytes(), error.read_bytes())
+        return subprocess.CompletedProcess(command(*words), code, out.read_text(), error.read_text())
+
+    def close(self) -> None:
+        """End the process that forks."""
+        self.process.kill()
+        self.process.communicate()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+@functools.cache
+def commands() -> Commands:
+    """Those of this process, whose server starts with the first command."""
+    return Commands()
+
+
+def gossamer(
+    *arguments: str | Path, cwd: Path | None = None, code: int = 0, timeout: float = 280
+) -> subprocess.CompletedProcess[str]:
+    """Run `gossamer ...` to its end in a process that is forked from one with torch; its exit code must be `code`."""
+    return _checked(commands().run([str(word) for word in arguments], cwd, timeout), code)
+
+
+def gossamer_alone(
+    *arguments: str | Path, cwd: Path | None = None, code: int = 0, timeout: float = 280
+) -> subprocess.CompletedProcess[str]:
+    """The same as a user does it, with an interpreter of its own."""
+    line = command(*arguments)
+    return _checked(subprocess.run(line, cwd=cwd, capture_output=True, text=True, timeout=timeout), code)
+
+
+def _checked(done: subprocess.CompletedProcess[str], code: int) -> subprocess.CompletedProcess[str]:
     assert done.returncode == code, f"exit {done.returncode}\n{done.stdout}\n{done.stderr}"
     return done
-
-
-# Each command in a process of its own, as a user's is; but torch, whose import takes seconds, comes with the fork.
-ONE_BY_ONE = """
-import json, os, sys
-import torch, torch.onnx, onnx, onnxscript
-for words in json.loads(sys.argv[1]):
-    print("$ gossamer", *words, flush=True)
-    child = os.fork()
-    if not child:
-        from gossamer.cli.main import main
-        sys.exit(main(words))
-    code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-    if code:
-        sys.exit(f"exit {code} of gossamer {' '.join(words)}")
-"""
-
-
-def one_by_one(commands: Sequence[Sequence[str]], cwd: Path, timeout: float) -> None:
-    """Run `gossamer ...` for the words of each command, to its end; the exit codes must be 0."""
-    work = [sys.executable, "-c", ONE_BY_ONE, json.dumps(commands)]
-    done = subprocess.run(work, cwd=cwd, capture_output=True, text=True, timeout=timeout)
-    assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
 
 
 def torchrun(processes: int, *arguments: str | Path) -> subprocess.CompletedProcess[str]:

@@ -13,11 +13,28 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import write_boxes, write_masks, write_pictures
-from tests.runs import one_by_one
+from tests.runs import gossamer
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-COMMANDS = [line.strip().split("  #")[0].strip() for line in README.splitlines() if line.startswith("    ")]
+
+
+def commands(lines: list[str]) -> list[str]:
+    """The commands of the README's lines, without what is said of them."""
+    return [line.split("  #")[0].strip() for line in lines]
+
+
+# indented lines, and of the fences of text the lines that are commands
+INDENTED = commands([line for line in README.splitlines() if line.startswith("    ")])
+FENCED = commands(
+    [
+        line
+        for fence in re.findall(r"```(?:text|sh|bash|console)\n(.*?)```", README, re.DOTALL)
+        for line in fence.splitlines()
+        if line.startswith("gossamer ")
+    ]
+)
+COMMANDS = INDENTED + FENCED
 
 
 @pytest.fixture(scope="module")
@@ -45,17 +62,51 @@ def test_the_readme_names_every_command() -> None:
     assert listed >= {"probe", "inspect", "compare", "swap", "index", "search", "convert-boxes", "list"}
 
 
-@pytest.mark.timeout(600)
+def run_as_written(line: str, home: Path) -> None:
+    """One epoch for any number of them: whether a command runs, not how well it learns."""
+    gossamer(*shlex.split(re.sub(r"--epochs \d+", "--epochs 1", line))[1:], cwd=home)
+
+
+@pytest.mark.full
+@pytest.mark.timeout(900)
 def test_every_gossamer_command_of_the_readme_runs(home: Path) -> None:
-    lines = [line for line in COMMANDS if line.startswith("gossamer ")]
-    short = [re.sub(r"--epochs \d+", "--epochs 1", line) for line in lines]  # whether they run, not how well they learn
-    one_by_one([shlex.split(line)[1:] for line in short], home, 580)
+    """In the order in which they stand there: those for the engine work on what those before left."""
+    for line in INDENTED:
+        if line.startswith("gossamer "):
+            run_as_written(line, home)
     assert (home / "runs" / "flowers" / "report.html").exists()
     code = re.search(r"```python\n(.*?)```", README, re.DOTALL)
     assert code
     done = subprocess.run([sys.executable, "-c", code[1]], cwd=home, capture_output=True, text=True, timeout=280)
     assert done.returncode == 0, done.stderr
     assert "Classification(" in done.stdout
+    write_files_of_others(home)
+    assert len(FENCED) >= 6
+    for line in FENCED:
+        run_as_written(line, home)
+
+
+def write_files_of_others(home: Path) -> None:
+    """What the section on the engine supposes beside flowers.onnx: a quantiser's output, and a file of free height and width."""
+    import torch
+    from onnxruntime.quantization import QuantFormat, quantize_static
+
+    import gossamer
+    from gossamer.networks import create_model
+    from tests.test_deployment import Pictures
+
+    images = sorted((home / "photos" / "val" / "class1").iterdir())
+    pictures = Pictures(home / "flowers.onnx", images)
+    quantize_static(
+        home / "flowers.onnx", home / "flowers-qdq.onnx", pictures, quant_format=QuantFormat.QDQ, per_channel=True
+    )
+    assert gossamer.load(home / "flowers-qdq.onnx").metadata is None  # else the command would need no --metadata
+    height, width = torch.export.Dim("height", min=32), torch.export.Dim("width", min=32)
+    network = create_model("squeezenet1_1", num_classes=3).eval()
+    example = (torch.zeros(1, 3, 64, 96),)
+    torch.onnx.export(
+        network, example, home / "other.onnx", dynamo=True, dynamic_shapes=({2: height, 3: width},), verbose=False
+    )
 
 
 def test_the_extras_and_make_targets_of_the_readme_exist() -> None:
@@ -63,7 +114,7 @@ def test_the_extras_and_make_targets_of_the_readme_exist() -> None:
     named = re.findall(r"gossamer\[([a-z,]+)\]", README)
     assert named
     assert {extra for names in named for extra in names.split(",")} <= set(extras)
-    targets = re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    targets = re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
     for line in COMMANDS:
         if line.startswith("make "):
             assert line.split()[1] in targets
@@ -71,6 +122,7 @@ def test_the_extras_and_make_targets_of_the_readme_exist() -> None:
             assert line.split()[0] in ("gossamer", "pip"), f"no test runs {line!r}"
 
 
+@pytest.mark.full
 @pytest.mark.timeout(600)
 def test_the_demo_keeps_its_promise(tmp_path: Path) -> None:
     """`make demo` runs this script."""
@@ -83,6 +135,8 @@ def test_the_demo_keeps_its_promise(tmp_path: Path) -> None:
 
 
 def test_links_of_the_documents_lead_somewhere() -> None:
-    for document in ROOT.glob("*.md"):
+    documents = list(ROOT.glob("*.md"))
+    assert {document.name for document in documents} >= {"README.md", "FORMAT.md", "CONTRIBUTING.md", "CHANGELOG.md"}
+    for document in documents:
         for target in re.findall(r"\]\(([^)#]+)", document.read_text(encoding="utf-8")):
             assert target.startswith("http") or (document.parent / target).exists(), f"{document.name}: {target}"

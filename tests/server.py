@@ -1,0 +1,62 @@
+"""A process that has imported torch and forks once per command: run by `tests.runs.gossamer`, as `python server.py`.
+
+A command still runs in a process, a folder and an environment of its own and exits as an interpreter does; only the imports
+of other packages, which take seconds, are done before. It imports nothing of gossamer: each command does.
+
+A line on standard input is a command as JSON: `words` of `gossamer ...`, `cwd`, `environment`, and the files that take
+`stdout` and `stderr`. Two lines answer it: the number of the process, and its exit status, negative for a signal.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import runpy
+import sys
+from typing import Any
+
+import onnx  # noqa: F401
+import onnxscript  # noqa: F401
+import torch
+import torch.onnx  # noqa: F401
+
+PROGRAM = "gossamer"
+
+
+def become(command: dict[str, Any]) -> None:
+    """Make this process what `python -m gossamer WORDS` would be, up to its first line."""
+    os.setsid()  # so that a command that takes too long ends with its own workers
+    os.chdir(command["cwd"])
+    os.environ.clear()
+    os.environ.update(command["environment"])
+    for number, path, flags in (
+        (0, os.devnull, os.O_RDONLY),
+        (1, command["stdout"], os.O_WRONLY | os.O_CREAT | os.O_TRUNC),
+        (2, command["stderr"], os.O_WRONLY | os.O_CREAT | os.O_TRUNC),
+    ):
+        opened = os.open(path, flags, 0o600)
+        os.dup2(opened, number)
+        os.close(opened)
+    sys.argv = [PROGRAM, *command["words"]]
+    sys.path[0] = command["cwd"]
+
+
+def main() -> None:
+    """Answer commands until standard input ends."""
+    assert not any(name.split(".")[0] == "gossamer" for name in sys.modules)
+    answers = os.dup(1)
+    for line in iter(sys.stdin.readline, ""):
+        command = json.loads(line)
+        child = os.fork()
+        if not child:
+            os.close(answers)
+            become(command)
+            runpy.run_module(PROGRAM, run_name="__main__", alter_sys=True)
+            return
+        os.write(answers, f"{child}\n".encode())
+        status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        os.write(answers, f"{status}\n".encode())
+
+
+if __name__ == "__main__":
+    main()

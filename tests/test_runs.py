@@ -1,0 +1,65 @@
+"""What the tests run commands with: a command that is forked is the command that a user starts."""
+
+from __future__ import annotations
+
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.runs import RECIPE, commands, gossamer, gossamer_alone
+
+
+@pytest.mark.parametrize(
+    ("words", "code"),
+    [
+        (["--help"], 0),
+        (["list", "mobilenet*", "--json"], 0),
+        (["list", "--help"], 0),
+        (["inspect", "lenet5"], 0),
+        (["inspect", "no_such_network"], 2),
+        (["verify", "none.onnx", "--debug"], 1),
+        (["no-such-command"], 2),
+        ([], 2),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_a_forked_command_is_one_of_an_interpreter_of_its_own(
+    words: list[str], code: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTHONHASHSEED", "0")  # sets are printed by some
+    runs = [run(*words, cwd=tmp_path, code=code) for run in (gossamer, gossamer_alone)]
+    texts = [(done.stdout, "Traceback" in done.stderr, done.stderr.splitlines()[-1:]) for done in runs]  # frames differ
+    assert texts[0] == texts[1]
+
+
+def test_its_folder_its_environment_and_its_state_are_its_own(
+    pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "photos").symlink_to(pictures)
+    gossamer("train", "photos", *RECIPE, "--epochs", "1", "--out", "run", cwd=tmp_path)
+    assert (tmp_path / "run" / "last.safetensors").is_file() and Path.cwd() != tmp_path
+    wide = gossamer("list", "--help").stdout
+    monkeypatch.setenv("COLUMNS", "40")
+    narrow = gossamer("list", "--help").stdout
+    assert max(map(len, narrow.splitlines())) <= 40 < max(map(len, wide.splitlines()))
+    monkeypatch.undo()
+    assert gossamer("list", "--help").stdout == wide
+
+
+def test_a_command_that_takes_too_long_is_killed_and_the_next_one_runs(pictures: Path, tmp_path: Path) -> None:
+    before = commands().process.pid
+    started = time.monotonic()
+    with pytest.raises(subprocess.TimeoutExpired):
+        gossamer("train", pictures, *RECIPE, "--epochs", "100000", "--out", tmp_path / "run", timeout=8)
+    assert time.monotonic() - started < 60
+    assert gossamer("--help").stdout == gossamer_alone("--help").stdout
+    assert commands().process.pid == before
+    assert not [pid for pid in children(before) if pid]
+
+
+def children(parent: int) -> list[int]:
+    """The processes of a parent that still run."""
+    done = subprocess.run(["ps", "-o", "pid=", "--ppid", str(parent)], capture_output=True, text=True)
+    return [int(pid) for pid in done.stdout.split()]
