@@ -56,9 +56,9 @@ def onnxruntime(job: Json) -> Callable[[], worker.Loaded]:
 
 
 def openvino(job: Json) -> Callable[[], worker.Loaded]:
-    from gossamer.runtime.openvino import import_openvino
+    from gossamer.runtime.openvino import OpenVino
 
-    package, folder = import_openvino(), Path(job["target"])
+    package, folder = OpenVino.import_package(), Path(job["target"])
 
     def opened(floats: str) -> worker.Forward:
         core = package.Core()

@@ -23,6 +23,7 @@ from gossamer.modelfile import onnx as onnxfile
 from gossamer.modelfile import protobuf
 from gossamer.modelfile.metadata import Check, ImageCheck, ModelMetadata
 from gossamer.predictions.head import Head
+from gossamer.runtime.model import open_model
 from tests.hostile import make_models as make
 
 FOLDER = Path(__file__).parent / "hostile" / "models"
@@ -375,7 +376,7 @@ def accept_or_refuse(data: bytes) -> None:
     """Reading and running raise nothing but ModelFileError."""
     try:
         file = modelfile.parse(data)
-        model = runtime.model.open_model(file, "reference")
+        model = open_model(file, "reference")
         if all(isinstance(side, str) or side in (3, 8, 1) for side in model.input_shape):
             model.run(np.ones([2 if isinstance(side, str) else side or 1 for side in model.input_shape], np.float32))
     except ModelFileError as error:

@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gossamer import runtime
 from gossamer.modelfile import metadata as modelfile
 from gossamer.modelfile import onnx as onnxfile
 from gossamer.operators import OPERATORS
+from gossamer.runtime.model import open_model
 from tests.arrays import Array, f32
 
 
@@ -256,5 +256,5 @@ def test_resize_is_what_onnx_runtime_computes(mode: str, where: str, to: tuple[i
     model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 18)], ir_version=8)
     data = model.SerializeToString()
     expected = ort.InferenceSession(data, providers=["CPUExecutionProvider"]).run(None, {"x": x})[0]
-    found = runtime.model.open_model(modelfile.parse(data), "reference").run(x)
+    found = open_model(modelfile.parse(data), "reference").run(x)
     np.testing.assert_allclose(found, expected, atol=1e-6)

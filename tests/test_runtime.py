@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import builtins
-import importlib.util
 import json
 import subprocess
 import sys
@@ -29,7 +28,8 @@ from gossamer.errors import (
 )
 from gossamer.modelfile import metadata as modelfile
 from gossamer.predictions.classes import softmax
-from gossamer.runtime import native
+from gossamer.runtime import model as runtime_model
+from gossamer.runtime import native, table
 from gossamer.runtime.verification import OutputCheck, compare, margin
 from tests.arrays import f32
 from tests.hostile import make_models as make
@@ -42,7 +42,7 @@ GOOD, PLAIN = FOLDER / "good.onnx", FOLDER / "plain.onnx"
 
 
 def installed() -> list[str]:
-    return [name for name in runtime.RUNTIMES if name == "reference" or importlib.util.find_spec(name)]
+    return [name for name, entry in table.RUNTIMES.items() if not table.missing(entry)]
 
 
 def no_packages(monkeypatch: pytest.MonkeyPatch, *missing: str) -> None:
@@ -148,8 +148,11 @@ def test_auto_passes_over_a_runtime_that_cannot_run_the_file(monkeypatch: pytest
     def refuse(file: modelfile.ModelFile, threads: int) -> Any:
         raise modelfile.broken(8, "no such operator")
 
-    for name in ("native", "onnxruntime"):
-        monkeypatch.setitem(runtime.RUNTIMES, name, (refuse, "", ""))
+    runtime_class = table.runtime_class
+    refusing = ("native", "onnxruntime")
+    monkeypatch.setattr(
+        runtime_model, "runtime_class", lambda name: refuse if name in refusing else runtime_class(name)
+    )
     no_packages(monkeypatch, "openvino")
     model = runtime.load(GOOD)
     assert model.runtime_name == "reference" and "no such operator" in model.why
@@ -208,14 +211,14 @@ def test_an_input_in_another_memory_order_gives_the_same() -> None:
 
 def test_a_node_that_fails_is_named() -> None:
     body = make.model(make.graph(tensors=(make.tensor("w", f32(2, 4)), make.TENSORS[1])))
-    model = runtime.model.open_model(modelfile.parse(body, "odd.onnx"), "reference")
+    model = runtime_model.open_model(modelfile.parse(body, "odd.onnx"), "reference")
     with pytest.raises(ModelFileError, match=r"odd.onnx: node 'logits' \(Gemm\): .*\(rule 8\)"):
         model.run(np.ones((1, 3, 8, 8), np.float32))
 
 
 def test_the_reference_refuses_operator_sets_it_does_not_know() -> None:
     with pytest.raises(ModelFileError, match="operator set 12"):
-        runtime.model.open_model(modelfile.parse(make.model(opset=12)), "reference")
+        runtime_model.open_model(modelfile.parse(make.model(opset=12)), "reference")
 
 
 def test_importing_and_running_the_deployment_half_loads_nothing_heavy() -> None:
@@ -416,3 +419,31 @@ def test_comparing_outputs_looks_at_size_class_and_sense() -> None:
     for wrong in (np.array([1, np.nan, 2], np.float32), np.zeros(2, np.float32)):
         assert compare(expected, wrong, 1e-4).difference == float("inf")
     assert margin(expected) == 1 and margin(expected[:1]) == float("inf")
+
+
+# the table
+
+
+def test_every_row_names_a_class_that_says_what_the_table_says() -> None:
+    for name, entry in table.RUNTIMES.items():
+        assert "model file" in entry.targets and entry.title and entry.purpose
+        if table.missing(entry):
+            continue
+        kind = table.runtime_class(name)
+        kind.import_package()
+        model = runtime.load(GOOD, runtime=name)
+        assert isinstance(model._runtime, kind) and model.why.startswith(entry.title)
+
+
+def test_what_is_missing_is_told_with_what_brings_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    openvino, native_entry = table.RUNTIMES["openvino"], table.RUNTIMES["native"]
+    absent = openvino._replace(package="no-such-package")
+    assert table.missing(absent) == 'no-such-package is not installed; pip install "gossamer[openvino]"'
+    assert "make engine" in table.missing(native_entry._replace(library="none.so"))
+    assert table.missing(table.RUNTIMES["reference"]) == ""
+
+
+def test_the_table_is_read_without_numpy() -> None:
+    code = "import sys, gossamer.runtime.table; print('numpy' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"

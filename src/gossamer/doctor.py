@@ -22,9 +22,10 @@ from typing import Any, Literal, NamedTuple
 import gossamer
 from gossamer.host import machine
 from gossamer.host.storage import user_cache
+from gossamer.runtime.table import RUNTIMES
 
 PATIENCE = 120.0  # seconds for one package
-ENGINE = Path(gossamer.__file__).parent / "runtime" / "libgossamer.so"
+ENGINE = Path(gossamer.__file__).parent / "runtime" / RUNTIMES["native"].library
 LEAST_FREE = 256 << 20  # bytes on the disk: a run of a small network with its log
 
 # ONNX, opset 17: y = Relu(x), both float32 (1, 1, 1, 2)
@@ -57,7 +58,7 @@ def _run_graph(runtime: str) -> str:
 
 
 PACKAGE_CHECKS = (
-    PackageCheck("numpy", "", "everything", _run_graph("reference")),
+    PackageCheck("numpy", "", RUNTIMES["reference"].purpose, _run_graph("reference")),
     PackageCheck(
         "pillow",
         "",
@@ -89,8 +90,11 @@ PACKAGE_CHECKS = (
     ),
     PackageCheck("onnx", "train", "export", f"import onnx; onnx.checker.check_model({GRAPH!r})"),
     PackageCheck("onnxscript", "train", "export", "import onnxscript"),
-    PackageCheck("onnxruntime", "onnx", "export, fast predict and verify, bench", _run_graph("onnxruntime")),
-    PackageCheck("openvino", "openvino", "one more runtime for predict and bench", _run_graph("openvino")),
+    *(
+        PackageCheck(entry.package, entry.extra, entry.purpose, _run_graph(name))
+        for name, entry in RUNTIMES.items()
+        if entry.extra
+    ),
     PackageCheck("jinja2", "report", "report", "import jinja2; assert jinja2.Template('{{ a }}').render(a=1) == '1'"),
     PackageCheck(
         "matplotlib",
@@ -179,7 +183,7 @@ def _package(check: PackageCheck) -> CheckResult:
 
 
 def _engine() -> CheckResult:
-    name, purpose = "native engine", "compiled networks, the fastest predict and verify"
+    name, purpose = "native engine", RUNTIMES["native"].purpose
     if not ENGINE.is_file():
         return CheckResult(name, "absent", "", purpose, "run `make engine` in a clone; it needs a C++17 compiler")
     code = f"{_run_graph('native')}\nprint(model._runtime.isa)"

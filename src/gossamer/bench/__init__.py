@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from gossamer.bench.measure import RUNTIMES, bench
+from gossamer.bench.measure import bench
 from gossamer.bench.result import Benchmark, Row
+from gossamer.bench.table import RUNTIMES
 
 __all__ = ["RUNTIMES", "Benchmark", "Row", "bench"]

@@ -14,42 +14,22 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from gossamer.bench.process import Failed, Process
 from gossamer.bench.result import Benchmark, Row
+from gossamer.bench.table import ALIASES, COMPILED, DEFAULT, RUNTIMES
 from gossamer.errors import SettingsError, UnknownNameError
 from gossamer.host import machine
 from gossamer.host.progress import SILENT, Progress
 from gossamer.modelfile import metadata as modelfile
-from gossamer.runtime.native import LIBRARY
+from gossamer.runtime.table import missing
 from gossamer.targets import Kind, Target, target_of
 
 PATIENCE = 900.0  # seconds that a candidate may take for one answer; torch.compile needs minutes on a slow machine
 RUNS = 10  # runs a round at least, however slow
-
-
-class Runtime(NamedTuple):
-    """What runs models: the package it needs, the extra that brings it, and what it takes."""
-
-    package: str
-    extra: str
-    takes: str  # "module": a run or a network; "onnx": those, exported, and model files
-
-
-RUNTIMES: dict[str, Runtime] = {
-    "torch": Runtime("torch", "train", "module"),
-    "torch.compile": Runtime("torch", "train", "module"),
-    "onnxruntime": Runtime("onnxruntime", "onnx", "onnx"),
-    "openvino": Runtime("openvino", "openvino", "onnx"),
-    "native": Runtime("numpy", "", "onnx"),  # our engine compiles the file first
-    "reference": Runtime("numpy", "", "onnx"),
-}
-ALIASES = {"ort": "onnxruntime"}
-# without reference, which is plain numpy and not made for speed
-DEFAULT = ("torch", "torch.compile", "onnxruntime", "openvino", "native")
 
 
 @dataclass
@@ -116,10 +96,10 @@ def bench(
     with tempfile.TemporaryDirectory(prefix="gossamer-bench-") as folder, contextlib.ExitStack() as processes:
         candidates = []
         for number, (target, kind) in enumerate(kinds.items()):
-            chosen = list(runtimes or (("native",) if kind == "compiled file" else DEFAULT))
+            chosen = list(runtimes or (COMPILED if kind == "compiled file" else DEFAULT))
             exported = Path(folder) / f"{number}.onnx"
             problem = ""
-            if kind in ("run", "network") and any(RUNTIMES[name].takes == "onnx" for name in chosen):
+            if kind in ("run", "network") and any(kind not in RUNTIMES[name].targets for name in chosen):
                 progress.say(f"exporting {target}")
                 problem = _export(target, kind, exported, max(threads))
             for name in chosen:
@@ -155,17 +135,15 @@ def _candidate(
     target: str, kind: Kind, runtime: str, threads: int, batch: int, exported: Path, problem: str
 ) -> _Candidate:
     """A candidate ready to open, or one that cannot be, with the reason."""
-    needs = RUNTIMES[runtime]
+    entry = RUNTIMES[runtime]
     row = Row(target, runtime, threads, batch)
-    if machine.versions([needs.package])[needs.package] is None:
-        row = dataclasses.replace(row, error=f'{needs.package} is not installed; pip install "gossamer[{needs.extra}]"')
-    elif kind == "compiled file" and runtime != "native":
+    if reason := missing(entry):
+        row = dataclasses.replace(row, error=reason)
+    elif kind == "compiled file" and kind not in entry.targets:
         row = dataclasses.replace(row, error="a compiled network runs with native alone; give the ONNX file")
-    elif runtime == "native" and not LIBRARY.is_file():
-        row = dataclasses.replace(row, error="the native engine is not built; make engine")
-    elif kind == "model file" and needs.takes == "module":
+    elif kind == "model file" and kind not in entry.targets:
         row = dataclasses.replace(row, error="a model file has no torch module; give its run folder instead")
-    elif kind in ("run", "network") and needs.takes == "onnx":
+    elif kind not in entry.targets:
         row = dataclasses.replace(row, error=problem)
         target, kind = str(exported), "model file"
     job = {"runtime": runtime, "target": target, "kind": kind, "threads": threads, "batch": batch}

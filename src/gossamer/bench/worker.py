@@ -51,7 +51,7 @@ class Worker:
     def open(self, job: Json) -> Json:
         """Import the runtime, load the model, run it until it is warm."""
         started = time.perf_counter()
-        load = LOADERS[job["runtime"]](job)
+        load = LOADERS.get(job["runtime"], _model_file)(job)
         imported = time.perf_counter()
         self.before = peak_bytes()
         ways, shape, version = load()
@@ -175,13 +175,9 @@ def _module(job: Json) -> tuple[Any, tuple[int, int, int], tuple[str, ...]]:
 def _model_file(job: Json) -> Callable[[], Loaded]:
     from gossamer.modelfile.compiled import is_compiled
     from gossamer.runtime import load as load_model
+    from gossamer.runtime.table import runtime_class
 
-    if job["runtime"] == "onnxruntime":
-        import onnxruntime  # noqa: F401  # its time counts as import
-    if job["runtime"] == "openvino":
-        from gossamer.runtime.openvino import import_openvino
-
-        import_openvino()
+    runtime_class(job["runtime"]).import_package()  # its time counts as import
 
     def load() -> Loaded:
         target = job["target"]
@@ -204,13 +200,10 @@ def _model_file(job: Json) -> Callable[[], Loaded]:
     return load
 
 
+# those that are not in `gossamer.runtime.table`
 LOADERS: dict[str, Callable[[Json], Callable[[], Loaded]]] = {
     "torch": _torch,
     "torch.compile": _torch_compile,
-    "onnxruntime": _model_file,
-    "openvino": _model_file,
-    "native": _model_file,
-    "reference": _model_file,
 }
 
 

@@ -37,8 +37,18 @@ def add_batch(parser: argparse.ArgumentParser, default: int) -> None:
 
 def add_runtime(parser: argparse.ArgumentParser) -> None:
     """--runtime."""
+    from gossamer.runtime.table import AUTO, RUNTIMES
+
+    parser.add_argument("--runtime", default=AUTO, help=f"{AUTO} (default) or {', '.join(RUNTIMES)}")
+
+
+def add_threads(parser: argparse.ArgumentParser) -> None:
+    """--threads of a runtime."""
+    from gossamer.runtime.table import RUNTIMES
+
+    fixed = [name for name, entry in RUNTIMES.items() if not entry.threads]
     parser.add_argument(
-        "--runtime", default="auto", help="auto, onnxruntime, openvino, reference, or native for a compiled file"
+        "--threads", type=int, default=0, help=f"threads; 0 is the runtime's choice; no effect on {', '.join(fixed)}"
     )
 
 

@@ -10,10 +10,16 @@ from gossamer.host.progress import Progress
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
+    from gossamer.runtime.table import RUNTIMES
+
     parser.add_argument("targets", nargs="+", help="model file, run folder or network name")
     parser.add_argument("--threads", default="1", help="numbers of threads, e.g. 1,2")
     add_batch(parser, 1)
-    parser.add_argument("--runtimes", default="", help="e.g. onnxruntime,openvino; default all that are installed")
+    parser.add_argument(
+        "--runtimes",
+        default="",
+        help=f"of torch, torch.compile, {', '.join(RUNTIMES)}, with commas; default all that are installed but reference",
+    )
     parser.add_argument("--profile", action="store_true", help="time each operation of compiled networks instead")
     parser.add_argument("--plot", default="", help="also draw the latencies into this .png or .svg file")
 

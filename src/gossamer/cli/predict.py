@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from gossamer.cli.arguments import add_batch, add_runtime, positive
+from gossamer.cli.arguments import add_batch, add_runtime, add_threads, positive
 from gossamer.cli.result import Result
 from gossamer.host.progress import Progress
 
@@ -15,7 +15,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--top", type=positive, default=1, help="classes to name")
     add_batch(parser, 32)
     parser.add_argument("--draw", default="", metavar="FOLDER", help="also draw the boxes or masks into this folder")
-    parser.add_argument("--threads", type=int, default=0, help="threads; 0 is the runtime's choice")
+    add_threads(parser)
     add_runtime(parser)
 
 

@@ -31,7 +31,8 @@ from gossamer.images.preprocess import Placement, Preprocess
 from gossamer.modelfile import metadata as modelfile
 from gossamer.modelfile.metadata import Check, ModelFile, ModelMetadata
 from gossamer.predictions.head import Raw, flat, outputs_of
-from gossamer.runtime.model import AUTO, REFERENCE, Model, open_model
+from gossamer.runtime.model import REFERENCE, Model, open_model
+from gossamer.runtime.table import AUTO
 from gossamer.runtime.verification import Verification, margin, verify_model
 from gossamer.tasks.scores import Scores
 from gossamer.training.evaluate import Forward, evaluate

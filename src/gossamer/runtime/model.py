@@ -19,27 +19,29 @@ from gossamer.modelfile.metadata import ModelFile, ModelMetadata
 from gossamer.predictions.classes import check_top, source_name
 from gossamer.predictions.head import Raw, row
 from gossamer.predictions.postprocess import Prediction, postprocess
-from gossamer.runtime import native, openvino, ort, reference
+from gossamer.runtime.table import AUTO, RUNTIMES, runtime_class
 
 
 class Runtime(Protocol):
-    """What runs a graph: batch (N, C, H, W) -> (N, ...), by name where there are several outputs; and its version."""
+    """A loaded graph: batch (N, C, H, W) -> (N, ...), by name where there are several outputs."""
 
     version: str
-
-    def __init__(self, file: ModelFile, threads: int = 0) -> None: ...
 
     def __call__(self, batch: NDArray[np.float32]) -> Raw: ...
 
 
-AUTO, REFERENCE, NATIVE = "auto", "reference", "native"
-# in the order in which "auto" tries them: name -> (what opens a file, what it is, advice)
-RUNTIMES: dict[str, tuple[type[Runtime], str, str]] = {
-    NATIVE: (native.OnTheFly, "the native engine", ""),
-    "onnxruntime": (ort.OnnxRuntime, "ONNX Runtime", ""),
-    "openvino": (openvino.OpenVino, "OpenVINO", ""),
-    REFERENCE: (reference.Reference, "plain numpy", f"; slow: {reference.FASTER}"),
-}
+class FileRuntime(Runtime, Protocol):
+    """A runtime that loads model files: a row of `gossamer.runtime.table`."""
+
+    def __init__(self, file: ModelFile, threads: int = 0) -> None:
+        """Load the graph; threads 0 leaves the number to the runtime. Raises MissingPackageError, ModelFileError."""
+
+    @staticmethod
+    def import_package() -> Any:
+        """Import the package that it needs, if any. Raises MissingPackageError."""
+
+
+REFERENCE = "reference"  # the runtime that is the oracle of the others
 
 
 class Model:
@@ -140,21 +142,22 @@ class Model:
 
 
 def load(path: str | os.PathLike[str], *, runtime: str = AUTO, threads: int = 0) -> Model:
-    """Open a model file with a runtime: "auto", "native", "onnxruntime", "openvino" or "reference".
+    """Open a model file with a runtime: "auto", or one of `RUNTIMES`.
 
-    "auto" takes the native engine where it is built and has the file's operators, else the first of the others that is
-    installed and runs the file; `Model.why` says which and why. threads: 0 leaves the number to the runtime.
+    "auto" takes the first of the table that is installed and has the file's operators; `Model.why` says which and why.
+    threads: 0 leaves the number to the runtime.
     Raises ModelFileError, MissingPackageError, UnknownNameError.
     """
     if runtime not in (AUTO, *RUNTIMES):
         raise UnknownNameError("runtime", runtime, (AUTO, *RUNTIMES))
     if isinstance(threads, bool) or not isinstance(threads, int) or not 0 <= threads <= 4096:
         raise InputError(f"threads {threads!r}", "0 (the runtime decides) to 4096", "give such a number")
-    compiled = is_compiled(path)
-    if compiled and runtime in (AUTO, NATIVE):
+    if is_compiled(path):
+        able = [name for name, entry in RUNTIMES.items() if "compiled file" in entry.targets]
+        if runtime not in (AUTO, *able):
+            allowed = f"a compiled network with {', '.join(able)}"
+            raise InputError(f"{path} with the runtime {runtime}", allowed, "leave --runtime out")
         return _compiled(os.fspath(path), threads)
-    if compiled:
-        raise InputError(f"{path} with the runtime {runtime}", "a compiled network with native", "leave --runtime out")
     return open_model(modelfile.read(path), runtime, threads)
 
 
@@ -177,9 +180,9 @@ def open_model(file: ModelFile, runtime: str, threads: int = 0) -> Model:
 
 
 def _model(file: ModelFile, name: str, threads: int, reason: str) -> Model:
-    open_with, title, advice = RUNTIMES[name]
-    runtime = open_with(file, threads)
-    why = f"{title} {runtime.version}, {reason}{advice}"
+    entry = RUNTIMES[name]
+    runtime = runtime_class(name)(file, threads)
+    why = f"{entry.title} {runtime.version}, {reason}" + (f"; {entry.advice}" if entry.advice else "")
     return Model(
         file.path, file.metadata, file.sha256, file.onnx.opset, file.onnx.input.shape or (), name, runtime, why
     )
@@ -187,6 +190,8 @@ def _model(file: ModelFile, name: str, threads: int, reason: str) -> Model:
 
 def _compiled(path: str, threads: int) -> Model:
     """A compiled network, which only the native engine runs. Raises ModelFileError, MissingPackageError."""
+    from gossamer.runtime import native
+
     engine = native.Native(path, threads)
     why = f"the native engine, {engine.isa}, {engine.threads} threads: it alone runs compiled networks"
     try:
@@ -200,6 +205,6 @@ def _compiled(path: str, threads: int) -> Model:
             file.seek(0)
             return hashlib.file_digest(file, "sha256").hexdigest()
 
-    model = Model(path, engine.metadata, digest, 0, engine.input_shape, NATIVE, engine, why)
+    model = Model(path, engine.metadata, digest, 0, engine.input_shape, "native", engine, why)
     weakref.finalize(model, os.close, opened)
     return model

@@ -243,6 +243,10 @@ class OnTheFly:
             self.engine = Native(path, threads)
         self.version, self.isa, self.threads = self.engine.version, self.engine.isa, self.engine.threads
 
+    @staticmethod
+    def import_package() -> None:
+        """Nothing: the library is loaded with the first file."""
+
     def __call__(self, batch: NDArray[np.float32]) -> Raw:
         """batch (N, C, H, W) -> (N, ...), or a dict of such by name where there are several outputs."""
         return self.engine(batch)

@@ -23,7 +23,7 @@ class OpenVino:
 
     def __init__(self, file: ModelFile, threads: int = 0) -> None:
         """`threads` 0 leaves the number to OpenVINO. Raises MissingPackageError, ModelFileError (rule 8)."""
-        openvino = import_openvino()
+        openvino = self.import_package()
         self.path, self.version = file.path, str(openvino.__version__).split("-")[0]
         self.outputs = file.outputs
         # without the last one OpenVINO computes in bfloat16 on processors that have it
@@ -39,6 +39,24 @@ class OpenVino:
         self.request: Any = self.compiled.create_infer_request()
         self.lock = threading.Lock()
 
+    @staticmethod
+    def import_package() -> ModuleType:
+        """OpenVINO, imported without its telemetry, which would report the import over the network.
+
+        Raises MissingPackageError.
+        """
+        blocked = TELEMETRY not in sys.modules
+        if blocked:
+            sys.modules[TELEMETRY] = None  # type: ignore[assignment]  # importing it fails; OpenVINO then uses its stub
+        try:
+            import openvino
+        except ImportError as error:
+            raise MissingPackageError("openvino", "openvino", "the runtime openvino") from error
+        finally:
+            if blocked:
+                del sys.modules[TELEMETRY]
+        return openvino  # type: ignore[no-any-return]
+
     def __call__(self, batch: NDArray[np.float32]) -> Raw:
         """batch (N, C, H, W) -> (N, ...), by name where there are several. Raises ModelFileError (rule 8)."""
         try:
@@ -47,24 +65,6 @@ class OpenVino:
                 return raw_of(self.outputs, [np.array(self.request.get_tensor(port).data) for port in self.ports])
         except Exception as error:  # as above
             raise broken(8, f"{self.path}: OpenVINO {self.version}: {_reason(error)}") from error
-
-
-def import_openvino() -> ModuleType:
-    """The package, imported without its telemetry, which would report the import over the network.
-
-    Raises MissingPackageError.
-    """
-    blocked = TELEMETRY not in sys.modules
-    if blocked:
-        sys.modules[TELEMETRY] = None  # type: ignore[assignment]  # importing it fails; OpenVINO then uses its stub
-    try:
-        import openvino
-    except ImportError as error:
-        raise MissingPackageError("openvino", "openvino", "the runtime openvino") from error
-    finally:
-        if blocked:
-            del sys.modules[TELEMETRY]
-    return openvino  # type: ignore[no-any-return]
 
 
 def _reason(error: Exception) -> str:

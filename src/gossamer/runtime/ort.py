@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import ModuleType
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -17,10 +19,7 @@ class OnnxRuntime:
 
     def __init__(self, file: ModelFile, threads: int = 0) -> None:
         """`threads` 0 leaves the number to ONNX Runtime. Raises MissingPackageError, ModelFileError (rule 8)."""
-        try:
-            import onnxruntime
-        except ImportError as error:
-            raise MissingPackageError("onnxruntime", "onnx", "the runtime onnxruntime") from error
+        onnxruntime = self.import_package()
         self.path, self.version = file.path, str(onnxruntime.__version__)
         onnxruntime.disable_telemetry_events()
         options = onnxruntime.SessionOptions()
@@ -35,6 +34,15 @@ class OnnxRuntime:
         except Exception as error:  # its exceptions have no base of their own
             raise broken(8, f"{file.path}: ONNX Runtime {self.version}: {_reason(error)}") from error
         self.input, self.outputs = file.onnx.input.name, file.outputs
+
+    @staticmethod
+    def import_package() -> ModuleType:
+        """ONNX Runtime. Raises MissingPackageError."""
+        try:
+            import onnxruntime
+        except ImportError as error:
+            raise MissingPackageError("onnxruntime", "onnx", "the runtime onnxruntime") from error
+        return onnxruntime  # type: ignore[no-any-return]
 
     def __call__(self, batch: NDArray[np.float32]) -> Raw:
         """batch (N, C, H, W) -> (N, ...), by name where there are several. Raises ModelFileError (rule 8)."""

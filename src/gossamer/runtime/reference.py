@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 from gossamer.modelfile.metadata import ModelFile, broken
 from gossamer.operators import OPERATORS
 from gossamer.predictions.head import Raw, raw_of
+from gossamer.runtime.table import RUNTIMES
 
-FASTER = 'install a faster runtime: pip install "gossamer[onnx]"'
+FASTER = RUNTIMES["reference"].advice.removeprefix("slow: ")
 FIRST_OPSET = 13  # before it, Softmax, Squeeze and others meant something else
 
 
@@ -50,6 +51,10 @@ class Reference:
         for name, i in last_use.items():
             if name and name not in self.tensors:
                 self.dead_after[i].append(name)
+
+    @staticmethod
+    def import_package() -> None:
+        """Nothing: numpy is imported already."""
 
     def __call__(self, batch: NDArray[np.float32]) -> Raw:
         """batch (N, C, H, W) -> (N, ...), by name where there are several.

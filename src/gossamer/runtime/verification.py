@@ -16,7 +16,8 @@ from gossamer.images.preprocess import Preprocess
 from gossamer.modelfile import metadata as modelfile
 from gossamer.modelfile.metadata import ImageCheck, ModelMetadata
 from gossamer.predictions.head import flat
-from gossamer.runtime.model import AUTO, Model, load
+from gossamer.runtime.model import Model, load
+from gossamer.runtime.table import AUTO
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,8 @@ from typing import Any
 
 from gossamer.errors import InputError, SettingsError
 from gossamer.host.progress import SILENT, Progress
-from gossamer.runtime.model import AUTO, load
+from gossamer.runtime.model import load
+from gossamer.runtime.table import AUTO
 from gossamer.targets import target_of
 from gossamer.tasks.registry import scorer_of, source_of
 from gossamer.training.evaluate import evaluate

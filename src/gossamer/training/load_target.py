@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from gossamer.errors import SettingsError
-from gossamer.runtime.model import AUTO, Model, load
+from gossamer.runtime.model import Model, load
+from gossamer.runtime.table import AUTO
 from gossamer.targets import target_of
 
 

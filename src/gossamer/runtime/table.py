@@ -1,0 +1,99 @@
+"""The runtimes: all that the rest of the package knows of each is its row here.
+
+A runtime is a class in a file of its own, see `gossamer.runtime.model.FileRuntime`, and a row.
+"""
+
+from __future__ import annotations
+
+import importlib
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from gossamer.host import machine
+
+if TYPE_CHECKING:
+    from gossamer.runtime.model import FileRuntime
+    from gossamer.targets import Kind
+
+AUTO = "auto"  # the first of the table that is installed and runs the file
+
+
+class RuntimeEntry(NamedTuple):
+    """A runtime.
+
+    module, class_name: what opens a model file, "" where only `gossamer.bench` knows how. title: its name in a sentence.
+    package: what must be installed, and extra, what brings it: "" for gossamer itself. targets: the kinds of
+    `gossamer.targets` that it runs. purpose: what needs it. library: a file of this package that it needs beside.
+    advice: what to add to the reason why it was chosen. threads: whether it takes their number.
+    """
+
+    module: str
+    class_name: str
+    title: str
+    package: str
+    extra: str
+    targets: tuple[Kind, ...]
+    purpose: str
+    library: str = ""
+    advice: str = ""
+    threads: bool = True
+
+
+# in the order in which "auto" tries them
+RUNTIMES: dict[str, RuntimeEntry] = {
+    "native": RuntimeEntry(
+        "gossamer.runtime.native",
+        "OnTheFly",
+        "the native engine",
+        package="numpy",
+        extra="",
+        targets=("model file", "compiled file"),
+        purpose="compiled networks, the fastest predict and verify",
+        library="libgossamer.so",
+    ),
+    "onnxruntime": RuntimeEntry(
+        "gossamer.runtime.ort",
+        "OnnxRuntime",
+        "ONNX Runtime",
+        package="onnxruntime",
+        extra="onnx",
+        targets=("model file",),
+        purpose="export, fast predict and verify, bench",
+    ),
+    "openvino": RuntimeEntry(
+        "gossamer.runtime.openvino",
+        "OpenVino",
+        "OpenVINO",
+        package="openvino",
+        extra="openvino",
+        targets=("model file",),
+        purpose="one more runtime for predict and bench",
+    ),
+    "reference": RuntimeEntry(
+        "gossamer.runtime.reference",
+        "Reference",
+        "plain numpy",
+        package="numpy",
+        extra="",
+        targets=("model file",),
+        purpose="everything",
+        advice='slow: install a faster runtime: pip install "gossamer[onnx]"',
+        threads=False,
+    ),
+}
+
+
+def runtime_class(name: str) -> type[FileRuntime]:
+    """The class of a runtime, whose module is imported now."""
+    entry = RUNTIMES[name]
+    loaded: type[FileRuntime] = getattr(importlib.import_module(entry.module), entry.class_name)
+    return loaded
+
+
+def missing(entry: RuntimeEntry) -> str:
+    """Why a runtime is not installed here and what installs it; "" where it is. Nothing is imported."""
+    if machine.versions([entry.package])[entry.package] is None:
+        return f'{entry.package} is not installed; pip install "gossamer[{entry.extra}]"'
+    if entry.library and not Path(__file__).with_name(entry.library).is_file():
+        return f"{entry.title} is not built; make engine"
+    return ""
