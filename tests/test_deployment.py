@@ -16,7 +16,7 @@ import gossamer
 from gossamer.cli.main import main
 from gossamer.export.convert import to_onnx
 from gossamer.export.onnx import export
-from gossamer.modelfile.metadata import without_card
+from gossamer.modelfile.metadata import without_metadata
 from gossamer.networks import create_model
 from gossamer.runtime import native
 from gossamer.settings import Settings
@@ -160,7 +160,7 @@ def test_a_quantised_file_compiles_with_the_card_of_its_original(
     apart = np.abs(np.asarray(found.run(batch)) - np.asarray(wanted.run(batch))).max()
     assert 0 < apart < 0.25 * np.ptp(np.asarray(wanted.run(batch)))
     plain = tmp_path / "plain.onnx"
-    plain.write_bytes(without_card(model.read_bytes()))
+    plain.write_bytes(without_metadata(model.read_bytes()))
     other = tmp_path / "other.onnx"
     smaller = create_model("mobilenet_v2", num_classes=2, width=0.25).eval()
     other.write_bytes(to_onnx(smaller, (64, 64)))

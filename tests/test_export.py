@@ -23,7 +23,14 @@ from gossamer.export.convert import OPSET, machine_path, to_onnx
 from gossamer.export.onnx import export
 from gossamer.export.samples import check_images, noise
 from gossamer.images.preprocess import Preprocess
-from gossamer.modelfile import metadata as modelfile
+from gossamer.modelfile.metadata import (
+    CheckImage,
+    ModelMetadata,
+    model_file_bytes,
+    parse_model_file,
+    read_model_file,
+    without_metadata,
+)
 from gossamer.networks import create_model
 from gossamer.operators import OPERATORS
 from gossamer.predictions.classes import softmax
@@ -99,7 +106,7 @@ def test_every_family_answers_alike_in_torch_and_in_every_runtime(name: str, opt
     batch = np.random.default_rng(1).normal(size=(3, channels, *size)).astype(np.float32)
     data = to_onnx(model, size, channels)
     expected = torch_forward(model.eval())(batch)
-    file = modelfile.parse(data)
+    file = parse_model_file(data)
     left = {node.op for node in file.onnx.nodes} & {"BatchNormalization", "Dropout"}
     assert left == ({"BatchNormalization"} if name in PRE_ACTIVATION else set())
     for which in runtime.RUNTIMES:
@@ -112,10 +119,10 @@ def test_every_family_answers_alike_in_torch_and_in_every_runtime(name: str, opt
 def test_what_is_written_is_a_valid_onnx_model_with_a_free_batch(small: nn.Module) -> None:
     data = to_onnx(small, (8, 9))
     onnx.checker.check_model(onnx.load_from_string(data), full_check=True)
-    file = modelfile.parse(data).onnx
+    file = parse_model_file(data).onnx
     assert file.opset == OPSET >= 17 and file.input.name == "input" and file.output.name == "logits"
     assert file.input.shape == ("batch", 3, 8, 9) and file.output.shape == ("batch", 5)
-    model = open_model(modelfile.parse(data), "reference")
+    model = open_model(parse_model_file(data), "reference")
     for n in (1, 2, 5):
         assert model.run(np.zeros((n, 3, 8, 9), np.float32)).shape == (n, 5)
 
@@ -227,7 +234,7 @@ def exported(run_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> tupl
 @pytest.fixture
 def converted(exported: tuple[Path, exporting.Exported], monkeypatch: pytest.MonkeyPatch) -> None:
     """Conversion, which takes seconds, gives what it gave for `exported`."""
-    graph = modelfile.without_card(exported[0].read_bytes())
+    graph = without_metadata(exported[0].read_bytes())
     monkeypatch.setattr(exporting, "to_onnx", lambda *arguments: graph)
 
 
@@ -250,7 +257,7 @@ def test_the_card_says_where_the_model_comes_from_and_no_path(
 ) -> None:
     path, report = exported
     data = path.read_bytes()
-    metadata = modelfile.parse(data).metadata
+    metadata = parse_model_file(data).metadata
     assert (
         metadata is not None and metadata.licence == "CC-BY-4.0" and metadata.classes == ("class0", "class1", "class2")
     )
@@ -304,7 +311,7 @@ def test_exporting_again_changes_nothing_but_the_date(
     exported: tuple[Path, exporting.Exported], converted: None, run_folder: Path, tmp_path: Path
 ) -> None:
     export(run_folder, tmp_path / "again.onnx", licence="CC-BY-4.0")
-    metadata = [modelfile.read(path).metadata for path in (exported[0], tmp_path / "again.onnx")]
+    metadata = [read_model_file(path).metadata for path in (exported[0], tmp_path / "again.onnx")]
     values = [metadata.to_json() for metadata in metadata if metadata]
     for value in values:
         del value["provenance"]["date"]
@@ -433,20 +440,20 @@ def test_rounding_is_seen_where_one_order_of_sums_is_lucky() -> None:
 def test_a_file_that_fails_its_own_checks_is_not_written(
     converted: None, run_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = modelfile.to_bytes
+    real = model_file_bytes
 
-    def wrong_outputs(graph: bytes, metadata: modelfile.ModelMetadata) -> bytes:
+    def wrong_outputs(graph: bytes, metadata: ModelMetadata) -> bytes:
         first = replace(metadata.checks[0], outputs=metadata.checks[0].outputs + np.float32(0.005))
         return real(graph, replace(metadata, checks=(first, *metadata.checks[1:])))
 
-    monkeypatch.setattr(modelfile, "to_bytes", wrong_outputs)
+    monkeypatch.setattr(exporting, "model_file_bytes", wrong_outputs)
     refuses(run_folder, tmp_path / "m.onnx", "check inputs 0 differ by up to 0.005")
 
 
 def test_pixels_that_come_out_otherwise_a_second_time_stop_the_export(
     converted: None, run_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def other_pixels(preprocess: Preprocess) -> tuple[modelfile.ImageCheck, ...]:
+    def other_pixels(preprocess: Preprocess) -> tuple[CheckImage, ...]:
         return tuple(replace(image, pixels=255 - image.pixels) for image in check_images(preprocess))
 
     monkeypatch.setattr(exporting, "check_images", other_pixels)

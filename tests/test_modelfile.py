@@ -18,10 +18,20 @@ from hypothesis import strategies as st
 from gossamer import runtime
 from gossamer.errors import ModelFileError, StorageError
 from gossamer.images.preprocess import Preprocess
-from gossamer.modelfile import metadata as modelfile
-from gossamer.modelfile import onnx as onnxfile
 from gossamer.modelfile import protobuf
-from gossamer.modelfile.metadata import Check, ImageCheck, ModelMetadata
+from gossamer.modelfile.metadata import (
+    METADATA_KEYS,
+    RULES,
+    CheckImage,
+    CheckInput,
+    ModelMetadata,
+    model_file_bytes,
+    parse_model_file,
+    read_model_file,
+    without_metadata,
+    write_model_file,
+)
+from gossamer.modelfile.onnx import OnnxValue
 from gossamer.predictions.head import Head
 from gossamer.runtime.model import open_model
 from tests.hostile import make_models as make
@@ -40,14 +50,14 @@ def refused(rule: int) -> None:
             runtime.load(path, runtime="reference")
         assert caught.value.rule == rule, f"{path.name}: {caught.value}"
         assert path.name in str(caught.value) and "\n" not in str(caught.value)
-        assert caught.value.allowed == modelfile.RULES[rule]
+        assert caught.value.allowed == RULES[rule]
 
 
 def test_rule_01_a_file_can_be_read(tmp_path: Path) -> None:
     refused(1)
     for path in (tmp_path, tmp_path / "none.onnx", "a\0b"):
         with pytest.raises(ModelFileError, match=r"\(rule 1\)"):
-            modelfile.read(path)
+            read_model_file(path)
 
 
 def test_rule_01_a_file_over_2_gib_is_not_even_read(tmp_path: Path) -> None:
@@ -55,7 +65,7 @@ def test_rule_01_a_file_over_2_gib_is_not_even_read(tmp_path: Path) -> None:
     with path.open("wb") as file:
         file.truncate(2**31)  # sparse: takes no room
     with pytest.raises(ModelFileError, match=r"2147483648 bytes \(rule 1\)"):
-        modelfile.read(path)
+        read_model_file(path)
 
 
 def test_rule_02_protobuf_is_well_formed() -> None:
@@ -63,10 +73,10 @@ def test_rule_02_protobuf_is_well_formed() -> None:
 
 
 def test_rule_02_the_number_of_fields_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    modelfile.parse(PLAIN)
+    parse_model_file(PLAIN)
     monkeypatch.setattr(protobuf, "FIELD_LIMIT", 50)
     with pytest.raises(ModelFileError, match="more than 50 fields"):
-        modelfile.parse(PLAIN)
+        parse_model_file(PLAIN)
 
 
 def test_rule_03_it_is_an_onnx_model() -> None:
@@ -107,10 +117,10 @@ def test_rule_09_entries_stand_there_once() -> None:
     refused(9)
 
 
-@pytest.mark.parametrize("key", modelfile.CARD_KEYS[1])
+@pytest.mark.parametrize("key", METADATA_KEYS[1])
 def test_rule_09_no_entry_may_be_missing(key: str) -> None:
     with pytest.raises(ModelFileError, match=rf"gossamer\.{key} \(rule 9\)"):
-        modelfile.parse(make.file(without=key))
+        parse_model_file(make.file(without=key))
 
 
 def test_rule_10_the_seal_is_last_and_right() -> None:
@@ -123,7 +133,7 @@ def test_rule_10_no_changed_byte_goes_unnoticed(at: int, change: int) -> None:
     data = bytearray(GOOD)
     data[at] ^= change
     with pytest.raises(ModelFileError):
-        modelfile.parse(bytes(data))
+        parse_model_file(bytes(data))
 
 
 def test_rule_11_other_formats_are_refused() -> None:
@@ -171,8 +181,8 @@ def test_each_rule_has_its_text_its_test_and_its_hostile_file() -> None:
     written = {int(number) for number in re.findall(r"^(\d+)\. ", text, re.MULTILINE)}
     tested = {int(number) for number in re.findall(r"^def test_rule_(\d\d)_", Path(__file__).read_text(), re.MULTILINE)}
     hostile = {int(path.stem[:2]) for path in FOLDER.glob("[0-9]*.onnx")}
-    assert written == tested == hostile == set(modelfile.RULES)
-    for key in (*modelfile.CARD_KEYS[1], "format", "sha256"):
+    assert written == tested == hostile == set(RULES)
+    for key in (*METADATA_KEYS[1], "format", "sha256"):
         assert f"| `gossamer.{key}` |" in text
 
 
@@ -184,7 +194,7 @@ def test_the_hostile_files_are_what_the_script_makes() -> None:
 
 
 def test_a_good_file_reads_as_it_was_written() -> None:
-    file = modelfile.parse(GOOD)
+    file = parse_model_file(GOOD)
     assert file.metadata is not None
     assert (file.metadata.heads, file.metadata.licence) == ((Head("classify", ("cat", "dog")),), "Apache-2.0")
     assert file.metadata.preprocess == Preprocess.from_json(make.PREPROCESS)
@@ -193,13 +203,13 @@ def test_a_good_file_reads_as_it_was_written() -> None:
     np.testing.assert_array_equal(file.metadata.checks[1].outputs, make.outputs_of(make.pixels_of(2)))
     np.testing.assert_array_equal(file.metadata.images[0].pixels, make.pixels_of(3))
     assert (file.onnx.ir_version, file.onnx.opset, file.onnx.producer) == (8, 18, "hand")
-    assert file.onnx.input == onnxfile.Value("input", 1, ("batch", 3, 8, 8))
+    assert file.onnx.input == OnnxValue("input", 1, ("batch", 3, 8, 8))
     assert [node.op for node in file.onnx.nodes] == ["GlobalAveragePool", "Flatten", "Gemm"]
     np.testing.assert_array_equal(file.onnx.tensors["w"], make.WEIGHTS)
 
 
 def test_a_plain_onnx_file_has_no_card() -> None:
-    assert modelfile.parse(PLAIN).metadata is None
+    assert parse_model_file(PLAIN).metadata is None
 
 
 TYPED: list[tuple[int, Any]] = [
@@ -228,7 +238,7 @@ def test_tensors_read_as_the_onnx_package_reads_them(kind: int, values: Any, raw
     flat = values.tobytes() if raw else values.ravel().tolist()
     model = onnx.load_from_string(PLAIN)
     model.graph.initializer.append(onnx.helper.make_tensor("t", kind, values.shape, flat, raw=raw))
-    found = modelfile.parse(model.SerializeToString()).onnx.tensors["t"]
+    found = parse_model_file(model.SerializeToString()).onnx.tensors["t"]
     assert found is not None and found.dtype == values.dtype
     np.testing.assert_array_equal(found, onnx.numpy_helper.to_array(model.graph.initializer[-1]))
     np.testing.assert_array_equal(found, values)
@@ -239,7 +249,7 @@ def test_a_tensor_type_that_numpy_lacks_is_left_to_the_runtimes() -> None:
     model = onnx.load_from_string(PLAIN)
     model.graph.initializer.append(onnx.helper.make_tensor("t", onnx.TensorProto.BFLOAT16, [2], [1.0, 2.0]))
     data = model.SerializeToString()
-    assert modelfile.parse(data).onnx.tensors["t"] is None
+    assert parse_model_file(data).onnx.tensors["t"] is None
 
 
 def test_attributes_read_as_the_onnx_package_writes_them() -> None:
@@ -248,7 +258,7 @@ def test_attributes_read_as_the_onnx_package_writes_them() -> None:
     wanted = {"i": -3, "f": 0.25, "s": b"text", "ints": [1, -2, 3], "floats": [0.5, -1.5], "strings": [b"a", b"bc"]}
     model.graph.node[0].attribute.extend(onnx.helper.make_attribute(name, value) for name, value in wanted.items())
     model.graph.node[0].attribute.append(onnx.helper.make_attribute("t", onnx.numpy_helper.from_array(make.BIAS)))
-    found = modelfile.parse(model.SerializeToString()).onnx.nodes[0].attributes
+    found = parse_model_file(model.SerializeToString()).onnx.nodes[0].attributes
     np.testing.assert_array_equal(found.pop("t"), make.BIAS)
     assert found == wanted
 
@@ -263,7 +273,7 @@ def test_numbers_of_any_length_read_back(number: int, rest: bytes) -> None:
 
 
 def metadata(**changes: Any) -> ModelMetadata:
-    found = modelfile.parse(GOOD).metadata
+    found = parse_model_file(GOOD).metadata
     assert found is not None
     return replace(found, **changes)
 
@@ -274,8 +284,8 @@ def test_a_card_written_reads_back_equal(tmp_path: Path) -> None:
         heads=(Head("classify", names),),
         provenance={"metrics": {"accuracy": 0.123456789012345}, "list": [1, None, True]},
     )
-    modelfile.write(tmp_path / "m.onnx", PLAIN, wanted)
-    found = modelfile.read(tmp_path / "m.onnx").metadata
+    write_model_file(tmp_path / "m.onnx", PLAIN, wanted)
+    found = read_model_file(tmp_path / "m.onnx").metadata
     assert found is not None and found.to_json() == wanted.to_json() and found.classes == names
 
 
@@ -288,21 +298,21 @@ def test_grey_pixels_keep_their_channel_axis() -> None:
     )
     preprocess = Preprocess(size=(8, 8), channels=1, mean=(0.5,), std=(0.25,))
     pixels = make.pixels_of(5)[:, :, :1]
-    check = Check(pixels, np.array([1, 2], np.float32))
-    image = ImageCheck("grey", make.png(pixels), pixels)
-    data = modelfile.to_bytes(body, metadata(preprocess=preprocess, checks=(check,), images=(image,)))
-    found = modelfile.parse(data).metadata
+    check = CheckInput(pixels, np.array([1, 2], np.float32))
+    image = CheckImage("grey", make.png(pixels), pixels)
+    data = model_file_bytes(body, metadata(preprocess=preprocess, checks=(check,), images=(image,)))
+    found = parse_model_file(data).metadata
     assert found is not None and found.checks[0].pixels.shape == (8, 8, 1)
     np.testing.assert_array_equal(found.checks[0].pixels, pixels)
 
 
 def test_writing_over_an_older_card_replaces_it_and_leaves_the_rest_byte_for_byte() -> None:
     foreign = PLAIN + make.entry("author", "someone")
-    once = modelfile.to_bytes(foreign, metadata(licence="MIT"))
-    twice = modelfile.to_bytes(once, metadata())
-    assert twice == modelfile.to_bytes(foreign, metadata())
-    assert twice.startswith(foreign) and modelfile.without_card(twice) == foreign
-    assert dict(modelfile.parse(twice).onnx.metadata)["author"] == "someone"
+    once = model_file_bytes(foreign, metadata(licence="MIT"))
+    twice = model_file_bytes(once, metadata())
+    assert twice == model_file_bytes(foreign, metadata())
+    assert twice.startswith(foreign) and without_metadata(twice) == foreign
+    assert dict(parse_model_file(twice).onnx.metadata)["author"] == "someone"
 
 
 def test_a_card_that_breaks_a_rule_is_not_written(tmp_path: Path) -> None:
@@ -317,7 +327,7 @@ def test_a_card_that_breaks_a_rule_is_not_written(tmp_path: Path) -> None:
         ({"tolerance": 0.0}, 20),
     ]:
         with pytest.raises(ModelFileError) as caught:
-            modelfile.write(path, PLAIN, metadata(**changes))
+            write_model_file(path, PLAIN, metadata(**changes))
         assert caught.value.rule == rule
     assert not list(tmp_path.iterdir())
 
@@ -325,12 +335,12 @@ def test_a_card_that_breaks_a_rule_is_not_written(tmp_path: Path) -> None:
 def test_a_file_that_cannot_be_written_says_so(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(StorageError, match="could not be written"):
-        modelfile.write(tmp_path / "file" / "m.onnx", PLAIN, metadata())
+        write_model_file(tmp_path / "file" / "m.onnx", PLAIN, metadata())
 
 
 def test_the_onnx_package_accepts_what_is_written_and_sees_the_entries(tmp_path: Path) -> None:
     onnx = pytest.importorskip("onnx")
-    modelfile.write(tmp_path / "m.onnx", PLAIN, metadata())
+    write_model_file(tmp_path / "m.onnx", PLAIN, metadata())
     onnx.checker.check_model(str(tmp_path / "m.onnx"), full_check=True)
     model = onnx.load(tmp_path / "m.onnx")
     entries = {item.key: item.value for item in model.metadata_props}
@@ -343,7 +353,7 @@ def test_a_file_that_another_tool_has_rewritten_is_refused() -> None:
     model = onnx.load(io.BytesIO(GOOD))
     model.graph.node[0].doc_string = "touched"
     with pytest.raises(ModelFileError, match=r"\(rule 10\)"):
-        modelfile.parse(model.SerializeToString())
+        parse_model_file(model.SerializeToString())
 
 
 # whatever the bytes
@@ -375,12 +385,12 @@ def mutated(draw: st.DrawFn, whole: bytes) -> bytes:
 def accept_or_refuse(data: bytes) -> None:
     """Reading and running raise nothing but ModelFileError."""
     try:
-        file = modelfile.parse(data)
+        file = parse_model_file(data)
         model = open_model(file, "reference")
         if all(isinstance(side, str) or side in (3, 8, 1) for side in model.input_shape):
             model.run(np.ones([2 if isinstance(side, str) else side or 1 for side in model.input_shape], np.float32))
     except ModelFileError as error:
-        assert error.rule in modelfile.RULES and "\n" not in str(error)
+        assert error.rule in RULES and "\n" not in str(error)
 
 
 @settings(max_examples=400)
@@ -431,4 +441,4 @@ def test_any_value_in_the_card_is_read_or_refused(place: tuple[Any, ...], value:
 def test_a_file_cut_off_anywhere_is_refused(keep: int) -> None:
     for length in range(len(GOOD) * keep // 100, len(GOOD) * keep // 100 + 40):
         with pytest.raises(ModelFileError):
-            modelfile.parse(GOOD[:length])
+            parse_model_file(GOOD[:length])

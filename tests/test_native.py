@@ -26,7 +26,7 @@ from gossamer.compile.program import Layer, Operation, Output, Program, Value
 from gossamer.compile.write import HEADER, OPERATION, OUTPUT, PIECE, VALUE, compile_file, to_bytes
 from gossamer.errors import InputError, ModelFileError
 from gossamer.export.convert import to_onnx
-from gossamer.modelfile.metadata import parse
+from gossamer.modelfile.metadata import parse_model_file
 from gossamer.networks import create_model
 from gossamer.runtime import native
 from tests.runs import SOURCES
@@ -214,10 +214,10 @@ def test_callers_on_several_threads_get_their_own_answers(tmp_path: Path) -> Non
 
 
 def test_depthwise_layers_and_their_neighbours_become_blocks() -> None:
-    onnx = parse(to_onnx(create_model("mobilenet_v2").eval(), (64, 64))).onnx
+    onnx = parse_model_file(to_onnx(create_model("mobilenet_v2").eval(), (64, 64))).onnx
     kinds = [one.kind for one in fuse(lower(onnx)).operations]
     assert kinds == ["conv", *["block"] * 17, "conv", "global_average", "conv"]
-    onnx = parse(to_onnx(create_model("mobilenet_v1").eval(), (64, 64))).onnx
+    onnx = parse_model_file(to_onnx(create_model("mobilenet_v1").eval(), (64, 64))).onnx
     assert [one.kind for one in fuse(lower(onnx)).operations].count("block") == 13
 
 
@@ -283,7 +283,7 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> bytes:
     squares = nn.Conv2d(24, 24, 3, padding=1)  # by minimal filtering
     body = (nn.Conv2d(3, 24, 3, 2, 1), nn.ReLU6(), Residual(inverted(24, 48, 24)))
     module = nn.Sequential(*body, squares, nn.Conv2d(24, 4, 1))
-    onnx = parse(to_onnx(randomised(module).eval(), (16, 16))).onnx
+    onnx = parse_model_file(to_onnx(randomised(module).eval(), (16, 16))).onnx
     return to_bytes(fuse(lower(onnx)))
 
 

@@ -22,7 +22,7 @@ from gossamer.compile.program import Layer, Operation, Output, Program, Value
 from gossamer.compile.write import HEADER, OPERATION, compile_file, to_bytes
 from gossamer.errors import InputError, ModelFileError, UnknownNameError
 from gossamer.export.convert import to_onnx
-from gossamer.modelfile.metadata import parse
+from gossamer.modelfile.metadata import parse_model_file
 from gossamer.runtime import native
 from tests.runs import at_level
 from tests.test_export import randomised
@@ -123,7 +123,7 @@ def network(gate: bool = True) -> nn.Module:
 
 def test_only_the_layers_at_the_end_are_the_classifier() -> None:
     torch.manual_seed(0)
-    program = fuse(lower(parse(to_onnx(network(), (16, 16))).onnx))
+    program = fuse(lower(parse_model_file(to_onnx(network(), (16, 16))).onnx))
     assert [program.values[one.out].c for one in last_layers(program)] == [10, 40]
 
 

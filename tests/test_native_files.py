@@ -12,7 +12,7 @@ from gossamer.compile.fuse import fuse
 from gossamer.compile.lower import lower
 from gossamer.compile.write import compile_file
 from gossamer.errors import InputError
-from gossamer.modelfile.metadata import parse
+from gossamer.modelfile.metadata import parse_model_file
 from gossamer.runtime import native
 from gossamer.runtime.compilation import compile_model
 from tests.test_native_heads import SIZE, agree, answers, found_by, images, noise
@@ -41,7 +41,7 @@ def test_a_classifier_may_be_a_product_and_a_sum(tmp_path: Path) -> None:
     onnx.write_bytes(model.SerializeToString())
     compile_file(onnx, out)
     agree(found_by(native.Native(out, 1), images(2)), answers(onnx))
-    assert [one.kind for one in fuse(lower(parse(onnx.read_bytes()).onnx)).operations] == [
+    assert [one.kind for one in fuse(lower(parse_model_file(onnx.read_bytes()).onnx)).operations] == [
         "conv",
         "global_average",
         "conv",
@@ -132,7 +132,7 @@ def test_constants_are_computed_and_sides_of_maps_followed(tmp_path: Path) -> No
     onnx.write_bytes(model.SerializeToString())
     compile_file(onnx, out)
     agree(found_by(native.Native(out, 1), images(2)), answers(onnx))
-    kinds = [one.kind for one in fuse(lower(parse(onnx.read_bytes()).onnx)).operations]
+    kinds = [one.kind for one in fuse(lower(parse_model_file(onnx.read_bytes()).onnx)).operations]
     assert kinds == ["conv", "shuffle", "global_average", "conv"]
 
 
@@ -215,5 +215,5 @@ def test_batch_norms_go_into_the_convolutions_before_them(tmp_path: Path) -> Non
     onnx.write_bytes(model.SerializeToString())
     compile_file(onnx, out)
     agree(found_by(native.Native(out, 1), images(2)), answers(onnx))
-    kinds = [one.kind for one in fuse(lower(parse(onnx.read_bytes()).onnx)).operations]
+    kinds = [one.kind for one in fuse(lower(parse_model_file(onnx.read_bytes()).onnx)).operations]
     assert kinds == ["conv", "block", "affine"]

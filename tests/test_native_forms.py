@@ -17,7 +17,7 @@ from gossamer.compile.program import Program
 from gossamer.compile.write import compile_file
 from gossamer.errors import InputError
 from gossamer.export.convert import to_onnx
-from gossamer.modelfile.metadata import parse
+from gossamer.modelfile.metadata import parse_model_file
 from gossamer.runtime import native
 from gossamer.runtime.compilation import compile_model
 from tests.test_native_heads import SIZE, agree, answers, found_by, images, noise
@@ -79,7 +79,7 @@ class File:
 
 
 def program(onnx: Path) -> Program:
-    return fuse(lower(parse(onnx.read_bytes()).onnx))
+    return fuse(lower(parse_model_file(onnx.read_bytes()).onnx))
 
 
 def kinds(onnx: Path) -> list[str]:
@@ -200,7 +200,7 @@ def test_a_mean_of_rows_may_lose_its_axis(tmp_path: Path) -> None:
     x = file.conv("input", 3, 12)
     a, b = file.add("ReduceMean", x, np.array([2]), keepdims=0), file.add("ReduceMean", x, np.array([3]), keepdims=0)
     onnx = file.save(tmp_path / "m.onnx", a, b)
-    graph = parse(onnx.read_bytes()).onnx
+    graph = parse_model_file(onnx.read_bytes()).onnx
     assert [one.shape for one in lower(graph).outputs] == [(12, SIZE[1] - 2), (12, SIZE[0] - 2)]
 
 

@@ -24,7 +24,7 @@ from gossamer.compile.fuse import fuse
 from gossamer.compile.lower import lower
 from gossamer.compile.write import compile_file
 from gossamer.errors import InputError
-from gossamer.modelfile.metadata import parse
+from gossamer.modelfile.metadata import parse_model_file
 from gossamer.runtime import native
 from gossamer.runtime.compilation import compile_model
 from tests.runs import at_level
@@ -389,7 +389,7 @@ def test_every_level_of_this_machine_agrees_on_heads(level: str, folder: Path) -
 
 def test_rows_cost_no_operation_and_outputs_have_the_file_s_names_and_shapes(folder: Path) -> None:
     onnx, out = made("ssd", folder)
-    kinds = [one.kind for one in fuse(lower(parse(onnx.read_bytes()).onnx)).operations]
+    kinds = [one.kind for one in fuse(lower(parse_model_file(onnx.read_bytes()).onnx)).operations]
     assert kinds == ["conv"] * 9
     outputs = native.Native(out, 1).outputs
     rows = 5 * 7 * 3 + 3 * 4 * 6 + 2
@@ -401,18 +401,21 @@ def test_rows_cost_no_operation_and_outputs_have_the_file_s_names_and_shapes(fol
 
 def test_a_dilated_depthwise_convolution_is_a_block_with_its_neighbours(folder: Path) -> None:
     onnx, _ = made("deeplab", folder)
-    kinds = [one.kind for one in fuse(lower(parse(onnx.read_bytes()).onnx)).operations]
+    kinds = [one.kind for one in fuse(lower(parse_model_file(onnx.read_bytes()).onnx)).operations]
     assert kinds.count("block") == 3 and kinds.count("conv") == 3  # the body, the pooled branch, the last
 
 
 def test_padding_before_what_pads_itself_costs_no_operation(folder: Path) -> None:
     onnx, _ = made("padded", folder)
-    file = parse(onnx.read_bytes()).onnx
+    file = parse_model_file(onnx.read_bytes()).onnx
     assert sum(node.op == "Pad" for node in file.nodes) >= 3  # the exporter may join some to their convolutions itself
     kinds = [one.kind for one in fuse(lower(file)).operations]
     assert sorted(kinds) == sorted(["conv", "block", "resize", "max_pool", "resize", "conv", "average_pool"])
     onnx, _ = made(WIDE_POOL, folder)
-    assert [one.kind for one in fuse(lower(parse(onnx.read_bytes()).onnx)).operations] == ["conv", "max_pool"]
+    assert [one.kind for one in fuse(lower(parse_model_file(onnx.read_bytes()).onnx)).operations] == [
+        "conv",
+        "max_pool",
+    ]
 
 
 def test_padding_that_its_reader_cannot_take_is_refused_by_name(tmp_path: Path) -> None:

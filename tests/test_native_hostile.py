@@ -14,7 +14,7 @@ from gossamer.cli.main import main
 from gossamer.compile.lower import lower
 from gossamer.compile.write import compile_bytes
 from gossamer.errors import InputError
-from gossamer.modelfile.metadata import parse
+from gossamer.modelfile.metadata import parse_model_file
 
 pytest.importorskip("onnx")
 from onnx import helper, numpy_helper
@@ -242,7 +242,7 @@ REFUSED = {
 @pytest.mark.parametrize("name", REFUSED)
 def test_a_node_that_no_file_can_have_is_refused_in_one_line(name: str) -> None:
     with pytest.raises(InputError) as refused:
-        compile_bytes(parse(REFUSED[name].SerializeToString()))
+        compile_bytes(parse_model_file(REFUSED[name].SerializeToString()))
     assert len(str(refused.value)) < 2000
     assert refused.value.exit_code == 2
 
@@ -258,7 +258,7 @@ def test_a_hostile_file_is_one_line_of_the_command(tmp_path: Any, capsys: pytest
 @pytest.mark.parametrize("name", MODELS)
 def test_the_files_that_are_changed_compile(name: str) -> None:
     for precision in ("float32", "bfloat16"):
-        compile_bytes(parse(MODELS[name]().SerializeToString()), precision)
+        compile_bytes(parse_model_file(MODELS[name]().SerializeToString()), precision)
 
 
 @settings(max_examples=300, deadline=None, suppress_health_check=list(HealthCheck))
@@ -270,7 +270,7 @@ def test_a_changed_file_compiles_or_is_refused(name: str, seed: int, changes: in
     for _ in range(changes):
         change(made, rng)
     try:
-        compile_bytes(parse(made.SerializeToString()), precision)
+        compile_bytes(parse_model_file(made.SerializeToString()), precision)
     except InputError as error:
         assert len(str(error)) < 2000
 
@@ -278,6 +278,6 @@ def test_a_changed_file_compiles_or_is_refused(name: str, seed: int, changes: in
 def test_an_output_within_what_becomes_one_operation_stays_what_it_is() -> None:
     """x * sigmoid(x), a shuffle and distances are one operation each, but not where the file gives away a part of them."""
     gate = [("Sigmoid", "x", "s", {}), ("Mul", "x,s", "y", {})]
-    program = lower(parse(model(gate, {}, "s,y").SerializeToString()).onnx)
+    program = lower(parse_model_file(model(gate, {}, "s,y").SerializeToString()).onnx)
     assert [one.act for one in program.operations] == ["sigmoid", "none"]
     assert program.outputs[0].pieces != program.outputs[1].pieces

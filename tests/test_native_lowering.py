@@ -15,7 +15,7 @@ from gossamer.compile.lower import lower
 from gossamer.compile.write import compile_file
 from gossamer.errors import InputError
 from gossamer.export.convert import to_onnx
-from gossamer.modelfile.metadata import parse
+from gossamer.modelfile.metadata import parse_model_file
 from gossamer.networks import create_model
 from gossamer.networks.lenet import Codes
 from gossamer.runtime import native
@@ -64,7 +64,7 @@ def test_a_module_answers_as_onnx_runtime(name: str, tmp_path: Path) -> None:
     module, size, kinds = MODULES[name]
     data = to_onnx(randomised(module).eval(), size, 6)
     (tmp_path / "net.onnx").write_bytes(data)
-    found_kinds = sorted(one.kind for one in lower(parse(data).onnx).operations)
+    found_kinds = sorted(one.kind for one in lower(parse_model_file(data).onnx).operations)
     assert not kinds or found_kinds == sorted(kinds)
     compile_file(tmp_path / "net.onnx", tmp_path / "net.goss")
     x = np.random.default_rng(1).standard_normal((2, 6, *size)).astype(np.float32)
@@ -77,14 +77,14 @@ def test_a_module_answers_as_onnx_runtime(name: str, tmp_path: Path) -> None:
 
 def test_parts_of_different_sizes_over_two_are_refused_by_name() -> None:
     with pytest.raises(InputError, match="three or more rows or columns"):
-        lower(parse(to_onnx(Rows().eval(), (5, 4))).onnx)
+        lower(parse_model_file(to_onnx(Rows().eval(), (5, 4))).onnx)
 
 
 def test_channels_of_a_large_prime_are_refused_by_name() -> None:
     with pytest.raises(InputError, match="prime factor over 16"):
-        lower(parse(to_onnx(nn.Sequential(nn.Conv2d(3, 34, 1), Cbam(34, 4)).eval(), (5, 4))).onnx)
+        lower(parse_model_file(to_onnx(nn.Sequential(nn.Conv2d(3, 34, 1), Cbam(34, 4)).eval(), (5, 4))).onnx)
 
 
 def test_lenet_with_its_codes_compiles() -> None:
-    onnx = parse(to_onnx(create_model("lenet5_original").eval(), (32, 32))).onnx
+    onnx = parse_model_file(to_onnx(create_model("lenet5_original").eval(), (32, 32))).onnx
     assert [one.kind for one in lower(onnx).operations][-4:] == ["multiply", "conv", "conv", "affine"]

@@ -30,7 +30,7 @@ from gossamer.compile.write import to_bytes
 from gossamer.errors import ModelFileError
 from gossamer.export.convert import to_onnx
 from gossamer.images.preprocess import Preprocess
-from gossamer.modelfile.metadata import parse
+from gossamer.modelfile.metadata import parse_model_file
 from gossamer.networks import create_model
 from gossamer.predictions.classes import softmax
 from gossamer.runtime import native
@@ -74,7 +74,7 @@ def program(precision: str = "float32", in_bytes_at_the_end: bool = False) -> Pr
         nn.Conv2d(12, 8, 3, padding=1, groups=4),
         *([nn.Flatten(), nn.Linear(32, 5)] if in_bytes_at_the_end else []),
     )
-    made = fuse(lower(parse(to_onnx(randomised(module).eval(), (9, 9))).onnx))
+    made = fuse(lower(parse_model_file(to_onnx(randomised(module).eval(), (9, 9))).onnx))
     last = last_layers(made) if in_bytes_at_the_end else []
     layers = [in_bytes(layer) for one in last if (layer := one.weights[0]) is not None]
     if precision == "bfloat16":
@@ -241,7 +241,7 @@ def test_the_example_in_c_builds_as_documented_and_answers_as_python(tmp_path: P
     assert done.returncode == 0, done.stderr
     torch.manual_seed(0)
     onnx = to_onnx(randomised(create_model("mobilenetv1_025", num_classes=6)).eval(), (48, 64))
-    network = fuse(lower(parse(onnx).onnx))
+    network = fuse(lower(parse_model_file(onnx).onnx))
     preprocess = Preprocess(size=(48, 64), mean=(0.5, 0.4, 0.3), std=(0.2, 0.25, 0.3))
     metadata = json.dumps({"classes": ['"mean": 3'], "preprocess": preprocess.to_json()}).encode()
     (tmp_path / "net.goss").write_bytes(to_bytes(network, metadata))

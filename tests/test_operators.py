@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gossamer.modelfile import metadata as modelfile
-from gossamer.modelfile import onnx as onnxfile
+from gossamer.modelfile.metadata import parse_model_file
+from gossamer.modelfile.onnx import MESSAGES, Node, _node, protobuf
 from gossamer.operators import OPERATORS
 from gossamer.runtime.model import open_model
 from tests.arrays import Array, f32
@@ -152,8 +152,8 @@ def ours_and_onnxruntime(
     data = one_node(op, inputs, attributes, parts, opset)
     session = onnxruntime.InferenceSession(data, providers=["CPUExecutionProvider"])
     expected = session.run(None, {f"i{n}": value for n, value in enumerate(inputs) if value is not None})
-    message = onnxfile.protobuf.Reader(onnxfile.MESSAGES).message(memoryview(data), "Model")
-    node = onnxfile._node(message["graph"]["node"][0])
+    message = protobuf.Reader(MESSAGES).message(memoryview(data), "Model")
+    node = _node(message["graph"]["node"][0])
     with np.errstate(all="ignore"):
         found = OPERATORS[op](node, *inputs)
     return list(found) if isinstance(found, tuple) else [found], expected
@@ -236,7 +236,7 @@ def test_windows_of_any_kind_give_what_onnxruntime_gives(
 def test_what_an_operator_does_not_know_it_refuses(
     op: str, inputs: list[Array], attributes: dict[str, Any], reason: str
 ) -> None:
-    node = onnxfile.Node(op, "n", ("x",), ("y",), attributes)
+    node = Node(op, "n", ("x",), ("y",), attributes)
     with pytest.raises(ValueError, match=reason):
         OPERATORS[op](node, *inputs)
 
@@ -256,5 +256,5 @@ def test_resize_is_what_onnx_runtime_computes(mode: str, where: str, to: tuple[i
     model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 18)], ir_version=8)
     data = model.SerializeToString()
     expected = ort.InferenceSession(data, providers=["CPUExecutionProvider"]).run(None, {"x": x})[0]
-    found = open_model(modelfile.parse(data), "reference").run(x)
+    found = open_model(parse_model_file(data), "reference").run(x)
     np.testing.assert_allclose(found, expected, atol=1e-6)

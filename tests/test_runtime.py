@@ -26,7 +26,7 @@ from gossamer.errors import (
     UnknownNameError,
     VerificationError,
 )
-from gossamer.modelfile import metadata as modelfile
+from gossamer.modelfile.metadata import ModelFile, parse_model_file, rule_error
 from gossamer.predictions.classes import softmax
 from gossamer.runtime import model as runtime_model
 from gossamer.runtime import native, table
@@ -145,8 +145,8 @@ def test_auto_takes_the_first_that_is_installed_and_says_why(monkeypatch: pytest
 
 
 def test_auto_passes_over_a_runtime_that_cannot_run_the_file(monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(file: modelfile.ModelFile, threads: int) -> Any:
-        raise modelfile.broken(8, "no such operator")
+    def refuse(file: ModelFile, threads: int) -> Any:
+        raise rule_error(8, "no such operator")
 
     runtime_class = table.runtime_class
     refusing = ("native", "onnxruntime")
@@ -211,14 +211,14 @@ def test_an_input_in_another_memory_order_gives_the_same() -> None:
 
 def test_a_node_that_fails_is_named() -> None:
     body = make.model(make.graph(tensors=(make.tensor("w", f32(2, 4)), make.TENSORS[1])))
-    model = runtime_model.open_model(modelfile.parse(body, "odd.onnx"), "reference")
+    model = runtime_model.open_model(parse_model_file(body, "odd.onnx"), "reference")
     with pytest.raises(ModelFileError, match=r"odd.onnx: node 'logits' \(Gemm\): .*\(rule 8\)"):
         model.run(np.ones((1, 3, 8, 8), np.float32))
 
 
 def test_the_reference_refuses_operator_sets_it_does_not_know() -> None:
     with pytest.raises(ModelFileError, match="operator set 12"):
-        runtime_model.open_model(modelfile.parse(make.model(opset=12)), "reference")
+        runtime_model.open_model(parse_model_file(make.model(opset=12)), "reference")
 
 
 def test_importing_and_running_the_deployment_half_loads_nothing_heavy() -> None:

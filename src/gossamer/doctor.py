@@ -50,8 +50,8 @@ class PackageCheck(NamedTuple):
 
 def _run_graph(runtime: str) -> str:
     return (
-        "import numpy as np; from gossamer.modelfile import metadata as modelfile; from gossamer.runtime.model import open_model\n"
-        f"model = open_model(modelfile.parse({GRAPH!r}, 'the check'), {runtime!r}, 1)\n"
+        "import numpy as np; from gossamer.modelfile.metadata import parse_model_file; from gossamer.runtime.model import open_model\n"
+        f"model = open_model(parse_model_file({GRAPH!r}, 'the check'), {runtime!r}, 1)\n"
         "result = model.run(np.array([[[[-1.0, 2.0]]]], np.float32)).ravel().tolist()\n"
         "assert result == [0.0, 2.0], result"
     )

@@ -24,7 +24,7 @@ from gossamer.bench.table import ALIASES, COMPILED, DEFAULT, RUNTIMES
 from gossamer.errors import SettingsError, UnknownNameError
 from gossamer.host import machine
 from gossamer.host.progress import SILENT, Progress
-from gossamer.modelfile import metadata as modelfile
+from gossamer.modelfile.metadata import read_model_file
 from gossamer.runtime.table import missing
 from gossamer.targets import Kind, Target, target_of
 
@@ -127,7 +127,7 @@ def _target(text: str) -> Target:
     """Raises InputError, UnknownNameError, ModelFileError."""
     target = target_of(text, ("run", "model file", "compiled file", "network"))
     if target.kind == "model file":
-        modelfile.read(text)  # a file that breaks a rule is refused here, once, not by every runtime in turn
+        read_model_file(text)  # a file that breaks a rule is refused here, once, not by every runtime in turn
     return target
 
 

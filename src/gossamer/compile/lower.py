@@ -16,7 +16,7 @@ from gossamer.compile.lowering import FLOAT_MOST, TAKES_ACT, Handler, Lowering, 
 from gossamer.compile.program import MOST_TAPS, MOVES, Layer, Program, Value
 from gossamer.compile.scaling import scaled
 from gossamer.errors import InputError
-from gossamer.modelfile.onnx import Node, Onnx
+from gossamer.modelfile.onnx import Node, OnnxModel
 
 UNARY = {
     "Relu": "relu",
@@ -448,7 +448,7 @@ HANDLERS: dict[str, Handler] = {
 }
 
 
-def lower(onnx: Onnx) -> Program:
+def lower(onnx: OnnxModel) -> Program:
     """The program of an ONNX graph. Raises InputError where the engine lacks an operator."""
     with np.errstate(all="ignore"):  # infinities and NaN among weights flow on, as in every runtime
         return _run(Lowering(dataclasses.replace(onnx, nodes=tuple(_in_pairs(onnx.nodes))), HANDLERS))

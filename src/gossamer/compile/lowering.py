@@ -20,7 +20,7 @@ from gossamer.compile.program import (
     Value,
 )
 from gossamer.errors import InputError
-from gossamer.modelfile.onnx import Node, Onnx
+from gossamer.modelfile.onnx import Node, OnnxModel
 
 FLOAT_MOST = 3.4e38
 MOST_PIECES, LONGEST_SHOWN = 4096, 200
@@ -45,7 +45,7 @@ class Window:
 class Lowering:
     """The state of one lowering: the program so far, and which value each of the file's names is."""
 
-    def __init__(self, onnx: Onnx, handlers: dict[str, Handler]) -> None:
+    def __init__(self, onnx: OnnxModel, handlers: dict[str, Handler]) -> None:
         self.onnx, self.handlers = onnx, handlers
         shape = onnx.input.shape or ()
         if len(shape) != 4 or not all(isinstance(side, int) and 1 <= side <= MOST_SIDE for side in shape[1:]):

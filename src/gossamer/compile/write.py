@@ -17,8 +17,7 @@ from gossamer.compile.narrow import narrow
 from gossamer.compile.program import ACTS, KINDS, MOST_AXES, TYPES, Program, Weight
 from gossamer.errors import InputError, UnknownNameError
 from gossamer.host.storage import write_bytes
-from gossamer.modelfile import metadata as modelfile
-from gossamer.modelfile.metadata import ModelFile
+from gossamer.modelfile.metadata import ModelFile, read_model_file
 
 MAGIC, VERSION = b"GOSSAMER", 3
 HEADER = struct.Struct("<8sII7QIIiIQQI20x")
@@ -39,7 +38,7 @@ def compile_file(
 
     Raises ModelFileError for a file that breaks a rule, InputError for an operator that the engine lacks, StorageError.
     """
-    write_bytes(out, compile_bytes(modelfile.read(path), precision, classifier)[0])
+    write_bytes(out, compile_bytes(read_model_file(path), precision, classifier)[0])
     return Path(out)
 
 

@@ -28,8 +28,14 @@ from gossamer.export.samples import check_images, noise
 from gossamer.host import storage
 from gossamer.host.progress import SILENT, Progress
 from gossamer.images.preprocess import Placement, Preprocess
-from gossamer.modelfile import metadata as modelfile
-from gossamer.modelfile.metadata import Check, ModelFile, ModelMetadata
+from gossamer.modelfile.metadata import (
+    CHECKED,
+    CheckInput,
+    ModelFile,
+    ModelMetadata,
+    model_file_bytes,
+    parse_model_file,
+)
 from gossamer.predictions.head import Raw, flat, outputs_of
 from gossamer.runtime.model import REFERENCE, Model, open_model
 from gossamer.runtime.table import AUTO
@@ -130,9 +136,9 @@ def export(
     heads = source.task.heads()
     graph = to_onnx(source.model, source.preprocess.size, source.preprocess.channels, outputs_of(heads))
     forward = torch_forward(source.model)
-    model = open_model(modelfile.parse(graph, "the ONNX model"), AUTO)
+    model = open_model(parse_model_file(graph, "the ONNX model"), AUTO)
     answers, comparison, tolerance = _compare(source, forward, model, images, len(validation), progress)
-    checked = modelfile.CHECKED if heads[0].kind != "classify" or len(heads) > 1 else 0
+    checked = CHECKED if heads[0].kind != "classify" or len(heads) > 1 else 0
     pixels = _check_inputs(source, forward, images, answers, tolerance)
     expected, tolerance = _expected(source, forward, model, pixels, tolerance)
     metadata = ModelMetadata(
@@ -140,15 +146,15 @@ def export(
         preprocess=source.preprocess,
         licence=licence,
         provenance=_provenance(source, which, comparison),
-        checks=tuple(Check(one, outputs) for one, outputs in zip(pixels, flat(expected, checked), strict=True)),
+        checks=tuple(CheckInput(one, outputs) for one, outputs in zip(pixels, flat(expected, checked), strict=True)),
         images=check_images(source.preprocess),
         tolerance=tolerance,
     )
-    data = modelfile.to_bytes(with_answers(graph, heads, source.preprocess.size), metadata)
+    data = model_file_bytes(with_answers(graph, heads, source.preprocess.size), metadata)
     with storage.write_aside(out, "w+b") as file:  # what fails in here leaves no file, and an older one as it was
         file.write(data)
         file.seek(0)
-        written = modelfile.parse(file.read(), str(out))
+        written = parse_model_file(file.read(), str(out))
         verifications, notes = _verify(written)
     return Exported(
         path=str(out),

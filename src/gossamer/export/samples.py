@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from gossamer.images.preprocess import Preprocess
-from gossamer.modelfile.metadata import ImageCheck
+from gossamer.modelfile.metadata import CheckImage
 
 JPEG_FACTOR = 4.7  # large enough that the decoder reduces the picture while decoding, as it does for photographs
 JPEG_SIDE = 1200
@@ -30,13 +30,13 @@ def noise(size: tuple[int, int], channels: int, block: int, seed: int) -> NDArra
     return squares.repeat(block, axis=0).repeat(block, axis=1)[: size[0], : size[1]]
 
 
-def check_images(preprocess: Preprocess) -> tuple[ImageCheck, ...]:
+def check_images(preprocess: Preprocess) -> tuple[CheckImage, ...]:
     """A large JPEG and a PNG of another shape than the input, with the pixels that they become on this machine."""
     height, width = preprocess.size
     large = (min(round(JPEG_FACTOR * height) + 3, JPEG_SIDE), min(round(JPEG_FACTOR * width) + 8, JPEG_SIDE))
     small = (height // 2 + 3, width + 7)
     files = {"jpeg": _encoded(large, "JPEG"), "png": _encoded(small, "PNG")}
-    return tuple(ImageCheck(name, file, preprocess.pixels(file)) for name, file in files.items())
+    return tuple(CheckImage(name, file, preprocess.pixels(file)) for name, file in files.items())
 
 
 def _encoded(size: tuple[int, int], kind: str) -> bytes:

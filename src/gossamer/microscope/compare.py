@@ -178,9 +178,9 @@ def _score(target: str) -> tuple[str, float | None, str]:
         best = run.best(f"val_{metric}")
         return (metric, best[f"val_{metric}"], f"its run, epoch {best['epoch']:g}, val") if best else (metric, None, "")
     if kind == "model file":
-        from gossamer.modelfile import metadata as modelfile
+        from gossamer.modelfile.metadata import read_model_file
 
-        metadata = modelfile.read(target).metadata
+        metadata = read_model_file(target).metadata
         task = "" if metadata is None else metadata.heads[0].kind if len(metadata.heads) == 1 else "multi"
         metrics = metadata.provenance.get("metrics") if metadata else None
         if task not in TASKS or not isinstance(metrics, dict):

@@ -1,7 +1,7 @@
-"""The model file: an ONNX file that carries metadata, by the rules of FORMAT.md.
+"""The model file: an ONNX file with metadata, by the rules of FORMAT.md.
 
-The metadata says what the outputs mean, how an image becomes the input, and what the network must answer to a few inputs.
-It is written as metadata entries `gossamer.*`, which every ONNX reader passes over.
+The metadata describes the outputs, the preprocessing, and the expected outputs of a few check inputs. It is written as
+metadata entries `gossamer.*`, which every ONNX reader ignores.
 """
 
 from __future__ import annotations
@@ -26,9 +26,8 @@ from PIL import Image
 from gossamer.errors import InputError, ModelFileError
 from gossamer.host.storage import write_bytes
 from gossamer.images.preprocess import Preprocess
-from gossamer.modelfile import onnx as onnxfile
 from gossamer.modelfile import protobuf
-from gossamer.modelfile.onnx import Onnx
+from gossamer.modelfile.onnx import FILE_LIMIT, FLOAT, ONNX_RULES, OnnxModel, parse_onnx, subgraph
 from gossamer.predictions.head import KINDS, MOST_HEADS, Head, is_plain_text, outputs_of
 from gossamer.predictions.postprocess import check_options
 
@@ -37,13 +36,13 @@ PREFIX = "gossamer."
 FIRST_OPSET = 17
 JSON_DEPTH = 32
 COMMON_KEYS = ("preprocess", "licence", "provenance", "tolerance", "checks", "images")
-CARD_KEYS = {1: ("task", "classes", *COMMON_KEYS), 2: ("heads", *COMMON_KEYS)}
-CHECKED = 4096  # numbers of an output of which a check holds every one; of a longer one it holds so many
-SEAL = f"{PREFIX}sha256"
+METADATA_KEYS = {1: ("task", "classes", *COMMON_KEYS), 2: ("heads", *COMMON_KEYS)}
+CHECKED = 4096  # a check holds at most so many numbers of an output
+DIGEST_KEY = f"{PREFIX}sha256"
 
 # 1 to 7 are the rules of any ONNX file; 8 is checked by the runtime that is to run the graph
 RULES = {
-    **onnxfile.RULES,
+    **ONNX_RULES,
     8: "operators and attributes that the runtime knows",
     9: "each entry gossamer.{format, preprocess, licence, provenance, tolerance, checks, images, sha256} once, "
     "task and classes (format 1) or heads (format 2), and no other gossamer.*",
@@ -63,15 +62,15 @@ RULES = {
 
 
 @dataclass(frozen=True)
-class Check:
-    """An input with the answer expected: pixels uint8 (H, W, C) behind the geometry, outputs float32 (K,)."""
+class CheckInput:
+    """A check input: pixels uint8 (H, W, C) after resize and crop, and the outputs expected of it, float32 (K,)."""
 
     pixels: NDArray[np.uint8]
     outputs: NDArray[np.float32]
 
 
 @dataclass(frozen=True)
-class ImageCheck:
+class CheckImage:
     """An image file with the pixels, uint8 (H, W, C), that it became where the model file was made."""
 
     name: str
@@ -81,14 +80,14 @@ class ImageCheck:
 
 @dataclass(frozen=True)
 class ModelMetadata:
-    """What belongs to a network besides its graph. `tolerance` is the absolute difference allowed in a check output."""
+    """All that a model file holds besides the graph. `tolerance` is the absolute difference allowed in a check output."""
 
     heads: tuple[Head, ...]
     preprocess: Preprocess
     licence: str
     provenance: dict[str, Any]
-    checks: tuple[Check, ...]
-    images: tuple[ImageCheck, ...]
+    checks: tuple[CheckInput, ...]
+    images: tuple[CheckImage, ...]
     tolerance: float
 
     @property
@@ -104,7 +103,7 @@ class ModelMetadata:
 
     @property
     def checked(self) -> int:
-        """How many numbers of each output a check holds at most; 0 is all."""
+        """The most numbers of each output that a check holds; 0 is all."""
         return CHECKED if self.format > 1 else 0
 
     @property
@@ -144,24 +143,24 @@ class ModelMetadata:
         heads, preprocess = _heads(values), _preprocess(values["preprocess"])
         licence, provenance, tolerance = values["licence"], values["provenance"], values["tolerance"]
         if not is_plain_text(licence) or not isinstance(provenance, dict):
-            raise broken(16, f"licence {licence!r}, provenance of type {type(provenance).__name__}")
+            raise rule_error(16, f"licence {licence!r}, provenance of type {type(provenance).__name__}")
         checks = _list(values["checks"], 64, 18, lambda item: _check(item, preprocess))
         images = _list(values["images"], 16, 19, lambda item: _image_check(item, preprocess))
         if len({len(check.outputs) for check in checks}) > 1:
-            raise broken(18, "check inputs with different numbers of outputs")
+            raise rule_error(18, "check inputs with different numbers of outputs")
         most = 0.01 * max(1.0, *(float(np.abs(check.outputs).max()) for check in checks))
         if isinstance(tolerance, bool) or not isinstance(tolerance, (int, float)) or not 0 < tolerance <= most:
-            raise broken(20, f"tolerance {str(tolerance)[:20]} where at most {most:.3g} makes sense")
+            raise rule_error(20, f"tolerance {str(tolerance)[:20]} where at most {most:.3g} makes sense")
         return cls(heads, preprocess, licence, provenance, checks, images, float(tolerance))
 
 
 @dataclass(frozen=True)
 class ModelFile:
-    """A model file that holds all rules. A plain ONNX file has no metadata; it can be run, and not more."""
+    """A valid model file. A plain ONNX file has no metadata: it can only be run on arrays."""
 
     path: str
     data: bytes
-    onnx: Onnx
+    onnx: OnnxModel
     metadata: ModelMetadata | None
     sha256: str
 
@@ -173,44 +172,44 @@ class ModelFile:
         return self.metadata.outputs
 
     @property
-    def graph(self) -> Onnx:
+    def graph(self) -> OnnxModel:
         """The part of the graph that makes `outputs`."""
-        return onnxfile.only(self.onnx, self.outputs)
+        return subgraph(self.onnx, self.outputs)
 
 
-def broken(rule: int, given: str, do: str = "export the run again") -> ModelFileError:
+def rule_error(rule: int, given: str, do: str = "export the run again") -> ModelFileError:
     """The error for a rule of FORMAT.md that does not hold."""
     return ModelFileError(rule, given, RULES[rule], do)
 
 
-def read(path: str | os.PathLike[str]) -> ModelFile:
+def read_model_file(path: str | os.PathLike[str]) -> ModelFile:
     """Read a model file. Raises ModelFileError, and no other error whatever the file holds."""
-    return parse(_bytes(path), os.fspath(path))
+    return parse_model_file(_bytes(path), os.fspath(path))
 
 
 def with_metadata_of(path: str | os.PathLike[str], other: str | os.PathLike[str]) -> ModelFile:
-    """An ONNX file that a tool made of a model file `other`, with the metadata of that one in place of any that it has.
+    """An ONNX file that a tool made from the model file `other`, with the metadata of `other` in place of its own.
 
     Raises ModelFileError, InputError where `other` has no metadata, or one for another input or other outputs.
     """
-    source, data = read(other), _bytes(path)
+    source, data = read_model_file(other), _bytes(path)
     if source.metadata is None:
         raise InputError(
             f"metadata of {source.path}, which has none", "a file that `gossamer export` wrote", "name that one"
         )
     name = os.fspath(path)
-    file = parse(without_card(data), name)
+    file = parse_model_file(without_metadata(data), name)
     ours, theirs = _interface(file.onnx), _interface(source.onnx)
     if ours != theirs:
         raise InputError(
             f"{name} with {ours}, and metadata for {theirs}",
             "metadata of the same",
-            "name the file that it was made of",
+            "name the file that it was made from",
         )
-    return parse(to_bytes(file.data, source.metadata), name)
+    return parse_model_file(model_file_bytes(file.data, source.metadata), name)
 
 
-def _interface(onnx: Onnx) -> str:
+def _interface(onnx: OnnxModel) -> str:
     sides = "x".join(map(str, (onnx.input.shape or ())[1:]))
     return f"input {sides} and output {', '.join(value.name for value in onnx.outputs)}"
 
@@ -218,45 +217,45 @@ def _interface(onnx: Onnx) -> str:
 def _bytes(path: str | os.PathLike[str]) -> bytes:
     name = os.fspath(path)
     try:
-        if Path(path).is_file() and Path(path).stat().st_size > onnxfile.FILE_LIMIT:
-            raise broken(1, f"{name}: {Path(path).stat().st_size} bytes")
+        if Path(path).is_file() and Path(path).stat().st_size > FILE_LIMIT:
+            raise rule_error(1, f"{name}: {Path(path).stat().st_size} bytes")
         return Path(path).read_bytes()
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
-        raise broken(1, f"{name}: {reason}", "check the path") from error
+        raise rule_error(1, f"{name}: {reason}", "check the path") from error
 
 
-def parse(data: bytes, name: str = "model file") -> ModelFile:
-    """Check the bytes of a model file against every rule. Raises ModelFileError, whose line starts with `name`."""
+def parse_model_file(data: bytes, name: str = "model file") -> ModelFile:
+    """CheckInput the bytes of a model file against every rule. Raises ModelFileError, whose line starts with `name`."""
     try:
-        onnx = onnxfile.parse(data)
-        sealed = any(key.startswith(PREFIX) for key, _ in onnx.metadata)
-        metadata = _metadata(data, onnx) if sealed else None
+        onnx = parse_onnx(data)
+        has_metadata = any(key.startswith(PREFIX) for key, _ in onnx.metadata)
+        metadata = _metadata(data, onnx) if has_metadata else None
     except ModelFileError as error:
         given = error.given.removesuffix(f" (rule {error.rule})")
         raise ModelFileError(error.rule, f"{name}: {given}", error.allowed, error.do) from error
     return ModelFile(name, data, onnx, metadata, hashlib.sha256(data).hexdigest())
 
 
-def to_bytes(onnx_bytes: bytes, metadata: ModelMetadata) -> bytes:
-    """The bytes of a model file: the ONNX model with the metadata in place of any that it had. Raises ModelFileError."""
+def model_file_bytes(onnx_bytes: bytes, metadata: ModelMetadata) -> bytes:
+    """The bytes of a model file: the ONNX model with `metadata` in place of any that it has. Raises ModelFileError."""
     try:
         entries = {"format": metadata.format, **metadata.to_json()}
         texts = {key: json.dumps(value, ensure_ascii=False, allow_nan=False) for key, value in entries.items()}
-        body = without_card(onnx_bytes) + b"".join(_entry(PREFIX + key, text) for key, text in texts.items())
+        body = without_metadata(onnx_bytes) + b"".join(_entry(PREFIX + key, text) for key, text in texts.items())
     except (TypeError, ValueError) as error:
-        raise broken(12, f"the metadata cannot be written as JSON: {error}", "mend the metadata") from error
-    data = body + _entry(SEAL, hashlib.sha256(body).hexdigest())
-    parse(data)  # what is written can be read
+        raise rule_error(12, f"the metadata cannot be written as JSON: {error}", "check the metadata") from error
+    data = body + _entry(DIGEST_KEY, hashlib.sha256(body).hexdigest())
+    parse_model_file(data)  # what is written can be read
     return data
 
 
-def write(path: str | os.PathLike[str], onnx_bytes: bytes, metadata: ModelMetadata) -> None:
+def write_model_file(path: str | os.PathLike[str], onnx_bytes: bytes, metadata: ModelMetadata) -> None:
     """Write a model file in one step. Raises ModelFileError where it would break a rule, StorageError."""
-    write_bytes(path, to_bytes(onnx_bytes, metadata))
+    write_bytes(path, model_file_bytes(onnx_bytes, metadata))
 
 
-def without_card(data: bytes) -> bytes:
+def without_metadata(data: bytes) -> bytes:
     """An ONNX model without its gossamer.* entries; all else stays byte for byte. Raises ModelFileError."""
     view = memoryview(data)
     kept = []
@@ -290,12 +289,12 @@ def _varint(number: int) -> bytes:
     return bytes(result) + bytes([number])
 
 
-def _metadata(data: bytes, onnx: Onnx) -> ModelMetadata:
+def _metadata(data: bytes, onnx: OnnxModel) -> ModelMetadata:
     """The metadata of a file that has one. Raises ModelFileError (rules 9 to 20)."""
-    seal_length = len(_entry(SEAL, "0" * 64))
-    body = data[:-seal_length]
-    if data[-seal_length:] != _entry(SEAL, hashlib.sha256(body).hexdigest()):
-        raise broken(
+    digest_length = len(_entry(DIGEST_KEY, "0" * 64))
+    body = data[:-digest_length]
+    if data[-digest_length:] != _entry(DIGEST_KEY, hashlib.sha256(body).hexdigest()):
+        raise rule_error(
             10,
             "the file is not as it was written",
             "fetch it again; if it was changed on purpose, export the run again",
@@ -303,20 +302,22 @@ def _metadata(data: bytes, onnx: Onnx) -> ModelMetadata:
     entries = [(key.removeprefix(PREFIX), text) for key, text in onnx.metadata if key.startswith(PREFIX)]
     texts = dict(entries)
     if texts.get("format", "1") not in map(str, FORMATS):
-        raise broken(11, f"format {texts['format'][:20]}", "install the gossamer that wrote it, or a later one")
-    keys = CARD_KEYS[int(texts.get("format", "1"))]
+        raise rule_error(11, f"format {texts['format'][:20]}", "install the gossamer that wrote it, or a later one")
+    keys = METADATA_KEYS[int(texts.get("format", "1"))]
     expected = {"format", "sha256", *keys}
     if len(texts) < len(entries) or set(texts) != expected:
         wrong = {key for key, _ in entries if [name for name, _ in entries].count(key) > 1} | (set(texts) ^ expected)
-        raise broken(9, f"missing, unknown or repeated: {', '.join(PREFIX + key for key in sorted(wrong)[:8])}")
+        raise rule_error(9, f"missing, unknown or repeated: {', '.join(PREFIX + key for key in sorted(wrong)[:8])}")
     metadata = ModelMetadata.from_json({key: _json(key, texts[key]) for key in keys})
     shape = onnx.input.shape or ()
     expected_shape = (metadata.preprocess.channels, *metadata.preprocess.size)
     if len(shape) != 4 or shape[1:] != expected_shape or isinstance(shape[0], int):
-        raise broken(14, f"the graph's input is {list(shape)}, the preprocessing makes {['batch', *expected_shape]}")
+        raise rule_error(
+            14, f"the graph's input is {list(shape)}, the preprocessing makes {['batch', *expected_shape]}"
+        )
     _check_outputs(metadata, onnx)
     if onnx.opset < FIRST_OPSET:
-        raise broken(17, f"operator set {onnx.opset}")
+        raise rule_error(17, f"operator set {onnx.opset}")
     return metadata
 
 
@@ -337,7 +338,7 @@ def _json(key: str, text: str) -> Any:
         _check_depth(value, JSON_DEPTH)
         return value
     except (ValueError, RecursionError) as error:
-        raise broken(12, f"{PREFIX}{key}: {error}") from error
+        raise rule_error(12, f"{PREFIX}{key}: {error}") from error
 
 
 def _check_depth(value: Any, left: int) -> None:
@@ -348,27 +349,27 @@ def _check_depth(value: Any, left: int) -> None:
             _check_depth(item, left - 1)
 
 
-def _check_outputs(metadata: ModelMetadata, onnx: Onnx) -> None:
+def _check_outputs(metadata: ModelMetadata, onnx: OnnxModel) -> None:
     """Raises ModelFileError (rules 15 and 18) where the graph does not give what the heads read."""
     if metadata.format == 1:
         shapes = [onnx.output.shape or ()]
         if len(onnx.outputs) > 1 or len(shapes[0]) != 2 or shapes[0][1] != len(metadata.classes):
-            raise broken(
+            raise rule_error(
                 15, f"{len(metadata.classes)} names for {len(onnx.outputs)} outputs, the first {list(shapes[0])}"
             )
     else:
-        there = {value.name: value for value in onnx.outputs}
-        missing = [name for name in metadata.outputs if name not in there or there[name].type != onnxfile.FLOAT]
+        declared = {value.name: value for value in onnx.outputs}
+        missing = [name for name in metadata.outputs if name not in declared or declared[name].type != FLOAT]
         if missing:
-            raise broken(15, f"no float32 output {', '.join(missing)[:200]}")
-        shapes = [there[name].shape or () for name in metadata.outputs]
+            raise rule_error(15, f"no float32 output {', '.join(missing)[:200]}")
+        shapes = [declared[name].shape or () for name in metadata.outputs]
     sides = [side for shape in shapes for side in shape[1:]]
     if any(len(shape) < 2 or isinstance(shape[0], int) for shape in shapes) or not all(_is_side(s) for s in sides):
-        raise broken(15, f"outputs of the shapes {[list(shape) for shape in shapes]}")
+        raise rule_error(15, f"outputs of the shapes {[list(shape) for shape in shapes]}")
     counts = [math.prod(side for side in shape[1:] if isinstance(side, int)) for shape in shapes]
     expected = sum(min(count, CHECKED) if metadata.format > 1 else count for count in counts)
     if len(metadata.checks[0].outputs) != expected:
-        raise broken(18, f"checks of {len(metadata.checks[0].outputs)} outputs where there are {expected}")
+        raise rule_error(18, f"checks of {len(metadata.checks[0].outputs)} outputs where there are {expected}")
 
 
 def _is_side(value: int | str | None) -> bool:
@@ -378,28 +379,30 @@ def _is_side(value: int | str | None) -> bool:
 def _heads(values: Mapping[str, Any]) -> tuple[Head, ...]:
     if "heads" not in values:
         if values["task"] != "classify":
-            raise broken(13, f"task {str(values['task'])[:40]!r}", "install a gossamer that knows this task")
+            raise rule_error(13, f"task {str(values['task'])[:40]!r}", "install a gossamer that knows this task")
         return (Head("classify", _classes(values["classes"])),)
-    given = values["heads"]
-    if not isinstance(given, list) or not 1 <= len(given) <= MOST_HEADS:
-        raise broken(13, f"{len(given)} heads" if isinstance(given, list) else f"heads of type {type(given).__name__}")
+    items = values["heads"]
+    if not isinstance(items, list) or not 1 <= len(items) <= MOST_HEADS:
+        raise rule_error(
+            13, f"{len(items)} heads" if isinstance(items, list) else f"heads of type {type(items).__name__}"
+        )
     try:
-        heads = tuple(Head.from_json(item) for item in given)
+        heads = tuple(Head.from_json(item) for item in items)
         for head in heads:
             check_options(head)
     except InputError as error:
-        raise broken(13, error.given) from error
+        raise rule_error(13, error.given) from error
     names = [head.name for head in heads]
     if len(set(names)) < len(names) or (len(names) > 1 and "" in names):
-        raise broken(13, "heads of one name, or several of which one has none")
+        raise rule_error(13, "heads of one name, or several of which one has none")
     return heads
 
 
 def _classes(value: Any) -> tuple[str, ...]:
     if not isinstance(value, list) or not value or not all(is_plain_text(name) for name in value):
-        raise broken(15, "classes: not a list of such texts")
+        raise rule_error(15, "classes: not a list of such texts")
     if len(set(value)) < len(value):
-        raise broken(15, f"{len(value) - len(set(value))} of {len(value)} class names are repeated")
+        raise rule_error(15, f"{len(value) - len(set(value))} of {len(value)} class names are repeated")
     return tuple(value)
 
 
@@ -407,30 +410,30 @@ def _preprocess(value: Any) -> Preprocess:
     try:
         return Preprocess.from_json(value)
     except InputError as error:
-        raise broken(14, error.given) from error
+        raise rule_error(14, error.given) from error
 
 
 def _list(value: Any, most: int, rule: int, item: Callable[[Any], Any]) -> tuple[Any, ...]:
     if not isinstance(value, list) or not 1 <= len(value) <= most:
-        raise broken(rule, f"{len(value)} items" if isinstance(value, list) else f"a {type(value).__name__}")
+        raise rule_error(rule, f"{len(value)} items" if isinstance(value, list) else f"a {type(value).__name__}")
     return tuple(item(entry) for entry in value)
 
 
-def _check(value: Any, preprocess: Preprocess) -> Check:
+def _check(value: Any, preprocess: Preprocess) -> CheckInput:
     values = _texts(value, ("pixels", "outputs"), 18)
     outputs = _bytes64(values["outputs"], 18)
     if not outputs or len(outputs) % 4 or not np.isfinite(np.frombuffer(outputs, "<f4")).all():
-        raise broken(18, f"{len(outputs)} bytes of outputs, or outputs that are not finite")
+        raise rule_error(18, f"{len(outputs)} bytes of outputs, or outputs that are not finite")
     pixels = _unpng(_bytes64(values["pixels"], 18), preprocess, 18)
-    return Check(pixels, np.frombuffer(outputs, "<f4").astype(np.float32))
+    return CheckInput(pixels, np.frombuffer(outputs, "<f4").astype(np.float32))
 
 
-def _image_check(value: Any, preprocess: Preprocess) -> ImageCheck:
+def _image_check(value: Any, preprocess: Preprocess) -> CheckImage:
     values = _texts(value, ("name", "file", "pixels", "sha256"), 19)
     pixels = _unpng(_bytes64(values["pixels"], 19), preprocess, 19)
     if pixel_hash(pixels) != values["sha256"]:
-        raise broken(19, f"check image {values['name'][:40]!r}: its pixels have another SHA-256")
-    return ImageCheck(values["name"], _bytes64(values["file"], 19), pixels)
+        raise rule_error(19, f"check image {values['name'][:40]!r}: its pixels have another SHA-256")
+    return CheckImage(values["name"], _bytes64(values["file"], 19), pixels)
 
 
 def _texts(value: Any, names: tuple[str, ...], rule: int) -> dict[str, str]:
@@ -439,7 +442,7 @@ def _texts(value: Any, names: tuple[str, ...], rule: int) -> dict[str, str]:
         or set(value) != set(names)
         or not all(isinstance(value[name], str) for name in names)
     ):
-        raise broken(rule, f"an entry that is not an object of the texts {', '.join(names)}")
+        raise rule_error(rule, f"an entry that is not an object of the texts {', '.join(names)}")
     return value
 
 
@@ -451,7 +454,7 @@ def _bytes64(text: str, rule: int) -> bytes:
     try:
         return base64.b64decode(text, validate=True)
     except (binascii.Error, ValueError) as error:
-        raise broken(rule, f"not base64: {error}") from error
+        raise rule_error(rule, f"not base64: {error}") from error
 
 
 def _png(pixels: NDArray[np.uint8]) -> bytes:
@@ -465,10 +468,10 @@ def _unpng(data: bytes, preprocess: Preprocess, rule: int) -> NDArray[np.uint8]:
     (height, width), colour = preprocess.size, {1: 0, 3: 2}.get(preprocess.channels)
     header = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR" + struct.pack(">IIBB", width, height, 8, colour or 0)
     if not data.startswith(header):
-        raise broken(rule, f"not an 8-bit PNG of {width} x {height} pixels and {preprocess.channels} channels")
+        raise rule_error(rule, f"not an 8-bit PNG of {width} x {height} pixels and {preprocess.channels} channels")
     try:
         with Image.open(io.BytesIO(data), formats=["PNG"]) as image:
             pixels = np.array(image, np.uint8).reshape(height, width, preprocess.channels)
     except Exception as error:  # Pillow's PNG reader raises many kinds on damaged data; each means the same here
-        raise broken(rule, f"a damaged PNG: {type(error).__name__}: {error}") from error
+        raise rule_error(rule, f"a damaged PNG: {type(error).__name__}: {error}") from error
     return pixels

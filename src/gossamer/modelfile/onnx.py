@@ -1,4 +1,4 @@
-"""An ONNX file as plain values, without the onnx package; it trusts nothing.
+"""An ONNX file as plain values, without the onnx package; every value is checked.
 
 Source: the messages of onnx/onnx.proto, IR version 10. The numbers of the rules are those of FORMAT.md.
 """
@@ -13,85 +13,85 @@ from numpy.typing import NDArray
 
 from gossamer.errors import ModelFileError
 from gossamer.modelfile import protobuf
-from gossamer.modelfile.protobuf import Field
+from gossamer.modelfile.protobuf import FieldSpec
 
 FILE_LIMIT = 2**31 - 1  # protobuf's own
 
-RULES = {
+ONNX_RULES = {
     1: "a file that can be read, of 1 byte to 2 GiB",
     2: protobuf.WELL_FORMED,
     3: "an ONNX model: IR version 3 or later, one ONNX operator set, a graph with nodes",
-    4: "tensors whose data lie in the file itself",
+    4: "tensors whose data are in the file itself",
     5: "tensors with as many values as their shape says",
     6: "a graph in which each value is made once, before it is used",
     7: "one float32 input and 1 to 64 outputs, of known rank",
 }
 
 MANY = True
-MESSAGES: dict[str, dict[int, Field]] = {
+MESSAGES: dict[str, dict[int, FieldSpec]] = {
     "Model": {
-        1: Field("ir_version", "int"),
-        2: Field("producer_name", "text"),
-        3: Field("producer_version", "text"),
-        7: Field("graph", "Graph"),
-        8: Field("opset_import", "OperatorSet", MANY),
-        14: Field("metadata_props", "Entry", MANY),
-        25: Field("functions", "Function", MANY),
+        1: FieldSpec("ir_version", "int"),
+        2: FieldSpec("producer_name", "text"),
+        3: FieldSpec("producer_version", "text"),
+        7: FieldSpec("graph", "Graph"),
+        8: FieldSpec("opset_import", "OperatorSet", MANY),
+        14: FieldSpec("metadata_props", "Entry", MANY),
+        25: FieldSpec("functions", "Function", MANY),
     },
-    "OperatorSet": {1: Field("domain", "text"), 2: Field("version", "int")},
-    "Entry": {1: Field("key", "text"), 2: Field("value", "text")},
-    "Function": {7: Field("node", "Node", MANY)},
+    "OperatorSet": {1: FieldSpec("domain", "text"), 2: FieldSpec("version", "int")},
+    "Entry": {1: FieldSpec("key", "text"), 2: FieldSpec("value", "text")},
+    "Function": {7: FieldSpec("node", "Node", MANY)},
     "Graph": {
-        1: Field("node", "Node", MANY),
-        2: Field("name", "text"),
-        5: Field("initializer", "Tensor", MANY),
-        11: Field("input", "ValueInfo", MANY),
-        12: Field("output", "ValueInfo", MANY),
-        15: Field("sparse_initializer", "SparseTensor", MANY),
+        1: FieldSpec("node", "Node", MANY),
+        2: FieldSpec("name", "text"),
+        5: FieldSpec("initializer", "Tensor", MANY),
+        11: FieldSpec("input", "ValueInfo", MANY),
+        12: FieldSpec("output", "ValueInfo", MANY),
+        15: FieldSpec("sparse_initializer", "SparseTensor", MANY),
     },
     "Node": {
-        1: Field("input", "text", MANY),
-        2: Field("output", "text", MANY),
-        3: Field("name", "text"),
-        4: Field("op_type", "text"),
-        5: Field("attribute", "Attribute", MANY),
-        7: Field("domain", "text"),
+        1: FieldSpec("input", "text", MANY),
+        2: FieldSpec("output", "text", MANY),
+        3: FieldSpec("name", "text"),
+        4: FieldSpec("op_type", "text"),
+        5: FieldSpec("attribute", "Attribute", MANY),
+        7: FieldSpec("domain", "text"),
     },
     "Attribute": {
-        1: Field("name", "text"),
-        2: Field("f", "float"),
-        3: Field("i", "int"),
-        4: Field("s", "bytes"),
-        5: Field("t", "Tensor"),
-        6: Field("g", "Graph"),
-        7: Field("floats", "float", MANY),
-        8: Field("ints", "int", MANY),
-        9: Field("strings", "bytes", MANY),
-        10: Field("tensors", "Tensor", MANY),
-        11: Field("graphs", "Graph", MANY),
-        20: Field("type", "int"),
-        22: Field("sparse_tensor", "SparseTensor"),
-        23: Field("sparse_tensors", "SparseTensor", MANY),
+        1: FieldSpec("name", "text"),
+        2: FieldSpec("f", "float"),
+        3: FieldSpec("i", "int"),
+        4: FieldSpec("s", "bytes"),
+        5: FieldSpec("t", "Tensor"),
+        6: FieldSpec("g", "Graph"),
+        7: FieldSpec("floats", "float", MANY),
+        8: FieldSpec("ints", "int", MANY),
+        9: FieldSpec("strings", "bytes", MANY),
+        10: FieldSpec("tensors", "Tensor", MANY),
+        11: FieldSpec("graphs", "Graph", MANY),
+        20: FieldSpec("type", "int"),
+        22: FieldSpec("sparse_tensor", "SparseTensor"),
+        23: FieldSpec("sparse_tensors", "SparseTensor", MANY),
     },
-    "SparseTensor": {1: Field("values", "Tensor"), 2: Field("indices", "Tensor")},
+    "SparseTensor": {1: FieldSpec("values", "Tensor"), 2: FieldSpec("indices", "Tensor")},
     "Tensor": {
-        1: Field("dims", "int", MANY),
-        2: Field("data_type", "int"),
-        4: Field("float_data", "float", MANY),
-        5: Field("int32_data", "int", MANY),
-        7: Field("int64_data", "int", MANY),
-        8: Field("name", "text"),
-        9: Field("raw_data", "bytes"),
-        10: Field("double_data", "double", MANY),
-        11: Field("uint64_data", "int", MANY),
-        13: Field("external_data", "Entry", MANY),
-        14: Field("data_location", "int"),
+        1: FieldSpec("dims", "int", MANY),
+        2: FieldSpec("data_type", "int"),
+        4: FieldSpec("float_data", "float", MANY),
+        5: FieldSpec("int32_data", "int", MANY),
+        7: FieldSpec("int64_data", "int", MANY),
+        8: FieldSpec("name", "text"),
+        9: FieldSpec("raw_data", "bytes"),
+        10: FieldSpec("double_data", "double", MANY),
+        11: FieldSpec("uint64_data", "int", MANY),
+        13: FieldSpec("external_data", "Entry", MANY),
+        14: FieldSpec("data_location", "int"),
     },
-    "ValueInfo": {1: Field("name", "text"), 2: Field("type", "Type")},
-    "Type": {1: Field("tensor_type", "TensorType")},
-    "TensorType": {1: Field("elem_type", "int"), 2: Field("shape", "Shape")},
-    "Shape": {1: Field("dim", "Dimension", MANY)},
-    "Dimension": {1: Field("dim_value", "int"), 2: Field("dim_param", "text")},
+    "ValueInfo": {1: FieldSpec("name", "text"), 2: FieldSpec("type", "Type")},
+    "Type": {1: FieldSpec("tensor_type", "TensorType")},
+    "TensorType": {1: FieldSpec("elem_type", "int"), 2: FieldSpec("shape", "Shape")},
+    "Shape": {1: FieldSpec("dim", "Dimension", MANY)},
+    "Dimension": {1: FieldSpec("dim_value", "int"), 2: FieldSpec("dim_param", "text")},
 }
 
 # Tensor.data_type -> (numpy type, the field that holds values where raw_data does not)
@@ -116,7 +116,7 @@ ATTRIBUTES = {1: "f", 2: "i", 3: "s", 4: "t", 6: "floats", 7: "ints", 8: "string
 
 
 @dataclass(frozen=True)
-class Value:
+class OnnxValue:
     """An input or output: `shape` holds a number, a name (a free dimension) or None (unknown) an axis."""
 
     name: str
@@ -136,49 +136,49 @@ class Node:
 
 
 @dataclass(frozen=True)
-class Onnx:
-    """What an ONNX file holds. `tensors` maps names to arrays, or to None where numpy has no such type."""
+class OnnxModel:
+    """The contents of an ONNX file. `tensors` maps names to arrays, or to None where numpy has no such type."""
 
     ir_version: int
     opset: int
     producer: str
     metadata: tuple[tuple[str, str], ...]
-    input: Value
-    outputs: tuple[Value, ...]
+    input: OnnxValue
+    outputs: tuple[OnnxValue, ...]
     nodes: tuple[Node, ...]
     tensors: dict[str, NDArray[Any] | None]
 
     @property
-    def output(self) -> Value:
+    def output(self) -> OnnxValue:
         """The first output."""
         return self.outputs[0]
 
 
-def only(onnx: Onnx, names: tuple[str, ...]) -> Onnx:
+def subgraph(onnx: OnnxModel, names: tuple[str, ...]) -> OnnxModel:
     """The part of a graph on which these of its outputs depend, in this order."""
     wanted, kept = set(names), []
     for node in reversed(onnx.nodes):
         if wanted & set(node.outputs):
             kept.append(node)
             wanted.update(node.inputs)
-    there = {value.name: value for value in onnx.outputs}
-    return replace(onnx, nodes=tuple(reversed(kept)), outputs=tuple(there[name] for name in names))
+    declared = {value.name: value for value in onnx.outputs}
+    return replace(onnx, nodes=tuple(reversed(kept)), outputs=tuple(declared[name] for name in names))
 
 
-def broken(rule: int, given: str) -> ModelFileError:
+def onnx_rule_error(rule: int, given: str) -> ModelFileError:
     """The error for a rule of this file that does not hold."""
-    return ModelFileError(rule, given, RULES[rule], "fetch or export the file again")
+    return ModelFileError(rule, given, ONNX_RULES[rule], "fetch or export the file again")
 
 
-def parse(data: bytes) -> Onnx:
+def parse_onnx(data: bytes) -> OnnxModel:
     """Read an ONNX model. Raises ModelFileError (rules 1 to 7), and no other error whatever the bytes."""
     if not 0 < len(data) <= FILE_LIMIT:
-        raise broken(1, f"{len(data)} bytes")
-    model = protobuf.Reader(MESSAGES).message(memoryview(data), "Model")
+        raise onnx_rule_error(1, f"{len(data)} bytes")
+    model = protobuf.MessageReader(MESSAGES).message(memoryview(data), "Model")
     opsets = [entry.get("version", 0) for entry in model["opset_import"] if entry.get("domain", "") in ("", "ai.onnx")]
     graph = model.get("graph")
     if model.get("ir_version", 0) < 3 or len(opsets) != 1 or not graph or not graph["node"]:
-        raise broken(
+        raise onnx_rule_error(
             3,
             f"IR version {model.get('ir_version', 'none')}, {len(opsets)} ONNX operator sets, "
             f"{len(graph['node']) if graph else 'no graph, no'} nodes",
@@ -195,19 +195,19 @@ def parse(data: bytes) -> Onnx:
         known = all(value.shape is not None for value in values)
         if not 1 <= len(values) <= most or not known or values[0].type != FLOAT:
             shown = ", ".join(f"{value.name} (type {value.type}, shape {value.shape})" for value in values[:4])
-            raise broken(7, f"{len(values)} {kind}: {shown}")
+            raise onnx_rule_error(7, f"{len(values)} {kind}: {shown}")
     producer = f"{model.get('producer_name', '')} {model.get('producer_version', '')}".strip()
     metadata = tuple((entry.get("key", ""), entry.get("value", "")) for entry in model["metadata_props"])
-    return Onnx(model["ir_version"], opsets[0], producer, metadata, inputs[0], tuple(outputs), nodes, tensors)
+    return OnnxModel(model["ir_version"], opsets[0], producer, metadata, inputs[0], tuple(outputs), nodes, tensors)
 
 
-def _value(message: dict[str, Any]) -> Value:
+def _value(message: dict[str, Any]) -> OnnxValue:
     tensor = message.get("type", {}).get("tensor_type", {})
     shape = tensor.get("shape")
     axes = None if shape is None else tuple(axis.get("dim_value", axis.get("dim_param")) for axis in shape["dim"])
     if axes is not None:  # some exporters write a free side as -1
         axes = tuple(None if isinstance(side, int) and side < 0 else side for side in axes)
-    return Value(message.get("name", ""), tensor.get("elem_type", 0), axes)
+    return OnnxValue(message.get("name", ""), tensor.get("elem_type", 0), axes)
 
 
 def _graph(message: dict[str, Any]) -> tuple[dict[str, NDArray[Any] | None], tuple[Node, ...]]:
@@ -216,7 +216,7 @@ def _graph(message: dict[str, Any]) -> tuple[dict[str, NDArray[Any] | None], tup
     for item in message["initializer"]:
         name = item.get("name", "")
         if name in tensors:
-            raise broken(6, f"two tensors are called {name!r}")
+            raise onnx_rule_error(6, f"two tensors are called {name!r}")
         tensors[name] = _tensor(item)
     for item in message["sparse_initializer"]:
         _sparse(item)
@@ -262,64 +262,66 @@ def _tensor(message: dict[str, Any]) -> NDArray[Any] | None:
     """The array of a tensor, sharing the file's bytes; None for a type that numpy lacks. Raises ModelFileError."""
     name = message.get("name", "")
     if message["external_data"] or message.get("data_location", 0) != 0:
-        raise broken(4, f"tensor {name!r} has its data outside the file")
+        raise onnx_rule_error(4, f"tensor {name!r} has its data outside the file")
     shape = message["dims"]
     kind = message.get("data_type", 0)
     count = 1
     for side in shape:
         count *= side
         if not 0 <= side <= FILE_LIMIT or count > FILE_LIMIT * 8 or len(shape) > 16:
-            raise broken(5, f"tensor {name!r} has the shape {shape[:8]}")
+            raise onnx_rule_error(5, f"tensor {name!r} has the shape {shape[:8]}")
     if kind not in TYPES:
         if not 0 < kind < 64:
-            raise broken(5, f"tensor {name!r} has the type {kind}")
+            raise onnx_rule_error(5, f"tensor {name!r} has the type {kind}")
         return None  # bfloat16, strings, ...: for the runtimes that know them
     dtype, field = np.dtype(TYPES[kind][0]), TYPES[kind][1]
     if "raw_data" in message:
         raw = message["raw_data"]
         if len(raw) != count * dtype.itemsize:
-            raise broken(5, f"tensor {name!r} holds {len(raw)} bytes where {shape[:8]} need {count * dtype.itemsize}")
+            raise onnx_rule_error(
+                5, f"tensor {name!r} holds {len(raw)} bytes where {shape[:8]} need {count * dtype.itemsize}"
+            )
         return _shaped(np.frombuffer(raw, dtype), shape, name)
     if len(message[field]) != count:
-        raise broken(5, f"tensor {name!r} holds {len(message[field])} values where {shape[:8]} need {count}")
+        raise onnx_rule_error(5, f"tensor {name!r} holds {len(message[field])} values where {shape[:8]} need {count}")
     return _shaped(_typed(message[field], dtype, name), shape, name)
 
 
 def _typed(values: list[Any], dtype: np.dtype[Any], name: str) -> NDArray[Any]:
     try:
-        if dtype == np.float16:  # float16 lies in int32_data by its bits
+        if dtype == np.float16:  # int32_data holds the bits of float16
             return np.array(values, np.uint16).view(np.float16)
         if dtype == np.uint64:  # the reader takes every number for a signed one
             return np.array(values, np.int64).view(np.uint64)
         return np.array(values, dtype)
     except (OverflowError, ValueError) as error:
-        raise broken(5, f"tensor {name!r} holds a value outside its type: {error}") from error
+        raise onnx_rule_error(5, f"tensor {name!r} holds a value outside its type: {error}") from error
 
 
 def _shaped(values: NDArray[Any], shape: list[int], name: str) -> NDArray[Any]:
     try:
         return values.reshape(shape)
     except ValueError as error:  # an empty tensor can have sides that numpy cannot hold
-        raise broken(5, f"tensor {name!r} has the shape {shape}") from error
+        raise onnx_rule_error(5, f"tensor {name!r} has the shape {shape}") from error
 
 
 def _check_order(
-    nodes: tuple[Node, ...], tensors: dict[str, NDArray[Any] | None], inputs: list[Value], outputs: list[Value]
+    nodes: tuple[Node, ...], tensors: dict[str, NDArray[Any] | None], inputs: list[OnnxValue], outputs: list[OnnxValue]
 ) -> None:
     """Each value is made once and before its use, and the outputs are made. Raises ModelFileError (rule 6)."""
     known = {*tensors, *(value.name for value in inputs)}
     if len({value.name for value in inputs}) < len(inputs):
-        raise broken(6, "two inputs have one name")
+        raise onnx_rule_error(6, "two inputs have one name")
     for node in nodes:
         for name in node.inputs:
             if name and name not in known:
-                raise broken(6, f"node {node.name!r} ({node.op}) uses {name!r}, which nothing before it makes")
+                raise onnx_rule_error(6, f"node {node.name!r} ({node.op}) uses {name!r}, which nothing before it makes")
         for name in node.outputs:
             if name and name in known:
-                raise broken(6, f"node {node.name!r} ({node.op}) makes {name!r} a second time")
+                raise onnx_rule_error(6, f"node {node.name!r} ({node.op}) makes {name!r} a second time")
             known.add(name)
     if len({value.name for value in outputs}) < len(outputs):
-        raise broken(6, "two outputs have one name")
+        raise onnx_rule_error(6, "two outputs have one name")
     for value in outputs:
         if not value.name or value.name not in known:
-            raise broken(6, f"nothing makes the output {value.name!r}")
+            raise onnx_rule_error(6, f"nothing makes the output {value.name!r}")

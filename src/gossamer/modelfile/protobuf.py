@@ -1,6 +1,6 @@
 """Protobuf's wire format, read with every bound checked.
 
-Source: protobuf.dev/programming-guides/encoding. Groups, long gone from protobuf, are refused.
+Source: protobuf.dev/programming-guides/encoding. Groups, which protobuf no longer has, are refused.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ DEPTH_LIMIT = 32
 VARINT, FIXED64, DELIMITED, FIXED32 = 0, 1, 2, 5
 
 
-class Field(NamedTuple):
+class FieldSpec(NamedTuple):
     """A field of a message: its name, what it holds (int, float, double, text, bytes or a message), how often."""
 
     name: str
@@ -73,13 +73,13 @@ def varint(data: memoryview, at: int) -> tuple[int, int]:
     raise malformed("a number is longer than 64 bits")
 
 
-class Reader:
+class MessageReader:
     """Turns messages into dicts; counts their fields, so that a small file cannot fill the memory.
 
-    messages: for each kind of message, field number -> Field; fields not listed are passed over.
+    messages: for each kind of message, field number -> FieldSpec; other fields are ignored.
     """
 
-    def __init__(self, messages: dict[str, dict[int, Field]]) -> None:
+    def __init__(self, messages: dict[str, dict[int, FieldSpec]]) -> None:
         self.messages, self.left = messages, FIELD_LIMIT
 
     def message(self, data: memoryview, kind: str, depth: int = 0) -> dict[str, Any]:
@@ -96,9 +96,9 @@ class Reader:
             if field.repeated:
                 values[field.name].extend(self.items(field, wire, value, depth))
             elif field.name in values:  # protobuf would take the last, or merge: two readers could see two models
-                raise malformed(f"{kind}.{field.name} stands there twice")
+                raise malformed(f"{kind}.{field.name} is there twice")
             else:
-                values[field.name] = self.one(field, wire, value, depth)
+                values[field.name] = self.single(field, wire, value, depth)
         return values
 
     def spend(self, count: int) -> None:
@@ -106,7 +106,7 @@ class Reader:
         if self.left < 0:
             raise malformed(f"more than {FIELD_LIMIT} fields")
 
-    def one(self, field: Field, wire: int, value: int | memoryview, depth: int) -> Any:
+    def single(self, field: FieldSpec, wire: int, value: int | memoryview, depth: int) -> Any:
         expected = {"int": VARINT, "float": FIXED32, "double": FIXED64}.get(field.kind, DELIMITED)
         if wire != expected:
             raise malformed(f"{field.name} has wire type {wire} where {expected} belongs")
@@ -120,10 +120,10 @@ class Reader:
             return _text(value)
         return self.message(value, field.kind, depth + 1)
 
-    def items(self, field: Field, wire: int, value: int | memoryview, depth: int) -> list[Any]:
+    def items(self, field: FieldSpec, wire: int, value: int | memoryview, depth: int) -> list[Any]:
         """One item, or the items of a packed field."""
         if field.kind not in ("int", "float", "double") or not isinstance(value, memoryview) or wire != DELIMITED:
-            return [self.one(field, wire, value, depth)]
+            return [self.single(field, wire, value, depth)]
         if field.kind == "int":
             numbers, at = [], 0
             while at < len(value):

@@ -17,8 +17,7 @@ from gossamer.compile.write import SAME, compile_bytes
 from gossamer.errors import InputError, MissingPackageError, ModelFileError
 from gossamer.host.progress import SILENT, Progress
 from gossamer.host.storage import write_bytes
-from gossamer.modelfile import metadata as modelfile
-from gossamer.modelfile.metadata import ModelFile, ModelMetadata
+from gossamer.modelfile.metadata import ModelFile, ModelMetadata, read_model_file, with_metadata_of
 from gossamer.predictions.head import flat
 from gossamer.runtime.model import Model, load, open_model
 from gossamer.runtime.native import Native
@@ -100,7 +99,7 @@ def compile_model(
     input_size: height and width of the input, where the file leaves one of them or both open.
     Raises ModelFileError, InputError (an operator that the engine lacks), UnknownNameError, MissingPackageError, StorageError.
     """
-    file = _read(path) if metadata is None else modelfile.with_metadata_of(path, metadata)
+    file = _read(path) if metadata is None else with_metadata_of(path, metadata)
     file = file if input_size is None else fixed(file, input_size)
     data, narrowed = compile_bytes(file, precision, classifier)
     narrowed = narrowed or metadata is not None
@@ -187,7 +186,7 @@ def _between(pairs: Iterable[tuple[NDArray[np.float32], NDArray[np.float32]]], c
 def _read(path: str | os.PathLike[str]) -> ModelFile:
     """A model file; where another tool changed it, the error says what brings its metadata back."""
     try:
-        return modelfile.read(path)
+        return read_model_file(path)
     except ModelFileError as error:
         if error.rule != 10:
             raise

@@ -13,9 +13,8 @@ from numpy.typing import NDArray
 
 from gossamer.errors import InputError, MissingPackageError, ModelFileError, UnknownNameError, VerificationError
 from gossamer.images.preprocess import Placement, Source
-from gossamer.modelfile import metadata as modelfile
 from gossamer.modelfile.compiled import is_compiled
-from gossamer.modelfile.metadata import ModelFile, ModelMetadata
+from gossamer.modelfile.metadata import ModelFile, ModelMetadata, read_model_file, rule_error
 from gossamer.predictions.classes import check_top, source_name
 from gossamer.predictions.head import Raw, row
 from gossamer.predictions.postprocess import Prediction, postprocess
@@ -110,7 +109,7 @@ class Model:
     def need_metadata(self) -> ModelMetadata:
         """The metadata. Raises ModelFileError for a plain ONNX file."""
         if self.metadata is None:
-            raise modelfile.broken(
+            raise rule_error(
                 9,
                 f"{self.path}: a plain ONNX file: it does not say how images become its input, nor its classes",
                 "use run() with normalised arrays, or `gossamer export` a run",
@@ -158,7 +157,7 @@ def load(path: str | os.PathLike[str], *, runtime: str = AUTO, threads: int = 0)
             allowed = f"a compiled network with {', '.join(able)}"
             raise InputError(f"{path} with the runtime {runtime}", allowed, "leave --runtime out")
         return _compiled(os.fspath(path), threads)
-    return open_model(modelfile.read(path), runtime, threads)
+    return open_model(read_model_file(path), runtime, threads)
 
 
 def open_model(file: ModelFile, runtime: str, threads: int = 0) -> Model:
@@ -198,7 +197,7 @@ def _compiled(path: str, threads: int) -> Model:
         # held, so that another file of this name is not hashed for it
         opened = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except OSError as error:
-        raise modelfile.broken(1, f"{path}: {error.strerror}") from error
+        raise rule_error(1, f"{path}: {error.strerror}") from error
 
     def digest() -> str:
         with open(opened, "rb", closefd=False) as file:  # a piece at a time: beside the mapped file it would lie whole

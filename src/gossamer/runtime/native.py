@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from gossamer.errors import InputError, MissingPackageError, ModelFileError
 from gossamer.host.machine import usable_cores
-from gossamer.modelfile.metadata import ModelFile, ModelMetadata, broken
+from gossamer.modelfile.metadata import ModelFile, ModelMetadata, rule_error
 from gossamer.predictions.head import Raw, raw_of
 from gossamer.runtime.steps import Step, read_steps
 
@@ -236,7 +236,7 @@ class OnTheFly:
         try:
             data, _ = compile_bytes(file, "float32")
         except InputError as error:
-            raise broken(8, f"{file.path}: {error.given}") from error
+            raise rule_error(8, f"{file.path}: {error.given}") from error
         with tempfile.TemporaryDirectory() as folder:  # the engine keeps the file mapped
             path = Path(folder) / "network.goss"
             path.write_bytes(data)

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gossamer.errors import MissingPackageError
-from gossamer.modelfile.metadata import ModelFile, broken
+from gossamer.modelfile.metadata import ModelFile, rule_error
 from gossamer.predictions.head import Raw, raw_of
 
 TELEMETRY = "openvino_telemetry"
@@ -35,7 +35,7 @@ class OpenVino:
             self.compiled: Any = core.compile_model(core.read_model(io.BytesIO(file.data)), "CPU", settings)
             self.ports = [self.compiled.output(name) for name in file.outputs]
         except Exception as error:  # RuntimeError, or what its C++ side throws
-            raise broken(8, f"{file.path}: OpenVINO {self.version}: {_reason(error)}") from error
+            raise rule_error(8, f"{file.path}: OpenVINO {self.version}: {_reason(error)}") from error
         self.request: Any = self.compiled.create_infer_request()
         self.lock = threading.Lock()
 
@@ -64,7 +64,7 @@ class OpenVino:
                 self.request.infer([batch], share_inputs=True)
                 return raw_of(self.outputs, [np.array(self.request.get_tensor(port).data) for port in self.ports])
         except Exception as error:  # as above
-            raise broken(8, f"{self.path}: OpenVINO {self.version}: {_reason(error)}") from error
+            raise rule_error(8, f"{self.path}: OpenVINO {self.version}: {_reason(error)}") from error
 
 
 def _reason(error: Exception) -> str:

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gossamer.errors import MissingPackageError
-from gossamer.modelfile.metadata import ModelFile, broken
+from gossamer.modelfile.metadata import ModelFile, rule_error
 from gossamer.predictions.head import Raw, raw_of
 
 FATAL = 4  # ONNX Runtime's log levels run from 0 to 4; its errors come as exceptions anyway
@@ -32,7 +32,7 @@ class OnnxRuntime:
         try:
             self.session = onnxruntime.InferenceSession(file.data, options, providers=["CPUExecutionProvider"])
         except Exception as error:  # its exceptions have no base of their own
-            raise broken(8, f"{file.path}: ONNX Runtime {self.version}: {_reason(error)}") from error
+            raise rule_error(8, f"{file.path}: ONNX Runtime {self.version}: {_reason(error)}") from error
         self.input, self.outputs = file.onnx.input.name, file.outputs
 
     @staticmethod
@@ -49,7 +49,7 @@ class OnnxRuntime:
         try:
             results = self.session.run(list(self.outputs), {self.input: batch})
         except Exception as error:  # as above
-            raise broken(8, f"{self.path}: ONNX Runtime {self.version}: {_reason(error)}") from error
+            raise rule_error(8, f"{self.path}: ONNX Runtime {self.version}: {_reason(error)}") from error
         return raw_of(self.outputs, results)
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gossamer.modelfile.metadata import ModelFile, broken
+from gossamer.modelfile.metadata import ModelFile, rule_error
 from gossamer.operators import OPERATORS
 from gossamer.predictions.head import Raw, raw_of
 from gossamer.runtime.table import RUNTIMES
@@ -29,18 +29,18 @@ class Reference:
         onnx = file.graph
         self.path, self.input, self.outputs, self.nodes = file.path, onnx.input.name, file.outputs, onnx.nodes
         if onnx.opset < FIRST_OPSET:
-            raise broken(
+            raise rule_error(
                 8, f"{file.path}: operator set {onnx.opset}; the reference runtime knows {FIRST_OPSET} on", FASTER
             )
         self.tensors: dict[str, NDArray[Any]] = {}
         for name, tensor in onnx.tensors.items():
             if tensor is None:
-                raise broken(8, f"{file.path}: tensor {name!r} has a type that numpy lacks", FASTER)
+                raise rule_error(8, f"{file.path}: tensor {name!r} has a type that numpy lacks", FASTER)
             self.tensors[name] = tensor
         unknown = [node for node in self.nodes if node.op not in OPERATORS]
         if unknown:
             kinds = sorted({node.op for node in unknown})
-            raise broken(
+            raise rule_error(
                 8,
                 f"{file.path}: node {unknown[0].name!r}: the reference runtime has no operator {', '.join(kinds[:5])}",
                 FASTER,
@@ -67,7 +67,7 @@ class Reference:
                 try:
                     result = OPERATORS[node.op](node, *(values[name] for name in node.inputs))
                 except Exception as error:  # whatever numpy makes of a graph that does not fit together
-                    raise broken(8, f"{self.path}: node {node.name!r} ({node.op}): {error}", FASTER) from error
+                    raise rule_error(8, f"{self.path}: node {node.name!r} ({node.op}): {error}", FASTER) from error
                 results = result if isinstance(result, tuple) else (result,)
                 values.update((name, np.asarray(value)) for name, value in zip(node.outputs, results) if name)
                 for name in self.dead_after[i]:
@@ -75,4 +75,4 @@ class Reference:
         try:
             return raw_of(self.outputs, [values[name] for name in self.outputs])
         except KeyError as error:
-            raise broken(8, f"{self.path}: the reference runtime does not make {error}", FASTER) from error
+            raise rule_error(8, f"{self.path}: the reference runtime does not make {error}", FASTER) from error

@@ -13,8 +13,7 @@ from numpy.typing import NDArray
 
 from gossamer.errors import ImageError, VerificationError
 from gossamer.images.preprocess import Preprocess
-from gossamer.modelfile import metadata as modelfile
-from gossamer.modelfile.metadata import ImageCheck, ModelMetadata
+from gossamer.modelfile.metadata import CheckImage, ModelMetadata, pixel_hash
 from gossamer.predictions.head import flat
 from gossamer.runtime.model import Model, load
 from gossamer.runtime.table import AUTO
@@ -174,11 +173,11 @@ def margin(outputs: NDArray[np.float32]) -> float:
     return float(first - second)
 
 
-def _check_pixels(preprocess: Preprocess, image: ImageCheck) -> PixelCheck:
+def _check_pixels(preprocess: Preprocess, image: CheckImage) -> PixelCheck:
     try:
         found = preprocess.pixels(image.file)
     except ImageError as error:
         return PixelCheck(image.name, False, 255, str(error))
-    if modelfile.pixel_hash(found) == modelfile.pixel_hash(image.pixels):
+    if pixel_hash(found) == pixel_hash(image.pixels):
         return PixelCheck(image.name, True, 0)
     return PixelCheck(image.name, False, int(np.abs(found.astype(np.int16) - image.pixels).max()))
