@@ -138,7 +138,7 @@ def test_a_full_disk_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(doctor.shutil, "disk_usage", lambda path: Disk)
     found = one("temporary folder")
-    assert found.state == "fails" and found.fix == f"{tempfile.gettempdir()}: free some room"
+    assert found.state == "fails" and found.fix == f"{tempfile.gettempdir()}: free disk space"
 
 
 def test_it_runs_without_torch_in_its_own_process() -> None:

@@ -21,7 +21,7 @@ from gossamer.images.preprocess import Preprocess, decode
 from gossamer.predictions import neighbours
 from gossamer.predictions.gallery import MARK, Gallery, Match
 from gossamer.predictions.head import Head
-from gossamer.runtime.retrieval import Found, embed_files, index_folder, search_files
+from gossamer.runtime.retrieval import SearchResult, embed_files, index_folder, search_files
 from gossamer.runtime.sheets import GAP, MOST, TILE, draw_neighbours, sheet
 
 MODEL = "0123456789abcdef" * 4
@@ -292,7 +292,7 @@ def test_neighbours_are_drawn_beside_each_image(folder: Path, tmp_path: Path) ->
         colour = (255, 255, 255) if index == 2 else (200 + 5 * index, 30 + 5 * index, 30 + 5 * index)
         assert np.abs(middle - colour).max() <= 1, match.name
     names = ("../gallery/red/0.png", str(folder / "red" / "0.png"))
-    hostile = Found(str(queries[0]), tuple(Match(name, "", 1.0) for name in names) * 300)
+    hostile = SearchResult(str(queries[0]), tuple(Match(name, "", 1.0) for name in names) * 300)
     page = np.asarray(sheet(hostile, folder))
     assert page.shape[1] == GAP + (MOST + 1) * (TILE + GAP)
     assert (page[GAP + 20, [GAP + TILE // 2 + place * (TILE + GAP) for place in (1, 2)]] == 255).all()  # not followed

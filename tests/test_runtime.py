@@ -30,7 +30,7 @@ from gossamer.modelfile.metadata import ModelFile, parse_model_file, rule_error
 from gossamer.predictions.classes import softmax
 from gossamer.runtime import model as runtime_model
 from gossamer.runtime import native, table
-from gossamer.runtime.verification import OutputCheck, compare, margin
+from gossamer.runtime.verification import OutputCheck, compare_outputs, margin
 from tests.arrays import f32
 from tests.hostile import make_models as make
 
@@ -288,7 +288,7 @@ def test_a_plain_onnx_file_can_be_run_but_not_predict(picture: Path) -> None:
         lambda: runtime.predict_files(model, [picture]),
         lambda: runtime.verify(PLAIN),
     ):
-        with pytest.raises(ModelFileError, match="a plain ONNX file: it does not say") as caught:
+        with pytest.raises(ModelFileError, match="a plain ONNX file, without preprocessing and classes") as caught:
             call()
         assert caught.value.rule == 9
 
@@ -412,12 +412,12 @@ def test_other_pixels_are_a_warning_with_the_largest_difference(tmp_path: Path) 
 
 def test_comparing_outputs_looks_at_size_class_and_sense() -> None:
     expected = np.array([1, 3, 2], np.float32)
-    assert compare(expected, expected, 1e-4) == OutputCheck(0.0, True)
-    assert compare(expected, np.array([1, 3, 3.5], np.float32), 1e-4).difference == 1.5
-    assert not compare(expected, np.array([1, 3, 3.5], np.float32), 1e-4).same_class
-    assert compare(np.array([1, 1], np.float32), np.array([1, 1.00001], np.float32), 1e-4).same_class
+    assert compare_outputs(expected, expected, 1e-4) == OutputCheck(0.0, True)
+    assert compare_outputs(expected, np.array([1, 3, 3.5], np.float32), 1e-4).difference == 1.5
+    assert not compare_outputs(expected, np.array([1, 3, 3.5], np.float32), 1e-4).same_class
+    assert compare_outputs(np.array([1, 1], np.float32), np.array([1, 1.00001], np.float32), 1e-4).same_class
     for wrong in (np.array([1, np.nan, 2], np.float32), np.zeros(2, np.float32)):
-        assert compare(expected, wrong, 1e-4).difference == float("inf")
+        assert compare_outputs(expected, wrong, 1e-4).difference == float("inf")
     assert margin(expected) == 1 and margin(expected[:1]) == float("inf")
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from gossamer import errors
 from gossamer.errors import DataError, MissingPackageError, ModelFileError, StorageError, UnknownNameError
-from gossamer.host.storage import write_aside, write_bytes, write_text
+from gossamer.host.storage import atomic_write, write_bytes, write_text
 
 
 def test_a_file_is_replaced_and_nothing_is_left_beside_it(tmp_path: Path) -> None:
@@ -24,7 +24,7 @@ def test_a_file_is_replaced_and_nothing_is_left_beside_it(tmp_path: Path) -> Non
 
 def test_an_error_while_writing_leaves_the_old_file(tmp_path: Path) -> None:
     write_bytes(tmp_path / "a", b"old")
-    with pytest.raises(ValueError), write_aside(tmp_path / "a") as file:
+    with pytest.raises(ValueError), atomic_write(tmp_path / "a") as file:
         file.write(b"half")
         raise ValueError
     assert (tmp_path / "a").read_bytes() == b"old"
@@ -41,7 +41,7 @@ def test_a_full_disk_is_one_line_and_leaves_the_old_file(
         raise OSError(errno.ENOSPC, "No space left on device")
 
     if call == "write":
-        with pytest.raises(StorageError, match="disk is full"), write_aside(tmp_path / "a") as file:
+        with pytest.raises(StorageError, match="disk is full"), atomic_write(tmp_path / "a") as file:
             file.write(b"half")
             full()
     else:

@@ -211,7 +211,7 @@ def _run_code(name: str, version: str, purpose: str, code: str, repair: str) -> 
 
 
 def _import_paths() -> Iterator[str]:
-    """Where this gossamer lies, so that the processes try the same one."""
+    """The folder of this gossamer, so that the processes try the same one."""
     yield str(Path(gossamer.__file__).parents[1])
     if os.environ.get("PYTHONPATH"):
         yield os.environ["PYTHONPATH"]
@@ -270,10 +270,12 @@ def _folder(name: str, folder: Path, purpose: str) -> CheckResult:
         free = shutil.disk_usage(existing).free
     except OSError as error:
         reason = error.strerror or str(error)
-        return CheckResult(name, "fails", "", purpose, f"{existing}: {reason}; give another folder or its rights")
+        return CheckResult(
+            name, "fails", "", purpose, f"{existing}: {reason}; give another folder, or permission to write"
+        )
     detail = f"{free / 2**30:.1f} GiB free"
     if free < LEAST_FREE:
-        return CheckResult(name, "fails", detail, purpose, f"{existing}: free some room")
+        return CheckResult(name, "fails", detail, purpose, f"{existing}: free disk space")
     return CheckResult(name, "works", detail, purpose)
 
 

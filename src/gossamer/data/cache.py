@@ -31,7 +31,7 @@ from gossamer.data.augment import Transform
 from gossamer.data.source import Source, digest
 from gossamer.errors import DataError, ImageError
 from gossamer.host.progress import SILENT, Progress
-from gossamer.host.storage import user_cache, write_aside
+from gossamer.host.storage import atomic_write, user_cache
 
 MAGIC = b"gossamer-images1"
 INDEX = np.dtype([("offset", "<u8"), ("height", "<u4"), ("width", "<u4"), ("channels", "<u4"), ("crc", "<u4")])
@@ -153,7 +153,7 @@ def _build(
     room = len(json.dumps({**header, "bytes": limit}))
     start = len(MAGIC) + 8 + room + index.nbytes + 4
     used = 0
-    with write_aside(path) as file, contextlib.closing(_prepared(source, transform, threads)) as records:
+    with atomic_write(path) as file, contextlib.closing(_prepared(source, transform, threads)) as records:
         file.seek(start)
         for number, pixels in enumerate(progress.track(records, count, "caching")):
             if pixels is None:  # unreadable: the loader will say so when it comes to it

@@ -151,7 +151,7 @@ def export(
         tolerance=tolerance,
     )
     data = model_file_bytes(with_answers(graph, heads, source.preprocess.size), metadata)
-    with storage.write_aside(out, "w+b") as file:  # what fails in here leaves no file, and an older one as it was
+    with storage.atomic_write(out, "w+b") as file:  # what fails in here leaves no file, and an older one as it was
         file.write(data)
         file.seek(0)
         written = parse_model_file(file.read(), str(out))

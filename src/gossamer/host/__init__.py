@@ -1,1 +1,1 @@
-"""The machine: what it is, files written whole or not at all, progress on its terminal."""
+"""The machine: its description, atomic writes of files, progress on its terminal."""

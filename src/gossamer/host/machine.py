@@ -1,4 +1,4 @@
-"""What this machine is, in one place: processor, cores, memory, versions. No host, user or folder names."""
+"""This machine: processor, cores, memory, versions. No names of hosts, users or folders."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ ISA = {
 
 
 def describe(root: Path = ROOT) -> dict[str, Any]:
-    """Plain values; None where this system does not say. `root` is the folder that holds proc/ and sys/.
+    """Plain values; None where this system does not tell. `root` is the folder that holds proc/ and sys/.
 
     cpu: model name. isa: instruction sets of `ISA` that it has, None if unknown. cores: what this process may use at
     once. cpu_quota: its limit in cores, memory_limit_bytes: its limit of memory (Linux control groups).
@@ -58,13 +58,13 @@ def versions(packages: Iterable[str]) -> dict[str, str | None]:
     """Installed version of each package, None where it is not; nothing is imported."""
     from importlib.metadata import PackageNotFoundError, version  # costs a process that only runs a network 10 ms
 
-    found: dict[str, str | None] = {}
+    installed: dict[str, str | None] = {}
     for package in packages:
         try:
-            found[package] = version(package)
+            installed[package] = version(package)
         except PackageNotFoundError:
-            found[package] = None
-    return found
+            installed[package] = None
+    return installed
 
 
 def usable_cores(root: Path = ROOT) -> int:
@@ -78,7 +78,7 @@ def _cpu(root: Path) -> tuple[str, set[str] | None]:
     """Model name, and the processor's own names of its features or None."""
     text = _read(root / "proc/cpuinfo") or ""
     fields = [line.partition(":") for line in text.splitlines()]
-    facts = {key.strip().lower(): value.strip() for key, _, value in reversed(fields)}  # the first core's win
+    facts = {key.strip().lower(): value.strip() for key, _, value in reversed(fields)}  # of the first core
     model = facts.get("model name") or platform.processor() or platform.machine() or "unknown"
     flags = facts.get("flags") or facts.get("features")
     return " ".join(model.split()), set(flags.split()) if flags else None

@@ -1,6 +1,6 @@
-"""Progress for long work: a bar on a terminal, plain lines elsewhere, nothing in a library.
+"""Progress for long work: a bar on a terminal, plain lines elsewhere, nothing by default.
 
-Library functions take a `Progress` and never print; the CLI passes a `Terminal`.
+Library functions take a `Progress` and never print; the command line passes what `terminal` returns.
 Everything goes to standard error: standard output is kept for results.
 """
 
@@ -15,20 +15,20 @@ T = TypeVar("T")
 
 
 class Progress:
-    """Says nothing; the base of the others."""
+    """Prints nothing; the base of the others."""
 
     def say(self, line: str) -> None:
-        """One line of news."""
+        """Print a line."""
 
     def track(self, items: Iterable[T], total: int | None = None, what: str = "") -> Iterator[T]:
-        """Pass `items` on, showing how many of `total` are done."""
+        """Yield `items`, showing how many of `total` are done."""
         yield from items
 
 
 SILENT = Progress()
 
 
-class Lines(Progress):
+class PlainLines(Progress):
     """Plain lines, for logs and pipes: at most one every `every` seconds and one at the end."""
 
     def __init__(self, stream: IO[str] | None = None, every: float = 10.0) -> None:
@@ -50,7 +50,7 @@ class Lines(Progress):
                 self.say(f"{what} {done}{of} ({done / (now - started):.1f}/s)")
 
 
-class Bar(Progress):
+class TerminalBar(Progress):
     """A bar drawn by rich, for a person at a terminal."""
 
     def __init__(self) -> None:
@@ -82,7 +82,7 @@ def terminal() -> Progress:
     """A bar where standard error is a terminal and rich is installed, plain lines elsewhere."""
     if sys.stderr.isatty():
         try:
-            return Bar()
+            return TerminalBar()
         except ImportError:
-            return Lines()
-    return Lines()
+            return PlainLines()
+    return PlainLines()

@@ -1,4 +1,4 @@
-"""Files written whole or not at all: write aside, fsync, rename."""
+"""Atomic writes: to a temporary file beside, fsync, rename."""
 
 from __future__ import annotations
 
@@ -30,16 +30,16 @@ def storage_error(path: str | os.PathLike[str], error: OSError) -> StorageError:
     """The one-line error for a failed write to `path`."""
     reason = _REASONS.get(error.errno or 0, error.strerror or str(error))
     return StorageError(
-        f"{os.fspath(path)}: could not be written: {reason}; nothing was changed there; free room or give another place"
+        f"{os.fspath(path)}: could not be written: {reason}; nothing was changed there; free disk space or give another path"
     )
 
 
 @contextlib.contextmanager
-def write_aside(path: str | os.PathLike[str], mode: str = "wb") -> Iterator[IO[bytes]]:
-    """Open a temporary file beside `path`; on leaving, it replaces `path` in one step.
+def atomic_write(path: str | os.PathLike[str], mode: str = "wb") -> Iterator[IO[bytes]]:
+    """Open a temporary file beside `path`, which it replaces atomically at the end of the block.
 
-    Raises StorageError if anything of that fails; `path` then is as it was.
-    A kill at any moment leaves either the old file or the new one, whole.
+    Raises StorageError where a step fails; `path` is then unchanged.
+    A kill at any moment leaves the complete old file or the complete new one.
     """
     path = Path(path)
     name = ""
@@ -50,7 +50,7 @@ def write_aside(path: str | os.PathLike[str], mode: str = "wb") -> Iterator[IO[b
             yield file
             file.flush()
             os.fsync(file.fileno())
-        os.chmod(name, 0o666 & ~_umask())  # mkstemp makes 0600; a result is to be shared like any other file
+        os.chmod(name, 0o666 & ~_umask())  # mkstemp makes 0600; a result has the usual permissions
         os.replace(name, path)
         name = ""
         _sync_folder(path.parent)
@@ -63,21 +63,21 @@ def write_aside(path: str | os.PathLike[str], mode: str = "wb") -> Iterator[IO[b
 
 
 def write_bytes(path: str | os.PathLike[str], data: bytes) -> None:
-    """Replace `path` by `data` in one step. Raises StorageError."""
-    with write_aside(path) as file:
+    """Replace `path` by `data` atomically. Raises StorageError."""
+    with atomic_write(path) as file:
         file.write(data)
 
 
 def write_text(path: str | os.PathLike[str], text: str) -> None:
-    """Replace `path` by `text` (UTF-8) in one step. Raises StorageError."""
+    """Replace `path` by `text` (UTF-8) atomically. Raises StorageError."""
     write_bytes(path, text.encode())
 
 
 @contextlib.contextmanager
-def folder_aside(path: str | os.PathLike[str]) -> Iterator[Path]:
-    """A new folder beside `path` to be filled; on leaving, it becomes `path` in one step, its files on the disk.
+def atomic_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """A new folder beside `path` to be filled, which becomes `path` atomically at the end of the block, its files synced.
 
-    `path` must not be there, or be an empty folder. Raises StorageError; `path` then is as it was.
+    `path` must not exist, or be an empty folder. Raises StorageError; `path` is then unchanged.
     """
     path = Path(path)
     name = ""
@@ -101,7 +101,7 @@ def folder_aside(path: str | os.PathLike[str]) -> Iterator[Path]:
 
 
 def user_cache() -> Path:
-    """The folder of this user for files that can be fetched or made again."""
+    """This user's folder for files that can be downloaded or made again."""
     if sys.platform == "win32":
         base = os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local"
     else:

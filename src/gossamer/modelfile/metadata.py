@@ -48,7 +48,7 @@ RULES = {
     "task and classes (format 1) or heads (format 2), and no other gossamer.*",
     10: "a last entry gossamer.sha256 over all bytes before it",
     11: f"format {' or '.join(map(str, FORMATS))}",
-    12: f"JSON, nested {JSON_DEPTH} deep at most, without NaN, infinity or a name given twice",
+    12: f"JSON, nested {JSON_DEPTH} deep at most, without NaN, infinity or a repeated name",
     13: f"format 1: the task classify; format 2: 1 to {MOST_HEADS} heads of the kinds {', '.join(KINDS)}",
     14: "preprocessing that makes the input of the graph: float32 (free batch, channels, height, width)",
     15: "float32 outputs (batch, ...) as the heads read them, one name for each class: texts, not empty, all different, "
@@ -330,7 +330,7 @@ def _json(key: str, text: str) -> Any:
 
     def pairs(items: list[tuple[str, Any]]) -> dict[str, Any]:
         if len(dict(items)) < len(items):
-            raise ValueError("a name is given twice")
+            raise ValueError("a name is repeated")
         return dict(items)
 
     try:

@@ -23,7 +23,7 @@ ONNX_RULES = {
     3: "an ONNX model: IR version 3 or later, one ONNX operator set, a graph with nodes",
     4: "tensors whose data are in the file itself",
     5: "tensors with as many values as their shape says",
-    6: "a graph in which each value is made once, before it is used",
+    6: "a graph in which each value is computed once, before it is used",
     7: "one float32 input and 1 to 64 outputs, of known rank",
 }
 
@@ -291,7 +291,7 @@ def _typed(values: list[Any], dtype: np.dtype[Any], name: str) -> NDArray[Any]:
     try:
         if dtype == np.float16:  # int32_data holds the bits of float16
             return np.array(values, np.uint16).view(np.float16)
-        if dtype == np.uint64:  # the reader takes every number for a signed one
+        if dtype == np.uint64:  # the reader reads every number as signed
             return np.array(values, np.int64).view(np.uint64)
         return np.array(values, dtype)
     except (OverflowError, ValueError) as error:
@@ -308,20 +308,22 @@ def _shaped(values: NDArray[Any], shape: list[int], name: str) -> NDArray[Any]:
 def _check_order(
     nodes: tuple[Node, ...], tensors: dict[str, NDArray[Any] | None], inputs: list[OnnxValue], outputs: list[OnnxValue]
 ) -> None:
-    """Each value is made once and before its use, and the outputs are made. Raises ModelFileError (rule 6)."""
+    """Each value is computed once and before its use, and so are the outputs. Raises ModelFileError (rule 6)."""
     known = {*tensors, *(value.name for value in inputs)}
     if len({value.name for value in inputs}) < len(inputs):
         raise onnx_rule_error(6, "two inputs have one name")
     for node in nodes:
         for name in node.inputs:
             if name and name not in known:
-                raise onnx_rule_error(6, f"node {node.name!r} ({node.op}) uses {name!r}, which nothing before it makes")
+                raise onnx_rule_error(
+                    6, f"node {node.name!r} ({node.op}) uses {name!r}, which no node before it computes"
+                )
         for name in node.outputs:
             if name and name in known:
-                raise onnx_rule_error(6, f"node {node.name!r} ({node.op}) makes {name!r} a second time")
+                raise onnx_rule_error(6, f"node {node.name!r} ({node.op}) computes {name!r} a second time")
             known.add(name)
     if len({value.name for value in outputs}) < len(outputs):
         raise onnx_rule_error(6, "two outputs have one name")
     for value in outputs:
         if not value.name or value.name not in known:
-            raise onnx_rule_error(6, f"nothing makes the output {value.name!r}")
+            raise onnx_rule_error(6, f"no node computes the output {value.name!r}")

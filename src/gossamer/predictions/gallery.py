@@ -28,7 +28,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gossamer.errors import DataError, InputError, MissingPackageError, UnknownNameError
-from gossamer.host.storage import write_aside
+from gossamer.host.storage import atomic_write
 from gossamer.predictions.neighbours import BACKENDS, Index, faiss_index, nearest, unit
 
 MARK = b"GOSSGAL1"
@@ -133,7 +133,7 @@ class Gallery:
         }
         header = json.dumps(facts).encode("ascii")
         state = hashlib.sha256()
-        with write_aside(path) as file:
+        with atomic_write(path) as file:
             for part in (MARK, len(header).to_bytes(8, "little"), header, self.embeddings.astype("<f4").tobytes()):
                 state.update(part)
                 file.write(part)

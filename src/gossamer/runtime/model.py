@@ -46,7 +46,7 @@ REFERENCE = "reference"  # the runtime that is the oracle of the others
 class Model:
     """A model file, ready to run. `load` makes one.
 
-    path: the file. metadata: what belongs to the network, None for a plain ONNX file. runtime_name, runtime_version: what
+    path: the file. metadata: None for a plain ONNX file. runtime_name, runtime_version: what
     runs it. why: one line saying why that runtime. input_shape: (N, C, H, W) with None or a name where it is free.
     """
 
@@ -82,10 +82,10 @@ class Model:
         fits = (
             isinstance(batch, np.ndarray) and batch.dtype == np.float32 and batch.ndim == len(expected) and batch.size
         )
-        if not fits or any(isinstance(side, int) and side != given for side, given in zip(expected, batch.shape)):
-            given = f"{batch.dtype} {batch.shape}" if isinstance(batch, np.ndarray) else type(batch).__name__
+        if not fits or any(isinstance(side, int) and side != actual for side, actual in zip(expected, batch.shape)):
+            actual = f"{batch.dtype} {batch.shape}" if isinstance(batch, np.ndarray) else type(batch).__name__
             wanted = ", ".join(str(side) if isinstance(side, int) else "any" for side in expected)
-            raise InputError(f"{self.path}: an input of {given}", f"a float32 array ({wanted})", "convert the input")
+            raise InputError(f"{self.path}: an input of {actual}", f"a float32 array ({wanted})", "convert the input")
         return self._runtime(np.ascontiguousarray(batch))
 
     @overload
@@ -95,7 +95,7 @@ class Model:
     def predict(self, sources: Sequence[Source], *, top: int = 1, batch: int = 32) -> list[Any]: ...
 
     def predict(self, sources: Source | Sequence[Source], *, top: int = 1, batch: int = 32) -> Any:
-        """What the network finds in an image (path, bytes, Pillow image or uint8 (H, W, C)), or in a list of them.
+        """The prediction for an image (path, bytes, Pillow image or uint8 (H, W, C)), or a list of them for a list.
 
         A `Classification` with the `top` likeliest classes of a classifier, `Detections` with boxes in pixels of the image,
         a `Mask` of its size, an `Embedding`, `Labels`, `Numbers`, or `Several` of them by the names of the heads.
@@ -111,7 +111,7 @@ class Model:
         if self.metadata is None:
             raise rule_error(
                 9,
-                f"{self.path}: a plain ONNX file: it does not say how images become its input, nor its classes",
+                f"{self.path}: a plain ONNX file, without preprocessing and classes",
                 "use run() with normalised arrays, or `gossamer export` a run",
             )
         return self.metadata
@@ -119,7 +119,7 @@ class Model:
     def predict_pixels(
         self, pictures: Sequence[tuple[str, NDArray[np.uint8], Placement]], top: int = 1
     ) -> list[Prediction]:
-        """What the heads say of pictures of (name, pixels, place), which run as one batch. Raises ModelFileError."""
+        """The predictions for images as (name, pixels, placement), which run as one batch. Raises ModelFileError."""
         metadata = self.need_metadata()
         raw = self.run(metadata.preprocess.normalise(np.stack([pixels for _, pixels, _ in pictures])))
         return [
@@ -133,7 +133,9 @@ class Model:
         results: list[Prediction] = []
         for start in range(0, len(sources), batch):
             part = sources[start : start + batch]
-            results += self.predict_pixels([(source_name(one), *metadata.preprocess.read(one)) for one in part], top)
+            results += self.predict_pixels(
+                [(source_name(source), *metadata.preprocess.read(source)) for source in part], top
+            )
         for result in results:
             if result.error:
                 raise VerificationError(f"{self.path}: {result.source}: {result.error}")
@@ -200,7 +202,9 @@ def _compiled(path: str, threads: int) -> Model:
         raise rule_error(1, f"{path}: {error.strerror}") from error
 
     def digest() -> str:
-        with open(opened, "rb", closefd=False) as file:  # a piece at a time: beside the mapped file it would lie whole
+        with open(
+            opened, "rb", closefd=False
+        ) as file:  # in pieces: read whole, it would double the memory of the mapped file
             file.seek(0)
             return hashlib.file_digest(file, "sha256").hexdigest()
 

@@ -1,4 +1,4 @@
-"""Predictions for many files: folders walked, images in batches, unreadable ones set aside."""
+"""Predictions for many files: folders walked, images in batches, unreadable ones reported."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from gossamer.predictions.classes import Classification, check_top
 from gossamer.predictions.postprocess import Prediction
 from gossamer.runtime.model import Model
 
-Picture = tuple[str, NDArray[np.uint8], Placement]  # its name, its pixels, where it lies in them
+ReadImage = tuple[str, NDArray[np.uint8], Placement]  # name, pixels, where the image is in them
 
 
 def predict_files(
@@ -26,23 +26,23 @@ def predict_files(
     batch: int = 32,
     progress: Progress = SILENT,
 ) -> Iterator[Prediction]:
-    """An answer for each image of `paths`, in their order; folders are walked in the order of their names.
+    """A prediction for each image of `paths`, in their order; folders are walked in the order of their names.
 
-    An image that cannot be read, and a folder without images, gives one with `error`.
+    An image that cannot be read, and a folder without images, gives a prediction with `error`.
     Raises ModelFileError for a file without metadata, InputError.
     """
     preprocess = model.need_metadata().preprocess
     check_top(top, batch)
-    files = [file for path in paths for file in walk(Path(path))]
+    files = [file for path in paths for file in image_files(Path(path))]
 
     def predictions() -> Iterator[Prediction]:
-        part: list[Picture | Classification] = []
+        part: list[ReadImage | Classification] = []
         for done, (file, problem) in enumerate(progress.track(files, len(files), "images"), start=1):
-            part.append(_picture(preprocess, file, problem))
+            part.append(_read_image(preprocess, file, problem))
             if len(part) == batch or done == len(files):
                 good = [item for item in part if not isinstance(item, Classification)]
-                found = iter(model.predict_pixels(good, top) if good else ())
-                yield from [item if isinstance(item, Classification) else next(found) for item in part]
+                predicted = iter(model.predict_pixels(good, top) if good else ())
+                yield from [item if isinstance(item, Classification) else next(predicted) for item in part]
                 part = []
 
     return predictions()
@@ -51,13 +51,13 @@ def predict_files(
 def readable_pixels(
     preprocess: Preprocess, paths: Iterable[str | os.PathLike[str]]
 ) -> Iterator[tuple[NDArray[np.uint8] | None, str]]:
-    """Pixels of each image of files and folders, or None and why there are none."""
-    for file, problem in (item for path in paths for item in walk(Path(path))):
-        found = _picture(preprocess, file, problem)
-        yield (None, found.error) if isinstance(found, Classification) else (found[1], "")
+    """Pixels of each image of files and folders, or None and the reason."""
+    for file, problem in (item for path in paths for item in image_files(Path(path))):
+        image = _read_image(preprocess, file, problem)
+        yield (None, image.error) if isinstance(image, Classification) else (image[1], "")
 
 
-def _picture(preprocess: Preprocess, file: Path, problem: str) -> Picture | Classification:
+def _read_image(preprocess: Preprocess, file: Path, problem: str) -> ReadImage | Classification:
     """The pixels of an image and their place, or the prediction that says why there are none."""
     if problem:
         return Classification(str(file), (), (), problem)
@@ -67,7 +67,7 @@ def _picture(preprocess: Preprocess, file: Path, problem: str) -> Picture | Clas
         return Classification(str(file), (), (), str(error))
 
 
-def walk(path: Path) -> list[tuple[Path, str]]:
+def image_files(path: Path) -> list[tuple[Path, str]]:
     """(file, "") for each image in a folder, sorted, hidden ones left out; a file stands for itself."""
     if not path.is_dir():
         return [(path, "")]

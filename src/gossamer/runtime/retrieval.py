@@ -1,7 +1,7 @@
 """Galleries of image files, and the images in them that are most like others.
 
 `gossamer index` and `gossamer search` are these functions. An image that cannot be read, or whose embedding has no
-direction, is set aside with the reason.
+direction, is skipped with the reason.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ from gossamer.modelfile.metadata import ModelMetadata
 from gossamer.predictions.classes import check_top
 from gossamer.predictions.gallery import Gallery, Match, directed
 from gossamer.predictions.head import Raw
-from gossamer.runtime.predict import walk
+from gossamer.runtime.predict import image_files
 
 KIND = "embed"
 PARTS = ("train", "val", "valid", "validation", "test")  # folders of a data set
 
 
 class EmbeddingModel(Protocol):
-    """What is asked of a loaded model file: `runtime.Model` of an embedder has it."""
+    """What retrieval uses of a loaded model file; `runtime.Model` of an embedder has it."""
 
     path: str
 
@@ -46,8 +46,8 @@ class EmbeddingModel(Protocol):
 
 
 @dataclass(frozen=True)
-class Embedded:
-    """The raw embedding (D,) of an image file, or why there is none."""
+class EmbeddedImage:
+    """The raw embedding (D,) of an image file, or the reason why there is none."""
 
     path: Path
     embedding: NDArray[np.float32] | None
@@ -55,7 +55,7 @@ class Embedded:
 
 
 @dataclass(frozen=True)
-class Found:
+class SearchResult:
     """The gallery images nearest to an image file, most similar first, or why there are none."""
 
     source: str
@@ -74,7 +74,7 @@ class Found:
 
 def embed_files(
     model: EmbeddingModel, paths: Iterable[str | os.PathLike[str]], batch: int = 32, progress: Progress = SILENT
-) -> Iterator[Embedded]:
+) -> Iterator[EmbeddedImage]:
     """The embedding of each image of files and folders, in their order; folders are walked in the order of names.
 
     Raises ModelFileError for a file without metadata, InputError for a network of another task.
@@ -86,11 +86,11 @@ def embed_files(
         raise InputError(
             f"{model.path}: a network for {', '.join(kinds)}",
             f"a network for {KIND}",
-            "export one that was trained for it",
+            "export an embedder",
         )
-    files = [file for path in paths for file in walk(Path(path))]
+    files = [file for path in paths for file in image_files(Path(path))]
 
-    def embedded() -> Iterator[Embedded]:
+    def embedded() -> Iterator[EmbeddedImage]:
         part: list[tuple[Path, NDArray[np.uint8] | str]] = []
         for done, (file, problem) in enumerate(progress.track(files, len(files), "images"), start=1):
             part.append((file, problem or _pixels(metadata, file)))
@@ -104,7 +104,7 @@ def embed_files(
 def index_folder(
     model: EmbeddingModel, folder: str | os.PathLike[str], batch: int = 32, progress: Progress = SILENT
 ) -> tuple[Gallery, list[tuple[str, str]]]:
-    """The gallery of the images of a folder, and (path, reason) of those that were set aside.
+    """The gallery of the images of a folder, and (path, reason) of those that were skipped.
 
     A name is the path below `folder`; a label is the first folder of that path, as in folders of classes, "" where
     there is none; folders that are parts of a data set (train/, val/, test/) are no identities, those in them are.
@@ -113,21 +113,23 @@ def index_folder(
     root = Path(folder)
     if not root.is_dir():
         raise DataError(f"{root}: no folder", "a folder of images, at best one folder for each identity", "check it")
-    embeddings, names, aside = [], [], []
-    for one in embed_files(model, [root], batch, progress):
-        if one.embedding is None:
-            aside.append((str(one.path), one.error))
+    embeddings, names, skipped = [], [], []
+    for image in embed_files(model, [root], batch, progress):
+        if image.embedding is None:
+            skipped.append((str(image.path), image.error))
         else:
-            embeddings.append(one.embedding)
-            names.append(one.path.relative_to(root).as_posix())
+            embeddings.append(image.embedding)
+            names.append(image.path.relative_to(root).as_posix())
     if not embeddings:
         raise DataError(
-            f"{root}: none of {len(aside)} images has an embedding: {aside[0][1]}", "readable images", "look at them"
+            f"{root}: none of {len(skipped)} images has an embedding: {skipped[0][1]}",
+            "readable images",
+            "look at them",
         )
     folders = [name.split("/")[:-1] for name in names]
     above = 1 if all(path and path[0] in PARTS for path in folders) else 0  # folders over that of an identity
     labels = [next(iter(path[above:]), "") for path in folders]
-    return Gallery.build(np.stack(embeddings), names, labels, model.sha256), aside
+    return Gallery.build(np.stack(embeddings), names, labels, model.sha256), skipped
 
 
 def search_files(
@@ -138,7 +140,7 @@ def search_files(
     batch: int = 32,
     backend: str = "auto",
     progress: Progress = SILENT,
-) -> Iterator[Found]:
+) -> Iterator[SearchResult]:
     """The `top` most similar images of the gallery for each image of files and folders, in their order.
 
     Raises DataError where another model file made the gallery, and what `embed_files` and `Gallery.search` raise.
@@ -147,18 +149,18 @@ def search_files(
     check_top(top, batch)
     every = embed_files(model, paths, batch, progress)
 
-    def found() -> Iterator[Found]:
+    def results() -> Iterator[SearchResult]:
         while part := list(itertools.islice(every, batch)):
-            queries = [one.embedding for one in part if one.embedding is not None]
+            queries = [image.embedding for image in part if image.embedding is not None]
             rows = iter(gallery.search(np.stack(queries), top, backend) if queries else ())
-            for one in part:
-                yield Found(str(one.path), () if one.error else tuple(next(rows)), one.error)
+            for image in part:
+                yield SearchResult(str(image.path), () if image.error else tuple(next(rows)), image.error)
 
-    return found()
+    return results()
 
 
 def model_beside(gallery: Gallery) -> str:
-    """The path of the model file that made the gallery, where it lies beside the gallery's file. Raises DataError."""
+    """The path of the model file that made the gallery, where it is beside the gallery's file. Raises DataError."""
     folder = Path(gallery.path).parent
     for path in sorted(folder.glob("*.onnx")):
         if path.is_file() and hashlib.sha256(path.read_bytes()).hexdigest() == gallery.model:
@@ -180,8 +182,8 @@ def _pixels(metadata: ModelMetadata, file: Path) -> NDArray[np.uint8] | str:
 
 def _run(
     model: EmbeddingModel, metadata: ModelMetadata, part: list[tuple[Path, NDArray[np.uint8] | str]]
-) -> Iterator[Embedded]:
-    """The embeddings of a batch of files, those without pixels passed on with the reason."""
+) -> Iterator[EmbeddedImage]:
+    """The embeddings of a batch of files, and the reason for those without pixels."""
     pixels = [item for _, item in part if not isinstance(item, str)]
     outputs = np.zeros((0, 1), np.float32)
     if pixels:
@@ -189,11 +191,11 @@ def _run(
     good = iter(zip(outputs, directed(outputs).tolist()))
     for file, item in part:
         if isinstance(item, str):
-            yield Embedded(file, None, item)
+            yield EmbeddedImage(file, None, item)
             continue
         embedding, fine = next(good)
         yield (
-            Embedded(file, embedding)
+            EmbeddedImage(file, embedding)
             if fine
-            else Embedded(file, None, "the network's outputs are not finite, or all zeros")
+            else EmbeddedImage(file, None, "the network's outputs are not finite, or all zeros")
         )

@@ -12,7 +12,7 @@ from gossamer.host.storage import write_bytes
 from gossamer.images.preprocess import decode
 from gossamer.predictions.gallery import Match
 from gossamer.runtime.drawing import drawing_places, encoded
-from gossamer.runtime.retrieval import Found
+from gossamer.runtime.retrieval import SearchResult
 
 TILE, GAP, LINE = 160, 8, 14  # pixels: side of a picture, between pictures, height of a line of text
 MOST = 24  # neighbours drawn: a JPEG has at most 65535 columns
@@ -20,8 +20,8 @@ SHARE = TILE // 6  # characters of the default font in the width of a picture
 
 
 def draw_neighbours(
-    found: Iterable[Found], paths: Iterable[str | Path], gallery: str | Path, folder: str | Path
-) -> Iterator[Found]:
+    found: Iterable[SearchResult], paths: Iterable[str | Path], gallery: str | Path, folder: str | Path
+) -> Iterator[SearchResult]:
     """The same answers; each that is without an error has been drawn into `folder` once it comes.
 
     found: of the images of `paths`, as `search_files` gives them. gallery: the folder that was indexed; a picture that
@@ -33,7 +33,7 @@ def draw_neighbours(
         raise DataError(f"{root}: no folder", "the folder that was indexed", "name it with --gallery")
     places = drawing_places(paths, Path(folder))
 
-    def drawn() -> Iterator[Found]:
+    def drawn() -> Iterator[SearchResult]:
         for one in found:
             if not one.error:
                 write_bytes(places[one.source], encoded(sheet(one, root), places[one.source]))
@@ -42,7 +42,7 @@ def draw_neighbours(
     return drawn()
 
 
-def sheet(one: Found, gallery: Path) -> Image.Image:
+def sheet(one: SearchResult, gallery: Path) -> Image.Image:
     """The image and its first MOST matches in a row: name and similarity below each."""
     tiles = [_tile(Path(one.source), "query", Path(one.source).name)]
     for match in one.matches[:MOST]:

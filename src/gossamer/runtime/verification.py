@@ -1,4 +1,4 @@
-"""Does a model file still compute, on this machine, what was trained?"""
+"""The check that a model file computes, on this machine, what was trained."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class OutputCheck:
 
 @dataclass(frozen=True)
 class PixelCheck:
-    """A check image: whether its pixels are those of the machine that made the file; the largest difference (0 to 255).
+    """A check image: whether its pixels equal those in the file; the largest difference (0 to 255).
 
     `problem` says why the image could not be read, where it could not.
     """
@@ -46,7 +46,7 @@ class PixelCheck:
 
 @dataclass(frozen=True)
 class Verification:
-    """What `verify` found. The file's rules and its SHA-256 hold, or `verify` would have raised."""
+    """The result of `verify`. The file's rules and its SHA-256 hold, or `verify` would have raised."""
 
     path: str
     sha256: str
@@ -144,24 +144,25 @@ def verify_model(model: Model) -> Verification:
 
 
 def _check_outputs(model: Model, metadata: ModelMetadata) -> tuple[OutputCheck, ...]:
-    found = flat(
+    actual = flat(
         model.run(metadata.preprocess.normalise(np.stack([check.pixels for check in metadata.checks]))),
         metadata.checked,
     )
     classes = metadata.heads[0].kind == "classify" and len(metadata.heads) == 1
     return tuple(
-        compare(check.outputs, outputs, metadata.tolerance, classes) for check, outputs in zip(metadata.checks, found)
+        compare_outputs(check.outputs, outputs, metadata.tolerance, classes)
+        for check, outputs in zip(metadata.checks, actual)
     )
 
 
-def compare(
-    expected: NDArray[np.float32], found: NDArray[np.float32], tolerance: float, classes: bool = True
+def compare_outputs(
+    expected: NDArray[np.float32], actual: NDArray[np.float32], tolerance: float, classes: bool = True
 ) -> OutputCheck:
-    """Outputs (F,) against those expected; NaN or infinity is an infinite difference. classes: one output a class."""
-    if found.shape != expected.shape or not np.isfinite(found).all():
+    """Outputs (F,) against those expected; NaN or infinity is an infinite difference. classes: one output per class."""
+    if actual.shape != expected.shape or not np.isfinite(actual).all():
         return OutputCheck(float("inf"), False)
-    difference = float(np.abs(found.astype(np.float64) - expected).max())
-    same = not classes or found.argmax() == expected.argmax() or margin(expected) <= 2 * tolerance
+    difference = float(np.abs(actual.astype(np.float64) - expected).max())
+    same = not classes or actual.argmax() == expected.argmax() or margin(expected) <= 2 * tolerance
     return OutputCheck(difference, bool(same))
 
 
@@ -175,9 +176,9 @@ def margin(outputs: NDArray[np.float32]) -> float:
 
 def _check_pixels(preprocess: Preprocess, image: CheckImage) -> PixelCheck:
     try:
-        found = preprocess.pixels(image.file)
+        pixels = preprocess.pixels(image.file)
     except ImageError as error:
         return PixelCheck(image.name, False, 255, str(error))
-    if pixel_hash(found) == pixel_hash(image.pixels):
+    if pixel_hash(pixels) == pixel_hash(image.pixels):
         return PixelCheck(image.name, True, 0)
-    return PixelCheck(image.name, False, int(np.abs(found.astype(np.int16) - image.pixels).max()))
+    return PixelCheck(image.name, False, int(np.abs(pixels.astype(np.int16) - image.pixels).max()))

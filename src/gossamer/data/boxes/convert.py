@@ -18,7 +18,7 @@ from gossamer.data.boxes.yolo import lost_in_yolo, yolo_files
 from gossamer.data.folder import text
 from gossamer.data.source import shown
 from gossamer.errors import DataError, ImageError, UnknownNameError
-from gossamer.host.storage import folder_aside
+from gossamer.host.storage import atomic_folder
 from gossamer.images.preprocess import IMAGE_SUFFIXES, describe, read_file
 
 StrPath = str | os.PathLike[str]
@@ -71,7 +71,7 @@ def convert(root: StrPath, out: StrPath, to: str) -> Converted:
     draft = read_draft(source)
     notes = [*draft.notes, *_finite(draft)]
     try:
-        with folder_aside(target) as folder:
+        with atomic_folder(target) as folder:
             paths, written = _copy_images(draft, folder, to, notes)
             lost = _write(draft, written, paths, folder, to)
     except RecursionError as error:
