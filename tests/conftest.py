@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,6 +13,8 @@ import hypothesis
 import numpy as np
 import pytest
 from PIL import Image
+
+from tests.warm import keep_tables_of_torch
 
 # The same examples at every run, and no clock: a busy machine must not fail a test.
 hypothesis.settings.register_profile(
@@ -33,6 +36,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         return -timeout.args[0] if timeout else -1.0 * (item.get_closest_marker("full") is not None)
 
     items.sort(key=order)
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Where a test may export networks, keep what torch would build anew for each."""
+    if "gossamer.export.convert" in sys.modules:
+        keep_tables_of_torch()
 
 
 def once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], object]) -> Path:

@@ -17,8 +17,11 @@ from typing import Any
 
 import onnx  # noqa: F401
 import onnxscript  # noqa: F401
-import torch
-import torch.onnx  # noqa: F401
+import torch.onnx._internal.exporter._registration as registration
+
+from warm import keep_tables_of_torch  # beside this file
+
+OPSET = 18  # that gossamer exports to; another would only be slower
 
 PROGRAM = "gossamer"
 
@@ -44,6 +47,8 @@ def become(command: dict[str, Any]) -> None:
 def main() -> None:
     """Answer commands until standard input ends."""
     assert not any(name.split(".")[0] == "gossamer" for name in sys.modules)
+    keep_tables_of_torch()
+    registration.ONNXRegistry.from_torchlib(opset_version=OPSET)
     answers = os.dup(1)
     for line in iter(sys.stdin.readline, ""):
         command = json.loads(line)

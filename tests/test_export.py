@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch.onnx._internal.exporter._registration import ONNXRegistry
 
 import gossamer.export.onnx as exporting
 from gossamer import runtime
@@ -131,6 +132,23 @@ def test_the_same_model_gives_the_same_bytes_whatever_its_memory_format(small: n
     first = to_onnx(small, (8, 8))
     assert to_onnx(small, (8, 8)) == first
     assert to_onnx(small.to(memory_format=torch.channels_last), (8, 8)) == first
+
+
+def test_what_the_tests_keep_of_torch_changes_nothing_that_is_written() -> None:
+    """Conversion in a process of its own, where torch builds its tables anew, gives the bytes that it gives here."""
+    code = """
+import sys, torch
+from gossamer.export.convert import to_onnx
+from gossamer.networks import create_model
+torch.manual_seed(0)
+sys.stdout.buffer.write(to_onnx(create_model("shufflenet_v2_x0_5", num_classes=5), (32, 32)))
+"""
+    alone = subprocess.run([sys.executable, "-W", "ignore", "-c", code], capture_output=True, check=True)
+    torch.manual_seed(0)
+    assert alone.stdout == to_onnx(create_model("shufflenet_v2_x0_5", num_classes=5), (32, 32))
+    table = ONNXRegistry.from_torchlib(opset_version=OPSET)
+    assert table is not ONNXRegistry.from_torchlib(opset_version=OPSET)  # each export may add functions of its own
+    assert hasattr(ONNXRegistry.from_torchlib, "kept")
 
 
 def test_the_model_given_is_left_as_it_is(small: nn.Module) -> None:
