@@ -27,7 +27,7 @@ from gossamer.data.boxes.open import open_boxes
 from gossamer.data.masks.open import open_masks
 from gossamer.data.source import Source
 from gossamer.images.preprocess import Preprocess, decode
-from gossamer.predictions.boxes import Detections
+from gossamer.predictions.boxes import ScoredBoxes
 from gossamer.settings import parse_size
 from gossamer.tasks.detection.scores import DetectionScores
 from gossamer.tasks.segmentation.scores import MaskScorer
@@ -88,7 +88,7 @@ def detect(options: argparse.Namespace) -> None:
             with torch.inference_mode():
                 said = model([image])[0]
             parts = [said[name].numpy() for name in ("boxes", "labels", "scores")]
-            found.append(Detections(parts[0].astype(np.float32), parts[1] - 1, parts[2].astype(np.float32)))
+            found.append(ScoredBoxes(parts[0].astype(np.float32), parts[1] - 1, parts[2].astype(np.float32)))
         return DetectionScores(data.classes, list(source.names), truth, found, []).metrics
 
     run(options, model, len(data.train), loss, lambda: score(data.val), lambda: score(data.test or data.val), "map50")

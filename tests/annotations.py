@@ -11,7 +11,7 @@ import numpy as np
 from hypothesis import strategies as st
 from PIL import Image
 
-from gossamer.data.boxes.annotation import Boxes
+from gossamer.data.boxes.annotation import BoxTarget
 from gossamer.data.boxes.table import BoxTable
 
 KINDS = ("voc", "coco", "yolo")
@@ -82,7 +82,7 @@ def many(root: Path, count: int = 20) -> Path:
     return voc(root, images)
 
 
-def seen(table: BoxTable) -> dict[str, tuple[str, Boxes, list[str]]]:
+def seen(table: BoxTable) -> dict[str, tuple[str, BoxTarget, list[str]]]:
     """By the name of the image: its split, its boxes and their class names."""
     result = {}
     for row, path in enumerate(table.paths):

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from gossamer.data.boxes import convert as convert_module
 from gossamer.data.boxes.convert import convert
 from gossamer.data.boxes.open import read_boxes, read_draft, recognise
-from gossamer.data.boxes.records import SIDECAR, Draft, Drawn, Record
+from gossamer.data.boxes.records import SIDECAR, BoxRecord, Draft, ImageRecord
 from gossamer.data.boxes.table import KINDS as KIND_NAMES
 from gossamer.data.boxes.table import BoxTable, table_of
 from gossamer.errors import DataError, StorageError
@@ -80,8 +80,8 @@ def drafts(draw: st.DrawFn) -> Draft:
         for _ in range(draw(st.integers(0, 3))):
             area = draw(st.sampled_from([math.nan, 3.25]))
             flags = draw(st.tuples(st.booleans(), st.booleans()))
-            drawn.append(Drawn(tuple(draw(edge) for _ in range(4)), draw(st.sampled_from(classes)), *flags, area))  # type: ignore[arg-type]
-        records.append(Record(f"{i}.png", f"{i}/{stem}.png", split, size, drawn))
+            drawn.append(BoxRecord(tuple(draw(edge) for _ in range(4)), draw(st.sampled_from(classes)), *flags, area))  # type: ignore[arg-type]
+        records.append(ImageRecord(f"{i}.png", f"{i}/{stem}.png", split, size, drawn))
     return Draft("coco", Path(), classes, draw(st.booleans()), records)
 
 

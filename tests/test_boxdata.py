@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gossamer.data.boxes.annotation import Boxes
+from gossamer.data.boxes.annotation import BoxTarget
 from gossamer.data.boxes.convert import convert
 from gossamer.data.boxes.open import open_boxes, read_boxes
-from gossamer.data.boxes.records import Draft, Drawn, Record, split_of
+from gossamer.data.boxes.records import BoxRecord, Draft, ImageRecord, split_of
 from gossamer.data.boxes.table import size_differences, table_of
 from gossamer.data.open import apply_split, open_source
 from gossamer.data.source import Source
@@ -23,9 +23,9 @@ from gossamer.errors import DataError
 from tests.annotations import coco, coco_value, many, picture, put, same, voc, xml, yolo
 
 
-def boxes_at(source: Source, index: int) -> Boxes:
+def boxes_at(source: Source, index: int) -> BoxTarget:
     assert source.targets is not None
-    found: Boxes = source.targets.read(int(source.rows[index]))
+    found: BoxTarget = source.targets.read(int(source.rows[index]))
     return found
 
 
@@ -164,8 +164,8 @@ def test_boxes_are_clipped_or_dropped_and_counted(tmp_path: Path) -> None:
     )
 )
 def test_boxes_to_train_on_lie_inside_and_have_an_area(corners: list[tuple[float, float, float, float]]) -> None:
-    drawn = [Drawn(box, "a") for box in corners]
-    draft = Draft("coco", Path("x"), ("a",), True, [Record("a", "a", "", (32, 48), drawn)])
+    drawn = [BoxRecord(box, "a") for box in corners]
+    draft = Draft("coco", Path("x"), ("a",), True, [ImageRecord("a", "a", "", (32, 48), drawn)])
     try:
         boxes = table_of(draft).targets.read(0)
     except DataError:

@@ -12,20 +12,20 @@ import torch
 
 from gossamer.images.preprocess import Preprocess
 from gossamer.predictions.anchors import anchors, ssd_anchors
-from gossamer.predictions.boxes import Decoding, Detections, on_input
+from gossamer.predictions.boxes import Decoding, ScoredBoxes, on_input
 from gossamer.tasks.detection.average_precision import coco_matches, summary, voc_average_precision
 from gossamer.tasks.detection.match import Target, collate, encode, match
 from gossamer.tasks.detection.scores import DetectionScorer, DetectionScores
 from tests.boxcases import CORNERS, answer, random_boxes
 
 
-def said(boxes: Any, labels: Any, scores: Any) -> Detections:
-    return Detections(
+def said(boxes: Any, labels: Any, scores: Any) -> ScoredBoxes:
+    return ScoredBoxes(
         np.array(boxes, np.float32).reshape(-1, 4), np.array(labels, np.int64), np.array(scores, np.float32)
     )
 
 
-def random_images(seed: int, images: int = 25, classes: int = 4) -> tuple[list[Any], list[Detections]]:
+def random_images(seed: int, images: int = 25, classes: int = 4) -> tuple[list[Any], list[ScoredBoxes]]:
     """Objects of all sizes, crowds, and detections near them with equal scores; some images and classes are empty."""
     rng = np.random.default_rng(seed)
     truth, found = [], []
@@ -137,7 +137,7 @@ def test_the_confusion_tells_classes_misses_and_inventions_apart() -> None:
 
 def test_scores_are_plain_json() -> None:
     truth, found = random_images(5, images=10, classes=3)
-    found = [Detections(*(part[one.labels < 2] for part in one)) for one in found]
+    found = [ScoredBoxes(*(part[one.labels < 2] for part in one)) for one in found]
     whole = scores_of(truth, found)
     plain = json.loads(json.dumps(whole.to_json(), allow_nan=False))
     assert plain["map"] == pytest.approx(whole.metrics["map"]) and len(plain["curves"][0]) == 101

@@ -18,7 +18,7 @@ from gossamer.export.boxes import add_detections
 from gossamer.export.convert import to_onnx
 from gossamer.images.preprocess import Preprocess
 from gossamer.predictions.anchors import AnchorSpec, Level, anchors, ssd_anchors
-from gossamer.predictions.boxes import Decoding, decode, detections, nms, on_input, on_picture, pairwise_iou
+from gossamer.predictions.boxes import Decoding, decode_boxes, detections, nms, on_input, on_picture, pairwise_iou
 from gossamer.tasks.detection.heads import Detector, build_detector
 from gossamer.tasks.detection.losses import DetectionLoss, focal, generalised_iou, hard_negatives
 from gossamer.tasks.detection.match import BACKGROUND, IGNORED, Target, collate, corners, encode, match, overlaps
@@ -91,7 +91,7 @@ def test_hostile_json_is_an_error_or_a_spec(value: Any, key: str) -> None:
 
 def test_decoding_by_hand() -> None:
     # centre 10 + 0.1 * 2 * 8 = 11.6, 20 - 0.1 * 4 = 19.6; sides 8 * exp(0.2), 4 * exp(-0.2)
-    found = decode(
+    found = decode_boxes(
         np.array([[2, -1, 1, -1]], np.float32), np.array([[10, 20, 8, 4]], np.float32), (0.1, 0.2)
     )  # fmt: skip
     w, h = 4 * math.exp(0.2), 2 * math.exp(-0.2)
@@ -312,7 +312,7 @@ def test_deltas_go_there_and_back() -> None:
     base, boxes = torch.from_numpy(anchors(SPEC).copy()), torch.from_numpy(random_boxes(rng, SPEC.count))
     deltas = encode(boxes, base, SPEC.variances)
     assert torch.allclose(decode_torch(deltas, base, SPEC.variances), boxes, atol=1e-3)
-    assert np.allclose(decode(deltas.numpy(), base.numpy(), SPEC.variances), boxes.numpy(), atol=1e-3)
+    assert np.allclose(decode_boxes(deltas.numpy(), base.numpy(), SPEC.variances), boxes.numpy(), atol=1e-3)
 
 
 # losses

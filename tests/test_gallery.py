@@ -20,7 +20,7 @@ from gossamer.errors import DataError, InputError, MissingPackageError, StorageE
 from gossamer.images.preprocess import Preprocess, decode
 from gossamer.predictions import neighbours
 from gossamer.predictions.gallery import MARK, Gallery, Match
-from gossamer.predictions.head import Head
+from gossamer.predictions.head import OutputHead
 from gossamer.runtime.retrieval import SearchResult, embed_files, index_folder, search_files
 from gossamer.runtime.sheets import GAP, MOST, TILE, draw_neighbours, sheet
 
@@ -213,7 +213,7 @@ class Colours:
         self.task, self.batches = task, list[int]()
 
     def need_metadata(self) -> Any:
-        heads = (Head(self.task, ("a", "b") if self.task == "classify" else ()),)
+        heads = (OutputHead(self.task, ("a", "b") if self.task == "classify" else ()),)
         return SimpleNamespace(heads=heads, preprocess=Preprocess(size=(8, 8)))
 
     def run(self, batch: np.ndarray) -> np.ndarray:

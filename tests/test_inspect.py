@@ -15,7 +15,7 @@ from PIL import Image, ImageEnhance
 
 from gossamer.data.check import duplicates
 from gossamer.data.check.duplicates import groups, look, near_pairs
-from gossamer.data.check.images import ODD, Inspection, inspect
+from gossamer.data.check.images import ODD, ImageCheck, check_images
 from gossamer.data.open import open_data
 from gossamer.data.source import Data, Source
 from gossamer.errors import ImageError
@@ -72,7 +72,7 @@ def names(found: list[list[object]]) -> list[list[str]]:
 
 
 def test_a_sound_data_set_gives_no_advice() -> None:
-    found = inspect(data(even(0), even(100)))
+    found = check_images(data(even(0), even(100)))
     assert (found.unreadable, found.exact, found.near) == ([], [], [])
     assert not any(found.odd.values())
     assert found.advice == ["Nothing: no unreadable, repeated, leaking or odd images, and the classes are even."]
@@ -97,7 +97,7 @@ def test_unreadable_images_are_listed_with_their_reason() -> None:
         ("refused.png", ImageError("refused.png: permission denied", "a file", "check"), "dog"),
         ("bomb.png", b"P6 90000 90000 255\n", "dog"),
     ]
-    found = inspect(data(even(0) + broken, even(100)))
+    found = check_images(data(even(0) + broken, even(100)))
     reasons = {item.name: item.reason for item in found.unreadable}
     assert list(reasons) == [name for name, _, _ in broken]
     for name, words in zip(
@@ -112,7 +112,7 @@ def test_exact_and_near_copies_across_splits_are_leaks() -> None:
     train, val = even(0), even(100)
     copied, changed = train[0][1], Image.open(io.BytesIO(train[3][1])).resize((60, 50))  # type: ignore[arg-type]
     val += [("copy.png", copied, "cat"), ("re.jpg", encoded(changed, "JPEG", quality=60), "dog")]
-    found = inspect(data(train, val, even(200)))
+    found = check_images(data(train, val, even(200)))
     assert names(found.leaks("exact")) == [["train:cat/0.png", "val:copy.png"]]
     assert names(found.leaks("near")) == [["train:dog/1.png", "val:re.jpg"]]
     assert found.conflicts("exact") == found.conflicts("near") == []
@@ -122,7 +122,7 @@ def test_exact_and_near_copies_across_splits_are_leaks() -> None:
 
 def test_copies_within_a_split_are_no_leak() -> None:
     train = even(0)
-    found = inspect(data([*train, ("again.png", train[0][1], "cat")], even(100)))
+    found = check_images(data([*train, ("again.png", train[0][1], "cat")], even(100)))
     assert names(found.exact) == [["train:cat/0.png", "train:again.png"]]
     assert found.leaks("exact") == [] and found.near == []
     assert any(line.startswith("Exact copies of other images: 1.") for line in found.advice)
@@ -131,7 +131,7 @@ def test_copies_within_a_split_are_no_leak() -> None:
 def test_a_near_group_names_all_copies_of_its_members() -> None:
     train = even(0)
     near = encoded(ImageEnhance.Contrast(scene(0)).enhance(0.8))
-    found = inspect(data([*train, ("near.png", near, "cat"), ("twice.png", near, "cat")], even(100)))
+    found = check_images(data([*train, ("near.png", near, "cat"), ("twice.png", near, "cat")], even(100)))
     assert names(found.near) == [["train:cat/0.png", "train:near.png", "train:twice.png"]]
 
 
@@ -139,7 +139,7 @@ def test_copies_of_different_class_are_conflicts() -> None:
     train = even(0)
     train.append(("wrong.png", train[0][1], "dog"))
     train.append(("wrong.jpg", encoded(scene(2), "JPEG", quality=80), "dog"))
-    found = inspect(data(train, even(100)))
+    found = check_images(data(train, even(100)))
     assert names(found.conflicts("exact")) == [["train:cat/0.png", "train:wrong.png"]]
     assert names(found.conflicts("near")) == [["train:cat/1.png", "train:wrong.jpg"]]
     assert sum("in different classes: 1." in line for line in found.advice) == 2
@@ -153,7 +153,7 @@ def test_odd_images_are_listed_by_kind() -> None:
         ("also-black.png", encoded(Image.new("RGB", (50, 40))), "dog"),
         ("large.png", encoded(Image.new("1", (5100, 5000))), "dog"),
     ]
-    found = inspect(data(even(0) + odd, even(100)))
+    found = check_images(data(even(0) + odd, even(100)))
     listed = {kind: [item.name for item in found.odd[kind]] for kind in ODD}
     assert listed["small"] == ["small.png"] and listed["elongated"] == ["long.png"] and listed["large"] == ["large.png"]
     assert listed["blank"] == ["black.png", "also-black.png", "large.png"]
@@ -164,7 +164,9 @@ def test_odd_images_are_listed_by_kind() -> None:
 def test_classes_are_compared_between_splits_and_with_each_other() -> None:
     train = even(0)
     cats = [row for row in train if row[2] == "cat"]
-    found = inspect(data(cats + [row for row in train if row[2] == "dog"][:3], [r for r in even(100) if r[2] == "cat"]))
+    found = check_images(
+        data(cats + [row for row in train if row[2] == "dog"][:3], [r for r in even(100) if r[2] == "cat"])
+    )
     assert any(line.startswith("Class dog: no images in val, so cannot be measured") for line in found.advice)
     assert any(line.startswith("Class dog: fewer than 10") for line in found.advice)
     assert any("Class cat has 4.0 times the training images of dog" in line for line in found.advice)
@@ -172,7 +174,7 @@ def test_classes_are_compared_between_splits_and_with_each_other() -> None:
 
 def test_the_text_is_aligned_and_safe_and_the_json_whole() -> None:
     train = [*even(0), ("evil\x1b[2J\n.png", b"", "cat"), *[(f"{i}.png", b"", "dog") for i in range(20)]]
-    found = inspect(data(train, even(100)))
+    found = check_images(data(train, even(100)))
     lines = found.text().split("\n")
     assert all(line.isprintable() for line in lines)
     table = lines[2:6]
@@ -188,13 +190,13 @@ def test_many_classes_are_cut_in_the_middle() -> None:
     classes = tuple(f"c{i:02}" for i in range(40))
     rows: list[Row] = [(f"{i}-{k}.png", b"", c) for i, c in enumerate(classes) for k in range(i + 1)]
     half = source(rows, classes)
-    text = inspect(Data(half, half, None, classes, "")).text()
+    text = check_images(Data(half, half, None, classes, "")).text()
     assert "(16 more)" in text and "c39" in text and "c00" in text and "c20" not in text.split("unreadable")[0]
 
 
 def test_order_and_result_do_not_depend_on_the_threads() -> None:
     whole = data(even(0), even(10))
-    one, four = inspect(whole, threads=1), inspect(whole, threads=4)
+    one, four = check_images(whole, threads=1), check_images(whole, threads=4)
     assert one == four and one.exact
 
 
@@ -207,12 +209,12 @@ def test_progress_counts_every_image() -> None:
                 yield item
 
     progress = Count()
-    inspect(data(even(0), even(100)), progress=progress)
+    check_images(data(even(0), even(100)), progress=progress)
     assert progress.total == progress.seen == 48
 
 
 def test_a_folder_on_disk_is_inspected_through_open_data(pictures: Path) -> None:
-    found = inspect(open_data(pictures))
+    found = check_images(open_data(pictures))
     assert found.unreadable == [] and set(found.splits) == {"train", "val"}
     assert found.splits["train"].formats == {"PNG": 36}
 
@@ -274,7 +276,7 @@ def test_small_changes_keep_the_look() -> None:
 
 
 def test_different_real_images_are_not_called_duplicates(real_data: Path) -> None:
-    found = inspect(open_data(real_data / "cifar10-small"))
+    found = check_images(open_data(real_data / "cifar10-small"))
     assert (found.exact, found.near, found.unreadable) == ([], [], [])
     assert found.splits["train"].images == 2000 and found.splits["val"].images == 500
 
@@ -288,6 +290,6 @@ def test_photos_saved_again_are_found(real_data: Path) -> None:
     photos = sorted((real_data / "photos").glob("*.JPEG"))[:40]
     train: list[Row] = [(p.name, p.read_bytes(), CLASSES[i % 2]) for i, p in enumerate(photos)]
     val: list[Row] = [(f"again-{p.name}", again(p), CLASSES[i % 2]) for i, p in enumerate(photos)]
-    found: Inspection = inspect(data(train, val))
+    found: ImageCheck = check_images(data(train, val))
     assert len(found.leaks("near")) >= 39 and all(len(group) == 2 for group in found.near)
     assert found.conflicts("near") == [] and found.exact == []

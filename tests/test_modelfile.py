@@ -32,7 +32,7 @@ from gossamer.modelfile.metadata import (
     write_model_file,
 )
 from gossamer.modelfile.onnx import OnnxValue
-from gossamer.predictions.head import Head
+from gossamer.predictions.head import OutputHead
 from gossamer.runtime.model import open_model
 from tests.hostile import make_models as make
 
@@ -196,7 +196,7 @@ def test_the_hostile_files_are_what_the_script_makes() -> None:
 def test_a_good_file_reads_as_it_was_written() -> None:
     file = parse_model_file(GOOD)
     assert file.metadata is not None
-    assert (file.metadata.heads, file.metadata.licence) == ((Head("classify", ("cat", "dog")),), "Apache-2.0")
+    assert (file.metadata.heads, file.metadata.licence) == ((OutputHead("classify", ("cat", "dog")),), "Apache-2.0")
     assert file.metadata.preprocess == Preprocess.from_json(make.PREPROCESS)
     assert file.metadata.tolerance == 0.0001 and file.metadata.provenance == {"made by": "hand"}
     np.testing.assert_array_equal(file.metadata.checks[1].pixels, make.pixels_of(2))
@@ -281,7 +281,7 @@ def metadata(**changes: Any) -> ModelMetadata:
 def test_a_card_written_reads_back_equal(tmp_path: Path) -> None:
     names = ("Katze 🐈", 'quote " and \\ slash')
     wanted = metadata(
-        heads=(Head("classify", names),),
+        heads=(OutputHead("classify", names),),
         provenance={"metrics": {"accuracy": 0.123456789012345}, "list": [1, None, True]},
     )
     write_model_file(tmp_path / "m.onnx", PLAIN, wanted)
@@ -318,9 +318,9 @@ def test_writing_over_an_older_card_replaces_it_and_leaves_the_rest_byte_for_byt
 def test_a_card_that_breaks_a_rule_is_not_written(tmp_path: Path) -> None:
     path = tmp_path / "m.onnx"
     for changes, rule in [
-        ({"heads": (Head("classify", ("one",)),)}, 15),
-        ({"heads": (Head("embed"),)}, 15),
-        ({"heads": (Head("multilabel", ("one", "two")),)}, 13),
+        ({"heads": (OutputHead("classify", ("one",)),)}, 15),
+        ({"heads": (OutputHead("embed"),)}, 15),
+        ({"heads": (OutputHead("multilabel", ("one", "two")),)}, 13),
         ({"provenance": {"loss": float("nan")}}, 12),
         ({"provenance": {"loss": object()}}, 12),
         ({"checks": ()}, 18),

@@ -17,14 +17,14 @@ from PIL import Image
 
 import gossamer
 from gossamer import Settings, train
-from gossamer.data.boxes.annotation import Boxes
+from gossamer.data.boxes.annotation import BoxTarget
 from gossamer.data.heads.spec import parse_heads
 from gossamer.errors import MissingPackageError, SettingsError, UnknownNameError
 from gossamer.export.onnx import export
 from gossamer.images.preprocess import Placement, Preprocess
 from gossamer.networks.foreign import import_timm
 from gossamer.predictions.anchors import AnchorSpec
-from gossamer.predictions.head import Head
+from gossamer.predictions.head import OutputHead
 from gossamer.runtime.verification import verify_model
 from gossamer.tasks.detection.match import Target
 from gossamer.tasks.multihead.augment import PlacedLabels, flipped, placed
@@ -65,7 +65,7 @@ def test_boxes_and_masks_go_where_the_pixels_go() -> None:
     picture = np.zeros((20, 40, 3), np.uint8)
     picture[5:15, 10:20] = 255
     mask = (picture[..., 0] > 0).astype(np.uint8)
-    boxes = Boxes.plain([[10, 5, 20, 15]], [0], (20, 40))
+    boxes = BoxTarget.plain([[10, 5, 20, 15]], [0], (20, 40))
     preprocess = Preprocess(size=(32, 32), resize="pad", interpolation="nearest", mean=(0.0,) * 3, std=(1.0,) * 3)
     settings = Settings(flip=0.5, vertical_flip=0.5)
     data = _png(picture)
@@ -136,7 +136,7 @@ def test_a_batch_without_any_label_keeps_the_graph() -> None:
 
 
 def test_the_score_is_the_mean_of_the_heads_over_the_images_that_have_labels() -> None:
-    heads = (Head("multilabel", ("x", "y"), "tags", {"threshold": 0.5}), Head("regress", ("mm",), "size"))
+    heads = (OutputHead("multilabel", ("x", "y"), "tags", {"threshold": 0.5}), OutputHead("regress", ("mm",), "size"))
     scorers = {"tags": LabelScorer(("x", "y")), "size": NumberScorer(("mm",), [10.0], [2.0])}
     scorer = MultiScorer(scorers, heads, {"tags": "map", "size": "r2"})
     raw = {
@@ -158,7 +158,7 @@ def test_the_score_is_the_mean_of_the_heads_over_the_images_that_have_labels() -
 
 
 def test_scores_of_two_processes_are_those_of_one() -> None:
-    heads = (Head("regress", ("mm",), "size"), Head("regress", ("g",), "mass"))
+    heads = (OutputHead("regress", ("mm",), "size"), OutputHead("regress", ("g",), "mass"))
 
     def fresh() -> MultiScorer:
         return MultiScorer({h.name: NumberScorer(h.classes, [0.0], [1.0]) for h in heads}, heads, {"size": "r2"})

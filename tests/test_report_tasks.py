@@ -14,14 +14,14 @@ import pytest
 from PIL import Image
 
 from gossamer.cli.main import main
-from gossamer.data.boxes.annotation import Boxes
+from gossamer.data.boxes.annotation import BoxTarget
 from gossamer.errors import InputError, SettingsError
 from gossamer.export.onnx import export
 from gossamer.images.decode import describe
 from gossamer.images.preprocess import Preprocess
 from gossamer.modelfile.metadata import ModelMetadata
-from gossamer.predictions.boxes import Detections
-from gossamer.predictions.head import Head
+from gossamer.predictions.boxes import ScoredBoxes
+from gossamer.predictions.head import OutputHead
 from gossamer.predictions.masks import IGNORED, palette
 from gossamer.report import areas, boxes, course, detect, embed, neighbours, page, photos, shares
 from gossamer.report.collect import collect
@@ -196,9 +196,9 @@ def test_a_task_without_a_part_of_its_own_shows_its_scores() -> None:
 # detection
 
 
-def found_boxes(*rows: tuple[int, float, list[float]]) -> Detections:
+def found_boxes(*rows: tuple[int, float, list[float]]) -> ScoredBoxes:
     labels, scores, corners = zip(*rows) if rows else ((), (), ())
-    return Detections(
+    return ScoredBoxes(
         np.array(corners, np.float32).reshape(-1, 4), np.array(labels, np.int64), np.array(scores, np.float32)
     )
 
@@ -207,7 +207,7 @@ SQUARE, OTHER, CROWD = [0, 0, 10, 10], [20, 20, 40, 40], [50, 50, 90, 90]
 
 
 def test_boxes_are_found_missed_or_wrong() -> None:
-    truth = Boxes.plain([SQUARE, OTHER, CROWD], [0, 1, 0], (100, 100))
+    truth = BoxTarget.plain([SQUARE, OTHER, CROWD], [0, 1, 0], (100, 100))
     truth = dataclasses.replace(truth, crowd=np.array([False, False, True]))
     said = found_boxes(
         (0, 0.9, [0, 0, 10, 8]),  # the square
@@ -219,18 +219,18 @@ def test_boxes_are_found_missed_or_wrong() -> None:
     seen = boxes.outcome(truth, said)
     assert (seen.found, seen.missed, seen.invented) == ([0], [1], [1, 2])
     assert seen.f1 == 2 / 5
-    nothing = boxes.outcome(Boxes.plain([], [], (9, 9)), found_boxes())
+    nothing = boxes.outcome(BoxTarget.plain([], [], (9, 9)), found_boxes())
     assert math.isnan(nothing.f1)
     assert boxes.outcome(truth, found_boxes()).missed == [0, 1]
-    assert boxes.outcome(Boxes.plain([], [], (9, 9)), found_boxes((0, 0.9, SQUARE))).invented == [0]
+    assert boxes.outcome(BoxTarget.plain([], [], (9, 9)), found_boxes((0, 0.9, SQUARE))).invented == [0]
 
 
 def detector(names: tuple[str, ...] = ("cat", "dog"), objects: bool = True) -> DetectionScores:
     """Three pictures: one object found, one missed, one with nothing."""
-    truth = [Boxes.plain([SQUARE], [k], (100, 100)) if objects else Boxes.plain([], [], (9, 9)) for k in (0, 1)]
+    truth = [BoxTarget.plain([SQUARE], [k], (100, 100)) if objects else BoxTarget.plain([], [], (9, 9)) for k in (0, 1)]
     said = [found_boxes((0, 0.9, SQUARE)), found_boxes((0, 0.9, OTHER))] if objects else [found_boxes()] * 2
     return DetectionScores(
-        names, ["a", "b", "c"], [*truth, Boxes.plain([], [], (9, 9))], [*said, found_boxes()], [("d", "torn")]
+        names, ["a", "b", "c"], [*truth, BoxTarget.plain([], [], (9, 9))], [*said, found_boxes()], [("d", "torn")]
     )
 
 
@@ -275,8 +275,8 @@ def test_training_boxes_are_measured_in_pixels_of_the_input() -> None:
         def __len__(self) -> int:
             return 1
 
-        def target(self, index: int) -> Boxes:
-            return Boxes.plain([[0, 0, 40, 10]], [0], (100, 200))
+        def target(self, index: int) -> BoxTarget:
+            return BoxTarget.plain([[0, 0, 40, 10]], [0], (100, 200))
 
     found = boxes.sides(Training(), Preprocess((50, 50), resize="squash"))  # type: ignore[arg-type]
     assert found.tolist() == pytest.approx([math.sqrt(10 * 5)])
@@ -433,9 +433,9 @@ def test_pictures_that_would_replace_another_are_refused(tmp_path: Path) -> None
 
 
 def test_an_embedder_has_nothing_to_draw(tmp_path: Path) -> None:
-    metadata = ModelMetadata((Head("embed"),), Preprocess((8, 8)), "", {}, (), (), 0.0)
+    metadata = ModelMetadata((OutputHead("embed"),), Preprocess((8, 8)), "", {}, (), (), 0.0)
     with pytest.raises(SettingsError, match="gossamer search INDEX IMAGE --draw") as caught:
         draw_files(iter(()), metadata, [], tmp_path)
     assert "\n" not in str(caught.value)
     with pytest.raises(SettingsError, match="leave --draw out"):
-        draw_files(iter(()), dataclasses.replace(metadata, heads=(Head("classify", ("a", "b")),)), [], tmp_path)
+        draw_files(iter(()), dataclasses.replace(metadata, heads=(OutputHead("classify", ("a", "b")),)), [], tmp_path)

@@ -36,14 +36,14 @@ def test_upsampling_is_torchs(k: int, h: int, w: int, height: int, width: int) -
     expected = F.interpolate(doubled, size=(height, width), mode="bilinear", align_corners=False)[0].numpy()
     found = answers.upsample(logits, (height, width), (8 * h, 8 * w))
     assert np.abs(found - expected).max() < 1e-5
-    assert (answers.mask_of(logits, (height, width), (8 * h, 8 * w)) == found.argmax(axis=0)).all()
+    assert (answers.mask_of_logits(logits, (height, width), (8 * h, 8 * w)) == found.argmax(axis=0)).all()
 
 
 def test_rows_are_worked_on_in_pieces_without_a_seam(monkeypatch: pytest.MonkeyPatch) -> None:
     logits = RNG.normal(size=(4, 7, 9)).astype(np.float32)
-    whole = answers.mask_of(logits, (50, 60), (112, 144))
+    whole = answers.mask_of_logits(logits, (50, 60), (112, 144))
     monkeypatch.setattr(answers, "CHUNK", 130)  # two rows at a time
-    assert (answers.mask_of(logits, (50, 60), (112, 144)) == whole).all()
+    assert (answers.mask_of_logits(logits, (50, 60), (112, 144)) == whole).all()
 
 
 @pytest.mark.parametrize(("resize", "size"), [("squash", (30, 50)), ("pad", (25, 50)), ("pad", (50, 30))])
@@ -72,7 +72,7 @@ def test_a_placement_is_where_the_preprocessing_puts_a_picture() -> None:
 
 def test_more_classes_than_a_byte_holds_are_refused() -> None:
     with pytest.raises(SettingsError, match="256 classes"):
-        answers.mask_of(np.zeros((256, 2, 2), np.float32), (2, 2), (2, 2))
+        answers.mask_of_logits(np.zeros((256, 2, 2), np.float32), (2, 2), (2, 2))
 
 
 def test_windows_of_a_pointwise_network_give_the_mask_of_the_whole() -> None:
@@ -383,7 +383,7 @@ def test_a_mask_in_the_onnx_file_is_numpys(exported: tuple[Segmenter, bytes]) ->
     pixels = RNG.normal(size=(3, 3, 64, 96)).astype(np.float32)
     logits, masks = session.run(None, {"input": pixels})
     assert masks.dtype == np.uint8 and masks.shape == (3, 64, 96)
-    expected = np.stack([answers.mask_of(each, (64, 96), (64, 96)) for each in logits])
+    expected = np.stack([answers.mask_of_logits(each, (64, 96), (64, 96)) for each in logits])
     assert (masks == expected).mean() > 0.9999
     assert len(np.unique(masks)) > 1
     with torch.no_grad():
@@ -408,5 +408,5 @@ def test_two_heads_have_a_mask_each() -> None:
     session = runtime.InferenceSession(proto.SerializeToString(), providers=["CPUExecutionProvider"])
     x = RNG.normal(size=(1, 2, 2, 3)).astype(np.float32)
     first, second = session.run(["a.mask", "b.mask"], {"x": x})
-    assert (first[0] == answers.mask_of(x[0], (5, 7), (5, 7))).all()
+    assert (first[0] == answers.mask_of_logits(x[0], (5, 7), (5, 7))).all()
     assert (first + second == 1).all()

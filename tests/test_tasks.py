@@ -13,7 +13,7 @@ from PIL import Image
 import gossamer
 from gossamer.errors import InputError, SettingsError
 from gossamer.export.onnx import export
-from gossamer.predictions.head import Head, flat, joined, outputs_of, row
+from gossamer.predictions.head import OutputHead, concatenated, flattened, image_outputs, outputs_of
 from gossamer.predictions.pictures import Detections, Segmentation
 from gossamer.predictions.postprocess import check_options, postprocess
 from gossamer.runtime.native import LIBRARY
@@ -134,7 +134,7 @@ def test_a_task_trains_exports_and_answers_the_same_from_the_file(shapes: Path, 
     for runtime in ("reference", *(["native"] if LIBRARY.is_file() else [])):
         other = gossamer.load(tmp_path / "m.onnx", runtime=runtime)
         batch = network.preprocess.normalise(np.stack([pixels, pixels]))
-        expected, given = flat(model.run(batch)), flat(other.run(batch))
+        expected, given = flattened(model.run(batch)), flattened(other.run(batch))
         np.testing.assert_allclose(given, expected, atol=1e-4 * max(1.0, float(np.abs(expected).max())))
 
 
@@ -199,26 +199,26 @@ def test_options_that_a_head_does_not_have_are_refused(
     kind: str, classes: tuple[str, ...], options: dict[str, Any], words: str
 ) -> None:
     with pytest.raises(SettingsError, match=words):
-        check_options(Head(kind, classes, options=options))
+        check_options(OutputHead(kind, classes, options=options))
 
 
 def test_a_head_names_its_outputs_and_reads_back_equal() -> None:
-    head = Head("detect", ("a", "b"), "boxes", {"anchors": 1})
+    head = OutputHead("detect", ("a", "b"), "boxes", {"anchors": 1})
     assert head.outputs == ("boxes.deltas", "boxes.logits")
-    assert Head.from_json(head.to_json()) == head
-    assert outputs_of((head, Head("embed", name="face"))) == ("boxes.deltas", "boxes.logits", "face.embedding")
+    assert OutputHead.from_json(head.to_json()) == head
+    assert outputs_of((head, OutputHead("embed", name="face"))) == ("boxes.deltas", "boxes.logits", "face.embedding")
     for wrong in ({**head.to_json(), "kind": "x"}, {**head.to_json(), "name": "a b"}, {"kind": "detect"}, 3):
         with pytest.raises(SettingsError):
-            Head.from_json(wrong)
+            OutputHead.from_json(wrong)
 
 
 def test_raw_answers_are_cut_joined_and_flattened_by_image() -> None:
     raw = {"a": np.arange(6, dtype=np.float32).reshape(3, 2), "b": np.arange(12, dtype=np.float32).reshape(3, 2, 2)}
-    assert row(raw, 1)["a"].tolist() == [[2, 3]]  # type: ignore[call-overload, index]
-    both = joined([raw, raw])
+    assert image_outputs(raw, 1)["a"].tolist() == [[2, 3]]  # type: ignore[call-overload, index]
+    both = concatenated([raw, raw])
     assert isinstance(both, dict) and both["b"].shape == (6, 2, 2)
-    assert flat(raw)[2].tolist() == [4, 5, 8, 9, 10, 11]
-    assert flat(raw, 2)[2].tolist() == [4, 5, 8, 10]
+    assert flattened(raw)[2].tolist() == [4, 5, 8, 9, 10, 11]
+    assert flattened(raw, 2)[2].tolist() == [4, 5, 8, 10]
 
 
 def test_a_dice_loss_is_added_where_it_is_asked_for() -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from gossamer.data.folder import SPLIT_NAMES, text
+from gossamer.data.folder import SPLIT_NAMES, printable_path
 from gossamer.data.source import Files, class_order, shown
 from gossamer.data.table import Table
 from gossamer.errors import DataError
@@ -45,7 +45,7 @@ def read_csv(path: Path) -> Table:
     if "" in splits and any(splits):
         notes.append(f"{path}: {splits.count('')} lines without a split count as train")
         splits = [split or "train" for split in splits]
-    return Table("CSV file", classes, [text(name) for name in names], labels, splits, store, notes=notes)
+    return Table("CSV file", classes, [printable_path(name) for name in names], labels, splits, store, notes=notes)
 
 
 def _rows(path: Path) -> tuple[list[tuple[str, str, str]], int]:

@@ -60,7 +60,7 @@ def read_folder(root: Path) -> Table:
         classes = list(folders(top))
         for folder in classes:
             before = len(entries)
-            for path in walk(folder, notes):
+            for path in walk_files(folder, notes):
                 if os.path.splitext(path)[1].lower() in IMAGE_SUFFIXES:  # noqa: PTH122 (a million times)
                     entries.append((path[len(prefix) :], folder.name, split))
                 else:
@@ -95,8 +95,8 @@ def read_folder(root: Path) -> Table:
     labels = np.array([number[name] for _, name, _ in entries], dtype=np.int64)
     return Table(
         "image folder",
-        tuple(text(name) for name in order),
-        [text(path.replace(os.sep, "/")) for path in paths],
+        tuple(printable_path(name) for name in order),
+        [printable_path(path.replace(os.sep, "/")) for path in paths],
         labels,
         [split for _, _, split in entries],
         Files(root, paths),
@@ -104,7 +104,7 @@ def read_folder(root: Path) -> Table:
     )
 
 
-def text(path: str) -> str:
+def printable_path(path: str) -> str:
     """`path` as printable text, whatever bytes the file system has."""
     return path if path.isprintable() else printable(path)
 
@@ -135,7 +135,7 @@ def _images(folder: Path) -> Iterator[str]:
             yield entry.path
 
 
-def walk(top: Path, notes: list[str]) -> Iterator[str]:
+def walk_files(top: Path, notes: list[str]) -> Iterator[str]:
     """The paths of all files under `top`. Links are followed, but no folder is entered twice."""
     entered: set[tuple[int, int]] = set()
     todo = [os.fspath(top)]
@@ -144,7 +144,7 @@ def walk(top: Path, notes: list[str]) -> Iterator[str]:
         entries = _scan(folder)
         status = os.stat(folder)  # noqa: PTH116 (all paths are plain text here, a million of them)
         if (status.st_dev, status.st_ino) in entered:
-            notes.append(f"{text(folder)}: a link to a folder that was read already is passed over")
+            notes.append(f"{printable_path(folder)}: a link to a folder that was read already is passed over")
             continue
         entered.add((status.st_dev, status.st_ino))
         for entry in entries:

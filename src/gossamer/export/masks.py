@@ -16,7 +16,7 @@ def add_mask(proto: Any, size: tuple[int, int], head: str = "") -> None:
     """Give an ONNX model with the output "logits" (N, K, h, w) a further one, "mask": uint8 (N, H, W), size (H, W).
 
     head: the name of the head, whose outputs are called "NAME.logits" and "NAME.mask". The mask is what
-    `gossamer.predictions.masks.mask_of` gives of the logits at the input's size, but for pixels where two classes agree to
+    `gossamer.predictions.masks.mask_of_logits` gives of the logits at the input's size, but for pixels where two classes agree to
     float32's rounding. Raises InputError, SettingsError for more than 255 classes, MissingPackageError.
     """
     try:

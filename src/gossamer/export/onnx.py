@@ -36,7 +36,7 @@ from gossamer.modelfile.metadata import (
     model_file_bytes,
     parse_model_file,
 )
-from gossamer.predictions.head import Raw, flat, outputs_of
+from gossamer.predictions.head import Raw, flattened, outputs_of
 from gossamer.runtime.model import REFERENCE, Model, open_model
 from gossamer.runtime.table import AUTO
 from gossamer.runtime.verification import Verification, margin, verify_model
@@ -146,7 +146,9 @@ def export(
         preprocess=source.preprocess,
         licence=licence,
         provenance=_provenance(source, which, comparison),
-        checks=tuple(CheckInput(one, outputs) for one, outputs in zip(pixels, flat(expected, checked), strict=True)),
+        checks=tuple(
+            CheckInput(one, outputs) for one, outputs in zip(pixels, flattened(expected, checked), strict=True)
+        ),
         images=check_images(source.preprocess),
         tolerance=tolerance,
     )
@@ -186,7 +188,7 @@ class _Both:
     def __call__(self, batch: NDArray[np.float32]) -> Raw:
         """The trained model's answers; the file's are kept for `add`."""
         expected, self.found = self.forward(batch), self.model.run(batch)
-        if not (np.isfinite(flat(expected)).all() and np.isfinite(flat(self.found)).all()):
+        if not (np.isfinite(flattened(expected)).all() and np.isfinite(flattened(self.found)).all()):
             raise VerificationError(
                 f"{self.path}: the network's outputs are not finite; nothing was written; train it anew, "
                 "with a lower learning rate"
@@ -218,8 +220,8 @@ def _compare(
     both = _Both(source, model, forward)
     evaluate(both, images, source.preprocess, both, batch=COMPARED, what="comparing", progress=progress)
     names = [name for part, _, _ in both.answers for name in part]
-    expected = np.concatenate([flat(raw) for _, raw, _ in both.answers])
-    found = np.concatenate([flat(raw) for _, _, raw in both.answers])
+    expected = np.concatenate([flattened(raw) for _, raw, _ in both.answers])
+    found = np.concatenate([flattened(raw) for _, _, raw in both.answers])
     difference, scale = _distance(expected, found)
     tolerance = max(FLOOR * scale, HEADROOM * difference)
     changed: list[int] = []
@@ -267,7 +269,7 @@ def _expected(
     """
     batch = source.preprocess.normalise(np.stack(pixels))
     expected = forward(batch)
-    difference, scale = _distance(flat(expected), flat(model.run(batch)))
+    difference, scale = _distance(flattened(expected), flattened(model.run(batch)))
     allowed = CEILING * scale
     if difference > allowed:  # a network that has hardly been trained can make much of the last bit
         allowed = max(allowed, min(ROUNDING * _rounding(source.model, batch), LARGEST * scale))
@@ -313,7 +315,7 @@ def _clear_noise(preprocess: Preprocess, forward: Forward, block: int, tolerance
     """Noise of which a classifier knows what to say, or the last that was tried; without a tolerance the first."""
     for seed in range(NOISE_TRIES):
         pixels = noise(preprocess.size, preprocess.channels, block, seed)
-        if not tolerance or margin(flat(forward(preprocess.normalise(pixels[None])))[0]) > 2 * tolerance:
+        if not tolerance or margin(flattened(forward(preprocess.normalise(pixels[None])))[0]) > 2 * tolerance:
             break
     return pixels
 

@@ -218,7 +218,7 @@ def _filled(whole: tuple[int, int], part: tuple[float, float], turn: int) -> Box
 def plain(image: Image.Image, channels: int, name: str, pixel_limit: int) -> Image.Image:
     """What `decode` gives, of an image that somebody has opened with Pillow. Raises ImageError."""
     with _pillow(name):
-        check_size(*image.size, name, pixel_limit)
+        check_pixels(*image.size, name, pixel_limit)
         if isinstance(image, ImageFile.ImageFile):
             _load(image)
         return _plain(image, channels, name)
@@ -240,9 +240,9 @@ def _opened(data: bytes, name: str, pixel_limit: int) -> ImageFile.ImageFile:
     if not kind:
         raise ImageError(f"{name}: is not a picture that can be read; it starts with {data[:12]!r}", _ALLOWED, _MEND)
     if kind == "GIF":  # these two readers make a canvas before they can be asked for its size
-        check_size(_little(data[6:8]), _little(data[8:10]), name, pixel_limit)
+        check_pixels(_little(data[6:8]), _little(data[8:10]), name, pixel_limit)
     elif kind == "WEBP" and data[12:16] == b"VP8X":
-        check_size(_little(data[24:27]) + 1, _little(data[27:30]) + 1, name, pixel_limit)
+        check_pixels(_little(data[24:27]) + 1, _little(data[27:30]) + 1, name, pixel_limit)
     file = io.BytesIO(data) if kind == "JPEG" else _File(data)  # a JPEG's header is read in many pieces
     image = FORMATS[kind](file)
     image.format = kind
@@ -250,7 +250,7 @@ def _opened(data: bytes, name: str, pixel_limit: int) -> ImageFile.ImageFile:
     # decode to grey without an error; in whole scans the end-of-image marker cannot occur by chance (ITU-T T.81, B.1.1.5)
     if kind == "JPEG" and data.find(b"\xff\xd9", file.tell()) < 0:
         raise OSError("it ends early")
-    check_size(*image.size, name, pixel_limit)
+    check_pixels(*image.size, name, pixel_limit)
     return image
 
 
@@ -258,7 +258,7 @@ def _little(data: bytes) -> int:
     return int.from_bytes(data, "little")
 
 
-def check_size(width: int, height: int, name: str, pixel_limit: int) -> None:
+def check_pixels(width: int, height: int, name: str, pixel_limit: int) -> None:
     """Raises ImageError for more pixels, or a longer side, than is decoded."""
     if width * height > pixel_limit or max(width, height) > SIDE_LIMIT:
         raise ImageError(

@@ -28,7 +28,7 @@ from gossamer.host.storage import write_bytes
 from gossamer.images.preprocess import Preprocess
 from gossamer.modelfile import protobuf
 from gossamer.modelfile.onnx import FILE_LIMIT, FLOAT, ONNX_RULES, OnnxModel, parse_onnx, subgraph
-from gossamer.predictions.head import KINDS, MOST_HEADS, Head, is_plain_text, outputs_of
+from gossamer.predictions.head import KINDS, MOST_HEADS, OutputHead, is_plain_text, outputs_of
 from gossamer.predictions.postprocess import check_options
 
 FORMATS = (1, 2)  # 1: one classifier; 2: any heads
@@ -82,7 +82,7 @@ class CheckImage:
 class ModelMetadata:
     """All that a model file holds besides the graph. `tolerance` is the absolute difference allowed in a check output."""
 
-    heads: tuple[Head, ...]
+    heads: tuple[OutputHead, ...]
     preprocess: Preprocess
     licence: str
     provenance: dict[str, Any]
@@ -376,18 +376,18 @@ def _is_side(value: int | str | None) -> bool:
     return isinstance(value, int) and value > 0
 
 
-def _heads(values: Mapping[str, Any]) -> tuple[Head, ...]:
+def _heads(values: Mapping[str, Any]) -> tuple[OutputHead, ...]:
     if "heads" not in values:
         if values["task"] != "classify":
             raise rule_error(13, f"task {str(values['task'])[:40]!r}", "install a gossamer that knows this task")
-        return (Head("classify", _classes(values["classes"])),)
+        return (OutputHead("classify", _classes(values["classes"])),)
     items = values["heads"]
     if not isinstance(items, list) or not 1 <= len(items) <= MOST_HEADS:
         raise rule_error(
             13, f"{len(items)} heads" if isinstance(items, list) else f"heads of type {type(items).__name__}"
         )
     try:
-        heads = tuple(Head.from_json(item) for item in items)
+        heads = tuple(OutputHead.from_json(item) for item in items)
         for head in heads:
             check_options(head)
     except InputError as error:

@@ -18,7 +18,7 @@ CHUNK = 512  # boxes that are compared at once, at first
 SCORES = ("softmax", "sigmoid")
 
 
-class Detections(NamedTuple):
+class ScoredBoxes(NamedTuple):
     """m boxes, likeliest first: boxes (m, 4) float32 x0, y0, x1, y1 in pixels, labels (m,) int64, scores (m,) float32."""
 
     boxes: Floats
@@ -66,7 +66,7 @@ class Decoding:
         return cls(**values)
 
 
-def decode(deltas: Floats, anchors: Floats, variances: tuple[float, float]) -> Floats:
+def decode_boxes(deltas: Floats, anchors: Floats, variances: tuple[float, float]) -> Floats:
     """Boxes (..., A, 4) x0, y0, x1, y1 in input pixels, from deltas (..., A, 4) and anchors (A, 4) cx, cy, w, h.
 
     The inverse of SSD's equation 2: centre = anchor + variance * delta * side; side = anchor * exp(variance * delta).
@@ -87,7 +87,7 @@ def probabilities(logits: Floats, score: str) -> Floats:
 def pairwise_iou(first: NDArray[Any], second: NDArray[Any]) -> NDArray[Any]:
     """Intersection over union of boxes (n, 4) and (m, 4): (n, m); 0 where a box has no area."""
     shared = pairwise_intersection(first, second)
-    union = area(first)[:, None] + area(second)[None] - shared
+    union = box_areas(first)[:, None] + box_areas(second)[None] - shared
     result: NDArray[Any] = np.divide(shared, union, out=np.zeros_like(shared), where=union > 0)
     return result
 
@@ -104,7 +104,7 @@ def pairwise_intersection(first: NDArray[Any], second: NDArray[Any]) -> NDArray[
     return result
 
 
-def area(boxes: NDArray[Any]) -> NDArray[Any]:
+def box_areas(boxes: NDArray[Any]) -> NDArray[Any]:
     """Area of boxes (n, 4): (n,); 0 where the sides are the wrong way round."""
     result: NDArray[Any] = np.maximum(boxes[:, 2:] - boxes[:, :2], 0).prod(axis=1)
     return result
@@ -128,7 +128,7 @@ def nms(
         count *= 4
 
 
-def detections(deltas: Floats, logits: Floats, spec: AnchorSpec, decoding: Decoding) -> Detections:
+def detections(deltas: Floats, logits: Floats, spec: AnchorSpec, decoding: Decoding) -> ScoredBoxes:
     """The boxes of one image in input pixels: deltas (A, 4), logits (A, K + 1) or (A, K); see `Decoding`.
 
     Boxes are not clipped to the input. An image whose outputs are not finite has no boxes.
@@ -138,11 +138,11 @@ def detections(deltas: Floats, logits: Floats, spec: AnchorSpec, decoding: Decod
     if len(scores) > decoding.candidates:
         able &= scores >= np.partition(scores, -decoding.candidates, axis=0)[-decoding.candidates]
     places, labels = np.nonzero(able)
-    found, boxes = scores[places, labels], decode(deltas[places], anchors(spec)[places], spec.variances)
+    found, boxes = scores[places, labels], decode_boxes(deltas[places], anchors(spec)[places], spec.variances)
     finite = np.isfinite(boxes).all(axis=1)
     boxes, labels, found = boxes[finite], labels[finite], found[finite]
     kept = nms(boxes, found, labels, decoding.iou, decoding.limit)
-    return Detections(boxes[kept], labels[kept].astype(np.int64), found[kept])
+    return ScoredBoxes(boxes[kept], labels[kept].astype(np.int64), found[kept])
 
 
 def on_picture(boxes: Floats, place: Placement) -> Floats:

@@ -29,7 +29,7 @@ MOST_HEADS = 16
 
 
 @dataclass(frozen=True)
-class Head:
+class OutputHead:
     """One head of a network.
 
     kind: one of KINDS. name: "" for the only head; the outputs of others are called NAME.OUTPUT. classes: names of the
@@ -74,7 +74,7 @@ class Head:
         return {**asdict(self), "classes": list(self.classes)}
 
     @classmethod
-    def from_json(cls, values: Any) -> Head:
+    def from_json(cls, values: Any) -> OutputHead:
         """From `to_json`'s dictionary: every field, no other. Raises SettingsError."""
         expected = {"kind", "classes", "name", "options"}
         if not isinstance(values, dict) or set(values) != expected or not isinstance(values["classes"], list):
@@ -84,7 +84,7 @@ class Head:
         return cls(**{**values, "classes": tuple(values["classes"])})
 
 
-def outputs_of(heads: tuple[Head, ...]) -> tuple[str, ...]:
+def outputs_of(heads: tuple[OutputHead, ...]) -> tuple[str, ...]:
     """The names of all outputs that the heads read."""
     return tuple(name for head in heads for name in head.outputs)
 
@@ -94,17 +94,12 @@ def raw_of(names: Sequence[str], arrays: Sequence[NDArray[np.float32]]) -> Raw:
     return arrays[0] if len(arrays) == 1 else dict(zip(names, arrays, strict=True))
 
 
-def batch_of(raw: Raw) -> int:
-    """How many images a raw answer is of."""
-    return len(next(iter(raw.values()))) if isinstance(raw, dict) else len(raw)
-
-
-def row(raw: Raw, index: int) -> Raw:
+def image_outputs(raw: Raw, index: int) -> Raw:
     """The answer to one image, with an axis of one image before it."""
     return {n: a[index : index + 1] for n, a in raw.items()} if isinstance(raw, dict) else raw[index : index + 1]
 
 
-def joined(parts: list[Raw]) -> Raw:
+def concatenated(parts: list[Raw]) -> Raw:
     """The answers of several batches as one."""
     first = parts[0]
     if not isinstance(first, dict):
@@ -112,7 +107,7 @@ def joined(parts: list[Raw]) -> Raw:
     return {name: np.concatenate([part[name] for part in parts if isinstance(part, dict)]) for name in first}
 
 
-def flat(raw: Raw, most: int = 0) -> NDArray[np.float32]:
+def flattened(raw: Raw, most: int = 0) -> NDArray[np.float32]:
     """All numbers of an answer, an image a row: (N, F); of an output with more than `most`, so many evenly spread."""
     arrays = raw.values() if isinstance(raw, Mapping) else [raw]
     rows = []

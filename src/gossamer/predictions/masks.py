@@ -25,7 +25,7 @@ IGNORED = 255
 CHUNK = 1 << 16  # values of one plane worked on at a time: 256 KiB, which stays in a core's cache
 
 
-def mask_of(logits: Logits, size: Size, input_size: Size, placement: Placement | None = None) -> Mask:
+def mask_of_logits(logits: Logits, size: Size, input_size: Size, placement: Placement | None = None) -> Mask:
     """The likeliest class of each pixel of the picture; the first of equals: (K, h, w) -> uint8 (H, W), size (H, W).
 
     input_size: (height, width) of the network's input, which the map of h x w covers. placement: where the picture
@@ -43,7 +43,7 @@ def mask_of(logits: Logits, size: Size, input_size: Size, placement: Placement |
 
 
 def upsample(logits: Logits, size: Size, input_size: Size, placement: Placement | None = None) -> Logits:
-    """The logits at the picture's size: (K, h, w) -> float32 (K, H, W). Arguments as in `mask_of`."""
+    """The logits at the picture's size: (K, h, w) -> float32 (K, H, W). Arguments as in `mask_of_logits`."""
     result = np.empty((len(logits), *size), np.float32)
     for rows, planes in _planes(logits, size, input_size, placement):
         for number, plane in enumerate(planes):

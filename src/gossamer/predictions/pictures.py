@@ -18,7 +18,7 @@ from gossamer.predictions import masks
 from gossamer.predictions.anchors import AnchorSpec
 from gossamer.predictions.boxes import Decoding
 from gossamer.predictions.classes import NOT_FINITE
-from gossamer.predictions.head import Head
+from gossamer.predictions.head import OutputHead
 
 Outputs = dict[str, NDArray[np.float32]]
 SHOWN = 0.3  # boxes of a lower score are not drawn
@@ -112,35 +112,35 @@ class Segmentation:
         return Image.fromarray(masks.overlay(np.asarray(picture.convert("RGB")), self.mask))
 
 
-def detected(head: Head, raw: Outputs, place: Placement, source: str) -> Detections:
+def detected(head: OutputHead, raw: Outputs, place: Placement, source: str) -> Detections:
     """The boxes of one image, in its own pixels."""
-    found = boxes_of(head, raw, place)
+    found = image_boxes(head, raw, place)
     finite = np.isfinite(raw["deltas"]).all() and np.isfinite(raw["logits"]).all()
     labels = tuple(head.classes[label] for label in found.labels.tolist())
     scores = tuple(found.scores.astype(float).tolist())
     return Detections(source, found.boxes, labels, scores, (place.height, place.width), "" if finite else NOT_FINITE)
 
 
-def boxes_of(head: Head, raw: Outputs, place: Placement) -> decoding.Detections:
+def image_boxes(head: OutputHead, raw: Outputs, place: Placement) -> decoding.ScoredBoxes:
     """The boxes of one image in its own pixels, clipped to it, with class numbers; raw: of a batch of one."""
     spec, how = AnchorSpec.from_json(head.options["anchors"]), Decoding.from_json(head.options["decoding"])
     found = decoding.detections(raw["deltas"][0], raw["logits"][0], spec, how)
     return found._replace(boxes=decoding.on_picture(found.boxes, place))
 
 
-def segmented(head: Head, raw: Outputs, place: Placement, source: str) -> Segmentation:
+def segmented(head: OutputHead, raw: Outputs, place: Placement, source: str) -> Segmentation:
     """The mask of one image, of its own size."""
     finite = bool(np.isfinite(raw["logits"]).all())
-    return Segmentation(source, mask_of(head, raw, place), head.classes, "" if finite else NOT_FINITE)
+    return Segmentation(source, image_mask(head, raw, place), head.classes, "" if finite else NOT_FINITE)
 
 
-def mask_of(head: Head, raw: Outputs, place: Placement) -> NDArray[np.uint8]:
+def image_mask(head: OutputHead, raw: Outputs, place: Placement) -> NDArray[np.uint8]:
     """Class numbers, uint8 (H, W) of the image's size; raw: of a batch of one."""
     height, width = head.options["size"]
-    return masks.mask_of(raw["logits"][0], (place.height, place.width), (height, width), place)
+    return masks.mask_of_logits(raw["logits"][0], (place.height, place.width), (height, width), place)
 
 
-def check_detect(head: Head) -> None:
+def check_detect(head: OutputHead) -> None:
     """Raises SettingsError unless the options are those of a detector."""
     if set(head.options) != {"anchors", "decoding"}:
         raise SettingsError("options of a detect head", "anchors, decoding", "mend them")
@@ -148,7 +148,7 @@ def check_detect(head: Head) -> None:
     Decoding.from_json(head.options["decoding"])
 
 
-def check_segment(head: Head) -> None:
+def check_segment(head: OutputHead) -> None:
     """Raises SettingsError unless the options are those of a segmenter."""
     size = head.options.get("size")
     good = isinstance(size, list) and len(size) == 2 and all(type(side) is int and 8 <= side <= 4096 for side in size)

@@ -13,7 +13,7 @@ from gossamer.errors import SettingsError
 from gossamer.images.preprocess import Placement
 from gossamer.predictions import pictures
 from gossamer.predictions.classes import NOT_FINITE, labels, numbers, rank
-from gossamer.predictions.head import Head, Raw
+from gossamer.predictions.head import OutputHead, Raw
 
 
 class Prediction(Protocol):
@@ -65,13 +65,13 @@ class Several:
         return {"source": self.source, **{name: one.to_json() for name, one in self.predictions.items()}}
 
 
-def postprocess(heads: tuple[Head, ...], raw: Raw, place: Placement, source: str, top: int = 1) -> Prediction:
+def postprocess(heads: tuple[OutputHead, ...], raw: Raw, place: Placement, source: str, top: int = 1) -> Prediction:
     """What the heads say of one image. raw: of a batch of one. top: classes to name."""
     found = {head.name: KINDS[head.kind](head, head.of(raw), place, source, top) for head in heads}
     return found[heads[0].name] if len(heads) == 1 else Several(source, found)
 
 
-def normalised(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+def unit_length(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
     """Rows (N, D) of length 1; a row of zeros stays."""
     lengths = np.sqrt((vectors.astype(np.float64) ** 2).sum(axis=1, keepdims=True))
     return np.asarray(vectors / np.maximum(lengths, 1e-12), np.float32)
@@ -80,34 +80,34 @@ def normalised(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
 Outputs = dict[str, NDArray[np.float32]]
 
 
-def _classify(head: Head, raw: Outputs, place: Placement, source: str, top: int) -> Prediction:
+def _classify(head: OutputHead, raw: Outputs, place: Placement, source: str, top: int) -> Prediction:
     return rank(source, raw["logits"][0], head.classes, top)
 
 
-def _multilabel(head: Head, raw: Outputs, place: Placement, source: str, top: int) -> Prediction:
+def _multilabel(head: OutputHead, raw: Outputs, place: Placement, source: str, top: int) -> Prediction:
     return labels(source, raw["logits"][0], head.classes, float(head.options["threshold"]))
 
 
-def _regress(head: Head, raw: Outputs, place: Placement, source: str, top: int) -> Prediction:
+def _regress(head: OutputHead, raw: Outputs, place: Placement, source: str, top: int) -> Prediction:
     return numbers(source, raw["values"][0], head.classes, head.options["mean"], head.options["std"])
 
 
-def _detect(head: Head, raw: Outputs, place: Placement, source: str, top: int) -> Prediction:
+def _detect(head: OutputHead, raw: Outputs, place: Placement, source: str, top: int) -> Prediction:
     return pictures.detected(head, raw, place, source)
 
 
-def _segment(head: Head, raw: Outputs, place: Placement, source: str, top: int) -> Prediction:
+def _segment(head: OutputHead, raw: Outputs, place: Placement, source: str, top: int) -> Prediction:
     return pictures.segmented(head, raw, place, source)
 
 
-def _embed(head: Head, raw: Outputs, place: Placement, source: str, top: int) -> Prediction:
+def _embed(head: OutputHead, raw: Outputs, place: Placement, source: str, top: int) -> Prediction:
     vector = raw["embedding"][0]
     if not np.isfinite(vector).all():
         return Embedding(source, np.zeros_like(vector), NOT_FINITE)
-    return Embedding(source, normalised(vector[None])[0])
+    return Embedding(source, unit_length(vector[None])[0])
 
 
-KINDS: dict[str, Callable[[Head, Outputs, Placement, str, int], Prediction]] = {
+KINDS: dict[str, Callable[[OutputHead, Outputs, Placement, str, int], Prediction]] = {
     "classify": _classify,
     "multilabel": _multilabel,
     "regress": _regress,
@@ -117,7 +117,7 @@ KINDS: dict[str, Callable[[Head, Outputs, Placement, str, int], Prediction]] = {
 }
 
 
-def check_options(head: Head) -> None:
+def check_options(head: OutputHead) -> None:
     """Raises SettingsError unless the options of a head, which may come from a hostile file, are those of its kind."""
     given = head.options
     if head.kind == "multilabel":
@@ -138,7 +138,7 @@ def check_options(head: Head) -> None:
         _exactly(head, set())
 
 
-def _exactly(head: Head, names: set[str]) -> None:
+def _exactly(head: OutputHead, names: set[str]) -> None:
     if set(head.options) != names:
         raise SettingsError(
             f"options {sorted(map(str, head.options))[:8]} of a {head.kind} head",

@@ -11,7 +11,7 @@ from PIL import Image
 
 from gossamer.data.source import Source
 from gossamer.images.preprocess import Preprocess, decode
-from gossamer.predictions.masks import IGNORED, Mask, mask_of, overlay, palette
+from gossamer.predictions.masks import IGNORED, Mask, mask_of_logits, overlay, palette
 from gossamer.report.gallery import data_uri
 from gossamer.report.photos import NEAREST, SMOOTH, Photo, ends, fitted, photo_of
 from gossamer.tasks.segmentation.scores import SegmentationEvaluation, confusion_of
@@ -62,7 +62,7 @@ def example(forward: Forward, source: Source, index: int, miou: float, preproces
     pixels, place = preprocess.read(picture)
     raw = forward(preprocess.normalise(pixels[None]))
     logits = raw["logits"] if isinstance(raw, dict) else raw
-    said = mask_of(logits[0], (place.height, place.width), preprocess.size, place)
+    said = mask_of_logits(logits[0], (place.height, place.width), preprocess.size, place)
     counts = confusion_of(truth, said, len(source.classes))
     image = decode(picture, channels=3)
     seen = np.flatnonzero(counts.sum(axis=0) + counts.sum(axis=1))

@@ -9,10 +9,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from gossamer.data.boxes.annotation import Boxes
+from gossamer.data.boxes.annotation import BoxTarget
 from gossamer.data.source import Source
 from gossamer.images.preprocess import Preprocess
-from gossamer.predictions.boxes import Detections, on_input, pairwise_intersection, pairwise_iou
+from gossamer.predictions.boxes import ScoredBoxes, on_input, pairwise_intersection, pairwise_iou
 from gossamer.report.photos import Photo, ends, photo
 from gossamer.tasks.detection.answer import Boxes as Objects
 from gossamer.tasks.detection.average_precision import VOC_OVERLAP
@@ -36,7 +36,7 @@ class Outcome(NamedTuple):
         return 2 * len(self.found) / whole if whole else math.nan
 
 
-def outcome(truth: Objects, said: Detections) -> Outcome:
+def outcome(truth: Objects, said: ScoredBoxes) -> Outcome:
     """Match the detections of CONFIDENCE or more to the objects of their class, the likeliest first.
 
     An overlap of 0.5 is enough; crowds are left out, with what reaches into them.
@@ -107,7 +107,7 @@ def sides(training: Source, preprocess: Preprocess) -> NDArray[np.float64]:
     """Square roots of the areas of all boxes but crowds, in pixels of the network's input: (m,)."""
     found = [np.zeros(0)]
     for index in range(len(training)):
-        boxes: Boxes = training.target(index)
+        boxes: BoxTarget = training.target(index)
         corners = on_input(boxes.corners[~boxes.crowd], preprocess.place(*boxes.size))
         found.append(np.sqrt(np.prod(np.maximum(corners[:, 2:] - corners[:, :2], 0), axis=1, dtype=np.float64)))
     return np.concatenate(found)

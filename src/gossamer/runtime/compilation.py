@@ -18,7 +18,7 @@ from gossamer.errors import InputError, MissingPackageError, ModelFileError
 from gossamer.host.progress import SILENT, Progress
 from gossamer.host.storage import write_bytes
 from gossamer.modelfile.metadata import ModelFile, ModelMetadata, read_model_file, with_metadata_of
-from gossamer.predictions.head import flat
+from gossamer.predictions.head import flattened
 from gossamer.runtime.model import Model, load, open_model
 from gossamer.runtime.native import Native
 from gossamer.runtime.predict import readable_pixels
@@ -120,7 +120,7 @@ def compile_model(
     else:
         batch = np.random.default_rng(0).standard_normal((8, *engine.input_shape[1:])).astype(np.float32)
     raw = engine(batch)
-    found = flat(raw, 0 if known is None else known.checked)
+    found = flattened(raw, 0 if known is None else known.checked)
     classified = _classifies(known, engine)
     loss = _loss(peer, engine, [batch], classified)
     trained = None
@@ -168,7 +168,8 @@ def _classifies(metadata: ModelMetadata | None, engine: Native) -> bool:
 
 def _loss(peer: Model, engine: Native, batches: Sequence[NDArray[np.float32]], classified: bool) -> Loss:
     return _between(
-        ((flat(peer.run(one[None]))[0], flat(engine(one[None]))[0]) for batch in batches for one in batch), classified
+        ((flattened(peer.run(one[None]))[0], flattened(engine(one[None]))[0]) for batch in batches for one in batch),
+        classified,
     )
 
 

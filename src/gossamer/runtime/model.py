@@ -16,7 +16,7 @@ from gossamer.images.preprocess import Placement, Source
 from gossamer.modelfile.compiled import is_compiled
 from gossamer.modelfile.metadata import ModelFile, ModelMetadata, read_model_file, rule_error
 from gossamer.predictions.classes import check_top, source_name
-from gossamer.predictions.head import Raw, row
+from gossamer.predictions.head import Raw, image_outputs
 from gossamer.predictions.postprocess import Prediction, postprocess
 from gossamer.runtime.table import AUTO, RUNTIMES, runtime_class
 
@@ -123,7 +123,7 @@ class Model:
         metadata = self.need_metadata()
         raw = self.run(metadata.preprocess.normalise(np.stack([pixels for _, pixels, _ in pictures])))
         return [
-            postprocess(metadata.heads, row(raw, index), place, name, top)
+            postprocess(metadata.heads, image_outputs(raw, index), place, name, top)
             for index, (name, _, place) in enumerate(pictures)
         ]
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from gossamer.errors import ImageError, VerificationError
 from gossamer.images.preprocess import Preprocess
 from gossamer.modelfile.metadata import CheckImage, ModelMetadata, pixel_hash
-from gossamer.predictions.head import flat
+from gossamer.predictions.head import flattened
 from gossamer.runtime.model import Model, load
 from gossamer.runtime.table import AUTO
 
@@ -144,7 +144,7 @@ def verify_model(model: Model) -> Verification:
 
 
 def _check_outputs(model: Model, metadata: ModelMetadata) -> tuple[OutputCheck, ...]:
-    actual = flat(
+    actual = flattened(
         model.run(metadata.preprocess.normalise(np.stack([check.pixels for check in metadata.checks]))),
         metadata.checked,
     )

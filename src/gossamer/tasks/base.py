@@ -18,7 +18,7 @@ from gossamer.data.split import Row
 from gossamer.data.table import StrPath, Table
 from gossamer.errors import SettingsError
 from gossamer.images.preprocess import Preprocess
-from gossamer.predictions.head import Head
+from gossamer.predictions.head import OutputHead
 from gossamer.settings import Settings
 from gossamer.tasks.scores import Scorer
 
@@ -104,7 +104,7 @@ class Task(ABC):
         """
 
     @abstractmethod
-    def heads(self) -> tuple[Head, ...]:
+    def heads(self) -> tuple[OutputHead, ...]:
         """How the outputs are read. Raises SettingsError where the network's sizes are not known yet."""
 
     # training

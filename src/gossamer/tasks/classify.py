@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from gossamer.data.open import Data, read_table
 from gossamer.data.table import StrPath, Table
 from gossamer.networks.base import Outputs
-from gossamer.predictions.head import Head
+from gossamer.predictions.head import OutputHead
 from gossamer.settings import Settings
 from gossamer.tasks import losses
 from gossamer.tasks.backbone import network
@@ -44,8 +44,8 @@ class Classify(Task):
         """The network with a classifier of one output a class. Raises UnknownNameError, SettingsError, WeightsError."""
         return network(self.settings, len(self.classes), pretrained)
 
-    def heads(self) -> tuple[Head, ...]:
-        return (Head("classify", self.classes),)
+    def heads(self) -> tuple[OutputHead, ...]:
+        return (OutputHead("classify", self.classes),)
 
     def scorer(self) -> ClassScorer:
         return ClassScorer(self.classes)

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from gossamer.data.check.images import Inspection, inspect
-from gossamer.data.check.labels import Answered, boxes_of, masks_of
+from gossamer.data.check.images import ImageCheck, check_images
+from gossamer.data.check.labels import TargetCheck, check_boxes, check_masks
 from gossamer.data.source import Data, Source
 from gossamer.host.progress import SILENT, Progress
 from gossamer.settings import Settings
@@ -20,8 +20,8 @@ class DatasetCheck:
     """The check of the images, and of their annotations; None where an image has a class and nothing else."""
 
     task: str
-    images: Inspection
-    annotations: Answered | None
+    images: ImageCheck
+    annotations: TargetCheck | None
 
     def to_json(self) -> dict[str, Any]:
         """The values of the images, with the task and its annotations."""
@@ -37,10 +37,12 @@ def check_dataset(root: str, task: str = "classify", *, val: str = "", progress:
     """Read every image at `root`, and the annotations that the task needs. Raises DataError, UnknownNameError."""
     settings = Settings(data=root, val=val, task=task)  # type: ignore[arg-type]
     data = task_of(task).open_data(settings)
-    annotations = boxes_of(data, (root, val)) if task == "detect" else masks_of(data) if task == "segment" else None
+    annotations = (
+        check_boxes(data, (root, val)) if task == "detect" else check_masks(data) if task == "segment" else None
+    )
     if annotations is None:
-        return DatasetCheck(task, inspect(data, apart=task == "embed", progress=progress), None)
-    images = inspect(_of_one_class(data), progress=progress)
+        return DatasetCheck(task, check_images(data, apart=task == "embed", progress=progress), None)
+    images = check_images(_of_one_class(data), progress=progress)
     return DatasetCheck(task, replace(images, advice=[*annotations.advice, *images.advice]), annotations)
 
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from torch import Tensor, nn
 
-from gossamer.data.boxes.annotation import Boxes
+from gossamer.data.boxes.annotation import BoxTarget
 from gossamer.data.boxes.open import read_boxes
 from gossamer.data.joint import JointTransform
 from gossamer.data.source import Data, Source
@@ -15,7 +15,7 @@ from gossamer.data.table import StrPath, Table
 from gossamer.images.preprocess import Preprocess
 from gossamer.predictions.anchors import AnchorSpec
 from gossamer.predictions.boxes import Decoding
-from gossamer.predictions.head import Head
+from gossamer.predictions.head import OutputHead
 from gossamer.settings import Settings
 from gossamer.tasks.backbone import arguments
 from gossamer.tasks.base import Task, sized
@@ -86,15 +86,15 @@ class Detect(Task):
             limit=settings.max_detections,
         )
 
-    def heads(self) -> tuple[Head, ...]:
+    def heads(self) -> tuple[OutputHead, ...]:
         assert self.spec is not None, "build comes first"
         options = {"anchors": self.spec.to_json(), "decoding": self.decoding.to_json()}
-        return (Head("detect", self.classes, options=options),)
+        return (OutputHead("detect", self.classes, options=options),)
 
     def transform(self, preprocess: Preprocess, source: Source) -> JointTransform:
         settings = self.settings
 
-        def others(rng: np.random.Generator) -> tuple[bytes, Boxes]:
+        def others(rng: np.random.Generator) -> tuple[bytes, BoxTarget]:
             index = int(rng.integers(len(source)))
             return source.read(index), source.target(index)
 

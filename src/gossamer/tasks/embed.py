@@ -12,7 +12,7 @@ from gossamer.data.open import Data, Source, read_table
 from gossamer.data.pk import pk_order
 from gossamer.data.table import StrPath, Table
 from gossamer.errors import SettingsError
-from gossamer.predictions.head import Head
+from gossamer.predictions.head import OutputHead
 from gossamer.settings import Settings
 from gossamer.tasks.backbone import network
 from gossamer.tasks.base import Task
@@ -55,8 +55,8 @@ class Embed(Task):
         self.criterion = model.criterion
         return model
 
-    def heads(self) -> tuple[Head, ...]:
-        return (Head("embed"),)
+    def heads(self) -> tuple[OutputHead, ...]:
+        return (OutputHead("embed"),)
 
     def order(self, source: Source, epoch: int) -> NDArray[np.int64]:
         """Batches of identities with `per_identity` images each. Raises SettingsError."""

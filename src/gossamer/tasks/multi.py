@@ -20,7 +20,7 @@ from gossamer.errors import SettingsError, UnknownNameError
 from gossamer.images.preprocess import Preprocess
 from gossamer.predictions.anchors import AnchorSpec
 from gossamer.predictions.boxes import Decoding
-from gossamer.predictions.head import NAMELESS, Head
+from gossamer.predictions.head import NAMELESS, OutputHead
 from gossamer.settings import Settings
 from gossamer.tasks.base import Task, sized
 from gossamer.tasks.detection.fit import anchor_sizes_of
@@ -147,9 +147,9 @@ class Multi(Task):
         model.head_losses = self.criterion
         return model
 
-    def heads(self) -> tuple[Head, ...]:
+    def heads(self) -> tuple[OutputHead, ...]:
         return tuple(
-            Head(
+            OutputHead(
                 spec.kind,
                 () if spec.kind in NAMELESS else self.classes_of[spec.name],
                 spec.name,

@@ -9,7 +9,7 @@ from gossamer.data.source import Source
 from gossamer.errors import SettingsError
 from gossamer.predictions.anchors import AnchorSpec
 from gossamer.predictions.boxes import Decoding
-from gossamer.predictions.head import Head
+from gossamer.predictions.head import OutputHead
 from gossamer.settings import Settings
 from gossamer.tasks.base import Task
 from gossamer.tasks.scores import ClassScorer, Scorer
@@ -33,7 +33,7 @@ def task_of(name: str) -> type[Task]:
     return found
 
 
-def scorer_of(heads: tuple[Head, ...]) -> Scorer:
+def scorer_of(heads: tuple[OutputHead, ...]) -> Scorer:
     """What scores the answers of a model file. Raises SettingsError where nothing does."""
     if heads[0].name:  # a head of several, or of a task that could have had several
         from gossamer.tasks.multihead.scores import MultiScorer
@@ -66,7 +66,7 @@ def scorer_of(heads: tuple[Head, ...]) -> Scorer:
     return EmbeddingScorer()
 
 
-def source_of(heads: tuple[Head, ...], root: str, ignore_index: int | None = None, split: str = "") -> Source:
+def source_of(heads: tuple[OutputHead, ...], root: str, ignore_index: int | None = None, split: str = "") -> Source:
     """The images at `root` with what the heads of a model file should answer. Raises DataError, SettingsError."""
     if heads[0].name:
         raise SettingsError("a model file of named heads with data", "its run folder", "gossamer eval RUN")

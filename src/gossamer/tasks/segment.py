@@ -16,7 +16,7 @@ from gossamer.data.masks.open import pixel_counts, read_masks
 from gossamer.data.source import Data, Source
 from gossamer.data.table import StrPath, Table
 from gossamer.images.preprocess import Preprocess
-from gossamer.predictions.head import Head
+from gossamer.predictions.head import OutputHead
 from gossamer.settings import Settings
 from gossamer.tasks.backbone import arguments
 from gossamer.tasks.base import Task, sized
@@ -71,8 +71,8 @@ class Segment(Task):
             **{**arguments(settings), "output_stride": settings.output_stride or OUTPUT_STRIDE},
         )
 
-    def heads(self) -> tuple[Head, ...]:
-        return (Head("segment", self.classes, options={"size": list(sized(self.settings))}),)
+    def heads(self) -> tuple[OutputHead, ...]:
+        return (OutputHead("segment", self.classes, options={"size": list(sized(self.settings))}),)
 
     def transform(self, preprocess: Preprocess, source: Source) -> JointTransform:
         low, high = self.settings.scales

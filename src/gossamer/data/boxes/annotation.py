@@ -13,7 +13,7 @@ Flags = NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
-class Boxes:
+class BoxTarget:
     """The boxes of one image, in pixels of the upright picture.
 
     corners: float32 (n, 4) x0, y0, x1, y1, continuous edges: a full image is 0, 0, width, height. labels: int64 (n,).
@@ -30,7 +30,7 @@ class Boxes:
     size: tuple[int, int]
 
     @classmethod
-    def plain(cls, corners: Any, labels: Any, size: tuple[int, int]) -> Boxes:
+    def plain(cls, corners: Any, labels: Any, size: tuple[int, int]) -> BoxTarget:
         """Boxes that are neither crowds nor difficult, with the area of their corners."""
         edges = np.asarray(corners, np.float32).reshape(-1, 4)
         none = np.zeros(len(edges), np.bool_)
@@ -40,9 +40,9 @@ class Boxes:
     def __len__(self) -> int:
         return len(self.labels)
 
-    def select(self, which: Any) -> Boxes:
+    def select(self, which: Any) -> BoxTarget:
         """These boxes: a mask (n,) or indices."""
-        return Boxes(
+        return BoxTarget(
             self.corners[which],
             self.labels[which],
             self.crowd[which],
@@ -57,7 +57,7 @@ class Annotations:
     """The boxes of all images of a table, m of them.
 
     starts: int64 (images + 1,), the boxes of a row are starts[row] to starts[row + 1]. sizes: int64 (images, 2),
-    height and width. The rest as in `Boxes`, with m for n; labels are indices into `classes`, -1 for none of them.
+    height and width. The rest as in `BoxTarget`, with m for n; labels are indices into `classes`, -1 for none of them.
     """
 
     classes: tuple[str, ...]
@@ -72,11 +72,11 @@ class Annotations:
     def __len__(self) -> int:
         return len(self.sizes)
 
-    def read(self, row: int) -> Boxes:
+    def read(self, row: int) -> BoxTarget:
         """The boxes of an image."""
         part = slice(int(self.starts[row]), int(self.starts[row + 1]))
         height, width = self.sizes[row].tolist()
-        return Boxes(
+        return BoxTarget(
             self.corners[part],
             self.labels[part],
             self.crowd[part],

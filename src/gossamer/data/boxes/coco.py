@@ -17,17 +17,17 @@ from typing import Any
 from gossamer.data.boxes.jsonfile import entries, read_json
 from gossamer.data.boxes.records import (
     SIDECAR,
+    BoxRecord,
     Draft,
-    Drawn,
-    Record,
+    ImageRecord,
     class_name,
     image_size,
     inside,
-    number,
+    parse_number,
     said_size,
     split_of,
 )
-from gossamer.data.folder import folders, text
+from gossamer.data.folder import folders, printable_path
 from gossamer.data.source import shown
 from gossamer.errors import DataError, ImageError
 
@@ -126,8 +126,8 @@ def _read_file(
     unreadable: list[str],
 ) -> None:
     """Add the records of one file. Raises DataError."""
-    where = text(str(path))
-    drawn: dict[int | str, list[Drawn]] = {}
+    where = printable_path(str(path))
+    drawn: dict[int | str, list[BoxRecord]] = {}
     for entry in entries(content, "images", where):
         key = entry.get("id")
         if not isinstance(key, int | str) or key in drawn:
@@ -164,10 +164,10 @@ def _read_file(
             continue
         extra = {key: value for key, value in entry.items() if key not in _OWN_IMAGE}
         extra["id"] = entry["id"]
-        draft.records.append(Record(relative, name, split, size, drawn[entry["id"]], {"coco": extra}))
+        draft.records.append(ImageRecord(relative, name, split, size, drawn[entry["id"]], {"coco": extra}))
 
 
-def _drawn(entry: dict[str, Any], categories: dict[int, str], where: str) -> Drawn:
+def _drawn(entry: dict[str, Any], categories: dict[int, str], where: str) -> BoxRecord:
     key, bbox = entry.get("category_id"), entry.get("bbox")
     if type(key) is not int or key not in categories:
         raise DataError(
@@ -180,11 +180,11 @@ def _drawn(entry: dict[str, Any], categories: dict[int, str], where: str) -> Dra
     crowd = entry.get("iscrowd", 0)
     if crowd not in (0, 1):
         raise DataError(f"{where}: iscrowd is {reprlib.repr(crowd)}", "0 or 1", "mend it")
-    x, y, width, height = map(number, bbox)
-    area = number(entry.get("area"))
+    x, y, width, height = map(parse_number, bbox)
+    area = parse_number(entry.get("area"))
     own = math.isfinite(area) and not math.isclose(area, width * height, rel_tol=1e-9)  # else it says nothing more
     extra = {key: value for key, value in entry.items() if key not in _OWN}
-    return Drawn(
+    return BoxRecord(
         (x, y, x + width, y + height),
         categories[key],
         bool(crowd),
@@ -230,7 +230,7 @@ def coco_texts(draft: Draft, paths: list[str]) -> Iterator[tuple[str, str]]:
         )
 
 
-def _images(mine: Iterable[tuple[Record, str]]) -> list[dict[str, Any]]:
+def _images(mine: Iterable[tuple[ImageRecord, str]]) -> list[dict[str, Any]]:
     taken: set[int | str] = set()
     result = []
     for record, path in mine:
@@ -242,7 +242,7 @@ def _images(mine: Iterable[tuple[Record, str]]) -> list[dict[str, Any]]:
     return result
 
 
-def _annotations(records: list[Record], image_ids: list[int | str], ids: dict[str, int]) -> list[dict[str, Any]]:
+def _annotations(records: list[ImageRecord], image_ids: list[int | str], ids: dict[str, int]) -> list[dict[str, Any]]:
     result: list[dict[str, Any]] = []
     taken: set[int | str] = set()
     for record, image_id in zip(records, image_ids, strict=True):

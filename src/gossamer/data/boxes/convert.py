@@ -10,12 +10,12 @@ from typing import Any
 
 from gossamer.data.boxes.coco import coco_texts, lost_in_coco
 from gossamer.data.boxes.open import read_draft
-from gossamer.data.boxes.records import SIDECAR, Draft, Record, image_size, split_of
+from gossamer.data.boxes.records import SIDECAR, Draft, ImageRecord, image_size, split_of
 from gossamer.data.boxes.sidecar import sidecar_text
 from gossamer.data.boxes.table import KINDS
 from gossamer.data.boxes.voc import lost_in_voc, voc_files
 from gossamer.data.boxes.yolo import lost_in_yolo, yolo_files
-from gossamer.data.folder import text
+from gossamer.data.folder import printable_path
 from gossamer.data.source import shown
 from gossamer.errors import DataError, ImageError, UnknownNameError
 from gossamer.host.storage import atomic_folder
@@ -47,7 +47,7 @@ class Converted:
     lost: tuple[str, ...]
     notes: tuple[str, ...]
 
-    def text(self) -> str:
+    def printable_path(self) -> str:
         """A few lines for people."""
         first = f"{self.folder}: {self.images} images with {self.boxes} boxes, {KINDS[self.source]} as {KINDS[self.to]}"
         return "\n".join([first, *(f"kept in {SIDECAR}: {line}" for line in self.lost), *self.notes])
@@ -87,7 +87,7 @@ def _check_target(source: Path, target: Path) -> None:
         raise DataError(f"{target}: lies inside {source}", "a folder outside the data", "give another place")
 
 
-def _copy_images(draft: Draft, folder: Path, to: str, notes: list[str]) -> tuple[list[str], list[Record]]:
+def _copy_images(draft: Draft, folder: Path, to: str, notes: list[str]) -> tuple[list[str], list[ImageRecord]]:
     """Where the images went, and their records with the sizes to write; unreadable ones leave the draft. A YOLO line
     needs the picture's own size, whatever its annotations say. Raises DataError where none can be read."""
     paths, said, written = [], [], []
@@ -111,7 +111,7 @@ def _copy_images(draft: Draft, folder: Path, to: str, notes: list[str]) -> tuple
     return paths, written
 
 
-def _write(draft: Draft, written: list[Record], paths: list[str], folder: Path, to: str) -> list[str]:
+def _write(draft: Draft, written: list[ImageRecord], paths: list[str], folder: Path, to: str) -> list[str]:
     """Write the annotations and the sidecar; what the format has no place for."""
     files, lost_in = WRITERS[to]
     lost = [*lost_in(draft), *_further(draft.records, to)]
@@ -131,7 +131,7 @@ def _finite(draft: Draft) -> list[str]:
     return [f"{count} boxes have corners that are no numbers, and are not written"] if count else []
 
 
-def _further(records: list[Record], to: str) -> list[str]:
+def _further(records: list[ImageRecord], to: str) -> list[str]:
     """What the files say of boxes and images beyond the boxes themselves, in a format other than `to`."""
     found = []
     for kind in sorted(set(WRITERS) - {to}):
@@ -167,14 +167,14 @@ def _places(draft: Draft, to: str, notes: list[str]) -> list[str]:
             place = top / name.with_stem(f"{name.stem}_{count}")
         taken.add(str(place.with_suffix("")).casefold())
         if str(place.relative_to(top)) != record.name:
-            renamed.append(f"{text(record.path)} is {place}")
+            renamed.append(f"{printable_path(record.path)} is {place}")
         places.append(str(place))
     if renamed:
         notes.append(f"{len(renamed)} images have another name: {shown(renamed, 3)}")
     return places
 
 
-def _plain(record: Record, root: Path) -> PurePosixPath:
+def _plain(record: ImageRecord, root: Path) -> PurePosixPath:
     """A record's name with an image's ending, that every format and file system takes."""
     parts = ["".join(c if c.isprintable() else "_" for c in part).strip() for part in PurePosixPath(record.name).parts]
     path = PurePosixPath(*(f"_{part[1:]}" if part.startswith(".") else part or "_" for part in parts))

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from gossamer.data.boxes.records import contents
-from gossamer.data.folder import text
+from gossamer.data.folder import printable_path
 from gossamer.errors import DataError
 
 LIMIT = 1 << 31
@@ -17,7 +17,7 @@ LIMIT = 1 << 31
 
 def read_json(path: Path, limit: int = LIMIT) -> dict[str, Any]:
     """The object that a file holds. Raises DataError."""
-    name = text(str(path))
+    name = printable_path(str(path))
     try:
         value = json.loads(contents(path, limit).decode("utf-8-sig"))
     except UnicodeDecodeError as error:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from gossamer.data.boxes.coco import coco_files, read_coco
 from gossamer.data.boxes.records import Draft
-from gossamer.data.boxes.sidecar import restore
+from gossamer.data.boxes.sidecar import restore_from_sidecar
 from gossamer.data.boxes.table import ALLOWED, KINDS, BoxTable, table_of
 from gossamer.data.boxes.voc import is_voc, read_voc
 from gossamer.data.boxes.yolo import read_yolo, yolo_folders
@@ -47,7 +47,7 @@ def read_draft(root: StrPath) -> Draft:
     if not kind:
         raise DataError(f"{os.fspath(root)}: holds no boxes", ALLOWED, "check the path")
     draft = READERS[kind](Path(root))
-    restore(draft)
+    restore_from_sidecar(draft)
     unsaid = [record for record in draft.records if not record.split]
     if unsaid and len(unsaid) < len(draft.records):
         draft.notes.append(f"{os.fspath(root)}: {len(unsaid)} images in no split count as train")

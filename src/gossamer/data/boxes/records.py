@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from gossamer.data.folder import SPLIT_NAMES, text
+from gossamer.data.folder import SPLIT_NAMES, printable_path
 from gossamer.data.source import shown
 from gossamer.errors import DataError, ImageError
 from gossamer.images.preprocess import IMAGE_SUFFIXES, SIDE_LIMIT, describe
@@ -26,7 +26,7 @@ SIDECAR = "gossamer-boxes.json"
 
 
 @dataclass(slots=True)
-class Drawn:
+class BoxRecord:
     """A box as it stands in the file, in pixels (continuous edges x0, y0, x1, y1).
 
     area: nan where the file gives none. extra: what else the file says, by format, for the way back to it.
@@ -41,7 +41,7 @@ class Drawn:
 
 
 @dataclass(slots=True)
-class Record:
+class ImageRecord:
     """An image: path relative to the root, split ("" where none is said), (height, width) as the file says, its boxes.
 
     name: the path below the format's folder of images, which a conversion keeps.
@@ -51,7 +51,7 @@ class Record:
     name: str
     split: str
     size: Size
-    boxes: list[Drawn]
+    boxes: list[BoxRecord]
     extra: dict[str, Any] = field(default_factory=dict)
 
 
@@ -67,12 +67,12 @@ class Draft:
     root: Path
     classes: tuple[str, ...]
     declared: bool
-    records: list[Record]
+    records: list[ImageRecord]
     notes: list[str] = field(default_factory=list)
     extra: dict[str, Any] = field(default_factory=dict)
 
 
-def number(value: object) -> float:
+def parse_number(value: object) -> float:
     """A number, or the text of one, as float; nan where it is none or does not fit."""
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         return math.nan
@@ -84,7 +84,7 @@ def number(value: object) -> float:
 
 def said_size(height: object, width: object) -> Size | None:
     """(height, width) where both are sides that an image can have."""
-    sides = [number(height), number(width)]
+    sides = [parse_number(height), parse_number(width)]
     return (round(sides[0]), round(sides[1])) if all(1 <= side <= SIDE_LIMIT for side in sides) else None
 
 
@@ -100,7 +100,7 @@ def inside(name: str, where: str) -> str:
     """A relative path with slashes. Raises DataError where it leads out of its folder."""
     path = PurePosixPath(name.replace("\\", "/"))
     if not name or "\0" in name or path.is_absolute() or ".." in path.parts or path.parts[0][1:2] == ":":
-        raise DataError(f"{where}: path {text(name)!r}", "a path inside the folder", "mend the path")
+        raise DataError(f"{where}: path {printable_path(name)!r}", "a path inside the folder", "mend the path")
     return str(path)
 
 
@@ -108,15 +108,17 @@ def contents(path: Path, limit: int) -> bytes:
     """The bytes of a file of at most `limit` bytes. Raises DataError."""
     try:
         if not path.is_file():
-            raise DataError(f"{text(str(path))}: is not a file", "a file that can be read", "check the path")
+            raise DataError(f"{printable_path(str(path))}: is not a file", "a file that can be read", "check the path")
         size = path.stat().st_size
         if size > limit:
             raise DataError(
-                f"{text(str(path))}: has {size} bytes", f"at most {limit}", "check that it is the right file"
+                f"{printable_path(str(path))}: has {size} bytes", f"at most {limit}", "check that it is the right file"
             )
         return path.read_bytes()
     except OSError as error:
-        raise DataError(f"{text(str(path))}: {error.strerror}", "a file that can be read", "check the path") from error
+        raise DataError(
+            f"{printable_path(str(path))}: {error.strerror}", "a file that can be read", "check the path"
+        ) from error
 
 
 def lines_of(path: Path, limit: int = 1 << 28) -> list[str]:
@@ -125,7 +127,7 @@ def lines_of(path: Path, limit: int = 1 << 28) -> list[str]:
         return [line.strip() for line in contents(path, limit).decode("utf-8-sig").splitlines()]
     except UnicodeDecodeError as error:
         raise DataError(
-            f"{text(str(path))}: byte {error.start} is not UTF-8", "UTF-8 text", "save it as UTF-8"
+            f"{printable_path(str(path))}: byte {error.start} is not UTF-8", "UTF-8 text", "save it as UTF-8"
         ) from error
 
 
@@ -156,7 +158,9 @@ def image_size(path: Path) -> Size:
     return found.height, found.width
 
 
-def each_image(items: Sequence[str], read: Callable[[str], Record], what: str, notes: list[str]) -> list[Record]:
+def each_image(
+    items: Sequence[str], read: Callable[[str], ImageRecord], what: str, notes: list[str]
+) -> list[ImageRecord]:
     """The records that `read` gives; what raises is set aside and noted. Raises DataError where all do."""
     records, failed = [], []
     for item in items:
@@ -183,7 +187,7 @@ def one_split(lists: Mapping[str, Iterable[str]], where: str) -> dict[str, str]:
         for name in names:
             if result.setdefault(name, split) != split:
                 raise DataError(
-                    f"{where}: {text(name)} is in {result[name]} and in {split}",
+                    f"{where}: {printable_path(name)} is in {result[name]} and in {split}",
                     "one split an image",
                     "remove it from one",
                 )

@@ -11,8 +11,17 @@ import reprlib
 from typing import Any
 
 from gossamer.data.boxes.jsonfile import read_json
-from gossamer.data.boxes.records import SIDECAR, Draft, Drawn, Record, class_name, inside, number, said_size
-from gossamer.data.folder import text
+from gossamer.data.boxes.records import (
+    SIDECAR,
+    BoxRecord,
+    Draft,
+    ImageRecord,
+    class_name,
+    inside,
+    parse_number,
+    said_size,
+)
+from gossamer.data.folder import printable_path
 from gossamer.data.source import shown
 from gossamer.errors import DataError
 
@@ -41,14 +50,14 @@ def sidecar_text(draft: Draft, paths: list[str], to: str, lost: list[str]) -> st
     return f'{json.dumps(head)[:-1]}, "images": {{\n' + ",\n".join(lines) + "\n}}\n"
 
 
-def _image(record: Record, to: str) -> dict[str, Any]:
+def _image(record: ImageRecord, to: str) -> dict[str, Any]:
     kept = {str(i): entry for i, box in enumerate(record.boxes) if (entry := _box(box, to))}
     extra = {key: value for key, value in record.extra.items() if key != to}
     found = {"name": record.name, "size": record.size, "count": len(record.boxes), "extra": extra, "boxes": kept}
     return {key: value for key, value in found.items() if value not in ({}, None)}
 
 
-def _box(box: Drawn, to: str) -> dict[str, Any]:
+def _box(box: BoxRecord, to: str) -> dict[str, Any]:
     found: dict[str, Any] = {"crowd": box.crowd, "difficult": box.difficult}
     found["area"] = 0 if math.isnan(box.area) else box.area
     found["extra"] = {key: value for key, value in box.extra.items() if key != to}
@@ -56,7 +65,7 @@ def _box(box: Drawn, to: str) -> dict[str, Any]:
     return {"box": box.box, "name": box.name, **kept} if kept else {}
 
 
-def restore(draft: Draft) -> None:
+def restore_from_sidecar(draft: Draft) -> None:
     """Give a draft back what the sidecar beside it kept; boxes that were changed since stay as they are, and are noted.
 
     Raises DataError where the sidecar is broken.
@@ -65,7 +74,7 @@ def restore(draft: Draft) -> None:
     if not path.is_file():
         return
     value = read_json(path)
-    where = text(str(path))
+    where = printable_path(str(path))
     if value.get("gossamer_boxes") != VERSION:
         raise _broken(where, "gossamer_boxes", value.get("gossamer_boxes"))
     if value.get("to") != draft.kind:
@@ -84,7 +93,7 @@ def restore(draft: Draft) -> None:
         draft.classes, draft.declared = classes, _typed(value, "declared", bool, where)
 
 
-def _restore_image(record: Record, value: Any, where: str) -> bool:
+def _restore_image(record: ImageRecord, value: Any, where: str) -> bool:
     """Whether the image is the one that was written, and so has what was kept of it."""
     if value is None:
         return False
@@ -108,14 +117,14 @@ def _restore_image(record: Record, value: Any, where: str) -> bool:
     for box, entry in pairs:
         box.crowd = _typed(entry, "crowd", bool, where, box.crowd)
         box.difficult = _typed(entry, "difficult", bool, where, box.difficult)
-        area = number(entry.get("area"))
+        area = parse_number(entry.get("area"))
         box.area = area if math.isfinite(area) else box.area
         box.extra = {**_extra(entry, where), **box.extra}
     return True
 
 
-def _same(box: Drawn, entry: dict[str, Any], where: str) -> bool:
-    corners = [number(value) for value in _typed(entry, "box", list, where)]
+def _same(box: BoxRecord, entry: dict[str, Any], where: str) -> bool:
+    corners = [parse_number(value) for value in _typed(entry, "box", list, where)]
     near = len(corners) == 4 and all(abs(a - b) <= SAME for a, b in zip(corners, box.box, strict=True))
     return near and entry.get("name") == box.name
 
@@ -126,7 +135,7 @@ def _extra(value: dict[str, Any], where: str, whole: bool = False) -> dict[str, 
     words = [*found.get("voc", ()), *found.get("yolo", ())] if _lists(found) else [None]
     coco = found.get("coco", {})
     good = set(found) <= {"voc", "coco", "yolo"} and isinstance(coco, dict) and all(isinstance(w, str) for w in words)
-    good = good and all(math.isfinite(number(word)) for word in found.get("yolo", ()))
+    good = good and all(math.isfinite(parse_number(word)) for word in found.get("yolo", ()))
     if whole and good:
         categories = coco.get("categories", [])
         good = isinstance(categories, list) and all(
@@ -150,4 +159,6 @@ def _typed(value: dict[str, Any], key: str, kind: type, where: str, default: Any
 
 
 def _broken(where: str, key: str, value: object) -> DataError:
-    return DataError(f"{where}: {text(key)} is {reprlib.repr(value)}", "what a conversion wrote", "remove the file")
+    return DataError(
+        f"{where}: {printable_path(key)} is {reprlib.repr(value)}", "what a conversion wrote", "remove the file"
+    )

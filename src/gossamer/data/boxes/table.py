@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gossamer.data.boxes.annotation import Annotations
-from gossamer.data.boxes.records import Draft, Drawn, image_size
-from gossamer.data.folder import text
+from gossamer.data.boxes.records import BoxRecord, Draft, image_size
+from gossamer.data.folder import printable_path
 from gossamer.data.source import Files, Indices, Source, shown
 from gossamer.data.table import StrPath, Table
 from gossamer.errors import DataError, ImageError
@@ -120,7 +120,7 @@ def table_of(draft: Draft) -> BoxTable:
     return BoxTable(
         KINDS[draft.kind],
         draft.classes,
-        [text(path) for path in paths],
+        [printable_path(path) for path in paths],
         np.zeros(len(paths), np.int64),
         splits,
         Files(draft.root, paths),
@@ -142,7 +142,7 @@ def size_differences(table: BoxTable) -> list[str]:
         except ImageError:
             continue  # whoever reads the picture says so
         if own != (height, width):
-            found = f"{text(path)} ({width} x {height}, the image {own[1]} x {own[0]})"
+            found = f"{printable_path(path)} ({width} x {height}, the image {own[1]} x {own[0]})"
             (turned if own == (width, height) else other).append(found)
     counted = (
         (turned, "lie on their side by their annotations, which were drawn before the picture was turned upright"),
@@ -173,7 +173,7 @@ def _clean(corners: NDArray[np.float64], sizes: Indices) -> tuple[NDArray[np.flo
 
 def _annotations(
     classes: tuple[str, ...],
-    drawn: list[Drawn],
+    drawn: list[BoxRecord],
     kept: NDArray[np.bool_],
     clipped: NDArray[np.float64],
     starts: Indices,

@@ -12,9 +12,9 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 from gossamer.data.boxes.records import (
+    BoxRecord,
     Draft,
-    Drawn,
-    Record,
+    ImageRecord,
     Size,
     class_name,
     each_image,
@@ -22,12 +22,12 @@ from gossamer.data.boxes.records import (
     image_size,
     inside,
     lines_of,
-    number,
     one_split,
+    parse_number,
     said_size,
 )
 from gossamer.data.boxes.xmlfile import parse_xml, read_xml
-from gossamer.data.folder import text
+from gossamer.data.folder import printable_path
 from gossamer.data.source import class_order, shown
 from gossamer.errors import DataError
 
@@ -74,7 +74,7 @@ def _splits(root: Path) -> dict[str, str]:
         for name in _listed(folder / "trainval.txt"):
             if found.setdefault(name, "train") == "test":
                 raise DataError(
-                    f"{root}/{SETS.as_posix()}: {text(name)} is in trainval and in test",
+                    f"{root}/{SETS.as_posix()}: {printable_path(name)} is in trainval and in test",
                     "one split an image",
                     "remove it from one",
                 )
@@ -88,48 +88,58 @@ def _listed(path: Path) -> list[str]:
     return [inside(line, str(path)) for line in lines_of(path) if line]
 
 
-def _record(root: Path, stem: str, split: str, images: dict[str, str]) -> Record:
+def _record(root: Path, stem: str, split: str, images: dict[str, str]) -> ImageRecord:
     """Raises DataError, ImageError."""
     path = root / "Annotations" / f"{stem}.xml"
     if not path.is_file():
-        raise DataError(f"{text(stem)} is listed but has no Annotations/{text(stem)}.xml", _ALLOWED, "restore the file")
-    where = text(str(path))
+        raise DataError(
+            f"{printable_path(stem)} is listed but has no Annotations/{printable_path(stem)}.xml",
+            _ALLOWED,
+            "restore the file",
+        )
+    where = printable_path(str(path))
     top = annotation_of(path)
     name = images.get(stem) or (top.findtext("filename") or "").strip()
     if not name or not (root / "JPEGImages" / inside(name, where)).is_file():
-        raise DataError(f"{where}: there is no JPEGImages/{text(stem)}.jpg", "an image for each", "restore the image")
+        raise DataError(
+            f"{where}: there is no JPEGImages/{printable_path(stem)}.jpg", "an image for each", "restore the image"
+        )
     boxes, said = objects_of(top, where)
     size = said or image_size(root / "JPEGImages" / name)
     others = [ElementTree.tostring(child, "unicode").strip() for child in top if child.tag not in _OWN]
     depth = top.find("size/depth")
     if depth is not None:
         others.append(ElementTree.tostring(depth, "unicode").strip())
-    return Record(f"JPEGImages/{name}", name, split, size, boxes, {"voc": others} if others else {})
+    return ImageRecord(f"JPEGImages/{name}", name, split, size, boxes, {"voc": others} if others else {})
 
 
 def annotation_of(path: Path) -> ElementTree.Element:
     """The <annotation> that a file is. Raises DataError."""
     top = read_xml(path)
     if top.tag != "annotation":
-        raise DataError(f"{text(str(path))}: begins with <{text(top.tag)}>", "<annotation>", "mend or remove the file")
+        raise DataError(
+            f"{printable_path(str(path))}: begins with <{printable_path(top.tag)}>",
+            "<annotation>",
+            "mend or remove the file",
+        )
     return top
 
 
-def objects_of(top: ElementTree.Element, where: str) -> tuple[list[Drawn], Size | None]:
+def objects_of(top: ElementTree.Element, where: str) -> tuple[list[BoxRecord], Size | None]:
     """The objects of an annotation, and the (height, width) that it gives its image. Raises DataError."""
     said = said_size(top.findtext("size/height"), top.findtext("size/width"))
     return [_drawn(element, where) for element in top.findall("object")], said
 
 
-def _drawn(element: ElementTree.Element, where: str) -> Drawn:
+def _drawn(element: ElementTree.Element, where: str) -> BoxRecord:
     """Raises DataError where the object has no name or no box; numbers that are none become nan."""
     name, box = class_name(element.findtext("name"), where), element.find("bndbox")
     if box is None:
         raise DataError(f"{where}: an <object> has no <bndbox>", "a box for each", "mend the file")
-    x0, y0, x1, y1 = (number(box.findtext(tag)) for tag in ("xmin", "ymin", "xmax", "ymax"))
+    x0, y0, x1, y1 = (parse_number(box.findtext(tag)) for tag in ("xmin", "ymin", "xmax", "ymax"))
     others = [ElementTree.tostring(child, "unicode").strip() for child in element if child.tag not in _OWN_OBJECT]
     difficult = (element.findtext("difficult") or "").strip() in ("1", "true", "True")
-    return Drawn((x0 - 1, y0 - 1, x1, y1), name, difficult=difficult, extra={"voc": others} if others else {})
+    return BoxRecord((x0 - 1, y0 - 1, x1, y1), name, difficult=difficult, extra={"voc": others} if others else {})
 
 
 def voc_files(draft: Draft, paths: list[str]) -> Iterator[tuple[str, str]]:
@@ -144,7 +154,7 @@ def voc_files(draft: Draft, paths: list[str]) -> Iterator[tuple[str, str]]:
         yield f"{SETS.as_posix()}/{name}.txt", "".join(f"{stem}\n" for stem in sorted(stems))
 
 
-def _xml(record: Record, name: str) -> str:
+def _xml(record: ImageRecord, name: str) -> str:
     top = ElementTree.Element("annotation")
     _leaf(top, "filename", name)
     size = ElementTree.SubElement(top, "size")

@@ -8,7 +8,7 @@ from xml.etree import ElementTree
 from xml.parsers import expat
 
 from gossamer.data.boxes.records import contents
-from gossamer.data.folder import text
+from gossamer.data.folder import printable_path
 from gossamer.errors import DataError
 
 LIMIT = 1 << 24
@@ -24,7 +24,7 @@ class _RefusedError(Exception):
 
 def read_xml(path: Path) -> ElementTree.Element:
     """The root element of a file. Raises DataError."""
-    return parse_xml(contents(path, LIMIT), text(str(path)))
+    return parse_xml(contents(path, LIMIT), printable_path(str(path)))
 
 
 def parse_xml(data: bytes, name: str) -> ElementTree.Element:

@@ -15,10 +15,10 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from gossamer.data.boxes.records import (
+    BoxRecord,
     Draft,
-    Drawn,
     Edges,
-    Record,
+    ImageRecord,
     Size,
     class_name,
     contents,
@@ -26,10 +26,10 @@ from gossamer.data.boxes.records import (
     image_files,
     image_size,
     lines_of,
-    number,
+    parse_number,
     split_of,
 )
-from gossamer.data.folder import folders, text
+from gossamer.data.folder import folders, printable_path
 from gossamer.data.source import shown
 from gossamer.errors import DataError, MissingPackageError
 
@@ -87,35 +87,35 @@ def _stem(name: str) -> str:
     return Path(name).with_suffix("").as_posix()
 
 
-def check_known(record: Record, names: tuple[str, ...]) -> None:
+def check_known(record: ImageRecord, names: tuple[str, ...]) -> None:
     """Raises DataError on a class number beyond the names: it is a mistake in the names, not in one image."""
     for box in record.boxes:
         if "class" in box.extra:
             raise DataError(
-                f"{text(record.path)}: its labels have class {reprlib.repr(box.extra['class'])}",
+                f"{printable_path(record.path)}: its labels have class {reprlib.repr(box.extra['class'])}",
                 f"0 to {len(names) - 1} ({shown(names)})",
                 "mend the label file or the class names",
             )
 
 
-def _record(root: Path, path: str, split: str, images: Path, labels: Path, names: tuple[str, ...]) -> Record:
+def _record(root: Path, path: str, split: str, images: Path, labels: Path, names: tuple[str, ...]) -> ImageRecord:
     """Raises DataError, ImageError."""
     name = (root / path).relative_to(images).as_posix()
     label = labels / f"{_stem(name)}.txt"
     size = image_size(root / path)
-    return Record(path, name, split, size, read_labels(label, size, names) if label.is_file() else [])
+    return ImageRecord(path, name, split, size, read_labels(label, size, names) if label.is_file() else [])
 
 
-def read_labels(path: Path, size: Size, names: tuple[str, ...]) -> list[Drawn]:
+def read_labels(path: Path, size: Size, names: tuple[str, ...]) -> list[BoxRecord]:
     """The boxes of a label file, of an image of `size`. Raises DataError."""
-    where = text(str(path))
+    where = printable_path(str(path))
     return [_drawn(line, f"{where}: line {i}", size, names) for i, line in enumerate(lines_of(path), 1) if line]
 
 
-def _drawn(line: str, where: str, size: Size, names: tuple[str, ...]) -> Drawn:
+def _drawn(line: str, where: str, size: Size, names: tuple[str, ...]) -> BoxRecord:
     """Raises DataError on a line of another shape."""
     words = line.split()
-    values = [number(word) for word in words]
+    values = [parse_number(word) for word in words]
     polygon = len(words) >= 7 and len(words) % 2 == 1
     if not (len(words) == 5 or polygon) or not values[0].is_integer():
         raise DataError(f"{where}: {reprlib.repr(line)}", _LINE, "mend or remove the file")
@@ -131,7 +131,7 @@ def _drawn(line: str, where: str, size: Size, names: tuple[str, ...]) -> Drawn:
     extra: dict[str, Any] = {} if known else {"class": words[0]}
     if polygon:
         extra["yolo"] = words[1:]
-    return Drawn(box, names[int(values[0])] if known else "", extra=extra)
+    return BoxRecord(box, names[int(values[0])] if known else "", extra=extra)
 
 
 def _names(root: Path) -> tuple[str, ...]:
@@ -172,7 +172,7 @@ def _from_yaml(path: Path) -> list[Any]:
         raise DataError(f"{path}: has key points (kpt_shape)", "boxes and polygons", "export boxes")
     names = value["names"]
     if isinstance(names, dict):
-        keys = {number(key): name for key, name in names.items()}
+        keys = {parse_number(key): name for key, name in names.items()}
         if len(keys) < len(names) or set(keys) != set(range(len(names))):
             raise DataError(
                 f"{path}: the names are numbered {shown(map(str, names))}", "0, 1, 2, ...", "mend the numbers"
@@ -199,7 +199,7 @@ def yolo_files(draft: Draft, paths: list[str]) -> Iterator[tuple[str, str]]:
     yield "data.yaml", "\n".join(lines) + "\n"
 
 
-def _line(box: Drawn, label: int, size: Size) -> str:
+def _line(box: BoxRecord, label: int, size: Size) -> str:
     """Twelve digits, a thousandth of a thousandth of a pixel in the largest picture."""
     if "yolo" in box.extra:
         return " ".join([str(label), *box.extra["yolo"]])

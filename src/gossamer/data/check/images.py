@@ -61,7 +61,7 @@ class Item:
 
 
 @dataclass(frozen=True)
-class Range:
+class SideRange:
     """Smallest, median and largest of a side in pixels."""
 
     low: int
@@ -75,14 +75,14 @@ class Split:
 
     images: int
     classes: dict[str, int]
-    width: Range | None
-    height: Range | None
+    width: SideRange | None
+    height: SideRange | None
     formats: dict[str, int]
     modes: dict[str, int]
 
 
 @dataclass(frozen=True)
-class Inspection:
+class ImageCheck:
     """A data set, looked through.
 
     exact: groups of images that are equal byte for byte. near: groups of images that look the same but are not all
@@ -161,14 +161,14 @@ class _Seen:
     reason: str = ""
 
 
-def inspect(
+def check_images(
     data: Data,
     *,
     threads: int = 0,
     pixel_limit: int = PIXEL_LIMIT,
     apart: bool = False,
     progress: Progress = SILENT,
-) -> Inspection:
+) -> ImageCheck:
     """Read every image of every split and report. Never raises for an unreadable image.
 
     threads: 0 is one a core. apart: classes are identities, which need not be in every split.
@@ -186,7 +186,7 @@ def inspect(
     }
     unreadable = [Item(i.split, i.name, i.label, s.reason) for i, s in zip(items, seen) if s.reason]
     exact, near = _duplicates(seen)
-    found = Inspection(
+    found = ImageCheck(
         data.how,
         splits,
         unreadable,
@@ -227,8 +227,8 @@ def _reader(source: Source, pixel_limit: int) -> Callable[[int], _Seen]:
 
 
 def _split(source: Source, about: list[Description]) -> Split:
-    def span(sides: list[int]) -> Range | None:
-        return Range(min(sides), float(np.median(sides)), max(sides)) if sides else None
+    def span(sides: list[int]) -> SideRange | None:
+        return SideRange(min(sides), float(np.median(sides)), max(sides)) if sides else None
 
     counts = np.bincount(source.labels, minlength=len(source.classes)).tolist() if len(source) else []
     return Split(
@@ -272,14 +272,14 @@ def _oddities(seen: _Seen) -> set[str]:
 # --- advice --------------------------------------------------------------------------------------
 
 
-def _advice(found: Inspection, apart: bool) -> list[str]:
+def _advice(found: ImageCheck, apart: bool) -> list[str]:
     """What to do, most urgent first."""
     last = _identity_advice if apart else _class_advice
     lines = [line for rule in (_leak_advice, _conflict_advice, _file_advice, last) for line in rule(found)]
     return lines or ["Nothing: no unreadable, repeated, leaking or odd images, and the classes are even."]
 
 
-def _leak_advice(found: Inspection) -> Iterator[str]:
+def _leak_advice(found: ImageCheck) -> Iterator[str]:
     told: set[tuple[str, str]] = set()
     for kind, how in (("exact", "byte for byte"), ("near", "but for small changes")):
         for split in [name for name in found.splits if name != "train"]:
@@ -293,13 +293,13 @@ def _leak_advice(found: Inspection) -> Iterator[str]:
                 )
 
 
-def _conflict_advice(found: Inspection) -> Iterator[str]:
+def _conflict_advice(found: ImageCheck) -> Iterator[str]:
     for kind, how in (("exact", "identical"), ("near", "nearly identical")):
         if count := len(found.conflicts(kind)):
             yield f"Groups of {how} images in different classes: {count}. At least one label of each is wrong: correct it."
 
 
-def _file_advice(found: Inspection) -> Iterator[str]:
+def _file_advice(found: ImageCheck) -> Iterator[str]:
     images = sum(split.images for split in found.splits.values())
     if count := len(found.unreadable):
         yield (
@@ -313,7 +313,7 @@ def _file_advice(found: Inspection) -> Iterator[str]:
             yield f"Images {ODD[kind]}: {count}. {do}"
 
 
-def _class_advice(found: Inspection) -> Iterator[str]:
+def _class_advice(found: ImageCheck) -> Iterator[str]:
     train = found.splits["train"].classes
     for name, split in found.splits.items():
         absent = [label for label, count in split.classes.items() if not count]
@@ -331,7 +331,7 @@ def _class_advice(found: Inspection) -> Iterator[str]:
         )
 
 
-def _identity_advice(found: Inspection) -> Iterator[str]:
+def _identity_advice(found: ImageCheck) -> Iterator[str]:
     for name, split in found.splits.items():
         if single := [label for label, count in split.classes.items() if count == 1]:
             effect = "nothing to be pulled to" if name == "train" else "nothing to be found by"
@@ -347,7 +347,7 @@ def _some(names: list[str]) -> str:
     return ("Class " if len(names) == 1 else "Classes ") + ", ".join(names[:SHOWN]) + more
 
 
-def aligned(rows: Iterable[tuple[str, ...]]) -> list[str]:
+def table_lines(rows: Iterable[tuple[str, ...]]) -> list[str]:
     """Columns in line: the first to the left, the others to the right."""
     rows = list(rows)
     widths = [max(len(cell) for cell in column) for column in zip(*rows)]
@@ -364,7 +364,7 @@ def _counts(splits: dict[str, Split]) -> list[str]:
     ordered, half = sorted(classes, key=lambda label: -total[label]), SHOWN_CLASSES // 2
     shown: list[str] = classes if len(classes) <= SHOWN_CLASSES else [*ordered[:half], "", *ordered[-half:]]
     rows = [("class", *splits), *(_count_row(label, splits, len(classes)) for label in shown)]
-    return aligned([*rows, ("all", *(str(split.images) for split in splits.values()))])
+    return table_lines([*rows, ("all", *(str(split.images) for split in splits.values()))])
 
 
 def _count_row(label: str, splits: dict[str, Split], classes: int) -> tuple[str, ...]:
@@ -377,7 +377,7 @@ def _facts(splits: dict[str, Split]) -> list[str]:
     def kinds(found: dict[str, int]) -> str:
         return ", ".join(f"{kind} {count}" for kind, count in found.items()) or "-"
 
-    def span(found: Range | None) -> str:
+    def span(found: SideRange | None) -> str:
         return f"{found.low} / {found.median:g} / {found.high}" if found else "-"
 
     rows = [("", *splits)]
@@ -385,7 +385,7 @@ def _facts(splits: dict[str, Split]) -> list[str]:
         rows.append((what, *(span(getattr(split, side)) for split in splits.values())))
     rows.append(("formats", *(kinds(split.formats) for split in splits.values())))
     rows.append(("colour modes", *(kinds(split.modes) for split in splits.values())))
-    return aligned(rows)
+    return table_lines(rows)
 
 
 def _examples(title: str, found: list[list[Item]]) -> list[str]:

@@ -10,10 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from gossamer.data.boxes.annotation import Boxes
+from gossamer.data.boxes.annotation import BoxTarget
 from gossamer.data.boxes.open import read_boxes
 from gossamer.data.boxes.table import size_differences
-from gossamer.data.check.images import aligned
+from gossamer.data.check.images import table_lines
 from gossamer.data.source import Data, Source, shown
 from gossamer.errors import GossamerError, ImageError
 from gossamer.images.preprocess import printable
@@ -23,7 +23,7 @@ ABSENT = "cannot be learnt where training has none of it, nor measured where val
 
 
 @dataclass(frozen=True)
-class Answered:
+class TargetCheck:
     """The answers of each split.
 
     unit: "boxes" or "pixels". counts: split -> class -> how many. facts: split -> what -> how much; sides in pixels of
@@ -59,17 +59,17 @@ class Answered:
         rows = [(self.unit, *splits)]
         rows += [(printable(name), *(str(self.counts[split][name]) for split in splits)) for name in classes]
         rows += [(kind, *(_figure(self.facts[split][kind]) for split in splits)) for kind in kinds]
-        lines = aligned(rows)
+        lines = table_lines(rows)
         lines += [f"cannot be read: {printable(name)}: {printable(reason)}" for name, reason in self.unreadable[:5]]
         lines += ["..."] if len(self.unreadable) > 5 else []
         return "\n".join([*lines, *map(printable, self.notes)])
 
 
-def boxes_of(data: Data, roots: Iterable[str]) -> Answered:
+def check_boxes(data: Data, roots: Iterable[str]) -> TargetCheck:
     """The boxes of `data`, which lie at `roots`; every image's header is read. Raises DataError."""
     counts, facts = {}, {}
     for split, source in data.splits().items():
-        boxes: list[Boxes] = [source.target(index) for index in range(len(source))]
+        boxes: list[BoxTarget] = [source.target(index) for index in range(len(source))]
         labels = np.concatenate([each.labels for each in boxes])
         sides = np.concatenate([each.corners[:, 2:] - each.corners[:, :2] for each in boxes])
         counts[split] = dict(zip(data.classes, np.bincount(labels, minlength=len(data.classes)).tolist(), strict=True))
@@ -82,10 +82,10 @@ def boxes_of(data: Data, roots: Iterable[str]) -> Answered:
             "median height (px)": float(np.median(sides[:, 1])) if len(sides) else None,
         }
     differ = [line for root in roots if root for line in size_differences(read_boxes(root))]
-    return Answered("boxes", counts, facts, notes=[*data.notes, *differ])
+    return TargetCheck("boxes", counts, facts, notes=[*data.notes, *differ])
 
 
-def masks_of(data: Data) -> Answered:
+def check_masks(data: Data) -> TargetCheck:
     """The masks of `data`, each of which is read, shared among threads."""
     counts: dict[str, dict[str, int]] = {}
     facts: dict[str, dict[str, float | None]] = {}
@@ -106,7 +106,7 @@ def masks_of(data: Data) -> Answered:
             "ignored pixels": int(total[IGNORED]),
             "masks read": read,
         }
-    return Answered("pixels", counts, facts, unreadable, data.notes)
+    return TargetCheck("pixels", counts, facts, unreadable, data.notes)
 
 
 def _histogram(source: Source, index: int) -> Any:

@@ -12,11 +12,11 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from gossamer.data.boxes.records import Draft, Record, image_size
+from gossamer.data.boxes.records import Draft, ImageRecord, image_size
 from gossamer.data.boxes.table import table_of
 from gossamer.data.boxes.voc import annotation_of, objects_of
 from gossamer.data.boxes.yolo import check_known, read_labels
-from gossamer.data.folder import text
+from gossamer.data.folder import printable_path
 from gossamer.data.heads.spec import HeadSpec
 from gossamer.data.masks.classes import label_map_of, numbered
 from gossamer.data.masks.open import ANY_VALUE, Masks, count_classes
@@ -50,7 +50,7 @@ class Grid:
         return [row for row, cell in enumerate(self.cells[column]) if cell]
 
 
-class Reader(Protocol):
+class LabelReader(Protocol):
     """The labels of the rows that have some."""
 
     def read(self, row: int) -> Any: ...
@@ -71,13 +71,13 @@ class Listed:
 
 
 @dataclass
-class Column:
+class LabelColumn:
     """The labels of one head. classes: names of classes, identities or quantities. at: (rows,) the row in `reader` of
     each row of the table, -1 where it has no label."""
 
     classes: tuple[str, ...]
     at: Indices
-    reader: Reader
+    reader: LabelReader
 
     def read(self, row: int) -> Any:
         """The label of a row, None where it has none. Raises OSError, ImageError."""
@@ -88,7 +88,9 @@ class Column:
         return "" if self.at[row] < 0 else self.reader.line(int(self.at[row]))
 
 
-def read_column(spec: HeadSpec, grid: Grid, classes: tuple[str, ...] = (), ignore_index: int | None = None) -> Column:
+def read_column(
+    spec: HeadSpec, grid: Grid, classes: tuple[str, ...] = (), ignore_index: int | None = None
+) -> LabelColumn:
     """The labels of a head.
 
     classes: the names to number by; default those of `spec`, or that the cells have, in order. ignore_index: value of
@@ -125,7 +127,7 @@ def _names(found: Sequence[tuple[int, str]], grid: Grid, column: str, given: tup
     return given or class_order(name for _, name in found)
 
 
-def _classes(spec: HeadSpec, grid: Grid, given: tuple[str, ...]) -> Column:
+def _classes(spec: HeadSpec, grid: Grid, given: tuple[str, ...]) -> LabelColumn:
     """A class or an identity a row, by its number."""
     column = spec.columns[0]
     rows = grid.known(column)
@@ -136,10 +138,10 @@ def _classes(spec: HeadSpec, grid: Grid, given: tuple[str, ...]) -> Column:
             f"{grid.path}: {column} has one class, {shown(names) or 'or none'}", "two or more", "add images"
         )
     number = {name: i for i, name in enumerate(names)}
-    return Column(names, _at(rows, len(grid.images)), Listed([number[cell] for cell in cells]))
+    return LabelColumn(names, _at(rows, len(grid.images)), Listed([number[cell] for cell in cells]))
 
 
-def _tree(spec: HeadSpec, grid: Grid, given: tuple[str, ...]) -> Column:
+def _tree(spec: HeadSpec, grid: Grid, given: tuple[str, ...]) -> LabelColumn:
     """A path of names a row, down to a leaf or to a class above some; the classes are the leaves."""
     column = spec.columns[0]
     rows = grid.known(column)
@@ -159,10 +161,10 @@ def _tree(spec: HeadSpec, grid: Grid, given: tuple[str, ...]) -> Column:
             raise DataError(
                 f"{grid.where(row, column)} {'/'.join(path)!r} is no class of this head", shown(leaves), "mend the cell"
             )
-    return Column(leaves, _at(rows, len(grid.images)), Listed(paths))
+    return LabelColumn(leaves, _at(rows, len(grid.images)), Listed(paths))
 
 
-def _labels(spec: HeadSpec, grid: Grid, given: tuple[str, ...]) -> Column:
+def _labels(spec: HeadSpec, grid: Grid, given: tuple[str, ...]) -> LabelColumn:
     """Any number of labels a row, with | between: (K,) float32 of 0 and 1."""
     column = spec.columns[0]
     rows = grid.known(column)
@@ -171,10 +173,10 @@ def _labels(spec: HeadSpec, grid: Grid, given: tuple[str, ...]) -> Column:
     if not names:
         raise DataError(f"{grid.path}: {column} has no labels", "labels with | between", "fill the column")
     values = np.array([[name in cell for name in names] for cell in cells], np.float32).reshape(-1, len(names))
-    return Column(names, _at(rows, len(grid.images)), Listed(values))
+    return LabelColumn(names, _at(rows, len(grid.images)), Listed(values))
 
 
-def _numbers(spec: HeadSpec, grid: Grid, binary: bool) -> Column:
+def _numbers(spec: HeadSpec, grid: Grid, binary: bool) -> LabelColumn:
     """A number from each column: (columns,) float32, NaN for an empty cell; rows of which all are empty have none."""
     values = np.full((len(grid.images), len(spec.columns)), np.nan, np.float32)
     for index, column in enumerate(spec.columns):
@@ -188,7 +190,7 @@ def _numbers(spec: HeadSpec, grid: Grid, binary: bool) -> Column:
                 )
             values[row, index] = value
     rows = np.flatnonzero(~np.isnan(values).all(axis=1)).tolist()
-    return Column(spec.columns, _at(rows, len(grid.images)), Listed(values[rows]))
+    return LabelColumn(spec.columns, _at(rows, len(grid.images)), Listed(values[rows]))
 
 
 def _number(cell: str) -> float:
@@ -199,7 +201,7 @@ def _number(cell: str) -> float:
     return float(value)
 
 
-def _boxes(spec: HeadSpec, grid: Grid, given: tuple[str, ...]) -> Column:
+def _boxes(spec: HeadSpec, grid: Grid, given: tuple[str, ...]) -> LabelColumn:
     """Boxes from a PASCAL VOC .xml or a YOLO .txt a row; files that cannot be used are noted, and count as none."""
     column = spec.columns[0]
     rows, records, failed = [], [], []
@@ -217,15 +219,15 @@ def _boxes(spec: HeadSpec, grid: Grid, given: tuple[str, ...]) -> Column:
     names = _names(found, grid, column, given)
     table = table_of(Draft("voc", grid.path, names, bool(given), records))
     grid.notes.extend(f"{column}: {note}" for note in table.notes)
-    return Column(names, _at(rows, len(grid.images)), table.targets)
+    return LabelColumn(names, _at(rows, len(grid.images)), table.targets)
 
 
-def _record(grid: Grid, row: int, column: str, names: tuple[str, ...]) -> Record:
+def _record(grid: Grid, row: int, column: str, names: tuple[str, ...]) -> ImageRecord:
     """Raises DataError, ImageError."""
     path, image = grid.root / grid.cells[column][row], grid.root / grid.images[row]
     if path.suffix.lower() == ".xml":
-        boxes, said = objects_of(annotation_of(path), text(str(path)))
-        return Record(grid.images[row], path.name, "", said or image_size(image), boxes)
+        boxes, said = objects_of(annotation_of(path), printable_path(str(path)))
+        return ImageRecord(grid.images[row], path.name, "", said or image_size(image), boxes)
     if path.suffix.lower() != ".txt":
         raise DataError(f"{grid.where(row, column)} {path.name!r}", "a PASCAL VOC .xml or a YOLO .txt", "mend the cell")
     if not names:
@@ -235,12 +237,12 @@ def _record(grid: Grid, row: int, column: str, names: tuple[str, ...]) -> Record
             "add classes: [...] to the head",
         )
     size = image_size(image)
-    record = Record(grid.images[row], path.name, "", size, read_labels(path, size, names))
+    record = ImageRecord(grid.images[row], path.name, "", size, read_labels(path, size, names))
     check_known(record, names)
     return record
 
 
-def _masks(spec: HeadSpec, grid: Grid, given: tuple[str, ...], ignore_index: int | None) -> Column:
+def _masks(spec: HeadSpec, grid: Grid, given: tuple[str, ...], ignore_index: int | None) -> LabelColumn:
     """A mask of class numbers a row, read when it is asked for."""
     column = spec.columns[0]
     rows = grid.known(column)
@@ -253,12 +255,12 @@ def _masks(spec: HeadSpec, grid: Grid, given: tuple[str, ...], ignore_index: int
     else:
         entries = numbered(count_classes(masks, list(range(len(rows))), ignore_index), ignore_index)
     masks.label_map = label_map_of(entries, ignore_index)
-    return Column(masks.label_map.classes, _at(rows, len(grid.images)), masks)
+    return LabelColumn(masks.label_map.classes, _at(rows, len(grid.images)), masks)
 
 
 Strata = NDArray[np.int64]
 
 
-def class_numbers(column: Column) -> Strata:
+def class_numbers(column: LabelColumn) -> Strata:
     """(rows,) the class of each row, -1 where it has none; of a column of classes or identities."""
     return np.array([-1 if found is None else found for found in map(column.read, range(len(column.at)))], np.int64)

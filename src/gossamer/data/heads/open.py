@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 
 from gossamer.data.csvfile import read_lines
-from gossamer.data.folder import SPLIT_NAMES, text
-from gossamer.data.heads.columns import Column, Grid, class_numbers, read_column
+from gossamer.data.folder import SPLIT_NAMES, printable_path
+from gossamer.data.heads.columns import Grid, LabelColumn, class_numbers, read_column
 from gossamer.data.heads.spec import HeadSpec
 from gossamer.data.source import Files, Indices, shown
 from gossamer.data.table import StrPath, Table, TargetTable
@@ -29,7 +29,7 @@ class HeadTargets:
     """What is known of each row: the label of each head by its name, None where it lacks it; of a nameless head the
     label itself. cells: of each row, all that the table says."""
 
-    def __init__(self, columns: dict[str, Column], cells: list[str]) -> None:
+    def __init__(self, columns: dict[str, LabelColumn], cells: list[str]) -> None:
         self.columns, self.cells = columns, cells
 
     def read(self, row: int) -> Any:
@@ -103,7 +103,7 @@ def read_heads(
     return HeadTable(
         "CSV file",
         names,
-        [text(name) for name in grid.images],
+        [printable_path(name) for name in grid.images],
         np.zeros(len(grid.images), np.int64),
         grid.splits,
         Files(grid.root, grid.images),
@@ -166,7 +166,7 @@ def read_grid(root: StrPath, columns: Sequence[str]) -> Grid:
         name = os.path.normpath(name)
         if found.setdefault(name, (number, kept))[1] != kept:
             raise DataError(
-                f"{path}: line {number}: {text(name)} is in line {found[name][0]} with other labels",
+                f"{path}: line {number}: {printable_path(name)} is in line {found[name][0]} with other labels",
                 "a line an image",
                 "remove one",
             )
@@ -185,12 +185,14 @@ def _grid(path: Path, columns: Sequence[str], found: dict[str, tuple[int, list[s
     ]
     if len(missing) == len(images):
         raise DataError(
-            f"{path}: none of the {len(images)} files exists, such as {text(missing[0])}",
+            f"{path}: none of the {len(images)} files exists, such as {printable_path(missing[0])}",
             f"paths relative to {path.parent}/, or absolute ones",
             "check the paths, or move the CSV file to its images",
         )
     if missing:
-        notes.append(f"{path}: {len(missing)} of {len(images)} files are missing: {shown(map(text, missing))}")
+        notes.append(
+            f"{path}: {len(missing)} of {len(images)} files are missing: {shown(map(printable_path, missing))}"
+        )
     splits = [row[0] for row in rows]
     if "" in splits and any(splits):
         notes.append(f"{path}: {splits.count('')} lines without a split count as train")

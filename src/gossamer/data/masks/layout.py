@@ -12,7 +12,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from gossamer.data.folder import SPLIT_NAMES, folders, text, walk
+from gossamer.data.folder import SPLIT_NAMES, folders, printable_path, walk_files
 from gossamer.data.source import shown
 from gossamer.errors import DataError
 from gossamer.images.preprocess import IMAGE_SUFFIXES
@@ -25,7 +25,7 @@ ALLOWED = "images/ and masks/, alone or under train/ and val/, with train/ and v
 
 
 @dataclass(frozen=True)
-class Pair:
+class MaskPair:
     """An image and its mask, as paths; split is "train", "val", "test" or ""."""
 
     image: str
@@ -33,7 +33,7 @@ class Pair:
     split: str
 
 
-def find_pairs(root: Path, notes: list[str]) -> tuple[str, list[Pair]]:
+def find_pairs(root: Path, notes: list[str]) -> tuple[str, list[MaskPair]]:
     """What kind of folder `root` is, and its images with masks in the order of their paths. Raises DataError."""
     image_folder, mask_folder = _named(root, IMAGE_FOLDERS), _named(root, MASK_FOLDERS)
     parts = _splits(root)
@@ -83,7 +83,7 @@ def _splits(root: Path) -> dict[str, Path]:
     return found
 
 
-def _split_inside(images: dict[str, Path], masks: dict[str, Path], notes: list[str]) -> list[Pair]:
+def _split_inside(images: dict[str, Path], masks: dict[str, Path], notes: list[str]) -> list[MaskPair]:
     pairs = []
     for split, folder in images.items():
         pairs += _split_pairs(split, folder, folder, masks.get(split), notes)
@@ -93,7 +93,7 @@ def _split_inside(images: dict[str, Path], masks: dict[str, Path], notes: list[s
     return pairs
 
 
-def _split_pairs(split: str, where: Path, images: Path | None, masks: Path | None, notes: list[str]) -> list[Pair]:
+def _split_pairs(split: str, where: Path, images: Path | None, masks: Path | None, notes: list[str]) -> list[MaskPair]:
     if images and masks:
         return _paired(split, images, masks, notes)
     if split == "train":
@@ -102,7 +102,7 @@ def _split_pairs(split: str, where: Path, images: Path | None, masks: Path | Non
     return []
 
 
-def _paired(split: str, image_folder: Path, mask_folder: Path, notes: list[str]) -> list[Pair]:
+def _paired(split: str, image_folder: Path, mask_folder: Path, notes: list[str]) -> list[MaskPair]:
     """The images of a folder that have a mask in the other; what lies alone is noted."""
     images = _by_stem(image_folder, notes)
     masks: dict[str, str] = {}
@@ -110,27 +110,33 @@ def _paired(split: str, image_folder: Path, mask_folder: Path, notes: list[str])
         ending = next((each for each in MASK_ENDINGS if stem.endswith(each) and stem not in images), "")
         key = stem.removesuffix(ending)
         if key in masks:
-            raise DataError(f"{text(masks[key])} and {text(path)} name one image", "one mask an image", "remove one")
+            raise DataError(
+                f"{printable_path(masks[key])} and {printable_path(path)} name one image",
+                "one mask an image",
+                "remove one",
+            )
         masks[key] = path
     for lonely, folder, what in (
         ([stem for stem in images if stem not in masks], image_folder, "images have no mask and are left out"),
         ([stem for stem in masks if stem not in images], mask_folder, "masks have no image and are left out"),
     ):
         if lonely:
-            notes.append(f"{folder}: {len(lonely)} {what}: {shown(map(text, sorted(lonely)))}")
-    return [Pair(path, masks[stem], split) for stem, path in images.items() if stem in masks]
+            notes.append(f"{folder}: {len(lonely)} {what}: {shown(map(printable_path, sorted(lonely)))}")
+    return [MaskPair(path, masks[stem], split) for stem, path in images.items() if stem in masks]
 
 
 def _by_stem(folder: Path, notes: list[str]) -> dict[str, str]:
     """The pictures under a folder by their path in it without the suffix. Raises DataError where two have one."""
     found: dict[str, str] = {}
-    for path in walk(folder, notes):
+    for path in walk_files(folder, notes):
         stem, suffix = os.path.splitext(os.path.relpath(path, folder))  # noqa: PTH122
         if suffix.lower() not in IMAGE_SUFFIXES:
             continue
         if stem in found:
             raise DataError(
-                f"{text(found[stem])} and {text(path)} differ in their suffix only", "one of them", "remove one"
+                f"{printable_path(found[stem])} and {printable_path(path)} differ in their suffix only",
+                "one of them",
+                "remove one",
             )
         found[stem] = path
     return found
@@ -146,10 +152,10 @@ def _lists(root: Path) -> dict[str, Path]:
     return {"": whole, **{name: path for name, path in there.items() if name == "test"}}
 
 
-def _listed(pairs: list[Pair], lists: dict[str, Path], notes: list[str]) -> list[Pair]:
+def _listed(pairs: list[MaskPair], lists: dict[str, Path], notes: list[str]) -> list[MaskPair]:
     """The pairs that the lists name, with their splits. Raises DataError."""
     by_stem = {Path(pair.image).stem: pair for pair in pairs}
-    found: dict[str, Pair] = {}
+    found: dict[str, MaskPair] = {}
     for split, path in lists.items():
         try:
             names = path.read_text(encoding="utf-8").split()
@@ -158,13 +164,13 @@ def _listed(pairs: list[Pair], lists: dict[str, Path], notes: list[str]) -> list
         missing = [name for name in names if name not in by_stem]
         if missing:
             notes.append(
-                f"{path}: {len(missing)} of {len(names)} have no image with a mask: {shown(map(text, missing))}"
+                f"{path}: {len(missing)} of {len(names)} have no image with a mask: {shown(map(printable_path, missing))}"
             )
         for name in names:
             if name in found and found[name].split != split:
                 raise DataError(
-                    f"{path}: {text(name)} is in {found[name].split} too", "one list a name", "mend the lists"
+                    f"{path}: {printable_path(name)} is in {found[name].split} too", "one list a name", "mend the lists"
                 )
             if name in by_stem:
-                found[name] = Pair(by_stem[name].image, by_stem[name].mask, split)
+                found[name] = MaskPair(by_stem[name].image, by_stem[name].mask, split)
     return list(found.values())

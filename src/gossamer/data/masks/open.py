@@ -12,7 +12,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from gossamer.data.folder import text
+from gossamer.data.folder import printable_path
 from gossamer.data.masks.classes import LabelMap, label_map_of, numbered, read_classes
 from gossamer.data.masks.layout import ALLOWED, find_pairs
 from gossamer.data.open import open_data
@@ -36,12 +36,12 @@ class Masks:
 
     def read(self, row: int) -> Mask:
         """Class numbers, IGNORED where there is none: uint8 (H, W), of the upright image's size. Raises ImageError."""
-        name = text(self.paths[row])
+        name = printable_path(self.paths[row])
         image = decode_stored(read_file(self.root / self.paths[row]), name=name)
         if image.format in LOSSY:
             raise ImageError(f"{name}: is a {image.format} file, which changes values", "PNG masks", "save it as PNG")
         mask = self.label_map.mask(image, name)
-        shown_size = describe(self.store.read(row), pixel_limit=PIXEL_LIMIT, name=text(self.store.paths[row]))
+        shown_size = describe(self.store.read(row), pixel_limit=PIXEL_LIMIT, name=printable_path(self.store.paths[row]))
         if mask.shape != (shown_size.height, shown_size.width):
             raise ImageError(
                 f"{name}: has {mask.shape[1]} x {mask.shape[0]} pixels, its image {shown_size.width} x {shown_size.height}",
@@ -53,7 +53,7 @@ class Masks:
     def line(self, row: int) -> str:
         """The mask's path and bytes, -1 where it is missing."""
         size, _ = next(Files(self.root, self.paths).stats(np.array([row])))
-        return f"{text(self.paths[row])}\0{size}"
+        return f"{printable_path(self.paths[row])}\0{size}"
 
 
 def open_masks(
@@ -115,7 +115,7 @@ def read_masks(
     return MaskTable(
         kind,
         masks.label_map.classes,
-        [text(name.replace(os.sep, "/")) for name in images],
+        [printable_path(name.replace(os.sep, "/")) for name in images],
         np.zeros(len(pairs), np.int64),
         splits,
         masks.store,

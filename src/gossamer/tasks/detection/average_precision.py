@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gossamer.predictions.boxes import Detections, area, pairwise_intersection, pairwise_iou
+from gossamer.predictions.boxes import ScoredBoxes, box_areas, pairwise_intersection, pairwise_iou
 from gossamer.tasks.detection.answer import Boxes
 
 Floats = NDArray[np.float64]
@@ -56,7 +56,7 @@ class Matches:
         return read, recall[:, -1] if recall.shape[1] else np.zeros(len(OVERLAPS))
 
 
-def coco_matches(truth: Sequence[Boxes], found: Sequence[Detections], classes: int) -> list[Matches]:
+def coco_matches(truth: Sequence[Boxes], found: Sequence[ScoredBoxes], classes: int) -> list[Matches]:
     """The matches of each class. truth, found: of the same images, in the same order, in the same pixels."""
     objects = np.zeros((len(AREAS), classes), np.int64)
     parts = [_nothing()]
@@ -90,7 +90,7 @@ def summary(matches: Sequence[Matches]) -> dict[str, float]:
 
 
 def voc_average_precision(
-    truth: Sequence[Boxes], found: Sequence[Detections], classes: int, *, points: int | None = None
+    truth: Sequence[Boxes], found: Sequence[ScoredBoxes], classes: int, *, points: int | None = None
 ) -> Floats:
     """AP of each class at an overlap of 0.5: (classes,); nan where there is nothing to find.
 
@@ -134,7 +134,7 @@ def _nothing() -> tuple[Any, ...]:
     return np.zeros(0, np.int64), np.zeros(0), np.zeros(0, np.int64), none, none
 
 
-def _image_matches(boxes: Boxes, said: Detections) -> tuple[Any, ...]:
+def _image_matches(boxes: Boxes, said: ScoredBoxes) -> tuple[Any, ...]:
     """The labels, scores, ranks, hits and ignored ones of the detections in one image: see `Matches`."""
     order = np.lexsort((-said.scores, said.labels))
     labels = said.labels[order]
@@ -148,7 +148,7 @@ def _image_matches(boxes: Boxes, said: Detections) -> tuple[Any, ...]:
         mine, chosen = boxes.labels == label, np.flatnonzero(labels == label)
         found = _match(detected[chosen], corners[mine], boxes.crowd[mine], outside[:, mine])
         hit[..., chosen], ignored[..., chosen] = found
-    ignored |= ~hit & _outside(area(detected))[:, None]
+    ignored |= ~hit & _outside(box_areas(detected))[:, None]
     return labels, said.scores[order].astype(np.float64), rank, hit, ignored
 
 
@@ -181,12 +181,12 @@ def _overlap(detected: Floats, corners: Floats, crowd: Flags) -> Floats:
     """(D, G): intersection over union, or over the detection where the object is a crowd."""
     result: Floats = pairwise_iou(detected, corners)
     if crowd.any():
-        shared, own = pairwise_intersection(detected, corners[crowd]), area(detected)[:, None]
+        shared, own = pairwise_intersection(detected, corners[crowd]), box_areas(detected)[:, None]
         result[:, crowd] = np.divide(shared, own, out=np.zeros_like(shared), where=own > 0)
     return result
 
 
-def _voc_hits(boxes: Boxes, said: Detections) -> tuple[Any, ...]:
+def _voc_hits(boxes: Boxes, said: ScoredBoxes) -> tuple[Any, ...]:
     """Labels, scores and hits of the detections in one image, but for those of difficult objects."""
     order = np.argsort(-said.scores, kind="stable")
     labels, scores = said.labels[order], said.scores[order].astype(np.float64)

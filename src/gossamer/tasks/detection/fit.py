@@ -7,14 +7,14 @@ from collections.abc import Iterable
 import numpy as np
 from numpy.typing import NDArray
 
-from gossamer.data.boxes.annotation import Boxes
+from gossamer.data.boxes.annotation import BoxTarget
 
 FITTED = 9  # anchors: YOLOv3 (1804.02767), section 2.1
 ROUNDS = 100
 LEAST = 4.0  # pixels of a side: smaller boxes are taken for that large
 
 
-def anchor_sizes_of(pictures: Iterable[Boxes], size: tuple[int, int], seed: int) -> list[float]:
+def anchor_sizes_of(pictures: Iterable[BoxTarget], size: tuple[int, int], seed: int) -> list[float]:
     """Width and height of each anchor in input pixels, one behind the other, for the boxes of pictures that are scaled
     to `size` (height, width)."""
     sides = []

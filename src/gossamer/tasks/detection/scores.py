@@ -14,7 +14,7 @@ from gossamer.images.preprocess import Placement
 from gossamer.predictions.anchors import AnchorSpec
 from gossamer.predictions.boxes import (
     Decoding,
-    Detections,
+    ScoredBoxes,
     detections,
     on_picture,
     pairwise_intersection,
@@ -42,7 +42,7 @@ class DetectionScorer:
         self.classes, self.spec, self.decoding = classes, spec, decoding
         self.names: list[str] = []
         self.truth: list[Boxes] = []
-        self.found: list[Detections] = []
+        self.found: list[ScoredBoxes] = []
         self.unreadable: list[tuple[str, str]] = []
 
     def add(
@@ -83,7 +83,7 @@ class DetectionScores:
     classes: tuple[str, ...]
     names: list[str]
     truth: list[Boxes]
-    found: list[Detections]
+    found: list[ScoredBoxes]
     unreadable: list[tuple[str, str]]
     task: str = "detect"
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from gossamer.data.heads.spec import HeadSpec
 from gossamer.errors import SettingsError
 from gossamer.predictions.anchors import AnchorSpec
-from gossamer.predictions.head import KINDS, Head
+from gossamer.predictions.head import KINDS, OutputHead
 from gossamer.settings import Settings
 from gossamer.tasks import losses
 from gossamer.tasks.detection.losses import DetectionLoss
@@ -44,7 +44,7 @@ class HeadLosses(nn.Module):
         self,
         settings: Settings,
         specs: Sequence[HeadSpec],
-        heads: Sequence[Head],
+        heads: Sequence[OutputHead],
         embedding: dict[str, tuple[int, int]],
         shared: nn.Module,
     ) -> None:
@@ -130,7 +130,7 @@ def _device(outputs: Outputs) -> torch.device:
     return next(iter(outputs.values())).device
 
 
-def _loss(settings: Settings, spec: HeadSpec, head: Head) -> Loss:
+def _loss(settings: Settings, spec: HeadSpec, head: OutputHead) -> Loss:
     """The loss of a head, without parameters."""
     if spec.kind == "classify":
         return _tree(tree_of(head.classes)) if spec.hierarchy else _classify(settings, spec)
@@ -144,7 +144,7 @@ def _loss(settings: Settings, spec: HeadSpec, head: Head) -> Loss:
     return lambda outputs, labels: masks(outputs, torch.from_numpy(np.stack(labels)).to(_device(outputs)))
 
 
-def _detect(settings: Settings, spec: HeadSpec, head: Head) -> Loss:
+def _detect(settings: Settings, spec: HeadSpec, head: OutputHead) -> Loss:
     boxes, classes = "giou" if spec.loss == "giou" else "smooth_l1", "focal" if spec.loss == "focal" else "softmax"
     anchors = AnchorSpec.from_json(head.options["anchors"])
     detection = DetectionLoss(anchors, boxes, classes, gamma=settings.focal_gamma)
@@ -187,7 +187,7 @@ def _multilabel(settings: Settings, spec: HeadSpec) -> Loss:
     return lambda outputs, labels: losses.multi_label(outputs["logits"], _real(outputs, labels), *shape)
 
 
-def _regress(spec: HeadSpec, head: Head) -> Loss:
+def _regress(spec: HeadSpec, head: OutputHead) -> Loss:
     mean, std = (np.array(head.options[name], np.float32) for name in ("mean", "std"))
 
     def loss(outputs: Outputs, labels: list[Any]) -> Tensor:

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gossamer.images.preprocess import Placement
-from gossamer.predictions.head import Head, Raw
+from gossamer.predictions.head import OutputHead, Raw
 from gossamer.tasks.hierarchy import ClassTree
 from gossamer.tasks.scores import Scorer, Scores
 from gossamer.tasks.scores_heads import Hierarchical, MultiLabel, Regression
@@ -120,7 +120,7 @@ class MultiScorer:
     score is, by the head's name.
     """
 
-    def __init__(self, scorers: dict[str, Scorer], heads: Sequence[Head], main: dict[str, str]) -> None:
+    def __init__(self, scorers: dict[str, Scorer], heads: Sequence[OutputHead], main: dict[str, str]) -> None:
         self.scorers, self.heads, self.main = scorers, tuple(heads), main
         self.names: list[str] = []
         self.unreadable: list[tuple[str, str]] = []

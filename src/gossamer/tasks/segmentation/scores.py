@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from gossamer.errors import DataError
 from gossamer.images.preprocess import Placement
 from gossamer.predictions.head import Raw
-from gossamer.predictions.masks import IGNORED, Mask, Size, mask_of
+from gossamer.predictions.masks import IGNORED, Mask, Size, mask_of_logits
 
 Counts = NDArray[np.int64]
 Shares = NDArray[np.float64]
@@ -71,7 +71,7 @@ class MaskScorer:
         """Take in logits (n, K, h, w) and the masks of the images' own sizes. Raises DataError."""
         logits = raw["logits"] if isinstance(raw, dict) else raw
         for name, one, truth, place in zip(names, logits, targets, places, strict=True):
-            self.count(name, truth, mask_of(one, (place.height, place.width), self.input_size, place))
+            self.count(name, truth, mask_of_logits(one, (place.height, place.width), self.input_size, place))
 
     def count(self, name: str, truth: Mask, predicted: Mask) -> None:
         """Take in one image; both masks (H, W) of the image's own size. Raises DataError."""
