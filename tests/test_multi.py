@@ -349,7 +349,8 @@ def test_every_parameter_has_a_gradient_whatever_a_batch_lacks(shop: Path) -> No
     task = task_of("multi")(data.classes, task_of("multi").resolve(settings, data))
     model = task.build().train()
     lacking = [dict.fromkeys((spec.name for spec in parse_heads(EVERY)), None) | {"colour": 1}] * 4
-    task.loss(model(torch.randn(4, 3, 32, 32)), lacking).mean().backward()
+    images = torch.randn(4, 3, 32, 32)
+    task.loss(model(images), lacking, images).mean().backward()
     assert not [name for name, parameter in model.named_parameters() if parameter.grad is None]
 
 

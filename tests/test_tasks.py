@@ -2,27 +2,33 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torch import nn
 
 import gossamer
 from gossamer.errors import InputError, SettingsError
 from gossamer.export.onnx import export
+from gossamer.networks import create_model
 from gossamer.predictions.head import OutputHead, concatenated, flattened, image_outputs, outputs_of
 from gossamer.predictions.pictures import Detections, Segmentation
 from gossamer.predictions.postprocess import check_options, postprocess
 from gossamer.runtime.native import LIBRARY
 from gossamer.settings import Settings
+from gossamer.tasks import registry
+from gossamer.tasks.classify import Classify
 from gossamer.tasks.registry import scorer_of, source_of, task_of
 from gossamer.training import loop as trainer
 from gossamer.training.evaluate import evaluate
 from gossamer.training.loop import resume, train
 from gossamer.training.restore import as_model, load_run, run_data, torch_forward
+from tests.runs import same, weights
 
 SIDE = 64
 CLASSES = ("disc", "square")
@@ -227,6 +233,60 @@ def test_a_dice_loss_is_added_where_it_is_asked_for() -> None:
         settings = Settings(task="segment", loss="cross_entropy", dice=dice, net="mobilenet_v2", width=0.25)
         task = task_of("segment")(("road", "sky"), settings)
         task.build()
-        values.append(float(task.loss({"logits": torch.zeros(1, 2, 2, 2)}, masks)))
+        values.append(float(task.loss({"logits": torch.zeros(1, 2, 2, 2)}, masks, torch.zeros(1, 3, 4, 4))))
     # both classes are said with 0.5: 1 - (2 * 0.5 + 1) / (2 + 1 + 1) and 1 - (2 * 1.5 + 1) / (2 + 3 + 1)
     assert values[1] - values[0] == pytest.approx(0.5 * (1 / 2 + 1 / 3) / 2)
+
+
+class Distilled(Classify):
+    """A classifier that also learns the logits of a network of its own, which is not trained."""
+
+    seen: ClassVar[list[tuple[torch.Tensor, torch.Tensor]]] = []
+
+    def build(self, pretrained: str = "") -> nn.Module:
+        self.teacher = create_model("lenet5", num_classes=len(self.classes), in_chans=3, small_input=True)
+        with torch.random.fork_rng(), torch.no_grad():
+            torch.manual_seed(1)
+            for parameter in self.teacher.parameters():
+                parameter.uniform_(-0.1, 0.1)
+        return super().build(pretrained)
+
+    def frozen_modules(self) -> Sequence[nn.Module]:
+        return (self.teacher,)
+
+    def loss(self, outputs: Any, targets: torch.Tensor, images: torch.Tensor) -> torch.Tensor:
+        assert not self.teacher.training
+        taught = self.teacher(images)
+        assert not taught.requires_grad
+        self.seen.append((images.detach().clone(), next(self.teacher.parameters()).detach().clone()))
+        return super().loss(outputs, targets, images) + (outputs - taught).square().mean(1)
+
+
+def test_a_loss_sees_the_images_and_runs_modules_that_no_state_holds(
+    pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = FAST | {"net": "lenet5", "width": None, "input": "32", "epochs": 2, "deterministic": True, "mixup": 0.5}
+    options |= {"optimizer": "sgd", "save_steps": 1, "small_input": None, "precision": "auto"}
+    plain = train(Settings(data=str(pictures), out=str(tmp_path / "plain"), **options))
+    monkeypatch.setitem(registry.TASKS, "classify", ("tests.test_tasks", "Distilled"))
+    monkeypatch.setattr(Distilled, "seen", [])
+    run = train(Settings(data=str(pictures), out=str(tmp_path / "run"), **options))
+    assert weights(run.path).keys() == weights(plain.path).keys()
+    assert not same(weights(run.path), weights(plain.path))  # the teacher's part of the loss was learned
+    assert {tuple(images.shape) for images, _ in Distilled.seen} == {(4, 3, 32, 32)}
+    teacher = Distilled.seen[0][1]
+    assert all(torch.equal(weight, teacher) for _, weight in Distilled.seen)
+    step, count = trainer._step, 0
+
+    def killed(*arguments: Any) -> None:
+        nonlocal count
+        if count == 5:
+            raise KeyboardInterrupt
+        count += 1
+        step(*arguments)
+
+    monkeypatch.setattr(trainer, "_step", killed)
+    with pytest.raises(KeyboardInterrupt):
+        train(Settings(data=str(pictures), out=str(tmp_path / "cut"), **options))
+    monkeypatch.setattr(trainer, "_step", step)
+    assert same(weights(run.path), weights(resume(tmp_path / "cut").path))

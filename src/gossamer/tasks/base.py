@@ -120,8 +120,19 @@ class Task(ABC):
         return source.order(epoch, self.settings.seed, self.settings.sampler)
 
     @abstractmethod
-    def loss(self, outputs: Any, targets: Any) -> Tensor:
-        """One loss an image, (N,) float32, of the network's outputs in training mode."""
+    def loss(self, outputs: Any, targets: Any, images: Tensor) -> Tensor:
+        """One loss per image, (N,) float32, of the network's outputs in training mode.
+
+        images: what the network saw, (N, C, H, W) float32, after mixing and at the size of this epoch.
+        """
+
+    def frozen_modules(self) -> Sequence[nn.Module]:
+        """Modules that the loss runs but does not train, such as a teacher; asked for after `build`, always the same.
+
+        The loop puts them on the device, in evaluation mode and without gradients. They are no part of the network, so
+        neither the state nor the shipped weights hold them: the task makes them again when a run is resumed.
+        """
+        return ()
 
     def watch(self, outputs: Any) -> str:
         """A line where the training goes wrong in a way that the loss does not show; "" elsewhere."""

@@ -50,15 +50,15 @@ class Classify(Task):
     def scorer(self) -> ClassScorer:
         return ClassScorer(self.classes)
 
-    def loss(self, outputs: Tensor | Outputs, targets: Tensor) -> Tensor:
-        """One loss a sample: (N, K) logits, (N,) int64 -> (N,) float32.
+    def loss(self, outputs: Tensor | Outputs, targets: Tensor, images: Tensor) -> Tensor:
+        """One loss per sample: (N, K) logits, (N,) int64 -> (N,) float32.
 
         Auxiliary classifiers add theirs at `aux_weight` each: GoogLeNet (1409.4842), section 5.
         """
         settings = self.settings
         if isinstance(outputs, Outputs):
-            extra = torch.stack([self.loss(one, targets) for one in outputs.aux]).sum(0)
-            return self.loss(outputs.logits, targets) + settings.aux_weight * extra
+            extra = torch.stack([self.loss(logits, targets, images) for logits in outputs.aux]).sum(0)
+            return self.loss(outputs.logits, targets, images) + settings.aux_weight * extra
         smoothing, over = settings.label_smoothing, settings.smoothing_over
         if settings.loss == "bce":
             values = losses.binary_cross_entropy(outputs, targets, smoothing, over)
@@ -72,10 +72,12 @@ class Classify(Task):
         return values * self.weights[targets]
 
 
-def mixed_loss(task: Task, outputs: Any, targets: Any, others: Tensor | None, weight: float) -> Tensor:
+def mixed_loss(
+    task: Task, outputs: Any, targets: Any, images: Tensor, others: Tensor | None = None, weight: float = 1.0
+) -> Tensor:
     """The loss of mixed images: weight * loss(targets) + (1 - weight) * loss(others), (N,); plain without others.
 
     mixup: Zhang et al. 2017, arXiv 1710.09412, equation 2; CutMix: Yun et al. 2019, arXiv 1905.04899, equation 1.
     """
-    own = task.loss(outputs, targets)
-    return own if others is None else weight * own + (1 - weight) * task.loss(outputs, others)
+    own = task.loss(outputs, targets, images)
+    return own if others is None else weight * own + (1 - weight) * task.loss(outputs, others, images)

@@ -109,7 +109,7 @@ class Detect(Task):
             others=others,
         )
 
-    def loss(self, outputs: dict[str, Tensor], targets: list[Target]) -> Tensor:
+    def loss(self, outputs: dict[str, Tensor], targets: list[Target], images: Tensor) -> Tensor:
         assert self.criterion is not None, "build comes first"
         found = collate(targets)
         device = outputs["deltas"].device

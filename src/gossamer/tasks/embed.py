@@ -62,7 +62,7 @@ class Embed(Task):
         """Batches of identities with `per_identity` images each. Raises SettingsError."""
         return identity_order(source.labels, self.settings, epoch)
 
-    def loss(self, outputs: dict[str, Tensor], targets: Tensor) -> Tensor:
+    def loss(self, outputs: dict[str, Tensor], targets: Tensor, images: Tensor) -> Tensor:
         self.targets = targets
         values: Tensor = self.criterion(outputs, targets)
         return values

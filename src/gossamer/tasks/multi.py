@@ -193,7 +193,7 @@ class Multi(Task):
         assert isinstance(source.targets, HeadTargets)
         return identity_order(class_numbers(source.targets.columns[spec.name])[source.rows], self.settings, epoch)
 
-    def loss(self, outputs: dict[str, Tensor], targets: list[Any]) -> Tensor:
+    def loss(self, outputs: dict[str, Tensor], targets: list[Any], images: Tensor) -> Tensor:
         self.targets = targets if self.specs[0].name else [{"": target} for target in targets]
         values: Tensor = self.criterion(outputs, self.targets)
         return values

@@ -80,7 +80,7 @@ class Segment(Task):
             preprocess, scale=(low, high), flip=self.settings.flip, color_jitter=self.settings.color_jitter
         )
 
-    def loss(self, outputs: dict[str, Tensor], targets: list[NDArray[np.uint8]]) -> Tensor:
+    def loss(self, outputs: dict[str, Tensor], targets: list[NDArray[np.uint8]], images: Tensor) -> Tensor:
         masks = torch.from_numpy(np.stack(targets)).to(outputs["logits"].device)
         return self.criterion(outputs, masks)
 

@@ -134,6 +134,8 @@ def _session(
 ) -> Session:
     preprocess = preprocess_of(run.settings)
     model.to(device)
+    for module in task.frozen_modules():
+        module.to(device).eval().requires_grad_(False)
     if device.type == "cpu":
         backward.mend(model)
     return Session(
@@ -165,7 +167,8 @@ def _run_to_the_end(session: Session, notes: list[str]) -> Run:
     if session.settings.precision == "bf16" and not precision.computes_bf16(session.device):
         session.say("warning: precision bf16 is emulated on this processor, far slower than --precision float32")
     _choose_precision(session)
-    precision.as_format(session.model, session.settings.memory_format)
+    for module in (session.model, *session.task.frozen_modules()):
+        precision.as_format(module, session.settings.memory_format)
     if session.settings.ema:
         session.average = optim.Average(session.model, session.settings.ema)
     restore(session)
@@ -320,7 +323,7 @@ def _step(session: Session, parts: list[Batch], steps: int) -> None:
                 stack.enter_context(session.runner.no_sync())
             with precision.autocast(session.device, settings.precision):
                 outputs = session.runner(images)
-            values = mixed_loss(session.task, outputs, targets, others, weight)
+            values = mixed_loss(session.task, outputs, targets, images, others, weight)
             warning = session.task.watch(outputs)
             torch.autograd.backward(values.mean() / len(parts))
         total += values.detach().double().sum()

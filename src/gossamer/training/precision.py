@@ -69,7 +69,7 @@ def choose(
     model: nn.Module,
     images: Tensor,
     targets: Tensor,
-    loss: Callable[[Tensor, Tensor], Tensor],
+    loss: Callable[[Tensor, Tensor, Tensor], Tensor],
     optimizer: Callable[[nn.Module], torch.optim.Optimizer],
 ) -> Choice:
     """The fastest of the candidates that `settings` leaves open; `model` itself is not touched.
@@ -105,7 +105,7 @@ def _time_in_turn(
     model: nn.Module,
     images: Tensor,
     targets: Tensor,
-    loss: Callable[[Tensor, Tensor], Tensor],
+    loss: Callable[[Tensor, Tensor, Tensor], Tensor],
     optimizer: Callable[[nn.Module], torch.optim.Optimizer],
 ) -> dict[Candidate, float]:
     """Seconds of the fastest step of each candidate.
@@ -133,7 +133,7 @@ def _stepper(
     model: nn.Module,
     images: Tensor,
     targets: Tensor,
-    loss: Callable[[Tensor, Tensor], Tensor],
+    loss: Callable[[Tensor, Tensor, Tensor], Tensor],
     optimizer: Callable[[nn.Module], torch.optim.Optimizer],
 ) -> Callable[[], float]:
     """A function that does one training step on a copy of the model, and tells its seconds."""
@@ -148,7 +148,7 @@ def _stepper(
         with autocast(inputs.device, candidate.precision):
             outputs = trial(inputs)
         updates.zero_grad(set_to_none=True)
-        torch.autograd.backward(loss(outputs, targets).mean())
+        torch.autograd.backward(loss(outputs, targets, inputs).mean())
         updates.step()
         if inputs.is_cuda:
             torch.cuda.synchronize(inputs.device)
