@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from gossamer import runtime
 from gossamer.errors import ModelFileError, StorageError
+from gossamer.host.storage import write_bytes
 from gossamer.images.preprocess import Preprocess
 from gossamer.modelfile import protobuf
 from gossamer.modelfile.metadata import (
@@ -29,7 +30,6 @@ from gossamer.modelfile.metadata import (
     parse_model_file,
     read_model_file,
     without_metadata,
-    write_model_file,
 )
 from gossamer.modelfile.onnx import OnnxValue
 from gossamer.predictions.head import OutputHead
@@ -284,7 +284,7 @@ def test_a_card_written_reads_back_equal(tmp_path: Path) -> None:
         heads=(OutputHead("classify", names),),
         provenance={"metrics": {"accuracy": 0.123456789012345}, "list": [1, None, True]},
     )
-    write_model_file(tmp_path / "m.onnx", PLAIN, wanted)
+    write_bytes(tmp_path / "m.onnx", model_file_bytes(PLAIN, wanted))
     found = read_model_file(tmp_path / "m.onnx").metadata
     assert found is not None and found.to_json() == wanted.to_json() and found.classes == names
 
@@ -327,7 +327,7 @@ def test_a_card_that_breaks_a_rule_is_not_written(tmp_path: Path) -> None:
         ({"tolerance": 0.0}, 20),
     ]:
         with pytest.raises(ModelFileError) as caught:
-            write_model_file(path, PLAIN, metadata(**changes))
+            write_bytes(path, model_file_bytes(PLAIN, metadata(**changes)))
         assert caught.value.rule == rule
     assert not list(tmp_path.iterdir())
 
@@ -335,12 +335,12 @@ def test_a_card_that_breaks_a_rule_is_not_written(tmp_path: Path) -> None:
 def test_a_file_that_cannot_be_written_says_so(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(StorageError, match="could not be written"):
-        write_model_file(tmp_path / "file" / "m.onnx", PLAIN, metadata())
+        write_bytes(tmp_path / "file" / "m.onnx", model_file_bytes(PLAIN, metadata()))
 
 
 def test_the_onnx_package_accepts_what_is_written_and_sees_the_entries(tmp_path: Path) -> None:
     onnx = pytest.importorskip("onnx")
-    write_model_file(tmp_path / "m.onnx", PLAIN, metadata())
+    write_bytes(tmp_path / "m.onnx", model_file_bytes(PLAIN, metadata()))
     onnx.checker.check_model(str(tmp_path / "m.onnx"), full_check=True)
     model = onnx.load(tmp_path / "m.onnx")
     entries = {item.key: item.value for item in model.metadata_props}
@@ -402,8 +402,8 @@ def test_a_mutated_graph_is_read_or_refused(data: bytes) -> None:
 
 @settings(max_examples=300)
 @given(mutated(GOOD[: -len(make.entry("gossamer.sha256", "0" * 64))]))
-def test_a_mutated_and_sealed_file_is_read_or_refused(body: bytes) -> None:
-    accept_or_refuse(make.sealed(body))
+def test_a_mutated_file_with_its_digest_is_read_or_refused(body: bytes) -> None:
+    accept_or_refuse(make.with_digest(body))
 
 
 @settings(max_examples=200)
@@ -418,18 +418,18 @@ JSON = st.recursive(
     max_leaves=6,
 )
 PLACES = st.sampled_from(
-    [(key,) for key in make.CARD]
+    [(key,) for key in make.METADATA]
     + [("preprocess", key) for key in make.PREPROCESS]
-    + [("checks", 0, key) for key in make.CARD["checks"][0]]
-    + [("images", 0, key) for key in make.CARD["images"][0]]
+    + [("checks", 0, key) for key in make.METADATA["checks"][0]]
+    + [("images", 0, key) for key in make.METADATA["images"][0]]
     + [("checks", 0), ("images", 0), ("classes", 0), ("preprocess", "size", 0), ("preprocess", "mean", 2)]
 )
 
 
 @settings(max_examples=400)
 @given(PLACES, JSON)
-def test_any_value_in_the_card_is_read_or_refused(place: tuple[Any, ...], value: Any) -> None:
-    values = json.loads(json.dumps(make.CARD))
+def test_any_value_in_the_metadata_is_read_or_refused(place: tuple[Any, ...], value: Any) -> None:
+    values = json.loads(json.dumps(make.METADATA))
     inner = values
     for key in place[:-1]:
         inner = inner[key]

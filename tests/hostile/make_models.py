@@ -144,7 +144,7 @@ def image_check(seed: int) -> dict[str, str]:
     return {"name": "png", "file": text64(png(pixels)), "pixels": text64(png(pixels)), "sha256": digest}
 
 
-CARD: dict[str, Any] = {
+METADATA: dict[str, Any] = {
     "format": 1,
     "task": "classify",
     "preprocess": PREPROCESS,
@@ -161,22 +161,22 @@ def entry(key: str, value: str) -> bytes:
     return field(14, field(1, key) + field(2, value))
 
 
-def sealed(body: bytes) -> bytes:
+def with_digest(body: bytes) -> bytes:
     return body + entry("gossamer.sha256", hashlib.sha256(body).hexdigest())
 
 
 def file(onnx: bytes | None = None, without: str = "", extra: bytes = b"", **changes: Any) -> bytes:
     """A model file; `changes` replace values of the metadata (a bytes value is the JSON text itself)."""
     body = model() if onnx is None else onnx
-    for key, value in {**CARD, **changes}.items():
+    for key, value in {**METADATA, **changes}.items():
         text = value.decode("utf-8") if isinstance(value, bytes) else json.dumps(value)
         body += b"" if key == without else entry(f"gossamer.{key}", text)
-    return sealed(body + extra)
+    return with_digest(body + extra)
 
 
 def changed(index: int, **changes: Any) -> list[dict[str, Any]]:
     """The metadata's first check (0) or image (1) with other values."""
-    return [{**CARD["checks" if index == 0 else "images"][0], **changes}]
+    return [{**METADATA["checks" if index == 0 else "images"][0], **changes}]
 
 
 HEAD = {"kind": "classify", "name": "", "classes": ["cat", "dog"], "options": {}}
@@ -191,11 +191,11 @@ def headed(heads: Any, **changes: Any) -> bytes:
     values = {
         "format": 2,
         "heads": heads,
-        **{key: CARD[key] for key in CARD if key not in ("format", "task", "classes")},
+        **{key: METADATA[key] for key in METADATA if key not in ("format", "task", "classes")},
     }
     for key, value in {**values, **changes}.items():
         body += entry(f"gossamer.{key}", json.dumps(value))
-    return sealed(body)
+    return with_digest(body)
 
 
 def nested(depth: int) -> bytes:

@@ -24,7 +24,6 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from gossamer.errors import InputError, ModelFileError
-from gossamer.host.storage import write_bytes
 from gossamer.images.preprocess import Preprocess
 from gossamer.modelfile import protobuf
 from gossamer.modelfile.onnx import FILE_LIMIT, FLOAT, ONNX_RULES, OnnxModel, parse_onnx, subgraph
@@ -248,11 +247,6 @@ def model_file_bytes(onnx_bytes: bytes, metadata: ModelMetadata) -> bytes:
     data = body + _entry(DIGEST_KEY, hashlib.sha256(body).hexdigest())
     parse_model_file(data)  # what is written can be read
     return data
-
-
-def write_model_file(path: str | os.PathLike[str], onnx_bytes: bytes, metadata: ModelMetadata) -> None:
-    """Write a model file in one step. Raises ModelFileError where it would break a rule, StorageError."""
-    write_bytes(path, model_file_bytes(onnx_bytes, metadata))
 
 
 def without_metadata(data: bytes) -> bytes:

@@ -100,7 +100,7 @@ class Model:
         A `Classification` with the `top` likeliest classes of a classifier, `Detections` with boxes in pixels of the image,
         a `Mask` of its size, an `Embedding`, `Labels`, `Numbers`, or `Several` of them by the names of the heads.
         `batch` images run at a time. Raises ImageError, ModelFileError for a file without metadata, InputError,
-        VerificationError where the network answers NaN or infinity.
+        VerificationError where the network computes NaN or infinity.
         """
         if isinstance(sources, (list, tuple)):
             return self._predict(sources, top, batch)

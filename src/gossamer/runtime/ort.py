@@ -27,7 +27,7 @@ class OnnxRuntime:
         options.inter_op_num_threads = 1
         options.log_severity_level = FATAL
         # Without it, sums of two products of bytes saturate at 16 bits on x86 processors that lack VNNI, and a network in
-        # int8 answers otherwise there than elsewhere.
+        # int8 gives other outputs there than elsewhere.
         options.add_session_config_entry("session.x64quantprecision", "1")
         try:
             self.session = onnxruntime.InferenceSession(file.data, options, providers=["CPUExecutionProvider"])
