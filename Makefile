@@ -21,11 +21,12 @@ $(ENGINE): $(wildcard engine/src/*) engine/include/gossamer.h engine/build.sh
 demo: $(READY)
 	$(PY) examples/demo.py
 
+# PYTEST: more options for pytest, as PYTEST=--durations=20
 test: $(READY) engine
-	$(PY) -m pytest -n 2 --dist worksteal -q -m "not full"
+	$(PY) -m pytest -n 2 --dist worksteal -q -m "not full" $(PYTEST)
 
 test-full: $(READY) engine
-	$(PY) -m pytest -n 2 --dist worksteal -q
+	$(PY) -m pytest -n 2 --dist worksteal -q $(PYTEST)
 
 check: $(READY)
 	$(PY) -m ruff check .

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import fcntl
 import os
+import re
 import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from pathlib import Path
 
 import hypothesis
@@ -36,6 +37,40 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         return -timeout.args[0] if timeout else -1.0 * (item.get_closest_marker("full") is not None)
 
     items.sort(key=order)
+
+
+# What `make` sets up, and a machine that checks changes has: without it tests skip, and pass unseen.
+BROUGHT = re.compile(r"not installed|could not import|is not built|no C(\+\+)? compiler|no sanitizers|comes without it")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--complete", action="store_true", help="fail where a test would skip for want of a package, compiler or engine"
+    )
+
+
+def fail_incomplete(config: pytest.Config, report: pytest.TestReport | pytest.CollectReport) -> None:
+    """Under --complete: turn a skip for want of what should be there into a failure."""
+    reason = str(report.longrepr[2]) if isinstance(report.longrepr, tuple) else str(report.longrepr or "")
+    if config.getoption("--complete") and report.outcome == "skipped" and BROUGHT.search(reason):
+        report.outcome = "failed"
+        report.longrepr = f"{report.nodeid} would skip: {reason} (--complete)"
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    report = yield
+    fail_incomplete(item.config, report)
+    return report
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report(
+    collector: pytest.Collector,
+) -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
+    report = yield
+    fail_incomplete(collector.config, report)
+    return report
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:

@@ -53,6 +53,34 @@ def library_of_blocks() -> Path:
     return folder / "library.so"
 
 
+# The flags by which Linux tells that a processor has a level; other levels are everywhere, or are not told of.
+AVX512 = {"avx2", "fma", "avx512f", "avx512vl", "avx512dq", "avx512bw"}
+FLAGS = {
+    "avx2": {"avx2", "fma"},
+    "avx512": AVX512,
+    "avx512_vnni": {*AVX512, "avx512_vnni"},
+    "avx512_bf16": {*AVX512, "avx512_vnni", "avx512_bf16"},
+    "amx": {*AVX512, "avx512_vnni", "avx512_bf16", "amx_tile", "amx_int8", "amx_bf16"},
+}
+
+
+@functools.cache
+def flags() -> set[str]:
+    """What the system says of this processor; nothing where it does not say."""
+    with contextlib.suppress(OSError):
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        return {flag for line in lines if line.startswith("flags") for flag in line.partition(":")[2].split()}
+    return set()
+
+
+def skip_where_lacking(level: str, error: str) -> None:
+    """Skip where the engine refused a level that this machine lacks; fail where the machine has it."""
+    if level != "portable" and "instruction set" in error:
+        has = level == "reference" or (level in FLAGS and FLAGS[level] <= flags())
+        assert not has, f"the engine refuses {level}, which this machine has: {error}"
+        pytest.skip(f"this machine has no {level}")
+
+
 def at_level(level: str, code: str, *arguments: str | Path) -> None:
     """Run Python code in a process whose engine is forced to a level; skips where the machine lacks it."""
     if level == BLOCKS:
@@ -60,8 +88,7 @@ def at_level(level: str, code: str, *arguments: str | Path) -> None:
         level, code = "portable", change + code
     line = [sys.executable, "-c", code, *map(str, arguments)]
     done = subprocess.run(line, capture_output=True, text=True, env={**os.environ, "GOSSAMER_ISA": level})
-    if level != "portable" and "instruction set" in done.stderr:
-        pytest.skip(f"this machine has no {level}")
+    skip_where_lacking(level, done.stderr)
     assert done.returncode == 0, done.stderr
 
 

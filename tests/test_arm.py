@@ -30,6 +30,7 @@ COMPILER, EMULATOR = (
 if COMPILER is None or EMULATOR is None:
     pytest.skip("no ARM compiler or no emulator: aarch64-linux-gnu-g++, qemu-aarch64", allow_module_level=True)
 
+pytestmark = pytest.mark.full
 ENGINE = Path(__file__).resolve().parents[1] / "engine"
 NETWORKS = ("mobilenetv1_025", "mobilenetv3_small_050", "shufflenet_v2_x0_5", "squeezenet1_1")
 # the processor that is emulated, the level asked for, the level to be used

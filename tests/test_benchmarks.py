@@ -64,6 +64,7 @@ def measured(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], 
     return json.loads(out.read_text(encoding="utf-8")), done.stdout
 
 
+@pytest.mark.full
 def test_every_runtime_takes_part_in_every_precision_that_it_has(measured: tuple[dict[str, Any], str]) -> None:
     rows = {(one["runtime"], one["precision"]): one for one in measured[0]["rows"]}
     assert len(rows) == 3 * (1 + len(PEERS.split(",")))
@@ -78,8 +79,10 @@ def test_every_runtime_takes_part_in_every_precision_that_it_has(measured: tuple
     assert all(one["problem"] for key, one in rows.items() if "median_ms" not in one)
 
 
+@pytest.mark.full
 def test_answers_are_those_of_the_precision(measured: tuple[dict[str, Any], str]) -> None:
     bounds = {"fp32": (0, 1e-4), "bf16": (1e-4, 0.1), "int8": (1e-3, 0.5)}
+    assert {one["precision"] for one in measured[0]["rows"] if "median_ms" in one} == set(bounds)
     for one in measured[0]["rows"]:
         low, high = bounds[one["precision"]]
         if "median_ms" in one and not (one["runtime"] == "openvino" and one["precision"] == "bf16"):
@@ -87,6 +90,7 @@ def test_answers_are_those_of_the_precision(measured: tuple[dict[str, Any], str]
             assert one["same"] > 0.7
 
 
+@pytest.mark.full
 def test_the_tables_name_a_peer_in_every_ratio(measured: tuple[dict[str, Any], str]) -> None:
     lines = [line for line in measured[1].splitlines() if line.startswith("| lenet5 |")]
     assert len(lines) == 3
@@ -116,6 +120,7 @@ def test_the_ceiling_is_that_of_a_processor() -> None:
     if shutil.which(os.environ.get("CXX", "c++")) is None:
         pytest.skip("no C++ compiler")
     found = importlib.import_module("ceiling").ceiling([1])
+    assert "fp32" in found
     for rates in found.values():
         assert 1e8 < rates["1"] < 1e13
 

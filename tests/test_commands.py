@@ -134,7 +134,9 @@ def test_other_metrics_have_a_front_and_a_name() -> None:
     assert "* nothing here has as much miou at less latency" in lines
 
 
-@pytest.mark.parametrize("task", TASKS)
+@pytest.mark.parametrize(
+    "task", ["detect", *(pytest.param(task, marks=pytest.mark.full) for task in ("segment", "embed"))]
+)
 def test_runs_of_every_task_are_inspected_and_measured(
     task: str, home: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

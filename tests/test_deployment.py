@@ -58,12 +58,14 @@ def python(bare: dict[str, str], *arguments: str | Path) -> subprocess.Completed
     )
 
 
+@pytest.mark.full
 def test_the_bare_installation_has_nothing_else(bare: dict[str, str]) -> None:
     assert python(bare, "-c", "import numpy, PIL, gossamer").returncode == 0
     for name in ("torch", "onnxruntime", "rich", "yaml", "safetensors"):
         assert python(bare, "-c", f"import {name}").returncode != 0
 
 
+@pytest.mark.full
 def test_predict_and_verify_need_numpy_and_pillow_only(bare: dict[str, str], model: Path, pictures: Path) -> None:
     images = sorted((pictures / "val" / "class1").iterdir())[:3]
     done = python(bare, "-m", "gossamer", "predict", model, *images, "--top", "3", "--json")
@@ -79,6 +81,7 @@ def test_predict_and_verify_need_numpy_and_pillow_only(bare: dict[str, str], mod
     assert python(bare, "-m", "gossamer", "verify", model).returncode == 0
 
 
+@pytest.mark.full
 def test_what_needs_more_says_which_extra(bare: dict[str, str], pictures: Path, model: Path) -> None:
     for arguments, extra in [
         (["train", pictures], "gossamer[train]"),
@@ -93,6 +96,7 @@ def test_what_needs_more_says_which_extra(bare: dict[str, str], pictures: Path, 
         assert "Traceback" not in done.stderr
 
 
+@pytest.mark.full
 def test_doctor_works_in_the_bare_installation(bare: dict[str, str]) -> None:
     done = python(bare, "-m", "gossamer", "doctor")
     assert done.returncode == 0, done.stderr

@@ -42,6 +42,7 @@ def test_all_that_is_installed_works_here() -> None:
 
 def test_probes_are_the_optional_packages_of_the_project() -> None:
     text = (Path(__file__).parents[1] / "pyproject.toml").read_text()
+    assert sum(bool(check.extra) for check in PACKAGE_CHECKS) >= 5
     for check in PACKAGE_CHECKS:
         if check.extra:
             line = next(line for line in text.splitlines() if line.startswith(f"{check.extra} = "))

@@ -464,7 +464,8 @@ def test_activation_and_norm_are_replaced_but_gates_are_kept(name: str) -> None:
     layers = dict(model.named_modules())
     assert not any(isinstance(layer, nn.BatchNorm2d) for layer in layers.values())
     assert any(isinstance(layer, nn.GroupNorm) for layer in layers.values())
-    assert all(isinstance(layer, nn.ELU) for path, layer in layers.items() if path.rpartition(".")[2] == "act")
+    acts = [layer for path, layer in layers.items() if path.rpartition(".")[2] == "act"]
+    assert acts and all(isinstance(layer, nn.ELU) for layer in acts)
     gates = [layer for path, layer in layers.items() if path.rpartition(".")[2] == "gate"]
     assert not any(isinstance(layer, nn.ELU) for layer in gates)
     assert bool(gates) == (name != "mobilenet_v2")

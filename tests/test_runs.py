@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -63,3 +64,33 @@ def children(parent: int) -> list[int]:
     """The processes of a parent that still run."""
     done = subprocess.run(["ps", "-o", "pid=", "--ppid", str(parent)], capture_output=True, text=True)
     return [int(pid) for pid in done.stdout.split()]
+
+
+@pytest.mark.parametrize(("option", "code"), [([], 0), (["--complete"], 1)], ids=["may skip", "complete"])
+def test_a_skip_for_want_of_a_compiler_fails_where_all_must_be_there(
+    option: list[str], code: int, tmp_path: Path
+) -> None:
+    (tmp_path / "test_some.py").write_text(
+        "import pytest\n\ndef test_one() -> None:\n    pytest.skip('no C++ compiler')\n"
+        "\ndef test_two() -> None:\n    pytest.skip('this machine has no avx2')\n\ndef test_three() -> None: pass\n"
+    )
+    line = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-q",
+        "-p",
+        "tests.conftest",
+        "-p",
+        "no:cacheprovider",
+        *option,
+        str(tmp_path),
+    ]
+    done = subprocess.run(line, cwd=Path(__file__).parents[1], capture_output=True, text=True)
+    assert done.returncode == code, done.stdout + done.stderr
+    assert ("1 failed, 1 passed, 1 skipped" if code else "1 passed, 2 skipped") in done.stdout
+    (tmp_path / "test_some.py").write_text(
+        "import pytest\npytest.importorskip('no_such_package_here')\n\ndef test_one(): pass\n"
+    )
+    done = subprocess.run(line, cwd=Path(__file__).parents[1], capture_output=True, text=True)
+    assert (done.returncode, "1 error" in done.stdout) == ((2, True) if code else (5, False)), done.stdout

@@ -21,6 +21,7 @@ from studies.bottleneck import VARIANTS
 from studies.guidelines import candidates
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("name", ["relu_manifold", "separable", "factorise", "guidelines"])
 def test_a_study_runs_and_draws(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     study = importlib.import_module(f"studies.{name}")
@@ -30,6 +31,7 @@ def test_a_study_runs_and_draws(name: str, tmp_path: Path, capsys: pytest.Captur
     assert (tmp_path / f"{name}.png").read_bytes().startswith(b"\x89PNG")
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("name", ["bottleneck", "shuffle"])
 def test_a_study_that_trains_states_its_margin(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     pytest.importorskip("sklearn")

@@ -133,6 +133,7 @@ def test_an_interrupted_run_goes_on_to_the_same_bits(
     assert rows[0] == rows[1]
 
 
+@pytest.mark.full
 def test_a_run_killed_at_random_moments_loses_nothing(pictures: Path, tmp_path: Path) -> None:
     """kill -9 from outside; `python -m tests.kill --kills 50` does the same at length."""
     from tests.kill import kill_and_resume
@@ -255,7 +256,9 @@ def test_freezing_the_backbone_trains_the_head_alone(pictures: Path, tmp_path: P
     run = gossamer.train(small(pictures, tmp_path / "run", freeze="backbone", epochs=1))
     torch.manual_seed(0)
     fresh = gossamer.create_model("mobilenet_v2", width=0.25, num_classes=3, small_input=True).state_dict()
-    for name, value in weights(run.path).items():
+    state = weights(run.path)
+    assert {name for name in state if name.startswith("model.")} == {f"model.{name}" for name in fresh}
+    for name, value in state.items():
         if name.startswith("model."):
             own = fresh[name.removeprefix("model.")]
             assert torch.equal(own, torch.from_numpy(value)) != name.startswith("model.head."), name
