@@ -49,7 +49,7 @@ def main() -> None:
         path = str(Path(folder) / "network.onnx")
         with Process(options.threads) as exporter:
             exporter.ask({"do": "export", "target": options.network, "kind": "network", "out": path}, PATIENCE)
-        job = {"target": path, "kind": "file", "threads": options.threads, "batch": 1}
+        job = {"target": path, "kind": "model file", "threads": options.threads, "batch": 1}
         amount = {"seconds": options.seconds, "runs": 10}
         opened = {}
         for runtime in RUNTIMES:

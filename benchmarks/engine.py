@@ -156,7 +156,7 @@ class Candidate:
     def open(self, folder: Path, seconds: float) -> None:
         """Load the network, warm up, and compare its answers."""
         job = {name: self.row[name] for name in ("runtime", "network", "precision", "threads", "batch")}
-        self.row |= self.ask(do="open", target=str(folder), kind="file", seconds=seconds, runs=RUNS, **job)
+        self.row |= self.ask(do="open", target=str(folder), kind="model file", seconds=seconds, runs=RUNS, **job)
         self.row |= self.ask(do="check")
         if self.row["precision"] == "fp32" and self.row.get("difference", 0) > WRONG:
             self.row["problem"] = f"other answers: they differ by {self.row['difference']:.1%}"
