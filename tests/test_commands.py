@@ -13,7 +13,7 @@ from PIL import Image
 
 from gossamer.cli.main import main
 from gossamer.data.boxes.open import read_boxes
-from gossamer.data.check.images import inspect as inspect_images
+from gossamer.data.check.images import check_images
 from gossamer.data.open import open_data
 from gossamer.microscope.compare import Candidate, Comparison, _marked
 from gossamer.run import Run
@@ -214,4 +214,4 @@ def test_identities_need_not_be_in_every_split_but_need_a_second_image(tmp_path:
     advice = check_dataset(str(root), "embed").images.advice
     assert any(line.startswith("Class someone: one image in val") for line in advice)
     assert not any("cannot be learnt" in line or "Collect more" in line for line in advice)
-    assert not inspect_images(open_data(write_pictures(tmp_path / "two", classes=2, each=2)), apart=True).leaks()
+    assert not check_images(open_data(write_pictures(tmp_path / "two", classes=2, each=2)), apart=True).leaks()
