@@ -196,7 +196,7 @@ def test_one_broken_xml_is_set_aside_and_listed_ones_without_annotation(tmp_path
 def test_missing_coco_images_are_set_aside(tmp_path: Path) -> None:
     table = read_boxes(coco(tmp_path, coco_value([{"bbox": [1, 1, 5, 5]}], 3)))
     assert len(table.names) == 1
-    assert table.notes == ["2 images are listed but missing, and set aside: 1.png, 2.png"]
+    assert table.notes == ["2 images are listed but missing, and skipped: 1.png, 2.png"]
 
 
 def test_sizes_are_checked_when_asked(tmp_path: Path) -> None:

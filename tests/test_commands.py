@@ -214,4 +214,4 @@ def test_identities_need_not_be_in_every_split_but_need_a_second_image(tmp_path:
     advice = check_dataset(str(root), "embed").images.advice
     assert any(line.startswith("Class someone: one image in val") for line in advice)
     assert not any("cannot be learnt" in line or "Collect more" in line for line in advice)
-    assert not check_images(open_data(write_pictures(tmp_path / "two", classes=2, each=2)), apart=True).leaks()
+    assert not check_images(open_data(write_pictures(tmp_path / "two", classes=2, each=2)), identities=True).leaks()

@@ -36,7 +36,7 @@ from gossamer.host.storage import atomic_write, user_cache
 MAGIC = b"gossamer-images1"
 INDEX = np.dtype([("offset", "<u8"), ("height", "<u4"), ("width", "<u4"), ("channels", "<u4"), ("crc", "<u4")])
 _LARGEST_HEADER = 1 << 16
-_ALLOWED = "a whole cache file"
+_ALLOWED = "a complete cache file"
 
 
 def cache_key(source: Source, transform: Transform) -> str:
@@ -86,7 +86,7 @@ def open_cache(
     threads: int = 0,
     progress: Progress = SILENT,
 ) -> Cache:
-    """The cache of these images prepared by this transform; built now, with `threads` threads, if it is not there whole.
+    """The cache of these images prepared by this transform; built now, with `threads` threads, unless it is complete.
 
     limit: bytes that the file may have. folder: default `images` in the user's cache folder. Where several processes share
     the work, one calls this first and the others after it. Raises StorageError where the file cannot be written.

@@ -58,7 +58,7 @@ def _rows(path: Path) -> tuple[list[tuple[str, str, str]], int]:
             raise DataError(
                 f"{path}: {how} column {wanted!r} in the header {shown(header) or '(empty)'}",
                 _ALLOWED,
-                "mend the header",
+                "fix the header",
             )
     at_path, at_label = header.index("path"), header.index("label")
     at_split = header.index("split") if "split" in header else None
@@ -67,14 +67,14 @@ def _rows(path: Path) -> tuple[list[tuple[str, str, str]], int]:
     for number, cells in lines[1:]:
         if len(cells) != len(header):
             raise DataError(
-                f"{path}: line {number} has {len(cells)} cells, the header {len(header)}", _ALLOWED, "mend the line"
+                f"{path}: line {number} has {len(cells)} cells, the header {len(header)}", _ALLOWED, "fix the line"
             )
         name, label = cells[at_path].strip(), cells[at_label].strip()
         word = cells[at_split].strip().lower() if at_split is not None else ""
         if not name or not label or "\0" in name:
-            raise DataError(f"{path}: line {number} has no {'label' if name else 'path'}", _ALLOWED, "mend the line")
+            raise DataError(f"{path}: line {number} has no {'label' if name else 'path'}", _ALLOWED, "fix the line")
         if word and word not in SPLIT_NAMES:
-            raise DataError(f"{path}: line {number}: split {word!r}", "train, val or test", "mend the line")
+            raise DataError(f"{path}: line {number}: split {word!r}", "train, val or test", "fix the line")
         entry = (label, SPLIT_NAMES.get(word, ""))
         name = os.path.normpath(name)  # a/b.jpg and ./a/b.jpg are one image
         if seen.setdefault(name, entry) != entry:
@@ -109,4 +109,4 @@ def read_lines(path: Path) -> list[tuple[int, list[str]]]:
     except UnicodeDecodeError as error:
         raise DataError(f"{path}: byte {error.start} is not UTF-8", _ALLOWED, "save it as UTF-8") from error
     except csv.Error as error:
-        raise DataError(f"{path}: {error}", _ALLOWED, "mend the file") from error
+        raise DataError(f"{path}: {error}", _ALLOWED, "fix the file") from error

@@ -32,17 +32,17 @@ def split_folders(root: Path) -> dict[str, Path]:
     A class may be called "train" too (steam trains): its folder holds images, not folders. Raises DataError where
     two folders name one split.
     """
-    found: dict[str, Path] = {}
+    by_split: dict[str, Path] = {}
     for folder in folders(root):
         split = SPLIT_NAMES.get(folder.name.lower())
         if split is None or not any(folders(folder)):
             continue
-        if split in found:
+        if split in by_split:
             raise DataError(
-                f"{root}: both {found[split].name}/ and {folder.name}/", f"one {split} folder", "remove one"
+                f"{root}: both {by_split[split].name}/ and {folder.name}/", f"one {split} folder", "remove one"
             )
-        found[split] = folder
-    return found if "train" in found or "val" in found else {}
+        by_split[split] = folder
+    return by_split if "train" in by_split or "val" in by_split else {}
 
 
 def read_folder(root: Path) -> Table:

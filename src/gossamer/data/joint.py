@@ -1,4 +1,4 @@
-"""Transforms that move the answer with the image: boxes, masks."""
+"""Transforms that move the target with the image: boxes, masks."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from gossamer.images.preprocess import Placement, Preprocess
 
 @runtime_checkable
 class JointTransform(Protocol):
-    """From one image and its answer to uint8 (H, W, C) and the target."""
+    """From one image and its target to uint8 (H, W, C) and the target that fits them."""
 
     @property
     def shape(self) -> tuple[int, int, int]:
         """(H, W, C) of every result."""
 
-    def joint(self, picture: bytes, answer: Any, rng: np.random.Generator) -> tuple[NDArray[np.uint8], Any]:
-        """The pixels and the target. Raises ImageError."""
+    def joint(self, picture: bytes, target: Any, rng: np.random.Generator) -> tuple[NDArray[np.uint8], Any]:
+        """The pixels and their target. Raises ImageError."""
 
 
 class EvalJoint:
-    """The deployment preprocessing; the target is (the answer as it is, the place of the picture in the input)."""
+    """The deployment preprocessing; the target becomes (the target as it is, the placement of the picture in the input)."""
 
     def __init__(self, preprocess: Preprocess) -> None:
         self.preprocess = preprocess
@@ -33,7 +33,7 @@ class EvalJoint:
         return (*self.preprocess.size, self.preprocess.channels)
 
     def joint(
-        self, picture: bytes, answer: Any, rng: np.random.Generator | None = None
+        self, picture: bytes, target: Any, rng: np.random.Generator | None = None
     ) -> tuple[NDArray[np.uint8], tuple[Any, Placement]]:
         pixels, place = self.preprocess.read(picture)
-        return pixels, (answer, place)
+        return pixels, (target, place)

@@ -187,28 +187,28 @@ class Batches:
         return DataError(
             f"{len(unreadable)} of {count} images cannot be read, such as {name} ({reason})",
             f"up to {self.allowed(count)} unreadable (max_unreadable)",
-            "look at the list of unreadable images; gossamer doctor --data DIR finds them",
+            "check the list of unreadable images; gossamer doctor --data DIR finds them",
         )
 
 
 def prefetch(batches: Batches, start: int = 0, workers: int = 0, ahead: int = 2) -> Generator[Batch, None, None]:
     """The batches from step `start` on, prepared while the caller computes.
 
-    workers: 0 is one thread of this process, else so many processes. ahead: batches ready before they are asked for,
-    a worker. Close the generator to stop early: threads and processes have ended when `close()` returns. Raises what
+    workers: 0 is one thread of this process, else so many processes. ahead: batches prepared in advance per
+    worker. Close the generator to stop early: threads and processes have ended when `close()` returns. Raises what
     preparing a batch raises, and DataError where more images are unreadable than allowed.
     """
     unreadable: dict[str, str] = {}
-    mine = len(batches.order) // batches.world
-    ready = _in_processes(batches, start, workers, ahead) if workers else _in_thread(batches, start, ahead)
+    count = len(batches.order) // batches.world
+    batch_stream = _in_processes(batches, start, workers, ahead) if workers else _in_thread(batches, start, ahead)
     try:
-        for batch in ready:
+        for batch in batch_stream:
             unreadable.update(batch.unreadable)
-            if len(unreadable) > batches.allowed(mine):
-                raise batches.too_many(unreadable, mine)
+            if len(unreadable) > batches.allowed(count):
+                raise batches.too_many(unreadable, count)
             yield batch
     finally:
-        ready.close()
+        batch_stream.close()
 
 
 def _in_thread(batches: Batches, start: int, ahead: int) -> Generator[Batch, None, None]:
@@ -227,7 +227,7 @@ def _in_thread(batches: Batches, start: int, ahead: int) -> Generator[Batch, Non
         except BaseException as error:  # whatever it is, it is the caller's
             done.put(error)
 
-    # a daemon, so that it never keeps a process alive whose main thread has ended
+    # a daemon, so that it does not keep a process alive whose main thread has ended
     thread = threading.Thread(target=work, name="gossamer-batches", daemon=True)
     thread.start()
     try:
@@ -255,7 +255,7 @@ class _Steps:
             return error
 
 
-def _as_it_is(item: Any) -> Any:
+def _unchanged(item: Any) -> Any:
     return item
 
 
@@ -283,7 +283,7 @@ def _in_processes(batches: Batches, start: int, workers: int, ahead: int) -> Gen
         batch_size=None,
         sampler=range(start, len(batches)),
         num_workers=min(workers, max(1, len(batches) - start)),
-        collate_fn=_as_it_is,
+        collate_fn=_unchanged,
         worker_init_fn=_begin_worker,
         prefetch_factor=ahead,
     )

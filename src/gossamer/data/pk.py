@@ -12,8 +12,8 @@ from gossamer.errors import SettingsError
 def pk_order(labels: Indices, p: int, k: int, seed: int, epoch: int) -> Indices:
     """The indices of one epoch, (batches * p * k,), the same for the same (epoch, seed); batch follows batch.
 
-    labels: (n,), the identity of each image. Each batch holds p different identities with k images each, one identity
-    behind the other. An identity of fewer than k images repeats them; of others no image comes twice in a batch. An
+    labels: (n,), the identity of each image. Each batch holds p different identities with k images each, concatenated
+    by identity. An identity of fewer than k images repeats them; of others no image comes twice in a batch. An
     epoch has about n images: every identity comes, all images of most of them too; an identity so large that it would
     be in more than every batch is in every batch, and a part of its images waits for another epoch.
     Source: Hermans et al. 2017 (arXiv 1703.07737), section 2. Raises SettingsError.

@@ -33,7 +33,7 @@ _ALLOWED = "shards with KEY.jpg (.jpeg, .png, .webp) and KEY.cls (or .txt, or .j
 
 
 class _Handle:
-    """An open file that closes when the last reader lets go of it, also in a forked process."""
+    """An open file that closes with its last reader, also in a forked process."""
 
     def __init__(self, path: str) -> None:
         self.number = -1
@@ -120,13 +120,13 @@ def find_shards(root: Path) -> tuple[list[tuple[Path, str]], Path] | None:
         return ([(root, _split_of(root.name))], root.parent) if root.name.lower().endswith(_SUFFIXES) else None
     if not root.is_dir():
         return None
-    found = [(path, _split_of(path.name)) for path in _tars(root)]
-    if not found:
+    shards = [(path, _split_of(path.name)) for path in _tars(root)]
+    if not shards:
         for folder in folders(root):
             split = SPLIT_NAMES.get(folder.name.lower())
             if split:
-                found += [(path, split) for path in _tars(folder)]
-    return (found, root) if found else None
+                shards += [(path, split) for path in _tars(folder)]
+    return (shards, root) if shards else None
 
 
 def read_shards(shards: list[tuple[Path, str]], classes_folder: Path, root: Path) -> Table:
@@ -176,9 +176,9 @@ def _samples(path: Path, notes: list[str]) -> Iterator[tuple[str, int, int, str 
                     f"{path}: {member.name} has {member.size} bytes", "a label of some bytes", "check the shard"
                 )
             if key not in labels or extension == "cls":
-                found = _label(path, member.name, extension, os.pread(handle.number, member.size, member.start))
-                if found is not None:
-                    labels[key] = found
+                label = _label(path, member.name, extension, os.pread(handle.number, member.size, member.start))
+                if label is not None:
+                    labels[key] = label
     if repeated:
         notes.append(f"{path}: {repeated} images have the key of another one and are passed over")
     bare = [name for key, (name, _, _) in images.items() if key not in labels]
@@ -195,9 +195,9 @@ def _label(path: Path, name: str, extension: str, content: bytes) -> str | int |
         text = content.decode("utf-8").strip()
         if extension == "json":
             value = json.loads(text)
-            found = value.get("label") if isinstance(value, dict) else None
-            if found is None or (isinstance(found, (int, str)) and not isinstance(found, bool)):
-                return found
+            label = value.get("label") if isinstance(value, dict) else None
+            if label is None or (isinstance(label, (int, str)) and not isinstance(label, bool)):
+                return label
         elif extension == "cls":
             return int(text)
         elif text:
@@ -208,7 +208,7 @@ def _label(path: Path, name: str, extension: str, content: bytes) -> str | int |
 
 
 def _bad_label(path: Path, name: str, content: bytes) -> DataError:
-    return DataError(f"{path}: {name} holds {content[:40]!r}", "a class number or a class name", "mend the shard")
+    return DataError(f"{path}: {name} holds {content[:40]!r}", "a class number or a class name", "fix the shard")
 
 
 def _targets(
@@ -238,7 +238,7 @@ def _targets(
     for name, label, target in zip(names, labels, targets, strict=True):
         if not 0 <= target < len(classes):
             allowed = f"0 to {len(classes) - 1}" + (", or a name of classes.txt" if listed else "")
-            raise DataError(f"{name}: label {label!r}", allowed, "mend the shard or classes.txt")
+            raise DataError(f"{name}: label {label!r}", allowed, "fix the shard or classes.txt")
     result = np.array(targets, dtype=np.int64)
     unused = [classes[i] for i in np.flatnonzero(np.bincount(result, minlength=len(classes)) == 0)]
     if unused:
@@ -253,42 +253,42 @@ def _read_classes(path: Path) -> tuple[str, ...]:
     except FileNotFoundError:
         return ()
     except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path}: {error}", "UTF-8 text with a class name a line", "mend the file") from error
+        raise DataError(f"{path}: {error}", "UTF-8 text with a class name a line", "fix the file") from error
     names = [line.strip() for line in lines]
     while names and not names[-1]:
         names.pop()
     if not all(names) or len(set(names)) != len(names):
         what = "an empty line" if not all(names) else f"{next(n for n in names if names.count(n) > 1)!r} twice"
-        raise DataError(f"{path}: has {what}", "one class name a line, each once", "mend the file")
+        raise DataError(f"{path}: has {what}", "one class name a line, each once", "fix the file")
     return tuple(names)
 
 
 def _tars(folder: Path) -> list[Path]:
     try:
-        found = sorted(path for path in folder.iterdir() if path.name.lower().endswith(_SUFFIXES) and path.is_file())
+        paths = sorted(path for path in folder.iterdir() if path.name.lower().endswith(_SUFFIXES) and path.is_file())
     except OSError as error:
         raise DataError(f"{folder}: {error.strerror}", "a folder that can be read", "check its permissions") from error
-    return [path for path in found if not path.name.startswith(".")]
+    return [path for path in paths if not path.name.startswith(".")]
 
 
 def _split_of(name: str) -> str:
-    found = _SPLIT.search(name)
-    return SPLIT_NAMES[found.group(1).lower()] if found else ""
+    match = _SPLIT.search(name)
+    return SPLIT_NAMES[match.group(1).lower()] if match else ""
 
 
 def _expand(pattern: str) -> list[str]:
     """train-{00000..00004}.tar and {a,b}.tar, as a shell expands them. Raises DataError."""
-    found = _BRACES.search(pattern)
-    if not found:
+    braces = _BRACES.search(pattern)
+    if not braces:
         return [pattern]
-    span = re.fullmatch(r"(\d{1,9})\.\.(\d{1,9})", found.group(1))
+    span = re.fullmatch(r"(\d{1,9})\.\.(\d{1,9})", braces.group(1))
     if span:
         low, high = int(span.group(1)), int(span.group(2))
         if not low <= high < low + 100_000:
             raise DataError(
-                f"{pattern}: {found.group(0)}", "up to 100,000 shards, the lower number first", "mend the pattern"
+                f"{pattern}: {braces.group(0)}", "up to 100,000 shards, the lower number first", "fix the pattern"
             )
         parts = [str(number).zfill(len(span.group(1))) for number in range(low, high + 1)]
     else:
-        parts = found.group(1).split(",")
-    return [name for part in parts for name in _expand(pattern[: found.start()] + part + pattern[found.end() :])]
+        parts = braces.group(1).split(",")
+    return [name for part in parts for name in _expand(pattern[: braces.start()] + part + pattern[braces.end() :])]

@@ -1,4 +1,4 @@
-"""A source: the images of one split as one table of names, labels and a way to read the bytes.
+"""A source: the images of one split, with their names, labels and a way to read the bytes.
 
 Folders, CSV files and tar shards differ in their store only: where the bytes of a row lie, and in which order a disk
 likes to read them.
@@ -42,10 +42,10 @@ class Targets(Protocol):
     """What is known of the rows of a table: boxes, masks, several labels."""
 
     def read(self, row: int) -> Any:
-        """The answer of a row. Raises OSError, ImageError."""
+        """The target of a row. Raises OSError, ImageError."""
 
     def line(self, row: int) -> str:
-        """A line that changes where the answer does, for the fingerprint; no image is read."""
+        """A line that changes when the target does, for the fingerprint; no image is read."""
 
 
 class Files:
@@ -60,8 +60,8 @@ class Files:
     def stats(self, rows: Indices) -> Iterator[tuple[int, int]]:
         for row in rows.tolist():
             try:
-                found = os.stat(os.path.join(self.root, self.paths[row]))  # noqa: PTH116, PTH118
-                yield found.st_size, found.st_mtime_ns
+                status = os.stat(os.path.join(self.root, self.paths[row]))  # noqa: PTH116, PTH118
+                yield status.st_size, status.st_mtime_ns
             except OSError:
                 yield -1, 0
 
@@ -96,7 +96,7 @@ class Source:
             ) from error
 
     def target(self, index: int) -> Any:
-        """What is known of an image: its class number, or what `answers` says. Raises ImageError."""
+        """What is known of an image: its class number, or what `targets` says. Raises ImageError."""
         if self.targets is None:
             return int(self.labels[index])
         try:
@@ -124,11 +124,13 @@ class Source:
         return picks[self.store.arrange(self.rows[picks], rng)]
 
     def fingerprint(self) -> str:
-        """SHA-256 over the sorted (name, bytes, class or answer) of the images. No content is read: a file that was
+        """SHA-256 over the sorted (name, bytes, class or target) of the images. No content is read: a file that was
         replaced by another of the same size goes unnoticed."""
         stats, targets = self.store.stats(self.rows), self.targets
-        known = (self.classes[n] for n in self.labels.tolist()) if targets is None else map(targets.line, self.rows)
-        lines = (f"{name}\0{size}\0{said}" for name, (size, _), said in zip(self.names, stats, known, strict=True))
+        described = (self.classes[n] for n in self.labels.tolist()) if targets is None else map(targets.line, self.rows)
+        lines = (
+            f"{name}\0{size}\0{target}" for name, (size, _), target in zip(self.names, stats, described, strict=True)
+        )
         return digest(sorted(lines))
 
 
@@ -136,7 +138,7 @@ class Source:
 class Data:
     """Training, validation and test images with one class list.
 
-    how: one line that says what was recognised. notes: what was passed over or looks odd, a line each.
+    how: one line that says what was recognised. notes: what was skipped or looks odd, a line each.
     """
 
     train: Source

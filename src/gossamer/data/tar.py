@@ -51,14 +51,14 @@ def members(path: Path) -> Iterator[Member]:
 
 
 def _members(path: Path, handle: int, end: int) -> Iterator[Member]:
-    at, whole = 0, 0
+    at, complete = 0, 0
     long_name: str | None = None
     records: dict[str, str] = {}  # of the next member
     for_all: dict[str, str] = {}  # of all that follow
     while at < end:
         header = os.pread(handle, BLOCK, at)
         if len(header) < BLOCK:
-            raise _cut(path, whole, at, end)
+            raise _cut(path, complete, at, end)
         if header == _EMPTY:
             return
         _check(path, header, at)
@@ -69,7 +69,7 @@ def _members(path: Path, handle: int, end: int) -> Iterator[Member]:
                 raise _bad(path, at, f"an extended header of {size} bytes")
             content = os.pread(handle, size, start)
             if len(content) < size:
-                raise _cut(path, whole, at, end)
+                raise _cut(path, complete, at, end)
             if kind == b"L":
                 long_name = _text(content)
             elif kind == b"x":
@@ -83,11 +83,11 @@ def _members(path: Path, handle: int, end: int) -> Iterator[Member]:
             if kind in (b"1", b"2", b"3", b"4", b"5", b"6"):  # links, devices, folders, pipes have no content
                 size = 0
             if start + size > end:
-                raise _cut(path, whole, at, end, size)
+                raise _cut(path, complete, at, end, size)
             sparse = own and any(key.startswith("GNU.sparse") for key in own)
             if kind in (b"0", b"\0", b"7") and not sparse:
                 yield Member(own.get("path") or long_name or _name(header), start, size)
-                whole += 1
+                complete += 1
             long_name, records = None, {}
         at = start + -(-size // BLOCK) * BLOCK
 
@@ -155,7 +155,7 @@ def _text(field: bytes) -> str:
 
 def _records(path: Path, content: bytes, at: int) -> dict[str, str]:
     """Pax records: "LENGTH KEY=VALUE\\n", LENGTH counting the whole record."""
-    found, position = {}, 0
+    records, position = {}, 0
     content = content.rstrip(b"\0")
     while position < len(content):
         digits = content[position : position + 8].split(b" ", 1)[0]
@@ -164,19 +164,19 @@ def _records(path: Path, content: bytes, at: int) -> dict[str, str]:
         if length <= len(digits) + 2 or not record.endswith(b"\n") or b"=" not in record:
             raise _bad(path, at, "a damaged extended header")
         key, value = record[:-1].split(b"=", 1)
-        found[key.decode("utf-8", "backslashreplace")] = value.decode("utf-8", "backslashreplace").split("\0", 1)[0]
+        records[key.decode("utf-8", "backslashreplace")] = value.decode("utf-8", "backslashreplace").split("\0", 1)[0]
         position += length
-    return found
+    return records
 
 
 def _bad(path: Path, at: int, what: str) -> DataError:
     return DataError(f"{path}: {what} at byte {at}", _ALLOWED, "copy the file again")
 
 
-def _cut(path: Path, whole: int, at: int, end: int, size: int | None = None) -> DataError:
+def _cut(path: Path, complete: int, at: int, end: int, size: int | None = None) -> DataError:
     wants = f" (its next file has {size} bytes)" if size is not None else ""
     return DataError(
-        f"{path}: is cut off: {whole} files are whole, byte {at} begins one that goes beyond the end at {end}{wants}",
+        f"{path}: is cut off: {complete} files are complete, byte {at} begins one that goes beyond the end at {end}{wants}",
         _ALLOWED,
         "copy the file again",
     )

@@ -85,7 +85,7 @@ _SIGNATURES = (
     *((b"P%d" % kind, "PPM") for kind in range(1, 7)),
 )
 _ALLOWED = "a whole " + ", ".join(FORMATS) + " picture"
-_MEND = "replace or remove it"
+_FIX = "replace or remove it"
 
 # EXIF tag 0x0112 -> the turn that makes the picture upright (EXIF 2.32, section 4.6.4)
 _UPRIGHT = {
@@ -163,7 +163,7 @@ def read_file(path: StrPath) -> bytes:
             kind = "a folder" if stat.S_ISDIR(status.st_mode) else "a pipe, socket or device, not a file"
             raise ImageError(f"{name}: is {kind}", _ALLOWED, "give a file")
         if status.st_size > FILE_LIMIT:
-            raise ImageError(f"{name}: has {status.st_size} bytes", f"files of at most {FILE_LIMIT} bytes", _MEND)
+            raise ImageError(f"{name}: has {status.st_size} bytes", f"files of at most {FILE_LIMIT} bytes", _FIX)
         # Should a pipe have taken the file's place since, O_NONBLOCK lets the open return
         flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
         with open(os.open(path, flags), "rb", buffering=0) as file:  # noqa: PTH123 - a descriptor, not a path
@@ -207,11 +207,11 @@ def decode_to(
         return picture, _filled(picture.size, reduced[1][2:], turn) if reduced else (0, 0, *picture.size)
 
 
-def _filled(whole: tuple[int, int], part: tuple[float, float], turn: int) -> Box:
-    """Where `part`, at the upper left before the picture was turned, lies in `whole` after; both (width, height)."""
+def _filled(size: tuple[int, int], part: tuple[float, float], turn: int) -> Box:
+    """Where `part`, at the upper left before the picture was turned, lies in `size` after; both (width, height)."""
     part = (part[1], part[0]) if turn >= 5 else part
-    left = whole[0] - part[0] if turn in (2, 3, 6, 7) else 0
-    top = whole[1] - part[1] if turn in (3, 4, 7, 8) else 0
+    left = size[0] - part[0] if turn in (2, 3, 6, 7) else 0
+    top = size[1] - part[1] if turn in (3, 4, 7, 8) else 0
     return left, top, left + part[0], top + part[1]
 
 
@@ -233,12 +233,12 @@ def _contents(source: StrPath | bytes, name: str) -> tuple[bytes, str]:
 def _opened(data: bytes, name: str, pixel_limit: int) -> ImageFile.ImageFile:
     """The image with its header read, within the limits, nothing decoded."""
     if not data:
-        raise ImageError(f"{name}: is empty", _ALLOWED, _MEND)
+        raise ImageError(f"{name}: is empty", _ALLOWED, _FIX)
     kind = next((kind for start, kind in _SIGNATURES if data.startswith(start)), "")
     if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
         kind = "WEBP"
     if not kind:
-        raise ImageError(f"{name}: is not a picture that can be read; it starts with {data[:12]!r}", _ALLOWED, _MEND)
+        raise ImageError(f"{name}: is not a picture that can be read; it starts with {data[:12]!r}", _ALLOWED, _FIX)
     if kind == "GIF":  # these two readers make a canvas before they can be asked for its size
         check_pixels(_little(data[6:8]), _little(data[8:10]), name, pixel_limit)
     elif kind == "WEBP" and data[12:16] == b"VP8X":
@@ -427,6 +427,6 @@ def _pillow(name: str) -> Iterator[None]:
         Exception
     ) as error:  # OSError, SyntaxError, ValueError, struct.error, KeyError, MemoryError, ...: bytes decide
         reason = printable(" ".join(str(error).split()))[:160] or "no reason given"
-        raise ImageError(f"{name}: damaged or cut off ({type(error).__name__}: {reason})", _ALLOWED, _MEND) from error
+        raise ImageError(f"{name}: damaged or cut off ({type(error).__name__}: {reason})", _ALLOWED, _FIX) from error
     finally:
         _inside.pillow = outer

@@ -112,7 +112,7 @@ class Preprocess:
             object.__setattr__(self, name, tuple(value) if isinstance(value, (list, tuple)) else value)
         for name, allowed, good in _rules(self):
             if not good:
-                raise SettingsError(f"preprocessing: {name} {reprlib.repr(getattr(self, name))}", allowed, "mend it")
+                raise SettingsError(f"preprocessing: {name} {reprlib.repr(getattr(self, name))}", allowed, "fix it")
 
     def pixels(self, source: Source) -> NDArray[np.uint8]:
         """uint8 (H, W, C): the picture decoded and brought to `size`. Raises ImageError."""
@@ -132,14 +132,14 @@ class Preprocess:
         elif isinstance(source, Image.Image):
             width, height = plain(source, self.channels, "the picture given", self.pixel_limit).size
         else:
-            found = describe(source, pixel_limit=self.pixel_limit)
-            height, width = found.height, found.width
+            header = describe(source, pixel_limit=self.pixel_limit)
+            height, width = header.height, header.width
         return pixels, self.place(height, width)
 
     def place(self, height: int, width: int) -> Placement:
         """Where a picture of this size, in pixels, lies in the input that `pixels` makes of it."""
         down, across = self._covering(height, width)
-        top, left = (round((side - whole) / 2) for side, whole in zip(self.size, (down, across)))
+        top, left = (round((side - scaled) / 2) for side, scaled in zip(self.size, (down, across)))
         return Placement(height, width, down / height, across / width, top, left)
 
     def normalise(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -180,8 +180,10 @@ class Preprocess:
         """From `to_json`'s dictionary, which may come from a hostile file: every field, no other. Raises SettingsError."""
         names = [field.name for field in fields(cls)]
         if not isinstance(values, dict) or sorted(map(str, values)) != sorted(names):
-            given = sorted(map(str, values)) if isinstance(values, dict) else type(values).__name__
-            raise SettingsError(f"preprocessing: fields {printable(str(given))[:300]}", f"exactly {names}", "mend it")
+            names_given = sorted(map(str, values)) if isinstance(values, dict) else type(values).__name__
+            raise SettingsError(
+                f"preprocessing: fields {printable(str(names_given))[:300]}", f"exactly {names}", "fix it"
+            )
         return cls(**values)
 
     def _covering(self, height: float, width: float) -> Size:
@@ -205,7 +207,7 @@ class Preprocess:
         """The part of the picture in the box `filled`, brought to `size`."""
         left, top, right, bottom = filled
         down, across = self._covering(bottom - top, right - left)
-        y, x = (round((side - whole) / 2) for side, whole in zip(self.size, (down, across)))
+        y, x = (round((side - scaled) / 2) for side, scaled in zip(self.size, (down, across)))
         if self.resize == "pad":
             colour = tuple(min(255, max(0, round(255 * value))) for value in self.mean)
             page = Image.new(picture.mode, self.size[::-1], colour if self.channels == 3 else colour[0])

@@ -57,7 +57,7 @@ class AnchorSpec:
 
     def to_json(self) -> dict[str, Any]:
         """Plain values that `from_json` reads back to an equal object."""
-        levels = [{"size": list(each.size), "shapes": [list(s) for s in each.shapes]} for each in self.levels]
+        levels = [{"size": list(level.size), "shapes": [list(s) for s in level.shapes]} for level in self.levels]
         return {**asdict(self), "input": list(self.input), "levels": levels, "variances": list(self.variances)}
 
     @classmethod
@@ -67,10 +67,10 @@ class AnchorSpec:
         _check("fields", values, isinstance(values, dict) and set(values) == names)
         _check("levels", values["levels"], isinstance(values["levels"], list))
         levels = []
-        for each in values["levels"]:
-            good = isinstance(each, dict) and set(each) == {"size", "shapes"} and isinstance(each["shapes"], list)
-            _check("a level", each, good)
-            levels.append(Level(_tuple(each["size"]), tuple(_tuple(shape) for shape in each["shapes"])))
+        for entry in values["levels"]:
+            good = isinstance(entry, dict) and set(entry) == {"size", "shapes"} and isinstance(entry["shapes"], list)
+            _check("a level", entry, good)
+            levels.append(Level(_tuple(entry["size"]), tuple(_tuple(shape) for shape in entry["shapes"])))
         return cls(_tuple(values["input"]), tuple(levels), _tuple(values["variances"]))
 
 
@@ -78,7 +78,7 @@ def ssd_anchors(size: Size, maps: Sequence[Size], scales: tuple[float, float] = 
     """The anchors of SSD for an input of `size` and maps of these (height, width), finest first.
 
     Scales grow evenly from the first to the last level; sides are shares of sqrt(height * width) of the input. Each
-    level has a square of its scale s_k, one of sqrt(s_k * s_k+1), and RATIOS; the first has three alone, as in the
+    level has a square anchor of its scale s_k, one of sqrt(s_k * s_k+1), and RATIOS; the first has three alone, as in the
     authors' code: it has most of the places and finds small objects. Raises SettingsError.
     """
     steps = np.linspace(*scales, len(maps)).tolist() if len(maps) > 1 else [scales[0]]
@@ -86,8 +86,8 @@ def ssd_anchors(size: Size, maps: Sequence[Size], scales: tuple[float, float] = 
     levels = []
     for index, (scale, after, places) in enumerate(zip(steps, [*steps[1:], 1.0], maps)):
         first = index == 0 and len(maps) > 1
-        squares = (FIRST_SCALE,) if first else (scale, math.sqrt(scale * after))
-        shapes = [(unit * s, unit * s) for s in squares]
+        square_sides = (FIRST_SCALE,) if first else (scale, math.sqrt(scale * after))
+        shapes = [(unit * s, unit * s) for s in square_sides]
         for ratio in RATIOS[:2] if first else RATIOS:
             shapes.append((unit * scale * math.sqrt(ratio), unit * scale / math.sqrt(ratio)))
         levels.append(Level((places[0], places[1]), tuple(shapes)))
@@ -109,11 +109,11 @@ def fitted_anchors(size: Size, maps: Sequence[Size], shapes: Sequence[tuple[floa
     for shape in shapes:
         nearest = min(range(len(maps)), key=lambda index: away(shape, steps[index]))
         of_level[nearest].append((float(shape[0]), float(shape[1])))
-    last = max((index for index, found in enumerate(of_level) if found), default=-1)
+    last = max((index for index, fitted in enumerate(of_level) if fitted), default=-1)
     levels = []
-    for found, step, places in list(zip(of_level, steps, maps))[: last + 1]:
-        found = found or [min(shapes, key=lambda shape: away(shape, step))]
-        levels.append(Level((places[0], places[1]), tuple((float(w), float(h)) for w, h in sorted(found))))
+    for fitted, step, places in list(zip(of_level, steps, maps))[: last + 1]:
+        fitted = fitted or [min(shapes, key=lambda shape: away(shape, step))]
+        levels.append(Level((places[0], places[1]), tuple((float(w), float(h)) for w, h in sorted(fitted))))
     return AnchorSpec((size[0], size[1]), tuple(levels))
 
 

@@ -1,4 +1,4 @@
-"""From a detector's raw outputs to boxes on the picture: decoding, non-maximum suppression, and the way back."""
+"""From a detector's raw outputs to boxes on the picture: decoding, non-maximum suppression, and back to the input."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class Decoding:
         )
         for name, allowed, good in rules:
             if not good:
-                raise SettingsError(f"decoding: {name} {str(getattr(self, name))[:200]!r}", allowed, "mend it")
+                raise SettingsError(f"decoding: {name} {str(getattr(self, name))[:200]!r}", allowed, "fix it")
 
     def to_json(self) -> dict[str, Any]:
         """Plain values that `from_json` reads back to an equal object."""
@@ -62,7 +62,7 @@ class Decoding:
         """From `to_json`'s dictionary, which may come from a hostile file. Raises SettingsError."""
         names = [field.name for field in fields(cls)]
         if not isinstance(values, dict) or set(values) != set(names):
-            raise SettingsError(f"decoding: {str(values)[:200]!r}", f"exactly {names}", "mend it")
+            raise SettingsError(f"decoding: {str(values)[:200]!r}", f"exactly {names}", "fix it")
         return cls(**values)
 
 
@@ -138,11 +138,11 @@ def detections(deltas: Floats, logits: Floats, spec: AnchorSpec, decoding: Decod
     if len(scores) > decoding.candidates:
         able &= scores >= np.partition(scores, -decoding.candidates, axis=0)[-decoding.candidates]
     places, labels = np.nonzero(able)
-    found, boxes = scores[places, labels], decode_boxes(deltas[places], anchors(spec)[places], spec.variances)
+    likely, boxes = scores[places, labels], decode_boxes(deltas[places], anchors(spec)[places], spec.variances)
     finite = np.isfinite(boxes).all(axis=1)
-    boxes, labels, found = boxes[finite], labels[finite], found[finite]
-    kept = nms(boxes, found, labels, decoding.iou, decoding.limit)
-    return ScoredBoxes(boxes[kept], labels[kept].astype(np.int64), found[kept])
+    boxes, labels, likely = boxes[finite], labels[finite], likely[finite]
+    kept = nms(boxes, likely, labels, decoding.iou, decoding.limit)
+    return ScoredBoxes(boxes[kept], labels[kept].astype(np.int64), likely[kept])
 
 
 def on_picture(boxes: Floats, place: Placement) -> Floats:

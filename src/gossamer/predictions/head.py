@@ -1,4 +1,4 @@
-"""A head as the model file describes it: which outputs it reads, and what they are to become."""
+"""A head as the model file describes it: which outputs it reads, and what they mean."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from gossamer.errors import SettingsError
 
 Raw = NDArray[np.float32] | dict[str, NDArray[np.float32]]
-"""What a network answers to a batch: one array, or several by name; the first axis is the batch."""
+"""The raw outputs for a batch: one array, or several by name; the first axis is the batch."""
 
 # what a head can be -> the outputs that it reads, in their order, without the head's name
 KINDS: dict[str, tuple[str, ...]] = {
@@ -48,15 +48,15 @@ class OutputHead:
         if not isinstance(self.name, str) or (self.name and not self.name.isidentifier()):
             raise SettingsError(f"head called {str(self.name)[:40]!r}", "letters, digits and _", "rename it")
         if not isinstance(self.classes, tuple) or not all(is_plain_text(name) for name in self.classes):
-            raise SettingsError("classes: not a list of such texts", "texts without control characters", "mend them")
+            raise SettingsError("classes: not a list of such texts", "texts without control characters", "fix them")
         if len(set(self.classes)) < len(self.classes) or bool(self.classes) == (self.kind in NAMELESS):
             raise SettingsError(
                 f"{len(self.classes)} classes, {len(self.classes) - len(set(self.classes))} of them repeated",
                 "one name for each output, none for an embedding",
-                "mend them",
+                "fix them",
             )
         if not isinstance(self.options, dict):
-            raise SettingsError(f"options of type {type(self.options).__name__}", "an object", "mend them")
+            raise SettingsError(f"options of type {type(self.options).__name__}", "an object", "fix them")
 
     @property
     def outputs(self) -> tuple[str, ...]:
@@ -78,9 +78,9 @@ class OutputHead:
         """From `to_json`'s dictionary: every field, no other. Raises SettingsError."""
         expected = {"kind", "classes", "name", "options"}
         if not isinstance(values, dict) or set(values) != expected or not isinstance(values["classes"], list):
-            raise SettingsError("a head that is no object of its fields", ", ".join(sorted(expected)), "mend it")
+            raise SettingsError("a head that is no object of its fields", ", ".join(sorted(expected)), "fix it")
         if not all(isinstance(name, str) for name in values["classes"]):
-            raise SettingsError("classes: not a list of such texts", "texts", "mend them")
+            raise SettingsError("classes: not a list of such texts", "texts", "fix them")
         return cls(**{**values, "classes": tuple(values["classes"])})
 
 
@@ -95,12 +95,12 @@ def raw_of(names: Sequence[str], arrays: Sequence[NDArray[np.float32]]) -> Raw:
 
 
 def image_outputs(raw: Raw, index: int) -> Raw:
-    """The answer to one image, with an axis of one image before it."""
+    """The outputs of one image, with a batch axis of 1."""
     return {n: a[index : index + 1] for n, a in raw.items()} if isinstance(raw, dict) else raw[index : index + 1]
 
 
 def concatenated(parts: list[Raw]) -> Raw:
-    """The answers of several batches as one."""
+    """The outputs of several batches, concatenated."""
     first = parts[0]
     if not isinstance(first, dict):
         return np.concatenate([part for part in parts if not isinstance(part, dict)])
@@ -108,7 +108,7 @@ def concatenated(parts: list[Raw]) -> Raw:
 
 
 def flattened(raw: Raw, most: int = 0) -> NDArray[np.float32]:
-    """All numbers of an answer, an image a row: (N, F); of an output with more than `most`, so many evenly spread."""
+    """All outputs of a batch, a row per image: (N, F); of an output with more than `most` values, `most` evenly spread."""
     arrays = raw.values() if isinstance(raw, Mapping) else [raw]
     rows = []
     for array in arrays:

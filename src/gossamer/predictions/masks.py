@@ -2,7 +2,7 @@
 
 Up-sampling is bilinear with half-pixel centres, as torch's `interpolate(align_corners=False)` and ONNX's
 `half_pixel`, straight from the head's resolution to the picture's. It is done along one axis after the other, a few
-rows at a time, so that no array of all classes at full size is ever made.
+rows at a time, so that no array of all classes at full size is made.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ def upsample(logits: Logits, size: Size, input_size: Size, placement: Placement 
 def _planes(
     logits: Logits, size: Size, input_size: Size, placement: Placement | None
 ) -> Iterator[tuple[slice, Iterator[NDArray[np.float32]]]]:
-    """A few rows at a time: which, and for each class its plane of them, (rows, W), made when it is asked for."""
+    """A few rows at a time: which, and for each class its plane of them, (rows, W), made on demand."""
     height, width = size
     place = placement or Placement(height, width, input_size[0] / height, input_size[1] / width)
     above, below, down = _neighbours(height, logits.shape[1], input_size[0], place.scale_y, place.shift_y)
@@ -97,11 +97,11 @@ def sliding_window(
 
     run: uint8 (height, width, C) of `size` -> logits (K, h, w). picture: uint8 (H, W, C). overlap: the least share of
     a window that the next one sees again, 0 to 0.9; where windows overlap, the mean of their logits counts. fill: a
-    colour for what a smaller picture leaves empty. Memory supports_progressive with the picture's width, not with its height.
+    colour for what a smaller picture leaves empty. Memory grows with the picture's width, not with its height.
     Raises SettingsError, ImageError for an empty picture.
     """
     if not 0 <= overlap <= 0.9:
-        raise SettingsError(f"overlap: {overlap!r}", "0 to 0.9", "mend the argument")
+        raise SettingsError(f"overlap: {overlap!r}", "0 to 0.9", "fix the argument")
     if picture.ndim != 3 or not picture.size:
         raise ImageError(f"a picture of shape {picture.shape}", "(H, W, C), none of them 0", "give one picture")
     height, width = picture.shape[:2]
@@ -149,7 +149,7 @@ def _filled(window: NDArray[np.uint8], size: Size, fill: tuple[int, ...]) -> NDA
 def check_classes(count: int) -> None:
     """Raises SettingsError where `count` classes do not fit into a mask of bytes."""
     if not 1 <= count <= IGNORED:
-        raise SettingsError(f"{count} classes", f"1 to {IGNORED} classes in a mask of bytes", "join some classes")
+        raise SettingsError(f"{count} classes", f"1 to {IGNORED} classes in a mask of bytes", "merge some classes")
 
 
 def palette(count: int) -> NDArray[np.uint8]:
@@ -180,7 +180,7 @@ def overlay(
         raise ImageError(f"a mask of {mask.shape} on a picture of {grey.shape[:2]}", "equal sizes", "use its own mask")
     base = np.broadcast_to(grey, (*mask.shape, 3)).astype(np.float32)
     table = np.zeros((256, 3), np.float32)
-    given = palette(IGNORED) if colours is None else colours
-    table[: len(given)] = given
+    table_of_classes = palette(IGNORED) if colours is None else colours
+    table[: len(table_of_classes)] = table_of_classes
     share = np.where(mask == IGNORED, 0, alpha).astype(np.float32)[..., None]
     return np.asarray(np.rint(base * (1 - share) + table[mask] * share), np.uint8)

@@ -44,7 +44,7 @@ def _largest(products: NDArray[np.float32], top: int) -> NDArray[np.int64]:
 
 
 class Index(Protocol):
-    """What is asked of an index of faiss."""
+    """The part of a faiss index that is used."""
 
     def search(self, queries: NDArray[np.float32], top: int) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
         """(similarities, places) of the nearest, both (m, top)."""

@@ -1,4 +1,4 @@
-"""Boxes and masks as answers for people: on one line, as plain values, drawn on the picture."""
+"""Boxes and masks as predictions for people: on one line, as plain values, drawn on the picture."""
 
 from __future__ import annotations
 
@@ -39,17 +39,17 @@ class Detections:
     error: str = ""
 
     def text(self) -> str:
-        """What was found, on one line: those that would be drawn."""
+        """What was found, on one line: with a score of SHOWN or more."""
         rows = [(n, s, b) for n, s, b in zip(self.labels, self.scores, self.boxes.tolist()) if s >= SHOWN]
-        said = [f"{name} {score:.3f} [{' '.join(f'{x:.1f}' for x in box)}]" for name, score, box in rows]
+        shown = [f"{name} {score:.3f} [{' '.join(f'{x:.1f}' for x in box)}]" for name, score, box in rows]
         less = len(self.labels) - len(rows)
-        return ", ".join([*said, *([f"{less} below {SHOWN:g}"] if less else [])]) or "nothing"
+        return ", ".join([*shown, *([f"{less} below {SHOWN:g}"] if less else [])]) or "nothing"
 
     def to_json(self) -> dict[str, Any]:
         """Plain values."""
         rows = zip(self.labels, self.scores, self.boxes.tolist())
-        found = [{"class": name, "score": score, "box": box} for name, score, box in rows]
-        return {"source": self.source, "size": list(self.size), "detections": found, "error": self.error}
+        detections = [{"class": name, "score": score, "box": box} for name, score, box in rows]
+        return {"source": self.source, "size": list(self.size), "detections": detections, "error": self.error}
 
     def draw(self, picture: Image.Image, classes: tuple[str, ...]) -> Image.Image:
         """The picture with the boxes of a score of SHOWN or more, a colour a class."""
@@ -114,18 +114,18 @@ class Segmentation:
 
 def detected(head: OutputHead, raw: Outputs, place: Placement, source: str) -> Detections:
     """The boxes of one image, in its own pixels."""
-    found = image_boxes(head, raw, place)
+    boxes = image_boxes(head, raw, place)
     finite = np.isfinite(raw["deltas"]).all() and np.isfinite(raw["logits"]).all()
-    labels = tuple(head.classes[label] for label in found.labels.tolist())
-    scores = tuple(found.scores.astype(float).tolist())
-    return Detections(source, found.boxes, labels, scores, (place.height, place.width), "" if finite else NOT_FINITE)
+    labels = tuple(head.classes[label] for label in boxes.labels.tolist())
+    scores = tuple(boxes.scores.astype(float).tolist())
+    return Detections(source, boxes.boxes, labels, scores, (place.height, place.width), "" if finite else NOT_FINITE)
 
 
 def image_boxes(head: OutputHead, raw: Outputs, place: Placement) -> decoding.ScoredBoxes:
     """The boxes of one image in its own pixels, clipped to it, with class numbers; raw: of a batch of one."""
     spec, how = AnchorSpec.from_json(head.options["anchors"]), Decoding.from_json(head.options["decoding"])
-    found = decoding.detections(raw["deltas"][0], raw["logits"][0], spec, how)
-    return found._replace(boxes=decoding.on_picture(found.boxes, place))
+    boxes = decoding.detections(raw["deltas"][0], raw["logits"][0], spec, how)
+    return boxes._replace(boxes=decoding.on_picture(boxes.boxes, place))
 
 
 def segmented(head: OutputHead, raw: Outputs, place: Placement, source: str) -> Segmentation:
@@ -143,7 +143,7 @@ def image_mask(head: OutputHead, raw: Outputs, place: Placement) -> NDArray[np.u
 def check_detect(head: OutputHead) -> None:
     """Raises SettingsError unless the options are those of a detector."""
     if set(head.options) != {"anchors", "decoding"}:
-        raise SettingsError("options of a detect head", "anchors, decoding", "mend them")
+        raise SettingsError("options of a detect head", "anchors, decoding", "fix them")
     AnchorSpec.from_json(head.options["anchors"])
     Decoding.from_json(head.options["decoding"])
 
@@ -153,5 +153,5 @@ def check_segment(head: OutputHead) -> None:
     size = head.options.get("size")
     good = isinstance(size, list) and len(size) == 2 and all(type(side) is int and 8 <= side <= 4096 for side in size)
     if set(head.options) != {"size"} or not good:
-        raise SettingsError("options of a segment head", "size: [height, width] of the input", "mend them")
+        raise SettingsError("options of a segment head", "size: [height, width] of the input", "fix them")
     masks.check_classes(len(head.classes))

@@ -54,21 +54,23 @@ class Several:
     @property
     def error(self) -> str:
         """Those of its heads."""
-        return "; ".join(f"{name}: {one.error}" for name, one in self.predictions.items() if one.error)
+        return "; ".join(
+            f"{name}: {prediction.error}" for name, prediction in self.predictions.items() if prediction.error
+        )
 
     def text(self) -> str:
         """What was found, on one line."""
-        return "; ".join(f"{name}: {one.text()}" for name, one in self.predictions.items())
+        return "; ".join(f"{name}: {prediction.text()}" for name, prediction in self.predictions.items())
 
     def to_json(self) -> dict[str, Any]:
         """Plain values."""
-        return {"source": self.source, **{name: one.to_json() for name, one in self.predictions.items()}}
+        return {"source": self.source, **{name: prediction.to_json() for name, prediction in self.predictions.items()}}
 
 
 def postprocess(heads: tuple[OutputHead, ...], raw: Raw, place: Placement, source: str, top: int = 1) -> Prediction:
     """What the heads say of one image. raw: of a batch of one. top: classes to name."""
-    found = {head.name: KINDS[head.kind](head, head.of(raw), place, source, top) for head in heads}
-    return found[heads[0].name] if len(heads) == 1 else Several(source, found)
+    predictions = {head.name: KINDS[head.kind](head, head.of(raw), place, source, top) for head in heads}
+    return predictions[heads[0].name] if len(heads) == 1 else Several(source, predictions)
 
 
 def unit_length(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -119,17 +121,17 @@ KINDS: dict[str, Callable[[OutputHead, Outputs, Placement, str, int], Prediction
 
 def check_options(head: OutputHead) -> None:
     """Raises SettingsError unless the options of a head, which may come from a hostile file, are those of its kind."""
-    given = head.options
+    options = head.options
     if head.kind == "multilabel":
         _exactly(head, {"threshold"})
-        if not _are_numbers([given["threshold"]]) or not 0 <= given["threshold"] <= 1:
-            raise SettingsError(f"threshold {str(given['threshold'])[:20]}", "0 to 1", "mend it")
+        if not _are_numbers([options["threshold"]]) or not 0 <= options["threshold"] <= 1:
+            raise SettingsError(f"threshold {str(options['threshold'])[:20]}", "0 to 1", "fix it")
     elif head.kind == "regress":
         _exactly(head, {"mean", "std"})
         for name in ("mean", "std"):
-            values = given[name]
+            values = options[name]
             if not isinstance(values, list) or len(values) != len(head.classes) or not _are_numbers(values):
-                raise SettingsError(f"{name} of a regression", f"{len(head.classes)} numbers", "mend it")
+                raise SettingsError(f"{name} of a regression", f"{len(head.classes)} numbers", "fix it")
     elif head.kind == "detect":
         pictures.check_detect(head)
     elif head.kind == "segment":
@@ -143,7 +145,7 @@ def _exactly(head: OutputHead, names: set[str]) -> None:
         raise SettingsError(
             f"options {sorted(map(str, head.options))[:8]} of a {head.kind} head",
             ", ".join(sorted(names)) or "none",
-            "mend them",
+            "fix them",
         )
 
 

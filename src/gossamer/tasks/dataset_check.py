@@ -41,7 +41,7 @@ def check_dataset(root: str, task: str = "classify", *, val: str = "", progress:
         check_boxes(data, (root, val)) if task == "detect" else check_masks(data) if task == "segment" else None
     )
     if annotations is None:
-        return DatasetCheck(task, check_images(data, apart=task == "embed", progress=progress), None)
+        return DatasetCheck(task, check_images(data, identities=task == "embed", progress=progress), None)
     images = check_images(_of_one_class(data), progress=progress)
     return DatasetCheck(task, replace(images, advice=[*annotations.advice, *images.advice]), annotations)
 

@@ -41,8 +41,8 @@ def coco_files(root: Path) -> list[Path]:
     """The annotation files of a folder: annotations/instances_*.json, else annotations/*.json, else *.json at the top
     and in the folders of splits."""
     if (root / "annotations").is_dir():
-        found = sorted((root / "annotations").glob("*.json"))
-        return [path for path in found if path.name.startswith("instances_")] or found
+        paths = sorted((root / "annotations").glob("*.json"))
+        return [path for path in paths if path.name.startswith("instances_")] or paths
     tops = [root, *(folder for folder in folders(root) if split_of(folder.name))]
     return [path for top in tops for path in sorted(top.glob("*.json")) if path.name != SIDECAR and _peek(path)]
 
@@ -80,34 +80,34 @@ def read_coco(root: Path) -> Draft:
             "check the path of the images",
         )
     if missing:
-        draft.notes.append(f"{len(missing)} images are listed but missing, and set aside: {shown(missing)}")
+        draft.notes.append(f"{len(missing)} images are listed but missing, and skipped: {shown(missing)}")
     if unreadable:
-        draft.notes.append(f"{len(unreadable)} images cannot be read and are set aside: {shown(unreadable)}")
+        draft.notes.append(f"{len(unreadable)} images cannot be read and are skipped: {shown(unreadable)}")
     _drop_parent(draft)
     return draft
 
 
 def _categories(contents: dict[Path, dict[str, Any]]) -> dict[int, str]:
     """id -> class name in the order of the ids; all files must agree. Raises DataError."""
-    found: dict[int, str] = {}
+    categories: dict[int, str] = {}
     for path, content in contents.items():
-        mine: dict[int, str] = {}
+        own: dict[int, str] = {}
         for entry in entries(content, "categories", str(path)):
             key = entry.get("id")
-            if type(key) is not int or key in mine:
+            if type(key) is not int or key in own:
                 what = "is no whole number" if type(key) is not int else "is given twice"
-                raise DataError(f"{path}: category id {reprlib.repr(key)} {what}", "unique whole numbers", "mend it")
-            mine[key] = class_name(entry.get("name"), str(path))
-            if found.setdefault(key, mine[key]) != mine[key]:
+                raise DataError(f"{path}: category id {reprlib.repr(key)} {what}", "unique whole numbers", "fix it")
+            own[key] = class_name(entry.get("name"), str(path))
+            if categories.setdefault(key, own[key]) != own[key]:
                 raise DataError(
-                    f"{path}: category {key} is {mine[key]}, and {found[key]} in another file",
+                    f"{path}: category {key} is {own[key]}, and {categories[key]} in another file",
                     "the same categories in all files",
-                    "mend one of them",
+                    "fix one of them",
                 )
-    twice = [name for name, count in Counter(found.values()).items() if count > 1]
+    twice = [name for name, count in Counter(categories.values()).items() if count > 1]
     if twice:
         raise DataError(f"{next(iter(contents))}: two categories are called {twice[0]}", "unique names", "rename one")
-    return dict(sorted(found.items()))
+    return dict(sorted(categories.items()))
 
 
 def _others(contents: dict[Path, dict[str, Any]]) -> list[dict[str, Any]]:
@@ -132,7 +132,7 @@ def _read_file(
         key = entry.get("id")
         if not isinstance(key, int | str) or key in drawn:
             what = "is given twice" if isinstance(key, int | str) else "is no number or text"
-            raise DataError(f"{where}: image id {reprlib.repr(key)} {what}", "unique ids", "mend the file")
+            raise DataError(f"{where}: image id {reprlib.repr(key)} {what}", "unique ids", "fix the file")
         drawn[key] = []
     for entry in entries(content, "annotations", where):
         key = entry.get("image_id")
@@ -140,7 +140,7 @@ def _read_file(
             raise DataError(
                 f"{where}: an annotation is of image {reprlib.repr(key)}, which is not listed",
                 "ids of images",
-                "mend it",
+                "fix it",
             )
         drawn[key].append(_drawn(entry, categories, where))
     places = _places(draft.root, path)
@@ -173,13 +173,13 @@ def _drawn(entry: dict[str, Any], categories: dict[int, str], where: str) -> Box
         raise DataError(
             f"{where}: an annotation has category {reprlib.repr(key)}",
             f"ids of categories ({shown(map(str, categories))})",
-            "mend it",
+            "fix it",
         )
     if not isinstance(bbox, list) or len(bbox) != 4 or not all(type(value) in (int, float) for value in bbox):
-        raise DataError(f"{where}: a bbox is {reprlib.repr(bbox)}", "four numbers x, y, width, height", "mend it")
+        raise DataError(f"{where}: a bbox is {reprlib.repr(bbox)}", "four numbers x, y, width, height", "fix it")
     crowd = entry.get("iscrowd", 0)
     if crowd not in (0, 1):
-        raise DataError(f"{where}: iscrowd is {reprlib.repr(crowd)}", "0 or 1", "mend it")
+        raise DataError(f"{where}: iscrowd is {reprlib.repr(crowd)}", "0 or 1", "fix it")
     x, y, width, height = map(parse_number, bbox)
     area = parse_number(entry.get("area"))
     own = math.isfinite(area) and not math.isclose(area, width * height, rel_tol=1e-9)  # else it says nothing more

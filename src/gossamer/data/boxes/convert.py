@@ -36,7 +36,7 @@ class Converted:
     """What a conversion wrote to `folder`.
 
     lost: what the format has no place for, a line each; it stands in the sidecar, and reading or converting the folder
-    with gossamer gives it back. notes: what was set aside or renamed.
+    with gossamer gives it back. notes: what was skipped or renamed.
     """
 
     folder: Path
@@ -61,8 +61,8 @@ def convert(root: StrPath, out: StrPath, to: str) -> Converted:
     """Write the boxes at `root`, with their images, to the new folder `out` as "voc", "coco" or "yolo".
 
     Boxes are copied as they stand: what is clipped or dropped in training is so from either folder. Only boxes whose
-    corners are no numbers, and images that cannot be read, stay behind; the notes count them. `out` appears whole or not
-    at all. Raises UnknownNameError, DataError, StorageError.
+    corners are no numbers, and images that cannot be read, are skipped; the notes count them. `out` is complete or does not
+    exist. Raises UnknownNameError, DataError, StorageError.
     """
     if to not in WRITERS:
         raise UnknownNameError("box format", to, WRITERS)
@@ -90,7 +90,7 @@ def _check_target(source: Path, target: Path) -> None:
 def _copy_images(draft: Draft, folder: Path, to: str, notes: list[str]) -> tuple[list[str], list[ImageRecord]]:
     """Where the images went, and their records with the sizes to write; unreadable ones leave the draft. A YOLO line
     needs the picture's own size, whatever its annotations say. Raises DataError where none can be read."""
-    paths, said, written = [], [], []
+    paths, records, written = [], [], []
     for record, place in zip(draft.records, _places(draft, to, notes), strict=True):
         try:
             content = read_file(draft.root / record.path)
@@ -100,14 +100,14 @@ def _copy_images(draft: Draft, folder: Path, to: str, notes: list[str]) -> tuple
             continue
         _put(folder / place, content)
         paths.append(place)
-        said.append(record)
+        records.append(record)
         written.append(replace(record, size=size))
     if not paths:
         raise DataError(f"{draft.root}: none of its images can be read", "images that can be read", "restore them")
-    other = sum(a.size != b.size for a, b in zip(said, written, strict=True))
+    other = sum(a.size != b.size for a, b in zip(records, written, strict=True))
     if other:
         notes.append(f"{other} images have another size than their annotations say; boxes keep their pixels")
-    draft.records = said
+    draft.records = records
     return paths, written
 
 
@@ -133,15 +133,15 @@ def _finite(draft: Draft) -> list[str]:
 
 def _further(records: list[ImageRecord], to: str) -> list[str]:
     """What the files say of boxes and images beyond the boxes themselves, in a format other than `to`."""
-    found = []
+    lines = []
     for kind in sorted(set(WRITERS) - {to}):
         boxes = sum(kind in box.extra for record in records for box in record.boxes)
         images = sum(kind in record.extra for record in records)
         if boxes or images:
-            found.append(
+            lines.append(
                 f"{KINDS[to]} have no place for further fields of {KINDS[kind]}: {images} images, {boxes} boxes"
             )
-    return found
+    return lines
 
 
 def _put(path: Path, content: bytes) -> None:

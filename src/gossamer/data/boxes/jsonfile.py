@@ -23,16 +23,16 @@ def read_json(path: Path, limit: int = LIMIT) -> dict[str, Any]:
     except UnicodeDecodeError as error:
         raise DataError(f"{name}: byte {error.start} is not UTF-8", "JSON", "save it as UTF-8") from error
     except (ValueError, RecursionError) as error:
-        raise DataError(f"{name}: is no JSON: {reprlib.repr(str(error))}", "JSON", "mend the file") from error
+        raise DataError(f"{name}: is no JSON: {reprlib.repr(str(error))}", "JSON", "fix the file") from error
     if not isinstance(value, dict):
-        raise DataError(f"{name}: holds a {type(value).__name__}", "an object at its top", "mend the file")
+        raise DataError(f"{name}: holds a {type(value).__name__}", "an object at its top", "fix the file")
     return value
 
 
 def entries(value: dict[str, Any], key: str, where: str) -> list[dict[str, Any]]:
     """The list of objects under `key`. Raises DataError."""
-    found = value.get(key)
-    if not isinstance(found, list) or not all(isinstance(entry, dict) for entry in found):
+    listed = value.get(key)
+    if not isinstance(listed, list) or not all(isinstance(entry, dict) for entry in listed):
         what = "is missing" if key not in value else "is no list of objects"
-        raise DataError(f"{where}: {key} {what}", "lists images, annotations and categories", "mend the file")
-    return found
+        raise DataError(f"{where}: {key} {what}", "lists images, annotations and categories", "fix the file")
+    return listed

@@ -30,10 +30,10 @@ def recognise(root: StrPath) -> str:
         if "\0" in os.fspath(path) or not path.is_dir():
             what = "is another kind of file" if "\0" not in os.fspath(path) and path.exists() else "does not exist"
             raise DataError(f"{os.fspath(path)!r}: {what}", f"a folder of {ALLOWED}", "check the path")
-        found = {"voc": is_voc(path), "coco": bool(coco_files(path)), "yolo": bool(yolo_folders(path))}
+        present = {"voc": is_voc(path), "coco": bool(coco_files(path)), "yolo": bool(yolo_folders(path))}
     except OSError as error:
         raise DataError(f"{path}: {error.strerror}", "a folder that can be read", "check its permissions") from error
-    kinds = [kind for kind, there in found.items() if there]
+    kinds = [kind for kind, is_present in present.items() if is_present]
     if len(kinds) > 1:
         raise DataError(
             f"{path}: holds {shown(KINDS[kind] for kind in kinds)}", "one kind of boxes", "remove the others"

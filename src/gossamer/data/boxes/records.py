@@ -1,4 +1,4 @@
-"""What an annotation file says of an image, word for word: nothing clipped, nothing dropped.
+"""What an annotation file says of an image, unchanged: nothing is clipped or dropped.
 
 VOC, COCO and YOLO readers give a `Draft`; `table.py` makes boxes to train on of it, `convert.py` writes it in another
 format.
@@ -60,7 +60,7 @@ class Draft:
     """All that a folder says.
 
     kind: "voc", "coco" or "yolo". declared: the class list is written down, so classes stay that no image has.
-    extra: what else the files say of the whole, by format.
+    extra: what else the files say of the data set, by format.
     """
 
     kind: str
@@ -92,7 +92,7 @@ def class_name(value: object, where: str) -> str:
     """A class name without blanks around it. Raises DataError where it is none."""
     name = value.strip() if isinstance(value, str) else ""
     if not name or not name.isprintable():
-        raise DataError(f"{where}: class name {reprlib.repr(value)}", "printable text", "mend the name")
+        raise DataError(f"{where}: class name {reprlib.repr(value)}", "printable text", "fix the name")
     return name
 
 
@@ -100,7 +100,7 @@ def inside(name: str, where: str) -> str:
     """A relative path with slashes. Raises DataError where it leads out of its folder."""
     path = PurePosixPath(name.replace("\\", "/"))
     if not name or "\0" in name or path.is_absolute() or ".." in path.parts or path.parts[0][1:2] == ":":
-        raise DataError(f"{where}: path {printable_path(name)!r}", "a path inside the folder", "mend the path")
+        raise DataError(f"{where}: path {printable_path(name)!r}", "a path inside the folder", "fix the path")
     return str(path)
 
 
@@ -134,34 +134,34 @@ def lines_of(path: Path, limit: int = 1 << 28) -> list[str]:
 def split_of(word: str) -> str:
     """The split that a folder or a file is named for, such as "val" for "valid" or "instances_val2017"; "" for none."""
     parts = "".join(c if c.isalpha() else " " for c in word.lower()).split()
-    found = {SPLIT_NAMES[part] for part in parts if part in SPLIT_NAMES}
-    return found.pop() if len(found) == 1 else ""
+    splits = {SPLIT_NAMES[part] for part in parts if part in SPLIT_NAMES}
+    return splits.pop() if len(splits) == 1 else ""
 
 
 def image_files(folder: Path) -> Iterator[str]:
     """The images below a folder, by their path in it with slashes, in order; hidden ones are passed over."""
-    found = []
+    paths = []
     for top, below, files in os.walk(folder):
         below[:] = [name for name in below if not name.startswith(".")]
         start = Path(top).relative_to(folder)
-        found += [
+        paths += [
             (start / name).as_posix()
             for name in files
             if Path(name).suffix.lower() in IMAGE_SUFFIXES and not name.startswith(".")
         ]
-    return iter(sorted(found))
+    return iter(sorted(paths))
 
 
 def image_size(path: Path) -> Size:
     """(height, width) of the upright picture, from its header. Raises ImageError."""
-    found = describe(path)
-    return found.height, found.width
+    header = describe(path)
+    return header.height, header.width
 
 
 def each_image(
     items: Sequence[str], read: Callable[[str], ImageRecord], what: str, notes: list[str]
 ) -> list[ImageRecord]:
-    """The records that `read` gives; what raises is set aside and noted. Raises DataError where all do."""
+    """The records that `read` gives; what raises is skipped and noted. Raises DataError where all do."""
     records, failed = [], []
     for item in items:
         try:
@@ -174,7 +174,7 @@ def each_image(
         ) from failed[0]
     if failed:
         notes.append(
-            f"{len(failed)} of {len(items)} {what} cannot be used and are set aside: "
+            f"{len(failed)} of {len(items)} {what} cannot be used and are skipped: "
             + shown([f.given for f in failed], 3)
         )
     return records

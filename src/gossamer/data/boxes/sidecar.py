@@ -1,6 +1,6 @@
 """The file beside converted boxes that keeps what their format has no place for, so that the way back loses nothing.
 
-It speaks of a box by its place in the image's list, and holds where that box still lies where it lay.
+It names a box by its place in the image's list, and applies while that box has not moved.
 """
 
 from __future__ import annotations
@@ -51,18 +51,18 @@ def sidecar_text(draft: Draft, paths: list[str], to: str, lost: list[str]) -> st
 
 
 def _image(record: ImageRecord, to: str) -> dict[str, Any]:
-    kept = {str(i): entry for i, box in enumerate(record.boxes) if (entry := _box(box, to))}
+    boxes = {str(i): entry for i, box in enumerate(record.boxes) if (entry := _box(box, to))}
     extra = {key: value for key, value in record.extra.items() if key != to}
-    found = {"name": record.name, "size": record.size, "count": len(record.boxes), "extra": extra, "boxes": kept}
-    return {key: value for key, value in found.items() if value not in ({}, None)}
+    fields = {"name": record.name, "size": record.size, "count": len(record.boxes), "extra": extra, "boxes": boxes}
+    return {key: value for key, value in fields.items() if value not in ({}, None)}
 
 
 def _box(box: BoxRecord, to: str) -> dict[str, Any]:
-    found: dict[str, Any] = {"crowd": box.crowd, "difficult": box.difficult}
-    found["area"] = 0 if math.isnan(box.area) else box.area
-    found["extra"] = {key: value for key, value in box.extra.items() if key != to}
-    kept = {key: value for key, value in found.items() if value and key not in HELD[to]}
-    return {"box": box.box, "name": box.name, **kept} if kept else {}
+    fields: dict[str, Any] = {"crowd": box.crowd, "difficult": box.difficult}
+    fields["area"] = 0 if math.isnan(box.area) else box.area
+    fields["extra"] = {key: value for key, value in box.extra.items() if key != to}
+    changed = {key: value for key, value in fields.items() if value and key not in HELD[to]}
+    return {"box": box.box, "name": box.name, **changed} if changed else {}
 
 
 def restore_from_sidecar(draft: Draft) -> None:
@@ -87,7 +87,7 @@ def restore_from_sidecar(draft: Draft) -> None:
             f"{where}: {len(changed)} images were added or changed since, and what it keeps of them is not used: "
             f"{shown(changed)}"
         )
-    draft.extra = {**_extra(value, where, whole=True), **draft.extra}
+    draft.extra = {**_extra(value, where, of_draft=True), **draft.extra}
     classes = tuple(class_name(name, where) for name in _typed(value, "classes", list, where))
     if set(draft.classes) <= set(classes) and len(set(classes)) == len(classes):
         draft.classes, draft.declared = classes, _typed(value, "declared", bool, where)
@@ -129,33 +129,33 @@ def _same(box: BoxRecord, entry: dict[str, Any], where: str) -> bool:
     return near and entry.get("name") == box.name
 
 
-def _extra(value: dict[str, Any], where: str, whole: bool = False) -> dict[str, Any]:
+def _extra(value: dict[str, Any], where: str, of_draft: bool = False) -> dict[str, Any]:
     """What is kept by format; each of the shape that its writer takes."""
-    found: dict[str, Any] = _typed(value, "extra", dict, where, {})
-    words = [*found.get("voc", ()), *found.get("yolo", ())] if _lists(found) else [None]
-    coco = found.get("coco", {})
-    good = set(found) <= {"voc", "coco", "yolo"} and isinstance(coco, dict) and all(isinstance(w, str) for w in words)
-    good = good and all(math.isfinite(parse_number(word)) for word in found.get("yolo", ()))
-    if whole and good:
+    extra: dict[str, Any] = _typed(value, "extra", dict, where, {})
+    words = [*extra.get("voc", ()), *extra.get("yolo", ())] if _lists(extra) else [None]
+    coco = extra.get("coco", {})
+    good = set(extra) <= {"voc", "coco", "yolo"} and isinstance(coco, dict) and all(isinstance(w, str) for w in words)
+    good = good and all(math.isfinite(parse_number(word)) for word in extra.get("yolo", ()))
+    if of_draft and good:
         categories = coco.get("categories", [])
         good = isinstance(categories, list) and all(
             isinstance(c, dict) and type(c.get("id")) is int and isinstance(c.get("name"), str) for c in categories
         )
     if not good:
-        raise _broken(where, "extra", found)
-    return found
+        raise _broken(where, "extra", extra)
+    return extra
 
 
-def _lists(found: dict[str, Any]) -> bool:
-    return all(isinstance(found.get(key, []), list) for key in ("voc", "yolo"))
+def _lists(extra: dict[str, Any]) -> bool:
+    return all(isinstance(extra.get(key, []), list) for key in ("voc", "yolo"))
 
 
 def _typed(value: dict[str, Any], key: str, kind: type, where: str, default: Any = None) -> Any:
     """value[key], of this type. Raises DataError where it is of another, or missing without a default."""
-    found = value.get(key, default)
-    if not isinstance(found, kind):
-        raise _broken(where, key, found)
-    return found
+    field = value.get(key, default)
+    if not isinstance(field, kind):
+        raise _broken(where, key, field)
+    return field
 
 
 def _broken(where: str, key: str, value: object) -> DataError:

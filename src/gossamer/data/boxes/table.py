@@ -70,7 +70,7 @@ class BoxTable(Table):
             raise DataError(
                 f"{first}: class {shown(unknown)} has no training box",
                 f"the classes {shown(classes)}",
-                "mend the class names, or add training boxes of it",
+                "fix the class names, or add training boxes of it",
             )
         number = {name: i for i, name in enumerate(classes)}
         strata = self.strata()[rows].tolist()
@@ -142,13 +142,13 @@ def size_differences(table: BoxTable) -> list[str]:
         except ImageError:
             continue  # whoever reads the picture says so
         if own != (height, width):
-            found = f"{printable_path(path)} ({width} x {height}, the image {own[1]} x {own[0]})"
-            (turned if own == (width, height) else other).append(found)
+            line = f"{printable_path(path)} ({width} x {height}, the image {own[1]} x {own[0]})"
+            (turned if own == (width, height) else other).append(line)
     counted = (
         (turned, "lie on their side by their annotations, which were drawn before the picture was turned upright"),
         (other, "have another size than their annotations say"),
     )
-    return [f"{len(found)} images {what}: {shown(found, 2)}" for found, what in counted if found]
+    return [f"{len(line)} images {what}: {shown(line, 2)}" for line, what in counted if line]
 
 
 def _clean(corners: NDArray[np.float64], sizes: Indices) -> tuple[NDArray[np.float64], NDArray[np.bool_], list[str]]:
@@ -168,7 +168,7 @@ def _clean(corners: NDArray[np.float64], sizes: Indices) -> tuple[NDArray[np.flo
         (drawn & ~kept, "lie outside their image, and are dropped"),
         (over, "reach over the edge of their image, and are clipped"),
     )
-    return clipped, kept, [f"{found.sum()} of {len(corners)} boxes {what}" for found, what in counted if found.any()]
+    return clipped, kept, [f"{boxes.sum()} of {len(corners)} boxes {what}" for boxes, what in counted if boxes.any()]
 
 
 def _annotations(

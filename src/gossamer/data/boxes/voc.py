@@ -69,18 +69,18 @@ def _splits(root: Path) -> dict[str, str]:
     """stem -> split, {} where there are no lists. What only trainval.txt lists is for training."""
     folder = root / SETS
     lists = {split: _listed(folder / f"{split}.txt") for split in _SPLITS if (folder / f"{split}.txt").is_file()}
-    found = one_split(lists, f"{root}/{SETS.as_posix()}")
+    split_by_name = one_split(lists, f"{root}/{SETS.as_posix()}")
     if (folder / "trainval.txt").is_file():
         for name in _listed(folder / "trainval.txt"):
-            if found.setdefault(name, "train") == "test":
+            if split_by_name.setdefault(name, "train") == "test":
                 raise DataError(
                     f"{root}/{SETS.as_posix()}: {printable_path(name)} is in trainval and in test",
                     "one split an image",
                     "remove it from one",
                 )
-    if lists and not found:
+    if lists and not split_by_name:
         raise DataError(f"{root}/{SETS.as_posix()}: lists no images", "a name a line", "fill or remove the lists")
-    return found
+    return split_by_name
 
 
 def _listed(path: Path) -> list[str]:
@@ -104,8 +104,8 @@ def _record(root: Path, stem: str, split: str, images: dict[str, str]) -> ImageR
         raise DataError(
             f"{where}: there is no JPEGImages/{printable_path(stem)}.jpg", "an image for each", "restore the image"
         )
-    boxes, said = objects_of(top, where)
-    size = said or image_size(root / "JPEGImages" / name)
+    boxes, size_in_file = objects_of(top, where)
+    size = size_in_file or image_size(root / "JPEGImages" / name)
     others = [ElementTree.tostring(child, "unicode").strip() for child in top if child.tag not in _OWN]
     depth = top.find("size/depth")
     if depth is not None:
@@ -120,22 +120,22 @@ def annotation_of(path: Path) -> ElementTree.Element:
         raise DataError(
             f"{printable_path(str(path))}: begins with <{printable_path(top.tag)}>",
             "<annotation>",
-            "mend or remove the file",
+            "fix or remove the file",
         )
     return top
 
 
 def objects_of(top: ElementTree.Element, where: str) -> tuple[list[BoxRecord], Size | None]:
     """The objects of an annotation, and the (height, width) that it gives its image. Raises DataError."""
-    said = said_size(top.findtext("size/height"), top.findtext("size/width"))
-    return [_drawn(element, where) for element in top.findall("object")], said
+    size = said_size(top.findtext("size/height"), top.findtext("size/width"))
+    return [_drawn(element, where) for element in top.findall("object")], size
 
 
 def _drawn(element: ElementTree.Element, where: str) -> BoxRecord:
     """Raises DataError where the object has no name or no box; numbers that are none become nan."""
     name, box = class_name(element.findtext("name"), where), element.find("bndbox")
     if box is None:
-        raise DataError(f"{where}: an <object> has no <bndbox>", "a box for each", "mend the file")
+        raise DataError(f"{where}: an <object> has no <bndbox>", "a box for each", "fix the file")
     x0, y0, x1, y1 = (parse_number(box.findtext(tag)) for tag in ("xmin", "ymin", "xmax", "ymax"))
     others = [ElementTree.tostring(child, "unicode").strip() for child in element if child.tag not in _OWN_OBJECT]
     difficult = (element.findtext("difficult") or "").strip() in ("1", "true", "True")

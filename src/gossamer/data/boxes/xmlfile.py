@@ -58,4 +58,4 @@ def parse_xml(data: bytes, name: str) -> ElementTree.Element:
     except _RefusedError as error:
         raise DataError(f"{name}: has {error}", _ALLOWED, "remove it from the file") from error
     except (expat.ExpatError, ValueError, LookupError) as error:
-        raise DataError(f"{name}: is no XML: {error}", _ALLOWED, "mend or remove the file") from error
+        raise DataError(f"{name}: is no XML: {error}", _ALLOWED, "fix or remove the file") from error

@@ -60,15 +60,15 @@ def read_yolo(root: Path) -> Draft:
     places: dict[str, tuple[str, Path, Path]] = {}
     orphans = bare = 0
     for split, images, labels in yolo_folders(root):
-        found = list(image_files(images))
-        stems = {Path(name).with_suffix("").as_posix() for name in found}
-        if len(stems) < len(found):
-            twice = next(name for i, name in enumerate(found) if i and _stem(name) == _stem(found[i - 1]))
+        files = list(image_files(images))
+        stems = {Path(name).with_suffix("").as_posix() for name in files}
+        if len(stems) < len(files):
+            twice = next(name for i, name in enumerate(files) if i and _stem(name) == _stem(files[i - 1]))
             raise DataError(f"{images}: two images are called {_stem(twice)}", "one image a label file", "rename one")
         written = {p.relative_to(labels).with_suffix("").as_posix() for p in labels.rglob("*.txt")}
         written -= {Path(name).stem for name in TEXT}
         orphans, bare = orphans + len(written - stems), bare + len(stems - written)
-        places.update({(images / name).relative_to(root).as_posix(): (split, images, labels) for name in found})
+        places.update({(images / name).relative_to(root).as_posix(): (split, images, labels) for name in files})
     if not places:
         raise DataError(f"{root}: holds labels but no images", _ALLOWED, "check the path")
     if bare == len(places):
@@ -94,7 +94,7 @@ def check_known(record: ImageRecord, names: tuple[str, ...]) -> None:
             raise DataError(
                 f"{printable_path(record.path)}: its labels have class {reprlib.repr(box.extra['class'])}",
                 f"0 to {len(names) - 1} ({shown(names)})",
-                "mend the label file or the class names",
+                "fix the label file or the class names",
             )
 
 
@@ -118,7 +118,7 @@ def _drawn(line: str, where: str, size: Size, names: tuple[str, ...]) -> BoxReco
     values = [parse_number(word) for word in words]
     polygon = len(words) >= 7 and len(words) % 2 == 1
     if not (len(words) == 5 or polygon) or not values[0].is_integer():
-        raise DataError(f"{where}: {reprlib.repr(line)}", _LINE, "mend or remove the file")
+        raise DataError(f"{where}: {reprlib.repr(line)}", _LINE, "fix or remove the file")
     height, width = size
     if polygon:
         xs, ys = values[1::2], values[2::2]
@@ -141,11 +141,11 @@ def _names(root: Path) -> tuple[str, ...]:
     if yaml is None and plain is None:
         raise DataError(f"{root}: has no class names", _ALLOWED, "write a class name a line into classes.txt")
     path = yaml or plain
-    found = _from_yaml(yaml) if yaml else [line for line in lines_of(path or root) if line]
-    names = tuple(class_name(name, str(path)) for name in found)
+    listed = _from_yaml(yaml) if yaml else [line for line in lines_of(path or root) if line]
+    names = tuple(class_name(name, str(path)) for name in listed)
     if not names or len(set(names)) < len(names):
         raise DataError(
-            f"{path}: {'a class name is given twice' if names else 'names no class'}", "unique names", "mend it"
+            f"{path}: {'a class name is given twice' if names else 'names no class'}", "unique names", "fix it"
         )
     return names
 
@@ -165,7 +165,7 @@ def _from_yaml(path: Path) -> list[Any]:
             raise DataError(f"{path}: has aliases, which can grow without end", allowed, "write the names out")
         value = yaml.load(source, yaml.BaseLoader)  # all is text: a class may be called "no", "1" or "null"
     except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise DataError(f"{path}: is no YAML: {reprlib.repr(str(error))}", allowed, "mend the file") from error
+        raise DataError(f"{path}: is no YAML: {reprlib.repr(str(error))}", allowed, "fix the file") from error
     if not isinstance(value, dict) or "names" not in value:
         raise DataError(f"{path}: has no names", allowed, "add the class names")
     if "kpt_shape" in value:
@@ -175,11 +175,11 @@ def _from_yaml(path: Path) -> list[Any]:
         keys = {parse_number(key): name for key, name in names.items()}
         if len(keys) < len(names) or set(keys) != set(range(len(names))):
             raise DataError(
-                f"{path}: the names are numbered {shown(map(str, names))}", "0, 1, 2, ...", "mend the numbers"
+                f"{path}: the names are numbered {shown(map(str, names))}", "0, 1, 2, ...", "fix the numbers"
             )
         names = [keys[i] for i in range(len(names))]
     if not isinstance(names, list):
-        raise DataError(f"{path}: names is {reprlib.repr(names)}", allowed, "mend the file")
+        raise DataError(f"{path}: names is {reprlib.repr(names)}", allowed, "fix the file")
     return names
 
 

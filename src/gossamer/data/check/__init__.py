@@ -1,1 +1,1 @@
-"""A look through a dataset before training: unreadable images, duplicates, labels that do not fit."""
+"""The dataset check before training: unreadable images, duplicates, labels that do not fit."""

@@ -71,8 +71,8 @@ def near_pairs(bits: NDArray[np.uint64], thumbs: NDArray[np.uint8]) -> list[tupl
             a, b = order[left], order[right]
             close = _count_ones(unique[a] ^ unique[b]) <= MOST_BITS
             pairs.append(_alike(normal, first[a[close]], first[b[close]]))
-    found = np.sort(np.concatenate(pairs), axis=1)
-    return [(int(i), int(j)) for i, j in np.unique(found, axis=0)]
+    ordered = np.sort(np.concatenate(pairs), axis=1)
+    return [(int(i), int(j)) for i, j in np.unique(ordered, axis=0)]
 
 
 def groups(count: int, pairs: Iterable[tuple[int, int]]) -> list[list[int]]:

@@ -1,6 +1,6 @@
 """What is in a data set, and what is wrong with it, before hours of training are spent on it.
 
-Every image is read and decoded once (a JPEG at reduced size), so that an unreadable one is found here and not at night.
+Every image is read and decoded once (a JPEG at reduced size), so that an unreadable one is found before training.
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ class Split:
 
 @dataclass(frozen=True)
 class ImageCheck:
-    """A data set, looked through.
+    """What the check of a data set's images found.
 
     exact: groups of images that are equal byte for byte. near: groups of images that look the same but are not all
     equal (see duplicates). odd: kind -> images, see ODD. advice: what to do, a line each, most urgent first.
@@ -108,12 +108,12 @@ class ImageCheck:
     def to_json(self) -> dict[str, Any]:
         """Plain values; images as {"split", "name", "class"} and "reason" where there is one."""
 
-        def item(one: Item) -> dict[str, str]:
-            plain = {"split": one.split, "name": one.name, "class": one.label}
-            return {**plain, "reason": one.reason} if one.reason else plain
+        def item(image: Item) -> dict[str, str]:
+            plain = {"split": image.split, "name": image.name, "class": image.label}
+            return {**plain, "reason": image.reason} if image.reason else plain
 
-        def nested(found: list[list[Item]]) -> list[list[dict[str, str]]]:
-            return [[item(one) for one in group] for group in found]
+        def nested(groups: list[list[Item]]) -> list[list[dict[str, str]]]:
+            return [[item(image) for image in group] for group in groups]
 
         return {
             "how": self.how,
@@ -128,12 +128,12 @@ class ImageCheck:
                 }
                 for name, split in self.splits.items()
             },
-            "unreadable": [item(one) for one in self.unreadable],
+            "unreadable": [item(image) for image in self.unreadable],
             "exact_duplicates": nested(self.exact),
             "near_duplicates": nested(self.near),
             "leaks": {"exact": nested(self.leaks("exact")), "near": nested(self.leaks("near"))},
             "conflicts": {"exact": nested(self.conflicts("exact")), "near": nested(self.conflicts("near"))},
-            "odd": {kind: [item(one) for one in found] for kind, found in self.odd.items()},
+            "odd": {kind: [item(image) for image in groups] for kind, groups in self.odd.items()},
             "advice": self.advice,
         }
 
@@ -145,8 +145,8 @@ class ImageCheck:
             lines += _examples(f"{kind} duplicates", getattr(self, kind))
             lines += _examples(f"{kind} duplicates across splits", self.leaks(kind))
             lines += _examples(f"{kind} duplicates of different class", self.conflicts(kind))
-        for kind, found in self.odd.items():
-            lines += _examples(f"{kind} ({ODD[kind]})", [[item] for item in found])
+        for kind, items in self.odd.items():
+            lines += _examples(f"{kind} ({ODD[kind]})", [[item] for item in items])
         lines += ["", "What to do"] + [f"  * {line}" for line in self.advice]
         return "\n".join(printable(line) for line in lines)
 
@@ -166,27 +166,27 @@ def check_images(
     *,
     threads: int = 0,
     pixel_limit: int = PIXEL_LIMIT,
-    apart: bool = False,
+    identities: bool = False,
     progress: Progress = SILENT,
 ) -> ImageCheck:
     """Read every image of every split and report. Never raises for an unreadable image.
 
-    threads: 0 is one a core. apart: classes are identities, which need not be in every split.
+    threads: 0 is one a core. identities: classes are identities, which need not be in every split.
     """
     items: list[Item] = []
     seen: list[_Seen] = []
     sources = data.splits()
     total = sum(len(source) for source in sources.values())
-    for one, what in progress.track(_read_all(sources, threads, pixel_limit), total, "images"):
-        items.append(one)
-        seen.append(what)
+    for item, content in progress.track(_read_all(sources, threads, pixel_limit), total, "images"):
+        items.append(item)
+        seen.append(content)
     splits = {
         name: _split(source, [s.about for i, s in zip(items, seen) if i.split == name and s.about])
         for name, source in sources.items()
     }
     unreadable = [Item(i.split, i.name, i.label, s.reason) for i, s in zip(items, seen) if s.reason]
     exact, near = _duplicates(seen)
-    found = ImageCheck(
+    check = ImageCheck(
         data.how,
         splits,
         unreadable,
@@ -195,11 +195,11 @@ def check_images(
         {kind: [i for i, s in zip(items, seen) if kind in _oddities(s)] for kind in ODD},
         [],
     )
-    return replace(found, advice=_advice(found, apart))
+    return replace(check, advice=_advice(check, identities))
 
 
 def _read_all(sources: dict[str, Source], threads: int, pixel_limit: int) -> Iterator[tuple[Item, _Seen]]:
-    """Every image in order, decoded in threads (Pillow and hashlib let go of the interpreter's lock)."""
+    """Every image in order, decoded in threads (Pillow and hashlib release the GIL)."""
     with ThreadPoolExecutor(threads or os.cpu_count() or 1) as pool:
         for split, source in sources.items():
             for start in range(0, len(source), 256):  # in parts: few results wait, and an interrupt ends soon
@@ -244,14 +244,14 @@ def _split(source: Source, about: list[Description]) -> Split:
 def _duplicates(seen: list[_Seen]) -> tuple[list[list[int]], list[list[int]]]:
     """Groups of equal files, also unreadable ones but for empty files; groups that look the same and are not all equal."""
     copies: dict[bytes, list[int]] = {}
-    for i, one in enumerate(seen):
-        if one.digest and one.digest != hashlib.sha256(b"").digest():
-            copies.setdefault(one.digest, []).append(i)
+    for i, image in enumerate(seen):
+        if image.digest and image.digest != hashlib.sha256(b"").digest():
+            copies.setdefault(image.digest, []).append(i)
     kinds = [group for group in copies.values() if (first := seen[group[0]].look) and not first.blank]
-    looks = [found for group in kinds if (found := seen[group[0]].look)]
+    looks = [look for group in kinds if (look := seen[group[0]].look)]
     if not looks:
         return [group for group in copies.values() if len(group) > 1], []
-    pairs = near_pairs(np.array([one.bits for one in looks], np.uint64), np.stack([one.thumb for one in looks]))
+    pairs = near_pairs(np.array([image.bits for image in looks], np.uint64), np.stack([image.thumb for image in looks]))
     near = [sorted(i for kind in group for i in kinds[kind]) for group in groups(len(kinds), pairs)]
     return [group for group in copies.values() if len(group) > 1], near
 
@@ -272,50 +272,50 @@ def _oddities(seen: _Seen) -> set[str]:
 # --- advice --------------------------------------------------------------------------------------
 
 
-def _advice(found: ImageCheck, apart: bool) -> list[str]:
+def _advice(check: ImageCheck, identities: bool) -> list[str]:
     """What to do, most urgent first."""
-    last = _identity_advice if apart else _class_advice
-    lines = [line for rule in (_leak_advice, _conflict_advice, _file_advice, last) for line in rule(found)]
+    last = _identity_advice if identities else _class_advice
+    lines = [line for rule in (_leak_advice, _conflict_advice, _file_advice, last) for line in rule(check)]
     return lines or ["Nothing: no unreadable, repeated, leaking or odd images, and the classes are even."]
 
 
-def _leak_advice(found: ImageCheck) -> Iterator[str]:
+def _leak_advice(check: ImageCheck) -> Iterator[str]:
     told: set[tuple[str, str]] = set()
     for kind, how in (("exact", "byte for byte"), ("near", "but for small changes")):
-        for split in [name for name in found.splits if name != "train"]:
-            leaked = {(i.split, i.name) for group in found.leaks(kind) for i in group if i.split == split} - told
+        for split in [name for name in check.splits if name != "train"]:
+            leaked = {(i.split, i.name) for group in check.leaks(kind) for i in group if i.split == split} - told
             told |= leaked
             if leaked:
-                share = len(leaked) / found.splits[split].images
+                share = len(leaked) / check.splits[split].images
                 yield (
                     f"Images of {split} that lie in another split too, {how}: {len(leaked)} ({share:.1%}). "
                     "Scores will be too good: remove them from one of the splits."
                 )
 
 
-def _conflict_advice(found: ImageCheck) -> Iterator[str]:
+def _conflict_advice(check: ImageCheck) -> Iterator[str]:
     for kind, how in (("exact", "identical"), ("near", "nearly identical")):
-        if count := len(found.conflicts(kind)):
+        if count := len(check.conflicts(kind)):
             yield f"Groups of {how} images in different classes: {count}. At least one label of each is wrong: correct it."
 
 
-def _file_advice(found: ImageCheck) -> Iterator[str]:
-    images = sum(split.images for split in found.splits.values())
-    if count := len(found.unreadable):
+def _file_advice(check: ImageCheck) -> Iterator[str]:
+    images = sum(split.images for split in check.splits.values())
+    if count := len(check.unreadable):
         yield (
             f"Unreadable images: {count} ({count / images:.1%}). They are skipped, and training stops above the share of "
             "--max-unreadable: replace or remove them."
         )
-    if count := sum(len(group) - 1 for group in found.exact):
+    if count := sum(len(group) - 1 for group in check.exact):
         yield f"Exact copies of other images: {count}. They weigh double: remove them unless that is meant."
     for kind, do in _ODD_ADVICE.items():
-        if count := len(found.odd[kind]):
+        if count := len(check.odd[kind]):
             yield f"Images {ODD[kind]}: {count}. {do}"
 
 
-def _class_advice(found: ImageCheck) -> Iterator[str]:
-    train = found.splits["train"].classes
-    for name, split in found.splits.items():
+def _class_advice(check: ImageCheck) -> Iterator[str]:
+    train = check.splits["train"].classes
+    for name, split in check.splits.items():
         absent = [label for label, count in split.classes.items() if not count]
         if absent and split.images:
             effect = "cannot be learnt" if name == "train" else "cannot be measured there"
@@ -331,8 +331,8 @@ def _class_advice(found: ImageCheck) -> Iterator[str]:
         )
 
 
-def _identity_advice(found: ImageCheck) -> Iterator[str]:
-    for name, split in found.splits.items():
+def _identity_advice(check: ImageCheck) -> Iterator[str]:
+    for name, split in check.splits.items():
         if single := [label for label, count in split.classes.items() if count == 1]:
             effect = "nothing to be pulled to" if name == "train" else "nothing to be found by"
             yield f"{_some(single)}: one image in {name}, so it has {effect}. Add another or drop it."
@@ -374,11 +374,11 @@ def _count_row(label: str, splits: dict[str, Split], classes: int) -> tuple[str,
 
 
 def _facts(splits: dict[str, Split]) -> list[str]:
-    def kinds(found: dict[str, int]) -> str:
-        return ", ".join(f"{kind} {count}" for kind, count in found.items()) or "-"
+    def kinds(figure: dict[str, int]) -> str:
+        return ", ".join(f"{kind} {count}" for kind, count in figure.items()) or "-"
 
-    def span(found: SideRange | None) -> str:
-        return f"{found.low} / {found.median:g} / {found.high}" if found else "-"
+    def span(figure: SideRange | None) -> str:
+        return f"{figure.low} / {figure.median:g} / {figure.high}" if figure else "-"
 
     rows = [("", *splits)]
     for what, side in (("width: min / median / max", "width"), ("height: min / median / max", "height")):
@@ -388,13 +388,13 @@ def _facts(splits: dict[str, Split]) -> list[str]:
     return table_lines(rows)
 
 
-def _examples(title: str, found: list[list[Item]]) -> list[str]:
+def _examples(title: str, groups: list[list[Item]]) -> list[str]:
     """How many, and the first few: a line each."""
-    unit = "" if all(len(group) == 1 for group in found) else f" groups, {sum(map(len, found))} images"
-    lines = [f"{title}: {len(found)}{unit}"]
-    for group in found[:SHOWN]:
+    unit = "" if all(len(group) == 1 for group in groups) else f" groups, {sum(map(len, groups))} images"
+    lines = [f"{title}: {len(groups)}{unit}"]
+    for group in groups[:SHOWN]:
         names = [f"{item.name} ({item.split}, {item.label})" for item in group[:3]]
         more = f" and {len(group) - 3} more" if len(group) > 3 else ""
         reason = f": {group[0].reason}" if group[0].reason else ""
         lines.append("  " + " = ".join(names) + more + reason)
-    return lines + (["  ..."] if len(found) > SHOWN else [])
+    return lines + (["  ..."] if len(groups) > SHOWN else [])

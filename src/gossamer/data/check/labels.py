@@ -1,4 +1,4 @@
-"""What the boxes and masks of a data set are: counts of classes, sizes, and what is wrong with them."""
+"""The boxes and masks of a data set: counts per class, sizes, and what is wrong with them."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ ABSENT = "cannot be learnt where training has none of it, nor measured where val
 
 @dataclass(frozen=True)
 class TargetCheck:
-    """The answers of each split.
+    """The targets of each split: counts, sizes and what cannot be read.
 
     unit: "boxes" or "pixels". counts: split -> class -> how many. facts: split -> what -> how much; sides in pixels of
     the pictures. unreadable: name and reason of masks that cannot be read. notes: what was dropped, clipped or looks odd.
@@ -44,7 +44,7 @@ class TargetCheck:
             if absent := [printable(name) for name, count in classes.items() if not count]:
                 lines.append(f"No {self.unit} in {split}: {shown(absent)}. A class {ABSENT}: add some, or drop it.")
         if self.unreadable:
-            lines.append(f"Masks that cannot be read: {len(self.unreadable)}. Their images are skipped: mend them.")
+            lines.append(f"Masks that cannot be read: {len(self.unreadable)}. Their images are skipped: fix them.")
         return lines
 
     def to_json(self) -> dict[str, Any]:
@@ -93,13 +93,13 @@ def check_masks(data: Data) -> TargetCheck:
     for split, source in data.splits().items():
         total, read = np.zeros(IGNORED + 1, np.int64), 0
         with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
-            for index, found in enumerate(
+            for index, histogram in enumerate(
                 pool.map(lambda at, source=source: _histogram(source, at), range(len(source)))
             ):
-                if isinstance(found, str):
-                    unreadable.append((source.names[index], found))
+                if isinstance(histogram, str):
+                    unreadable.append((source.names[index], histogram))
                 else:
-                    total, read = total + found, read + 1
+                    total, read = total + histogram, read + 1
         counts[split] = dict(zip(data.classes, total[: len(data.classes)].tolist()))
         facts[split] = {
             "images": len(source),

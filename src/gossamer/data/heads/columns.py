@@ -96,14 +96,14 @@ def read_column(
     classes: the names to number by; default those of `spec`, or that the cells have, in order. ignore_index: value of
     masks that counts for nothing. Raises DataError.
     """
-    given = classes or spec.classes
+    names = classes or spec.classes
     if spec.kind in ("classify", "embed"):
-        return _tree(spec, grid, given) if spec.hierarchy else _classes(spec, grid, given)
+        return _tree(spec, grid, names) if spec.hierarchy else _classes(spec, grid, names)
     if spec.kind == "multilabel":
-        return _labels(spec, grid, given) if len(spec.columns) == 1 else _numbers(spec, grid, binary=True)
+        return _labels(spec, grid, names) if len(spec.columns) == 1 else _numbers(spec, grid, binary=True)
     if spec.kind == "regress":
         return _numbers(spec, grid, binary=False)
-    return _boxes(spec, grid, given) if spec.kind == "detect" else _masks(spec, grid, given, ignore_index)
+    return _boxes(spec, grid, names) if spec.kind == "detect" else _masks(spec, grid, names, ignore_index)
 
 
 def _at(rows: Sequence[int], count: int) -> Indices:
@@ -113,26 +113,26 @@ def _at(rows: Sequence[int], count: int) -> Indices:
     return result
 
 
-def _names(found: Sequence[tuple[int, str]], grid: Grid, column: str, given: tuple[str, ...]) -> tuple[str, ...]:
+def _names(cells: Sequence[tuple[int, str]], grid: Grid, column: str, allowed: tuple[str, ...]) -> tuple[str, ...]:
     """The classes of names by row: those given, of which all must be, or those found. Raises DataError."""
-    for row, name in found:
+    for row, name in cells:
         if not is_plain_text(name):
-            raise DataError(f"{grid.where(row, column)} {reprlib.repr(name)}", "printable names", "mend the cell")
-        if given and name not in given:
+            raise DataError(f"{grid.where(row, column)} {reprlib.repr(name)}", "printable names", "fix the cell")
+        if allowed and name not in allowed:
             raise DataError(
                 f"{grid.where(row, column)} {name!r} is no class of this head",
-                shown(given),
-                "mend the cell or the heads",
+                shown(allowed),
+                "fix the cell or the heads",
             )
-    return given or class_order(name for _, name in found)
+    return allowed or class_order(name for _, name in cells)
 
 
-def _classes(spec: HeadSpec, grid: Grid, given: tuple[str, ...]) -> LabelColumn:
+def _classes(spec: HeadSpec, grid: Grid, allowed: tuple[str, ...]) -> LabelColumn:
     """A class or an identity a row, by its number."""
     column = spec.columns[0]
     rows = grid.known(column)
     cells = [grid.cells[column][row] for row in rows]
-    names = _names(list(zip(rows, cells)), grid, column, given)
+    names = _names(list(zip(rows, cells)), grid, column, allowed)
     if len(names) < 2:
         raise DataError(
             f"{grid.path}: {column} has one class, {shown(names) or 'or none'}", "two or more", "add images"
@@ -141,16 +141,16 @@ def _classes(spec: HeadSpec, grid: Grid, given: tuple[str, ...]) -> LabelColumn:
     return LabelColumn(names, _at(rows, len(grid.images)), Listed([number[cell] for cell in cells]))
 
 
-def _tree(spec: HeadSpec, grid: Grid, given: tuple[str, ...]) -> LabelColumn:
+def _tree(spec: HeadSpec, grid: Grid, allowed: tuple[str, ...]) -> LabelColumn:
     """A path of names a row, down to a leaf or to a class above some; the classes are the leaves."""
     column = spec.columns[0]
     rows = grid.known(column)
     paths = [tuple(part.strip() for part in grid.cells[column][row].split("/")) for row in rows]
     for row, path in zip(rows, paths):
         if not all(map(is_plain_text, path)):
-            raise DataError(f"{grid.where(row, column)} {'/'.join(path)!r}", "names with / between", "mend the cell")
+            raise DataError(f"{grid.where(row, column)} {'/'.join(path)!r}", "names with / between", "fix the cell")
     every = {path[:end] for path in paths for end in range(1, len(path))}
-    leaves = given or class_order("/".join(path) for path in paths if path not in every)
+    leaves = allowed or class_order("/".join(path) for path in paths if path not in every)
     if len(leaves) < 2:
         raise DataError(
             f"{grid.path}: {column} has one class, {shown(leaves) or 'or none'}", "two or more", "add images"
@@ -159,17 +159,17 @@ def _tree(spec: HeadSpec, grid: Grid, given: tuple[str, ...]) -> LabelColumn:
     for row, path in zip(rows, paths):
         if not any(leaf[: len(path)] == path for leaf in classes):
             raise DataError(
-                f"{grid.where(row, column)} {'/'.join(path)!r} is no class of this head", shown(leaves), "mend the cell"
+                f"{grid.where(row, column)} {'/'.join(path)!r} is no class of this head", shown(leaves), "fix the cell"
             )
     return LabelColumn(leaves, _at(rows, len(grid.images)), Listed(paths))
 
 
-def _labels(spec: HeadSpec, grid: Grid, given: tuple[str, ...]) -> LabelColumn:
+def _labels(spec: HeadSpec, grid: Grid, allowed: tuple[str, ...]) -> LabelColumn:
     """Any number of labels a row, with | between: (K,) float32 of 0 and 1."""
     column = spec.columns[0]
     rows = grid.known(column)
     cells = [[part.strip() for part in grid.cells[column][row].split(NONE) if part.strip()] for row in rows]
-    names = _names([(row, name) for row, cell in zip(rows, cells) for name in cell], grid, column, given)
+    names = _names([(row, name) for row, cell in zip(rows, cells) for name in cell], grid, column, allowed)
     if not names:
         raise DataError(f"{grid.path}: {column} has no labels", "labels with | between", "fill the column")
     values = np.array([[name in cell for name in names] for cell in cells], np.float32).reshape(-1, len(names))
@@ -186,7 +186,7 @@ def _numbers(spec: HeadSpec, grid: Grid, binary: bool) -> LabelColumn:
                 raise DataError(
                     f"{grid.where(row, column)} {reprlib.repr(grid.cells[column][row])}",
                     "0, 1 or nothing" if binary else "a number, with a decimal point, or nothing",
-                    "mend the cell",
+                    "fix the cell",
                 )
             values[row, index] = value
     rows = np.flatnonzero(~np.isnan(values).all(axis=1)).tolist()
@@ -201,13 +201,13 @@ def _number(cell: str) -> float:
     return float(value)
 
 
-def _boxes(spec: HeadSpec, grid: Grid, given: tuple[str, ...]) -> LabelColumn:
+def _boxes(spec: HeadSpec, grid: Grid, allowed: tuple[str, ...]) -> LabelColumn:
     """Boxes from a PASCAL VOC .xml or a YOLO .txt a row; files that cannot be used are noted, and count as none."""
     column = spec.columns[0]
     rows, records, failed = [], [], []
     for row in grid.known(column):
         try:
-            records.append(_record(grid, row, column, given))
+            records.append(_record(grid, row, column, allowed))
             rows.append(row)
         except (DataError, ImageError) as error:
             failed.append(error)
@@ -215,9 +215,9 @@ def _boxes(spec: HeadSpec, grid: Grid, given: tuple[str, ...]) -> LabelColumn:
         raise DataError(f"{grid.path}: {column}: {failed[0].given}", failed[0].allowed, failed[0].do) from failed[0]
     if failed:
         grid.notes.append(f"{column}: {len(failed)} files cannot be used: {shown([e.given for e in failed], 3)}")
-    found = [(row, box.name) for row, record in zip(rows, records) for box in record.boxes]
-    names = _names(found, grid, column, given)
-    table = table_of(Draft("voc", grid.path, names, bool(given), records))
+    cells = [(row, box.name) for row, record in zip(rows, records) for box in record.boxes]
+    names = _names(cells, grid, column, allowed)
+    table = table_of(Draft("voc", grid.path, names, bool(allowed), records))
     grid.notes.extend(f"{column}: {note}" for note in table.notes)
     return LabelColumn(names, _at(rows, len(grid.images)), table.targets)
 
@@ -229,7 +229,7 @@ def _record(grid: Grid, row: int, column: str, names: tuple[str, ...]) -> ImageR
         boxes, said = objects_of(annotation_of(path), printable_path(str(path)))
         return ImageRecord(grid.images[row], path.name, "", said or image_size(image), boxes)
     if path.suffix.lower() != ".txt":
-        raise DataError(f"{grid.where(row, column)} {path.name!r}", "a PASCAL VOC .xml or a YOLO .txt", "mend the cell")
+        raise DataError(f"{grid.where(row, column)} {path.name!r}", "a PASCAL VOC .xml or a YOLO .txt", "fix the cell")
     if not names:
         raise DataError(
             f"{grid.where(row, column)} {path.name!r}: YOLO numbers its classes",
@@ -242,16 +242,16 @@ def _record(grid: Grid, row: int, column: str, names: tuple[str, ...]) -> ImageR
     return record
 
 
-def _masks(spec: HeadSpec, grid: Grid, given: tuple[str, ...], ignore_index: int | None) -> LabelColumn:
-    """A mask of class numbers a row, read when it is asked for."""
+def _masks(spec: HeadSpec, grid: Grid, allowed: tuple[str, ...], ignore_index: int | None) -> LabelColumn:
+    """A mask of class numbers a row, read on demand."""
     column = spec.columns[0]
     rows = grid.known(column)
     store = Files(grid.root, [grid.images[row] for row in rows])
     masks = Masks(grid.root, [grid.cells[column][row] for row in rows], store, ANY_VALUE)
     if not rows:
         raise DataError(f"{grid.path}: {column} names no mask", "paths of index PNGs", "fill the column")
-    if given:
-        entries = numbered(len(given), ignore_index, given)
+    if allowed:
+        entries = numbered(len(allowed), ignore_index, allowed)
     else:
         entries = numbered(count_classes(masks, list(range(len(rows))), ignore_index), ignore_index)
     masks.label_map = label_map_of(entries, ignore_index)
@@ -263,4 +263,4 @@ Strata = NDArray[np.int64]
 
 def class_numbers(column: LabelColumn) -> Strata:
     """(rows,) the class of each row, -1 where it has none; of a column of classes or identities."""
-    return np.array([-1 if found is None else found for found in map(column.read, range(len(column.at)))], np.int64)
+    return np.array([-1 if number is None else number for number in map(column.read, range(len(column.at)))], np.int64)

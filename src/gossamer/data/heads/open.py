@@ -33,7 +33,7 @@ class HeadTargets:
         self.columns, self.cells = columns, cells
 
     def read(self, row: int) -> Any:
-        """The answer of a row. Raises OSError, ImageError."""
+        """The target of a row. Raises OSError, ImageError."""
         if "" in self.columns:
             return self.columns[""].read(row)
         return {name: column.read(row) for name, column in self.columns.items()}
@@ -93,8 +93,8 @@ def read_heads(
     """
     classes = classes or (reference.classes if reference else ())
     grid = read_grid(root, [column for spec in specs for column in spec.columns])
-    given = split_classes(classes, specs)
-    columns = {spec.name: read_column(spec, grid, given.get(spec.name, ()), ignore_index) for spec in specs}
+    classes_of = split_classes(classes, specs)
+    columns = {spec.name: read_column(spec, grid, classes_of.get(spec.name, ()), ignore_index) for spec in specs}
     for spec in specs:
         if not (columns[spec.name].at >= 0).any():
             raise DataError(f"{grid.path}: {shown(spec.columns)}: no image has a label", _ALLOWED, "fill the column")
@@ -147,38 +147,36 @@ def read_grid(root: StrPath, columns: Sequence[str]) -> Grid:
             raise DataError(
                 f"{path}: {how} column {wanted!r} in the header {shown(header, 12) or '(empty)'}",
                 _ALLOWED,
-                "mend the header or the heads",
+                "fix the header or the heads",
             )
-    found: dict[str, tuple[int, list[str]]] = {}
+    lines_of: dict[str, tuple[int, list[str]]] = {}
     for number, cells in lines[1:]:
         if len(cells) != len(header):
             raise DataError(
-                f"{path}: line {number} has {len(cells)} cells, the header {len(header)}", _ALLOWED, "mend the line"
+                f"{path}: line {number} has {len(cells)} cells, the header {len(header)}", _ALLOWED, "fix the line"
             )
         row = dict(zip(plain, (cell.strip() for cell in cells)))
         name, split = row["path"], row.get("split", "").lower()
         if not name or "\0" in name or (split and split not in SPLIT_NAMES):
             what = f"split {split!r}" if name else "no path"
-            raise DataError(
-                f"{path}: line {number}: {what}", "a path, and train, val, test or nothing", "mend the line"
-            )
-        kept = [SPLIT_NAMES.get(split, ""), *(row[column] for column in columns)]
+            raise DataError(f"{path}: line {number}: {what}", "a path, and train, val, test or nothing", "fix the line")
+        labels = [SPLIT_NAMES.get(split, ""), *(row[column] for column in columns)]
         name = os.path.normpath(name)
-        if found.setdefault(name, (number, kept))[1] != kept:
+        if lines_of.setdefault(name, (number, labels))[1] != labels:
             raise DataError(
-                f"{path}: line {number}: {printable_path(name)} is in line {found[name][0]} with other labels",
+                f"{path}: line {number}: {printable_path(name)} is in line {lines_of[name][0]} with other labels",
                 "a line an image",
                 "remove one",
             )
-    if not found:
+    if not lines_of:
         raise DataError(f"{path}: lists no images", _ALLOWED, "add lines below the header")
-    return _grid(path, columns, found)
+    return _grid(path, columns, lines_of)
 
 
-def _grid(path: Path, columns: Sequence[str], found: dict[str, tuple[int, list[str]]]) -> Grid:
+def _grid(path: Path, columns: Sequence[str], lines_of: dict[str, tuple[int, list[str]]]) -> Grid:
     """Raises DataError where none of the images exists."""
-    images = sorted(found)
-    rows = [found[name][1] for name in images]
+    images = sorted(lines_of)
+    rows = [lines_of[name][1] for name in images]
     notes = []
     missing = [
         images[i] for i, (size, _) in enumerate(Files(path.parent, images).stats(np.arange(len(images)))) if size < 0
@@ -198,7 +196,7 @@ def _grid(path: Path, columns: Sequence[str], found: dict[str, tuple[int, list[s
         notes.append(f"{path}: {splits.count('')} lines without a split count as train")
         splits = [split or "train" for split in splits]
     cells = {column: [row[i] for row in rows] for i, column in enumerate(columns, 1)}
-    return Grid(path, path.parent, [found[name][0] for name in images], images, splits, cells, notes)
+    return Grid(path, path.parent, [lines_of[name][0] for name in images], images, splits, cells, notes)
 
 
 def _file(root: StrPath) -> Path:

@@ -63,53 +63,53 @@ class HeadSpec:
 
     def to_json(self) -> dict[str, Any]:
         """Plain values that `parse_head` reads back: only what is not the default."""
-        first = {field.name: field.default for field in fields(self)}
-        found = {key: value for key, value in asdict(self).items() if key != "name" and value != first[key]}
-        return {key: list(value) if isinstance(value, tuple) else value for key, value in found.items()}
+        defaults = {field.name: field.default for field in fields(self)}
+        changed = {key: value for key, value in asdict(self).items() if key != "name" and value != defaults[key]}
+        return {key: list(value) if isinstance(value, tuple) else value for key, value in changed.items()}
 
     def with_values(self, **changes: Any) -> HeadSpec:
         """A copy with some fields changed."""
         return replace(self, **changes)
 
 
-def heads_text(given: str) -> str:
-    """The text of the heads: that of the file, where `given` is the path of one. Raises DataError, SettingsError."""
-    if not given.strip():
+def heads_text(heads: str) -> str:
+    """The text of the heads: that of the file, where `heads` is the path of one. Raises DataError, SettingsError."""
+    if not heads.strip():
         raise SettingsError("no heads", f"--heads with a YAML file of {_ALLOWED}", "name the heads")
-    if "\n" in given or "{" in given or ": " in given:
-        return given
+    if "\n" in heads or "{" in heads or ": " in heads:
+        return heads
     try:
-        return contents(Path(given), _TEXT_LIMIT).decode("utf-8-sig")
+        return contents(Path(heads), _TEXT_LIMIT).decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise DataError(f"{given}: byte {error.start} is not UTF-8", "UTF-8 text", "save it as UTF-8") from error
+        raise DataError(f"{heads}: byte {error.start} is not UTF-8", "UTF-8 text", "save it as UTF-8") from error
 
 
-def parse_heads(given: str) -> tuple[HeadSpec, ...]:
+def parse_heads(heads: str) -> tuple[HeadSpec, ...]:
     """The heads of a file or a text, in its order. Raises DataError, SettingsError, MissingPackageError."""
-    found = _values(heads_text(given))
-    if not isinstance(found, dict) or not found:
-        raise SettingsError(f"heads: {reprlib.repr(found)}", _ALLOWED, "mend the heads")
-    if len(found) > MOST_HEADS:
-        raise SettingsError(f"{len(found)} heads", f"1 to {MOST_HEADS}", "leave some out")
-    for name in found:
+    values = _values(heads_text(heads))
+    if not isinstance(values, dict) or not values:
+        raise SettingsError(f"heads: {reprlib.repr(values)}", _ALLOWED, "fix the heads")
+    if len(values) > MOST_HEADS:
+        raise SettingsError(f"{len(values)} heads", f"1 to {MOST_HEADS}", "leave some out")
+    for name in values:
         if not isinstance(name, str) or not name.isidentifier():
             raise SettingsError(f"head {reprlib.repr(name)}", "a name of letters, digits and _", "rename it")
-    return tuple(parse_head(name, value) for name, value in found.items())
+    return tuple(parse_head(name, value) for name, value in values.items())
 
 
-def parse_only(given: str, kind: str) -> HeadSpec | None:
+def parse_only(heads: str, kind: str) -> HeadSpec | None:
     """The nameless head of a task that has one, of a text such as "columns: [a, b]"; None where none is given.
 
     Raises DataError, SettingsError, MissingPackageError.
     """
-    if not given.strip():
+    if not heads.strip():
         return None
-    value = _values(heads_text(given))
+    value = _values(heads_text(heads))
     if not isinstance(value, dict) or value.get("kind", kind) != kind:
         raise SettingsError(
             f"heads of the task {kind}: {reprlib.repr(value)}",
             "columns: [...], of one head",
-            "mend it, or --task multi",
+            "fix it, or --task multi",
         )
     return parse_head("", {"kind": kind, **value})
 
@@ -124,32 +124,34 @@ def dump_heads(specs: Sequence[HeadSpec]) -> str:
 def parse_head(name: str, value: Any) -> HeadSpec:
     """One head: the name of a kind, or an object. Raises SettingsError."""
     what = f"head {name}" if name else "the head"
-    given = {"kind": value} if isinstance(value, str) else value
-    if not isinstance(given, dict):
-        raise SettingsError(f"{what}: {reprlib.repr(value)}", _ALLOWED, "mend it")
-    kind = given.get("kind")
+    options = {"kind": value} if isinstance(value, str) else value
+    if not isinstance(options, dict):
+        raise SettingsError(f"{what}: {reprlib.repr(value)}", _ALLOWED, "fix it")
+    kind = options.get("kind")
     if not isinstance(kind, str) or kind not in KINDS:
         raise SettingsError(f"{what}: kind {reprlib.repr(kind)}", ", ".join(KINDS), "give it one of these kinds")
-    for key in given:
+    for key in options:
         if key not in (*COMMON, *OWN[kind]):
             raise SettingsError(
                 f"{what}: {kind} has no {reprlib.repr(key)}", ", ".join((*COMMON, *OWN[kind])), "leave it out"
             )
-    read = {key: _field(f"{what}: {key}", key, given[key]) for key in given if key not in ("kind", "column", "columns")}
-    spec = HeadSpec(name, kind, _columns(what, name, kind, given), **read)
+    read = {
+        key: _field(f"{what}: {key}", key, options[key]) for key in options if key not in ("kind", "column", "columns")
+    }
+    spec = HeadSpec(name, kind, _columns(what, name, kind, options), **read)
     _check(what, spec)
     return spec
 
 
-def _columns(what: str, name: str, kind: str, given: dict[str, Any]) -> tuple[str, ...]:
+def _columns(what: str, name: str, kind: str, options: dict[str, Any]) -> tuple[str, ...]:
     """The columns of a head, by default the one of its name. Raises SettingsError."""
-    if "column" in given and "columns" in given:
+    if "column" in options and "columns" in options:
         raise SettingsError(f"{what}: column and columns", "one of the two", "leave one out")
-    found = given.get("columns", given.get("column", name))
-    columns = [found] if isinstance(found, str) else found
+    stated = options.get("columns", options.get("column", name))
+    columns = [stated] if isinstance(stated, str) else stated
     good = isinstance(columns, list) and all(is_plain_text(column) for column in columns)
     if not good or not columns or len(set(columns)) < len(columns):
-        raise SettingsError(f"{what}: columns {reprlib.repr(found)}", "different names of columns", "mend them")
+        raise SettingsError(f"{what}: columns {reprlib.repr(stated)}", "different names of columns", "fix them")
     if len(columns) > 1 and kind not in WIDE:
         raise SettingsError(
             f"{what}: {len(columns)} columns for {kind}", f"one; several for {' and '.join(WIDE)}", "name one"
@@ -162,18 +164,18 @@ def _columns(what: str, name: str, kind: str, given: dict[str, Any]) -> tuple[st
 def _field(what: str, key: str, value: Any) -> Any:
     """The value of a field, of its type and within its range. Raises SettingsError."""
     if key in ("mean", "std", "anchor_sizes"):
-        if isinstance(value, list) and all(_is_number(one) for one in value):
-            return tuple(float(one) for one in value)
-        raise SettingsError(f"{what} {reprlib.repr(value)}", "a list of numbers", "mend it")
+        if isinstance(value, list) and all(_is_number(number) for number in value):
+            return tuple(float(number) for number in value)
+        raise SettingsError(f"{what} {reprlib.repr(value)}", "a list of numbers", "fix it")
     if key == "classes":
         if isinstance(value, list) and all(map(is_plain_text, value)) and value and len(set(value)) == len(value):
             return tuple(value)
-        raise SettingsError(f"{what} {reprlib.repr(value)}", "a list of different names", "mend it")
+        raise SettingsError(f"{what} {reprlib.repr(value)}", "a list of different names", "fix it")
     if key in ("weight", "threshold"):
         high = 1.0 if key == "threshold" else 1e6
         if _is_number(value) and 0 <= value <= high:
             return float(value)
-        raise SettingsError(f"{what} {reprlib.repr(value)}", f"a number from 0 to {high:g}", "mend it")
+        raise SettingsError(f"{what} {reprlib.repr(value)}", f"a number from 0 to {high:g}", "fix it")
     allowed: dict[str, tuple[type, str]] = {
         "dim": (int, "a whole number from 0 to 65536"),
         "hierarchy": (bool, "true or false"),
@@ -182,7 +184,7 @@ def _field(what: str, key: str, value: Any) -> Any:
     }
     kind, good = allowed[key]
     if type(value) is not kind or (isinstance(value, int) and not 0 <= value <= 65536):
-        raise SettingsError(f"{what} {reprlib.repr(value)}", good, "mend it")
+        raise SettingsError(f"{what} {reprlib.repr(value)}", good, "fix it")
     return value
 
 
@@ -190,10 +192,10 @@ def _check(what: str, spec: HeadSpec) -> None:
     """Rules over more than one field. Raises SettingsError."""
     if spec.mean and not len(spec.mean) == len(spec.std) == len(spec.columns):
         raise SettingsError(
-            f"{what}: {len(spec.mean)} means, {len(spec.std)} standard deviations", "one each a column", "mend them"
+            f"{what}: {len(spec.mean)} means, {len(spec.std)} standard deviations", "one per column", "fix them"
         )
-    if any(one <= 0 for one in (*spec.std, *spec.anchor_sizes)) or len(spec.anchor_sizes) % 2:
-        raise SettingsError(f"{what}: std or anchor_sizes", "numbers above 0, anchors in pairs", "mend them")
+    if any(number <= 0 for number in (*spec.std, *spec.anchor_sizes)) or len(spec.anchor_sizes) % 2:
+        raise SettingsError(f"{what}: std or anchor_sizes", "numbers above 0, anchors in pairs", "fix them")
     if len(spec.columns) > 1 and spec.kind == "multilabel" and spec.classes not in ((), spec.columns):
         raise SettingsError(f"{what}: columns and classes", "columns, which are the labels", "leave the classes out")
 
@@ -213,7 +215,7 @@ def _values(text: str) -> Any:
             raise SettingsError("heads with aliases, which can grow without end", _ALLOWED, "write them out")
         return yaml.load(text, _loader(yaml))
     except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise SettingsError(f"heads: no YAML: {reprlib.repr(str(error))}", _ALLOWED, "mend the text") from error
+        raise SettingsError(f"heads: no YAML: {reprlib.repr(str(error))}", _ALLOWED, "fix the text") from error
 
 
 def _loader(yaml: Any) -> Any:

@@ -44,7 +44,7 @@ class LabelMap:
             raise DataError(
                 f"masks of the classes {shown(self.classes, 12)}",
                 f"the classes {shown(classes, 12)}",
-                "mend classes.txt",
+                "fix classes.txt",
             )
         to = np.arange(-1, IGNORED + 1, dtype=np.int16)  # UNKNOWN and IGNORED stay
         to[1 : len(classes) + 1] = [classes.index(name) for name in self.classes]
@@ -74,19 +74,19 @@ class LabelMap:
 
     def _of_values(self, values: NDArray[Any], name: str) -> Mask:
         if values.dtype == np.uint8:
-            found = self.indices[values]
+            indices = self.indices[values]
         else:
             inside = (values >= 0) & (values < len(self.indices))
-            found = np.where(inside, self.indices[values.astype(np.int64) * inside], np.int16(UNKNOWN))
-        if (found == UNKNOWN).any():
-            wrong = np.unique(values[found == UNKNOWN]).tolist()
+            indices = np.where(inside, self.indices[values.astype(np.int64) * inside], np.int16(UNKNOWN))
+        if (indices == UNKNOWN).any():
+            wrong = np.unique(values[indices == UNKNOWN]).tolist()
             known = np.flatnonzero((self.indices != UNKNOWN) & (self.indices != IGNORED)).tolist()
             raise ImageError(
-                f"{name}: {len(values[found == UNKNOWN])} pixels have the value {shown(map(str, wrong))}, which is no class",
+                f"{name}: {len(values[indices == UNKNOWN])} pixels have the value {shown(map(str, wrong))}, which is no class",
                 f"{len(known)} classes with the values {known[0]} to {known[-1]}, and {IGNORED} to ignore",
-                "mend the mask, list the class, or set ignore_index",
+                "fix the mask, list the class, or set ignore_index",
             )
-        return np.asarray(found, np.uint8)
+        return np.asarray(indices, np.uint8)
 
     def _of_colours(self, packed: NDArray[np.int64], name: str) -> Mask:
         at = np.minimum(np.searchsorted(self.colours, packed), len(self.colours) - 1)
@@ -96,7 +96,7 @@ class LabelMap:
             raise ImageError(
                 f"{name}: {int(unknown.sum())} pixels have the colour {shown(wrong, 3)}, which is no class",
                 f"the {len(self.colours)} colours of the classes file",
-                "mend the mask, or list the colour",
+                "fix the mask, or list the colour",
             )
         return np.asarray(self.colour_indices[at], np.uint8)
 
@@ -108,12 +108,10 @@ def label_map_of(entries: Sequence[Entry], ignore_index: int | None) -> LabelMap
     Raises DataError.
     """
     if ignore_index is not None and not 0 <= ignore_index <= IGNORED:
-        raise DataError(f"ignore_index {ignore_index}", f"0 to {IGNORED}", "mend the setting")
+        raise DataError(f"ignore_index {ignore_index}", f"0 to {IGNORED}", "fix the setting")
     kept = [value for value in range(len(entries)) if value not in (ignore_index, IGNORED)]
     if len(kept) < 2 or len(entries) > IGNORED + 1:
-        raise DataError(
-            f"masks of {len(kept)} classes", f"2 to {IGNORED} classes", "mend the classes file or the masks"
-        )
+        raise DataError(f"masks of {len(kept)} classes", f"2 to {IGNORED} classes", "fix the classes file or the masks")
     numbers = np.full(len(entries), IGNORED, np.int16)
     numbers[kept] = range(len(kept))
     colours = [colour for _, colour in entries if colour is not None]
@@ -185,14 +183,14 @@ def parse_json(content: str, name: str) -> list[Entry]:
     try:
         values: Any = json.loads(content)
     except (ValueError, RecursionError) as error:
-        raise DataError(f"{name}: {str(error)[:200]}", allowed, "mend the file") from error
+        raise DataError(f"{name}: {str(error)[:200]}", allowed, "fix the file") from error
     entries: list[Entry] = []
     if isinstance(values, list) and all(isinstance(value, str) for value in values):
         entries = [(value, None) for value in values]
     elif isinstance(values, dict) and all(_is_colour(value) for value in values.values()):
         entries = [(key, (value[0], value[1], value[2])) for key, value in values.items()]
     else:
-        raise DataError(f"{name}: holds something else", allowed, "mend the file")
+        raise DataError(f"{name}: holds something else", allowed, "fix the file")
     return _checked(entries, name)
 
 
@@ -220,5 +218,5 @@ def _checked(entries: list[Entry], name: str) -> list[Entry]:
     elif len(set(colours)) < len(colours):
         wrong = f"gives one colour twice: {next(each for each in colours if colours.count(each) > 1)}"
     if wrong:
-        raise DataError(f"{name}: {wrong}", f"{_ALLOWED}, at most {IGNORED + 1}", "mend the file")
+        raise DataError(f"{name}: {wrong}", f"{_ALLOWED}, at most {IGNORED + 1}", "fix the file")
     return entries

@@ -61,26 +61,26 @@ def find_pairs(root: Path, notes: list[str]) -> tuple[str, list[MaskPair]]:
 
 def _named(root: Path, names: tuple[str, ...]) -> Path | None:
     """The folder in `root` of one of `names`. Raises DataError where there are several."""
-    found = [folder for folder in folders(root) if folder.name.lower() in names]
-    if len(found) > 1:
+    matching = [folder for folder in folders(root) if folder.name.lower() in names]
+    if len(matching) > 1:
         raise DataError(
-            f"{root}: has {shown(each.name + '/' for each in found)}", "one of them", "move the others away"
+            f"{root}: has {shown(each.name + '/' for each in matching)}", "one of them", "move the others away"
         )
-    return found[0] if found else None
+    return matching[0] if matching else None
 
 
 def _splits(root: Path) -> dict[str, Path]:
     """The folders in `root` that are called as a split. Raises DataError where two name one split."""
-    found: dict[str, Path] = {}
+    split_folders: dict[str, Path] = {}
     for folder in folders(root):
         split = SPLIT_NAMES.get(folder.name.lower())
-        if split in found:
+        if split in split_folders:
             raise DataError(
-                f"{root}: both {found[split].name}/ and {folder.name}/", f"one {split} folder", "remove one"
+                f"{root}: both {split_folders[split].name}/ and {folder.name}/", f"one {split} folder", "remove one"
             )
         if split:
-            found[split] = folder
-    return found
+            split_folders[split] = folder
+    return split_folders
 
 
 def _split_inside(images: dict[str, Path], masks: dict[str, Path], notes: list[str]) -> list[MaskPair]:
@@ -127,50 +127,50 @@ def _paired(split: str, image_folder: Path, mask_folder: Path, notes: list[str])
 
 def _by_stem(folder: Path, notes: list[str]) -> dict[str, str]:
     """The pictures under a folder by their path in it without the suffix. Raises DataError where two have one."""
-    found: dict[str, str] = {}
+    paths: dict[str, str] = {}
     for path in walk_files(folder, notes):
         stem, suffix = os.path.splitext(os.path.relpath(path, folder))  # noqa: PTH122
         if suffix.lower() not in IMAGE_SUFFIXES:
             continue
-        if stem in found:
+        if stem in paths:
             raise DataError(
-                f"{printable_path(found[stem])} and {printable_path(path)} differ in their suffix only",
+                f"{printable_path(paths[stem])} and {printable_path(path)} differ in their suffix only",
                 "one of them",
                 "remove one",
             )
-        found[stem] = path
-    return found
+        paths[stem] = path
+    return paths
 
 
 def _lists(root: Path) -> dict[str, Path]:
     """VOC's lists of names by split. Without train, trainval serves for both train and val, to be split."""
     folder = root / "ImageSets" / "Segmentation"
-    there = {name: folder / f"{name}.txt" for name in ("train", "val", "test") if (folder / f"{name}.txt").is_file()}
-    whole = folder / "trainval.txt"
-    if "train" in there or not whole.is_file():
-        return there
-    return {"": whole, **{name: path for name, path in there.items() if name == "test"}}
+    lists = {name: folder / f"{name}.txt" for name in ("train", "val", "test") if (folder / f"{name}.txt").is_file()}
+    trainval = folder / "trainval.txt"
+    if "train" in lists or not trainval.is_file():
+        return lists
+    return {"": trainval, **{name: path for name, path in lists.items() if name == "test"}}
 
 
 def _listed(pairs: list[MaskPair], lists: dict[str, Path], notes: list[str]) -> list[MaskPair]:
     """The pairs that the lists name, with their splits. Raises DataError."""
     by_stem = {Path(pair.image).stem: pair for pair in pairs}
-    found: dict[str, MaskPair] = {}
+    listed: dict[str, MaskPair] = {}
     for split, path in lists.items():
         try:
             names = path.read_text(encoding="utf-8").split()
         except (OSError, UnicodeDecodeError) as error:
-            raise DataError(f"{path}: {error}", "a text file of a name a line", "mend the file") from error
+            raise DataError(f"{path}: {error}", "a text file of a name a line", "fix the file") from error
         missing = [name for name in names if name not in by_stem]
         if missing:
             notes.append(
                 f"{path}: {len(missing)} of {len(names)} have no image with a mask: {shown(map(printable_path, missing))}"
             )
         for name in names:
-            if name in found and found[name].split != split:
+            if name in listed and listed[name].split != split:
                 raise DataError(
-                    f"{path}: {printable_path(name)} is in {found[name].split} too", "one list a name", "mend the lists"
+                    f"{path}: {printable_path(name)} is in {listed[name].split} too", "one list a name", "fix the lists"
                 )
             if name in by_stem:
-                found[name] = MaskPair(by_stem[name].image, by_stem[name].mask, split)
-    return list(found.values())
+                listed[name] = MaskPair(by_stem[name].image, by_stem[name].mask, split)
+    return list(listed.values())

@@ -24,7 +24,7 @@ from gossamer.predictions.masks import IGNORED, Mask
 
 LOSSY = ("JPEG", "WEBP")
 PROBED = 8
-"""Training masks read before anything else, so that a wrong label_map is found at once."""
+"""Training masks read before anything else, so that a wrong label map is found at once."""
 ANY_VALUE = label_map_of([(str(value), None) for value in range(IGNORED)], None)
 
 
@@ -150,14 +150,14 @@ def _label_map(
     if entries is None:
         count = len(classes) or num_classes or count_classes(masks, training, ignore_index)
         entries = numbered(count, ignore_index, classes)
-    found = label_map_of(entries, ignore_index)
-    if num_classes not in (None, len(found.classes)):
+    result = label_map_of(entries, ignore_index)
+    if num_classes not in (None, len(result.classes)):
         raise DataError(
-            f"{masks.root}: its classes file has {len(found.classes)} classes",
+            f"{masks.root}: its classes file has {len(result.classes)} classes",
             f"the {num_classes} asked for",
-            "mend one",
+            "fix one",
         )
-    return found.ordered(classes) if classes else found
+    return result.ordered(classes) if classes else result
 
 
 def count_classes(masks: Masks, training: list[int], ignore_index: int | None) -> int:
