@@ -24,7 +24,7 @@ from gossamer.report.contents import ExportedFile, Latency, flat, latencies
 from gossamer.report.findings import findings
 from gossamer.report.scores import calibrate, wilson
 from gossamer.run import Run
-from gossamer.runtime.verification import OutputCheck, PixelCheck, Verification
+from gossamer.runtime.verification import OutputCheck, PixelCheck, VerificationResult
 from gossamer.settings import Settings
 from tests.reportcases import COST, HOSTILE, LAYERS, Page, check_alone, data, evaluation, rows
 
@@ -64,7 +64,7 @@ def test_latency_and_file_show_once_they_are_measured() -> None:
         Latency("openvino", 2, 8, 0.9, 0.8, 1.0, 800.0, 90.0, 6e7),
         Latency("torch", 4, 1, math.nan, math.nan, math.nan, math.nan, math.nan, math.nan, "is not installed"),
     )
-    found = Verification(
+    found = VerificationResult(
         "pets.onnx",
         "f" * 64,
         "onnxruntime",
@@ -85,7 +85,7 @@ def test_latency_and_file_show_once_they_are_measured() -> None:
 
 
 def test_a_file_that_fails_its_check_says_so_loudly() -> None:
-    wrong = Verification("p", "f" * 64, "reference", "", 17, {}, 1e-4, (OutputCheck(0.5, False),), ())
+    wrong = VerificationResult("p", "f" * 64, "reference", "", 17, {}, 1e-4, (OutputCheck(0.5, False),), ())
     for exported in (ExportedFile("p.onnx", 10, wrong), ExportedFile("p.onnx", 10, None, "digest (rule 3)")):
         words = Page(page.render(data(exported=exported))).words
         assert "verification FAILED" in words

@@ -24,14 +24,14 @@ KINDS: dict[Kind, str] = {
 
 
 @dataclass(frozen=True)
-class Target:
+class ResolvedTarget:
     """A run folder, a file, or a network by its name or "timm:NAME". text: as given, a path or the name."""
 
     text: str
     kind: Kind
 
 
-def target_of(text: str | os.PathLike[str], allowed: tuple[Kind, ...] = tuple(KINDS)) -> Target:
+def target_of(text: str | os.PathLike[str], allowed: tuple[Kind, ...] = tuple(KINDS)) -> ResolvedTarget:
     """Tell what `text` names; what exists on the disk goes before the name of a network.
 
     A file that is neither compiled nor an index counts as a model file: whoever reads it checks its contents. Raises
@@ -42,7 +42,7 @@ def target_of(text: str | os.PathLike[str], allowed: tuple[Kind, ...] = tuple(KI
     kind = _kind(text, allowed)
     if kind not in allowed:
         raise InputError(f"{text}: {KINDS[kind]}", _choices(allowed), "give one of these")
-    return Target(text, kind)
+    return ResolvedTarget(text, kind)
 
 
 def _kind(text: str, allowed: tuple[Kind, ...]) -> Kind:

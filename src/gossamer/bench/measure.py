@@ -26,7 +26,7 @@ from gossamer.host import machine
 from gossamer.host.progress import SILENT, Progress
 from gossamer.modelfile.metadata import read_model_file
 from gossamer.runtime.table import missing
-from gossamer.targets import Kind, Target, target_of
+from gossamer.targets import Kind, ResolvedTarget, target_of
 
 PATIENCE = 900.0  # seconds that a candidate may take for one answer; torch.compile needs minutes on a slow machine
 RUNS = 10  # runs a round at least, however slow
@@ -123,7 +123,7 @@ def _check_numbers(threads: Sequence[int], batch: int, seconds: float, rounds: i
             raise SettingsError(f"{name} {value}", f"{low} or more", "give such a number")
 
 
-def _target(text: str) -> Target:
+def _target(text: str) -> ResolvedTarget:
     """Raises InputError, UnknownNameError, ModelFileError."""
     target = target_of(text, ("run", "model file", "compiled file", "network"))
     if target.kind == "model file":

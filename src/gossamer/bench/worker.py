@@ -46,7 +46,7 @@ class Worker:
 
     def answer(self, job: Json) -> Json:
         """The reply to one request."""
-        return {"export": export, "open": self.open, "measure": self.measure}[job["do"]](job)
+        return {"export": write_graph, "open": self.open, "measure": self.measure}[job["do"]](job)
 
     def open(self, job: Json) -> Json:
         """Import the runtime, load the model, run it until it is warm."""
@@ -207,7 +207,7 @@ LOADERS: dict[str, Callable[[Json], Callable[[], Loaded]]] = {
 }
 
 
-def export(job: Json) -> Json:
+def write_graph(job: Json) -> Json:
     """Write the ONNX graph of a run or a network to `out`."""
     from gossamer.export.onnx import to_onnx
     from gossamer.host.storage import write_bytes

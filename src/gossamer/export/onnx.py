@@ -39,7 +39,7 @@ from gossamer.modelfile.metadata import (
 from gossamer.predictions.head import Raw, flattened, outputs_of
 from gossamer.runtime.model import REFERENCE, Model, open_model
 from gossamer.runtime.table import AUTO
-from gossamer.runtime.verification import Verification, margin, verify_model
+from gossamer.runtime.verification import VerificationResult, margin, verify_model
 from gossamer.tasks.scores import Scores
 from gossamer.training.evaluate import Forward, evaluate
 from gossamer.training.network import changes_of
@@ -89,7 +89,7 @@ class Exported:
     opset: int
     tolerance: float
     comparison: Comparison
-    verifications: tuple[Verification, ...]
+    verifications: tuple[VerificationResult, ...]
     notes: tuple[str, ...]
 
     def text(self) -> str:
@@ -350,7 +350,7 @@ def _provenance(source: LoadedRun, which: str, comparison: Comparison) -> dict[s
     return provenance
 
 
-def _verify(file: ModelFile) -> tuple[tuple[Verification, ...], tuple[str, ...]]:
+def _verify(file: ModelFile) -> tuple[tuple[VerificationResult, ...], tuple[str, ...]]:
     """The file's own checks, with the runtime that a user gets and with the reference. Raises VerificationError."""
     models, notes = [open_model(file, AUTO)], []
     if models[0].runtime_name != REFERENCE:

@@ -15,7 +15,7 @@ from gossamer.settings import Settings
 
 if TYPE_CHECKING:
     from gossamer.analysis.cost import Cost, Layer
-    from gossamer.runtime.verification import Verification
+    from gossamer.runtime.verification import VerificationResult
 
 
 class Stage(NamedTuple):
@@ -86,7 +86,7 @@ class ExportedFile:
 
     path: str
     size: int
-    verification: Verification | None
+    verification: VerificationResult | None
     problem: str = ""
 
     @property

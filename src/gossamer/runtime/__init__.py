@@ -14,20 +14,20 @@ if TYPE_CHECKING:
     from gossamer.runtime.model import load as load
     from gossamer.runtime.predict import predict_files as predict_files
     from gossamer.runtime.table import RUNTIMES as RUNTIMES
-    from gossamer.runtime.verification import Verification as Verification
+    from gossamer.runtime.verification import VerificationResult as VerificationResult
     from gossamer.runtime.verification import verify as verify
 
 _HOMES = {
     "Classification": "gossamer.predictions.classes",
     "Model": "gossamer.runtime.model",
     "RUNTIMES": "gossamer.runtime.table",
-    "Verification": "gossamer.runtime.verification",
+    "VerificationResult": "gossamer.runtime.verification",
     "load": "gossamer.runtime.model",
     "predict_files": "gossamer.runtime.predict",
     "verify": "gossamer.runtime.verification",
 }
 
-__all__ = ["RUNTIMES", "Classification", "Model", "Verification", "load", "predict_files", "verify"]
+__all__ = ["RUNTIMES", "Classification", "Model", "VerificationResult", "load", "predict_files", "verify"]
 
 
 def __getattr__(name: str) -> Any:

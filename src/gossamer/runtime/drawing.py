@@ -14,7 +14,7 @@ from gossamer.host.storage import write_bytes
 from gossamer.images.preprocess import decode
 from gossamer.modelfile.metadata import ModelMetadata
 from gossamer.predictions.postprocess import Prediction, Several
-from gossamer.runtime.predict import image_files
+from gossamer.runtime.predict import find_images
 
 KINDS = ("detect", "segment")  # heads whose predictions lie in the picture
 FORMATS = {".jpg": "JPEG", ".jpeg": "JPEG", ".png": "PNG"}
@@ -66,7 +66,7 @@ def drawing_places(paths: Iterable[str | Path], folder: Path) -> dict[str, Path]
     places: dict[str, Path] = {}
     taken: dict[Path, str] = {}
     for path in map(Path, paths):
-        for file, _ in image_files(path):
+        for file, _ in find_images(path):
             name = file.relative_to(path) if path.is_dir() else Path(file.name)
             place = folder / (name if name.suffix.lower() in FORMATS else f"{name}.png")
             if taken.setdefault(place, str(file)) != str(file):

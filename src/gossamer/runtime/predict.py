@@ -33,7 +33,7 @@ def predict_files(
     """
     preprocess = model.need_metadata().preprocess
     check_top(top, batch)
-    files = [file for path in paths for file in image_files(Path(path))]
+    files = [file for path in paths for file in find_images(Path(path))]
 
     def predictions() -> Iterator[Prediction]:
         part: list[ReadImage | Classification] = []
@@ -52,7 +52,7 @@ def readable_pixels(
     preprocess: Preprocess, paths: Iterable[str | os.PathLike[str]]
 ) -> Iterator[tuple[NDArray[np.uint8] | None, str]]:
     """Pixels of each image of files and folders, or None and the reason."""
-    for file, problem in (item for path in paths for item in image_files(Path(path))):
+    for file, problem in (item for path in paths for item in find_images(Path(path))):
         image = _read_image(preprocess, file, problem)
         yield (None, image.error) if isinstance(image, Classification) else (image[1], "")
 
@@ -67,7 +67,7 @@ def _read_image(preprocess: Preprocess, file: Path, problem: str) -> ReadImage |
         return Classification(str(file), (), (), str(error))
 
 
-def image_files(path: Path) -> list[tuple[Path, str]]:
+def find_images(path: Path) -> list[tuple[Path, str]]:
     """(file, "") for each image in a folder, sorted, hidden ones left out; a file stands for itself."""
     if not path.is_dir():
         return [(path, "")]

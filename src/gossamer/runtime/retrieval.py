@@ -23,7 +23,7 @@ from gossamer.modelfile.metadata import ModelMetadata
 from gossamer.predictions.classes import check_top
 from gossamer.predictions.gallery import Gallery, Match, directed
 from gossamer.predictions.head import Raw
-from gossamer.runtime.predict import image_files
+from gossamer.runtime.predict import find_images
 
 KIND = "embed"
 PARTS = ("train", "val", "valid", "validation", "test")  # folders of a data set
@@ -88,7 +88,7 @@ def embed_files(
             f"a network for {KIND}",
             "export an embedder",
         )
-    files = [file for path in paths for file in image_files(Path(path))]
+    files = [file for path in paths for file in find_images(Path(path))]
 
     def embedded() -> Iterator[EmbeddedImage]:
         part: list[tuple[Path, NDArray[np.uint8] | str]] = []

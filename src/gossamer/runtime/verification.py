@@ -45,7 +45,7 @@ class PixelCheck:
 
 
 @dataclass(frozen=True)
-class Verification:
+class VerificationResult:
     """The result of `verify`. The file's rules and its SHA-256 hold, or `verify` would have raised."""
 
     path: str
@@ -122,15 +122,15 @@ def _finite(value: float) -> float | None:
     return value if math.isfinite(value) else None
 
 
-def verify(path: str | os.PathLike[str], *, runtime: str = AUTO, threads: int = 0) -> Verification:
+def verify(path: str | os.PathLike[str], *, runtime: str = AUTO, threads: int = 0) -> VerificationResult:
     """Repeat the checks that a model file carries. Raises ModelFileError, MissingPackageError, UnknownNameError."""
     return verify_model(load(path, runtime=runtime, threads=threads))
 
 
-def verify_model(model: Model) -> Verification:
+def verify_model(model: Model) -> VerificationResult:
     """Repeat the checks that a loaded model's file carries. Raises ModelFileError."""
     metadata = model.need_metadata()
-    return Verification(
+    return VerificationResult(
         path=model.path,
         sha256=model.sha256,
         runtime=model.runtime_name,
