@@ -13,7 +13,7 @@ from typing import Any
 from gossamer.errors import MissingPackageError, SettingsError
 from gossamer.host.progress import SILENT, Progress
 from gossamer.host.storage import write_bytes
-from gossamer.microscope.inspection import inspect
+from gossamer.microscope.inspection import TARGETS, inspect
 from gossamer.microscope.table import aligned, count, size
 from gossamer.targets import target_of
 
@@ -117,7 +117,7 @@ def compare(
     if len(targets) < 2:
         raise SettingsError(f"{len(targets)} to compare", "two or more", "name another network, file or run")
     times: dict[str, tuple[float, float, float, str]] = {}
-    if measure or (measure is None and any(target_of(target).kind == "run" for target in targets)):
+    if measure or (measure is None and any(target_of(target, TARGETS).kind == "run" for target in targets)):
         times = _latencies(targets, threads, progress, quick=not measure)
     candidates = []
     for target in targets:
@@ -169,7 +169,7 @@ def _score(target: str) -> tuple[str, float | None, str]:
     """What a target's score is called, how high it is known to be, and from where."""
     from gossamer.tasks.registry import TASKS, task_of
 
-    kind = target_of(target).kind
+    kind = target_of(target, TARGETS).kind
     if kind == "run":
         from gossamer.run import Run
 

@@ -17,8 +17,9 @@ from gossamer.analysis.cost import FREE, POINTWISE, Cost, Layer, cost
 from gossamer.analysis.graph import Graph, Node, trace
 from gossamer.microscope.receptive import Field, receptive_fields
 from gossamer.microscope.timing import Timing, time_module, time_onnx
-from gossamer.targets import target_of
+from gossamer.targets import Kind, target_of
 
+TARGETS: tuple[Kind, ...] = ("run", "model file", "network")  # what can be inspected
 DEAR = 3.0  # times its share of the multiply-adds that a row takes of the time, to be marked
 NOTICED = 0.02  # share of the time below which no row is marked
 
@@ -145,7 +146,7 @@ def inspect(
     if isinstance(target, nn.Module):
         name, module = type(target).__name__, target
     else:
-        name, kind = str(target), target_of(target, ("run", "model file", "network")).kind
+        name, kind = str(target), target_of(target, TARGETS).kind
         if kind == "model file":
             return _of_file(name, shape, measure, threads)
         module, own = _of_run(Path(name)) if kind == "run" else _of_name(name, arguments)
