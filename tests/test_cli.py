@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -11,7 +12,12 @@ from pathlib import Path
 import pytest
 
 import gossamer.cli
+from gossamer.bench.profile import profile
+from gossamer.bench.result import Benchmark, Row
+from gossamer.bench.saving import save_in_runs
 from gossamer.cli.main import COMMANDS, main
+from gossamer.errors import InputError
+from gossamer.run import settings_from
 
 SHARED = {"__init__", "arguments", "main", "result"}  # files of the room that are no command
 
@@ -85,3 +91,28 @@ def test_wrong_arguments_are_one_line(arguments: list[str], given: str, capsys: 
 def test_python_m_gossamer_is_the_same_program() -> None:
     done = subprocess.run([sys.executable, "-m", "gossamer", "--version"], capture_output=True, text=True, check=True)
     assert done.stdout == f"gossamer {gossamer.__version__}\n"
+
+
+def test_the_settings_of_another_run_go_to_a_new_folder_beside_it(tmp_path: Path) -> None:
+    config = tmp_path / "settings.yaml"
+    config.write_text(f"data: photos\nnet: lenet5\nout: {tmp_path / 'first'}\nlr: 0.1\n")
+    (tmp_path / "first-1").mkdir()
+    settings = settings_from(config, {"lr": 0.3})
+    assert (settings.net, settings.lr, settings.out) == ("lenet5", 0.3, str(tmp_path / "first-2"))
+    assert settings_from(config, {"out": "elsewhere"}).out == "elsewhere"
+
+
+def test_a_benchmark_is_saved_in_the_runs_among_its_targets(tmp_path: Path) -> None:
+    run, file = tmp_path / "run", tmp_path / "a.onnx"
+    run.mkdir()
+    (run / "settings.yaml").write_text("net: lenet5\n")
+    file.write_bytes(b"\x08\x08")
+    result = Benchmark((Row(str(run), "torch", 1, 1, error="none"),), {"cpu": "x"}, 1, 1.0, None)
+    save_in_runs(result, [str(run), str(file), "lenet5"])
+    assert json.loads((run / "bench.json").read_text()) == json.loads(json.dumps(result.to_json()))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.onnx", "run"]
+
+
+def test_only_compiled_files_are_profiled(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="lenet5 with --profile; allowed: a compiled network"):
+        profile(["lenet5"])
