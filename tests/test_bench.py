@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from gossamer.bench import RUNTIMES, Benchmark, Row, bench, measure, process
+from gossamer.bench import RUNTIMES, Benchmark, Measurement, bench, measure, process
 from gossamer.bench.process import Failed, Process
 from gossamer.bench.result import COLOURS
 from gossamer.errors import InputError, SettingsError, UnknownNameError
@@ -41,7 +41,7 @@ w.main()
 """
 
 
-def one(**options: Any) -> Row:
+def one(**options: Any) -> Measurement:
     return bench(GOOD, runtimes=["onnxruntime"], seconds=0.01, rounds=2, **options).rows[0]
 
 
@@ -84,24 +84,20 @@ def test_json_is_plain_and_describes_the_machine(measured: Benchmark) -> None:
     )
 
 
-@pytest.mark.parametrize(("suffix", "magic"), [("png", b"\x89PNG"), ("svg", b"<?xml"), ("pdf", b"%PDF")])
-def test_the_plot_is_a_picture(measured: Benchmark, tmp_path: Path, suffix: str, magic: bytes) -> None:
-    measured.plot(tmp_path / f"plot.{suffix}")
-    assert (tmp_path / f"plot.{suffix}").read_bytes().startswith(magic)
-
-
 def test_the_plot_shows_units_and_candidates(measured: Benchmark, tmp_path: Path) -> None:
     measured.plot(tmp_path / "plot.svg")
     text = (tmp_path / "plot.svg").read_text()
-    assert "milliseconds a call of 2 images" in text and "openvino, 1 thread" in text
+    assert "milliseconds per call of 2 images" in text and "openvino, 1 thread" in text
+    row = next(row for row in measured.rows if row.runtime == "openvino" and row.median_ms is not None)
+    assert f"{row.median_ms:.3g} ms" in text
 
 
 def test_a_plot_needs_a_bar_and_a_known_kind_of_file(measured: Benchmark, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="gif"):
+    with pytest.raises(InputError, match=r"'\.gif'; allowed: \.svg"):
         measured.plot(tmp_path / "plot.gif")
-    nothing = Benchmark((Row("x", "torch", 1, 1, error="why"),), measured.machine, 1, 1.0, None)
+    nothing = Benchmark((Measurement("x", "torch", 1, 1, error="why"),), measured.machine, 1, 1.0, None)
     with pytest.raises(InputError, match="no candidate"):
-        nothing.plot(tmp_path / "plot.png")
+        nothing.plot(tmp_path / "plot.svg")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -117,7 +113,7 @@ def test_what_a_runtime_refuses_is_a_row() -> None:
 
 
 def test_a_reason_is_told_once_and_wrapped(measured: Benchmark) -> None:
-    rows = tuple(Row("x", "openvino", threads, 1, error="a long reason " * 12) for threads in (1, 2))
+    rows = tuple(Measurement("x", "openvino", threads, 1, error="a long reason " * 12) for threads in (1, 2))
     lines = Benchmark(rows, measured.machine, 1, 1.0, None).text().splitlines()
     assert max(map(len, lines)) <= 100
     assert sum("not measured" in line for line in lines) == 1
@@ -222,7 +218,7 @@ class Turns:
 
 def test_rounds_take_turns_and_go_on_without_one_that_fails() -> None:
     log: list[str] = []
-    candidates = [measure._Candidate(Row(name, "torch", 1, 4), {}, Turns(name, log)) for name in "abc"]  # type: ignore[arg-type]
+    candidates = [measure._Candidate(Measurement(name, "torch", 1, 4), {}, Turns(name, log)) for name in "abc"]  # type: ignore[arg-type]
     for candidate in candidates:
         candidate.opened = {"input": [1, 2]}
     measure._measure(candidates, 0.0, 3, measure.SILENT)

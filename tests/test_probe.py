@@ -21,10 +21,10 @@ from gossamer.errors import DataError, InputError, MissingPackageError, Settings
 from gossamer.host.progress import SILENT
 from gossamer.images.preprocess import Preprocess
 from gossamer.networks import create_model
-from gossamer.probe import CLASSIFIERS, Probe, Row, probe
+from gossamer.probe import CLASSIFIERS, ClassifierScore, ProbeResult, probe
 from gossamer.probe.classifiers import choose, pipeline
 from gossamer.probe.features import Extracted, extract, of_network
-from gossamer.probe.measure import floor, fold_numbers, measure
+from gossamer.probe.measure import fold_numbers, majority_baseline, measure
 from gossamer.probe.result import MAJORITY
 from gossamer.settings import Settings
 from gossamer.training.loop import train
@@ -41,14 +41,16 @@ def blobs(each: int, classes: int = 3, apart: float = 6.0, seed: int = 0) -> Ext
     return Extracted(x, y, [], 0.0)
 
 
-def result(**rows: tuple[float, ...]) -> Probe:
-    """A probe with these accuracies a fold; the floor is called `floor`."""
+def result(**rows: tuple[float, ...]) -> ProbeResult:
+    """A probe with these accuracies a fold; the baseline is called `baseline`."""
     made = [
-        Row(MAJORITY if name == "floor" else name, "linear", folds, 0.5, 0.1, 1.0, "" if folds else "refused")
+        ClassifierScore(
+            MAJORITY if name == "baseline" else name, "linear", folds, 0.5, 0.1, 1.0, "" if folds else "refused"
+        )
         for name, folds in rows.items()
     ]
-    made = [row if row.fold_accuracies else Row(row.name, row.kind, error="refused") for row in made]
-    return Probe("net", "", False, "", "", (3, 32, 32), 8, ("a", "b"), 9, 9, 3, 0, 1.0, tuple(made))
+    made = [row if row.fold_accuracies else ClassifierScore(row.name, row.kind, error="refused") for row in made]
+    return ProbeResult("net", "", False, "", "", (3, 32, 32), 8, ("a", "b"), 9, 9, 3, 0, 1.0, tuple(made))
 
 
 @given(counts=st.lists(st.integers(0, 9), min_size=2, max_size=6), folds=st.integers(2, 6), seed=st.integers(0, 9))
@@ -112,10 +114,10 @@ def test_scaling_belongs_to_the_classifier() -> None:
     assert plain.fold_accuracies == other.fold_accuracies
 
 
-def test_the_floor_is_the_share_of_the_largest_class() -> None:
+def test_the_majority_baseline_is_the_fraction_of_the_largest_class() -> None:
     train = Extracted(np.zeros((10, 1)), np.array([0, 1, 1, 1, 1, 1, 1, 0, 0, 0]), [], 0.0)
     held = Extracted(np.zeros((4, 1)), np.array([0, 0, 0, 1]), [], 0.0)
-    row = floor(train, held, np.arange(10) % 2)
+    row = majority_baseline(train, held, np.arange(10) % 2)
     assert row.fold_accuracies == (3 / 5, 3 / 5)
     assert row.held_accuracy == 1 / 4
 
@@ -143,15 +145,15 @@ def test_a_warning_becomes_a_note_and_a_refusal_an_error() -> None:
 
 
 def test_a_winner_leads_by_more_than_the_spread() -> None:
-    clear = result(floor=(0.3, 0.3), a=(0.90, 0.92), b=(0.80, 0.82))  # lead 10 points, spread 1.4
+    clear = result(baseline=(0.3, 0.3), a=(0.90, 0.92), b=(0.80, 0.82))  # lead 10 points, spread 1.4
     assert clear.winner == "a"
     assert clear.verdict() == "winner: a, 10.0 points before b; the folds spread by 1.4"
-    close = result(floor=(0.3, 0.3), a=(0.90, 0.92), b=(0.8, 1.0))  # b spreads by 14 points
+    close = result(baseline=(0.3, 0.3), a=(0.90, 0.92), b=(0.8, 1.0))  # b spreads by 14 points
     assert close.winner is None
     assert "leads b by 1.0 points" in close.verdict()
-    assert result(floor=(0.6, 0.6), a=(0.5, 0.5)).winner is None
-    assert "largest class" in result(floor=(0.6, 0.6), a=(0.5, 0.5)).verdict()
-    failed = result(floor=(0.6, 0.6), a=())
+    assert result(baseline=(0.6, 0.6), a=(0.5, 0.5)).winner is None
+    assert "largest class" in result(baseline=(0.6, 0.6), a=(0.5, 0.5)).verdict()
+    failed = result(baseline=(0.6, 0.6), a=())
     assert (failed.winner, failed.exit_code) == (None, 1)
     assert "a: not fitted: refused" in failed.text()
     assert failed.to_json()["rows"][1]["mean"] is None
@@ -222,13 +224,11 @@ def test_probe_sets_unreadable_images_aside_and_draws(make_pictures: Callable[..
     assert max(map(len, found.text().splitlines())) <= 100
     again = probe(photos, net=NET, classifiers="logistic,knn", folds=9)
     assert [row.fold_accuracies for row in again.rows] == [row.fold_accuracies for row in found.rows]
-    for kind in ("png", "svg"):
-        found.plot(tmp_path / f"probe.{kind}")
-    assert (tmp_path / "probe.png").read_bytes().startswith(b"\x89PNG")
+    found.plot(tmp_path / "probe.svg")
     svg = (tmp_path / "probe.svg").read_text()
-    assert "<svg" in svg
-    with pytest.raises(InputError, match=r"\.png, \.svg or \.pdf"):
-        found.plot(tmp_path / "probe.txt")
+    assert "logistic" in svg and "majority baseline" in svg and "5 folds" in svg and "RANDOM" in svg
+    with pytest.raises(InputError, match=r"allowed: \.svg"):
+        found.plot(tmp_path / "probe.png")
 
 
 @pytest.mark.parametrize(

@@ -18,10 +18,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from gossamer.charts.chart_file import UNPRINTABLE
+from gossamer.charts.confusion import PIXELS, confusion_chart
 from gossamer.errors import InputError, MissingPackageError
-from gossamer.report import classify, figures, formats, page
-from gossamer.report.contents import ExportedFile, Latency, flat, latencies
-from gossamer.report.findings import findings
+from gossamer.host import text
+from gossamer.report import classify, page
+from gossamer.report.contents import ExportedFile, Latency, flat_rows, latencies
+from gossamer.report.highlights import highlights
 from gossamer.report.scores import calibrate, wilson
 from gossamer.run import Run
 from gossamer.runtime.verification import OutputCheck, PixelCheck, VerificationResult
@@ -32,26 +35,26 @@ from tests.reportcases import COST, HOSTILE, LAYERS, Page, check_alone, data, ev
 
 
 def test_a_report_of_two_classes_says_its_numbers() -> None:
-    parsed = check_alone(page.render(data()))
+    parsed = check_alone(page.report_html(data()))
     low, high = wilson(34, 40)
-    assert f"85.0{formats.THIN}%" in "".join(parsed.text)
+    assert f"85.0{text.THIN}%" in "".join(parsed.text)
     assert f"{low * 100:.1f} to {high * 100:.1f}" in parsed.words
     assert "34 of 40 validation images" in parsed.words
-    assert "cat taken for dog" in parsed.words
+    assert "cat predicted as dog" in parsed.words
     assert "train/cat/broken.jpg" in parsed.words and "truncated" in parsed.words
-    assert "which also chose the epoch" in parsed.words
+    assert "which also selected the checkpoint" in parsed.words
     (matrix,) = [svg for svg in parsed.all("svg") if "Confusion matrix" in (svg["aria-label"] or "")]
     assert "cat: 17 of 20 right; dog: 17 of 20 right" in (matrix["aria-label"] or "")
 
 
 def test_every_section_that_the_navigation_names_is_there() -> None:
-    parsed = Page(page.render(data()))
+    parsed = Page(page.report_html(data()))
     targets = {(link["href"] or "").removeprefix("#") for link in parsed.all("a")}
     assert targets and targets <= {section["id"] for section in parsed.all("section")}
 
 
 def test_what_was_not_measured_says_so_with_the_command() -> None:
-    words = Page(page.render(data(run="runs/my pets"))).words
+    words = Page(page.report_html(data(run="runs/my pets"))).words
     assert "not measured" in words and "gossamer bench 'runs/my pets'" in words
     assert "not exported" in words and "gossamer export 'runs/my pets' --out 'my pets.onnx'" in words
 
@@ -77,17 +80,17 @@ def test_latency_and_file_show_once_they_are_measured() -> None:
     )
     made = data(latencies=measured, exported=ExportedFile("runs/pets/pets.onnx", 1_234_567, found))
     keys = {key.name: key for key in page.key_figures(made)}
-    assert keys["Latency"].value == formats.milliseconds(1.25), "batch 8 is not a latency of one image"
+    assert keys["Latency"].value == text.milliseconds(1.25), "batch 8 is not a latency of one image"
     assert "openvino, 2 threads" in keys["Latency"].note
-    assert keys["Model file"].value == f"1.23{formats.THIN}MB" and "verified" in keys["Model file"].note
-    words = check_alone(page.render(made)).words
+    assert keys["Model file"].value == f"1.23{text.THIN}MB" and "verified" in keys["Model file"].note
+    words = check_alone(page.report_html(made)).words
     assert "not measured" not in words and "is not installed" in words and "2e-06" in words
 
 
 def test_a_file_that_fails_its_check_says_so_loudly() -> None:
     wrong = VerificationResult("p", "f" * 64, "reference", "", 17, {}, 1e-4, (OutputCheck(0.5, False),), ())
     for exported in (ExportedFile("p.onnx", 10, wrong), ExportedFile("p.onnx", 10, None, "digest (rule 3)")):
-        words = Page(page.render(data(exported=exported))).words
+        words = Page(page.report_html(data(exported=exported))).words
         assert "verification FAILED" in words
     assert "digest (rule 3)" in words
 
@@ -95,7 +98,7 @@ def test_a_file_that_fails_its_check_says_so_loudly() -> None:
 @pytest.mark.parametrize("size", [2, 3, 12, 13, 32, 33, 100])
 def test_a_report_stands_alone_at_any_number_of_classes(size: int) -> None:
     classes = tuple(f"class {index}" for index in range(size))
-    html = page.render(data(classes, evaluation=evaluation(classes, 5, 1)))
+    html = page.report_html(data(classes, evaluation=evaluation(classes, 5, 1)))
     parsed = check_alone(html)
     assert all(name in parsed.words for name in classes)
     assert len(html) < 1_000_000
@@ -107,11 +110,11 @@ def test_a_matrix_of_very_many_classes_stays_small() -> None:
     confusion = np.zeros((1001, 1001), np.int64)
     np.fill_diagonal(confusion, 9)
     confusion[1000, 0] = 1
-    svg = figures.matrix(confusion, [str(index) for index in range(1001)])
+    svg = confusion_chart(confusion, [str(index) for index in range(1001)])
     assert len(svg) < 60_000
     uris = re.findall(r"data:image/png;base64,([^\"]+)", svg)
     right, wrong = (np.asarray(Image.open(io.BytesIO(b64decode(uri)))) for uri in uris)
-    assert right.shape == wrong.shape and max(right.shape) <= figures.PIXELS
+    assert right.shape == wrong.shape and max(right.shape) <= PIXELS
     assert right[0, 0] == 255 and right[0, 1] == 0
     assert wrong[-1, 0] > 0 and np.count_nonzero(wrong) == 1, "a single mistake is not averaged away"
 
@@ -134,7 +137,7 @@ def test_hostile_names_are_only_text(tmp_path: Path) -> None:
             unknown={HOSTILE[0]: 2},
         ),
     )
-    html = page.render(made)
+    html = page.report_html(made)
     parsed = check_alone(html)
     assert html.encode(), "a name that is no UTF-8 does not stop the report from being written"
     assert not re.search(r"[\x00-\x08\x0e-\x1f\x7f-\x9f]", html)
@@ -144,8 +147,8 @@ def test_hostile_names_are_only_text(tmp_path: Path) -> None:
 
 @given(st.lists(st.text(max_size=40), min_size=2, max_size=4, unique=True))
 def test_any_class_names_give_a_balanced_page(names: list[str]) -> None:
-    html = figures.matrix(np.array([[3] * len(names)] * len(names)), names)
-    assert len(Page(html.translate(page.UNPRINTABLE)).all("svg")) == 1
+    html = confusion_chart(np.array([[3] * len(names)] * len(names)), names)
+    assert len(Page(html.translate(UNPRINTABLE)).all("svg")) == 1
 
 
 def test_one_epoch_no_epoch_and_broken_numbers_are_drawn_as_they_are() -> None:
@@ -155,7 +158,7 @@ def test_one_epoch_no_epoch_and_broken_numbers_are_drawn_as_they_are() -> None:
         [{"epoch": 1.0, "loss": math.nan, "val_loss": math.inf, "val_accuracy": None}],
         [*rows(3), {"epoch": 4.0, "loss": math.nan, "val_loss": math.nan, "val_accuracy": math.nan, "lr": 0.1}],
     ):
-        html = page.render(data(metrics=metrics))
+        html = page.report_html(data(metrics=metrics))
         check_alone(html)
         assert not re.search(r"\b(nan|inf)\b", html)
     assert "Diverged" in html and "1 of 4 epochs" in html
@@ -164,18 +167,18 @@ def test_one_epoch_no_epoch_and_broken_numbers_are_drawn_as_they_are() -> None:
 def test_outputs_that_are_not_numbers_are_said_and_not_counted() -> None:
     scored = evaluation(("cat", "dog"))
     broken = dataclasses.replace(scored, logits=np.full_like(scored.logits, np.nan))
-    words = check_alone(page.render(data(evaluation=broken, mistakes=()))).words
+    words = check_alone(page.report_html(data(evaluation=broken, mistakes=()))).words
     assert "None of the network's outputs is a number" in words
     some = scored.logits.copy()
     some[:4] = np.nan
-    words = Page(page.render(data(evaluation=dataclasses.replace(scored, logits=some)))).words
-    assert "left out 4 images" in words
+    words = Page(page.report_html(data(evaluation=dataclasses.replace(scored, logits=some)))).words
+    assert "not counted 4 images" in words
 
 
 def test_a_run_without_mistakes_says_so() -> None:
-    words = check_alone(page.render(data(evaluation=evaluation(("cat", "dog"), wrong=0), unreadable=[]))).words
-    assert "every validation image was named rightly" in words
-    assert "No image was taken for another class" in words
+    words = check_alone(page.report_html(data(evaluation=evaluation(("cat", "dog"), wrong=0), unreadable=[]))).words
+    assert "every validation image was predicted correctly" in words
+    assert "No image was predicted as another class" in words
     assert "every image could be read" in words
 
 
@@ -183,12 +186,12 @@ def test_operations_of_unknown_cost_are_named_in_the_headline_and_the_table() ->
     unknown = dataclasses.replace(LAYERS[1], op="fancy", macs=None)
     made = data(cost=dataclasses.replace(COST, layers=(*LAYERS, unknown), unknown={"fancy": 1}))
     assert "without 1 operations of unknown cost" in page.key_figures(made)[2].note
-    words = Page(page.render(made)).words
-    assert "Not counted, for want of a formula: fancy × 1" in words
+    words = Page(page.report_html(made)).words
+    assert "Operators without a cost formula, listed here and not counted: fancy × 1" in words
 
 
 def test_the_page_follows_dark_mode_and_print_and_asks_for_nothing() -> None:
-    html = page.render(data())
+    html = page.report_html(data())
     assert "prefers-color-scheme: dark" in html and "@media print" in html
     assert "default-src 'none'" in html and 'lang="en"' in html and "width=device-width" in html
 
@@ -196,11 +199,11 @@ def test_the_page_follows_dark_mode_and_print_and_asks_for_nothing() -> None:
 def test_a_missing_jinja2_is_one_line_that_names_the_extra(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setitem(sys.modules, "jinja2", None)
     with pytest.raises(MissingPackageError, match=r"gossamer\[report\]"):
-        page.write(tmp_path)
+        page.write_report(tmp_path)
 
 
 def test_all_settings_are_shown() -> None:
-    words = Page(page.render(data())).words
+    words = Page(page.report_html(data())).words
     assert all(field.name in words for field in dataclasses.fields(Settings))
 
 
@@ -221,7 +224,7 @@ def test_findings_name_the_weak_class_and_the_course() -> None:
         data_changed=True,
     )
     calibration = calibrate(made.evaluation.probabilities, scored.targets)
-    found = {one.what: one.said for one in findings(made, classify.findings(made, calibration))}
+    found = {one.what: one.sentence for one in highlights(made, classify.classification_highlights(made, calibration))}
     assert "epoch 4 (0.625)" in found["Overfitting"] and "3.00" in found["Overfitting"]
     assert (
         "cat" in found["Most confused"] and "dog" in found["Most confused"] and "10 times, 50" in found["Most confused"]
@@ -235,7 +238,10 @@ def test_a_class_never_said_is_found() -> None:
     logits = scored.logits.copy()
     logits[:, 1] += 50
     made = data(evaluation=dataclasses.replace(scored, logits=logits))
-    assert any(one.what == "Never predicted" and "cat" in one.said for one in classify.findings(made, None))
+    assert any(
+        one.what == "Never predicted" and "cat" in one.sentence
+        for one in classify.classification_highlights(made, None)
+    )
 
 
 # from a run folder
@@ -276,7 +282,7 @@ def run(pictures: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_a_run_folder_gives_a_report_with_its_gallery(run: Path) -> None:
-    path = page.write(run)
+    path = page.write_report(run)
     assert path == run / "report.html"
     html = path.read_text(encoding="utf-8")
     parsed = check_alone(html)
@@ -301,7 +307,7 @@ def test_the_headline_counts_what_the_confusion_matrix_holds(run: Path) -> None:
 def test_measurements_in_the_run_folder_are_shown(run: Path, tmp_path: Path) -> None:
     bench = tmp_path / "bench.json"
     bench.write_text(json.dumps(BENCH), encoding="utf-8")
-    words = Page(page.write(run, tmp_path / "r.html", bench=bench).read_text(encoding="utf-8")).words
+    words = Page(page.write_report(run, tmp_path / "r.html", bench=bench).read_text(encoding="utf-8")).words
     assert "1.50" in words and "gossamer bench" not in words
 
 
@@ -336,10 +342,10 @@ def test_facts_are_flat_rows_and_the_unknown_is_said() -> None:
         "notes": [],
         "isa": ["a", "b"],
     }
-    assert flat(nested) == [
+    assert flat_rows(nested) == [
         ("cpu", "x"),
         ("cpu quota", "unknown"),
-        ("memory", f"24.0{formats.THIN}GB"),
+        ("memory", f"24.0{text.THIN}GB"),
         ("versions torch", "2.13"),
         ("isa", "a, b"),
     ]
@@ -348,13 +354,13 @@ def test_facts_are_flat_rows_and_the_unknown_is_said() -> None:
 def test_a_broken_model_file_is_news_for_the_report(run: Path, tmp_path: Path) -> None:
     broken = tmp_path / "broken.onnx"
     broken.write_bytes(b"\x08\x07not a model")
-    words = Page(page.write(run, tmp_path / "r.html", model_file=broken).read_text(encoding="utf-8")).words
+    words = Page(page.write_report(run, tmp_path / "r.html", model_file=broken).read_text(encoding="utf-8")).words
     assert "verification FAILED" in words and "broken.onnx" in words
 
 
 def test_files_that_are_not_there_are_one_clear_line(run: Path, tmp_path: Path) -> None:
     for model_file, bench in ((tmp_path / "no.onnx", None), (None, tmp_path / "no.json")):
         with pytest.raises(InputError) as caught:
-            page.write(run, tmp_path / "r.html", model_file=model_file, bench=bench)
+            page.write_report(run, tmp_path / "r.html", model_file=model_file, bench=bench)
         assert "\n" not in str(caught.value) and "no." in str(caught.value)
     assert not (tmp_path / "r.html").exists()

@@ -13,12 +13,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from gossamer.charts import scatter
 from gossamer.cli.main import main
 from gossamer.export.onnx import export
-from gossamer.report import heads, page, scatter
+from gossamer.host.text import metric_name, points, significant
+from gossamer.report import heads, page
 from gossamer.report.collect import collect
 from gossamer.report.contents import ReportData
-from gossamer.report.formats import points, significant
 from gossamer.settings import Settings
 from gossamer.tasks.scores_heads import MultiLabel, Regression
 from gossamer.training.loop import train
@@ -48,17 +49,17 @@ def cells(html: str, id: str) -> dict[str, list[str]]:
 
 def test_the_page_of_every_kind_of_head_says_the_scores_of_each(run: Path) -> None:
     found = collect(run)
-    html = page.render(found)
+    html = page.report_html(found)
     parsed = check_alone(html)
     scores = found.evaluation
     overview = cells(html, "heads")
     assert list(overview)[1:] == list(scores.heads)
     for index, (name, one) in enumerate(scores.heads.items()):
         main_score = scores.main[name]
-        assert overview[name][1:3] == [main_score.replace("_", " "), significant(one.metrics[main_score])]
+        assert overview[name][1:3] == [metric_name(main_score), significant(one.metrics[main_score])]
         facts = cells(html, f"head-{index}")
         for key, value in one.metrics.items():
-            assert facts[key.replace("_", " ")] == [significant(value, 4)], (name, key)
+            assert facts[metric_name(key)] == [significant(value, 4)], (name, key)
     tags = cells(html, "head-1")
     for row in scores.heads["tags"].per_class:
         assert tags[row["class"]][:1] == [points(row["ap"])]
@@ -109,16 +110,16 @@ def test_hostile_names_stay_text(name: str) -> None:
     outputs = np.array([[1.0], [2.0]], np.float32)
     numbers = Regression(["a", "b"], outputs, outputs + 1, [], (name,))
     for task, score, scores in (("multilabel", "map", labels((name, "b", "c"))), ("regress", "r2", numbers)):
-        html = page.render(of(scores, task, score))
+        html = page.report_html(of(scores, task, score))
         check_alone(html)  # no script, nothing from outside, balanced
         assert "<b>" not in html[html.index('id="head-0"') : html.index('id="data"')].replace("<b><bdi>", "")
 
 
 def test_one_head_has_no_overview() -> None:
-    html = page.render(of(labels(), "multilabel", "map"))
+    html = page.report_html(of(labels(), "multilabel", "map"))
     assert 'id="heads"' not in html and Page(html).words.count("multilabel") >= 2
-    view = heads.view(of(labels(), "multilabel", "map"))
-    assert view.sections == (("head-0", "multilabel"),) and not view.findings
+    view = heads.heads_view(of(labels(), "multilabel", "map"))
+    assert view.sections == (("head-0", "multilabel"),) and not view.highlights
 
 
 @pytest.mark.parametrize(
@@ -133,7 +134,7 @@ def test_one_head_has_no_overview() -> None:
     ids=["nothing", "not numbers", "all the same", "one infinite", "more than are drawn"],
 )
 def test_a_scatter_draws_what_is_finite(truth: list[float], said: list[float], dots: int) -> None:
-    svg = scatter.scatter("x", np.array(truth, np.float32), np.array(said, np.float32))
+    svg = scatter.predicted_against_true("x", np.array(truth, np.float32), np.array(said, np.float32))
     assert svg.count("<circle") == dots and "nan" not in svg and "inf" not in svg
 
 

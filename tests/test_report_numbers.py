@@ -15,12 +15,12 @@ from hypothesis import strategies as st
 from PIL import Image
 from torch import Tensor, nn
 
-from gossamer.report import formats
+from gossamer.charts.svg import ticks
+from gossamer.host import text
 from gossamer.report.contents import stages
 from gossamer.report.gallery import heat, mistake
 from gossamer.report.gradcam import grad_cam
 from gossamer.report.scores import calibrate, confused_pairs, wilson, worst_mistakes
-from gossamer.report.svg import ticks
 from tests.reportcases import LAYERS
 
 # the numbers
@@ -57,7 +57,7 @@ def test_calibration_by_hand() -> None:
 def test_confused_pairs_are_the_largest_off_the_diagonal() -> None:
     pairs = confused_pairs(np.array([[5, 2, 0], [7, 1, 0], [0, 3, 9]]))
     assert [(pair.true, pair.predicted, pair.count) for pair in pairs] == [(1, 0, 7), (2, 1, 3), (0, 1, 2)]
-    assert pairs[0].share == 7 / 8
+    assert pairs[0].fraction == 7 / 8
     assert confused_pairs(np.eye(3, dtype=np.int64)) == []
 
 
@@ -77,29 +77,29 @@ def test_stages_sum_their_layers() -> None:
 @pytest.mark.parametrize(
     ("form", "value", "said"),
     [
-        (formats.percent, 0.9123, "91.2 %"),
-        (formats.percent, math.nan, "–"),
-        (formats.count, 1234, "1234"),
-        (formats.count, 1_234_567, "1 234 567"),
-        (formats.short, 2_237_000, "2.24 M"),
-        (formats.short, 999_600, "1.00 M"),
-        (formats.short, 0, "0"),
-        (formats.significant, 0.0123456, "0.0123"),
-        (formats.significant, 9.999, "10.0"),
-        (formats.significant, 12345, "12300"),
-        (formats.significant, 2e-7, "2.00e-07"),
-        (formats.size, 8_912_345, "8.91 MB"),
-        (formats.size, 12, "12 bytes"),
-        (formats.milliseconds, 2.1, "2.10 ms"),
-        (formats.duration, 3.21, "3.2 s"),
-        (formats.duration, 75, "1 min 15 s"),
-        (formats.duration, 3599.7, "1 h 00 min"),
-        (formats.duration, 4000, "1 h 07 min"),
-        (formats.tick, 12000, "12k"),
+        (text.percent, 0.9123, "91.2 %"),
+        (text.percent, math.nan, "–"),
+        (text.grouped, 1234, "1234"),
+        (text.grouped, 1_234_567, "1 234 567"),
+        (text.si_number, 2_237_000, "2.24 M"),
+        (text.si_number, 999_600, "1.00 M"),
+        (text.si_number, 0, "0"),
+        (text.significant, 0.0123456, "0.0123"),
+        (text.significant, 9.999, "10.0"),
+        (text.significant, 12345, "12300"),
+        (text.significant, 2e-7, "2.00e-07"),
+        (text.decimal_bytes, 8_912_345, "8.91 MB"),
+        (text.decimal_bytes, 12, "12 bytes"),
+        (text.milliseconds, 2.1, "2.10 ms"),
+        (text.duration, 3.21, "3.2 s"),
+        (text.duration, 75, "1 min 15 s"),
+        (text.duration, 3599.7, "1 h 00 min"),
+        (text.duration, 4000, "1 h 07 min"),
+        (text.tick, 12000, "12k"),
     ],
 )
 def test_numbers_are_written_for_readers(form: Callable[[float], str], value: float, said: str) -> None:
-    assert form(value) == said.replace(" ", formats.THIN) or form(value).replace(formats.THIN, " ") == said
+    assert form(value) == said.replace(" ", text.THIN) or form(value).replace(text.THIN, " ") == said
 
 
 @given(st.floats(-1e9, 1e9), st.floats(1e-6, 1e9))

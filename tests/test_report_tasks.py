@@ -13,21 +13,31 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from gossamer.charts import rates
 from gossamer.cli.main import main
 from gossamer.data.boxes.annotation import BoxTarget
 from gossamer.errors import InputError, SettingsError
 from gossamer.export.onnx import export
+from gossamer.host.text import percent, points
 from gossamer.images.decode import describe
 from gossamer.images.preprocess import Preprocess
 from gossamer.modelfile.metadata import ModelMetadata
 from gossamer.predictions.boxes import ScoredBoxes
 from gossamer.predictions.head import OutputHead
 from gossamer.predictions.masks import IGNORED, palette
-from gossamer.report import areas, boxes, course, detect, embed, neighbours, page, photos, shares
+from gossamer.report import (
+    detect,
+    detection_examples,
+    embed,
+    neighbours,
+    page,
+    photos,
+    segmentation_examples,
+    training_curves,
+)
 from gossamer.report.collect import collect
 from gossamer.report.contents import ReportData
-from gossamer.report.findings import findings
-from gossamer.report.formats import percent, points
+from gossamer.report.highlights import highlights
 from gossamer.runtime.drawing import draw_files, drawing_places
 from gossamer.settings import Settings
 from gossamer.tasks.detection.scores import DetectionScores
@@ -70,7 +80,7 @@ def made(runs: Callable[[str], Path]) -> Callable[[str], Made]:
     def report(task: str) -> Made:
         if task not in kept:
             found = collect(runs(task))
-            kept[task] = found, check_alone(page.render(found))
+            kept[task] = found, check_alone(page.report_html(found))
         return kept[task]
 
     return report
@@ -96,13 +106,13 @@ def test_a_run_gives_a_page_whose_headline_is_the_score_of_the_best_epoch(
     targets = {(link["href"] or "").removeprefix("#") for link in parsed.all("a")}
     assert targets <= {section["id"] for section in parsed.all("section")}
     assert "Calibration" not in parsed.words and "nan" not in parsed.words.split()
-    path = page.write(runs(task))
+    path = page.write_report(runs(task))
     assert path.stat().st_size < 3_000_000
 
 
 def test_the_page_of_a_detector_says_its_scores(made: Callable[[str], Made]) -> None:
     found, parsed = made("detect")
-    html = page.render(found)
+    html = page.report_html(found)
     table = {row[0]: row[1:] for row in cells(parsed, html) if row and row[0] in CLASSES}
     assert found.counts["train"] == tuple(int(n) for n in (table["square"][-1], table["disc"][-1]))
     assert sum(row["support"] for row in found.evaluation.per_class) == 16, "two objects in each of 8 pictures"
@@ -111,18 +121,18 @@ def test_the_page_of_a_detector_says_its_scores(made: Callable[[str], Made]) -> 
         assert re.search(
             rf"<bdi>{row['class']}</bdi></th><td class=\"n\">{re.escape(points(row['map50']))}</td>", classes
         )
-    seen = detect.operating(found.evaluation.confusion)
+    seen = detect.operating_point(found.evaluation.confusion)
     said = {row[0]: row[1] for row in cells(parsed, html) if len(row) == 2}
-    assert said["objects"] == "16" and said["found with their class"] == str(seen.right)
-    assert int(said["missed"]) == 16 - seen.right - seen.mistaken
+    assert said["objects"] == "16" and said["detected as their class"] == str(seen.correct)
+    assert int(said["missed"]) == 16 - seen.correct - seen.confused
     assert f"training boxes {sum(found.counts['train'])}" in parsed.words
-    examples = [svg for svg in parsed.all("svg") if " wrong." in (svg["aria-label"] or "")]
+    examples = [svg for svg in parsed.all("svg") if " false positives." in (svg["aria-label"] or "")]
     assert len(examples) == 8, "each of the pictures is either among the best or among the worst"
 
 
 def test_the_page_of_a_segmenter_says_its_scores(made: Callable[[str], Made]) -> None:
     found, parsed = made("segment")
-    html = page.render(found)
+    html = page.report_html(found)
     table = {row[0]: row[1:] for row in cells(parsed, html) if len(row) == 7}
     for row in found.evaluation.per_class:
         assert table[row["class"]][0] == points(row["iou"]) and table[row["class"]][2] == points(row["accuracy"])
@@ -139,9 +149,9 @@ def test_the_page_of_a_segmenter_says_its_scores(made: Callable[[str], Made]) ->
 
 def test_the_page_of_an_embedder_says_its_scores(made: Callable[[str], Made]) -> None:
     found, parsed = made("embed")
-    table = {row[0]: row[1] for row in cells(parsed, page.render(found)) if len(row) > 1}
+    table = {row[0]: row[1] for row in cells(parsed, page.report_html(found)) if len(row) > 1}
     metrics = found.evaluation.metrics
-    assert table["recall at 1"] == points(metrics["recall1"]) and table["MAP@R"] == points(metrics["map_r"])
+    assert table["Recall@1"] == points(metrics["recall1"]) and table["MAP@R"] == points(metrics["map_r"])
     assert table["area under the curve"] == percent(metrics["auc"], 2)
     assert table["one identity, accepted"] == percent(metrics["tar"])
     assert int(table["pairs of one identity"]) == 3 * (12 * 11 // 2)
@@ -167,15 +177,16 @@ def test_the_course_follows_the_score_of_the_task() -> None:
     found = report_of(scored, None, metrics=metrics)
     best = found.best_row()
     assert best is not None and best["epoch"] == 2
-    loss, score = course.panels(found)[:2]
+    loss, score = training_curves.training_charts(found)[:2]
     assert [one.name for one in loss.series] == ["training"], "there is no validation loss to draw"
     assert score.title == "Mean IoU" and list(score.series[0].ys) == [0.2, 0.8, 0.5]
-    assert dict(course.kept(found))["mean IoU"] == percent(0.8)
-    said = {one.what: one.said for one in findings(found, [])}
+    assert dict(training_curves.selected_checkpoint(found))["mIoU"] == percent(0.8)
+    said = {one.what: one.sentence for one in highlights(found, [])}
     assert "epoch 2 (80.0)" in said["Past its best"] and "Diverged" not in said
     broken = dataclasses.replace(found, metrics=[*metrics, {"epoch": 4.0, "loss": math.nan, "val_miou": math.nan}])
     assert (
-        "training loss was not a number in 1 of 4" in {one.what: one.said for one in findings(broken, [])}["Diverged"]
+        "training loss was not a number in 1 of 4"
+        in {one.what: one.sentence for one in highlights(broken, [])}["Diverged"]
     )
 
 
@@ -189,8 +200,8 @@ def test_a_task_without_a_part_of_its_own_shows_its_scores() -> None:
 
     changes: dict[str, Any] = {"task": "regress", "score": "r2", "mistakes": (), "counts": {}, "images": {"val": 2}}
     made = dataclasses.replace(data(), evaluation=Scores({"r2": 0.625}, unreadable=[]), **changes)
-    words = check_alone(page.render(made)).words
-    assert "r2 0.6250" in words and "2 validation images" in words
+    words = check_alone(page.report_html(made)).words
+    assert "R² 0.6250" in words and "2 validation images" in words
 
 
 # detection
@@ -216,13 +227,13 @@ def test_boxes_are_found_missed_or_wrong() -> None:
         (0, 0.6, [60, 60, 70, 70]),  # in the crowd
         (1, 0.2, OTHER),  # not sure enough
     )
-    seen = boxes.outcome(truth, said)
+    seen = detection_examples.outcome(truth, said)
     assert (seen.found, seen.missed, seen.invented) == ([0], [1], [1, 2])
     assert seen.f1 == 2 / 5
-    nothing = boxes.outcome(BoxTarget.plain([], [], (9, 9)), found_boxes())
+    nothing = detection_examples.outcome(BoxTarget.plain([], [], (9, 9)), found_boxes())
     assert math.isnan(nothing.f1)
-    assert boxes.outcome(truth, found_boxes()).missed == [0, 1]
-    assert boxes.outcome(BoxTarget.plain([], [], (9, 9)), found_boxes((0, 0.9, SQUARE))).invented == [0]
+    assert detection_examples.outcome(truth, found_boxes()).missed == [0, 1]
+    assert detection_examples.outcome(BoxTarget.plain([], [], (9, 9)), found_boxes((0, 0.9, SQUARE))).invented == [0]
 
 
 def detector(names: tuple[str, ...] = ("cat", "dog"), objects: bool = True) -> DetectionScores:
@@ -241,15 +252,15 @@ def report_of(scores: Any, details: Any, **changes: Any) -> ReportData:
 
 
 def test_curves_and_confusion_by_hand() -> None:
-    details = boxes.BoxDetails((), (), np.array([8.0, 9.0, 20.0, 70.0]))
+    details = detection_examples.DetectionDetails((), (), np.array([8.0, 9.0, 20.0, 70.0]))
     made = report_of(detector(), details, counts={"train": (1, 9)})
-    parsed = check_alone(page.render(made))
+    parsed = check_alone(page.report_html(made))
     (cat,) = [svg for svg in parsed.all("svg") if (svg["aria-label"] or "").startswith("cat: precision")]
     assert "100 at 20, 100 at 50, 100 at 80; average 100.0" in (cat["aria-label"] or "")
-    assert detect.operating(made.evaluation.confusion) == (2, 1, 0, 2, 1)
-    said = {one.what: one.said for one in page.view_of(made).findings}
-    assert "dog" in said["Never found"] and "dog" in said["Weakest class"] and "9 training objects" in said["Imbalance"]
-    counts = {(round(c.low, 2), round(c.high, 2)): c.amount for c in detect.columns(details.sides)}
+    assert detect.operating_point(made.evaluation.confusion) == (2, 1, 0, 2, 1)
+    said = {one.what: one.sentence for one in page.view_of(made).highlights}
+    assert "dog" in said["Never detected"] and "dog" in said["Weakest class"] and "9 training objects" in said["Imbalance"]
+    counts = {(round(c.low, 2), round(c.high, 2)): c.amount for c in detect.histogram_bars(details.sides)}
     assert counts == {
         (8.0, 11.31): 2,
         (11.31, 16.0): 0,
@@ -263,10 +274,10 @@ def test_curves_and_confusion_by_hand() -> None:
 
 
 def test_a_detector_without_anything_to_find_says_so() -> None:
-    details = boxes.BoxDetails((), (), np.zeros(0))
-    html = page.render(report_of(detector(objects=False), details, counts={"train": (0, 0)}))
+    details = detection_examples.DetectionDetails((), (), np.zeros(0))
+    html = page.report_html(report_of(detector(objects=False), details, counts={"train": (0, 0)}))
     words = check_alone(html).words
-    assert "no objects to find" in words and "Sizes of the training boxes" not in words
+    assert "images have no objects" in words and "Sizes of the training boxes" not in words
     assert not re.search(r"\bnan\b", html)
 
 
@@ -278,7 +289,7 @@ def test_training_boxes_are_measured_in_pixels_of_the_input() -> None:
         def target(self, index: int) -> BoxTarget:
             return BoxTarget.plain([[0, 0, 40, 10]], [0], (100, 200))
 
-    found = boxes.sides(Training(), Preprocess((50, 50), resize="squash"))  # type: ignore[arg-type]
+    found = detection_examples.sides(Training(), Preprocess((50, 50), resize="squash"))  # type: ignore[arg-type]
     assert found.tolist() == pytest.approx([math.sqrt(10 * 5)])
 
 
@@ -288,7 +299,7 @@ def test_training_boxes_are_measured_in_pixels_of_the_input() -> None:
 def test_a_wrong_pixel_has_the_colour_of_its_true_class() -> None:
     truth = np.array([[0, 1], [2, IGNORED]], np.uint8).repeat(8, 0).repeat(8, 1)
     said = np.array([[0, 2], [2, 1]], np.uint8).repeat(8, 0).repeat(8, 1)
-    shown = areas.mistakes(Image.new("RGB", (16, 16), (200, 20, 20)), truth, said)
+    shown = segmentation_examples.wrong_pixels(Image.new("RGB", (16, 16), (200, 20, 20)), truth, said)
     pixels = decoded(shown.uri)
     assert shown.pixelated and tuple(pixels[4, 12]) == tuple(palette(2)[1])
     for row, column in ((4, 4), (12, 4), (12, 12)):
@@ -344,9 +355,9 @@ def test_the_curve_is_what_the_threshold_accepts() -> None:
 
 
 def test_a_logarithmic_axis_spans_its_decades() -> None:
-    axis = shares.Axis("x", 3)
+    axis = rates.RateAxis("x", 3)
     assert [axis.place(share) for share in (1, 0.1, 0.001, 0)] == pytest.approx([1, 2 / 3, 0, 0])
-    assert shares.Axis("x").place(0.3) == 0.3
+    assert rates.RateAxis("x").place(0.3) == 0.3
 
 
 def embedder(names: tuple[str, ...], vectors: np.ndarray) -> EmbeddingScores:
@@ -355,15 +366,15 @@ def embedder(names: tuple[str, ...], vectors: np.ndarray) -> EmbeddingScores:
 
 def test_embeddings_that_are_not_numbers_are_said() -> None:
     scores = embedder(("x", "y"), np.full((3, 2), np.nan, np.float32))
-    details = neighbours.details(None, scores, Preprocess((8, 8)))  # type: ignore[arg-type]
-    words = check_alone(page.render(report_of(scores, details, counts={"train": (2, 2), "val": (2, 1)}))).words
+    details = neighbours.embedding_details(None, scores, Preprocess((8, 8)))  # type: ignore[arg-type]
+    words = check_alone(page.report_html(report_of(scores, details, counts={"train": (2, 2), "val": (2, 1)}))).words
     assert "are not numbers" in words and "Nearest images" not in words and "no pairs of both kinds" in words
 
 
 def test_the_map_colours_the_largest_identities() -> None:
     labels = np.repeat(np.arange(10), [1, 9, 2, 3, 4, 5, 6, 7, 8, 1])
     assert embed.coloured(labels) == [1, 2, 3, 4, 5, 6, 7, 8]
-    svg = embed.plane_plot(np.zeros((46, 2), np.float32), labels, [f"n{k}" for k in range(10)])
+    svg = embed.projection_chart(np.zeros((46, 2), np.float32), labels, [f"n{k}" for k in range(10)])
     assert svg.count("fill c") == 2 and svg.count("fill p0") == 9
 
 
@@ -373,21 +384,24 @@ def test_the_map_colours_the_largest_identities() -> None:
 def test_hostile_names_are_only_text_in_every_task() -> None:
     photo = photos.photo_of(Image.new("RGB", (8, 8)))
     names = HOSTILE[:2]
-    mark = boxes.Mark("missed", (1.0, 1.0, 4.0, 4.0), 0, math.nan)
-    scene = boxes.Example(HOSTILE[1], photo, (mark,), 0, 1, 0)
-    area = areas.Example(HOSTILE[1], photo, photo, 0.5, 0.5, (0, 1))
-    near = neighbours.Near(HOSTILE[1], 0, 0.5, photo)
+    mark = detection_examples.BoxMark("missed", (1.0, 1.0, 4.0, 4.0), 0, math.nan)
+    scene = detection_examples.DetectionExample(HOSTILE[1], photo, (mark,), 0, 1, 0)
+    area = segmentation_examples.SegmentationExample(HOSTILE[1], photo, photo, 0.5, 0.5, (0, 1))
+    near = neighbours.NeighbourImage(HOSTILE[1], 0, 0.5, photo)
     vectors = np.array([[1, 0], [0, 1], [1, 1]], np.float32)
-    mapped = neighbours.NearDetails(
+    mapped = neighbours.EmbeddingDetails(
         (neighbours.Query(near, (near,)),), vectors[:, :2], np.array([0, 0, 1]), np.array([2, 2, 0])
     )
     confusion = np.array([[2, 1], [1, 3]], np.int64)
     for scores, details in (
-        (detector(names), boxes.BoxDetails((scene,), (scene,), np.array([8.0]))),
-        (SegmentationEvaluation(names, ["a"], confusion, np.ones(1), []), areas.AreaDetails((area,), (area,))),
+        (detector(names), detection_examples.DetectionDetails((scene,), (scene,), np.array([8.0]))),
+        (
+            SegmentationEvaluation(names, ["a"], confusion, np.ones(1), []),
+            segmentation_examples.SegmentationDetails((area,), (area,)),
+        ),
         (embedder(names, vectors), mapped),
     ):
-        html = page.render(report_of(scores, details, counts={"train": (1, 1), "val": (1, 1)}))
+        html = page.report_html(report_of(scores, details, counts={"train": (1, 1), "val": (1, 1)}))
         parsed = check_alone(html)
         assert "<script>alert(1)</script>" in parsed.words
         assert not [image for image in parsed.all("img") if not (image["src"] or "").startswith("data:image/")]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from gossamer.bench.measure import bench
-from gossamer.bench.result import Benchmark, Row
+from gossamer.bench.result import Benchmark, Measurement
 from gossamer.bench.table import RUNTIMES
 
-__all__ = ["RUNTIMES", "Benchmark", "Row", "bench"]
+__all__ = ["RUNTIMES", "Benchmark", "Measurement", "bench"]

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from gossamer.bench.process import Failed, Process
-from gossamer.bench.result import Benchmark, Row
+from gossamer.bench.result import Benchmark, Measurement
 from gossamer.bench.table import ALIASES, COMPILED, DEFAULT, RUNTIMES
 from gossamer.errors import SettingsError, UnknownNameError
 from gossamer.host import machine
@@ -36,7 +36,7 @@ RUNS = 10  # runs a round at least, however slow
 class _Candidate:
     """A candidate under way: its process, what it said on opening, its times so far."""
 
-    row: Row
+    row: Measurement
     job: dict[str, Any]
     process: Process | None = None
     opened: dict[str, Any] = field(default_factory=dict)
@@ -49,7 +49,7 @@ class _Candidate:
             self.process.close()
             self.process = None
 
-    def finished(self) -> Row:
+    def finished(self) -> Measurement:
         if self.row.error:
             return self.row
         times = np.concatenate([np.asarray(r, np.float64) for r in self.rounds]) / 1e6
@@ -136,7 +136,7 @@ def _candidate(
 ) -> _Candidate:
     """A candidate ready to open, or one that cannot be, with the reason."""
     entry = RUNTIMES[runtime]
-    row = Row(target, runtime, threads, batch)
+    row = Measurement(target, runtime, threads, batch)
     if reason := missing(entry):
         row = dataclasses.replace(row, error=reason)
     elif kind == "compiled file" and kind not in entry.targets:

@@ -55,3 +55,11 @@ def add_threads(parser: argparse.ArgumentParser) -> None:
 def add_which(parser: argparse.ArgumentParser, whose: str) -> None:
     """--which: the checkpoint of a run."""
     parser.add_argument("--which", choices=("best", "last"), default="best", help=f"weights of {whose}")
+
+
+def check_plot(path: str) -> None:
+    """Refuse the name of a chart before minutes of measuring, not after. Raises InputError."""
+    if path:
+        from gossamer.charts.chart_file import check_chart_path
+
+        check_chart_path(path)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from gossamer.cli.arguments import add_batch, thread_counts
+from gossamer.cli.arguments import add_batch, check_plot, thread_counts
 from gossamer.host.progress import Progress
 
 
@@ -21,7 +21,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         help=f"of torch, torch.compile, {', '.join(RUNTIMES)}, with commas; default all that are installed but reference",
     )
     parser.add_argument("--profile", action="store_true", help="time each operation of compiled networks instead")
-    parser.add_argument("--plot", default="", help="also draw the latencies into this .png or .svg file")
+    parser.add_argument("--plot", default="", help="also draw the latencies into this .svg file")
 
 
 def run(options: argparse.Namespace, progress: Progress) -> Any:
@@ -32,6 +32,7 @@ def run(options: argparse.Namespace, progress: Progress) -> Any:
     from gossamer.bench import bench
     from gossamer.bench.saving import save_in_runs
 
+    check_plot(options.plot)
     result = bench(
         options.targets,
         runtimes=options.runtimes.split(",") if options.runtimes else None,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from gossamer.cli.arguments import input_shape, positive
+from gossamer.cli.arguments import check_plot, input_shape, positive
 from gossamer.host.progress import Progress
 
 
@@ -20,12 +20,13 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         help="measure the latency of each on this machine; default where a run is among them",
     )
     parser.add_argument("--threads", type=positive, default=1, help="threads while measuring")
-    parser.add_argument("--plot", default="", help="also draw them into this .png or .svg file")
+    parser.add_argument("--plot", default="", help="also draw them into this .svg file")
 
 
 def run(options: argparse.Namespace, progress: Progress) -> Any:
     from gossamer.microscope.compare import compare
 
+    check_plot(options.plot)
     result = compare(
         [*options.targets, *options.runs],
         input_shape(options.input),

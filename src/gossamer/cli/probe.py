@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from gossamer.cli.arguments import add_batch, add_which, positive
+from gossamer.cli.arguments import add_batch, add_which, check_plot, positive
 from gossamer.host.progress import Progress
 
 NAMES = ("net", "weights", "run", "which", "classifiers", "folds", "val", "input", "batch", "seed")
@@ -23,12 +23,13 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--input", default="auto", metavar="HxW", help="input of the network; default by the images")
     add_batch(parser, 64)
     parser.add_argument("--seed", type=int, default=0, help="of the split, the folds and every random draw")
-    parser.add_argument("--plot", default="", help="also draw the accuracies into this .png, .svg or .pdf file")
+    parser.add_argument("--plot", default="", help="also draw the accuracies into this .svg file")
 
 
 def run(options: argparse.Namespace, progress: Progress) -> Any:
     from gossamer.probe import probe
 
+    check_plot(options.plot)
     result = probe(options.data, **{name: getattr(options, name) for name in NAMES}, progress=progress)
     if options.plot:
         result.plot(options.plot)

@@ -15,7 +15,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace, progress: Progress) -> Result:
-    from gossamer.report.page import write
+    from gossamer.report.page import write_report
 
-    path = write(options.run, options.out, model_file=options.model, progress=progress)
+    path = write_report(options.run, options.out, model_file=options.model, progress=progress)
     return Result(str(path), {"report": str(path)})

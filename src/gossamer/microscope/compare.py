@@ -1,20 +1,21 @@
-"""Networks, files and runs side by side: what they cost, what they know, and which of them nothing beats."""
+"""Networks, files and runs side by side: their cost, their scores, and the Pareto front."""
 
 from __future__ import annotations
 
 import dataclasses
-import io
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from gossamer.errors import MissingPackageError, SettingsError
+from gossamer.charts.chart_file import write_chart
+from gossamer.charts.scatter import LabelledPoint, pareto_chart
+from gossamer.charts.svg import Markup
+from gossamer.errors import SettingsError
 from gossamer.host.progress import SILENT, Progress
-from gossamer.host.storage import write_bytes
+from gossamer.host.text import binary_bytes, compact_count, dimensions, format_table, metric_name, thread_count
 from gossamer.microscope.inspection import TARGETS, inspect
-from gossamer.microscope.table import aligned, count, size
 from gossamer.targets import target_of
 
 
@@ -73,17 +74,17 @@ class Comparison:
                 [
                     one.name,
                     "*" if one.front else "",
-                    "x".join(map(str, one.input_shape[1:])),
+                    dimensions(one.input_shape[1:]),
                     "-" if one.score is None else f"{one.metric + ' ' if mixed else ''}{100 * one.score:.2f} %",
                     "-" if one.ms is None else f"{one.ms:.2f}",
                     "-" if one.ms_low is None else f"{one.ms_low:.2f}-{one.ms_high:.2f}",
-                    count(one.macs),
-                    count(one.params),
-                    size(one.weight_bytes),
-                    size(one.peak_bytes),
+                    compact_count(one.macs),
+                    compact_count(one.params),
+                    binary_bytes(one.weight_bytes),
+                    binary_bytes(one.peak_bytes),
                 ]
             )
-        lines = aligned(header, rows, left=2)
+        lines = format_table(header, rows, left=(0, 1))
         notes = [f"{one.metric} of {one.name}: {one.source}" for one in self.candidates if one.source]
         notes += sorted({f"latency in {one.runtime}" for one in self.candidates if one.runtime})
         if mixed:
@@ -93,11 +94,11 @@ class Comparison:
         return "\n".join([*lines, "", *notes]).rstrip()
 
     def plot(self, path: str | os.PathLike[str]) -> None:
-        """The score, or parameters where no one score is known, over cost. Raises SettingsError, MissingPackageError."""
-        kind = Path(path).suffix.lstrip(".").lower()
-        if kind not in ("png", "svg"):
-            raise SettingsError(f"plot {path}", "a name that ends in .png or .svg", "give such a name")
-        write_bytes(path, _picture(self, kind))
+        """Write the chart of the scores, or of the parameters where no one score is known, over the cost.
+
+        path: ends in .svg. Raises InputError, StorageError.
+        """
+        write_chart(path, _chart(self))
 
 
 def compare(
@@ -214,38 +215,19 @@ def _latencies(
             continue
         best = fastest.get(row.target)
         if best is None or row.median_ms < best[0]:
-            named = f"{row.runtime}, {row.threads} thread{'s' if row.threads > 1 else ''}"
+            named = f"{row.runtime}, {thread_count(row.threads)}"
             fastest[row.target] = (row.median_ms, row.p10_ms, row.p90_ms, named)
     return fastest
 
 
-def _picture(result: Comparison, kind: str) -> bytes:
-    try:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise MissingPackageError("matplotlib", "report", "the plot of a comparison") from error
-
+def _chart(result: Comparison) -> Markup:
+    """The scores, or the parameters where no one score is known of all, over the cost."""
     known = [one for one in result.candidates if one.score is not None and len(result.metrics) == 1]
-    shown = known or list(result.candidates)
-    xs = [one.ms if result.cost == "ms" and one.ms is not None else one.macs / 1e6 for one in shown]
-    ys = [100 * one.score if known and one.score is not None else one.params / 1e6 for one in shown]
-    figure = Figure(figsize=(8, 5), layout="constrained")
-    FigureCanvasAgg(figure)
-    axes = figure.add_subplot()
-    axes.grid(color="#dddddd", linewidth=0.6)
-    axes.set_axisbelow(True)
-    for one, x, y in zip(shown, xs, ys):
-        axes.scatter([x], [y], s=60, color="#d9480f" if one.front else "#4a6fa5")
-        axes.annotate(Path(one.name).name, (x, y), xytext=(6, 6), textcoords="offset points", fontsize=9)
-    front = sorted((x, y) for one, x, y in zip(shown, xs, ys) if one.front)
-    if len(front) > 1:
-        axes.plot([x for x, _ in front], [y for _, y in front], color="#d9480f", linewidth=1, label="Pareto front")
-        axes.legend(frameon=False)
-    axes.set_xlabel("latency (ms, median)" if result.cost == "ms" else "million multiply-adds")
-    axes.set_ylabel(f"{result.metrics[0]} (%)" if known else "million parameters")
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.margins(0.15)
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format=kind, dpi=150)
-    return buffer.getvalue()
+    points = []
+    for candidate in known or result.candidates:
+        x = candidate.ms if result.cost == "ms" and candidate.ms is not None else candidate.macs / 1e6
+        y = 100 * candidate.score if known and candidate.score is not None else candidate.params / 1e6
+        points.append(LabelledPoint(Path(candidate.name).name, x, y, bool(candidate.front)))
+    across = "latency, ms (median)" if result.cost == "ms" else "MACs, millions"
+    up = f"{metric_name(result.metrics[0])}, %" if known else "parameters, millions"
+    return pareto_chart("Networks", points, across, up)

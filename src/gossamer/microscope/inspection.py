@@ -15,6 +15,7 @@ from torch import nn
 
 from gossamer.analysis.cost import FREE, POINTWISE, Cost, Layer, cost
 from gossamer.analysis.graph import Graph, Node, trace
+from gossamer.host.text import OPERATOR_NAMES
 from gossamer.microscope.receptive import Field, receptive_fields
 from gossamer.microscope.timing import Timing, time_module, time_onnx
 from gossamer.targets import Kind, target_of
@@ -23,25 +24,8 @@ TARGETS: tuple[Kind, ...] = ("run", "model file", "network")  # what can be insp
 DEAR = 3.0  # times its share of the multiply-adds that a row takes of the time, to be marked
 NOTICED = 0.02  # share of the time below which no row is marked
 
-NAMES = {
-    "addmm": "linear",
-    "mm": "linear",
-    "bmm": "matrix product",
-    "max_pool2d_with_indices": "max pool",
-    "avg_pool2d": "average pool",
-    "_adaptive_avg_pool2d": "average pool",
-    "mean": "mean",
-    "amax": "maximum",
-    "cat": "concat",
-    "clone": "copy",
-    "native_batch_norm": "norm",
-    "_native_batch_norm_legit_no_training": "norm",
-    "native_group_norm": "norm",
-    "native_layer_norm": "norm",
-    "hardtanh": "relu6",
-    "_softmax": "softmax",
-    "constant_pad_nd": "pad",
-}
+# in a row that holds several operations every normalisation is "norm"
+NAMES = {operator: "norm" if name.endswith(" norm") else name for operator, name in OPERATOR_NAMES.items()}
 
 
 @dataclass(frozen=True)

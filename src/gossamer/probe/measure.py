@@ -15,7 +15,7 @@ from gossamer.errors import DataError, SettingsError
 from gossamer.host.progress import SILENT, Progress
 from gossamer.probe.classifiers import CLASSIFIERS, choose, pipeline
 from gossamer.probe.features import Extracted, Frozen, extract, of_network, of_run
-from gossamer.probe.result import MAJORITY, Probe, Row
+from gossamer.probe.result import MAJORITY, ClassifierScore, ProbeResult
 from gossamer.settings import Settings
 from gossamer.targets import target_of
 
@@ -37,7 +37,7 @@ def probe(
     batch: int = 64,
     seed: int = 0,
     progress: Progress = SILENT,
-) -> Probe:
+) -> ProbeResult:
     """Score classifiers on the features of one network.
 
     data: as for training. net, weights: the network, and what `create_model` calls pretrained ("" leaves it
@@ -58,12 +58,12 @@ def probe(
     held = extract(network, network.data.val, batch, "held-out images", progress)
     parts = fold_numbers(train.y, folds, seed)
     smallest = len(parts) - int(np.bincount(parts).max())
-    rows = [floor(train, held, parts)]
+    rows = [majority_baseline(train, held, parts)]
     for name in progress.track(names, len(names), "classifiers"):
         rows.append(
             measure(name, CLASSIFIERS[name].kind, _maker(name, smallest, train.x.shape[1], seed), train, held, parts)
         )
-    return Probe(
+    return ProbeResult(
         network=network.name,
         weights=str(run) or weights,
         trained=network.trained,
@@ -126,21 +126,23 @@ def fold_numbers(labels: Labels, folds: int, seed: int) -> Labels:
     return numbers
 
 
-def floor(train: Extracted, held: Extracted, parts: Labels) -> Row:
+def majority_baseline(train: Extracted, held: Extracted, parts: Labels) -> ClassifierScore:
     """The row of always naming the class that has most of all training images.
 
-    Of all: the largest class of the other folds is the smaller one of this fold, which would put the floor too low.
+    Of all: the largest class of the other folds is the smaller one of this fold, which would put the baseline too low.
     """
     largest = np.bincount(train.y).argmax()
-    shares = tuple(float((train.y[parts == fold] == largest).mean()) for fold in range(int(parts.max()) + 1))
-    return Row(MAJORITY, "floor", shares, float((held.y == largest).mean()), 0.0, 0.0)
+    accuracies = tuple(float((train.y[parts == fold] == largest).mean()) for fold in range(int(parts.max()) + 1))
+    return ClassifierScore(MAJORITY, "baseline", accuracies, float((held.y == largest).mean()), 0.0, 0.0)
 
 
-def measure(name: str, kind: str, make: Callable[[], Any], train: Extracted, held: Extracted, parts: Labels) -> Row:
-    """One row: a fresh classifier of `make` a fold, then one of all training images for the held-out ones.
+def measure(
+    name: str, kind: str, make: Callable[[], Any], train: Extracted, held: Extracted, parts: Labels
+) -> ClassifierScore:
+    """One row: a fresh classifier of `make` per fold, then one of all training images for the held-out ones.
 
-    What scikit-learn warns of, such as a fit that did not converge, is in the row's note; where a classifier refuses
-    these features, the row has the error and no figures.
+    What scikit-learn warns of, such as a fit that did not converge, is in the row's note; where a classifier cannot be fitted
+    to these features, the row has the error and no figures.
     """
     accuracies = []
     with warnings.catch_warnings(record=True) as caught:
@@ -153,15 +155,15 @@ def measure(name: str, kind: str, make: Callable[[], Any], train: Extracted, hel
             begun = time.perf_counter()
             model = make().fit(train.x, train.y)
             fitted = time.perf_counter()
-            said = model.predict(held.x)
+            predicted = model.predict(held.x)
             done = time.perf_counter()
         except (ValueError, ArithmeticError) as error:  # LinAlgError is a ValueError
-            return Row(name, kind, error=" ".join(str(error).split())[:200])
-    return Row(
+            return ClassifierScore(name, kind, error=" ".join(str(error).split())[:200])
+    return ClassifierScore(
         name,
         kind,
         fold_accuracies=tuple(accuracies),
-        held_accuracy=float((said == held.y).mean()),
+        held_accuracy=float((predicted == held.y).mean()),
         fit_seconds=fitted - begun,
         predict_us=1e6 * (done - fitted) / len(held.y),
         note=_note(caught),

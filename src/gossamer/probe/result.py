@@ -1,4 +1,4 @@
-"""What a probe found: rows, the verdict, and the table, the JSON and the picture made of them."""
+"""The result of a probe: rows, the verdict, and the table, the JSON and the chart made of them."""
 
 from __future__ import annotations
 
@@ -9,18 +9,20 @@ from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
 
+from gossamer.charts.chart_file import check_chart_path, write_chart
+from gossamer.charts.intervals import Interval, KeyEntry, interval_chart
+from gossamer.charts.svg import Markup
 from gossamer.errors import InputError
-from gossamer.host.storage import write_bytes
-from gossamer.probe.figure import picture
+from gossamer.host.text import dimensions, format_table
 
 MAJORITY = "majority class"
 
 
 @dataclass(frozen=True)
-class Row:
-    """One classifier. Accuracies are shares, 0..1; None where it could not be fitted, and `error` says why.
+class ClassifierScore:
+    """One classifier. Accuracies are fractions, 0..1; None where it could not be fitted, and `error` says why.
 
-    kind: "linear", "non-linear", or "floor". fold_accuracies: one a fold of the training images. held_accuracy: on
+    kind: "linear", "non-linear", or "baseline". fold_accuracies: one a fold of the training images. held_accuracy: on
     the held-out images, fitted to all training images in `fit_seconds`. predict_us: microseconds a held-out image,
     without the network. note: what scikit-learn warned of.
     """
@@ -46,10 +48,10 @@ class Row:
 
 
 @dataclass(frozen=True)
-class Probe:
+class ProbeResult:
     """Classifiers on the features of one network. rows: the majority class first, then the classifiers.
 
-    weights: what the network's weights were taken from, "" for none. warning: what the scores must not be taken for.
+    weights: where the network's weights come from, "" for none. warning: how the scores must not be read.
     features: how many a network gives an image. feature_ms: milliseconds an image to decode it and run the network.
     """
 
@@ -66,18 +68,18 @@ class Probe:
     folds: int
     seed: int
     feature_ms: float
-    rows: tuple[Row, ...]
+    rows: tuple[ClassifierScore, ...]
     notes: tuple[str, ...] = ()
     unreadable: tuple[tuple[str, str], ...] = ()
 
     @property
-    def ranked(self) -> list[Row]:
+    def ranked(self) -> list[ClassifierScore]:
         """The rows that could be fitted, the best mean over the folds first."""
         return sorted((row for row in self.rows if not row.error), key=lambda row: -row.mean)
 
     @property
     def winner(self) -> str | None:
-        """The one classifier whose lead over the next row, the floor included, exceeds the larger spread of the two."""
+        """The one classifier whose lead over the next row, the majority baseline included, exceeds the larger spread of the two."""
         best, second = [*self.ranked, None, None][:2]
         if best is None or second is None or best.name == MAJORITY:
             return None
@@ -116,12 +118,16 @@ class Probe:
         lines = _wrapped(self.warning) if self.warning else []
         lines += _wrapped(self.data)
         lines += [
-            f"{self.network}, weights {self.weights or 'random'}, input {'x'.join(map(str, self.input))}: "
-            f"{self.features} features, {self.feature_ms:.1f} ms an image",
+            f"{self.network}, weights {self.weights or 'random'}, input {dimensions(self.input)}: "
+            f"{self.features} features, {self.feature_ms:.1f} ms per image",
             "",
-            f"{'classifier':15} {'kind':10} {f'{self.folds} folds %':>13} {'held out %':>10} {'fit s':>9} "
-            f"{'predict us':>10}",
-            *(_line(row) for row in self.ranked),
+            *format_table(
+                ("classifier", "kind", f"{self.folds} folds %", "held out %", "fit s", "predict us"),
+                [_cells(row) for row in self.ranked],
+                left=(0, 1),
+                widths=WIDTHS,
+                gap=" ",
+            ),
             "",
         ]
         for row in self.rows:
@@ -130,35 +136,72 @@ class Probe:
         for note in self.notes:
             lines += _wrapped(note)
         for name, reason in self.unreadable:
-            lines += _wrapped(f"set aside: {name}: {reason}")
+            lines += _wrapped(f"skipped: {name}: {reason}")
         return "\n".join([*lines, self.verdict()])
 
     def plot(self, path: str | Path) -> None:
-        """Draw the accuracies with their spread over the folds into a .png, .svg or .pdf file.
+        """Write the chart of the accuracies with their spread over the folds.
 
-        Raises InputError for another kind of file or where nothing was fitted, MissingPackageError, StorageError.
+        path: ends in .svg. Raises InputError for another name or where no classifier was fitted, StorageError.
         """
-        kind = Path(path).suffix.lower().removeprefix(".")
-        if kind not in ("png", "svg", "pdf"):
-            raise InputError(f"{path}: a picture of type {kind!r}", ".png, .svg or .pdf", "give such a name")
-        bars = [
-            (row.name, row.kind, row.mean, row.spread, row.held_accuracy or 0.0)
-            for row in self.ranked
-            if row.name != MAJORITY
-        ]
-        floor = next((row.mean for row in self.ranked if row.name == MAJORITY), 0.0)
-        if not bars:
+        check_chart_path(path)
+        if all(row.name == MAJORITY for row in self.ranked):
             raise InputError("no classifier was fitted", "at least one", "see the reasons in the table")
-        title = f"{self.network}, weights {self.weights or 'RANDOM'}: {self.train_images} training images"
-        write_bytes(path, picture(bars, floor, self.folds, title, kind))
+        write_chart(path, _chart(self))
 
 
-def _line(row: Row) -> str:
+# kind of classifier -> class of its colour in chart.css
+COLOURS = {"linear": "p0", "non-linear": "p1"}
+
+
+def _chart(probe: ProbeResult) -> Markup:
+    """Accuracies in per cent, the best first, with the majority baseline."""
+    rows = [row for row in probe.ranked if row.name != MAJORITY]
+    baseline = next((row.mean for row in probe.ranked if row.name == MAJORITY), 0.0)
+    intervals = [
+        Interval(
+            row.name,
+            100 * (row.mean - row.spread),
+            100 * row.mean,
+            100 * (row.mean + row.spread),
+            f"{100 * row.mean:.1f} ± {100 * row.spread:.1f} %",
+            COLOURS[row.kind],
+            100 * (row.held_accuracy or 0.0),
+        )
+        for row in rows
+    ]
+    key = [
+        *(
+            KeyEntry("dot", COLOURS[kind], f"{kind}: mean of {probe.folds} folds, line: standard deviation")
+            for kind in dict.fromkeys(row.kind for row in rows)
+        ),
+        KeyEntry("diamond", "", "accuracy on the held-out images"),
+        KeyEntry("dashed", "", "majority baseline: always the largest class"),
+    ]
+    return interval_chart(
+        "Accuracy of classifiers on the features",
+        intervals,
+        axis="accuracy, %",
+        title=f"{probe.network}, weights {probe.weights or 'RANDOM'}: {probe.train_images} training images",
+        from_zero=False,
+        reference=100 * baseline,
+        key=key,
+    )
+
+
+WIDTHS = (15, 10, 13, 10, 9, 10)
+
+
+def _cells(row: ClassifierScore) -> tuple[str, ...]:
     assert row.held_accuracy is not None and row.fit_seconds is not None and row.predict_us is not None
     folds = f"{100 * row.mean:.1f} ± {100 * row.spread:4.1f}"
     return (
-        f"{row.name:15} {row.kind:10} {folds:>13} {100 * row.held_accuracy:10.1f} {row.fit_seconds:9.3f} "
-        f"{row.predict_us:10.1f}"
+        row.name,
+        row.kind,
+        folds,
+        f"{100 * row.held_accuracy:.1f}",
+        f"{row.fit_seconds:.3f}",
+        f"{row.predict_us:.1f}",
     )
 
 

@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import math
 
-from gossamer.report import figures, formats
+from gossamer.charts.confusion import confusion_chart
+from gossamer.host.text import THIN, grouped, percent, points
 from gossamer.report.contents import ReportData
-from gossamer.report.formats import THIN, count, percent, points
+from gossamer.report.reliability import reliability_chart
 from gossamer.report.scores import Calibration, calibrate, confused_pairs, wilson
 from gossamer.report.view import (
     SPLITS,
-    Finding,
+    Highlight,
     KeyFigure,
     SplitRow,
-    View,
+    TaskView,
     bdi,
-    confused,
     imbalance,
-    never,
+    most_confused,
+    never_predicted,
     weakest_first,
     with_training,
 )
@@ -32,70 +33,71 @@ SECTIONS = (
 )
 
 
-def view(data: ReportData) -> View:
+def classification_view(data: ReportData) -> TaskView:
     """The part of a classifier."""
-    found = data.evaluation
-    calibration = calibrate(found.probabilities, found.targets)
-    return View(
+    scores = data.evaluation
+    calibration = calibrate(scores.probabilities, scores.targets)
+    return TaskView(
         template="classify.html",
         sections=SECTIONS,
         subject=f"{len(data.classes)} classes",
-        headline=headline(data),
-        findings=findings(data, calibration),
+        headline=_headline(data),
+        highlights=classification_highlights(data, calibration),
         values={
-            "matrix": figures.matrix(found.confusion, data.classes),
-            "pairs": confused_pairs(found.confusion, PAIRS),
-            "mistakes_total": int(found.confusion.sum() - found.confusion.trace()),
-            "rows": weakest_first(with_training(found.per_class, data.counts.get("train", ())), "f1"),
+            "matrix": confusion_chart(scores.confusion, data.classes),
+            "pairs": confused_pairs(scores.confusion, PAIRS),
+            "mistakes_total": int(scores.confusion.sum() - scores.confusion.trace()),
+            "rows": weakest_first(with_training(scores.per_class, data.counts.get("train", ())), "f1"),
             "calibration": calibration,
-            "reliability": figures.reliability(calibration) if calibration else "",
+            "reliability": reliability_chart(calibration) if calibration else "",
         },
         smallest=_splits(data),
         counted="Images",
     )
 
 
-def headline(data: ReportData) -> KeyFigure:
+def _headline(data: ReportData) -> KeyFigure:
     """The accuracy with its interval."""
     correct, total = int(data.evaluation.confusion.trace()), int(data.evaluation.confusion.sum())
     low, high = wilson(correct, total)
     return KeyFigure(
         "Accuracy",
         percent(correct / total if total else math.nan),
-        f"95{THIN}% interval {points(low)} to {points(high)}; {count(correct)} of {count(total)} {data.split} images",
+        f"95{THIN}% interval {points(low)} to {points(high)}; {grouped(correct)} of {grouped(total)} {data.split} images",
     )
 
 
-def findings(data: ReportData, calibration: Calibration | None) -> list[Finding]:
+def classification_highlights(data: ReportData, calibration: Calibration | None) -> list[Highlight]:
     """What stands out in the classes and in the calibration."""
     return [*_classes(data), *_calibration(calibration), *imbalance(data, "images")]
 
 
-def _classes(data: ReportData) -> list[Finding]:
+def _classes(data: ReportData) -> list[Highlight]:
     rows = [row for row in data.evaluation.per_class if row["support"]]
-    found = []
+    highlights = []
     if len(rows) > 1:
         weakest = min(rows, key=lambda row: row["f1"])
-        said = (
+        sentence = (
             f"{bdi(weakest['class'])}: F1 {points(weakest['f1'])}, precision {points(weakest['precision'])}, "
-            f"recall {points(weakest['recall'])}, {count(weakest['support'])} images."
+            f"recall {points(weakest['recall'])}, {grouped(weakest['support'])} images."
         )
-        found.append(Finding("Weakest class", said))
-    found += never([row["class"] for row in rows if math.isnan(row["precision"])])
+        highlights.append(Highlight("Weakest class", sentence))
+    highlights += never_predicted([row["class"] for row in rows if math.isnan(row["precision"])])
     for pair in confused_pairs(data.evaluation.confusion, 1):
-        found.append(confused(data, pair.true, pair.predicted, f"{formats.count(pair.count)} times", pair.share))
-    return found
+        times = f"{grouped(pair.count)} times"
+        highlights.append(most_confused(data, pair.true, pair.predicted, times, pair.fraction))
+    return highlights
 
 
-def _calibration(calibration: Calibration | None) -> list[Finding]:
+def _calibration(calibration: Calibration | None) -> list[Highlight]:
     if calibration is None:
-        return [Finding("Outputs", "None of the network's outputs is a number.")]
+        return [Highlight("Outputs", "None of the network's outputs is a number.")]
     gap = calibration.confidence - calibration.accuracy
     if abs(gap) < DIFFERENCE:
         return []
     what = "Over-confident" if gap > 0 else "Under-confident"
-    said = f"{percent(calibration.confidence)} sure on average, {percent(calibration.accuracy)} right."
-    return [Finding(what, said)]
+    means = f"Mean confidence {percent(calibration.confidence)}, accuracy {percent(calibration.accuracy)}."
+    return [Highlight(what, means)]
 
 
 def _splits(data: ReportData) -> list[SplitRow]:

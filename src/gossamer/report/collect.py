@@ -16,12 +16,13 @@ from gossamer.data.source import Data, Source
 from gossamer.errors import InputError, ModelFileError
 from gossamer.host.machine import versions
 from gossamer.host.progress import SILENT, Progress
-from gossamer.report import areas, boxes, neighbours
-from gossamer.report.boxes import object_counts
 from gossamer.report.contents import ExportedFile, ReportData, latencies
+from gossamer.report.detection_examples import detection_details, object_counts
 from gossamer.report.gallery import Mistake, mistake
-from gossamer.report.gradcam import Classifier, grad_cam
+from gossamer.report.gradcam import SplitClassifier, grad_cam
+from gossamer.report.neighbours import embedding_details
 from gossamer.report.scores import worst_mistakes
+from gossamer.report.segmentation_examples import segmentation_details
 from gossamer.run import BENCH, Run
 from gossamer.runtime.verification import verify
 from gossamer.tasks.base import Task
@@ -60,9 +61,9 @@ def collect(
         split=split,
         evaluation=evaluation,
         metrics=run.metrics(),
-        counts=counts(network.task, data),
+        counts=class_counts(network.task, data),
         unreadable=list(dict.fromkeys([*run.unreadable(), *evaluation.unreadable])),
-        mistakes=mistakes(network, source, evaluation) if isinstance(evaluation, Evaluation) else (),
+        mistakes=mistake_gallery(network, source, evaluation) if isinstance(evaluation, Evaluation) else (),
         cost=cost(network.model, (1, preprocess.channels, *preprocess.size)),
         exported=exported,
         latencies=latencies(measured, names),
@@ -73,11 +74,11 @@ def collect(
         task=network.task.name,
         score=network.task.score,
         images={name: len(part) for name, part in data.splits().items()},
-        details=details(network, data, source, evaluation),
+        details=task_details(network, data, source, evaluation),
     )
 
 
-def counts(task: Task, data: Data) -> dict[str, tuple[int, ...]]:
+def class_counts(task: Task, data: Data) -> dict[str, tuple[int, ...]]:
     """Images of each class, by split; objects, of a detector; nothing where an image has no class."""
     splits = data.splits().items()
     if task.name == "detect":
@@ -87,27 +88,27 @@ def counts(task: Task, data: Data) -> dict[str, tuple[int, ...]]:
     return {name: tuple(np.bincount(part.labels, minlength=len(data.classes)).tolist()) for name, part in splits}
 
 
-def details(network: LoadedRun, data: Data, source: Source, scores: Any) -> Any:
-    """What only the report of this task shows, beside its scores; None where there is no more."""
+def task_details(network: LoadedRun, data: Data, source: Source, scores: Any) -> Any:
+    """What only the report of this task shows, besides its scores; None for tasks without such parts."""
     task, preprocess = network.task.name, network.preprocess
     if task == "detect":
-        return boxes.details(data.train, source, scores, preprocess)
+        return detection_details(data.train, source, scores, preprocess)
     if task == "segment":
-        return areas.details(torch_forward(network.model), source, scores, preprocess)
+        return segmentation_details(torch_forward(network.model), source, scores, preprocess)
     if task == "embed":
-        return neighbours.details(source, scores, preprocess)
+        return embedding_details(source, scores, preprocess)
     return None
 
 
-def mistakes(network: LoadedRun, source: Source, evaluation: Evaluation) -> tuple[Mistake, ...]:
-    """The worst mistakes with their Grad-CAM maps for the class that was said."""
+def mistake_gallery(network: LoadedRun, source: Source, evaluation: Evaluation) -> tuple[Mistake, ...]:
+    """The worst mistakes with their Grad-CAM maps for the predicted class."""
     worst = worst_mistakes(evaluation.probabilities, evaluation.targets, SHOWN).tolist()
     if not worst:
         return ()
     place = {name: index for index, name in enumerate(source.names)}
     pixels = np.stack([network.preprocess.pixels(source.read(place[evaluation.names[index]])) for index in worst])
     images = torch.from_numpy(network.preprocess.normalise(pixels))
-    maps = grad_cam(cast(Classifier, network.model), images, evaluation.predicted[worst])
+    maps = grad_cam(cast(SplitClassifier, network.model), images, evaluation.predicted[worst])
     return tuple(
         mistake(
             evaluation.names[index],
@@ -124,21 +125,21 @@ def mistakes(network: LoadedRun, source: Source, evaluation: Evaluation) -> tupl
 def _exported(run: Run, model_file: str | Path | None) -> ExportedFile | None:
     """The given file, or else the newest .onnx file in the run folder, verified here and now."""
     if model_file is None:
-        found = sorted(run.path.glob("*.onnx"), key=lambda path: path.stat().st_mtime)
-        if not found:
+        files = sorted(run.path.glob("*.onnx"), key=lambda path: path.stat().st_mtime)
+        if not files:
             return None
-        model_file = found[-1]
+        model_file = files[-1]
     path = Path(model_file)
     if not path.is_file():
         raise InputError(f"{path}: no such file", "a model file made by `gossamer export`", "check the path")
     try:
         return ExportedFile(str(path), path.stat().st_size, verify(path))
-    except ModelFileError as error:  # a broken file is news for the report, not the end of it
+    except ModelFileError as error:  # the report shows a broken file
         return ExportedFile(str(path), path.stat().st_size, None, str(error))
 
 
 def _measured_on(bench: Mapping[str, Any]) -> dict[str, Any]:
-    """Of what the benchmark says about its machine, what decides a latency."""
+    """The facts of the benchmark's machine that decide a latency."""
     machine = bench.get("machine", {})
     facts = {name: machine[name] for name in ("cpu", "cores", "isa", "os") if name in machine}
     return {**facts, **{name: bench[name] for name in ("rounds", "load_average") if name in bench}}

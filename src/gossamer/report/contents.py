@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from gossamer.report.formats import significant, size
+from gossamer.host.text import decimal_bytes, significant
 from gossamer.report.gallery import Mistake
 from gossamer.settings import Settings
 
@@ -60,19 +60,19 @@ class Latency(NamedTuple):
 def latencies(bench: Mapping[str, Any], names: Collection[str]) -> tuple[Latency, ...]:
     """The measurements in what the benchmark wrote, of targets whose file or folder has one of `names`.
 
-    What was measured beside them is left out: another network's time must not pass for this one's.
+    Other targets are left out: their times are not this network's.
     """
     return tuple(
         Latency(
             runtime=f"{row.get('runtime', '?')} {row.get('version') or ''}".strip(),
             threads=int(row.get("threads", 0)),
             batch=int(row.get("batch", 1)),
-            median=number(row.get("median_ms")),
-            p10=number(row.get("p10_ms")),
-            p90=number(row.get("p90_ms")),
-            images_per_second=number(row.get("images_per_second")),
-            load=number(row.get("load_ms")),
-            memory=number(row.get("peak_bytes")),
+            median=as_number(row.get("median_ms")),
+            p10=as_number(row.get("p10_ms")),
+            p90=as_number(row.get("p90_ms")),
+            images_per_second=as_number(row.get("images_per_second")),
+            load=as_number(row.get("load_ms")),
+            memory=as_number(row.get("peak_bytes")),
             note=str(row.get("error") or ""),
         )
         for row in bench.get("rows", ())
@@ -82,7 +82,7 @@ def latencies(bench: Mapping[str, Any], names: Collection[str]) -> tuple[Latency
 
 @dataclass(frozen=True)
 class ExportedFile:
-    """The model file of the run: `size` in bytes, and what verifying it just now found, or the `problem` with it."""
+    """The model file of the run: `size` in bytes, and its verification just now, or the `problem` with it."""
 
     path: str
     size: int
@@ -139,24 +139,24 @@ class ReportData:
 
     def column(self, name: str) -> list[float]:
         """A column of the metrics; nan where a row lacks it."""
-        return [number(row.get(name)) for row in self.metrics]
+        return [as_number(row.get(name)) for row in self.metrics]
 
     def best_row(self) -> dict[str, Any] | None:
-        """The row whose weights were kept: the first with the largest validation score."""
+        """The row of the selected checkpoint: the first with the largest validation score."""
         name = f"val_{self.score}"
-        rows = [row for row in self.metrics if math.isfinite(number(row.get(name)))]
-        return max(rows, key=lambda row: number(row[name])) if rows else None
+        rows = [row for row in self.metrics if math.isfinite(as_number(row.get(name)))]
+        return max(rows, key=lambda row: as_number(row[name])) if rows else None
 
     def waiting(self) -> float:
-        """Share of the training time spent waiting for data, 0..1; nan where it was not recorded."""
+        """Fraction of the training time spent waiting for data, 0..1; nan where it was not recorded."""
         data = [value for value in self.column("data_seconds") if math.isfinite(value)]
         steps = [value for value in self.column("step_seconds") if math.isfinite(value)]
         busy = sum(data) + sum(steps)
         return sum(data) / busy if busy > 0 else math.nan
 
 
-def number(value: Any) -> float:
-    """`value` as a float; nan where it is none."""
+def as_number(value: Any) -> float:
+    """`value` as a float; nan where it is no number."""
     return float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else math.nan
 
 
@@ -170,17 +170,17 @@ def settings_by_group(settings: Settings) -> dict[str, list[tuple[str, Any, bool
     return groups
 
 
-def flat(values: Mapping[str, Any], under: str = "") -> list[tuple[str, str]]:
-    """A nested mapping as (path, value) rows; what is empty is left out."""
+def flat_rows(values: Mapping[str, Any], under: str = "") -> list[tuple[str, str]]:
+    """A nested mapping as (path, value) rows; empty values are left out."""
     rows: list[tuple[str, str]] = []
     for key, value in values.items():
         name = f"{under}{key}"
         if isinstance(value, Mapping):
-            rows.extend(flat(value, f"{name} "))
+            rows.extend(flat_rows(value, f"{name} "))
         elif isinstance(value, (list, tuple)):
             rows.append((name, ", ".join(str(item) for item in value)))
-        elif name.endswith("bytes") and math.isfinite(number(value)):
-            rows.append((name.removesuffix("bytes").rstrip("_ "), size(number(value))))
+        elif name.endswith("bytes") and math.isfinite(as_number(value)):
+            rows.append((name.removesuffix("bytes").rstrip("_ "), decimal_bytes(as_number(value))))
         elif isinstance(value, float):
             rows.append((name, significant(value, 4)))
         else:

@@ -1,4 +1,4 @@
-"""The report of an embedder: recall, verification, the nearest images, a map."""
+"""The report of an embedder: recall, verification, the nearest images, the embedding projection (PCA)."""
 
 from __future__ import annotations
 
@@ -10,50 +10,49 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from gossamer.charts.rates import RateAxis, RateCurve, rate_chart
+from gossamer.charts.svg import WIDTH, Markup, Scale, chart, element, tooltip
+from gossamer.host.text import grouped, percent, points
 from gossamer.report.contents import ReportData
-from gossamer.report.figures import WIDTH
-from gossamer.report.formats import count, percent, points
-from gossamer.report.neighbours import NearDetails
-from gossamer.report.shares import Axis, Line, chart
-from gossamer.report.svg import Scale, drawing, tag, title
-from gossamer.report.view import SPLITS, Finding, KeyFigure, View, bdi
+from gossamer.report.neighbours import EmbeddingDetails
+from gossamer.report.view import SPLITS, Highlight, KeyFigure, TaskView, bdi
 
-COLOURED = 8  # identities with a colour of their own on the map
+COLOURED = 8  # identities with a colour of their own in the projection
 CHANCE = 0.6  # AUC, below which it is mentioned; 0.5 is chance
 SAMPLES = 200  # points of the curve
 DECADES = 5  # of the false-accept rate, at most
 SCORES = (
-    ("recall1", "recall at 1", "the nearest image is of the same identity"),
-    ("recall5", "recall at 5", "one of the 5 nearest is"),
-    ("recall10", "recall at 10", "one of the 10 nearest is"),
-    ("r_precision", "R-precision", "of the R nearest, those that are; R images of the identity"),
-    ("map_r", "MAP@R", "the same, and early ones count more"),
+    ("recall1", "Recall@1", "the nearest image is of the same identity"),
+    ("recall5", "Recall@5", "one of the 5 nearest is"),
+    ("recall10", "Recall@10", "one of the 10 nearest is"),
+    ("r_precision", "R-precision", "the mean fraction of the R nearest that are; R: images of the identity"),
+    ("map_r", "MAP@R", "mean average precision over the R nearest"),
 )
 
 
-def view(data: ReportData) -> View:
+def embedding_view(data: ReportData) -> TaskView:
     """The part of an embedder."""
     scores = data.evaluation
-    details: NearDetails | None = data.details
+    details: EmbeddingDetails | None = data.details
     queries = details.queries if details else ()
     plotted = details is not None and len(details.points) > 0
-    parts = (("neighbours", "Nearest images", bool(queries)), ("map", "Map", plotted))
+    parts = (("neighbours", "Nearest images", bool(queries)), ("projection", "Projection", plotted))
     metrics = scores.metrics
-    identities = {name: sum(1 for one in counts if one) for name, counts in data.counts.items()}
-    return View(
+    identities = {name: sum(1 for images in counts if images) for name, counts in data.counts.items()}
+    return TaskView(
         template="embed.html",
         sections=(("recall", "Recall"), ("verification", "Verification"), *((a, b) for a, b, shown in parts if shown)),
         subject=f"embeddings of {scores.embeddings.shape[1]} numbers",
         headline=_headline(data),
-        findings=_findings(data, details),
+        highlights=_highlights(data, details),
         values={
             "identities": len(np.unique(scores.labels)),
-            "recalls": [(name, metrics[key], said) for key, name, said in SCORES],
-            "roc": roc(scores) if math.isfinite(metrics["auc"]) else "",
+            "recalls": [(name, metrics[key], meaning) for key, name, meaning in SCORES],
+            "roc": roc_chart(scores) if math.isfinite(metrics["auc"]) else "",
             "pairs": (int(scores.verification.same.sum()), int(scores.verification.other.sum())),
             "accepted": scores.verification.accepted(scores.threshold),
             "queries": queries,
-            "plane": plane_plot(details.points, details.labels, data.classes) if details and plotted else "",
+            "projection": projection_chart(details.points, details.labels, data.classes) if details and plotted else "",
             "plotted": len(details.points) if details else 0,
             "legend": [data.classes[label] for label in coloured(details.labels)] if details else [],
         },
@@ -65,59 +64,66 @@ def view(data: ReportData) -> View:
 
 def _headline(data: ReportData) -> KeyFigure:
     scores = data.evaluation
-    of = f"{count(len(scores.labels))} {data.split} images of {count(len(np.unique(scores.labels)))} identities"
+    of = f"{grouped(len(scores.labels))} {data.split} images of {grouped(len(np.unique(scores.labels)))} identities"
     note = f"the nearest image is of the same identity; AUC of pairs {points(scores.metrics['auc'])}; {of}"
-    return KeyFigure("Recall at 1", percent(scores.metrics["recall1"]), note)
+    return KeyFigure("Recall@1", percent(scores.metrics["recall1"]), note)
 
 
-def _findings(data: ReportData, details: NearDetails | None) -> list[Finding]:
+def _highlights(data: ReportData, details: EmbeddingDetails | None) -> list[Highlight]:
     scores = data.evaluation
     if not scores.finite:
-        return [Finding("Outputs", "Some of the embeddings are not numbers, so nothing is scored.")]
-    found = []
+        return [Highlight("Outputs", "Some of the embeddings are not numbers, so nothing is scored.")]
+    highlights = []
     if scores.metrics["auc"] < CHANCE:
-        said = f"AUC {points(scores.metrics['auc'])}: two images of one identity are hardly more alike than any two"
-        found.append(Finding("Near chance", f"{said}."))
-    found += _mixed_up(data, details)
+        auc = points(scores.metrics["auc"])
+        sentence = f"AUC {auc}: two images of one identity are hardly more similar than any two."
+        highlights.append(Highlight("Near chance", sentence))
+    highlights += _most_confused(data, details)
     train, scored = (set(np.flatnonzero(data.counts.get(name, ())).tolist()) for name in ("train", "val"))
     if data.split == "validation" and train & scored:
-        same = f"{count(len(train & scored))} of {count(len(scored))} identities"
-        found.append(Finding("Seen before", f"{same} have training images: expect less of identities that are new."))
-    return found
+        same = f"{grouped(len(train & scored))} of {grouped(len(scored))} identities"
+        highlights.append(
+            Highlight("Seen before", f"{same} have training images: expect less of identities that are new.")
+        )
+    return highlights
 
 
-def _mixed_up(data: ReportData, details: NearDetails | None) -> list[Finding]:
+def _most_confused(data: ReportData, details: EmbeddingDetails | None) -> list[Highlight]:
     if details is None or not len(details.first):
         return []
     labels = data.evaluation.labels
     mixed = Counter((a, b) for a, b in zip(labels.tolist(), labels[details.first].tolist()) if a != b)
     if not mixed:
         return []
-    (true, said), times = mixed.most_common(1)[0]
-    names = f"{bdi(data.classes[said])} is nearest to {bdi(data.classes[true])}"
-    return [Finding("Most confused", f"{names} for {count(times)} of its {count(int((labels == true).sum()))} images.")]
+    (true, nearest), times = mixed.most_common(1)[0]
+    names = f"{bdi(data.classes[nearest])} is nearest to {bdi(data.classes[true])}"
+    return [
+        Highlight(
+            "Most confused", f"{names} for {grouped(times)} of its {grouped(int((labels == true).sum()))} images."
+        )
+    ]
 
 
-def roc(scores: Any) -> str:
-    """Accepted pairs of one identity by accepted pairs of two, the latter on a logarithmic axis, with the threshold."""
+def roc_chart(scores: Any) -> Markup:
+    """True accept rate by false accept rate, the latter on a logarithmic axis, with the threshold."""
     verification = scores.verification
     total = int(verification.other.sum())
     decades = max(1, min(DECADES, math.ceil(math.log10(max(total, 10)))))
     far, tar = sampled(verification.same, verification.other, np.geomspace(10.0**-decades, 1, SAMPLES))
     ring = (scores.verification.accepted(scores.threshold)[1], scores.metrics["tar"])
-    some = "; ".join(
+    samples = "; ".join(
         f"{percent(float(tar[index]))} at {percent(float(far[index]), 2)}" for index in range(0, SAMPLES, SAMPLES // 4)
     )
-    label = f"Pairs of one identity that are accepted, by the share of pairs of two that are: {some}."
-    across = Axis("pairs of two identities accepted", decades)
-    line = Line(far.tolist(), tar.tolist(), "a")
-    return chart(label, [line], across, "pairs of one identity accepted", height=270, ring=ring, rule=scores.far)
+    description = f"ROC: true accept rate by false accept rate: {samples}."
+    across = RateAxis("false accept rate", decades)
+    curve = RateCurve(far.tolist(), tar.tolist(), "a")
+    return rate_chart(description, [curve], across, "true accept rate", height=270, ring=ring, rule=scores.far)
 
 
 def sampled(
     same: NDArray[np.int64], other: NDArray[np.int64], far: NDArray[np.float64]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """(FAR, TAR): the largest share of `same` that is accepted where at most each `far` of `other` is.
+    """(FAR, TAR): the largest fraction of `same` that is accepted where at most each `far` of `other` is.
 
     same, other: pairs by rising similarity.
     """
@@ -133,7 +139,7 @@ def coloured(labels: NDArray[np.int64]) -> list[int]:
     return [int(label) for label in sorted(order.tolist()) if counts[label]]
 
 
-def plane_plot(places: NDArray[np.float32], labels: NDArray[np.int64], names: Sequence[str]) -> str:
+def projection_chart(places: NDArray[np.float32], labels: NDArray[np.int64], names: Sequence[str]) -> Markup:
     """Points in the plane, the same scale along both axes, coloured by identity; the rest are grey and lie behind."""
     low, high = places.min(axis=0), places.max(axis=0)
     middle, reach = (low + high) / 2, float(max((high - low).max(), 1e-6)) / 2
@@ -147,6 +153,7 @@ def plane_plot(places: NDArray[np.float32], labels: NDArray[np.int64], names: Se
     for index in order:
         label = int(labels[index])
         x, y = across(float(places[index, 0])), up(float(places[index, 1]))
-        parts.append(tag("circle", title(names[label]), cx=x, cy=y, r=3, class_=f"fill {own.get(label, 'c')}"))
-    said = f"{len(labels)} images of {len(np.unique(labels))} identities along the two directions of largest variance."
-    return drawing(WIDTH, height, said, *parts)
+        parts.append(element("circle", tooltip(names[label]), cx=x, cy=y, r=3, class_=f"fill {own.get(label, 'c')}"))
+    identities = len(np.unique(labels))
+    description = f"{len(labels)} images of {identities} identities along the two directions of largest variance."
+    return chart(WIDTH, height, description, *parts)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 
-class Classifier(Protocol):
+class SplitClassifier(Protocol):
     """A network split at its last feature map, as ours and timm's are."""
 
     def forward_features(self, x: Tensor) -> Tensor: ...
@@ -18,10 +18,10 @@ class Classifier(Protocol):
     def forward_head(self, features: Tensor) -> Tensor: ...
 
 
-def grad_cam(model: Classifier, images: Tensor, classes: NDArray[np.int64]) -> NDArray[np.float32]:
+def grad_cam(model: SplitClassifier, images: Tensor, classes: NDArray[np.int64]) -> NDArray[np.float32]:
     """Evidence at each place of the last feature map: (n, h, w), 0 or more, not normalised.
 
-    model: in evaluation mode. images: (n, C, H, W). classes: (n,) the class asked about, one an image.
+    model: in evaluation mode. images: (n, C, H, W). classes: (n,) the class to explain, one per image.
     Selvaraju et al. 2017, arXiv 1610.02391, section 3: a_k is the mean over places of d score / d A_k (equation 1),
     the map is ReLU(sum over k of a_k A_k) (equation 2); the score is the output before the softmax.
     """

@@ -1,4 +1,4 @@
-"""The report of several heads, and of labels, numbers and classes of a tree: what each head is worth, in tables."""
+"""The report of several heads, and of labels, numbers and classes of a tree: the scores of each head, in tables."""
 
 from __future__ import annotations
 
@@ -9,13 +9,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from gossamer.report import figures
+from gossamer.charts.confusion import confusion_chart
+from gossamer.charts.scatter import predicted_against_true
+from gossamer.charts.svg import Markup
+from gossamer.host.text import grouped, metric_name, points, significant
 from gossamer.report.contents import ReportData
-from gossamer.report.detect import BACKGROUND, pairs
-from gossamer.report.formats import count, points, significant
-from gossamer.report.scatter import scatter
-from gossamer.report.scores import Pair, confused_pairs
-from gossamer.report.view import SPLITS, Finding, KeyFigure, View, bdi, weakest_first
+from gossamer.report.detect import BACKGROUND, class_confusions
+from gossamer.report.scores import ConfusedPair, confused_pairs
+from gossamer.report.view import SPLITS, Highlight, KeyFigure, TaskView, bdi, weakest_first
 from gossamer.tasks.detection.scores import DetectionScores
 from gossamer.tasks.embedding.scores import EmbeddingScores
 from gossamer.tasks.multihead.scores import MultiScores
@@ -27,44 +28,44 @@ PAIRS = 10
 CHARTS = 12  # quantities with a chart of their own
 
 
-class Row(NamedTuple):
-    """A class, label, quantity or level: the share its bar shows (nan for none), and the cells behind."""
+class ScoreRow(NamedTuple):
+    """A class, label, quantity or level: the score its bar shows, 0..1 (nan for none), and the cells behind it."""
 
     name: str
-    share: float
+    score: float
     cells: tuple[str, ...]
 
 
-class Chart(NamedTuple):
-    """A figure and what stands above it."""
+class NamedChart(NamedTuple):
+    """A chart and what stands above it."""
 
     name: str
-    said: str
-    svg: str
+    note: str
+    svg: Markup
 
 
 @dataclass(frozen=True)
-class Part:
+class HeadSection:
     """What the page shows of one head.
 
-    said: a sentence on what the table's numbers are. columns: above the cells of `rows`; the first is that of the bar.
+    explanation: what the table's numbers are, in sentences. columns: above the cells of `rows`; the first is that of the bar.
     matrix: the confusion of `classes`, of `counted`. facts: (name, value) of the head's scores.
     """
 
-    said: str
+    explanation: str
     facts: list[tuple[str, str]]
     columns: tuple[str, ...] = ()
-    rows: list[Row] = field(default_factory=list)
+    rows: list[ScoreRow] = field(default_factory=list)
     what: str = "class"
     classes: tuple[str, ...] = ()
-    matrix: str = ""
-    pairs: list[Pair] = field(default_factory=list)
+    matrix: Markup | None = None
+    pairs: list[ConfusedPair] = field(default_factory=list)
     counted: str = "images"
-    charts: list[Chart] = field(default_factory=list)
+    charts: list[NamedChart] = field(default_factory=list)
 
 
-class Titled(NamedTuple):
-    """A part with its place on the page and the images that have its label."""
+class PlacedSection(NamedTuple):
+    """The section of a head with its place on the page and the images that have its label."""
 
     id: str
     name: str
@@ -72,85 +73,81 @@ class Titled(NamedTuple):
     images: int
     main: str
     value: float
-    part: Part
+    section: HeadSection
 
 
-def view(data: ReportData) -> View:
+def heads_view(data: ReportData) -> TaskView:
     """The part of several heads, or of one without a report of its own."""
-    found = data.evaluation
-    if isinstance(found, MultiScores):
-        scores, main = found.heads, found.main
+    evaluation = data.evaluation
+    if isinstance(evaluation, MultiScores):
+        heads, main = evaluation.heads, evaluation.main
     else:
-        scores, main = {data.task: found}, {data.task: data.score}
-    parts = [
-        Titled(f"head-{index}", name, kind, len(one.names), main[name], one.metrics[main[name]], make(one))
-        for index, (name, one) in enumerate(scores.items())
-        for kind, make in [_kind(one)]
-    ]
-    images = f"{count(len(found.names))} {data.split} images"
+        heads, main = {data.task: evaluation}, {data.task: data.score}
+    parts = []
+    for index, (name, scores) in enumerate(heads.items()):
+        kind, section_of = _kind(scores)
+        value = scores.metrics[main[name]]
+        parts.append(
+            PlacedSection(f"head-{index}", name, kind, len(scores.names), main[name], value, section_of(scores))
+        )
+    images = f"{grouped(len(evaluation.names))} {data.split} images"
     note = f"the mean of {len(parts)} heads; {images}" if len(parts) > 1 else images
-    return View(
+    return TaskView(
         template="heads.html",
-        sections=(*([("heads", "Heads")] if len(parts) > 1 else []), *((one.id, one.name) for one in parts)),
+        sections=(*([("heads", "Heads")] if len(parts) > 1 else []), *((part.id, part.name) for part in parts)),
         subject=f"{len(parts)} heads" if len(parts) > 1 else f"task {data.task}",
-        headline=KeyFigure(_plain(data.score), significant(found.metrics[data.score]), note),
-        findings=_findings(parts, len(found.names)),
-        values={"parts": parts, "said": images},
+        headline=KeyFigure(metric_name(data.score), significant(evaluation.metrics[data.score]), note),
+        highlights=_highlights(parts, len(evaluation.names)),
+        values={"parts": parts, "images": images},
         extent_heads=("images",),
         extents=[(SPLITS.get(name, name), (images,)) for name, images in data.images.items()],
         styles=("tasks.css",),
     )
 
 
-def _findings(parts: Sequence[Titled], images: int) -> list[Finding]:
-    known = [one for one in parts if math.isfinite(one.value)]
-    found = []
+def _highlights(parts: Sequence[PlacedSection], images: int) -> list[Highlight]:
+    known = [part for part in parts if math.isfinite(part.value)]
+    highlights = []
     if len(known) > 1:
-        weakest = min(known, key=lambda one: one.value)
-        said = f"{bdi(weakest.name)}: {_plain(weakest.main)} {significant(weakest.value)}."
-        found.append(Finding("Weakest head", said))
-    for one in parts:
-        if one.images < images:
-            said = (
-                f"{bdi(one.name)} is known of {count(one.images)} of {count(images)} images; the others count nowhere."
-            )
-            found.append(Finding("Labels missing", said))
-    return found
-
-
-def _plain(name: str) -> str:
-    return name.replace("_", " ")
+        weakest = min(known, key=lambda part: part.value)
+        score = f"{bdi(weakest.name)}: {metric_name(weakest.main)} {significant(weakest.value)}."
+        highlights.append(Highlight("Weakest head", score))
+    for part in parts:
+        if part.images < images:
+            labelled = f"{grouped(part.images)} of {grouped(images)} images have a label of {bdi(part.name)}"
+            highlights.append(Highlight("Labels missing", f"{labelled}; the others do not count in its scores."))
+    return highlights
 
 
 def _facts(scores: Any) -> list[tuple[str, str]]:
     """The scores of a head by name, its loss first where it has one."""
     values = {"loss": scores.loss, **scores.metrics} if math.isfinite(scores.loss) else scores.metrics
-    return [(_plain(name), significant(value, 4)) for name, value in values.items()]
+    return [(metric_name(name), significant(value, 4)) for name, value in values.items()]
 
 
-def _classes(scores: Evaluation) -> Part:
+def _classes(scores: Evaluation) -> HeadSection:
     rows = weakest_first(scores.per_class, "f1")
-    return Part(
-        "The weakest class first, in per cent. Precision: of the images given this name, those that bear it rightly. "
-        "Recall: of the images of this class, those that were found. F1: their harmonic mean.",
+    return HeadSection(
+        "The weakest class first, in per cent. Precision: TP / (TP + FP). Recall: TP / (TP + FN). "
+        "F1: their harmonic mean.",
         _facts(scores),
         ("F1", "precision", "recall", "images"),
         [_row(row, "f1", "precision", "recall") for row in rows],
         classes=scores.classes,
-        matrix=figures.matrix(scores.confusion, scores.classes),
+        matrix=confusion_chart(scores.confusion, scores.classes),
         pairs=confused_pairs(scores.confusion, PAIRS),
     )
 
 
-def _row(row: dict[str, Any], *shares: str) -> Row:
-    """The first share with its bar, the others behind it, the support last."""
-    first, *others = shares
-    return Row(row["class"], row[first], (*(points(row[name]) for name in others), count(row["support"])))
+def _row(row: dict[str, Any], *scores: str) -> ScoreRow:
+    """The first score with its bar, the others behind it, the support last."""
+    first, *others = scores
+    return ScoreRow(row["class"], row[first], (*(points(row[name]) for name in others), grouped(row["support"])))
 
 
-def _labels(scores: MultiLabel) -> Part:
+def _labels(scores: MultiLabel) -> HeadSection:
     rows = weakest_first(scores.per_class, "ap")
-    return Part(
+    return HeadSection(
         "The weakest label first, in per cent. AP: average precision over all thresholds; precision, recall and F1 at a "
         "probability of 0.5. Images: those that have the label.",
         _facts(scores),
@@ -160,14 +157,14 @@ def _labels(scores: MultiLabel) -> Part:
     )
 
 
-def _quantities(scores: Regression) -> Part:
+def _quantities(scores: Regression) -> HeadSection:
     rows = [
-        Row(
+        ScoreRow(
             row["class"],
             row["r2"],
             (
                 *(significant(row[name]) for name in ("mae", "rmse", "bias", "low", "high")),
-                count(row["support"]),
+                grouped(row["support"]),
             ),
         )
         for row in scores.per_class
@@ -175,26 +172,26 @@ def _quantities(scores: Regression) -> Part:
     charts = []
     for index, row in enumerate(scores.per_class[:CHARTS]):
         known = ~np.isnan(scores.targets[:, index])
-        truth, said = scores.targets[known, index], scores.outputs[known, index]
-        charts.append(Chart(row["class"], f"R² {significant(row['r2'])}", scatter(row["class"], truth, said)))
-    return Part(
-        "In the unit of each quantity. R²: the share of its variance that is explained, in per cent; MAE: mean absolute "
-        "error; RMSE: root of the mean squared error; bias: the mean of said less true; from, to: the true values.",
+        chart = predicted_against_true(row["class"], scores.targets[known, index], scores.outputs[known, index])
+        charts.append(NamedChart(row["class"], f"R² {significant(row['r2'])}", chart))
+    return HeadSection(
+        "In the unit of each quantity. R²: the explained fraction of the variance, in per cent; MAE: mean absolute "
+        "error; RMSE: root mean squared error; bias: mean of predicted minus true; min, max: of the true values.",
         _facts(scores),
-        ("R²", "MAE", "RMSE", "bias", "from", "to", "images"),
+        ("R²", "MAE", "RMSE", "bias", "min", "max", "images"),
         rows,
         what="quantity",
         charts=charts,
     )
 
 
-def _levels(scores: Hierarchical) -> Part:
+def _levels(scores: Hierarchical) -> HeadSection:
     rows = []
     for level in range(scores.targets.shape[1]):
-        share, known = scores.metrics[f"accuracy:{level + 1}"], int((scores.targets[:, level] >= 0).sum())
-        rows.append(Row(f"level {level + 1}", share, (count(known),)))
-    return Part(
-        "In per cent, the coarsest level first: of the images whose class is known at that level, those named rightly.",
+        accuracy, known = scores.metrics[f"accuracy:{level + 1}"], int((scores.targets[:, level] >= 0).sum())
+        rows.append(ScoreRow(f"level {level + 1}", accuracy, (grouped(known),)))
+    return HeadSection(
+        "In per cent, the coarsest level first: accuracy over the images whose class is known at that level.",
         _facts(scores),
         ("accuracy", "images"),
         rows,
@@ -202,43 +199,43 @@ def _levels(scores: Hierarchical) -> Part:
     )
 
 
-def _pixels(scores: SegmentationEvaluation) -> Part:
-    return Part(
-        "The weakest class first, in per cent. IoU: of the pixels that are of the class or were said to be, those that "
-        "are both. Found: of the pixels of the class, those that were said to be.",
+def _pixels(scores: SegmentationEvaluation) -> HeadSection:
+    return HeadSection(
+        "The weakest class first, in per cent. IoU: TP / (TP + FP + FN), in pixels. "
+        "Recall: TP / (TP + FN). Precision: TP / (TP + FP).",
         _facts(scores),
-        ("IoU", "found", "precision", "pixels"),
+        ("IoU", "recall", "precision", "pixels"),
         [_row(row, "iou", "accuracy", "precision") for row in weakest_first(scores.per_class, "iou")],
         classes=scores.classes,
-        matrix=figures.matrix(scores.confusion, scores.classes, "pixels", cents=True),
+        matrix=confusion_chart(scores.confusion, scores.classes, "pixels", percent=True),
         pairs=confused_pairs(scores.confusion, PAIRS),
         counted="pixels",
     )
 
 
-def _boxes(scores: DetectionScores) -> Part:
-    return Part(
-        "Average precision (AP), the weakest class first, in per cent: at an overlap of 0.5, at 0.75, and the mean over "
-        "0.5 to 0.95. Recall: with at most 100 boxes an image, the mean over the same overlaps.",
+def _boxes(scores: DetectionScores) -> HeadSection:
+    return HeadSection(
+        "Average precision (AP), the weakest class first, in per cent: at an IoU of 0.5, of 0.75, and the mean "
+        "over 0.5 to 0.95. AR: mean recall over the same IoUs with at most 100 boxes per image.",
         _facts(scores),
-        ("AP 0.5", "AP 0.75", "AP 0.5–0.95", "recall", "objects"),
+        ("AP@0.5", "AP@0.75", "AP@0.5:0.95", "AR@100", "objects"),
         [_row(row, "map50", "map75", "map", "recall") for row in weakest_first(scores.per_class, "map50")],
         classes=scores.classes,
-        matrix=figures.matrix(scores.confusion, (*scores.classes, BACKGROUND), "objects"),
-        pairs=pairs(scores.confusion),
+        matrix=confusion_chart(scores.confusion, (*scores.classes, BACKGROUND), "objects"),
+        pairs=class_confusions(scores.confusion),
         counted="objects",
     )
 
 
-def _neighbours(scores: EmbeddingScores) -> Part:
-    return Part(
-        "Each image is looked up among all others by cosine similarity. Recall at k: an image of the same identity is "
-        "among the k nearest.",
+def _neighbours(scores: EmbeddingScores) -> HeadSection:
+    return HeadSection(
+        "Each image is a query among all others, by cosine similarity. Recall@k: the fraction of queries with an image of "
+        "the same identity among the k nearest.",
         _facts(scores),
     )
 
 
-KINDS: dict[type, tuple[str, Callable[[Any], Part]]] = {
+KINDS: dict[type, tuple[str, Callable[[Any], HeadSection]]] = {
     Evaluation: ("classes", _classes),
     MultiLabel: ("labels", _labels),
     Regression: ("numbers", _quantities),
@@ -249,5 +246,5 @@ KINDS: dict[type, tuple[str, Callable[[Any], Part]]] = {
 }
 
 
-def _kind(scores: Any) -> tuple[str, Callable[[Any], Part]]:
-    return KINDS.get(type(scores), ("scores", lambda other: Part("", _facts(other))))
+def _kind(scores: Any) -> tuple[str, Callable[[Any], HeadSection]]:
+    return KINDS.get(type(scores), ("scores", lambda other: HeadSection("", _facts(other))))

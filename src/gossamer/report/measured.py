@@ -5,75 +5,80 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
-from gossamer.report import figures, formats
+from gossamer.charts.bars import BarPair, paired_bars
+from gossamer.charts.intervals import Interval, interval_chart
+from gossamer.charts.svg import Markup
+from gossamer.host import text
 from gossamer.report.contents import ExportedFile, ReportData, stages
-from gossamer.report.figures import Bar, Range
 
 PLOTTED_LATENCIES = 16
 PLOTTED_STAGES = 16
 
 
-class Check(NamedTuple):
-    """One row of what verifying the model file found."""
+class FileCheck(NamedTuple):
+    """One row of verifying the model file."""
 
     what: str
     result: str
     ok: bool
 
 
-def checks(exported: ExportedFile) -> list[Check]:
+def file_checks(exported: ExportedFile) -> list[FileCheck]:
     """The checks of the model file."""
-    found = exported.verification
-    if found is None:
-        return [Check("format", exported.problem, False)]
-    many = f"{len(found.outputs)} check input{'s' if len(found.outputs) != 1 else ''}"
-    same = sum(check.same for check in found.pixels)
+    verification = exported.verification
+    if verification is None:
+        return [FileCheck("format", exported.problem, False)]
+    many = f"{len(verification.outputs)} check input{'s' if len(verification.outputs) != 1 else ''}"
+    same = sum(check.same for check in verification.pixels)
     return [
-        Check("format and SHA-256", found.sha256, True),
-        Check(
+        FileCheck("format and SHA-256", verification.sha256, True),
+        FileCheck(
             "outputs",
-            f"{many}: differ by at most {found.largest_difference:.2g}, "
-            f"allowed {found.tolerance:.2g}, with {found.runtime} ({found.why})",
-            found.ok,
+            f"{many}: differ by at most {verification.largest_difference:.2g}, "
+            f"allowed {verification.tolerance:.2g}, with {verification.runtime} ({verification.why})",
+            verification.ok,
         ),
-        Check(
+        FileCheck(
             "preprocessing",
-            f"pixels of {same} of {len(found.pixels)} check images are the same",
-            same == len(found.pixels),
+            f"pixels of {same} of {len(verification.pixels)} check images are the same",
+            same == len(verification.pixels),
         ),
     ]
 
 
-def stage_plot(data: ReportData) -> str:
-    """Multiply-adds and parameters of each stage; "" where there are too few or too many."""
+def stage_chart(data: ReportData) -> Markup | None:
+    """Multiply-adds and parameters of each stage; None where there are too few or too many."""
     parts = [one for one in stages(data.cost.layers) if one.macs or one.params]
     if not 1 < len(parts) <= PLOTTED_STAGES:
-        return ""  # of a network without stages the table of layers says it all
+        return None  # the table of layers shows a network without stages
 
-    def bar(name: str, macs: int, params: int) -> Bar:
-        shares = macs / max(data.cost.macs, 1), params / max(data.cost.params, 1)
-        return Bar(
+    def bar(name: str, macs: int, params: int) -> BarPair:
+        fractions = macs / max(data.cost.macs, 1), params / max(data.cost.params, 1)
+        return BarPair(
             name,
-            shares[0],
-            f"{formats.percent(shares[0])} · {formats.short(macs)}",
-            shares[1],
-            f"{formats.percent(shares[1])} · {formats.short(params)}",
+            fractions[0],
+            f"{text.percent(fractions[0])} · {text.si_number(macs)}",
+            fractions[1],
+            f"{text.percent(fractions[1])} · {text.si_number(params)}",
         )
 
     bars = [bar(one.name, one.macs, one.params) for one in parts]
-    return figures.pairs_of_bars("Cost by stage", ("multiply-adds", "parameters"), bars)
+    return paired_bars("Cost by stage", ("multiply-adds", "parameters"), bars)
 
 
-def latency_plot(data: ReportData) -> str:
-    """The latencies with their spread; "" where there are none or too many."""
+def latency_chart(data: ReportData) -> Markup | None:
+    """The latencies with their spread; None where there are none or too many."""
     rows = [
-        Range(
-            f"{row.runtime}, {row.threads} thread{'s' if row.threads != 1 else ''}, batch {row.batch}",
+        Interval(
+            f"{row.runtime}, {text.thread_count(row.threads)}, batch {row.batch}",
             row.p10,
             row.median,
             row.p90,
+            text.milliseconds(row.median),
         )
         for row in data.latencies
         if math.isfinite(row.median)
     ]
-    return figures.ranges("Milliseconds a call", rows) if 0 < len(rows) <= PLOTTED_LATENCIES else ""
+    if not 0 < len(rows) <= PLOTTED_LATENCIES:
+        return None
+    return interval_chart("Latency: median, p10 to p90", rows, axis="milliseconds per call")

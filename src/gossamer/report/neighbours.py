@@ -22,7 +22,7 @@ DRAWN = 2000  # points of the plane at most
 
 
 @dataclass(frozen=True)
-class Near:
+class NeighbourImage:
     """An image: its identity as a number, and the cosine of its similarity with the query, 1 of the query itself."""
 
     name: str
@@ -35,12 +35,12 @@ class Near:
 class Query:
     """An image and those nearest to it, the nearest first."""
 
-    image: Near
-    nearest: tuple[Near, ...]
+    image: NeighbourImage
+    nearest: tuple[NeighbourImage, ...]
 
 
 @dataclass(frozen=True)
-class NearDetails:
+class EmbeddingDetails:
     """What only an embedder's report shows. points: (m, 2), at most DRAWN of the images along the two directions of the
     largest variance; labels: (m,) their identities. first: (n,) the image nearest to each."""
 
@@ -50,27 +50,27 @@ class NearDetails:
     first: NDArray[np.int64]
 
 
-def details(source: Source, scores: EmbeddingScores, preprocess: Preprocess) -> NearDetails:
-    """The neighbours and the plane; nothing of either where embeddings are not numbers, or of fewer than two images."""
+def embedding_details(source: Source, scores: EmbeddingScores, preprocess: Preprocess) -> EmbeddingDetails:
+    """The neighbours and the plane; neither where embeddings are not finite or there are fewer than two images."""
     count = len(scores.labels)
     if not scores.finite or count < 2:
         none = np.zeros(0, np.int64)
-        return NearDetails((), np.zeros((0, 2), np.float32), none, none)
+        return EmbeddingDetails((), np.zeros((0, 2), np.float32), none, none)
     places, similarities = others(scores.embeddings, min(SHOWN, count - 1))
     row = {name: index for index, name in enumerate(source.names)}
 
-    def near(index: int, similarity: float) -> Near:
+    def near(index: int, similarity: float) -> NeighbourImage:
         name = scores.names[index]
         pixels = preprocess.pixels(source.read(row[name]))
         image = Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels).convert("RGB")
-        return Near(name, int(scores.labels[index]), similarity, photo_of(image, SIDE))
+        return NeighbourImage(name, int(scores.labels[index]), similarity, photo_of(image, SIDE))
 
     queries = tuple(
         Query(near(index, 1.0), tuple(map(near, places[index].tolist(), similarities[index].tolist())))
         for index in chosen(scores.labels, places[:, 0], similarities[:, 0])
     )
-    kept = np.linspace(0, count - 1, min(count, DRAWN)).round().astype(np.int64)
-    return NearDetails(queries, plane(scores.embeddings)[kept], scores.labels[kept], places[:, 0])
+    drawn = np.linspace(0, count - 1, min(count, DRAWN)).round().astype(np.int64)
+    return EmbeddingDetails(queries, plane(scores.embeddings)[drawn], scores.labels[drawn], places[:, 0])
 
 
 def others(embeddings: NDArray[np.float32], top: int) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
@@ -83,15 +83,15 @@ def others(embeddings: NDArray[np.float32], top: int) -> tuple[NDArray[np.int64]
 
 
 def chosen(labels: NDArray[np.int64], first: NDArray[np.int64], similarities: NDArray[np.float32]) -> list[int]:
-    """The images to show: those whose nearest is wrong, the surest first, and some, evenly spread, where it is right.
+    """The images to show: those whose nearest is wrong, the most similar first, and some, evenly spread, where it is right.
 
     labels, first, similarities: (n,), the identity, the nearest image, its similarity. Images without another of their
-    identity can have no right one and are left out.
+    identity are left out.
     """
-    able = np.bincount(labels)[labels] > 1
+    answerable = np.bincount(labels)[labels] > 1
     right = labels[first] == labels
-    wrong = np.flatnonzero(able & ~right)
+    wrong = np.flatnonzero(answerable & ~right)
     wrong = wrong[np.argsort(-similarities[wrong], kind="stable")][:WRONG]
-    good = np.flatnonzero(able & right)
+    good = np.flatnonzero(answerable & right)
     spread = np.linspace(0, len(good) - 1, min(RIGHT, len(good))).round().astype(np.int64)
     return [*wrong.tolist(), *good[spread].tolist()]

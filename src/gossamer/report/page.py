@@ -1,35 +1,43 @@
-"""The report as one HTML file: `write` makes it for a run folder, `render` turns the collected values into it."""
+"""The report as one HTML file: `write_report` writes that of a run folder, `report_html` renders collected values."""
 
 from __future__ import annotations
 
-import importlib
 import shlex
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gossamer.errors import MissingPackageError
+from gossamer.charts import page
+from gossamer.host import text
 from gossamer.host.progress import SILENT, Progress
 from gossamer.host.storage import write_text
-from gossamer.report import formats
-from gossamer.report.contents import ReportData, flat, settings_by_group
-from gossamer.report.course import kept, panels
-from gossamer.report.findings import findings
-from gossamer.report.measured import checks, latency_plot, stage_plot
-from gossamer.report.view import SPLITS, KeyFigure, View
+from gossamer.report.classify import classification_view
+from gossamer.report.contents import ReportData, flat_rows, settings_by_group
+from gossamer.report.detect import detection_view
+from gossamer.report.embed import embedding_view
+from gossamer.report.heads import heads_view
+from gossamer.report.highlights import highlights
+from gossamer.report.measured import file_checks, latency_chart, stage_chart
+from gossamer.report.segment import segmentation_view
+from gossamer.report.training_curves import selected_checkpoint, training_charts
+from gossamer.report.view import SPLITS, KeyFigure, TaskView
 
 if TYPE_CHECKING:
     import jinja2
 
 FOLDER = Path(__file__).parent
-VIEWS = {"classify": "classify", "detect": "detect", "segment": "segment", "embed": "embed"}  # task -> module
+# task -> what makes its part of the page; the heads' view is that of all others
+VIEWS: dict[str, Callable[[ReportData], TaskView]] = {
+    "classify": classification_view,
+    "detect": detection_view,
+    "segment": segmentation_view,
+    "embed": embedding_view,
+}
 ROWS = 12  # of a table, that are shown without scrolling
 NUMBERED = 32  # classes, from which their tables carry their numbers
-# what HTML forbids in text, and a lone surrogate, which a file name that is not UTF-8 brings and UTF-8 cannot carry
-UNPRINTABLE = dict.fromkeys((*range(9), 11, 12, *range(14, 32), *range(127, 160), *range(0xD800, 0xE000)), "\ufffd")
 
 
-def write(
+def write_report(
     run_folder: str | Path,
     out: str | Path | None = None,
     *,
@@ -39,86 +47,60 @@ def write(
 ) -> Path:
     """Write the report of `run_folder` to `out` (default: report.html in it) and return its path.
 
-    model_file: the exported file (default: the only .onnx file in the folder, if there is one); it is verified.
+    model_file: the exported file (default: the newest .onnx file in the folder, if there is one); it is verified.
     bench: what `gossamer bench --json` printed (default: bench.json in the folder, if there).
     Raises RunError, DataError, ModelFileError, StorageError, MissingPackageError.
     """
     from gossamer.report.collect import collect
     from gossamer.run import REPORT
 
-    _environment()  # what is missing is said before minutes of scoring, not after
-    html = render(collect(run_folder, model_file=model_file, bench=bench, progress=progress))
+    _templates()  # a missing package is reported before minutes of scoring, not after
+    html = report_html(collect(run_folder, model_file=model_file, bench=bench, progress=progress))
     path = Path(out) if out is not None else Path(run_folder) / REPORT
     write_text(path, html)
     return path
 
 
-def render(data: ReportData) -> str:
+def report_html(data: ReportData) -> str:
     """The HTML page. Raises MissingPackageError."""
     view = view_of(data)
-    style = [(FOLDER / name).read_text(encoding="utf-8") for name in ("style.css", *view.styles)]
-    html = (
-        _environment()
-        .get_template("template.html")
-        .render(
-            view.values,
-            data=data,
-            view=view,
-            name=run_name(data),
-            size=data.settings.input_size() or ("?", "?"),
-            style="".join(style),
-            keys=key_figures(data, view.headline),
-            findings=findings(data, view.findings),
-            panels=panels(data),
-            best=data.best_row(),
-            kept=kept(data),
-            many=len(data.classes) > NUMBERED,
-            rows_shown=ROWS,
-            split_names=[SPLITS.get(name, name) for name in data.counts],
-            checks=checks(data.exported) if data.exported else [],
-            stages=stage_plot(data),
-            latency_plot=latency_plot(data),
-            settings=settings_by_group(data.settings),
-            machine=flat(data.machine),
-            bench=flat(data.bench),
-            data_facts=flat({key: value for key, value in data.data.items() if key not in ("per_class", "images")}),
-            network=describe_network(data),
-        )
-    )
-    return html.translate(UNPRINTABLE)
+    values = {
+        **view.values,
+        "version": data.version,
+        "title": f"{run_name(data)} – training report",
+        "data": data,
+        "view": view,
+        "name": run_name(data),
+        "size": data.settings.input_size() or ("?", "?"),
+        "keys": key_figures(data, view.headline),
+        "highlights": highlights(data, view.highlights),
+        "training_charts": training_charts(data),
+        "best": data.best_row(),
+        "selected": selected_checkpoint(data),
+        "many": len(data.classes) > NUMBERED,
+        "rows_shown": ROWS,
+        "split_names": [SPLITS.get(name, name) for name in data.counts],
+        "checks": file_checks(data.exported) if data.exported else [],
+        "stages": stage_chart(data),
+        "latency_chart": latency_chart(data),
+        "settings": settings_by_group(data.settings),
+        "machine": flat_rows(data.machine),
+        "bench": flat_rows(data.bench),
+        "data_facts": flat_rows({key: value for key, value in data.data.items() if key not in ("per_class", "images")}),
+        "network": describe_network(data),
+    }
+    return page.render_page(_templates(), "report.html", values, [FOLDER / name for name in view.styles])
 
 
-def _environment() -> jinja2.Environment:
-    try:
-        import jinja2
-    except ImportError as error:
-        raise MissingPackageError("jinja2", "report", "writing a report") from error
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(FOLDER),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters.update(
-        percent=formats.percent,
-        points=formats.points,
-        count=formats.count,
-        short=formats.short,
-        size=formats.size,
-        milliseconds=formats.milliseconds,
-        significant=formats.significant,
-        duration=formats.duration,
-        setting=_setting,
-    )
-    return environment
+def _templates() -> jinja2.Environment:
+    templates = page.environment(FOLDER, "writing a report")
+    templates.filters["setting"] = _setting
+    return templates
 
 
-def view_of(data: ReportData) -> View:
+def view_of(data: ReportData) -> TaskView:
     """The part of the page that is the task's."""
-    name = VIEWS.get(data.task, "heads")
-    made: View = importlib.import_module(f"gossamer.report.{name}").view(data)
-    return made
+    return VIEWS.get(data.task, heads_view)(data)
 
 
 def key_figures(data: ReportData, headline: KeyFigure | None = None) -> list[KeyFigure]:
@@ -131,21 +113,20 @@ def key_figures(data: ReportData, headline: KeyFigure | None = None) -> list[Key
         macs += f", without {sum(data.cost.unknown.values())} operations of unknown cost"
     figures = [
         headline or view_of(data).headline,
-        KeyFigure("Parameters", formats.short(data.cost.params), f"{formats.count(data.cost.params)} in all"),
-        KeyFigure("MACs", formats.short(data.cost.macs), macs),
+        KeyFigure("Parameters", text.si_number(data.cost.params), f"{text.grouped(data.cost.params)} in all"),
+        KeyFigure("MACs", text.si_number(data.cost.macs), macs),
     ]
     if data.exported:
         note = f"{Path(data.exported.path).name}, {'verified' if data.exported.ok else 'verification FAILED'}"
-        figures.append(KeyFigure("Model file", formats.size(data.exported.size), note))
+        figures.append(KeyFigure("Model file", text.decimal_bytes(data.exported.size), note))
     else:
         figures.append(KeyFigure("Model file", "", "", f"gossamer export {run} --out {file}"))
     fastest = min(
         (row for row in data.latencies if row.batch == 1 and row.median > 0), key=lambda row: row.median, default=None
     )
     if fastest:
-        threads = f"{fastest.threads} thread{'s' if fastest.threads != 1 else ''}"
-        note = f"median of one image, {fastest.runtime}, {threads}"
-        figures.append(KeyFigure("Latency", formats.milliseconds(fastest.median), note))
+        note = f"median of one image, {fastest.runtime}, {text.thread_count(fastest.threads)}"
+        figures.append(KeyFigure("Latency", text.milliseconds(fastest.median), note))
     else:
         figures.append(KeyFigure("Latency", "", "", f"gossamer bench {run}"))
     return figures

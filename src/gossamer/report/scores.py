@@ -13,32 +13,32 @@ BINS = 15  # as in Guo et al. 2017, section 2
 
 
 def wilson(correct: int, total: int, z: float = Z95) -> tuple[float, float]:
-    """Interval of a share, `correct` of `total`, both ends in 0..1; (nan, nan) for a total of 0.
+    """Interval of a proportion, `correct` of `total`, both ends in 0..1; (nan, nan) for a total of 0.
 
     Wilson 1927, "Probable inference, the law of succession, and statistical inference", JASA 22:209. It holds for
-    small samples and for shares near 0 and 1, where the normal interval does not.
+    small samples and for proportions near 0 and 1, where the normal interval does not.
     """
     if total == 0:
         return math.nan, math.nan
-    share = correct / total
+    proportion = correct / total
     scale = 1 + z * z / total
-    centre = (share + z * z / (2 * total)) / scale
-    half = z / scale * math.sqrt(share * (1 - share) / total + z * z / (4 * total * total))
-    # at a share of 0 or 1 that end is exact; rounding must not push it past the share
+    centre = (proportion + z * z / (2 * total)) / scale
+    half = z / scale * math.sqrt(proportion * (1 - proportion) / total + z * z / (4 * total * total))
+    # at a proportion of 0 or 1 that end is exact; rounding must not push it past the proportion
     return (0.0 if correct == 0 else centre - half), (1.0 if correct == total else centre + half)
 
 
 @dataclass(frozen=True)
-class Pair:
-    """`count` images of class `true` were taken for class `predicted`: the share `share` of that class."""
+class ConfusedPair:
+    """`count` images of class `true` were predicted as class `predicted`: `fraction` of the true class, 0..1."""
 
     true: int
     predicted: int
     count: int
-    share: float
+    fraction: float
 
 
-def confused_pairs(confusion: NDArray[np.int64], top: int = 20) -> list[Pair]:
+def confused_pairs(confusion: NDArray[np.int64], top: int = 20) -> list[ConfusedPair]:
     """The most frequent mistakes of a (K, K) matrix of counts [true, predicted], most frequent first."""
     wrong = confusion.copy()
     np.fill_diagonal(wrong, 0)
@@ -48,7 +48,7 @@ def confused_pairs(confusion: NDArray[np.int64], top: int = 20) -> list[Pair]:
     for true, predicted in zip(*np.unravel_index(order, wrong.shape)):
         count = int(wrong[true, predicted])
         if count:
-            pairs.append(Pair(int(true), int(predicted), count, count / int(support[true])))
+            pairs.append(ConfusedPair(int(true), int(predicted), count, count / int(support[true])))
     return pairs
 
 

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+from gossamer.host.text import grouped, percent
 from gossamer.report.contents import ReportData
-from gossamer.report.formats import count, percent
 
 SPLITS = {"train": "training", "val": "validation"}
 IMBALANCE = 3.0  # largest class over smallest, from which it is mentioned
@@ -23,11 +23,11 @@ class KeyFigure(NamedTuple):
     command: str = ""
 
 
-class Finding(NamedTuple):
+class Highlight(NamedTuple):
     """What stands out, in a word or two, and a sentence with its numbers."""
 
     what: str
-    said: str
+    sentence: str
 
 
 class SplitRow(NamedTuple):
@@ -42,11 +42,11 @@ class SplitRow(NamedTuple):
 
 
 @dataclass(frozen=True)
-class View:
+class TaskView:
     """A task's part of the page.
 
     template: the file of its sections, with `values`. sections: (id, title) of those that the navigation names.
-    subject: what is told apart, "3 classes". findings: what stands out in its scores.
+    subject: what the task tells apart, "3 classes". highlights: what stands out in its scores.
     smallest: the splits with their smallest and largest class, or else extents: (split, numbers) under extent_heads.
     counted: what `ReportData.counts` counts, where they are shown by class. styles: files of style beside the page's.
     """
@@ -55,7 +55,7 @@ class View:
     sections: tuple[tuple[str, str], ...]
     subject: str
     headline: KeyFigure
-    findings: list[Finding]
+    highlights: list[Highlight]
     values: dict[str, Any] = field(default_factory=dict)
     smallest: list[SplitRow] = field(default_factory=list)
     extent_heads: tuple[str, ...] = ()
@@ -75,28 +75,28 @@ def listed(names: Sequence[str], most: int = 5) -> str:
     return ", ".join(map(bdi, names[:most])) + more
 
 
-def imbalance(data: ReportData, what: str) -> list[Finding]:
-    """A finding where one class has many times the training `what` of another."""
+def imbalance(data: ReportData, what: str) -> list[Highlight]:
+    """A highlight where one class has many times the training `what` of another."""
     counts = data.counts.get("train", ())
     if not counts or max(counts) < IMBALANCE * max(min(counts), 1):
         return []
     small, large = counts.index(min(counts)), counts.index(max(counts))
-    said = (
-        f"{count(counts[large])} training {what} of {bdi(data.classes[large])}, "
-        f"{count(counts[small])} of {bdi(data.classes[small])}."
+    sentence = (
+        f"{grouped(counts[large])} training {what} of {bdi(data.classes[large])}, "
+        f"{grouped(counts[small])} of {bdi(data.classes[small])}."
     )
-    return [Finding("Imbalance", said)]
+    return [Highlight("Imbalance", sentence)]
 
 
-def never(names: Sequence[str], what: str = "Never predicted") -> list[Finding]:
-    """A finding that names the classes that were never said."""
-    return [Finding(what, f"{listed(names)}.")] if names else []
+def never_predicted(names: Sequence[str], what: str = "Never predicted") -> list[Highlight]:
+    """A highlight that names the classes that were never predicted."""
+    return [Highlight(what, f"{listed(names)}.")] if names else []
 
 
-def confused(data: ReportData, true: int, said: int, what: str, share: float) -> Finding:
-    """A finding that names the two classes that are confused most; what: "12 times"."""
-    names = f"{bdi(data.classes[true])} taken for {bdi(data.classes[said])}"
-    return Finding("Most confused", f"{names}: {what}, {percent(share, 0)} of that class.")
+def most_confused(data: ReportData, true: int, predicted: int, times: str, fraction: float) -> Highlight:
+    """A highlight that names the two classes that are confused most. times: "12 times"; fraction: of the true class."""
+    names = f"{bdi(data.classes[true])} predicted as {bdi(data.classes[predicted])}"
+    return Highlight("Most confused", f"{names}: {times}, {percent(fraction, 0)} of that class.")
 
 
 def weakest_first(rows: list[dict[str, Any]], key: str) -> list[dict[str, Any]]:

@@ -1,4 +1,4 @@
-"""Which boxes of an image were found, missed and invented; the best and the worst images of a detector as pictures."""
+"""Which boxes of an image are true positives, false negatives and false positives; the best and the worst images of a detector as pictures."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ DRAWN = 60  # boxes of an example at most
 
 
 class Outcome(NamedTuple):
-    """Indices of the detections that found an object, of the objects that were missed, of the detections of nothing."""
+    """Indices of the true positives among the detections, of the missed objects, of the false positives."""
 
     found: list[int]
     missed: list[int]
@@ -31,35 +31,35 @@ class Outcome(NamedTuple):
 
     @property
     def f1(self) -> float:
-        """Of this image: 2 found / (2 found + missed + invented); nan where there is nothing and nothing was said."""
-        whole = 2 * len(self.found) + len(self.missed) + len(self.invented)
-        return 2 * len(self.found) / whole if whole else math.nan
+        """Of this image: 2 TP / (2 TP + FN + FP); nan where there is no object and no detection."""
+        total = 2 * len(self.found) + len(self.missed) + len(self.invented)
+        return 2 * len(self.found) / total if total else math.nan
 
 
-def outcome(truth: Objects, said: ScoredBoxes) -> Outcome:
-    """Match the detections of CONFIDENCE or more to the objects of their class, the likeliest first.
+def outcome(truth: Objects, detections: ScoredBoxes) -> Outcome:
+    """Match the detections of CONFIDENCE or more to the objects of their class, the highest score first.
 
     An overlap of 0.5 is enough; crowds are left out, with what reaches into them.
     """
-    real, sure = np.flatnonzero(~truth.crowd), np.flatnonzero(said.scores >= CONFIDENCE)
-    overlap = pairwise_iou(said.boxes[sure], truth.corners[real])
-    overlap[said.labels[sure][:, None] != truth.labels[real]] = 0
-    shared = pairwise_intersection(said.boxes[sure], truth.corners[truth.crowd])
+    real, confident = np.flatnonzero(~truth.crowd), np.flatnonzero(detections.scores >= CONFIDENCE)
+    overlap = pairwise_iou(detections.boxes[confident], truth.corners[real])
+    overlap[detections.labels[confident][:, None] != truth.labels[real]] = 0
+    shared = pairwise_intersection(detections.boxes[confident], truth.corners[truth.crowd])
     in_crowd: NDArray[np.bool_] = np.asarray((shared > 0).any(axis=1))
     found, invented = [], []
     free: NDArray[np.bool_] = np.ones(len(real), np.bool_)
-    for row in np.argsort(-said.scores[sure], kind="stable").tolist():
-        able = np.where(free, overlap[row], 0)
-        best = int(able.argmax()) if len(able) else -1
-        if best >= 0 and able[best] >= VOC_OVERLAP:
+    for row in np.argsort(-detections.scores[confident], kind="stable").tolist():
+        candidates = np.where(free, overlap[row], 0)
+        best = int(candidates.argmax()) if len(candidates) else -1
+        if best >= 0 and candidates[best] >= VOC_OVERLAP:
             free[best] = False
-            found.append(int(sure[row]))
+            found.append(int(confident[row]))
         elif not in_crowd[row]:
-            invented.append(int(sure[row]))
+            invented.append(int(confident[row]))
     return Outcome(found, real[free].tolist(), invented)
 
 
-class Mark(NamedTuple):
+class BoxMark(NamedTuple):
     """A box on a picture, in its pixels. kind: "found", "missed" or "invented"; score: nan of one that was missed."""
 
     kind: str
@@ -69,48 +69,50 @@ class Mark(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Example:
+class DetectionExample:
     """An image with its boxes; the counts are of all, the marks of the first DRAWN of each kind."""
 
     name: str
     photo: Photo
-    marks: tuple[Mark, ...]
+    marks: tuple[BoxMark, ...]
     found: int
     missed: int
     invented: int
 
 
 @dataclass(frozen=True)
-class BoxDetails:
+class DetectionDetails:
     """What only a detector's report shows. sides: (m,) square roots of the areas of the training boxes, in pixels of
     the network's input."""
 
-    worst: tuple[Example, ...]
-    best: tuple[Example, ...]
+    worst: tuple[DetectionExample, ...]
+    best: tuple[DetectionExample, ...]
     sides: NDArray[np.float64]
 
 
-def details(training: Source, source: Source, scores: DetectionScores, preprocess: Preprocess) -> BoxDetails:
+def detection_details(
+    training: Source, source: Source, scores: DetectionScores, preprocess: Preprocess
+) -> DetectionDetails:
     """The examples of the scored images, and the sizes of the training boxes."""
-    outcomes = [outcome(truth, said) for truth, said in zip(scores.truth, scores.found)]
+    outcomes = [outcome(truth, detections) for truth, detections in zip(scores.truth, scores.found)]
     f1 = np.array([one.f1 for one in outcomes])
     worst, best = ends(f1, np.array([len(one.missed) + len(one.invented) for one in outcomes]), EXAMPLES)
     place = {name: index for index, name in enumerate(source.names)}
 
-    def example(index: int) -> Example:
+    def example(index: int) -> DetectionExample:
         return _example(scores, index, outcomes[index], photo(source.read(place[scores.names[index]])))
 
-    return BoxDetails(tuple(map(example, worst)), tuple(map(example, best)), sides(training, preprocess))
+    return DetectionDetails(tuple(map(example, worst)), tuple(map(example, best)), sides(training, preprocess))
 
 
 def sides(training: Source, preprocess: Preprocess) -> NDArray[np.float64]:
     """Square roots of the areas of all boxes but crowds, in pixels of the network's input: (m,)."""
-    found = [np.zeros(0)]
+    lengths = [np.zeros(0)]
     for index in range(len(training)):
         boxes: BoxTarget = training.target(index)
         corners = on_input(boxes.corners[~boxes.crowd], preprocess.place(*boxes.size))
-        found.append(np.sqrt(np.prod(np.maximum(corners[:, 2:] - corners[:, :2], 0), axis=1, dtype=np.float64)))
-    return np.concatenate(found)
+        lengths.append(np.sqrt(np.prod(np.maximum(corners[:, 2:] - corners[:, :2], 0), axis=1, dtype=np.float64)))
+    return np.concatenate(lengths)
 
 
 def object_counts(source: Source) -> tuple[int, ...]:
@@ -120,15 +122,19 @@ def object_counts(source: Source) -> tuple[int, ...]:
     return tuple(counts.tolist())
 
 
-def _example(scores: DetectionScores, index: int, seen: Outcome, shown: Photo) -> Example:
-    truth, said = scores.truth[index], scores.found[index]
+def _example(scores: DetectionScores, index: int, seen: Outcome, shown: Photo) -> DetectionExample:
+    truth, detections = scores.truth[index], scores.found[index]
 
-    def marks(kind: str, chosen: list[int]) -> list[Mark]:
+    def marks(kind: str, chosen: list[int]) -> list[BoxMark]:
         if kind == "missed":
             rows = zip(truth.corners[chosen].tolist(), truth.labels[chosen].tolist(), [math.nan] * len(chosen))
         else:
-            rows = zip(said.boxes[chosen].tolist(), said.labels[chosen].tolist(), said.scores[chosen].tolist())
-        return [Mark(kind, tuple(box), label, score) for box, label, score in list(rows)[:DRAWN]]
+            rows = zip(
+                detections.boxes[chosen].tolist(),
+                detections.labels[chosen].tolist(),
+                detections.scores[chosen].tolist(),
+            )
+        return [BoxMark(kind, tuple(box), label, score) for box, label, score in list(rows)[:DRAWN]]
 
     drawn = (*marks("missed", seen.missed), *marks("invented", seen.invented), *marks("found", seen.found))
-    return Example(scores.names[index], shown, drawn, len(seen.found), len(seen.missed), len(seen.invented))
+    return DetectionExample(scores.names[index], shown, drawn, len(seen.found), len(seen.missed), len(seen.invented))

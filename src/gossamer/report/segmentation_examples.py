@@ -1,4 +1,4 @@
-"""The best and the worst images of a segmenter: what it said laid over them, and the pixels that are wrong."""
+"""The best and the worst images of a segmenter: the predicted mask over the image, and its wrong pixels."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ PALE = 0.55  # how far the photograph under the mistakes is turned to white, so 
 
 
 @dataclass(frozen=True)
-class Example:
-    """An image under what was said of it, and under its mistakes. miou, wrong: shares 0..1; wrong: of its pixels that
-    have a class. classes: those in the picture and in what was said."""
+class SegmentationExample:
+    """An image under its predicted mask, and its wrong pixels. miou, wrong: fractions 0..1; wrong: of the pixels that
+    have a class. classes: those in the true and in the predicted mask."""
 
     name: str
-    said: Photo
+    predicted: Photo
     mistakes: Photo
     miou: float
     wrong: float
@@ -36,62 +36,64 @@ class Example:
 
 
 @dataclass(frozen=True)
-class AreaDetails:
+class SegmentationDetails:
     """What only a segmenter's report shows."""
 
-    worst: tuple[Example, ...]
-    best: tuple[Example, ...]
+    worst: tuple[SegmentationExample, ...]
+    best: tuple[SegmentationExample, ...]
 
 
-def details(forward: Forward, source: Source, scores: SegmentationEvaluation, preprocess: Preprocess) -> AreaDetails:
+def segmentation_details(
+    forward: Forward, source: Source, scores: SegmentationEvaluation, preprocess: Preprocess
+) -> SegmentationDetails:
     """The examples of the scored images, through the network once more."""
     worst, best = ends(scores.image_miou, np.zeros(len(scores.names), np.int64), EXAMPLES)
     place = {name: index for index, name in enumerate(source.names)}
 
-    def examples(chosen: Sequence[int]) -> tuple[Example, ...]:
+    def examples(chosen: Sequence[int]) -> tuple[SegmentationExample, ...]:
         return tuple(
             example(forward, source, place[scores.names[i]], float(scores.image_miou[i]), preprocess) for i in chosen
         )
 
-    return AreaDetails(examples(worst), examples(best))
+    return SegmentationDetails(examples(worst), examples(best))
 
 
-def example(forward: Forward, source: Source, index: int, miou: float, preprocess: Preprocess) -> Example:
+def example(forward: Forward, source: Source, index: int, miou: float, preprocess: Preprocess) -> SegmentationExample:
     """One image of `source`. Raises ImageError."""
     picture, truth = source.read(index), source.target(index)
     pixels, place = preprocess.read(picture)
     raw = forward(preprocess.normalise(pixels[None]))
     logits = raw["logits"] if isinstance(raw, dict) else raw
-    said = mask_of_logits(logits[0], (place.height, place.width), preprocess.size, place)
-    counts = confusion_of(truth, said, len(source.classes))
+    predicted = mask_of_logits(logits[0], (place.height, place.width), preprocess.size, place)
+    counts = confusion_of(truth, predicted, len(source.classes))
     image = decode(picture, channels=3)
-    seen = np.flatnonzero(counts.sum(axis=0) + counts.sum(axis=1))
-    return Example(
+    present = np.flatnonzero(counts.sum(axis=0) + counts.sum(axis=1))
+    return SegmentationExample(
         source.names[index],
-        _photo(image, said),
-        mistakes(image, truth, said),
+        _photo(image, predicted),
+        wrong_pixels(image, truth, predicted),
         miou,
         float(1 - counts.trace() / max(1, counts.sum())),
-        tuple(seen.tolist()),
+        tuple(present.tolist()),
     )
 
 
-def mistakes(image: Image.Image, truth: Mask, said: Mask) -> Photo:
+def wrong_pixels(image: Image.Image, truth: Mask, predicted: Mask) -> Photo:
     """The picture, pale and grey, with each pixel that is wrong in the colour of its true class."""
     small = image.resize(fitted(*image.size, SIDE), SMOOTH)
     grey = np.asarray(small.convert("L"), np.float32)[..., None].repeat(3, axis=2)
     page = (grey * (1 - PALE) + 255 * PALE).round().astype(np.uint8)
-    true, wrong = _small(truth, small.size), _small((truth != said) & (truth != IGNORED), small.size)
+    true, wrong = _small(truth, small.size), _small((truth != predicted) & (truth != IGNORED), small.size)
     page[wrong] = palette(IGNORED)[np.minimum(true[wrong], IGNORED - 1)]
     return _png(page, image)
 
 
-def _photo(image: Image.Image, said: Mask) -> Photo:
+def _photo(image: Image.Image, predicted: Mask) -> Photo:
     if max(image.size) * 2 > SIDE:
         small = image.resize(fitted(*image.size, SIDE), SMOOTH)
-        made = photo_of(Image.fromarray(overlay(np.asarray(small), _small(said, small.size))), SIDE)
-        return Photo(made.uri, image.height, image.width, False)
-    return _png(overlay(np.asarray(image), said), image)
+        photo = photo_of(Image.fromarray(overlay(np.asarray(small), _small(predicted, small.size))), SIDE)
+        return Photo(photo.uri, image.height, image.width, False)
+    return _png(overlay(np.asarray(image), predicted), image)
 
 
 def _small(mask: NDArray[np.uint8] | NDArray[np.bool_], size: tuple[int, int]) -> NDArray[np.uint8]:

@@ -1,0 +1,1 @@
+"""SVG charts and the page that reports and other pages stand on."""

@@ -1,0 +1,115 @@
+"""Scatter charts: predicted against true values, and labelled points with the line of the best of them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gossamer.charts.svg import WIDTH, Markup, Scale, chart, element, empty_chart, label, path, ticks, tooltip
+from gossamer.host import text
+
+DOTS = 1000  # at most, evenly of all: more are a blot, and megabytes
+LEFT, RIGHT, TOP, HEIGHT = 50, WIDTH - 12, 10, 300
+CHARACTER = 6.5  # units: width of a character of a label, on average
+LINE = 14.0  # units: height of a line of text
+
+
+def predicted_against_true(name: str, true: NDArray[np.floating[Any]], predicted: NDArray[np.floating[Any]]) -> Markup:
+    """Predicted (n,) over true (n,) values on equal axes, with the line where they agree; only finite pairs are drawn."""
+    finite = np.isfinite(true) & np.isfinite(predicted)
+    true, predicted = true[finite].astype(float), predicted[finite].astype(float)
+    if not len(true):
+        return empty_chart(name)
+    low, high = float(min(true.min(), predicted.min())), float(max(true.max(), predicted.max()))
+    pad = (high - low) * 0.04 or abs(high) * 0.1 or 1.0
+    x, y = Scale(low - pad, high + pad, LEFT, RIGHT), Scale(low - pad, high + pad, HEIGHT - 40, TOP)
+    parts = _grid(x, y)
+    parts.append(element("line", x1=x(x.low), y1=y(y.low), x2=x(x.high), y2=y(y.high), class_="rule dashed"))
+    for index in range(0, len(true), math.ceil(len(true) / DOTS)):
+        a, b = x(float(true[index])), y(float(predicted[index]))
+        parts.append(element("circle", cx=a, cy=b, r=3, class_="fill a", fill_opacity=0.5))
+    parts.append(label("predicted", LEFT + 6, TOP + 12, class_="soft halo"))
+    parts.append(label("true", RIGHT, HEIGHT - 6, class_="soft", text_anchor="end"))
+    error = text.significant(float(np.abs(predicted - true).mean()))
+    description = f"{name}: predicted against true values of {len(true)} images, mean absolute error {error}."
+    return chart(WIDTH, HEIGHT, description, *parts)
+
+
+class LabelledPoint(NamedTuple):
+    """A point with its name; front: whether it lies on the Pareto front."""
+
+    name: str
+    x: float
+    y: float
+    front: bool = False
+
+
+def pareto_chart(name: str, points: Sequence[LabelledPoint], across: str, up: str) -> Markup:
+    """Points with their names; those of the front are joined. across, up: what the axes show, with the unit."""
+    x, y = _padded([point.x for point in points], LEFT, RIGHT), _padded([point.y for point in points], HEIGHT - 40, 30)
+    parts = _grid(x, y)
+    front = sorted((point.x, point.y) for point in points if point.front)
+    if len(front) > 1:
+        parts.append(element("path", d=path([(x(a), y(b)) for a, b in front]), class_="line b"))
+    occupied: list[tuple[float, float, float]] = []
+    for point in points:
+        colour = "b" if point.front else "a"
+        place = x(point.x), y(point.y)
+        parts.append(
+            element(
+                "circle",
+                tooltip(f"{point.name}: {text.significant(point.x)}, {text.significant(point.y)}"),
+                cx=place[0],
+                cy=place[1],
+                r=4.5,
+                class_=f"fill {colour}",
+            )
+        )
+        parts.append(_name(point.name, place, occupied))
+    parts.append(label(up, LEFT - 6, 14, class_="soft halo"))
+    parts.append(label(across, RIGHT, HEIGHT - 6, class_="soft", text_anchor="end"))
+    height = HEIGHT
+    if front:
+        height += 18
+        parts.append(element("circle", cx=LEFT, cy=height - 8, r=4.5, class_="fill b"))
+        parts.append(label("Pareto front", LEFT + 12, height - 4, class_="soft"))
+    listed = "; ".join(
+        f"{point.name}: {text.significant(point.x)}, {text.significant(point.y)}{', on the front' * point.front}"
+        for point in points
+    )
+    return chart(WIDTH, height, f"{name}: {up} by {across}. {listed}.", *parts)
+
+
+def _name(name: str, place: tuple[float, float], occupied: list[tuple[float, float, float]]) -> Markup:
+    """The label of a point: above it, to the side that has room; lower where it would lie on another label."""
+    shown = text.truncated(name, 28)
+    width = CHARACTER * len(shown)
+    x, y = place
+    late = x + 8 + width > WIDTH
+    left = max(2.0, x - 8 - width) if late else x + 8
+    line = y - 6
+    while any(abs(line - other) < LINE and left < end and start < left + width for start, end, other in occupied):
+        line += LINE
+    occupied.append((left, left + width, line))
+    return label(shown, left + width if late else left, line, class_="halo", text_anchor="end" if late else None)
+
+
+def _padded(values: Sequence[float], start: float, end: float) -> Scale:
+    low, high = min(values), max(values)
+    pad = (high - low) * 0.15 or abs(high) * 0.1 or 1.0
+    return Scale(low - pad, high + pad, start, end)
+
+
+def _grid(x: Scale, y: Scale) -> list[Markup]:
+    """Horizontal lines, and the numbers of both axes."""
+    parts = []
+    for value in ticks(y.low, y.high):
+        parts.append(element("line", x1=LEFT, x2=RIGHT, y1=y(value), y2=y(value), class_="grid"))
+        parts.append(label(text.tick(value), LEFT - 6, y(value) + 4, text_anchor="end"))
+    for value in ticks(x.low, x.high):
+        parts.append(label(text.tick(value), x(value), HEIGHT - 24, text_anchor="middle"))
+    return parts

@@ -1,0 +1,203 @@
+"""Text tables and number formats for terminals and pages; what is not a number is shown as a dash or a question mark.
+
+On pages a thin space stands between a number and its unit; on terminals, where columns are aligned, a plain one or none.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+DASH = "–"
+THIN = "\u202f"  # narrow no-break space: between a number and its unit, and between groups of three digits
+ROUNDS_UP = 0.999995  # of a unit: what two decimal places would write as 1000.00 of the unit below
+
+# score of a task, as metrics files call it -> as people write it
+METRIC_NAMES = {
+    "auc": "AUC",
+    "ar100": "AR@100",
+    "map": "mAP",
+    "map50": "mAP@0.5",
+    "map75": "mAP@0.75",
+    "map_r": "MAP@R",
+    "miou": "mIoU",
+    "r2": "R²",
+    "r_precision": "R-precision",
+    "recall1": "Recall@1",
+    "recall5": "Recall@5",
+    "recall10": "Recall@10",
+    "top5": "top-5 accuracy",
+}
+# operator of torch -> the layer's usual name
+OPERATOR_NAMES = {
+    "_adaptive_avg_pool2d": "average pool",
+    "_native_batch_norm_legit_no_training": "batch norm",
+    "_softmax": "softmax",
+    "addmm": "linear",
+    "amax": "maximum",
+    "avg_pool2d": "average pool",
+    "bmm": "matrix product",
+    "cat": "concat",
+    "clone": "copy",
+    "constant_pad_nd": "pad",
+    "hardtanh": "relu6",
+    "max_pool2d_with_indices": "max pool",
+    "mm": "linear",
+    "native_batch_norm": "batch norm",
+    "native_group_norm": "group norm",
+    "native_layer_norm": "layer norm",
+}
+
+
+def percent(fraction: float, digits: int = 1) -> str:
+    """0.9123 -> "91.2 %"."""
+    return f"{fraction * 100:.{digits}f}{THIN}%" if math.isfinite(fraction) else DASH
+
+
+def points(fraction: float, digits: int = 1) -> str:
+    """0.9123 -> "91.2", for columns whose head says per cent."""
+    return f"{fraction * 100:.{digits}f}" if math.isfinite(fraction) else DASH
+
+
+def grouped(value: float) -> str:
+    """1234567 -> "1 234 567"; four digits stay together."""
+    if not math.isfinite(value):
+        return DASH
+    return f"{value:,.0f}".replace(",", THIN) if abs(value) >= 10_000 else f"{value:.0f}"
+
+
+def si_number(value: float, digits: int = 3) -> str:
+    """2237000 -> "2.24 M": thousands k, millions M, billions G; `digits` significant digits."""
+    if not math.isfinite(value):
+        return DASH
+    for size, unit in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if abs(value) >= size * 0.9995:
+            return f"{significant(value / size, digits)}{THIN}{unit}"
+    return significant(value, digits)
+
+
+def significant(value: float, digits: int = 3) -> str:
+    """`digits` significant digits, without an exponent where 1e-4 <= |value| < 1e6."""
+    if not math.isfinite(value):
+        return DASH
+    if value == 0:
+        return "0"
+    places = digits - 1 - math.floor(math.log10(abs(float(f"{value:.{digits - 1}e}"))))
+    if abs(value) < 1e-4 or abs(value) >= 1e6:
+        return f"{value:.{digits - 1}e}"
+    return f"{round(value, places):.{max(places, 0)}f}"
+
+
+def tick(value: float) -> str:
+    """The number beside an axis: as short as it can be."""
+    if abs(value) >= 1000:
+        for size, unit in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+            if abs(value) >= size:
+                return f"{value / size:g}{unit}"
+    return f"{value:g}"
+
+
+def decimal_bytes(value: float) -> str:
+    """Bytes: 8912345 -> "8.91 MB" (powers of 1000)."""
+    if not math.isfinite(value):
+        return DASH
+    return (
+        f"{value:.0f}{THIN}bytes"
+        if value < 1000
+        else si_number(value).replace("k", "kB").replace("M", "MB").replace("G", "GB")
+    )
+
+
+def milliseconds(value: float) -> str:
+    """3.456 -> "3.46 ms"."""
+    return f"{significant(value)}{THIN}ms" if math.isfinite(value) else DASH
+
+
+def duration(seconds: float) -> str:
+    """4000 -> "1 h 07 min"; 75 -> "1 min 15 s"; 3.2 -> "3.2 s"."""
+    if not math.isfinite(seconds):
+        return DASH
+    if seconds < 59.95:
+        return f"{seconds:.1f}{THIN}s"
+    rounded = round(seconds)
+    if rounded < 3600:
+        return f"{rounded // 60}{THIN}min {rounded % 60:02d}{THIN}s"
+    minutes = round(seconds / 60)
+    return f"{minutes // 60}{THIN}h {minutes % 60:02d}{THIN}min"
+
+
+def truncated(name: str, length: int) -> str:
+    """`name` cut to at most `length` characters, an ellipsis at the cut."""
+    return name if len(name) <= length else name[: length - 1] + "…"
+
+
+def metric_name(name: str) -> str:
+    """ "map50" -> "mAP@0.5"; a name without an entry of its own keeps its words."""
+    return METRIC_NAMES.get(name, name.replace("_", " "))
+
+
+def operator_name(operator: str) -> str:
+    """ "native_batch_norm" -> "batch norm"; others as they are."""
+    return OPERATOR_NAMES.get(operator, operator)
+
+
+def compact_count(number: float | None) -> str:
+    """3500000 -> "3.50M", for columns of a terminal; "?" where it is unknown."""
+    if number is None:
+        return "?"
+    for limit, unit in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if number >= limit * ROUNDS_UP:
+            return f"{number / limit:.2f}{unit}"
+    return f"{number:g}"
+
+
+def binary_bytes(number: int) -> str:
+    """Bytes: 1258291 -> "1.20 MiB" (powers of 1024)."""
+    for limit, unit in ((1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB")):
+        if number >= limit * ROUNDS_UP:
+            return f"{number / limit:.2f} {unit}"
+    return f"{number} B"
+
+
+def fixed(value: float | None, digits: int) -> str:
+    """`digits` decimal places; "?" where the value is unknown."""
+    return "?" if value is None else f"{value:.{digits}f}"
+
+
+def dimensions(shape: Sequence[int]) -> str:
+    """(3, 224, 224) -> "3x224x224"."""
+    return "x".join(map(str, shape))
+
+
+def thread_count(threads: int) -> str:
+    """2 -> "2 threads"."""
+    return f"{threads} thread{'' if threads == 1 else 's'}"
+
+
+def format_table(
+    header: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    *,
+    left: Sequence[int] = (0,),
+    widths: Sequence[int] = (),
+    gap: str = "  ",
+) -> list[str]:
+    """Lines of a table: the header, then the rows, no spaces at the end of a line.
+
+    left: the columns that are aligned left (negative numbers count from the last); the others are aligned right.
+    widths: the least width of each column; one that is wider grows. gap: between two columns.
+    Raises ValueError where a row has not as many cells as the header.
+    """
+    lines = [tuple(header), *map(tuple, rows)]
+    if any(len(cells) != len(header) for cells in lines):
+        raise ValueError(f"a row without {len(header)} cells")
+    least = tuple(widths) or (0,) * len(header)
+    aligned_left = {column % len(header) for column in left}
+    full = [max(least[n], *(len(cells[n]) for cells in lines)) for n in range(len(header))]
+    return [
+        gap.join(
+            cell.ljust(width) if n in aligned_left else cell.rjust(width)
+            for n, (cell, width) in enumerate(zip(cells, full))
+        ).rstrip()
+        for cells in lines
+    ]

@@ -1,0 +1,117 @@
+"""Charts and the page base: files that stand alone, text that stays text, marks where the numbers are."""
+
+from __future__ import annotations
+
+import math
+import re
+import xml.etree.ElementTree as ElementTree
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from gossamer.charts.bars import BarPair, HistogramBar, histogram, paired_bars
+from gossamer.charts.chart_file import check_chart_path, svg_file, write_chart
+from gossamer.charts.confusion import confusion_chart
+from gossamer.charts.intervals import Interval, KeyEntry, interval_chart
+from gossamer.charts.lines import Series, line_chart
+from gossamer.charts.rates import RateAxis, RateCurve, rate_chart
+from gossamer.charts.scatter import LabelledPoint, pareto_chart, predicted_against_true
+from gossamer.charts.svg import Markup
+from gossamer.cli.main import main
+from gossamer.errors import InputError
+from tests.reportcases import HOSTILE
+
+SVG = "{http://www.w3.org/2000/svg}"
+CHARTS: dict[str, Callable[[str], Markup]] = {
+    "lines": lambda name: line_chart(name, [Series(name, [1, 2, 3], [1.0, math.nan, 2.0], "a")], ring=(3, 2.0)),
+    "no lines": lambda name: line_chart(name, [Series(name, [1], [math.nan], "a")]),
+    "bars": lambda name: paired_bars(name, (name, name), [BarPair(name, 0.5, name, 0.2, name)]),
+    "histogram": lambda name: histogram(name, [HistogramBar(8, 16, 3), HistogramBar(16, 32, 0)], name, (16.0,)),
+    "intervals": lambda name: interval_chart(
+        name, [Interval(name, 1, 2, 3, name, "p1", 2.5)], axis=name, title=name, key=[KeyEntry("dot", "a", name)]
+    ),
+    "rates": lambda name: rate_chart(name, [RateCurve([0, 1], [1, 0], "a")], RateAxis(name, 3), name, ring=(0.1, 0.5)),
+    "scatter": lambda name: predicted_against_true(name, np.array([1.0, 2.0]), np.array([1.5, np.nan])),
+    "pareto": lambda name: pareto_chart(name, [LabelledPoint(name, 1, 2, True), LabelledPoint("b", 3, 4)], name, name),
+    "confusion": lambda name: confusion_chart(np.array([[3, 1], [0, 2]]), [name, "b"]),
+    "large confusion": lambda name: confusion_chart(np.eye(40, dtype=np.int64), [name] * 40, name),
+}
+
+
+@pytest.mark.parametrize("kind", CHARTS)
+def test_a_chart_is_a_file_that_stands_alone(kind: str, tmp_path: Path) -> None:
+    write_chart(tmp_path / "chart.svg", CHARTS[kind]("a chart of some networks"))
+    content = (tmp_path / "chart.svg").read_text(encoding="utf-8")
+    root = ElementTree.fromstring(content)
+    assert root.tag == f"{SVG}svg" and len(root.get("aria-label") or "") > 20
+    width, height = (float(root.get(side) or 0) for side in ("width", "height"))
+    assert [0, 0, width / 2, height / 2] == [float(value) for value in (root.get("viewBox") or "").split()]
+    (style,) = root.findall(f"{SVG}style")
+    assert "var(" not in (style.text or "") and "@" not in (style.text or "")
+    assert not re.search(r"(href|src)=\"(?!data:image/png)|url\((?!#)", content)
+    classes = {name for found in root.iter() for name in (found.get("class") or "").split()}
+    assert all(f".{name}" in (style.text or "") for name in classes), "every class has a rule"
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+@pytest.mark.parametrize("kind", CHARTS)
+def test_names_stay_text(kind: str, name: str) -> None:
+    plain, hostile = (ElementTree.fromstring(svg_file(CHARTS[kind](text))) for text in ("a long plain name", name))
+    assert [found.tag for found in plain.iter()] == [found.tag for found in hostile.iter()]
+    assert {key for found in plain.iter() for key in found.attrib} == {
+        key for found in hostile.iter() for key in found.attrib
+    }
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.pdf", "a.svg.gz", "a"])
+def test_only_svg_is_written(name: str, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"allowed: \.svg"):
+        write_chart(tmp_path / name, CHARTS["bars"]("x"))
+    assert list(tmp_path.iterdir()) == []
+    check_chart_path("A.SVG")
+
+
+@pytest.mark.parametrize(
+    "command", [["bench", "nowhere.onnx"], ["probe", "nowhere"], ["compare", "lenet5", "nowhere.onnx"]]
+)
+def test_a_command_refuses_another_name_before_it_works(command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([*command, "--plot", "chart.png"]) == 2
+    out, err = capsys.readouterr()
+    assert err.count("\n") == 1 and "'.png'" in err and "allowed: .svg" in err and not out
+
+
+def test_the_masks_of_two_matrices_are_told_apart() -> None:
+    first = confusion_chart(np.eye(40, dtype=np.int64), ["x"] * 40)
+    second = confusion_chart(np.ones((40, 40), np.int64), ["x"] * 40)
+    ids = [set(re.findall(r' id="([^"]+)"', svg)) for svg in (first, second)]
+    assert len(ids[0]) == len(ids[1]) == 2 and not ids[0] & ids[1]
+    assert set(re.findall(r"url\(#([^)]+)\)", first)) == ids[0]
+
+
+def test_intervals_lie_on_one_scale() -> None:
+    chart = interval_chart("x", [Interval("a", 1, 2, 4), Interval("b", math.nan, 3, math.nan)], reference=1.0)
+    centres = [float(x) for x in re.findall(r'<circle cx="([\d.]+)"', chart)]
+    ((start, end),) = re.findall(r'<line x1="([\d.]+)" x2="([\d.]+)" [^>]*class="line thick a"', chart)
+    ((reference,),) = [re.findall(r'<line x1="([\d.]+)"[^>]*class="rule dashed"', chart)]
+    unit = centres[1] - centres[0]
+    assert unit > 0 and float(reference) == pytest.approx(float(start), abs=0.02)
+    assert centres[0] - float(start) == pytest.approx(unit, abs=0.02)
+    assert float(end) - centres[0] == pytest.approx(2 * unit, abs=0.02)
+
+
+def test_the_front_is_joined_from_left_to_right() -> None:
+    points = [LabelledPoint("b", 3, 9, True), LabelledPoint("worse", 4, 5), LabelledPoint("a", 1, 5, True)]
+    chart = pareto_chart("x", points, "ms", "%")
+    ((line,),) = [re.findall(r'<path d="M([^"]+)" class="line b"', chart)]
+    xs, ys = zip(*(map(float, place.split()) for place in line.split("L")))
+    assert len(xs) == 2 and xs[0] < xs[1] and ys[0] > ys[1], "the better one lies higher"
+    assert chart.count('class="fill b"') == 3 and chart.count('class="fill a"') == 1, "two of the front and the key"
+    assert "Pareto front" in chart
+
+
+def test_labels_of_one_place_lie_below_each_other() -> None:
+    chart = pareto_chart("x", [LabelledPoint(name, 1, 1) for name in ("first", "second")], "ms", "%")
+    (a,), (b,) = (re.findall(rf'y="([\d.]+)"[^>]*>{name}<', chart) for name in ("first", "second"))
+    assert abs(float(a) - float(b)) >= 14
