@@ -152,8 +152,8 @@ def test_the_page_of_an_embedder_says_its_scores(made: Callable[[str], Made]) ->
     table = {row[0]: row[1] for row in cells(parsed, page.report_html(found)) if len(row) > 1}
     metrics = found.evaluation.metrics
     assert table["Recall@1"] == points(metrics["recall1"]) and table["MAP@R"] == points(metrics["map_r"])
-    assert table["area under the curve"] == percent(metrics["auc"], 2)
-    assert table["one identity, accepted"] == percent(metrics["tar"])
+    assert table["AUC"] == percent(metrics["auc"], 2)
+    assert table["true accept rate"] == percent(metrics["tar"])
     assert int(table["pairs of one identity"]) == 3 * (12 * 11 // 2)
     right = np.mean(found.evaluation.labels[found.details.first] == found.evaluation.labels)
     assert right == pytest.approx(metrics["recall1"]), "the sheet and the scores look up the same neighbours"
@@ -259,7 +259,9 @@ def test_curves_and_confusion_by_hand() -> None:
     assert "100 at 20, 100 at 50, 100 at 80; average 100.0" in (cat["aria-label"] or "")
     assert detect.operating_point(made.evaluation.confusion) == (2, 1, 0, 2, 1)
     said = {one.what: one.sentence for one in page.view_of(made).highlights}
-    assert "dog" in said["Never detected"] and "dog" in said["Weakest class"] and "9 training objects" in said["Imbalance"]
+    assert (
+        "dog" in said["Never detected"] and "dog" in said["Weakest class"] and "9 training objects" in said["Imbalance"]
+    )
     counts = {(round(c.low, 2), round(c.high, 2)): c.amount for c in detect.histogram_bars(details.sides)}
     assert counts == {
         (8.0, 11.31): 2,

@@ -95,7 +95,12 @@ PACKAGE_CHECKS = (
         for name, entry in RUNTIMES.items()
         if entry.extra
     ),
-    PackageCheck("jinja2", "report", "report, inspect --html", "import jinja2; assert jinja2.Template('{{ a }}').render(a=1) == '1'"),
+    PackageCheck(
+        "jinja2",
+        "report",
+        "report, inspect --html",
+        "import jinja2; assert jinja2.Template('{{ a }}').render(a=1) == '1'",
+    ),
     PackageCheck("huggingface_hub", "hub", "weights from hf://", "import huggingface_hub"),
     PackageCheck(
         "timm", "timm", "networks called timm:NAME", "from gossamer.networks.foreign import import_timm; import_timm()"
