@@ -109,6 +109,34 @@ def test_the_reduced_scale_still_covers_the_input(monkeypatch: pytest.MonkeyPatc
     assert all(size in ((60, 80), (120, 160)) for _, size in sizes)
 
 
+@pytest.mark.parametrize(
+    ("size", "ratio", "decoded"),
+    [
+        ((64, 256), 2.0, (256, 512)),
+        ((256, 64), 2.0, (512, 1024)),
+        ((128, 128), 0.5, (256, 512)),
+        ((64, 64), 1.0, (128, 256)),
+    ],
+)
+def test_a_jpeg_is_decoded_at_the_smallest_scale_that_covers_its_crop(
+    size: tuple[int, int], ratio: float, decoded: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A quarter of 512 x 1024 pixels is 256 x 512 at ratio 2, 512 x 256 at 0.5 and 362 x 362 at 1: of the scales 1/1 to
+    1/8, the one chosen is the smallest at which that still has the input's height and width."""
+    sizes: list[tuple[int, int]] = []
+    real = augment.decode_to
+
+    def spy(*arguments: Any) -> Any:
+        image, filled = real(*arguments)
+        sizes.append((image.height, image.width))
+        return image, filled
+
+    monkeypatch.setattr(augment, "decode_to", spy)
+    t = transform(Preprocess(size, crop_pct=1.0), crop_scale=(0.25, 0.25), crop_ratio=(ratio, ratio))
+    t(encoded(ramp(512, 1024)), stream(0))
+    assert sizes == [decoded]
+
+
 def test_the_same_crop_whatever_the_orientation_says() -> None:
     pixels = ramp(200, 300)
     turned = Image.Exif()

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from gossamer.data.boxes.convert import WRITERS, convert
 from gossamer.data.boxes.open import open_boxes, read_boxes
-from gossamer.data.boxes.records import SIDECAR
+from gossamer.data.boxes.records import SIDECAR, contents
 from gossamer.errors import DataError, GossamerError, UnknownNameError
 from tests.annotations import KINDS, coco, coco_value, full, many, picture, put, voc, xml, yolo
 
@@ -213,6 +213,13 @@ def test_json_of_any_shape_is_read_or_refused(data: st.DataObject) -> None:
             read_boxes(Path(name) / "z")
         except GossamerError as error:
             assert isinstance(error, DataError), error
+
+
+def test_a_file_may_have_as_many_bytes_as_the_limit_and_no_more(tmp_path: Path) -> None:
+    path = put(tmp_path / "a.txt", b"12345")
+    assert contents(path, 5) == b"12345"
+    with pytest.raises(DataError, match="has 5 bytes; allowed: at most 4"):
+        contents(path, 4)
 
 
 def test_odd_fields_of_coco_are_kept(tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ from gossamer.data.boxes.table import KINDS as KIND_NAMES
 from gossamer.data.boxes.table import BoxTable, table_of
 from gossamer.errors import DataError, StorageError
 from gossamer.images.preprocess import decode
-from tests.annotations import KINDS, coco_value, full, names, picture, put, same, seen
+from tests.annotations import KINDS, coco, coco_value, full, names, picture, put, same, seen, voc, xml
 
 
 @pytest.mark.parametrize(("start", "middle"), list(itertools.product(KINDS, KINDS)))
@@ -52,6 +52,47 @@ def test_what_a_format_has_no_place_for_is_told(tmp_path: Path) -> None:
     lost = convert(full(tmp_path / "v", "voc"), tmp_path / "vc", "coco").lost
     assert lost[0] == "COCO has no place for difficult: 2 boxes"
     assert json.loads((tmp_path / "vc" / SIDECAR).read_text())["lost"] == list(lost)
+
+
+def test_further_fields_of_images_alone_or_of_boxes_alone_are_told(tmp_path: Path) -> None:
+    value = coco_value([{"bbox": [4, 8, 16, 22]}])
+    del value["annotations"][0]["id"]
+    lost = convert(coco(tmp_path / "c", value), tmp_path / "y", "yolo").lost
+    assert lost == ("YOLO boxes have no place for further fields of COCO boxes: 1 images, 0 boxes",)
+    content = xml(("zebra", 1, 2, 30, 31), more="<pose>Left</pose>")
+    lost = convert(voc(tmp_path / "v", {"a": content}), tmp_path / "vy", "yolo").lost
+    assert lost == ("YOLO boxes have no place for further fields of PASCAL VOC boxes: 0 images, 1 boxes",)
+
+
+@pytest.mark.parametrize(
+    ("extra", "good"),
+    [
+        ({}, True),
+        ({"voc": ["<pose>Left</pose>"]}, True),
+        ({"yolo": ["0.5"], "coco": {"id": 3}}, True),
+        ({"voc": [], "coco": {}, "yolo": []}, True),
+        ({"png": []}, False),
+        ({"coco": []}, False),
+        ({"voc": [3]}, False),
+        ({"voc": "text"}, False),
+        ({"yolo": ["nan"]}, False),
+        ({"yolo": ["0.5", "x"]}, False),
+        ({"yolo": "0.5"}, False),
+    ],
+)
+def test_a_sidecar_keeps_only_what_its_formats_write(tmp_path: Path, extra: dict[str, Any], good: bool) -> None:
+    convert(full(tmp_path / "v", "voc"), tmp_path / "y", "yolo")
+    path = tmp_path / "y" / SIDECAR
+    value = json.loads(path.read_text())
+    image = next(name for name, entry in value["images"].items() if entry.get("boxes"))
+    value["images"][image]["extra"] = extra
+    path.write_text(json.dumps(value))
+    if good:
+        record = next(record for record in read_draft(tmp_path / "y").records if record.path == image)
+        assert extra.items() <= record.extra.items()
+    else:
+        with pytest.raises(DataError, match="extra is"):
+            read_draft(tmp_path / "y")
 
 
 def test_a_box_that_was_moved_since_is_read_from_its_file(tmp_path: Path) -> None:
