@@ -75,43 +75,6 @@ def test_more_classes_than_a_byte_holds_are_refused() -> None:
         answers.mask_of_logits(np.zeros((256, 2, 2), np.float32), (2, 2), (2, 2))
 
 
-def test_windows_of_a_pointwise_network_give_the_mask_of_the_whole() -> None:
-    pixels = RNG.integers(0, 256, (37, 53, 3), dtype=np.uint8)
-
-    def run(window: np.ndarray) -> np.ndarray:
-        assert window.shape == (16, 24, 3)
-        return window.transpose(2, 0, 1).astype(np.float32)
-
-    for overlap in (0.0, 0.3, 0.9):
-        found = answers.sliding_window(run, pixels, (16, 24), overlap)
-        assert (found == pixels.argmax(axis=2)).all()
-    small = pixels[:5, :7]
-    assert (answers.sliding_window(run, small, (16, 24)) == small.argmax(axis=2)).all()
-
-
-def test_where_windows_overlap_their_mean_counts() -> None:
-    pixels = np.zeros((20, 30, 1), np.uint8)
-    calls: list[np.ndarray] = []
-
-    def run(window: np.ndarray) -> np.ndarray:
-        calls.append(np.random.default_rng(len(calls)).normal(size=(3, 8, 12)).astype(np.float32))
-        return calls[-1]
-
-    found = answers.sliding_window(run, pixels, (8, 12), 0.5)
-    total, seen, index = np.zeros((3, 20, 30)), np.zeros((20, 30)), 0
-    for top in (0, 4, 8, 12):
-        for left in (0, 6, 12, 18):
-            total[:, top : top + 8, left : left + 12] += calls[index]
-            seen[top : top + 8, left : left + 12] += 1
-            index += 1
-    assert index == len(calls)
-    assert (found == (total / seen).argmax(axis=0)).all()
-    with pytest.raises(SettingsError, match="overlap"):
-        answers.sliding_window(run, pixels, (8, 12), 1.0)
-    with pytest.raises(ImageError, match="shape"):
-        answers.sliding_window(run, pixels[:0], (8, 12))
-
-
 def test_colours_are_distinct_and_stay() -> None:
     colours = answers.palette(255)
     assert len({tuple(colour) for colour in colours.tolist()}) == 255

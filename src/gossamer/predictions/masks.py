@@ -7,7 +7,7 @@ rows at a time, so that no array of all classes at full size is made.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +18,6 @@ from gossamer.images.preprocess import Placement
 Size = tuple[int, int]  # (height, width)
 Mask = NDArray[np.uint8]
 Logits = NDArray[np.float32]
-Run = Callable[[NDArray[np.uint8]], Logits]
 
 IGNORED = 255
 """The value of pixels that have no class."""
@@ -88,62 +87,6 @@ def _neighbours(
     places = np.clip(centres * (cells / input_side) - 0.5, 0, cells - 1)
     first = places.astype(np.int64)
     return first, np.minimum(first + 1, cells - 1), (places - first).astype(np.float32)
-
-
-def sliding_window(
-    run: Run, picture: NDArray[np.uint8], size: Size, overlap: float = 0.5, fill: tuple[int, ...] = (0, 0, 0)
-) -> Mask:
-    """The mask of a picture larger than the network's input, from windows of `size` at the picture's own scale.
-
-    run: uint8 (height, width, C) of `size` -> logits (K, h, w). picture: uint8 (H, W, C). overlap: the least share of
-    a window that the next one sees again, 0 to 0.9; where windows overlap, the mean of their logits counts. fill: a
-    colour for what a smaller picture leaves empty. Memory grows with the picture's width, not with its height.
-    Raises SettingsError, ImageError for an empty picture.
-    """
-    if not 0 <= overlap <= 0.9:
-        raise SettingsError(f"overlap: {overlap!r}", "0 to 0.9", "fix the argument")
-    if picture.ndim != 3 or not picture.size:
-        raise ImageError(f"a picture of shape {picture.shape}", "(H, W, C), none of them 0", "give one picture")
-    height, width = picture.shape[:2]
-    tops, lefts = _starts(height, size[0], overlap), _starts(width, size[1], overlap)
-    mask = np.empty((height, width), np.uint8)
-    band: Logits | None = None
-    for top, following in zip(tops, [*tops[1:], height]):
-        for left in lefts:
-            window = picture[top : top + size[0], left : left + size[1]]
-            h, w = window.shape[:2]
-            logits = upsample(run(_filled(window, size, fill)), size, size)[:, :h, :w]
-            if band is None:
-                check_classes(len(logits))
-                band = np.zeros((len(logits), min(size[0], height), width), np.float32)
-                seen = np.zeros((min(size[0], height), width), np.float32)
-            band[:, :h, left : left + w] += logits
-            seen[:h, left : left + w] += 1
-        assert band is not None
-        done = min(following - top, len(seen))  # no later window sees these rows
-        mask[top : top + done] = (band[:, :done] / seen[:done]).argmax(axis=0)
-        band = np.concatenate([band[:, done:], np.zeros_like(band[:, :done])], axis=1)
-        seen = np.concatenate([seen[done:], np.zeros_like(seen[:done])])
-    return mask
-
-
-def _starts(length: int, window: int, overlap: float) -> list[int]:
-    """Where windows start, evenly spread from one end to the other."""
-    if length <= window:
-        return [0]
-    step = max(1, int(window * (1 - overlap)))
-    count = -(-(length - window) // step) + 1
-    return [round(i * (length - window) / (count - 1)) for i in range(count)]
-
-
-def _filled(window: NDArray[np.uint8], size: Size, fill: tuple[int, ...]) -> NDArray[np.uint8]:
-    """`window` at the upper left of a page of `size`."""
-    if window.shape[:2] == size:
-        return window
-    page = np.empty((*size, window.shape[2]), np.uint8)
-    page[:] = fill[: window.shape[2]]
-    page[: window.shape[0], : window.shape[1]] = window
-    return page
 
 
 def check_classes(count: int) -> None:
