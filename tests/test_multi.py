@@ -22,7 +22,7 @@ from gossamer.data.heads.spec import parse_heads
 from gossamer.errors import MissingPackageError, SettingsError, UnknownNameError
 from gossamer.export.onnx import export
 from gossamer.images.preprocess import Placement, Preprocess
-from gossamer.networks.foreign import import_timm
+from gossamer.networks.timm_adapter import import_timm
 from gossamer.predictions.anchors import AnchorSpec
 from gossamer.predictions.head import OutputHead
 from gossamer.runtime.verification import verify_model

@@ -18,8 +18,8 @@ from torch import nn
 from gossamer.cli.main import main
 from gossamer.errors import InputError, SettingsError, UnknownNameError, WeightsError
 from gossamer.networks import create_model
-from gossamer.networks.create import choose
 from gossamer.networks.fetch import fetch
+from gossamer.networks.load import select_weights
 from gossamer.networks.pretrained import HALF, WEIGHTS
 from gossamer.networks.registry import ALIASES, NETWORKS
 from gossamer.settings import Settings, parse_options
@@ -135,13 +135,13 @@ def test_the_table_is_of_our_networks_and_honest() -> None:
 
 def test_a_set_is_chosen_by_default_by_name_or_by_where_it_lies() -> None:
     first, second = WEIGHTS["mobilenetv2_100"][:2]
-    assert choose("mobilenet_v2", "default") == (first.source, first)
-    assert choose("mobilenet_v2", second.name) == (second.source, second)
-    assert choose("mobilenet_v2", "w.pth") == ("w.pth", None)
+    assert select_weights("mobilenet_v2", "default") == (first.source, first)
+    assert select_weights("mobilenet_v2", second.name) == (second.source, second)
+    assert select_weights("mobilenet_v2", "w.pth") == ("w.pth", None)
     with pytest.raises(UnknownNameError, match=r"did you mean timm/mobilenetv2_100\.ra_in1k"):
-        choose("mobilenet_v2", "timm/mobilenetv2_100.ra_in2k")
+        select_weights("mobilenet_v2", "timm/mobilenetv2_100.ra_in2k")
     with pytest.raises(WeightsError, match="no weights are listed"):
-        choose("lenet5", "default")
+        select_weights("lenet5", "default")
 
 
 def test_torchvisions_weights_are_fetched_checked_by_their_name_and_give_its_outputs(

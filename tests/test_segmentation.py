@@ -20,6 +20,7 @@ from gossamer.analysis.cost import cost
 from gossamer.errors import DataError, ImageError, InputError, SettingsError, UnknownNameError
 from gossamer.images.preprocess import Preprocess
 from gossamer.networks import create_model
+from gossamer.networks.load import load_pretrained
 from gossamer.predictions import masks as answers
 from gossamer.tasks.segmentation import losses
 from gossamer.tasks.segmentation.heads import LrAspp, Segmenter
@@ -298,7 +299,8 @@ def test_the_large_pool_gates_by_place() -> None:
 def test_a_backbone_takes_the_weights_of_a_classifier(tmp_path: Path, conv_head: bool) -> None:
     classifier = create_model("mobilenetv2_035", num_classes=7)
     save_file(classifier.state_dict(), tmp_path / "weights.safetensors")
-    network = Segmenter("mobilenetv2_035", 3, conv_head=conv_head, pretrained=str(tmp_path / "weights.safetensors"))
+    network = Segmenter("mobilenetv2_035", 3, conv_head=conv_head)
+    load_pretrained(network, "mobilenetv2_035", str(tmp_path / "weights.safetensors"))
     theirs = classifier.state_dict()
     for name, tensor in network.backbone.state_dict().items():
         assert torch.equal(tensor, theirs[name]), name

@@ -9,7 +9,7 @@ import os
 import pickle
 import struct
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -20,11 +20,19 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
+from gossamer.data.heads.spec import parse_heads
 from gossamer.errors import GossamerError, MissingPackageError, StorageError, WeightsError
 from gossamer.host.storage import user_cache
 from gossamer.networks import Network, create_model, load_weights
 from gossamer.networks.checkpoint import read_tensors
 from gossamer.networks.fetch import fetch
+from gossamer.networks.load import load_pretrained
+from gossamer.settings import Settings
+from gossamer.tasks.detection.heads import build_detector
+from gossamer.tasks.embedding.network import Embedder
+from gossamer.tasks.multihead.network import build_network
+from gossamer.tasks.segmentation.heads import Segmenter
+from tests.twins import randomise_norms
 
 NET = "mobilenetv1_025"
 
@@ -45,6 +53,58 @@ def same(model: nn.Module, tensors: dict[str, Tensor]) -> bool:
 def saved(model: nn.Module, path: Path, before: str = "") -> Path:
     safetensors.torch.save_file({before + key: value for key, value in model.state_dict().items()}, path)
     return path
+
+
+# into what
+
+MODELS: dict[str, tuple[str, Callable[[], nn.Module]]] = {
+    "embedder": ("mobilenetv3_small_050", lambda: Embedder(create_model("mobilenetv3_small_050", num_classes=1), 8)),
+    "detector": ("mobilenetv3_small_050", lambda: build_detector("mobilenetv3_small_050", 2, (64, 64))),
+    "detector with a pyramid": ("resnet18", lambda: build_detector("resnet18", 2, (64, 64), pyramid=True, width=0.25)),
+    "segmenter": ("mobilenetv3_small_050", lambda: Segmenter("mobilenetv3_small_050", 2)),
+    "segmenter with conv_head": (
+        "mobilenetv3_small_050",
+        lambda: Segmenter("mobilenetv3_small_050", 2, conv_head=True),
+    ),
+    "heads on pooled features": ("mobilenetv3_small_050", lambda: heads("colour: classify")),
+    "heads on maps": ("mobilenetv3_small_050", lambda: heads("places: segment")),
+    "heads of all kinds": ("mobilenetv3_small_050", lambda: heads("colour: classify\nparts: detect\nplaces: segment")),
+}
+
+
+def heads(text: str) -> nn.Module:
+    specs = parse_heads(text)
+    chosen = Settings(task="multi", net="mobilenetv3_small_050", input="64x64", small_input=False)
+    return build_network(chosen, specs, {spec.name: 2 for spec in specs})
+
+
+@pytest.mark.parametrize("kind", MODELS)
+def test_a_classifiers_weights_go_to_the_backbone_of_each_tasks_model_and_the_models_own_to_the_whole(
+    kind: str, tmp_path: Path
+) -> None:
+    net, build = MODELS[kind]
+    model = build()
+    source = create_model(net, num_classes=5, **({"width": 0.25} if net == "resnet18" else {}))
+    randomise_norms(source)
+    values = source.state_dict()
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    difference = load_pretrained(model, net, str(saved(source, tmp_path / "classifier.safetensors")))
+    assert difference.fits and difference.classifier == (5, 0)
+    state = model.state_dict()
+    suffixes = [key for key in values if not key.startswith("head.classifier.")]
+    used = [key for key in suffixes if any(name.endswith("." + key) for name in state)]
+    assert difference.loaded >= len(used) > 40
+    for key in used:
+        assert any(torch.equal(value, values[key]) for name, value in state.items() if name.endswith("." + key)), key
+    changed = [name for name, value in state.items() if not torch.equal(value, before[name])]
+    assert 0 < len(changed) <= difference.loaded  # the head is left as it was
+    path = saved(model, tmp_path / "whole.safetensors")
+    again = build()
+    assert load_pretrained(again, net, str(path)).loaded == len(state)
+    assert same(again, state)
+    torch.save(create_model("squeezenet1_1", num_classes=2).state_dict(), tmp_path / "other.pth")
+    with pytest.raises(WeightsError, match="of this network"):
+        load_pretrained(build(), net, str(tmp_path / "other.pth"))
 
 
 # what is taken

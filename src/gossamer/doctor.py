@@ -103,7 +103,10 @@ PACKAGE_CHECKS = (
     ),
     PackageCheck("huggingface_hub", "hub", "weights from hf://", "import huggingface_hub"),
     PackageCheck(
-        "timm", "timm", "networks called timm:NAME", "from gossamer.networks.foreign import import_timm; import_timm()"
+        "timm",
+        "timm",
+        "networks called timm:NAME",
+        "from gossamer.networks.timm_adapter import import_timm; import_timm()",
     ),
     PackageCheck(
         "scikit-learn",

@@ -53,9 +53,9 @@ def _kind(text: str, allowed: tuple[Kind, ...]) -> Kind:
         return "run"
     if path.exists():
         return "compiled file" if is_compiled(path) else "index" if _is_index(path) else "model file"
-    from gossamer.networks.registry import ALIASES, NETWORKS, PEER, resolve
+    from gossamer.networks.registry import is_network_name, resolve
 
-    if text.startswith(PEER) or text in NETWORKS or text in ALIASES:  # timm checks its names itself
+    if is_network_name(text):
         return "network"
     if "network" not in allowed or path.suffix or len(path.parts) != 1:
         raise InputError(f"{text}: no such file or folder", _choices(allowed), "check the path")

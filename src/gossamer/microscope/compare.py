@@ -193,7 +193,7 @@ def _score(target: str) -> tuple[str, float | None, str]:
             if isinstance(reached, (int, float))
             else (metric, None, "")
         )
-    from gossamer.networks.create import weight_sets
+    from gossamer.networks.load import weight_sets
 
     known = next((one for one in weight_sets(target) if one.top1 is not None), None)
     if known is None or known.top1 is None:

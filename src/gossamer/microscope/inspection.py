@@ -147,12 +147,11 @@ def _of_name(name: str, arguments: dict[str, Any]) -> tuple[nn.Module, tuple[int
     import torch
 
     from gossamer.networks import create_model
-    from gossamer.networks.registry import NETWORKS, resolve
+    from gossamer.networks.registry import traits
 
     with torch.device("meta"):
         model = create_model(name, **arguments)
-    default = (3, 224, 224) if name.startswith("timm:") else NETWORKS[resolve(name)].input
-    return model, (1, arguments.get("in_chans", 3), *default[1:])
+    return model, (1, arguments.get("in_chans", 3), *traits(name).input[1:])
 
 
 def _of_run(path: Path) -> tuple[nn.Module, tuple[int, ...]]:

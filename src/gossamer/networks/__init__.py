@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from gossamer.networks.base import FeatureInfo, FeatureList, Features, Network
     from gossamer.networks.create import create_model
+    from gossamer.networks.load import load_pretrained
     from gossamer.networks.registry import list_models, resolve
     from gossamer.networks.weights import Difference, load_weights
 
@@ -25,6 +26,7 @@ __all__ = [
     "Network",
     "create_model",
     "list_models",
+    "load_pretrained",
     "load_weights",
     "resolve",
 ]
@@ -37,6 +39,7 @@ _HOMES = {
     "Network": "base",
     "create_model": "create",
     "list_models": "registry",
+    "load_pretrained": "load",
     "load_weights": "weights",
     "resolve": "registry",
 }

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from torch import Tensor, nn
@@ -55,7 +56,53 @@ class Outputs(NamedTuple):
     aux: list[Tensor]
 
 
-class Network(nn.Module):
+class Backbone(nn.Module):
+    """A network, or those of its parts that a model keeps: what the weights of the network are loaded into.
+
+    namings: how other libraries call its tensors. pretrained: the listed set that its weights were taken from, with
+    the preprocessing they expect, else None.
+    """
+
+    stem: nn.Module
+    stages: nn.ModuleList
+    namings: tuple[Naming, ...] = ()
+    pretrained: WeightSet | None = None
+
+    def omits(self, name: str) -> bool:
+        """Whether the tensor `name` of the network belongs to a part that was left out here."""
+        raise NotImplementedError
+
+
+class NetworkParts(Backbone):
+    """Modules of a network by the names that they have in it: its stem, its first stages, and what is given besides."""
+
+    def __init__(
+        self,
+        stem: nn.Module,
+        stages: nn.ModuleList,
+        namings: tuple[Naming, ...],
+        *,
+        conv_head: nn.Module | None = None,
+        head: nn.Module | None = None,
+    ) -> None:
+        super().__init__()
+        self.stem = stem
+        self.stages = stages
+        if conv_head is not None:
+            self.conv_head = conv_head
+        if head is not None:
+            self.head = head
+        self.namings = namings
+
+    def omits(self, name: str) -> bool:
+        part, _, rest = name.partition(".")
+        if part == "stages":
+            index = re.match(r"\d{1,4}", rest)
+            return index is not None and int(index[0]) >= len(self.stages)
+        return part in ("conv_head", "head", "aux") and not hasattr(self, part)
+
+
+class Network(Backbone):
     """A backbone and its classifier: (N, in_chans, H, W) -> (N, num_classes).
 
     stem: the first layers. stages: one `nn.Sequential` a row of the paper's table, its blocks called 0, 1, ...
@@ -64,12 +111,10 @@ class Network(nn.Module):
     aux: auxiliary classifiers by the number of the stage whose map they read. With them, a network in training mode
     answers `Outputs`; in evaluation mode they are idle.
     classifier_path: what the names of the classifier's parameters begin with.
-    pretrained: the listed set that its weights were taken from, with the preprocessing they expect, else None.
     With `num_classes=0` it answers embeddings (N, num_features).
     """
 
     classifier_path = "head."
-    pretrained: WeightSet | None = None
 
     def __init__(
         self,
@@ -136,8 +181,11 @@ class Network(nn.Module):
             head.reset(num_classes)
             head.classifier.to(device=like.device, dtype=like.dtype)
 
+    def omits(self, name: str) -> bool:
+        return name.startswith("aux.") and not self.aux
 
-class Features(nn.Module):
+
+class Features(NetworkParts):
     """The feature maps of a network, at `out_indices` of its `feature_info` (default all), finest first.
 
     forward: (N, in_chans, H, W) -> list of (N, channels, H / reduction, W / reduction). It shares the modules
@@ -145,10 +193,7 @@ class Features(nn.Module):
     Raises SettingsError where an index is out of range; negative ones count from the last.
     """
 
-    pretrained: WeightSet | None = None
-
     def __init__(self, network: Network, out_indices: Sequence[int] | None = None) -> None:
-        super().__init__()
         every = network.feature_info
         wanted = range(len(every)) if out_indices is None else out_indices
         if not wanted or any(not -len(every) <= index < len(every) for index in wanted):
@@ -156,13 +201,11 @@ class Features(nn.Module):
                 f"out_indices {list(wanted)}", f"0 to {len(every) - 1}, at least one", "choose among the feature maps"
             )
         chosen = sorted({index % len(every) for index in wanted})
-        self.feature_info = FeatureList(every[index] for index in chosen)
-        self.namings = network.namings
-        self._tapped = {info.module for info in self.feature_info}
-        last = self.feature_info[-1].module
+        last = every[chosen[-1]].module
         count = 0 if last == "stem" else int(last.removeprefix("stages.")) + 1
-        self.stem = network.stem
-        self.stages = nn.ModuleList(list(network.stages)[:count])
+        super().__init__(network.stem, nn.ModuleList(list(network.stages)[:count]), network.namings)
+        self.feature_info = FeatureList(every[index] for index in chosen)
+        self._tapped = {info.module for info in self.feature_info}
 
     def forward(self, x: Tensor) -> list[Tensor]:
         x = self.stem(x)
@@ -172,6 +215,16 @@ class Features(nn.Module):
             if f"stages.{index}" in self._tapped:
                 maps.append(x)
         return maps
+
+
+def backbone_of(model: nn.Module) -> nn.Module:
+    """Where in `model` the weights of its network belong: what its `backbone_parts` answers, or the module at its
+    `backbone_path`, else the model itself."""
+    find_parts: Callable[[], nn.Module] | None = getattr(model, "backbone_parts", None)
+    if find_parts is not None:
+        return find_parts()
+    path: str = getattr(model, "backbone_path", "")
+    return model.get_submodule(path.removesuffix(".")) if path else model
 
 
 def check_count(name: str, value: int, low: int) -> None:

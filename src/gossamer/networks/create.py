@@ -7,15 +7,14 @@ import inspect
 import types
 import typing
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any, Literal, overload
 
 from gossamer.blocks.activation import Activation
-from gossamer.errors import SettingsError, UnknownNameError, WeightsError
+from gossamer.errors import SettingsError, UnknownNameError
 from gossamer.networks.base import Features, Network
 from gossamer.networks.plan import Plan
-from gossamer.networks.pretrained import DEFAULT, WEIGHTS, WeightSet
-from gossamer.networks.registry import NETWORKS, PEER, resolve
+from gossamer.networks.pretrained import DEFAULT, TIMM
+from gossamer.networks.registry import NETWORKS, resolve
 
 
 @overload
@@ -42,7 +41,7 @@ def create_model(
 ) -> Network | Features:
     """The network called `name`, by timm's name, torchvision's or another alias, with fresh or pretrained weights.
 
-    "timm:NAME" is any network of timm as a backbone of the same interface; see `gossamer.networks.foreign`.
+    "timm:NAME" is any network of timm as a backbone of the same interface; see `gossamer.networks.timm_adapter`.
 
     num_classes: 0 gives an embedder. in_chans: channels of the input. width: width multiplier in place of the
     one in the name. small_input: the first two strided layers keep stride 1, for images of about 32x32; each
@@ -59,8 +58,9 @@ def create_model(
     """
     if out_indices is not None and not features_only:
         raise SettingsError("out_indices for a classifier", "out_indices with features_only=True", "add that")
-    if name.startswith(PEER):
-        from gossamer.networks.foreign import create
+    model: Network | Features
+    if name.startswith(TIMM):
+        from gossamer.networks.timm_adapter import create
 
         own = {"width": width, "small_input": small_input or None, "act": act, "norm": norm, "norm_eps": norm_eps}
         for key, value in own.items():
@@ -68,8 +68,7 @@ def create_model(
                 raise SettingsError(
                     f"{name} has no argument {key!r}", "the arguments of timm's network", "leave it out"
                 )
-        source, listed = choose(name, DEFAULT if pretrained is True else pretrained) if pretrained else ("", None)
-        foreign = create(
+        model = create(
             name,
             num_classes=num_classes,
             in_chans=in_chans,
@@ -78,11 +77,31 @@ def create_model(
             output_stride=output_stride,
             features_only=features_only,
             out_indices=out_indices,
-            source=source,
             options=options,
         )
-        foreign.pretrained = listed
-        return foreign
+    else:
+        plan = Plan(
+            num_classes=num_classes,
+            in_chans=in_chans,
+            small_input=small_input,
+            drop_rate=drop_rate,
+            drop_path_rate=drop_path_rate,
+            output_stride=output_stride,
+            act=act,
+            norm=norm,
+            norm_eps=norm_eps,
+        )
+        network = _build(name, plan, width, options)
+        model = Features(network, out_indices) if features_only else network
+    if pretrained:
+        from gossamer.networks.load import load_pretrained
+
+        load_pretrained(model, name, DEFAULT if pretrained is True else pretrained)
+    return model
+
+
+def _build(name: str, plan: Plan, width: float | None, options: dict[str, Any]) -> Network:
+    """The network of ours called `name`, with `options` of its family. Raises UnknownNameError, SettingsError."""
     entry = NETWORKS[resolve(name)]
     builder: Callable[..., Network] = getattr(
         importlib.import_module(f"gossamer.networks.{entry.module}"), entry.builder
@@ -90,7 +109,7 @@ def create_model(
     if width is not None:
         if isinstance(width, bool) or not isinstance(width, (int, float)) or not 0 < width < 100:
             raise SettingsError(f"width: {width!r}", "a number above 0, such as 0.5", "mend the argument")
-        options["width"] = float(width)
+        options = {**options, "width": float(width)}
     fixed = {"plan", *entry.arguments} - {"width"}  # what the name stands for
     allowed = [key for key in inspect.signature(builder).parameters if key not in fixed]
     hints = typing.get_type_hints(builder)
@@ -98,56 +117,7 @@ def create_model(
         if key not in allowed:
             raise SettingsError(f"{name} has no argument {key!r}", ", ".join(allowed) or "none", "leave it out")
         _check_option(key, value, hints[key])
-    plan = Plan(
-        num_classes=num_classes,
-        in_chans=in_chans,
-        small_input=small_input,
-        drop_rate=drop_rate,
-        drop_path_rate=drop_path_rate,
-        output_stride=output_stride,
-        act=act,
-        norm=norm,
-        norm_eps=norm_eps,
-    )
-    network = builder(plan, **{**entry.arguments, **options})
-    model = Features(network, out_indices) if features_only else network
-    if pretrained:
-        from gossamer.networks.fetch import fetch
-        from gossamer.networks.weights import load_weights
-
-        source, model.pretrained = choose(name, DEFAULT if pretrained is True else pretrained)
-        load_weights(model, fetch(source))
-    return model
-
-
-def weight_sets(name: str) -> tuple[WeightSet, ...]:
-    """The listed sets of the network `name`, its default first. Raises UnknownNameError, MissingPackageError."""
-    if name.startswith(PEER):
-        from gossamer.networks.foreign import weight_sets as peer_sets
-
-        return peer_sets(name)
-    return WEIGHTS.get(resolve(name), ())
-
-
-def choose(name: str, wanted: str) -> tuple[str, WeightSet | None]:
-    """What to fetch for the network `name`, and the listed set that it is, if it is one.
-
-    wanted: "default", the name of a listed set, or what `gossamer.networks.fetch` takes: a path, URL or hf://...
-    Raises WeightsError where no set is listed for the network, UnknownNameError for another set's name.
-    """
-    sets = weight_sets(name)
-    for each in sets[:1] if wanted == DEFAULT else sets:
-        if wanted in (DEFAULT, each.name):
-            return each.source, each
-    if wanted == DEFAULT:
-        raise WeightsError(
-            f"{name}: no weights are listed for it",
-            "a file, https://...#sha256=... or hf://...",
-            "give one of these, or another network: gossamer list --weights",
-        )
-    if wanted.startswith(("timm/", "torchvision/")) and not Path(wanted).exists():
-        raise UnknownNameError(f"weight set of {name}", wanted, (*(each.name for each in sets), DEFAULT))
-    return wanted, None
+    return builder(plan, **{**entry.arguments, **options})
 
 
 def _check_option(key: str, value: Any, hint: Any) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 from gossamer.errors import SettingsError, UnknownNameError
 from gossamer.host.progress import SILENT, Progress
 from gossamer.networks.pretrained import WEIGHTS
-from gossamer.networks.registry import NETWORKS, PEER, list_models
+from gossamer.networks.registry import list_models, traits
 
 
 def network_names(pattern: str = "*") -> list[str]:
@@ -15,12 +15,7 @@ def network_names(pattern: str = "*") -> list[str]:
 
     Raises UnknownNameError for none, MissingPackageError where timm is needed and not installed.
     """
-    if pattern.startswith(PEER):
-        from gossamer.networks.foreign import list_names
-
-        matching = list_names(pattern)
-    else:
-        matching = list_models(pattern)
+    matching = list_models(pattern)
     if not matching:
         raise UnknownNameError("network", pattern, list_models())
     return matching
@@ -38,7 +33,8 @@ def network_costs(
     Each row: name, params, macs (one image), input ("CxHxW", the network's own). Counted on shapes alone, with 1000
     classes. Raises UnknownNameError, SettingsError for networks of timm, some of whose operations have no cost formula.
     """
-    if pattern.startswith(PEER):
+    matching = network_names(pattern)
+    if not all(traits(name).traceable for name in matching):
         raise SettingsError(f"limits for {pattern}", "limits for our own networks", "leave out timm: or the limits")
     import torch
 
@@ -46,9 +42,8 @@ def network_costs(
     from gossamer.networks import create_model
 
     rows = []
-    matching = network_names(pattern)
     for name in progress.track(matching, len(matching), "counting"):
-        shape = NETWORKS[name].input
+        shape = traits(name).input
         with torch.device("meta"):
             model = create_model(name, in_chans=shape[0])
         params = sum(parameter.numel() for parameter in model.parameters())
@@ -66,16 +61,11 @@ def weight_rows(pattern: str = "*") -> list[dict[str, Any]]:
     Each row has its fields, with `network`, `default`, and `preprocessing` as one line of text.
     Raises UnknownNameError where no network matches, or none that does has listed weights.
     """
-    matching = network_names(pattern)
-    if pattern.startswith(PEER):
-        from gossamer.networks.foreign import weight_sets
+    from gossamer.networks.load import weight_sets
 
-        sets = {name: weight_sets(name) for name in matching}
-    else:
-        sets = {name: WEIGHTS[name] for name in matching if name in WEIGHTS}
     rows = []
-    for name, listed in sets.items():
-        for index, each in enumerate(listed):
+    for name in network_names(pattern):
+        for index, each in enumerate(weight_sets(name)):
             mean = "/".join(f"{value:g}" for value in dict.fromkeys(each.mean))
             preprocessing = f"{each.input} {each.crop_pct:.3g} {each.interpolation} {mean}"
             rows.append({"network": name, "default": index == 0, **each._asdict(), "preprocessing": preprocessing})

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+TIMM = "timm:"  # before the name of a network of timm, see `gossamer.networks.timm_adapter`
 DEFAULT = "default"  # in the place of a set's name: the first one
 
 

@@ -9,6 +9,7 @@ import fnmatch
 from typing import Any, NamedTuple
 
 from gossamer.errors import UnknownNameError
+from gossamer.networks.pretrained import TIMM
 
 
 class Entry(NamedTuple):
@@ -23,7 +24,18 @@ class Entry(NamedTuple):
     input: tuple[int, int, int] = (3, 224, 224)
 
 
-PEER = "timm:"  # before the name of a network of timm, see `gossamer.networks.foreign`
+class Traits(NamedTuple):
+    """What may be asked of a network before it is built.
+
+    input: channels, height and width that it is made for. has_stages: it is a `Network` with stem, stages and
+    conv_head; without them only its feature maps and its classifier are there. traceable: it runs on shapes alone,
+    and each of its operations has a formula. takes_small_input: `create_model` takes `small_input` for it.
+    """
+
+    input: tuple[int, int, int]
+    has_stages: bool
+    traceable: bool
+    takes_small_input: bool
 
 
 NETWORKS: dict[str, Entry] = {
@@ -151,7 +163,14 @@ ALIASES: dict[str, str] = {
 
 
 def list_models(pattern: str = "*") -> list[str]:
-    """The networks whose name or alias matches the shell-style `pattern`, sorted, each once by its own name."""
+    """The networks whose name or alias matches the shell-style `pattern`, sorted, each once by its own name.
+
+    "timm:PATTERN" matches those of timm. Raises MissingPackageError where timm is needed and not installed.
+    """
+    if pattern.startswith(TIMM):
+        from gossamer.networks.timm_adapter import list_names
+
+        return list_names(pattern)
     names = {name: name for name in NETWORKS} | ALIASES
     return sorted({own for name, own in names.items() if fnmatch.fnmatchcase(name, pattern)})
 
@@ -162,3 +181,15 @@ def resolve(name: str) -> str:
     if own not in NETWORKS:
         raise UnknownNameError("network", name, (*ALIASES, *NETWORKS))
     return own
+
+
+def is_network_name(text: str) -> bool:
+    """Whether `text` is the name or an alias of a network, or of one of timm, which checks its names itself."""
+    return text.startswith(TIMM) or text in NETWORKS or text in ALIASES
+
+
+def traits(name: str) -> Traits:
+    """What the network called `name` has. Raises UnknownNameError; the names of timm are known to timm alone."""
+    if name.startswith(TIMM):
+        return Traits((3, 224, 224), has_stages=False, traceable=False, takes_small_input=False)
+    return Traits(NETWORKS[resolve(name)].input, has_stages=True, traceable=True, takes_small_input=True)

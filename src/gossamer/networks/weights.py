@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from gossamer.blocks.norm import set_norm_eps
 from gossamer.errors import WeightsError
-from gossamer.networks.base import Features, Naming
+from gossamer.networks.base import Backbone, Naming
 from gossamer.networks.checkpoint import read_tensors
 
 Shape = tuple[int, ...]
@@ -85,7 +85,13 @@ def load_weights(model: nn.Module, path: str | os.PathLike[str], *, strict: bool
     Raises WeightsError where the file is unreadable, unsafe, of another network, or holds values that are not
     finite, and then leaves the network as it was; MissingPackageError where safetensors is not installed.
     """
-    tensors = read_tensors(path)
+    return load_tensors(model, read_tensors(path), path, strict=strict)
+
+
+def load_tensors(
+    model: nn.Module, tensors: dict[str, Tensor], path: str | os.PathLike[str], *, strict: bool = True
+) -> Difference:
+    """`load_weights` of tensors that were read already; `path` is what errors call them by."""
     own = model.state_dict()
     naming, found = _in_our_names(tensors, model, own)
     difference, taken = _compare(os.fspath(path), naming, found, model, own)
@@ -165,7 +171,7 @@ def _compare(
         if not name or name.startswith(skipped):
             continue
         if name not in own:
-            if _beyond(model, name):
+            if isinstance(model, Backbone) and model.omits(name):
                 left_out += 1
             elif not _counts_batches(name):
                 unexpected.append((theirs, tuple(value.shape)))
@@ -228,16 +234,6 @@ def _fitted(name: str, value: Tensor, target: Tensor) -> Tensor | None:
 def _rescaled(repeated: Tensor, value: Tensor) -> Tensor:
     """`repeated`, whose channels do not hold each of `value` equally often, with the same sum a kernel position."""
     return repeated - repeated.mean(1, keepdim=True) + value.sum(1, keepdim=True) / repeated.shape[1]
-
-
-def _beyond(model: nn.Module, name: str) -> bool:
-    """Whether a tensor belongs to a part that the network was built without."""
-    if name.startswith("aux."):
-        return not len(getattr(model, "aux", ()))
-    if not isinstance(model, Features):
-        return False
-    stage = re.match(r"stages\.(\d{1,4})\.", name)
-    return name.startswith(("head.", "conv_head.")) or (stage is not None and int(stage[1]) >= len(model.stages))
 
 
 def _counts_batches(name: str) -> bool:

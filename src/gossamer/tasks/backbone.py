@@ -29,13 +29,13 @@ def arguments(settings: Settings) -> dict[str, Any]:
     }
 
 
-def network(settings: Settings, num_classes: int, pretrained: str = "") -> Network:
+def network(settings: Settings, num_classes: int) -> Network:
     """The network of `settings` with a classifier, or as an embedder where `num_classes` is 0.
 
-    Raises UnknownNameError, SettingsError, WeightsError.
+    Raises UnknownNameError, SettingsError, MissingPackageError.
     """
-    found: Network = create_model(settings.net, num_classes=num_classes, pretrained=pretrained, **arguments(settings))
-    return found
+    built: Network = create_model(settings.net, num_classes=num_classes, **arguments(settings))
+    return built
 
 
 def _options(settings: Settings) -> dict[str, Any]:

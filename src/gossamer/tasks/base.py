@@ -97,10 +97,10 @@ class Task(ABC):
     # the network
 
     @abstractmethod
-    def build(self, pretrained: str = "") -> nn.Module:
-        """The network. In evaluation mode it answers what `heads` read: a tensor, or several by name.
+    def build(self) -> nn.Module:
+        """The network with fresh weights. In evaluation mode it answers what `heads` read: a tensor, or several by name.
 
-        Raises UnknownNameError, SettingsError, WeightsError.
+        Raises UnknownNameError, SettingsError, MissingPackageError.
         """
 
     @abstractmethod

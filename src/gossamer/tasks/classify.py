@@ -40,9 +40,9 @@ class Classify(Task):
         counts = np.bincount(data.train.labels, minlength=len(self.classes)).tolist()
         self.weights = losses.class_weights(self.settings.class_weights, counts)
 
-    def build(self, pretrained: str = "") -> nn.Module:
-        """The network with a classifier of one output a class. Raises UnknownNameError, SettingsError, WeightsError."""
-        return network(self.settings, len(self.classes), pretrained)
+    def build(self) -> nn.Module:
+        """The network with a classifier of one output a class. Raises UnknownNameError, SettingsError."""
+        return network(self.settings, len(self.classes))
 
     def heads(self) -> tuple[OutputHead, ...]:
         return (OutputHead("classify", self.classes),)

@@ -53,8 +53,8 @@ class Detect(Task):
         pictures = (data.train.target(index) for index in range(len(data.train)))
         return settings.replace(anchor_sizes=anchor_sizes_of(pictures, sized(settings), settings.seed))
 
-    def build(self, pretrained: str = "") -> nn.Module:
-        """The detector. Raises UnknownNameError, SettingsError, WeightsError, InputError for a picture too small."""
+    def build(self) -> nn.Module:
+        """The detector. Raises UnknownNameError, SettingsError, InputError for a picture too small."""
         settings = self.settings
         detector = build_detector(
             settings.net,
@@ -65,7 +65,6 @@ class Detect(Task):
             pyramid=settings.fpn,
             score=self.decoding.score,
             shapes=list(zip(settings.anchor_sizes[::2], settings.anchor_sizes[1::2])),
-            pretrained=pretrained,
             **arguments(settings),
         )
         self.spec = detector.spec

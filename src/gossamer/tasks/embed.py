@@ -44,13 +44,13 @@ class Embed(Task):
         _identities(settings)
         return settings
 
-    def build(self, pretrained: str = "") -> nn.Module:
+    def build(self) -> nn.Module:
         """The embedder, with the parameters of its loss beside it, which evaluation leaves alone.
 
-        Raises UnknownNameError, SettingsError, WeightsError, MissingPackageError.
+        Raises UnknownNameError, SettingsError, MissingPackageError.
         """
         settings = self.settings
-        model = Embedder(network(settings, 1, pretrained), settings.dim)
+        model = Embedder(network(settings, 1), settings.dim)
         model.criterion = loss_of(settings, settings.loss, model.dim, len(self.classes))
         self.criterion = model.criterion
         return model

@@ -121,10 +121,10 @@ class Multi(Task):
 
     # the network
 
-    def build(self, pretrained: str = "") -> nn.Module:
+    def build(self) -> nn.Module:
         """The network, with the losses beside it, which evaluation leaves alone.
 
-        Raises UnknownNameError, SettingsError, WeightsError, InputError, MissingPackageError.
+        Raises UnknownNameError, SettingsError, InputError, MissingPackageError.
         """
         settings = self.settings
         if (
@@ -134,7 +134,7 @@ class Multi(Task):
         ):
             raise SettingsError("head_weights gradnorm with several processes", "fixed or uncertainty", "choose one")
         counts = {name: len(classes) for name, classes in self.classes_of.items()}
-        model = build_network(settings, self.specs, counts, pretrained)
+        model = build_network(settings, self.specs, counts)
         parts = dict(zip(model.names, model.head_parts))
         self.anchors = {name: part.boxes.spec for name, part in parts.items() if isinstance(part, DetectHead)}
         wide = model.trunk.num_features

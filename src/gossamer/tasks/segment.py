@@ -53,8 +53,8 @@ class Segment(Task):
         if self.settings.class_weights != "none":
             self.weights = class_weights(self.settings.class_weights, pixel_counts(data.train))
 
-    def build(self, pretrained: str = "") -> nn.Module:
-        """The segmenter. Raises UnknownNameError, SettingsError, WeightsError."""
+    def build(self) -> nn.Module:
+        """The segmenter. Raises UnknownNameError, SettingsError."""
         settings = self.settings
         self.criterion = SegmentationLoss(
             typing.cast(LossName, settings.loss),
@@ -67,7 +67,6 @@ class Segment(Task):
             len(self.classes),
             head=typing.cast(HeadName, settings.head if settings.head != "auto" else HEADS[0]),
             aspp=settings.aspp,
-            pretrained=pretrained,
             **{**arguments(settings), "output_stride": settings.output_stride or OUTPUT_STRIDE},
         )
 

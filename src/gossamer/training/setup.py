@@ -8,7 +8,6 @@ import os
 import shutil
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,12 +21,9 @@ from gossamer.host import machine
 from gossamer.host.progress import Progress
 from gossamer.images.preprocess import decode
 from gossamer.networks.changes import Change
-from gossamer.networks.checkpoint import read_tensors
-from gossamer.networks.create import choose
-from gossamer.networks.fetch import fetch
+from gossamer.networks.load import load_pretrained, select_weights
 from gossamer.networks.pretrained import IMAGENET
-from gossamer.networks.registry import PEER
-from gossamer.networks.weights import load_weights
+from gossamer.networks.registry import traits
 from gossamer.run import CHANGES, next_folder
 from gossamer.settings import Settings
 from gossamer.tasks.base import Task, check_head, check_loss, progressive_size, sized
@@ -108,7 +104,7 @@ def resolve(settings: Settings, data: Data, processes: Processes) -> Settings:
         raise SettingsError("progressive with a cache", "one of them: a cache is of one size", "leave --cache out")
     if settings.resize == "auto":
         changes["resize"] = task.resize_for(settings)
-    listed = choose(settings.net, settings.weights)[1] if settings.weights else None
+    listed = select_weights(settings.net, settings.weights)[1] if settings.weights else None
     if settings.crop_pct is None:
         changes["crop_pct"] = 1.0 if min(size) < 128 else listed.crop_pct if listed else 0.875
     if settings.interpolation is None:
@@ -120,7 +116,7 @@ def resolve(settings: Settings, data: Data, processes: Processes) -> Settings:
     if settings.norm_eps is None and listed:
         changes["norm_eps"] = listed.norm_eps
     if settings.small_input is None:
-        changes["small_input"] = max(size) <= 64 and not settings.net.startswith(PEER)
+        changes["small_input"] = max(size) <= 64 and traits(settings.net).takes_small_input
     if settings.epochs is None and settings.minutes is None:
         changes["epochs"] = 20.0
     if settings.workers is None:
@@ -194,8 +190,8 @@ def _check_smallest(model: nn.Module, settings: Settings) -> None:
         ) from error
 
 
-def _check_peer(model: nn.Module, settings: Settings) -> None:
-    """Raises SettingsError where a network of timm, which `trace` cannot look into, does not take the run's inputs."""
+def _check_inputs(model: nn.Module, settings: Settings) -> None:
+    """Raises SettingsError where a network that `trace` cannot look into does not take the run's inputs."""
     whole = sized(settings)
     training = model.training
     model.eval()  # the means of batch norms stay as they are
@@ -213,12 +209,6 @@ def _check_peer(model: nn.Module, settings: Settings) -> None:
                 ) from error
     finally:
         model.train(training)
-
-
-def _holds(path: str, model: nn.Module) -> bool:
-    """Whether a file of weights is of the whole of `model`, not of its backbone alone. Raises WeightsError."""
-    own = set(model.state_dict())
-    return 2 * len(own & set(read_tensors(path))) > len(own)
 
 
 def build(
@@ -250,30 +240,21 @@ def build(
 def _with_first_weights(task: Task, data: Data, progress: Progress) -> tuple[nn.Module, list[str]]:
     """The unedited network with the weights it starts from, and lines that say what was loaded."""
     settings = task.settings
-    # timm takes its weights while it builds, and so does the backbone of a head; not those of a run with the same head
-    taken = settings.net.startswith(PEER) or settings.task != "classify"
     try:
-        file = settings.task != "classify" and Path(settings.weights).is_file()
-        model = task.build(settings.weights if taken and not file else "")
-        if file:
-            taken = not _holds(settings.weights, model)
-            model = task.build(settings.weights) if taken else model
-        if settings.net.startswith(PEER):
-            _check_peer(model, settings)
-        else:
+        model = task.build()
+        if traits(settings.net).traceable:
             trace(model, (1, settings.in_chans, *sized(settings)))
             _check_smallest(model, settings)
+        else:
+            _check_inputs(model, settings)
     except InputError as error:
         if isinstance(error.__cause__, RuntimeError):
             _refuse_small_input(settings, data.classes)
         raise
     notes = []
-    if settings.weights and taken:
-        notes.append(f"weights {settings.weights}: taken by {settings.net}")
-    elif settings.weights:
+    if settings.weights:
         eps = _norm_eps(model)
-        source, _ = choose(settings.net, settings.weights)
-        difference = load_weights(model, fetch(source, progress=progress), strict=False)
+        difference = load_pretrained(model, settings.net, settings.weights, strict=False, progress=progress)
         if _norm_eps(model) != eps:  # the run would build another network when it is evaluated or exported
             raise SettingsError(
                 f"{settings.weights}: trained with batch norms that add {difference.norm_eps:g}, the network here adds {eps:g}",

@@ -16,7 +16,7 @@ from gossamer.blocks.initialise import initialise
 from gossamer.errors import SettingsError, UnknownNameError
 from gossamer.networks import create_model
 from gossamer.networks.base import Features
-from gossamer.networks.registry import PEER
+from gossamer.networks.registry import traits
 from gossamer.predictions.anchors import Size, fitted_anchors, ssd_anchors
 from gossamer.predictions.boxes import SCORES
 from gossamer.tasks.detection.maps import FeaturePyramid, WideMaps
@@ -142,19 +142,19 @@ def build_detector(
     """A detector around the network called `net`, ours or timm's, for pictures of `size` (height, width).
 
     levels: how many of the backbone's maps are read, from the coarsest: 2 are those at strides 16 and 32 of most
-    networks, 3 add stride 8. arguments: those of `create_model`, `pretrained` among them.
-    Raises SettingsError, UnknownNameError, InputError, WeightsError, MissingPackageError.
+    networks, 3 add stride 8. arguments: those of `create_model` but `pretrained`.
+    Raises SettingsError, UnknownNameError, InputError, MissingPackageError.
     """
     if type(levels) is not int or not 1 <= levels <= 4:
         raise SettingsError(f"levels: {levels!r}", "1 to 4", "mend the argument")
     maps: nn.Module
     last = list(range(-levels, 0))
-    if net.startswith(PEER):
-        maps = create_model(net, in_chans=in_chans, features_only=True, out_indices=last, **arguments)
-    else:
+    if traits(net).has_stages:
         network = create_model(net, num_classes=0, in_chans=in_chans, **arguments)
         # a pyramid brings all maps to one width, so that those that are narrow lose nothing
         maps = Features(network, last) if pyramid else WideMaps(network, levels)
+    else:
+        maps = create_model(net, in_chans=in_chans, features_only=True, out_indices=last, **arguments)
     return Detector(maps, num_classes, size, in_chans=in_chans, lite=lite, pyramid=pyramid, score=score, shapes=shapes)
 
 

@@ -10,10 +10,10 @@ from torch import Tensor, nn
 from gossamer.blocks.conv import ConvNormAct, DepthwiseSeparable
 from gossamer.blocks.residual import InvertedResidual
 from gossamer.errors import SettingsError
-from gossamer.networks.base import Network
+from gossamer.networks.base import Network, NetworkParts
 
 
-class WideMaps(nn.Module):
+class WideMaps(NetworkParts):
     """The last `count` maps of a network by stride, wide: (N, C, H, W) -> list of (N, c, h, w), finest first.
 
     The last is the one behind `conv_head`. Of the others, where the next stage begins with an inverted residual, its
@@ -23,8 +23,7 @@ class WideMaps(nn.Module):
     """
 
     def __init__(self, network: Network, count: int) -> None:
-        super().__init__()
-        self.stem, self.stages, self.conv_head = network.stem, network.stages, network.conv_head
+        super().__init__(network.stem, network.stages, network.namings, conv_head=network.conv_head)
         every = network.feature_info
         if not 1 <= count <= len(every):
             raise SettingsError(f"{count} maps of a network", f"1 to {len(every)}", "ask for as many as it has")

@@ -14,7 +14,7 @@ from gossamer.predictions.head import KINDS
 from gossamer.settings import Settings
 from gossamer.tasks.base import sized
 from gossamer.tasks.detection.heads import BoxHead, map_shapes
-from gossamer.tasks.multihead.trunk import ForeignTrunk, Shared, Trunk, build_trunk
+from gossamer.tasks.multihead.trunk import FeaturesTrunk, Shared, Trunk, build_trunk
 from gossamer.tasks.segmentation.heads import HEADS, RATES, HeadName, build_head, low_map
 
 POOLED = ("classify", "multilabel", "regress", "embed")
@@ -77,10 +77,14 @@ class MultiNetwork(nn.Module):
     classifier_path = "head_"
     head_losses: nn.Module
 
-    def __init__(self, trunk: Trunk | ForeignTrunk, names: Sequence[str], parts: Sequence[nn.Module]) -> None:
+    def __init__(self, trunk: Trunk | FeaturesTrunk, names: Sequence[str], parts: Sequence[nn.Module]) -> None:
         super().__init__()
         self.trunk, self.names = trunk, tuple(names)
         self.head_parts = nn.ModuleList(parts)
+
+    def backbone_parts(self) -> nn.Module:
+        """What the weights of the network that all heads share are loaded into."""
+        return self.trunk.backbone_parts()
 
     def forward(self, x: Tensor) -> dict[str, Tensor]:
         shared = self.trunk(x)
@@ -90,22 +94,20 @@ class MultiNetwork(nn.Module):
         return found
 
 
-def build_network(
-    settings: Settings, specs: Sequence[HeadSpec], counts: dict[str, int], pretrained: str = ""
-) -> MultiNetwork:
+def build_network(settings: Settings, specs: Sequence[HeadSpec], counts: dict[str, int]) -> MultiNetwork:
     """The network of resolved `settings` with these heads. counts: how many classes or quantities each has.
 
-    Raises UnknownNameError, SettingsError, WeightsError, InputError for a picture too small, MissingPackageError.
+    Raises UnknownNameError, SettingsError, InputError for a picture too small, MissingPackageError.
     """
     pools = any(spec.kind in POOLED for spec in specs)
     wide = any(spec.kind == "detect" for spec in specs) and not settings.fpn
-    trunk = build_trunk(settings, pools, wide, pretrained)
+    trunk = build_trunk(settings, pools, wide)
     return MultiNetwork(
         trunk, [spec.name for spec in specs], [_part(settings, spec, counts[spec.name], trunk) for spec in specs]
     )
 
 
-def _part(settings: Settings, spec: HeadSpec, count: int, trunk: Trunk | ForeignTrunk) -> nn.Module:
+def _part(settings: Settings, spec: HeadSpec, count: int, trunk: Trunk | FeaturesTrunk) -> nn.Module:
     infos = trunk.feature_info
     if spec.kind == "embed":
         dim = spec.dim if spec.dim >= 0 else settings.dim
@@ -117,7 +119,7 @@ def _part(settings: Settings, spec: HeadSpec, count: int, trunk: Trunk | Foreign
     return _segment_part(settings, spec, count, infos)
 
 
-def _detect_part(settings: Settings, spec: HeadSpec, count: int, trunk: Trunk | ForeignTrunk) -> DetectHead:
+def _detect_part(settings: Settings, spec: HeadSpec, count: int, trunk: Trunk | FeaturesTrunk) -> DetectHead:
     size, sides = sized(settings), spec.anchor_sizes
     levels = min(settings.levels, len(trunk.feature_info))
     channels, sizes = map_shapes(_Coarsest(trunk, levels, settings.fpn), size, settings.in_chans)

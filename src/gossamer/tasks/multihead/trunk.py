@@ -7,8 +7,8 @@ from typing import NamedTuple
 from torch import Tensor, nn
 
 from gossamer.networks import create_model
-from gossamer.networks.base import FeatureList, Network
-from gossamer.networks.registry import PEER
+from gossamer.networks.base import FeatureList, Features, Network, NetworkParts
+from gossamer.networks.registry import traits
 from gossamer.settings import Settings
 from gossamer.tasks.backbone import arguments
 
@@ -37,7 +37,13 @@ class Trunk(nn.Module):
         self.stem, self.stages = network.stem, network.stages
         self.conv_head: nn.Module = network.conv_head if pools or wide else nn.Identity()
         self.pool: nn.Module | None = network.head if pools else None
+        self._namings = network.namings
         self._tapped = {info.module for info in self.feature_info}
+
+    def backbone_parts(self) -> nn.Module:
+        """What the weights of the network are loaded into."""
+        conv_head = None if isinstance(self.conv_head, nn.Identity) else self.conv_head
+        return NetworkParts(self.stem, self.stages, self._namings, conv_head=conv_head, head=self.pool)
 
     def forward(self, x: Tensor) -> Shared:
         x = self.stem(x)
@@ -55,13 +61,17 @@ class Trunk(nn.Module):
         return self.stages
 
 
-class ForeignTrunk(nn.Module):
-    """A network of timm: (N, in_chans, H, W) -> `Shared`; `last` is its last map, pooled by its mean over all places."""
+class FeaturesTrunk(nn.Module):
+    """Feature maps alone: (N, in_chans, H, W) -> `Shared`; `last` is the last of them, pooled by its mean over all places."""
 
-    def __init__(self, features: nn.Module, infos: FeatureList) -> None:
+    def __init__(self, features: Features) -> None:
         super().__init__()
-        self.features, self.feature_info = features, infos
-        self.num_features = infos[-1].channels
+        self.features, self.feature_info = features, features.feature_info
+        self.num_features = self.feature_info[-1].channels
+
+    def backbone_parts(self) -> nn.Module:
+        """What the weights of the network are loaded into."""
+        return self.features
 
     def forward(self, x: Tensor) -> Shared:
         maps: list[Tensor] = self.features(x)
@@ -73,9 +83,8 @@ class ForeignTrunk(nn.Module):
         return self.features
 
 
-def build_trunk(settings: Settings, pools: bool, wide: bool, pretrained: str = "") -> Trunk | ForeignTrunk:
-    """The backbone of `settings`. Raises UnknownNameError, SettingsError, WeightsError, MissingPackageError."""
-    if settings.net.startswith(PEER):
-        features = create_model(settings.net, features_only=True, pretrained=pretrained, **arguments(settings))
-        return ForeignTrunk(features, features.feature_info)
-    return Trunk(create_model(settings.net, num_classes=1, pretrained=pretrained, **arguments(settings)), pools, wide)
+def build_trunk(settings: Settings, pools: bool, wide: bool) -> Trunk | FeaturesTrunk:
+    """The backbone of `settings`. Raises UnknownNameError, SettingsError, MissingPackageError."""
+    if traits(settings.net).has_stages:
+        return Trunk(create_model(settings.net, num_classes=1, **arguments(settings)), pools, wide)
+    return FeaturesTrunk(create_model(settings.net, features_only=True, **arguments(settings)))

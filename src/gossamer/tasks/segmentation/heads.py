@@ -16,7 +16,7 @@ from gossamer.blocks.conv import ConvNormAct
 from gossamer.blocks.initialise import initialise, initialise_classifier
 from gossamer.errors import SettingsError, UnknownNameError
 from gossamer.networks import create_model
-from gossamer.networks.base import FeatureList, Features, check_count
+from gossamer.networks.base import FeatureList, Features, NetworkParts, check_count
 
 HeadName = Literal["lraspp", "deeplabv3", "deeplabv3plus"]
 HEADS = ("lraspp", "deeplabv3", "deeplabv3plus")
@@ -129,7 +129,7 @@ class Segmenter(nn.Module):
     net: any network of ours or "timm:NAME". head: one of HEADS. output_stride: 8, 16 or 32, of the last map.
     channels: of the head, default CHANNELS. aspp: the 3x3 branches of the DeepLab heads. conv_head: take the last map
     behind the network's last 1x1 convolution, as MobileNetV3's paper does for "lraspp"; MobileNetV2's leaves it out.
-    pool: see `LrAspp`. pretrained and options: of `create_model`. Raises SettingsError, UnknownNameError, WeightsError.
+    pool: see `LrAspp`. options: of `create_model`. Raises SettingsError, UnknownNameError, MissingPackageError.
     """
 
     backbone_path = "backbone."
@@ -146,7 +146,6 @@ class Segmenter(nn.Module):
         conv_head: bool = False,
         pool: Literal["global", "large"] = "global",
         drop_rate: float = 0.1,
-        pretrained: bool | str = False,
         **options: Any,
     ) -> None:
         super().__init__()
@@ -160,7 +159,7 @@ class Segmenter(nn.Module):
             infos = create_model(net, features_only=True, output_stride=output_stride, **options).feature_info
         low, high = low_map(infos, head, output_stride), len(infos) - 1
         wanted = (high,) if head == "deeplabv3" else (low, high)
-        shared = {**options, "output_stride": output_stride, "pretrained": pretrained}
+        shared = {**options, "output_stride": output_stride}
         self.backbone, self.conv_head, c_high = _backbone(net, wanted, conv_head, shared)
         self.head = build_head(
             head,
@@ -173,7 +172,12 @@ class Segmenter(nn.Module):
             drop_rate=drop_rate,
         )
         self.reduction = infos[wanted[0]].reduction
-        self.pretrained = self.backbone.pretrained
+
+    def backbone_parts(self) -> nn.Module:
+        """What the weights of the network are loaded into."""
+        if isinstance(self.conv_head, nn.Identity):
+            return self.backbone
+        return NetworkParts(self.backbone.stem, self.backbone.stages, self.backbone.namings, conv_head=self.conv_head)
 
     def forward(self, x: Tensor) -> dict[str, Tensor]:
         maps: list[Tensor] = self.backbone(x)
@@ -230,7 +234,6 @@ def _backbone(
     if not isinstance(last, ConvNormAct):
         raise SettingsError(f"{net} has no last 1x1 convolution", "conv_head=False", "leave it out")
     features = Features(network, wanted)
-    features.pretrained = network.pretrained
     assert isinstance(last.conv, nn.Conv2d)
     return features, last, last.conv.out_channels
 

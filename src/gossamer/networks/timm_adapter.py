@@ -8,6 +8,7 @@ from __future__ import annotations
 import fnmatch
 import importlib
 import importlib.util
+import os
 import sys
 import warnings
 from collections.abc import Sequence
@@ -18,8 +19,8 @@ from torch import Tensor, nn
 
 from gossamer.errors import GossamerError, MissingPackageError, SettingsError, UnknownNameError, WeightsError
 from gossamer.networks.base import FeatureInfo, FeatureList, Features, Network, Outputs, check_count
-from gossamer.networks.pretrained import WeightSet
-from gossamer.networks.registry import PEER
+from gossamer.networks.pretrained import TIMM, WeightSet
+from gossamer.networks.weights import Difference
 
 # torchvision registers gradients for these when it is imported
 OPERATORS = (
@@ -29,20 +30,22 @@ OPERATORS = (
 _libraries: list[Any] = []  # an operator lives as long as its library
 
 
-class Foreign(Network):
+class TimmNetwork(Network):
     """A network of timm: (N, in_chans, H, W) -> (N, num_classes). It has no stem, stages or head of ours.
 
     `forward_features` answers what timm's does: a map (N, C, h, w) of convolutional networks, of transformers often
     another layout; ask for `features_only=True` where a map is needed.
     """
 
-    def __init__(self, body: Any) -> None:
+    def __init__(self, name: str, arguments: dict[str, Any]) -> None:
         nn.Module.__init__(self)  # the parts of Network are inside the body
+        body: Any = _build(name, **arguments)
+        self.name, self.arguments = name, arguments
         self.body = body
         self.aux = nn.ModuleDict()
         self.namings = ()
         self.feature_info = _feature_list(getattr(body, "feature_info", ()))
-        self.classifier_path = f"body.{_classifier(body.pretrained_cfg)}."
+        self.classifier_path = f"body.{_classifiers(body.pretrained_cfg)[0]}."
 
     @property
     def num_classes(self) -> int:
@@ -76,12 +79,24 @@ class Foreign(Network):
         body.reset_classifier(num_classes)
         self.to(device=like.device, dtype=like.dtype)
 
+    def load(self, tensors: dict[str, Tensor], path: str | os.PathLike[str]) -> Difference:
+        """Load tensors of a file of timm's, or of a run; a classifier of another number of classes stays as it is.
 
-class ForeignFeatures(Features):
+        Raises WeightsError where they are not those of this network.
+        """
+        weights = _overlay(self.name, tensors)
+        loaded = _build(self.name, weights, **{**self.arguments, "num_classes": weights["num_classes"]})
+        classes = None if weights["num_classes"] == self.num_classes else (weights["num_classes"], self.num_classes)
+        return _copy(loaded, self.body, path, _classifiers(loaded.pretrained_cfg) if classes else (), classes)
+
+
+class TimmFeatures(Features):
     """The feature maps of a network of timm: (N, in_chans, H, W) -> list of (N, channels, h, w), finest first."""
 
-    def __init__(self, body: Any) -> None:
+    def __init__(self, name: str, arguments: dict[str, Any]) -> None:
         nn.Module.__init__(self)
+        body: Any = _build(name, **arguments)
+        self.name, self.arguments = name, arguments
         self.body = body
         self.namings = ()
         self.feature_info = _feature_list(body.feature_info.get_dicts())
@@ -90,6 +105,16 @@ class ForeignFeatures(Features):
     def forward(self, x: Tensor) -> list[Tensor]:
         maps: list[Tensor] = self.body(x)
         return [each.permute(0, 3, 1, 2) if self._channels_last else each for each in maps]
+
+    def load(self, tensors: dict[str, Tensor], path: str | os.PathLike[str]) -> Difference:
+        """Load tensors of a file of timm's, or of a run, whose every tensor must be of the whole network.
+
+        Raises WeightsError where they are not.
+        """
+        weights = _overlay(self.name, tensors)
+        arguments = {key: value for key, value in self.arguments.items() if key not in ("features_only", "out_indices")}
+        _build(self.name, weights, **{**arguments, "num_classes": weights["num_classes"]})
+        return _copy(_build(self.name, weights, **self.arguments), self.body, path)
 
 
 def create(
@@ -102,53 +127,41 @@ def create(
     output_stride: int | None = None,
     features_only: bool = False,
     out_indices: Sequence[int] | None = None,
-    source: str = "",
     options: dict[str, Any] | None = None,
-) -> Foreign | ForeignFeatures:
+) -> TimmNetwork | TimmFeatures:
     """The network of timm called `name`; the arguments are those of `create_model`, `options` those of timm.
 
-    source: weights, as `gossamer.networks.fetch` takes them, in timm's names.
-
-    Raises UnknownNameError, SettingsError where timm refuses, WeightsError, MissingPackageError, StorageError.
+    Raises UnknownNameError, SettingsError where timm refuses, MissingPackageError.
     """
     check_count("num_classes", num_classes, 0)
     check_count("in_chans", in_chans, 1)
     _config(name)
     arguments = {**(options or {}), "in_chans": in_chans}
-    given = {"drop_rate": drop_rate, "drop_path_rate": drop_path_rate, "output_stride": output_stride}
-    arguments.update((key, value) for key, value in given.items() if value)
-    weights = _weights(name, source) if source else {}
-    if not features_only or source:
-        # with a file, a classifier of the file's classes first, so that every one of its tensors must fit
-        classes = weights.get("num_classes", num_classes)
-        network = Foreign(_build(name, num_classes=classes, weights=weights, **arguments))
-    if features_only:
-        every = _maps(name)
-        wanted = list(range(every)) if out_indices is None else list(out_indices)
-        if not wanted or any(not -every <= index < every for index in wanted):
-            raise SettingsError(
-                f"out_indices {wanted}", f"0 to {every - 1}, at least one", "choose among the feature maps"
-            )
-        indices = tuple(sorted({index % every for index in wanted}))
-        return ForeignFeatures(_build(name, weights=weights, features_only=True, out_indices=indices, **arguments))
-    if network.num_classes != num_classes:
-        network.reset_classifier(num_classes)
-    return network
+    rates = {"drop_rate": drop_rate, "drop_path_rate": drop_path_rate, "output_stride": output_stride}
+    arguments.update((key, value) for key, value in rates.items() if value)
+    if not features_only:
+        return TimmNetwork(name, {**arguments, "num_classes": num_classes})
+    count = _count_maps(name)
+    wanted = list(range(count)) if out_indices is None else list(out_indices)
+    if not wanted or any(not -count <= index < count for index in wanted):
+        raise SettingsError(f"out_indices {wanted}", f"0 to {count - 1}, at least one", "choose among the feature maps")
+    indices = tuple(sorted({index % count for index in wanted}))
+    return TimmFeatures(name, {**arguments, "features_only": True, "out_indices": indices})
 
 
 def list_names(pattern: str) -> list[str]:
     """The networks of timm that match "timm:PATTERN", in the shell's style. Raises MissingPackageError."""
-    names = (PEER + each for each in import_timm().list_models())
+    names = (TIMM + each for each in import_timm().list_models())
     return sorted(each for each in names if fnmatch.fnmatchcase(each, pattern))
 
 
-def weight_sets(name: str) -> tuple[WeightSet, ...]:
+def timm_weight_sets(name: str) -> tuple[WeightSet, ...]:
     """The published sets of a network of timm: that of its name, or timm's default, first.
 
     Raises UnknownNameError, MissingPackageError.
     """
     first = _config(name)
-    arch = name.removeprefix(PEER).partition(".")[0]
+    arch = name.removeprefix(TIMM).partition(".")[0]
     configs = import_timm().models.get_arch_pretrained_cfgs(arch).values()
     ordered = sorted((c for c in configs if c.hf_hub_id or c.url), key=lambda config: config.tag != first.tag)
     return tuple(_weight_set(arch, config) for config in ordered)
@@ -198,22 +211,22 @@ def import_timm() -> Any:
 def _config(name: str) -> Any:
     """timm's configuration of a network, of the set in its name or the default one. Raises UnknownNameError."""
     timm = import_timm()
-    arch, _, tag = name.removeprefix(PEER).partition(".")
+    arch, _, tag = name.removeprefix(TIMM).partition(".")
     if not timm.is_model(arch):
-        raise UnknownNameError("network", name, [PEER + each for each in timm.list_models()])
+        raise UnknownNameError("network", name, [TIMM + each for each in timm.list_models()])
     sets = timm.models.get_arch_pretrained_cfgs(arch)
     if tag and f"{arch}.{tag}" not in sets:
-        raise UnknownNameError("network", name, [PEER + each for each in sets])
+        raise UnknownNameError("network", name, [TIMM + each for each in sets])
     return timm.models.get_pretrained_cfg(f"{arch}.{tag}" if tag else arch)
 
 
-def _build(name: str, *, weights: dict[str, Any] | None = None, **arguments: Any) -> nn.Module:
-    """timm's module. Raises SettingsError, or WeightsError where there are weights, if timm refuses."""
+def _build(name: str, weights: dict[str, Any] | None = None, **arguments: Any) -> Any:
+    """timm's module; `weights` of `_overlay`. Raises SettingsError, or WeightsError for weights, if timm refuses."""
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), torch.random.fork_rng(devices=[], enabled=weights is not None):
             warnings.simplefilter("ignore")
-            module: nn.Module = import_timm().create_model(
-                name.removeprefix(PEER), pretrained=bool(weights), pretrained_cfg_overlay=weights or None, **arguments
+            return import_timm().create_model(
+                name.removeprefix(TIMM), pretrained=bool(weights), pretrained_cfg_overlay=weights or None, **arguments
             )
     except GossamerError:
         raise
@@ -222,10 +235,9 @@ def _build(name: str, *, weights: dict[str, Any] | None = None, **arguments: Any
         if weights:
             raise WeightsError(reason, "weights of this network", "give those") from error
         raise SettingsError(reason, "what timm takes for this network", "leave out what it has not") from error
-    return module
 
 
-def _maps(name: str) -> int:
+def _count_maps(name: str) -> int:
     """How many feature maps a network of timm offers. Raises SettingsError for none."""
     with torch.device("meta"):
         count = len(getattr(_build(name), "feature_info", ()))
@@ -236,22 +248,51 @@ def _maps(name: str) -> int:
     return count
 
 
-def _weights(name: str, source: str) -> dict[str, Any]:
+def _overlay(name: str, tensors: dict[str, Tensor]) -> dict[str, Any]:
     """What timm is to know of a weights file: its tensors, and of how many classes they are."""
-    from gossamer.networks.checkpoint import read_tensors
-    from gossamer.networks.fetch import fetch
-
-    tensors = {key.removeprefix("body."): value for key, value in read_tensors(fetch(source)).items()}
+    named = {key.removeprefix("body."): value for key, value in tensors.items()}
     config = _config(name)
-    weight = tensors.get(f"{_classifier(config.to_dict())}.weight")
+    weight = named.get(f"{_classifiers(config.to_dict())[0]}.weight")
     classes = config.num_classes if weight is None else weight.shape[0]
-    return {"state_dict": tensors, "num_classes": int(classes)}
+    return {"state_dict": named, "num_classes": int(classes)}
 
 
-def _classifier(config: dict[str, Any]) -> str:
-    """The path of the classifier in timm's module; the first one where there are several."""
+def _copy(
+    source: nn.Module,
+    target: nn.Module,
+    path: str | os.PathLike[str],
+    skipped: Sequence[str] = (),
+    classes: tuple[int, int] | None = None,
+) -> Difference:
+    """Copy the tensors of `source` into `target`, but for the modules at the paths `skipped`.
+
+    classes: of both, where they differ. Raises WeightsError where `target` has others.
+    """
+    values, own = source.state_dict(), target.state_dict()
+    copied = {key: value for key, value in own.items() if not key.startswith(tuple(f"{each}." for each in skipped))}
+    for key, value in copied.items():
+        if key not in values or values[key].shape != value.shape:
+            raise WeightsError(f"{path}: {key} is not of this network", "weights of this network", "give those")
+    with torch.no_grad():
+        for key, value in copied.items():
+            value.copy_(values[key])
+    return Difference(
+        path=os.fspath(path),
+        naming="timm",
+        loaded=len(copied),
+        missing=(),
+        unexpected=(),
+        mismatched=(),
+        classifier=classes,
+        adapted=None,
+        left_out=0,
+    )
+
+
+def _classifiers(config: dict[str, Any]) -> tuple[str, ...]:
+    """The paths of the classifiers in timm's module: one, or several where it distils."""
     path = config.get("classifier") or "head"
-    return str(path if isinstance(path, str) else path[0])
+    return (path,) if isinstance(path, str) else tuple(path)
 
 
 def _feature_list(infos: Any) -> FeatureList:

@@ -17,7 +17,7 @@ import torch
 from gossamer.cli.main import main
 from gossamer.errors import MissingPackageError, SettingsError, UnknownNameError, WeightsError
 from gossamer.networks import Features, Network, create_model
-from gossamer.networks.create import weight_sets
+from gossamer.networks.load import weight_sets
 from gossamer.settings import Settings
 from gossamer.training import optim
 from gossamer.training.restore import load_run
@@ -110,7 +110,7 @@ def test_what_timm_or_we_refuse_is_one_line(name: str, arguments: dict[str, Any]
 
 
 def test_without_timm_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gossamer.networks.foreign.importlib.util.find_spec", lambda name: None)
+    monkeypatch.setattr("gossamer.networks.timm_adapter.importlib.util.find_spec", lambda name: None)
     with pytest.raises(MissingPackageError, match=r"gossamer\[timm\]"):
         create_model(NET)
 
@@ -186,7 +186,7 @@ def test_a_network_of_timm_trains_evaluates_exports_and_starts_another(
     second = ["train", str(pictures), "--out", str(tmp_path / "2"), *flags, "--lr", "0", "--weights", best]
     assert main([*second, "--freeze", "backbone"]) == 0
     assert same(load_run(tmp_path / "2").model, model)
-    assert "taken by timm" in (tmp_path / "2" / "log.txt").read_text()
+    assert "by the names of timm" in (tmp_path / "2" / "log.txt").read_text()
 
 
 @pytest.mark.parametrize(
