@@ -29,7 +29,7 @@ import gossamer
 from gossamer import Settings
 from gossamer.analysis.graph import trace
 from gossamer.errors import GossamerError, InputError
-from gossamer.export.onnx import export
+from gossamer.export.formats import export
 from gossamer.host import machine
 from gossamer.host.storage import write_text
 from gossamer.networks import create_model

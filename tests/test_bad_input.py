@@ -21,7 +21,7 @@ import torch
 
 import gossamer
 from gossamer.cli.main import main
-from gossamer.export.onnx import export
+from gossamer.export.formats import export
 from gossamer.settings import Settings
 from tests.conftest import write_pictures
 

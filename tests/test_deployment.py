@@ -15,7 +15,7 @@ import pytest
 import gossamer
 from gossamer.cli.main import main
 from gossamer.export.convert import to_onnx
-from gossamer.export.onnx import export
+from gossamer.export.formats import export
 from gossamer.modelfile.metadata import without_metadata
 from gossamer.networks import create_model
 from gossamer.runtime import native

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import subprocess
 import sys
@@ -19,11 +20,13 @@ from torch.onnx._internal.exporter._registration import ONNXRegistry
 
 import gossamer.export.onnx as exporting
 from gossamer import runtime
+from gossamer.cli.main import main
 from gossamer.errors import InputError, MissingPackageError, VerificationError
 from gossamer.export.convert import OPSET, machine_path, to_onnx
-from gossamer.export.onnx import export
+from gossamer.export.formats import FORMATS, Exported, export, format_of
 from gossamer.export.samples import check_images, noise
 from gossamer.images.preprocess import Preprocess
+from gossamer.modelfile.compiled import is_compiled
 from gossamer.modelfile.metadata import (
     CheckImage,
     ModelMetadata,
@@ -37,6 +40,8 @@ from gossamer.operators import OPERATORS
 from gossamer.predictions.classes import softmax
 from gossamer.runtime.model import open_model
 from gossamer.runtime.native import LIBRARY
+from gossamer.runtime.verification import VerificationResult
+from gossamer.runtime.verification import verify as verify_file
 from gossamer.settings import Settings
 from gossamer.training.loop import train
 from gossamer.training.restore import load_run, run_data, torch_forward
@@ -244,19 +249,19 @@ def run_folder(pictures: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
 
 
 @pytest.fixture(scope="module")
-def exported(run_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, exporting.Exported]:
+def exported(run_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Exported]:
     path = tmp_path_factory.mktemp("exported") / "model.onnx"
     return path, export(run_folder, path, licence="CC-BY-4.0")
 
 
 @pytest.fixture
-def converted(exported: tuple[Path, exporting.Exported], monkeypatch: pytest.MonkeyPatch) -> None:
+def converted(exported: tuple[Path, Exported], monkeypatch: pytest.MonkeyPatch) -> None:
     """Conversion, which takes seconds, gives what it gave for `exported`."""
     graph = without_metadata(exported[0].read_bytes())
     monkeypatch.setattr(exporting, "to_onnx", lambda *arguments: graph)
 
 
-def test_a_run_becomes_one_file_that_verifies_everywhere(exported: tuple[Path, exporting.Exported]) -> None:
+def test_a_run_becomes_one_file_that_verifies_everywhere(exported: tuple[Path, Exported]) -> None:
     path, report = exported
     assert [item.name for item in path.parent.iterdir()] == ["model.onnx"]
     onnx.checker.check_model(str(path), full_check=True)
@@ -271,7 +276,7 @@ def test_a_run_becomes_one_file_that_verifies_everywhere(exported: tuple[Path, e
 
 
 def test_the_card_says_where_the_model_comes_from_and_no_path(
-    exported: tuple[Path, exporting.Exported], run_folder: Path, pictures: Path
+    exported: tuple[Path, Exported], run_folder: Path, pictures: Path
 ) -> None:
     path, report = exported
     data = path.read_bytes()
@@ -289,7 +294,7 @@ def test_the_card_says_where_the_model_comes_from_and_no_path(
 
 
 def test_the_file_answers_from_image_files_as_the_trained_model_does(
-    exported: tuple[Path, exporting.Exported], run_folder: Path
+    exported: tuple[Path, Exported], run_folder: Path
 ) -> None:
     source = load_run(run_folder)
     images = run_data(source.run).val
@@ -304,9 +309,7 @@ def test_the_file_answers_from_image_files_as_the_trained_model_does(
         np.testing.assert_array_equal(model.metadata.preprocess(images.read(i)), tensor)
 
 
-def test_verify_and_predict_need_numpy_and_pillow_only(
-    exported: tuple[Path, exporting.Exported], pictures: Path
-) -> None:
+def test_verify_and_predict_need_numpy_and_pillow_only(exported: tuple[Path, Exported], pictures: Path) -> None:
     image = next((pictures / "val" / "class0").iterdir())
     code = (
         "import sys\n"
@@ -326,7 +329,7 @@ def test_verify_and_predict_need_numpy_and_pillow_only(
 
 
 def test_exporting_again_changes_nothing_but_the_date(
-    exported: tuple[Path, exporting.Exported], converted: None, run_folder: Path, tmp_path: Path
+    exported: tuple[Path, Exported], converted: None, run_folder: Path, tmp_path: Path
 ) -> None:
     export(run_folder, tmp_path / "again.onnx", licence="CC-BY-4.0")
     metadata = [read_model_file(path).metadata for path in (exported[0], tmp_path / "again.onnx")]
@@ -370,7 +373,7 @@ def shift_bias(model: nn.Module) -> None:
 def test_a_file_that_answers_otherwise_is_not_written(
     converted: None, run_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(exporting, "trained", with_model(shift_bias))
+    monkeypatch.setattr(exporting, "load_run", with_model(shift_bias))
     refuses(run_folder, tmp_path / "m.onnx", r"does not answer as the trained one: outputs differ by up to 0\.01")
 
 
@@ -381,7 +384,7 @@ def test_a_model_that_answers_nan_is_not_written(
         with torch.no_grad():
             next(model.parameters()).fill_(float("nan"))
 
-    monkeypatch.setattr(exporting, "trained", with_model(poison))
+    monkeypatch.setattr(exporting, "load_run", with_model(poison))
     refuses(run_folder, tmp_path / "m.onnx", "outputs are not finite; nothing was written")
 
 
@@ -486,3 +489,51 @@ def test_a_network_the_reference_cannot_run_is_exported_with_a_note(
     report = export(run_folder, tmp_path / "m.onnx")
     assert [one.runtime for one in report.verifications] == ["native" if LIBRARY.is_file() else "onnxruntime"]
     assert "needs onnxruntime or openvino" in report.notes[0] and "no operator Conv" in report.notes[0]
+
+
+def test_a_run_is_exported_compiled_by_the_suffix_or_by_name(
+    converted: None, run_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    if not LIBRARY.is_file():
+        pytest.skip("the engine is not built")
+    exported = export(run_folder, tmp_path / "a.goss", images_limit=10)
+    assert exported.format == "goss"
+    assert [check.runtime for check in exported.verifications] == ["native"]
+    assert exported.verifications[0].path == str(tmp_path / "a.goss")
+    assert "compiled for the native engine" in exported.text()
+    assert any("check inputs" in note for note in exported.notes)
+    assert is_compiled(tmp_path / "a.goss")
+    assert main(["export", str(run_folder), "--out", str(tmp_path / "b.bin"), "--to", "goss"]) == 0
+    assert is_compiled(tmp_path / "b.bin")
+    capsys.readouterr()
+    for arguments, expected in (
+        (["--out", str(tmp_path / "c.tflite")], "no export format has this suffix"),
+        (["--out", str(tmp_path / "c.onnx"), "--to", "onx"], "did you mean onnx?"),
+    ):
+        assert main(["export", str(run_folder), *arguments]) == 2
+        error = capsys.readouterr().err.strip().splitlines()
+        assert len(error) == 1 and expected in error[0] and "onnx" in error[0]
+        assert not list(tmp_path.glob("c.*"))
+
+
+def test_every_export_format_has_its_two_functions_and_a_suffix_of_its_own() -> None:
+    assert len({entry.suffix for entry in FORMATS.values()}) == len(FORMATS)
+    for name, entry in FORMATS.items():
+        module = importlib.import_module(entry.module)
+        assert callable(module.convert) and callable(module.verify)
+        assert format_of(f"x{entry.suffix.upper()}") == name
+
+
+def test_a_compiled_file_that_does_not_verify_is_not_written(
+    converted: None, run_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not LIBRARY.is_file():
+        pytest.skip("the engine is not built")
+
+    def wrong(path: Path) -> VerificationResult:
+        return replace(verify_file(path), tolerance=-1.0)
+
+    monkeypatch.setattr("gossamer.export.goss.verify_file", wrong)
+    with pytest.raises(VerificationError):
+        export(run_folder, tmp_path / "a.goss", images_limit=10)
+    assert not list(tmp_path.iterdir())

@@ -20,7 +20,7 @@ from gossamer import Settings, train
 from gossamer.data.boxes.annotation import BoxTarget
 from gossamer.data.heads.spec import parse_heads
 from gossamer.errors import MissingPackageError, SettingsError, UnknownNameError
-from gossamer.export.onnx import export
+from gossamer.export.formats import export
 from gossamer.images.preprocess import Placement, Preprocess
 from gossamer.networks.timm_adapter import import_timm
 from gossamer.predictions.anchors import AnchorSpec

@@ -15,7 +15,7 @@ from PIL import Image
 
 from gossamer.charts import scatter
 from gossamer.cli.main import main
-from gossamer.export.onnx import export
+from gossamer.export.formats import export
 from gossamer.host.text import metric_name, points, significant
 from gossamer.report import heads, page
 from gossamer.report.collect import collect

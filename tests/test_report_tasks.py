@@ -17,7 +17,7 @@ from gossamer.charts import rates
 from gossamer.cli.main import main
 from gossamer.data.boxes.annotation import BoxTarget
 from gossamer.errors import InputError, SettingsError
-from gossamer.export.onnx import export
+from gossamer.export.formats import export
 from gossamer.host.text import percent, points
 from gossamer.images.decode import describe
 from gossamer.images.preprocess import Preprocess

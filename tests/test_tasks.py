@@ -14,7 +14,7 @@ from torch import nn
 
 import gossamer
 from gossamer.errors import InputError, SettingsError
-from gossamer.export.onnx import export
+from gossamer.export.formats import export
 from gossamer.networks import create_model
 from gossamer.predictions.head import OutputHead, concatenated, flattened, image_outputs, outputs_of
 from gossamer.predictions.pictures import Detections, Segmentation

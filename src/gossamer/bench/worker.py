@@ -209,7 +209,7 @@ LOADERS: dict[str, Callable[[Json], Callable[[], Loaded]]] = {
 
 def write_graph(job: Json) -> Json:
     """Write the ONNX graph of a run or a network to `out`."""
-    from gossamer.export.onnx import to_onnx
+    from gossamer.export.convert import to_onnx
     from gossamer.host.storage import write_bytes
 
     model, (channels, height, width), outputs = _module(job)

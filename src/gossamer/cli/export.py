@@ -10,13 +10,19 @@ from gossamer.host.progress import Progress
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
+    from gossamer.export.formats import FORMATS
+
+    names = ", ".join(FORMATS)
     parser.add_argument("run", help="run folder")
-    parser.add_argument("--out", required=True, help="the .onnx file to write")
+    parser.add_argument("--out", required=True, help="the file to write")
+    parser.add_argument("--to", default="", metavar="FORMAT", help=f"{names}; default by the suffix of --out")
     add_which(parser, "the run")
     parser.add_argument("--licence", default="unspecified", help="licence of the model, e.g. CC-BY-4.0")
 
 
 def run(options: argparse.Namespace, progress: Progress) -> Any:
-    from gossamer.export.onnx import export
+    from gossamer.export.formats import export
 
-    return export(options.run, options.out, which=options.which, licence=options.licence, progress=progress)
+    return export(
+        options.run, options.out, to=options.to, which=options.which, licence=options.licence, progress=progress
+    )

@@ -7,7 +7,6 @@ import json
 import math
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -22,16 +21,15 @@ import gossamer
 from gossamer import settings
 from gossamer.data.source import Source
 from gossamer.errors import GossamerError, ModelFileError, VerificationError
-from gossamer.export.convert import machine_path, to_onnx
+from gossamer.export.convert import OPSET, machine_path, to_onnx
+from gossamer.export.converted import Comparison, Converted
 from gossamer.export.extras import with_answers
 from gossamer.export.samples import check_images, noise
-from gossamer.host import storage
-from gossamer.host.progress import SILENT, Progress
+from gossamer.host.progress import Progress
 from gossamer.images.preprocess import Placement, Preprocess
 from gossamer.modelfile.metadata import (
     CHECKED,
     CheckInput,
-    ModelFile,
     ModelMetadata,
     model_file_bytes,
     parse_model_file,
@@ -45,9 +43,6 @@ from gossamer.training.evaluate import Forward, evaluate
 from gossamer.training.network import changes_of
 from gossamer.training.restore import LoadedRun, load_run, run_data, torch_forward
 
-__all__ = ["Exported", "export", "to_onnx"]
-
-IMAGES_LIMIT = 5000  # validation images on which the file is compared with the trained model
 COMPARED = 16  # images at once
 REAL_CHECKS = 2
 NOISE_BLOCKS = (1, 8)  # side of the squares of the artificial check inputs, pixels
@@ -63,71 +58,10 @@ NOISE_TRIES = 8
 LOCAL_SETTINGS = ("data", "val", "out", "weights", "cache_dir")
 
 
-@dataclass(frozen=True)
-class Comparison:
-    """The trained model against the file, over validation images, preprocessed as in deployment.
+def convert(folder: str | Path, which: str, licence: str, images_limit: int, progress: Progress) -> Converted:
+    """The model file of a run: see `gossamer.export.formats`.
 
-    score: the metric that counts. trained, file: metrics. images: how many of `available`. largest_difference: over all outputs. changed: images whose
-    likeliest class differs; each of them had its two best outputs closer than twice the tolerance.
-    """
-
-    score: str
-    images: int
-    available: int
-    trained: dict[str, float]
-    file: dict[str, float]
-    largest_difference: float
-    changed: int
-
-
-@dataclass(frozen=True)
-class Exported:
-    """A model file that was written, and what was found before it was."""
-
-    path: str
-    size: int
-    opset: int
-    tolerance: float
-    comparison: Comparison
-    verifications: tuple[VerificationResult, ...]
-    notes: tuple[str, ...]
-
-    def text(self) -> str:
-        """A few lines for people."""
-        found = self.comparison
-        return "\n".join(
-            [
-                f"{self.path}: {self.size / 2**20:.2f} MiB, ONNX operator set {self.opset}",
-                f"{found.score} on {found.images} of {found.available} validation images: trained "
-                f"{found.trained[found.score]:.4f}, file {found.file[found.score]:.4f}",
-                f"outputs differ by at most {found.largest_difference:.3g} there; tolerance {self.tolerance:.3g}",
-                *(f"verified with {one.runtime} ({one.largest_difference:.3g})" for one in self.verifications),
-                *self.notes,
-            ]
-        )
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain values."""
-        return {
-            **asdict(self),
-            "verifications": [one.to_json() for one in self.verifications],
-            "notes": list(self.notes),
-        }
-
-
-def export(
-    folder: str | Path,
-    out: str | Path,
-    *,
-    which: str = "best",
-    licence: str = "unspecified",
-    images_limit: int = IMAGES_LIMIT,
-    progress: Progress = SILENT,
-) -> Exported:
-    """Write the model file of a run. which: "best" or "last". images_limit: validation images to compare on, at most.
-
-    Nothing is written where the file does not answer as the trained model does: raises VerificationError.
-    Also raises RunError, DataError, ModelFileError, StorageError, MissingPackageError, InputError.
+    Raises RunError, DataError, ModelFileError, MissingPackageError, InputError, VerificationError.
     """
     source = load_run(folder, which)
     validation = run_data(source.run).val
@@ -153,20 +87,24 @@ def export(
         tolerance=tolerance,
     )
     data = model_file_bytes(with_answers(graph, heads, source.preprocess.size), metadata)
-    with storage.atomic_write(out, "w+b") as file:  # what fails in here leaves no file, and an older one as it was
-        file.write(data)
-        file.seek(0)
-        written = parse_model_file(file.read(), str(out))
-        verifications, notes = _verify(written)
-    return Exported(
-        path=str(out),
-        size=len(data),
-        opset=written.onnx.opset,
-        tolerance=tolerance,
-        comparison=comparison,
-        verifications=verifications,
-        notes=notes,
-    )
+    return Converted(data, OPSET, tolerance, comparison)
+
+
+def verify(data: bytes, path: str) -> tuple[tuple[VerificationResult, ...], tuple[str, ...]]:
+    """The file's own checks, with the runtime that a user gets and with the reference. Raises VerificationError."""
+    file = parse_model_file(data, path)
+    models, notes = [open_model(file, AUTO)], []
+    if models[0].runtime_name != REFERENCE:
+        try:
+            models.append(open_model(file, REFERENCE))
+        except ModelFileError as error:
+            notes.append(f"needs onnxruntime or openvino: {error.given}")
+    verifications = tuple(verify_model(model) for model in models)
+    for one in verifications:
+        one.raise_if_failed()
+        if one.warnings:
+            raise VerificationError(f"{one.path}: {one.warnings[0]}; the same image gave two results on this machine")
+    return verifications, tuple(notes)
 
 
 def _spread(count: int, most: int) -> NDArray[np.int64]:
@@ -348,19 +286,3 @@ def _provenance(source: LoadedRun, which: str, comparison: Comparison) -> dict[s
     if found:
         raise GossamerError(f"the model file would tell the path {found}; nothing was written; please report this")
     return provenance
-
-
-def _verify(file: ModelFile) -> tuple[tuple[VerificationResult, ...], tuple[str, ...]]:
-    """The file's own checks, with the runtime that a user gets and with the reference. Raises VerificationError."""
-    models, notes = [open_model(file, AUTO)], []
-    if models[0].runtime_name != REFERENCE:
-        try:
-            models.append(open_model(file, REFERENCE))
-        except ModelFileError as error:
-            notes.append(f"needs onnxruntime or openvino: {error.given}")
-    verifications = tuple(verify_model(model) for model in models)
-    for one in verifications:
-        one.raise_if_failed()
-        if one.warnings:
-            raise VerificationError(f"{one.path}: {one.warnings[0]}; the same image gave two results on this machine")
-    return verifications, tuple(notes)

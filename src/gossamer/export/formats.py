@@ -1,0 +1,126 @@
+"""The formats that a run is exported to: all that the rest of the package knows of each is its row here.
+
+A format is a file of its own with two functions, and a row:
+
+    convert(folder, which, licence, images_limit, progress) -> Converted
+        the bytes of the file, compared with the trained model; which: the checkpoint, "best" or "last".
+        Raises VerificationError where their outputs differ, and what reading the run raises.
+    verify(data, path) -> (verifications, notes)
+        what a user's `gossamer verify` finds of these bytes, before the file `path` is there.
+        Raises VerificationError where the numbers do not agree.
+"""
+
+from __future__ import annotations
+
+import importlib
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from gossamer.errors import SettingsError, UnknownNameError
+from gossamer.export.converted import Comparison
+from gossamer.host import storage
+from gossamer.host.progress import SILENT, Progress
+from gossamer.runtime.verification import VerificationResult
+
+IMAGES_LIMIT = 5000  # validation images on which the file is compared with the trained model
+
+
+class ExportFormat(NamedTuple):
+    """suffix: of its files. module: where `convert` and `verify` are. title: what people call it."""
+
+    suffix: str
+    module: str
+    title: str
+
+
+FORMATS: dict[str, ExportFormat] = {
+    "onnx": ExportFormat(".onnx", "gossamer.export.onnx", "ONNX"),
+    "goss": ExportFormat(".goss", "gossamer.export.goss", "compiled for the native engine"),
+}
+
+
+@dataclass(frozen=True)
+class Exported:
+    """A file that was written, and what was found before it was. size: bytes. format: a name in FORMATS."""
+
+    path: str
+    format: str
+    size: int
+    opset: int
+    tolerance: float
+    comparison: Comparison
+    verifications: tuple[VerificationResult, ...]
+    notes: tuple[str, ...]
+
+    def text(self) -> str:
+        """A few lines for people."""
+        found = self.comparison
+        title = FORMATS[self.format].title
+        return "\n".join(
+            [
+                f"{self.path}: {self.size / 2**20:.2f} MiB, {title}, operator set {self.opset}",
+                f"{found.score} on {found.images} of {found.available} validation images: trained "
+                f"{found.trained[found.score]:.4f}, file {found.file[found.score]:.4f}",
+                f"outputs differ by at most {found.largest_difference:.3g} there; tolerance {self.tolerance:.3g}",
+                *(f"verified with {check.runtime} ({check.largest_difference:.3g})" for check in self.verifications),
+                *self.notes,
+            ]
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values."""
+        return {
+            **asdict(self),
+            "verifications": [check.to_json() for check in self.verifications],
+            "notes": list(self.notes),
+        }
+
+
+def format_of(out: str | Path, to: str = "") -> str:
+    """The name of the format of the file `out`: `to`, by default that of its suffix. Raises InputError."""
+    if to:
+        if to not in FORMATS:
+            raise UnknownNameError("export format", to, FORMATS)
+        return to
+    for name, entry in FORMATS.items():
+        if Path(out).suffix.lower() == entry.suffix:
+            return name
+    allowed = ", ".join(f"{entry.suffix} ({name})" for name, entry in FORMATS.items())
+    raise SettingsError(f"{out}: no export format has this suffix", allowed, "rename the file, or give --to")
+
+
+def export(
+    folder: str | Path,
+    out: str | Path,
+    *,
+    to: str = "",
+    which: str = "best",
+    licence: str = "unspecified",
+    images_limit: int = IMAGES_LIMIT,
+    progress: Progress = SILENT,
+) -> Exported:
+    """Write a run as one verified file.
+
+    to: a name in FORMATS, by default that of the suffix of `out`. which: the checkpoint, "best" or "last".
+    images_limit: validation images to compare on, at most. Nothing is written where the file's outputs are not the
+    trained model's: raises VerificationError. Also raises RunError, DataError, ModelFileError, StorageError,
+    MissingPackageError, InputError.
+    """
+    name = format_of(out, to)
+    module = importlib.import_module(FORMATS[name].module)
+    converted = module.convert(folder, which, licence, images_limit, progress)
+    with storage.atomic_write(out, "w+b") as file:  # an error in here leaves no file, or the earlier one as it was
+        file.write(converted.data)
+        file.seek(0)
+        verifications, notes = module.verify(file.read(), str(out))
+    return Exported(
+        path=str(out),
+        format=name,
+        size=len(converted.data),
+        opset=converted.opset,
+        tolerance=converted.tolerance,
+        comparison=converted.comparison,
+        verifications=verifications,
+        notes=(*converted.notes, *notes),
+    )

@@ -1,0 +1,40 @@
+"""From a run to a file compiled for the native engine: its ONNX model file, compiled."""
+
+from __future__ import annotations
+
+import dataclasses
+import tempfile
+from pathlib import Path
+
+from gossamer.errors import VerificationError
+from gossamer.export import onnx
+from gossamer.export.converted import Converted
+from gossamer.host.progress import Progress
+from gossamer.runtime.compilation import compile_model
+from gossamer.runtime.verification import VerificationResult
+from gossamer.runtime.verification import verify as verify_file
+
+
+def convert(folder: str | Path, which: str, licence: str, images_limit: int, progress: Progress) -> Converted:
+    """The compiled file of a run, in float32. Raises what `gossamer.export.onnx.convert` and `compile_model` raise."""
+    converted = onnx.convert(folder, which, licence, images_limit, progress)
+    with tempfile.TemporaryDirectory() as name:
+        model, compiled = Path(name) / "model.onnx", Path(name) / "model.goss"
+        model.write_bytes(converted.data)
+        progress.say("compiling")
+        compilation = compile_model(model, compiled)
+        data = compiled.read_bytes()
+    note = compilation.checks.text(f"{compilation.checks.inputs} check inputs, compiled and {compilation.beside}")
+    return dataclasses.replace(converted, data=data, notes=(note,))
+
+
+def verify(data: bytes, path: str) -> tuple[tuple[VerificationResult, ...], tuple[str, ...]]:
+    """The file's own checks, on the native engine. Raises VerificationError."""
+    with tempfile.TemporaryDirectory() as name:
+        compiled = Path(name) / "model.goss"
+        compiled.write_bytes(data)
+        verification = dataclasses.replace(verify_file(compiled), path=path)
+    verification.raise_if_failed()
+    if verification.warnings:
+        raise VerificationError(f"{path}: {verification.warnings[0]}; the same image gave two results on this machine")
+    return (verification,), ()
