@@ -15,7 +15,7 @@ def main(path: str) -> None:
     torch.manual_seed(0)
     model: torch.nn.Module = gossamer.create_model("mobilenet_v2", width=0.25, num_classes=3, small_input=True).double()
     images, targets = torch.randn(12, 3, 32, 32, dtype=torch.float64), torch.arange(12) % 3
-    processes = distributed.join("cpu")
+    processes = distributed.join_processes("cpu")
     runner = model.train()
     if processes.world > 1:
         distributed.sync_batch_norm(model)
@@ -29,7 +29,7 @@ def main(path: str) -> None:
     if processes.first:
         gradients = {f"grad.{name}": parameter.grad for name, parameter in model.named_parameters()}
         torch.save({"loss": total, **gradients, **model.state_dict()}, path)
-    distributed.leave()
+    distributed.leave_processes()
 
 
 if __name__ == "__main__":

@@ -25,7 +25,7 @@ from gossamer.networks.changes import (
     set_activation,
 )
 from gossamer.training.loop import train
-from gossamer.training.rerun import swap
+from gossamer.training.rerun import retrain
 from gossamer.training.restore import load_run
 from tests.runs import same, weights
 from tests.test_trainer import Said, small
@@ -213,7 +213,7 @@ def test_a_run_with_edits_is_evaluated_exported_and_compiled(changed: Path, tmp_
 
 
 def test_another_network_drops_the_edits(changed: Path, tmp_path: Path) -> None:
-    run, dropped = swap(changed, "squeezenet1_1", tmp_path / "other")
+    run, dropped = retrain(changed, "squeezenet1_1", tmp_path / "other")
     assert dropped["changes"] == "6 edits"
     assert not (run.path / "changes.json").exists()
 

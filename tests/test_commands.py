@@ -19,7 +19,7 @@ from gossamer.microscope.compare import Candidate, Comparison, _marked
 from gossamer.run import Run
 from gossamer.settings import Settings, to_dict
 from gossamer.tasks.dataset_check import check_dataset
-from gossamer.training.rerun import OWN, swapped
+from gossamer.training.rerun import OWN, settings_with_net
 from tests.conftest import write_boxes, write_masks, write_pictures
 from tests.test_bad_input import SHORT
 
@@ -101,10 +101,10 @@ def test_a_swap_keeps_what_every_network_knows() -> None:
         data="d", net="mobilenet_v2", width=0.5, net_options="a=1", weights="default", norm_eps=1e-3, freeze="backbone",
         act="silu", lr=0.3, anchor_sizes=(8, 9), out="old",
     )  # fmt: skip
-    settings, dropped = swapped(given, "resnet18", "new")
+    settings, dropped = settings_with_net(given, "resnet18", "new")
     assert set(dropped) == set(OWN)
     assert settings == Settings(data="d", net="resnet18", act="silu", lr=0.3, anchor_sizes=(8, 9), out="new")
-    settings, dropped = swapped(given, "resnet18", "new", "default")
+    settings, dropped = settings_with_net(given, "resnet18", "new", "default")
     assert (settings.weights, settings.freeze, "freeze" in dropped) == ("default", "backbone", False)
 
 

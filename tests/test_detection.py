@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import math
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -19,10 +20,20 @@ from gossamer.export.convert import to_onnx
 from gossamer.images.preprocess import Preprocess
 from gossamer.predictions.anchors import AnchorSpec, Level, anchors, ssd_anchors
 from gossamer.predictions.boxes import Decoding, decode_boxes, detections, nms, on_input, on_picture, pairwise_iou
+from gossamer.tasks.detection.fit import _iou, anchor_sizes_of, shapes_of
 from gossamer.tasks.detection.heads import Detector, build_detector
-from gossamer.tasks.detection.losses import DetectionLoss, focal, generalised_iou, hard_negatives
-from gossamer.tasks.detection.match import BACKGROUND, IGNORED, Target, collate, corners, encode, match, overlaps
-from gossamer.tasks.detection.match import decode as decode_torch
+from gossamer.tasks.detection.losses import DetectionLoss, anchor_focal, generalised_iou, hard_negatives
+from gossamer.tasks.detection.match import (
+    BACKGROUND,
+    IGNORED,
+    Target,
+    collate,
+    corners,
+    decode_deltas,
+    encode,
+    match,
+    overlaps,
+)
 from tests.boxcases import random_boxes
 
 SPEC = ssd_anchors((64, 96), [(4, 6), (2, 3), (1, 2)])
@@ -311,7 +322,7 @@ def test_deltas_go_there_and_back() -> None:
     rng = np.random.default_rng(0)
     base, boxes = torch.from_numpy(anchors(SPEC).copy()), torch.from_numpy(random_boxes(rng, SPEC.count))
     deltas = encode(boxes, base, SPEC.variances)
-    assert torch.allclose(decode_torch(deltas, base, SPEC.variances), boxes, atol=1e-3)
+    assert torch.allclose(decode_deltas(deltas, base, SPEC.variances), boxes, atol=1e-3)
     assert np.allclose(decode_boxes(deltas.numpy(), base.numpy(), SPEC.variances), boxes.numpy(), atol=1e-3)
 
 
@@ -334,11 +345,13 @@ def test_focal_loss_by_hand() -> None:
     logits = torch.tensor([[[2.0, -1]]])
     p, q = 1 / (1 + math.exp(-2)), 1 / (1 + math.exp(1))
     other = -0.75 * q**2 * math.log(1 - q)
-    hit = focal(logits, torch.zeros(1, 1, dtype=torch.int64), torch.tensor([[0]]), 0.25, 2.0)
+    hit = anchor_focal(logits, torch.zeros(1, 1, dtype=torch.int64), torch.tensor([[0]]), 0.25, 2.0)
     assert hit.tolist() == pytest.approx([-0.25 * (1 - p) ** 2 * math.log(p) + other])
-    miss = focal(logits, torch.zeros(1, 1, dtype=torch.int64), torch.tensor([[BACKGROUND]]), 0.25, 2.0)
+    miss = anchor_focal(logits, torch.zeros(1, 1, dtype=torch.int64), torch.tensor([[BACKGROUND]]), 0.25, 2.0)
     assert miss.tolist() == pytest.approx([-0.75 * p**2 * math.log(1 - p) + other])
-    assert focal(logits, torch.zeros(1, 1, dtype=torch.int64), torch.tensor([[IGNORED]]), 0.25, 2.0).tolist() == [0]
+    assert anchor_focal(
+        logits, torch.zeros(1, 1, dtype=torch.int64), torch.tensor([[IGNORED]]), 0.25, 2.0
+    ).tolist() == [0]
 
 
 def test_generalised_iou_by_hand() -> None:
@@ -474,3 +487,72 @@ def test_detections_are_added_to_a_detectors_outputs_only_and_once() -> None:
     add_detections(proto, SPEC, Decoding())
     with pytest.raises(InputError):
         add_detections(proto, SPEC, Decoding())
+
+
+# fitted anchors
+
+
+def test_the_overlap_of_sides_is_that_of_boxes_which_share_a_corner() -> None:
+    """Against IoU by counting the pixels of two boxes at the origin."""
+    boxes = np.array([[10, 20], [20, 10], [7, 7], [10, 20]], np.float64)
+    centres = np.array([[20, 10], [5, 5], [10, 20]], np.float64)
+    expected = np.zeros((4, 3))
+    for i, (width, height) in enumerate(boxes.astype(int)):
+        for j, (w, h) in enumerate(centres.astype(int)):
+            grid = np.zeros((2, 32, 32), bool)
+            grid[0, :height, :width], grid[1, :h, :w] = True, True
+            expected[i, j] = (grid[0] & grid[1]).sum() / (grid[0] | grid[1]).sum()
+    assert _iou(boxes, centres) == pytest.approx(expected)
+    assert expected[0, 0] == pytest.approx(1 / 3)
+
+
+def test_boxes_of_three_shapes_give_these_shapes_smallest_first() -> None:
+    tall, wide, square = [[10, 40]] * 5, [[40, 10]] * 5, [[100, 100]] * 5
+    sides = np.array([*tall, *wide, *square], np.float32)
+    for seed in range(5):
+        assert sorted(shapes_of(sides, 3, seed)) == [(10, 40), (40, 10), (100, 100)]
+        assert shapes_of(sides, 3, seed)[2] == (100, 100)
+    assert len(shapes_of(sides, 9)) == 3  # no more than there are shapes
+    assert shapes_of(np.array([[1, 2], [1, 2]]), 2) == [(4, 4)]  # smaller sides count as the least
+    assert shapes_of(np.zeros((0, 2)), 3) == []
+
+
+def test_fitted_anchors_are_the_middles_of_clusters_of_shapes() -> None:
+    rng = np.random.default_rng(3)
+    kinds = np.array([[12, 40], [50, 16], [90, 90]])
+    sides = (kinds[rng.integers(3, size=300)] * rng.uniform(0.8, 1.25, (300, 2))).astype(np.float32)
+    found = np.array(shapes_of(sides, 3, seed=0))
+    nearest = sorted(map(tuple, found))
+    assert np.allclose(nearest, sorted(map(tuple, kinds)), rtol=0.1)
+    assert list(found.prod(axis=1)) == sorted(found.prod(axis=1))
+    assert _iou(sides.astype(np.float64), found).max(axis=1).mean() > 0.75
+
+
+def test_anchor_sizes_are_in_input_pixels_and_leave_crowds_out() -> None:
+    corners = np.array([[0, 0, 20, 10], [5, 5, 45, 15], [0, 0, 90, 90]], np.float32)
+    crowd = np.array([False, False, True])
+    picture = SimpleNamespace(corners=corners, crowd=crowd, size=(100, 200))  # height, width
+    # into 50 x 400 (height, width): twice as wide, half as high
+    assert anchor_sizes_of([picture], (50, 400), seed=0) == [40.0, 5.0, 80.0, 5.0]  # type: ignore[list-item]
+
+
+def test_overlaps_encoding_and_ignored_regions_are_those_of_hand_computed_boxes() -> None:
+    boxes = torch.tensor([[[0.0, 0.0, 10.0, 20.0], [10.0, 10.0, 5.0, 20.0]]])  # the second has no area
+    placed = torch.tensor([[5.0, 10.0, 15.0, 30.0], [0.0, 0.0, 10.0, 20.0], [40.0, 40.0, 50.0, 50.0]])
+    assert overlaps(boxes, placed)[0].tolist() == [pytest.approx([50 / 350, 1, 0]), [0, 0, 0]]
+    base = torch.tensor([[10.0, 20.0, 4.0, 8.0]])
+    deltas = encode(torch.tensor([[10.0, 18.0, 14.0, 34.0]]), base, (0.1, 0.2))
+    # centre (12, 26) of sides (4, 16): 2 / 4 / 0.1, 6 / 8 / 0.1, log(1) / 0.2, log(2) / 0.2
+    torch.testing.assert_close(deltas, torch.tensor([[5.0, 7.5, 0.0, math.log(2) / 0.2]]))
+    torch.testing.assert_close(decode_deltas(deltas, base, (0.1, 0.2)), torch.tensor([[10.0, 18.0, 14.0, 34.0]]))
+    region = Target(np.array([[0, 0, 10, 10]], np.float32), np.array([IGNORED]))
+    halves = torch.tensor([[10.0, 5.0, 4.0, 4.0], [10.1, 5.0, 4.0, 4.0], [5.0, 5.0, 4.0, 4.0]])
+    assert match(collate([region]), halves)[0].tolist() == [IGNORED, BACKGROUND, IGNORED]
+
+
+def test_an_anchor_needs_more_than_the_overlap_unless_it_is_an_objects_best() -> None:
+    target = Target(np.array([[0, 0, 10, 10]], np.float32), np.array([3]))
+    # overlaps of 1, 0.5 and 0.6 with the object
+    spread = torch.tensor([[5.0, 5.0, 10.0, 10.0], [5.0, 10.0, 10.0, 20.0], [5.0, 3.0, 10.0, 6.0]])
+    assert match(collate([target]), spread)[0].tolist() == [0, BACKGROUND, 0]
+    assert match(collate([target]), spread[1:2])[0].tolist() == [0]

@@ -12,7 +12,12 @@ from torch import Tensor, nn
 from gossamer.errors import DataError, SettingsError
 from gossamer.tasks import losses
 from gossamer.tasks.hierarchy import ClassTree
-from gossamer.tasks.scores_heads import Hierarchical, MultiLabel, Regression, average_precision
+from gossamer.tasks.scores_heads import (
+    HierarchicalEvaluation,
+    MultiLabelEvaluation,
+    RegressionEvaluation,
+    average_precision,
+)
 from gossamer.tasks.weighting import Fixed, GradNorm, Uncertainty
 
 NAN = math.nan
@@ -240,7 +245,7 @@ def test_multi_label_scores_are_those_of_scikit_learn() -> None:
     rng = np.random.default_rng(0)
     y = (rng.random((60, 4)) < [0.1, 0.3, 0.5, 0.9]).astype(np.float64)
     x = np.round(rng.standard_normal((60, 4)) + y, 1).astype(np.float32)  # rounded, so that some are equal
-    found = MultiLabel([f"{i}" for i in range(60)], x, y, [], tuple("abcd")).metrics
+    found = MultiLabelEvaluation([f"{i}" for i in range(60)], x, y, [], tuple("abcd")).metrics
     assert found["map"] == pytest.approx(metrics.average_precision_score(y, x, average="macro"))
     assert found["macro_f1"] == pytest.approx(metrics.f1_score(y, x > 0, average="macro"))
     assert found["micro_f1"] == pytest.approx(metrics.f1_score(y, x > 0, average="micro"))
@@ -255,12 +260,12 @@ def test_average_precision_by_hand() -> None:
 def test_multi_label_with_unknown_labels() -> None:
     y = np.array([[1.0, NAN], [0.0, 0.0], [NAN, NAN]])
     x = np.array([[1.0, 9.0], [2.0, -1.0], [5.0, 5.0]], np.float32)
-    found = MultiLabel(["a", "b", "c"], x, y, [("d", "cut off")], ("one", "two"))
+    found = MultiLabelEvaluation(["a", "b", "c"], x, y, [("d", "cut off")], ("one", "two"))
     assert found.metrics == {"map": 0.5, "macro_f1": 2 / 3, "micro_f1": 2 / 3}
     expected = losses.multi_label(torch.from_numpy(x), torch.from_numpy(y)).sum() / 2
     assert found.loss == pytest.approx(expected.item())
     assert found.text().endswith("set aside: d: cut off")
-    nothing = MultiLabel(["a"], x[:1], np.full((1, 2), NAN), [], ("one", "two"))
+    nothing = MultiLabelEvaluation(["a"], x[:1], np.full((1, 2), NAN), [], ("one", "two"))
     said = nothing.to_json()
     assert [row["class"] for row in said.pop("per_class")] == ["one", "two"]
     assert said == {
@@ -273,7 +278,7 @@ def test_regression_scores_are_those_of_scikit_learn() -> None:
     rng = np.random.default_rng(1)
     y = rng.standard_normal((30, 2)) * [1, 20]
     x = (y + rng.standard_normal((30, 2))).astype(np.float32)
-    found = Regression([""] * 30, x, y, [], ("age", "price"))
+    found = RegressionEvaluation([""] * 30, x, y, [], ("age", "price"))
     assert found.metrics["r2"] == pytest.approx(metrics.r2_score(y, x))
     assert found.metrics["mae:price"] == pytest.approx(metrics.mean_absolute_error(y[:, 1], x[:, 1]))
     assert found.metrics["rmse:age"] == pytest.approx(metrics.root_mean_squared_error(y[:, 0], x[:, 0]))
@@ -282,7 +287,7 @@ def test_regression_scores_are_those_of_scikit_learn() -> None:
 
 def test_regression_counts_what_is_known() -> None:
     y, x = np.array([[1.0, NAN], [3.0, NAN], [NAN, NAN]]), np.array([[2, 0], [3, 0], [9, 9]], np.float32)
-    found = Regression(["a", "b", "c"], x, y, [], ("age", "price"))
+    found = RegressionEvaluation(["a", "b", "c"], x, y, [], ("age", "price"))
     assert found.metrics == pytest.approx(
         {"r2": 1 - 1 / 2, "mae:age": 0.5, "rmse:age": math.sqrt(0.5), "mae:price": NAN, "rmse:price": NAN}, nan_ok=True
     )
@@ -295,7 +300,7 @@ def test_hierarchical_scores() -> None:
     x = np.log(p).astype(np.float32)
     # the first is best as a rose, but an animal rather than a plant
     y = np.array([[0, 0], [2, 3], [1, -1]])
-    found = Hierarchical(["a", "b", "c"], x, y, [], TREE)
+    found = HierarchicalEvaluation(["a", "b", "c"], x, y, [], TREE)
     assert found.metrics == {"accuracy": 1 / 2, "accuracy:1": 2 / 3, "accuracy:2": 1 / 2}
     expected = losses.hierarchical(torch.from_numpy(x), torch.from_numpy(y), GROUPS).mean()
     assert found.loss == pytest.approx(expected.item(), rel=1e-5)
@@ -305,7 +310,7 @@ def test_scores_of_parts_are_those_of_the_whole() -> None:
     rng = np.random.default_rng(2)
     x = rng.standard_normal((9, 4)).astype(np.float32)
     leaves = TREE.targets(rng.integers(-1, 4, 9))
-    whole = Hierarchical(list("abcdefghi"), x, leaves, [("z", "gone")], TREE)
-    first = Hierarchical(list("abcd"), x[:4], leaves[:4], [("z", "gone")], TREE)
-    parts = Hierarchical.merge([first, Hierarchical(list("efghi"), x[4:], leaves[4:], [], TREE)])
+    whole = HierarchicalEvaluation(list("abcdefghi"), x, leaves, [("z", "gone")], TREE)
+    first = HierarchicalEvaluation(list("abcd"), x[:4], leaves[:4], [("z", "gone")], TREE)
+    parts = HierarchicalEvaluation.merge([first, HierarchicalEvaluation(list("efghi"), x[4:], leaves[4:], [], TREE)])
     assert (parts.to_json(), parts.names, parts.tree) == (whole.to_json(), whole.names, TREE)

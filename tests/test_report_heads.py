@@ -21,7 +21,7 @@ from gossamer.report import heads, page
 from gossamer.report.collect import collect
 from gossamer.report.contents import ReportData
 from gossamer.settings import Settings
-from gossamer.tasks.scores_heads import MultiLabel, Regression
+from gossamer.tasks.scores_heads import MultiLabelEvaluation, RegressionEvaluation
 from gossamer.training.loop import train
 from tests.reportcases import HOSTILE, Page, check_alone, data
 from tests.shop import EVERY, write_shop
@@ -73,10 +73,10 @@ def test_the_page_of_every_kind_of_head_says_the_scores_of_each(run: Path) -> No
     assert "Labels missing" in parsed.words and "nan" not in parsed.words.split()
 
 
-def labels(names: tuple[str, ...] = ("wide", "left", "never")) -> MultiLabel:
+def labels(names: tuple[str, ...] = ("wide", "left", "never")) -> MultiLabelEvaluation:
     outputs = np.array([[2, -1, -3], [1, 1, -3], [-1, 2, -3], [-2, -2, -3]], np.float32)
     targets = np.array([[1, 0, 0], [0, 1, 0], [1, np.nan, 0], [0, 1, 0]], np.float32)
-    return MultiLabel([f"{i}.png" for i in range(4)], outputs, targets, [], names)
+    return MultiLabelEvaluation([f"{i}.png" for i in range(4)], outputs, targets, [], names)
 
 
 def test_the_scores_of_each_label_by_hand() -> None:
@@ -93,7 +93,7 @@ def test_the_scores_of_each_label_by_hand() -> None:
 def test_the_scores_of_each_quantity_by_hand() -> None:
     outputs = np.array([[1, 5], [3, 5], [4, 5]], np.float32)
     targets = np.array([[1, 4], [2, np.nan], [6, 4]], np.float32)
-    first, second = Regression(["a", "b", "c"], outputs, targets, [], ("x", "y")).per_class
+    first, second = RegressionEvaluation(["a", "b", "c"], outputs, targets, [], ("x", "y")).per_class
     assert first["mae"] == 1 and first["rmse"] == pytest.approx(math.sqrt(5 / 3)) and first["support"] == 3
     assert first["bias"] == pytest.approx(-1 / 3) and first["r2"] == pytest.approx(1 - 5 / 14)
     assert (first["low"], first["high"]) == (1, 6)
@@ -108,7 +108,7 @@ def of(scores: Any, task: str, score: str) -> ReportData:
 @pytest.mark.parametrize("name", HOSTILE)
 def test_hostile_names_stay_text(name: str) -> None:
     outputs = np.array([[1.0], [2.0]], np.float32)
-    numbers = Regression(["a", "b"], outputs, outputs + 1, [], (name,))
+    numbers = RegressionEvaluation(["a", "b"], outputs, outputs + 1, [], (name,))
     for task, score, scores in (("multilabel", "map", labels((name, "b", "c"))), ("regress", "r2", numbers)):
         html = page.report_html(of(scores, task, score))
         check_alone(html)  # no script, nothing from outside, balanced

@@ -42,7 +42,7 @@ from gossamer.runtime.drawing import draw_files, drawing_places
 from gossamer.settings import Settings
 from gossamer.tasks.detection.scores import DetectionScores
 from gossamer.tasks.embedding.scores import EmbeddingScores
-from gossamer.tasks.embedding.verification import Verification
+from gossamer.tasks.embedding.verification import PairVerification
 from gossamer.tasks.segmentation.scores import SegmentationEvaluation
 from gossamer.training.loop import train
 from tests.reportcases import HOSTILE, Page, check_alone, data, rows
@@ -352,7 +352,7 @@ def test_the_curve_is_what_the_threshold_accepts() -> None:
     same[1_500_000], same[1_900_000], other[1_100_000], other[1_800_000] = 1, 1, 3, 1
     far, tar = embed.sampled(same, other, np.array([0.1, 0.25, 0.9, 1.0]))
     assert tar.tolist() == [0.5, 1.0, 1.0, 1.0] and far[0] == 0.1
-    pairs = Verification(same, other)
+    pairs = PairVerification(same, other)
     assert pairs.accepted(pairs.threshold(0.1))[0] == 0.5
 
 

@@ -29,7 +29,7 @@ def test_what_is_not_given_is_what_is_usual_for_the_task() -> None:
     classes, masks = Settings(), Settings(task="segment")
     assert (classes.batch, classes.optimizer, classes.label_smoothing) == (64, "sgd", 0.1)
     assert (masks.batch, masks.optimizer, masks.label_smoothing) == (8, "adamw", 0.0)
-    assert optim.resolve(masks).lr == 0.002 != optim.resolve(masks.replace(optimizer="sgd")).lr
+    assert optim.resolve_optimizer(masks).lr == 0.002 != optim.resolve_optimizer(masks.replace(optimizer="sgd")).lr
     assert Settings(task="segment", batch=64, optimizer="sgd").batch == 64
     assert from_dict({"task": "segment", "batch": None}).batch == 8
     assert from_dict(to_dict(masks)) == masks

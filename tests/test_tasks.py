@@ -243,13 +243,13 @@ class Distilled(Classify):
 
     seen: ClassVar[list[tuple[torch.Tensor, torch.Tensor]]] = []
 
-    def build(self, pretrained: str = "") -> nn.Module:
+    def build(self) -> nn.Module:
         self.teacher = create_model("lenet5", num_classes=len(self.classes), in_chans=3, small_input=True)
         with torch.random.fork_rng(), torch.no_grad():
             torch.manual_seed(1)
             for parameter in self.teacher.parameters():
                 parameter.uniform_(-0.1, 0.1)
-        return super().build(pretrained)
+        return super().build()
 
     def frozen_modules(self) -> Sequence[nn.Module]:
         return (self.teacher,)

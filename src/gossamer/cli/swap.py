@@ -17,7 +17,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace, progress: Progress) -> Result:
-    from gossamer.training.rerun import swap
+    from gossamer.training.rerun import retrain
 
-    run, dropped = swap(options.run, options.net, options.out, weights=options.weights, progress=progress)
+    run, dropped = retrain(options.run, options.net, options.out, weights=options.weights, progress=progress)
     return trained(run, dropped=dropped)

@@ -20,7 +20,7 @@ from gossamer.settings import Settings
 from gossamer.training.distributed import Processes
 from gossamer.training.evaluate import Forward, classification
 from gossamer.training.restore import load_run, preprocess_of, run_data, torch_forward
-from gossamer.training.setup import build, resolve
+from gossamer.training.setup import build, resolve_settings
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ class Extracted:
 def of_network(settings: Settings, progress: Progress) -> Frozen:
     """The network that training with `settings` would start from. Raises what building it raises, DataError."""
     data = open_data(settings.data, val=settings.val, val_share=settings.val_share, seed=settings.seed)
-    settings = resolve(settings, data, Processes())
+    settings = resolve_settings(settings, data, Processes())
     model, _, notes = build(settings, data, progress)
     warning = ""
     if not settings.weights:

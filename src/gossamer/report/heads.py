@@ -21,7 +21,7 @@ from gossamer.tasks.detection.scores import DetectionScores
 from gossamer.tasks.embedding.scores import EmbeddingScores
 from gossamer.tasks.multihead.scores import MultiScores
 from gossamer.tasks.scores import Evaluation
-from gossamer.tasks.scores_heads import Hierarchical, MultiLabel, Regression
+from gossamer.tasks.scores_heads import HierarchicalEvaluation, MultiLabelEvaluation, RegressionEvaluation
 from gossamer.tasks.segmentation.scores import SegmentationEvaluation
 
 PAIRS = 10
@@ -145,7 +145,7 @@ def _row(row: dict[str, Any], *scores: str) -> ScoreRow:
     return ScoreRow(row["class"], row[first], (*(points(row[name]) for name in others), grouped(row["support"])))
 
 
-def _labels(scores: MultiLabel) -> HeadSection:
+def _labels(scores: MultiLabelEvaluation) -> HeadSection:
     rows = weakest_first(scores.per_class, "ap")
     return HeadSection(
         "The weakest label first, in per cent. AP: average precision over all thresholds; precision, recall and F1 at a "
@@ -157,7 +157,7 @@ def _labels(scores: MultiLabel) -> HeadSection:
     )
 
 
-def _quantities(scores: Regression) -> HeadSection:
+def _quantities(scores: RegressionEvaluation) -> HeadSection:
     rows = [
         ScoreRow(
             row["class"],
@@ -185,7 +185,7 @@ def _quantities(scores: Regression) -> HeadSection:
     )
 
 
-def _levels(scores: Hierarchical) -> HeadSection:
+def _levels(scores: HierarchicalEvaluation) -> HeadSection:
     rows = []
     for level in range(scores.targets.shape[1]):
         accuracy, known = scores.metrics[f"accuracy:{level + 1}"], int((scores.targets[:, level] >= 0).sum())
@@ -237,9 +237,9 @@ def _neighbours(scores: EmbeddingScores) -> HeadSection:
 
 KINDS: dict[type, tuple[str, Callable[[Any], HeadSection]]] = {
     Evaluation: ("classes", _classes),
-    MultiLabel: ("labels", _labels),
-    Regression: ("numbers", _quantities),
-    Hierarchical: ("classes of a tree", _levels),
+    MultiLabelEvaluation: ("labels", _labels),
+    RegressionEvaluation: ("numbers", _quantities),
+    HierarchicalEvaluation: ("classes of a tree", _levels),
     SegmentationEvaluation: ("masks", _pixels),
     DetectionScores: ("boxes", _boxes),
     EmbeddingScores: ("embeddings", _neighbours),

@@ -28,7 +28,7 @@ from gossamer.tasks.embed import identity_order
 from gossamer.tasks.embedding.collapse import alarm
 from gossamer.tasks.multihead.augment import PlacedLabels, PlainLabels
 from gossamer.tasks.multihead.losses import HeadLosses
-from gossamer.tasks.multihead.network import DetectHead, build_network
+from gossamer.tasks.multihead.network import DetectHead, build_multi_network
 from gossamer.tasks.registry import scorer_of, task_of
 from gossamer.tasks.scores import Scorer
 from gossamer.tasks.segment import OUTPUT_STRIDE
@@ -134,7 +134,7 @@ class Multi(Task):
         ):
             raise SettingsError("head_weights gradnorm with several processes", "fixed or uncertainty", "choose one")
         counts = {name: len(classes) for name, classes in self.classes_of.items()}
-        model = build_network(settings, self.specs, counts)
+        model = build_multi_network(settings, self.specs, counts)
         parts = dict(zip(model.names, model.head_parts))
         self.anchors = {name: part.boxes.spec for name, part in parts.items() if isinstance(part, DetectHead)}
         wide = model.trunk.num_features

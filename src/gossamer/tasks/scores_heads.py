@@ -86,7 +86,7 @@ def _plain(value: Any) -> Any:
 
 
 @dataclass(frozen=True)
-class MultiLabel(_Answers):
+class MultiLabelEvaluation(_Answers):
     """outputs: (n, K) logits, one sigmoid a label. targets: (n, K) of 0, 1 or NaN. labels: K names."""
 
     labels: tuple[str, ...]
@@ -164,7 +164,7 @@ def average_precision(scores: NDArray[np.floating[Any]], targets: NDArray[np.flo
 
 
 @dataclass(frozen=True)
-class Regression(_Answers):
+class RegressionEvaluation(_Answers):
     """outputs: (n, D). targets: (n, D), NaN where not known. quantities: D names, with their units."""
 
     quantities: tuple[str, ...]
@@ -218,7 +218,7 @@ class Regression(_Answers):
 
 
 @dataclass(frozen=True)
-class Hierarchical(_Answers):
+class HierarchicalEvaluation(_Answers):
     """outputs: (n, K) logits of the leaves. targets: (n, L) the class at each level, coarsest first, -1 not known."""
 
     tree: ClassTree

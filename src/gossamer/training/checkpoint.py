@@ -17,7 +17,7 @@ def weights(session: Session, prefix: str = "model.") -> dict[str, Tensor]:
     return {prefix + name: value for name, value in values.items()}
 
 
-def save(session: Session) -> None:
+def save_state(session: Session) -> None:
     """Replace the state to resume from, in one step; the first process's business."""
     if not session.processes.first:
         return
@@ -37,7 +37,7 @@ def save(session: Session) -> None:
     session.run.save_state("last", tensors, facts)
 
 
-def restore(session: Session) -> None:
+def restore_state(session: Session) -> None:
     """Put back the saved state; without one the run starts anew, with the same seed and so the same weights."""
     if not session.run.has("last"):
         return

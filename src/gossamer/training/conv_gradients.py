@@ -40,7 +40,7 @@ class SoundConv2d(nn.Conv2d):
         return answer
 
 
-def mend(model: nn.Module) -> int:
+def use_own_gradients(model: nn.Module) -> int:
     """Give the convolutions of `model` that need it sound gradients on a CPU; how many they are. Names and weights stay."""
     found = [layer for layer in model.modules() if type(layer) is nn.Conv2d and _needs_it(layer)]
     for layer in found:

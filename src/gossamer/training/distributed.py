@@ -29,7 +29,7 @@ class Processes:
         return self.rank == 0
 
 
-def join(device_type: str) -> Processes:
+def join_processes(device_type: str) -> Processes:
     """Join the other processes that torchrun started (gloo on CPU, NCCL on GPU); alone without torchrun."""
     if int(os.environ.get("WORLD_SIZE", "1")) <= 1:
         return Processes()
@@ -41,7 +41,7 @@ def join(device_type: str) -> Processes:
     return Processes(dist.get_rank(), dist.get_world_size(), local, local_world)
 
 
-def leave() -> None:
+def leave_processes() -> None:
     """End the group, where there is one."""
     if dist.is_initialized():
         dist.destroy_process_group()

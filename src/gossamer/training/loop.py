@@ -39,14 +39,13 @@ from gossamer.tasks.base import Task, progressive_size
 from gossamer.tasks.classify import mixed_loss
 from gossamer.tasks.registry import task_of
 from gossamer.tasks.scores import Scores
-from gossamer.training import conv_gradients as backward
-from gossamer.training import distributed, optim, precision
-from gossamer.training.checkpoint import restore, save, weights
+from gossamer.training import conv_gradients, distributed, optim, precision
+from gossamer.training.checkpoint import restore_state, save_state, weights
 from gossamer.training.distributed import Processes
 from gossamer.training.evaluate import evaluate
 from gossamer.training.network import changes_of
 from gossamer.training.restore import preprocess_of, run_data, same_data, torch_forward
-from gossamer.training.setup import build, resolve, start
+from gossamer.training.setup import build, resolve_settings, start
 from gossamer.training.state import Session
 
 
@@ -68,7 +67,7 @@ def train(
         raise SettingsError("no data", "a folder of images, a CSV file, or tar shards", "name one: gossamer train DATA")
     with _processes(settings) as (device, processes):
         data = same_data(split_of) if split_of else task_of(settings.task).open_data(settings)
-        settings = resolve(settings, data, processes)
+        settings = resolve_settings(settings, data, processes)
         model, task, notes = build(settings, data, progress if processes.first else SILENT, changes)
         run = Run.create(settings) if processes.first else Run(Path(settings.out), settings)
         with run:
@@ -105,7 +104,7 @@ def _processes(settings: Settings) -> Iterator[tuple[torch.device, Processes]]:
     try:
         yield start(settings)
     finally:
-        distributed.leave()
+        distributed.leave_processes()
 
 
 def _facts(data: Data) -> dict[str, Any]:
@@ -137,7 +136,7 @@ def _session(
     for module in task.frozen_modules():
         module.to(device).eval().requires_grad_(False)
     if device.type == "cpu":
-        backward.mend(model)
+        conv_gradients.use_own_gradients(model)
     return Session(
         run=run,
         settings=run.settings,
@@ -171,7 +170,7 @@ def _run_to_the_end(session: Session, notes: list[str]) -> Run:
         precision.as_format(module, session.settings.memory_format)
     if session.settings.ema:
         session.average = optim.Average(session.model, session.settings.ema)
-    restore(session)
+    restore_state(session)
     if session.counters.finished:
         session.say(f"{run.path} is complete: {session.counters.finished}")
         return run
@@ -210,7 +209,7 @@ def _choose_precision(session: Session) -> None:
         return
     with closing(prefetch(session.batches(0))) as parts:
         part = next(parts)
-    choice = precision.choose(
+    choice = precision.choose_precision(
         settings,
         session.model,
         session.images(part.pixels),
@@ -240,7 +239,7 @@ def _epochs(session: Session) -> None:
         epoch = counters.epoch + counters.step_in_epoch / steps
         if (counters.epoch + 1) % session.settings.eval_every and not _reason_to_stop(session, epoch):
             counters.epoch, counters.step_in_epoch = counters.epoch + 1, 0
-            save(session)
+            save_state(session)
             continue
         evaluation = _evaluate(session)
         score = evaluation.metrics[session.task.score]
@@ -263,7 +262,7 @@ def _epochs(session: Session) -> None:
                 session.run.save_state("best", weights(session), {"epoch": epoch, **evaluation.metrics})
             session.run.save_metrics(session.rows)
             session.run.save_unreadable(sorted(session.unreadable.items()))
-            save(session)
+            save_state(session)
     best = "none" if counters.best is None else f"{counters.best:.4f}"
     session.say(f"finished: {counters.finished}; best {session.task.score} {best} in epoch {counters.best_epoch}")
 
@@ -296,7 +295,7 @@ def _one_epoch(session: Session) -> int:
             counters.seconds += now - mark
             mark = now
             if session.interrupted or _save_is_due(session, now - saved):
-                save(session)
+                save_state(session)
                 saved = time.perf_counter()
             if session.interrupted:
                 session.say(f"stopped; go on with: gossamer train --resume {session.run.path}")

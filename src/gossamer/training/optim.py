@@ -29,7 +29,7 @@ _PLACES = ("detect", "segment", "multi")
 GROWN = 2 / 3  # of a progressive run: from there on its inputs are whole
 
 
-def resolve(settings: Settings) -> Settings:
+def resolve_optimizer(settings: Settings) -> Settings:
     """The settings with the optimiser's own lr, weight_decay and eps, for the task, where none were given."""
     usual = {**_DEFAULTS, **_OF_PLACES} if settings.task in _PLACES else _DEFAULTS
     rate, power, decay, eps = usual[settings.optimizer]

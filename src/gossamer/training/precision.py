@@ -24,7 +24,7 @@ BEHIND = 1.3  # a candidate so many times slower than the best is not timed furt
 STEPS, ENOUGH = (3, 8), 1.5  # steps a candidate at least and at most, in between so many seconds
 
 
-class Candidate(NamedTuple):
+class PrecisionCandidate(NamedTuple):
     """One way to compute a step."""
 
     precision: str
@@ -38,7 +38,7 @@ class Candidate(NamedTuple):
 class Choice(NamedTuple):
     """The candidate chosen, and the seconds a step of every one that was timed."""
 
-    candidate: Candidate
+    candidate: PrecisionCandidate
     seconds: dict[str, float]
 
     def __str__(self) -> str:
@@ -64,7 +64,7 @@ def as_format(value: Any, memory_format: str) -> Any:
     return value.to(memory_format=torch.channels_last if memory_format == "channels_last" else torch.contiguous_format)
 
 
-def choose(
+def choose_precision(
     settings: Settings,
     model: nn.Module,
     images: Tensor,
@@ -83,16 +83,16 @@ def choose(
     precisions = able if settings.precision == "auto" else (settings.precision,)
     formats = FORMATS if settings.memory_format == "auto" else (settings.memory_format,)
     open_threads = settings.threads == 0 and not images.is_cuda and every > 1
-    seconds: dict[Candidate, float] = {}
+    seconds: dict[PrecisionCandidate, float] = {}
 
-    def fastest(candidates: list[Candidate]) -> Candidate:
+    def fastest(candidates: list[PrecisionCandidate]) -> PrecisionCandidate:
         if len(candidates) == 1:
             return candidates[0]
         seconds.update(_time_in_turn(candidates, model, images, targets, loss, optimizer))
         return min(seconds, key=lambda candidate: seconds[candidate])
 
     try:
-        best = fastest([Candidate(p, form, every) for form in formats for p in precisions])
+        best = fastest([PrecisionCandidate(p, form, every) for form in formats for p in precisions])
         if open_threads:
             best = fastest([best, best._replace(threads=1)])
     finally:
@@ -101,13 +101,13 @@ def choose(
 
 
 def _time_in_turn(
-    candidates: list[Candidate],
+    candidates: list[PrecisionCandidate],
     model: nn.Module,
     images: Tensor,
     targets: Tensor,
     loss: Callable[[Tensor, Tensor, Tensor], Tensor],
     optimizer: Callable[[nn.Module], torch.optim.Optimizer],
-) -> dict[Candidate, float]:
+) -> dict[PrecisionCandidate, float]:
     """Seconds of the fastest step of each candidate.
 
     They take turns, so that another load on the machine hits all of them. The first step of each only warms up:
@@ -116,7 +116,7 @@ def _time_in_turn(
     steps = {c: _stepper(c, model, images, targets, loss, optimizer) for c in candidates}
     for step in steps.values():
         step()
-    times: dict[Candidate, list[float]] = {candidate: [] for candidate in candidates}
+    times: dict[PrecisionCandidate, list[float]] = {candidate: [] for candidate in candidates}
     left = candidates
     for number in range(1, STEPS[1] + 1):
         for candidate in left:
@@ -129,7 +129,7 @@ def _time_in_turn(
 
 
 def _stepper(
-    candidate: Candidate,
+    candidate: PrecisionCandidate,
     model: nn.Module,
     images: Tensor,
     targets: Tensor,

@@ -16,7 +16,7 @@ from gossamer.training.network import changes_of
 OWN = ("width", "net_options", "weights", "norm_eps", "freeze")
 
 
-def swap(
+def retrain(
     folder: str | os.PathLike[str],
     net: str,
     out: str | os.PathLike[str],
@@ -30,7 +30,7 @@ def swap(
     `train` raises.
     """
     run = Run.open(os.fspath(folder))
-    settings, dropped = swapped(run.settings, net, os.fspath(out), weights)
+    settings, dropped = settings_with_net(run.settings, net, os.fspath(out), weights)
     changes = changes_of(run)
     if changes:
         dropped["changes"] = f"{len(changes)} edits"
@@ -39,7 +39,7 @@ def swap(
     return train(settings, split_of=run, progress=progress), dropped
 
 
-def swapped(settings: Settings, net: str, out: str, weights: str = "") -> tuple[Settings, dict[str, Any]]:
+def settings_with_net(settings: Settings, net: str, out: str, weights: str = "") -> tuple[Settings, dict[str, Any]]:
     """The settings for another network, and those that were dropped on the way. Raises SettingsError."""
     if net == settings.net:
         raise SettingsError(f"net {net}: the run has it already", "another network", "see: gossamer list")

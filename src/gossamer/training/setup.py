@@ -38,10 +38,10 @@ SIDES = range(32, 513, 32)  # pixels: the inputs that are tried where one is too
 def start(settings: Settings) -> tuple[torch.device, Processes]:
     """Choose the device, join the other processes, set threads and determinism. Raises SettingsError."""
     device = _device(settings.device)
-    processes = distributed.join(device.type)
+    processes = distributed.join_processes(device.type)
     parts = processes.world * settings.accumulate
     if settings.batch % parts:
-        distributed.leave()
+        distributed.leave_processes()
         raise SettingsError(
             f"batch {settings.batch} for {processes.world} processes and {settings.accumulate} parts each",
             f"a batch that {parts} divides",
@@ -85,10 +85,10 @@ def _device(wanted: str) -> torch.device:
     return torch.device(wanted)
 
 
-def resolve(settings: Settings, data: Data, processes: Processes) -> Settings:
+def resolve_settings(settings: Settings, data: Data, processes: Processes) -> Settings:
     """The settings with everything decided that needs no timing. Raises DataError, SettingsError."""
     task = task_of(settings.task)
-    settings = optim.resolve(settings)
+    settings = optim.resolve_optimizer(settings)
     size = settings.input_size() or _typical_size(data)
     changes: dict[str, Any] = {"input": f"{size[0]}x{size[1]}", "loss": check_loss(task, settings)}
     check_head(task, settings)

@@ -9,11 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageEnhance
 
+from gossamer.data.boxes.annotation import BoxTarget
 from gossamer.errors import ImageError, SettingsError
 from gossamer.images.decode import decode_to
 from gossamer.images.preprocess import RESAMPLING, Preprocess
 from gossamer.predictions.boxes import pairwise_iou
-from gossamer.tasks.detection.answer import Boxes
 from gossamer.tasks.detection.match import IGNORED, Target
 
 Pixels = NDArray[np.uint8]
@@ -32,7 +32,7 @@ MOSAIC = (0.3, 0.7)
 LEAST_SIDE = 1.0  # input pixels of a box that is kept
 
 
-Others = Callable[[np.random.Generator], tuple[bytes, Boxes]]
+Others = Callable[[np.random.Generator], tuple[bytes, BoxTarget]]
 """Draws another picture of the training set with its boxes, for mosaics."""
 
 
@@ -68,7 +68,7 @@ class TrainBoxes:
     def shape(self) -> tuple[int, int, int]:
         return (*self.preprocess.size, self.preprocess.channels)
 
-    def joint(self, picture: bytes, answer: Boxes, rng: np.random.Generator) -> tuple[Pixels, Target]:
+    def joint(self, picture: bytes, answer: BoxTarget, rng: np.random.Generator) -> tuple[Pixels, Target]:
         """uint8 (H, W, C) and the boxes in its pixels: a function of the arguments alone. Raises ImageError."""
         if self.others is not None and self.mosaic > 0 and rng.random() < self.mosaic:
             image, target = self._four(picture, answer, rng, self.others)
@@ -87,7 +87,7 @@ class TrainBoxes:
         return np.ascontiguousarray(pixels), Target(boxes, target.labels)
 
     def _four(
-        self, picture: bytes, answer: Boxes, rng: np.random.Generator, others: Others
+        self, picture: bytes, answer: BoxTarget, rng: np.random.Generator, others: Others
     ) -> tuple[Image.Image, Target]:
         """Four pictures around a point; one that cannot be read is replaced by the first."""
         height, width = self.preprocess.size
@@ -107,7 +107,9 @@ class TrainBoxes:
         boxes, labels = (np.concatenate(parts) for parts in zip(*targets))
         return page, Target(boxes, labels)
 
-    def _one(self, picture: bytes, answer: Boxes, target: Size, rng: np.random.Generator) -> tuple[Image.Image, Target]:
+    def _one(
+        self, picture: bytes, answer: BoxTarget, target: Size, rng: np.random.Generator
+    ) -> tuple[Image.Image, Target]:
         """A window of one picture at the size `target`."""
         p, chosen = self.preprocess, dict[Size, Window]()
 
@@ -122,7 +124,7 @@ class TrainBoxes:
         size, window = chosen.popitem()
         return self._seen(image, filled, size, window, target), seen_boxes(answer, window, target)
 
-    def _window(self, size: Size, answer: Boxes, rng: np.random.Generator) -> Window:
+    def _window(self, size: Size, answer: BoxTarget, rng: np.random.Generator) -> Window:
         height, width = size
         left, top, right, bottom = 0.0, 0.0, float(width), float(height)
         if rng.random() < self.expand:
@@ -157,7 +159,7 @@ class TrainBoxes:
         return Image.new("RGB", size[::-1], self.fill)
 
 
-def crop_window(whole: Window, answer: Boxes, rng: np.random.Generator) -> Window:
+def crop_window(whole: Window, answer: BoxTarget, rng: np.random.Generator) -> Window:
     """A part of `whole` that overlaps some object by a drawn share at least, and holds its centre; else `whole`."""
     overlap = OVERLAPS[int(rng.integers(len(OVERLAPS)))]
     if overlap is None:
@@ -176,7 +178,7 @@ def crop_window(whole: Window, answer: Boxes, rng: np.random.Generator) -> Windo
     return whole
 
 
-def seen_boxes(answer: Boxes, window: Window, target: Size) -> Target:
+def seen_boxes(answer: BoxTarget, window: Window, target: Size) -> Target:
     """The boxes in pixels of the window at the size `target`, clipped to it.
 
     Objects stay where their centre is in the window and a pixel a side is left; crowds where anything is.
@@ -214,5 +216,5 @@ def _centred(corners: NDArray[np.floating], window: Window) -> NDArray[np.bool_]
     return np.asarray(inside.all(axis=1), np.bool_)
 
 
-def _labels(answer: Boxes) -> NDArray[np.int64]:
+def _labels(answer: BoxTarget) -> NDArray[np.int64]:
     return np.where(answer.crowd, IGNORED, answer.labels).astype(np.int64)

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from gossamer.data.boxes.annotation import BoxTarget
 from gossamer.predictions.boxes import ScoredBoxes, box_areas, pairwise_intersection, pairwise_iou
-from gossamer.tasks.detection.answer import Boxes
 
 Floats = NDArray[np.float64]
 Flags = NDArray[np.bool_]
@@ -56,7 +56,7 @@ class Matches:
         return read, recall[:, -1] if recall.shape[1] else np.zeros(len(OVERLAPS))
 
 
-def coco_matches(truth: Sequence[Boxes], found: Sequence[ScoredBoxes], classes: int) -> list[Matches]:
+def coco_matches(truth: Sequence[BoxTarget], found: Sequence[ScoredBoxes], classes: int) -> list[Matches]:
     """The matches of each class. truth, found: of the same images, in the same order, in the same pixels."""
     objects = np.zeros((len(AREAS), classes), np.int64)
     parts = [_nothing()]
@@ -90,7 +90,7 @@ def summary(matches: Sequence[Matches]) -> dict[str, float]:
 
 
 def voc_average_precision(
-    truth: Sequence[Boxes], found: Sequence[ScoredBoxes], classes: int, *, points: int | None = None
+    truth: Sequence[BoxTarget], found: Sequence[ScoredBoxes], classes: int, *, points: int | None = None
 ) -> Floats:
     """AP of each class at an overlap of 0.5: (classes,); nan where there is nothing to find.
 
@@ -134,7 +134,7 @@ def _nothing() -> tuple[Any, ...]:
     return np.zeros(0, np.int64), np.zeros(0), np.zeros(0, np.int64), none, none
 
 
-def _image_matches(boxes: Boxes, said: ScoredBoxes) -> tuple[Any, ...]:
+def _image_matches(boxes: BoxTarget, said: ScoredBoxes) -> tuple[Any, ...]:
     """The labels, scores, ranks, hits and ignored ones of the detections in one image: see `Matches`."""
     order = np.lexsort((-said.scores, said.labels))
     labels = said.labels[order]
@@ -186,7 +186,7 @@ def _overlap(detected: Floats, corners: Floats, crowd: Flags) -> Floats:
     return result
 
 
-def _voc_hits(boxes: Boxes, said: ScoredBoxes) -> tuple[Any, ...]:
+def _voc_hits(boxes: BoxTarget, said: ScoredBoxes) -> tuple[Any, ...]:
     """Labels, scores and hits of the detections in one image, but for those of difficult objects."""
     order = np.argsort(-said.scores, kind="stable")
     labels, scores = said.labels[order], said.scores[order].astype(np.float64)

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from gossamer.errors import UnknownNameError
 from gossamer.predictions.anchors import AnchorSpec, anchors
-from gossamer.tasks.detection.match import IGNORED, Targets, area, decode, encode, match
+from gossamer.tasks.detection.match import IGNORED, Targets, box_areas, decode_deltas, encode, match
 
 BOX_LOSSES, CLASS_LOSSES = ("smooth_l1", "giou"), ("softmax", "focal")
 NEGATIVES = 3  # hardest anchors without an object for each with one: SSD (1512.02325), section 2.2
@@ -50,7 +50,7 @@ class DetectionLoss:
         if self.classes == "softmax":
             values = hard_negatives(logits, labels, owners)
         else:
-            values = focal(logits, labels, owners, self.alpha, self.gamma)
+            values = anchor_focal(logits, labels, owners, self.alpha, self.gamma)
         values = values + self._box_loss(deltas, targets, owners)
         # each image's share of the batch's sum, so that their mean is that sum over the number of positives
         return values * len(values) / (owners >= 0).sum().clamp_min(1)
@@ -62,7 +62,7 @@ class DetectionLoss:
             aims = encode(wanted, self.anchors, self.variances)
             each = F.smooth_l1_loss(deltas, aims, reduction="none").sum(2)
         else:
-            each = GIOU_WEIGHT * (1 - generalised_iou(decode(deltas, self.anchors, self.variances), wanted))
+            each = GIOU_WEIGHT * (1 - generalised_iou(decode_deltas(deltas, self.anchors, self.variances), wanted))
         return torch.where(owners >= 0, each, 0).sum(1)
 
 
@@ -79,7 +79,7 @@ def hard_negatives(logits: Tensor, labels: Tensor, owners: Tensor) -> Tensor:
     return torch.where(chosen, each, 0).sum(1)
 
 
-def focal(logits: Tensor, labels: Tensor, owners: Tensor, alpha: float, gamma: float) -> Tensor:
+def anchor_focal(logits: Tensor, labels: Tensor, owners: Tensor, alpha: float, gamma: float) -> Tensor:
     """Sigmoid focal loss over all anchors that are not ignored, summed an image: (N, A, K), (N, A), (N, A) -> (N,)."""
     aims = F.one_hot(torch.where(owners >= 0, labels, 0), logits.shape[2]) * (owners >= 0)[..., None]
     plain = F.binary_cross_entropy_with_logits(logits, aims.to(logits.dtype), reduction="none")
@@ -93,5 +93,5 @@ def generalised_iou(first: Tensor, second: Tensor) -> Tensor:
     inner = torch.minimum(first[..., 2:], second[..., 2:]) - torch.maximum(first[..., :2], second[..., :2])
     outer = torch.maximum(first[..., 2:], second[..., 2:]) - torch.minimum(first[..., :2], second[..., :2])
     shared, hull = inner.clamp_min(0).prod(-1), outer.prod(-1).clamp_min(1e-9)
-    union = (area(first) + area(second) - shared).clamp_min(1e-9)
+    union = (box_areas(first) + box_areas(second) - shared).clamp_min(1e-9)
     return shared / union - (hull - union) / hull

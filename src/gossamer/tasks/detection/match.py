@@ -51,7 +51,7 @@ def corners(anchors: Tensor) -> Tensor:
     return torch.cat([centre - half, centre + half], -1)
 
 
-def area(boxes: Tensor) -> Tensor:
+def box_areas(boxes: Tensor) -> Tensor:
     """(..., 4) -> (...)."""
     return (boxes[..., 2:] - boxes[..., :2]).clamp_min(0).prod(-1)
 
@@ -72,7 +72,7 @@ def overlaps(boxes: Tensor, anchors: Tensor) -> Tensor:
 
 
 def _over_union(shared: Tensor, boxes: Tensor, anchors: Tensor) -> Tensor:
-    union = (area(boxes)[:, :, None] + area(anchors)).sub_(shared)
+    union = (box_areas(boxes)[:, :, None] + box_areas(anchors)).sub_(shared)
     return shared / union.clamp_min_(1e-9)
 
 
@@ -84,7 +84,7 @@ def encode(boxes: Tensor, anchors: Tensor, variances: tuple[float, float]) -> Te
     return torch.cat([shift, (sides / anchors[:, 2:]).log() / variances[1]], -1)
 
 
-def decode(deltas: Tensor, anchors: Tensor, variances: tuple[float, float]) -> Tensor:
+def decode_deltas(deltas: Tensor, anchors: Tensor, variances: tuple[float, float]) -> Tensor:
     """The inverse of `encode`, as `gossamer.predictions.boxes.decode`."""
     centre = anchors[:, :2] + deltas[..., :2] * variances[0] * anchors[:, 2:]
     half = anchors[:, 2:] * (deltas[..., 2:] * variances[1]).clamp_max(10).exp() / 2
@@ -105,7 +105,7 @@ def match(targets: Targets, anchors: Tensor, overlap: float = OVERLAP) -> Tensor
     iou = _over_union(shared, targets.boxes, placed).masked_fill_((targets.labels < 0)[:, :, None], 0)
     best, index = iou.max(1)
     index = torch.where(best > overlap, index, BACKGROUND)
-    crowd = (targets.labels == IGNORED)[:, :, None] & (shared >= 0.5 * area(placed))
+    crowd = (targets.labels == IGNORED)[:, :, None] & (shared >= 0.5 * box_areas(placed))
     index = torch.where((index < 0) & crowd.any(1), IGNORED, index)
     owner = _own_anchor(iou)
     return torch.where(owner >= 0, owner, index)

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from gossamer.data.boxes.annotation import BoxTarget
 from gossamer.images.preprocess import Placement
 from gossamer.predictions.anchors import AnchorSpec
 from gossamer.predictions.boxes import (
@@ -21,7 +22,6 @@ from gossamer.predictions.boxes import (
     pairwise_iou,
 )
 from gossamer.predictions.head import Raw
-from gossamer.tasks.detection.answer import Boxes
 from gossamer.tasks.detection.average_precision import (
     RECALLS,
     VOC_OVERLAP,
@@ -41,7 +41,7 @@ class DetectionScorer:
     def __init__(self, classes: tuple[str, ...], spec: AnchorSpec, decoding: Decoding) -> None:
         self.classes, self.spec, self.decoding = classes, spec, decoding
         self.names: list[str] = []
-        self.truth: list[Boxes] = []
+        self.truth: list[BoxTarget] = []
         self.found: list[ScoredBoxes] = []
         self.unreadable: list[tuple[str, str]] = []
 
@@ -82,7 +82,7 @@ class DetectionScores:
 
     classes: tuple[str, ...]
     names: list[str]
-    truth: list[Boxes]
+    truth: list[BoxTarget]
     found: list[ScoredBoxes]
     unreadable: list[tuple[str, str]]
     task: str = "detect"

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from gossamer.images.preprocess import Placement
 from gossamer.predictions.head import Raw
 from gossamer.tasks.embedding.ranking import ranking_scores
-from gossamer.tasks.embedding.verification import Verification, verify_pairs
+from gossamer.tasks.embedding.verification import PairVerification, verify_pairs
 
 FAR = 0.001  # the false-accept rate that `tar` and `threshold` are given for
 
@@ -72,7 +72,7 @@ class EmbeddingScores:
         return bool(np.isfinite(self.embeddings).all())
 
     @cached_property
-    def verification(self) -> Verification:
+    def verification(self) -> PairVerification:
         """All pairs of the images by their similarity; none where the embeddings are not finite."""
         chosen = slice(None) if self.finite else slice(0)
         return verify_pairs(self.embeddings[chosen], self.labels[chosen])

@@ -14,7 +14,7 @@ Counts = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
-class Verification:
+class PairVerification:
     """All pairs of n images by their similarity. same, other: int64 (2 * STEPS + 1,), how many pairs of one identity,
     and of two, have each similarity from -1 to 1. Shares are 0..1; nan where there is no pair of one kind."""
 
@@ -54,7 +54,7 @@ class Verification:
         return far[keep], tar[keep]
 
 
-def verify_pairs(embeddings: NDArray[np.float32], labels: NDArray[np.int64]) -> Verification:
+def verify_pairs(embeddings: NDArray[np.float32], labels: NDArray[np.int64]) -> PairVerification:
     """The similarities of all pairs of embeddings (n, D) with labels (n,), each pair once."""
     vectors = unit(embeddings)
     same, other = np.zeros(2 * STEPS + 1, np.int64), np.zeros(2 * STEPS + 1, np.int64)
@@ -64,7 +64,7 @@ def verify_pairs(embeddings: NDArray[np.float32], labels: NDArray[np.int64]) -> 
         equal = labels[part][:, None] == labels[part.start :]
         same += np.bincount(place[later & equal], minlength=len(same))
         other += np.bincount(place[later & ~equal], minlength=len(other))
-    return Verification(same, other)
+    return PairVerification(same, other)
 
 
 def _share(kind: Counts, start: int) -> float:

@@ -94,7 +94,7 @@ class MultiNetwork(nn.Module):
         return found
 
 
-def build_network(settings: Settings, specs: Sequence[HeadSpec], counts: dict[str, int]) -> MultiNetwork:
+def build_multi_network(settings: Settings, specs: Sequence[HeadSpec], counts: dict[str, int]) -> MultiNetwork:
     """The network of resolved `settings` with these heads. counts: how many classes or quantities each has.
 
     Raises UnknownNameError, SettingsError, InputError for a picture too small, MissingPackageError.

@@ -15,7 +15,7 @@ from gossamer.images.preprocess import Placement
 from gossamer.predictions.head import OutputHead, Raw
 from gossamer.tasks.hierarchy import ClassTree
 from gossamer.tasks.scores import Scorer, Scores
-from gossamer.tasks.scores_heads import Hierarchical, MultiLabel, Regression
+from gossamer.tasks.scores_heads import HierarchicalEvaluation, MultiLabelEvaluation, RegressionEvaluation
 
 NAN = float("nan")
 
@@ -67,9 +67,9 @@ class _RowScorer:
 class LabelScorer(_RowScorer):
     """Scores of a head of several labels: logits (n, K), and (K,) of 0, 1 or NaN an image."""
 
-    def scores(self) -> MultiLabel:
+    def scores(self) -> MultiLabelEvaluation:
         """The scores of all so far."""
-        return MultiLabel(*self._rows(), self.classes)
+        return MultiLabelEvaluation(*self._rows(), self.classes)
 
 
 class NumberScorer(_RowScorer):
@@ -84,9 +84,9 @@ class NumberScorer(_RowScorer):
     def predicted(self, output: NDArray[np.float32]) -> NDArray[np.float32]:
         return (output * self.std + self.mean).astype(np.float32)
 
-    def scores(self) -> Regression:
+    def scores(self) -> RegressionEvaluation:
         """The scores of all so far."""
-        return Regression(*self._rows(), self.classes)
+        return RegressionEvaluation(*self._rows(), self.classes)
 
 
 class TreeScorer(_RowScorer):
@@ -103,9 +103,9 @@ class TreeScorer(_RowScorer):
     def nothing(self) -> NDArray[Any]:
         return np.full(len(self.tree.levels), -1, np.int64)
 
-    def scores(self) -> Hierarchical:
+    def scores(self) -> HierarchicalEvaluation:
         """The scores of all so far."""
-        return Hierarchical(*self._rows(), self.tree)
+        return HierarchicalEvaluation(*self._rows(), self.tree)
 
 
 def tree_of(classes: Sequence[str]) -> ClassTree:

@@ -52,7 +52,7 @@ class SegmentationLoss:
         elif self.loss == "ohem":
             values = ohem(logits, masks, weights=self.weights, smoothing=self.label_smoothing)
         else:
-            values = cross_entropy(logits, masks, weights=self.weights, smoothing=self.label_smoothing)
+            values = pixel_cross_entropy(logits, masks, weights=self.weights, smoothing=self.label_smoothing)
         return values + self.dice * dice(logits, masks) if self.dice and self.loss != "dice" else values
 
 
@@ -61,7 +61,9 @@ def upsampled(logits: Tensor, masks: Tensor) -> Tensor:
     return F.interpolate(logits.float(), size=masks.shape[-2:], mode="bilinear", align_corners=False)
 
 
-def cross_entropy(logits: Tensor, masks: Tensor, *, weights: Tensor | None = None, smoothing: float = 0.0) -> Tensor:
+def pixel_cross_entropy(
+    logits: Tensor, masks: Tensor, *, weights: Tensor | None = None, smoothing: float = 0.0
+) -> Tensor:
     """Cross-entropy of the pixels, with label smoothing over all classes: (N, K, H, W), (N, H, W) -> (N,).
 
     The mean over the images is the sum over all pixels of the batch, each times its class's weight, over the sum of
