@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from gossamer.training.conv_gradients import SoundConv2d, mend
+from gossamer.training.conv_gradients import SoundConv2d, use_own_gradients
 from gossamer.training.precision import computes_bf16
 
 SHAPES = [
@@ -48,7 +48,7 @@ def test_gradients_are_those_of_float64(shape: tuple, bf16: bool, layout: torch.
     images = torch.randn(4, channels, height, width).bfloat16().float().to(memory_format=layout)
     pull = torch.randn_like(layer(images)).bfloat16().float()
     exact = _gradients(copy.deepcopy(layer).double(), images.double(), pull.double())
-    assert mend(layer) == 1 and isinstance(layer, SoundConv2d)
+    assert use_own_gradients(layer) == 1 and isinstance(layer, SoundConv2d)
     layer = layer.to(memory_format=layout)
     with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
         got = _gradients(layer, images, pull)
@@ -69,14 +69,14 @@ def test_only_the_layers_that_need_it_are_mended() -> None:
         nn.Conv2d(4, 4, 3, groups=4, stride=2),
     )
     names = list(model.state_dict())
-    assert mend(model) == 2 and mend(model) == 0
+    assert use_own_gradients(model) == 2 and use_own_gradients(model) == 0
     assert [isinstance(layer, SoundConv2d) for layer in model] == [False] * 4 + [True] * 2
     assert list(model.state_dict()) == names
 
 
 def test_a_frozen_layer_has_no_gradient_and_its_input_has() -> None:
     layer = nn.Conv2d(4, 4, 3, dilation=2, padding=2, groups=4).requires_grad_(False)
-    mend(layer)
+    use_own_gradients(layer)
     images = torch.randn(2, 4, 16, 16, requires_grad=True)
     layer(images).sum().backward()
     assert images.grad is not None and layer.weight.grad is None
