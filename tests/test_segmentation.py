@@ -214,7 +214,9 @@ def test_dice_by_hand() -> None:
     second = (2 * 0.7 + 1) / (1.0 + 1 + 1)
     assert losses.dice(logits, masks).item() == pytest.approx(1 - (first + second) / 2, rel=1e-5)
     added = losses.SegmentationLoss(dice=2.0)({"logits": logits}, masks)
-    assert added.item() == pytest.approx(losses.pixel_cross_entropy(logits, masks).item() + 2 * (1 - (first + second) / 2))
+    assert added.item() == pytest.approx(
+        losses.pixel_cross_entropy(logits, masks).item() + 2 * (1 - (first + second) / 2)
+    )
 
 
 def test_losses_that_make_no_sense_are_refused() -> None:
