@@ -13,7 +13,7 @@ import pytest
 
 import gossamer.cli
 from gossamer.bench.profile import profile
-from gossamer.bench.result import Benchmark, Row
+from gossamer.bench.result import Benchmark, Measurement
 from gossamer.bench.saving import save_in_runs
 from gossamer.cli.main import COMMANDS, main
 from gossamer.errors import InputError
@@ -107,7 +107,7 @@ def test_a_benchmark_is_saved_in_the_runs_among_its_targets(tmp_path: Path) -> N
     run.mkdir()
     (run / "settings.yaml").write_text("net: lenet5\n")
     file.write_bytes(b"\x08\x08")
-    result = Benchmark((Row(str(run), "torch", 1, 1, error="none"),), {"cpu": "x"}, 1, 1.0, None)
+    result = Benchmark((Measurement(str(run), "torch", 1, 1, error="none"),), {"cpu": "x"}, 1, 1.0, None)
     save_in_runs(result, [str(run), str(file), "lenet5"])
     assert json.loads((run / "bench.json").read_text()) == json.loads(json.dumps(result.to_json()))
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.onnx", "run"]
