@@ -14,7 +14,6 @@ from gossamer.data.source import Source
 from gossamer.images.preprocess import Preprocess
 from gossamer.predictions.boxes import ScoredBoxes, on_input, pairwise_intersection, pairwise_iou
 from gossamer.report.photos import Photo, ends, photo
-from gossamer.tasks.detection.answer import Boxes as Objects
 from gossamer.tasks.detection.average_precision import VOC_OVERLAP
 from gossamer.tasks.detection.scores import CONFIDENCE, DetectionScores
 
@@ -36,7 +35,7 @@ class Outcome(NamedTuple):
         return 2 * len(self.found) / total if total else math.nan
 
 
-def outcome(truth: Objects, detections: ScoredBoxes) -> Outcome:
+def outcome(truth: BoxTarget, detections: ScoredBoxes) -> Outcome:
     """Match the detections of CONFIDENCE or more to the objects of their class, the highest score first.
 
     An overlap of 0.5 is enough; crowds are left out, with what reaches into them.
