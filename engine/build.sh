@@ -22,7 +22,7 @@ build() { # NAME FLAGS...: all at once
 wide="-mavx512f -mavx512vl -mavx512dq -mavx512bw -mfma -mprefer-vector-width=512"
 case $($CXX -dumpmachine) in
   x86_64*)
-    # blocks of AMX, where the compiler knows them
+    # AMX tiles, where the compiler supports them
     amx="-mamx-tile -mamx-int8 -mamx-bf16"
     if $CXX $amx -fsyntax-only -x c++ /dev/null 2>/dev/null; then flags="$flags -DGOSSAMER_AMX"; else amx=; fi
     build avx2 -mavx2 -mfma
@@ -37,12 +37,12 @@ case $($CXX -dumpmachine) in
 esac
 for name in model pack plan session reference portable; do build $name; done
 for job in $jobs; do wait "$job"; done
-# What a level is made of may run on its processors alone: nothing of it when the library is opened, and no function that
-# the linker might take for another file's of the same name. (With CXXFLAGS of sanitizers or -O1 there are such functions.)
-for level in "$work"/avx*.o "$work"/neondotprod.o; do
-  [ -e "$level" ] && [ -z "${CXXFLAGS:-}" ] || continue
-  if "$($CXX -print-prog-name=nm)" "$level" | grep -E ' [VWu] |_GLOBAL__sub_I'; then
-    echo "build.sh: these of $(basename "$level" .o) could run on a processor without it" >&2
+# Code of an ISA may run only on its processors: none of it when the library is loaded, and no function that the linker might
+# use in place of another file's of the same name. (With CXXFLAGS of sanitizers or -O1 there are such functions.)
+for isa in "$work"/avx*.o "$work"/neondotprod.o; do
+  [ -e "$isa" ] && [ -z "${CXXFLAGS:-}" ] || continue
+  if "$($CXX -print-prog-name=nm)" "$isa" | grep -E ' [VWu] |_GLOBAL__sub_I'; then
+    echo "build.sh: these of $(basename "$isa" .o) could run on a processor without it" >&2
     exit 1
   fi
 done

@@ -1,5 +1,5 @@
 /* classify MODEL.goss PICTURE.ppm: the three likeliest classes of a picture of the network's own size, by their numbers.
- * Mean and deviation of the pixels come from the file's card; without a card they are 0 and 1. */
+ * Mean and deviation of the pixels come from the file's metadata; without metadata they are 0 and 1. */
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -12,9 +12,9 @@ static int fail(const char *what, const char *why) {
   return 1;
 }
 
-/* Three numbers behind a key of the card, which is JSON. */
-static void numbers(const char *card, const char *key, float to[3]) {
-  const char *at = strstr(card, key);
+/* Three numbers after a key of the metadata, which is JSON. */
+static void numbers(const char *metadata, const char *key, float to[3]) {
+  const char *at = strstr(metadata, key);
   if (at) sscanf(at + strlen(key), ": [%f, %f, %f", &to[0], &to[1], &to[2]);
 }
 
@@ -29,19 +29,19 @@ int main(int count, char **words) {
   int code = gossamer_open(words[1], &model);
   if (!code) code = gossamer_session_open(model, 2, &session);
   if (!code) code = gossamer_describe(model, sides, &outputs);
-  if (!code) code = gossamer_card(model, &text, &length);
+  if (!code) code = gossamer_metadata(model, &text, &length);
   if (code) return fail(words[1], gossamer_error_text(code));
   if (sides[2] != 3) return fail(words[1], "its input is no colour picture");
 
   const size_t pixels = (size_t)sides[0] * sides[1];
-  char *card = calloc(length + 1, 1);
+  char *metadata = calloc(length + 1, 1);
   unsigned char *bytes = malloc(pixels * 3);
   float *input = malloc(pixels * 3 * sizeof *input), *output = malloc(outputs * sizeof *output);
-  if (!card || !bytes || !input || !output) return fail(words[0], "memory is exhausted");
-  memcpy(card, text, length);
+  if (!metadata || !bytes || !input || !output) return fail(words[0], "memory is exhausted");
+  memcpy(metadata, text, length);
   float mean[3] = {0, 0, 0}, deviation[3] = {1, 1, 1};
-  numbers(card, "\"mean\"", mean);
-  numbers(card, "\"std\"", deviation);
+  numbers(metadata, "\"mean\"", mean);
+  numbers(metadata, "\"std\"", deviation);
 
   FILE *file = fopen(words[2], "rb");
   int width = 0, height = 0, most = 0; /* most: the value that is white, 255 where a number is a byte */
@@ -69,6 +69,6 @@ int main(int count, char **words) {
   }
   gossamer_session_close(session);
   gossamer_close(model);
-  free(card), free(bytes), free(input), free(output);
+  free(metadata), free(bytes), free(input), free(output);
   return 0;
 }

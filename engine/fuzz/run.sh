@@ -7,7 +7,7 @@ cd "$(dirname "$0")/.."
 build=$(pwd)/../build/fuzz
 mkdir -p "$build/corpus"
 compile="${CXX:-clang++} -std=c++17 -g1 -O1 -fsanitize=address,undefined -fno-sanitize-recover=all -pthread"
-# The portable level alone: it is the same source as the others, whose instrumented tiles take half an hour to compile.
+# The portable ISA only: it is the same source as the others, whose instrumented micro-kernels take half an hour to compile.
 sources="model pack plan session portable reference"
 if [ ! -f "$build/open" ] || [ -n "$(find src include fuzz -newer "$build/open")" ]; then
   for name in $sources; do

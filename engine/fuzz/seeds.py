@@ -15,7 +15,7 @@ from gossamer.export.convert import to_onnx
 
 
 class Paths(nn.Module):
-    """Concatenation, addition and a gate, around what is given."""
+    """Concatenation, addition and a gate, around a body."""
 
     def __init__(self, body: nn.Module, channels: int) -> None:
         super().__init__()
@@ -24,12 +24,12 @@ class Paths(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """(N, C, H, W) -> (N, 2 C, H, W)."""
-        made = self.body(x)
-        return torch.cat((x * self.gate(x), x + made), 1)
+        features = self.body(x)
+        return torch.cat((x * self.gate(x), x + features), 1)
 
 
 class Heads(nn.Module):
-    """Two answers of different sides: an enlarged map, and numbers beside places."""
+    """Two outputs of different sides: an enlarged map, and numbers beside places."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -62,7 +62,7 @@ NETWORKS: dict[str, nn.Module] = {
         nn.ReLU(),
         nn.Conv2d(12, 2, 1),
     ),
-    "squares": nn.Sequential(nn.Conv2d(3, 24, 1), nn.ReLU(), nn.Conv2d(24, 24, 3, padding=1), nn.Conv2d(24, 2, 1)),
+    "winograd": nn.Sequential(nn.Conv2d(3, 24, 1), nn.ReLU(), nn.Conv2d(24, 24, 3, padding=1), nn.Conv2d(24, 2, 1)),
     "resizes": nn.Sequential(
         nn.Conv2d(3, 6, 3, 2, 1),
         nn.Conv2d(6, 6, 3, padding=3, dilation=3, groups=6),

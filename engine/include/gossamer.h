@@ -1,7 +1,7 @@
 /* The C interface of gossamer's engine: a compiled network from a file, run on float32 images.
  *
- * Nothing here prints, aborts or throws. Functions answer 0 or a code that gossamer_error_text explains. A model is read
- * only and may serve any number of sessions; a session is for one caller at a time.
+ * Nothing here prints, aborts or throws. Functions return 0 or a code that gossamer_error_text explains. A model is
+ * read-only and may serve any number of sessions; only one caller may use a session at a time.
  */
 #ifndef GOSSAMER_H
 #define GOSSAMER_H
@@ -60,8 +60,8 @@ GOSSAMER_API int gossamer_output_count(const gossamer_model *model, int32_t *cou
 GOSSAMER_API int gossamer_output(const gossamer_model *model, int32_t index, const char **name, int32_t *rank,
                                  int32_t sides[4], int64_t *first);
 
-/* The card: UTF-8 JSON, not ended by 0, valid as long as the model. */
-GOSSAMER_API int gossamer_card(const gossamer_model *model, const char **text, size_t *size);
+/* The model metadata: UTF-8 JSON, not ended by 0, valid as long as the model. */
+GOSSAMER_API int gossamer_metadata(const gossamer_model *model, const char **text, size_t *size);
 
 /* Scratch memory and `threads` - 1 threads; the model must outlive it. */
 GOSSAMER_API int gossamer_session_open(const gossamer_model *model, int threads, gossamer_session **session);
@@ -70,17 +70,17 @@ GOSSAMER_API int gossamer_session_open(const gossamer_model *model, int threads,
  * neon_dotprod. */
 GOSSAMER_API const char *gossamer_session_isa(const gossamer_session *session);
 
-/* `images` images, float32 (images, channels, height, width) -> (images, outputs): of each image its outputs one behind the
- * other. Allocates nothing. The same answers to the bit for any number of threads, and however images are batched. */
+/* `images` images, float32 (images, channels, height, width) -> (images, outputs): the outputs of each image are
+ * concatenated. Allocates nothing. Outputs are the same to the bit for any number of threads and any batching. */
 GOSSAMER_API int gossamer_run(gossamer_session *session, const float *input, int64_t images, float *output);
 
 /* As gossamer_run, and the nanoseconds that each operation of the file took are added to `nanoseconds`. */
 GOSSAMER_API int gossamer_profile(gossamer_session *session, const float *input, int64_t images, float *output,
                                   int64_t *nanoseconds);
 
-/* Points down and across of the squares by which an operation of the file finds its sums (Winograd's minimal filtering); 0 and
- * 0 where they are direct. */
-GOSSAMER_API int gossamer_points(const gossamer_model *model, int32_t operation, int32_t points[2]);
+/* Height and width of the Winograd input tiles by which an operation of the file is computed; 0 and 0 where its sums are
+ * direct. */
+GOSSAMER_API int gossamer_winograd_tile(const gossamer_model *model, int32_t operation, int32_t tile[2]);
 
 GOSSAMER_API void gossamer_session_close(gossamer_session *session);
 GOSSAMER_API void gossamer_close(gossamer_model *model);

@@ -2,15 +2,15 @@
 #include <utility>
 #define WIDTH 8
 #define WIDEST 3
-#define MAKES(type) ((type) == F32 || (type) == WIDE)
+#define MAKES(type) ((type) == F32 || (type) == S16)
 static constexpr int MOST[5] = {0, 12, 6, 4, 0};
 #include "kernels.inc"
 
 namespace gossamer {
-static TILES(AVX2_TILES);
+static MICRO_KERNELS(AVX2_MICRO_KERNELS);
 static constexpr Kernels AVX2_KERNELS = KERNELS;
-const Level AVX2 = {
-    "avx2", WIDTH, WIDEST, FLIP, {F32, F32, WIDE},
-    {AVX2_TILES + F32, nullptr, nullptr, AVX2_TILES + WIDE},
+const Isa AVX2 = {
+    "avx2", WIDTH, WIDEST, U8_TO_S8_OFFSET, {F32, F32, S16},
+    {AVX2_MICRO_KERNELS + F32, nullptr, nullptr, AVX2_MICRO_KERNELS + S16},
     &AVX2_KERNELS, false};
 }  // namespace gossamer

@@ -6,10 +6,10 @@ static constexpr int MOST[5] = {0, 14, 12, 8, 6};
 #include "kernels.inc"
 
 namespace gossamer {
-TILES(AVX512_TILES);
+MICRO_KERNELS(AVX512_MICRO_KERNELS);
 constexpr Kernels AVX512_KERNELS = KERNELS;
-const Level AVX512 = {
-    "avx512", WIDTH, WIDEST, FLIP, {F32, BF16, U8},
-    {AVX512_TILES + F32, AVX512_TILES + BF16, AVX512_TILES + U8},
+const Isa AVX512 = {
+    "avx512", WIDTH, WIDEST, U8_TO_S8_OFFSET, {F32, BF16, U8},
+    {AVX512_MICRO_KERNELS + F32, AVX512_MICRO_KERNELS + BF16, AVX512_MICRO_KERNELS + U8},
     &AVX512_KERNELS, false};
 }  // namespace gossamer

@@ -1,15 +1,15 @@
-// What AVX-512 offers, but for the tiles of bytes.
+// What AVX-512 offers, except the micro-kernels of bytes.
 #include <utility>
 #define WIDTH 16
 #define WIDEST 4
 #define MAKES(type) ((type) == U8)
 static constexpr int MOST[5] = {0, 14, 12, 8, 6};
-#include "tiles.inc"
+#include "microkernel.inc"
 
 namespace gossamer {
-TILES(AVX512_VNNI_TILES);
-const Level AVX512_VNNI = {
-    "avx512_vnni", WIDTH, WIDEST, FLIP, {F32, BF16, U8},
-    {AVX512_TILES + F32, AVX512_TILES + BF16, AVX512_VNNI_TILES + U8},
+MICRO_KERNELS(AVX512_VNNI_MICRO_KERNELS);
+const Isa AVX512_VNNI = {
+    "avx512_vnni", WIDTH, WIDEST, U8_TO_S8_OFFSET, {F32, BF16, U8},
+    {AVX512_MICRO_KERNELS + F32, AVX512_MICRO_KERNELS + BF16, AVX512_VNNI_MICRO_KERNELS + U8},
     &AVX512_KERNELS, false};
 }  // namespace gossamer

@@ -24,8 +24,8 @@ struct Header {
   char magic[8];
   uint32_t version, crc;
   uint64_t file_size;
-  uint64_t values, ops, weights, card;  // offsets in bytes
-  uint64_t weight_count, card_size;
+  uint64_t values, ops, weights, metadata;  // offsets in bytes
+  uint64_t weight_count, metadata_size;
   uint32_t value_count, op_count;
   int32_t input;
   uint32_t output_count;
@@ -68,7 +68,7 @@ int check_value(const Model &m, int32_t index) {
   if (v.parent == -1) return v.first == 0 ? GOSSAMER_OK : GOSSAMER_VALUE;
   if (!in_range(v.parent, 0, m.value_count - 1) || v.parent == index) return GOSSAMER_VALUE;
   const Value &p = m.values[v.parent];
-  if (p.parent != -1 || p.h != v.h || p.w != v.w || !alike(p, v)) return GOSSAMER_VALUE;  // one level only, so there are no circles
+  if (p.parent != -1 || p.h != v.h || p.w != v.w || !alike(p, v)) return GOSSAMER_VALUE;  // a parent has no parent, so there are no circles
   if (v.first < 0 || int64_t(v.first) + v.c > p.c) return GOSSAMER_VALUE;
   return GOSSAMER_OK;
 }
@@ -77,17 +77,17 @@ bool weights_fit(const Model &m, int64_t offset, int64_t count) {
   return offset >= 0 && count >= 0 && offset <= m.weight_count && count <= m.weight_count - offset;
 }
 
-// Whether weights of a type, n of them in `rows` rows, lie within the table, and may meet a map of type `in`. connected:
+// whether rows, n of them
 // whether each row meets all of a map at once.
 int layer(const Model &m, int32_t in, int32_t type, int64_t offset, int64_t n, int64_t scale, int64_t bias, int64_t rows,
-          bool connected = false) {
+          bool fully_connected = false) {
   if (!in_range(type, 0, TYPES - 1)) return GOSSAMER_OPERATION;
-  if (type == U8 ? in == BF16 && !connected : type != in) return GOSSAMER_PRECISION;
+  if (type == U8 ? in == BF16 && !fully_connected : type != in) return GOSSAMER_PRECISION;
   const int64_t units = type == F32 ? n : type == BF16 ? (n + 1) / 2 : (n + 3) / 4;
   if (!weights_fit(m, offset, units) || !weights_fit(m, bias, rows)) return GOSSAMER_WEIGHTS;
   if (type != U8) return GOSSAMER_OK;
   if (!weights_fit(m, scale, rows)) return GOSSAMER_WEIGHTS;
-  const auto good = [](float one) { return one >= 0 && std::isfinite(one); };
+  const auto good = [](float scale) { return scale >= 0 && std::isfinite(scale); };
   return std::all_of(m.weights + scale, m.weights + scale + rows, good) ? GOSSAMER_OK : GOSSAMER_PRECISION;
 }
 
@@ -127,7 +127,7 @@ int check_op(const Model &m, const Op &op) {
       if (op.groups < 1 || in.c % op.groups || out.c % op.groups) return GOSSAMER_SHAPE;
       if (other && !same(*other, out)) return GOSSAMER_SHAPE;
       const int64_t n = int64_t(out.c) * (in.c / op.groups) * op.kh * op.kw;
-      return layer(m, in.type, op.type0, op.weight0, n, op.scale0, op.bias0, out.c, is_connected(op, in));
+      return layer(m, in.type, op.type0, op.weight0, n, op.scale0, op.bias0, out.c, is_fully_connected(op, in));
     }
     case BLOCK: {
       if (int code = window(in, out, op)) return code;
@@ -195,7 +195,7 @@ bool write_once(Spans &spans, int32_t parent, int32_t first, int32_t end) {
 
 int32_t root(const Model &m, int32_t value) { return m.values[value].parent < 0 ? value : m.values[value].parent; }
 
-// The outputs, each of which its pieces fill; they take the pieces in order.
+// Each output is filled by its pieces; outputs use the pieces in order.
 int check_outputs(Model &m) {
   int32_t next = 0;
   for (int32_t i = 0; i < m.output_count; i++) {
@@ -234,7 +234,7 @@ int check(Model &m, void (*passed)(const uint8_t *, size_t)) {
   if (h.output_count < 1 || h.output_count > MOST_OUTPUTS || h.piece_count < 1 || h.piece_count > MOST_PIECES)
     return GOSSAMER_TABLES;
   if (!inside(h.values, h.value_count, sizeof(Value), m.size) || !inside(h.ops, h.op_count, sizeof(Op), m.size) ||
-      !inside(h.weights, h.weight_count, 4, m.size) || !inside(h.card, h.card_size, 1, m.size) ||
+      !inside(h.weights, h.weight_count, 4, m.size) || !inside(h.metadata, h.metadata_size, 1, m.size) ||
       !inside(h.outputs, h.output_count, sizeof(Output), m.size) || !inside(h.pieces, h.piece_count, sizeof(Piece), m.size))
     return GOSSAMER_TABLES;
   m.values = reinterpret_cast<const Value *>(m.data + h.values);
@@ -242,8 +242,8 @@ int check(Model &m, void (*passed)(const uint8_t *, size_t)) {
   m.weights = reinterpret_cast<const float *>(m.data + h.weights);
   m.outputs = reinterpret_cast<const Output *>(m.data + h.outputs);
   m.pieces = reinterpret_cast<const Piece *>(m.data + h.pieces);
-  m.card = reinterpret_cast<const char *>(m.data + h.card);
-  m.card_size = h.card_size;
+  m.metadata = reinterpret_cast<const char *>(m.data + h.metadata);
+  m.metadata_size = h.metadata_size;
   m.weight_count = int64_t(h.weight_count);
   m.value_count = int32_t(h.value_count);
   m.op_count = int32_t(h.op_count);
@@ -256,34 +256,34 @@ int check(Model &m, void (*passed)(const uint8_t *, size_t)) {
   if (int code = check_outputs(m)) return code;
   // every position that is read was written before, and no value is written twice
   std::vector<int64_t> written(size_t(m.value_count), 0);
-  std::vector<char> made(size_t(m.value_count), 0);
+  std::vector<char> is_written(size_t(m.value_count), 0);
   Spans spans;
-  made[size_t(m.input)] = 1;
+  is_written[size_t(m.input)] = 1;
   written[size_t(m.input)] = m.values[m.input].c;
-  const auto ready = [&](int32_t value) {
+  const auto readable = [&](int32_t value) {
     const int32_t from = root(m, value);
-    return made[size_t(value)] || written[size_t(from)] == m.values[from].c;
+    return is_written[size_t(value)] || written[size_t(from)] == m.values[from].c;
   };
   for (int32_t i = 0; i < m.op_count; i++) {
     const Op &op = m.ops[i];
     if (!in_range(op.in, 0, m.value_count - 1) || !in_range(op.out, 0, m.value_count - 1) ||
         !in_range(op.other, -1, m.value_count - 1))
       return GOSSAMER_REFERENCE;
-    if (!ready(op.in) || (op.other >= 0 && !ready(op.other))) return GOSSAMER_REFERENCE;
+    if (!readable(op.in) || (op.other >= 0 && !readable(op.other))) return GOSSAMER_REFERENCE;
     const int32_t to = root(m, op.out);
-    if (made[size_t(op.out)] || to == root(m, op.in) || (op.other >= 0 && to == root(m, op.other))) {
+    if (is_written[size_t(op.out)] || to == root(m, op.in) || (op.other >= 0 && to == root(m, op.other))) {
       // a slice may be written while other slices of its parent are read
-      if (made[size_t(op.out)] || op.out == to || op.in == to || op.other == to) return GOSSAMER_REFERENCE;
+      if (is_written[size_t(op.out)] || op.out == to || op.in == to || op.other == to) return GOSSAMER_REFERENCE;
     }
     if (int code = check_op(m, op)) return code;
-    made[size_t(op.out)] = 1;
-    const Value &made_now = m.values[op.out];
-    if (!write_once(spans, to, made_now.first, made_now.first + made_now.c)) return GOSSAMER_REFERENCE;
-    written[size_t(to)] += made_now.c;
+    is_written[size_t(op.out)] = 1;
+    const Value &result = m.values[op.out];
+    if (!write_once(spans, to, result.first, result.first + result.c)) return GOSSAMER_REFERENCE;
+    written[size_t(to)] += result.c;
     if (written[size_t(to)] > m.values[to].c) return GOSSAMER_REFERENCE;
   }
   for (int32_t i = 0; i < m.piece_count; i++)
-    if (!ready(m.pieces[i].value)) return GOSSAMER_REFERENCE;
+    if (!readable(m.pieces[i].value)) return GOSSAMER_REFERENCE;
   return GOSSAMER_OK;
 }
 

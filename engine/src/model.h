@@ -11,7 +11,7 @@ enum Kind : int32_t {
 };
 enum Act : int32_t { NONE, RELU, RELU6, HARD_SWISH, HARD_SIGMOID, SIGMOID, SILU, TANH, CLIP, LEAKY_RELU, ACTS };
 enum Type : int32_t { F32, BF16, U8, TYPES };  // of a map; the third is S8 for weights
-constexpr int32_t WIDE = TYPES;  // bytes as words of 16 bits; in no file, and in no map that outlives an operation
+constexpr int32_t S16 = TYPES;  // compute type: bytes widened to int16; in no file, and in no map that outlives an operation
 
 // A map of h x w positions; channels first to first + c of its parent where it has one.
 struct Value {
@@ -40,7 +40,7 @@ struct Op {
 };
 static_assert(sizeof(Value) == 32 && sizeof(Op) == 192, "records are as FORMAT.md has them");
 
-// An output: float32 numbers of an image as ONNX has them, its axes behind the batch; pieces lie one behind the other.
+// An output: float32 numbers of an image as ONNX has them, its axes behind the batch; its pieces are concatenated.
 struct Output {
   char name[64];  // UTF-8, ended by 0
   int32_t rank, sides[4];
@@ -63,15 +63,15 @@ struct Model {
   const Piece *pieces = nullptr;
   int32_t value_count = 0, op_count = 0, input = 0, output_count = 0, piece_count = 0;
   int64_t weight_count = 0, numbers = 0;  // numbers: of all outputs of an image
-  const char *card = nullptr;
-  size_t card_size = 0;
+  const char *metadata = nullptr;
+  size_t metadata_size = 0;
 };
 
 // Fills the views of `data`; 0 or a gossamer_error. `passed`, if not null, is told which bytes the checksum is done with.
 int check(Model &model, void (*passed)(const uint8_t *data, size_t size) = nullptr);
 
 // Whether a convolution covers its whole map and has one output position.
-inline bool is_connected(const Op &op, const Value &in) {
+inline bool is_fully_connected(const Op &op, const Value &in) {
   const bool unpadded = op.top == 0 && op.left == 0 && op.bottom == 0 && op.right == 0;
   return op.kind == CONV && op.groups == 1 && op.dilation == 1 && op.kh == in.h && op.kw == in.w && unpadded;
 }

@@ -1,4 +1,4 @@
-// Any 64-bit ARM: 32 registers of four floats, of which a tile of floats leaves none unused and spills none.
+// Any 64-bit ARM: 32 registers of four floats, all used by the micro-kernels of floats, none spilled.
 #include <utility>
 #define WIDTH 4
 #define WIDEST 4
@@ -7,10 +7,10 @@ static constexpr int MOST[5] = {0, 14, 10, 7, 5};
 #include "kernels.inc"
 
 namespace gossamer {
-TILES(NEON_TILES);
+MICRO_KERNELS(NEON_MICRO_KERNELS);
 constexpr Kernels NEON_KERNELS = KERNELS;
-const Level NEON = {
-    "neon", WIDTH, WIDEST, FLIP, {F32, BF16, U8},
-    {NEON_TILES + F32, NEON_TILES + BF16, NEON_TILES + U8},
+const Isa NEON = {
+    "neon", WIDTH, WIDEST, U8_TO_S8_OFFSET, {F32, BF16, U8},
+    {NEON_MICRO_KERNELS + F32, NEON_MICRO_KERNELS + BF16, NEON_MICRO_KERNELS + U8},
     &NEON_KERNELS, false};
 }  // namespace gossamer

@@ -20,7 +20,7 @@ namespace {
 
 constexpr int64_t MIDDLE_BYTES = 768 << 10;    // of the depthwise rows of all chunks: they stay in the second cache
 constexpr int64_t EXPANDED_BYTES = 128 << 10;  // of the expanded rows of one chunk
-constexpr int64_t WIDE_BYTES = 128 << 10;      // of the widened rows of a map of bytes
+constexpr int64_t WIDENED_BYTES = 128 << 10;      // of the widened rows of a map of bytes
 constexpr int64_t MANY_WEIGHTS = 1 << 18;      // of a fully connected layer: fewer floats are packed
 
 }  // namespace
@@ -33,32 +33,32 @@ Map shape(const gossamer_model &m, int32_t index) {
 
 namespace {
 
-// Weights of bytes, and so many floats or halves that reading them is what takes the time. What a level has arithmetic of its
-// own for, bytes that meet bytes or halves that meet halves, is left to the tiles.
-bool is_connected_step(const gossamer_model &m, const Op &op) {
+// Fully connected layers that run as GEMV: weights of bytes, and floats or halves so many that reading them takes the time.
+// Where the ISA multiplies bytes by bytes or halves by halves itself, the micro-kernels do it.
+bool is_fully_connected_step(const gossamer_model &m, const Op &op) {
   const Value &in = m.file.values[op.in];
-  if (!is_connected(op, in)) return false;
+  if (!is_fully_connected(op, in)) return false;
   const int64_t numbers = int64_t(in.h) * in.w * in.c * m.file.values[op.out].c;
-  if (in.type == U8) return m.level->taken[U8] != U8;
+  if (in.type == U8) return m.isa->compute_type[U8] != U8;
   return op.type0 == U8 || (in.type == F32 && numbers >= MANY_WEIGHTS);
 }
 
-void connected_step(const gossamer_model &m, const Op &op, Step &step) {
-  Connected &d = step.connected;
+void fully_connected_step(const gossamer_model &m, const Op &op, Step &step) {
+  FullyConnected &d = step.fully_connected;
   const float *w = m.file.weights;
   d.in = shape(m, op.in), d.out = shape(m, op.out);
   if (op.other >= 0) d.other = shape(m, op.other);
   d.weight = reinterpret_cast<const uint8_t *>(w + op.weight0);
   d.bias = w + op.bias0, d.scale = op.type0 == U8 ? w + op.scale0 : nullptr;
-  d.type = op.type0, d.finish = Finish{op.act, op.low, op.high};
+  d.type = op.type0, d.epilogue = Epilogue{op.act, op.low, op.high};
   step.expanded = size_t(d.in.h) * size_t(d.in.w) * size_t(d.in.c) * 4;
 }
 
-// Rows of the output whose input, widened, fits into WIDE_BYTES, one at least; the bytes that they take, or 0 where they need none.
+// Rows of the output whose input, widened, fits into WIDENED_BYTES, one at least; the bytes that they take, or 0 where they need none.
 std::pair<int32_t, int64_t> widened(const gossamer_model &m, const Map &in, const Op &op, int32_t rows) {
-  if (m.level->taken[in.type] != WIDE) return {rows, 0};
-  const int64_t line = in.w * wide_ld(in), reach = int64_t(op.kh - 1) * op.dilation + 1;
-  const int64_t most = (WIDE_BYTES / line - reach) / op.sh + 1;
+  if (m.isa->compute_type[in.type] != S16) return {rows, 0};
+  const int64_t line = in.w * s16_ld(in), reach = int64_t(op.kh - 1) * op.dilation + 1;
+  const int64_t most = (WIDENED_BYTES / line - reach) / op.sh + 1;
   const int64_t block = std::clamp<int64_t>(most, 1, rows);
   return {int32_t(block), std::min<int64_t>((block - 1) * op.sh + reach, in.h) * line};
 }
@@ -78,14 +78,14 @@ bool dense_step(gossamer_model &m, const Op &op, Step &step) {
     d.in.c = k, d.out.c = n;
     d.room = room(m, op.out) - int64_t(g) * n * size_of(out.type);  // groups that come later write over it
     if (op.other >= 0) d.other = shape(m, op.other);
-    d.vectors = pick_vectors(*m.level, n);
+    d.vectors = pick_vectors(*m.isa, n);
     d.lines = op.groups == 1 && op.dilation == 1 && op.kw > 1 && in.ld == int64_t(in.c) * size_of(in.type) && in.c * op.kw <= 64 &&
-              op.kh <= 8;  // so that the edges of one tile fit
+              op.kh <= 8;  // so that the edges of one micro-kernel call fit
     d.kh = op.kh, d.kw = op.kw, d.sh = op.sh, d.sw = op.sw, d.top = op.top, d.left = op.left;
-    d.dilation = op.dilation, d.finish = Finish{op.act, op.low, op.high};
-    plan_points(m, op, d);
-    if (d.points_y) {
-      if (!pack_points(m, d, op, step)) return false;
+    d.dilation = op.dilation, d.epilogue = Epilogue{op.act, op.low, op.high};
+    plan_winograd(m, op, d);
+    if (d.winograd_h) {
+      if (!pack_winograd(m, d, op, step)) return false;
       step.dense.push_back(d);
       continue;
     }
@@ -95,7 +95,7 @@ bool dense_step(gossamer_model &m, const Op &op, Step &step) {
       return false;
     const auto [rows, bytes] = widened(m, d.in, op, d.out.h);
     if (bytes > SCRATCH_BYTES) return false;
-    d.block = rows, step.wide = std::max(step.wide, size_t(bytes));
+    d.block = rows, step.scratch = std::max(step.scratch, size_t(bytes));
     step.dense.push_back(d);
   }
   return true;
@@ -105,17 +105,17 @@ bool fused_step(gossamer_model &m, const Op &op, Step &step) {
   Fused &f = step.fused;
   f.in = shape(m, op.in), f.out = shape(m, op.out);
   f.kh = op.kh, f.kw = op.kw, f.sh = op.sh, f.sw = op.sw, f.top = op.top, f.left = op.left, f.dilation = op.dilation;
-  f.mid = op.mid, f.finish = Finish{op.act1, op.low1, op.high1};
+  f.mid = op.mid, f.epilogue = Epilogue{op.act1, op.low1, op.high1};
   f.expands = op.weight0 >= 0, f.projects = op.weight2 >= 0;
-  const int32_t vector = m.level->vector;
+  const int32_t vector = m.isa->vector;
   const float *w = m.file.weights;
   if (f.expands) {
-    f.expand.vectors = pick_vectors(*m.level, op.mid);
+    f.expand.vectors = pick_vectors(*m.isa, op.mid);
     f.chunk = f.expand.vectors * vector;
     f.padded = int32_t(round_up(op.mid, f.chunk));
     f.expand.in = f.in;
     f.expand.kh = f.expand.kw = 1;
-    f.expand.finish = Finish{op.act0, op.low0, op.high0};
+    f.expand.epilogue = Epilogue{op.act0, op.low0, op.high0};
     if (!pack(m, f.expand, op.weight0, op.bias0, op.scale0, op.type0, 0, op.mid, f.in.c, 1, 1, AS_IT_LIES, step)) return false;
   } else {
     f.chunk = int32_t(std::min<int64_t>(round_up(op.mid, vector), 4 * vector));
@@ -133,18 +133,18 @@ bool fused_step(gossamer_model &m, const Op &op, Step &step) {
   f.weight = to;
   f.bias = pad(m, w + op.bias1, op.mid, f.padded);
   if (!f.bias) return false;
-  const int32_t type = f.projects ? op.type2 : f.out.type, between = f.projects ? m.level->taken[type] : type, size = size_of(between);
+  const int32_t type = f.projects ? op.type2 : f.out.type, between = f.projects ? m.isa->compute_type[type] : type, size = size_of(between);
   if (f.projects) {
     f.middle = Map{nullptr, f.out.h, f.out.w, op.mid, between, int64_t(f.padded) * size,
                    type == U8 ? op.middle_scale : 1.0f, type == U8 ? op.middle_zero : 0};
     Dense &d = f.project;
     d.in = f.middle, d.in.type = type;
     d.room = room(m, op.out);
-    d.vectors = pick_vectors(*m.level, f.out.c);
+    d.vectors = pick_vectors(*m.isa, f.out.c);
     if (!pack(m, d, op.weight2, op.bias2, op.scale2, op.type2, 0, f.out.c, op.mid, 1, 1, PLAIN, step)) return false;
     d.in.type = between;
     d.kh = d.kw = d.sh = d.sw = d.dilation = 1;
-    d.finish = Finish{op.act, op.low, op.high};
+    d.epilogue = Epilogue{op.act, op.low, op.high};
     if (op.other >= 0) d.other = shape(m, op.other);
   }
   // as many rows at once as the caches hold
@@ -159,10 +159,10 @@ bool fused_step(gossamer_model &m, const Op &op, Step &step) {
                            : f.in.type == F32 ? 0 : reach * f.in.w * f.padded * 4;
   if (expanded > SCRATCH_BYTES) return false;
   step.expanded = size_t(expanded);
-  if (f.expands && m.level->taken[f.in.type] == WIDE)  // of the rows that f.rows need; the others take no memory
-    step.wide = std::max(step.wide, size_t(f.in.h) * size_t(f.in.w) * size_t(wide_ld(f.in)));
+  if (f.expands && m.isa->compute_type[f.in.type] == S16)  // of the rows that f.rows need; the others take no memory
+    step.scratch = std::max(step.scratch, size_t(f.in.h) * size_t(f.in.w) * size_t(s16_ld(f.in)));
   step.middle = f.projects ? size_t(f.rows) * size_t(row_bytes) : 0;
-  step.whole = f.projects ? size_t(f.out.h) * size_t(row_bytes) : 0;
+  step.shared = f.projects ? size_t(f.out.h) * size_t(row_bytes) : 0;
   return true;
 }
 
@@ -194,12 +194,12 @@ bool place_values(gossamer_model &m) {
   }
   std::sort(order.begin(), order.end(), [&](size_t a, size_t b) { return need(a) > need(b); });
   for (size_t v : order) {
-    std::vector<std::pair<int64_t, int64_t>> taken;
+    std::vector<std::pair<int64_t, int64_t>> occupied;
     for (size_t o : placed)
-      if (born[o] <= dies[v] && born[v] <= dies[o]) taken.emplace_back(m.place[o], m.place[o] + need(o));
-    std::sort(taken.begin(), taken.end());
+      if (born[o] <= dies[v] && born[v] <= dies[o]) occupied.emplace_back(m.place[o], m.place[o] + need(o));
+    std::sort(occupied.begin(), occupied.end());
     int64_t at = 0;
-    for (auto &[first, last] : taken) {
+    for (auto &[first, last] : occupied) {
       if (at + need(v) <= first) break;
       at = std::max(at, last);
     }
@@ -211,8 +211,8 @@ bool place_values(gossamer_model &m) {
 }
 
 #if defined(GOSSAMER_AMX)
-// Whether the processor has AMX, and the system lets this process use it: it gives each thread room for the registers.
-bool may_use_blocks() {
+// Whether the processor has AMX, and the system lets this process use it: it saves the tile registers of each thread.
+bool may_use_amx() {
   constexpr int REQUEST = 0x1023, REGISTERS = 18;  // ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA
   constexpr unsigned AMX_BF16 = 1u << 22, AMX_TILE = 1u << 24, AMX_INT8 = 1u << 25, ALL = AMX_BF16 | AMX_TILE | AMX_INT8;
   unsigned a, b, c, d;  // by the instruction itself: not every compiler knows the names of these
@@ -220,8 +220,8 @@ bool may_use_blocks() {
 }
 #endif
 
-int choose_level(const Level *&level) {
-  const Level *levels[7];
+int choose_isa(const Isa *&isa) {
+  const Isa *isas[7];
   int count = 0;
 #if defined(__x86_64__) && !defined(GOSSAMER_PORTABLE_ONLY)
   __builtin_cpu_init();
@@ -231,58 +231,58 @@ int choose_level(const Level *&level) {
   const bool vnni = avx512 && __builtin_cpu_supports("avx512vnni");
   const bool bf16 = vnni && __builtin_cpu_supports("avx512bf16");
 #if defined(GOSSAMER_AMX)
-  if (bf16 && may_use_blocks()) levels[count++] = &AMX;
+  if (bf16 && may_use_amx()) isas[count++] = &AMX;
 #endif
-  if (bf16) levels[count++] = &AVX512_BF16;
-  if (vnni) levels[count++] = &AVX512_VNNI;
-  if (avx512) levels[count++] = &AVX512;
-  if (avx2) levels[count++] = &AVX2;
+  if (bf16) isas[count++] = &AVX512_BF16;
+  if (vnni) isas[count++] = &AVX512_VNNI;
+  if (avx512) isas[count++] = &AVX512;
+  if (avx2) isas[count++] = &AVX2;
 #elif defined(__aarch64__) && !defined(GOSSAMER_PORTABLE_ONLY)
   constexpr unsigned long DOTPROD = 1 << 20;  // of the kernel's HWCAP_ASIMDDP, which older headers lack
-  if (getauxval(AT_HWCAP) & DOTPROD) levels[count++] = &NEON_DOTPROD;
-  levels[count++] = &NEON;
+  if (getauxval(AT_HWCAP) & DOTPROD) isas[count++] = &NEON_DOTPROD;
+  isas[count++] = &NEON;
 #endif
-  levels[count++] = &PORTABLE;
-  const char *asked = std::getenv("GOSSAMER_ISA");
+  isas[count++] = &PORTABLE;
+  const char *requested = std::getenv("GOSSAMER_ISA");
   for (int i = 0; i < count; i++)
-    if (!asked || !*asked || !std::strcmp(asked, levels[i]->name)) {
-      level = levels[i];
+    if (!requested || !*requested || !std::strcmp(requested, isas[i]->name)) {
+      isa = isas[i];
       return GOSSAMER_OK;
     }
-  level = nullptr;
-  return std::strcmp(asked, "reference") ? GOSSAMER_ISA : GOSSAMER_OK;
+  isa = nullptr;
+  return std::strcmp(requested, "reference") ? GOSSAMER_ISA : GOSSAMER_OK;
 }
 
 }  // namespace
 
-// Pages of the mapped file that are not needed for a while give their memory back; read again, they come back.
-void let_go(const uint8_t *data, size_t size) {
+// Release the memory of pages of the mapped file that are not needed for a while; reading them maps them again.
+void release_pages(const uint8_t *data, size_t size) {
   static const uintptr_t page = uintptr_t(sysconf(_SC_PAGESIZE));
   const uintptr_t first = reinterpret_cast<uintptr_t>(data) / page * page;
   madvise(reinterpret_cast<void *>(first), reinterpret_cast<uintptr_t>(data) + size - first, MADV_DONTNEED);
 }
 
 int prepare(gossamer_model &m) {
-  if (int code = choose_level(m.level)) return code;
+  if (int code = choose_isa(m.isa)) return code;
   m.values.assign(m.file.values, m.file.values + m.file.value_count);
   for (Value &value : m.values)
-    if (m.level && value.type == BF16) value.type = m.level->taken[BF16];
+    if (m.isa && value.type == BF16) value.type = m.isa->compute_type[BF16];
   m.file.values = m.values.data();
   place_values(m);
-  if (!m.level) return GOSSAMER_OK;
+  if (!m.isa) return GOSSAMER_OK;
   m.steps.resize(size_t(m.file.op_count));
   for (int32_t i = 0; i < m.file.op_count; i++) {
     const Op &op = m.file.ops[i];
     Step &step = m.steps[size_t(i)];
-    if (is_connected_step(m, op)) connected_step(m, op, step);
+    if (is_fully_connected_step(m, op)) fully_connected_step(m, op, step);
     else if (op.kind == CONV || op.kind == BLOCK) {
       if (op.kind == CONV ? !dense_step(m, op, step) : !fused_step(m, op, step)) return GOSSAMER_MEMORY;
-      let_go(m.file.data, m.file.size);  // what was packed is not read again
+      release_pages(m.file.data, m.file.size);  // what was packed is not read again
     }
     m.expanded = std::max(m.expanded, step.expanded);
     m.middle = std::max(m.middle, step.middle);
-    m.wide = std::max(m.wide, step.wide);
-    m.whole = std::max(m.whole, step.whole);
+    m.scratch = std::max(m.scratch, step.scratch);
+    m.shared = std::max(m.shared, step.shared);
   }
   return GOSSAMER_OK;
 }

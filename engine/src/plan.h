@@ -1,4 +1,4 @@
-// What a compiled network becomes on a level: its operations planned, their weights packed, their maps placed.
+// What a compiled network becomes on an ISA: its operations planned, their weights packed, their maps placed.
 #pragma once
 #include <sys/mman.h>
 
@@ -11,44 +11,44 @@
 
 namespace gossamer {
 
-constexpr int64_t SCRATCH_BYTES = 1 << 30;  // of the expanded rows, the widened rows or the squares, at most: hostile files ask for more
+constexpr int64_t SCRATCH_BYTES = 1 << 30;  // of the expanded rows, the widened rows or the Winograd tiles, at most: hostile files ask for more
 constexpr int64_t SLACK = 256;               // bytes behind a buffer, for whole registers
 
 // 64-byte aligned memory, zeroed.
 struct Bytes {
   uint8_t *data = nullptr;
-  void *whole = nullptr;
+  void *allocation = nullptr;
   Bytes() = default;
   Bytes(const Bytes &) = delete;
   Bytes &operator=(const Bytes &) = delete;
-  Bytes(Bytes &&other) noexcept : data(other.data), whole(other.whole) { other.whole = nullptr; }
-  ~Bytes() { std::free(whole); }
+  Bytes(Bytes &&other) noexcept : data(other.data), allocation(other.allocation) { other.allocation = nullptr; }
+  ~Bytes() { std::free(allocation); }
   bool make(size_t size) {
-    whole = std::calloc(size + SLACK + 63, 1);  // large ones take no memory before they are written
-    data = reinterpret_cast<uint8_t *>((reinterpret_cast<uintptr_t>(whole) + 63) / 64 * 64);
-    return whole != nullptr;
+    allocation = std::calloc(size + SLACK + 63, 1);  // large ones take no memory before they are written
+    data = reinterpret_cast<uint8_t *>((reinterpret_cast<uintptr_t>(allocation) + 63) / 64 * 64);
+    return allocation != nullptr;
   }
   float *floats() const { return reinterpret_cast<float *>(data); }
 };
 
-// One group of one operation, ready but for the addresses of its maps.
+// One operation, planned; only the addresses of its maps are missing.
 struct Step {
   std::vector<Dense> dense;  // one a group
-  Connected connected{};     // in place of them, where it has weights
+  FullyConnected fully_connected{};     // used instead of them where it has weights
   Fused fused{};
-  size_t expanded = 0, middle = 0, wide = 0, whole = 0;  // bytes of scratch: a thread's three, and a shared one
+  size_t expanded = 0, middle = 0, scratch = 0, shared = 0;  // bytes of scratch: three per thread, one shared
 };
 
 }  // namespace gossamer
 
 struct gossamer_model {
   gossamer::Model file;
-  const gossamer::Level *level = nullptr;  // null: the reference
-  std::vector<gossamer::Value> values;     // of the file, of the types that the level has arithmetic for
+  const gossamer::Isa *isa = nullptr;  // null: the reference
+  std::vector<gossamer::Value> values;     // of the file, of the types that the ISA computes in
   std::vector<gossamer::Step> steps;
   std::vector<gossamer::Bytes> packed;
   std::vector<int64_t> place, ld;  // of each root value: offset in the arena and bytes a position
-  size_t arena = 0, expanded = 0, middle = 0, wide = 0, whole = 0;
+  size_t arena = 0, expanded = 0, middle = 0, scratch = 0, shared = 0;
   ~gossamer_model() {
     if (file.data) munmap(const_cast<uint8_t *>(file.data), file.size);
   }
@@ -75,30 +75,30 @@ inline float from_bf16(uint16_t half) {
 enum Reading { AS_IT_LIES, PLAIN, ANY };
 
 // Of the registers across a panel of n columns, the best number.
-int pick_vectors(const Level &level, int32_t n);
+int pick_vectors(const Isa &isa, int32_t n);
 
 // The type of a value's map, its sides, and the bytes from one position to the next; no address.
 Map shape(const gossamer_model &m, int32_t index);
 
-// A layer's weights and biases in panels of `wide` columns: for each panel, tap and word of k, the columns side by side.
+// A layer's weights and biases in panels of `panel_columns` columns: for each panel, tap and word of k, the columns side by side.
 // n rows from `row0` on of (rows, k, taps) weights, which the type of the map that they meet says how to multiply.
 bool pack(gossamer_model &m, Dense &d, int64_t weight, int64_t bias, int64_t scale, int32_t type, int64_t row0, int64_t n,
           int64_t channels, int64_t kh, int64_t kw, Reading reading, Step &step);
 
-// Squares that cover the outputs.
-int64_t squares(const Dense &d, const Map &out);
+// Winograd tiles that cover the output.
+int64_t winograd_tiles(const Dense &d, const Map &out);
 
-// Whether sums are found by minimal filtering, and by squares of how many points.
-void plan_points(const gossamer_model &m, const Op &op, Dense &d);
+// Choose Winograd convolution, and the sides of its tiles, where it is estimated faster than direct sums.
+void plan_winograd(const gossamer_model &m, const Op &op, Dense &d);
 
-// The weights at the points, each in panels as `pack` makes them, and what they are to be multiplied with.
-bool pack_points(gossamer_model &m, Dense &d, const Op &op, Step &step);
+// The transformed weights, in panels as `pack` makes them for each interpolation point, with biases and scales.
+bool pack_winograd(gossamer_model &m, Dense &d, const Op &op, Step &step);
 
 // Floats, and zeros behind them; null where there is no memory.
 float *pad(gossamer_model &m, const float *bias, int64_t n, int64_t padded);
 
-// Pages of the mapped file that are not needed for a while give their memory back; read again, they come back.
-void let_go(const uint8_t *data, size_t size);
+// Release the memory of pages of the mapped file that are not needed for a while; reading them maps them again.
+void release_pages(const uint8_t *data, size_t size);
 
 // All of it, of a file that was checked; 0 or a gossamer_error.
 int prepare(gossamer_model &m);

@@ -1,5 +1,5 @@
-// Threads that wait for work by spinning briefly and then sleeping. Work comes in shares, some for each thread; who is done with
-// its own takes what others have not begun, so that on a busy machine a thread without a core, or with a slow one, costs
+// Threads that wait for work by spinning briefly and then sleeping. Work comes in chunks, several per thread; a thread that has done
+// its own chunks takes those that others have not begun, so that on a busy machine a thread without a core, or with a slow one, costs
 // its part of the time, and no more.
 #pragma once
 #include <atomic>
@@ -14,7 +14,7 @@ namespace gossamer {
 
 class Pool {
  public:
-  using Work = void (*)(void *context, int share, int thread);
+  using Work = void (*)(void *context, int chunk, int thread);
 
   explicit Pool(int threads) : count_(threads), open_(new std::atomic<uint64_t>[size_t(threads)]) {
     for (int t = 0; t < threads; t++) open_[size_t(t)] = 0;
@@ -28,7 +28,7 @@ class Pool {
   ~Pool() { stop(); }
   int threads() const { return count_; }
 
-  // Run work(context, share, thread) for `each` shares a thread, and wait for all. The caller is thread 0.
+  // Run work(context, chunk, thread) for `each` chunks a thread, and wait for all. The caller is thread 0.
   void run(Work work, void *context, int each) {
     if (count_ == 1) {
       for (int i = 0; i < each; i++) work(context, i, 0);
@@ -64,7 +64,7 @@ class Pool {
     }
     wake_.notify_all();
   }
-  // Begin the next of a thread's open shares, if it has one of this generation: which then does not end before the share does,
+  // Begin the next of a thread's open chunks, if it has one of this generation: which then does not end before the chunk does,
   // so that what is run stays as it is.
   bool begin(int t, uint32_t now, int thread) {
     uint64_t open = open_[size_t(t)].load();
@@ -75,7 +75,7 @@ class Pool {
     work_.load()(context_.load(), (t + 1) * each - int(uint32_t(open)), thread);
     return true;
   }
-  // A thread's own shares, then those of the threads behind it; how many it did.
+  // A thread's own chunks, then those of the threads behind it; how many it did.
   int work_off(int thread, uint32_t now) {
     int done = 0;
     for (int i = 0; i < count_; i++)
@@ -105,7 +105,7 @@ class Pool {
   }
 
   const int count_;
-  std::unique_ptr<std::atomic<uint64_t>[]> open_;  // of each thread: the generation, and how many of its shares nobody has begun
+  std::unique_ptr<std::atomic<uint64_t>[]> open_;  // of each thread: the generation, and how many of its chunks nobody has begun
   std::atomic<uint32_t> generation_{0};
   std::atomic<int> left_{0}, each_{0};
   std::atomic<bool> stop_{false}, asleep_{false};

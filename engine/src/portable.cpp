@@ -2,8 +2,8 @@
 #include <utility>
 #define WIDTH 4
 #define MAKES(type) ((type) <= U8)
-#if defined(GOSSAMER_BLOCKS)  // tests alone: blocks as AMX has them, by loops
-#define BLOCKS
+#if defined(GOSSAMER_AMX_EMULATED)  // tests only: AMX tiles emulated by loops
+#define AMX_TILES
 #define WIDEST 4
 static constexpr int MOST[5] = {0, 4, 4, 4, 4};
 #else
@@ -13,10 +13,10 @@ static constexpr int MOST[5] = {0, 1, 0, 0, 0};
 #include "kernels.inc"
 
 namespace gossamer {
-static TILES(PORTABLE_TILES);
+static MICRO_KERNELS(PORTABLE_MICRO_KERNELS);
 static constexpr Kernels PORTABLE_KERNELS = KERNELS;
-const Level PORTABLE = {
-    "portable", WIDTH, WIDEST, FLIP, {F32, BF16, U8},
-    {PORTABLE_TILES + F32, PORTABLE_TILES + BF16, PORTABLE_TILES + U8},
-    &PORTABLE_KERNELS, BY_BLOCKS};
+const Isa PORTABLE = {
+    "portable", WIDTH, WIDEST, U8_TO_S8_OFFSET, {F32, BF16, U8},
+    {PORTABLE_MICRO_KERNELS + F32, PORTABLE_MICRO_KERNELS + BF16, PORTABLE_MICRO_KERNELS + U8},
+    &PORTABLE_KERNELS, USES_AMX_TILES};
 }  // namespace gossamer

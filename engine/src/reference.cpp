@@ -1,4 +1,4 @@
-// Plain loops over the weights as the file has them, one operation at a time: slow, and what all levels are tested against.
+// Plain loops over the weights as the file has them, one operation at a time: slow, and what all ISAs are tested against.
 #include <algorithm>
 #include <cmath>
 #include <cstring>
@@ -78,7 +78,7 @@ void conv(const Op &op, const Map &in, const Map &other, const Map &out, const f
       }
 }
 
-// A number of the expanded map, made each time it is needed.
+// A number of the expanded map, computed each time it is needed.
 float expanded(const Op &op, const Map &in, const float *w, int64_t at, int32_t c) {
   if (op.weight0 < 0) return get(in, at, c);
   double sum = 0;

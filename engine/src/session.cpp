@@ -22,31 +22,31 @@ using namespace gossamer;
 namespace {
 
 constexpr size_t OWN_BYTES = 2 << 20;          // of a thread's own maps, so that they stay in its second cache
-constexpr int64_t MANY_NUMBERS = 1 << 14;      // of all outputs: fewer are given by one thread
+constexpr int64_t MANY_NUMBERS = 1 << 14;      // of all outputs: fewer are stored by one thread
 constexpr int64_t MANY_IMAGES = 1 << 20;       // of a thread, of which it takes one at a time
-constexpr int64_t CONNECTED_AHEAD = 128 << 10;  // of a fully connected layer's weights: fetched before it begins
+constexpr int64_t FULLY_CONNECTED_PREFETCH = 128 << 10;  // of a fully connected layer's weights: fetched before it begins
 
 }  // namespace
 
 struct gossamer_session {
   const gossamer_model *model;
   Pool pool;
-  Bytes whole;
+  Bytes shared;
   std::vector<Bytes> arenas;            // one, or one a thread where each may take an image of its own
-  std::vector<Bytes> expanded, middle, wide;  // one a thread
+  std::vector<Bytes> expanded, middle, scratch;  // one a thread
   // of the images under way: many where each thread takes its own, else one
   const float *input = nullptr;
   float *output = nullptr;
   int32_t op = 0;
-  int phase = 0, each = 1;  // each: shares of a thread
+  int phase = 0, chunks_per_thread = 1;  // work chunks of a thread for the current operation
   gossamer_session(const gossamer_model *m, int threads) : model(m), pool(threads) {}
 };
 
 namespace {
 
-// A part of an image's operation: part `part` of `parts`, done by `thread` of `threads` with its scratch, on the maps of `arena`.
-// How an operation is parted depends on the threads, not on the parts, so that neither changes what is computed.
-struct Turn {
+// A work item: part `part` of `parts` of an image's operation, done by `thread` of `threads` with its scratch, on the maps of
+// `arena`. How an operation is split depends on the threads, not on the parts, so that neither changes the result.
+struct WorkItem {
   const gossamer_session &s;
   uint8_t *arena;
   const float *input;
@@ -54,97 +54,97 @@ struct Turn {
   int thread, threads, part, parts;
 };
 
-Map map_of(const Turn &turn, int32_t index) {
-  const gossamer_model &m = *turn.s.model;
+Map map_of(const WorkItem &item, int32_t index) {
+  const gossamer_model &m = *item.s.model;
   const Value &v = m.file.values[index];
   const size_t root = size_t(v.parent < 0 ? index : v.parent);
   Map map = shape(m, index);
-  map.data = turn.arena + m.place[root] + int64_t(v.first) * size_of(v.type);
+  map.data = item.arena + m.place[root] + int64_t(v.first) * size_of(v.type);
   return map;
 }
 
-// The share of `count` things that part `part` of `parts` is.
-std::pair<int64_t, int64_t> share(int64_t count, int part, int parts) {
+// The chunk of `count` items that part `part` of `parts` does: first and end.
+std::pair<int64_t, int64_t> work_chunk(int64_t count, int part, int parts) {
   return {count * part / parts, count * (part + 1) / parts};
 }
 
 int32_t panels(const Dense &d, const Map &out, int32_t vector) { return (out.c + d.vectors * vector - 1) / (d.vectors * vector); }
 
-// What a layer's threads share where they do not share its panels, and whether it is enough: squares of minimal filtering, or
-// positions.
-int64_t positions_of(const Dense &d, const Map &out) { return d.points_y ? squares(d, out) : int64_t(out.h) * out.w; }
-bool by_positions(const Turn &turn, const Dense &d, const Map &out) { return positions_of(d, out) >= 32 * turn.threads; }
+// What is split among a layer's threads where its panels are not: Winograd tiles or positions; and whether there are enough.
+int64_t positions_of(const Dense &d, const Map &out) { return d.winograd_h ? winograd_tiles(d, out) : int64_t(out.h) * out.w; }
+bool by_positions(const WorkItem &item, const Dense &d, const Map &out) { return positions_of(d, out) >= 32 * item.threads; }
 
-void run_dense(const Turn &turn, const Dense &d) {
-  const Level &level = *turn.s.model->level;
-  uint8_t *const wide = turn.s.wide[size_t(turn.thread)].data;
+void run_dense(const WorkItem &item, const Dense &d) {
+  const Isa &isa = *item.s.model->isa;
+  uint8_t *const scratch = item.s.scratch[size_t(item.thread)].data;
   const int64_t positions = positions_of(d, d.out);
-  const int32_t all = panels(d, d.out, level.vector);
-  if (by_positions(turn, d, d.out)) {
-    const auto [first, last] = share(positions, turn.part, turn.parts);
-    level.kernels->dense(d, first, last, 0, all, wide);
+  const int32_t all = panels(d, d.out, isa.vector);
+  if (by_positions(item, d, d.out)) {
+    const auto [first, last] = work_chunk(positions, item.part, item.parts);
+    isa.kernels->dense(d, first, last, 0, all, scratch);
   } else {
-    const auto [first, last] = share(all, turn.part, turn.parts);
-    if (first < last) level.kernels->dense(d, 0, positions, int32_t(first), int32_t(last), wide);
+    const auto [first, last] = work_chunk(all, item.part, item.parts);
+    if (first < last) isa.kernels->dense(d, 0, positions, int32_t(first), int32_t(last), scratch);
   }
 }
 
-Next panel(const Dense &d, int64_t index) {
+PrefetchRange panel_weights(const Dense &d, int64_t index) {
   return {d.weight + index * d.panel, d.panel};
 }
 
-// The weights with which the turn's part of a layer begins.
-Next begin(const Turn &turn, const Dense &d, const Map &out) {
-  const int32_t vector = turn.s.model->level->vector;
-  return panel(d, by_positions(turn, d, out) ? 0 : share(panels(d, out, vector), turn.part, turn.parts).first);
+// The weights that the work item reads first of a layer.
+PrefetchRange first_weights(const WorkItem &item, const Dense &d, const Map &out) {
+  const int32_t vector = item.s.model->isa->vector;
+  return panel_weights(d, by_positions(item, d, out) ? 0 : work_chunk(panels(d, out, vector), item.part, item.parts).first);
 }
 
-// Whether a block's threads share its rows: those of small maps expand too many twice, and share the channels between the layers.
+// Whether a block is split by rows. On small maps too many rows would be expanded twice, so the channels between the layers
+// are split.
 bool by_rows(const Fused &f, int threads) {
   return threads == 1 || (!f.expands && !f.projects) || f.out.h >= (f.projects ? 7 : 14) * threads;
 }
 
 int phases(const gossamer_model &m, int32_t index, int threads) {
-  if (!m.level || m.file.ops[index].kind != BLOCK) return 1;
+  if (!m.isa || m.file.ops[index].kind != BLOCK) return 1;
   const Fused &f = m.steps[size_t(index)].fused;
   return f.projects && !by_rows(f, threads) ? 2 : 1;
 }
 
 int32_t chunks(const Fused &f) { return (f.mid + f.chunk - 1) / f.chunk; }
 
-// The weights with which the turn's part of the operations from `index` on begins, of the first one that has some.
-Next begin(const Turn &turn, int32_t index) {
-  const gossamer_model &m = *turn.s.model;
+// The weights that the work item reads first of the operations from `index` on, of the first one that has weights.
+PrefetchRange first_weights(const WorkItem &item, int32_t index) {
+  const gossamer_model &m = *item.s.model;
   for (; index < m.file.op_count; index++) {
     const Step &step = m.steps[size_t(index)];
     const Fused &f = step.fused;
-    if (const Connected &d = step.connected; d.weight) {
+    if (const FullyConnected &d = step.fully_connected; d.weight) {
       const int64_t row = int64_t(d.in.h) * d.in.w * d.in.c * size_of(d.type);
-      const auto [first, last] = share(d.out.c, turn.part, turn.parts);
-      return {d.weight + first * row, std::min(CONNECTED_AHEAD, (last - first) * row)};
+      const auto [first, last] = work_chunk(d.out.c, item.part, item.parts);
+      return {d.weight + first * row, std::min(FULLY_CONNECTED_PREFETCH, (last - first) * row)};
     }
-    if (!step.dense.empty()) return begin(turn, step.dense[0], step.dense[0].out);
+    if (!step.dense.empty()) return first_weights(item, step.dense[0], step.dense[0].out);
     if (f.weight && f.expands)
-      return panel(f.expand, by_rows(f, turn.threads) ? 0 : share(chunks(f), turn.part, turn.parts).first);
-    if (f.weight && f.projects) return begin(turn, f.project, f.out);
+      return panel_weights(f.expand, by_rows(f, item.threads) ? 0 : work_chunk(chunks(f), item.part, item.parts).first);
+    if (f.weight && f.projects) return first_weights(item, f.project, f.out);
   }
   return {};
 }
 
-// Into how many shares a thread's part of an operation comes: some, where it is long and its shares do little twice, so that
-// threads whose cores are not equally fast end together.
-int shares(const gossamer_model &m, int32_t index, int phase, int threads) {
-  constexpr int64_t MOST = 4, WORTH = 1 << 19;    // multiply-adds of a share
-  constexpr int64_t ROWS = 12, POSITIONS = 48;    // of a share: of a block, which expands some rows twice; of a layer
-  if (!m.level) return 1;
+// Chunks of work per thread: several where an operation is long and its chunks repeat little, so that threads on cores of
+// different speed end together.
+int work_chunks(const gossamer_model &m, int32_t index, int phase, int threads) {
+  constexpr int64_t MOST = 4, WORTH = 1 << 19;    // multiply-adds of a chunk
+  constexpr int64_t ROWS = 12, POSITIONS = 48;    // of a chunk: of a block, which expands some rows twice; of a layer
+  if (!m.isa) return 1;
   const Op &op = m.file.ops[index];
   const Step &step = m.steps[size_t(index)];
   const Map in = shape(m, op.in), out = shape(m, op.out);
   const auto of = [&](int64_t work, int64_t most) { return int(std::clamp<int64_t>(std::min(work / threads / WORTH, most / threads), 1, MOST)); };
   const auto dense = [&](const Dense &d, int64_t work) {
     const bool positions = positions_of(d, out) >= 32 * threads;
-    const int64_t most = !positions ? panels(d, out, m.level->vector) : d.points_y ? MOST * threads : positions_of(d, out) / POSITIONS;
-    return of(work, d.points_y && !positions ? std::min<int64_t>(most, 2 * threads) : most);  // each share makes all squares
+    const int64_t most = !positions ? panels(d, out, m.isa->vector) : d.winograd_h ? MOST * threads : positions_of(d, out) / POSITIONS;
+    return of(work, d.winograd_h && !positions ? std::min<int64_t>(most, 2 * threads) : most);  // each chunk transforms all input tiles
   };
   const int64_t outputs = int64_t(out.h) * out.w, inputs = int64_t(in.h) * in.w;
   if (op.kind == BLOCK && step.fused.weight) {
@@ -153,91 +153,91 @@ int shares(const gossamer_model &m, int32_t index, int phase, int threads) {
     if (by_rows(f, threads)) return of(expansion + projection, out.h / ROWS);
     return phase == 0 ? of(expansion, chunks(f)) : dense(f.project, projection);
   }
-  if (step.connected.weight) return of(inputs * in.c * out.c, out.c / m.level->vector);
+  if (step.fully_connected.weight) return of(inputs * in.c * out.c, out.c / m.isa->vector);
   if (!step.dense.empty()) return dense(step.dense[0], outputs * op.kh * op.kw * (in.c / op.groups) * out.c);
   return 1;
 }
 
-// Operation `index` on the turn's part of an image.
-void operate(const Turn &turn, int32_t index, int phase) {
-  const gossamer_session &s = turn.s;
+// Operation `index` on the work item's part of an image.
+void operate(const WorkItem &item, int32_t index, int phase) {
+  const gossamer_session &s = item.s;
   const Op &op = s.model->file.ops[index];
-  const int part = turn.part, parts = turn.parts;
-  const Map in = map_of(turn, op.in), out = map_of(turn, op.out);
+  const int part = item.part, parts = item.parts;
+  const Map in = map_of(item, op.in), out = map_of(item, op.out);
   Map other{};
-  if (op.other >= 0) other = map_of(turn, op.other);
-  if (!s.model->level) {
+  if (op.other >= 0) other = map_of(item, op.other);
+  if (!s.model->isa) {
     if (part == 0) reference(op, in, other, out, s.model->file.weights);
     return;
   }
-  const Level &level = *s.model->level;
+  const Isa &isa = *s.model->isa;
   const Step &step = s.model->steps[size_t(index)];
   switch (op.kind) {
     case CONV:
-      if (step.connected.weight) {
-        Connected d = step.connected;
+      if (step.fully_connected.weight) {
+        FullyConnected d = step.fully_connected;
         d.in.data = in.data, d.out.data = out.data, d.other.data = other.data;
-        const auto [first, last] = share(out.c, part, parts);
-        level.kernels->connected(d, int32_t(first), int32_t(last), s.expanded[size_t(turn.thread)].floats());
+        const auto [first, last] = work_chunk(out.c, part, parts);
+        isa.kernels->gemv(d, int32_t(first), int32_t(last), s.expanded[size_t(item.thread)].floats());
         break;
       }
       for (size_t g = 0; g < step.dense.size(); g++) {
         Dense d = step.dense[g];
-        if (step.dense.size() > 1 && !by_positions(turn, d, out)) d.room = 0;  // another thread's panels lie beside
+        if (step.dense.size() > 1 && !by_positions(item, d, out)) d.room = 0;  // another thread's panels lie beside
         d.in.data = in.data + g * size_t(d.in.c) * size_t(size_of(in.type));
         d.out.data = out.data + g * size_t(d.out.c) * size_t(size_of(out.type));
         if (op.other >= 0) d.other.data = other.data + g * size_t(d.out.c) * size_t(size_of(other.type));
-        d.next = g + 1 < step.dense.size() ? begin(turn, step.dense[g + 1], out) : begin(turn, index + 1);
-        run_dense(turn, d);
+        d.prefetch = g + 1 < step.dense.size() ? first_weights(item, step.dense[g + 1], out) : first_weights(item, index + 1);
+        run_dense(item, d);
       }
       break;
     case BLOCK: {
       Fused f = step.fused;
       f.in.data = in.data, f.out.data = out.data;
       if (f.projects && op.other >= 0) f.project.other.data = other.data;
-      float *expanded = s.expanded[size_t(turn.thread)].floats();
-      f.project.next = begin(turn, index + 1);
-      f.expand.next = f.projects ? begin(turn, f.project, f.out) : f.project.next;
-      if (by_rows(f, turn.threads)) {
-        const auto [first, last] = share(f.out.h, part, parts);
-        level.kernels->fused_rows(f, int32_t(first), int32_t(last), expanded, s.middle[size_t(turn.thread)].data,
-                         s.wide[size_t(turn.thread)].data);
+      float *expanded = s.expanded[size_t(item.thread)].floats();
+      f.project.prefetch = first_weights(item, index + 1);
+      f.expand.prefetch = f.projects ? first_weights(item, f.project, f.out) : f.project.prefetch;
+      if (by_rows(f, item.threads)) {
+        const auto [first, last] = work_chunk(f.out.h, part, parts);
+        isa.kernels->fused_rows(f, int32_t(first), int32_t(last), expanded, s.middle[size_t(item.thread)].data,
+                         s.scratch[size_t(item.thread)].data);
         break;
       }
-      if (f.projects) f.middle.data = s.whole.data;
+      if (f.projects) f.middle.data = s.shared.data;
       else f.middle = f.out;
       if (phase == 0) {
-        const auto [first, last] = share(chunks(f), part, parts);
-        level.kernels->fused_chunks(f, int32_t(first), int32_t(last), expanded, s.wide[size_t(turn.thread)].data);
+        const auto [first, last] = work_chunk(chunks(f), part, parts);
+        isa.kernels->fused_chunks(f, int32_t(first), int32_t(last), expanded, s.scratch[size_t(item.thread)].data);
       } else {
         f.project.in = f.middle, f.project.out = f.out;
-        run_dense(turn, f.project);
+        run_dense(item, f.project);
       }
       break;
     }
     case MAX_POOL:
     case AVERAGE_POOL: {
-      const auto [first, last] = share(out.h, part, parts);
-      level.kernels->pool(in, out, op, int32_t(first), int32_t(last));
+      const auto [first, last] = work_chunk(out.h, part, parts);
+      isa.kernels->pool(in, out, op, int32_t(first), int32_t(last));
       break;
     }
     case GLOBAL_AVERAGE:
-      if (part == 0) level.kernels->average(in, out);
+      if (part == 0) isa.kernels->average(in, out);
       break;
     default: {
-      const auto [first, last] = share(int64_t(out.h) * out.w, part, parts);
-      level.kernels->pointwise(in, other, out, op, s.model->file.weights, first, last);
+      const auto [first, last] = work_chunk(int64_t(out.h) * out.w, part, parts);
+      isa.kernels->pointwise(in, other, out, op, s.model->file.weights, first, last);
     }
   }
 }
 
-void take_input(const Turn &turn) {
-  const Map to = map_of(turn, turn.s.model->file.input);
+void load_input(const WorkItem &item) {
+  const Map to = map_of(item, item.s.model->file.input);
   const int64_t plane = int64_t(to.h) * to.w;
-  const auto [first, last] = share(plane, turn.part, turn.parts);
-  if (turn.s.model->level) return turn.s.model->level->kernels->take(turn.input, to, first, last);
+  const auto [first, last] = work_chunk(plane, item.part, item.parts);
+  if (item.s.model->isa) return item.s.model->isa->kernels->load_input(item.input, to, first, last);
   for (int32_t c = 0; c < to.c; c++) {
-    const float *from = turn.input + c * plane;
+    const float *from = item.input + c * plane;
     if (to.type == F32) {
       for (int64_t p = first; p < last; p++) reinterpret_cast<float *>(to.data + p * to.ld)[c] = from[p];
     } else if (to.type == BF16) {
@@ -259,54 +259,54 @@ float number(const Map &m, int64_t position, int32_t c) {
   return from_bf16(reinterpret_cast<const uint16_t *>(at)[c]);
 }
 
-// The pieces of all outputs one behind the other, each channels first or channels last.
-void give_outputs(const Turn &turn) {
-  const Model &f = turn.s.model->file;
-  float *to = turn.output;
+// The pieces of all outputs, concatenated, each channels first or channels last.
+void store_outputs(const WorkItem &item) {
+  const Model &f = item.s.model->file;
+  float *to = item.output;
   for (int32_t i = 0; i < f.piece_count; i++) {
-    const Map from = map_of(turn, f.pieces[i].value);
+    const Map from = map_of(item, f.pieces[i].value);
     const int64_t plane = int64_t(from.h) * from.w;
     const bool last_axis = f.pieces[i].channels_last;
     const int64_t position = last_axis ? from.c : 1, channel = last_axis ? 1 : plane;  // numbers from one to the next
-    const auto [first, last] = share(plane, turn.part, turn.parts);
+    const auto [first, last] = work_chunk(plane, item.part, item.parts);
     for (int64_t p = first; p < last; p++)
       for (int32_t c = 0; c < from.c; c++) to[p * position + c * channel] = number(from, p, c);
     to += plane * from.c;
   }
 }
 
-Turn turn_of(const void *context, int part, int thread) {
+WorkItem item_of(const void *context, int part, int thread) {
   const gossamer_session &s = *static_cast<const gossamer_session *>(context);
-  return Turn{s, s.arenas[0].data, s.input, s.output, thread, s.pool.threads(), part, s.pool.threads() * s.each};
+  return WorkItem{s, s.arenas[0].data, s.input, s.output, thread, s.pool.threads(), part, s.pool.threads() * s.chunks_per_thread};
 }
 
-void take_part(void *context, int part, int thread) { take_input(turn_of(context, part, thread)); }
+void load_input_part(void *context, int part, int thread) { load_input(item_of(context, part, thread)); }
 
 void operate_part(void *context, int part, int thread) {
-  const Turn turn = turn_of(context, part, thread);
-  operate(turn, turn.s.op, turn.s.phase);
+  const WorkItem item = item_of(context, part, thread);
+  operate(item, item.s.op, item.s.phase);
 }
 
-void give_part(void *context, int part, int thread) { give_outputs(turn_of(context, part, thread)); }
+void store_outputs_part(void *context, int part, int thread) { store_outputs(item_of(context, part, thread)); }
 
-// One image, each of its operations shared by all threads; the nanoseconds that each takes are added, or `spent` is null.
+// One image, each of its operations split among all threads; the nanoseconds that each takes are added, or `spent` is null.
 void run_image(gossamer_session &s, int64_t *spent) {
   using Clock = std::chrono::steady_clock;
   const int threads = s.pool.threads();
-  s.each = 1;
-  s.pool.run(take_part, &s, s.each);
+  s.chunks_per_thread = 1;
+  s.pool.run(load_input_part, &s, s.chunks_per_thread);
   for (s.op = 0; s.op < s.model->file.op_count; s.op++) {
     const auto start = spent ? Clock::now() : Clock::time_point();
     const int count = phases(*s.model, s.op, threads);
     for (s.phase = 0; s.phase < count; s.phase++) {
-      s.each = threads > 1 ? shares(*s.model, s.op, s.phase, threads) : 1;
-      s.pool.run(operate_part, &s, s.each);
+      s.chunks_per_thread = threads > 1 ? work_chunks(*s.model, s.op, s.phase, threads) : 1;
+      s.pool.run(operate_part, &s, s.chunks_per_thread);
     }
     if (spent) spent[s.op] += std::chrono::duration_cast<std::chrono::nanoseconds>(Clock::now() - start).count();
   }
-  s.each = 1;
-  if (s.model->file.numbers >= MANY_NUMBERS) s.pool.run(give_part, &s, s.each);
-  else give_outputs(Turn{s, s.arenas[0].data, s.input, s.output, 0, 1, 0, 1});
+  s.chunks_per_thread = 1;
+  if (s.model->file.numbers >= MANY_NUMBERS) s.pool.run(store_outputs_part, &s, s.chunks_per_thread);
+  else store_outputs(WorkItem{s, s.arenas[0].data, s.input, s.output, 0, 1, 0, 1});
 }
 
 // One of the images, by one thread alone: none waits for another.
@@ -314,10 +314,10 @@ void run_alone(void *context, int i, int thread) {
   const gossamer_session &s = *static_cast<gossamer_session *>(context);
   const Model &f = s.model->file;
   const Value &in = f.values[f.input];
-  const Turn turn{s, s.arenas[size_t(thread)].data, s.input + int64_t(i) * in.h * in.w * in.c, s.output + i * f.numbers, thread, 1, 0, 1};
-  take_input(turn);
-  for (int32_t o = 0; o < f.op_count; o++) operate(turn, o, 0);
-  give_outputs(turn);
+  const WorkItem item{s, s.arenas[size_t(thread)].data, s.input + int64_t(i) * in.h * in.w * in.c, s.output + i * f.numbers, thread, 1, 0, 1};
+  load_input(item);
+  for (int32_t o = 0; o < f.op_count; o++) operate(item, o, 0);
+  store_outputs(item);
 }
 
 // As many images as all threads get the same number of, where each thread has maps of its own; the others one by one.
@@ -326,10 +326,10 @@ int run_images(gossamer_session &s, const float *input, int64_t images, float *o
   const Value &in = f.values[f.input];
   const int64_t threads = s.pool.threads(), alone = s.arenas.size() > 1 && !spent ? images / threads * threads : 0;
   s.input = input, s.output = output;
-  for (int64_t i = 0, some; i < alone; i += some) {
-    some = std::min<int64_t>(alone - i, threads * MANY_IMAGES);
+  for (int64_t i = 0, count; i < alone; i += count) {
+    count = std::min<int64_t>(alone - i, threads * MANY_IMAGES);
     s.input = input + i * in.h * in.w * in.c, s.output = output + i * f.numbers;
-    s.pool.run(run_alone, &s, int(some / threads));
+    s.pool.run(run_alone, &s, int(count / threads));
   }
   for (int64_t i = alone; i < images; i++) {
     s.input = input + i * in.h * in.w * in.c;
@@ -361,7 +361,7 @@ const char *gossamer_error_text(int code) {
       "N10: weights lie outside their table, or a resize reads outside its map",
       "N11: an output has no name or no shape, or its pieces do not fill it",
       "N12: weights are of a type that their map cannot meet, or int8 ones have a scale that is none",
-      "GOSSAMER_ISA asks for an instruction set that is none of reference, portable, avx2, avx512, avx512_vnni, avx512_bf16, amx, neon and neon_dotprod, or that this machine lacks",
+      "GOSSAMER_ISA names an instruction set other than reference, portable, avx2, avx512, avx512_vnni, avx512_bf16, amx, neon and neon_dotprod, or that this machine lacks",
   };
   const int count = int(sizeof texts / sizeof *texts);
   return code >= 0 && code < count ? texts[code] : "unknown error";
@@ -371,7 +371,7 @@ int gossamer_open(const char *path, gossamer_model **model) {
   if (!path || !model) return GOSSAMER_ARGUMENT;
   *model = nullptr;
   try {
-    auto made = std::make_unique<gossamer_model>();
+    auto opened = std::make_unique<gossamer_model>();
     const int file = open(path, O_RDONLY | O_CLOEXEC);
     if (file < 0) return GOSSAMER_FILE;
     struct stat about {};
@@ -379,11 +379,11 @@ int gossamer_open(const char *path, gossamer_model **model) {
     void *data = known ? mmap(nullptr, size_t(about.st_size), PROT_READ, MAP_PRIVATE, file, 0) : MAP_FAILED;
     close(file);
     if (data == MAP_FAILED) return GOSSAMER_FILE;
-    made->file.data = static_cast<const uint8_t *>(data);
-    made->file.size = size_t(about.st_size);
-    if (int code = check(made->file, let_go)) return code;
-    if (int code = prepare(*made)) return code;
-    *model = made.release();
+    opened->file.data = static_cast<const uint8_t *>(data);
+    opened->file.size = size_t(about.st_size);
+    if (int code = check(opened->file, release_pages)) return code;
+    if (int code = prepare(*opened)) return code;
+    *model = opened.release();
     return GOSSAMER_OK;
   } catch (const std::bad_alloc &) {
     return GOSSAMER_MEMORY;
@@ -422,10 +422,10 @@ int gossamer_output(const gossamer_model *model, int32_t index, const char **nam
   return GOSSAMER_OK;
 }
 
-int gossamer_card(const gossamer_model *model, const char **text, size_t *size) {
+int gossamer_metadata(const gossamer_model *model, const char **text, size_t *size) {
   if (!model || !text || !size) return GOSSAMER_ARGUMENT;
-  *text = model->file.card;
-  *size = model->file.card_size;
+  *text = model->file.metadata;
+  *size = model->file.metadata_size;
   return GOSSAMER_OK;
 }
 
@@ -433,18 +433,18 @@ int gossamer_session_open(const gossamer_model *model, int threads, gossamer_ses
   if (!model || !session || threads < 1 || threads > 256) return GOSSAMER_ARGUMENT;
   *session = nullptr;
   try {
-    auto made = std::make_unique<gossamer_session>(model, threads);
-    made->expanded.resize(size_t(threads));
-    made->middle.resize(size_t(threads));
-    made->wide.resize(size_t(threads));
-    made->arenas.resize(model->arena <= OWN_BYTES ? size_t(threads) : 1);
-    bool fits = made->whole.make(threads > 1 ? model->whole : 0);
-    for (Bytes &arena : made->arenas) fits = fits && arena.make(model->arena);
+    auto opened = std::make_unique<gossamer_session>(model, threads);
+    opened->expanded.resize(size_t(threads));
+    opened->middle.resize(size_t(threads));
+    opened->scratch.resize(size_t(threads));
+    opened->arenas.resize(model->arena <= OWN_BYTES ? size_t(threads) : 1);
+    bool fits = opened->shared.make(threads > 1 ? model->shared : 0);
+    for (Bytes &arena : opened->arenas) fits = fits && arena.make(model->arena);
     for (int t = 0; t < threads; t++)
-      fits = fits && made->expanded[size_t(t)].make(model->expanded) && made->middle[size_t(t)].make(model->middle) &&
-             made->wide[size_t(t)].make(model->wide);
+      fits = fits && opened->expanded[size_t(t)].make(model->expanded) && opened->middle[size_t(t)].make(model->middle) &&
+             opened->scratch[size_t(t)].make(model->scratch);
     if (!fits) return GOSSAMER_MEMORY;
-    *session = made.release();
+    *session = opened.release();
     return GOSSAMER_OK;
   } catch (...) {  // bad_alloc, or a thread that cannot be started
     return GOSSAMER_MEMORY;
@@ -453,7 +453,7 @@ int gossamer_session_open(const gossamer_model *model, int threads, gossamer_ses
 
 const char *gossamer_session_isa(const gossamer_session *session) { 
   if (!session) return "";
-  return session->model->level ? session->model->level->name : "reference";
+  return session->model->isa ? session->model->isa->name : "reference";
  }
 
 int gossamer_run(gossamer_session *session, const float *input, int64_t images, float *output) {
@@ -466,12 +466,12 @@ int gossamer_profile(gossamer_session *session, const float *input, int64_t imag
   return run_images(*session, input, images, output, nanoseconds);
 }
 
-int gossamer_points(const gossamer_model *model, int32_t operation, int32_t points[2]) {
-  if (!model || !points || operation < 0 || operation >= model->file.op_count) return GOSSAMER_ARGUMENT;
-  points[0] = points[1] = 0;
-  if (model->level && !model->steps[size_t(operation)].dense.empty()) {
+int gossamer_winograd_tile(const gossamer_model *model, int32_t operation, int32_t tile[2]) {
+  if (!model || !tile || operation < 0 || operation >= model->file.op_count) return GOSSAMER_ARGUMENT;
+  tile[0] = tile[1] = 0;
+  if (model->isa && !model->steps[size_t(operation)].dense.empty()) {
     const Dense &d = model->steps[size_t(operation)].dense[0];
-    points[0] = d.points_y, points[1] = d.points_x;
+    tile[0] = d.winograd_h, tile[1] = d.winograd_w;
   }
   return GOSSAMER_OK;
 }

@@ -1,4 +1,4 @@
-// run MODEL INPUT OUTPUT [THREADS]: float32 images from one file, answers to another; prints the instruction set in use.
+// run MODEL INPUT OUTPUT [THREADS]: float32 images from one file, outputs to another; prints the instruction set in use.
 // For processors on which Python does not run.
 #include <cstdio>
 #include <cstdlib>

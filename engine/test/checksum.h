@@ -1,4 +1,4 @@
-// A file under the checksum that its bytes have, so that what lies in it reaches the rules behind the checksum.
+// Writes the checksum of a changed file, so that the rules behind the checksum are reached.
 #pragma once
 #include <cstddef>
 #include <cstdint>
@@ -13,7 +13,7 @@ inline uint32_t crc32(const uint8_t *data, size_t size) {
   return crc ^ 0xFFFFFFFFu;
 }
 
-inline void seal(uint8_t *file, size_t size) {
+inline void set_checksum(uint8_t *file, size_t size) {
   const uint32_t crc = crc32(file + 16, size - 16);
   std::memcpy(file + 12, &crc, 4);
 }

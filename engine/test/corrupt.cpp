@@ -5,7 +5,7 @@
 #include <vector>
 
 #include "../include/gossamer.h"
-#include "seal.h"
+#include "checksum.h"
 
 int main(int, char **names) {
   std::vector<uint8_t> file;
@@ -14,14 +14,14 @@ int main(int, char **names) {
   std::fclose(in);
   uint64_t weights;
   std::memcpy(&weights, &file[40], 8);
-  int opened = 0, tried = 0;
+  int ran = 0, tried = 0;
   for (size_t at = 16; at + 4 <= weights; at += 4)
     for (int32_t number : {-1, 0, 1, 2, 3, 17, 64, 4096, 1 << 16, 0x7FFFFFFF, -0x7FFFFFFF - 1}) {
-      auto lie = file;
-      std::memcpy(&lie[at], &number, 4);
-      seal(lie.data(), lie.size());
+      auto corrupt = file;
+      std::memcpy(&corrupt[at], &number, 4);
+      set_checksum(corrupt.data(), corrupt.size());
       FILE *out = std::fopen(names[2], "wb");
-      std::fwrite(lie.data(), 1, lie.size(), out);
+      std::fwrite(corrupt.data(), 1, corrupt.size(), out);
       std::fclose(out);
       tried++;
       gossamer_model *model = nullptr;
@@ -35,10 +35,10 @@ int main(int, char **names) {
         std::vector<float> x(size_t(inputs), 0.5f), y(static_cast<size_t>(outputs));
         gossamer_run(session, x.data(), 1, y.data());
         gossamer_session_close(session);
-        opened++;
+        ran++;
       }
       gossamer_close(model);
     }
-  std::printf("%d tried, %d ran\n", tried, opened);
+  std::printf("%d tried, %d ran\n", tried, ran);
   return 0;
 }
