@@ -3,7 +3,7 @@
 # make test-full  set up, then run all tests: at most 30 minutes on two cores
 # make engine  build the native engine (needs a C++17 compiler)
 # make fuzz    set up, then fuzz the engine's loader: FUZZ_EXAMPLES by hypothesis, FUZZ_SECONDS by libFuzzer (needs clang)
-# make check   set up, then lint, formatting, types, layers
+# make check   set up, then lint, formatting (Python and C++), types, layers
 PYTHON ?= python3
 VENV := .venv
 PY := $(VENV)/bin/python
@@ -12,6 +12,7 @@ READY := $(VENV)/.ready
 .PHONY: demo test test-full check format clean engine fuzz
 
 ENGINE := src/gossamer/runtime/libgossamer.so
+CXX_SOURCES := $(wildcard $(foreach folder,engine/src engine/include engine/test engine/example engine/fuzz benchmarks,$(addprefix $(folder)/*.,c cpp h inc)))
 
 # without a compiler everything else works; the engine's tests then skip and say so
 engine: $(ENGINE)
@@ -31,19 +32,21 @@ test-full: $(READY) engine
 check: $(READY)
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
+	$(VENV)/bin/clang-format --style=file:engine/.clang-format --dry-run --Werror $(CXX_SOURCES)
 	$(PY) -m mypy
 	$(PY) -m pytest -q tests/test_layers.py
 
 FUZZ_SECONDS ?= 60
 FUZZ_EXAMPLES ?= 1000
 fuzz: $(READY) engine
-	FUZZ_EXAMPLES=$(FUZZ_EXAMPLES) $(PY) -m pytest -q tests/test_native_safety.py -k "lies or fuzzer or workers"
+	FUZZ_EXAMPLES=$(FUZZ_EXAMPLES) $(PY) -m pytest -q tests/test_native_safety.py -k "corruptions or fuzzer or workers"
 	$(PY) engine/fuzz/seeds.py build/fuzz/seeds
 	engine/fuzz/run.sh build/fuzz/seeds tests/hostile/native $(FUZZ_SECONDS)
 
 format: $(READY)
 	$(PY) -m ruff check --fix .
 	$(PY) -m ruff format .
+	$(VENV)/bin/clang-format --style=file:engine/.clang-format -i $(CXX_SOURCES)
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)

@@ -20,13 +20,13 @@ constexpr long steps = 1 << 20;  // of a loop between two looks at the clock: te
 constexpr int wide_chains = 24, narrow_chains = 12;
 
 // asm volatile: the compiler neither merges equal chains nor moves them out of the loop
-#define LOOP(NAME, TARGET, REGISTER, CHAINS, INSTRUCTION)                                          \
-  __attribute__((target(TARGET))) static void NAME() {                                             \
-    REGISTER a{}, b{}, sums[CHAINS]{};                                                             \
-    for (long step = 0; step < steps; ++step) {                                                    \
-      _Pragma("GCC unroll 24") for (int i = 0; i < CHAINS; ++i)                                    \
-        asm volatile(INSTRUCTION " %2, %1, %0" : "+v"(sums[i]) : "v"(a), "v"(b));                  \
-    }                                                                                              \
+#define LOOP(NAME, TARGET, REGISTER, CHAINS, INSTRUCTION)                                                          \
+  __attribute__((target(TARGET))) static void NAME() {                                                             \
+    REGISTER a{}, b{}, sums[CHAINS]{};                                                                             \
+    for (long step = 0; step < steps; ++step) {                                                                    \
+      _Pragma("GCC unroll 24") for (int i = 0; i < CHAINS;                                                         \
+                                    ++i) asm volatile(INSTRUCTION " %2, %1, %0" : "+v"(sums[i]) : "v"(a), "v"(b)); \
+    }                                                                                                              \
   }
 
 LOOP(fma512, "avx512f", __m512, wide_chains, "vfmadd231ps")
@@ -38,25 +38,26 @@ LOOP(fma256, "avx2,fma", __m256, narrow_chains, "vfmadd231ps")
 constexpr long amx_steps = steps / 8;
 constexpr double amx_chains = 6, amx_bytes = 16 * 16 * 64;  // multiply-adds of bytes of one instruction
 
-#define AMX(NAME, INSTRUCTION)                                                                            \
-  __attribute__((target("amx-tile,amx-int8,amx-bf16"))) static void NAME() {                              \
-    struct alignas(64) { /* eight registers of 16 rows of 64 bytes */                                     \
-      unsigned char palette = 1, start = 0, reserved[14] = {};                                            \
-      unsigned short bytes[16] = {64, 64, 64, 64, 64, 64, 64, 64};                                        \
-      unsigned char rows[16] = {16, 16, 16, 16, 16, 16, 16, 16};                                          \
-    } layout;                                                                                             \
-    asm volatile("ldtilecfg %0" : : "m"(layout));                                                         \
-    for (long step = 0; step < amx_steps; ++step)                                                         \
-      asm volatile(INSTRUCTION " %tmm7, %tmm6, %tmm0\n" INSTRUCTION " %tmm7, %tmm6, %tmm1\n" INSTRUCTION   \
-                   " %tmm7, %tmm6, %tmm2\n" INSTRUCTION " %tmm7, %tmm6, %tmm3\n" INSTRUCTION              \
-                   " %tmm7, %tmm6, %tmm4\n" INSTRUCTION " %tmm7, %tmm6, %tmm5");                          \
-    asm volatile("tilerelease");                                                                          \
+#define AMX(NAME, INSTRUCTION)                                                                           \
+  __attribute__((target("amx-tile,amx-int8,amx-bf16"))) static void NAME() {                             \
+    struct alignas(64) { /* eight registers of 16 rows of 64 bytes */                                    \
+      unsigned char palette = 1, start = 0, reserved[14] = {};                                           \
+      unsigned short bytes[16] = {64, 64, 64, 64, 64, 64, 64, 64};                                       \
+      unsigned char rows[16] = {16, 16, 16, 16, 16, 16, 16, 16};                                         \
+    } layout;                                                                                            \
+    asm volatile("ldtilecfg %0" : : "m"(layout));                                                        \
+    for (long step = 0; step < amx_steps; ++step)                                                        \
+      asm volatile(INSTRUCTION " %tmm7, %tmm6, %tmm0\n" INSTRUCTION " %tmm7, %tmm6, %tmm1\n" INSTRUCTION \
+                               " %tmm7, %tmm6, %tmm2\n" INSTRUCTION " %tmm7, %tmm6, %tmm3\n" INSTRUCTION \
+                               " %tmm7, %tmm6, %tmm4\n" INSTRUCTION " %tmm7, %tmm6, %tmm5");             \
+    asm volatile("tilerelease");                                                                         \
   }
 AMX(amx_bf16, "tdpbf16ps")
 AMX(amx_int8, "tdpbusd")
 
 static bool has_amx() {  // and may use it: ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA
-  return __builtin_cpu_supports("amx-int8") && __builtin_cpu_supports("amx-bf16") && syscall(SYS_arch_prctl, 0x1023, 18) == 0;
+  return __builtin_cpu_supports("amx-int8") && __builtin_cpu_supports("amx-bf16") &&
+         syscall(SYS_arch_prctl, 0x1023, 18) == 0;
 }
 #else
 constexpr double amx_steps = 0, amx_chains = 0, amx_bytes = 0;

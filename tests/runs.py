@@ -28,34 +28,29 @@ RECIPE = (
 
 
 ENGINE = Path(__file__).resolve().parents[1] / "engine"
-SOURCES = (
-    "model",
-    "pack",
-    "plan",
-    "session",
-    "portable",
-    "reference",
-)  # of the engine, without levels of any processor
-BLOCKS = "blocks"  # no level, but a library whose portable one takes layers as AMX does, by loops
+SOURCES = ("model", "pack", "plan", "session", "portable", "reference")  # of the engine, for any processor
+EMULATED_AMX = (
+    "emulated amx"  # no ISA, but a library whose portable one computes layers in AMX tiles, emulated by loops
+)
 
 
 @functools.cache
-def library_of_blocks() -> Path:
+def library_with_emulated_amx() -> Path:
     """Built once a process; skips where there is no compiler."""
     compiler = shutil.which(os.environ.get("CXX", "c++"))
     if compiler is None:
         pytest.skip("no C++ compiler")
     folder = Path(tempfile.mkdtemp())
     atexit.register(shutil.rmtree, folder)
-    flags = "-std=c++17 -O2 -fno-math-errno -fPIC -shared -pthread -DGOSSAMER_BLOCKS -DGOSSAMER_PORTABLE_ONLY"
+    flags = "-std=c++17 -O2 -fno-math-errno -fPIC -shared -pthread -DGOSSAMER_AMX_EMULATED -DGOSSAMER_PORTABLE_ONLY"
     sources = [str(ENGINE / "src" / f"{name}.cpp") for name in SOURCES]
     subprocess.run([compiler, *flags.split(), *sources, "-o", str(folder / "library.so")], check=True)
     return folder / "library.so"
 
 
-# The flags by which Linux tells that a processor has a level; other levels are everywhere, or are not told of.
+# The flags by which Linux tells that a processor has an ISA; other ISAs are everywhere, or are not told of.
 AVX512 = {"avx2", "fma", "avx512f", "avx512vl", "avx512dq", "avx512bw"}
-FLAGS = {
+CPU_FLAGS = {
     "avx2": {"avx2", "fma"},
     "avx512": AVX512,
     "avx512_vnni": {*AVX512, "avx512_vnni"},
@@ -73,23 +68,24 @@ def flags() -> set[str]:
     return set()
 
 
-def skip_where_lacking(level: str, error: str) -> None:
-    """Skip where the engine refused a level that this machine lacks; fail where the machine has it."""
-    if level != "portable" and "instruction set" in error:
-        has = level == "reference" or (level in FLAGS and FLAGS[level] <= flags())
-        assert not has, f"the engine refuses {level}, which this machine has: {error}"
-        pytest.skip(f"this machine has no {level}")
+def skip_where_lacking(isa: str, error: str) -> None:
+    """Skip where the engine refused an ISA that this machine lacks; fail where the machine has it."""
+    if isa != "portable" and "instruction set" in error:
+        has = isa == "reference" or (isa in CPU_FLAGS and CPU_FLAGS[isa] <= flags())
+        assert not has, f"the engine refuses {isa}, which this machine has: {error}"
+        pytest.skip(f"this machine has no {isa}")
 
 
-def at_level(level: str, code: str, *arguments: str | Path) -> None:
-    """Run Python code in a process whose engine is forced to a level; skips where the machine lacks it."""
-    if level == BLOCKS:
-        change = f"from pathlib import Path\nfrom gossamer.runtime import native\nnative.LIBRARY = Path({str(library_of_blocks())!r})\n"
-        level, code = "portable", change + code
+def with_isa(isa: str, code: str, *arguments: str | Path) -> str:
+    """Run Python code in a process whose engine is forced to an ISA; its output. Skips where the machine lacks it."""
+    if isa == EMULATED_AMX:
+        change = f"from pathlib import Path\nfrom gossamer.runtime import native\nnative.LIBRARY = Path({str(library_with_emulated_amx())!r})\n"
+        isa, code = "portable", change + code
     line = [sys.executable, "-c", code, *map(str, arguments)]
-    done = subprocess.run(line, capture_output=True, text=True, env={**os.environ, "GOSSAMER_ISA": level})
-    skip_where_lacking(level, done.stderr)
+    done = subprocess.run(line, capture_output=True, text=True, env={**os.environ, "GOSSAMER_ISA": isa})
+    skip_where_lacking(isa, done.stderr)
     assert done.returncode == 0, done.stderr
+    return done.stdout
 
 
 def command(*arguments: str | Path) -> list[str]:

@@ -33,8 +33,8 @@ if COMPILER is None or EMULATOR is None:
 pytestmark = pytest.mark.full
 ENGINE = Path(__file__).resolve().parents[1] / "engine"
 NETWORKS = ("mobilenetv1_025", "mobilenetv3_small_050", "shufflenet_v2_x0_5", "squeezenet1_1")
-# the processor that is emulated, the level asked for, the level to be used
-LEVELS = [("max", "", "neon_dotprod"), ("cortex-a53", "", "neon"), ("max", "portable", "portable")]
+# the processor that is emulated, the ISA asked for, the ISA to be used
+ISAS = [("max", "", "neon_dotprod"), ("cortex-a53", "", "neon"), ("max", "portable", "portable")]
 
 
 @pytest.fixture(scope="module")
@@ -100,11 +100,11 @@ def quantised(onnx: Path) -> Path:
     return out
 
 
-@pytest.mark.parametrize(("processor", "asked", "level"), LEVELS, ids=[level for _, _, level in LEVELS])
-def test_every_level_of_arm_answers_as_this_machine(
+@pytest.mark.parametrize(("processor", "asked", "isa"), ISAS, ids=[isa for _, _, isa in ISAS])
+def test_every_isa_of_arm_answers_as_this_machine(
     processor: str,
     asked: str,
-    level: str,
+    isa: str,
     program: Path,
     files: dict[str, tuple[Path, NDArray[np.float32], float]],
     tmp_path: Path,
@@ -119,7 +119,7 @@ def test_every_level_of_arm_answers_as_this_machine(
                 [*command, str(tmp_path / "out"), threads], env=environment, capture_output=True, text=True, timeout=120
             )
             assert done.returncode == 0, f"{name}: {done.stderr}"
-            assert done.stdout.split() == [level]
+            assert done.stdout.split() == [isa]
             found.append(np.fromfile(tmp_path / "out", np.float32).reshape(expected.shape))
         np.testing.assert_array_equal(found[0], found[1])
         assert np.abs(found[0] - expected).max() < tolerance * np.abs(expected).max(), name

@@ -1,4 +1,4 @@
-"""The native engine: every operator and network against ONNX Runtime, any threads, any level, and files that lie."""
+"""The native engine: every operator and network against ONNX Runtime, any threads, any ISA, and corrupt files."""
 
 from __future__ import annotations
 
@@ -23,14 +23,15 @@ import gossamer
 from gossamer.cli.main import main
 from gossamer.compile.fuse import fuse
 from gossamer.compile.lower import lower
-from gossamer.compile.program import Layer, Operation, Output, Program, Value
-from gossamer.compile.write import HEADER, OPERATION, OUTPUT, PIECE, VALUE, compile_file, to_bytes
+from gossamer.compile.program import FeatureMap, LayerWeights, Operation, Program, ProgramOutput
+from gossamer.compile.records import HEADER, OPERATION, OUTPUT, PIECE, VALUE
+from gossamer.compile.write import compile_file, program_bytes
 from gossamer.errors import InputError, ModelFileError
 from gossamer.export.convert import to_onnx
 from gossamer.modelfile.metadata import parse_model_file
 from gossamer.networks import create_model
 from gossamer.runtime import native
-from tests.runs import SOURCES, skip_where_lacking
+from tests.runs import CPU_FLAGS, SOURCES, skip_where_lacking, with_isa
 from tests.test_export import randomised
 
 onnxruntime = pytest.importorskip("onnxruntime")
@@ -170,10 +171,8 @@ def mobilenet(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     return compiled(create_model("mobilenetv2_035", num_classes=10), tmp_path_factory.mktemp("mobilenet"), (64, 64))
 
 
-@pytest.mark.parametrize(
-    "level", ["reference", "portable", "avx2", "avx512", "avx512_vnni", "avx512_bf16", "amx", "sse9"]
-)
-def test_every_level_of_this_machine_agrees(level: str, mobilenet: tuple[Path, Path], tmp_path: Path) -> None:
+@pytest.mark.parametrize("isa", ["reference", "portable", *CPU_FLAGS])
+def test_every_isa_of_this_machine_agrees(isa: str, mobilenet: tuple[Path, Path], tmp_path: Path) -> None:
     onnx, out = mobilenet
     batch = noise(1, 3, 64, 64)
     np.save(tmp_path / "batch.npy", batch)
@@ -182,17 +181,28 @@ def test_every_level_of_this_machine_agrees(level: str, mobilenet: tuple[Path, P
         "engine = Native(sys.argv[1], 2)\nprint(engine.isa)\n"
         "np.save(sys.argv[3], engine(np.load(sys.argv[2])))"
     )
-    files = [str(out), str(tmp_path / "batch.npy"), str(tmp_path / "out.npy")]
-    environment = {**os.environ, "GOSSAMER_ISA": level}
-    done = subprocess.run([sys.executable, "-c", code, *files], capture_output=True, text=True, env=environment)
-    if level == "sse9":
-        assert done.returncode != 0 and "asks for an instruction set that is none of" in done.stderr
-        return
-    skip_where_lacking(level, done.stderr)
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.split() == [level]
+    printed = with_isa(isa, code, out, tmp_path / "batch.npy", tmp_path / "out.npy")
+    assert printed.split() == [isa]
     expected = answers(onnx, batch)
     assert np.abs(np.load(tmp_path / "out.npy") - expected).max() < 1e-4 * np.abs(expected).max()
+
+
+def test_an_unknown_isa_is_refused(mobilenet: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GOSSAMER_ISA", "sse9")
+    with pytest.raises(InputError, match="GOSSAMER_ISA names an instruction set other than reference, portable"):
+        native.Native(mobilenet[1], 1)
+
+
+def test_an_isa_that_the_library_lacks_fails_where_the_processor_has_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The helper of these tests skips only where the processor lacks it."""
+    refused = "GOSSAMER_ISA names an instruction set"
+    monkeypatch.setattr("tests.runs.flags", lambda: CPU_FLAGS["avx512_vnni"])
+    for isa in ("reference", "avx2", "avx512", "avx512_vnni"):
+        with pytest.raises(AssertionError, match=f"refuses {isa}, which this machine has"):
+            skip_where_lacking(isa, refused)
+    for isa in ("avx512_bf16", "amx"):
+        with pytest.raises(pytest.skip.Exception):
+            skip_where_lacking(isa, refused)
 
 
 def test_callers_on_several_threads_get_their_own_answers(tmp_path: Path) -> None:
@@ -278,7 +288,7 @@ def test_the_command_compiles_and_the_file_predicts(tmp_path: Path, capsys: pyte
         gossamer.load(tmp_path / "a.goss", runtime="onnxruntime")
 
 
-# files that lie
+# corrupt files
 
 
 @pytest.fixture(scope="module")
@@ -287,7 +297,7 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> bytes:
     body = (nn.Conv2d(3, 24, 3, 2, 1), nn.ReLU6(), Residual(inverted(24, 48, 24)))
     module = nn.Sequential(*body, squares, nn.Conv2d(24, 4, 1))
     onnx = parse_model_file(to_onnx(randomised(module).eval(), (16, 16))).onnx
-    return to_bytes(fuse(lower(onnx)))
+    return program_bytes(fuse(lower(onnx)))
 
 
 @pytest.fixture(scope="module")
@@ -296,8 +306,8 @@ def heads() -> bytes:
     rng = np.random.default_rng(0)
     pairs = np.stack([np.array([0, 1, 2, 3, 3, 4]), np.full(6, 0.25)], 1).astype(np.float32)
 
-    def layer(*shape: int) -> Layer:
-        return Layer(rng.standard_normal(shape).astype(np.float32), np.zeros(shape[0], np.float32))
+    def layer(*shape: int) -> LayerWeights:
+        return LayerWeights(rng.standard_normal(shape).astype(np.float32), np.zeros(shape[0], np.float32))
 
     sides = [(8, 8, 3), (8, 8, 24), (8, 8, 24), (6, 6, 24), (12, 12, 6), (12, 12, 6), (1, 1, 6), (12, 12, 6)]
     operations = [
@@ -312,14 +322,17 @@ def heads() -> bytes:
             mid=24,
             weights=[None, layer(24, 1, 3, 3), layer(24, 24)],
         ),
-        Operation("resize", 2, 3, weights=[Layer(pairs, pairs)]),
+        Operation("resize", 2, 3, weights=[LayerWeights(pairs, pairs)]),
         Operation("depth_to_space", 3, 4, stride=(2, 2), groups=2),
         Operation("softmax", 4, 5, groups=2),
         Operation("global_average", 4, 6),
         Operation("add", 4, 7, other=6),
     ]
-    outputs = [Output("rows", ((144 + 1) * 3, 2), [(5, True), (6, True)]), Output("map", (6, 12, 12), [(7, False)])]
-    return to_bytes(Program([Value(*side) for side in sides], operations, 0, outputs))
+    outputs = [
+        ProgramOutput("rows", ((144 + 1) * 3, 2), [(5, True), (6, True)]),
+        ProgramOutput("map", (6, 12, 12), [(7, False)]),
+    ]
+    return program_bytes(Program([FeatureMap(*side) for side in sides], operations, 0, outputs))
 
 
 def refused(data: bytes, folder: Path) -> int:
@@ -334,7 +347,7 @@ def refused(data: bytes, folder: Path) -> int:
     return 0
 
 
-def sealed(data: bytes) -> bytes:
+def with_checksum(data: bytes) -> bytes:
     """The file with the checksum that its bytes have."""
     return data[:12] + struct.pack("<I", zlib.crc32(data[16:])) + data[16:]
 
@@ -357,35 +370,38 @@ def test_a_flipped_bit_is_found(small: bytes, tmp_path: Path) -> None:
         assert refused(bytes(changed), tmp_path) in (6, 7)
 
 
-def test_records_that_lie_under_a_right_checksum_never_reach_memory(small: bytes, tmp_path: Path) -> None:
+def test_records_that_are_corrupt_under_a_right_checksum_never_reach_memory(small: bytes, tmp_path: Path) -> None:
     """Every number of every record is replaced by extremes: the file is refused, or runs within its memory."""
-    fields = HEADER.unpack(small[: HEADER.size])
-    values_at, operations_at, value_count, operation_count = fields[4], fields[5], fields[10], fields[11]
+    header = HEADER.unpack(small)
+    operations_at, operation_count = header["ops"], header["op_count"]
     codes = set()
     for start, count, record, ints in (
-        (values_at, value_count, VALUE.size, 5),
+        (header["values"], header["value_count"], VALUE.size, 5),
         (operations_at, operation_count, OPERATION.size, 20),
     ):
         for index in range(count):
             for place in range(ints):
                 for number in (-1, 0, 1, 3, 65, 2**16, 2**31 - 1, -(2**31)):
                     at = start + index * record + 4 * place
-                    codes.add(refused(sealed(small[:at] + struct.pack("<i", number) + small[at + 4 :]), tmp_path))
+                    codes.add(
+                        refused(with_checksum(small[:at] + struct.pack("<i", number) + small[at + 4 :]), tmp_path)
+                    )
     for index in range(operation_count):
         for place in range(8):
             for number in (-2, -1, 16, 2**20, 2**62, -(2**63)):
-                at = operations_at + index * OPERATION.size + 80 + 8 * place
-                codes.add(refused(sealed(small[:at] + struct.pack("<q", number) + small[at + 8 :]), tmp_path))
+                at = operations_at + index * OPERATION.size + OPERATION.offset("weight0") + 8 * place
+                codes.add(refused(with_checksum(small[:at] + struct.pack("<q", number) + small[at + 8 :]), tmp_path))
     assert codes >= {9, 10, 11, 12, 13}
 
 
-def test_outputs_and_heads_that_lie_never_reach_memory(heads: bytes, tmp_path: Path) -> None:
+def test_outputs_and_heads_that_are_corrupt_never_reach_memory(heads: bytes, tmp_path: Path) -> None:
     assert refused(heads, tmp_path) == 0
-    fields = HEADER.unpack(heads[: HEADER.size])
-    operations_at, operation_count, outputs_at, pieces_at = fields[5], fields[11], fields[14], fields[15]
+    header = HEADER.unpack(heads)
+    operations_at, operation_count = header["ops"], header["op_count"]
+    outputs_at, pieces_at = header["outputs"], header["pieces"]
     names = [b"\0" + heads[outputs_at + 1 : outputs_at + 64], b"x" * 64, heads[outputs_at + 96 : outputs_at + 160]]
     for name in names:  # none, one that does not end, that of the other output
-        assert refused(sealed(heads[:outputs_at] + name + heads[outputs_at + 64 :]), tmp_path) == 14
+        assert refused(with_checksum(heads[:outputs_at] + name + heads[outputs_at + 64 :]), tmp_path) == 14
     codes = set()
     for start, count, size, skip, ints in (
         (operations_at, operation_count, OPERATION.size, 0, 20),
@@ -396,25 +412,27 @@ def test_outputs_and_heads_that_lie_never_reach_memory(heads: bytes, tmp_path: P
             for place in range(ints):
                 for number in (-1, 0, 1, 2, 5, 2**16, 2**31 - 1, -(2**31)):
                     at = start + index * size + skip + 4 * place
-                    codes.add(refused(sealed(heads[:at] + struct.pack("<i", number) + heads[at + 4 :]), tmp_path))
+                    codes.add(
+                        refused(with_checksum(heads[:at] + struct.pack("<i", number) + heads[at + 4 :]), tmp_path)
+                    )
     assert codes >= {0, 10, 11, 12, 13, 14}
 
 
 def test_a_resize_that_reads_outside_its_map_is_refused(heads: bytes, tmp_path: Path) -> None:
-    fields = HEADER.unpack(heads[: HEADER.size])
-    resize = OPERATION.unpack_from(heads, fields[5] + 2 * OPERATION.size)
-    for table in resize[20:22]:
+    header = HEADER.unpack(heads)
+    resize = OPERATION.unpack(heads, header["ops"] + 2 * OPERATION.size)
+    for table in (resize["weight0"], resize["bias0"]):
         for place in range(12):
             for number in (-1.0, -1e-3, 8.0, 1e30, float("inf"), float("nan")):
-                at = fields[6] + 4 * (table + place)
-                assert refused(sealed(heads[:at] + struct.pack("<f", number) + heads[at + 4 :]), tmp_path) == 13
+                at = header["weights"] + 4 * (table + place)
+                assert refused(with_checksum(heads[:at] + struct.pack("<f", number) + heads[at + 4 :]), tmp_path) == 13
 
 
-def test_a_header_that_lies_is_refused(small: bytes, tmp_path: Path) -> None:
+def test_a_header_that_are_corrupt_is_refused(small: bytes, tmp_path: Path) -> None:
     """By the engine, or where the metadata lies by what reads the metadata."""
     for at in range(24, 72, 8):
         for number in (1, 64 * 10**6, 2**63, 2**64 - 64):
-            assert refused(sealed(small[:at] + struct.pack("<Q", number) + small[at + 8 :]), tmp_path) in (
+            assert refused(with_checksum(small[:at] + struct.pack("<Q", number) + small[at + 8 :]), tmp_path) in (
                 0,
                 *range(8, 15),
             )
@@ -422,17 +440,17 @@ def test_a_header_that_lies_is_refused(small: bytes, tmp_path: Path) -> None:
 
 @pytest.mark.full
 def test_the_engine_is_free_of_memory_errors(small: bytes, heads: bytes, tmp_path: Path) -> None:
-    """The same lies under AddressSanitizer and UndefinedBehaviorSanitizer, in a program of its own."""
+    """The same corruptions under AddressSanitizer and UndefinedBehaviorSanitizer, in a program of its own."""
     compiler = shutil.which(os.environ.get("CXX", "c++"))
     if compiler is None:
         pytest.skip("no C++ compiler")
-    program = tmp_path / "lies"
+    program = tmp_path / "corrupt"
     sources = [str(ROOT / "engine" / "src" / f"{name}.cpp") for name in SOURCES]
     flags = (
         "-std=c++17 -O1 -g1 -fsanitize=address,undefined -fno-sanitize-recover=all -DGOSSAMER_PORTABLE_ONLY -pthread"
     )
     built = subprocess.run(
-        [compiler, *flags.split(), str(ROOT / "engine" / "test" / "lies.cpp"), *sources, "-o", str(program)],
+        [compiler, *flags.split(), str(ROOT / "engine" / "test" / "corrupt.cpp"), *sources, "-o", str(program)],
         capture_output=True,
         text=True,
     )
@@ -442,7 +460,7 @@ def test_the_engine_is_free_of_memory_errors(small: bytes, heads: bytes, tmp_pat
     for name, data in (("small", small), ("heads", heads)):
         (tmp_path / f"{name}.goss").write_bytes(data)
         done = subprocess.run(
-            [str(program), str(tmp_path / f"{name}.goss"), str(tmp_path / "lie.goss")],
+            [str(program), str(tmp_path / f"{name}.goss"), str(tmp_path / "corrupt.goss")],
             capture_output=True,
             text=True,
             timeout=250,

@@ -1,4 +1,4 @@
-"""bfloat16 and int8 on every level of this machine, beside plain loops over the same file, and for any threads."""
+"""bfloat16 and int8 on every ISA of this machine, beside plain loops over the same file, and for any threads."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from torch import nn
 from gossamer.compile.write import compile_file
 from gossamer.export.convert import to_onnx
 from gossamer.runtime import native
-from tests.levels import answers, same_bits, too_far
-from tests.runs import BLOCKS
+from tests.isas import outputs, same_bits, too_far
+from tests.runs import EMULATED_AMX
 
 quantization = pytest.importorskip("onnxruntime.quantization")
 if not native.LIBRARY.is_file():
     pytest.skip("the native engine is not built: make engine", allow_module_level=True)
 
 SIZE = 37, 41
-LEVELS = ("portable", "avx2", "avx512", "avx512_vnni", "avx512_bf16", "amx", BLOCKS)
+ISAS = ("portable", "avx2", "avx512", "avx512_vnni", "avx512_bf16", "amx", EMULATED_AMX)
 STEPS = {"bfloat16": 0.02, "uint8": 3 / 255}  # of the spread of the answers: a few roundings fall otherwise
 
 
@@ -75,14 +75,14 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 @pytest.fixture(scope="module")
 def expected(files: dict[str, Path]) -> dict[str, NDArray[np.float32]]:
     """The answers of plain loops."""
-    return answers(files, "reference")
+    return outputs(files, "reference")
 
 
-@pytest.mark.parametrize("level", LEVELS)
-def test_every_level_answers_as_plain_loops(
-    level: str, files: dict[str, Path], expected: dict[str, NDArray[np.float32]]
+@pytest.mark.parametrize("isa", ISAS)
+def test_every_isa_answers_as_plain_loops(
+    isa: str, files: dict[str, Path], expected: dict[str, NDArray[np.float32]]
 ) -> None:
-    assert not too_far(answers(files, level), expected, STEPS)
+    assert not too_far(outputs(files, isa), expected, STEPS)
 
 
 @pytest.mark.parametrize("name", STEPS)

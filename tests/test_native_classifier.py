@@ -18,19 +18,20 @@ from gossamer.cli.main import main
 from gossamer.compile.classifier import in_bytes, last_layers
 from gossamer.compile.fuse import fuse
 from gossamer.compile.lower import lower
-from gossamer.compile.program import Layer, Operation, Output, Program, Value
-from gossamer.compile.write import HEADER, OPERATION, compile_file, to_bytes
+from gossamer.compile.program import FeatureMap, LayerWeights, Operation, Program, ProgramOutput
+from gossamer.compile.records import HEADER, OPERATION
+from gossamer.compile.write import compile_file, program_bytes
 from gossamer.errors import InputError, ModelFileError, UnknownNameError
 from gossamer.export.convert import to_onnx
 from gossamer.modelfile.metadata import parse_model_file
 from gossamer.runtime import native
-from tests.runs import at_level
+from tests.runs import with_isa
 from tests.test_export import randomised
 
 if not native.LIBRARY.is_file():
     pytest.skip("the native engine is not built: make engine", allow_module_level=True)
 
-LEVELS = ("reference", "portable", "avx2", "avx512", "avx512_vnni", "avx512_bf16", "amx")
+ISAS = ("reference", "portable", "avx2", "avx512", "avx512_vnni", "avx512_bf16", "amx")
 # height, width, channels, outputs of the layer: one position or several, whole registers and rests, few and many weights
 SIDES = [(1, 1, 64, 32), (1, 1, 37, 11), (3, 5, 19, 7), (1, 1, 600, 500), (2, 3, 101, 450), (1, 1, 3, 1)]
 WEIGHTS = [("float32", "float32"), ("float32", "int8"), ("bfloat16", "int8")]  # of the map, of the weights
@@ -40,16 +41,18 @@ def case(sides: tuple[int, int, int, int], types: tuple[str, str]) -> tuple[byte
     """A network of one such layer behind a copy to a map of the type, SiLU behind it and a second map added; its weights."""
     (h, w, c, n), (kind, held) = sides, types
     rng = np.random.default_rng(c)
-    layer = Layer(rng.standard_normal((n, c, h, w)).astype(np.float32), rng.standard_normal(n).astype(np.float32))
+    layer = LayerWeights(
+        rng.standard_normal((n, c, h, w)).astype(np.float32), rng.standard_normal(n).astype(np.float32)
+    )
     if held == "int8":
         layer = in_bytes(layer)
-    values = [Value(h, w, c), Value(h, w, c, type=kind), Value(1, 1, n), Value(1, 1, n)]
+    values = [FeatureMap(h, w, c), FeatureMap(h, w, c, type=kind), FeatureMap(1, 1, n), FeatureMap(1, 1, n)]
     operations = [
         Operation("copy", 0, 1),
         Operation("conv", 1, 2, kernel=(h, w), weights=[layer], act="silu"),
         Operation("conv", 1, 3, other=2, kernel=(h, w), weights=[layer]),
     ]
-    data = to_bytes(Program(values, operations, 0, [Output("y", (n,), [(3, True)])]))
+    data = program_bytes(Program(values, operations, 0, [ProgramOutput("y", (n,), [(3, True)])]))
     weight = layer.weight.astype(np.float32)
     return data, weight if layer.scale is None else weight * layer.scale.reshape(-1, 1, 1, 1)
 
@@ -79,8 +82,8 @@ for path in sys.argv[1:]:
 """
 
 
-@pytest.mark.parametrize("level", LEVELS)
-def test_every_level_answers_as_numpy_and_alike_for_any_threads(level: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("isa", ISAS)
+def test_every_isa_answers_as_numpy_and_alike_for_any_threads(isa: str, tmp_path: Path) -> None:
     made = []
     for sides in SIDES:
         for types in WEIGHTS:
@@ -89,7 +92,7 @@ def test_every_level_answers_as_numpy_and_alike_for_any_threads(level: str, tmp_
             path.write_bytes(case(sides, types)[0])
             np.save(f"{path}.npy", images(2, c, h, w))
             made.append((path, expected(sides, types, images(2, c, h, w))))
-    at_level(level, RUN, *(path for path, _ in made))
+    with_isa(isa, RUN, *(path for path, _ in made))
     for path, wanted in made:
         found = np.load(f"{path}.out.npy")
         assert np.abs(found - wanted).max() < 1e-5 * np.abs(wanted).max(), path.name
@@ -98,7 +101,7 @@ def test_every_level_answers_as_numpy_and_alike_for_any_threads(level: str, tmp_
 def test_bytes_are_within_half_a_step_and_a_row_of_zeros_stays() -> None:
     weight = np.random.default_rng(0).standard_normal((5, 7, 2, 3)).astype(np.float32)
     weight[2] = 0
-    made = in_bytes(Layer(weight, np.zeros(5, np.float32)))
+    made = in_bytes(LayerWeights(weight, np.zeros(5, np.float32)))
     assert made.scale is not None and made.weight.dtype == np.int8 and made.type == "uint8"
     apart = np.abs(made.weight * made.scale.reshape(-1, 1, 1, 1) - weight).max((1, 2, 3))
     assert (apart <= made.scale * 0.5001).all() and not made.weight[2].any()
@@ -153,40 +156,50 @@ def test_what_cannot_be_had_is_refused(tmp_path: Path) -> None:
         compile_file(tmp_path / "net.onnx", tmp_path / "a.goss", classifier="int4")
 
 
-def sealed(data: bytes) -> bytes:
+def with_checksum(data: bytes) -> bytes:
     return data[:12] + struct.pack("<I", zlib.crc32(data[16:])) + data[16:]
 
 
 def test_weights_that_their_map_cannot_meet_and_scales_that_are_none_are_refused(tmp_path: Path) -> None:
     data, _ = case((1, 1, 37, 11), ("bfloat16", "int8"))
-    fields = HEADER.unpack(data[: HEADER.size])
-    at = fields[5] + OPERATION.size  # of the first convolution
+    header = HEADER.unpack(data)
+    at = header["ops"] + OPERATION.size  # of the first convolution
     path = tmp_path / "file.goss"
-    scales = OPERATION.unpack_from(data, at)[26]
+    scales = OPERATION.unpack(data, at)["scale0"]
     for number in (float("nan"), float("inf"), -1e-3):
         path.write_bytes(
-            sealed(data[: (place := fields[6] + 4 * (scales + 10))] + struct.pack("<f", number) + data[place + 4 :])
+            with_checksum(
+                data[: (place := header["weights"] + 4 * (scales + 10))] + struct.pack("<f", number) + data[place + 4 :]
+            )
         )
         with pytest.raises(ModelFileError, match="N12"):
             native.Native(path, 1)
     for kind in (0, 3, -1):  # float32 with a map of bfloat16; no types
-        path.write_bytes(sealed(data[: (place := at + 144)] + struct.pack("<i", kind) + data[place + 4 :]))
+        path.write_bytes(
+            with_checksum(
+                data[: (place := at + OPERATION.offset("type0"))] + struct.pack("<i", kind) + data[place + 4 :]
+            )
+        )
         with pytest.raises(ModelFileError, match="N12" if kind == 0 else "N7"):
             native.Native(path, 1)
-    values = [Value(4, 4, 8, type="bfloat16"), Value(4, 4, 8)]
-    layer = in_bytes(Layer(np.ones((8, 8, 1, 1), np.float32), np.zeros(8, np.float32)))
+    values = [FeatureMap(4, 4, 8, type="bfloat16"), FeatureMap(4, 4, 8)]
+    layer = in_bytes(LayerWeights(np.ones((8, 8, 1, 1), np.float32), np.zeros(8, np.float32)))
     path.write_bytes(
-        to_bytes(Program(values, [Operation("conv", 0, 1, weights=[layer])], 0, [Output("y", (8, 4, 4), [(1, False)])]))
+        program_bytes(
+            Program(
+                values, [Operation("conv", 0, 1, weights=[layer])], 0, [ProgramOutput("y", (8, 4, 4), [(1, False)])]
+            )
+        )
     )
     with pytest.raises(ModelFileError, match="N12"):  # each position meets the weights: tiles take no such pair
         native.Native(path, 1)
 
 
 def test_the_sum_of_a_file_of_any_length_is_zlib_s(tmp_path: Path) -> None:
-    values, path = [Value(1, 1, 3), Value(1, 1, 3)], tmp_path / "file.goss"
-    program = Program(values, [Operation("copy", 0, 1)], 0, [Output("y", (3,), [(1, True)])])
+    values, path = [FeatureMap(1, 1, 3), FeatureMap(1, 1, 3)], tmp_path / "file.goss"
+    program = Program(values, [Operation("copy", 0, 1)], 0, [ProgramOutput("y", (3,), [(1, True)])])
     for length in (*range(140), 2**20 - 1, 2**20, 2**20 + 77):  # around the pieces in which it is taken
-        data = to_bytes(program, b'"' + b"x" * length + b'"')
+        data = program_bytes(program, b'"' + b"x" * length + b'"')
         path.write_bytes(data)
         with pytest.raises(ModelFileError, match="its metadata"):  # which is read when all else is right
             native.Native(path, 1)
@@ -215,16 +228,16 @@ print(now("VmHWM:") - before)
 def test_a_process_never_holds_the_weights_twice(kernel: int, tmp_path: Path) -> None:
     """Packed for tiles of a map of 3 x 3, or read where they are mapped."""
     c, count = (256, 8) if kernel == 3 else (512, 18)
-    layer = Layer(np.ones((c, c, kernel, kernel), np.float32), np.zeros(c, np.float32))
+    layer = LayerWeights(np.ones((c, c, kernel, kernel), np.float32), np.zeros(c, np.float32))
     pads = (kernel // 2,) * 4
-    values = [Value(kernel, kernel, c) for _ in range(count + 1)]
+    values = [FeatureMap(kernel, kernel, c) for _ in range(count + 1)]
     operations = [
         Operation("conv", place, place + 1, kernel=(kernel, kernel), pads=pads, weights=[layer])
         for place in range(count)
     ]
-    program = Program(values, operations, 0, [Output("y", (c, kernel, kernel), [(count, False)])])
+    program = Program(values, operations, 0, [ProgramOutput("y", (c, kernel, kernel), [(count, False)])])
     path = tmp_path / "file.goss"
-    path.write_bytes(to_bytes(program))
+    path.write_bytes(program_bytes(program))
     done = subprocess.run([sys.executable, "-c", MEMORY, str(path)], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     size = path.stat().st_size

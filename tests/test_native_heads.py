@@ -1,4 +1,4 @@
-"""Heads of detection and segmentation on the native engine: each beside ONNX Runtime, on every level of this machine."""
+"""Heads of detection and segmentation on the native engine: each beside ONNX Runtime, on every ISA of this machine."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from gossamer.errors import InputError
 from gossamer.modelfile.metadata import parse_model_file
 from gossamer.runtime import native
 from gossamer.runtime.compilation import compile_model
-from tests.runs import at_level
+from tests.runs import with_isa
 from tests.test_export import randomised
 
 onnxruntime = pytest.importorskip("onnxruntime")
@@ -37,7 +37,7 @@ from onnx import TensorProto, helper, numpy_helper  # noqa: E402
 if not native.LIBRARY.is_file():
     pytest.skip("the native engine is not built: make engine", allow_module_level=True)
 
-LEVELS = ("reference", "portable", "avx2", "avx512", "avx512_vnni", "avx512_bf16", "amx")
+ISAS = ("reference", "portable", "avx2", "avx512", "avx512_vnni", "avx512_bf16", "amx")
 SIZE = (20, 26)
 Answers = dict[str, NDArray[np.float32]]
 Case = tuple[str, list[Any], dict[str, Any]]
@@ -368,8 +368,8 @@ def test_answers_are_the_same_bits_for_any_threads_and_batch(name: str, folder: 
                 np.testing.assert_array_equal(found, expected[output][:count])
 
 
-@pytest.mark.parametrize("level", LEVELS)
-def test_every_level_of_this_machine_agrees_on_heads(level: str, folder: Path) -> None:
+@pytest.mark.parametrize("isa", ISAS)
+def test_every_isa_of_this_machine_agrees_on_heads(isa: str, folder: Path) -> None:
     files = [made(name, folder) for name in FILES]
     batch, images_at = images(2), folder / "batch.npy"
     np.save(images_at, batch)
@@ -380,7 +380,7 @@ def test_every_level_of_this_machine_agrees_on_heads(level: str, folder: Path) -
         "    found = Native(path, 2)(batch)\n"
         "    np.savez(path + '.npz', **found if isinstance(found, dict) else {'': found})\n"
     )
-    at_level(level, code, images_at, *(out for _, out in files))
+    with_isa(isa, code, images_at, *(out for _, out in files))
     for onnx, out in files:
         expected = answers(onnx)
         with np.load(f"{out}.npz") as found:

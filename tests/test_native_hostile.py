@@ -1,4 +1,4 @@
-"""ONNX files that lie, compiled: one clear line for each, and never another error, whatever is changed in a good file."""
+"""ONNX corrupt files, compiled: one clear line for each, and never another error, whatever is changed in a good file."""
 
 from __future__ import annotations
 

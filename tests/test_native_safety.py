@@ -1,4 +1,4 @@
-"""The native engine under lies, for a long time, and from C: nothing crashes, nothing supports_progressive, all answer alike."""
+"""The native engine with corrupt files, for a long time, and from C: nothing crashes, nothing supports_progressive, all answer alike."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from hypothesis import strategies as st
 from PIL import Image
 from torch import nn
 
+from gossamer.compile.bfloat16 import convert_to_bfloat16
 from gossamer.compile.classifier import in_bytes, last_layers
 from gossamer.compile.fuse import fuse
 from gossamer.compile.lower import lower
-from gossamer.compile.narrow import narrow
 from gossamer.compile.program import Program
-from gossamer.compile.write import to_bytes
+from gossamer.compile.write import program_bytes
 from gossamer.errors import ModelFileError
 from gossamer.export.convert import to_onnx
 from gossamer.images.preprocess import Preprocess
@@ -78,7 +78,7 @@ def program(precision: str = "float32", in_bytes_at_the_end: bool = False) -> Pr
     last = last_layers(made) if in_bytes_at_the_end else []
     layers = [in_bytes(layer) for one in last if (layer := one.weights[0]) is not None]
     if precision == "bfloat16":
-        narrow(made)
+        convert_to_bfloat16(made)
     for one, layer in zip(last, layers, strict=True):
         one.weights[0] = layer
     return made
@@ -103,9 +103,9 @@ for line in sys.stdin:
 class Worker:
     """A process that opens and runs files, one after another, as long as it lives."""
 
-    def __init__(self, folder: Path, level: str) -> None:
-        self.path = folder / f"{level}.goss"
-        self.environment = {**os.environ, "GOSSAMER_ISA": level}
+    def __init__(self, folder: Path, isa: str) -> None:
+        self.path = folder / f"{isa}.goss"
+        self.environment = {**os.environ, "GOSSAMER_ISA": isa}
         self.process = self._start()
 
     def _start(self) -> subprocess.Popen[str]:
@@ -137,15 +137,15 @@ class Worker:
 
 @pytest.fixture(scope="module")
 def workers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Worker]]:
-    """The best level of this machine, and the one for any."""
+    """The best ISA of this machine, and the one for any."""
     folder = tmp_path_factory.mktemp("worker")
-    made = [Worker(folder, level) for level in ("", "portable")]
+    made = [Worker(folder, isa) for isa in ("", "portable")]
     yield made
     for worker in made:
         worker.close()
 
 
-def sealed(data: bytes) -> bytes:
+def with_checksum(data: bytes) -> bytes:
     """The file with the checksum that its bytes have."""
     return data[:12] + struct.pack("<I", zlib.crc32(data[16:])) + data[16:]
 
@@ -154,12 +154,12 @@ def sealed(data: bytes) -> bytes:
 def seeds() -> list[bytes]:
     torch.manual_seed(0)
     kinds = [(precision, last) for precision in ("float32", "bfloat16") for last in (False, True)]
-    return [to_bytes(program(*kind)) for kind in kinds]
+    return [program_bytes(program(*kind)) for kind in kinds]
 
 
 @settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
-def test_several_lies_at_once_under_a_right_checksum_never_crash(
+def test_several_corruptions_at_once_under_a_right_checksum_never_crash(
     data: st.DataObject, seeds: list[bytes], workers: list[Worker]
 ) -> None:
     """Numbers of header, values and operations: replaced by extremes, by one another, or a little off."""
@@ -172,7 +172,7 @@ def test_several_lies_at_once_under_a_right_checksum_never_crash(
         number = data.draw(st.sampled_from(EXTREMES) | st.integers(-4, 4).map(lambda step, n=number: n + step))  # type: ignore[misc]
         struct.pack_into("<i", file, at, max(-(2**31), min(2**31 - 1, number)))
     for worker in workers:
-        assert worker.answer(sealed(bytes(file))) in ("ran", "refused")
+        assert worker.answer(with_checksum(bytes(file))) in ("ran", "refused")
 
 
 def test_the_workers_tell_a_good_file_from_a_bad_one(seeds: list[bytes], workers: list[Worker]) -> None:
@@ -196,7 +196,7 @@ def test_slices_that_share_a_channel_are_refused(tmp_path: Path) -> None:
     made = program()
     halves = [value for value in made.values if value.parent >= 0 and value.first > 0]
     halves[0].first -= 1
-    (tmp_path / "file.goss").write_bytes(to_bytes(made))
+    (tmp_path / "file.goss").write_bytes(program_bytes(made))
     with pytest.raises(ModelFileError, match="N8"):
         native.Native(tmp_path / "file.goss", 1)
 
@@ -246,8 +246,8 @@ def test_the_example_in_c_builds_as_documented_and_answers_as_python(tmp_path: P
     network = fuse(lower(parse_model_file(onnx).onnx))
     preprocess = Preprocess(size=(48, 64), mean=(0.5, 0.4, 0.3), std=(0.2, 0.25, 0.3))
     metadata = json.dumps({"classes": ['"mean": 3'], "preprocess": preprocess.to_json()}).encode()
-    (tmp_path / "net.goss").write_bytes(to_bytes(network, metadata))
-    (tmp_path / "bare.goss").write_bytes(to_bytes(network))
+    (tmp_path / "net.goss").write_bytes(program_bytes(network, metadata))
+    (tmp_path / "bare.goss").write_bytes(program_bytes(network))
     noise = np.random.default_rng(0).integers(0, 256, (70, 90, 3), np.uint8)
     Image.fromarray(noise).save(tmp_path / "a.png")
     pixels = preprocess.pixels(tmp_path / "a.png")

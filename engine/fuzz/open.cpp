@@ -56,7 +56,8 @@ void open_and_run(const char *path, const char *isa) {
   const char *name = nullptr;
   if (gossamer_output_count(model, &count)) std::abort();
   for (int32_t i = 0; i < count; i++) {
-    if (gossamer_output(model, i, &name, &rank, shape, &first) || rank < 1 || rank > 4 || !std::strlen(name)) std::abort();
+    if (gossamer_output(model, i, &name, &rank, shape, &first) || rank < 1 || rank > 4 || !std::strlen(name))
+      std::abort();
     int64_t numbers = 1;
     for (int32_t axis = 0; axis < rank; axis++) numbers *= shape[axis];
     named += numbers;
@@ -101,8 +102,8 @@ extern "C" size_t LLVMFuzzerCustomMutator(uint8_t *data, size_t size, size_t mos
   if (size > HEADER) std::memcpy(&tables, data + 40, 8);
   tables = std::min<uint64_t>(tables, size);
   if (tables >= HEADER + 8 && next(state) % 4) {
-    static const int32_t extremes[] = {-1, 0, 1, 2, 3, 7, 15, 16, 17, 63, 64, 65, 127, 128, 255, 256, 4096, 65535, 65536, 1 << 28,
-                                       INT32_MAX, INT32_MIN};
+    static const int32_t extremes[] = {-1, 0,   1,   2,   3,   7,    15,    16,    17,      63,        64,
+                                       65, 127, 128, 255, 256, 4096, 65535, 65536, 1 << 28, INT32_MAX, INT32_MIN};
     for (uint32_t edits = 1 + next(state) % 4; edits > 0; edits--) {
       const size_t at = 16 + next(state) % (tables - 20) / 4 * 4, from = 16 + next(state) % (tables - 20) / 4 * 4;
       int32_t number;

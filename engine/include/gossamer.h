@@ -24,22 +24,23 @@ typedef struct gossamer_session gossamer_session;
 
 enum gossamer_error {
   GOSSAMER_OK = 0,
-  GOSSAMER_ARGUMENT = 1,      /* a null pointer, or a number outside its range */
-  GOSSAMER_MEMORY = 2,        /* memory is exhausted */
-  GOSSAMER_FILE = 3,          /* the file cannot be opened or mapped */
-  GOSSAMER_MAGIC = 4,         /* N1: not a compiled network */
-  GOSSAMER_VERSION = 5,       /* N2: of a version that this engine does not know */
-  GOSSAMER_SIZE = 6,          /* N3: shorter or longer than it says */
-  GOSSAMER_CHECKSUM = 7,      /* N4: damaged */
-  GOSSAMER_TABLES = 8,        /* N5: a table or the weights lie outside the file, or are not aligned */
-  GOSSAMER_VALUE = 9,         /* N6: a value with sides out of range, or a slice outside its parent */
-  GOSSAMER_OPERATION = 10,    /* N7: an operation of unknown kind or activation, or attributes out of range */
-  GOSSAMER_REFERENCE = 11,    /* N8: an operation reads what no earlier one wrote, or writes twice */
-  GOSSAMER_SHAPE = 12,        /* N9: shapes that do not follow from each other */
-  GOSSAMER_WEIGHTS = 13,      /* N10: weights that lie outside their table */
-  GOSSAMER_OUTPUT = 14,       /* N11: an output without a name, or that its pieces do not fill */
-  GOSSAMER_PRECISION = 15,    /* N12: weights of a type that their map cannot meet, or int8 ones with a scale that is none */
-  GOSSAMER_ISA = 16           /* GOSSAMER_ISA asks for an instruction set that this machine lacks */
+  GOSSAMER_ARGUMENT = 1,   /* a null pointer, or a number outside its range */
+  GOSSAMER_MEMORY = 2,     /* memory is exhausted */
+  GOSSAMER_FILE = 3,       /* the file cannot be opened or mapped */
+  GOSSAMER_MAGIC = 4,      /* N1: not a compiled network */
+  GOSSAMER_VERSION = 5,    /* N2: of a version that this engine does not know */
+  GOSSAMER_SIZE = 6,       /* N3: shorter or longer than it says */
+  GOSSAMER_CHECKSUM = 7,   /* N4: damaged */
+  GOSSAMER_TABLES = 8,     /* N5: a table or the weights lie outside the file, or are not aligned */
+  GOSSAMER_VALUE = 9,      /* N6: a value with sides out of range, or a slice outside its parent */
+  GOSSAMER_OPERATION = 10, /* N7: an operation of unknown kind or activation, or attributes out of range */
+  GOSSAMER_REFERENCE = 11, /* N8: an operation reads what no earlier one wrote, or writes twice */
+  GOSSAMER_SHAPE = 12,     /* N9: shapes that do not follow from each other */
+  GOSSAMER_WEIGHTS = 13,   /* N10: weights that lie outside their table */
+  GOSSAMER_OUTPUT = 14,    /* N11: an output without a name, or that its pieces do not fill */
+  GOSSAMER_PRECISION =
+      15,           /* N12: weights of a type that their map cannot meet, or int8 ones with a scale that is none */
+  GOSSAMER_ISA = 16 /* GOSSAMER_ISA asks for an instruction set that this machine lacks */
 };
 
 /* A line of text for a code; never null. */

@@ -13,9 +13,15 @@ static constexpr int MOST[5] = {0, 14, 12, 8, 6};
 namespace gossamer {
 static MICRO_KERNELS(AVX512_BF16_MICRO_KERNELS);
 static constexpr Kernels AVX512_BF16_KERNELS = KERNELS;
-#define ISA(text, amx_tiles)                                                                                              \
-  {text, WIDTH, WIDEST, U8_TO_S8_OFFSET, {F32, BF16, U8}, {AVX512_MICRO_KERNELS + F32, AVX512_BF16_MICRO_KERNELS + BF16, AVX512_VNNI_MICRO_KERNELS + U8}, \
-   &AVX512_BF16_KERNELS, amx_tiles}
+#define ISA(text, amx_tiles)                                                                       \
+  {text,                                                                                           \
+   WIDTH,                                                                                          \
+   WIDEST,                                                                                         \
+   U8_TO_S8_OFFSET,                                                                                \
+   {F32, BF16, U8},                                                                                \
+   {AVX512_MICRO_KERNELS + F32, AVX512_BF16_MICRO_KERNELS + BF16, AVX512_VNNI_MICRO_KERNELS + U8}, \
+   &AVX512_BF16_KERNELS,                                                                           \
+   amx_tiles}
 const Isa AVX512_BF16 = ISA("avx512_bf16", false);
 #if defined(GOSSAMER_AMX)
 const Isa AMX = ISA("amx", true);

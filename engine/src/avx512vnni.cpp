@@ -9,7 +9,8 @@ static constexpr int MOST[5] = {0, 14, 12, 8, 6};
 namespace gossamer {
 MICRO_KERNELS(AVX512_VNNI_MICRO_KERNELS);
 const Isa AVX512_VNNI = {
-    "avx512_vnni", WIDTH, WIDEST, U8_TO_S8_OFFSET, {F32, BF16, U8},
-    {AVX512_MICRO_KERNELS + F32, AVX512_MICRO_KERNELS + BF16, AVX512_VNNI_MICRO_KERNELS + U8},
+    "avx512_vnni",   WIDTH,
+    WIDEST,          U8_TO_S8_OFFSET,
+    {F32, BF16, U8}, {AVX512_MICRO_KERNELS + F32, AVX512_MICRO_KERNELS + BF16, AVX512_VNNI_MICRO_KERNELS + U8},
     &AVX512_KERNELS, false};
 }  // namespace gossamer

@@ -37,7 +37,8 @@ inline uint32_t crc32_by_tables(uint32_t crc, const uint8_t *data, size_t size) 
 #if defined(__x86_64__) && defined(__GNUC__)
 // A multiple of 16 bytes, 64 at least, folded by carry-less products: V. Gopal et al., "Fast CRC Computation for Generic
 // Polynomials Using PCLMULQDQ Instruction", Intel 2009; the constants are those of the reflected polynomial.
-__attribute__((target("pclmul,sse4.1"))) inline uint32_t crc32_by_folding(uint32_t crc, const uint8_t *data, size_t size) {
+__attribute__((target("pclmul,sse4.1"))) inline uint32_t crc32_by_folding(uint32_t crc, const uint8_t *data,
+                                                                          size_t size) {
   const auto at = [](const uint8_t *p) __attribute__((target("pclmul,sse4.1"))) {
     return _mm_loadu_si128(reinterpret_cast<const __m128i *>(p));
   };

@@ -12,7 +12,7 @@ struct Map {
   uint8_t *data;
   int32_t h, w, c, type;
   int64_t ld;
-  float scale;   // of U8: a number is (byte - zero) * scale
+  float scale;  // of U8: a number is (byte - zero) * scale
   int32_t zero;
 };
 
@@ -41,14 +41,15 @@ struct EpilogueParams {
 };
 
 // R positions by N registers of columns, for one compute type.
-using MicroKernel = void (*)(const uint8_t *const *a, int taps, int words, uint32_t tail, const uint8_t *b, const EpilogueParams &e);
+using MicroKernel = void (*)(const uint8_t *const *a, int taps, int words, uint32_t tail, const uint8_t *b,
+                             const EpilogueParams &e);
 struct MicroKernels {
   MicroKernel at[5][16], even[5][16];  // by registers and positions; even: of positions that lie evenly
 };
 
 // A dense convolution of one group, weights packed in panels of columns.
 struct Dense {
-  Map in, out, other;  // other.data: added before the activation, or null
+  Map in, out, other;             // other.data: added before the activation, or null
   const uint8_t *weight, *zeros;  // zeros: as many as in.c, for positions outside, of the compute type
   const float *bias, *scale;      // scale: of integer sums, a number a column
   const MicroKernels *micro_kernels;
@@ -77,24 +78,26 @@ struct Dense {
 struct Fused {
   Dense expand, project;  // of a whole image; without projection the depthwise rows are the output
   bool expands, projects;
-  const float *weight, *bias;  // depthwise, (kh, kw, mid padded), or (mid / vector, kh, kw, vector) without expansion; its bias
+  const float *weight,
+      *bias;  // depthwise, (kh, kw, mid padded), or (mid / vector, kh, kw, vector) without expansion; its bias
   int32_t kh, kw, sh, sw, top, left, dilation, mid, padded, chunk;
   int32_t rows, inner;  // output rows at once of all chunks, of one chunk
-  Epilogue epilogue;        // of the depthwise layer
+  Epilogue epilogue;    // of the depthwise layer
   Map in, middle, out;
 };
 
 // A fully connected layer, whose weights stay where the file has them.
 struct FullyConnected {
-  Map in, out, other;  // other.data: added before the activation, or null
-  const uint8_t *weight;  // (out.c, in.c, in.h, in.w)
+  Map in, out, other;         // other.data: added before the activation, or null
+  const uint8_t *weight;      // (out.c, in.c, in.h, in.w)
   const float *bias, *scale;  // scale: of S8 weights, a number a row, or null
-  int32_t type;  // of the weights
+  int32_t type;               // of the weights
   Epilogue epilogue;
 };
 
 struct Kernels {
-  void (*dense)(const Dense &task, int64_t position0, int64_t position1, int32_t panel0, int32_t panel1, uint8_t *scratch);
+  void (*dense)(const Dense &task, int64_t position0, int64_t position1, int32_t panel0, int32_t panel1,
+                uint8_t *scratch);
   void (*fused_rows)(const Fused &task, int32_t row0, int32_t row1, float *expanded, uint8_t *middle, uint8_t *scratch);
   void (*fused_chunks)(const Fused &task, int32_t chunk0, int32_t chunk1, float *expanded, uint8_t *scratch);
   // outputs first to last; x: room for all numbers of the map
@@ -102,15 +105,15 @@ struct Kernels {
   void (*pool)(const Map &in, const Map &out, const Op &op, int32_t row0, int32_t row1);
   void (*average)(const Map &in, const Map &out);
   void (*load_input)(const float *image, const Map &to, int64_t position0, int64_t position1);
-  void (*pointwise)(const Map &in, const Map &other, const Map &out, const Op &op, const float *weights, int64_t position0,
-                    int64_t position1);
+  void (*pointwise)(const Map &in, const Map &other, const Map &out, const Op &op, const float *weights,
+                    int64_t position0, int64_t position1);
 };
 
 struct Isa {
   const char *name;
-  int32_t vector;  // floats in a register
-  int32_t widest;  // registers across a panel, at most
-  int32_t u8_to_s8_offset;    // subtracted from the bytes of a map before they are multiplied
+  int32_t vector;               // floats in a register
+  int32_t widest;               // registers across a panel, at most
+  int32_t u8_to_s8_offset;      // subtracted from the bytes of a map before they are multiplied
   int32_t compute_type[TYPES];  // of a map's type: BF16 as F32 where there is no arithmetic for it, U8 as S16
   const MicroKernels *micro_kernels[TYPES + 1];  // of each compute type, S16 behind the others
   const Kernels *kernels;

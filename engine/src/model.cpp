@@ -20,21 +20,6 @@ constexpr int64_t MOST_ELEMENTS = 1 << 28;  // of any value: 1 GiB
 constexpr size_t PIECE_BYTES = 1 << 20;     // of a file, checked at once
 constexpr uint32_t MOST_OUTPUTS = 64, MOST_PIECES = 4096;
 
-struct Header {
-  char magic[8];
-  uint32_t version, crc;
-  uint64_t file_size;
-  uint64_t values, ops, weights, metadata;  // offsets in bytes
-  uint64_t weight_count, metadata_size;
-  uint32_t value_count, op_count;
-  int32_t input;
-  uint32_t output_count;
-  uint64_t outputs, pieces;
-  uint32_t piece_count;
-  uint8_t reserved[20];
-};
-static_assert(sizeof(Header) == 128, "the header is as FORMAT.md has it");
-
 // In pieces, each of which `passed` is told of.
 uint32_t checksum(const uint8_t *data, size_t size, void (*passed)(const uint8_t *, size_t)) {
   uint32_t crc = 0;
@@ -68,7 +53,8 @@ int check_value(const Model &m, int32_t index) {
   if (v.parent == -1) return v.first == 0 ? GOSSAMER_OK : GOSSAMER_VALUE;
   if (!in_range(v.parent, 0, m.value_count - 1) || v.parent == index) return GOSSAMER_VALUE;
   const Value &p = m.values[v.parent];
-  if (p.parent != -1 || p.h != v.h || p.w != v.w || !alike(p, v)) return GOSSAMER_VALUE;  // a parent has no parent, so there are no circles
+  if (p.parent != -1 || p.h != v.h || p.w != v.w || !alike(p, v))
+    return GOSSAMER_VALUE;  // a parent has no parent, so there are no circles
   if (v.first < 0 || int64_t(v.first) + v.c > p.c) return GOSSAMER_VALUE;
   return GOSSAMER_OK;
 }
@@ -79,8 +65,8 @@ bool weights_fit(const Model &m, int64_t offset, int64_t count) {
 
 // whether rows, n of them
 // whether each row meets all of a map at once.
-int layer(const Model &m, int32_t in, int32_t type, int64_t offset, int64_t n, int64_t scale, int64_t bias, int64_t rows,
-          bool fully_connected = false) {
+int layer(const Model &m, int32_t in, int32_t type, int64_t offset, int64_t n, int64_t scale, int64_t bias,
+          int64_t rows, bool fully_connected = false) {
   if (!in_range(type, 0, TYPES - 1)) return GOSSAMER_OPERATION;
   if (type == U8 ? in == BF16 && !fully_connected : type != in) return GOSSAMER_PRECISION;
   const int64_t units = type == F32 ? n : type == BF16 ? (n + 1) / 2 : (n + 3) / 4;
@@ -135,26 +121,27 @@ int check_op(const Model &m, const Op &op) {
       if (int64_t(out.h) * out.w * (op.mid + 63) > MOST_ELEMENTS) return GOSSAMER_OPERATION;  // the middle map
       if (op.weight0 < 0 && op.mid != in.c) return GOSSAMER_SHAPE;
       if (op.weight0 >= 0)
-        if (int code = layer(m, in.type, op.type0, op.weight0, int64_t(op.mid) * in.c, op.scale0, op.bias0, op.mid)) return code;
+        if (int code = layer(m, in.type, op.type0, op.weight0, int64_t(op.mid) * in.c, op.scale0, op.bias0, op.mid))
+          return code;
       if (!weights_fit(m, op.weight1, int64_t(op.mid) * op.kh * op.kw) || !weights_fit(m, op.bias1, op.mid))
         return GOSSAMER_WEIGHTS;
       if (op.weight2 < 0) return out.c == op.mid && !other ? GOSSAMER_OK : GOSSAMER_SHAPE;
-      if (!in_range(op.type2, 0, TYPES - 1) || !good_scale(op.type2, op.middle_scale, op.middle_zero)) return GOSSAMER_OPERATION;
-      if (int code = layer(m, op.type2, op.type2, op.weight2, int64_t(op.mid) * out.c, op.scale2, op.bias2, out.c)) return code;
+      if (!in_range(op.type2, 0, TYPES - 1) || !good_scale(op.type2, op.middle_scale, op.middle_zero))
+        return GOSSAMER_OPERATION;
+      if (int code = layer(m, op.type2, op.type2, op.weight2, int64_t(op.mid) * out.c, op.scale2, op.bias2, out.c))
+        return code;
       return !other || same(*other, out) ? GOSSAMER_OK : GOSSAMER_SHAPE;
     }
     case MAX_POOL:
-    case AVERAGE_POOL:
-      return in.c == out.c ? window(in, out, op) : GOSSAMER_SHAPE;
-    case GLOBAL_AVERAGE:
-      return out.h == 1 && out.w == 1 && out.c == in.c ? GOSSAMER_OK : GOSSAMER_SHAPE;
+    case AVERAGE_POOL: return in.c == out.c ? window(in, out, op) : GOSSAMER_SHAPE;
+    case GLOBAL_AVERAGE: return out.h == 1 && out.w == 1 && out.c == in.c ? GOSSAMER_OK : GOSSAMER_SHAPE;
     case ADD:
       if (other && same(in, out) && other->h == 1 && other->w == 1 && other->c == in.c) return GOSSAMER_OK;
       [[fallthrough]];
-    case MULTIPLY:
-      return other && same(in, out) && same(*other, out) ? GOSSAMER_OK : GOSSAMER_SHAPE;
+    case MULTIPLY: return other && same(in, out) && same(*other, out) ? GOSSAMER_OK : GOSSAMER_SHAPE;
     case SCALE:
-      return other && same(in, out) && other->h == 1 && other->w == 1 && other->c == in.c ? GOSSAMER_OK : GOSSAMER_SHAPE;
+      return other && same(in, out) && other->h == 1 && other->w == 1 && other->c == in.c ? GOSSAMER_OK
+                                                                                          : GOSSAMER_SHAPE;
     case AFFINE:
       if (!same(in, out)) return GOSSAMER_SHAPE;
       return weights_fit(m, op.weight0, in.c) && weights_fit(m, op.bias0, in.c) ? GOSSAMER_OK : GOSSAMER_WEIGHTS;
@@ -164,10 +151,10 @@ int check_op(const Model &m, const Op &op) {
       if (in.c != out.c) return GOSSAMER_SHAPE;
       if (!weights_fit(m, op.weight0, 2 * int64_t(out.h)) || !weights_fit(m, op.bias0, 2 * int64_t(out.w)))
         return GOSSAMER_WEIGHTS;
-      return pairs_fit(m.weights + op.weight0, out.h, in.h) && pairs_fit(m.weights + op.bias0, out.w, in.w) ? GOSSAMER_OK
-                                                                                                           : GOSSAMER_WEIGHTS;
-    case SOFTMAX:
-      return same(in, out) && op.groups >= 1 && in.c % op.groups == 0 ? GOSSAMER_OK : GOSSAMER_SHAPE;
+      return pairs_fit(m.weights + op.weight0, out.h, in.h) && pairs_fit(m.weights + op.bias0, out.w, in.w)
+                 ? GOSSAMER_OK
+                 : GOSSAMER_WEIGHTS;
+    case SOFTMAX: return same(in, out) && op.groups >= 1 && in.c % op.groups == 0 ? GOSSAMER_OK : GOSSAMER_SHAPE;
     case DEPTH_TO_SPACE:
       if (!in_range(op.sh, 1, 16) || !in_range(op.sw, 1, 16)) return GOSSAMER_OPERATION;
       if (out.h > int64_t(in.h) * op.sh || out.w > int64_t(in.w) * op.sw || in.c != int64_t(out.c) * op.sh * op.sw)
@@ -201,7 +188,8 @@ int check_outputs(Model &m) {
   for (int32_t i = 0; i < m.output_count; i++) {
     const Output &o = m.outputs[i];
     if (!o.name[0] || o.name[sizeof o.name - 1]) return GOSSAMER_OUTPUT;
-    if (!in_range(o.rank, 1, 4) || o.first != next || !in_range(o.pieces, 1, m.piece_count - next)) return GOSSAMER_OUTPUT;
+    if (!in_range(o.rank, 1, 4) || o.first != next || !in_range(o.pieces, 1, m.piece_count - next))
+      return GOSSAMER_OUTPUT;
     int64_t stated = 1, held = 0;
     for (int32_t axis = 0; axis < o.rank; axis++) {
       if (!in_range(o.sides[axis], 1, MOST_ELEMENTS)) return GOSSAMER_OUTPUT;
@@ -235,7 +223,8 @@ int check(Model &m, void (*passed)(const uint8_t *, size_t)) {
     return GOSSAMER_TABLES;
   if (!inside(h.values, h.value_count, sizeof(Value), m.size) || !inside(h.ops, h.op_count, sizeof(Op), m.size) ||
       !inside(h.weights, h.weight_count, 4, m.size) || !inside(h.metadata, h.metadata_size, 1, m.size) ||
-      !inside(h.outputs, h.output_count, sizeof(Output), m.size) || !inside(h.pieces, h.piece_count, sizeof(Piece), m.size))
+      !inside(h.outputs, h.output_count, sizeof(Output), m.size) ||
+      !inside(h.pieces, h.piece_count, sizeof(Piece), m.size))
     return GOSSAMER_TABLES;
   m.values = reinterpret_cast<const Value *>(m.data + h.values);
   m.ops = reinterpret_cast<const Op *>(m.data + h.ops);

@@ -6,17 +6,47 @@
 namespace gossamer {
 
 enum Kind : int32_t {
-  CONV, BLOCK, MAX_POOL, AVERAGE_POOL, GLOBAL_AVERAGE, ADD, SCALE, AFFINE, ACTIVATION, COPY, SHUFFLE, MULTIPLY,
-  RESIZE, SOFTMAX, DEPTH_TO_SPACE, KINDS
+  CONV,
+  BLOCK,
+  MAX_POOL,
+  AVERAGE_POOL,
+  GLOBAL_AVERAGE,
+  ADD,
+  SCALE,
+  AFFINE,
+  ACTIVATION,
+  COPY,
+  SHUFFLE,
+  MULTIPLY,
+  RESIZE,
+  SOFTMAX,
+  DEPTH_TO_SPACE,
+  KINDS
 };
 enum Act : int32_t { NONE, RELU, RELU6, HARD_SWISH, HARD_SIGMOID, SIGMOID, SILU, TANH, CLIP, LEAKY_RELU, ACTS };
 enum Type : int32_t { F32, BF16, U8, TYPES };  // of a map; the third is S8 for weights
-constexpr int32_t S16 = TYPES;  // compute type: bytes widened to int16; in no file, and in no map that outlives an operation
+constexpr int32_t S16 =
+    TYPES;  // compute type: bytes widened to int16; in no file, and in no map that outlives an operation
+
+// The first bytes of a file; offsets are in bytes.
+struct Header {
+  char magic[8];
+  uint32_t version, crc;
+  uint64_t file_size;
+  uint64_t values, ops, weights, metadata;
+  uint64_t weight_count, metadata_size;
+  uint32_t value_count, op_count;
+  int32_t input;
+  uint32_t output_count;
+  uint64_t outputs, pieces;
+  uint32_t piece_count;
+  uint8_t reserved[20];
+};
 
 // A map of h x w positions; channels first to first + c of its parent where it has one.
 struct Value {
   int32_t h, w, c, parent, first, type;
-  float scale;   // of U8: a number is (byte - zero) * scale
+  float scale;  // of U8: a number is (byte - zero) * scale
   int32_t zero;
 };
 
@@ -32,13 +62,13 @@ struct Op {
   int32_t dilation, groups, mid, act;
   int32_t act0, act1, count_padding, reserved0;
   int64_t weight0, bias0, weight1, bias1, weight2, bias2;
-  int64_t scale0, scale2;       // of S8 weights: a number a row
-  int32_t type0, type2;         // of weight0 and weight2; all else is float32
+  int64_t scale0, scale2;                     // of S8 weights: a number a row
+  int32_t type0, type2;                       // of weight0 and weight2; all else is float32
   float low, high, low0, high0, low1, high1;  // of CLIP; low is the slope of LEAKY_RELU
-  float middle_scale;           // of a block's depthwise output where it is U8
+  float middle_scale;                         // of a block's depthwise output where it is U8
   int32_t middle_zero, reserved[2];
 };
-static_assert(sizeof(Value) == 32 && sizeof(Op) == 192, "records are as FORMAT.md has them");
+static_assert(sizeof(Header) == 128 && sizeof(Value) == 32 && sizeof(Op) == 192, "records are as FORMAT.md has them");
 
 // An output: float32 numbers of an image as ONNX has them, its axes behind the batch; its pieces are concatenated.
 struct Output {

@@ -9,7 +9,8 @@ static constexpr int MOST[5] = {0, 14, 10, 7, 5};
 namespace gossamer {
 static MICRO_KERNELS(NEON_DOTPROD_MICRO_KERNELS);
 const Isa NEON_DOTPROD = {
-    "neon_dotprod", WIDTH, WIDEST, U8_TO_S8_OFFSET, {F32, BF16, U8},
-    {NEON_MICRO_KERNELS + F32, NEON_MICRO_KERNELS + BF16, NEON_DOTPROD_MICRO_KERNELS + U8},
-    &NEON_KERNELS, false};
+    "neon_dotprod",  WIDTH,
+    WIDEST,          U8_TO_S8_OFFSET,
+    {F32, BF16, U8}, {NEON_MICRO_KERNELS + F32, NEON_MICRO_KERNELS + BF16, NEON_DOTPROD_MICRO_KERNELS + U8},
+    &NEON_KERNELS,   false};
 }  // namespace gossamer

@@ -8,13 +8,13 @@
 namespace gossamer {
 namespace {
 
-constexpr int64_t GATHERED_BYTES = 256 << 10;  // of gathered inputs for AMX tiles: part of the L2 cache
-constexpr int64_t WINOGRAD_BYTES = 256 << 10;  // of transformed inputs and products: they stay in the L2 cache
+constexpr int64_t GATHERED_BYTES = 256 << 10;         // of gathered inputs for AMX tiles: part of the L2 cache
+constexpr int64_t WINOGRAD_BYTES = 256 << 10;         // of transformed inputs and products: they stay in the L2 cache
 constexpr int32_t MOST_POINTS = 10, MOST_PLACES = 7;  // of the side of a Winograd tile, and of a kernel
-constexpr int64_t LINE_BYTES = 64 << 10;       // of one position, at most
-constexpr int64_t POSITIONS = 32;              // of a pair of AMX tiles
-constexpr int64_t WORDS = 16;                  // of k in one AMX tile, at most
-constexpr int64_t PACKED_AT_ONCE = 16;                 // words and columns of weights packed at once
+constexpr int64_t LINE_BYTES = 64 << 10;              // of one position, at most
+constexpr int64_t POSITIONS = 32;                     // of a pair of AMX tiles
+constexpr int64_t WORDS = 16;                         // of k in one AMX tile, at most
+constexpr int64_t PACKED_AT_ONCE = 16;                // words and columns of weights packed at once
 
 }  // namespace
 
@@ -35,7 +35,8 @@ int pick_vectors(const Isa &isa, int32_t n) {
 namespace {
 
 // Decide whether AMX tiles compute the layer, and how; d.words and d.tail are known. Returns the bytes of scratch a thread needs.
-int64_t plan_amx_tiles(const gossamer_model &m, Dense &d, int32_t type, int64_t taps, int64_t columns, Reading reading) {
+int64_t plan_amx_tiles(const gossamer_model &m, Dense &d, int32_t type, int64_t taps, int64_t columns,
+                       Reading reading) {
   constexpr int64_t FEW = 4;  // words of k, for which AMX tiles do not pay
   const int64_t words = taps * d.words;
   if (!m.isa->amx_tiles || type == F32 || words < FEW) return 0;
@@ -63,8 +64,8 @@ int64_t plan_amx_tiles(const gossamer_model &m, Dense &d, int32_t type, int64_t 
 
 // A layer's weights and biases in panels of `panel_columns` columns: for each panel, tap and word of k, the columns side by side.
 // n rows from `row0` on of (rows, k, taps) weights, which the type of the map that they meet says how to multiply.
-bool pack(gossamer_model &m, Dense &d, int64_t weight, int64_t bias, int64_t scale, int32_t type, int64_t row0, int64_t n,
-          int64_t channels, int64_t kh, int64_t kw, Reading reading, Step &step) {
+bool pack(gossamer_model &m, Dense &d, int64_t weight, int64_t bias, int64_t scale, int32_t type, int64_t row0,
+          int64_t n, int64_t channels, int64_t kh, int64_t kw, Reading reading, Step &step) {
   const int64_t k = d.lines ? channels * kw : channels, taps = d.lines ? kh : kh * kw, all = channels * kh * kw;
   const int32_t map = m.isa->compute_type[d.in.type], size = size_of(map), each = 4 / size;  // each: channels of a word
   d.words = int32_t((k + each - 1) / each);
@@ -79,7 +80,8 @@ bool pack(gossamer_model &m, Dense &d, int64_t weight, int64_t bias, int64_t sca
     return m.packed.back().make(bytes) ? m.packed.back().data : nullptr;
   };
   uint8_t *to = make(size_t(panels * d.panel));
-  uint8_t *const biases = make(size_t(panels * panel_columns) * 4), *const scales = make(size_t(panels * panel_columns) * 4);
+  uint8_t *const biases = make(size_t(panels * panel_columns) * 4), *const scales =
+                                                                        make(size_t(panels * panel_columns) * 4);
   uint8_t *const zeros = make(size_t(k) * 4);
   if (!to || !biases || !scales || !zeros) return false;
   d.weight = to, d.micro_kernels = m.isa->micro_kernels[map];
@@ -100,7 +102,9 @@ bool pack(gossamer_model &m, Dense &d, int64_t weight, int64_t bias, int64_t sca
         else if (map == S16) std::memcpy(o, &value, 2);
         else if (map == BF16) std::memcpy(o, &halves[at], 2);
         else {
-          const float number = type == F32 ? w[weight + at] : type == BF16 ? from_bf16(halves[at]) : panel_columns * w[scale + row0 + first + j];
+          const float number = type == F32    ? w[weight + at]
+                               : type == BF16 ? from_bf16(halves[at])
+                                              : panel_columns * w[scale + row0 + first + j];
           std::memcpy(o, &number, 4);
         }
       }
@@ -109,7 +113,8 @@ bool pack(gossamer_model &m, Dense &d, int64_t weight, int64_t bias, int64_t sca
   for (int64_t p = 0; p < panels; p++)
     for (int64_t t = 0; t < taps; t++)
       for (int64_t x0 = 0; x0 < d.words; x0 += PACKED_AT_ONCE)
-        for (int64_t j0 = 0; j0 < std::min(panel_columns, n - p * panel_columns); j0 += PACKED_AT_ONCE) pack_some(p, t, x0, j0);
+        for (int64_t j0 = 0; j0 < std::min(panel_columns, n - p * panel_columns); j0 += PACKED_AT_ONCE)
+          pack_some(p, t, x0, j0);
   auto *b = reinterpret_cast<float *>(biases), *s = reinterpret_cast<float *>(scales);
   for (int64_t j = 0; j < n; j++) {
     b[j] = w[bias + row0 + j];
@@ -147,7 +152,8 @@ int64_t tile_bytes(const gossamer_model &m, const Dense &d) {
 // parts.
 int64_t tiles_at_once(const gossamer_model &m, const Dense &d) {
   const int64_t points = int64_t(d.winograd_h) * d.winograd_w, all = winograd_tiles(d, d.out);
-  const int64_t most = std::max<int64_t>({WINOGRAD_BYTES / (points * tile_bytes(m, d)), std::max(d.in.c, d.out.c) / 2, 1});
+  const int64_t most =
+      std::max<int64_t>({WINOGRAD_BYTES / (points * tile_bytes(m, d)), std::max(d.in.c, d.out.c) / 2, 1});
   const int64_t parts = (all + most - 1) / most;
   return (all + parts - 1) / parts;
 }
@@ -157,7 +163,9 @@ int64_t winograd_scratch(const gossamer_model &m, const Dense &d) {
 }
 
 // Cycles of so many products of words; a product of integers takes two instructions.
-int64_t cycles_of(const gossamer_model &m, int64_t products, int32_t type) { return products / (type == S16 ? 3 : 4) * 2 / m.isa->vector; }
+int64_t cycles_of(const gossamer_model &m, int64_t products, int32_t type) {
+  return products / (type == S16 ? 3 : 4) * 2 / m.isa->vector;
+}
 
 // Cycles of one image by Winograd convolution: products and transforms, or the weights where reading them takes longer.
 // The factors were measured on a processor with AVX2 whose memory delivers 4 bytes per cycle to a thread.
@@ -165,7 +173,8 @@ int64_t winograd_cycles(const gossamer_model &m, const Dense &d) {
   const int32_t type = winograd_type(m, d);
   const int64_t points = int64_t(d.winograd_h) * d.winograd_w, n = d.out.c, count = winograd_tiles(d, d.out);
   const int64_t words = type == S16 ? (d.in.c + 1) / 2 : d.in.c;
-  const int64_t products = cycles_of(m, points * count * words * n, type), transforms = points * count * (words + n) / m.isa->vector;
+  const int64_t products = cycles_of(m, points * count * words * n, type),
+                transforms = points * count * (words + n) / m.isa->vector;
   return std::max(products * 6 / 5 + 5 * transforms, points * words * n);
 }
 
@@ -173,12 +182,16 @@ int64_t winograd_cycles(const gossamer_model &m, const Dense &d) {
 
 // Choose Winograd convolution, and the sides of its tiles, where it is estimated faster than direct sums.
 void plan_winograd(const gossamer_model &m, const Op &op, Dense &d) {
-  static constexpr int32_t WINOGRAD_TILES[][4] = {{3, 3, 6, 6}, {5, 5, 6, 6}, {1, 3, 1, 6}, {3, 1, 6, 1}, {1, 7, 1, 10},
-                                           {7, 1, 10, 1}, {3, 3, 4, 4}, {1, 3, 1, 4}, {3, 1, 4, 1}};
-  constexpr int32_t FEW = 8, MANY = 1024;  // channels; MANY: whose sums of words, 4 * 9 * 255 * 128 each at most, fit into 32 bits
+  static constexpr int32_t WINOGRAD_TILES[][4] = {{3, 3, 6, 6}, {5, 5, 6, 6},  {1, 3, 1, 6},
+                                                  {3, 1, 6, 1}, {1, 7, 1, 10}, {7, 1, 10, 1},
+                                                  {3, 3, 4, 4}, {1, 3, 1, 4},  {3, 1, 4, 1}};
+  constexpr int32_t FEW = 8,
+                    MANY =
+                        1024;  // channels; MANY: whose sums of words, 4 * 9 * 255 * 128 each at most, fit into 32 bits
   const int32_t compute = m.isa->compute_type[d.in.type];
   if (op.groups != 1 || op.dilation != 1 || op.sh != 1 || op.sw != 1 || d.in.c < FEW || d.out.c < FEW) return;
-  if (compute == U8 || (compute == BF16 && m.isa->amx_tiles) || (compute == S16 && d.in.c > MANY)) return;  // U8, AMX: more products per cycle
+  if (compute == U8 || (compute == BF16 && m.isa->amx_tiles) || (compute == S16 && d.in.c > MANY))
+    return;  // U8, AMX: more products per cycle
   const int64_t words = compute == F32 ? d.in.c : (d.in.c + 1) / 2;
   int64_t least = cycles_of(m, int64_t(d.out.h) * d.out.w * d.kh * d.kw * words * d.out.c, compute);
   Dense candidate = d;
@@ -186,7 +199,8 @@ void plan_winograd(const gossamer_model &m, const Op &op, Dense &d) {
     if (kh != d.kh || kw != d.kw) continue;
     candidate.winograd_h = y, candidate.winograd_w = x;
     const int64_t cycles = winograd_cycles(m, candidate);
-    if (cycles < least && winograd_scratch(m, candidate) <= SCRATCH_BYTES) least = cycles, d.winograd_h = y, d.winograd_w = x;
+    if (cycles < least && winograd_scratch(m, candidate) <= SCRATCH_BYTES)
+      least = cycles, d.winograd_h = y, d.winograd_w = x;
   }
 }
 
@@ -202,15 +216,19 @@ bool pack_winograd(gossamer_model &m, Dense &d, const Op &op, Step &step) {
     m.packed.emplace_back();
     return m.packed.back().make(size_t(floats) * 4) ? m.packed.back().floats() : nullptr;
   };
-  float *const to = make(points * d.matrix / 4), *const bias = make(panels * panel_columns), *const none = make(panels * panel_columns);
+  float *const to = make(points * d.matrix / 4), *const bias = make(panels * panel_columns),
+               *const none = make(panels * panel_columns);
   float *const scale = make(panels * panel_columns), *const zeros = make(k);
   if (!to || !bias || !none || !scale || !zeros) return false;
-  d.weight = reinterpret_cast<uint8_t *>(to), d.bias = bias, d.none = none, d.scale = scale, d.zeros = reinterpret_cast<uint8_t *>(zeros);
+  d.weight = reinterpret_cast<uint8_t *>(to), d.bias = bias, d.none = none, d.scale = scale,
+  d.zeros = reinterpret_cast<uint8_t *>(zeros);
   const float *w = m.file.weights;
   const auto *bytes = reinterpret_cast<const int8_t *>(w + op.weight0);
   const auto *halves = reinterpret_cast<const uint16_t *>(w + op.weight0);
   std::memcpy(bias, w + op.bias0, size_t(n) * 4);
-  const float unit = !int16 ? d.in.scale : d.kh > 1 && d.kw > 1 ? 4 : 2;  // an integer kernel times this is integer at all interpolation points
+  const float unit = !int16                 ? d.in.scale
+                     : d.kh > 1 && d.kw > 1 ? 4
+                                            : 2;  // an integer kernel times this is integer at all interpolation points
   for (int64_t j = 0; j < n && d.in.type == U8; j++) {
     int64_t sum = 0;
     for (int64_t i = 0; i < k * taps; i++) sum += bytes[j * k * taps + i];
@@ -220,7 +238,8 @@ bool pack_winograd(gossamer_model &m, Dense &d, const Op &op, Step &step) {
   if (d.in.type == U8) std::memset(zeros, d.in.zero, size_t(k) * 4);
   typedef float Columns __attribute__((vector_size(64)));  // kernels of 16 columns side by side
   constexpr int64_t COLUMNS = 16;
-  std::vector<float> near(size_t(COLUMNS * PACKED_AT_ONCE * taps));  // theirs of a few channels, so that each cache line is read once
+  std::vector<float> near(
+      size_t(COLUMNS * PACKED_AT_ONCE * taps));  // theirs of a few channels, so that each cache line is read once
   const auto read = [&](int64_t j, int64_t at) {
     if (op.type0 == F32) return w[op.weight0 + at];
     return op.type0 == BF16 ? from_bf16(halves[at]) : bytes[at] * unit * (int16 ? 1 : w[op.scale0 + j]);
@@ -229,12 +248,14 @@ bool pack_winograd(gossamer_model &m, Dense &d, const Op &op, Step &step) {
     for (int64_t c = 0; c < k; c++) {
       const int64_t columns = std::min(COLUMNS, n - j), ahead = c % PACKED_AT_ONCE * taps;
       for (int64_t i = 0; i < columns && ahead == 0; i++)
-        for (int64_t x = 0; x < std::min(PACKED_AT_ONCE, k - c) * taps; x++) near[size_t(i * PACKED_AT_ONCE * taps + x)] = read(j + i, ((j + i) * k + c) * taps + x);
+        for (int64_t x = 0; x < std::min(PACKED_AT_ONCE, k - c) * taps; x++)
+          near[size_t(i * PACKED_AT_ONCE * taps + x)] = read(j + i, ((j + i) * k + c) * taps + x);
       Columns transformed[MOST_POINTS][MOST_PLACES], column[MOST_POINTS];
       for (int32_t r = 0; r < d.kh; r++) {
         Columns kernel[MOST_PLACES] = {}, across[MOST_POINTS];
         for (int64_t i = 0; i < columns; i++)
-          for (int32_t q = 0; q < d.kw; q++) kernel[q][i] = near[size_t(i * PACKED_AT_ONCE * taps + ahead + r * d.kw + q)];
+          for (int32_t q = 0; q < d.kw; q++)
+            kernel[q][i] = near[size_t(i * PACKED_AT_ONCE * taps + ahead + r * d.kw + q)];
         kernel_transform(d.winograd_w, d.kw, kernel, across);
         for (int32_t q = 0; q < d.winograd_w; q++) transformed[q][r] = across[q];
       }
@@ -243,9 +264,11 @@ bool pack_winograd(gossamer_model &m, Dense &d, const Op &op, Step &step) {
         for (int32_t r = 0; r < d.winograd_h; r++)
           for (int64_t i = 0, run; i < columns; i += run) {  // as far as a panel reaches
             run = std::min(columns - i, panel_columns - (j + i) % panel_columns);
-            float *o = to + (r * d.winograd_w + q) * (d.matrix / 4) + (j + i) / panel_columns * (d.panel / 4) + (int16 ? c / 2 : c) * panel_columns + (j + i) % panel_columns;
+            float *o = to + (r * d.winograd_w + q) * (d.matrix / 4) + (j + i) / panel_columns * (d.panel / 4) +
+                       (int16 ? c / 2 : c) * panel_columns + (j + i) % panel_columns;
             if (!int16) std::memcpy(o, reinterpret_cast<const float *>(&column[r]) + i, size_t(run) * 4);
-            for (int64_t x = 0; x < run && int16; x++) reinterpret_cast<int16_t *>(o + x)[c % 2] = int16_t(column[r][i + x]);
+            for (int64_t x = 0; x < run && int16; x++)
+              reinterpret_cast<int16_t *>(o + x)[c % 2] = int16_t(column[r][i + x]);
           }
       }
     }

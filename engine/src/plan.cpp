@@ -20,7 +20,7 @@ namespace {
 
 constexpr int64_t MIDDLE_BYTES = 768 << 10;    // of the depthwise rows of all chunks: they stay in the second cache
 constexpr int64_t EXPANDED_BYTES = 128 << 10;  // of the expanded rows of one chunk
-constexpr int64_t WIDENED_BYTES = 128 << 10;      // of the widened rows of a map of bytes
+constexpr int64_t WIDENED_BYTES = 128 << 10;   // of the widened rows of a map of bytes
 constexpr int64_t MANY_WEIGHTS = 1 << 18;      // of a fully connected layer: fewer floats are packed
 
 }  // namespace
@@ -79,8 +79,8 @@ bool dense_step(gossamer_model &m, const Op &op, Step &step) {
     d.room = room(m, op.out) - int64_t(g) * n * size_of(out.type);  // groups that come later write over it
     if (op.other >= 0) d.other = shape(m, op.other);
     d.vectors = pick_vectors(*m.isa, n);
-    d.lines = op.groups == 1 && op.dilation == 1 && op.kw > 1 && in.ld == int64_t(in.c) * size_of(in.type) && in.c * op.kw <= 64 &&
-              op.kh <= 8;  // so that the edges of one micro-kernel call fit
+    d.lines = op.groups == 1 && op.dilation == 1 && op.kw > 1 && in.ld == int64_t(in.c) * size_of(in.type) &&
+              in.c * op.kw <= 64 && op.kh <= 8;  // so that the edges of one micro-kernel call fit
     d.kh = op.kh, d.kw = op.kw, d.sh = op.sh, d.sw = op.sw, d.top = op.top, d.left = op.left;
     d.dilation = op.dilation, d.epilogue = Epilogue{op.act, op.low, op.high};
     plan_winograd(m, op, d);
@@ -89,9 +89,10 @@ bool dense_step(gossamer_model &m, const Op &op, Step &step) {
       step.dense.push_back(d);
       continue;
     }
-    const bool plain = op.kh == 1 && op.kw == 1 && op.sh == 1 && op.sw == 1 && op.top == 0 && op.left == 0 && in.h == out.h &&
-                       in.w == out.w;
-    if (!pack(m, d, op.weight0, op.bias0, op.scale0, op.type0, int64_t(g) * n, n, k, op.kh, op.kw, plain ? PLAIN : ANY, step))
+    const bool plain = op.kh == 1 && op.kw == 1 && op.sh == 1 && op.sw == 1 && op.top == 0 && op.left == 0 &&
+                       in.h == out.h && in.w == out.w;
+    if (!pack(m, d, op.weight0, op.bias0, op.scale0, op.type0, int64_t(g) * n, n, k, op.kh, op.kw, plain ? PLAIN : ANY,
+              step))
       return false;
     const auto [rows, bytes] = widened(m, d.in, op, d.out.h);
     if (bytes > SCRATCH_BYTES) return false;
@@ -116,7 +117,8 @@ bool fused_step(gossamer_model &m, const Op &op, Step &step) {
     f.expand.in = f.in;
     f.expand.kh = f.expand.kw = 1;
     f.expand.epilogue = Epilogue{op.act0, op.low0, op.high0};
-    if (!pack(m, f.expand, op.weight0, op.bias0, op.scale0, op.type0, 0, op.mid, f.in.c, 1, 1, AS_IT_LIES, step)) return false;
+    if (!pack(m, f.expand, op.weight0, op.bias0, op.scale0, op.type0, 0, op.mid, f.in.c, 1, 1, AS_IT_LIES, step))
+      return false;
   } else {
     f.chunk = int32_t(std::min<int64_t>(round_up(op.mid, vector), 4 * vector));
     f.padded = int32_t(round_up(op.mid, f.chunk));
@@ -133,10 +135,17 @@ bool fused_step(gossamer_model &m, const Op &op, Step &step) {
   f.weight = to;
   f.bias = pad(m, w + op.bias1, op.mid, f.padded);
   if (!f.bias) return false;
-  const int32_t type = f.projects ? op.type2 : f.out.type, between = f.projects ? m.isa->compute_type[type] : type, size = size_of(between);
+  const int32_t type = f.projects ? op.type2 : f.out.type, between = f.projects ? m.isa->compute_type[type] : type,
+                size = size_of(between);
   if (f.projects) {
-    f.middle = Map{nullptr, f.out.h, f.out.w, op.mid, between, int64_t(f.padded) * size,
-                   type == U8 ? op.middle_scale : 1.0f, type == U8 ? op.middle_zero : 0};
+    f.middle = Map{nullptr,
+                   f.out.h,
+                   f.out.w,
+                   op.mid,
+                   between,
+                   int64_t(f.padded) * size,
+                   type == U8 ? op.middle_scale : 1.0f,
+                   type == U8 ? op.middle_zero : 0};
     Dense &d = f.project;
     d.in = f.middle, d.in.type = type;
     d.room = room(m, op.out);
@@ -151,12 +160,14 @@ bool fused_step(gossamer_model &m, const Op &op, Step &step) {
   const int64_t row_bytes = int64_t(f.out.w) * f.padded * size;
   f.rows = int32_t(std::clamp<int64_t>(MIDDLE_BYTES / row_bytes, std::min(4, f.out.h), f.out.h));
   const int64_t reach = int64_t(f.kh - 1) * f.dilation + 1;
-  const int64_t held = std::max<int64_t>(int64_t(f.out.w - 1) * f.sw + int64_t(f.kw - 1) * f.dilation + 1, f.in.w + f.left);
+  const int64_t held =
+      std::max<int64_t>(int64_t(f.out.w - 1) * f.sw + int64_t(f.kw - 1) * f.dilation + 1, f.in.w + f.left);
   const int64_t pitch = held * f.chunk;
   f.inner = f.dilation == 1 ? 1 : int32_t(std::min<int64_t>(reach, f.out.h));  // so that few of the rows held are moved
   while (f.inner < f.out.h && ((f.inner + 1) * f.sh + reach) * pitch * 4 <= EXPANDED_BYTES) f.inner++;
-  const int64_t expanded = f.expands              ? ((f.inner - 1) * f.sh + reach) * pitch * 4
-                           : f.in.type == F32 ? 0 : reach * f.in.w * f.padded * 4;
+  const int64_t expanded = f.expands          ? ((f.inner - 1) * f.sh + reach) * pitch * 4
+                           : f.in.type == F32 ? 0
+                                              : reach * f.in.w * f.padded * 4;
   if (expanded > SCRATCH_BYTES) return false;
   step.expanded = size_t(expanded);
   if (f.expands && m.isa->compute_type[f.in.type] == S16)  // of the rows that f.rows need; the others take no memory
@@ -214,9 +225,11 @@ bool place_values(gossamer_model &m) {
 // Whether the processor has AMX, and the system lets this process use it: it saves the tile registers of each thread.
 bool may_use_amx() {
   constexpr int REQUEST = 0x1023, REGISTERS = 18;  // ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA
-  constexpr unsigned AMX_BF16 = 1u << 22, AMX_TILE = 1u << 24, AMX_INT8 = 1u << 25, ALL = AMX_BF16 | AMX_TILE | AMX_INT8;
+  constexpr unsigned AMX_BF16 = 1u << 22, AMX_TILE = 1u << 24, AMX_INT8 = 1u << 25,
+                     ALL = AMX_BF16 | AMX_TILE | AMX_INT8;
   unsigned a, b, c, d;  // by the instruction itself: not every compiler knows the names of these
-  return __get_cpuid_count(7, 0, &a, &b, &c, &d) && (d & ALL) == ALL && syscall(SYS_arch_prctl, REQUEST, REGISTERS) == 0;
+  return __get_cpuid_count(7, 0, &a, &b, &c, &d) && (d & ALL) == ALL &&
+         syscall(SYS_arch_prctl, REQUEST, REGISTERS) == 0;
 }
 #endif
 

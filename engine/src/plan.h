@@ -11,8 +11,9 @@
 
 namespace gossamer {
 
-constexpr int64_t SCRATCH_BYTES = 1 << 30;  // of the expanded rows, the widened rows or the Winograd tiles, at most: hostile files ask for more
-constexpr int64_t SLACK = 256;               // bytes behind a buffer, for whole registers
+constexpr int64_t SCRATCH_BYTES =
+    1 << 30;  // of the expanded rows, the widened rows or the Winograd tiles, at most: hostile files ask for more
+constexpr int64_t SLACK = 256;  // bytes behind a buffer, for whole registers
 
 // 64-byte aligned memory, zeroed.
 struct Bytes {
@@ -33,8 +34,8 @@ struct Bytes {
 
 // One operation, planned; only the addresses of its maps are missing.
 struct Step {
-  std::vector<Dense> dense;  // one a group
-  FullyConnected fully_connected{};     // used instead of them where it has weights
+  std::vector<Dense> dense;          // one a group
+  FullyConnected fully_connected{};  // used instead of them where it has weights
   Fused fused{};
   size_t expanded = 0, middle = 0, scratch = 0, shared = 0;  // bytes of scratch: three per thread, one shared
 };
@@ -43,8 +44,8 @@ struct Step {
 
 struct gossamer_model {
   gossamer::Model file;
-  const gossamer::Isa *isa = nullptr;  // null: the reference
-  std::vector<gossamer::Value> values;     // of the file, of the types that the ISA computes in
+  const gossamer::Isa *isa = nullptr;   // null: the reference
+  std::vector<gossamer::Value> values;  // of the file, of the types that the ISA computes in
   std::vector<gossamer::Step> steps;
   std::vector<gossamer::Bytes> packed;
   std::vector<int64_t> place, ld;  // of each root value: offset in the arena and bytes a position
@@ -82,8 +83,8 @@ Map shape(const gossamer_model &m, int32_t index);
 
 // A layer's weights and biases in panels of `panel_columns` columns: for each panel, tap and word of k, the columns side by side.
 // n rows from `row0` on of (rows, k, taps) weights, which the type of the map that they meet says how to multiply.
-bool pack(gossamer_model &m, Dense &d, int64_t weight, int64_t bias, int64_t scale, int32_t type, int64_t row0, int64_t n,
-          int64_t channels, int64_t kh, int64_t kw, Reading reading, Step &step);
+bool pack(gossamer_model &m, Dense &d, int64_t weight, int64_t bias, int64_t scale, int32_t type, int64_t row0,
+          int64_t n, int64_t channels, int64_t kh, int64_t kw, Reading reading, Step &step);
 
 // Winograd tiles that cover the output.
 int64_t winograd_tiles(const Dense &d, const Map &out);

@@ -105,7 +105,8 @@ class Pool {
   }
 
   const int count_;
-  std::unique_ptr<std::atomic<uint64_t>[]> open_;  // of each thread: the generation, and how many of its chunks nobody has begun
+  std::unique_ptr<std::atomic<uint64_t>[]>
+      open_;  // of each thread: the generation, and how many of its chunks nobody has begun
   std::atomic<uint32_t> generation_{0};
   std::atomic<int> left_{0}, each_{0};
   std::atomic<bool> stop_{false}, asleep_{false};

@@ -15,8 +15,12 @@ static constexpr int MOST[5] = {0, 1, 0, 0, 0};
 namespace gossamer {
 static MICRO_KERNELS(PORTABLE_MICRO_KERNELS);
 static constexpr Kernels PORTABLE_KERNELS = KERNELS;
-const Isa PORTABLE = {
-    "portable", WIDTH, WIDEST, U8_TO_S8_OFFSET, {F32, BF16, U8},
-    {PORTABLE_MICRO_KERNELS + F32, PORTABLE_MICRO_KERNELS + BF16, PORTABLE_MICRO_KERNELS + U8},
-    &PORTABLE_KERNELS, USES_AMX_TILES};
+const Isa PORTABLE = {"portable",
+                      WIDTH,
+                      WIDEST,
+                      U8_TO_S8_OFFSET,
+                      {F32, BF16, U8},
+                      {PORTABLE_MICRO_KERNELS + F32, PORTABLE_MICRO_KERNELS + BF16, PORTABLE_MICRO_KERNELS + U8},
+                      &PORTABLE_KERNELS,
+                      USES_AMX_TILES};
 }  // namespace gossamer

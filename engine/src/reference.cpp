@@ -90,7 +90,13 @@ float expanded(const Op &op, const Map &in, const float *w, int64_t at, int32_t 
 void block(const Op &op, const Map &in, const Map &other, const Map &out, const float *w) {
   const bool projects = op.weight2 >= 0;
   uint8_t number[4] = {};
-  const Map middle{number, 1, 1, 1, projects ? op.type2 : out.type, 4, projects ? op.middle_scale : out.scale,
+  const Map middle{number,
+                   1,
+                   1,
+                   1,
+                   projects ? op.type2 : out.type,
+                   4,
+                   projects ? op.middle_scale : out.scale,
                    projects ? op.middle_zero : out.zero};
   for (int32_t y = 0; y < out.h; y++)
     for (int32_t x = 0; x < out.w; x++) {
@@ -138,7 +144,8 @@ void pool(const Op &op, const Map &in, const Map &out) {
         for (int32_t r = 0; r < op.kh; r++)
           for (int32_t q = 0; q < op.kw; q++) {
             const int32_t row = y * op.sh - op.top + r * op.dilation, column = x * op.sw - op.left + q * op.dilation;
-            const bool padding = row >= -op.top && row < in.h + op.bottom && column >= -op.left && column < in.w + op.right;
+            const bool padding =
+                row >= -op.top && row < in.h + op.bottom && column >= -op.left && column < in.w + op.right;
             const bool inside = row >= 0 && row < in.h && column >= 0 && column < in.w;
             if (inside || (op.count_padding && padding)) count++;
             if (!inside) continue;

@@ -21,10 +21,11 @@ using namespace gossamer;
 
 namespace {
 
-constexpr size_t OWN_BYTES = 2 << 20;          // of a thread's own maps, so that they stay in its second cache
-constexpr int64_t MANY_NUMBERS = 1 << 14;      // of all outputs: fewer are stored by one thread
-constexpr int64_t MANY_IMAGES = 1 << 20;       // of a thread, of which it takes one at a time
-constexpr int64_t FULLY_CONNECTED_PREFETCH = 128 << 10;  // of a fully connected layer's weights: fetched before it begins
+constexpr size_t OWN_BYTES = 2 << 20;      // of a thread's own maps, so that they stay in its second cache
+constexpr int64_t MANY_NUMBERS = 1 << 14;  // of all outputs: fewer are stored by one thread
+constexpr int64_t MANY_IMAGES = 1 << 20;   // of a thread, of which it takes one at a time
+constexpr int64_t FULLY_CONNECTED_PREFETCH = 128
+                                             << 10;  // of a fully connected layer's weights: fetched before it begins
 
 }  // namespace
 
@@ -32,7 +33,7 @@ struct gossamer_session {
   const gossamer_model *model;
   Pool pool;
   Bytes shared;
-  std::vector<Bytes> arenas;            // one, or one a thread where each may take an image of its own
+  std::vector<Bytes> arenas;                     // one, or one a thread where each may take an image of its own
   std::vector<Bytes> expanded, middle, scratch;  // one a thread
   // of the images under way: many where each thread takes its own, else one
   const float *input = nullptr;
@@ -68,11 +69,17 @@ std::pair<int64_t, int64_t> work_chunk(int64_t count, int part, int parts) {
   return {count * part / parts, count * (part + 1) / parts};
 }
 
-int32_t panels(const Dense &d, const Map &out, int32_t vector) { return (out.c + d.vectors * vector - 1) / (d.vectors * vector); }
+int32_t panels(const Dense &d, const Map &out, int32_t vector) {
+  return (out.c + d.vectors * vector - 1) / (d.vectors * vector);
+}
 
 // What is split among a layer's threads where its panels are not: Winograd tiles or positions; and whether there are enough.
-int64_t positions_of(const Dense &d, const Map &out) { return d.winograd_h ? winograd_tiles(d, out) : int64_t(out.h) * out.w; }
-bool by_positions(const WorkItem &item, const Dense &d, const Map &out) { return positions_of(d, out) >= 32 * item.threads; }
+int64_t positions_of(const Dense &d, const Map &out) {
+  return d.winograd_h ? winograd_tiles(d, out) : int64_t(out.h) * out.w;
+}
+bool by_positions(const WorkItem &item, const Dense &d, const Map &out) {
+  return positions_of(d, out) >= 32 * item.threads;
+}
 
 void run_dense(const WorkItem &item, const Dense &d) {
   const Isa &isa = *item.s.model->isa;
@@ -88,14 +95,13 @@ void run_dense(const WorkItem &item, const Dense &d) {
   }
 }
 
-PrefetchRange panel_weights(const Dense &d, int64_t index) {
-  return {d.weight + index * d.panel, d.panel};
-}
+PrefetchRange panel_weights(const Dense &d, int64_t index) { return {d.weight + index * d.panel, d.panel}; }
 
 // The weights that the work item reads first of a layer.
 PrefetchRange first_weights(const WorkItem &item, const Dense &d, const Map &out) {
   const int32_t vector = item.s.model->isa->vector;
-  return panel_weights(d, by_positions(item, d, out) ? 0 : work_chunk(panels(d, out, vector), item.part, item.parts).first);
+  return panel_weights(
+      d, by_positions(item, d, out) ? 0 : work_chunk(panels(d, out, vector), item.part, item.parts).first);
 }
 
 // Whether a block is split by rows. On small maps too many rows would be expanded twice, so the channels between the layers
@@ -134,22 +140,28 @@ PrefetchRange first_weights(const WorkItem &item, int32_t index) {
 // Chunks of work per thread: several where an operation is long and its chunks repeat little, so that threads on cores of
 // different speed end together.
 int work_chunks(const gossamer_model &m, int32_t index, int phase, int threads) {
-  constexpr int64_t MOST = 4, WORTH = 1 << 19;    // multiply-adds of a chunk
-  constexpr int64_t ROWS = 12, POSITIONS = 48;    // of a chunk: of a block, which expands some rows twice; of a layer
+  constexpr int64_t MOST = 4, WORTH = 1 << 19;  // multiply-adds of a chunk
+  constexpr int64_t ROWS = 12, POSITIONS = 48;  // of a chunk: of a block, which expands some rows twice; of a layer
   if (!m.isa) return 1;
   const Op &op = m.file.ops[index];
   const Step &step = m.steps[size_t(index)];
   const Map in = shape(m, op.in), out = shape(m, op.out);
-  const auto of = [&](int64_t work, int64_t most) { return int(std::clamp<int64_t>(std::min(work / threads / WORTH, most / threads), 1, MOST)); };
+  const auto of = [&](int64_t work, int64_t most) {
+    return int(std::clamp<int64_t>(std::min(work / threads / WORTH, most / threads), 1, MOST));
+  };
   const auto dense = [&](const Dense &d, int64_t work) {
     const bool positions = positions_of(d, out) >= 32 * threads;
-    const int64_t most = !positions ? panels(d, out, m.isa->vector) : d.winograd_h ? MOST * threads : positions_of(d, out) / POSITIONS;
-    return of(work, d.winograd_h && !positions ? std::min<int64_t>(most, 2 * threads) : most);  // each chunk transforms all input tiles
+    const int64_t most = !positions     ? panels(d, out, m.isa->vector)
+                         : d.winograd_h ? MOST * threads
+                                        : positions_of(d, out) / POSITIONS;
+    return of(work, d.winograd_h && !positions ? std::min<int64_t>(most, 2 * threads)
+                                               : most);  // each chunk transforms all input tiles
   };
   const int64_t outputs = int64_t(out.h) * out.w, inputs = int64_t(in.h) * in.w;
   if (op.kind == BLOCK && step.fused.weight) {
     const Fused &f = step.fused;
-    const int64_t expansion = inputs * f.in.c * f.mid + outputs * f.mid * f.kh * f.kw, projection = outputs * f.mid * out.c;
+    const int64_t expansion = inputs * f.in.c * f.mid + outputs * f.mid * f.kh * f.kw,
+                  projection = outputs * f.mid * out.c;
     if (by_rows(f, threads)) return of(expansion + projection, out.h / ROWS);
     return phase == 0 ? of(expansion, chunks(f)) : dense(f.project, projection);
   }
@@ -187,7 +199,8 @@ void operate(const WorkItem &item, int32_t index, int phase) {
         d.in.data = in.data + g * size_t(d.in.c) * size_t(size_of(in.type));
         d.out.data = out.data + g * size_t(d.out.c) * size_t(size_of(out.type));
         if (op.other >= 0) d.other.data = other.data + g * size_t(d.out.c) * size_t(size_of(other.type));
-        d.prefetch = g + 1 < step.dense.size() ? first_weights(item, step.dense[g + 1], out) : first_weights(item, index + 1);
+        d.prefetch =
+            g + 1 < step.dense.size() ? first_weights(item, step.dense[g + 1], out) : first_weights(item, index + 1);
         run_dense(item, d);
       }
       break;
@@ -201,7 +214,7 @@ void operate(const WorkItem &item, int32_t index, int phase) {
       if (by_rows(f, item.threads)) {
         const auto [first, last] = work_chunk(f.out.h, part, parts);
         isa.kernels->fused_rows(f, int32_t(first), int32_t(last), expanded, s.middle[size_t(item.thread)].data,
-                         s.scratch[size_t(item.thread)].data);
+                                s.scratch[size_t(item.thread)].data);
         break;
       }
       if (f.projects) f.middle.data = s.shared.data;
@@ -277,7 +290,8 @@ void store_outputs(const WorkItem &item) {
 
 WorkItem item_of(const void *context, int part, int thread) {
   const gossamer_session &s = *static_cast<const gossamer_session *>(context);
-  return WorkItem{s, s.arenas[0].data, s.input, s.output, thread, s.pool.threads(), part, s.pool.threads() * s.chunks_per_thread};
+  return WorkItem{s,      s.arenas[0].data, s.input, s.output,
+                  thread, s.pool.threads(), part,    s.pool.threads() * s.chunks_per_thread};
 }
 
 void load_input_part(void *context, int part, int thread) { load_input(item_of(context, part, thread)); }
@@ -314,7 +328,14 @@ void run_alone(void *context, int i, int thread) {
   const gossamer_session &s = *static_cast<gossamer_session *>(context);
   const Model &f = s.model->file;
   const Value &in = f.values[f.input];
-  const WorkItem item{s, s.arenas[size_t(thread)].data, s.input + int64_t(i) * in.h * in.w * in.c, s.output + i * f.numbers, thread, 1, 0, 1};
+  const WorkItem item{s,
+                      s.arenas[size_t(thread)].data,
+                      s.input + int64_t(i) * in.h * in.w * in.c,
+                      s.output + i * f.numbers,
+                      thread,
+                      1,
+                      0,
+                      1};
   load_input(item);
   for (int32_t o = 0; o < f.op_count; o++) operate(item, o, 0);
   store_outputs(item);
@@ -361,7 +382,8 @@ const char *gossamer_error_text(int code) {
       "N10: weights lie outside their table, or a resize reads outside its map",
       "N11: an output has no name or no shape, or its pieces do not fill it",
       "N12: weights are of a type that their map cannot meet, or int8 ones have a scale that is none",
-      "GOSSAMER_ISA names an instruction set other than reference, portable, avx2, avx512, avx512_vnni, avx512_bf16, amx, neon and neon_dotprod, or that this machine lacks",
+      "GOSSAMER_ISA names an instruction set other than reference, portable, avx2, avx512, avx512_vnni, avx512_bf16, "
+      "amx, neon and neon_dotprod, or that this machine lacks",
   };
   const int count = int(sizeof texts / sizeof *texts);
   return code >= 0 && code < count ? texts[code] : "unknown error";
@@ -374,7 +396,7 @@ int gossamer_open(const char *path, gossamer_model **model) {
     auto opened = std::make_unique<gossamer_model>();
     const int file = open(path, O_RDONLY | O_CLOEXEC);
     if (file < 0) return GOSSAMER_FILE;
-    struct stat about {};
+    struct stat about{};
     const bool known = fstat(file, &about) == 0 && S_ISREG(about.st_mode) && about.st_size > 0;
     void *data = known ? mmap(nullptr, size_t(about.st_size), PROT_READ, MAP_PRIVATE, file, 0) : MAP_FAILED;
     close(file);
@@ -408,7 +430,8 @@ int gossamer_output_count(const gossamer_model *model, int32_t *count) {
 
 int gossamer_output(const gossamer_model *model, int32_t index, const char **name, int32_t *rank, int32_t sides[4],
                     int64_t *first) {
-  if (!model || !name || !rank || !sides || !first || index < 0 || index >= model->file.output_count) return GOSSAMER_ARGUMENT;
+  if (!model || !name || !rank || !sides || !first || index < 0 || index >= model->file.output_count)
+    return GOSSAMER_ARGUMENT;
   const Output *outputs = model->file.outputs;
   *first = 0;
   for (int32_t i = 0; i < index; i++) {
@@ -441,8 +464,8 @@ int gossamer_session_open(const gossamer_model *model, int threads, gossamer_ses
     bool fits = opened->shared.make(threads > 1 ? model->shared : 0);
     for (Bytes &arena : opened->arenas) fits = fits && arena.make(model->arena);
     for (int t = 0; t < threads; t++)
-      fits = fits && opened->expanded[size_t(t)].make(model->expanded) && opened->middle[size_t(t)].make(model->middle) &&
-             opened->scratch[size_t(t)].make(model->scratch);
+      fits = fits && opened->expanded[size_t(t)].make(model->expanded) &&
+             opened->middle[size_t(t)].make(model->middle) && opened->scratch[size_t(t)].make(model->scratch);
     if (!fits) return GOSSAMER_MEMORY;
     *session = opened.release();
     return GOSSAMER_OK;
@@ -451,17 +474,18 @@ int gossamer_session_open(const gossamer_model *model, int threads, gossamer_ses
   }
 }
 
-const char *gossamer_session_isa(const gossamer_session *session) { 
+const char *gossamer_session_isa(const gossamer_session *session) {
   if (!session) return "";
   return session->model->isa ? session->model->isa->name : "reference";
- }
+}
 
 int gossamer_run(gossamer_session *session, const float *input, int64_t images, float *output) {
   if (!session || !input || !output || images < 0) return GOSSAMER_ARGUMENT;
   return run_images(*session, input, images, output, nullptr);
 }
 
-int gossamer_profile(gossamer_session *session, const float *input, int64_t images, float *output, int64_t *nanoseconds) {
+int gossamer_profile(gossamer_session *session, const float *input, int64_t images, float *output,
+                     int64_t *nanoseconds) {
   if (!session || !input || !output || images < 0 || !nanoseconds) return GOSSAMER_ARGUMENT;
   return run_images(*session, input, images, output, nanoseconds);
 }

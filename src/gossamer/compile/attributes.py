@@ -60,12 +60,12 @@ def _is(kind: str, value: Any) -> bool:
     return isinstance(value, bytes) and value.isascii()
 
 
-def text(node: Node, name: str, default: str) -> str:
+def text_attribute(node: Node, name: str, default: str) -> str:
     """An attribute that is a text."""
     return bytes(node.attributes.get(name, default.encode())).decode()
 
 
-def places(low: Lowering, node: Node, axes: Iterable[int], rank: int) -> list[int]:
+def normalized_axes(low: Lowering, node: Node, axes: Iterable[int], rank: int) -> list[int]:
     """Axes counted from the first on. Raises InputError where a tensor of `rank` axes lacks one, or one is there twice."""
     given = list(axes)
     found = [axis % rank for axis in given if -rank <= axis < rank]
@@ -74,7 +74,7 @@ def places(low: Lowering, node: Node, axes: Iterable[int], rank: int) -> list[in
     return found
 
 
-def row(low: Lowering, node: Node, place: int, count: int) -> Any:
+def channel_row(low: Lowering, node: Node, place: int, count: int) -> Any:
     """A constant input of one float32 a channel; None where it is left out. Raises InputError for others."""
     found = low.tensor(node, place)
     if found is not None and (found.dtype != np.float32 or found.shape != (count,)):
@@ -82,7 +82,7 @@ def row(low: Lowering, node: Node, place: int, count: int) -> Any:
     return found
 
 
-def number(low: Lowering, node: Node, place: int, name: str = "") -> float | None:
+def scalar_input(low: Lowering, node: Node, place: int, name: str = "") -> float | None:
     """One number that is a constant input, or an attribute in some operator sets; None where it is left out."""
     found = node.attributes.get(name)
     if found is None and (given := low.tensor(node, place)) is not None:

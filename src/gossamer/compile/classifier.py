@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from gossamer.compile.program import Layer, Operation, Program
+from gossamer.compile.program import LayerWeights, Operation, Program
 
 PASSED = ("activation", "affine", "copy", "softmax")  # between the last layers and an output
 
@@ -13,7 +13,7 @@ def last_layers(program: Program) -> list[Operation]:
     """The convolutions over whole maps behind which, up to an output, only such stand and what works number by number."""
     makers = {one.out: one for one in program.operations}
     found: list[Operation] = []
-    left = [makers[value] for value in sorted(program.given()) if value in makers]
+    left = [makers[value] for value in sorted(program.output_values()) if value in makers]
     while left:
         one = left.pop()
         full = covers_its_map(program, one)
@@ -31,10 +31,10 @@ def covers_its_map(program: Program, one: Operation) -> bool:
     return one.kind == "conv" and whole and one.groups == 1 and one.dilation == 1 and source.type != "uint8"
 
 
-def in_bytes(layer: Layer) -> Layer:
+def in_bytes(layer: LayerWeights) -> LayerWeights:
     """A float32 layer with symmetric int8 weights: of each row the largest becomes 127, and a scale makes it good."""
     rows = layer.weight.reshape(len(layer.weight), -1).astype(np.float32)
     scale = (np.abs(rows).max(1) / 127).astype(np.float32)
     with np.errstate(all="ignore"):  # of weights that are not finite, which the scale shows
         steps = np.nan_to_num(np.rint(rows / np.where(scale > 0, scale, 1)[:, None])).clip(-127, 127)
-    return Layer(steps.astype(np.int8).reshape(layer.weight.shape), layer.bias, scale)
+    return LayerWeights(steps.astype(np.int8).reshape(layer.weight.shape), layer.bias, scale)

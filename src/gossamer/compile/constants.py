@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from gossamer.compile.attributes import places
+from gossamer.compile.attributes import normalized_axes
 from gossamer.compile.lowering import Lowering
-from gossamer.compile.program import MOVES
+from gossamer.compile.program import QDQ_OPS
 from gossamer.modelfile.onnx import Node
 from gossamer.operators import OPERATORS
 
@@ -29,7 +29,7 @@ def fold(low: Lowering, node: Node) -> bool:
         and tensors.get(node.inputs[0] if node.inputs else "") is not None
     ):
         return _sides_of_one(low, node)
-    known = node.op in OPERATORS and (low.onnx.opset >= FIRST_OPSET or node.op in ALWAYS) and node.op not in MOVES
+    known = node.op in OPERATORS and (low.onnx.opset >= FIRST_OPSET or node.op in ALWAYS) and node.op not in QDQ_OPS
     if not known or len(node.outputs) != 1 or any(name and tensors.get(name) is None for name in node.inputs):
         return False
     try:
@@ -73,8 +73,8 @@ def follow(low: Lowering, node: Node) -> bool:
                 low.refuse(node, f"places that {len(given)} sides of a map do not have")
             sides = [given[one] for one in chosen]
         elif node.op == "Slice":
-            first, last, axes, step = bounds(low, node)
-            places(low, node, [0] if axes is None else axes, 1)
+            first, last, axes, step = slice_bounds(low, node)
+            normalized_axes(low, node, [0] if axes is None else axes, 1)
             sides = given[first[0] : last[0] : step[0]]
     if sides is None:
         return False
@@ -82,7 +82,7 @@ def follow(low: Lowering, node: Node) -> bool:
     return True
 
 
-def bounds(low: Lowering, node: Node) -> tuple[list[int], list[int], list[int] | None, list[int]]:
+def slice_bounds(low: Lowering, node: Node) -> tuple[list[int], list[int], list[int] | None, list[int]]:
     """Starts, ends, axes and steps of a Slice, as many of each; attributes before operator set 10."""
     starts, ends, axes, steps = (low.ints(node, place, name) for place, name in enumerate(SLICE, 1))
     steps = [1] * len(starts or []) if steps is None else steps

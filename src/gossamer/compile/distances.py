@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from gossamer.compile import axes as lying
-from gossamer.compile import moves, reductions
+from gossamer.compile import layout, layout_ops, reductions
 from gossamer.compile.lowering import Lowering
-from gossamer.compile.program import Layer, Value
+from gossamer.compile.program import FeatureMap, LayerWeights
 from gossamer.modelfile.onnx import Node
 
 
@@ -18,13 +17,13 @@ def unsqueeze(low: Lowering, node: Node) -> None:
         name = chain[-1].outputs[0]
         users = low.users.get(name, [])
         if len(users) != 1 or low.uses[name] != 1 or users[0].op != op or users[0].inputs[0] != chain[-1].outputs[0]:
-            return moves.reshape(low, node)
+            return layout_ops.lower_reshape(low, node)
         chain.append(users[0])
     codes, power, axes = (low.onnx.tensors.get(one.inputs[1]) if len(one.inputs) > 1 else None for one in chain[1:])
     at = low.onnx.tensors.get(node.inputs[1]) if len(node.inputs) > 1 else None
     source = low.read(node)
     value = low.program.values[source]
-    flat = low.axes_of(node.inputs[0]) == lying.of_map(value)[:1] and value.h * value.w == 1
+    flat = low.axes_of(node.inputs[0]) == layout.of_map(value)[:1] and value.h * value.w == 1
     fits = codes is not None and codes.ndim == 2 and codes.shape[1] == value.c and codes.dtype == np.float32
     known = [None if one is None else one.reshape(-1).tolist() for one in (at, power, axes)]
     if (
@@ -33,27 +32,27 @@ def unsqueeze(low: Lowering, node: Node) -> None:
         or known not in ([[1], [2.0], [2]], [[1], [2.0], [-1]])
         or chain[3].attributes.get("keepdims", 1)
     ):
-        return moves.reshape(low, node)
+        return layout_ops.lower_reshape(low, node)
     assert codes is not None
     low.skip |= {id(one) for one in chain}
     count = len(codes)
     weight, ones = (-2 * codes).reshape(count, -1, 1, 1), np.ones((count, value.c, 1, 1), np.float32)
     length = (codes.astype(np.float64) ** 2).sum(1).astype(np.float32)
     source = reductions.floats(low, source)
-    squares = low.emit("multiply", source, Value(1, 1, value.c), other=source)
-    first = low.emit("conv", source, Value(1, 1, count), weights=[Layer(weight.astype(np.float32), length)])
-    layer = Layer(ones, np.zeros(count, np.float32))
-    made = low.emit("conv", squares, Value(1, 1, count), other=first, weights=[layer])
-    low.bind(chain[-1], made, lying.of_map(low.program.values[made])[:1])
+    squares = low.emit("multiply", source, FeatureMap(1, 1, value.c), other=source)
+    first = low.emit("conv", source, FeatureMap(1, 1, count), weights=[LayerWeights(weight.astype(np.float32), length)])
+    layer = LayerWeights(ones, np.zeros(count, np.float32))
+    made = low.emit("conv", squares, FeatureMap(1, 1, count), other=first, weights=[layer])
+    low.bind(chain[-1], made, layout.of_map(low.program.values[made])[:1])
     return None
 
 
 def negative(low: Lowering, node: Node) -> None:
     """Neg."""
 
-    def one(source: int, axes: lying.Axes) -> int:
+    def one(source: int, axes: layout.Axes) -> int:
         value = low.program.values[source]
-        layer = Layer(np.full(value.c, -1, np.float32), np.zeros(value.c, np.float32))
-        return low.emit("affine", source, Value(value.h, value.w, value.c), weights=[layer])
+        layer = LayerWeights(np.full(value.c, -1, np.float32), np.zeros(value.c, np.float32))
+        return low.emit("affine", source, FeatureMap(value.h, value.w, value.c), weights=[layer])
 
     low.each(node, one)

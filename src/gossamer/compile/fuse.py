@@ -10,7 +10,7 @@ def fuse(program: Program) -> Program:
     operations = list(program.operations)
     readers = program.readers()
     makers = {one.out: one for one in operations}
-    parents, given = {value.parent for value in program.values}, program.given()
+    parents, given = {value.parent for value in program.values}, program.output_values()
 
     def alone(value: int) -> bool:
         """Whether one operation reads the value, and nothing sees it as a slice."""
@@ -75,7 +75,7 @@ def _readers(operations: list[Operation], gone: set[int]) -> dict[int, list[int]
 
 def _compact(program: Program) -> Program:
     """Without the values that nothing uses any more."""
-    used = {program.input} | program.given()
+    used = {program.input} | program.output_values()
     for one in program.operations:
         used |= {one.input, one.out} | ({one.other} if one.other >= 0 else set())
     used |= {program.values[value].parent for value in used} - {-1}

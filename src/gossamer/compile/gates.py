@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from gossamer.compile import axes as lying
-from gossamer.compile import constants
+from gossamer.compile import constants, layout
 from gossamer.compile.lowering import Lowering
-from gossamer.compile.program import Layer, Value
+from gossamer.compile.program import FeatureMap, LayerWeights
 from gossamer.compile.scaling import Row
 from gossamer.modelfile.onnx import Node
 
@@ -88,16 +87,16 @@ def sloped(low: Lowering, node: Node) -> None:
     if (slopes == first).all() and slopes.ndim <= len(axes) + 1:
         low.activate(node, "leaky_relu", bound=(first, 0.0))
         return
-    of_map = axes == lying.of_map(value) and slopes.shape[-3:] == (value.c, 1, 1)
-    of_row = len(axes) == 1 and axes == lying.of_map(value)[:1] and slopes.shape[-1:] == (value.c,)
+    of_map = axes == layout.of_map(value) and slopes.shape[-3:] == (value.c, 1, 1)
+    of_row = len(axes) == 1 and axes == layout.of_map(value)[:1] and slopes.shape[-1:] == (value.c,)
     if not (of_map or of_row) or slopes.size != value.c or slopes.ndim > len(axes) + 1:
         low.refuse(node, "slopes that are neither one number nor one a channel")
     none, row = np.zeros(value.c, np.float32), slopes.reshape(-1)
 
     def affine(given: int, factor: Row, act: str = "none") -> int:
-        out = Value(value.h, value.w, value.c)
-        return low.emit("affine", given, out, act=act, weights=[Layer(factor.astype(np.float32), none)])
+        out = FeatureMap(value.h, value.w, value.c)
+        return low.emit("affine", given, out, act=act, weights=[LayerWeights(factor.astype(np.float32), none)])
 
     below = affine(affine(source, none - 1, "relu"), -row)
     above = low.activation(source, "relu", (0.0, 0.0))
-    low.bind(node, low.emit("add", above, Value(value.h, value.w, value.c), other=below), axes)
+    low.bind(node, low.emit("add", above, FeatureMap(value.h, value.w, value.c), other=below), axes)

@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gossamer.compile import axes as lying
-from gossamer.compile.attributes import places, row, text
-from gossamer.compile.axes import Axes
+from gossamer.compile import layout
+from gossamer.compile.attributes import channel_row, normalized_axes, text_attribute
+from gossamer.compile.layout import Axes
 from gossamer.compile.lowering import Lowering
-from gossamer.compile.program import MOST_NUMBERS, MOST_SIDE, MOST_STRIDE, MOST_TAPS, Array, Layer, Value
-from gossamer.compile.scaling import scaled
+from gossamer.compile.program import MOST_NUMBERS, MOST_SIDE, MOST_STRIDE, MOST_TAPS, Array, FeatureMap, LayerWeights
+from gossamer.compile.scaling import scale_channels
 from gossamer.modelfile.onnx import Node
 
 NEAREST: dict[str, Callable[[Array], Array]] = {
@@ -39,14 +39,14 @@ def resize(low: Lowering, node: Node) -> None:
     value = low.program.values[source]
     old = node.op == "Upsample" or low.onnx.opset < 11  # of one rule for where a place of the output lies
     scales, sizes = (low.constant(node, 1), None) if old else (low.constant(node, 2), low.shape_of(node, 3))
-    mode = text(node, "mode", "nearest")
-    place = text(node, "coordinate_transformation_mode", "asymmetric" if old else "half_pixel")
-    rounding = text(node, "nearest_mode", "floor" if old else "round_prefer_floor")
+    mode = text_attribute(node, "mode", "nearest")
+    place = text_attribute(node, "coordinate_transformation_mode", "asymmetric" if old else "half_pixel")
+    rounding = text_attribute(node, "nearest_mode", "floor" if old else "round_prefer_floor")
     if mode not in ("nearest", "linear") or place not in PLACES or rounding not in NEAREST:
         low.refuse(node, f"mode {mode}, {place}, {rounding}")
-    if node.attributes.get("antialias", 0) or text(node, "keep_aspect_ratio_policy", "stretch") != "stretch":
+    if node.attributes.get("antialias", 0) or text_attribute(node, "keep_aspect_ratio_policy", "stretch") != "stretch":
         low.refuse(node, "antialias or a policy of the aspect ratio")
-    axes = places(low, node, node.attributes.get("axes", range(4)), 4)
+    axes = normalized_axes(low, node, node.attributes.get("axes", range(4)), 4)
     if axes not in ([2, 3], [1, 2, 3], [0, 1, 2, 3]):
         low.refuse(node, "axes other than height and width")
     if sizes is not None:
@@ -65,8 +65,8 @@ def resize(low: Lowering, node: Node) -> None:
         _between(given, side, ratio, mode, place, rounding)
         for given, side, ratio in zip((value.h, value.w), sides, ratios)
     )
-    out = Value(sides[0], sides[1], value.c)
-    low.bind(node, low.emit("resize", source, out, weights=[Layer(rows, columns)]))
+    out = FeatureMap(sides[0], sides[1], value.c)
+    low.bind(node, low.emit("resize", source, out, weights=[LayerWeights(rows, columns)]))
 
 
 def _between(given: int, side: int, ratio: float, mode: str, place: str, rounding: str) -> Array:
@@ -79,28 +79,28 @@ def _between(given: int, side: int, ratio: float, mode: str, place: str, roundin
     return np.stack([np.floor(x), x - np.floor(x)], 1).astype(np.float32)
 
 
-def softmax(low: Lowering, node: Node) -> None:
+def lower_softmax(low: Lowering, node: Node) -> None:
     """Over an axis that is a run of channels: of a map its channels, of rows (N, A, K) their K."""
     flat = low.onnx.opset < 13  # over all axes from one on
 
     def one(source: int, axes: Axes) -> int:
         value = low.program.values[source]
-        (place,) = places(low, node, [node.attributes.get("axis", 1 if flat else -1)], len(axes) + 1)
+        (place,) = normalized_axes(low, node, [node.attributes.get("axis", 1 if flat else -1)], len(axes) + 1)
         if place == 0:
             low.refuse(node, "the batch as its axis")
         if flat and any(axes[place:]):
             low.refuse(node, "several axes at once, as before operator set 13")
-        axis = lying.merged(axes[place - 1])
+        axis = layout.merged(axes[place - 1])
         if not axis:  # of one place
-            return low.emit("softmax", source, Value(value.h, value.w, value.c), groups=value.c)
+            return low.emit("softmax", source, FeatureMap(value.h, value.w, value.c), groups=value.c)
         outer = len(axis) == 1 and axis[0].step > 1 and axis[0].step * axis[0].size == value.c
         if len(axis) != 1 or axis[0].of != "c" or not (axis[0].step == 1 or outer):
             low.refuse(node, "an axis that is not made of neighbouring channels, nor of runs of them")
         groups = value.c // axis[0].size
         if outer:  # runs of channels: interleaved, they are neighbours
             source = low.emit("shuffle", source, value.like(value.h, value.w, value.c), groups=axis[0].size)
-        made = low.emit("softmax", source, Value(value.h, value.w, value.c), groups=groups)
-        return low.emit("shuffle", made, Value(value.h, value.w, value.c), groups=groups) if outer else made
+        made = low.emit("softmax", source, FeatureMap(value.h, value.w, value.c), groups=groups)
+        return low.emit("shuffle", made, FeatureMap(value.h, value.w, value.c), groups=groups) if outer else made
 
     low.each(node, one)
 
@@ -114,7 +114,7 @@ def conv_transpose(low: Lowering, node: Node) -> None:
     value, groups = low.program.values[source], at.get("group", 1)
     if weight is None or weight.ndim != 4 or weight.dtype != np.float32 or len(weight) != value.c:
         low.refuse(node, "its weight is not float32 of four axes")
-    if text(node, "auto_pad", "NOTSET") != "NOTSET" or "output_shape" in at:
+    if text_attribute(node, "auto_pad", "NOTSET") != "NOTSET" or "output_shape" in at:
         low.refuse(node, "auto_pad or output_shape")
     if (at.get("kernel_shape") or [*weight.shape[2:]]) != [*weight.shape[2:]] or not weight.size:
         low.refuse(node, "another kernel than its weight's")
@@ -140,22 +140,22 @@ def conv_transpose(low: Lowering, node: Node) -> None:
         if 0 <= r < weight.shape[2] and 0 <= q < weight.shape[3]:
             kernel[:, y, x, :, :, a, b] = grouped[:, :, :, r, q].transpose(0, 2, 1)
     c_out = groups * each
-    given = row(low, node, 2, c_out)
+    given = channel_row(low, node, 2, c_out)
     bias = np.zeros(c_out, np.float32) if given is None else given
     biases = np.broadcast_to(bias.reshape(groups, 1, 1, each), (groups, sh, sw, each)).reshape(-1)
     if value.type == "uint8":  # the new kernel has no bytes
-        source = low.emit("copy", source, Value(value.h, value.w, value.c))
+        source = low.emit("copy", source, FeatureMap(value.h, value.w, value.c))
     made = low.emit(
         "conv",
         source,
-        Value(value.h + top + bottom - kh + 1, value.w + left + right - kw + 1, c_out * sh * sw),
+        FeatureMap(value.h + top + bottom - kh + 1, value.w + left + right - kw + 1, c_out * sh * sw),
         kernel=(kh, kw),
         pads=(top, left, bottom, right),
         groups=groups,
-        weights=[Layer(kernel.reshape(-1, value.c // groups, kh, kw), np.ascontiguousarray(biases))],
+        weights=[LayerWeights(kernel.reshape(-1, value.c // groups, kh, kw), np.ascontiguousarray(biases))],
     )
     low.value_uses[made] = 1
-    spread = low.emit("depth_to_space", made, Value(rows, columns, c_out), stride=(sh, sw), groups=groups)
+    spread = low.emit("depth_to_space", made, FeatureMap(rows, columns, c_out), stride=(sh, sw), groups=groups)
     low.bind(node, spread)
 
 
@@ -179,12 +179,12 @@ def _phases(
 def depth_to_space(low: Lowering, node: Node) -> None:
     source, block = low.value(node), node.attributes.get("blocksize", 1)
     value = low.program.values[source]
-    mode = text(node, "mode", "DCR")
+    mode = text_attribute(node, "mode", "DCR")
     if not 1 <= block <= MOST_STRIDE or value.c % block**2 or mode not in ("DCR", "CRD"):
         low.refuse(node, "a block or mode outside what the engine has")
     c = value.c // block**2
     groups = c if mode == "CRD" else 1
-    out = Value(value.h * block, value.w * block, c)
+    out = FeatureMap(value.h * block, value.w * block, c)
     low.bind(node, low.emit("depth_to_space", source, out, stride=(block, block), groups=groups))
 
 
@@ -198,8 +198,8 @@ def with_constant(low: Lowering, node: Node) -> bool:
         low.refuse(node, "a constant that is not float32, or over a map")
     source = low.read(node, 1 - found[0])
     value, axes = low.program.values[source], low.axes_of(node.inputs[1 - found[0]])
-    per_channel = constant.ndim >= 3 and constant.shape[-3:] == (value.c, 1, 1) and axes == lying.of_map(value)
-    row_alone = len(axes) == 1 and axes == lying.of_map(value)[:1] and constant.shape[-1:] == (value.c,)  # (batch, C)
+    per_channel = constant.ndim >= 3 and constant.shape[-3:] == (value.c, 1, 1) and axes == layout.of_map(value)
+    row_alone = len(axes) == 1 and axes == layout.of_map(value)[:1] and constant.shape[-1:] == (value.c,)  # (batch, C)
     fits = constant.size == 1 or ((per_channel or row_alone) and constant.size == value.c)
     if not fits or constant.ndim > len(axes) + 1:
         low.refuse(node, "a constant that is neither one number nor one a channel")
@@ -213,7 +213,7 @@ def with_constant(low: Lowering, node: Node) -> bool:
         factor = -factor if node.op == "Sub" and found[0] == 0 else factor
     else:
         factor = row if node.op == "Mul" else np.reciprocal(row.astype(np.float64))
-    low.bind(node, scaled(low, source, factor, offset), axes)
+    low.bind(node, scale_channels(low, source, factor, offset), axes)
     return True
 
 

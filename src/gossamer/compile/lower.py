@@ -8,13 +8,24 @@ from typing import Any
 
 import numpy as np
 
-from gossamer.compile import axes as lying
-from gossamer.compile import distances, gates, heads, moves, padding, quantised, reductions, slices, stacks, windows
-from gossamer.compile.attributes import check, number, places, row
-from gossamer.compile.constants import bounds, fold, follow
-from gossamer.compile.lowering import FLOAT_MOST, TAKES_ACT, Handler, Lowering, Pads
-from gossamer.compile.program import MOST_TAPS, MOVES, Layer, Program, Value
-from gossamer.compile.scaling import scaled
+from gossamer.compile import (
+    distances,
+    gates,
+    heads,
+    layout,
+    layout_ops,
+    padding,
+    quantised,
+    reductions,
+    slices,
+    stacks,
+    windows,
+)
+from gossamer.compile.attributes import channel_row, check, normalized_axes, scalar_input
+from gossamer.compile.constants import fold, follow, slice_bounds
+from gossamer.compile.lowering import FLOAT_MOST, FUSES_ACTIVATION, Handler, Lowering, Pads
+from gossamer.compile.program import MOST_TAPS, QDQ_OPS, FeatureMap, LayerWeights, Program
+from gossamer.compile.scaling import scale_channels
 from gossamer.errors import InputError
 from gossamer.modelfile.onnx import Node, OnnxModel
 
@@ -27,7 +38,7 @@ UNARY = {
 }
 GATES = {"Sigmoid": "silu", "HardSigmoid": "hard_swish"}  # times its input
 SAME = ("Identity", "Dropout")
-MOVED = ("Flatten", "Squeeze")
+RESHAPES = ("Flatten", "Squeeze")
 
 
 def _pair(values: Any, default: int = 1) -> tuple[int, int]:
@@ -36,7 +47,7 @@ def _pair(values: Any, default: int = 1) -> tuple[int, int]:
 
 
 def _window(
-    value: Value, kernel: tuple[int, int], stride: tuple[int, int], pads: Pads, dilation: int
+    value: FeatureMap, kernel: tuple[int, int], stride: tuple[int, int], pads: Pads, dilation: int
 ) -> tuple[int, int]:
     h = (value.h + pads[0] + pads[2] - dilation * (kernel[0] - 1) - 1) // stride[0] + 1
     w = (value.w + pads[1] + pads[3] - dilation * (kernel[1] - 1) - 1) // stride[1] + 1
@@ -56,15 +67,17 @@ def _conv(low: Lowering, node: Node) -> None:
         low.refuse(node, "its kernel, channels or groups are outside what the engine has")
     pads = padding.of(low, node, kernel, stride, dilations[0])
     h, w = _window(value, kernel, stride, pads, dilations[0])
-    given = row(low, node, 2, c_out)
+    given = channel_row(low, node, 2, c_out)
     bias = np.zeros(c_out, np.float32) if given is None else given
     depthwise = groups > 1 and groups == value.c == c_out
-    source, layer = (source, Layer(weight, bias)) if depthwise else quantised.layer(low, node, weight, bias, source)
-    layers: list[Layer | None] = [None, layer, None] if depthwise else [layer]
+    source, layer = (
+        (source, LayerWeights(weight, bias)) if depthwise else quantised.layer(low, node, weight, bias, source)
+    )
+    layers: list[LayerWeights | None] = [None, layer, None] if depthwise else [layer]
     made = low.emit(
         "block" if depthwise else "conv",
         source,
-        Value(h, w, c_out),
+        FeatureMap(h, w, c_out),
         kernel=kernel,
         stride=stride,
         pads=pads,
@@ -83,7 +96,7 @@ def _gemm(low: Lowering, node: Node) -> None:
     axes = low.axes_of(node.inputs[0])
     if weight is None or weight.ndim != 2 or weight.dtype != np.float32:
         low.refuse(node, "its weight is not float32 of two axes")
-    if len(axes) != 1 or lying.channels_last(axes, low.program.values[source]) is not False:
+    if len(axes) != 1 or layout.channels_last(axes, low.program.values[source]) is not False:
         low.refuse(node, "its input is no map flattened channels first")
     if at.get("transA", 0) or at.get("alpha", 1.0) != 1.0 or at.get("beta", 1.0) != 1.0:
         low.refuse(node, "transA, alpha or beta")
@@ -100,24 +113,24 @@ def _gemm(low: Lowering, node: Node) -> None:
         low.refuse(node, f"its bias is not a row of {len(weight)} float32")
     bias = np.broadcast_to(given.reshape(-1), (len(weight),))
     source, layer = quantised.layer(low, node, kernel, np.ascontiguousarray(bias), source, axis)
-    made = low.emit("conv", source, Value(1, 1, len(weight)), kernel=(value.h, value.w), weights=[layer])
-    low.bind(node, made, lying.of_map(low.program.values[made])[:1])
+    made = low.emit("conv", source, FeatureMap(1, 1, len(weight)), kernel=(value.h, value.w), weights=[layer])
+    low.bind(node, made, layout.of_map(low.program.values[made])[:1])
 
 
 def _batch_norm(low: Lowering, node: Node) -> None:
     source = low.value(node)
     value = low.program.values[source]
-    scale, shift, mean, variance = (row(low, node, place, value.c) for place in range(1, 5))
+    scale, shift, mean, variance = (channel_row(low, node, place, value.c) for place in range(1, 5))
     if any(one is None for one in (scale, shift, mean, variance)) or node.attributes.get("training_mode", 0):
         low.refuse(node, "its scale, shift, mean or variance is left out, or it trains")
     factor = scale.astype(np.float64) / np.sqrt(variance.astype(np.float64) + node.attributes.get("epsilon", 1e-5))
     offset = shift - mean * factor
-    low.bind(node, scaled(low, source, factor, offset))
+    low.bind(node, scale_channels(low, source, factor, offset))
 
 
 def _clip(low: Lowering, node: Node) -> None:
     # attributes before operator set 11
-    lower, upper = number(low, node, 1, "min"), number(low, node, 2, "max")
+    lower, upper = scalar_input(low, node, 1, "min"), scalar_input(low, node, 2, "max")
     least = -FLOAT_MOST if lower is None else max(lower, -FLOAT_MOST)
     most = FLOAT_MOST if upper is None else min(upper, FLOAT_MOST)
     if least > most:
@@ -133,7 +146,7 @@ def _leaky(low: Lowering, node: Node) -> None:
 
 
 def _unary(low: Lowering, node: Node) -> None:
-    product = low.gated(node) if node.op in GATES and node.inputs[0] in low.names else None
+    product = low.match_gate_product(node) if node.op in GATES and node.inputs[0] in low.names else None
     if product is not None:  # x * sigmoid(x), x * hard_sigmoid(x)
         low.activate(node, GATES[node.op], uses=2)
         value = low.names[node.outputs[0]]
@@ -150,11 +163,11 @@ def _hard_sigmoid(low: Lowering, node: Node) -> None:
         _unary(low, node)
         return
 
-    def line(source: int, _: lying.Axes) -> int:
+    def line(source: int, _: layout.Axes) -> int:
         value = low.program.values[source]
-        layer = Layer(np.full(value.c, alpha, np.float32), np.full(value.c, beta, np.float32))
+        layer = LayerWeights(np.full(value.c, alpha, np.float32), np.full(value.c, beta, np.float32))
         return low.emit(
-            "affine", source, Value(value.h, value.w, value.c), act="clip", bound=(0.0, 1.0), weights=[layer]
+            "affine", source, FeatureMap(value.h, value.w, value.c), act="clip", bound=(0.0, 1.0), weights=[layer]
         )
 
     low.each(node, line)
@@ -168,7 +181,7 @@ def _add(low: Lowering, node: Node) -> None:
     va, vb = low.program.values[a], low.program.values[b]
     if va.c == vb.c and va.h * va.w != vb.h * vb.w and 1 in (va.h * va.w, vb.h * vb.w):  # one number a channel
         a, b, va = (a, b, va) if vb.h * vb.w == 1 else (b, a, vb)
-        low.bind(node, low.emit("add", a, Value(va.h, va.w, va.c), other=b))
+        low.bind(node, low.emit("add", a, FeatureMap(va.h, va.w, va.c), other=b))
         return
     if (va.h, va.w, va.c) != (vb.h, vb.w, vb.c):
         low.refuse(node, "maps of two sizes")
@@ -176,11 +189,11 @@ def _add(low: Lowering, node: Node) -> None:
     late, early = (a, b) if order.get(id(low.maker.get(a)), -1) > order.get(id(low.maker.get(b)), -1) else (b, a)
     made = low.free_to_take(late)
     conv = made is not None and made.kind == "conv" and made.act == "none" and made.other < 0 and made.input != late
-    if made is not None and conv and low.reopen(late, made):
+    if made is not None and conv and low.drop_requantise(late, made):
         made.other = early
         low.bind(node, late)
         return
-    low.bind(node, low.emit("add", a, Value(va.h, va.w, va.c), other=b))
+    low.bind(node, low.emit("add", a, FeatureMap(va.h, va.w, va.c), other=b))
 
 
 def _mul(low: Lowering, node: Node) -> None:
@@ -195,11 +208,11 @@ def _mul(low: Lowering, node: Node) -> None:
         b = reductions.to_channels(low, b, va.c)
     va, vb = low.program.values[a], low.program.values[b]
     if (va.h, va.w, va.c) == (vb.h, vb.w, vb.c):
-        low.bind(node, low.emit("multiply", a, Value(va.h, va.w, va.c), other=b))
+        low.bind(node, low.emit("multiply", a, FeatureMap(va.h, va.w, va.c), other=b))
         return
     if vb.h * vb.w != 1 or va.c != vb.c:
         low.refuse(node, "a product that is not of two maps of one size, or of a map and one number a channel")
-    low.bind(node, low.emit("scale", a, Value(va.h, va.w, va.c), other=b))
+    low.bind(node, low.emit("scale", a, FeatureMap(va.h, va.w, va.c), other=b))
 
 
 def _pool(low: Lowering, node: Node) -> None:
@@ -209,7 +222,7 @@ def _pool(low: Lowering, node: Node) -> None:
     value, kernel = low.program.values[source], _pair(at["kernel_shape"])
     stride, dilations = _pair(at.get("strides")), _pair(at.get("dilations"))
     pads = padding.of(low, node, kernel, stride, dilations[0])
-    count_padding = bool(at.get("count_include_pad", 0)) or low.root(node.inputs[0]) in low.padded
+    count_padding = bool(at.get("count_include_pad", 0)) or low.map_name(node.inputs[0]) in low.padded
     if dilations[0] != dilations[1] or any(one >= side for one, side in zip(at.get("pads") or (), kernel * 2)):
         low.refuse(node, "two dilations, or padding of a whole kernel")
     if at.get("ceil_mode", 0):
@@ -225,7 +238,7 @@ def _pool(low: Lowering, node: Node) -> None:
     made = low.emit(
         kind,
         source,
-        Value(h, w, value.c),
+        FeatureMap(h, w, value.c),
         kernel=kernel,
         stride=stride,
         pads=pads,
@@ -254,13 +267,13 @@ def _global(low: Lowering, node: Node) -> None:
         if axes != [2, 3]:
             low.refuse(node, "axes other than height, width, both, or the channels that stay")
     source = low.value(node)
-    out = Value(1, 1, low.program.values[source].c)
-    low.bind(node, low.emit("global_average", source, out), None if keeps else lying.of_map(out)[:1])
+    out = FeatureMap(1, 1, low.program.values[source].c)
+    low.bind(node, low.emit("global_average", source, out), None if keeps else layout.of_map(out)[:1])
 
 
 def _reshape(low: Lowering, node: Node) -> None:
     if not _shuffle(low, node):
-        moves.reshape(low, node)
+        layout_ops.lower_reshape(low, node)
 
 
 def _shuffle(low: Lowering, node: Node) -> bool:
@@ -270,27 +283,27 @@ def _shuffle(low: Lowering, node: Node) -> bool:
         chain.append(users[0])
         if chain[-1].op == "Reshape":
             break
-    moved = [one for one in chain if one.op not in MOVES]
+    moved = [one for one in chain if one.op not in QDQ_OPS]
     names, value = [one.op for one in moved], low.program.values[source]
     if names != ["Reshape", "Transpose", "Reshape"] or moved[1].attributes.get("perm") != [0, 2, 1, 3, 4]:
         return False
-    axes = moves.rearranged(low, node) if low.axes_of(node.inputs[0]) == lying.of_map(value) else None
-    groups, each, *sides = (0, 0) if axes is None else lying.shape(axes)
+    axes = layout_ops.rearranged(low, node) if low.axes_of(node.inputs[0]) == layout.of_map(value) else None
+    groups, each, *sides = (0, 0) if axes is None else layout.sides_of(axes)
     if axes is None or groups * each != value.c or sides != [value.h, value.w]:
         return False
     low.skip |= {id(one) for one in chain[:-1]}  # bytes that are moved stay as they are
     made = low.emit("shuffle", source, value.like(value.h, value.w, value.c), groups=groups)
-    low.bind(chain[-2], made, lying.reshape(lying.of_map(value), (each, groups, *sides)))
+    low.bind(chain[-2], made, layout.reshaped_axes(layout.of_map(value), (each, groups, *sides)))
     return True
 
 
 def _concat(low: Lowering, node: Node) -> None:
-    if windows.join(low, node) or slices.focus(low, node) or slices.again(low, node) or _turned(low, node):
+    if windows.lower_concat(low, node) or slices.focus(low, node) or slices.again(low, node) or _turned(low, node):
         return
     if node.attributes.get("axis") == 1 and not all(_is_map(low, name) for name in node.inputs):
         rows = [low.series.get(name) or [(low.read(node, i), low.axes_of(name))] for i, name in enumerate(node.inputs)]
         joined = [one for part in rows for one in part]
-        if len({lying.shape(axes)[1:] for _, axes in joined}) > 1:
+        if len({layout.sides_of(axes)[1:] for _, axes in joined}) > 1:
             low.refuse(node, "rows of different lengths")
         low.series[node.outputs[0]] = joined
         return
@@ -300,7 +313,7 @@ def _concat(low: Lowering, node: Node) -> None:
     _of_one_rank(low, node)
     values = low.program.values
     first = values[parts[0]]
-    values.append(Value(first.h, first.w, sum(values[part].c for part in parts)))
+    values.append(FeatureMap(first.h, first.w, sum(values[part].c for part in parts)))
     whole, offset = len(values) - 1, 0
     for part in parts:
         value = values[part]
@@ -311,14 +324,16 @@ def _concat(low: Lowering, node: Node) -> None:
         made = low.maker.get(part)
         if alone and value.type == "uint8":
             # bytes are those of the whole; what they cut off stays cut off
-            alone = made is not None and made.kind in TAKES_ACT and made.act == "none" and low.value_uses[part] <= 1
+            alone = (
+                made is not None and made.kind in FUSES_ACTIVATION and made.act == "none" and low.value_uses[part] <= 1
+            )
             if alone and made is not None:
                 made.act, made.bound = "clip", value.range()
                 value.type, value.scale, value.zero = "float32", 1.0, 0
         if alone and not any(other.parent == part for other in values):
             value.parent, value.first = whole, offset
         else:
-            copied = low.emit("copy", part, Value(value.h, value.w, value.c))
+            copied = low.emit("copy", part, FeatureMap(value.h, value.w, value.c))
             values[copied].parent, values[copied].first = whole, offset
         offset += value.c
     low.bind(node, whole)
@@ -329,7 +344,11 @@ def _turned(low: Lowering, node: Node) -> bool:
     name, readers = node.outputs[0], low.users.get(node.outputs[0], [])
     parts = [(low.names[one], low.axes_of(one)) for one in node.inputs if one in low.names]
     flat = len(parts) == len(node.inputs) and all(len(axes) == 2 for _, axes in parts)
-    if not flat or node.attributes.get("axis") not in (2, -1) or len({lying.shape(axes)[0] for _, axes in parts}) > 1:
+    if (
+        not flat
+        or node.attributes.get("axis") not in (2, -1)
+        or len({layout.sides_of(axes)[0] for _, axes in parts}) > 1
+    ):
         return False
     if len(readers) != 1 or low.uses[name] != 1 or readers[0].op != "Transpose":
         return False
@@ -351,7 +370,7 @@ def _is_map(low: Lowering, name: str) -> bool:
     if name not in low.names:
         return False
     value, axes = low.program.values[low.names[name]], low.axes_of(name)
-    return axes == lying.of_map(value) or (value.h * value.w == 1 and len(axes) == 1)
+    return axes == layout.of_map(value) or (value.h * value.w == 1 and len(axes) == 1)
 
 
 def _slices(low: Lowering, node: Node) -> None:
@@ -371,9 +390,9 @@ def _slices(low: Lowering, node: Node) -> None:
         channels, rows, columns = _chosen(low, node, value)
         whole = rows == range(value.h) and columns == range(value.w)
         if channels == range(value.c):
-            low.alias(node, source) if whole else low.bind(node, slices.crop(low, source, rows, columns))
+            low.alias(node, source) if whole else low.bind(node, slices.crop_map(low, source, rows, columns))
             return
-        source = source if whole else slices.crop(low, source, rows, columns)
+        source = source if whole else slices.crop_map(low, source, rows, columns)
         value, first, last = low.program.values[source], channels.start, channels.stop
         starts, each = [first], [last - first]
     base = value.parent if value.parent >= 0 else source
@@ -385,15 +404,15 @@ def _slices(low: Lowering, node: Node) -> None:
             continue
         low.names[name] = len(low.program.values) - 1
         if len(low.axes_of(node.inputs[0])) == 1:
-            low.axes[name] = lying.of_map(part)[:1]
+            low.axes[name] = layout.of_map(part)[:1]
         low.value_uses[low.names[name]] = low.uses.get(name, 0)
 
 
-def _chosen(low: Lowering, node: Node, value: Value) -> list[range]:
+def _chosen(low: Lowering, node: Node, value: FeatureMap) -> list[range]:
     """The channels, rows and columns of a map that a Slice leaves. Raises InputError."""
-    start, end, axes, steps = bounds(low, node)
+    start, end, axes, steps = slice_bounds(low, node)
     rank = len(low.axes_of(node.inputs[0])) + 1
-    axes = places(low, node, range(len(start)) if axes is None else axes, rank)
+    axes = normalized_axes(low, node, range(len(start)) if axes is None else axes, rank)
     sides, chosen = (value.c, value.h, value.w), [range(value.c), range(value.h), range(value.w)]
     for axis, first, last, step in zip(axes, start, end, steps, strict=True):
         if axis == 0 and (first, step) == (0, 1) and last >= 2**31 - 1:  # all of the batch
@@ -433,15 +452,15 @@ HANDLERS: dict[str, Handler] = {
     "ReduceSum": stacks.total,
     "Reshape": _reshape,
     "Resize": heads.resize,
-    "Shape": moves.shape,
+    "Shape": layout_ops.lower_shape,
     "Slice": _slices,
-    "Softmax": heads.softmax,
+    "Softmax": heads.lower_softmax,
     "Split": _slices,
     "Sub": heads.less_or_over,
-    "Transpose": moves.transpose,
+    "Transpose": layout_ops.transpose,
     "Unsqueeze": distances.unsqueeze,
     "Upsample": heads.resize,
-    **dict.fromkeys(MOVED, moves.reshape),
+    **dict.fromkeys(RESHAPES, layout_ops.lower_reshape),
     **dict.fromkeys(UNARY, _unary),
     "HardSigmoid": _hard_sigmoid,
     **dict.fromkeys(SAME, Lowering.pass_on),

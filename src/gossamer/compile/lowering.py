@@ -6,18 +6,18 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
-from gossamer.compile import axes as lying
-from gossamer.compile.axes import Axes
+from gossamer.compile import layout
+from gossamer.compile.layout import Axes
 from gossamer.compile.program import (
     LONGEST_NAME,
     MOST_AXES,
     MOST_SIDE,
-    MOVES,
+    QDQ_OPS,
+    FeatureMap,
     Operation,
-    Output,
     Program,
+    ProgramOutput,
     Quantised,
-    Value,
 )
 from gossamer.errors import InputError
 from gossamer.modelfile.onnx import Node, OnnxModel
@@ -25,7 +25,7 @@ from gossamer.modelfile.onnx import Node, OnnxModel
 FLOAT_MOST = 3.4e38
 MOST_PIECES, LONGEST_SHOWN = 4096, 200
 SHAPES = ("Cast", "Gather")  # of sides of maps; all other operators have handlers
-TAKES_ACT = ("conv", "add", "scale", "affine")  # and a block, behind its last layer
+FUSES_ACTIVATION = ("conv", "add", "scale", "affine")  # and a block, behind its last layer
 
 Handler = Callable[["Lowering", Node], None]
 Pads = tuple[int, int, int, int]  # top, left, bottom, right
@@ -55,7 +55,7 @@ class Lowering:
                 "give height and width where the file leaves them open (--input HxW), or export the network at one size",
             )
         c, h, w = (int(side) for side in shape[1:] if isinstance(side, int))
-        self.program = Program([Value(h, w, c)], [], 0, [])
+        self.program = Program([FeatureMap(h, w, c)], [], 0, [])
         self.names: dict[str, int] = {onnx.input.name: 0}
         self.axes: dict[str, Axes] = {}  # of names whose axes are not channels, height, width
         self.series: dict[str, list[tuple[int, Axes]]] = {}  # names of several maps' rows, one behind the other
@@ -74,12 +74,12 @@ class Lowering:
         self.quantised: dict[str, Quantised] = {}  # constants that are bytes
         self.skip: set[int] = set()  # nodes that an earlier one has taken in
 
-    def output(self, name: str) -> Output:
+    def output(self, name: str) -> ProgramOutput:
         """An output as the maps that fill it. Raises InputError where its numbers lie in no order that the engine gives."""
         parts = self.series.get(name) or ([(self.names[name], self.axes_of(name))] if name in self.names else [])
-        pieces, shapes = [], [lying.shape(axes) for _, axes in parts]
+        pieces, shapes = [], [layout.sides_of(axes) for _, axes in parts]
         for value, axes in parts:
-            last = lying.channels_last(axes, self.program.values[value])
+            last = layout.channels_last(axes, self.program.values[value])
             if last is None:
                 break
             pieces.append((value, last))
@@ -91,7 +91,7 @@ class Lowering:
                 f"maps channels first or last, of up to {MOST_AXES} axes, with a name of up to {LONGEST_NAME} bytes",
                 "give the head's maps as they are",
             )
-        return Output(name, (sum(sides[0] for sides in shapes), *shapes[0][1:]), pieces)
+        return ProgramOutput(name, (sum(sides[0] for sides in shapes), *shapes[0][1:]), pieces)
 
     def refuse(self, node: Node, why: str) -> NoReturn:
         """Raises InputError that names the node and its attributes."""
@@ -108,7 +108,7 @@ class Lowering:
         """The map that a node reads. Raises InputError where its axes are not channels, height, width."""
         number = self.read(node, place)
         axes, one = self.axes_of(node.inputs[place]), self.program.values[number]
-        if axes != lying.of_map(one) and (one.h * one.w > 1 or len(axes) != 1):
+        if axes != layout.of_map(one) and (one.h * one.w > 1 or len(axes) != 1):
             self.refuse(node, f"its input {place} has other axes than channels, height, width")
         return number
 
@@ -123,7 +123,7 @@ class Lowering:
 
     def axes_of(self, name: str) -> Axes:
         """How the axes of a name's tensor, without the batch, lie in its map."""
-        return self.axes[name] if name in self.axes else lying.of_map(self.program.values[self.names[name]])
+        return self.axes[name] if name in self.axes else layout.of_map(self.program.values[self.names[name]])
 
     def shape_of(self, node: Node, place: int) -> list[int | None] | None:
         """A shape that a node reads, constant or computed from known ones; None where it is left out."""
@@ -173,7 +173,7 @@ class Lowering:
             found = given.reshape(-1).tolist()
         return found
 
-    def emit(self, kind: str, source: int, out: Value, **more: Any) -> int:
+    def emit(self, kind: str, source: int, out: FeatureMap, **more: Any) -> int:
         """Add an operation with a new value; its number."""
         self.program.values.append(out)
         number = len(self.program.values) - 1
@@ -187,7 +187,7 @@ class Lowering:
         name = node.outputs[0]
         self.names[name] = value
         if axes is None and len(self.axes.get(node.inputs[0], ())) == 1:  # one axis stays one
-            axes = lying.of_map(self.program.values[value])[:1]
+            axes = layout.of_map(self.program.values[value])[:1]
         if axes is not None:
             self.axes[name] = axes
         self.value_uses[value] = self.uses.get(name, 0)
@@ -198,7 +198,7 @@ class Lowering:
         self.axes[node.outputs[0]] = self.axes_of(node.inputs[0]) if axes is None else axes
         self.value_uses[value] = self.value_uses.get(value, 0) - 1 + self.uses.get(node.outputs[0], 0)
 
-    def reopen(self, value: int, made: Operation, keeps: tuple[str, ...] = ()) -> bool:
+    def drop_requantise(self, value: int, made: Operation, keeps: tuple[str, ...] = ()) -> bool:
         """Leave out the rounding to bytes behind an operation, so that the next one runs with it; whether that is right.
 
         Bytes from 0 up may stand for a ReLU, which must not be lost: then only for an activation of `keeps`.
@@ -210,7 +210,7 @@ class Lowering:
             one.type, one.scale, one.zero = "float32", 1.0, 0
         return True
 
-    def gated(self, node: Node) -> Node | None:
+    def match_gate_product(self, node: Node) -> Node | None:
         """The product of a node's output with its input, both rounded to bytes or not, if nothing else reads the output."""
         chain = [node]
         while (
@@ -218,17 +218,17 @@ class Lowering:
             and chain[-1].op != "Mul"
         ):
             chain.append(users[0])
-            if chain[-1].op not in (*MOVES, "Mul"):
+            if chain[-1].op not in (*QDQ_OPS, "Mul"):
                 return None
         last = chain[-1]
-        if last.op != "Mul" or self.root(node.inputs[0]) not in [self.root(name) for name in last.inputs]:
+        if last.op != "Mul" or self.map_name(node.inputs[0]) not in [self.map_name(name) for name in last.inputs]:
             return None
         self.skip |= {id(one) for one in chain[1:]}
         return last
 
-    def root(self, name: str) -> str:
+    def map_name(self, name: str) -> str:
         """The name of the map that a name is, rounded to bytes or not."""
-        while name in self.producer and self.producer[name].op in MOVES:
+        while name in self.producer and self.producer[name].op in QDQ_OPS:
             name = self.producer[name].inputs[0]
         return name
 
@@ -250,9 +250,9 @@ class Lowering:
         if made is not None and made.kind == "depth_to_space" and made.act == "none":  # as well before it
             made = self.free_to_take(made.input)
         keeps = (act,) if act in ("relu", "relu6") else ()
-        simple = made is not None and made.kind in TAKES_ACT and made.act == "none"
+        simple = made is not None and made.kind in FUSES_ACTIVATION and made.act == "none"
         block = made is not None and made.kind == "block" and made.acts[1] == "none"
-        if made is not None and (simple or block) and self.reopen(source, made, keeps):
+        if made is not None and (simple or block) and self.drop_requantise(source, made, keeps):
             if simple:
                 made.act, made.bound = act, bound
             else:
@@ -264,4 +264,4 @@ class Lowering:
     def activation(self, source: int, act: str, bound: tuple[float, float]) -> int:
         """An operation of its own; its value."""
         value = self.program.values[source]
-        return self.emit("activation", source, Value(value.h, value.w, value.c), act=act, bound=bound)
+        return self.emit("activation", source, FeatureMap(value.h, value.w, value.c), act=act, bound=bound)

@@ -6,10 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from gossamer.compile.attributes import number, places, text
+from gossamer.compile.attributes import normalized_axes, scalar_input, text_attribute
 from gossamer.compile.lowering import FLOAT_MOST, Lowering, Pads
-from gossamer.compile.program import MOST_PAD, MOVES, Layer, Value
-from gossamer.compile.slices import pairs
+from gossamer.compile.program import MOST_PAD, QDQ_OPS, FeatureMap, LayerWeights
+from gossamer.compile.slices import resize_pairs
 from gossamer.modelfile.onnx import Node
 
 RANK = 4
@@ -19,8 +19,8 @@ REPEATS = ("edge", "reflect", "wrap")  # by these names in numpy too
 
 def of(low: Lowering, node: Node, kernel: tuple[int, int], stride: tuple[int, int], dilation: int) -> Pads:
     """The padding of a convolution or pool, and that of an operator of its own before it. Raises InputError."""
-    kind = text(node, "auto_pad", "NOTSET")
-    before = low.padded.get(low.root(node.inputs[0]), (0, 0, 0, 0))
+    kind = text_attribute(node, "auto_pad", "NOTSET")
+    before = low.padded.get(low.map_name(node.inputs[0]), (0, 0, 0, 0))
     own = [0, 0, 0, 0] if kind == "VALID" else list(node.attributes.get("pads") or [0, 0, 0, 0])
     if kind in SAME:
         value = low.program.values[low.value(node)]
@@ -39,7 +39,7 @@ def of(low: Lowering, node: Node, kernel: tuple[int, int], stride: tuple[int, in
 def pad(low: Lowering, node: Node) -> None:
     """Pad: a number around what only convolutions and pools read that can do so themselves, or rows and columns again."""
     around, source, name = _around(low, node), low.value(node), node.outputs[0]
-    mode: Any = text(node, "mode", "constant")
+    mode: Any = text_attribute(node, "mode", "constant")
     if mode in REPEATS:
         value = low.program.values[source]
         inner = {"edge": MOST_PAD, "reflect": -1, "wrap": 0}[mode]
@@ -47,10 +47,10 @@ def pad(low: Lowering, node: Node) -> None:
             low.refuse(node, f"mode {mode} of more rows or columns than its input has")
         rows = np.pad(np.arange(value.h), around[0::2], mode=mode)
         columns = np.pad(np.arange(value.w), around[1::2], mode=mode)
-        layer = Layer(*(pairs(line.tolist(), [0.0] * len(line)) for line in (rows, columns)))
-        low.bind(node, low.emit("resize", source, Value(len(rows), len(columns), value.c), weights=[layer]))
+        layer = LayerWeights(*(resize_pairs(line.tolist(), [0.0] * len(line)) for line in (rows, columns)))
+        low.bind(node, low.emit("resize", source, FeatureMap(len(rows), len(columns), value.c), weights=[layer]))
         return
-    fill = number(low, node, 2, "value") or 0.0
+    fill = scalar_input(low, node, 2, "value") or 0.0
     if mode != "constant" or not _pad_themselves(low, name, fill):
         low.refuse(node, f"{mode} {fill:g} around a map that something else reads than what can pad so itself")
     low.alias(node, source)
@@ -60,7 +60,7 @@ def pad(low: Lowering, node: Node) -> None:
 def _around(low: Lowering, node: Node) -> Pads:
     """Rows and columns that a Pad adds. Raises InputError where it does anything else."""
     sides, axes = low.ints(node, 1, "pads"), low.ints(node, 3)
-    chosen = places(low, node, range(RANK) if axes is None else axes, RANK)
+    chosen = normalized_axes(low, node, range(RANK) if axes is None else axes, RANK)
     before, behind = [0] * RANK, [0] * RANK
     if sides is None or len(sides) != 2 * len(chosen):
         low.refuse(node, "its padding is not that of a map")
@@ -84,14 +84,14 @@ def _pad_themselves(low: Lowering, name: str, number: float) -> bool:
         readers = low.users.get(one, [])
         if low.uses.get(one, 0) != len(readers) or not all(_pads_itself(each, one, number) for each in readers):
             return False
-        names += [reader.outputs[0] for reader in readers if reader.op in MOVES]
+        names += [reader.outputs[0] for reader in readers if reader.op in QDQ_OPS]
     return True
 
 
 def _pads_itself(reader: Node, name: str, number: float) -> bool:
     if reader.inputs.count(name) != 1 or reader.inputs[0] != name:
         return False
-    if reader.op in MOVES:
+    if reader.op in QDQ_OPS:
         return True
     if reader.op == "MaxPool":
         return number <= -FLOAT_MOST

@@ -9,46 +9,14 @@ from numpy.typing import NDArray
 
 Array = NDArray[np.float32]
 Weight = NDArray[np.float32] | NDArray[np.uint16] | NDArray[np.int8]  # uint16: the upper half of a float32, bfloat16
-TYPES = {"float32": 0, "bfloat16": 1, "uint8": 2}  # of a map; weights of the third are int8
-
-MOVES = ("QuantizeLinear", "DequantizeLinear")  # operators that say what bytes stand for
+QDQ_OPS = ("QuantizeLinear", "DequantizeLinear")  # operators that say what bytes stand for
 MOST_SIDE, MOST_NUMBERS = 2**16, 2**28  # of a map
 MOST_KERNEL, MOST_TAPS, MOST_STRIDE, MOST_DILATION, MOST_PAD = 64, 128, 16, 64, 64  # of an operation
 MOST_AXES, MOST_OUTPUTS, LONGEST_NAME = 4, 64, 63  # of an output, behind its batch; of a network; in bytes
 
-# the numbers are those of FORMAT.md, "The native file"
-KINDS = {
-    name: number
-    for number, name in enumerate(
-        (
-            "conv",
-            "block",
-            "max_pool",
-            "average_pool",
-            "global_average",
-            "add",
-            "scale",
-            "affine",
-            "activation",
-            "copy",
-            "shuffle",
-            "multiply",
-            "resize",
-            "softmax",
-            "depth_to_space",
-        )
-    )
-}
-ACTS = {
-    name: number
-    for number, name in enumerate(
-        ("none", "relu", "relu6", "hard_swish", "hard_sigmoid", "sigmoid", "silu", "tanh", "clip", "leaky_relu")
-    )
-}
-
 
 @dataclass
-class Value:
+class FeatureMap:
     """A map of height x width positions; `first` is its first channel within its parent, where it has one.
 
     type: float32, bfloat16 or uint8, and then a number is (byte - zero) * scale.
@@ -63,9 +31,9 @@ class Value:
     scale: float = 1.0
     zero: int = 0
 
-    def like(self, h: int, w: int, c: int) -> Value:
+    def like(self, h: int, w: int, c: int) -> FeatureMap:
         """A value of other sides and the same type and scale."""
-        return Value(h, w, c, type=self.type, scale=self.scale, zero=self.zero)
+        return FeatureMap(h, w, c, type=self.type, scale=self.scale, zero=self.zero)
 
     def fits(self) -> bool:
         """Whether the engine takes a map of such sides."""
@@ -78,7 +46,7 @@ class Value:
 
 
 @dataclass
-class Layer:
+class LayerWeights:
     """Weight and bias of one layer; scale: of an int8 weight, a number a row."""
 
     weight: Weight
@@ -112,7 +80,7 @@ class Operation:
     act: str = "none"
     acts: tuple[str, str] = ("none", "none")  # of a block's expansion and depthwise layer
     count_padding: bool = False
-    weights: list[Layer | None] = field(default_factory=list)
+    weights: list[LayerWeights | None] = field(default_factory=list)
     bound: tuple[float, float] = (0.0, 0.0)  # of the operation's own clip
     bounds: tuple[tuple[float, float], tuple[float, float]] = ((0.0, 0.0), (0.0, 0.0))  # of a block's first two layers
     middle: tuple[float, int] = (1.0, 0)
@@ -126,7 +94,7 @@ class Operation:
 
 
 @dataclass
-class Output:
+class ProgramOutput:
     """An output of the network: its ONNX name, its shape behind the batch, and the maps that fill it one behind the other.
 
     pieces: (value, whether its channels are the last axis) each.
@@ -141,28 +109,28 @@ class Output:
 class Program:
     """Values, operations in order, which value is the network's input, and its outputs."""
 
-    values: list[Value]
+    values: list[FeatureMap]
     operations: list[Operation]
     input: int
-    outputs: list[Output]
+    outputs: list[ProgramOutput]
 
-    def given(self) -> set[int]:
+    def output_values(self) -> set[int]:
         """The values that are pieces of outputs."""
         return {value for output in self.outputs for value, _ in output.pieces}
 
-    def whole(self, value: int) -> int:
+    def root(self, value: int) -> int:
         """The map that a value lies in: its parent, or itself."""
         parent = self.values[value].parent
         return value if parent < 0 else parent
 
     def readers(self) -> dict[int, list[int]]:
         """For each value the operations that read it."""
-        found: dict[int, list[int]] = {}
-        for index, one in enumerate(self.operations):
-            for value in (one.input, one.other):
+        readers: dict[int, list[int]] = {}
+        for index, operation in enumerate(self.operations):
+            for value in (operation.input, operation.other):
                 if value >= 0:
-                    found.setdefault(value, []).append(index)
-        return found
+                    readers.setdefault(value, []).append(index)
+        return readers
 
 
 @dataclass

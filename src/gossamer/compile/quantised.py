@@ -9,7 +9,7 @@ import numpy as np
 
 from gossamer.compile import reductions
 from gossamer.compile.lowering import Lowering
-from gossamer.compile.program import Array, Layer, Quantised, Value
+from gossamer.compile.program import Array, FeatureMap, LayerWeights, Quantised
 from gossamer.modelfile.onnx import Node
 
 LEAST_SCALE, MOST_SCALE, MOST_ZERO = 1e-29, 1e29, 255
@@ -42,7 +42,7 @@ def _bytes(low: Lowering, source: int, scale: float, zero: int) -> int:
     value = low.program.values[source]
     if value.type == "uint8" and (value.scale, value.zero) == (scale, zero):
         return source
-    return low.emit("copy", source, Value(value.h, value.w, value.c, type="uint8", scale=scale, zero=zero))
+    return low.emit("copy", source, FeatureMap(value.h, value.w, value.c, type="uint8", scale=scale, zero=zero))
 
 
 def dequantise(low: Lowering, node: Node) -> None:
@@ -76,14 +76,16 @@ def dequantise(low: Lowering, node: Node) -> None:
         low.quantised[name] = Quantised(wide.astype(np.int8), np.asarray(scales, np.float32), axis)
 
 
-def layer(low: Lowering, node: Node, weight: Array, bias: Array, source: int, axis: int = 0) -> tuple[int, Layer]:
+def layer(
+    low: Lowering, node: Node, weight: Array, bias: Array, source: int, axis: int = 0
+) -> tuple[int, LayerWeights]:
     """A map and the layer of a weight (in the shape it is used in) that meets it: int8 where both are quantised, else floats."""
     found = low.quantised.get(node.inputs[1])
     rows = found.rows(axis) if found is not None and low.program.values[source].type == "uint8" else None
     if found is None or rows is None:
-        return reductions.floats(low, source), Layer(weight, bias)
+        return reductions.floats(low, source), LayerWeights(weight, bias)
     data = found.data if axis == 0 else found.data.T
-    return source, Layer(np.ascontiguousarray(data.reshape(weight.shape)), bias, rows)
+    return source, LayerWeights(np.ascontiguousarray(data.reshape(weight.shape)), bias, rows)
 
 
 def _parameters(low: Lowering, node: Node) -> tuple[float, int]:

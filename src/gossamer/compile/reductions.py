@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from gossamer.compile.attributes import places
+from gossamer.compile.attributes import normalized_axes
 from gossamer.compile.lowering import Lowering
-from gossamer.compile.program import MOST_STRIDE, Layer, Value
+from gossamer.compile.program import MOST_STRIDE, FeatureMap, LayerWeights
 from gossamer.modelfile.onnx import Node
 
 LARGEST_POOL, LARGEST_BLOCK = 64, 16  # of a pool's kernel; of the positions that channels become
@@ -14,7 +14,7 @@ LARGEST_POOL, LARGEST_BLOCK = 64, 16  # of a pool's kernel; of the positions tha
 
 def axes_of(low: Lowering, node: Node) -> list[int]:
     """The axes that a reduction of a map is over, an attribute or a second input."""
-    return sorted(places(low, node, low.ints(node, 1, "axes") or [], 4))
+    return sorted(normalized_axes(low, node, low.ints(node, 1, "axes") or [], 4))
 
 
 def largest(low: Lowering, node: Node) -> None:
@@ -29,7 +29,7 @@ def largest(low: Lowering, node: Node) -> None:
         return
     if max(value.h, value.w) > LARGEST_POOL:
         low.refuse(node, f"a map of more than {LARGEST_POOL} rows or columns")
-    low.bind(node, low.emit("max_pool", source, Value(1, 1, value.c), kernel=(value.h, value.w)))
+    low.bind(node, low.emit("max_pool", source, FeatureMap(1, 1, value.c), kernel=(value.h, value.w)))
 
 
 def _of_channels(low: Lowering, node: Node, source: int) -> int:
@@ -41,8 +41,8 @@ def _of_channels(low: Lowering, node: Node, source: int) -> int:
         if rows * columns == 1:
             low.refuse(node, f"a number of channels that has a prime factor over {LARGEST_BLOCK}")
         block, c = (rows, columns), value.c // (rows * columns)
-        spread = low.emit("depth_to_space", source, Value(value.h * rows, value.w * columns, c), stride=block)
-        source = low.emit("max_pool", spread, Value(value.h, value.w, c), kernel=block, stride=block)
+        spread = low.emit("depth_to_space", source, FeatureMap(value.h * rows, value.w * columns, c), stride=block)
+        source = low.emit("max_pool", spread, FeatureMap(value.h, value.w, c), kernel=block, stride=block)
         value = low.program.values[source]
     return source
 
@@ -59,7 +59,7 @@ def mean_of_lines(low: Lowering, node: Node, source: int, rows: bool) -> int:
             )
         side, step = side // part, 1 if side == part else part
         kernel, stride = ((part, 1), (step, 1)) if rows else ((1, part), (1, step))
-        out = Value(side, value.w, value.c) if rows else Value(value.h, side, value.c)
+        out = FeatureMap(side, value.w, value.c) if rows else FeatureMap(value.h, side, value.c)
         source = low.emit("average_pool", source, out, kernel=kernel, stride=stride)
     return source
 
@@ -69,14 +69,14 @@ def mean_of_channels(low: Lowering, node: Node) -> None:
     source = floats(low, low.value(node))
     value = low.program.values[source]
     weight = np.full((1, value.c, 1, 1), 1 / value.c, np.float32)
-    layer = Layer(weight, np.zeros(1, np.float32))
-    low.bind(node, low.emit("conv", source, Value(value.h, value.w, 1), weights=[layer]))
+    layer = LayerWeights(weight, np.zeros(1, np.float32))
+    low.bind(node, low.emit("conv", source, FeatureMap(value.h, value.w, 1), weights=[layer]))
 
 
 def floats(low: Lowering, source: int) -> int:
     """A map as floats, which weights of floats can meet: itself, or a copy."""
     value = low.program.values[source]
-    return low.emit("copy", source, Value(value.h, value.w, value.c)) if value.type == "uint8" else source
+    return low.emit("copy", source, FeatureMap(value.h, value.w, value.c)) if value.type == "uint8" else source
 
 
 def to_channels(low: Lowering, source: int, channels: int) -> int:
@@ -85,5 +85,5 @@ def to_channels(low: Lowering, source: int, channels: int) -> int:
     value = low.program.values[source]
     if value.c == channels:
         return source
-    layer = Layer(np.ones((channels, 1, 1, 1), np.float32), np.zeros(channels, np.float32))
-    return low.emit("conv", source, Value(value.h, value.w, channels), weights=[layer])
+    layer = LayerWeights(np.ones((channels, 1, 1, 1), np.float32), np.zeros(channels, np.float32))
+    return low.emit("conv", source, FeatureMap(value.h, value.w, channels), weights=[layer])

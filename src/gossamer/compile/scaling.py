@@ -6,18 +6,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gossamer.compile.lowering import Lowering
-from gossamer.compile.program import Layer, Operation, Value
+from gossamer.compile.program import FeatureMap, LayerWeights, Operation
 
 Row = NDArray[np.float32] | NDArray[np.float64]
 
 
-def scaled(low: Lowering, source: int, factor: Row, offset: Row) -> int:
+def scale_channels(low: Lowering, source: int, factor: Row, offset: Row) -> int:
     """The map times `factor` plus `offset`: the same value, of another layer, or a new one."""
     made, value = low.free_to_take(source), low.program.values[source]
     if made is not None and value.type == "float32" and _taken(made, factor, offset):
         return source
-    layer = Layer(factor.astype(np.float32), offset.astype(np.float32))
-    return low.emit("affine", source, Value(value.h, value.w, value.c), weights=[layer])
+    layer = LayerWeights(factor.astype(np.float32), offset.astype(np.float32))
+    return low.emit("affine", source, FeatureMap(value.h, value.w, value.c), weights=[layer])
 
 
 def _taken(made: Operation, factor: Row, offset: Row) -> bool:
@@ -34,5 +34,5 @@ def _taken(made: Operation, factor: Row, offset: Row) -> bool:
     bias = (layer.bias * factor + offset).astype(np.float32)
     if layer.type == "float32" and not (np.isfinite(weight).all() and np.isfinite(bias).all()):
         return False  # infinity times 0 is not what a large number times 0 is
-    made.weights[place] = Layer(weight, bias, layer.scale)
+    made.weights[place] = LayerWeights(weight, bias, layer.scale)
     return True

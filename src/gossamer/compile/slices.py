@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from gossamer.compile.attributes import text
+from gossamer.compile.attributes import text_attribute
 from gossamer.compile.lowering import Lowering
 from gossamer.compile.program import (
     MOST_KERNEL,
@@ -17,21 +17,21 @@ from gossamer.compile.program import (
     MOST_STRIDE,
     MOST_TAPS,
     Array,
-    Layer,
+    FeatureMap,
+    LayerWeights,
     Operation,
-    Value,
 )
 from gossamer.modelfile.onnx import Node
 
 MOST_WEIGHT = MOST_NUMBERS // MOST_TAPS  # kernels of the largest size
 
 
-def pairs(first: Sequence[int], on: Sequence[float]) -> Array:
+def resize_pairs(first: Sequence[int], on: Sequence[float]) -> Array:
     """As a resize has them: the first of two rows, and how far on."""
     return np.stack([np.asarray(first, np.float32), np.asarray(on, np.float32)], 1)
 
 
-def crop(low: Lowering, source: int, rows: range, columns: range) -> int:
+def crop_map(low: Lowering, source: int, rows: range, columns: range) -> int:
     """The map of these rows and columns of a map, in this order; itself where they are all of it."""
     value, made = low.program.values[source], low.free_to_take(source)
     if rows == range(value.h) and columns == range(value.w):
@@ -40,11 +40,11 @@ def crop(low: Lowering, source: int, rows: range, columns: range) -> int:
         made.weights = [_layer([before[0][place] for place in rows], [before[1][place] for place in columns])]
         value.h, value.w = len(rows), len(columns)
         return source
-    return low.emit("resize", source, Value(len(rows), len(columns), value.c), weights=[_layer(rows, columns)])
+    return low.emit("resize", source, FeatureMap(len(rows), len(columns), value.c), weights=[_layer(rows, columns)])
 
 
-def _layer(rows: Sequence[int], columns: Sequence[int]) -> Layer:
-    return Layer(pairs(rows, [0.0] * len(rows)), pairs(columns, [0.0] * len(columns)))
+def _layer(rows: Sequence[int], columns: Sequence[int]) -> LayerWeights:
+    return LayerWeights(resize_pairs(rows, [0.0] * len(rows)), resize_pairs(columns, [0.0] * len(columns)))
 
 
 def _chosen(made: Operation) -> tuple[list[int], list[int]] | None:
@@ -77,7 +77,7 @@ def focus(low: Lowering, node: Node) -> bool:
     plain = (
         at.get("group", 1) == 1
         and set(at.get("dilations") or [1]) == {1}
-        and text(conv, "auto_pad", "NOTSET") == "NOTSET"
+        and text_attribute(conv, "auto_pad", "NOTSET") == "NOTSET"
     )
     plain = plain and list(at.get("kernel_shape") or kernel) == list(kernel) and weight.shape[1] == c * len(parts)
     sides = [int(side) * step for side in kernel]
@@ -140,4 +140,4 @@ def repeated(low: Lowering, node: Node, source: int, along_rows: bool) -> int:
         low.refuse(node, f"a map of more than {MOST_SIDE} rows or columns")
     rows, columns = list(range(value.h)), list(range(value.w))
     rows, columns = (rows * count, columns) if along_rows else (rows, columns * count)
-    return low.emit("resize", source, Value(len(rows), len(columns), value.c), weights=[_layer(rows, columns)])
+    return low.emit("resize", source, FeatureMap(len(rows), len(columns), value.c), weights=[_layer(rows, columns)])

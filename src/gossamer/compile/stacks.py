@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from gossamer.compile import axes as lying
-from gossamer.compile import reductions
+from gossamer.compile import layout, reductions
 from gossamer.compile.lowering import Lowering
-from gossamer.compile.program import Value
+from gossamer.compile.program import FeatureMap
 from gossamer.modelfile.onnx import Node
 
 
 def _maps(low: Lowering, node: Node, name: str) -> list[int]:
     """The maps of a stack (paths, C, H, W). Raises InputError for other rows."""
     parts = low.series[name]
-    if any(axes != ((), *lying.of_map(low.program.values[value])) or axes != parts[0][1] for value, axes in parts):
+    if any(axes != ((), *layout.of_map(low.program.values[value])) or axes != parts[0][1] for value, axes in parts):
         low.refuse(node, "rows of several maps that are no stack of them")
     return [value for value, _ in parts]
 
@@ -24,7 +23,7 @@ def total(low: Lowering, node: Node) -> None:
     first, *others = _maps(low, node, node.inputs[0])
     value = low.program.values[first]
     for other in others:
-        first = low.emit("add", first, Value(value.h, value.w, value.c), other=other)
+        first = low.emit("add", first, FeatureMap(value.h, value.w, value.c), other=other)
     low.bind(node, first)
 
 
@@ -36,8 +35,8 @@ def weigh(low: Lowering, node: Node) -> bool:
     maps, place = _maps(low, node, names[0]), 1 - node.inputs.index(names[0])
     weights, axes = low.read(node, place), low.axes_of(node.inputs[place])
     value, c = low.program.values[weights], low.program.values[maps[0]].c
-    in_order = lying.merged([part for axis in axes for part in axis]) == lying.of_map(value)[0]
-    if lying.shape(axes) != (len(maps), c, 1, 1) or not in_order or value.parent >= 0:
+    in_order = layout.merged([part for axis in axes for part in axis]) == layout.of_map(value)[0]
+    if layout.sides_of(axes) != (len(maps), c, 1, 1) or not in_order or value.parent >= 0:
         low.refuse(node, "rows of several maps times other than one number a channel")
     made = []
     for index, source in enumerate(maps):
@@ -45,6 +44,6 @@ def weigh(low: Lowering, node: Node) -> bool:
         part.parent, part.first = weights, index * c
         low.program.values.append(part)
         number = len(low.program.values) - 1
-        made.append(low.emit("scale", source, Value(one.h, one.w, one.c), other=number))
+        made.append(low.emit("scale", source, FeatureMap(one.h, one.w, one.c), other=number))
     low.series[node.outputs[0]] = [(scaled, axes) for scaled, (_, axes) in zip(made, low.series[names[0]], strict=True)]
     return True

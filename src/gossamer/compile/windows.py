@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from gossamer.compile import axes as lying
-from gossamer.compile import reductions
-from gossamer.compile.attributes import places
-from gossamer.compile.constants import bounds
+from gossamer.compile import layout, reductions
+from gossamer.compile.attributes import normalized_axes
+from gossamer.compile.constants import slice_bounds
 from gossamer.compile.lowering import Lowering, Window
-from gossamer.compile.program import Layer, Value
-from gossamer.compile.slices import crop, pairs, repeated
+from gossamer.compile.program import FeatureMap, LayerWeights
+from gossamer.compile.slices import crop_map, repeated, resize_pairs
 from gossamer.modelfile.onnx import Node
 
 ROWS, COLUMNS = 2, 3  # axes of a map
@@ -18,8 +17,8 @@ ROWS, COLUMNS = 2, 3  # axes of a map
 
 def cut(low: Lowering, node: Node) -> bool:
     """A slice of rows or columns of which only means over them are taken; whether it is one."""
-    start, end, axes, steps = bounds(low, node)
-    axes = None if axes is None else places(low, node, axes, 4)
+    start, end, axes, steps = slice_bounds(low, node)
+    axes = None if axes is None else normalized_axes(low, node, axes, 4)
     name = node.outputs[0]
     readers = low.users.get(name, [])
     if axes not in ([ROWS], [COLUMNS]) or not readers or len(readers) != low.uses[name]:
@@ -58,19 +57,19 @@ def _mean(low: Lowering, node: Node, window: Window) -> int:
     """The mean of a window as a map of its own."""
     value, lines = low.program.values[window.source], range(window.first, window.end)
     rows, columns = (lines, range(value.w)) if window.axis == ROWS else (range(value.h), lines)
-    return reductions.mean_of_lines(low, node, crop(low, window.source, rows, columns), window.axis == ROWS)
+    return reductions.mean_of_lines(low, node, crop_map(low, window.source, rows, columns), window.axis == ROWS)
 
 
-def _side(value: Value, axis: int) -> int:
+def _side(value: FeatureMap, axis: int) -> int:
     return value.h if axis == ROWS else value.w
 
 
-def _without(value: Value, axis: int) -> lying.Axes:
+def _without(value: FeatureMap, axis: int) -> layout.Axes:
     """The axes of a map but for one, of one row or column."""
-    return tuple(parts for place, parts in enumerate(lying.of_map(value), 1) if place != axis)
+    return tuple(parts for place, parts in enumerate(layout.of_map(value), 1) if place != axis)
 
 
-def join(low: Lowering, node: Node) -> bool:
+def lower_concat(low: Lowering, node: Node) -> bool:
     """Means of windows of one map side by side: an average pool, or a resize where parts differ in size; whether it is that."""
     parts: list[Any] = [low.windows.get(name) for name in node.inputs]
     if not any(parts):
@@ -84,16 +83,16 @@ def join(low: Lowering, node: Node) -> bool:
     sizes, starts = [part.end - part.first for part in parts], [part.first for part in parts]
     step = starts[1] - starts[0] if len(starts) > 1 else side
     count = len(parts)
-    out = Value(count if along_rows else value.h, value.w if along_rows else count, value.c)
+    out = FeatureMap(count if along_rows else value.h, value.w if along_rows else count, value.c)
     even = set(sizes) == {sizes[0]} and starts == [index * step for index in range(count)]
     if even and 0 < step <= 16 and sizes[0] <= 64 and (side - sizes[0]) // step + 1 == count:
         kernel, stride = ((sizes[0], 1), (step, 1)) if along_rows else ((1, sizes[0]), (1, step))
         made = low.emit("average_pool", one.source, out, kernel=kernel, stride=stride)
     elif max(sizes) <= 2:
-        between = pairs(starts, [size / 2 - 0.5 for size in sizes])
+        between = resize_pairs(starts, [size / 2 - 0.5 for size in sizes])
         others = value.w if along_rows else value.h
-        same = pairs(list(range(others)), [0.0] * others)
-        layer = Layer(between, same) if along_rows else Layer(same, between)
+        same = resize_pairs(list(range(others)), [0.0] * others)
+        layer = LayerWeights(between, same) if along_rows else LayerWeights(same, between)
         made = low.emit("resize", one.source, out, weights=[layer])
     elif all(part == one for part in parts):
         made = repeated(low, node, _mean(low, node, one), along_rows)

@@ -4,28 +4,33 @@ from __future__ import annotations
 
 import json
 import os
-import struct
 import zlib
 from pathlib import Path
 
 import numpy as np
 
+from gossamer.compile.bfloat16 import convert_to_bfloat16
 from gossamer.compile.classifier import in_bytes, last_layers
 from gossamer.compile.fuse import fuse
 from gossamer.compile.lower import lower
-from gossamer.compile.narrow import narrow
-from gossamer.compile.program import ACTS, KINDS, MOST_AXES, TYPES, Program, Weight
+from gossamer.compile.program import MOST_AXES, Operation, Program, Weight
+from gossamer.compile.records import (
+    ACTIVATIONS,
+    ALIGNMENT,
+    HEADER,
+    MAGIC,
+    MAP_TYPES,
+    OPERATION,
+    OPERATION_KINDS,
+    OUTPUT,
+    PIECE,
+    VALUE,
+    VERSION,
+)
 from gossamer.errors import InputError, UnknownNameError
 from gossamer.host.storage import write_bytes
 from gossamer.modelfile.metadata import ModelFile, read_model_file
 
-MAGIC, VERSION = b"GOSSAMER", 3
-HEADER = struct.Struct("<8sII7QIIiIQQI20x")
-VALUE = struct.Struct("<6ifi")
-OPERATION = struct.Struct("<20i8q2i7fi8x")
-OUTPUT = struct.Struct("<64s7i4x")
-PIECE = struct.Struct("<2i8x")
-ALIGNMENT = 64
 PRECISIONS = ("float32", "bfloat16")
 SAME = "same"
 CLASSIFIERS = (SAME, "int8")  # weights of the last layers: as the others, or bytes
@@ -49,104 +54,105 @@ def compile_bytes(file: ModelFile, precision: str = "float32", classifier: str =
     classifier: int8 for the weights of the last layers, which meet maps of floats all the same.
     Raises InputError for an operator that the engine lacks or a network without such layers, UnknownNameError.
     """
-    for what, given, known in (("precision", precision, PRECISIONS), ("classifier", classifier, CLASSIFIERS)):
-        if given not in known:
-            raise UnknownNameError(what, given, known)
+    for what, value, known in (("precision", precision, PRECISIONS), ("classifier", classifier, CLASSIFIERS)):
+        if value not in known:
+            raise UnknownNameError(what, value, known)
     program = fuse(lower(file.graph))
     last = last_layers(program) if classifier != SAME else []
     if classifier != SAME and not last:
         raise InputError(
             "a classifier in int8", "a network that ends in fully connected layers of floats", "leave --classifier out"
         )
-    layers = [in_bytes(layer) for one in last if (layer := one.weights[0]) is not None]  # before they are rounded
+    layers = [
+        in_bytes(layer) for operation in last if (layer := operation.weights[0]) is not None
+    ]  # before they are rounded
     if not all(np.isfinite(layer.scale).all() for layer in layers if layer.scale is not None):
         raise InputError("a classifier in int8", "weights that are finite", "leave --classifier out")
     if precision == "bfloat16":
-        narrow(program)
-    for one, layer in zip(last, layers, strict=True):
-        one.weights[0] = layer
+        convert_to_bfloat16(program)
+    for operation, layer in zip(last, layers, strict=True):
+        operation.weights[0] = layer
     metadata = json.dumps(
         file.metadata.to_json() if file.metadata else None, ensure_ascii=False, sort_keys=True
     ).encode()
-    return to_bytes(program, metadata), bool(last) or any(value.type != "float32" for value in program.values)
+    return program_bytes(program, metadata), bool(last) or any(value.type != "float32" for value in program.values)
 
 
-def to_bytes(program: Program, metadata: bytes = b"null") -> bytes:
-    """The native file."""
-    weights: list[bytes] = []
-    count = 0
+class _Weights:
+    """The weights' part of the file, built up; offsets in units of 4 bytes."""
 
-    def add(array: Weight) -> int:
-        nonlocal count
-        offset = count
+    def __init__(self) -> None:
+        self.parts: list[bytes] = []
+        self.count = 0
+
+    def add(self, array: Weight) -> int:
+        """Append an array; its offset."""
+        offset = self.count
         data = np.ascontiguousarray(array).astype(array.dtype.newbyteorder("<")).tobytes()
         data += bytes(-len(data) % ALIGNMENT)
-        weights.append(data)
-        count += len(data) // 4
+        self.parts.append(data)
+        self.count += len(data) // 4
         return offset
 
-    records = []
-    for one in program.operations:
-        offsets, types = [-1] * 8, [0, 0, 0]
-        for place, layer in enumerate(one.weights):
-            if layer is not None:
-                offsets[2 * place], offsets[2 * place + 1] = add(layer.weight), add(layer.bias)
-                types[place] = TYPES[layer.type]
-                if layer.scale is not None:
-                    offsets[6 + place // 2] = add(layer.scale)
-        top, left, bottom, right = one.pads
-        records.append(
-            OPERATION.pack(
-                KINDS[one.kind],
-                one.input,
-                one.other,
-                one.out,
-                *one.kernel,
-                *one.stride,
-                top,
-                left,
-                bottom,
-                right,
-                one.dilation,
-                one.groups,
-                one.mid,
-                ACTS[one.act],
-                ACTS[one.acts[0]],
-                ACTS[one.acts[1]],
-                int(one.count_padding),
-                0,
-                *offsets,
-                types[0],
-                types[2],
-                *one.bound,
-                *one.bounds[0],
-                *one.bounds[1],
-                *one.middle,
-            )
-        )
-    values = b"".join(
-        VALUE.pack(v.h, v.w, v.c, v.parent, v.first, TYPES[v.type], v.scale, v.zero) for v in program.values
-    )
+
+def program_bytes(program: Program, metadata: bytes = b"null") -> bytes:
+    """The native file."""
+    weights = _Weights()
+    operations = b"".join(_operation(operation, weights) for operation in program.operations)
+    values = b"".join(VALUE.pack({**vars(value), "type": MAP_TYPES.index(value.type)}) for value in program.values)
     outputs, pieces = _outputs(program)
-    parts = [values, b"".join(records), outputs, pieces, b"".join(weights), metadata]
-    places, body, at = [], b"", HEADER.size
-    for part in parts:
+    tables = {"values": values, "ops": operations, "outputs": outputs, "pieces": pieces}
+    tables |= {"weights": b"".join(weights.parts), "metadata": metadata}
+    fields: dict[str, int | bytes] = {"magic": MAGIC, "version": VERSION, "crc": 0}
+    body, at = b"", HEADER.size
+    for name, table in tables.items():
         gap = -at % ALIGNMENT
-        body += bytes(gap) + part
-        places.append(at + gap)
-        at += gap + len(part)
-    sizes = (count, len(metadata), len(program.values), len(records), program.input, len(program.outputs))
-    fields = (at, *places[:2], *places[4:], *sizes, *places[2:4], len(pieces) // PIECE.size)
-    header = HEADER.pack(MAGIC, VERSION, 0, *fields)
-    checksum = zlib.crc32(header[16:] + body)
-    return HEADER.pack(MAGIC, VERSION, checksum, *fields) + body
+        body += bytes(gap) + table
+        fields[name] = at + gap
+        at += gap + len(table)
+    fields |= {"file_size": at, "weight_count": weights.count, "metadata_size": len(metadata), "input": program.input}
+    fields |= {"value_count": len(program.values), "op_count": len(program.operations)}
+    fields |= {"output_count": len(program.outputs), "piece_count": len(pieces) // PIECE.size}
+    checksum = zlib.crc32(HEADER.pack(fields)[16:] + body)
+    return HEADER.pack({**fields, "crc": checksum}) + body
+
+
+def _operation(operation: Operation, weights: _Weights) -> bytes:
+    """An operation's record; its weights are appended."""
+    offsets, types = [-1] * 8, [0, 0, 0]
+    for place, layer in enumerate(operation.weights):
+        if layer is not None:
+            offsets[2 * place], offsets[2 * place + 1] = weights.add(layer.weight), weights.add(layer.bias)
+            types[place] = MAP_TYPES.index(layer.type)
+            if layer.scale is not None:
+                offsets[6 + place // 2] = weights.add(layer.scale)
+    weight_fields = ("weight0", "bias0", "weight1", "bias1", "weight2", "bias2", "scale0", "scale2")
+    fields: dict[str, float] = dict(zip(weight_fields, offsets, strict=True))
+    fields |= {"kind": OPERATION_KINDS.index(operation.kind), "in": operation.input}
+    fields |= {"other": operation.other, "out": operation.out, "reserved0": 0}
+    fields |= dict(zip(("kh", "kw", "sh", "sw"), (*operation.kernel, *operation.stride), strict=True))
+    fields |= dict(zip(("top", "left", "bottom", "right"), operation.pads, strict=True))
+    fields |= {"dilation": operation.dilation, "groups": operation.groups, "mid": operation.mid}
+    fields |= {"act": ACTIVATIONS.index(operation.act), "count_padding": int(operation.count_padding)}
+    fields |= {f"act{place}": ACTIVATIONS.index(act) for place, act in enumerate(operation.acts)}
+    fields |= {"type0": types[0], "type2": types[2], "low": operation.bound[0], "high": operation.bound[1]}
+    for place, (low, high) in enumerate(operation.bounds):
+        fields |= {f"low{place}": low, f"high{place}": high}
+    fields |= dict(zip(("middle_scale", "middle_zero"), operation.middle, strict=True))
+    return OPERATION.pack(fields)
 
 
 def _outputs(program: Program) -> tuple[bytes, bytes]:
     """The tables of outputs and of pieces."""
     outputs, pieces = b"", b""
-    for one in program.outputs:
-        sides = (*one.shape, *[0] * (MOST_AXES - len(one.shape)))
-        outputs += OUTPUT.pack(one.name.encode(), len(one.shape), *sides, len(pieces) // PIECE.size, len(one.pieces))
-        pieces += b"".join(PIECE.pack(value, int(last)) for value, last in one.pieces)
+    for output in program.outputs:
+        fields = {
+            "name": output.name.encode(),
+            "rank": len(output.shape),
+            "sides": (*output.shape, *[0] * (MOST_AXES - len(output.shape))),
+            "first": len(pieces) // PIECE.size,
+            "pieces": len(output.pieces),
+        }
+        outputs += OUTPUT.pack(fields)
+        pieces += b"".join(PIECE.pack({"value": value, "channels_last": last}) for value, last in output.pieces)
     return outputs, pieces

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gossamer.compile.sides import fixed
+from gossamer.compile.input_size import set_static_input_size
 from gossamer.compile.write import SAME, compile_bytes
 from gossamer.errors import InputError, MissingPackageError, ModelFileError
 from gossamer.host.progress import SILENT, Progress
@@ -73,7 +73,7 @@ class Compilation:
             lines.append(self.trained.text(f"{self.trained.inputs} check inputs beside the trained network"))
         if self.images is not None:
             lines.append(self.images.text(f"{self.images.inputs} images"))
-        return "\n".join([*lines, *(f"set aside: {line}" for line in self.unreadable)])
+        return "\n".join([*lines, *(f"skipped: {line}" for line in self.unreadable)])
 
     def to_json(self) -> dict[str, Any]:
         """Plain values."""
@@ -100,9 +100,9 @@ def compile_model(
     Raises ModelFileError, InputError (an operator that the engine lacks), UnknownNameError, MissingPackageError, StorageError.
     """
     file = _read(path) if metadata is None else with_metadata_of(path, metadata)
-    file = file if input_size is None else fixed(file, input_size)
-    data, narrowed = compile_bytes(file, precision, classifier)
-    narrowed = narrowed or metadata is not None
+    file = file if input_size is None else set_static_input_size(file, input_size)
+    data, reduced = compile_bytes(file, precision, classifier)
+    reduced = reduced or metadata is not None
     known = file.metadata
     if known is None and images:
         raise InputError(
@@ -126,7 +126,7 @@ def compile_model(
     trained = None
     if metadata is not None and known is not None:
         trained = _between(zip((check.outputs for check in known.checks), found, strict=True), classified)
-    if known is not None and narrowed:
+    if known is not None and reduced:
         checks = tuple(dataclasses.replace(check, outputs=row) for check, row in zip(known.checks, found))
         most = 0.01 * max(1.0, float(np.abs(found).max()))
         known = dataclasses.replace(known, checks=checks, tolerance=most)

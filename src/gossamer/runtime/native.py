@@ -1,6 +1,6 @@
 """The native engine: a compiled network (.goss) run by the library that `make engine` builds, called with ctypes.
 
-ctypes lets go of the interpreter's lock while the engine runs. A session is for one caller at a time, so callers on
+ctypes releases the GIL while the engine runs. A session is for one caller at a time, so callers on
 several threads take turns, each with a session of its own; all share one copy of the weights.
 """
 
@@ -64,13 +64,13 @@ def library() -> Any:
                 pointer_to(ctypes.c_int32),
                 pointer_to(ctypes.c_int64),
             ]
-            loaded.gossamer_card.argtypes = [pointer, pointer_to(pointer), pointer_to(ctypes.c_size_t)]
+            loaded.gossamer_metadata.argtypes = [pointer, pointer_to(pointer), pointer_to(ctypes.c_size_t)]
             loaded.gossamer_session_open.argtypes = [pointer, ctypes.c_int, pointer_to(pointer)]
             loaded.gossamer_session_isa.argtypes = [pointer]
             loaded.gossamer_session_isa.restype = ctypes.c_char_p
             loaded.gossamer_run.argtypes = [pointer, pointer, ctypes.c_int64, pointer]
             loaded.gossamer_profile.argtypes = [pointer, pointer, ctypes.c_int64, pointer, pointer]
-            loaded.gossamer_points.argtypes = [pointer, ctypes.c_int32, pointer_to(ctypes.c_int32)]
+            loaded.gossamer_winograd_tile.argtypes = [pointer, ctypes.c_int32, pointer_to(ctypes.c_int32)]
             loaded.gossamer_session_close.argtypes = [pointer]
             loaded.gossamer_session_close.restype = None
             loaded.gossamer_close.argtypes = [pointer]
@@ -85,7 +85,7 @@ def _missing(what: str) -> MissingPackageError:
 
 
 @dataclass(frozen=True)
-class Output:
+class EngineOutput:
     """An output of a compiled network: its name, its shape behind the batch, and where among an image's numbers it begins."""
 
     name: str
@@ -133,14 +133,14 @@ class Native:
         out = np.empty((len(batch), self.numbers), np.float32)
         with self._session() as session:
             self._check(self._engine.gossamer_run(session, batch.ctypes.data, len(batch), out.ctypes.data))
-        return raw_of([one.name for one in self.outputs], [one.of(out) for one in self.outputs])
+        return raw_of([output.name for output in self.outputs], [output.of(out) for output in self.outputs])
 
     def steps(self) -> list[Step]:
-        """Each operation, and by what squares the engine finds its sums."""
-        steps, points = read_steps(Path(self.path).read_bytes()), (ctypes.c_int32 * 2)()
+        """Each operation, with the Winograd tile by which the engine computes it."""
+        steps, tile = read_steps(Path(self.path).read_bytes()), (ctypes.c_int32 * 2)()
         for number, step in enumerate(steps):
-            self._check(self._engine.gossamer_points(self._model, number, points))
-            step.points = (points[0], points[1])
+            self._check(self._engine.gossamer_winograd_tile(self._model, number, tile))
+            step.winograd_tile = (tile[0], tile[1])
         return steps
 
     def profile(self, runs: int = 50) -> list[Step]:
@@ -189,22 +189,22 @@ class Native:
             with self._lock:
                 self._free.append(session)
 
-    def _outputs(self) -> tuple[Output, ...]:
+    def _outputs(self) -> tuple[EngineOutput, ...]:
         count, name, rank = ctypes.c_int32(), ctypes.c_char_p(), ctypes.c_int32()
-        sides, first, found = (ctypes.c_int32 * 4)(), ctypes.c_int64(), []
+        sides, first, outputs = (ctypes.c_int32 * 4)(), ctypes.c_int64(), []
         self._check(self._engine.gossamer_output_count(self._model, ctypes.byref(count)))
         for index in range(count.value):
             to = (ctypes.byref(name), ctypes.byref(rank), sides, ctypes.byref(first))
             self._check(self._engine.gossamer_output(self._model, index, *to))
             shown = (name.value or b"").decode("utf-8", "replace")
-            found.append(Output(shown, tuple(sides[: rank.value]), first.value))
-        if len({output.name for output in found}) < len(found):
+            outputs.append(EngineOutput(shown, tuple(sides[: rank.value]), first.value))
+        if len({output.name for output in outputs}) < len(outputs):
             raise ModelFileError(11, f"{self.path}: two outputs of one name", "different names", "compile it again")
-        return tuple(found)
+        return tuple(outputs)
 
     def _metadata(self) -> ModelMetadata | None:
         text, size = ctypes.c_void_p(), ctypes.c_size_t()
-        self._check(self._engine.gossamer_card(self._model, ctypes.byref(text), ctypes.byref(size)))
+        self._check(self._engine.gossamer_metadata(self._model, ctypes.byref(text), ctypes.byref(size)))
         try:
             values = json.loads(ctypes.string_at(text, size.value).decode("utf-8")) if size.value else None
             return None if values is None else ModelMetadata.from_json(values)
@@ -216,12 +216,12 @@ class Native:
     def _check(self, code: int) -> None:
         if code == 0:
             return
-        said, rule = self._engine.gossamer_error_text(code).decode(), max(0, code - FIRST)
+        message, rule = self._engine.gossamer_error_text(code).decode(), max(0, code - FIRST)
         if code > LAST:  # nothing is wrong with the file
             allowed = "an instruction set that this machine has"
-            raise InputError(said, allowed, "unset GOSSAMER_ISA, or name another")
+            raise InputError(message, allowed, "unset GOSSAMER_ISA, or name another")
         raise ModelFileError(
-            rule, f"{self.path}: {said}", RULES.get(rule, "a file made by `gossamer compile`"), "compile it again"
+            rule, f"{self.path}: {message}", RULES.get(rule, "a file made by `gossamer compile`"), "compile it again"
         )
 
 

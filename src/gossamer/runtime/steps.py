@@ -2,39 +2,20 @@
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
-HEADER = struct.Struct("<8sII7QIIiIQQI20x")  # FORMAT.md, "The native file"
-VALUE = struct.Struct("<6ifi")
-OPERATION = struct.Struct("<20i8q2i7fi8x")
-KINDS = (
-    "convolution",
-    "block",
-    "max pool",
-    "average pool",
-    "global average",
-    "add",
-    "scale",
-    "affine",
-    "activation",
-    "copy",
-    "shuffle",
-    "multiply",
-    "resize",
-    "softmax",
-    "depth to space",
-)
-TYPES = ("float32", "bfloat16", "uint8")
+from gossamer.compile.records import HEADER, MAP_TYPES, OPERATION, OPERATION_KINDS, VALUE
+
+LONG_NAMES = {"conv": "convolution"}  # of kinds, as the table shows them
 
 
 @dataclass
 class Step:
     """One operation: inputs and outputs as height x width x channels; macs: multiply-adds an image; ms: an image.
 
-    points: down and across, of the squares by which the engine finds the sums with fewer multiplications (Winograd's
-    minimal filtering); (0, 0) where each is done.
+    winograd_tile: height and width of the Winograd input tiles by which the engine computes it; (0, 0) for direct sums.
     """
 
     name: str
@@ -43,38 +24,39 @@ class Step:
     type: str
     macs: int
     ms: float = 0.0
-    points: tuple[int, int] = (0, 0)
+    winograd_tile: tuple[int, int] = (0, 0)
 
 
 def read_steps(data: bytes) -> list[Step]:
     """The operations of a compiled network that the engine has taken."""
-    fields = HEADER.unpack(data[: HEADER.size])
-    values_at, operations_at, values, operations = fields[4], fields[5], fields[10], fields[11]
-    maps = [VALUE.unpack_from(data, values_at + i * VALUE.size) for i in range(values)]
-    return [_step(OPERATION.unpack_from(data, operations_at + i * OPERATION.size), maps) for i in range(operations)]
+    header = HEADER.unpack(data)
+    maps = [VALUE.unpack(data, header["values"] + i * VALUE.size) for i in range(header["value_count"])]
+    operations = range(header["op_count"])
+    return [_step(OPERATION.unpack(data, header["ops"] + i * OPERATION.size), maps) for i in operations]
 
 
-def _step(op: tuple[int, ...], maps: Sequence[tuple[int, ...]]) -> Step:
-    kind, source, other, target, rows, columns = op[:6]
-    groups, mid = op[13], op[14]
-    c_in, c_out = maps[source][2], maps[target][2]
-    positions, places = maps[target][0] * maps[target][1], maps[source][0] * maps[source][1]
-    kernel = f"{rows}x{columns}" + (f"/{op[6]}" if op[6] > 1 else "")
-    name, macs = KINDS[kind], 0
+def _step(op: dict[str, Any], maps: Sequence[dict[str, Any]]) -> Step:
+    source, target = maps[op["in"]], maps[op["out"]]
+    rows, columns, groups, mid = op["kh"], op["kw"], op["groups"], op["mid"]
+    c_in, c_out = source["c"], target["c"]
+    positions, places = target["h"] * target["w"], source["h"] * source["w"]
+    kernel = f"{rows}x{columns}" + (f"/{op['sh']}" if op["sh"] > 1 else "")
+    kind = OPERATION_KINDS[op["kind"]]
+    name, macs = LONG_NAMES.get(kind, kind.replace("_", " ")), 0
     if name == "convolution":
         macs = positions * c_out * (c_in // groups) * rows * columns
         name = f"convolution {kernel}" + (f", {groups} groups" if groups > 1 else "")
     elif name == "block":
-        expands, projects = op[20] >= 0, op[24] >= 0
+        expands, projects = op["weight0"] >= 0, op["weight2"] >= 0
         macs = positions * mid * rows * columns + expands * places * c_in * mid + projects * positions * mid * c_out
         parts = ["1x1"] * expands + [f"depthwise {kernel}"] + ["1x1"] * projects
         name = ", ".join(parts)
     elif name.endswith("pool"):
         name = f"{name} {kernel}"
-    if other >= 0 and name.startswith(("convolution", "1x1", "depthwise")):
+    if op["other"] >= 0 and name.startswith(("convolution", "1x1", "depthwise")):
         name += ", add"
-    sides = [(h, w, c) for h, w, c, *_ in (maps[source], maps[target])]
-    return Step(name, sides[0], sides[1], TYPES[maps[source][5]], macs)
+    sides = [(value["h"], value["w"], value["c"]) for value in (source, target)]
+    return Step(name, sides[0], sides[1], MAP_TYPES[source["type"]], macs)
 
 
 def table(steps: Sequence[Step], isa: str, threads: int) -> str:
@@ -88,7 +70,7 @@ def table(steps: Sequence[Step], isa: str, threads: int) -> str:
     for step in steps:
         pace = f"{step.macs / step.ms / 1e6:.1f}" if step.macs and step.ms else "-"
         source, target = ("x".join(map(str, sides)) for sides in (step.input, step.output))
-        name = step.name + (" by {}x{}".format(*step.points) if any(step.points) else "")
+        name = step.name + (" by {}x{}".format(*step.winograd_tile) if any(step.winograd_tile) else "")
         lines.append(
             f"{name:32} {source:>13} {target:>13} {step.type:8} {step.macs / 1e6:8.2f} {step.ms:8.3f} "
             f"{100 * step.ms / total:5.1f} {pace:>7}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from gossamer.compile.program import Array, Layer, Program
+from gossamer.compile.program import Array, LayerWeights, Program
 
 
 def to_bfloat16(values: Array) -> NDArray[np.uint16]:
@@ -15,17 +15,15 @@ def to_bfloat16(values: Array) -> NDArray[np.uint16]:
     return np.where(np.isnan(values), np.uint16(0x7FC0), rounded)
 
 
-def narrow(program: Program) -> Program:
+def convert_to_bfloat16(program: Program) -> Program:
     """The program with all float32 maps but those of outputs in bfloat16, and the weights that meet them. Changes it."""
-    given, before = {program.whole(value) for value in program.given()}, 0
-    shuffles = [
-        {program.whole(one.input), program.whole(one.out)} for one in program.operations if one.kind == "shuffle"
-    ]
+    given, before = {program.root(value) for value in program.output_values()}, 0
+    shuffles = [{program.root(one.input), program.root(one.out)} for one in program.operations if one.kind == "shuffle"]
     while len(given) > before:  # a shuffle's two maps are of one type
         before = len(given)
         given = given.union(*(pair for pair in shuffles if pair & given))
     for number, value in enumerate(program.values):
-        if value.type == "float32" and program.whole(number) not in given:
+        if value.type == "float32" and program.root(number) not in given:
             value.type = "bfloat16"
     for one in program.operations:
         first = program.values[one.input].type
@@ -37,5 +35,5 @@ def narrow(program: Program) -> Program:
             weight = layer.weight
             if layer.scale is not None:
                 weight = weight * layer.scale.reshape(-1, *[1] * (weight.ndim - 1))
-            one.weights[place] = Layer(to_bfloat16(weight.astype(np.float32)), layer.bias)
+            one.weights[place] = LayerWeights(to_bfloat16(weight.astype(np.float32)), layer.bias)
     return program

@@ -1,4 +1,4 @@
-"""How the axes of an ONNX tensor lie in a map: which part of its channels, rows and columns each axis runs over.
+"""The layout of an ONNX tensor in a map: which part of its channels, rows and columns each axis runs over.
 
 Reshaping splits and joins parts, transposing moves them; no number moves before it is known who reads it.
 """
@@ -9,11 +9,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
 
-from gossamer.compile.program import Value
+from gossamer.compile.program import FeatureMap
 
 
 @dataclass(frozen=True)
-class Part:
+class AxisPart:
     """`size` places of a map's axis "c", "h" or "w", `step` apart."""
 
     of: str
@@ -21,37 +21,37 @@ class Part:
     size: int
 
 
-Axes = tuple[tuple[Part, ...], ...]  # of a tensor, without its batch; an axis of one place has no parts
+Axes = tuple[tuple[AxisPart, ...], ...]  # of a tensor, without its batch; an axis of one place has no parts
 
 
-def of_map(value: Value) -> Axes:
+def of_map(value: FeatureMap) -> Axes:
     """Channels, height, width."""
     sides = (("c", value.c), ("h", value.h), ("w", value.w))
-    return tuple((Part(name, 1, size),) if size > 1 else () for name, size in sides)
+    return tuple((AxisPart(name, 1, size),) if size > 1 else () for name, size in sides)
 
 
-def shape(axes: Axes) -> tuple[int, ...]:
+def sides_of(axes: Axes) -> tuple[int, ...]:
     """The sides of the tensor."""
     return tuple(prod(part.size for part in axis) for axis in axes)
 
 
-def merged(parts: Sequence[Part]) -> tuple[Part, ...]:
+def merged(parts: Sequence[AxisPart]) -> tuple[AxisPart, ...]:
     """The same places in the same order, in as few parts as can be."""
-    done: list[Part] = []
+    done: list[AxisPart] = []
     for part in parts:
         last = done[-1] if done else None
         if last is not None and last.of == part.of and last.step == part.step * part.size:
-            done[-1] = Part(part.of, part.step, last.size * part.size)
+            done[-1] = AxisPart(part.of, part.step, last.size * part.size)
         else:
             done.append(part)
     return tuple(done)
 
 
-def reshape(axes: Axes, sides: Sequence[int]) -> Axes | None:
+def reshaped_axes(axes: Axes, sides: Sequence[int]) -> Axes | None:
     """The tensor under other sides, one of which may be -1; None where a side is no number of whole parts."""
     if list(sides).count(-1) > 1:
         return None
-    count = prod(shape(axes))
+    count = prod(sides_of(axes))
     known = prod(side for side in sides if side != -1)
     wanted = [count // known if side == -1 and known > 0 else side for side in sides]
     if prod(wanted) != count or min(wanted, default=1) < 1:
@@ -66,8 +66,8 @@ def reshape(axes: Axes, sides: Sequence[int]) -> Axes | None:
                 side //= part.size
             elif part.size % side == 0:
                 inner = part.size // side
-                axis.append(Part(part.of, part.step * inner, side))
-                left.insert(0, Part(part.of, part.step, inner))
+                axis.append(AxisPart(part.of, part.step * inner, side))
+                left.insert(0, AxisPart(part.of, part.step, inner))
                 side = 1
             else:
                 return None
@@ -75,7 +75,7 @@ def reshape(axes: Axes, sides: Sequence[int]) -> Axes | None:
     return tuple(found)
 
 
-def channels_last(axes: Axes, value: Value) -> bool | None:
+def channels_last(axes: Axes, value: FeatureMap) -> bool | None:
     """Whether the tensor holds the map's numbers channels last, or first (so where both are the same); else None."""
     c, h, w = of_map(value)
     parts = merged([part for axis in axes for part in axis])

@@ -1,4 +1,4 @@
-"""Compiled networks on each level of this machine, beside plain loops over the same files, and on several threads."""
+"""Compiled networks on each ISA of this machine, beside plain loops over the same files, and on several threads."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gossamer.runtime import native
-from tests.runs import BLOCKS, at_level
+from tests.runs import EMULATED_AMX, with_isa
 
 Key = TypeVar("Key", bound=Hashable)
-Answers = dict[Key, NDArray[np.float32]]
+Outputs = dict[Key, NDArray[np.float32]]
 CODE = """
 import sys, numpy as np
 from gossamer.runtime.native import Native
@@ -25,15 +25,15 @@ for path in sys.argv[1:]:
 THREADS = "    assert np.array_equal(Native(path, 3)(images[:1]), found[:1]), path\n"
 
 
-def answers(files: Mapping[Key, Path], level: str) -> Answers[Key]:
-    """What a process forced to the level answers to the images beside each file; skips where the machine lacks it."""
-    # this machine's own level is tried on several threads by the function below; these two may not be it
-    code = CODE + (THREADS if level in ("amx", BLOCKS) else "")
-    at_level(level, code, *files.values())
+def outputs(files: Mapping[Key, Path], isa: str) -> Outputs[Key]:
+    """The outputs of a process forced to the ISA for the images beside each file; skips where the machine lacks it."""
+    # this machine's best ISA is tried on several threads by the function below; these two may not be it
+    code = CODE + (THREADS if isa in ("amx", EMULATED_AMX) else "")
+    with_isa(isa, code, *files.values())
     return {key: np.load(f"{path}.npy") for key, path in files.items()}
 
 
-def too_far(found: Answers[Key], expected: Answers[Key], most: Mapping[Key, float]) -> dict[Key, float]:
+def too_far(found: Outputs[Key], expected: Outputs[Key], most: Mapping[Key, float]) -> dict[Key, float]:
     """Which differ by more than `most` of the spread of what is expected, and by how much."""
     wrong = {}
     for key, wanted in expected.items():

@@ -1,6 +1,6 @@
-"""Convolutions by minimal filtering: every size of square, maps that squares do not fill, and all that follows the sums.
+"""Winograd convolutions: every size of tile, maps that tiles do not fill, and all that follows the sums.
 
-Each answers as plain loops do on every level of this machine, and with the same bits for any threads.
+Each answers as plain loops do on every ISA of this machine, and with the same bits for any threads.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from torch import nn
 from gossamer.compile.write import compile_file
 from gossamer.export.convert import to_onnx
 from gossamer.runtime import native
-from tests.levels import answers, same_bits, too_far
+from tests.isas import outputs, same_bits, too_far
 
 onnxruntime = pytest.importorskip("onnxruntime")
 quantization = pytest.importorskip("onnxruntime.quantization")
 if not native.LIBRARY.is_file():
     pytest.skip("the native engine is not built: make engine", allow_module_level=True)
 
-LEVELS = ("portable", "avx2", "avx512", "avx512_vnni", "avx512_bf16", "amx")
+ISAS = ("portable", "avx2", "avx512", "avx512_vnni", "avx512_bf16", "amx")
 # of the spread of the answers: float32 in another order, bfloat16 rounded elsewhere, two steps of a byte
 STEPS = {"float32": 1e-5, "bfloat16": 0.015, "uint8": 2.01 / 255}
 
@@ -51,10 +51,10 @@ class Beside(nn.Module):
         return torch.cat([nn.functional.relu(part(x)) for part in self.parts], 1)
 
 
-# channels, height and width of the input, the points of a square, the module
+# channels, height and width of the input, the Winograd tile, the module
 CASES: dict[str, tuple[tuple[int, int, int], tuple[int, int], nn.Module]] = {
-    "squares fill the map": ((32, 20, 28), (6, 6), nn.Conv2d(32, 48, 3, padding=1)),
-    "squares reach over it": ((40, 23, 29), (6, 6), nn.Sequential(nn.Conv2d(40, 30, 3, padding=1), nn.ReLU6())),
+    "tiles fill the map": ((32, 20, 28), (6, 6), nn.Conv2d(32, 48, 3, padding=1)),
+    "tiles reach over it": ((40, 23, 29), (6, 6), nn.Sequential(nn.Conv2d(40, 30, 3, padding=1), nn.ReLU6())),
     "unpadded": ((33, 27, 19), (6, 6), nn.Conv2d(33, 64, 3)),
     "padded twice": ((32, 13, 14), (6, 6), nn.Conv2d(32, 33, 3, padding=2)),
     "more on one side": ((32, 13, 14), (6, 6), nn.Sequential(nn.ZeroPad2d((0, 2, 1, 0)), nn.Conv2d(32, 32, 3))),
@@ -62,8 +62,8 @@ CASES: dict[str, tuple[tuple[int, int, int], tuple[int, int], nn.Module]] = {
     "added, hard swish": ((48, 15, 22), (6, 6), Added(48, nn.Hardswish())),
     "added, sigmoid": ((36, 15, 22), (6, 6), Added(36, nn.Sigmoid())),
     "beside each other": ((40, 21, 21), (6, 6), Beside(40)),
-    "a row of squares": ((64, 3, 40), (6, 6), nn.Conv2d(64, 64, 3, padding=1)),
-    "small squares": ((256, 7, 7), (4, 4), nn.Sequential(nn.Conv2d(256, 250, 3, padding=1), nn.SiLU())),
+    "a row of tiles": ((64, 3, 40), (6, 6), nn.Conv2d(64, 64, 3, padding=1)),
+    "small tiles": ((256, 7, 7), (4, 4), nn.Sequential(nn.Conv2d(256, 250, 3, padding=1), nn.SiLU())),
     "5x5": ((48, 18, 21), (6, 6), nn.Conv2d(48, 40, 5, padding=2)),
     "1x3": ((64, 17, 18), (1, 6), nn.Sequential(nn.Conv2d(64, 56, (1, 3), padding=(0, 1)), nn.ReLU())),
     "3x1": ((64, 18, 17), (6, 1), nn.Sequential(nn.Conv2d(64, 56, (3, 1), padding=(1, 0)), nn.LeakyReLU(0.1))),
@@ -73,7 +73,7 @@ CASES: dict[str, tuple[tuple[int, int, int], tuple[int, int], nn.Module]] = {
     "7x1": ((72, 17, 17), (10, 1), nn.Conv2d(72, 48, (7, 1), padding=(3, 0))),
     "several in a row": ((24, 30, 30), (6, 6), nn.Sequential(*[nn.Conv2d(24, 24, 3, padding=1) for _ in range(3)])),
 }
-# where squares of bytes have other points, or there are none
+# where bytes have other tiles, or none
 BYTES = {"1x3": (0, 0), "3x1": (0, 0), "1x3 of few positions": (1, 4), "3x1 of few positions": (4, 1)}
 DIRECT: dict[str, tuple[tuple[int, int, int], nn.Module]] = {
     "stride 2": ((64, 20, 20), nn.Conv2d(64, 64, 3, 2, 1)),
@@ -101,7 +101,7 @@ class Reader(quantization.CalibrationDataReader):  # type: ignore[name-defined, 
 @pytest.fixture(scope="module")
 def files(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, str], Path]:
     """Each case in each precision, compiled, beside its images; as ONNX too."""
-    folder, made = tmp_path_factory.mktemp("squares"), {}
+    folder, compiled = tmp_path_factory.mktemp("winograd"), {}
     torch.manual_seed(0)
     for number, (name, (shape, _, module)) in enumerate(CASES.items()):
         onnx = folder / f"{number}.onnx"
@@ -111,49 +111,49 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, str], Pat
         quantization.quantize_static(onnx, few, Reader(shape), **settings)
         for precision in STEPS:
             source, floats = (few, "float32") if precision == "uint8" else (onnx, precision)
-            made[name, precision] = compile_file(source, folder / f"{number}-{precision}.goss", floats)
-            np.save(f"{made[name, precision]}.images.npy", images(shape, 2))
-    return made
+            compiled[name, precision] = compile_file(source, folder / f"{number}-{precision}.goss", floats)
+            np.save(f"{compiled[name, precision]}.images.npy", images(shape, 2))
+    return compiled
 
 
 @pytest.fixture(scope="module")
 def expected(files: dict[tuple[str, str], Path]) -> dict[tuple[str, str], NDArray[np.float32]]:
     """The answers of plain loops."""
-    return answers(files, "reference")
+    return outputs(files, "reference")
 
 
-@pytest.mark.parametrize("level", LEVELS)
-def test_every_level_answers_as_plain_loops(
-    level: str, files: dict[tuple[str, str], Path], expected: dict[tuple[str, str], NDArray[np.float32]]
+@pytest.mark.parametrize("isa", ISAS)
+def test_every_isa_answers_as_plain_loops(
+    isa: str, files: dict[tuple[str, str], Path], expected: dict[tuple[str, str], NDArray[np.float32]]
 ) -> None:
     most = {key: STEPS[key[1]] for key in files}
-    assert not too_far(answers(files, level), expected, most)
+    assert not too_far(outputs(files, isa), expected, most)
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_squares_are_what_is_tested_and_answer_as_onnx_runtime(name: str, files: dict[tuple[str, str], Path]) -> None:
-    shape, points, _ = CASES[name]
-    engine, given = native.Native(files[name, "float32"], 1), images(shape, 2)
-    if engine.isa == "avx2":  # registers of other widths choose other squares, or none for a few cases
-        assert points in [step.points for step in engine.steps()]
-    assert name != "squares fill the map" or any(any(step.points) for step in engine.steps())
+def test_winograd_tiles_are_used_and_answer_as_onnx_runtime(name: str, files: dict[tuple[str, str], Path]) -> None:
+    shape, tile, _ = CASES[name]
+    engine, batch = native.Native(files[name, "float32"], 1), images(shape, 2)
+    if engine.isa == "avx2":  # registers of other widths choose other tiles, or none for a few cases
+        assert tile in [step.winograd_tile for step in engine.steps()]
+    assert name != "tiles fill the map" or any(any(step.winograd_tile) for step in engine.steps())
     number = files[name, "float32"].name.split("-")[0]
     session = onnxruntime.InferenceSession(
         str(files[name, "float32"].with_name(f"{number}.onnx")), providers=["CPUExecutionProvider"]
     )
-    (wanted,) = session.run(None, {"input": given})
-    assert np.abs(np.asarray(engine(given)) - wanted).max() < 1e-5 * np.abs(wanted).max()
+    (wanted,) = session.run(None, {"input": batch})
+    assert np.abs(np.asarray(engine(batch)) - wanted).max() < 1e-5 * np.abs(wanted).max()
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_bytes_have_squares_where_they_are_widened_for_their_products(
+def test_bytes_use_winograd_tiles_where_they_are_widened_for_their_products(
     name: str, files: dict[tuple[str, str], Path]
 ) -> None:
-    """Words of 16 bits at 4 points, floats at more; where bytes are multiplied as they are, sums are direct."""
+    """int16 in tiles of 4, floats in larger ones; where bytes are multiplied as they are, sums are direct."""
     engine = native.Native(files[name, "uint8"], 1)
-    points = BYTES.get(name, CASES[name][1]) if engine.isa == "avx2" else (0, 0)
-    assert points in [step.points for step in engine.steps()]
-    assert any(points) or not any(any(step.points) for step in engine.steps())
+    tile = BYTES.get(name, CASES[name][1]) if engine.isa == "avx2" else (0, 0)
+    assert tile in [step.winograd_tile for step in engine.steps()]
+    assert any(tile) or not any(any(step.winograd_tile) for step in engine.steps())
 
 
 @pytest.mark.parametrize("precision", STEPS)
@@ -163,9 +163,9 @@ def test_answers_are_the_same_bits_for_any_threads(precision: str, files: dict[t
 
 
 @pytest.mark.parametrize("name", DIRECT)
-def test_what_squares_do_not_fit_stays_direct(name: str, tmp_path: Path) -> None:
+def test_what_winograd_does_not_fit_stays_direct(name: str, tmp_path: Path) -> None:
     shape, module = DIRECT[name]
     onnx = tmp_path / "m.onnx"
     onnx.write_bytes(to_onnx(module.eval(), shape[1:], shape[0]))
     (step,) = native.Native(compile_file(onnx, tmp_path / "m.goss"), 1).steps()
-    assert step.points == (0, 0)
+    assert step.winograd_tile == (0, 0)

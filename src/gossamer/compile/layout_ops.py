@@ -1,10 +1,10 @@
-"""Operators that move nothing: they give a map's numbers other axes, or tell its shape."""
+"""Layout ops: operators that move no data, but change the axes of a map or read its shape."""
 
 from __future__ import annotations
 
-from gossamer.compile import axes as lying
-from gossamer.compile.attributes import places
-from gossamer.compile.axes import Axes
+from gossamer.compile import layout
+from gossamer.compile.attributes import normalized_axes
+from gossamer.compile.layout import Axes
 from gossamer.compile.lowering import Lowering
 from gossamer.modelfile.onnx import Node
 
@@ -17,7 +17,7 @@ def transpose(low: Lowering, node: Node) -> None:
     low.alias(node, source, tuple(axes[axis - 1] for axis in order[1:]))
 
 
-def reshape(low: Lowering, node: Node) -> None:
+def lower_reshape(low: Lowering, node: Node) -> None:
     """Reshape, Flatten, Squeeze, Unsqueeze: the same numbers under other axes."""
     source = low.read(node)
     found = rearranged(low, node)
@@ -33,16 +33,16 @@ def rearranged(low: Lowering, node: Node) -> Axes | None:
     if node.op == "Reshape":
         sides = low.shape_of(node, 1)
         if sides is not None and 0 in sides[1:] and not node.attributes.get("allowzero", 0):
-            known = (None, *lying.shape(axes))
+            known = (None, *layout.sides_of(axes))
             sides = [known[place] if side == 0 and place < len(known) else side for place, side in enumerate(sides)]
     elif node.op == "Flatten":
         sides = [None, -1] if node.attributes.get("axis", 1) == 1 else None
     else:
-        sides = _squeezed(low, node, lying.shape(axes))
+        sides = _squeezed(low, node, layout.sides_of(axes))
     batch = (low.onnx.input.shape or ())[0]
     if not sides or not _is_batch(sides, batch) or None in sides[1:]:
         return None
-    return lying.reshape(axes, [side for side in sides[1:] if side is not None])
+    return layout.reshaped_axes(axes, [side for side in sides[1:] if side is not None])
 
 
 def _is_batch(sides: list[int | None], batch: int | str | None) -> bool:
@@ -56,16 +56,16 @@ def _squeezed(low: Lowering, node: Node, shape: tuple[int, ...]) -> list[int | N
         return None
     sides: list[int | None] = [None, *shape]
     if node.op == "Squeeze":
-        gone = places(low, node, given, len(sides))
+        gone = normalized_axes(low, node, given, len(sides))
         return [side for place, side in enumerate(sides) if place not in gone]
     total = len(sides) + len(given)
-    new = places(low, node, given, total)
+    new = normalized_axes(low, node, given, total)
     old = iter(sides)
     return [1 if place in new else next(old) for place in range(total)]
 
 
-def shape(low: Lowering, node: Node) -> None:
+def lower_shape(low: Lowering, node: Node) -> None:
     """The sides of a map, which are known but for the batch (None)."""
     low.read(node)
-    sides: list[int | None] = [None, *lying.shape(low.axes_of(node.inputs[0]))]
+    sides: list[int | None] = [None, *layout.sides_of(low.axes_of(node.inputs[0]))]
     low.shapes[node.outputs[0]] = sides[node.attributes.get("start", 0) : node.attributes.get("end")]

@@ -1,7 +1,7 @@
-"""Tiles that lie evenly, registers written whole into the room behind channels, and bytes widened in several blocks.
+"""Micro-kernels of evenly spaced positions, registers written whole into the room behind channels, and bytes widened in several blocks.
 
-Maps are wider than two tiles of every level, channels fill registers in part, and maps are too large to widen at once;
-each network answers as plain loops do on every level of this machine, and with the same bits for any threads.
+Maps are wider than two micro-kernels of every ISA, channels fill registers in part, and maps are too large to widen at once;
+each network answers as plain loops do on every ISA of this machine, and with the same bits for any threads.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ from torch import nn
 from gossamer.compile.write import compile_file
 from gossamer.export.convert import to_onnx
 from gossamer.runtime import native
-from tests.levels import answers, same_bits, too_far
-from tests.runs import BLOCKS
+from tests.isas import outputs, same_bits, too_far
+from tests.runs import EMULATED_AMX
 
 quantization = pytest.importorskip("onnxruntime.quantization")
 if not native.LIBRARY.is_file():
     pytest.skip("the native engine is not built: make engine", allow_module_level=True)
 
 SIZE = 58, 61
-LEVELS = ("portable", "avx2", "avx512", "avx512_vnni", "avx512_bf16", "amx", BLOCKS)
+ISAS = ("portable", "avx2", "avx512", "avx512_vnni", "avx512_bf16", "amx", EMULATED_AMX)
 # of the spread of the answers: float32 in another order, bfloat16 rounded elsewhere, two steps of a byte
 STEPS = {"float32": 1e-5, "bfloat16": 0.015, "uint8": 2.01 / 255}
 
@@ -116,7 +116,7 @@ class Reader(quantization.CalibrationDataReader):  # type: ignore[name-defined, 
 @pytest.fixture(scope="module")
 def files(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, str], Path]:
     """Each network in each precision, compiled, beside its images."""
-    folder, made = tmp_path_factory.mktemp("tiles"), {}
+    folder, compiled = tmp_path_factory.mktemp("microkernels"), {}
     torch.manual_seed(0)
     settings = {"quant_format": quantization.QuantFormat.QDQ, "per_channel": True}
     for number, (name, (channels, module)) in enumerate(NETWORKS.items()):
@@ -124,25 +124,25 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, str], Pat
         plain.write_bytes(to_onnx(module.eval(), SIZE, channels))
         quantization.quantize_static(plain, few, Reader(channels), **settings)
         for precision in STEPS:
-            made[name, precision] = folder / f"{number}-{precision}.goss"
+            compiled[name, precision] = folder / f"{number}-{precision}.goss"
             floats = precision if precision == "bfloat16" else "float32"
-            compile_file(few if precision == "uint8" else plain, made[name, precision], floats)
-            np.save(f"{made[name, precision]}.images.npy", images(channels, 2))
-    return made
+            compile_file(few if precision == "uint8" else plain, compiled[name, precision], floats)
+            np.save(f"{compiled[name, precision]}.images.npy", images(channels, 2))
+    return compiled
 
 
 @pytest.fixture(scope="module")
 def expected(files: dict[tuple[str, str], Path]) -> dict[tuple[str, str], NDArray[np.float32]]:
     """The answers of plain loops."""
-    return answers(files, "reference")
+    return outputs(files, "reference")
 
 
-@pytest.mark.parametrize("level", LEVELS)
-def test_every_level_answers_as_plain_loops(
-    level: str, files: dict[tuple[str, str], Path], expected: dict[tuple[str, str], NDArray[np.float32]]
+@pytest.mark.parametrize("isa", ISAS)
+def test_every_isa_answers_as_plain_loops(
+    isa: str, files: dict[tuple[str, str], Path], expected: dict[tuple[str, str], NDArray[np.float32]]
 ) -> None:
     most = {key: STEPS[key[1]] for key in files}
-    assert not too_far(answers(files, level), expected, most)
+    assert not too_far(outputs(files, isa), expected, most)
 
 
 @pytest.mark.parametrize("precision", STEPS)

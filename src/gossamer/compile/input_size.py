@@ -1,4 +1,4 @@
-"""Height and width of a network's input, where its file leaves them open."""
+"""Height and width of a network's input, where its file leaves them dynamic."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from gossamer.errors import InputError
 from gossamer.modelfile.metadata import ModelFile
 
 
-def fixed(file: ModelFile, size: tuple[int, int]) -> ModelFile:
-    """The file with an input of that height and width.
+def set_static_input_size(file: ModelFile, size: tuple[int, int]) -> ModelFile:
+    """Set the static input size of a file with dynamic height or width.
 
     Raises InputError where a side is not positive, or the file has no free side or another fixed one.
     """
