@@ -125,7 +125,7 @@ def compile_model(
     loss = _loss(peer, engine, [batch], classified)
     trained = None
     if metadata is not None and known is not None:
-        trained = _between(zip((check.outputs for check in known.checks), found, strict=True), classified)
+        trained = difference(zip((check.outputs for check in known.checks), found, strict=True), classified)
     if known is not None and reduced:
         checks = tuple(dataclasses.replace(check, outputs=row) for check, row in zip(known.checks, found))
         most = 0.01 * max(1.0, float(np.abs(found).max()))
@@ -167,13 +167,13 @@ def _classifies(metadata: ModelMetadata | None, engine: Native) -> bool:
 
 
 def _loss(peer: Model, engine: Native, batches: Sequence[NDArray[np.float32]], classified: bool) -> Loss:
-    return _between(
+    return difference(
         ((flattened(peer.run(one[None]))[0], flattened(engine(one[None]))[0]) for batch in batches for one in batch),
         classified,
     )
 
 
-def _between(pairs: Iterable[tuple[NDArray[np.float32], NDArray[np.float32]]], classified: bool) -> Loss:
+def difference(pairs: Iterable[tuple[NDArray[np.float32], NDArray[np.float32]]], classified: bool) -> Loss:
     """Of pairs of outputs expected and found, of one input each."""
     count, largest, total, same, scale, numbers = 0, 0.0, 0.0, 0, 0.0, 0
     for expected, found in pairs:
