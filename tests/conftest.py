@@ -130,7 +130,7 @@ def write_pictures(
 @pytest.fixture(scope="session")
 def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A small ImageFolder with train/ and val/, 3 classes; not to be changed."""
-    return write_pictures(tmp_path_factory.mktemp("pictures"))
+    return once(tmp_path_factory, "pictures", write_pictures)
 
 
 @pytest.fixture

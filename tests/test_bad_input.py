@@ -24,9 +24,7 @@ from gossamer.cli.main import main
 from gossamer.export.formats import export
 from gossamer.settings import Settings
 from tests.conftest import write_pictures
-
-SHORT = ["--net", "mobilenet_v2", "--width", "0.25", "--input", "32", "--epochs", "1", "--batch", "8", "--threads", "1"]
-SHORT += ["--workers", "0", "--precision", "float32", "--memory-format", "channels_last"]
+from tests.trained import SHORT
 
 
 @dataclass

@@ -13,8 +13,7 @@ import pytest
 from PIL import Image
 
 from gossamer.cli.main import main
-from tests.conftest import write_boxes, write_masks, write_pictures
-from tests.test_bad_input import SHORT
+from tests.trained import SHORT, TASKS, runs_of_tasks
 
 Make = Callable[[Path], list[str]]
 
@@ -22,13 +21,9 @@ Make = Callable[[Path], list[str]]
 @pytest.fixture(scope="module")
 def good(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Boxes, masks and identities; a run of each task, two embedders and the index of one of them."""
-    root = tmp_path_factory.mktemp("tasks")
-    write_boxes(root / "signs", each=4)
-    write_masks(root / "street", each=4)
-    write_pictures(root / "people", classes=2, each=4)
-    for task, name in (("detect", "signs"), ("segment", "street"), ("embed", "people")):
-        assert main(train(root, name, task, "--out", str(root / f"run_{task}"))) == 0
-        assert main(["export", str(root / f"run_{task}"), "--out", str(root / f"{task}.onnx")]) == 0
+    root = Path(shutil.copytree(runs_of_tasks(tmp_path_factory), tmp_path_factory.mktemp("tasks"), dirs_exist_ok=True))
+    for task in TASKS:
+        (root / task).rename(root / f"run_{task}")
     again = ["export", str(root / "run_embed"), "--out", str(root / "other" / "other.onnx"), "--licence", "CC0-1.0"]
     (root / "other").mkdir()
     assert main(again) == 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +22,8 @@ from gossamer.settings import Settings, to_dict
 from gossamer.tasks.dataset_check import check_dataset
 from gossamer.training.rerun import OWN, settings_with_net
 from tests.conftest import write_boxes, write_masks, write_pictures
-from tests.test_bad_input import SHORT
+from tests.trained import TASKS, runs_of_tasks
 
-TASKS = {"detect": "signs", "segment": "street", "embed": "people"}
 SCORES = {"detect": "map50", "segment": "miou", "embed": "recall1"}
 
 
@@ -39,15 +39,7 @@ def ran(capsys: pytest.CaptureFixture[str], *arguments: str | Path) -> str:
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Data of three tasks, a run and a model file of each; not to be changed."""
-    root = tmp_path_factory.mktemp("home")
-    write_boxes(root / "signs", each=4)
-    write_masks(root / "street", each=4)
-    write_pictures(root / "people", classes=2, each=4)
-    for task, data in TASKS.items():
-        command = ["train", str(root / data), *SHORT, "--input", "64", "--task", task, "--out", str(root / task)]
-        assert main(command) == 0
-        assert main(["export", str(root / task), "--out", str(root / f"{task}.onnx")]) == 0
-    return root
+    return Path(shutil.copytree(runs_of_tasks(tmp_path_factory), tmp_path_factory.mktemp("home"), dirs_exist_ok=True))
 
 
 def test_an_index_finds_its_own_images_with_the_model_beside_it(

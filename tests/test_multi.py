@@ -204,7 +204,7 @@ def test_runs_that_are_refused(
 
 
 @pytest.fixture(scope="module")
-def load_run(shop: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+def trained(shop: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """The run folder of all kinds of heads, whose heads.yaml is gone, and its model file."""
     folder = tmp_path_factory.mktemp("trained")
     shutil.copy(shop / "heads.yaml", folder / "heads.yaml")
