@@ -507,7 +507,7 @@ def test_scores_of_an_embedder() -> None:
     assert found["pairs"] == {"same": 3, "other": 12}
     assert found["unreadable"] == [{"name": "bad.jpg", "reason": "cut off"}]
     assert math.cos(math.radians(89)) < scores.threshold + 1e-6 < math.cos(math.radians(2)) + 2e-6
-    assert "recall@1 100.00 %" in scores.text() and len(scores.text().splitlines()) == 3
+    assert "Recall@1 100.00 %" in scores.text() and len(scores.text().splitlines()) == 3
 
 
 def test_scores_of_parts_are_those_of_the_whole() -> None:

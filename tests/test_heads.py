@@ -264,7 +264,7 @@ def test_multi_label_with_unknown_labels() -> None:
     assert found.metrics == {"map": 0.5, "macro_f1": 2 / 3, "micro_f1": 2 / 3}
     expected = losses.multi_label(torch.from_numpy(x), torch.from_numpy(y)).sum() / 2
     assert found.loss == pytest.approx(expected.item())
-    assert found.text().endswith("set aside: d: cut off")
+    assert found.text().endswith("skipped: d: cut off")
     nothing = MultiLabelEvaluation(["a"], x[:1], np.full((1, 2), NAN), [], ("one", "two"))
     said = nothing.to_json()
     assert [row["class"] for row in said.pop("per_class")] == ["one", "two"]

@@ -110,7 +110,7 @@ def test_scores_by_hand() -> None:
     assert found.image_miou.tolist() == [0.5]
     assert found.to_json()["per_class"][2]["iou"] is None
     assert json.loads(json.dumps(found.to_json()))["loss"] is None
-    assert "miou 0.5000" in found.text()
+    assert "mIoU 0.5000" in found.text()
 
 
 def test_a_class_said_where_it_is_not_counts_as_zero() -> None:

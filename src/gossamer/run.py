@@ -1,14 +1,14 @@
 """The run folder: everything a training run leaves behind, and the only file that knows its file names.
 
     settings.yaml        the resolved settings; `gossamer train --config` takes it
-    environment.json     one entry a start: versions, machine, processes
+    environment.json     one entry per start: versions, machine, processes
     classes.json         the class names, in the order of the outputs
     changes.json         edits of the network after it was built (networks/changes.py); none where it is missing
     data.json            what was recognised, fingerprint, counts
     split.csv            name, label, split of every sample
-    unreadable.csv       images set aside, with the reason
-    metrics.jsonl        one line an epoch; metrics.csv is the same as a table
-    log.txt              what was said
+    unreadable.csv       skipped images, with the reason
+    metrics.jsonl        one line per epoch; metrics.csv is the same as a table
+    log.txt              the log
     best.safetensors     weights of the best epoch (the averaged ones where averaging is on)
     last.safetensors     the state to resume from: weights, optimiser, counters
     *.json beside them   the metadata of the two, for people; the header of the safetensors file counts
@@ -66,7 +66,7 @@ class Run:
         path = Path(settings.out)
         if (path / SETTINGS).exists():
             raise RunError(
-                f"{path}: holds a run already", "a new folder", f"give another --out, or go on with --resume {path}"
+                f"{path}: holds a run already", "a new folder", f"give another --out, or resume it with --resume {path}"
             )
         if path.exists() and not path.is_dir():
             raise RunError(f"{path}: is a file", "a new folder", "give another --out")
@@ -143,7 +143,7 @@ class Run:
             self.path / ENVIRONMENT, json.dumps([*self.environments(), dict(environment)], ensure_ascii=False, indent=1)
         )
 
-    # what supports_progressive
+    # what is added while it trains
 
     def log(self, line: str) -> None:
         """Add a line to the log. Raises StorageError."""
@@ -160,7 +160,7 @@ class Run:
         write_text(self.path / TABLE, _csv(columns, ([row.get(name, "") for name in columns] for row in rows)))
 
     def save_unreadable(self, rows: Iterable[tuple[str, str]]) -> None:
-        """Replace the list of images set aside by (name, reason) rows."""
+        """Replace the list of skipped images by (name, reason) rows."""
         write_text(self.path / UNREADABLE, _csv(("name", "reason"), rows))
 
     # what is read
@@ -200,7 +200,7 @@ class Run:
         return list(self._json(ENVIRONMENT)) if (self.path / ENVIRONMENT).exists() else []
 
     def metrics(self) -> list[dict[str, Any]]:
-        """One row an epoch; a torn last line, as a crash may leave, is passed over."""
+        """One row per epoch; a torn last line, as a crash may leave, is passed over."""
         if not (self.path / METRICS).exists():
             return []
         rows = []
@@ -224,7 +224,7 @@ class Run:
             raise RunError(f"{self.path / SPLIT}: {error}", "lines of name,label,split", "restore the file") from error
 
     def unreadable(self) -> list[tuple[str, str]]:
-        """(name, reason) of the images set aside."""
+        """(name, reason) of the skipped images."""
         if not (self.path / UNREADABLE).exists():
             return []
         return [(row[0], row[1]) for row in self._csv(UNREADABLE) if len(row) == 2]

@@ -59,7 +59,7 @@ class Settings:
     data: str = _setting(
         "",
         "data",
-        "folder (one folder a class, or train/ and val/), CSV of path,label, or folder of .tar shards; for boxes VOC, "
+        "folder (one folder per class, or train/ and val/), CSV of path,label, or folder of .tar shards; for boxes VOC, "
         "COCO or YOLO-txt; for masks images/ and masks/; for several heads a CSV with a column each",
     )
     out: str = _setting("", "run", "the run folder to make; default runs/NET-NUMBER")
@@ -139,9 +139,7 @@ class Settings:
         "start from: default, or another listed set (`gossamer list --weights`), a local file, URL#sha256=..., "
         "or hf://owner/name/file",
     )
-    freeze: str = _setting(
-        "", "network", "parameters kept as they are: backbone, or a regular expression of their names"
-    )
+    freeze: str = _setting("", "network", "frozen parameters: backbone, or a regular expression of their names")
     layer_decay: float = _setting(
         1.0, "network", "factor on the learning rate for each stage further from the head", low=0.01, high=1
     )
@@ -161,10 +159,12 @@ class Settings:
     levels: int = _setting(3, "head", "detect: maps of the backbone that are read, from the coarsest", low=1, high=4)
     dim: int = _setting(128, "head", "embed: numbers of an embedding; 0 is the backbone's own", low=0, high=65536)
     heads: str = _setting("", "head", "multi: YAML file of heads, or its text; a name and its kind a line")
-    score_threshold: float = _setting(0.01, "head", "detect: least score of a box that is kept", low=0, high=1)
-    iou_threshold: float = _setting(0.5, "head", "detect: boxes of a class that overlap more are one", low=0, high=1)
-    max_detections: int = _setting(100, "head", "detect: boxes an image at most", low=1, high=10000)
-    threshold: float = _setting(0.5, "head", "multilabel: least score of a label that counts", low=0, high=1)
+    score_threshold: float = _setting(0.01, "head", "detect: minimum score of a box", low=0, high=1)
+    iou_threshold: float = _setting(
+        0.5, "head", "detect: IoU threshold of non-maximum suppression, per class", low=0, high=1
+    )
+    max_detections: int = _setting(100, "head", "detect: maximum number of boxes per image", low=1, high=10000)
+    threshold: float = _setting(0.5, "head", "multilabel: minimum score of a predicted label", low=0, high=1)
 
     # how long, how much at once
     epochs: float | None = _setting(
@@ -172,9 +172,11 @@ class Settings:
     )
     minutes: float | None = _setting(None, "training", "time budget; the schedule ends with it", low=0.001, high=1e6)
     batch: int = _setting(
-        ByTask(64, detect=16, segment=8, multi=16), "training", "images a step, over all processes", low=1, high=1 << 20
+        ByTask(64, detect=16, segment=8, multi=16), "training", "batch size, over all processes", low=1, high=1 << 20
     )
-    accumulate: int = _setting(1, "training", "parts that a batch is computed in, to save memory", low=1, high=1 << 16)
+    accumulate: int = _setting(
+        1, "training", "gradient accumulation steps per batch, to save memory", low=1, high=1 << 16
+    )
     eval_every: int = _setting(
         1, "training", "epochs from one evaluation on the validation images to the next; the last is always one", low=1
     )
@@ -207,7 +209,7 @@ class Settings:
         low=0,
         high=1,
     )
-    randaugment: int = _setting(0, "augmentation", "RandAugment: operations an image", low=0, high=8)
+    randaugment: int = _setting(0, "augmentation", "RandAugment: operations per image", low=0, high=8)
     randaugment_magnitude: float = _setting(9.0, "augmentation", "RandAugment: magnitude, 0..30", low=0, high=30)
     random_erasing: float = _setting(0.0, "augmentation", "probability of erasing a rectangle", low=0, high=1)
     expand: float = _setting(0.5, "augmentation", "detect: probability of zooming out", low=0, high=1)
@@ -267,7 +269,7 @@ class Settings:
         "weights of the classes: none, by inverse frequency, or by one over its logarithm, which is milder",
     )
     sampler: Literal["shuffle", "balanced"] = _setting(
-        "shuffle", "loss", "each image once an epoch, or each class equally often"
+        "shuffle", "loss", "each image once per epoch, or each class equally often"
     )
     l1: float = _setting(0.0, "loss", "L1 penalty on weights", low=0)
     weight_decay: float | None = _setting(
@@ -286,7 +288,7 @@ class Settings:
     nesterov: bool = _setting(True, "optimiser", "Nesterov momentum (sgd)")
     betas: tuple[float, ...] = _setting((0.9, 0.999), "optimiser", "Adam: decay of the two moments")
     rho: float = _setting(0.9, "optimiser", "decay of the squared gradient (rmsprop, adadelta)", low=0, high=0.99999)
-    eps: float | None = _setting(None, "optimiser", "term against division by zero; default the optimiser's", low=0)
+    eps: float | None = _setting(None, "optimiser", "epsilon; default the optimiser's", low=0)
     clip_norm: float = _setting(
         ByTask(0.0, detect=10.0, segment=5.0, embed=5.0, multi=10.0),
         "optimiser",
@@ -308,8 +310,8 @@ class Settings:
     step_epochs: tuple[float, ...] = _setting(
         (), "optimiser", "step: epochs at which the rate is multiplied by gamma; default every third of the run"
     )
-    gamma: float = _setting(0.1, "optimiser", "step, plateau: factor; exponential: factor an epoch", low=1e-9, high=1)
-    cycle_epochs: float = _setting(10.0, "optimiser", "cyclic: epochs a cycle", low=0.01)
+    gamma: float = _setting(0.1, "optimiser", "step, plateau: factor; exponential: factor per epoch", low=1e-9, high=1)
+    cycle_epochs: float = _setting(10.0, "optimiser", "cyclic: epochs per cycle", low=0.01)
     patience: int = _setting(5, "optimiser", "plateau: epochs without a better score before the rate drops", low=0)
     min_lr: float = _setting(0.0, "optimiser", "the rate never falls below this", low=0)
 
@@ -323,7 +325,7 @@ class Settings:
     )
     compile: bool = _setting(False, "machine", "torch.compile (needs a C++ compiler)")
     threads: int = _setting(
-        0, "machine", "threads for arithmetic a process; 0 is all cores, shared between processes", low=0, high=4096
+        0, "machine", "threads for arithmetic per process; 0 is all cores, shared between processes", low=0, high=4096
     )
     workers: int | None = _setting(
         None,
@@ -383,9 +385,9 @@ def load(path: str | Path) -> Settings:
     except OSError as error:
         raise SettingsError(f"{path}: {error.strerror}", "a readable YAML file", "check the path") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise SettingsError(f"{path}: not YAML: {error}", "lines of `name: value`", "mend the file") from error
+        raise SettingsError(f"{path}: not YAML: {error}", "lines of `name: value`", "fix the file") from error
     if not isinstance(values, dict):
-        raise SettingsError(f"{path}: holds {type(values).__name__}", "lines of `name: value`", "mend the file")
+        raise SettingsError(f"{path}: holds {type(values).__name__}", "lines of `name: value`", "fix the file")
     return from_dict(values)
 
 
@@ -407,7 +409,7 @@ def parse_size(text: str) -> tuple[int, int]:
 
 
 def parse_shape(text: str) -> tuple[int, int, int]:
-    """(channels, height, width) of "3x224x224", "240x320" or "224"; 3 channels unless said. Raises SettingsError."""
+    """(channels, height, width) of "3x224x224", "240x320" or "224"; 3 channels unless given. Raises SettingsError."""
     parts = str(text).lower().split("x")
     channels = parts.pop(0) if len(parts) == 3 else "3"
     if len(parts) not in (1, 2) or not channels.isdecimal() or not 1 <= int(channels) <= 1024:
@@ -454,7 +456,7 @@ def parse_options(text: str) -> dict[str, Any]:
     for part in text.split():
         key, mark, value = part.partition("=")
         if not mark or not key.isidentifier() or not value or key in options:
-            raise SettingsError(f"net_options {part!r}", "key=value, each key once, with spaces between", "mend it")
+            raise SettingsError(f"net_options {part!r}", "key=value, each key once, with spaces between", "fix it")
         options[key] = _plain(value)
     return options
 
@@ -510,11 +512,11 @@ def _checked(field: dataclasses.Field[Any], hint: Any, value: Any) -> Any:
     if type(value) is not hint or (hint is float and not math.isfinite(value)):
         if hint is str and isinstance(value, (int, Path)) and not isinstance(value, bool):
             return str(value)  # `input: 224` in YAML, a Path in Python
-        raise SettingsError(f"{name}: {value!r}", f"a value of type {hint.__name__}", "mend the setting")
+        raise SettingsError(f"{name}: {value!r}", f"a value of type {hint.__name__}", "check the setting")
     low, high = meta["low"], meta["high"]
     if (low is not None and value < low) or (high is not None and value > high):
         allowed = f"{low:g} or more" if high is None else f"{low:g} to {high:g}"
-        raise SettingsError(f"{name}: {value!r}", allowed, "mend the setting")
+        raise SettingsError(f"{name}: {value!r}", allowed, "check the setting")
     return value
 
 
@@ -539,7 +541,7 @@ def _check_together(settings: Settings) -> None:
         parse_bytes(settings.cache)
     if len(settings.anchor_sizes) % 2 or any(side <= 0 for side in settings.anchor_sizes):
         raise SettingsError(
-            f"anchor_sizes: {list(settings.anchor_sizes)}", "pairs of width and height above 0", "mend the setting"
+            f"anchor_sizes: {list(settings.anchor_sizes)}", "pairs of width and height above 0", "check the setting"
         )
     for name, pair in (
         ("crop_scale", settings.crop_scale),
@@ -555,10 +557,10 @@ def _check_together(settings: Settings) -> None:
             raise SettingsError(
                 f"{name}: {low:g} to {high:g}",
                 "0 < low <= high" + (" <= 1" if name == "crop_scale" else ""),
-                "mend the setting",
+                "check the setting",
             )
     if not all(0 <= beta < 1 for beta in settings.betas):
-        raise SettingsError(f"betas: {list(settings.betas)}", "0 <= beta < 1", "mend the setting")
+        raise SettingsError(f"betas: {list(settings.betas)}", "0 <= beta < 1", "check the setting")
     for name, values in (("mean", settings.mean), ("std", settings.std)):
         if (
             values is not None
@@ -568,13 +570,13 @@ def _check_together(settings: Settings) -> None:
             raise SettingsError(
                 f"{name}: {len(values)} numbers for {settings.in_chans} channels",
                 "one, or one a channel",
-                "mend the setting",
+                "check the setting",
             )
     if any(value <= 0 for value in settings.std or ()):
-        raise SettingsError(f"std: {list(settings.std or ())}", "numbers above 0", "mend the setting")
+        raise SettingsError(f"std: {list(settings.std or ())}", "numbers above 0", "check the setting")
     if settings.batch % settings.accumulate:
         raise SettingsError(
-            f"batch {settings.batch} in {settings.accumulate} parts",
+            f"batch {settings.batch} with {settings.accumulate} gradient accumulation steps",
             "an accumulate that divides the batch",
             "change one of them",
         )

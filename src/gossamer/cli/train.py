@@ -11,6 +11,7 @@ from gossamer import settings as settings_module
 from gossamer.cli.result import Result
 from gossamer.errors import SettingsError
 from gossamer.host.progress import Progress
+from gossamer.host.text import metric_name
 from gossamer.settings import Settings
 
 if TYPE_CHECKING:
@@ -58,10 +59,11 @@ def trained(run: Run, **values: Any) -> Result:
     """A run that has just been trained: its folder and its best epoch; values: more of them for a program."""
     from gossamer.tasks.registry import task_of
 
-    name = f"val_{task_of(run.settings.task).score}"
+    score = task_of(run.settings.task).score
+    name = f"val_{score}"
     rows, best = run.metrics(), run.best(name)
     plain = {"run": str(run.path), "epochs": len(rows), "best": best, "last": rows[-1] if rows else {}}
-    reached = f": {name.replace('_', ' ', 1)} {best[name]:.4f} after epoch {best['epoch']:g}" if best else ""
+    reached = f": val {metric_name(score)} {best[name]:.4f} after epoch {best['epoch']:g}" if best else ""
     return Result(f"{run.path}{reached}", {**plain, **values})
 
 

@@ -21,6 +21,7 @@ from gossamer.errors import SettingsError, UnknownNameError
 from gossamer.export.converted import Comparison
 from gossamer.host import storage
 from gossamer.host.progress import SILENT, Progress
+from gossamer.host.text import metric_name
 from gossamer.runtime.verification import VerificationResult
 
 IMAGES_LIMIT = 5000  # validation images on which the file is compared with the trained model
@@ -60,7 +61,7 @@ class Exported:
         return "\n".join(
             [
                 f"{self.path}: {self.size / 2**20:.2f} MiB, {title}, operator set {self.opset}",
-                f"{found.score} on {found.images} of {found.available} validation images: trained "
+                f"{metric_name(found.score)} on {found.images} of {found.available} validation images: trained "
                 f"{found.trained[found.score]:.4f}, file {found.file[found.score]:.4f}",
                 f"outputs differ by at most {found.largest_difference:.3g} there; tolerance {self.tolerance:.3g}",
                 *(f"verified with {check.runtime} ({check.largest_difference:.3g})" for check in self.verifications),

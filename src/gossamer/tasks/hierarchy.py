@@ -26,7 +26,7 @@ class ClassTree:
 
     def __post_init__(self) -> None:
         if not self.paths or not all(self.paths):
-            raise DataError("a class tree with an empty path, or none", "one or more names a leaf", "mend the tree")
+            raise DataError("a class tree with an empty path, or none", "one or more names a leaf", "fix the tree")
         leaves = set(self.paths)
         if len(leaves) < len(self.paths):
             twice = next(path for path in self.paths if self.paths.count(path) > 1)
@@ -65,7 +65,7 @@ class ClassTree:
         below = [leaf for leaf in range(len(self.paths)) if self.paths[leaf][: len(wanted)] == wanted]
         if not wanted or not below:
             tops = ", ".join("/".join(each) for each in self.levels[0][:5])
-            raise DataError(f"class tree: no class {'/'.join(wanted)!r}", f"paths from {tops} down", "mend the label")
+            raise DataError(f"class tree: no class {'/'.join(wanted)!r}", f"paths from {tops} down", "fix the label")
         known = len(self.levels) if self.paths[below[0]] == wanted else len(wanted)
         found = [group[below[0]] if level < known else -1 for level, group in enumerate(self.groups)]
         return np.array(found, np.int64)

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from gossamer.host.text import metric_name
 from gossamer.images.preprocess import Placement
 from gossamer.predictions.head import Raw
 
@@ -80,7 +81,7 @@ class Evaluation:
     """What a classifier said of n images. Shares are 0..1.
 
     classes: K names. names: n image names. logits: (n, K) float32. targets: (n,) int64.
-    unreadable: (name, reason) of the images set aside.
+    unreadable: (name, reason) of the skipped images.
     """
 
     classes: tuple[str, ...]
@@ -161,14 +162,14 @@ class Evaluation:
     def text(self) -> str:
         """A table for people."""
         lines = [f"{len(self.targets)} images, loss {self.loss:.4f}"]
-        lines += [f"{name:18} {value:.4f}" for name, value in self.metrics.items()]
+        lines += [f"{metric_name(name):18} {value:.4f}" for name, value in self.metrics.items()]
         width = max(len(row["class"]) for row in self.per_class)
         lines += ["", f"{'class':{width}}  precision  recall      f1  images"]
         lines += [
             f"{row['class']:{width}}     {row['precision']:6.3f}  {row['recall']:6.3f}  {row['f1']:6.3f}  {row['support']:6}"
             for row in self.per_class
         ]
-        return "\n".join([*lines, *(f"set aside: {name}: {reason}" for name, reason in self.unreadable)])
+        return "\n".join([*lines, *(f"skipped: {name}: {reason}" for name, reason in self.unreadable)])
 
     def to_json(self) -> dict[str, Any]:
         """Everything but the logits, as plain values; nan becomes None."""

@@ -13,6 +13,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from gossamer.host.text import metric_name
 from gossamer.tasks.hierarchy import ClassTree
 
 Floats = NDArray[np.float64]
@@ -21,7 +22,7 @@ NAN = float("nan")
 
 @dataclass(frozen=True)
 class _Answers(ABC):
-    """What a head said of n images, and the truth; (name, reason) of the images set aside."""
+    """What a head said of n images, and the truth; (name, reason) of the skipped images."""
 
     names: list[str]
     outputs: NDArray[np.float32]
@@ -70,12 +71,12 @@ class _Answers(ABC):
 
     def text(self) -> str:
         """A line a score, for people."""
-        width = max(map(len, self.metrics))
+        width = max(len(metric_name(name)) for name in self.metrics)
         return "\n".join(
             [
                 f"{len(self.names)} images, loss {self.loss:.4f}",
-                *(f"{name:{width}}  {value:.4f}" for name, value in self.metrics.items()),
-                *(f"set aside: {name}: {reason}" for name, reason in self.unreadable),
+                *(f"{metric_name(name):{width}}  {value:.4f}" for name, value in self.metrics.items()),
+                *(f"skipped: {name}: {reason}" for name, reason in self.unreadable),
             ]
         )
 

@@ -24,7 +24,7 @@ class Fixed(nn.Module):
         super().__init__()
         for name, weight in weights.items():
             if not (math.isfinite(weight) and weight >= 0):
-                raise SettingsError(f"weight of {name}: {weight}", "a finite number from 0", "mend the weight")
+                raise SettingsError(f"weight of {name}: {weight}", "a finite number from 0", "check the weight")
         self.weights = dict(weights)
 
     def forward(self, losses: Losses, known: Losses | None = None) -> Tensor:

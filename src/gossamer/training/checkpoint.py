@@ -1,4 +1,4 @@
-"""The state of a training: saved in one step, put back bit for bit."""
+"""The state of a training: saved in one step, restored bit for bit."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def save_state(session: Session) -> None:
 
 
 def restore_state(session: Session) -> None:
-    """Put back the saved state; without one the run starts anew, with the same seed and so the same weights."""
+    """Restore the saved state; without one the run starts anew, with the same seed and so the same weights."""
     if not session.run.has("last"):
         return
     tensors, facts = session.run.load_state("last")
@@ -62,4 +62,4 @@ def restore_state(session: Session) -> None:
             "restore settings.yaml and last.safetensors from the same copy",
         ) from error
     counters = session.counters
-    session.say(f"going on at epoch {counters.epoch + 1}, step {counters.step_in_epoch} of it")
+    session.say(f"resuming at epoch {counters.epoch + 1}, step {counters.step_in_epoch} of it")

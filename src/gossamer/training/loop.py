@@ -1,7 +1,7 @@
 """The training loop: settings in, run folder out, whatever interrupts it.
 
 Everything drawn at random is drawn from counters (seed, epoch, position, step), never from the state of a generator,
-and the state of a run is one file replaced in one step. So a run that was killed goes on with the very numbers it
+and the state of a run is one file replaced in one step. So a run that was killed resumes with the numbers it
 would have had, on any number of processes that divides the batch.
 """
 
@@ -32,6 +32,7 @@ from gossamer.data.split import split_rows
 from gossamer.errors import RunError, SettingsError
 from gossamer.host import machine
 from gossamer.host.progress import SILENT, Progress
+from gossamer.host.text import metric_name
 from gossamer.networks.changes import Change, changes_to_json
 from gossamer.run import Run
 from gossamer.settings import Settings, parse_bytes
@@ -82,7 +83,7 @@ def train(
 
 
 def resume(folder: str | Path, *, progress: Progress = SILENT) -> Run:
-    """Go on with an interrupted run, to the same weights as if nothing had happened.
+    """Resume an interrupted run, to the same weights as if nothing had happened.
 
     Raises RunError where the folder is no run, is locked or damaged; DataError where its data are gone.
     """
@@ -156,7 +157,7 @@ def _session(
 
 
 def _run_to_the_end(session: Session, notes: list[str]) -> Run:
-    """Decide what is left to decide, put back a saved state where there is one, and train."""
+    """Decide what is left to decide, restore a saved state where there is one, and train."""
     run, processes = session.run, session.processes
     if processes.first:
         run.add_environment({**machine.describe(), "processes": processes.world, "seed": session.settings.seed})
@@ -264,14 +265,16 @@ def _epochs(session: Session) -> None:
             session.run.save_unreadable(sorted(session.unreadable.items()))
             save_state(session)
     best = "none" if counters.best is None else f"{counters.best:.4f}"
-    session.say(f"finished: {counters.finished}; best {session.task.score} {best} in epoch {counters.best_epoch}")
+    session.say(
+        f"finished: {counters.finished}; best {metric_name(session.task.score)} {best} in epoch {counters.best_epoch}"
+    )
 
 
 def _one_epoch(session: Session) -> int:
     """Train to the end of the epoch, or of the budget; the number of steps that the epoch has."""
     counters, settings = session.counters, session.settings
     steps = max(1, len(session.batches(counters.epoch)) // settings.accumulate)
-    if not counters.step_in_epoch:  # an epoch that was stopped goes on at its own size
+    if not counters.step_in_epoch:  # an interrupted epoch resumes at its own size
         counters.share = optim.progressive(settings.progressive, _fraction(session, steps))
     batches = session.batches(counters.epoch)
     session.runner.train()
@@ -298,7 +301,7 @@ def _one_epoch(session: Session) -> int:
                 save_state(session)
                 saved = time.perf_counter()
             if session.interrupted:
-                session.say(f"stopped; go on with: gossamer train --resume {session.run.path}")
+                session.say(f"Interrupted. Resume with: gossamer train --resume {session.run.path}")
                 raise KeyboardInterrupt
     return steps
 
@@ -343,7 +346,7 @@ def _step(session: Session, parts: list[Batch], steps: int) -> None:
         raise RunError(
             f"the loss is {loss} at step {counters.step + 1} (learning rate {optimizer.param_groups[0]['lr']:g})",
             "a finite loss",
-            "lower --lr, or use --clip-norm 1; the last saved state is kept",
+            "lower --lr, or use --clip-norm 1; the last saved state is still there",
         )
     optimizer.step()
     if session.average:
@@ -424,7 +427,7 @@ def _line(row: dict[str, Any], session: Session) -> str:
     val_loss = "" if math.isnan(row["val_loss"]) else f"val loss {row['val_loss']:.4f}, "
     return (
         f"epoch {row['epoch']:.4g}{of}{budget}: loss {row['loss']:.4f}, {val_loss}"
-        f"val {name} {row[f'val_{name}']:.4f}, lr {row['lr']:.3g}, {row['images_per_second']:.0f} images/s{at} "
+        f"val {metric_name(name)} {row[f'val_{name}']:.4f}, lr {row['lr']:.3g}, {row['images_per_second']:.0f} images/s{at} "
         f"(waiting for data {row['data_seconds']:.1f} s, steps {row['step_seconds']:.1f} s, "
         f"evaluation {session.evaluation_seconds:.1f} s)"
     )

@@ -53,7 +53,9 @@ def freeze(model: nn.Module, pattern: str) -> list[str]:
     try:
         match = re.compile(expression).match if pattern == "backbone" else re.compile(expression).search
     except re.error as error:
-        raise SettingsError(f"freeze {pattern!r}: {error}", "backbone, or a regular expression", "mend it") from error
+        raise SettingsError(
+            f"freeze {pattern!r}: {error}", "backbone, or a regular expression", "fix the pattern"
+        ) from error
     frozen = [name for name, _ in model.named_parameters() if match(name)]
     left = [name for name, _ in model.named_parameters() if not match(name)]
     if not frozen or not left:

@@ -88,11 +88,12 @@ def same_data(run: Run) -> Data:
     """The data of a run, to be trained on again. Raises DataError where they are no longer those of the run."""
     data = run_data(run)
     if data.fingerprint != run.data.get("fingerprint"):
-        said = (
-            "; ".join(note for note in data.notes if note.startswith("since ")) or "a file has another size or answer"
+        reason = (
+            "; ".join(note for note in data.notes if note.startswith("since "))
+            or "a file has another size or annotation"
         )
         raise DataError(
-            f"{run.settings.data}: is not what {run.path} was trained on: {said}", "the same images", "restore them"
+            f"{run.settings.data}: is not what {run.path} was trained on: {reason}", "the same images", "restore them"
         )
     return data
 

@@ -43,7 +43,7 @@ def start(settings: Settings) -> tuple[torch.device, Processes]:
     if settings.batch % parts:
         distributed.leave_processes()
         raise SettingsError(
-            f"batch {settings.batch} for {processes.world} processes and {settings.accumulate} parts each",
+            f"batch {settings.batch} for {processes.world} processes and {settings.accumulate} gradient accumulation steps each",
             f"a batch that {parts} divides",
             f"use --batch {math.ceil(settings.batch / parts) * parts}",
         )
@@ -201,9 +201,9 @@ def _check_inputs(model: nn.Module, settings: Settings) -> None:
                 with torch.no_grad():
                     model(torch.zeros(1, settings.in_chans, *size))
             except (AssertionError, RuntimeError, ValueError) as error:
-                said = (str(error).splitlines() or [type(error).__name__])[0]
+                reason = (str(error).splitlines() or [type(error).__name__])[0]
                 raise SettingsError(
-                    f"{settings.net} does not take {size[0]}x{size[1]} pixels ({said})",
+                    f"{settings.net} does not take {size[0]}x{size[1]} pixels ({reason})",
                     "inputs that it takes; many of timm's transformers take the one of their name only",
                     "give another --input" + (", or leave --progressive out" if settings.progressive < 1 else ""),
                 ) from error
@@ -233,7 +233,7 @@ def build(
         notes.append(f"{len(changes)} edits of the network ({CHANGES})")
     frozen = optim.freeze(model, settings.freeze)
     if frozen:
-        notes.append(f"{len(frozen)} parameter tensors are kept as they are ({settings.freeze})")
+        notes.append(f"{len(frozen)} parameter tensors are frozen ({settings.freeze})")
     return model, task, notes
 
 

@@ -146,7 +146,7 @@ def build_detector(
     Raises SettingsError, UnknownNameError, InputError, MissingPackageError.
     """
     if type(levels) is not int or not 1 <= levels <= 4:
-        raise SettingsError(f"levels: {levels!r}", "1 to 4", "mend the argument")
+        raise SettingsError(f"levels: {levels!r}", "1 to 4", "check the argument")
     maps: nn.Module
     last = list(range(-levels, 0))
     if traits(net).has_stages:

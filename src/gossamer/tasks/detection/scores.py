@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gossamer.data.boxes.annotation import BoxTarget
+from gossamer.host.text import metric_name
 from gossamer.images.preprocess import Placement
 from gossamer.predictions.anchors import AnchorSpec
 from gossamer.predictions.boxes import (
@@ -77,7 +78,7 @@ class DetectionScores:
     """What a detector said of n images. Shares are 0..1, nan where there is nothing to find.
 
     classes: K names. names: n image names. truth: the boxes that are there. found: those that were said, in the same
-    pixels. unreadable: (name, reason) of the images set aside.
+    pixels. unreadable: (name, reason) of the skipped images.
     """
 
     classes: tuple[str, ...]
@@ -164,7 +165,7 @@ class DetectionScores:
         """A few lines for people."""
         found = self.metrics
         lines = [f"{len(self.names)} images, {sum(row['support'] for row in self.per_class)} objects"]
-        lines += [f"{name:>12} {found[name]:.4f}" for name in SHOWN if not np.isnan(found[name])]
+        lines += [f"{metric_name(name):>12} {found[name]:.4f}" for name in SHOWN if not np.isnan(found[name])]
         return "\n".join(lines)
 
 

@@ -53,7 +53,7 @@ class EmbeddingScores:
     """What an embedder said of n images. Shares are 0..1.
 
     classes: K names of identities. names: n image names. embeddings: (n, D) float32, not normalised.
-    labels: (n,) int64, index into `classes`. unreadable: (name, reason) of the images set aside.
+    labels: (n,) int64, index into `classes`. unreadable: (name, reason) of the skipped images.
     far: the share of pairs of two identities that may be taken for one.
     """
 
@@ -113,7 +113,7 @@ class EmbeddingScores:
         shown = {name: f"{100 * value:.2f} %" for name, value in self.metrics.items()}
         lines = [
             f"{len(self.labels)} images of {len(np.unique(self.labels))} identities",
-            f"recall@1 {shown['recall1']}, @5 {shown['recall5']}, @10 {shown['recall10']}; "
+            f"Recall@1 {shown['recall1']}, @5 {shown['recall5']}, @10 {shown['recall10']}; "
             f"R-precision {shown['r_precision']}; MAP@R {shown['map_r']}",
             f"one identity or two: AUC {shown['auc']}; {shown['tar']} accepted at a false-accept rate of "
             f"{100 * self.far:g} %, from a similarity of {self.threshold:.4f}",

@@ -153,7 +153,7 @@ class MultiScorer:
 class MultiScores:
     """What several heads said of n images. heads: the scores of each, of the images that have its label.
 
-    main: the metric of each head that counts. unreadable: (name, reason) of the images set aside.
+    main: the metric of each head that counts. unreadable: (name, reason) of the skipped images.
     """
 
     names: list[str]
@@ -195,4 +195,4 @@ class MultiScores:
         lines = [f"{len(self.names)} images, score {self.metrics['score']:.4f} (the mean of the heads)"]
         for name, one in self.heads.items():
             lines += ["", f"{name}:", *(f"  {line}" for line in one.text().splitlines())]
-        return "\n".join([*lines, *(f"set aside: {name}: {reason}" for name, reason in self.unreadable)])
+        return "\n".join([*lines, *(f"skipped: {name}: {reason}" for name, reason in self.unreadable)])

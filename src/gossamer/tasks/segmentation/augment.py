@@ -32,7 +32,7 @@ class SegmentTransform:
         color_jitter: float = 0.0,
     ) -> None:
         if not 0.05 <= scale[0] <= scale[1] <= 20:
-            raise SettingsError(f"scale {scale}", "two numbers from 0.05 to 20, the smaller first", "mend the setting")
+            raise SettingsError(f"scale {scale}", "two numbers from 0.05 to 20, the smaller first", "check the setting")
         self.preprocess, self.scale, self.flip, self.color_jitter = preprocess, scale, flip, color_jitter
         self.fill = tuple(min(255, max(0, round(255 * value))) for value in preprocess.mean)
         self.method = RESAMPLING[preprocess.interpolation]

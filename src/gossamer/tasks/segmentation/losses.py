@@ -40,7 +40,7 @@ class SegmentationLoss:
             raise UnknownNameError("segmentation loss", self.loss, LOSSES)
         if self.dice < 0 or not 0 <= self.label_smoothing < 1:
             given = f"dice {self.dice!r}, label_smoothing {self.label_smoothing!r}"
-            raise SettingsError(given, "dice of 0 or more, label_smoothing from 0 to below 1", "mend the settings")
+            raise SettingsError(given, "dice of 0 or more, label_smoothing from 0 to below 1", "check the settings")
 
     def __call__(self, outputs: dict[str, Tensor], masks: Tensor) -> Tensor:
         masks = masks.long()

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gossamer.errors import DataError
+from gossamer.host.text import metric_name
 from gossamer.images.preprocess import Placement
 from gossamer.predictions.head import Raw
 from gossamer.predictions.masks import IGNORED, Mask, Size, mask_of_logits
@@ -30,7 +31,7 @@ def confusion_of(truth: Mask, predicted: Mask, classes: int) -> Counts:
     true, said = truth[counted].astype(np.int64), predicted[counted]
     highest = max(int(true.max(initial=0)), int(said.max(initial=0)))
     if highest >= classes:
-        raise DataError(f"class {highest} in a mask", f"0 to {classes - 1}, and {IGNORED} to ignore", "mend the mask")
+        raise DataError(f"class {highest} in a mask", f"0 to {classes - 1}, and {IGNORED} to ignore", "fix the mask")
     flat = np.bincount(true * classes + said, minlength=classes * classes)
     return flat.reshape(classes, classes).astype(np.int64)
 
@@ -99,7 +100,7 @@ class SegmentationEvaluation:
     """What a network said of the pixels of n images. Shares are 0..1.
 
     classes: K names. names: n image names. confusion: (K, K) pixels by [true, predicted class]. image_miou: (n,) mean
-    IoU of each image over the classes in it. unreadable: (name, reason) of the images set aside. loss: nan, for logits
+    IoU of each image over the classes in it. unreadable: (name, reason) of the skipped images. loss: nan, for logits
     are scored at the images' own sizes and losses are not.
     """
 
@@ -152,11 +153,11 @@ class SegmentationEvaluation:
 
     def text(self) -> str:
         """A few lines for people."""
-        shown = "  ".join(f"{name} {value:.4f}" for name, value in self.metrics.items())
+        shown = "  ".join(f"{metric_name(name)} {value:.4f}" for name, value in self.metrics.items())
         width = max(map(len, self.classes))
         rows = [f"{name:<{width}}  IoU {value:.4f}" for name, value in zip(self.classes, self.iou.tolist())]
-        aside = [f"{len(self.unreadable)} images could not be read"] if self.unreadable else []
-        return "\n".join([f"{len(self.names)} images: {shown}", *rows, *aside])
+        skipped = [f"{len(self.unreadable)} images could not be read"] if self.unreadable else []
+        return "\n".join([f"{len(self.names)} images: {shown}", *rows, *skipped])
 
     def to_json(self) -> dict[str, Any]:
         """Plain values; nan becomes None."""
