@@ -19,12 +19,12 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace, progress: Progress) -> Result:
     from gossamer.microscope.inspection import inspect
-    from gossamer.microscope.table import table
+    from gossamer.microscope.table import layer_table
 
     inspection = inspect(options.target, input_shape(options.input), measure=options.measure, threads=options.threads)
     if options.html:
-        from gossamer.microscope.page import write
+        from gossamer.microscope.page import write_inspection
 
-        write(inspection, options.html)
+        write_inspection(inspection, options.html)
         progress.say(f"{options.html}: the network drawn, coloured by {'time' if inspection.timing else 'MACs'}")
-    return Result(table(inspection), inspection.to_json())
+    return Result(layer_table(inspection), inspection.to_json())

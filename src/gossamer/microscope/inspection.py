@@ -21,8 +21,8 @@ from gossamer.microscope.timing import Timing, time_module, time_onnx
 from gossamer.targets import Kind, target_of
 
 TARGETS: tuple[Kind, ...] = ("run", "model file", "network")  # what can be inspected
-DEAR = 3.0  # times its share of the multiply-adds that a row takes of the time, to be marked
-NOTICED = 0.02  # share of the time below which no row is marked
+BOTTLENECK = 3.0  # times its fraction of the multiply-adds that a row takes of the time, to be marked
+NOTICED = 0.02  # fraction of the time below which no row is marked
 
 # in a row that holds several operations every normalisation is "norm"
 NAMES = {operator: "norm" if name.endswith(" norm") else name for operator, name in OPERATOR_NAMES.items()}
@@ -85,12 +85,12 @@ class Inspection:
             for stage, (p, m, b, t) in shares.items()
         }
 
-    def dear(self, row: Row) -> bool:
+    def is_bottleneck(self, row: Row) -> bool:
         """Whether a row takes far more of the time than of the multiply-adds."""
         if row.ms is None or not self.timing or not self.timing.sum_ms:
             return False
         share = row.ms / self.timing.sum_ms
-        return share > NOTICED and share > DEAR * ((row.macs or 0) / max(1, self.cost.macs))
+        return share > NOTICED and share > BOTTLENECK * ((row.macs or 0) / max(1, self.cost.macs))
 
     def to_json(self) -> dict[str, Any]:
         """Plain values: sizes in bytes, MACs in multiply-adds, times in milliseconds, null where unknown."""
@@ -107,7 +107,8 @@ class Inspection:
             "unknown": self.cost.unknown,
             "stages": self.stages,
             "rows": [
-                {**dataclasses.asdict(row), "intensity": row.intensity, "dear": self.dear(row)} for row in self.rows
+                {**dataclasses.asdict(row), "intensity": row.intensity, "bottleneck": self.is_bottleneck(row)}
+                for row in self.rows
             ],
             "timing": dataclasses.asdict(self.timing) if self.timing else None,
         }
