@@ -115,7 +115,7 @@ def sides(training: Source, preprocess: Preprocess) -> NDArray[np.float64]:
 
 
 def object_counts(source: Source) -> tuple[int, ...]:
-    """Objects of each class."""
+    """BoxTarget of each class."""
     labels: list[NDArray[Any]] = [source.target(index).labels for index in range(len(source))]
     counts = np.bincount(np.concatenate([np.zeros(0, np.int64), *labels]), minlength=len(source.classes))
     return tuple(counts.tolist())
