@@ -228,6 +228,7 @@ def test_the_commands_answer_in_json_and_text(capsys: pytest.CaptureFixture[str]
     values: dict[str, Any] = json.loads(capsys.readouterr().out)
     assert values["input_shape"] == [1, 3, 96, 64] and values["flops"] == 2 * values["macs"]
     assert {"name", "what", "stage", "macs", "params", "intensity", "field", "live_bytes"} <= set(values["rows"][0])
+    assert values["channel_groups"]["count"] == len(values["channel_groups"]["sizes"]) == 14
     assert page.read_text(encoding="utf-8").startswith("<!doctype html>")
     assert main(["compare", "mobilenetv1_025", "squeezenet1_1"]) == 0
     assert "peak memory" in capsys.readouterr().out

@@ -13,8 +13,10 @@ from typing import Any
 
 from torch import nn
 
+from gossamer.analysis.channels import ChannelGroup, channel_groups
 from gossamer.analysis.cost import FREE, POINTWISE, Cost, Layer, cost
 from gossamer.analysis.graph import Graph, Node, trace
+from gossamer.errors import InputError
 from gossamer.host.text import OPERATOR_NAMES
 from gossamer.microscope.receptive import Field, receptive_fields
 from gossamer.microscope.timing import Timing, time_module, time_onnx
@@ -63,12 +65,20 @@ class Row:
 
 @dataclass(frozen=True)
 class Inspection:
-    """The rows of a network, their sum, and where time was measured the whole's: see `Cost` and `Timing`."""
+    """The rows of a network, their sum, and where time was measured the whole's: see `Cost` and `Timing`.
+
+    graph: the traced network, None for a file.
+    """
 
     target: str
     rows: tuple[Row, ...]
     cost: Cost
     timing: Timing | None = None
+    graph: Graph | None = None
+
+    def channel_groups(self) -> tuple[ChannelGroup, ...]:
+        """The channels that could be removed, as far as each operation has a rule. Raises InputError where one has none."""
+        return () if self.graph is None else channel_groups(self.graph)
 
     @property
     def stages(self) -> dict[str, dict[str, float | None]]:
@@ -110,8 +120,19 @@ class Inspection:
                 {**dataclasses.asdict(row), "intensity": row.intensity, "bottleneck": self.is_bottleneck(row)}
                 for row in self.rows
             ],
+            "channel_groups": self._channel_counts(),
             "timing": dataclasses.asdict(self.timing) if self.timing else None,
         }
+
+    def _channel_counts(self) -> dict[str, Any] | None:
+        """How many groups of removable channels there are, and the channels of each; None for a file."""
+        if self.graph is None:
+            return None
+        try:
+            sizes = [group.size for group in self.channel_groups()]
+        except InputError as error:
+            return {"count": None, "sizes": [], "error": str(error)}
+        return {"count": len(sizes), "sizes": sizes, "error": None}
 
 
 def inspect(
@@ -141,7 +162,7 @@ def inspect(
     if measure:
         real = module if isinstance(target, nn.Module) else _weighted(module)
         timing = time_module(real, graph, shape or (1, 3, 224, 224), threads)
-    return _inspection(name, graph, timing)
+    return dataclasses.replace(_inspection(name, graph, timing), graph=graph)
 
 
 def _of_name(name: str, arguments: dict[str, Any]) -> tuple[nn.Module, tuple[int, ...]]:
