@@ -42,7 +42,8 @@ def mask_of_logits(logits: Logits, size: Size, input_size: Size, placement: Plac
 
 
 def upsample(logits: Logits, size: Size, input_size: Size, placement: Placement | None = None) -> Logits:
-    """The logits at the picture's size: (K, h, w) -> float32 (K, H, W). Arguments as in `mask_of_logits`."""
+    """The logits at the picture's size: (K, h, w) -> float32 (K, H, W), the reference of `mask_of_logits`, whose arguments it
+    has."""
     result = np.empty((len(logits), *size), np.float32)
     for rows, planes in _planes(logits, size, input_size, placement):
         for number, plane in enumerate(planes):
