@@ -14,6 +14,7 @@ from PIL import Image
 
 from gossamer.cli.main import main
 from gossamer.data.boxes.open import read_boxes
+from gossamer.data.boxes.table import KINDS
 from gossamer.data.check.images import check_images
 from gossamer.data.open import open_data
 from gossamer.microscope.compare import Candidate, Comparison, _marked
@@ -159,7 +160,7 @@ def test_boxes_are_converted(to: str, home: Path, tmp_path: Path, capsys: pytest
     found: dict[str, Any] = json.loads(ran(capsys, *command))
     assert (found["images"], found["boxes"], found["source"], found["to"]) == (8, 8, "voc", to)
     table = read_boxes(tmp_path / "out")
-    assert table.kind == to
+    assert table.kind == KINDS[to]
     before = read_boxes(home / "signs").targets
     np.testing.assert_allclose(np.sort(table.targets.corners, 0), np.sort(before.corners, 0), atol=1e-3)
 
