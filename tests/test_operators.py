@@ -152,7 +152,7 @@ def ours_and_onnxruntime(
     data = one_node(op, inputs, attributes, parts, opset)
     session = onnxruntime.InferenceSession(data, providers=["CPUExecutionProvider"])
     expected = session.run(None, {f"i{n}": value for n, value in enumerate(inputs) if value is not None})
-    message = protobuf.Reader(MESSAGES).message(memoryview(data), "Model")
+    message = protobuf.MessageReader(MESSAGES).message(memoryview(data), "Model")
     node = _node(message["graph"]["node"][0])
     with np.errstate(all="ignore"):
         found = OPERATORS[op](node, *inputs)
