@@ -130,6 +130,11 @@ def test_a_crash_is_a_row_with_its_signal(monkeypatch: pytest.MonkeyPatch) -> No
     assert one().error == "its process ended by signal SIGKILL"
 
 
+def test_an_end_without_an_answer_is_no_signal(monkeypatch: pytest.MonkeyPatch) -> None:
+    worker(monkeypatch, fake("os._exit(0)"))
+    assert one().error == "its process ended with exit code 0"
+
+
 def test_a_crash_between_rounds_is_a_row(monkeypatch: pytest.MonkeyPatch) -> None:
     worker(monkeypatch, "w.Worker.measure = lambda *_: os._exit(3)\n" + fake("pass"))
     row = one()

@@ -21,8 +21,8 @@ from gossamer.images.preprocess import Preprocess, decode
 from gossamer.predictions import neighbours
 from gossamer.predictions.gallery import MARK, Gallery, Match
 from gossamer.predictions.head import OutputHead
+from gossamer.runtime.contact_sheets import GAP, MOST, TILE, contact_sheet, draw_neighbours
 from gossamer.runtime.retrieval import SearchResult, embed_files, index_folder, search_files
-from gossamer.runtime.sheets import GAP, MOST, TILE, draw_neighbours, sheet
 
 MODEL = "0123456789abcdef" * 4
 RNG = np.random.default_rng(0)
@@ -293,7 +293,7 @@ def test_neighbours_are_drawn_beside_each_image(folder: Path, tmp_path: Path) ->
         assert np.abs(middle - colour).max() <= 1, match.name
     names = ("../gallery/red/0.png", str(folder / "red" / "0.png"))
     hostile = SearchResult(str(queries[0]), tuple(Match(name, "", 1.0) for name in names) * 300)
-    page = np.asarray(sheet(hostile, folder))
+    page = np.asarray(contact_sheet(hostile, folder))
     assert page.shape[1] == GAP + (MOST + 1) * (TILE + GAP)
     assert (page[GAP + 20, [GAP + TILE // 2 + place * (TILE + GAP) for place in (1, 2)]] == 255).all()  # not followed
     with pytest.raises(DataError, match="none: no folder"):

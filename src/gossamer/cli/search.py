@@ -41,7 +41,7 @@ def run(options: argparse.Namespace, progress: Progress) -> Result:
         model, gallery, options.images, options.top, options.batch, options.backend, progress=progress
     )
     if options.draw:
-        from gossamer.runtime.sheets import draw_neighbours
+        from gossamer.runtime.contact_sheets import draw_neighbours
 
         results = draw_neighbours(results, options.images, options.gallery, options.draw)
     queries = list(results)

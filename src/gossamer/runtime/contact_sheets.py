@@ -1,4 +1,4 @@
-"""Sheets of neighbours: an image and the gallery images nearest to it, side by side. Needs numpy and pillow alone."""
+"""Contact sheets of neighbours: an image and the gallery images nearest to it, side by side. Needs numpy and pillow alone."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from gossamer.runtime.retrieval import SearchResult
 
 TILE, GAP, LINE = 160, 8, 14  # pixels: side of a picture, between pictures, height of a line of text
 MOST = 24  # neighbours drawn: a JPEG has at most 65535 columns
-SHARE = TILE // 6  # characters of the default font in the width of a picture
+FIT = TILE // 6  # characters of the default font that fit the width of a picture
 
 
 def draw_neighbours(
@@ -36,19 +36,19 @@ def draw_neighbours(
     def drawn() -> Iterator[SearchResult]:
         for one in found:
             if not one.error:
-                write_bytes(places[one.source], encoded(sheet(one, root), places[one.source]))
+                write_bytes(places[one.source], encoded(contact_sheet(one, root), places[one.source]))
             yield one
 
     return drawn()
 
 
-def sheet(one: SearchResult, gallery: Path) -> Image.Image:
+def contact_sheet(one: SearchResult, gallery: Path) -> Image.Image:
     """The image and its first MOST matches in a row: name and similarity below each."""
     tiles = [_tile(Path(one.source), "query", Path(one.source).name)]
     for match in one.matches[:MOST]:
         # an index is a file from anywhere: a name that leads out of the gallery is not followed
         outside = ".." in Path(match.name).parts or Path(match.name).is_absolute()
-        tiles.append(_tile(None if outside else gallery / match.name, f"{match.similarity:.4f}", _said(match)))
+        tiles.append(_tile(None if outside else gallery / match.name, f"{match.similarity:.4f}", _label(match)))
     width, height = (TILE + GAP) * len(tiles) + GAP, tiles[0].height + 2 * GAP
     page = Image.new("RGB", (width, height), "white")
     for position, tile in enumerate(tiles):
@@ -57,7 +57,7 @@ def sheet(one: SearchResult, gallery: Path) -> Image.Image:
     return page
 
 
-def _said(match: Match) -> str:
+def _label(match: Match) -> str:
     return match.name if not match.label or match.name.startswith(match.label) else f"{match.label}: {match.name}"
 
 
@@ -72,7 +72,7 @@ def _tile(path: Path | None, *lines: str) -> Image.Image:
         draw.rectangle((0, 0, TILE - 1, TILE - 1), outline="gray")
         draw.text((GAP, TILE // 2), "cannot be read", fill="gray")
     for row, line in enumerate(lines):
-        draw.text((0, TILE + row * LINE), line if len(line) <= SHARE else f"...{line[3 - SHARE :]}", fill="black")
+        draw.text((0, TILE + row * LINE), line if len(line) <= FIT else f"...{line[3 - FIT :]}", fill="black")
     return tile
 
 
