@@ -370,7 +370,7 @@ def test_embeddings_that_are_not_numbers_are_said() -> None:
     scores = embedder(("x", "y"), np.full((3, 2), np.nan, np.float32))
     details = neighbours.embedding_details(None, scores, Preprocess((8, 8)))  # type: ignore[arg-type]
     words = check_alone(page.report_html(report_of(scores, details, counts={"train": (2, 2), "val": (2, 1)}))).words
-    assert "are not numbers" in words and "Nearest images" not in words and "no pairs of both kinds" in words
+    assert "are not numbers" in words and "Nearest images" not in words and "not pairs of both kinds" in words
 
 
 def test_the_map_colours_the_largest_identities() -> None:
