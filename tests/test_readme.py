@@ -107,7 +107,13 @@ def write_files_of_others(home: Path) -> None:
     network = create_model("squeezenet1_1", num_classes=3).eval()
     example = (torch.zeros(1, 3, 64, 96),)
     torch.onnx.export(
-        network, example, home / "other.onnx", dynamo=True, dynamic_shapes=({2: height, 3: width},), verbose=False
+        network,
+        example,
+        home / "other.onnx",
+        dynamo=True,
+        dynamic_shapes=({2: height, 3: width},),
+        external_data=False,
+        verbose=False,
     )
 
 
