@@ -17,6 +17,8 @@ import torch.nn.functional as F
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from gossamer.analysis.cost import cost
+from gossamer.analysis.graph import trace
 from gossamer.blocks.conv import ConvNormAct
 from gossamer.blocks.drop import DropPath
 from gossamer.blocks.inception import GridReduction, InceptionA
@@ -24,7 +26,7 @@ from gossamer.blocks.pool import DilatedAvgPool2d
 from gossamer.errors import SettingsError, UnknownNameError
 from gossamer.networks import Features, Network, create_model, list_models, load_weights, resolve
 from gossamer.networks.dilate import dilate
-from gossamer.networks.registry import ALIASES, NETWORKS
+from gossamer.networks.registry import ALIASES, NETWORKS, traits
 from tests.twins import twin
 
 with (Path(__file__).parent / "networks.csv").open(encoding="utf-8") as file:
@@ -85,16 +87,65 @@ def features(name: str, **arguments: Any) -> Features:
     return model.eval()
 
 
+class AuxPath(nn.Module):
+    """A network as it runs while training, with its auxiliary classifiers."""
+
+    def __init__(self, network: Network) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, x: torch.Tensor) -> Any:
+        return self.network.forward_aux(x)
+
+
+def shapes(model: nn.Module, *shape: int) -> list[tuple[int, ...]]:
+    """Of what `model` gives for an input of `shape`."""
+    graph = trace(model, shape)
+    return [graph.values[index].shape for index in graph.outputs]
+
+
+def last_reduction(name: str) -> int:
+    """The reduction of the last feature map, without `small_input`."""
+    return 4 if name.startswith(MADE_SMALL) else 16 if name.startswith("squeezenet") else 32
+
+
+def check_feature_maps(name: str, model: Features, channels: int, last: int) -> None:
+    size = 128 if name.startswith(UNPADDED) else 64
+    maps = shapes(model, 2, channels, size, size)
+    reductions = model.feature_info.reduction()
+    assert reductions[-1] == last
+    assert reductions == sorted({2 ** (r.bit_length() - 1) for r in reductions})
+    assert [shape[:2] for shape in maps] == [(2, c) for c in model.feature_info.channels()]
+    for shape, reduction in zip(maps, reductions, strict=True):
+        if name.startswith(UNPADDED):
+            assert size // reduction - 12 <= shape[2] <= size // reduction
+        else:
+            assert shape[2:] == (size // reduction, size // reduction)
+
+
 # counts
 
 
 @pytest.mark.parametrize("row", ROWS, ids=[row["name"] for row in ROWS])
-def test_parameters_and_macs_are_those_of_the_reference(row: dict[str, str]) -> None:
-    channels, height, width = map(int, row["input"].split("x"))
+def test_parameters_macs_and_feature_maps_are_those_of_the_reference(row: dict[str, str]) -> None:
     model = empty(row["model"], **json.loads(row["options"] or "{}"))
-    assert sum(p.numel() for p in model.parameters()) == int(row["params"])
-    run = model.forward_aux if row["path"] == "aux" else model
-    assert macs(run, (channels, height, width)) == int(row["macs"])
+    shape = (1, *map(int, row["input"].split("x")))
+    total = cost(AuxPath(model) if row["path"] == "aux" else model, shape)
+    assert (total.params, total.macs) == (int(row["params"]), int(row["macs"]))
+    assert sum(p.numel() for p in model.parameters()) == total.params
+    assert total.unknown == {}
+    check_feature_maps(row["model"], Features(model), shape[1], last_reduction(row["model"]))
+
+
+@pytest.mark.parametrize("name", sorted(set(list_models()) - {resolve(row["model"]) for row in ROWS}))
+def test_feature_maps_have_the_shapes_they_announce(name: str) -> None:
+    check_feature_maps(name, features(name), traits(name).input[0], last_reduction(name))
+
+
+@pytest.mark.parametrize("name", list_models())
+def test_feature_maps_of_small_inputs_have_the_shapes_they_announce(name: str) -> None:
+    kept = 8 if name.startswith("alexnet") else 1 if name.startswith(MADE_SMALL) else 4  # AlexNet's first stride is 4
+    check_feature_maps(name, features(name, small_input=True, in_chans=1), 1, last_reduction(name) // kept)
 
 
 def test_mobilenet_v2_has_17_bottlenecks_each_at_the_cost_of_the_papers_formula() -> None:
@@ -164,27 +215,6 @@ def test_features_are_the_maps_of_timm(tmp_path: Path) -> None:
 
 
 # backbones
-
-
-@pytest.mark.parametrize("name", list_models())
-@pytest.mark.parametrize("small_input", [False, True])
-def test_feature_maps_have_the_shapes_they_announce(name: str, small_input: bool) -> None:
-    model = features(name, small_input=small_input, in_chans=1)
-    size = 128 if name.startswith(UNPADDED) else 64
-    maps = model(torch.empty(2, 1, size, size, device="meta"))
-    reductions = model.feature_info.reduction()
-    plain = features(name).feature_info.reduction()
-    kept = 8 if name.startswith("alexnet") else 4  # its first stride is 4
-    if name.startswith(MADE_SMALL):
-        kept = 1
-    assert reductions[-1] == (plain[-1] // kept if small_input else plain[-1])
-    assert reductions == sorted({2 ** (r.bit_length() - 1) for r in reductions})
-    assert [m.shape[:2] for m in maps] == [(2, c) for c in model.feature_info.channels()]
-    for m, reduction in zip(maps, reductions):
-        if name.startswith(UNPADDED):
-            assert size // reduction - 12 <= m.shape[2] <= size // reduction
-        else:
-            assert m.shape[2:] == (size // reduction, size // reduction)
 
 
 @pytest.mark.parametrize("name", FAMILIES)
