@@ -11,7 +11,7 @@ from gossamer.data.boxes.records import Draft
 from gossamer.data.boxes.sidecar import restore_from_sidecar
 from gossamer.data.boxes.table import ALLOWED, KINDS, BoxTable, table_of
 from gossamer.data.boxes.voc import is_voc, read_voc
-from gossamer.data.boxes.yolo import read_yolo, yolo_folders
+from gossamer.data.boxes.yolo import is_yolo, read_yolo, yolo_folders
 from gossamer.data.open import open_data
 from gossamer.data.source import Data, shown
 from gossamer.data.table import StrPath, Table
@@ -31,6 +31,8 @@ def recognise(root: StrPath) -> str:
             what = "is another kind of file" if "\0" not in os.fspath(path) and path.exists() else "does not exist"
             raise DataError(f"{os.fspath(path)!r}: {what}", f"a folder of {ALLOWED}", "check the path")
         present = {"voc": is_voc(path), "coco": bool(coco_files(path)), "yolo": bool(yolo_folders(path))}
+        if not any(present.values()):
+            present["yolo"] = is_yolo(path)  # where its images lie may stand in its data.yaml alone
     except OSError as error:
         raise DataError(f"{path}: {error.strerror}", "a folder that can be read", "check its permissions") from error
     kinds = [kind for kind, is_present in present.items() if is_present]

@@ -1,5 +1,5 @@
-"""YOLO text files: images/<split>/ and labels/<split>/, or <split>/images/ and <split>/labels/, and the class names in
-data.yaml or classes.txt.
+"""YOLO text files: images/<split>/ and labels/<split>/, or <split>/images/ and <split>/labels/, or where data.yaml says,
+and the class names in data.yaml or classes.txt.
 
 A line is: class, centre x, centre y, width, height, in parts of the picture's sides. A line with more is a polygon,
 class, x, y, x, y, ...: its box is what encloses it. An image without a label file shows nothing.
@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import reprlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, NamedTuple
 
 from gossamer.data.boxes.records import (
     BoxRecord,
@@ -21,7 +22,6 @@ from gossamer.data.boxes.records import (
     ImageRecord,
     Size,
     class_name,
-    contents,
     each_image,
     image_files,
     image_size,
@@ -29,14 +29,13 @@ from gossamer.data.boxes.records import (
     parse_number,
     split_of,
 )
+from gossamer.data.boxes.yolo_config import NAMES, PARTS, YoloConfig, images_by_split, read_config
 from gossamer.data.folder import folders, printable_path
 from gossamer.data.source import shown
-from gossamer.errors import DataError, MissingPackageError
+from gossamer.errors import DataError
 
-YAML = ("data.yaml", "data.yml", "dataset.yaml", "dataset.yml")
 TEXT = ("classes.txt", "obj.names")
-_YAML_LIMIT = 1 << 20
-_BRACKETS = 1000  # PyYAML takes time with the square of their depth
+_NAME_STEMS = {Path(name).stem for name in TEXT}
 _ALLOWED = "images/ and labels/ with a text file an image, and data.yaml or classes.txt with the class names"
 _LINE = "class, centre x, centre y, width, height, or class and a polygon"
 
@@ -52,35 +51,122 @@ def yolo_folders(root: Path) -> list[tuple[str, Path, Path]]:
     return [part for part in parts if part[1].is_dir() and part[2].is_dir()]
 
 
+def is_yolo(root: Path) -> bool:
+    """Whether a folder has images/ and labels/, or a configuration whose images have label files."""
+    if yolo_folders(root):
+        return True
+    config = read_config(root)
+    named = images_by_split(config, root).splits if config is not None and config.parts else {}
+    return any(_label_of(image).is_file() for image in named)
+
+
 def read_yolo(root: Path) -> Draft:
-    """What a YOLO folder says. Raises DataError: no class names, a class number beyond them, a line of another shape in
-    every file, no image at all."""
-    names = _names(root)
+    """What a YOLO folder says. The splits are those of data.yaml (or obj.data) where it names them, and else those of the
+    folders. Raises DataError: no class names, a class number beyond them, a line of another shape in every file, no
+    image at all."""
     notes: list[str] = []
-    places: dict[str, tuple[str, Path, Path]] = {}
-    orphans = bare = 0
+    config = read_config(root)
+    names = _class_names(root, config, notes)
+    places: dict[str, _Place] = {}
+    written: set[Path] = set()
     for split, images, labels in yolo_folders(root):
         files = list(image_files(images))
-        stems = {Path(name).with_suffix("").as_posix() for name in files}
+        stems = {_stem(name) for name in files}
         if len(stems) < len(files):
             twice = next(name for i, name in enumerate(files) if i and _stem(name) == _stem(files[i - 1]))
             raise DataError(f"{images}: two images are called {_stem(twice)}", "one image a label file", "rename one")
-        written = {p.relative_to(labels).with_suffix("").as_posix() for p in labels.rglob("*.txt")}
-        written -= {Path(name).stem for name in TEXT}
-        orphans, bare = orphans + len(written - stems), bare + len(stems - written)
-        places.update({(images / name).relative_to(root).as_posix(): (split, images, labels) for name in files})
+        written |= {path for path in labels.rglob("*.txt") if path.stem not in _NAME_STEMS or path.parent != labels}
+        for name in files:
+            places[(images / name).relative_to(root).as_posix()] = _Place(split, name, labels / f"{_stem(name)}.txt")
+    folder_images = bool(places)
+    if config is not None and config.parts:
+        places = _as_configured(config, root, places, notes)
     if not places:
-        raise DataError(f"{root}: holds labels but no images", _ALLOWED, "check the path")
+        what = "none of its images is in a split" if folder_images else "holds labels but no images"
+        raise DataError(f"{root}: {what}", _ALLOWED, "check the path")
+    bare = sum(not place.label.is_file() for place in places.values())
+    orphans = len(written - {place.label for place in places.values()})
     if bare == len(places):
         raise DataError(f"{root}: none of the {bare} images has a label file", _ALLOWED, "check the names of the files")
     if bare:
         notes.append(f"{root}: {bare} images have no label file and count as showing nothing")
     if orphans:
         notes.append(f"{root}: {orphans} label files have no image and are passed over")
-    records = each_image(list(places), lambda path: _record(root, path, *places[path], names), "images", notes)
+    records = each_image(list(places), lambda path: _record(root, path, places[path], names), "images", notes)
     for record in records:
         check_known(record, names)
     return Draft("yolo", root, names, True, records, notes)
+
+
+class _Place(NamedTuple):
+    """The split of an image, its path below its folder of images, and its label file."""
+
+    split: str
+    name: str
+    label: Path
+
+
+def _as_configured(config: YoloConfig, root: Path, places: dict[str, _Place], notes: list[str]) -> dict[str, _Place]:
+    """The images in the splits that the configuration names; in the order of the folders, those elsewhere behind.
+
+    A split that it does not name, or names where nothing is, is that of the folder called so. Raises DataError where the
+    training images that it names are not there.
+    """
+    configured = images_by_split(config, root)
+    notes += configured.notes
+    where = printable_path(str(config.path))
+    in_folders = {place.split for place in places.values()}
+    for split, entries in configured.lacking.items():
+        if split not in in_folders:  # else the folder that is called so has what the path means
+            notes.append(f"{where}: {split} names {_first(entries)}, which is not there")
+    by_path = {_relative(image, root): split for image, split in configured.splits.items()}
+    if not by_path:
+        return places
+    found = set(by_path.values())
+    result: dict[str, _Place] = {}
+    left: list[str] = []
+    for path, place in places.items():
+        if path in by_path:
+            result[path] = place._replace(split=by_path[path])
+        elif place.split and place.split not in found:
+            result[path] = place
+        else:
+            left.append(path)
+    if left:
+        notes.append(f"{where}: {len(left)} images are in none of its splits and left out: {_first(left)}")
+    for image in configured.splits:
+        path = _relative(image, root)
+        if path not in result:
+            result[path] = _Place(by_path[path], _name_of(path), _label_of(image))
+    lacking = configured.lacking.get("train")
+    if lacking and all(place.split != "train" for place in result.values()):
+        raise DataError(f"{where}: train names {_first(lacking)}, which is not there", PARTS, "fix the path")
+    return result
+
+
+def _first(paths: Iterable[str]) -> str:
+    return shown(map(printable_path, paths), 3)
+
+
+def _relative(image: Path, root: Path) -> str:
+    """The path of an image from the root, which it may lie outside of."""
+    return Path(os.path.relpath(image, root)).as_posix()
+
+
+def _name_of(path: str) -> str:
+    """The path of an image below its last folder called images, or else without the folders above the root."""
+    parts = [part for part in PurePosixPath(path).parts if part not in ("..", "/")]
+    at = max((i for i, part in enumerate(parts[:-1]) if part == "images"), default=-1)
+    return PurePosixPath(*parts[at + 1 :]).as_posix()
+
+
+def _label_of(image: Path) -> Path:
+    """The label file of an image as Ultralytics finds it: labels/ for the last images/ in its path, else beside it."""
+    parts = list(image.parts)
+    at = next((i for i in range(len(parts) - 2, -1, -1) if parts[i] == "images"), None)
+    if at is not None:
+        parts[at] = "labels"
+    return Path(*parts).with_suffix(".txt")
 
 
 def _stem(name: str) -> str:
@@ -98,10 +184,9 @@ def check_known(record: ImageRecord, names: tuple[str, ...]) -> None:
             )
 
 
-def _record(root: Path, path: str, split: str, images: Path, labels: Path, names: tuple[str, ...]) -> ImageRecord:
+def _record(root: Path, path: str, place: _Place, names: tuple[str, ...]) -> ImageRecord:
     """Raises DataError, ImageError."""
-    name = (root / path).relative_to(images).as_posix()
-    label = labels / f"{_stem(name)}.txt"
+    split, name, label = place
     size = image_size(root / path)
     return ImageRecord(path, name, split, size, read_labels(label, size, names) if label.is_file() else [])
 
@@ -134,52 +219,24 @@ def _drawn(line: str, where: str, size: Size, names: tuple[str, ...]) -> BoxReco
     return BoxRecord(box, names[int(values[0])] if known else "", extra=extra)
 
 
-def _names(root: Path) -> tuple[str, ...]:
-    """The class names in the order of their numbers. Raises DataError, MissingPackageError."""
-    yaml = next((root / name for name in YAML if (root / name).is_file()), None)
+def _class_names(root: Path, config: YoloConfig | None, notes: list[str]) -> tuple[str, ...]:
+    """The class names in the order of their numbers. Raises DataError."""
     plain = next((top / name for top in (root, root / "labels") for name in TEXT if (top / name).is_file()), None)
-    if yaml is None and plain is None:
+    if config is not None and config.names:
+        path, listed = config.path, list(config.names)
+    elif plain is not None:
+        path, listed = plain, [line for line in lines_of(plain) if line]
+    elif config is not None:
+        raise DataError(f"{config.path}: has no names", NAMES, "add the class names")
+    else:
         raise DataError(f"{root}: has no class names", _ALLOWED, "write a class name a line into classes.txt")
-    path = yaml or plain
-    listed = _from_yaml(yaml) if yaml else [line for line in lines_of(path or root) if line]
     names = tuple(class_name(name, str(path)) for name in listed)
     if not names or len(set(names)) < len(names):
         raise DataError(
             f"{path}: {'a class name is given twice' if names else 'names no class'}", "unique names", "fix it"
         )
-    return names
-
-
-def _from_yaml(path: Path) -> list[Any]:
-    """What stands under `names`: a list, or numbers 0, 1, ... and a name each. Raises DataError."""
-    try:
-        import yaml
-    except ImportError as error:
-        raise MissingPackageError("PyYAML", "train", f"reading {path.name}") from error
-    allowed = "names: [a, b] or names: {0: a, 1: b}"
-    try:
-        source = contents(path, _YAML_LIMIT).decode("utf-8-sig")
-        if sum(map(source.count, "[{")) > _BRACKETS:
-            raise DataError(f"{path}: has more than {_BRACKETS} brackets", allowed, "leave only the names in it")
-        if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(source, yaml.SafeLoader)):
-            raise DataError(f"{path}: has aliases, which can grow without end", allowed, "write the names out")
-        value = yaml.load(source, yaml.BaseLoader)  # all is text: a class may be called "no", "1" or "null"
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise DataError(f"{path}: is no YAML: {reprlib.repr(str(error))}", allowed, "fix the file") from error
-    if not isinstance(value, dict) or "names" not in value:
-        raise DataError(f"{path}: has no names", allowed, "add the class names")
-    if "kpt_shape" in value:
-        raise DataError(f"{path}: has key points (kpt_shape)", "boxes and polygons", "export boxes")
-    names = value["names"]
-    if isinstance(names, dict):
-        keys = {parse_number(key): name for key, name in names.items()}
-        if len(keys) < len(names) or set(keys) != set(range(len(names))):
-            raise DataError(
-                f"{path}: the names are numbered {shown(map(str, names))}", "0, 1, 2, ...", "fix the numbers"
-            )
-        names = [keys[i] for i in range(len(names))]
-    if not isinstance(names, list):
-        raise DataError(f"{path}: names is {reprlib.repr(names)}", allowed, "fix the file")
+    if config is not None and config.count not in (-1, len(names)):
+        notes.append(f"{config.path}: says {config.count} classes but names {len(names)}; the names count")
     return names
 
 

@@ -1,0 +1,216 @@
+"""What data.yaml (Ultralytics) or obj.data (Darknet, CVAT) says of a YOLO data set: class names, and the images of each
+split.
+
+path: the folder that train, val and test start from; relative to the file, as those are without it. Each of the three
+is a folder of images, a text file that lists images, or a list of either.
+"""
+
+from __future__ import annotations
+
+import os
+import reprlib
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from gossamer.data.boxes.records import contents, image_files, lines_of, parse_number
+from gossamer.data.folder import SPLIT_NAMES, printable_path
+from gossamer.data.source import shown
+from gossamer.errors import DataError, MissingPackageError
+
+YAML = ("data.yaml", "data.yml", "dataset.yaml", "dataset.yml")
+DARKNET = "obj.data"
+SPLIT_ORDER = ("train", "val", "test")
+_YAML_LIMIT = 1 << 20
+_BRACKETS = 1000  # PyYAML takes time with the square of their depth
+NAMES = "names: [a, b] or names: {0: a, 1: b}"
+PARTS = "the path of a folder of images, of a text file that lists images, or a list of them"
+
+
+@dataclass(frozen=True)
+class YoloConfig:
+    """path: the file. names: as they stand, () where it gives none. count: the number of classes, -1 where it says none.
+    top: the folder that `parts` start from, "" for that of the file. parts: split -> folders and lists of images."""
+
+    path: Path
+    names: tuple[Any, ...]
+    count: int
+    top: str
+    parts: dict[str, tuple[str, ...]]
+
+
+@dataclass(frozen=True)
+class YoloSplits:
+    """splits: image -> its split, in order. lacking: split -> what its entries name that is not there. notes: lines."""
+
+    splits: dict[Path, str] = field(default_factory=dict)
+    lacking: dict[str, list[str]] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+
+
+def read_config(root: Path) -> YoloConfig | None:
+    """What the configuration file of a folder says, None where it has none. Raises DataError, MissingPackageError."""
+    yaml = next((root / name for name in YAML if (root / name).is_file()), None)
+    if yaml is not None:
+        return _from_yaml(yaml)
+    return _from_darknet(root / DARKNET) if (root / DARKNET).is_file() else None
+
+
+def images_by_split(config: YoloConfig, root: Path) -> YoloSplits:
+    """The images that each split of the configuration names.
+
+    An image of several splits is kept for validation, or else for testing, and the notes say so: it is never trained on.
+    A split that names the same images as train is none. Raises DataError where a list cannot be read.
+    """
+    by_split: dict[str, dict[Path, None]] = {}
+    result = YoloSplits()
+    where = printable_path(str(config.path))
+    for split in SPLIT_ORDER:
+        if split not in config.parts:
+            continue
+        images: dict[Path, None] = {}
+        for entry in config.parts[split]:
+            place = _locate(entry, _tops(config, root), root, folder_too=True)
+            if place is None:
+                result.lacking.setdefault(split, []).append(entry)
+            elif place.is_dir():
+                images.update(dict.fromkeys(place / name for name in image_files(place)))
+            else:
+                images.update(dict.fromkeys(_listed(place, config, root, result.notes)))
+        if images:
+            by_split[split] = images
+    for split in ("val", "test"):
+        if "train" in by_split and by_split.get(split, {}).keys() == by_split["train"].keys():
+            result.notes.append(f"{where}: train and {split} name the same images, which count as train only")
+            del by_split[split]
+    for split in ("train", "test", "val"):  # the last one that names an image has it
+        overlap = [image for image in by_split.get(split, ()) if image in result.splits]
+        if overlap:
+            result.notes.append(
+                f"{where}: {len(overlap)} images of {split} are in {result.splits[overlap[0]]} too, "
+                f"and count as {split} only: {_names_of(overlap)}"
+            )
+        result.splits.update(dict.fromkeys(by_split.get(split, ()), split))
+    return result
+
+
+def _names_of(images: Iterable[Path]) -> str:
+    return shown((printable_path(image.name) for image in images), 3)
+
+
+def _tops(config: YoloConfig, root: Path) -> list[Path]:
+    """Folders that the entries may start from, likely ones first: `path:` may be a place on another machine."""
+    top = _resolved(root / config.top.replace("\\", "/"))
+    return list(dict.fromkeys([top, _resolved(root)]))
+
+
+def _resolved(path: Path) -> Path:
+    return Path(os.path.normpath(path))
+
+
+def _locate(entry: str, tops: Iterable[Path], root: Path, *, folder_too: bool = False) -> Path | None:
+    """Where a path of a configuration or of a list leads, None where there is nothing.
+
+    A path as another machine or another tool wrote it (/content/set/train/images, ../train/images, data/obj_train_data/a.jpg)
+    is looked for below `root` by its end: two parts at least of a folder, a file name at least of a file.
+    """
+    entry = entry.replace("\\", "/") if "\\" in entry else entry
+    if not entry or "\0" in entry:
+        return None
+    parts = [part for part in PurePosixPath(entry).parts if part not in ("/", "..", ".")]
+    if entry.startswith("../") and len(parts) > 1 and (root / Path(*parts)).exists():
+        return _resolved(root / Path(*parts))  # Roboflow's ../train/images is train/images beside data.yaml
+    for top in tops:
+        place = _resolved(top / entry)
+        if place.is_file() or (folder_too and place.is_dir()):
+            return place
+    for start in range(len(parts)):
+        place = root / Path(*parts[start:])
+        if place.is_file() or (folder_too and len(parts) - start > 1 and place.is_dir()):
+            return _resolved(place)
+    return None
+
+
+def _listed(path: Path, config: YoloConfig, root: Path, notes: list[str]) -> list[Path]:
+    """The images that a list names, a line each; what is not there is noted. Raises DataError."""
+    lines = [line for line in lines_of(path) if line and not line.startswith("#")]
+    tops = list(dict.fromkeys([path.parent, *_tops(config, root)]))
+    places = [_locate(line, tops, root) for line in lines]
+    missing = [line for line, place in zip(lines, places, strict=True) if place is None]
+    if missing:
+        notes.append(
+            f"{printable_path(str(path))}: {len(missing)} of {len(lines)} images are not there, and skipped: "
+            f"{shown(map(printable_path, missing), 3)}"
+        )
+    return [place for place in places if place is not None]
+
+
+def _from_yaml(path: Path) -> YoloConfig:
+    """Raises DataError, MissingPackageError."""
+    try:
+        import yaml
+    except ImportError as error:
+        raise MissingPackageError("PyYAML", "train", f"reading {path.name}") from error
+    try:
+        source = contents(path, _YAML_LIMIT).decode("utf-8-sig")
+        if sum(map(source.count, "[{")) > _BRACKETS:
+            raise DataError(f"{path}: has more than {_BRACKETS} brackets", NAMES, "leave only the names in it")
+        if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(source, yaml.SafeLoader)):
+            raise DataError(f"{path}: has aliases, which can grow without end", NAMES, "write the names out")
+        value = yaml.load(source, yaml.BaseLoader)  # all is text: a class may be called "no", "1" or "null"
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise DataError(f"{path}: is no YAML: {reprlib.repr(str(error))}", NAMES, "fix the file") from error
+    if not isinstance(value, dict):
+        raise DataError(f"{path}: has no names", NAMES, "add the class names")
+    if "kpt_shape" in value:
+        raise DataError(f"{path}: has key points (kpt_shape)", "boxes and polygons", "export boxes")
+    count = parse_number(value.get("nc"))
+    whole = count.is_integer() and 0 < count < 1e6
+    top = value.get("path", "")
+    return YoloConfig(
+        path,
+        _names(path, value.get("names")),
+        int(count) if whole else -1,
+        top if isinstance(top, str) and top != "null" else "",
+        _parts(path, value),
+    )
+
+
+def _parts(path: Path, value: dict[Any, Any]) -> dict[str, tuple[str, ...]]:
+    """split -> its entries; one without any is left out. Raises DataError where an entry is no path."""
+    parts: dict[str, tuple[str, ...]] = {}
+    for key, entry in value.items():
+        split = SPLIT_NAMES.get(key.lower()) if isinstance(key, str) else None
+        if split is None or entry in ("", "null", "~", []):
+            continue
+        listed = entry if isinstance(entry, list) else [entry]
+        if not all(isinstance(each, str) and "\0" not in each for each in listed):
+            raise DataError(f"{path}: {key} is {reprlib.repr(entry)}", PARTS, "fix the file")
+        parts[split] = (*parts.get(split, ()), *listed)
+    return parts
+
+
+def _names(path: Path, names: Any) -> tuple[Any, ...]:
+    """What stands under `names`: a list, or numbers 0, 1, ... and a name each. Raises DataError."""
+    if names is None:
+        return ()
+    if isinstance(names, dict):
+        keys = {parse_number(key): name for key, name in names.items()}
+        if len(keys) < len(names) or set(keys) != set(range(len(names))):
+            raise DataError(
+                f"{path}: the names are numbered {shown(map(str, names))}", "0, 1, 2, ...", "fix the numbers"
+            )
+        names = [keys[i] for i in range(len(names))]
+    if not isinstance(names, list):
+        raise DataError(f"{path}: names is {reprlib.repr(names)}", NAMES, "fix the file")
+    return tuple(names)
+
+
+def _from_darknet(path: Path) -> YoloConfig:
+    """obj.data: a line `key = value` each; the names stand in a file of their own. Raises DataError."""
+    lines = (line.partition("=") for line in lines_of(path, _YAML_LIMIT) if not line.startswith("#"))
+    values = {key.strip().lower(): value.strip() for key, _, value in lines}
+    count = parse_number(values.get("classes"))
+    parts: dict[str, tuple[str, ...]] = {split: (values[key],) for key, split in SPLIT_NAMES.items() if values.get(key)}
+    return YoloConfig(path, (), int(count) if count.is_integer() and 0 < count < 1e6 else -1, "", parts)

@@ -1,0 +1,199 @@
+"""The splits that data.yaml names: lists, folders of any name, and what is not where it says."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from gossamer.data.boxes.convert import convert
+from gossamer.data.boxes.open import open_boxes, read_boxes, recognise
+from gossamer.data.source import Data
+from gossamer.errors import DataError
+from tests.annotations import picture, put
+
+LINE = "0 .5 .5 .5 .5\n1 .25 .25 .2 .2\n"
+TRAIN, VAL = [f"a{i}" for i in range(6)], ["a6", "a7"]
+
+
+def flat(root: Path, yaml: str) -> Path:
+    """Eight pictures in images/, which no folder splits."""
+    for name in (*TRAIN, *VAL):
+        picture(root / "images" / f"{name}.png")
+        put(root / "labels" / f"{name}.txt", LINE)
+    put(root / "data.yaml", f"names: [car, dog]\n{yaml}")
+    return root
+
+
+def cameras(root: Path, yaml: str, images: str = "images/{}") -> Path:
+    """Pictures of two cameras; labels where Ultralytics looks for them."""
+    for camera, names in (("camA", TRAIN), ("camB", VAL)):
+        folder = root / images.format(camera)
+        for name in names:
+            picture(folder / f"{name}.png")
+            put(Path(str(folder).replace("images", "labels")) / f"{name}.txt", LINE)
+    put(root / "data.yaml", f"names: [car, dog]\n{yaml}")
+    return root
+
+
+def stems(data: Data) -> dict[str, list[str]]:
+    return {split: sorted(Path(name).stem for name in source.names) for split, source in data.splits().items()}
+
+
+def lists(root: Path, line: str = "./images/{}.png") -> None:
+    for split, names in (("train", TRAIN), ("val", VAL)):
+        put(root / f"{split}.txt", "# written by a tool\n\n" + "".join(line.format(name) + "\n" for name in names))
+
+
+@pytest.mark.parametrize(
+    "line", ["./images/{}.png", "images/{}.png", "/content/set/images/{}.png", "data\\set\\images\\{}.png", "{root}"]
+)
+def test_lists_of_images(tmp_path: Path, line: str) -> None:
+    root = flat(tmp_path, "path: .\ntrain: train.txt\nval: val.txt\n")
+    lists(root, line.replace("{root}", f"{root}/images/{{}}.png"))
+    data = open_boxes(root)
+    assert stems(data) == {"train": TRAIN, "val": VAL} and not data.notes
+    assert data.train.target(0).corners.tolist() == [
+        [12, 8, 36, 24],
+        [pytest.approx(7.2), pytest.approx(4.8), *[pytest.approx(v) for v in (16.8, 11.2)]],
+    ]
+
+
+@pytest.mark.parametrize(
+    "yaml",
+    [
+        "train: images/camA\nval: images/camB\n",
+        "path: .\ntrain: ./images/camA/\nval: [images/camB]\n",
+        "path: ../{name}\ntrain: images/camA\nvalid: images/camB\n",
+        "path: {root}\ntrain: images/camA\nval: images/camB\ntest: \n",
+        "path: /content/gone\ntrain: images/camA\nval: images/camB\nnc: 2\n",
+        "train: ../images/camA\nval: ../images/camB\n",
+        "train: /content/set/images/camA\nval: /content/set/images/camB\n",
+        "path: images\ntrain: camA\nval: camB\n",
+    ],
+)
+def test_folders_of_any_name(tmp_path: Path, yaml: str) -> None:
+    root = cameras(tmp_path / "set", yaml.replace("{name}", "set").replace("{root}", str(tmp_path / "set")))
+    data = open_boxes(root)
+    assert stems(data) == {"train": TRAIN, "val": VAL} and not data.notes
+    assert all(len(source.target(i)) == 2 for source in data.splits().values() for i in range(len(source)))
+
+
+@pytest.mark.parametrize("images", ["{}/images", "pictures/{}", "shots/images/{}"])
+def test_folders_that_only_data_yaml_knows(tmp_path: Path, images: str) -> None:
+    yaml = f"train: {images.format('camA')}\nval: {images.format('camB')}\n"
+    root = cameras(tmp_path, yaml, images)
+    assert recognise(root) == "yolo"
+    data = open_boxes(root)
+    assert stems(data) == {"train": TRAIN, "val": VAL} and len(data.train.target(0)) == 2
+
+
+def test_pictures_outside_the_folder_of_the_yaml(tmp_path: Path) -> None:
+    cameras(tmp_path / "pictures", "")
+    put(tmp_path / "yaml" / "data.yaml", "path: ../pictures\ntrain: images/camA\nval: images/camB\nnames: [car, dog]\n")
+    data = open_boxes(tmp_path / "yaml")
+    assert stems(data) == {"train": TRAIN, "val": VAL}
+    assert data.val.read(0) == (tmp_path / "pictures/images/camB/a6.png").read_bytes()
+    done = convert(tmp_path / "yaml", tmp_path / "out", "yolo")
+    again = open_boxes(done.folder)
+    assert stems(again) == stems(data)
+
+
+def test_a_list_of_folders_and_lists(tmp_path: Path) -> None:
+    root = cameras(tmp_path, "train: [images/camA, more.txt]\nval: images/camB\n")
+    picture(root / "images/camC/c.png")
+    put(root / "labels/camC/c.txt", LINE)
+    put(root / "more.txt", "images/camC/c.png\nimages/camC/gone.png\n")
+    data = open_boxes(root)
+    assert stems(data) == {"train": [*TRAIN, "c"], "val": VAL}
+    assert ["1 of 2 images are not there" in note and "gone.png" in note for note in data.notes] == [True]
+
+
+def test_an_image_that_validates_is_never_trained_on(tmp_path: Path) -> None:
+    root = cameras(tmp_path, "train: images\nval: images/camB\ntest: images/camB\n")
+    data = open_boxes(root)
+    assert stems(data) == {"train": TRAIN, "val": VAL}
+    assert any("2 images of val are in" in note and "a6.png, a7.png" in note for note in data.notes)
+
+
+def test_the_same_images_to_train_and_to_validate_are_split(tmp_path: Path) -> None:
+    plain = flat(tmp_path / "plain", "")
+    same = flat(tmp_path / "same", "train: images\nval: images\n")
+    one, two = open_boxes(plain), open_boxes(same)
+    assert stems(one) == stems(two) and one.fingerprint == two.fingerprint
+    assert any("train and val name the same images" in note for note in two.notes)
+
+
+def test_what_no_split_names_is_left_out_and_said(tmp_path: Path) -> None:
+    root = flat(tmp_path, "train: train.txt\nval: val.txt\n")
+    lists(root)
+    picture(root / "images/extra.png")
+    data = open_boxes(root)
+    assert stems(data) == {"train": TRAIN, "val": VAL}
+    assert any("1 images are in none of its splits and left out: images/extra.png" in note for note in data.notes)
+
+
+def test_paths_that_are_not_there_are_said(tmp_path: Path) -> None:
+    gone = open_boxes(flat(tmp_path / "a", "train: train.txt\nval: /x/val.txt\n"))
+    assert any("train names train.txt, which is not there" in note for note in gone.notes)
+    assert any("val names /x/val.txt, which is not there" in note for note in gone.notes)
+    root = flat(tmp_path / "b", "train: train.txt\nval: val.txt\n")
+    lists(root)
+    (root / "train.txt").unlink()
+    with pytest.raises(DataError, match=r"train names train.txt, which is not there"):
+        open_boxes(root)
+
+
+def test_folders_called_as_a_split_serve_where_the_path_leads_nowhere(tmp_path: Path) -> None:
+    def folder(name: str, yaml: str) -> Path:
+        for split, names in (("train", TRAIN), ("val", VAL)):
+            for stem in names:
+                picture(tmp_path / name / "images" / split / f"{stem}.png")
+                put(tmp_path / name / "labels" / split / f"{stem}.txt", LINE)
+        put(tmp_path / name / "data.yaml", f"names: [car, dog]\n{yaml}")
+        return tmp_path / name
+
+    plain = open_boxes(folder("plain", ""))
+    for name, yaml in (("a", "train: images/train\nval: images/val\n"), ("b", "train: ../train/images\nval: gone\n")):
+        data = open_boxes(folder(name, yaml))
+        assert data.notes == [] and data.fingerprint == plain.fingerprint
+        assert [source.names for source in data.splits().values()] == [s.names for s in plain.splits().values()]
+    swapped = open_boxes(folder("c", "train: images/val\nval: images/train\n"))
+    assert stems(swapped) == {"train": VAL, "val": TRAIN}
+
+
+def test_darknet_files_of_cvat(tmp_path: Path) -> None:
+    for name in (*TRAIN, *VAL):
+        folder = tmp_path / f"obj_{'train' if name in TRAIN else 'valid'}_data"
+        picture(folder / f"{name}.png")
+        put(folder / f"{name}.txt", LINE)
+    put(tmp_path / "obj.names", "car\ndog\n")
+    put(tmp_path / "obj.data", "classes = 2\ntrain = data/train.txt\nvalid = data/valid.txt\nbackup = backup/\n")
+    put(tmp_path / "train.txt", "".join(f"data/obj_train_data/{name}.png\n" for name in TRAIN))
+    put(tmp_path / "valid.txt", "".join(f"data/obj_valid_data/{name}.png\n" for name in VAL))
+    data = open_boxes(tmp_path)
+    assert data.classes == ("car", "dog") and stems(data) == {"train": TRAIN, "val": VAL} and not data.notes
+    assert len(data.train.target(0)) == 2
+
+
+def test_names_and_their_number(tmp_path: Path) -> None:
+    root = flat(tmp_path, "nc: 3\n")
+    assert any("says 3 classes but names 2" in note for note in read_boxes(root).notes)
+    put(root / "data.yaml", "nc: 2\ntrain: images\n")
+    with pytest.raises(DataError, match="has no names"):
+        read_boxes(root)
+    put(root / "classes.txt", "car\ndog\n")
+    table = read_boxes(root)
+    assert table.classes == ("car", "dog") and not any("says" in note for note in table.notes)
+    np.testing.assert_allclose(table.targets.read(0).corners[0], [12, 8, 36, 24])
+
+
+@pytest.mark.parametrize("entry", ["{a: b}", "[[images]]", "'a\\0b'", '"a\\0b"'])
+def test_an_entry_that_is_no_path(tmp_path: Path, entry: str) -> None:
+    root = flat(tmp_path, f"train: {entry}\n")
+    if entry == "'a\\0b'":
+        assert any("which is not there" in note for note in open_boxes(root).notes)
+        return
+    with pytest.raises(DataError, match="train is"):
+        open_boxes(root)
