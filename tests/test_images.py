@@ -19,7 +19,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
-from PIL import Image, ImageFile, TiffImagePlugin
+from PIL import Image, ImageFile, ImageOps, TiffImagePlugin
 
 from gossamer.errors import ImageError, SettingsError
 from gossamer.images.preprocess import IMAGE_SUFFIXES, PIXEL_LIMIT, Preprocess, decode, describe, read_file
@@ -313,6 +313,85 @@ def test_errors_survive_a_worker_process() -> None:
 
 
 # --- reduced decoding ----------------------------------------------------------------------------
+
+
+XMP = (
+    '<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">'
+    '<rdf:Description xmlns:tiff="http://ns.adobe.com/tiff/1.0/"{}</rdf:RDF></x:xmpmeta>'
+)
+
+
+def xmp(orientation: int, element: bool = False) -> bytes:
+    """The orientation in XMP, as an attribute or as an element."""
+    said = f"><tiff:Orientation>{orientation}</tiff:Orientation></rdf:Description>"
+    return XMP.format(said if element else f' tiff:Orientation="{orientation}"/>').encode()
+
+
+def with_chunk(data: bytes, kind: bytes, body: bytes, late: bool, before: bytes = b"") -> bytes:
+    """A PNG with a chunk before its pixels, or behind them."""
+    at = data.index(before or (b"IEND" if late else b"IDAT")) - 4
+    return data[:at] + make_images.chunk(kind, body) + data[at:]
+
+
+def oriented(stored: Image.Image, where: str, orientation: int) -> bytes:
+    exif = make_images.exif(orientation)
+    if where.startswith("png"):
+        body = exif.tobytes().removeprefix(b"Exif\0\0")
+        if "xmp" in where:
+            body = b"XML:com.adobe.xmp\0\0\0\0\0" + xmp(orientation)
+        return with_chunk(encoded(stored), b"iTXt" if "xmp" in where else b"eXIf", body, "late" in where)
+    kind, options = where.split()[0].upper(), {"exif": exif}
+    if "both" in where:
+        options = {"exif": exif, "xmp": xmp(5 if orientation in (1, 3) else 1)}
+    elif "xmp" in where:
+        options = {"xmp": xmp(orientation, "element" in where)}
+    if kind == "TIFF" and "xmp" in where:
+        options = {"tiffinfo": {700: options["xmp"]}}
+    if kind == "TIFF" and "both" in where:
+        options = {"tiffinfo": {700: xmp(6), 274: orientation}}
+    return encoded(stored, kind, **options)
+
+
+WHERE = (
+    *("jpeg exif", "jpeg xmp", "jpeg xmp element", "jpeg both", "webp exif", "webp xmp", "webp both"),
+    *("png exif early", "png exif late", "png xmp early", "png xmp late", "tiff exif", "tiff xmp", "tiff both"),
+)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("where", WHERE)
+def test_the_orientation_is_the_same_for_all_who_ask(where: str, orientation: int) -> None:
+    data = oriented(smooth(40, 60), where, orientation)
+    image = decode(data)
+    expected = ImageOps.exif_transpose(Image.open(io.BytesIO(data))).convert("RGB")
+    assert image.size == expected.size and difference(image, expected) <= 1
+    assert image.size == ((40, 60) if orientation >= 5 else (60, 40))
+    header = describe(data)
+    assert (header.width, header.height) == image.size
+    place = Preprocess((64, 64), resize="squash", crop_pct=1.0).read(data)[1]
+    assert (place.width, place.height) == image.size
+    small = decode(data, at_least=(5, 5))
+    assert (small.width > small.height) == (image.width > image.height)
+
+
+def test_the_size_of_a_png_needs_no_pixels() -> None:
+    data = with_chunk(encoded(smooth(40, 60)), b"iTXt", b"XML:com.adobe.xmp\0\0\0\0\0" + xmp(6), late=False)
+    at = data.index(b"IDAT") + 8
+    broken = data[:at] + bytes(8) + data[at + 8 :]
+    assert (describe(broken).width, describe(broken).height) == (40, 60)
+    with pytest.raises(ImageError):
+        decode(broken)
+    text = with_chunk(encoded(smooth(40, 60)), b"tEXt", b"date:create\0" + b"2020", late=True)
+    assert (describe(text).width, describe(text).height) == decode(text).size == (60, 40)
+
+
+def test_what_stands_behind_the_first_frame_does_not_turn_it() -> None:
+    first, second = smooth(40, 60), Image.fromarray(noise(40, 60))
+    data = encoded(first, "PNG", save_all=True, append_images=[second])
+    body = make_images.exif(6).tobytes().removeprefix(b"Exif\0\0")
+    for changed in (with_chunk(data, b"eXIf", body, True), with_chunk(data, b"eXIf", body, True, before=b"fdAT")):
+        header = describe(changed)
+        assert (header.width, header.height) == decode(changed).size
 
 
 @pytest.mark.parametrize("orientation", [1, 3, 6, 8])

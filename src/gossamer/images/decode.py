@@ -3,7 +3,8 @@
 What every picture becomes, decided once:
 
 * The content decides the format, never the file name; only the formats of `FORMATS` are opened.
-* EXIF orientation is applied; broken EXIF is ignored. Of an animation, the first frame is taken.
+* The orientation is applied that EXIF gives, or XMP (tiff:Orientation) where EXIF gives none; broken EXIF is ignored.
+  Of an animation, the first frame is taken.
 * Transparency is laid on white, as on a page; CMYK goes through Pillow's plain conversion, and four-channel
   JPEG are taken as Adobe's inverted ones, as browsers do. Colour profiles are not applied.
 * 16-bit grey is scaled to 8 bits by round(v / 257), 12-bit by round(v * 255 / 4095); Pillow gives 16-bit colour
@@ -98,6 +99,14 @@ _UPRIGHT = {
     8: Image.Transpose.ROTATE_90,
 }
 
+_ORIENTATION = 0x0112
+# the chunks of a PNG that hold EXIF or XMP, by how they begin
+_PNG_METADATA = {
+    b"eXIf": b"",
+    b"iTXt": b"XML:com.adobe.xmp\0",
+    b"tEXt": b"Raw profile type exif\0",
+    b"zTXt": b"Raw profile type exif\0",
+}
 # where Pillow leaves what getexif reads
 _METADATA = frozenset({"exif", "xmp", "XML:com.adobe.xmp", "Raw profile type exif"})
 
@@ -146,8 +155,7 @@ def describe(source: StrPath | bytes, *, pixel_limit: int = PIXEL_LIMIT, name: s
     data, name = _contents(source, name)
     with _pillow(name):
         image = _opened(data, name, pixel_limit)
-        turned = "exif" in image.info and _orientation(image) >= 5
-        width, height = reversed(image.size) if turned else image.size
+        width, height = reversed(image.size) if _turned_when_loaded(image, data) else image.size
         return Description(str(image.format), image.mode, height, width)
 
 
@@ -340,14 +348,45 @@ def _strict(tile: Any) -> Any:
 
 
 def _orientation(image: Image.Image) -> int:
-    """EXIF orientation 1..8; 1 where there is none or it makes no sense."""
+    """The orientation in EXIF, or else in XMP, 1..8; 1 where there is none or it makes no sense."""
     if _METADATA.isdisjoint(image.info):
         return 1
     try:
-        value = image.getexif().get(0x0112)
+        value = Image.Image.getexif(image).get(_ORIENTATION)  # PngImageFile's own would decode the pixels
     except Exception:  # Pillow raises a dozen types on broken EXIF, and a picture with broken EXIF is a picture
         return 1
     return value if isinstance(value, int) and value in _UPRIGHT else 1
+
+
+def _turned_when_loaded(image: ImageFile.ImageFile, data: bytes) -> bool:
+    """Whether the sides of the upright picture are those of the header the other way round."""
+    if isinstance(image, TiffImagePlugin.TiffImageFile):
+        return _ORIENTATION not in image.tag_v2 and _orientation(image) >= 5  # Pillow has turned the size by that tag
+    if isinstance(image, PngImagePlugin.PngImageFile):
+        late = _metadata_behind_pixels(data, bool(image.is_animated))
+        if late:
+            image = PngImagePlugin.PngImageFile(io.BytesIO(late))
+    return _orientation(image) >= 5
+
+
+def _metadata_behind_pixels(data: bytes, animated: bool) -> bytes:
+    """The PNG `data` without its pixels where metadata stand behind them, else b"": Pillow reads those only when it
+    decodes (PNG, third edition, 5.6: eXIf and text chunks may stand anywhere)."""
+    kept = [data[:8]]
+    at, behind, late = 8, False, False
+    while at + 8 <= len(data):
+        end = at + 12 + int.from_bytes(data[at : at + 4], "big")
+        kind = data[at + 4 : at + 8]
+        if kind == b"IDAT":
+            behind = True
+        elif kind == b"fcTL" and behind and animated:
+            break  # the next frame begins, where the decoder stops
+        elif kind != b"fdAT":
+            kept.append(data[at:end])
+        starts = _PNG_METADATA.get(kind)
+        late = late or (behind and starts is not None and data.startswith(starts, at + 8))
+        at = end
+    return b"".join(kept) if late else b""
 
 
 def _plain(image: Image.Image, channels: int, name: str) -> Image.Image:
