@@ -13,7 +13,7 @@ from gossamer.analysis.graph import trace
 from gossamer.errors import InputError
 from gossamer.networks import create_model
 from gossamer.networks.registry import NETWORKS, traits
-from tests.twins import randomise_norms
+from tests.counterparts import randomise_norms
 
 # a network of each family; its others have the same blocks
 FAMILIES: dict[tuple[str, str], str] = {}

@@ -1,4 +1,4 @@
-"""The networks: counted exactly, equal to their twins, usable as backbones."""
+"""The networks: counted exactly, equal to their counterparts, usable as backbones."""
 
 from __future__ import annotations
 
@@ -27,15 +27,15 @@ from gossamer.errors import SettingsError, UnknownNameError
 from gossamer.networks import Features, Network, create_model, list_models, load_weights, resolve
 from gossamer.networks.dilate import dilate
 from gossamer.networks.registry import ALIASES, NETWORKS, traits
-from tests.twins import twin
+from tests.counterparts import counterpart
 
 with (Path(__file__).parent / "networks.csv").open(encoding="utf-8") as file:
     ROWS = list(csv.DictReader(file))
 
 FAMILIES = ("mobilenetv1_100", "mobilenetv2_100", "resnet18", "shufflenet_v2_x1_0", "squeezenet1_1")
 
-with (Path(__file__).parent / "twins.csv").open(encoding="utf-8") as file:
-    TWINS = list(csv.DictReader(file))
+with (Path(__file__).parent / "counterparts.csv").open(encoding="utf-8") as file:
+    COUNTERPARTS = list(csv.DictReader(file))
 
 LATER_FAMILIES = (
     "densenet121",
@@ -167,24 +167,26 @@ def test_mobilenet_v2_has_17_bottlenecks_each_at_the_cost_of_the_papers_formula(
         side, d = out, d_out
 
 
-# twins
+# counterparts
 
 
-@pytest.mark.parametrize("row", TWINS, ids=[f"{t['peer']}-{t['theirs']}-{t['their_arguments']}" for t in TWINS])
-def test_a_twins_weights_load_strictly_and_give_its_outputs(row: dict[str, str], tmp_path: Path) -> None:
-    peer = row["peer"]
-    other = twin(peer, row["theirs"], **json.loads(row["their_arguments"] or "{}"))
-    torch.save(other.state_dict(), tmp_path / "twin.pth")
+@pytest.mark.parametrize(
+    "row", COUNTERPARTS, ids=[f"{t['library']}-{t['theirs']}-{t['their_arguments']}" for t in COUNTERPARTS]
+)
+def test_a_counterparts_weights_load_strictly_and_give_its_outputs(row: dict[str, str], tmp_path: Path) -> None:
+    library = row["library"]
+    other = counterpart(library, row["theirs"], **json.loads(row["their_arguments"] or "{}"))
+    torch.save(other.state_dict(), tmp_path / "counterpart.pth")
     model = empty(row["ours"], **json.loads(row["arguments"] or "{}"))
-    model.to_empty(device="cpu")  # every tensor must come from the twin
-    difference = load_weights(model, tmp_path / "twin.pth")
+    model.to_empty(device="cpu")  # every tensor must come from the counterpart
+    difference = load_weights(model, tmp_path / "counterpart.pth")
     assert difference.fits and difference.classifier is None
-    assert peer in difference.naming
+    assert library in difference.key_mapping
     assert difference.loaded == len(model.state_dict())
     x = torch.randn(2, 3, *map(int, (row["input"] or "64x96").split("x")))
     with torch.no_grad():
         expected, got = other(x), model(x)
-        if peer == "timm":
+        if library == "timm":
             maps, their_maps = model.forward_features(x), other.forward_features(x)
             torch.testing.assert_close(maps, their_maps, atol=1e-5, rtol=1e-5)
             embedding = other.forward_head(their_maps, pre_logits=True)
@@ -195,17 +197,17 @@ def test_a_twins_weights_load_strictly_and_give_its_outputs(row: dict[str, str],
 
 @pytest.mark.parametrize("name", ["mobilenetv1_100", "mobilenetv2_050", "mobilenetv2_140", "resnet18"])
 def test_features_have_the_channels_and_reductions_of_timm(name: str) -> None:
-    theirs = twin("timm", name, features_only=True)
+    theirs = counterpart("timm", name, features_only=True)
     ours = features(name)
     assert ours.feature_info.channels() == theirs.feature_info.channels()
     assert ours.feature_info.reduction() == theirs.feature_info.reduction()
 
 
 def test_features_are_the_maps_of_timm(tmp_path: Path) -> None:
-    other = twin("timm", "mobilenetv2_050")
-    torch.save(other.state_dict(), tmp_path / "twin.pth")
+    other = counterpart("timm", "mobilenetv2_050")
+    torch.save(other.state_dict(), tmp_path / "counterpart.pth")
     model = create_model("mobilenetv2_050", features_only=True).eval()
-    load_weights(model, tmp_path / "twin.pth")
+    load_weights(model, tmp_path / "counterpart.pth")
     x = torch.randn(1, 3, 64, 64)
     with torch.no_grad():
         expected = other.forward_intermediates(x, intermediates_only=True)
@@ -526,9 +528,9 @@ def test_norm_eps_is_the_argument_the_familys_or_that_of_the_weights(tmp_path: P
 
     assert eps(create_model("mobilenetv3_small_050")) == {1e-3}
     assert eps(create_model("mobilenetv3_small_050", norm_eps=0.01)) == {0.01}
-    torch.save(twin("timm", "mobilenetv3_small_050").state_dict(), tmp_path / "twin.pth")
+    torch.save(counterpart("timm", "mobilenetv3_small_050").state_dict(), tmp_path / "counterpart.pth")
     model = create_model("mobilenetv3_small_050")
-    assert load_weights(model, tmp_path / "twin.pth").norm_eps == 1e-5
+    assert load_weights(model, tmp_path / "counterpart.pth").norm_eps == 1e-5
     assert eps(model) == {1e-5}
 
 

@@ -25,8 +25,8 @@ from gossamer.networks.registry import ALIASES, NETWORKS
 from gossamer.settings import Settings, parse_options
 from gossamer.training.loop import resume, train
 from gossamer.training.restore import load_run
+from tests.counterparts import counterpart, import_library
 from tests.mirror import Mirror
-from tests.twins import peer, twin
 
 pytest.importorskip("huggingface_hub")
 
@@ -69,7 +69,7 @@ def batch_norm_eps(network: nn.Module) -> float | None:
 
 @pytest.mark.parametrize("network", WEIGHTS)
 def test_each_set_of_timm_is_as_timm_says(network: str) -> None:
-    models = peer("timm").models
+    models = import_library("timm").models
     listed = {each.name: each for own, each in TIMM if own == network}
     configs = {f"timm/{name}": config for name, config in models.get_arch_pretrained_cfgs(network).items()}
     assert set(listed) == {
@@ -86,13 +86,13 @@ def test_each_set_of_timm_is_as_timm_says(network: str) -> None:
         first = WEIGHTS[network][0].name
         assert first == f"timm/{network}.{models.get_pretrained_cfg(network).tag}"
         with torch.device("meta"):
-            theirs, ours = batch_norm_eps(twin("timm", network)), batch_norm_eps(create_model(network))
+            theirs, ours = batch_norm_eps(counterpart("timm", network)), batch_norm_eps(create_model(network))
         assert {each.norm_eps for each in listed.values()} == {None if theirs == ours else theirs}
 
 
 @pytest.mark.parametrize("network", WEIGHTS)
 def test_each_set_of_torchvision_is_as_torchvision_says(network: str) -> None:
-    models = peer("torchvision").models
+    models = import_library("torchvision").models
     names = [network, *(alias for alias, own in ALIASES.items() if own == network)]
     theirs = {
         f"torchvision/{name}.{each.name}": each
@@ -116,7 +116,7 @@ def test_each_set_of_torchvision_is_as_torchvision_says(network: str) -> None:
         arguments = {"init_weights": False} if network in CONVERTED else {}
         arch = next(iter(listed)).removeprefix("torchvision/").partition(".")[0]
         with torch.device("meta"):
-            eps = batch_norm_eps(twin("torchvision", arch, **arguments)), batch_norm_eps(create_model(network))
+            eps = batch_norm_eps(counterpart("torchvision", arch, **arguments)), batch_norm_eps(create_model(network))
         assert eps[0] == eps[1] and {each.norm_eps for each in listed.values()} == {None}
 
 
@@ -147,7 +147,7 @@ def test_a_set_is_chosen_by_default_by_name_or_by_where_it_lies() -> None:
 def test_torchvisions_weights_are_fetched_checked_by_their_name_and_give_its_outputs(
     mirror: Mirror, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    other = twin("torchvision", "shufflenet_v2_x0_5")
+    other = counterpart("torchvision", "shufflenet_v2_x0_5")
     path = serve_torchvision(mirror, monkeypatch, "shufflenet_v2_x0_5", pth(other))
     assert create_model("shufflenet_v2_x0_5").pretrained is None and not mirror.asked
     model = create_model("shufflenet_v2_x0_5", pretrained=True).eval()
@@ -161,7 +161,7 @@ def test_torchvisions_weights_are_fetched_checked_by_their_name_and_give_its_out
 
 
 def test_timms_weights_come_from_the_hub_and_are_kept_in_its_cache(mirror: Mirror) -> None:
-    other = twin("timm", "mobilenetv3_small_050")
+    other = counterpart("timm", "mobilenetv3_small_050")
     mirror.hub("timm/mobilenetv3_small_050.lamb_in1k", safetensors.torch.save(other.state_dict()))
     model = create_model("mobilenetv3_small_050", pretrained=True).eval()
     assert model.pretrained == WEIGHTS["mobilenetv3_small_050"][0]
@@ -273,7 +273,7 @@ def small(data: Path, out: Path, **changes: Any) -> Settings:
 def test_a_run_takes_the_preprocessing_of_its_weights_unless_told_otherwise(
     mirror: Mirror, pictures: Path, tmp_path: Path
 ) -> None:
-    other = twin("timm", "mobilenetv3_small_050")
+    other = counterpart("timm", "mobilenetv3_small_050")
     mirror.hub("timm/mobilenetv3_small_050.lamb_in1k", safetensors.torch.save(other.state_dict()))
     run = train(small(pictures, tmp_path / "a", net="mobilenetv3_small_050", weights="default", input="128", lr=0.0))
     saved = yaml.safe_load((run.path / "settings.yaml").read_text())

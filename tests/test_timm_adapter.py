@@ -21,8 +21,8 @@ from gossamer.networks.load import weight_sets
 from gossamer.settings import Settings
 from gossamer.training import optim
 from gossamer.training.restore import load_run
+from tests.counterparts import counterpart, import_library
 from tests.mirror import Mirror
-from tests.twins import peer, twin
 
 if importlib.util.find_spec("timm") is None:
     pytest.skip("timm is not installed", allow_module_level=True)
@@ -116,7 +116,7 @@ def test_without_timm_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def test_timm_is_imported_where_torchvisions_operators_are_missing() -> None:
-    """In a process of its own, without the twins' help."""
+    """In a process of its own, without the counterparts' help."""
     code = f"from gossamer.networks import create_model; print(create_model({NET!r}, num_classes=0).num_features)"
     done = subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, check=False)
     assert (done.stdout.strip(), done.stderr) == ("1024", "")
@@ -126,7 +126,7 @@ def test_timm_is_imported_where_torchvisions_operators_are_missing() -> None:
 
 
 def test_weights_are_fetched_by_us_and_taken_by_timm(mirror: Mirror, monkeypatch: pytest.MonkeyPatch) -> None:
-    other = twin("timm", "mobilenetv3_small_050")
+    other = counterpart("timm", "mobilenetv3_small_050")
     mirror.hub("timm/mobilenetv3_small_050.lamb_in1k", safetensors.torch.save(other.state_dict()))
     model = create_model(NET, pretrained=True).eval()
     assert same(other, model.body) and model.pretrained == weight_sets(NET)[0]
@@ -155,7 +155,7 @@ def test_weights_of_another_network_are_refused(features_only: bool, tmp_path: P
 
 
 def test_the_first_set_is_that_of_the_name_or_timms_default() -> None:
-    peer("timm")
+    import_library("timm")
     default, named = weight_sets("timm:resnet18"), weight_sets("timm:resnet18.tv_in1k")
     assert default[0].name == "timm/resnet18.a1_in1k" and named[0].name == "timm/resnet18.tv_in1k"
     assert named[0].source == "hf://timm/resnet18.tv_in1k" and named[0].licence == "bsd-3-clause"

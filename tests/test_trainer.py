@@ -25,10 +25,10 @@ from gossamer.tasks.classify import Classify
 from gossamer.training import precision
 from gossamer.training.loop import train
 from gossamer.training.restore import load_run
+from tests.counterparts import counterpart
 from tests.runs import RECIPE, command, same, weights
 from tests.runs import gossamer as run_gossamer
 from tests.scenes import write_boxes, write_masks
-from tests.twins import twin
 
 
 class Said(Progress):
@@ -393,7 +393,7 @@ def test_bf16_that_is_emulated_is_left_out_and_warned_of(
 
 
 def test_weights_with_another_norm_eps_ask_for_it(pictures: Path, tmp_path: Path) -> None:
-    torch.save(twin("timm", "mobilenetv3_small_050").state_dict(), tmp_path / "theirs.pth")
+    torch.save(counterpart("timm", "mobilenetv3_small_050").state_dict(), tmp_path / "theirs.pth")
     given = {"net": "mobilenetv3_small_050", "width": None, "epochs": 1, "weights": str(tmp_path / "theirs.pth")}
     with pytest.raises(SettingsError, match="give --norm-eps 1e-05"):
         gossamer.train(small(pictures, tmp_path / "run", **given))

@@ -32,7 +32,7 @@ from gossamer.tasks.detection.heads import build_detector
 from gossamer.tasks.embedding.network import Embedder
 from gossamer.tasks.multihead.network import build_network
 from gossamer.tasks.segmentation.heads import Segmenter
-from tests.twins import randomise_norms
+from tests.counterparts import randomise_norms
 
 NET = "mobilenetv1_025"
 
@@ -114,7 +114,7 @@ def test_our_own_weights_come_back_as_they_were(tmp_path: Path) -> None:
     source, model = small(), small()
     difference = load_weights(model, saved(source, tmp_path / "w.safetensors"))
     assert same(model, source.state_dict())
-    assert difference.fits and difference.naming == "gossamer"
+    assert difference.fits and difference.key_mapping == "gossamer"
     assert difference.loaded == len(source.state_dict())
     assert str(difference).count("\n") == 0
 
@@ -178,13 +178,13 @@ def test_features_take_what_they_have_of_a_classifiers_weights(tmp_path: Path) -
     assert same(model, source.state_dict())
 
 
-def test_features_take_a_twins_weights_numbered_straight_through(tmp_path: Path) -> None:
-    from tests.twins import twin
+def test_features_take_a_counterparts_weights_numbered_straight_through(tmp_path: Path) -> None:
+    from tests.counterparts import counterpart
 
-    torch.save(twin("torchvision", "mobilenet_v2").state_dict(), tmp_path / "w.pth")
+    torch.save(counterpart("torchvision", "mobilenet_v2").state_dict(), tmp_path / "w.pth")
     model = create_model("mobilenet_v2", features_only=True, out_indices=(1, 2))
     difference = load_weights(model, tmp_path / "w.pth")
-    assert difference.fits and difference.left_out > 0 and difference.naming == "torchvision"
+    assert difference.fits and difference.left_out > 0 and difference.key_mapping == "torchvision"
 
 
 def test_grey_input_takes_colour_weights_and_the_reverse(tmp_path: Path) -> None:

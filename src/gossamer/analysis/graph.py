@@ -116,12 +116,12 @@ def trace(module: nn.Module, input_shape: Sequence[int] = (1, 3, 224, 224)) -> G
     shape = tuple(int(side) for side in input_shape)
     dtype = next((p.dtype for p in module.parameters() if p.is_floating_point()), torch.get_default_dtype())
     recorder = _Recorder()
-    twins = recorder.adopt_weights(module)
+    meta_tensors = recorder.adopt_weights(module)
     image = torch.empty(shape, dtype=dtype, device="meta")
     recorder.add(image, "input")
     try:
         with _eval_mode(module), _module_paths(module, recorder.path), torch.no_grad(), recorder:
-            result = functional_call(module, twins, (image,))
+            result = functional_call(module, meta_tensors, (image,))
     except Exception as error:  # forward is foreign code: it may raise anything
         size = "x".join(map(str, shape))
         raise InputError(
@@ -141,7 +141,7 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch do
         self.nodes: list[Node] = []
         self.values: list[Value] = []
         self.current: dict[int, int] = {}  # id of a tensor -> its value
-        self.twins: dict[int, Tensor] = {}  # id of a real tensor -> its meta tensor
+        self.meta_tensors: dict[int, Tensor] = {}  # id of a real tensor -> its meta tensor
         self.memories: dict[int, int] = {}  # address of a storage -> number of the memory
         self.origins: dict[int, tuple[str, str]] = {}  # memory -> kind and name of its first value
         self.last_write: dict[int, int] = {}  # memory -> last node that wrote into it in place
@@ -159,9 +159,9 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch do
             ("buffer", module.named_buffers(remove_duplicate=False)),
         ):
             for name, tensor in members:
-                if id(tensor) not in self.twins:
+                if id(tensor) not in self.meta_tensors:
                     self._adopt(tensor, kind, name)
-                named[name] = self.twins[id(tensor)]
+                named[name] = self.meta_tensors[id(tensor)]
         return named
 
     def add(self, tensor: Tensor, kind: str, node: int = -1, name: str = "") -> int:
@@ -194,7 +194,7 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch do
     ) -> Any:
         given = (args, kwargs or {})
         tensors = [leaf for leaf in tree_leaves(given) if isinstance(leaf, Tensor)]
-        if not any(id(t) in self.current or id(t) in self.twins for t in tensors):
+        if not any(id(t) in self.current or id(t) in self.meta_tensors for t in tensors):
             return func(*given[0], **given[1])
         args, kwargs = tree_map_only(Tensor, self._meta, given)
         if "device" in kwargs:  # .cpu(), .to("cuda"): shapes have no device
@@ -215,17 +215,17 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch do
         return Graph(tuple(nodes), tuple(self.values), (source,), outputs)
 
     def _adopt(self, tensor: Tensor, kind: str, name: str = "") -> Tensor:
-        twin = torch.empty_strided(tensor.size(), tensor.stride(), dtype=tensor.dtype, device="meta")
-        self.twins[id(tensor)] = twin
+        meta_tensor = torch.empty_strided(tensor.size(), tensor.stride(), dtype=tensor.dtype, device="meta")
+        self.meta_tensors[id(tensor)] = meta_tensor
         self.kept.append(tensor)
-        self.add(twin, kind, name=name)
-        return twin
+        self.add(meta_tensor, kind, name=name)
+        return meta_tensor
 
     def _meta(self, tensor: Tensor) -> Tensor:
         """The tensor, or the meta tensor that stands for it."""
         if id(tensor) in self.current:
             return tensor
-        return self.twins[id(tensor)] if id(tensor) in self.twins else self._adopt(tensor, "constant")
+        return self.meta_tensors[id(tensor)] if id(tensor) in self.meta_tensors else self._adopt(tensor, "constant")
 
     def _record(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any) -> None:
         index = len(self.nodes)

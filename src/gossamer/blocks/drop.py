@@ -8,7 +8,7 @@ from torch import Tensor, nn
 class DropPath(nn.Module):
     """Drops a branch for whole images with probability `rate` while training, else scales it by 1 / (1 - rate).
 
-    (N, ...) -> the same shape. Stands before the addition to a shortcut. `Plan` sets the rates: linear in depth.
+    (N, ...) -> the same shape. Stands before the addition to a shortcut. `Builder` sets the rates: linear in depth.
     Source: Huang et al. 2016, Deep Networks with Stochastic Depth (1603.09382).
     """
 

@@ -15,8 +15,8 @@ from gossamer.blocks.conv import ConvNormAct
 from gossamer.blocks.head import MlpHead
 from gossamer.blocks.width import make_divisible
 from gossamer.errors import UnknownNameError
-from gossamer.networks.base import Naming, Network
-from gossamer.networks.plan import Plan
+from gossamer.networks.base import KeyMapping, Network
+from gossamer.networks.builder import Builder
 
 
 class Variant(NamedTuple):
@@ -36,7 +36,7 @@ VARIANTS = {
     "ungrouped": Variant((96, 256, 384, 384, 256), 1, 0, True),
 }
 
-TORCHVISION = Naming(
+TORCHVISION = KeyMapping(
     "torchvision",
     (
         (r"^features\.0\.", "stem.conv."),
@@ -52,7 +52,7 @@ TORCHVISION = Naming(
 
 
 def alexnet(
-    plan: Plan, *, variant: Literal["torchvision", "paper", "ungrouped"] = "torchvision", width: float = 1.0
+    builder: Builder, *, variant: Literal["torchvision", "paper", "ungrouped"] = "torchvision", width: float = 1.0
 ) -> Network:
     """AlexNet; `width` scales every layer but the classifier. Raises UnknownNameError for another variant."""
     if variant not in VARIANTS:
@@ -60,17 +60,17 @@ def alexnet(
     row = VARIANTS[variant]
     c1, c2, c3, c4, c5 = (make_divisible(c * width) for c in row.channels)
     g = row.groups
-    plan.stem(ConvNormAct(plan.in_chans, c1, 11, stride=plan.stride(4), padding=row.padding, norm=False), c1)
-    plan.stage(
-        [ConvNormAct(c1, c2, 5, groups=g, norm=False)], c2, pool=plan.max_pool(padding=0, ceil_mode=row.ceil_mode)
+    builder.stem(ConvNormAct(builder.in_chans, c1, 11, stride=builder.stride(4), padding=row.padding, norm=False), c1)
+    builder.stage(
+        [ConvNormAct(c1, c2, 5, groups=g, norm=False)], c2, pool=builder.max_pool(padding=0, ceil_mode=row.ceil_mode)
     )
     last = [
         ConvNormAct(c2, c3, 3, norm=False),
         ConvNormAct(c3, c4, 3, groups=g, norm=False),
         ConvNormAct(c4, c5, 3, groups=g, norm=False),
     ]
-    plan.stage(last, c5, pool=plan.max_pool(padding=0, ceil_mode=row.ceil_mode))
-    plan.stage([], c5, pool=plan.max_pool(padding=0, ceil_mode=row.ceil_mode))
+    builder.stage(last, c5, pool=builder.max_pool(padding=0, ceil_mode=row.ceil_mode))
+    builder.stage([], c5, pool=builder.max_pool(padding=0, ceil_mode=row.ceil_mode))
     hidden = make_divisible(HIDDEN * width)
-    head = MlpHead(c5, plan.num_classes, side=SIDE, hidden=(hidden, hidden), drop_rate=plan.drop_rate)
-    return plan.network(head, namings=(TORCHVISION,) if variant == "torchvision" else ())
+    head = MlpHead(c5, builder.num_classes, side=SIDE, hidden=(hidden, hidden), drop_rate=builder.drop_rate)
+    return builder.network(head, key_mappings=(TORCHVISION,) if variant == "torchvision" else ())

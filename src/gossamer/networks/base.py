@@ -33,7 +33,7 @@ class FeatureList(list[FeatureInfo]):
         return [info.reduction for info in self]
 
 
-class Naming(NamedTuple):
+class KeyMapping(NamedTuple):
     """How another library calls the tensors of a network.
 
     rules: pairs of (regular expression, replacement), all applied in order to one of their names to get ours.
@@ -59,13 +59,13 @@ class Outputs(NamedTuple):
 class Backbone(nn.Module):
     """A network, or those of its parts that a model keeps: what the weights of the network are loaded into.
 
-    namings: how other libraries call its tensors. pretrained: the listed set that its weights were taken from, with
+    key_mappings: how other libraries call its tensors. pretrained: the listed set that its weights were taken from, with
     the preprocessing they expect, else None.
     """
 
     stem: nn.Module
     stages: nn.ModuleList
-    namings: tuple[Naming, ...] = ()
+    key_mappings: tuple[KeyMapping, ...] = ()
     pretrained: WeightSet | None = None
 
     def omits(self, name: str) -> bool:
@@ -80,7 +80,7 @@ class NetworkParts(Backbone):
         self,
         stem: nn.Module,
         stages: nn.ModuleList,
-        namings: tuple[Naming, ...],
+        key_mappings: tuple[KeyMapping, ...],
         *,
         conv_head: nn.Module | None = None,
         head: nn.Module | None = None,
@@ -92,7 +92,7 @@ class NetworkParts(Backbone):
             self.conv_head = conv_head
         if head is not None:
             self.head = head
-        self.namings = namings
+        self.key_mappings = key_mappings
 
     def omits(self, name: str) -> bool:
         part, _, rest = name.partition(".")
@@ -123,7 +123,7 @@ class Network(Backbone):
         conv_head: nn.Module,
         head: Head,
         feature_info: FeatureList,
-        namings: tuple[Naming, ...] = (),
+        key_mappings: tuple[KeyMapping, ...] = (),
         aux: Mapping[str, Head] | None = None,
     ) -> None:
         super().__init__()
@@ -133,7 +133,7 @@ class Network(Backbone):
         self.head = head
         self.aux = nn.ModuleDict(aux or {})
         self.feature_info = feature_info
-        self.namings = namings
+        self.key_mappings = key_mappings
 
     @property
     def num_classes(self) -> int:
@@ -203,7 +203,7 @@ class Features(NetworkParts):
         chosen = sorted({index % len(every) for index in wanted})
         last = every[chosen[-1]].module
         count = 0 if last == "stem" else int(last.removeprefix("stages.")) + 1
-        super().__init__(network.stem, nn.ModuleList(list(network.stages)[:count]), network.namings)
+        super().__init__(network.stem, nn.ModuleList(list(network.stages)[:count]), network.key_mappings)
         self.feature_info = FeatureList(every[index] for index in chosen)
         self._tapped = {info.module for info in self.feature_info}
 
@@ -230,4 +230,4 @@ def backbone_of(model: nn.Module) -> nn.Module:
 def check_count(name: str, value: int, low: int) -> None:
     """Raises SettingsError unless `value` is a whole number of `low` or more."""
     if not isinstance(value, int) or isinstance(value, bool) or value < low:
-        raise SettingsError(f"{name}: {value!r}", f"a whole number of {low} or more", "mend the argument")
+        raise SettingsError(f"{name}: {value!r}", f"a whole number of {low} or more", "fix the argument")

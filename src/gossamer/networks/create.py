@@ -12,7 +12,7 @@ from typing import Any, Literal, overload
 from gossamer.blocks.activation import Activation
 from gossamer.errors import SettingsError, UnknownNameError
 from gossamer.networks.base import Features, Network
-from gossamer.networks.plan import Plan
+from gossamer.networks.builder import Builder
 from gossamer.networks.pretrained import DEFAULT, TIMM
 from gossamer.networks.registry import NETWORKS, resolve
 
@@ -52,7 +52,7 @@ def create_model(
     pretrained: True for the network's default listed weights, the name of another listed set (`gossamer list
     --weights`), a local file, URL#sha256=... or hf://owner/name/file, in our names, torchvision's or timm's; they
     must fit but for the classifier and the channels of the input. The network's `pretrained` then is the listed set.
-    options: arguments that only this family has, described at its builder.
+    options: arguments that only this family has, described at its family's function.
 
     Raises UnknownNameError, SettingsError, WeightsError, MissingPackageError, StorageError.
     """
@@ -80,7 +80,7 @@ def create_model(
             options=options,
         )
     else:
-        plan = Plan(
+        builder = Builder(
             num_classes=num_classes,
             in_chans=in_chans,
             small_input=small_input,
@@ -91,7 +91,7 @@ def create_model(
             norm=norm,
             norm_eps=norm_eps,
         )
-        network = _build(name, plan, width, options)
+        network = _build(name, builder, width, options)
         model = Features(network, out_indices) if features_only else network
     if pretrained:
         from gossamer.networks.load import load_pretrained
@@ -100,28 +100,28 @@ def create_model(
     return model
 
 
-def _build(name: str, plan: Plan, width: float | None, options: dict[str, Any]) -> Network:
+def _build(name: str, builder: Builder, width: float | None, options: dict[str, Any]) -> Network:
     """The network of ours called `name`, with `options` of its family. Raises UnknownNameError, SettingsError."""
     entry = NETWORKS[resolve(name)]
-    builder: Callable[..., Network] = getattr(
-        importlib.import_module(f"gossamer.networks.{entry.module}"), entry.builder
+    build: Callable[..., Network] = getattr(
+        importlib.import_module(f"gossamer.networks.{entry.module}"), entry.function
     )
     if width is not None:
         if isinstance(width, bool) or not isinstance(width, (int, float)) or not 0 < width < 100:
-            raise SettingsError(f"width: {width!r}", "a number above 0, such as 0.5", "mend the argument")
+            raise SettingsError(f"width: {width!r}", "a number above 0, such as 0.5", "fix the argument")
         options = {**options, "width": float(width)}
-    fixed = {"plan", *entry.arguments} - {"width"}  # what the name stands for
-    allowed = [key for key in inspect.signature(builder).parameters if key not in fixed]
-    hints = typing.get_type_hints(builder)
+    fixed = {"builder", *entry.arguments} - {"width"}  # what the name stands for
+    allowed = [key for key in inspect.signature(build).parameters if key not in fixed]
+    hints = typing.get_type_hints(build)
     for key, value in options.items():
         if key not in allowed:
             raise SettingsError(f"{name} has no argument {key!r}", ", ".join(allowed) or "none", "leave it out")
         _check_option(key, value, hints[key])
-    return builder(plan, **{**entry.arguments, **options})
+    return build(builder, **{**entry.arguments, **options})
 
 
 def _check_option(key: str, value: Any, hint: Any) -> None:
-    """Raises SettingsError or UnknownNameError where `value` is not what a builder's argument takes."""
+    """Raises SettingsError or UnknownNameError where `value` is not what an argument of a family's function takes."""
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if origin in (types.UnionType, typing.Union):
         if value is not None:
@@ -131,8 +131,8 @@ def _check_option(key: str, value: Any, hint: Any) -> None:
             raise UnknownNameError(f"{key} of this network", str(value), [str(word) for word in arguments])
     elif origin is tuple:
         if not isinstance(value, (tuple, list)) or not all(type(item) is int for item in value):
-            raise SettingsError(f"{key}: {value!r}", "whole numbers, as 1,2,2", "mend the argument")
+            raise SettingsError(f"{key}: {value!r}", "whole numbers, as 1,2,2", "fix the argument")
     elif hint in (bool, int, float, str):
         kinds = (int, float) if hint is float else (hint,)
         if type(value) not in kinds:
-            raise SettingsError(f"{key}: {value!r}", f"a value of type {hint.__name__}", "mend the argument")
+            raise SettingsError(f"{key}: {value!r}", f"a value of type {hint.__name__}", "fix the argument")

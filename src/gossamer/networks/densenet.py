@@ -16,8 +16,8 @@ from gossamer.blocks.conv import ConvNormAct
 from gossamer.blocks.dense import DenseLayer, NormActConv
 from gossamer.blocks.head import LinearHead
 from gossamer.blocks.width import make_divisible
-from gossamer.networks.base import Naming, Network
-from gossamer.networks.plan import Plan
+from gossamer.networks.base import KeyMapping, Network
+from gossamer.networks.builder import Builder
 
 
 class Depth(NamedTuple):
@@ -37,7 +37,7 @@ DEPTHS = {
 }
 
 
-def _naming(repeats: tuple[int, ...]) -> Naming:
+def _key_mapping(repeats: tuple[int, ...]) -> KeyMapping:
     """They count blocks and layers from 1."""
     rules = [
         (r"^features\.conv0\.", "stem.conv."),
@@ -54,10 +54,10 @@ def _naming(repeats: tuple[int, ...]) -> Naming:
     rules += [
         (rf"\.{part}{n}\.", f".{ours}.{part}.") for part in ("norm", "conv") for n, ours in ((1, "reduce"), (2, "grow"))
     ]
-    return Naming("torchvision and timm", tuple(rules))
+    return KeyMapping("torchvision and timm", tuple(rules))
 
 
-def densenet(plan: Plan, *, depth: int, width: float = 1.0, repeats: tuple[int, ...] | None = None) -> Network:
+def densenet(builder: Builder, *, depth: int, width: float = 1.0, repeats: tuple[int, ...] | None = None) -> Network:
     """DenseNet of a `depth` in the table; `width` scales the growth rate and the stem.
 
     repeats: dense layers of each block in place of the table's; any number of blocks.
@@ -65,18 +65,18 @@ def densenet(plan: Plan, *, depth: int, width: float = 1.0, repeats: tuple[int, 
     row = DEPTHS[depth]
     growth, c = make_divisible(row.k * width), make_divisible(row.stem * width)
     counts = tuple(repeats or row.blocks)
-    plan.stem(ConvNormAct(plan.in_chans, c, 7, stride=plan.stride(2)), c)
-    pool = plan.max_pool()
+    builder.stem(ConvNormAct(builder.in_chans, c, 7, stride=builder.stride(2)), c)
+    pool = builder.max_pool()
     for index, n in enumerate(counts):
         if index:
             parts: OrderedDict[str, nn.Module] = OrderedDict()
             parts["shrink"] = NormActConv(c, c // 2)
-            parts["pool"] = nn.AvgPool2d(2, plan.stride(2))
+            parts["pool"] = nn.AvgPool2d(2, builder.stride(2))
             pool, c = nn.Sequential(parts), c // 2
         layers = [DenseLayer(c + layer * growth, growth, c_mid=MIDDLE * growth) for layer in range(n)]
         c += n * growth
-        plan.stage(layers, c, pool=pool)
+        builder.stage(layers, c, pool=pool)
     last: OrderedDict[str, nn.Module] = OrderedDict()
     last["norm"], last["act"] = nn.BatchNorm2d(c), activation("relu")
-    head = LinearHead(c, plan.num_classes, drop_rate=plan.drop_rate)
-    return plan.network(head, conv_head=nn.Sequential(last), namings=(_naming(counts),))
+    head = LinearHead(c, builder.num_classes, drop_rate=builder.drop_rate)
+    return builder.network(head, conv_head=nn.Sequential(last), key_mappings=(_key_mapping(counts),))

@@ -10,9 +10,9 @@ from gossamer.blocks.attention import SqueezeExcite
 from gossamer.blocks.conv import ConvNormAct
 from gossamer.blocks.head import LinearHead
 from gossamer.blocks.width import make_divisible
-from gossamer.networks.base import Naming, Network
+from gossamer.networks.base import KeyMapping, Network
+from gossamer.networks.builder import Builder
 from gossamer.networks.inverted import Group, add_stages, expanded, last_conv, timm_rules, torchvision_rules
-from gossamer.networks.plan import Plan
 
 STEM, LAST = 32, 1280
 BODY = (
@@ -27,12 +27,12 @@ BODY = (
 )
 
 
-def _timm(bare: int) -> Naming:
+def _timm(bare: int) -> KeyMapping:
     ends = ((r"^conv_head\.", "conv_head.conv."), (r"^bn2\.", "conv_head.norm."))
-    return Naming("timm", (*ends, *timm_rules([f"stages.0.{index}" for index in range(bare)])))
+    return KeyMapping("timm", (*ends, *timm_rules([f"stages.0.{index}" for index in range(bare)])))
 
 
-def _torchvision(bare: int) -> Naming:
+def _torchvision(bare: int) -> KeyMapping:
     ends = (
         (r"^features\.0\.0\.", "stem.conv."),
         (r"^features\.0\.1\.", "stem.norm."),
@@ -41,16 +41,16 @@ def _torchvision(bare: int) -> Naming:
         (r"^features\.8\.1\.", "conv_head.norm."),
         (r"^classifier\.1\.", "head.classifier."),
     )
-    return Naming("torchvision", (*ends, *torchvision_rules(bare)))
+    return KeyMapping("torchvision", (*ends, *torchvision_rules(bare)))
 
 
-def efficientnet(plan: Plan, *, width: float = 1.0, depth: float = 1.0) -> Network:
+def efficientnet(builder: Builder, *, width: float = 1.0, depth: float = 1.0) -> Network:
     """EfficientNet-B0 with its channels scaled by `width` and its blocks by `depth`: B1 is 1.0 and 1.1, B2 1.1 and 1.2."""
     stem = make_divisible(STEM * width)
-    plan.stem(ConvNormAct(plan.in_chans, stem, 3, stride=plan.stride(2), act="silu"), stem)
+    builder.stem(ConvNormAct(builder.in_chans, stem, 3, stride=builder.stride(2), act="silu"), stem)
     stages = expanded(stem, BODY, "silu", width, depth)
-    add_stages(plan, stages, lambda c_in, exp: SqueezeExcite(exp, max(1, c_in // 4), act="silu"))
+    add_stages(builder, stages, lambda c_in, exp: SqueezeExcite(exp, max(1, c_in // 4), act="silu"))
     last = make_divisible(LAST * width)
-    head = LinearHead(last, plan.num_classes, drop_rate=plan.drop_rate)
-    namings = (_torchvision(len(stages[0])), _timm(len(stages[0])))
-    return plan.network(head, conv_head=last_conv(plan, last, "silu"), namings=namings)
+    head = LinearHead(last, builder.num_classes, drop_rate=builder.drop_rate)
+    key_mappings = (_torchvision(len(stages[0])), _timm(len(stages[0])))
+    return builder.network(head, conv_head=last_conv(builder, last, "silu"), key_mappings=key_mappings)

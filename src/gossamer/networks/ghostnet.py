@@ -12,8 +12,8 @@ from gossamer.blocks.conv import ConvNormAct
 from gossamer.blocks.ghost import GhostBottleneck
 from gossamer.blocks.head import HiddenHead
 from gossamer.blocks.width import make_divisible
-from gossamer.networks.base import Naming, Network
-from gossamer.networks.plan import Plan
+from gossamer.networks.base import KeyMapping, Network
+from gossamer.networks.builder import Builder
 
 
 class Row(NamedTuple):
@@ -50,7 +50,7 @@ STAGES = (
     ),
 )
 
-TIMM = Naming(
+TIMM = KeyMapping(
     "timm",
     (
         (r"^conv_stem\.", "stem.conv."),
@@ -78,10 +78,10 @@ TIMM = Naming(
 )
 
 
-def ghostnet(plan: Plan, *, width: float = 1.0) -> Network:
+def ghostnet(builder: Builder, *, width: float = 1.0) -> Network:
     """GhostNet; `width` is the width multiplier."""
     c_in = make_divisible(STEM * width, 4)
-    plan.stem(ConvNormAct(plan.in_chans, c_in, 3, stride=plan.stride(2)), c_in)
+    builder.stem(ConvNormAct(builder.in_chans, c_in, 3, stride=builder.stride(2)), c_in)
     for rows in STAGES:
         blocks = []
         for row in rows:
@@ -89,11 +89,11 @@ def ghostnet(plan: Plan, *, width: float = 1.0) -> Network:
             gate = SqueezeExcite(c_mid, make_divisible(c_mid / 4, 4), gate="hard_sigmoid") if row.se else None
             blocks.append(
                 GhostBottleneck(
-                    c_in, c, c_mid=c_mid, kernel=row.k, stride=plan.stride(row.s), strided=row.s > 1, attention=gate
+                    c_in, c, c_mid=c_mid, kernel=row.k, stride=builder.stride(row.s), strided=row.s > 1, attention=gate
                 )
             )
             c_in = c
-        plan.stage(blocks, c_in)
+        builder.stage(blocks, c_in)
     c = make_divisible(LAST * width, 4)
-    head = HiddenHead(c, plan.num_classes, hidden=HIDDEN, act="relu", drop_rate=plan.drop_rate)
-    return plan.network(head, conv_head=ConvNormAct(c_in, c), namings=(TIMM,))
+    head = HiddenHead(c, builder.num_classes, hidden=HIDDEN, act="relu", drop_rate=builder.drop_rate)
+    return builder.network(head, conv_head=ConvNormAct(c_in, c), key_mappings=(TIMM,))

@@ -20,8 +20,8 @@ from gossamer.blocks.inception import Inception
 from gossamer.blocks.pool import AverageTo
 from gossamer.blocks.width import make_divisible
 from gossamer.errors import UnknownNameError
-from gossamer.networks.base import Naming, Network
-from gossamer.networks.plan import Plan
+from gossamer.networks.base import KeyMapping, Network
+from gossamer.networks.builder import Builder
 
 
 class Row(NamedTuple):
@@ -60,7 +60,7 @@ STAGES = (
 POOLED, AUX = (0, 1, 4), (1, 2)  # which of them
 AUX_SIDE, AUX_CONV, AUX_HIDDEN, AUX_DROP = 4, 128, 1024, 0.7
 
-TORCHVISION = Naming(
+TORCHVISION = KeyMapping(
     "torchvision",
     (
         (r"^conv1\.", "stem."),
@@ -92,7 +92,7 @@ TORCHVISION = Naming(
 
 
 def googlenet(
-    plan: Plan,
+    builder: Builder,
     *,
     variant: Literal["torchvision", "paper", "bn"] = "torchvision",
     aux: bool = False,
@@ -106,12 +106,12 @@ def googlenet(
         raise UnknownNameError("variant of GoogLeNet", variant, VARIANTS)
     norm, kernel, last_pool = VARIANTS[variant]
     stem, reduce, c_in = (make_divisible(c * width) for c in (STEM, *CONV2))
-    plan.stem(ConvNormAct(plan.in_chans, stem, 7, stride=plan.stride(2), norm=norm), stem)
-    pool = plan.max_pool(padding=0, ceil_mode=True)
-    plan.stage([ConvNormAct(stem, reduce, norm=norm), ConvNormAct(reduce, c_in, 3, norm=norm)], c_in, pool=pool)
+    builder.stem(ConvNormAct(builder.in_chans, stem, 7, stride=builder.stride(2), norm=norm), stem)
+    pool = builder.max_pool(padding=0, ceil_mode=True)
+    builder.stage([ConvNormAct(stem, reduce, norm=norm), ConvNormAct(reduce, c_in, 3, norm=norm)], c_in, pool=pool)
     for index, rows in enumerate(STAGES):
         side = last_pool if index == POOLED[-1] else 3
-        step = plan.max_pool(kernel=side, padding=0, ceil_mode=True) if index in POOLED else None
+        step = builder.max_pool(kernel=side, padding=0, ceil_mode=True) if index in POOLED else None
         blocks = []
         for row in rows:
             c1, r3, c3, r5, c5, proj = row
@@ -119,13 +119,13 @@ def googlenet(
                 Inception(c_in, c1x1=c1, c3x3=(r3, c3), c5x5=(r5, c5), pool=proj, kernel=kernel, width=width, norm=norm)
             )
             c_in = blocks[-1].channels
-        plan.stage(blocks, c_in, pool=step)
+        builder.stage(blocks, c_in, pool=step)
         if aux and index in AUX:
-            plan.aux(_aux(c_in, plan.num_classes, norm))
-    head = LinearHead(c_in, plan.num_classes, drop_rate=plan.drop_rate)
-    return plan.network(
+            builder.aux(_aux(c_in, builder.num_classes, norm))
+    head = LinearHead(c_in, builder.num_classes, drop_rate=builder.drop_rate)
+    return builder.network(
         head,
-        namings=(TORCHVISION,) if variant == "torchvision" else (),
+        key_mappings=(TORCHVISION,) if variant == "torchvision" else (),
         norm_eps=TORCHVISION.norm_eps if variant == "torchvision" else None,
     )
 

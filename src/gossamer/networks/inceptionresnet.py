@@ -15,9 +15,9 @@ from torch import nn
 from gossamer.blocks.conv import ConvNormAct
 from gossamer.blocks.head import LinearHead
 from gossamer.blocks.inception import GridReduction, InceptionA, InceptionResidual, Step, average, scaled
-from gossamer.networks.base import Naming, Network
+from gossamer.networks.base import KeyMapping, Network
+from gossamer.networks.builder import Builder
 from gossamer.networks.inceptionstem import add_conv, add_stem
-from gossamer.networks.plan import Plan
 
 Chains = tuple[tuple[Step, ...], ...]
 
@@ -66,7 +66,7 @@ VERSIONS = {
     ),
 }
 
-TIMM = Naming(
+TIMM = KeyMapping(
     "timm",
     (
         (r"^conv2d_1a\.", "stem.0."),
@@ -93,17 +93,17 @@ TIMM = Naming(
 )
 
 
-def inception_resnet(plan: Plan, *, version: int, width: float = 1.0) -> Network:
+def inception_resnet(builder: Builder, *, version: int, width: float = 1.0) -> Network:
     """Inception-ResNet v1 or v2; `width` scales every layer but the classifier."""
     row = VERSIONS[version]
-    add_stem(plan, width)
-    c = add_conv(plan, width)
+    add_stem(builder, width)
+    c = add_conv(builder, width)
     pool, before = None, list[nn.Module]()
     if version == 1:
-        before.append(ConvNormAct(c, scaled(STRIDED, width), 3, stride=plan.stride(2), padding=0))
+        before.append(ConvNormAct(c, scaled(STRIDED, width), 3, stride=builder.stride(2), padding=0))
         c = scaled(STRIDED, width)
     else:
-        pool = plan.max_pool(padding=0)
+        pool = builder.max_pool(padding=0)
         five = InceptionA(
             c,
             c1x1=96,
@@ -116,16 +116,16 @@ def inception_resnet(plan: Plan, *, version: int, width: float = 1.0) -> Network
         )
         before.append(five)
         c = five.channels
-    plan.stage(before + _blocks(c, row.a, width), c, pool=pool)
+    builder.stage(before + _blocks(c, row.a, width), c, pool=pool)
     for group, chains in ((row.b, row.reduction_a), (row.c, row.reduction_b)):
-        reduction = GridReduction(c, *chains, stride=plan.stride(2), width=width)
+        reduction = GridReduction(c, *chains, stride=builder.stride(2), width=width)
         c = reduction.channels
-        plan.stage([reduction, *_blocks(c, group, width, group is not row.c or row.last_scaled)], c)
+        builder.stage([reduction, *_blocks(c, group, width, group is not row.c or row.last_scaled)], c)
     last = scaled(row.last, width) if row.last else 0
-    head = LinearHead(last or c, plan.num_classes, drop_rate=plan.drop_rate)
+    head = LinearHead(last or c, builder.num_classes, drop_rate=builder.drop_rate)
     conv_head = ConvNormAct(c, last) if last else None
-    namings = (TIMM,) if version == 2 else ()
-    return plan.network(head, conv_head=conv_head, namings=namings, norm_eps=TIMM.norm_eps)
+    key_mappings = (TIMM,) if version == 2 else ()
+    return builder.network(head, conv_head=conv_head, key_mappings=key_mappings, norm_eps=TIMM.norm_eps)
 
 
 def _blocks(c: int, group: Group, width: float, last_scaled: bool = True) -> list[nn.Module]:

@@ -18,7 +18,7 @@ from gossamer.blocks.head import LinearHead
 from gossamer.blocks.inception import Branches, GridReduction, InceptionA, scaled
 from gossamer.errors import UnknownNameError
 from gossamer.networks.base import Network
-from gossamer.networks.plan import Plan
+from gossamer.networks.builder import Builder
 
 
 class Row(NamedTuple):
@@ -58,7 +58,7 @@ DISPUTED = (STAGES[1][3], STAGES[1][4])  # 4c and 4d, whose pool projection is 1
 
 
 def inception_v2(
-    plan: Plan,
+    builder: Builder,
     *,
     stem: Literal["separable", "full"] = "separable",
     projection: int = 128,
@@ -73,9 +73,9 @@ def inception_v2(
     if stem not in ("separable", "full"):
         raise UnknownNameError("stem of BN-Inception", stem, ("separable", "full"))
     c_in, reduce, c = (scaled(channels, width) for channels in (STEM, *CONV2))
-    plan.stem(_stem(plan, stem, c_in), c_in)
+    builder.stem(_stem(builder, stem, c_in), c_in)
     conv2 = [ConvNormAct(c_in, reduce), ConvNormAct(reduce, c, 3)]
-    plan.stage(conv2, c, pool=plan.max_pool(padding=0, ceil_mode=True))
+    builder.stage(conv2, c, pool=builder.max_pool(padding=0, ceil_mode=True))
     for index, rows in enumerate(STAGES):
         blocks: list[nn.Module] = []
         for row in rows:
@@ -83,7 +83,7 @@ def inception_v2(
             wide = row.double[1]
             if isinstance(row, Reduction):
                 single, double = tuple(zip(row.single, (1, 3))), ((row.double[0], 1), (wide, 3), (wide, 3))
-                block = GridReduction(c, single, double, stride=plan.stride(2), padding=1, width=width)
+                block = GridReduction(c, single, double, stride=builder.stride(2), padding=1, width=width)
             else:
                 block = InceptionA(
                     c,
@@ -96,20 +96,20 @@ def inception_v2(
                 )
             blocks.append(block)
             c = block.channels
-        plan.stage(blocks, c, pool=plan.max_pool(padding=0, ceil_mode=True) if index == 0 else None)
-    network = plan.network(LinearHead(c, plan.num_classes, drop_rate=plan.drop_rate))
+        builder.stage(blocks, c, pool=builder.max_pool(padding=0, ceil_mode=True) if index == 0 else None)
+    network = builder.network(LinearHead(c, builder.num_classes, drop_rate=builder.drop_rate))
     return _with_bias(network) if bias else network
 
 
-def _stem(plan: Plan, kind: str, c_out: int) -> nn.Module:
+def _stem(builder: Builder, kind: str, c_out: int) -> nn.Module:
     """7x7 to c_out channels, by way of 8 depthwise filters a channel where it is separable."""
-    stride = plan.stride(2)
+    stride = builder.stride(2)
     if kind == "full":
-        return ConvNormAct(plan.in_chans, c_out, 7, stride=stride)
-    c = plan.in_chans * DEPTH_MULTIPLIER
+        return ConvNormAct(builder.in_chans, c_out, 7, stride=stride)
+    c = builder.in_chans * DEPTH_MULTIPLIER
     parts: OrderedDict[str, nn.Module] = OrderedDict()
     parts["depthwise"] = ConvNormAct(
-        plan.in_chans, c, 7, stride=stride, groups=plan.in_chans, bias=False, norm=False, act=None
+        builder.in_chans, c, 7, stride=stride, groups=builder.in_chans, bias=False, norm=False, act=None
     )
     parts["pointwise"] = ConvNormAct(c, c_out)
     return nn.Sequential(parts)

@@ -14,9 +14,9 @@ from gossamer.blocks.conv import ConvNormAct
 from gossamer.blocks.head import BodyHead, LinearHead
 from gossamer.blocks.inception import Branches, GridReduction, InceptionA, InceptionB, InceptionC, scaled
 from gossamer.blocks.pool import PoolToFive
-from gossamer.networks.base import Naming, Network
+from gossamer.networks.base import KeyMapping, Network
+from gossamer.networks.builder import Builder
 from gossamer.networks.inceptionstem import add_conv, add_stem
-from gossamer.networks.plan import Plan
 
 A = (32, 64, 64)  # channels behind the pool of each module A
 B = (128, 160, 160, 192)  # channels of the 7x7 branches within each module B
@@ -63,26 +63,26 @@ PLACES = (
     (r"^fc\.", "head.classifier."),
     (r"\.bn\.", ".norm."),
 )
-NAMING = Naming("torchvision and timm", (*PLACES, *STEPS, *BRANCHES, *FORKS), norm_eps=1e-3)
+KEY_MAPPING = KeyMapping("torchvision and timm", (*PLACES, *STEPS, *BRANCHES, *FORKS), norm_eps=1e-3)
 
 
-def inception_v3(plan: Plan, *, width: float = 1.0, aux: bool = False) -> Network:
+def inception_v3(builder: Builder, *, width: float = 1.0, aux: bool = False) -> Network:
     """Inception v3; `width` scales every layer but the classifiers. aux: the auxiliary classifier behind the modules B."""
-    add_stem(plan, width)
-    c = add_conv(plan, width)
-    pool, blocks = plan.max_pool(padding=0), list[Branches]()
+    add_stem(builder, width)
+    c = add_conv(builder, width)
+    pool, blocks = builder.max_pool(padding=0), list[Branches]()
     for c_pool in A:
         blocks.append(InceptionA(c, c1x1=64, single=(48, 64), double=(64, 96, 96), pool=c_pool, kernel=5, width=width))
         c = blocks[-1].channels
-    plan.stage(blocks, c, pool=pool)
+    builder.stage(blocks, c, pool=pool)
 
-    blocks = [GridReduction(c, ((384, 3),), ((64, 1), (96, 3), (96, 3)), stride=plan.stride(2), width=width)]
+    blocks = [GridReduction(c, ((384, 3),), ((64, 1), (96, 3), (96, 3)), stride=builder.stride(2), width=width)]
     for c7 in B:
         c = blocks[-1].channels
         double = (c7, c7, c7, c7, 192)
         blocks.append(InceptionB(c, c1x1=192, single=(c7, c7, 192), double=double, pool=192, width=width))
     c = blocks[-1].channels
-    plan.stage(blocks, c)
+    builder.stage(blocks, c)
     if aux:
         reduce, hidden = scaled(AUX, width), scaled(AUX_HIDDEN, width)
         body = nn.Sequential(
@@ -92,15 +92,15 @@ def inception_v3(plan: Plan, *, width: float = 1.0, aux: bool = False) -> Networ
             nn.AdaptiveAvgPool2d(1),
             nn.Flatten(),
         )
-        plan.aux(BodyHead(body, hidden, plan.num_classes))
+        builder.aux(BodyHead(body, hidden, builder.num_classes))
 
     seven = ((192, 1), (192, (1, 7)), (192, (7, 1)), (192, 3))
-    blocks = [GridReduction(c, ((192, 1), (320, 3)), seven, stride=plan.stride(2), width=width)]
+    blocks = [GridReduction(c, ((192, 1), (320, 3)), seven, stride=builder.stride(2), width=width)]
     steps = ((448, 1), (384, 3))
     for _ in range(2):
         c = blocks[-1].channels
         blocks.append(InceptionC(c, c1x1=320, single=384, double=steps, fork=384, pool=192, width=width))
     c = blocks[-1].channels
-    plan.stage(blocks, c)
-    head = LinearHead(c, plan.num_classes, drop_rate=plan.drop_rate)
-    return plan.network(head, namings=(NAMING,), norm_eps=NAMING.norm_eps)
+    builder.stage(blocks, c)
+    head = LinearHead(c, builder.num_classes, drop_rate=builder.drop_rate)
+    return builder.network(head, key_mappings=(KEY_MAPPING,), norm_eps=KEY_MAPPING.norm_eps)

@@ -22,9 +22,9 @@ from gossamer.blocks.inception import (
     chain,
     scaled,
 )
-from gossamer.networks.base import Naming, Network
+from gossamer.networks.base import KeyMapping, Network
+from gossamer.networks.builder import Builder
 from gossamer.networks.inceptionstem import add_stem
-from gossamer.networks.plan import Plan
 
 MODULES = (4, 7, 3)  # of A, B and C
 
@@ -49,41 +49,41 @@ BRANCHES = (
     (r"\.bn\.", ".norm."),
     (r"^last_linear\.", "head.classifier."),
 )
-TIMM = Naming("timm", (*PLACES, *BRANCHES), norm_eps=1e-3)
+TIMM = KeyMapping("timm", (*PLACES, *BRANCHES), norm_eps=1e-3)
 
 
-def inception_v4(plan: Plan, *, width: float = 1.0) -> Network:
+def inception_v4(builder: Builder, *, width: float = 1.0) -> Network:
     """Inception v4; `width` scales every layer but the classifier."""
-    c = add_stem(plan, width)
-    stride, to = plan.stride(2), scaled(96, width)
+    c = add_stem(builder, width)
+    stride, to = builder.stride(2), scaled(96, width)
     first = Branches([nn.MaxPool2d(3, stride), ConvNormAct(c, to, 3, stride=stride, padding=0)], c)
     seven: tuple[Step, ...] = ((64, 1), (64, (1, 7)), (64, (7, 1)), (96, 3))
     chains: tuple[tuple[Step, ...], ...] = (((64, 1), (96, 3)), seven)
     second = Branches([chain(first.channels, *steps, stride=1, width=width) for steps in chains])
-    plan.stage([first, second], second.channels)
+    builder.stage([first, second], second.channels)
 
-    blocks: list[Branches] = [GridReduction(second.channels, ((192, 3),), stride=plan.stride(2), width=width)]
+    blocks: list[Branches] = [GridReduction(second.channels, ((192, 3),), stride=builder.stride(2), width=width)]
     for _ in range(MODULES[0]):
         c, pool = blocks[-1].channels, average(False)
         blocks.append(InceptionA(c, c1x1=96, single=(64, 96), double=(64, 96, 96), pool=96, pooling=pool, width=width))
     c = blocks[-1].channels
-    plan.stage(blocks, c)
+    builder.stage(blocks, c)
 
     single, double = (192, 224, 256), (192, 192, 224, 224, 256)
-    blocks = [GridReduction(c, ((384, 3),), tuple(zip(single, (1, 3, 3))), stride=plan.stride(2), width=width)]
+    blocks = [GridReduction(c, ((384, 3),), tuple(zip(single, (1, 3, 3))), stride=builder.stride(2), width=width)]
     for _ in range(MODULES[1]):
         c, pool = blocks[-1].channels, average(False)
         blocks.append(InceptionB(c, c1x1=384, single=single, double=double, pool=128, pooling=pool, width=width))
     c = blocks[-1].channels
-    plan.stage(blocks, c)
+    builder.stage(blocks, c)
 
     seven = ((256, 1), (256, (1, 7)), (320, (7, 1)), (320, 3))
     steps: tuple[Step, ...] = ((384, 1), (448, (3, 1)), (512, (1, 3)))
-    blocks = [GridReduction(c, ((192, 1), (192, 3)), seven, stride=plan.stride(2), width=width)]
+    blocks = [GridReduction(c, ((192, 1), (192, 3)), seven, stride=builder.stride(2), width=width)]
     for _ in range(MODULES[2]):
         c, pool = blocks[-1].channels, average(False)
         blocks.append(InceptionC(c, c1x1=256, single=384, double=steps, fork=256, pool=256, pooling=pool, width=width))
     c = blocks[-1].channels
-    plan.stage(blocks, c)
-    head = LinearHead(c, plan.num_classes, drop_rate=plan.drop_rate)
-    return plan.network(head, namings=(TIMM,), norm_eps=TIMM.norm_eps)
+    builder.stage(blocks, c)
+    head = LinearHead(c, builder.num_classes, drop_rate=builder.drop_rate)
+    return builder.network(head, key_mappings=(TIMM,), norm_eps=TIMM.norm_eps)

@@ -11,7 +11,7 @@ from gossamer.blocks.attention import SqueezeExcite
 from gossamer.blocks.conv import ConvNormAct
 from gossamer.blocks.residual import InvertedResidual
 from gossamer.blocks.width import make_divisible
-from gossamer.networks.plan import Plan
+from gossamer.networks.builder import Builder
 
 
 class Row(NamedTuple):
@@ -39,9 +39,9 @@ class Group(NamedTuple):
 Gate = Callable[[int, int], SqueezeExcite]  # from the block's input and middle channels
 
 
-def add_stages(plan: Plan, stages: Sequence[Sequence[Row]], gate: Gate) -> None:
+def add_stages(builder: Builder, stages: Sequence[Sequence[Row]], gate: Gate) -> None:
     """Add one stage for each group of rows. A middle as wide as the input needs no expansion."""
-    c_in = plan.channels
+    c_in = builder.channels
     for rows in stages:
         blocks = []
         for row in rows:
@@ -50,7 +50,7 @@ def add_stages(plan: Plan, stages: Sequence[Sequence[Row]], gate: Gate) -> None:
                     c_in,
                     row.c,
                     c_mid=row.exp if row.exp != c_in else None,
-                    stride=plan.stride(row.s),
+                    stride=builder.stride(row.s),
                     shortcut=row.s == 1 and c_in == row.c,
                     kernel=row.k,
                     act=row.act,
@@ -58,7 +58,7 @@ def add_stages(plan: Plan, stages: Sequence[Sequence[Row]], gate: Gate) -> None:
                 )
             )
             c_in = row.c
-        plan.stage(blocks, c_in)
+        builder.stage(blocks, c_in)
 
 
 def expanded(stem: int, groups: Sequence[Group], act: Activation, width: float, depth: float = 1.0) -> list[list[Row]]:
@@ -75,9 +75,9 @@ def expanded(stem: int, groups: Sequence[Group], act: Activation, width: float, 
     return stages
 
 
-def last_conv(plan: Plan, channels: int, act: Activation) -> ConvNormAct:
+def last_conv(builder: Builder, channels: int, act: Activation) -> ConvNormAct:
     """The 1x1 convolution behind the stages."""
-    return ConvNormAct(plan.channels, channels, act=act)
+    return ConvNormAct(builder.channels, channels, act=act)
 
 
 def timm_rules(bare: Sequence[str]) -> tuple[tuple[str, str], ...]:

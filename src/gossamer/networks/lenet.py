@@ -21,7 +21,7 @@ from gossamer.blocks.conv import ConvNormAct
 from gossamer.blocks.head import HiddenHead, MlpHead
 from gossamer.errors import UnknownNameError
 from gossamer.networks.base import Network
-from gossamer.networks.plan import Plan
+from gossamer.networks.builder import Builder
 
 C1, C3, C5, F6 = 6, 16, 120, 84
 TABLE_I = (  # the maps of S2 that each map of C3 sees
@@ -82,24 +82,24 @@ class CodeHead(HiddenHead):
         return Codes(self.num_features, num_classes) if num_classes else nn.Identity()
 
 
-def lenet(plan: Plan, *, variant: Literal["modern", "original", "caffe"] = "modern") -> Network:
+def lenet(builder: Builder, *, variant: Literal["modern", "original", "caffe"] = "modern") -> Network:
     """LeNet-5 in one of three forms. Raises UnknownNameError for another."""
     if variant not in VARIANTS:
         raise UnknownNameError("variant of LeNet-5", variant, VARIANTS)
-    plan.made_for_small_input()
+    builder.made_for_small_input()
     if variant == "caffe":
-        plan.stem(ConvNormAct(plan.in_chans, 20, 5, padding=0, norm=False, act=None), 20)
+        builder.stem(ConvNormAct(builder.in_chans, 20, 5, padding=0, norm=False, act=None), 20)
         conv2 = ConvNormAct(20, 50, 5, padding=0, norm=False, act=None)
-        plan.stage([conv2], 50, pool=plan.max_pool(kernel=2, padding=0))
-        plan.stage([], 50, pool=plan.max_pool(kernel=2, padding=0))
-        return plan.network(MlpHead(50, plan.num_classes, side=4, hidden=(500,), drop_rate=plan.drop_rate))
+        builder.stage([conv2], 50, pool=builder.max_pool(kernel=2, padding=0))
+        builder.stage([], 50, pool=builder.max_pool(kernel=2, padding=0))
+        return builder.network(MlpHead(50, builder.num_classes, side=4, hidden=(500,), drop_rate=builder.drop_rate))
     original = variant == "original"
     act: Activation = "scaled_tanh" if original else "tanh"
-    plan.stem(ConvNormAct(plan.in_chans, C1, 5, padding=0, norm=False, act=act), C1)
+    builder.stem(ConvNormAct(builder.in_chans, C1, 5, padding=0, norm=False, act=act), C1)
     for c_in, c in ((C1, C3), (C3, C5)):
-        stride = plan.stride(2)
+        stride = builder.stride(2)
         pool = SubSample(c_in, stride) if original else nn.AvgPool2d(stride)
         conv = PartialConv(act) if original and c == C3 else ConvNormAct(c_in, c, 5, padding=0, norm=False, act=act)
-        plan.stage([conv], c, pool=pool)
+        builder.stage([conv], c, pool=pool)
     head = CodeHead if original else HiddenHead
-    return plan.network(head(C5, plan.num_classes, hidden=F6, act=act, drop_rate=plan.drop_rate))
+    return builder.network(head(C5, builder.num_classes, hidden=F6, act=act, drop_rate=builder.drop_rate))

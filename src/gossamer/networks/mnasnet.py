@@ -13,9 +13,9 @@ from gossamer.blocks.attention import SqueezeExcite
 from gossamer.blocks.conv import ConvNormAct
 from gossamer.blocks.head import LinearHead
 from gossamer.blocks.width import make_divisible
-from gossamer.networks.base import Naming, Network
+from gossamer.networks.base import KeyMapping, Network
+from gossamer.networks.builder import Builder
 from gossamer.networks.inverted import Group, add_stages, expanded, last_conv, timm_rules
-from gossamer.networks.plan import Plan
 
 LAST = 1280
 STEM = {"a1": 32, "b1": 32, "small": 8}
@@ -50,7 +50,7 @@ BODY = {
     ),
 }
 
-TIMM = Naming(
+TIMM = KeyMapping(
     "timm",
     (
         (r"^conv_head\.", "conv_head.conv."),
@@ -58,7 +58,7 @@ TIMM = Naming(
         *timm_rules(("stages.0.0",)),
     ),
 )
-TORCHVISION = Naming(
+TORCHVISION = KeyMapping(
     "torchvision",
     (
         (r"^layers\.0\.", "stem.conv."),
@@ -81,11 +81,11 @@ TORCHVISION = Naming(
 )
 
 
-def mnasnet(plan: Plan, *, variant: Literal["a1", "b1", "small"], width: float = 1.0) -> Network:
+def mnasnet(builder: Builder, *, variant: Literal["a1", "b1", "small"], width: float = 1.0) -> Network:
     """MnasNet; `width` is the width multiplier, which leaves the last 1x1 convolution alone."""
     stem = make_divisible(STEM[variant] * width)
-    plan.stem(ConvNormAct(plan.in_chans, stem, 3, stride=plan.stride(2)), stem)
+    builder.stem(ConvNormAct(builder.in_chans, stem, 3, stride=builder.stride(2)), stem)
     stages = expanded(stem, BODY[variant], "relu", width)
-    add_stages(plan, stages, lambda c_in, exp: SqueezeExcite(exp, max(1, c_in // 4)))
-    head = LinearHead(LAST, plan.num_classes, drop_rate=plan.drop_rate)
-    return plan.network(head, conv_head=last_conv(plan, LAST, "relu"), namings=(TORCHVISION, TIMM))
+    add_stages(builder, stages, lambda c_in, exp: SqueezeExcite(exp, max(1, c_in // 4)))
+    head = LinearHead(LAST, builder.num_classes, drop_rate=builder.drop_rate)
+    return builder.network(head, conv_head=last_conv(builder, LAST, "relu"), key_mappings=(TORCHVISION, TIMM))

@@ -13,8 +13,8 @@ from typing import NamedTuple
 from gossamer.blocks.conv import ConvNormAct, DepthwiseSeparable
 from gossamer.blocks.head import LinearHead
 from gossamer.blocks.width import make_divisible
-from gossamer.networks.base import Naming, Network
-from gossamer.networks.plan import Plan
+from gossamer.networks.base import KeyMapping, Network
+from gossamer.networks.builder import Builder
 
 
 class Row(NamedTuple):
@@ -35,7 +35,7 @@ BODY = (
     Row(1024, 2, 2),
 )
 
-TIMM = Naming(
+TIMM = KeyMapping(
     "timm",
     (
         (r"^conv_stem\.", "stem.conv."),
@@ -50,14 +50,14 @@ TIMM = Naming(
 )
 
 
-def mobilenet_v1(plan: Plan, *, width: float = 1.0) -> Network:
+def mobilenet_v1(builder: Builder, *, width: float = 1.0) -> Network:
     """MobileNetV1; `width` is the paper's alpha (section 3.3)."""
     c_in = make_divisible(STEM * width)
-    plan.stem(ConvNormAct(plan.in_chans, c_in, 3, stride=plan.stride(2), act="relu6"), c_in)
+    builder.stem(ConvNormAct(builder.in_chans, c_in, 3, stride=builder.stride(2), act="relu6"), c_in)
     for row in BODY:
         c = make_divisible(row.c * width)
-        strides = [plan.stride(row.s)] + [1] * (row.n - 1)
-        inputs = [plan.channels] + [c] * (row.n - 1)
-        plan.stage([DepthwiseSeparable(c_in, c, stride=s) for c_in, s in zip(inputs, strides)], c)
-    head = LinearHead(plan.channels, plan.num_classes, drop_rate=plan.drop_rate)
-    return plan.network(head, namings=(TIMM,))
+        strides = [builder.stride(row.s)] + [1] * (row.n - 1)
+        inputs = [builder.channels] + [c] * (row.n - 1)
+        builder.stage([DepthwiseSeparable(c_in, c, stride=s) for c_in, s in zip(inputs, strides)], c)
+    head = LinearHead(builder.channels, builder.num_classes, drop_rate=builder.drop_rate)
+    return builder.network(head, key_mappings=(TIMM,))

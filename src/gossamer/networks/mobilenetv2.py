@@ -15,8 +15,8 @@ from gossamer.blocks.head import LinearHead
 from gossamer.blocks.residual import InvertedResidual
 from gossamer.blocks.width import make_divisible
 from gossamer.errors import SettingsError
-from gossamer.networks.base import Naming, Network
-from gossamer.networks.plan import Plan
+from gossamer.networks.base import KeyMapping, Network
+from gossamer.networks.builder import Builder
 
 
 class Row(NamedTuple):
@@ -41,7 +41,7 @@ BODY = (
 )
 STRIDES = tuple(row.s for row in BODY)
 
-TORCHVISION = Naming(
+TORCHVISION = KeyMapping(
     "torchvision",
     (
         (r"^features\.0\.0\.", "stem.conv."),
@@ -62,7 +62,7 @@ TORCHVISION = Naming(
     ),
     blocks=tuple(range(1, 18)),
 )
-TIMM = Naming(
+TIMM = KeyMapping(
     "timm",
     (
         (r"^conv_stem\.", "stem.conv."),
@@ -86,7 +86,7 @@ TIMM = Naming(
 
 
 def mobilenet_v2(
-    plan: Plan,
+    builder: Builder,
     *,
     width: float = 1.0,
     strides: tuple[int, ...] = STRIDES,
@@ -110,7 +110,7 @@ def mobilenet_v2(
         if given is not None and len(given) != len(BODY):
             raise SettingsError(f"{name} of {len(given)} rows for MobileNetV2", "seven", "give one a row")
     c_in = make_divisible(STEM * width)
-    plan.stem(ConvNormAct(plan.in_chans, c_in, 3, stride=plan.stride(2), act="relu6"), c_in)
+    builder.stem(ConvNormAct(builder.in_chans, c_in, 3, stride=builder.stride(2), act="relu6"), c_in)
     for row, first_stride, n in zip(BODY, strides, repeats or [row.n for row in BODY]):
         c = make_divisible(row.c * width)
         blocks = []
@@ -119,10 +119,10 @@ def mobilenet_v2(
             c_mid = c_in * row.t if row.t > 1 or expand_first else None
             added = shortcut and s == 1 and c_in == c
             blocks.append(
-                InvertedResidual(c_in, c, c_mid=c_mid, stride=plan.stride(s), shortcut=added, last_act=last_act)
+                InvertedResidual(c_in, c, c_mid=c_mid, stride=builder.stride(s), shortcut=added, last_act=last_act)
             )
             c_in = c
-        plan.stage(blocks, c)
+        builder.stage(blocks, c)
     last = make_divisible(LAST * max(1.0, width))
-    head = LinearHead(last, plan.num_classes, drop_rate=plan.drop_rate, bias=classifier_bias)
-    return plan.network(head, conv_head=ConvNormAct(c_in, last, act="relu6"), namings=(TORCHVISION, TIMM))
+    head = LinearHead(last, builder.num_classes, drop_rate=builder.drop_rate, bias=classifier_bias)
+    return builder.network(head, conv_head=ConvNormAct(c_in, last, act="relu6"), key_mappings=(TORCHVISION, TIMM))

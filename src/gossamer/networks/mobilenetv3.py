@@ -17,9 +17,9 @@ from gossamer.blocks.conv import ConvNormAct
 from gossamer.blocks.head import HiddenHead
 from gossamer.blocks.width import make_divisible
 from gossamer.errors import UnknownNameError
-from gossamer.networks.base import Naming, Network
+from gossamer.networks.base import KeyMapping, Network
+from gossamer.networks.builder import Builder
 from gossamer.networks.inverted import Row, add_stages, last_conv, timm_rules, torchvision_rules
-from gossamer.networks.plan import Plan
 
 RE: Activation = "relu"
 HS: Activation = "hard_swish"
@@ -51,7 +51,7 @@ BODY = {
 FIRST = ("stages.0.0",)  # the block without expansion
 
 
-def _torchvision(blocks: int) -> Naming:
+def _torchvision(blocks: int) -> KeyMapping:
     last = blocks + 1
     ends = (
         (r"^features\.0\.0\.", "stem.conv."),
@@ -61,20 +61,20 @@ def _torchvision(blocks: int) -> Naming:
         (r"^classifier\.0\.", "head.hidden."),
         (r"^classifier\.3\.", "head.classifier."),
     )
-    return Naming("torchvision", (*ends, *torchvision_rules()), blocks=tuple(range(1, last)), norm_eps=1e-3)
+    return KeyMapping("torchvision", (*ends, *torchvision_rules()), blocks=tuple(range(1, last)), norm_eps=1e-3)
 
 
-def _timm(stages: int) -> Naming:
+def _timm(stages: int) -> KeyMapping:
     ends = (
         (rf"^blocks\.{stages}\.0\.conv\.", "conv_head.conv."),
         (rf"^blocks\.{stages}\.0\.bn1\.", "conv_head.norm."),
         (r"^conv_head\.(weight|bias)", r"head.hidden.\1"),
     )
-    return Naming("timm", (*ends, *timm_rules(FIRST)), norm_eps=1e-5)
+    return KeyMapping("timm", (*ends, *timm_rules(FIRST)), norm_eps=1e-5)
 
 
 def mobilenet_v3(
-    plan: Plan,
+    builder: Builder,
     *,
     size: Literal["large", "small"],
     width: float = 1.0,
@@ -101,18 +101,18 @@ def mobilenet_v3(
             changed = row._replace(exp=make_divisible(exp), c=c_in)
             scaled.append(changed._replace(k=3, se=False, act=RE) if minimalistic else changed)
         stages.append(scaled)
-    plan.stem(ConvNormAct(plan.in_chans, stem, 3, stride=plan.stride(2), act=act), stem)
-    add_stages(plan, stages, lambda c_in, exp: SqueezeExcite(exp, make_divisible(exp / 4), gate="hard_sigmoid"))
+    builder.stem(ConvNormAct(builder.in_chans, stem, 3, stride=builder.stride(2), act=act), stem)
+    add_stages(builder, stages, lambda c_in, exp: SqueezeExcite(exp, make_divisible(exp / 4), gate="hard_sigmoid"))
     before, hidden = LAST[size]
     narrowed = max(1.0, width) if by_ratio else width
     c = make_divisible(before * width)
-    conv_head = last_conv(plan, c, act)
+    conv_head = last_conv(builder, c, act)
     head = HiddenHead(
         c,
-        plan.num_classes,
+        builder.num_classes,
         hidden=make_divisible(hidden * narrowed),
         act=act,
-        drop_rate=plan.drop_rate,
+        drop_rate=builder.drop_rate,
     )
-    namings = (_torchvision(sum(map(len, stages))), _timm(len(stages)))
-    return plan.network(head, conv_head=conv_head, namings=namings, norm_eps=1e-3)
+    key_mappings = (_torchvision(sum(map(len, stages))), _timm(len(stages)))
+    return builder.network(head, conv_head=conv_head, key_mappings=key_mappings, norm_eps=1e-3)

@@ -15,8 +15,8 @@ from gossamer.blocks.conv import ConvNormAct
 from gossamer.blocks.head import BodyHead
 from gossamer.blocks.residual import UniversalInvertedBottleneck
 from gossamer.blocks.width import make_divisible
-from gossamer.networks.base import Naming, Network
-from gossamer.networks.plan import Plan
+from gossamer.networks.base import KeyMapping, Network
+from gossamer.networks.builder import Builder
 
 
 class Conv(NamedTuple):
@@ -120,7 +120,7 @@ SIZES = {
     ),
 }
 
-TIMM = Naming(
+TIMM = KeyMapping(
     "timm",
     (
         (r"^conv_stem\.", "stem.conv."),
@@ -146,18 +146,18 @@ TIMM = Naming(
 )
 
 
-def mobilenet_v4(plan: Plan, *, size: str, width: float = 1.0) -> Network:
+def mobilenet_v4(builder: Builder, *, size: str, width: float = 1.0) -> Network:
     """MobileNetV4-Conv "small", "medium" or "large"; `width` is the width multiplier."""
     stem, stages = SIZES[size]
     c_in = make_divisible(stem * width)
-    plan.stem(ConvNormAct(plan.in_chans, c_in, 3, stride=plan.stride(2)), c_in)
+    builder.stem(ConvNormAct(builder.in_chans, c_in, 3, stride=builder.stride(2)), c_in)
     for rows in stages:
         blocks: list[nn.Module] = []
         for row in rows:
             c = make_divisible(row.c * width)
             if isinstance(row, Conv):
                 wide = make_divisible(row.exp * width)
-                first = ConvNormAct(c_in, wide, row.k, stride=plan.stride(row.s))
+                first = ConvNormAct(c_in, wide, row.k, stride=builder.stride(row.s))
                 blocks.append(nn.Sequential(first, ConvNormAct(wide, c, act=None if row.linear else "relu")))
                 c_in = c
                 continue
@@ -170,13 +170,13 @@ def mobilenet_v4(plan: Plan, *, size: str, width: float = 1.0) -> Network:
                         c_mid=make_divisible(c_in * row.t),
                         start=row.start,
                         kernel=row.k,
-                        stride=plan.stride(s),
+                        stride=builder.stride(s),
                         strided=s > 1,
                     )
                 )
                 c_in = c
-        plan.stage(blocks, c_in)
+        builder.stage(blocks, c_in)
     c = make_divisible(LAST * width)
     body = OrderedDict(pool=nn.AdaptiveAvgPool2d(1), hidden=ConvNormAct(c, HIDDEN), flatten=nn.Flatten())
-    head = BodyHead(nn.Sequential(body), HIDDEN, plan.num_classes, drop_rate=plan.drop_rate)
-    return plan.network(head, conv_head=ConvNormAct(c_in, c), namings=(TIMM,))
+    head = BodyHead(nn.Sequential(body), HIDDEN, builder.num_classes, drop_rate=builder.drop_rate)
+    return builder.network(head, conv_head=ConvNormAct(c_in, c), key_mappings=(TIMM,))

@@ -17,7 +17,7 @@ from gossamer.blocks.head import LinearHead
 from gossamer.blocks.residual import PreActBlock
 from gossamer.blocks.width import make_divisible
 from gossamer.networks.base import Network
-from gossamer.networks.plan import Plan
+from gossamer.networks.builder import Builder
 
 STEM = 16
 CHANNELS = (16, 32, 64)
@@ -25,24 +25,26 @@ EXPANSION = 4  # outputs of a bottleneck, in its stage's channels
 
 
 def preresnet(
-    plan: Plan, *, repeats: int, width: float = 1.0, bottleneck: bool = False, block_drop_rate: float = 0.0
+    builder: Builder, *, repeats: int, width: float = 1.0, bottleneck: bool = False, block_drop_rate: float = 0.0
 ) -> Network:
     """A network of three stages of `repeats` blocks; `width` scales the stages, not the stem."""
-    plan.made_for_small_input()
-    plan.stem(ConvNormAct(plan.in_chans, STEM, 3, norm=False, bias=False, act=None), STEM)
+    builder.made_for_small_input()
+    builder.stem(ConvNormAct(builder.in_chans, STEM, 3, norm=False, bias=False, act=None), STEM)
     for index, channels in enumerate(CHANNELS):
         c_mid = make_divisible(channels * width)
         c = c_mid * EXPANSION if bottleneck else c_mid
         blocks = [
             PreActBlock(
-                plan.channels if block == 0 else c,
+                builder.channels if block == 0 else c,
                 c,
-                stride=plan.stride(2) if block == 0 and index else 1,
+                stride=builder.stride(2) if block == 0 and index else 1,
                 c_mid=c_mid if bottleneck else None,
                 drop_rate=block_drop_rate,
             )
             for block in range(repeats)
         ]
-        plan.stage(blocks, c)
-    last = nn.Sequential(OrderedDict(norm=nn.BatchNorm2d(plan.channels), act=nn.ReLU()))
-    return plan.network(LinearHead(plan.channels, plan.num_classes, drop_rate=plan.drop_rate), conv_head=last)
+        builder.stage(blocks, c)
+    last = nn.Sequential(OrderedDict(norm=nn.BatchNorm2d(builder.channels), act=nn.ReLU()))
+    return builder.network(
+        LinearHead(builder.channels, builder.num_classes, drop_rate=builder.drop_rate), conv_head=last
+    )

@@ -13,13 +13,13 @@ from gossamer.networks.pretrained import TIMM
 
 
 class Entry(NamedTuple):
-    """A builder, as module of this package and function in it, and its arguments for this network.
+    """The function that builds a network, with its module in this package, and its arguments for this network.
 
     input: channels, height and width that its published counts are of.
     """
 
     module: str
-    builder: str
+    function: str
     arguments: dict[str, Any]
     input: tuple[int, int, int] = (3, 224, 224)
 

@@ -20,8 +20,8 @@ from gossamer.blocks.head import LinearHead
 from gossamer.blocks.residual import BasicBlock, Bottleneck
 from gossamer.blocks.width import make_divisible
 from gossamer.errors import SettingsError, UnknownNameError
-from gossamer.networks.base import Naming, Network
-from gossamer.networks.plan import Plan
+from gossamer.networks.base import KeyMapping, Network
+from gossamer.networks.builder import Builder
 
 
 class Depth(NamedTuple):
@@ -45,7 +45,7 @@ DEPTHS = {
 ATTENTION = ("none", "se", "cbam", "sk")
 EXPANSION = 4  # outputs of a bottleneck block, in its rows' channels; blocks are bottlenecks from 50 layers on
 
-NAMING = Naming(
+KEY_MAPPING = KeyMapping(
     "torchvision and timm",
     (
         (r"^conv1\.", "stem.conv."),
@@ -64,7 +64,7 @@ NAMING = Naming(
 )
 
 # timm's SKNet names the parts of a convolution as we do
-SK_NAMING = Naming(
+SK_KEY_MAPPING = KeyMapping(
     "timm",
     (
         (r"^(layer\d\.\d+\.conv[13])\.conv\.", r"\1."),
@@ -74,14 +74,14 @@ SK_NAMING = Naming(
         (r"\.conv2\.attn\.fc_reduce\.", ".spatial.reduce.conv."),
         (r"\.conv2\.attn\.bn\.", ".spatial.reduce.norm."),
         (r"\.conv2\.attn\.fc_select\.", ".spatial.select."),
-        *NAMING.rules,
+        *KEY_MAPPING.rules,
         (r"\.spatial\.", ".conv2."),
     ),
 )
 
 
 def resnet(
-    plan: Plan,
+    builder: Builder,
     *,
     depth: int,
     width: float = 1.0,
@@ -106,12 +106,12 @@ def resnet(
     if attention not in ATTENTION or (attention == "sk" and depth < 50):
         raise UnknownNameError("attention of ResNet", attention, ATTENTION if depth >= 50 else ATTENTION[:3])
     stem = make_divisible(STEM * width)
-    plan.stem(ConvNormAct(plan.in_chans, stem, 7, stride=plan.stride(2)), stem)
+    builder.stem(ConvNormAct(builder.in_chans, stem, 7, stride=builder.stride(2)), stem)
     for index, (channels, n) in enumerate(zip(CHANNELS, repeats or DEPTHS[depth])):
         c = make_divisible(channels * width) * (EXPANSION if depth >= 50 else 1)
-        pool = plan.max_pool() if index == 0 else None
-        strides = [1 if index == 0 else plan.stride(2)] + [1] * (n - 1)
-        inputs = [plan.channels] + [c] * (n - 1)
+        pool = builder.max_pool() if index == 0 else None
+        strides = [1 if index == 0 else builder.stride(2)] + [1] * (n - 1)
+        inputs = [builder.channels] + [c] * (n - 1)
         blocks: list[nn.Module] = []
         for c_in, s in zip(inputs, strides):
             gate = {"se": SqueezeExcite, "cbam": Cbam}[attention](c, c // 16) if attention in ("se", "cbam") else None
@@ -135,6 +135,6 @@ def resnet(
                 )
             else:
                 blocks.append(BasicBlock(c_in, c, stride=s, attention=gate))
-        plan.stage(blocks, c, pool=pool)
-    head = LinearHead(plan.channels, plan.num_classes, drop_rate=plan.drop_rate)
-    return plan.network(head, namings=(SK_NAMING if attention == "sk" else NAMING,))
+        builder.stage(blocks, c, pool=pool)
+    head = LinearHead(builder.channels, builder.num_classes, drop_rate=builder.drop_rate)
+    return builder.network(head, key_mappings=(SK_KEY_MAPPING if attention == "sk" else KEY_MAPPING,))

@@ -13,22 +13,22 @@ from gossamer.blocks.inception import Branches
 from gossamer.blocks.residual import ResidualAndTransient
 from gossamer.blocks.width import make_divisible
 from gossamer.networks.base import Network
-from gossamer.networks.plan import Plan
+from gossamer.networks.builder import Builder
 
 CHANNELS = (48, 96, 192)  # of each of the two streams
 REPEATS = (4, 6, 6)
 
 
-def rir(plan: Plan, *, width: float = 1.0) -> Network:
+def rir(builder: Builder, *, width: float = 1.0) -> Network:
     """ResNet in ResNet; `width` scales every layer but the classifier."""
-    plan.made_for_small_input()
+    builder.made_for_small_input()
     c_in = make_divisible(CHANNELS[0] * width)
-    plan.stem(Branches([ConvNormAct(plan.in_chans, c_in, 3) for _ in range(2)]), 2 * c_in)
+    builder.stem(Branches([ConvNormAct(builder.in_chans, c_in, 3) for _ in range(2)]), 2 * c_in)
     for index, (channels, repeats) in enumerate(zip(CHANNELS, REPEATS)):
         c = make_divisible(channels * width)
-        blocks = [ResidualAndTransient(c_in, c, stride=plan.stride(2) if index else 1)]
+        blocks = [ResidualAndTransient(c_in, c, stride=builder.stride(2) if index else 1)]
         blocks += [ResidualAndTransient(c, c) for _ in range(repeats - 1)]
-        plan.stage(blocks, 2 * c)
+        builder.stage(blocks, 2 * c)
         c_in = c
-    head = ConvHead(2 * c_in, plan.num_classes, drop_rate=plan.drop_rate, act=False, norm=True)
-    return plan.network(head)
+    head = ConvHead(2 * c_in, builder.num_classes, drop_rate=builder.drop_rate, act=False, norm=True)
+    return builder.network(head)

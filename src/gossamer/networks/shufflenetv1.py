@@ -15,7 +15,7 @@ from gossamer.blocks.head import LinearHead
 from gossamer.blocks.shuffle import GroupShuffleUnit
 from gossamer.errors import SettingsError
 from gossamer.networks.base import Network
-from gossamer.networks.plan import Plan
+from gossamer.networks.builder import Builder
 
 # outputs of stage 2 by the number of groups; stages 3 and 4 double them
 STAGE2 = {1: 144, 2: 200, 3: 240, 4: 272, 8: 384}
@@ -24,7 +24,7 @@ STEMS = {0.25: 12, 0.5: 12, 2.0: 48}  # 24 at the other widths
 
 
 def shufflenet_v1(
-    plan: Plan,
+    builder: Builder,
     *,
     groups: int = 3,
     width: float = 1.0,
@@ -42,18 +42,18 @@ def shufflenet_v1(
         raise SettingsError(f"groups {groups} for ShuffleNet", ", ".join(map(str, STAGE2)), "choose one of them")
     stem = conv1 or STEMS.get(width, 24)
     stem += (STAGE2[groups] - stem) % groups  # the first branch makes what the stem's channels leave of stage 2
-    plan.stem(ConvNormAct(plan.in_chans, stem, 3, stride=plan.stride(2)), stem)
-    pool: nn.Module | None = plan.max_pool()
+    builder.stem(ConvNormAct(builder.in_chans, stem, 3, stride=builder.stride(2)), stem)
+    pool: nn.Module | None = builder.max_pool()
     for index, n in enumerate(repeats):
         multiple = 4 * groups  # the middle is a quarter, and has whole groups
         c = max(multiple, round(STAGE2[groups] * width * 2**index / multiple) * multiple)
         units = []
         for unit in range(n):
             first = groups if index or unit else 1
-            stride = plan.stride(2) if unit == 0 else 1
+            stride = builder.stride(2) if unit == 0 else 1
             units.append(
                 GroupShuffleUnit(
-                    plan.channels if unit == 0 else c,
+                    builder.channels if unit == 0 else c,
                     c,
                     groups=groups,
                     first_groups=first,
@@ -62,7 +62,7 @@ def shufflenet_v1(
                     shuffle=shuffle,
                 )
             )
-        plan.stage(units, c, pool=pool)
+        builder.stage(units, c, pool=pool)
         pool = None
-    head = LinearHead(plan.channels, plan.num_classes, drop_rate=plan.drop_rate, bias=classifier_bias)
-    return plan.network(head)
+    head = LinearHead(builder.channels, builder.num_classes, drop_rate=builder.drop_rate, bias=classifier_bias)
+    return builder.network(head)

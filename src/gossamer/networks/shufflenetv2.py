@@ -18,8 +18,8 @@ from gossamer.blocks.conv import ConvNormAct
 from gossamer.blocks.head import LinearHead
 from gossamer.blocks.shuffle import ShuffleDownUnit, ShuffleUnit
 from gossamer.errors import SettingsError, UnknownNameError
-from gossamer.networks.base import Naming, Network
-from gossamer.networks.plan import Plan
+from gossamer.networks.base import KeyMapping, Network
+from gossamer.networks.builder import Builder
 
 
 class Width(NamedTuple):
@@ -40,7 +40,7 @@ WIDTHS = {
     2.0: Width(244, 488, 976, 2048),
 }
 
-TORCHVISION = Naming(
+TORCHVISION = KeyMapping(
     "torchvision",
     (
         (r"^conv1\.0\.", "stem.conv."),
@@ -66,7 +66,7 @@ TORCHVISION = Naming(
 
 
 def shufflenet_v2(
-    plan: Plan,
+    builder: Builder,
     *,
     width: float = 1.0,
     down_unit: Literal["torchvision", "authors"] = "torchvision",
@@ -90,14 +90,14 @@ def shufflenet_v2(
         return SqueezeExcite(channels, max(1, channels // 16)) if attention == "se" else None
 
     row = WIDTHS[width]
-    plan.stem(ConvNormAct(plan.in_chans, STEM, 3, stride=plan.stride(2)), STEM)
-    plan.stage([], STEM, pool=plan.max_pool())
+    builder.stem(ConvNormAct(builder.in_chans, STEM, 3, stride=builder.stride(2)), STEM)
+    builder.stage([], STEM, pool=builder.max_pool())
     for c, repeats in zip(row[:3], REPEATS):
-        c_left = c // 2 if down_unit == "torchvision" else plan.channels
+        c_left = c // 2 if down_unit == "torchvision" else builder.channels
         blocks: list[nn.Module] = [
-            ShuffleDownUnit(plan.channels, c, c_left=c_left, stride=plan.stride(2), attention=gate(c - c_left))
+            ShuffleDownUnit(builder.channels, c, c_left=c_left, stride=builder.stride(2), attention=gate(c - c_left))
         ]
-        plan.stage(blocks + [ShuffleUnit(c, attention=gate(c // 2)) for _ in range(repeats - 1)], c)
+        builder.stage(blocks + [ShuffleUnit(c, attention=gate(c // 2)) for _ in range(repeats - 1)], c)
     bias = down_unit == "torchvision"
-    head = LinearHead(row.conv5, plan.num_classes, drop_rate=plan.drop_rate, bias=bias)
-    return plan.network(head, conv_head=ConvNormAct(plan.channels, row.conv5), namings=(TORCHVISION,))
+    head = LinearHead(row.conv5, builder.num_classes, drop_rate=builder.drop_rate, bias=bias)
+    return builder.network(head, conv_head=ConvNormAct(builder.channels, row.conv5), key_mappings=(TORCHVISION,))

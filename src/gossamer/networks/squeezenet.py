@@ -13,8 +13,8 @@ from gossamer.blocks.conv import ConvNormAct
 from gossamer.blocks.fire import Fire
 from gossamer.blocks.head import ConvHead
 from gossamer.blocks.width import make_divisible
-from gossamer.networks.base import Naming, Network
-from gossamer.networks.plan import Plan
+from gossamer.networks.base import KeyMapping, Network
+from gossamer.networks.builder import Builder
 
 
 class Row(NamedTuple):
@@ -57,21 +57,21 @@ TORCHVISION = (
 )
 
 
-def squeezenet(plan: Plan, *, version: str, width: float = 1.0, head_padding: int = 0) -> Network:
+def squeezenet(builder: Builder, *, version: str, width: float = 1.0, head_padding: int = 0) -> Network:
     """SqueezeNet "1.0" or "1.1"; `width` scales every layer but the classifier.
 
     head_padding: of the final 1x1 convolution; the authors' Caffe file of 1.0 has 1, which costs 3 % more.
     """
     conv1, kernel, stages, numbers = VERSIONS[version]
     c = make_divisible(conv1 * width)
-    plan.stem(ConvNormAct(plan.in_chans, c, kernel, stride=plan.stride(2), padding=0, norm=False), c)
+    builder.stem(ConvNormAct(builder.in_chans, c, kernel, stride=builder.stride(2), padding=0, norm=False), c)
     for rows in stages:
-        pool = plan.max_pool(padding=0, ceil_mode=True)
+        pool = builder.max_pool(padding=0, ceil_mode=True)
         fires = []
         for row in rows:
             squeeze, expand1, expand3 = (make_divisible(filters * width) for filters in row)
             fires.append(Fire(c, squeeze=squeeze, expand1=expand1, expand3=expand3))
             c = expand1 + expand3
-        plan.stage(fires, c, pool=pool)
-    head = ConvHead(c, plan.num_classes, drop_rate=plan.drop_rate, padding=head_padding)
-    return plan.network(head, namings=(Naming("torchvision", TORCHVISION, blocks=numbers),))
+        builder.stage(fires, c, pool=pool)
+    head = ConvHead(c, builder.num_classes, drop_rate=builder.drop_rate, padding=head_padding)
+    return builder.network(head, key_mappings=(KeyMapping("torchvision", TORCHVISION, blocks=numbers),))

@@ -20,7 +20,7 @@ from gossamer.blocks.head import LinearHead
 from gossamer.blocks.width import make_divisible
 from gossamer.errors import SettingsError, UnknownNameError
 from gossamer.networks.base import Network
-from gossamer.networks.plan import Plan
+from gossamer.networks.builder import Builder
 
 
 class Version(NamedTuple):
@@ -68,7 +68,7 @@ class SqueezeNextBlock(nn.Module):
 
 
 def squeezenext(
-    plan: Plan,
+    builder: Builder,
     *,
     version: Literal["23", "23v5"],
     width: float = 1.0,
@@ -88,12 +88,12 @@ def squeezenext(
     theirs = style == "pytorchcv"
     stem, last = (make_divisible(c * width) if theirs else c for c in (STEM, HEAD))
     kernel, padding = (7, 1) if theirs else (row.kernel, 0)
-    conv = ConvNormAct(plan.in_chans, stem, kernel, stride=plan.stride(2), padding=padding, bias=theirs)
-    plan.stem(conv, stem)
-    pool: nn.Module | None = plan.max_pool(padding=0, ceil_mode=True)
+    conv = ConvNormAct(builder.in_chans, stem, kernel, stride=builder.stride(2), padding=padding, bias=theirs)
+    builder.stem(conv, stem)
+    pool: nn.Module | None = builder.max_pool(padding=0, ceil_mode=True)
     for index, (channels, n) in enumerate(zip(CHANNELS, repeats or row.repeats)):
-        c, c_in = make_divisible(channels * width), plan.channels
-        stride = plan.stride(2) if index else 1
+        c, c_in = make_divisible(channels * width), builder.channels
+        stride = builder.stride(2) if index else 1
         blocks: list[nn.Module] = []
         if row.widen_first and not theirs:
             blocks.append(ConvNormAct(c_in, c, stride=stride))
@@ -112,7 +112,7 @@ def squeezenext(
                 )
             )
             c_in, stride = c, 1
-        plan.stage(blocks, c, pool=pool)
+        builder.stage(blocks, c, pool=pool)
         pool = None
-    head = LinearHead(last, plan.num_classes, drop_rate=plan.drop_rate, bias=theirs)
-    return plan.network(head, conv_head=ConvNormAct(plan.channels, last, bias=theirs))
+    head = LinearHead(last, builder.num_classes, drop_rate=builder.drop_rate, bias=theirs)
+    return builder.network(head, conv_head=ConvNormAct(builder.channels, last, bias=theirs))

@@ -43,7 +43,7 @@ class TimmNetwork(Network):
         self.name, self.arguments = name, arguments
         self.body = body
         self.aux = nn.ModuleDict()
-        self.namings = ()
+        self.key_mappings = ()
         self.feature_info = _feature_list(getattr(body, "feature_info", ()))
         self.classifier_path = f"body.{_classifiers(body.pretrained_cfg)[0]}."
 
@@ -98,7 +98,7 @@ class TimmFeatures(Features):
         body: Any = _build(name, **arguments)
         self.name, self.arguments = name, arguments
         self.body = body
-        self.namings = ()
+        self.key_mappings = ()
         self.feature_info = _feature_list(body.feature_info.get_dicts())
         self._channels_last = str(getattr(body, "output_fmt", "NCHW")).endswith("NHWC")
 
@@ -230,7 +230,7 @@ def _build(name: str, weights: dict[str, Any] | None = None, **arguments: Any) -
             )
     except GossamerError:
         raise
-    except Exception as error:  # a builder of timm may raise anything
+    except Exception as error:  # a model function of timm may raise anything
         reason = f"{name}: timm refuses: {type(error).__name__}: {str(error)[:200]}"
         if weights:
             raise WeightsError(reason, "weights of this network", "give those") from error
@@ -278,7 +278,7 @@ def _copy(
             value.copy_(values[key])
     return Difference(
         path=os.fspath(path),
-        naming="timm",
+        key_mapping="timm",
         loaded=len(copied),
         missing=(),
         unexpected=(),

@@ -14,8 +14,8 @@ from gossamer.blocks.conv import ConvNormAct
 from gossamer.blocks.head import MlpHead
 from gossamer.blocks.width import make_divisible
 from gossamer.errors import SettingsError
-from gossamer.networks.base import Naming, Network
-from gossamer.networks.plan import Plan
+from gossamer.networks.base import KeyMapping, Network
+from gossamer.networks.builder import Builder
 
 CHANNELS = (64, 128, 256, 512, 512)
 SIDE, HIDDEN = 7, 4096
@@ -27,7 +27,7 @@ DEPTHS = {  # convolutions of the five stages; columns A, B, D and E of the tabl
 }
 
 
-def _naming(repeats: tuple[int, ...], norm: bool) -> Naming:
+def _key_mapping(repeats: tuple[int, ...], norm: bool) -> KeyMapping:
     """They number all layers straight through, activations and pools among them."""
     rules: list[tuple[str, str]] = []
     number = 0
@@ -43,11 +43,16 @@ def _naming(repeats: tuple[int, ...], norm: bool) -> Naming:
         rules += [(rf"^{theirs}\.0\.", "head.hidden.0.linear."), (rf"^{theirs}\.3\.", "head.hidden.1.linear.")]
     rules += [(r"^pre_logits\.fc1\.", "head.hidden.0.linear."), (r"^pre_logits\.fc2\.", "head.hidden.1.linear.")]
     rules += [(r"^classifier\.6\.", "head.classifier."), (r"^head\.fc\.", "head.classifier.")]
-    return Naming("torchvision and timm", tuple(rules))
+    return KeyMapping("torchvision and timm", tuple(rules))
 
 
 def vgg(
-    plan: Plan, *, depth: int, batch_norm: bool = False, width: float = 1.0, repeats: tuple[int, ...] | None = None
+    builder: Builder,
+    *,
+    depth: int,
+    batch_norm: bool = False,
+    width: float = 1.0,
+    repeats: tuple[int, ...] | None = None,
 ) -> Network:
     """VGG of a `depth` in the paper's table; `width` scales every layer but the classifier.
 
@@ -58,13 +63,15 @@ def vgg(
         raise SettingsError(f"repeats of {len(counts)} stages for VGG", "five", "give one a stage")
     for index, (channels, n) in enumerate(zip(CHANNELS, counts)):
         c = make_divisible(channels * width)
-        inputs = [plan.channels] + [c] * (n - 1)
+        inputs = [builder.channels] + [c] * (n - 1)
         convs = [ConvNormAct(c_in, c, 3, bias=True, norm=batch_norm) for c_in in inputs]
         if index == 0:
-            plan.stem(nn.Sequential(*convs), c)
+            builder.stem(nn.Sequential(*convs), c)
         else:
-            plan.stage(convs, c, pool=plan.max_pool(kernel=2, padding=0))
-    plan.stage([], plan.channels, pool=plan.max_pool(kernel=2, padding=0))
+            builder.stage(convs, c, pool=builder.max_pool(kernel=2, padding=0))
+    builder.stage([], builder.channels, pool=builder.max_pool(kernel=2, padding=0))
     hidden = make_divisible(HIDDEN * width)
-    head = MlpHead(plan.channels, plan.num_classes, side=SIDE, hidden=(hidden, hidden), drop_rate=plan.drop_rate)
-    return plan.network(head, namings=(_naming(counts, batch_norm),))
+    head = MlpHead(
+        builder.channels, builder.num_classes, side=SIDE, hidden=(hidden, hidden), drop_rate=builder.drop_rate
+    )
+    return builder.network(head, key_mappings=(_key_mapping(counts, batch_norm),))

@@ -12,20 +12,20 @@ from torch import Tensor, nn
 
 from gossamer.blocks.norm import set_norm_eps
 from gossamer.errors import WeightsError
-from gossamer.networks.base import Backbone, Naming
+from gossamer.networks.base import Backbone, KeyMapping
 from gossamer.networks.checkpoint import read_tensors
 
 Shape = tuple[int, ...]
 
 CLASSIFIER = "head.classifier."
-OURS = Naming("gossamer", ())
+OURS = KeyMapping("gossamer", ())
 
 
 @dataclass(frozen=True)
 class Difference:
     """What a weights file and a network did not have in common; `str` lists it, `+` for the file, `-` for the network.
 
-    naming: whose names the file uses. loaded: count of tensors taken. missing: (name, shape) that the network
+    key_mapping: whose names the file uses. loaded: count of tensors taken. missing: (name, shape) that the network
     has and the file has not. unexpected: the reverse, by the file's names. mismatched: (name, shape in the file,
     shape in the network). classifier: classes in the file and in the network, where the classifier was left as
     it was; 0 where there is none. adapted: input channels in the file and in the network, where they differ.
@@ -35,7 +35,7 @@ class Difference:
     """
 
     path: str
-    naming: str
+    key_mapping: str
     loaded: int
     missing: tuple[tuple[str, Shape], ...]
     unexpected: tuple[tuple[str, Shape], ...]
@@ -51,7 +51,7 @@ class Difference:
         return not (self.missing or self.unexpected or self.mismatched)
 
     def __str__(self) -> str:
-        lines = [f"{self.path}: {self.loaded} tensors taken, by the names of {self.naming}"]
+        lines = [f"{self.path}: {self.loaded} tensors taken, by the names of {self.key_mapping}"]
         if self.classifier is not None:
             lines.append(f"classifier not taken: {self.classifier[0]} classes in the file, {self.classifier[1]} here")
         if self.adapted is not None:
@@ -93,8 +93,8 @@ def load_tensors(
 ) -> Difference:
     """`load_weights` of tensors that were read already; `path` is what errors call them by."""
     own = model.state_dict()
-    naming, found = _in_our_names(tensors, model, own)
-    difference, taken = _compare(os.fspath(path), naming, found, model, own)
+    key_mapping, found = _in_our_names(tensors, model, own)
+    difference, taken = _compare(os.fspath(path), key_mapping, found, model, own)
     if not taken:
         raise WeightsError(
             f"{path}: none of its {len(tensors)} tensors ({_some(tensors)}, ...) is of this network",
@@ -113,22 +113,22 @@ def load_tensors(
     with torch.no_grad():
         for name, value in taken.items():
             own[name].copy_(value)  # the tensors of a state dict are those of the network
-    if naming.norm_eps is not None:
-        set_norm_eps(model, naming.norm_eps)
+    if key_mapping.norm_eps is not None:
+        set_norm_eps(model, key_mapping.norm_eps)
     return difference
 
 
 def _in_our_names(
     tensors: dict[str, Tensor], model: nn.Module, own: dict[str, Tensor]
-) -> tuple[Naming, dict[str, Found]]:
-    """Whose names the file uses, and its tensors by ours: of all namings, the one that gives most of our names."""
+) -> tuple[KeyMapping, dict[str, Found]]:
+    """Whose names the file uses, and its tensors by ours: of all key_mappings, the one that gives most of our names."""
     blocks = _block_paths(model)
     best, most, found = OURS, -1, dict[str, Found]()
-    for naming in (OURS, *getattr(model, "namings", ())):
-        renamed = {_rename(name, naming, blocks): Found(name, value) for name, value in tensors.items()}
+    for key_mapping in (OURS, *getattr(model, "key_mappings", ())):
+        renamed = {_rename(name, key_mapping, blocks): Found(name, value) for name, value in tensors.items()}
         count = sum(name in own for name in renamed)
         if count > most:
-            best, most, found = naming, count, renamed
+            best, most, found = key_mapping, count, renamed
     return best, found
 
 
@@ -143,21 +143,21 @@ def _block_paths(model: nn.Module) -> list[str]:
     ]
 
 
-def _rename(name: str, naming: Naming, blocks: list[str]) -> str:
+def _rename(name: str, key_mapping: KeyMapping, blocks: list[str]) -> str:
     """Our name of their tensor `name`."""
     numbered = re.match(r"features\.(\d{1,4})\.", name)
-    if numbered and int(numbered[1]) in naming.blocks:
-        place = naming.blocks.index(int(numbered[1]))
+    if numbered and int(numbered[1]) in key_mapping.blocks:
+        place = key_mapping.blocks.index(int(numbered[1]))
         # behind the last stage of a network that gives features only there is no path; `stages.9999` says so
         path = blocks[place] if place < len(blocks) else "stages.9999.0"
         name = f"{path}.{name[numbered.end() :]}"
-    for pattern, replacement in naming.rules:
+    for pattern, replacement in key_mapping.rules:
         name = re.sub(pattern, replacement, name, count=1)
     return name
 
 
 def _compare(
-    path: str, naming: Naming, found: dict[str, Found], model: nn.Module, own: dict[str, Tensor]
+    path: str, key_mapping: KeyMapping, found: dict[str, Found], model: nn.Module, own: dict[str, Tensor]
 ) -> tuple[Difference, dict[str, Tensor]]:
     """The difference, and the values to take by our names, in the network's shapes."""
     classifier = _other_classes(found, own)
@@ -190,7 +190,7 @@ def _compare(
     )
     difference = Difference(
         path=path,
-        naming=naming.library,
+        key_mapping=key_mapping.library,
         loaded=len(taken),
         missing=missing,
         unexpected=tuple(unexpected),
@@ -198,7 +198,7 @@ def _compare(
         classifier=classifier,
         adapted=adapted,
         left_out=left_out,
-        norm_eps=naming.norm_eps,
+        norm_eps=key_mapping.norm_eps,
     )
     return difference, taken
 

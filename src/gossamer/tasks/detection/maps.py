@@ -23,7 +23,7 @@ class WideMaps(NetworkParts):
     """
 
     def __init__(self, network: Network, count: int) -> None:
-        super().__init__(network.stem, network.stages, network.namings, conv_head=network.conv_head)
+        super().__init__(network.stem, network.stages, network.key_mappings, conv_head=network.conv_head)
         every = network.feature_info
         if not 1 <= count <= len(every):
             raise SettingsError(f"{count} maps of a network", f"1 to {len(every)}", "ask for as many as it has")

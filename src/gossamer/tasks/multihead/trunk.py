@@ -37,13 +37,13 @@ class Trunk(nn.Module):
         self.stem, self.stages = network.stem, network.stages
         self.conv_head: nn.Module = network.conv_head if pools or wide else nn.Identity()
         self.pool: nn.Module | None = network.head if pools else None
-        self._namings = network.namings
+        self._key_mappings = network.key_mappings
         self._tapped = {info.module for info in self.feature_info}
 
     def backbone_parts(self) -> nn.Module:
         """What the weights of the network are loaded into."""
         conv_head = None if isinstance(self.conv_head, nn.Identity) else self.conv_head
-        return NetworkParts(self.stem, self.stages, self._namings, conv_head=conv_head, head=self.pool)
+        return NetworkParts(self.stem, self.stages, self._key_mappings, conv_head=conv_head, head=self.pool)
 
     def forward(self, x: Tensor) -> Shared:
         x = self.stem(x)

@@ -177,7 +177,9 @@ class Segmenter(nn.Module):
         """What the weights of the network are loaded into."""
         if isinstance(self.conv_head, nn.Identity):
             return self.backbone
-        return NetworkParts(self.backbone.stem, self.backbone.stages, self.backbone.namings, conv_head=self.conv_head)
+        return NetworkParts(
+            self.backbone.stem, self.backbone.stages, self.backbone.key_mappings, conv_head=self.conv_head
+        )
 
     def forward(self, x: Tensor) -> dict[str, Tensor]:
         maps: list[Tensor] = self.backbone(x)

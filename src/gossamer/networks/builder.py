@@ -1,4 +1,4 @@
-"""The plan that a family's builder fills: what was asked for, and the layers so far."""
+"""What a family's function builds a network with: the arguments that all have, and the layers so far."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from gossamer.blocks.head import Head
 from gossamer.blocks.initialise import initialise, initialise_classifier
 from gossamer.blocks.norm import replace_norms, set_norm_eps
 from gossamer.errors import SettingsError
-from gossamer.networks.base import FeatureInfo, FeatureList, Naming, Network, check_count
+from gossamer.networks.base import FeatureInfo, FeatureList, KeyMapping, Network, check_count
 from gossamer.networks.dilate import dilate
 
 
-class Plan:
+class Builder:
     """A network being built: arguments that every family has, and what has been built of it.
 
-    A builder asks `stride` for the stride of every strided layer, in order, adds the layers with `stem` and
+    A family's function asks `stride` for the stride of every strided layer, in order, adds the layers with `stem` and
     `stage`, and ends with `network`. So one place knows where strides are kept and which maps are features.
 
     small_input: the first two strided layers keep stride 1, for images of about 32x32: their sizes then are
@@ -49,9 +49,9 @@ class Plan:
         check_count("in_chans", in_chans, 1)
         for name, rate in (("drop_rate", drop_rate), ("drop_path_rate", drop_path_rate)):
             if not isinstance(rate, (int, float)) or not 0 <= rate < 1:
-                raise SettingsError(f"{name}: {rate!r}", "0 or more, below 1", "mend the argument")
+                raise SettingsError(f"{name}: {rate!r}", "0 or more, below 1", "fix the argument")
         if norm_eps is not None and (not isinstance(norm_eps, (int, float)) or not 0 < norm_eps < 1):
-            raise SettingsError(f"norm_eps: {norm_eps!r}", "a number above 0, below 1", "mend the argument")
+            raise SettingsError(f"norm_eps: {norm_eps!r}", "a number above 0, below 1", "fix the argument")
         self.drop_path_rate = drop_path_rate
         self.output_stride = output_stride
         self.act = act
@@ -109,12 +109,12 @@ class Plan:
         head: Head,
         *,
         conv_head: nn.Module | None = None,
-        namings: tuple[Naming, ...] = (),
+        key_mappings: tuple[KeyMapping, ...] = (),
         norm_eps: float | None = None,
     ) -> Network:
         """The finished network with fresh weights. `norm_eps` is the family's own, where it is not torch's 1e-5."""
         network = Network(
-            self._stem, self._stages, conv_head or nn.Identity(), head, self._features, namings, aux=self._aux
+            self._stem, self._stages, conv_head or nn.Identity(), head, self._features, key_mappings, aux=self._aux
         )
         eps = self.norm_eps or norm_eps
         if eps is not None:

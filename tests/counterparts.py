@@ -36,19 +36,19 @@ def _define_operators() -> None:
     _libraries.append(library)
 
 
-def peer(package: str) -> Any:
+def import_library(package: str) -> Any:
     """torchvision or timm, imported; skips the test where it is not installed."""
     if importlib.util.find_spec(package) is None:
         pytest.skip(f"{package} is not installed")
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # deprecations inside the peers are not ours to mend
+        warnings.simplefilter("ignore")  # deprecations inside the libraries are not ours to fix
         _define_operators()
         return importlib.import_module(package)
 
 
-def twin(package: str, name: str, **arguments: Any) -> nn.Module:
-    """The peer's network in eval mode, its batch norms with random statistics and scales."""
-    library = peer(package)
+def counterpart(package: str, name: str, **arguments: Any) -> nn.Module:
+    """The library's network in eval mode, its batch norms with random statistics and scales."""
+    library = import_library(package)
     build = library.create_model if package == "timm" else library.models.get_model
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
