@@ -30,7 +30,7 @@ from gossamer.networks.load import load_pretrained
 from gossamer.settings import Settings
 from gossamer.tasks.detection.heads import build_detector
 from gossamer.tasks.embedding.network import Embedder
-from gossamer.tasks.multihead.network import build_network
+from gossamer.tasks.multihead.network import build_multi_network
 from gossamer.tasks.segmentation.heads import Segmenter
 from tests.counterparts import randomise_norms
 
@@ -75,7 +75,7 @@ MODELS: dict[str, tuple[str, Callable[[], nn.Module]]] = {
 def heads(text: str) -> nn.Module:
     specs = parse_heads(text)
     chosen = Settings(task="multi", net="mobilenetv3_small_050", input="64x64", small_input=False)
-    return build_network(chosen, specs, {spec.name: 2 for spec in specs})
+    return build_multi_network(chosen, specs, {spec.name: 2 for spec in specs})
 
 
 @pytest.mark.parametrize("kind", MODELS)
