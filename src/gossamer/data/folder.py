@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +11,7 @@ import numpy as np
 from gossamer.data.source import Files, shown
 from gossamer.data.table import Table
 from gossamer.errors import DataError
+from gossamer.images.hidden import is_hidden
 from gossamer.images.preprocess import IMAGE_SUFFIXES, printable
 
 # the names that a split's folder, file or CSV entry may have, in lower case
@@ -46,7 +47,8 @@ def split_folders(root: Path) -> dict[str, Path]:
 
 
 def read_folder(root: Path) -> Table:
-    """The images of a folder. Hidden files and folders are passed over, folders inside a class are walked.
+    """The images of a folder. Hidden files and folders, thumbnails and recycle bins are passed over and the images in them
+    noted; folders inside a class are walked.
 
     Classes are sorted by code point, as torchvision's ImageFolder does. Raises DataError.
     """
@@ -56,11 +58,14 @@ def read_folder(root: Path) -> Table:
     entries: list[tuple[str, str, str]] = []  # path, class, split
     names: set[str] = set()
     others = 0
+    skipped: list[str] = []
+    if "" not in parts:
+        _scan(root, skipped)
     for split, top in parts.items():
-        classes = list(folders(top))
+        classes = list(folders(top, skipped))
         for folder in classes:
             before = len(entries)
-            for path in walk_files(folder, notes):
+            for path in walk_files(folder, notes, skipped):
                 if os.path.splitext(path)[1].lower() in IMAGE_SUFFIXES:  # noqa: PTH122 (a million times)
                     entries.append((path[len(prefix) :], folder.name, split))
                 else:
@@ -86,6 +91,7 @@ def read_folder(root: Path) -> Table:
         raise DataError(
             f"{root}: holds no images", _ALLOWED, f"check the path; images end in {shown(sorted(IMAGE_SUFFIXES), 12)}"
         )
+    notes += hidden_notes(root, skipped)
     if others:
         notes.append(f"{root}: {others} files that are no images by their name are passed over")
     entries.sort()
@@ -109,17 +115,44 @@ def printable_path(path: str) -> str:
     return path if path.isprintable() else printable(path)
 
 
-def _scan(folder: Path | str) -> list[os.DirEntry[str]]:
+def _scan(folder: Path | str, skipped: list[str] | None = None) -> list[os.DirEntry[str]]:
+    """The entries of a folder by name, without hidden ones, which are added to `skipped`."""
     try:
         with os.scandir(folder) as entries:
-            return sorted((e for e in entries if not e.name.startswith(".")), key=lambda e: e.name)
+            shown_entries = []
+            for entry in entries:
+                if not is_hidden(entry.name):
+                    shown_entries.append(entry)
+                elif skipped is not None:
+                    skipped.append(entry.path)
     except OSError as error:
         raise DataError(f"{folder}: {error.strerror}", "a folder that can be read", "check its permissions") from error
+    return sorted(shown_entries, key=lambda entry: entry.name)
 
 
-def folders(folder: Path) -> Iterator[Path]:
-    """The folders in a folder that are not hidden, by name. Raises DataError."""
-    return (folder / entry.name for entry in _scan(folder) if _is_folder(entry))
+def hidden_notes(root: Path, skipped: Iterable[str]) -> list[str]:
+    """A note on the images that hidden files and folders have, [] where there are none. skipped: their paths."""
+    counts: dict[str, int] = {}
+    for path in skipped:
+        name = os.path.basename(path)  # noqa: PTH119 (paths are plain text here)
+        below = [name] if not os.path.isdir(path) else (f for _, _, files in os.walk(path) for f in files)  # noqa: PTH112
+        images = sum(1 for file in below if os.path.splitext(file)[1].lower() in IMAGE_SUFFIXES)  # noqa: PTH122
+        if images:
+            counts[name] = counts.get(name, 0) + images
+    if not counts:
+        return []
+    names = shown(f"{printable_path(name)} ({count})" for name, count in sorted(counts.items()))
+    return [
+        f"{root}: {sum(counts.values())} images in hidden files, thumbnails and recycle bins are passed over: {names}"
+    ]
+
+
+def folders(folder: Path, skipped: list[str] | None = None) -> Iterator[Path]:
+    """The folders in a folder that are not hidden, by name; `skipped` gets the paths of the hidden ones.
+
+    Raises DataError.
+    """
+    return (folder / entry.name for entry in _scan(folder, skipped) if _is_folder(entry))
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:
@@ -135,13 +168,16 @@ def _images(folder: Path) -> Iterator[str]:
             yield entry.path
 
 
-def walk_files(top: Path, notes: list[str]) -> Iterator[str]:
-    """The paths of all files under `top`. Links are followed, but no folder is entered twice."""
+def walk_files(top: Path, notes: list[str], skipped: list[str] | None = None) -> Iterator[str]:
+    """The paths of all files under `top`. Links are followed, but no folder is entered twice.
+
+    notes: gets a line for a folder that is not entered again. skipped: gets the paths of what is hidden.
+    """
     entered: set[tuple[int, int]] = set()
     todo = [os.fspath(top)]
     while todo:
         folder = todo.pop()
-        entries = _scan(folder)
+        entries = _scan(folder, skipped)
         status = os.stat(folder)  # noqa: PTH116 (all paths are plain text here, a million of them)
         if (status.st_dev, status.st_ino) in entered:
             notes.append(f"{printable_path(folder)}: a link to a folder that was read already is passed over")

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from gossamer.errors import ImageError
 from gossamer.host.progress import SILENT, Progress
+from gossamer.images.hidden import is_hidden
 from gossamer.images.preprocess import IMAGE_SUFFIXES, Placement, Preprocess
 from gossamer.predictions.classes import Classification, check_top
 from gossamer.predictions.postprocess import Prediction
@@ -73,10 +74,10 @@ def find_images(path: Path) -> list[tuple[Path, str]]:
         return [(path, "")]
     files = []
     for folder, names, entries in os.walk(path):
-        names[:] = sorted(name for name in names if not name.startswith("."))
+        names[:] = sorted(name for name in names if not is_hidden(name))
         files += [
             (Path(folder, name), "")
             for name in sorted(entries)
-            if not name.startswith(".") and Path(name).suffix.lower() in IMAGE_SUFFIXES
+            if not is_hidden(name) and Path(name).suffix.lower() in IMAGE_SUFFIXES
         ]
     return files or [(path, f"{path}: the folder holds no images")]

@@ -14,9 +14,10 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from gossamer.data.folder import SPLIT_NAMES, printable_path
+from gossamer.data.folder import SPLIT_NAMES, hidden_notes, printable_path
 from gossamer.data.source import shown
 from gossamer.errors import DataError, ImageError
+from gossamer.images.hidden import is_hidden
 from gossamer.images.preprocess import IMAGE_SUFFIXES, SIDE_LIMIT, describe
 
 Edges = tuple[float, float, float, float]
@@ -138,17 +139,21 @@ def split_of(word: str) -> str:
     return splits.pop() if len(splits) == 1 else ""
 
 
-def image_files(folder: Path) -> Iterator[str]:
-    """The images below a folder, by their path in it with slashes, in order; hidden ones are passed over."""
-    paths = []
+def image_files(folder: Path, notes: list[str] | None = None) -> Iterator[str]:
+    """The images below a folder, by their path in it with slashes, in order; hidden ones are passed over, and noted."""
+    paths: list[str] = []
+    skipped: list[str] = []
     for top, below, files in os.walk(folder):
-        below[:] = [name for name in below if not name.startswith(".")]
+        skipped += [f"{top}/{name}" for name in (*below, *files) if is_hidden(name)]
+        below[:] = [name for name in below if not is_hidden(name)]
         start = Path(top).relative_to(folder)
         paths += [
             (start / name).as_posix()
             for name in files
-            if Path(name).suffix.lower() in IMAGE_SUFFIXES and not name.startswith(".")
+            if Path(name).suffix.lower() in IMAGE_SUFFIXES and not is_hidden(name)
         ]
+    if notes is not None:
+        notes += hidden_notes(folder, skipped)
     return iter(sorted(paths))
 
 

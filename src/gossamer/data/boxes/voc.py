@@ -47,7 +47,7 @@ def is_voc(root: Path) -> bool:
 def read_voc(root: Path) -> Draft:
     """What a PASCAL VOC folder says. Without ImageSets, every annotated image is taken, in no split. Raises DataError."""
     notes: list[str] = []
-    images = {Path(name).with_suffix("").as_posix(): name for name in image_files(root / "JPEGImages")}
+    images = {Path(name).with_suffix("").as_posix(): name for name in image_files(root / "JPEGImages", notes)}
     if not images:
         raise DataError(f"{root}: holds annotations but no images in JPEGImages/", _ALLOWED, "check the path")
     annotated = {path.stem for path in (root / "Annotations").glob("*.xml")}

@@ -70,7 +70,7 @@ def read_yolo(root: Path) -> Draft:
     places: dict[str, _Place] = {}
     written: set[Path] = set()
     for split, images, labels in yolo_folders(root):
-        files = list(image_files(images))
+        files = list(image_files(images, notes))
         stems = {_stem(name) for name in files}
         if len(stems) < len(files):
             twice = next(name for i, name in enumerate(files) if i and _stem(name) == _stem(files[i - 1]))
@@ -95,7 +95,7 @@ def read_yolo(root: Path) -> Draft:
     records = each_image(list(places), lambda path: _record(root, path, places[path], names), "images", notes)
     for record in records:
         check_known(record, names)
-    return Draft("yolo", root, names, True, records, notes)
+    return Draft("yolo", root, names, True, records, list(dict.fromkeys(notes)))
 
 
 class _Place(NamedTuple):

@@ -75,7 +75,7 @@ def images_by_split(config: YoloConfig, root: Path) -> YoloSplits:
             if place is None:
                 result.lacking.setdefault(split, []).append(entry)
             elif place.is_dir():
-                images.update(dict.fromkeys(place / name for name in image_files(place)))
+                images.update(dict.fromkeys(place / name for name in image_files(place, result.notes)))
             else:
                 images.update(dict.fromkeys(_listed(place, config, root, result.notes)))
         if images:

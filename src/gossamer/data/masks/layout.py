@@ -12,7 +12,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from gossamer.data.folder import SPLIT_NAMES, folders, printable_path, walk_files
+from gossamer.data.folder import SPLIT_NAMES, folders, hidden_notes, printable_path, walk_files
 from gossamer.data.source import shown
 from gossamer.errors import DataError
 from gossamer.images.preprocess import IMAGE_SUFFIXES
@@ -128,7 +128,8 @@ def _paired(split: str, image_folder: Path, mask_folder: Path, notes: list[str])
 def _by_stem(folder: Path, notes: list[str]) -> dict[str, str]:
     """The pictures under a folder by their path in it without the suffix. Raises DataError where two have one."""
     paths: dict[str, str] = {}
-    for path in walk_files(folder, notes):
+    skipped: list[str] = []
+    for path in walk_files(folder, notes, skipped):
         stem, suffix = os.path.splitext(os.path.relpath(path, folder))  # noqa: PTH122
         if suffix.lower() not in IMAGE_SUFFIXES:
             continue
@@ -139,6 +140,7 @@ def _by_stem(folder: Path, notes: list[str]) -> dict[str, str]:
                 "remove one",
             )
         paths[stem] = path
+    notes += hidden_notes(folder, skipped)
     return paths
 
 
