@@ -137,7 +137,7 @@ def test_the_levels_of_a_tree() -> None:
         ((), "empty"),
         (((), ("a",)), "empty"),
         ((("a",), ("b",), ("a",)), "a is there twice"),
-        ((("a", "b"), ("c",), ("a",)), "a/b lies below the leaf a"),
+        ((("a", "b"), ("c",), ("a",)), "a/b is below the leaf a"),
     ],
 )
 def test_what_is_no_tree(paths: tuple[tuple[str, ...], ...], match: str) -> None:

@@ -198,11 +198,11 @@ def test_ohem_keeps_hard_pixels_and_a_share_at_least() -> None:
     true = torch.tensor([0.99, 0.95, 0.6, 0.1])  # probability of the true class, 0
     logits = torch.stack([true.log(), (1 - true).log()])[None, :, None]
     masks = torch.zeros(1, 1, 4, dtype=torch.long)
-    hard = losses.ohem(logits, masks, threshold=0.7, share=0.25)
+    hard = losses.ohem(logits, masks, threshold=0.7, fraction=0.25)
     assert hard.item() == pytest.approx(-(np.log(0.6) + np.log(0.1)) / 2, rel=1e-5)
-    most = losses.ohem(logits, masks, threshold=0.05, share=0.75)
+    most = losses.ohem(logits, masks, threshold=0.05, fraction=0.75)
     assert most.item() == pytest.approx(-np.log([0.95, 0.6, 0.1]).mean(), rel=1e-5)
-    ignored = losses.ohem(logits, torch.tensor([[[0, 0, 0, 255]]]), threshold=0.7, share=0.25)
+    ignored = losses.ohem(logits, torch.tensor([[[0, 0, 0, 255]]]), threshold=0.7, fraction=0.25)
     assert ignored.item() == pytest.approx(-np.log(0.6), rel=1e-5)
 
 

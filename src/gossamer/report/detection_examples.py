@@ -93,7 +93,7 @@ def detection_details(
     training: Source, source: Source, scores: DetectionScores, preprocess: Preprocess
 ) -> DetectionDetails:
     """The examples of the scored images, and the sizes of the training boxes."""
-    outcomes = [outcome(truth, detections) for truth, detections in zip(scores.truth, scores.found)]
+    outcomes = [outcome(truth, detections) for truth, detections in zip(scores.truth, scores.detections)]
     f1 = np.array([one.f1 for one in outcomes])
     worst, best = ends(f1, np.array([len(one.missed) + len(one.invented) for one in outcomes]), EXAMPLES)
     place = {name: index for index, name in enumerate(source.names)}
@@ -122,7 +122,7 @@ def object_counts(source: Source) -> tuple[int, ...]:
 
 
 def _example(scores: DetectionScores, index: int, seen: Outcome, shown: Photo) -> DetectionExample:
-    truth, detections = scores.truth[index], scores.found[index]
+    truth, detections = scores.truth[index], scores.detections[index]
 
     def marks(kind: str, chosen: list[int]) -> list[BoxMark]:
         if kind == "missed":

@@ -28,7 +28,7 @@ class Task(ABC):
 
     score: the metric by which the best epoch is chosen. losses: the names that `--loss` may have, the default first.
     geometry: the resize that `auto` stands for. mixes: whether mixup and CutMix make sense. caches: whether images can come
-    from a cache, which knows no answers but classes. supports_progressive: whether training may begin at a smaller input. head_names: the names that `--head` may have.
+    from a cache, which holds no targets but classes. supports_progressive: whether training may begin at a smaller input. head_names: the names that `--head` may have.
     """
 
     name: ClassVar[str]
@@ -68,8 +68,8 @@ class Task(ABC):
     @classmethod
     def open_data(cls, settings: Settings) -> Data:
         """The data of the settings, split. Raises DataError."""
-        share, seed = settings.val_share, settings.seed
-        return open_data(settings.data, val=settings.val, val_share=share, seed=seed, read=cls.reader(settings))
+        val_share, seed = settings.val_share, settings.seed
+        return open_data(settings.data, val=settings.val, val_share=val_share, seed=seed, read=cls.reader(settings))
 
     @classmethod
     def open_source(cls, root: str, classes: tuple[str, ...], settings: Settings, split: str = "") -> Source:
@@ -98,7 +98,7 @@ class Task(ABC):
 
     @abstractmethod
     def build(self) -> nn.Module:
-        """The network with fresh weights. In evaluation mode it answers what `heads` read: a tensor, or several by name.
+        """The network with fresh weights. In evaluation mode it outputs what `heads` read: a tensor, or several by name.
 
         Raises UnknownNameError, SettingsError, MissingPackageError.
         """
@@ -127,7 +127,7 @@ class Task(ABC):
         """
 
     def frozen_modules(self) -> Sequence[nn.Module]:
-        """Modules that the loss runs but does not train, such as a teacher; asked for after `build`, always the same.
+        """Modules that the loss runs but does not train, such as a teacher; called after `build`, always the same.
 
         The loop puts them on the device, in evaluation mode and without gradients. They are no part of the network, so
         neither the state nor the shipped weights hold them: the task makes them again when a run is resumed.
@@ -142,7 +142,7 @@ class Task(ABC):
 
     @abstractmethod
     def scorer(self) -> Scorer:
-        """What scores answers on images."""
+        """The scorer of predictions on images."""
 
 
 def check_loss(task: type[Task], settings: Settings) -> str:
@@ -163,10 +163,10 @@ def check_head(task: type[Task], settings: Settings) -> None:
         raise SettingsError(f"head {settings.head} for the task {task.name}", allowed, "choose one of these heads")
 
 
-def progressive_size(size: tuple[int, int], share: float) -> tuple[int, int]:
-    """(height, width) of a progressive run's input at `share` of its sides: multiples of 8 pixels, or the whole."""
-    height, width = (min(side, max(8, 8 * round(side * share / 8))) for side in size)
-    return (height, width) if share < 1 else size
+def progressive_size(size: tuple[int, int], scale: float) -> tuple[int, int]:
+    """(height, width) of a progressive run's input at `scale` of its sides: multiples of 8 pixels, or the full size."""
+    height, width = (min(side, max(8, 8 * round(side * scale / 8))) for side in size)
+    return (height, width) if scale < 1 else size
 
 
 def sized(settings: Settings) -> tuple[int, int]:

@@ -1,4 +1,4 @@
-"""Detection: boxes with a class and a score each."""
+"""Detection: boxes with a class and a score."""
 
 from __future__ import annotations
 
@@ -50,8 +50,8 @@ class Detect(Task):
         """Anchors fitted to the training boxes, where none are given. Raises SettingsError."""
         if settings.anchors == "ssd" or settings.anchor_sizes:
             return settings
-        pictures = (data.train.target(index) for index in range(len(data.train)))
-        return settings.replace(anchor_sizes=anchor_sizes_of(pictures, sized(settings), settings.seed))
+        annotations = (data.train.target(index) for index in range(len(data.train)))
+        return settings.replace(anchor_sizes=anchor_sizes_of(annotations, sized(settings), settings.seed))
 
     def build(self) -> nn.Module:
         """The detector. Raises UnknownNameError, SettingsError, InputError for a picture too small."""
@@ -110,9 +110,9 @@ class Detect(Task):
 
     def loss(self, outputs: dict[str, Tensor], targets: list[Target], images: Tensor) -> Tensor:
         assert self.criterion is not None, "build comes first"
-        found = collate(targets)
+        batch = collate(targets)
         device = outputs["deltas"].device
-        return self.criterion(outputs, found._replace(boxes=found.boxes.to(device), labels=found.labels.to(device)))
+        return self.criterion(outputs, batch._replace(boxes=batch.boxes.to(device), labels=batch.labels.to(device)))
 
     def scorer(self) -> DetectionScorer:
         assert self.spec is not None, "build comes first"

@@ -86,11 +86,11 @@ def identity_order(labels: NDArray[np.int64], settings: Settings, epoch: int) ->
 
 def _identities(settings: Settings) -> int:
     """How many identities a batch holds. Raises SettingsError where it is not of whole ones, or of one."""
-    whole, each = settings.batch // settings.accumulate, settings.per_identity
-    if whole % each or whole // each < 2:
+    step_images, each = settings.batch // settings.accumulate, settings.per_identity
+    if step_images % each or step_images // each < 2:
         raise SettingsError(
-            f"batch {whole} of identities with {each} images each",
+            f"batch {step_images} of identities with {each} images each",
             f"a multiple of {each}, at least {2 * each}",
             "change --batch or --per-identity",
         )
-    return whole // each
+    return step_images // each

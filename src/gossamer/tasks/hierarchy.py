@@ -1,4 +1,4 @@
-"""A tree of classes: what the leaves that a network tells apart are called further up."""
+"""A tree of classes: the names above its leaves, which are the classes of the network."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class ClassTree:
             above = next((path[:end] for end in range(1, len(path)) if path[:end] in leaves), None)
             if above:
                 raise DataError(
-                    f"class tree: {'/'.join(path)} lies below the leaf {'/'.join(above)}",
+                    f"class tree: {'/'.join(path)} is below the leaf {'/'.join(above)}",
                     "a leaf has nothing below it",
                     f"give its own images a leaf, such as {'/'.join(above)}/other",
                 )
@@ -49,7 +49,7 @@ class ClassTree:
 
     @cached_property
     def groups(self) -> tuple[NDArray[np.int64], ...]:
-        """For each level the class of each leaf: (K,) a level."""
+        """For each level the class of each leaf: (K,) per level."""
         numbers = [{path: number for number, path in enumerate(level)} for level in self.levels]
         return tuple(
             np.array([number[path[: level + 1]] for path in self.paths], np.int64)
@@ -67,8 +67,8 @@ class ClassTree:
             tops = ", ".join("/".join(each) for each in self.levels[0][:5])
             raise DataError(f"class tree: no class {'/'.join(wanted)!r}", f"paths from {tops} down", "fix the label")
         known = len(self.levels) if self.paths[below[0]] == wanted else len(wanted)
-        found = [group[below[0]] if level < known else -1 for level, group in enumerate(self.groups)]
-        return np.array(found, np.int64)
+        classes = [group[below[0]] if level < known else -1 for level, group in enumerate(self.groups)]
+        return np.array(classes, np.int64)
 
     def targets(self, leaves: NDArray[np.int64]) -> NDArray[np.int64]:
         """The class at each level of images of these leaves: (n,) -> (n, L); -1 stays -1."""
@@ -76,7 +76,7 @@ class ClassTree:
         return np.where(leaves[:, None] < 0, -1, np.stack([group[known] for group in self.groups], axis=1))
 
     def probabilities(self, leaves: NDArray[np.float64]) -> list[NDArray[np.float64]]:
-        """The probabilities of the classes of each level from those of the leaves: (n, K) -> (n, K_level) a level."""
+        """The probabilities of the classes of each level from those of the leaves: (n, K) -> (n, K_level) per level."""
         return [
             leaves @ (group[:, None] == np.arange(len(level))).astype(np.float64)
             for level, group in zip(self.levels, self.groups, strict=True)

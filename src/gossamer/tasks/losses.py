@@ -2,7 +2,7 @@
 
 A mean over samples is left to the caller: the mean of equal slices is the mean of the whole. In the losses for heads
 that stand beside others, a target that an image lacks is NaN, or -1 where targets are class numbers: it adds 0 to the
-value and 0 to every gradient, whatever the network answered there.
+value and 0 to every gradient, whatever the network outputs there.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def cross_entropy(logits: Tensor, targets: Tensor, smoothing: float = 0.0, over:
 
 
 def binary_cross_entropy(logits: Tensor, targets: Tensor, smoothing: float = 0.0, over: str = "all") -> Tensor:
-    """One sigmoid a class, summed over the classes: (N, K), (N,) -> (N,).
+    """One sigmoid per class, summed over the classes: (N, K), (N,) -> (N,).
 
     Wightman et al. 2021 (arXiv 2110.00476, section 2.2). The sum over classes, not their mean, keeps the gradient
     of the true class as large as cross-entropy's whatever the number of classes.
@@ -70,10 +70,10 @@ def class_weights(kind: str, counts: list[int]) -> Tensor | None:
         return None
     total = torch.tensor(counts, dtype=torch.float64)
     every = total.sum().clamp_min(1)  # data of which nothing is labelled weigh nothing
-    share = total / every
-    weights = 1 / share.clamp_min(1 / every) if kind == "balanced" else 1 / (1.02 + share).log()
+    frequency = total / every
+    weights = 1 / frequency.clamp_min(1 / every) if kind == "balanced" else 1 / (1.02 + frequency).log()
     weights = torch.where(total > 0, weights, torch.zeros_like(weights))
-    return (weights / (weights * share).sum().clamp_min(1e-12)).float()
+    return (weights / (weights * frequency).sum().clamp_min(1e-12)).float()
 
 
 def multi_label(

@@ -1,4 +1,4 @@
-"""Several heads on one backbone, and the tasks of one head that answers labels or numbers."""
+"""Several heads on one backbone, and the tasks of one head with labels or numbers."""
 
 from __future__ import annotations
 
@@ -114,8 +114,8 @@ class Multi(Task):
         if spec.kind == "regress" and not spec.mean:
             changes["mean"], changes["std"] = _moments(np.stack(_labels(data.train, spec.name)))
         if spec.kind == "detect" and settings.anchors != "ssd" and not spec.anchor_sizes:
-            given = settings.anchor_sizes
-            fitted = given or anchor_sizes_of(_labels(data.train, spec.name), sized(settings), settings.seed)
+            chosen = settings.anchor_sizes
+            fitted = chosen or anchor_sizes_of(_labels(data.train, spec.name), sized(settings), settings.seed)
             changes["anchor_sizes"] = tuple(fitted)
         return spec.with_values(**changes)
 
@@ -205,9 +205,9 @@ class Multi(Task):
             rows = [row for row, label in enumerate(labels) if label is not None]
             if spec.kind == "embed" and rows:
                 vectors = outputs[f"{spec.name}.embedding"].detach().float().cpu().numpy()
-                found = alarm(vectors[rows], np.array([labels[row] for row in rows]))
-                if found:
-                    return f"{spec.name}: {found}"
+                message = alarm(vectors[rows], np.array([labels[row] for row in rows]))
+                if message:
+                    return f"{spec.name}: {message}"
         return ""
 
     def scorer(self) -> Scorer:
@@ -215,7 +215,7 @@ class Multi(Task):
 
 
 class MultiLabel(Multi):
-    """Any number of labels an image: a CSV of path,label with | between, or with a column of 0 and 1 a label."""
+    """Any number of labels per image: a CSV of path,label with | between, or with a column of 0 and 1 a label."""
 
     name, score = "multilabel", "map"
     losses = ("bce", "focal", "asymmetric")
@@ -247,7 +247,7 @@ def _labels(source: Source, head: str) -> list[Any]:
     """The labels of a head that the images of a source have."""
     assert isinstance(source.targets, HeadTargets)
     column = source.targets.columns[head]
-    return [found for found in map(column.read, source.rows.tolist()) if found is not None]
+    return [label for label in map(column.read, source.rows.tolist()) if label is not None]
 
 
 def _moments(values: NDArray[np.float32]) -> tuple[tuple[float, ...], tuple[float, ...]]:

@@ -29,12 +29,12 @@ TASKS: dict[str, tuple[str, str]] = {
 def task_of(name: str) -> type[Task]:
     """The task called `name`, which the settings have checked."""
     module, kind = TASKS[name]
-    found: type[Task] = getattr(importlib.import_module(module), kind)
-    return found
+    task: type[Task] = getattr(importlib.import_module(module), kind)
+    return task
 
 
 def scorer_of(heads: tuple[OutputHead, ...]) -> Scorer:
-    """What scores the answers of a model file. Raises SettingsError where nothing does."""
+    """The scorer of the predictions of a model file. Raises SettingsError where there is none."""
     if heads[0].name:  # a head of several, or of a task that could have had several
         from gossamer.tasks.multihead.scores import MultiScorer
 
@@ -67,7 +67,7 @@ def scorer_of(heads: tuple[OutputHead, ...]) -> Scorer:
 
 
 def source_of(heads: tuple[OutputHead, ...], root: str, ignore_index: int | None = None, split: str = "") -> Source:
-    """The images at `root` with what the heads of a model file should answer. Raises DataError, SettingsError."""
+    """The images at `root` with the targets of the heads of a model file. Raises DataError, SettingsError."""
     if heads[0].name:
         raise SettingsError("a model file of named heads with data", "its run folder", "gossamer eval RUN")
     settings = Settings(ignore_index=ignore_index)

@@ -16,7 +16,7 @@ from gossamer.predictions.head import Raw
 
 
 class Scores(Protocol):
-    """What the answers to n images are worth. `metrics` are larger where they are better."""
+    """Scores of the predictions for n images. `metrics` are larger where they are better."""
 
     @property
     def metrics(self) -> dict[str, float]: ...
@@ -31,7 +31,7 @@ class Scores(Protocol):
 
 
 class Scorer(Protocol):
-    """Takes answers in, a batch at a time, and gives their scores. It can go from process to process by pickle."""
+    """Collects predictions batch by batch and computes their scores. Can be pickled to another process."""
 
     unreadable: list[tuple[str, str]]
 
@@ -39,7 +39,7 @@ class Scorer(Protocol):
         """The raw outputs for images, what they should have been, and where the images lie in the input."""
 
     def merge(self, other: Any) -> None:
-        """Take in what another of the same kind has taken in."""
+        """Merge the results of another scorer of the same kind."""
 
     def scores(self) -> Scores:
         """The scores of all so far."""
@@ -62,7 +62,7 @@ class ClassScorer:
         self.targets.extend(int(target) for target in targets)
 
     def merge(self, other: ClassScorer) -> None:
-        """Take in what another has taken in."""
+        """Merge the results of another scorer."""
         self.names += other.names
         self.logits += other.logits
         self.targets += other.targets
@@ -78,7 +78,7 @@ class ClassScorer:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What a classifier said of n images. Shares are 0..1.
+    """Scores of a classifier on n images. Ratios are 0..1.
 
     classes: K names. names: n image names. logits: (n, K) float32. targets: (n,) int64.
     unreadable: (name, reason) of the skipped images.
@@ -142,12 +142,16 @@ class Evaluation:
     def per_class(self) -> list[dict[str, Any]]:
         """class, precision, recall, f1, support of each class; nan where nothing defines it."""
         hits = self.confusion.diagonal()
-        said, support = self.confusion.sum(axis=0), self.confusion.sum(axis=1)
+        predicted, support = self.confusion.sum(axis=0), self.confusion.sum(axis=1)
         rows = []
         for index, name in enumerate(self.classes):
-            precision = hits[index] / said[index] if said[index] else float("nan")
+            precision = hits[index] / predicted[index] if predicted[index] else float("nan")
             recall = hits[index] / support[index] if support[index] else float("nan")
-            f1 = 2 * hits[index] / (said[index] + support[index]) if said[index] + support[index] else float("nan")
+            f1 = (
+                2 * hits[index] / (predicted[index] + support[index])
+                if predicted[index] + support[index]
+                else float("nan")
+            )
             rows.append(
                 {
                     "class": name,

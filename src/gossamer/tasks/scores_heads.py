@@ -1,4 +1,4 @@
-"""Scores of heads that answer several labels, quantities, or a class of a tree, in numpy alone.
+"""Scores of multi-label, regression and hierarchical heads, in numpy alone.
 
 A target that an image lacks is NaN, or -1 where targets are class numbers; it counts nowhere.
 """
@@ -21,8 +21,8 @@ NAN = float("nan")
 
 
 @dataclass(frozen=True)
-class _Answers(ABC):
-    """What a head said of n images, and the truth; (name, reason) of the skipped images."""
+class _HeadOutputs(ABC):
+    """The outputs of a head for n images, and the targets; (name, reason) of the skipped images."""
 
     names: list[str]
     outputs: NDArray[np.float32]
@@ -87,16 +87,16 @@ def _plain(value: Any) -> Any:
 
 
 @dataclass(frozen=True)
-class MultiLabelEvaluation(_Answers):
-    """outputs: (n, K) logits, one sigmoid a label. targets: (n, K) of 0, 1 or NaN. labels: K names."""
+class MultiLabelEvaluation(_HeadOutputs):
+    """outputs: (n, K) logits, one sigmoid per label. targets: (n, K) of 0, 1 or NaN. labels: K names."""
 
     labels: tuple[str, ...]
 
     @cached_property
     def _counts(self) -> NDArray[np.int64]:
         """True positives, false positives, false negatives at probability 0.5: (3, K)."""
-        said, true, false = self.outputs > 0, self.targets == 1, self.targets == 0
-        return np.stack([(said & true).sum(0), (said & false).sum(0), (~said & true).sum(0)])
+        predicted, true, false = self.outputs > 0, self.targets == 1, self.targets == 0
+        return np.stack([(predicted & true).sum(0), (predicted & false).sum(0), (~predicted & true).sum(0)])
 
     @property
     def loss(self) -> float:
@@ -111,16 +111,16 @@ class MultiLabelEvaluation(_Answers):
     @property
     def metrics(self) -> dict[str, float]:
         """map: mean average precision over the labels that are true somewhere. macro_f1: mean of theirs, micro_f1: of
-        all answers together, both at probability 0.5."""
+        all labels together, both at probability 0.5."""
         hits, wrong, missed = self._counts
-        some = hits + missed > 0
-        f1 = 2 * hits[some] / (2 * hits[some] + wrong[some] + missed[some])
-        said = 2 * hits.sum() + wrong.sum() + missed.sum()
+        occurs = hits + missed > 0
+        f1 = 2 * hits[occurs] / (2 * hits[occurs] + wrong[occurs] + missed[occurs])
+        denominator = 2 * hits.sum() + wrong.sum() + missed.sum()
         precisions = [value for value in self.average_precisions if not np.isnan(value)]
         return {
             "map": float(np.mean(precisions)) if precisions else NAN,
             "macro_f1": float(f1.mean()) if len(f1) else NAN,
-            "micro_f1": float(2 * hits.sum() / said) if said else NAN,
+            "micro_f1": float(2 * hits.sum() / denominator) if denominator else NAN,
         }
 
     @property
@@ -165,7 +165,7 @@ def average_precision(scores: NDArray[np.floating[Any]], targets: NDArray[np.flo
 
 
 @dataclass(frozen=True)
-class RegressionEvaluation(_Answers):
+class RegressionEvaluation(_HeadOutputs):
     """outputs: (n, D). targets: (n, D), NaN where not known. quantities: D names, with their units."""
 
     quantities: tuple[str, ...]
@@ -181,8 +181,8 @@ class RegressionEvaluation(_Answers):
         there = known.any(1)
         if not there.any():
             return NAN
-        squares = np.where(known, self._errors, 0)[there] ** 2
-        return float((squares.sum(1) / known[there].sum(1)).mean())
+        squared_errors = np.where(known, self._errors, 0)[there] ** 2
+        return float((squared_errors.sum(1) / known[there].sum(1)).mean())
 
     @property
     def metrics(self) -> dict[str, float]:
@@ -196,7 +196,7 @@ class RegressionEvaluation(_Answers):
 
     @cached_property
     def per_class(self) -> list[dict[str, Any]]:
-        """mae, rmse, bias (the mean of said less true), low and high (of the true values), in the unit of each; r2,
+        """mae, rmse, bias (mean of predicted less true), low and high (of the true values), in the unit of each; r2,
         nan where all true values are the same; support: images whose value is known."""
         rows = []
         for name, errors, targets in zip(self.quantities, self._errors.T, self.targets.T, strict=True):
@@ -219,14 +219,14 @@ class RegressionEvaluation(_Answers):
 
 
 @dataclass(frozen=True)
-class HierarchicalEvaluation(_Answers):
+class HierarchicalEvaluation(_HeadOutputs):
     """outputs: (n, K) logits of the leaves. targets: (n, L) the class at each level, coarsest first, -1 not known."""
 
     tree: ClassTree
 
     @cached_property
     def probabilities(self) -> list[Floats]:
-        """Of the classes of each level: (n, K_level) a level."""
+        """Of the classes of each level: (n, K_level) per level."""
         powers = np.exp(self.outputs.astype(np.float64) - self.outputs.max(axis=1, keepdims=True))
         return self.tree.probabilities(powers / powers.sum(axis=1, keepdims=True))
 
@@ -235,19 +235,22 @@ class HierarchicalEvaluation(_Answers):
         """Cross-entropy in nats, summed over the levels known of an image."""
         there = (self.targets >= 0).any(1)
         total = 0.0
-        for level, said in enumerate(self.probabilities):
+        for level, probabilities in enumerate(self.probabilities):
             rows = np.flatnonzero(self.targets[:, level] >= 0)
             with np.errstate(divide="ignore"):
-                total -= float(np.log(said[rows, self.targets[rows, level]]).sum())
+                total -= float(np.log(probabilities[rows, self.targets[rows, level]]).sum())
         return total / int(there.sum()) if there.any() else NAN
 
     @property
     def metrics(self) -> dict[str, float]:
         """accuracy: of the leaves. accuracy:1, accuracy:2, ...: of the level of that number, the coarsest first, by the
         most probable class there."""
-        shares = []
-        for level, said in enumerate(self.probabilities):
+        accuracies = []
+        for level, probabilities in enumerate(self.probabilities):
             known = self.targets[:, level] >= 0
-            hits = said.argmax(axis=1)[known] == self.targets[known, level]
-            shares.append(float(hits.mean()) if len(hits) else NAN)
-        return {"accuracy": shares[-1], **{f"accuracy:{level}": share for level, share in enumerate(shares, 1)}}
+            hits = probabilities.argmax(axis=1)[known] == self.targets[known, level]
+            accuracies.append(float(hits.mean()) if len(hits) else NAN)
+        return {
+            "accuracy": accuracies[-1],
+            **{f"accuracy:{level}": accuracy for level, accuracy in enumerate(accuracies, 1)},
+        }

@@ -1,7 +1,7 @@
 """One loss of the losses of several heads: weights that are fixed, learnt as uncertainties, or balanced by gradients.
 
 Each weighting takes the losses of the heads by name, (N,) each, and gives (N,): one value a sample. known: for the
-heads of which some images lack the label, which have it, (N,) bool; a head that is not there is known everywhere.
+heads for which part of the images has no label, which have it, (N,) bool; a head that is not there is known everywhere.
 """
 
 from __future__ import annotations
@@ -44,13 +44,13 @@ class Uncertainty(nn.Module):
         super().__init__()
         self.names = tuple(names)
         self.log_variance = nn.Parameter(torch.zeros(len(self.names)))
-        self.shares = [0.5 if name in regression else 1.0 for name in self.names]
+        self.factors = [0.5 if name in regression else 1.0 for name in self.names]
 
     def forward(self, losses: Losses, known: Losses | None = None) -> Tensor:
         terms = []
-        for name, share, s in zip(self.names, self.shares, self.log_variance, strict=True):
+        for name, factor, s in zip(self.names, self.factors, self.log_variance, strict=True):
             there = known[name].float() if known and name in known else 1.0
-            terms.append(share * torch.exp(-s) * losses[name] + there * s / 2)
+            terms.append(factor * torch.exp(-s) * losses[name] + there * s / 2)
         return torch.stack(terms).sum(0)
 
 
@@ -102,9 +102,9 @@ class GradNorm(nn.Module):
         """The norm of the gradient of each mean loss, unweighted, over all shared parameters: (T,)."""
         norms = []
         for mean in means:
-            found = torch.autograd.grad(mean, shared, retain_graph=True, allow_unused=True)
-            squares = [gradient.square().sum() for gradient in found if gradient is not None]
-            norms.append(torch.stack(squares).sum().sqrt() if squares else self.weights.new_zeros(()))
+            gradients = torch.autograd.grad(mean, shared, retain_graph=True, allow_unused=True)
+            squared_norms = [gradient.square().sum() for gradient in gradients if gradient is not None]
+            norms.append(torch.stack(squared_norms).sum().sqrt() if squared_norms else self.weights.new_zeros(()))
         return torch.stack(norms)
 
 

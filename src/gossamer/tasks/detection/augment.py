@@ -27,7 +27,7 @@ CROP_RATIO = 2.0  # there: at most so much longer than wide, or wider than long
 CROP_ATTEMPTS = 50  # there
 EXPANSION = 4.0  # there, section 3.6: at most so many times each side ("zoom out")
 HUE = 18 / 360  # of the circle; the authors' code
-# where the four pictures meet, as a share of each side: Bochkovskiy et al. 2020, YOLOv4 (2004.10934)
+# where the four images meet, as a fraction of each side: Bochkovskiy et al. 2020, YOLOv4 (2004.10934)
 MOSAIC = (0.3, 0.7)
 LEAST_SIDE = 1.0  # input pixels of a box that is kept
 
@@ -41,7 +41,7 @@ class TrainBoxes:
 
     Zoom-out and crop choose a window, which may reach beyond the picture; it alone is decoded and scaled, and what is
     outside the picture has the mean colour. Boxes whose centre is in the window are clipped to it. jitter: colours
-    change by up to this share; 0 leaves them. mosaic: four pictures in one, three of them from `others`.
+    change by up to this factor; 0 leaves them. mosaic: four images in one, three of them from `others`.
     Raises SettingsError for a mosaic without others.
     """
 
@@ -58,7 +58,7 @@ class TrainBoxes:
         others: Others | None = None,
     ) -> None:
         if mosaic and others is None:
-            raise SettingsError("mosaic without other pictures", "a function that draws them", "give others")
+            raise SettingsError("mosaic without other images", "a function that draws them", "give others")
         self.preprocess, self.crop, self.expand, self.jitter = preprocess, crop, expand, jitter
         self.flip, self.vertical_flip = flip, vertical_flip
         self.mosaic, self.others = mosaic, others
@@ -68,12 +68,12 @@ class TrainBoxes:
     def shape(self) -> tuple[int, int, int]:
         return (*self.preprocess.size, self.preprocess.channels)
 
-    def joint(self, picture: bytes, answer: BoxTarget, rng: np.random.Generator) -> tuple[Pixels, Target]:
+    def joint(self, picture: bytes, annotation: BoxTarget, rng: np.random.Generator) -> tuple[Pixels, Target]:
         """uint8 (H, W, C) and the boxes in its pixels: a function of the arguments alone. Raises ImageError."""
         if self.others is not None and self.mosaic > 0 and rng.random() < self.mosaic:
-            image, target = self._four(picture, answer, rng, self.others)
+            image, target = self._four(picture, annotation, rng, self.others)
         else:
-            image, target = self._one(picture, answer, self.preprocess.size, rng)
+            image, target = self._one(picture, annotation, self.preprocess.size, rng)
         if self.jitter:
             image = recoloured(image, self.jitter, rng)
         pixels: Pixels = np.asarray(image).reshape(self.shape)
@@ -87,34 +87,34 @@ class TrainBoxes:
         return np.ascontiguousarray(pixels), Target(boxes, target.labels)
 
     def _four(
-        self, picture: bytes, answer: BoxTarget, rng: np.random.Generator, others: Others
+        self, picture: bytes, annotation: BoxTarget, rng: np.random.Generator, others: Others
     ) -> tuple[Image.Image, Target]:
-        """Four pictures around a point; one that cannot be read is replaced by the first."""
+        """Four images around a point; one that cannot be read is replaced by the first."""
         height, width = self.preprocess.size
         y, x = (round(side * rng.uniform(*MOSAIC)) for side in (height, width))
         page, targets = self._page((height, width)), []
         for index, (top, bottom) in enumerate(((0, y), (0, y), (y, height), (y, height))):
             left, right = (0, x) if index % 2 == 0 else (x, width)
-            given = (picture, answer) if index == 0 else others(rng)
+            source = (picture, annotation) if index == 0 else others(rng)
             try:
-                image, target = self._one(*given, (bottom - top, right - left), rng)
+                image, target = self._one(*source, (bottom - top, right - left), rng)
             except ImageError:
                 if index == 0:
                     raise
-                image, target = self._one(picture, answer, (bottom - top, right - left), rng)
+                image, target = self._one(picture, annotation, (bottom - top, right - left), rng)
             page.paste(image, (left, top))
             targets.append(Target(target.boxes + np.array([left, top] * 2, np.float32), target.labels))
         boxes, labels = (np.concatenate(parts) for parts in zip(*targets))
         return page, Target(boxes, labels)
 
     def _one(
-        self, picture: bytes, answer: BoxTarget, target: Size, rng: np.random.Generator
+        self, picture: bytes, annotation: BoxTarget, target: Size, rng: np.random.Generator
     ) -> tuple[Image.Image, Target]:
         """A window of one picture at the size `target`."""
         p, chosen = self.preprocess, dict[Size, Window]()
 
         def needed(size: Size) -> Size:  # called with the size in the header, before anything is decoded
-            window = chosen[size] = self._window(size, answer, rng)
+            window = chosen[size] = self._window(size, annotation, rng)
             down, across = target[0] / (window[3] - window[1]), target[1] / (window[2] - window[0])
             return math.ceil(size[0] * down), math.ceil(size[1] * across)
 
@@ -122,17 +122,17 @@ class TrainBoxes:
         if not chosen:  # no JPEG: decoded as it is
             needed((image.height, image.width))
         size, window = chosen.popitem()
-        return self._seen(image, filled, size, window, target), seen_boxes(answer, window, target)
+        return self._seen(image, filled, size, window, target), seen_boxes(annotation, window, target)
 
-    def _window(self, size: Size, answer: BoxTarget, rng: np.random.Generator) -> Window:
+    def _window(self, size: Size, annotation: BoxTarget, rng: np.random.Generator) -> Window:
         height, width = size
         left, top, right, bottom = 0.0, 0.0, float(width), float(height)
         if rng.random() < self.expand:
             larger = rng.uniform(1, EXPANSION) - 1
             left, top = -rng.uniform(0, width * larger), -rng.uniform(0, height * larger)
             right, bottom = left + width * (1 + larger), top + height * (1 + larger)
-        whole = (left, top, right, bottom)
-        return crop_window(whole, answer, rng) if rng.random() < self.crop else whole
+        full = (left, top, right, bottom)
+        return crop_window(full, annotation, rng) if rng.random() < self.crop else full
 
     def _seen(self, image: Image.Image, filled: Window, size: Size, window: Window, target: Size) -> Image.Image:
         """The window of a picture of `size`, which fills the box `filled` of `image`, at the size `target`."""
@@ -159,37 +159,37 @@ class TrainBoxes:
         return Image.new("RGB", size[::-1], self.fill)
 
 
-def crop_window(whole: Window, answer: BoxTarget, rng: np.random.Generator) -> Window:
-    """A part of `whole` that overlaps some object by a drawn share at least, and holds its centre; else `whole`."""
+def crop_window(full: Window, annotation: BoxTarget, rng: np.random.Generator) -> Window:
+    """A part of `full` that overlaps an object by a random fraction at least, and holds its centre; else the `full` window."""
     overlap = OVERLAPS[int(rng.integers(len(OVERLAPS)))]
     if overlap is None:
-        return whole
-    objects = answer.corners[~answer.crowd].astype(np.float64)
-    width, height = whole[2] - whole[0], whole[3] - whole[1]
+        return full
+    objects = annotation.corners[~annotation.crowd].astype(np.float64)
+    width, height = full[2] - full[0], full[3] - full[1]
     for _ in range(CROP_ATTEMPTS):
         across, down = width * rng.uniform(*CROP_SIDE), height * rng.uniform(*CROP_SIDE)
-        left, top = whole[0] + rng.uniform(0, width - across), whole[1] + rng.uniform(0, height - down)
+        left, top = full[0] + rng.uniform(0, width - across), full[1] + rng.uniform(0, height - down)
         if not 1 / CROP_RATIO <= across / down <= CROP_RATIO:
             continue
         window = (left, top, left + across, top + down)
         held = objects[_centred(objects, window)]
         if not len(objects) or (len(held) and pairwise_iou(held, np.array([window])).max() >= overlap):
             return window
-    return whole
+    return full
 
 
-def seen_boxes(answer: BoxTarget, window: Window, target: Size) -> Target:
+def seen_boxes(annotation: BoxTarget, window: Window, target: Size) -> Target:
     """The boxes in pixels of the window at the size `target`, clipped to it.
 
     Objects stay where their centre is in the window and a pixel a side is left; crowds where anything is.
     """
     left, top, right, bottom = window
     scale = np.array([target[1] / (right - left), target[0] / (bottom - top)] * 2)
-    moved = (answer.corners - np.array([left, top] * 2)) * scale
+    moved = (annotation.corners - np.array([left, top] * 2)) * scale
     boxes = np.clip(moved, 0, np.array([target[1], target[0]] * 2)).astype(np.float32)
     large = (boxes[:, 2:] - boxes[:, :2] >= LEAST_SIDE).all(axis=1)
-    stay = large & (answer.crowd | _centred(answer.corners, window))
-    return Target(boxes[stay], _labels(answer)[stay])
+    stay = large & (annotation.crowd | _centred(annotation.corners, window))
+    return Target(boxes[stay], _labels(annotation)[stay])
 
 
 def recoloured(image: Image.Image, strength: float, rng: np.random.Generator) -> Image.Image:
@@ -216,5 +216,5 @@ def _centred(corners: NDArray[np.floating], window: Window) -> NDArray[np.bool_]
     return np.asarray(inside.all(axis=1), np.bool_)
 
 
-def _labels(answer: BoxTarget) -> NDArray[np.int64]:
-    return np.where(answer.crowd, IGNORED, answer.labels).astype(np.int64)
+def _labels(annotation: BoxTarget) -> NDArray[np.int64]:
+    return np.where(annotation.crowd, IGNORED, annotation.labels).astype(np.int64)

@@ -21,7 +21,7 @@ Flags = NDArray[np.bool_]
 OVERLAPS = np.linspace(0.5, 0.95, 10)  # T of them
 RECALLS = np.linspace(0, 1, 101)
 AREAS = {"all": (0, 1e10), "small": (0, 32**2), "medium": (32**2, 96**2), "large": (96**2, 1e10)}  # square pixels
-MOST = (1, 10, 100)  # detections of a class an image
+MOST = (1, 10, 100)  # detections of a class per image
 VOC_OVERLAP = 0.5
 
 
@@ -44,8 +44,8 @@ class Matches:
         count = int(self.objects[areas])
         if not count:
             return np.full((len(OVERLAPS), len(RECALLS)), np.nan), np.full(len(OVERLAPS), np.nan)
-        taken = self.rank < most
-        hit, counts = self.hit[areas][:, taken], ~self.ignored[areas][:, taken]
+        kept = self.rank < most
+        hit, counts = self.hit[areas][:, kept], ~self.ignored[areas][:, kept]
         right, wrong = (hit & counts).cumsum(axis=1), (~hit & counts).cumsum(axis=1)
         recall = right / count
         precision = right / np.maximum(right + wrong, 1)
@@ -56,12 +56,12 @@ class Matches:
         return read, recall[:, -1] if recall.shape[1] else np.zeros(len(OVERLAPS))
 
 
-def coco_matches(truth: Sequence[BoxTarget], found: Sequence[ScoredBoxes], classes: int) -> list[Matches]:
-    """The matches of each class. truth, found: of the same images, in the same order, in the same pixels."""
+def coco_matches(truth: Sequence[BoxTarget], detections: Sequence[ScoredBoxes], classes: int) -> list[Matches]:
+    """The matches of each class. truth, detections: of the same images, in the same order, in the same pixels."""
     objects = np.zeros((len(AREAS), classes), np.int64)
     parts = [_nothing()]
-    for boxes, said in zip(truth, found, strict=True):
-        parts.append(_image_matches(boxes, said))
+    for boxes, image_detections in zip(truth, detections, strict=True):
+        parts.append(_image_matches(boxes, image_detections))
         for row, outside in zip(objects, _outside(boxes.area) | boxes.crowd):
             row += np.bincount(boxes.labels[~outside], minlength=classes)
     labels, scores, rank, hit, ignored = (np.concatenate(each, axis=-1) for each in zip(*parts))
@@ -77,8 +77,8 @@ def summary(matches: Sequence[Matches]) -> dict[str, float]:
     nan where there is nothing to find.
     """
     names = list(AREAS)
-    whole = [each.curve() for each in matches]
-    precision = np.array([read for read, _ in whole]).reshape(-1, len(OVERLAPS), len(RECALLS))
+    curves = [each.curve() for each in matches]
+    precision = np.array([read for read, _ in curves]).reshape(-1, len(OVERLAPS), len(RECALLS))
     result = {"map": _mean(precision), "map50": _mean(precision[:, 0]), "map75": _mean(precision[:, 5])}
     for index, name in enumerate(names[1:], 1):
         result[f"map_{name}"] = _mean([each.curve(index)[0] for each in matches])
@@ -90,7 +90,7 @@ def summary(matches: Sequence[Matches]) -> dict[str, float]:
 
 
 def voc_average_precision(
-    truth: Sequence[BoxTarget], found: Sequence[ScoredBoxes], classes: int, *, points: int | None = None
+    truth: Sequence[BoxTarget], detections: Sequence[ScoredBoxes], classes: int, *, points: int | None = None
 ) -> Floats:
     """AP of each class at an overlap of 0.5: (classes,); nan where there is nothing to find.
 
@@ -98,8 +98,8 @@ def voc_average_precision(
     """
     objects = np.zeros(classes, np.int64)
     parts: list[tuple[Any, ...]] = [(np.zeros(0, np.int64), np.zeros(0), np.zeros(0, np.bool_))]
-    for boxes, said in zip(truth, found, strict=True):
-        parts.append(_voc_hits(boxes, said))
+    for boxes, image_detections in zip(truth, detections, strict=True):
+        parts.append(_voc_hits(boxes, image_detections))
         objects += np.bincount(boxes.labels[~(boxes.difficult | boxes.crowd)], minlength=classes)
     labels, scores, hits = (np.concatenate(each) for each in zip(*parts))
     result = np.full(classes, np.nan)
@@ -110,8 +110,8 @@ def voc_average_precision(
         recall, precision = right / objects[label], right / np.arange(1, len(chosen) + 1)
         best = np.maximum.accumulate(precision[::-1])[::-1]
         if points:
-            asked = np.linspace(0, 1, points)
-            result[label] = np.append(best, 0)[np.searchsorted(recall, asked - 1e-12)].mean()
+            recall_points = np.linspace(0, 1, points)
+            result[label] = np.append(best, 0)[np.searchsorted(recall, recall_points - 1e-12)].mean()
         else:
             result[label] = (np.diff(recall, prepend=0) * best).sum()
     return result
@@ -134,29 +134,29 @@ def _nothing() -> tuple[Any, ...]:
     return np.zeros(0, np.int64), np.zeros(0), np.zeros(0, np.int64), none, none
 
 
-def _image_matches(boxes: BoxTarget, said: ScoredBoxes) -> tuple[Any, ...]:
+def _image_matches(boxes: BoxTarget, detections: ScoredBoxes) -> tuple[Any, ...]:
     """The labels, scores, ranks, hits and ignored ones of the detections in one image: see `Matches`."""
-    order = np.lexsort((-said.scores, said.labels))
-    labels = said.labels[order]
+    order = np.lexsort((-detections.scores, detections.labels))
+    labels = detections.labels[order]
     rank = np.arange(len(order)) - np.searchsorted(labels, labels)
     order, labels, rank = order[rank < MOST[-1]], labels[rank < MOST[-1]], rank[rank < MOST[-1]]
-    detected, corners = said.boxes[order].astype(np.float64), boxes.corners.astype(np.float64)
+    detected, corners = detections.boxes[order].astype(np.float64), boxes.corners.astype(np.float64)
     outside = _outside(boxes.area) | boxes.crowd
     hit = np.zeros((len(AREAS), len(OVERLAPS), len(order)), np.bool_)
     ignored = hit.copy()
     for label in np.intersect1d(labels, boxes.labels).tolist():
         mine, chosen = boxes.labels == label, np.flatnonzero(labels == label)
-        found = _match(detected[chosen], corners[mine], boxes.crowd[mine], outside[:, mine])
-        hit[..., chosen], ignored[..., chosen] = found
+        matches = _match(detected[chosen], corners[mine], boxes.crowd[mine], outside[:, mine])
+        hit[..., chosen], ignored[..., chosen] = matches
     ignored |= ~hit & _outside(box_areas(detected))[:, None]
-    return labels, said.scores[order].astype(np.float64), rank, hit, ignored
+    return labels, detections.scores[order].astype(np.float64), rank, hit, ignored
 
 
 def _match(detected: Floats, corners: Floats, crowd: Flags, outside: Flags) -> tuple[Flags, Flags]:
     """Hits and ignored hits (areas, T, D), for D detections in falling order of score and G objects.
 
     Each detection takes the free object that it overlaps most, the last of equals; one that counts before one that does
-    not. A crowd takes any number, and its overlap is the share of the detection. outside: (areas, G), what is ignored.
+    not. A crowd takes any number, and its overlap is relative to the area of the detection. outside: (areas, G), what is ignored.
     """
     shape = (len(AREAS), len(OVERLAPS), len(detected))
     hit, ignored = np.zeros(shape, np.bool_), np.zeros(shape, np.bool_)
@@ -186,14 +186,14 @@ def _overlap(detected: Floats, corners: Floats, crowd: Flags) -> Floats:
     return result
 
 
-def _voc_hits(boxes: BoxTarget, said: ScoredBoxes) -> tuple[Any, ...]:
+def _voc_hits(boxes: BoxTarget, detections: ScoredBoxes) -> tuple[Any, ...]:
     """Labels, scores and hits of the detections in one image, but for those of difficult objects."""
-    order = np.argsort(-said.scores, kind="stable")
-    labels, scores = said.labels[order], said.scores[order].astype(np.float64)
+    order = np.argsort(-detections.scores, kind="stable")
+    labels, scores = detections.labels[order], detections.scores[order].astype(np.float64)
     hit, counts = np.zeros(len(order), np.bool_), np.ones(len(order), np.bool_)
     for label in np.intersect1d(labels, boxes.labels[~boxes.crowd]).tolist():
         mine, chosen = (boxes.labels == label) & ~boxes.crowd, np.flatnonzero(labels == label)
-        iou = pairwise_iou(said.boxes[order[chosen]].astype(np.float64), boxes.corners[mine].astype(np.float64))
+        iou = pairwise_iou(detections.boxes[order[chosen]].astype(np.float64), boxes.corners[mine].astype(np.float64))
         best, near = iou.argmax(axis=1), iou.max(axis=1) >= VOC_OVERLAP
         counts[chosen] = ~(near & boxes.difficult[mine][best])
         first = np.unique(np.where(near, best, -1), return_index=True)[1]  # the second on an object is wrong

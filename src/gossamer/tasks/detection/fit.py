@@ -11,14 +11,14 @@ from gossamer.data.boxes.annotation import BoxTarget
 
 FITTED = 9  # anchors: YOLOv3 (1804.02767), section 2.1
 ROUNDS = 100
-LEAST = 4.0  # pixels of a side: smaller boxes are taken for that large
+LEAST = 4.0  # pixels of a side: smaller boxes count as that large
 
 
-def anchor_sizes_of(pictures: Iterable[BoxTarget], size: tuple[int, int], seed: int) -> list[float]:
-    """Width and height of each anchor in input pixels, one behind the other, for the boxes of pictures that are scaled
+def anchor_sizes_of(annotations: Iterable[BoxTarget], size: tuple[int, int], seed: int) -> list[float]:
+    """Width and height of each anchor in input pixels, concatenated, for the boxes of images that are scaled
     to `size` (height, width)."""
     sides = []
-    for boxes in pictures:
+    for boxes in annotations:
         across, down = size[1] / boxes.size[1], size[0] / boxes.size[0]
         sides.append((boxes.corners[:, 2:] - boxes.corners[:, :2])[~boxes.crowd] * [across, down])
     return [side for shape in shapes_of(np.concatenate(sides), FITTED, seed) for side in shape]

@@ -23,7 +23,7 @@ from gossamer.tasks.detection.maps import FeaturePyramid, WideMaps
 
 EXTRAS = (512, 256, 256, 128)  # channels of the levels behind the backbone: SSD (1512.02325), figure 2, and its authors
 PYRAMID_WIDTH, PYRAMID_EXTRAS = 128, 2
-PRIOR = 0.01  # share of anchors that hold an object, at the start: Lin et al. 2017 (1708.02002), section 4.1
+PRIOR = 0.01  # fraction of anchors that hold an object, at the start: Lin et al. 2017 (1708.02002), section 4.1
 
 
 class BoxHead(nn.Module):
@@ -72,7 +72,7 @@ class BoxHead(nn.Module):
             channels.append(width)
             sizes.append((math.ceil(height / 2), math.ceil(across / 2)))
         self.spec = fitted_anchors(size, sizes, shapes) if shapes else ssd_anchors(size, sizes)
-        counts = [len(level.shapes) for level in self.spec.levels]
+        counts = [len(pyramid_level.shapes) for pyramid_level in self.spec.levels]
         channels = channels[: len(counts)]
         self.deltas = nn.ModuleList(_prediction(c, 4 * n, lite) for c, n in zip(channels, counts))
         self.logits = nn.ModuleList(_prediction(c, self.outputs * n, lite) for c, n in zip(channels, counts))
@@ -122,8 +122,8 @@ class Detector(BoxHead):
 def map_shapes(maps: nn.Module, size: Size, in_chans: int = 3) -> tuple[list[int], list[Size]]:
     """Channels and (height, width) of the maps that a module gives of a picture of `size`."""
     graph = trace(maps, (1, in_chans, *size))
-    found = [graph.values[index].shape for index in graph.outputs]
-    return [shape[1] for shape in found], [(shape[2], shape[3]) for shape in found]
+    shapes = [graph.values[index].shape for index in graph.outputs]
+    return [shape[1] for shape in shapes], [(shape[2], shape[3]) for shape in shapes]
 
 
 def build_detector(
@@ -139,7 +139,7 @@ def build_detector(
     shapes: Sequence[tuple[float, float]] = (),
     **arguments: Any,
 ) -> Detector:
-    """A detector around the network called `net`, ours or timm's, for pictures of `size` (height, width).
+    """A detector around the network called `net`, ours or timm's, for images of `size` (height, width).
 
     levels: how many of the backbone's maps are read, from the coarsest: 2 are those at strides 16 and 32 of most
     networks, 3 add stride 8. arguments: those of `create_model` but `pretrained`.
@@ -151,7 +151,7 @@ def build_detector(
     last = list(range(-levels, 0))
     if traits(net).has_stages:
         network = create_model(net, num_classes=0, in_chans=in_chans, **arguments)
-        # a pyramid brings all maps to one width, so that those that are narrow lose nothing
+        # a pyramid brings all maps to one width, so that maps with few channels lose nothing
         maps = Features(network, last) if pyramid else WideMaps(network, levels)
     else:
         maps = create_model(net, in_chans=in_chans, features_only=True, out_indices=last, **arguments)
@@ -198,5 +198,5 @@ def _last(layer: nn.Module) -> nn.Conv2d:
 
 def _gather(layers: nn.ModuleList, maps: list[Tensor], values: int) -> Tensor:
     """The predictions of all levels: (N, A, values)."""
-    found = [layer(each) for layer, each in zip(layers, maps)]
-    return torch.cat([each.permute(0, 2, 3, 1).reshape(each.shape[0], -1, values) for each in found], 1)
+    outputs = [layer(each) for layer, each in zip(layers, maps)]
+    return torch.cat([each.permute(0, 2, 3, 1).reshape(each.shape[0], -1, values) for each in outputs], 1)

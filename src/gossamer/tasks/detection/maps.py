@@ -17,7 +17,7 @@ class WideMaps(NetworkParts):
     """The last `count` maps of a network by stride, wide: (N, C, H, W) -> list of (N, c, h, w), finest first.
 
     The last is the one behind `conv_head`. Of the others, where the next stage begins with an inverted residual, its
-    expansion is taken in place of the narrow map that it reads. It shares the modules of `network`, by their names.
+    expansion replaces the bottleneck map that it reads. It uses the modules of `network`, by their names.
     Raises SettingsError where it has fewer. Source: MobileNetV2 (1801.04381), section 6.2: the first layer of SSDLite is
     "attached to the expansion of layer 15".
     """

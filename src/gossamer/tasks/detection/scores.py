@@ -32,7 +32,7 @@ from gossamer.tasks.detection.average_precision import (
     voc_average_precision,
 )
 
-CONFIDENCE = 0.3  # score from which a detection counts as said, in the confusion alone
+CONFIDENCE = 0.3  # score from which a detection counts, in the confusion alone
 SHOWN = ("map", "map50", "map75", "map_small", "map_medium", "map_large", "ar1", "ar10", "ar100")
 
 
@@ -43,7 +43,7 @@ class DetectionScorer:
         self.classes, self.spec, self.decoding = classes, spec, decoding
         self.names: list[str] = []
         self.truth: list[BoxTarget] = []
-        self.found: list[ScoredBoxes] = []
+        self.detections: list[ScoredBoxes] = []
         self.unreadable: list[tuple[str, str]] = []
 
     def add(
@@ -53,56 +53,56 @@ class DetectionScorer:
         targets: Sequence[Any],
         places: Sequence[Placement],
     ) -> None:
-        """Take in raw outputs, the boxes of the pictures, and where the pictures lie in the input."""
+        """Take in raw outputs, the boxes of the images, and where the images are in the input."""
         assert isinstance(raw, dict)
         self.names.extend(names)
         self.truth.extend(targets)
         for deltas, logits, place in zip(raw["deltas"], raw["logits"], places):
             seen = detections(deltas, logits, self.spec, self.decoding)
-            self.found.append(seen._replace(boxes=on_picture(seen.boxes, place)))
+            self.detections.append(seen._replace(boxes=on_picture(seen.boxes, place)))
 
     def merge(self, other: DetectionScorer) -> None:
-        """Take in what another has taken in."""
+        """Merge the results of another scorer."""
         self.names += other.names
         self.truth += other.truth
-        self.found += other.found
+        self.detections += other.detections
         self.unreadable += other.unreadable
 
     def scores(self) -> DetectionScores:
         """The scores of all so far."""
-        return DetectionScores(self.classes, self.names, self.truth, self.found, self.unreadable)
+        return DetectionScores(self.classes, self.names, self.truth, self.detections, self.unreadable)
 
 
 @dataclass(frozen=True)
 class DetectionScores:
-    """What a detector said of n images. Shares are 0..1, nan where there is nothing to find.
+    """Scores of a detector on n images. Ratios are 0..1, nan where there is nothing to find.
 
-    classes: K names. names: n image names. truth: the boxes that are there. found: those that were said, in the same
+    classes: K names. names: n image names. truth: the annotated boxes. detections: those predicted, in the same
     pixels. unreadable: (name, reason) of the skipped images.
     """
 
     classes: tuple[str, ...]
     names: list[str]
     truth: list[BoxTarget]
-    found: list[ScoredBoxes]
+    detections: list[ScoredBoxes]
     unreadable: list[tuple[str, str]]
     task: str = "detect"
 
     @cached_property
     def matches(self) -> list[Matches]:
         """Which detections found an object, for each class, as COCO counts."""
-        return coco_matches(self.truth, self.found, len(self.classes))
+        return coco_matches(self.truth, self.detections, len(self.classes))
 
     @cached_property
     def metrics(self) -> dict[str, float]:
         """COCO's numbers (see `average_precision.summary`), and voc, the area under the curve at an overlap of 0.5."""
-        voc = voc_average_precision(self.truth, self.found, len(self.classes))
+        voc = voc_average_precision(self.truth, self.detections, len(self.classes))
         voc = voc[~np.isnan(voc)]
         return {**summary(self.matches), "voc": float(voc.mean()) if len(voc) else float("nan")}
 
     @property
     def loss(self) -> float:
-        """None: it depends on which anchors are matched, which says nothing of the boxes that are found."""
+        """None: it depends on which anchors are matched, which says nothing of the detections."""
         return float("nan")
 
     @cached_property
@@ -130,22 +130,24 @@ class DetectionScores:
 
     @cached_property
     def confusion(self) -> NDArray[np.int64]:
-        """Counts by [true class, said class], of detections of CONFIDENCE or more: (K + 1, K + 1).
+        """Counts by [true class, predicted class], of detections of CONFIDENCE or more: (K + 1, K + 1).
 
-        The last row is what was said of the background, the last column what was not found. Pairs are made by overlap,
+        The last row is false positives, the last column missed objects. Pairs are made by overlap,
         largest first, down to 0.5, whatever the classes; crowds are left out, with what reaches into them.
         """
         size = len(self.classes) + 1
         counts = np.zeros(size * size, np.int64)
-        for boxes, said in zip(self.truth, self.found):
-            real, sure = ~boxes.crowd, said.scores >= CONFIDENCE
-            labels, answers = boxes.labels[real], said.labels[sure]
-            rows, columns = _pairs(pairwise_iou(boxes.corners[real], said.boxes[sure]))
-            in_crowd = (pairwise_intersection(boxes.corners[boxes.crowd], said.boxes[sure]) > 0).any(axis=0)
+        for boxes, image_detections in zip(self.truth, self.detections):
+            real, confident = ~boxes.crowd, image_detections.scores >= CONFIDENCE
+            labels, predicted = boxes.labels[real], image_detections.labels[confident]
+            rows, columns = _pairs(pairwise_iou(boxes.corners[real], image_detections.boxes[confident]))
+            in_crowd = (pairwise_intersection(boxes.corners[boxes.crowd], image_detections.boxes[confident]) > 0).any(
+                axis=0
+            )
             alone = np.setdiff1d(np.flatnonzero(~in_crowd), columns)
-            paired = labels[rows] * size + answers[columns]
+            paired = labels[rows] * size + predicted[columns]
             missed = np.delete(labels, rows) * size + size - 1
-            invented = (size - 1) * size + answers[alone]
+            invented = (size - 1) * size + predicted[alone]
             counts += np.bincount(np.concatenate([paired, missed, invented]), minlength=size * size)
         return counts.reshape(size, size)
 
@@ -163,9 +165,9 @@ class DetectionScores:
 
     def text(self) -> str:
         """A few lines for people."""
-        found = self.metrics
+        metrics = self.metrics
         lines = [f"{len(self.names)} images, {sum(row['support'] for row in self.per_class)} objects"]
-        lines += [f"{metric_name(name):>12} {found[name]:.4f}" for name in SHOWN if not np.isnan(found[name])]
+        lines += [f"{metric_name(name):>12} {metrics[name]:.4f}" for name in SHOWN if not np.isnan(metrics[name])]
         return "\n".join(lines)
 
 
@@ -173,14 +175,14 @@ def _pairs(iou: NDArray[Any]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Rows and columns in pairs, the largest first, each once, down to an overlap of 0.5."""
     rows, columns = np.nonzero(iou >= VOC_OVERLAP)
     left = np.argsort(-iou[rows, columns], kind="stable").tolist()
-    taken: list[int] = []
+    chosen: list[int] = []
     seen: set[tuple[str, int]] = set()
     for index in left:
         pair = {("row", int(rows[index])), ("column", int(columns[index]))}
         if not pair & seen:
             seen |= pair
-            taken.append(index)
-    return rows[taken], columns[taken]
+            chosen.append(index)
+    return rows[chosen], columns[chosen]
 
 
 def _plain(value: Any) -> Any:

@@ -15,14 +15,14 @@ def spread(embeddings: NDArray[np.float32]) -> tuple[float, float]:
     """(distance, rank) of embeddings (n, D), n >= 2, after division by their lengths.
 
     distance: the root of the mean squared distance of two of them, 0..2. rank: the effective rank, exp of the entropy
-    of the shares of the singular values around the mean: Roy and Vetterli 2007, The effective rank; 1 for a point.
+    of the normalised singular values around the mean: Roy and Vetterli 2007, The effective rank; 1 for a point.
     """
     vectors = unit(embeddings).astype(np.float64)
     centred = vectors - vectors.mean(axis=0)
     distance = float(np.sqrt(2 * np.square(centred).sum() / (len(vectors) - 1)))
     values = np.linalg.svd(centred, compute_uv=False)
-    shares = values[values > 1e-12 * max(float(values[0]), 1e-12)] / max(float(values.sum()), 1e-12)
-    return distance, float(np.exp(-(shares * np.log(shares)).sum()))
+    normalised = values[values > 1e-12 * max(float(values[0]), 1e-12)] / max(float(values.sum()), 1e-12)
+    return distance, float(np.exp(-(normalised * np.log(normalised)).sum()))
 
 
 def alarm(embeddings: NDArray[np.float32], labels: NDArray[np.int64]) -> str:

@@ -1,4 +1,4 @@
-"""A loss of metric learning from its name: a module, for some have parameters of their own."""
+"""A loss of metric learning from its name: a module, as some have parameters."""
 
 from __future__ import annotations
 
@@ -58,21 +58,21 @@ class PairLoss(nn.Module):
         return self.function(outputs["embedding"], targets)
 
 
-class PeerLoss(nn.Module):
+class ReferenceLoss(nn.Module):
     """A loss of pytorch-metric-learning: {"embedding": (N, D)}, (N,) int64 -> (N,) float32, all the batch loss.
 
     Its parameters, where it has some, are the weights of the classes or their proxies.
     """
 
-    def __init__(self, peer: nn.Module) -> None:
+    def __init__(self, module: nn.Module) -> None:
         super().__init__()
-        self.peer = peer
+        self.module = module
 
     def forward(self, outputs: Mapping[str, Tensor], targets: Tensor) -> Tensor:
         embeddings = outputs["embedding"]
-        # the peer casts its parameters to the type of the embeddings, which autocast has narrowed
+        # the module casts its parameters to the type of the embeddings, which autocast has reduced
         with torch.autocast(embeddings.device.type, enabled=False):
-            loss: Tensor = self.peer(embeddings.float(), targets)
+            loss: Tensor = self.module(embeddings.float(), targets)
         return loss.expand(len(embeddings))
 
 
@@ -84,18 +84,18 @@ def build_loss(name: str, dim: int, classes: int, options: Mapping[str, Any] | N
     """
     if name not in LOSSES:
         raise UnknownNameError("loss of metric learning", name, LOSSES)
-    given = dict(options or {})
-    mining = given.pop("mining", DEFAULT_MINING) if name in MINED else DEFAULT_MINING
+    overrides = dict(options or {})
+    mining = overrides.pop("mining", DEFAULT_MINING) if name in MINED else DEFAULT_MINING
     if mining not in MINING:
         raise UnknownNameError("mining", str(mining), MINING)
-    values = _values(name, given)
+    values = _values(name, overrides)
     ours: dict[str, Callable[..., Tensor]] = {
         "contrastive": losses.contrastive,
         **dict(zip(MINED, MINING[mining], strict=True)),
     }
     if name in ours:
         return PairLoss(functools.partial(ours[name], **values))
-    return PeerLoss(_peer(name, dim, classes, values))
+    return ReferenceLoss(_reference_loss(name, dim, classes, values))
 
 
 def loss_of(settings: Settings, name: str, dim: int, classes: int) -> nn.Module:
@@ -106,34 +106,36 @@ def loss_of(settings: Settings, name: str, dim: int, classes: int) -> nn.Module:
     return build_loss(name.replace("_", "-"), dim, classes, options)
 
 
-def _values(name: str, given: Mapping[str, Any]) -> dict[str, float]:
+def _values(name: str, overrides: Mapping[str, Any]) -> dict[str, float]:
     """The value of each option of a loss. Raises SettingsError."""
     allowed = LOSSES[name]
-    for key, value in given.items():
+    for key, value in overrides.items():
         if key not in allowed:
             raise SettingsError(f"{name} has no option {key!r}", ", ".join(allowed), "leave it out")
         option = allowed[key]
         number = isinstance(value, (int, float)) and not isinstance(value, bool)
         if not number or not option.above < value <= option.most:
             raise SettingsError(
-                f"{key} of {name}: {value!r}", f"a number above {option.above:g}, at most {option.most:g}", "mend it"
+                f"{key} of {name}: {value!r}", f"a number above {option.above:g}, at most {option.most:g}", "fix it"
             )
-    return {key: float(given.get(key, option.default)) for key, option in allowed.items()}
+    return {key: float(overrides.get(key, option.default)) for key, option in allowed.items()}
 
 
-def _peer(name: str, dim: int, classes: int, values: Mapping[str, float]) -> nn.Module:
+def _reference_loss(name: str, dim: int, classes: int, values: Mapping[str, float]) -> nn.Module:
     """The module of pytorch-metric-learning. Raises MissingPackageError."""
     try:
-        from pytorch_metric_learning import losses as peers
+        from pytorch_metric_learning import losses as reference_losses
     except ImportError as error:
         raise MissingPackageError("pytorch-metric-learning", "embed", f"the loss {name}") from error
-    made: nn.Module
+    module: nn.Module
     if name == "arcface":
-        made = peers.ArcFaceLoss(classes, dim, margin=math.degrees(values["margin"]), scale=values["scale"])
+        module = reference_losses.ArcFaceLoss(
+            classes, dim, margin=math.degrees(values["margin"]), scale=values["scale"]
+        )
     elif name == "proxy-anchor":
-        made = peers.ProxyAnchorLoss(classes, dim, margin=values["margin"], alpha=values["scale"])
+        module = reference_losses.ProxyAnchorLoss(classes, dim, margin=values["margin"], alpha=values["scale"])
     elif name == "proxy-nca":
-        made = peers.ProxyNCALoss(classes, dim, softmax_scale=values["scale"])
+        module = reference_losses.ProxyNCALoss(classes, dim, softmax_scale=values["scale"])
     else:
-        made = peers.SupConLoss(temperature=values["temperature"])
-    return made
+        module = reference_losses.SupConLoss(temperature=values["temperature"])
+    return module

@@ -47,8 +47,8 @@ def contrastive(embeddings: Tensor, labels: Tensor, margin: float) -> Tensor:
     The batch loss is the mean over the pairs of one identity plus the mean over the pairs of two that are within the
     margin: the many that are far enough do not thin out those that are not.
     """
-    squared, same, other = found = pairs(embeddings, labels)
-    near = (margin - found.distances).relu().square() * other
+    squared, same, other = distance_pairs = pairs(embeddings, labels)
+    near = (margin - distance_pairs.distances).relu().square() * other
     return _spread((squared * same).sum(1), same.sum()) + _spread(near.sum(1), (near > 0).sum())
 
 
@@ -57,10 +57,12 @@ def triplet_batch_all(embeddings: Tensor, labels: Tensor, margin: float) -> Tens
 
     Hermans et al. 2017 (arXiv 1703.07737), equation 6 with the mean of section 3.2 (BA, "not 0").
     """
-    found = pairs(embeddings, labels)
-    distances = found.distances
-    anchors, positives = found.same.nonzero(as_tuple=True)
-    terms = (distances[anchors, positives][:, None] - distances[anchors] + margin).relu() * found.other[anchors]
+    distance_pairs = pairs(embeddings, labels)
+    distances = distance_pairs.distances
+    anchors, positives = distance_pairs.same.nonzero(as_tuple=True)
+    terms = (distances[anchors, positives][:, None] - distances[anchors] + margin).relu() * distance_pairs.other[
+        anchors
+    ]
     return _spread(_by_anchor(terms.sum(1), anchors, len(labels)), (terms > 0).sum())
 
 
@@ -69,8 +71,8 @@ def triplet_batch_hard(embeddings: Tensor, labels: Tensor, margin: float) -> Ten
 
     Hermans et al. 2017 (arXiv 1703.07737), equation 5; the mean over all anchors that have both.
     """
-    found = pairs(embeddings, labels)
-    terms, usable = _hardest(found, found.distances, margin)
+    distance_pairs = pairs(embeddings, labels)
+    terms, usable = _hardest(distance_pairs, distance_pairs.distances, margin)
     return _spread(terms, usable.sum())
 
 
@@ -78,7 +80,7 @@ def triplet_semi_hard(embeddings: Tensor, labels: Tensor, margin: float) -> Tens
     """d(a, p)^2 - d(a, n)^2 + margin with the nearest n that is farther than p: (N, D), (N,) -> (N,).
 
     Schroff et al. 2015 (arXiv 1503.03832), section 3.2; the mean over all pairs of one identity. Where every n is
-    nearer than p, the paper names none; the farthest is taken, so that the pair does not go without a gradient.
+    nearer than p, the paper names none; the farthest is used, so that the pair does not go without a gradient.
     """
     squared, same, other = pairs(embeddings, labels)
     anchors, positives = same.nonzero(as_tuple=True)
@@ -92,14 +94,14 @@ def quadruplet(embeddings: Tensor, labels: Tensor, margin: float, second_margin:
     max(0, d(a, p)^2 - d(a, n)^2 + margin) + max(0, d(a, p)^2 - d(m, n)^2 + second_margin), a, m and n of three
     identities. The hardest of a batch stand for its sum, as in batch-hard triplets.
     """
-    squared, same, _ = found = pairs(embeddings, labels)
-    first, usable = _hardest(found, squared, margin)
-    allowed, number = _without(found, labels)
+    squared, same, _ = distance_pairs = pairs(embeddings, labels)
+    first, usable = _hardest(distance_pairs, squared, margin)
+    allowed, number = _without(distance_pairs, labels)
     nearest = squared.flatten().expand(allowed.shape).masked_fill(~allowed, BEYOND).amin(1)[number]
-    apart = usable & allowed.any(1)[number]
+    has_both = usable & allowed.any(1)[number]
     farthest = squared.masked_fill(~same, 0.0).amax(1)
-    second = (farthest - nearest + second_margin).relu() * apart
-    return _spread(first, usable.sum()) + _spread(second, apart.sum())
+    second = (farthest - nearest + second_margin).relu() * has_both
+    return _spread(first, usable.sum()) + _spread(second, has_both.sum())
 
 
 def quadruplet_semi_hard(embeddings: Tensor, labels: Tensor, margin: float, second_margin: float) -> Tensor:
@@ -108,10 +110,10 @@ def quadruplet_semi_hard(embeddings: Tensor, labels: Tensor, margin: float, seco
     Each pair (a, p) meets the nearest negative, and the nearest pair of two other identities, that are farther apart
     than it, as in `triplet_semi_hard`: the hardest of an untrained network draw all embeddings to one point.
     """
-    squared, same, other = found = pairs(embeddings, labels)
+    squared, same, other = distance_pairs = pairs(embeddings, labels)
     anchors, positives = same.nonzero(as_tuple=True)
     positive = squared[anchors, positives]
-    allowed, number = _without(found, labels)
+    allowed, number = _without(distance_pairs, labels)
     first = _semi_hard(positive, squared[anchors], other[anchors], margin, anchors, len(labels))
     across = squared.flatten().expand(len(anchors), -1)
     return first + _semi_hard(positive, across, allowed[number[anchors]], second_margin, anchors, len(labels))
@@ -119,21 +121,21 @@ def quadruplet_semi_hard(embeddings: Tensor, labels: Tensor, margin: float, seco
 
 def quadruplet_all(embeddings: Tensor, labels: Tensor, margin: float, second_margin: float) -> Tensor:
     """Equation 7 of `quadruplet` as it stands, each of its two terms the mean where it is above 0: (N, D), (N,) -> (N,)."""
-    squared, same, other = found = pairs(embeddings, labels)
+    squared, same, other = distance_pairs = pairs(embeddings, labels)
     anchors, positives = same.nonzero(as_tuple=True)
     positive = squared[anchors, positives][:, None]
-    allowed, number = _without(found, labels)
+    allowed, number = _without(distance_pairs, labels)
     first = (positive - squared[anchors] + margin).relu() * other[anchors]
     second = (positive - squared.flatten() + second_margin).relu() * allowed[number[anchors]]
     sums = [_spread(_by_anchor(terms.sum(1), anchors, len(labels)), (terms > 0).sum()) for terms in (first, second)]
     return sums[0] + sums[1]
 
 
-def _without(found: Pairs, labels: Tensor) -> tuple[Tensor, Tensor]:
+def _without(distance_pairs: Pairs, labels: Tensor) -> tuple[Tensor, Tensor]:
     """Which pairs are of two identities that are both another: bool (identities, N * N); the identity of each: (N,)."""
     identities, number = torch.unique(labels, return_inverse=True)
     without = number[None, :] != torch.arange(len(identities), device=labels.device)[:, None]  # (identities, N)
-    return (without[:, :, None] & without[:, None, :] & found.other).flatten(1), number
+    return (without[:, :, None] & without[:, None, :] & distance_pairs.other).flatten(1), number
 
 
 def _semi_hard(
@@ -151,11 +153,11 @@ def _semi_hard(
     return _spread(_by_anchor(terms, anchors, size), usable.sum())
 
 
-def _hardest(found: Pairs, distances: Tensor, margin: float) -> tuple[Tensor, Tensor]:
+def _hardest(distance_pairs: Pairs, distances: Tensor, margin: float) -> tuple[Tensor, Tensor]:
     """The batch-hard triplet term of each anchor (N,), and which anchors have one: bool (N,)."""
-    farthest = distances.masked_fill(~found.same, 0.0).amax(1)
-    nearest = distances.masked_fill(~found.other, BEYOND).amin(1)
-    usable = found.same.any(1) & found.other.any(1)
+    farthest = distances.masked_fill(~distance_pairs.same, 0.0).amax(1)
+    nearest = distances.masked_fill(~distance_pairs.other, BEYOND).amin(1)
+    usable = distance_pairs.same.any(1) & distance_pairs.other.any(1)
     return (farthest - nearest + margin).relu() * usable, usable
 
 

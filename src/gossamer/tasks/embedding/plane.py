@@ -31,8 +31,8 @@ def plane(embeddings: NDArray[np.float32], method: str = "pca", seed: int = 0) -
     perplexity = min(PERPLEXITY, (len(points) - 1) / 3)
     # a start along the principal directions: the same map every time, and its large distances mean more
     start = 1e-4 * points / max(float(points[:, 0].std()), 1e-12)
-    made = TSNE(perplexity=perplexity, init=start, random_state=seed).fit_transform(unit(embeddings))
-    return np.asarray(made, np.float32)
+    positions = TSNE(perplexity=perplexity, init=start, random_state=seed).fit_transform(unit(embeddings))
+    return np.asarray(positions, np.float32)
 
 
 def _principal(vectors: NDArray[np.float32]) -> NDArray[np.float32]:

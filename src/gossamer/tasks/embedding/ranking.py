@@ -12,11 +12,11 @@ RECALLS = (1, 5, 10)
 
 
 def ranking_scores(embeddings: NDArray[np.float32], labels: NDArray[np.int64]) -> dict[str, float]:
-    """recall1, recall5, recall10, r_precision and map_r of embeddings (n, D) and labels (n,), shares of 0..1.
+    """recall1, recall5, recall10, r_precision and map_r of embeddings (n, D) and labels (n,), each 0..1.
 
     Each image is searched among all the others by cosine similarity; of equal ones, those of another identity come
     first, so that embeddings that are all the same score nothing. An identity of one image is found among but not
-    searched for. r_precision: of the R others of the identity, the share among the R nearest. map_r: the mean over
+    searched for. r_precision: of the R others of the identity, the fraction among the R nearest. map_r: the mean over
     these R of the precision at each hit, Musgrave et al. 2020, A Metric Learning Reality Check (arXiv 2003.08505),
     section 3.2. All are nan where no identity has two images.
     """
@@ -25,14 +25,14 @@ def ranking_scores(embeddings: NDArray[np.float32], labels: NDArray[np.int64]) -
     queries = np.flatnonzero(others)
     queries = queries[np.argsort(others[queries], kind="stable")]  # rows of a chunk are sorted to about the same depth
     vectors = unit(embeddings)
-    found = [
+    metrics = [
         _scores(_hits(vectors, labels, queries[part], int(others[queries[part]].max())), others[queries[part]])
         for part in chunks(len(queries), len(labels))
     ]
     names = (*(f"recall{k}" for k in RECALLS), "r_precision", "map_r")
-    if not found:
+    if not metrics:
         return dict.fromkeys(names, float("nan"))
-    return dict(zip(names, np.concatenate(found, axis=1).mean(axis=1).tolist()))
+    return dict(zip(names, np.concatenate(metrics, axis=1).mean(axis=1).tolist()))
 
 
 def _hits(

@@ -35,7 +35,7 @@ class EmbeddingScorer:
         self.labels.extend(int(target) for target in targets)
 
     def merge(self, other: EmbeddingScorer) -> None:
-        """Take in what another has taken in."""
+        """Merge the results of another scorer."""
         self.names += other.names
         self.embeddings += other.embeddings
         self.labels += other.labels
@@ -50,11 +50,11 @@ class EmbeddingScorer:
 
 @dataclass(frozen=True)
 class EmbeddingScores:
-    """What an embedder said of n images. Shares are 0..1.
+    """The embeddings of n images. Rates are 0..1.
 
     classes: K names of identities. names: n image names. embeddings: (n, D) float32, not normalised.
     labels: (n,) int64, index into `classes`. unreadable: (name, reason) of the skipped images.
-    far: the share of pairs of two identities that may be taken for one.
+    far: the fraction of pairs of two identities that may be accepted as one.
     """
 
     classes: tuple[str, ...]

@@ -16,7 +16,7 @@ Counts = NDArray[np.int64]
 @dataclass(frozen=True)
 class PairVerification:
     """All pairs of n images by their similarity. same, other: int64 (2 * STEPS + 1,), how many pairs of one identity,
-    and of two, have each similarity from -1 to 1. Shares are 0..1; nan where there is no pair of one kind."""
+    and of two, have each similarity from -1 to 1. Rates are 0..1; nan where there is no pair of one kind."""
 
     same: Counts
     other: Counts
@@ -31,7 +31,7 @@ class PairVerification:
         return float((self.same * (below + 0.5 * self.other)).sum() / total)
 
     def threshold(self, far: float) -> float:
-        """The lowest cosine similarity at which at most the share `far` of the pairs of two identities is accepted.
+        """The lowest cosine similarity at which at most the fraction `far` of the pairs of two identities is accepted.
 
         Just above 1, so that nothing is accepted, where even equal vectors are too often of two identities.
         """
@@ -41,7 +41,7 @@ class PairVerification:
         return float((int((accepted > far).sum()) - STEPS) / STEPS)
 
     def accepted(self, threshold: float) -> tuple[float, float]:
-        """(TAR, FAR): of the pairs of one identity, and of two, the share that is as similar as `threshold`."""
+        """(TAR, FAR): of the pairs of one identity, and of two, the fraction that is as similar as `threshold`."""
         start = round(threshold * STEPS) + STEPS if threshold == threshold else 0
         return _share(self.same, start), _share(self.other, start)
 

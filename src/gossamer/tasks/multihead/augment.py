@@ -29,9 +29,9 @@ class PlainLabels:
         """(H, W, C) of every picture."""
         return self.transform.shape
 
-    def joint(self, picture: bytes, answer: Any, rng: np.random.Generator) -> tuple[Pixels, Any]:
-        """uint8 (H, W, C), and the answer as it is. Raises ImageError."""
-        return self.transform(picture, rng), answer
+    def joint(self, picture: bytes, targets: Any, rng: np.random.Generator) -> tuple[Pixels, Any]:
+        """uint8 (H, W, C), and the targets as they are. Raises ImageError."""
+        return self.transform(picture, rng), targets
 
 
 class PlacedLabels:
@@ -49,7 +49,7 @@ class PlacedLabels:
         """(H, W, C) of every picture; masks are (H, W)."""
         return (*self.preprocess.size, self.preprocess.channels)
 
-    def joint(self, picture: bytes, answer: dict[str, Any], rng: np.random.Generator) -> tuple[Pixels, dict[str, Any]]:
+    def joint(self, picture: bytes, targets: dict[str, Any], rng: np.random.Generator) -> tuple[Pixels, dict[str, Any]]:
         """uint8 (H, W, C), and the labels of each head: a function of the arguments alone. Raises ImageError."""
         settings = self.settings
         pixels, place = self.preprocess.read(picture)
@@ -58,16 +58,16 @@ class PlacedLabels:
             pixels = np.asarray(jittered(image, settings.color_jitter, rng)).reshape(self.shape)
         mirror, upside_down = rng.random() < settings.flip, rng.random() < settings.vertical_flip
         down, across = -1 if upside_down else 1, -1 if mirror else 1
-        found = dict(answer)
+        moved = dict(targets)
         for name in self.boxes:
-            if answer[name] is not None:
-                found[name] = flipped(
-                    _seen(answer[name], place, self.preprocess.size), self.preprocess.size, mirror, upside_down
+            if targets[name] is not None:
+                moved[name] = flipped(
+                    _seen(targets[name], place, self.preprocess.size), self.preprocess.size, mirror, upside_down
                 )
         for name in self.masks:
-            if answer[name] is not None:
-                found[name] = placed(answer[name], place, self.preprocess.size)[::down, ::across]
-        return np.ascontiguousarray(pixels[::down, ::across]), found
+            if targets[name] is not None:
+                moved[name] = placed(targets[name], place, self.preprocess.size)[::down, ::across]
+        return np.ascontiguousarray(pixels[::down, ::across]), moved
 
 
 def _seen(boxes: Any, place: Placement, size: tuple[int, int]) -> Target:

@@ -84,12 +84,12 @@ class HeadLosses(nn.Module):
 
     def _last_shared(self) -> Tensor:
         """The last shared weight that learns. Raises SettingsError."""
-        found = next((parameter for parameter in reversed(self.shared) if parameter.requires_grad), None)
-        if found is None:
+        parameter = next((parameter for parameter in reversed(self.shared) if parameter.requires_grad), None)
+        if parameter is None:
             raise SettingsError(
                 "head_weights gradnorm with a frozen backbone", "fixed or uncertainty", "choose one of them"
             )
-        return found
+        return parameter
 
 
 class _Targeted:
@@ -150,9 +150,9 @@ def _detect(settings: Settings, spec: HeadSpec, head: OutputHead) -> Loss:
     detection = DetectionLoss(anchors, boxes, classes, gamma=settings.focal_gamma)
 
     def loss(outputs: Outputs, labels: list[Any]) -> Tensor:
-        found = collate(labels)
+        batch = collate(labels)
         device = _device(outputs)
-        return detection(outputs, found._replace(boxes=found.boxes.to(device), labels=found.labels.to(device)))
+        return detection(outputs, batch._replace(boxes=batch.boxes.to(device), labels=batch.labels.to(device)))
 
     return loss
 

@@ -46,14 +46,14 @@ class PlainEmbedding(nn.Module):
 
 
 class DetectHead(nn.Module):
-    """A `BoxHead` on the coarsest `levels` maps, the last of them behind the last convolution unless `narrow`."""
+    """A `BoxHead` on the coarsest `levels` maps, the last of them behind the last convolution unless `skip_conv_head`."""
 
-    def __init__(self, boxes: BoxHead, levels: int, narrow: bool) -> None:
+    def __init__(self, boxes: BoxHead, levels: int, skip_conv_head: bool) -> None:
         super().__init__()
-        self.boxes, self.levels, self.narrow = boxes, levels, narrow
+        self.boxes, self.levels, self.skip_conv_head = boxes, levels, skip_conv_head
 
     def forward(self, shared: Shared) -> dict[str, Tensor]:
-        return self.boxes.predict(_coarsest(shared, self.levels, self.narrow))
+        return self.boxes.predict(_coarsest(shared, self.levels, self.skip_conv_head))
 
 
 class SegmentHead(nn.Module):
@@ -70,7 +70,7 @@ class SegmentHead(nn.Module):
 class MultiNetwork(nn.Module):
     """(N, in_chans, H, W) -> the outputs of all heads in their order, as `gossamer.predictions.head.Head` names them.
 
-    head_losses: the losses with their parameters, which only training uses; set by the task, so that they are trained
+    head_losses: the losses with their parameters, which only training uses; set by the task, so that they are optimised
     and saved with the network.
     """
 
@@ -83,15 +83,15 @@ class MultiNetwork(nn.Module):
         self.head_parts = nn.ModuleList(parts)
 
     def backbone_parts(self) -> nn.Module:
-        """What the weights of the network that all heads share are loaded into."""
+        """What the weights of the network common to all heads are loaded into."""
         return self.trunk.backbone_parts()
 
     def forward(self, x: Tensor) -> dict[str, Tensor]:
         shared = self.trunk(x)
-        found: dict[str, Tensor] = {}
+        outputs: dict[str, Tensor] = {}
         for name, part in zip(self.names, self.head_parts):
-            found.update({f"{name}.{output}" if name else output: value for output, value in part(shared).items()})
-        return found
+            outputs.update({f"{name}.{output}" if name else output: value for output, value in part(shared).items()})
+        return outputs
 
 
 def build_multi_network(settings: Settings, specs: Sequence[HeadSpec], counts: dict[str, int]) -> MultiNetwork:
@@ -141,20 +141,20 @@ def _segment_part(settings: Settings, spec: HeadSpec, count: int, infos: Feature
     stride = settings.output_stride or infos[-1].reduction
     low = low_map(infos, head, stride)
     rates = RATES.get(stride, ()) if settings.aspp else ()
-    made = build_head(head, infos[low].channels, infos[-1].channels, count, rates=rates, drop_rate=settings.drop_rate)
-    return SegmentHead(made, low)
+    module = build_head(head, infos[low].channels, infos[-1].channels, count, rates=rates, drop_rate=settings.drop_rate)
+    return SegmentHead(module, low)
 
 
 class _Coarsest(nn.Module):
     """The maps that a detector reads, to ask for their shapes."""
 
-    def __init__(self, trunk: nn.Module, levels: int, narrow: bool) -> None:
+    def __init__(self, trunk: nn.Module, levels: int, skip_conv_head: bool) -> None:
         super().__init__()
-        self.trunk, self.levels, self.narrow = trunk, levels, narrow
+        self.trunk, self.levels, self.skip_conv_head = trunk, levels, skip_conv_head
 
     def forward(self, x: Tensor) -> list[Tensor]:
-        return _coarsest(self.trunk(x), self.levels, self.narrow)
+        return _coarsest(self.trunk(x), self.levels, self.skip_conv_head)
 
 
-def _coarsest(shared: Shared, levels: int, narrow: bool) -> list[Tensor]:
-    return shared.maps[-levels:] if narrow else [*shared.maps[-levels:-1], shared.last]
+def _coarsest(shared: Shared, levels: int, skip_conv_head: bool) -> list[Tensor]:
+    return shared.maps[-levels:] if skip_conv_head else [*shared.maps[-levels:-1], shared.last]

@@ -1,4 +1,4 @@
-"""Scores of several heads, and of the heads that answer labels, numbers or a class of a tree."""
+"""Scorers of several heads, and of multi-label, regression and hierarchical heads."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class _RowScorer:
         self.targets.extend(self.nothing if target is None else self.truth(target) for target in targets)
 
     def merge(self, other: _RowScorer) -> None:
-        """Take in what another has taken in."""
+        """Merge the results of another scorer."""
         self.names += other.names
         self.outputs += other.outputs
         self.targets += other.targets
@@ -90,7 +90,7 @@ class NumberScorer(_RowScorer):
 
 
 class TreeScorer(_RowScorer):
-    """Scores of a classifier of a tree: logits (n, K) of the leaves, and the path of names of a class an image."""
+    """Scores of a classifier of a tree: logits (n, K) of the leaves, and the path of names of a class per image."""
 
     def __init__(self, classes: tuple[str, ...]) -> None:
         super().__init__(classes)
@@ -114,10 +114,10 @@ def tree_of(classes: Sequence[str]) -> ClassTree:
 
 
 class MultiScorer:
-    """Scores of several heads: takes in the answers of all, and for each the images that have its label.
+    """Scores of several heads: collects the outputs of all, and for each head the images that have its label.
 
-    scorers: of each head, by its name. heads: in their order. main: the metric of each head that its share of the
-    score is, by the head's name.
+    scorers: of each head, by its name. heads: in their order. main: the metric with which each head counts in the
+    score, by the head's name.
     """
 
     def __init__(self, scorers: dict[str, Scorer], heads: Sequence[OutputHead], main: dict[str, str]) -> None:
@@ -136,7 +136,7 @@ class MultiScorer:
                 self.scorers[head.name].add([names[row] for row in rows], mine, labels, [places[row] for row in rows])
 
     def merge(self, other: MultiScorer) -> None:
-        """Take in what another has taken in."""
+        """Merge the results of another scorer."""
         self.names += other.names
         self.unreadable += other.unreadable
         for name, scorer in self.scorers.items():
@@ -151,7 +151,7 @@ class MultiScorer:
 
 @dataclass(frozen=True)
 class MultiScores:
-    """What several heads said of n images. heads: the scores of each, of the images that have its label.
+    """Scores of several heads on n images. heads: the scores of each, of the images that have its label.
 
     main: the metric of each head that counts. unreadable: (name, reason) of the skipped images.
     """
@@ -171,8 +171,8 @@ class MultiScores:
         """
         every = {f"{head}.{name}": value for head, one in self.heads.items() for name, value in one.metrics.items()}
         counted = [every.get(f"{head}.{name}", NAN) for head, name in self.main.items()]
-        shares = [min(max(value, 0.0), 1.0) for value in counted if not math.isnan(value)]
-        return {"score": sum(shares) / len(shares) if shares else NAN, **every}
+        clipped = [min(max(value, 0.0), 1.0) for value in counted if not math.isnan(value)]
+        return {"score": sum(clipped) / len(clipped) if clipped else NAN, **every}
 
     @property
     def loss(self) -> float:

@@ -1,4 +1,4 @@
-"""The backbone that several heads share: its feature maps, its last map, and that pooled."""
+"""The backbone of several heads: its feature maps, its last map, and that pooled."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ class Trunk(nn.Module):
 
     @property
     def shared_by_all(self) -> nn.Module:
-        """What lies before every head."""
+        """The layers before every head."""
         return self.stages
 
 
@@ -79,7 +79,7 @@ class FeaturesTrunk(nn.Module):
 
     @property
     def shared_by_all(self) -> nn.Module:
-        """What lies before every head."""
+        """The layers before every head."""
         return self.features
 
 

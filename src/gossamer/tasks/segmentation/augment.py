@@ -19,7 +19,7 @@ class SegmentTransform:
     """Random scale, crop to the input's size, flip and colour jitter, in this order.
 
     scale: range of the random factor, uniform, on top of the deployment geometry's own scale. A picture that comes
-    out smaller than the input lies at a random place on a page of the mean colour, which no pixel of the mask counts.
+    out smaller than the input is at a random place on a page of the mean colour, which no pixel of the mask counts.
     flip: probability of a mirrored picture. color_jitter: see `gossamer.data.augment`. Raises SettingsError.
     """
 
@@ -42,19 +42,19 @@ class SegmentTransform:
         """(H, W, C) of every picture; masks are (H, W)."""
         return (*self.preprocess.size, self.preprocess.channels)
 
-    def joint(self, picture: bytes, answer: Mask, rng: np.random.Generator) -> tuple[NDArray[np.uint8], Mask]:
-        """uint8 (H, W, C), and the mask that belongs to it, uint8 (H, W). `answer`: the mask of the whole picture.
+    def joint(self, picture: bytes, target: Mask, rng: np.random.Generator) -> tuple[NDArray[np.uint8], Mask]:
+        """uint8 (H, W, C), and the mask that belongs to it, uint8 (H, W). `target`: the mask of the whole picture.
 
         The mask keeps its values: each pixel takes the nearest one. Raises ImageError.
         """
         p = self.preprocess
-        place = p.place(*answer.shape)
+        place = p.place(*target.shape)
         factor = rng.uniform(*self.scale)
-        down = max(1, round(answer.shape[0] * place.scale_y * factor))
-        across = max(1, round(answer.shape[1] * place.scale_x * factor))
+        down = max(1, round(target.shape[0] * place.scale_y * factor))
+        across = max(1, round(target.shape[1] * place.scale_x * factor))
         top, left = _offset(down, p.size[0], rng), _offset(across, p.size[1], rng)
         image, filled = decode_to(picture, p.channels, lambda size: (REDUCE * down, REDUCE * across), p.pixel_limit, "")
-        # the part of the scaled picture that is seen, and where on the page it lies
+        # the part of the scaled picture that is seen, and where it is on the page
         rows = slice(max(0, -top), min(p.size[0], down - top))
         columns = slice(max(0, -left), min(p.size[1], across - left))
         seen = (columns.stop - columns.start, rows.stop - rows.start)
@@ -64,18 +64,18 @@ class SegmentTransform:
         part = image.resize(seen, self.method, within)
         part = jittered(part, self.color_jitter, rng) if self.color_jitter else part  # the page stays the mean colour
         page.paste(part, (columns.start, rows.start))
-        target = np.full(p.size, IGNORED, np.uint8)
-        whole = Image.fromarray(answer)
-        within = _inside(box, (across, down), (0, 0, *whole.size))
-        target[rows, columns] = np.asarray(whole.resize(seen, Image.Resampling.NEAREST, within))
+        cropped = np.full(p.size, IGNORED, np.uint8)
+        mask = Image.fromarray(target)
+        within = _inside(box, (across, down), (0, 0, *mask.size))
+        cropped[rows, columns] = np.asarray(mask.resize(seen, Image.Resampling.NEAREST, within))
         mirror = self.flip > 0 and rng.random() < self.flip
         pixels = np.asarray(page).reshape(self.shape)
-        return (pixels[:, ::-1], target[:, ::-1]) if mirror else (pixels, target)
+        return (pixels[:, ::-1], cropped[:, ::-1]) if mirror else (pixels, cropped)
 
 
-def _offset(whole: int, side: int, rng: np.random.Generator) -> int:
+def _offset(length: int, side: int, rng: np.random.Generator) -> int:
     """Where the input begins in the scaled picture; below 0 where that is smaller."""
-    low, high = min(0, whole - side), max(0, whole - side)
+    low, high = min(0, length - side), max(0, length - side)
     return int(rng.integers(low, high + 1))
 
 

@@ -1,6 +1,6 @@
 """Segmentation heads and the network around them: any backbone, any input size.
 
-A head takes a finer map `low` and the last map `high` of the backbone, and answers logits at its own resolution.
+A head takes a finer map `low` and the last map `high` of the backbone, and outputs logits at its own resolution.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ LARGE_POOL, LARGE_STRIDE = (49, 49), (16, 20)  # MobileNetV3 (1905.02244), secti
 
 
 class LrAspp(nn.Module):
-    """Lite reduced ASPP: a 1x1 gated by pooled features, up-sampled and added to a 1x1 of the finer map.
+    """Lite reduced ASPP: a 1x1 scaled by a gate of pooled features, up-sampled and added to a 1x1 of the finer map.
 
     low (N, c_low, h, w), high (N, c_high, h', w') -> logits (N, num_classes, h, w). pool: "global" for the mean of
     all positions, "large" for windows of 49 x 49 at strides (16, 20), meant for 1024 x 2048 inputs.
@@ -54,9 +54,9 @@ class LrAspp(nn.Module):
 
     def forward(self, low: Tensor, high: Tensor) -> Tensor:
         gate = self.gate(self._pooled(high))
-        gated = self.project(high) * (_resized(gate, high) if self.large else gate)
+        scaled = self.project(high) * (_resized(gate, high) if self.large else gate)
         # the 1x1 is linear, so it may come before the up-sampling: the same numbers for fewer MACs
-        out: Tensor = _resized(self.high_classifier(gated), low) + self.low_classifier(low)
+        out: Tensor = _resized(self.high_classifier(scaled), low) + self.low_classifier(low)
         return out
 
     def _pooled(self, x: Tensor) -> Tensor:
@@ -92,7 +92,7 @@ class DeepLabV3(nn.Module):
 
 
 class DeepLabV3Plus(nn.Module):
-    """ASPP, up-sampled, joined with the finer map, refined by two separable 3x3 convolutions.
+    """ASPP, up-sampled, concatenated with the finer map, refined by two separable 3x3 convolutions.
 
     low (N, c_low, h, w), high (N, c_high, h', w') -> logits (N, num_classes, h, w).
     Source: DeepLabv3+ (1802.02611), figure 2 and section 4.1.
@@ -115,8 +115,8 @@ class DeepLabV3Plus(nn.Module):
         self.classifier = nn.Conv2d(channels, num_classes, 1)
 
     def forward(self, low: Tensor, high: Tensor) -> Tensor:
-        joined = torch.cat([_resized(self.aspp(high), low), self.low(low)], dim=1)
-        out: Tensor = self.classifier(self.refine(joined))
+        concatenated = torch.cat([_resized(self.aspp(high), low), self.low(low)], dim=1)
+        out: Tensor = self.classifier(self.refine(concatenated))
         return out
 
 
@@ -210,24 +210,24 @@ def build_head(
     """One of HEADS with fresh weights, for maps of c_low and c_high channels; arguments as of `Segmenter`."""
     c = CHANNELS[head] if channels is None else channels
     check_count("channels", c, 1)
-    made: nn.Module
+    module: nn.Module
     if head == "lraspp":
-        made = LrAspp(c_low, c_high, num_classes, channels=c, pool=pool)
+        module = LrAspp(c_low, c_high, num_classes, channels=c, pool=pool)
     elif head == "deeplabv3":
-        made = DeepLabV3(c_high, num_classes, channels=c, rates=rates, drop_rate=drop_rate)
+        module = DeepLabV3(c_high, num_classes, channels=c, rates=rates, drop_rate=drop_rate)
     else:
-        made = DeepLabV3Plus(c_low, c_high, num_classes, channels=c, rates=rates, drop_rate=drop_rate)
-    initialise(made)
-    for name, layer in made.named_modules():
+        module = DeepLabV3Plus(c_low, c_high, num_classes, channels=c, rates=rates, drop_rate=drop_rate)
+    initialise(module)
+    for name, layer in module.named_modules():
         if name.endswith("classifier"):
             initialise_classifier(layer)
-    return made
+    return module
 
 
 def _backbone(
     net: str, wanted: tuple[int, ...], conv_head: bool, shared: dict[str, Any]
 ) -> tuple[Features, nn.Module, int]:
-    """The feature maps, what lies behind the last, and how many channels that has."""
+    """The feature maps, what follows the last, and how many channels that has."""
     if not conv_head:
         features = create_model(net, features_only=True, out_indices=wanted, **shared)
         return features, nn.Identity(), features.feature_info[-1].channels

@@ -17,7 +17,7 @@ from gossamer.predictions.head import Raw
 from gossamer.predictions.masks import IGNORED, Mask, Size, mask_of_logits
 
 Counts = NDArray[np.int64]
-Shares = NDArray[np.float64]
+Ratios = NDArray[np.float64]
 
 
 def confusion_of(truth: Mask, predicted: Mask, classes: int) -> Counts:
@@ -28,28 +28,28 @@ def confusion_of(truth: Mask, predicted: Mask, classes: int) -> Counts:
     if truth.shape != predicted.shape:
         raise DataError(f"a mask of {predicted.shape} for one of {truth.shape}", "masks of one size", "up-sample it")
     counted = truth != IGNORED
-    true, said = truth[counted].astype(np.int64), predicted[counted]
-    highest = max(int(true.max(initial=0)), int(said.max(initial=0)))
+    true, predictions = truth[counted].astype(np.int64), predicted[counted]
+    highest = max(int(true.max(initial=0)), int(predictions.max(initial=0)))
     if highest >= classes:
         raise DataError(f"class {highest} in a mask", f"0 to {classes - 1}, and {IGNORED} to ignore", "fix the mask")
-    flat = np.bincount(true * classes + said, minlength=classes * classes)
+    flat = np.bincount(true * classes + predictions, minlength=classes * classes)
     return flat.reshape(classes, classes).astype(np.int64)
 
 
-def iou_of(confusion: Counts) -> Shares:
+def iou_of(confusion: Counts) -> Ratios:
     """Intersection over union of each class, (K,); nan for a class in neither the truth nor the prediction.
 
     Everingham et al. 2010, The PASCAL Visual Object Classes Challenge, section 4.4: TP / (TP + FP + FN).
     """
     hits = confusion.diagonal()
-    return _share(hits, confusion.sum(axis=0) + confusion.sum(axis=1) - hits)
+    return _ratio(hits, confusion.sum(axis=0) + confusion.sum(axis=1) - hits)
 
 
-def _share(part: Counts, whole: Counts) -> Shares:
-    return np.where(whole > 0, part / np.maximum(whole, 1), np.nan)
+def _ratio(part: Counts, total: Counts) -> Ratios:
+    return np.where(total > 0, part / np.maximum(total, 1), np.nan)
 
 
-def _mean(values: Shares) -> float:
+def _mean(values: Ratios) -> float:
     """The mean of what is defined; nan where nothing is."""
     defined = values[~np.isnan(values)]
     return float(defined.mean()) if len(defined) else float("nan")
@@ -82,7 +82,7 @@ class MaskScorer:
         self.image_miou.append(_mean(iou_of(counts)))
 
     def merge(self, other: MaskScorer) -> None:
-        """Take in what another has taken in."""
+        """Merge the results of another scorer."""
         self.names += other.names
         self.image_miou += other.image_miou
         self.confusion = self.confusion + other.confusion
@@ -97,7 +97,7 @@ class MaskScorer:
 
 @dataclass(frozen=True)
 class SegmentationEvaluation:
-    """What a network said of the pixels of n images. Shares are 0..1.
+    """Scores of the pixels of n images. Ratios are 0..1.
 
     classes: K names. names: n image names. confusion: (K, K) pixels by [true, predicted class]. image_miou: (n,) mean
     IoU of each image over the classes in it. unreadable: (name, reason) of the skipped images. loss: nan, for logits
@@ -107,20 +107,20 @@ class SegmentationEvaluation:
     classes: tuple[str, ...]
     names: list[str]
     confusion: Counts
-    image_miou: Shares
+    image_miou: Ratios
     unreadable: list[tuple[str, str]]
     loss: float = float("nan")
     task: str = "segment"
 
     @cached_property
-    def iou(self) -> Shares:
+    def iou(self) -> Ratios:
         """IoU of each class: (K,); nan where a class is in neither the truth nor the prediction."""
         return iou_of(self.confusion)
 
     @cached_property
-    def accuracy(self) -> Shares:
-        """Share of each class's pixels that were found: (K,); nan where it has none."""
-        return _share(self.confusion.diagonal(), self.confusion.sum(axis=1))
+    def accuracy(self) -> Ratios:
+        """Recall of each class's pixels: (K,); nan where it has none."""
+        return _ratio(self.confusion.diagonal(), self.confusion.sum(axis=1))
 
     @property
     def metrics(self) -> dict[str, float]:
@@ -132,7 +132,7 @@ class SegmentationEvaluation:
     @cached_property
     def per_class(self) -> list[dict[str, Any]]:
         """class, iou, accuracy, precision, support (pixels) of each class; nan where nothing defines it."""
-        precision = _share(self.confusion.diagonal(), self.confusion.sum(axis=0))
+        precision = _ratio(self.confusion.diagonal(), self.confusion.sum(axis=0))
         support = self.confusion.sum(axis=1)
         return [
             {
