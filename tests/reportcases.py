@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from gossamer.analysis.cost import Cost, Layer
+from gossamer.analysis.cost import Cost, LayerCost
 from gossamer.report.contents import ReportData
 from gossamer.report.gallery import mistake
 from gossamer.report.scores import worst_mistakes
@@ -83,10 +83,10 @@ def rows(epochs: int) -> list[dict[str, Any]]:
 
 
 LAYERS = (
-    Layer("stem.conv", "convolution", (1, 8, 16, 16), 216, 55_296, 864, 12_288, 8192, 20_480),
-    Layer("stages.0.0.conv", "convolution", (1, 8, 16, 16), 64, 16_384, 256, 8192, 8192, 16_384),
-    Layer("stages.0.1.conv", "convolution", (1, 8, 16, 16), 64, 16_384, 256, 8192, 8192, 16_384),
-    Layer("head.fc", "addmm", (1, 2), 18, 16, 72, 32, 8, 40),
+    LayerCost("stem.conv", "convolution", (1, 8, 16, 16), 216, 55_296, 864, 12_288, 8192, 20_480),
+    LayerCost("stages.0.0.conv", "convolution", (1, 8, 16, 16), 64, 16_384, 256, 8192, 8192, 16_384),
+    LayerCost("stages.0.1.conv", "convolution", (1, 8, 16, 16), 64, 16_384, 256, 8192, 8192, 16_384),
+    LayerCost("head.fc", "addmm", (1, 2), 18, 16, 72, 32, 8, 40),
 )
 COST = Cost((1, 3, 32, 32), LAYERS, 362, 0, 88_080, 1448, 20_480, "stem.conv convolution", {})
 

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gossamer.modelfile.metadata import parse_model_file
-from gossamer.modelfile.onnx import MESSAGES, Node, _node, protobuf
+from gossamer.modelfile.onnx import MESSAGES, OnnxNode, _node, protobuf
 from gossamer.operators import OPERATORS
 from gossamer.runtime.model import open_model
 from tests.arrays import Array, f32
@@ -236,7 +236,7 @@ def test_windows_of_any_kind_give_what_onnxruntime_gives(
 def test_what_an_operator_does_not_know_it_refuses(
     op: str, inputs: list[Array], attributes: dict[str, Any], reason: str
 ) -> None:
-    node = Node(op, "n", ("x",), ("y",), attributes)
+    node = OnnxNode(op, "n", ("x",), ("y",), attributes)
     with pytest.raises(ValueError, match=reason):
         OPERATORS[op](node, *inputs)
 

@@ -22,7 +22,7 @@ from gossamer.host.progress import SILENT
 from gossamer.images.preprocess import Preprocess
 from gossamer.networks import create_model
 from gossamer.probe import CLASSIFIERS, ClassifierScore, ProbeResult, probe
-from gossamer.probe.classifiers import choose, pipeline
+from gossamer.probe.classifiers import pipeline, select_classifiers
 from gossamer.probe.features import Extracted, extract, of_network
 from gossamer.probe.measure import fold_numbers, majority_baseline, measure
 from gossamer.probe.result import MAJORITY
@@ -160,13 +160,13 @@ def test_a_winner_leads_by_more_than_the_spread() -> None:
 
 
 def test_names_of_classifiers() -> None:
-    assert choose("all") == tuple(CLASSIFIERS)
-    assert choose("forest, linear")[-1] == "forest"
-    assert set(choose("linear")) | set(choose("non-linear")) == set(CLASSIFIERS)
+    assert select_classifiers("all") == tuple(CLASSIFIERS)
+    assert select_classifiers("forest, linear")[-1] == "forest"
+    assert set(select_classifiers("linear")) | set(select_classifiers("non-linear")) == set(CLASSIFIERS)
     with pytest.raises(UnknownNameError, match="did you mean forest"):
-        choose("forrest")
+        select_classifiers("forrest")
     with pytest.raises(SettingsError):
-        choose(",")
+        select_classifiers(",")
 
 
 def test_features_are_the_embedding_of_the_deployment_pixels(pictures: Path) -> None:

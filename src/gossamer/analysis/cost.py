@@ -95,7 +95,7 @@ FREE = frozenset(
 
 
 @dataclass(frozen=True)
-class Layer:
+class LayerCost:
     """One operation that computes or moves data.
 
     name: path of its module. op: ATen name. params: parameters that no earlier layer uses. macs: None if unknown.
@@ -124,7 +124,7 @@ class Cost:
     """
 
     input_shape: tuple[int, ...]
-    layers: tuple[Layer, ...]
+    layers: tuple[LayerCost, ...]
     params: int
     unused_params: int
     macs: int
@@ -183,9 +183,9 @@ def macs(graph: Graph, node: Node) -> int | None:
     return 0 if node.op in POINTWISE or node.op in MOVING or node.op in FREE else None
 
 
-def _layer(graph: Graph, node: Node, params: int, live_bytes: int) -> Layer:
+def _layer(graph: Graph, node: Node, params: int, live_bytes: int) -> LayerCost:
     written = graph.written(node)
-    return Layer(
+    return LayerCost(
         name=node.module,
         op=node.op,
         output_shape=written[0].shape if written else (),

@@ -12,7 +12,7 @@ from gossamer.blocks.initialise import initialise_classifier
 from gossamer.blocks.pool import average_to
 
 
-class Head(nn.Module):
+class ClassifierHead(nn.Module):
     """Base of the heads: dropout, then the layer called `classifier`.
 
     With `num_classes=0` there is no classifier and the head answers the pooled features (N, num_features).
@@ -39,7 +39,7 @@ class Head(nn.Module):
         raise NotImplementedError
 
 
-class LinearHead(Head):
+class LinearHead(ClassifierHead):
     """Global average, dropout, linear layer: (N, C, h, w) -> (N, num_classes). MACs: C * num_classes."""
 
     def __init__(self, num_features: int, num_classes: int, *, drop_rate: float = 0.0, bias: bool = True) -> None:
@@ -55,7 +55,7 @@ class LinearHead(Head):
         return out
 
 
-class ConvHead(Head):
+class ConvHead(ClassifierHead):
     """Dropout, 1x1 convolution, ReLU, global average: (N, C, h, w) -> (N, num_classes).
 
     act: False leaves the ReLU out; without padding and norm this is `LinearHead`, see `conv_head_of`. norm: batch norm
@@ -104,7 +104,7 @@ def conv_head_of(head: LinearHead) -> ConvHead:
     return made.train(head.training)
 
 
-class HiddenHead(Head):
+class HiddenHead(ClassifierHead):
     """Global average, linear layer, activation, dropout, classifier: (N, C, h, w) -> (N, num_classes).
 
     The embedding is the hidden layer's. MACs: C * hidden + hidden * num_classes.
@@ -127,7 +127,7 @@ class HiddenHead(Head):
         return out
 
 
-class MlpHead(Head):
+class MlpHead(ClassifierHead):
     """Average to side x side, then linear layers: dropout, linear, activation for each of `hidden`, and a classifier.
 
     (N, C, h, w) -> (N, num_classes); the embedding is the last hidden layer's. MACs: C * side * side * hidden[0] +
@@ -166,7 +166,7 @@ class MlpHead(Head):
         return out
 
 
-class BodyHead(Head):
+class BodyHead(ClassifierHead):
     """Layers, then dropout and a linear classifier: (N, C, h, w) -> (N, num_classes).
 
     body: makes (N, num_features) of the map. MACs: the body's and num_features * num_classes.

@@ -19,7 +19,7 @@ from gossamer.blocks.width import make_divisible
 Step = tuple[int, Pair]
 
 
-def scaled(channels: int, width: float) -> int:
+def scale_channels(channels: int, width: float) -> int:
     """Channels times a width multiplier."""
     return channels if width == 1 else make_divisible(channels * width)
 
@@ -56,7 +56,7 @@ def chain(
     """
     layers = []
     for index, (channels, kernel) in enumerate(steps):
-        c = scaled(channels, width)
+        c = scale_channels(channels, width)
         if stride is not None and index == len(steps) - 1:
             layers.append(ConvNormAct(c_in, c, kernel, stride=stride, padding=padding, norm=norm))
         else:
@@ -67,14 +67,14 @@ def chain(
 
 def forked(c_in: int, *steps: Step, c: int, width: float = 1.0) -> nn.Sequential:
     """Steps, then 1 x 3 and 3 x 1 side by side of c channels each. Source: 1512.00567, figure 7."""
-    before, c = scaled(steps[-1][0], width), scaled(c, width)
+    before, c = scale_channels(steps[-1][0], width), scale_channels(c, width)
     pair = Branches([ConvNormAct(before, c, (1, 3)), ConvNormAct(before, c, (3, 1))])
     return chain(c_in, *steps, width=width).append(pair)
 
 
 def pooled(c_in: int, c: int, pool: nn.Module, *, width: float = 1.0, norm: bool = True) -> nn.Sequential:
     """A pool that keeps the size, then 1x1 to c channels."""
-    return nn.Sequential(pool, ConvNormAct(c_in, scaled(c, width), norm=norm))
+    return nn.Sequential(pool, ConvNormAct(c_in, scale_channels(c, width), norm=norm))
 
 
 def average(count_include_pad: bool = True) -> nn.Module:

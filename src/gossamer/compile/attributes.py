@@ -10,7 +10,7 @@ import numpy as np
 
 from gossamer.compile.lowering import SHAPES, Lowering
 from gossamer.compile.program import MOST_SIDE
-from gossamer.modelfile.onnx import Node
+from gossamer.modelfile.onnx import OnnxNode
 
 # an attribute of one name is of one type in every operator that the engine has
 KINDS = {
@@ -30,7 +30,7 @@ LENGTHS = {"dilations": (2, 1), "kernel_shape": (2, 1), "output_padding": (2, 0)
 PAIRS = ("Add", "Div", "MatMul", "Mul", "PRelu", "Sub")
 
 
-def check(low: Lowering, node: Node) -> None:
+def check(low: Lowering, node: OnnxNode) -> None:
     """Raises InputError for a node that reads or makes nothing, or has an attribute of another type, length or range."""
     if node.op not in low.handlers and node.op not in SHAPES:
         return
@@ -60,12 +60,12 @@ def _is(kind: str, value: Any) -> bool:
     return isinstance(value, bytes) and value.isascii()
 
 
-def text_attribute(node: Node, name: str, default: str) -> str:
+def text_attribute(node: OnnxNode, name: str, default: str) -> str:
     """An attribute that is a text."""
     return bytes(node.attributes.get(name, default.encode())).decode()
 
 
-def normalized_axes(low: Lowering, node: Node, axes: Iterable[int], rank: int) -> list[int]:
+def normalized_axes(low: Lowering, node: OnnxNode, axes: Iterable[int], rank: int) -> list[int]:
     """Axes counted from the first on. Raises InputError where a tensor of `rank` axes lacks one, or one is there twice."""
     given = list(axes)
     found = [axis % rank for axis in given if -rank <= axis < rank]
@@ -74,7 +74,7 @@ def normalized_axes(low: Lowering, node: Node, axes: Iterable[int], rank: int) -
     return found
 
 
-def channel_row(low: Lowering, node: Node, place: int, count: int) -> Any:
+def channel_row(low: Lowering, node: OnnxNode, place: int, count: int) -> Any:
     """A constant input of one float32 a channel; None where it is left out. Raises InputError for others."""
     found = low.tensor(node, place)
     if found is not None and (found.dtype != np.float32 or found.shape != (count,)):
@@ -82,7 +82,7 @@ def channel_row(low: Lowering, node: Node, place: int, count: int) -> Any:
     return found
 
 
-def scalar_input(low: Lowering, node: Node, place: int, name: str = "") -> float | None:
+def scalar_input(low: Lowering, node: OnnxNode, place: int, name: str = "") -> float | None:
     """One number that is a constant input, or an attribute in some operator sets; None where it is left out."""
     found = node.attributes.get(name)
     if found is None and (given := low.tensor(node, place)) is not None:

@@ -7,7 +7,7 @@ import numpy as np
 from gossamer.compile.attributes import normalized_axes
 from gossamer.compile.lowering import Lowering
 from gossamer.compile.program import QDQ_OPS
-from gossamer.modelfile.onnx import Node
+from gossamer.modelfile.onnx import OnnxNode
 from gossamer.operators import OPERATORS
 
 FIRST_OPSET = 13  # of the numpy operators; those of ALWAYS meant the same before
@@ -20,7 +20,7 @@ SIDES_OF_ONE = ("Squeeze", "Unsqueeze")
 KEPT = ("Cast", "Identity", "Squeeze", "Unsqueeze")  # of a shape: the same sides
 
 
-def fold(low: Lowering, node: Node) -> bool:
+def fold(low: Lowering, node: OnnxNode) -> bool:
     """A node that reads constants alone is a constant; whether it is one. Raises InputError where it fails."""
     tensors = low.onnx.tensors
     if (
@@ -41,7 +41,7 @@ def fold(low: Lowering, node: Node) -> bool:
     return True
 
 
-def _sides_of_one(low: Lowering, node: Node) -> bool:
+def _sides_of_one(low: Lowering, node: OnnxNode) -> bool:
     """A constant with more or fewer sides of 1, whose axes were an attribute before operator set 13."""
     values, axes = low.onnx.tensors[node.inputs[0]], tuple(node.attributes["axes"])
     assert values is not None
@@ -53,7 +53,7 @@ def _sides_of_one(low: Lowering, node: Node) -> bool:
     return True
 
 
-def follow(low: Lowering, node: Node) -> bool:
+def follow(low: Lowering, node: OnnxNode) -> bool:
     """Sides of a map, picked and joined as a Reshape wants them; whether a node does that."""
     if not any(name in low.shapes for name in node.inputs):
         return False
@@ -82,7 +82,7 @@ def follow(low: Lowering, node: Node) -> bool:
     return True
 
 
-def slice_bounds(low: Lowering, node: Node) -> tuple[list[int], list[int], list[int] | None, list[int]]:
+def slice_bounds(low: Lowering, node: OnnxNode) -> tuple[list[int], list[int], list[int] | None, list[int]]:
     """Starts, ends, axes and steps of a Slice, as many of each; attributes before operator set 10."""
     starts, ends, axes, steps = (low.ints(node, place, name) for place, name in enumerate(SLICE, 1))
     steps = [1] * len(starts or []) if steps is None else steps

@@ -7,10 +7,10 @@ import numpy as np
 from gossamer.compile import layout, layout_ops, reductions
 from gossamer.compile.lowering import Lowering
 from gossamer.compile.program import FeatureMap, LayerWeights
-from gossamer.modelfile.onnx import Node
+from gossamer.modelfile.onnx import OnnxNode
 
 
-def unsqueeze(low: Lowering, node: Node) -> None:
+def unsqueeze(low: Lowering, node: OnnxNode) -> None:
     """Unsqueeze, Sub of codes (K, C), Pow 2, ReduceSum: |x|^2 - 2 x c + |c|^2 for each code c; else a mere move."""
     chain = [node]
     for op in ("Sub", "Pow", "ReduceSum"):
@@ -47,7 +47,7 @@ def unsqueeze(low: Lowering, node: Node) -> None:
     return None
 
 
-def negative(low: Lowering, node: Node) -> None:
+def negative(low: Lowering, node: OnnxNode) -> None:
     """Neg."""
 
     def one(source: int, axes: layout.Axes) -> int:

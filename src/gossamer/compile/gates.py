@@ -8,12 +8,12 @@ from gossamer.compile import constants, layout
 from gossamer.compile.lowering import Lowering
 from gossamer.compile.program import FeatureMap, LayerWeights
 from gossamer.compile.scaling import Row
-from gossamer.modelfile.onnx import Node
+from gossamer.modelfile.onnx import OnnxNode
 
 NEAR = 1e-6
 
 
-def gate(low: Lowering, node: Node) -> bool:
+def gate(low: Lowering, node: OnnxNode) -> bool:
     """Whether an Add begins x * clip(x + 3, 0, 6) / 6, or that without x, of which nothing else sees a part: then it is one."""
     place = 1 if _number(low, node, 1) == 3 else 0
     if _number(low, node, place) != 3:
@@ -41,18 +41,18 @@ def gate(low: Lowering, node: Node) -> bool:
         return False
     low.skip |= {id(one) for one in chain}
     act, uses = ("hard_swish", 2) if gated else ("hard_sigmoid", 1)
-    low.activate(Node(node.op, node.name, (x,), chain[-1].outputs, {}), act, uses)
+    low.activate(OnnxNode(node.op, node.name, (x,), chain[-1].outputs, {}), act, uses)
     return True
 
 
-def _only(low: Lowering, node: Node) -> Node | None:
+def _only(low: Lowering, node: OnnxNode) -> OnnxNode | None:
     """What alone reads a node's output, once."""
     name = node.outputs[0]
     readers = low.users.get(name, [])
     return readers[0] if len(readers) == 1 == low.uses[name] else None
 
 
-def _number(low: Lowering, node: Node, place: int) -> float | None:
+def _number(low: Lowering, node: OnnxNode, place: int) -> float | None:
     """One number that is a constant input, though what makes it may stand behind what is looked at."""
     name = node.inputs[place] if place < len(node.inputs) else ""
     if name and name not in low.onnx.tensors and name in low.producer:
@@ -61,23 +61,23 @@ def _number(low: Lowering, node: Node, place: int) -> float | None:
     return float(found.reshape(())) if found is not None and found.size == 1 and found.ndim <= 1 else None
 
 
-def _bound(low: Lowering, node: Node, place: int, name: str) -> float | None:
+def _bound(low: Lowering, node: OnnxNode, place: int, name: str) -> float | None:
     """Of a Clip: an attribute before operator set 11."""
     return node.attributes[name] if name in node.attributes else _number(low, node, place)
 
 
-def _over_six(low: Lowering, node: Node, before: Node) -> bool:
+def _over_six(low: Lowering, node: OnnxNode, before: OnnxNode) -> bool:
     """Whether a node divides what another makes by six."""
     first = node.inputs[0] == before.outputs[0]
     by = _number(low, node, 1 if first else 0) if node.op == "Mul" or (first and node.op == "Div") else None
     return by is not None and abs((by * 6 if node.op == "Mul" else by / 6) - 1) < NEAR
 
 
-def _times(node: Node, before: Node, x: str) -> bool:
+def _times(node: OnnxNode, before: OnnxNode, x: str) -> bool:
     return node.op == "Mul" and sorted(node.inputs) == sorted((before.outputs[0], x))
 
 
-def sloped(low: Lowering, node: Node) -> None:
+def sloped(low: Lowering, node: OnnxNode) -> None:
     """PRelu: a leaky ReLU where all slopes are one, else relu(x) - slope * relu(-x), which is the same to the bit."""
     slopes, source = low.tensor(node, 1), low.read(node)
     value, axes = low.program.values[source], low.axes_of(node.inputs[0])

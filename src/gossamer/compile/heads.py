@@ -14,7 +14,7 @@ from gossamer.compile.layout import Axes
 from gossamer.compile.lowering import Lowering
 from gossamer.compile.program import MOST_NUMBERS, MOST_SIDE, MOST_STRIDE, MOST_TAPS, Array, FeatureMap, LayerWeights
 from gossamer.compile.scaling import scale_channels
-from gossamer.modelfile.onnx import Node
+from gossamer.modelfile.onnx import OnnxNode
 
 NEAREST: dict[str, Callable[[Array], Array]] = {
     "round_prefer_floor": lambda x: np.ceil(x - np.float32(0.5)),
@@ -33,7 +33,7 @@ PLACES: dict[str, Callable[[Array, int, int, np.float32], Array]] = {
 }
 
 
-def resize(low: Lowering, node: Node) -> None:
+def resize(low: Lowering, node: OnnxNode) -> None:
     """Each row and column of the output becomes a place between two of the input, so that the engine knows no modes."""
     source = low.value(node)
     value = low.program.values[source]
@@ -79,7 +79,7 @@ def _between(given: int, side: int, ratio: float, mode: str, place: str, roundin
     return np.stack([np.floor(x), x - np.floor(x)], 1).astype(np.float32)
 
 
-def lower_softmax(low: Lowering, node: Node) -> None:
+def lower_softmax(low: Lowering, node: OnnxNode) -> None:
     """Over an axis that is a run of channels: of a map its channels, of rows (N, A, K) their K."""
     flat = low.onnx.opset < 13  # over all axes from one on
 
@@ -105,7 +105,7 @@ def lower_softmax(low: Lowering, node: Node) -> None:
     low.each(node, one)
 
 
-def conv_transpose(low: Lowering, node: Node) -> None:
+def conv_transpose(low: Lowering, node: OnnxNode) -> None:
     """As a convolution that makes the strides' positions as channels, and a move of those channels to their positions.
 
     Row q * s + p of the output takes input row q - d by the kernel's row d * s + p + pad, for each whole d there is.
@@ -176,7 +176,7 @@ def _phases(
     return taps, stride, last, max(0, -(-out // stride) - side - last + taps - 1), out
 
 
-def depth_to_space(low: Lowering, node: Node) -> None:
+def depth_to_space(low: Lowering, node: OnnxNode) -> None:
     source, block = low.value(node), node.attributes.get("blocksize", 1)
     value = low.program.values[source]
     mode = text_attribute(node, "mode", "DCR")
@@ -188,7 +188,7 @@ def depth_to_space(low: Lowering, node: Node) -> None:
     low.bind(node, low.emit("depth_to_space", source, out, stride=(block, block), groups=groups))
 
 
-def with_constant(low: Lowering, node: Node) -> bool:
+def with_constant(low: Lowering, node: OnnxNode) -> bool:
     """A sum, difference, product or quotient with a constant, one number or one a channel; whether it is one."""
     found = [place for place, name in enumerate(node.inputs) if name and name in low.onnx.tensors]
     if len(found) != 1 or len(node.inputs) != 2:
@@ -217,7 +217,7 @@ def with_constant(low: Lowering, node: Node) -> bool:
     return True
 
 
-def less_or_over(low: Lowering, node: Node) -> None:
+def less_or_over(low: Lowering, node: OnnxNode) -> None:
     """Sub and Div."""
     if not with_constant(low, node):
         low.refuse(node, "two maps")

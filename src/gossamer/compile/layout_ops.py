@@ -6,10 +6,10 @@ from gossamer.compile import layout
 from gossamer.compile.attributes import normalized_axes
 from gossamer.compile.layout import Axes
 from gossamer.compile.lowering import Lowering
-from gossamer.modelfile.onnx import Node
+from gossamer.modelfile.onnx import OnnxNode
 
 
-def transpose(low: Lowering, node: Node) -> None:
+def transpose(low: Lowering, node: OnnxNode) -> None:
     source, axes = low.read(node), low.axes_of(node.inputs[0])
     order = node.attributes.get("perm", range(len(axes), -1, -1))
     if len(order) != len(axes) + 1 or sorted(order) != [*range(len(order))] or order[0] != 0:
@@ -17,7 +17,7 @@ def transpose(low: Lowering, node: Node) -> None:
     low.alias(node, source, tuple(axes[axis - 1] for axis in order[1:]))
 
 
-def lower_reshape(low: Lowering, node: Node) -> None:
+def lower_reshape(low: Lowering, node: OnnxNode) -> None:
     """Reshape, Flatten, Squeeze, Unsqueeze: the same numbers under other axes."""
     source = low.read(node)
     found = rearranged(low, node)
@@ -26,7 +26,7 @@ def lower_reshape(low: Lowering, node: Node) -> None:
     low.alias(node, source, found)
 
 
-def rearranged(low: Lowering, node: Node) -> Axes | None:
+def rearranged(low: Lowering, node: OnnxNode) -> Axes | None:
     """The axes that such a node gives a map; None where they mix axes or the batch."""
     axes = low.axes_of(node.inputs[0])
     sides: list[int | None] | None = None
@@ -50,7 +50,7 @@ def _is_batch(sides: list[int | None], batch: int | str | None) -> bool:
     return sides[0] in (None, 0, batch) or (sides[0] == -1 and -1 not in sides[1:])
 
 
-def _squeezed(low: Lowering, node: Node, shape: tuple[int, ...]) -> list[int | None] | None:
+def _squeezed(low: Lowering, node: OnnxNode, shape: tuple[int, ...]) -> list[int | None] | None:
     given = low.ints(node, 1, "axes")
     if not given:
         return None
@@ -64,7 +64,7 @@ def _squeezed(low: Lowering, node: Node, shape: tuple[int, ...]) -> list[int | N
     return [1 if place in new else next(old) for place in range(total)]
 
 
-def lower_shape(low: Lowering, node: Node) -> None:
+def lower_shape(low: Lowering, node: OnnxNode) -> None:
     """The sides of a map, which are known but for the batch (None)."""
     low.read(node)
     sides: list[int | None] = [None, *layout.sides_of(low.axes_of(node.inputs[0]))]

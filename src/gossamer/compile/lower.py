@@ -27,7 +27,7 @@ from gossamer.compile.lowering import FLOAT_MOST, FUSES_ACTIVATION, Handler, Low
 from gossamer.compile.program import MOST_TAPS, QDQ_OPS, FeatureMap, LayerWeights, Program
 from gossamer.compile.scaling import scale_channels
 from gossamer.errors import InputError
-from gossamer.modelfile.onnx import Node, OnnxModel
+from gossamer.modelfile.onnx import OnnxModel, OnnxNode
 
 UNARY = {
     "Relu": "relu",
@@ -54,7 +54,7 @@ def _window(
     return h, w
 
 
-def _conv(low: Lowering, node: Node) -> None:
+def _conv(low: Lowering, node: OnnxNode) -> None:
     source, weight = low.value(node), low.tensor(node, 1)
     if weight is None or weight.ndim != 4 or weight.dtype != np.float32:
         low.refuse(node, "its weight is not float32 of four axes")
@@ -89,7 +89,7 @@ def _conv(low: Lowering, node: Node) -> None:
     low.bind(node, made)
 
 
-def _gemm(low: Lowering, node: Node) -> None:
+def _gemm(low: Lowering, node: OnnxNode) -> None:
     """Gemm, and MatMul, which has no bias."""
     at = node.attributes
     source, weight, given = low.read(node), low.tensor(node, 1), low.tensor(node, 2)
@@ -117,7 +117,7 @@ def _gemm(low: Lowering, node: Node) -> None:
     low.bind(node, made, layout.of_map(low.program.values[made])[:1])
 
 
-def _batch_norm(low: Lowering, node: Node) -> None:
+def _batch_norm(low: Lowering, node: OnnxNode) -> None:
     source = low.value(node)
     value = low.program.values[source]
     scale, shift, mean, variance = (channel_row(low, node, place, value.c) for place in range(1, 5))
@@ -128,7 +128,7 @@ def _batch_norm(low: Lowering, node: Node) -> None:
     low.bind(node, scale_channels(low, source, factor, offset))
 
 
-def _clip(low: Lowering, node: Node) -> None:
+def _clip(low: Lowering, node: OnnxNode) -> None:
     # attributes before operator set 11
     lower, upper = scalar_input(low, node, 1, "min"), scalar_input(low, node, 2, "max")
     least = -FLOAT_MOST if lower is None else max(lower, -FLOAT_MOST)
@@ -141,11 +141,11 @@ def _clip(low: Lowering, node: Node) -> None:
         low.activate(node, "clip", bound=(least, most))
 
 
-def _leaky(low: Lowering, node: Node) -> None:
+def _leaky(low: Lowering, node: OnnxNode) -> None:
     low.activate(node, "leaky_relu", bound=(float(node.attributes.get("alpha", 0.01)), 0.0))
 
 
-def _unary(low: Lowering, node: Node) -> None:
+def _unary(low: Lowering, node: OnnxNode) -> None:
     product = low.match_gate_product(node) if node.op in GATES and node.inputs[0] in low.names else None
     if product is not None:  # x * sigmoid(x), x * hard_sigmoid(x)
         low.activate(node, GATES[node.op], uses=2)
@@ -156,7 +156,7 @@ def _unary(low: Lowering, node: Node) -> None:
     low.activate(node, UNARY[node.op])
 
 
-def _hard_sigmoid(low: Lowering, node: Node) -> None:
+def _hard_sigmoid(low: Lowering, node: OnnxNode) -> None:
     """The engine's own has slope 1/6 and 1/2 at 0; others are a line between 0 and 1."""
     alpha, beta = (node.attributes.get(name, usual) for name, usual in (("alpha", 0.2), ("beta", 0.5)))
     if abs(alpha - 1 / 6) < 1e-6 and beta == 0.5:
@@ -173,7 +173,7 @@ def _hard_sigmoid(low: Lowering, node: Node) -> None:
     low.each(node, line)
 
 
-def _add(low: Lowering, node: Node) -> None:
+def _add(low: Lowering, node: OnnxNode) -> None:
     if gates.gate(low, node) or heads.with_constant(low, node):
         return
     a, b = low.value(node, 0), low.value(node, 1)
@@ -196,7 +196,7 @@ def _add(low: Lowering, node: Node) -> None:
     low.bind(node, low.emit("add", a, FeatureMap(va.h, va.w, va.c), other=b))
 
 
-def _mul(low: Lowering, node: Node) -> None:
+def _mul(low: Lowering, node: OnnxNode) -> None:
     if heads.with_constant(low, node) or stacks.weigh(low, node):
         return
     a, b = low.value(node, 0), low.value(node, 1)
@@ -215,7 +215,7 @@ def _mul(low: Lowering, node: Node) -> None:
     low.bind(node, low.emit("scale", a, FeatureMap(va.h, va.w, va.c), other=b))
 
 
-def _pool(low: Lowering, node: Node) -> None:
+def _pool(low: Lowering, node: OnnxNode) -> None:
     source, at = low.value(node), node.attributes
     if not at.get("kernel_shape"):
         low.refuse(node, "it has no kernel_shape")
@@ -255,7 +255,7 @@ def _rounded_up(side: int, kernel: int, stride: int, before: int, behind: int) -
     return behind + stride - over if over and begins < side + before else behind
 
 
-def _global(low: Lowering, node: Node) -> None:
+def _global(low: Lowering, node: OnnxNode) -> None:
     keeps = node.op != "ReduceMean" or node.attributes.get("keepdims", 1)
     if node.op == "ReduceMean":
         axes = reductions.axes_of(low, node)
@@ -271,12 +271,12 @@ def _global(low: Lowering, node: Node) -> None:
     low.bind(node, low.emit("global_average", source, out), None if keeps else layout.of_map(out)[:1])
 
 
-def _reshape(low: Lowering, node: Node) -> None:
+def _reshape(low: Lowering, node: OnnxNode) -> None:
     if not _shuffle(low, node):
         layout_ops.lower_reshape(low, node)
 
 
-def _shuffle(low: Lowering, node: Node) -> bool:
+def _shuffle(low: Lowering, node: OnnxNode) -> bool:
     """Reshape, Transpose, Reshape: the channels of some groups interleaved; whether that is what begins here."""
     source, chain = low.read(node), [node]
     while len(chain) < 8 and len(users := low.users.get(name := chain[-1].outputs[0], [])) == 1 == low.uses[name]:
@@ -297,7 +297,7 @@ def _shuffle(low: Lowering, node: Node) -> bool:
     return True
 
 
-def _concat(low: Lowering, node: Node) -> None:
+def _concat(low: Lowering, node: OnnxNode) -> None:
     if windows.lower_concat(low, node) or slices.focus(low, node) or slices.again(low, node) or _turned(low, node):
         return
     if node.attributes.get("axis") == 1 and not all(_is_map(low, name) for name in node.inputs):
@@ -339,7 +339,7 @@ def _concat(low: Lowering, node: Node) -> None:
     low.bind(node, whole)
 
 
-def _turned(low: Lowering, node: Node) -> bool:
+def _turned(low: Lowering, node: OnnxNode) -> bool:
     """Maps flattened to (C, positions) side by side, then transposed: rows behind rows; whether a Concat begins that."""
     name, readers = node.outputs[0], low.users.get(node.outputs[0], [])
     parts = [(low.names[one], low.axes_of(one)) for one in node.inputs if one in low.names]
@@ -359,7 +359,7 @@ def _turned(low: Lowering, node: Node) -> bool:
     return True
 
 
-def _of_one_rank(low: Lowering, node: Node) -> None:
+def _of_one_rank(low: Lowering, node: OnnxNode) -> None:
     """Raises InputError where a row of channels meets a map."""
     if len({len(low.axes_of(name)) for name in node.inputs}) > 1:
         low.refuse(node, "its inputs have different numbers of axes")
@@ -373,7 +373,7 @@ def _is_map(low: Lowering, name: str) -> bool:
     return axes == layout.of_map(value) or (value.h * value.w == 1 and len(axes) == 1)
 
 
-def _slices(low: Lowering, node: Node) -> None:
+def _slices(low: Lowering, node: OnnxNode) -> None:
     if node.op == "Slice" and windows.cut(low, node):
         return
     source, at = low.value(node), node.attributes
@@ -408,7 +408,7 @@ def _slices(low: Lowering, node: Node) -> None:
         low.value_uses[low.names[name]] = low.uses.get(name, 0)
 
 
-def _chosen(low: Lowering, node: Node, value: FeatureMap) -> list[range]:
+def _chosen(low: Lowering, node: OnnxNode, value: FeatureMap) -> list[range]:
     """The channels, rows and columns of a map that a Slice leaves. Raises InputError."""
     start, end, axes, steps = slice_bounds(low, node)
     rank = len(low.axes_of(node.inputs[0])) + 1
@@ -498,7 +498,7 @@ def _run(low: Lowering) -> Program:
     return low.program
 
 
-def _in_pairs(nodes: Iterable[Node]) -> Iterator[Node]:
+def _in_pairs(nodes: Iterable[OnnxNode]) -> Iterator[OnnxNode]:
     """Sums of any number of maps as sums of two."""
     for node in nodes:
         if node.op != "Sum" or not node.inputs or not node.outputs:

@@ -20,14 +20,14 @@ from gossamer.compile.program import (
     Quantised,
 )
 from gossamer.errors import InputError
-from gossamer.modelfile.onnx import Node, OnnxModel
+from gossamer.modelfile.onnx import OnnxModel, OnnxNode
 
 FLOAT_MOST = 3.4e38
 MOST_PIECES, LONGEST_SHOWN = 4096, 200
 SHAPES = ("Cast", "Gather")  # of sides of maps; all other operators have handlers
 FUSES_ACTIVATION = ("conv", "add", "scale", "affine")  # and a block, behind its last layer
 
-Handler = Callable[["Lowering", Node], None]
+Handler = Callable[["Lowering", OnnxNode], None]
 Pads = tuple[int, int, int, int]  # top, left, bottom, right
 
 
@@ -63,7 +63,7 @@ class Lowering:
         self.padded: dict[str, Pads] = {}  # names of maps with padding around them, which their readers take as theirs
         self.shapes: dict[str, list[int | None]] = {}  # names of computed shapes; None: the batch
         self.uses: dict[str, int] = {output.name: 1 for output in onnx.outputs}
-        self.users: dict[str, list[Node]] = {}
+        self.users: dict[str, list[OnnxNode]] = {}
         self.producer = {name: node for node in onnx.nodes for name in node.outputs}
         for node in onnx.nodes:
             for name in node.inputs if node.op != "Shape" else ():  # which reads no number
@@ -93,7 +93,7 @@ class Lowering:
             )
         return ProgramOutput(name, (sum(sides[0] for sides in shapes), *shapes[0][1:]), pieces)
 
-    def refuse(self, node: Node, why: str) -> NoReturn:
+    def refuse(self, node: OnnxNode, why: str) -> NoReturn:
         """Raises InputError that names the node and its attributes."""
         plain = {key: value for key, value in node.attributes.items() if isinstance(value, (int, float, list))}
         shown = f" {str(plain)[:LONGEST_SHOWN]}" if plain else ""
@@ -104,7 +104,7 @@ class Lowering:
             "run the ONNX file with ONNX Runtime, or take that layer out of the network",
         )
 
-    def value(self, node: Node, place: int = 0) -> int:
+    def value(self, node: OnnxNode, place: int = 0) -> int:
         """The map that a node reads. Raises InputError where its axes are not channels, height, width."""
         number = self.read(node, place)
         axes, one = self.axes_of(node.inputs[place]), self.program.values[number]
@@ -112,7 +112,7 @@ class Lowering:
             self.refuse(node, f"its input {place} has other axes than channels, height, width")
         return number
 
-    def read(self, node: Node, place: int = 0) -> int:
+    def read(self, node: OnnxNode, place: int = 0) -> int:
         """The value that a node reads, under whatever axes. Raises InputError where it is a constant or several maps."""
         name = node.inputs[place] if place < len(node.inputs) else ""
         if name in self.series:
@@ -125,7 +125,7 @@ class Lowering:
         """How the axes of a name's tensor, without the batch, lie in its map."""
         return self.axes[name] if name in self.axes else layout.of_map(self.program.values[self.names[name]])
 
-    def shape_of(self, node: Node, place: int) -> list[int | None] | None:
+    def shape_of(self, node: OnnxNode, place: int) -> list[int | None] | None:
         """A shape that a node reads, constant or computed from known ones; None where it is left out."""
         name = node.inputs[place] if place < len(node.inputs) else ""
         if name in self.shapes:
@@ -133,19 +133,19 @@ class Lowering:
         found = self.ints(node, place)
         return [*found] if found else None
 
-    def constant(self, node: Node, place: int) -> Any:
+    def constant(self, node: OnnxNode, place: int) -> Any:
         """As `tensor`, and None too where it has no numbers."""
         found = self.tensor(node, place)
         return found if found is not None and found.size else None
 
-    def pass_on(self, node: Node) -> None:
+    def pass_on(self, node: OnnxNode) -> None:
         """The node's output is what it reads, a map or several."""
         if node.inputs[0] in self.series:
             self.series[node.outputs[0]] = self.series[node.inputs[0]]
         else:
             self.alias(node, self.read(node))
 
-    def each(self, node: Node, make: Callable[[int, Axes], int]) -> None:
+    def each(self, node: OnnxNode, make: Callable[[int, Axes], int]) -> None:
         """The node's output is `make` of the map that it reads, or of each of several; axes stay."""
         name = node.inputs[0]
         if name in self.series:
@@ -154,7 +154,7 @@ class Lowering:
             source, axes = self.read(node), self.axes_of(name)
             self.bind(node, make(source, axes), axes)
 
-    def tensor(self, node: Node, place: int) -> Any:
+    def tensor(self, node: OnnxNode, place: int) -> Any:
         """A constant input, or None where it is left out. Raises InputError where it is computed."""
         name = node.inputs[place] if place < len(node.inputs) else ""
         if not name:
@@ -164,7 +164,7 @@ class Lowering:
             self.refuse(node, f"its input {place} is not constant")
         return found
 
-    def ints(self, node: Node, place: int, name: str = "") -> list[int] | None:
+    def ints(self, node: OnnxNode, place: int, name: str = "") -> list[int] | None:
         """Integers that are a constant input, or an attribute in some operator sets; None where they are left out."""
         found = node.attributes.get(name)
         if found is None and (given := self.tensor(node, place)) is not None:
@@ -182,7 +182,7 @@ class Lowering:
         self.maker[number] = made
         return number
 
-    def bind(self, node: Node, value: int, axes: Axes | None = None) -> None:
+    def bind(self, node: OnnxNode, value: int, axes: Axes | None = None) -> None:
         """The node's output is this value, its axes channels, height, width where no others are given."""
         name = node.outputs[0]
         self.names[name] = value
@@ -192,7 +192,7 @@ class Lowering:
             self.axes[name] = axes
         self.value_uses[value] = self.uses.get(name, 0)
 
-    def alias(self, node: Node, value: int, axes: Axes | None = None) -> None:
+    def alias(self, node: OnnxNode, value: int, axes: Axes | None = None) -> None:
         """The node's output is its input under another name, and other axes where they are given."""
         self.names[node.outputs[0]] = value
         self.axes[node.outputs[0]] = self.axes_of(node.inputs[0]) if axes is None else axes
@@ -210,7 +210,7 @@ class Lowering:
             one.type, one.scale, one.zero = "float32", 1.0, 0
         return True
 
-    def match_gate_product(self, node: Node) -> Node | None:
+    def match_gate_product(self, node: OnnxNode) -> OnnxNode | None:
         """The product of a node's output with its input, both rounded to bytes or not, if nothing else reads the output."""
         chain = [node]
         while (
@@ -241,7 +241,7 @@ class Lowering:
             return None
         return made
 
-    def activate(self, node: Node, act: str, uses: int = 1, bound: tuple[float, float] = (0.0, 0.0)) -> None:
+    def activate(self, node: OnnxNode, act: str, uses: int = 1, bound: tuple[float, float] = (0.0, 0.0)) -> None:
         if node.inputs[0] in self.series:
             self.each(node, lambda source, _: self.activation(source, act, bound))
             return

@@ -10,14 +10,14 @@ from gossamer.compile.attributes import normalized_axes, scalar_input, text_attr
 from gossamer.compile.lowering import FLOAT_MOST, Lowering, Pads
 from gossamer.compile.program import MOST_PAD, QDQ_OPS, FeatureMap, LayerWeights
 from gossamer.compile.slices import resize_pairs
-from gossamer.modelfile.onnx import Node
+from gossamer.modelfile.onnx import OnnxNode
 
 RANK = 4
 SAME = ("SAME_UPPER", "SAME_LOWER")
 REPEATS = ("edge", "reflect", "wrap")  # by these names in numpy too
 
 
-def of(low: Lowering, node: Node, kernel: tuple[int, int], stride: tuple[int, int], dilation: int) -> Pads:
+def of(low: Lowering, node: OnnxNode, kernel: tuple[int, int], stride: tuple[int, int], dilation: int) -> Pads:
     """The padding of a convolution or pool, and that of an operator of its own before it. Raises InputError."""
     kind = text_attribute(node, "auto_pad", "NOTSET")
     before = low.padded.get(low.map_name(node.inputs[0]), (0, 0, 0, 0))
@@ -36,7 +36,7 @@ def of(low: Lowering, node: Node, kernel: tuple[int, int], stride: tuple[int, in
     return top, left, bottom, right
 
 
-def pad(low: Lowering, node: Node) -> None:
+def pad(low: Lowering, node: OnnxNode) -> None:
     """Pad: a number around what only convolutions and pools read that can do so themselves, or rows and columns again."""
     around, source, name = _around(low, node), low.value(node), node.outputs[0]
     mode: Any = text_attribute(node, "mode", "constant")
@@ -57,7 +57,7 @@ def pad(low: Lowering, node: Node) -> None:
     low.padded[name] = around
 
 
-def _around(low: Lowering, node: Node) -> Pads:
+def _around(low: Lowering, node: OnnxNode) -> Pads:
     """Rows and columns that a Pad adds. Raises InputError where it does anything else."""
     sides, axes = low.ints(node, 1, "pads"), low.ints(node, 3)
     chosen = normalized_axes(low, node, range(RANK) if axes is None else axes, RANK)
@@ -88,7 +88,7 @@ def _pad_themselves(low: Lowering, name: str, number: float) -> bool:
     return True
 
 
-def _pads_itself(reader: Node, name: str, number: float) -> bool:
+def _pads_itself(reader: OnnxNode, name: str, number: float) -> bool:
     if reader.inputs.count(name) != 1 or reader.inputs[0] != name:
         return False
     if reader.op in QDQ_OPS:

@@ -10,12 +10,12 @@ import numpy as np
 from gossamer.compile import reductions
 from gossamer.compile.lowering import Lowering
 from gossamer.compile.program import Array, FeatureMap, LayerWeights, Quantised
-from gossamer.modelfile.onnx import Node
+from gossamer.modelfile.onnx import OnnxNode
 
 LEAST_SCALE, MOST_SCALE, MOST_ZERO = 1e-29, 1e29, 255
 
 
-def quantise(low: Lowering, node: Node) -> None:
+def quantise(low: Lowering, node: OnnxNode) -> None:
     """A map's type becomes uint8; where something else reads it as it is, a copy's does."""
     scale, zero = _parameters(low, node)
     if node.inputs[0] in low.series:
@@ -45,7 +45,7 @@ def _bytes(low: Lowering, source: int, scale: float, zero: int) -> int:
     return low.emit("copy", source, FeatureMap(value.h, value.w, value.c, type="uint8", scale=scale, zero=zero))
 
 
-def dequantise(low: Lowering, node: Node) -> None:
+def dequantise(low: Lowering, node: OnnxNode) -> None:
     """A constant is kept both as bytes and as floats; a map goes on under the new name."""
     name = node.inputs[0]
     if name in low.names or name in low.series:
@@ -77,7 +77,7 @@ def dequantise(low: Lowering, node: Node) -> None:
 
 
 def layer(
-    low: Lowering, node: Node, weight: Array, bias: Array, source: int, axis: int = 0
+    low: Lowering, node: OnnxNode, weight: Array, bias: Array, source: int, axis: int = 0
 ) -> tuple[int, LayerWeights]:
     """A map and the layer of a weight (in the shape it is used in) that meets it: int8 where both are quantised, else floats."""
     found = low.quantised.get(node.inputs[1])
@@ -88,7 +88,7 @@ def layer(
     return source, LayerWeights(np.ascontiguousarray(data.reshape(weight.shape)), bias, rows)
 
 
-def _parameters(low: Lowering, node: Node) -> tuple[float, int]:
+def _parameters(low: Lowering, node: OnnxNode) -> tuple[float, int]:
     """Scale and zero of a map of bytes; signed ones are moved up by 128. Raises InputError for others."""
     scale: Any = low.tensor(node, 1)
     zero: Any = low.tensor(node, 2)

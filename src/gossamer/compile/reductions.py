@@ -7,17 +7,17 @@ import numpy as np
 from gossamer.compile.attributes import normalized_axes
 from gossamer.compile.lowering import Lowering
 from gossamer.compile.program import MOST_STRIDE, FeatureMap, LayerWeights
-from gossamer.modelfile.onnx import Node
+from gossamer.modelfile.onnx import OnnxNode
 
 LARGEST_POOL, LARGEST_BLOCK = 64, 16  # of a pool's kernel; of the positions that channels become
 
 
-def axes_of(low: Lowering, node: Node) -> list[int]:
+def axes_of(low: Lowering, node: OnnxNode) -> list[int]:
     """The axes that a reduction of a map is over, an attribute or a second input."""
     return sorted(normalized_axes(low, node, low.ints(node, 1, "axes") or [], 4))
 
 
-def largest(low: Lowering, node: Node) -> None:
+def largest(low: Lowering, node: OnnxNode) -> None:
     """ReduceMax and GlobalMaxPool."""
     axes = [2, 3] if node.op == "GlobalMaxPool" else axes_of(low, node)
     source = low.value(node)
@@ -32,7 +32,7 @@ def largest(low: Lowering, node: Node) -> None:
     low.bind(node, low.emit("max_pool", source, FeatureMap(1, 1, value.c), kernel=(value.h, value.w)))
 
 
-def _of_channels(low: Lowering, node: Node, source: int) -> int:
+def _of_channels(low: Lowering, node: OnnxNode, source: int) -> int:
     """Channels become positions, of which a pool takes the largest, until there is one."""
     value = low.program.values[source]
     while value.c > 1:
@@ -47,7 +47,7 @@ def _of_channels(low: Lowering, node: Node, source: int) -> int:
     return source
 
 
-def mean_of_lines(low: Lowering, node: Node, source: int, rows: bool) -> int:
+def mean_of_lines(low: Lowering, node: OnnxNode, source: int, rows: bool) -> int:
     """The mean of all rows, or of all columns, of a map: a pool, or several where one would be too large."""
     value = low.program.values[source]
     side = value.h if rows else value.w
@@ -64,7 +64,7 @@ def mean_of_lines(low: Lowering, node: Node, source: int, rows: bool) -> int:
     return source
 
 
-def mean_of_channels(low: Lowering, node: Node) -> None:
+def mean_of_channels(low: Lowering, node: OnnxNode) -> None:
     """ReduceMean over the channels, which stay as one."""
     source = floats(low, low.value(node))
     value = low.program.values[source]

@@ -21,7 +21,7 @@ from gossamer.compile.program import (
     LayerWeights,
     Operation,
 )
-from gossamer.modelfile.onnx import Node
+from gossamer.modelfile.onnx import OnnxNode
 
 MOST_WEIGHT = MOST_NUMBERS // MOST_TAPS  # kernels of the largest size
 
@@ -55,7 +55,7 @@ def _chosen(made: Operation) -> tuple[list[int], list[int]] | None:
     return layer.weight[:, 0].astype(int).tolist(), layer.bias[:, 0].astype(int).tolist()
 
 
-def focus(low: Lowering, node: Node) -> bool:
+def focus(low: Lowering, node: OnnxNode) -> bool:
     """A convolution of every t-th row and column, from each of several first ones, all laid into channels.
 
     It is one of a kernel and strides t times as large over the map itself; whether a Concat begins that.
@@ -95,7 +95,7 @@ def focus(low: Lowering, node: Node) -> bool:
     larger = {"kernel_shape": sides, "strides": [one * step for one in strides], "pads": [one * step for one in pads]}
     low.skip.add(id(conv))
     low.handlers["Conv"](
-        low, Node(conv.op, conv.name, (given, kept, *conv.inputs[2:]), conv.outputs, {**conv.attributes, **larger})
+        low, OnnxNode(conv.op, conv.name, (given, kept, *conv.inputs[2:]), conv.outputs, {**conv.attributes, **larger})
     )
     return True
 
@@ -122,7 +122,7 @@ def _firsts(
     return (found, step) if len(set(found)) == len(found) else ([], 0)
 
 
-def again(low: Lowering, node: Node) -> bool:
+def again(low: Lowering, node: OnnxNode) -> bool:
     """One map several times along its rows or columns; whether a Concat is that."""
     axis = node.attributes.get("axis")
     if axis not in (2, 3, -2, -1) or len(set(node.inputs)) > 1 or node.inputs[0] not in low.names:
@@ -133,7 +133,7 @@ def again(low: Lowering, node: Node) -> bool:
     return True
 
 
-def repeated(low: Lowering, node: Node, source: int, along_rows: bool) -> int:
+def repeated(low: Lowering, node: OnnxNode, source: int, along_rows: bool) -> int:
     """The map as many times as a node has inputs, below or beside itself."""
     value, count = low.program.values[source], len(node.inputs)
     if count * (value.h if along_rows else value.w) > MOST_SIDE:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from gossamer.compile import layout, reductions
 from gossamer.compile.lowering import Lowering
 from gossamer.compile.program import FeatureMap
-from gossamer.modelfile.onnx import Node
+from gossamer.modelfile.onnx import OnnxNode
 
 
-def _maps(low: Lowering, node: Node, name: str) -> list[int]:
+def _maps(low: Lowering, node: OnnxNode, name: str) -> list[int]:
     """The maps of a stack (paths, C, H, W). Raises InputError for other rows."""
     parts = low.series[name]
     if any(axes != ((), *layout.of_map(low.program.values[value])) or axes != parts[0][1] for value, axes in parts):
@@ -16,7 +16,7 @@ def _maps(low: Lowering, node: Node, name: str) -> list[int]:
     return [value for value, _ in parts]
 
 
-def total(low: Lowering, node: Node) -> None:
+def total(low: Lowering, node: OnnxNode) -> None:
     """ReduceSum over the axis along which maps are stacked."""
     if node.inputs[0] not in low.series or reductions.axes_of(low, node) != [1] or node.attributes.get("keepdims", 1):
         low.refuse(node, "a sum that is not over maps stacked along axis 1")
@@ -27,7 +27,7 @@ def total(low: Lowering, node: Node) -> None:
     low.bind(node, first)
 
 
-def weigh(low: Lowering, node: Node) -> bool:
+def weigh(low: Lowering, node: OnnxNode) -> bool:
     """A stack times one number for each of its channels (paths, C, 1, 1); whether it is one."""
     names = [name for name in node.inputs if name in low.series]
     if len(names) != 1:

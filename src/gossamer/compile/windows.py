@@ -10,12 +10,12 @@ from gossamer.compile.constants import slice_bounds
 from gossamer.compile.lowering import Lowering, Window
 from gossamer.compile.program import FeatureMap, LayerWeights
 from gossamer.compile.slices import crop_map, repeated, resize_pairs
-from gossamer.modelfile.onnx import Node
+from gossamer.modelfile.onnx import OnnxNode
 
 ROWS, COLUMNS = 2, 3  # axes of a map
 
 
-def cut(low: Lowering, node: Node) -> bool:
+def cut(low: Lowering, node: OnnxNode) -> bool:
     """A slice of rows or columns of which only means over them are taken; whether it is one."""
     start, end, axes, steps = slice_bounds(low, node)
     axes = None if axes is None else normalized_axes(low, node, axes, 4)
@@ -34,7 +34,7 @@ def cut(low: Lowering, node: Node) -> bool:
     return True
 
 
-def mean(low: Lowering, node: Node, axes: list[int]) -> bool:
+def mean(low: Lowering, node: OnnxNode, axes: list[int]) -> bool:
     """The mean over rows or columns, of a window or of a map; whether it is one. What joins several is behind it."""
     window, name = low.windows.get(node.inputs[0]), node.outputs[0]
     if axes not in ([ROWS], [COLUMNS]):
@@ -53,7 +53,7 @@ def mean(low: Lowering, node: Node, axes: list[int]) -> bool:
     return True
 
 
-def _mean(low: Lowering, node: Node, window: Window) -> int:
+def _mean(low: Lowering, node: OnnxNode, window: Window) -> int:
     """The mean of a window as a map of its own."""
     value, lines = low.program.values[window.source], range(window.first, window.end)
     rows, columns = (lines, range(value.w)) if window.axis == ROWS else (range(value.h), lines)
@@ -69,7 +69,7 @@ def _without(value: FeatureMap, axis: int) -> layout.Axes:
     return tuple(parts for place, parts in enumerate(layout.of_map(value), 1) if place != axis)
 
 
-def lower_concat(low: Lowering, node: Node) -> bool:
+def lower_concat(low: Lowering, node: OnnxNode) -> bool:
     """Means of windows of one map side by side: an average pool, or a resize where parts differ in size; whether it is that."""
     parts: list[Any] = [low.windows.get(name) for name in node.inputs]
     if not any(parts):

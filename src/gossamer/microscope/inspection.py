@@ -14,7 +14,7 @@ from typing import Any
 from torch import nn
 
 from gossamer.analysis.channels import ChannelGroup, channel_groups
-from gossamer.analysis.cost import FREE, POINTWISE, Cost, Layer, cost
+from gossamer.analysis.cost import FREE, POINTWISE, Cost, LayerCost, cost
 from gossamer.analysis.graph import Graph, Node, trace
 from gossamer.errors import InputError
 from gossamer.host.text import OPERATOR_NAMES
@@ -217,7 +217,7 @@ def _rows(graph: Graph, whole: Cost, timing: Timing | None) -> tuple[Row, ...]:
     layers = [(node, layer) for node, layer in zip(_priced(graph), whole.layers)]
     fields = receptive_fields(graph)
     row_of: dict[int, int] = {}  # node -> row
-    groups: list[list[tuple[Node, Layer]]] = []
+    groups: list[list[tuple[Node, LayerCost]]] = []
     for node, layer in layers:
         sources = _sources(graph, node)
         alone = len(sources) == 1 and (source := next(iter(sources))) in row_of and _fed_by_one(graph, source, node)

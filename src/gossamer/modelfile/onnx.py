@@ -125,7 +125,7 @@ class OnnxValue:
 
 
 @dataclass(frozen=True)
-class Node:
+class OnnxNode:
     """One operation. Attributes are int, float, bytes, numpy arrays, or lists of them; others are None."""
 
     op: str
@@ -145,7 +145,7 @@ class OnnxModel:
     metadata: tuple[tuple[str, str], ...]
     input: OnnxValue
     outputs: tuple[OnnxValue, ...]
-    nodes: tuple[Node, ...]
+    nodes: tuple[OnnxNode, ...]
     tensors: dict[str, NDArray[Any] | None]
 
     @property
@@ -210,7 +210,7 @@ def _value(message: dict[str, Any]) -> OnnxValue:
     return OnnxValue(message.get("name", ""), tensor.get("elem_type", 0), axes)
 
 
-def _graph(message: dict[str, Any]) -> tuple[dict[str, NDArray[Any] | None], tuple[Node, ...]]:
+def _graph(message: dict[str, Any]) -> tuple[dict[str, NDArray[Any] | None], tuple[OnnxNode, ...]]:
     """The named tensors and the nodes of a graph. Raises ModelFileError (rules 4 to 6)."""
     tensors: dict[str, NDArray[Any] | None] = {}
     for item in message["initializer"]:
@@ -224,11 +224,11 @@ def _graph(message: dict[str, Any]) -> tuple[dict[str, NDArray[Any] | None], tup
     return tensors, tuple(_node(item) for item in message["node"])
 
 
-def _node(message: dict[str, Any]) -> Node:
+def _node(message: dict[str, Any]) -> OnnxNode:
     attributes = {item.get("name", ""): _attribute(item) for item in message["attribute"]}
     domain = message.get("domain", "")
     op = message.get("op_type", "")
-    return Node(
+    return OnnxNode(
         op if domain in ("", "ai.onnx") else f"{domain}:{op}",
         message.get("name", "") or (message["output"][0] if message["output"] else "unnamed"),
         tuple(message["input"]),
@@ -306,7 +306,10 @@ def _shaped(values: NDArray[Any], shape: list[int], name: str) -> NDArray[Any]:
 
 
 def _check_order(
-    nodes: tuple[Node, ...], tensors: dict[str, NDArray[Any] | None], inputs: list[OnnxValue], outputs: list[OnnxValue]
+    nodes: tuple[OnnxNode, ...],
+    tensors: dict[str, NDArray[Any] | None],
+    inputs: list[OnnxValue],
+    outputs: list[OnnxValue],
 ) -> None:
     """Each value is computed once and before its use, and so are the outputs. Raises ModelFileError (rule 6)."""
     known = {*tensors, *(value.name for value in inputs)}

@@ -19,7 +19,7 @@ from gossamer.networks.base import KeyMapping, Network
 from gossamer.networks.builder import Builder
 
 
-class Variant(NamedTuple):
+class AlexNetVariant(NamedTuple):
     """Channels of the five convolutions, groups of the second, fourth and fifth, padding of the first, and whether pools
     round up."""
 
@@ -31,9 +31,9 @@ class Variant(NamedTuple):
 
 SIDE, HIDDEN = 6, 4096
 VARIANTS = {
-    "torchvision": Variant((64, 192, 384, 256, 256), 1, 2, False),
-    "paper": Variant((96, 256, 384, 384, 256), 2, 0, False),
-    "ungrouped": Variant((96, 256, 384, 384, 256), 1, 0, True),
+    "torchvision": AlexNetVariant((64, 192, 384, 256, 256), 1, 2, False),
+    "paper": AlexNetVariant((96, 256, 384, 384, 256), 2, 0, False),
+    "ungrouped": AlexNetVariant((96, 256, 384, 384, 256), 1, 0, True),
 }
 
 TORCHVISION = KeyMapping(

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from torch import Tensor, nn
 
-from gossamer.blocks.head import Head
+from gossamer.blocks.head import ClassifierHead
 from gossamer.errors import SettingsError
 
 if TYPE_CHECKING:
@@ -121,10 +121,10 @@ class Network(Backbone):
         stem: nn.Module,
         stages: Iterable[nn.Sequential],
         conv_head: nn.Module,
-        head: Head,
+        head: ClassifierHead,
         feature_info: FeatureList,
         key_mappings: tuple[KeyMapping, ...] = (),
-        aux: Mapping[str, Head] | None = None,
+        aux: Mapping[str, ClassifierHead] | None = None,
     ) -> None:
         super().__init__()
         self.stem = stem
@@ -177,7 +177,7 @@ class Network(Backbone):
         check_count("num_classes", num_classes, 0)
         like = next(self.parameters())
         for head in (self.head, *self.aux.values()):
-            assert isinstance(head, Head)
+            assert isinstance(head, ClassifierHead)
             head.reset(num_classes)
             head.classifier.to(device=like.device, dtype=like.dtype)
 

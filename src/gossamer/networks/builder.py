@@ -9,7 +9,7 @@ from torch import nn
 
 from gossamer.blocks.activation import Activation, replace_activations
 from gossamer.blocks.drop import set_drop_path
-from gossamer.blocks.head import Head
+from gossamer.blocks.head import ClassifierHead
 from gossamer.blocks.initialise import initialise, initialise_classifier
 from gossamer.blocks.norm import replace_norms, set_norm_eps
 from gossamer.errors import SettingsError
@@ -65,7 +65,7 @@ class Builder:
         self._kept = 2 if small_input else 0
         self._stem: nn.Module = nn.Identity()
         self._stages: list[nn.Sequential] = []
-        self._aux: dict[str, Head] = {}
+        self._aux: dict[str, ClassifierHead] = {}
         self._features = FeatureList()
 
     def stride(self, stride: int) -> int:
@@ -100,13 +100,13 @@ class Builder:
         self._tap(f"stages.{len(self._stages)}", channels)
         self._stages.append(nn.Sequential(parts))
 
-    def aux(self, head: Head) -> None:
+    def aux(self, head: ClassifierHead) -> None:
         """An auxiliary classifier on the map of the last stage, which only training uses."""
         self._aux[str(len(self._stages) - 1)] = head
 
     def network(
         self,
-        head: Head,
+        head: ClassifierHead,
         *,
         conv_head: nn.Module | None = None,
         key_mappings: tuple[KeyMapping, ...] = (),

@@ -20,7 +20,7 @@ from gossamer.networks.base import KeyMapping, Network
 from gossamer.networks.builder import Builder
 
 
-class Depth(NamedTuple):
+class DenseNetDepth(NamedTuple):
     """Growth rate k, channels of the stem, dense layers of the four blocks."""
 
     k: int
@@ -30,10 +30,10 @@ class Depth(NamedTuple):
 
 MIDDLE = 4  # bottleneck, in growth rates
 DEPTHS = {
-    121: Depth(32, 64, (6, 12, 24, 16)),
-    161: Depth(48, 96, (6, 12, 36, 24)),
-    169: Depth(32, 64, (6, 12, 32, 32)),
-    201: Depth(32, 64, (6, 12, 48, 32)),
+    121: DenseNetDepth(32, 64, (6, 12, 24, 16)),
+    161: DenseNetDepth(48, 96, (6, 12, 36, 24)),
+    169: DenseNetDepth(32, 64, (6, 12, 32, 32)),
+    201: DenseNetDepth(32, 64, (6, 12, 48, 32)),
 }
 
 

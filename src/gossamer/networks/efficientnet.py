@@ -12,18 +12,18 @@ from gossamer.blocks.head import LinearHead
 from gossamer.blocks.width import make_divisible
 from gossamer.networks.base import KeyMapping, Network
 from gossamer.networks.builder import Builder
-from gossamer.networks.inverted import Group, add_stages, expanded, last_conv, timm_rules, torchvision_rules
+from gossamer.networks.inverted import BlockGroup, add_stages, expanded, last_conv, timm_rules, torchvision_rules
 
 STEM, LAST = 32, 1280
 BODY = (
     #     k  t   c   n  s
-    Group(3, 1, 16, 1, 1, se=True),
-    Group(3, 6, 24, 2, 2, se=True),
-    Group(5, 6, 40, 2, 2, se=True),
-    Group(3, 6, 80, 3, 2, se=True),
-    Group(5, 6, 112, 3, 1, se=True),
-    Group(5, 6, 192, 4, 2, se=True),
-    Group(3, 6, 320, 1, 1, se=True),
+    BlockGroup(3, 1, 16, 1, 1, se=True),
+    BlockGroup(3, 6, 24, 2, 2, se=True),
+    BlockGroup(5, 6, 40, 2, 2, se=True),
+    BlockGroup(3, 6, 80, 3, 2, se=True),
+    BlockGroup(5, 6, 112, 3, 1, se=True),
+    BlockGroup(5, 6, 192, 4, 2, se=True),
+    BlockGroup(3, 6, 320, 1, 1, se=True),
 )
 
 

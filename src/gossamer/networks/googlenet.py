@@ -35,7 +35,7 @@ class Row(NamedTuple):
     pool_proj: int
 
 
-class Variant(NamedTuple):
+class GoogLeNetVariant(NamedTuple):
     """Norm or bias, kernel of the third branch, side of the last pool."""
 
     norm: bool
@@ -44,9 +44,9 @@ class Variant(NamedTuple):
 
 
 VARIANTS = {
-    "torchvision": Variant(norm=True, kernel=3, last_pool=2),
-    "paper": Variant(norm=False, kernel=5, last_pool=3),
-    "bn": Variant(norm=True, kernel=5, last_pool=3),
+    "torchvision": GoogLeNetVariant(norm=True, kernel=3, last_pool=2),
+    "paper": GoogLeNetVariant(norm=False, kernel=5, last_pool=3),
+    "bn": GoogLeNetVariant(norm=True, kernel=5, last_pool=3),
 }
 STEM, CONV2 = 64, (64, 192)
 # a max pool before 3a, 4a and 5a; the stages end where an auxiliary classifier sits

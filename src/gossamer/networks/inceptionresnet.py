@@ -14,7 +14,7 @@ from torch import nn
 
 from gossamer.blocks.conv import ConvNormAct
 from gossamer.blocks.head import LinearHead
-from gossamer.blocks.inception import GridReduction, InceptionA, InceptionResidual, Step, average, scaled
+from gossamer.blocks.inception import GridReduction, InceptionA, InceptionResidual, Step, average, scale_channels
 from gossamer.networks.base import KeyMapping, Network
 from gossamer.networks.builder import Builder
 from gossamer.networks.inceptionstem import add_conv, add_stem
@@ -22,7 +22,7 @@ from gossamer.networks.inceptionstem import add_conv, add_stem
 Chains = tuple[tuple[Step, ...], ...]
 
 
-class Group(NamedTuple):
+class ResidualGroup(NamedTuple):
     """n residual blocks: their branches and the scale of what they add."""
 
     n: int
@@ -30,13 +30,13 @@ class Group(NamedTuple):
     scale: float
 
 
-class Version(NamedTuple):
+class InceptionResNetVersion(NamedTuple):
     """Blocks A, B and C, the reductions before B and C, channels of the last 1x1 (0: none), whether the last
     block has scale and ReLU."""
 
-    a: Group
-    b: Group
-    c: Group
+    a: ResidualGroup
+    b: ResidualGroup
+    c: ResidualGroup
     reduction_a: Chains
     reduction_b: Chains
     last: int
@@ -46,19 +46,19 @@ class Version(NamedTuple):
 ROW, COLUMN, SHORT_ROW, SHORT_COLUMN = (1, 7), (7, 1), (1, 3), (3, 1)
 STRIDED = 256
 VERSIONS = {
-    1: Version(
-        a=Group(5, (((32, 1),), ((32, 1), (32, 3)), ((32, 1), (32, 3), (32, 3))), 0.17),
-        b=Group(10, (((128, 1),), ((128, 1), (128, ROW), (128, COLUMN))), 0.10),
-        c=Group(5, (((192, 1),), ((192, 1), (192, SHORT_ROW), (192, SHORT_COLUMN))), 0.20),
+    1: InceptionResNetVersion(
+        a=ResidualGroup(5, (((32, 1),), ((32, 1), (32, 3)), ((32, 1), (32, 3), (32, 3))), 0.17),
+        b=ResidualGroup(10, (((128, 1),), ((128, 1), (128, ROW), (128, COLUMN))), 0.10),
+        c=ResidualGroup(5, (((192, 1),), ((192, 1), (192, SHORT_ROW), (192, SHORT_COLUMN))), 0.20),
         reduction_a=(((384, 3),), ((192, 1), (192, 3), (256, 3))),
         reduction_b=(((256, 1), (384, 3)), ((256, 1), (256, 3)), ((256, 1), (256, 3), (256, 3))),
         last=0,
         last_scaled=True,
     ),
-    2: Version(
-        a=Group(10, (((32, 1),), ((32, 1), (32, 3)), ((32, 1), (48, 3), (64, 3))), 0.17),
-        b=Group(20, (((192, 1),), ((128, 1), (160, ROW), (192, COLUMN))), 0.10),
-        c=Group(10, (((192, 1),), ((192, 1), (224, SHORT_ROW), (256, SHORT_COLUMN))), 0.20),
+    2: InceptionResNetVersion(
+        a=ResidualGroup(10, (((32, 1),), ((32, 1), (32, 3)), ((32, 1), (48, 3), (64, 3))), 0.17),
+        b=ResidualGroup(20, (((192, 1),), ((128, 1), (160, ROW), (192, COLUMN))), 0.10),
+        c=ResidualGroup(10, (((192, 1),), ((192, 1), (224, SHORT_ROW), (256, SHORT_COLUMN))), 0.20),
         reduction_a=(((384, 3),), ((256, 1), (256, 3), (384, 3))),
         reduction_b=(((256, 1), (384, 3)), ((256, 1), (288, 3)), ((256, 1), (288, 3), (320, 3))),
         last=1536,
@@ -100,8 +100,8 @@ def inception_resnet(builder: Builder, *, version: int, width: float = 1.0) -> N
     c = add_conv(builder, width)
     pool, before = None, list[nn.Module]()
     if version == 1:
-        before.append(ConvNormAct(c, scaled(STRIDED, width), 3, stride=builder.stride(2), padding=0))
-        c = scaled(STRIDED, width)
+        before.append(ConvNormAct(c, scale_channels(STRIDED, width), 3, stride=builder.stride(2), padding=0))
+        c = scale_channels(STRIDED, width)
     else:
         pool = builder.max_pool(padding=0)
         five = InceptionA(
@@ -121,14 +121,14 @@ def inception_resnet(builder: Builder, *, version: int, width: float = 1.0) -> N
         reduction = GridReduction(c, *chains, stride=builder.stride(2), width=width)
         c = reduction.channels
         builder.stage([reduction, *_blocks(c, group, width, group is not row.c or row.last_scaled)], c)
-    last = scaled(row.last, width) if row.last else 0
+    last = scale_channels(row.last, width) if row.last else 0
     head = LinearHead(last or c, builder.num_classes, drop_rate=builder.drop_rate)
     conv_head = ConvNormAct(c, last) if last else None
     key_mappings = (TIMM,) if version == 2 else ()
     return builder.network(head, conv_head=conv_head, key_mappings=key_mappings, norm_eps=TIMM.norm_eps)
 
 
-def _blocks(c: int, group: Group, width: float, last_scaled: bool = True) -> list[nn.Module]:
+def _blocks(c: int, group: ResidualGroup, width: float, last_scaled: bool = True) -> list[nn.Module]:
     """The residual blocks of a group; the last one without scale and ReLU unless `last_scaled`."""
     blocks = [InceptionResidual(c, *group.chains, scale=group.scale, width=width) for _ in range(group.n)]
     if not last_scaled:

@@ -15,7 +15,7 @@ from torch import nn
 
 from gossamer.blocks.conv import ConvNormAct
 from gossamer.blocks.head import LinearHead
-from gossamer.blocks.inception import Branches, GridReduction, InceptionA, scaled
+from gossamer.blocks.inception import Branches, GridReduction, InceptionA, scale_channels
 from gossamer.errors import UnknownNameError
 from gossamer.networks.base import Network
 from gossamer.networks.builder import Builder
@@ -72,7 +72,7 @@ def inception_v2(
     """
     if stem not in ("separable", "full"):
         raise UnknownNameError("stem of BN-Inception", stem, ("separable", "full"))
-    c_in, reduce, c = (scaled(channels, width) for channels in (STEM, *CONV2))
+    c_in, reduce, c = (scale_channels(channels, width) for channels in (STEM, *CONV2))
     builder.stem(_stem(builder, stem, c_in), c_in)
     conv2 = [ConvNormAct(c_in, reduce), ConvNormAct(reduce, c, 3)]
     builder.stage(conv2, c, pool=builder.max_pool(padding=0, ceil_mode=True))

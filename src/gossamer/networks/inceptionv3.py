@@ -12,7 +12,7 @@ from torch import nn
 
 from gossamer.blocks.conv import ConvNormAct
 from gossamer.blocks.head import BodyHead, LinearHead
-from gossamer.blocks.inception import Branches, GridReduction, InceptionA, InceptionB, InceptionC, scaled
+from gossamer.blocks.inception import Branches, GridReduction, InceptionA, InceptionB, InceptionC, scale_channels
 from gossamer.blocks.pool import PoolToFive
 from gossamer.networks.base import KeyMapping, Network
 from gossamer.networks.builder import Builder
@@ -84,7 +84,7 @@ def inception_v3(builder: Builder, *, width: float = 1.0, aux: bool = False) -> 
     c = blocks[-1].channels
     builder.stage(blocks, c)
     if aux:
-        reduce, hidden = scaled(AUX, width), scaled(AUX_HIDDEN, width)
+        reduce, hidden = scale_channels(AUX, width), scale_channels(AUX_HIDDEN, width)
         body = nn.Sequential(
             PoolToFive(),
             ConvNormAct(c, reduce),

@@ -20,7 +20,7 @@ from gossamer.blocks.inception import (
     Step,
     average,
     chain,
-    scaled,
+    scale_channels,
 )
 from gossamer.networks.base import KeyMapping, Network
 from gossamer.networks.builder import Builder
@@ -55,7 +55,7 @@ TIMM = KeyMapping("timm", (*PLACES, *BRANCHES), norm_eps=1e-3)
 def inception_v4(builder: Builder, *, width: float = 1.0) -> Network:
     """Inception v4; `width` scales every layer but the classifier."""
     c = add_stem(builder, width)
-    stride, to = builder.stride(2), scaled(96, width)
+    stride, to = builder.stride(2), scale_channels(96, width)
     first = Branches([nn.MaxPool2d(3, stride), ConvNormAct(c, to, 3, stride=stride, padding=0)], c)
     seven: tuple[Step, ...] = ((64, 1), (64, (1, 7)), (64, (7, 1)), (96, 3))
     chains: tuple[tuple[Step, ...], ...] = (((64, 1), (96, 3)), seven)

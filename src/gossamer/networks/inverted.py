@@ -25,7 +25,7 @@ class Row(NamedTuple):
     s: int
 
 
-class Group(NamedTuple):
+class BlockGroup(NamedTuple):
     """n blocks of kernel k and c outputs, expanded t times, with squeeze-and-excitation or not, the first of stride s."""
 
     k: int
@@ -61,7 +61,9 @@ def add_stages(builder: Builder, stages: Sequence[Sequence[Row]], gate: Gate) ->
         builder.stage(blocks, c_in)
 
 
-def expanded(stem: int, groups: Sequence[Group], act: Activation, width: float, depth: float = 1.0) -> list[list[Row]]:
+def expanded(
+    stem: int, groups: Sequence[BlockGroup], act: Activation, width: float, depth: float = 1.0
+) -> list[list[Row]]:
     """The rows of groups, scaled: channels by `width`, blocks by `depth`, rounded up. `stem`: channels before them."""
     stages: list[list[Row]] = []
     c_in = stem

@@ -15,38 +15,38 @@ from gossamer.blocks.head import LinearHead
 from gossamer.blocks.width import make_divisible
 from gossamer.networks.base import KeyMapping, Network
 from gossamer.networks.builder import Builder
-from gossamer.networks.inverted import Group, add_stages, expanded, last_conv, timm_rules
+from gossamer.networks.inverted import BlockGroup, add_stages, expanded, last_conv, timm_rules
 
 LAST = 1280
 STEM = {"a1": 32, "b1": 32, "small": 8}
 BODY = {
     "a1": (
         #     k  t   c   n  s
-        Group(3, 1, 16, 1, 1),
-        Group(3, 6, 24, 2, 2),
-        Group(5, 3, 40, 3, 2, se=True),
-        Group(3, 6, 80, 4, 2),
-        Group(3, 6, 112, 2, 1, se=True),
-        Group(5, 6, 160, 3, 2, se=True),
-        Group(3, 6, 320, 1, 1),
+        BlockGroup(3, 1, 16, 1, 1),
+        BlockGroup(3, 6, 24, 2, 2),
+        BlockGroup(5, 3, 40, 3, 2, se=True),
+        BlockGroup(3, 6, 80, 4, 2),
+        BlockGroup(3, 6, 112, 2, 1, se=True),
+        BlockGroup(5, 6, 160, 3, 2, se=True),
+        BlockGroup(3, 6, 320, 1, 1),
     ),
     "b1": (
-        Group(3, 1, 16, 1, 1),
-        Group(3, 3, 24, 3, 2),
-        Group(5, 3, 40, 3, 2),
-        Group(5, 6, 80, 3, 2),
-        Group(3, 6, 96, 2, 1),
-        Group(5, 6, 192, 4, 2),
-        Group(3, 6, 320, 1, 1),
+        BlockGroup(3, 1, 16, 1, 1),
+        BlockGroup(3, 3, 24, 3, 2),
+        BlockGroup(5, 3, 40, 3, 2),
+        BlockGroup(5, 6, 80, 3, 2),
+        BlockGroup(3, 6, 96, 2, 1),
+        BlockGroup(5, 6, 192, 4, 2),
+        BlockGroup(3, 6, 320, 1, 1),
     ),
     "small": (
-        Group(3, 1, 8, 1, 1),
-        Group(3, 3, 16, 1, 2),
-        Group(3, 6, 16, 2, 2),
-        Group(5, 6, 32, 4, 2, se=True),
-        Group(3, 6, 32, 3, 1, se=True),
-        Group(5, 6, 88, 3, 2, se=True),
-        Group(3, 6, 144, 1, 1),
+        BlockGroup(3, 1, 8, 1, 1),
+        BlockGroup(3, 3, 16, 1, 2),
+        BlockGroup(3, 6, 16, 2, 2),
+        BlockGroup(5, 6, 32, 4, 2, se=True),
+        BlockGroup(3, 6, 32, 3, 1, se=True),
+        BlockGroup(5, 6, 88, 3, 2, se=True),
+        BlockGroup(3, 6, 144, 1, 1),
     ),
 }
 

@@ -24,7 +24,7 @@ from gossamer.networks.base import KeyMapping, Network
 from gossamer.networks.builder import Builder
 
 
-class Depth(NamedTuple):
+class ResNetDepth(NamedTuple):
     """Blocks of conv2_x, conv3_x, conv4_x and conv5_x."""
 
     conv2_x: int
@@ -36,11 +36,11 @@ class Depth(NamedTuple):
 STEM = 64
 CHANNELS = (64, 128, 256, 512)
 DEPTHS = {
-    18: Depth(2, 2, 2, 2),
-    34: Depth(3, 4, 6, 3),
-    50: Depth(3, 4, 6, 3),
-    101: Depth(3, 4, 23, 3),
-    152: Depth(3, 8, 36, 3),
+    18: ResNetDepth(2, 2, 2, 2),
+    34: ResNetDepth(3, 4, 6, 3),
+    50: ResNetDepth(3, 4, 6, 3),
+    101: ResNetDepth(3, 4, 23, 3),
+    152: ResNetDepth(3, 8, 36, 3),
 }
 ATTENTION = ("none", "se", "cbam", "sk")
 EXPANSION = 4  # outputs of a bottleneck block, in its rows' channels; blocks are bottlenecks from 50 layers on

@@ -25,7 +25,7 @@ class Row(NamedTuple):
     e3x3: int
 
 
-class Version(NamedTuple):
+class SqueezeNetVersion(NamedTuple):
     """Filters and kernel of conv1; the fire modules by stage, a max pool before each; torchvision's numbers of them."""
 
     conv1: int
@@ -36,13 +36,13 @@ class Version(NamedTuple):
 
 FIRE2, FIRE4, FIRE6, FIRE8 = Row(16, 64, 64), Row(32, 128, 128), Row(48, 192, 192), Row(64, 256, 256)
 VERSIONS = {
-    "1.0": Version(
+    "1.0": SqueezeNetVersion(
         96,
         7,
         ((FIRE2, FIRE2, FIRE4), (FIRE4, FIRE6, FIRE6, FIRE8), (FIRE8,)),
         (3, 4, 5, 7, 8, 9, 10, 12),
     ),
-    "1.1": Version(
+    "1.1": SqueezeNetVersion(
         64,
         3,
         ((FIRE2, FIRE2), (FIRE4, FIRE4), (FIRE6, FIRE6, FIRE8, FIRE8)),

@@ -23,7 +23,7 @@ from gossamer.networks.base import Network
 from gossamer.networks.builder import Builder
 
 
-class Version(NamedTuple):
+class SqueezeNeXtVersion(NamedTuple):
     """Kernel of the stem, blocks of the four stages, and whether a widening 1x1 begins a stage."""
 
     kernel: int
@@ -33,7 +33,7 @@ class Version(NamedTuple):
 
 STEM, HEAD = 64, 128
 CHANNELS = (32, 64, 128, 256)
-VERSIONS = {"23": Version(7, (6, 6, 8, 1), False), "23v5": Version(5, (2, 4, 14, 1), True)}
+VERSIONS = {"23": SqueezeNeXtVersion(7, (6, 6, 8, 1), False), "23v5": SqueezeNeXtVersion(5, (2, 4, 14, 1), True)}
 STYLES = ("authors", "pytorchcv")
 
 

@@ -67,7 +67,7 @@ class Difference:
         return "\n".join(lines)
 
 
-class Found(NamedTuple):
+class FileTensor(NamedTuple):
     """A tensor of the file, with the file's name for it."""
 
     name: str
@@ -120,12 +120,12 @@ def load_tensors(
 
 def _in_our_names(
     tensors: dict[str, Tensor], model: nn.Module, own: dict[str, Tensor]
-) -> tuple[KeyMapping, dict[str, Found]]:
+) -> tuple[KeyMapping, dict[str, FileTensor]]:
     """Whose names the file uses, and its tensors by ours: of all key_mappings, the one that gives most of our names."""
     blocks = _block_paths(model)
-    best, most, found = OURS, -1, dict[str, Found]()
+    best, most, found = OURS, -1, dict[str, FileTensor]()
     for key_mapping in (OURS, *getattr(model, "key_mappings", ())):
-        renamed = {_rename(name, key_mapping, blocks): Found(name, value) for name, value in tensors.items()}
+        renamed = {_rename(name, key_mapping, blocks): FileTensor(name, value) for name, value in tensors.items()}
         count = sum(name in own for name in renamed)
         if count > most:
             best, most, found = key_mapping, count, renamed
@@ -157,7 +157,7 @@ def _rename(name: str, key_mapping: KeyMapping, blocks: list[str]) -> str:
 
 
 def _compare(
-    path: str, key_mapping: KeyMapping, found: dict[str, Found], model: nn.Module, own: dict[str, Tensor]
+    path: str, key_mapping: KeyMapping, found: dict[str, FileTensor], model: nn.Module, own: dict[str, Tensor]
 ) -> tuple[Difference, dict[str, Tensor]]:
     """The difference, and the values to take by our names, in the network's shapes."""
     classifier = _other_classes(found, own)
@@ -203,7 +203,7 @@ def _compare(
     return difference, taken
 
 
-def _other_classes(found: dict[str, Found], own: dict[str, Tensor]) -> tuple[int, int] | None:
+def _other_classes(found: dict[str, FileTensor], own: dict[str, Tensor]) -> tuple[int, int] | None:
     """Classes of the file and of the network where its classifier cannot be taken but for their number, else None."""
     key = CLASSIFIER + "weight"
     theirs = found[key].value.shape if key in found else None

@@ -12,14 +12,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gossamer.modelfile.onnx import TYPES, Node
+from gossamer.modelfile.onnx import TYPES, OnnxNode
 from gossamer.operators.windows import Unsupported, average_pool, check_size, conv, max_pool
 
 Array = NDArray[Any]
 Operator = Callable[..., "Array | tuple[Array, ...]"]
 
 
-def _batch_norm(node: Node, x: Array, scale: Array, shift: Array, mean: Array, variance: Array) -> Array:
+def _batch_norm(node: OnnxNode, x: Array, scale: Array, shift: Array, mean: Array, variance: Array) -> Array:
     if node.attributes.get("training_mode", 0):
         raise Unsupported("training_mode 1")
     factor = scale / np.sqrt(variance + np.float32(node.attributes.get("epsilon", 1e-5)))
@@ -27,7 +27,7 @@ def _batch_norm(node: Node, x: Array, scale: Array, shift: Array, mean: Array, v
     return np.asarray(x * factor.reshape(sides) + (shift - mean * factor).reshape(sides))
 
 
-def _gemm(node: Node, a: Array, b: Array, c: Array | None = None) -> Array:
+def _gemm(node: OnnxNode, a: Array, b: Array, c: Array | None = None) -> Array:
     a = a.T if node.attributes.get("transA", 0) else a
     b = b.T if node.attributes.get("transB", 0) else b
     result = a @ b
@@ -37,32 +37,32 @@ def _gemm(node: Node, a: Array, b: Array, c: Array | None = None) -> Array:
     return np.asarray(result if c is None else result + (c if beta == 1.0 else c * c.dtype.type(beta)))
 
 
-def _clip(node: Node, x: Array, low: Array | None = None, high: Array | None = None) -> Array:
+def _clip(node: OnnxNode, x: Array, low: Array | None = None, high: Array | None = None) -> Array:
     x = x if low is None else np.maximum(x, low)
     return x if high is None else np.minimum(x, high)
 
 
-def _sigmoid(node: Node, x: Array) -> Array:
+def _sigmoid(node: OnnxNode, x: Array) -> Array:
     half = x.dtype.type(0.5)
     return np.asarray(np.tanh(x * half) * half + half)  # 1 / (1 + exp(-x)), but it never overflows
 
 
-def _hard_sigmoid(node: Node, x: Array) -> Array:
+def _hard_sigmoid(node: OnnxNode, x: Array) -> Array:
     kind = x.dtype.type
     alpha, beta = kind(node.attributes.get("alpha", 0.2)), kind(node.attributes.get("beta", 0.5))
     return np.asarray(np.clip(x * alpha + beta, kind(0), kind(1)))
 
 
-def _hard_swish(node: Node, x: Array) -> Array:
+def _hard_swish(node: OnnxNode, x: Array) -> Array:
     kind = x.dtype.type
     return np.asarray(x * np.clip(x * kind(1 / 6) + kind(0.5), kind(0), kind(1)))
 
 
-def _leaky_relu(node: Node, x: Array) -> Array:
+def _leaky_relu(node: OnnxNode, x: Array) -> Array:
     return np.where(x < 0, x * x.dtype.type(node.attributes.get("alpha", 0.01)), x)
 
 
-def _softmax(node: Node, x: Array) -> Array:
+def _softmax(node: OnnxNode, x: Array) -> Array:
     axis = node.attributes.get("axis", -1)
     power = np.exp(x - x.max(axis=axis, keepdims=True))
     return np.asarray(power / power.sum(axis=axis, keepdims=True))
@@ -75,7 +75,7 @@ def _global(reduce: Callable[..., Array]) -> Operator:
 def _reduce(reduce: Callable[..., Array]) -> Operator:
     """A reduction whose axes are an input (operator set 18) or an attribute (before)."""
 
-    def operator(node: Node, x: Array, axes: Array | None = None) -> Array:
+    def operator(node: OnnxNode, x: Array, axes: Array | None = None) -> Array:
         chosen = _ints(axes, node.attributes.get("axes"))
         if not chosen and node.attributes.get("noop_with_empty_axes", 0):
             return x
@@ -92,29 +92,29 @@ def _ints(given: Array | None, attribute: Any) -> list[int] | None:
     return None if attribute is None else [int(value) for value in attribute]
 
 
-def _reshape(node: Node, x: Array, shape: Array) -> Array:
+def _reshape(node: OnnxNode, x: Array, shape: Array) -> Array:
     sides = _ints(shape, None) or []
     if not node.attributes.get("allowzero", 0):
         sides = [x.shape[i] if side == 0 else side for i, side in enumerate(sides)]
     return x.reshape(sides)
 
 
-def _flatten(node: Node, x: Array) -> Array:
+def _flatten(node: OnnxNode, x: Array) -> Array:
     axis = int(node.attributes.get("axis", 1))
     axis = axis + x.ndim if axis < 0 else axis
     return x.reshape(int(np.prod(x.shape[:axis], dtype=np.int64)), -1)
 
 
-def _squeeze(node: Node, x: Array, axes: Array | None = None) -> Array:
+def _squeeze(node: OnnxNode, x: Array, axes: Array | None = None) -> Array:
     chosen = _ints(axes, node.attributes.get("axes"))
     return np.squeeze(x, axis=None if chosen is None else tuple(chosen))
 
 
-def _unsqueeze(node: Node, x: Array, axes: Array | None = None) -> Array:
+def _unsqueeze(node: OnnxNode, x: Array, axes: Array | None = None) -> Array:
     return np.expand_dims(x, tuple(_ints(axes, node.attributes.get("axes")) or ()))
 
 
-def _split(node: Node, x: Array, sizes: Array | None = None) -> tuple[Array, ...]:
+def _split(node: OnnxNode, x: Array, sizes: Array | None = None) -> tuple[Array, ...]:
     axis = int(node.attributes.get("axis", 0))
     parts = len(node.outputs)
     chunk = -(-x.shape[axis] // parts)  # equal parts, the last one smaller
@@ -125,7 +125,7 @@ def _split(node: Node, x: Array, sizes: Array | None = None) -> tuple[Array, ...
 
 
 def _slice(
-    node: Node, x: Array, starts: Array, ends: Array, axes: Array | None = None, steps: Array | None = None
+    node: OnnxNode, x: Array, starts: Array, ends: Array, axes: Array | None = None, steps: Array | None = None
 ) -> Array:
     first, last = _ints(starts, None) or [], _ints(ends, None) or []
     chosen = _ints(axes, range(len(first))) or []
@@ -138,7 +138,7 @@ def _slice(
     return x[tuple(index)]
 
 
-def _pad(node: Node, x: Array, pads: Array, value: Array | None = None, axes: Array | None = None) -> Array:
+def _pad(node: OnnxNode, x: Array, pads: Array, value: Array | None = None, axes: Array | None = None) -> Array:
     mode = {b"constant": "constant", b"reflect": "reflect", b"edge": "edge"}.get(
         node.attributes.get("mode", b"constant")
     )
@@ -154,13 +154,13 @@ def _pad(node: Node, x: Array, pads: Array, value: Array | None = None, axes: Ar
     return np.pad(x, wanted, mode="reflect" if mode == "reflect" else "edge")
 
 
-def _expand(node: Node, x: Array, shape: Array) -> Array:
+def _expand(node: OnnxNode, x: Array, shape: Array) -> Array:
     sides = np.broadcast_shapes(x.shape, tuple(_ints(shape, None) or ()))
     check_size(sides)
     return np.broadcast_to(x, sides)
 
 
-def _constant_of_shape(node: Node, shape: Array) -> Array:
+def _constant_of_shape(node: OnnxNode, shape: Array) -> Array:
     value = node.attributes.get("value")
     sides = tuple(_ints(shape, None) or ())
     check_size(sides)
@@ -168,7 +168,7 @@ def _constant_of_shape(node: Node, shape: Array) -> Array:
     return np.full(sides, fill.reshape(-1)[0], fill.dtype)
 
 
-def _constant(node: Node) -> Array:
+def _constant(node: OnnxNode) -> Array:
     kinds = {"value_float": np.float32, "value_floats": np.float32, "value_int": np.int64, "value_ints": np.int64}
     for name, kind in kinds.items():
         if name in node.attributes:
@@ -179,31 +179,31 @@ def _constant(node: Node) -> Array:
     return value
 
 
-def _shape(node: Node, x: Array) -> Array:
+def _shape(node: OnnxNode, x: Array) -> Array:
     return np.array(x.shape[node.attributes.get("start", 0) : node.attributes.get("end")], np.int64)
 
 
-def _cast(node: Node, x: Array) -> Array:
+def _cast(node: OnnxNode, x: Array) -> Array:
     kind = node.attributes.get("to")
     if kind not in TYPES:
         raise Unsupported(f"a cast to type {kind}")
     return x.astype(TYPES[kind][0])
 
 
-def _divide(node: Node, a: Array, b: Array) -> Array:
+def _divide(node: OnnxNode, a: Array, b: Array) -> Array:
     if np.issubdtype(a.dtype, np.integer):  # towards zero, as in C; numpy's // goes down
         return np.asarray(np.sign(a) * np.sign(b) * (np.abs(a) // np.abs(b)), a.dtype)
     return np.asarray(a / b)
 
 
-def _dropout(node: Node, x: Array, ratio: Array | None = None, training: Array | None = None) -> Array:
+def _dropout(node: OnnxNode, x: Array, ratio: Array | None = None, training: Array | None = None) -> Array:
     if training is not None and bool(training):
         raise Unsupported("training_mode 1")
     return x
 
 
 def _resize(
-    node: Node, x: Array, roi: Array | None = None, scales: Array | None = None, sizes: Array | None = None
+    node: OnnxNode, x: Array, roi: Array | None = None, scales: Array | None = None, sizes: Array | None = None
 ) -> Array:
     """Nearest and linear, an axis at a time; not the antialiased, cubic or cropping ones."""
     at = node.attributes
@@ -266,7 +266,7 @@ def _each(function: Callable[..., Array]) -> Operator:
 def _fold(function: Callable[[Array, Array], Array]) -> Operator:
     """An operator of any number of inputs, taken in from the left."""
 
-    def operator(node: Node, first: Array, *others: Array) -> Array:
+    def operator(node: OnnxNode, first: Array, *others: Array) -> Array:
         for other in others:
             first = function(first, other)
         return first

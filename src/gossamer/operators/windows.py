@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gossamer.modelfile.onnx import Node
+from gossamer.modelfile.onnx import OnnxNode
 
 Array = NDArray[Any]
 SIZE_LIMIT = 2**28  # values in one result
@@ -30,7 +30,7 @@ def check_size(shape: tuple[int, ...]) -> None:
             raise ValueError(f"a result of shape {tuple(shape)}")
 
 
-def conv(node: Node, x: Array, weight: Array, bias: Array | None = None) -> Array:
+def conv(node: OnnxNode, x: Array, weight: Array, bias: Array | None = None) -> Array:
     """x (N, C, H, W), weight (O, C/groups, kh, kw), bias (O) -> (N, O, oh, ow)."""
     if x.ndim != 4 or weight.ndim != 4:
         raise Unsupported(f"an input with {x.ndim} axes; only (N, C, H, W) is known")
@@ -73,7 +73,7 @@ def _depthwise(
     return result
 
 
-def max_pool(node: Node, x: Array) -> Array:
+def max_pool(node: OnnxNode, x: Array) -> Array:
     """x (N, C, H, W) -> (N, C, oh, ow); padding never wins."""
     kernel = _pair(node, "kernel_shape", None)
     x, _, size, strides, dilations = _prepare(node, x, kernel, -np.inf, ceil=bool(node.attributes.get("ceil_mode", 0)))
@@ -83,7 +83,7 @@ def max_pool(node: Node, x: Array) -> Array:
     return result
 
 
-def average_pool(node: Node, x: Array) -> Array:
+def average_pool(node: OnnxNode, x: Array) -> Array:
     """x (N, C, H, W) -> (N, C, oh, ow)."""
     kernel = _pair(node, "kernel_shape", None)
     height, width = x.shape[2:]
@@ -101,7 +101,7 @@ def average_pool(node: Node, x: Array) -> Array:
 
 
 def _prepare(
-    node: Node, x: Array, kernel: tuple[int, int], fill: float, *, ceil: bool
+    node: OnnxNode, x: Array, kernel: tuple[int, int], fill: float, *, ceil: bool
 ) -> tuple[Array, tuple[int, int, int, int], tuple[int, int], tuple[int, int], tuple[int, int]]:
     """The padded input, its pads, the output size, strides and dilations of a sliding window."""
     if x.ndim != 4:
@@ -139,14 +139,14 @@ def _taps(
             yield i, j, x[:, :, top : top + sh * (oh - 1) + 1 : sh, left : left + sw * (ow - 1) + 1 : sw]
 
 
-def _pair(node: Node, name: str, default: tuple[int, int] | None) -> tuple[int, int]:
+def _pair(node: OnnxNode, name: str, default: tuple[int, int] | None) -> tuple[int, int]:
     value = node.attributes.get(name, default)
     if value is None or len(value) != 2 or min(value) < 1:
         raise Unsupported(f"{name} {value}; two numbers above 0 are known")
     return int(value[0]), int(value[1])
 
 
-def _pads(node: Node, sides: tuple[int, ...], kernel: tuple[int, int]) -> tuple[int, int, int, int]:
+def _pads(node: OnnxNode, sides: tuple[int, ...], kernel: tuple[int, int]) -> tuple[int, int, int, int]:
     """(top, left, bottom, right)."""
     auto = node.attributes.get("auto_pad", b"NOTSET")
     if auto == b"NOTSET":

@@ -14,7 +14,7 @@ from typing import Any, Literal, NamedTuple
 
 from gossamer.errors import MissingPackageError, SettingsError, UnknownNameError
 
-Builder = Callable[[int, int, int], Any]
+ClassifierFactory = Callable[[int, int, int], Any]
 Kind = Literal["linear", "non-linear"]
 
 
@@ -22,7 +22,7 @@ class Classifier(NamedTuple):
     """A classifier: whether its borders are linear in the features, and its builder."""
 
     kind: Kind
-    build: Builder
+    build: ClassifierFactory
 
 
 def _sklearn(module: str) -> Any:
@@ -105,7 +105,7 @@ CLASSIFIERS: dict[str, Classifier] = {
 GROUPS = ("all", "linear", "non-linear")
 
 
-def choose(wanted: str) -> tuple[str, ...]:
+def select_classifiers(wanted: str) -> tuple[str, ...]:
     """The names that `wanted` stands for, in the order of CLASSIFIERS: all, linear, non-linear, or names with commas.
 
     Raises UnknownNameError, SettingsError.

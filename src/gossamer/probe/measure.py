@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from gossamer.errors import DataError, SettingsError
 from gossamer.host.progress import SILENT, Progress
-from gossamer.probe.classifiers import CLASSIFIERS, choose, pipeline
+from gossamer.probe.classifiers import CLASSIFIERS, pipeline, select_classifiers
 from gossamer.probe.features import Extracted, Frozen, extract, of_network, of_run
 from gossamer.probe.result import MAJORITY, ClassifierScore, ProbeResult
 from gossamer.settings import Settings
@@ -47,7 +47,7 @@ def probe(
 
     Raises DataError, SettingsError, UnknownNameError, WeightsError, RunError, MissingPackageError.
     """
-    names = choose(classifiers)
+    names = select_classifiers(classifiers)
     if not 2 <= folds <= MOST_FOLDS:
         raise SettingsError(f"folds: {folds}", f"2 to {MOST_FOLDS}", "give such a number")
     pipeline(names[0], 2, 1, seed)  # says at once whether scikit-learn is there

@@ -14,7 +14,7 @@ from gossamer.report.gallery import Mistake
 from gossamer.settings import Settings
 
 if TYPE_CHECKING:
-    from gossamer.analysis.cost import Cost, Layer
+    from gossamer.analysis.cost import Cost, LayerCost
     from gossamer.runtime.verification import VerificationResult
 
 
@@ -26,7 +26,7 @@ class Stage(NamedTuple):
     macs: int
 
 
-def stages(layers: Iterable[Layer]) -> list[Stage]:
+def stages(layers: Iterable[LayerCost]) -> list[Stage]:
     """The layers summed by the part of the network they belong to, in order."""
     sums: dict[str, Stage] = {}
     for layer in layers:
