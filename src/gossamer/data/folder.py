@@ -101,7 +101,7 @@ def read_folder(root: Path) -> Table:
     labels = np.array([number[name] for _, name, _ in entries], dtype=np.int64)
     return Table(
         "image folder",
-        tuple(printable_path(name) for name in order),
+        tuple(printable(name) for name in order),
         [printable_path(path.replace(os.sep, "/")) for path in paths],
         labels,
         [split for _, _, split in entries],
@@ -111,8 +111,13 @@ def read_folder(root: Path) -> Table:
 
 
 def printable_path(path: str) -> str:
-    """`path` as printable text, whatever bytes the file system has."""
-    return path if path.isprintable() else printable(path)
+    """`path` as printable text, whatever bytes the file system has.
+
+    Stricter than `printable`, which shows the joiners and spaces of languages: saved splits name images by it.
+    """
+    if path.isprintable():
+        return path
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in path)
 
 
 def _scan(folder: Path | str, skipped: list[str] | None = None) -> list[os.DirEntry[str]]:

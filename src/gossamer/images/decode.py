@@ -21,6 +21,7 @@ import os
 import pathlib
 import stat
 import threading
+import unicodedata
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -98,6 +99,9 @@ _UPRIGHT = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+
+_SHOWN = frozenset("\u00ad\u061c\u200c\u200d\u200e\u200f\u2060")
+"""Format characters (Cf) that text needs; those that can reverse the text around them are not among them."""
 
 _ORIENTATION = 0x0112
 # the chunks of a PNG that hold EXIF or XMP, by how they begin
@@ -182,11 +186,17 @@ def read_file(path: StrPath) -> bytes:
         raise ImageError(f"{name}: {error}", "the path of a file", "check the path") from error
 
 
+def is_text(text: str) -> bool:
+    """Whether all of `text` can be shown: `str.isprintable()`, and what it refuses though languages need it, the joiners
+    and marks of Persian, Malayalam, Hebrew or emoji, and spaces such as the ideographic one."""
+    return text.isprintable() or all(c.isprintable() or c in _SHOWN or unicodedata.category(c) == "Zs" for c in text)
+
+
 def printable(text: str) -> str:
     """`text` with control characters and undecodable bytes escaped: file names are not to be trusted on a terminal."""
-    if text.isprintable():
+    if is_text(text):
         return text
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+    return "".join(c if is_text(c) else c.encode("unicode_escape").decode() for c in text)
 
 
 # --- decoding ------------------------------------------------------------------------------------

@@ -17,6 +17,7 @@ from typing import Any
 from gossamer.data.folder import SPLIT_NAMES, hidden_notes, printable_path
 from gossamer.data.source import shown
 from gossamer.errors import DataError, ImageError
+from gossamer.images.decode import is_text
 from gossamer.images.hidden import is_hidden
 from gossamer.images.preprocess import IMAGE_SUFFIXES, SIDE_LIMIT, describe
 
@@ -92,7 +93,7 @@ def said_size(height: object, width: object) -> Size | None:
 def class_name(value: object, where: str) -> str:
     """A class name without blanks around it. Raises DataError where it is none."""
     name = value.strip() if isinstance(value, str) else ""
-    if not name or not name.isprintable():
+    if not name or not is_text(name):
         raise DataError(f"{where}: class name {reprlib.repr(value)}", "printable text", "fix the name")
     return name
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,6 +15,7 @@ from PIL import Image
 
 from gossamer.data.source import shown
 from gossamer.errors import DataError, ImageError
+from gossamer.images.decode import is_text
 from gossamer.predictions.masks import IGNORED, Mask
 
 UNKNOWN = -1
@@ -21,6 +23,7 @@ FILES = ("classes.txt", "classes.json")
 
 Colour = tuple[int, int, int]
 Entry = tuple[str, Colour | None]  # name, and colour in colour masks
+_BLANKS = re.compile(r"[ \t]+")
 _ALLOWED = 'a line "name" or "name red green blue" a value, from value 0 on'
 
 
@@ -166,8 +169,8 @@ def parse_text(content: str, name: str) -> list[Entry]:
     """
     entries: list[Entry] = []
     for line in content.splitlines():
-        words = line.split()
-        if not words:
+        words = _BLANKS.split(line.strip())  # other spaces belong to the names
+        if not words[0]:
             continue
         numbers = [int(word) for word in words[-3:] if word.isascii() and word.isdigit() and len(word) < 10]
         if len(words) > 3 and len(numbers) == 3:
@@ -207,7 +210,7 @@ def _checked(entries: list[Entry], name: str) -> list[Entry]:
         wrong = "lists no classes"
     elif len(entries) > IGNORED + 1:
         wrong = f"lists {len(entries)} classes"
-    elif any(not each.strip() or not each.isprintable() for each in names):
+    elif any(not each.strip() or not is_text(each) for each in names):
         wrong = "has a name that is empty or cannot be printed"
     elif len(set(names)) < len(names):
         wrong = f"lists {next(each for each in names if names.count(each) > 1)!r} twice"
