@@ -3,7 +3,7 @@
     python benchmarks/busy.py [NETWORK] [--threads 2] [--seconds 3] [--rounds 3]
 
 Each runtime in a process of its own, in turn, quiet and then with one process a core that does nothing but count. A fair
-share of the machine is half: about 2 is what a busy machine must cost, more is threads that wait for each other.
+fraction of the machine is half: about 2 is what a busy machine must cost, more is threads that wait for each other.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The measured ceiling of this machine: multiply-adds a second from registers alone, by type and number of threads."""
+"""The measured ceiling of this machine: multiply-adds per second from registers alone, by type and number of threads."""
 
 from __future__ import annotations
 
@@ -26,16 +26,16 @@ def ceiling(threads: Sequence[int]) -> dict[str, dict[str, float]]:
         program = Path(folder) / "ceiling"
         flags = ("-std=c++17", "-O2", "-pthread")
         subprocess.run([compiler, *flags, str(SOURCE), "-o", str(program)], check=True)
-        said = subprocess.run([str(program), *map(str, threads)], check=True, capture_output=True, text=True).stdout
-    found: dict[str, dict[str, float]] = json.loads(said)
-    return found
+        output = subprocess.run([str(program), *map(str, threads)], check=True, capture_output=True, text=True).stdout
+    rates: dict[str, dict[str, float]] = json.loads(output)
+    return rates
 
 
-def highest(*found: dict[str, dict[str, float]]) -> dict[str, dict[str, float]]:
+def highest(*measurements: dict[str, dict[str, float]]) -> dict[str, dict[str, float]]:
     """The greatest rate of several measurements: another program may have held one of them down."""
     most: dict[str, dict[str, float]] = {}
-    for one in found:
-        for kind, rates in one.items():
+    for measurement in measurements:
+        for kind, rates in measurement.items():
             kept = most.setdefault(kind, {})
             kept.update({count: max(rate, kept.get(count, 0.0)) for count, rate in rates.items()})
     return most

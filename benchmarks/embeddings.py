@@ -4,13 +4,13 @@
     python benchmarks/embeddings.py CIFAR10_SHARDS --folder SCRATCH --minutes 10 --losses triplet --json embeddings.json
 
 CIFAR10_SHARDS is CIFAR-10 as tar shards, train-*.tar and test-*.tar of KEY.jpg and KEY.cls, with classes.txt; where it
-is absent, that is said and nothing done. SCRATCH takes shards without the held-out classes (so no loss, no validation
+is absent, that is printed and nothing is done. SCRATCH takes shards without the held-out classes (so no loss, no validation
 and no choice of weights knows of them), shards of held-out images, and the runs. The network, its first weights,
 the batches, the optimiser and the minutes are the same for all; what counts are the last weights.
 
 The default pair is cat and dog: every network that tells animals from vehicles finds a cat among trucks, so such a pair
-says nothing of a loss, while what tells these two apart must come from the eight other classes. Chance is 0.5. Below the
-losses stand two floors: the same backbone before its first step, and the pixels themselves.
+says nothing of a loss, while what distinguishes these two must come from the eight other classes. Chance is 0.5. Below the
+losses are two baselines: the same backbone before its first step, and the pixels themselves.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ from gossamer.training.restore import load_run, preprocess_of, torch_forward
 
 Json = dict[str, Any]
 LOSSES = ("contrastive", "triplet", "quadruplet", "arcface")
-FLOORS = ("untrained", "pixels")
+BASELINES = ("untrained", "pixels")
 SCORES = {"recall1": "recall@1", "map_r": "MAP@R", "auc": "AUC"}
 
 
@@ -90,8 +90,8 @@ def scores(forward: Forward, preprocess: Preprocess, settings: Settings, seen: P
     for data, prefix, names in ((seen, "seen_", ["recall1"]), (unseen, "", list(SCORES))):
         source = open_source(data, ())
         scorer = task_of("embed")(source.classes, settings).scorer()
-        found = evaluate(forward, source, preprocess, scorer).scores()
-        result |= {f"{prefix}images": len(source), **{prefix + name: found.metrics[name] for name in names}}
+        evaluation = evaluate(forward, source, preprocess, scorer).scores()
+        result |= {f"{prefix}images": len(source), **{prefix + name: evaluation.metrics[name] for name in names}}
     return result
 
 
@@ -148,11 +148,11 @@ def row_of(run: Run, seen: Path, unseen: Path) -> Json:
 
 
 def table(result: Json) -> str:
-    """A row a loss, and the floors."""
-    names = [name for name in (*LOSSES, *FLOORS) if name in result["rows"]]
+    """One row per loss, and the baselines."""
+    names = [name for name in (*LOSSES, *BASELINES) if name in result["rows"]]
     lines = [
         "| loss | minutes | steps | epochs | steps called collapsed | recall@1, classes trained on | "
-        + " | ".join(f"{said}, {' and '.join(result['held_out'])}" for said in SCORES.values())
+        + " | ".join(f"{score}, {' and '.join(result['held_out'])}" for score in SCORES.values())
         + " |",
         "|---|---:|---:|---:|---:|---:" + "|---:" * len(SCORES) + "|",
     ]
@@ -161,13 +161,13 @@ def table(result: Json) -> str:
         cells = [f"{row[key]:.4g}" if key in row else "-" for key in ("minutes", "steps", "epochs", "alarms")]
         cells += [f"{row[key]:.3f}" for key in ("seen_recall1", *SCORES)]
         lines.append(f"| {name} | " + " | ".join(cells) + " |")
-    one = next(iter(result["rows"].values()))
-    counts = f"{one['images']} held-out images, {one['seen_images']} of the classes trained on"
+    row = next(iter(result["rows"].values()))
+    counts = f"{row['images']} held-out images, {row['seen_images']} of the classes trained on"
     return "\n".join([*lines, "", f"{counts}; {result['settings']}"])
 
 
 def main() -> None:
-    """Train what is asked for, and show all that the file holds."""
+    """Train the chosen losses, and show all that the file holds."""
     parser = argparse.ArgumentParser()
     parser.add_argument("data")
     parser.add_argument("--folder", required=True, help="scratch: prepared shards and runs")
@@ -194,8 +194,8 @@ def main() -> None:
     if not set(losses) <= set(LOSSES):
         raise SystemExit(f"--losses {options.losses}: some of {', '.join(LOSSES)}")
     seen, unseen = prepare(data, folder, held, options.images)
-    said = {"data", "folder", "hold_out", "losses", "json"}
-    settings = ", ".join(f"{name} {value}" for name, value in vars(options).items() if name not in said)
+    not_listed = {"data", "folder", "hold_out", "losses", "json"}
+    settings = ", ".join(f"{name} {value}" for name, value in vars(options).items() if name not in not_listed)
     result: Json = {"held_out": held, "settings": settings, "rows": {}}
     place = Path(options.json) if options.json else None
     if place and place.is_file():
@@ -210,9 +210,9 @@ def main() -> None:
         run = train(loss, seen, options)
         result["rows"][loss] = row_of(run, seen, unseen)
         preprocess = preprocess_of(run.settings)
-        if FLOORS[0] not in result["rows"]:
+        if BASELINES[0] not in result["rows"]:
             start = untrained(run.settings, run.classes)
-            for name, forward in zip(FLOORS, (start, pixels)):
+            for name, forward in zip(BASELINES, (start, pixels)):
                 result["rows"][name] = scores(forward, preprocess, run.settings, seen, unseen)
         if place:
             write_text(place, json.dumps(result, indent=1))

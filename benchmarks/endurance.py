@@ -69,7 +69,7 @@ def endure(path: Path, runs: int, threads: int) -> None:
         spent = (time.perf_counter() - start) / each * 1e6
         print(f"| {part * each} | {resident_kb()} | {spent:.1f} |", flush=True)
     if not np.array_equal(engine(image), expected):
-        sys.exit("the last answer is another than the first")
+        sys.exit("the last output differs from the first")
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
     python benchmarks/engine.py [NETWORK ...] [--precisions fp32,bf16,int8] [--peers onnxruntime,..] [--threads 1,2]
                                 [--batches 1,8] [--seconds 1] [--rounds 5] [--json FILE]
 
-Every peer that is installed takes part in each precision that it has (`peers.py`), and its answers are compared with
+Every peer that is installed takes part in each precision that it has (`peers.py`), and its outputs are compared with
 those in float32. A ratio is the fastest peer's time over ours: above 1 we are faster. Nothing else should run meanwhile.
 `python benchmarks/table.py FILE...` prints what --json wrote, which it does after every network.
 """
@@ -45,8 +45,8 @@ NETWORKS = (
 )
 PRECISIONS = ("fp32", "bf16", "int8")
 COMMAND = [sys.executable, str(Path(__file__).with_name("peers.py"))]
-PATIENCE = 900.0  # seconds for one answer; torch.compile needs minutes on a slow machine
-WRONG = 1e-2  # of the spread of the answers in float32; Winograd's transforms cost some digits, but not that many
+PATIENCE = 900.0  # seconds for one reply; torch.compile needs minutes on a slow machine
+WRONG = 1e-2  # of the spread of the outputs in float32; Winograd's transforms cost some digits, but not that many
 RUNS = 3  # calls a round at least, however slow
 
 
@@ -107,7 +107,7 @@ def _versions() -> dict[str, str | None]:
 
 
 class Forms:
-    """The files of one network, each made when it is first asked for, and the reasons of those that cannot be made."""
+    """The files of one network, each written on first use, and the reasons of those that cannot be written."""
 
     def __init__(self, folder: Path, network: str) -> None:
         """Raises gossamer.bench.process.Failed where there is no such network."""
@@ -154,12 +154,12 @@ class Candidate:
             return {}
 
     def open(self, folder: Path, seconds: float) -> None:
-        """Load the network, warm up, and compare its answers."""
+        """Load the network, warm up, and compare its outputs."""
         job = {name: self.row[name] for name in ("runtime", "network", "precision", "threads", "batch")}
         self.row |= self.ask(do="open", target=str(folder), kind="model file", seconds=seconds, runs=RUNS, **job)
         self.row |= self.ask(do="check")
         if self.row["precision"] == "fp32" and self.row.get("difference", 0) > WRONG:
-            self.row["problem"] = f"other answers: they differ by {self.row['difference']:.1%}"
+            self.row["problem"] = f"other outputs: they differ by {self.row['difference']:.1%}"
 
     def round(self, seconds: float) -> None:
         """One turn."""

@@ -1,4 +1,4 @@
-"""What the engine costs before it earns: size, time to the first answer, and memory, each in a fresh process.
+"""What the engine costs before it earns: size, time to the first output, and memory, each in a fresh process.
 
     python benchmarks/engine_start.py [NETWORK] [--threads 1] [--rounds 5]
 
@@ -28,7 +28,7 @@ import gossamer
 imported = time.perf_counter()
 model = gossamer.load(sys.argv[1], runtime="native", threads=int(sys.argv[2]))
 image = np.zeros((1, *model.input_shape[1:]), np.float32)
-ready = time.perf_counter()
+loaded = time.perf_counter()
 model.run(image)
 done = time.perf_counter()
 peak = next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith("VmHWM:"))

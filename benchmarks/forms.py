@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Images = NDArray[np.float32]
-CALIBRATION, CHECKS = 16, 16  # images that set ranges, and others on which answers are compared
+CALIBRATION, CHECKS = 16, 16  # images that set ranges, and others on which outputs are compared
 CALIBRATION_SEED, CHECK_SEED = 1, 2
 
 
@@ -24,15 +24,15 @@ def images(shape: tuple[int, int, int], count: int, seed: int) -> Images:
     """float32 (count, C, H, W)."""
     rng = np.random.default_rng(seed)
     channels, height, width = shape
-    made = np.empty((count, *shape), np.float32)
-    for one in made:
+    batch = np.empty((count, *shape), np.float32)
+    for image in batch:
         side = int(rng.integers(2, 33))
         coarse = rng.standard_normal((channels, -(-height // side), -(-width // side)))
         spread = coarse.repeat(side, 1).repeat(side, 2)[:, :height, :width]
-        one[:] = (
+        image[:] = (
             rng.uniform(0.3, 1.2) * spread + 0.2 * rng.standard_normal(shape) + rng.normal(0, 0.5, (channels, 1, 1))
         )
-    return made
+    return batch
 
 
 def make(job: dict[str, Any]) -> dict[str, Any]:
@@ -60,7 +60,7 @@ def shape_of(folder: Path) -> tuple[int, int, int]:
 
 
 def weights(folder: Path, network: str, batch: int) -> dict[str, Any]:
-    """The weights, the images to compare on, and their answers in float32."""
+    """The weights, the images to compare on, and their outputs in float32."""
     import torch
     from torch import nn
 
@@ -81,10 +81,10 @@ def weights(folder: Path, network: str, batch: int) -> dict[str, Any]:
     calibration, checks = images(shape, CALIBRATION, CALIBRATION_SEED), images(shape, CHECKS, CHECK_SEED)
     with torch.no_grad():
         model(torch.from_numpy(calibration))
-        answers = model.eval()(torch.from_numpy(checks)).numpy()
+        outputs = model.eval()(torch.from_numpy(checks)).numpy()
     torch.save({"weights": model.state_dict(), "shape": shape}, folder / "weights.pt")
     np.save(folder / "checks.npy", checks)
-    np.save(folder / "answers.npy", answers)
+    np.save(folder / "outputs.npy", outputs)
     return {"macs": cost(model, (1, *shape)).macs, "input": shape}
 
 
@@ -120,7 +120,7 @@ def qdq(folder: Path, network: str, batch: int) -> None:
 
 
 def ncnn(folder: Path, network: str, batch: int) -> None:
-    """ncnn.param and ncnn.bin by pnnx, in float32; ncnn takes one image a call."""
+    """ncnn.param and ncnn.bin by pnnx, in float32; ncnn takes one image per call."""
     import pnnx
     import torch
 
@@ -152,14 +152,14 @@ def litert_int8(folder: Path, network: str, batch: int) -> None:
     signature, names = next(iter(Interpreter(float_file).get_signature_list().items()))
     ranges = images(shape_of(folder), CALIBRATION, CALIBRATION_SEED)
     batches = np.resize(ranges, (-(-CALIBRATION // batch), batch, *ranges.shape[1:]))
-    made = quantizer.Quantizer(float_file)
+    quantization = quantizer.Quantizer(float_file)
     kept: list[dict[str, Any]] = [
         {"regex": ".*", "operation": end, "algorithm_key": "no_quantize", "op_config": {}}
         for end in ("INPUT", "OUTPUT")
     ]
-    made.load_quantization_recipe(recipe.static_wi8_ai8() + kept)
-    found = made.calibrate({signature: [{names["inputs"][0]: one} for one in batches]})
-    made.quantize(found).export_model(str(folder / f"litert_int8-{batch}"), overwrite=True)
+    quantization.load_quantization_recipe(recipe.static_wi8_ai8() + kept)
+    calibration = quantization.calibrate({signature: [{names["inputs"][0]: x} for x in batches]})
+    quantization.quantize(calibration).export_model(str(folder / f"litert_int8-{batch}"), overwrite=True)
 
 
 def mnn(folder: Path, network: str, batch: int) -> None:

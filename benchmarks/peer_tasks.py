@@ -3,7 +3,7 @@
     python benchmarks/peer_tasks.py detect DATA --minutes 20 [--threads 1]      # ssdlite320_mobilenet_v3_large
     python benchmarks/peer_tasks.py segment DATA --minutes 20 --ignore-index 11 --input 240x320   # lraspp_mobilenet_v3_large
 
-Flips and AdamW with a cosine schedule; torchvision's own losses. Data are read and answers scored by gossamer's readers
+Flips and AdamW with a cosine schedule; torchvision's own losses. Data are read and annotations scored by gossamer's readers
 and scores, so that both sides are counted alike; the time is that of training alone, evaluation left out. Prints a line
 an evaluation, and the last one on the test images where there are some, as JSON.
 """
@@ -46,7 +46,7 @@ def nms(boxes: Tensor, scores: Tensor, threshold: float) -> Tensor:
     return torch.stack(kept) if kept else order
 
 
-def picture(source: Source, index: int) -> np.ndarray[Any, Any]:
+def decoded(source: Source, index: int) -> np.ndarray[Any, Any]:
     """(H, W, 3) uint8."""
     return np.asarray(decode(source.read(index)))
 
@@ -62,34 +62,34 @@ def detect(options: argparse.Namespace) -> None:
     data = open_boxes(options.data)
     torch.manual_seed(options.seed)
     model = models.ssdlite320_mobilenet_v3_large(weights=None, weights_backbone=None, num_classes=len(data.classes) + 1)
-    pictures = [picture(data.train, i) for i in range(len(data.train))]
-    answers = [data.train.target(i) for i in range(len(data.train))]
+    photos = [decoded(data.train, i) for i in range(len(data.train))]
+    annotations = [data.train.target(i) for i in range(len(data.train))]
 
     def loss(indices: list[int], rng: np.random.Generator) -> Tensor:
         images, targets = [], []
         for index in indices:
             image, corners = (
-                torch.from_numpy(pictures[index].copy()).permute(2, 0, 1).float() / 255,
-                answers[index].corners,
+                torch.from_numpy(photos[index].copy()).permute(2, 0, 1).float() / 255,
+                annotations[index].corners,
             )
             corners = torch.from_numpy(corners.copy())
             if rng.random() < 0.5:
                 image, width = image.flip(2), image.shape[2]
                 corners = torch.stack([width - corners[:, 2], corners[:, 1], width - corners[:, 0], corners[:, 3]], 1)
             images.append(image)
-            targets.append({"boxes": corners, "labels": torch.from_numpy(answers[index].labels) + 1})
+            targets.append({"boxes": corners, "labels": torch.from_numpy(annotations[index].labels) + 1})
         total: Tensor = sum(model(images, targets).values())
         return total
 
     def score(source: Source) -> dict[str, float]:
-        truth, found = [source.target(i) for i in range(len(source))], []
+        truth, detections = [source.target(i) for i in range(len(source))], []
         for index in range(len(source)):
-            image = torch.from_numpy(picture(source, index).copy()).permute(2, 0, 1).float() / 255
+            image = torch.from_numpy(decoded(source, index).copy()).permute(2, 0, 1).float() / 255
             with torch.inference_mode():
-                said = model([image])[0]
-            parts = [said[name].numpy() for name in ("boxes", "labels", "scores")]
-            found.append(ScoredBoxes(parts[0].astype(np.float32), parts[1] - 1, parts[2].astype(np.float32)))
-        return DetectionScores(data.classes, list(source.names), truth, found, []).metrics
+                detections_of_image = model([image])[0]
+            parts = [detections_of_image[name].numpy() for name in ("boxes", "labels", "scores")]
+            detections.append(ScoredBoxes(parts[0].astype(np.float32), parts[1] - 1, parts[2].astype(np.float32)))
+        return DetectionScores(data.classes, list(source.names), truth, detections, []).metrics
 
     run(options, model, len(data.train), loss, lambda: score(data.val), lambda: score(data.test or data.val), "map50")
 
@@ -105,7 +105,7 @@ def segment(options: argparse.Namespace) -> None:
     mean, std = (torch.tensor(values).view(3, 1, 1) for values in (usual.mean, usual.std))
 
     def input_of(source: Source, index: int) -> Tensor:
-        image = torch.from_numpy(picture(source, index).copy()).permute(2, 0, 1).float() / 255
+        image = torch.from_numpy(decoded(source, index).copy()).permute(2, 0, 1).float() / 255
         scaled = F.interpolate(image[None], size, mode="bilinear", antialias=True)[0]
         return (scaled - mean) / std
 
@@ -128,8 +128,8 @@ def segment(options: argparse.Namespace) -> None:
             truth = source.target(index)
             with torch.inference_mode():
                 logits = model(input_of(source, index)[None])["out"]
-            said = F.interpolate(logits, truth.shape, mode="bilinear", align_corners=False)[0].argmax(0)
-            scorer.count(source.names[index], truth, said.numpy().astype(np.uint8))
+            predicted = F.interpolate(logits, truth.shape, mode="bilinear", align_corners=False)[0].argmax(0)
+            scorer.count(source.names[index], truth, predicted.numpy().astype(np.uint8))
         return scorer.scores().metrics
 
     run(options, model, len(data.train), loss, lambda: score(data.val), lambda: score(data.test or data.val), "miou")
@@ -196,7 +196,7 @@ def run(options: argparse.Namespace, model: Any, count: int, loss: Any, score: A
 
 
 def main() -> None:
-    """Train what is asked for."""
+    """Train the chosen tasks."""
     parser = argparse.ArgumentParser()
     parser.add_argument("task", choices=("detect", "segment"))
     parser.add_argument("data")

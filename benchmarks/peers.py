@@ -1,9 +1,9 @@
 """The native engine and its peers, each at its best settings: `python peers.py` is a worker as gossamer.bench has them.
 
-Beside its requests it answers these:
+Beside the requests of its base class it serves these:
 
     {"do": "make", "form": .., "folder": .., "network": .., "batch": n}    -> what forms.py says of it
-    {"do": "check"}                 -> {"same": share of images of the same class, "difference": relative}, against float32
+    {"do": "check"}                 -> {"same": fraction of images of the same class, "difference": relative}, against float32
 
 A loader gives the ways to run a network; the worker measures the fastest.
 """
@@ -110,7 +110,7 @@ def torch(job: Json) -> Callable[[], worker.Loaded]:
             import torch._inductor.config as inductor
 
             inductor.freezing = True  # weights are constants
-            # layouts are chosen anew with frozen weights; the one given is that of the input
+            # layouts are chosen anew with frozen weights; the layout passed is that of the input
             return {"inductor, weights frozen": partial(opened, torch.channels_last, True)}, shape, torch.__version__
         layouts = {"channels_last": torch.channels_last, "channels_first": torch.contiguous_format}
         return {name: partial(opened, layout, False) for name, layout in layouts.items()}, shape, torch.__version__
@@ -243,21 +243,21 @@ class PeerWorker(worker.Worker):
         return super().answer(job)
 
     def check(self) -> Json:
-        """How far the answers are from those in float32.
+        """How far the outputs are from those in float32.
 
-        difference: its root mean square, over that of what tells the images' float32 answers apart.
+        difference: its root mean square, over the spread of the float32 outputs between images.
         """
         assert self.forward is not None, "open comes first"
         checks: Images = np.load(self.folder / "checks.npy")
-        expected: Images = np.load(self.folder / "answers.npy")
+        expected: Images = np.load(self.folder / "outputs.npy")
         size = len(self.batch)
         order = np.resize(np.arange(len(checks)), -(-len(checks) // size) * size)
-        found = np.concatenate([self.forward(checks[part]).copy() for part in order.reshape(-1, size)])[: len(checks)]
-        if not np.isfinite(found).all():
-            raise ValueError("answers that are not finite")
+        outputs = np.concatenate([self.forward(checks[part]).copy() for part in order.reshape(-1, size)])[: len(checks)]
+        if not np.isfinite(outputs).all():
+            raise ValueError("outputs that are not finite")
         spread = np.sqrt(np.square(expected - expected.mean(0)).mean())
-        difference = np.sqrt(np.square(found.reshape(expected.shape) - expected).mean()) / spread
-        return {"same": float((found.argmax(-1) == expected.argmax(-1)).mean()), "difference": float(difference)}
+        difference = np.sqrt(np.square(outputs.reshape(expected.shape) - expected).mean()) / spread
+        return {"same": float((outputs.argmax(-1) == expected.argmax(-1)).mean()), "difference": float(difference)}
 
 
 if __name__ == "__main__":

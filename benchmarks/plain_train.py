@@ -30,7 +30,7 @@ WARMUP_STEPS = 3
 
 
 class ImageFolder(Dataset[tuple[Tensor, int]]):
-    """One folder a class."""
+    """One folder per class."""
 
     def __init__(self, root: Path, size: int, scale: tuple[float, float]) -> None:
         self.size, self.scale = size, scale

@@ -15,9 +15,9 @@ Json = dict[str, Any]
 OURS = "native"
 MEANINGS = """\
 Milliseconds a call: median (10 % to 90 %). Ratio: the fastest peer's time over ours within a round, median over the
-rounds (least to greatest); above 1 we are faster. Ceiling: multiply-adds a second of ours, and of the fastest peer, over
+rounds (least to greatest); above 1 we are faster. Ceiling: multiply-adds per second of ours, and of the fastest peer, over
 what the same cores do from registers alone. Behind a time in bf16 and int8: images that keep their class in fp32, and
-the difference of the answers over what tells the fp32 answers of the images apart."""
+the difference of the outputs over the spread of the fp32 outputs between images."""
 
 
 def text(result: Json) -> str:
@@ -60,22 +60,22 @@ def _time(row: Json) -> str:
 
 
 def _compared(group: dict[str, Json], ceiling: float | None) -> tuple[str, str]:
-    """The ratio and the shares of the ceiling, "-" where there is nothing to compare."""
+    """The ratio and the fractions of the ceiling, "-" where there is nothing to compare."""
     ours = group.get(OURS, {})
     peers = [row for name, row in group.items() if name != OURS and "median_ms" in row]
     best = min(peers, key=lambda row: row["median_ms"], default=None)
-    ratio = share = "-"
+    ratio = of_ceiling = "-"
     if "median_ms" in ours and best:
         ratios = [min(theirs) / mine for mine, *theirs in zip(*(row["round_medians_ms"] for row in (ours, *peers)))]
         ratio = f"{statistics.median(ratios):.2f} ({min(ratios):.2f}-{max(ratios):.2f}), {best['runtime']}"
     if ceiling:
-        shares = [
+        fractions = [
             f"{row['macs'] / row['median_ms'] * 1e3 / ceiling:.0%}"
             for row in (ours, best)
             if row and "median_ms" in row
         ]
-        share = ", ".join(shares) or "-"
-    return ratio, share
+        of_ceiling = ", ".join(fractions) or "-"
+    return ratio, of_ceiling
 
 
 def main(paths: list[str]) -> None:

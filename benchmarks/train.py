@@ -34,7 +34,7 @@ SUFFIXES = (".jpg", ".jpeg", ".png")
 
 
 class Case(NamedTuple):
-    """size in pixels, images a step, and images an epoch at least: epochs must not end within the measured time."""
+    """size in pixels, images per step, and images per epoch at least: epochs must not end within the measured time."""
 
     size: int
     batch: int
@@ -89,13 +89,13 @@ def measure(name: str, data: Path, case: Case, seconds: float) -> dict[str, Any]
 
 def summary(rounds: list[dict[str, dict[str, Any]]]) -> dict[str, Any]:
     """Medians with their range over the rounds, and the ratios."""
-    rates = {name: [one[name]["images_per_second"] for one in rounds] for name in CANDIDATES}
+    rates = {name: [round_[name]["images_per_second"] for round_ in rounds] for name in CANDIDATES}
     by_hand = {name: statistics.median(values) for name, values in rates.items() if name != OURS}
     best = max(by_hand, key=lambda name: by_hand[name])
     return {
         "rows": [{"name": name, **spread(values), "rounds": values} for name, values in rates.items()],
         "best_by_hand": best,
-        "chosen": [one[OURS]["note"] for one in rounds],
+        "chosen": [round_[OURS]["note"] for round_ in rounds],
         "ours_over_plain": spread([ours / other for ours, other in zip(rates[OURS], rates[PLAIN], strict=True)]),
         "ours_over_best": spread([ours / other for ours, other in zip(rates[OURS], rates[best], strict=True)]),
     }

@@ -1,12 +1,12 @@
 """Does every network serve every task? One training step, export, verify and compile of each pair.
 
     python benchmarks/zoo_tasks.py --json zoo.json [--networks 'mobilenet*,resnet18'] [--tasks detect,segment]
-    python benchmarks/zoo_tasks.py --json zoo.json --seconds 150    # goes on where it stopped; --again does anew
+    python benchmarks/zoo_tasks.py --json zoo.json --seconds 150    # resumes where it stopped; --again does anew
     python benchmarks/zoo_tasks.py --json zoo.json --table          # what is there, as Markdown
 
-A pair passes where `train`, `export` (which compares the file's answers with the trained network's on all images),
-`verify` and `compile` (which compares the engine's answers with the file's, then repeats the file's checks) all do. An
-operator that the engine lacks is named and is no failure. Four pictures of squares and discs train, four compare; the
+A pair passes where `train`, `export` (which compares the outputs of the file with those of the trained network on all images),
+`verify` and `compile` (which compares the engine's outputs with the file's, then repeats the file's checks) all do. An
+unsupported operator of the engine is reported and is no failure. Four images of squares and discs train, four compare; the
 labels are numbers, for one step learns nothing. Each network reads the least of SIZES that it takes.
 """
 
@@ -62,7 +62,7 @@ STATIONS = ("train", "export", "verify", "native")
 
 
 def write_data(root: Path) -> None:
-    """boxes/ and masks/ with the same pictures, and the tables of the other tasks, TASK-train.csv and TASK-val.csv."""
+    """boxes/ and masks/ with the same images, and the tables of the other tasks, TASK-train.csv and TASK-val.csv."""
     write_boxes(root / "boxes", IMAGES)
     write_masks(root / "masks", IMAGES)
     for split in ("train", "val"):
@@ -105,7 +105,7 @@ def cell(net: str, task: str, side: int, data: Path, folder: Path, until: str = 
 
     until: the last of STATIONS to try.
     """
-    found: Json = {"network": net, "task": task, "input": side, "steps": {}, "notes": []}
+    result: Json = {"network": net, "task": task, "input": side, "steps": {}, "notes": []}
     onnx, compiled = folder / "m.onnx", folder / "m.goss"
     settings = {
         **data_of(data, task),
@@ -136,39 +136,39 @@ def cell(net: str, task: str, side: int, data: Path, folder: Path, until: str = 
     for name in STATIONS[: STATIONS.index(until) + 1]:
         started = time.perf_counter()
         try:
-            answer = does[name]()
-            found["steps"][name] = ""
+            value = does[name]()
+            result["steps"][name] = ""
             if name == "export":
-                found["notes"] += list(answer.notes)
+                result["notes"] += list(value.notes)
         except GossamerError as error:
-            found["steps"][name] = str(error)
-            # not that its answers differ, which is a VerificationError, but that it would not take the file
-            found["refused"] = name == "native" and isinstance(error, InputError)
+            result["steps"][name] = str(error)
+            # not that its outputs differ, which is a VerificationError, but that it refused the file
+            result["refused"] = name == "native" and isinstance(error, InputError)
         except Exception as error:  # a defect of ours: it belongs into the table, with its place
             place = traceback.extract_tb(error.__traceback__)[-1]
-            found["steps"][name] = f"{type(error).__name__} in {Path(place.filename).name}:{place.lineno}: {error}"
-        found[f"{name}_seconds"] = round(time.perf_counter() - started, 2)
-        if found["steps"][name]:
+            result["steps"][name] = f"{type(error).__name__} in {Path(place.filename).name}:{place.lineno}: {error}"
+        result[f"{name}_seconds"] = round(time.perf_counter() - started, 2)
+        if result["steps"][name]:
             break
-    return found
+    return result
 
 
-def verdict(found: Json) -> str:
+def verdict(result: Json) -> str:
     """A cell of the table: "pass", the last station where the others were not tried, or what was wrong."""
-    name, said = list(found["steps"].items())[-1]
-    if said:
-        said = re.sub(r"node '\w+', ", "", said.partition("; allowed:")[0])
-        return f"{'pass, no engine' if found.get('refused') else name}: {said}"
+    name, problem = list(result["steps"].items())[-1]
+    if problem:
+        problem = re.sub(r"node '\w+', ", "", problem.partition("; allowed:")[0])
+        return f"{'pass, no engine' if result.get('refused') else name}: {problem}"
     return "pass" if name == STATIONS[-1] else f"{name} passes"
 
 
-def is_done(found: Json | None, until: str) -> bool:
+def is_done(result: Json | None, until: str) -> bool:
     """Whether a pair was tried up to a station, or failed before it."""
-    return found is not None and (until in found["steps"] or any(found["steps"].values()))
+    return result is not None and (until in result["steps"] or any(result["steps"].values()))
 
 
 def table(rows: list[Json]) -> str:
-    """A row a network, a column a task; what is no plain pass is a letter that is explained below."""
+    """One row per network, one column per task; what is no plain pass is a letter that is explained below."""
     tasks = [task for task in TASKS if any(row["task"] == task for row in rows)]
     cells = {(row["network"], row["task"]): row for row in rows}
     sides = {row["network"]: row["input"] for row in rows}
@@ -181,9 +181,12 @@ def table(rows: list[Json]) -> str:
             plain = ":" not in text
             shown.append(text if plain else f"{text.partition(':')[0]} ({marks.setdefault(text, len(marks) + 1)})")
         lines.append(f"| {net} | {sides[net]} | " + " | ".join(shown) + " |")
-    said = [verdict(row) for row in rows]
-    whole, begun = sum(text.startswith("pass") for text in said), sum(text.endswith(" passes") for text in said)
-    lines += ["", f"{whole} of {len(rows)} pairs pass; {begun} more as far as they were tried."]
+    verdicts = [verdict(row) for row in rows]
+    passed, begun = (
+        sum(text.startswith("pass") for text in verdicts),
+        sum(text.endswith(" passes") for text in verdicts),
+    )
+    lines += ["", f"{passed} of {len(rows)} pairs pass; {begun} more as far as they were tried."]
     return "\n".join([*lines, *([""] if marks else []), *(f"{number}. {text}" for text, number in marks.items())])
 
 
@@ -229,14 +232,14 @@ def main() -> None:
             side = side_of(net) if tasks and time.perf_counter() - begun < options.seconds else 0
             for task in tasks:
                 if time.perf_counter() - begun >= options.seconds:
-                    print("more to do: the same command goes on", flush=True)
+                    print("more to do: the same command resumes", flush=True)
                     return
                 with tempfile.TemporaryDirectory() as folder:
-                    found = cell(net, task, side, Path(data), Path(folder), options.until)
-                kept[net, task] = found
+                    result = cell(net, task, side, Path(data), Path(folder), options.until)
+                kept[net, task] = result
                 write_text(place, json.dumps({**result, "cells": list(kept.values())}, indent=1))
-                spent = sum(value for key, value in found.items() if key.endswith("_seconds"))
-                print(f"{net} {task} {side}: {verdict(found)} ({spent:.1f} s)", flush=True)
+                spent = sum(value for key, value in result.items() if key.endswith("_seconds"))
+                print(f"{net} {task} {side}: {verdict(result)} ({spent:.1f} s)", flush=True)
     print("all done", flush=True)
 
 

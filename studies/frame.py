@@ -41,7 +41,7 @@ def main(
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.add_argument("--quick", action="store_true", help="a few points only, to see that it runs")
     if takes_data:
-        parser.add_argument("--data", default="", help="folder of images, one folder a class; default digits")
+        parser.add_argument("--data", default="", help="folder of images, one folder per class; default digits")
     options = parser.parse_args(arguments)
     given = {"data": options.data} if takes_data else {}
     found = study(quick=options.quick, **given)

@@ -31,7 +31,7 @@ class Images(NamedTuple):
 
 
 def load(folder: str = "", most: int = 4000) -> Images:
-    """The images of a folder (one folder a class, or train/ and val/), or scikit-learn's digits; at most `most` of each."""
+    """The images of a folder (one folder per class, or train/ and val/), or scikit-learn's digits; at most `most` of each."""
     if folder:
         data = open_data(folder)
         parts = [_pixels(source, most) for source in (data.train, data.val)]

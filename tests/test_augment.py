@@ -264,7 +264,7 @@ def test_keys_tell_preparations_apart() -> None:
 def test_damaged_bytes_are_an_image_error_in_every_geometry() -> None:
     data = encoded(ramp(200, 200))
     for crop in ("random_resized", "padded", "center"):
-        for broken in (b"", data[:40], data[: len(data) // 2], b"not a picture"):
+        for broken in (b"", data[:40], data[: len(data) // 2], b"not an image"):
             with pytest.raises(ImageError):
                 transform(crop=crop)(broken, stream(0))
 

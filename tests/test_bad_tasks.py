@@ -231,7 +231,7 @@ KINDS: dict[str, tuple[Make, str]] = {
     "a swap whose data have changed": (changed_data, "gone"),
     "boxes to a format that nobody knows": (lambda r: to(r, "signs", "pascal"), "voc"),
     "boxes into a folder that is there": (lambda r: to(r, "signs", "coco", "people"), "already there"),
-    "boxes into their own folder": (lambda r: to(r, "signs", "coco", "signs/coco"), "lies inside"),
+    "boxes into their own folder": (lambda r: to(r, "signs", "coco", "signs/coco"), "is inside"),
     "a check of masks as boxes": (lambda r: ["doctor", "--data", str(r / "street"), "--task", "detect"], "boxes"),
     "a check for a task that nobody knows": (lambda r: ["doctor", "--data", str(r / "street"), "--task", "x"], "task"),
     "a check for a task without data": (lambda r: ["doctor", "--task", "detect"], "--data"),

@@ -154,7 +154,7 @@ def test_an_exception_is_a_row(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_hang_is_a_row_and_its_process_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
     worker(monkeypatch, fake("time.sleep(600)"))
     monkeypatch.setattr(measure, "PATIENCE", 1.5)
-    assert one().error == "no answer within 1.5 seconds"
+    assert one().error == "no reply within 1.5 seconds"
 
 
 def ended(process: int, patience: float = 10.0) -> bool:

@@ -184,7 +184,7 @@ def test_unreadable_images_stay_behind(tmp_path: Path) -> None:
     root = full(tmp_path / "v", "voc")
     put(root / "JPEGImages" / "b.png", b"no picture")
     result = convert(root, tmp_path / "y", "yolo")
-    assert result.images == 2 and any("b.png: is not a picture" in note for note in result.notes)
+    assert result.images == 2 and any("b.png: is not an image" in note for note in result.notes)
 
 
 @pytest.mark.parametrize("to", KINDS)

@@ -17,7 +17,7 @@ from gossamer.data.boxes.open import read_boxes
 from gossamer.data.boxes.table import KINDS
 from gossamer.data.check.images import check_images
 from gossamer.data.open import open_data
-from gossamer.microscope.compare import Candidate, Comparison, _marked
+from gossamer.microscope.compare import Candidate, NetworkComparison, _marked
 from gossamer.run import Run
 from gossamer.settings import Settings, to_dict
 from gossamer.tasks.dataset_check import check_dataset
@@ -121,7 +121,7 @@ def test_other_metrics_have_a_front_and_a_name() -> None:
         Candidate(name, (1, 3, 8, 8), score, "its run", ms, ms, ms, "", 1, 1, 4, 4, "miou")
         for name, score, ms in (("a", 0.5, 1.0), ("b", 0.4, 2.0))
     ]
-    lines = Comparison(tuple(_marked(rows, "ms")), "ms").text().splitlines()
+    lines = NetworkComparison(tuple(_marked(rows, "ms")), "ms").text().splitlines()
     assert lines[0].split()[:3] == ["network", "input", "miou"]
     assert lines[1].split()[:5] == ["a", "*", "3x8x8", "50.00", "%"]
     assert "* nothing here has as much miou at less latency" in lines

@@ -71,7 +71,7 @@ def test_a_broken_package_says_why(monkeypatch: pytest.MonkeyPatch, code: str, r
 def test_a_package_that_hangs_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(doctor, "PATIENCE", 0.5)
     found = look(monkeypatch, PackageCheck("numpy", "", "everything", "import time; time.sleep(60)"))
-    assert found.state == "fails" and found.fix.startswith("no answer within 0.5 seconds")
+    assert found.state == "fails" and found.fix.startswith("no reply within 0.5 seconds")
 
 
 def test_a_failure_is_told_in_the_exit_code_and_at_the_end(monkeypatch: pytest.MonkeyPatch) -> None:

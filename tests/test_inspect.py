@@ -101,7 +101,7 @@ def test_unreadable_images_are_listed_with_their_reason() -> None:
     reasons = {item.name: item.reason for item in found.unreadable}
     assert list(reasons) == [name for name, _, _ in broken]
     for name, words in zip(
-        reasons, ["empty", "not a picture", "cut off", "Input/output", "permission", "90000 x 90000"]
+        reasons, ["empty", "not an image", "cut off", "Input/output", "permission", "90000 x 90000"]
     ):
         assert words in reasons[name] and name not in reasons[name]
     assert found.splits["train"].images == 30 and sum(found.splits["train"].formats.values()) == 24
@@ -116,8 +116,8 @@ def test_exact_and_near_copies_across_splits_are_leaks() -> None:
     assert names(found.leaks("exact")) == [["train:cat/0.png", "val:copy.png"]]
     assert names(found.leaks("near")) == [["train:dog/1.png", "val:re.jpg"]]
     assert found.conflicts("exact") == found.conflicts("near") == []
-    assert found.advice[0].startswith("Images of val that lie in another split too, byte for byte: 1 (3.8%)")
-    assert found.advice[1].startswith("Images of val that lie in another split too, but for small changes: 1 (3.8%)")
+    assert found.advice[0].startswith("Images of val that are in another split too, byte for byte: 1 (3.8%)")
+    assert found.advice[1].startswith("Images of val that are in another split too, but for small changes: 1 (3.8%)")
 
 
 def test_copies_within_a_split_are_no_leak() -> None:

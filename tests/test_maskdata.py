@@ -308,7 +308,7 @@ BAD_MASKS: dict[str, tuple[Callable[[Path], object], str]] = {
     "a JPEG": (_jpeg, "is a JPEG file"),
     "empty": (lambda root: (root / "train/masks/0.png").write_bytes(b""), "is empty"),
     "cut off": (lambda root: (root / "train/masks/0.png").write_bytes(encoded(mask(0, 1))[:60]), "0.png"),
-    "no picture": (lambda root: (root / "train/masks/0.png").write_text("hello"), "not a picture"),
+    "no picture": (lambda root: (root / "train/masks/0.png").write_text("hello"), "not an image"),
     "gone": (lambda root: (root / "train/masks/0.png").unlink(), "No such file"),
     "of a damaged image": (lambda root: (root / "train/images/0.png").write_bytes(b"x"), "images/0.png"),
     "of odd pixels": (

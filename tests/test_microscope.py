@@ -16,7 +16,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from gossamer.analysis.graph import trace
 from gossamer.cli.main import main
 from gossamer.errors import InputError, SettingsError
-from gossamer.microscope.compare import Candidate, Comparison, _marked, compare
+from gossamer.microscope.compare import Candidate, NetworkComparison, _marked, compare
 from gossamer.microscope.drawing import HEIGHT, WIDTH, layout
 from gossamer.microscope.inspection import Inspection, inspect
 from gossamer.microscope.page import inspection_html
@@ -279,7 +279,7 @@ def test_the_front_is_what_nothing_beats() -> None:
 
 
 def test_a_comparison_is_drawn(tmp_path: Path) -> None:
-    result = Comparison(tuple(_marked([candidate("a", 0.5, 1.0, 9), candidate("b", 0.9, 3.0, 5)], "ms")), "ms")
+    result = NetworkComparison(tuple(_marked([candidate("a", 0.5, 1.0, 9), candidate("b", 0.9, 3.0, 5)], "ms")), "ms")
     result.plot(tmp_path / "a.svg")
     chart = (tmp_path / "a.svg").read_text(encoding="utf-8")
     assert "Pareto front" in chart and "accuracy, %" in chart and "latency, ms (median)" in chart

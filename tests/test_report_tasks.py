@@ -228,12 +228,12 @@ def test_boxes_are_found_missed_or_wrong() -> None:
         (1, 0.2, OTHER),  # not sure enough
     )
     seen = detection_examples.outcome(truth, said)
-    assert (seen.found, seen.missed, seen.invented) == ([0], [1], [1, 2])
+    assert (seen.matched, seen.missed, seen.false) == ([0], [1], [1, 2])
     assert seen.f1 == 2 / 5
     nothing = detection_examples.outcome(BoxTarget.plain([], [], (9, 9)), found_boxes())
     assert math.isnan(nothing.f1)
     assert detection_examples.outcome(truth, found_boxes()).missed == [0, 1]
-    assert detection_examples.outcome(BoxTarget.plain([], [], (9, 9)), found_boxes((0, 0.9, SQUARE))).invented == [0]
+    assert detection_examples.outcome(BoxTarget.plain([], [], (9, 9)), found_boxes((0, 0.9, SQUARE))).false == [0]
 
 
 def detector(names: tuple[str, ...] = ("cat", "dog"), objects: bool = True) -> DetectionScores:

@@ -204,7 +204,7 @@ def _run_code(name: str, version: str, purpose: str, code: str, repair: str) -> 
             env={**os.environ, "PYTHONPATH": os.pathsep.join(_import_paths())},
         )
     except subprocess.TimeoutExpired:
-        return CheckResult(name, "fails", version, purpose, f"no answer within {PATIENCE:g} seconds; {repair}")
+        return CheckResult(name, "fails", version, purpose, f"no reply within {PATIENCE:g} seconds; {repair}")
     if done.returncode == 0:
         return CheckResult(name, "works", f"{version} {done.stdout.strip()}".strip(), purpose)
     words = done.stderr.strip().splitlines()
@@ -242,7 +242,7 @@ def _compiler() -> CheckResult:
         try:
             done = subprocess.run(command, capture_output=True, text=True, errors="replace", timeout=PATIENCE)
         except subprocess.TimeoutExpired:
-            return CheckResult(name, "fails", compiler, purpose, f"no answer within {PATIENCE:g} seconds")
+            return CheckResult(name, "fails", compiler, purpose, f"no reply within {PATIENCE:g} seconds")
     if done.returncode:
         errors = [line for line in done.stderr.splitlines() if "error" in line] or done.stderr.splitlines() or ["?"]
         reason = errors[0].replace(folder, "").strip()[:200]

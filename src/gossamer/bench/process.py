@@ -22,7 +22,7 @@ COMMAND = [sys.executable, "-P", "-m", "gossamer.bench.worker"]  # -P: no module
 
 
 class Failed(Exception):
-    """A candidate gave no answer; the message says why, in one line."""
+    """A candidate gave no reply; the message says why, in one line."""
 
 
 class Process:
@@ -65,7 +65,7 @@ class Process:
         try:
             line = self.replies.get(timeout=patience)
         except queue.Empty as error:
-            raise Failed(f"no answer within {patience:g} seconds") from error
+            raise Failed(f"no reply within {patience:g} seconds") from error
         if not line:
             raise Failed(self._last_words())
         reply: dict[str, Any] = json.loads(line)

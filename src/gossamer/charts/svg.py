@@ -37,7 +37,7 @@ def tooltip(content: str) -> Markup:
 
 
 def chart(width: float, height: float, description: str, *children: Markup, **attributes: object) -> Markup:
-    """A picture of width x height units that scales with its box; `description` says in words what it shows."""
+    """A drawing of width x height units that scales with its box; `description` says in words what it shows."""
     box = f"0 0 {_written(width)} {_written(height)}"
     return element("svg", *children, viewBox=box, role="img", aria_label=description, **attributes)
 

@@ -38,13 +38,13 @@ class Transform(Protocol):
         """(H, W, C) of every result."""
 
     def __call__(self, picture: Picture, rng: np.random.Generator) -> Pixels:
-        """The result for a picture without a cache. Raises ImageError."""
+        """The result for an image without a cache. Raises ImageError."""
 
     def prepare(self, picture: Picture) -> Pixels:
         """uint8 (h, w, C): what a cache may keep. Raises ImageError."""
 
     def vary(self, prepared: Pixels, rng: np.random.Generator) -> Pixels:
-        """The result for a prepared picture."""
+        """The result for a prepared image."""
 
     def key(self) -> dict[str, Any]:
         """Everything that decides what `prepare` gives."""
@@ -85,7 +85,7 @@ class TrainTransform:
     settings.crop: "random_resized" takes a box of a random area and shape (Szegedy et al. 2015, arXiv:1409.4842,
     section 6) and scales it; a JPEG is decoded at the smallest DCT scale at which the box still covers the input.
     "padded" takes the deployment geometry, puts PADDING of the mean colour around it and crops at random. "center" is
-    the deployment geometry. Draws depend on `rng` and the picture's size alone.
+    the deployment geometry. Draws depend on `rng` and the image's size alone.
     """
 
     def __init__(self, preprocess: Preprocess, settings: Settings) -> None:
@@ -116,7 +116,7 @@ class TrainTransform:
         return self._finish(image.resize((p.size[1], p.size[0]), self.method, scaled), rng)
 
     def prepare(self, picture: Picture) -> Pixels:
-        """For random crops the picture shrunk to a shorter side of SHRUNK times the input's longer one, or as it is
+        """For random crops the image shrunk to a shorter side of SHRUNK times the input's longer one, or as it is
         where it is smaller already; else the deployment geometry."""
         p = self.preprocess
         if self.settings.crop != "random_resized":
@@ -156,7 +156,7 @@ class TrainTransform:
         return math.ceil(max(self.preprocess.size) * SHRUNK)
 
     def _box(self, size: Size, rng: np.random.Generator) -> Box:
-        """A box of a random share of the area and a random shape; the largest centred one where ten do not fit."""
+        """A box of a random fraction of the area and a random shape; the largest centred one where ten do not fit."""
         height, width = size
         least, most = self.settings.crop_scale
         low, high = (math.log(ratio) for ratio in self.settings.crop_ratio)
@@ -173,7 +173,7 @@ class TrainTransform:
         return left, top, left + across, top + down
 
     def _shifted(self, pixels: Pixels, rng: np.random.Generator) -> Pixels:
-        """The crop of the padded picture, without making the padded picture."""
+        """The crop of the padded image, without making the padded image."""
         height, width = pixels.shape[:2]
         most = round(height * PADDING), round(width * PADDING)
         down, right = int(rng.integers(-most[0], most[0] + 1)), int(rng.integers(-most[1], most[1] + 1))
@@ -219,13 +219,13 @@ class TrainTransform:
 
 
 def _covering(size: Size, box: Box, target: Size) -> Size:
-    """The smallest whole picture (height, width) whose `box` still has `target` pixels."""
+    """The smallest image (height, width) whose `box` still has `target` pixels."""
     height, width = size
     return math.ceil(height * target[0] / (box[3] - box[1])), math.ceil(width * target[1] / (box[2] - box[0]))
 
 
 def _image(pixels: Pixels) -> Image.Image:
-    """Pixels (H, W), (H, W, 1) or (H, W, 3) as a picture."""
+    """Pixels (H, W), (H, W, 1) or (H, W, 3) as an image."""
     return Image.fromarray(pixels[..., 0] if pixels.ndim == 3 and pixels.shape[2] == 1 else pixels)
 
 

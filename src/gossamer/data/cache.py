@@ -1,7 +1,7 @@
 """Prepared images in one memory-mapped file: decoded once, read back as pixels.
 
 A record is what `Transform.prepare` gave: for evaluation and for padded or centre crops the final pixels, so that
-cached and uncached results are the same bit by bit; for random resized crops the shrunk picture. Images beyond the
+cached and uncached results are the same bit by bit; for random resized crops the shrunk image. Images beyond the
 size limit are prepared again each time, in the same way, so results do not depend on what is in the cache.
 
 The file, little-endian: MAGIC; the length of the header (uint64); the header, JSON with the key and the number of

@@ -1,4 +1,4 @@
-"""An image folder: one folder a class, alone or under train/ and val/ (and test/)."""
+"""An image folder: one folder per class, alone or under train/ and val/ (and test/)."""
 
 from __future__ import annotations
 

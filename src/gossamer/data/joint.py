@@ -23,7 +23,7 @@ class JointTransform(Protocol):
 
 
 class EvalJoint:
-    """The deployment preprocessing; the target becomes (the target as it is, the placement of the picture in the input)."""
+    """The deployment preprocessing; the target becomes (the target as it is, the placement of the image in the input)."""
 
     def __init__(self, preprocess: Preprocess) -> None:
         self.preprocess = preprocess

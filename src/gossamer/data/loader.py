@@ -33,7 +33,7 @@ class Batch:
     pixels: uint8 (n, H, W, C). indices: int64 (n,), indices into the source. targets: class numbers, int64 (n,); with
     a joint transform a list of n of its targets.
     unreadable: (name, reason) of images met that cannot be read. next_pixels, next_targets: of the sample behind the
-    slice in the global batch, (1, H, W, C) and (1,), or of length 0 where no partners were asked for.
+    slice in the global batch, (1, H, W, C) and (1,), or of length 0 without partners.
     notes: what else went wrong without changing the result.
     """
 
@@ -55,7 +55,7 @@ class Batch:
 class Batches:
     """The batches of one epoch, by step, for process `rank` of `world`.
 
-    order: the epoch, indices into `source`. batch: images a step over all processes; process r takes the r-th of
+    order: the epoch, indices into `source`. batch: images per step over all processes; process r takes the r-th of
     `world` contiguous slices, whose lengths differ by one at most. A position's random draws come from
     `stream(seed, epoch, position)`.
 
@@ -63,8 +63,8 @@ class Batches:
     the order shrinks to it (to a multiple of `world`), and an unreadable image is replaced by the next readable one
     in the order. Otherwise (evaluation) the last batch is what is left, and unreadable images are left out.
 
-    max_unreadable: share of unreadable images above which `prefetch` stops; of a handful, one may always be
-    unreadable, unless the share is 0. Each process counts over its own part of the order.
+    max_unreadable: fraction of unreadable images above which `prefetch` stops; of a handful, one may always be
+    unreadable, unless it is 0. Each process counts over its own part of the order.
     partners: whether `Batch.partners` will be needed.
     """
 
@@ -100,7 +100,7 @@ class Batches:
         return len(self.order) // self.batch if self.drop_last else -(-len(self.order) // self.batch)
 
     def __getitem__(self, step: int) -> Batch:
-        """The batch of a step. Raises DataError where images in a row cannot be read beyond the share allowed."""
+        """The batch of a step. Raises DataError where images in a row cannot be read beyond the fraction allowed."""
         return self.load(step, lambda: False)
 
     def load(self, step: int, halted: Callable[[], bool]) -> Batch:
@@ -126,7 +126,7 @@ class Batches:
         return Batch(np.empty((count, *self.transform.shape), np.uint8), targets, _zeros(count))
 
     def _add_next(self, batch: Batch, first: int, low: int, high: int, end: int) -> None:
-        if high - low == end - first:  # the slice is the whole batch
+        if high - low == end - first:  # the slice is all of the batch
             batch.next_pixels, batch.next_targets = batch.pixels[:1], batch.targets[:1]
             return
         behind = self._empty(1)

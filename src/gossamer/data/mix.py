@@ -1,4 +1,4 @@
-"""mixup and CutMix: what one batch blends, drawn apart from how it is applied.
+"""mixup and CutMix: what one batch blends, drawn separately from how it is applied.
 
 Every sample is blended with the one behind it in the global batch, the last with the first, as torchvision's MixUp
 and CutMix do: the order of the epoch is random already. A process that has one slice of the batch then needs only one
@@ -30,8 +30,8 @@ def mix_plan(seed: int, epoch: int, step: int, mixup: float, cutmix: float, size
     (at random).
 
     mixup, cutmix: alpha of lam ~ Beta(alpha, alpha): Zhang et al. 2018 (arXiv:1710.09412), section 2, and Yun et al.
-    2019 (arXiv:1905.04899), section 3.1. size: (height, width) of the input. In CutMix, lam is the share that the box
-    leaves after it is clipped to the picture.
+    2019 (arXiv:1905.04899), section 3.1. size: (height, width) of the input. In CutMix, lam is the fraction of the area that the box
+    leaves after it is clipped to the image.
     """
     if not mixup and not cutmix:
         return None

@@ -1,6 +1,6 @@
-"""Open what lies at a path as training, validation and test images: one way for every kind of targets.
+"""Open the data at a path as training, validation and test images: one way for every kind of targets.
 
-A kind of targets is a function that reads a path as a `Table`. Without one, it is a class an image: a folder, a CSV
+A kind of targets is a function that reads a path as a `Table`. Without one, it is one class per image: a folder, a CSV
 file or tar shards.
 """
 
@@ -77,14 +77,14 @@ def open_data(
 
     val: validation data that lie elsewhere (then those of `root` are not used). Where there are none at all,
     `val_share` of the training data is held out. every_class: classes without a training image are allowed in the
-    other splits. read: how the kind of data is read; default a class an image. Raises DataError: nothing there, one
+    other splits. read: how the kind of data is read; default one class per image. Raises DataError: nothing there, one
     class only, a class that no training image has, a damaged file.
     """
     read = read or partial(read_table, every_class=every_class)
     table = read(root)
     other = prefixed(read(val, reference=table), val) if os.fspath(val) else None
     classes = table.training_classes(root, other)
-    split = validation(table, classes, root=root, other=other, val=val, share=val_share, seed=seed)
+    split = validation(table, classes, root=root, other=other, val=val, fraction=val_share, seed=seed)
     notes = [*table.notes, *(other.notes if other else []), *split.notes]
     notes += table.split_notes(classes, split.train, split.held)
     train, tested = table.source(classes, split.train), table.rows("test")

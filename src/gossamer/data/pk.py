@@ -15,7 +15,7 @@ def pk_order(labels: Indices, p: int, k: int, seed: int, epoch: int) -> Indices:
     labels: (n,), the identity of each image. Each batch holds p different identities with k images each, concatenated
     by identity. An identity of fewer than k images repeats them; of others no image comes twice in a batch. An
     epoch has about n images: every identity comes, all images of most of them too; an identity so large that it would
-    be in more than every batch is in every batch, and a part of its images waits for another epoch.
+    be drawn more than once per batch is in every batch, and a part of its images waits for another epoch.
     Source: Hermans et al. 2017 (arXiv 1703.07737), section 2. Raises SettingsError.
     """
     identities, counts = np.unique(labels, return_counts=True)
@@ -28,20 +28,20 @@ def pk_order(labels: Indices, p: int, k: int, seed: int, epoch: int) -> Indices:
         )
     rng = stream(seed, epoch, 0, ORDER)
     batches = -(-int((-(-counts // k)).sum()) // p)
-    shares = _shares(np.minimum(-(-counts // k), batches), batches, p, rng)
+    repeats = _batches_per_identity(np.minimum(-(-counts // k), batches), batches, p, rng)
     members = np.split(np.argsort(labels, kind="stable"), np.cumsum(counts)[:-1])
-    groups = [iter(_groups(own, share, k, rng)) for own, share in zip(members, shares.tolist())]
-    chosen = _assign(shares, batches, p, rng)
+    groups = [iter(_groups(own, count, k, rng)) for own, count in zip(members, repeats.tolist())]
+    chosen = _assign(repeats, batches, p, rng)
     return np.concatenate([next(groups[identity]) for identity in chosen.tolist()])
 
 
-def _shares(shares: Indices, batches: int, p: int, rng: np.random.Generator) -> Indices:
-    """How many batches hold each identity: `shares`, raised to p * batches in all, the smallest first."""
-    shares = shares.copy()
-    while missing := p * batches - int(shares.sum()):
-        order = np.lexsort((rng.random(len(shares)), shares))
-        shares[order[shares[order] < batches][:missing]] += 1
-    return shares
+def _batches_per_identity(repeats: Indices, batches: int, p: int, rng: np.random.Generator) -> Indices:
+    """How many batches hold each identity: `repeats`, raised to p * batches in all, the smallest first."""
+    repeats = repeats.copy()
+    while missing := p * batches - int(repeats.sum()):
+        order = np.lexsort((rng.random(len(repeats)), repeats))
+        repeats[order[repeats[order] < batches][:missing]] += 1
+    return repeats
 
 
 def _groups(members: Indices, count: int, k: int, rng: np.random.Generator) -> Indices:
@@ -58,13 +58,13 @@ def _groups(members: Indices, count: int, k: int, rng: np.random.Generator) -> I
     return picks[: count * k].reshape(count, k)
 
 
-def _assign(shares: Indices, batches: int, p: int, rng: np.random.Generator) -> Indices:
+def _assign(repeats: Indices, batches: int, p: int, rng: np.random.Generator) -> Indices:
     """The identities of each batch, p different ones: (batches * p,).
 
     Drawn in proportion to what is left of each (Efraimidis and Spirakis 2006, Weighted random sampling with a
     reservoir); one that is left as often as there are batches left must be taken.
     """
-    left, chosen = shares.copy(), []
+    left, chosen = repeats.copy(), []
     for remaining in range(batches, 0, -1):
         keys = rng.exponential(size=len(left)) / np.maximum(left, 1)
         keys[left == 0] = np.inf

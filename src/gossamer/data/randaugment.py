@@ -17,7 +17,7 @@ MAGNITUDES = 30
 
 
 def apply(image: Image.Image, count: int, magnitude: float, fill: Colour, rng: np.random.Generator) -> Image.Image:
-    """`count` random operations on an RGB or L picture. magnitude: 0..30. fill: colour of what moves into the picture."""
+    """`count` random operations on an RGB or L image. magnitude: 0..30. fill: colour of what moves into the image."""
     for _ in range(count):
         operation, most, signed = OPERATIONS[int(rng.integers(len(OPERATIONS)))]
         sign = -1 if signed and rng.random() < 0.5 else 1

@@ -231,7 +231,7 @@ def _targets(
         raise DataError(
             f"{names[labels.index(numbers[0])]}: label {numbers[0]}, and {sorted(words)[0]!r} elsewhere",
             "class numbers, or class names, or both with a classes.txt",
-            "add a classes.txt with a class name a line",
+            "add a classes.txt with one class name per line",
         )
     number_of = {name: i for i, name in enumerate(classes)}
     targets = [label if isinstance(label, int) else number_of.get(label, -1) for label in labels]
@@ -253,13 +253,13 @@ def _read_classes(path: Path) -> tuple[str, ...]:
     except FileNotFoundError:
         return ()
     except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path}: {error}", "UTF-8 text with a class name a line", "fix the file") from error
+        raise DataError(f"{path}: {error}", "UTF-8 text with one class name per line", "fix the file") from error
     names = [line.strip() for line in lines]
     while names and not names[-1]:
         names.pop()
     if not all(names) or len(set(names)) != len(names):
         what = "an empty line" if not all(names) else f"{next(n for n in names if names.count(n) > 1)!r} twice"
-        raise DataError(f"{path}: has {what}", "one class name a line, each once", "fix the file")
+        raise DataError(f"{path}: has {what}", "one class name per line, each once", "fix the file")
     return tuple(names)
 
 

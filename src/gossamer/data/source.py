@@ -183,11 +183,11 @@ def class_order(names: Iterable[str]) -> tuple[str, ...]:
 
 def _balanced(labels: Indices, rng: np.random.Generator) -> Indices:
     present = np.unique(labels)
-    share, rest = divmod(len(labels), len(present))
+    each, rest = divmod(len(labels), len(present))
     more = set(rng.permutation(present)[:rest].tolist())
     picks = []
     for label in present.tolist():
-        members, wanted = np.flatnonzero(labels == label), share + (label in more)
+        members, wanted = np.flatnonzero(labels == label), each + (label in more)
         rounds = -(-wanted // len(members))
         picks.append(np.concatenate([rng.permutation(members) for _ in range(rounds)])[:wanted])
     return np.concatenate(picks)

@@ -28,8 +28,8 @@ class Validation(NamedTuple):
     notes: list[str]
 
 
-def stratified(labels: Indices, share: float, seed: int) -> tuple[Indices, Indices]:
-    """Positions kept and held out, each in order: `share` of every class is held out, to the nearest image.
+def stratified(labels: Indices, fraction: float, seed: int) -> tuple[Indices, Indices]:
+    """Positions kept and held out, each in order: `fraction` of every class is held out, to the nearest image.
 
     A class of two or more images has at least one on either side; a single image is kept.
     """
@@ -38,7 +38,7 @@ def stratified(labels: Indices, share: float, seed: int) -> tuple[Indices, Indic
     for label in np.unique(labels):
         members = np.flatnonzero(labels == label)
         shuffled = rng.permutation(members)
-        count = min(max(round(share * len(members)), 1), len(members) - 1)
+        count = min(max(round(fraction * len(members)), 1), len(members) - 1)
         held[shuffled[:count]] = True
     return np.flatnonzero(~held), np.flatnonzero(held)
 
@@ -76,10 +76,10 @@ def validation(
     root: StrPath,
     other: Table | None,
     val: StrPath,
-    share: float,
+    fraction: float,
     seed: int,
 ) -> Validation:
-    """Validation by `other`, which lies at `val`, or else by the table's own images, or else by `share` of its strata.
+    """Validation by `other`, the data at `val`, or else by the table's own images, or else by `fraction` of its strata.
 
     Raises DataError where no image can be held out, or for a class that is not among `classes`.
     """
@@ -91,15 +91,15 @@ def validation(
     if len(own):
         return Validation(train, none, table.source(classes, own), "with its own validation images", [])
     strata = table.strata()[train]
-    kept, held = stratified(strata, share, seed)
+    kept, held = stratified(strata, fraction, seed)
     if not len(held):
-        each = " a class" if len(np.unique(strata)) > 1 else ""
+        each = " per class" if len(np.unique(strata)) > 1 else ""
         raise DataError(
             f"{os.fspath(root)}: has one image{each}, so none can be held out",
             f"two or more images{each}",
             "give validation data",
         )
-    how = f"{share:.0%} of {table.stratified} held out for validation (seed {seed})"
+    how = f"{fraction:.0%} of {table.stratified} held out for validation (seed {seed})"
     return Validation(train[kept], train[held], table.source(classes, train[held]), how, [])
 
 
@@ -148,7 +148,7 @@ def saved_sources(
         used.update(name for name, _, _ in present)
         table = places[present[0][0]][0]
         if any(places[name][0] is not table for name, _, _ in present):
-            raise DataError(f"saved split: {split} images lie in two places", "one place a split", "restore the data")
+            raise DataError(f"saved split: {split} images are in two places", "one place per split", "restore the data")
         at = np.array([places[name][1] for name, _, _ in present], dtype=np.int64)
         if derived:
             sources[split] = table.source(classes, at)

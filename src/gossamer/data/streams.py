@@ -1,4 +1,4 @@
-"""Every random stream of the data floor, as a pure function of counters.
+"""Every random stream of the data layer, as a pure function of counters.
 
 No generator is carried from one sample to the next, so what is drawn for a sample, an epoch or a step is the same on
 any number of workers and processes, and after a resume at any step.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-# The kind keeps the streams apart. SAMPLE is 0 because numpy pads the entropy with zeros, which makes
+# The kind makes the streams different. SAMPLE is 0 because numpy pads the entropy with zeros, which makes
 # stream(seed, epoch, position) the same as np.random.default_rng((seed, epoch, position)).
 SAMPLE, ORDER, MIX, SPLIT = 0, 1, 2, 3
 

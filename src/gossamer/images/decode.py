@@ -1,6 +1,6 @@
-"""From an image file to an upright 8-bit picture, or to one clear error.
+"""From an image file to an upright 8-bit image, or to one clear error.
 
-What every picture becomes, decided once:
+What every image becomes, decided once:
 
 * The content decides the format, never the file name; only the formats of `FORMATS` are opened.
 * The orientation is applied that EXIF gives, or XMP (tiff:Orientation) where EXIF gives none; broken EXIF is ignored.
@@ -8,8 +8,8 @@ What every picture becomes, decided once:
 * Transparency is laid on white, as on a page; CMYK goes through Pillow's plain conversion, and four-channel
   JPEG are taken as Adobe's inverted ones, as browsers do. Colour profiles are not applied.
 * 16-bit grey is scaled to 8 bits by round(v / 257), 12-bit by round(v * 255 / 4095); Pillow gives 16-bit colour
-  as its upper 8 bits. Float, LAB and full-range 32-bit pictures are refused: their range is not in the file.
-* A file that ends early or whose data are damaged is an error, never a half-grey picture, whatever
+  as its upper 8 bits. Float, LAB and full-range 32-bit images are refused: their range is not in the file.
+* A file that ends early or whose data are damaged is an error, never a half-grey image, whatever
   `PIL.ImageFile.LOAD_TRUNCATED_IMAGES` says.
 """
 
@@ -49,7 +49,7 @@ SIDE_LIMIT = 1_000_000
 """Pixels on one side; Pillow's memory for a row pointer or a filter tap a line stays in the megabytes."""
 
 FILE_LIMIT = 1 << 30
-"""Bytes of a file; whole files are read, and a picture within the pixel limit is smaller."""
+"""Bytes of a file; whole files are read, and an image within the pixel limit is smaller."""
 
 IMAGE_SUFFIXES = frozenset(
     {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm", ".pbm", ".pnm"}
@@ -86,10 +86,10 @@ _SIGNATURES = (
     (b"MM\0+", "TIFF"),
     *((b"P%d" % kind, "PPM") for kind in range(1, 7)),
 )
-_ALLOWED = "a whole " + ", ".join(FORMATS) + " picture"
+_ALLOWED = "a whole " + ", ".join(FORMATS) + " image"
 _FIX = "replace or remove it"
 
-# EXIF tag 0x0112 -> the turn that makes the picture upright (EXIF 2.32, section 4.6.4)
+# EXIF tag 0x0112 -> the turn that makes the image upright (EXIF 2.32, section 4.6.4)
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -117,7 +117,7 @@ _METADATA = frozenset({"exif", "xmp", "XML:com.adobe.xmp", "Raw profile type exi
 
 @dataclass(frozen=True)
 class Description:
-    """What a file says about itself; mode is Pillow's word (RGB, L, CMYK, P, I;16, ...); sides of the upright picture."""
+    """What a file says about itself; mode is Pillow's word (RGB, L, CMYK, P, I;16, ...); sides of the upright image."""
 
     format: str
     mode: str
@@ -133,7 +133,7 @@ def decode(
     pixel_limit: int = PIXEL_LIMIT,
     name: str = "",
 ) -> Image.Image:
-    """The picture in a file or in its bytes: upright, mode RGB (channels=3) or L (channels=1).
+    """The image in a file or in its bytes: upright, mode RGB (channels=3) or L (channels=1).
 
     at_least: (height, width); a JPEG may be decoded at 1/2, 1/4 or 1/8 size as long as both sides stay at least
     that, which saves most of the time of a large photo. name: how messages call bytes. Raises ImageError.
@@ -143,7 +143,7 @@ def decode(
 
 
 def decode_stored(data: bytes, *, pixel_limit: int = PIXEL_LIMIT, name: str = "") -> Image.Image:
-    """The picture in `data` with the values that the file stores: not turned, no palette or depth converted.
+    """The image in `data` with the values that the file stores: not turned, no palette or depth converted.
 
     For masks, whose values are numbers rather than colours. `format` says what kind of file it was. Raises ImageError.
     """
@@ -205,9 +205,9 @@ def printable(text: str) -> str:
 def decode_to(
     source: StrPath | bytes, channels: int, needed: Callable[[Size], Size] | None, pixel_limit: int, name: str
 ) -> tuple[Image.Image, Box]:
-    """`decode`, with the smallest useful size as a function of the size of the upright picture.
+    """`decode`, with the smallest useful size as a function of the size of the upright image.
 
-    Also gives the box that the picture fills: at 1/8 size, a JPEG of 375 pixels is 46.875 pixels on 47.
+    Also gives the box that the image fills: at 1/8 size, a JPEG of 375 pixels is 46.875 pixels on 47.
     """
     if channels not in (1, 3):
         raise ImageError(f"channels {channels!r}", "1 (grey) or 3 (RGB)", "give one of them")
@@ -226,7 +226,7 @@ def decode_to(
 
 
 def _filled(size: tuple[int, int], part: tuple[float, float], turn: int) -> Box:
-    """Where `part`, at the upper left before the picture was turned, lies in `size` after; both (width, height)."""
+    """Where `part`, at the upper left before the image was turned, is in `size` after; both (width, height)."""
     part = (part[1], part[0]) if turn >= 5 else part
     left = size[0] - part[0] if turn in (2, 3, 6, 7) else 0
     top = size[1] - part[1] if turn in (3, 4, 7, 8) else 0
@@ -244,7 +244,7 @@ def plain(image: Image.Image, channels: int, name: str, pixel_limit: int) -> Ima
 
 def _contents(source: StrPath | bytes, name: str) -> tuple[bytes, str]:
     if isinstance(source, bytes):
-        return source, printable(name) or f"picture of {len(source)} bytes"
+        return source, printable(name) or f"image of {len(source)} bytes"
     return read_file(source), printable(name or os.fspath(source))
 
 
@@ -256,7 +256,7 @@ def _opened(data: bytes, name: str, pixel_limit: int) -> ImageFile.ImageFile:
     if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
         kind = "WEBP"
     if not kind:
-        raise ImageError(f"{name}: is not a picture that can be read; it starts with {data[:12]!r}", _ALLOWED, _FIX)
+        raise ImageError(f"{name}: is not an image that can be read; it starts with {data[:12]!r}", _ALLOWED, _FIX)
     if kind == "GIF":  # these two readers make a canvas before they can be asked for its size
         check_pixels(_little(data[6:8]), _little(data[8:10]), name, pixel_limit)
     elif kind == "WEBP" and data[12:16] == b"VP8X":
@@ -287,12 +287,12 @@ def check_pixels(width: int, height: int, name: str, pixel_limit: int) -> None:
 
 
 def _load(image: ImageFile.ImageFile) -> None:
-    """Decode, taking no damaged or missing data for a picture."""
+    """Decode, taking no damaged or missing data for an image."""
     codec = image.tile[0][0] if image.tile else ""
     if codec == "raw" and image.format == "TIFF":
         width, height = image.size
         if sum((box[2] - box[0]) * (box[3] - box[1]) for _, box, *_ in image.tile if box) < width * height:
-            raise OSError("strips do not cover the picture")
+            raise OSError("strips do not cover the image")
     # libtiff is strict by itself, and so is Pillow about a single tile, unless told otherwise
     if codec != "libtiff" and (len(image.tile) > 1 or ImageFile.LOAD_TRUNCATED_IMAGES):
         image.tile = [_strict(tile) for tile in image.tile]
@@ -321,7 +321,7 @@ class _File(io.BytesIO):
 class _StrictDecoder(ImageFile.PyDecoder):
     """One of Pillow's decoders, whose errors count.
 
-    Pillow ignores them if LOAD_TRUNCATED_IMAGES is set, and all but the last of a picture in tiles.
+    Pillow ignores them if LOAD_TRUNCATED_IMAGES is set, and all but the last of an image in tiles.
     """
 
     def init(self, args: tuple[Any, ...]) -> None:
@@ -363,13 +363,13 @@ def _orientation(image: Image.Image) -> int:
         return 1
     try:
         value = Image.Image.getexif(image).get(_ORIENTATION)  # PngImageFile's own would decode the pixels
-    except Exception:  # Pillow raises a dozen types on broken EXIF, and a picture with broken EXIF is a picture
+    except Exception:  # Pillow raises a dozen types on broken EXIF, and an image with broken EXIF is an image
         return 1
     return value if isinstance(value, int) and value in _UPRIGHT else 1
 
 
 def _turned_when_loaded(image: ImageFile.ImageFile, data: bytes) -> bool:
-    """Whether the sides of the upright picture are those of the header the other way round."""
+    """Whether the sides of the upright image are those of the header the other way round."""
     if isinstance(image, TiffImagePlugin.TiffImageFile):
         return _ORIENTATION not in image.tag_v2 and _orientation(image) >= 5  # Pillow has turned the size by that tag
     if isinstance(image, PngImagePlugin.PngImageFile):

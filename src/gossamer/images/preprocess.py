@@ -1,6 +1,6 @@
-"""From a picture to a tensor: the same code in training and in deployment.
+"""From an image to a tensor: the same code in training and in deployment.
 
-file or bytes -> decode -> upright RGB or grey picture -> Preprocess.pixels -> Preprocess.normalise -> float32 NCHW
+file or bytes -> decode -> upright RGB or grey image -> Preprocess.pixels -> Preprocess.normalise -> float32 NCHW
 """
 
 from __future__ import annotations
@@ -69,10 +69,10 @@ RESAMPLING = {
 
 
 class Placement(NamedTuple):
-    """Where a picture lies in the network's input: y_in = y * scale_y + shift_y, x_in = x * scale_x + shift_x.
+    """Where an image is in the network's input: y_in = y * scale_y + shift_y, x_in = x * scale_x + shift_x.
 
     All in pixels with continuous edges, so that the centre of the first pixel is at 0.5. height, width: of the upright
-    picture.
+    image.
     """
 
     height: int
@@ -84,14 +84,14 @@ class Placement(NamedTuple):
 
 
 Source = StrPath | bytes | Image.Image | NDArray[np.uint8]
-"""A file, its bytes, a picture opened by Pillow, or uint8 pixels (H, W), (H, W, 1) or (H, W, 3)."""
+"""A file, its bytes, an image opened by Pillow, or uint8 pixels (H, W), (H, W, 1) or (H, W, 3)."""
 
 
 @dataclass(frozen=True)
 class Preprocess:
-    """From a picture to the network's input; travels in the model file.
+    """From an image to the network's input; travels in the model file.
 
-    size: (height, width) of the result. resize: "crop" scales the picture until it covers size / crop_pct and takes
+    size: (height, width) of the result. resize: "crop" scales the image until it covers size / crop_pct and takes
     the centre, as torchvision's Resize and CenterCrop (the same pixels, but for rounding); "squash" scales both sides; "pad" scales the
     longer side and fills up with the mean colour. crop_pct: 0.1 to 1. mean, std: a channel, of values in 0..1.
     Raises SettingsError on values that make no sense.
@@ -115,29 +115,29 @@ class Preprocess:
                 raise SettingsError(f"preprocessing: {name} {reprlib.repr(getattr(self, name))}", allowed, "fix it")
 
     def pixels(self, source: Source) -> NDArray[np.uint8]:
-        """uint8 (H, W, C): the picture decoded and brought to `size`. Raises ImageError."""
+        """uint8 (H, W, C): the image decoded and brought to `size`. Raises ImageError."""
         if isinstance(source, (np.ndarray, Image.Image)):
             image = _from_array(source) if isinstance(source, np.ndarray) else source
-            picture = plain(image, self.channels, "the picture given", self.pixel_limit)
+            picture = plain(image, self.channels, "the image given", self.pixel_limit)
             filled: Box = (0, 0, picture.width, picture.height)
         else:
             picture, filled = decode_to(source, self.channels, self._needed, self.pixel_limit, "")
         return np.asarray(self._fit(picture, filled)).reshape(*self.size, self.channels)
 
     def read(self, source: Source) -> tuple[NDArray[np.uint8], Placement]:
-        """`pixels`, and where the picture lies in them. Raises ImageError."""
+        """`pixels`, and where the image is in them. Raises ImageError."""
         pixels = self.pixels(source)
         if isinstance(source, np.ndarray):
             height, width = source.shape[:2]
         elif isinstance(source, Image.Image):
-            width, height = plain(source, self.channels, "the picture given", self.pixel_limit).size
+            width, height = plain(source, self.channels, "the image given", self.pixel_limit).size
         else:
             header = describe(source, pixel_limit=self.pixel_limit)
             height, width = header.height, header.width
         return pixels, self.place(height, width)
 
     def place(self, height: int, width: int) -> Placement:
-        """Where a picture of this size, in pixels, lies in the input that `pixels` makes of it."""
+        """Where an image of this size, in pixels, is in the input that `pixels` makes of it."""
         down, across = self._covering(height, width)
         top, left = (round((side - scaled) / 2) for side, scaled in zip(self.size, (down, across)))
         return Placement(height, width, down / height, across / width, top, left)
@@ -187,7 +187,7 @@ class Preprocess:
         return cls(**values)
 
     def _covering(self, height: float, width: float) -> Size:
-        """(height, width) of the whole picture when it is scaled for `size`, before cropping or padding."""
+        """(height, width) of the whole image when it is scaled for `size`, before cropping or padding."""
         if self.resize == "squash":
             return self.size
         if self.resize == "pad":
@@ -199,12 +199,12 @@ class Preprocess:
         return max(down, int(across * height / width)), across
 
     def _needed(self, size: Size) -> Size:
-        """The smallest decoded picture that is good enough."""
+        """The smallest decoded image that is good enough."""
         height, width = self._covering(*size)
         return REDUCE * height, REDUCE * width
 
     def _fit(self, picture: Image.Image, filled: Box) -> Image.Image:
-        """The part of the picture in the box `filled`, brought to `size`."""
+        """The part of the image in the box `filled`, brought to `size`."""
         left, top, right, bottom = filled
         down, across = self._covering(bottom - top, right - left)
         y, x = (round((side - scaled) / 2) for side, scaled in zip(self.size, (down, across)))
@@ -213,13 +213,13 @@ class Preprocess:
             page = Image.new(picture.mode, self.size[::-1], colour if self.channels == 3 else colour[0])
             page.paste(self._scaled(picture, (down, across), filled), (x, y))
             return page
-        # The crop is taken while scaling: same pixels, and a picture of 1 x 20000 never becomes 256 x 5120000
+        # The crop is taken while scaling: same pixels, and an image of 1 x 20000 never becomes 256 x 5120000
         per_x, per_y = (right - left) / across, (bottom - top) / down
         box = (left - x * per_x, top - y * per_y, left + (self.size[1] - x) * per_x, top + (self.size[0] - y) * per_y)
         return self._scaled(picture, self.size, (box[0], box[1], min(box[2], right), min(box[3], bottom)))
 
     def _scaled(self, picture: Image.Image, size: Size, box: Box) -> Image.Image:
-        """`box` of the picture at `size`, antialiased."""
+        """`box` of the image at `size`, antialiased."""
         method = RESAMPLING[self.interpolation]
         if size[1] * (box[3] - box[1]) > PIXEL_LIMIT:  # Pillow goes across first: here that would fill the memory
             picture = picture.resize((picture.width, size[0]), method, (0, box[1], picture.width, box[3]))
@@ -259,7 +259,7 @@ def _numbers(values: Any, count: int, kind: type = float) -> bool:
 
 
 def _from_array(array: NDArray[Any]) -> Image.Image:
-    """A picture of uint8 (H, W), (H, W, 1) or (H, W, 3). Raises ImageError."""
+    """An image of uint8 (H, W), (H, W, 1) or (H, W, 3). Raises ImageError."""
     flat = array[..., 0] if array.ndim == 3 and array.shape[2] == 1 else array
     if array.dtype != np.uint8 or not (flat.ndim == 2 or (flat.ndim == 3 and flat.shape[2] == 3)) or not flat.size:
         raise ImageError(

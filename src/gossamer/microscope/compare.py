@@ -21,7 +21,7 @@ from gossamer.targets import target_of
 
 @dataclass(frozen=True)
 class Candidate:
-    """One network: its task's score as a share of 1, called `metric`, with its source; median latency in ms with its 10
+    """One network: its task's score as a fraction of 1, called `metric`, with its source; median latency in ms with its 10
     and 90 % points and where; cost.
 
     front: nothing else is at least as good in score and in cost, and better in one; cost is latency where all have
@@ -45,8 +45,8 @@ class Candidate:
 
 
 @dataclass(frozen=True)
-class Comparison:
-    """The candidates, as given; cost is what the front is drawn over: "ms" or "macs"."""
+class NetworkComparison:
+    """The candidates, in the order of the arguments; cost is what the front is drawn over: "ms" or "macs"."""
 
     candidates: tuple[Candidate, ...]
     cost: str
@@ -54,13 +54,13 @@ class Comparison:
     @property
     def metrics(self) -> tuple[str, ...]:
         """The metrics of the scores that are known, in the order of the candidates."""
-        return tuple(dict.fromkeys(one.metric for one in self.candidates if one.score is not None))
+        return tuple(dict.fromkeys(candidate.metric for candidate in self.candidates if candidate.score is not None))
 
     def to_json(self) -> dict[str, Any]:
         return {
             "cost": self.cost,
             "metrics": list(self.metrics),
-            "candidates": [dataclasses.asdict(one) for one in self.candidates],
+            "candidates": [dataclasses.asdict(candidate) for candidate in self.candidates],
         }
 
     def text(self) -> str:
@@ -69,27 +69,33 @@ class Comparison:
         called = "score" if mixed else next(iter(self.metrics), "score")
         header = ("network", "", "input", called, "ms", "p10-p90", "MACs", "params", "weights", "peak memory")
         rows = []
-        for one in self.candidates:
+        for candidate in self.candidates:
             rows.append(
                 [
-                    one.name,
-                    "*" if one.front else "",
-                    dimensions(one.input_shape[1:]),
-                    "-" if one.score is None else f"{one.metric + ' ' if mixed else ''}{100 * one.score:.2f} %",
-                    "-" if one.ms is None else f"{one.ms:.2f}",
-                    "-" if one.ms_low is None else f"{one.ms_low:.2f}-{one.ms_high:.2f}",
-                    compact_count(one.macs),
-                    compact_count(one.params),
-                    binary_bytes(one.weight_bytes),
-                    binary_bytes(one.peak_bytes),
+                    candidate.name,
+                    "*" if candidate.front else "",
+                    dimensions(candidate.input_shape[1:]),
+                    "-"
+                    if candidate.score is None
+                    else f"{candidate.metric + ' ' if mixed else ''}{100 * candidate.score:.2f} %",
+                    "-" if candidate.ms is None else f"{candidate.ms:.2f}",
+                    "-" if candidate.ms_low is None else f"{candidate.ms_low:.2f}-{candidate.ms_high:.2f}",
+                    compact_count(candidate.macs),
+                    compact_count(candidate.params),
+                    binary_bytes(candidate.weight_bytes),
+                    binary_bytes(candidate.peak_bytes),
                 ]
             )
         lines = format_table(header, rows, left=(0, 1))
-        notes = [f"{one.metric} of {one.name}: {one.source}" for one in self.candidates if one.source]
-        notes += sorted({f"latency in {one.runtime}" for one in self.candidates if one.runtime})
+        notes = [
+            f"{candidate.metric} of {candidate.name}: {candidate.source}"
+            for candidate in self.candidates
+            if candidate.source
+        ]
+        notes += sorted({f"latency in {candidate.runtime}" for candidate in self.candidates if candidate.runtime})
         if mixed:
             notes.insert(0, f"the scores differ ({', '.join(self.metrics)}), so no network is marked as better")
-        elif any(one.front for one in self.candidates):
+        elif any(candidate.front for candidate in self.candidates):
             notes.insert(0, f"* nothing here has as much {called} at less {'latency' if self.cost == 'ms' else 'MACs'}")
         return "\n".join([*lines, "", *notes]).rstrip()
 
@@ -108,7 +114,7 @@ def compare(
     measure: bool | None = None,
     threads: int = 1,
     progress: Progress = SILENT,
-) -> Comparison:
+) -> NetworkComparison:
     """Compare networks by name, ONNX files and run folders at `input_shape` (C, H, W), by default each one's own.
 
     A run knows the score that it reached, a network the accuracy published for its default weights. measure: latency of
@@ -122,47 +128,47 @@ def compare(
         times = _latencies(targets, threads, progress, quick=not measure)
     candidates = []
     for target in targets:
-        found = inspect(target, input_shape).cost
+        cost = inspect(target, input_shape).cost
         metric, score, source = _score(target)
         ms, low, high, runtime = times.get(target, (None, None, None, ""))
         candidates.append(
             Candidate(
                 target,
-                found.input_shape,
+                cost.input_shape,
                 score,
                 source,
                 ms,
                 low,
                 high,
                 runtime,
-                found.macs,
-                found.params,
-                found.weight_bytes,
-                found.peak_bytes,
+                cost.macs,
+                cost.params,
+                cost.weight_bytes,
+                cost.peak_bytes,
                 metric,
             )
         )
-    axis = "ms" if all(one.ms is not None for one in candidates) else "macs"
-    return Comparison(tuple(_marked(candidates, axis)), axis)
+    axis = "ms" if all(candidate.ms is not None for candidate in candidates) else "macs"
+    return NetworkComparison(tuple(_marked(candidates, axis)), axis)
 
 
 def _marked(candidates: list[Candidate], axis: str) -> list[Candidate]:
     """Each candidate with its place on the front; none has one where the metrics differ."""
-    if len({one.metric for one in candidates if one.score is not None}) > 1:
+    if len({candidate.metric for candidate in candidates if candidate.score is not None}) > 1:
         return candidates
     marked = []
-    for one in candidates:
+    for candidate in candidates:
         front = None
-        if one.score is not None:
-            mine = getattr(one, axis)
+        if candidate.score is not None:
+            mine = getattr(candidate, axis)
             front = not any(
-                other.score >= one.score
+                other.score >= candidate.score
                 and getattr(other, axis) <= mine
-                and (other.score > one.score or getattr(other, axis) < mine)
+                and (other.score > candidate.score or getattr(other, axis) < mine)
                 for other in candidates
                 if other.score is not None
             )
-        marked.append(dataclasses.replace(one, front=front))
+        marked.append(dataclasses.replace(candidate, front=front))
     return marked
 
 
@@ -195,7 +201,7 @@ def _score(target: str) -> tuple[str, float | None, str]:
         )
     from gossamer.networks.load import weight_sets
 
-    known = next((one for one in weight_sets(target) if one.top1 is not None), None)
+    known = next((weights for weights in weight_sets(target) if weights.top1 is not None), None)
     if known is None or known.top1 is None:
         return "accuracy", None, ""
     return "accuracy", known.top1 / 100, f"ImageNet top-1 published for {known.name}; not measured here"
@@ -220,9 +226,9 @@ def _latencies(
     return fastest
 
 
-def _chart(result: Comparison) -> Markup:
+def _chart(result: NetworkComparison) -> Markup:
     """The scores, or the parameters where no one score is known of all, over the cost."""
-    known = [one for one in result.candidates if one.score is not None and len(result.metrics) == 1]
+    known = [candidate for candidate in result.candidates if candidate.score is not None and len(result.metrics) == 1]
     points = []
     for candidate in known or result.candidates:
         x = candidate.ms if result.cost == "ms" and candidate.ms is not None else candidate.macs / 1e6

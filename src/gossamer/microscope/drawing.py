@@ -28,17 +28,17 @@ def layout(rows: Sequence[Row]) -> list[Box]:
     """
     depth: list[int] = []
     column: list[int] = []
-    taken: set[tuple[int, int]] = set()
+    occupied: set[tuple[int, int]] = set()
     for row in rows:
         above = [index for index in row.inputs if index >= 0]
         level = 1 + max((depth[index] for index in above), default=-1)
         wanted = column[above[0]] if above else 0
-        if len(above) > 1:  # where branches meet, the path goes on in the leftmost
+        if len(above) > 1:  # where branches meet, the path continues in the leftmost
             wanted = min(column[index] for index in above)
         place = wanted
-        while (level, place) in taken:
+        while (level, place) in occupied:
             place += 1
-        taken.add((level, place))
+        occupied.add((level, place))
         depth.append(level)
         column.append(place)
     return [

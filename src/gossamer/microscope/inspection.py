@@ -18,7 +18,7 @@ from gossamer.analysis.cost import FREE, POINTWISE, Cost, LayerCost, cost
 from gossamer.analysis.graph import Graph, Node, trace
 from gossamer.errors import InputError
 from gossamer.host.text import OPERATOR_NAMES
-from gossamer.microscope.receptive import Field, receptive_fields
+from gossamer.microscope.receptive import ReceptiveField, receptive_fields
 from gossamer.microscope.timing import Timing, time_module, time_onnx
 from gossamer.targets import Kind, target_of
 
@@ -65,7 +65,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Inspection:
-    """The rows of a network, their sum, and where time was measured the whole's: see `Cost` and `Timing`.
+    """The rows of a network, their sum, and its times, where measured: see `Cost` and `Timing`.
 
     graph: the traced network, None for a file.
     """
@@ -82,25 +82,25 @@ class Inspection:
 
     @property
     def stages(self) -> dict[str, dict[str, float | None]]:
-        """For each part of the network its share of the parameters, MACs, bytes moved and, where measured, time."""
+        """For each part of the network its fraction of the parameters, MACs, bytes moved and, where measured, time."""
         sums: dict[str, list[float]] = {}
         for row in self.rows:
             moved = row.weight_bytes + row.read_bytes + row.write_bytes
-            one = (row.params, row.macs or 0, moved, row.ms or 0.0)
-            sums[row.stage] = [a + b for a, b in zip(sums.get(row.stage, [0.0] * 4), one)]
+            values = (row.params, row.macs or 0, moved, row.ms or 0.0)
+            sums[row.stage] = [a + b for a, b in zip(sums.get(row.stage, [0.0] * 4), values)]
         totals = [sum(parts) or 1.0 for parts in zip(*sums.values())]
-        shares = {stage: [a / b for a, b in zip(parts, totals)] for stage, parts in sums.items()}
+        fractions = {stage: [a / b for a, b in zip(parts, totals)] for stage, parts in sums.items()}
         return {
             stage: {"params": p, "macs": m, "bytes": b, "ms": t if self.timing else None}
-            for stage, (p, m, b, t) in shares.items()
+            for stage, (p, m, b, t) in fractions.items()
         }
 
     def is_bottleneck(self, row: Row) -> bool:
         """Whether a row takes far more of the time than of the multiply-adds."""
         if row.ms is None or not self.timing or not self.timing.sum_ms:
             return False
-        share = row.ms / self.timing.sum_ms
-        return share > NOTICED and share > BOTTLENECK * ((row.macs or 0) / max(1, self.cost.macs))
+        fraction = row.ms / self.timing.sum_ms
+        return fraction > NOTICED and fraction > BOTTLENECK * ((row.macs or 0) / max(1, self.cost.macs))
 
     def to_json(self) -> dict[str, Any]:
         """Plain values: sizes in bytes, MACs in multiply-adds, times in milliseconds, null where unknown."""
@@ -195,7 +195,7 @@ def _of_file(path: str, shape: tuple[int, ...] | None, measure: bool, threads: i
 
 
 def _weighted(module: nn.Module) -> nn.Module:
-    """The module with weights, where it lies on the meta device: their values do not matter for time."""
+    """The module with weights, also where it is on the meta device: their values do not matter for time."""
     if not any(p.is_meta for p in module.parameters()):
         return module
     from gossamer.blocks.initialise import initialise
@@ -208,13 +208,13 @@ def _weighted(module: nn.Module) -> nn.Module:
 
 
 def _inspection(name: str, graph: Graph, timing: Timing | None) -> Inspection:
-    whole = cost(graph)
-    return Inspection(name, _rows(graph, whole, timing), whole, timing)
+    costs = cost(graph)
+    return Inspection(name, _rows(graph, costs, timing), costs, timing)
 
 
-def _rows(graph: Graph, whole: Cost, timing: Timing | None) -> tuple[Row, ...]:
+def _rows(graph: Graph, costs: Cost, timing: Timing | None) -> tuple[Row, ...]:
     """A row for each layer, and its pointwise followers in the same row."""
-    layers = [(node, layer) for node, layer in zip(_priced(graph), whole.layers)]
+    layers = [(node, layer) for node, layer in zip(_priced(graph), costs.layers)]
     fields = receptive_fields(graph)
     row_of: dict[int, int] = {}  # node -> row
     groups: list[list[tuple[Node, LayerCost]]] = []
@@ -233,8 +233,8 @@ def _rows(graph: Graph, whole: Cost, timing: Timing | None) -> tuple[Row, ...]:
         inputs = {row_of.get(source, -1) for member, _ in group for source in _sources(graph, member)} - {number}
         times = [timing.nodes[member.index] for member, _ in group if timing and member.index in timing.nodes]
         last = group[-1][0]
-        field = fields.get(last.outputs[0], Field(None, None)) if last.outputs else Field(None, None)
-        macs = None if any(one.macs is None for _, one in group) else sum(one.macs or 0 for _, one in group)
+        field = fields.get(last.outputs[0], ReceptiveField(None, None)) if last.outputs else ReceptiveField(None, None)
+        macs = None if any(layer.macs is None for _, layer in group) else sum(layer.macs or 0 for _, layer in group)
         rows.append(
             Row(
                 name=_path(node.module),
@@ -242,12 +242,12 @@ def _rows(graph: Graph, whole: Cost, timing: Timing | None) -> tuple[Row, ...]:
                 stage=_stage(node.module),
                 inputs=tuple(sorted(inputs)),
                 output_shape=group[-1][1].output_shape,
-                params=sum(one.params for _, one in group),
+                params=sum(layer.params for _, layer in group),
                 macs=macs,
-                weight_bytes=sum(one.weight_bytes for _, one in group),
+                weight_bytes=sum(layer.weight_bytes for _, layer in group),
                 read_bytes=layer.read_bytes,
                 write_bytes=group[-1][1].write_bytes,
-                live_bytes=max(one.live_bytes for _, one in group),
+                live_bytes=max(layer.live_bytes for _, layer in group),
                 field=field.text(),
                 ms=sum(t[0] for t in times) if times else None,
                 ms_low=sum(t[1] for t in times) if times else None,
@@ -263,19 +263,19 @@ def _priced(graph: Graph) -> list[Node]:
 
 def _sources(graph: Graph, node: Node) -> set[int]:
     """The nodes that compute what a node reads, through views; -1 for the network's input."""
-    found: set[int] = set()
+    sources: set[int] = set()
     for index in node.inputs:
         value = graph.values[index]
         if value.kind == "input" and value.node < 0:
-            found.add(-1)
+            sources.add(-1)
         elif value.node >= 0 and value.kind in ("activation", "input"):
-            made = graph.nodes[value.node]
-            found |= _sources(graph, made) if made.op in FREE else {made.index}
-    return found
+            producer = graph.nodes[value.node]
+            sources |= _sources(graph, producer) if producer.op in FREE else {producer.index}
+    return sources
 
 
 def _fed_by_one(graph: Graph, source: int, node: Node) -> bool:
-    """Whether `node` alone reads what `source` made."""
+    """Whether `node` alone reads the outputs of `source`."""
     return all(graph.consumers[out] in ((), (node.index,)) for out in graph.nodes[source].outputs)
 
 

@@ -102,21 +102,21 @@ def read_graph(path: str, input_shape: Sequence[int] | None = None) -> Graph:
     def add(
         name: str, kind: str, memory: int | None = None, node: int = -1, shape: tuple[int, ...] | None = None
     ) -> int:
-        made = len(values)
+        index = len(values)
         dtype = _dtype(onnx, kinds.get(name, 1))
         values.append(
             Value(
-                made,
+                index,
                 kind,
                 shapes.get(name, ()) if shape is None else shape,
                 dtype,
-                made if memory is None else memory,
+                index if memory is None else memory,
                 node,
                 name,
             )
         )
-        at[name] = made
-        return made
+        at[name] = index
+        return index
 
     for name in weights:
         # int64 vectors are shapes and axes, single numbers bounds; weights are the rest, quantised ones too
@@ -125,13 +125,13 @@ def read_graph(path: str, input_shape: Sequence[int] | None = None) -> Graph:
     inputs = tuple(add(info.name, "input") for info in graph.input if info.name not in weights)
     nodes: list[Node] = []
     for proto in graph.node:
-        given = {a.name: onnx.helper.get_attribute_value(a) for a in proto.attribute}
+        onnx_attributes = {a.name: onnx.helper.get_attribute_value(a) for a in proto.attribute}
         op = OPERATIONS.get(proto.op_type, f"onnx::{proto.op_type}")
         read = [at[name] for name in proto.input if name in at]
         if proto.op_type in OPERANDS:
             first = [read[place] for place in OPERANDS[proto.op_type]]
             read = first + [index for index in read if index not in first]
-        if proto.op_type == "Gemm" and given.get("transB", 0):
+        if proto.op_type == "Gemm" and onnx_attributes.get("transB", 0):
             weight = values[read[1]]  # the formula wants (k, n)
             read[1] = add(proto.input[1], weight.kind, weight.memory, len(nodes), weight.shape[::-1])
             at[proto.input[1]] = weight.index
@@ -148,7 +148,7 @@ def read_graph(path: str, input_shape: Sequence[int] | None = None) -> Graph:
             if view and first_read is not None:
                 kind = first_read.kind if first_read.kind != "input" else "activation"
             outputs.append(add(name, kind, first_read.memory if view and first_read is not None else None, index))
-        attributes = _attributes(proto.op_type, given)
+        attributes = _attributes(proto.op_type, onnx_attributes)
         nodes.append(Node(index, op, proto.name or f"{proto.op_type}_{index}", tuple(read), tuple(outputs), attributes))
     return Graph(tuple(nodes), tuple(values), inputs, tuple(at[info.name] for info in graph.output if info.name in at))
 
@@ -188,20 +188,20 @@ def _model(path: str, input_shape: Sequence[int] | None) -> tuple[Any, Any]:
         raise InputError(f"{path}: {reason or type(error).__name__}", "a valid ONNX file", "export it again") from error
 
 
-def _attributes(op: str, given: dict[str, Any]) -> dict[str, Any]:
+def _attributes(op: str, onnx_attributes: dict[str, Any]) -> dict[str, Any]:
     """ATen's names of what the formulas read."""
     attributes: dict[str, Any] = {
-        "stride": list(given.get("strides", (1, 1))),
-        "dilation": list(given.get("dilations", (1, 1))),
-        "groups": given.get("group", 1),
+        "stride": list(onnx_attributes.get("strides", (1, 1))),
+        "dilation": list(onnx_attributes.get("dilations", (1, 1))),
+        "groups": onnx_attributes.get("group", 1),
         "transposed": op == "ConvTranspose",
     }
-    if "kernel_shape" in given and op.endswith("Pool"):
-        attributes["kernel_size"] = list(given["kernel_shape"])
+    if "kernel_shape" in onnx_attributes and op.endswith("Pool"):
+        attributes["kernel_size"] = list(onnx_attributes["kernel_shape"])
     if op in ("GlobalAveragePool", "GlobalMaxPool"):
         attributes["dim"] = SPATIAL
     if op.startswith("Reduce"):
-        attributes["dim"] = list(given.get("axes", SPATIAL))
+        attributes["dim"] = list(onnx_attributes.get("axes", SPATIAL))
     return attributes
 
 

@@ -59,7 +59,7 @@ def _figures(inspection: Inspection) -> list[Figure]:
         Figure("Peak activation memory", binary_bytes(cost.peak_bytes), f"at {cost.peak_layer}"),
     ]
     if timing:
-        median, low, high = timing.whole
+        median, low, high = timing.network
         runtime = f"{timing.runtime}, {thread_count(timing.threads)}, {timing.rounds} rounds"
         figures.append(Figure("Latency", f"{median:.2f} ms", f"quartiles {low:.2f}-{high:.2f} ms; {runtime}"))
     if cost.unknown:

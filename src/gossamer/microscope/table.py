@@ -10,8 +10,8 @@ MEASURED = ("ms", "quartiles", "% ms", "% MACs", "")
 
 
 def layer_table(inspection: Inspection) -> str:
-    """A line a row, the shares of each part, the sums with their units, and what was not counted."""
-    timing, whole = inspection.timing, inspection.cost
+    """One line per row, the fractions of each part, the sums with their units, and what was not counted."""
+    timing, cost = inspection.timing, inspection.cost
     header = COLUMNS + (MEASURED if timing else ())
     lines = []
     for row in inspection.rows:
@@ -35,7 +35,7 @@ def layer_table(inspection: Inspection) -> str:
                     f"{row.ms:.3f}",
                     f"{row.ms_low:.3f}-{row.ms_high:.3f}",
                     f"{100 * row.ms / timing.sum_ms:.1f}",
-                    f"{100 * (row.macs or 0) / max(1, whole.macs):.1f}",
+                    f"{100 * (row.macs or 0) / max(1, cost.macs):.1f}",
                     "bottleneck" if inspection.is_bottleneck(row) else "",
                 ]
         lines.append(cells)
@@ -43,25 +43,28 @@ def layer_table(inspection: Inspection) -> str:
     stages = [
         [
             name,
-            *(f"{100 * value:.1f} %" for key in ("params", "macs", "bytes", "ms") if (value := share[key]) is not None),
+            *(
+                f"{100 * value:.1f} %"
+                for key in ("params", "macs", "bytes", "ms")
+                if (value := fractions[key]) is not None
+            ),
         ]
-        for name, share in inspection.stages.items()
+        for name, fractions in inspection.stages.items()
     ]
     out += ["", *format_table(("part", "params", "MACs", "bytes moved", *(("ms",) if timing else ())), stages)]
     out += [
         "",
-        f"{inspection.target} at {dimensions(whole.input_shape)}",
-        f"parameters    {whole.params:,}"
-        + (f", {whole.unused_params:,} of them unused" if whole.unused_params else ""),
-        f"MACs          {whole.macs:,} multiply-adds, {2 * whole.macs:,} FLOPs",
-        f"weights       {binary_bytes(whole.weight_bytes)}",
-        f"peak memory   {binary_bytes(whole.peak_bytes)} of activations, at {whole.peak_layer}",
+        f"{inspection.target} at {dimensions(cost.input_shape)}",
+        f"parameters    {cost.params:,}" + (f", {cost.unused_params:,} of them unused" if cost.unused_params else ""),
+        f"MACs          {cost.macs:,} multiply-adds, {2 * cost.macs:,} FLOPs",
+        f"weights       {binary_bytes(cost.weight_bytes)}",
+        f"peak memory   {binary_bytes(cost.peak_bytes)} of activations, at {cost.peak_layer}",
     ]
-    if whole.unknown:
-        names = ", ".join(f"{name} ({number})" for name, number in whole.unknown.items())
+    if cost.unknown:
+        names = ", ".join(f"{name} ({number})" for name, number in cost.unknown.items())
         out.append(f"not counted   {names}: no formula for these, so the MACs above are too low")
     if timing:
-        middle, low, high = timing.whole
+        middle, low, high = timing.network
         out.append(
             f"time          {middle:.2f} ms ({low:.2f}-{high:.2f}) in one call, {timing.sum_ms:.2f} ms as the sum of its"
             f" parts; {timing.runtime}, {thread_count(timing.threads)}, {timing.rounds} rounds"
@@ -71,5 +74,7 @@ def layer_table(inspection: Inspection) -> str:
                 f"              {sum(timing.own.values()):.3f} ms of it in views and in operations that the runtime added"
             )
         if any(inspection.is_bottleneck(row) for row in inspection.rows):
-            out.append("bottleneck    takes over 3 times its share of the multiply-adds, and 2 % of the time or more")
+            out.append(
+                "bottleneck    takes over 3 times its fraction of the multiply-adds, and 2 % of the time or more"
+            )
     return "\n".join(out)

@@ -27,13 +27,13 @@ Times = tuple[float, float, float]  # median and quartiles, in milliseconds
 
 @dataclass(frozen=True)
 class Timing:
-    """nodes: times of each operation by its number in the graph. whole: of the whole network, called as users call it.
+    """nodes: times of each operation by its number in the graph. network: of the network, called as users call it.
     own: time of what is in no row, views and what the runtime adds, by name. sum_ms: of all medians."""
 
     runtime: str
     threads: int
     rounds: int
-    whole: Times
+    network: Times
     nodes: dict[int, Times] = field(repr=False)
     own: dict[str, float] = field(default_factory=dict)
 
@@ -61,11 +61,11 @@ def time_module(module: nn.Module, graph: Graph, shape: Sequence[int], threads: 
                 "a network whose forward does not depend on the device",
                 "leave --measure out",
             )
-        whole = _measured([lambda: module(x)])[0]
+        network = _measured([lambda: module(x)])[0]
         times = _measured(recorder.calls)
     nodes = {node.index: _quartiles(mine) for node, mine in zip(graph.nodes, times)}
     views = [nodes.pop(node.index)[0] for node in graph.nodes if node.op in FREE]
-    return Timing("torch", threads, len(whole), _quartiles(whole), nodes, {"views": sum(views)} if views else {})
+    return Timing("torch", threads, len(network), _quartiles(network), nodes, {"views": sum(views)} if views else {})
 
 
 def time_onnx(path: str, graph: Graph, threads: int = 1) -> Timing:
@@ -97,7 +97,7 @@ def time_onnx(path: str, graph: Graph, threads: int = 1) -> Timing:
         image = graph.values[graph.inputs[0]]
         x = np.random.default_rng(0).standard_normal(image.shape).astype(np.float32)
         feed = {session.get_inputs()[0].name: x}
-        whole = _measured([lambda: plain.run(None, feed)])[0]
+        network = _measured([lambda: plain.run(None, feed)])[0]
         for _ in range(WARM + ROUNDS):
             session.run(None, feed)
         events = json.loads(Path(session.end_profiling()).read_text(encoding="utf-8"))
@@ -116,11 +116,11 @@ def time_onnx(path: str, graph: Graph, threads: int = 1) -> Timing:
             own[name] = statistics.median(times[WARM:])
         else:
             nodes[at] = _quartiles(times[WARM:])
-    return Timing(f"onnxruntime {onnxruntime.__version__}", threads, ROUNDS, _quartiles(whole), nodes, own)
+    return Timing(f"onnxruntime {onnxruntime.__version__}", threads, ROUNDS, _quartiles(network), nodes, own)
 
 
 class _Operands(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch does not type its hook for subclasses
-    """Keeps each operation on what depends on the input or the weights, ready to be called again."""
+    """Keeps each operation on what depends on the input or the weights, to be called again."""
 
     def __init__(self, known: set[int]) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -134,13 +134,13 @@ class _Operands(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch do
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        given = kwargs or {}
-        result = func(*args, **given)
-        if any(id(t) in self.known for t in tree_leaves((args, given)) if isinstance(t, Tensor)):
-            made = [t for t in tree_leaves(result) if isinstance(t, Tensor)]
-            self.known |= {id(t) for t in made}
-            self.kept += made  # an id is unique only among living tensors
-            self.calls.append(lambda: func(*args, **given))
+        keywords = kwargs or {}
+        result = func(*args, **keywords)
+        if any(id(t) in self.known for t in tree_leaves((args, keywords)) if isinstance(t, Tensor)):
+            results = [t for t in tree_leaves(result) if isinstance(t, Tensor)]
+            self.known |= {id(t) for t in results}
+            self.kept += results  # an id is unique only among living tensors
+            self.calls.append(lambda: func(*args, **keywords))
         return result
 
 

@@ -31,7 +31,7 @@ class Level(NamedTuple):
 class AnchorSpec:
     """All anchors of a detector, in the order level, row, column, shape.
 
-    input: (height, width) in pixels of the picture that the network sees. levels: finest map first. The centres
+    input: (height, width) in pixels of the image that the network sees. levels: finest map first. The centres
     of a level with h x w places are ((column + 0.5) / w, (row + 0.5) / h) of the input, as the paper has them.
     variances: what the offsets of centres and the logarithms of sides are multiplied with before they are added.
     Source: Liu et al. 2016, SSD (1512.02325), section 2.2. Raises SettingsError on values that make no sense.
@@ -77,7 +77,7 @@ class AnchorSpec:
 def ssd_anchors(size: Size, maps: Sequence[Size], scales: tuple[float, float] = SCALES) -> AnchorSpec:
     """The anchors of SSD for an input of `size` and maps of these (height, width), finest first.
 
-    Scales grow evenly from the first to the last level; sides are shares of sqrt(height * width) of the input. Each
+    Scales grow evenly from the first to the last level; sides are multiples of sqrt(height * width) of the input. Each
     level has a square anchor of its scale s_k, one of sqrt(s_k * s_k+1), and RATIOS; the first has three alone, as in the
     authors' code: it has most of the places and finds small objects. Raises SettingsError.
     """
@@ -95,7 +95,7 @@ def ssd_anchors(size: Size, maps: Sequence[Size], scales: tuple[float, float] = 
 
 
 def fitted_anchors(size: Size, maps: Sequence[Size], shapes: Sequence[tuple[float, float]]) -> AnchorSpec:
-    """Anchors of these (width, height) in pixels, each on the map whose places lie a quarter of its side apart.
+    """Anchors of these (width, height) in pixels, each on the map whose positions are a quarter of its side from each other.
 
     maps: (height, width) of the maps of an input of `size`, finest first. Those behind the last that has an anchor are
     left out; one before it without any takes the shape nearest to four of its steps. Raises SettingsError.

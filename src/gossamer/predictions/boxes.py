@@ -1,4 +1,4 @@
-"""From a detector's raw outputs to boxes on the picture: decoding, non-maximum suppression, and back to the input."""
+"""From a detector's raw outputs to boxes on the image: decoding, non-maximum suppression, and back to the input."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from gossamer.images.preprocess import Placement
 from gossamer.predictions.anchors import AnchorSpec, anchors
 
 Floats = NDArray[np.float32]
-LOG_LIMIT = 10.0  # exp of it, times an anchor, is larger than any picture; more would overflow
+LOG_LIMIT = 10.0  # exp of it, times an anchor, is larger than any image; more would overflow
 CHUNK = 512  # boxes that are compared at once, at first
 SCORES = ("softmax", "sigmoid")
 
@@ -146,7 +146,7 @@ def detections(deltas: Floats, logits: Floats, spec: AnchorSpec, decoding: Decod
 
 
 def on_picture(boxes: Floats, place: Placement) -> Floats:
-    """Boxes (m, 4) in pixels of the picture, clipped to it, from input pixels; `place`: where it lies in the input."""
+    """Boxes (m, 4) in pixels of the image, clipped to it, from input pixels; `place`: where it is in the input."""
     moved = (boxes - _shift(place)) / _scale(place)
     return np.asarray(np.clip(moved, 0, [place.width, place.height] * 2), np.float32)
 
@@ -165,7 +165,7 @@ def _shift(place: Placement) -> NDArray[np.float64]:
 
 
 def _groups(order: NDArray[np.int64], labels: NDArray[np.int64]) -> list[NDArray[np.int64]]:
-    """`order` cut into one part a class, each in the order that it had."""
+    """`order` cut into one part per class, each in the order that it had."""
     if not len(order):
         return []
     by_class = order[np.argsort(labels[order], kind="stable")]

@@ -24,7 +24,7 @@ class Classification:
     error: str = ""
 
     def text(self) -> str:
-        """What was found, on one line."""
+        """The prediction on one line."""
         return ", ".join(f"{name} {score:.3f}" for name, score in zip(self.classes, self.scores, strict=True))
 
     def to_json(self) -> dict[str, Any]:
@@ -34,7 +34,7 @@ class Classification:
 
 
 @dataclass(frozen=True)
-class Labels:
+class MultiLabel:
     """The labels whose score (sigmoid) is at least the threshold, best first; `all_scores` are those of every label."""
 
     source: str
@@ -44,7 +44,7 @@ class Labels:
     error: str = ""
 
     def text(self) -> str:
-        """What was found, on one line."""
+        """The prediction on one line."""
         return ", ".join(f"{name} {score:.3f}" for name, score in zip(self.classes, self.scores)) or "none"
 
     def to_json(self) -> dict[str, Any]:
@@ -61,7 +61,7 @@ class Numbers:
     error: str = ""
 
     def text(self) -> str:
-        """What was found, on one line."""
+        """The prediction on one line."""
         return ", ".join(f"{name} {value:.6g}" for name, value in self.values.items())
 
     def to_json(self) -> dict[str, Any]:
@@ -78,14 +78,14 @@ def rank(source: str, outputs: NDArray[np.float32], classes: tuple[str, ...], to
     return Classification(source, tuple(classes[i] for i in order), tuple(float(scores[i]) for i in order))
 
 
-def labels(source: str, outputs: NDArray[np.float32], classes: tuple[str, ...], threshold: float) -> Labels:
+def labels(source: str, outputs: NDArray[np.float32], classes: tuple[str, ...], threshold: float) -> MultiLabel:
     """The labels of logits (K,) with a score of `threshold` or more."""
     if not np.isfinite(outputs).all():
-        return Labels(source, (), (), {}, NOT_FINITE)
+        return MultiLabel(source, (), (), {}, NOT_FINITE)
     scores = sigmoid(outputs)
     order = [i for i in np.argsort(-scores, kind="stable") if scores[i] >= threshold]
     every = {name: float(score) for name, score in zip(classes, scores)}
-    return Labels(source, tuple(classes[i] for i in order), tuple(float(scores[i]) for i in order), every)
+    return MultiLabel(source, tuple(classes[i] for i in order), tuple(float(scores[i]) for i in order), every)
 
 
 def numbers(
@@ -98,12 +98,12 @@ def numbers(
 
 
 def sigmoid(outputs: NDArray[np.float32]) -> NDArray[np.float32]:
-    """1 / (1 + exp(-x)), computed in float64, given as float32."""
+    """1 / (1 + exp(-x)), computed in float64, returned as float32."""
     return np.asarray(0.5 + 0.5 * np.tanh(outputs.astype(np.float64) / 2), np.float32)
 
 
 def softmax(outputs: NDArray[np.float32]) -> NDArray[np.float32]:
-    """exp(x) / sum(exp(x)) over the last axis: computed in float64 behind the maximum, given as float32."""
+    """exp(x) / sum(exp(x)) over the last axis: computed in float64 behind the maximum, returned as float32."""
     power = np.exp(outputs.astype(np.float64) - outputs.max(axis=-1, keepdims=True))
     return np.asarray(power / power.sum(axis=-1, keepdims=True), np.float32)
 

@@ -1,7 +1,7 @@
-"""From a segmentation network's logits to a mask of the picture's own size, and to a picture of it.
+"""From a segmentation network's logits to a mask of the image's own size, and to an image of it.
 
 Up-sampling is bilinear with half-pixel centres, as torch's `interpolate(align_corners=False)` and ONNX's
-`half_pixel`, straight from the head's resolution to the picture's. It is done along one axis after the other, a few
+`half_pixel`, straight from the head's resolution to the image's. It is done along one axis after the other, a few
 rows at a time, so that no array of all classes at full size is made.
 """
 
@@ -25,10 +25,10 @@ CHUNK = 1 << 16  # values of one plane worked on at a time: 256 KiB, which stays
 
 
 def mask_of_logits(logits: Logits, size: Size, input_size: Size, placement: Placement | None = None) -> Mask:
-    """The likeliest class of each pixel of the picture; the first of equals: (K, h, w) -> uint8 (H, W), size (H, W).
+    """The likeliest class of each pixel of the image; the first of equals: (K, h, w) -> uint8 (H, W), size (H, W).
 
-    input_size: (height, width) of the network's input, which the map of h x w covers. placement: where the picture
-    lies in the input; by default it fills it. Raises SettingsError for more than 255 classes.
+    input_size: (height, width) of the network's input, which the map of h x w covers. placement: where the image
+    is in the input; by default it fills it. Raises SettingsError for more than 255 classes.
     """
     check_classes(len(logits))
     mask = np.zeros(size, np.uint8)
@@ -42,7 +42,7 @@ def mask_of_logits(logits: Logits, size: Size, input_size: Size, placement: Plac
 
 
 def upsample(logits: Logits, size: Size, input_size: Size, placement: Placement | None = None) -> Logits:
-    """The logits at the picture's size: (K, h, w) -> float32 (K, H, W), the reference of `mask_of_logits`, whose arguments it
+    """The logits at the image's size: (K, h, w) -> float32 (K, H, W), the reference of `mask_of_logits`, whose arguments it
     has."""
     result = np.empty((len(logits), *size), np.float32)
     for rows, planes in _planes(logits, size, input_size, placement):
@@ -69,13 +69,13 @@ def _planes(
 
 
 def _between(
-    wide: Logits, above: NDArray[np.int64], below: NDArray[np.int64], share: NDArray[np.float32]
+    wide: Logits, above: NDArray[np.int64], below: NDArray[np.int64], weight: NDArray[np.float32]
 ) -> Iterator[NDArray[np.float32]]:
     for plane in wide:
         upper = plane[above]
         lower = plane[below]
         lower -= upper
-        lower *= share
+        lower *= weight
         upper += lower
         yield upper
 
@@ -83,7 +83,7 @@ def _between(
 def _neighbours(
     count: int, cells: int, input_side: int, scale: float, shift: float
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]]:
-    """For each of `count` pixels the cells of the map before and behind its centre, and the share of the latter."""
+    """For each of `count` pixels the cells of the map before and behind its centre, and the weight of the latter."""
     centres = (np.arange(count) + 0.5) * scale + shift
     places = np.clip(centres * (cells / input_side) - 0.5, 0, cells - 1)
     first = places.astype(np.int64)
@@ -112,19 +112,19 @@ def palette(count: int) -> NDArray[np.uint8]:
 
 
 def overlay(
-    picture: NDArray[np.uint8], mask: Mask, alpha: float = 0.5, colours: NDArray[np.uint8] | None = None
+    image: NDArray[np.uint8], mask: Mask, alpha: float = 0.5, colours: NDArray[np.uint8] | None = None
 ) -> NDArray[np.uint8]:
-    """The picture with each class laid over it in its colour at the share `alpha`: uint8 (H, W, 3).
+    """The image with each class laid over it in its colour with the opacity `alpha`: uint8 (H, W, 3).
 
-    picture: (H, W, 3), (H, W, 1) or (H, W). mask: (H, W); ignored pixels stay as they are. colours: (K, 3), default
+    image: (H, W, 3), (H, W, 1) or (H, W). mask: (H, W); ignored pixels stay as they are. colours: (K, 3), default
     `palette`. Raises ImageError where the sizes differ.
     """
-    grey = picture[..., None] if picture.ndim == 2 else picture
+    grey = image[..., None] if image.ndim == 2 else image
     if grey.shape[:2] != mask.shape:
-        raise ImageError(f"a mask of {mask.shape} on a picture of {grey.shape[:2]}", "equal sizes", "use its own mask")
+        raise ImageError(f"a mask of {mask.shape} on an image of {grey.shape[:2]}", "equal sizes", "use its own mask")
     base = np.broadcast_to(grey, (*mask.shape, 3)).astype(np.float32)
     table = np.zeros((256, 3), np.float32)
     table_of_classes = palette(IGNORED) if colours is None else colours
     table[: len(table_of_classes)] = table_of_classes
-    share = np.where(mask == IGNORED, 0, alpha).astype(np.float32)[..., None]
-    return np.asarray(np.rint(base * (1 - share) + table[mask] * share), np.uint8)
+    opacity = np.where(mask == IGNORED, 0, alpha).astype(np.float32)[..., None]
+    return np.asarray(np.rint(base * (1 - opacity) + table[mask] * opacity), np.uint8)

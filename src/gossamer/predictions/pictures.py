@@ -1,4 +1,4 @@
-"""Boxes and masks as predictions for people: on one line, as plain values, drawn on the picture."""
+"""Boxes and masks as predictions for people: on one line, as plain values, drawn on the image."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ SHOWN = 0.3  # boxes of a lower score are not drawn
 
 @dataclass(frozen=True)
 class Detections:
-    """The boxes found in an image, likeliest first: (m, 4) float32 x0, y0, x1, y1 in pixels of the upright image.
+    """The boxes of an image, likeliest first: (m, 4) float32 x0, y0, x1, y1 in pixels of the upright image.
 
     labels: class names. scores: 0..1. size: (height, width) of the image.
     """
@@ -39,7 +39,7 @@ class Detections:
     error: str = ""
 
     def text(self) -> str:
-        """What was found, on one line: with a score of SHOWN or more."""
+        """The prediction on one line: objects with a score of SHOWN or more."""
         rows = [(n, s, b) for n, s, b in zip(self.labels, self.scores, self.boxes.tolist()) if s >= SHOWN]
         shown = [f"{name} {score:.3f} [{' '.join(f'{x:.1f}' for x in box)}]" for name, score, box in rows]
         less = len(self.labels) - len(rows)
@@ -51,9 +51,9 @@ class Detections:
         detections = [{"class": name, "score": score, "box": box} for name, score, box in rows]
         return {"source": self.source, "size": list(self.size), "detections": detections, "error": self.error}
 
-    def draw(self, picture: Image.Image, classes: tuple[str, ...]) -> Image.Image:
-        """The picture with the boxes of a score of SHOWN or more, a colour a class."""
-        page = picture.convert("RGB")
+    def draw(self, image: Image.Image, classes: tuple[str, ...]) -> Image.Image:
+        """The image with the boxes of a score of SHOWN or more, one colour per class."""
+        page = image.convert("RGB")
         draw = ImageDraw.Draw(page)
         colours = masks.palette(len(classes))
         width = max(1, round(max(page.size) / 320))
@@ -80,14 +80,14 @@ class Segmentation:
     error: str = ""
 
     @property
-    def shares(self) -> dict[str, float]:
-        """The share of the pixels that each class found has, largest first."""
+    def fractions(self) -> dict[str, float]:
+        """The fraction of the pixels of each class that occurs, largest first."""
         counts = np.bincount(self.mask.ravel(), minlength=len(self.classes)) / max(1, self.mask.size)
         return {self.classes[i]: float(counts[i]) for i in np.argsort(-counts, kind="stable") if counts[i]}
 
     def text(self) -> str:
-        """What was found, on one line."""
-        return ", ".join(f"{name} {share:.1%}" for name, share in self.shares.items())
+        """The prediction on one line."""
+        return ", ".join(f"{name} {fraction:.1%}" for name, fraction in self.fractions.items())
 
     def png(self) -> bytes:
         """The mask as an index PNG with the palette of the classes."""
@@ -102,14 +102,14 @@ class Segmentation:
         return {
             "source": self.source,
             "size": list(self.mask.shape),
-            "shares": self.shares,
+            "shares": self.fractions,
             "mask": base64.b64encode(self.png()).decode(),
             "error": self.error,
         }
 
-    def draw(self, picture: Image.Image, classes: tuple[str, ...]) -> Image.Image:
-        """The picture with the classes laid over it."""
-        return Image.fromarray(masks.overlay(np.asarray(picture.convert("RGB")), self.mask))
+    def draw(self, image: Image.Image, classes: tuple[str, ...]) -> Image.Image:
+        """The image with the classes laid over it."""
+        return Image.fromarray(masks.overlay(np.asarray(image.convert("RGB")), self.mask))
 
 
 def detected(head: OutputHead, raw: Outputs, place: Placement, source: str) -> Detections:

@@ -17,7 +17,7 @@ from gossamer.predictions.head import OutputHead, Raw
 
 
 class Prediction(Protocol):
-    """What a network found in one image; `error` says why it found nothing, where something failed."""
+    """The prediction of a network for one image; `error` says why there is none."""
 
     @property
     def source(self) -> str: ...
@@ -36,7 +36,7 @@ class Embedding:
     error: str = ""
 
     def text(self) -> str:
-        """What was found, on one line."""
+        """The prediction on one line."""
         return " ".join(f"{value:.4f}" for value in self.vector[:8]) + (" ..." if len(self.vector) > 8 else "")
 
     def to_json(self) -> dict[str, Any]:
@@ -46,7 +46,7 @@ class Embedding:
 
 @dataclass(frozen=True)
 class Several:
-    """The predictions of several heads to one image, by their names."""
+    """The predictions of several heads for one image, by their names."""
 
     source: str
     predictions: dict[str, Prediction]
@@ -59,7 +59,7 @@ class Several:
         )
 
     def text(self) -> str:
-        """What was found, on one line."""
+        """The prediction on one line."""
         return "; ".join(f"{name}: {prediction.text()}" for name, prediction in self.predictions.items())
 
     def to_json(self) -> dict[str, Any]:

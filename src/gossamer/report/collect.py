@@ -55,7 +55,7 @@ def collect(
     names = {run.path.absolute().name, *([Path(exported.path).name] if exported else [])}
     return ReportData(
         run=str(run_folder),
-        made=time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime()),
+        created=time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime()),
         version=versions(("gossamer",))["gossamer"] or "unknown",
         settings=run.settings,
         split=split,

@@ -98,16 +98,16 @@ class ExportedFile:
 class ReportData:
     """A training run as the report shows it.
 
-    run: the folder. made: when the report was made (UTC). version: of gossamer.
+    run: the folder. created: when the report was written (UTC). version: of gossamer.
     split: "validation" or "test", the images of `evaluation`. metrics: rows of the run folder.
-    counts: images a class, by split, in the order of `evaluation.classes`; of a detector, objects a class.
+    counts: images per class, by split, in the order of `evaluation.classes`; of a detector, objects per class.
     machine: the environment of the latest start. bench: where the latencies were measured.
     data: what the run folder says about the data; `data_changed` where they are others now.
     score: the metric by which the weights were kept. images: how many, by split. details: what only the task shows.
     """
 
     run: str
-    made: str
+    created: str
     version: str
     settings: Settings
     split: str

@@ -43,7 +43,7 @@ SECTIONS = (
     ("examples", "Examples"),
     ("sizes", "Sizes"),
 )
-KINDS = {"found": "true positive", "missed": "false negative", "invented": "false positive"}
+MARK_KINDS = {"matched": "true positive", "missed": "false negative", "false": "false positive"}
 
 
 def detection_view(data: ReportData) -> TaskView:
@@ -197,8 +197,8 @@ def _drawn(example: DetectionExample, classes: Sequence[str]) -> DrawnExample:
         ),
         *(_mark(mark, scale, classes[mark.label]) for mark in example.marks),
     ]
-    counts = f"TP {example.found}, FN {example.missed}, FP {example.invented}"
-    in_words = f"{example.found} true positives, {example.missed} false negatives, {example.invented} false positives"
+    counts = f"TP {example.true_positives}, FN {example.false_negatives}, FP {example.false_positives}"
+    in_words = f"{example.true_positives} true positives, {example.false_negatives} false negatives, {example.false_positives} false positives"
     return DrawnExample(example.name, counts, chart(WIDTH, height, f"{example.name}: {in_words}.", *parts))
 
 
@@ -206,12 +206,12 @@ def _mark(mark: BoxMark, scale: float, name: str) -> Markup:
     left, top, right, bottom = (side * scale for side in mark.box)
     box = {"x": left, "y": top, "width": max(right - left, 1.0), "height": max(bottom - top, 1.0)}
     score = "" if math.isnan(mark.score) else f" {mark.score:.2f}"
-    low = mark.kind == "invented"  # such boxes often lie on one that was found, whose name is at the top
+    low = mark.kind == "false"  # such boxes often overlap a true positive, whose name is at the top
     late = left > WIDTH - 80  # no room to the right
     at = (min(right, WIDTH) - 4 if late else left + 4), (max(bottom - 5, 13.0) if low else top + 13)
     return element(
         "g",
-        tooltip(f"{name}{score}: {KINDS[mark.kind]}"),
+        tooltip(f"{name}{score}: {MARK_KINDS[mark.kind]}"),
         element("rect", **box, class_="halo"),
         element("rect", **box, class_=mark.kind),
         label(f"{truncated(name, 16)}{score}", *at, text_anchor="end" if late else None),
@@ -225,7 +225,7 @@ def _sizes(details: DetectionDetails) -> Markup:
 
 
 def histogram_bars(sides: NDArray[np.float64]) -> list[HistogramBar]:
-    """How many sides lie in each half octave, from the lowest power of two to the highest."""
+    """How many sides are in each half octave, from the lowest power of two to the highest."""
     values = np.log2(np.maximum(sides, 1.0))
     low, high = math.floor(values.min()), math.floor(values.max()) + 1
     edges = np.linspace(low, high, 2 * (high - low) + 1)
@@ -246,4 +246,4 @@ def _smaller(data: ReportData, details: DetectionDetails | None) -> list[tuple[s
     ]
     sizes = {"small": "under 32 × 32", "medium": "up to 96 × 96", "large": "above"}
     known = [(name, metrics[f"map_{name}"]) for name in sizes if math.isfinite(metrics[f"map_{name}"])]
-    return [*rows, *((f"mAP, {name} ({sizes[name]} pixels of the picture)", percent(value)) for name, value in known)]
+    return [*rows, *((f"mAP, {name} ({sizes[name]} pixels of the image)", percent(value)) for name, value in known)]

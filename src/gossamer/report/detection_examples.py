@@ -1,4 +1,4 @@
-"""Which boxes of an image are true positives, false negatives and false positives; the best and the worst images of a detector as pictures."""
+"""Which boxes of an image are true positives, false negatives and false positives; the best and the worst images of a detector."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ DRAWN = 60  # boxes of an example at most
 class Outcome(NamedTuple):
     """Indices of the true positives among the detections, of the missed objects, of the false positives."""
 
-    found: list[int]
+    matched: list[int]
     missed: list[int]
-    invented: list[int]
+    false: list[int]
 
     @property
     def f1(self) -> float:
         """Of this image: 2 TP / (2 TP + FN + FP); nan where there is no object and no detection."""
-        total = 2 * len(self.found) + len(self.missed) + len(self.invented)
-        return 2 * len(self.found) / total if total else math.nan
+        total = 2 * len(self.matched) + len(self.missed) + len(self.false)
+        return 2 * len(self.matched) / total if total else math.nan
 
 
 def outcome(truth: BoxTarget, detections: ScoredBoxes) -> Outcome:
@@ -45,21 +45,21 @@ def outcome(truth: BoxTarget, detections: ScoredBoxes) -> Outcome:
     overlap[detections.labels[confident][:, None] != truth.labels[real]] = 0
     shared = pairwise_intersection(detections.boxes[confident], truth.corners[truth.crowd])
     in_crowd: NDArray[np.bool_] = np.asarray((shared > 0).any(axis=1))
-    found, invented = [], []
+    matched, false = [], []
     free: NDArray[np.bool_] = np.ones(len(real), np.bool_)
     for row in np.argsort(-detections.scores[confident], kind="stable").tolist():
         candidates = np.where(free, overlap[row], 0)
         best = int(candidates.argmax()) if len(candidates) else -1
         if best >= 0 and candidates[best] >= VOC_OVERLAP:
             free[best] = False
-            found.append(int(confident[row]))
+            matched.append(int(confident[row]))
         elif not in_crowd[row]:
-            invented.append(int(confident[row]))
-    return Outcome(found, real[free].tolist(), invented)
+            false.append(int(confident[row]))
+    return Outcome(matched, real[free].tolist(), false)
 
 
 class BoxMark(NamedTuple):
-    """A box on a picture, in its pixels. kind: "found", "missed" or "invented"; score: nan of one that was missed."""
+    """A box on an image, in its pixels. kind: "matched", "missed" or "false"; score: nan of one that was missed."""
 
     kind: str
     box: tuple[float, float, float, float]
@@ -74,9 +74,9 @@ class DetectionExample:
     name: str
     photo: Photo
     marks: tuple[BoxMark, ...]
-    found: int
-    missed: int
-    invented: int
+    true_positives: int
+    false_negatives: int
+    false_positives: int
 
 
 @dataclass(frozen=True)
@@ -94,8 +94,8 @@ def detection_details(
 ) -> DetectionDetails:
     """The examples of the scored images, and the sizes of the training boxes."""
     outcomes = [outcome(truth, detections) for truth, detections in zip(scores.truth, scores.detections)]
-    f1 = np.array([one.f1 for one in outcomes])
-    worst, best = ends(f1, np.array([len(one.missed) + len(one.invented) for one in outcomes]), EXAMPLES)
+    f1 = np.array([result.f1 for result in outcomes])
+    worst, best = ends(f1, np.array([len(result.missed) + len(result.false) for result in outcomes]), EXAMPLES)
     place = {name: index for index, name in enumerate(source.names)}
 
     def example(index: int) -> DetectionExample:
@@ -135,5 +135,5 @@ def _example(scores: DetectionScores, index: int, seen: Outcome, shown: Photo) -
             )
         return [BoxMark(kind, tuple(box), label, score) for box, label, score in list(rows)[:DRAWN]]
 
-    drawn = (*marks("missed", seen.missed), *marks("invented", seen.invented), *marks("found", seen.found))
-    return DetectionExample(scores.names[index], shown, drawn, len(seen.found), len(seen.missed), len(seen.invented))
+    drawn = (*marks("missed", seen.missed), *marks("false", seen.false), *marks("matched", seen.matched))
+    return DetectionExample(scores.names[index], shown, drawn, len(seen.matched), len(seen.missed), len(seen.false))

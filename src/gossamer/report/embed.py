@@ -47,14 +47,14 @@ def embedding_view(data: ReportData) -> TaskView:
         highlights=_highlights(data, details),
         values={
             "identities": len(np.unique(scores.labels)),
-            "recalls": [(name, metrics[key], meaning) for key, name, meaning in SCORES],
+            "recalls": [(name, metrics[key], definition) for key, name, definition in SCORES],
             "roc": roc_chart(scores) if math.isfinite(metrics["auc"]) else "",
             "pairs": (int(scores.verification.same.sum()), int(scores.verification.other.sum())),
             "accepted": scores.verification.accepted(scores.threshold),
             "queries": queries,
             "projection": projection_chart(details.points, details.labels, data.classes) if details and plotted else "",
             "plotted": len(details.points) if details else 0,
-            "legend": [data.classes[label] for label in coloured(details.labels)] if details else [],
+            "coloured": [data.classes[label] for label in coloured(details.labels)] if details else [],
         },
         extent_heads=("images", "identities"),
         extents=[(SPLITS.get(n, n), (sum(counts), identities[n])) for n, counts in data.counts.items()],
@@ -140,7 +140,7 @@ def coloured(labels: NDArray[np.int64]) -> list[int]:
 
 
 def projection_chart(places: NDArray[np.float32], labels: NDArray[np.int64], names: Sequence[str]) -> Markup:
-    """Points in the plane, the same scale along both axes, coloured by identity; the rest are grey and lie behind."""
+    """Points in the plane, the same scale along both axes, coloured by identity; the rest are grey and behind them."""
     low, high = places.min(axis=0), places.max(axis=0)
     middle, reach = (low + high) / 2, float(max((high - low).max(), 1e-6)) / 2
     height = round(max(120.0, (WIDTH - 24) * float(high[1] - low[1]) / (2 * reach) + 24))

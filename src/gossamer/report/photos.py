@@ -17,7 +17,7 @@ NEAREST, SMOOTH = Image.Resampling.NEAREST, Image.Resampling.LANCZOS
 
 @dataclass(frozen=True)
 class Photo:
-    """A picture as a data URI. height, width: of the picture itself. pixelated: shown larger than it is."""
+    """An image as a data URI. height, width: of the image itself. pixelated: shown larger than it is."""
 
     uri: str
     height: int
@@ -26,12 +26,12 @@ class Photo:
 
 
 def photo(picture: bytes, side: int = SIDE) -> Photo:
-    """The picture, its longer side at most `side` pixels; a small one keeps its pixels. Raises ImageError."""
+    """The image, its longer side at most `side` pixels; a small one keeps its pixels. Raises ImageError."""
     return photo_of(decode(picture), side)
 
 
 def photo_of(image: Image.Image, side: int = SIDE) -> Photo:
-    """The same of a picture that is decoded already."""
+    """The same of an image that is decoded already."""
     width, height = image.size
     small = max(width, height) * 2 <= side
     shown = image if small else image.resize(fitted(width, height, side), SMOOTH)
@@ -39,7 +39,7 @@ def photo_of(image: Image.Image, side: int = SIDE) -> Photo:
 
 
 def fitted(width: int, height: int, side: int) -> tuple[int, int]:
-    """(width, height) of a picture whose longer side is at most `side`."""
+    """(width, height) of an image whose longer side is at most `side`."""
     scale = min(1.0, side / max(width, height))
     return max(1, round(width * scale)), max(1, round(height * scale))
 

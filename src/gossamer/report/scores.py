@@ -64,7 +64,7 @@ def worst_mistakes(probabilities: NDArray[np.float64], targets: NDArray[np.int64
 
 @dataclass(frozen=True)
 class Bin:
-    """The `count` images whose confidence lies in (low, high]; means are nan where there are none."""
+    """The `count` images whose confidence is in (low, high]; means are nan where there are none."""
 
     low: float
     high: float

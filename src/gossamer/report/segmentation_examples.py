@@ -79,7 +79,7 @@ def example(forward: Forward, source: Source, index: int, miou: float, preproces
 
 
 def wrong_pixels(image: Image.Image, truth: Mask, predicted: Mask) -> Photo:
-    """The picture, pale and grey, with each pixel that is wrong in the colour of its true class."""
+    """The image, pale and grey, with each pixel that is wrong in the colour of its true class."""
     small = image.resize(fitted(*image.size, SIDE), SMOOTH)
     grey = np.asarray(small.convert("L"), np.float32)[..., None].repeat(3, axis=2)
     page = (grey * (1 - PALE) + 255 * PALE).round().astype(np.uint8)

@@ -14,7 +14,7 @@ Flags = NDArray[np.bool_]
 
 @dataclass(frozen=True)
 class BoxTarget:
-    """The boxes of one image, in pixels of the upright picture.
+    """The boxes of one image, in pixels of the upright image.
 
     corners: float32 (n, 4) x0, y0, x1, y1, continuous edges: a full image is 0, 0, width, height. labels: int64 (n,).
     crowd: bool (n,), a region of many objects; neither matched nor scored. difficult: bool (n,), not scored where

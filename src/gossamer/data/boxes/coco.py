@@ -152,7 +152,7 @@ def _read_file(
         if place is None:
             missing.append(name)
             continue
-        places.sort(key=lambda other: other != place)  # where one lies, the next is likely to
+        places.sort(key=lambda other: other != place)  # where one image is, the next is likely to be
         relative = (place / name).relative_to(draft.root).as_posix()
         if relative in seen:
             raise DataError(f"{where}: {name} is listed twice", "an image in one place, once", "remove one of them")
@@ -231,11 +231,11 @@ def coco_texts(draft: Draft, paths: list[str]) -> Iterator[tuple[str, str]]:
 
 
 def _images(mine: Iterable[tuple[ImageRecord, str]]) -> list[dict[str, Any]]:
-    taken: set[int | str] = set()
+    used: set[int | str] = set()
     result = []
     for record, path in mine:
         extra = record.extra.get("coco", {})
-        key = _fresh(extra.get("id"), taken)
+        key = _fresh(extra.get("id"), used)
         height, width = record.size
         name = path.removeprefix("images/").removeprefix(f"{record.split}/" if record.split else "")
         result.append({**extra, "id": key, "file_name": name, "height": height, "width": width})
@@ -244,7 +244,7 @@ def _images(mine: Iterable[tuple[ImageRecord, str]]) -> list[dict[str, Any]]:
 
 def _annotations(records: list[ImageRecord], image_ids: list[int | str], ids: dict[str, int]) -> list[dict[str, Any]]:
     result: list[dict[str, Any]] = []
-    taken: set[int | str] = set()
+    used: set[int | str] = set()
     for record, image_id in zip(records, image_ids, strict=True):
         for box in record.boxes:
             x0, y0, x1, y1 = box.box
@@ -253,7 +253,7 @@ def _annotations(records: list[ImageRecord], image_ids: list[int | str], ids: di
             result.append(
                 {
                     **extra,
-                    "id": _fresh(extra.get("id"), taken),
+                    "id": _fresh(extra.get("id"), used),
                     "image_id": image_id,
                     "category_id": ids[box.name],
                     "bbox": [x0, y0, x1 - x0, y1 - y0],
@@ -264,12 +264,12 @@ def _annotations(records: list[ImageRecord], image_ids: list[int | str], ids: di
     return result
 
 
-def _fresh(key: object, taken: set[int | str]) -> int | str:
-    """`key`, or a number where it is none or taken already; it is taken now."""
-    first = len(taken) + 1
-    chosen = key if isinstance(key, int | str) and key not in taken else None
-    result = next(i for i in range(first, 2 * first) if i not in taken) if chosen is None else chosen
-    taken.add(result)
+def _fresh(key: object, used: set[int | str]) -> int | str:
+    """`key`, or a number where it is none or used already; it is used now."""
+    first = len(used) + 1
+    chosen = key if isinstance(key, int | str) and key not in used else None
+    result = next(i for i in range(first, 2 * first) if i not in used) if chosen is None else chosen
+    used.add(result)
     return result
 
 

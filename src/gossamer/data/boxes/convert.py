@@ -84,12 +84,12 @@ def _check_target(source: Path, target: Path) -> None:
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise DataError(f"{target}: is already there", "a new or an empty folder", "give another place")
     if source.resolve() in target.resolve().parents:
-        raise DataError(f"{target}: lies inside {source}", "a folder outside the data", "give another place")
+        raise DataError(f"{target}: is inside {source}", "a folder outside the data", "give another place")
 
 
 def _copy_images(draft: Draft, folder: Path, to: str, notes: list[str]) -> tuple[list[str], list[ImageRecord]]:
     """Where the images went, and their records with the sizes to write; unreadable ones leave the draft. A YOLO line
-    needs the picture's own size, whatever its annotations say. Raises DataError where none can be read."""
+    needs the image's own size, whatever its annotations say. Raises DataError where none can be read."""
     paths, records, written = [], [], []
     for record, place in zip(draft.records, _places(draft, to, notes), strict=True):
         try:
@@ -150,11 +150,11 @@ def _put(path: Path, content: bytes) -> None:
 
 
 def _places(draft: Draft, to: str, notes: list[str]) -> list[str]:
-    """Where the image of each record goes: its name, made printable, and told apart where two would meet.
+    """Where the image of each record goes: its name, made printable, and made unique where two would be equal.
 
     VOC names an image by its stem alone, YOLO's label file by the path without its ending.
     """
-    taken: set[str] = set()
+    used: set[str] = set()
     places, renamed = [], []
     for record in draft.records:
         plain = _plain(record, draft.root)
@@ -162,10 +162,10 @@ def _places(draft: Draft, to: str, notes: list[str]) -> list[str]:
         name = PurePosixPath("_".join(plain.parts)) if flat else plain
         top = PurePosixPath("JPEGImages") if to == "voc" else PurePosixPath("images", record.split)
         place, count = top / name, 1
-        while str(place.with_suffix("")).casefold() in taken:
+        while str(place.with_suffix("")).casefold() in used:
             count += 1
             place = top / name.with_stem(f"{name.stem}_{count}")
-        taken.add(str(place.with_suffix("")).casefold())
+        used.add(str(place.with_suffix("")).casefold())
         if str(place.relative_to(top)) != record.name:
             renamed.append(f"{printable_path(record.path)} is {place}")
         places.append(str(place))

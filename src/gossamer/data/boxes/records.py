@@ -44,7 +44,7 @@ class BoxRecord:
 
 @dataclass(slots=True)
 class ImageRecord:
-    """An image: path relative to the root, split ("" where none is said), (height, width) as the file says, its boxes.
+    """An image: path relative to the root, split ("" for none), (height, width) as the file says, its boxes.
 
     name: the path below the format's folder of images, which a conversion keeps.
     """
@@ -159,7 +159,7 @@ def image_files(folder: Path, notes: list[str] | None = None) -> Iterator[str]:
 
 
 def image_size(path: Path) -> Size:
-    """(height, width) of the upright picture, from its header. Raises ImageError."""
+    """(height, width) of the upright image, from its header. Raises ImageError."""
     header = describe(path)
     return header.height, header.width
 

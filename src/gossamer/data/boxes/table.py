@@ -1,4 +1,4 @@
-"""A table of images with boxes to train and score on: what a `Draft` says, clipped to the pictures, broken boxes out."""
+"""A table of images with boxes to train and score on: what a `Draft` says, clipped to the images, broken boxes out."""
 
 from __future__ import annotations
 
@@ -140,12 +140,12 @@ def size_differences(table: BoxTable) -> list[str]:
         try:
             own = image_size(table.root / path)
         except ImageError:
-            continue  # whoever reads the picture says so
+            continue  # whoever reads the image says so
         if own != (height, width):
             line = f"{printable_path(path)} ({width} x {height}, the image {own[1]} x {own[0]})"
             (turned if own == (width, height) else other).append(line)
     counted = (
-        (turned, "lie on their side by their annotations, which were drawn before the picture was turned upright"),
+        (turned, "lie on their side by their annotations, which were drawn before the image was turned upright"),
         (other, "have another size than their annotations say"),
     )
     return [f"{len(line)} images {what}: {shown(line, 2)}" for line, what in counted if line]
@@ -158,8 +158,8 @@ def _clean(corners: NDArray[np.float64], sizes: Indices) -> tuple[NDArray[np.flo
     safe = np.where(number[:, None], corners, 0)
     drawn: NDArray[np.bool_] = number & (safe[:, 2] > safe[:, 0]) & (safe[:, 3] > safe[:, 1])
     clipped = np.clip(safe, 0, limits)
-    narrow = clipped.astype(np.float32)  # far from 0, a thin box can lose its area to rounding
-    wide = (clipped[:, 2:] - clipped[:, :2] > SLIVER) & (narrow[:, 2:] > narrow[:, :2])
+    single = clipped.astype(np.float32)  # far from 0, a thin box can lose its area to rounding
+    wide = (clipped[:, 2:] - clipped[:, :2] > SLIVER) & (single[:, 2:] > single[:, :2])
     kept = drawn & wide.all(axis=1)
     over = kept & (np.abs(clipped - safe).max(1, initial=0) > CLIPPED)
     counted = (

@@ -1,7 +1,7 @@
 """YOLO text files: images/<split>/ and labels/<split>/, or <split>/images/ and <split>/labels/, or where data.yaml says,
 and the class names in data.yaml or classes.txt.
 
-A line is: class, centre x, centre y, width, height, in parts of the picture's sides. A line with more is a polygon,
+A line is: class, centre x, centre y, width, height, in parts of the image's sides. A line with more is a polygon,
 class, x, y, x, y, ...: its box is what encloses it. An image without a label file shows nothing.
 """
 
@@ -116,19 +116,19 @@ def _as_configured(config: YoloConfig, root: Path, places: dict[str, _Place], no
     notes += configured.notes
     where = printable_path(str(config.path))
     in_folders = {place.split for place in places.values()}
-    for split, entries in configured.lacking.items():
+    for split, entries in configured.missing.items():
         if split not in in_folders:  # else the folder that is called so has what the path means
             notes.append(f"{where}: {split} names {_first(entries)}, which is not there")
     by_path = {_relative(image, root): split for image, split in configured.splits.items()}
     if not by_path:
         return places
-    found = set(by_path.values())
+    configured_splits = set(by_path.values())
     result: dict[str, _Place] = {}
     left: list[str] = []
     for path, place in places.items():
         if path in by_path:
             result[path] = place._replace(split=by_path[path])
-        elif place.split and place.split not in found:
+        elif place.split and place.split not in configured_splits:
             result[path] = place
         else:
             left.append(path)
@@ -138,9 +138,9 @@ def _as_configured(config: YoloConfig, root: Path, places: dict[str, _Place], no
         path = _relative(image, root)
         if path not in result:
             result[path] = _Place(by_path[path], _name_of(path), _label_of(image))
-    lacking = configured.lacking.get("train")
-    if lacking and all(place.split != "train" for place in result.values()):
-        raise DataError(f"{where}: train names {_first(lacking)}, which is not there", PARTS, "fix the path")
+    missing = configured.missing.get("train")
+    if missing and all(place.split != "train" for place in result.values()):
+        raise DataError(f"{where}: train names {_first(missing)}, which is not there", PARTS, "fix the path")
     return result
 
 
@@ -229,7 +229,7 @@ def _class_names(root: Path, config: YoloConfig | None, notes: list[str]) -> tup
     elif config is not None:
         raise DataError(f"{config.path}: has no names", NAMES, "add the class names")
     else:
-        raise DataError(f"{root}: has no class names", _ALLOWED, "write a class name a line into classes.txt")
+        raise DataError(f"{root}: has no class names", _ALLOWED, "write one class name per line into classes.txt")
     names = tuple(class_name(name, str(path)) for name in listed)
     if not names or len(set(names)) < len(names):
         raise DataError(
@@ -243,7 +243,7 @@ def _class_names(root: Path, config: YoloConfig | None, notes: list[str]) -> tup
 def yolo_files(draft: Draft, paths: list[str]) -> Iterator[tuple[str, str]]:
     """(path, text) of the label files and data.yaml for records whose images lie at `paths` (images/...).
 
-    record.size must be the picture's own.
+    record.size must be the image's own.
     """
     number_of = {name: i for i, name in enumerate(draft.classes)}
     for record, path in zip(draft.records, paths, strict=True):
@@ -257,7 +257,7 @@ def yolo_files(draft: Draft, paths: list[str]) -> Iterator[tuple[str, str]]:
 
 
 def _line(box: BoxRecord, label: int, size: Size) -> str:
-    """Twelve digits, a thousandth of a thousandth of a pixel in the largest picture."""
+    """Twelve digits, a thousandth of a thousandth of a pixel in the largest image."""
     if "yolo" in box.extra:
         return " ".join([str(label), *box.extra["yolo"]])
     height, width = size

@@ -42,10 +42,10 @@ class YoloConfig:
 
 @dataclass(frozen=True)
 class YoloSplits:
-    """splits: image -> its split, in order. lacking: split -> what its entries name that is not there. notes: lines."""
+    """splits: image -> its split, in order. missing: split -> what its entries name that is not there. notes: lines."""
 
     splits: dict[Path, str] = field(default_factory=dict)
-    lacking: dict[str, list[str]] = field(default_factory=dict)
+    missing: dict[str, list[str]] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
 
 
@@ -73,7 +73,7 @@ def images_by_split(config: YoloConfig, root: Path) -> YoloSplits:
         for entry in config.parts[split]:
             place = _locate(entry, _tops(config, root), root, folder_too=True)
             if place is None:
-                result.lacking.setdefault(split, []).append(entry)
+                result.missing.setdefault(split, []).append(entry)
             elif place.is_dir():
                 images.update(dict.fromkeys(place / name for name in image_files(place, result.notes)))
             else:
@@ -166,12 +166,12 @@ def _from_yaml(path: Path) -> YoloConfig:
     if "kpt_shape" in value:
         raise DataError(f"{path}: has key points (kpt_shape)", "boxes and polygons", "export boxes")
     count = parse_number(value.get("nc"))
-    whole = count.is_integer() and 0 < count < 1e6
+    valid = count.is_integer() and 0 < count < 1e6
     top = value.get("path", "")
     return YoloConfig(
         path,
         _names(path, value.get("names")),
-        int(count) if whole else -1,
+        int(count) if valid else -1,
         top if isinstance(top, str) and top != "null" else "",
         _parts(path, value),
     )

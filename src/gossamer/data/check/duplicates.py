@@ -1,8 +1,8 @@
 """Which images show the same: a perceptual hash, and the pairs that agree in it.
 
 The hash is the sign pattern of the low frequencies (pHash; C. Zauner, "Implementation and Benchmarking of Perceptual
-Image Hash Functions", 2010): 8 x 8 coefficients of the DCT of the picture at 32 x 32 in grey, without the
-constant one, each above their median or not. Two pictures are near duplicates if their hashes differ in at most
+Image Hash Functions", 2010): 8 x 8 coefficients of the DCT of the image at 32 x 32 in grey, without the
+constant one, each above their median or not. Two images are near duplicates if their hashes differ in at most
 MOST_BITS bits and their 16 x 16 grey versions correlate by LEAST_CORRELATION or more.
 
 Measured on photos and on 32 x 32 images: JPEG at quality 50, half the size, grey, contrast x 0.8 and brightness x 1.2
@@ -23,7 +23,7 @@ from PIL import Image
 MOST_BITS = 6
 LEAST_CORRELATION = 0.95
 BLANK = 2.0
-"""Standard deviation of the grey values (of 255) below which a picture has too little in it to be compared."""
+"""Standard deviation of the grey values (of 255) below which an image has too little in it to be compared."""
 
 _BANDS = MOST_BITS + 1  # hashes that differ in at most MOST_BITS bits are equal in one of so many parts
 _BITS = 63 // _BANDS
@@ -33,7 +33,7 @@ _AT_ONCE = 1 << 16  # candidates compared in one go
 
 @dataclass(frozen=True)
 class Look:
-    """What a picture looks like. bits: 63-bit hash. thumb: uint8 (16, 16) grey. blank: see BLANK."""
+    """What an image looks like. bits: 63-bit hash. thumb: uint8 (16, 16) grey. blank: see BLANK."""
 
     bits: int
     thumb: NDArray[np.uint8]
@@ -41,7 +41,7 @@ class Look:
 
 
 def look(picture: Image.Image) -> Look:
-    """The look of a picture; squashed, so that the hash does not depend on the size."""
+    """The look of an image; squashed, so that the hash does not depend on the size."""
     grey = picture.convert("L").resize((32, 32), Image.Resampling.BILINEAR)
     values = np.asarray(grey).astype(np.float64)
     frequencies = (_COSINES @ values @ _COSINES.T).ravel()[1:]
@@ -53,7 +53,7 @@ def look(picture: Image.Image) -> Look:
 def near_pairs(bits: NDArray[np.uint64], thumbs: NDArray[np.uint8]) -> list[tuple[int, int]]:
     """Pairs i < j of near duplicates among n hashes (n,) with thumbs (n, 16, 16).
 
-    Equal hashes are compared with the first of them only, so that many copies of one picture cost no square.
+    Equal hashes are compared with the first of them only, so that many copies of one image cost no square.
     """
     normal = thumbs.reshape(len(thumbs), -1).astype(np.float32)
     normal -= normal.mean(axis=1, keepdims=True)

@@ -71,7 +71,7 @@ class SideRange:
 
 @dataclass(frozen=True)
 class Split:
-    """One split: images a class (of all, also unreadable ones), and what the readable ones are."""
+    """One split: images per class (of all, also unreadable ones), and what the readable ones are."""
 
     images: int
     classes: dict[str, int]
@@ -98,7 +98,7 @@ class ImageCheck:
     advice: list[str]
 
     def leaks(self, kind: str = "exact") -> list[list[Item]]:
-        """The groups of a kind ("exact", "near") that lie in more than one split."""
+        """The groups of a kind ("exact", "near") that are in more than one split."""
         return [group for group in getattr(self, kind) if len({item.split for item in group}) > 1]
 
     def conflicts(self, kind: str = "exact") -> list[list[Item]]:
@@ -286,9 +286,9 @@ def _leak_advice(check: ImageCheck) -> Iterator[str]:
             leaked = {(i.split, i.name) for group in check.leaks(kind) for i in group if i.split == split} - told
             told |= leaked
             if leaked:
-                share = len(leaked) / check.splits[split].images
+                fraction = len(leaked) / check.splits[split].images
                 yield (
-                    f"Images of {split} that lie in another split too, {how}: {len(leaked)} ({share:.1%}). "
+                    f"Images of {split} that are in another split too, {how}: {len(leaked)} ({fraction:.1%}). "
                     "Scores will be too good: remove them from one of the splits."
                 )
 
@@ -303,7 +303,7 @@ def _file_advice(check: ImageCheck) -> Iterator[str]:
     images = sum(split.images for split in check.splits.values())
     if count := len(check.unreadable):
         yield (
-            f"Unreadable images: {count} ({count / images:.1%}). They are skipped, and training stops above the share of "
+            f"Unreadable images: {count} ({count / images:.1%}). They are skipped, and training stops above the fraction "
             "--max-unreadable: replace or remove them."
         )
     if count := sum(len(group) - 1 for group in check.exact):
@@ -358,7 +358,7 @@ def table_lines(rows: Iterable[tuple[str, ...]]) -> list[str]:
 
 
 def _counts(splits: dict[str, Split]) -> list[str]:
-    """Images a class and split; of many classes, the largest and the smallest."""
+    """Images per class and split; of many classes, the largest and the smallest."""
     classes = list(next(iter(splits.values())).classes)
     total = {label: sum(split.classes.get(label, 0) for split in splits.values()) for label in classes}
     ordered, half = sorted(classes, key=lambda label: -total[label]), SHOWN_CLASSES // 2

@@ -142,7 +142,7 @@ def _classes(spec: HeadSpec, grid: Grid, allowed: tuple[str, ...]) -> LabelColum
 
 
 def _tree(spec: HeadSpec, grid: Grid, allowed: tuple[str, ...]) -> LabelColumn:
-    """A path of names a row, down to a leaf or to a class above some; the classes are the leaves."""
+    """A path of names per row, down to a leaf or to a class above some; the classes are the leaves."""
     column = spec.columns[0]
     rows = grid.known(column)
     paths = [tuple(part.strip() for part in grid.cells[column][row].split("/")) for row in rows]
@@ -226,8 +226,8 @@ def _record(grid: Grid, row: int, column: str, names: tuple[str, ...]) -> ImageR
     """Raises DataError, ImageError."""
     path, image = grid.root / grid.cells[column][row], grid.root / grid.images[row]
     if path.suffix.lower() == ".xml":
-        boxes, said = objects_of(annotation_of(path), printable_path(str(path)))
-        return ImageRecord(grid.images[row], path.name, "", said or image_size(image), boxes)
+        boxes, declared_size = objects_of(annotation_of(path), printable_path(str(path)))
+        return ImageRecord(grid.images[row], path.name, "", declared_size or image_size(image), boxes)
     if path.suffix.lower() != ".txt":
         raise DataError(f"{grid.where(row, column)} {path.name!r}", "a PASCAL VOC .xml or a YOLO .txt", "fix the cell")
     if not names:

@@ -103,7 +103,7 @@ def _split_pairs(split: str, where: Path, images: Path | None, masks: Path | Non
 
 
 def _paired(split: str, image_folder: Path, mask_folder: Path, notes: list[str]) -> list[MaskPair]:
-    """The images of a folder that have a mask in the other; what lies alone is noted."""
+    """The images of a folder that have a mask in the other; one without the other is noted."""
     images = _by_stem(image_folder, notes)
     masks: dict[str, str] = {}
     for stem, path in _by_stem(mask_folder, notes).items():
@@ -126,7 +126,7 @@ def _paired(split: str, image_folder: Path, mask_folder: Path, notes: list[str])
 
 
 def _by_stem(folder: Path, notes: list[str]) -> dict[str, str]:
-    """The pictures under a folder by their path in it without the suffix. Raises DataError where two have one."""
+    """The images under a folder by their path in it without the suffix. Raises DataError where two have one."""
     paths: dict[str, str] = {}
     skipped: list[str] = []
     for path in walk_files(folder, notes, skipped):

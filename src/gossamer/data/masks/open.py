@@ -154,7 +154,7 @@ def _label_map(
     if num_classes not in (None, len(result.classes)):
         raise DataError(
             f"{masks.root}: its classes file has {len(result.classes)} classes",
-            f"the {num_classes} asked for",
+            f"num_classes {num_classes}",
             "fix one",
         )
     return result.ordered(classes) if classes else result
@@ -175,7 +175,7 @@ def count_classes(masks: Masks, training: list[int], ignore_index: int | None) -
         raise DataError(
             f"{masks.root}: its masks hold one class, beside {IGNORED} to ignore",
             "two or more classes",
-            'where 255 is a class, write classes.txt with a line "name red green blue" each, as "object 255 255 255"',
+            'where 255 is a class, write classes.txt with one line "name red green blue" per class, as "object 255 255 255"',
         )
     return highest + 1 - (ignore_index is not None and ignore_index <= highest)
 
