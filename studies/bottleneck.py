@@ -48,32 +48,32 @@ def study(quick: bool = False, data: str = "") -> Findings:
                 "sure": name != "linear, shortcut" and differs(mine, base),
             }
         )
-    said = [_said("ReLU6 behind the bottleneck", rows[1]), _said("no shortcut", rows[2])]
-    return Findings(rows, f"On {images.name}, {len(seeds)} seeds: {'; '.join(said)}.")
+    sentences = [_sentence("ReLU6 behind the bottleneck", rows[1]), _sentence("no shortcut", rows[2])]
+    return Findings(rows, f"On {images.name}, {len(seeds)} seeds: {'; '.join(sentences)}.")
 
 
-def _said(what: str, row: dict[str, Any]) -> str:
+def _sentence(what: str, row: dict[str, Any]) -> str:
     by = f"{100 * row['change']:+.1f} +- {100 * row['+- (95 %), paired']:.1f} points"
     sure = "" if row["sure"] else ", which these seeds cannot tell from nothing"
     return f"{what} changes the accuracy by {by}{sure}"
 
 
-def draw(found: Findings) -> Figure:
+def draw(findings: Findings) -> Figure:
     """Accuracy with its margin."""
-    made, (axes,) = figure()
-    at = range(len(found.rows))
+    drawing, (axes,) = figure()
+    at = range(len(findings.rows))
     axes.errorbar(
-        [row["accuracy"] for row in found.rows],
+        [row["accuracy"] for row in findings.rows],
         list(at),
-        xerr=[min(1.0, row["+- (95 %)"]) for row in found.rows],
+        xerr=[min(1.0, row["+- (95 %)"]) for row in findings.rows],
         fmt="o",
         color=COLOURS[0],
         capsize=4,
     )
-    axes.set_yticks(list(at), [row["bottleneck"] for row in found.rows])
+    axes.set_yticks(list(at), [row["bottleneck"] for row in findings.rows])
     axes.invert_yaxis()
     axes.set_xlabel("accuracy, mean and 95 % interval over seeds")
-    return made
+    return drawing
 
 
 if __name__ == "__main__":

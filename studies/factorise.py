@@ -28,20 +28,20 @@ def study(quick: bool = False) -> Findings:
         forms.append((f"1x{kernel} and {kernel}x1", kernel, AsymmetricPair(c, c, kernel)))
     shape = (1, c, SIDE, SIDE)
     times = measure([(module, shape) for _, _, module in forms], rounds=3 if quick else 20)
-    rows, whole = [], {}
+    rows, unfactorised = [], {}
     for (name, kernel, module), time in zip(forms, times):
-        found = cost(module, shape)
-        whole.setdefault(kernel, (found.macs, time.median))
-        macs, ms = whole[kernel]
+        layer_cost = cost(module, shape)
+        unfactorised.setdefault(kernel, (layer_cost.macs, time.median))
+        macs, ms = unfactorised[kernel]
         rows.append(
             {
                 "stands for": f"{kernel}x{kernel}",
                 "form": name,
-                "parameters": found.params,
-                "MACs": found.macs,
+                "parameters": layer_cost.params,
+                "MACs": layer_cost.macs,
                 "ms": time.median,
                 "ms, quartiles": f"{time.low:.3f}-{time.high:.3f}",
-                "of the MACs": found.macs / macs,
+                "of the MACs": layer_cost.macs / macs,
                 "of the ms": time.median / ms,
             }
         )
@@ -54,10 +54,10 @@ def study(quick: bool = False) -> Findings:
     return Findings(rows, conclusion)
 
 
-def draw(found: Findings) -> Figure:
+def draw(findings: Findings) -> Figure:
     """Share of MACs and of time that each form keeps."""
-    made, (axes,) = figure()
-    rows = [row for row in found.rows if row["form"] != row["stands for"]]
+    drawing, (axes,) = figure()
+    rows = [row for row in findings.rows if row["form"] != row["stands for"]]
     at = range(len(rows))
     axes.bar([x - 0.2 for x in at], [row["of the MACs"] for row in rows], 0.4, color=COLOURS[0], label="MACs")
     axes.bar([x + 0.2 for x in at], [row["of the ms"] for row in rows], 0.4, color=COLOURS[1], label="milliseconds")
@@ -65,7 +65,7 @@ def draw(found: Findings) -> Figure:
     axes.axhline(1, color="#999999", linewidth=0.8)
     axes.set_ylabel("share of the whole kernel's")
     axes.legend(frameon=False)
-    return made
+    return drawing
 
 
 if __name__ == "__main__":

@@ -43,21 +43,23 @@ def main(
     if takes_data:
         parser.add_argument("--data", default="", help="folder of images, one folder per class; default digits")
     options = parser.parse_args(arguments)
-    given = {"data": options.data} if takes_data else {}
-    found = study(quick=options.quick, **given)
+    arguments = {"data": options.data} if takes_data else {}
+    findings = study(quick=options.quick, **arguments)
     folder = Path(options.out) if options.out else Path(__file__).parent / "figures"
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{name}.png"
-    draw(found).savefig(path, dpi=100)
+    draw(findings).savefig(path, dpi=100)
     about = machine.describe()
     if options.json:
         print(
-            json.dumps({"study": name, "machine": about, "rows": found.rows, "conclusion": found.conclusion}, indent=1)
+            json.dumps(
+                {"study": name, "machine": about, "rows": findings.rows, "conclusion": findings.conclusion}, indent=1
+            )
         )
     else:
-        print(table(found.rows))
-        print(f"\n{found.conclusion}\n{about['cpu']}; figure: {folder / f'{name}.png'}")
-    return found
+        print(table(findings.rows))
+        print(f"\n{findings.conclusion}\n{about['cpu']}; figure: {folder / f'{name}.png'}")
+    return findings
 
 
 def table(rows: Sequence[Row]) -> str:
@@ -78,9 +80,9 @@ def shown(value: Any) -> str:
 
 def figure(columns: int = 1, *, height: float = 4.0) -> tuple[Figure, list[Any]]:
     """A figure with axes side by side."""
-    made = Figure(figsize=(5.2 * columns, height), layout="constrained")
-    FigureCanvasAgg(made)
-    axes = [made.add_subplot(1, columns, index + 1) for index in range(columns)]
+    drawing = Figure(figsize=(5.2 * columns, height), layout="constrained")
+    FigureCanvasAgg(drawing)
+    axes = [drawing.add_subplot(1, columns, index + 1) for index in range(columns)]
     for each in axes:
         each.spines[["top", "right"]].set_visible(False)
-    return made, axes
+    return drawing, axes

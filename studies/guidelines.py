@@ -51,26 +51,28 @@ def stack(make: list[nn.Module]) -> nn.Sequential:
 
 def candidates() -> list[tuple[str, str, nn.Module, int]]:
     """Guideline, setting, module, input channels; those of a guideline have nearly equal MACs."""
-    found: list[tuple[str, str, nn.Module, int]] = []
+    variants: list[tuple[str, str, nn.Module, int]] = []
     for ratio, c1, c2 in ((1, 120, 120), (2, 84, 168), (6, 48, 288), (12, 36, 432)):
         blocks: list[nn.Module] = []
         for _ in range(BLOCKS):
             blocks += [ConvNormAct(c1, c2), ConvNormAct(c2, c1)]
-        found.append(("G1", f"1:{ratio}", stack(blocks), c1))
+        variants.append(("G1", f"1:{ratio}", stack(blocks), c1))
     for groups, c in ((1, 120), (2, 168), (4, 240), (8, 336)):
-        found.append(
+        variants.append(
             ("G2", f"{groups} groups", stack([ConvNormAct(c, c, groups=groups) for _ in range(2 * BLOCKS)]), c)
         )
-    found.append(("G3", "1 fragment", stack([ConvNormAct(120, 120) for _ in range(2 * BLOCKS)]), 120))
-    found.append(("G3", "2 in a row", stack([ConvNormAct(84, 84) for _ in range(4 * BLOCKS)]), 84))
-    found.append(("G3", "4 in a row", stack([ConvNormAct(60, 60) for _ in range(8 * BLOCKS)]), 60))
-    found.append(("G3", "2 side by side", stack([Parallel(168, 2) for _ in range(2 * BLOCKS)]), 168))
-    found.append(("G3", "4 side by side", stack([Parallel(240, 4) for _ in range(2 * BLOCKS)]), 240))
+    variants.append(("G3", "1 fragment", stack([ConvNormAct(120, 120) for _ in range(2 * BLOCKS)]), 120))
+    variants.append(("G3", "2 in a row", stack([ConvNormAct(84, 84) for _ in range(4 * BLOCKS)]), 84))
+    variants.append(("G3", "4 in a row", stack([ConvNormAct(60, 60) for _ in range(8 * BLOCKS)]), 60))
+    variants.append(("G3", "2 side by side", stack([Parallel(168, 2) for _ in range(2 * BLOCKS)]), 168))
+    variants.append(("G3", "4 side by side", stack([Parallel(240, 4) for _ in range(2 * BLOCKS)]), 240))
     for relu in (True, False):
         for shortcut in (True, False):
             name = " and ".join(["ReLU"] * relu + ["shortcut"] * shortcut) or "neither"
-            found.append(("G4", name, stack([Residual(192, relu=relu, shortcut=shortcut) for _ in range(BLOCKS)]), 192))
-    return found
+            variants.append(
+                ("G4", name, stack([Residual(192, relu=relu, shortcut=shortcut) for _ in range(BLOCKS)]), 192)
+            )
+    return variants
 
 
 def study(quick: bool = False) -> Findings:
@@ -116,19 +118,19 @@ def _conclusion(rows: list[Row], guideline: str) -> str:
     return f"{guideline}: {spread}, {'seen' if seen else 'not seen here as the paper has it'}."
 
 
-def draw(found: Findings) -> Figure:
+def draw(findings: Findings) -> Figure:
     """Time a MAC of each setting, a panel a guideline."""
-    made, axes = figure(4, height=3.2)
-    made.set_size_inches(15, 3.2)
+    drawing, axes = figure(4, height=3.2)
+    drawing.set_size_inches(15, 3.2)
     for each, guideline, colour in zip(axes, ("G1", "G2", "G3", "G4"), COLOURS):
-        rows = [row for row in found.rows if row["guideline"] == guideline]
+        rows = [row for row in findings.rows if row["guideline"] == guideline]
         at = range(len(rows))
         each.bar(list(at), [row["time a MAC, against the first"] for row in rows], color=colour)
         each.axhline(1, color="#999999", linewidth=0.8)
         each.set_xticks(list(at), [row["setting"] for row in rows], rotation=30, ha="right", fontsize=8)
         each.set_title(guideline)
     axes[0].set_ylabel("time a MAC, against the first")
-    return made
+    return drawing
 
 
 if __name__ == "__main__":

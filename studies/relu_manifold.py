@@ -78,18 +78,18 @@ def study(quick: bool = False) -> Findings:
     return Findings(rows, conclusion, {n: through_relu(curve, n, 7) for n in DIMENSIONS} | {"input": curve})
 
 
-def draw(found: Findings) -> Figure:
+def draw(findings: Findings) -> Figure:
     """The input, and what comes back for each n."""
-    made, axes = figure(len(DIMENSIONS) + 1, height=2.6)
-    made.set_size_inches(13, 2.6)
+    drawing, axes = figure(len(DIMENSIONS) + 1, height=2.6)
+    drawing.set_size_inches(13, 2.6)
     colour = np.linspace(0, 1, POINTS)
     for each, key in zip(axes, ("input", *DIMENSIONS)):
-        points = found.arrays[key]
+        points = findings.arrays[key]
         each.scatter(points[0], points[1], c=colour, s=2, cmap="viridis")
         each.set_title(key if key == "input" else f"n = {key}")
         each.set_axis_off()
         each.set_aspect("equal")
-    return made
+    return drawing
 
 
 if __name__ == "__main__":

@@ -47,24 +47,24 @@ def study(quick: bool = False) -> Findings:
     return Findings(rows, conclusion)
 
 
-def draw(found: Findings) -> Figure:
+def draw(findings: Findings) -> Figure:
     """Both ratios over the places."""
-    made, (axes,) = figure()
-    names = [f"{row['channels']}\n{row['side']}x{row['side']}" for row in found.rows]
+    drawing, (axes,) = figure()
+    names = [f"{row['channels']}\n{row['side']}x{row['side']}" for row in findings.rows]
     at = range(len(names))
     axes.bar(
-        [x - 0.2 for x in at], [row["MACs, times fewer"] for row in found.rows], 0.4, color=COLOURS[0], label="MACs"
+        [x - 0.2 for x in at], [row["MACs, times fewer"] for row in findings.rows], 0.4, color=COLOURS[0], label="MACs"
     )
-    middle = [row["ms, times faster"] for row in found.rows]
+    middle = [row["ms, times faster"] for row in findings.rows]
     whiskers = [
-        [max(0, m - row["at worst"]) for m, row in zip(middle, found.rows)],
-        [max(0, row["at best"] - m) for m, row in zip(middle, found.rows)],
+        [max(0, m - row["at worst"]) for m, row in zip(middle, findings.rows)],
+        [max(0, row["at best"] - m) for m, row in zip(middle, findings.rows)],
     ]
     axes.bar([x + 0.2 for x in at], middle, 0.4, yerr=whiskers, color=COLOURS[1], label="milliseconds", capsize=3)
     axes.set_xticks(list(at), names)
     axes.set_ylabel("full / separable")
     axes.legend(frameon=False)
-    return made
+    return drawing
 
 
 if __name__ == "__main__":

@@ -54,27 +54,27 @@ def study(quick: bool = False, data: str = "") -> Findings:
             }
         )
     gains = [row for row in rows if row["groups"] != 1]
-    said = "; ".join(
+    comparison = "; ".join(
         f"with {row['groups']} groups shuffle gains {100 * row['shuffle gains']:+.1f} +- "
         f"{100 * row['+- (95 %), paired']:.1f} points{'' if row['sure'] else ', which these seeds cannot tell from nothing'}"
         for row in gains
     )
-    return Findings(rows, f"On {images.name}, {len(seeds)} seeds: {said}.")
+    return Findings(rows, f"On {images.name}, {len(seeds)} seeds: {comparison}.")
 
 
-def draw(found: Findings) -> Figure:
+def draw(findings: Findings) -> Figure:
     """Accuracy with and without shuffle over the groups."""
-    made, (axes,) = figure()
+    drawing, (axes,) = figure()
     axes.errorbar(
-        [row["groups"] for row in found.rows],
-        [row["accuracy"] for row in found.rows],
-        yerr=[min(1.0, row["+- (95 %)"]) for row in found.rows],
+        [row["groups"] for row in findings.rows],
+        [row["accuracy"] for row in findings.rows],
+        yerr=[min(1.0, row["+- (95 %)"]) for row in findings.rows],
         marker="o",
         color=COLOURS[0],
         capsize=4,
         label="with shuffle",
     )
-    grouped = [row for row in found.rows if row["groups"] != 1]
+    grouped = [row for row in findings.rows if row["groups"] != 1]
     axes.plot(
         [row["groups"] for row in grouped],
         [row["without shuffle"] for row in grouped],
@@ -86,7 +86,7 @@ def draw(found: Findings) -> Figure:
     axes.set_xlabel("groups")
     axes.set_ylabel("accuracy, mean and 95 % interval over seeds")
     axes.legend(frameon=False)
-    return made
+    return drawing
 
 
 if __name__ == "__main__":

@@ -26,9 +26,9 @@ def measure(modules: Sequence[tuple[nn.Module, tuple[int, ...]]], *, rounds: int
     times: list[list[float]] = [[] for _ in modules]
     try:
         with torch.inference_mode():
-            ready = [(module.eval(), torch.randn(*shape)) for module, shape in modules]
+            prepared = [(module.eval(), torch.randn(*shape)) for module, shape in modules]
             for number in range(rounds + 1):
-                for (module, x), mine in zip(ready, times):
+                for (module, x), mine in zip(prepared, times):
                     for _ in range(calls):
                         start = time.perf_counter_ns()
                         module(x)

@@ -108,5 +108,5 @@ def score(values: Sequence[float]) -> Score:
 
 def differs(a: Sequence[float], b: Sequence[float]) -> bool:
     """Whether the seeds' differences, paired, are all of one sign and their 95 % interval leaves out 0."""
-    found = score([x - y for x, y in zip(a, b)])
-    return abs(found.mean) > found.margin
+    difference = score([x - y for x, y in zip(a, b)])
+    return abs(difference.mean) > difference.margin

@@ -256,8 +256,8 @@ def test_the_offline_flag_keeps_training_from_the_network(
     monkeypatch.setenv("GOSSAMER_OFFLINE", "0")  # so that what the flag sets is taken back
     out = tmp_path / "run"
     code = main(["train", str(pictures), "--weights", "default", "--out", str(out), "--input", "32", "--offline"])
-    said = capsys.readouterr().err
-    assert code == 2 and "nothing is fetched offline" in said and said.count("\n") == 1
+    printed = capsys.readouterr().err
+    assert code == 2 and "nothing is fetched offline" in printed and printed.count("\n") == 1
     assert not mirror.asked and not out.exists()
 
 
@@ -316,7 +316,7 @@ def test_options_that_are_none_are_refused(text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("settings", "said"),
+    ("settings", "message"),
     [
         ({"net": "resnet18", "net_options": "depht=34"}, "allowed: width, repeats, stride_in"),
         ({"net": "resnet18", "net_options": "stride_in=2x2"}, "1x1, 3x3"),
@@ -330,11 +330,11 @@ def test_options_that_are_none_are_refused(text: str) -> None:
     ],
 )
 def test_a_wrong_option_is_one_line_and_nothing_is_written(
-    settings: dict[str, Any], said: str, pictures: Path, tmp_path: Path
+    settings: dict[str, Any], message: str, pictures: Path, tmp_path: Path
 ) -> None:
     with pytest.raises(InputError) as caught:
         train(small(pictures, tmp_path / "run", **settings))
-    assert said in str(caught.value) and not (tmp_path / "run").exists()
+    assert message in str(caught.value) and not (tmp_path / "run").exists()
 
 
 def test_the_options_are_those_of_the_run_when_it_is_evaluated_and_resumed(

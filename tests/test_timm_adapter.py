@@ -89,7 +89,7 @@ def test_output_stride_input_channels_and_rates_reach_timm() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "arguments", "said"),
+    ("name", "arguments", "message"),
     [
         ("timm:resnet10", {}, "did you mean timm:resnet"),
         ("timm:resnet18.no_such_set", {}, "timm:resnet18.a"),
@@ -103,10 +103,10 @@ def test_output_stride_input_channels_and_rates_reach_timm() -> None:
         (NET, {"num_classes": -1}, "num_classes: -1"),
     ],
 )
-def test_what_timm_or_we_refuse_is_one_line(name: str, arguments: dict[str, Any], said: str) -> None:
+def test_what_timm_or_we_refuse_is_one_line(name: str, arguments: dict[str, Any], message: str) -> None:
     with pytest.raises((SettingsError, UnknownNameError)) as caught:
         create_model(name, **arguments)
-    assert said in str(caught.value) and "\n" not in str(caught.value)
+    assert message in str(caught.value) and "\n" not in str(caught.value)
 
 
 def test_without_timm_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -190,19 +190,19 @@ def test_a_network_of_timm_trains_evaluates_exports_and_starts_another(
 
 
 @pytest.mark.parametrize(
-    ("extra", "said"),
+    ("extra", "message"),
     [
         (["--input", "64"], "does not take 64x64 pixels"),
         (["--input", "224", "--progressive", "0.5"], "leave --progressive out"),
     ],
 )
 def test_an_input_that_timms_network_does_not_take_is_refused_before_the_run_begins(
-    extra: list[str], said: str, pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    extra: list[str], message: str, pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     arguments = ["train", str(pictures), "--net", "timm:vit_tiny_patch16_224", "--epochs", "1", "--batch", "2"]
     assert main([*arguments, "--out", str(tmp_path / "run"), *extra]) == 2
     told = capsys.readouterr().err
-    assert said in told and told.count("\n") == 1
+    assert message in told and told.count("\n") == 1
     assert not (tmp_path / "run").exists()
 
 

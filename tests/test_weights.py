@@ -309,7 +309,7 @@ def hostile(kind: str, path: Path) -> Path:
 
 
 @pytest.mark.parametrize(
-    ("kind", "said"),
+    ("kind", "message"),
     [
         ("command", "system, which is not a tensor"),
         ("command in a new pickle", "holds more than tensors"),
@@ -339,12 +339,12 @@ def hostile(kind: str, path: Path) -> Path:
 )
 @pytest.mark.filterwarnings("ignore:.*torch.jit.*:DeprecationWarning")
 def test_a_file_that_cannot_be_used_is_told_in_one_line_and_changes_nothing(
-    kind: str, said: str, tmp_path: Path
+    kind: str, message: str, tmp_path: Path
 ) -> None:
     path = hostile(kind, tmp_path / "w.bin")
     model = small()
     before = {key: value.clone() for key, value in model.state_dict().items()}
-    with pytest.raises(WeightsError, match=said) as caught:
+    with pytest.raises(WeightsError, match=message) as caught:
         load_weights(model, path)
     message = str(caught.value)
     assert "\n" not in message and str(path) in message and len(message) < 600
@@ -501,7 +501,7 @@ def test_a_whole_part_needs_no_server(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("ref", "said"),
+    ("ref", "message"),
     [
         ("{server}/good", "has no SHA-256.*sha256sum"),
         ("{server}/good#sha256=12ab", "has no SHA-256"),
@@ -520,10 +520,10 @@ def test_a_whole_part_needs_no_server(tmp_path: Path) -> None:
     ],
 )
 def test_a_reference_that_gives_no_file_is_told_in_one_line(
-    ref: str, said: str, server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ref: str, message: str, server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("gossamer.networks.fetch.TIMEOUT", 0.5)
-    with pytest.raises(WeightsError, match=said) as caught:
+    with pytest.raises(WeightsError, match=message) as caught:
         fetch(ref.format(server=server), tmp_path)
     assert "\n" not in str(caught.value)
     assert not [path for path in tmp_path.iterdir() if path.suffix not in (".part", ".lock")]

@@ -156,26 +156,26 @@ def _convolution(t: _Tracker, node: Node) -> None:
     read = t.along(image, 1)
     if groups == 1:
         t.own(name, reads, read)
-        given = t.new(shape[gives])
-        t.own(name, gives, given)
+        output = t.new(shape[gives])
+        t.own(name, gives, output)
     elif shape[1] == 1 and shape[0] == groups and not transposed:
-        given = read
-        t.own(name, 0, given)
+        output = read
+        t.own(name, 0, output)
     elif transposed:
         t.keep(read)
-        given = np.zeros(t.value(node.outputs[0]).shape[1], dtype=np.int64)
+        output = np.zeros(t.value(node.outputs[0]).shape[1], dtype=np.int64)
     else:
         by_group = read.reshape(groups, -1)
         t.tie(by_group, by_group[:1])
         t.own(name, 1, by_group[0])
-        given = t.new(shape[0])
-        t.own(name, 0, given)
-        t.tie(given.reshape(groups, -1), given.reshape(groups, -1)[:1])
+        output = t.new(shape[0])
+        t.own(name, 0, output)
+        t.tie(output.reshape(groups, -1), output.reshape(groups, -1)[:1])
         if shape[1] == 1:  # one input channel a group: a group goes as a whole, which axis 1 cannot say
             t.keep(read)
     for each in bias:
-        t.own(t.value(each).name, 0, given)
-    t.labels[node.outputs[0]] = _shaped(given, ndim, 1)
+        t.own(t.value(each).name, 0, output)
+    t.labels[node.outputs[0]] = _shaped(output, ndim, 1)
 
 
 def _linear(t: _Tracker, node: Node) -> None:
@@ -185,11 +185,11 @@ def _linear(t: _Tracker, node: Node) -> None:
         return _stay(t, node)
     read = t.along(image, len(t.value(image).shape) - 1)
     t.own(value.name, 1, read)
-    given = t.new(value.shape[1])
-    t.own(value.name, 0, given)
+    output = t.new(value.shape[1])
+    t.own(value.name, 0, output)
     for each in bias:
-        t.own(t.value(each).name, 0, given)
-    t.labels[node.outputs[0]] = given.reshape(1, -1)
+        t.own(t.value(each).name, 0, output)
+    t.labels[node.outputs[0]] = output.reshape(1, -1)
     return None
 
 

@@ -151,14 +151,14 @@ def cost(network: nn.Module | Graph, input_shape: Sequence[int] = (1, 3, 224, 22
     graph = network if isinstance(network, Graph) else trace(network, input_shape)
     parameters = [value for value in graph.values if value.kind == "parameter" and value.node < 0]
     buffers = [value for value in graph.values if value.kind == "buffer" and value.node < 0]
-    live = _live_bytes(graph)
+    live_bytes = _live_bytes(graph)
     size = {value.memory: value.numel for value in parameters}
     layers, seen = [], set[int]()
     for node in graph.nodes:
         if node.op in FREE:
             continue
         used = {value.memory for value in graph.read(node, "parameter")}
-        layers.append(_layer(graph, node, sum(size[memory] for memory in used - seen), live[node.index]))
+        layers.append(_layer(graph, node, sum(size[memory] for memory in used - seen), live_bytes[node.index]))
         seen |= used
     peak = max(layers, key=lambda layer: layer.live_bytes, default=None)
     params = sum(value.numel for value in parameters)
@@ -220,9 +220,9 @@ def _live_bytes(graph: Graph) -> list[int]:
         change[birth] += sizes[memory]
         change[deaths[memory] + 1] -= sizes[memory]
     for node in graph.nodes:
-        if node.op in POINTWISE and births[made := graph.values[node.outputs[0]].memory] == node.index:
-            read = {value.memory for value in graph.read(node, "activation") if value.memory != made}
-            if any(deaths[memory] == node.index and sizes[memory] == sizes[made] for memory in read):
-                change[node.index] -= sizes[made]
-                change[node.index + 1] += sizes[made]
+        if node.op in POINTWISE and births[output := graph.values[node.outputs[0]].memory] == node.index:
+            read = {value.memory for value in graph.read(node, "activation") if value.memory != output}
+            if any(deaths[memory] == node.index and sizes[memory] == sizes[output] for memory in read):
+                change[node.index] -= sizes[output]
+                change[node.index + 1] += sizes[output]
     return list(accumulate(change))

@@ -192,11 +192,11 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch do
         args: tuple[Any, ...] = (),
         kwargs: dict[str, Any] | None = None,
     ) -> Any:
-        given = (args, kwargs or {})
-        tensors = [leaf for leaf in tree_leaves(given) if isinstance(leaf, Tensor)]
+        arguments = (args, kwargs or {})
+        tensors = [leaf for leaf in tree_leaves(arguments) if isinstance(leaf, Tensor)]
         if not any(id(t) in self.current or id(t) in self.meta_tensors for t in tensors):
-            return func(*given[0], **given[1])
-        args, kwargs = tree_map_only(Tensor, self._meta, given)
+            return func(*arguments[0], **arguments[1])
+        args, kwargs = tree_map_only(Tensor, self._meta, arguments)
         if "device" in kwargs:  # .cpu(), .to("cuda"): shapes have no device
             kwargs["device"] = torch.device("meta")
         schema = _schema(func)
@@ -229,12 +229,12 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch do
 
     def _record(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any) -> None:
         index = len(self.nodes)
-        given = _arguments(func, args, kwargs)
-        inputs = tuple(self.value_of(t) for t in tree_leaves(list(given.values())) if isinstance(t, Tensor))
-        attributes = {k: v for k, v in given.items() if not any(isinstance(t, Tensor) for t in tree_leaves(v))}
-        changed = [t for name in _schema(func).written for t in tree_leaves(given[name]) if isinstance(t, Tensor)]
-        made = [t for t in tree_leaves(result) if isinstance(t, Tensor)]
-        distinct = {id(t): t for t in [*changed, *made]}
+        arguments = _arguments(func, args, kwargs)
+        inputs = tuple(self.value_of(t) for t in tree_leaves(list(arguments.values())) if isinstance(t, Tensor))
+        attributes = {k: v for k, v in arguments.items() if not any(isinstance(t, Tensor) for t in tree_leaves(v))}
+        changed = [t for name in _schema(func).written for t in tree_leaves(arguments[name]) if isinstance(t, Tensor)]
+        results = [t for t in tree_leaves(result) if isinstance(t, Tensor)]
+        distinct = {id(t): t for t in [*changed, *results]}
         outputs = tuple(self.add(t, "activation", index) for t in distinct.values())
         for tensor in changed:
             self.last_write[self.values[self.current[id(tensor)]].memory] = index

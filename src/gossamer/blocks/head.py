@@ -94,14 +94,14 @@ def conv_head_of(head: LinearHead) -> ConvHead:
     The average is linear, so it may come before or behind the classifier; behind it the classifier also answers each
     position of a larger image. MACs: those of the linear head times h * w. Source: Network in Network (1312.4400).
     """
-    made = ConvHead(head.num_features, head.num_classes, drop_rate=head.drop.p, act=False)
+    conv_head = ConvHead(head.num_features, head.num_classes, drop_rate=head.drop.p, act=False)
     linear = head.classifier
-    if isinstance(linear, nn.Linear) and isinstance(made.classifier, nn.Conv2d):
+    if isinstance(linear, nn.Linear) and isinstance(conv_head.classifier, nn.Conv2d):
         weight = nn.Parameter(linear.weight.detach()[:, :, None, None].clone())
-        made.classifier.weight = weight
+        conv_head.classifier.weight = weight
         bias = linear.bias.detach().clone() if linear.bias is not None else weight.new_zeros(linear.out_features)
-        made.classifier.bias = nn.Parameter(bias)
-    return made.train(head.training)
+        conv_head.classifier.bias = nn.Parameter(bias)
+    return conv_head.train(head.training)
 
 
 class HiddenHead(ClassifierHead):

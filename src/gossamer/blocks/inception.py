@@ -44,7 +44,7 @@ def _channels(module: nn.Module, c_in: int) -> int:
         return module.out_channels
     if isinstance(module, Branches):
         return module.channels
-    return next((made for child in reversed(list(module.children())) if (made := _channels(child, 0))), c_in)
+    return next((channels for child in reversed(list(module.children())) if (channels := _channels(child, 0))), c_in)
 
 
 def chain(
@@ -52,7 +52,7 @@ def chain(
 ) -> nn.Sequential:
     """Convolutions in a row, of `width` times the steps' channels.
 
-    `stride`, where it is given, is the last one's, whose `padding` then is as said.
+    `stride`, where it is given, is the last one's, with `padding`.
     """
     layers = []
     for index, (channels, kernel) in enumerate(steps):

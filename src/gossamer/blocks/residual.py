@@ -189,9 +189,9 @@ class PreActBlock(nn.Module):
         self.shortcut = nn.Conv2d(c_in, c_out, 1, stride=stride, bias=False) if changes else None
 
     def forward(self, x: Tensor) -> Tensor:
-        ready = self.act(self.norm(x))
-        branch: Tensor = self.drop_path(self.rest(self.drop(self.conv1(ready))))
-        return branch + (x if self.shortcut is None else self.shortcut(ready))
+        activated = self.act(self.norm(x))
+        branch: Tensor = self.drop_path(self.rest(self.drop(self.conv1(activated))))
+        return branch + (x if self.shortcut is None else self.shortcut(activated))
 
 
 class ResidualAndTransient(nn.Module):

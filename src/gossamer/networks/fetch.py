@@ -243,7 +243,7 @@ def _from_hub(address: str, digest: str, folder: Path, cache_dir: Path | None) -
     name = name or "model.safetensors"
     if not owner or not repository:
         raise WeightsError(
-            f"{address}: names no file", "hf://owner/repository or hf://owner/repository/name", "mend it"
+            f"{address}: names no file", "hf://owner/repository or hf://owner/repository/name", "fix the address"
         )
     target = folder / re.sub(r"[^\w.-]", "_", f"{owner}--{repository}--{name}")
     if target.is_file():

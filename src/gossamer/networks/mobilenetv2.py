@@ -106,9 +106,9 @@ def mobilenet_v2(
     any. Both are the ablations of section 6.4.
     repeats: blocks of the seven rows in place of the table's. Raises SettingsError where either are not seven.
     """
-    for name, given in (("strides", strides), ("repeats", repeats)):
-        if given is not None and len(given) != len(BODY):
-            raise SettingsError(f"{name} of {len(given)} rows for MobileNetV2", "seven", "give one a row")
+    for name, values in (("strides", strides), ("repeats", repeats)):
+        if values is not None and len(values) != len(BODY):
+            raise SettingsError(f"{name} of {len(values)} rows for MobileNetV2", "seven", "give one a row")
     c_in = make_divisible(STEM * width)
     builder.stem(ConvNormAct(builder.in_chans, c_in, 3, stride=builder.stride(2), act="relu6"), c_in)
     for row, first_stride, n in zip(BODY, strides, repeats or [row.n for row in BODY]):

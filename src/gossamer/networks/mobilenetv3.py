@@ -92,12 +92,12 @@ def mobilenet_v3(
     act = RE if minimalistic else HS
     # the authors keep the stem below width 0.75
     stem = STEM if by_ratio and width < 0.75 else make_divisible(STEM * width)
-    stages, c_in, given = [], stem, STEM
+    stages, c_in, table_c_in = [], stem, STEM
     for rows in BODY[size]:
         scaled = []
         for row in rows:
-            exp = c_in * row.exp / given if by_ratio else row.exp * width
-            given, c_in = row.c, make_divisible(row.c * width)
+            exp = c_in * row.exp / table_c_in if by_ratio else row.exp * width
+            table_c_in, c_in = row.c, make_divisible(row.c * width)
             changed = row._replace(exp=make_divisible(exp), c=c_in)
             scaled.append(changed._replace(k=3, se=False, act=RE) if minimalistic else changed)
         stages.append(scaled)

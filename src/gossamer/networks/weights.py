@@ -93,8 +93,8 @@ def load_tensors(
 ) -> Difference:
     """`load_weights` of tensors that were read already; `path` is what errors call them by."""
     own = model.state_dict()
-    key_mapping, found = _in_our_names(tensors, model, own)
-    difference, taken = _compare(os.fspath(path), key_mapping, found, model, own)
+    key_mapping, renamed_tensors = _in_our_names(tensors, model, own)
+    difference, taken = _compare(os.fspath(path), key_mapping, renamed_tensors, model, own)
     if not taken:
         raise WeightsError(
             f"{path}: none of its {len(tensors)} tensors ({_some(tensors)}, ...) is of this network",
@@ -123,13 +123,13 @@ def _in_our_names(
 ) -> tuple[KeyMapping, dict[str, FileTensor]]:
     """Whose names the file uses, and its tensors by ours: of all key_mappings, the one that gives most of our names."""
     blocks = _block_paths(model)
-    best, most, found = OURS, -1, dict[str, FileTensor]()
+    best, most, renamed_tensors = OURS, -1, dict[str, FileTensor]()
     for key_mapping in (OURS, *getattr(model, "key_mappings", ())):
         renamed = {_rename(name, key_mapping, blocks): FileTensor(name, value) for name, value in tensors.items()}
         count = sum(name in own for name in renamed)
         if count > most:
-            best, most, found = key_mapping, count, renamed
-    return best, found
+            best, most, renamed_tensors = key_mapping, count, renamed
+    return best, renamed_tensors
 
 
 def _block_paths(model: nn.Module) -> list[str]:
@@ -157,17 +157,17 @@ def _rename(name: str, key_mapping: KeyMapping, blocks: list[str]) -> str:
 
 
 def _compare(
-    path: str, key_mapping: KeyMapping, found: dict[str, FileTensor], model: nn.Module, own: dict[str, Tensor]
+    path: str, key_mapping: KeyMapping, renamed_tensors: dict[str, FileTensor], model: nn.Module, own: dict[str, Tensor]
 ) -> tuple[Difference, dict[str, Tensor]]:
     """The difference, and the values to take by our names, in the network's shapes."""
-    classifier = _other_classes(found, own)
+    classifier = _other_classes(renamed_tensors, own)
     skipped = CLASSIFIER if classifier else "\0"
     taken: dict[str, Tensor] = {}
     unexpected: list[tuple[str, Shape]] = []
     mismatched: list[tuple[str, Shape, Shape]] = []
     adapted: tuple[int, int] | None = None
     left_out = 0
-    for name, (theirs, value) in found.items():
+    for name, (theirs, value) in renamed_tensors.items():
         if not name or name.startswith(skipped):
             continue
         if name not in own:
@@ -186,7 +186,7 @@ def _compare(
     missing = tuple(
         (name, tuple(target.shape))
         for name, target in own.items()
-        if name not in found and not name.startswith(skipped) and not _counts_batches(name)
+        if name not in renamed_tensors and not name.startswith(skipped) and not _counts_batches(name)
     )
     difference = Difference(
         path=path,
@@ -203,10 +203,10 @@ def _compare(
     return difference, taken
 
 
-def _other_classes(found: dict[str, FileTensor], own: dict[str, Tensor]) -> tuple[int, int] | None:
+def _other_classes(renamed_tensors: dict[str, FileTensor], own: dict[str, Tensor]) -> tuple[int, int] | None:
     """Classes of the file and of the network where its classifier cannot be taken but for their number, else None."""
     key = CLASSIFIER + "weight"
-    theirs = found[key].value.shape if key in found else None
+    theirs = renamed_tensors[key].value.shape if key in renamed_tensors else None
     ours = own[key].shape if key in own else None
     if theirs == ours or (theirs and ours and theirs[1:] != ours[1:]):
         return None
