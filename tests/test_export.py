@@ -374,7 +374,9 @@ def test_a_file_that_answers_otherwise_is_not_written(
     converted: None, run_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(exporting, "load_run", with_model(shift_bias))
-    refuses(run_folder, tmp_path / "m.onnx", r"does not answer as the trained one: outputs differ by up to 0\.01")
+    refuses(
+        run_folder, tmp_path / "m.onnx", r"does not compute what the trained one does: outputs differ by up to 0\.01"
+    )
 
 
 def test_a_model_that_answers_nan_is_not_written(

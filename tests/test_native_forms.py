@@ -131,7 +131,7 @@ def test_slices_that_the_engine_lacks_are_refused_by_name(what: str, tmp_path: P
     file = File()
     chosen, why = {
         "nothing": ((2, 5, 5, 1), "nothing of axis 2"),
-        "batch": ((0, 0, 1, 1), "some of the batch"),
+        "batch": ((0, 0, 1, 1), "part of the batch"),
         "channels": ((1, 0, 3, 2), "steps over the channels"),
     }[what]
     onnx = file.save(tmp_path / "m.onnx", file.slice("input", chosen))
@@ -412,7 +412,7 @@ def test_slopes_of_a_row_a_steep_one_and_several_readers_answer_as_onnx_runtime(
 def test_slopes_of_positions_are_refused_by_name(shape: tuple[int, ...], tmp_path: Path) -> None:
     file = File()
     onnx = file.save(tmp_path / "m.onnx", file.add("PRelu", file.conv("input", 3, 12), noise(shape, file.rng)))
-    with pytest.raises(InputError, match=r"operator PRelu: .*neither one number nor one a channel"):
+    with pytest.raises(InputError, match=r"operator PRelu: .*neither one number nor one per channel"):
         compile_file(onnx, tmp_path / "m.goss")
 
 

@@ -67,26 +67,26 @@ def text_attribute(node: OnnxNode, name: str, default: str) -> str:
 
 def normalized_axes(low: Lowering, node: OnnxNode, axes: Iterable[int], rank: int) -> list[int]:
     """Axes counted from the first on. Raises InputError where a tensor of `rank` axes lacks one, or one is there twice."""
-    given = list(axes)
-    found = [axis % rank for axis in given if -rank <= axis < rank]
-    if len(set(found)) < len(given):
-        low.refuse(node, f"axes {str(given)[:60]} of a tensor of {rank}")
-    return found
+    axes_given = list(axes)
+    normalized = [axis % rank for axis in axes_given if -rank <= axis < rank]
+    if len(set(normalized)) < len(axes_given):
+        low.refuse(node, f"axes {str(axes_given)[:60]} of a tensor of {rank}")
+    return normalized
 
 
 def channel_row(low: Lowering, node: OnnxNode, place: int, count: int) -> Any:
-    """A constant input of one float32 a channel; None where it is left out. Raises InputError for others."""
-    found = low.tensor(node, place)
-    if found is not None and (found.dtype != np.float32 or found.shape != (count,)):
+    """A constant input of one float32 per channel; None where it is left out. Raises InputError for others."""
+    value = low.tensor(node, place)
+    if value is not None and (value.dtype != np.float32 or value.shape != (count,)):
         low.refuse(node, f"its input {place} is not a row of {count} float32")
-    return found
+    return value
 
 
 def scalar_input(low: Lowering, node: OnnxNode, place: int, name: str = "") -> float | None:
-    """One number that is a constant input, or an attribute in some operator sets; None where it is left out."""
-    found = node.attributes.get(name)
-    if found is None and (given := low.tensor(node, place)) is not None:
+    """One number that is a constant input, or an attribute in other operator sets; None where it is left out."""
+    value = node.attributes.get(name)
+    if value is None and (given := low.tensor(node, place)) is not None:
         if given.dtype != np.float32 or given.size != 1 or np.isnan(given).any():
             low.refuse(node, f"its input {place} is not one number in float32")
-        found = float(given.reshape(()))
-    return found
+        value = float(given.reshape(()))
+    return value

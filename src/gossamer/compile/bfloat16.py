@@ -17,13 +17,13 @@ def to_bfloat16(values: Array) -> NDArray[np.uint16]:
 
 def convert_to_bfloat16(program: Program) -> Program:
     """The program with all float32 maps but those of outputs in bfloat16, and the weights that meet them. Changes it."""
-    given, before = {program.root(value) for value in program.output_values()}, 0
+    output_maps, before = {program.root(value) for value in program.output_values()}, 0
     shuffles = [{program.root(one.input), program.root(one.out)} for one in program.operations if one.kind == "shuffle"]
-    while len(given) > before:  # a shuffle's two maps are of one type
-        before = len(given)
-        given = given.union(*(pair for pair in shuffles if pair & given))
+    while len(output_maps) > before:  # a shuffle's two maps are of one type
+        before = len(output_maps)
+        output_maps = output_maps.union(*(pair for pair in shuffles if pair & output_maps))
     for number, value in enumerate(program.values):
-        if value.type == "float32" and program.root(number) not in given:
+        if value.type == "float32" and program.root(number) not in output_maps:
             value.type = "bfloat16"
     for one in program.operations:
         first = program.values[one.input].type

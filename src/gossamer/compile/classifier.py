@@ -10,25 +10,25 @@ PASSED = ("activation", "affine", "copy", "softmax")  # between the last layers 
 
 
 def last_layers(program: Program) -> list[Operation]:
-    """The convolutions over whole maps behind which, up to an output, only such stand and what works number by number."""
+    """The convolutions over full maps behind which, up to an output, only such stand and what works number by number."""
     makers = {one.out: one for one in program.operations}
-    found: list[Operation] = []
+    layers: list[Operation] = []
     left = [makers[value] for value in sorted(program.output_values()) if value in makers]
     while left:
         one = left.pop()
         full = covers_its_map(program, one)
-        if full and not any(one is other for other in found):
-            found.append(one)
+        if full and not any(one is other for other in layers):
+            layers.append(one)
         if (full or one.kind in PASSED) and one.input in makers:
             left.append(makers[one.input])
-    return found
+    return layers
 
 
 def covers_its_map(program: Program, one: Operation) -> bool:
-    """Whether an operation is a convolution whose every output takes the whole map, one of floats."""
+    """Whether an operation is a convolution whose every output reads the full map, one of floats."""
     source = program.values[one.input]
-    whole = one.kernel == (source.h, source.w) and one.pads == (0, 0, 0, 0)
-    return one.kind == "conv" and whole and one.groups == 1 and one.dilation == 1 and source.type != "uint8"
+    full_kernel = one.kernel == (source.h, source.w) and one.pads == (0, 0, 0, 0)
+    return one.kind == "conv" and full_kernel and one.groups == 1 and one.dilation == 1 and source.type != "uint8"
 
 
 def in_bytes(layer: LayerWeights) -> LayerWeights:

@@ -34,10 +34,10 @@ def fold(low: Lowering, node: OnnxNode) -> bool:
         return False
     try:
         with np.errstate(all="ignore"):
-            found = OPERATORS[node.op](node, *(tensors[name] if name else None for name in node.inputs))
+            result = OPERATORS[node.op](node, *(tensors[name] if name else None for name in node.inputs))
     except Exception as error:  # whatever numpy makes of constants that do not fit together
         low.refuse(node, f"it cannot be computed: {error}")
-    tensors[node.outputs[0]] = np.asarray(found[0] if isinstance(found, tuple) else found)
+    tensors[node.outputs[0]] = np.asarray(result[0] if isinstance(result, tuple) else result)
     return True
 
 
@@ -46,36 +46,36 @@ def _sides_of_one(low: Lowering, node: OnnxNode) -> bool:
     values, axes = low.onnx.tensors[node.inputs[0]], tuple(node.attributes["axes"])
     assert values is not None
     try:
-        made = np.expand_dims(values, axes) if node.op == "Unsqueeze" else np.squeeze(values, axes)
+        reshaped = np.expand_dims(values, axes) if node.op == "Unsqueeze" else np.squeeze(values, axes)
     except ValueError as error:  # AxisError among them
         low.refuse(node, f"it cannot be computed: {error}")
-    low.onnx.tensors[node.outputs[0]] = made
+    low.onnx.tensors[node.outputs[0]] = reshaped
     return True
 
 
 def follow(low: Lowering, node: OnnxNode) -> bool:
-    """Sides of a map, picked and joined as a Reshape wants them; whether a node does that."""
+    """Sides of a map, picked and concatenated as a Reshape wants them; whether a node does that."""
     if not any(name in low.shapes for name in node.inputs):
         return False
     sides: list[int | None] | None = None
     if node.op == "Concat":
         if node.attributes.get("axis") not in (0, -1):
-            low.refuse(node, "sides of maps joined along another axis than their own")
+            low.refuse(node, "sides of maps concatenated along another axis than their own")
         sides = [side for place in range(len(node.inputs)) for side in low.shape_of(node, place) or []]
     elif node.inputs[0] in low.shapes:
-        given = low.shapes[node.inputs[0]]
+        known_sides = low.shapes[node.inputs[0]]
         if node.op in KEPT:
-            sides = given
+            sides = known_sides
         elif node.op == "Gather":
             chosen = low.ints(node, 1)
-            there = chosen is not None and all(-len(given) <= one < len(given) for one in chosen)
+            there = chosen is not None and all(-len(known_sides) <= one < len(known_sides) for one in chosen)
             if chosen is None or not there or node.attributes.get("axis", 0) not in (0, -1):
-                low.refuse(node, f"places that {len(given)} sides of a map do not have")
-            sides = [given[one] for one in chosen]
+                low.refuse(node, f"places that {len(known_sides)} sides of a map do not have")
+            sides = [known_sides[one] for one in chosen]
         elif node.op == "Slice":
             first, last, axes, step = slice_bounds(low, node)
             normalized_axes(low, node, [0] if axes is None else axes, 1)
-            sides = given[first[0] : last[0] : step[0]]
+            sides = known_sides[first[0] : last[0] : step[0]]
     if sides is None:
         return False
     low.shapes[node.outputs[0]] = sides

@@ -39,11 +39,11 @@ def unsqueeze(low: Lowering, node: OnnxNode) -> None:
     weight, ones = (-2 * codes).reshape(count, -1, 1, 1), np.ones((count, value.c, 1, 1), np.float32)
     length = (codes.astype(np.float64) ** 2).sum(1).astype(np.float32)
     source = reductions.floats(low, source)
-    squares = low.emit("multiply", source, FeatureMap(1, 1, value.c), other=source)
+    squared = low.emit("multiply", source, FeatureMap(1, 1, value.c), other=source)
     first = low.emit("conv", source, FeatureMap(1, 1, count), weights=[LayerWeights(weight.astype(np.float32), length)])
     layer = LayerWeights(ones, np.zeros(count, np.float32))
-    made = low.emit("conv", squares, FeatureMap(1, 1, count), other=first, weights=[layer])
-    low.bind(chain[-1], made, layout.of_map(low.program.values[made])[:1])
+    emitted = low.emit("conv", squared, FeatureMap(1, 1, count), other=first, weights=[layer])
+    low.bind(chain[-1], emitted, layout.of_map(low.program.values[emitted])[:1])
     return None
 
 

@@ -6,16 +6,16 @@ from gossamer.compile.program import Operation, Program
 
 
 def fuse(program: Program) -> Program:
-    """The program with each depthwise layer joined to the 1x1 convolutions that only it reads, or that read only it."""
+    """The program with each depthwise layer fused with the 1x1 convolutions that only it reads, or that read only it."""
     operations = list(program.operations)
     readers = program.readers()
     makers = {one.out: one for one in operations}
-    parents, given = {value.parent for value in program.values}, program.output_values()
+    parents, outputs = {value.parent for value in program.values}, program.output_values()
 
     def alone(value: int) -> bool:
         """Whether one operation reads the value, and nothing sees it as a slice."""
-        whole = program.values[value].parent < 0 and value not in parents
-        return whole and len(readers.get(value, [])) == 1 and value not in given
+        own_map = program.values[value].parent < 0 and value not in parents
+        return own_map and len(readers.get(value, [])) == 1 and value not in outputs
 
     gone: set[int] = set()
     for block in operations:
@@ -45,7 +45,7 @@ def fuse(program: Program) -> Program:
                 and after.weights[0] is not None
                 and after.weights[0].type == program.values[block.out].type
             ):
-                # at the place of the projection, where what it adds has been made
+                # at the place of the projection, where what it adds has been computed
                 after.kind, after.kernel, after.stride, after.pads = "block", block.kernel, block.stride, block.pads
                 after.mid, after.acts, after.input = block.mid, block.acts, block.input
                 after.bounds, after.dilation = block.bounds, block.dilation
@@ -64,13 +64,13 @@ def _is_pointwise(one: Operation) -> bool:
 
 
 def _readers(operations: list[Operation], gone: set[int]) -> dict[int, list[int]]:
-    found: dict[int, list[int]] = {}
+    readers: dict[int, list[int]] = {}
     for index, one in enumerate(operations):
         if id(one) not in gone:
             for value in (one.input, one.other):
                 if value >= 0:
-                    found.setdefault(value, []).append(index)
-    return found
+                    readers.setdefault(value, []).append(index)
+    return readers
 
 
 def _compact(program: Program) -> Program:

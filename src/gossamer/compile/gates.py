@@ -30,17 +30,17 @@ def gate(low: Lowering, node: OnnxNode) -> bool:
     chain = [node, clip, after]
     if _over_six(low, after, clip):
         last = _only(low, after)
-        gated = last is not None and _times(last, after, x)
-        chain += [last] if gated and last is not None else []
+        swish = last is not None and _times(last, after, x)
+        chain += [last] if swish and last is not None else []
     else:
-        gated, last = _times(after, clip, x), _only(low, after)
-        if not gated or last is None or not _over_six(low, last, after):
+        swish, last = _times(after, clip, x), _only(low, after)
+        if not swish or last is None or not _over_six(low, last, after):
             return False
         chain.append(last)
     if x not in low.names and x not in low.series:
         return False
     low.skip |= {id(one) for one in chain}
-    act, uses = ("hard_swish", 2) if gated else ("hard_sigmoid", 1)
+    act, uses = ("hard_swish", 2) if swish else ("hard_sigmoid", 1)
     low.activate(OnnxNode(node.op, node.name, (x,), chain[-1].outputs, {}), act, uses)
     return True
 
@@ -57,8 +57,8 @@ def _number(low: Lowering, node: OnnxNode, place: int) -> float | None:
     name = node.inputs[place] if place < len(node.inputs) else ""
     if name and name not in low.onnx.tensors and name in low.producer:
         constants.fold(low, low.producer[name])
-    found = low.onnx.tensors.get(name)
-    return float(found.reshape(())) if found is not None and found.size == 1 and found.ndim <= 1 else None
+    constant = low.onnx.tensors.get(name)
+    return float(constant.reshape(())) if constant is not None and constant.size == 1 and constant.ndim <= 1 else None
 
 
 def _bound(low: Lowering, node: OnnxNode, place: int, name: str) -> float | None:
@@ -90,12 +90,12 @@ def sloped(low: Lowering, node: OnnxNode) -> None:
     of_map = axes == layout.of_map(value) and slopes.shape[-3:] == (value.c, 1, 1)
     of_row = len(axes) == 1 and axes == layout.of_map(value)[:1] and slopes.shape[-1:] == (value.c,)
     if not (of_map or of_row) or slopes.size != value.c or slopes.ndim > len(axes) + 1:
-        low.refuse(node, "slopes that are neither one number nor one a channel")
+        low.refuse(node, "slopes that are neither one number nor one per channel")
     none, row = np.zeros(value.c, np.float32), slopes.reshape(-1)
 
-    def affine(given: int, factor: Row, act: str = "none") -> int:
+    def affine(of: int, factor: Row, act: str = "none") -> int:
         out = FeatureMap(value.h, value.w, value.c)
-        return low.emit("affine", given, out, act=act, weights=[LayerWeights(factor.astype(np.float32), none)])
+        return low.emit("affine", of, out, act=act, weights=[LayerWeights(factor.astype(np.float32), none)])
 
     below = affine(affine(source, none - 1, "relu"), -row)
     above = low.activation(source, "relu", (0.0, 0.0))

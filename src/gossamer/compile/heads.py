@@ -24,12 +24,12 @@ NEAREST: dict[str, Callable[[Array], Array]] = {
 }
 PLACES: dict[str, Callable[[Array, int, int, np.float32], Array]] = {
     # (places in the output, sides of input and output, ratio) -> places in the input, in float32 as in ONNX Runtime
-    "half_pixel": lambda x, given, side, ratio: (x + np.float32(0.5)) / ratio - np.float32(0.5),
-    "pytorch_half_pixel": lambda x, given, side, ratio: (
+    "half_pixel": lambda x, input_side, side, ratio: (x + np.float32(0.5)) / ratio - np.float32(0.5),
+    "pytorch_half_pixel": lambda x, input_side, side, ratio: (
         (x + np.float32(0.5)) / ratio - np.float32(0.5) if side > 1 else np.zeros_like(x)
     ),
-    "asymmetric": lambda x, given, side, ratio: x / ratio,
-    "align_corners": lambda x, given, side, ratio: x * np.float32((given - 1) / max(side - 1, 1)),
+    "asymmetric": lambda x, input_side, side, ratio: x / ratio,
+    "align_corners": lambda x, input_side, side, ratio: x * np.float32((input_side - 1) / max(side - 1, 1)),
 }
 
 
@@ -37,7 +37,7 @@ def resize(low: Lowering, node: OnnxNode) -> None:
     """Each row and column of the output becomes a place between two of the input, so that the engine knows no modes."""
     source = low.value(node)
     value = low.program.values[source]
-    old = node.op == "Upsample" or low.onnx.opset < 11  # of one rule for where a place of the output lies
+    old = node.op == "Upsample" or low.onnx.opset < 11  # of one rule for where a place of the output is
     scales, sizes = (low.constant(node, 1), None) if old else (low.constant(node, 2), low.shape_of(node, 3))
     mode = text_attribute(node, "mode", "nearest")
     place = text_attribute(node, "coordinate_transformation_mode", "asymmetric" if old else "half_pixel")
@@ -52,30 +52,34 @@ def resize(low: Lowering, node: OnnxNode) -> None:
     if sizes is not None:
         sides = [side for side in sizes[-2:] if side is not None]
         fits = len(sides) == 2 and len(sizes) == len(axes) and sizes[:-2][-1:] in ([], [value.c])
-        ratios = [side / given for side, given in zip(sides, (value.h, value.w))]
+        ratios = [side / input_side for side, input_side in zip(sides, (value.h, value.w))]
     elif scales is not None and scales.dtype == np.float32 and scales.size == len(axes):
         ratios = [float(scale) for scale in scales.reshape(-1)[-2:]]
         fits = all(0 < ratio <= MOST_SIDE for ratio in ratios) and set(scales.reshape(-1)[:-2].tolist()) <= {1.0}
-        sides = [int(np.float32(given) * np.float32(ratio)) for given, ratio in zip((value.h, value.w), ratios) if fits]
+        sides = [
+            int(np.float32(input_side) * np.float32(ratio))
+            for input_side, ratio in zip((value.h, value.w), ratios)
+            if fits
+        ]
     else:
         low.refuse(node, "neither constant scales nor sizes")
     if not fits or not all(1 <= side <= MOST_SIDE for side in sides):
         low.refuse(node, f"a size that is not constant, not from 1 to {MOST_SIDE}, or of the batch or the channels")
     rows, columns = (
-        _between(given, side, ratio, mode, place, rounding)
-        for given, side, ratio in zip((value.h, value.w), sides, ratios)
+        _between(input_side, side, ratio, mode, place, rounding)
+        for input_side, side, ratio in zip((value.h, value.w), sides, ratios)
     )
     out = FeatureMap(sides[0], sides[1], value.c)
     low.bind(node, low.emit("resize", source, out, weights=[LayerWeights(rows, columns)]))
 
 
-def _between(given: int, side: int, ratio: float, mode: str, place: str, rounding: str) -> Array:
-    """(side, 2): of each row or column the first of the two that it lies between, and how far on it lies."""
-    x = PLACES[place](np.arange(side, dtype=np.float32), given, side, np.float32(ratio))
+def _between(input_side: int, side: int, ratio: float, mode: str, place: str, rounding: str) -> Array:
+    """(side, 2): of each row or column the first of the two it is between, and its fraction of the way to the second."""
+    x = PLACES[place](np.arange(side, dtype=np.float32), input_side, side, np.float32(ratio))
     if mode == "nearest":
-        first = np.clip(NEAREST[rounding](x), 0, given - 1)
+        first = np.clip(NEAREST[rounding](x), 0, input_side - 1)
         return np.stack([first, np.zeros_like(first)], 1).astype(np.float32)
-    x = np.clip(x, 0, given - 1)
+    x = np.clip(x, 0, input_side - 1)
     return np.stack([np.floor(x), x - np.floor(x)], 1).astype(np.float32)
 
 
@@ -99,8 +103,12 @@ def lower_softmax(low: Lowering, node: OnnxNode) -> None:
         groups = value.c // axis[0].size
         if outer:  # runs of channels: interleaved, they are neighbours
             source = low.emit("shuffle", source, value.like(value.h, value.w, value.c), groups=axis[0].size)
-        made = low.emit("softmax", source, FeatureMap(value.h, value.w, value.c), groups=groups)
-        return low.emit("shuffle", made, FeatureMap(value.h, value.w, value.c), groups=groups) if outer else made
+        probabilities = low.emit("softmax", source, FeatureMap(value.h, value.w, value.c), groups=groups)
+        return (
+            low.emit("shuffle", probabilities, FeatureMap(value.h, value.w, value.c), groups=groups)
+            if outer
+            else probabilities
+        )
 
     low.each(node, one)
 
@@ -108,7 +116,7 @@ def lower_softmax(low: Lowering, node: OnnxNode) -> None:
 def conv_transpose(low: Lowering, node: OnnxNode) -> None:
     """As a convolution that makes the strides' positions as channels, and a move of those channels to their positions.
 
-    Row q * s + p of the output takes input row q - d by the kernel's row d * s + p + pad, for each whole d there is.
+    Row q * s + p of the output takes input row q - d by the kernel's row d * s + p + pad, for each integer d there is.
     """
     source, weight, at = low.value(node), low.tensor(node, 1), node.attributes
     value, groups = low.program.values[source], at.get("group", 1)
@@ -140,12 +148,12 @@ def conv_transpose(low: Lowering, node: OnnxNode) -> None:
         if 0 <= r < weight.shape[2] and 0 <= q < weight.shape[3]:
             kernel[:, y, x, :, :, a, b] = grouped[:, :, :, r, q].transpose(0, 2, 1)
     c_out = groups * each
-    given = channel_row(low, node, 2, c_out)
-    bias = np.zeros(c_out, np.float32) if given is None else given
+    bias_row = channel_row(low, node, 2, c_out)
+    bias = np.zeros(c_out, np.float32) if bias_row is None else bias_row
     biases = np.broadcast_to(bias.reshape(groups, 1, 1, each), (groups, sh, sw, each)).reshape(-1)
     if value.type == "uint8":  # the new kernel has no bytes
         source = low.emit("copy", source, FeatureMap(value.h, value.w, value.c))
-    made = low.emit(
+    emitted = low.emit(
         "conv",
         source,
         FeatureMap(value.h + top + bottom - kh + 1, value.w + left + right - kw + 1, c_out * sh * sw),
@@ -154,8 +162,8 @@ def conv_transpose(low: Lowering, node: OnnxNode) -> None:
         groups=groups,
         weights=[LayerWeights(kernel.reshape(-1, value.c // groups, kh, kw), np.ascontiguousarray(biases))],
     )
-    low.value_uses[made] = 1
-    spread = low.emit("depth_to_space", made, FeatureMap(rows, columns, c_out), stride=(sh, sw), groups=groups)
+    low.value_uses[emitted] = 1
+    spread = low.emit("depth_to_space", emitted, FeatureMap(rows, columns, c_out), stride=(sh, sw), groups=groups)
     low.bind(node, spread)
 
 
@@ -190,27 +198,27 @@ def depth_to_space(low: Lowering, node: OnnxNode) -> None:
 
 def with_constant(low: Lowering, node: OnnxNode) -> bool:
     """A sum, difference, product or quotient with a constant, one number or one a channel; whether it is one."""
-    found = [place for place, name in enumerate(node.inputs) if name and name in low.onnx.tensors]
-    if len(found) != 1 or len(node.inputs) != 2:
+    constants = [place for place, name in enumerate(node.inputs) if name and name in low.onnx.tensors]
+    if len(constants) != 1 or len(node.inputs) != 2:
         return False
-    constant: Any = low.tensor(node, found[0])
-    if constant.dtype != np.float32 or (found[0] == 0 and node.op == "Div"):
+    constant: Any = low.tensor(node, constants[0])
+    if constant.dtype != np.float32 or (constants[0] == 0 and node.op == "Div"):
         low.refuse(node, "a constant that is not float32, or over a map")
-    source = low.read(node, 1 - found[0])
-    value, axes = low.program.values[source], low.axes_of(node.inputs[1 - found[0]])
+    source = low.read(node, 1 - constants[0])
+    value, axes = low.program.values[source], low.axes_of(node.inputs[1 - constants[0]])
     per_channel = constant.ndim >= 3 and constant.shape[-3:] == (value.c, 1, 1) and axes == layout.of_map(value)
     row_alone = len(axes) == 1 and axes == layout.of_map(value)[:1] and constant.shape[-1:] == (value.c,)  # (batch, C)
     fits = constant.size == 1 or ((per_channel or row_alone) and constant.size == value.c)
     if not fits or constant.ndim > len(axes) + 1:
-        low.refuse(node, "a constant that is neither one number nor one a channel")
+        low.refuse(node, "a constant that is neither one number nor one per channel")
     if node.op == "Div" and not constant.all():
         low.refuse(node, "a division by zero")
     row: Array = np.broadcast_to(constant.reshape(-1), (value.c,)).astype(np.float32)
     factor: NDArray[Any] = np.ones(value.c)
     offset: NDArray[Any] = np.zeros(value.c)
     if node.op in ("Add", "Sub"):
-        offset = row if node.op == "Add" or found[0] == 0 else -row
-        factor = -factor if node.op == "Sub" and found[0] == 0 else factor
+        offset = row if node.op == "Add" or constants[0] == 0 else -row
+        factor = -factor if node.op == "Sub" and constants[0] == 0 else factor
     else:
         factor = row if node.op == "Mul" else np.reciprocal(row.astype(np.float64))
     low.bind(node, scale_channels(low, source, factor, offset), axes)

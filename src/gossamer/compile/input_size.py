@@ -15,14 +15,14 @@ def set_static_input_size(file: ModelFile, size: tuple[int, int]) -> ModelFile:
     Raises InputError where a side is not positive, or the file has no free side or another fixed one.
     """
     shape = file.onnx.input.shape or ()
-    shown, given = "x".join(str(side)[:20] for side in shape[:8]), "x".join(str(side) for side in size)
+    shown, wanted_size = "x".join(str(side)[:20] for side in shape[:8]), "x".join(str(side) for side in size)
     wanted, do = "a file whose input has a free height or width", "leave the size out"
     if not all(isinstance(side, int) and 1 <= side <= MOST_SIDE for side in size):
-        raise InputError(f"an input size of {given}", f"height x width from 1 to {MOST_SIDE}", "give such a size")
+        raise InputError(f"an input size of {wanted_size}", f"height x width from 1 to {MOST_SIDE}", "use such a size")
     known = [isinstance(side, int) and side > 0 for side in shape[2:]]
     if len(shape) != 4 or all(known):
-        raise InputError(f"an input size of {given} for an input of {shown}", wanted, do)
+        raise InputError(f"an input size of {wanted_size} for an input of {shown}", wanted, do)
     if any(there and side != other for there, side, other in zip(known, shape[2:], size, strict=True)):
         wanted = "the fixed side as the file has it"
-        raise InputError(f"an input size of {given} for an input of {shown}", wanted, "give that side as it is")
+        raise InputError(f"an input size of {wanted_size} for an input of {shown}", wanted, "give that side as it is")
     return replace(file, onnx=replace(file.onnx, input=replace(file.onnx.input, shape=(*shape[:2], *size))))

@@ -14,7 +14,7 @@ from gossamer.compile.program import FeatureMap
 
 @dataclass(frozen=True)
 class AxisPart:
-    """`size` places of a map's axis "c", "h" or "w", `step` apart."""
+    """`size` places of a map's axis "c", "h" or "w", at a distance of `step`."""
 
     of: str
     step: int
@@ -48,7 +48,7 @@ def merged(parts: Sequence[AxisPart]) -> tuple[AxisPart, ...]:
 
 
 def reshaped_axes(axes: Axes, sides: Sequence[int]) -> Axes | None:
-    """The tensor under other sides, one of which may be -1; None where a side is no number of whole parts."""
+    """The tensor under other sides, one of which may be -1; None where a side is no integer number of parts."""
     if list(sides).count(-1) > 1:
         return None
     count = prod(sides_of(axes))
@@ -56,7 +56,7 @@ def reshaped_axes(axes: Axes, sides: Sequence[int]) -> Axes | None:
     wanted = [count // known if side == -1 and known > 0 else side for side in sides]
     if prod(wanted) != count or min(wanted, default=1) < 1:
         return None
-    left, found = list(merged([part for axis in axes for part in axis])), []
+    left, merged_axes = list(merged([part for axis in axes for part in axis])), []
     for side in wanted:
         axis = []
         while side > 1:
@@ -71,8 +71,8 @@ def reshaped_axes(axes: Axes, sides: Sequence[int]) -> Axes | None:
                 side = 1
             else:
                 return None
-        found.append(tuple(axis))
-    return tuple(found)
+        merged_axes.append(tuple(axis))
+    return tuple(merged_axes)
 
 
 def channels_last(axes: Axes, value: FeatureMap) -> bool | None:

@@ -20,10 +20,10 @@ def transpose(low: Lowering, node: OnnxNode) -> None:
 def lower_reshape(low: Lowering, node: OnnxNode) -> None:
     """Reshape, Flatten, Squeeze, Unsqueeze: the same numbers under other axes."""
     source = low.read(node)
-    found = rearranged(low, node)
-    if found is None:
+    rearranged_axes = rearranged(low, node)
+    if rearranged_axes is None:
         low.refuse(node, "a shape that mixes axes or the batch")
-    low.alias(node, source, found)
+    low.alias(node, source, rearranged_axes)
 
 
 def rearranged(low: Lowering, node: OnnxNode) -> Axes | None:
@@ -51,15 +51,15 @@ def _is_batch(sides: list[int | None], batch: int | str | None) -> bool:
 
 
 def _squeezed(low: Lowering, node: OnnxNode, shape: tuple[int, ...]) -> list[int | None] | None:
-    given = low.ints(node, 1, "axes")
-    if not given:
+    axes = low.ints(node, 1, "axes")
+    if not axes:
         return None
     sides: list[int | None] = [None, *shape]
     if node.op == "Squeeze":
-        gone = normalized_axes(low, node, given, len(sides))
+        gone = normalized_axes(low, node, axes, len(sides))
         return [side for place, side in enumerate(sides) if place not in gone]
-    total = len(sides) + len(given)
-    new = normalized_axes(low, node, given, total)
+    total = len(sides) + len(axes)
+    new = normalized_axes(low, node, axes, total)
     old = iter(sides)
     return [1 if place in new else next(old) for place in range(total)]
 

@@ -1,4 +1,4 @@
-"""ONNX nodes to operations of the engine, activations and residual additions taken into the layers before them."""
+"""ONNX nodes to operations of the engine, activations and residual additions fused into the layers before them."""
 
 from __future__ import annotations
 
@@ -67,14 +67,14 @@ def _conv(low: Lowering, node: OnnxNode) -> None:
         low.refuse(node, "its kernel, channels or groups are outside what the engine has")
     pads = padding.of(low, node, kernel, stride, dilations[0])
     h, w = _window(value, kernel, stride, pads, dilations[0])
-    given = channel_row(low, node, 2, c_out)
-    bias = np.zeros(c_out, np.float32) if given is None else given
+    bias_row = channel_row(low, node, 2, c_out)
+    bias = np.zeros(c_out, np.float32) if bias_row is None else bias_row
     depthwise = groups > 1 and groups == value.c == c_out
     source, layer = (
         (source, LayerWeights(weight, bias)) if depthwise else quantised.layer(low, node, weight, bias, source)
     )
     layers: list[LayerWeights | None] = [None, layer, None] if depthwise else [layer]
-    made = low.emit(
+    emitted = low.emit(
         "block" if depthwise else "conv",
         source,
         FeatureMap(h, w, c_out),
@@ -86,13 +86,13 @@ def _conv(low: Lowering, node: OnnxNode) -> None:
         mid=c_out if depthwise else 0,
         weights=layers,
     )
-    low.bind(node, made)
+    low.bind(node, emitted)
 
 
 def _gemm(low: Lowering, node: OnnxNode) -> None:
     """Gemm, and MatMul, which has no bias."""
     at = node.attributes
-    source, weight, given = low.read(node), low.tensor(node, 1), low.tensor(node, 2)
+    source, weight, bias_row = low.read(node), low.tensor(node, 1), low.tensor(node, 2)
     axes = low.axes_of(node.inputs[0])
     if weight is None or weight.ndim != 2 or weight.dtype != np.float32:
         low.refuse(node, "its weight is not float32 of two axes")
@@ -107,14 +107,14 @@ def _gemm(low: Lowering, node: OnnxNode) -> None:
         low.refuse(node, "its input has another number of values, or a large map")
     # a flattened map is channels first: the layer is a convolution over all of it
     kernel = np.ascontiguousarray(weight.reshape(-1, value.c, value.h, value.w))
-    given = np.zeros(1, np.float32) if given is None else given
-    fits = given.size == 1 or given.shape in ((len(weight),), (1, len(weight)))
-    if not fits or given.ndim > 2 or given.dtype != np.float32:
+    bias_row = np.zeros(1, np.float32) if bias_row is None else bias_row
+    fits = bias_row.size == 1 or bias_row.shape in ((len(weight),), (1, len(weight)))
+    if not fits or bias_row.ndim > 2 or bias_row.dtype != np.float32:
         low.refuse(node, f"its bias is not a row of {len(weight)} float32")
-    bias = np.broadcast_to(given.reshape(-1), (len(weight),))
+    bias = np.broadcast_to(bias_row.reshape(-1), (len(weight),))
     source, layer = quantised.layer(low, node, kernel, np.ascontiguousarray(bias), source, axis)
-    made = low.emit("conv", source, FeatureMap(1, 1, len(weight)), kernel=(value.h, value.w), weights=[layer])
-    low.bind(node, made, layout.of_map(low.program.values[made])[:1])
+    emitted = low.emit("conv", source, FeatureMap(1, 1, len(weight)), kernel=(value.h, value.w), weights=[layer])
+    low.bind(node, emitted, layout.of_map(low.program.values[emitted])[:1])
 
 
 def _batch_norm(low: Lowering, node: OnnxNode) -> None:
@@ -179,7 +179,7 @@ def _add(low: Lowering, node: OnnxNode) -> None:
     a, b = low.value(node, 0), low.value(node, 1)
     _of_one_rank(low, node)
     va, vb = low.program.values[a], low.program.values[b]
-    if va.c == vb.c and va.h * va.w != vb.h * vb.w and 1 in (va.h * va.w, vb.h * vb.w):  # one number a channel
+    if va.c == vb.c and va.h * va.w != vb.h * vb.w and 1 in (va.h * va.w, vb.h * vb.w):  # one number per channel
         a, b, va = (a, b, va) if vb.h * vb.w == 1 else (b, a, vb)
         low.bind(node, low.emit("add", a, FeatureMap(va.h, va.w, va.c), other=b))
         return
@@ -187,10 +187,12 @@ def _add(low: Lowering, node: OnnxNode) -> None:
         low.refuse(node, "maps of two sizes")
     order = {id(one): place for place, one in enumerate(low.program.operations)}
     late, early = (a, b) if order.get(id(low.maker.get(a)), -1) > order.get(id(low.maker.get(b)), -1) else (b, a)
-    made = low.free_to_take(late)
-    conv = made is not None and made.kind == "conv" and made.act == "none" and made.other < 0 and made.input != late
-    if made is not None and conv and low.drop_requantise(late, made):
-        made.other = early
+    maker = low.free_to_take(late)
+    conv = (
+        maker is not None and maker.kind == "conv" and maker.act == "none" and maker.other < 0 and maker.input != late
+    )
+    if maker is not None and conv and low.drop_requantise(late, maker):
+        maker.other = early
         low.bind(node, late)
         return
     low.bind(node, low.emit("add", a, FeatureMap(va.h, va.w, va.c), other=b))
@@ -211,7 +213,7 @@ def _mul(low: Lowering, node: OnnxNode) -> None:
         low.bind(node, low.emit("multiply", a, FeatureMap(va.h, va.w, va.c), other=b))
         return
     if vb.h * vb.w != 1 or va.c != vb.c:
-        low.refuse(node, "a product that is not of two maps of one size, or of a map and one number a channel")
+        low.refuse(node, "a product that is not of two maps of one size, or of a map and one number per channel")
     low.bind(node, low.emit("scale", a, FeatureMap(va.h, va.w, va.c), other=b))
 
 
@@ -224,7 +226,7 @@ def _pool(low: Lowering, node: OnnxNode) -> None:
     pads = padding.of(low, node, kernel, stride, dilations[0])
     count_padding = bool(at.get("count_include_pad", 0)) or low.map_name(node.inputs[0]) in low.padded
     if dilations[0] != dilations[1] or any(one >= side for one, side in zip(at.get("pads") or (), kernel * 2)):
-        low.refuse(node, "two dilations, or padding of a whole kernel")
+        low.refuse(node, "two dilations, or padding of a full kernel")
     if at.get("ceil_mode", 0):
         bottom = _rounded_up(value.h, dilations[0] * (kernel[0] - 1) + 1, stride[0], pads[0], pads[2])
         right = _rounded_up(value.w, dilations[1] * (kernel[1] - 1) + 1, stride[1], pads[1], pads[3])
@@ -235,7 +237,7 @@ def _pool(low: Lowering, node: OnnxNode) -> None:
         pads = (*pads[:2], bottom, right)
     h, w = _window(value, kernel, stride, pads, dilations[0])
     kind = "max_pool" if node.op == "MaxPool" else "average_pool"
-    made = low.emit(
+    emitted = low.emit(
         kind,
         source,
         FeatureMap(h, w, value.c),
@@ -245,11 +247,11 @@ def _pool(low: Lowering, node: OnnxNode) -> None:
         dilation=dilations[0],
         count_padding=count_padding,
     )
-    low.bind(node, made)
+    low.bind(node, emitted)
 
 
 def _rounded_up(side: int, kernel: int, stride: int, before: int, behind: int) -> int:
-    """The padding behind an axis with which its last window is whole, unless it would begin behind the map."""
+    """The padding behind an axis with which its last window is complete, unless it would begin behind the map."""
     over = (side + before + behind - kernel) % stride
     begins = side + before + behind - kernel - over + stride
     return behind + stride - over if over and begins < side + before else behind
@@ -292,8 +294,8 @@ def _shuffle(low: Lowering, node: OnnxNode) -> bool:
     if axes is None or groups * each != value.c or sides != [value.h, value.w]:
         return False
     low.skip |= {id(one) for one in chain[:-1]}  # bytes that are moved stay as they are
-    made = low.emit("shuffle", source, value.like(value.h, value.w, value.c), groups=groups)
-    low.bind(chain[-2], made, layout.reshaped_axes(layout.of_map(value), (each, groups, *sides)))
+    emitted = low.emit("shuffle", source, value.like(value.h, value.w, value.c), groups=groups)
+    low.bind(chain[-2], emitted, layout.reshaped_axes(layout.of_map(value), (each, groups, *sides)))
     return True
 
 
@@ -302,10 +304,10 @@ def _concat(low: Lowering, node: OnnxNode) -> None:
         return
     if node.attributes.get("axis") == 1 and not all(_is_map(low, name) for name in node.inputs):
         rows = [low.series.get(name) or [(low.read(node, i), low.axes_of(name))] for i, name in enumerate(node.inputs)]
-        joined = [one for part in rows for one in part]
-        if len({layout.sides_of(axes)[1:] for _, axes in joined}) > 1:
+        merged = [one for part in rows for one in part]
+        if len({layout.sides_of(axes)[1:] for _, axes in merged}) > 1:
             low.refuse(node, "rows of different lengths")
-        low.series[node.outputs[0]] = joined
+        low.series[node.outputs[0]] = merged
         return
     if node.attributes.get("axis") != 1:
         low.refuse(node, "an axis other than the channels")
@@ -314,29 +316,32 @@ def _concat(low: Lowering, node: OnnxNode) -> None:
     values = low.program.values
     first = values[parts[0]]
     values.append(FeatureMap(first.h, first.w, sum(values[part].c for part in parts)))
-    whole, offset = len(values) - 1, 0
+    concatenated, offset = len(values) - 1, 0
     for part in parts:
         value = values[part]
         if (value.h, value.w) != (first.h, first.w):
             low.refuse(node, "maps of two sizes")
         # a layer writes its slice itself, unless its output is a slice already or has slices of its own
         alone = part in low.maker and value.parent < 0 and parts.count(part) == 1
-        made = low.maker.get(part)
+        maker = low.maker.get(part)
         if alone and value.type == "uint8":
-            # bytes are those of the whole; what they cut off stays cut off
+            # bytes are those of the concatenated map; what they clip stays clipped
             alone = (
-                made is not None and made.kind in FUSES_ACTIVATION and made.act == "none" and low.value_uses[part] <= 1
+                maker is not None
+                and maker.kind in FUSES_ACTIVATION
+                and maker.act == "none"
+                and low.value_uses[part] <= 1
             )
-            if alone and made is not None:
-                made.act, made.bound = "clip", value.range()
+            if alone and maker is not None:
+                maker.act, maker.bound = "clip", value.range()
                 value.type, value.scale, value.zero = "float32", 1.0, 0
         if alone and not any(other.parent == part for other in values):
-            value.parent, value.first = whole, offset
+            value.parent, value.first = concatenated, offset
         else:
             copied = low.emit("copy", part, FeatureMap(value.h, value.w, value.c))
-            values[copied].parent, values[copied].first = whole, offset
+            values[copied].parent, values[copied].first = concatenated, offset
         offset += value.c
-    low.bind(node, whole)
+    low.bind(node, concatenated)
 
 
 def _turned(low: Lowering, node: OnnxNode) -> bool:
@@ -366,7 +371,7 @@ def _of_one_rank(low: Lowering, node: OnnxNode) -> None:
 
 
 def _is_map(low: Lowering, name: str) -> bool:
-    """Whether a name is a map, flattened to its channels or not: such are joined by channels, others row behind row."""
+    """Whether a name is a map, flattened to its channels or not: such are concatenated by channels, others as rows."""
     if name not in low.names:
         return False
     value, axes = low.program.values[low.names[name]], low.axes_of(name)
@@ -388,11 +393,11 @@ def _slices(low: Lowering, node: OnnxNode) -> None:
         starts = [sum(each[:place]) for place in range(count)]
     else:
         channels, rows, columns = _chosen(low, node, value)
-        whole = rows == range(value.h) and columns == range(value.w)
+        full_map = rows == range(value.h) and columns == range(value.w)
         if channels == range(value.c):
-            low.alias(node, source) if whole else low.bind(node, slices.crop_map(low, source, rows, columns))
+            low.alias(node, source) if full_map else low.bind(node, slices.crop_map(low, source, rows, columns))
             return
-        source = source if whole else slices.crop_map(low, source, rows, columns)
+        source = source if full_map else slices.crop_map(low, source, rows, columns)
         value, first, last = low.program.values[source], channels.start, channels.stop
         starts, each = [first], [last - first]
     base = value.parent if value.parent >= 0 else source
@@ -418,7 +423,7 @@ def _chosen(low: Lowering, node: OnnxNode, value: FeatureMap) -> list[range]:
         if axis == 0 and (first, step) == (0, 1) and last >= 2**31 - 1:  # all of the batch
             continue
         if axis == 0 or (axis == 1 and step != 1):
-            low.refuse(node, "some of the batch, or steps over the channels")
+            low.refuse(node, "part of the batch, or steps over the channels")
         chosen[axis - 1] = range(sides[axis - 1])[slice(first, last, step)]
         if not chosen[axis - 1]:
             low.refuse(node, f"nothing of axis {axis}")
@@ -489,9 +494,11 @@ def _run(low: Lowering) -> Program:
         for value in values[before[0] :]:
             if not value.fits():
                 low.refuse(node, f"a map of {value.c} channels and {value.h} x {value.w}")
-        for made in operations[before[1] :]:
-            if not made.fits():
-                low.refuse(node, f"a kernel of {made.kernel}, strides {made.stride} or padding {made.pads}")
+        for operation in operations[before[1] :]:
+            if not operation.fits():
+                low.refuse(
+                    node, f"a kernel of {operation.kernel}, strides {operation.stride} or padding {operation.pads}"
+                )
     low.program.outputs = [low.output(one.name) for one in low.onnx.outputs]
     if not operations:
         raise InputError("a network that computes nothing", "one operation at least", "leave it out")
@@ -506,8 +513,8 @@ def _in_pairs(nodes: Iterable[OnnxNode]) -> Iterator[OnnxNode]:
             continue
         last, *others = node.inputs
         for place, name in enumerate(others, 1):
-            made = f"{node.outputs[0]}, {place} added" if place < len(others) else node.outputs[0]
-            yield dataclasses.replace(node, op="Add", inputs=(last, name), outputs=(made,), attributes={})
-            last = made
+            sum_name = f"{node.outputs[0]}, {place} added" if place < len(others) else node.outputs[0]
+            yield dataclasses.replace(node, op="Add", inputs=(last, name), outputs=(sum_name,), attributes={})
+            last = sum_name
         if not others:
             yield dataclasses.replace(node, op="Identity", attributes={})

@@ -59,7 +59,7 @@ class Lowering:
         self.names: dict[str, int] = {onnx.input.name: 0}
         self.axes: dict[str, Axes] = {}  # of names whose axes are not channels, height, width
         self.series: dict[str, list[tuple[int, Axes]]] = {}  # names of several maps' rows, one behind the other
-        self.windows: dict[str, Window] = {}  # names of some rows or columns of a map, or their mean
+        self.windows: dict[str, Window] = {}  # names of rows or columns of a map, or their mean
         self.padded: dict[str, Pads] = {}  # names of maps with padding around them, which their readers take as theirs
         self.shapes: dict[str, list[int | None]] = {}  # names of computed shapes; None: the batch
         self.uses: dict[str, int] = {output.name: 1 for output in onnx.outputs}
@@ -72,7 +72,7 @@ class Lowering:
         self.maker: dict[int, Operation] = {}  # value -> the operation that writes it
         self.value_uses: dict[int, int] = {0: self.uses.get(onnx.input.name, 0)}
         self.quantised: dict[str, Quantised] = {}  # constants that are bytes
-        self.skip: set[int] = set()  # nodes that an earlier one has taken in
+        self.skip: set[int] = set()  # nodes that an earlier one has fused
 
     def output(self, name: str) -> ProgramOutput:
         """An output as the maps that fill it. Raises InputError where its numbers lie in no order that the engine gives."""
@@ -130,13 +130,13 @@ class Lowering:
         name = node.inputs[place] if place < len(node.inputs) else ""
         if name in self.shapes:
             return self.shapes[name]
-        found = self.ints(node, place)
-        return [*found] if found else None
+        values = self.ints(node, place)
+        return [*values] if values else None
 
     def constant(self, node: OnnxNode, place: int) -> Any:
         """As `tensor`, and None too where it has no numbers."""
-        found = self.tensor(node, place)
-        return found if found is not None and found.size else None
+        values = self.tensor(node, place)
+        return values if values is not None and values.size else None
 
     def pass_on(self, node: OnnxNode) -> None:
         """The node's output is what it reads, a map or several."""
@@ -159,27 +159,27 @@ class Lowering:
         name = node.inputs[place] if place < len(node.inputs) else ""
         if not name:
             return None
-        found = self.onnx.tensors.get(name)
-        if found is None:
+        tensor = self.onnx.tensors.get(name)
+        if tensor is None:
             self.refuse(node, f"its input {place} is not constant")
-        return found
+        return tensor
 
     def ints(self, node: OnnxNode, place: int, name: str = "") -> list[int] | None:
-        """Integers that are a constant input, or an attribute in some operator sets; None where they are left out."""
-        found = node.attributes.get(name)
-        if found is None and (given := self.tensor(node, place)) is not None:
-            if given.dtype.kind not in "iu" or given.ndim > 1:
+        """Integers that are a constant input, or an attribute in other operator sets; None where they are left out."""
+        values = node.attributes.get(name)
+        if values is None and (tensor := self.tensor(node, place)) is not None:
+            if tensor.dtype.kind not in "iu" or tensor.ndim > 1:
                 self.refuse(node, f"its input {place} is not a row of integers")
-            found = given.reshape(-1).tolist()
-        return found
+            values = tensor.reshape(-1).tolist()
+        return values
 
     def emit(self, kind: str, source: int, out: FeatureMap, **more: Any) -> int:
         """Add an operation with a new value; its number."""
         self.program.values.append(out)
         number = len(self.program.values) - 1
-        made = Operation(kind, source, number, **more)
-        self.program.operations.append(made)
-        self.maker[number] = made
+        operation = Operation(kind, source, number, **more)
+        self.program.operations.append(operation)
+        self.maker[number] = operation
         return number
 
     def bind(self, node: OnnxNode, value: int, axes: Axes | None = None) -> None:
@@ -198,7 +198,7 @@ class Lowering:
         self.axes[node.outputs[0]] = self.axes_of(node.inputs[0]) if axes is None else axes
         self.value_uses[value] = self.value_uses.get(value, 0) - 1 + self.uses.get(node.outputs[0], 0)
 
-    def drop_requantise(self, value: int, made: Operation, keeps: tuple[str, ...] = ()) -> bool:
+    def drop_requantise(self, value: int, operation: Operation, keeps: tuple[str, ...] = ()) -> bool:
         """Leave out the rounding to bytes behind an operation, so that the next one runs with it; whether that is right.
 
         Bytes from 0 up may stand for a ReLU, which must not be lost: then only for an activation of `keeps`.
@@ -234,29 +234,31 @@ class Lowering:
 
     def free_to_take(self, value: int, uses: int = 1) -> Operation | None:
         """The operation that makes a value, where `uses` readers at most would see it changed and it has no activation."""
-        made = self.maker.get(value)
-        if made is None or self.value_uses.get(value, 0) > uses or self.program.values[value].parent >= 0:
+        operation = self.maker.get(value)
+        if operation is None or self.value_uses.get(value, 0) > uses or self.program.values[value].parent >= 0:
             return None
         if any(other.parent == value for other in self.program.values):
             return None
-        return made
+        return operation
 
     def activate(self, node: OnnxNode, act: str, uses: int = 1, bound: tuple[float, float] = (0.0, 0.0)) -> None:
         if node.inputs[0] in self.series:
             self.each(node, lambda source, _: self.activation(source, act, bound))
             return
         source, axes = self.read(node), self.axes_of(node.inputs[0])
-        made = self.free_to_take(source, uses)
-        if made is not None and made.kind == "depth_to_space" and made.act == "none":  # as well before it
-            made = self.free_to_take(made.input)
+        operation = self.free_to_take(source, uses)
+        if (
+            operation is not None and operation.kind == "depth_to_space" and operation.act == "none"
+        ):  # as well before it
+            operation = self.free_to_take(operation.input)
         keeps = (act,) if act in ("relu", "relu6") else ()
-        simple = made is not None and made.kind in FUSES_ACTIVATION and made.act == "none"
-        block = made is not None and made.kind == "block" and made.acts[1] == "none"
-        if made is not None and (simple or block) and self.drop_requantise(source, made, keeps):
+        simple = operation is not None and operation.kind in FUSES_ACTIVATION and operation.act == "none"
+        block = operation is not None and operation.kind == "block" and operation.acts[1] == "none"
+        if operation is not None and (simple or block) and self.drop_requantise(source, operation, keeps):
             if simple:
-                made.act, made.bound = act, bound
+                operation.act, operation.bound = act, bound
             else:
-                made.acts, made.bounds = (made.acts[0], act), (made.bounds[0], bound)
+                operation.acts, operation.bounds = (operation.acts[0], act), (operation.bounds[0], bound)
             self.bind(node, source, axes)
         else:
             self.bind(node, self.activation(source, act, bound), axes)

@@ -78,7 +78,7 @@ def _around(low: Lowering, node: OnnxNode) -> Pads:
 
 
 def _pad_themselves(low: Lowering, name: str, number: float) -> bool:
-    """Whether all that read a map surrounded by a number would answer the same with padding of their own."""
+    """Whether all that read a map surrounded by a number would output the same with padding of their own."""
     names = [name]
     for one in names:  # 0 stays 0 as a byte, and what is less than all bytes the least of them
         readers = low.users.get(one, [])

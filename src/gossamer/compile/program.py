@@ -119,7 +119,7 @@ class Program:
         return {value for output in self.outputs for value, _ in output.pieces}
 
     def root(self, value: int) -> int:
-        """The map that a value lies in: its parent, or itself."""
+        """The map that a value is a slice of: its parent, or itself."""
         parent = self.values[value].parent
         return value if parent < 0 else parent
 

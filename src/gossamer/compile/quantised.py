@@ -28,8 +28,8 @@ def quantise(low: Lowering, node: OnnxNode) -> None:
         return
     slices = [other for other in low.program.values if other.parent == source]
     once = low.value_uses.get(source, 0) <= 1 and value.parent < 0 and value.type == "float32"
-    made = low.maker.get(source)
-    if once and (made is None or made.kind != "shuffle"):
+    maker = low.maker.get(source)
+    if once and (maker is None or maker.kind != "shuffle"):
         for one in (value, *slices):
             one.type, one.scale, one.zero = "uint8", scale, zero
         low.alias(node, source)
@@ -46,7 +46,7 @@ def _bytes(low: Lowering, source: int, scale: float, zero: int) -> int:
 
 
 def dequantise(low: Lowering, node: OnnxNode) -> None:
-    """A constant is kept both as bytes and as floats; a map goes on under the new name."""
+    """A constant is kept both as bytes and as floats; a map continues under the new name."""
     name = node.inputs[0]
     if name in low.names or name in low.series:
         scale, zero = _parameters(low, node)
@@ -64,7 +64,7 @@ def dequantise(low: Lowering, node: OnnxNode) -> None:
         shape[axis] = data.shape[axis]
     fits = scales.ndim <= 1 and scales.size == prod(shape) and (zeros is None or zeros.size in (1, scales.size))
     if not fits or scales.dtype != np.float32 or not np.isfinite(scales).all() or (scales < 0).any():
-        low.refuse(node, "its scales are not numbers from 0 in float32, one for all or one a place of its axis")
+        low.refuse(node, "its scales are not numbers from 0 in float32, one for all or one per place of its axis")
     if zeros is not None and (zeros.dtype.kind not in "iu" or np.abs(zeros.astype(np.int64)).max() > MOST_ZERO):
         low.refuse(node, "its zero is no byte")
     wide = data.astype(np.int32) - (
@@ -80,11 +80,11 @@ def layer(
     low: Lowering, node: OnnxNode, weight: Array, bias: Array, source: int, axis: int = 0
 ) -> tuple[int, LayerWeights]:
     """A map and the layer of a weight (in the shape it is used in) that meets it: int8 where both are quantised, else floats."""
-    found = low.quantised.get(node.inputs[1])
-    rows = found.rows(axis) if found is not None and low.program.values[source].type == "uint8" else None
-    if found is None or rows is None:
+    quantised = low.quantised.get(node.inputs[1])
+    rows = quantised.rows(axis) if quantised is not None and low.program.values[source].type == "uint8" else None
+    if quantised is None or rows is None:
         return reductions.floats(low, source), LayerWeights(weight, bias)
-    data = found.data if axis == 0 else found.data.T
+    data = quantised.data if axis == 0 else quantised.data.T
     return source, LayerWeights(np.ascontiguousarray(data.reshape(weight.shape)), bias, rows)
 
 
@@ -93,7 +93,7 @@ def _parameters(low: Lowering, node: OnnxNode) -> tuple[float, int]:
     scale: Any = low.tensor(node, 1)
     zero: Any = low.tensor(node, 2)
     if scale is None or scale.size != 1 or (zero is not None and zero.size != 1):
-        low.refuse(node, "a scale that is not one number for the whole map")
+        low.refuse(node, "a scale that is not one number for the map")
     kind = np.dtype(np.uint8) if zero is None else zero.dtype
     if kind not in (np.uint8, np.int8):
         low.refuse(node, f"maps of {kind}")

@@ -1,6 +1,6 @@
 """The records of the native file: for each its name, its fields in order and their struct formats.
 
-The one definition that the writer, the reader and the tests share; FORMAT.md's tables and the engine's structs
+The one definition for the writer, the reader and the tests; FORMAT.md's tables and the engine's structs
 (`engine/src/model.h`) are tested against it.
 """
 
@@ -19,7 +19,7 @@ C_TYPES = {"i": "int32_t", "I": "uint32_t", "q": "int64_t", "Q": "uint64_t", "f"
 
 @dataclass(frozen=True)
 class RecordField:
-    """One field: its name (that of the engine's struct), its struct format, and the bytes where it lies in the record."""
+    """One field: its name (that of the engine's struct), its struct format, and its offset in bytes in the record."""
 
     name: str
     format: str
@@ -47,14 +47,14 @@ class Record:
     def __init__(self, struct_name: str, size: int, fields: str) -> None:
         """fields: "FORMAT: NAME NAME; FORMAT: NAME", in order; a format with a count ("4i") is a row of numbers."""
         self.struct_name, self.size = struct_name, size
-        found, offset = [], 0
+        record_fields, offset = [], 0
         for group in fields.split(";"):
             kind, names = group.split(":")
             for name in names.split():
-                found.append(RecordField(name, kind.strip(), offset))
-                offset += found[-1].size
-        self.fields = tuple(found)
-        self.struct = struct.Struct("<" + "".join(field.format for field in found) + f"{size - offset}x")
+                record_fields.append(RecordField(name, kind.strip(), offset))
+                offset += record_fields[-1].size
+        self.fields = tuple(record_fields)
+        self.struct = struct.Struct("<" + "".join(field.format for field in record_fields) + f"{size - offset}x")
 
     def pack(self, values: Mapping[str, Any]) -> bytes:
         """The bytes of a record: a value for each field, a sequence for a row of numbers."""

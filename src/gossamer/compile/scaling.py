@@ -1,4 +1,4 @@
-"""A factor and an offset for each channel, taken into the layer before them where nothing else reads it."""
+"""A factor and an offset for each channel, fused into the layer before them where nothing else reads it."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ Row = NDArray[np.float32] | NDArray[np.float64]
 
 def scale_channels(low: Lowering, source: int, factor: Row, offset: Row) -> int:
     """The map times `factor` plus `offset`: the same value, of another layer, or a new one."""
-    made, value = low.free_to_take(source), low.program.values[source]
-    if made is not None and value.type == "float32" and _taken(made, factor, offset):
+    maker, value = low.free_to_take(source), low.program.values[source]
+    if maker is not None and value.type == "float32" and _fused(maker, factor, offset):
         return source
     layer = LayerWeights(factor.astype(np.float32), offset.astype(np.float32))
     return low.emit("affine", source, FeatureMap(value.h, value.w, value.c), weights=[layer])
 
 
-def _taken(made: Operation, factor: Row, offset: Row) -> bool:
+def _fused(maker: Operation, factor: Row, offset: Row) -> bool:
     """Change an operation's layer so that its output is scaled; whether that is right."""
-    place, act = (1, made.acts[1]) if made.kind == "block" else (0, made.act)
-    if made.kind not in ("conv", "block", "affine") or act != "none" or made.other >= 0:
+    place, act = (1, maker.acts[1]) if maker.kind == "block" else (0, maker.act)
+    if maker.kind not in ("conv", "block", "affine") or act != "none" or maker.other >= 0:
         return False
-    layer = made.weights[place]
+    layer = maker.weights[place]
     if layer is None or (layer.type != "float32" and not (factor == 1).all()):
         return False
     weight = layer.weight
@@ -34,5 +34,5 @@ def _taken(made: Operation, factor: Row, offset: Row) -> bool:
     bias = (layer.bias * factor + offset).astype(np.float32)
     if layer.type == "float32" and not (np.isfinite(weight).all() and np.isfinite(bias).all()):
         return False  # infinity times 0 is not what a large number times 0 is
-    made.weights[place] = LayerWeights(weight, bias, layer.scale)
+    maker.weights[place] = LayerWeights(weight, bias, layer.scale)
     return True

@@ -33,11 +33,11 @@ def resize_pairs(first: Sequence[int], on: Sequence[float]) -> Array:
 
 def crop_map(low: Lowering, source: int, rows: range, columns: range) -> int:
     """The map of these rows and columns of a map, in this order; itself where they are all of it."""
-    value, made = low.program.values[source], low.free_to_take(source)
+    value, maker = low.program.values[source], low.free_to_take(source)
     if rows == range(value.h) and columns == range(value.w):
         return source
-    if made is not None and (before := _chosen(made)) is not None:  # a slice of a slice is one
-        made.weights = [_layer([before[0][place] for place in rows], [before[1][place] for place in columns])]
+    if maker is not None and (before := _chosen(maker)) is not None:  # a slice of a slice is one
+        maker.weights = [_layer([before[0][place] for place in rows], [before[1][place] for place in columns])]
         value.h, value.w = len(rows), len(columns)
         return source
     return low.emit("resize", source, FeatureMap(len(rows), len(columns), value.c), weights=[_layer(rows, columns)])
@@ -47,9 +47,9 @@ def _layer(rows: Sequence[int], columns: Sequence[int]) -> LayerWeights:
     return LayerWeights(resize_pairs(rows, [0.0] * len(rows)), resize_pairs(columns, [0.0] * len(columns)))
 
 
-def _chosen(made: Operation) -> tuple[list[int], list[int]] | None:
+def _chosen(operation: Operation) -> tuple[list[int], list[int]] | None:
     """The rows and columns that an operation copies; None where it does anything else."""
-    layer: Any = made.weights[0] if made.kind == "resize" else None
+    layer: Any = operation.weights[0] if operation.kind == "resize" else None
     if layer is None or layer.weight[:, 1].any() or layer.bias[:, 1].any():
         return None
     return layer.weight[:, 0].astype(int).tolist(), layer.bias[:, 0].astype(int).tolist()
@@ -65,13 +65,13 @@ def focus(low: Lowering, node: OnnxNode) -> bool:
     if node.attributes.get("axis") != 1 or [one.op for one in readers] != ["Conv"] or low.uses[name] != 1:
         return False
     conv, parts = readers[0], [low.names.get(one, -1) for one in node.inputs]
-    made = [low.free_to_take(part) for part in parts]
-    picked = [None if one is None else _chosen(one) for one in made]
+    makers = [low.free_to_take(part) for part in parts]
+    picked = [None if one is None else _chosen(one) for one in makers]
     weight = low.onnx.tensors.get(conv.inputs[1]) if len(conv.inputs) > 1 and conv.inputs[0] == name else None
-    firsts, step = _firsts(low, made, picked)
+    firsts, step = _firsts(low, makers, picked)
     if weight is None or weight.ndim != 4 or weight.dtype != np.float32 or not firsts or len(set(parts)) < len(parts):
         return False
-    source = next(one.input for one in made if one is not None)
+    source = next(one.input for one in makers if one is not None)
     c, at = low.program.values[source].c, conv.attributes
     kernel, strides, pads = weight.shape[2:], at.get("strides") or [1, 1], at.get("pads") or [0] * 4
     plain = (
@@ -88,38 +88,41 @@ def focus(low: Lowering, node: OnnxNode) -> bool:
     wide = np.zeros((len(weight), c, *sides), np.float32)
     for place, (top, left) in enumerate(firsts):
         wide[:, :, top::step, left::step] = weight[:, place * c : place * c + c]
-    gone = {id(one) for one in made}
+    gone = {id(one) for one in makers}
     low.program.operations = [one for one in low.program.operations if id(one) not in gone]
-    given, kept = f"{name}\0map", f"{name}\0weight"  # as no name of a file is
-    low.names[given], low.onnx.tensors[kept] = source, wide
+    map_name, weight_name = f"{name}\0map", f"{name}\0weight"  # as no name of a file is
+    low.names[map_name], low.onnx.tensors[weight_name] = source, wide
     larger = {"kernel_shape": sides, "strides": [one * step for one in strides], "pads": [one * step for one in pads]}
     low.skip.add(id(conv))
     low.handlers["Conv"](
-        low, OnnxNode(conv.op, conv.name, (given, kept, *conv.inputs[2:]), conv.outputs, {**conv.attributes, **larger})
+        low,
+        OnnxNode(
+            conv.op, conv.name, (map_name, weight_name, *conv.inputs[2:]), conv.outputs, {**conv.attributes, **larger}
+        ),
     )
     return True
 
 
 def _firsts(
-    low: Lowering, made: Sequence[Operation | None], picked: Sequence[tuple[list[int], list[int]] | None]
+    low: Lowering, makers: Sequence[Operation | None], picked: Sequence[tuple[list[int], list[int]] | None]
 ) -> tuple[list[tuple[int, int]], int]:
     """The first row and column of each part, all different, and the step; none where they are not such parts of one map."""
-    one, first = made[0], picked[0]
+    one, first = makers[0], picked[0]
     if one is None or first is None:
         return [], 0
     value, step = low.program.values[one.input], low.program.values[one.input].h // len(first[0])
-    found = []
+    offsets = []
     if step < 2:
         return [], 0
-    for other, lines in zip(made, picked, strict=True):
+    for other, lines in zip(makers, picked, strict=True):
         if other is None or lines is None or other.input != one.input:
             return [], 0
         top, left = lines[0][0], lines[1][0]
         every = [list(range(top, value.h, step)), list(range(left, value.w, step))]
         if value.h % step or value.w % step or max(top, left) >= step or list(lines) != every:
             return [], 0
-        found.append((top, left))
-    return (found, step) if len(set(found)) == len(found) else ([], 0)
+        offsets.append((top, left))
+    return (offsets, step) if len(set(offsets)) == len(offsets) else ([], 0)
 
 
 def again(low: Lowering, node: OnnxNode) -> bool:

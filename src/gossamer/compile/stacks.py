@@ -1,4 +1,4 @@
-"""Maps stacked along an axis of their own, weighed by one number a channel and summed, as selective kernels have them."""
+"""Maps stacked along an axis of their own, weighted by one number per channel and summed, as selective kernels have them."""
 
 from __future__ import annotations
 
@@ -37,13 +37,15 @@ def weigh(low: Lowering, node: OnnxNode) -> bool:
     value, c = low.program.values[weights], low.program.values[maps[0]].c
     in_order = layout.merged([part for axis in axes for part in axis]) == layout.of_map(value)[0]
     if layout.sides_of(axes) != (len(maps), c, 1, 1) or not in_order or value.parent >= 0:
-        low.refuse(node, "rows of several maps times other than one number a channel")
-    made = []
+        low.refuse(node, "rows of several maps times other than one number per channel")
+    emitted = []
     for index, source in enumerate(maps):
         part, one = value.like(1, 1, c), low.program.values[source]
         part.parent, part.first = weights, index * c
         low.program.values.append(part)
         number = len(low.program.values) - 1
-        made.append(low.emit("scale", source, FeatureMap(one.h, one.w, one.c), other=number))
-    low.series[node.outputs[0]] = [(scaled, axes) for scaled, (_, axes) in zip(made, low.series[names[0]], strict=True)]
+        emitted.append(low.emit("scale", source, FeatureMap(one.h, one.w, one.c), other=number))
+    low.series[node.outputs[0]] = [
+        (scaled, axes) for scaled, (_, axes) in zip(emitted, low.series[names[0]], strict=True)
+    ]
     return True

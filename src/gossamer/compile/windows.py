@@ -16,7 +16,7 @@ ROWS, COLUMNS = 2, 3  # axes of a map
 
 
 def cut(low: Lowering, node: OnnxNode) -> bool:
-    """A slice of rows or columns of which only means over them are taken; whether it is one."""
+    """A slice of rows or columns that only means over them read; whether it is one."""
     start, end, axes, steps = slice_bounds(low, node)
     axes = None if axes is None else normalized_axes(low, node, axes, 4)
     name = node.outputs[0]
@@ -44,12 +44,12 @@ def mean(low: Lowering, node: OnnxNode, axes: list[int]) -> bool:
         source = low.value(node)
         window = Window(source, axis, 0, _side(low.program.values[source], axis))
     keeps, readers = node.attributes.get("keepdims", 1), low.users.get(name, [])
-    joined = all(one.op == "Concat" and one.attributes.get("axis") == axis for one in readers)
-    if keeps and readers and joined and len(readers) == low.uses[name]:
+    concatenated = all(one.op == "Concat" and one.attributes.get("axis") == axis for one in readers)
+    if keeps and readers and concatenated and len(readers) == low.uses[name]:
         low.windows[name] = Window(window.source, axis, window.first, window.end, True)
         return True
-    made = _mean(low, node, window)
-    low.bind(node, made, None if keeps else _without(low.program.values[made], axis))
+    emitted = _mean(low, node, window)
+    low.bind(node, emitted, None if keeps else _without(low.program.values[emitted], axis))
     return True
 
 
@@ -87,16 +87,16 @@ def lower_concat(low: Lowering, node: OnnxNode) -> bool:
     even = set(sizes) == {sizes[0]} and starts == [index * step for index in range(count)]
     if even and 0 < step <= 16 and sizes[0] <= 64 and (side - sizes[0]) // step + 1 == count:
         kernel, stride = ((sizes[0], 1), (step, 1)) if along_rows else ((1, sizes[0]), (1, step))
-        made = low.emit("average_pool", one.source, out, kernel=kernel, stride=stride)
+        emitted = low.emit("average_pool", one.source, out, kernel=kernel, stride=stride)
     elif max(sizes) <= 2:
         between = resize_pairs(starts, [size / 2 - 0.5 for size in sizes])
         others = value.w if along_rows else value.h
         same = resize_pairs(list(range(others)), [0.0] * others)
         layer = LayerWeights(between, same) if along_rows else LayerWeights(same, between)
-        made = low.emit("resize", one.source, out, weights=[layer])
+        emitted = low.emit("resize", one.source, out, weights=[layer])
     elif all(part == one for part in parts):
-        made = repeated(low, node, _mean(low, node, one), along_rows)
+        emitted = repeated(low, node, _mean(low, node, one), along_rows)
     else:
         low.refuse(node, "means of three or more rows or columns in parts of different sizes")
-    low.bind(node, made)
+    low.bind(node, emitted)
     return True

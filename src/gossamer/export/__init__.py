@@ -1,1 +1,1 @@
-"""From a trained run to files that can be shipped."""
+"""Exported files of a training run."""

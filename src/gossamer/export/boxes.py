@@ -61,11 +61,11 @@ class _Tail:
         """The names of the results of `op`."""
         from onnx import helper
 
-        given = [each if isinstance(each, str) else self.constant(each) for each in inputs]
-        made = list(names) or [self._name() for _ in range(outputs)]
-        node = helper.make_node(op, given, made, name=f"{self.prefix}{op}_{len(self.graph.node)}", **attributes)
+        tensors = [each if isinstance(each, str) else self.constant(each) for each in inputs]
+        results = list(names) or [self._name() for _ in range(outputs)]
+        node = helper.make_node(op, tensors, results, name=f"{self.prefix}{op}_{len(self.graph.node)}", **attributes)
         self.graph.node.append(node)
-        return made
+        return results
 
     def constant(self, value: Any) -> str:
         from onnx import numpy_helper
@@ -79,14 +79,14 @@ class _Tail:
         return f"{self.prefix}{self.count}"
 
 
-def _whole(*values: int) -> Any:
+def _int64(*values: int) -> Any:
     return np.array(values, np.int64)
 
 
 def _boxes(tail: _Tail, deltas: str, spec: AnchorSpec) -> str:
     """(N, A, 4) x0, y0, x1, y1, as `gossamer.predictions.boxes.decode`."""
     centres, sides = anchors(spec)[:, :2], anchors(spec)[:, 2:]
-    shift, growth = tail.several("Split", 2, deltas, _whole(2, 2), axis=2)
+    shift, growth = tail.several("Split", 2, deltas, _int64(2, 2), axis=2)
     shift = tail("Mul", tail("Mul", shift, np.float32(spec.variances[0])), sides)
     centre = tail("Add", shift, centres)
     growth = tail("Min", tail("Mul", growth, np.float32(spec.variances[1])), np.float32(LOG_LIMIT))
@@ -97,14 +97,14 @@ def _boxes(tail: _Tail, deltas: str, spec: AnchorSpec) -> str:
 def _scores(tail: _Tail, logits: str, spec: AnchorSpec, how: Decoding) -> str:
     """(N, K, A): the scores of the classes' best candidates, 0 elsewhere."""
     if how.score == "softmax":
-        every = tail("Slice", tail("Softmax", logits, axis=2), _whole(1), _whole(1 << 31), _whole(2))
+        every = tail("Slice", tail("Softmax", logits, axis=2), _int64(1), _int64(1 << 31), _int64(2))
     else:
         every = tail("Sigmoid", logits)
     scores = tail("Transpose", every, perm=[0, 2, 1])
     if how.candidates >= spec.count:
         return scores
-    best = tail.several("TopK", 2, scores, _whole(how.candidates), axis=2)[0]
-    least = tail("Slice", best, _whole(how.candidates - 1), _whole(how.candidates), _whole(2))
+    best = tail.several("TopK", 2, scores, _int64(how.candidates), axis=2)[0]
+    least = tail("Slice", best, _int64(how.candidates - 1), _int64(how.candidates), _int64(2))
     return tail("Where", tail("GreaterOrEqual", scores, least), scores, np.float32(0))
 
 
@@ -114,16 +114,16 @@ def _selected(tail: _Tail, boxes: str, scores: str, how: Decoding, places: int, 
     What is left stands in an array of all scores, 0 elsewhere, since there each image's best are found at once.
     """
     iou, threshold = np.array([how.iou], np.float32), np.array([how.threshold], np.float32)
-    left = tail("NonMaxSuppression", boxes, scores, _whole(limit), iou, threshold)  # (m, 3): image, class, place
+    left = tail("NonMaxSuppression", boxes, scores, _int64(limit), iou, threshold)  # (m, 3): image, class, place
     nothing = tail("ConstantOfShape", tail("Shape", scores))
     dense = tail("ScatterND", nothing, left, tail("GatherND", scores, left))
-    flat = tail("Reshape", dense, _whole(0, -1))
-    values, index = tail.several("TopK", 2, flat, _whole(limit), axis=1)
-    found = tail("Transpose", tail("NonZero", tail("Greater", values, np.float32(0))), perm=[1, 0])  # image, rank
-    image = tail("Slice", found, _whole(0), _whole(1), _whole(1))
-    chosen = tail("Unsqueeze", tail("GatherND", index, found), _whole(1))
-    label, place = tail("Div", chosen, _whole(places)), tail("Mod", chosen, _whole(places))
+    flat = tail("Reshape", dense, _int64(0, -1))
+    values, index = tail.several("TopK", 2, flat, _int64(limit), axis=1)
+    positive = tail("Transpose", tail("NonZero", tail("Greater", values, np.float32(0))), perm=[1, 0])  # image, rank
+    image = tail("Slice", positive, _int64(0), _int64(1), _int64(1))
+    chosen = tail("Unsqueeze", tail("GatherND", index, positive), _int64(1))
+    label, place = tail("Div", chosen, _int64(places)), tail("Mod", chosen, _int64(places))
     corners = tail("GatherND", boxes, tail("Concat", image, place, axis=1))
     columns = [tail("Cast", image, to=1), tail("Cast", label, to=1)]  # 1 is float32
-    score = tail("Unsqueeze", tail("GatherND", values, found), _whole(1))
+    score = tail("Unsqueeze", tail("GatherND", values, positive), _int64(1))
     tail("Concat", *columns, score, corners, axis=1, name=name)

@@ -28,7 +28,7 @@ INPUT, OUTPUT, BATCH = "input", "logits", "batch"
 def to_onnx(model: nn.Module, size: tuple[int, int], in_chans: int = 3, outputs: tuple[str, ...] = (OUTPUT,)) -> bytes:
     """An ONNX model with `model`'s evaluation-mode function: input (batch, C, H, W) -> outputs (batch, ...), float32.
 
-    outputs: their names, in the order in which the model answers them. Batch norm is folded into convolutions, the batch is free, (H, W) = size. The same model gives the same bytes.
+    outputs: their names, in the order in which the model returns them. Batch norm is folded into convolutions, the batch is free, (H, W) = size. The same model gives the same bytes.
     Raises InputError for a model that torch cannot export, MissingPackageError.
     """
     onnx = _packages()
@@ -36,10 +36,10 @@ def to_onnx(model: nn.Module, size: tuple[int, int], in_chans: int = 3, outputs:
     for tensor in (*plain.parameters(), *plain.buffers()):  # channels_last would leave its mark on the graph
         tensor.data = tensor.data.clone(memory_format=torch.contiguous_format)
     plain.requires_grad_(False)
-    for module in plain.modules():  # torch would take in-place activations apart, in half as much time again
+    for module in plain.modules():  # torch would decompose in-place activations, which takes half as long again
         if getattr(module, "inplace", False):
             module.inplace = False  # type: ignore[assignment]
-    example = torch.zeros(2, in_chans, *size)  # a batch of 1 would be taken for a constant
+    example = torch.zeros(2, in_chans, *size)  # a batch of 1 would become a constant
     with contextlib.suppress(InputError):  # what only this tracer cannot follow is exported as it is
         fold_norms(plain, (2, in_chans, *size))
     try:
@@ -114,9 +114,9 @@ def _check_clean(proto: Any) -> None:
     texts = copy.deepcopy(proto)
     for tensor in texts.graph.initializer:
         tensor.ClearField("raw_data")
-    found = machine_path(texts.SerializeToString())
-    if found:
-        raise GossamerError(f"the exported model would tell the path {found}; nothing was written; please report this")
+    path = machine_path(texts.SerializeToString())
+    if path:
+        raise GossamerError(f"the exported model would tell the path {path}; nothing was written; please report this")
 
 
 def machine_path(data: bytes) -> str:

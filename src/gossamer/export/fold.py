@@ -14,14 +14,14 @@ def fold_norms(model: nn.Module, shape: tuple[int, int, int, int]) -> int:
     """Fold each batch norm of `model`, which must be in eval mode, whose one input is a convolution that nothing else reads.
 
     shape: (N, C, H, W) of an input. Changes `model`: a folded norm becomes an identity. Returns how many were. What runs
-    more than once, or shares its weights, stays as it is. Raises InputError where the model cannot be traced.
+    more than once, or whose weights are used elsewhere, stays as it is. Raises InputError where the model cannot be traced.
     """
     graph = trace(model, shape)
     modules = dict(model.named_modules())
     runs: dict[str, int] = {}
     for node in graph.nodes:
         runs[node.module] = runs.get(node.module, 0) + 1
-    found = 0
+    folded = 0
     for node in graph.nodes:
         before = _convolution(graph, node)
         if before is None or runs[node.module] > 1 or runs[before.module] > 1:
@@ -31,18 +31,18 @@ def fold_norms(model: nn.Module, shape: tuple[int, int, int, int]) -> int:
             continue
         _replace(model, before.module, fuse_conv_bn_eval(layer, norm))
         _replace(model, node.module, nn.Identity())
-        found += 1
-    return found
+        folded += 1
+    return folded
 
 
 def _convolution(graph: Graph, node: Node) -> Node | None:
     """The convolution that a batch norm alone reads, where it has weights of its own."""
     if node.op not in NORMS:
         return None
-    given = graph.values[node.inputs[0]]
-    if given.node < 0 or graph.consumers[given.index] != (node.index,) or given.index in graph.outputs:
+    source = graph.values[node.inputs[0]]
+    if source.node < 0 or graph.consumers[source.index] != (node.index,) or source.index in graph.outputs:
         return None
-    before = graph.nodes[given.node]
+    before = graph.nodes[source.node]
     weights = [graph.values[i] for i in before.inputs[1:]]
     if before.op != "convolution" or any(len(graph.consumers[value.index]) > 1 for value in weights):
         return None

@@ -43,7 +43,7 @@ FORMATS: dict[str, ExportFormat] = {
 
 @dataclass(frozen=True)
 class Exported:
-    """A file that was written, and what was found before it was. size: bytes. format: a name in FORMATS."""
+    """A file that was written, and the comparison made before. size: bytes. format: a name in FORMATS."""
 
     path: str
     format: str
@@ -56,14 +56,14 @@ class Exported:
 
     def text(self) -> str:
         """A few lines for people."""
-        found = self.comparison
+        comparison = self.comparison
         title = FORMATS[self.format].title
         return "\n".join(
             [
                 f"{self.path}: {self.size / 2**20:.2f} MiB, {title}, operator set {self.opset}",
-                f"{metric_name(found.score)} on {found.images} of {found.available} validation images: trained "
-                f"{found.trained[found.score]:.4f}, file {found.file[found.score]:.4f}",
-                f"outputs differ by at most {found.largest_difference:.3g} there; tolerance {self.tolerance:.3g}",
+                f"{metric_name(comparison.score)} on {comparison.images} of {comparison.available} validation images: trained "
+                f"{comparison.trained[comparison.score]:.4f}, file {comparison.file[comparison.score]:.4f}",
+                f"outputs differ by at most {comparison.largest_difference:.3g} there; tolerance {self.tolerance:.3g}",
                 *(f"verified with {check.runtime} ({check.largest_difference:.3g})" for check in self.verifications),
                 *self.notes,
             ]

@@ -1,4 +1,4 @@
-"""The inputs that a model file carries to be checked with: squares of noise, and encoded images."""
+"""The inputs that a model file carries to be checked with: blocks of noise, and encoded images."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ JPEG_SIDE = 1200
 
 
 def noise(size: tuple[int, int], channels: int, block: int, seed: int) -> NDArray[np.uint8]:
-    """uint8 (H, W, C): squares of `block` pixels, each channel one of 16 levels, the same on every machine.
+    """uint8 (H, W, C): blocks of `block` pixels, each channel one of 16 levels, the same on every machine.
 
     The numbers are SplitMix64 (Steele, Lea and Flood 2014, figure 16) of a counter: integers only.
     """
@@ -26,8 +26,8 @@ def noise(size: tuple[int, int], channels: int, block: int, seed: int) -> NDArra
     value = (value ^ (value >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     value = (value ^ (value >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     levels = (((value ^ (value >> np.uint64(31))) >> np.uint64(60)) * np.uint64(17)).astype(np.uint8)
-    squares = levels.reshape(height, width, channels)
-    return squares.repeat(block, axis=0).repeat(block, axis=1)[: size[0], : size[1]]
+    blocks = levels.reshape(height, width, channels)
+    return blocks.repeat(block, axis=0).repeat(block, axis=1)[: size[0], : size[1]]
 
 
 def check_images(preprocess: Preprocess) -> tuple[CheckImage, ...]:
@@ -40,10 +40,10 @@ def check_images(preprocess: Preprocess) -> tuple[CheckImage, ...]:
 
 
 def _encoded(size: tuple[int, int], kind: str) -> bytes:
-    """A picture with edges and slopes: squares of noise, half as bright, on a slope in each channel."""
-    squares = noise(size, 3, max(2, min(size) // 16), seed=1) // 2
+    """An image with edges and slopes: blocks of noise, half as bright, on a slope in each channel."""
+    blocks = noise(size, 3, max(2, min(size) // 16), seed=1) // 2
     down, across = np.indices(size)
     slope = np.stack([down * 127 // size[0], across * 127 // size[1], (down + across) * 127 // sum(size)], axis=2)
     file = io.BytesIO()
-    Image.fromarray((squares + slope).astype(np.uint8)).save(file, kind)
+    Image.fromarray((blocks + slope).astype(np.uint8)).save(file, kind)
     return file.getvalue()
