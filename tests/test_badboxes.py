@@ -253,3 +253,60 @@ def test_conversions_that_cannot_be(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     assert convert(root, tmp_path / "empty", "coco").images == 3
     assert set(WRITERS) == set(KINDS)
+
+
+POLYGON = {"bbox": None, "segmentation": [[4, 4, 28, 4, 28, 24, 4, 24], [30, 1, 31, 1, 31, 2]]}
+ODD: dict[str, tuple[dict[str, Any], list[float] | None]] = {
+    "polygons": (POLYGON, [4, 1, 31, 24]),
+    "no bbox, no polygon": ({"bbox": None}, None),
+    "empty bbox": ({"bbox": []}, None),
+    "empty bbox, crooked polygon": ({"bbox": [], "segmentation": [[1, 2, 3, 4, 5]]}, None),
+    "polygon of text": ({"bbox": [], "segmentation": [["1", 2, 3, 4, 5, 6]]}, None),
+    "run lengths": ({"bbox": None, "segmentation": {"counts": [1], "size": [32, 48]}}, None),
+    "three numbers": ({"bbox": [1, 2, 3]}, None),
+    "bbox of text": ({"bbox": ["1", "1", "2", "2"]}, None),
+    "bbox of null": ({"bbox": [1, 1, None, 2]}, None),
+    "category 3.0": ({"category_id": 3.0}, [4, 8, 20, 30]),
+    "category 3.5": ({"category_id": 3.5}, None),
+    "no category": ({"category_id": None}, None),
+    "unknown category": ({"category_id": 77}, None),
+    "image 1.0": ({"image_id": 1.0}, [4, 8, 20, 30]),
+    "unknown image": ({"image_id": 999}, None),
+    "image of a list": ({"image_id": [1]}, None),
+    "iscrowd null": ({"iscrowd": None}, [4, 8, 20, 30]),
+    "iscrowd text": ({"iscrowd": "no"}, None),
+}
+
+
+@pytest.mark.parametrize("name", ODD)
+def test_one_odd_annotation_costs_no_image(tmp_path: Path, name: str) -> None:
+    change, expected = ODD[name]
+    good = [{"image_id": i, "bbox": [1, 1, 5, 5]} for i in range(4)]
+    value = coco_value([*good, {"image_id": 1, "bbox": [4, 8, 16, 22], **change}], 4)
+    if value["annotations"][-1]["bbox"] is None:
+        del value["annotations"][-1]["bbox"]
+    root = coco(tmp_path / "c", value, images=4)
+    table = read_boxes(root)
+    assert len(table.names) == 4
+    assert table.targets.read(1).corners.tolist() == [[1, 1, 6, 6], *([expected] if expected else [])]
+    skipped = [note for note in table.notes if "1 of 5 annotations cannot be used and are skipped" in note]
+    assert len(skipped) == (expected is None)
+    back = read_boxes(convert(root, tmp_path / "voc", "voc").folder)
+    assert len(back.names) == 4 and len(back.targets.read(1)) == 1 + (expected is not None)
+
+
+def test_odd_images_and_entries_of_other_types_are_set_aside(tmp_path: Path) -> None:
+    value = coco_value([{"bbox": [1, 1, 5, 5]}, {"image_id": 2, "bbox": [1, 1, 5, 5]}], 4)
+    value["images"][1]["file_name"] = "../1.png"
+    del value["images"][2]["id"]
+    value["images"][3]["id"] = 3.0
+    value["images"] += [7, None]
+    value["annotations"] += ["x", {"image_id": 3, "id": 9, "category_id": 3.0, "bbox": [1, 1, 5, 5]}]
+    value["categories"][0]["id"] = 3.0
+    table = read_boxes(coco(tmp_path, value, images=4))
+    assert table.names == ["images/0.png", "images/3.png"]
+    assert [len(table.targets.read(row)) for row in range(2)] == [1, 1]
+    assert [note for note in table.notes if "4 of 6 images cannot be used and are skipped" in note]
+    assert [note for note in table.notes if "2 of 4 annotations cannot be used" in note and "image 2" in note]
+    with pytest.raises(DataError, match=r"path '\.\./0\.png'"):
+        read_boxes(coco(tmp_path / "b", coco_value([], images=[{"id": 0, "file_name": "../0.png"}])))

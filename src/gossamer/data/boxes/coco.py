@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from gossamer.data.boxes.jsonfile import entries, read_json
+from gossamer.data.boxes.jsonfile import entries, listed_entries, read_json
 from gossamer.data.boxes.records import (
     SIDECAR,
     BoxRecord,
@@ -60,8 +60,8 @@ def _peek(path: Path) -> bool:
 
 
 def read_coco(root: Path) -> Draft:
-    """What the COCO files of a folder say. Raises DataError: a file of another shape, ids that are not there or twice,
-    categories that differ between files, no image at all."""
+    """What the COCO files of a folder say; images and annotations that cannot be used are skipped and noted. Raises
+    DataError: a file of another shape, ids given twice, categories that differ between files, no image at all."""
     draft = Draft("coco", root, (), True, [])
     files = coco_files(root)
     contents = {path: read_json(path) for path in files}
@@ -93,7 +93,7 @@ def _categories(contents: dict[Path, dict[str, Any]]) -> dict[int, str]:
     for path, content in contents.items():
         own: dict[int, str] = {}
         for entry in entries(content, "categories", str(path)):
-            key = entry.get("id")
+            key = _id(entry.get("id"))
             if type(key) is not int or key in own:
                 what = "is no whole number" if type(key) is not int else "is given twice"
                 raise DataError(f"{path}: category id {reprlib.repr(key)} {what}", "unique whole numbers", "fix it")
@@ -112,7 +112,12 @@ def _categories(contents: dict[Path, dict[str, Any]]) -> dict[int, str]:
 
 def _others(contents: dict[Path, dict[str, Any]]) -> list[dict[str, Any]]:
     """The categories as they stand, for the way back."""
-    every = {entry["id"]: entry for content in contents.values() for entry in content["categories"]}
+    every = {
+        number: {**entry, "id": number}
+        for content in contents.values()
+        for entry in content["categories"]
+        if isinstance(number := _id(entry["id"]), int)
+    }
     return [every[key] for key in sorted(every)]
 
 
@@ -125,29 +130,30 @@ def _read_file(
     missing: list[str],
     unreadable: list[str],
 ) -> None:
-    """Add the records of one file. Raises DataError."""
+    """Add the records of one file. Entries that cannot be used are skipped and noted.
+
+    Raises DataError on ids or images given twice, and where no image or no annotation of the file can be used.
+    """
     where = printable_path(str(path))
     drawn: dict[int | str, list[BoxRecord]] = {}
-    for entry in entries(content, "images", where):
-        key = entry.get("id")
-        if not isinstance(key, int | str) or key in drawn:
-            what = "is given twice" if isinstance(key, int | str) else "is no number or text"
-            raise DataError(f"{where}: image id {reprlib.repr(key)} {what}", "unique ids", "fix the file")
+    images: list[tuple[int | str, str, dict[str, Any]]] = []
+    failed: list[DataError] = []
+    listed = listed_entries(content, "images", where, failed)
+    for entry in listed:
+        try:
+            key, name = _identity(entry, where)
+        except DataError as error:
+            failed.append(error)
+            continue
+        if key in drawn:
+            raise DataError(f"{where}: image id {reprlib.repr(key)} is given twice", "unique ids", "fix the file")
         drawn[key] = []
-    for entry in entries(content, "annotations", where):
-        key = entry.get("image_id")
-        if not isinstance(key, int | str) or key not in drawn:
-            raise DataError(
-                f"{where}: an annotation is of image {reprlib.repr(key)}, which is not listed",
-                "ids of images",
-                "fix it",
-            )
-        drawn[key].append(_drawn(entry, categories, where))
+        images.append((key, name, entry))
+    _note_skipped(draft, failed, len(images), "images", where)
+    _read_annotations(draft, content, drawn, categories, where)
     places = _places(draft.root, path)
     seen = {record.path for record in draft.records}
-    for entry in content["images"]:
-        name = entry.get("file_name")
-        name = inside(name if isinstance(name, str) else "", where)
+    for key, name, entry in images:
         place = next((place for place in places if (place / name).is_file()), None)
         if place is None:
             missing.append(name)
@@ -163,23 +169,80 @@ def _read_file(
             unreadable.append(error.given)
             continue
         extra = {key: value for key, value in entry.items() if key not in _OWN_IMAGE}
-        extra["id"] = entry["id"]
-        draft.records.append(ImageRecord(relative, name, split, size, drawn[entry["id"]], {"coco": extra}))
+        extra["id"] = key
+        draft.records.append(ImageRecord(relative, name, split, size, drawn[key], {"coco": extra}))
+
+
+def _identity(entry: dict[str, Any], where: str) -> tuple[int | str, str]:
+    """The id and the path of an image's entry. Raises DataError."""
+    key, name = _id(entry.get("id")), entry.get("file_name")
+    if key is None:
+        raise DataError(
+            f"{where}: image id {reprlib.repr(entry.get('id'))} is no number or text", "unique ids", "fix the file"
+        )
+    return key, inside(name if isinstance(name, str) else "", where)
+
+
+def _id(value: object) -> int | str | None:
+    """An id: a number or text, None for another value. 1.0, as tables write it, is 1."""
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    return value if isinstance(value, int | str) else None
+
+
+def _read_annotations(
+    draft: Draft,
+    content: dict[str, Any],
+    drawn: dict[int | str, list[BoxRecord]],
+    categories: dict[int, str],
+    where: str,
+) -> None:
+    """Add the boxes of a file to the lists of their images. Raises DataError where none can be used."""
+    failed: list[DataError] = []
+    used = 0
+    for entry in listed_entries(content, "annotations", where, failed):
+        key = _id(entry.get("image_id"))
+        try:
+            if key not in drawn:
+                raise DataError(
+                    f"{where}: an annotation is of image {reprlib.repr(key)}, which is not listed",
+                    "ids of images",
+                    "fix it",
+                )
+            drawn[key].append(_drawn(entry, categories, where))
+            used += 1
+        except DataError as error:
+            failed.append(error)
+    _note_skipped(draft, failed, used, "annotations", where)
+
+
+def _note_skipped(draft: Draft, failed: list[DataError], used: int, what: str, where: str) -> None:
+    """A note on entries that cannot be used. Raises the first of their errors where there is no other entry."""
+    if failed and not used:
+        raise failed[0]
+    if failed:
+        reasons = dict.fromkeys(error.given.removeprefix(f"{where}: ") for error in failed)
+        draft.notes.append(
+            f"{where}: {len(failed)} of {used + len(failed)} {what} cannot be used and are skipped: {shown(reasons, 3)}"
+        )
 
 
 def _drawn(entry: dict[str, Any], categories: dict[int, str], where: str) -> BoxRecord:
-    key, bbox = entry.get("category_id"), entry.get("bbox")
+    """Raises DataError where the category or the box is none."""
+    key, bbox = _id(entry.get("category_id")), entry.get("bbox")
     if type(key) is not int or key not in categories:
         raise DataError(
             f"{where}: an annotation has category {reprlib.repr(key)}",
             f"ids of categories ({shown(map(str, categories))})",
             "fix it",
         )
-    if not isinstance(bbox, list) or len(bbox) != 4 or not all(type(value) in (int, float) for value in bbox):
-        raise DataError(f"{where}: a bbox is {reprlib.repr(bbox)}", "four numbers x, y, width, height", "fix it")
-    crowd = entry.get("iscrowd", 0)
+    crowd = entry.get("iscrowd") or 0
     if crowd not in (0, 1):
         raise DataError(f"{where}: iscrowd is {reprlib.repr(crowd)}", "0 or 1", "fix it")
+    if bbox in (None, []):
+        bbox = _around(entry.get("segmentation"))
+    if not isinstance(bbox, list) or len(bbox) != 4 or not all(type(value) in (int, float) for value in bbox):
+        raise DataError(f"{where}: a bbox is {reprlib.repr(bbox)}", "four numbers x, y, width, height", "fix it")
     x, y, width, height = map(parse_number, bbox)
     area = parse_number(entry.get("area"))
     own = math.isfinite(area) and not math.isclose(area, width * height, rel_tol=1e-9)  # else it says nothing more
@@ -191,6 +254,20 @@ def _drawn(entry: dict[str, Any], categories: dict[int, str], where: str) -> Box
         area=area if own else math.nan,
         extra={"coco": extra} if extra else {},
     )
+
+
+def _around(polygons: object) -> list[float] | None:
+    """The bbox (x, y, width, height) around polygons, lists of x, y, x, y, ...; None where they are none."""
+    if not isinstance(polygons, list) or not polygons or not all(isinstance(each, list) for each in polygons):
+        return None
+    if not all(len(each) >= 6 and len(each) % 2 == 0 for each in polygons):
+        return None
+    points = [parse_number(value) for each in polygons for value in each if not isinstance(value, str)]
+    if len(points) < sum(map(len, polygons)) or not all(map(math.isfinite, points)):
+        return None
+    xs = [value for each in polygons for value in map(parse_number, each[::2])]
+    ys = [value for each in polygons for value in map(parse_number, each[1::2])]
+    return [min(xs), min(ys), max(xs) - min(xs), max(ys) - min(ys)]
 
 
 def _places(root: Path, path: Path) -> list[Path]:

@@ -29,6 +29,22 @@ def read_json(path: Path, limit: int = LIMIT) -> dict[str, Any]:
     return value
 
 
+def listed_entries(value: dict[str, Any], key: str, where: str, failed: list[DataError]) -> list[dict[str, Any]]:
+    """The objects in the list under `key`; an error for each other entry goes to `failed`.
+
+    Raises DataError where there is no list, or no object in a list that is not empty.
+    """
+    listed = value.get(key)
+    if isinstance(listed, list) and any(isinstance(entry, dict) for entry in listed):
+        failed += [
+            DataError(f"{where}: {key} holds {reprlib.repr(entry)}", "objects", "fix the file")
+            for entry in listed
+            if not isinstance(entry, dict)
+        ]
+        return [entry for entry in listed if isinstance(entry, dict)]
+    return entries(value, key, where)
+
+
 def entries(value: dict[str, Any], key: str, where: str) -> list[dict[str, Any]]:
     """The list of objects under `key`. Raises DataError."""
     listed = value.get(key)
