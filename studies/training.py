@@ -87,8 +87,8 @@ def train(model: nn.Module, images: Images, *, epochs: float, seed: int, lr: flo
 def accuracy(model: nn.Module, images: Images) -> float:
     """The share of test images that are classified right."""
     model.eval()
-    answers = [model(x).argmax(1) for x in images.test.split(256)]
-    return float((torch.cat(answers) == images.test_labels).float().mean())
+    predictions = [model(x).argmax(1) for x in images.test.split(256)]
+    return float((torch.cat(predictions) == images.test_labels).float().mean())
 
 
 class Score(NamedTuple):

@@ -32,7 +32,7 @@ class ChannelGroup:
     """Channels that are alike: they touch the same axes.
 
     axes: (parameter or buffer, axis) of each tensor that loses an index. channels: for each channel the members that
-    go with it; a channel may hold several indices of one axis, as behind a flatten or in a grouped convolution.
+    go with it; a channel may hold several indices of one axis, as after a flatten or in a grouped convolution.
     """
 
     axes: tuple[tuple[str, int], ...]
@@ -118,7 +118,7 @@ class _Tracker:
         return self.labels.get(index, np.zeros([1] * len(self.value(index).shape), dtype=np.int64))
 
     def along(self, index: int, axis: int) -> Labels:
-        """One label an index of `axis`. Where labels differ along another axis, they all must stay."""
+        """One label per index of `axis`. Where labels differ along another axis, they all must stay."""
         labels = self.of(index)
         count = self.value(index).shape[axis]
         if labels.size != labels.shape[axis]:
@@ -171,7 +171,7 @@ def _convolution(t: _Tracker, node: Node) -> None:
         output = t.new(shape[0])
         t.own(name, 0, output)
         t.tie(output.reshape(groups, -1), output.reshape(groups, -1)[:1])
-        if shape[1] == 1:  # one input channel a group: a group goes as a whole, which axis 1 cannot say
+        if shape[1] == 1:  # one input channel per group: a group is removed as a unit, which axis 1 cannot express
             t.keep(read)
     for each in bias:
         t.own(t.value(each).name, 0, output)
@@ -194,7 +194,7 @@ def _linear(t: _Tracker, node: Node) -> None:
 
 
 def _norm(t: _Tracker, node: Node) -> None:
-    """Batch norm and PReLU: a value a channel."""
+    """Batch norm and PReLU: a value per channel."""
     labels = t.along(node.inputs[0], 1)
     for each in node.inputs[1:]:
         if t.value(each).shape == labels.shape and t.value(each).name:

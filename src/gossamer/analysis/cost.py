@@ -7,8 +7,9 @@ Conventions:
   `Cost.unknown`, and the MACs of its layer are None.
 * Bytes are those of the traced type; each distinct tensor that a layer reads counts once.
 * Peak memory is that of activations, the input and the output among them, without weights, constants and the
-  scratch of kernels: a tensor lives from the layer that makes it to the last one that reads it, and a pointwise
-  operation or a normalisation writes over an input of the same size that dies there, as every runtime does.
+  scratch of kernels: a tensor is live from the layer that produces it to the last one that reads it. A pointwise
+  operation or a normalisation runs in place on an input of the same size that it is the last to read, as in every
+  runtime.
 """
 
 from __future__ import annotations
@@ -59,7 +60,8 @@ FORMULAS: dict[str, Formula] = {
     "addmv": _vector(1),
 }
 
-# No MACs by convention; one value in, one value out (with broadcasting): may write over an input that dies.
+# No MACs by convention; one value in, one value out (with broadcasting): may run in place on an input that it is the
+# last to read.
 POINTWISE = frozenset(
     """
     _native_batch_norm_legit_no_training _prelu_kernel abs add addcdiv addcmul atan ceil celu clamp clamp_max clamp_min
@@ -204,25 +206,25 @@ def _bytes(values: Sequence[Value]) -> int:
 
 def _live_bytes(graph: Graph) -> list[int]:
     """For each node the bytes of the activations that are in memory while it runs."""
-    births: dict[int, int] = {}  # memory of an activation -> node that makes it; 0 for the input
+    first_nodes: dict[int, int] = {}  # memory of an activation -> node that makes it; 0 for the input
     sizes: dict[int, int] = {}
     for value in graph.values:
-        if value.kind in ("input", "activation") and value.memory not in births:
-            births[value.memory], sizes[value.memory] = max(value.node, 0), value.bytes
-    deaths = dict(births)
+        if value.kind in ("input", "activation") and value.memory not in first_nodes:
+            first_nodes[value.memory], sizes[value.memory] = max(value.node, 0), value.bytes
+    last_nodes = dict(first_nodes)
     for node in graph.nodes:
         if node.op not in FREE:
-            deaths.update((graph.values[i].memory, node.index) for i in (*node.inputs, *node.outputs))
-    deaths.update((graph.values[i].memory, len(graph.nodes)) for i in graph.outputs)
+            last_nodes.update((graph.values[i].memory, node.index) for i in (*node.inputs, *node.outputs))
+    last_nodes.update((graph.values[i].memory, len(graph.nodes)) for i in graph.outputs)
 
     change = [0] * (len(graph.nodes) + 2)
-    for memory, birth in births.items():
-        change[birth] += sizes[memory]
-        change[deaths[memory] + 1] -= sizes[memory]
+    for memory, first in first_nodes.items():
+        change[first] += sizes[memory]
+        change[last_nodes[memory] + 1] -= sizes[memory]
     for node in graph.nodes:
-        if node.op in POINTWISE and births[output := graph.values[node.outputs[0]].memory] == node.index:
+        if node.op in POINTWISE and first_nodes[output := graph.values[node.outputs[0]].memory] == node.index:
             read = {value.memory for value in graph.read(node, "activation") if value.memory != output}
-            if any(deaths[memory] == node.index and sizes[memory] == sizes[output] for memory in read):
+            if any(last_nodes[memory] == node.index and sizes[memory] == sizes[output] for memory in read):
                 change[node.index] -= sizes[output]
                 change[node.index + 1] += sizes[output]
     return list(accumulate(change))

@@ -71,7 +71,7 @@ ACTIVATIONS: dict[str, Callable[..., nn.Module]] = {
     "relu": nn.ReLU,  # max(x, 0)
     "relu6": ReLU6,
     "leaky_relu": nn.LeakyReLU,  # x where positive, else 0.01 x; Maas et al. 2013
-    "prelu": nn.PReLU,  # its slope, one a layer, is learned; He et al. 2015 (1502.01852)
+    "prelu": nn.PReLU,  # its slope, one per layer, is learned; He et al. 2015 (1502.01852)
     "rrelu": nn.RReLU,  # the slope is drawn from 1/8 to 1/3 in training, its mean after; Xu et al. 2015 (1505.00853)
     "elu": nn.ELU,  # x where positive, else exp(x) - 1; Clevert et al. 2015 (1511.07289)
     "selu": nn.SELU,  # ELU scaled to keep mean and variance; Klambauer et al. 2017 (1706.02515)

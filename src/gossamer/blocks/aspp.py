@@ -24,7 +24,7 @@ class ImagePooling(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         pooled = F.adaptive_avg_pool2d(x, 1)
-        if self.training and len(x) == 1:  # batch norm refuses to train on a single value a channel
+        if self.training and len(x) == 1:  # batch norm refuses to train on a single value per channel
             pooled = pooled.expand(-1, -1, 1, 2)
         out: Tensor = self.project(pooled)[..., :1]
         return out.expand(-1, -1, *x.shape[-2:])
@@ -35,7 +35,7 @@ class Aspp(nn.Module):
 
     (N, c_in, H, W) -> (N, c_out, H, W). rates: dilations of the 3x3 convolutions; without any, what is left is the
     light head of MobileNetV2 (1801.04381, section 6.3). separable: depthwise 3x3, then 1x1, each with norm and ReLU,
-    in the place of the 3x3 (DeepLabv3+, 1802.02611, section 3.1). drop_rate: behind the joining convolution.
+    in the place of the 3x3 (DeepLabv3+, 1802.02611, section 3.1). drop_rate: after the joining convolution.
     MACs with r rates, a position: (1 + 9 * r) * c_in * c_out + (2 + r) * c_out^2; image pooling adds c_in * c_out.
     Source: DeepLabv3 (1706.05587), section 3.3 and figure 5.
     """

@@ -1,4 +1,4 @@
-"""Classifier heads: from the last feature map to one number a class, or to an embedding."""
+"""Classifier heads: from the last feature map to one number per class, or to an embedding."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from gossamer.blocks.pool import average_to
 class ClassifierHead(nn.Module):
     """Base of the heads: dropout, then the layer called `classifier`.
 
-    With `num_classes=0` there is no classifier and the head answers the pooled features (N, num_features).
+    With `num_classes=0` there is no classifier and the head returns the pooled features (N, num_features).
     """
 
     def __init__(self, num_features: int, num_classes: int, *, drop_rate: float = 0.0) -> None:
@@ -91,7 +91,7 @@ class ConvHead(ClassifierHead):
 def conv_head_of(head: LinearHead) -> ConvHead:
     """The 1x1 convolution and global average that answer the same as a linear head, with its weights.
 
-    The average is linear, so it may come before or behind the classifier; behind it the classifier also answers each
+    The average is linear, so it may come before or after the classifier; after it the classifier also answers each
     position of a larger image. MACs: those of the linear head times h * w. Source: Network in Network (1312.4400).
     """
     conv_head = ConvHead(head.num_features, head.num_classes, drop_rate=head.drop.p, act=False)
@@ -108,7 +108,7 @@ class HiddenHead(ClassifierHead):
     """Global average, linear layer, activation, dropout, classifier: (N, C, h, w) -> (N, num_classes).
 
     The embedding is the hidden layer's. MACs: C * hidden + hidden * num_classes.
-    Source: MobileNetV3 (1905.02244), section 5.1: the last layer moved behind the pool.
+    Source: MobileNetV3 (1905.02244), section 5.1: the last layer moved after the pool.
     """
 
     def __init__(

@@ -115,7 +115,7 @@ class InceptionA(Branches):
     """1x1; 1x1 then k x k; 1x1 then 3x3 twice in the place of 5x5; a pool then 1x1.
 
     (N, c_in, H, W) -> (N, sum of the ends, H, W). single: channels of the second branch, `kernel` its larger one.
-    pool: channels behind the pool; `pooling`: the pool, by default a 3x3 average.
+    pool: channels after the pool; `pooling`: the pool, by default a 3x3 average.
     Source: Inception v3 (1512.00567), figure 5; v4 (1602.07261), figure 4; v2 (1502.03167), figure 5.
     """
 
@@ -221,7 +221,7 @@ class InceptionResidual(nn.Module):
     """Branches, joined by a 1x1 convolution with bias and without norm, scaled, and added to the input.
 
     (N, c, H, W) -> the same shape. chains: the steps of each branch. scale: of the branch, against unstable training.
-    act: behind the addition; the last block of some weights has none. MACs of the 1x1: sum of the ends * c * H * W.
+    act: after the addition; the last block of some weights has none. MACs of the 1x1: sum of the ends * c * H * W.
     Source: Inception-ResNet (1602.07261), figures 10 to 20 and section 3.3.
     """
 

@@ -12,7 +12,7 @@ def initialise(module: nn.Module) -> None:
 
     Convolutions: normal with variance 2 / fan (He et al. 2015, 1502.01852, section 2.2). The fan is the
     outputs' (a channel's own group) where a norm follows, so that gradients keep their size; a convolution
-    with a bias has no norm behind it to correct the size of its output, so there it is the inputs'.
+    with a bias has no norm after it to correct the size of its output, so there it is the inputs'.
     Norms: scale 1, shift 0. Biases: 0. Linear layers: see `initialise_classifier`.
     """
     if any(parameter.is_meta for parameter in module.parameters()):

@@ -79,7 +79,7 @@ class AverageTo(nn.Module):
 class PoolToFive(nn.Module):
     """5x5 average of stride 3 before an auxiliary classifier: (N, C, H, W) -> (N, C, h, w), h and w at least 5.
 
-    Maps below 17x17, which that pool would leave too small for the 5x5 convolution behind it, are averaged to 5x5.
+    Maps below 17x17, which that pool would leave too small for the 5x5 convolution after it, are averaged to 5x5.
     No MACs by convention. Source: Inception v3 (1512.00567), figure 8.
     """
 

@@ -88,7 +88,7 @@ class InvertedResidual(nn.Module):
 
     (N, c_in, H, W) -> (N, c_out, h, w), h = ceil(H / stride). `c_mid` is the expanded width; None leaves
     the expansion out. `shortcut` adds the input; it needs stride 1 and c_in == c_out. `attention` acts on the
-    depthwise layer's map. `last_act`: an activation behind the projection, for the ablation of section 6.4.
+    depthwise layer's map. `last_act`: an activation after the projection, for the ablation of section 6.4.
     MACs: c_in * c_mid * H * W + (k * k * c_mid + c_mid * c_out) * h * w, and the attention's.
     Source: MobileNetV2 (1801.04381), table 1 and figure 4; with attention: MobileNetV3 (1905.02244), figure 4.
     """
@@ -130,7 +130,7 @@ class UniversalInvertedBottleneck(nn.Module):
     (N, c_in, H, W) -> (N, c_out, h, w), h = ceil(H / stride). start, kernel: of the two depthwise layers; 0 leaves one
     out. Both: "extra depthwise"; the second alone: the inverted residual; the first alone: ConvNeXt's block; none: a
     feed-forward pair. The second is strided, or the first where it is alone. The input is added where shapes agree.
-    MACs, with H' x W' behind `start`: start^2 * c_in * H' * W' + c_in * c_mid * H' * W' +
+    MACs, with H' x W' after `start`: start^2 * c_in * H' * W' + c_in * c_mid * H' * W' +
     (kernel^2 * c_mid + c_mid * c_out) * h * w. Source: MobileNetV4 (2404.10518), figure 4.
     """
 
@@ -163,7 +163,7 @@ class UniversalInvertedBottleneck(nn.Module):
 
 
 class PreActBlock(nn.Module):
-    """Norm and activation before each convolution: two 3x3, or with c_mid a bottleneck; nothing behind the addition.
+    """Norm and activation before each convolution: two 3x3, or with c_mid a bottleneck; nothing after the addition.
 
     (N, c_in, H, W) -> (N, c_out, h, w), h = ceil(H / stride). Where the shape changes, the shortcut is a 1x1 convolution
     of the activated input. drop_rate: dropout before the last convolution, for wide networks.

@@ -1,4 +1,4 @@
-"""Networks: one family a file, read like its paper's table.
+"""Networks: one family per file, laid out like its paper's table.
 
     create_model("mobilenet_v2", num_classes=5, width=0.5)
     list_models("mobile*")

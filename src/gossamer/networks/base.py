@@ -34,7 +34,7 @@ class FeatureList(list[FeatureInfo]):
 
 
 class KeyMapping(NamedTuple):
-    """How another library calls the tensors of a network.
+    """The mapping from another library's state dict keys to ours.
 
     rules: pairs of (regular expression, replacement), all applied in order to one of their names to get ours.
     A name that becomes "" has no place in our network and is left out.
@@ -50,7 +50,7 @@ class KeyMapping(NamedTuple):
 
 
 class Outputs(NamedTuple):
-    """What a network with auxiliary classifiers answers while training: its logits, and theirs, first to last."""
+    """The output of a network with auxiliary classifiers in training mode: its logits, and theirs in order."""
 
     logits: Tensor
     aux: list[Tensor]
@@ -59,7 +59,7 @@ class Outputs(NamedTuple):
 class Backbone(nn.Module):
     """A network, or those of its parts that a model keeps: what the weights of the network are loaded into.
 
-    key_mappings: how other libraries call its tensors. pretrained: the listed set that its weights were taken from, with
+    key_mappings: from other libraries' state dict keys to ours. pretrained: the listed set that its weights were taken from, with
     the preprocessing they expect, else None.
     """
 
@@ -109,9 +109,9 @@ class Network(Backbone):
     (a pool before them, where there is one, is called `pool`). conv_head: the last 1x1 convolution, part of
     `forward_features` but not of the features by stride, or the identity. head: pooling and classifier.
     aux: auxiliary classifiers by the number of the stage whose map they read. With them, a network in training mode
-    answers `Outputs`; in evaluation mode they are idle.
+    returns `Outputs`; in evaluation mode they are idle.
     classifier_path: what the names of the classifier's parameters begin with.
-    With `num_classes=0` it answers embeddings (N, num_features).
+    With `num_classes=0` it returns embeddings (N, num_features).
     """
 
     classifier_path = "head."
@@ -164,13 +164,13 @@ class Network(Backbone):
 
     def forward_aux(self, x: Tensor) -> Outputs:
         """The logits, and those of each auxiliary classifier, first to last: all (N, num_classes)."""
-        answers: list[Tensor] = []
+        aux_logits: list[Tensor] = []
         x = self.stem(x)
         for index, stage in enumerate(self.stages):
             x = stage(x)
             if str(index) in self.aux:
-                answers.append(self.aux[str(index)](x))
-        return Outputs(self.forward_head(self.conv_head(x)), answers)
+                aux_logits.append(self.aux[str(index)](x))
+        return Outputs(self.forward_head(self.conv_head(x)), aux_logits)
 
     def reset_classifier(self, num_classes: int) -> None:
         """A classifier of `num_classes` with fresh weights; 0 leaves it out. Raises SettingsError."""
@@ -189,7 +189,7 @@ class Features(NetworkParts):
     """The feature maps of a network, at `out_indices` of its `feature_info` (default all), finest first.
 
     forward: (N, in_chans, H, W) -> list of (N, channels, H / reduction, W / reduction). It shares the modules
-    of `network`, under the same names, and leaves out those behind the last map asked for.
+    of `network`, under the same names, and leaves out those after the last map asked for.
     Raises SettingsError where an index is out of range; negative ones count from the last.
     """
 
@@ -218,7 +218,7 @@ class Features(NetworkParts):
 
 
 def backbone_of(model: nn.Module) -> nn.Module:
-    """Where in `model` the weights of its network belong: what its `backbone_parts` answers, or the module at its
+    """Where in `model` the weights of its network belong: what its `backbone_parts` returns, or the module at its
     `backbone_path`, else the model itself."""
     find_parts: Callable[[], nn.Module] | None = getattr(model, "backbone_parts", None)
     if find_parts is not None:

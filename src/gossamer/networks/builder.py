@@ -87,12 +87,12 @@ class Builder:
         return nn.MaxPool2d(kernel, 2, padding=padding, ceil_mode=ceil_mode)
 
     def stem(self, module: nn.Module, channels: int) -> None:
-        """The first layers, which answer `channels`."""
+        """The first layers, with `channels` output channels."""
         self._stem = module
         self._tap("stem", channels)
 
     def stage(self, blocks: Iterable[nn.Module], channels: int, *, pool: nn.Module | None = None) -> None:
-        """The next stage: `blocks`, behind a `pool` where there is one, which answer `channels`."""
+        """The next stage: `blocks`, after a `pool` where there is one, with `channels` output channels."""
         parts: OrderedDict[str, nn.Module] = OrderedDict()
         if pool is not None:
             parts["pool"] = pool

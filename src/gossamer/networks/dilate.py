@@ -1,7 +1,7 @@
 """Strides traded for dilation: the same weights, a finer last map.
 
 Where a network would shrink its maps below 1 / output_stride of the input, its layers keep their size, and the
-kernels behind them reach over as many pixels more. Sampled at every second (fourth, ...) place, the new map holds
+kernels after them reach over as many pixels more. Sampled at every second (fourth, ...) place, the new map holds
 the values of the old one. Source: Chen et al., DeepLab (1606.00915), section 3.1; Yu and Koltun (1511.07122).
 """
 
@@ -63,7 +63,7 @@ def _set(network: nn.Module, layer: nn.Module, stride: int, rate: int) -> None:
     """Give `layer` its new stride, and `rate` times its dilation and padding.
 
     One that gave up its stride keeps the size of its map, whatever its padding, so that branches side by side still fit:
-    the edge is repeated behind the last row and column.
+    the edge is repeated after the last row and column.
     """
     rows, columns = _pair(layer.padding)
     if isinstance(layer, nn.Conv2d):

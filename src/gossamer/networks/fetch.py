@@ -94,7 +94,7 @@ def _split(ref: str) -> tuple[str, str]:
     if not fragment.startswith("sha256=") or not re.fullmatch(r"[0-9a-f]{64}", digest):
         raise WeightsError(
             f"{ref}: has no SHA-256 to check it by",
-            "#sha256= and 64 hexadecimal digits behind the address",
+            "#sha256= and 64 hexadecimal digits after the address",
             f"add {address}#sha256=..., from the publisher or from `sha256sum` of a copy that is trusted",
         )
     return address, digest

@@ -65,7 +65,7 @@ def inception_v2(
     bias: bool = False,
     width: float = 1.0,
 ) -> Network:
-    """BN-Inception; `width` scales every layer but the classifier. stem: the 7x7, separable or full. projection: channels behind the pool of 4c and 4d.
+    """BN-Inception; `width` scales every layer but the classifier. stem: the 7x7, separable or full. projection: channels after the pool of 4c and 4d.
 
     bias: of the convolutions before batch norms, where it has no effect; pytorchcv's weights have it.
     Raises UnknownNameError for another stem.

@@ -18,7 +18,7 @@ from gossamer.networks.base import KeyMapping, Network
 from gossamer.networks.builder import Builder
 from gossamer.networks.inceptionstem import add_conv, add_stem
 
-A = (32, 64, 64)  # channels behind the pool of each module A
+A = (32, 64, 64)  # channels after the pool of each module A
 B = (128, 160, 160, 192)  # channels of the 7x7 branches within each module B
 AUX, AUX_HIDDEN = 128, 768
 
@@ -67,7 +67,7 @@ KEY_MAPPING = KeyMapping("torchvision and timm", (*PLACES, *STEPS, *BRANCHES, *F
 
 
 def inception_v3(builder: Builder, *, width: float = 1.0, aux: bool = False) -> Network:
-    """Inception v3; `width` scales every layer but the classifiers. aux: the auxiliary classifier behind the modules B."""
+    """Inception v3; `width` scales every layer but the classifiers. aux: the auxiliary classifier after the modules B."""
     add_stem(builder, width)
     c = add_conv(builder, width)
     pool, blocks = builder.max_pool(padding=0), list[Branches]()

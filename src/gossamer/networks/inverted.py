@@ -78,7 +78,7 @@ def expanded(
 
 
 def last_conv(builder: Builder, channels: int, act: Activation) -> ConvNormAct:
-    """The 1x1 convolution behind the stages."""
+    """The 1x1 convolution after the stages."""
     return ConvNormAct(builder.channels, channels, act=act)
 
 

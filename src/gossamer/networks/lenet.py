@@ -4,7 +4,7 @@
 distances to fixed codes. The paper drew a 7x12 bitmap for each character; the codes here are fixed signs of as many
 places, so that there may be any classes. "modern": what most texts build: all of C3, plain pooling, a linear
 classifier. "caffe": the wider example of Caffe, for 28x28.
-C5 covers the whole 5x5 map that 32x32 gives; of larger inputs its answers are averaged.
+C5 covers the whole 5x5 map that 32x32 gives; of larger inputs its outputs are averaged.
 Made for 32x32: `small_input` changes nothing.
 """
 

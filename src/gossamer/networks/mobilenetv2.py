@@ -102,13 +102,13 @@ def mobilenet_v2(
     strides: of the seven rows; the paper's first version had (1, 2, 2, 1, 2, 2, 1).
     expand_first: an expansion convolution of 1x also in the first bottleneck.
     classifier_bias: False where the classifier is a 1x1 convolution without bias.
-    last_act: an activation behind the bottlenecks, which the paper leaves linear; shortcut: False for a network without
+    last_act: an activation after the bottlenecks, which the paper leaves linear; shortcut: False for a network without
     any. Both are the ablations of section 6.4.
     repeats: blocks of the seven rows in place of the table's. Raises SettingsError where either are not seven.
     """
     for name, values in (("strides", strides), ("repeats", repeats)):
         if values is not None and len(values) != len(BODY):
-            raise SettingsError(f"{name} of {len(values)} rows for MobileNetV2", "seven", "give one a row")
+            raise SettingsError(f"{name} of {len(values)} rows for MobileNetV2", "seven", "give one per row")
     c_in = make_divisible(STEM * width)
     builder.stem(ConvNormAct(builder.in_chans, c_in, 3, stride=builder.stride(2), act="relu6"), c_in)
     for row, first_stride, n in zip(BODY, strides, repeats or [row.n for row in BODY]):

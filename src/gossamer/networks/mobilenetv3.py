@@ -24,7 +24,7 @@ from gossamer.networks.inverted import Row, add_stages, last_conv, timm_rules, t
 RE: Activation = "relu"
 HS: Activation = "hard_swish"
 STEM = 16
-LAST = {"large": (960, 1280), "small": (576, 1024)}  # the 1x1 before the pool and the one behind it
+LAST = {"large": (960, 1280), "small": (576, 1024)}  # the 1x1 before the pool and the one after it
 BODY = {
     "large": (
         #     k  exp   c   SE     NL  s

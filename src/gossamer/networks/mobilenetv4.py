@@ -30,7 +30,7 @@ class Conv(NamedTuple):
 
 
 class Uib(NamedTuple):
-    """n universal inverted bottlenecks: kernels before and behind the expansion t, channels c, stride s."""
+    """n universal inverted bottlenecks: kernels before and after the expansion t, channels c, stride s."""
 
     start: int
     k: int

@@ -1,7 +1,7 @@
 """Pre-activation ResNet. He et al., Identity Mappings in Deep Residual Networks, 2016, arXiv 1603.05027, section 4.
 Wide: Zagoruyko and Komodakis, Wide Residual Networks, 2016, arXiv 1605.07146, table 1.
 
-The networks of CIFAR: 3x3 stem without norm, three stages of 16, 32 and 64 channels times `width`, norm and ReLU behind
+The networks of CIFAR: 3x3 stem without norm, three stages of 16, 32 and 64 channels times `width`, norm and ReLU after
 the last. A depth is 6n + 4 with wide or 6n + 2 with plain basic blocks, 9n + 2 with bottlenecks. The wide networks'
 dropout of 0.3 within a block is `block_drop_rate`. Made for 32x32: `small_input` changes nothing.
 """

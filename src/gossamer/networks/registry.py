@@ -25,7 +25,7 @@ class Entry(NamedTuple):
 
 
 class Traits(NamedTuple):
-    """What may be asked of a network before it is built.
+    """Properties of a network that are known before it is built.
 
     input: channels, height and width that it is made for. has_stages: it is a `Network` with stem, stages and
     conv_head; without them only its feature maps and its classifier are there. traceable: it runs on shapes alone,

@@ -84,7 +84,7 @@ def squeezenext(
         raise UnknownNameError("style of SqueezeNext", style, STYLES)
     row = VERSIONS[version]
     if repeats is not None and len(repeats) != len(CHANNELS):
-        raise SettingsError(f"repeats of {len(repeats)} stages for SqueezeNext", "four", "give one a stage")
+        raise SettingsError(f"repeats of {len(repeats)} stages for SqueezeNext", "four", "give one per stage")
     theirs = style == "pytorchcv"
     stem, last = (make_divisible(c * width) if theirs else c for c in (STEM, HEAD))
     kernel, padding = (7, 1) if theirs else (row.kernel, 0)

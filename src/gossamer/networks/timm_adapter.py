@@ -33,7 +33,7 @@ _libraries: list[Any] = []  # an operator lives as long as its library
 class TimmNetwork(Network):
     """A network of timm: (N, in_chans, H, W) -> (N, num_classes). It has no stem, stages or head of ours.
 
-    `forward_features` answers what timm's does: a map (N, C, h, w) of convolutional networks, of transformers often
+    `forward_features` returns what timm's does: a map (N, C, h, w) of convolutional networks, of transformers often
     another layout; ask for `features_only=True` where a map is needed.
     """
 

@@ -60,7 +60,7 @@ def vgg(
     """
     counts = tuple(repeats or DEPTHS[depth])
     if len(counts) != len(CHANNELS):
-        raise SettingsError(f"repeats of {len(counts)} stages for VGG", "five", "give one a stage")
+        raise SettingsError(f"repeats of {len(counts)} stages for VGG", "five", "give one per stage")
     for index, (channels, n) in enumerate(zip(CHANNELS, counts)):
         c = make_divisible(channels * width)
         inputs = [builder.channels] + [c] * (n - 1)

@@ -23,13 +23,13 @@ OURS = KeyMapping("gossamer", ())
 
 @dataclass(frozen=True)
 class Difference:
-    """What a weights file and a network did not have in common; `str` lists it, `+` for the file, `-` for the network.
+    """Which tensors a weights file and a network do not share; `str` lists it, `+` for the file, `-` for the network.
 
     key_mapping: whose names the file uses. loaded: count of tensors taken. missing: (name, shape) that the network
     has and the file has not. unexpected: the reverse, by the file's names. mismatched: (name, shape in the file,
     shape in the network). classifier: classes in the file and in the network, where the classifier was left as
     it was; 0 where there is none. adapted: input channels in the file and in the network, where they differ.
-    left_out: count of the file's tensors of parts that the network was built without: those behind the last
+    left_out: count of the file's tensors of parts that the network was built without: those after the last
     feature map asked for, auxiliary classifiers. norm_eps: what the batch norms now add to the variance, where the
     file's library has its own value for this network.
     """
@@ -68,14 +68,14 @@ class Difference:
 
 
 class FileTensor(NamedTuple):
-    """A tensor of the file, with the file's name for it."""
+    """A tensor of the file and its name in the file."""
 
     name: str
     value: Tensor
 
 
 def load_weights(model: nn.Module, path: str | os.PathLike[str], *, strict: bool = True) -> Difference:
-    """Take the weights of the file `path` into `model`, and tell the difference.
+    """Load the weights of the file `path` into `model`, and return the difference.
 
     A classifier of another number of classes is left as it is. Where the network has other input channels than
     the file, the first layer's weights are repeated or summed over them, and scaled: a grey image in all channels
@@ -148,7 +148,7 @@ def _rename(name: str, key_mapping: KeyMapping, blocks: list[str]) -> str:
     numbered = re.match(r"features\.(\d{1,4})\.", name)
     if numbered and int(numbered[1]) in key_mapping.blocks:
         place = key_mapping.blocks.index(int(numbered[1]))
-        # behind the last stage of a network that gives features only there is no path; `stages.9999` says so
+        # after the last stage of a network that gives features only there is no path; `stages.9999` says so
         path = blocks[place] if place < len(blocks) else "stages.9999.0"
         name = f"{path}.{name[numbered.end() :]}"
     for pattern, replacement in key_mapping.rules:
@@ -232,7 +232,7 @@ def _fitted(name: str, value: Tensor, target: Tensor) -> Tensor | None:
 
 
 def _rescaled(repeated: Tensor, value: Tensor) -> Tensor:
-    """`repeated`, whose channels do not hold each of `value` equally often, with the same sum a kernel position."""
+    """`repeated`, whose channels do not hold each of `value` equally often, with the same sum per kernel position."""
     return repeated - repeated.mean(1, keepdim=True) + value.sum(1, keepdim=True) / repeated.shape[1]
 
 
