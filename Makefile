@@ -3,13 +3,14 @@
 # make test-full  set up, then run all tests: at most 30 minutes on two cores
 # make engine  build the native engine (needs a C++17 compiler)
 # make fuzz    set up, then fuzz the engine's loader: FUZZ_EXAMPLES by hypothesis, FUZZ_SECONDS by libFuzzer (needs clang)
+# make mutate  set up, then change the source at random and see which changes no test notices: ROOM=data,images COUNT=50 SEED=1
 # make check   set up, then lint, formatting (Python and C++), types, layers
 PYTHON ?= python3
 VENV := .venv
 PY := $(VENV)/bin/python
 READY := $(VENV)/.ready
 
-.PHONY: demo test test-full check format clean engine fuzz
+.PHONY: demo test test-full check format clean engine fuzz mutate
 
 ENGINE := src/gossamer/runtime/libgossamer.so
 CXX_SOURCES := $(wildcard $(foreach folder,engine/src engine/include engine/test engine/example engine/fuzz benchmarks,$(addprefix $(folder)/*.,c cpp h inc)))
@@ -43,6 +44,12 @@ fuzz: $(READY) engine
 	$(PY) engine/fuzz/seeds.py build/fuzz/seeds
 	engine/fuzz/run.sh build/fuzz/seeds tests/hostile/native $(FUZZ_SECONDS)
 
+ROOM ?= all
+COUNT ?= 50
+SEED ?= 1
+mutate: $(READY) engine
+	$(PY) -m tests.mutation --rooms $(ROOM) --count $(COUNT) --seed $(SEED)
+
 format: $(READY)
 	$(PY) -m ruff check --fix .
 	$(PY) -m ruff format .
@@ -54,4 +61,4 @@ $(READY): pyproject.toml constraints.txt
 	touch $@
 
 clean:
-	rm -rf $(VENV) build dist src/*.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) build dist src/*.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .mutation

@@ -1,0 +1,137 @@
+"""Running the tests of a mutant in a fork of a process that has imported what they need, but nothing of gossamer."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import os
+import select
+import signal
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from tests.mutation.mutants import Mutant
+from tests.mutation.record import copy_checkout
+
+START = 30.0  # seconds to import and collect the tests of a mutant
+TIMES = 5.0  # how much longer than usual its tests may take
+
+
+class Outcome:
+    """A pytest plugin: runs the tests named, in that order, and lists those that fail."""
+
+    def __init__(self, tests: Sequence[str]) -> None:
+        self.order = {test: index for index, test in enumerate(tests)}
+        self.failed: list[str] = []
+        self.passed: list[str] = []
+
+    def pytest_collection_modifyitems(self, items: list[Any]) -> None:
+        items[:] = sorted(
+            (item for item in items if item.nodeid in self.order), key=lambda item: self.order[item.nodeid]
+        )
+
+    def pytest_collectreport(self, report: Any) -> None:
+        if report.failed:
+            self.failed.append(report.nodeid)
+
+    def pytest_runtest_logreport(self, report: Any) -> None:
+        if report.failed:
+            self.failed.append(report.nodeid)
+        elif report.when == "call":
+            self.passed.append(report.nodeid)
+
+
+class Runner:
+    """A copy of the checkout in a new folder, which is this process's current one from here on."""
+
+    def __init__(self, folder: Path) -> None:
+        self.tree = copy_checkout(folder / "tree")
+        os.chdir(self.tree)
+        os.environ["PYTHONPATH"] = f"{self.tree}/src:{self.tree}"
+        os.environ["PYTHONDONTWRITEBYTECODE"] = "1"
+        sys.dont_write_bytecode = True
+        # the tests and gossamer come from the copy, from here on
+        for name in [name for name in sys.modules if name.split(".")[0] in ("tests", "gossamer")]:
+            if name.split(".")[:2] != ["tests", "mutation"] and name != "tests":
+                del sys.modules[name]
+        sys.path[:0] = [f"{self.tree}/src", str(self.tree)]
+        sys.modules["tests"].__path__ = [str(self.tree / "tests")]
+        self.server: Any = None
+        import onnx
+        import onnxruntime
+        import onnxscript
+        import torch.onnx
+        import yaml  # noqa: F401
+
+        assert onnx and onnxruntime and onnxscript and torch
+        assert not any(name.split(".")[0] == "gossamer" for name in sys.modules)
+
+    def judge(self, mutant: Mutant, tests: Sequence[str], seconds: float) -> str:
+        """ "killed by TEST", "killed by time", "survived", or "no coverage" where there are no tests."""
+        if not tests:
+            return "no coverage"
+        path = self.tree / mutant.file
+        source = path.read_bytes()
+        path.write_bytes(mutant.apply(source))
+        try:
+            failed = self.failing(tests, START + TIMES * seconds)
+        finally:
+            path.write_bytes(source)
+        if failed is None:
+            return "killed by time"
+        return f"killed by {failed[0]}" if failed else "survived"
+
+    def failing(self, tests: Sequence[str], seconds: float, stop: bool = True) -> list[str] | None:
+        """The tests that fail, with `stop` the first alone; None if together they take longer than `seconds`."""
+        if self.server is None or self.server.process.poll() is not None:
+            from tests.runs import Commands
+
+            self.server = Commands()
+        read, write = os.pipe()
+        child = os.fork()
+        if not child:
+            os.close(read)
+            try:
+                os.write(write, json.dumps(self._pytest(tests, stop)[:20]).encode())
+            finally:
+                os._exit(0)
+        os.close(write)
+        text, end = b"", time.monotonic() + seconds
+        try:
+            while select.select([read], [], [], max(0.0, end - time.monotonic()))[0]:
+                if not (part := os.read(read, 65536)):
+                    break
+                text += part
+            else:
+                self.server.close()  # it may be in the middle of a command
+                return None
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(child, signal.SIGKILL)
+            os.waitpid(child, 0)
+            os.close(read)
+        return list(json.loads(text)) if text else ["(the process of the tests died)"]
+
+    def _pytest(self, tests: Sequence[str], stop: bool) -> list[str]:
+        """In the fork: run the tests, and list the failing ones."""
+        os.setsid()
+        import pytest
+
+        from tests import runs
+
+        runs.commands = lambda: self.server
+        outcome = Outcome(tests)
+        null = os.open(os.devnull, os.O_RDWR)
+        for number in (0, 1, 2):
+            os.dup2(null, number)
+        files = list(dict.fromkeys(test.split("::")[0] for test in tests))
+        options = ["-q", "-p", "no:cacheprovider", "-p", "no:xdist", "--tb=no", *(["-x"] if stop else [])]
+        with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+            code = pytest.main([*options, *files], plugins=[outcome])
+        if code not in (0, 1) and not outcome.failed:
+            outcome.failed.append(f"(pytest ended with {int(code)})")
+        return outcome.failed
