@@ -76,7 +76,7 @@ def _rows(path: Path) -> tuple[list[tuple[str, str, str]], int]:
         if word and word not in SPLIT_NAMES:
             raise DataError(f"{path}: line {number}: split {word!r}", "train, val or test", "fix the line")
         entry = (label, SPLIT_NAMES.get(word, ""))
-        name = os.path.normpath(name)  # a/b.jpg and ./a/b.jpg are one image
+        name = os.path.normpath(with_slashes(path.parent, name))  # a/b.jpg and ./a/b.jpg are one image
         if seen.setdefault(name, entry) != entry:
             raise DataError(
                 f"{path}: line {number}: {name} is {_said(entry)}, and {_said(seen[name])} above",
@@ -87,6 +87,13 @@ def _rows(path: Path) -> tuple[list[tuple[str, str, str]], int]:
     if not seen:
         raise DataError(f"{path}: lists no images", _ALLOWED, "add lines below the header")
     return [(name, *seen[name]) for name in sorted(seen)], repeated - len(seen)
+
+
+def with_slashes(folder: Path, name: str) -> str:
+    """A path of a CSV file in `folder`; one that Windows wrote (a\\b.jpg) has slashes, where that file is there and none
+    of the name as it stands."""
+    slashed = name.replace("\\", "/")
+    return slashed if slashed != name and not (folder / name).exists() and (folder / slashed).exists() else name
 
 
 def _said(entry: tuple[str, str]) -> str:

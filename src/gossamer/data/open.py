@@ -39,21 +39,24 @@ def read_table(
 ) -> Table:
     """All labelled images at `root`, whatever kind of data it is, not yet split. A `ReadTable`.
 
-    classes, reference: change nothing, since the labels of a table are numbered when it is split. every_class: classes
-    without a training image are allowed in the other splits. Raises DataError.
+    classes: what the class numbers in shards stand for that have no classes.txt; default those of `reference`, where
+    they are written down. Class names are numbered when the table is split. every_class: classes without a training
+    image are allowed in the other splits. Raises DataError.
     """
-    table = _read(Path(root))
+    if not classes and reference is not None and reference.fixed:
+        classes = reference.classes
+    table = _read(Path(root), tuple(classes))
     table.unseen = every_class
     return table
 
 
-def _read(path: Path) -> Table:
+def _read(path: Path, classes: tuple[str, ...]) -> Table:
     if "\0" in os.fspath(path):
         raise DataError(f"data {os.fspath(path)!r}", ALLOWED, "check the path")
     try:
         shards = find_shards(path)
         if shards:
-            return read_shards(*shards, path)
+            return read_shards(*shards, path, classes)
         if path.is_dir():
             return read_folder(path)
         if path.suffix.lower() == ".csv":

@@ -129,8 +129,13 @@ def find_shards(root: Path) -> tuple[list[tuple[Path, str]], Path] | None:
     return (shards, root) if shards else None
 
 
-def read_shards(shards: list[tuple[Path, str]], classes_folder: Path, root: Path) -> Table:
-    """The samples of these shards. Raises DataError."""
+def read_shards(
+    shards: list[tuple[Path, str]], classes_folder: Path, root: Path, numbered: tuple[str, ...] = ()
+) -> Table:
+    """The samples of these shards. numbered: what class numbers stand for where there is no classes.txt.
+
+    Raises DataError.
+    """
     notes: list[str] = []
     names: list[str] = []
     labels: list[str | int] = []
@@ -149,7 +154,10 @@ def read_shards(shards: list[tuple[Path, str]], classes_folder: Path, root: Path
             splits.append(split)
     if not names:
         raise DataError(f"{root}: holds no labelled images", _ALLOWED, "check the shards")
-    classes, targets = _targets(names, labels, _read_classes(classes_folder / "classes.txt"), notes)
+    listed = _read_classes(classes_folder / "classes.txt")
+    if not listed and all(isinstance(label, int) for label in labels) and not {*map(str, labels)} <= {*numbered}:
+        listed = numbered  # where the classes are called by numbers themselves, a label is the name
+    classes, targets = _targets(names, labels, listed, notes)
     shard, start_at, size_of = np.array(places, dtype=np.int64).T.copy()
     store = Shards([os.fspath(path) for path, _ in shards], shard, start_at, size_of)
     return Table("tar shards", classes, names, targets, splits, store, fixed=True, notes=notes)

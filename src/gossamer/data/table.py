@@ -88,7 +88,8 @@ class Table:
             raise DataError(
                 f"{first}: class {shown(unknown)} has no training image",
                 f"the classes {shown(classes)}",
-                "move the images to the right class, or add training images of it",
+                f"{'move the images to' if self.kind == 'image folder' else 'give the images'} the right class, "
+                "or add training images of it",
             )
         to = np.array([number.get(name, -1) for name in self.classes], dtype=np.int64)
         return self.labelled(classes, rows, to[labels])

@@ -17,6 +17,7 @@ from gossamer.settings import Settings
 from gossamer.tasks import losses
 from gossamer.tasks.backbone import network
 from gossamer.tasks.base import Task
+from gossamer.tasks.layouts import read_classes
 from gossamer.tasks.scores import ClassScorer
 
 
@@ -33,7 +34,7 @@ class Classify(Task):
     def read(
         cls, root: StrPath, settings: Settings, classes: Sequence[str] = (), reference: Table | None = None
     ) -> Table:
-        return read_table(root)
+        return read_classes(root, lambda: read_table(root, classes=classes, reference=reference))
 
     def prepare(self, data: Data) -> None:
         """Weigh the classes by their counts, where that is asked for."""

@@ -20,6 +20,7 @@ from gossamer.tasks.embedding.collapse import alarm
 from gossamer.tasks.embedding.criterion import loss_of
 from gossamer.tasks.embedding.network import Embedder
 from gossamer.tasks.embedding.scores import EmbeddingScorer
+from gossamer.tasks.layouts import read_classes
 
 
 class Embed(Task):
@@ -36,7 +37,8 @@ class Embed(Task):
     def read(
         cls, root: StrPath, settings: Settings, classes: Sequence[str] = (), reference: Table | None = None
     ) -> Table:
-        return read_table(root, every_class=True)  # identities never seen are what it is for
+        # identities never seen are what it is for
+        return read_classes(root, lambda: read_table(root, every_class=True))
 
     @classmethod
     def resolve(cls, settings: Settings, data: Data) -> Settings:

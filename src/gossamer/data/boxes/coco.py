@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import reprlib
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -35,6 +36,7 @@ _OWN = frozenset({"bbox", "category_id", "image_id", "iscrowd", "area"})
 _OWN_IMAGE = frozenset({"id", "file_name", "width", "height"})
 _ALLOWED = "annotations/instances_*.json, or *.json with images, annotations and categories beside the images"
 _PEEK = 1 << 16
+_LISTS = re.compile(rb'"(?:images|annotations)"\s*:\s*\[')
 
 
 def coco_files(root: Path) -> list[Path]:
@@ -48,15 +50,16 @@ def coco_files(root: Path) -> list[Path]:
 
 
 def _peek(path: Path) -> bool:
-    """Whether a JSON file looks like one of COCO: its lists come first, whichever comes first of them."""
+    """Whether a JSON file looks like one of COCO: it has lists of images or of annotations. Categories alone, as Label
+    Studio's notes.json has them, and counts are none; where the start of a large file shows no more, they do."""
     try:
         with path.open("rb") as file:
-            start = file.read(_PEEK)
+            start = file.read(_PEEK + 1)
     except OSError:
         return True  # reading it will say what is wrong
-    return path.name.endswith(".coco.json") or any(
-        word in start for word in (b'"images"', b'"annotations"', b'"categories"')
-    )
+    if path.name.endswith(".coco.json") or _LISTS.search(start):
+        return True
+    return len(start) > _PEEK and b'"categories"' in start
 
 
 def read_coco(root: Path) -> Draft:

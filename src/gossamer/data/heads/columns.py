@@ -16,6 +16,7 @@ from gossamer.data.boxes.records import Draft, ImageRecord, image_size
 from gossamer.data.boxes.table import table_of
 from gossamer.data.boxes.voc import annotation_of, objects_of
 from gossamer.data.boxes.yolo import check_known, read_labels
+from gossamer.data.csvfile import with_slashes
 from gossamer.data.folder import printable_path
 from gossamer.data.heads.spec import HeadSpec
 from gossamer.data.masks.classes import label_map_of, numbered
@@ -224,7 +225,7 @@ def _boxes(spec: HeadSpec, grid: Grid, allowed: tuple[str, ...]) -> LabelColumn:
 
 def _record(grid: Grid, row: int, column: str, names: tuple[str, ...]) -> ImageRecord:
     """Raises DataError, ImageError."""
-    path, image = grid.root / grid.cells[column][row], grid.root / grid.images[row]
+    path, image = grid.root / with_slashes(grid.root, grid.cells[column][row]), grid.root / grid.images[row]
     if path.suffix.lower() == ".xml":
         boxes, declared_size = objects_of(annotation_of(path), printable_path(str(path)))
         return ImageRecord(grid.images[row], path.name, "", declared_size or image_size(image), boxes)
@@ -247,7 +248,7 @@ def _masks(spec: HeadSpec, grid: Grid, allowed: tuple[str, ...], ignore_index: i
     column = spec.columns[0]
     rows = grid.known(column)
     store = Files(grid.root, [grid.images[row] for row in rows])
-    masks = Masks(grid.root, [grid.cells[column][row] for row in rows], store, ANY_VALUE)
+    masks = Masks(grid.root, [with_slashes(grid.root, grid.cells[column][row]) for row in rows], store, ANY_VALUE)
     if not rows:
         raise DataError(f"{grid.path}: {column} names no mask", "paths of index PNGs", "fill the column")
     if allowed:

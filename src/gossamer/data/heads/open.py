@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from gossamer.data.csvfile import read_lines
+from gossamer.data.csvfile import read_lines, with_slashes
 from gossamer.data.folder import SPLIT_NAMES, printable_path
 from gossamer.data.heads.columns import Grid, LabelColumn, class_numbers, read_column
 from gossamer.data.heads.spec import HeadSpec
@@ -161,7 +161,7 @@ def read_grid(root: StrPath, columns: Sequence[str]) -> Grid:
             what = f"split {split!r}" if name else "no path"
             raise DataError(f"{path}: line {number}: {what}", "a path, and train, val, test or nothing", "fix the line")
         labels = [SPLIT_NAMES.get(split, ""), *(row[column] for column in columns)]
-        name = os.path.normpath(name)
+        name = os.path.normpath(with_slashes(path.parent, name))
         if lines_of.setdefault(name, (number, labels))[1] != labels:
             raise DataError(
                 f"{path}: line {number}: {printable_path(name)} is in line {lines_of[name][0]} with other labels",

@@ -1,0 +1,150 @@
+"""Data opened for another task than theirs, or written by other tools: recognised, read or refused in one line."""
+
+from __future__ import annotations
+
+import io
+import json
+import tarfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from gossamer.data.boxes.open import open_boxes, recognise
+from gossamer.data.open import open_data, open_source, read_table
+from gossamer.errors import DataError
+from gossamer.settings import Settings
+from gossamer.tasks.registry import task_of
+from tests.annotations import coco, picture, put, voc, xml, yolo
+
+LINE = "0 .5 .5 .5 .5\n1 .5 .5 .2 .2\n"
+
+
+def masks(root: Path, images: str, targets: str) -> Path:
+    for split in ("train", "val"):
+        for name in "abc":
+            picture(root / images.format(split) / f"{name}.png", 4, 4)
+            target = root / targets.format(split) / f"{name}.png"
+            target.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(np.eye(4, dtype=np.uint8)).save(target)
+    return root
+
+
+OTHER_TASKS = {
+    "masks by split": (lambda root: masks(root, "{}/images", "{}/masks"), "segment"),
+    "masks and splits inside": (lambda root: masks(root, "images/{}", "masks/{}"), "segment"),
+    "masks": (lambda root: masks(root, "images", "masks"), "segment"),
+    "masks called labels": (lambda root: masks(root, "img", "Labels"), "segment"),
+    "VOC": (lambda root: voc(root, {"a": xml(("a", 1, 1, 9, 9))}), "detect"),
+    "COCO": (coco, "detect"),
+    "YOLO": (lambda root: yolo(root, {"a": LINE}), "detect"),
+    "YOLO by split": (
+        lambda root: [
+            (picture(root / split / "images/a.png"), put(root / split / "labels/a.txt", LINE))
+            for split in ("train", "val")
+        ],
+        "detect",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", OTHER_TASKS)
+@pytest.mark.parametrize("task", ["classify", "embed"])
+def test_boxes_and_masks_are_no_classes(tmp_path: Path, name: str, task: str) -> None:
+    make, expected = OTHER_TASKS[name]
+    make(tmp_path)
+    with pytest.raises(DataError) as caught:
+        task_of(task).open_data(Settings(data=str(tmp_path), task=task))  # type: ignore[arg-type]
+    assert f"--task {expected}" in str(caught.value) and str(caught.value).count("--task") == 1
+
+
+def test_classes_called_as_such_folders_are_classes(tmp_path: Path) -> None:
+    for name, stem in (("images", "a{}"), ("masks", "b{}"), ("labels", "c{}")):
+        for i in range(3):
+            picture(tmp_path / name / f"{stem.format(i)}.png")
+    data = task_of("classify").open_data(Settings(data=str(tmp_path)))
+    assert data.classes == ("images", "labels", "masks")
+
+
+def test_classes_beside_a_json_of_boxes_are_classes(tmp_path: Path) -> None:
+    for name in ("cat", "dog"):
+        for i in range(3):
+            picture(tmp_path / name / f"{i}.png")
+    put(tmp_path / "boxes.json", json.dumps({"images": [], "annotations": [], "categories": []}))
+    assert task_of("classify").open_data(Settings(data=str(tmp_path))).classes == ("cat", "dog")
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        {"categories": [{"id": 0, "name": "zebra"}], "info": {"contributor": "Label Studio"}},
+        {"images": 8, "annotations": 8},
+        {"images": {"train": 6}, "annotations": None},
+        {"names": ["images", "annotations"]},
+    ],
+)
+def test_a_json_beside_yolo_labels_leaves_them_yolo(tmp_path: Path, value: object) -> None:
+    root = yolo(tmp_path, dict.fromkeys("abcd", LINE))
+    put(root / "notes.json", json.dumps(value, indent=1))
+    assert recognise(root) == "yolo"
+    assert open_boxes(root).classes == ("zebra", "ant")
+
+
+def test_csv_paths_with_backslashes(tmp_path: Path) -> None:
+    for name in ("cat", "dog"):
+        for i in range(3):
+            picture(tmp_path / name / f"p{i}.png")
+    picture(tmp_path / "cat\\odd.png")
+    lines = [f"{name}\\p{i}.png,{name}" for name in ("cat", "dog") for i in range(3)]
+    put(tmp_path / "w.csv", "path,label\r\n" + "\r\n".join(lines) + "\r\n")
+    put(tmp_path / "u.csv", "path,label\n" + "\n".join(lines).replace("\\", "/") + "\ncat\\odd.png,cat\n")
+    windows, plain = read_table(tmp_path / "w.csv"), read_table(tmp_path / "u.csv")
+    assert windows.names == plain.names[:3] + plain.names[4:] and not windows.notes and not plain.notes
+    assert plain.store.read(plain.names.index("cat\\\\odd.png" if "cat\\\\odd.png" in plain.names else "cat\\odd.png"))
+
+
+def shard(path: Path, labels: list[object], ending: str = "cls") -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    image = picture(path.parent / "x.png").read_bytes()
+    with tarfile.open(path, "w") as tar:
+        for i, label in enumerate(labels):
+            for name, data in ((f"s{i}.png", image), (f"s{i}.{ending}", str(label).encode())):
+                entry = tarfile.TarInfo(name)
+                entry.size = len(data)
+                tar.addfile(entry, io.BytesIO(data))
+    (path.parent / "x.png").unlink()
+    return path
+
+
+@pytest.mark.parametrize("ending", ["cls", "txt"])
+def test_class_numbers_in_shards_are_those_of_the_classes_given(tmp_path: Path, ending: str) -> None:
+    names = ("zebra", "apple", "mule")
+    path = shard(tmp_path / "some.tar", [2, 0, 0, 1], ending)
+    source = open_source(path, names)
+    assert source.classes == names and source.labels.tolist() == [2, 0, 0, 1]
+    one = open_source(shard(tmp_path / "one.tar", [0, 0], ending), names)
+    assert one.classes == names and one.labels.tolist() == [0, 0]
+    task = task_of("classify")
+    assert task.open_source(str(path), names, Settings()).labels.tolist() == [2, 0, 0, 1]
+
+
+def test_classes_that_are_called_by_numbers_keep_their_names(tmp_path: Path) -> None:
+    path = shard(tmp_path / "some.tar", [3, 7, 3])
+    assert open_source(path, ("7", "3")).labels.tolist() == [1, 0, 1]
+
+
+def test_a_class_number_beyond_the_classes_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"label 5; allowed: 0 to 1"):
+        open_source(shard(tmp_path / "some.tar", [0, 5]), ("zebra", "apple"))
+    with pytest.raises(DataError) as caught:
+        open_source(shard(tmp_path / "words.tar", ["cow", "apple"], "txt"), ("zebra", "apple"))
+    assert "move the images" not in str(caught.value) and "class cow" in str(caught.value)
+
+
+def test_validation_shards_elsewhere_have_the_classes_of_the_training_shards(tmp_path: Path) -> None:
+    shard(tmp_path / "learn/train.tar", [0, 1, 1, 0])
+    put(tmp_path / "learn/classes.txt", "zebra\napple\n")
+    val = shard(tmp_path / "check/some.tar", [1, 1, 0])
+    data = open_data(tmp_path / "learn", val=val)
+    assert data.classes == data.val.classes == ("zebra", "apple") and data.val.labels.tolist() == [1, 1, 0]
