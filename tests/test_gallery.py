@@ -298,7 +298,7 @@ def test_neighbours_are_drawn_beside_each_image(folder: Path, tmp_path: Path) ->
     assert (page[GAP + 20, [GAP + TILE // 2 + place * (TILE + GAP) for place in (1, 2)]] == 255).all()  # not followed
     with pytest.raises(DataError, match="none: no folder"):
         draw_neighbours(found, queries, tmp_path / "none", out)
-    with pytest.raises(InputError, match="an image that was given"):
+    with pytest.raises(InputError, match="is an input image"):
         draw_neighbours(found, queries, folder, folder / "red")
 
 

@@ -439,7 +439,7 @@ def test_predict_draws_each_picture_under_its_name(
     assert (turned.height, turned.width) == (90, 60), "drawn on the upright picture"
     assert "broken.png" in capsys.readouterr().out
     assert main(["predict", str(model), str(folder / "b.PNG"), "--draw", str(folder)]) == 2
-    assert "an image that was given" in capsys.readouterr().err
+    assert "is an input image" in capsys.readouterr().err
 
 
 def test_pictures_that_would_replace_another_are_refused(tmp_path: Path) -> None:

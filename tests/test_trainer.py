@@ -20,6 +20,7 @@ from gossamer.errors import RunError, SettingsError, UnknownNameError
 from gossamer.host.progress import Progress
 from gossamer.networks import create_model
 from gossamer.networks.base import Outputs
+from gossamer.run import Run
 from gossamer.settings import Settings
 from gossamer.tasks.classify import Classify
 from gossamer.training import precision
@@ -97,16 +98,19 @@ def test_best_is_the_best_epoch_and_is_scored_again_to_the_same_value(pictures: 
 
 
 @pytest.mark.parametrize(
-    ("stop", "every", "share"), [(1, 1, 1.0), (4, 1, 1.0), (5, 1, 0.5), (11, 1, 1.0), (4, 2, 0.5), (7, 2, 1.0)]
+    ("stop", "every", "scale"), [(1, 1, 1.0), (4, 1, 1.0), (5, 1, 0.5), (11, 1, 1.0), (4, 2, 0.5), (7, 2, 1.0)]
 )
 def test_an_interrupted_run_goes_on_to_the_same_bits(
-    pictures: Path, tmp_path: Path, stop: int, every: int, share: float, monkeypatch: pytest.MonkeyPatch
+    pictures: Path, tmp_path: Path, stop: int, every: int, scale: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Stopped before step `stop` without any farewell, with a state saved every other step: 4 steps an epoch."""
+    """Stopped before step `stop` without any farewell, with a state saved every other step: 4 steps per epoch.
+
+    One of the states is rewritten as one of format 1.
+    """
     from gossamer.training import loop as trainer
 
     options = {"epochs": 3, "deterministic": True, "drop_rate": 0.3, "mixup": 0.3, "ema": 0.9, "save_steps": 2}
-    options |= {"eval_every": every, "progressive": share}
+    options |= {"eval_every": every, "progressive": scale}
     whole = gossamer.train(small(pictures, tmp_path / "whole", **options))
 
     class Killed(Exception):
@@ -125,6 +129,11 @@ def test_an_interrupted_run_goes_on_to_the_same_bits(
     with pytest.raises(Killed):
         gossamer.train(small(pictures, tmp_path / "cut", **options))
     monkeypatch.undo()
+    if scale < 1 and every == 1:
+        stopped = Run.open(tmp_path / "cut")
+        tensors, facts = stopped.load_state("last")
+        facts["counters"]["share"] = facts["counters"].pop("input_scale")
+        stopped.save_state("last", tensors, {**facts, "format": 1})
     cut = gossamer.resume(tmp_path / "cut")
     for which in ("last", "best"):
         assert same(weights(whole.path, which), weights(cut.path, which))

@@ -70,7 +70,7 @@ class CheckInput:
 
 @dataclass(frozen=True)
 class CheckImage:
-    """An image file with the pixels, uint8 (H, W, C), that it became where the model file was made."""
+    """An image file with the pixels, uint8 (H, W, C), that it became where the model file was exported."""
 
     name: str
     file: bytes
@@ -187,7 +187,7 @@ def read_model_file(path: str | os.PathLike[str]) -> ModelFile:
 
 
 def with_metadata_of(path: str | os.PathLike[str], other: str | os.PathLike[str]) -> ModelFile:
-    """An ONNX file that a tool made from the model file `other`, with the metadata of `other` in place of its own.
+    """An ONNX file that a tool derived from the model file `other`, with the metadata of `other` in place of its own.
 
     Raises ModelFileError, InputError where `other` has no metadata, or one for another input or other outputs.
     """
@@ -203,7 +203,7 @@ def with_metadata_of(path: str | os.PathLike[str], other: str | os.PathLike[str]
         raise InputError(
             f"{name} with {ours}, and metadata for {theirs}",
             "metadata of the same",
-            "name the file that it was made from",
+            "name the file that it was derived from",
         )
     return parse_model_file(model_file_bytes(file.data, source.metadata), name)
 
@@ -231,8 +231,8 @@ def parse_model_file(data: bytes, name: str = "model file") -> ModelFile:
         has_metadata = any(key.startswith(PREFIX) for key, _ in onnx.metadata)
         metadata = _metadata(data, onnx) if has_metadata else None
     except ModelFileError as error:
-        given = error.given.removesuffix(f" (rule {error.rule})")
-        raise ModelFileError(error.rule, f"{name}: {given}", error.allowed, error.do) from error
+        message = error.given.removesuffix(f" (rule {error.rule})")
+        raise ModelFileError(error.rule, f"{name}: {message}", error.allowed, error.do) from error
     return ModelFile(name, data, onnx, metadata, hashlib.sha256(data).hexdigest())
 
 

@@ -205,7 +205,7 @@ def _value(message: dict[str, Any]) -> OnnxValue:
     tensor = message.get("type", {}).get("tensor_type", {})
     shape = tensor.get("shape")
     axes = None if shape is None else tuple(axis.get("dim_value", axis.get("dim_param")) for axis in shape["dim"])
-    if axes is not None:  # some exporters write a free side as -1
+    if axes is not None:  # a few exporters write a free side as -1
         axes = tuple(None if isinstance(side, int) and side < 0 else side for side in axes)
     return OnnxValue(message.get("name", ""), tensor.get("elem_type", 0), axes)
 

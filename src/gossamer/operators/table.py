@@ -85,10 +85,10 @@ def _reduce(reduce: Callable[..., Array]) -> Operator:
     return operator
 
 
-def _ints(given: Array | None, attribute: Any) -> list[int] | None:
+def _ints(tensor: Array | None, attribute: Any) -> list[int] | None:
     """The numbers of an optional input, or else of an attribute."""
-    if given is not None:
-        return [int(value) for value in given.reshape(-1)]
+    if tensor is not None:
+        return [int(value) for value in tensor.reshape(-1)]
     return None if attribute is None else [int(value) for value in attribute]
 
 
@@ -218,10 +218,10 @@ def _resize(
     if at.get("antialias", 0) or at.get("keep_aspect_ratio_policy", b"stretch") != b"stretch":
         raise Unsupported("antialias or keep_aspect_ratio_policy")
     axes = [axis % x.ndim for axis in at.get("axes") or range(x.ndim)]
-    given = dict(zip(axes, sizes.tolist() if sizes is not None and len(sizes) else [None] * len(axes)))
+    targets = dict(zip(axes, sizes.tolist() if sizes is not None and len(sizes) else [None] * len(axes)))
     factors = dict(zip(axes, scales.tolist() if scales is not None and len(scales) else [None] * len(axes)))
     for axis in axes:
-        old, size, factor = x.shape[axis], given[axis], factors[axis]
+        old, size, factor = x.shape[axis], targets[axis], factors[axis]
         new = int(old * factor) if size is None else int(size)
         factor = new / old if factor is None else factor
         if new != old or factor != 1:
@@ -253,9 +253,9 @@ def _resized(x: Array, axis: int, new: int, factor: float, mode: str, where: str
         return np.take(x, np.clip(_ROUND[rounding](places), 0, old - 1).astype(np.int64), axis=axis)
     places = np.clip(places, 0, old - 1)
     first = np.floor(places).astype(np.int64)
-    share = (places - first).astype(x.dtype).reshape([-1 if n == axis else 1 for n in range(x.ndim)])
+    fraction = (places - first).astype(x.dtype).reshape([-1 if n == axis else 1 for n in range(x.ndim)])
     low, high = np.take(x, first, axis=axis), np.take(x, np.minimum(first + 1, old - 1), axis=axis)
-    return np.asarray(low + (high - low) * share)
+    return np.asarray(low + (high - low) * fraction)
 
 
 def _each(function: Callable[..., Array]) -> Operator:
@@ -264,7 +264,7 @@ def _each(function: Callable[..., Array]) -> Operator:
 
 
 def _fold(function: Callable[[Array, Array], Array]) -> Operator:
-    """An operator of any number of inputs, taken in from the left."""
+    """An operator of any number of inputs, applied from the left."""
 
     def operator(node: OnnxNode, first: Array, *others: Array) -> Array:
         for other in others:

@@ -1,6 +1,6 @@
 """Convolution and pooling in plain numpy: what slides a window over images (N, C, H, W).
 
-A window is taken apart into its places ("taps"): for each place, what all windows see there is one strided view.
+A window is split into its places ("taps"): for each place, what all windows see there is one strided view.
 """
 
 from __future__ import annotations

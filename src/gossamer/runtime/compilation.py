@@ -1,4 +1,4 @@
-"""An ONNX file compiled for the native engine, and what the compiled network answers beside the file it comes from."""
+"""An ONNX file compiled for the native engine, and its outputs compared with those of the file."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Loss:
     """What compiling changed in the outputs: largest and mean absolute difference, and how often the likeliest class stays.
 
     inputs: how many were tried. scale: the largest absolute output of the ONNX file. same_class: None where the outputs
-    are not one score a class.
+    are not one score per class.
     """
 
     inputs: int
@@ -50,9 +50,9 @@ class Loss:
 
 @dataclasses.dataclass(frozen=True)
 class Compilation:
-    """A compiled file, and its answers beside the ONNX file's: to the check inputs (noise where it carries none) and images.
+    """A compiled file, and its outputs compared with the ONNX file's, for the check inputs (noise where there are none) and images.
 
-    trained: beside the answers expected in the file whose metadata was taken, which are those of the trained network.
+    trained: compared with the outputs in the metadata, which are those of the trained network.
     """
 
     path: str
@@ -92,10 +92,10 @@ def compile_model(
 ) -> Compilation:
     """Compile an ONNX file and compare. images: files and folders.
 
-    metadata: the model file that the ONNX file was made from by another tool, a quantiser say, which says how images become its
-    input and what its answers mean. classifier: int8 for the weights of the last layers. In less than float32 the outputs
-    expected by `verify` become those of the compiled network itself, and what it lost against the ONNX file is what this
-    answers.
+    metadata: the model file that another tool, such as a quantiser, derived the ONNX file from, which says how images become its
+    input and its outputs predictions. classifier: int8 for the weights of the last layers. In less than float32 the outputs
+    expected by `verify` become those of the compiled network itself, and the result is what it lost against the
+    ONNX file.
     input_size: height and width of the input, where the file leaves one of them or both open.
     Raises ModelFileError, InputError (an operator that the engine lacks), UnknownNameError, MissingPackageError, StorageError.
     """
@@ -114,21 +114,21 @@ def compile_model(
         trial = Path(folder) / "network.goss"
         trial.write_bytes(data)
         engine = Native(trial, 1)
-    peer = _peer(file)
+    reference = _reference(file)
     if known is not None:
         batch = known.preprocess.normalise(np.stack([check.pixels for check in known.checks]))
     else:
         batch = np.random.default_rng(0).standard_normal((8, *engine.input_shape[1:])).astype(np.float32)
     raw = engine(batch)
-    found = flattened(raw, 0 if known is None else known.checked)
+    outputs = flattened(raw, 0 if known is None else known.checked)
     classified = _classifies(known, engine)
-    loss = _loss(peer, engine, [batch], classified)
-    trained = None
+    loss = _loss(reference, engine, [batch], classified)
+    against_trained = None
     if metadata is not None and known is not None:
-        trained = difference(zip((check.outputs for check in known.checks), found, strict=True), classified)
+        against_trained = difference(zip((check.outputs for check in known.checks), outputs, strict=True), classified)
     if known is not None and reduced:
-        checks = tuple(dataclasses.replace(check, outputs=row) for check, row in zip(known.checks, found))
-        most = 0.01 * max(1.0, float(np.abs(found).max()))
+        checks = tuple(dataclasses.replace(check, outputs=row) for check, row in zip(known.checks, outputs))
+        most = 0.01 * max(1.0, float(np.abs(outputs).max()))
         known = dataclasses.replace(known, checks=checks, tolerance=most)
         data, _ = compile_bytes(dataclasses.replace(file, metadata=known), precision, classifier)
     shown, unreadable = None, []
@@ -141,17 +141,17 @@ def compile_model(
                 batches.append(known.preprocess.normalise(pixels[None]))
         if not batches:
             raise InputError(f"{len(unreadable)} images, none of which can be read", "one at least", "give others")
-        shown = _loss(peer, engine, batches, classified)
+        shown = _loss(reference, engine, batches, classified)
     write_bytes(out, data)
     why = load(out).why
-    beside = f"{peer.runtime_name} {peer.runtime_version}"
+    beside = f"{reference.runtime_name} {reference.runtime_version}"
     in_bytes = precision == "float32" and any(step.type == "uint8" for step in read_steps(data))
     name = "int8 as in the file" if in_bytes else precision
     name += "" if classifier == SAME else f", weights of the last layers in {classifier}"
-    return Compilation(os.fspath(out), len(data), name, why, beside, loss, shown, tuple(unreadable), trained)
+    return Compilation(os.fspath(out), len(data), name, why, beside, loss, shown, tuple(unreadable), against_trained)
 
 
-def _peer(file: ModelFile) -> Model:
+def _reference(file: ModelFile) -> Model:
     try:
         return open_model(file, "onnxruntime")
     except MissingPackageError:
@@ -159,28 +159,32 @@ def _peer(file: ModelFile) -> Model:
 
 
 def _classifies(metadata: ModelMetadata | None, engine: Native) -> bool:
-    """Whether the outputs are one score a class: as the metadata says, or by their shape."""
+    """Whether the outputs are one score per class: as the metadata says, or by their shape."""
     if metadata is not None:
         return [head.kind for head in metadata.heads] == ["classify"]
     raw = engine(np.zeros((1, *engine.input_shape[1:]), np.float32))
     return isinstance(raw, np.ndarray) and raw.ndim == 2
 
 
-def _loss(peer: Model, engine: Native, batches: Sequence[NDArray[np.float32]], classified: bool) -> Loss:
+def _loss(reference: Model, engine: Native, batches: Sequence[NDArray[np.float32]], classified: bool) -> Loss:
     return difference(
-        ((flattened(peer.run(one[None]))[0], flattened(engine(one[None]))[0]) for batch in batches for one in batch),
+        (
+            (flattened(reference.run(one[None]))[0], flattened(engine(one[None]))[0])
+            for batch in batches
+            for one in batch
+        ),
         classified,
     )
 
 
 def difference(pairs: Iterable[tuple[NDArray[np.float32], NDArray[np.float32]]], classified: bool) -> Loss:
-    """Of pairs of outputs expected and found, of one input each."""
+    """Of pairs of expected and actual outputs, of one input each."""
     count, largest, total, same, scale, numbers = 0, 0.0, 0.0, 0, 0.0, 0
-    for expected, found in pairs:
-        apart = np.abs(found.astype(np.float64) - expected)
-        largest, scale = max(largest, float(apart.max())), max(scale, float(np.abs(expected).max()))
-        total, numbers, count = total + float(apart.sum()), numbers + apart.size, count + 1
-        same += int(found.argmax() == expected.argmax())
+    for expected, actual in pairs:
+        errors = np.abs(actual.astype(np.float64) - expected)
+        largest, scale = max(largest, float(errors.max())), max(scale, float(np.abs(expected).max()))
+        total, numbers, count = total + float(errors.sum()), numbers + errors.size, count + 1
+        same += int(actual.argmax() == expected.argmax())
     return Loss(count, largest, total / numbers, same if classified else None, scale)
 
 
@@ -191,5 +195,5 @@ def _read(path: str | os.PathLike[str]) -> ModelFile:
     except ModelFileError as error:
         if error.rule != 10:
             raise
-        do = "export the run again; if a quantiser made it of another file, name that one by --metadata"
+        do = "export the run again; if a quantiser derived it from another file, name that one by --metadata"
         raise ModelFileError(error.rule, error.given.removesuffix(" (rule 10)"), error.allowed, do) from error

@@ -14,19 +14,19 @@ from gossamer.predictions.gallery import Match
 from gossamer.runtime.drawing import drawing_places, encoded
 from gossamer.runtime.retrieval import SearchResult
 
-TILE, GAP, LINE = 160, 8, 14  # pixels: side of a picture, between pictures, height of a line of text
+TILE, GAP, LINE = 160, 8, 14  # pixels: side of an image, between images, height of a line of text
 MOST = 24  # neighbours drawn: a JPEG has at most 65535 columns
-FIT = TILE // 6  # characters of the default font that fit the width of a picture
+FIT = TILE // 6  # characters of the default font that fit the width of an image
 
 
 def draw_neighbours(
-    found: Iterable[SearchResult], paths: Iterable[str | Path], gallery: str | Path, folder: str | Path
+    results: Iterable[SearchResult], paths: Iterable[str | Path], gallery: str | Path, folder: str | Path
 ) -> Iterator[SearchResult]:
-    """The same answers; each that is without an error has been drawn into `folder` once it comes.
+    """The same results; each that is without an error has been drawn into `folder` once it comes.
 
-    found: of the images of `paths`, as `search_files` gives them. gallery: the folder that was indexed; a picture that
+    results: of the images of `paths`, as `search_files` gives them. gallery: the folder that was indexed; an image that
     is no longer there is a tile that says so. Raises DataError where the gallery is no folder, InputError where a
-    picture would replace another or an image that was given, StorageError.
+    drawing would replace another or an input image, StorageError.
     """
     root = Path(gallery)
     if not root.is_dir():
@@ -34,7 +34,7 @@ def draw_neighbours(
     places = drawing_places(paths, Path(folder))
 
     def drawn() -> Iterator[SearchResult]:
-        for one in found:
+        for one in results:
             if not one.error:
                 write_bytes(places[one.source], encoded(contact_sheet(one, root), places[one.source]))
             yield one

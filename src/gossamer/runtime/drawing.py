@@ -1,4 +1,4 @@
-"""Pictures with the boxes or masks that were found in them, written into a folder. Needs numpy and pillow alone."""
+"""Images with the predicted boxes or masks drawn into them, written into a folder. Needs numpy and pillow alone."""
 
 from __future__ import annotations
 
@@ -33,18 +33,18 @@ def draw_files(
 ) -> Iterator[Prediction]:
     """The same predictions; each that is without an error has been drawn into `folder` once it comes.
 
-    predictions: of the images of `paths`, as `predict_files` gives them. The pictures keep their names, and their places in
+    predictions: of the images of `paths`, as `predict_files` gives them. The drawings keep their names, and their places in
     folders of `paths`; those that are neither JPEG nor PNG get a .png behind. Of several heads, those of boxes and masks are
-    drawn, one over the other. Raises SettingsError where the predictions are no places in a picture, InputError where a picture would replace another or an image that was given, StorageError.
+    drawn, one over the other. Raises SettingsError where no head predicts boxes or masks, InputError where a drawing would replace another or an input image, StorageError.
     """
     heads = [head for kind in reversed(KINDS) for head in metadata.heads if head.kind == kind]  # boxes over masks
     if not heads:
         kinds = ", ".join(head.kind for head in metadata.heads)
-        found = [head.kind for head in metadata.heads] == ["embed"]
+        embeds = [head.kind for head in metadata.heads] == ["embed"]
         instead = (
-            "for neighbours: gossamer index, then gossamer search INDEX IMAGE --draw" if found else "leave --draw out"
+            "for neighbours: gossamer index, then gossamer search INDEX IMAGE --draw" if embeds else "leave --draw out"
         )
-        raise SettingsError(f"drawing what a head of kind {kinds} says", " or ".join(KINDS), instead)
+        raise SettingsError(f"drawing the predictions of a head of kind {kinds}", " or ".join(KINDS), instead)
     places = drawing_places(paths, Path(folder))
 
     def drawn() -> Iterator[Prediction]:
@@ -64,20 +64,22 @@ def draw_files(
 def drawing_places(paths: Iterable[str | Path], folder: Path) -> dict[str, Path]:
     """Where the drawing of each image of `paths` goes, by the image's path. Raises InputError."""
     places: dict[str, Path] = {}
-    taken: dict[Path, str] = {}
+    drawn_from: dict[Path, str] = {}
     for path in map(Path, paths):
         for file, _ in find_images(path):
             name = file.relative_to(path) if path.is_dir() else Path(file.name)
             place = folder / (name if name.suffix.lower() in FORMATS else f"{name}.png")
-            if taken.setdefault(place, str(file)) != str(file):
+            if drawn_from.setdefault(place, str(file)) != str(file):
                 raise InputError(
-                    f"{file} and {taken[place]}: both drawn to {place}", "names of their own", "draw apart"
+                    f"{file} and {drawn_from[place]}: both drawn to {place}",
+                    "different names",
+                    "draw into separate folders",
                 )
             places[str(file)] = place
-    given = {Path(file).resolve() for file in places}
+    inputs = {Path(file).resolve() for file in places}
     for place in places.values():
-        if place.resolve() in given:
-            raise InputError(f"{place}: is an image that was given", "another folder", "draw elsewhere")
+        if place.resolve() in inputs:
+            raise InputError(f"{place}: is an input image", "another folder", "draw elsewhere")
     return places
 
 

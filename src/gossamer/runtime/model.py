@@ -68,7 +68,7 @@ class Model:
 
     @property
     def sha256(self) -> str:
-        """Of the file's bytes; of a compiled network, which its own checksum guards, taken when first asked for."""
+        """Of the file's bytes; of a compiled network, which its own checksum guards, computed at the first use."""
         if not isinstance(self._sha256, str):
             self._sha256 = self._sha256()
         return self._sha256
@@ -117,14 +117,14 @@ class Model:
         return self.metadata
 
     def predict_pixels(
-        self, pictures: Sequence[tuple[str, NDArray[np.uint8], Placement]], top: int = 1
+        self, images: Sequence[tuple[str, NDArray[np.uint8], Placement]], top: int = 1
     ) -> list[Prediction]:
         """The predictions for images as (name, pixels, placement), which run as one batch. Raises ModelFileError."""
         metadata = self.need_metadata()
-        raw = self.run(metadata.preprocess.normalise(np.stack([pixels for _, pixels, _ in pictures])))
+        raw = self.run(metadata.preprocess.normalise(np.stack([pixels for _, pixels, _ in images])))
         return [
             postprocess(metadata.heads, image_outputs(raw, index), place, name, top)
-            for index, (name, _, place) in enumerate(pictures)
+            for index, (name, _, place) in enumerate(images)
         ]
 
     def _predict(self, sources: Sequence[Source], top: int, batch: int) -> list[Prediction]:
@@ -204,7 +204,7 @@ def _compiled(path: str, threads: int) -> Model:
     def digest() -> str:
         with open(
             opened, "rb", closefd=False
-        ) as file:  # in pieces: read whole, it would double the memory of the mapped file
+        ) as file:  # in pieces: read at once, it would double the memory of the mapped file
             file.seek(0)
             return hashlib.file_digest(file, "sha256").hexdigest()
 

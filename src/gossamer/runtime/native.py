@@ -1,7 +1,7 @@
 """The native engine: a compiled network (.goss) run by the library that `make engine` builds, called with ctypes.
 
 ctypes releases the GIL while the engine runs. A session is for one caller at a time, so callers on
-several threads take turns, each with a session of its own; all share one copy of the weights.
+several threads take turns, each with a session of its own; the weights are in memory once.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ FIRST, LAST = 3, 15  # the engine's code of rule N1, less one, and of the last r
 RULES = {
     1: "a compiled network",
     2: "version 3",
-    3: "a whole file",
+    3: "a complete file",
     4: "an undamaged file",
 }
 

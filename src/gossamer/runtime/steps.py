@@ -13,7 +13,7 @@ LONG_NAMES = {"conv": "convolution"}  # of kinds, as the table shows them
 
 @dataclass
 class Step:
-    """One operation: inputs and outputs as height x width x channels; macs: multiply-adds an image; ms: an image.
+    """One operation: inputs and outputs as height x width x channels; macs: multiply-adds per image; ms: per image.
 
     winograd_tile: height and width of the Winograd input tiles by which the engine computes it; (0, 0) for direct sums.
     """
@@ -28,7 +28,7 @@ class Step:
 
 
 def read_steps(data: bytes) -> list[Step]:
-    """The operations of a compiled network that the engine has taken."""
+    """The operations of a compiled network that the engine has loaded."""
     header = HEADER.unpack(data)
     maps = [VALUE.unpack(data, header["values"] + i * VALUE.size) for i in range(header["value_count"])]
     operations = range(header["op_count"])
@@ -60,10 +60,10 @@ def _step(op: dict[str, Any], maps: Sequence[dict[str, Any]]) -> Step:
 
 
 def table(steps: Sequence[Step], isa: str, threads: int) -> str:
-    """Lines for people: each operation with its share of the time and its multiply-adds a second."""
+    """Lines for people: each operation with its percentage of the time and its multiply-adds a second."""
     total = sum(step.ms for step in steps) or 1.0
     lines = [
-        f"{isa}, {threads} thread{'s' * (threads > 1)}: {total:.3f} ms an image, "
+        f"{isa}, {threads} thread{'s' * (threads > 1)}: {total:.3f} ms per image, "
         f"{sum(step.macs for step in steps) / total / 1e6:.1f} GMAC/s",
         f"{'operation':32} {'input':>13} {'output':>13} {'type':8} {'MMACs':>8} {'ms':>8} {'%':>5} {'GMAC/s':>7}",
     ]

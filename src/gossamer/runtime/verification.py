@@ -1,4 +1,4 @@
-"""The check that a model file computes, on this machine, what was trained."""
+"""The check that a model file computes the outputs of the trained network on this machine."""
 
 from __future__ import annotations
 

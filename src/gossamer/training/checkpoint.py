@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 from torch import Tensor
 
@@ -27,7 +28,7 @@ def save_state(session: Session) -> None:
     if session.average:
         tensors.update({f"ema.{name}": value for name, value in session.average.values.items()})
     facts = {
-        "format": 1,
+        "format": 2,
         "counters": dataclasses.asdict(session.counters),
         "schedule": session.schedule.state,
         "optimizer": values,
@@ -51,7 +52,7 @@ def restore_state(session: Session) -> None:
         optim.unpack(session.optimizer, under("optimizer."), facts["optimizer"])
         if session.average:
             session.average.values = {name: value.to(session.device) for name, value in under("ema.").items()}
-        session.counters = Counters(**facts["counters"])
+        session.counters = _counters(facts["counters"])
         session.schedule.state = facts["schedule"]
         session.unreadable = dict(facts["unreadable"])
         session.rows = session.run.metrics()[: facts["rows"]]
@@ -63,3 +64,8 @@ def restore_state(session: Session) -> None:
         ) from error
     counters = session.counters
     session.say(f"resuming at epoch {counters.epoch + 1}, step {counters.step_in_epoch} of it")
+
+
+def _counters(values: dict[str, Any]) -> Counters:
+    """The counters of a state of format 1, which calls the input scale `share`, or 2."""
+    return Counters(**{"input_scale" if name == "share" else name: value for name, value in values.items()})

@@ -8,7 +8,7 @@ Measured with torch 2.13 on a processor with bfloat16 units, channels_last (test
   a dilated one in either precision both gradients take five to forty times as long.
 
 Both gradients are convolutions themselves. They are computed as such here: stride by zeros between the rows, dilation by
-taking the pixels apart in phases of every d-th row and column, on which the convolution is not dilated.
+splitting the pixels into phases of every d-th row and column, on which the convolution is not dilated.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ Pair = tuple[int, int]
 
 
 class SoundConv2d(nn.Conv2d):
-    """`nn.Conv2d` whose gradients on a CPU are those of this module; the same answers, fields and names."""
+    """`nn.Conv2d` whose gradients on a CPU are those of this module; the same outputs, fields and names."""
 
     def forward(self, input: Tensor) -> Tensor:
         """(N, C, H, W) -> (N, c_out, h, w), as `nn.Conv2d`."""
@@ -33,19 +33,19 @@ class SoundConv2d(nn.Conv2d):
         if torch.is_autocast_enabled("cpu"):
             kind = torch.get_autocast_dtype("cpu")
             input, weight, bias = input.to(kind), weight.to(kind), None if bias is None else bias.to(kind)
-        answer = _Convolution.apply(  # type: ignore[no-untyped-call]
+        output = _Convolution.apply(  # type: ignore[no-untyped-call]
             input, weight, bias, self.stride, self.padding, self.dilation, self.groups
         )
-        assert isinstance(answer, Tensor)
-        return answer
+        assert isinstance(output, Tensor)
+        return output
 
 
 def use_own_gradients(model: nn.Module) -> int:
     """Give the convolutions of `model` that need it sound gradients on a CPU; how many they are. Names and weights stay."""
-    found = [layer for layer in model.modules() if type(layer) is nn.Conv2d and _needs_it(layer)]
-    for layer in found:
+    layers = [layer for layer in model.modules() if type(layer) is nn.Conv2d and _needs_it(layer)]
+    for layer in layers:
         layer.__class__ = SoundConv2d  # same fields, another forward: no copy, no renaming
-    return len(found)
+    return len(layers)
 
 
 def _needs_it(layer: nn.Conv2d) -> bool:
@@ -86,7 +86,7 @@ class _Convolution(torch.autograd.Function):
 def input_gradient(
     gradient: Tensor, input: Tensor, weight: Tensor, stride: Pair, padding: Pair, dilation: Pair, groups: int
 ) -> Tensor:
-    """The gradient by the input (N, C, H, W), from that by the answer (N, c_out, h, w); torch's own where it is as good."""
+    """The gradient by the input (N, C, H, W), from that by the output (N, c_out, h, w); torch's own where it is as good."""
     reach = tuple(d * (k - 1) for d, k in zip(dilation, weight.shape[2:], strict=True))
     depthwise = groups == input.shape[1] == weight.shape[0]
     strided = max(stride) > 1
@@ -114,7 +114,7 @@ def weight_gradient(
         return _torch(gradient, input, weight, stride, padding, dilation, groups, 1)
     reach = [d * (k - 1) for d, k in zip(dilation, weight.shape[2:], strict=True)]
     if max(stride) > 1 or any(2 * p != r or r % (2 * d) for p, r, d in zip(padding, reach, dilation, strict=True)):
-        # an answer's pixels are not of the phase of the pixels they come from: slow and right
+        # an output's pixels are not of the phase of the pixels they come from: slow and right
         wide = _torch(gradient.float(), input.float(), weight.float(), stride, padding, dilation, groups, 1)
         return wide.to(weight.dtype)
     flat = [(k - 1) // 2 for k in weight.shape[2:]]
@@ -126,8 +126,8 @@ def _phases(images: Tensor, dilation: Pair) -> Tensor:
     (d, e), (count, channels, height, width) = dilation, images.shape
     images = functional.pad(images, (0, -width % e, 0, -height % d))
     rows, columns = images.shape[2] // d, images.shape[3] // e
-    apart = images.permute(0, 2, 3, 1).reshape(count, rows, d, columns, e, channels).permute(0, 2, 4, 1, 3, 5)
-    return apart.reshape(count * d * e, rows, columns, channels).permute(0, 3, 1, 2)
+    phases = images.permute(0, 2, 3, 1).reshape(count, rows, d, columns, e, channels).permute(0, 2, 4, 1, 3, 5)
+    return phases.reshape(count * d * e, rows, columns, channels).permute(0, 3, 1, 2)
 
 
 def _torch(
@@ -141,8 +141,8 @@ def _torch(
     which: int,
 ) -> Tensor:
     wanted = [which == 0, which == 1, False]
-    answer = torch.ops.aten.convolution_backward(
+    gradient_part = torch.ops.aten.convolution_backward(
         gradient, input, weight, None, stride, padding, dilation, False, (0, 0), groups, wanted
     )[which]
-    assert isinstance(answer, Tensor)
-    return answer
+    assert isinstance(gradient_part, Tensor)
+    return gradient_part

@@ -53,7 +53,7 @@ def wait() -> None:
         dist.barrier()
 
 
-def share(value: Any) -> Any:
+def broadcast(value: Any) -> Any:
     """The first process's `value`, in every process."""
     if not dist.is_initialized():
         return value
@@ -90,7 +90,7 @@ class _AllSum(torch.autograd.Function):
 class SyncedBatchNorm2d(nn.BatchNorm2d):
     """Batch norm over the images of all processes, (N, C, H, W) -> (N, C, H, W), on CPU as on GPU.
 
-    With it, two processes with half a batch each follow the loss curve of one with the whole batch; torch's own
+    With it, two processes with half a batch each follow the loss curve of one with the full batch; torch's own
     SyncBatchNorm runs on GPUs only. Every process must give the same number of values.
     """
 

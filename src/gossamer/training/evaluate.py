@@ -35,10 +35,10 @@ def evaluate(
     what: str = "evaluating",
     progress: Progress = SILENT,
 ) -> Scorer:
-    """Run `forward` over the images of `source`, each preprocessed as in deployment, and give the answers to `scorer`.
+    """Run `forward` over the images of `source`, each preprocessed as in deployment, and add the outputs to `scorer`.
 
     Process `rank` of `world` takes every world-th image. Raises DataError where no image can be read, or more than
-    the share `max_unreadable` cannot.
+    the fraction `max_unreadable` cannot.
     """
     order = np.arange(rank, len(source), world)
     transform = EvalTransform(preprocess) if source.targets is None else EvalJoint(preprocess)

@@ -60,8 +60,8 @@ def train(
     """Train as `settings` say, into a new run folder.
 
     split_of: a run with the same data, whose classes and split are kept, image for image. changes: edits of the network,
-    applied after its first weights are loaded and kept in the run as changes.json. Under torchrun the processes share the batch and only the first one writes. Raises InputError for settings, data
-    or weights that cannot be used, before anything is written; RunError where the folder is taken or the loss is no
+    applied after its first weights are loaded and kept in the run as changes.json. Under torchrun the batch is split over the processes and only the first one writes. Raises InputError for settings, data
+    or weights that cannot be used, before anything is written; RunError where the folder exists already or the loss is no
     longer finite; StorageError where a state cannot be written (the one before is kept).
     """
     if not settings.data:
@@ -200,7 +200,7 @@ def _open_caches(session: Session) -> None:
             session.val_cache = open_cache(session.data.val, scoring, left, folder=folder, progress=quiet)
         distributed.wait()
     kept = ((cache.kept, len(cache)) for cache in (session.cache, session.val_cache) if cache)
-    session.say("images in the cache: " + ", ".join(f"{part} of {whole}" for part, whole in kept))
+    session.say("images in the cache: " + ", ".join(f"{part} of {total}" for part, total in kept))
 
 
 def _choose_precision(session: Session) -> None:
@@ -218,7 +218,7 @@ def _choose_precision(session: Session) -> None:
         session.task.loss,
         lambda trial: optim.build_optimizer(trial, settings),
     )
-    best = distributed.share(choice.candidate)
+    best = distributed.broadcast(choice.candidate)
     threads = 0 if session.device.type == "cuda" else best.threads
     session.settings = settings.replace(precision=best.precision, memory_format=best.memory_format, threads=threads)
     if threads:
@@ -275,7 +275,7 @@ def _one_epoch(session: Session) -> int:
     counters, settings = session.counters, session.settings
     steps = max(1, len(session.batches(counters.epoch)) // settings.accumulate)
     if not counters.step_in_epoch:  # an interrupted epoch resumes at its own size
-        counters.share = optim.progressive(settings.progressive, _fraction(session, steps))
+        counters.input_scale = optim.progressive(settings.progressive, _fraction(session, steps))
     batches = session.batches(counters.epoch)
     session.runner.train()
     optim.freeze_norms(session.model)
@@ -290,11 +290,11 @@ def _one_epoch(session: Session) -> int:
             if _fraction(session, steps) >= 1:
                 break
             group = list(islice(parts, settings.accumulate))
-            ready = time.perf_counter()
+            fetched = time.perf_counter()
             _step(session, group, steps)
             now = time.perf_counter()
-            counters.data_seconds += ready - mark
-            counters.step_seconds += now - ready
+            counters.data_seconds += fetched - mark
+            counters.step_seconds += now - fetched
             counters.seconds += now - mark
             mark = now
             if session.interrupted or _save_is_due(session, now - saved):
@@ -357,7 +357,7 @@ def _step(session: Session, parts: list[Batch], steps: int) -> None:
 
 
 def _fraction(session: Session, steps: int) -> float:
-    """The share of the run that is done, by steps or by time, whichever is further; the same in every process."""
+    """The fraction of the run that is done, by steps or by time, whichever is further; the same in every process."""
     counters, settings = session.counters, session.settings
     done = 0.0
     if settings.epochs is not None:
@@ -365,7 +365,7 @@ def _fraction(session: Session, steps: int) -> float:
     if settings.minutes is not None:
         # what the evaluation at the end will take belongs to the budget
         seconds = counters.seconds + session.evaluation_seconds
-        done = max(done, float(distributed.share(seconds)) / (settings.minutes * 60))
+        done = max(done, float(distributed.broadcast(seconds)) / (settings.minutes * 60))
     return done
 
 
@@ -374,7 +374,7 @@ def _rate(session: Session, steps: int) -> float:
 
 
 def _evaluate(session: Session) -> Scores:
-    """Score the weights that would be saved on the validation images, in float32, shared between processes."""
+    """Score the weights that would be saved on the validation images, in float32, split over the processes."""
     started = time.perf_counter()
     model = copy.deepcopy(session.model)
     model.load_state_dict(weights(session, prefix=""))
@@ -390,10 +390,10 @@ def _evaluate(session: Session) -> Scores:
         max_unreadable=session.settings.max_unreadable,
         progress=session.progress if processes.first else SILENT,
     )
-    whole, *others = distributed.gather(mine)
+    scorer, *others = distributed.gather(mine)
     for other in others:
-        whole.merge(other)
-    scores: Scores = whole.scores()
+        scorer.merge(other)
+    scores: Scores = scorer.scores()
     session.unreadable.update(scores.unreadable)
     session.evaluation_seconds = time.perf_counter() - started
     session.counters.seconds += session.evaluation_seconds
@@ -422,7 +422,7 @@ def _line(row: dict[str, Any], session: Session) -> str:
     settings, name = session.settings, session.task.score
     of = f"/{settings.epochs:g}" if settings.epochs is not None else ""
     budget = f", {row['seconds'] / 60:.1f}/{settings.minutes:g} min" if settings.minutes is not None else ""
-    height, width = progressive_size(session.preprocess.size, session.counters.share)
+    height, width = progressive_size(session.preprocess.size, session.counters.input_scale)
     at = f" at {height}x{width}" if settings.progressive < 1 else ""
     val_loss = "" if math.isnan(row["val_loss"]) else f"val loss {row['val_loss']:.4f}, "
     return (
@@ -438,7 +438,7 @@ def _reason_to_stop(session: Session, epoch: float) -> str:
     if settings.epochs is not None and epoch >= settings.epochs - 1e-9:
         return f"{epoch:g} epochs are done"
     # one clock for all processes: they must end together
-    seconds = 0.0 if settings.minutes is None else distributed.share(counters.seconds + session.evaluation_seconds)
+    seconds = 0.0 if settings.minutes is None else distributed.broadcast(counters.seconds + session.evaluation_seconds)
     if settings.minutes is not None and seconds >= settings.minutes * 60:
         return f"the {settings.minutes:g} minutes are used up"
     if settings.early_stop and counters.bad_epochs >= settings.early_stop:

@@ -64,6 +64,6 @@ def _check_runs(model: nn.Module, task: Task) -> None:
                 raise RunError(
                     f"{CHANGES}: the edited network does not run: {str(error).splitlines()[0]}",
                     "edits after which the layers fit together",
-                    "restore the file from a copy, or edit all layers that share channels",
+                    "restore the file from a copy, or edit all layers of the channel group",
                 ) from error
             del outputs

@@ -26,11 +26,11 @@ _DEFAULTS: dict[str, tuple[float, float, float, float]] = {
 # of boxes, masks and several heads, whose batches are small: the rate of the runs in benchmarks/README.md
 _OF_PLACES = {"adamw": (2e-3, 0.0, 0.02, 1e-8)}
 _PLACES = ("detect", "segment", "multi")
-GROWN = 2 / 3  # of a progressive run: from there on its inputs are whole
+PROGRESSIVE_END = 2 / 3  # of a progressive run: from there on its inputs are of full size
 
 
 def resolve_optimizer(settings: Settings) -> Settings:
-    """The settings with the optimiser's own lr, weight_decay and eps, for the task, where none were given."""
+    """The settings with the optimiser's own lr, weight_decay and eps, for the task, where none are set."""
     usual = {**_DEFAULTS, **_OF_PLACES} if settings.task in _PLACES else _DEFAULTS
     rate, power, decay, eps = usual[settings.optimizer]
     return settings.replace(
@@ -48,8 +48,8 @@ def freeze(model: nn.Module, pattern: str) -> list[str]:
     if not pattern:
         return []
     classifier, backbone = getattr(model, "classifier_path", "head."), getattr(model, "backbone_path", "")
-    whole = re.escape(backbone) if backbone else rf"(?!{re.escape(classifier)})"
-    expression = whole if pattern == "backbone" else pattern
+    backbone_pattern = re.escape(backbone) if backbone else rf"(?!{re.escape(classifier)})"
+    expression = backbone_pattern if pattern == "backbone" else pattern
     try:
         match = re.compile(expression).match if pattern == "backbone" else re.compile(expression).search
     except re.error as error:
@@ -78,7 +78,7 @@ def freeze_norms(model: nn.Module) -> None:
 def parameter_groups(model: nn.Module, settings: Settings) -> list[dict[str, Any]]:
     """Groups by weight decay and learning-rate factor, for parameters that learn.
 
-    Norm and bias parameters (one axis) are not decayed unless asked. `layer_decay` multiplies the rate once for
+    Norm and bias parameters (one axis) are not decayed unless configured. `layer_decay` multiplies the rate once for
     each stage between a parameter and the head (Howard and Ruder 2018, arXiv 1801.06146, section 3.2).
     """
     depth = len(getattr(model, "stages", ()))
@@ -156,11 +156,11 @@ class RMSpropTF(torch.optim.Optimizer):
             for p in params:
                 if not self.state[p]:
                     self.state[p].update(square_avg=torch.ones_like(p), momentum_buffer=torch.zeros_like(p))
-            squares = [self.state[p]["square_avg"] for p in params]
+            square_averages = [self.state[p]["square_avg"] for p in params]
             buffers = [self.state[p]["momentum_buffer"] for p in params]
-            torch._foreach_mul_(squares, group["alpha"])
-            torch._foreach_addcmul_(squares, grads, grads, value=1 - group["alpha"])
-            roots = torch._foreach_sqrt(torch._foreach_add(squares, group["eps"]))
+            torch._foreach_mul_(square_averages, group["alpha"])
+            torch._foreach_addcmul_(square_averages, grads, grads, value=1 - group["alpha"])
+            roots = torch._foreach_sqrt(torch._foreach_add(square_averages, group["eps"]))
             torch._foreach_mul_(buffers, group["momentum"])
             torch._foreach_addcdiv_(buffers, grads, roots, value=group["lr"])
             torch._foreach_sub_(params, buffers)
@@ -175,17 +175,17 @@ def add_l1(optimizer: torch.optim.Optimizer) -> None:
 
 
 def progressive(start: float, fraction: float) -> float:
-    """The share of the input's sides at `fraction` of a run: from `start`, evenly, to 1 at GROWN, and so to the end.
+    """The scale of the input sides at `fraction` of a run: from `start`, evenly, to 1 at PROGRESSIVE_END, which it stays at.
 
     Source: EfficientNetV2 (2104.00298), section 4, progressive learning; the sizes only, not the regularisation.
     """
-    return min(1.0, start + (1 - start) * fraction / GROWN)
+    return min(1.0, start + (1 - start) * fraction / PROGRESSIVE_END)
 
 
 class Schedule:
     """The learning rate at any moment of a run.
 
-    `factor(epoch, fraction)` takes the epochs done (a fraction counts) and the share of the run that is done, by
+    `factor(epoch, fraction)` takes the epochs done (a fraction counts) and the fraction of the run that is done, by
     steps or by the time budget, whichever is further. Only "plateau" remembers anything: `state`.
     """
 

@@ -1,4 +1,4 @@
-"""A run trained again with another network: same task, data, split and settings, so that the two can be compared."""
+"""A run repeated with another network: same task, data, split and settings, so that the two can be compared."""
 
 from __future__ import annotations
 

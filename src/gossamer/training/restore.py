@@ -1,4 +1,4 @@
-"""The way back from a run folder to its trained network, its preprocessing and its data."""
+"""Loading a run: its network with its weights, its preprocessing and its data."""
 
 from __future__ import annotations
 
@@ -126,7 +126,7 @@ class _Torch:
 
 
 def as_model(folder: str | Path, which: str = "best") -> Model:
-    """The network of a run folder, in torch, behind the interface of a model file: for pictures before any export.
+    """The network of a run folder, in torch, behind the interface of a model file: for images before any export.
 
     It has no licence and no checks. Raises RunError.
     """

@@ -120,14 +120,14 @@ def resolve_settings(settings: Settings, data: Data, processes: Processes) -> Se
     if settings.epochs is None and settings.minutes is None:
         changes["epochs"] = 20.0
     if settings.workers is None:
-        # on few cores one more process only takes time from the arithmetic; a thread shares memory and dies with us
+        # on few cores another process only takes time from the arithmetic; a thread uses our memory and ends with us
         cores = machine.usable_cores() // processes.local_world
         changes["workers"] = 0 if cores < 8 else min(12, cores - 2)
     if settings.deterministic:  # a choice by the clock could differ from run to run
         changes["precision"] = "float32" if settings.precision == "auto" else settings.precision
         changes["memory_format"] = "channels_last" if settings.memory_format == "auto" else settings.memory_format
     if not settings.out:
-        changes["out"] = distributed.share(next_folder(settings.net))
+        changes["out"] = distributed.broadcast(next_folder(settings.net))
     if settings.compile and not any(shutil.which(name) for name in (os.environ.get("CXX", "c++"), "g++", "clang++")):
         raise SettingsError(
             "compile: this machine has no C++ compiler", "a machine with g++ or clang++", "leave --compile out"
@@ -185,18 +185,18 @@ def _check_smallest(model: nn.Module, settings: Settings) -> None:
     except InputError as error:
         raise SettingsError(
             f"progressive {settings.progressive:g}: {settings.net} does not take {size[0]}x{size[1]}",
-            "a share at which it runs, from there to 1",
+            "a scale at which it runs, from there to 1",
             "raise --progressive, or leave it out",
         ) from error
 
 
 def _check_inputs(model: nn.Module, settings: Settings) -> None:
     """Raises SettingsError where a network that `trace` cannot look into does not take the run's inputs."""
-    whole = sized(settings)
+    full = sized(settings)
     training = model.training
     model.eval()  # the means of batch norms stay as they are
     try:
-        for size in dict.fromkeys((whole, progressive_size(whole, settings.progressive))):
+        for size in dict.fromkeys((full, progressive_size(full, settings.progressive))):
             try:
                 with torch.no_grad():
                     model(torch.zeros(1, settings.in_chans, *size))

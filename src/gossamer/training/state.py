@@ -39,7 +39,7 @@ class Counters:
     bad_epochs: int = 0
     finished: str = ""
     # of the input's sides in this epoch
-    share: float = 1.0
+    input_scale: float = 1.0
     # sums since the last evaluation
     loss_sum: float = 0.0
     images: int = 0
@@ -81,9 +81,9 @@ class Session:
             self.run.log(line)
 
     def batches(self, epoch: int) -> Batches:
-        """The batches of an epoch, `counters.share` of the input large; `accumulate` of them make a step."""
+        """The batches of an epoch at `counters.input_scale` of the input size; `accumulate` of them make a step."""
         settings, source, transform = self.settings, self.data.train, self.transform
-        size = progressive_size(self.preprocess.size, self.counters.share)
+        size = progressive_size(self.preprocess.size, self.counters.input_scale)
         if size != self.preprocess.size:
             transform = self.task.transform(dataclasses.replace(self.preprocess, size=size), source)
         return Batches(
@@ -108,7 +108,7 @@ class Session:
         """
         if self.device.type == "cpu":
             images = torch.from_numpy(self.preprocess.normalise(pixels))
-        else:  # a byte a value to the device, and the look-up there
+        else:  # one byte per value to the device, and the look-up there
             there = torch.from_numpy(pixels).to(self.device, non_blocking=True).long()
             images = torch.stack([self.table[c][there[..., c]] for c in range(there.shape[-1])], 1)
         result: Tensor = precision.as_format(images, self.settings.memory_format)
