@@ -233,14 +233,14 @@ PEERS = {
 class PeerWorker(worker.Worker):
     """Answers the requests of the benchmark, and those two above."""
 
-    def answer(self, job: Json) -> Json:
+    def reply(self, job: Json) -> Json:
         if job["do"] == "make":
             return forms.make(job)
         if job["do"] == "check":
             return self.check()
         if job["do"] == "open":
             self.folder = Path(job["target"])
-        return super().answer(job)
+        return super().reply(job)
 
     def check(self) -> Json:
         """How far the outputs are from those in float32.

@@ -16,7 +16,7 @@ WANTED = 0.97  # accuracy on held-out digits
 
 
 def write_digits(folder: Path) -> None:
-    """Write the 1,797 digits of 8x8 grey pixels as PNG files, one folder a class, every fifth of a class in val/."""
+    """Write the 1,797 digits of 8x8 grey pixels as PNG files, one folder per class, every fifth of a class in val/."""
     import numpy as np
     from PIL import Image
     from sklearn.datasets import load_digits

@@ -45,7 +45,7 @@ def study(quick: bool = False, data: str = "") -> Findings:
                 "+- (95 %)": margin,
                 "change": change.mean,
                 "+- (95 %), paired": change.margin,
-                "sure": name != "linear, shortcut" and differs(mine, base),
+                "significant": name != "linear, shortcut" and differs(mine, base),
             }
         )
     sentences = [_sentence("ReLU6 behind the bottleneck", rows[1]), _sentence("no shortcut", rows[2])]
@@ -54,7 +54,7 @@ def study(quick: bool = False, data: str = "") -> Findings:
 
 def _sentence(what: str, row: dict[str, Any]) -> str:
     by = f"{100 * row['change']:+.1f} +- {100 * row['+- (95 %), paired']:.1f} points"
-    sure = "" if row["sure"] else ", which these seeds cannot tell from nothing"
+    sure = "" if row["significant"] else ", which these seeds cannot tell from nothing"
     return f"{what} changes the accuracy by {by}{sure}"
 
 

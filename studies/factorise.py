@@ -63,7 +63,7 @@ def draw(findings: Findings) -> Figure:
     axes.bar([x + 0.2 for x in at], [row["of the ms"] for row in rows], 0.4, color=COLOURS[1], label="milliseconds")
     axes.set_xticks(list(at), [f"{row['form']}\nfor {row['stands for']}" for row in rows], fontsize=8)
     axes.axhline(1, color="#999999", linewidth=0.8)
-    axes.set_ylabel("share of the whole kernel's")
+    axes.set_ylabel("fraction of the full kernel's")
     axes.legend(frameon=False)
     return drawing
 

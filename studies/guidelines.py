@@ -76,7 +76,7 @@ def candidates() -> list[tuple[str, str, nn.Module, int]]:
 
 
 def study(quick: bool = False) -> Findings:
-    """Milliseconds of every setting beside its MACs, and its time a MAC against the guideline's first."""
+    """Milliseconds of every setting beside its MACs, and its time per MAC against the guideline's first."""
     settings = candidates()
     shapes = [(1, c, SIDE // 2 if quick else SIDE, SIDE // 2 if quick else SIDE) for _, _, _, c in settings]
     timed = [(module, shape) for (_, _, module, _), shape in zip(settings, shapes)]
@@ -94,8 +94,8 @@ def study(quick: bool = False) -> Findings:
                 "MACs": macs,
                 "ms": time.median,
                 "ms, quartiles": f"{time.low:.2f}-{time.high:.2f}",
-                "time a MAC, against the first": pace / first[guideline],
-                "sure": _apart(times, settings, guideline, time),
+                "time per MAC, against the first": pace / first[guideline],
+                "significant": _apart(times, settings, guideline, time),
             }
         )
     return Findings(rows, " ".join(_conclusion(rows, guideline) for guideline in ("G1", "G2", "G3", "G4")))
@@ -109,27 +109,27 @@ def _apart(times: list[Time], settings: list[tuple[str, str, nn.Module, int]], g
 
 def _conclusion(rows: list[Row], guideline: str) -> str:
     mine = [row for row in rows if row["guideline"] == guideline]
-    ratios = [row["time a MAC, against the first"] for row in mine[1:]]
-    spread = f"{min(ratios):.2f} to {max(ratios):.2f} times the first's time a MAC"
+    ratios = [row["time per MAC, against the first"] for row in mine[1:]]
+    spread = f"{min(ratios):.2f} to {max(ratios):.2f} times the first's time per MAC"
     if guideline == "G4":  # the first has both: the others should be faster
-        seen = all(ratio < 1 for ratio in ratios) and any(row["sure"] for row in mine[1:])
+        seen = all(ratio < 1 for ratio in ratios) and any(row["significant"] for row in mine[1:])
     else:
-        seen = all(ratio > 1 for ratio in ratios) and any(row["sure"] for row in mine[1:])
+        seen = all(ratio > 1 for ratio in ratios) and any(row["significant"] for row in mine[1:])
     return f"{guideline}: {spread}, {'seen' if seen else 'not seen here as the paper has it'}."
 
 
 def draw(findings: Findings) -> Figure:
-    """Time a MAC of each setting, a panel a guideline."""
+    """Time per MAC of each setting, one panel per guideline."""
     drawing, axes = figure(4, height=3.2)
     drawing.set_size_inches(15, 3.2)
     for each, guideline, colour in zip(axes, ("G1", "G2", "G3", "G4"), COLOURS):
         rows = [row for row in findings.rows if row["guideline"] == guideline]
         at = range(len(rows))
-        each.bar(list(at), [row["time a MAC, against the first"] for row in rows], color=colour)
+        each.bar(list(at), [row["time per MAC, against the first"] for row in rows], color=colour)
         each.axhline(1, color="#999999", linewidth=0.8)
         each.set_xticks(list(at), [row["setting"] for row in rows], rotation=30, ha="right", fontsize=8)
         each.set_title(guideline)
-    axes[0].set_ylabel("time a MAC, against the first")
+    axes[0].set_ylabel("time per MAC, against the first")
     return drawing
 
 

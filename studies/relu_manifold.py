@@ -35,7 +35,7 @@ def through_relu(curve: Points, n: int, seed: int) -> Points:
 
 
 def error(curve: Points, back: Points) -> float:
-    """The share of the curve's variance that the best affine map of what came back cannot explain.
+    """The fraction of the curve's variance that the best affine map of what came back cannot explain.
 
     ReLU of a sum over many directions halves every point, which no layer behind it would mind: only what cannot be
     undone linearly is lost.
@@ -46,7 +46,7 @@ def error(curve: Points, back: Points) -> float:
 
 
 def collapsed(back: Points) -> float:
-    """The share of points that fell onto another, distant point of the curve: nothing can tell them apart again."""
+    """The fraction of points that fell onto another, distant point of the curve: nothing can tell them apart again."""
     scale = np.abs(back).max() or 1.0
     keys = np.round(back / scale * 1e6).astype(np.int64).T
     _, inverse, counts = np.unique(keys, axis=0, return_inverse=True, return_counts=True)

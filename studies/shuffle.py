@@ -50,13 +50,13 @@ def study(quick: bool = False, data: str = "") -> Findings:
                 "without shuffle": score(without).mean if without else "-",
                 "shuffle gains": change.mean if change else "-",
                 "+- (95 %), paired": change.margin if change else "-",
-                "sure": bool(without) and differs(with_it, without),
+                "significant": bool(without) and differs(with_it, without),
             }
         )
     gains = [row for row in rows if row["groups"] != 1]
     comparison = "; ".join(
         f"with {row['groups']} groups shuffle gains {100 * row['shuffle gains']:+.1f} +- "
-        f"{100 * row['+- (95 %), paired']:.1f} points{'' if row['sure'] else ', which these seeds cannot tell from nothing'}"
+        f"{100 * row['+- (95 %), paired']:.1f} points{'' if row['significant'] else ', which these seeds cannot tell from nothing'}"
         for row in gains
     )
     return Findings(rows, f"On {images.name}, {len(seeds)} seeds: {comparison}.")

@@ -85,7 +85,7 @@ def train(model: nn.Module, images: Images, *, epochs: float, seed: int, lr: flo
 
 @torch.inference_mode()
 def accuracy(model: nn.Module, images: Images) -> float:
-    """The share of test images that are classified right."""
+    """The fraction of test images that are classified right."""
     model.eval()
     predictions = [model(x).argmax(1) for x in images.test.split(256)]
     return float((torch.cat(predictions) == images.test_labels).float().mean())

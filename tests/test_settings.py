@@ -52,7 +52,7 @@ def test_what_is_not_given_is_what_is_usual_for_the_task() -> None:
         ({"input": "huge"}, "224 or 240x320"),
         ({"input": "4"}, "8 to 4096"),
         ({"in_chans": 2}, "1 (grey) or 3 (RGB)"),
-        ({"mean": [0.1, 0.2]}, "one a channel"),
+        ({"mean": [0.1, 0.2]}, "one per channel"),
         ({"std": [0.0]}, "above 0"),
         ({"crop_scale": [0.9, 0.1]}, "low <= high"),
         ({"crop_scale": [0.9]}, "two numbers"),

@@ -13,7 +13,7 @@
     last.safetensors     the state to resume from: weights, optimiser, counters
     *.json beside them   the metadata of the two, for people; the header of the safetensors file counts
 
-A state is one file that is replaced in one step, so a kill at any moment leaves a whole one.
+A state is one file that is replaced in one step, so a kill at any moment leaves a complete one.
 """
 
 from __future__ import annotations

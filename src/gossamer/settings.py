@@ -41,7 +41,7 @@ class ByTask:
 def _setting(default: Any, group: str, help: str, *, low: float | None = None, high: float | None = None) -> Any:
     """A field with its group and help text, and the closed range of its values.
 
-    A `ByTask` as the default: where nothing is given, the field takes what is usual for the task.
+    A `ByTask` as the default: where it is None, the field takes the default of the task.
     """
     usual = default if isinstance(default, ByTask) else None
     if usual:
@@ -66,12 +66,12 @@ class Settings:
     task: Literal["classify", "multilabel", "regress", "detect", "segment", "embed", "multi"] = _setting(
         "classify", "run", "what is learnt: classes, labels, numbers, boxes, masks, embeddings, or several of them"
     )
-    val: str = _setting("", "data", "validation data, where it does not lie beside the training data")
+    val: str = _setting("", "data", "validation data, where it is not beside the training data")
     val_share: float = _setting(
-        0.2, "data", "share held out for validation where the data have no split", low=0.01, high=0.9
+        0.2, "data", "fraction held out for validation where the data have no split", low=0.01, high=0.9
     )
     max_unreadable: float = _setting(
-        0.05, "data", "share of unreadable images above which the run stops", low=0, high=1
+        0.05, "data", "fraction of unreadable images above which the run stops", low=0, high=1
     )
     pixel_limit: int = _setting(100_000_000, "data", "pixels above which an image is not decoded", low=1)
     input: str = _setting(
@@ -90,7 +90,7 @@ class Settings:
     crop_pct: float | None = _setting(
         None,
         "data",
-        "share of the resized image that the centre crop keeps; default the weights', else 0.875; 1 at inputs below 128",
+        "fraction of the resized image that the centre crop keeps; default the weights', else 0.875; 1 at inputs below 128",
         low=0.1,
         high=1,
     )
@@ -183,7 +183,7 @@ class Settings:
     progressive: float = _setting(
         1.0,
         "training",
-        "classify, segment, embed: the input's sides at the first step, as a share of the whole, to which they grow"
+        "classify, segment, embed: the input's sides at the first step, as a fraction of the full size, to which they grow"
         " over two thirds of the run, from epoch to epoch; 0.5 sees nearly twice as many images in the same time",
         low=0.1,
         high=1,
@@ -197,7 +197,7 @@ class Settings:
         "random_resized", "augmentation", "training geometry"
     )
     crop_scale: tuple[float, ...] = _setting(
-        (0.35, 1.0), "augmentation", "share of the area that a random resized crop takes"
+        (0.35, 1.0), "augmentation", "fraction of the area that a random resized crop takes"
     )
     crop_ratio: tuple[float, ...] = _setting((3 / 4, 4 / 3), "augmentation", "aspect ratios of a random resized crop")
     flip: float = _setting(0.5, "augmentation", "probability of a left-right flip", low=0, high=1)
@@ -342,9 +342,9 @@ class Settings:
     def __post_init__(self) -> None:
         hints = typing.get_type_hints(type(self))
         for field in dataclasses.fields(self):
-            given, usual = getattr(self, field.name), field.metadata["usual"]
+            value, usual = getattr(self, field.name), field.metadata["usual"]
             # `task` is checked before the fields that depend on it
-            value = _checked(field, hints[field.name], usual.of(self.task) if usual and given is None else given)
+            value = _checked(field, hints[field.name], usual.of(self.task) if usual and value is None else value)
             object.__setattr__(self, field.name, value)
         _check_together(self)
 
@@ -569,7 +569,7 @@ def _check_together(settings: Settings) -> None:
         ):
             raise SettingsError(
                 f"{name}: {len(values)} numbers for {settings.in_chans} channels",
-                "one, or one a channel",
+                "one, or one per channel",
                 "check the setting",
             )
     if any(value <= 0 for value in settings.std or ()):

@@ -1,4 +1,4 @@
-"""What a command is given to work on: a run folder, a file or the name of a network, told apart in one place."""
+"""What a command is given to work on: a run folder, a file or the name of a network, distinguished in one place."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ KINDS: dict[Kind, str] = {
 
 @dataclass(frozen=True)
 class ResolvedTarget:
-    """A run folder, a file, or a network by its name or "timm:NAME". text: as given, a path or the name."""
+    """A run folder, a file, or a network by its name or "timm:NAME". text: a path or the name."""
 
     text: str
     kind: Kind

@@ -2,7 +2,7 @@
 
 All candidates are opened first and then measured in rounds, in turn, so that a machine that slows down or is shared
 slows all of them; while one runs, the others wait for input. A call takes a float32 numpy array and returns one, as an
-application's would. Each runtime computes in float32 with as many threads as asked for.
+application's would. Each runtime computes in float32 with the number of threads requested.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ from gossamer.modelfile.metadata import read_model_file
 from gossamer.runtime.table import missing
 from gossamer.targets import Kind, ResolvedTarget, target_of
 
-PATIENCE = 900.0  # seconds that a candidate may take for one answer; torch.compile needs minutes on a slow machine
+PATIENCE = 900.0  # seconds that a candidate may take for one reply; torch.compile needs minutes on a slow machine
 RUNS = 10  # runs a round at least, however slow
 
 
 @dataclass
 class _Candidate:
-    """A candidate under way: its process, what it said on opening, its times so far."""
+    """A candidate under way: its process, its reply on opening, its times so far."""
 
     row: Measurement
     job: dict[str, Any]

@@ -1,4 +1,4 @@
-"""A worker process that is asked and answers, or says why it does not."""
+"""A worker process that serves requests, or reports why it cannot."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Failed(Exception):
 
 
 class Process:
-    """A worker process that answers requests, one at a time."""
+    """A worker process that serves requests, one at a time."""
 
     def __init__(self, threads: int, command: Sequence[str] | None = None) -> None:
         """`command`: of a worker other than the usual one."""

@@ -31,7 +31,9 @@ class Profile:
 
     def text(self) -> str:
         """A table for each."""
-        return "\n\n".join(f"{one.path}: {table(one.operations, one.isa, one.threads)}" for one in self.networks)
+        return "\n\n".join(
+            f"{network.path}: {table(network.operations, network.isa, network.threads)}" for network in self.networks
+        )
 
     def to_json(self) -> list[dict[str, Any]]:
         """Plain values."""

@@ -1,13 +1,13 @@
 """One candidate of the benchmark in a process of its own: `python -m gossamer.bench.worker`.
 
-Reads JSON lines from standard input and answers each with one JSON line on standard output:
+Reads JSON lines from standard input and replies to each with one JSON line on standard output:
 
     {"do": "export", "target": .., "kind": .., "out": path}     -> {}
     {"do": "open", "runtime": .., "target": .., "kind": .., "threads": n, "batch": n, "seconds": s, "runs": n}
                                           -> {"version", "note", "input", "import_ms", "load_ms", "first_ms"}
     {"do": "measure", "seconds": s, "runs": n}  -> {"times_ns": [..], "peak_bytes", "growth_bytes"}
 
-A failure is answered by {"error": one line}. `kind` is one of `gossamer.targets.KINDS`.
+The reply to a failure is {"error": one line}. `kind` is one of `gossamer.targets.KINDS`.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class Worker:
         self.batch = np.empty(0, np.float32)
         self.before: int | None = None  # bytes in memory before the model was loaded
 
-    def answer(self, job: Json) -> Json:
+    def reply(self, job: Json) -> Json:
         """The reply to one request."""
         return {"export": write_graph, "open": self.open, "measure": self.measure}[job["do"]](job)
 
@@ -101,7 +101,7 @@ class Worker:
 
 
 # A loader imports the runtime and returns what loads the model: the ways to run it (the fastest is measured), by what
-# is said of them, the input shape (C, H, W), and the runtime's version.
+# their properties, the input shape (C, H, W), and the runtime's version.
 Ways = dict[str, Callable[[], Forward]]
 Loaded = tuple[Ways, tuple[int, int, int], str]
 
@@ -164,8 +164,8 @@ def _module(job: Json) -> tuple[Any, tuple[int, int, int], tuple[str, ...]]:
     if job["kind"] == "run":
         from gossamer.training.restore import load_run
 
-        found = load_run(job["target"])
-        return found.model, (found.preprocess.channels, *found.preprocess.size), outputs_of(found.task.heads())
+        run = load_run(job["target"])
+        return run.model, (run.preprocess.channels, *run.preprocess.size), outputs_of(run.task.heads())
     from gossamer.networks import create_model
 
     torch.manual_seed(0)
@@ -243,7 +243,7 @@ def main(kind: type[Worker] = Worker) -> None:
         worker = kind()
         for line in sys.stdin:
             try:
-                reply = worker.answer(json.loads(line))
+                reply = worker.reply(json.loads(line))
             except GossamerError as error:
                 reply = {"error": str(error)}
             except Exception as error:  # whatever a runtime raises becomes the reason in the table

@@ -55,5 +55,5 @@ def _light_style() -> str:
     style = re.sub(r"@media[^{]*\{\s*:root \{.*?\}\s*\}", "", style, flags=re.S)
     colours = dict(re.findall(r"--([\w-]+): (#\w+);", style))
     style = re.sub(r":root \{.*?\}", "", style, flags=re.S)
-    rules = re.sub(r"var\(--([\w-]+)\)", lambda found: colours[found[1]], style)
+    rules = re.sub(r"var\(--([\w-]+)\)", lambda match: colours[match[1]], style)
     return "\n".join(line.strip() for line in (FONT, *rules.splitlines()) if line.strip())

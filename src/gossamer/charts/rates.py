@@ -27,7 +27,7 @@ class RateAxis(NamedTuple):
     decades: int = 0
 
     def place(self, rate: float) -> float:
-        """Where a rate lies, 0..1; what a logarithmic axis does not reach lies at its end."""
+        """The position of a rate, 0..1; a value beyond a logarithmic axis is at its end."""
         if not self.decades:
             return rate
         return 1 + math.log10(max(rate, 10.0**-self.decades)) / self.decades

@@ -40,7 +40,7 @@ def predicted_against_true(name: str, true: NDArray[np.floating[Any]], predicted
 
 
 class LabelledPoint(NamedTuple):
-    """A point with its name; front: whether it lies on the Pareto front."""
+    """A point with its name; front: whether it is on the Pareto front."""
 
     name: str
     x: float
@@ -49,7 +49,7 @@ class LabelledPoint(NamedTuple):
 
 
 def pareto_chart(name: str, points: Sequence[LabelledPoint], across: str, up: str) -> Markup:
-    """Points with their names; those of the front are joined. across, up: what the axes show, with the unit."""
+    """Points with their names; those of the front are connected. across, up: what the axes show, with the unit."""
     x, y = _padded([point.x for point in points], LEFT, RIGHT), _padded([point.y for point in points], HEIGHT - 40, 30)
     parts = _grid(x, y)
     front = sorted((point.x, point.y) for point in points if point.front)
@@ -85,7 +85,7 @@ def pareto_chart(name: str, points: Sequence[LabelledPoint], across: str, up: st
 
 
 def _name(name: str, place: tuple[float, float], occupied: list[tuple[float, float, float]]) -> Markup:
-    """The label of a point: above it, to the side that has room; lower where it would lie on another label."""
+    """The label of a point: above it, to the side that has room; lower where it would overlap another label."""
     shown = text.truncated(name, 28)
     width = CHARACTER * len(shown)
     x, y = place

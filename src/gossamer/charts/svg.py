@@ -72,7 +72,7 @@ class Scale:
 
 
 def ticks(low: float, high: float, count: int = 4) -> list[float]:
-    """Round numbers (1, 2 or 5 times a power of ten apart), about `count` of them, inside low..high."""
+    """Round numbers (in steps of 1, 2 or 5 times a power of ten), about `count` of them, inside low..high."""
     if not high > low:
         return [low]
     raw = (high - low) / count

@@ -7,6 +7,7 @@ from typing import Any
 
 from gossamer.cli.result import Result
 from gossamer.host.progress import Progress
+from gossamer.host.text import format_table
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -38,23 +39,22 @@ def run(options: argparse.Namespace, progress: Progress) -> Result:
 
 
 def _weights(rows: list[dict[str, Any]]) -> Result:
-    lines = [
-        f"{row['network']:{_widest(rows, 'network')}}  {row['name']:{_widest(rows, 'name')}}  "
-        f"{'-' if row['top1'] is None else format(row['top1'], '.3f'):>6}  {row['preprocessing']:36}  "
-        f"{row['licence']:{_widest(rows, 'licence')}}  {row['source']}"
+    cells = [
+        (
+            row["network"],
+            row["name"],
+            "-" if row["top1"] is None else f"{row['top1']:.3f}",
+            row["preprocessing"],
+            row["licence"],
+            row["source"],
+        )
         for row in rows
     ]
+    lines = format_table(None, cells, left=(0, 1, 3, 4, 5), widths=(0, 0, 6, 36, 0, 0))
     return Result("\n".join(lines), rows)
 
 
 def _costs(rows: list[dict[str, Any]]) -> Result:
-    width = max((len(row["name"]) for row in rows), default=4)
-    lines = [f"{'name':{width}}  params (M)   MACs (M)  input"]
-    lines += [
-        f"{row['name']:{width}}  {row['params'] / 1e6:10.3f}  {row['macs'] / 1e6:9.1f}  {row['input']}" for row in rows
-    ]
-    return Result("\n".join(lines), rows)
-
-
-def _widest(rows: list[dict[str, Any]], column: str) -> int:
-    return max((len(row[column]) for row in rows), default=0)
+    header = ("name", "params (M)", "MACs (M)", "input")
+    cells = [(row["name"], f"{row['params'] / 1e6:.3f}", f"{row['macs'] / 1e6:.1f}", row["input"]) for row in rows]
+    return Result("\n".join(format_table(header, cells, left=(0, -1), widths=(0, 0, 9, 0))), rows)

@@ -78,7 +78,7 @@ def open_data(
 ) -> Data:
     """The data at `root`, with their own split, or else stratified with `seed`.
 
-    val: validation data that lie elsewhere (then those of `root` are not used). Where there are none at all,
+    val: validation data elsewhere (then those of `root` are not used). Where there are none at all,
     `val_share` of the training data is held out. every_class: classes without a training image are allowed in the
     other splits. read: how the kind of data is read; default one class per image. Raises DataError: nothing there, one
     class only, a class that no training image has, a damaged file.

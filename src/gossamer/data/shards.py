@@ -45,7 +45,7 @@ class _Handle:
 
 
 class Shards:
-    """Where each sample lies. shard, start, size: (n,) int64, the shard's number and bytes in it."""
+    """Where each sample is. shard, start, size: (n,) int64, the shard's number and bytes in it."""
 
     def __init__(self, paths: list[str], shard: Indices, start: Indices, size: Indices) -> None:
         self.paths, self.shard, self.start, self.size = paths, shard, start, size

@@ -1,6 +1,6 @@
 """A source: the images of one split, with their names, labels and a way to read the bytes.
 
-Folders, CSV files and tar shards differ in their store only: where the bytes of a row lie, and in which order a disk
+Folders, CSV files and tar shards differ in their store only: where the bytes of a row are, and in which order a disk
 likes to read them.
 """
 
@@ -26,7 +26,7 @@ SPLITS = ("train", "val", "test")
 
 
 class Store(Protocol):
-    """Where the bytes of the rows of a table lie."""
+    """Where the bytes of the rows of a table are."""
 
     def read(self, row: int) -> bytes:
         """The encoded image of a row. Raises OSError, ImageError."""
@@ -115,7 +115,7 @@ class Source:
         """The indices of one epoch, (len(self),), the same for the same (epoch, seed).
 
         "shuffle": each image once. "balanced": each class that has images equally often (to within one), images of a
-        small class repeated as evenly as possible. "none": as they lie.
+        small class repeated as evenly as possible. "none": in stored order.
         """
         if kind == "none":
             return np.arange(len(self), dtype=np.int64)

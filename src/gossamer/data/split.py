@@ -44,7 +44,7 @@ def stratified(labels: Indices, fraction: float, seed: int) -> tuple[Indices, In
 
 
 def prefixed(table: Table, place: StrPath) -> Table:
-    """`table` with its path in front of its names, so that they differ from those of data that lie elsewhere."""
+    """`table` with its path in front of its names, so that they differ from those of data elsewhere."""
     top = Path(place).as_posix()
     table.names = [f"{top}/{name}" for name in table.names]
     return table

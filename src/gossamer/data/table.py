@@ -1,4 +1,4 @@
-"""What one place holds before it is split: names, targets and where the images lie. Each kind of targets is a `Table`."""
+"""What one place holds before it is split: names, targets and where the images are. Each kind of targets is a `Table`."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ StrPath = str | os.PathLike[str]
 
 @dataclass
 class Table:
-    """All images of one place with a class each, before they are split.
+    """All images of one place with one class each, before they are split.
 
     names: unique display paths. labels: index into `classes`. splits: "train", "val", "test" or "" a row.
     fixed: the classes are given from outside (classes.txt, numbers), so they stay even where no image has them.
@@ -56,7 +56,7 @@ class Table:
         return self.labels
 
     def training_classes(self, root: StrPath, other: Table | None = None) -> tuple[str, ...]:
-        """The classes to train on. root: the path, for messages; other: validation data that lie elsewhere.
+        """The classes to train on. root: the path, for messages; other: validation data elsewhere.
 
         Raises DataError where there is nothing to train on, or one class only.
         """

@@ -175,25 +175,28 @@ def thread_count(threads: int) -> str:
 
 
 def format_table(
-    header: Sequence[str],
+    header: Sequence[str] | None,
     rows: Sequence[Sequence[str]],
     *,
     left: Sequence[int] = (0,),
     widths: Sequence[int] = (),
     gap: str = "  ",
 ) -> list[str]:
-    """Lines of a table: the header, then the rows, no spaces at the end of a line.
+    """Lines of a table: the header, where there is one, then the rows, no spaces at the end of a line.
 
     left: the columns that are aligned left (negative numbers count from the last); the others are aligned right.
     widths: the least width of each column; one that is wider grows. gap: between two columns.
-    Raises ValueError where a row has not as many cells as the header.
+    Raises ValueError where a row has not as many cells as the first line, or `widths` not as many entries.
     """
-    lines = [tuple(header), *map(tuple, rows)]
-    if any(len(cells) != len(header) for cells in lines):
-        raise ValueError(f"a row without {len(header)} cells")
-    least = tuple(widths) or (0,) * len(header)
-    aligned_left = {column % len(header) for column in left}
-    full = [max(least[n], *(len(cells[n]) for cells in lines)) for n in range(len(header))]
+    lines = [*([] if header is None else [tuple(header)]), *map(tuple, rows)]
+    if not lines:
+        return []
+    columns = len(lines[0])
+    if any(len(cells) != columns for cells in lines) or len(widths) not in (0, columns):
+        raise ValueError(f"a row or widths without {columns} cells")
+    least = tuple(widths) or (0,) * columns
+    aligned_left = {column % columns for column in left}
+    full = [max(least[n], *(len(cells[n]) for cells in lines)) for n in range(columns)]
     return [
         gap.join(
             cell.ljust(width) if n in aligned_left else cell.rjust(width)

@@ -4,9 +4,9 @@ What every image becomes, decided once:
 
 * The content decides the format, never the file name; only the formats of `FORMATS` are opened.
 * The orientation is applied that EXIF gives, or XMP (tiff:Orientation) where EXIF gives none; broken EXIF is ignored.
-  Of an animation, the first frame is taken.
+  Of an animation, the first frame is read.
 * Transparency is laid on white, as on a page; CMYK goes through Pillow's plain conversion, and four-channel
-  JPEG are taken as Adobe's inverted ones, as browsers do. Colour profiles are not applied.
+  JPEG are read as Adobe's inverted ones, as browsers do. Colour profiles are not applied.
 * 16-bit grey is scaled to 8 bits by round(v / 257), 12-bit by round(v * 255 / 4095); Pillow gives 16-bit colour
   as its upper 8 bits. Float, LAB and full-range 32-bit images are refused: their range is not in the file.
 * A file that ends early or whose data are damaged is an error, never a half-grey image, whatever
@@ -43,7 +43,7 @@ from PIL import (
 from gossamer.errors import ImageError
 
 PIXEL_LIMIT = 100_000_000
-"""Pixels above which an image is not decoded, unless told otherwise."""
+"""Pixels above which an image is not decoded, unless set otherwise."""
 
 SIDE_LIMIT = 1_000_000
 """Pixels on one side; Pillow's memory for a row pointer or a filter tap a line stays in the megabytes."""
@@ -176,7 +176,7 @@ def read_file(path: StrPath) -> bytes:
             raise ImageError(f"{name}: is {kind}", _ALLOWED, "give a file")
         if status.st_size > FILE_LIMIT:
             raise ImageError(f"{name}: has {status.st_size} bytes", f"files of at most {FILE_LIMIT} bytes", _FIX)
-        # Should a pipe have taken the file's place since, O_NONBLOCK lets the open return
+        # Should a pipe have replaced the file since, O_NONBLOCK lets the open return
         flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
         with open(os.open(path, flags), "rb", buffering=0) as file:  # noqa: PTH123 - a descriptor, not a path
             return file.read() or b""
@@ -257,7 +257,7 @@ def _opened(data: bytes, name: str, pixel_limit: int) -> ImageFile.ImageFile:
         kind = "WEBP"
     if not kind:
         raise ImageError(f"{name}: is not an image that can be read; it starts with {data[:12]!r}", _ALLOWED, _FIX)
-    if kind == "GIF":  # these two readers make a canvas before they can be asked for its size
+    if kind == "GIF":  # these two readers make a canvas before they report its size
         check_pixels(_little(data[6:8]), _little(data[8:10]), name, pixel_limit)
     elif kind == "WEBP" and data[12:16] == b"VP8X":
         check_pixels(_little(data[24:27]) + 1, _little(data[27:30]) + 1, name, pixel_limit)
@@ -293,7 +293,7 @@ def _load(image: ImageFile.ImageFile) -> None:
         width, height = image.size
         if sum((box[2] - box[0]) * (box[3] - box[1]) for _, box, *_ in image.tile if box) < width * height:
             raise OSError("strips do not cover the image")
-    # libtiff is strict by itself, and so is Pillow about a single tile, unless told otherwise
+    # libtiff is strict by itself, and so is Pillow about a single tile, unless set otherwise
     if codec != "libtiff" and (len(image.tile) > 1 or ImageFile.LOAD_TRUNCATED_IMAGES):
         image.tile = [_strict(tile) for tile in image.tile]
     if image.format == "JPEG" and isinstance(image.fp, io.BytesIO):

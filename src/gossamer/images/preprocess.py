@@ -213,7 +213,7 @@ class Preprocess:
             page = Image.new(picture.mode, self.size[::-1], colour if self.channels == 3 else colour[0])
             page.paste(self._scaled(picture, (down, across), filled), (x, y))
             return page
-        # The crop is taken while scaling: same pixels, and an image of 1 x 20000 never becomes 256 x 5120000
+        # The crop is done while scaling: same pixels, and an image of 1 x 20000 never becomes 256 x 5120000
         per_x, per_y = (right - left) / across, (bottom - top) / down
         box = (left - x * per_x, top - y * per_y, left + (self.size[1] - x) * per_x, top + (self.size[0] - y) * per_y)
         return self._scaled(picture, self.size, (box[0], box[1], min(box[2], right), min(box[3], bottom)))

@@ -76,7 +76,7 @@ OPERATIONS = {
     "Upsample": "upsample_nearest2d",
 }
 VIEWS = frozenset({"alias", "view"})
-# where an operator's image and weight lie among its inputs
+# positions of an operator's image and weight among its inputs
 OPERANDS = {"QLinearConv": (0, 3)}
 SPATIAL = [2, 3]
 

@@ -31,8 +31,9 @@ class Decoding:
     """How outputs become boxes; travels in the model file.
 
     score: "softmax" over K + 1 outputs, the first of which is the background, or "sigmoid" of K outputs. threshold:
-    scores must be above it. candidates: the best so many of a class are looked at, and what equals the last of them. iou: of two boxes of a class that
-    overlap by more, the likelier stays. limit: boxes an image. Raises SettingsError on values that make no sense.
+    scores must be above it. candidates: number of the best boxes per class that are considered, with those that equal
+    the last of them. iou: of two boxes of a class that overlap by more, the likelier stays. limit: boxes per image.
+    Raises SettingsError on values that make no sense.
     """
 
     score: str = "softmax"
@@ -113,7 +114,7 @@ def box_areas(boxes: NDArray[Any]) -> NDArray[Any]:
 def nms(
     boxes: Floats, scores: Floats, labels: NDArray[np.int64], iou: float, limit: int | None = None
 ) -> NDArray[np.int64]:
-    """Positions of the boxes that stay, likeliest first, at most `limit`; of equal scores the first is taken.
+    """Positions of the boxes that stay, likeliest first, at most `limit`; of equal scores the first is kept.
 
     A box goes where one of its class that stays has a higher score and overlaps it by more than `iou`. Whether it does
     depends on likelier boxes alone, so that the likeliest CHUNK are tried first, and more only where these do not do.

@@ -28,7 +28,7 @@ class Frozen:
     """A network without its classifier, and the images for it.
 
     forward: (n, C, H, W) float32 -> (n, D) float32. trained: whether its weights were ever trained.
-    warning: what its scores must not be taken for; "" where there is nothing to warn of.
+    warning: a limit of its scores; "" where there is nothing to warn of.
     """
 
     name: str
@@ -90,11 +90,11 @@ def extract(network: Frozen, source: Source, batch: int, what: str, progress: Pr
     """The features of the readable images of `source`. Raises DataError where none is, or a feature is not finite."""
     begun = time.perf_counter()
     # the loop of every evaluation; the outputs that it calls logits are features here
-    found = classification(network.forward, source, network.preprocess, batch=batch, what=what, progress=progress)
+    outputs = classification(network.forward, source, network.preprocess, batch=batch, what=what, progress=progress)
     seconds = time.perf_counter() - begun
-    if not np.isfinite(found.logits).all():
-        bad = int(np.flatnonzero(~np.isfinite(found.logits).all(axis=1))[0])
+    if not np.isfinite(outputs.logits).all():
+        bad = int(np.flatnonzero(~np.isfinite(outputs.logits).all(axis=1))[0])
         raise DataError(
-            f"{found.names[bad]}: {network.name} answers NaN or infinity", "finite features", "give other weights"
+            f"{outputs.names[bad]}: {network.name} computes NaN or infinity", "finite features", "give other weights"
         )
-    return Extracted(found.logits.astype(np.float64), found.targets, found.unreadable, seconds)
+    return Extracted(outputs.logits.astype(np.float64), outputs.targets, outputs.unreadable, seconds)

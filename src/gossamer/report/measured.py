@@ -48,7 +48,7 @@ def file_checks(exported: ExportedFile) -> list[FileCheck]:
 
 def stage_chart(data: ReportData) -> Markup | None:
     """Multiply-adds and parameters of each stage; None where there are too few or too many."""
-    parts = [one for one in stages(data.cost.layers) if one.macs or one.params]
+    parts = [stage for stage in stages(data.cost.layers) if stage.macs or stage.params]
     if not 1 < len(parts) <= PLOTTED_STAGES:
         return None  # the table of layers shows a network without stages
 
@@ -62,7 +62,7 @@ def stage_chart(data: ReportData) -> Markup | None:
             f"{text.percent(fractions[1])} · {text.si_number(params)}",
         )
 
-    bars = [bar(one.name, one.macs, one.params) for one in parts]
+    bars = [bar(stage.name, stage.macs, stage.params) for stage in parts]
     return paired_bars("Cost by stage", ("multiply-adds", "parameters"), bars)
 
 

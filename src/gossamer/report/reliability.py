@@ -16,30 +16,30 @@ def reliability_chart(calibration: Calibration) -> Markup:
         parts.append(label(f"{value * 100:.0f}", 44, up(value) + 4, text_anchor="end"))
         parts.append(label(f"{value * 100:.0f}", across(value), 350, text_anchor="middle"))
     parts.append(element("line", x1=across(0), y1=up(0), x2=across(1), y2=up(1), class_="rule dashed"))
-    filled = [one for one in calibration.bins if one.count]
-    largest = max(one.count for one in calibration.bins)
-    parts += [_bin(one, largest, across, up) for one in filled]
+    filled = [bin_ for bin_ in calibration.bins if bin_.count]
+    largest = max(bin_.count for bin_ in calibration.bins)
+    parts += [_bin(bin_, largest, across, up) for bin_ in filled]
     parts.append(label("accuracy, %", 56, 22, class_="soft halo"))
     parts.append(label("images", 44, 334, class_="soft", text_anchor="end"))
     parts.append(label("confidence, %", WIDTH - 12, 366, class_="soft", text_anchor="end"))
     bins = "; ".join(
-        f"{one.low * 100:.0f} to {one.high * 100:.0f} %: {one.count} images, {one.accuracy * 100:.0f} % correct"
-        for one in filled
+        f"{bin_.low * 100:.0f} to {bin_.high * 100:.0f} %: {bin_.count} images, {bin_.accuracy * 100:.0f} % correct"
+        for bin_ in filled
     )
     description = f"Reliability diagram: expected calibration error {calibration.ece:.3f}. {bins}."
     return chart(WIDTH, 370, description, *parts)
 
 
-def _bin(one: Bin, largest: int, across: Scale, up: Scale) -> Markup:
+def _bin(bin_: Bin, largest: int, across: Scale, up: Scale) -> Markup:
     """The dot and interval of a bin, and the bar of its images."""
-    low, high = wilson(one.correct, one.count)
-    x, y = across(one.confidence), up(one.accuracy)
-    height = 48 * one.count / largest
-    left, width = across(one.low) + 0.75, across(one.high) - across(one.low) - 1.5
-    means = f"mean confidence {text.percent(one.confidence)}, accuracy {text.percent(one.accuracy)}"
+    low, high = wilson(bin_.correct, bin_.count)
+    x, y = across(bin_.confidence), up(bin_.accuracy)
+    height = 48 * bin_.count / largest
+    left, width = across(bin_.low) + 0.75, across(bin_.high) - across(bin_.low) - 1.5
+    means = f"mean confidence {text.percent(bin_.confidence)}, accuracy {text.percent(bin_.accuracy)}"
     return element(
         "g",
-        tooltip(f"{one.count} images: {means}"),
+        tooltip(f"{bin_.count} images: {means}"),
         element("line", x1=x, x2=x, y1=up(low), y2=up(high), class_="line a"),
         element("circle", cx=x, cy=y, r=4, class_="fill a"),
         element("rect", x=left, y=334 - height, width=width, height=height, class_="fill c"),

@@ -81,6 +81,6 @@ def _highlights(data: ReportData) -> list[Highlight]:
 
 def _label_colours(data: ReportData, details: SegmentationDetails) -> list[tuple[str, str]]:
     """(class, colour) of the classes in the examples."""
-    present = sorted({label for one in (*details.worst, *details.best) for label in one.classes})
+    present = sorted({label for example in (*details.worst, *details.best) for label in example.classes})
     colours = palette(len(data.classes))
     return [(data.classes[i], "#{:02x}{:02x}{:02x}".format(*colours[i].tolist())) for i in present[:NAMED_COLOURS]]

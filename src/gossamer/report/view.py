@@ -46,7 +46,7 @@ class TaskView:
     """A task's part of the page.
 
     template: the file of its sections, with `values`. sections: (id, title) of those that the navigation names.
-    subject: what the task tells apart, "3 classes". highlights: what stands out in its scores.
+    subject: what the task distinguishes, "3 classes". highlights: what stands out in its scores.
     smallest: the splits with their smallest and largest class, or else extents: (split, numbers) under extent_heads.
     counted: what `ReportData.counts` counts, where they are shown by class. styles: files of style beside the page's.
     """
@@ -65,7 +65,7 @@ class TaskView:
 
 
 def bdi(text: str) -> str:
-    """A class name kept apart from the sentence, whatever its direction of writing."""
+    """A class name isolated from the sentence, whatever its direction of writing."""
     return f"\u2068{text}\u2069"
 
 

@@ -7,7 +7,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from gossamer.compile.records import HEADER, MAP_TYPES, OPERATION, OPERATION_KINDS, VALUE
+from gossamer.host.text import dimensions, format_table, thread_count
 
+COLUMNS = ("operation", "input", "output", "type", "MMACs", "ms", "%", "GMAC/s")
+WIDTHS = (32, 13, 13, 8, 8, 8, 5, 7)
 LONG_NAMES = {"conv": "convolution"}  # of kinds, as the table shows them
 
 
@@ -60,19 +63,25 @@ def _step(op: dict[str, Any], maps: Sequence[dict[str, Any]]) -> Step:
 
 
 def table(steps: Sequence[Step], isa: str, threads: int) -> str:
-    """Lines for people: each operation with its percentage of the time and its multiply-adds a second."""
+    """Lines for people: each operation with its percentage of the time and its multiply-adds per second."""
     total = sum(step.ms for step in steps) or 1.0
-    lines = [
-        f"{isa}, {threads} thread{'s' * (threads > 1)}: {total:.3f} ms per image, "
-        f"{sum(step.macs for step in steps) / total / 1e6:.1f} GMAC/s",
-        f"{'operation':32} {'input':>13} {'output':>13} {'type':8} {'MMACs':>8} {'ms':>8} {'%':>5} {'GMAC/s':>7}",
-    ]
-    for step in steps:
-        pace = f"{step.macs / step.ms / 1e6:.1f}" if step.macs and step.ms else "-"
-        source, target = ("x".join(map(str, sides)) for sides in (step.input, step.output))
-        name = step.name + (" by {}x{}".format(*step.winograd_tile) if any(step.winograd_tile) else "")
-        lines.append(
-            f"{name:32} {source:>13} {target:>13} {step.type:8} {step.macs / 1e6:8.2f} {step.ms:8.3f} "
-            f"{100 * step.ms / total:5.1f} {pace:>7}"
+    rows = [
+        (
+            step.name + (" by {}x{}".format(*step.winograd_tile) if any(step.winograd_tile) else ""),
+            dimensions(step.input),
+            dimensions(step.output),
+            step.type,
+            f"{step.macs / 1e6:.2f}",
+            f"{step.ms:.3f}",
+            f"{100 * step.ms / total:.1f}",
+            f"{step.macs / step.ms / 1e6:.1f}" if step.macs and step.ms else "-",
         )
-    return "\n".join(lines)
+        for step in steps
+    ]
+    gmacs = sum(step.macs for step in steps) / total / 1e6
+    return "\n".join(
+        [
+            f"{isa}, {thread_count(threads)}: {total:.3f} ms per image, {gmacs:.1f} GMAC/s",
+            *format_table(COLUMNS, rows, left=(0, 3), widths=WIDTHS, gap=" "),
+        ]
+    )

@@ -274,7 +274,7 @@ def _around(polygons: object) -> list[float] | None:
 
 
 def _places(root: Path, path: Path) -> list[Path]:
-    """Folders where the images of an annotation file may lie, likely ones first."""
+    """Folders where the images of an annotation file may be, likely ones first."""
     word = path.stem.partition("_")[2] or path.stem  # instances_train2017 -> train2017
     names = [word, split_of(word)] if split_of(word) else []
     below = [root / "images" / name for name in names] + [root / name for name in names]
@@ -293,7 +293,7 @@ def _drop_parent(draft: Draft) -> None:
 
 
 def coco_texts(draft: Draft, paths: list[str]) -> Iterator[tuple[str, str]]:
-    """(path, text) of annotations/instances_<split>.json for records whose images lie at `paths` (images/...)."""
+    """(path, text) of annotations/instances_<split>.json for records whose images are at `paths` (images/...)."""
     known = {entry["name"].strip(): entry for entry in draft.extra.get("coco", {}).get("categories", ())}
     if set(draft.classes) <= set(known):
         categories = sorted(known.values(), key=lambda entry: entry["id"])

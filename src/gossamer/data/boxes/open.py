@@ -32,7 +32,7 @@ def recognise(root: StrPath) -> str:
             raise DataError(f"{os.fspath(path)!r}: {what}", f"a folder of {ALLOWED}", "check the path")
         present = {"voc": is_voc(path), "coco": bool(coco_files(path)), "yolo": bool(yolo_folders(path))}
         if not any(present.values()):
-            present["yolo"] = is_yolo(path)  # where its images lie may stand in its data.yaml alone
+            present["yolo"] = is_yolo(path)  # only its data.yaml may name the folders of its images
     except OSError as error:
         raise DataError(f"{path}: {error.strerror}", "a folder that can be read", "check its permissions") from error
     kinds = [kind for kind, is_present in present.items() if is_present]
@@ -69,7 +69,7 @@ def read_boxes(root: StrPath, *, classes: Sequence[str] = (), reference: Table |
 def open_boxes(root: StrPath, *, val: StrPath = "", val_share: float = 0.2, seed: int = 0) -> Data:
     """The boxes at `root`, with their own split, or else split by the rarest class of each image with `seed`.
 
-    val: validation data that lie elsewhere (then those of `root` are not used). Where there are none at all,
+    val: validation data elsewhere (then those of `root` are not used). Where there are none at all,
     `val_share` of the training images is held out. Raises DataError: nothing there, no training image, a class that
     no training image has, broken annotations.
     """

@@ -45,7 +45,7 @@ def is_voc(root: Path) -> bool:
 
 
 def read_voc(root: Path) -> Draft:
-    """What a PASCAL VOC folder says. Without ImageSets, every annotated image is taken, in no split. Raises DataError."""
+    """The contents of a PASCAL VOC folder. Without ImageSets, every annotated image is used, in no split. Raises DataError."""
     notes: list[str] = []
     images = {Path(name).with_suffix("").as_posix(): name for name in image_files(root / "JPEGImages", notes)}
     if not images:
@@ -143,7 +143,7 @@ def _drawn(element: ElementTree.Element, where: str) -> BoxRecord:
 
 
 def voc_files(draft: Draft, paths: list[str]) -> Iterator[tuple[str, str]]:
-    """(path, text) of Annotations and ImageSets for records whose images lie at `paths` (JPEGImages/...)."""
+    """(path, text) of Annotations and ImageSets for records whose images are at `paths` (JPEGImages/...)."""
     listed: dict[str, list[str]] = {}
     for record, path in zip(draft.records, paths, strict=True):
         stem = Path(path).stem

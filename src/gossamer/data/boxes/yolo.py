@@ -149,7 +149,7 @@ def _first(paths: Iterable[str]) -> str:
 
 
 def _relative(image: Path, root: Path) -> str:
-    """The path of an image from the root, which it may lie outside of."""
+    """The path of an image from the root, which it may be outside of."""
     return Path(os.path.relpath(image, root)).as_posix()
 
 
@@ -241,7 +241,7 @@ def _class_names(root: Path, config: YoloConfig | None, notes: list[str]) -> tup
 
 
 def yolo_files(draft: Draft, paths: list[str]) -> Iterator[tuple[str, str]]:
-    """(path, text) of the label files and data.yaml for records whose images lie at `paths` (images/...).
+    """(path, text) of the label files and data.yaml for records whose images are at `paths` (images/...).
 
     record.size must be the image's own.
     """

@@ -83,7 +83,7 @@ class Split:
 
 @dataclass(frozen=True)
 class ImageCheck:
-    """What the check of a data set's images found.
+    """The result of the check of a data set's images.
 
     exact: groups of images that are equal byte for byte. near: groups of images that look the same but are not all
     equal (see duplicates). odd: kind -> images, see ODD. advice: what to do, a line each, most urgent first.
@@ -280,11 +280,11 @@ def _advice(check: ImageCheck, identities: bool) -> list[str]:
 
 
 def _leak_advice(check: ImageCheck) -> Iterator[str]:
-    told: set[tuple[str, str]] = set()
+    reported: set[tuple[str, str]] = set()
     for kind, how in (("exact", "byte for byte"), ("near", "but for small changes")):
         for split in [name for name in check.splits if name != "train"]:
-            leaked = {(i.split, i.name) for group in check.leaks(kind) for i in group if i.split == split} - told
-            told |= leaked
+            leaked = {(i.split, i.name) for group in check.leaks(kind) for i in group if i.split == split} - reported
+            reported |= leaked
             if leaked:
                 fraction = len(leaked) / check.splits[split].images
                 yield (

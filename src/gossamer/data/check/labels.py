@@ -66,7 +66,7 @@ class TargetCheck:
 
 
 def check_boxes(data: Data, roots: Iterable[str]) -> TargetCheck:
-    """The boxes of `data`, which lie at `roots`; every image's header is read. Raises DataError."""
+    """The boxes of `data`, which are at `roots`; every image's header is read. Raises DataError."""
     counts, facts = {}, {}
     for split, source in data.splits().items():
         boxes: list[BoxTarget] = [source.target(index) for index in range(len(source))]

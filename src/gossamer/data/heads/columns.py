@@ -143,7 +143,7 @@ def _classes(spec: HeadSpec, grid: Grid, allowed: tuple[str, ...]) -> LabelColum
 
 
 def _tree(spec: HeadSpec, grid: Grid, allowed: tuple[str, ...]) -> LabelColumn:
-    """A path of names per row, down to a leaf or to a class above some; the classes are the leaves."""
+    """A path of names per row, down to a leaf or to an inner class; the classes are the leaves."""
     column = spec.columns[0]
     rows = grid.known(column)
     paths = [tuple(part.strip() for part in grid.cells[column][row].split("/")) for row in rows]

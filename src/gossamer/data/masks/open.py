@@ -1,4 +1,4 @@
-"""Images with a mask each, a class for every pixel: opened as training, validation and test images."""
+"""Images with one mask each, one class per pixel: opened as training, validation and test images."""
 
 from __future__ import annotations
 
