@@ -148,3 +148,26 @@ def test_validation_shards_elsewhere_have_the_classes_of_the_training_shards(tmp
     val = shard(tmp_path / "check/some.tar", [1, 1, 0])
     data = open_data(tmp_path / "learn", val=val)
     assert data.classes == data.val.classes == ("zebra", "apple") and data.val.labels.tolist() == [1, 1, 0]
+
+
+@pytest.mark.parametrize(
+    ("image", "annotation"),
+    [
+        ("images/{name}.png", "Annotations/{name}.xml"),
+        ("images/{name}.png", "annotations/{name}.xml"),
+        ("{name}.png", "{name}.xml"),
+        ("{split}/{name}.png", "{split}/{name}.xml"),
+        ("{split}/images/{name}.png", "{split}/annotations/{name}.xml"),
+        ("images/{split}/{name}.png", "annotations/{split}/{name}.xml"),
+    ],
+)
+def test_voc_as_tools_write_it(tmp_path: Path, image: str, annotation: str) -> None:
+    for split, names in (("train", "abcd"), ("valid", "ef")):
+        for name in names:
+            picture(tmp_path / image.format(split=split, name=name))
+            put(tmp_path / annotation.format(split=split, name=name), xml(("a", 5, 9, 20, 30), ("b", 1, 1, 9, 9)))
+    data = open_boxes(tmp_path)
+    assert data.classes == ("a", "b") and len(data.train) + len(data.val) == 6 and not data.notes
+    if "{split}" in image:
+        assert sorted(Path(name).stem for name in data.val.names) == ["e", "f"]
+    np.testing.assert_allclose(data.train.target(0).corners[0], [4, 8, 20, 30])

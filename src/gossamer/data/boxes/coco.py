@@ -278,7 +278,9 @@ def _places(root: Path, path: Path) -> list[Path]:
     word = path.stem.partition("_")[2] or path.stem  # instances_train2017 -> train2017
     names = [word, split_of(word)] if split_of(word) else []
     below = [root / "images" / name for name in names] + [root / name for name in names]
-    return list(dict.fromkeys([path.parent, *below, root / "images", root]))
+    return list(
+        dict.fromkeys([path.parent, *below, root / "images", root, path.parent / "data", path.parent / "images"])
+    )
 
 
 def _drop_parent(draft: Draft) -> None:

@@ -1,4 +1,5 @@
-"""PASCAL VOC: Annotations/*.xml, JPEGImages/, ImageSets/Main/{train,val,test,trainval}.txt.
+"""PASCAL VOC: Annotations/*.xml, JPEGImages/, ImageSets/Main/{train,val,test,trainval}.txt; or as tools write it, images/
+for JPEGImages/, or the files beside their images, alone or in folders of splits.
 
 Everingham et al., The PASCAL Visual Object Classes Challenge, IJCV 2010. Its pixels are counted from 1 and inclusive:
 xmin..xmax covers the continuous edges xmin - 1 to xmax.
@@ -8,7 +9,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 from xml.etree import ElementTree
 
 from gossamer.data.boxes.records import (
@@ -25,12 +28,18 @@ from gossamer.data.boxes.records import (
     one_split,
     parse_number,
     said_size,
+    split_of,
 )
 from gossamer.data.boxes.xmlfile import parse_xml, read_xml
-from gossamer.data.folder import printable_path
+from gossamer.data.folder import folders, printable_path
 from gossamer.data.source import class_order, shown
 from gossamer.errors import DataError
+from gossamer.images.preprocess import IMAGE_SUFFIXES
 
+ANNOTATIONS = ("Annotations", "annotations")
+IMAGES = ("JPEGImages", "images", "Images", "image", "imgs", "img")
+_SUFFIXES = tuple(sorted(IMAGE_SUFFIXES))
+_UPPER = tuple(suffix.upper() for suffix in _SUFFIXES)
 SETS = Path("ImageSets", "Main")
 _SPLITS = ("train", "val", "test")
 _OWN = frozenset({"filename", "size", "object"})  # children of an annotation that are understood
@@ -39,28 +48,87 @@ _LISTS = {"": (), "train": ("train", "trainval"), "val": ("val", "trainval"), "t
 _ALLOWED = "Annotations/*.xml with JPEGImages/ and, for splits, ImageSets/Main/*.txt"
 
 
+class Part(NamedTuple):
+    """The folders of images and of annotations of one split ("" for no split); both may be one folder."""
+
+    split: str
+    images: Path
+    annotations: Path
+
+
+def voc_parts(root: Path) -> list[Part]:
+    """Where a folder has annotations in XML: Annotations/ with JPEGImages/ or images/, alone or in the folders of splits,
+    with the splits in each, or the files beside their images; [] where there are none."""
+    below = {folder.name: folder for folder in folders(root)}
+    annotations = next((below[name] for name in ANNOTATIONS if name in below), None)
+    if annotations is not None and any(annotations.glob("*.xml")):
+        return [Part("", _images_beside(annotations, below), annotations)]
+    if annotations is not None:
+        images = _images_beside(annotations, below)
+        inner = [folder for folder in folders(annotations) if split_of(folder.name) and any(folder.glob("*.xml"))]
+        if inner:
+            return [Part(split_of(folder.name), images / folder.name, folder) for folder in inner]
+    if any(root.glob("*.xml")):
+        return [Part("", root, root)] if _annotated(root) else []
+    parts = []
+    for name, folder in below.items():
+        if split_of(name):
+            parts += [part._replace(split=split_of(name)) for part in _split_part(folder)]
+    return parts
+
+
+def _split_part(folder: Path) -> list[Part]:
+    """The part in the folder of a split, [] where it has no annotations."""
+    below = {each.name: each for each in folders(folder)}
+    annotations = next((below[name] for name in ANNOTATIONS if name in below), None)
+    if annotations is not None and any(annotations.glob("*.xml")):
+        return [Part("", _images_beside(annotations, below), annotations)]
+    return [Part("", folder, folder)] if _annotated(folder) else []
+
+
+def _annotated(folder: Path) -> bool:
+    """Whether an XML file of a folder is an annotation of an image beside it: other XML may lie beside images, too."""
+    return any(path.with_suffix(suffix).is_file() for path in folder.glob("*.xml") for suffix in (*_SUFFIXES, *_UPPER))
+
+
+def _images_beside(annotations: Path, below: dict[str, Path]) -> Path:
+    """The folder of the images of a folder of annotations."""
+    return next((below[name] for name in IMAGES if name in below), annotations)
+
+
 def is_voc(root: Path) -> bool:
     """Whether a folder has annotations in XML."""
-    return any((root / "Annotations").glob("*.xml"))
+    return bool(voc_parts(root))
 
 
 def read_voc(root: Path) -> Draft:
-    """The contents of a PASCAL VOC folder. Without ImageSets, every annotated image is used, in no split. Raises DataError."""
+    """The contents of a PASCAL VOC folder. Without ImageSets, every annotated image is used, in the split of its folder or
+    in none. Raises DataError."""
     notes: list[str] = []
-    images = {Path(name).with_suffix("").as_posix(): name for name in image_files(root / "JPEGImages", notes)}
-    if not images:
-        raise DataError(f"{root}: holds annotations but no images in JPEGImages/", _ALLOWED, "check the path")
-    annotated = {path.stem for path in (root / "Annotations").glob("*.xml")}
-    splits = _splits(root) or dict.fromkeys(sorted(annotated), "")
-    unlisted = annotated - set(splits)
-    if unlisted:
-        notes.append(f"{root}: {len(unlisted)} annotated images are in no list of {SETS.as_posix()} and passed over")
-    records = each_image(
-        list(splits),
-        lambda stem: _record(root, stem, splits[stem], images),
-        "images with PASCAL VOC annotations",
-        notes,
-    )
+    records: list[ImageRecord] = []
+    listed = _splits(root)
+    parts = voc_parts(root)
+    for part in parts:
+        images = {Path(name).with_suffix("").as_posix(): name for name in image_files(part.images, notes)}
+        if not images:
+            where = f"{part.images.name}/" if part.images != part.annotations else "JPEGImages/"
+            raise DataError(f"{root}: holds annotations but no images in {where}", _ALLOWED, "check the path")
+        annotated = {path.stem for path in part.annotations.glob("*.xml")}
+        splits = listed or dict.fromkeys(sorted(annotated), part.split)
+        unlisted = annotated - set(splits)
+        if unlisted:
+            notes.append(
+                f"{root}: {len(unlisted)} annotated images are in no list of {SETS.as_posix()} and passed over"
+            )
+        bare = len(images.keys() - annotated) if not listed else 0
+        if bare:
+            notes.append(f"{part.images}: {bare} images have no annotation and are passed over")
+        records += each_image(
+            list(splits),
+            partial(_record, root, part, splits, images),
+            "images with PASCAL VOC annotations",
+            notes,
+        )
     classes = class_order(box.name for record in records for box in record.boxes)
     return Draft("voc", root, classes, False, records, notes)
 
@@ -88,29 +156,32 @@ def _listed(path: Path) -> list[str]:
     return [inside(line, str(path)) for line in lines_of(path) if line]
 
 
-def _record(root: Path, stem: str, split: str, images: dict[str, str]) -> ImageRecord:
+def _record(root: Path, part: Part, splits: dict[str, str], images: dict[str, str], stem: str) -> ImageRecord:
     """Raises DataError, ImageError."""
-    path = root / "Annotations" / f"{stem}.xml"
+    path = part.annotations / f"{stem}.xml"
     if not path.is_file():
         raise DataError(
-            f"{printable_path(stem)} is listed but has no Annotations/{printable_path(stem)}.xml",
+            f"{printable_path(stem)} is listed but has no {part.annotations.name}/{printable_path(stem)}.xml",
             _ALLOWED,
             "restore the file",
         )
     where = printable_path(str(path))
     top = annotation_of(path)
     name = images.get(stem) or (top.findtext("filename") or "").strip()
-    if not name or not (root / "JPEGImages" / inside(name, where)).is_file():
+    if not name or not (part.images / inside(name, where)).is_file():
         raise DataError(
-            f"{where}: there is no JPEGImages/{printable_path(stem)}.jpg", "an image for each", "restore the image"
+            f"{where}: there is no {part.images.name}/{printable_path(stem)}.jpg",
+            "an image for each",
+            "restore the image",
         )
     boxes, size_in_file = objects_of(top, where)
-    size = size_in_file or image_size(root / "JPEGImages" / name)
+    size = size_in_file or image_size(part.images / name)
     others = [ElementTree.tostring(child, "unicode").strip() for child in top if child.tag not in _OWN]
     depth = top.find("size/depth")
     if depth is not None:
         others.append(ElementTree.tostring(depth, "unicode").strip())
-    return ImageRecord(f"JPEGImages/{name}", name, split, size, boxes, {"voc": others} if others else {})
+    relative = (part.images / name).relative_to(root).as_posix()
+    return ImageRecord(relative, name, splits[stem], size, boxes, {"voc": others} if others else {})
 
 
 def annotation_of(path: Path) -> ElementTree.Element:

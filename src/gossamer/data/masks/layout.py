@@ -17,8 +17,8 @@ from gossamer.data.source import shown
 from gossamer.errors import DataError
 from gossamer.images.preprocess import IMAGE_SUFFIXES
 
-IMAGE_FOLDERS = ("images", "image", "imgs", "img", "jpegimages")
-MASK_FOLDERS = ("masks", "mask", "labels", "annotations", "segmentationclass")
+IMAGE_FOLDERS = ("images", "image", "imgs", "img", "img_dir", "jpegimages")
+MASK_FOLDERS = ("masks", "mask", "ann_dir", "labels", "annotations", "segmentationclass")
 MASK_ENDINGS = ("_mask", "_label", "_labels", "_L")
 """What the name of a mask may have behind that of its image."""
 ALLOWED = "images/ and masks/, alone or under train/ and val/, with train/ and val/ in each, or PASCAL VOC's folders"
