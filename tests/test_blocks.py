@@ -35,7 +35,7 @@ from gossamer.blocks.inception import (
     InceptionC,
     InceptionResidual,
 )
-from gossamer.blocks.initialise import initialise
+from gossamer.blocks.initialise import initialise, initialise_classifier
 from gossamer.blocks.pool import average_to
 from gossamer.blocks.residual import (
     BasicBlock,
@@ -282,6 +282,33 @@ def test_fresh_weights_have_the_spread_of_their_fan() -> None:
     assert float(biased.detach().std()) == pytest.approx((2 / (9 * 128)) ** 0.5, rel=0.05)  # 128 inputs
     assert float(linear.detach().std()) == pytest.approx(0.01, rel=0.05)
     assert float(block[1].conv.bias.detach().abs().max()) == 0
+
+
+def test_a_classifier_starts_with_every_class_as_likely() -> None:
+    torch.manual_seed(0)
+    for layer in (nn.Linear(50, 40), nn.Conv2d(50, 40, 1)):
+        nn.init.constant_(layer.bias, 3.0)
+        initialise_classifier(layer)
+        assert not layer.bias.detach().any()
+        assert float(layer.weight.detach().std()) == pytest.approx(0.01, rel=0.1)
+    initialise_classifier(nn.Linear(5, 4, bias=False))  # has nothing to set to 0
+    norm = nn.BatchNorm1d(3)
+    nn.init.constant_(norm.bias, 3.0)
+    initialise(norm)
+    assert not norm.bias.detach().any() and (norm.weight == 1).all()
+
+
+def test_blocks_keep_the_size_of_a_map_unless_they_are_told_otherwise() -> None:
+    x = torch.zeros(1, 8, 6, 10)
+    for block in (
+        ConvNormAct(8, 8, 3),
+        DepthwiseSeparable(8, 8),
+        BasicBlock(8, 8),
+        PreActBlock(8, 8),
+        ResidualAndTransient(4, 4),
+        DeformableConv2d(8, 8),
+    ):
+        assert block(x).shape == x.shape, block
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from pathlib import Path
 from typing import Any
@@ -34,6 +35,17 @@ def test_what_is_not_given_is_what_is_usual_for_the_task() -> None:
     assert from_dict({"task": "segment", "batch": None}).batch == 8
     assert from_dict(to_dict(masks)) == masks
     assert Settings(task="embed").batch == 64
+
+
+def test_settings_are_in_groups_and_say_what_they_are() -> None:
+    groups: dict[str, list[str]] = {}
+    for field in dataclasses.fields(Settings):
+        assert len(field.metadata["help"]) > 10, field.name
+        groups.setdefault(field.metadata["group"], []).append(field.name)
+    assert list(groups) == ["data", "run", "network", "head", "training", "augmentation", "loss", "optimiser", "machine"]
+    assert groups["run"] == ["out", "task"]
+    texts = {field.name: field.default for field in dataclasses.fields(Settings) if isinstance(field.default, str)}
+    assert {name for name, default in texts.items() if not default} >= {"data", "out", "val", "weights", "freeze", "heads"}
 
 
 @pytest.mark.parametrize(

@@ -70,7 +70,7 @@ def judge(drawn: Sequence[Mutant], tests: Chooser, limit: float) -> dict[str, st
     """The verdict on each mutant that was reached within `limit` seconds, by its name."""
     verdicts: dict[str, str] = {}
     end = time.monotonic() + limit
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         runner, bad, left = Runner(Path(folder)), set[str](), list(drawn)
         while left and time.monotonic() < end:
             for index, mutant in enumerate(left, 1):
@@ -137,6 +137,7 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=1, help="processes that record")
     parser.add_argument("--minutes", type=float, default=1e6, help="stop judging after so long")
     parser.add_argument("--again", action="store_true", help="judge the survivors kept in .mutation/ again")
+    parser.add_argument("--resume", action="store_true", help="leave out the mutants that have a verdict")
     parser.add_argument("--record", nargs="*", default=None, metavar="FILE", help="record only")
     options = parser.parse_args()
     if options.record is not None or not (STORE / "record.json.gz").exists():
@@ -151,6 +152,9 @@ def main() -> None:
         drawn = [every[name] for name in sorted(alive) if name in every]
     else:
         drawn = draw(tests.sources, options.rooms.split(","), options.count, options.seed, options.of_all)
+    if options.resume:
+        judged = {_mutant(result).name for result in old if result["verdict"] != "no coverage"}
+        drawn = [mutant for mutant in drawn if mutant.name not in judged]
     results = merge(old, drawn, judge(drawn, tests, 60 * options.minutes))
     RESULTS.write_text(json.dumps(results, indent=1))
     sys.stdout.write(table(results) + "\n")

@@ -10,7 +10,7 @@ from tests.mutation.mutants import Mutant
 from tests.mutation.plugin import IMPORTS
 from tests.mutation.record import PACKAGE, ROOT, moved_lines
 
-TESTS = 25  # of a mutant
+TESTS = 150  # of a mutant
 FILES = 6  # that those tests are in: each costs its imports
 SECONDS = 20.0  # that those tests take together without a mutant
 

@@ -52,8 +52,9 @@ class Runner:
         self.tree = copy_checkout(folder / "tree")
         os.chdir(self.tree)
         os.environ["PYTHONPATH"] = f"{self.tree}/src:{self.tree}"
-        os.environ["PYTHONDONTWRITEBYTECODE"] = "1"
-        sys.dont_write_bytecode = True
+        # what is compiled may be kept: that of the sources is valid by their hashes, see `copy_checkout`
+        os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+        sys.dont_write_bytecode = False
         # the tests and gossamer come from the copy, from here on
         for name in [name for name in sys.modules if name.split(".")[0] in ("tests", "gossamer")]:
             if name.split(".")[:2] != ["tests", "mutation"] and name != "tests":
