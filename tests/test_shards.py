@@ -270,7 +270,7 @@ def test_a_shard_that_is_cut_off_says_how_much_is_whole(tmp_path: Path) -> None:
     raw = path.read_bytes()
     for cut, whole in ((1024 * 7 + 100, 7), (1024 * 7 + 512, 7), (1024 * 7 + 513, 7), (300, 0)):
         path.write_bytes(raw[:cut])
-        with pytest.raises(DataError, match=f"train-00002.tar: is cut off: {whole} files are whole"):
+        with pytest.raises(DataError, match=f"train-00002.tar: is cut off: {whole} files are complete"):
             open_data(tmp_path)
     path.write_bytes(
         raw[: 1024 * 8]
@@ -293,7 +293,7 @@ def test_damaged_headers_and_impossible_sizes_are_named_with_their_place(tmp_pat
         return str(caught.value)
 
     assert "checksum does not fit at byte 1024" in broken(1024, slice(0, 1), b"X", fix=False)
-    assert "is cut off: 1 files are whole" in broken(1024, slice(124, 136), b"77777777777\0")
+    assert "is cut off: 1 files are complete" in broken(1024, slice(124, 136), b"77777777777\0")
     assert "its next file has" in broken(1024, slice(124, 136), b"\x80" + b"\x7f" * 11)
     assert "size below zero" in broken(1024, slice(124, 136), b"\xff" * 12)
     assert "size that is no number" in broken(1024, slice(124, 136), b"12x45678901\0")
