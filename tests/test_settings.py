@@ -42,10 +42,27 @@ def test_settings_are_in_groups_and_say_what_they_are() -> None:
     for field in dataclasses.fields(Settings):
         assert len(field.metadata["help"]) > 10, field.name
         groups.setdefault(field.metadata["group"], []).append(field.name)
-    assert list(groups) == ["data", "run", "network", "head", "training", "augmentation", "loss", "optimiser", "machine"]
+    assert list(groups) == [
+        "data",
+        "run",
+        "network",
+        "head",
+        "training",
+        "augmentation",
+        "loss",
+        "optimiser",
+        "machine",
+    ]
     assert groups["run"] == ["out", "task"]
     texts = {field.name: field.default for field in dataclasses.fields(Settings) if isinstance(field.default, str)}
-    assert {name for name, default in texts.items() if not default} >= {"data", "out", "val", "weights", "freeze", "heads"}
+    assert {name for name, default in texts.items() if not default} >= {
+        "data",
+        "out",
+        "val",
+        "weights",
+        "freeze",
+        "heads",
+    }
 
 
 @pytest.mark.parametrize(
