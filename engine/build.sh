@@ -2,8 +2,10 @@
 # Build the engine: build.sh [OUTPUT], a shared library, or a static one where OUTPUT ends in .a. A C++17 compiler is all
 # it needs (CXX, default c++; a cross compiler builds for its own target).
 set -eu
+out=${1:-}
+case $out in "" | /*) ;; *) out=$PWD/$out ;; esac  # of the caller's folder
 cd "$(dirname "$0")"
-out=${1:-../src/gossamer/runtime/libgossamer.so}
+out=${out:-../src/gossamer/runtime/libgossamer.so}
 : "${CXX:=c++}"
 flags="-std=c++17 -O3 -ffp-contract=fast -fno-math-errno -fvisibility=hidden -fPIC -ffunction-sections -fdata-sections"
 flags="$flags -Wall -Wextra -Wno-psabi ${CXXFLAGS:-}"
