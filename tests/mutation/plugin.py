@@ -89,11 +89,14 @@ class Recorder:
 def pytest_configure(config: pytest.Config) -> None:
     if FOLDER in os.environ:
         config.pluginmanager.register(Recorder())
+        exec(compile(CHILD, "sitecustomize.py", "exec"), {"__name__": "sitecustomize", "PARENT": True})
 
 
-# The `sitecustomize` of the processes that tests start: it records them and each of their forks.
+# The `sitecustomize` of the processes that tests start: it records them and each of their forks; of the tests' own process
+# (PARENT) the forks.
 CHILD = """
 import atexit, os
+from multiprocessing import util
 
 
 def begin():
@@ -112,9 +115,14 @@ def begin():
                 file.write(f"{os.environ['COVERAGE_BY_TEST_CONTEXT']}\\t{name}\\t{lines}\\n")
 
     atexit.register(end)
+    # a process of multiprocessing ends without atexit
+    kept.append(recorder)
+    util.register_after_fork(recorder, lambda recorder: util.Finalize(None, end, exitpriority=0))
 
 
-if "COVERAGE_BY_TEST_CONTEXT" in os.environ:
-    begin()
+kept = []
+if "COVERAGE_BY_TEST_CONTEXT" in os.environ or "PARENT" in globals():
+    if "PARENT" not in globals():
+        begin()
     os.register_at_fork(after_in_child=begin)
 """
