@@ -224,6 +224,18 @@ def test_randaugment_has_the_fourteen_operations_of_the_paper() -> None:
             assert np.array_equal(nothing, np.asarray(image)), name
 
 
+def test_a_shear_leaves_the_middle_where_it_is_and_a_shift_is_a_share_of_the_side() -> None:
+    pixels = np.random.default_rng(5).integers(0, 256, (21, 41, 3)).astype(np.uint8)
+    image, operations = Image.fromarray(pixels), dict(zip(randaugment.NAMES, randaugment.OPERATIONS, strict=True))
+    along, down = (np.asarray(operations[name][0](image, 0.3, (0, 0, 0))) for name in ("shear_x", "shear_y"))
+    assert (along[10] == pixels[10]).all() and (along[0] != pixels[0]).any()
+    assert (down[:, 20] == pixels[:, 20]).all() and (down[:, 0] != pixels[:, 0]).any()
+    right = np.asarray(operations["translate_x"][0](image, 10 / 41, (7, 8, 9)))
+    assert (right[:, :31] == pixels[:, 10:]).all() and (right[:, 31:] == (7, 8, 9)).all()
+    below = np.asarray(operations["translate_y"][0](image, 5 / 21, (7, 8, 9)))
+    assert (below[:16] == pixels[5:]).all() and (below[16:] == (7, 8, 9)).all()
+
+
 def test_randaugment_draws_every_operation_in_both_directions() -> None:
     image = speckled()
     results = {randaugment.apply(image, 1, 15, (0, 0, 0), stream(i)).tobytes() for i in range(400)}
