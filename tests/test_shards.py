@@ -245,7 +245,12 @@ def test_labels_that_cannot_be_used_get_one_line(tmp_path: Path, files: Files, w
 
 @pytest.mark.parametrize(
     ("text", "words"),
-    [("ant\n", "label 1; allowed: 0 to 0, or a name of classes.txt"), ("ant\n\nbee\n", "an empty line"), ("ant\nant\n", "'ant' twice"), ("\xff", "UTF-8")],
+    [
+        ("ant\n", "label 1; allowed: 0 to 0, or a name of classes.txt"),
+        ("ant\n\nbee\n", "an empty line"),
+        ("ant\nant\n", "'ant' twice"),
+        ("\xff", "UTF-8"),
+    ],
 )
 def test_a_class_list_that_does_not_fit_gets_one_line(tmp_path: Path, text: str, words: str) -> None:
     write_tar(tmp_path / "a.tar", samples(6))
