@@ -21,9 +21,16 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
+LONGEST = 1000  # characters of what was given
+
 
 def _one_line(text: str) -> str:
     return " ".join(str(text).split())
+
+
+def _short(line: str) -> str:
+    """A line that a person can read: what was given may be a whole file."""
+    return line if len(line) <= LONGEST else f"{line[: LONGEST // 2]} ... ({len(line)} characters)"
 
 
 class GossamerError(Exception):
@@ -44,7 +51,7 @@ class InputError(GossamerError):
     """
 
     def __init__(self, given: str, allowed: str, do: str) -> None:
-        self.given, self.allowed, self.do = _one_line(given), _one_line(allowed), _one_line(do)
+        self.given, self.allowed, self.do = _short(_one_line(given)), _one_line(allowed), _one_line(do)
         super().__init__(f"{self.given}; allowed: {self.allowed}; {self.do}")
 
     def __reduce__(self) -> tuple[object, ...]:  # survives a worker process

@@ -207,7 +207,7 @@ class Run:
         for line in (self.path / METRICS).read_text(encoding="utf-8", errors="replace").splitlines():
             try:
                 rows.append(json.loads(line))
-            except ValueError:
+            except (ValueError, RecursionError):
                 break
         return rows
 
@@ -265,7 +265,7 @@ class Run:
             with safe_open(path, framework="pt", device="cpu") as file:
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
                 facts = json.loads((file.metadata() or {})["gossamer"])
-        except (SafetensorError, OSError, ValueError, KeyError) as error:
+        except (SafetensorError, OSError, ValueError, KeyError, RecursionError) as error:
             raise RunError(
                 f"{path}: is damaged: {error or type(error).__name__}",
                 "a state that gossamer wrote",
@@ -281,7 +281,7 @@ class Run:
             raise RunError(
                 f"{self.path}: has no {name}", "a folder made by `gossamer train`", "check the path"
             ) from error
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             raise RunError(f"{path}: {error}", "a JSON file written by gossamer", "restore the file") from error
 
     def _csv(self, name: str) -> list[list[str]]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import re
+import reprlib
 import types
 import typing
 from dataclasses import dataclass
@@ -384,8 +385,10 @@ def load(path: str | Path) -> Settings:
         values = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
     except OSError as error:
         raise SettingsError(f"{path}: {error.strerror}", "a readable YAML file", "check the path") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise SettingsError(f"{path}: not YAML: {error}", "lines of `name: value`", "fix the file") from error
+    # beside its own errors the parser raises ValueError for dates that do not exist, RecursionError for deep nesting
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        reason = "nested too deep" if isinstance(error, RecursionError) else " ".join(str(error).split())[:200]
+        raise SettingsError(f"{path}: not YAML: {reason}", "lines of `name: value`", "fix the file") from error
     if not isinstance(values, dict):
         raise SettingsError(f"{path}: holds {type(values).__name__}", "lines of `name: value`", "fix the file")
     return from_dict(values)
@@ -505,18 +508,18 @@ def _checked(field: dataclasses.Field[Any], hint: Any, value: Any) -> Any:
         return value
     if origin is tuple:
         if not isinstance(value, (list, tuple)) or not all(_is_number(item) for item in value):
-            raise SettingsError(f"{name}: {value!r}", "numbers", "give a list of numbers")
+            raise SettingsError(f"{name}: {reprlib.repr(value)}", "numbers", "give a list of numbers")
         return tuple(float(item) for item in value)
     if hint is float and _is_number(value):
         value = float(value)
     if type(value) is not hint or (hint is float and not math.isfinite(value)):
         if hint is str and isinstance(value, (int, Path)) and not isinstance(value, bool):
             return str(value)  # `input: 224` in YAML, a Path in Python
-        raise SettingsError(f"{name}: {value!r}", f"a value of type {hint.__name__}", "check the setting")
+        raise SettingsError(f"{name}: {reprlib.repr(value)}", f"a value of type {hint.__name__}", "check the setting")
     low, high = meta["low"], meta["high"]
     if (low is not None and value < low) or (high is not None and value > high):
         allowed = f"{low:g} or more" if high is None else f"{low:g} to {high:g}"
-        raise SettingsError(f"{name}: {value!r}", allowed, "check the setting")
+        raise SettingsError(f"{name}: {reprlib.repr(value)}", allowed, "check the setting")
     return value
 
 

@@ -34,7 +34,7 @@ class Classification:
 
 
 @dataclass(frozen=True)
-class MultiLabel:
+class LabelScores:
     """The labels whose score (sigmoid) is at least the threshold, best first; `all_scores` are those of every label."""
 
     source: str
@@ -78,14 +78,14 @@ def rank(source: str, outputs: NDArray[np.float32], classes: tuple[str, ...], to
     return Classification(source, tuple(classes[i] for i in order), tuple(float(scores[i]) for i in order))
 
 
-def labels(source: str, outputs: NDArray[np.float32], classes: tuple[str, ...], threshold: float) -> MultiLabel:
+def labels(source: str, outputs: NDArray[np.float32], classes: tuple[str, ...], threshold: float) -> LabelScores:
     """The labels of logits (K,) with a score of `threshold` or more."""
     if not np.isfinite(outputs).all():
-        return MultiLabel(source, (), (), {}, NOT_FINITE)
+        return LabelScores(source, (), (), {}, NOT_FINITE)
     scores = sigmoid(outputs)
     order = [i for i in np.argsort(-scores, kind="stable") if scores[i] >= threshold]
     every = {name: float(score) for name, score in zip(classes, scores)}
-    return MultiLabel(source, tuple(classes[i] for i in order), tuple(float(scores[i]) for i in order), every)
+    return LabelScores(source, tuple(classes[i] for i in order), tuple(float(scores[i]) for i in order), every)
 
 
 def numbers(

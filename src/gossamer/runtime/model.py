@@ -98,7 +98,7 @@ class Model:
         """The prediction for an image (path, bytes, Pillow image or uint8 (H, W, C)), or a list of them for a list.
 
         A `Classification` with the `top` likeliest classes of a classifier, `Detections` with boxes in pixels of the image,
-        a `Mask` of its size, an `Embedding`, `MultiLabel`, `Numbers`, or `Several` of them by the names of the heads.
+        a `Mask` of its size, an `Embedding`, `LabelScores`, `Numbers`, or `Several` of them by the names of the heads.
         `batch` images run at a time. Raises ImageError, ModelFileError for a file without metadata, InputError,
         VerificationError where the network computes NaN or infinity.
         """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from typing import Any
 
 from torch import Tensor
@@ -10,6 +11,8 @@ from torch import Tensor
 from gossamer.errors import RunError
 from gossamer.training import optim
 from gossamer.training.state import Counters, Session
+
+MOST = 10**12  # of any count: a larger one is damaged, and floats would no longer hold it exactly
 
 
 def weights(session: Session, prefix: str = "model.") -> dict[str, Tensor]:
@@ -53,10 +56,10 @@ def restore_state(session: Session) -> None:
         if session.average:
             session.average.values = {name: value.to(session.device) for name, value in under("ema.").items()}
         session.counters = _counters(facts["counters"])
-        session.schedule.state = facts["schedule"]
-        session.unreadable = dict(facts["unreadable"])
-        session.rows = session.run.metrics()[: facts["rows"]]
-    except (RuntimeError, KeyError, TypeError, ValueError) as error:
+        session.schedule.state = _schedule(facts["schedule"])
+        session.unreadable = dict(_object(facts["unreadable"], "unreadable"))
+        session.rows = session.run.metrics()[: _row_count(facts["rows"])]
+    except (RuntimeError, KeyError, TypeError, ValueError, AttributeError) as error:
         raise RunError(
             f"{session.run.weights('last')}: does not fit this run: {error}",
             "the state that this run saved",
@@ -66,6 +69,51 @@ def restore_state(session: Session) -> None:
     session.say(f"resuming at epoch {counters.epoch + 1}, step {counters.step_in_epoch} of it")
 
 
-def _counters(values: dict[str, Any]) -> Counters:
-    """The counters of a state of format 1, which calls the input scale `share`, or 2."""
-    return Counters(**{"input_scale" if name == "share" else name: value for name, value in values.items()})
+def _counters(values: Any) -> Counters:
+    """The counters of a state of format 1, which calls the input scale `share`, or 2. Raises ValueError, TypeError."""
+    values = {"input_scale" if name == "share" else name: value for name, value in _object(values, "counters").items()}
+    counters = Counters(**values)
+    for field in dataclasses.fields(counters):
+        value = getattr(counters, field.name)
+        if field.name == "finished":
+            sound = isinstance(value, str)
+        elif field.name == "best":
+            sound = value is None or _is_number(value)
+        elif isinstance(field.default, int):
+            sound = _count(value)
+        else:
+            sound = _is_number(value) and value >= 0
+        if not sound:
+            raise ValueError(f"{field.name} is {str(value)[:40]!r}")
+    return counters
+
+
+def _schedule(values: Any) -> dict[str, Any]:
+    """What the plateau schedule remembers. Raises ValueError."""
+    state = _object(values, "schedule")
+    best = state.get("best")
+    if set(state) != {"factor", "best", "bad"} or not _is_number(state["factor"]) or not _count(state["bad"]):
+        raise ValueError(f"schedule is {str(state)[:80]!r}")
+    if best is not None and not _is_number(best):
+        raise ValueError(f"best of the schedule is {str(best)[:40]!r}")
+    return state
+
+
+def _row_count(value: Any) -> int:
+    if not _count(value):
+        raise ValueError(f"rows is {str(value)[:40]!r}")
+    return int(value)
+
+
+def _count(value: Any) -> bool:
+    return type(value) is int and 0 <= value <= MOST
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _object(value: Any, name: str) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise ValueError(f"{name} is {str(value)[:40]!r}")
+    return value

@@ -235,10 +235,11 @@ def _epochs(session: Session) -> None:
     """Epoch after epoch until the epochs, the minutes or the patience are used up."""
     counters = session.counters
     while not counters.finished:
+        before = counters.step
         steps = _one_epoch(session)
         ended = counters.step_in_epoch >= steps
-        epoch = counters.epoch + counters.step_in_epoch / steps
-        if (counters.epoch + 1) % session.settings.eval_every and not _reason_to_stop(session, epoch):
+        epoch = counters.epoch + min(counters.step_in_epoch / steps, 1)
+        if ended and (counters.epoch + 1) % session.settings.eval_every and not _reason_to_stop(session, steps):
             counters.epoch, counters.step_in_epoch = counters.epoch + 1, 0
             save_state(session)
             continue
@@ -253,10 +254,12 @@ def _epochs(session: Session) -> None:
         row = _row(session, epoch, evaluation)
         session.rows.append(row)
         session.say(_line(row, session))
+        counters.finished = _reason_to_stop(session, steps)
+        if not (counters.finished or ended or counters.step > before):
+            counters.finished = "no step is left"  # another round would take none either
         if ended:
             counters.epoch, counters.step_in_epoch = counters.epoch + 1, 0
         counters.loss_sum, counters.images, counters.data_seconds, counters.step_seconds = 0.0, 0, 0.0, 0.0
-        counters.finished = _reason_to_stop(session, epoch)
         if session.processes.first:
             # best and metrics first: a kill before the state is saved repeats them to the same content
             if improved:
@@ -309,7 +312,8 @@ def _one_epoch(session: Session) -> int:
 def _step(session: Session, parts: list[Batch], steps: int) -> None:
     """One update from a batch that comes in `accumulate` parts."""
     counters, settings, optimizer = session.counters, session.settings, session.optimizer
-    optim.set_rate(optimizer, _rate(session, steps))
+    counters.lr = _rate(session, steps)
+    optim.set_rate(optimizer, counters.lr)
     # dropout draws from torch's generator: a function of the step, so that a resumed run draws the same
     torch.manual_seed((settings.seed * 1_000_003 + counters.step) * session.processes.world + session.processes.rank)
     optimizer.zero_grad(set_to_none=True)
@@ -356,12 +360,27 @@ def _step(session: Session, parts: list[Batch], steps: int) -> None:
     counters.step_in_epoch += 1
 
 
+def _position(session: Session, steps: int) -> int:
+    """The steps of the run that are done, if each epoch had as many as this one.
+
+    This is the one count of progress. A run that resumes on other data has other steps per epoch: `counters.step`, all
+    steps ever taken, then says nothing about how many epochs are left.
+    """
+    counters = session.counters
+    return counters.epoch * steps + min(counters.step_in_epoch, steps)
+
+
+def _steps_of_run(settings: Settings, steps: int) -> int | None:
+    """The steps of the whole run, at least one; None where the time alone ends it."""
+    return None if settings.epochs is None else max(1, round(settings.epochs * steps))
+
+
 def _fraction(session: Session, steps: int) -> float:
     """The fraction of the run that is done, by steps or by time, whichever is further; the same in every process."""
     counters, settings = session.counters, session.settings
-    done = 0.0
-    if settings.epochs is not None:
-        done = counters.step / max(1, round(settings.epochs * steps))
+    done, total = 0.0, _steps_of_run(settings, steps)
+    if total is not None:
+        done = _position(session, steps) / total
     if settings.minutes is not None:
         # what the evaluation at the end will take belongs to the budget
         seconds = counters.seconds + session.evaluation_seconds
@@ -370,7 +389,7 @@ def _fraction(session: Session, steps: int) -> float:
 
 
 def _rate(session: Session, steps: int) -> float:
-    return session.schedule.rate(session.counters.step / steps, _fraction(session, steps))
+    return session.schedule.rate(_position(session, steps) / steps, _fraction(session, steps))
 
 
 def _evaluate(session: Session) -> Scores:
@@ -407,7 +426,7 @@ def _row(session: Session, epoch: float, evaluation: Scores) -> dict[str, Any]:
     return {
         "epoch": epoch,
         "step": counters.step,
-        "lr": session.optimizer.param_groups[0]["lr"] / session.optimizer.param_groups[0]["lr_scale"],
+        "lr": counters.lr,
         "loss": counters.loss_sum / count,
         "images_per_second": counters.images / busy if busy else 0.0,
         "data_seconds": counters.data_seconds,
@@ -433,10 +452,11 @@ def _line(row: dict[str, Any], session: Session) -> str:
     )
 
 
-def _reason_to_stop(session: Session, epoch: float) -> str:
+def _reason_to_stop(session: Session, steps: int) -> str:
     counters, settings = session.counters, session.settings
-    if settings.epochs is not None and epoch >= settings.epochs - 1e-9:
-        return f"{epoch:g} epochs are done"
+    total = _steps_of_run(settings, steps)
+    if total is not None and _position(session, steps) >= total:
+        return f"{_position(session, steps) / steps:g} epochs are done"
     # one clock for all processes: they must end together
     seconds = 0.0 if settings.minutes is None else distributed.broadcast(counters.seconds + session.evaluation_seconds)
     if settings.minutes is not None and seconds >= settings.minutes * 60:

@@ -38,6 +38,8 @@ class Counters:
     best_epoch: int = 0
     bad_epochs: int = 0
     finished: str = ""
+    # of the last step, before the groups' own scales; a state of format 1 has none
+    lr: float = 0.0
     # of the input's sides in this epoch
     input_scale: float = 1.0
     # sums since the last evaluation
