@@ -33,7 +33,7 @@ from gossamer import Run, Settings
 from gossamer.data.open import open_source, read_table
 from gossamer.data.table import Table
 from gossamer.host import machine
-from gossamer.host.progress import Lines
+from gossamer.host.progress import PlainLines
 from gossamer.host.storage import write_text
 from gossamer.images.preprocess import Preprocess
 from gossamer.tasks.registry import task_of
@@ -131,7 +131,7 @@ def train(loss: str, seen: Path, options: argparse.Namespace) -> Run:
         threads=options.threads,
         workers=0,
     )
-    return gossamer.train(settings, progress=Lines())
+    return gossamer.train(settings, progress=PlainLines())
 
 
 def row_of(run: Run, seen: Path, unseen: Path) -> Json:

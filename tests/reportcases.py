@@ -97,7 +97,7 @@ def data(classes: tuple[str, ...] = ("cat", "dog"), **changes: Any) -> ReportDat
     photo = np.full((32, 32, 3), 90, np.uint8)
     values: dict[str, Any] = {
         "run": "runs/pets",
-        "made": "2026-01-02 03:04 UTC",
+        "created": "2026-01-02 03:04 UTC",
         "version": "0.1.0",
         "settings": Settings(data="pets", input="32", width=0.5),
         "split": "validation",

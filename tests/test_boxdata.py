@@ -233,6 +233,7 @@ def test_a_saved_split_is_found_again(tmp_path: Path) -> None:
         assert new.labels.tolist() == [old.labels[i] for i in kept]
         np.testing.assert_array_equal(boxes_at(new, 0).corners, boxes_at(old, kept[0]).corners)
     assert [note.split(" images ")[1].split(":")[0] for note in again.notes] == [
+        "have no annotation and are passed over",
         "are gone",
         "were added and are not used",
     ]

@@ -120,7 +120,7 @@ def test_a_name_that_is_not_utf8_is_shown_escaped_and_still_read(tmp_path: Path)
         ((), "holds no images"),
         (("1.jpg", "2.jpg"), "holds 2 images but no class folders"),
         (("cat/1.jpg", "cat/2.jpg"), "one class only, cat"),
-        (("cat/1.jpg", "dog/2.jpg"), "one image a class"),
+        (("cat/1.jpg", "dog/2.jpg"), "one image per class"),
         (("train/a/1.jpg", "training/a/1.jpg"), "both train/ and training/"),
         (("val/a/1.jpg", "val/b/1.jpg"), "no training images"),
     ],

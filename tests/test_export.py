@@ -401,7 +401,7 @@ def test_the_tolerance_knows_how_large_the_answers_to_noise_are(
         runtime_name="a runtime", run=lambda batch: {"logits": answers["logits"] + np.float32([0, error])}
     )
     if tolerance is None:
-        with pytest.raises(VerificationError, match=r"a runtime does not answer .* 0.07 where 0.06 is allowed"):
+        with pytest.raises(VerificationError, match=r"a runtime does not compute .* 0.07 where 0.06 is allowed"):
             exporting._expected(source, lambda batch: answers, model, pixels, 1e-4)
     else:
         assert exporting._expected(source, lambda batch: answers, model, pixels, 1e-4)[1] == pytest.approx(
@@ -455,7 +455,7 @@ def test_rounding_is_seen_where_one_order_of_sums_is_lucky() -> None:
 
     batch = np.full((1, 3, 4, 4), 0.3, np.float32)
     model = Lucky()
-    assert exporting._answers(model, batch, torch.float32)[0].abs().max() == 0
+    assert exporting._outputs(model, batch, torch.float32)[0].abs().max() == 0
     assert 0.001 < exporting._rounding(model, batch) < 0.1  # 1e6 * 0.3 * 1.25 * 2^-22 at most
     assert model.weight.dtype == torch.float32 and model.weight.tolist() == [1.25, 1.25]
 

@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 import tomllib
+import warnings
 from pathlib import Path
 
 import pytest
@@ -106,15 +107,17 @@ def write_files_of_others(home: Path) -> None:
     height, width = torch.export.Dim("height", min=32), torch.export.Dim("width", min=32)
     network = create_model("squeezenet1_1", num_classes=3).eval()
     example = (torch.zeros(1, 3, 64, 96),)
-    torch.onnx.export(
-        network,
-        example,
-        home / "other.onnx",
-        dynamo=True,
-        dynamic_shapes=({2: height, 3: width},),
-        external_data=False,
-        verbose=False,
-    )
+    with warnings.catch_warnings():  # torch's exporter warns of what it deprecates and uses itself
+        warnings.simplefilter("ignore")
+        torch.onnx.export(
+            network,
+            example,
+            home / "other.onnx",
+            dynamo=True,
+            dynamic_shapes=({2: height, 3: width},),
+            external_data=False,
+            verbose=False,
+        )
 
 
 def test_the_extras_and_make_targets_of_the_readme_exist() -> None:

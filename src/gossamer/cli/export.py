@@ -10,7 +10,7 @@ from gossamer.host.progress import Progress
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    from gossamer.export.formats import FORMATS
+    from gossamer.export.table import FORMATS
 
     names = ", ".join(FORMATS)
     parser.add_argument("run", help="run folder")

@@ -1,44 +1,21 @@
-"""The formats that a run is exported to: all that the rest of the package knows of each is its row here.
-
-A format is a file of its own with two functions, and a row:
-
-    convert(folder, which, licence, images_limit, progress) -> Converted
-        the bytes of the file, compared with the trained model; which: the checkpoint, "best" or "last".
-        Raises VerificationError where their outputs differ, and what reading the run raises.
-    verify(data, path) -> (verifications, notes)
-        what a user's `gossamer verify` finds of these bytes, before the file `path` is there.
-        Raises VerificationError where the numbers do not agree.
-"""
+"""A run written in one of the formats of `table.py`, verified before the file is there."""
 
 from __future__ import annotations
 
 import importlib
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from gossamer.errors import SettingsError, UnknownNameError
 from gossamer.export.converted import Comparison
+from gossamer.export.table import FORMATS
 from gossamer.host import storage
 from gossamer.host.progress import SILENT, Progress
 from gossamer.host.text import metric_name
 from gossamer.runtime.verification import VerificationResult
 
 IMAGES_LIMIT = 5000  # validation images on which the file is compared with the trained model
-
-
-class ExportFormat(NamedTuple):
-    """suffix: of its files. module: where `convert` and `verify` are. title: what people call it."""
-
-    suffix: str
-    module: str
-    title: str
-
-
-FORMATS: dict[str, ExportFormat] = {
-    "onnx": ExportFormat(".onnx", "gossamer.export.onnx", "ONNX"),
-    "goss": ExportFormat(".goss", "gossamer.export.goss", "compiled for the native engine"),
-}
 
 
 @dataclass(frozen=True)
