@@ -6,7 +6,7 @@ import hashlib
 import os
 import weakref
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol, overload
+from typing import Any, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,27 +18,8 @@ from gossamer.modelfile.metadata import ModelFile, ModelMetadata, read_model_fil
 from gossamer.predictions.classes import check_top, source_name
 from gossamer.predictions.head import Raw, image_outputs
 from gossamer.predictions.postprocess import Prediction, postprocess
+from gossamer.runtime.interface import Runtime
 from gossamer.runtime.table import AUTO, RUNTIMES, runtime_class
-
-
-class Runtime(Protocol):
-    """A loaded graph: batch (N, C, H, W) -> (N, ...), by name where there are several outputs."""
-
-    version: str
-
-    def __call__(self, batch: NDArray[np.float32]) -> Raw: ...
-
-
-class FileRuntime(Runtime, Protocol):
-    """A runtime that loads model files: a row of `gossamer.runtime.table`."""
-
-    def __init__(self, file: ModelFile, threads: int = 0) -> None:
-        """Load the graph; threads 0 leaves the number to the runtime. Raises MissingPackageError, ModelFileError."""
-
-    @staticmethod
-    def import_package() -> Any:
-        """Import the package that it needs, if any. Raises MissingPackageError."""
-
 
 REFERENCE = "reference"  # the runtime that is the oracle of the others
 

@@ -1,6 +1,6 @@
 """The runtimes: all that the rest of the package knows of each is its row here.
 
-A runtime is a class in a file of its own, see `gossamer.runtime.model.FileRuntime`, and a row.
+A runtime is a class in a file of its own, see `gossamer.runtime.interface.FileRuntime`, and a row.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from gossamer.host import machine
 
 if TYPE_CHECKING:
-    from gossamer.runtime.model import FileRuntime
+    from gossamer.runtime.interface import FileRuntime
     from gossamer.targets import Kind
 
 AUTO = "auto"  # the first of the table that is installed and runs the file
