@@ -249,11 +249,16 @@ def test_ctrl_c_reaches_a_caller_who_waits(source: Source) -> None:
                 time.sleep(0.01)
             return super().load(step, halted)
 
-    timer = threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGINT))
-    timer.start()
-    with pytest.raises(KeyboardInterrupt):
-        list(prefetch(Slow(source, TRAIN, source.order(0, 0), 4)))
-    timer.join()
+    # a shell starts what runs in its background with Ctrl-C ignored
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        timer = threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGINT))
+        timer.start()
+        with pytest.raises(KeyboardInterrupt):
+            list(prefetch(Slow(source, TRAIN, source.order(0, 0), 4)))
+        timer.join()
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert not gossamer_threads()
 
 
