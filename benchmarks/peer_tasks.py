@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from tests.twins import peer
+from tests.counterparts import import_library
 from torch import Tensor
 
 from gossamer.data.boxes.open import open_boxes
@@ -53,7 +53,7 @@ def decoded(source: Source, index: int) -> np.ndarray[Any, Any]:
 
 def detect(options: argparse.Namespace) -> None:
     """Train and score the detector."""
-    models = peer("torchvision").models.detection
+    models = import_library("torchvision").models.detection
     extension = importlib.import_module("torchvision.extension")
     library = torch.library.Library("torchvision", "IMPL", "CPU")
     if not extension._has_ops():
@@ -96,7 +96,7 @@ def detect(options: argparse.Namespace) -> None:
 
 def segment(options: argparse.Namespace) -> None:
     """Train and score the segmenter."""
-    models = peer("torchvision").models.segmentation
+    models = import_library("torchvision").models.segmentation
     data = open_masks(options.data, ignore_index=options.ignore_index)
     size = parse_size(options.input)
     torch.manual_seed(options.seed)

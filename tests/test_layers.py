@@ -169,3 +169,41 @@ def test_public_names_are_these() -> None:
     }
     for name in gossamer.__all__:
         assert getattr(gossamer, name) is not None
+
+
+def names_of(path: Path) -> set[str]:
+    """What a file defines or imports at its top."""
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.FunctionDef | ast.ClassDef):
+            names.add(node.name)
+        elif isinstance(node, ast.Import | ast.ImportFrom):
+            names.update((alias.asname or alias.name).split(".")[0] for alias in node.names)
+        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            names.add(node.id)
+    return names
+
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+SCRIPTS = [
+    path
+    for folder in ("benchmarks", "studies", "examples", "engine", "tests")
+    for path in sorted((REPOSITORY / folder).rglob("*.py"))
+]
+
+
+@pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: str(path.relative_to(REPOSITORY)))
+def test_scripts_import_what_there_is(path: Path) -> None:
+    """No test runs every benchmark: a name that moved would be missed until somebody measures."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if not isinstance(node, ast.ImportFrom) or (node.module or "").split(".")[0] not in ("gossamer", "tests"):
+            continue
+        home = ROOT.parent if (node.module or "").startswith("gossamer") else REPOSITORY
+        place = home.joinpath(*(node.module or "").split("."))
+        for alias in node.names:
+            if place.is_dir() and ((place / f"{alias.name}.py").is_file() or (place / alias.name).is_dir()):
+                continue
+            file = place / "__init__.py" if place.is_dir() else place.with_suffix(".py")
+            assert file.is_file(), f"no {node.module}"
+            known = names_of(file) | (set(gossamer.__all__) if node.module == "gossamer" else set())
+            assert alias.name in known or "_HOMES" in known, f"{node.module} has no {alias.name}"
