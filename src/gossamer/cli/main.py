@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import io
 import json
 import os
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, NoReturn
 
 import gossamer
@@ -49,6 +51,7 @@ class _Parser(argparse.ArgumentParser):
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; its exit code."""
+    _open_streams()
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     as_json, debug = "--json" in arguments, "--debug" in arguments
     try:
@@ -91,21 +94,44 @@ def main(arguments: Sequence[str] | None = None) -> int:
         )
 
 
+def _open_streams() -> None:
+    """Let every text be written: to streams that were closed before the start, and in encodings that lack characters."""
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:
+            setattr(sys, name, Path(os.devnull).open("w", encoding="utf-8"))  # noqa: SIM115 (open as long as the process)
+        elif isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
 def _fail(line: str, code: int, as_json: bool) -> int:
-    print(f"gossamer: {line}", file=sys.stderr)
+    from gossamer.host.progress import shown
+
+    print(f"gossamer: {shown(line)}", file=sys.stderr)
     if as_json:
-        print(json.dumps({"error": line, "exit_code": code}, ensure_ascii=False))
+        print(_json({"error": line, "exit_code": code}))
     return code
 
 
 def _print(result: Any, as_json: bool) -> None:
     """A result as JSON, or as its own text."""
+    from gossamer.host.progress import shown
+
     if as_json:
-        plain = result.to_json() if hasattr(result, "to_json") else result
-        print(json.dumps(plain, ensure_ascii=False, indent=1))
+        print(_json(result.to_json() if hasattr(result, "to_json") else result, indent=1))
     elif result is not None:
-        print(result.text() if hasattr(result, "text") else result)
+        print(shown(str(result.text() if hasattr(result, "text") else result)))
     sys.stdout.flush()
+
+
+def _json(value: Any, indent: int | None = None) -> str:
+    """JSON that standard output can hold: a character that its encoding lacks is escaped as JSON escapes it."""
+    text = json.dumps(value, ensure_ascii=False, indent=indent)
+    try:
+        text.encode(getattr(sys.stdout, "encoding", None) or "utf-8")
+    except UnicodeEncodeError:
+        text = json.dumps(value, indent=indent)
+    return text
 
 
 def _command(name: str) -> Any:

@@ -13,6 +13,15 @@ from typing import IO, Any, TypeVar
 
 T = TypeVar("T")
 
+# control characters act on a terminal (colours, the cursor, the clipboard), and these marks reorder what it shows
+_HARMFUL = {code: f"\\x{code:02x}" for code in (*range(0x20), *range(0x7F, 0xA0)) if chr(code) not in "\n\t"}
+_HARMFUL |= {code: f"\\u{code:04x}" for code in (*range(0x202A, 0x202F), *range(0x2066, 0x206A), 0x2028, 0x2029)}
+
+
+def shown(text: str) -> str:
+    """`text` as it may be written to a terminal or a log: what would act on it is escaped, line ends and tabs are not."""
+    return text.translate(_HARMFUL)
+
 
 class Progress:
     """Prints nothing; the base of the others."""
@@ -36,7 +45,7 @@ class PlainLines(Progress):
         self.every = every
 
     def say(self, line: str) -> None:
-        self.stream.write(line + "\n")
+        self.stream.write(shown(line) + "\n")
         self.stream.flush()
 
     def track(self, items: Iterable[T], total: int | None = None, what: str = "") -> Iterator[T]:
@@ -59,7 +68,7 @@ class TerminalBar(Progress):
         self.console = Console(stderr=True, highlight=False)
 
     def say(self, line: str) -> None:
-        self.console.print(line, markup=False)
+        self.console.print(shown(line), markup=False)
 
     def track(self, items: Iterable[T], total: int | None = None, what: str = "") -> Iterator[T]:
         from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
