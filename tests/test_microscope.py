@@ -8,6 +8,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -19,6 +20,7 @@ from gossamer.errors import InputError, SettingsError
 from gossamer.microscope.compare import Candidate, NetworkComparison, _marked, compare
 from gossamer.microscope.drawing import HEIGHT, WIDTH, layout
 from gossamer.microscope.inspection import Inspection, inspect
+from gossamer.microscope.onnxgraph import read_graph
 from gossamer.microscope.page import inspection_html
 from gossamer.microscope.receptive import receptive_fields
 from gossamer.microscope.table import layer_table
@@ -289,3 +291,43 @@ def test_a_comparison_is_drawn(tmp_path: Path) -> None:
 
 def test_an_inspection_names_its_target() -> None:
     assert isinstance(inspect("lenet5"), Inspection) and "lenet5 at 1x3x32x32" in layer_table(inspect("lenet5"))
+
+
+@pytest.mark.parametrize("channels", [1, 3, 4])
+def test_an_onnx_file_of_channels_last_is_counted_by_its_channels(tmp_path: Path, channels: int) -> None:
+    """Height and width are open: the axis of 1, 3 or 4 after them is no side."""
+    found = read_graph(small_file(tmp_path, ["N", "H", "W", channels], channels, layers=2))
+    assert found.values[found.inputs[0]].shape == (1, 224, 224, channels)
+    assert found.values[found.outputs[0]].shape == (1, 8, 220, 220)
+
+
+@pytest.mark.parametrize(("side", "layers"), [(8, 5), (2, 1), (10, 6)])
+def test_an_onnx_file_that_does_not_run_at_a_size_is_refused(tmp_path: Path, side: int, layers: int) -> None:
+    path = small_file(tmp_path, ["N", 3, "H", "W"], 3, layers=layers)
+    with pytest.raises(InputError, match=f"does not run at an input of 1x3x{side}x{side}"):
+        read_graph(path, (3, side, side))
+    assert min(read_graph(path, (3, 32, 32)).values[-1].shape) > 0
+
+
+def small_file(folder: Path, shape: list[str | int], channels: int, layers: int) -> str:
+    """3x3 convolutions without padding, of an input of `shape`."""
+    import onnx
+    from onnx import TensorProto, helper, numpy_helper
+
+    perm = [0, 3, 1, 2] if shape[-1] == channels else [0, 1, 2, 3]
+    nodes = [helper.make_node("Transpose", ["x"], ["v0"], perm=perm)]
+    weights = []
+    for index in range(layers):
+        weight = np.ones((8, channels if index == 0 else 8, 3, 3), np.float32)
+        weights.append(numpy_helper.from_array(weight, f"w{index}"))
+        nodes.append(helper.make_node("Conv", [f"v{index}", f"w{index}"], [f"v{index + 1}"]))
+    graph = helper.make_graph(
+        nodes,
+        "graph",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, shape)],
+        [helper.make_tensor_value_info(f"v{layers}", TensorProto.FLOAT, ["N", 8, "h", "w"])],
+        weights,
+    )
+    path = folder / "model.onnx"
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)]), path)
+    return str(path)

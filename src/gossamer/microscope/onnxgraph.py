@@ -95,6 +95,15 @@ def read_graph(path: str, input_shape: Sequence[int] | None = None) -> Graph:
     for info in (*graph.input, *graph.value_info, *graph.output):
         dims = info.type.tensor_type.shape.dim
         shapes[info.name] = tuple(d.dim_value for d in dims) if info.type.tensor_type.HasField("shape") else ()
+        # a map without a position is what onnx infers where a window is larger than its input; vectors may be empty
+        if len(dims) > 2 and any(d.HasField("dim_value") and d.dim_value < 1 for d in dims):
+            size = "x".join(str(d.dim_value) for d in graph.input[0].type.tensor_type.shape.dim)
+            raise InputError(
+                f"{path}: does not run at an input of {size}: {info.name} would be "
+                f"{'x'.join(map(str, shapes[info.name]))}",
+                "an input that all layers take",
+                "give a larger --input CxHxW",
+            )
         kinds.setdefault(info.name, info.type.tensor_type.elem_type)
     values: list[Value] = []
     at: dict[str, int] = {}
@@ -169,9 +178,11 @@ def _model(path: str, input_shape: Sequence[int] | None) -> tuple[Any, Any]:
         wanted = tuple(input_shape or ())
         if wanted and len(wanted) != len(dims):
             wanted = (1,) * (len(dims) - len(wanted)) + wanted
-        for place, dim in enumerate(dims):
-            fixed = dim.dim_value if dim.HasField("dim_value") else 0
-            size = wanted[place] if wanted else fixed or (1 if place == 0 else 3 if place == 1 else 224)
+        sizes = [dim.dim_value if dim.HasField("dim_value") else 0 for dim in dims]
+        channels_last = len(sizes) == 4 and not sizes[1] and not sizes[2] and sizes[3] in (1, 3, 4)
+        usual = (1, 224, 224, 3) if channels_last else (1, 3, *(224 for _ in sizes[2:]))
+        for place, (dim, fixed) in enumerate(zip(dims, sizes, strict=True)):
+            size = wanted[place] if wanted else fixed or usual[place]
             if fixed and size != fixed:
                 raise InputError(
                     f"{path}: input of {'x'.join(map(str, wanted))}",
