@@ -31,6 +31,7 @@ from typing import TYPE_CHECKING, Any
 from gossamer import settings as settings_module
 from gossamer.errors import MissingPackageError, RunError
 from gossamer.host.storage import storage_error, write_bytes, write_text
+from gossamer.host.strict_json import dumps
 from gossamer.settings import Settings
 
 if TYPE_CHECKING:
@@ -129,8 +130,8 @@ class Run:
         self, classes: Iterable[str], facts: Mapping[str, Any], split: Iterable[tuple[str, int, str]]
     ) -> None:
         """Save the class list, the facts about the data, and the split as (name, label, split) rows."""
-        write_text(self.path / CLASSES, json.dumps(list(classes), ensure_ascii=False, indent=1))
-        write_text(self.path / DATA, json.dumps(facts, ensure_ascii=False, indent=1))
+        write_text(self.path / CLASSES, dumps(list(classes), indent=1))
+        write_text(self.path / DATA, dumps(facts, indent=1))
         write_text(self.path / SPLIT, _csv(("name", "label", "split"), split))
 
     def save_changes(self, text: str) -> None:
@@ -139,9 +140,7 @@ class Run:
 
     def add_environment(self, environment: Mapping[str, Any]) -> None:
         """Add the machine and versions of this start."""
-        write_text(
-            self.path / ENVIRONMENT, json.dumps([*self.environments(), dict(environment)], ensure_ascii=False, indent=1)
-        )
+        write_text(self.path / ENVIRONMENT, dumps([*self.environments(), dict(environment)], indent=1))
 
     # what is added while it trains
 
@@ -155,7 +154,7 @@ class Run:
 
     def save_metrics(self, rows: list[dict[str, Any]]) -> None:
         """Replace the metrics by `rows`, as JSON lines and as a table."""
-        write_text(self.path / METRICS, "".join(json.dumps(row) + "\n" for row in rows))
+        write_text(self.path / METRICS, "".join(dumps(row) + "\n" for row in rows))
         columns = list(dict.fromkeys(name for row in rows for name in row))
         write_text(self.path / TABLE, _csv(columns, ([row.get(name, "") for name in columns] for row in rows)))
 
@@ -200,14 +199,15 @@ class Run:
         return list(self._json(ENVIRONMENT)) if (self.path / ENVIRONMENT).exists() else []
 
     def metrics(self) -> list[dict[str, Any]]:
-        """One row per epoch; a torn last line, as a crash may leave, is passed over."""
+        """One row per epoch, NaN where a number was not finite; a torn last line, as a crash may leave, is skipped."""
         if not (self.path / METRICS).exists():
             return []
         rows = []
         for line in (self.path / METRICS).read_text(encoding="utf-8", errors="replace").splitlines():
             try:
-                rows.append(json.loads(line))
-            except (ValueError, RecursionError):
+                row = json.loads(line)
+                rows.append({name: math.nan if number is None else number for name, number in row.items()})
+            except (ValueError, RecursionError, AttributeError):
                 break
         return rows
 
@@ -252,7 +252,7 @@ class Run:
         contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
         data = save(contiguous, metadata={"format": "pt", "gossamer": text})
         write_bytes(self.path / f"{which}.safetensors", data)
-        write_text(self.path / f"{which}.json", json.dumps(facts, indent=1))
+        write_text(self.path / f"{which}.json", dumps(facts, indent=1))
 
     def load_state(self, which: str) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
         """The tensors and facts that `save_state` saved. Raises RunError."""

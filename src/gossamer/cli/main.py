@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import importlib
 import io
-import json
 import os
 import sys
 from collections.abc import Sequence
@@ -126,11 +125,13 @@ def _print(result: Any, as_json: bool) -> None:
 
 def _json(value: Any, indent: int | None = None) -> str:
     """JSON that standard output can hold: a character that its encoding lacks is escaped as JSON escapes it."""
-    text = json.dumps(value, ensure_ascii=False, indent=indent)
+    from gossamer.host.strict_json import dumps
+
+    text = dumps(value, indent=indent)
     try:
         text.encode(getattr(sys.stdout, "encoding", None) or "utf-8")
     except UnicodeEncodeError:
-        text = json.dumps(value, indent=indent)
+        text = dumps(value, indent=indent, ascii_only=True)
     return text
 
 
