@@ -20,6 +20,9 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         "--metadata", default=None, metavar="FILE", help="the exported file that this one was quantised from"
     )
     parser.add_argument("--input", default="", metavar="HxW", help="static input size of a file with dynamic ones")
+    parser.add_argument(
+        "--force", action="store_true", help="write OUT.unverified.goss where the outputs differ from the ONNX file's"
+    )
     parser.add_argument("--images", nargs="*", default=[], help="images and folders to compare the predictions on")
 
 
@@ -36,5 +39,13 @@ def run(options: argparse.Namespace, progress: Progress) -> Any:
         )
     size = parse_size(options.input) if options.input else None
     return compile_model(
-        options.model, options.out, precision, options.images, progress, options.classifier, options.metadata, size
+        options.model,
+        options.out,
+        precision,
+        options.images,
+        progress,
+        options.classifier,
+        options.metadata,
+        size,
+        options.force,
     )

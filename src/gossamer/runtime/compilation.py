@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from gossamer.compile.input_size import set_static_input_size
 from gossamer.compile.write import SAME, compile_bytes
-from gossamer.errors import InputError, MissingPackageError, ModelFileError
+from gossamer.errors import InputError, MissingPackageError, ModelFileError, VerificationError
 from gossamer.host.progress import SILENT, Progress
 from gossamer.host.storage import write_bytes
 from gossamer.modelfile.metadata import ModelFile, ModelMetadata, read_model_file, with_metadata_of
@@ -38,6 +38,16 @@ class Loss:
     mean: float
     same_class: int | None
     scale: float
+
+    def beyond(self, exact: bool) -> str:
+        """What in it no rounding explains, "" where all can be. exact: all arithmetic is float32."""
+        most, mean = (0.01, 0.001) if exact else (0.5, 0.1)  # of the largest output
+        if self.largest <= most * self.scale and self.mean <= mean * self.scale:  # false for NaN too
+            return ""
+        return (
+            f"outputs differ by up to {self.largest:.3g}, {self.mean:.3g} in the mean, of up to {self.scale:.3g}, where "
+            f"{most:g} and {mean:g} of that are allowed"
+        )
 
     def text(self, what: str) -> str:
         """One line for people."""
@@ -89,15 +99,18 @@ def compile_model(
     classifier: str = SAME,
     metadata: str | os.PathLike[str] | None = None,
     input_size: tuple[int, int] | None = None,
+    force: bool = False,
 ) -> Compilation:
-    """Compile an ONNX file and compare. images: files and folders.
+    """Compile an ONNX file, compare, and write it only where the outputs agree as far as its precision lets them. images: files and folders.
 
     metadata: the model file that another tool, such as a quantiser, derived the ONNX file from, which says how images become its
     input and its outputs predictions. classifier: int8 for the weights of the last layers. In less than float32 the outputs
     expected by `verify` become those of the compiled network itself, and the result is what it lost against the
     ONNX file.
     input_size: height and width of the input, where the file leaves one of them or both open.
-    Raises ModelFileError, InputError (an operator that the engine lacks), UnknownNameError, MissingPackageError, StorageError.
+    force: write it all the same, to a name that says so: OUT.unverified.goss for OUT.goss.
+    Raises VerificationError where the outputs differ by more, ModelFileError, InputError (an operator that the engine lacks,
+    outputs of another shape than the ONNX file's), UnknownNameError, MissingPackageError, StorageError.
     """
     file = _read(path) if metadata is None else with_metadata_of(path, metadata)
     file = file if input_size is None else set_static_input_size(file, input_size)
@@ -142,9 +155,18 @@ def compile_model(
         if not batches:
             raise InputError(f"{len(unreadable)} images, none of which can be read", "one at least", "give others")
         shown = _loss(reference, engine, batches, classified)
+    beside = f"{reference.runtime_name} {reference.runtime_version}"
+    exact = precision == "float32" and classifier == SAME and all(s.type == "float32" for s in read_steps(data))
+    disagreement = next((text for part in (loss, shown) if part and (text := part.beyond(exact))), "")
+    if disagreement and not force:
+        raise VerificationError(
+            f"{path}: the compiled network does not compute what {beside} does: {disagreement}; no file is written; "
+            "report it, or keep the file for a look with --force"
+        )
+    if disagreement:
+        out = Path(out).with_suffix(".unverified.goss")
     write_bytes(out, data)
     why = load(out).why
-    beside = f"{reference.runtime_name} {reference.runtime_version}"
     in_bytes = precision == "float32" and any(step.type == "uint8" for step in read_steps(data))
     name = "int8 as in the file" if in_bytes else precision
     name += "" if classifier == SAME else f", weights of the last layers in {classifier}"
@@ -181,8 +203,20 @@ def difference(pairs: Iterable[tuple[NDArray[np.float32], NDArray[np.float32]]],
     """Of pairs of expected and actual outputs, of one input each."""
     count, largest, total, same, scale, numbers = 0, 0.0, 0.0, 0, 0.0, 0
     for expected, actual in pairs:
-        errors = np.abs(actual.astype(np.float64) - expected)
-        largest, scale = max(largest, float(errors.max())), max(scale, float(np.abs(expected).max()))
+        if expected.shape != actual.shape:
+            raise InputError(
+                f"the ONNX file gives {expected.size} numbers per image, the compiled network {actual.size}",
+                "outputs of one shape in both",
+                "the runtime may read an attribute of the file otherwise; export the file again with explicit padding",
+            )
+        # NaN and infinity agree with themselves; against a number they are apart without bound
+        apart = ~((actual == expected) | (np.isnan(actual) & np.isnan(expected)))
+        errors = np.zeros(expected.shape)
+        errors[apart] = np.nan_to_num(
+            np.abs(actual[apart].astype(np.float64) - expected[apart]), nan=np.inf, posinf=np.inf
+        )
+        finite = np.abs(expected[np.isfinite(expected)])
+        largest, scale = max(largest, float(errors.max())), max(scale, float(finite.max(initial=0)))
         total, numbers, count = total + float(errors.sum()), numbers + errors.size, count + 1
         same += int(actual.argmax() == expected.argmax())
     return Loss(count, largest, total / numbers, same if classified else None, scale)
