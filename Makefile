@@ -1,6 +1,6 @@
 # make demo    set up, then go from images to a verified, measured model
-# make test    set up, then run the tests except those marked `full`: at most 10 minutes on two cores
-# make test-full  set up, then run all tests: at most 30 minutes on two cores
+# make test    set up, then run the tests except those marked `full`
+# make test-full  set up, then run all tests
 # make engine  build the native engine (needs a C++17 compiler)
 # make fuzz    set up, then fuzz the engine's loader: FUZZ_EXAMPLES by hypothesis, FUZZ_SECONDS by libFuzzer (needs clang)
 # make mutate  set up, then change the source at random and see which changes no test notices: ROOM=data,images COUNT=50 SEED=1

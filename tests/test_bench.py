@@ -259,6 +259,7 @@ def test_a_network_is_measured_with_fresh_weights() -> None:
     assert row.note.startswith("eager, channels_")
 
 
+@pytest.mark.full
 def test_a_run_is_measured_in_torch_and_exported_for_the_others(pictures: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
     gossamer("train", pictures, "--out", out, *RECIPE, "--epochs", "1")

@@ -71,6 +71,7 @@ def test_a_search_with_nothing_that_can_be_read_fails(home: Path, tmp_path: Path
     assert main(["search", str(out), str(tmp_path / "no.png"), "--model", str(home / "embed.onnx")]) == 2
 
 
+@pytest.mark.full
 def test_a_swap_trains_another_network_on_the_same_images(
     home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

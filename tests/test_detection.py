@@ -388,6 +388,7 @@ def test_the_mean_of_the_losses_is_over_the_batchs_objects_and_falls_to_nothing(
     assert all(torch.isfinite(one.grad).all() for one in outputs.values())
 
 
+@pytest.mark.full
 def test_a_detector_learns_where_a_square_is() -> None:
     torch.manual_seed(0)
     detector = build_detector("mobilenetv3_small_050", 2, (64, 64))

@@ -32,7 +32,8 @@ def curve(run: Path) -> list[tuple[float, float, float]]:
 
 
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("net", ["squeezenet1_1", pytest.param("mobilenet_v2", marks=pytest.mark.full)])
+@pytest.mark.full
+@pytest.mark.parametrize("net", ["squeezenet1_1", "mobilenet_v2"])
 def test_two_processes_give_the_loss_curve_of_one_and_a_run_goes_on_with_one(
     net: str, pictures: Path, tmp_path: Path
 ) -> None:

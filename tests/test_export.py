@@ -77,6 +77,9 @@ NETWORKS: list[tuple[str, dict[str, Any]]] = [
     ("sqnxt23_w1", {}),
     ("vgg11_bn", {"width": 0.25}),
 ]
+# families that take ten seconds and more are in the full tier; the operators of most are in the others too
+SLOW = {"inception_resnet_v1", "inception_v2", "inception_v3", "inception_v4", "densenet121", "skresnext50_32x4d"}
+SLOW |= {"cbam_resnet50", "sqnxt23_w1", "ghostnet_050", "googlenet", "efficientnet_b0", "rir18"}
 SIZE = (32, 40)  # two sides, so that a transposed axis cannot pass
 LARGE = (107, 115)
 LARGER = ("alexnet", "inception_resnet", "inception_v3", "inception_v4")  # nothing would be left of a small image
@@ -103,7 +106,10 @@ def small() -> nn.Module:
     return randomised(nn.Sequential(*layers, nn.Dropout(0.5), nn.Linear(4, 5)))
 
 
-@pytest.mark.parametrize("name,options", NETWORKS, ids=[name for name, _ in NETWORKS])
+@pytest.mark.parametrize(
+    "name,options",
+    [pytest.param(*row, id=row[0], marks=pytest.mark.full if row[0] in SLOW else ()) for row in NETWORKS],
+)
 def test_every_family_answers_alike_in_torch_and_in_every_runtime(name: str, options: dict[str, Any]) -> None:
     torch.manual_seed(0)
     model = randomised(create_model(name, num_classes=7, **options))
@@ -139,6 +145,7 @@ def test_the_same_model_gives_the_same_bytes_whatever_its_memory_format(small: n
     assert to_onnx(small.to(memory_format=torch.channels_last), (8, 8)) == first
 
 
+@pytest.mark.full
 def test_what_the_tests_keep_of_torch_changes_nothing_that_is_written() -> None:
     """Conversion in a process of its own, where torch builds its tables anew, gives the bytes that it gives here."""
     code = """

@@ -86,6 +86,8 @@ MODULES: list[tuple[str, nn.Module, int]] = [
     ("classifier", nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(6, 11)), 6),
     ("wide classifier", nn.Sequential(nn.AvgPool2d(5), nn.Flatten(), nn.Linear(6 * 4 * 5, 11)), 6),
 ]
+# seven seconds and more: in the full tier
+SLOW = {"densenet121", "ghostnet_050", "sqnxt23_w1", "efficientnet_b0", "googlenet", "inception_v3"}
 NETWORKS = (
     "mobilenetv1_025",
     "mobilenetv2_035",
@@ -131,7 +133,9 @@ def test_an_operator_answers_as_onnx_runtime(name: str, module: nn.Module, chann
     assert np.abs(found - expected).max() < 1e-5 * max(1, np.abs(expected).max())
 
 
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.full if name in SLOW else ()) for name in NETWORKS]
+)
 def test_a_network_answers_as_onnx_runtime_on_any_number_of_threads(name: str, tmp_path: Path) -> None:
     torch.manual_seed(0)
     size = (32, 32) if name == "lenet5" else (64, 96)

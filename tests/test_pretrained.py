@@ -337,6 +337,7 @@ def test_a_wrong_option_is_one_line_and_nothing_is_written(
     assert message in str(caught.value) and not (tmp_path / "run").exists()
 
 
+@pytest.mark.full
 def test_the_options_are_those_of_the_run_when_it_is_evaluated_and_resumed(
     pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

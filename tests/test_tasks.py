@@ -167,6 +167,7 @@ def test_a_run_that_was_stopped_goes_on_to_the_same_weights(
     assert all(torch.equal(one[name], other[name]) for name in one)
 
 
+@pytest.mark.full
 def test_a_detector_learns_where_discs_and_squares_are(shapes: Path, tmp_path: Path) -> None:
     more = {"epochs": 60, "lr": 4e-3, "expand": 0.0, "iou_crop": 0.0}
     run = train(settings(shapes, tmp_path / "run", "detect", **more))
