@@ -153,7 +153,8 @@ def test_a_run_killed_at_random_moments_loses_nothing(pictures: Path, tmp_path: 
     assert report.identical
 
 
-def test_ctrl_c_saves_and_says_how_to_go_on(pictures: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
+def test_a_signal_saves_and_says_how_to_go_on(pictures: Path, tmp_path: Path, number: int, code: int) -> None:
     out = tmp_path / "run"
     process = subprocess.Popen(
         command("train", pictures, *RECIPE, "--epochs", "500", "--out", out), stderr=subprocess.PIPE, text=True
@@ -161,9 +162,9 @@ def test_ctrl_c_saves_and_says_how_to_go_on(pictures: Path, tmp_path: Path) -> N
     deadline = time.monotonic() + 120
     while not (out / "last.safetensors").exists() and time.monotonic() < deadline:
         time.sleep(0.05)
-    process.send_signal(signal.SIGINT)
+    process.send_signal(number)
     _, error = process.communicate(timeout=60)
-    assert process.returncode == 130
+    assert process.returncode == code
     assert f"--resume {out}" in error
     assert "Traceback" not in error
 

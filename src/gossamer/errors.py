@@ -13,6 +13,8 @@ GossamerError                 anything below; `str()` is one line, `exit_code` i
 ├── StorageError              the disk is full, read-only, or refuses (exit 2)
 └── VerificationError         the numbers do not agree (exit 1)
 
+Interrupted is a KeyboardInterrupt that knows its signal.
+
 An InputError always says three things: what was given, what is allowed, what to do.
 """
 
@@ -132,3 +134,11 @@ class VerificationError(GossamerError):
     """Two results that must agree do not."""
 
     exit_code = 1
+
+
+class Interrupted(KeyboardInterrupt):
+    """A signal ended the work after what there was had been saved. signal: its number."""
+
+    def __init__(self, signal: int) -> None:
+        super().__init__(f"interrupted by signal {signal}")
+        self.signal = signal

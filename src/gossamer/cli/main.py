@@ -1,7 +1,7 @@
 """The command line: each command is one library call, its result printed as text or JSON.
 
 Results go to standard output, progress and errors to standard error. Exit codes: 0 done, 1 a check failed,
-2 an argument or input cannot be used, 70 a defect of gossamer, 130 interrupted.
+2 an argument or input cannot be used, 70 a defect of gossamer, 130 interrupted by Ctrl-C, 143 by SIGTERM, 129 by SIGHUP.
 """
 
 from __future__ import annotations
@@ -62,9 +62,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         result = _command(options.command).run(options, terminal())
         _print(result, as_json)
         return int(getattr(result, "exit_code", 0))
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as error:
         print("gossamer: interrupted", file=sys.stderr)
-        return 130
+        return 128 + getattr(error, "signal", 2)  # as shells count: 130 for Ctrl-C, 143 for SIGTERM
     except ModuleNotFoundError as error:
         # the whole training half stands on these, so one place names the extra for all of its imports
         package = (error.name or "").split(".")[0]

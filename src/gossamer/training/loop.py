@@ -29,7 +29,7 @@ from gossamer.data.loader import Batch, prefetch
 from gossamer.data.mix import mix_plan
 from gossamer.data.source import Data, Source
 from gossamer.data.split import split_rows
-from gossamer.errors import RunError, SettingsError
+from gossamer.errors import Interrupted, RunError, SettingsError
 from gossamer.host import machine
 from gossamer.host.progress import SILENT, Progress
 from gossamer.host.text import metric_name
@@ -305,7 +305,7 @@ def _one_epoch(session: Session) -> int:
                 saved = time.perf_counter()
             if session.interrupted:
                 session.say(f"Interrupted. Resume with: gossamer train --resume {session.run.path}")
-                raise KeyboardInterrupt
+                raise Interrupted(session.interrupted)
     return steps
 
 
@@ -475,15 +475,18 @@ def _save_is_due(session: Session, seconds: float) -> bool:
 
 @contextmanager
 def _signals(session: Session) -> Iterator[None]:
-    """Let Ctrl-C and a polite kill finish the step and save first; a second one stops at once."""
+    """Let Ctrl-C, a polite kill and a terminal that closes finish the step and save first; a second one stops at once."""
 
     def stop(number: int, frame: FrameType | None) -> None:
         if session.interrupted:
-            raise KeyboardInterrupt
-        session.interrupted = True
+            raise Interrupted(number)
+        session.interrupted = number
 
+    numbers = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
+    # under nohup a hang-up is ignored, and stays so
+    numbers = [number for number in numbers if number == signal.SIGINT or signal.getsignal(number) != signal.SIG_IGN]
     try:
-        before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+        before = {number: signal.signal(number, stop) for number in numbers}
     except ValueError:  # not the main thread: signals are the caller's business
         yield
         return

@@ -73,7 +73,7 @@ class Session:
     counters: Counters = field(default_factory=Counters)
     rows: list[dict[str, Any]] = field(default_factory=list)
     unreadable: dict[str, str] = field(default_factory=dict)
-    interrupted: bool = False
+    interrupted: int = 0  # the signal that asked to end, 0: none
     evaluation_seconds: float = 0.0
 
     def say(self, line: str) -> None:
