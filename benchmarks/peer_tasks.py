@@ -28,7 +28,7 @@ from gossamer.data.masks.open import open_masks
 from gossamer.data.source import Source
 from gossamer.images.preprocess import Preprocess, decode
 from gossamer.predictions.boxes import ScoredBoxes
-from gossamer.settings import parse_size
+from gossamer.settings.parse import parse_size
 from gossamer.tasks.detection.scores import DetectionScores
 from gossamer.tasks.segmentation.scores import MaskScorer
 

@@ -11,7 +11,7 @@ import pytest
 from gossamer.cli.main import main
 from gossamer.networks.pretrained import WEIGHTS
 from gossamer.networks.registry import NETWORKS, list_models
-from gossamer.settings import parse_count
+from gossamer.settings.parse import parse_count
 from tests.test_networks import ROWS
 
 

@@ -22,7 +22,8 @@ from gossamer.networks.fetch import fetch
 from gossamer.networks.load import select_weights
 from gossamer.networks.pretrained import HALF, WEIGHTS
 from gossamer.networks.registry import ALIASES, NETWORKS
-from gossamer.settings import Settings, parse_options
+from gossamer.settings import Settings
+from gossamer.settings.parse import parse_options
 from gossamer.training.loop import resume, train
 from gossamer.training.restore import load_run
 from tests.counterparts import counterpart, import_library

@@ -13,7 +13,7 @@ import pytest
 import gossamer
 from gossamer.errors import RunError, SettingsError
 from gossamer.host.progress import Progress
-from gossamer.settings import load
+from gossamer.settings.file import load_settings
 from tests.test_trainer import small
 
 
@@ -178,5 +178,5 @@ LISTS = "mean: [&a0 [" + ", ".join("x" * 10) + "]"
 def test_settings_that_are_no_settings_are_one_short_line(tmp_path: Path, text: str) -> None:
     (tmp_path / "settings.yaml").write_text(text)
     with pytest.raises(SettingsError) as error:
-        load(tmp_path / "settings.yaml")
+        load_settings(tmp_path / "settings.yaml")
     assert len(str(error.value)) < 2000 and "\n" not in str(error.value)

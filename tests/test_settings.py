@@ -13,7 +13,9 @@ from hypothesis import strategies as st
 
 from gossamer import settings as module
 from gossamer.errors import InputError, SettingsError, UnknownNameError
-from gossamer.settings import Settings, dump, from_dict, load, parse_bytes, parse_size, to_dict
+from gossamer.settings import Settings, from_dict, to_dict
+from gossamer.settings.file import dump_settings, load_settings
+from gossamer.settings.parse import parse_bytes, parse_size
 from gossamer.training import optim
 
 
@@ -21,8 +23,8 @@ def test_yaml_reads_back_to_equal_settings(tmp_path: Path) -> None:
     settings = Settings(
         data="photos ä/", net="resnet18", width=None, epochs=3, crop_scale=(0.2, 0.9), ema=0.999, step_epochs=(3, 6)
     )
-    (tmp_path / "s.yaml").write_text(dump(settings), encoding="utf-8")
-    assert load(tmp_path / "s.yaml") == settings
+    (tmp_path / "s.yaml").write_text(dump_settings(settings), encoding="utf-8")
+    assert load_settings(tmp_path / "s.yaml") == settings
     assert from_dict(to_dict(settings)) == settings
 
 
@@ -105,7 +107,7 @@ def test_a_bad_setting_gives_one_line_that_says_what_is_allowed(values: dict[str
 def test_a_settings_file_that_is_not_a_mapping_is_refused(tmp_path: Path, text: str) -> None:
     (tmp_path / "s.yaml").write_text(text)
     with pytest.raises(SettingsError):
-        load(tmp_path / "s.yaml")
+        load_settings(tmp_path / "s.yaml")
 
 
 @given(

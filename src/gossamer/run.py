@@ -28,11 +28,11 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gossamer import settings as settings_module
 from gossamer.errors import MissingPackageError, RunError
 from gossamer.host.storage import storage_error, write_bytes, write_text
 from gossamer.host.strict_json import dumps
 from gossamer.settings import Settings
+from gossamer.settings.file import dump_settings, load_settings
 
 if TYPE_CHECKING:
     import torch
@@ -86,7 +86,7 @@ class Run:
         if not (path / SETTINGS).is_file():
             what = "no such folder" if not path.exists() else "holds no settings.yaml"
             raise RunError(f"{path}: {what}", "a folder made by `gossamer train`", "check the path")
-        return cls(path, settings_module.load(path / SETTINGS))
+        return cls(path, load_settings(path / SETTINGS))
 
     def lock(self) -> None:
         """Keep other processes from writing here until this one ends. Raises RunError where one does."""
@@ -124,7 +124,7 @@ class Run:
     def save_settings(self, settings: Settings) -> None:
         """Save the resolved settings. From here on the folder counts as a run."""
         self.settings = settings
-        write_text(self.path / SETTINGS, settings_module.dump(settings))
+        write_text(self.path / SETTINGS, dump_settings(settings))
 
     def save_data(
         self, classes: Iterable[str], facts: Mapping[str, Any], split: Iterable[tuple[str, int, str]]
@@ -307,7 +307,7 @@ def settings_from(config: str | Path, changes: Mapping[str, Any]) -> Settings:
 
     Raises SettingsError.
     """
-    base = settings_module.load(config)
+    base = load_settings(config)
     old = Path(base.out)
     out = next_folder(old.name or base.net, old.parent if base.out else "runs")
     return base.replace(**{"out": out, **changes})

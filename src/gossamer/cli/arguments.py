@@ -25,7 +25,7 @@ def thread_counts(text: str) -> tuple[int, ...]:
 
 def input_shape(text: str) -> Sequence[int] | None:
     """ "3x224x224" -> (3, 224, 224), "" -> None. Raises SettingsError."""
-    from gossamer.settings import parse_shape
+    from gossamer.settings.parse import parse_shape
 
     return parse_shape(text) if text else None
 

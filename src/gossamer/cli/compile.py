@@ -28,7 +28,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace, progress: Progress) -> Any:
     from gossamer.runtime.compilation import compile_model
-    from gossamer.settings import parse_size
+    from gossamer.settings.parse import parse_size
 
     precision = {"fp32": "float32", "bf16": "bfloat16"}.get(options.precision, options.precision)
     if precision == "int8":

@@ -21,7 +21,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace, progress: Progress) -> Result:
     from gossamer.networks import listing
-    from gossamer.settings import parse_count
+    from gossamer.settings.parse import parse_count
 
     if options.weights:
         return _weights(listing.weight_rows(options.pattern))

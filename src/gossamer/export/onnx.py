@@ -18,7 +18,6 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 import gossamer
-from gossamer import settings
 from gossamer.data.source import Source
 from gossamer.errors import GossamerError, ModelFileError, VerificationError
 from gossamer.export.convert import OPSET, machine_path, to_onnx
@@ -38,6 +37,7 @@ from gossamer.predictions.head import Raw, flattened, outputs_of
 from gossamer.runtime.model import REFERENCE, Model, open_model
 from gossamer.runtime.table import AUTO
 from gossamer.runtime.verification import VerificationResult, margin, verify_model
+from gossamer.settings import to_dict
 from gossamer.tasks.scores import Scores
 from gossamer.training.evaluate import Forward, evaluate
 from gossamer.training.network import changes_of
@@ -260,7 +260,7 @@ def _clear_noise(preprocess: Preprocess, forward: Forward, block: int, tolerance
 
 def _provenance(source: LoadedRun, which: str, comparison: Comparison) -> dict[str, Any]:
     """Where the model comes from. Raises GossamerError where it would tell a folder of this machine."""
-    plain = settings.to_dict(source.settings)
+    plain = to_dict(source.settings)
     for name in LOCAL_SETTINGS:
         if "://" not in str(plain[name]):
             plain[name] = Path(str(plain[name])).name

@@ -10,7 +10,8 @@ from gossamer.blocks.activation import Activation
 from gossamer.errors import SettingsError
 from gossamer.networks import create_model
 from gossamer.networks.base import Network
-from gossamer.settings import Settings, parse_options
+from gossamer.settings import Settings
+from gossamer.settings.parse import parse_options
 
 
 def arguments(settings: Settings) -> dict[str, Any]:

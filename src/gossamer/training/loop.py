@@ -35,7 +35,8 @@ from gossamer.host.progress import SILENT, Progress
 from gossamer.host.text import metric_name
 from gossamer.networks.changes import Change, changes_to_json
 from gossamer.run import Run
-from gossamer.settings import Settings, parse_bytes
+from gossamer.settings import Settings
+from gossamer.settings.parse import parse_bytes
 from gossamer.tasks.base import Task, progressive_size
 from gossamer.tasks.classify import mixed_loss
 from gossamer.tasks.registry import task_of

@@ -8,16 +8,13 @@ what it decided is what the run folder saves.
 from __future__ import annotations
 
 import dataclasses
-import math
-import re
-import reprlib
-import types
 import typing
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal
 
-from gossamer.errors import SettingsError, UnknownNameError
+from gossamer.errors import UnknownNameError
+from gossamer.settings.check import check_together, checked_value, without_none
+from gossamer.settings.parse import parse_size
 
 Choice = tuple[str, ...]
 
@@ -345,9 +342,9 @@ class Settings:
         for field in dataclasses.fields(self):
             value, usual = getattr(self, field.name), field.metadata["usual"]
             # `task` is checked before the fields that depend on it
-            value = _checked(field, hints[field.name], usual.of(self.task) if usual and value is None else value)
+            value = checked_value(field, hints[field.name], usual.of(self.task) if usual and value is None else value)
             object.__setattr__(self, field.name, value)
-        _check_together(self)
+        check_together(self)
 
     def replace(self, **changes: Any) -> Settings:
         """A copy with some settings changed."""
@@ -378,208 +375,7 @@ def from_dict(values: dict[str, Any]) -> Settings:
     return Settings(**values)
 
 
-def load(path: str | Path) -> Settings:
-    """Settings from a YAML file. Raises SettingsError, UnknownNameError, MissingPackageError."""
-    yaml = _yaml()
-    try:
-        values = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-    except OSError as error:
-        raise SettingsError(f"{path}: {error.strerror}", "a readable YAML file", "check the path") from error
-    # beside its own errors the parser raises ValueError for dates that do not exist, RecursionError for deep nesting
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        reason = "nested too deep" if isinstance(error, RecursionError) else " ".join(str(error).split())[:200]
-        raise SettingsError(f"{path}: not YAML: {reason}", "lines of `name: value`", "fix the file") from error
-    if not isinstance(values, dict):
-        raise SettingsError(f"{path}: holds {type(values).__name__}", "lines of `name: value`", "fix the file")
-    return from_dict(values)
-
-
-def dump(settings: Settings) -> str:
-    """YAML text that `load` reads back to equal settings."""
-    return str(
-        _yaml().safe_dump(to_dict(settings), sort_keys=False, allow_unicode=True, default_flow_style=None, width=120)
-    )
-
-
-def parse_size(text: str) -> tuple[int, int]:
-    """(height, width) of "224" or "240x320", in pixels. Raises SettingsError."""
-    parts = str(text).lower().split("x")
-    if len(parts) in (1, 2) and all(part.isdecimal() and 8 <= int(part) <= 4096 for part in parts):
-        return int(parts[0]), int(parts[-1])
-    raise SettingsError(
-        f"input size {text!r}", "8 to 4096 pixels, as 224 or 240x320 (height x width)", "give such a size"
-    )
-
-
-def parse_shape(text: str) -> tuple[int, int, int]:
-    """(channels, height, width) of "3x224x224", "240x320" or "224"; 3 channels unless given. Raises SettingsError."""
-    parts = str(text).lower().split("x")
-    channels = parts.pop(0) if len(parts) == 3 else "3"
-    if len(parts) not in (1, 2) or not channels.isdecimal() or not 1 <= int(channels) <= 1024:
-        raise SettingsError(
-            f"input {text!r}", "channels x height x width, as 3x224x224, 240x320 or 224", "give such a size"
-        )
-    return (int(channels), *parse_size("x".join(parts)))
-
-
-def parse_bytes(text: str) -> int:
-    """Bytes of "500M", "2G" or "1048576" (K, M, G, T are powers of 1024). Raises SettingsError."""
-    text = str(text).strip().upper().removesuffix("B").removesuffix("I")
-    scale = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
-    number, factor = (text[:-1], scale[text[-1]]) if text and text[-1] in scale else (text, 1)
-    try:
-        value = float(number)
-    except ValueError:
-        value = -1.0
-    if not (math.isfinite(value) and value * factor >= 1):
-        raise SettingsError(f"size {text!r}", "a number of bytes with K, M, G or T, as 500M", "give such a size")
-    return int(value * factor)
-
-
-def parse_count(text: str) -> int:
-    """The number of "3M", "1.5G" or "2500000" (K, M, G are powers of 1000). Raises SettingsError."""
-    scale = {"K": 10**3, "M": 10**6, "G": 10**9}
-    stripped = str(text).strip().upper()
-    number, factor = (stripped[:-1], scale[stripped[-1]]) if stripped[-1:] in scale else (stripped, 1)
-    try:
-        value = float(number) * factor
-    except ValueError:
-        value = -1.0
-    if not math.isfinite(value) or value < 0:
-        raise SettingsError(f"count {text!r}", "a number with K, M or G, as 3M or 1.5G", "give such a number")
-    return round(value)
-
-
-def parse_options(text: str) -> dict[str, Any]:
-    """The values of "key=value key=value", as int, float, bool, a tuple of whole numbers (1,2,2) or str.
-
-    Raises SettingsError where a part is no key=value.
-    """
-    options: dict[str, Any] = {}
-    for part in text.split():
-        key, mark, value = part.partition("=")
-        if not mark or not key.isidentifier() or not value or key in options:
-            raise SettingsError(f"net_options {part!r}", "key=value, each key once, with spaces between", "fix it")
-        options[key] = _plain(value)
-    return options
-
-
-def _plain(text: str) -> Any:
-    """A word as the value that it spells."""
-    if text.lower() in ("true", "false"):
-        return text.lower() == "true"
-    if re.fullmatch(r"-?\d+", text):
-        return int(text)
-    if re.fullmatch(r"\d+(,\d+)+,?", text):
-        return tuple(int(item) for item in text.strip(",").split(","))
-    try:
-        value = float(text)
-    except ValueError:
-        return text
-    return value if math.isfinite(value) else text
-
-
 def choices(name: str) -> Choice | None:
     """The allowed words of a setting, or None where it takes other values."""
-    hint = _required(typing.get_type_hints(Settings)[name])
+    hint = without_none(typing.get_type_hints(Settings)[name])
     return tuple(typing.get_args(hint)) if typing.get_origin(hint) is Literal else None
-
-
-def _yaml() -> Any:
-    from gossamer.errors import MissingPackageError
-
-    try:
-        import yaml
-    except ImportError as error:
-        raise MissingPackageError("PyYAML", "train", "reading and writing settings.yaml") from error
-    return yaml
-
-
-def _checked(field: dataclasses.Field[Any], hint: Any, value: Any) -> Any:
-    """`value` as the field's type, within its range. Raises SettingsError, UnknownNameError."""
-    name, meta = field.name, field.metadata
-    if value is None and _required(hint) is not hint:
-        return None
-    hint = _required(hint)
-    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
-    if origin is Literal:
-        if value not in arguments:
-            raise UnknownNameError(f"{name} setting", str(value), arguments)
-        return value
-    if origin is tuple:
-        if not isinstance(value, (list, tuple)) or not all(_is_number(item) for item in value):
-            raise SettingsError(f"{name}: {reprlib.repr(value)}", "numbers", "give a list of numbers")
-        return tuple(float(item) for item in value)
-    if hint is float and _is_number(value):
-        value = float(value)
-    if type(value) is not hint or (hint is float and not math.isfinite(value)):
-        if hint is str and isinstance(value, (int, Path)) and not isinstance(value, bool):
-            return str(value)  # `input: 224` in YAML, a Path in Python
-        raise SettingsError(f"{name}: {reprlib.repr(value)}", f"a value of type {hint.__name__}", "check the setting")
-    low, high = meta["low"], meta["high"]
-    if (low is not None and value < low) or (high is not None and value > high):
-        allowed = f"{low:g} or more" if high is None else f"{low:g} to {high:g}"
-        raise SettingsError(f"{name}: {reprlib.repr(value)}", allowed, "check the setting")
-    return value
-
-
-def _required(hint: Any) -> Any:
-    """The type of a value that is given: `hint` without None."""
-    if typing.get_origin(hint) in (types.UnionType, typing.Union):
-        return next(kind for kind in typing.get_args(hint) if kind is not type(None))
-    return hint
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
-
-
-def _check_together(settings: Settings) -> None:
-    """Rules over more than one setting. Raises SettingsError."""
-    if settings.in_chans == 2:
-        raise SettingsError("in_chans: 2", "1 (grey) or 3 (RGB)", "give one of them")
-    settings.input_size()
-    parse_options(settings.net_options)
-    if settings.cache:
-        parse_bytes(settings.cache)
-    if len(settings.anchor_sizes) % 2 or any(side <= 0 for side in settings.anchor_sizes):
-        raise SettingsError(
-            f"anchor_sizes: {list(settings.anchor_sizes)}", "pairs of width and height above 0", "check the setting"
-        )
-    for name, pair in (
-        ("crop_scale", settings.crop_scale),
-        ("crop_ratio", settings.crop_ratio),
-        ("betas", settings.betas),
-        ("scales", settings.scales),
-    ):
-        if len(pair) != 2:
-            raise SettingsError(f"{name}: {list(pair)}", "two numbers", "give two")
-    for name in ("crop_scale", "crop_ratio"):
-        low, high = getattr(settings, name)
-        if not 0 < low <= high or (name == "crop_scale" and high > 1):
-            raise SettingsError(
-                f"{name}: {low:g} to {high:g}",
-                "0 < low <= high" + (" <= 1" if name == "crop_scale" else ""),
-                "check the setting",
-            )
-    if not all(0 <= beta < 1 for beta in settings.betas):
-        raise SettingsError(f"betas: {list(settings.betas)}", "0 <= beta < 1", "check the setting")
-    for name, values in (("mean", settings.mean), ("std", settings.std)):
-        if (
-            values is not None
-            and len(values) not in (1, settings.in_chans)
-            and not (settings.in_chans == 1 and len(values) == 3)
-        ):
-            raise SettingsError(
-                f"{name}: {len(values)} numbers for {settings.in_chans} channels",
-                "one, or one per channel",
-                "check the setting",
-            )
-    if any(value <= 0 for value in settings.std or ()):
-        raise SettingsError(f"std: {list(settings.std or ())}", "numbers above 0", "check the setting")
-    if settings.batch % settings.accumulate:
-        raise SettingsError(
-            f"batch {settings.batch} with {settings.accumulate} gradient accumulation steps",
-            "an accumulate that divides the batch",
-            "change one of them",
-        )
