@@ -24,7 +24,9 @@ from gossamer.networks.changes import (
     parse_changes,
     set_activation,
 )
+from gossamer.tasks.registry import task_of
 from gossamer.training.loop import train
+from gossamer.training.network import build_network
 from gossamer.training.rerun import retrain
 from gossamer.training.restore import load_run
 from tests.runs import same, weights
@@ -210,6 +212,35 @@ def test_a_run_with_edits_is_evaluated_exported_and_compiled(changed: Path, tmp_
     assert gossamer.load(file).metadata.provenance["changes"] == {"keep_channels": 5, "set_activation": 1}
     assert cli.main(["compile", str(file), "--out", str(compiled)]) == 0
     assert cli.main(["verify", str(compiled)]) == 0
+
+
+def test_a_config_beside_edits_trains_the_edited_network(changed: Path, tmp_path: Path) -> None:
+    config, fresh = str(changed / "settings.yaml"), ["--weights", "", "--epochs", "1"]
+    assert cli.main(["train", "--config", config, "--out", str(tmp_path / "again"), *fresh]) == 0
+    assert (tmp_path / "again/changes.json").read_bytes() == (changed / "changes.json").read_bytes()
+    other = ["--net", "squeezenet1_1", *fresh]
+    assert cli.main(["train", "--config", config, "--out", str(tmp_path / "other"), *other]) == 0
+    assert not (tmp_path / "other/changes.json").exists()
+
+
+def test_an_edited_network_names_its_new_channels(pictures: Path, tmp_path: Path) -> None:
+    kept = list(range(0, 8, 2))
+    last = list(range(0, 1280, 5))
+    edits = [keep_channels(f"stages.1.0.project.{part}", 0, kept) for part in ("conv", "norm")]
+    edits += [keep_channels("stages.1.1.expand.conv", 1, kept)]
+    edits += [keep_channels(f"stages.1.1.project.{part}", 0, kept) for part in ("conv", "norm")]
+    edits += [keep_channels("stages.2.0.expand.conv", 1, kept)]
+    edits += [keep_channels(f"conv_head.{part}", 0, last) for part in ("conv", "norm")]
+    edits += [keep_channels("head.classifier", 1, last)]
+    settings = small(pictures, tmp_path / "run").replace(input="32", epochs=1)
+    task = task_of("classify")(("a", "b", "c"), settings)
+    plain, model = build_network(task), build_network(task, edits)
+    assert (plain.num_features, model.num_features) == (1280, len(last))
+    before, after = plain.feature_info, model.feature_info
+    changed = [(old.channels, new.channels) for old, new in zip(before, after, strict=True) if old != new]
+    assert changed == [(8, 4)]
+    model.reset_classifier(7)
+    assert model(torch.zeros(2, 3, 32, 32)).shape == (2, 7)
 
 
 def test_another_network_drops_the_edits(changed: Path, tmp_path: Path) -> None:

@@ -51,8 +51,15 @@ def run(options: argparse.Namespace, progress: Progress) -> Result:
     from gossamer.run import settings_from
     from gossamer.training.loop import train
 
-    settings = settings_from(options.config, changes) if options.config else Settings(**changes)
-    return trained(train(settings, progress=progress))
+    if not options.config:
+        return trained(train(Settings(**changes), progress=progress))
+    from gossamer.training.network import changes_of_config
+
+    edits = changes_of_config(options.config)
+    if edits and {"net", "net_options"} & changes.keys():
+        progress.say(f"dropped, as they belong to the network of {options.config}: {len(edits)} edits (changes.json)")
+        edits = ()
+    return trained(train(settings_from(options.config, changes), changes=edits, progress=progress))
 
 
 def trained(run: Run, **values: Any) -> Result:

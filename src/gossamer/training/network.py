@@ -8,14 +8,17 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
+from gossamer.blocks.head import ClassifierHead
 from gossamer.errors import RunError
+from gossamer.networks.base import FeatureList
 from gossamer.networks.changes import Change, apply_changes, parse_changes
-from gossamer.run import CHANGES, Run
+from gossamer.run import CHANGES, SETTINGS, Run
 from gossamer.tasks.base import Task, sized
 from gossamer.tasks.registry import task_of
 
@@ -33,7 +36,7 @@ def build_network(
     model = initialise() if initialise else task.build()
     if changes:
         apply_changes(model, changes)
-        _check_runs(model, task)
+        _run_once(model, task)
     return model
 
 
@@ -52,10 +55,33 @@ def changes_of(run: Run) -> tuple[Change, ...]:
     return () if text is None else parse_changes(text, str(run.path / CHANGES))
 
 
-def _check_runs(model: nn.Module, task: Task) -> None:
-    """Raises RunError where the layers of an edited network do not fit together, in training or evaluation."""
+def changes_of_config(config: str | Path) -> tuple[Change, ...]:
+    """The edits that belong to a settings.yaml in a run folder; none elsewhere. Raises RunError, InputError."""
+    path = Path(config)
+    return changes_of(Run.open(path.parent)) if (path.parent / CHANGES).exists() and path.name == SETTINGS else ()
+
+
+def _run_once(model: nn.Module, task: Task) -> None:
+    """Run an edited network in training and evaluation, and bring what it says of its channels to what they now are.
+
+    Raises RunError where its layers do not fit together.
+    """
     trial: nn.Module = copy.deepcopy(model).cpu()  # norms keep running means in training
     images = torch.zeros(2, task.settings.in_chans, *sized(task.settings))
+    channels: dict[nn.Module, int] = {}  # of each module's output
+    inputs: dict[nn.Module, int] = {}  # of each head's classifier
+    for module in trial.modules():
+        if isinstance(module, ClassifierHead):
+            module.classifier.register_forward_pre_hook(
+                lambda _, arguments, head=module: inputs.update({head: arguments[0].shape[1]})
+            )
+        module.register_forward_hook(
+            lambda module, _, output: (
+                channels.update({module: output.shape[1]})
+                if isinstance(output, torch.Tensor) and output.dim() > 1
+                else None
+            )
+        )
     with torch.no_grad():
         for mode in (True, False):
             try:
@@ -67,3 +93,14 @@ def _check_runs(model: nn.Module, task: Task) -> None:
                     "restore the file from a copy, or edit all layers of the channel group",
                 ) from error
             del outputs
+    for module, tried in zip(model.modules(), trial.modules(), strict=True):
+        if isinstance(features := getattr(module, "feature_info", None), FeatureList):
+            parts = dict(tried.named_modules())
+            module.feature_info = FeatureList(
+                info._replace(channels=channels.get(parts[info.module], info.channels))
+                if info.module in parts
+                else info
+                for info in features
+            )
+        elif isinstance(module, ClassifierHead) and tried in inputs:
+            module.num_features = inputs[tried]
