@@ -96,11 +96,12 @@ def _run_once(model: nn.Module, task: Task) -> None:
     for module, tried in zip(model.modules(), trial.modules(), strict=True):
         if isinstance(features := getattr(module, "feature_info", None), FeatureList):
             parts = dict(tried.named_modules())
-            module.feature_info = FeatureList(
+            edited = FeatureList(
                 info._replace(channels=channels.get(parts[info.module], info.channels))
                 if info.module in parts
                 else info
                 for info in features
             )
+            setattr(module, "feature_info", edited)  # noqa: B010 (typed as a module or a tensor)
         elif isinstance(module, ClassifierHead) and tried in inputs:
             module.num_features = inputs[tried]
