@@ -17,13 +17,13 @@ from gossamer.data.boxes.table import BoxTable
 KINDS = ("voc", "coco", "yolo")
 
 
-def picture(path: Path, width: int = 48, height: int = 32) -> Path:
+def write_image(path: Path, width: int = 48, height: int = 32) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.new("RGB", (width, height), (90, 120, 30)).save(path)
     return path
 
 
-def put(path: Path, content: str | bytes) -> Path:
+def write_file(path: Path, content: str | bytes) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(content.encode() if isinstance(content, str) else content)
     return path
@@ -41,10 +41,10 @@ def xml(*objects: tuple[str, float, float, float, float], more: str = "", size: 
 
 def voc(root: Path, images: dict[str, str], **lists: Iterable[str]) -> Path:
     for stem, content in images.items():
-        picture(root / "JPEGImages" / f"{stem}.png")
-        put(root / "Annotations" / f"{stem}.xml", content)
+        write_image(root / "JPEGImages" / f"{stem}.png")
+        write_file(root / "Annotations" / f"{stem}.xml", content)
     for name, stems in lists.items():
-        put(root / "ImageSets" / "Main" / f"{name}.txt", "\n".join(stems))
+        write_file(root / "ImageSets" / "Main" / f"{name}.txt", "\n".join(stems))
     return root
 
 
@@ -59,23 +59,23 @@ def coco_value(entries: list[dict[str, Any]], count: int = 1, **changed: Any) ->
 
 def coco(root: Path, value: Any = None, name: str = "instances_all.json", images: int = 1) -> Path:
     for i in range(images):
-        picture(root / "images" / f"{i}.png")
+        write_image(root / "images" / f"{i}.png")
     value = coco_value([{"bbox": [4, 8, 16, 22]}], images) if value is None else value
-    put(root / "annotations" / name, value if isinstance(value, str) else json.dumps(value))
+    write_file(root / "annotations" / name, value if isinstance(value, str) else json.dumps(value))
     return root
 
 
 def yolo(root: Path, labels: dict[str, str | None], names: str = "names: [zebra, ant]\n") -> Path:
     for name, content in labels.items():
-        picture(root / "images" / f"{name}.png")
+        write_image(root / "images" / f"{name}.png")
         (root / "labels").mkdir(exist_ok=True)
         if content is not None:
-            put(root / "labels" / f"{name}.txt", content)
-    put(root / "data.yaml", names)
+            write_file(root / "labels" / f"{name}.txt", content)
+    write_file(root / "data.yaml", names)
     return root
 
 
-def many(root: Path, count: int = 20) -> Path:
+def two_classes(root: Path, count: int = 20) -> Path:
     images = {
         f"{i:02}": xml(("rare" if i % 5 == 0 else "often", 1, 1, 9, 9), ("often", 4, 4, 8, 8)) for i in range(count)
     }
@@ -124,8 +124,8 @@ def full(root: Path, kind: str) -> Path:
             value = coco_value(entries, images)
             for image in value["images"]:
                 image.update(file_name=f"{split}{image['id']}.png", license=3)
-                picture(root / "images" / split / image["file_name"])
-            put(root / "annotations" / f"instances_{split}.json", json.dumps(value))
+                write_image(root / "images" / split / image["file_name"])
+            write_file(root / "annotations" / f"instances_{split}.json", json.dumps(value))
         return root
     lines = "1 0.1234567 0.5 0.2 0.3\n0 0.25 0.25 0.75 0.25 0.5 1\n"
     return yolo(root, {"a": lines, "b": "1 0.9 0.9 0.5 0.5\n", "c": ""})

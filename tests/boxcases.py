@@ -22,7 +22,7 @@ class Prediction:
     area: np.ndarray[Any, np.dtype[np.float32]]
 
 
-def answer(corners: Any, labels: Any, crowd: Any = None, difficult: Any = None) -> Prediction:
+def annotated_boxes(corners: Any, labels: Any, crowd: Any = None, difficult: Any = None) -> Prediction:
     boxes = np.array(corners, np.float32).reshape(-1, 4)
     none = np.zeros(len(boxes), bool)
     sides = boxes[:, 2:] - boxes[:, :2]

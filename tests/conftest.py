@@ -109,10 +109,10 @@ def real_data() -> Path:
     return folder
 
 
-def write_pictures(
+def write_image_folder(
     root: Path, classes: int = 3, each: int = 12, size: int = 32, splits: tuple[str, ...] = ("train", "val")
 ) -> Path:
-    """An ImageFolder of easy pictures: a class is the colour and the place of a square, on noise."""
+    """An ImageFolder of easy images: each class is the colour and the place of a square, on noise."""
     rng = np.random.default_rng(7)
     colours = np.array([[220, 40, 40], [40, 200, 60], [50, 70, 230], [230, 210, 40], [200, 60, 220]])
     for split in splits:
@@ -128,19 +128,19 @@ def write_pictures(
 
 
 @pytest.fixture(scope="session")
-def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def image_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A small ImageFolder with train/ and val/, 3 classes; not to be changed."""
-    return once(tmp_path_factory, "pictures", write_pictures)
+    return once(tmp_path_factory, "image_folder", write_image_folder)
 
 
 @pytest.fixture
-def make_pictures(tmp_path: Path) -> Callable[..., Path]:
+def make_image_folder(tmp_path: Path) -> Callable[..., Path]:
     """Make an ImageFolder of one's own."""
-    return lambda name="own", **options: write_pictures(tmp_path / name, **options)
+    return lambda name="own", **options: write_image_folder(tmp_path / name, **options)
 
 
 def write_boxes(root: Path, each: int = 8, size: int = 64, splits: tuple[str, ...] = ("train", "val")) -> Path:
-    """PASCAL VOC: a red "sign" or a green "cone" on noise in each picture."""
+    """PASCAL VOC: a red "sign" or a green "cone" on noise in each image."""
     rng = np.random.default_rng(7)
     colours = {"sign": (220, 40, 40), "cone": (40, 200, 60)}
     for folder in ("JPEGImages", "Annotations", "ImageSets/Main"):
@@ -163,7 +163,7 @@ def write_boxes(root: Path, each: int = 8, size: int = 64, splits: tuple[str, ..
 
 
 def write_masks(root: Path, each: int = 8, size: int = 64, splits: tuple[str, ...] = ("train", "val")) -> Path:
-    """Pictures of a bright square on noise, and their masks: "ground" 0 and "square" 1."""
+    """Images of a bright square on noise, and their masks: "ground" 0 and "square" 1."""
     rng = np.random.default_rng(7)
     root.mkdir(parents=True, exist_ok=True)
     (root / "classes.txt").write_text("ground\nsquare\n")

@@ -1,4 +1,4 @@
-"""Pictures and masks to write, for the tests of segmentation."""
+"""Images and masks to write, for the tests of segmentation."""
 
 from __future__ import annotations
 

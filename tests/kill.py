@@ -16,7 +16,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.conftest import write_pictures
+from tests.conftest import write_image_folder
 from tests.runs import RECIPE, command, gossamer_alone, same, weights
 
 
@@ -29,13 +29,13 @@ class Report:
     identical: bool
 
 
-def kill_and_resume(pictures: Path, folder: Path, kills: int, seed: int) -> Report:
+def kill_and_resume(image_folder: Path, folder: Path, kills: int, seed: int) -> Report:
     """Train once in peace, once with at least `kills` kills; compare both states bit for bit."""
     rng = random.Random(seed)
     peaceful, hunted = folder / "peaceful", folder / "hunted"
     # enough epochs that many lives end before the run does
     recipe = [*RECIPE, "--epochs", str(max(20, 2 * kills)), "--save-steps", "3"]
-    gossamer_alone("train", pictures, *recipe, "--out", peaceful)
+    gossamer_alone("train", image_folder, *recipe, "--out", peaceful)
     done = early = 0
     started = time.monotonic()
     gossamer_alone("train", "--resume", peaceful)  # complete: it loads all that a life has to load, and ends
@@ -44,7 +44,7 @@ def kill_and_resume(pictures: Path, folder: Path, kills: int, seed: int) -> Repo
         if finished(hunted):  # it got through between two kills: begin again, and count on
             shutil.rmtree(hunted)
         begun = (hunted / "settings.yaml").exists()
-        arguments = ["train", "--resume", hunted] if begun else ["train", pictures, *recipe, "--out", hunted]
+        arguments = ["train", "--resume", hunted] if begun else ["train", image_folder, *recipe, "--out", hunted]
         process = subprocess.Popen(command(*arguments), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         time.sleep(rng.uniform(0.3, 1.7) * start_up)
         killed = process.poll() is None
@@ -55,7 +55,7 @@ def kill_and_resume(pictures: Path, folder: Path, kills: int, seed: int) -> Repo
     if (hunted / "settings.yaml").exists():
         gossamer_alone("train", "--resume", hunted)
     else:
-        gossamer_alone("train", pictures, *recipe, "--out", hunted)
+        gossamer_alone("train", image_folder, *recipe, "--out", hunted)
     return Report(
         done,
         early,
@@ -75,7 +75,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
-        report = kill_and_resume(write_pictures(Path(name) / "pictures"), Path(name), options.kills, options.seed)
+        report = kill_and_resume(write_image_folder(Path(name) / "images"), Path(name), options.kills, options.seed)
     sys.stdout.write(f"{report}\n")
     sys.exit(not report.identical)
 

@@ -127,7 +127,7 @@ def data(classes: tuple[str, ...] = ("cat", "dog"), **changes: Any) -> ReportDat
 
 
 def check_alone(html: str) -> Page:
-    """Balanced, with nothing from outside, no script, and words for every picture."""
+    """Balanced, with nothing from outside, no script, and words for every image."""
     parsed = Page(html)
     for name, attributes in parsed.elements:
         for key in ("src", "href", "action", "poster", "srcset", "xlink:href"):
@@ -139,9 +139,9 @@ def check_alone(html: str) -> Page:
     assert not parsed.all("script") and not parsed.all("link") and not parsed.all("iframe")
     (css,) = re.findall(r"<style>(.*?)</style>", html, re.S)
     assert "url(" not in css and "@import" not in css and "http" not in css
-    pictures = parsed.all("img") + parsed.all("svg")
-    assert pictures
-    for attributes in pictures:
+    figures = parsed.all("img") + parsed.all("svg")
+    assert figures
+    for attributes in figures:
         assert len((attributes.get("alt") or attributes.get("aria-label") or "").strip()) > 20, attributes
     return parsed
 

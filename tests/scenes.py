@@ -1,4 +1,4 @@
-"""Pictures of squares and discs with their boxes and masks, easy enough to be learnt in seconds."""
+"""Images of squares and discs with their boxes and masks, easy enough to be learnt in seconds."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ HEIGHT, WIDTH = 64, 96
 
 
 def write_boxes(root: Path, each: int = 8) -> Path:
-    """A YOLO folder with train and val, `each` pictures in both."""
+    """A YOLO folder with train and val, `each` images in both."""
     for split, image, shapes, _ in _scenes(each):
         name = f"{len(list((root / 'images' / split).glob('*'))):03}"
         for kind in ("images", "labels"):
@@ -41,7 +41,7 @@ def write_masks(root: Path, each: int = 8) -> Path:
 
 
 def _scenes(each: int) -> list[tuple[str, Image.Image, list[tuple[int, tuple[int, int, int, int]]], Image.Image]]:
-    """(split, picture, (label, corners) of each shape, mask)."""
+    """(split, image, (label, corners) of each shape, mask)."""
     rng = np.random.default_rng(11)
     made = []
     for split in ("train", "val"):

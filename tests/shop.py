@@ -1,4 +1,4 @@
-"""Pictures of coloured blocks with every kind of label."""
+"""Images of coloured blocks with every kind of label."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ HEADER = "path,colour,tags,across,down,boxes,mask,who,kind"
 
 
 def write_shop(root: Path, count: int = 24) -> Path:
-    """Pictures of a coloured block, with every kind of label; some images lack some."""
+    """Images of a coloured block, with every kind of label; some images lack some."""
     rng = np.random.default_rng(0)
     for name in ("pics", "boxes", "masks"):
         (root / name).mkdir(parents=True)

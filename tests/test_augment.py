@@ -23,7 +23,7 @@ SMALL = Preprocess((32, 32), crop_pct=1.0)
 
 
 def ramp(height: int, width: int) -> np.ndarray[Any, np.dtype[np.uint8]]:
-    """A picture whose red is the column and green the row, in 0..255, so that a crop shows where it lay."""
+    """An image whose red is the column and green the row, in 0..255, so that a crop shows where it lay."""
     pixels = np.zeros((height, width, 3), np.uint8)
     pixels[..., 0] = np.linspace(0, 255, width)[None, :]
     pixels[..., 1] = np.linspace(0, 255, height)[:, None]
@@ -75,13 +75,13 @@ def test_random_crops_have_the_areas_and_shapes_asked_for() -> None:
 
 
 @given(st.integers(1, 3000), st.integers(1, 3000), st.integers(0, 99))
-def test_a_crop_lies_within_a_picture_of_any_size(height: int, width: int, seed: int) -> None:
+def test_a_crop_lies_within_an_image_of_any_size(height: int, width: int, seed: int) -> None:
     left, top, right, bottom = transform()._box((height, width), stream(seed))
     assert 0 <= left < right <= width and 0 <= top < bottom <= height
 
 
 def test_a_crop_decoded_at_a_reduced_scale_shows_the_same_part() -> None:
-    """The JPEG is decoded at 1/2 to 1/8; its crop must agree with that of the whole picture within interpolation."""
+    """The JPEG is decoded at 1/2 to 1/8; its crop must agree with that of the whole image within interpolation."""
     t = transform()
     pixels = ramp(480, 640)
     data = encoded(pixels)
@@ -173,7 +173,7 @@ def test_padded_crops_are_shifts_by_up_to_an_eighth_with_the_mean_around() -> No
     assert len(shifts) == 81
 
 
-def test_flips_turn_the_picture_and_center_leaves_it() -> None:
+def test_flips_turn_the_image_and_center_leaves_it() -> None:
     pixels = ramp(32, 32)
     data = encoded(pixels, "PNG")
     assert np.array_equal(transform(crop="center")(data, stream(0)), pixels)
@@ -243,7 +243,7 @@ def test_randaugment_draws_every_operation_in_both_directions() -> None:
     assert signed == 9 and len(results) == 14 + signed
 
 
-def test_prepared_pictures_are_shrunk_to_eight_sevenths_and_small_ones_kept() -> None:
+def test_prepared_images_are_shrunk_to_eight_sevenths_and_small_ones_kept() -> None:
     t = transform(Preprocess((56, 56)))
     assert t.prepare(encoded(ramp(300, 400))).shape == (64, 85, 3)
     assert t.prepare(encoded(ramp(600, 90))).shape == (427, 64, 3)

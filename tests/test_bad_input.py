@@ -23,13 +23,13 @@ import gossamer
 from gossamer.cli.main import main
 from gossamer.export.formats import export
 from gossamer.settings import Settings
-from tests.conftest import write_pictures
+from tests.conftest import write_image_folder
 from tests.trained import SHORT
 
 
 @dataclass
 class Place:
-    """A folder of its own for each row: good pictures, a finished run and a model file to spoil."""
+    """A folder of its own for each row: good images, a finished run and a model file to spoil."""
 
     root: Path
 
@@ -57,9 +57,9 @@ class Place:
 
 @pytest.fixture(scope="module")
 def good(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with pictures, a run of one epoch and its model file."""
+    """A folder with images, a run of one epoch and its model file."""
     root = tmp_path_factory.mktemp("good")
-    write_pictures(root / "photos", classes=2, each=8)
+    write_image_folder(root / "photos", classes=2, each=8)
     values = {
         "net": "mobilenet_v2",
         "width": 0.25,
@@ -248,7 +248,7 @@ KINDS: dict[str, tuple[Make, str]] = {
         "classes.json",
     ),
     "other classes than the run's": (
-        lambda p: ["eval", str(p.run), str(write_pictures(p.root / "five", classes=5, each=2))],
+        lambda p: ["eval", str(p.run), str(write_image_folder(p.root / "five", classes=5, each=2))],
         "class",
     ),
     # model files
@@ -256,7 +256,7 @@ KINDS: dict[str, tuple[Make, str]] = {
     "a model file of zero bytes": (lambda p: ["verify", str(p.file("e.onnx"))], "e.onnx"),
     "a truncated model file": (lambda p: ["verify", str(half(p.model))], "model.onnx"),
     "a model file with a flipped byte": (lambda p: ["verify", str(flipped(p.model))], "model.onnx"),
-    "a picture as a model file": (lambda p: ["bench", str(next(p.photos.rglob("*.png")))], ".png"),
+    "an image as a model file": (lambda p: ["bench", str(next(p.photos.rglob("*.png")))], ".png"),
     "a model without classes": (foreign_onnx, "foreign.onnx"),
     "a runtime that nobody knows": (lambda p: ["verify", str(p.model), "--runtime", "tensorrt"], "tensorrt"),
     "a place that cannot be written": (lambda p: ["export", str(p.run), "--out", str(p.model / "x.onnx")], "x.onnx"),

@@ -43,14 +43,14 @@ def train(root: Path, data: str, task: str, *more: str) -> list[str]:
     return ["train", str(root / data), *SHORT, "--input", "64", "--task", task, *out, *more]
 
 
-def put(path: Path, content: str | bytes) -> Path:
+def write_file(path: Path, content: str | bytes) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(content.encode() if isinstance(content, str) else content)
     return path
 
 
 def annotated(content: Callable[[str], str]) -> Make:
-    """Training with the annotations of every picture changed."""
+    """Training with the annotations of every image changed."""
 
     def make(root: Path) -> list[str]:
         for path in (root / "signs" / "Annotations").iterdir():
@@ -64,7 +64,7 @@ def coco(content: str) -> Make:
     """Training on COCO's folder with this text for its annotations."""
 
     def make(root: Path) -> list[str]:
-        put(root / "coco" / "annotations" / "instances_train.json", content)
+        write_file(root / "coco" / "annotations" / "instances_train.json", content)
         shutil.copytree(root / "signs" / "JPEGImages", root / "coco" / "train")
         return train(root, "coco", "detect")
 
@@ -72,13 +72,13 @@ def coco(content: str) -> Make:
 
 
 def yolo(label: str, names: str = "names: [sign, cone]") -> Make:
-    """Training on a YOLO folder with this line for every picture."""
+    """Training on a YOLO folder with this line for every image."""
 
     def make(root: Path) -> list[str]:
         shutil.copytree(root / "signs" / "JPEGImages", root / "yolo" / "images" / "train")
         for path in (root / "yolo" / "images" / "train").iterdir():
-            put(root / "yolo" / "labels" / "train" / f"{path.stem}.txt", label)
-        put(root / "yolo" / "data.yaml", f"train: images/train\n{names}\n")
+            write_file(root / "yolo" / "labels" / "train" / f"{path.stem}.txt", label)
+        write_file(root / "yolo" / "data.yaml", f"train: images/train\n{names}\n")
         return train(root, "yolo", "detect")
 
     return make
@@ -91,7 +91,9 @@ def stranger_in_val(root: Path) -> list[str]:
 
 
 def two_kinds(root: Path) -> list[str]:
-    put(root / "signs" / "annotations" / "a.json", json.dumps({"images": [], "annotations": [], "categories": []}))
+    write_file(
+        root / "signs" / "annotations" / "a.json", json.dumps({"images": [], "annotations": [], "categories": []})
+    )
     return train(root, "signs", "detect")
 
 
@@ -163,7 +165,7 @@ KINDS: dict[str, tuple[Make, str]] = {
     "a head for a classifier": (lambda r: train(r, "people", "classify", "--head", "ssd"), "none"),
     "a loss of another task": (lambda r: train(r, "people", "embed", "--loss", "cross_entropy"), "triplet"),
     "a loss of masks for boxes": (lambda r: train(r, "signs", "detect", "--loss", "dice"), "giou"),
-    "pictures too small for the network": (
+    "images too small for the network": (
         lambda r: train(r, "signs", "detect", "--net", "inception_v3", "--input", "16"),
         "pixels a side",
     ),
@@ -187,7 +189,7 @@ KINDS: dict[str, tuple[Make, str]] = {
     "an entity bomb": (annotated(lambda text: f'<!DOCTYPE a [<!ENTITY b "{text[:9]}">]><a>&b;</a>'), ".xml"),
     "XML of something else": (annotated(lambda _: "<svg/>"), ".xml"),
     "boxes without names": (annotated(lambda text: text.replace("name>", "title>")), ".xml"),
-    "boxes outside their pictures": (
+    "boxes outside their images": (
         annotated(lambda text: text.replace("<xmin>", "<xmin>9").replace("<xmax>", "<xmax>9")),
         "can be used",
     ),
@@ -203,7 +205,7 @@ KINDS: dict[str, tuple[Make, str]] = {
     "an empty folder for masks": (lambda r: train(r, empty(r), "segment"), "no folder of images"),
     "masks of another size": (masked(filled(1, 48)), "48 x 48"),
     "values beyond the classes": (masked(filled(9)), "9"),
-    "masks that are no pictures": (masked(lambda path: path.write_bytes(b"mask") and None), "masks"),
+    "masks that are no images": (masked(lambda path: path.write_bytes(b"mask") and None), "masks"),
     "other classes than the run's": (renamed_classes, "square"),
     # embeddings
     "one identity only": (one_identity, "one class"),
@@ -217,10 +219,10 @@ KINDS: dict[str, tuple[Make, str]] = {
     ),
     "a search without the model file": (lambda r: without("embed.onnx", r, search(r)), "--model"),
     "an index that is cut off": (
-        lambda r: put(r / "people.index", (r / "people.index").read_bytes()[:-40]) and search(r),
+        lambda r: write_file(r / "people.index", (r / "people.index").read_bytes()[:-40]) and search(r),
         "checksum",
     ),
-    "a picture as an index": (lambda r: search(r, index="people/val/class0/000.png"), "no gallery"),
+    "an image as an index": (lambda r: search(r, index="people/val/class0/000.png"), "no gallery"),
     "a backend that nobody knows": (lambda r: search(r, "--backend", "annoy"), "faiss"),
     "a search for no images": (lambda r: search(r, "--top", "0"), "--top"),
     # swap, compare, convert, doctor

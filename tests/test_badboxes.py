@@ -18,7 +18,7 @@ from gossamer.data.boxes.convert import WRITERS, convert
 from gossamer.data.boxes.open import open_boxes, read_boxes
 from gossamer.data.boxes.records import SIDECAR, contents
 from gossamer.errors import DataError, GossamerError, UnknownNameError
-from tests.annotations import KINDS, coco, coco_value, full, many, picture, put, voc, xml, yolo
+from tests.annotations import KINDS, coco, coco_value, full, two_classes, voc, write_file, write_image, xml, yolo
 
 HOSTILE = Path(__file__).parent / "hostile" / "boxes"
 
@@ -26,7 +26,7 @@ HOSTILE = Path(__file__).parent / "hostile" / "boxes"
 def broken_sidecar(root: Path, **changed: Any) -> None:
     convert(full(root.parent / "whole", "voc"), root, "yolo")
     value = json.loads((root / SIDECAR).read_text())
-    put(root / SIDECAR, json.dumps({**value, **changed}))
+    write_file(root / SIDECAR, json.dumps({**value, **changed}))
 
 
 def many_of(entry: dict[str, Any]) -> Callable[[Path], object]:
@@ -35,10 +35,10 @@ def many_of(entry: dict[str, Any]) -> Callable[[Path], object]:
 
 BAD: dict[str, tuple[Callable[[Path], object], str]] = {
     "nothing there": (lambda root: None, "does not exist"),
-    "a file": (lambda root: put(root, "x"), "is another kind of file"),
+    "a file": (lambda root: write_file(root, "x"), "is another kind of file"),
     "an empty folder": (lambda root: root.mkdir(), "holds no boxes"),
     "two kinds": (lambda root: (voc(root, {"a": xml()}), coco(root)), "PASCAL VOC boxes, COCO boxes"),
-    "voc: no images": (lambda root: put(root / "Annotations" / "a.xml", xml()), "no images in JPEGImages"),
+    "voc: no images": (lambda root: write_file(root / "Annotations" / "a.xml", xml()), "no images in JPEGImages"),
     "voc: all broken": (lambda root: voc(root, {"a": "<", "b": "<"}), "none of the 2 images"),
     "voc: no boxes": (lambda root: voc(root, {"a": xml()}), "has no boxes"),
     "voc: two splits": (lambda root: voc(root, {"a": xml()}, train=["a"], val=["a"]), "a is in train and in val"),
@@ -105,7 +105,7 @@ BAD: dict[str, tuple[Callable[[Path], object], str]] = {
     "yolo: no key": (lambda root: yolo(root, {"a": ""}, "nc: 2"), "has no names"),
     "yolo: key points": (lambda root: yolo(root, {"a": ""}, "names: [a]\nkpt_shape: [17, 3]"), "key points"),
     "yolo: two images, one label": (
-        lambda root: (yolo(root, {"a": ""}), picture(root / "images" / "a.bmp")),
+        lambda root: (yolo(root, {"a": ""}), write_image(root / "images" / "a.bmp")),
         "two images are called a",
     ),
     "sidecar: other version": (lambda root: broken_sidecar(root, gossamer_boxes=2), "gossamer_boxes is 2"),
@@ -137,15 +137,15 @@ def test_bad_data_end_in_one_clear_line(tmp_path: Path, name: str) -> None:
 def as_folder(root: Path, file: Path) -> Path:
     """A folder in which a hostile file is the annotation."""
     if file.suffix == ".xml":
-        picture(root / "JPEGImages" / "a.png")
-        put(root / "Annotations" / "a.xml", file.read_bytes())
+        write_image(root / "JPEGImages" / "a.png")
+        write_file(root / "Annotations" / "a.xml", file.read_bytes())
         return root
     if file.suffix == ".json":
-        picture(root / "images" / "a.png")
-        put(root / "annotations" / "all.json", file.read_bytes())
+        write_image(root / "images" / "a.png")
+        write_file(root / "annotations" / "all.json", file.read_bytes())
         return root
     yolo(root, {"a": f"0 {12 / 48} {19 / 32} {16 / 48} {22 / 32}"})
-    put(root / "data.yaml", file.read_bytes())
+    write_file(root / "data.yaml", file.read_bytes())
     return root
 
 
@@ -170,7 +170,7 @@ def test_any_bytes_are_read_or_refused(content: bytes) -> None:
         with tempfile.TemporaryDirectory() as name:
             root = full(Path(name) / "x", kind)
             files = {"voc": "Annotations/a.xml", "coco": "annotations/instances_val.json", "yolo": "labels/a.txt"}
-            put(root / files[kind], content)
+            write_file(root / files[kind], content)
             try:
                 read_boxes(root)
             except GossamerError as error:
@@ -207,7 +207,7 @@ def test_json_of_any_shape_is_read_or_refused(data: st.DataObject) -> None:
                 break
             spot = spot[key]
         spot[key] = data.draw(values)
-        put(path, json.dumps(value))
+        write_file(path, json.dumps(value))
         try:
             convert(root, Path(name) / "z", data.draw(st.sampled_from(KINDS)))
             read_boxes(Path(name) / "z")
@@ -216,7 +216,7 @@ def test_json_of_any_shape_is_read_or_refused(data: st.DataObject) -> None:
 
 
 def test_a_file_may_have_as_many_bytes_as_the_limit_and_no_more(tmp_path: Path) -> None:
-    path = put(tmp_path / "a.txt", b"12345")
+    path = write_file(tmp_path / "a.txt", b"12345")
     assert contents(path, 5) == b"12345"
     with pytest.raises(DataError, match="has 5 bytes; allowed: at most 4"):
         contents(path, 4)
@@ -236,7 +236,7 @@ def test_odd_fields_of_coco_are_kept(tmp_path: Path) -> None:
 
 
 def test_class_numbers_that_are_none_stay_none(tmp_path: Path) -> None:
-    answers = read_boxes(many(tmp_path)).targets
+    answers = read_boxes(two_classes(tmp_path)).targets
     narrow = answers.numbered(("rare",))
     assert set(narrow.labels.tolist()) == {0, -1}
     assert set(narrow.numbered(("often", "rare")).labels.tolist()) == {1, -1}

@@ -1,4 +1,4 @@
-"""The benchmark: its processes, its table, its picture."""
+"""The benchmark: its processes, its table, its image."""
 
 from __future__ import annotations
 
@@ -260,9 +260,9 @@ def test_a_network_is_measured_with_fresh_weights() -> None:
 
 
 @pytest.mark.full
-def test_a_run_is_measured_in_torch_and_exported_for_the_others(pictures: Path, tmp_path: Path) -> None:
+def test_a_run_is_measured_in_torch_and_exported_for_the_others(image_folder: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
-    gossamer("train", pictures, "--out", out, *RECIPE, "--epochs", "1")
+    gossamer("train", image_folder, "--out", out, *RECIPE, "--epochs", "1")
     result = bench(out, runtimes=["torch", "onnxruntime"], batch=4, seconds=0.02, rounds=1)
     assert [row.error for row in result.rows] == ["", ""]
     assert [row.input for row in result.rows] == [(4, 3, 32, 32)] * 2

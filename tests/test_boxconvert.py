@@ -22,7 +22,7 @@ from gossamer.data.boxes.table import KINDS as KIND_NAMES
 from gossamer.data.boxes.table import BoxTable, table_of
 from gossamer.errors import DataError, StorageError
 from gossamer.images.preprocess import decode
-from tests.annotations import KINDS, coco, coco_value, full, names, picture, put, same, seen, voc, xml
+from tests.annotations import KINDS, coco, coco_value, full, names, same, seen, voc, write_file, write_image, xml
 
 
 @pytest.mark.parametrize(("start", "middle"), list(itertools.product(KINDS, KINDS)))
@@ -98,7 +98,7 @@ def test_a_sidecar_keeps_only_what_its_formats_write(tmp_path: Path, extra: dict
 def test_a_box_that_was_moved_since_is_read_from_its_file(tmp_path: Path) -> None:
     convert(full(tmp_path / "v", "voc"), tmp_path / "y", "yolo")
     label = tmp_path / "y" / "labels" / "train" / "a.txt"
-    put(label, "1 .5 .5 .5 .5\n" + label.read_text().splitlines()[1])
+    write_file(label, "1 .5 .5 .5 .5\n" + label.read_text().splitlines()[1])
     table = read_boxes(tmp_path / "y")
     boxes = seen(table)["a"][1]
     assert boxes.corners[0].tolist() == [12, 8, 36, 24] and boxes.difficult.tolist() == [False, False]
@@ -133,7 +133,7 @@ def test_any_boxes_come_back_through_any_formats(draft: Draft, kinds: list[str])
         top = Path(name)
         draft.root = top / "images"
         for record in draft.records:
-            picture(draft.root / record.path, record.size[1], record.size[0])
+            write_image(draft.root / record.path, record.size[1], record.size[0])
         try:
             expected = table_of(draft)
         except DataError:
@@ -182,7 +182,7 @@ def test_a_conversion_appears_whole_or_not_at_all(tmp_path: Path, monkeypatch: p
 
 def test_unreadable_images_stay_behind(tmp_path: Path) -> None:
     root = full(tmp_path / "v", "voc")
-    put(root / "JPEGImages" / "b.png", b"no picture")
+    write_file(root / "JPEGImages" / "b.png", b"no image")
     result = convert(root, tmp_path / "y", "yolo")
     assert result.images == 2 and any("b.png: is not an image" in note for note in result.notes)
 
@@ -192,8 +192,8 @@ def test_names_that_would_meet_are_told_apart(tmp_path: Path, to: str) -> None:
     value = coco_value([{"bbox": [1, 1, 5, 5]}, {"bbox": [2, 2, 5, 5], "image_id": 1}], 3)
     for entry, name in zip(value["images"], ("train/a.png", "train_a.png", "TRAIN_A.jpg"), strict=True):
         entry["file_name"] = name
-        picture(tmp_path / "c" / "images" / name)
-    put(tmp_path / "c" / "annotations" / "all.json", json.dumps(value))
+        write_image(tmp_path / "c" / "images" / name)
+    write_file(tmp_path / "c" / "annotations" / "all.json", json.dumps(value))
     convert(tmp_path / "c", tmp_path / "out", to)
     records = read_draft(tmp_path / "out").records
     assert {r.name: [round(b.box[0], 6) for b in r.boxes] for r in records} == {

@@ -20,7 +20,7 @@ from gossamer.data.open import apply_split, open_source
 from gossamer.data.source import Source
 from gossamer.data.split import split_rows
 from gossamer.errors import DataError
-from tests.annotations import coco, coco_value, many, picture, put, same, voc, xml, yolo
+from tests.annotations import coco, coco_value, same, two_classes, voc, write_file, write_image, xml, yolo
 
 
 def boxes_at(source: Source, index: int) -> BoxTarget:
@@ -84,7 +84,7 @@ def test_coco_ids_with_gaps_crowds_and_areas(tmp_path: Path) -> None:
 @pytest.mark.parametrize("where", ["images/train2017", "train2017", "images", ".", "annotations", "images/train"])
 def test_coco_images_are_found_where_they_usually_lie(tmp_path: Path, where: str) -> None:
     root = coco(tmp_path, coco_value([{"bbox": [1, 1, 5, 5]}]), "instances_train2017.json", images=0)
-    picture(root / where / "0.png")
+    write_image(root / where / "0.png")
     table = read_boxes(root)
     assert table.splits == ["train"]
     assert table.store.read(0) == (root / where / "0.png").read_bytes()
@@ -98,8 +98,8 @@ def test_exports_with_a_file_a_split_and_a_parent_category(tmp_path: Path) -> No
     ]
     for split in ("train", "valid", "test"):
         value = coco_value([{"bbox": [1, 1, 5, 5], "category_id": 2}], categories=categories)
-        put(tmp_path / split / "_annotations.coco.json", json.dumps(value))
-        picture(tmp_path / split / "0.png")
+        write_file(tmp_path / split / "_annotations.coco.json", json.dumps(value))
+        write_image(tmp_path / split / "0.png")
     data = open_boxes(tmp_path)
     assert data.classes == ("RBC", "WBC")
     assert sorted(data.splits()) == ["test", "train", "val"]
@@ -113,10 +113,10 @@ def test_yolo_layouts_polygons_and_images_without_labels(tmp_path: Path, layout:
     images, labels = layout.split("|")
     for split in ("train", "valid"):
         for name in ("a", "b"):
-            picture(tmp_path / images.format(split) / "deep" / f"{name}.png")
-        put(tmp_path / labels.format(split) / "deep" / "a.txt", "1 0.25 0.25 0.75 0.25 0.5 1\n\n0 .5 .5 1 1\n")
-    put(tmp_path / labels.format("train") / "gone.txt", "0 .5 .5 1 1\n")
-    put(tmp_path / "data.yaml", "names:\n  0: no\n  1: '1'\ntrain: ../train/images\n")
+            write_image(tmp_path / images.format(split) / "deep" / f"{name}.png")
+        write_file(tmp_path / labels.format(split) / "deep" / "a.txt", "1 0.25 0.25 0.75 0.25 0.5 1\n\n0 .5 .5 1 1\n")
+    write_file(tmp_path / labels.format("train") / "gone.txt", "0 .5 .5 1 1\n")
+    write_file(tmp_path / "data.yaml", "names:\n  0: no\n  1: '1'\ntrain: ../train/images\n")
     data = open_boxes(tmp_path)
     assert data.classes == ("no", "1")
     assert boxes_at(data.train, 0).corners.tolist() == [[12, 8, 36, 32], [0, 0, 48, 32]]
@@ -130,7 +130,7 @@ def test_yolo_layouts_polygons_and_images_without_labels(tmp_path: Path, layout:
 def test_yolo_names_in_a_text_file(tmp_path: Path) -> None:
     root = yolo(tmp_path, {"a": "1 .5 .5 .5 .5"})
     (root / "data.yaml").unlink()
-    put(root / "labels" / "classes.txt", "zebra\nant\n")
+    write_file(root / "labels" / "classes.txt", "zebra\nant\n")
     assert read_boxes(root).classes == ("zebra", "ant")
 
 
@@ -143,7 +143,7 @@ def test_boxes_are_clipped_or_dropped_and_counted(tmp_path: Path) -> None:
         ("a", "inf", 1, 5, 5),
         ("a", "x", 1, 5, 5),
         ("a", 60, 5, 70, 9),  # outside
-        ("a", 1, 1, 48, 32),  # the whole picture
+        ("a", 1, 1, 48, 32),  # the whole image
     ]
     table = read_boxes(voc(tmp_path, {"a": xml(*objects)}))  # type: ignore[arg-type]
     assert table.targets.read(0).corners.tolist() == [[0, 4, 20, 32], [0, 0, 48, 32]]
@@ -184,7 +184,7 @@ def test_boxes_to_train_on_lie_inside_and_have_an_area(corners: list[tuple[float
 
 def test_one_broken_xml_is_set_aside_and_listed_ones_without_annotation(tmp_path: Path) -> None:
     root = voc(tmp_path, {s: xml(("a", 1, 1, 5, 5)) for s in "abc"}, train=["a", "b", "c", "d"])
-    put(root / "Annotations" / "b.xml", "<annotation>")
+    write_file(root / "Annotations" / "b.xml", "<annotation>")
     (root / "JPEGImages" / "c.png").unlink()
     table = read_boxes(root)
     assert table.names == ["JPEGImages/a.png"]
@@ -213,7 +213,7 @@ def test_sizes_are_checked_when_asked(tmp_path: Path) -> None:
 
 
 def test_without_splits_each_class_is_held_out(tmp_path: Path) -> None:
-    data = open_boxes(many(tmp_path), val_share=0.25)
+    data = open_boxes(two_classes(tmp_path), val_share=0.25)
     assert (len(data.train), len(data.val)) == (15, 5)
     assert data.val.labels.tolist().count(1) == 1  # of 4 images with the rare class
     again = open_boxes(tmp_path, val_share=0.25, seed=1)
@@ -221,7 +221,7 @@ def test_without_splits_each_class_is_held_out(tmp_path: Path) -> None:
 
 
 def test_a_saved_split_is_found_again(tmp_path: Path) -> None:
-    data = open_boxes(many(tmp_path))
+    data = open_boxes(two_classes(tmp_path))
     rows = split_rows(data)
     voc(tmp_path, {"new": xml(("rare", 1, 1, 5, 5))})
     (tmp_path / "Annotations" / "03.xml").unlink()
@@ -240,7 +240,7 @@ def test_a_saved_split_is_found_again(tmp_path: Path) -> None:
 
 
 def test_validation_data_elsewhere_and_their_class_numbers(tmp_path: Path) -> None:
-    many(tmp_path / "a")
+    two_classes(tmp_path / "a")
     voc(tmp_path / "b", {"x": xml(("rare", 1, 1, 5, 5))})
     data = open_boxes(tmp_path / "a", val=tmp_path / "b")
     assert (len(data.train), len(data.val)) == (20, 1)
@@ -254,12 +254,12 @@ def test_validation_data_elsewhere_and_their_class_numbers(tmp_path: Path) -> No
 
 
 def test_a_moved_box_changes_the_fingerprint_and_a_selection_keeps_its_boxes(tmp_path: Path) -> None:
-    root = many(tmp_path)
+    root = two_classes(tmp_path)
     before = open_boxes(root)
     assert open_boxes(root).fingerprint == before.fingerprint
     part = before.train.select(np.array([3, 1]))
     np.testing.assert_array_equal(boxes_at(part, 0).corners, boxes_at(before.train, 3).corners)
-    put(root / "Annotations" / "01.xml", xml(("often", 1, 1, 9, 10), ("often", 4, 4, 8, 8)))
+    write_file(root / "Annotations" / "01.xml", xml(("often", 1, 1, 9, 10), ("often", 4, 4, 8, 8)))
     assert open_boxes(root).fingerprint != before.fingerprint
 
 

@@ -16,7 +16,7 @@ from gossamer.predictions.boxes import Decoding, ScoredBoxes, on_input
 from gossamer.tasks.detection.average_precision import coco_matches, summary, voc_average_precision
 from gossamer.tasks.detection.match import Target, collate, encode, match
 from gossamer.tasks.detection.scores import DetectionScorer, DetectionScores
-from tests.boxcases import CORNERS, answer, random_boxes
+from tests.boxcases import CORNERS, annotated_boxes, random_boxes
 
 
 def said(boxes: Any, labels: Any, scores: Any) -> ScoredBoxes:
@@ -32,7 +32,7 @@ def random_images(seed: int, images: int = 25, classes: int = 4) -> tuple[list[A
     for index in range(images):
         count = 0 if index % 7 == 3 else int(rng.integers(1, 9))
         boxes = random_boxes(rng, count, float(rng.choice([40, 150, 400])))
-        given_boxes = answer(boxes, rng.integers(0, classes - 1, count), rng.random(count) < 0.2)
+        given_boxes = annotated_boxes(boxes, rng.integers(0, classes - 1, count), rng.random(count) < 0.2)
         truth.append(replace(given_boxes, area=given_boxes.area * rng.uniform(0.5, 1, count)))  # as of a mask
         near = np.repeat(np.arange(count), rng.integers(0, 4, count))
         moved = boxes[near] + rng.normal(0, 1, (len(near), 4)) * rng.choice([0, 0.5, 3], (len(near), 1))
@@ -100,7 +100,7 @@ BOX, FAR = (0, 0, 10, 10), (50, 50, 60, 60)
 
 def test_average_precision_by_hand() -> None:
     # ranked: hit, wrong, hit of two objects: precision 1 up to recall 1/2, then 2/3
-    truth = [answer([BOX, FAR], [0, 0])]
+    truth = [annotated_boxes([BOX, FAR], [0, 0])]
     found = [said([BOX, (20, 20, 30, 30), FAR], [0, 0, 0], [0.9, 0.8, 0.7])]
     assert summary(coco_matches(truth, found, 1))["map"] == pytest.approx((51 + 50 * 2 / 3) / 101)
     assert voc_average_precision(truth, found, 1).tolist() == pytest.approx([0.5 + 0.5 * 2 / 3])
@@ -108,12 +108,12 @@ def test_average_precision_by_hand() -> None:
 
 
 def test_voc_counts_a_second_detection_as_wrong_and_a_difficult_object_not_at_all() -> None:
-    truth = [answer([BOX, FAR], [0, 0], difficult=[False, True]), answer([BOX], [1])]
+    truth = [annotated_boxes([BOX, FAR], [0, 0], difficult=[False, True]), annotated_boxes([BOX], [1])]
     found = [said([FAR, BOX, BOX], [0, 0, 0], [0.9, 0.8, 0.7]), said([], [], [])]
     assert voc_average_precision(truth, found, 3)[:2].tolist() == [1, 0]
     assert np.isnan(voc_average_precision(truth, found, 3)[2])
     twice = [said([BOX, BOX], [0, 0], [0.9, 0.8]), said([BOX], [0], [0.7])]
-    more = [answer([BOX], [0]), answer([BOX], [0])]
+    more = [annotated_boxes([BOX], [0]), annotated_boxes([BOX], [0])]
     assert voc_average_precision(more, twice, 1).tolist() == pytest.approx([0.5 + 0.5 * 2 / 3])
 
 
@@ -123,7 +123,7 @@ def scores_of(truth: Any, found: Any) -> DetectionScores:
 
 def test_the_confusion_tells_classes_misses_and_inventions_apart() -> None:
     third, fourth = (80, 80, 95, 95), (20, 20, 30, 30)
-    truth = [answer([BOX, FAR, third, (100, 0, 150, 50)], [0, 1, 0, 0], [0, 0, 0, 1])]
+    truth = [annotated_boxes([BOX, FAR, third, (100, 0, 150, 50)], [0, 1, 0, 0], [0, 0, 0, 1])]
     found = [
         said(
             [BOX, BOX, FAR, fourth, (120, 10, 140, 30), third],
@@ -148,11 +148,11 @@ def test_scores_are_plain_json() -> None:
 
 
 @pytest.mark.parametrize("resize", ["squash", "pad"])
-def test_perfect_outputs_score_one_in_the_pictures_own_pixels_in_one_part_or_two(resize: str) -> None:
+def test_perfect_outputs_score_one_in_the_images_own_pixels_in_one_part_or_two(resize: str) -> None:
     preprocess = Preprocess((64, 96), resize=resize)
     spec = ssd_anchors((64, 96), [(8, 12), (4, 6), (2, 3)])
     base = torch.from_numpy(anchors(spec).copy())
-    names, truth, places, raw = ["p", "q"], [answer(CORNERS, [0, 1]), answer([], [])], [], []
+    names, truth, places, raw = ["p", "q"], [annotated_boxes(CORNERS, [0, 1]), annotated_boxes([], [])], [], []
     for boxes, size in zip(truth, ((240, 320), (100, 300))):
         place = preprocess.place(*size)
         targets = collate([Target(on_input(boxes.corners, place), boxes.labels)])

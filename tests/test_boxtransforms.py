@@ -1,4 +1,4 @@
-"""Pictures and their boxes through every random step."""
+"""Images and their boxes through every random step."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from gossamer.errors import ImageError, SettingsError
 from gossamer.images.preprocess import Preprocess
 from gossamer.tasks.detection.augment import TrainBoxes, crop_window, seen_boxes
 from gossamer.tasks.detection.match import IGNORED, Target
-from tests.boxcases import CORNERS, Prediction, answer, random_boxes
+from tests.boxcases import CORNERS, Prediction, annotated_boxes, random_boxes
 
 
 def marked(height: int, width: int, corners: Any, form: str = "JPEG") -> bytes:
-    """A picture of the mean colour with a red box, a green one, ..."""
+    """An image of the mean colour with a red box, a green one, ..."""
     pixels = np.full((height, width, 3), 128, np.uint8)
     for index, (x0, y0, x1, y1) in enumerate(corners):
         pixels[y0:y1, x0:x1] = [255 * (index == channel) for channel in range(3)]
@@ -47,9 +47,9 @@ def check_boxes_lie_on_their_colours(pixels: Any, target: Target) -> int:
 
 
 @pytest.mark.parametrize("form", ["JPEG", "PNG"])
-def test_boxes_follow_the_picture_through_every_random_step(form: str) -> None:
+def test_boxes_follow_the_image_through_every_random_step(form: str) -> None:
     t = TrainBoxes(GREY, vertical_flip=0.5, jitter=0.0)
-    data, given_boxes = marked(240, 320, CORNERS, form), answer(CORNERS, [0, 1])
+    data, given_boxes = marked(240, 320, CORNERS, form), annotated_boxes(CORNERS, [0, 1])
     seen = 0
     for seed in range(60):
         pixels, target = t.joint(data, given_boxes, np.random.default_rng(seed))
@@ -60,16 +60,16 @@ def test_boxes_follow_the_picture_through_every_random_step(form: str) -> None:
     assert seen > 60
 
 
-def test_a_mosaic_holds_four_pictures_with_their_boxes() -> None:
+def test_a_mosaic_holds_four_images_with_their_boxes() -> None:
     calls = []
 
     def others(rng: np.random.Generator) -> tuple[bytes, Prediction]:
         calls.append(int(rng.integers(9)))
-        return (b"broken", answer([], [])) if len(calls) == 2 else (marked(50, 90, [(10, 10, 80, 40)]), both)
+        return (b"broken", annotated_boxes([], [])) if len(calls) == 2 else (marked(50, 90, [(10, 10, 80, 40)]), both)
 
-    both = answer([(10, 10, 80, 40)], [0])
+    both = annotated_boxes([(10, 10, 80, 40)], [0])
     t = TrainBoxes(GREY, crop=0, expand=0, flip=0, jitter=0, mosaic=1.0, others=others)
-    pixels, target = t.joint(marked(240, 320, CORNERS[1:]), answer(CORNERS[1:], [0]), np.random.default_rng(3))
+    pixels, target = t.joint(marked(240, 320, CORNERS[1:]), annotated_boxes(CORNERS[1:], [0]), np.random.default_rng(3))
     assert len(calls) == 3 and target.labels.tolist() == [0, 0, 0, 0]
     for x0, y0, x1, y1 in target.boxes.round().astype(int).tolist():
         inside = pixels[y0 + 2 : y1 - 2, x0 + 2 : x1 - 2]
@@ -84,7 +84,7 @@ def test_a_mosaic_holds_four_pictures_with_their_boxes() -> None:
 @given(st.integers(0, 2**32), st.integers(0, 8))
 def test_a_crop_holds_the_centre_of_an_object_and_lies_in_the_window(seed: int, count: int) -> None:
     rng = np.random.default_rng(seed)
-    boxes = answer(random_boxes(rng, count), rng.integers(0, 3, count), rng.random(count) < 0.3)
+    boxes = annotated_boxes(random_boxes(rng, count), rng.integers(0, 3, count), rng.random(count) < 0.3)
     whole = (-20.0, -10.0, 130.0, 110.0)
     left, top, right, bottom = crop_window(whole, boxes, rng)
     assert whole[0] <= left < right <= whole[2] + 1e-9 and whole[1] <= top < bottom <= whole[3] + 1e-9
@@ -98,7 +98,7 @@ def test_a_crop_holds_the_centre_of_an_object_and_lies_in_the_window(seed: int, 
 
 def test_boxes_are_clipped_dropped_and_ignored() -> None:
     corners = [(10, 10, 30, 30), (35, 10, 60, 30), (5, 5, 5.2, 30), (30, 30, 90, 90)]
-    seen = seen_boxes(answer(corners, [0, 1, 2, 1], [0, 0, 0, 1]), (0, 0, 40, 40), (80, 40))
+    seen = seen_boxes(annotated_boxes(corners, [0, 1, 2, 1], [0, 0, 0, 1]), (0, 0, 40, 40), (80, 40))
     # the second's centre is outside, the third is thin, the crowd stays in part; pixels are 2 high and 1 wide
     assert seen.labels.tolist() == [0, IGNORED]
     assert seen.boxes.tolist() == [[10, 20, 30, 60], [30, 60, 40, 80]]
@@ -107,7 +107,7 @@ def test_boxes_are_clipped_dropped_and_ignored() -> None:
 def test_colours_change_and_nothing_else() -> None:
     t = TrainBoxes(GREY, crop=0, expand=0, flip=0)
     plain = TrainBoxes(GREY, crop=0, expand=0, flip=0, jitter=0)
-    data, boxes = marked(240, 320, CORNERS), answer(CORNERS, [0, 1])
+    data, boxes = marked(240, 320, CORNERS), annotated_boxes(CORNERS, [0, 1])
     results = [t.joint(data, boxes, np.random.default_rng(seed)) for seed in range(8)]
     expected = plain.joint(data, boxes, np.random.default_rng(0))
     assert all(np.array_equal(target.boxes, expected[1].boxes) for _, target in results)

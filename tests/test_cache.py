@@ -19,7 +19,7 @@ from gossamer.errors import DataError, StorageError
 from gossamer.host.progress import Progress
 from gossamer.images.preprocess import Preprocess
 from gossamer.settings import Settings
-from tests.conftest import write_pictures
+from tests.conftest import write_image_folder
 
 P = Preprocess((16, 16))
 EVAL = EvalTransform(P)
@@ -29,8 +29,8 @@ CLASSES = ("class0", "class1", "class2")
 ROOM = 1 << 30
 
 
-class Heard(Progress):
-    """Keeps what is said."""
+class Messages(Progress):
+    """Keeps the messages."""
 
     def __init__(self) -> None:
         self.lines: list[str] = []
@@ -41,7 +41,7 @@ class Heard(Progress):
 
 @pytest.fixture
 def source(tmp_path: Path) -> Source:
-    return open_source(write_pictures(tmp_path / "data", each=4, size=40, splits=("val",)) / "val", CLASSES)
+    return open_source(write_image_folder(tmp_path / "data", each=4, size=40, splits=("val",)) / "val", CLASSES)
 
 
 def pixels(source: Source, transform: Transform, cache: Cache | None) -> np.ndarray:
@@ -117,7 +117,7 @@ def test_a_file_that_is_cut_off_is_built_again(source: Source, tmp_path: Path, k
     path = open_cache(source, EVAL, ROOM, folder=tmp_path).path
     whole = path.read_bytes()
     path.write_bytes(whole[:keep])
-    heard = Heard()
+    heard = Messages()
     open_cache(source, EVAL, ROOM, folder=tmp_path, progress=heard)
     assert path.read_bytes() == whole
     assert len(heard.lines) == 1 and "building it again" in heard.lines[0]
@@ -136,7 +136,7 @@ def test_whatever_is_changed_in_its_header_only_a_data_error_is_raised(
 ) -> None:
     base = tmp_path_factory.getbasetemp()
     if not (base / "data").exists():
-        write_pictures(base / "data", each=2, size=20, splits=("val",))
+        write_image_folder(base / "data", each=2, size=20, splits=("val",))
     source = open_source(base / "data" / "val", CLASSES)
     cache = open_cache(source, EVAL, ROOM, folder=base / "cache")
     raw = bytearray(cache.path.read_bytes())

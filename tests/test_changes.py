@@ -30,7 +30,7 @@ from gossamer.training.network import build_network
 from gossamer.training.rerun import retrain
 from gossamer.training.restore import load_run
 from tests.runs import same, weights
-from tests.test_trainer import Said, small
+from tests.test_trainer import Messages, small
 
 BLOCK = "stages.1.0"
 KEPT = [i for i in range(48) if i % 3]
@@ -150,13 +150,13 @@ CHANGES = [*hidden(), set_activation(f"{BLOCK}.expand.act", "silu")]
 
 
 @pytest.fixture(scope="module")
-def changed(pictures: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def changed(image_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run with edits, from the weights of a run without; not to be changed."""
     root = tmp_path_factory.mktemp("changed")
-    whole = train(small(pictures, root / "whole", epochs=1))
-    said = Said()
+    whole = train(small(image_folder, root / "whole", epochs=1))
+    said = Messages()
     start = str(whole.path / "best.safetensors")
-    run = train(small(pictures, root / "run", weights=start, **OPTIONS), changes=CHANGES, progress=said)
+    run = train(small(image_folder, root / "run", weights=start, **OPTIONS), changes=CHANGES, progress=said)
     assert "6 edits of the network (changes.json)" in said.lines
     return run.path
 
@@ -170,11 +170,11 @@ def test_a_run_with_edits_is_restored_with_them(changed: Path) -> None:
     assert parse_changes((changed / "changes.json").read_text()) == tuple(CHANGES)
 
 
-def test_the_first_weights_are_sliced(pictures: Path, changed: Path, tmp_path: Path) -> None:
+def test_the_first_weights_are_sliced(image_folder: Path, changed: Path, tmp_path: Path) -> None:
     """At a rate of almost nothing the weights stay what they were loaded as."""
     start = changed.parent / "whole"
     options = {"weights": str(start / "best.safetensors"), "lr": 1e-12, "weight_decay": 0, "epochs": 1, "ema": 0}
-    run = train(small(pictures, tmp_path / "run", **options), changes=CHANGES)
+    run = train(small(image_folder, tmp_path / "run", **options), changes=CHANGES)
     name = f"model.{BLOCK}.project.conv.weight"
     sliced = weights(start, "best")[name][:, KEPT]
     assert weights(run.path)[name] == pytest.approx(sliced, abs=1e-6)
@@ -182,7 +182,7 @@ def test_the_first_weights_are_sliced(pictures: Path, changed: Path, tmp_path: P
 
 @pytest.mark.parametrize("stop", [1, 5])
 def test_a_run_with_edits_resumes_to_the_same_bits(
-    pictures: Path, changed: Path, tmp_path: Path, stop: int, monkeypatch: pytest.MonkeyPatch
+    image_folder: Path, changed: Path, tmp_path: Path, stop: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from gossamer.training import loop
 
@@ -196,7 +196,7 @@ def test_a_run_with_edits_resumes_to_the_same_bits(
         step(*arguments)
 
     monkeypatch.setattr(loop, "_step", killed)
-    settings = small(pictures, tmp_path / "run", weights=str(changed.parent / "whole/best.safetensors"), **OPTIONS)
+    settings = small(image_folder, tmp_path / "run", weights=str(changed.parent / "whole/best.safetensors"), **OPTIONS)
     with pytest.raises(KeyboardInterrupt):
         train(settings, changes=CHANGES)
     monkeypatch.undo()
@@ -249,9 +249,9 @@ def test_another_network_drops_the_edits(changed: Path, tmp_path: Path) -> None:
     assert not (run.path / "changes.json").exists()
 
 
-def test_edits_after_which_the_layers_do_not_fit_together_write_nothing(pictures: Path, tmp_path: Path) -> None:
+def test_edits_after_which_the_layers_do_not_fit_together_write_nothing(image_folder: Path, tmp_path: Path) -> None:
     with pytest.raises(RunError, match="does not run"):
-        train(small(pictures, tmp_path / "run"), changes=CHANGES[:3])
+        train(small(image_folder, tmp_path / "run"), changes=CHANGES[:3])
     assert not (tmp_path / "run").exists()
 
 

@@ -15,7 +15,7 @@ from gossamer.data.masks.open import open_masks
 from gossamer.data.open import open_data
 from gossamer.errors import DataError
 from gossamer.images.decode import is_text, printable
-from tests.annotations import coco, coco_value, picture, put, voc, xml, yolo
+from tests.annotations import coco, coco_value, voc, write_file, write_image, xml, yolo
 
 NAMES = {
     "Persian": "\u0645\u06cc\u200c\u0648\u0647",
@@ -38,7 +38,7 @@ def test_what_a_terminal_obeys_is_escaped_or_refused(tmp_path: Path, name: str) 
         read_boxes(coco(tmp_path, coco_value([], categories=[{"id": 3, "name": name}])))
     for each in (name, "dog"):
         for i in range(2):
-            picture(tmp_path / "folder" / each / f"{i}.png")
+            write_image(tmp_path / "folder" / each / f"{i}.png")
     assert set(open_data(tmp_path / "folder").classes) == {printable(name), "dog"}
 
 
@@ -48,9 +48,9 @@ def test_folders_and_csv(tmp_path: Path, name: str) -> None:
     lines = ["path,label"]
     for each in (name, "dog"):
         for i in range(3):
-            picture(tmp_path / each / f"{i}.png")
+            write_image(tmp_path / each / f"{i}.png")
             lines.append(f"{each}/{i}.png,{each}")
-    put(tmp_path / "d.csv", "\n".join(lines) + "\n")
+    write_file(tmp_path / "d.csv", "\n".join(lines) + "\n")
     assert set(open_data(tmp_path).classes) == set(open_data(tmp_path / "d.csv").classes) == {name, "dog"}
 
 
@@ -65,7 +65,7 @@ def test_boxes_of_every_format_and_back(tmp_path: Path, name: str) -> None:
         "plain": yolo(tmp_path / "plain", {"a": line}),
     }
     (roots["plain"] / "data.yaml").unlink()
-    put(roots["plain"] / "classes.txt", f"{name}\ndog\n")
+    write_file(roots["plain"] / "classes.txt", f"{name}\ndog\n")
     for kind, root in roots.items():
         assert set(read_boxes(root).classes) == {name, "dog"}, kind
     for kind in ("voc", "coco", "yolo"):
@@ -75,12 +75,12 @@ def test_boxes_of_every_format_and_back(tmp_path: Path, name: str) -> None:
 @named
 def test_masks(tmp_path: Path, name: str) -> None:
     for i in range(3):
-        picture(tmp_path / f"images/{i}.png", 4, 4)
+        write_image(tmp_path / f"images/{i}.png", 4, 4)
         (tmp_path / "masks").mkdir(exist_ok=True)
         Image.fromarray(np.eye(4, dtype=np.uint8)).save(tmp_path / f"masks/{i}.png")
-    put(tmp_path / "classes.txt", f"{name}\ntwo  words\n")
+    write_file(tmp_path / "classes.txt", f"{name}\ntwo  words\n")
     assert open_masks(tmp_path).classes == (name, "two words")
-    put(tmp_path / "classes.txt", f"{name} 0 0 0\ndog\t1 1 1\n")
+    write_file(tmp_path / "classes.txt", f"{name} 0 0 0\ndog\t1 1 1\n")
     assert open_masks(tmp_path).classes == (name, "dog")
 
 
@@ -88,7 +88,7 @@ def test_the_names_of_images_stay_as_they_were(tmp_path: Path) -> None:
     """Saved splits look images up by them."""
     for each in ("cat", "dog"):
         for i in range(2):
-            picture(tmp_path / each / f"a\u3000\u200c{i}.png")
+            write_image(tmp_path / each / f"a\u3000\u200c{i}.png")
     assert "cat/a\\u3000\\u200c0.png" in [*open_data(tmp_path).train.names, *open_data(tmp_path).val.names]
 
 

@@ -1,4 +1,4 @@
-"""The commands around boxes, masks and embeddings, each run as from a shell on pictures made here."""
+"""The commands around boxes, masks and embeddings, each run as from a shell on images made here."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from gossamer.run import Run
 from gossamer.settings import Settings, to_dict
 from gossamer.tasks.dataset_check import check_dataset
 from gossamer.training.rerun import OWN, settings_with_net
-from tests.conftest import write_boxes, write_masks, write_pictures
+from tests.conftest import write_boxes, write_image_folder, write_masks
 from tests.trained import TASKS, runs_of_tasks
 
 SCORES = {"detect": "map50", "segment": "miou", "embed": "recall1"}
@@ -67,7 +67,7 @@ def test_an_index_finds_its_own_images_with_the_model_beside_it(
 def test_a_search_with_nothing_that_can_be_read_fails(home: Path, tmp_path: Path) -> None:
     out = tmp_path / "a.index"
     assert main(["index", str(home / "embed.onnx"), str(home / "people" / "val"), "--out", str(out)]) == 0
-    (tmp_path / "no.png").write_bytes(b"no picture")
+    (tmp_path / "no.png").write_bytes(b"no image")
     assert main(["search", str(out), str(tmp_path / "no.png"), "--model", str(home / "embed.onnx")]) == 2
 
 
@@ -169,7 +169,7 @@ def test_boxes_are_converted(to: str, home: Path, tmp_path: Path, capsys: pytest
 def test_doctor_counts_boxes_and_finds_sizes_that_differ(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     root = write_boxes(tmp_path / "signs", each=4)
     Image.new("RGB", (80, 70)).save(root / "JPEGImages" / "train001.png")
-    (root / "JPEGImages" / "val000.png").write_bytes(b"no picture")
+    (root / "JPEGImages" / "val000.png").write_bytes(b"no image")
     found = json.loads(ran(capsys, "doctor", "--data", root, "--task", "detect", "--json"))
     annotations = found["annotations"]
     assert annotations["counts"]["train"] == {"cone": 2, "sign": 2}
@@ -200,12 +200,12 @@ def test_doctor_counts_pixels_and_names_masks_that_cannot_be_read(tmp_path: Path
 
 
 def test_identities_need_not_be_in_every_split_but_need_a_second_image(tmp_path: Path) -> None:
-    root = write_pictures(tmp_path / "people", classes=2, each=4)
-    write_pictures(root / "more", classes=1, each=1, splits=("train",))
+    root = write_image_folder(tmp_path / "people", classes=2, each=4)
+    write_image_folder(root / "more", classes=1, each=1, splits=("train",))
     (root / "more" / "train" / "class0").rename(root / "val" / "someone")
     (root / "more" / "train").rmdir()
     (root / "more").rmdir()
     advice = check_dataset(str(root), "embed").images.advice
     assert any(line.startswith("Class someone: one image in val") for line in advice)
     assert not any("cannot be learnt" in line or "Collect more" in line for line in advice)
-    assert not check_images(open_data(write_pictures(tmp_path / "two", classes=2, each=2)), identities=True).leaks()
+    assert not check_images(open_data(write_image_folder(tmp_path / "two", classes=2, each=2)), identities=True).leaks()

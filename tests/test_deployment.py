@@ -26,11 +26,11 @@ ROOT = Path(__file__).resolve().parents[1]
 
 
 @pytest.fixture(scope="module")
-def model(pictures: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def model(image_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An exported model file of a run of one epoch."""
     root = tmp_path_factory.mktemp("deployment")
     gossamer.train(
-        Settings(data=str(pictures), out=str(root / "run"), net="mobilenet_v2", width=0.25, input="32", epochs=1, batch=8,
+        Settings(data=str(image_folder), out=str(root / "run"), net="mobilenet_v2", width=0.25, input="32", epochs=1, batch=8,
                  precision="float32", memory_format="channels_last", workers=0)
     )  # fmt: skip
     export(root / "run", root / "model.onnx")
@@ -66,8 +66,8 @@ def test_the_bare_installation_has_nothing_else(bare: dict[str, str]) -> None:
 
 
 @pytest.mark.full
-def test_predict_and_verify_need_numpy_and_pillow_only(bare: dict[str, str], model: Path, pictures: Path) -> None:
-    images = sorted((pictures / "val" / "class1").iterdir())[:3]
+def test_predict_and_verify_need_numpy_and_pillow_only(bare: dict[str, str], model: Path, image_folder: Path) -> None:
+    images = sorted((image_folder / "val" / "class1").iterdir())[:3]
     done = python(bare, "-m", "gossamer", "predict", model, *images, "--top", "3", "--json")
     assert done.returncode == 0, done.stderr
     answers = json.loads(done.stdout)["predictions"]
@@ -82,9 +82,9 @@ def test_predict_and_verify_need_numpy_and_pillow_only(bare: dict[str, str], mod
 
 
 @pytest.mark.full
-def test_what_needs_more_says_which_extra(bare: dict[str, str], pictures: Path, model: Path) -> None:
+def test_what_needs_more_says_which_extra(bare: dict[str, str], image_folder: Path, model: Path) -> None:
     for arguments, extra in [
-        (["train", pictures], "gossamer[train]"),
+        (["train", image_folder], "gossamer[train]"),
         (["verify", model, "--runtime", "onnxruntime"], "gossamer[onnx]"),
         (["verify", model, "--runtime", "openvino"], "gossamer[openvino]"),
         (["report", model.parent / "run"], "gossamer["),
@@ -113,7 +113,7 @@ def test_importing_gossamer_loads_nothing_but_a_little_of_the_standard_library()
     assert not loaded & {"asyncio", "inspect", "logging", "multiprocessing", "ssl", "subprocess", "urllib"}
 
 
-def test_preprocessing_gives_the_bits_of_training(pictures: Path, model: Path) -> None:
+def test_preprocessing_gives_the_bits_of_training(image_folder: Path, model: Path) -> None:
     """What evaluation feeds the network while training, and what the model file's metadata makes of the same file."""
     from gossamer.data.augment import EvalTransform
     from gossamer.training.restore import preprocess_of
@@ -121,7 +121,7 @@ def test_preprocessing_gives_the_bits_of_training(pictures: Path, model: Path) -
     network = load_run(model.parent / "run")
     metadata = gossamer.load(model).metadata
     assert metadata is not None
-    for path in sorted((pictures / "val").rglob("*.png"))[:4]:
+    for path in sorted((image_folder / "val").rglob("*.png"))[:4]:
         in_training = EvalTransform(preprocess_of(network.settings))(path.read_bytes())
         mine = preprocess_of(network.settings).normalise(in_training[None])[0]
         assert np.array_equal(mine, metadata.preprocess(path))
@@ -140,11 +140,11 @@ class Pictures:
 
 @pytest.mark.skipif(not native.LIBRARY.is_file(), reason="the native engine is not built: make engine")
 def test_a_quantised_file_compiles_with_the_card_of_its_original(
-    model: Path, pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    model: Path, image_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """A quantiser changes the graph under the metadata; the original's brings back preprocessing, classes and check inputs."""
     quantization = pytest.importorskip("onnxruntime.quantization")
-    images, few, out = sorted((pictures / "val" / "class1").iterdir()), tmp_path / "few.onnx", tmp_path / "few.goss"
+    images, few, out = sorted((image_folder / "val" / "class1").iterdir()), tmp_path / "few.onnx", tmp_path / "few.goss"
     quantization.quantize_static(
         model, few, Pictures(model, images), quant_format=quantization.QuantFormat.QDQ, per_channel=True
     )

@@ -164,14 +164,14 @@ def test_outputs_that_are_not_finite_give_no_boxes() -> None:
 
 
 @pytest.mark.parametrize("resize", ["squash", "pad", "crop"])
-def test_boxes_find_back_to_the_picture(resize: str) -> None:
+def test_boxes_find_back_to_the_image(resize: str) -> None:
     # a white rectangle on black: where it lies in the input's pixels is where the box is moved to
-    picture = np.zeros((200, 300, 3), np.uint8)
-    picture[60:120, 90:210] = 255
+    white_on_black = np.zeros((200, 300, 3), np.uint8)
+    white_on_black[60:120, 90:210] = 255
     preprocess = Preprocess((64, 80), resize=resize, crop_pct=1.0)
     place = preprocess.place(200, 300)
     box = on_input(np.array([[90, 60, 210, 120]], np.float32), place)
-    rows, columns = np.nonzero(preprocess.pixels(picture)[..., 0] > 128)
+    rows, columns = np.nonzero(preprocess.pixels(white_on_black)[..., 0] > 128)
     assert box[0].tolist() == pytest.approx([columns.min(), rows.min(), columns.max() + 1, rows.max() + 1], abs=0.6)
     assert on_picture(box, place)[0].tolist() == pytest.approx([90, 60, 210, 120], abs=1e-3)
     outside = on_picture(np.array([[-500, -500, 500, 500]], np.float32), place)
@@ -248,7 +248,7 @@ def test_the_first_map_is_the_expansion_and_the_network_is_unchanged_by_reading_
 
 @pytest.mark.parametrize("score", ["softmax", "sigmoid"])
 def test_every_place_speaks_for_its_own_anchor_and_expects_background(score: str) -> None:
-    # a detector whose maps are the picture itself: its outputs at a place depend on that place alone
+    # a detector whose maps are the image itself: its outputs at a place depend on that place alone
     detector = Detector(Whole(), 2, (3, 4), in_chans=2, lite=False, score=score).eval()
     with torch.no_grad():
         detector.logits[0].weight[:, :, [0, 0, 0, 1, 1, 2, 2, 2], [0, 1, 2, 0, 2, 0, 1, 2]] = 0
@@ -393,17 +393,17 @@ def test_a_detector_learns_where_a_square_is() -> None:
     torch.manual_seed(0)
     detector = build_detector("mobilenetv3_small_050", 2, (64, 64))
     loss = DetectionLoss(detector.spec)
-    pictures = torch.zeros(8, 3, 64, 64)
+    images = torch.zeros(8, 3, 64, 64)
     rng, few = np.random.default_rng(0), []
-    for picture in pictures:
+    for image in images:
         x, y, label = int(rng.integers(0, 36)), int(rng.integers(0, 36)), int(rng.integers(2))
-        picture[label, y : y + 24, x : x + 24] = 2
+        image[label, y : y + 24, x : x + 24] = 2
         few.append(Target(np.array([[x, y, x + 24, y + 24]], np.float32), np.array([label])))
     targets, optimiser = collate(few), torch.optim.Adam(detector.parameters(), 3e-3)
     values = []
     for _ in range(30):
         optimiser.zero_grad()
-        mean = loss(detector(pictures), targets).mean()
+        mean = loss(detector(images), targets).mean()
         mean.backward()
         optimiser.step()
         values.append(mean.item())
@@ -532,9 +532,9 @@ def test_fitted_anchors_are_the_middles_of_clusters_of_shapes() -> None:
 def test_anchor_sizes_are_in_input_pixels_and_leave_crowds_out() -> None:
     corners = np.array([[0, 0, 20, 10], [5, 5, 45, 15], [0, 0, 90, 90]], np.float32)
     crowd = np.array([False, False, True])
-    picture = SimpleNamespace(corners=corners, crowd=crowd, size=(100, 200))  # height, width
+    annotated = SimpleNamespace(corners=corners, crowd=crowd, size=(100, 200))  # height, width
     # into 50 x 400 (height, width): twice as wide, half as high
-    assert anchor_sizes_of([picture], (50, 400), seed=0) == [40.0, 5.0, 80.0, 5.0]  # type: ignore[list-item]
+    assert anchor_sizes_of([annotated], (50, 400), seed=0) == [40.0, 5.0, 80.0, 5.0]  # type: ignore[list-item]
 
 
 def test_overlaps_encoding_and_ignored_regions_are_those_of_hand_computed_boxes() -> None:

@@ -35,11 +35,11 @@ def curve(run: Path) -> list[tuple[float, float, float]]:
 @pytest.mark.full
 @pytest.mark.parametrize("net", ["squeezenet1_1", "mobilenet_v2"])
 def test_two_processes_give_the_loss_curve_of_one_and_a_run_goes_on_with_one(
-    net: str, pictures: Path, tmp_path: Path
+    net: str, image_folder: Path, tmp_path: Path
 ) -> None:
     """`cut` is the state after one epoch of two processes, set back to unfinished as a crash would leave it."""
     options, tolerance = NETS[net]
-    common = [str(pictures), "--net", net, *RECIPE, *options]
+    common = [str(image_folder), "--net", net, *RECIPE, *options]
     one, two = tmp_path / "one", tmp_path / "two"
     gossamer("train", *common, "--epochs", "3", "--out", one)
     torchrun(2, "train", *common, "--epochs", "2", "--out", two)

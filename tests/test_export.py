@@ -235,11 +235,11 @@ def test_check_images_become_pixels_of_the_input_size(size: tuple[int, int], cha
 
 
 @pytest.fixture(scope="module")
-def run_folder(pictures: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def run_folder(image_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("runs") / "tiny"
     train(
         Settings(
-            data=str(pictures),
+            data=str(image_folder),
             out=str(out),
             net="mobilenet_v2",
             width=0.25,
@@ -283,7 +283,7 @@ def test_a_run_becomes_one_file_that_verifies_everywhere(exported: tuple[Path, E
 
 
 def test_the_card_says_where_the_model_comes_from_and_no_path(
-    exported: tuple[Path, Exported], run_folder: Path, pictures: Path
+    exported: tuple[Path, Exported], run_folder: Path, image_folder: Path
 ) -> None:
     path, report = exported
     data = path.read_bytes()
@@ -293,10 +293,10 @@ def test_the_card_says_where_the_model_comes_from_and_no_path(
     )
     said = metadata.provenance
     assert said["network"] == "mobilenet_v2" and said["seed"] == 0 and said["date"].endswith("Z")
-    assert said["settings"]["data"] == pictures.name and said["settings"]["width"] == 0.25
+    assert said["settings"]["data"] == image_folder.name and said["settings"]["width"] == 0.25
     assert said["data"]["fingerprint"] == run_data(load_run(run_folder).run).fingerprint
     assert said["metrics"]["accuracy"] == report.comparison.trained["accuracy"]
-    for secret in (str(pictures.parent), str(run_folder.parent), str(Path.home()) + "/"):
+    for secret in (str(image_folder.parent), str(run_folder.parent), str(Path.home()) + "/"):
         assert secret.encode() not in data
 
 
@@ -316,8 +316,8 @@ def test_the_file_answers_from_image_files_as_the_trained_model_does(
         np.testing.assert_array_equal(model.metadata.preprocess(images.read(i)), tensor)
 
 
-def test_verify_and_predict_need_numpy_and_pillow_only(exported: tuple[Path, Exported], pictures: Path) -> None:
-    image = next((pictures / "val" / "class0").iterdir())
+def test_verify_and_predict_need_numpy_and_pillow_only(exported: tuple[Path, Exported], image_folder: Path) -> None:
+    image = next((image_folder / "val" / "class0").iterdir())
     code = (
         "import sys\n"
         "for name in ('torch', 'onnx', 'onnxruntime', 'openvino', 'safetensors', 'yaml', 'rich'): sys.modules[name] = None\n"

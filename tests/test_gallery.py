@@ -205,7 +205,7 @@ def test_a_file_that_cannot_be_read_is_a_data_error(tmp_path: Path) -> None:
 
 
 class Colours:
-    """An embedder whose embedding is the mean colour and a constant; black pictures become nan."""
+    """An embedder whose embedding is the mean colour and a constant; black images become nan."""
 
     path, sha256 = "colours.onnx", MODEL
 
@@ -318,7 +318,7 @@ def test_what_cannot_be_indexed_or_searched_is_one_line(folder: Path, tmp_path: 
         search_files(other, made, [folder])
     for label in ("red", "green", "blue"):
         shutil.rmtree(folder / label)
-    (folder / "yellow.png").write_bytes(b"no picture")
+    (folder / "yellow.png").write_bytes(b"no image")
     with pytest.raises(DataError, match="none of 1 images has an embedding"):
         index_folder(Colours(), folder)
     (folder / "yellow.png").unlink()

@@ -13,7 +13,7 @@ from gossamer.data.masks.open import open_masks
 from gossamer.data.open import open_data
 from gossamer.images.hidden import is_hidden
 from gossamer.runtime.predict import find_images
-from tests.annotations import picture, put, voc, xml, yolo
+from tests.annotations import voc, write_file, write_image, xml, yolo
 
 KEPT_BESIDE = (
     *("@eaDir/p0.jpg/SYNOPHOTO_THUMB_M.jpg", "#recycle/gone.jpg", "@Recycle/gone.png", "$RECYCLE.BIN/S-1/$R1.jpg"),
@@ -30,7 +30,7 @@ def test_ordinary_names_are_not_hidden(name: str) -> None:
 def classes(root: Path) -> Path:
     for name in ("cat", "dog"):
         for i in range(5):
-            picture(root / name / f"p{i}.png")
+            write_image(root / name / f"p{i}.png")
     return root
 
 
@@ -38,7 +38,7 @@ def classes(root: Path) -> Path:
 @pytest.mark.parametrize("at", ["", "cat/"])
 def test_a_folder_of_classes(tmp_path: Path, beside: str, at: str) -> None:
     plain, root = open_data(classes(tmp_path / "plain")), classes(tmp_path / "root")
-    picture(root / at / beside)
+    write_image(root / at / beside)
     data = open_data(root)
     assert data.classes == ("cat", "dog") and data.fingerprint == plain.fingerprint
     (note,) = data.notes
@@ -48,10 +48,10 @@ def test_a_folder_of_classes(tmp_path: Path, beside: str, at: str) -> None:
 def test_folders_of_splits_count_them_by_their_name(tmp_path: Path) -> None:
     for split in ("train", "val"):
         classes(tmp_path / split)
-        picture(tmp_path / split / "cat/@eaDir/p0.png/T.jpg")
-        picture(tmp_path / split / "@eaDir/x.jpg")
-    picture(tmp_path / "#recycle/cat/a.jpg")
-    put(tmp_path / ".git/config", "")
+        write_image(tmp_path / split / "cat/@eaDir/p0.png/T.jpg")
+        write_image(tmp_path / split / "@eaDir/x.jpg")
+    write_image(tmp_path / "#recycle/cat/a.jpg")
+    write_file(tmp_path / ".git/config", "")
     data = open_data(tmp_path)
     assert [len(source) for source in data.splits().values()] == [10, 10]
     assert [note for note in data.notes if "#recycle (1), @eaDir (4)" in note and "5 images" in note]
@@ -65,18 +65,18 @@ def test_boxes_and_masks(tmp_path: Path) -> None:
         (voc(tmp_path / "voc", {name: xml(("a", 1, 1, 9, 9), ("b", 4, 4, 8, 8)) for name in "abcd"}), "JPEGImages"),
     ]
     for root, folder in boxes:
-        picture(root / folder / "@eaDir/a.png/THUMB.jpg")
-        picture(root / folder / "._b.png")
+        write_image(root / folder / "@eaDir/a.png/THUMB.jpg")
+        write_image(root / folder / "._b.png")
         data = open_boxes(root)
         assert len(data.train) + len(data.val) == 4
         assert [note for note in data.notes if "2 images in hidden files" in note and "@eaDir (1)" in note]
     root = tmp_path / "masks"
     for name in "abcd":
-        picture(root / f"images/{name}.png", 4, 4)
+        write_image(root / f"images/{name}.png", 4, 4)
         (root / "masks").mkdir(exist_ok=True)
         Image.fromarray(np.eye(4, dtype=np.uint8)).save(root / f"masks/{name}.png")
     for folder in ("images", "masks"):
-        picture(root / folder / "@eaDir/a.png/T.png")
+        write_image(root / folder / "@eaDir/a.png/T.png")
     data = open_masks(root)
     assert len(data.train) + len(data.val) == 4
     assert len([note for note in data.notes if "@eaDir (1)" in note]) == 2
@@ -84,6 +84,6 @@ def test_boxes_and_masks(tmp_path: Path) -> None:
 
 def test_predictions_of_a_folder(tmp_path: Path) -> None:
     for beside in KEPT_BESIDE:
-        picture(tmp_path / beside)
-    picture(tmp_path / "a.png")
+        write_image(tmp_path / beside)
+    write_image(tmp_path / "a.png")
     assert find_images(tmp_path) == [(tmp_path / "a.png", "")]

@@ -1,4 +1,4 @@
-"""Decoding and preprocessing: every kind of picture comes out right, every broken one as one ImageError."""
+"""Decoding and preprocessing: every kind of image comes out right, every broken one as one ImageError."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ import make_images  # noqa: E402
 
 GOOD = sorted(HOSTILE.glob("images/good-*"))
 BAD = sorted(HOSTILE.glob("images/bad-*"))
-RGB = np.asarray(make_images.picture()).astype(int)
-GREY = np.asarray(make_images.picture().convert("L")).astype(int)
+RGB = np.asarray(make_images.reference_image()).astype(int)
+GREY = np.asarray(make_images.reference_image().convert("L")).astype(int)
 quick = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
@@ -46,7 +46,7 @@ def noise(height: int, width: int, *, seed: int = 0) -> NDArray[np.uint8]:
 
 
 def smooth(height: int, width: int) -> Image.Image:
-    """A picture without detail finer than a fifth of its shorter side."""
+    """An image without detail finer than a fifth of its shorter side."""
     return Image.fromarray(noise(5, 7)).resize((width, height), Image.Resampling.BICUBIC)
 
 
@@ -54,7 +54,7 @@ def difference(a: object, b: object) -> int:
     return int(np.abs(np.asarray(a).astype(int) - np.asarray(b).astype(int)).max())
 
 
-# --- every kind of picture -----------------------------------------------------------------------
+# --- every kind of image -----------------------------------------------------------------------
 
 
 def test_the_hostile_files_are_those_that_the_script_writes(tmp_path: Path) -> None:
@@ -64,7 +64,7 @@ def test_the_hostile_files_are_those_that_the_script_writes(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("path", GOOD, ids=lambda p: p.name)
-def test_a_good_file_decodes_to_the_picture(path: Path) -> None:
+def test_a_good_file_decodes_to_the_image(path: Path) -> None:
     image = decode(path)
     grey = "grey" in path.name
     assert (image.mode, image.size) == ("RGB", (make_images.WIDTH, make_images.HEIGHT))
@@ -168,7 +168,7 @@ def test_one_bit_is_black_and_white() -> None:
 def test_hsv_and_other_modes_of_an_open_image_are_converted() -> None:
     preprocess = Preprocess((32, 48), "squash")
     for mode in ("HSV", "YCbCr", "CMYK", "RGBA", "RGBX"):
-        assert difference(preprocess.pixels(make_images.picture().convert(mode)), RGB) <= 4, mode
+        assert difference(preprocess.pixels(make_images.reference_image().convert(mode)), RGB) <= 4, mode
     with pytest.raises(ImageError, match="LAB"):
         preprocess.pixels(Image.new("LAB", (8, 8)))
 
@@ -441,12 +441,12 @@ RESIZES = st.sampled_from(["crop", "squash", "pad"])
 
 @settings(quick, max_examples=80)
 @given(st.integers(1, 3000), st.integers(1, 3000), RESIZES, st.integers(8, 64), st.integers(8, 64), st.floats(0.1, 1))
-def test_any_picture_comes_out_at_the_size(h: int, w: int, resize: str, oh: int, ow: int, pct: float) -> None:
+def test_any_image_comes_out_at_the_size(h: int, w: int, resize: str, oh: int, ow: int, pct: float) -> None:
     array = np.broadcast_to(np.uint8(77), (h, w))
     preprocess = Preprocess((oh, ow), resize, pct, channels=1, mean=(77 / 255,), std=(1.0,))
     pixels = preprocess.pixels(array)
     assert pixels.shape == (oh, ow, 1) and pixels.dtype == np.uint8
-    assert (pixels == 77).all()  # a plain picture stays plain: nothing from outside is mixed in
+    assert (pixels == 77).all()  # a plain image stays plain: nothing from outside is mixed in
 
 
 @quick
@@ -462,14 +462,14 @@ def test_crop_is_resize_and_centre_crop(h: int, w: int, interpolation: str) -> N
     assert difference(Preprocess((size, size), interpolation=interpolation).pixels(image), expected) <= 2
 
 
-def test_pad_centres_the_whole_picture_on_the_mean_colour() -> None:
+def test_pad_centres_the_whole_image_on_the_mean_colour() -> None:
     array = np.full((50, 100, 3), 200, np.uint8)
     pixels = Preprocess((40, 40), "pad", mean=(0.0, 0.5, 1.0)).pixels(array)
     assert (pixels[10:30] == 200).all()
     assert (pixels[:10] == (0, 128, 255)).all() and (pixels[30:] == (0, 128, 255)).all()
 
 
-def test_squash_takes_the_whole_picture() -> None:
+def test_squash_takes_the_whole_image() -> None:
     array = np.zeros((40, 80), np.uint8)
     array[:, 40:] = 255
     pixels = Preprocess((16, 16), "squash", interpolation="nearest").pixels(array)
@@ -518,8 +518,8 @@ def test_normalise_is_the_formula_rounded_once() -> None:
     assert result.shape == (5, 3, 8, 9) and result.dtype == np.float32 and result.flags.c_contiguous
     exact = (pixels / 255.0 - np.array(preprocess.mean)) / np.array(preprocess.std)
     assert np.array_equal(result, exact.astype(np.float32).transpose(0, 3, 1, 2))
-    one = preprocess(make_images.picture())
-    assert np.array_equal(one, preprocess.normalise(preprocess.pixels(make_images.picture())[None])[0])
+    one = preprocess(make_images.reference_image())
+    assert np.array_equal(one, preprocess.normalise(preprocess.pixels(make_images.reference_image())[None])[0])
 
 
 def test_the_table_is_what_normalise_looks_up() -> None:

@@ -29,7 +29,7 @@ def encoded(image: Image.Image, kind: str = "PNG", **options: object) -> bytes:
 
 
 def scene(seed: int, size: tuple[int, int] = (48, 40)) -> Image.Image:
-    """A picture with large shapes and a little texture, unlike those of other seeds."""
+    """An image with large shapes and a little texture, unlike those of other seeds."""
     rng = np.random.default_rng(seed)
     coarse = Image.fromarray(rng.integers(0, 256, (6, 6, 3), dtype=np.uint8)).resize(size, Image.Resampling.BICUBIC)
     texture = rng.integers(-10, 11, (size[1], size[0], 3))
@@ -213,8 +213,8 @@ def test_progress_counts_every_image() -> None:
     assert progress.total == progress.seen == 48
 
 
-def test_a_folder_on_disk_is_inspected_through_open_data(pictures: Path) -> None:
-    found = check_images(open_data(pictures))
+def test_a_folder_on_disk_is_inspected_through_open_data(image_folder: Path) -> None:
+    found = check_images(open_data(image_folder))
     assert found.unreadable == [] and set(found.splits) == {"train", "val"}
     assert found.splits["train"].formats == {"PNG": 36}
 

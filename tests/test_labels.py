@@ -26,7 +26,7 @@ from tests.shop import EVERY, write_shop
 
 @pytest.fixture
 def table(tmp_path: Path) -> Callable[[str], Path]:
-    """A CSV file of this text beside two pictures, a.png and b.png of 4 x 3 pixels."""
+    """A CSV file of this text beside two images, a.png and b.png of 4 x 3 pixels."""
 
     def write(content: str) -> Path:
         for name in ("a", "b"):

@@ -16,7 +16,7 @@ from gossamer.data.open import open_data, open_source, read_table
 from gossamer.errors import DataError
 from gossamer.settings import Settings
 from gossamer.tasks.registry import task_of
-from tests.annotations import coco, picture, put, voc, xml, yolo
+from tests.annotations import coco, voc, write_file, write_image, xml, yolo
 
 LINE = "0 .5 .5 .5 .5\n1 .5 .5 .2 .2\n"
 
@@ -24,7 +24,7 @@ LINE = "0 .5 .5 .5 .5\n1 .5 .5 .2 .2\n"
 def masks(root: Path, images: str, targets: str) -> Path:
     for split in ("train", "val"):
         for name in "abc":
-            picture(root / images.format(split) / f"{name}.png", 4, 4)
+            write_image(root / images.format(split) / f"{name}.png", 4, 4)
             target = root / targets.format(split) / f"{name}.png"
             target.parent.mkdir(parents=True, exist_ok=True)
             Image.fromarray(np.eye(4, dtype=np.uint8)).save(target)
@@ -41,7 +41,7 @@ OTHER_TASKS = {
     "YOLO": (lambda root: yolo(root, {"a": LINE}), "detect"),
     "YOLO by split": (
         lambda root: [
-            (picture(root / split / "images/a.png"), put(root / split / "labels/a.txt", LINE))
+            (write_image(root / split / "images/a.png"), write_file(root / split / "labels/a.txt", LINE))
             for split in ("train", "val")
         ],
         "detect",
@@ -62,7 +62,7 @@ def test_boxes_and_masks_are_no_classes(tmp_path: Path, name: str, task: str) ->
 def test_classes_called_as_such_folders_are_classes(tmp_path: Path) -> None:
     for name, stem in (("images", "a{}"), ("masks", "b{}"), ("labels", "c{}")):
         for i in range(3):
-            picture(tmp_path / name / f"{stem.format(i)}.png")
+            write_image(tmp_path / name / f"{stem.format(i)}.png")
     data = task_of("classify").open_data(Settings(data=str(tmp_path)))
     assert data.classes == ("images", "labels", "masks")
 
@@ -70,8 +70,8 @@ def test_classes_called_as_such_folders_are_classes(tmp_path: Path) -> None:
 def test_classes_beside_a_json_of_boxes_are_classes(tmp_path: Path) -> None:
     for name in ("cat", "dog"):
         for i in range(3):
-            picture(tmp_path / name / f"{i}.png")
-    put(tmp_path / "boxes.json", json.dumps({"images": [], "annotations": [], "categories": []}))
+            write_image(tmp_path / name / f"{i}.png")
+    write_file(tmp_path / "boxes.json", json.dumps({"images": [], "annotations": [], "categories": []}))
     assert task_of("classify").open_data(Settings(data=str(tmp_path))).classes == ("cat", "dog")
 
 
@@ -86,7 +86,7 @@ def test_classes_beside_a_json_of_boxes_are_classes(tmp_path: Path) -> None:
 )
 def test_a_json_beside_yolo_labels_leaves_them_yolo(tmp_path: Path, value: object) -> None:
     root = yolo(tmp_path, dict.fromkeys("abcd", LINE))
-    put(root / "notes.json", json.dumps(value, indent=1))
+    write_file(root / "notes.json", json.dumps(value, indent=1))
     assert recognise(root) == "yolo"
     assert open_boxes(root).classes == ("zebra", "ant")
 
@@ -94,11 +94,11 @@ def test_a_json_beside_yolo_labels_leaves_them_yolo(tmp_path: Path, value: objec
 def test_csv_paths_with_backslashes(tmp_path: Path) -> None:
     for name in ("cat", "dog"):
         for i in range(3):
-            picture(tmp_path / name / f"p{i}.png")
-    picture(tmp_path / "cat\\odd.png")
+            write_image(tmp_path / name / f"p{i}.png")
+    write_image(tmp_path / "cat\\odd.png")
     lines = [f"{name}\\p{i}.png,{name}" for name in ("cat", "dog") for i in range(3)]
-    put(tmp_path / "w.csv", "path,label\r\n" + "\r\n".join(lines) + "\r\n")
-    put(tmp_path / "u.csv", "path,label\n" + "\n".join(lines).replace("\\", "/") + "\ncat\\odd.png,cat\n")
+    write_file(tmp_path / "w.csv", "path,label\r\n" + "\r\n".join(lines) + "\r\n")
+    write_file(tmp_path / "u.csv", "path,label\n" + "\n".join(lines).replace("\\", "/") + "\ncat\\odd.png,cat\n")
     windows, plain = read_table(tmp_path / "w.csv"), read_table(tmp_path / "u.csv")
     assert windows.names == plain.names[:3] + plain.names[4:] and not windows.notes and not plain.notes
     assert plain.store.read(plain.names.index("cat\\\\odd.png" if "cat\\\\odd.png" in plain.names else "cat\\odd.png"))
@@ -106,7 +106,7 @@ def test_csv_paths_with_backslashes(tmp_path: Path) -> None:
 
 def shard(path: Path, labels: list[object], ending: str = "cls") -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
-    image = picture(path.parent / "x.png").read_bytes()
+    image = write_image(path.parent / "x.png").read_bytes()
     with tarfile.open(path, "w") as tar:
         for i, label in enumerate(labels):
             for name, data in ((f"s{i}.png", image), (f"s{i}.{ending}", str(label).encode())):
@@ -144,7 +144,7 @@ def test_a_class_number_beyond_the_classes_is_refused(tmp_path: Path) -> None:
 
 def test_validation_shards_elsewhere_have_the_classes_of_the_training_shards(tmp_path: Path) -> None:
     shard(tmp_path / "learn/train.tar", [0, 1, 1, 0])
-    put(tmp_path / "learn/classes.txt", "zebra\napple\n")
+    write_file(tmp_path / "learn/classes.txt", "zebra\napple\n")
     val = shard(tmp_path / "check/some.tar", [1, 1, 0])
     data = open_data(tmp_path / "learn", val=val)
     assert data.classes == data.val.classes == ("zebra", "apple") and data.val.labels.tolist() == [1, 1, 0]
@@ -164,8 +164,10 @@ def test_validation_shards_elsewhere_have_the_classes_of_the_training_shards(tmp
 def test_voc_as_tools_write_it(tmp_path: Path, image: str, annotation: str) -> None:
     for split, names in (("train", "abcd"), ("valid", "ef")):
         for name in names:
-            picture(tmp_path / image.format(split=split, name=name))
-            put(tmp_path / annotation.format(split=split, name=name), xml(("a", 5, 9, 20, 30), ("b", 1, 1, 9, 9)))
+            write_image(tmp_path / image.format(split=split, name=name))
+            write_file(
+                tmp_path / annotation.format(split=split, name=name), xml(("a", 5, 9, 20, 30), ("b", 1, 1, 9, 9))
+            )
     data = open_boxes(tmp_path)
     assert data.classes == ("a", "b") and len(data.train) + len(data.val) == 6 and not data.notes
     if "{split}" in image:

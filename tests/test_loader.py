@@ -21,7 +21,7 @@ from gossamer.data.source import Source
 from gossamer.errors import DataError
 from gossamer.images.preprocess import Preprocess
 from gossamer.settings import Settings
-from tests.conftest import write_pictures
+from tests.conftest import write_image_folder
 
 P = Preprocess((16, 16), crop_pct=1.0)
 TRAIN = TrainTransform(P, Settings(color_jitter=0.2, random_erasing=0.3))
@@ -30,12 +30,12 @@ CLASSES = ("class0", "class1", "class2")
 
 @pytest.fixture(scope="module")
 def source(tmp_path_factory: pytest.TempPathFactory) -> Source:
-    return open_data(write_pictures(tmp_path_factory.mktemp("loader"), each=17, size=24)).train
+    return open_data(write_image_folder(tmp_path_factory.mktemp("loader"), each=17, size=24)).train
 
 
 def spoilt(tmp_path: Path, *which: int, each: int = 17) -> Source:
     """A source whose images at these indices are empty files."""
-    root = write_pictures(tmp_path / "spoilt", each=each, size=24, splits=("all",)) / "all"
+    root = write_image_folder(tmp_path / "spoilt", each=each, size=24, splits=("all",)) / "all"
     found = open_source(root, CLASSES)
     for index in which:
         (root / found.names[index]).write_bytes(b"")
@@ -193,7 +193,7 @@ class Broken:
 
     shape = (16, 16, 3)
 
-    def __call__(self, picture: object, rng: object) -> object:
+    def __call__(self, image: object, rng: object) -> object:
         raise ZeroDivisionError("in the transform")
 
 
@@ -281,7 +281,7 @@ time.sleep(100)
 
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks at processes by number")
 def test_a_killed_parent_leaves_no_worker_behind(tmp_path: Path) -> None:
-    root = write_pictures(tmp_path, each=3, splits=("all",)) / "all"
+    root = write_image_folder(tmp_path, each=3, splits=("all",)) / "all"
     with subprocess.Popen([sys.executable, "-c", PARENT, str(root)], stdout=subprocess.PIPE, text=True) as parent:
         assert parent.stdout is not None
         workers = [int(number) for number in parent.stdout.readline().split()]

@@ -37,14 +37,14 @@ def save(path: Path, array: Any, mode: str | None = None) -> Path:
     return path
 
 
-def picture(height: int = 6, width: int = 8) -> np.ndarray:
+def random_pixels(height: int = 6, width: int = 8) -> np.ndarray:
     return RNG.integers(0, 256, (height, width, 3), dtype=np.uint8)
 
 
 def folder(root: Path, count: int = 4, values: tuple[int, ...] = (0, 1, 2), parts: tuple[str, ...] = ("train", "val")):
     for part in parts:
         for index in range(count):
-            save(root / part / "images" / f"{index}.png", picture())
+            save(root / part / "images" / f"{index}.png", random_pixels())
             save(root / part / "masks" / f"{index}.png", mask(*values))
     return root
 
@@ -60,7 +60,7 @@ def encoded(pixels: np.ndarray, kind: str = "PNG") -> bytes:
 
 @pytest.mark.parametrize("resize", ["squash", "pad"])
 @pytest.mark.parametrize("size", [(40, 64), (21, 13)])
-def test_picture_and_mask_move_as_one(resize: str, size: tuple[int, int]) -> None:
+def test_image_and_mask_move_as_one(resize: str, size: tuple[int, int]) -> None:
     """With the nearest pixel taken for both, each pixel of the result shows its own class, or the page."""
     truth = RNG.integers(0, 20, size, dtype=np.uint8)
     pixels = np.repeat(truth[..., None] * 10, 3, axis=2)
@@ -82,7 +82,7 @@ def test_picture_and_mask_move_as_one(resize: str, size: tuple[int, int]) -> Non
 
 
 def test_at_scale_one_training_sees_what_deployment_sees() -> None:
-    pixels = picture(60, 80)
+    pixels = random_pixels(60, 80)
     preprocess = Preprocess((32, 48), resize="pad")
     transform = SegmentTransform(preprocess, scale=(1, 1), flip=0)
     image, target = transform.joint(encoded(pixels), mask(1, height=60, width=80), np.random.default_rng(0))
@@ -127,7 +127,7 @@ def test_folders_by_split_are_recognised(tmp_path: Path) -> None:
 def test_splits_inside_the_folders_are_recognised(tmp_path: Path) -> None:
     for split, count in (("train", 3), ("validation", 2)):
         for index in range(count):
-            save(tmp_path / "images" / split / f"town/{index}.png", picture())
+            save(tmp_path / "images" / split / f"town/{index}.png", random_pixels())
             save(tmp_path / "masks" / split / f"town/{index}_mask.png", mask(0, 1))
     data = open_masks(tmp_path)
     assert (len(data.train), len(data.val)) == (3, 2)
@@ -135,7 +135,7 @@ def test_splits_inside_the_folders_are_recognised(tmp_path: Path) -> None:
 
 def test_a_flat_folder_is_split_by_seed(tmp_path: Path) -> None:
     for index in range(10):
-        save(tmp_path / "images" / f"{index}.png", picture())
+        save(tmp_path / "images" / f"{index}.png", random_pixels())
         save(tmp_path / "masks" / f"{index}.png", mask(0, 1))
     data = open_masks(tmp_path, val_share=0.3, seed=1)
     assert (len(data.train), len(data.val)) == (7, 3)
@@ -146,7 +146,7 @@ def test_a_flat_folder_is_split_by_seed(tmp_path: Path) -> None:
 
 def voc(root: Path) -> Path:
     for index in range(6):
-        save(root / "JPEGImages" / f"{index}.jpg", picture())
+        save(root / "JPEGImages" / f"{index}.jpg", random_pixels())
         if index < 5:
             image = Image.fromarray(mask(0, 1, 2, 255))
             image.putpalette(np.vstack([[[0, 0, 0]], answers.palette(255)]).astype(np.uint8).ravel().tolist())
@@ -192,7 +192,7 @@ def test_an_ignored_value_is_no_class(tmp_path: Path) -> None:
 def test_colours_are_classes_by_the_classes_file(tmp_path: Path, mode: str) -> None:
     colours = np.array([[128, 64, 0], [0, 0, 255], [9, 9, 9]], np.uint8)
     for split in ("train", "val"):
-        save(tmp_path / split / "images" / "a.jpg", picture())
+        save(tmp_path / split / "images" / "a.jpg", random_pixels())
         image = Image.fromarray(colours[mask(0, 1, 2)])
         image = image.quantize(16) if mode == "P" else image.convert(mode)
         (tmp_path / split / "masks").mkdir()
@@ -206,7 +206,7 @@ def test_colours_are_classes_by_the_classes_file(tmp_path: Path, mode: str) -> N
 @pytest.mark.parametrize("mode", ["L", "1", "RGB"])
 def test_masks_in_black_and_white_are_classes_by_their_colours(tmp_path: Path, mode: str) -> None:
     for split in ("train", "val"):
-        save(tmp_path / split / "images" / "a.png", picture())
+        save(tmp_path / split / "images" / "a.png", random_pixels())
         save(tmp_path / split / "masks" / "a.png", mask(0, 255), mode)
     if mode == "L":
         with pytest.raises(DataError, match="object 255 255 255"):
@@ -240,13 +240,13 @@ def test_validation_data_may_lie_elsewhere(tmp_path: Path) -> None:
 
 def test_a_saved_split_is_found_again(tmp_path: Path) -> None:
     for index in range(6):
-        save(tmp_path / "images" / f"{index}.png", picture())
+        save(tmp_path / "images" / f"{index}.png", random_pixels())
         save(tmp_path / "masks" / f"{index}.png", mask(0, 1))
     data = open_masks(tmp_path)
     rows = split_rows(data)
     gone, added = Path(data.train.names[0]).name, "7.png"
     (tmp_path / "masks" / gone).unlink()
-    save(tmp_path / "images" / added, picture())
+    save(tmp_path / "images" / added, random_pixels())
     save(tmp_path / "masks" / added, mask(0, 1))
     again = apply_split(tmp_path, rows, classes=data.classes, read=read_masks)
     assert again.val.names == data.val.names and again.train.names == data.train.names[1:]
@@ -278,9 +278,9 @@ def test_pixels_of_each_class_are_counted(tmp_path: Path) -> None:
 
 def test_what_lies_alone_is_noted(tmp_path: Path) -> None:
     folder(tmp_path, 3)
-    save(tmp_path / "train/images/lonely.png", picture())
+    save(tmp_path / "train/images/lonely.png", random_pixels())
     save(tmp_path / "train/masks/forgotten.png", mask(0, 1))
-    save(tmp_path / "test/images/a.png", picture())
+    save(tmp_path / "test/images/a.png", random_pixels())
     notes = open_masks(tmp_path).notes
     assert any("1 images have no mask and are left out: lonely" in note for note in notes)
     assert any("1 masks have no image and are left out: forgotten" in note for note in notes)
@@ -304,7 +304,7 @@ BAD_MASKS: dict[str, tuple[Callable[[Path], object], str]] = {
         lambda root: Image.fromarray(mask(0, 1).astype(np.uint16) * 300).save(root / "train/masks/0.png"),
         "value 300",
     ),
-    "colours without a list": (lambda root: save(root / "train/masks/0.png", picture()), "has colours"),
+    "colours without a list": (lambda root: save(root / "train/masks/0.png", random_pixels()), "has colours"),
     "a JPEG": (_jpeg, "is a JPEG file"),
     "empty": (lambda root: (root / "train/masks/0.png").write_bytes(b""), "is empty"),
     "cut off": (lambda root: (root / "train/masks/0.png").write_bytes(encoded(mask(0, 1))[:60]), "0.png"),
@@ -335,7 +335,7 @@ def test_a_mask_is_as_upright_as_its_image(tmp_path: Path) -> None:
     data = open_masks(folder(tmp_path), num_classes=3)
     exif = Image.Exif()
     exif[0x0112] = 6  # a quarter turn: 8 x 6 stored pixels are 6 x 8 upright
-    Image.fromarray(picture()).save(tmp_path / "train/images/0.png", exif=exif)
+    Image.fromarray(random_pixels()).save(tmp_path / "train/images/0.png", exif=exif)
     with pytest.raises(ImageError, match="8 x 6 pixels, its image 6 x 8"):
         data.train.targets.read(0)
     save(tmp_path / "train/masks/0.png", mask(0, 1, height=8, width=6))
@@ -369,7 +369,7 @@ BAD_DATA: dict[str, tuple[Callable[[Path], object], str]] = {
         "no image has a mask",
     ),
     "one class": (lambda root: [save(p, mask(0)) for p in root.glob("*/masks/*")], "one class"),
-    "all masks wrong": (lambda root: [save(p, picture()) for p in root.glob("*/masks/*")], "has colours"),
+    "all masks wrong": (lambda root: [save(p, random_pixels()) for p in root.glob("*/masks/*")], "has colours"),
     "both classes files": (
         lambda root: [(root / name).write_text("a\nb\n") for name in label_maps.FILES],
         "both classes.txt and classes.json",

@@ -62,13 +62,13 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_boxes_and_masks_go_where_the_pixels_go() -> None:
-    picture = np.zeros((20, 40, 3), np.uint8)
-    picture[5:15, 10:20] = 255
-    mask = (picture[..., 0] > 0).astype(np.uint8)
+    image = np.zeros((20, 40, 3), np.uint8)
+    image[5:15, 10:20] = 255
+    mask = (image[..., 0] > 0).astype(np.uint8)
     boxes = BoxTarget.plain([[10, 5, 20, 15]], [0], (20, 40))
     preprocess = Preprocess(size=(32, 32), resize="pad", interpolation="nearest", mean=(0.0,) * 3, std=(1.0,) * 3)
     settings = Settings(flip=0.5, vertical_flip=0.5)
-    data = _png(picture)
+    data = _png(image)
     seen = set()
     for seed in range(12):
         pixels, found = PlacedLabels(preprocess, settings, ["b"], ["m"]).joint(

@@ -1,4 +1,4 @@
-"""Predictions drawn on the picture."""
+"""Predictions drawn on the image."""
 
 from __future__ import annotations
 

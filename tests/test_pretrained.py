@@ -252,11 +252,15 @@ def test_offline_takes_what_the_cache_holds_and_refuses_what_is_damaged(
 
 
 def test_the_offline_flag_keeps_training_from_the_network(
-    mirror: Mirror, monkeypatch: pytest.MonkeyPatch, pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    mirror: Mirror,
+    monkeypatch: pytest.MonkeyPatch,
+    image_folder: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.setenv("GOSSAMER_OFFLINE", "0")  # so that what the flag sets is taken back
     out = tmp_path / "run"
-    code = main(["train", str(pictures), "--weights", "default", "--out", str(out), "--input", "32", "--offline"])
+    code = main(["train", str(image_folder), "--weights", "default", "--out", str(out), "--input", "32", "--offline"])
     printed = capsys.readouterr().err
     assert code == 2 and "nothing is fetched offline" in printed and printed.count("\n") == 1
     assert not mirror.asked and not out.exists()
@@ -272,11 +276,13 @@ def small(data: Path, out: Path, **changes: Any) -> Settings:
 
 
 def test_a_run_takes_the_preprocessing_of_its_weights_unless_told_otherwise(
-    mirror: Mirror, pictures: Path, tmp_path: Path
+    mirror: Mirror, image_folder: Path, tmp_path: Path
 ) -> None:
     other = counterpart("timm", "mobilenetv3_small_050")
     mirror.hub("timm/mobilenetv3_small_050.lamb_in1k", safetensors.torch.save(other.state_dict()))
-    run = train(small(pictures, tmp_path / "a", net="mobilenetv3_small_050", weights="default", input="128", lr=0.0))
+    run = train(
+        small(image_folder, tmp_path / "a", net="mobilenetv3_small_050", weights="default", input="128", lr=0.0)
+    )
     saved = yaml.safe_load((run.path / "settings.yaml").read_text())
     listed = WEIGHTS["mobilenetv3_small_050"][0]
     assert (saved["interpolation"], saved["norm_eps"]) == (listed.interpolation, listed.norm_eps) == ("bicubic", 1e-5)
@@ -286,11 +292,16 @@ def test_a_run_takes_the_preprocessing_of_its_weights_unless_told_otherwise(
     assert torch.equal(network.model.get_parameter("stem.conv.weight"), other.get_parameter("conv_stem.weight"))
 
     told = small(
-        pictures, tmp_path / "b", net="mobilenetv3_small_050", weights=listed.name, mean=[0.4], interpolation="nearest"
+        image_folder,
+        tmp_path / "b",
+        net="mobilenetv3_small_050",
+        weights=listed.name,
+        mean=[0.4],
+        interpolation="nearest",
     )
     settings = train(told).settings
     assert (settings.mean, settings.std, settings.interpolation) == ((0.4,), listed.std, "nearest")
-    plain = train(small(pictures, tmp_path / "c", net="mobilenetv1_025")).settings
+    plain = train(small(image_folder, tmp_path / "c", net="mobilenetv1_025")).settings
     assert (plain.interpolation, plain.mean, plain.norm_eps) == ("bilinear", (0.485, 0.456, 0.406), None)
 
 
@@ -331,21 +342,21 @@ def test_options_that_are_none_are_refused(text: str) -> None:
     ],
 )
 def test_a_wrong_option_is_one_line_and_nothing_is_written(
-    settings: dict[str, Any], message: str, pictures: Path, tmp_path: Path
+    settings: dict[str, Any], message: str, image_folder: Path, tmp_path: Path
 ) -> None:
     with pytest.raises(InputError) as caught:
-        train(small(pictures, tmp_path / "run", **settings))
+        train(small(image_folder, tmp_path / "run", **settings))
     assert message in str(caught.value) and not (tmp_path / "run").exists()
 
 
 @pytest.mark.full
 def test_the_options_are_those_of_the_run_when_it_is_evaluated_and_resumed(
-    pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    image_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     flags = (
         "--net shufflenet_v2_x0_5 --act silu --norm group --drop-path-rate 0.1 --output-stride 16 --epochs 1".split()
     )
-    arguments = ["train", str(pictures), "--out", str(tmp_path / "run"), "--input", "32", "--batch", "12", *flags]
+    arguments = ["train", str(image_folder), "--out", str(tmp_path / "run"), "--input", "32", "--batch", "12", *flags]
     arguments += "--precision float32 --memory-format channels_first --threads 1 --workers 0".split()
     assert main([*arguments, "--net-options", "down_unit=authors"]) == 0
     model = load_run(tmp_path / "run").model
@@ -364,10 +375,10 @@ def test_the_options_are_those_of_the_run_when_it_is_evaluated_and_resumed(
 
 
 def test_a_run_is_repeated_from_its_settings_without_a_word_lost(
-    make_pictures: Callable[..., Path], tmp_path: Path
+    make_image_folder: Callable[..., Path], tmp_path: Path
 ) -> None:
     run = train(
-        small(make_pictures(each=6), tmp_path / "a", net="resnet18", width=0.125, net_options="repeats=1,1,1,1")
+        small(make_image_folder(each=6), tmp_path / "a", net="resnet18", width=0.125, net_options="repeats=1,1,1,1")
     )
     again = Settings(**{**yaml.safe_load((run.path / "settings.yaml").read_text()), "out": str(tmp_path / "b")})
     assert load_run(train(again).path).model.state_dict().keys() == load_run(run.path).model.state_dict().keys()

@@ -169,8 +169,8 @@ def test_names_of_classifiers() -> None:
         select_classifiers(",")
 
 
-def test_features_are_the_embedding_of_the_deployment_pixels(pictures: Path) -> None:
-    network = of_network(Settings(data=str(pictures), net=NET, input="32x32", seed=3), SILENT)
+def test_features_are_the_embedding_of_the_deployment_pixels(image_folder: Path) -> None:
+    network = of_network(Settings(data=str(image_folder), net=NET, input="32x32", seed=3), SILENT)
     found = extract(network, network.data.val, 5, "", SILENT)
     torch.manual_seed(3)
     plain = create_model(NET, num_classes=3, small_input=True).eval()
@@ -185,11 +185,11 @@ def test_features_are_the_embedding_of_the_deployment_pixels(pictures: Path) -> 
     assert (found.y == network.data.val.labels).all()
 
 
-def test_weights_of_a_file_are_taken_and_said(pictures: Path, tmp_path: Path) -> None:
+def test_weights_of_a_file_are_taken_and_said(image_folder: Path, tmp_path: Path) -> None:
     torch.manual_seed(11)
     other = create_model(NET, num_classes=7, small_input=True)
     save_file(other.state_dict(), tmp_path / "other.safetensors")
-    settings = Settings(data=str(pictures), net=NET, input="32x32", weights=str(tmp_path / "other.safetensors"))
+    settings = Settings(data=str(image_folder), net=NET, input="32x32", weights=str(tmp_path / "other.safetensors"))
     network = of_network(settings, SILENT)
     assert (network.trained, network.warning) == (True, "")
     assert any("tensors taken" in note for note in network.notes)
@@ -199,21 +199,21 @@ def test_weights_of_a_file_are_taken_and_said(pictures: Path, tmp_path: Path) ->
         assert network.forward(pixels) == pytest.approx(other.eval()(torch.from_numpy(pixels)).numpy(), abs=1e-5)
 
 
-def test_a_missing_package_is_named_before_the_work(pictures: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_package_is_named_before_the_work(image_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "sklearn.preprocessing", None)
     with pytest.raises(MissingPackageError, match=r"scikit-learn.*gossamer\[probe\]"):
-        probe(pictures, net=NET)
+        probe(image_folder, net=NET)
 
 
-def test_features_that_are_not_finite_are_refused(pictures: Path) -> None:
-    network = of_network(Settings(data=str(pictures), net=NET), SILENT)
+def test_features_that_are_not_finite_are_refused(image_folder: Path) -> None:
+    network = of_network(Settings(data=str(image_folder), net=NET), SILENT)
     broken = dataclasses.replace(network, forward=lambda images: np.full((len(images), 4), np.inf, np.float32))
     with pytest.raises(DataError, match="NaN or infinity"):
         extract(broken, network.data.val, 8, "", SILENT)
 
 
-def test_probe_sets_unreadable_images_aside_and_draws(make_pictures: Callable[..., Path], tmp_path: Path) -> None:
-    photos = make_pictures(each=6)
+def test_probe_sets_unreadable_images_aside_and_draws(make_image_folder: Callable[..., Path], tmp_path: Path) -> None:
+    photos = make_image_folder(each=6)
     (photos / "train" / "class0" / "000.png").write_bytes(b"no image")
     found = probe(photos, net=NET, classifiers="logistic,knn", folds=9)
     assert (found.train_images, found.held_images, found.folds) == (17, 18, 5)
@@ -235,26 +235,26 @@ def test_probe_sets_unreadable_images_aside_and_draws(make_pictures: Callable[..
     ("arguments", "match"),
     [({"folds": 1}, "folds"), ({"data": ""}, "data"), ({"run": "r", "weights": "default"}, "--weights")],
 )
-def test_what_cannot_be_probed(pictures: Path, arguments: dict[str, object], match: str) -> None:
+def test_what_cannot_be_probed(image_folder: Path, arguments: dict[str, object], match: str) -> None:
     with pytest.raises(SettingsError, match=match):
-        probe(**{"data": pictures, "net": NET, **arguments})  # type: ignore[arg-type]
+        probe(**{"data": image_folder, "net": NET, **arguments})  # type: ignore[arg-type]
 
 
 def test_the_command_probes_a_run_with_its_own_data(
-    pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    image_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run = str(tmp_path / "run")
-    train(Settings(data=str(pictures), net=NET, input="32", epochs=1, batch=12, workers=0, threads=1, out=run))
-    picture = tmp_path / "p.svg"
-    assert main(["probe", "--run", run, "--classifiers", "logistic,forest", "--plot", str(picture), "--json"]) == 0
+    train(Settings(data=str(image_folder), net=NET, input="32", epochs=1, batch=12, workers=0, threads=1, out=run))
+    chart = tmp_path / "p.svg"
+    assert main(["probe", "--run", run, "--classifiers", "logistic,forest", "--plot", str(chart), "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert found["trained"]
     assert "flatter" in found["warning"]
     assert found["input"] == [3, 32, 32]
     assert [row["name"] for row in found["rows"]] == [MAJORITY, "logistic", "forest"]
-    assert picture.exists()
-    assert main(["probe", str(pictures), "--run", run, "--classifiers", "knn", "--folds", "3", "--json"]) == 0
+    assert chart.exists()
+    assert main(["probe", str(image_folder), "--run", run, "--classifiers", "knn", "--folds", "3", "--json"]) == 0
     elsewhere = json.loads(capsys.readouterr().out)
     assert (elsewhere["warning"], elsewhere["folds"]) == ("", 3)
-    assert main(["probe", str(pictures), "--classifiers", "nonsense"]) == 2
+    assert main(["probe", str(image_folder), "--classifiers", "nonsense"]) == 2
     assert "no classifier is called 'nonsense'" in capsys.readouterr().err

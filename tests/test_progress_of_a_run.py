@@ -33,9 +33,9 @@ class Interrupt(Progress):
 
 
 @pytest.mark.parametrize("epochs", [0.3, 1.2, 1.5, 2.9])
-def test_epochs_with_a_fraction_end(pictures: Path, tmp_path: Path, epochs: float) -> None:
+def test_epochs_with_a_fraction_end(image_folder: Path, tmp_path: Path, epochs: float) -> None:
     """36 images in batches of 8 are 4 steps per epoch."""
-    run = gossamer.train(small(pictures, tmp_path / "run", epochs=epochs, width=0.1))
+    run = gossamer.train(small(image_folder, tmp_path / "run", epochs=epochs, width=0.1))
     rows = run.metrics()
     assert rows[-1]["step"] == max(1, round(4 * epochs))
     steps = [row["step"] for row in rows]
@@ -44,13 +44,13 @@ def test_epochs_with_a_fraction_end(pictures: Path, tmp_path: Path, epochs: floa
 
 
 @pytest.mark.parametrize("gone", [1, 9, 20])
-def test_a_run_resumed_with_images_gone_ends(make_pictures: Callable[..., Path], tmp_path: Path, gone: int) -> None:
+def test_a_run_resumed_with_images_gone_ends(make_image_folder: Callable[..., Path], tmp_path: Path, gone: int) -> None:
     """The epochs shrink from 4 steps to fewer: the run ends all the same, and says what is gone."""
-    pictures = make_pictures("images")
-    settings = small(pictures, tmp_path / "run", epochs=4, width=0.1, save_steps=1)
+    image_folder = make_image_folder("images")
+    settings = small(image_folder, tmp_path / "run", epochs=4, width=0.1, save_steps=1)
     with pytest.raises(KeyboardInterrupt):
         gossamer.train(settings, progress=Interrupt(11))
-    for path in sorted((pictures / "train").rglob("*.png"))[:gone]:
+    for path in sorted((image_folder / "train").rglob("*.png"))[:gone]:
         path.unlink()
     lines: list[str] = []
     progress = Progress()
@@ -61,9 +61,9 @@ def test_a_run_resumed_with_images_gone_ends(make_pictures: Callable[..., Path],
     assert any(f"{gone} images are gone" in line for line in lines)
 
 
-def test_the_rate_of_an_epoch_resumed_after_its_last_step_is_that_step_s(pictures: Path, tmp_path: Path) -> None:
+def test_the_rate_of_an_epoch_resumed_after_its_last_step_is_that_step_s(image_folder: Path, tmp_path: Path) -> None:
     options = {"epochs": 2, "width": 0.1, "save_steps": 1, "deterministic": True}
-    rates = [row["lr"] for row in gossamer.train(small(pictures, tmp_path / "a", **options)).metrics()]
+    rates = [row["lr"] for row in gossamer.train(small(image_folder, tmp_path / "a", **options)).metrics()]
 
     class Stop(Progress):
         """Ctrl-C when the first epoch is about to be evaluated."""
@@ -74,15 +74,15 @@ def test_the_rate_of_an_epoch_resumed_after_its_last_step_is_that_step_s(picture
                 raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        gossamer.train(small(pictures, tmp_path / "b", **options), progress=Stop())
+        gossamer.train(small(image_folder, tmp_path / "b", **options), progress=Stop())
     state = json.loads((tmp_path / "b" / "last.json").read_text())
     assert state["counters"]["step_in_epoch"] == 4 and state["counters"]["epoch"] == 0
     assert [row["lr"] for row in gossamer.resume(tmp_path / "b").metrics()] == rates
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory, pictures: Path) -> Path:
-    return gossamer.train(small(pictures, tmp_path_factory.mktemp("run") / "run", epochs=1, width=0.1)).path
+def trained(tmp_path_factory: pytest.TempPathFactory, image_folder: Path) -> Path:
+    return gossamer.train(small(image_folder, tmp_path_factory.mktemp("run") / "run", epochs=1, width=0.1)).path
 
 
 def change(run: Path, where: tuple[str, ...], value: Any) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import write_boxes, write_masks, write_pictures
+from tests.conftest import write_boxes, write_image_folder, write_masks
 from tests.runs import gossamer
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -42,11 +42,11 @@ COMMANDS = INDENTED + FENCED
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder that the README supposes: photos/, boxes, masks and identities, two images, and folders of images."""
     home = tmp_path_factory.mktemp("home")
-    write_pictures(home / "photos", each=8)
+    write_image_folder(home / "photos", each=8)
     write_boxes(home / "signs", each=4)
     write_masks(home / "street", each=4)
-    write_pictures(home / "people", classes=2, each=4)
-    write_pictures(home / "gallery", classes=2, each=2, splits=("",))
+    write_image_folder(home / "people", classes=2, each=4)
+    write_image_folder(home / "gallery", classes=2, each=2, splits=("",))
     images = sorted((home / "photos" / "val" / "class0").iterdir())
     from PIL import Image
 
@@ -98,9 +98,9 @@ def write_files_of_others(home: Path) -> None:
     from tests.test_deployment import Pictures
 
     images = sorted((home / "photos" / "val" / "class1").iterdir())
-    pictures = Pictures(home / "flowers.onnx", images)
+    calibration = Pictures(home / "flowers.onnx", images)
     quantize_static(
-        home / "flowers.onnx", home / "flowers-qdq.onnx", pictures, quant_format=QuantFormat.QDQ, per_channel=True
+        home / "flowers.onnx", home / "flowers-qdq.onnx", calibration, quant_format=QuantFormat.QDQ, per_channel=True
     )
     with pytest.raises(ModelFileError, match="not as it was written"):  # else the command would need no --metadata
         gossamer.load(home / "flowers-qdq.onnx")

@@ -248,14 +248,14 @@ def test_a_class_never_said_is_found() -> None:
 
 
 @pytest.fixture(scope="module")
-def run(pictures: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def run(image_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run folder as training leaves it, with an untrained network."""
     from gossamer.data.open import open_data, split_rows
     from gossamer.networks import create_model
 
     folder = tmp_path_factory.mktemp("report") / "run"
     settings = Settings(
-        data=str(pictures),
+        data=str(image_folder),
         out=str(folder),
         width=0.25,
         input="32",
@@ -268,7 +268,7 @@ def run(pictures: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         threads=1,
         workers=0,
     )
-    images = open_data(pictures)
+    images = open_data(image_folder)
     made = Run.create(settings)
     made.save_data(images.classes, {"how": images.how, "fingerprint": images.fingerprint}, split_rows(images))
     made.save_settings(settings)

@@ -1,4 +1,4 @@
-"""The report of several heads: a table a head, equal to its scores; and the pictures that several heads draw."""
+"""The report of several heads: a table a head, equal to its scores; and the images that several heads draw."""
 
 from __future__ import annotations
 
@@ -139,9 +139,9 @@ def test_a_scatter_draws_what_is_finite(truth: list[float], said: list[float], d
 
 
 def test_boxes_and_masks_of_one_file_are_drawn_over_each_other(run: Path, tmp_path: Path) -> None:
-    model, picture = tmp_path / "shop.onnx", run.parent / "shop" / "pics" / "00.png"
+    model, image_file = tmp_path / "shop.onnx", run.parent / "shop" / "pics" / "00.png"
     export(run, model)
-    assert main(["predict", str(model), str(picture), "--draw", str(tmp_path / "out")]) == 0
+    assert main(["predict", str(model), str(image_file), "--draw", str(tmp_path / "out")]) == 0
     drawn: Any = np.asarray(Image.open(tmp_path / "out" / "00.png").convert("RGB"))
-    given = np.asarray(Image.open(picture).convert("RGB"))
-    assert drawn.shape == given.shape and (drawn != given).any(axis=2).mean() > 0.5, "the mask colours the picture"
+    before = np.asarray(Image.open(image_file).convert("RGB"))
+    assert drawn.shape == before.shape and (drawn != before).any(axis=2).mean() > 0.5, "the mask colours the image"

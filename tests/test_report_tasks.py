@@ -53,7 +53,7 @@ Made = tuple[ReportData, Page]
 
 
 @pytest.fixture(scope="module")
-def runs(pictures: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+def runs(image_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
     """The run folder of a task, trained once."""
     root = tmp_path_factory.mktemp("tasks")
     made: dict[str, Path] = {}
@@ -63,7 +63,7 @@ def runs(pictures: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[
             source, changes = {
                 "detect": (lambda: write_boxes(root / "boxes"), {"input": "64x96", "lr": 0.02}),
                 "segment": (lambda: write_masks(root / "masks"), {"input": "64x96", "lr": 0.05}),
-                "embed": (lambda: pictures, {"input": "32", "lr": 0.01, "per_identity": 2, "dim": 8}),
+                "embed": (lambda: image_folder, {"input": "32", "lr": 0.01, "per_identity": 2, "dim": 8}),
             }[task]
             settings = Settings(data=str(source()), task=task, out=str(root / task), **{**TINY, **changes})
             made[task] = train(settings).path
@@ -115,7 +115,7 @@ def test_the_page_of_a_detector_says_its_scores(made: Callable[[str], Made]) -> 
     html = page.report_html(found)
     table = {row[0]: row[1:] for row in cells(parsed, html) if row and row[0] in CLASSES}
     assert found.counts["train"] == tuple(int(n) for n in (table["square"][-1], table["disc"][-1]))
-    assert sum(row["support"] for row in found.evaluation.per_class) == 16, "two objects in each of 8 pictures"
+    assert sum(row["support"] for row in found.evaluation.per_class) == 16, "two objects in each of 8 images"
     classes = html[html.index('id="classes"') :]
     for row in found.evaluation.per_class:
         assert re.search(
@@ -127,7 +127,7 @@ def test_the_page_of_a_detector_says_its_scores(made: Callable[[str], Made]) -> 
     assert int(said["missed"]) == 16 - seen.correct - seen.confused
     assert f"training boxes {sum(found.counts['train'])}" in parsed.words
     examples = [svg for svg in parsed.all("svg") if " false positives." in (svg["aria-label"] or "")]
-    assert len(examples) == 8, "each of the pictures is either among the best or among the worst"
+    assert len(examples) == 8, "each of the images is either among the best or among the worst"
 
 
 def test_the_page_of_a_segmenter_says_its_scores(made: Callable[[str], Made]) -> None:
@@ -143,7 +143,7 @@ def test_the_page_of_a_segmenter_says_its_scores(made: Callable[[str], Made]) ->
         index = found.evaluation.names.index(one.name)
         assert one.miou == found.evaluation.image_miou[index]
     wrong = np.mean([one.wrong for one in shown])
-    assert 1 - wrong == pytest.approx(found.evaluation.metrics["pixel_accuracy"]), "the examples are all the pictures"
+    assert 1 - wrong == pytest.approx(found.evaluation.metrics["pixel_accuracy"]), "the examples are all the images"
     assert len(parsed.all("img")) == 16
 
 
@@ -157,9 +157,9 @@ def test_the_page_of_an_embedder_says_its_scores(made: Callable[[str], Made]) ->
     assert int(table["pairs of one identity"]) == 3 * (12 * 11 // 2)
     right = np.mean(found.evaluation.labels[found.details.first] == found.evaluation.labels)
     assert right == pytest.approx(metrics["recall1"]), "the sheet and the scores look up the same neighbours"
-    pictures = [image["alt"] or "" for image in parsed.all("img")]
-    assert len(pictures) == 6 * len(found.details.queries)
-    assert sum(alt.startswith("wrong: ") for alt in pictures) == sum(
+    alts = [image["alt"] or "" for image in parsed.all("img")]
+    assert len(alts) == 6 * len(found.details.queries)
+    assert sum(alt.startswith("wrong: ") for alt in alts) == sum(
         near.identity != query.image.identity for query in found.details.queries for near in query.nearest
     )
     assert "Seen before" in parsed.words, "these identities are those of the training"
@@ -237,7 +237,7 @@ def test_boxes_are_found_missed_or_wrong() -> None:
 
 
 def detector(names: tuple[str, ...] = ("cat", "dog"), objects: bool = True) -> DetectionScores:
-    """Three pictures: one object found, one missed, one with nothing."""
+    """Three images: one object found, one missed, one with nothing."""
     truth = [BoxTarget.plain([SQUARE], [k], (100, 100)) if objects else BoxTarget.plain([], [], (9, 9)) for k in (0, 1)]
     said = [found_boxes((0, 0.9, SQUARE)), found_boxes((0, 0.9, OTHER))] if objects else [found_boxes()] * 2
     return DetectionScores(
@@ -323,7 +323,7 @@ def test_best_and_worst_share_no_image() -> None:
     assert photos.ends(np.full(3, np.nan), mistakes[:3], 6) == ([], [])
 
 
-def test_large_pictures_become_small_and_keep_their_shape() -> None:
+def test_large_images_become_small_and_keep_their_shape() -> None:
     large = photos.photo_of(Image.new("RGB", (1000, 500)))
     assert (large.height, large.width, large.pixelated) == (500, 1000, False)
     assert decoded(large.uri).shape == (200, 400, 3)
@@ -412,7 +412,7 @@ def test_hostile_names_are_only_text_in_every_task() -> None:
 # predict --draw
 
 
-def test_predict_draws_each_picture_under_its_name(
+def test_predict_draws_each_image_under_its_name(
     runs: Callable[[str], Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     model = tmp_path / "boxes.onnx"
@@ -436,13 +436,13 @@ def test_predict_draws_each_picture_under_its_name(
         "c.bmp.png": "PNG",
     }
     turned = formats["deep/a.jpg"]
-    assert (turned.height, turned.width) == (90, 60), "drawn on the upright picture"
+    assert (turned.height, turned.width) == (90, 60), "drawn on the upright image"
     assert "broken.png" in capsys.readouterr().out
     assert main(["predict", str(model), str(folder / "b.PNG"), "--draw", str(folder)]) == 2
     assert "is an input image" in capsys.readouterr().err
 
 
-def test_pictures_that_would_replace_another_are_refused(tmp_path: Path) -> None:
+def test_images_that_would_replace_another_are_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="both drawn to"):
         drawing_places(["x/a.jpg", "y/a.jpg"], tmp_path)
     assert len(drawing_places(["x/a.jpg", "x/a.jpg"], tmp_path)) == 1

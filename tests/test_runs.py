@@ -36,9 +36,9 @@ def test_a_forked_command_is_one_of_an_interpreter_of_its_own(
 
 
 def test_its_folder_its_environment_and_its_state_are_its_own(
-    pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    image_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (tmp_path / "photos").symlink_to(pictures)
+    (tmp_path / "photos").symlink_to(image_folder)
     gossamer("train", "photos", *RECIPE, "--epochs", "1", "--out", "run", cwd=tmp_path)
     assert (tmp_path / "run" / "last.safetensors").is_file() and Path.cwd() != tmp_path
     wide = gossamer("list", "--help").stdout
@@ -49,11 +49,11 @@ def test_its_folder_its_environment_and_its_state_are_its_own(
     assert gossamer("list", "--help").stdout == wide
 
 
-def test_a_command_that_takes_too_long_is_killed_and_the_next_one_runs(pictures: Path, tmp_path: Path) -> None:
+def test_a_command_that_takes_too_long_is_killed_and_the_next_one_runs(image_folder: Path, tmp_path: Path) -> None:
     before = commands().process.pid
     started = time.monotonic()
     with pytest.raises(subprocess.TimeoutExpired):
-        gossamer("train", pictures, *RECIPE, "--epochs", "100000", "--out", tmp_path / "run", timeout=8)
+        gossamer("train", image_folder, *RECIPE, "--epochs", "100000", "--out", tmp_path / "run", timeout=8)
     assert time.monotonic() - started < 60
     assert gossamer("--help").stdout == gossamer_alone("--help").stdout
     assert commands().process.pid == before

@@ -252,40 +252,42 @@ def test_openvino_is_loaded_without_its_telemetry(tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def picture(tmp_path: Path) -> Path:
+def image_file(tmp_path: Path) -> Path:
     path = tmp_path / "a.png"
     Image.fromarray(make.pixels_of(1)).save(path)
     return path
 
 
-def test_one_source_gives_one_prediction_and_a_list_gives_a_list(picture: Path) -> None:
+def test_one_source_gives_one_prediction_and_a_list_gives_a_list(image_file: Path) -> None:
     model = runtime.load(GOOD)
     expected = softmax(make.outputs_of(make.pixels_of(1)))
     order = np.argsort(-expected)
-    one = model.predict(picture, top=5)
-    assert one.source == str(picture) and one.classes == tuple(("cat", "dog")[i] for i in order)
+    one = model.predict(image_file, top=5)
+    assert one.source == str(image_file) and one.classes == tuple(("cat", "dog")[i] for i in order)
     np.testing.assert_allclose(one.scores, expected[order], atol=1e-6)
-    several = model.predict([str(picture), picture.read_bytes(), make.pixels_of(1), Image.open(picture)], batch=3)
+    several = model.predict(
+        [str(image_file), image_file.read_bytes(), make.pixels_of(1), Image.open(image_file)], batch=3
+    )
     assert [item.classes for item in several] == [one.classes[:1]] * 4
-    assert [item.source for item in several] == [str(picture), "<bytes>", "<ndarray>", "<PngImageFile>"]
+    assert [item.source for item in several] == [str(image_file), "<bytes>", "<ndarray>", "<PngImageFile>"]
     assert model.predict([]) == []
 
 
-def test_predictions_refuse_bad_images_and_numbers(picture: Path, tmp_path: Path) -> None:
+def test_predictions_refuse_bad_images_and_numbers(image_file: Path, tmp_path: Path) -> None:
     model = runtime.load(GOOD)
     with pytest.raises(ImageError, match=r"none\.png"):
         model.predict(tmp_path / "none.png")
     for options in ({"top": 0}, {"batch": 0}, {"top": True}):
         with pytest.raises(InputError, match="a whole number from 1"):
-            model.predict(picture, **options)
+            model.predict(image_file, **options)
 
 
-def test_a_plain_onnx_file_can_be_run_but_not_predict(picture: Path) -> None:
+def test_a_plain_onnx_file_can_be_run_but_not_predict(image_file: Path) -> None:
     model = runtime.load(PLAIN)
     assert model.metadata is None and model.run(np.ones((1, 3, 8, 8), np.float32)).shape == (1, 2)
     for call in (
-        lambda: model.predict(picture),
-        lambda: runtime.predict_files(model, [picture]),
+        lambda: model.predict(image_file),
+        lambda: runtime.predict_files(model, [image_file]),
         lambda: runtime.verify(PLAIN),
     ):
         with pytest.raises(ModelFileError, match="a plain ONNX file, without preprocessing and classes") as caught:
@@ -343,8 +345,8 @@ def test_folders_are_walked_in_order_and_bad_images_set_aside(tmp_path: Path) ->
                 assert item == model.predict(tmp_path / name)
 
 
-def test_a_prediction_is_plain_json(picture: Path) -> None:
-    values = runtime.load(GOOD).predict(picture).to_json()
+def test_a_prediction_is_plain_json(image_file: Path) -> None:
+    values = runtime.load(GOOD).predict(image_file).to_json()
     assert json.loads(json.dumps(values)) == values and values["error"] == ""
 
 
@@ -361,13 +363,13 @@ def not_finite(value: float) -> bytes:
     return make.file(make.model(make.graph(tensors=(make.tensor("w", weights), make.TENSORS[1]))))
 
 
-def test_outputs_that_are_not_finite_are_an_error_and_no_class(tmp_path: Path, picture: Path) -> None:
+def test_outputs_that_are_not_finite_are_an_error_and_no_class(tmp_path: Path, image_file: Path) -> None:
     path = tmp_path / "nan.onnx"
     path.write_bytes(not_finite(float("nan")))
     model = runtime.load(path)
     with pytest.raises(VerificationError, match="not finite"):
-        model.predict(picture)
-    assert "not finite" in next(iter(runtime.predict_files(model, [picture]))).error
+        model.predict(image_file)
+    assert "not finite" in next(iter(runtime.predict_files(model, [image_file]))).error
     found = runtime.verify(path)
     assert not found.ok and json.loads(json.dumps(found.to_json(), allow_nan=False))["largest_difference"] is None
 

@@ -61,7 +61,7 @@ def test_the_geometry_of_the_preprocessing_is_undone(resize: str, size: tuple[in
     assert found[1] == pytest.approx(np.broadcast_to(np.clip(x, 0.5, 47.5), size), abs=1e-4)
 
 
-def test_a_placement_is_where_the_preprocessing_puts_a_picture() -> None:
+def test_a_placement_is_where_the_preprocessing_puts_an_image() -> None:
     pixels = np.zeros((20, 40, 3), np.uint8)
     pixels[10:, 20:] = 255
     preprocess = Preprocess((64, 64), resize="pad", mean=(0, 0, 0), std=(1, 1, 1))

@@ -37,7 +37,7 @@ def write_tar(path: Path, files: Files, form: int = tarfile.USTAR_FORMAT) -> Pat
 def samples(count: int, first: int = 0, classes: int = 3, suffix: str = "jpg") -> Files:
     files: Files = []
     for i in range(first, first + count):
-        files += [(f"{i:05}.{suffix}", b"picture %d" % i), (f"{i:05}.cls", b"%d\n" % (i % classes))]
+        files += [(f"{i:05}.{suffix}", b"image %d" % i), (f"{i:05}.cls", b"%d\n" % (i % classes))]
     return files
 
 
@@ -106,7 +106,7 @@ def test_shards_with_split_names_give_their_splits(tmp_path: Path) -> None:
     data = open_data(shard_folder(tmp_path))
     assert len(data.train) == 30 and len(data.val) == 6 and data.classes == ("0", "1", "2")
     assert data.train.names[0] == "train-00000.tar/00000.jpg"
-    assert [data.train.read(i) for i in (0, 17, 29)] == [b"picture 0", b"picture 17", b"picture 29"]
+    assert [data.train.read(i) for i in (0, 17, 29)] == [b"image 0", b"picture 17", b"picture 29"]
     assert data.train.labels.tolist() == [i % 3 for i in range(30)]
 
 
@@ -186,7 +186,7 @@ def test_threads_and_pickled_copies_read_the_same_with_few_open_files(
 
     def read(seed: int) -> None:
         for i in np.random.default_rng(seed).permutation(60).tolist() * 5:
-            if source.read(i) != b"picture %d" % i:
+            if source.read(i) != b"image %d" % i:
                 wrong.append(i)
 
     threads = [threading.Thread(target=read, args=(seed,)) for seed in range(4)]
@@ -195,7 +195,7 @@ def test_threads_and_pickled_copies_read_the_same_with_few_open_files(
     for thread in threads:
         thread.join()
     assert not wrong
-    assert pickle.loads(pickle.dumps(source)).read(59) == b"picture 59"
+    assert pickle.loads(pickle.dumps(source)).read(59) == b"image 59"
 
 
 def test_a_shard_that_shrinks_or_goes_makes_its_images_unreadable(tmp_path: Path) -> None:
@@ -206,7 +206,7 @@ def test_a_shard_that_shrinks_or_goes_makes_its_images_unreadable(tmp_path: Path
         source.read(5)
     with pytest.raises(ImageError, match="No such file"):
         source.read(15)
-    assert source.read(25) == b"picture 25"
+    assert source.read(25) == b"image 25"
     assert len(source.fingerprint()) == 64
 
 
@@ -376,4 +376,4 @@ def test_a_shard_larger_than_memory_would_be_read_at_its_place(tmp_path: Path) -
         file.seek(512 + big)
         file.write(raw + bytes(1024))
     source = open_source(path, ("0", "1", "2"))
-    assert [source.read(i) for i in range(3)] == [b"picture 0", b"picture 1", b"picture 2"]
+    assert [source.read(i) for i in range(3)] == [b"image 0", b"picture 1", b"picture 2"]

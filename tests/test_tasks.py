@@ -51,23 +51,23 @@ FAST: dict[str, Any] = {
 
 
 def shape(rng: np.random.Generator, kind: int, size: tuple[int, int]) -> tuple[np.ndarray[Any, Any], Any, Any]:
-    """A picture with one disc or square on noise, its mask, and its box."""
+    """An image with one disc or square on noise, its mask, and its box."""
     height, width = size
-    picture = rng.integers(0, 80, (height, width, 3)).astype(np.uint8)
+    pixels = rng.integers(0, 80, (height, width, 3)).astype(np.uint8)
     radius = int(rng.integers(8, 16))
     y, x = (int(rng.integers(radius, side - radius)) for side in size)
     down, across = np.indices(size)
     inside = (abs(down - y) < radius) & (abs(across - x) < radius)
     if kind == 0:
         inside = (down - y) ** 2 + (across - x) ** 2 < radius**2
-    picture[inside] = (230, 60, 60) if kind == 0 else (60, 60, 230)
+    pixels[inside] = (230, 60, 60) if kind == 0 else (60, 60, 230)
     mask = np.where(inside, kind + 1, 0).astype(np.uint8)
-    return picture, mask, (x - radius + 1, y - radius + 1, x + radius, y + radius)
+    return pixels, mask, (x - radius + 1, y - radius + 1, x + radius, y + radius)
 
 
 @pytest.fixture(scope="module")
 def shapes(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """boxes/ (VOC), masks/ (train and val), folders/ (an identity each): the same pictures."""
+    """boxes/ (VOC), masks/ (train and val), folders/ (an identity each): the same images."""
     root = tmp_path_factory.mktemp("shapes")
     rng = np.random.default_rng(0)
     for folder in ("boxes/Annotations", "boxes/JPEGImages", "boxes/ImageSets/Main"):
@@ -78,10 +78,10 @@ def shapes(tmp_path_factory: pytest.TempPathFactory) -> Path:
         names = []
         for number in range(count):
             kind, size = number % 2, (72, 96)
-            picture, mask, (x0, y0, x1, y1) = shape(rng, kind, size)
+            image_pixels, mask, (x0, y0, x1, y1) = shape(rng, kind, size)
             name = f"{split}{number}"
             names.append(name)
-            image = Image.fromarray(picture)
+            image = Image.fromarray(image_pixels)
             image.save(root / "boxes" / "JPEGImages" / f"{name}.png")
             text = XML.format(name=name, w=size[1], h=size[0], kind=CLASSES[kind], x0=x0, y0=y0, x1=x1, y1=y1)
             (root / "boxes" / "Annotations" / f"{name}.xml").write_text(text)
@@ -264,14 +264,14 @@ class Distilled(Classify):
 
 
 def test_a_loss_sees_the_images_and_runs_modules_that_no_state_holds(
-    pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    image_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     options = FAST | {"net": "lenet5", "width": None, "input": "32", "epochs": 2, "deterministic": True, "mixup": 0.5}
     options |= {"optimizer": "sgd", "save_steps": 1, "small_input": None, "precision": "auto"}
-    plain = train(Settings(data=str(pictures), out=str(tmp_path / "plain"), **options))
+    plain = train(Settings(data=str(image_folder), out=str(tmp_path / "plain"), **options))
     monkeypatch.setitem(registry.TASKS, "classify", ("tests.test_tasks", "Distilled"))
     monkeypatch.setattr(Distilled, "seen", [])
-    run = train(Settings(data=str(pictures), out=str(tmp_path / "run"), **options))
+    run = train(Settings(data=str(image_folder), out=str(tmp_path / "run"), **options))
     assert weights(run.path).keys() == weights(plain.path).keys()
     assert not same(weights(run.path), weights(plain.path))  # the teacher's part of the loss was learned
     assert {tuple(images.shape) for images, _ in Distilled.seen} == {(4, 3, 32, 32)}
@@ -288,6 +288,6 @@ def test_a_loss_sees_the_images_and_runs_modules_that_no_state_holds(
 
     monkeypatch.setattr(trainer, "_step", killed)
     with pytest.raises(KeyboardInterrupt):
-        train(Settings(data=str(pictures), out=str(tmp_path / "cut"), **options))
+        train(Settings(data=str(image_folder), out=str(tmp_path / "cut"), **options))
     monkeypatch.setattr(trainer, "_step", step)
     assert same(weights(run.path), weights(resume(tmp_path / "cut").path))

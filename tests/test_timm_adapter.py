@@ -166,24 +166,24 @@ def test_the_first_set_is_that_of_the_name_or_timms_default() -> None:
 
 
 def test_a_network_of_timm_trains_evaluates_exports_and_starts_another(
-    pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    image_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run, file = tmp_path / "run", tmp_path / "m.onnx"
     flags = f"--net {NET} --input 32 --epochs 1 --batch 12 --workers 0 --drop-path-rate 0.1".split()
     flags += "--precision float32 --memory-format channels_first --threads 1".split()
     options = ["--net-options", "bn_eps=0.002"]
-    assert main(["train", str(pictures), "--out", str(run), *flags, *options]) == 0
+    assert main(["train", str(image_folder), "--out", str(run), *flags, *options]) == 0
     model = load_run(run).model
     assert {layer.eps for layer in model.modules() if isinstance(layer, torch.nn.BatchNorm2d)} == {0.002}
     assert main(["eval", str(run)]) == 0
     assert main(["export", str(run), "--out", str(file)]) == 0
     assert main(["verify", str(file)]) == 0
     capsys.readouterr()
-    assert main(["predict", str(file), str(pictures / "val" / "class0"), "--json"]) == 0
+    assert main(["predict", str(file), str(image_folder / "val" / "class0"), "--json"]) == 0
     assert len(json.loads(capsys.readouterr().out)["predictions"]) == 12
     assert main(["train", "--resume", str(run)]) == 0
     best = str(run / "best.safetensors")
-    second = ["train", str(pictures), "--out", str(tmp_path / "2"), *flags, "--lr", "0", "--weights", best]
+    second = ["train", str(image_folder), "--out", str(tmp_path / "2"), *flags, "--lr", "0", "--weights", best]
     assert main([*second, "--freeze", "backbone"]) == 0
     assert same(load_run(tmp_path / "2").model, model)
     assert "by the names of timm" in (tmp_path / "2" / "log.txt").read_text()
@@ -197,9 +197,9 @@ def test_a_network_of_timm_trains_evaluates_exports_and_starts_another(
     ],
 )
 def test_an_input_that_timms_network_does_not_take_is_refused_before_the_run_begins(
-    extra: list[str], message: str, pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    extra: list[str], message: str, image_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    arguments = ["train", str(pictures), "--net", "timm:vit_tiny_patch16_224", "--epochs", "1", "--batch", "2"]
+    arguments = ["train", str(image_folder), "--net", "timm:vit_tiny_patch16_224", "--epochs", "1", "--batch", "2"]
     assert main([*arguments, "--out", str(tmp_path / "run"), *extra]) == 2
     told = capsys.readouterr().err
     assert message in told and told.count("\n") == 1

@@ -32,8 +32,8 @@ from tests.runs import gossamer as run_gossamer
 from tests.scenes import write_boxes, write_masks
 
 
-class Said(Progress):
-    """Keeps what was said."""
+class Messages(Progress):
+    """Keeps the messages."""
 
     def __init__(self) -> None:
         self.lines: list[str] = []
@@ -42,7 +42,7 @@ class Said(Progress):
         self.lines.append(line)
 
 
-def small(pictures: Path, out: Path, **options: object) -> Settings:
+def small(image_folder: Path, out: Path, **options: object) -> Settings:
     defaults = {
         "net": "mobilenet_v2",
         "width": 0.25,
@@ -53,12 +53,12 @@ def small(pictures: Path, out: Path, **options: object) -> Settings:
         "workers": 0,
     }
     defaults |= {"precision": "float32", "memory_format": "channels_last"}
-    return Settings(data=str(pictures), out=str(out), **{**defaults, **options})  # type: ignore[arg-type]
+    return Settings(data=str(image_folder), out=str(out), **{**defaults, **options})  # type: ignore[arg-type]
 
 
-def test_a_run_learns_and_leaves_everything_behind(pictures: Path, tmp_path: Path) -> None:
-    said = Said()
-    run = gossamer.train(small(pictures, tmp_path / "run", epochs=20, lr=0.02, flip=0), progress=said)
+def test_a_run_learns_and_leaves_everything_behind(image_folder: Path, tmp_path: Path) -> None:
+    said = Messages()
+    run = gossamer.train(small(image_folder, tmp_path / "run", epochs=20, lr=0.02, flip=0), progress=said)
     rows = run.metrics()
     assert [row["epoch"] for row in rows] == list(range(1, 21))
     assert max(row["val_accuracy"] for row in rows) >= 0.9
@@ -86,11 +86,11 @@ def test_a_run_learns_and_leaves_everything_behind(pictures: Path, tmp_path: Pat
     json.loads((run.path / "best.json").read_text())
 
 
-def test_best_is_the_best_epoch_and_is_scored_again_to_the_same_value(pictures: Path, tmp_path: Path) -> None:
+def test_best_is_the_best_epoch_and_is_scored_again_to_the_same_value(image_folder: Path, tmp_path: Path) -> None:
     from gossamer.training.evaluate import classification
     from gossamer.training.restore import load_run, run_data, torch_forward
 
-    run = gossamer.train(small(pictures, tmp_path / "run", epochs=4, lr=0.3))
+    run = gossamer.train(small(image_folder, tmp_path / "run", epochs=4, lr=0.3))
     best = max(row["val_accuracy"] for row in run.metrics())
     network = load_run(run.path, "best")
     again = classification(torch_forward(network.model), run_data(run).val, network.preprocess)
@@ -101,7 +101,7 @@ def test_best_is_the_best_epoch_and_is_scored_again_to_the_same_value(pictures: 
     ("stop", "every", "scale"), [(1, 1, 1.0), (4, 1, 1.0), (5, 1, 0.5), (11, 1, 1.0), (4, 2, 0.5), (7, 2, 1.0)]
 )
 def test_an_interrupted_run_goes_on_to_the_same_bits(
-    pictures: Path, tmp_path: Path, stop: int, every: int, scale: float, monkeypatch: pytest.MonkeyPatch
+    image_folder: Path, tmp_path: Path, stop: int, every: int, scale: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Stopped before step `stop` without any farewell, with a state saved every other step: 4 steps per epoch.
 
@@ -111,7 +111,7 @@ def test_an_interrupted_run_goes_on_to_the_same_bits(
 
     options = {"epochs": 3, "deterministic": True, "drop_rate": 0.3, "mixup": 0.3, "ema": 0.9, "save_steps": 2}
     options |= {"eval_every": every, "progressive": scale}
-    whole = gossamer.train(small(pictures, tmp_path / "whole", **options))
+    whole = gossamer.train(small(image_folder, tmp_path / "whole", **options))
 
     class Killed(Exception):
         pass
@@ -127,7 +127,7 @@ def test_an_interrupted_run_goes_on_to_the_same_bits(
 
     monkeypatch.setattr(trainer, "_step", step)
     with pytest.raises(Killed):
-        gossamer.train(small(pictures, tmp_path / "cut", **options))
+        gossamer.train(small(image_folder, tmp_path / "cut", **options))
     monkeypatch.undo()
     if scale < 1 and every == 1:
         stopped = Run.open(tmp_path / "cut")
@@ -143,21 +143,21 @@ def test_an_interrupted_run_goes_on_to_the_same_bits(
 
 
 @pytest.mark.full
-def test_a_run_killed_at_random_moments_loses_nothing(pictures: Path, tmp_path: Path) -> None:
+def test_a_run_killed_at_random_moments_loses_nothing(image_folder: Path, tmp_path: Path) -> None:
     """kill -9 from outside; `python -m tests.kill --kills 50` does the same at length."""
     from tests.kill import kill_and_resume
 
-    report = kill_and_resume(pictures, tmp_path, kills=6, seed=3)
+    report = kill_and_resume(image_folder, tmp_path, kills=6, seed=3)
     assert report.kills >= 6
     assert report.before_the_first_state < report.kills
     assert report.identical
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
-def test_a_signal_saves_and_says_how_to_go_on(pictures: Path, tmp_path: Path, number: int, code: int) -> None:
+def test_a_signal_saves_and_says_how_to_go_on(image_folder: Path, tmp_path: Path, number: int, code: int) -> None:
     out = tmp_path / "run"
     process = subprocess.Popen(
-        command("train", pictures, *RECIPE, "--epochs", "500", "--out", out), stderr=subprocess.PIPE, text=True
+        command("train", image_folder, *RECIPE, "--epochs", "500", "--out", out), stderr=subprocess.PIPE, text=True
     )
     deadline = time.monotonic() + 120
     while not (out / "last.safetensors").exists() and time.monotonic() < deadline:
@@ -169,43 +169,43 @@ def test_a_signal_saves_and_says_how_to_go_on(pictures: Path, tmp_path: Path, nu
     assert "Traceback" not in error
 
 
-def test_two_runs_of_one_settings_file_are_the_same(pictures: Path, tmp_path: Path) -> None:
+def test_two_runs_of_one_settings_file_are_the_same(image_folder: Path, tmp_path: Path) -> None:
     first = tmp_path / "first"
-    run_gossamer("train", pictures, *RECIPE, "--epochs", "2", "--out", first)
+    run_gossamer("train", image_folder, *RECIPE, "--epochs", "2", "--out", first)
     run_gossamer("train", "--config", first / "settings.yaml", cwd=tmp_path)
     again = tmp_path / "first-1"
     assert same(weights(first), weights(again))
 
 
-def test_accumulating_parts_gives_the_gradient_of_the_whole(pictures: Path, tmp_path: Path) -> None:
+def test_accumulating_parts_gives_the_gradient_of_the_whole(image_folder: Path, tmp_path: Path) -> None:
     """Without batch statistics the parts add up: squeezenet has no batch norm."""
     options = {"net": "squeezenet1_1", "width": None, "input": "64", "epochs": 1, "lr": 0.01}
     losses = []
     for parts in (1, 2, 4):
-        run = gossamer.train(small(pictures, tmp_path / f"run{parts}", accumulate=parts, **options))
+        run = gossamer.train(small(image_folder, tmp_path / f"run{parts}", accumulate=parts, **options))
         losses.append(run.metrics()[0]["loss"])
     assert losses[1:] == pytest.approx([losses[0]] * 2, rel=1e-4)
 
 
-def test_a_minute_budget_ends_the_run(pictures: Path, tmp_path: Path) -> None:
+def test_a_minute_budget_ends_the_run(image_folder: Path, tmp_path: Path) -> None:
     started = time.monotonic()
-    run = gossamer.train(small(pictures, tmp_path / "run", epochs=None, minutes=0.05))
+    run = gossamer.train(small(image_folder, tmp_path / "run", epochs=None, minutes=0.05))
     assert time.monotonic() - started < 30
     assert "minutes are used up" in json.loads((run.path / "last.json").read_text())["counters"]["finished"]
     assert run.metrics()[-1]["lr"] < run.metrics()[0]["lr"]
 
 
-def test_evaluations_come_every_so_many_epochs_and_at_the_end(pictures: Path, tmp_path: Path) -> None:
+def test_evaluations_come_every_so_many_epochs_and_at_the_end(image_folder: Path, tmp_path: Path) -> None:
     options = {"epochs": 5, "deterministic": True}
-    often = gossamer.train(small(pictures, tmp_path / "often", **options)).metrics()
-    seldom = gossamer.train(small(pictures, tmp_path / "seldom", eval_every=2, **options)).metrics()
+    often = gossamer.train(small(image_folder, tmp_path / "often", **options)).metrics()
+    seldom = gossamer.train(small(image_folder, tmp_path / "seldom", eval_every=2, **options)).metrics()
     assert [row["epoch"] for row in seldom] == [2, 4, 5]
     assert [row["val_loss"] for row in seldom] == [often[i]["val_loss"] for i in (1, 3, 4)]
     assert seldom[0]["loss"] == pytest.approx((often[0]["loss"] + often[1]["loss"]) / 2)
 
 
 def test_a_progressive_run_begins_small_and_ends_whole(
-    pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    image_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from gossamer.training.state import Session
 
@@ -216,9 +216,9 @@ def test_a_progressive_run_begins_small_and_ends_whole(
         return real(session, pixels)
 
     monkeypatch.setattr(Session, "images", images)
-    said = Said()
+    said = Messages()
     options = {"input": "64x48", "epochs": 6, "progressive": 0.5, "cutmix": 1.0, "small_input": True}
-    run = gossamer.train(small(pictures, tmp_path / "run", **options), progress=said)
+    run = gossamer.train(small(image_folder, tmp_path / "run", **options), progress=said)
     # 0.5 at the beginning, 1 after 4 of 6 epochs; multiples of 8, and a half goes to the even multiple
     expected = [(32, 24), (40, 32), (48, 32), (56, 40), (64, 48), (64, 48)]
     assert list(dict.fromkeys(sizes)) == expected[:-1]
@@ -238,32 +238,32 @@ def test_a_progressive_run_begins_small_and_ends_whole(
     ],
 )
 def test_a_progressive_run_that_makes_no_sense_is_refused(
-    pictures: Path, tmp_path: Path, options: dict[str, object], line: str
+    image_folder: Path, tmp_path: Path, options: dict[str, object], line: str
 ) -> None:
-    data = write_boxes(tmp_path / "boxes") if "task" in options else pictures
+    data = write_boxes(tmp_path / "boxes") if "task" in options else image_folder
     with pytest.raises(SettingsError, match=line):
         gossamer.train(small(data, tmp_path / "run", **{"progressive": 0.3, **options}))
     assert not (tmp_path / "run").exists()
 
 
-def test_early_stopping_stops(pictures: Path, tmp_path: Path) -> None:
-    run = gossamer.train(small(pictures, tmp_path / "run", epochs=30, lr=0.0, early_stop=2))
+def test_early_stopping_stops(image_folder: Path, tmp_path: Path) -> None:
+    run = gossamer.train(small(image_folder, tmp_path / "run", epochs=30, lr=0.0, early_stop=2))
     assert len(run.metrics()) == 3
-    run = gossamer.train(small(pictures, tmp_path / "seldom", epochs=30, lr=0.0, early_stop=3, eval_every=2))
+    run = gossamer.train(small(image_folder, tmp_path / "seldom", epochs=30, lr=0.0, early_stop=3, eval_every=2))
     best = max(run.metrics(), key=lambda row: row["val_accuracy"])
     assert run.metrics()[-1]["epoch"] - best["epoch"] == 4  # 2 would be too few
 
 
-def test_a_loss_that_is_not_finite_is_one_line_and_keeps_the_state(pictures: Path, tmp_path: Path) -> None:
+def test_a_loss_that_is_not_finite_is_one_line_and_keeps_the_state(image_folder: Path, tmp_path: Path) -> None:
     """A network without normalisation, at an absurd learning rate."""
     with pytest.raises(RunError, match=r"the loss is (nan|inf).*lower --lr"):
         gossamer.train(
-            small(pictures, tmp_path / "run", net="squeezenet1_1", width=None, lr=90.0, warmup=0.0, epochs=4)
+            small(image_folder, tmp_path / "run", net="squeezenet1_1", width=None, lr=90.0, warmup=0.0, epochs=4)
         )
 
 
-def test_freezing_the_backbone_trains_the_head_alone(pictures: Path, tmp_path: Path) -> None:
-    run = gossamer.train(small(pictures, tmp_path / "run", freeze="backbone", epochs=1))
+def test_freezing_the_backbone_trains_the_head_alone(image_folder: Path, tmp_path: Path) -> None:
+    run = gossamer.train(small(image_folder, tmp_path / "run", freeze="backbone", epochs=1))
     torch.manual_seed(0)
     fresh = gossamer.create_model("mobilenet_v2", width=0.25, num_classes=3, small_input=True).state_dict()
     state = weights(run.path)
@@ -274,11 +274,11 @@ def test_freezing_the_backbone_trains_the_head_alone(pictures: Path, tmp_path: P
             assert torch.equal(own, torch.from_numpy(value)) != name.startswith("model.head."), name
 
 
-def test_starting_from_the_weights_of_another_run(pictures: Path, tmp_path: Path) -> None:
-    first = gossamer.train(small(pictures, tmp_path / "first", epochs=1))
-    said = Said()
+def test_starting_from_the_weights_of_another_run(image_folder: Path, tmp_path: Path) -> None:
+    first = gossamer.train(small(image_folder, tmp_path / "first", epochs=1))
+    said = Messages()
     second = gossamer.train(
-        small(pictures, tmp_path / "second", epochs=1, lr=0.0, weights=str(first.path / "best.safetensors")),
+        small(image_folder, tmp_path / "second", epochs=1, lr=0.0, weights=str(first.path / "best.safetensors")),
         progress=said,
     )
     assert any("weights" in line for line in said.lines)
@@ -286,7 +286,9 @@ def test_starting_from_the_weights_of_another_run(pictures: Path, tmp_path: Path
     assert (a["model.stem.conv.weight"] == b["model.stem.conv.weight"]).all()
 
 
-def test_a_segmenter_goes_on_from_another_with_its_head_or_from_a_classifier(pictures: Path, tmp_path: Path) -> None:
+def test_a_segmenter_goes_on_from_another_with_its_head_or_from_a_classifier(
+    image_folder: Path, tmp_path: Path
+) -> None:
     options = {"task": "segment", "head": "deeplabv3", "batch": 4, "threads": 1, "workers": 0, "epochs": 1, "ema": 0.0}
     options |= {
         "net": "mobilenet_v2",
@@ -306,7 +308,7 @@ def test_a_segmenter_goes_on_from_another_with_its_head_or_from_a_classifier(pic
     moved = {key for key in first if not np.array_equal(first[key], again[key])}
     assert moved
     assert all(key.endswith(("running_mean", "running_var", "num_batches_tracked")) for key in moved)
-    classifier = gossamer.train(small(pictures, tmp_path / "classifier", epochs=1, small_input=False))
+    classifier = gossamer.train(small(image_folder, tmp_path / "classifier", epochs=1, small_input=False))
     backbone = weights(classifier.path, "last")
     taken = start("taken", lr=0.0, weights=str(classifier.path / "last.safetensors"))
     learnt = [key for key in taken if key.startswith("model.backbone.") and key.endswith(".weight")]
@@ -314,16 +316,16 @@ def test_a_segmenter_goes_on_from_another_with_its_head_or_from_a_classifier(pic
     assert all(np.array_equal(taken[key], backbone["model." + key.removeprefix("model.backbone.")]) for key in learnt)
 
 
-def test_the_folder_of_another_run_is_not_touched(pictures: Path, tmp_path: Path) -> None:
-    run = gossamer.train(small(pictures, tmp_path / "run", epochs=1))
+def test_the_folder_of_another_run_is_not_touched(image_folder: Path, tmp_path: Path) -> None:
+    run = gossamer.train(small(image_folder, tmp_path / "run", epochs=1))
     before = {path.name: path.stat().st_mtime_ns for path in run.path.iterdir()}
     with pytest.raises(RunError, match="holds a run already"):
-        gossamer.train(small(pictures, tmp_path / "run", epochs=1))
+        gossamer.train(small(image_folder, tmp_path / "run", epochs=1))
     assert {path.name: path.stat().st_mtime_ns for path in run.path.iterdir()} == before
 
 
-def test_two_processes_cannot_train_in_one_folder(pictures: Path, tmp_path: Path) -> None:
-    run = gossamer.train(small(pictures, tmp_path / "run", epochs=1))
+def test_two_processes_cannot_train_in_one_folder(image_folder: Path, tmp_path: Path) -> None:
+    run = gossamer.train(small(image_folder, tmp_path / "run", epochs=1))
     run.lock()
     try:
         with pytest.raises(RunError, match="another process"):
@@ -332,8 +334,8 @@ def test_two_processes_cannot_train_in_one_folder(pictures: Path, tmp_path: Path
         run.unlock()
 
 
-def test_resuming_a_complete_run_changes_nothing(pictures: Path, tmp_path: Path) -> None:
-    run = gossamer.train(small(pictures, tmp_path / "run", epochs=1))
+def test_resuming_a_complete_run_changes_nothing(image_folder: Path, tmp_path: Path) -> None:
+    run = gossamer.train(small(image_folder, tmp_path / "run", epochs=1))
     before = (run.path / "last.safetensors").read_bytes()
     assert "complete" in run_gossamer("train", "--resume", run.path).stderr
     assert (run.path / "last.safetensors").read_bytes() == before
@@ -348,15 +350,15 @@ def test_resuming_a_complete_run_changes_nothing(pictures: Path, tmp_path: Path)
     ],
 )
 def test_nothing_is_written_where_nothing_can_start(
-    pictures: Path, tmp_path: Path, options: dict[str, str], error: type[Exception]
+    image_folder: Path, tmp_path: Path, options: dict[str, str], error: type[Exception]
 ) -> None:
     with pytest.raises(error):
-        gossamer.train(small(pictures, tmp_path / "run", **options))
+        gossamer.train(small(image_folder, tmp_path / "run", **options))
     assert not (tmp_path / "run").exists()
 
 
-def test_a_damaged_state_is_one_line(pictures: Path, tmp_path: Path) -> None:
-    run = gossamer.train(small(pictures, tmp_path / "run", epochs=1))
+def test_a_damaged_state_is_one_line(image_folder: Path, tmp_path: Path) -> None:
+    run = gossamer.train(small(image_folder, tmp_path / "run", epochs=1))
     whole = (run.path / "last.safetensors").read_bytes()
     rng = random.Random(5)
     for cut in [0, 4, 100, *(rng.randrange(len(whole)) for _ in range(5))]:
@@ -366,9 +368,9 @@ def test_a_damaged_state_is_one_line(pictures: Path, tmp_path: Path) -> None:
 
 
 def test_unreadable_images_are_listed_and_too_many_stop_the_run(
-    make_pictures: Callable[..., Path], tmp_path: Path
+    make_image_folder: Callable[..., Path], tmp_path: Path
 ) -> None:
-    data = make_pictures()
+    data = make_image_folder()
     (data / "train" / "class1" / "003.png").write_bytes(b"")
     (data / "val" / "class2" / "001.png").write_bytes(b"\x89PNG\r\n\x1a\n half")
     run = gossamer.train(small(data, tmp_path / "run", epochs=1, max_unreadable=0.1))
@@ -379,10 +381,10 @@ def test_unreadable_images_are_listed_and_too_many_stop_the_run(
         gossamer.train(small(data, tmp_path / "run2", epochs=1, max_unreadable=0.1))
 
 
-def test_auto_precision_times_the_candidates_and_keeps_its_choice(pictures: Path, tmp_path: Path) -> None:
-    said = Said()
+def test_auto_precision_times_the_candidates_and_keeps_its_choice(image_folder: Path, tmp_path: Path) -> None:
+    said = Messages()
     run = gossamer.train(
-        small(pictures, tmp_path / "run", epochs=1, precision="auto", memory_format="auto"), progress=said
+        small(image_folder, tmp_path / "run", epochs=1, precision="auto", memory_format="auto"), progress=said
     )
     line = next(line for line in said.lines if line.startswith("precision "))
     assert all(name in line for name in ("float32 channels_first", "float32 channels_last"))
@@ -394,28 +396,28 @@ def test_auto_precision_times_the_candidates_and_keeps_its_choice(pictures: Path
 
 @pytest.mark.parametrize("able", [True, False])
 def test_bf16_that_is_emulated_is_left_out_and_warned_of(
-    able: bool, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    able: bool, image_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(precision, "computes_bf16", lambda device: able)
-    said = Said()
-    gossamer.train(small(pictures, tmp_path / "run", epochs=1, precision="bf16"), progress=said)
+    said = Messages()
+    gossamer.train(small(image_folder, tmp_path / "run", epochs=1, precision="bf16"), progress=said)
     assert any("bf16 is emulated" in line for line in said.lines) != able
 
 
-def test_weights_with_another_norm_eps_ask_for_it(pictures: Path, tmp_path: Path) -> None:
+def test_weights_with_another_norm_eps_ask_for_it(image_folder: Path, tmp_path: Path) -> None:
     torch.save(counterpart("timm", "mobilenetv3_small_050").state_dict(), tmp_path / "theirs.pth")
     given = {"net": "mobilenetv3_small_050", "width": None, "epochs": 1, "weights": str(tmp_path / "theirs.pth")}
     with pytest.raises(SettingsError, match="give --norm-eps 1e-05"):
-        gossamer.train(small(pictures, tmp_path / "run", **given))
-    run = gossamer.train(small(pictures, tmp_path / "run", norm_eps=1e-5, **given))
+        gossamer.train(small(image_folder, tmp_path / "run", **given))
+    run = gossamer.train(small(image_folder, tmp_path / "run", norm_eps=1e-5, **given))
     assert gossamer.Run.open(run.path).settings.norm_eps == 1e-5
 
 
 def test_auxiliary_classifiers_train_with_the_network_and_are_idle_when_it_is_scored(
-    pictures: Path, tmp_path: Path
+    image_folder: Path, tmp_path: Path
 ) -> None:
     settings = Settings(
-        data=str(pictures),
+        data=str(image_folder),
         out=str(tmp_path / "run"),
         net="googlenet",
         net_options="aux=true",

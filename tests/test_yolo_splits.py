@@ -11,29 +11,29 @@ from gossamer.data.boxes.convert import convert
 from gossamer.data.boxes.open import open_boxes, read_boxes, recognise
 from gossamer.data.source import Data
 from gossamer.errors import DataError
-from tests.annotations import picture, put
+from tests.annotations import write_file, write_image
 
 LINE = "0 .5 .5 .5 .5\n1 .25 .25 .2 .2\n"
 TRAIN, VAL = [f"a{i}" for i in range(6)], ["a6", "a7"]
 
 
 def flat(root: Path, yaml: str) -> Path:
-    """Eight pictures in images/, which no folder splits."""
+    """Eight images in images/, which no folder splits."""
     for name in (*TRAIN, *VAL):
-        picture(root / "images" / f"{name}.png")
-        put(root / "labels" / f"{name}.txt", LINE)
-    put(root / "data.yaml", f"names: [car, dog]\n{yaml}")
+        write_image(root / "images" / f"{name}.png")
+        write_file(root / "labels" / f"{name}.txt", LINE)
+    write_file(root / "data.yaml", f"names: [car, dog]\n{yaml}")
     return root
 
 
 def cameras(root: Path, yaml: str, images: str = "images/{}") -> Path:
-    """Pictures of two cameras; labels where Ultralytics looks for them."""
+    """Images of two cameras; labels where Ultralytics looks for them."""
     for camera, names in (("camA", TRAIN), ("camB", VAL)):
         folder = root / images.format(camera)
         for name in names:
-            picture(folder / f"{name}.png")
-            put(Path(str(folder).replace("images", "labels")) / f"{name}.txt", LINE)
-    put(root / "data.yaml", f"names: [car, dog]\n{yaml}")
+            write_image(folder / f"{name}.png")
+            write_file(Path(str(folder).replace("images", "labels")) / f"{name}.txt", LINE)
+    write_file(root / "data.yaml", f"names: [car, dog]\n{yaml}")
     return root
 
 
@@ -43,7 +43,9 @@ def stems(data: Data) -> dict[str, list[str]]:
 
 def lists(root: Path, line: str = "./images/{}.png") -> None:
     for split, names in (("train", TRAIN), ("val", VAL)):
-        put(root / f"{split}.txt", "# written by a tool\n\n" + "".join(line.format(name) + "\n" for name in names))
+        write_file(
+            root / f"{split}.txt", "# written by a tool\n\n" + "".join(line.format(name) + "\n" for name in names)
+        )
 
 
 @pytest.mark.parametrize(
@@ -89,9 +91,11 @@ def test_folders_that_only_data_yaml_knows(tmp_path: Path, images: str) -> None:
     assert stems(data) == {"train": TRAIN, "val": VAL} and len(data.train.target(0)) == 2
 
 
-def test_pictures_outside_the_folder_of_the_yaml(tmp_path: Path) -> None:
+def test_a_yaml_outside_the_folder_that_it_describes(tmp_path: Path) -> None:
     cameras(tmp_path / "pictures", "")
-    put(tmp_path / "yaml" / "data.yaml", "path: ../pictures\ntrain: images/camA\nval: images/camB\nnames: [car, dog]\n")
+    write_file(
+        tmp_path / "yaml" / "data.yaml", "path: ../pictures\ntrain: images/camA\nval: images/camB\nnames: [car, dog]\n"
+    )
     data = open_boxes(tmp_path / "yaml")
     assert stems(data) == {"train": TRAIN, "val": VAL}
     assert data.val.read(0) == (tmp_path / "pictures/images/camB/a6.png").read_bytes()
@@ -102,9 +106,9 @@ def test_pictures_outside_the_folder_of_the_yaml(tmp_path: Path) -> None:
 
 def test_a_list_of_folders_and_lists(tmp_path: Path) -> None:
     root = cameras(tmp_path, "train: [images/camA, more.txt]\nval: images/camB\n")
-    picture(root / "images/camC/c.png")
-    put(root / "labels/camC/c.txt", LINE)
-    put(root / "more.txt", "images/camC/c.png\nimages/camC/gone.png\n")
+    write_image(root / "images/camC/c.png")
+    write_file(root / "labels/camC/c.txt", LINE)
+    write_file(root / "more.txt", "images/camC/c.png\nimages/camC/gone.png\n")
     data = open_boxes(root)
     assert stems(data) == {"train": [*TRAIN, "c"], "val": VAL}
     assert ["1 of 2 images are not there" in note and "gone.png" in note for note in data.notes] == [True]
@@ -128,7 +132,7 @@ def test_the_same_images_to_train_and_to_validate_are_split(tmp_path: Path) -> N
 def test_what_no_split_names_is_left_out_and_said(tmp_path: Path) -> None:
     root = flat(tmp_path, "train: train.txt\nval: val.txt\n")
     lists(root)
-    picture(root / "images/extra.png")
+    write_image(root / "images/extra.png")
     data = open_boxes(root)
     assert stems(data) == {"train": TRAIN, "val": VAL}
     assert any("1 images are in none of its splits and left out: images/extra.png" in note for note in data.notes)
@@ -149,9 +153,9 @@ def test_folders_called_as_a_split_serve_where_the_path_leads_nowhere(tmp_path: 
     def folder(name: str, yaml: str) -> Path:
         for split, names in (("train", TRAIN), ("val", VAL)):
             for stem in names:
-                picture(tmp_path / name / "images" / split / f"{stem}.png")
-                put(tmp_path / name / "labels" / split / f"{stem}.txt", LINE)
-        put(tmp_path / name / "data.yaml", f"names: [car, dog]\n{yaml}")
+                write_image(tmp_path / name / "images" / split / f"{stem}.png")
+                write_file(tmp_path / name / "labels" / split / f"{stem}.txt", LINE)
+        write_file(tmp_path / name / "data.yaml", f"names: [car, dog]\n{yaml}")
         return tmp_path / name
 
     plain = open_boxes(folder("plain", ""))
@@ -166,12 +170,12 @@ def test_folders_called_as_a_split_serve_where_the_path_leads_nowhere(tmp_path: 
 def test_darknet_files_of_cvat(tmp_path: Path) -> None:
     for name in (*TRAIN, *VAL):
         folder = tmp_path / f"obj_{'train' if name in TRAIN else 'valid'}_data"
-        picture(folder / f"{name}.png")
-        put(folder / f"{name}.txt", LINE)
-    put(tmp_path / "obj.names", "car\ndog\n")
-    put(tmp_path / "obj.data", "classes = 2\ntrain = data/train.txt\nvalid = data/valid.txt\nbackup = backup/\n")
-    put(tmp_path / "train.txt", "".join(f"data/obj_train_data/{name}.png\n" for name in TRAIN))
-    put(tmp_path / "valid.txt", "".join(f"data/obj_valid_data/{name}.png\n" for name in VAL))
+        write_image(folder / f"{name}.png")
+        write_file(folder / f"{name}.txt", LINE)
+    write_file(tmp_path / "obj.names", "car\ndog\n")
+    write_file(tmp_path / "obj.data", "classes = 2\ntrain = data/train.txt\nvalid = data/valid.txt\nbackup = backup/\n")
+    write_file(tmp_path / "train.txt", "".join(f"data/obj_train_data/{name}.png\n" for name in TRAIN))
+    write_file(tmp_path / "valid.txt", "".join(f"data/obj_valid_data/{name}.png\n" for name in VAL))
     data = open_boxes(tmp_path)
     assert data.classes == ("car", "dog") and stems(data) == {"train": TRAIN, "val": VAL} and not data.notes
     assert len(data.train.target(0)) == 2
@@ -180,10 +184,10 @@ def test_darknet_files_of_cvat(tmp_path: Path) -> None:
 def test_names_and_their_number(tmp_path: Path) -> None:
     root = flat(tmp_path, "nc: 3\n")
     assert any("says 3 classes but names 2" in note for note in read_boxes(root).notes)
-    put(root / "data.yaml", "nc: 2\ntrain: images\n")
+    write_file(root / "data.yaml", "nc: 2\ntrain: images\n")
     with pytest.raises(DataError, match="has no names"):
         read_boxes(root)
-    put(root / "classes.txt", "car\ndog\n")
+    write_file(root / "classes.txt", "car\ndog\n")
     table = read_boxes(root)
     assert table.classes == ("car", "dog") and not any("says" in note for note in table.notes)
     np.testing.assert_allclose(table.targets.read(0).corners[0], [12, 8, 36, 24])

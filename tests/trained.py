@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from gossamer.cli.main import main
-from tests.conftest import once, write_boxes, write_masks, write_pictures
+from tests.conftest import once, write_boxes, write_image_folder, write_masks
 
 # One epoch of a small network: enough for every command, in a second.
 SHORT = ["--net", "mobilenet_v2", "--width", "0.25", "--input", "32", "--epochs", "1", "--batch", "8", "--threads", "1"]
@@ -24,7 +24,7 @@ def fill(root: Path) -> None:
     """signs/, street/ and people/; for each task a run folder of its name and the model file beside it."""
     write_boxes(root / "signs", each=4)
     write_masks(root / "street", each=4)
-    write_pictures(root / "people", classes=2, each=4)
+    write_image_folder(root / "people", classes=2, each=4)
     for task in TASKS:
         assert main(train_words(root, task, root / task)) == 0
         assert main(["export", str(root / task), "--out", str(root / f"{task}.onnx")]) == 0

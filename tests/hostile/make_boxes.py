@@ -3,7 +3,7 @@
     python tests/hostile/make_boxes.py
 
 The name says what must happen: bad-*.* are refused with DataError, good-*.* are read. Every good one says the same: one
-box of class "café" on a picture of 48 x 32 pixels, from 4, 8 to 20, 30 (see test_boxdata.py).
+box of class "café" on an image of 48 x 32 pixels, from 4, 8 to 20, 30 (see test_boxdata.py).
 """
 
 from __future__ import annotations

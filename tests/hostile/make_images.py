@@ -3,7 +3,7 @@
     python tests/hostile/make_images.py
 
 The name says what must happen: bad-*.* are refused with ImageError, good-*.* are decoded. Every good one shows the same
-picture, or its grey: the left half dark, the right half light, the lower right quarter red (see test_images.py).
+image, or its grey: the left half dark, the right half light, the lower right quarter red (see test_images.py).
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ WIDTH, HEIGHT = 48, 32
 FOLDER = Path(__file__).parent / "images"
 
 
-def picture() -> Image.Image:
+def reference_image() -> Image.Image:
     """RGB, WIDTH x HEIGHT; no two ways of turning it look alike."""
     pixels = np.empty((HEIGHT, WIDTH, 3), np.uint8)
     pixels[:, : WIDTH // 2], pixels[:, WIDTH // 2 :] = (40, 80, 120), (220, 200, 180)
@@ -70,7 +70,7 @@ def exif(orientation: int) -> Image.Exif:
 
 
 def turned(orientation: int) -> Image.Image:
-    """The picture as a camera held that way stores it: the inverse of what makes it upright."""
+    """The image as a camera held that way stores it: the inverse of what makes it upright."""
     back = {
         2: Image.Transpose.FLIP_LEFT_RIGHT,
         3: Image.Transpose.ROTATE_180,
@@ -80,12 +80,12 @@ def turned(orientation: int) -> Image.Image:
         7: Image.Transpose.TRANSVERSE,
         8: Image.Transpose.ROTATE_270,
     }
-    return picture().transpose(back[orientation]) if orientation in back else picture()
+    return reference_image().transpose(back[orientation]) if orientation in back else reference_image()
 
 
 def good() -> dict[str, bytes]:
-    """File name -> bytes that decode to the picture, or to its grey."""
-    rgb = picture()
+    """File name -> bytes that decode to the image, or to its grey."""
+    rgb = reference_image()
     files = {f"exif-{i}.jpg": saved(turned(i), "JPEG", quality=95, subsampling=0, exif=exif(i)) for i in range(1, 9)}
     files |= {f"exif-{i}.{kind}": saved(turned(i), kind, exif=exif(i)) for i in (3, 6) for kind in ("png", "tiff")}
     files["exif-6.webp"] = saved(turned(6), "WEBP", lossless=True, exif=exif(6))
@@ -133,7 +133,7 @@ def ycck() -> bytes:
 
     Encoded as an inverted CMYK JPEG whose first three planes were converted, then relabelled.
     """
-    cmyk = np.asarray(picture().convert("CMYK"))
+    cmyk = np.asarray(reference_image().convert("CMYK"))
     ycc = Image.fromarray(np.ascontiguousarray(cmyk[..., :3])).convert("YCbCr")
     # Stored values are 255 - CMYK; libjpeg gives back CMY = 255 - RGB(YCC), so store YCC of the inks' complement
     planes = np.dstack([np.asarray(ycc), 255 - cmyk[..., 3]])
@@ -145,7 +145,7 @@ def ycck() -> bytes:
 
 def bad() -> dict[str, bytes]:
     """File name -> bytes that must be refused."""
-    rgb = picture()
+    rgb = reference_image()
     jpeg, whole = saved(rgb, "JPEG", quality=95), saved(rgb, "PNG")
     noise = Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8))
     photo = saved(noise, "JPEG", quality=90)
