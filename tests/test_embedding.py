@@ -507,7 +507,11 @@ def test_scores_of_an_embedder() -> None:
     assert found["pairs"] == {"same": 3, "other": 12}
     assert found["unreadable"] == [{"name": "bad.jpg", "reason": "cut off"}]
     assert math.cos(math.radians(89)) < scores.threshold + 1e-6 < math.cos(math.radians(2)) + 2e-6
-    assert "Recall@1 100.00 %" in scores.text() and len(scores.text().splitlines()) == 3
+    lines = scores.text().splitlines()
+    assert lines[0] == "6 images of 3 identities" and lines[1].split() == ["Recall@1", "1.0000"]
+    assert f"from a cosine similarity of {scores.threshold:.4f}" in lines[8] and lines[9:] == [
+        "skipped: bad.jpg: cut off"
+    ]
 
 
 def test_scores_of_parts_are_those_of_the_whole() -> None:
@@ -539,7 +543,8 @@ def test_scores_that_nothing_defines_are_nan(vectors: np.ndarray, labels: np.nda
     scores = scored(vectors, labels)
     assert all(math.isnan(value) for name, value in scores.metrics.items())
     assert scores.to_json()["map_r"] is None
-    assert "nan" in scores.text()
+    assert "no score" in scores.text() and "nan" not in scores.text()
+    assert ("not finite" in scores.text()) == bool(np.isnan(vectors).any())
 
 
 def test_the_alarm_of_collapse() -> None:

@@ -16,14 +16,12 @@ from PIL import Image
 from gossamer.charts import rates
 from gossamer.cli.main import main
 from gossamer.data.boxes.annotation import BoxTarget
-from gossamer.errors import InputError, SettingsError
+from gossamer.errors import InputError
 from gossamer.export.formats import export
 from gossamer.host.text import percent, points
 from gossamer.images.decode import describe
 from gossamer.images.preprocess import Preprocess
-from gossamer.modelfile.metadata import ModelMetadata
 from gossamer.predictions.boxes import ScoredBoxes
-from gossamer.predictions.head import OutputHead
 from gossamer.predictions.masks import IGNORED, palette
 from gossamer.report import (
     detect,
@@ -38,7 +36,7 @@ from gossamer.report import (
 from gossamer.report.collect import collect
 from gossamer.report.contents import ReportData
 from gossamer.report.highlights import highlights
-from gossamer.runtime.drawing import draw_files, drawing_places
+from gossamer.runtime.drawing_files import drawing_places
 from gossamer.settings import Settings
 from gossamer.tasks.detection.scores import DetectionScores
 from gossamer.tasks.embedding.scores import EmbeddingScores
@@ -436,7 +434,7 @@ def test_predict_draws_each_image_under_its_name(
         "c.bmp.png": "PNG",
     }
     turned = formats["deep/a.jpg"]
-    assert (turned.height, turned.width) == (90, 60), "drawn on the upright image"
+    assert (turned.height, turned.width) == (90 * 4, 60 * 4), "drawn on the upright image, a small one enlarged"
     assert "broken.png" in capsys.readouterr().out
     assert main(["predict", str(model), str(folder / "b.PNG"), "--draw", str(folder)]) == 2
     assert "is an input image" in capsys.readouterr().err
@@ -446,12 +444,3 @@ def test_images_that_would_replace_another_are_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="both drawn to"):
         drawing_places(["x/a.jpg", "y/a.jpg"], tmp_path)
     assert len(drawing_places(["x/a.jpg", "x/a.jpg"], tmp_path)) == 1
-
-
-def test_an_embedder_has_nothing_to_draw(tmp_path: Path) -> None:
-    metadata = ModelMetadata((OutputHead("embed"),), Preprocess((8, 8)), "", {}, (), (), 0.0)
-    with pytest.raises(SettingsError, match="gossamer search INDEX IMAGE --draw") as caught:
-        draw_files(iter(()), metadata, [], tmp_path)
-    assert "\n" not in str(caught.value)
-    with pytest.raises(SettingsError, match="leave --draw out"):
-        draw_files(iter(()), dataclasses.replace(metadata, heads=(OutputHead("classify", ("a", "b")),)), [], tmp_path)

@@ -15,6 +15,17 @@ def positive(text: str) -> int:
     return int(text)
 
 
+def fraction(text: str) -> float:
+    """A number from 0 to 1, for argparse."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value <= 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 0 to 1")
+    return value
+
+
 def thread_counts(text: str) -> tuple[int, ...]:
     """ "1,2" -> (1, 2). Raises SettingsError."""
     parts = text.split(",")
@@ -32,7 +43,9 @@ def input_shape(text: str) -> Sequence[int] | None:
 
 def add_batch(parser: argparse.ArgumentParser, default: int) -> None:
     """--batch."""
-    parser.add_argument("--batch", type=positive, default=default, help="images at once")
+    parser.add_argument(
+        "--batch", type=positive, default=default, metavar="N", help=f"images at once (default {default})"
+    )
 
 
 def add_runtime(parser: argparse.ArgumentParser) -> None:

@@ -6,7 +6,7 @@ On pages a thin space stands between a number and its unit; on terminals, where 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 DASH = "–"
 THIN = "\u202f"  # narrow no-break space: between a number and its unit, and between groups of three digits
@@ -14,18 +14,26 @@ ROUNDS_UP = 0.999995  # of a unit: what two decimal places would write as 1000.0
 
 # score of a task, as metrics files call it -> as people write it
 METRIC_NAMES = {
+    "accuracy": "top-1 accuracy",
     "auc": "AUC",
+    "ar1": "AR@1",
+    "ar10": "AR@10",
     "ar100": "AR@100",
+    "macro_f1": "macro F1",
+    "mae": "MAE",
     "map": "mAP",
     "map50": "mAP@0.5",
     "map75": "mAP@0.75",
     "map_r": "MAP@R",
+    "mean_accuracy": "mean class accuracy",
+    "micro_f1": "micro F1",
     "miou": "mIoU",
     "r2": "R²",
     "r_precision": "R-precision",
     "recall1": "Recall@1",
     "recall5": "Recall@5",
     "recall10": "Recall@10",
+    "rmse": "RMSE",
     "top5": "top-5 accuracy",
 }
 # operator of torch -> the layer's usual name
@@ -132,8 +140,28 @@ def truncated(name: str, length: int) -> str:
 
 
 def metric_name(name: str) -> str:
-    """ "map50" -> "mAP@0.5"; a name without an entry of its own keeps its words."""
-    return METRIC_NAMES.get(name, name.replace("_", " "))
+    """ "map50" -> "mAP@0.5", "mae:price" -> "MAE price"; a name without an entry of its own keeps its words."""
+    name, mark, of = name.partition(":")
+    if mark and name == "accuracy":
+        return f"accuracy at level {of}"
+    return " ".join([METRIC_NAMES.get(name, name.replace("_", " ")), *([of] if mark else [])])
+
+
+def metric_lines(metrics: Mapping[str, float], names: Mapping[str, str] | None = None) -> list[str]:
+    """A line a score, in columns; those that nothing defines (nan) are left out, and a line says so where all are.
+
+    names: how to write those that the task calls otherwise than `metric_name` does.
+    """
+    known = {(names or {}).get(name) or metric_name(name): value for name, value in metrics.items() if value == value}
+    if not known:
+        return ["no score: none is defined for these images and outputs"]
+    width = max(map(len, known))
+    return [f"{name:{width}}  {value:.4f}" for name, value in known.items()]
+
+
+def ratio(value: float | None) -> str:
+    """0.91234 -> "0.912", for columns of a terminal; a dash where nothing defines it."""
+    return "-" if value is None or not math.isfinite(value) else f"{value:.3f}"
 
 
 def operator_name(operator: str) -> str:

@@ -27,6 +27,10 @@ class Classification:
         """The prediction on one line."""
         return ", ".join(f"{name} {score:.3f}" for name, score in zip(self.classes, self.scores, strict=True))
 
+    def lines(self) -> list[str]:
+        """What is written on the image: a line per class, the score first, which a long name leaves no room."""
+        return [f"{score:.2f} {name}" for name, score in zip(self.classes, self.scores)]
+
     def to_json(self) -> dict[str, Any]:
         """Plain values."""
         values = asdict(self)
@@ -47,6 +51,10 @@ class LabelScores:
         """The prediction on one line."""
         return ", ".join(f"{name} {score:.3f}" for name, score in zip(self.classes, self.scores)) or "none"
 
+    def lines(self) -> list[str]:
+        """What is written on the image: a line per label, the score first."""
+        return [f"{score:.2f} {name}" for name, score in zip(self.classes, self.scores)] or ["no label"]
+
     def to_json(self) -> dict[str, Any]:
         """Plain values."""
         return {**asdict(self), "classes": list(self.classes), "scores": list(self.scores)}
@@ -63,6 +71,10 @@ class Numbers:
     def text(self) -> str:
         """The prediction on one line."""
         return ", ".join(f"{name} {value:.6g}" for name, value in self.values.items())
+
+    def lines(self) -> list[str]:
+        """What is written on the image: a line per number."""
+        return [f"{name} {value:.4g}" for name, value in self.values.items()]
 
     def to_json(self) -> dict[str, Any]:
         """Plain values."""

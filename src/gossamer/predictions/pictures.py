@@ -17,18 +17,21 @@ from gossamer.predictions import boxes as decoding
 from gossamer.predictions import masks
 from gossamer.predictions.anchors import AnchorSpec
 from gossamer.predictions.boxes import Decoding
+from gossamer.predictions.captions import draw_label, draw_lines, enlarged, line_width
 from gossamer.predictions.classes import NOT_FINITE
 from gossamer.predictions.head import OutputHead
+from gossamer.predictions.limits import OWN, DecodingLimits
 
 Outputs = dict[str, NDArray[np.float32]]
-SHOWN = 0.3  # boxes of a lower score are not drawn
+SHOWN = 0.3  # boxes of a lower score are neither printed nor drawn, unless a threshold is asked for
 
 
 @dataclass(frozen=True)
 class Detections:
     """The boxes of an image, likeliest first: (m, 4) float32 x0, y0, x1, y1 in pixels of the upright image.
 
-    labels: class names. scores: 0..1. size: (height, width) of the image.
+    labels: class names. scores: 0..1. size: (height, width) of the image. shown: the minimum score of those that are
+    printed and drawn.
     """
 
     source: str
@@ -37,13 +40,14 @@ class Detections:
     scores: tuple[float, ...]
     size: tuple[int, int]
     error: str = ""
+    shown: float = SHOWN
 
     def text(self) -> str:
-        """The prediction on one line: objects with a score of SHOWN or more."""
-        rows = [(n, s, b) for n, s, b in zip(self.labels, self.scores, self.boxes.tolist()) if s >= SHOWN]
+        """The prediction on one line: objects with a score of `shown` or more."""
+        rows = self._shown_rows()
         shown = [f"{name} {score:.3f} [{' '.join(f'{x:.1f}' for x in box)}]" for name, score, box in rows]
         less = len(self.labels) - len(rows)
-        return ", ".join([*shown, *([f"{less} below {SHOWN:g}"] if less else [])]) or "nothing"
+        return ", ".join([*shown, *([f"{less} below {self.shown:g}"] if less else [])]) or "nothing"
 
     def to_json(self) -> dict[str, Any]:
         """Plain values."""
@@ -52,22 +56,27 @@ class Detections:
         return {"source": self.source, "size": list(self.size), "detections": detections, "error": self.error}
 
     def draw(self, image: Image.Image, classes: tuple[str, ...]) -> Image.Image:
-        """The image with the boxes of a score of SHOWN or more, one colour per class."""
-        page = image.convert("RGB")
-        draw = ImageDraw.Draw(page)
-        colours = masks.palette(len(classes))
-        width = max(1, round(max(page.size) / 320))
-        for name, score, box in zip(self.labels, self.scores, self.boxes.tolist()):
-            if score < SHOWN:
-                continue
-            colour = tuple(colours[classes.index(name)].tolist())
-            draw.rectangle(box, outline=colour, width=width)
-            label = f"{name} {score:.2f}"
-            left, top, right, bottom = draw.textbbox((box[0] + width, box[1] + width), label)
-            draw.rectangle((left - width, top - width, right + width, bottom + width), fill=colour)
-            dark = 0.299 * colour[0] + 0.587 * colour[1] + 0.114 * colour[2] > 128
-            draw.text((box[0] + width, box[1] + width), label, fill="black" if dark else "white")
+        """The image with the boxes of a score of `shown` or more, one colour per class, the likeliest on top.
+
+        image: upright, or `captions.enlarged`, which a small one becomes.
+        """
+        page = enlarged(image)
+        factor = page.width / self.size[1]
+        draw, colours, width = ImageDraw.Draw(page), masks.palette(len(classes)), line_width(page.size)
+        labels = []
+        for name, score, box in reversed(self._shown_rows()):
+            colour = _colour(colours, classes.index(name))
+            corners = [edge * factor for edge in box]
+            draw.rectangle(corners, outline=colour, width=width)
+            labels.append(((corners[0], corners[1]), f"{name} {score:.2f}", colour))
+        for corner, text, colour in labels:
+            draw_label(page, corner, text, colour)
         return page
+
+    def _shown_rows(self) -> list[tuple[str, float, list[float]]]:
+        """(label, score, box) of a score of `shown` or more, likeliest first."""
+        rows = zip(self.labels, self.scores, self.boxes.tolist())
+        return [(name, score, box) for name, score, box in rows if score >= self.shown]
 
 
 @dataclass(frozen=True)
@@ -108,22 +117,34 @@ class Segmentation:
         }
 
     def draw(self, image: Image.Image, classes: tuple[str, ...]) -> Image.Image:
-        """The image with the classes laid over it."""
-        return Image.fromarray(masks.overlay(np.asarray(image.convert("RGB")), self.mask))
+        """The image with the classes laid over it, and a legend of those that occur, largest first, in the lower left corner."""
+        page = enlarged(image)
+        mask = self.mask.repeat(page.height // self.mask.shape[0], 0).repeat(page.width // self.mask.shape[1], 1)
+        page = Image.fromarray(masks.overlay(np.asarray(page), mask))
+        colours = masks.palette(len(self.classes))
+        present = list(self.fractions)
+        draw_lines(page, present, [_colour(colours, self.classes.index(name)) for name in present], below=True)
+        return page
 
 
-def detected(head: OutputHead, raw: Outputs, place: Placement, source: str) -> Detections:
+def _colour(colours: NDArray[np.uint8], label: int) -> tuple[int, int, int]:
+    red, green, blue = colours[label].tolist()
+    return red, green, blue
+
+
+def detected(head: OutputHead, raw: Outputs, place: Placement, source: str, limits: DecodingLimits = OWN) -> Detections:
     """The boxes of one image, in its own pixels."""
-    boxes = image_boxes(head, raw, place)
+    boxes = image_boxes(head, raw, place, limits)
     finite = np.isfinite(raw["deltas"]).all() and np.isfinite(raw["logits"]).all()
     labels = tuple(head.classes[label] for label in boxes.labels.tolist())
     scores = tuple(boxes.scores.astype(float).tolist())
-    return Detections(source, boxes.boxes, labels, scores, (place.height, place.width), "" if finite else NOT_FINITE)
+    size, shown = (place.height, place.width), SHOWN if limits.threshold is None else limits.threshold
+    return Detections(source, boxes.boxes, labels, scores, size, "" if finite else NOT_FINITE, shown)
 
 
-def image_boxes(head: OutputHead, raw: Outputs, place: Placement) -> decoding.ScoredBoxes:
+def image_boxes(head: OutputHead, raw: Outputs, place: Placement, limits: DecodingLimits = OWN) -> decoding.ScoredBoxes:
     """The boxes of one image in its own pixels, clipped to it, with class numbers; raw: of a batch of one."""
-    spec, how = AnchorSpec.from_json(head.options["anchors"]), Decoding.from_json(head.options["decoding"])
+    spec, how = AnchorSpec.from_json(head.options["anchors"]), limits.applied_to(head)
     boxes = decoding.detections(raw["deltas"][0], raw["logits"][0], spec, how)
     return boxes._replace(boxes=decoding.on_picture(boxes.boxes, place))
 

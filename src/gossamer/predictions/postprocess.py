@@ -14,6 +14,7 @@ from gossamer.images.preprocess import Placement
 from gossamer.predictions import pictures
 from gossamer.predictions.classes import NOT_FINITE, labels, numbers, rank
 from gossamer.predictions.head import OutputHead, Raw
+from gossamer.predictions.limits import OWN, DecodingLimits
 
 
 class Prediction(Protocol):
@@ -67,9 +68,16 @@ class Several:
         return {"source": self.source, **{name: prediction.to_json() for name, prediction in self.predictions.items()}}
 
 
-def postprocess(heads: tuple[OutputHead, ...], raw: Raw, place: Placement, source: str, top: int = 1) -> Prediction:
-    """What the heads say of one image. raw: of a batch of one. top: classes to name."""
-    predictions = {head.name: KINDS[head.kind](head, head.of(raw), place, source, top) for head in heads}
+def postprocess(
+    heads: tuple[OutputHead, ...],
+    raw: Raw,
+    place: Placement,
+    source: str,
+    top: int = 1,
+    limits: DecodingLimits = OWN,
+) -> Prediction:
+    """What the heads say of one image. raw: of a batch of one. top: classes to name. limits: in place of the heads' own."""
+    predictions = {head.name: KINDS[head.kind](head, head.of(raw), place, source, top, limits) for head in heads}
     return predictions[heads[0].name] if len(heads) == 1 else Several(source, predictions)
 
 
@@ -82,34 +90,46 @@ def unit_length(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
 Outputs = dict[str, NDArray[np.float32]]
 
 
-def _classify(head: OutputHead, raw: Outputs, place: Placement, source: str, top: int) -> Prediction:
+def _classify(
+    head: OutputHead, raw: Outputs, place: Placement, source: str, top: int, limits: DecodingLimits
+) -> Prediction:
     return rank(source, raw["logits"][0], head.classes, top)
 
 
-def _multilabel(head: OutputHead, raw: Outputs, place: Placement, source: str, top: int) -> Prediction:
-    return labels(source, raw["logits"][0], head.classes, float(head.options["threshold"]))
+def _multilabel(
+    head: OutputHead, raw: Outputs, place: Placement, source: str, top: int, limits: DecodingLimits
+) -> Prediction:
+    return labels(source, raw["logits"][0], head.classes, limits.label_threshold(head))
 
 
-def _regress(head: OutputHead, raw: Outputs, place: Placement, source: str, top: int) -> Prediction:
+def _regress(
+    head: OutputHead, raw: Outputs, place: Placement, source: str, top: int, limits: DecodingLimits
+) -> Prediction:
     return numbers(source, raw["values"][0], head.classes, head.options["mean"], head.options["std"])
 
 
-def _detect(head: OutputHead, raw: Outputs, place: Placement, source: str, top: int) -> Prediction:
-    return pictures.detected(head, raw, place, source)
+def _detect(
+    head: OutputHead, raw: Outputs, place: Placement, source: str, top: int, limits: DecodingLimits
+) -> Prediction:
+    return pictures.detected(head, raw, place, source, limits)
 
 
-def _segment(head: OutputHead, raw: Outputs, place: Placement, source: str, top: int) -> Prediction:
+def _segment(
+    head: OutputHead, raw: Outputs, place: Placement, source: str, top: int, limits: DecodingLimits
+) -> Prediction:
     return pictures.segmented(head, raw, place, source)
 
 
-def _embed(head: OutputHead, raw: Outputs, place: Placement, source: str, top: int) -> Prediction:
+def _embed(
+    head: OutputHead, raw: Outputs, place: Placement, source: str, top: int, limits: DecodingLimits
+) -> Prediction:
     vector = raw["embedding"][0]
     if not np.isfinite(vector).all():
         return Embedding(source, np.zeros_like(vector), NOT_FINITE)
     return Embedding(source, unit_length(vector[None])[0])
 
 
-KINDS: dict[str, Callable[[OutputHead, Outputs, Placement, str, int], Prediction]] = {
+KINDS: dict[str, Callable[[OutputHead, Outputs, Placement, str, int, DecodingLimits], Prediction]] = {
     "classify": _classify,
     "multilabel": _multilabel,
     "regress": _regress,

@@ -11,7 +11,7 @@ from gossamer.errors import DataError, ImageError
 from gossamer.host.storage import write_bytes
 from gossamer.images.preprocess import decode
 from gossamer.predictions.gallery import Match
-from gossamer.runtime.drawing import drawing_places, encoded
+from gossamer.runtime.drawing_files import drawing_places, encoded
 from gossamer.runtime.retrieval import SearchResult
 
 TILE, GAP, LINE = 160, 8, 14  # pixels: side of an image, between images, height of a line of text
@@ -42,10 +42,16 @@ def draw_neighbours(
     return drawn()
 
 
-def contact_sheet(one: SearchResult, gallery: Path) -> Image.Image:
-    """The image and its first MOST matches in a row: name and similarity below each."""
+def contact_sheet(one: SearchResult, gallery: Path | None) -> Image.Image:
+    """The image and its first MOST matches in a row: name and similarity below each.
+
+    gallery: the folder that the names of the matches are in; None where they are paths.
+    """
     tiles = [_tile(Path(one.source), "query", Path(one.source).name)]
     for match in one.matches[:MOST]:
+        if gallery is None:
+            tiles.append(_tile(Path(match.name), f"{match.similarity:.4f}", Path(match.name).name))
+            continue
         # an index is a file from anywhere: a name that leads out of the gallery is not followed
         outside = ".." in Path(match.name).parts or Path(match.name).is_absolute()
         tiles.append(_tile(None if outside else gallery / match.name, f"{match.similarity:.4f}", _label(match)))

@@ -17,6 +17,7 @@ from gossamer.modelfile.compiled import is_compiled
 from gossamer.modelfile.metadata import ModelFile, ModelMetadata, read_model_file, rule_error
 from gossamer.predictions.classes import check_top, source_name
 from gossamer.predictions.head import Raw, image_outputs
+from gossamer.predictions.limits import OWN, DecodingLimits
 from gossamer.predictions.postprocess import Prediction, postprocess
 from gossamer.runtime.interface import Runtime
 from gossamer.runtime.table import AUTO, RUNTIMES, runtime_class
@@ -70,22 +71,51 @@ class Model:
         return self._runtime(np.ascontiguousarray(batch))
 
     @overload
-    def predict(self, sources: Source, *, top: int = 1, batch: int = 32) -> Any: ...
+    def predict(
+        self,
+        sources: Source,
+        *,
+        top: int = 1,
+        batch: int = 32,
+        threshold: float | None = None,
+        iou: float | None = None,
+        max_boxes: int | None = None,
+    ) -> Any: ...
 
     @overload
-    def predict(self, sources: Sequence[Source], *, top: int = 1, batch: int = 32) -> list[Any]: ...
+    def predict(
+        self,
+        sources: Sequence[Source],
+        *,
+        top: int = 1,
+        batch: int = 32,
+        threshold: float | None = None,
+        iou: float | None = None,
+        max_boxes: int | None = None,
+    ) -> list[Any]: ...
 
-    def predict(self, sources: Source | Sequence[Source], *, top: int = 1, batch: int = 32) -> Any:
+    def predict(
+        self,
+        sources: Source | Sequence[Source],
+        *,
+        top: int = 1,
+        batch: int = 32,
+        threshold: float | None = None,
+        iou: float | None = None,
+        max_boxes: int | None = None,
+    ) -> Any:
         """The prediction for an image (path, bytes, Pillow image or uint8 (H, W, C)), or a list of them for a list.
 
         A `Classification` with the `top` likeliest classes of a classifier, `Detections` with boxes in pixels of the image,
         a `Mask` of its size, an `Embedding`, `LabelScores`, `Numbers`, or `Several` of them by the names of the heads.
-        `batch` images run at a time. Raises ImageError, ModelFileError for a file without metadata, InputError,
-        VerificationError where the network computes NaN or infinity.
+        `batch` images run at a time. threshold: minimum score of a box or label; iou: that of non-maximum suppression;
+        max_boxes: boxes per image; None is the model's own. Raises ImageError, ModelFileError for a file without metadata,
+        InputError, VerificationError where the network computes NaN or infinity.
         """
+        limits = DecodingLimits(threshold, iou, max_boxes)
         if isinstance(sources, (list, tuple)):
-            return self._predict(sources, top, batch)
-        return self._predict([sources], top, batch)[0]  # type: ignore[list-item]  # a Sequence that is one image: bytes
+            return self._predict(sources, top, batch, limits)
+        return self._predict([sources], top, batch, limits)[0]  # type: ignore[list-item]  # a Sequence that is one image: bytes
 
     def need_metadata(self) -> ModelMetadata:
         """The metadata. Raises ModelFileError for a plain ONNX file."""
@@ -98,24 +128,29 @@ class Model:
         return self.metadata
 
     def predict_pixels(
-        self, images: Sequence[tuple[str, NDArray[np.uint8], Placement]], top: int = 1
+        self, images: Sequence[tuple[str, NDArray[np.uint8], Placement]], top: int = 1, limits: DecodingLimits = OWN
     ) -> list[Prediction]:
-        """The predictions for images as (name, pixels, placement), which run as one batch. Raises ModelFileError."""
+        """The predictions for images as (name, pixels, placement), which run as one batch.
+
+        Raises ModelFileError, SettingsError where `limits` has one for another kind of model.
+        """
         metadata = self.need_metadata()
+        limits.check(metadata.heads)
         raw = self.run(metadata.preprocess.normalise(np.stack([pixels for _, pixels, _ in images])))
         return [
-            postprocess(metadata.heads, image_outputs(raw, index), place, name, top)
+            postprocess(metadata.heads, image_outputs(raw, index), place, name, top, limits)
             for index, (name, _, place) in enumerate(images)
         ]
 
-    def _predict(self, sources: Sequence[Source], top: int, batch: int) -> list[Prediction]:
+    def _predict(self, sources: Sequence[Source], top: int, batch: int, limits: DecodingLimits) -> list[Prediction]:
         metadata = self.need_metadata()
+        limits.check(metadata.heads)
         check_top(top, batch)
         results: list[Prediction] = []
         for start in range(0, len(sources), batch):
             part = sources[start : start + batch]
             results += self.predict_pixels(
-                [(source_name(source), *metadata.preprocess.read(source)) for source in part], top
+                [(source_name(source), *metadata.preprocess.read(source)) for source in part], top, limits
             )
         for result in results:
             if result.error:

@@ -14,6 +14,7 @@ from gossamer.host.progress import SILENT, Progress
 from gossamer.images.hidden import is_hidden
 from gossamer.images.preprocess import IMAGE_SUFFIXES, Placement, Preprocess
 from gossamer.predictions.classes import Classification, check_top
+from gossamer.predictions.limits import OWN, DecodingLimits
 from gossamer.predictions.postprocess import Prediction
 from gossamer.runtime.model import Model
 
@@ -26,13 +27,15 @@ def predict_files(
     top: int = 1,
     batch: int = 32,
     progress: Progress = SILENT,
+    limits: DecodingLimits = OWN,
 ) -> Iterator[Prediction]:
     """A prediction for each image of `paths`, in their order; folders are walked in the order of their names.
 
-    An image that cannot be read, and a folder without images, gives a prediction with `error`.
-    Raises ModelFileError for a file without metadata, InputError.
+    An image that cannot be read, and a folder without images, gives a prediction with `error`. limits: in place of the
+    model's own thresholds. Raises ModelFileError for a file without metadata, InputError.
     """
     preprocess = model.need_metadata().preprocess
+    limits.check(model.need_metadata().heads)
     check_top(top, batch)
     files = [file for path in paths for file in find_images(Path(path))]
 
@@ -42,7 +45,7 @@ def predict_files(
             part.append(_read_image(preprocess, file, problem))
             if len(part) == batch or done == len(files):
                 good = [item for item in part if not isinstance(item, Classification)]
-                predicted = iter(model.predict_pixels(good, top) if good else ())
+                predicted = iter(model.predict_pixels(good, top, limits) if good else ())
                 yield from [item if isinstance(item, Classification) else next(predicted) for item in part]
                 part = []
 

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from gossamer.host.text import metric_name
+from gossamer.host.text import format_table, metric_lines, ratio
 from gossamer.images.preprocess import Placement
 from gossamer.predictions.head import Raw
 
@@ -165,14 +165,13 @@ class Evaluation:
 
     def text(self) -> str:
         """A table for people."""
-        lines = [f"{len(self.targets)} images, loss {self.loss:.4f}"]
-        lines += [f"{metric_name(name):18} {value:.4f}" for name, value in self.metrics.items()]
-        width = max(len(row["class"]) for row in self.per_class)
-        lines += ["", f"{'class':{width}}  precision  recall      f1  images"]
-        lines += [
-            f"{row['class']:{width}}     {row['precision']:6.3f}  {row['recall']:6.3f}  {row['f1']:6.3f}  {row['support']:6}"
+        loss = f", loss {self.loss:.4f}" if np.isfinite(self.loss) else ""
+        lines = [f"{len(self.targets)} images{loss}", *metric_lines(self.metrics), ""]
+        rows = [
+            [row["class"], *(ratio(row[name]) for name in ("precision", "recall", "f1")), str(row["support"])]
             for row in self.per_class
         ]
+        lines += format_table(("class", "precision", "recall", "F1", "images"), rows)
         return "\n".join([*lines, *(f"skipped: {name}: {reason}" for name, reason in self.unreadable)])
 
     def to_json(self) -> dict[str, Any]:

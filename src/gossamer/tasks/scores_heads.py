@@ -13,7 +13,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from gossamer.host.text import metric_name
+from gossamer.host.text import metric_lines
 from gossamer.tasks.hierarchy import ClassTree
 
 Floats = NDArray[np.float64]
@@ -71,11 +71,11 @@ class _HeadOutputs(ABC):
 
     def text(self) -> str:
         """A line a score, for people."""
-        width = max(len(metric_name(name)) for name in self.metrics)
+        loss = f", loss {self.loss:.4f}" if np.isfinite(self.loss) else ""
         return "\n".join(
             [
-                f"{len(self.names)} images, loss {self.loss:.4f}",
-                *(f"{metric_name(name):{width}}  {value:.4f}" for name, value in self.metrics.items()),
+                f"{len(self.names)} images{loss}",
+                *metric_lines(self.metrics),
                 *(f"skipped: {name}: {reason}" for name, reason in self.unreadable),
             ]
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
@@ -15,6 +16,7 @@ from gossamer.data.boxes.sidecar import sidecar_text
 from gossamer.data.boxes.table import KINDS
 from gossamer.data.boxes.voc import lost_in_voc, voc_files
 from gossamer.data.boxes.yolo import lost_in_yolo, yolo_files
+from gossamer.data.boxes.yolo_config import YAML
 from gossamer.data.folder import printable_path
 from gossamer.data.source import shown
 from gossamer.errors import DataError, ImageError, UnknownNameError
@@ -47,7 +49,7 @@ class Converted:
     lost: tuple[str, ...]
     notes: tuple[str, ...]
 
-    def printable_path(self) -> str:
+    def text(self) -> str:
         """A few lines for people."""
         first = f"{self.folder}: {self.images} images with {self.boxes} boxes, {KINDS[self.source]} as {KINDS[self.to]}"
         return "\n".join([first, *(f"kept in {SIDECAR}: {line}" for line in self.lost), *self.notes])
@@ -73,7 +75,7 @@ def convert(root: StrPath, out: StrPath, to: str) -> Converted:
     try:
         with atomic_folder(target) as folder:
             paths, written = _copy_images(draft, folder, to, notes)
-            lost = _write(draft, written, paths, folder, to)
+            lost = _write(draft, written, paths, folder, target, to)
     except RecursionError as error:
         raise DataError(f"{source}: a field is nested too deeply to be written", "flat fields", "remove it") from error
     boxes = sum(len(record.boxes) for record in draft.records)
@@ -111,11 +113,15 @@ def _copy_images(draft: Draft, folder: Path, to: str, notes: list[str]) -> tuple
     return paths, written
 
 
-def _write(draft: Draft, written: list[ImageRecord], paths: list[str], folder: Path, to: str) -> list[str]:
-    """Write the annotations and the sidecar; what the format has no place for."""
+def _write(
+    draft: Draft, written: list[ImageRecord], paths: list[str], folder: Path, target: Path, to: str
+) -> list[str]:
+    """Write the annotations and the sidecar into `folder`, which becomes `target`; what the format has no place for."""
     files, lost_in = WRITERS[to]
     lost = [*lost_in(draft), *_further(draft.records, to)]
     for name, content in files(replace(draft, records=written), paths):
+        if name == YAML[0]:  # Ultralytics takes relative paths from a folder of its own settings, not from the file
+            content = f"path: {json.dumps(str(target.resolve()), ensure_ascii=False)}\n{content}"
         _put(folder / name, content.encode())
     _put(folder / SIDECAR, sidecar_text(draft, paths, to, lost).encode())
     return lost

@@ -127,7 +127,7 @@ def _as_configured(config: YoloConfig, root: Path, places: dict[str, _Place], no
     left: list[str] = []
     for path, place in places.items():
         if path in by_path:
-            result[path] = place._replace(split=by_path[path])
+            result[path] = place if configured.undivided else place._replace(split=by_path[path])
         elif place.split and place.split not in configured_splits:
             result[path] = place
         else:
@@ -243,15 +243,20 @@ def _class_names(root: Path, config: YoloConfig | None, notes: list[str]) -> tup
 def yolo_files(draft: Draft, paths: list[str]) -> Iterator[tuple[str, str]]:
     """(path, text) of the label files and data.yaml for records whose images are at `paths` (images/...).
 
-    record.size must be the image's own.
+    record.size must be the image's own. Ultralytics needs both train and val: where the images are not divided, or have one
+    part alone, the two name the same images, which `images_by_split` reads back as no split.
     """
     number_of = {name: i for i, name in enumerate(draft.classes)}
     for record, path in zip(draft.records, paths, strict=True):
         lines = [_line(box, number_of[box.name], record.size) for box in record.boxes]
         label = PurePosixPath("labels", *PurePosixPath(path).parts[1:]).with_suffix(".txt")
         yield str(label), "".join(f"{line}\n" for line in lines)
-    splits = dict.fromkeys(record.split for record in draft.records)
-    lines = [f"{split}: images/{split}" for split in ("train", "val", "test") if split in splits]
+    folders = {record.split: f"images/{record.split}".rstrip("/") for record in draft.records}
+    only = next((folders[split] for split in ("train", "", "val", "test") if split in folders), "images")
+    lines = [f"train: {folders.get('train', only)}", f"val: {folders.get('val', only)}"]
+    if "val" not in folders:
+        lines[-1] += "  # the images of train: none are held out for validation"
+    lines += [f"test: {folders['test']}"] if "test" in folders else []
     lines += ["names:", *(f"  {i}: {json.dumps(name, ensure_ascii=False)}" for i, name in enumerate(draft.classes))]
     yield "data.yaml", "\n".join(lines) + "\n"
 

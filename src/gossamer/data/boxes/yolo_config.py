@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import reprlib
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -42,11 +42,15 @@ class YoloConfig:
 
 @dataclass(frozen=True)
 class YoloSplits:
-    """splits: image -> its split, in order. missing: split -> what its entries name that is not there. notes: lines."""
+    """splits: image -> its split, in order. missing: split -> what its entries name that is not there. notes: lines.
+
+    undivided: train and val name the same images, and no other split any, as Ultralytics has it for images without a split.
+    """
 
     splits: dict[Path, str] = field(default_factory=dict)
     missing: dict[str, list[str]] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+    undivided: bool = False
 
 
 def read_config(root: Path) -> YoloConfig | None:
@@ -84,6 +88,7 @@ def images_by_split(config: YoloConfig, root: Path) -> YoloSplits:
         if "train" in by_split and by_split.get(split, {}).keys() == by_split["train"].keys():
             result.notes.append(f"{where}: train and {split} name the same images, which count as train only")
             del by_split[split]
+    result = replace(result, undivided="val" in config.parts and list(by_split) == ["train"] and not result.missing)
     for split in ("train", "test", "val"):  # the last one that names an image has it
         overlap = [image for image in by_split.get(split, ()) if image in result.splits]
         if overlap:

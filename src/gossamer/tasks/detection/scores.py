@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gossamer.data.boxes.annotation import BoxTarget
-from gossamer.host.text import metric_name
+from gossamer.host.text import format_table, metric_lines, ratio
 from gossamer.images.preprocess import Placement
 from gossamer.predictions.anchors import AnchorSpec
 from gossamer.predictions.boxes import (
@@ -33,7 +33,18 @@ from gossamer.tasks.detection.average_precision import (
 )
 
 CONFIDENCE = 0.3  # score from which a detection counts, in the confusion alone
-SHOWN = ("map", "map50", "map75", "map_small", "map_medium", "map_large", "ar1", "ar10", "ar100")
+NAMES = {
+    "map": "mAP@0.5:0.95",
+    "map50": "mAP@0.5",
+    "map75": "mAP@0.75",
+    "map_small": "mAP@0.5:0.95, small objects",
+    "map_medium": "mAP@0.5:0.95, medium objects",
+    "map_large": "mAP@0.5:0.95, large objects",
+    "ar1": "AR@1",
+    "ar10": "AR@10",
+    "ar100": "AR@100",
+}
+"""The scores that are printed, as COCO's users write them; objects are medium from 32 x 32 pixels, large from 96 x 96."""
 
 
 class DetectionScorer:
@@ -165,10 +176,15 @@ class DetectionScores:
 
     def text(self) -> str:
         """A few lines for people."""
-        metrics = self.metrics
+        metrics = {name: self.metrics[name] for name in NAMES}
         lines = [f"{len(self.names)} images, {sum(row['support'] for row in self.per_class)} objects"]
-        lines += [f"{metric_name(name):>12} {metrics[name]:.4f}" for name in SHOWN if not np.isnan(metrics[name])]
-        return "\n".join(lines)
+        lines += [*metric_lines(metrics, NAMES), ""]
+        rows = [
+            [row["class"], *(ratio(row[name]) for name in ("map", "map50", "recall")), str(row["support"])]
+            for row in self.per_class
+        ]
+        lines += format_table(("class", "mAP@0.5:0.95", "mAP@0.5", "AR@100", "objects"), rows)
+        return "\n".join([*lines, *(f"skipped: {name}: {reason}" for name, reason in self.unreadable)])
 
 
 def _pairs(iou: NDArray[Any]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

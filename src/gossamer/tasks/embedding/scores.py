@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -10,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from gossamer.host.text import metric_lines
 from gossamer.images.preprocess import Placement
 from gossamer.predictions.head import Raw
 from gossamer.tasks.embedding.ranking import ranking_scores
@@ -110,15 +112,16 @@ class EmbeddingScores:
 
     def text(self) -> str:
         """A few lines for a terminal."""
-        shown = {name: f"{100 * value:.2f} %" for name, value in self.metrics.items()}
+        identities = f"{len(self.labels)} images of {len(np.unique(self.labels))} identities"
         lines = [
-            f"{len(self.labels)} images of {len(np.unique(self.labels))} identities",
-            f"Recall@1 {shown['recall1']}, @5 {shown['recall5']}, @10 {shown['recall10']}; "
-            f"R-precision {shown['r_precision']}; MAP@R {shown['map_r']}",
-            f"one identity or two: AUC {shown['auc']}; {shown['tar']} accepted at a false-accept rate of "
-            f"{100 * self.far:g} %, from a similarity of {self.threshold:.4f}",
+            identities,
+            *metric_lines(self.metrics, {"tar": f"true-accept rate at a false-accept rate of {self.far:g}"}),
         ]
-        return "\n".join(lines)
+        if math.isfinite(self.threshold):
+            lines.append(f"one identity from a cosine similarity of {self.threshold:.4f}")
+        if not self.finite:
+            lines.append("the network's outputs are not finite")
+        return "\n".join([*lines, *(f"skipped: {name}: {reason}" for name, reason in self.unreadable)])
 
 
 def _plain(value: float) -> float | None:

@@ -192,7 +192,9 @@ class MultiScores:
 
     def text(self) -> str:
         """What each head's scores say, for people."""
-        lines = [f"{len(self.names)} images, score {self.metrics['score']:.4f} (the mean of the heads)"]
+        score = self.metrics["score"]
+        mean = "" if math.isnan(score) else f", score {score:.4f} (the mean of the heads)"
+        lines = [f"{len(self.names)} images{mean}"]
         for name, one in self.heads.items():
             lines += ["", f"{name}:", *(f"  {line}" for line in one.text().splitlines())]
         return "\n".join([*lines, *(f"skipped: {name}: {reason}" for name, reason in self.unreadable)])

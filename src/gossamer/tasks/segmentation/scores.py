@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gossamer.errors import DataError
-from gossamer.host.text import metric_name
+from gossamer.host.text import format_table, metric_lines, ratio
 from gossamer.images.preprocess import Placement
 from gossamer.predictions.head import Raw
 from gossamer.predictions.masks import IGNORED, Mask, Size, mask_of_logits
@@ -153,11 +153,13 @@ class SegmentationEvaluation:
 
     def text(self) -> str:
         """A few lines for people."""
-        shown = "  ".join(f"{metric_name(name)} {value:.4f}" for name, value in self.metrics.items())
-        width = max(map(len, self.classes))
-        rows = [f"{name:<{width}}  IoU {value:.4f}" for name, value in zip(self.classes, self.iou.tolist())]
-        skipped = [f"{len(self.unreadable)} images could not be read"] if self.unreadable else []
-        return "\n".join([f"{len(self.names)} images: {shown}", *rows, *skipped])
+        rows = [
+            [row["class"], *(ratio(row[name]) for name in ("iou", "accuracy", "precision")), str(row["support"])]
+            for row in self.per_class
+        ]
+        lines = [f"{len(self.names)} images", *metric_lines(self.metrics), ""]
+        lines += format_table(("class", "IoU", "accuracy", "precision", "pixels"), rows)
+        return "\n".join([*lines, *(f"skipped: {name}: {reason}" for name, reason in self.unreadable)])
 
     def to_json(self) -> dict[str, Any]:
         """Plain values; nan becomes None."""

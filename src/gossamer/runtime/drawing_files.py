@@ -1,0 +1,44 @@
+"""The files that drawings are written to. Needs pillow alone."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterable
+from pathlib import Path
+
+from PIL import Image
+
+from gossamer.errors import InputError
+from gossamer.runtime.predict import find_images
+
+FORMATS = {".jpg": "JPEG", ".jpeg": "JPEG", ".png": "PNG"}
+QUALITY = 92  # of JPEG: sharp edges of lines and letters
+
+
+def drawing_places(paths: Iterable[str | Path], folder: Path) -> dict[str, Path]:
+    """Where the drawing of each image of `paths` goes, by the image's path. Raises InputError."""
+    places: dict[str, Path] = {}
+    drawn_from: dict[Path, str] = {}
+    for path in map(Path, paths):
+        for file, _ in find_images(path):
+            name = file.relative_to(path) if path.is_dir() else Path(file.name)
+            place = folder / (name if name.suffix.lower() in FORMATS else f"{name}.png")
+            if drawn_from.setdefault(place, str(file)) != str(file):
+                raise InputError(
+                    f"{file} and {drawn_from[place]}: both drawn to {place}",
+                    "different names",
+                    "draw into separate folders",
+                )
+            places[str(file)] = place
+    inputs = {Path(file).resolve() for file in places}
+    for place in places.values():
+        if place.resolve() in inputs:
+            raise InputError(f"{place}: is an input image", "another folder", "draw elsewhere")
+    return places
+
+
+def encoded(picture: Image.Image, place: Path) -> bytes:
+    """The picture in the format that the name of `place` asks for."""
+    file = io.BytesIO()
+    picture.save(file, FORMATS[place.suffix.lower()], quality=QUALITY)
+    return file.getvalue()
