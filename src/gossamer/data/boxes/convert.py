@@ -78,6 +78,8 @@ def convert(root: StrPath, out: StrPath, to: str) -> Converted:
             lost = _write(draft, written, paths, folder, target, to)
     except RecursionError as error:
         raise DataError(f"{source}: a field is nested too deeply to be written", "flat fields", "remove it") from error
+    if to == "yolo" and all(record.split != "val" for record in draft.records):
+        notes.append(f"{YAML[0]}: no images are held out for validation, so val names those of train")
     boxes = sum(len(record.boxes) for record in draft.records)
     return Converted(target, draft.kind, to, len(paths), boxes, tuple(lost), tuple(notes))
 
