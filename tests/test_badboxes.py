@@ -103,7 +103,7 @@ BAD: dict[str, tuple[Callable[[Path], object], str]] = {
     ),
     "yolo: names twice": (lambda root: yolo(root, {"a": ""}, "names: [a, a]"), "given twice"),
     "yolo: no key": (lambda root: yolo(root, {"a": ""}, "nc: 2"), "has no names"),
-    "yolo: key points": (lambda root: yolo(root, {"a": ""}, "names: [a]\nkpt_shape: [17, 3]"), "key points"),
+    "yolo: key points": (lambda root: yolo(root, {"a": ""}, "names: [a]\nkpt_shape: [17]"), "kpt_shape is"),
     "yolo: two images, one label": (
         lambda root: (yolo(root, {"a": ""}), write_image(root / "images" / "a.bmp")),
         "two images are called a",

@@ -12,10 +12,12 @@ import re
 import reprlib
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
+from gossamer.data.boxes.finder import Finder
 from gossamer.data.boxes.jsonfile import entries, listed_entries, read_json
+from gossamer.data.boxes.labelme import is_labelme
 from gossamer.data.boxes.records import (
     SIDECAR,
     BoxRecord,
@@ -28,6 +30,7 @@ from gossamer.data.boxes.records import (
     said_size,
     split_of,
 )
+from gossamer.data.boxes.rle import rle_box
 from gossamer.data.folder import folders, printable_path
 from gossamer.data.source import shown
 from gossamer.errors import DataError, ImageError
@@ -35,6 +38,7 @@ from gossamer.errors import DataError, ImageError
 _OWN = frozenset({"bbox", "category_id", "image_id", "iscrowd", "area"})
 _OWN_IMAGE = frozenset({"id", "file_name", "width", "height"})
 _ALLOWED = "annotations/instances_*.json, or *.json with images, annotations and categories beside the images"
+_OTHERS = ("captions_", "person_keypoints_", "panoptic_", "stuff_", "image_info_")  # of COCO, not with boxes to detect
 _PEEK = 1 << 16
 _LISTS = re.compile(rb'"(?:images|annotations)"\s*:\s*\[')
 
@@ -43,13 +47,15 @@ def coco_files(root: Path) -> list[Path]:
     """The annotation files of a folder: annotations/instances_*.json, else annotations/*.json, else *.json at the top
     and in the folders of splits."""
     if (root / "annotations").is_dir():
-        paths = sorted((root / "annotations").glob("*.json"))
-        return [path for path in paths if path.name.startswith("instances_")] or paths
+        paths = [path for path in sorted((root / "annotations").glob("*.json")) if not is_labelme(path)]
+        instances = [path for path in paths if path.name.startswith("instances_")]
+        if paths:
+            return instances or [path for path in paths if not path.name.startswith(_OTHERS)] or paths
     tops = [root, *(folder for folder in folders(root) if split_of(folder.name))]
-    return [path for top in tops for path in sorted(top.glob("*.json")) if path.name != SIDECAR and _peek(path)]
+    return [path for top in tops for path in sorted(top.glob("*.json")) if path.name != SIDECAR and is_coco(path)]
 
 
-def _peek(path: Path) -> bool:
+def is_coco(path: Path) -> bool:
     """Whether a JSON file looks like one of COCO: it has lists of images or of annotations. Categories alone, as Label
     Studio's notes.json has them, and counts are none; where the start of a large file shows no more, they do."""
     try:
@@ -57,16 +63,20 @@ def _peek(path: Path) -> bool:
             start = file.read(_PEEK + 1)
     except OSError:
         return True  # reading it will say what is wrong
-    if path.name.endswith(".coco.json") or _LISTS.search(start):
+    if path.name.endswith(".coco.json"):
+        return True
+    if start.removeprefix(b"\xef\xbb\xbf").lstrip().startswith(b"["):
+        return False  # a list at the top: of another tool
+    if _LISTS.search(start):
         return True
     return len(start) > _PEEK and b'"categories"' in start
 
 
-def read_coco(root: Path) -> Draft:
-    """What the COCO files of a folder say; images and annotations that cannot be used are skipped and noted. Raises
+def read_coco(root: Path, file: Path | None = None) -> Draft:
+    """What the COCO files of a folder say, or `file` alone; images and annotations that cannot be used are skipped and noted. Raises
     DataError: a file of another shape, ids given twice, categories that differ between files, no image at all."""
     draft = Draft("coco", root, (), True, [])
-    files = coco_files(root)
+    files = [file] if file else coco_files(root)
     contents = {path: read_json(path) for path in files}
     categories = _categories(contents)
     draft.classes, draft.extra["coco"] = tuple(categories.values()), {"categories": _others(contents)}
@@ -142,9 +152,10 @@ def _read_file(
     images: list[tuple[int | str, str, dict[str, Any]]] = []
     failed: list[DataError] = []
     listed = listed_entries(content, "images", where, failed)
+    finder = Finder(draft.root)
     for entry in listed:
         try:
-            key, name = _identity(entry, where)
+            key, name = _identity(entry, where, finder)
         except DataError as error:
             failed.append(error)
             continue
@@ -158,16 +169,20 @@ def _read_file(
     seen = {record.path for record in draft.records}
     for key, name, entry in images:
         place = next((place for place in places if (place / name).is_file()), None)
-        if place is None:
-            missing.append(name)
+        if place is not None:
+            places.sort(key=lambda other: other != place)  # where one image is, the next is likely to be
+            image = place / name
+        elif elsewhere := finder.find(name, places[:1]):
+            image = elsewhere
+        else:
+            missing.append(printable_path(name))
             continue
-        places.sort(key=lambda other: other != place)  # where one image is, the next is likely to be
-        relative = (place / name).relative_to(draft.root).as_posix()
+        relative = image.relative_to(draft.root).as_posix()
         if relative in seen:
             raise DataError(f"{where}: {name} is listed twice", "an image in one place, once", "remove one of them")
         seen.add(relative)
         try:
-            size = said_size(entry.get("height"), entry.get("width")) or image_size(place / name)
+            size = said_size(entry.get("height"), entry.get("width")) or image_size(image)
         except ImageError as error:
             unreadable.append(error.given)
             continue
@@ -176,14 +191,23 @@ def _read_file(
         draft.records.append(ImageRecord(relative, name, split, size, drawn[key], {"coco": extra}))
 
 
-def _identity(entry: dict[str, Any], where: str) -> tuple[int | str, str]:
+def _identity(entry: dict[str, Any], where: str, finder: Finder) -> tuple[int | str, str]:
     """The id and the path of an image's entry. Raises DataError."""
     key, name = _id(entry.get("id")), entry.get("file_name")
     if key is None:
         raise DataError(
             f"{where}: image id {reprlib.repr(entry.get('id'))} is no number or text", "unique ids", "fix the file"
         )
-    return key, inside(name if isinstance(name, str) else "", where)
+    text = name if isinstance(name, str) else ""
+    try:
+        return key, inside(text, where)
+    except DataError:
+        # a path of another machine, or Label Studio's ../../media/upload/1/a.jpg; other ways out of the folder are mistakes
+        foreign = ".." not in PurePosixPath(text.replace("\\", "/")).parts or "upload" in text
+        place = finder.find(text) if text and foreign else None
+        if place is None:
+            raise
+        return key, place.relative_to(finder.root).as_posix()
 
 
 def _id(value: object) -> int | str | None:
@@ -243,7 +267,8 @@ def _drawn(entry: dict[str, Any], categories: dict[int, str], where: str) -> Box
     if crowd not in (0, 1):
         raise DataError(f"{where}: iscrowd is {reprlib.repr(crowd)}", "0 or 1", "fix it")
     if bbox in (None, []):
-        bbox = _around(entry.get("segmentation"))
+        segmentation = entry.get("segmentation")
+        bbox = around(segmentation) or rle_box(segmentation)
     if not isinstance(bbox, list) or len(bbox) != 4 or not all(type(value) in (int, float) for value in bbox):
         raise DataError(f"{where}: a bbox is {reprlib.repr(bbox)}", "four numbers x, y, width, height", "fix it")
     x, y, width, height = map(parse_number, bbox)
@@ -259,7 +284,7 @@ def _drawn(entry: dict[str, Any], categories: dict[int, str], where: str) -> Box
     )
 
 
-def _around(polygons: object) -> list[float] | None:
+def around(polygons: object) -> list[float] | None:
     """The bbox (x, y, width, height) around polygons, lists of x, y, x, y, ...; None where they are none."""
     if not isinstance(polygons, list) or not polygons or not all(isinstance(each, list) for each in polygons):
         return None

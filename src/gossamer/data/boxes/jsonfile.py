@@ -17,16 +17,30 @@ LIMIT = 1 << 31
 
 def read_json(path: Path, limit: int = LIMIT) -> dict[str, Any]:
     """The object that a file holds. Raises DataError."""
+    value = _parsed(path, limit)
+    if not isinstance(value, dict):
+        raise DataError(
+            f"{printable_path(str(path))}: holds a {type(value).__name__}", "an object at its top", "fix the file"
+        )
+    return value
+
+
+def read_list(path: Path, allowed: str, limit: int = LIMIT) -> list[dict[str, Any]]:
+    """The list of objects that a file holds. Raises DataError."""
+    value = _parsed(path, limit)
+    if not isinstance(value, list) or not all(isinstance(entry, dict) for entry in value):
+        raise DataError(f"{printable_path(str(path))}: holds no list of objects", allowed, "fix the file")
+    return value
+
+
+def _parsed(path: Path, limit: int) -> Any:
     name = printable_path(str(path))
     try:
-        value = json.loads(contents(path, limit).decode("utf-8-sig"))
+        return json.loads(contents(path, limit).decode("utf-8-sig"))
     except UnicodeDecodeError as error:
         raise DataError(f"{name}: byte {error.start} is not UTF-8", "JSON", "save it as UTF-8") from error
     except (ValueError, RecursionError) as error:
         raise DataError(f"{name}: is no JSON: {reprlib.repr(str(error))}", "JSON", "fix the file") from error
-    if not isinstance(value, dict):
-        raise DataError(f"{name}: holds a {type(value).__name__}", "an object at its top", "fix the file")
-    return value
 
 
 def listed_entries(value: dict[str, Any], key: str, where: str, failed: list[DataError]) -> list[dict[str, Any]]:

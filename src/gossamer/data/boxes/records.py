@@ -11,7 +11,7 @@ import os
 import reprlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path, PurePosixPath
+from pathlib import Path, PurePath, PurePosixPath
 from typing import Any
 
 from gossamer.data.folder import SPLIT_NAMES, hidden_notes, printable_path
@@ -31,7 +31,8 @@ SIDECAR = "gossamer-boxes.json"
 class BoxRecord:
     """A box as it stands in the file, in pixels (continuous edges x0, y0, x1, y1).
 
-    area: nan where the file gives none. extra: what else the file says, by format, for the way back to it.
+    area: nan where the file gives none. extra: what else the file says, by format, for the way back to it. outlines:
+    the polygons that the file draws around it, each x, y, x, y, ... in pixels; () where it gives a box alone.
     """
 
     box: Edges
@@ -40,6 +41,7 @@ class BoxRecord:
     difficult: bool = False
     area: float = math.nan
     extra: dict[str, Any] = field(default_factory=dict)
+    outlines: tuple[tuple[float, ...], ...] = ()
 
 
 @dataclass(slots=True)
@@ -61,7 +63,7 @@ class ImageRecord:
 class Draft:
     """All that a folder says.
 
-    kind: "voc", "coco" or "yolo". declared: the class list is written down, so classes stay that no image has.
+    kind: a key of `table.KINDS`. declared: the class list is written down, so classes stay that no image has.
     extra: what else the files say of the data set, by format.
     """
 
@@ -138,6 +140,11 @@ def split_of(word: str) -> str:
     parts = "".join(c if c.isalpha() else " " for c in word.lower()).split()
     splits = {SPLIT_NAMES[part] for part in parts if part in SPLIT_NAMES}
     return splits.pop() if len(splits) == 1 else ""
+
+
+def split_of_path(folder: PurePath) -> str:
+    """The split that a folder of a path is named for, the first that is; "" for none."""
+    return next((split for part in folder.parts if (split := split_of(part))), "")
 
 
 def image_files(folder: Path, notes: list[str] | None = None) -> Iterator[str]:

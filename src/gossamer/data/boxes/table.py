@@ -25,7 +25,15 @@ ALLOWED = (
     "PASCAL VOC (Annotations/*.xml, JPEGImages/), COCO (annotations/*.json or *.json beside images) "
     "or YOLO (images/, labels/ and data.yaml)"
 )
-KINDS = {"voc": "PASCAL VOC boxes", "coco": "COCO boxes", "yolo": "YOLO boxes"}
+KINDS = {
+    "voc": "PASCAL VOC boxes",
+    "coco": "COCO boxes",
+    "yolo": "YOLO boxes",
+    "cvat": "CVAT boxes",
+    "labelstudio": "Label Studio boxes",
+    "labelme": "labelme boxes",
+    "fiftyone": "FiftyOne boxes",
+}
 
 
 @dataclass(kw_only=True)

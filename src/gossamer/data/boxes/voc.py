@@ -36,8 +36,9 @@ from gossamer.data.source import class_order, shown
 from gossamer.errors import DataError
 from gossamer.images.preprocess import IMAGE_SUFFIXES
 
-ANNOTATIONS = ("Annotations", "annotations")
-IMAGES = ("JPEGImages", "images", "Images", "image", "imgs", "img")
+ANNOTATIONS = ("Annotations", "annotations", "labels", "Labels", "xmls", "xml", "annots")
+IMAGES = ("JPEGImages", "images", "Images", "image", "imgs", "img", "data")
+_INNER = ("xmls", "xml", "default")  # folders that some sets have below the one of annotations
 _SUFFIXES = tuple(sorted(IMAGE_SUFFIXES))
 _UPPER = tuple(suffix.upper() for suffix in _SUFFIXES)
 SETS = Path("ImageSets", "Main")
@@ -60,9 +61,9 @@ def voc_parts(root: Path) -> list[Part]:
     """Where a folder has annotations in XML: Annotations/ with JPEGImages/ or images/, alone or in the folders of splits,
     with the splits in each, or the files beside their images; [] where there are none."""
     below = {folder.name: folder for folder in folders(root)}
+    if part := _beside(below):
+        return [part]
     annotations = next((below[name] for name in ANNOTATIONS if name in below), None)
-    if annotations is not None and any(annotations.glob("*.xml")):
-        return [Part("", _images_beside(annotations, below), annotations)]
     if annotations is not None:
         images = _images_beside(annotations, below)
         inner = [folder for folder in folders(annotations) if split_of(folder.name) and any(folder.glob("*.xml"))]
@@ -79,11 +80,17 @@ def voc_parts(root: Path) -> list[Part]:
 
 def _split_part(folder: Path) -> list[Part]:
     """The part in the folder of a split, [] where it has no annotations."""
-    below = {each.name: each for each in folders(folder)}
-    annotations = next((below[name] for name in ANNOTATIONS if name in below), None)
-    if annotations is not None and any(annotations.glob("*.xml")):
-        return [Part("", _images_beside(annotations, below), annotations)]
-    return [Part("", folder, folder)] if _annotated(folder) else []
+    part = _beside({each.name: each for each in folders(folder)})
+    return [part] if part else [Part("", folder, folder)] if _annotated(folder) else []
+
+
+def _beside(below: dict[str, Path]) -> Part | None:
+    """The folders of annotations and of images among those of one folder, None where none has annotations."""
+    for name in ANNOTATIONS:
+        for xml in (below[name], *(below[name] / inner for inner in _INNER)) if name in below else ():
+            if any(xml.glob("*.xml")):
+                return Part("", _images_beside(xml, below), xml)
+    return None
 
 
 def _annotated(folder: Path) -> bool:

@@ -22,12 +22,12 @@ class _RefusedError(Exception):
     pass
 
 
-def read_xml(path: Path) -> ElementTree.Element:
-    """The root element of a file. Raises DataError."""
-    return parse_xml(contents(path, LIMIT), printable_path(str(path)))
+def read_xml(path: Path, limit: int = LIMIT, allowed: str = _ALLOWED) -> ElementTree.Element:
+    """The root element of a file of at most `limit` bytes; allowed: what it should be. Raises DataError."""
+    return parse_xml(contents(path, limit), printable_path(str(path)), allowed)
 
 
-def parse_xml(data: bytes, name: str) -> ElementTree.Element:
+def parse_xml(data: bytes, name: str, allowed: str = _ALLOWED) -> ElementTree.Element:
     """The root element of the bytes of a file called `name`. Raises DataError."""
     builder = ElementTree.TreeBuilder()
     parser = expat.ParserCreate()
@@ -56,6 +56,6 @@ def parse_xml(data: bytes, name: str) -> ElementTree.Element:
         parser.Parse(data, True)
         return builder.close()
     except _RefusedError as error:
-        raise DataError(f"{name}: has {error}", _ALLOWED, "remove it from the file") from error
+        raise DataError(f"{name}: has {error}", allowed, "remove it from the file") from error
     except (expat.ExpatError, ValueError, LookupError) as error:
-        raise DataError(f"{name}: is no XML: {error}", _ALLOWED, "fix or remove the file") from error
+        raise DataError(f"{name}: is no XML: {error}", allowed, "fix or remove the file") from error

@@ -1,8 +1,9 @@
-"""YOLO text files: images/<split>/ and labels/<split>/, or <split>/images/ and <split>/labels/, or where data.yaml says,
-and the class names in data.yaml or classes.txt.
+"""YOLO text files: images/<split>/ and labels/<split>/, or <split>/images/ and <split>/labels/, or beside their images,
+or where data.yaml says; and the class names in data.yaml or classes.txt.
 
 A line is: class, centre x, centre y, width, height, in parts of the image's sides. A line with more is a polygon,
-class, x, y, x, y, ...: its box is what encloses it. An image without a label file shows nothing.
+class, x, y, x, y, ...: its box is what encloses it; or a box with key points behind it, as kpt_shape of data.yaml says,
+which are left out. An image without a label file shows nothing.
 """
 
 from __future__ import annotations
@@ -11,10 +12,13 @@ import json
 import math
 import os
 import reprlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
+from gossamer.data.boxes import jsonfile
 from gossamer.data.boxes.records import (
     BoxRecord,
     Draft,
@@ -29,14 +33,17 @@ from gossamer.data.boxes.records import (
     parse_number,
     split_of,
 )
-from gossamer.data.boxes.yolo_config import NAMES, PARTS, YoloConfig, images_by_split, read_config
+from gossamer.data.boxes.yolo_config import DARKNET, NAMES, PARTS, YAML, YoloConfig, images_by_split, read_config
 from gossamer.data.folder import folders, printable_path
 from gossamer.data.source import shown
 from gossamer.errors import DataError
+from gossamer.images.preprocess import IMAGE_SUFFIXES
 
-TEXT = ("classes.txt", "obj.names")
-_NAME_STEMS = {Path(name).stem for name in TEXT}
+TEXT = ("classes.txt", "obj.names", "_darknet.labels", "labels.txt", "classes.names")
+NOTES = "notes.json"  # Label Studio's: categories with ids and names
+_NAME_STEMS = {"classes", "obj", "labels"}
 _ALLOWED = "images/ and labels/ with a text file an image, and data.yaml or classes.txt with the class names"
+_TRIED = 20  # label files that are looked into before a folder is one without
 _LINE = "class, centre x, centre y, width, height, or class and a polygon"
 
 
@@ -48,27 +55,62 @@ def yolo_folders(root: Path) -> list[tuple[str, Path, Path]]:
         return [(split_of(f.name), f, labels / f.name) for f in named] or [("", images, labels)]
     tops = [folder for folder in folders(root) if split_of(folder.name)]
     parts = [(split_of(top.name), top / "images", top / "labels") for top in tops]
-    return [part for part in parts if part[1].is_dir() and part[2].is_dir()]
+    parts = [part for part in parts if part[1].is_dir() and part[2].is_dir()]
+    if parts or not _names_file(root, tops):
+        return parts
+    beside = [(split_of(top.name), top, top) for top in tops if _labels_beside(top)]
+    alone = [("", top, top) for top in (root, root / "data", root / "images") if top.is_dir() and _labels_beside(top)]
+    return beside or alone[:1]
+
+
+def _names_file(root: Path, tops: Sequence[Path] = ()) -> Path | None:
+    """The text file of the class names of a folder: at its top, in one of labels, or of a split."""
+    places = (root, root / "labels", root / "data", *tops)
+    return next((top / name for top in places for name in TEXT if (top / name).is_file()), None)
+
+
+def _labels_beside(folder: Path) -> bool:
+    """Whether a folder has images with a label file of the same name beside them."""
+    stems = {path.stem for path in folder.glob("*.txt")} - _NAME_STEMS
+    names = (path for path in folder.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES)
+    labelled = (path.with_suffix(".txt") for path in names if path.stem in stems)
+    return any(_is_label(path) for path in islice(labelled, _TRIED))
+
+
+def _is_label(path: Path) -> bool:
+    """Whether the first line of a text file is one of numbers that a label has."""
+    try:
+        with path.open("rb") as file:
+            words = file.readline(1 << 16).split()
+    except OSError:
+        return False
+    return len(words) >= 5 and all(math.isfinite(parse_number(word.decode("ascii", "replace"))) for word in words)
 
 
 def is_yolo(root: Path) -> bool:
     """Whether a folder has images/ and labels/, or a configuration whose images have label files."""
     if yolo_folders(root):
         return True
-    config = read_config(root)
+    try:
+        config = read_config(root)
+    except DataError:
+        if any((root / name).is_file() for name in (*YAML, DARKNET)):
+            raise
+        return False  # another file that ends in .yaml
     named = images_by_split(config, root).splits if config is not None and config.parts else {}
     return any(_label_of(image).is_file() for image in named)
 
 
-def read_yolo(root: Path) -> Draft:
-    """What a YOLO folder says. The splits are those of data.yaml (or obj.data) where it names them, and else those of the
+def read_yolo(root: Path, file: Path | None = None) -> Draft:
+    """What a YOLO folder says. file: its configuration, where it has a name of its own. The splits are those of data.yaml (or obj.data) where it names them, and else those of the
     folders. Raises DataError: no class names, a class number beyond them, a line of another shape in every file, no
     image at all."""
     notes: list[str] = []
-    config = read_config(root)
+    config = read_config(root, file)
     names = _class_names(root, config, notes)
     places: dict[str, _Place] = {}
     written: set[Path] = set()
+    points = _KeyPoints(config.points if config else 0)
     for split, images, labels in yolo_folders(root):
         files = list(image_files(images, notes))
         stems = {_stem(name) for name in files}
@@ -92,10 +134,20 @@ def read_yolo(root: Path) -> Draft:
         notes.append(f"{root}: {bare} images have no label file and count as showing nothing")
     if orphans:
         notes.append(f"{root}: {orphans} label files have no image and are passed over")
-    records = each_image(list(places), lambda path: _record(root, path, places[path], names), "images", notes)
+    records = each_image(list(places), lambda path: _record(root, path, places[path], names, points), "images", notes)
     for record in records:
         check_known(record, names)
+    if points.boxes:
+        notes.append(f"{root}: {points.boxes} boxes have key points, which are left out")
     return Draft("yolo", root, names, True, records, list(dict.fromkeys(notes)))
+
+
+@dataclass
+class _KeyPoints:
+    """count: numbers behind each box that are its key points, 0 for none. boxes: how many have had some."""
+
+    count: int
+    boxes: int = 0
 
 
 class _Place(NamedTuple):
@@ -184,23 +236,31 @@ def check_known(record: ImageRecord, names: tuple[str, ...]) -> None:
             )
 
 
-def _record(root: Path, path: str, place: _Place, names: tuple[str, ...]) -> ImageRecord:
+def _record(root: Path, path: str, place: _Place, names: tuple[str, ...], points: _KeyPoints) -> ImageRecord:
     """Raises DataError, ImageError."""
     split, name, label = place
     size = image_size(root / path)
-    return ImageRecord(path, name, split, size, read_labels(label, size, names) if label.is_file() else [])
+    return ImageRecord(path, name, split, size, read_labels(label, size, names, points) if label.is_file() else [])
 
 
-def read_labels(path: Path, size: Size, names: tuple[str, ...]) -> list[BoxRecord]:
-    """The boxes of a label file, of an image of `size`. Raises DataError."""
+def read_labels(path: Path, size: Size, names: tuple[str, ...], points: _KeyPoints | None = None) -> list[BoxRecord]:
+    """The boxes of a label file, of an image of `size`. points: of the set; counts the boxes that have some.
+
+    Raises DataError.
+    """
     where = printable_path(str(path))
-    return [_drawn(line, f"{where}: line {i}", size, names) for i, line in enumerate(lines_of(path), 1) if line]
+    counted = points or _KeyPoints(0)
+    lines = enumerate(lines_of(path), 1)
+    return [_drawn(line, f"{where}: line {i}", size, names, counted) for i, line in lines if line]
 
 
-def _drawn(line: str, where: str, size: Size, names: tuple[str, ...]) -> BoxRecord:
+def _drawn(line: str, where: str, size: Size, names: tuple[str, ...], points: _KeyPoints) -> BoxRecord:
     """Raises DataError on a line of another shape."""
     words = line.split()
     values = [parse_number(word) for word in words]
+    if len(words) > 5 and (len(words) == 5 + points.count or _are_key_points(values[5:])):
+        points.boxes += 1
+        words, values = words[:5], values[:5]
     polygon = len(words) >= 7 and len(words) % 2 == 1
     if not (len(words) == 5 or polygon) or not values[0].is_integer():
         raise DataError(f"{where}: {reprlib.repr(line)}", _LINE, "fix or remove the file")
@@ -214,18 +274,29 @@ def _drawn(line: str, where: str, size: Size, names: tuple[str, ...]) -> BoxReco
         box = ((x - w / 2) * width, (y - h / 2) * height, (x + w / 2) * width, (y + h / 2) * height)
     known = 0 <= values[0] < len(names)
     extra: dict[str, Any] = {} if known else {"class": words[0]}
+    outlines: tuple[tuple[float, ...], ...] = ()
     if polygon:
         extra["yolo"] = words[1:]
-    return BoxRecord(box, names[int(values[0])] if known else "", extra=extra)
+        if all(map(math.isfinite, values)):
+            outlines = (tuple(value * (height if i % 2 else width) for i, value in enumerate(values[1:])),)
+    return BoxRecord(box, names[int(values[0])] if known else "", extra=extra, outlines=outlines)
+
+
+def _are_key_points(values: list[float]) -> bool:
+    """Whether numbers behind a box are x, y and a visibility of 0, 1 or 2 a point: a polygon has as many of another
+    number, an even one with the four of the box."""
+    return len(values) % 6 == 3 and all(value in (0, 1, 2) for value in values[2::3])
 
 
 def _class_names(root: Path, config: YoloConfig | None, notes: list[str]) -> tuple[str, ...]:
     """The class names in the order of their numbers. Raises DataError."""
-    plain = next((top / name for top in (root, root / "labels") for name in TEXT if (top / name).is_file()), None)
+    plain = _names_file(root, [folder for folder in folders(root) if split_of(folder.name)])
     if config is not None and config.names:
         path, listed = config.path, list(config.names)
     elif plain is not None:
         path, listed = plain, [line for line in lines_of(plain) if line]
+    elif (root / NOTES).is_file():
+        path, listed = root / NOTES, _noted_names(root / NOTES)
     elif config is not None:
         raise DataError(f"{config.path}: has no names", NAMES, "add the class names")
     else:
@@ -238,6 +309,17 @@ def _class_names(root: Path, config: YoloConfig | None, notes: list[str]) -> tup
     if config is not None and config.count not in (-1, len(names)):
         notes.append(f"{config.path}: says {config.count} classes but names {len(names)}; the names count")
     return names
+
+
+def _noted_names(path: Path) -> list[Any]:
+    """The names of Label Studio's notes.json, by their ids from 0. Raises DataError."""
+    named = {
+        entry.get("id"): entry.get("name")
+        for entry in jsonfile.entries(jsonfile.read_json(path), "categories", str(path))
+    }
+    if set(named) != set(range(len(named))):
+        raise DataError(f"{path}: the ids of its categories have gaps", "0, 1, 2, ...", "write a classes.txt")
+    return [named[number] for number in range(len(named))]
 
 
 def yolo_files(draft: Draft, paths: list[str]) -> Iterator[tuple[str, str]]:

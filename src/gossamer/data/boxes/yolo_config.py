@@ -31,13 +31,15 @@ PARTS = "the path of a folder of images, of a text file that lists images, or a 
 @dataclass(frozen=True)
 class YoloConfig:
     """path: the file. names: as they stand, () where it gives none. count: the number of classes, -1 where it says none.
-    top: the folder that `parts` start from, "" for that of the file. parts: split -> folders and lists of images."""
+    top: the folder that `parts` start from, "" for that of the file. parts: split -> folders and lists of images. points:
+    numbers behind each box that are its key points (kpt_shape)."""
 
     path: Path
     names: tuple[Any, ...]
     count: int
     top: str
     parts: dict[str, tuple[str, ...]]
+    points: int = 0
 
 
 @dataclass(frozen=True)
@@ -53,12 +55,29 @@ class YoloSplits:
     undivided: bool = False
 
 
-def read_config(root: Path) -> YoloConfig | None:
-    """What the configuration file of a folder says, None where it has none. Raises DataError, MissingPackageError."""
+def read_config(root: Path, file: Path | None = None) -> YoloConfig | None:
+    """What the configuration file of a folder says, None where it has none. file: it, where it has a name of its own;
+    else data.yaml, or the only .yaml file with names and training images in it. Raises DataError, MissingPackageError."""
+    if file is not None:
+        return _from_darknet(file) if file.suffix == ".data" else _from_yaml(file)
     yaml = next((root / name for name in YAML if (root / name).is_file()), None)
+    if yaml is None:
+        others = [path for path in sorted(root.glob("*.y*ml")) if _is_config(path)]
+        yaml = others[0] if len(others) == 1 else None
     if yaml is not None:
         return _from_yaml(yaml)
     return _from_darknet(root / DARKNET) if (root / DARKNET).is_file() else None
+
+
+def _is_config(path: Path) -> bool:
+    """Whether a .yaml file of any name has the keys of a data set at its top."""
+    try:
+        with path.open("rb") as file:
+            lines = file.read(_YAML_LIMIT).splitlines()
+    except OSError:
+        return False
+    keys = {line.partition(b":")[0] for line in lines if b":" in line}
+    return b"names" in keys and b"train" in keys
 
 
 def images_by_split(config: YoloConfig, root: Path) -> YoloSplits:
@@ -168,8 +187,6 @@ def _from_yaml(path: Path) -> YoloConfig:
         raise DataError(f"{path}: is no YAML: {reprlib.repr(str(error))}", NAMES, "fix the file") from error
     if not isinstance(value, dict):
         raise DataError(f"{path}: has no names", NAMES, "add the class names")
-    if "kpt_shape" in value:
-        raise DataError(f"{path}: has key points (kpt_shape)", "boxes and polygons", "export boxes")
     count = parse_number(value.get("nc"))
     valid = count.is_integer() and 0 < count < 1e6
     top = value.get("path", "")
@@ -179,7 +196,18 @@ def _from_yaml(path: Path) -> YoloConfig:
         int(count) if valid else -1,
         top if isinstance(top, str) and top != "null" else "",
         _parts(path, value),
+        _points(path, value.get("kpt_shape")),
     )
+
+
+def _points(path: Path, shape: Any) -> int:
+    """The numbers of the key points of a box: kpt_shape is [points, 2 or 3]. Raises DataError."""
+    if shape in (None, "", "null", []):
+        return 0
+    sides = [parse_number(side) for side in shape] if isinstance(shape, list) else []
+    if len(sides) != 2 or not all(side.is_integer() and 0 < side < 10_000 for side in sides):
+        raise DataError(f"{path}: kpt_shape is {reprlib.repr(shape)}", "[points, 2 or 3]", "fix the file")
+    return int(sides[0] * sides[1])
 
 
 def _parts(path: Path, value: dict[Any, Any]) -> dict[str, tuple[str, ...]]:
