@@ -15,12 +15,12 @@ from PIL import Image
 from gossamer.cli.main import main
 from gossamer.data.boxes.open import read_boxes
 from gossamer.data.boxes.table import KINDS
+from gossamer.data.check.dataset import check_dataset
 from gossamer.data.check.images import check_images
 from gossamer.data.open import open_data
 from gossamer.microscope.compare import Candidate, NetworkComparison, _marked
 from gossamer.run import Run
 from gossamer.settings import Settings, to_dict
-from gossamer.tasks.dataset_check import check_dataset
 from gossamer.training.rerun import OWN, settings_with_net
 from tests.conftest import write_boxes, write_image_folder, write_masks
 from tests.trained import TASKS, runs_of_tasks

@@ -403,8 +403,9 @@ def test_arguments_that_make_no_sense_are_refused(tmp_path: Path) -> None:
     root = folder(tmp_path / "data")
     with pytest.raises(DataError, match="does not exist"):
         open_masks(tmp_path / "nothing")
+    (tmp_path / "empty").mkdir()
     with pytest.raises(DataError, match="no folder of images"):
-        open_masks(tmp_path)
+        open_masks(tmp_path / "empty")
     with pytest.raises(DataError, match="ignore_index 300"):
         open_masks(root, ignore_index=300)
     (root / "classes.txt").write_text("a\nb\nc\n")

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from tests.annotations import put
+from tests.annotations import write_file as put
 
 WIDTH, HEIGHT = 64, 48
 COUNT = 8

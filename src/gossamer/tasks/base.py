@@ -15,7 +15,7 @@ from gossamer.data.joint import JointTransform
 from gossamer.data.open import ReadTable, apply_split, open_data, open_source
 from gossamer.data.source import Data, Source
 from gossamer.data.split import Row
-from gossamer.data.table import StrPath, Table
+from gossamer.data.tasks import reader_of
 from gossamer.errors import SettingsError
 from gossamer.images.preprocess import Preprocess
 from gossamer.predictions.head import OutputHead
@@ -46,24 +46,9 @@ class Task(ABC):
     # data
 
     @classmethod
-    @abstractmethod
-    def read(
-        cls, root: StrPath, settings: Settings, classes: Sequence[str] = (), reference: Table | None = None
-    ) -> Table:
-        """All that `root` holds, with its targets, not yet split.
-
-        classes: class names to number by; default those that are there. reference: the table of the training data,
-        where `root` holds validation data beside them. Raises DataError.
-        """
-
-    @classmethod
     def reader(cls, settings: Settings) -> ReadTable:
-        """`read` with these settings."""
-
-        def read(root: StrPath, *, classes: Sequence[str] = (), reference: Table | None = None) -> Table:
-            return cls.read(root, settings, classes, reference)
-
-        return read
+        """How the data are read with these settings, with their targets, not yet split. Its calls raise DataError."""
+        return reader_of(cls.name, settings)
 
     @classmethod
     def open_data(cls, settings: Settings) -> Data:

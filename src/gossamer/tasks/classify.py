@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from gossamer.data.open import Data, read_table
-from gossamer.data.table import StrPath, Table
+from gossamer.data.open import Data
 from gossamer.networks.base import Outputs
 from gossamer.predictions.head import OutputHead
-from gossamer.settings import Settings
 from gossamer.tasks import losses
 from gossamer.tasks.backbone import network
 from gossamer.tasks.base import Task
-from gossamer.tasks.layouts import read_classes
 from gossamer.tasks.scores import ClassScorer
 
 
@@ -29,12 +25,6 @@ class Classify(Task):
     geometry = "crop"
     mixes = caches = True
     weights: Tensor | None = None
-
-    @classmethod
-    def read(
-        cls, root: StrPath, settings: Settings, classes: Sequence[str] = (), reference: Table | None = None
-    ) -> Table:
-        return read_classes(root, lambda: read_table(root, classes=classes, reference=reference))
 
     def prepare(self, data: Data) -> None:
         """Weigh the classes by their counts, where that is asked for."""

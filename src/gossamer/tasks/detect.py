@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 from torch import Tensor, nn
 
 from gossamer.data.boxes.annotation import BoxTarget
-from gossamer.data.boxes.open import read_boxes
 from gossamer.data.joint import JointTransform
 from gossamer.data.source import Data, Source
-from gossamer.data.table import StrPath, Table
 from gossamer.images.preprocess import Preprocess
 from gossamer.predictions.anchors import AnchorSpec
 from gossamer.predictions.boxes import Decoding
@@ -38,12 +34,6 @@ class Detect(Task):
     supports_progressive = False  # anchors are in pixels of the input
     spec: AnchorSpec | None = None
     criterion: DetectionLoss | None = None
-
-    @classmethod
-    def read(
-        cls, root: StrPath, settings: Settings, classes: Sequence[str] = (), reference: Table | None = None
-    ) -> Table:
-        return read_boxes(root)
 
     @classmethod
     def resolve(cls, settings: Settings, data: Data) -> Settings:

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from gossamer.data.open import Data, Source, read_table
+from gossamer.data.open import Data, Source
 from gossamer.data.pk import pk_order
-from gossamer.data.table import StrPath, Table
 from gossamer.errors import SettingsError
 from gossamer.predictions.head import OutputHead
 from gossamer.settings import Settings
@@ -20,7 +17,6 @@ from gossamer.tasks.embedding.collapse import alarm
 from gossamer.tasks.embedding.criterion import loss_of
 from gossamer.tasks.embedding.network import Embedder
 from gossamer.tasks.embedding.scores import EmbeddingScorer
-from gossamer.tasks.layouts import read_classes
 
 
 class Embed(Task):
@@ -32,13 +28,6 @@ class Embed(Task):
     name, score = "embed", "recall1"
     losses = ("triplet", "contrastive", "quadruplet", "arcface", "supcon", "proxy_anchor", "proxy_nca")
     geometry, caches = "crop", True
-
-    @classmethod
-    def read(
-        cls, root: StrPath, settings: Settings, classes: Sequence[str] = (), reference: Table | None = None
-    ) -> Table:
-        # identities never seen are what it is for
-        return read_classes(root, lambda: read_table(root, every_class=True))
 
     @classmethod
     def resolve(cls, settings: Settings, data: Data) -> Settings:

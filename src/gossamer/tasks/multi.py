@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import numpy as np
@@ -11,11 +10,12 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from gossamer.data.heads.columns import class_numbers
-from gossamer.data.heads.open import HeadTable, HeadTargets, columns_of, read_heads, split_classes
-from gossamer.data.heads.spec import HeadSpec, dump_heads, parse_heads, parse_only
+from gossamer.data.heads.open import HeadTargets, split_classes
+from gossamer.data.heads.spec import HeadSpec, dump_heads
+from gossamer.data.heads.tasks import heads_of
 from gossamer.data.joint import JointTransform
 from gossamer.data.source import Data, Source
-from gossamer.data.table import StrPath, Table
+from gossamer.data.table import StrPath
 from gossamer.errors import SettingsError, UnknownNameError
 from gossamer.images.preprocess import Preprocess
 from gossamer.predictions.anchors import AnchorSpec
@@ -60,16 +60,9 @@ class Multi(Task):
 
         Raises DataError, SettingsError, MissingPackageError.
         """
-        return parse_heads(settings.heads)
+        return heads_of(cls.name, settings, root, classes)
 
     # data
-
-    @classmethod
-    def read(
-        cls, root: StrPath, settings: Settings, classes: Sequence[str] = (), reference: Table | None = None
-    ) -> Table:
-        specs = reference.specs if isinstance(reference, HeadTable) else cls.head_specs(settings, root, tuple(classes))
-        return read_heads(root, specs, classes=classes, reference=reference, ignore_index=settings.ignore_index)
 
     @classmethod
     def resize_for(cls, settings: Settings) -> str:
@@ -220,27 +213,12 @@ class MultiLabel(Multi):
     name, score = "multilabel", "map"
     losses = ("bce", "focal", "asymmetric")
 
-    @classmethod
-    def head_specs(cls, settings: Settings, root: StrPath = "", classes: tuple[str, ...] = ()) -> tuple[HeadSpec, ...]:
-        """The one head: its column is `label` where there is one, else every column is a label."""
-        spec = parse_only(settings.heads, cls.name)
-        if spec is not None:
-            return (spec,)
-        columns = columns_of(root) if root else ("label",)
-        return (HeadSpec("", cls.name, ("label",) if "label" in columns else classes or columns),)
-
 
 class Regress(Multi):
     """Numbers of an image: a CSV with a column each; an empty cell is not known."""
 
     name, score = "regress", "r2"
     losses = ("smooth_l1", "l1", "mse")
-
-    @classmethod
-    def head_specs(cls, settings: Settings, root: StrPath = "", classes: tuple[str, ...] = ()) -> tuple[HeadSpec, ...]:
-        """The one head: every column is a quantity."""
-        spec = parse_only(settings.heads, cls.name)
-        return (spec or HeadSpec("", cls.name, classes or columns_of(root)),)
 
 
 def _labels(source: Source, head: str) -> list[Any]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import typing
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -12,9 +11,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from gossamer.data.joint import JointTransform
-from gossamer.data.masks.open import pixel_counts, read_masks
+from gossamer.data.masks.open import pixel_counts
 from gossamer.data.source import Data, Source
-from gossamer.data.table import StrPath, Table
 from gossamer.images.preprocess import Preprocess
 from gossamer.predictions.head import OutputHead
 from gossamer.settings import Settings
@@ -36,12 +34,6 @@ class Segment(Task):
     losses = ("cross_entropy", "ohem", "dice")
     head_names = HEADS
     weights: Tensor | None = None
-
-    @classmethod
-    def read(
-        cls, root: StrPath, settings: Settings, classes: Sequence[str] = (), reference: Table | None = None
-    ) -> Table:
-        return read_masks(root, classes=classes, reference=reference, ignore_index=settings.ignore_index)
 
     @classmethod
     def resolve(cls, settings: Settings, data: Data) -> Settings:

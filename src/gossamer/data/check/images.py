@@ -10,7 +10,7 @@ import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -19,6 +19,7 @@ from gossamer.data.check.duplicates import Look, groups, look, near_pairs
 from gossamer.data.source import Data, Source
 from gossamer.errors import GossamerError, ImageError
 from gossamer.host.progress import SILENT, Progress
+from gossamer.host.text import format_table
 from gossamer.images.preprocess import PIXEL_LIMIT, Description, decode, describe, printable
 
 SMALL = 16
@@ -42,6 +43,8 @@ ODD = {
     "blank": "of nearly one colour",
 }
 """Kinds of odd images, with what each means."""
+ALL_CLEAR = "Nothing: no unreadable, repeated, leaking or odd images, and the classes are even."
+"""The advice where nothing is listed at all."""
 _ODD_ADVICE = {
     "blank": "Check that they show anything.",
     "small": "Check that they are not thumbnails or icons.",
@@ -86,7 +89,8 @@ class ImageCheck:
     """The result of the check of a data set's images.
 
     exact: groups of images that are equal byte for byte. near: groups of images that look the same but are not all
-    equal (see duplicates). odd: kind -> images, see ODD. advice: what to do, a line each, most urgent first.
+    equal (see duplicates). odd: kind -> images, see ODD. advice: what to do, a line each, most urgent first. notes: what was
+    left out or looks odd when the data were read, a line each.
     """
 
     how: str
@@ -96,6 +100,7 @@ class ImageCheck:
     near: list[list[Item]]
     odd: dict[str, list[Item]]
     advice: list[str]
+    notes: list[str] = field(default_factory=list)
 
     def leaks(self, kind: str = "exact") -> list[list[Item]]:
         """The groups of a kind ("exact", "near") that are in more than one split."""
@@ -135,11 +140,13 @@ class ImageCheck:
             "conflicts": {"exact": nested(self.conflicts("exact")), "near": nested(self.conflicts("near"))},
             "odd": {kind: [item(image) for image in groups] for kind, groups in self.odd.items()},
             "advice": self.advice,
+            "notes": self.notes,
         }
 
     def text(self) -> str:
         """A summary for a terminal, advice last."""
         lines = [self.how, "", *_counts(self.splits), "", *_facts(self.splits), ""]
+        lines += [f"notes: {len(self.notes)}", *(f"  {note}" for note in self.notes)]
         lines += _examples("unreadable", [[item] for item in self.unreadable])
         for kind in ("exact", "near"):
             lines += _examples(f"{kind} duplicates", getattr(self, kind))
@@ -194,6 +201,7 @@ def check_images(
         [[items[i] for i in group] for group in near],
         {kind: [i for i, s in zip(items, seen) if kind in _oddities(s)] for kind in ODD},
         [],
+        list(data.notes),
     )
     return replace(check, advice=_advice(check, identities))
 
@@ -276,7 +284,11 @@ def _advice(check: ImageCheck, identities: bool) -> list[str]:
     """What to do, most urgent first."""
     last = _identity_advice if identities else _class_advice
     lines = [line for rule in (_leak_advice, _conflict_advice, _file_advice, last) for line in rule(check)]
-    return lines or ["Nothing: no unreadable, repeated, leaking or odd images, and the classes are even."]
+    if check.notes:
+        lines.append(
+            f"Notes from reading the data: {len(check.notes)}, above. Check that nothing is left out by mistake."
+        )
+    return lines or [ALL_CLEAR]
 
 
 def _leak_advice(check: ImageCheck) -> Iterator[str]:
@@ -308,6 +320,13 @@ def _file_advice(check: ImageCheck) -> Iterator[str]:
         )
     if count := sum(len(group) - 1 for group in check.exact):
         yield f"Exact copies of other images: {count}. They weigh double: remove them unless that is meant."
+    copies = {(item.split, item.name) for group in check.exact for item in group[1:]}
+    alike = {(item.split, item.name) for group in check.near for item in group[1:]} - copies
+    if alike:
+        yield (
+            f"Images that look like others, but for small changes: {len(alike)}. Look at the groups: shots of one scene that "
+            "a random split puts on either side make scores too good."
+        )
     for kind, do in _ODD_ADVICE.items():
         if count := len(check.odd[kind]):
             yield f"Images {ODD[kind]}: {count}. {do}"
@@ -349,12 +368,7 @@ def _some(names: list[str]) -> str:
 
 def table_lines(rows: Iterable[tuple[str, ...]]) -> list[str]:
     """Columns in line: the first to the left, the others to the right."""
-    rows = list(rows)
-    widths = [max(len(cell) for cell in column) for column in zip(*rows)]
-    return [
-        "  ".join(cell.rjust(width) if i else cell.ljust(width) for i, (cell, width) in enumerate(zip(row, widths)))
-        for row in rows
-    ]
+    return format_table(None, list(rows))
 
 
 def _counts(splits: dict[str, Split]) -> list[str]:

@@ -14,6 +14,7 @@ from gossamer.data.boxes.annotation import BoxTarget
 from gossamer.data.boxes.open import read_boxes
 from gossamer.data.boxes.table import size_differences
 from gossamer.data.check.images import table_lines
+from gossamer.data.heads.open import HeadTargets
 from gossamer.data.source import Data, Source, shown
 from gossamer.errors import GossamerError, ImageError
 from gossamer.images.preprocess import printable
@@ -27,7 +28,7 @@ class TargetCheck:
     """The targets of each split: counts, sizes and what cannot be read.
 
     unit: "boxes" or "pixels". counts: split -> class -> how many. facts: split -> what -> how much; sides in pixels of
-    the pictures. unreadable: name and reason of masks that cannot be read. notes: what was dropped, clipped or looks odd.
+    the pictures. unreadable: name and reason of masks that cannot be read. notes: what looks odd in the annotations.
     """
 
     unit: str
@@ -44,8 +45,10 @@ class TargetCheck:
             if absent := [printable(name) for name, count in classes.items() if not count]:
                 lines.append(f"No {self.unit} in {split}: {shown(absent)}. A class {ABSENT}: add some, or drop it.")
         if self.unreadable:
-            lines.append(f"Masks that cannot be read: {len(self.unreadable)}. Their images are skipped: fix them.")
-        return lines
+            lines.append(
+                f"Annotations that cannot be read: {len(self.unreadable)}. Their images are skipped: fix them."
+            )
+        return lines + [f"{note[:1].upper()}{note[1:]}. Annotate them again, or fix the sizes." for note in self.notes]
 
     def to_json(self) -> dict[str, Any]:
         """Plain values."""
@@ -82,7 +85,7 @@ def check_boxes(data: Data, roots: Iterable[str]) -> TargetCheck:
             "median height (px)": float(np.median(sides[:, 1])) if len(sides) else None,
         }
     differ = [line for root in roots if root for line in size_differences(read_boxes(root))]
-    return TargetCheck("boxes", counts, facts, notes=[*data.notes, *differ])
+    return TargetCheck("boxes", counts, facts, notes=differ)
 
 
 def check_masks(data: Data) -> TargetCheck:
@@ -106,7 +109,47 @@ def check_masks(data: Data) -> TargetCheck:
             "ignored pixels": int(total[IGNORED]),
             "masks read": read,
         }
-    return TargetCheck("pixels", counts, facts, unreadable, data.notes)
+    return TargetCheck("pixels", counts, facts, unreadable)
+
+
+def check_heads(data: Data) -> TargetCheck:
+    """The labels of each head of `data`: images of each class or label, numbers, boxes and pixels of masks."""
+    counts: dict[str, dict[str, int]] = {}
+    facts: dict[str, dict[str, float | None]] = {}
+    unreadable: list[tuple[str, str]] = []
+    for split, source in data.splits().items():
+        assert isinstance(source.targets, HeadTargets)
+        counts[split] = {}
+        facts[split] = {"images": len(source)}
+        for head, column in source.targets.columns.items():
+            named = {name: f"{head}/{name}" if head else name for name in column.classes}
+            total = np.zeros(len(named), np.int64)
+            labelled = 0
+            for index, row in enumerate(source.rows.tolist()):
+                try:
+                    label = column.read(row)
+                except (GossamerError, OSError) as error:
+                    unreadable.append((source.names[index], str(getattr(error, "given", error))))
+                    continue
+                if label is not None:
+                    labelled += 1
+                    total += _of_label(label, len(named))
+            counts[split] |= dict(zip(named.values(), total.tolist(), strict=True))
+            facts[split][f"images with {head or 'a label'}"] = labelled
+    return TargetCheck("labels", counts, facts, unreadable)
+
+
+def _of_label(label: Any, classes: int) -> Any:
+    """How often each class is in one label: a number, numbers by column, boxes or a mask; (classes,)."""
+    if isinstance(label, BoxTarget):
+        return np.bincount(label.labels, minlength=classes)
+    array = np.asarray(label)
+    if array.ndim == 0:
+        return np.bincount([int(array)], minlength=classes)
+    if array.dtype.kind == "f":  # several labels as 0 and 1, or quantities, of which each that is known counts
+        known = ~np.isnan(array)
+        return (array > 0) & known if set(array[known].tolist()) <= {0.0, 1.0} else known
+    return np.bincount(array.ravel(), minlength=IGNORED + 1)[:classes]
 
 
 def _histogram(source: Source, index: int) -> Any:

@@ -1,4 +1,7 @@
-"""What the values and colours of masks stand for: classes.txt and classes.json, and the table that follows from them."""
+"""What the values and colours of masks stand for: classes.txt and classes.json, and the table that follows from them.
+
+`classfiles.py` finds the file and reads those of other tools.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,6 @@ import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -145,23 +147,6 @@ def numbered(count: int, ignore_index: int | None, names: Sequence[str] = ()) ->
     return entries
 
 
-def read_classes(root: Path) -> list[Entry] | None:
-    """The entries of the classes file of a folder; None where it has none. Raises DataError."""
-    paths = [root / name for name in FILES if (root / name).exists()]
-    if not paths:
-        return None
-    if len(paths) > 1:
-        raise DataError(f"{root}: has both {FILES[0]} and {FILES[1]}", "one classes file", "remove one")
-    try:
-        content = paths[0].read_bytes().decode("utf-8-sig")
-    except OSError as error:
-        raise DataError(f"{paths[0]}: {error.strerror}", "a file that can be read", "check its permissions") from error
-    except UnicodeDecodeError as error:
-        raise DataError(f"{paths[0]}: byte {error.start} is not UTF-8", _ALLOWED, "save it as UTF-8") from error
-    parse = parse_json if paths[0].suffix == ".json" else parse_text
-    return parse(content, str(paths[0]))
-
-
 def parse_text(content: str, name: str) -> list[Entry]:
     """The entries of classes.txt, whose blank lines are passed over. Raises DataError.
 
@@ -177,12 +162,13 @@ def parse_text(content: str, name: str) -> list[Entry]:
             entries.append((" ".join(words[:-3]), (numbers[0], numbers[1], numbers[2])))
         else:
             entries.append((" ".join(words), None))
-    return _checked(entries, name)
+    return checked(entries, name)
 
 
 def parse_json(content: str, name: str) -> list[Entry]:
-    """The entries of classes.json: a list of names, or an object of name: [red, green, blue]. Raises DataError."""
-    allowed = "a list of names, or an object of name: [red, green, blue]"
+    """The entries of classes.json: a list of names, or an object of name: [red, green, blue], of name: value or of
+    value: name. Raises DataError."""
+    allowed = "a list of names, or an object of name: [red, green, blue], of name: value or of value: name"
     try:
         values: Any = json.loads(content)
     except (ValueError, RecursionError) as error:
@@ -192,16 +178,32 @@ def parse_json(content: str, name: str) -> list[Entry]:
         entries = [(value, None) for value in values]
     elif isinstance(values, dict) and all(_is_colour(value) for value in values.values()):
         entries = [(key, (value[0], value[1], value[2])) for key, value in values.items()]
+    elif isinstance(values, dict) and (named := _by_value(values)) is not None:
+        entries = [(each, None) for each in named]
     else:
         raise DataError(f"{name}: holds something else", allowed, "fix the file")
-    return _checked(entries, name)
+    return checked(entries, name)
+
+
+def _by_value(values: dict[str, Any]) -> list[str] | None:
+    """The names of the values 0, 1, 2, ... that an object gives, either way round; None where it does not."""
+    pairs = values.items()
+    if all(type(value) is int for value in values.values()):
+        named = {value: key for key, value in pairs}
+    elif all(key.isascii() and key.isdigit() and len(key) < 10 and isinstance(value, str) for key, value in pairs):
+        named = {int(key): value for key, value in pairs}
+    else:
+        return None
+    named.pop(IGNORED, None)
+    complete = len(named) >= len(values) - 1 and set(named) == set(range(len(named)))
+    return [named[value] for value in range(len(named))] if complete else None
 
 
 def _is_colour(value: Any) -> bool:
     return isinstance(value, list) and len(value) == 3 and all(type(part) is int for part in value)
 
 
-def _checked(entries: list[Entry], name: str) -> list[Entry]:
+def checked(entries: list[Entry], name: str) -> list[Entry]:
     """Raises DataError unless names and colours are distinct, and all entries have colours or none."""
     names = [each for each, _ in entries]
     colours = [colour for _, colour in entries if colour is not None]

@@ -2,8 +2,9 @@
 
 train/images + train/masks     the same with val/ and test/
 images/train + masks/train     the same with val and test
-images + masks                 not split
+images + masks                 not split; data + labels as FiftyOne writes it
 JPEGImages + SegmentationClass + ImageSets/Segmentation/*.txt     PASCAL VOC
+and what `siblings.py` finds: masks beside their images, or in folders of other names.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gossamer.data.folder import SPLIT_NAMES, folders, hidden_notes, printable_path, walk_files
+from gossamer.data.masks import siblings
 from gossamer.data.source import shown
 from gossamer.errors import DataError
 from gossamer.images.preprocess import IMAGE_SUFFIXES
@@ -35,7 +37,9 @@ class MaskPair:
 
 def find_pairs(root: Path, notes: list[str]) -> tuple[str, list[MaskPair]]:
     """What kind of folder `root` is, and its images with masks in the order of their paths. Raises DataError."""
-    image_folder, mask_folder = _named(root, IMAGE_FOLDERS), _named(root, MASK_FOLDERS)
+    if not root.is_dir():
+        raise DataError(f"{root}: is no folder", ALLOWED, "check the path")
+    image_folder, mask_folder = _image_folder(root), _named(root, MASK_FOLDERS)
     parts = _splits(root)
     if image_folder and mask_folder:
         lists = _lists(root)
@@ -45,11 +49,18 @@ def find_pairs(root: Path, notes: list[str]) -> tuple[str, list[MaskPair]]:
             kind, pairs = "mask folder", _split_inside(inner, _splits(mask_folder), notes)
         else:
             kind, pairs = "mask folder", _paired("", image_folder, mask_folder, notes)
+    elif not any(map(_has_named, [root, *parts.values()])) and (elsewhere := _elsewhere(root, parts, notes)):
+        kind, pairs = "mask folder", elsewhere
     elif parts:
         kind, pairs = "mask folder", []
         for split, folder in parts.items():
-            pairs += _split_pairs(split, folder, _named(folder, IMAGE_FOLDERS), _named(folder, MASK_FOLDERS), notes)
+            pairs += _split_pairs(split, folder, _image_folder(folder), _named(folder, MASK_FOLDERS), notes)
     else:
+        inner_folders = list(folders(root))
+        if len(inner_folders) == 1 and not _has_named(root) and _is_nested(inner_folders[0]):
+            kind, pairs = find_pairs(inner_folders[0], notes)  # an archive has put a folder around it
+            notes.append(f"{root}: the data are in {printable_path(os.fspath(inner_folders[0]))}")
+            return kind, pairs
         missing = "no folder of images" if not image_folder else "no folder of masks"
         raise DataError(f"{root}: has {missing}", ALLOWED, "check the path, or rename the folders")
     if not pairs:
@@ -59,9 +70,49 @@ def find_pairs(root: Path, notes: list[str]) -> tuple[str, list[MaskPair]]:
     return kind, sorted(pairs, key=lambda pair: pair.image)
 
 
+def _elsewhere(root: Path, parts: dict[str, Path], notes: list[str]) -> list[MaskPair]:
+    """The pairs of masks that are not in a folder of their own name, [] where there are none."""
+    places = [("", root)] if not parts else list(parts.items())
+    pairs = [pair for split, folder in places for pair in siblings.beside(folder, split, notes)]
+    pairs = pairs or siblings.cityscapes(root, notes)
+    if pairs:
+        return [MaskPair(*pair) for pair in pairs]
+    if named := siblings.named_after(root):
+        return [pair for split, images, masks in named for pair in _paired(split, images, masks, notes)]
+    result = []
+    for split, folder in places:
+        if two := siblings.by_pixels(folder):
+            notes.append(f"{folder}: the masks are in {printable_path(two[1].name)}/, by their pixels")
+            result += _paired(split, *two, notes)
+    return result
+
+
+def _holds_text(folder: Path) -> bool:
+    """Whether the files of a folder are annotations in text, and no images."""
+    suffixes = {path.suffix.lower() for path in folder.iterdir() if not path.name.startswith(".")}
+    return bool(suffixes & {".xml", ".txt", ".json"}) and not suffixes & IMAGE_SUFFIXES
+
+
+def _has_named(root: Path) -> bool:
+    """Whether a folder has one that is called as those of images or of masks."""
+    return any(folder.name.lower() in (*IMAGE_FOLDERS, *MASK_FOLDERS) for folder in folders(root))
+
+
+def _is_nested(folder: Path) -> bool:
+    """Whether a folder holds folders only, as one that an archive has put around the data does."""
+    return any(folders(folder)) and not any(path.suffix.lower() in IMAGE_SUFFIXES for path in folder.iterdir())
+
+
+def _image_folder(root: Path) -> Path | None:
+    """The folder of the images in `root`; data/ only where one of masks is beside it. Raises DataError."""
+    return _named(root, IMAGE_FOLDERS) or (_named(root, ("data",)) if _named(root, MASK_FOLDERS) else None)
+
+
 def _named(root: Path, names: tuple[str, ...]) -> Path | None:
     """The folder in `root` of one of `names`. Raises DataError where there are several."""
     matching = [folder for folder in folders(root) if folder.name.lower() in names]
+    if len(matching) > 1:
+        matching = [folder for folder in matching if not _holds_text(folder)]  # VOC has Annotations/*.xml beside
     if len(matching) > 1:
         raise DataError(
             f"{root}: has {shown(each.name + '/' for each in matching)}", "one of them", "move the others away"
@@ -116,6 +167,8 @@ def _paired(split: str, image_folder: Path, mask_folder: Path, notes: list[str])
                 "remove one",
             )
         masks[key] = path
+    if not masks.keys() & images.keys():
+        masks = _by_last_part(images, masks)
     for lonely, folder, what in (
         ([stem for stem in images if stem not in masks], image_folder, "images have no mask and are left out"),
         ([stem for stem in masks if stem not in images], mask_folder, "masks have no image and are left out"),
@@ -123,6 +176,17 @@ def _paired(split: str, image_folder: Path, mask_folder: Path, notes: list[str])
         if lonely:
             notes.append(f"{folder}: {len(lonely)} {what}: {shown(map(printable_path, sorted(lonely)))}")
     return [MaskPair(path, masks[stem], split) for stem, path in images.items() if stem in masks]
+
+
+def _by_last_part(images: dict[str, str], masks: dict[str, str]) -> dict[str, str]:
+    """Masks by the keys of the images, where they lie in other folders below and the last part of a path is unique."""
+    called: dict[str, list[str]] = {}
+    for key in images:
+        called.setdefault(key.rpartition("/")[2], []).append(key)
+    last = {key.rpartition("/")[2]: path for key, path in masks.items()}
+    if len(last) < len(masks) or any(len(keys) > 1 for keys in called.values()):
+        return masks
+    return {called[name][0] if name in called else name: path for name, path in last.items()}
 
 
 def _by_stem(folder: Path, notes: list[str]) -> dict[str, str]:

@@ -12,11 +12,14 @@ from typing import ClassVar
 
 import numpy as np
 
+from gossamer.data.boxes.table import KINDS
 from gossamer.data.folder import printable_path
-from gossamer.data.masks.classes import LabelMap, label_map_of, numbered, read_classes
-from gossamer.data.masks.layout import ALLOWED, find_pairs
+from gossamer.data.masks.classes import LabelMap, label_map_of, numbered
+from gossamer.data.masks.classfiles import own_names, read_classes
+from gossamer.data.masks.layout import ALLOWED, MaskPair, find_pairs
+from gossamer.data.masks.polygons import DrawnMasks, classes_of, draft_of_polygons
 from gossamer.data.open import open_data
-from gossamer.data.source import Data, Files, Source
+from gossamer.data.source import Data, Files, Source, shown
 from gossamer.data.table import StrPath, Table, TargetTable
 from gossamer.errors import DataError, ImageError
 from gossamer.images.decode import PIXEL_LIMIT, decode_stored, describe, read_file
@@ -81,7 +84,7 @@ class MaskTable(TargetTable):
     """Images with a mask each."""
 
     images: ClassVar[str] = "images with masks"
-    targets: Masks
+    targets: Masks | DrawnMasks
 
 
 def read_masks(
@@ -102,10 +105,30 @@ def read_masks(
         label_map, num_classes = reference.targets.label_map, None
         classes = label_map.classes
     path = Path(root)
-    if not path.is_dir():
-        raise DataError(f"{path}: {'is no folder' if path.exists() else 'does not exist'}", ALLOWED, "check the path")
+    if "\0" in os.fspath(path) or not path.exists():
+        raise DataError(f"{os.fspath(path)!r}: does not exist", ALLOWED, "check the path")
     notes: list[str] = []
-    kind, pairs = find_pairs(path, notes)
+    try:
+        kind, pairs = find_pairs(path, notes)
+    except DataError as error:
+        drawn = _drawn_masks(path, classes, num_classes, ignore_index, error)
+        if drawn is None:
+            raise
+        return drawn
+    return _stored_masks(path, kind, pairs, notes, label_map, classes, num_classes, ignore_index)
+
+
+def _stored_masks(
+    path: Path,
+    kind: str,
+    pairs: list[MaskPair],
+    notes: list[str],
+    label_map: LabelMap | None,
+    classes: Sequence[str],
+    num_classes: int | None,
+    ignore_index: int | None,
+) -> MaskTable:
+    """The table of images with a file of a mask each. Raises DataError."""
     images, paths = ([os.path.relpath(p, path) for p in column] for column in zip(*((p.image, p.mask) for p in pairs)))
     masks = Masks(path, paths, Files(path, images), label_map or ANY_VALUE)
     splits = [pair.split for pair in pairs]
@@ -121,6 +144,49 @@ def read_masks(
         masks.store,
         fixed=True,
         notes=notes,
+        targets=masks,
+    )
+
+
+def _drawn_masks(
+    path: Path, classes: Sequence[str], num_classes: int | None, ignore_index: int | None, error: DataError
+) -> MaskTable | None:
+    """The table of images whose masks are polygons; None where there are no annotations of objects.
+
+    error: why there are no files of masks. Raises DataError.
+    """
+    try:
+        draft = draft_of_polygons(path)
+    except DataError as other:
+        if other.do == "use --task detect" or path.is_file():
+            raise
+        raise error from other  # boxes that cannot be read are not what was looked for
+    if draft is None:
+        return None
+    own = classes_of(draft)
+    if unknown := [name for name in own if classes and name not in classes]:
+        raise DataError(
+            f"{path}: has polygons of {shown(unknown)}", f"the classes {shown(classes)}", "fix the class names"
+        )
+    label_map = label_map_of([(name, None) for name in classes or own], None)
+    if num_classes not in (None, len(label_map.classes)):
+        raise DataError(
+            f"{path}: its polygons are of {len(own) - 1} classes and the background",
+            f"num_classes {num_classes}",
+            "leave it out",
+        )
+    if ignore_index is not None:
+        draft.notes.append(f"{path}: ignore_index {ignore_index} is not used: masks are drawn from polygons")
+    masks = DrawnMasks(draft.root, draft.records, label_map)
+    return MaskTable(
+        KINDS[draft.kind].replace("boxes", "polygons"),
+        label_map.classes,
+        [printable_path(name) for name in masks.paths],
+        np.zeros(len(masks.paths), np.int64),
+        [record.split for record in draft.records],
+        masks.store,
+        fixed=True,
+        notes=draft.notes,
         targets=masks,
     )
 
@@ -144,7 +210,7 @@ def _label_map(
     label_map: LabelMap | None,
 ) -> LabelMap:
     """What the masks' values mean: by the classes file beside them, by `label_map`, or by their number. Raises DataError."""
-    entries = read_classes(masks.root)
+    entries = read_classes(masks.root) or own_names(masks.root, masks.paths[training[0]])
     if entries is None and label_map is not None:
         return label_map
     if entries is None:

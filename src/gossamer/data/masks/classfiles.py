@@ -1,0 +1,216 @@
+"""The file that says what the values or colours of masks stand for, of gossamer, of a tool or of a public set.
+
+classes.txt, classes.json        a class a value, or with colours
+_classes.csv                     Roboflow: Pixel Value, Class
+class_dict.csv, classes.csv      name, r, g, b, or a value and a name
+label_colors.txt                 CamVid: red green blue name
+labelmap.txt                     CVAT: name:red,green,blue:parts:actions
+class_names.txt                  labelme: __ignore__, _background_, and a name a value
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+from collections.abc import Callable, Sequence
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+
+from gossamer.data.boxes.voc import annotation_of, objects_of
+from gossamer.data.folder import SPLIT_NAMES, folders, printable_path
+from gossamer.data.masks.classes import FILES, Entry, checked, parse_json, parse_text
+from gossamer.errors import DataError, ImageError
+from gossamer.images.decode import decode_stored, read_file
+from gossamer.predictions.masks import IGNORED
+
+Parse = Callable[[str, str], list[Entry]]
+
+_NAME = ("name", "class", "class_name", "classname", "label", "category")
+_VALUE = ("value", "pixel value", "pixel_value", "id", "index", "class_id", "class id")
+_COLOURS = (("r", "red"), ("g", "green"), ("b", "blue"))
+_CSV = "a header with name and r, g, b, or with a value and a name, and a line a class"
+
+_VOC_FILE = re.compile(r"20(?:0[789]|1[012])_\d{6}\.png")
+_TRIED = 20  # annotation files that are looked into
+
+VOC_NAMES = (
+    *("background", "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow"),
+    *("diningtable", "dog", "horse", "motorbike", "person", "pottedplant", "sheep", "sofa", "train", "tvmonitor"),
+)
+"""PASCAL VOC's classes in the order of their values (VOC2012 development kit, VOClabelcolormap and VOCopts)."""
+CITYSCAPES_NAMES = (
+    *("road", "sidewalk", "building", "wall", "fence", "pole", "traffic light", "traffic sign", "vegetation"),
+    *("terrain", "sky", "person", "rider", "car", "truck", "bus", "train", "motorcycle", "bicycle"),
+)
+"""Cityscapes' classes of evaluation in the order of their train ids (cityscapesscripts/helpers/labels.py)."""
+
+
+def read_classes(root: Path) -> list[Entry] | None:
+    """The entries of the classes file of a folder, or of the folders of its splits; None where there is none.
+
+    Raises DataError: a file that cannot be read, or two files of gossamer's.
+    """
+    own = [root / name for name in FILES if (root / name).exists()]
+    if len(own) > 1:
+        raise DataError(f"{root}: has both {FILES[0]} and {FILES[1]}", "one classes file", "remove one")
+    tops = [root, *(folder for folder in folders(root) if folder.name.lower() in SPLIT_NAMES)] if root.is_dir() else []
+    others = [top / name for top in tops for name in PARSERS if (top / name).is_file()]
+    if not own and not others:
+        return None
+    path = [*own, *others][0]
+    parse = {FILES[0]: parse_text, FILES[1]: parse_json, **PARSERS}[path.name]
+    return parse(_text_of(path), printable_path(str(path)))
+
+
+def _text_of(path: Path) -> str:
+    try:
+        return path.read_bytes().decode("utf-8-sig")
+    except OSError as error:
+        raise DataError(f"{path}: {error.strerror}", "a file that can be read", "check its permissions") from error
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path}: byte {error.start} is not UTF-8", "UTF-8 text", "save it as UTF-8") from error
+
+
+def by_value(named: dict[int, str], name: str) -> list[Entry]:
+    """Entries of values that are given: 0, 1, 2, ...; without 0, that is the background, and 255 is left out.
+
+    Raises DataError where values are missing between them.
+    """
+    kept = {value: each for value, each in named.items() if value != IGNORED}
+    if kept and 0 not in kept:
+        kept[0] = "background" if "background" not in kept.values() else "0"
+    if sorted(kept) != list(range(len(kept))):
+        missing = next(value for value in range(max(kept) + 1) if value not in kept)
+        raise DataError(f"{name}: names no class of the value {missing}", "the values 0, 1, 2, ...", "add the line")
+    return checked([(kept[value], None) for value in range(len(kept))], name)
+
+
+def parse_csv(content: str, name: str) -> list[Entry]:
+    """The entries of a CSV file with a header, by colour or by value. Raises DataError."""
+    try:
+        rows = [
+            [cell.strip() for cell in row] for row in csv.reader(io.StringIO(content), skipinitialspace=True) if row
+        ]
+    except csv.Error as error:
+        raise DataError(f"{name}: {error}", _CSV, "fix the file") from error
+    header = [cell.lower() for cell in rows[0]] if rows else []
+
+    def column(names: Sequence[str]) -> int:
+        return next((header.index(each) for each in names if each in header), -1)
+
+    at, value_at, colours_at = column(_NAME), column(_VALUE), [column(names) for names in _COLOURS]
+    if at < 0 or (value_at < 0 and min(colours_at) < 0):
+        raise DataError(f"{name}: its header is {','.join(header)[:100] or '(empty)'}", _CSV, "fix the header")
+    rows = [row for row in rows[1:] if any(row)]
+    if any(len(row) < len(header) for row in rows):
+        raise DataError(f"{name}: a line has fewer cells than the header", _CSV, "fix the file")
+    if min(colours_at) >= 0:
+        return checked([(row[at], _colour([row[i] for i in colours_at], name)) for row in rows], name)
+    named: dict[int, str] = {}
+    for row in rows:
+        value = _number(row[value_at], name)
+        if named.setdefault(value, row[at]) != row[at]:
+            raise DataError(f"{name}: gives the value {value} twice", _CSV, "fix the file")
+    return by_value(named, name)
+
+
+def parse_colours_first(content: str, name: str) -> list[Entry]:
+    """The entries of CamVid's label_colors.txt: red green blue name. Raises DataError."""
+    entries: list[Entry] = []
+    for line in content.splitlines():
+        words = line.split(None, 3)
+        if not words:
+            continue
+        if len(words) < 4:
+            raise DataError(f"{name}: {line.strip()[:60]!r}", "red green blue name", "fix the line")
+        entries.append((words[3].strip(), _colour(words[:3], name)))
+    return checked(entries, name)
+
+
+def parse_labelmap(content: str, name: str) -> list[Entry]:
+    """The entries of CVAT's labelmap.txt: name:red,green,blue:parts:actions. Raises DataError."""
+    entries: list[Entry] = []
+    for line in content.splitlines():
+        if not line.strip() or line.startswith("#"):
+            continue
+        parts = line.strip().rsplit(":", 3)
+        if len(parts) != 4:
+            raise DataError(f"{name}: {line.strip()[:60]!r}", "name:red,green,blue:parts:actions", "fix the line")
+        entries.append((parts[0], _colour(parts[1].split(","), name)))
+    return checked(entries, name)
+
+
+def parse_names(content: str, name: str) -> list[Entry]:
+    """The entries of labelme's class_names.txt, where __ignore__ before the background stands for 255. Raises DataError."""
+    names = [line.strip() for line in content.splitlines() if line.strip()]
+    return checked([(each, None) for i, each in enumerate(names) if i or each != "__ignore__"], name)
+
+
+def _number(cell: str, name: str) -> int:
+    if not (cell.isascii() and cell.isdigit() and len(cell) < 10 and int(cell) <= IGNORED):
+        raise DataError(f"{name}: value {cell[:20]!r}", f"0 to {IGNORED}", "fix the file")
+    return int(cell)
+
+
+def _colour(cells: Sequence[str], name: str) -> tuple[int, int, int]:
+    if len(cells) != 3:
+        raise DataError(f"{name}: a colour of {len(cells)} numbers", "red, green and blue", "fix the file")
+    red, green, blue = (_number(cell.strip(), name) for cell in cells)
+    return red, green, blue
+
+
+PARSERS: dict[str, Parse] = {
+    "_classes.csv": parse_csv,
+    "class_dict.csv": parse_csv,
+    "classes.csv": parse_csv,
+    "label_colors.txt": parse_colours_first,
+    "labelmap.txt": parse_labelmap,
+    "class_names.txt": parse_names,
+}
+
+
+def own_names(root: Path, first: str) -> list[Entry] | None:
+    """The names that a public set gives its values, without a file: PASCAL VOC's, and those of Cityscapes' train ids.
+
+    first: the path of a mask. PASCAL VOC's masks are known by their palette, which other tools write too, together with
+    their file names or with the classes of the boxes beside them. None where it is of no such set.
+    """
+    if Path(first).name.endswith("_labelTrainIds.png"):
+        return [(name, None) for name in CITYSCAPES_NAMES]
+    if "segmentationclass" not in Path(first).as_posix().lower():
+        return None
+    try:
+        image = decode_stored(read_file(root / first))
+    except ImageError:
+        return None  # the reading of the masks says so
+    palette = (image.getpalette() or [])[: 3 * len(VOC_NAMES)] if image.mode == "P" else []
+    used = set(np.unique(np.asarray(image)).tolist()) - {IGNORED} if palette else {IGNORED}
+    if palette != voc_palette()[: 3 * len(VOC_NAMES)] or max(used, default=0) >= len(VOC_NAMES):
+        return None
+    return [(name, None) for name in VOC_NAMES] if _VOC_FILE.match(Path(first).name) or _voc_boxes(root) else None
+
+
+def _voc_boxes(root: Path) -> bool:
+    """Whether the first files of Annotations/ name classes of PASCAL VOC alone."""
+    names: set[str] = set()
+    for path in islice(sorted((root / "Annotations").glob("*.xml")), _TRIED):
+        try:
+            names |= {box.name for box in objects_of(annotation_of(path), path.name)[0]}
+        except DataError:
+            return False
+    return bool(names) and names <= set(VOC_NAMES)
+
+
+def voc_palette() -> list[int]:
+    """PASCAL VOC's colour map, red, green and blue of the values 0 to 255: bit by bit, from the highest down."""
+    palette = []
+    for value in range(256):
+        colour = [0, 0, 0]
+        for bit in range(8):
+            for channel in range(3):
+                colour[channel] |= (value >> 3 * bit + channel & 1) << 7 - bit
+        palette += colour
+    return palette
