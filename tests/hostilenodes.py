@@ -35,17 +35,19 @@ Node = tuple[str, str, str, dict[str, Any]]  # operator, inputs and outputs, eac
 
 def model(nodes: list[Node], tensors: dict[str, Any], outputs: str, opset: int = 18) -> ModelProto:
     """A model whose input is a map of 8 channels."""
-    made = [
+    built = [
         helper.make_node(op, reads.split(",") if reads else [], gives.split(","), **more)
         for op, reads, gives, more in nodes
     ]
-    given = helper.make_tensor_value_info("x", TensorProto.FLOAT, ["batch", 8, *SIZE])
-    answers = [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", None]) for name in outputs.split(",")]
-    for answer in answers:
-        del answer.type.tensor_type.shape.dim[:]
-        answer.type.tensor_type.shape.dim.add()
+    input_info = helper.make_tensor_value_info("x", TensorProto.FLOAT, ["batch", 8, *SIZE])
+    output_infos = [
+        helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", None]) for name in outputs.split(",")
+    ]
+    for output_info in output_infos:
+        del output_info.type.tensor_type.shape.dim[:]
+        output_info.type.tensor_type.shape.dim.add()
     kept = [numpy_helper.from_array(np.asarray(values), name) for name, values in tensors.items()]
-    graph = helper.make_graph(made, "g", [given], answers, kept)
+    graph = helper.make_graph(built, "g", [input_info], output_infos, kept)
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=9 if opset > 12 else 4)
 
 
@@ -53,7 +55,7 @@ def noise(*shape: int) -> Any:
     return np.random.default_rng(sum(shape)).standard_normal(shape).astype(np.float32)
 
 
-def whole(*numbers: int) -> Any:
+def int64(*numbers: int) -> Any:
     return np.array(numbers, np.int64)
 
 
@@ -78,7 +80,7 @@ MODELS: dict[str, Callable[[], ModelProto]] = {
             ("Softmax", "sum", "y", {"axis": -1}),
         ],
         {
-            "around": whole(0, 0, 1, 1, 0, 0, 1, 1),
+            "around": int64(0, 0, 1, 1, 0, 0, 1, 1),
             "w": noise(6, 4, 3, 3),
             "b": noise(6),
             "b2": noise(6),
@@ -110,25 +112,25 @@ MODELS: dict[str, Callable[[], ModelProto]] = {
             ("ReduceMax", "x,channels", "greatest", {"keepdims": 1}),
             ("ReduceMean", "x,sides", "mean", {"keepdims": 1}),
             ("HardSigmoid", "mean", "gate", {"alpha": 1 / 6, "beta": 0.5}),
-            ("Mul", "x,gate", "gated", {}),
-            ("Sigmoid", "gated", "s", {}),
-            ("Mul", "gated,s", "silu", {}),
+            ("Mul", "x,gate", "times_gate", {}),
+            ("Sigmoid", "times_gate", "s", {}),
+            ("Mul", "times_gate,s", "silu", {}),
             ("Sub", "silu,half", "less", {}),
             ("Div", "less,half", "more", {}),
             ("Neg", "more", "negative", {}),
         ],
         {
-            "halves": whole(3, 5),
-            "one": whole(1),
-            "two": whole(2),
-            "six": whole(6),
-            "around": whole(0, 0, 1, 1, 0, 0, 2, 3),
+            "halves": int64(3, 5),
+            "one": int64(1),
+            "two": int64(2),
+            "six": int64(6),
+            "around": int64(0, 0, 1, 1, 0, 0, 2, 3),
             "w": noise(4, 5, 3, 3),
             "b": noise(5),
             "scales": np.array([1, 1, 2, 1.5], np.float32),
-            "sizes": whole(2, 4, 5, 19),
-            "channels": whole(1),
-            "sides": whole(2, 3),
+            "sizes": int64(2, 4, 5, 19),
+            "channels": int64(1),
+            "sides": int64(2, 3),
             "half": np.float32(0.5),
         },
         "mirrored,large,double,sized,spread,greatest,negative",
@@ -138,7 +140,7 @@ MODELS: dict[str, Callable[[], ModelProto]] = {
             ("Shape", "x", "shape", {}),
             ("Gather", "shape,at", "batch", {"axis": 0}),
             ("Unsqueeze", "batch,first", "one", {}),
-            ("Concat", "one,apart", "groups", {"axis": 0}),
+            ("Concat", "one,split", "groups", {"axis": 0}),
             ("Reshape", "x,groups", "grouped", {}),
             ("Transpose", "grouped", "turned", {"perm": [0, 2, 1, 3, 4]}),
             ("Slice", "shape,first,two,first,onward", "front", {}),
@@ -146,19 +148,19 @@ MODELS: dict[str, Callable[[], ModelProto]] = {
             ("Concat", "front,back", "together", {"axis": 0}),
             ("Reshape", "turned,together", "shuffled", {"allowzero": 0}),
             ("Relu", "shuffled", "y", {}),
-            ("Constant", "", "c", {"value": numpy_helper.from_array(whole(1, 3))}),
+            ("Constant", "", "c", {"value": numpy_helper.from_array(int64(1, 3))}),
             ("Cast", "c", "d", {"to": 7}),
             ("Mul", "d,d", "e", {}),
             ("ReduceMean", "y,side", "z", {"keepdims": 0}),
         ],
         {
             "at": np.array(0),
-            "first": whole(0),
-            "two": whole(2),
-            "four": whole(4),
-            "onward": whole(1),
-            "apart": whole(2, 4, *SIZE),
-            "side": whole(2, 3),
+            "first": int64(0),
+            "two": int64(2),
+            "four": int64(4),
+            "onward": int64(1),
+            "split": int64(2, 4, *SIZE),
+            "side": int64(2, 3),
         },
         "y,z",
     ),
@@ -185,7 +187,7 @@ MODELS: dict[str, Callable[[], ModelProto]] = {
             "wz": np.zeros(4, np.int8),
             "bq": np.arange(4, dtype=np.int32),
             "bs": np.abs(noise(4)),
-            "sides": whole(2, 3),
+            "sides": int64(2, 3),
             "fq": (noise(4, 5) * 40).astype(np.int8),
         },
         "y",
@@ -210,12 +212,12 @@ MODELS: dict[str, Callable[[], ModelProto]] = {
             ("Concat", "t,u", "means", {"axis": 2}),
         ],
         {
-            "rows": whole(0, -1, 4),
-            "one": whole(1),
-            "zero": whole(0),
-            "two": whole(2),
-            "five": whole(6),
-            "ten": whole(12),
+            "rows": int64(0, -1, 4),
+            "one": int64(1),
+            "zero": int64(0),
+            "two": int64(2),
+            "five": int64(6),
+            "ten": int64(12),
         },
         "y,total,means",
     ),
@@ -224,11 +226,11 @@ MODELS: dict[str, Callable[[], ModelProto]] = {
             ("GlobalAveragePool", "x", "mean", {}),
             ("Flatten", "mean", "row", {}),
             ("Unsqueeze", "row,one", "wide", {}),
-            ("Sub", "wide,codes", "apart", {}),
-            ("Pow", "apart,power", "squares", {}),
-            ("ReduceSum", "squares,last", "y", {"keepdims": 0}),
+            ("Sub", "wide,codes", "difference", {}),
+            ("Pow", "difference,power", "squared", {}),
+            ("ReduceSum", "squared,last", "y", {"keepdims": 0}),
         ],
-        {"one": whole(1), "codes": noise(5, 8), "power": np.float32(2), "last": whole(2)},
+        {"one": int64(1), "codes": noise(5, 8), "power": np.float32(2), "last": int64(2)},
         "y",
     ),
     "old": lambda: model(
@@ -250,9 +252,9 @@ MODELS: dict[str, Callable[[], ModelProto]] = {
 }
 
 
-def change(made: ModelProto, rng: random.Random) -> None:
+def change(file: ModelProto, rng: random.Random) -> None:
     """One change at random, in place."""
-    nodes, tensors = made.graph.node, made.graph.initializer
+    nodes, tensors = file.graph.node, file.graph.initializer
     node = rng.choice(nodes)
     kind = rng.choice(
         ("attribute", "attribute", "attribute", "new", "tensor", "tensor", "tensor", "wires", "wires", "other")
@@ -275,16 +277,16 @@ def change(made: ModelProto, rng: random.Random) -> None:
         tensor = rng.choice(tensors)
         tensor.CopyFrom(numpy_helper.from_array(values(numpy_helper.to_array(tensor), rng), tensor.name))
     elif kind == "wires":
-        wires(made, node, rng)
+        wires(file, node, rng)
     elif rng.random() < 0.3:
-        made.opset_import[0].version = rng.choice((1, 7, 9, 10, 11, 12, 13, 18, 21))
+        file.opset_import[0].version = rng.choice((1, 7, 9, 10, 11, 12, 13, 18, 21))
     elif rng.random() < 0.3:
-        sides = made.graph.input[0].type.tensor_type.shape.dim
+        sides = file.graph.input[0].type.tensor_type.shape.dim
         sides[rng.randrange(len(sides))].dim_value = rng.choice(NUMBERS)
     elif rng.random() < 0.5:
         node.op_type = rng.choice(nodes).op_type
     else:
-        made.graph.output[0].name = rng.choice([name for one in nodes for name in one.output] or ["x"])
+        file.graph.output[0].name = rng.choice([name for one in nodes for name in one.output] or ["x"])
 
 
 def attribute(name: str, rng: random.Random) -> AttributeProto:
@@ -295,36 +297,36 @@ def attribute(name: str, rng: random.Random) -> AttributeProto:
     if kind == 3:
         return helper.make_attribute(name, rng.choice(NUMBERS))
     if kind == 4:
-        return helper.make_attribute(name, numpy_helper.from_array(whole(1, 2)))
+        return helper.make_attribute(name, numpy_helper.from_array(int64(1, 2)))
     return helper.make_attribute(name, rng.choice(REALS) if kind == 5 else rng.choice(TEXTS))
 
 
-def values(given: Any, rng: random.Random) -> Any:
+def values(old: Any, rng: random.Random) -> Any:
     """A tensor with one number changed, or of another type or shape."""
     kind = rng.randrange(4)
     if kind == 0:
         with np.errstate(all="ignore"):
-            return given.astype(rng.choice(KINDS))
+            return old.astype(rng.choice(KINDS))
     if kind == 1:
-        return np.ones([rng.choice((0, 1, 1, 2, 3, 4, 6, 8)) for _ in range(rng.randrange(6))], given.dtype)
-    if kind == 2 and given.ndim:
-        return rng.choice(
-            (given[:-1], given[None], given.reshape(-1), given.reshape(-1)[:1].reshape(()) if given.size else given)
+        return np.ones([rng.choice((0, 1, 1, 2, 3, 4, 6, 8)) for _ in range(rng.randrange(6))], old.dtype)
+    if kind == 2 and old.ndim:
+        return rng.choice((old[:-1], old[None], old.reshape(-1), old.reshape(-1)[:1].reshape(()) if old.size else old))
+    changed = np.array(old)
+    if changed.size:
+        least, most = (
+            (np.iinfo(changed.dtype).min, np.iinfo(changed.dtype).max) if changed.dtype.kind in "iu" else (0, 0)
         )
-    made = np.array(given)
-    if made.size:
-        least, most = (np.iinfo(made.dtype).min, np.iinfo(made.dtype).max) if made.dtype.kind in "iu" else (0, 0)
-        new = rng.choice(REALS) if made.dtype.kind == "f" else min(max(rng.choice(NUMBERS), int(least)), int(most))
+        new = rng.choice(REALS) if changed.dtype.kind == "f" else min(max(rng.choice(NUMBERS), int(least)), int(most))
         with np.errstate(all="ignore"):
-            made.reshape(-1)[rng.randrange(made.size)] = new
-    return made
+            changed.reshape(-1)[rng.randrange(changed.size)] = new
+    return changed
 
 
-def wires(made: ModelProto, node: Any, rng: random.Random) -> None:
+def wires(file: ModelProto, node: Any, rng: random.Random) -> None:
     """Another input, none, or one more; or an output less."""
     known = (
-        [name for one in made.graph.node for name in one.output]
-        + [one.name for one in made.graph.initializer]
+        [name for one in file.graph.node for name in one.output]
+        + [one.name for one in file.graph.initializer]
         + ["x", ""]
     )
     kind = rng.randrange(6)

@@ -19,10 +19,10 @@ import sys, numpy as np
 from gossamer.runtime.native import Native
 for path in sys.argv[1:]:
     images = np.load(path + '.images.npy')
-    found = Native(path, 1)(images)
-    np.save(path + '.npy', found)
+    outputs = Native(path, 1)(images)
+    np.save(path + '.npy', outputs)
 """
-THREADS = "    assert np.array_equal(Native(path, 3)(images[:1]), found[:1]), path\n"
+THREADS = "    assert np.array_equal(Native(path, 3)(images[:1]), outputs[:1]), path\n"
 
 
 def outputs(files: Mapping[Key, Path], isa: str) -> Outputs[Key]:
@@ -33,20 +33,20 @@ def outputs(files: Mapping[Key, Path], isa: str) -> Outputs[Key]:
     return {key: np.load(f"{path}.npy") for key, path in files.items()}
 
 
-def too_far(found: Outputs[Key], expected: Outputs[Key], most: Mapping[Key, float]) -> dict[Key, float]:
+def too_far(outputs: Outputs[Key], expected: Outputs[Key], most: Mapping[Key, float]) -> dict[Key, float]:
     """Which differ by more than `most` of the spread of what is expected, and by how much."""
     wrong = {}
     for key, wanted in expected.items():
-        difference = float(np.abs(found[key] - wanted).max() / (wanted.max() - wanted.min()))
+        difference = float(np.abs(outputs[key] - wanted).max() / (wanted.max() - wanted.min()))
         if not difference < most[key]:
             wrong[key] = difference
     return wrong
 
 
 def same_bits(file: Path, images: NDArray[np.float32], name: str) -> None:
-    """That one and three images have the same answers to the bit on one, two, three and five threads."""
+    """That one and three images have the same outputs to the bit on one, two, three and five threads."""
     wanted = np.asarray(native.Native(file, 1)(images))
     for threads in (2, 3, 5):
         for count in (1, 3):
-            found = native.Native(file, threads)(images[:count])
-            np.testing.assert_array_equal(found, wanted[:count], err_msg=f"{name}, {threads} threads")
+            outputs = native.Native(file, threads)(images[:count])
+            np.testing.assert_array_equal(outputs, wanted[:count], err_msg=f"{name}, {threads} threads")

@@ -12,24 +12,24 @@ import pytest
 
 
 class Mirror:
-    """Serves `files`, path -> bytes. asked: (method, path, range) of every request. broken: paths cut after half."""
+    """Serves `files`, path -> bytes. requests: (method, path, range) of every request. broken: paths cut after half."""
 
     def __init__(self) -> None:
         self.files: dict[str, bytes] = {}
-        self.asked: list[tuple[str, str, str]] = []
+        self.requests: list[tuple[str, str, str]] = []
         self.broken: set[str] = set()
         mirror = self
 
         class Handler(http.server.BaseHTTPRequestHandler):
             def do_HEAD(self) -> None:
-                self.answer(body=False)
+                self.reply(body=False)
 
             def do_GET(self) -> None:
-                self.answer(body=True)
+                self.reply(body=True)
 
-            def answer(self, *, body: bool) -> None:
+            def reply(self, *, body: bool) -> None:
                 wanted = self.headers.get("Range", "")
-                mirror.asked.append((self.command, self.path, wanted))
+                mirror.requests.append((self.command, self.path, wanted))
                 if self.path not in mirror.files:
                     self.send_error(404)
                     return

@@ -55,12 +55,12 @@ class Page(HTMLParser):
 
 
 def evaluation(classes: tuple[str, ...], each: int = 20, wrong: int = 3) -> Evaluation:
-    """Of each class `each` images; the first `wrong` of them are taken for the next class."""
+    """Of each class `each` images; the first `wrong` of them are predicted as the next class."""
     size = len(classes)
     targets = np.repeat(np.arange(size), each)
-    said = np.where(np.arange(size * each) % each < wrong, (targets + 1) % size, targets)
+    predicted = np.where(np.arange(size * each) % each < wrong, (targets + 1) % size, targets)
     logits = np.random.default_rng(3).normal(0, 0.1, (size * each, size)).astype(np.float32)
-    logits[np.arange(size * each), said] += 4
+    logits[np.arange(size * each), predicted] += 4
     return Evaluation(classes, [f"{classes[t]}/{i}.jpg" for i, t in enumerate(targets)], logits, targets, [])
 
 

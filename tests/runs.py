@@ -68,7 +68,7 @@ def flags() -> set[str]:
     return set()
 
 
-def skip_where_lacking(isa: str, error: str) -> None:
+def skip_without(isa: str, error: str) -> None:
     """Skip where the engine refused an ISA that this machine lacks; fail where the machine has it."""
     if isa != "portable" and "instruction set" in error:
         has = isa == "reference" or (isa in CPU_FLAGS and CPU_FLAGS[isa] <= flags())
@@ -83,7 +83,7 @@ def with_isa(isa: str, code: str, *arguments: str | Path) -> str:
         isa, code = "portable", change + code
     line = [sys.executable, "-c", code, *map(str, arguments)]
     done = subprocess.run(line, capture_output=True, text=True, env={**os.environ, "GOSSAMER_ISA": isa})
-    skip_where_lacking(isa, done.stderr)
+    skip_without(isa, done.stderr)
     assert done.returncode == 0, done.stderr
     return done.stdout
 

@@ -43,7 +43,7 @@ def write_masks(root: Path, each: int = 8) -> Path:
 def _scenes(each: int) -> list[tuple[str, Image.Image, list[tuple[int, tuple[int, int, int, int]]], Image.Image]]:
     """(split, image, (label, corners) of each shape, mask)."""
     rng = np.random.default_rng(11)
-    made = []
+    scenes = []
     for split in ("train", "val"):
         for _ in range(each):
             image = Image.fromarray(rng.integers(90, 140, (HEIGHT, WIDTH, 3)).astype(np.uint8))
@@ -57,5 +57,5 @@ def _scenes(each: int) -> list[tuple[str, Image.Image, list[tuple[int, tuple[int
                     draw = ImageDraw.Draw(page)
                     (draw.ellipse if label else draw.rectangle)((x0, y0, x0 + side - 1, y0 + side - 1), fill=fill)
                 shapes.append((label, corners))
-            made.append((split, image, shapes, mask))
-    return made
+            scenes.append((split, image, shapes, mask))
+    return scenes

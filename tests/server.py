@@ -4,7 +4,7 @@ A command still runs in a process, a folder and an environment of its own and ex
 of other packages, which take seconds, are done before. It imports nothing of gossamer: each command does.
 
 A line on standard input is a command as JSON: `words` of `gossamer ...`, `cwd`, `environment`, and the files that take
-`stdout` and `stderr`. Two lines answer it: the number of the process, and its exit status, negative for a signal.
+`stdout` and `stderr`. The reply is two lines: the number of the process, and its exit status, negative for a signal.
 """
 
 from __future__ import annotations
@@ -49,18 +49,18 @@ def main() -> None:
     assert not any(name.split(".")[0] == "gossamer" for name in sys.modules)
     keep_tables_of_torch()
     registration.ONNXRegistry.from_torchlib(opset_version=OPSET)
-    answers = os.dup(1)
+    replies = os.dup(1)
     for line in iter(sys.stdin.readline, ""):
         command = json.loads(line)
         child = os.fork()
         if not child:
-            os.close(answers)
+            os.close(replies)
             become(command)
             runpy.run_module(PROGRAM, run_name="__main__", alter_sys=True)
             return
-        os.write(answers, f"{child}\n".encode())
+        os.write(replies, f"{child}\n".encode())
         status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-        os.write(answers, f"{status}\n".encode())
+        os.write(replies, f"{status}\n".encode())
 
 
 if __name__ == "__main__":

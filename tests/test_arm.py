@@ -33,7 +33,7 @@ if COMPILER is None or EMULATOR is None:
 pytestmark = pytest.mark.full
 ENGINE = Path(__file__).resolve().parents[1] / "engine"
 NETWORKS = ("mobilenetv1_025", "mobilenetv3_small_050", "shufflenet_v2_x0_5", "squeezenet1_1")
-# the processor that is emulated, the ISA asked for, the ISA to be used
+# the processor that is emulated, the ISA requested, the ISA to be used
 ISAS = [("max", "", "neon_dotprod"), ("cortex-a53", "", "neon"), ("max", "portable", "portable")]
 
 
@@ -56,27 +56,27 @@ def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Path, NDArray[np.float32], float]]:
-    """Compiled networks by name, with the answers to `batch` and how near to them, relative, others must come."""
-    folder, made = tmp_path_factory.mktemp("files"), {}
+    """Compiled networks by name, with the outputs for `batch` and the relative tolerance of others."""
+    folder, compiled = tmp_path_factory.mktemp("files"), {}
     torch.manual_seed(0)
     for name in NETWORKS:
         onnx = folder / f"{name}.onnx"
         onnx.write_bytes(to_onnx(randomised(create_model(name, num_classes=10)).eval(), (64, 64)))
         path = compile_file(onnx, folder / f"{name}.goss")
-        made[name] = (path, answers(onnx), 1e-4)
+        compiled[name] = (path, onnx_outputs(onnx), 1e-4)
         path = compile_file(onnx, folder / f"{name}-bf16.goss", "bfloat16")
-        made[f"{name}-bf16"] = (path, native.Native(path, 1)(batch()), 0.02)
+        compiled[f"{name}-bf16"] = (path, native.Native(path, 1)(batch()), 0.02)
         if name != "mobilenetv3_small_050":
             path = compile_file(quantised(onnx), folder / f"{name}-int8.goss")
-            made[f"{name}-int8"] = (path, native.Native(path, 1)(batch()), 0.05)  # a step of the last map or two
-    return made
+            compiled[f"{name}-int8"] = (path, native.Native(path, 1)(batch()), 0.05)  # a step of the last map or two
+    return compiled
 
 
 def batch() -> NDArray[np.float32]:
     return np.random.default_rng(1).standard_normal((2, 3, 64, 64)).astype(np.float32)
 
 
-def answers(onnx: Path) -> NDArray[np.float32]:
+def onnx_outputs(onnx: Path) -> NDArray[np.float32]:
     session = onnxruntime.InferenceSession(str(onnx), providers=["CPUExecutionProvider"])
     (out,) = session.run(None, {session.get_inputs()[0].name: batch()})
     return np.asarray(out, np.float32)
@@ -100,19 +100,19 @@ def quantised(onnx: Path) -> Path:
     return out
 
 
-@pytest.mark.parametrize(("processor", "asked", "isa"), ISAS, ids=[isa for _, _, isa in ISAS])
-def test_every_isa_of_arm_answers_as_this_machine(
+@pytest.mark.parametrize(("processor", "requested", "isa"), ISAS, ids=[isa for _, _, isa in ISAS])
+def test_every_isa_of_arm_agrees_with_this_machine(
     processor: str,
-    asked: str,
+    requested: str,
     isa: str,
     program: Path,
     files: dict[str, tuple[Path, NDArray[np.float32], float]],
     tmp_path: Path,
 ) -> None:
     batch().tofile(tmp_path / "in")
-    environment = {**os.environ, "GOSSAMER_ISA": asked}
+    environment = {**os.environ, "GOSSAMER_ISA": requested}
     for name, (path, expected, tolerance) in files.items():
-        found = []
+        outputs = []
         for threads in ("1", "3"):
             command = [str(EMULATOR), "-cpu", processor, str(program), str(path), str(tmp_path / "in")]
             done = subprocess.run(
@@ -120,12 +120,12 @@ def test_every_isa_of_arm_answers_as_this_machine(
             )
             assert done.returncode == 0, f"{name}: {done.stderr}"
             assert done.stdout.split() == [isa]
-            found.append(np.fromfile(tmp_path / "out", np.float32).reshape(expected.shape))
-        np.testing.assert_array_equal(found[0], found[1])
-        assert np.abs(found[0] - expected).max() < tolerance * np.abs(expected).max(), name
+            outputs.append(np.fromfile(tmp_path / "out", np.float32).reshape(expected.shape))
+        np.testing.assert_array_equal(outputs[0], outputs[1])
+        assert np.abs(outputs[0] - expected).max() < tolerance * np.abs(expected).max(), name
 
 
-def test_a_processor_without_dot_products_refuses_to_be_given_them(
+def test_a_processor_without_dot_products_refuses_them(
     program: Path, files: dict[str, tuple[Path, NDArray[np.float32], float]], tmp_path: Path
 ) -> None:
     network = str(next(iter(files.values()))[0])

@@ -63,7 +63,7 @@ def test_every_result_has_the_shape_and_is_the_same_for_the_same_draws(crop: str
     assert not np.array_equal(t(data, stream(0)), t(data, stream(1)))
 
 
-def test_random_crops_have_the_areas_and_shapes_asked_for() -> None:
+def test_random_crops_have_the_areas_and_shapes_of_the_settings() -> None:
     t = transform(crop_scale=(0.35, 1.0))
     boxes = [t._box((300, 400), stream(0, 0, i)) for i in range(2000)]
     areas = np.array([(right - left) * (bottom - top) / 120_000 for left, top, right, bottom in boxes])
@@ -81,14 +81,14 @@ def test_a_crop_lies_within_an_image_of_any_size(height: int, width: int, seed: 
 
 
 def test_a_crop_decoded_at_a_reduced_scale_shows_the_same_part() -> None:
-    """The JPEG is decoded at 1/2 to 1/8; its crop must agree with that of the whole image within interpolation."""
+    """The JPEG is decoded at 1/2 to 1/8; its crop must agree with that of the full image within interpolation."""
     t = transform()
     pixels = ramp(480, 640)
     data = encoded(pixels)
     for seed in range(12):
         box = t._box((480, 640), stream(seed))
-        whole = np.asarray(Image.fromarray(pixels).resize((32, 32), Image.Resampling.BILINEAR, box))
-        assert np.abs(t(data, stream(seed)).astype(int) - whole).max() <= 6
+        cropped = np.asarray(Image.fromarray(pixels).resize((32, 32), Image.Resampling.BILINEAR, box))
+        assert np.abs(t(data, stream(seed)).astype(int) - cropped).max() <= 6
 
 
 def test_the_reduced_scale_still_covers_the_input(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -96,9 +96,9 @@ def test_the_reduced_scale_still_covers_the_input(monkeypatch: pytest.MonkeyPatc
     real = augment.decode_to
 
     def spy(data: bytes, channels: int, needed: Any, limit: int, name: str) -> Any:
-        found: list[tuple[int, int]] = []
-        image, filled = real(data, channels, lambda size: found.append(needed(size)) or found[-1], limit, name)
-        sizes.append((found[0], (image.height, image.width)))
+        requested: list[tuple[int, int]] = []
+        image, filled = real(data, channels, lambda size: requested.append(needed(size)) or requested[-1], limit, name)
+        sizes.append((requested[0], (image.height, image.width)))
         return image, filled
 
     monkeypatch.setattr(augment, "decode_to", spy)
@@ -190,18 +190,18 @@ def test_jitter_stays_within_its_strength() -> None:
     assert values.min() >= 59 and values.max() <= 141 and values.min() < 70 and values.max() > 130
 
 
-def test_erasing_puts_the_mean_colour_on_a_rectangle() -> None:
+def test_erasing_fills_a_rectangle_with_the_mean_colour() -> None:
     t = transform(crop="center", random_erasing=1.0)
     white = np.full((32, 32, 3), 255, np.uint8)
-    shares = []
+    areas = []
     for i in range(200):
         result = t(white, stream(i))
         erased = (result == t.fill).all(-1)
         rows, columns = np.flatnonzero(erased.any(1)), np.flatnonzero(erased.any(0))
         assert erased.sum() == len(rows) * len(columns)
         assert (result[~erased] == 255).all()
-        shares.append(erased.mean())
-    assert min(shares) > 0.01 and max(shares) < 0.45 and (white == 255).all()
+        areas.append(erased.mean())
+    assert min(areas) > 0.01 and max(areas) < 0.45 and (white == 255).all()
 
 
 def speckled() -> Image.Image:
@@ -224,7 +224,7 @@ def test_randaugment_has_the_fourteen_operations_of_the_paper() -> None:
             assert np.array_equal(nothing, np.asarray(image)), name
 
 
-def test_a_shear_leaves_the_middle_where_it_is_and_a_shift_is_a_share_of_the_side() -> None:
+def test_a_shear_leaves_the_middle_where_it_is_and_a_shift_is_a_fraction_of_the_side() -> None:
     pixels = np.random.default_rng(5).integers(0, 256, (21, 41, 3)).astype(np.uint8)
     image, operations = Image.fromarray(pixels), dict(zip(randaugment.NAMES, randaugment.OPERATIONS, strict=True))
     along, down = (np.asarray(operations[name][0](image, 0.3, (0, 0, 0))) for name in ("shear_x", "shear_y"))
@@ -260,7 +260,7 @@ def test_prepared_and_unprepared_give_the_same_pixels_where_the_geometry_is_fixe
         assert np.array_equal(t(data, stream(i)), t.vary(t.prepare(data), stream(i)))
 
 
-def test_keys_tell_preparations_apart() -> None:
+def test_keys_differ_by_preparation() -> None:
     keys = [
         transform().key(),
         transform(crop="padded").key(),
@@ -289,15 +289,15 @@ def test_no_plan_where_both_are_off() -> None:
 
 
 def test_cutmix_weighs_by_the_box_that_is_left() -> None:
-    shares = []
+    weights = []
     for step in range(500):
         plan = mix_plan(1, 2, step, 0.0, 1.0, (24, 40))
         assert plan is not None and plan.box is not None
         top, left, bottom, right = plan.box
         assert 0 <= top <= bottom <= 24 and 0 <= left <= right <= 40
         assert plan.lam == pytest.approx(1 - (bottom - top) * (right - left) / 960)
-        shares.append(plan.lam)
-    assert min(shares) < 0.3 and max(shares) > 0.95
+        weights.append(plan.lam)
+    assert min(weights) < 0.3 and max(weights) > 0.95
 
 
 def test_mixup_draws_from_beta_and_takes_turns_with_cutmix() -> None:

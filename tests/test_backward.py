@@ -11,7 +11,7 @@ from gossamer.training.conv_gradients import SoundConv2d, use_own_gradients
 from gossamer.training.precision import computes_bf16
 
 SHAPES = [
-    # channels, answers, groups, kernel, stride, padding, dilation, height, width
+    # channels, outputs, groups, kernel, stride, padding, dilation, height, width
     (8, 8, 8, (3, 3), 2, (1, 1), 1, 30, 41),
     (8, 8, 8, (5, 5), 2, (2, 2), 1, 31, 40),
     (8, 8, 8, (3, 3), 3, (0, 0), 1, 32, 40),
@@ -30,9 +30,9 @@ SHAPES = [
 
 def _gradients(layer: nn.Conv2d, images: torch.Tensor, pull: torch.Tensor) -> list[torch.Tensor]:
     images = images.clone().requires_grad_()
-    answer = layer(images)
-    (answer * pull.to(answer.dtype)).sum().backward()
-    return [answer.detach().double(), images.grad.double(), *(p.grad.double() for p in layer.parameters())]
+    output = layer(images)
+    (output * pull.to(output.dtype)).sum().backward()
+    return [output.detach().double(), images.grad.double(), *(p.grad.double() for p in layer.parameters())]
 
 
 @pytest.mark.parametrize(
@@ -40,9 +40,9 @@ def _gradients(layer: nn.Conv2d, images: torch.Tensor, pull: torch.Tensor) -> li
     list(itertools.product(SHAPES, (False, True), (torch.channels_last, torch.contiguous_format))),
 )
 def test_gradients_are_those_of_float64(shape: tuple, bf16: bool, layout: torch.memory_format) -> None:
-    channels, answers, groups, kernel, stride, padding, dilation, height, width = shape
+    channels, outputs, groups, kernel, stride, padding, dilation, height, width = shape
     torch.manual_seed(1)
-    layer = nn.Conv2d(channels, answers, kernel, stride, padding, dilation, groups)
+    layer = nn.Conv2d(channels, outputs, kernel, stride, padding, dilation, groups)
     if bf16:  # so that rounding of what goes in is no part of the difference
         layer.weight.data = layer.weight.data.bfloat16().float()
     images = torch.randn(4, channels, height, width).bfloat16().float().to(memory_format=layout)
@@ -54,7 +54,7 @@ def test_gradients_are_those_of_float64(shape: tuple, bf16: bool, layout: torch.
         got = _gradients(layer, images, pull)
     # a processor without bf16 emulates it, with sums that are rounded on the way: 0.03 was seen, where wrong ones are off by 1
     limit = 1e-5 if not bf16 else 2e-2 if computes_bf16(torch.device("cpu")) else 6e-2
-    for name, value, truth in zip(("answer", "input", "weight", "bias"), got, exact, strict=True):
+    for name, value, truth in zip(("output", "input", "weight", "bias"), got, exact, strict=True):
         error = float((value - truth).abs().max() / truth.abs().max())
         assert error < limit, (name, error)
 

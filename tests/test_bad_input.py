@@ -161,17 +161,17 @@ def other_width(place: Place) -> list[str]:
     return ["eval", str(place.run)]
 
 
-def foreign_onnx(place: Place) -> list[str]:
+def plain_onnx(place: Place) -> list[str]:
     import onnx
 
     model = onnx.load(place.model)
     del model.metadata_props[:]
-    onnx.save(model, place.root / "foreign.onnx")
-    return ["predict", str(place.root / "foreign.onnx"), str(next(place.photos.rglob("*.png")))]
+    onnx.save(model, place.root / "plain.onnx")
+    return ["predict", str(place.root / "plain.onnx"), str(next(place.photos.rglob("*.png")))]
 
 
 Make = Callable[[Place], list[str]]
-# what is given -> (the command, a word that its line must have)
+# the input -> (the command, a word that its line must have)
 KINDS: dict[str, tuple[Make, str]] = {
     # the command
     "no such command": (lambda p: ["trane"], "invalid choice"),
@@ -231,7 +231,7 @@ KINDS: dict[str, tuple[Make, str]] = {
     "truncated weights": (lambda p: p.train(None, "--weights", half(p.run / "best.safetensors")), "best.safetensors"),
     "a URL without its digest": (lambda p: p.train(None, "--weights", "https://example.com/w.pth"), "sha256"),
     # runs
-    "a run folder that is taken": (lambda p: p.train(None, "--out", p.run), "holds a run already"),
+    "a run folder that exists": (lambda p: p.train(None, "--out", p.run), "holds a run already"),
     "a run folder that is a file": (run_folder_is_a_file, "is a file"),
     "no run to resume": (lambda p: ["train", "--resume", str(p.photos)], "settings.yaml"),
     "a run without weights": (
@@ -257,7 +257,7 @@ KINDS: dict[str, tuple[Make, str]] = {
     "a truncated model file": (lambda p: ["verify", str(half(p.model))], "model.onnx"),
     "a model file with a flipped byte": (lambda p: ["verify", str(flipped(p.model))], "model.onnx"),
     "an image as a model file": (lambda p: ["bench", str(next(p.photos.rglob("*.png")))], ".png"),
-    "a model without classes": (foreign_onnx, "foreign.onnx"),
+    "a model without classes": (plain_onnx, "plain.onnx"),
     "a runtime that nobody knows": (lambda p: ["verify", str(p.model), "--runtime", "tensorrt"], "tensorrt"),
     "a place that cannot be written": (lambda p: ["export", str(p.run), "--out", str(p.model / "x.onnx")], "x.onnx"),
     "threads that are no number": (lambda p: ["bench", str(p.model), "--threads", "all"], "threads"),
@@ -306,11 +306,11 @@ def test_debug_shows_the_traceback(place: Place) -> None:
 def test_a_disk_that_fills_up_is_one_line_and_the_last_state_stays(
     place: Place, at: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The disk is full from the `at`-th file on; with room again, the run goes on to the weights it would have had."""
+    """The disk is full from the `at`-th file on; with room again, the run resumes to the weights it would have had."""
     from tests.runs import same, weights
 
     settings = [*SHORT, "--epochs", "2", "--deterministic", "--save-steps", "1"]
-    assert main(["train", str(place.photos), *settings, "--out", str(place.root / "whole")]) == 0
+    assert main(["train", str(place.photos), *settings, "--out", str(place.root / "uninterrupted")]) == 0
     real, count = os.fsync, 0
 
     def fsync(handle: int) -> None:
@@ -335,4 +335,4 @@ def test_a_disk_that_fills_up_is_one_line_and_the_last_state_stays(
         else [str(place.photos), *settings, "--out", str(place.root / "cut")]
     )
     assert main(["train", *again]) == 0
-    assert same(weights(place.root / "whole"), weights(place.root / "cut"))
+    assert same(weights(place.root / "uninterrupted"), weights(place.root / "cut"))

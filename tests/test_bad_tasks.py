@@ -157,7 +157,7 @@ def to(root: Path, data: str, kind: str, out: str = "new") -> list[str]:
     return ["convert-boxes", str(root / data), str(root / out), "--to", kind]
 
 
-# what is given -> (the command, a word that its line must have)
+# the input -> (the command, a word that its line must have)
 KINDS: dict[str, tuple[Make, str]] = {
     # settings of another task
     "a task that nobody knows": (lambda r: train(r, "signs", "detekt"), "detect"),

@@ -24,12 +24,12 @@ HOSTILE = Path(__file__).parent / "hostile" / "boxes"
 
 
 def broken_sidecar(root: Path, **changed: Any) -> None:
-    convert(full(root.parent / "whole", "voc"), root, "yolo")
+    convert(full(root.parent / "good", "voc"), root, "yolo")
     value = json.loads((root / SIDECAR).read_text())
     write_file(root / SIDECAR, json.dumps({**value, **changed}))
 
 
-def many_of(entry: dict[str, Any]) -> Callable[[Path], object]:
+def each_annotation(entry: dict[str, Any]) -> Callable[[Path], object]:
     return lambda root: coco(root, coco_value([entry]))
 
 
@@ -58,11 +58,11 @@ BAD: dict[str, tuple[Callable[[Path], object], str]] = {
     "coco: a list": (lambda root: coco(root, []), "holds a list"),
     "coco: no annotations": (lambda root: coco(root, {"images": []}), "categories is missing"),
     "coco: list of numbers": (lambda root: coco(root, coco_value([], annotations=[3])), "is no list of objects"),
-    "coco: unknown category": (many_of({"bbox": [1, 1, 2, 2], "category_id": 4}), "has category 4"),
-    "coco: unknown image": (many_of({"bbox": [1, 1, 2, 2], "image_id": 4}), "is of image 4"),
-    "coco: three numbers": (many_of({"bbox": [1, 1, 2]}), "a bbox is [1, 1, 2]"),
-    "coco: bbox of text": (many_of({"bbox": ["1", "1", "2", "2"]}), "a bbox is"),
-    "coco: crowd": (many_of({"bbox": [1, 1, 2, 2], "iscrowd": "no"}), "iscrowd is 'no'"),
+    "coco: unknown category": (each_annotation({"bbox": [1, 1, 2, 2], "category_id": 4}), "has category 4"),
+    "coco: unknown image": (each_annotation({"bbox": [1, 1, 2, 2], "image_id": 4}), "is of image 4"),
+    "coco: three numbers": (each_annotation({"bbox": [1, 1, 2]}), "a bbox is [1, 1, 2]"),
+    "coco: bbox of text": (each_annotation({"bbox": ["1", "1", "2", "2"]}), "a bbox is"),
+    "coco: crowd": (each_annotation({"bbox": [1, 1, 2, 2], "iscrowd": "no"}), "iscrowd is 'no'"),
     "coco: image twice": (
         lambda root: coco(root, coco_value([], images=[{"id": 1, "file_name": f"{i}.png"} for i in range(2)])),
         "image id 1 is given twice",
@@ -192,7 +192,7 @@ values = st.recursive(
 @settings(max_examples=60)
 @given(st.data())
 def test_json_of_any_shape_is_read_or_refused(data: st.DataObject) -> None:
-    """One value anywhere in a whole file is replaced by anything."""
+    """One value anywhere in a good file is replaced by anything."""
     with tempfile.TemporaryDirectory() as name:
         root = full(Path(name) / "x", "coco")
         path = root / "annotations" / "instances_train.json"
@@ -226,8 +226,8 @@ def test_odd_fields_of_coco_are_kept(tmp_path: Path) -> None:
     entry = {"bbox": [1, 1, 5, 5], "area": math.inf, "note": "\ud800 é", "deep": {"a": [None, {"b": 1}]}}
     convert(coco(tmp_path / "c", coco_value([entry])), tmp_path / "v", "voc")
     convert(tmp_path / "v", tmp_path / "back", "coco")
-    found = json.loads((tmp_path / "back" / "annotations" / "instances_all.json").read_text())["annotations"][0]
-    assert found == {**entry, "id": 0, "image_id": 0, "category_id": 3, "area": 25, "iscrowd": 0}
+    annotation = json.loads((tmp_path / "back" / "annotations" / "instances_all.json").read_text())["annotations"][0]
+    assert annotation == {**entry, "id": 0, "image_id": 0, "category_id": 3, "area": 25, "iscrowd": 0}
     nested = json.dumps(coco_value([{**entry, "deep": 5}])).replace('"deep": 5', f'"deep": {"[" * 980}{"]" * 980}')
     try:
         convert(coco(tmp_path / "d", nested), tmp_path / "e", "voc")
@@ -236,10 +236,10 @@ def test_odd_fields_of_coco_are_kept(tmp_path: Path) -> None:
 
 
 def test_class_numbers_that_are_none_stay_none(tmp_path: Path) -> None:
-    answers = read_boxes(two_classes(tmp_path)).targets
-    narrow = answers.numbered(("rare",))
-    assert set(narrow.labels.tolist()) == {0, -1}
-    assert set(narrow.numbered(("often", "rare")).labels.tolist()) == {1, -1}
+    targets = read_boxes(two_classes(tmp_path)).targets
+    fewer = targets.numbered(("rare",))
+    assert set(fewer.labels.tolist()) == {0, -1}
+    assert set(fewer.numbered(("often", "rare")).labels.tolist()) == {1, -1}
 
 
 def test_conversions_that_cannot_be(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""The benchmark: its processes, its table, its image."""
+"""The benchmark: its processes, its table, its chart."""
 
 from __future__ import annotations
 
@@ -130,7 +130,7 @@ def test_a_crash_is_a_row_with_its_signal(monkeypatch: pytest.MonkeyPatch) -> No
     assert one().error == "its process ended by signal SIGKILL"
 
 
-def test_an_end_without_an_answer_is_no_signal(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_exit_without_a_result_is_no_signal(monkeypatch: pytest.MonkeyPatch) -> None:
     worker(monkeypatch, fake("os._exit(0)"))
     assert one().error == "its process ended with exit code 0"
 

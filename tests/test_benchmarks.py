@@ -1,4 +1,4 @@
-"""The benchmarks: every runtime takes part with answers of its own and ours is never alone; the tables say what was."""
+"""The benchmarks: every runtime takes part with outputs of its own, and ours is never alone; the tables say what ran."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def test_every_runtime_takes_part_in_every_precision_that_it_has(measured: tuple
 
 
 @pytest.mark.full
-def test_answers_are_those_of_the_precision(measured: tuple[dict[str, Any], str]) -> None:
+def test_outputs_are_those_of_the_precision(measured: tuple[dict[str, Any], str]) -> None:
     bounds = {"fp32": (0, 1e-4), "bf16": (1e-4, 0.1), "int8": (1e-3, 0.5)}
     assert {one["precision"] for one in measured[0]["rows"] if "median_ms" in one} == set(bounds)
     for one in measured[0]["rows"]:
@@ -99,7 +99,7 @@ def test_the_tables_name_a_peer_in_every_ratio(measured: tuple[dict[str, Any], s
     assert "* onnxruntime: its fast bfloat16" in measured[1]
 
 
-def test_a_ratio_is_taken_within_a_round_against_the_fastest_peer_there() -> None:
+def test_a_ratio_is_within_a_round_against_the_fastest_peer_there() -> None:
     rows = [row("native", [2.0, 4.0, 1.0]), row("slow", [9.0, 9.0, 9.0]), row("quick", [3.0, 4.0, 10.0])]
     line = next(line for line in tables(rows, {"fp32": {"1": 1e6}}).splitlines() if line.startswith("| net |"))
     assert line.endswith("| 1.50 (1.00-9.00), quick | 50%, 25% |")  # 3/2, 4/4, 9/1; 1000 MACs in 2 and 4 ms
@@ -107,28 +107,28 @@ def test_a_ratio_is_taken_within_a_round_against_the_fastest_peer_there() -> Non
 
 def test_what_was_not_measured_is_named_and_compares_with_nothing() -> None:
     rows = [row("native", [2.0]), row("other", [], problem="not installed")]
-    said = tables(rows, {})
-    assert said.endswith("| net | 1 | 1 | 2.00 (2.00-2.00) | - | - |\n\n* other: not installed")
+    table = tables(rows, {})
+    assert table.endswith("| net | 1 | 1 | 2.00 (2.00-2.00) | - | - |\n\n* other: not installed")
 
 
 def test_accuracy_stands_beside_a_time_in_less_than_float32() -> None:
-    said = tables([row("native", [2.0], precision="int8", same=0.875, difference=0.034)], {})
-    assert "2.00 (2.00-2.00); 88%, 3.4%" in said
+    table = tables([row("native", [2.0], precision="int8", same=0.875, difference=0.034)], {})
+    assert "2.00 (2.00-2.00); 88%, 3.4%" in table
 
 
 def test_the_ceiling_is_that_of_a_processor() -> None:
     if shutil.which(os.environ.get("CXX", "c++")) is None:
         pytest.skip("no C++ compiler")
-    found = importlib.import_module("ceiling").ceiling([1])
-    assert "fp32" in found
-    for rates in found.values():
+    peak = importlib.import_module("ceiling").ceiling([1])
+    assert "fp32" in peak
+    for rates in peak.values():
         assert 1e8 < rates["1"] < 1e13
 
 
 def test_the_highest_rate_of_several_measurements_counts() -> None:
     first, second = {"fp32": {"1": 5.0, "2": 8.0}}, {"fp32": {"1": 4.0, "2": 9.0}, "int8": {"1": 20.0}}
-    found = importlib.import_module("ceiling").highest(first, second)
-    assert found == {"fp32": {"1": 5.0, "2": 9.0}, "int8": {"1": 20.0}}
+    peak = importlib.import_module("ceiling").highest(first, second)
+    assert peak == {"fp32": {"1": 5.0, "2": 9.0}, "int8": {"1": 20.0}}
 
 
 def test_files_of_several_runs_make_one_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -139,8 +139,8 @@ def test_files_of_several_runs_make_one_table(tmp_path: Path, capsys: pytest.Cap
         result = {"machine": machine, "ceiling": {"fp32": {"1": peak}}, "rounds": 1, "rows": rows}
         Path(path).write_text(json.dumps(result), encoding="utf-8")
     importlib.import_module("table").main(paths)
-    said = capsys.readouterr().out
-    assert said.count("0.50 (0.50-0.50), peer | 50%, 100% |") == 2 and "| one |" in said and "| two |" in said
+    table = capsys.readouterr().out
+    assert table.count("0.50 (0.50-0.50), peer | 50%, 100% |") == 2 and "| one |" in table and "| two |" in table
 
 
 def pair(network: str, task: str, **steps: str) -> dict[str, Any]:
@@ -150,10 +150,10 @@ def pair(network: str, task: str, **steps: str) -> dict[str, Any]:
 
 def test_the_table_of_pairs_passes_only_what_went_all_the_way() -> None:
     zoo = importlib.import_module("zoo_tasks")
-    whole = {"train": "", "export": "", "verify": "", "native": ""}
+    passed = {"train": "", "export": "", "verify": "", "native": ""}
     rows = [
-        pair("vgg11", "classify", **whole),
-        pair("vgg11", "segment", **{**whole, "native": "node 'Pad_3', operator Pad; allowed: others"})
+        pair("vgg11", "classify", **passed),
+        pair("vgg11", "segment", **{**passed, "native": "node 'Pad_3', operator Pad; allowed: others"})
         | {"refused": True},
         pair("resnet18", "segment", train="", export="outputs differ"),
         pair("resnet18", "classify", train=""),
@@ -173,8 +173,8 @@ def test_a_pair_is_trained_exported_and_verified_and_what_fails_is_named(tmp_pat
     zoo = importlib.import_module("zoo_tasks")
     zoo.write_data(tmp_path)
     assert zoo.side_of("lenet5") == 32
-    found = zoo.cell("lenet5", "regress", 32, tmp_path, tmp_path / "good", "verify")
-    assert found["steps"] == {"train": "", "export": "", "verify": ""}
+    cell = zoo.cell("lenet5", "regress", 32, tmp_path, tmp_path / "good", "verify")
+    assert cell["steps"] == {"train": "", "export": "", "verify": ""}
     assert zoo.verdict(zoo.cell("lenet5", "detect", 8, tmp_path, tmp_path / "small", "train")).startswith("train: ")
 
 

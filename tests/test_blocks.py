@@ -51,7 +51,7 @@ from gossamer.errors import SettingsError, UnknownNameError
 
 
 def _cell(c1: int) -> int:
-    """Positions of the whole map times c1."""
+    """Positions of the map times c1."""
     return H * W * c1
 
 
@@ -391,7 +391,7 @@ def test_deformable_convolution_has_the_right_gradients() -> None:
     torch.manual_seed(0)
     like = {"dtype": torch.float64, "requires_grad": True}
     x, weight, bias = torch.randn(1, 2, 4, 4, **like), torch.randn(2, 2, 3, 3, **like), torch.randn(2, **like)
-    # away from whole pixels, where interpolation has a corner
+    # away from integer positions, where interpolation has a corner
     offset = (torch.rand(1, 18, 4, 4, dtype=torch.float64) * 0.8 + 0.1).requires_grad_()
     mask = torch.rand(1, 9, 4, 4, **like)
 
@@ -453,14 +453,14 @@ def test_selective_kernels_weigh_their_paths_to_1() -> None:
         torch.testing.assert_close(block(x), block.paths[0](x))  # equal paths: whatever the weights
 
 
-def test_a_linear_head_and_its_1x1_convolution_answer_the_same() -> None:
+def test_a_linear_head_and_its_1x1_convolution_compute_the_same() -> None:
     torch.manual_seed(0)
     for bias in (True, False):
         head = LinearHead(6, 5, bias=bias, drop_rate=0.5).eval()
-        made, x = conv_head_of(head), torch.randn(3, 6, 4, 7)
-        torch.testing.assert_close(made(x), head(x))
-        torch.testing.assert_close(made(x, pre_logits=True), head(x, pre_logits=True))
-        assert made.drop.p == 0.5 and not made.training
+        conv_head, x = conv_head_of(head), torch.randn(3, 6, 4, 7)
+        torch.testing.assert_close(conv_head(x), head(x))
+        torch.testing.assert_close(conv_head(x, pre_logits=True), head(x, pre_logits=True))
+        assert conv_head.drop.p == 0.5 and not conv_head.training
     assert conv_head_of(LinearHead(6, 0))(x).shape == (3, 6)
 
 

@@ -38,7 +38,7 @@ def test_there_and_back_loses_nothing(tmp_path: Path, start: str, middle: str) -
     told = {"voc": "further fields of PASCAL VOC", "coco": "further fields of COCO", "yolo": "further fields of YOLO"}
     assert any(told[start] in line for line in there.lost) == (start != middle)
     records = {record.name: record for record in read_draft(root).records}
-    for record in read_draft(tmp_path / "back").records:  # also what boxes are not made of
+    for record in read_draft(tmp_path / "back").records:  # also the fields that are no boxes
         assert record.extra.get(start) == records[record.name].extra.get(start)
         assert [b.extra.get(start) for b in record.boxes] == [b.extra.get(start) for b in records[record.name].boxes]
     for row, path in enumerate(last.paths):
@@ -144,21 +144,21 @@ def test_any_boxes_come_back_through_any_formats(draft: Draft, kinds: list[str])
         for step, kind in enumerate((*kinds[1:], kinds[0]), 1):
             convert(top / str(step - 1), top / str(step), kind)
         for step, kind in enumerate((*kinds, kinds[0])):
-            found = read_boxes(top / str(step))
-            assert found.kind == KIND_NAMES[kind]
-            unchanged(draft, expected, found, top / str(step))
+            table = read_boxes(top / str(step))
+            assert table.kind == KIND_NAMES[kind]
+            unchanged(draft, expected, table, top / str(step))
 
 
-def unchanged(draft: Draft, expected: BoxTable, found: BoxTable, root: Path) -> None:
-    assert (found.classes, found.fixed) == (draft.classes, draft.declared)
+def unchanged(draft: Draft, expected: BoxTable, converted: BoxTable, root: Path) -> None:
+    assert (converted.classes, converted.fixed) == (draft.classes, draft.declared)
     original = {record.name: row for row, record in enumerate(draft.records)}
     restored = read_draft(root).records
     assert sorted(record.name for record in restored) == sorted(original)
     for row, record in enumerate(restored):
         at = original[record.name]
-        ours, theirs = found.targets.read(row), expected.targets.read(at)
-        assert (found.splits[row], ours.size) == (expected.splits[at], theirs.size)
-        assert decode(found.store.read(row)).size == ours.size[::-1]
+        ours, theirs = converted.targets.read(row), expected.targets.read(at)
+        assert (converted.splits[row], ours.size) == (expected.splits[at], theirs.size)
+        assert decode(converted.store.read(row)).size == ours.size[::-1]
         assert len(record.boxes) == len(draft.records[at].boxes)
         for box, true in zip(record.boxes, draft.records[at].boxes, strict=True):
             np.testing.assert_allclose(box.box, true.box, atol=1e-3)
@@ -168,7 +168,7 @@ def unchanged(draft: Draft, expected: BoxTable, found: BoxTable, root: Path) -> 
             assert math.isnan(box.area) or box.area == true.area
 
 
-def test_a_conversion_appears_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_conversion_is_complete_or_absent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     root = full(tmp_path / "v", "voc")
 
     def full_disk(*_: Any) -> None:
@@ -188,7 +188,7 @@ def test_unreadable_images_stay_behind(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("to", KINDS)
-def test_names_that_would_meet_are_told_apart(tmp_path: Path, to: str) -> None:
+def test_names_that_would_collide_are_made_unique(tmp_path: Path, to: str) -> None:
     value = coco_value([{"bbox": [1, 1, 5, 5]}, {"bbox": [2, 2, 5, 5], "image_id": 1}], 3)
     for entry, name in zip(value["images"], ("train/a.png", "train_a.png", "TRAIN_A.jpg"), strict=True):
         entry["file_name"] = name

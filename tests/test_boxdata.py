@@ -25,8 +25,8 @@ from tests.annotations import coco, coco_value, same, two_classes, voc, write_fi
 
 def boxes_at(source: Source, index: int) -> BoxTarget:
     assert source.targets is not None
-    found: BoxTarget = source.targets.read(int(source.rows[index]))
-    return found
+    target: BoxTarget = source.targets.read(int(source.rows[index]))
+    return target
 
 
 # what is read
@@ -82,7 +82,7 @@ def test_coco_ids_with_gaps_crowds_and_areas(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("where", ["images/train2017", "train2017", "images", ".", "annotations", "images/train"])
-def test_coco_images_are_found_where_they_usually_lie(tmp_path: Path, where: str) -> None:
+def test_coco_images_are_read_from_the_usual_folders(tmp_path: Path, where: str) -> None:
     root = coco(tmp_path, coco_value([{"bbox": [1, 1, 5, 5]}]), "instances_train2017.json", images=0)
     write_image(root / where / "0.png")
     table = read_boxes(root)
@@ -143,7 +143,7 @@ def test_boxes_are_clipped_or_dropped_and_counted(tmp_path: Path) -> None:
         ("a", "inf", 1, 5, 5),
         ("a", "x", 1, 5, 5),
         ("a", 60, 5, 70, 9),  # outside
-        ("a", 1, 1, 48, 32),  # the whole image
+        ("a", 1, 1, 48, 32),  # all of the image
     ]
     table = read_boxes(voc(tmp_path, {"a": xml(*objects)}))  # type: ignore[arg-type]
     assert table.targets.read(0).corners.tolist() == [[0, 4, 20, 32], [0, 0, 48, 32]]
@@ -182,7 +182,7 @@ def test_boxes_to_train_on_lie_inside_and_have_an_area(corners: list[tuple[float
         assert np.abs(c - np.array(box)).max(1).min() < 1e-4
 
 
-def test_one_broken_xml_is_set_aside_and_listed_ones_without_annotation(tmp_path: Path) -> None:
+def test_one_broken_xml_is_skipped_and_listed_ones_without_annotation(tmp_path: Path) -> None:
     root = voc(tmp_path, {s: xml(("a", 1, 1, 5, 5)) for s in "abc"}, train=["a", "b", "c", "d"])
     write_file(root / "Annotations" / "b.xml", "<annotation>")
     (root / "JPEGImages" / "c.png").unlink()
@@ -199,7 +199,7 @@ def test_missing_coco_images_are_set_aside(tmp_path: Path) -> None:
     assert table.notes == ["2 images are listed but missing, and skipped: 1.png, 2.png"]
 
 
-def test_sizes_are_checked_when_asked(tmp_path: Path) -> None:
+def test_sizes_are_checked_on_request(tmp_path: Path) -> None:
     box = ("a", 1, 1, 5, 5)
     images = {"a": xml(box), "b": xml(box, size=(32, 48)), "c": xml(box, size=(480, 320)), "d": xml(box, size=(0, 0))}
     table = read_boxes(voc(tmp_path, images))
@@ -220,7 +220,7 @@ def test_without_splits_each_class_is_held_out(tmp_path: Path) -> None:
     assert again.val.names != data.val.names
 
 
-def test_a_saved_split_is_found_again(tmp_path: Path) -> None:
+def test_a_saved_split_is_restored(tmp_path: Path) -> None:
     data = open_boxes(two_classes(tmp_path))
     rows = split_rows(data)
     voc(tmp_path, {"new": xml(("rare", 1, 1, 5, 5))})

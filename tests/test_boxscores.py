@@ -1,4 +1,4 @@
-"""Average precision and what else is said of boxes, beside pycocotools."""
+"""Average precision and the other scores of boxes, beside pycocotools."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from gossamer.tasks.detection.scores import DetectionScorer, DetectionScores
 from tests.boxcases import CORNERS, annotated_boxes, random_boxes
 
 
-def said(boxes: Any, labels: Any, scores: Any) -> ScoredBoxes:
+def scored_boxes(boxes: Any, labels: Any, scores: Any) -> ScoredBoxes:
     return ScoredBoxes(
         np.array(boxes, np.float32).reshape(-1, 4), np.array(labels, np.int64), np.array(scores, np.float32)
     )
@@ -28,20 +28,20 @@ def said(boxes: Any, labels: Any, scores: Any) -> ScoredBoxes:
 def random_images(seed: int, images: int = 25, classes: int = 4) -> tuple[list[Any], list[ScoredBoxes]]:
     """Objects of all sizes, crowds, and detections near them with equal scores; some images and classes are empty."""
     rng = np.random.default_rng(seed)
-    truth, found = [], []
+    truth, detections = [], []
     for index in range(images):
         count = 0 if index % 7 == 3 else int(rng.integers(1, 9))
         boxes = random_boxes(rng, count, float(rng.choice([40, 150, 400])))
-        given_boxes = annotated_boxes(boxes, rng.integers(0, classes - 1, count), rng.random(count) < 0.2)
-        truth.append(replace(given_boxes, area=given_boxes.area * rng.uniform(0.5, 1, count)))  # as of a mask
+        objects = annotated_boxes(boxes, rng.integers(0, classes - 1, count), rng.random(count) < 0.2)
+        truth.append(replace(objects, area=objects.area * rng.uniform(0.5, 1, count)))  # as of a mask
         near = np.repeat(np.arange(count), rng.integers(0, 4, count))
         moved = boxes[near] + rng.normal(0, 1, (len(near), 4)) * rng.choice([0, 0.5, 3], (len(near), 1))
         moved = np.concatenate([np.minimum(moved[:, :2], moved[:, 2:]), np.maximum(moved[:, :2], moved[:, 2:])], 1)
         far = 0 if index % 7 == 4 else 130
-        labels = np.concatenate([given_boxes.labels[near], np.where(rng.random(far) < 0.9, 0, 3)])
+        labels = np.concatenate([objects.labels[near], np.where(rng.random(far) < 0.9, 0, 3)])
         scores = np.concatenate([rng.integers(15, 50, len(near)), rng.integers(1, 25, far)]) / 50
-        found.append(said(np.concatenate([moved, random_boxes(rng, far, 300)]), labels, scores))
-    return truth, found
+        detections.append(scored_boxes(np.concatenate([moved, random_boxes(rng, far, 300)]), labels, scores))
+    return truth, detections
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -49,14 +49,14 @@ def test_coco_numbers_are_those_of_pycocotools(seed: int, capsys: pytest.Capture
     coco = pytest.importorskip("pycocotools.coco")
     cocoeval = pytest.importorskip("pycocotools.cocoeval")
     classes = 4
-    truth, found = random_images(seed, classes=classes)
+    truth, detections = random_images(seed, classes=classes)
 
     def xywh(box: Any) -> list[float]:
         x0, y0, x1, y1 = (float(v) for v in box)
         return [x0, y0, x1 - x0, y1 - y0]
 
     annotations, results = [], []
-    for image, (boxes, detected) in enumerate(zip(truth, found), 1):
+    for image, (boxes, detected) in enumerate(zip(truth, detections), 1):
         for box, label, crowd, area in zip(boxes.corners, boxes.labels, boxes.crowd, boxes.area):
             annotations.append(
                 {
@@ -84,7 +84,7 @@ def test_coco_numbers_are_those_of_pycocotools(seed: int, capsys: pytest.Capture
     evaluation.evaluate()
     evaluation.accumulate()
     evaluation.summarize()
-    matches = coco_matches(truth, found, classes)
+    matches = coco_matches(truth, detections, classes)
     order = "map map50 map75 map_small map_medium map_large ar1 ar10 ar100 ar_small ar_medium ar_large".split()
     ours = summary(matches)
     assert [ours[name] for name in order] == pytest.approx(evaluation.stats.tolist(), abs=1e-9)
@@ -101,48 +101,48 @@ BOX, FAR = (0, 0, 10, 10), (50, 50, 60, 60)
 def test_average_precision_by_hand() -> None:
     # ranked: hit, wrong, hit of two objects: precision 1 up to recall 1/2, then 2/3
     truth = [annotated_boxes([BOX, FAR], [0, 0])]
-    found = [said([BOX, (20, 20, 30, 30), FAR], [0, 0, 0], [0.9, 0.8, 0.7])]
-    assert summary(coco_matches(truth, found, 1))["map"] == pytest.approx((51 + 50 * 2 / 3) / 101)
-    assert voc_average_precision(truth, found, 1).tolist() == pytest.approx([0.5 + 0.5 * 2 / 3])
-    assert voc_average_precision(truth, found, 1, points=11).tolist() == pytest.approx([(6 + 5 * 2 / 3) / 11])
+    detections = [scored_boxes([BOX, (20, 20, 30, 30), FAR], [0, 0, 0], [0.9, 0.8, 0.7])]
+    assert summary(coco_matches(truth, detections, 1))["map"] == pytest.approx((51 + 50 * 2 / 3) / 101)
+    assert voc_average_precision(truth, detections, 1).tolist() == pytest.approx([0.5 + 0.5 * 2 / 3])
+    assert voc_average_precision(truth, detections, 1, points=11).tolist() == pytest.approx([(6 + 5 * 2 / 3) / 11])
 
 
 def test_voc_counts_a_second_detection_as_wrong_and_a_difficult_object_not_at_all() -> None:
     truth = [annotated_boxes([BOX, FAR], [0, 0], difficult=[False, True]), annotated_boxes([BOX], [1])]
-    found = [said([FAR, BOX, BOX], [0, 0, 0], [0.9, 0.8, 0.7]), said([], [], [])]
-    assert voc_average_precision(truth, found, 3)[:2].tolist() == [1, 0]
-    assert np.isnan(voc_average_precision(truth, found, 3)[2])
-    twice = [said([BOX, BOX], [0, 0], [0.9, 0.8]), said([BOX], [0], [0.7])]
+    detections = [scored_boxes([FAR, BOX, BOX], [0, 0, 0], [0.9, 0.8, 0.7]), scored_boxes([], [], [])]
+    assert voc_average_precision(truth, detections, 3)[:2].tolist() == [1, 0]
+    assert np.isnan(voc_average_precision(truth, detections, 3)[2])
+    twice = [scored_boxes([BOX, BOX], [0, 0], [0.9, 0.8]), scored_boxes([BOX], [0], [0.7])]
     more = [annotated_boxes([BOX], [0]), annotated_boxes([BOX], [0])]
     assert voc_average_precision(more, twice, 1).tolist() == pytest.approx([0.5 + 0.5 * 2 / 3])
 
 
-def scores_of(truth: Any, found: Any) -> DetectionScores:
-    return DetectionScores(("a", "b"), [str(i) for i in range(len(truth))], truth, found, [("x", "broken")])
+def scores_of(truth: Any, detections: Any) -> DetectionScores:
+    return DetectionScores(("a", "b"), [str(i) for i in range(len(truth))], truth, detections, [("x", "broken")])
 
 
-def test_the_confusion_tells_classes_misses_and_inventions_apart() -> None:
+def test_the_confusion_has_classes_misses_and_false_detections() -> None:
     third, fourth = (80, 80, 95, 95), (20, 20, 30, 30)
     truth = [annotated_boxes([BOX, FAR, third, (100, 0, 150, 50)], [0, 1, 0, 0], [0, 0, 0, 1])]
-    found = [
-        said(
+    detections = [
+        scored_boxes(
             [BOX, BOX, FAR, fourth, (120, 10, 140, 30), third],
             [0, 1, 0, 1, 1, 0],
             [0.9, 0.8, 0.7, 0.6, 0.9, 0.1],
         )
     ]
-    # rows: true a, b, background; BOX is found once as a and invented once as b; FAR is said to be a
-    assert scores_of(truth, found).confusion.tolist() == [[1, 0, 1], [1, 0, 0], [0, 2, 0]]
+    # rows: true a, b, background; BOX is detected once as a and once, falsely, as b; FAR is predicted as a
+    assert scores_of(truth, detections).confusion.tolist() == [[1, 0, 1], [1, 0, 0], [0, 2, 0]]
 
 
 def test_scores_are_plain_json() -> None:
-    truth, found = random_images(5, images=10, classes=3)
-    found = [ScoredBoxes(*(part[one.labels < 2] for part in one)) for one in found]
-    whole = scores_of(truth, found)
-    plain = json.loads(json.dumps(whole.to_json(), allow_nan=False))
-    assert plain["map"] == pytest.approx(whole.metrics["map"]) and len(plain["curves"][0]) == 101
+    truth, detections = random_images(5, images=10, classes=3)
+    detections = [ScoredBoxes(*(part[one.labels < 2] for part in one)) for one in detections]
+    scores = scores_of(truth, detections)
+    plain = json.loads(json.dumps(scores.to_json(), allow_nan=False))
+    assert plain["map"] == pytest.approx(scores.metrics["map"]) and len(plain["curves"][0]) == 101
     assert np.mean([row["map"] for row in plain["per_class"]]) == pytest.approx(plain["map"])
-    assert f"{whole.metrics['map']:.4f}" in whole.text() and "10 images" in whole.text()
+    assert f"{scores.metrics['map']:.4f}" in scores.text() and "10 images" in scores.text()
     empty = DetectionScores(("a",), [], [], [], [])
     assert np.isnan(empty.metrics["map"]) and empty.to_json()["map"] is None and "0 images" in empty.text()
 

@@ -37,8 +37,8 @@ def check_boxes_lie_on_their_colours(pixels: Any, target: Target) -> int:
         others = [channel for channel in range(3) if channel != label]
         rows, columns = np.nonzero((seen[..., label] > 190) & (seen[..., others] < 64).all(-1))
         x0, y0, x1, y1 = box
-        lies = (columns > x0 - 1.5) & (columns < x1 + 0.5) & (rows > y0 - 1.5) & (rows < y1 + 0.5)
-        assert lies.all()
+        inside = (columns > x0 - 1.5) & (columns < x1 + 0.5) & (rows > y0 - 1.5) & (rows < y1 + 0.5)
+        assert inside.all()
         if min(x1 - x0, y1 - y0) > 5:
             assert [columns.min(), rows.min(), columns.max() + 1, rows.max() + 1] == pytest.approx(
                 box.tolist(), abs=1.6
@@ -49,13 +49,13 @@ def check_boxes_lie_on_their_colours(pixels: Any, target: Target) -> int:
 @pytest.mark.parametrize("form", ["JPEG", "PNG"])
 def test_boxes_follow_the_image_through_every_random_step(form: str) -> None:
     t = TrainBoxes(GREY, vertical_flip=0.5, jitter=0.0)
-    data, given_boxes = marked(240, 320, CORNERS, form), annotated_boxes(CORNERS, [0, 1])
+    data, drawn = marked(240, 320, CORNERS, form), annotated_boxes(CORNERS, [0, 1])
     seen = 0
     for seed in range(60):
-        pixels, target = t.joint(data, given_boxes, np.random.default_rng(seed))
+        pixels, target = t.joint(data, drawn, np.random.default_rng(seed))
         assert pixels.shape == t.shape == (96, 80, 3) and pixels.dtype == np.uint8
         seen += check_boxes_lie_on_their_colours(pixels, target)
-        again = t.joint(data, given_boxes, np.random.default_rng(seed))
+        again = t.joint(data, drawn, np.random.default_rng(seed))
         assert np.array_equal(again[0], pixels) and np.array_equal(again[1].boxes, target.boxes)
     assert seen > 60
 
@@ -85,12 +85,12 @@ def test_a_mosaic_holds_four_images_with_their_boxes() -> None:
 def test_a_crop_holds_the_centre_of_an_object_and_lies_in_the_window(seed: int, count: int) -> None:
     rng = np.random.default_rng(seed)
     boxes = annotated_boxes(random_boxes(rng, count), rng.integers(0, 3, count), rng.random(count) < 0.3)
-    whole = (-20.0, -10.0, 130.0, 110.0)
-    left, top, right, bottom = crop_window(whole, boxes, rng)
-    assert whole[0] <= left < right <= whole[2] + 1e-9 and whole[1] <= top < bottom <= whole[3] + 1e-9
+    limits = (-20.0, -10.0, 130.0, 110.0)
+    left, top, right, bottom = crop_window(limits, boxes, rng)
+    assert limits[0] <= left < right <= limits[2] + 1e-9 and limits[1] <= top < bottom <= limits[3] + 1e-9
     seen = seen_boxes(boxes, (left, top, right, bottom), (96, 80))
     assert (seen.boxes >= 0).all() and (seen.boxes <= [80, 96, 80, 96]).all()
-    if (left, top, right, bottom) != whole and not boxes.crowd.all():
+    if (left, top, right, bottom) != limits and not boxes.crowd.all():
         objects = boxes.corners[~boxes.crowd]
         centres = (objects[:, :2] + objects[:, 2:]) / 2
         assert ((centres >= (left, top)) & (centres <= (right, bottom))).all(1).any()

@@ -60,12 +60,12 @@ def test_cached_pixels_are_the_same_bit_by_bit_where_the_geometry_is_fixed(
 
 @pytest.mark.parametrize("transform", [EVAL, CROPS])
 def test_results_do_not_depend_on_how_much_is_cached(source: Source, transform: Transform, tmp_path: Path) -> None:
-    whole = open_cache(source, transform, ROOM, folder=tmp_path / "a")
-    size = whole.path.stat().st_size
+    full = open_cache(source, transform, ROOM, folder=tmp_path / "a")
+    size = full.path.stat().st_size
     part = open_cache(source, transform, size // 2, folder=tmp_path / "b")
     none = open_cache(source, transform, 1, folder=tmp_path / "c")
     assert none.kept == 0 < part.kept < len(source) and part.path.stat().st_size <= size // 2
-    expected = pixels(source, transform, whole)
+    expected = pixels(source, transform, full)
     assert np.array_equal(expected, pixels(source, transform, part))
     assert np.array_equal(expected, pixels(source, transform, none))
 
@@ -91,7 +91,7 @@ def test_the_order_of_the_images_belongs_to_the_key(source: Source) -> None:
     assert turned.fingerprint() == source.fingerprint()
 
 
-def test_an_unreadable_image_is_left_out_and_found_again_by_the_loader(source: Source, tmp_path: Path) -> None:
+def test_an_unreadable_image_is_left_out_and_met_again_by_the_loader(source: Source, tmp_path: Path) -> None:
     (Path(source.store.root) / source.store.paths[2]).write_bytes(b"")  # type: ignore[attr-defined]
     cache = open_cache(source, EVAL, ROOM, folder=tmp_path / "cache", threads=3)
     assert cache.kept == len(source) - 1 and cache.get(2) is None
@@ -115,11 +115,11 @@ def test_a_damaged_record_is_decoded_again_and_noted(source: Source, tmp_path: P
 @pytest.mark.parametrize("keep", [0, 10, 100, 400, 5000, -1])
 def test_a_file_that_is_cut_off_is_built_again(source: Source, tmp_path: Path, keep: int) -> None:
     path = open_cache(source, EVAL, ROOM, folder=tmp_path).path
-    whole = path.read_bytes()
-    path.write_bytes(whole[:keep])
+    content = path.read_bytes()
+    path.write_bytes(content[:keep])
     heard = Messages()
     open_cache(source, EVAL, ROOM, folder=tmp_path, progress=heard)
-    assert path.read_bytes() == whole
+    assert path.read_bytes() == content
     assert len(heard.lines) == 1 and "building it again" in heard.lines[0]
 
 

@@ -47,7 +47,7 @@ def mobilenet(**options: Any) -> nn.Module:
     return create_model("mobilenet_v2", width=0.25, num_classes=3, small_input=True, **options)
 
 
-def test_channels_that_answer_zero_are_removed_without_a_change_of_the_outputs() -> None:
+def test_channels_that_output_zero_are_removed_without_a_change_of_the_outputs() -> None:
     model = mobilenet().eval()
     for name, tensor in model.named_parameters():  # norms that are not the identity
         if "norm" in name:
@@ -153,11 +153,11 @@ CHANGES = [*hidden(), set_activation(f"{BLOCK}.expand.act", "silu")]
 def changed(image_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run with edits, from the weights of a run without; not to be changed."""
     root = tmp_path_factory.mktemp("changed")
-    whole = train(small(image_folder, root / "whole", epochs=1))
-    said = Messages()
-    start = str(whole.path / "best.safetensors")
-    run = train(small(image_folder, root / "run", weights=start, **OPTIONS), changes=CHANGES, progress=said)
-    assert "6 edits of the network (changes.json)" in said.lines
+    unedited = train(small(image_folder, root / "unedited", epochs=1))
+    messages = Messages()
+    start = str(unedited.path / "best.safetensors")
+    run = train(small(image_folder, root / "run", weights=start, **OPTIONS), changes=CHANGES, progress=messages)
+    assert "6 edits of the network (changes.json)" in messages.lines
     return run.path
 
 
@@ -172,7 +172,7 @@ def test_a_run_with_edits_is_restored_with_them(changed: Path) -> None:
 
 def test_the_first_weights_are_sliced(image_folder: Path, changed: Path, tmp_path: Path) -> None:
     """At a rate of almost nothing the weights stay what they were loaded as."""
-    start = changed.parent / "whole"
+    start = changed.parent / "unedited"
     options = {"weights": str(start / "best.safetensors"), "lr": 1e-12, "weight_decay": 0, "epochs": 1, "ema": 0}
     run = train(small(image_folder, tmp_path / "run", **options), changes=CHANGES)
     name = f"model.{BLOCK}.project.conv.weight"
@@ -196,7 +196,9 @@ def test_a_run_with_edits_resumes_to_the_same_bits(
         step(*arguments)
 
     monkeypatch.setattr(loop, "_step", killed)
-    settings = small(image_folder, tmp_path / "run", weights=str(changed.parent / "whole/best.safetensors"), **OPTIONS)
+    settings = small(
+        image_folder, tmp_path / "run", weights=str(changed.parent / "unedited/best.safetensors"), **OPTIONS
+    )
     with pytest.raises(KeyboardInterrupt):
         train(settings, changes=CHANGES)
     monkeypatch.undo()

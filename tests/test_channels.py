@@ -114,8 +114,8 @@ def test_what_is_added_is_one_group_and_what_goes_out_is_none() -> None:
 
 def test_a_grouped_convolution_loses_the_same_place_of_every_group_and_a_depthwise_one_a_channel() -> None:
     grouped = nn.Sequential(nn.Conv2d(3, 8, 1), nn.Conv2d(8, 12, 1, groups=2), nn.Conv2d(12, 4, 1))
-    read, given = groups_of(grouped, 3, 8, 8)
-    assert (read.size, given.size) == (4, 6)
+    read, written = groups_of(grouped, 3, 8, 8)
+    assert (read.size, written.size) == (4, 6)
     assert read.channels[0] == (
         ("0.bias", 0, 0),
         ("0.bias", 0, 4),

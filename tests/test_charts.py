@@ -51,7 +51,7 @@ def test_a_chart_is_a_file_that_stands_alone(kind: str, tmp_path: Path) -> None:
     (style,) = root.findall(f"{SVG}style")
     assert "var(" not in (style.text or "") and "@" not in (style.text or "")
     assert not re.search(r"(href|src)=\"(?!data:image/png)|url\((?!#)", content)
-    classes = {name for found in root.iter() for name in (found.get("class") or "").split()}
+    classes = {name for element in root.iter() for name in (element.get("class") or "").split()}
     assert all(f".{name}" in (style.text or "") for name in classes), "every class has a rule"
 
 
@@ -59,9 +59,9 @@ def test_a_chart_is_a_file_that_stands_alone(kind: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("kind", CHARTS)
 def test_names_stay_text(kind: str, name: str) -> None:
     plain, hostile = (ElementTree.fromstring(svg_file(CHARTS[kind](text))) for text in ("a long plain name", name))
-    assert [found.tag for found in plain.iter()] == [found.tag for found in hostile.iter()]
-    assert {key for found in plain.iter() for key in found.attrib} == {
-        key for found in hostile.iter() for key in found.attrib
+    assert [element.tag for element in plain.iter()] == [element.tag for element in hostile.iter()]
+    assert {key for element in plain.iter() for key in element.attrib} == {
+        key for element in hostile.iter() for key in element.attrib
     }
 
 
@@ -82,7 +82,7 @@ def test_a_command_refuses_another_name_before_it_works(command: list[str], caps
     assert err.count("\n") == 1 and "'.png'" in err and "allowed: .svg" in err and not out
 
 
-def test_the_masks_of_two_matrices_are_told_apart() -> None:
+def test_the_masks_of_two_matrices_differ() -> None:
     first = confusion_chart(np.eye(40, dtype=np.int64), ["x"] * 40)
     second = confusion_chart(np.ones((40, 40), np.int64), ["x"] * 40)
     ids = [set(re.findall(r' id="([^"]+)"', svg)) for svg in (first, second)]

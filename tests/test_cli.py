@@ -72,7 +72,7 @@ def test_help_lists_every_command_with_its_line(capsys: pytest.CaptureFixture[st
 
 
 @pytest.mark.parametrize(
-    ("arguments", "given"),
+    ("arguments", "named"),
     [
         ([], "the following arguments are required: COMMAND"),
         (["trane"], "invalid choice: 'trane'"),
@@ -82,10 +82,10 @@ def test_help_lists_every_command_with_its_line(capsys: pytest.CaptureFixture[st
         (["predict", "a.onnx", "b.jpg", "--top", "0"], "'0' is not a number from 1"),
     ],
 )
-def test_wrong_arguments_are_one_line(arguments: list[str], given: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_wrong_arguments_are_one_line(arguments: list[str], named: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(arguments) == 2
     error = capsys.readouterr().err
-    assert given in error and error.count("\n") == 1 and error.rstrip().endswith("check the arguments")
+    assert named in error and error.count("\n") == 1 and error.rstrip().endswith("check the arguments")
 
 
 def test_python_m_gossamer_is_the_same_program() -> None:

@@ -47,17 +47,17 @@ def test_an_index_finds_its_own_images_with_the_model_beside_it(
     home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (home / "people.index").unlink(missing_ok=True)
-    made = json.loads(
+    summary = json.loads(
         ran(capsys, "index", home / "embed.onnx", home / "people" / "val", "--out", home / "people.index", "--json")
     )
-    assert (made["images"], made["identities"], made["unreadable"]) == (8, 2, [])
+    assert (summary["images"], summary["identities"], summary["unreadable"]) == (8, 2, [])
     query = home / "people" / "val" / "class1" / "002.png"
     beside = json.loads(ran(capsys, "search", home / "people.index", query, "--top", "3", "--json"))
     assert Path(beside["model"]).name == "embed.onnx"
-    (found,) = beside["queries"]
-    assert len(found["matches"]) == 3
-    assert (found["matches"][0]["name"], found["matches"][0]["label"]) == ("class1/002.png", "class1")
-    assert found["matches"][0]["similarity"] == pytest.approx(1, abs=1e-5)
+    (result,) = beside["queries"]
+    assert len(result["matches"]) == 3
+    assert (result["matches"][0]["name"], result["matches"][0]["label"]) == ("class1/002.png", "class1")
+    assert result["matches"][0]["similarity"] == pytest.approx(1, abs=1e-5)
     named = ran(capsys, "search", home / "people.index", query, "--model", home / "embed.onnx", "--backend", "numpy")
     assert named.splitlines()[0] == f"{query}:"
     assert named.splitlines()[1].split() == ["1.0000", "class1/002.png"]
@@ -76,9 +76,9 @@ def test_a_swap_trains_another_network_on_the_same_images(
     home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "swapped"
-    made = json.loads(ran(capsys, "swap", home / "detect", "--net", "shufflenet_v2_x0_5", "--out", out, "--json"))
+    summary = json.loads(ran(capsys, "swap", home / "detect", "--net", "shufflenet_v2_x0_5", "--out", out, "--json"))
     old, new = Run.open(home / "detect"), Run.open(out)
-    assert made["dropped"] == {"width": 0.25}
+    assert summary["dropped"] == {"width": 0.25}
     assert (new.classes, new.split(), new.data["fingerprint"]) == (old.classes, old.split(), old.data["fingerprint"])
     same, other = to_dict(old.settings), to_dict(new.settings)
     assert {name for name in same if same[name] != other[name]} == {"net", "width", "out"}
@@ -91,14 +91,14 @@ def test_a_swap_trains_another_network_on_the_same_images(
 
 
 def test_a_swap_keeps_what_every_network_knows() -> None:
-    given = Settings(
+    old = Settings(
         data="d", net="mobilenet_v2", width=0.5, net_options="a=1", weights="default", norm_eps=1e-3, freeze="backbone",
         act="silu", lr=0.3, anchor_sizes=(8, 9), out="old",
     )  # fmt: skip
-    settings, dropped = settings_with_net(given, "resnet18", "new")
+    settings, dropped = settings_with_net(old, "resnet18", "new")
     assert set(dropped) == set(OWN)
     assert settings == Settings(data="d", net="resnet18", act="silu", lr=0.3, anchor_sizes=(8, 9), out="new")
-    settings, dropped = settings_with_net(given, "resnet18", "new", "default")
+    settings, dropped = settings_with_net(old, "resnet18", "new", "default")
     assert (settings.weights, settings.freeze, "freeze" in dropped) == ("default", "backbone", False)
 
 
@@ -106,9 +106,9 @@ def test_runs_and_files_of_all_tasks_are_compared_without_ranking_them(
     home: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     targets = [home / task for task in TASKS] + [home / f"{task}.onnx" for task in TASKS]
-    found = json.loads(ran(capsys, "compare", *targets, "--no-measure", "--json"))
-    assert found["metrics"] == list(SCORES.values())
-    for task, run, file in zip(TASKS, found["candidates"][:3], found["candidates"][3:], strict=True):
+    comparison = json.loads(ran(capsys, "compare", *targets, "--no-measure", "--json"))
+    assert comparison["metrics"] == list(SCORES.values())
+    for task, run, file in zip(TASKS, comparison["candidates"][:3], comparison["candidates"][3:], strict=True):
         assert run["metric"] == file["metric"] == SCORES[task]
         assert run["score"] == Run.open(home / task).metrics()[0][f"val_{SCORES[task]}"]
         assert file["score"] == pytest.approx(run["score"], abs=1e-6)
@@ -151,15 +151,15 @@ def test_compiling_tells_of_classes_where_there_are_some(
         pytest.skip("the engine is not built")
     out = tmp_path / "network.goss"
     assert "same class" not in ran(capsys, "compile", home / f"{task}.onnx", "--out", out)
-    found = json.loads(ran(capsys, "compile", home / f"{task}.onnx", "--out", out, "--json"))["checks"]
-    assert found["same_class"] is None and found["largest"] < 1e-3
+    checks = json.loads(ran(capsys, "compile", home / f"{task}.onnx", "--out", out, "--json"))["checks"]
+    assert checks["same_class"] is None and checks["largest"] < 1e-3
 
 
 @pytest.mark.parametrize("to", ["coco", "yolo", "voc"])
 def test_boxes_are_converted(to: str, home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     command = ["convert-boxes", home / "signs", tmp_path / "out", "--to", to, "--json"]
-    found: dict[str, Any] = json.loads(ran(capsys, *command))
-    assert (found["images"], found["boxes"], found["source"], found["to"]) == (8, 8, "voc", to)
+    summary: dict[str, Any] = json.loads(ran(capsys, *command))
+    assert (summary["images"], summary["boxes"], summary["source"], summary["to"]) == (8, 8, "voc", to)
     table = read_boxes(tmp_path / "out")
     assert table.kind == KINDS[to]
     before = read_boxes(home / "signs").targets
@@ -170,15 +170,15 @@ def test_doctor_counts_boxes_and_finds_sizes_that_differ(tmp_path: Path, capsys:
     root = write_boxes(tmp_path / "signs", each=4)
     Image.new("RGB", (80, 70)).save(root / "JPEGImages" / "train001.png")
     (root / "JPEGImages" / "val000.png").write_bytes(b"no image")
-    found = json.loads(ran(capsys, "doctor", "--data", root, "--task", "detect", "--json"))
-    annotations = found["annotations"]
+    check = json.loads(ran(capsys, "doctor", "--data", root, "--task", "detect", "--json"))
+    annotations = check["annotations"]
     assert annotations["counts"]["train"] == {"cone": 2, "sign": 2}
     assert annotations["facts"]["train"]["images without boxes"] == 0
     assert annotations["facts"]["val"]["median width (px)"] == 21
     assert any(
         "another size" in note and "train001.png (64 x 64, the image 80 x 70)" in note for note in annotations["notes"]
     )
-    assert found["splits"]["train"]["classes"] == {"images": 4}
+    assert check["splits"]["train"]["classes"] == {"images": 4}
 
 
 def test_doctor_counts_pixels_and_names_masks_that_cannot_be_read(tmp_path: Path) -> None:
@@ -189,14 +189,14 @@ def test_doctor_counts_pixels_and_names_masks_that_cannot_be_read(tmp_path: Path
     half = np.repeat(np.array([255, 1], np.uint8), 512).reshape(32, 32)
     Image.fromarray(half).save(root / "train" / "masks" / "000.png")
     Image.fromarray(half[:16]).save(root / "train" / "masks" / "001.png")
-    found = check_dataset(str(root), "segment")
-    assert found.annotations
-    assert found.annotations.counts == {"train": {"ground": 2048, "square": 512}, "val": {"ground": 4096, "square": 0}}
-    assert found.annotations.facts["train"] == {"images": 4, "ignored pixels": 512, "masks read": 3}
-    ((name, reason),) = found.annotations.unreadable
+    check = check_dataset(str(root), "segment")
+    assert check.annotations
+    assert check.annotations.counts == {"train": {"ground": 2048, "square": 512}, "val": {"ground": 4096, "square": 0}}
+    assert check.annotations.facts["train"] == {"images": 4, "ignored pixels": 512, "masks read": 3}
+    ((name, reason),) = check.annotations.unreadable
     assert name == "train/images/001.png" and "has 32 x 16 pixels" in reason
-    assert "cannot be read: train/images/001.png" in found.text()
-    assert found.images.advice[0].startswith("No pixels in val: square.")
+    assert "cannot be read: train/images/001.png" in check.text()
+    assert check.images.advice[0].startswith("No pixels in val: square.")
 
 
 def test_identities_need_not_be_in_every_split_but_need_a_second_image(tmp_path: Path) -> None:

@@ -82,8 +82,8 @@ def predictions(capsys: pytest.CaptureFixture[str], task: str, target: str | Pat
 
 @pytest.mark.parametrize(("task", "target"), targets("predict"))
 def test_a_target_predicts_as_it_did(folder: Path, capsys: pytest.CaptureFixture[str], task: str, target: str) -> None:
-    found = predictions(capsys, task, target)
-    alike(found, NUMBERS[task]["predict"][target], 1e-2 if task == "segment" else TOLERANCE.get(target, FLOAT))
+    predicted = predictions(capsys, task, target)
+    alike(predicted, NUMBERS[task]["predict"][target], 1e-2 if task == "segment" else TOLERANCE.get(target, FLOAT))
 
 
 @pytest.mark.parametrize(("task", "target"), targets("eval"))

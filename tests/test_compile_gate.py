@@ -35,7 +35,7 @@ def network(tmp_path: Path) -> Path:
 
 
 def altered(monkeypatch: pytest.MonkeyPatch, change: Any) -> None:
-    """Let the ONNX file's runtime answer otherwise."""
+    """Let the ONNX file's runtime compute something else."""
     run = Model.run
     monkeypatch.setattr(Model, "run", lambda self, batch: change(run(self, batch)))
 

@@ -36,18 +36,18 @@ def focus(path: Path, **conv: list[int]) -> Operation:
     file, most = File(), 2**63 - 1
     parts = [file.slice(file.slice("input", (2, y, most, 2)), (3, x, most, 2)) for y in (0, 1) for x in (0, 1)]
     file.save(path, file.conv(file.add("Concat", *parts, axis=1), 12, 4, kernel=3, **conv))
-    made = lower(parse_model_file(path.read_bytes()).onnx).operations
-    return next(one for one in made if one.kind == "conv")
+    lowered = lower(parse_model_file(path.read_bytes()).onnx).operations
+    return next(one for one in lowered if one.kind == "conv")
 
 
 def test_a_second_activation_is_an_operation_of_its_own() -> None:
-    made = operations(nn.Sequential(nn.Conv2d(3, 4, 1), nn.ReLU(), nn.Sigmoid()), (4, 4))
-    assert [(one.kind, one.act) for one in made] == [("conv", "relu"), ("activation", "sigmoid")]
+    lowered = operations(nn.Sequential(nn.Conv2d(3, 4, 1), nn.ReLU(), nn.Sigmoid()), (4, 4))
+    assert [(one.kind, one.act) for one in lowered] == [("conv", "relu"), ("activation", "sigmoid")]
 
 
 def test_a_second_activation_of_a_depthwise_layer_is_an_operation_of_its_own() -> None:
-    made = operations(nn.Sequential(nn.Conv2d(3, 3, 3, groups=3), nn.ReLU(), nn.Sigmoid()), (4, 4))
-    assert [(one.kind, one.acts[1], one.act) for one in made] == [
+    lowered = operations(nn.Sequential(nn.Conv2d(3, 3, 3, groups=3), nn.ReLU(), nn.Sigmoid()), (4, 4))
+    assert [(one.kind, one.acts[1], one.act) for one in lowered] == [
         ("block", "relu", "none"),
         ("activation", "none", "sigmoid"),
     ]

@@ -1,4 +1,4 @@
-"""Folders, CSV files, splits and orders: what is recognised, and what is said where it is not."""
+"""Folders, CSV files, splits and orders: what is recognised, and the message where it is not."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def flat(root: Path, cat: int = 5, dog: int = 10) -> Path:
 # folders
 
 
-def test_train_and_val_folders_are_taken_as_they_are(tmp_path: Path) -> None:
+def test_train_and_val_folders_stay_as_they_are(tmp_path: Path) -> None:
     touch(tmp_path, "train/b/2.jpg", "train/b/1.jpg", "train/a/x.png", "valid/a/1.jpg", "valid/b/1.jpg", "test/b/9.jpg")
     data = open_data(tmp_path)
     assert data.classes == ("a", "b")
@@ -63,7 +63,7 @@ def test_train_alone_is_split_and_test_stays(tmp_path: Path) -> None:
     assert len(data.train) + len(data.val) == 15 and data.test is not None and data.test.names == ["test/cat/a.jpg"]
 
 
-def test_hidden_files_are_passed_over_and_nested_ones_found(tmp_path: Path) -> None:
+def test_hidden_files_are_skipped_and_nested_ones_read(tmp_path: Path) -> None:
     flat(tmp_path)
     touch(tmp_path, "cat/.hidden.jpg", ".git/x/1.jpg", "cat/deep/er/z.JPEG", "cat/.thumbs/t.jpg", "cat/readme.txt")
     data = open_data(tmp_path)
@@ -131,7 +131,7 @@ def test_folders_that_cannot_be_used_get_one_line(tmp_path: Path, files: tuple[s
     assert "\n" not in str(caught.value)
 
 
-def test_a_path_that_is_not_there_is_said_so(tmp_path: Path) -> None:
+def test_a_missing_path_is_reported(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="does not exist"):
         open_data(tmp_path / "nowhere")
     with pytest.raises(DataError, match="another kind of file"):
@@ -172,14 +172,14 @@ def test_reading_a_file_that_is_gone_is_an_image_error(tmp_path: Path) -> None:
 
 
 @given(st.lists(st.integers(0, 5), min_size=1, max_size=80), st.floats(0.01, 0.9), st.integers(0, 9))
-def test_a_split_keeps_every_class_on_both_sides(labels: list[int], share: float, seed: int) -> None:
+def test_a_split_keeps_every_class_on_both_sides(labels: list[int], fraction: float, seed: int) -> None:
     array = np.array(labels)
-    kept, held = stratified(array, share, seed)
+    kept, held = stratified(array, fraction, seed)
     assert sorted([*kept, *held]) == list(range(len(labels)))
     for label in set(labels):
         count, out = labels.count(label), int((array[held] == label).sum())
         assert out == 0 if count == 1 else 1 <= out <= count - 1
-        assert abs(out - share * count) <= 1
+        assert abs(out - fraction * count) <= 1
 
 
 def test_a_saved_split_comes_back_though_files_were_added_and_removed(tmp_path: Path) -> None:

@@ -70,14 +70,14 @@ def test_predict_and_verify_need_numpy_and_pillow_only(bare: dict[str, str], mod
     images = sorted((image_folder / "val" / "class1").iterdir())[:3]
     done = python(bare, "-m", "gossamer", "predict", model, *images, "--top", "3", "--json")
     assert done.returncode == 0, done.stderr
-    answers = json.loads(done.stdout)["predictions"]
+    predictions = json.loads(done.stdout)["predictions"]
     network = load_run(model.parent / "run")
     batch = np.stack([network.preprocess(path) for path in images])
     logits = torch_forward(network.model)(batch).astype(np.float64)
-    shares = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
-    for answer, share in zip(answers, shares, strict=True):
-        named = dict(zip(answer["classes"], answer["scores"], strict=True))
-        np.testing.assert_allclose([named[name] for name in network.classes], share, atol=1e-5)
+    probabilities = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
+    for prediction, expected in zip(predictions, probabilities, strict=True):
+        named = dict(zip(prediction["classes"], prediction["scores"], strict=True))
+        np.testing.assert_allclose([named[name] for name in network.classes], expected, atol=1e-5)
     assert python(bare, "-m", "gossamer", "verify", model).returncode == 0
 
 
@@ -139,7 +139,7 @@ class Pictures:
 
 
 @pytest.mark.skipif(not native.LIBRARY.is_file(), reason="the native engine is not built: make engine")
-def test_a_quantised_file_compiles_with_the_card_of_its_original(
+def test_a_quantised_file_compiles_with_the_metadata_of_its_original(
     model: Path, image_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """A quantiser changes the graph under the metadata; the original's brings back preprocessing, classes and check inputs."""
@@ -155,14 +155,14 @@ def test_a_quantised_file_compiles_with_the_card_of_its_original(
     assert (
         main(["compile", str(few), "--metadata", str(model), "--images", str(images[0].parent), "--out", str(out)]) == 0
     )
-    said = capsys.readouterr().out
-    assert "int8 as in the file" in said and "check inputs beside the trained network" in said
+    text = capsys.readouterr().out
+    assert "int8 as in the file" in text and "check inputs beside the trained network" in text
     assert main(["verify", str(out)]) == 0
-    found, wanted = gossamer.load(out), gossamer.load(model)
-    assert found.need_metadata().classes == wanted.need_metadata().classes and found.runtime_name == "native"
-    batch = np.stack([wanted.need_metadata().preprocess(image) for image in images])
-    apart = np.abs(np.asarray(found.run(batch)) - np.asarray(wanted.run(batch))).max()
-    assert 0 < apart < 0.25 * np.ptp(np.asarray(wanted.run(batch)))
+    compiled, original = gossamer.load(out), gossamer.load(model)
+    assert compiled.need_metadata().classes == original.need_metadata().classes and compiled.runtime_name == "native"
+    batch = np.stack([original.need_metadata().preprocess(image) for image in images])
+    difference = np.abs(np.asarray(compiled.run(batch)) - np.asarray(original.run(batch))).max()
+    assert 0 < difference < 0.25 * np.ptp(np.asarray(original.run(batch)))
     plain = tmp_path / "plain.onnx"
     plain.write_bytes(without_metadata(model.read_bytes()))
     other = tmp_path / "other.onnx"

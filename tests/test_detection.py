@@ -44,7 +44,7 @@ JSON = st.recursive(
 )
 
 
-# answers
+# decoding
 
 
 def test_anchors_lie_level_by_level_row_by_row_and_shape_by_shape() -> None:
@@ -102,11 +102,11 @@ def test_hostile_json_is_an_error_or_a_spec(value: Any, key: str) -> None:
 
 def test_decoding_by_hand() -> None:
     # centre 10 + 0.1 * 2 * 8 = 11.6, 20 - 0.1 * 4 = 19.6; sides 8 * exp(0.2), 4 * exp(-0.2)
-    found = decode_boxes(
+    decoded = decode_boxes(
         np.array([[2, -1, 1, -1]], np.float32), np.array([[10, 20, 8, 4]], np.float32), (0.1, 0.2)
     )  # fmt: skip
     w, h = 4 * math.exp(0.2), 2 * math.exp(-0.2)
-    assert found[0].tolist() == pytest.approx([11.6 - w, 19.6 - h, 11.6 + w, 19.6 + h])
+    assert decoded[0].tolist() == pytest.approx([11.6 - w, 19.6 - h, 11.6 + w, 19.6 + h])
 
 
 def slow_nms(boxes: Any, scores: Any, labels: Any, iou: float) -> list[int]:
@@ -147,10 +147,10 @@ def test_detections_are_the_likeliest_boxes(score: str) -> None:
     logits[7, 2 + shift], logits[8, 2 + shift], logits[100, 0 + shift] = 4, 3, 2
     if score == "softmax":
         logits[[7, 8, 100], 0] = -9
-    found = detections(deltas, logits, SPEC, Decoding(score, threshold=0.5, iou=0.99))
-    assert found.labels.tolist() == [2, 2, 0]
+    likeliest = detections(deltas, logits, SPEC, Decoding(score, threshold=0.5, iou=0.99))
+    assert likeliest.labels.tolist() == [2, 2, 0]
     centre, side = anchors(SPEC)[100, :2], anchors(SPEC)[100, 2:]
-    assert found.boxes[2].tolist() == pytest.approx([*(centre - side / 2), *(centre + side / 2)], rel=1e-5)
+    assert likeliest.boxes[2].tolist() == pytest.approx([*(centre - side / 2), *(centre + side / 2)], rel=1e-5)
     assert len(detections(deltas, logits, SPEC, Decoding(score, threshold=0.5, iou=0.99, limit=2)).scores) == 2
     one = detections(deltas, logits, SPEC, Decoding(score, threshold=0.5, iou=0.99, candidates=1))
     assert one.labels.tolist() == [2, 0]
@@ -191,13 +191,13 @@ def meta_detector(net: str, *arguments: Any, **options: Any) -> Detector:
 def test_counts_of_the_head_are_those_of_the_paper(lite: bool, params: float, macs: float) -> None:
     # table 5; its 0.35 for SSDLite counts multiplications and additions each: see the docstring of Detector
     detector = meta_detector("mobilenetv2_100", 80, (320, 320), lite=lite)
-    whole, backbone = cost(detector, (1, 3, 320, 320)), cost(detector.maps, (1, 3, 320, 320))
-    assert (whole.params - backbone.params) / 1e6 == pytest.approx(params, rel=0.03)
-    assert (whole.macs - backbone.macs) / 1e9 == pytest.approx(macs, rel=0.03)
-    assert whole.unknown == {} and whole.unused_params == 0
+    total, backbone = cost(detector, (1, 3, 320, 320)), cost(detector.maps, (1, 3, 320, 320))
+    assert (total.params - backbone.params) / 1e6 == pytest.approx(params, rel=0.03)
+    assert (total.macs - backbone.macs) / 1e9 == pytest.approx(macs, rel=0.03)
+    assert total.unknown == {} and total.unused_params == 0
 
 
-def test_counts_of_the_whole_ssdlite_are_those_of_the_paper() -> None:
+def test_counts_of_the_complete_ssdlite_are_those_of_the_paper() -> None:
     total = cost(meta_detector("mobilenetv2_100", 80, (320, 320)), (1, 3, 320, 320))
     assert (total.params / 1e6, total.macs / 1e9) == (pytest.approx(4.3, rel=0.03), pytest.approx(0.8, rel=0.03))
 
@@ -334,9 +334,9 @@ INDEX = torch.tensor([[0, BACKGROUND, BACKGROUND, BACKGROUND, BACKGROUND, BACKGR
 
 def test_the_hardest_three_negatives_count_and_ignored_anchors_do_not() -> None:
     logits = torch.tensor([[[0.0, 1], [5, 0], [1, 0], [2, 0], [3, 0], [4, 0], [0, 9]]])
-    found = hard_negatives(logits, torch.zeros(1, 7, dtype=torch.int64), INDEX)
+    losses = hard_negatives(logits, torch.zeros(1, 7, dtype=torch.int64), INDEX)
     expected = math.log1p(math.exp(-1)) + sum(math.log1p(math.exp(-z)) for z in (1, 2, 3))
-    assert found.tolist() == pytest.approx([expected])
+    assert losses.tolist() == pytest.approx([expected])
     nothing = hard_negatives(logits[:, 1:6], torch.zeros(1, 5, dtype=torch.int64), INDEX[:, 1:6])
     assert nothing.tolist() == pytest.approx([expected - math.log1p(math.exp(-1))])
 
@@ -420,14 +420,14 @@ def test_unknown_losses_are_refused() -> None:
 
 
 def raw_model(spec: AnchorSpec, outputs: int, prefix: str = "") -> Any:
-    """An ONNX model that answers what it is given."""
+    """An ONNX model that returns its inputs."""
     onnx = pytest.importorskip("onnx")
     helper = onnx.helper
     shapes = {"deltas": ["n", spec.count, 4], "logits": ["n", spec.count, outputs]}
-    nodes = [helper.make_node("Identity", [f"given_{key}"], [prefix + key]) for key in shapes]
+    nodes = [helper.make_node("Identity", [f"raw_{key}"], [prefix + key]) for key in shapes]
     values = [
         [helper.make_tensor_value_info(start + key, 1, shape) for key, shape in shapes.items()]
-        for start in ("given_", prefix)
+        for start in ("raw_", prefix)
     ]
     return helper.make_model(
         helper.make_graph(nodes, "raw", *values), opset_imports=[helper.make_opsetid("", 18)], ir_version=10
@@ -443,7 +443,7 @@ def raw_model(spec: AnchorSpec, outputs: int, prefix: str = "") -> Any:
         (Decoding("sigmoid", threshold=1.0), ""),
     ],
 )
-def test_the_graph_finds_the_same_boxes_as_numpy(how: Decoding, prefix: str) -> None:
+def test_the_graph_keeps_the_same_boxes_as_numpy(how: Decoding, prefix: str) -> None:
     runtime = pytest.importorskip("onnxruntime")
     classes = 3 + (how.score == "softmax")
     proto = raw_model(SPEC, classes, f"{prefix}." if prefix else "")
@@ -454,7 +454,7 @@ def test_the_graph_finds_the_same_boxes_as_numpy(how: Decoding, prefix: str) -> 
     logits = rng.normal(0, 2, (3, SPEC.count, classes)).astype(np.float32)
     logits[1] = np.where(np.arange(classes) == 0, 30, -30) if how.score == "softmax" else -30  # nothing there
     name = f"{prefix}.detections" if prefix else "detections"
-    (rows,) = session.run([name], {"given_deltas": deltas, "given_logits": logits})
+    (rows,) = session.run([name], {"raw_deltas": deltas, "raw_logits": logits})
     assert rows.shape[1] == 7 and (len(rows) > 20) == (how.threshold < 1)
     for image in range(3):
         expected = detections(deltas[image], logits[image], SPEC, how)
@@ -522,11 +522,11 @@ def test_fitted_anchors_are_the_middles_of_clusters_of_shapes() -> None:
     rng = np.random.default_rng(3)
     kinds = np.array([[12, 40], [50, 16], [90, 90]])
     sides = (kinds[rng.integers(3, size=300)] * rng.uniform(0.8, 1.25, (300, 2))).astype(np.float32)
-    found = np.array(shapes_of(sides, 3, seed=0))
-    nearest = sorted(map(tuple, found))
+    fitted = np.array(shapes_of(sides, 3, seed=0))
+    nearest = sorted(map(tuple, fitted))
     assert np.allclose(nearest, sorted(map(tuple, kinds)), rtol=0.1)
-    assert list(found.prod(axis=1)) == sorted(found.prod(axis=1))
-    assert _iou(sides.astype(np.float64), found).max(axis=1).mean() > 0.75
+    assert list(fitted.prod(axis=1)) == sorted(fitted.prod(axis=1))
+    assert _iou(sides.astype(np.float64), fitted).max(axis=1).mean() > 0.75
 
 
 def test_anchor_sizes_are_in_input_pixels_and_leave_crowds_out() -> None:

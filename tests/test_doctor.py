@@ -30,11 +30,11 @@ def look(monkeypatch: pytest.MonkeyPatch, *checks: PackageCheck) -> CheckResult:
 
 def test_all_that_is_installed_works_here() -> None:
     diagnosis = doctor.doctor()
-    found = {check.name: check for check in diagnosis.checks}
+    by_name = {check.name: check for check in diagnosis.checks}
     for check in PACKAGE_CHECKS:
         installed = machine.versions([check.package])[check.package]
-        assert found[check.package].state == ("works" if installed else "absent"), found[check.package].fix
-        assert installed is None or found[check.package].detail.startswith(installed)
+        assert by_name[check.package].state == ("works" if installed else "absent"), by_name[check.package].fix
+        assert installed is None or by_name[check.package].detail.startswith(installed)
     assert max(map(len, diagnosis.text().splitlines())) <= 100
     plain = json.loads(json.dumps(diagnosis.to_json()))
     assert plain["gossamer"] and plain["machine"]["cpu"] and plain["ok"] == (diagnosis.exit_code == 0)
@@ -50,8 +50,8 @@ def test_probes_are_the_optional_packages_of_the_project() -> None:
 
 
 def test_an_absent_package_says_what_is_missing_and_what_brings_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    found = look(monkeypatch, PackageCheck("no-such-package", "train", "train, eval", "pass"))
-    assert found == CheckResult("no-such-package", "absent", "", "train, eval", 'pip install "gossamer[train]"')
+    result = look(monkeypatch, PackageCheck("no-such-package", "train", "train, eval", "pass"))
+    assert result == CheckResult("no-such-package", "absent", "", "train, eval", 'pip install "gossamer[train]"')
 
 
 @pytest.mark.parametrize(
@@ -63,15 +63,15 @@ def test_an_absent_package_says_what_is_missing_and_what_brings_it(monkeypatch: 
     ],
 )
 def test_a_broken_package_says_why(monkeypatch: pytest.MonkeyPatch, code: str, reason: str) -> None:
-    found = look(monkeypatch, PackageCheck("numpy", "", "everything", code))
-    assert found.state == "fails"
-    assert found.fix == f"{reason}; pip install --force-reinstall numpy"
+    result = look(monkeypatch, PackageCheck("numpy", "", "everything", code))
+    assert result.state == "fails"
+    assert result.fix == f"{reason}; pip install --force-reinstall numpy"
 
 
-def test_a_package_that_hangs_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_package_that_hangs_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(doctor, "PATIENCE", 0.5)
-    found = look(monkeypatch, PackageCheck("numpy", "", "everything", "import time; time.sleep(60)"))
-    assert found.state == "fails" and found.fix.startswith("no reply within 0.5 seconds")
+    result = look(monkeypatch, PackageCheck("numpy", "", "everything", "import time; time.sleep(60)"))
+    assert result.state == "fails" and result.fix.startswith("no reply within 0.5 seconds")
 
 
 def test_a_failure_is_told_in_the_exit_code_and_at_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -113,33 +113,33 @@ def test_a_compiler_that_fails_says_its_error(monkeypatch: pytest.MonkeyPatch, t
     broken.write_text("#!/bin/sh\necho 'try.cpp:1: fatal error: Python.h: No such file' >&2\nexit 1\n")
     broken.chmod(0o755)
     monkeypatch.setenv("CXX", str(broken))
-    found = one("C++ compiler")
-    assert found.state == "fails" and "fatal error: Python.h" in found.fix
+    result = one("C++ compiler")
+    assert result.state == "fails" and "fatal error: Python.h" in result.fix
 
 
 @pytest.mark.usefixtures("few")
-def test_a_folder_that_cannot_be_written_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_written_is_reported(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file" / "below"))
-    found = one("cache folder")
-    assert found.state == "fails" and str(tmp_path / "file") in found.fix
+    result = one("cache folder")
+    assert result.state == "fails" and str(tmp_path / "file") in result.fix
 
 
 @pytest.mark.usefixtures("few")
-def test_a_cache_folder_to_be_made_is_fine_and_not_made(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_an_absent_cache_folder_is_fine_and_not_created(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "a" / "b"))
     assert one("cache folder").state == "works"
     assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.usefixtures("few")
-def test_a_full_disk_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     class Disk:
         free = 5 << 20
 
     monkeypatch.setattr(doctor.shutil, "disk_usage", lambda path: Disk)
-    found = one("temporary folder")
-    assert found.state == "fails" and found.fix == f"{tempfile.gettempdir()}: free disk space"
+    result = one("temporary folder")
+    assert result.state == "fails" and result.fix == f"{tempfile.gettempdir()}: free disk space"
 
 
 def test_it_runs_without_torch_in_its_own_process() -> None:

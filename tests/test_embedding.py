@@ -1,4 +1,4 @@
-"""Metric learning: losses against loops and a peer, batches of identities, scores counted by hand, collapse, maps."""
+"""Metric learning: losses against loops and a reference, batches of identities, scores counted by hand, collapse, maps."""
 
 from __future__ import annotations
 
@@ -71,36 +71,36 @@ def plain_batch_hard(d: np.ndarray, y: list[int], margin: float) -> float:
 
 
 def plain_semi_hard(d: np.ndarray, y: list[int], margin: float) -> float:
-    found: dict[tuple[int, int], list[float]] = {}
+    by_pair: dict[tuple[int, int], list[float]] = {}
     for a, p, n in triplets(y):
-        found.setdefault((a, p), []).append(float(d[a, n] ** 2))
+        by_pair.setdefault((a, p), []).append(float(d[a, n] ** 2))
     values = []
-    for (a, p), negatives in found.items():
+    for (a, p), negatives in by_pair.items():
         farther = [one for one in negatives if one > d[a, p] ** 2]
         values.append(max(0.0, d[a, p] ** 2 - (min(farther) if farther else max(negatives)) + margin))
     return mean(values)
 
 
 def plain_quadruplet(d: np.ndarray, y: list[int], margin: float, second: float) -> float:
-    apart: dict[int, float] = {}
+    worst: dict[int, float] = {}
     for a, p, m, n in itertools.permutations(range(len(y)), 4):
         if y[a] == y[p] and len({y[a], y[m], y[n]}) == 3:
-            apart[a] = max(apart.get(a, 0.0), d[a, p] ** 2 - d[m, n] ** 2 + second)
-    return plain_batch_hard(d**2, y, margin) + mean(list(apart.values()))
+            worst[a] = max(worst.get(a, 0.0), d[a, p] ** 2 - d[m, n] ** 2 + second)
+    return plain_batch_hard(d**2, y, margin) + mean(list(worst.values()))
 
 
 def plain_quadruplets(d: np.ndarray, y: list[int]) -> dict[tuple[int, int], list[float]]:
     """For each pair of one identity the squared distances of all pairs of two others."""
-    found: dict[tuple[int, int], list[float]] = {}
+    by_pair: dict[tuple[int, int], list[float]] = {}
     for a, p, m, n in itertools.permutations(range(len(y)), 4):
         if y[a] == y[p] and len({y[a], y[m], y[n]}) == 3:
-            found.setdefault((a, p), []).append(float(d[m, n] ** 2))
-    return found
+            by_pair.setdefault((a, p), []).append(float(d[m, n] ** 2))
+    return by_pair
 
 
 def plain_quadruplet_all(d: np.ndarray, y: list[int], margin: float, second: float) -> float:
-    apart = [d[a, p] ** 2 - one + second for (a, p), across in plain_quadruplets(d, y).items() for one in across]
-    return plain_batch_all(d**2, y, margin) + mean([v for v in apart if v > 0])
+    terms = [d[a, p] ** 2 - one + second for (a, p), across in plain_quadruplets(d, y).items() for one in across]
+    return plain_batch_all(d**2, y, margin) + mean([v for v in terms if v > 0])
 
 
 def plain_quadruplet_semi_hard(d: np.ndarray, y: list[int], margin: float, second: float) -> float:
@@ -184,23 +184,23 @@ def test_the_values_belong_to_the_anchors() -> None:
 
 @pytest.mark.parametrize("seed", range(3))
 def test_triplets_and_pairs_are_those_of_pytorch_metric_learning(seed: int) -> None:
-    peers = pytest.importorskip("pytorch_metric_learning")
+    reference = pytest.importorskip("pytorch_metric_learning")
     from pytorch_metric_learning import distances as d
-    from pytorch_metric_learning import losses as peer
+    from pytorch_metric_learning import losses as reference_losses
     from pytorch_metric_learning import miners, reducers
 
-    assert peers.__version__
+    assert reference.__version__
     x = embeddings(seed)
-    every = peer.TripletMarginLoss(margin=0.2)(x, LABELS)
+    every = reference_losses.TripletMarginLoss(margin=0.2)(x, LABELS)
     assert float(losses.triplet_batch_all(x, LABELS, 0.2).mean()) == pytest.approx(float(every), rel=1e-4)
 
-    hard = peer.TripletMarginLoss(margin=0.3, reducer=reducers.MeanReducer())
+    hard = reference_losses.TripletMarginLoss(margin=0.3, reducer=reducers.MeanReducer())
     expected = float(hard(x, LABELS, miners.BatchHardMiner()(x, LABELS)))
     assert float(losses.triplet_batch_hard(x, LABELS, 0.3).mean()) == pytest.approx(expected, rel=1e-4)
     assert float(losses.quadruplet(x, LABELS, 0.3, 1e-9).mean()) > 0
 
-    class Squared(peer.ContrastiveLoss):  # type: ignore[misc, name-defined]
-        """Theirs is of distances, Hadsell's of their squares."""
+    class Squared(reference_losses.ContrastiveLoss):  # type: ignore[misc, name-defined]
+        """Theirs is of distances, Hadsell's of squared distances."""
 
         def pos_calc(self, distance: torch.Tensor, margin: float) -> torch.Tensor:
             return super().pos_calc(distance, margin) ** 2
@@ -276,14 +276,14 @@ def test_supcon_is_its_equation() -> None:
 
 def test_a_loss_from_its_name() -> None:
     x, outputs = embeddings(), {"embedding": embeddings()}
-    made = build_loss("triplet", 5, 8, {"mining": "semi-hard", "margin": 0.4})
-    assert torch.equal(made(outputs, LABELS), losses.triplet_semi_hard(x, LABELS, 0.4))
+    loss = build_loss("triplet", 5, 8, {"mining": "semi-hard", "margin": 0.4})
+    assert torch.equal(loss(outputs, LABELS), losses.triplet_semi_hard(x, LABELS, 0.4))
     assert torch.equal(build_loss("triplet", 5, 8)(outputs, LABELS), losses.triplet_batch_hard(x, LABELS, 0.2))
-    made = build_loss("quadruplet", 5, 8, {"second_margin": 0.1})
-    assert torch.equal(made(outputs, LABELS), losses.quadruplet(x, LABELS, 1.0, 0.1))
-    made = build_loss("quadruplet", 5, 8, {"mining": "semi-hard"})
-    assert torch.equal(made(outputs, LABELS), losses.quadruplet_semi_hard(x, LABELS, 1.0, 0.5))
-    assert not list(made.parameters())
+    loss = build_loss("quadruplet", 5, 8, {"second_margin": 0.1})
+    assert torch.equal(loss(outputs, LABELS), losses.quadruplet(x, LABELS, 1.0, 0.1))
+    loss = build_loss("quadruplet", 5, 8, {"mining": "semi-hard"})
+    assert torch.equal(loss(outputs, LABELS), losses.quadruplet_semi_hard(x, LABELS, 1.0, 0.5))
+    assert not list(loss.parameters())
     assert torch.equal(build_loss("contrastive", 5, 8)(outputs, LABELS), losses.contrastive(x, LABELS, 0.5))
 
 
@@ -300,7 +300,7 @@ def test_a_loss_refuses_what_it_does_not_know() -> None:
 
 
 @pytest.mark.parametrize("name", PEERS)
-def test_a_missing_peer_names_the_extra(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_reference_names_the_extra(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pytorch_metric_learning", None)
     with pytest.raises(MissingPackageError, match=r"gossamer\[embed\]"):
         build_loss(name, 5, 8)
@@ -367,7 +367,7 @@ def test_an_order_changes_with_the_seed_and_the_epoch() -> None:
 
 
 def test_identities_meet_in_all_combinations() -> None:
-    """Laid out in a row, the same ones would meet in every batch, and the others never be told apart."""
+    """Laid out in a row, the same ones would meet in every batch, and the others never be compared."""
     labels = np.repeat(np.arange(6), 120)
     met = {
         tuple(sorted(set(row))) for row in labels[batches(pk_order(labels, 2, 4, 0, 0), 2, 4)].reshape(-1, 8).tolist()
@@ -451,12 +451,12 @@ def test_ranking_scores_are_those_of_pytorch_metric_learning() -> None:
     labels = rng.integers(0, 14, 90)
     vectors = (rng.normal(size=(14, 8))[labels] + 1.2 * rng.normal(size=(90, 8))).astype(np.float32)
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
-    asked = ("precision_at_1", "r_precision", "mean_average_precision_at_r")
-    peer = AccuracyCalculator(include=asked, k="max_bin_count", device=torch.device("cpu")).get_accuracy(
+    names = ("precision_at_1", "r_precision", "mean_average_precision_at_r")
+    reference = AccuracyCalculator(include=names, k="max_bin_count", device=torch.device("cpu")).get_accuracy(
         vectors, labels
     )
     ours = ranking_scores(vectors, labels)
-    assert [ours["recall1"], ours["r_precision"], ours["map_r"]] == pytest.approx([peer[name] for name in asked])
+    assert [ours["recall1"], ours["r_precision"], ours["map_r"]] == pytest.approx([reference[name] for name in names])
 
 
 @pytest.mark.parametrize("chunk", [1, 100, 2**22])
@@ -466,30 +466,30 @@ def test_verification_is_the_roc_of_all_pairs(chunk: int, monkeypatch: pytest.Mo
     rng = np.random.default_rng(1)
     labels = rng.integers(0, 9, 40)
     vectors = np.round(rng.normal(size=(9, 3))[labels] + rng.normal(size=(40, 3))).astype(np.float32)  # with ties
-    found = verify_pairs(vectors, labels)
+    pairs = verify_pairs(vectors, labels)
     upper = np.triu_indices(40, 1)
     unit = unit_of(vectors)
     values, same = similarity.steps(unit, unit)[upper], (labels[:, None] == labels)[upper]
-    assert found.same.sum() == same.sum() and found.other.sum() == (~same).sum()
-    assert found.auc == pytest.approx(metrics.roc_auc_score(same, values), abs=1e-9)
+    assert pairs.same.sum() == same.sum() and pairs.other.sum() == (~same).sum()
+    assert pairs.auc == pytest.approx(metrics.roc_auc_score(same, values), abs=1e-9)
     for far in (0.0, 0.01, 0.1, 0.5, 1.0):
-        threshold = found.threshold(far)
+        threshold = pairs.threshold(far)
         accepted = values >= round(threshold * similarity.STEPS)
         assert accepted[~same].mean() <= far
-        assert found.accepted(threshold) == pytest.approx((accepted[same].mean(), accepted[~same].mean()))
+        assert pairs.accepted(threshold) == pytest.approx((accepted[same].mean(), accepted[~same].mean()))
         lower = values[~same & ~accepted]
         if len(lower):  # one step lower accepts too many
             assert (values[~same] >= lower.max()).mean() > far
-    x, y = found.curve(100)
+    x, y = pairs.curve(100)
     assert x[0] == 0 and x[-1] == y[-1] == 1
     assert (np.diff(x) > 0).all() and (np.diff(y) >= 0).all() and len(x) <= 100
-    assert np.trapezoid(y, x) == pytest.approx(found.auc, abs=0.02)
+    assert np.trapezoid(y, x) == pytest.approx(pairs.auc, abs=0.02)
 
 
 def test_a_threshold_may_accept_nothing() -> None:
-    found = verify_pairs(np.ones((6, 3), np.float32), np.array([0, 0, 1, 1, 2, 2]))
-    assert found.threshold(0.5) > 1
-    assert found.accepted(found.threshold(0.5)) == (0.0, 0.0)
+    pairs = verify_pairs(np.ones((6, 3), np.float32), np.array([0, 0, 1, 1, 2, 2]))
+    assert pairs.threshold(0.5) > 1
+    assert pairs.accepted(pairs.threshold(0.5)) == (0.0, 0.0)
 
 
 def scored(vectors: np.ndarray, labels: np.ndarray) -> EmbeddingScores:
@@ -502,10 +502,10 @@ def test_scores_of_an_embedder() -> None:
     scores = scored(vectors, labels)
     assert scores.metrics == dict.fromkeys(scores.metrics, 1.0)
     assert list(scores.metrics) == ["recall1", "recall5", "recall10", "r_precision", "map_r", "auc", "tar"]
-    found = scores.to_json()
-    assert found["images"] == 6 and found["identities"] == 3 and found["loss"] is None
-    assert found["pairs"] == {"same": 3, "other": 12}
-    assert found["unreadable"] == [{"name": "bad.jpg", "reason": "cut off"}]
+    plain = scores.to_json()
+    assert plain["images"] == 6 and plain["identities"] == 3 and plain["loss"] is None
+    assert plain["pairs"] == {"same": 3, "other": 12}
+    assert plain["unreadable"] == [{"name": "bad.jpg", "reason": "cut off"}]
     assert math.cos(math.radians(89)) < scores.threshold + 1e-6 < math.cos(math.radians(2)) + 2e-6
     lines = scores.text().splitlines()
     assert lines[0] == "6 images of 3 identities" and lines[1].split() == ["Recall@1", "1.0000"]
@@ -514,18 +514,18 @@ def test_scores_of_an_embedder() -> None:
     ]
 
 
-def test_scores_of_parts_are_those_of_the_whole() -> None:
+def test_merged_scores_are_those_of_all_images() -> None:
     rng = np.random.default_rng(0)
     vectors, labels = rng.normal(size=(30, 4)), np.arange(30) % 3
     places = [Placement(8, 8, 1, 1)] * 30
-    first, second, whole = (EmbeddingScorer(("a", "b", "c")) for _ in range(3))
-    for scorer, part in ((first, slice(11)), (second, slice(11, 30)), (whole, slice(30))):
+    first, second, all_at_once = (EmbeddingScorer(("a", "b", "c")) for _ in range(3))
+    for scorer, part in ((first, slice(11)), (second, slice(11, 30)), (all_at_once, slice(30))):
         names = [f"{number}.png" for number in range(30)[part]]
         scorer.add(names, {"embedding": vectors[part].astype(np.float32)}, labels[part].tolist(), places[part])
         scorer.unreadable.append(("x", "torn"))
     first.merge(second)
     merged = first.scores()
-    assert merged.metrics == whole.scores().metrics
+    assert merged.metrics == all_at_once.scores().metrics
     assert merged.metrics["recall1"] == scored(vectors, labels).metrics["recall1"]
     assert merged.names == [f"{number}.png" for number in range(30)] and len(merged.unreadable) == 2
 
@@ -561,34 +561,34 @@ def test_the_alarm_of_collapse() -> None:
     assert alarm(np.ones((4, 8), np.float32), np.zeros(4, np.int64)) == ""
     assert "not finite" in alarm(np.full((4, 8), np.nan, np.float32), np.arange(4))
     assert spread(np.ones((5, 3), np.float32)) == pytest.approx((0, 1))
-    corners = np.eye(4, dtype=np.float32)  # a simplex: 3 equal directions, sqrt(2) apart
+    corners = np.eye(4, dtype=np.float32)  # a simplex: 3 equal directions, sqrt(2) from each other
     assert spread(corners) == pytest.approx((math.sqrt(2), 3))
 
 
-def test_a_map_of_embeddings() -> None:
+def test_a_projection_of_embeddings() -> None:
     rng = np.random.default_rng(0)
     vectors = (rng.normal(size=(40, 2)) * [[1, 0.3]]) @ rng.normal(size=(2, 6)) + 0.001 * rng.normal(size=(40, 6))
     vectors = vectors.astype(np.float32)
-    made = plane(vectors)
-    assert made.shape == (40, 2) and made.dtype == np.float32
+    projected = plane(vectors)
+    assert projected.shape == (40, 2) and projected.dtype == np.float32
     unit = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
     singular = np.linalg.svd(unit - unit.mean(0), compute_uv=False)
-    assert np.linalg.norm(made, axis=0) == pytest.approx(singular[:2], rel=1e-4)
-    assert np.array_equal(made, plane(vectors.copy()))
+    assert np.linalg.norm(projected, axis=0) == pytest.approx(singular[:2], rel=1e-4)
+    assert np.array_equal(projected, plane(vectors.copy()))
     assert plane(np.ones((3, 1), np.float32)).tolist() == [[0, 0]] * 3
     assert plane(np.zeros((0, 4), np.float32)).shape == (0, 2)
     with pytest.raises(UnknownNameError, match="umap"):
         plane(vectors, "umap")
 
 
-def test_a_map_by_tsne_keeps_clusters_apart() -> None:
+def test_a_projection_by_tsne_separates_clusters() -> None:
     pytest.importorskip("sklearn")
     rng = np.random.default_rng(0)
     labels = np.arange(30) % 3
     vectors = (5 * np.eye(3, 6)[labels] + 0.3 * rng.normal(size=(30, 6))).astype(np.float32)
-    made = plane(vectors, "tsne")
-    assert made.shape == (30, 2)
-    assert ranking_scores(made - made.mean(0), labels)["recall1"] > 0.9
+    projected = plane(vectors, "tsne")
+    assert projected.shape == (30, 2)
+    assert ranking_scores(projected - projected.mean(0), labels)["recall1"] > 0.9
 
 
 def test_tsne_names_its_extra(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -110,7 +110,7 @@ def small() -> nn.Module:
     "name,options",
     [pytest.param(*row, id=row[0], marks=pytest.mark.full if row[0] in SLOW else ()) for row in NETWORKS],
 )
-def test_every_family_answers_alike_in_torch_and_in_every_runtime(name: str, options: dict[str, Any]) -> None:
+def test_every_family_has_the_same_outputs_in_torch_and_in_every_runtime(name: str, options: dict[str, Any]) -> None:
     torch.manual_seed(0)
     model = randomised(create_model(name, num_classes=7, **options))
     channels = options.get("in_chans", 3)
@@ -124,8 +124,8 @@ def test_every_family_answers_alike_in_torch_and_in_every_runtime(name: str, opt
     for which in runtime.RUNTIMES:
         if which == "native" and not LIBRARY.is_file():
             continue
-        found = open_model(file, which).run(batch)
-        assert np.abs(found - expected).max() < 1e-4 * max(1, np.abs(expected).max()), which
+        outputs = open_model(file, which).run(batch)
+        assert np.abs(outputs - expected).max() < 1e-4 * max(1, np.abs(expected).max()), which
 
 
 def test_what_is_written_is_a_valid_onnx_model_with_a_free_batch(small: nn.Module) -> None:
@@ -163,7 +163,7 @@ sys.stdout.buffer.write(to_onnx(create_model("shufflenet_v2_x0_5", num_classes=5
     assert hasattr(ONNXRegistry.from_torchlib, "kept")
 
 
-def test_the_model_given_is_left_as_it_is(small: nn.Module) -> None:
+def test_the_exported_model_is_left_as_it_is(small: nn.Module) -> None:
     small.train()
     before = {name: value.clone() for name, value in small.state_dict().items()}
     to_onnx(small, (8, 8))
@@ -180,7 +180,7 @@ def test_nothing_of_the_machine_is_left_in_the_model(small: nn.Module) -> None:
         assert text not in data
 
 
-def test_a_path_of_the_machine_is_found_where_there_is_one(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_path_of_the_machine_is_detected(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
     assert machine_path(b"x" + str(tmp_path / "a").encode()) != ""
     assert machine_path(b"/nowhere/at/all") == ""
@@ -212,7 +212,7 @@ def test_noise_is_the_published_recurrence() -> None:
     assert noise((1, 5), 1, block=1, seed=0).ravel().tolist() == [17 * digit for digit in (0xE, 6, 0, 0xF, 1)]
 
 
-def test_noise_comes_in_squares() -> None:
+def test_noise_comes_in_blocks() -> None:
     pixels = noise((5, 7), 3, block=2, seed=1)
     assert pixels.shape == (5, 7, 3) and pixels.dtype == np.uint8
     np.testing.assert_array_equal(pixels[0::2][:, 0::2][:2, :3], pixels[1::2][:, 1::2][:2, :3])
@@ -273,8 +273,8 @@ def test_a_run_becomes_one_file_that_verifies_everywhere(exported: tuple[Path, E
     assert [item.name for item in path.parent.iterdir()] == ["model.onnx"]
     onnx.checker.check_model(str(path), full_check=True)
     for name in runtime.RUNTIMES:
-        found = runtime.verify(path, runtime=name)
-        assert found.ok and not found.warnings and len(found.outputs) == 4 and len(found.pixels) == 2
+        result = runtime.verify(path, runtime=name)
+        assert result.ok and not result.warnings and len(result.outputs) == 4 and len(result.pixels) == 2
     assert report.size == path.stat().st_size and {one.runtime for one in report.verifications} >= {"reference"}
     assert report.comparison.images == report.comparison.available == 36
     assert report.comparison.trained == report.comparison.file
@@ -282,7 +282,7 @@ def test_a_run_becomes_one_file_that_verifies_everywhere(exported: tuple[Path, E
     assert "36 of 36 validation images" in report.text()
 
 
-def test_the_card_says_where_the_model_comes_from_and_no_path(
+def test_the_metadata_say_where_the_model_comes_from_and_no_path(
     exported: tuple[Path, Exported], run_folder: Path, image_folder: Path
 ) -> None:
     path, report = exported
@@ -291,16 +291,16 @@ def test_the_card_says_where_the_model_comes_from_and_no_path(
     assert (
         metadata is not None and metadata.licence == "CC-BY-4.0" and metadata.classes == ("class0", "class1", "class2")
     )
-    said = metadata.provenance
-    assert said["network"] == "mobilenet_v2" and said["seed"] == 0 and said["date"].endswith("Z")
-    assert said["settings"]["data"] == image_folder.name and said["settings"]["width"] == 0.25
-    assert said["data"]["fingerprint"] == run_data(load_run(run_folder).run).fingerprint
-    assert said["metrics"]["accuracy"] == report.comparison.trained["accuracy"]
+    provenance = metadata.provenance
+    assert provenance["network"] == "mobilenet_v2" and provenance["seed"] == 0 and provenance["date"].endswith("Z")
+    assert provenance["settings"]["data"] == image_folder.name and provenance["settings"]["width"] == 0.25
+    assert provenance["data"]["fingerprint"] == run_data(load_run(run_folder).run).fingerprint
+    assert provenance["metrics"]["accuracy"] == report.comparison.trained["accuracy"]
     for secret in (str(image_folder.parent), str(run_folder.parent), str(Path.home()) + "/"):
         assert secret.encode() not in data
 
 
-def test_the_file_answers_from_image_files_as_the_trained_model_does(
+def test_the_file_predicts_from_image_files_as_the_trained_model_does(
     exported: tuple[Path, Exported], run_folder: Path
 ) -> None:
     source = load_run(run_folder)
@@ -310,8 +310,8 @@ def test_the_file_answers_from_image_files_as_the_trained_model_does(
     for i in range(0, len(images), 7):
         tensor = source.preprocess(images.read(i))
         logits = forward(tensor[None])[0]
-        found = model.predict(images.read(i), top=3)
-        np.testing.assert_allclose(sorted(softmax(logits))[::-1], found.scores, atol=1e-5)
+        prediction = model.predict(images.read(i), top=3)
+        np.testing.assert_allclose(sorted(softmax(logits))[::-1], prediction.scores, atol=1e-5)
         assert model.metadata is not None
         np.testing.assert_array_equal(model.metadata.preprocess(images.read(i)), tensor)
 
@@ -322,17 +322,17 @@ def test_verify_and_predict_need_numpy_and_pillow_only(exported: tuple[Path, Exp
         "import sys\n"
         "for name in ('torch', 'onnx', 'onnxruntime', 'openvino', 'safetensors', 'yaml', 'rich'): sys.modules[name] = None\n"
         "from gossamer import runtime\n"
-        f"found = runtime.verify({str(exported[0])!r})\n"
+        f"result = runtime.verify({str(exported[0])!r})\n"
         f"plain = runtime.verify({str(exported[0])!r}, runtime='reference')\n"
-        f"print(found.runtime, found.ok, runtime.load({str(exported[0])!r}).predict({str(image)!r}).classes[0])\n"
+        f"print(result.runtime, result.ok, runtime.load({str(exported[0])!r}).predict({str(image)!r}).classes[0])\n"
         f"print(plain.runtime, plain.ok, "
         f"runtime.load({str(exported[0])!r}, runtime='reference').predict({str(image)!r}).classes[0])\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split()[:2] == ["native" if LIBRARY.is_file() else "reference", "True"]
     assert done.stdout.split()[3:5] == ["reference", "True"]  # whether the engine is built or not
-    said = runtime.load(exported[0]).predict(image).classes[0]
-    assert done.stdout.split()[2] == done.stdout.split()[5] == said
+    likeliest = runtime.load(exported[0]).predict(image).classes[0]
+    assert done.stdout.split()[2] == done.stdout.split()[5] == likeliest
 
 
 def test_exporting_again_changes_nothing_but_the_date(
@@ -377,7 +377,7 @@ def shift_bias(model: nn.Module) -> None:
         last.bias[1] += 0.01
 
 
-def test_a_file_that_answers_otherwise_is_not_written(
+def test_a_file_of_other_outputs_is_not_written(
     converted: None, run_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(exporting, "load_run", with_model(shift_bias))
@@ -386,7 +386,7 @@ def test_a_file_that_answers_otherwise_is_not_written(
     )
 
 
-def test_a_model_that_answers_nan_is_not_written(
+def test_a_model_whose_outputs_are_nan_is_not_written(
     converted: None, run_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def poison(model: nn.Module) -> None:
@@ -398,39 +398,39 @@ def test_a_model_that_answers_nan_is_not_written(
 
 
 @pytest.mark.parametrize(("error", "tolerance"), [(1e-4, 6e-3), (4e-3, 1.6e-2), (7e-2, None)])
-def test_the_tolerance_knows_how_large_the_answers_to_noise_are(
+def test_the_tolerance_grows_with_the_outputs_for_noise(
     run_folder: Path, error: float, tolerance: float | None
 ) -> None:
     source = load_run(run_folder)
     pixels = [np.zeros((*source.preprocess.size, source.preprocess.channels), np.uint8)]
-    answers = {"logits": np.array([[60.0, -30.0]], np.float32)}
+    outputs = {"logits": np.array([[60.0, -30.0]], np.float32)}
     model: Any = SimpleNamespace(
-        runtime_name="a runtime", run=lambda batch: {"logits": answers["logits"] + np.float32([0, error])}
+        runtime_name="a runtime", run=lambda batch: {"logits": outputs["logits"] + np.float32([0, error])}
     )
     if tolerance is None:
         with pytest.raises(VerificationError, match=r"a runtime does not compute .* 0.07 where 0.06 is allowed"):
-            exporting._expected(source, lambda batch: answers, model, pixels, 1e-4)
+            exporting._expected(source, lambda batch: outputs, model, pixels, 1e-4)
     else:
-        assert exporting._expected(source, lambda batch: answers, model, pixels, 1e-4)[1] == pytest.approx(
+        assert exporting._expected(source, lambda batch: outputs, model, pixels, 1e-4)[1] == pytest.approx(
             tolerance, rel=1e-3
         )
-        assert exporting._expected(source, lambda batch: answers, model, pixels, 0.5)[1] == 0.5
+        assert exporting._expected(source, lambda batch: outputs, model, pixels, 0.5)[1] == 0.5
 
 
-def test_a_network_that_makes_much_of_the_last_bit_may_differ_by_more(
+def test_a_network_that_amplifies_the_last_bit_may_differ_by_more(
     run_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     source = load_run(run_folder)
     pixels = [np.zeros((*source.preprocess.size, source.preprocess.channels), np.uint8)]
-    answers = {"logits": np.array([[60.0, -30.0]], np.float32)}
+    outputs = {"logits": np.array([[60.0, -30.0]], np.float32)}
     model: Any = SimpleNamespace(
-        runtime_name="a runtime", run=lambda batch: {"logits": answers["logits"] + np.float32(0.07)}
+        runtime_name="a runtime", run=lambda batch: {"logits": outputs["logits"] + np.float32(0.07)}
     )
     monkeypatch.setattr(exporting, "_rounding", lambda model, batch: 0.01)
-    assert exporting._expected(source, lambda batch: answers, model, pixels, 0.0)[1] == pytest.approx(0.28, rel=1e-3)
+    assert exporting._expected(source, lambda batch: outputs, model, pixels, 0.0)[1] == pytest.approx(0.28, rel=1e-3)
     monkeypatch.setattr(exporting, "_rounding", lambda model, batch: 0.0065)
     with pytest.raises(VerificationError, match=r"by up to 0.07 where 0.065 is allowed"):
-        exporting._expected(source, lambda batch: answers, model, pixels, 0.0)
+        exporting._expected(source, lambda batch: outputs, model, pixels, 0.0)
 
 
 def test_rounding_is_measured_against_float64() -> None:

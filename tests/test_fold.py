@@ -1,4 +1,4 @@
-"""Batch norms folded ahead of the export: the same answers, and none that something else depends on."""
+"""Batch norms folded ahead of the export: the same outputs, and none that something else depends on."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ class Line(nn.Module):
         super().__init__()
         self.how = how
         self.conv = nn.Conv2d(3, 4, 3)
-        self.twin = nn.Conv2d(3, 4, 3)
+        self.shared = nn.Conv2d(3, 4, 3)
         if how == "shared weights":
-            self.twin.weight = self.conv.weight
+            self.shared.weight = self.conv.weight
         self.norm = nn.BatchNorm2d(4, track_running_stats=how != "no statistics")
 
     def forward(self, x: Tensor) -> Tensor:
@@ -37,7 +37,7 @@ class Line(nn.Module):
         if self.how == "convolution twice":
             z = z + self.conv(x)
         if self.how == "shared weights":
-            z = z + self.twin(x)
+            z = z + self.shared(x)
         return z
 
 
@@ -63,7 +63,7 @@ def test_only_a_norm_with_a_convolution_of_its_own_is_folded(how: str, folds: in
 @pytest.mark.parametrize(
     ("net", "folds"), [("mobilenetv2_035", 52), ("densenet121", 59), ("preresnet20", 9), ("shufflenet_v2_x0_5", 56)]
 )
-def test_networks_answer_the_same(net: str, folds: int) -> None:
+def test_networks_compute_the_same(net: str, folds: int) -> None:
     torch.manual_seed(0)
     model = randomised(create_model(net, num_classes=3)).eval()
     images = torch.randn(2, 3, 64, 64)

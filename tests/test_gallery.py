@@ -49,17 +49,17 @@ def test_a_search_finds_the_most_similar(backend: str, top: int, monkeypatch: py
     monkeypatch.setattr(neighbours, "CHUNK", 70)  # two queries at a time
     queries = 3 * RNG.normal(size=(5, 6)).astype(np.float32)
     expected = cosines(queries)
-    for row, found in zip(expected, gallery().search(queries, top, backend), strict=True):
+    for row, matches in zip(expected, gallery().search(queries, top, backend), strict=True):
         order = np.argsort(-row)[:top]
-        assert [match.name for match in found] == [f"{index}.jpg" for index in order]
-        assert [match.label for match in found] == [f"who{index % 4}" for index in order]
-        assert [match.similarity for match in found] == pytest.approx(row[order], abs=1e-6)
+        assert [match.name for match in matches] == [f"{index}.jpg" for index in order]
+        assert [match.label for match in matches] == [f"who{index % 4}" for index in order]
+        assert [match.similarity for match in matches] == pytest.approx(row[order], abs=1e-6)
 
 
-def test_of_equal_images_the_first_is_found_first() -> None:
+def test_of_equal_images_the_first_is_first() -> None:
     same = Gallery.build(np.tile(VECTORS[:2], (200, 1)), [str(index) for index in range(400)], [""] * 400, MODEL)
-    found = same.search(VECTORS[1:2], 300, "numpy")[0]
-    assert [int(match.name) for match in found] == [*range(1, 400, 2), *range(0, 200, 2)]
+    matches = same.search(VECTORS[1:2], 300, "numpy")[0]
+    assert [int(match.name) for match in matches] == [*range(1, 400, 2), *range(0, 200, 2)]
 
 
 def test_a_search_refuses_what_cannot_be(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -91,31 +91,31 @@ def test_a_gallery_refuses_embeddings_without_a_direction() -> None:
 
 
 def test_embeddings_of_any_finite_size_become_length_1() -> None:
-    made = Gallery.build(VECTORS * np.float32(1e30), list("x" * 30), [""] * 30, MODEL)
-    assert np.linalg.norm(made.embeddings, axis=1) == pytest.approx(1)
+    built = Gallery.build(VECTORS * np.float32(1e30), list("x" * 30), [""] * 30, MODEL)
+    assert np.linalg.norm(built.embeddings, axis=1) == pytest.approx(1)
 
 
 def test_a_file_gives_back_what_was_saved(tmp_path: Path) -> None:
     names = [f"Zoë/{index}\udcff\n.jpg" for index in range(30)]  # as file systems have them
     Gallery.build(VECTORS, names, ["Zoë"] * 30, MODEL).save(tmp_path / "people.index")
-    found = Gallery.load(tmp_path / "people.index")
-    assert found.names == tuple(names) and found.labels == ("Zoë",) * 30 and found.model == MODEL
-    assert np.array_equal(found.embeddings, Gallery.build(VECTORS, names, names, MODEL).embeddings)
-    assert len(found) == 30
+    loaded = Gallery.load(tmp_path / "people.index")
+    assert loaded.names == tuple(names) and loaded.labels == ("Zoë",) * 30 and loaded.model == MODEL
+    assert np.array_equal(loaded.embeddings, Gallery.build(VECTORS, names, names, MODEL).embeddings)
+    assert len(loaded) == 30
     assert [path.name for path in tmp_path.iterdir()] == ["people.index"]
-    assert found.search(VECTORS[:3], 2, "numpy") == Gallery.build(VECTORS, names, ["Zoë"] * 30, MODEL).search(
+    assert loaded.search(VECTORS[:3], 2, "numpy") == Gallery.build(VECTORS, names, ["Zoë"] * 30, MODEL).search(
         VECTORS[:3], 2, "numpy"
     )
     with pytest.raises(StorageError, match="could not be written"):
-        found.save(tmp_path / "people.index" / "below.index")
+        loaded.save(tmp_path / "people.index" / "below.index")
 
 
 def test_a_gallery_of_another_embedder_is_refused(tmp_path: Path) -> None:
     gallery().save(tmp_path / "people.index")
-    found = Gallery.load(tmp_path / "people.index")
-    found.check_model(MODEL)
+    loaded = Gallery.load(tmp_path / "people.index")
+    loaded.check_model(MODEL)
     with pytest.raises(DataError, match=r"people\.index: made by another model file") as caught:
-        found.check_model("f" * 64)
+        loaded.check_model("f" * 64)
     assert "\n" not in str(caught.value)
 
 
@@ -155,7 +155,7 @@ HOSTILE: dict[str, tuple[Callable[[dict[str, Any], bytes], bytes], str]] = {
     "fewer labels": (lambda h, v: packed({**h, "labels": ["a", "b"]}, v), "names and labels"),
     "a dim of 0": (lambda h, v: packed({**h, "dim": 0}, b""), "dim"),
     "a dim that is true": (lambda h, v: packed({**h, "dim": True}, v), "dim"),
-    "a dim that is not whole": (lambda h, v: packed({**h, "dim": 6.0}, v), "dim"),
+    "a dim that is no integer": (lambda h, v: packed({**h, "dim": 6.0}, v), "dim"),
     "a huge dim": (lambda h, v: packed({**h, "dim": 2**70}, v), "72 bytes of embeddings for 3 of"),
     "fewer embeddings": (lambda h, v: packed(h, v[:-4]), "68 bytes of embeddings for 3 of 6"),
     "an embedding that is nan": (lambda h, v: packed(h, v[:-4] + b"\0\0\xc0\x7f"), "length 1"),
@@ -174,7 +174,7 @@ def test_a_hostile_file_is_refused_in_one_line(case: str, tmp_path: Path) -> Non
     assert str(caught.value).startswith(str(path)) and "\n" not in str(caught.value)
 
 
-def test_what_the_hostile_files_are_made_of_is_good(tmp_path: Path) -> None:
+def test_the_base_of_the_hostile_files_is_good(tmp_path: Path) -> None:
     path = tmp_path / "again.index"
     path.write_bytes(packed(*content(tmp_path)))
     assert Gallery.load(path).names == ("0.jpg", "1.jpg", "2.jpg")
@@ -187,11 +187,11 @@ def test_any_bytes_are_a_gallery_or_a_data_error(tmp_path_factory: Any, bits: by
     data = good[:at] + bits + good[at + len(bits) :]
     (folder / "any.index").write_bytes(data + (hashlib.sha256(data).digest() if sealed else b""))
     try:
-        found = Gallery.load(folder / "any.index")
+        loaded = Gallery.load(folder / "any.index")
     except DataError as error:
         assert "\n" not in str(error)
     else:
-        assert len(found.search(found.embeddings, 2, "numpy")) == len(found)
+        assert len(loaded.search(loaded.embeddings, 2, "numpy")) == len(loaded)
 
 
 def test_a_file_that_cannot_be_read_is_a_data_error(tmp_path: Path) -> None:
@@ -235,59 +235,59 @@ def folder(tmp_path: Path) -> Path:
             Image.new("RGB", (16, 16), shade).save(root / label / f"{index}.png")
     Image.new("RGB", (16, 16), (200, 200, 30)).save(root / "yellow.png")
     Image.new("RGB", (16, 16)).save(root / "green" / "black.png")
-    whole = (root / "red" / "0.png").read_bytes()
-    (root / "red" / "cut.png").write_bytes(whole[:30])
+    content = (root / "red" / "0.png").read_bytes()
+    (root / "red" / "cut.png").write_bytes(content[:30])
     return root
 
 
 def test_parts_of_a_data_set_are_no_identities(folder: Path, tmp_path: Path) -> None:
-    whole = tmp_path / "whole"
+    dataset = tmp_path / "dataset"
     for part in ("train", "val"):
-        shutil.copytree(folder, whole / part)
-    made, _ = index_folder(Colours(), whole)
-    assert set(made.labels) == {"", "red", "green", "blue"}
-    shutil.copytree(folder / "red", whole / "scarlet")
-    assert "train" in index_folder(Colours(), whole)[0].labels  # there is an identity beside: it may be one as well
+        shutil.copytree(folder, dataset / part)
+    built, _ = index_folder(Colours(), dataset)
+    assert set(built.labels) == {"", "red", "green", "blue"}
+    shutil.copytree(folder / "red", dataset / "scarlet")
+    assert "train" in index_folder(Colours(), dataset)[0].labels  # there is an identity beside: it may be one as well
 
 
 @pytest.mark.parametrize("batch", [1, 4, 32])
 def test_a_folder_becomes_a_gallery_and_is_searched(folder: Path, tmp_path: Path, batch: int) -> None:
     model = Colours()
-    made, aside = index_folder(model, folder, batch)
-    assert made.names == (
+    built, skipped = index_folder(model, folder, batch)
+    assert built.names == (
         "yellow.png",
         *(f"{label}/{index}.png" for label in ("blue", "green", "red") for index in range(3)),
     )
-    assert made.labels == ("", *("blue",) * 3, *("green",) * 3, *("red",) * 3)
-    assert [Path(path).name for path, _ in aside] == ["black.png", "cut.png"]
-    assert "not finite" in aside[0][1] and "cut.png" in aside[1][1]
+    assert built.labels == ("", *("blue",) * 3, *("green",) * 3, *("red",) * 3)
+    assert [Path(path).name for path, _ in skipped] == ["black.png", "cut.png"]
+    assert "not finite" in skipped[0][1] and "cut.png" in skipped[1][1]
     assert max(model.batches) <= batch
 
-    made.save(tmp_path / "colours.index")
+    built.save(tmp_path / "colours.index")
     queries = [folder / "red" / "1.png", folder / "red" / "cut.png", tmp_path / "none.png", folder / "blue"]
-    found = list(search_files(model, Gallery.load(tmp_path / "colours.index"), queries, 3, batch, "numpy"))
-    assert [Path(one.source).name for one in found] == ["1.png", "cut.png", "none.png", "0.png", "1.png", "2.png"]
-    assert found[0].matches[0].name == "red/1.png" and found[0].matches[0].similarity == pytest.approx(1, abs=1e-6)
-    assert {match.label for match in found[0].matches} == {"red"}
-    assert found[1].error and found[2].error and not found[1].matches
-    assert found[5].matches[0].name == "blue/2.png" and not found[5].error
-    assert json.loads(json.dumps(found[0].to_json()))["matches"][0]["label"] == "red"
+    results = list(search_files(model, Gallery.load(tmp_path / "colours.index"), queries, 3, batch, "numpy"))
+    assert [Path(one.source).name for one in results] == ["1.png", "cut.png", "none.png", "0.png", "1.png", "2.png"]
+    assert results[0].matches[0].name == "red/1.png" and results[0].matches[0].similarity == pytest.approx(1, abs=1e-6)
+    assert {match.label for match in results[0].matches} == {"red"}
+    assert results[1].error and results[2].error and not results[1].matches
+    assert results[5].matches[0].name == "blue/2.png" and not results[5].error
+    assert json.loads(json.dumps(results[0].to_json()))["matches"][0]["label"] == "red"
 
 
 def test_neighbours_are_drawn_beside_each_image(folder: Path, tmp_path: Path) -> None:
     model = Colours()
-    made, _ = index_folder(model, folder)
+    built, _ = index_folder(model, folder)
     (folder / "red" / "2.png").unlink()
     queries = [folder / "red" / "1.png", folder / "red" / "cut.png"]
     out = tmp_path / "sheets"
-    found = list(draw_neighbours(search_files(model, made, queries, 3), queries, folder, out))
-    assert [bool(one.error) for one in found] == [False, True]
+    results = list(draw_neighbours(search_files(model, built, queries, 3), queries, folder, out))
+    assert [bool(one.error) for one in results] == [False, True]
     assert [path.name for path in out.iterdir()] == ["1.png"]
     page = np.asarray(decode(out / "1.png")).astype(int)
     middles = page[GAP + TILE // 2 + 40, [GAP + TILE // 2 + place * (TILE + GAP) for place in range(4)]]
-    assert {match.name for match in found[0].matches} == {"red/0.png", "red/1.png", "red/2.png"}
+    assert {match.name for match in results[0].matches} == {"red/0.png", "red/1.png", "red/2.png"}
     assert np.abs(middles[0] - (205, 35, 35)).max() <= 1  # the query itself
-    for middle, match in zip(middles[1:], found[0].matches, strict=True):
+    for middle, match in zip(middles[1:], results[0].matches, strict=True):
         index = int(match.name[4])
         colour = (255, 255, 255) if index == 2 else (200 + 5 * index, 30 + 5 * index, 30 + 5 * index)
         assert np.abs(middle - colour).max() <= 1, match.name
@@ -297,25 +297,25 @@ def test_neighbours_are_drawn_beside_each_image(folder: Path, tmp_path: Path) ->
     assert page.shape[1] == GAP + (MOST + 1) * (TILE + GAP)
     assert (page[GAP + 20, [GAP + TILE // 2 + place * (TILE + GAP) for place in (1, 2)]] == 255).all()  # not followed
     with pytest.raises(DataError, match="none: no folder"):
-        draw_neighbours(found, queries, tmp_path / "none", out)
+        draw_neighbours(results, queries, tmp_path / "none", out)
     with pytest.raises(InputError, match="is an input image"):
-        draw_neighbours(found, queries, folder, folder / "red")
+        draw_neighbours(results, queries, folder, folder / "red")
 
 
 def test_what_cannot_be_indexed_or_searched_is_one_line(folder: Path, tmp_path: Path) -> None:
-    made, _ = index_folder(Colours(), folder)
+    built, _ = index_folder(Colours(), folder)
     with pytest.raises(InputError, match=r"colours\.onnx: a network for classify"):
         index_folder(Colours("classify"), folder)
     with pytest.raises(InputError, match="batch 0"):
         embed_files(Colours(), [folder], 0)
     with pytest.raises(InputError, match="top 0"):
-        search_files(Colours(), made, [folder], 0)
+        search_files(Colours(), built, [folder], 0)
     with pytest.raises(DataError, match="none: no folder"):
         index_folder(Colours(), tmp_path / "none")
     other = Colours()
     other.sha256 = "f" * 64
     with pytest.raises(DataError, match="made by another model file"):
-        search_files(other, made, [folder])
+        search_files(other, built, [folder])
     for label in ("red", "green", "blue"):
         shutil.rmtree(folder / label)
     (folder / "yellow.png").write_bytes(b"no image")

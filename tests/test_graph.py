@@ -74,7 +74,7 @@ class WritesIntoSlice(nn.Module):
         return out * 2
 
 
-def test_a_write_through_a_view_reaches_the_readers_of_the_whole() -> None:
+def test_a_write_through_a_view_reaches_the_readers_of_its_base() -> None:
     graph = trace(WritesIntoSlice(), (1, 3, 4, 4))
     write = next(node for node in graph.nodes if node.op == "copy")
     read = next(node for node in graph.nodes if node.op == "mul")
@@ -222,9 +222,9 @@ def test_pointwise_shapes_agree_with_torch(op: str) -> None:
 
 
 def test_mixed_types_and_integers_are_left_to_torch() -> None:
-    whole, real = meta(2, 3, dtype=torch.int64), meta(2, 3)
-    assert shapes.meta_result(ATEN.add.Tensor, "add", (whole, real), {}, ()).dtype == torch.float32
-    assert shapes.meta_result(ATEN.div.Tensor, "div", (whole, whole), {}, ()).dtype == torch.float32
+    integers, real = meta(2, 3, dtype=torch.int64), meta(2, 3)
+    assert shapes.meta_result(ATEN.add.Tensor, "add", (integers, real), {}, ()).dtype == torch.float32
+    assert shapes.meta_result(ATEN.div.Tensor, "div", (integers, integers), {}, ()).dtype == torch.float32
     assert shapes.meta_result(ATEN.mul.Tensor, "mul", (real, 1j), {}, ()).dtype == torch.complex64
 
 

@@ -77,18 +77,18 @@ def test_regression_has_three_kinds() -> None:
 def test_hierarchical_sums_the_leaves_of_a_class() -> None:
     p = np.array([0.1, 0.2, 0.3, 0.4])  # cat, dog, rose, stone
     logits = torch.tensor(np.log(p), dtype=torch.float32).repeat(4, 1) + 5
-    targets = torch.tensor([[0, 1], [2, 3], [0, -1], [-1, -1]])  # dog; stone; some animal; nothing known
+    targets = torch.tensor([[0, 1], [2, 3], [0, -1], [-1, -1]])  # dog; stone; any animal; nothing known
     expected = [-math.log(0.3) - math.log(0.2), -2 * math.log(0.4), -math.log(0.3), 0]
     assert losses.hierarchical(logits, targets, GROUPS).tolist() == pytest.approx(expected, abs=1e-6)
     halved = losses.hierarchical(logits, targets, GROUPS, (0.5, 2.0))
     assert halved[0].item() == pytest.approx(-0.5 * math.log(0.3) - 2 * math.log(0.2), abs=1e-6)
 
 
-@pytest.mark.parametrize("answer", [0.0, math.inf, NAN, 300.0])
+@pytest.mark.parametrize("output", [0.0, math.inf, NAN, 300.0])
 @pytest.mark.parametrize("kind", ["bce", "asymmetric", "l1", "mse", "smooth_l1", "hierarchical"])
-def test_a_label_that_is_not_there_adds_nothing(kind: str, answer: float) -> None:
+def test_a_label_that_is_not_there_adds_nothing(kind: str, output: float) -> None:
     outputs = torch.full((2, 4), 0.5)
-    outputs[1] = answer
+    outputs[1] = output
     outputs.requires_grad_()
     numbers = torch.tensor([[1.0, 0, 1, 0], [NAN] * 4])
     loss = {
@@ -185,9 +185,9 @@ def two_heads(shared: Tensor) -> dict[str, Tensor]:
 def test_gradnorm_takes_the_step_of_the_paper() -> None:
     weighting = GradNorm(("a", "b"), alpha=1.0, lr=0.1)
     shared = nn.Parameter(torch.tensor(2.0))
-    found = two_heads(shared)  # 6 and 4; gradients 3 and 4, their mean 3.5, the pace still 1
-    total = weighting(found).mean()
-    weighting.update(found, [shared])
+    losses = two_heads(shared)  # 6 and 4; gradients 3 and 4, their mean 3.5, the pace still 1
+    total = weighting(losses).mean()
+    weighting.update(losses, [shared])
     moved = [1 + 0.1 * 3, 1 - 0.1 * 4]  # a is below 3.5 and rises, b above and falls
     assert weighting.weights.tolist() == pytest.approx([2 * one / sum(moved) for one in moved])
     assert weighting.initial.tolist() == [6.0, 4.0]
@@ -210,9 +210,9 @@ def test_gradnorm_takes_the_step_of_the_paper() -> None:
 def test_gradnorm_waits_for_a_head_without_labels() -> None:
     weighting = GradNorm(("a", "b", "c"))
     shared = nn.Parameter(torch.tensor(2.0))
-    found = {**two_heads(shared), "c": shared.repeat(2)}
+    losses = {**two_heads(shared), "c": shared.repeat(2)}
     known = {"b": torch.tensor([True, False]), "c": torch.zeros(2, dtype=torch.bool)}
-    weighting.update(found, [shared], known)
+    weighting.update(losses, [shared], known)
     assert weighting.initial[:2].tolist() == [6.0, 4.0]
     assert weighting.initial[2].isnan()
     assert weighting.weights.sum().item() == pytest.approx(3)
@@ -228,10 +228,10 @@ def test_gradnorm_brings_unequal_heads_to_one_pace() -> None:
     heads = {"small": nn.Linear(8, 1), "large": nn.Linear(8, 1)}
     aims = {"small": x[:, :1], "large": 30 * x[:, 1:2]}
     weighting = GradNorm(tuple(heads), alpha=1.5, lr=0.002)
-    found = {name: (head(trunk(x)) - aims[name]).square().squeeze(1) for name, head in heads.items()}
+    losses = {name: (head(trunk(x)) - aims[name]).square().squeeze(1) for name, head in heads.items()}
     for _ in range(300):
-        weighting.update(found, [trunk.weight])
-    slopes = [torch.autograd.grad(loss.mean(), trunk.weight, retain_graph=True)[0].norm() for loss in found.values()]
+        weighting.update(losses, [trunk.weight])
+    slopes = [torch.autograd.grad(loss.mean(), trunk.weight, retain_graph=True)[0].norm() for loss in losses.values()]
     norms = [(weight * slope).item() for weight, slope in zip(weighting.weights, slopes, strict=True)]
     assert slopes[1] / slopes[0] > 10
     assert norms[0] == pytest.approx(norms[1], rel=0.5)
@@ -245,10 +245,10 @@ def test_multi_label_scores_are_those_of_scikit_learn() -> None:
     rng = np.random.default_rng(0)
     y = (rng.random((60, 4)) < [0.1, 0.3, 0.5, 0.9]).astype(np.float64)
     x = np.round(rng.standard_normal((60, 4)) + y, 1).astype(np.float32)  # rounded, so that some are equal
-    found = MultiLabelEvaluation([f"{i}" for i in range(60)], x, y, [], tuple("abcd")).metrics
-    assert found["map"] == pytest.approx(metrics.average_precision_score(y, x, average="macro"))
-    assert found["macro_f1"] == pytest.approx(metrics.f1_score(y, x > 0, average="macro"))
-    assert found["micro_f1"] == pytest.approx(metrics.f1_score(y, x > 0, average="micro"))
+    scores = MultiLabelEvaluation([f"{i}" for i in range(60)], x, y, [], tuple("abcd")).metrics
+    assert scores["map"] == pytest.approx(metrics.average_precision_score(y, x, average="macro"))
+    assert scores["macro_f1"] == pytest.approx(metrics.f1_score(y, x > 0, average="macro"))
+    assert scores["micro_f1"] == pytest.approx(metrics.f1_score(y, x > 0, average="micro"))
 
 
 def test_average_precision_by_hand() -> None:
@@ -260,15 +260,15 @@ def test_average_precision_by_hand() -> None:
 def test_multi_label_with_unknown_labels() -> None:
     y = np.array([[1.0, NAN], [0.0, 0.0], [NAN, NAN]])
     x = np.array([[1.0, 9.0], [2.0, -1.0], [5.0, 5.0]], np.float32)
-    found = MultiLabelEvaluation(["a", "b", "c"], x, y, [("d", "cut off")], ("one", "two"))
-    assert found.metrics == {"map": 0.5, "macro_f1": 2 / 3, "micro_f1": 2 / 3}
+    evaluation = MultiLabelEvaluation(["a", "b", "c"], x, y, [("d", "cut off")], ("one", "two"))
+    assert evaluation.metrics == {"map": 0.5, "macro_f1": 2 / 3, "micro_f1": 2 / 3}
     expected = losses.multi_label(torch.from_numpy(x), torch.from_numpy(y)).sum() / 2
-    assert found.loss == pytest.approx(expected.item())
-    assert found.text().endswith("skipped: d: cut off")
+    assert evaluation.loss == pytest.approx(expected.item())
+    assert evaluation.text().endswith("skipped: d: cut off")
     nothing = MultiLabelEvaluation(["a"], x[:1], np.full((1, 2), NAN), [], ("one", "two"))
-    said = nothing.to_json()
-    assert [row["class"] for row in said.pop("per_class")] == ["one", "two"]
-    assert said == {
+    plain = nothing.to_json()
+    assert [row["class"] for row in plain.pop("per_class")] == ["one", "two"]
+    assert plain == {
         "images": 1, "loss": None, "map": None, "macro_f1": None, "micro_f1": None, "unreadable": [],
     }  # fmt: skip
 
@@ -278,21 +278,21 @@ def test_regression_scores_are_those_of_scikit_learn() -> None:
     rng = np.random.default_rng(1)
     y = rng.standard_normal((30, 2)) * [1, 20]
     x = (y + rng.standard_normal((30, 2))).astype(np.float32)
-    found = RegressionEvaluation([""] * 30, x, y, [], ("age", "price"))
-    assert found.metrics["r2"] == pytest.approx(metrics.r2_score(y, x))
-    assert found.metrics["mae:price"] == pytest.approx(metrics.mean_absolute_error(y[:, 1], x[:, 1]))
-    assert found.metrics["rmse:age"] == pytest.approx(metrics.root_mean_squared_error(y[:, 0], x[:, 0]))
-    assert found.loss == pytest.approx(metrics.mean_squared_error(y, x))
+    evaluation = RegressionEvaluation([""] * 30, x, y, [], ("age", "price"))
+    assert evaluation.metrics["r2"] == pytest.approx(metrics.r2_score(y, x))
+    assert evaluation.metrics["mae:price"] == pytest.approx(metrics.mean_absolute_error(y[:, 1], x[:, 1]))
+    assert evaluation.metrics["rmse:age"] == pytest.approx(metrics.root_mean_squared_error(y[:, 0], x[:, 0]))
+    assert evaluation.loss == pytest.approx(metrics.mean_squared_error(y, x))
 
 
 def test_regression_counts_what_is_known() -> None:
     y, x = np.array([[1.0, NAN], [3.0, NAN], [NAN, NAN]]), np.array([[2, 0], [3, 0], [9, 9]], np.float32)
-    found = RegressionEvaluation(["a", "b", "c"], x, y, [], ("age", "price"))
-    assert found.metrics == pytest.approx(
+    evaluation = RegressionEvaluation(["a", "b", "c"], x, y, [], ("age", "price"))
+    assert evaluation.metrics == pytest.approx(
         {"r2": 1 - 1 / 2, "mae:age": 0.5, "rmse:age": math.sqrt(0.5), "mae:price": NAN, "rmse:price": NAN}, nan_ok=True
     )
     expected = losses.regression(torch.from_numpy(x), torch.from_numpy(y), "mse").sum() / 2
-    assert found.loss == pytest.approx(expected.item())
+    assert evaluation.loss == pytest.approx(expected.item())
 
 
 def test_hierarchical_scores() -> None:
@@ -300,17 +300,17 @@ def test_hierarchical_scores() -> None:
     x = np.log(p).astype(np.float32)
     # the first is best as a rose, but an animal rather than a plant
     y = np.array([[0, 0], [2, 3], [1, -1]])
-    found = HierarchicalEvaluation(["a", "b", "c"], x, y, [], TREE)
-    assert found.metrics == {"accuracy": 1 / 2, "accuracy:1": 2 / 3, "accuracy:2": 1 / 2}
+    evaluation = HierarchicalEvaluation(["a", "b", "c"], x, y, [], TREE)
+    assert evaluation.metrics == {"accuracy": 1 / 2, "accuracy:1": 2 / 3, "accuracy:2": 1 / 2}
     expected = losses.hierarchical(torch.from_numpy(x), torch.from_numpy(y), GROUPS).mean()
-    assert found.loss == pytest.approx(expected.item(), rel=1e-5)
+    assert evaluation.loss == pytest.approx(expected.item(), rel=1e-5)
 
 
-def test_scores_of_parts_are_those_of_the_whole() -> None:
+def test_merged_scores_are_those_of_all_images() -> None:
     rng = np.random.default_rng(2)
     x = rng.standard_normal((9, 4)).astype(np.float32)
     leaves = TREE.targets(rng.integers(-1, 4, 9))
-    whole = HierarchicalEvaluation(list("abcdefghi"), x, leaves, [("z", "gone")], TREE)
+    all_at_once = HierarchicalEvaluation(list("abcdefghi"), x, leaves, [("z", "gone")], TREE)
     first = HierarchicalEvaluation(list("abcd"), x[:4], leaves[:4], [("z", "gone")], TREE)
     parts = HierarchicalEvaluation.merge([first, HierarchicalEvaluation(list("efghi"), x[4:], leaves[4:], [], TREE)])
-    assert (parts.to_json(), parts.names, parts.tree) == (whole.to_json(), whole.names, TREE)
+    assert (parts.to_json(), parts.names, parts.tree) == (all_at_once.to_json(), all_at_once.names, TREE)

@@ -1,4 +1,4 @@
-"""Thumbnails, recycle bins and other folders of a system beside the images: left out of every kind of data, and said."""
+"""Thumbnails, recycle bins and other folders of a system beside the images: skipped in every kind of data, and counted."""
 
 from __future__ import annotations
 

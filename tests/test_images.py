@@ -99,7 +99,7 @@ def test_truncated_is_refused_whatever_the_process_told_pillow(path: Path, monke
 
 @pytest.mark.parametrize("lenient", [False, True])
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "GIF", "BMP", "WEBP", "TIFF", "PPM", "progressive", "lzw"])
-def test_cut_anywhere_a_file_is_refused_or_whole(kind: str, lenient: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_cut_anywhere_a_file_is_refused_or_complete(kind: str, lenient: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ImageFile, "LOAD_TRUNCATED_IMAGES", lenient)
     image = Image.fromarray(noise(24, 20))
     if kind == "progressive":
@@ -108,10 +108,10 @@ def test_cut_anywhere_a_file_is_refused_or_whole(kind: str, lenient: bool, monke
         data = encoded(image, "TIFF", compression="packbits")
     else:
         data = encoded(image.quantize(64) if kind == "GIF" else image, kind)
-    whole, refused = np.asarray(decode(data)), 0
+    complete, refused = np.asarray(decode(data)), 0
     for end in range(0, len(data), 1 + len(data) // 150):
         try:
-            assert np.array_equal(np.asarray(decode(data[:end])), whole), end
+            assert np.array_equal(np.asarray(decode(data[:end])), complete), end
         except ImageError:
             refused += 1
     assert refused > 100
@@ -323,8 +323,8 @@ XMP = (
 
 def xmp(orientation: int, element: bool = False) -> bytes:
     """The orientation in XMP, as an attribute or as an element."""
-    said = f"><tiff:Orientation>{orientation}</tiff:Orientation></rdf:Description>"
-    return XMP.format(said if element else f' tiff:Orientation="{orientation}"/>').encode()
+    fragment = f"><tiff:Orientation>{orientation}</tiff:Orientation></rdf:Description>"
+    return XMP.format(fragment if element else f' tiff:Orientation="{orientation}"/>').encode()
 
 
 def with_chunk(data: bytes, kind: bytes, body: bytes, late: bool, before: bytes = b"") -> bytes:
@@ -456,20 +456,20 @@ def test_crop_is_resize_and_centre_crop(h: int, w: int, interpolation: str) -> N
     size, short = 56, 64
     long = int(short * max(h, w) / min(h, w))
     rw, rh = (long, short) if w >= h else (short, long)
-    whole = image.resize((rw, rh), getattr(Image.Resampling, interpolation.upper()))
+    resized = image.resize((rw, rh), getattr(Image.Resampling, interpolation.upper()))
     left, top = round((rw - size) / 2), round((rh - size) / 2)
-    expected = whole.crop((left, top, left + size, top + size))
+    expected = resized.crop((left, top, left + size, top + size))
     assert difference(Preprocess((size, size), interpolation=interpolation).pixels(image), expected) <= 2
 
 
-def test_pad_centres_the_whole_image_on_the_mean_colour() -> None:
+def test_pad_centres_the_image_on_the_mean_colour() -> None:
     array = np.full((50, 100, 3), 200, np.uint8)
     pixels = Preprocess((40, 40), "pad", mean=(0.0, 0.5, 1.0)).pixels(array)
     assert (pixels[10:30] == 200).all()
     assert (pixels[:10] == (0, 128, 255)).all() and (pixels[30:] == (0, 128, 255)).all()
 
 
-def test_squash_takes_the_whole_image() -> None:
+def test_squash_uses_all_of_the_image() -> None:
     array = np.zeros((40, 80), np.uint8)
     array[:, 40:] = 255
     pixels = Preprocess((16, 16), "squash", interpolation="nearest").pixels(array)

@@ -1,4 +1,4 @@
-"""Looking through a data set: what is planted is found, and nothing else."""
+"""The dataset check: it reports what is planted, and nothing else."""
 
 from __future__ import annotations
 
@@ -67,16 +67,16 @@ def even(first: int, each: int = 12) -> list[Row]:
     return [(f"{c}/{i}.png", encoded(scene(first + 2 * i + k)), c) for i in range(each) for k, c in enumerate(CLASSES)]
 
 
-def names(found: list[list[object]]) -> list[list[str]]:
-    return [[f"{item.split}:{item.name}" for item in group] for group in found]  # type: ignore[attr-defined]
+def names(groups: list[list[object]]) -> list[list[str]]:
+    return [[f"{item.split}:{item.name}" for item in group] for group in groups]  # type: ignore[attr-defined]
 
 
 def test_a_sound_data_set_gives_no_advice() -> None:
-    found = check_images(data(even(0), even(100)))
-    assert (found.unreadable, found.exact, found.near) == ([], [], [])
-    assert not any(found.odd.values())
-    assert found.advice == ["Nothing: no unreadable, repeated, leaking or odd images, and the classes are even."]
-    train = found.splits["train"]
+    check = check_images(data(even(0), even(100)))
+    assert (check.unreadable, check.exact, check.near) == ([], [], [])
+    assert not any(check.odd.values())
+    assert check.advice == ["Nothing: no unreadable, repeated, leaking or odd images, and the classes are even."]
+    train = check.splits["train"]
     assert (train.images, train.classes, train.formats, train.modes) == (
         24,
         {"cat": 12, "dog": 12},
@@ -88,61 +88,61 @@ def test_a_sound_data_set_gives_no_advice() -> None:
 
 
 def test_unreadable_images_are_listed_with_their_reason() -> None:
-    whole = encoded(scene(1000))
+    content = encoded(scene(1000))
     broken: list[Row] = [
         ("empty.png", b"", "cat"),
         ("text.png", b"hello", "cat"),
-        ("cut.png", whole[: len(whole) // 2], "dog"),
+        ("cut.png", content[: len(content) // 2], "dog"),
         ("gone.png", OSError(5, "Input/output error"), "dog"),
         ("refused.png", ImageError("refused.png: permission denied", "a file", "check"), "dog"),
         ("bomb.png", b"P6 90000 90000 255\n", "dog"),
     ]
-    found = check_images(data(even(0) + broken, even(100)))
-    reasons = {item.name: item.reason for item in found.unreadable}
+    check = check_images(data(even(0) + broken, even(100)))
+    reasons = {item.name: item.reason for item in check.unreadable}
     assert list(reasons) == [name for name, _, _ in broken]
     for name, words in zip(
         reasons, ["empty", "not an image", "cut off", "Input/output", "permission", "90000 x 90000"]
     ):
         assert words in reasons[name] and name not in reasons[name]
-    assert found.splits["train"].images == 30 and sum(found.splits["train"].formats.values()) == 24
-    assert any("Unreadable images: 6 (11.1%)" in line for line in found.advice)
+    assert check.splits["train"].images == 30 and sum(check.splits["train"].formats.values()) == 24
+    assert any("Unreadable images: 6 (11.1%)" in line for line in check.advice)
 
 
 def test_exact_and_near_copies_across_splits_are_leaks() -> None:
     train, val = even(0), even(100)
     copied, changed = train[0][1], Image.open(io.BytesIO(train[3][1])).resize((60, 50))  # type: ignore[arg-type]
     val += [("copy.png", copied, "cat"), ("re.jpg", encoded(changed, "JPEG", quality=60), "dog")]
-    found = check_images(data(train, val, even(200)))
-    assert names(found.leaks("exact")) == [["train:cat/0.png", "val:copy.png"]]
-    assert names(found.leaks("near")) == [["train:dog/1.png", "val:re.jpg"]]
-    assert found.conflicts("exact") == found.conflicts("near") == []
-    assert found.advice[0].startswith("Images of val that are in another split too, byte for byte: 1 (3.8%)")
-    assert found.advice[1].startswith("Images of val that are in another split too, but for small changes: 1 (3.8%)")
+    check = check_images(data(train, val, even(200)))
+    assert names(check.leaks("exact")) == [["train:cat/0.png", "val:copy.png"]]
+    assert names(check.leaks("near")) == [["train:dog/1.png", "val:re.jpg"]]
+    assert check.conflicts("exact") == check.conflicts("near") == []
+    assert check.advice[0].startswith("Images of val that are in another split too, byte for byte: 1 (3.8%)")
+    assert check.advice[1].startswith("Images of val that are in another split too, but for small changes: 1 (3.8%)")
 
 
 def test_copies_within_a_split_are_no_leak() -> None:
     train = even(0)
-    found = check_images(data([*train, ("again.png", train[0][1], "cat")], even(100)))
-    assert names(found.exact) == [["train:cat/0.png", "train:again.png"]]
-    assert found.leaks("exact") == [] and found.near == []
-    assert any(line.startswith("Exact copies of other images: 1.") for line in found.advice)
+    check = check_images(data([*train, ("again.png", train[0][1], "cat")], even(100)))
+    assert names(check.exact) == [["train:cat/0.png", "train:again.png"]]
+    assert check.leaks("exact") == [] and check.near == []
+    assert any(line.startswith("Exact copies of other images: 1.") for line in check.advice)
 
 
 def test_a_near_group_names_all_copies_of_its_members() -> None:
     train = even(0)
     near = encoded(ImageEnhance.Contrast(scene(0)).enhance(0.8))
-    found = check_images(data([*train, ("near.png", near, "cat"), ("twice.png", near, "cat")], even(100)))
-    assert names(found.near) == [["train:cat/0.png", "train:near.png", "train:twice.png"]]
+    check = check_images(data([*train, ("near.png", near, "cat"), ("twice.png", near, "cat")], even(100)))
+    assert names(check.near) == [["train:cat/0.png", "train:near.png", "train:twice.png"]]
 
 
 def test_copies_of_different_class_are_conflicts() -> None:
     train = even(0)
     train.append(("wrong.png", train[0][1], "dog"))
     train.append(("wrong.jpg", encoded(scene(2), "JPEG", quality=80), "dog"))
-    found = check_images(data(train, even(100)))
-    assert names(found.conflicts("exact")) == [["train:cat/0.png", "train:wrong.png"]]
-    assert names(found.conflicts("near")) == [["train:cat/1.png", "train:wrong.jpg"]]
-    assert sum("in different classes: 1." in line for line in found.advice) == 2
+    check = check_images(data(train, even(100)))
+    assert names(check.conflicts("exact")) == [["train:cat/0.png", "train:wrong.png"]]
+    assert names(check.conflicts("near")) == [["train:cat/1.png", "train:wrong.jpg"]]
+    assert sum("in different classes: 1." in line for line in check.advice) == 2
 
 
 def test_odd_images_are_listed_by_kind() -> None:
@@ -153,34 +153,34 @@ def test_odd_images_are_listed_by_kind() -> None:
         ("also-black.png", encoded(Image.new("RGB", (50, 40))), "dog"),
         ("large.png", encoded(Image.new("1", (5100, 5000))), "dog"),
     ]
-    found = check_images(data(even(0) + odd, even(100)))
-    listed = {kind: [item.name for item in found.odd[kind]] for kind in ODD}
+    check = check_images(data(even(0) + odd, even(100)))
+    listed = {kind: [item.name for item in check.odd[kind]] for kind in ODD}
     assert listed["small"] == ["small.png"] and listed["elongated"] == ["long.png"] and listed["large"] == ["large.png"]
     assert listed["blank"] == ["black.png", "also-black.png", "large.png"]
-    assert found.near == []  # blank images look alike, which says nothing
-    assert set(found.splits["train"].modes) == {"RGB", "L", "1"}
+    assert check.near == []  # blank images look alike, which says nothing
+    assert set(check.splits["train"].modes) == {"RGB", "L", "1"}
 
 
 def test_classes_are_compared_between_splits_and_with_each_other() -> None:
     train = even(0)
     cats = [row for row in train if row[2] == "cat"]
-    found = check_images(
+    check = check_images(
         data(cats + [row for row in train if row[2] == "dog"][:3], [r for r in even(100) if r[2] == "cat"])
     )
-    assert any(line.startswith("Class dog: no images in val, so cannot be measured") for line in found.advice)
-    assert any(line.startswith("Class dog: fewer than 10") for line in found.advice)
-    assert any("Class cat has 4.0 times the training images of dog" in line for line in found.advice)
+    assert any(line.startswith("Class dog: no images in val, so cannot be measured") for line in check.advice)
+    assert any(line.startswith("Class dog: fewer than 10") for line in check.advice)
+    assert any("Class cat has 4.0 times the training images of dog" in line for line in check.advice)
 
 
-def test_the_text_is_aligned_and_safe_and_the_json_whole() -> None:
+def test_the_text_is_aligned_and_safe_and_the_json_complete() -> None:
     train = [*even(0), ("evil\x1b[2J\n.png", b"", "cat"), *[(f"{i}.png", b"", "dog") for i in range(20)]]
-    found = check_images(data(train, even(100)))
-    lines = found.text().split("\n")
+    check = check_images(data(train, even(100)))
+    lines = check.text().split("\n")
     assert all(line.isprintable() for line in lines)
     table = lines[2:6]
     assert table[0].split() == ["class", "train", "val"] and len({len(line) for line in table}) == 1
     assert "unreadable: 21" in lines and "  ..." in lines and lines[-1].startswith("  * ")
-    plain = json.loads(json.dumps(found.to_json()))
+    plain = json.loads(json.dumps(check.to_json()))
     assert len(plain["unreadable"]) == 21 and plain["unreadable"][0]["reason"] == "is empty"
     assert plain["splits"]["train"]["classes"] == {"cat": 13, "dog": 32}
     assert plain["splits"]["val"]["width"] == {"low": 48, "median": 48.0, "high": 48}
@@ -195,8 +195,8 @@ def test_many_classes_are_cut_in_the_middle() -> None:
 
 
 def test_order_and_result_do_not_depend_on_the_threads() -> None:
-    whole = data(even(0), even(10))
-    one, four = check_images(whole, threads=1), check_images(whole, threads=4)
+    dataset = data(even(0), even(10))
+    one, four = check_images(dataset, threads=1), check_images(dataset, threads=4)
     assert one == four and one.exact
 
 
@@ -214,9 +214,9 @@ def test_progress_counts_every_image() -> None:
 
 
 def test_a_folder_on_disk_is_inspected_through_open_data(image_folder: Path) -> None:
-    found = check_images(open_data(image_folder))
-    assert found.unreadable == [] and set(found.splits) == {"train", "val"}
-    assert found.splits["train"].formats == {"PNG": 36}
+    check = check_images(open_data(image_folder))
+    assert check.unreadable == [] and set(check.splits) == {"train", "val"}
+    assert check.splits["train"].formats == {"PNG": 36}
 
 
 # --- duplicates ----------------------------------------------------------------------------------
@@ -241,7 +241,7 @@ def test_near_pairs_are_those_that_comparing_all_finds(seeds: list[int], seed: i
     assert near_pairs(np.array(bits, np.uint64), thumbs) == expected
 
 
-def test_equal_hashes_are_all_found_without_a_square() -> None:
+def test_equal_hashes_are_paired_without_comparing_all() -> None:
     rng = np.random.default_rng(0)
     thumbs = np.repeat(rng.integers(0, 256, (1, 16, 16), dtype=np.uint8), 50_000, 0)
     pairs = near_pairs(np.full(50_000, 12345, np.uint64), thumbs)
@@ -276,12 +276,12 @@ def test_small_changes_keep_the_look() -> None:
 
 
 def test_different_real_images_are_not_called_duplicates(real_data: Path) -> None:
-    found = check_images(open_data(real_data / "cifar10-small"))
-    assert (found.exact, found.near, found.unreadable) == ([], [], [])
-    assert found.splits["train"].images == 2000 and found.splits["val"].images == 500
+    check = check_images(open_data(real_data / "cifar10-small"))
+    assert (check.exact, check.near, check.unreadable) == ([], [], [])
+    assert check.splits["train"].images == 2000 and check.splits["val"].images == 500
 
 
-def test_photos_saved_again_are_found(real_data: Path) -> None:
+def test_photos_saved_again_are_near_copies(real_data: Path) -> None:
     def again(path: Path) -> bytes:
         with Image.open(path) as image:
             half = image.convert("RGB").resize((image.width // 2, image.height // 2))
@@ -290,6 +290,6 @@ def test_photos_saved_again_are_found(real_data: Path) -> None:
     photos = sorted((real_data / "photos").glob("*.JPEG"))[:40]
     train: list[Row] = [(p.name, p.read_bytes(), CLASSES[i % 2]) for i, p in enumerate(photos)]
     val: list[Row] = [(f"again-{p.name}", again(p), CLASSES[i % 2]) for i, p in enumerate(photos)]
-    found: ImageCheck = check_images(data(train, val))
-    assert len(found.leaks("near")) >= 39 and all(len(group) == 2 for group in found.near)
-    assert found.conflicts("near") == [] and found.exact == []
+    check: ImageCheck = check_images(data(train, val))
+    assert len(check.leaks("near")) >= 39 and all(len(group) == 2 for group in check.near)
+    assert check.conflicts("near") == [] and check.exact == []

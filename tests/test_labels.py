@@ -141,9 +141,9 @@ def test_cells_become_labels(table: Callable[[str], Path]) -> None:
 def test_labels_may_be_columns_of_0_and_1(table: Callable[[str], Path]) -> None:
     path = table("path,round,shiny\na.png,1,0\nb.png,,1\n")
     source = task_of("multilabel").open_data(Settings(data=str(path), task="multilabel", val_share=0.5))
-    answers = {name: one.target(0) for one in (source.train, source.val) for name in one.names}
-    np.testing.assert_array_equal(answers["a.png"], [1, 0])
-    np.testing.assert_array_equal(answers["b.png"], [np.nan, 1])
+    targets = {name: one.target(0) for one in (source.train, source.val) for name in one.names}
+    np.testing.assert_array_equal(targets["a.png"], [1, 0])
+    np.testing.assert_array_equal(targets["b.png"], [np.nan, 1])
     assert source.classes == ("round", "shiny")
 
 
@@ -212,7 +212,7 @@ def test_cells_that_make_no_sense(heads: str, cell: str, match: str, table: Call
         open_source(path, (), read=partial(read_heads, specs=parse_heads(heads)))
 
 
-def test_classes_are_joined_and_taken_apart() -> None:
+def test_classes_are_joined_and_split() -> None:
     specs = parse_heads("a: classify\nb: classify\n")
     classes = {"a": ("x", "y/z"), "b": ("x",)}
     assert merge_classes(classes) == ("a/x", "a/y/z", "b/x")
@@ -225,7 +225,7 @@ def test_a_saved_split_and_a_fingerprint_that_sees_a_label_change(tmp_path: Path
     data = open_data(own, seed=3, read=read)
     again = apply_split(own, split_rows(data), classes=data.classes, read=read)
     assert (again.fingerprint, again.train.names) == (data.fingerprint, data.train.names)
-    assert {data.val.target(i)["colour"] for i in range(len(data.val))} == {0, 1, 2, None}  # some of each class
+    assert {data.val.target(i)["colour"] for i in range(len(data.val))} == {0, 1, 2, None}  # each class and none
     for file, change in (("labels.csv", ("green", "blue")), ("boxes/00.xml", ("block", "brick"))):
         content = (own / file).read_text()
         (own / file).write_text(content.replace(change[0], change[1], 1))

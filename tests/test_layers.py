@@ -48,7 +48,7 @@ def room_of(module: str) -> str:
 
 def imports(path: Path, top_only: bool = False) -> set[str]:
     """The gossamer modules (without the root's name) and other packages that a file imports, not for types only."""
-    found: set[str] = set()
+    imported: set[str] = set()
 
     def visit(node: ast.AST) -> None:
         for child in ast.iter_child_nodes(node):
@@ -57,14 +57,14 @@ def imports(path: Path, top_only: bool = False) -> set[str]:
             if top_only and isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
                 continue
             if isinstance(child, ast.Import):
-                found.update(alias.name for alias in child.names)
+                imported.update(alias.name for alias in child.names)
             elif isinstance(child, ast.ImportFrom):
                 assert child.level == 0, f"{path}: relative import"
-                found.update(f"{child.module}.{alias.name}" for alias in child.names)
+                imported.update(f"{child.module}.{alias.name}" for alias in child.names)
             visit(child)
 
     visit(ast.parse(path.read_text()))
-    return found
+    return imported
 
 
 @functools.cache
@@ -89,15 +89,15 @@ def test_the_table_names_every_room_and_no_other() -> None:
 
 
 def test_the_counts_of_contributing_are_those_of_the_code() -> None:
-    found = COUNTS.search(CONTRIBUTING.read_text(encoding="utf-8"))
-    assert found is not None
+    line = COUNTS.search(CONTRIBUTING.read_text(encoding="utf-8"))
+    assert line is not None
     arrows = {
         (room_of(module), room_of(target))
         for module, targets in edges().items()
         for target in targets
         if room_of(module) != room_of(target) and {room_of(module), room_of(target)} <= set(LAYERS)
     }
-    assert tuple(map(int, found.groups())) == (len(LAYERS), len(set(LAYERS.values())), len(arrows))
+    assert tuple(map(int, line.groups())) == (len(LAYERS), len(set(LAYERS.values())), len(arrows))
 
 
 @pytest.mark.parametrize(

@@ -118,7 +118,7 @@ def shard(path: Path, labels: list[object], ending: str = "cls") -> Path:
 
 
 @pytest.mark.parametrize("ending", ["cls", "txt"])
-def test_class_numbers_in_shards_are_those_of_the_classes_given(tmp_path: Path, ending: str) -> None:
+def test_class_numbers_in_shards_index_the_classes_argument(tmp_path: Path, ending: str) -> None:
     names = ("zebra", "apple", "mule")
     path = shard(tmp_path / "some.tar", [2, 0, 0, 1], ending)
     source = open_source(path, names)

@@ -17,8 +17,8 @@ from tests.test_networks import ROWS
 
 def listed(capsys: pytest.CaptureFixture[str], *arguments: str, code: int = 0) -> str:
     assert main(["list", *arguments]) == code
-    said = capsys.readouterr()
-    return said.out if code == 0 else said.err
+    captured = capsys.readouterr()
+    return captured.out if code == 0 else captured.err
 
 
 def values(capsys: pytest.CaptureFixture[str], *arguments: str) -> Any:
@@ -63,8 +63,8 @@ def test_counts_are_read_in_thousands(text: str, count: int) -> None:
 
 @pytest.mark.parametrize("text", ["M", "3T", "-1M", "many", "nan", "infG"])
 def test_counts_that_are_none_are_one_line(text: str, capsys: pytest.CaptureFixture[str]) -> None:
-    said = listed(capsys, f"--max-params={text}", code=2)
-    assert "as 3M or 1.5G" in said and said.count("\n") == 1
+    error = listed(capsys, f"--max-params={text}", code=2)
+    assert "as 3M or 1.5G" in error and error.count("\n") == 1
 
 
 def test_weights_are_listed_with_licence_source_accuracy_and_preprocessing(capsys: pytest.CaptureFixture[str]) -> None:
@@ -81,8 +81,8 @@ def test_weights_are_listed_with_licence_source_accuracy_and_preprocessing(capsy
 
 @pytest.mark.skipif(importlib.util.find_spec("timm") is None, reason="timm is not installed")
 def test_the_networks_of_timm_are_listed_by_its_names(capsys: pytest.CaptureFixture[str]) -> None:
-    found = values(capsys, "timm:*mobilenet*")
-    assert "timm:mobilenetv3_small_100" in found and all("mobilenet" in name for name in found)
+    names = values(capsys, "timm:*mobilenet*")
+    assert "timm:mobilenetv3_small_100" in names and all("mobilenet" in name for name in names)
     rows = values(capsys, "timm:mobilenetv3_small_050", "--weights")
     assert rows[0]["name"] == "timm/mobilenetv3_small_050.lamb_in1k" and rows[0]["licence"] == "apache-2.0"
     assert "limits for our own networks" in listed(capsys, "timm:*", "--max-macs", "1M", code=2)

@@ -36,10 +36,10 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Source:
 def spoilt(tmp_path: Path, *which: int, each: int = 17) -> Source:
     """A source whose images at these indices are empty files."""
     root = write_image_folder(tmp_path / "spoilt", each=each, size=24, splits=("all",)) / "all"
-    found = open_source(root, CLASSES)
+    opened = open_source(root, CLASSES)
     for index in which:
-        (root / found.names[index]).write_bytes(b"")
-    return found
+        (root / opened.names[index]).write_bytes(b"")
+    return opened
 
 
 def batches(source: Source, batch: int = 12, epoch: int = 2, **options: object) -> Batches:
@@ -54,7 +54,7 @@ def same(one: Batch, other: Batch) -> bool:
     )
 
 
-def joined(parts: list[Batch]) -> Batch:
+def concatenated(parts: list[Batch]) -> Batch:
     return Batch(
         *(np.concatenate([getattr(part, name) for part in parts]) for name in ("pixels", "targets", "indices"))
     )
@@ -89,12 +89,12 @@ def test_processes_together_have_the_batch_of_one(source: Source, world: int) ->
     one = batches(source, epoch=1, partners=True)
     ranks = [batches(source, epoch=1, partners=True, rank=rank, world=world) for rank in range(world)]
     for step in range(len(one)):
-        whole, parts = one[step], [rank[step] for rank in ranks]
-        assert same(joined(parts), whole)
+        complete, parts = one[step], [rank[step] for rank in ranks]
+        assert same(concatenated(parts), complete)
         for column in (0, 1):
             partners = np.concatenate([part.partners()[column] for part in parts])
-            assert np.array_equal(partners, whole.partners()[column])
-            assert np.array_equal(partners, np.roll((whole.pixels, whole.targets)[column], -1, axis=0))
+            assert np.array_equal(partners, complete.partners()[column])
+            assert np.array_equal(partners, np.roll((complete.pixels, complete.targets)[column], -1, axis=0))
 
 
 def test_evaluation_over_processes_covers_each_image_once(source: Source) -> None:
@@ -109,9 +109,9 @@ def test_evaluation_over_processes_covers_each_image_once(source: Source) -> Non
 def test_prefetched_batches_are_those_computed_in_place_from_any_step(source: Source, workers: int) -> None:
     expected = batches(source)
     for start in range(len(expected) + 1):
-        found = list(prefetch(batches(source), start, workers))
-        assert len(found) == len(expected) - start
-        assert all(same(batch, expected[start + i]) for i, batch in enumerate(found))
+        prefetched = list(prefetch(batches(source), start, workers))
+        assert len(prefetched) == len(expected) - start
+        assert all(same(batch, expected[start + i]) for i, batch in enumerate(prefetched))
 
 
 def test_epochs_draw_anew_for_the_same_image(source: Source) -> None:
@@ -133,11 +133,11 @@ def test_real_shards_give_the_same_pixels_however_they_are_read(real_data: Path)
     shards = open_data(real_data / "cifar10-shards").train.select(np.arange(0, 40_000, 400))
     expected = [*prefetch(batches(shards, 32))]
     assert len(expected) == 3 and not any(batch.unreadable for batch in expected)
-    for found in (prefetch(batches(shards, 32), workers=2), prefetch(batches(shards, 32), 1)):
-        found_list = list(found)
-        assert all(same(a, b) for a, b in zip(found_list, expected[-len(found_list) :], strict=True))
+    for reader in (prefetch(batches(shards, 32), workers=2), prefetch(batches(shards, 32), 1)):
+        prefetched = list(reader)
+        assert all(same(a, b) for a, b in zip(prefetched, expected[-len(prefetched) :], strict=True))
     halves = [[*prefetch(batches(shards, 32, rank=rank, world=2))] for rank in range(2)]
-    assert all(same(joined(list(pair)), whole) for *pair, whole in zip(*halves, expected, strict=True))
+    assert all(same(concatenated(list(pair)), whole) for *pair, whole in zip(*halves, expected, strict=True))
 
 
 # unreadable images
@@ -152,7 +152,7 @@ def test_training_replaces_an_unreadable_image_by_the_next_in_the_order(tmp_path
     assert {name for name, _ in of_one.unreadable} == {source.names[3], source.names[4]}
     assert all("is empty" in reason for _, reason in of_one.unreadable)
     parts = [Batches(source, TRAIN, order, 6, rank=r, world=3, drop_last=True, max_unreadable=0.9)[0] for r in range(3)]
-    assert np.array_equal(joined(parts).pixels, of_one.pixels)
+    assert np.array_equal(concatenated(parts).pixels, of_one.pixels)
 
 
 def test_evaluation_leaves_an_unreadable_image_out(tmp_path: Path) -> None:
@@ -171,7 +171,7 @@ def test_more_unreadable_images_than_allowed_stop_the_run(tmp_path: Path, worker
         list(prefetch(batches(source, 4, max_unreadable=0.05), workers=workers))
 
 
-def test_one_of_a_handful_may_be_unreadable_but_none_where_the_share_is_zero(tmp_path: Path) -> None:
+def test_one_of_a_handful_may_be_unreadable_but_none_where_the_fraction_is_zero(tmp_path: Path) -> None:
     source = spoilt(tmp_path, 2, each=3)
     assert list(prefetch(batches(source, 4, max_unreadable=0.05)))
     with pytest.raises(DataError, match="1 of 9 images"):
@@ -180,9 +180,9 @@ def test_one_of_a_handful_may_be_unreadable_but_none_where_the_share_is_zero(tmp
 
 def test_a_source_of_unreadable_images_ends_at_once(tmp_path: Path) -> None:
     source = spoilt(tmp_path, *range(9), each=3)
-    for share in (0.05, 1.0):
+    for fraction in (0.05, 1.0):
         with pytest.raises(DataError, match="images cannot be read"):
-            list(prefetch(batches(source, 4, max_unreadable=share)))
+            list(prefetch(batches(source, 4, max_unreadable=fraction)))
 
 
 # ends
@@ -212,34 +212,34 @@ def test_an_error_in_the_background_is_raised_here_with_its_type(source: Source,
 @pytest.mark.parametrize("workers", [0, 2])
 def test_closing_early_ends_threads_and_processes(source: Source, workers: int) -> None:
     before = children()
-    found = prefetch(batches(source, 4), workers=workers)
-    next(found)
+    stream = prefetch(batches(source, 4), workers=workers)
+    next(stream)
     assert gossamer_threads() == ["gossamer-batches"] if workers == 0 else len(children() - before) == 2
-    found.close()
+    stream.close()
     assert not gossamer_threads() and until(lambda: children() <= before)
 
 
 def test_a_generator_that_is_dropped_ends_its_thread(source: Source) -> None:
-    found = prefetch(batches(source, 4))
-    next(found)
-    del found
+    stream = prefetch(batches(source, 4))
+    next(stream)
+    del stream
     assert until(lambda: not gossamer_threads())
 
 
-def test_no_more_is_prepared_ahead_than_asked_for(source: Source) -> None:
-    taken: list[int] = []
+def test_no_more_is_prepared_ahead_than_the_setting(source: Source) -> None:
+    loaded: list[int] = []
 
     class Counting(Batches):
         def load(self, step: int, halted: Callable[[], bool]) -> Batch:
-            taken.append(step)
+            loaded.append(step)
             return super().load(step, halted)
 
-    found = prefetch(Counting(source, TRAIN, source.order(0, 0), 4), ahead=3)
-    next(found)
-    assert until(lambda: len(taken) == 4)
+    stream = prefetch(Counting(source, TRAIN, source.order(0, 0), 4), ahead=3)
+    next(stream)
+    assert until(lambda: len(loaded) == 4)
     time.sleep(0.1)
-    assert len(taken) == 4
-    found.close()
+    assert len(loaded) == 4
+    stream.close()
 
 
 def test_ctrl_c_reaches_a_caller_who_waits(source: Source) -> None:
@@ -272,8 +272,8 @@ from gossamer.images.preprocess import Preprocess
 source = open_source(sys.argv[1], ("class0", "class1", "class2"))
 # batches of some megabytes, so that workers are caught while they write into a full pipe
 transform = EvalTransform(Preprocess((512, 512)))
-found = prefetch(Batches(source, transform, np.arange(len(source)).repeat(200), 8), workers=2)
-next(found)
+stream = prefetch(Batches(source, transform, np.arange(len(source)).repeat(200), 8), workers=2)
+next(stream)
 print(*(child.pid for child in multiprocessing.active_children()), flush=True)
 time.sleep(100)
 """
@@ -285,12 +285,12 @@ def test_a_killed_parent_leaves_no_worker_behind(tmp_path: Path) -> None:
     with subprocess.Popen([sys.executable, "-c", PARENT, str(root)], stdout=subprocess.PIPE, text=True) as parent:
         assert parent.stdout is not None
         workers = [int(number) for number in parent.stdout.readline().split()]
-        assert len(workers) == 2 and all(alive(number) for number in workers)
+        assert len(workers) == 2 and all(is_running(number) for number in workers)
         parent.kill()
-    assert until(lambda: not any(alive(number) for number in workers), seconds=10)
+    assert until(lambda: not any(is_running(number) for number in workers), seconds=10)
 
 
-def alive(number: int) -> bool:
+def is_running(number: int) -> bool:
     try:
         return Path(f"/proc/{number}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
     except FileNotFoundError:

@@ -25,11 +25,11 @@ def lay_out(root: Path, files: dict[str, str]) -> Path:
 
 
 def test_it_says_what_matters_and_is_plain_json() -> None:
-    found = json.loads(json.dumps(machine.describe()))
-    assert found["cpu"] and found["cores"] >= 1
-    assert found["python"] == platform.python_version()
-    assert found["versions"]["numpy"] == np.__version__
-    assert found["memory_bytes"] is None or found["memory_bytes"] > 1 << 20
+    facts = json.loads(json.dumps(machine.describe()))
+    assert facts["cpu"] and facts["cores"] >= 1
+    assert facts["python"] == platform.python_version()
+    assert facts["versions"]["numpy"] == np.__version__
+    assert facts["memory_bytes"] is None or facts["memory_bytes"] > 1 << 20
 
 
 def test_it_names_no_host_user_or_folder() -> None:
@@ -40,8 +40,8 @@ def test_it_names_no_host_user_or_folder() -> None:
 
 def test_processor_and_instruction_sets_come_from_cpuinfo(tmp_path: Path) -> None:
     text = "processor\t: 0\nmodel name\t: Fast  CPU @ 3 GHz\nflags\t\t: fpu avx2 avx512f amx_tile\n\nprocessor\t: 1\n"
-    found = machine.describe(lay_out(tmp_path, {"proc/cpuinfo": text}))
-    assert (found["cpu"], found["isa"]) == ("Fast CPU @ 3 GHz", ["avx2", "avx512f", "amx_tile"])
+    facts = machine.describe(lay_out(tmp_path, {"proc/cpuinfo": text}))
+    assert (facts["cpu"], facts["isa"]) == ("Fast CPU @ 3 GHz", ["avx2", "avx512f", "amx_tile"])
 
 
 def test_arm_is_understood(tmp_path: Path) -> None:
@@ -50,9 +50,9 @@ def test_arm_is_understood(tmp_path: Path) -> None:
 
 
 def test_what_the_system_does_not_say_is_none(tmp_path: Path) -> None:
-    found = machine.describe(tmp_path)
-    assert found["isa"] is None and found["cpu_quota"] is None and found["memory_limit_bytes"] is None
-    assert found["cpu"]
+    facts = machine.describe(tmp_path)
+    assert facts["isa"] is None and facts["cpu_quota"] is None and facts["memory_limit_bytes"] is None
+    assert facts["cpu"]
 
 
 @pytest.mark.parametrize(
@@ -86,8 +86,8 @@ def test_what_the_system_does_not_say_is_none(tmp_path: Path) -> None:
     ],
 )
 def test_limits_of_control_groups(tmp_path: Path, files: dict[str, str], quota: float, memory: int | None) -> None:
-    found = machine.describe(lay_out(tmp_path, files))
-    assert (found["cpu_quota"], found["memory_limit_bytes"]) == (quota, memory)
+    facts = machine.describe(lay_out(tmp_path, files))
+    assert (facts["cpu_quota"], facts["memory_limit_bytes"]) == (quota, memory)
 
 
 def test_usable_cores_stay_within_affinity_and_quota(tmp_path: Path) -> None:

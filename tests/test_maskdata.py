@@ -22,7 +22,7 @@ from gossamer.data.open import apply_split, open_source
 from gossamer.data.split import split_rows
 from gossamer.errors import DataError, ImageError, SettingsError
 from gossamer.images.preprocess import Preprocess
-from gossamer.predictions import masks as answers
+from gossamer.predictions import masks as mask_predictions
 from gossamer.tasks.segmentation import losses
 from gossamer.tasks.segmentation.augment import SegmentTransform
 from gossamer.tasks.segmentation.heads import Segmenter
@@ -61,7 +61,7 @@ def encoded(pixels: np.ndarray, kind: str = "PNG") -> bytes:
 @pytest.mark.parametrize("resize", ["squash", "pad"])
 @pytest.mark.parametrize("size", [(40, 64), (21, 13)])
 def test_image_and_mask_move_as_one(resize: str, size: tuple[int, int]) -> None:
-    """With the nearest pixel taken for both, each pixel of the result shows its own class, or the page."""
+    """With the nearest pixel for both, each pixel of the result shows its own class, or the page."""
     truth = RNG.integers(0, 20, size, dtype=np.uint8)
     pixels = np.repeat(truth[..., None] * 10, 3, axis=2)
     preprocess = Preprocess((32, 48), resize=resize, interpolation="nearest", mean=(0.99,) * 3)
@@ -87,10 +87,10 @@ def test_at_scale_one_training_sees_what_deployment_sees() -> None:
     transform = SegmentTransform(preprocess, scale=(1, 1), flip=0)
     image, target = transform.joint(encoded(pixels), mask(1, height=60, width=80), np.random.default_rng(0))
     inner = np.flatnonzero(target[0] != 255)
-    whole = preprocess.pixels(pixels)
+    deployed = preprocess.pixels(pixels)
     start = (48 - len(inner)) // 2
-    assert (image[:, inner] == whole[:, start : start + len(inner)]).all()
-    assert (image[target == 255] == whole[0, 0]).all()
+    assert (image[:, inner] == deployed[:, start : start + len(inner)]).all()
+    assert (image[target == 255] == deployed[0, 0]).all()
 
 
 def test_a_jpeg_decoded_small_keeps_its_place() -> None:
@@ -149,7 +149,7 @@ def voc(root: Path) -> Path:
         save(root / "JPEGImages" / f"{index}.jpg", random_pixels())
         if index < 5:
             image = Image.fromarray(mask(0, 1, 2, 255))
-            image.putpalette(np.vstack([[[0, 0, 0]], answers.palette(255)]).astype(np.uint8).ravel().tolist())
+            image.putpalette(np.vstack([[[0, 0, 0]], mask_predictions.palette(255)]).astype(np.uint8).ravel().tolist())
             path = root / "SegmentationClass" / f"{index}.png"
             path.parent.mkdir(exist_ok=True)
             image.save(path)
@@ -238,7 +238,7 @@ def test_validation_data_may_lie_elsewhere(tmp_path: Path) -> None:
         open_masks(root, val=other)
 
 
-def test_a_saved_split_is_found_again(tmp_path: Path) -> None:
+def test_a_saved_split_is_restored(tmp_path: Path) -> None:
     for index in range(6):
         save(tmp_path / "images" / f"{index}.png", random_pixels())
         save(tmp_path / "masks" / f"{index}.png", mask(0, 1))
@@ -276,7 +276,7 @@ def test_pixels_of_each_class_are_counted(tmp_path: Path) -> None:
     assert pixel_counts(data.train) == [12, 24, 12]
 
 
-def test_what_lies_alone_is_noted(tmp_path: Path) -> None:
+def test_images_and_masks_without_a_partner_are_noted(tmp_path: Path) -> None:
     folder(tmp_path, 3)
     save(tmp_path / "train/images/lonely.png", random_pixels())
     save(tmp_path / "train/masks/forgotten.png", mask(0, 1))
@@ -308,7 +308,7 @@ BAD_MASKS: dict[str, tuple[Callable[[Path], object], str]] = {
     "a JPEG": (_jpeg, "is a JPEG file"),
     "empty": (lambda root: (root / "train/masks/0.png").write_bytes(b""), "is empty"),
     "cut off": (lambda root: (root / "train/masks/0.png").write_bytes(encoded(mask(0, 1))[:60]), "0.png"),
-    "no picture": (lambda root: (root / "train/masks/0.png").write_text("hello"), "not an image"),
+    "no image": (lambda root: (root / "train/masks/0.png").write_text("hello"), "not an image"),
     "gone": (lambda root: (root / "train/masks/0.png").unlink(), "No such file"),
     "of a damaged image": (lambda root: (root / "train/images/0.png").write_bytes(b"x"), "images/0.png"),
     "of odd pixels": (
@@ -342,7 +342,7 @@ def test_a_mask_is_as_upright_as_its_image(tmp_path: Path) -> None:
     assert data.train.targets.read(0).shape == (8, 6)
 
 
-def test_a_colour_that_is_not_listed_is_said(tmp_path: Path) -> None:
+def test_a_colour_that_is_not_listed_is_reported(tmp_path: Path) -> None:
     folder(tmp_path, 2)
     (tmp_path / "classes.txt").write_text("a 0 0 0\nb 1 2 3\nc 200 0 0\n")
     save(tmp_path / "train/masks/0.png", np.full((6, 8, 3), (1, 2, 4)))
@@ -450,15 +450,17 @@ def test_no_json_breaks_the_parser(values: Any) -> None:
 @given(st.lists(st.sampled_from("abcdefgh"), min_size=2, unique=True), st.none() | st.integers(0, 9))
 def test_every_value_has_a_class_or_is_ignored(names: list[str], ignore: int | None) -> None:
     entries = label_maps.numbered(len(names), ignore, names)
-    found = label_maps.label_map_of(entries, ignore)
-    assert found.classes == tuple(names)
+    label_map = label_maps.label_map_of(entries, ignore)
+    assert label_map.classes == tuple(names)
     for value in range(len(entries)):
-        index = int(found.indices[value])
-        assert (value == ignore) == (index == answers.IGNORED)
+        index = int(label_map.indices[value])
+        assert (value == ignore) == (index == mask_predictions.IGNORED)
         assert value == ignore or index == value - (ignore is not None and ignore < value)
-    turned = found.ordered(names[::-1])
-    kept = found.indices[(found.indices >= 0) & (found.indices != answers.IGNORED)]
-    assert [names[::-1][i] for i in turned.indices[: len(entries)] if i != answers.IGNORED] == [names[i] for i in kept]
+    turned = label_map.ordered(names[::-1])
+    kept = label_map.indices[(label_map.indices >= 0) & (label_map.indices != mask_predictions.IGNORED)]
+    assert [names[::-1][i] for i in turned.indices[: len(entries)] if i != mask_predictions.IGNORED] == [
+        names[i] for i in kept
+    ]
 
 
 # a real data set

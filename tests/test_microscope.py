@@ -32,15 +32,19 @@ onnx = pytest.importorskip("onnx")
 
 @pytest.mark.parametrize("name", list_models())
 def test_the_sum_is_half_of_what_torch_counts(name: str) -> None:
-    found = inspect(name)
+    inspection = inspect(name)
     with torch.device("meta"):
         model = create_model(name).eval()
     with FlopCounterMode(display=False) as counter:
         model(torch.empty(1, 3, *NETWORKS[name].input[1:], device="meta"))
-    assert found.cost.macs * 2 == counter.get_total_flops()
-    assert found.cost.macs == sum(row.macs or 0 for row in found.rows)
-    assert found.cost.params == sum(row.params for row in found.rows) == sum(p.numel() for p in model.parameters())
-    assert found.cost.unknown == {}
+    assert inspection.cost.macs * 2 == counter.get_total_flops()
+    assert inspection.cost.macs == sum(row.macs or 0 for row in inspection.rows)
+    assert (
+        inspection.cost.params
+        == sum(row.params for row in inspection.rows)
+        == sum(p.numel() for p in model.parameters())
+    )
+    assert inspection.cost.unknown == {}
 
 
 # MobileNetV2, table 2: t, c, n, s
@@ -48,10 +52,10 @@ TABLE_2 = [(1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 3
 
 
 def test_mobilenet_v2_has_the_papers_17_bottlenecks_at_the_papers_cost() -> None:
-    found = inspect("mobilenet_v2")
+    inspection = inspect("mobilenet_v2")
     costs: dict[str, int] = {}
     shapes: dict[str, tuple[int, ...]] = {}
-    for row in found.rows:
+    for row in inspection.rows:
         if row.stage.startswith("stages."):
             block = ".".join(row.name.split(".")[:3])
             costs[block] = costs.get(block, 0) + (row.macs or 0)
@@ -113,16 +117,16 @@ def test_the_receptive_field_is_what_a_gradient_reaches() -> None:
 
 
 def test_a_row_takes_the_norm_and_the_activation_behind_it() -> None:
-    found = inspect("resnet18")
-    whats = {row.name: row.what for row in found.rows}
+    inspection = inspect("resnet18")
+    whats = {row.name: row.what for row in inspection.rows}
     assert whats["stem"] == "conv 7x7 /2 + norm + relu"
     assert whats["stages.0.pool"] == "max pool"
     assert whats["head.classifier"] == "linear"
     assert whats["stages.0.0"] == "add + relu"
-    (add,) = [row for row in found.rows if row.name == "stages.0.0"]
+    (add,) = [row for row in inspection.rows if row.name == "stages.0.0"]
     assert len(add.inputs) == 2  # the shortcut and the branch
-    assert {share["params"] for share in found.stages.values()} and abs(
-        sum(share["macs"] or 0 for share in found.stages.values()) - 1
+    assert {share["params"] for share in inspection.stages.values()} and abs(
+        sum(share["macs"] or 0 for share in inspection.stages.values()) - 1
     ) < 1e-9
 
 
@@ -131,10 +135,12 @@ def test_an_operation_without_formula_is_listed_and_never_zero() -> None:
         def forward(self, x: torch.Tensor) -> torch.Tensor:
             return torch.fft.fft(x).real + torch.special.i0(x)
 
-    found = inspect(Foreign(), (3, 8, 8))
-    assert found.cost.unknown
-    assert any(row.macs is None and row.intensity is None for row in found.rows)
-    assert "not counted" in layer_table(found) and all(name in layer_table(found) for name in found.cost.unknown)
+    inspection = inspect(Foreign(), (3, 8, 8))
+    assert inspection.cost.unknown
+    assert any(row.macs is None and row.intensity is None for row in inspection.rows)
+    assert "not counted" in layer_table(inspection) and all(
+        name in layer_table(inspection) for name in inspection.cost.unknown
+    )
 
 
 @pytest.fixture(scope="module")
@@ -176,36 +182,38 @@ def test_every_operator_of_a_quantised_file_is_counted(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["mobilenetv1_025", "shufflenet_v2_x0_5"])
 def test_measured_rows_have_times_that_add_up(name: str) -> None:
-    found = inspect(name, (3, 64, 64), measure=True)
-    assert found.timing is not None and found.timing.threads == 1
-    timed = [row for row in found.rows if row.ms is not None]
-    assert len(timed) == len(found.rows)
+    inspection = inspect(name, (3, 64, 64), measure=True)
+    assert inspection.timing is not None and inspection.timing.threads == 1
+    timed = [row for row in inspection.rows if row.ms is not None]
+    assert len(timed) == len(inspection.rows)
     assert all(row.ms_low <= row.ms <= row.ms_high for row in timed)  # type: ignore[operator]
-    assert sum(row.ms or 0 for row in timed) + sum(found.timing.own.values()) == pytest.approx(found.timing.sum_ms)
-    assert "one call" in layer_table(found)
+    assert sum(row.ms or 0 for row in timed) + sum(inspection.timing.own.values()) == pytest.approx(
+        inspection.timing.sum_ms
+    )
+    assert "one call" in layer_table(inspection)
 
 
 def test_an_onnx_file_is_timed_by_its_nodes(file: Path) -> None:
     pytest.importorskip("onnxruntime")
-    found = inspect(file, measure=True)
-    assert found.timing is not None and found.timing.runtime.startswith("onnxruntime")
-    convolutions = [row for row in found.rows if "conv" in row.what or "depthwise" in row.what]
+    inspection = inspect(file, measure=True)
+    assert inspection.timing is not None and inspection.timing.runtime.startswith("onnxruntime")
+    convolutions = [row for row in inspection.rows if "conv" in row.what or "depthwise" in row.what]
     assert sum(row.ms is not None for row in convolutions) > 0.9 * len(convolutions)
 
 
 @pytest.mark.parametrize("name", ["mobilenet_v2", "densenet121", "googlenet", "shufflenet_v2_x1_0"])
 def test_the_page_draws_each_row_once_and_fetches_nothing(name: str) -> None:
-    found = inspect(name)
-    boxes = layout(found.rows)
-    assert len({(box.x, box.y) for box in boxes}) == len(found.rows)
+    inspection = inspect(name)
+    boxes = layout(inspection.rows)
+    assert len({(box.x, box.y) for box in boxes}) == len(inspection.rows)
     for a, b in itertools.pairwise(boxes):
         assert abs(a.x - b.x) >= WIDTH or abs(a.y - b.y) >= HEIGHT
-    for row, box in zip(found.rows, boxes):
+    for row, box in zip(inspection.rows, boxes):
         assert all(boxes[index].y < box.y for index in row.inputs if index >= 0)
-    page = inspection_html(found)
-    assert page.count("<g>") == len(found.rows) == page.count("<tr>") - 1
+    page = inspection_html(inspection)
+    assert page.count("<g>") == len(inspection.rows) == page.count("<tr>") - 1
     assert not re.search(r"src=|href=|@import|url\(", page)
-    assert f"{found.cost.macs:,}" in page
+    assert f"{inspection.cost.macs:,}" in page
 
 
 def test_names_in_a_page_are_escaped() -> None:
@@ -237,7 +245,7 @@ def test_the_commands_answer_in_json_and_text(capsys: pytest.CaptureFixture[str]
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
         (["inspect", "mobilenet_v9"], "mobilenet_v2"),
         (["inspect", "nowhere.onnx"], "no such file"),
@@ -247,10 +255,10 @@ def test_the_commands_answer_in_json_and_text(capsys: pytest.CaptureFixture[str]
         (["compare", "mobilenet_v2", "resnet18", "--plot", "a.gif"], "allowed: .svg"),
     ],
 )
-def test_bad_targets_are_one_line(arguments: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_bad_targets_are_one_line(arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(arguments) == 2
     out, err = capsys.readouterr()
-    assert err.count("\n") == 1 and said in err and not out
+    assert err.count("\n") == 1 and message in err and not out
 
 
 def test_broken_and_misfit_onnx_files_are_one_line(file: Path, tmp_path: Path) -> None:
@@ -267,7 +275,7 @@ def candidate(name: str, accuracy: float | None, ms: float | None, macs: int) ->
 
 
 def test_the_front_is_what_nothing_beats() -> None:
-    found = _marked(
+    inspection = _marked(
         [
             candidate("fast", 0.5, 1.0, 9),
             candidate("slow and worse", 0.4, 2.0, 1),
@@ -277,7 +285,7 @@ def test_the_front_is_what_nothing_beats() -> None:
         ],
         "ms",
     )
-    assert [one.front for one in found] == [True, False, True, False, None]
+    assert [one.front for one in inspection] == [True, False, True, False, None]
 
 
 def test_a_comparison_is_drawn(tmp_path: Path) -> None:
@@ -296,9 +304,9 @@ def test_an_inspection_names_its_target() -> None:
 @pytest.mark.parametrize("channels", [1, 3, 4])
 def test_an_onnx_file_of_channels_last_is_counted_by_its_channels(tmp_path: Path, channels: int) -> None:
     """Height and width are open: the axis of 1, 3 or 4 after them is no side."""
-    found = read_graph(small_file(tmp_path, ["N", "H", "W", channels], channels, layers=2))
-    assert found.values[found.inputs[0]].shape == (1, 224, 224, channels)
-    assert found.values[found.outputs[0]].shape == (1, 8, 220, 220)
+    inspection = read_graph(small_file(tmp_path, ["N", "H", "W", channels], channels, layers=2))
+    assert inspection.values[inspection.inputs[0]].shape == (1, 224, 224, channels)
+    assert inspection.values[inspection.outputs[0]].shape == (1, 8, 220, 220)
 
 
 @pytest.mark.parametrize(("side", "layers"), [(8, 5), (2, 1), (10, 6)])

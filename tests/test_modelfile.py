@@ -83,7 +83,7 @@ def test_rule_03_it_is_an_onnx_model() -> None:
     refused(3)
 
 
-def test_rule_04_no_tensor_lies_elsewhere() -> None:
+def test_rule_04_no_tensor_is_in_another_file() -> None:
     refused(4)
 
 
@@ -91,7 +91,7 @@ def test_rule_05_tensors_have_the_size_of_their_shape() -> None:
     refused(5)
 
 
-def test_rule_06_values_are_made_once_before_their_use() -> None:
+def test_rule_06_values_are_computed_once_before_their_use() -> None:
     refused(6)
 
 
@@ -123,7 +123,7 @@ def test_rule_09_no_entry_may_be_missing(key: str) -> None:
         parse_model_file(make.file(without=key))
 
 
-def test_rule_10_the_seal_is_last_and_right() -> None:
+def test_rule_10_the_digest_is_last_and_right() -> None:
     refused(10)
 
 
@@ -238,10 +238,10 @@ def test_tensors_read_as_the_onnx_package_reads_them(kind: int, values: Any, raw
     flat = values.tobytes() if raw else values.ravel().tolist()
     model = onnx.load_from_string(PLAIN)
     model.graph.initializer.append(onnx.helper.make_tensor("t", kind, values.shape, flat, raw=raw))
-    found = parse_model_file(model.SerializeToString()).onnx.tensors["t"]
-    assert found is not None and found.dtype == values.dtype
-    np.testing.assert_array_equal(found, onnx.numpy_helper.to_array(model.graph.initializer[-1]))
-    np.testing.assert_array_equal(found, values)
+    tensor = parse_model_file(model.SerializeToString()).onnx.tensors["t"]
+    assert tensor is not None and tensor.dtype == values.dtype
+    np.testing.assert_array_equal(tensor, onnx.numpy_helper.to_array(model.graph.initializer[-1]))
+    np.testing.assert_array_equal(tensor, values)
 
 
 def test_a_tensor_type_that_numpy_lacks_is_left_to_the_runtimes() -> None:
@@ -258,9 +258,9 @@ def test_attributes_read_as_the_onnx_package_writes_them() -> None:
     wanted = {"i": -3, "f": 0.25, "s": b"text", "ints": [1, -2, 3], "floats": [0.5, -1.5], "strings": [b"a", b"bc"]}
     model.graph.node[0].attribute.extend(onnx.helper.make_attribute(name, value) for name, value in wanted.items())
     model.graph.node[0].attribute.append(onnx.helper.make_attribute("t", onnx.numpy_helper.from_array(make.BIAS)))
-    found = parse_model_file(model.SerializeToString()).onnx.nodes[0].attributes
-    np.testing.assert_array_equal(found.pop("t"), make.BIAS)
-    assert found == wanted
+    attributes = parse_model_file(model.SerializeToString()).onnx.nodes[0].attributes
+    np.testing.assert_array_equal(attributes.pop("t"), make.BIAS)
+    assert attributes == wanted
 
 
 @given(st.integers(0, 2**64 - 1), st.binary(max_size=5))
@@ -273,20 +273,20 @@ def test_numbers_of_any_length_read_back(number: int, rest: bytes) -> None:
 
 
 def metadata(**changes: Any) -> ModelMetadata:
-    found = parse_model_file(GOOD).metadata
-    assert found is not None
-    return replace(found, **changes)
+    good = parse_model_file(GOOD).metadata
+    assert good is not None
+    return replace(good, **changes)
 
 
-def test_a_card_written_reads_back_equal(tmp_path: Path) -> None:
+def test_written_metadata_read_back_equal(tmp_path: Path) -> None:
     names = ("Katze 🐈", 'quote " and \\ slash')
     wanted = metadata(
         heads=(OutputHead("classify", names),),
         provenance={"metrics": {"accuracy": 0.123456789012345}, "list": [1, None, True]},
     )
     write_bytes(tmp_path / "m.onnx", model_file_bytes(PLAIN, wanted))
-    found = read_model_file(tmp_path / "m.onnx").metadata
-    assert found is not None and found.to_json() == wanted.to_json() and found.classes == names
+    back = read_model_file(tmp_path / "m.onnx").metadata
+    assert back is not None and back.to_json() == wanted.to_json() and back.classes == names
 
 
 def test_grey_pixels_keep_their_channel_axis() -> None:
@@ -301,17 +301,17 @@ def test_grey_pixels_keep_their_channel_axis() -> None:
     check = CheckInput(pixels, np.array([1, 2], np.float32))
     image = CheckImage("grey", make.png(pixels), pixels)
     data = model_file_bytes(body, metadata(preprocess=preprocess, checks=(check,), images=(image,)))
-    found = parse_model_file(data).metadata
-    assert found is not None and found.checks[0].pixels.shape == (8, 8, 1)
-    np.testing.assert_array_equal(found.checks[0].pixels, pixels)
+    back = parse_model_file(data).metadata
+    assert back is not None and back.checks[0].pixels.shape == (8, 8, 1)
+    np.testing.assert_array_equal(back.checks[0].pixels, pixels)
 
 
-def test_writing_over_an_older_card_replaces_it_and_leaves_the_rest_byte_for_byte() -> None:
-    foreign = PLAIN + make.entry("author", "someone")
-    once = model_file_bytes(foreign, metadata(licence="MIT"))
+def test_new_metadata_replace_the_old_and_leave_the_rest_byte_for_byte() -> None:
+    plain = PLAIN + make.entry("author", "someone")
+    once = model_file_bytes(plain, metadata(licence="MIT"))
     twice = model_file_bytes(once, metadata())
-    assert twice == model_file_bytes(foreign, metadata())
-    assert twice.startswith(foreign) and without_metadata(twice) == foreign
+    assert twice == model_file_bytes(plain, metadata())
+    assert twice.startswith(plain) and without_metadata(twice) == plain
     assert dict(parse_model_file(twice).onnx.metadata)["author"] == "someone"
 
 
@@ -360,9 +360,9 @@ def test_a_file_that_another_tool_has_rewritten_is_refused() -> None:
 
 
 @st.composite
-def mutated(draw: st.DrawFn, whole: bytes) -> bytes:
-    """`whole` with bytes changed, taken out, doubled, put in or cut off."""
-    data = bytearray(whole)
+def mutated(draw: st.DrawFn, content: bytes) -> bytes:
+    """`content` with bytes changed, removed, doubled, inserted or cut off."""
+    data = bytearray(content)
     for _ in range(draw(st.integers(1, 4))):
         at = draw(st.integers(0, max(0, len(data) - 1)))
         length = draw(st.integers(1, 16))

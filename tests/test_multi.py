@@ -1,4 +1,4 @@
-"""Several heads: transforms, losses of images that lack labels, scores, and whole runs."""
+"""Several heads: transforms, losses of images that lack labels, scores, and complete runs."""
 
 from __future__ import annotations
 
@@ -71,15 +71,15 @@ def test_boxes_and_masks_go_where_the_pixels_go() -> None:
     data = _png(image)
     seen = set()
     for seed in range(12):
-        pixels, found = PlacedLabels(preprocess, settings, ["b"], ["m"]).joint(
+        pixels, labels = PlacedLabels(preprocess, settings, ["b"], ["m"]).joint(
             data, {"b": boxes, "m": mask, "c": 1}, np.random.default_rng(seed)
         )
         rows, columns = np.nonzero(pixels[..., 0] > 127)
-        assert found["b"].boxes[0].tolist() == [columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]
-        assert ((found["m"] == 1) == (pixels[..., 0] > 127)).all()
-        assert (found["m"] == 255).sum() == 32 * 16  # the padding
-        assert found["c"] == 1
-        seen.add(tuple(found["b"].boxes[0].tolist()))
+        assert labels["b"].boxes[0].tolist() == [columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]
+        assert ((labels["m"] == 1) == (pixels[..., 0] > 127)).all()
+        assert (labels["m"] == 255).sum() == 32 * 16  # the padding
+        assert labels["c"] == 1
+        seen.add(tuple(labels["b"].boxes[0].tolist()))
     assert seen == {(8, 12, 16, 20), (16, 12, 24, 20)}  # the block is in the middle of the height
 
 
@@ -113,8 +113,8 @@ def _png(pixels: np.ndarray) -> bytes:
 def test_an_image_without_the_label_adds_nothing() -> None:
     outputs = torch.tensor([[1.0], [math.inf], [3.0]], requires_grad=True)
 
-    def loss(found: dict[str, torch.Tensor], labels: list[Any]) -> torch.Tensor:
-        return (found["values"][:, 0] - torch.tensor(labels)).square()
+    def loss(outputs: dict[str, torch.Tensor], labels: list[Any]) -> torch.Tensor:
+        return (outputs["values"][:, 0] - torch.tensor(labels)).square()
 
     values = of_known(loss, {"values": outputs}, [2.0, None, 1.0])
     assert values.tolist() == [1, 0, 4]
@@ -125,7 +125,7 @@ def test_an_image_without_the_label_adds_nothing() -> None:
 
 def test_a_batch_without_any_label_keeps_the_graph() -> None:
     outputs = torch.full((2, 3), math.nan, requires_grad=True)
-    values = of_known(lambda found, labels: torch.ones(2), {"logits": outputs}, [None, None])
+    values = of_known(lambda outputs, labels: torch.ones(2), {"logits": outputs}, [None, None])
     values.mean().backward()
     assert values.tolist() == [0, 0]
     assert outputs.grad is not None
@@ -146,15 +146,15 @@ def test_the_score_is_the_mean_of_the_heads_over_the_images_that_have_labels() -
     tags = [np.array([1, 0], np.float32), np.array([1, 1], np.float32), None]
     size = [np.array([10], np.float32), None, np.array([12], np.float32)]
     scorer.add(["a", "b", "c"], raw, [{"tags": t, "size": s} for t, s in zip(tags, size)], [WHOLE] * 3)
-    found = scorer.scores()
-    assert found.heads["tags"].names == ["a", "b"]
-    assert found.metrics["tags.map"] == 1
-    assert found.metrics["size.mae:mm"] == 2  # 10 is right, 8 should be 12
-    assert found.metrics["size.r2"] == 1 - 16 / 2
-    assert found.metrics["score"] == 0.5  # an r2 below 0 counts as 0
-    assert math.isnan(found.loss)
-    assert found.to_json()["heads"]["size"]["images"] == 2
-    assert "size:" in found.text()
+    scores = scorer.scores()
+    assert scores.heads["tags"].names == ["a", "b"]
+    assert scores.metrics["tags.map"] == 1
+    assert scores.metrics["size.mae:mm"] == 2  # 10 is right, 8 should be 12
+    assert scores.metrics["size.r2"] == 1 - 16 / 2
+    assert scores.metrics["score"] == 0.5  # an r2 below 0 counts as 0
+    assert math.isnan(scores.loss)
+    assert scores.to_json()["heads"]["size"]["images"] == 2
+    assert "size:" in scores.text()
 
 
 def test_scores_of_two_processes_are_those_of_one() -> None:
@@ -174,7 +174,7 @@ def test_scores_of_two_processes_are_those_of_one() -> None:
     assert parts[1].names == parts[0].names
 
 
-# whole runs
+# complete runs
 
 
 @pytest.mark.parametrize(
@@ -198,15 +198,15 @@ def test_scores_of_two_processes_are_those_of_one() -> None:
 def test_runs_that_are_refused(
     changes: dict[str, Any], error: type[Exception], match: str, shop: Path, tmp_path: Path
 ) -> None:
-    given = {**QUICK, "data": str(shop), "task": "multi", "heads": EVERY, "out": str(tmp_path / "run"), **changes}
+    values = {**QUICK, "data": str(shop), "task": "multi", "heads": EVERY, "out": str(tmp_path / "run"), **changes}
     with pytest.raises(error, match=match):
-        train(Settings(**given))
+        train(Settings(**values))
 
 
 @pytest.fixture(scope="module")
-def trained(shop: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+def finished(shop: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """The run folder of all kinds of heads, whose heads.yaml is gone, and its model file."""
-    folder = tmp_path_factory.mktemp("trained")
+    folder = tmp_path_factory.mktemp("finished")
     shutil.copy(shop / "heads.yaml", folder / "heads.yaml")
     heads = str(folder / "heads.yaml")
     run = train(
@@ -219,8 +219,8 @@ def trained(shop: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path,
     return run.path, folder / "model.onnx"
 
 
-def test_a_run_of_all_kinds_of_heads(trained: tuple[Path, Path]) -> None:
-    run, _ = trained
+def test_a_run_of_all_kinds_of_heads(finished: tuple[Path, Path]) -> None:
+    run, _ = finished
     row = gossamer.Run.open(run).metrics()[-1]
     main = ("colour.accuracy", "tags.map", "size.r2", "parts.map50", "places.miou", "who.recall1", "kind.accuracy:1")
     assert all(f"val_{name}" in row for name in main)
@@ -235,8 +235,8 @@ def test_a_run_of_all_kinds_of_heads(trained: tuple[Path, Path]) -> None:
     assert (evaluation["images"], training["images"]) == (counts["val"], counts["train"])
 
 
-def test_its_model_file_answers_everything_and_has_no_losses(trained: tuple[Path, Path], shop: Path) -> None:
-    _, file = trained
+def test_its_model_file_has_all_outputs_and_no_losses(finished: tuple[Path, Path], shop: Path) -> None:
+    _, file = finished
     graph = onnx.load(file).graph
     names = [value.name for value in graph.output]
     assert names[:8] == [
@@ -251,15 +251,15 @@ def test_its_model_file_answers_everything_and_has_no_losses(trained: tuple[Path
     ]
     assert not [value.name for value in graph.initializer if "head_losses" in value.name]
     verify_model(gossamer.load(file)).raise_if_failed()
-    answer = gossamer.load(file).predict(shop / "pics/00.png")
-    found = answer.to_json()
-    assert set(found) == {"source", "colour", "tags", "size", "parts", "places", "who", "kind"}
-    assert found["kind"]["classes"][0] in ("warm/red", "cold/green", "cold/blue")
-    assert 5 < found["size"]["values"]["across"] < 30  # in pixels, not in standard deviations
+    prediction = gossamer.load(file).predict(shop / "pics/00.png")
+    plain = prediction.to_json()
+    assert set(plain) == {"source", "colour", "tags", "size", "parts", "places", "who", "kind"}
+    assert plain["kind"]["classes"][0] in ("warm/red", "cold/green", "cold/blue")
+    assert 5 < plain["size"]["values"]["across"] < 30  # in pixels, not in standard deviations
 
 
 @pytest.mark.parametrize("weighting", ["fixed", "gradnorm"])
-def test_a_run_that_is_cut_goes_on_to_the_same_bits(
+def test_an_interrupted_run_resumes_to_the_same_bits(
     weighting: str, shop: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "heads.yaml").write_text(
@@ -267,7 +267,7 @@ def test_a_run_that_is_cut_goes_on_to_the_same_bits(
     )
     common = {**QUICK, "data": str(shop), "task": "multi", "head_weights": weighting, "save_steps": 1}
     common["heads"] = str(tmp_path / "heads.yaml")
-    whole = train(Settings(out=str(tmp_path / "whole"), **common))
+    uninterrupted = train(Settings(out=str(tmp_path / "uninterrupted"), **common))
     step, steps = trainer._step, 0
 
     def cut(*arguments: Any) -> None:
@@ -283,7 +283,7 @@ def test_a_run_that_is_cut_goes_on_to_the_same_bits(
     monkeypatch.setattr(trainer, "_step", step)
     (tmp_path / "heads.yaml").unlink()
     gossamer.resume(tmp_path / "cut")
-    assert same(weights(whole.path), weights(tmp_path / "cut"))
+    assert same(weights(uninterrupted.path), weights(tmp_path / "cut"))
 
 
 @pytest.mark.parametrize(
@@ -310,8 +310,8 @@ def test_the_tasks_of_one_head(
     ).scores()
     assert len(scores.names) == 24
     assert scores.metrics[metric] > 0
-    found = model.predict(shop / "pics/00.png").to_json()
-    assert set(found["all_scores" if task == "multilabel" else "values"]) == set(names)
+    plain = model.predict(shop / "pics/00.png").to_json()
+    assert set(plain["all_scores" if task == "multilabel" else "values"]) == set(names)
 
 
 def test_one_head_may_have_a_name(shop: Path, tmp_path: Path) -> None:
@@ -330,8 +330,8 @@ def test_a_backbone_of_timm(shop: Path) -> None:
     task = task_of("multi")(data.classes, task_of("multi").resolve(settings, data))
     model = task.build()
     assert isinstance(model, MultiNetwork)
-    found = model.eval()(torch.zeros(2, 3, 32, 32))
-    assert {name: tuple(value.shape[1:]) for name, value in found.items() if not name.startswith("parts")} == {
+    outputs = model.eval()(torch.zeros(2, 3, 32, 32))
+    assert {name: tuple(value.shape[1:]) for name, value in outputs.items() if not name.startswith("parts")} == {
         "colour.logits": (3,),
         "tags.logits": (2,),
         "size.values": (2,),
@@ -340,17 +340,17 @@ def test_a_backbone_of_timm(shop: Path) -> None:
         "kind.logits": (3,),
     }
     anchors = AnchorSpec.from_json(task.heads()[3].options["anchors"])
-    assert found["parts.deltas"].shape == (2, anchors.count, 4)
+    assert outputs["parts.deltas"].shape == (2, anchors.count, 4)
 
 
-def test_every_parameter_has_a_gradient_whatever_a_batch_lacks(shop: Path) -> None:
+def test_every_parameter_has_a_gradient_without_some_labels(shop: Path) -> None:
     settings = Settings(data=str(shop), task="multi", heads=EVERY, width=0.1, input="32", small_input=True)
     data = task_of("multi").open_data(settings)
     task = task_of("multi")(data.classes, task_of("multi").resolve(settings, data))
     model = task.build().train()
-    lacking = [dict.fromkeys((spec.name for spec in parse_heads(EVERY)), None) | {"colour": 1}] * 4
+    labels = [dict.fromkeys((spec.name for spec in parse_heads(EVERY)), None) | {"colour": 1}] * 4
     images = torch.randn(4, 3, 32, 32)
-    task.loss(model(images), lacking, images).mean().backward()
+    task.loss(model(images), labels, images).mean().backward()
     assert not [name for name, parameter in model.named_parameters() if parameter.grad is None]
 
 

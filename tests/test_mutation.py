@@ -1,4 +1,4 @@
-"""The mutants that `make mutate` makes, and which of them the tests would be asked about."""
+"""The mutants that `make mutate` makes, and which tests run on them."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ LEFT_ALONE = (
 
 
 @pytest.mark.parametrize("source", CHANGES)
-def test_every_kind_of_change_is_made(source: str) -> None:
+def test_every_kind_of_mutant_is_drawn(source: str) -> None:
     changed = {ast.unparse(ast.parse(m.apply(source.encode()))) for m in mutants("x.py", source)}
     assert changed == {ast.unparse(ast.parse(text)) for text in CHANGES[source]}
 
@@ -103,9 +103,7 @@ def unused():
 """
 
 
-def test_what_is_executed_at_import_is_given_the_tests_of_its_users(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_is_executed_at_import_has_the_tests_of_its_users(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from tests.mutation import choose
 
     file = "src/gossamer/room.py"

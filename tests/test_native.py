@@ -31,7 +31,7 @@ from gossamer.export.convert import to_onnx
 from gossamer.modelfile.metadata import parse_model_file
 from gossamer.networks import create_model
 from gossamer.runtime import native
-from tests.runs import CPU_FLAGS, SOURCES, skip_where_lacking, with_isa
+from tests.runs import CPU_FLAGS, SOURCES, skip_without, with_isa
 from tests.test_export import randomised
 
 onnxruntime = pytest.importorskip("onnxruntime")
@@ -115,7 +115,7 @@ def compiled(model: nn.Module, folder: Path, size: tuple[int, int], channels: in
     return onnx, out
 
 
-def answers(onnx: Path, batch: NDArray[np.float32]) -> NDArray[np.float32]:
+def onnx_outputs(onnx: Path, batch: NDArray[np.float32]) -> NDArray[np.float32]:
     session = onnxruntime.InferenceSession(str(onnx), providers=["CPUExecutionProvider"])
     (out,) = session.run(None, {session.get_inputs()[0].name: batch})
     return np.asarray(out)
@@ -126,22 +126,22 @@ def noise(*shape: int) -> NDArray[np.float32]:
 
 
 @pytest.mark.parametrize(("name", "module", "channels"), MODULES, ids=[name for name, _, _ in MODULES])
-def test_an_operator_answers_as_onnx_runtime(name: str, module: nn.Module, channels: int, tmp_path: Path) -> None:
+def test_an_operator_agrees_with_onnx_runtime(name: str, module: nn.Module, channels: int, tmp_path: Path) -> None:
     onnx, out = compiled(module, tmp_path, (20, 25), channels)
     batch = noise(3, channels, 20, 25)
-    expected, found = answers(onnx, batch), native.Native(out, 1)(batch)
-    assert np.abs(found - expected).max() < 1e-5 * max(1, np.abs(expected).max())
+    expected, outputs = onnx_outputs(onnx, batch), native.Native(out, 1)(batch)
+    assert np.abs(outputs - expected).max() < 1e-5 * max(1, np.abs(expected).max())
 
 
 @pytest.mark.parametrize(
     "name", [pytest.param(name, marks=pytest.mark.full if name in SLOW else ()) for name in NETWORKS]
 )
-def test_a_network_answers_as_onnx_runtime_on_any_number_of_threads(name: str, tmp_path: Path) -> None:
+def test_a_network_agrees_with_onnx_runtime_on_any_number_of_threads(name: str, tmp_path: Path) -> None:
     torch.manual_seed(0)
     size = (32, 32) if name == "lenet5" else (64, 96)
     onnx, out = compiled(create_model(name, num_classes=10), tmp_path, size)
     batch = noise(2, 3, *size)
-    expected, one = answers(onnx, batch), native.Native(out, 1)(batch)
+    expected, one = onnx_outputs(onnx, batch), native.Native(out, 1)(batch)
     assert np.abs(one - expected).max() < 1e-4 * np.abs(expected).max()
     for threads in (2, 3):
         np.testing.assert_array_equal(native.Native(out, threads)(batch), one)
@@ -159,7 +159,7 @@ def test_threads_share_the_channels_of_a_small_block_without_projection(
     )
     onnx, out = compiled(nn.Sequential(expand, nn.ReLU(), depthwise, nn.ReLU()), tmp_path, (7, 7), channels)
     batch = noise(1, channels, 7, 7)
-    expected, one = answers(onnx, batch), native.Native(out, 1)(batch)
+    expected, one = onnx_outputs(onnx, batch), native.Native(out, 1)(batch)
     assert [step.name for step in native.Native(out, 1).steps()] == [
         f"1x1, depthwise {kernel}x{kernel}" + "/2" * (stride == 2)
     ]
@@ -187,7 +187,7 @@ def test_every_isa_of_this_machine_agrees(isa: str, mobilenet: tuple[Path, Path]
     )
     printed = with_isa(isa, code, out, tmp_path / "batch.npy", tmp_path / "out.npy")
     assert printed.split() == [isa]
-    expected = answers(onnx, batch)
+    expected = onnx_outputs(onnx, batch)
     assert np.abs(np.load(tmp_path / "out.npy") - expected).max() < 1e-4 * np.abs(expected).max()
 
 
@@ -203,28 +203,28 @@ def test_an_isa_that_the_library_lacks_fails_where_the_processor_has_it(monkeypa
     monkeypatch.setattr("tests.runs.flags", lambda: CPU_FLAGS["avx512_vnni"])
     for isa in ("reference", "avx2", "avx512", "avx512_vnni"):
         with pytest.raises(AssertionError, match=f"refuses {isa}, which this machine has"):
-            skip_where_lacking(isa, refused)
+            skip_without(isa, refused)
     for isa in ("avx512_bf16", "amx"):
         with pytest.raises(pytest.skip.Exception):
-            skip_where_lacking(isa, refused)
+            skip_without(isa, refused)
 
 
-def test_callers_on_several_threads_get_their_own_answers(tmp_path: Path) -> None:
+def test_callers_on_several_threads_get_their_own_outputs(tmp_path: Path) -> None:
     onnx, out = compiled(create_model("mobilenetv1_025", num_classes=5), tmp_path, (64, 64))
     engine, batches = native.Native(out, 1), [noise(1, 3, 64, 64) * scale for scale in (1, 2, 3, 4)]
-    expected = [answers(onnx, batch) for batch in batches]
-    found: list[Any] = [None] * len(batches)
+    expected = [onnx_outputs(onnx, batch) for batch in batches]
+    outputs: list[Any] = [None] * len(batches)
 
     def call(index: int) -> None:
         for _ in range(20):
-            found[index] = engine(batches[index])
+            outputs[index] = engine(batches[index])
 
     threads = [threading.Thread(target=call, args=(index,)) for index in range(len(batches))]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    for one, wanted in zip(found, expected):
+    for one, wanted in zip(outputs, expected):
         np.testing.assert_allclose(one, wanted, atol=1e-4 * np.abs(wanted).max())
 
 
@@ -282,7 +282,7 @@ def test_the_command_compiles_and_the_file_predicts(tmp_path: Path, capsys: pyte
     model = gossamer.load(tmp_path / "a.goss", threads=2)
     assert model.runtime_name == "native" and model.metadata is None
     batch = noise(4, 3, 32, 32)
-    np.testing.assert_allclose(model.run(batch), answers(onnx, batch), atol=1e-4)
+    np.testing.assert_allclose(model.run(batch), onnx_outputs(onnx, batch), atol=1e-4)
     with pytest.raises(InputError, match="an input of"):
         model.run(noise(1, 3, 32, 40))
     at_once = gossamer.load(onnx, runtime="native")  # compiled as it is loaded
@@ -297,9 +297,9 @@ def test_the_command_compiles_and_the_file_predicts(tmp_path: Path, capsys: pyte
 
 @pytest.fixture(scope="module")
 def small(tmp_path_factory: pytest.TempPathFactory) -> bytes:
-    squares = nn.Conv2d(24, 24, 3, padding=1)  # by minimal filtering
+    winograd = nn.Conv2d(24, 24, 3, padding=1)  # by minimal filtering
     body = (nn.Conv2d(3, 24, 3, 2, 1), nn.ReLU6(), Residual(inverted(24, 48, 24)))
-    module = nn.Sequential(*body, squares, nn.Conv2d(24, 4, 1))
+    module = nn.Sequential(*body, winograd, nn.Conv2d(24, 4, 1))
     onnx = parse_model_file(to_onnx(randomised(module).eval(), (16, 16))).onnx
     return program_bytes(fuse(lower(onnx)))
 
@@ -340,7 +340,7 @@ def heads() -> bytes:
 
 
 def refused(data: bytes, folder: Path) -> int:
-    """The code of the error with which a file is refused; 0 where it is taken, and then it must run."""
+    """The code of the error with which a file is refused; 0 where it is loaded, and then it must run."""
     path = folder / "file.goss"
     path.write_bytes(data)
     try:
@@ -366,7 +366,7 @@ def test_a_file_that_ends_early_or_is_another_is_refused(small: bytes, tmp_path:
     assert refused(small + b"\0", tmp_path) == 6
 
 
-def test_a_flipped_bit_is_found(small: bytes, tmp_path: Path) -> None:
+def test_a_flipped_bit_is_detected(small: bytes, tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     for at in rng.integers(16, len(small), 60):
         changed = bytearray(small)
@@ -432,7 +432,7 @@ def test_a_resize_that_reads_outside_its_map_is_refused(heads: bytes, tmp_path: 
                 assert refused(with_checksum(heads[:at] + struct.pack("<f", number) + heads[at + 4 :]), tmp_path) == 13
 
 
-def test_a_header_that_are_corrupt_is_refused(small: bytes, tmp_path: Path) -> None:
+def test_a_corrupt_header_is_refused(small: bytes, tmp_path: Path) -> None:
     """By the engine, or where the metadata lies by what reads the metadata."""
     for at in range(24, 72, 8):
         for number in (1, 64 * 10**6, 2**63, 2**64 - 64):

@@ -22,11 +22,11 @@ if not native.LIBRARY.is_file():
 
 SIZE = 37, 41
 ISAS = ("portable", "avx2", "avx512", "avx512_vnni", "avx512_bf16", "amx", EMULATED_AMX)
-STEPS = {"bfloat16": 0.02, "uint8": 3 / 255}  # of the spread of the answers: a few roundings fall otherwise
+STEPS = {"bfloat16": 0.02, "uint8": 3 / 255}  # of the spread of the outputs: a few roundings fall otherwise
 
 
 class Network(nn.Module):
-    """Panels of one to four registers, whole and in part, with a sum, pools over negative numbers, and a block."""
+    """Panels of one to four registers, full and partial, with a sum, pools over negative numbers, and a block."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -64,27 +64,27 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     plain, few = folder / "plain.onnx", folder / "few.onnx"
     plain.write_bytes(to_onnx(Network().eval(), SIZE, 3))
     quantization.quantize_static(plain, few, Reader(), quant_format=quantization.QuantFormat.QDQ, per_channel=True)
-    made = {name: folder / f"{name}.goss" for name in STEPS}
-    compile_file(plain, made["bfloat16"], "bfloat16")
-    compile_file(few, made["uint8"])
-    for path in made.values():
+    compiled = {name: folder / f"{name}.goss" for name in STEPS}
+    compile_file(plain, compiled["bfloat16"], "bfloat16")
+    compile_file(few, compiled["uint8"])
+    for path in compiled.values():
         np.save(f"{path}.images.npy", images(2))
-    return made
+    return compiled
 
 
 @pytest.fixture(scope="module")
 def expected(files: dict[str, Path]) -> dict[str, NDArray[np.float32]]:
-    """The answers of plain loops."""
+    """The outputs of plain loops."""
     return outputs(files, "reference")
 
 
 @pytest.mark.parametrize("isa", ISAS)
-def test_every_isa_answers_as_plain_loops(
+def test_every_isa_agrees_with_plain_loops(
     isa: str, files: dict[str, Path], expected: dict[str, NDArray[np.float32]]
 ) -> None:
     assert not too_far(outputs(files, isa), expected, STEPS)
 
 
 @pytest.mark.parametrize("name", STEPS)
-def test_answers_are_the_same_bits_for_any_threads(name: str, files: dict[str, Path]) -> None:
+def test_outputs_are_the_same_bits_for_any_threads(name: str, files: dict[str, Path]) -> None:
     same_bits(files[name], images(3), name)

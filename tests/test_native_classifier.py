@@ -32,7 +32,7 @@ if not native.LIBRARY.is_file():
     pytest.skip("the native engine is not built: make engine", allow_module_level=True)
 
 ISAS = ("reference", "portable", "avx2", "avx512", "avx512_vnni", "avx512_bf16", "amx")
-# height, width, channels, outputs of the layer: one position or several, whole registers and rests, few and many weights
+# height, width, channels, outputs of the layer: one position or several, full registers and rests, few and many weights
 SIDES = [(1, 1, 64, 32), (1, 1, 37, 11), (3, 5, 19, 7), (1, 1, 600, 500), (2, 3, 101, 450), (1, 1, 3, 1)]
 WEIGHTS = [("float32", "float32"), ("float32", "int8"), ("bfloat16", "int8")]  # of the map, of the weights
 
@@ -83,29 +83,29 @@ for path in sys.argv[1:]:
 
 
 @pytest.mark.parametrize("isa", ISAS)
-def test_every_isa_answers_as_numpy_and_alike_for_any_threads(isa: str, tmp_path: Path) -> None:
-    made = []
+def test_every_isa_agrees_with_numpy_with_the_same_bits_for_any_threads(isa: str, tmp_path: Path) -> None:
+    cases = []
     for sides in SIDES:
         for types in WEIGHTS:
             h, w, c, _ = sides
-            path = tmp_path / f"{len(made)}.goss"
+            path = tmp_path / f"{len(cases)}.goss"
             path.write_bytes(case(sides, types)[0])
             np.save(f"{path}.npy", images(2, c, h, w))
-            made.append((path, expected(sides, types, images(2, c, h, w))))
-    with_isa(isa, RUN, *(path for path, _ in made))
-    for path, wanted in made:
-        found = np.load(f"{path}.out.npy")
-        assert np.abs(found - wanted).max() < 1e-5 * np.abs(wanted).max(), path.name
+            cases.append((path, expected(sides, types, images(2, c, h, w))))
+    with_isa(isa, RUN, *(path for path, _ in cases))
+    for path, wanted in cases:
+        outputs = np.load(f"{path}.out.npy")
+        assert np.abs(outputs - wanted).max() < 1e-5 * np.abs(wanted).max(), path.name
 
 
 def test_bytes_are_within_half_a_step_and_a_row_of_zeros_stays() -> None:
     weight = np.random.default_rng(0).standard_normal((5, 7, 2, 3)).astype(np.float32)
     weight[2] = 0
-    made = in_bytes(LayerWeights(weight, np.zeros(5, np.float32)))
-    assert made.scale is not None and made.weight.dtype == np.int8 and made.type == "uint8"
-    apart = np.abs(made.weight * made.scale.reshape(-1, 1, 1, 1) - weight).max((1, 2, 3))
-    assert (apart <= made.scale * 0.5001).all() and not made.weight[2].any()
-    assert np.abs(made.weight.reshape(5, -1)).max(1).tolist() == [127, 127, 0, 127, 127]
+    quantised = in_bytes(LayerWeights(weight, np.zeros(5, np.float32)))
+    assert quantised.scale is not None and quantised.weight.dtype == np.int8 and quantised.type == "uint8"
+    error = np.abs(quantised.weight * quantised.scale.reshape(-1, 1, 1, 1) - weight).max((1, 2, 3))
+    assert (error <= quantised.scale * 0.5001).all() and not quantised.weight[2].any()
+    assert np.abs(quantised.weight.reshape(5, -1)).max(1).tolist() == [127, 127, 0, 127, 127]
 
 
 def network(gate: bool = True) -> nn.Module:
@@ -138,14 +138,14 @@ def test_the_command_says_what_int8_costs(precision: str, tmp_path: Path, capsys
     assert main([*words, str(tmp_path / "a.goss")]) == 0
     capsys.readouterr()
     assert main([*words, str(tmp_path / "b.goss"), "--classifier", "int8"]) == 0
-    said = capsys.readouterr().out
-    assert "last layers in int8" in said and "outputs differ by at most" in said
+    text = capsys.readouterr().out
+    assert "last layers in int8" in text and "outputs differ by at most" in text
     saved = (tmp_path / "a.goss").stat().st_size - (tmp_path / "b.goss").stat().st_size
     assert saved > (40 * 128 + 400) * (3 if precision == "fp32" else 1) - 1000
     x = images(4, 3, 16, 16)
     plain, few = (native.Native(tmp_path / name, 1)(x) for name in ("a.goss", "b.goss"))
-    apart = np.abs(np.asarray(plain) - few).max()
-    assert 0 < apart < 0.03 * np.abs(plain).max()
+    difference = np.abs(np.asarray(plain) - few).max()
+    assert 0 < difference < 0.03 * np.abs(plain).max()
 
 
 def test_what_cannot_be_had_is_refused(tmp_path: Path) -> None:
@@ -198,7 +198,7 @@ def test_weights_that_their_map_cannot_meet_and_scales_that_are_none_are_refused
 def test_the_sum_of_a_file_of_any_length_is_zlib_s(tmp_path: Path) -> None:
     values, path = [FeatureMap(1, 1, 3), FeatureMap(1, 1, 3)], tmp_path / "file.goss"
     program = Program(values, [Operation("copy", 0, 1)], 0, [ProgramOutput("y", (3,), [(1, True)])])
-    for length in (*range(140), 2**20 - 1, 2**20, 2**20 + 77):  # around the pieces in which it is taken
+    for length in (*range(140), 2**20 - 1, 2**20, 2**20 + 77):  # around the pieces in which it is computed
         data = program_bytes(program, b'"' + b"x" * length + b'"')
         path.write_bytes(data)
         with pytest.raises(ModelFileError, match="its metadata"):  # which is read when all else is right

@@ -15,7 +15,7 @@ from gossamer.errors import InputError
 from gossamer.modelfile.metadata import parse_model_file
 from gossamer.runtime import native
 from gossamer.runtime.compilation import compile_model
-from tests.test_native_heads import SIZE, agree, answers, found_by, images, noise
+from tests.test_native_heads import SIZE, agree, images, native_outputs, noise, onnx_outputs
 
 pytest.importorskip("onnxruntime")
 pytest.importorskip("onnx")
@@ -33,14 +33,14 @@ def test_a_classifier_may_be_a_product_and_a_sum(tmp_path: Path) -> None:
         helper.make_node("MatMul", ["row", "weight"], ["product"]),
         helper.make_node("Add", ["product", "bias"], ["y"]),
     ]
-    given = helper.make_tensor_value_info("input", TensorProto.FLOAT, ["batch", 3, *SIZE])
-    answer = helper.make_tensor_value_info("y", TensorProto.FLOAT, ["batch", 7])
+    input_info = helper.make_tensor_value_info("input", TensorProto.FLOAT, ["batch", 3, *SIZE])
+    output_info = helper.make_tensor_value_info("y", TensorProto.FLOAT, ["batch", 7])
     tensors = [numpy_helper.from_array(values, name) for name, values in constants.items()]
-    made = helper.make_graph(nodes, "classifier", [given], [answer], tensors)
-    model = helper.make_model(made, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
+    graph = helper.make_graph(nodes, "classifier", [input_info], [output_info], tensors)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
     onnx.write_bytes(model.SerializeToString())
     compile_file(onnx, out)
-    agree(found_by(native.Native(out, 1), images(2)), answers(onnx))
+    agree(native_outputs(native.Native(out, 1), images(2)), onnx_outputs(onnx))
     assert [one.kind for one in fuse(lower(parse_model_file(onnx.read_bytes()).onnx)).operations] == [
         "conv",
         "global_average",
@@ -50,7 +50,7 @@ def test_a_classifier_may_be_a_product_and_a_sum(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("opset", [9, 10])
-def test_files_of_old_operator_sets_answer_as_onnx_runtime(opset: int, tmp_path: Path) -> None:
+def test_files_of_old_operator_sets_agree_with_onnx_runtime(opset: int, tmp_path: Path) -> None:
     """What is an input now was an attribute then, and a softmax went over all axes from one on."""
     rng, onnx, out = np.random.default_rng(0), tmp_path / "m.onnx", tmp_path / "m.goss"
     constants = {
@@ -71,15 +71,15 @@ def test_files_of_old_operator_sets_answer_as_onnx_runtime(opset: int, tmp_path:
         helper.make_node("Gemm", ["row", "weight", "bias"], ["logits"], transB=1),
         helper.make_node("Softmax", ["logits"], ["y"]),
     ]
-    given = helper.make_tensor_value_info("input", TensorProto.FLOAT, ["batch", 3, *SIZE])
-    answer = helper.make_tensor_value_info("y", TensorProto.FLOAT, ["batch", 7])
+    input_info = helper.make_tensor_value_info("input", TensorProto.FLOAT, ["batch", 3, *SIZE])
+    output_info = helper.make_tensor_value_info("y", TensorProto.FLOAT, ["batch", 7])
     tensors = [numpy_helper.from_array(v, name) for name, v in {**constants, "bias": noise((7,), rng)}.items()]
-    made = helper.make_graph(nodes, "old", [given], [answer], tensors)
+    graph = helper.make_graph(nodes, "old", [input_info], [output_info], tensors)
     onnx.write_bytes(
-        helper.make_model(made, opset_imports=[helper.make_opsetid("", opset)], ir_version=4).SerializeToString()
+        helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=4).SerializeToString()
     )
     compile_file(onnx, out)
-    agree(found_by(native.Native(out, 1), images(2)), answers(onnx))
+    agree(native_outputs(native.Native(out, 1), images(2)), onnx_outputs(onnx))
 
 
 def test_constants_are_computed_and_sides_of_maps_followed(tmp_path: Path) -> None:
@@ -92,7 +92,7 @@ def test_constants_are_computed_and_sides_of_maps_followed(tmp_path: Path) -> No
         "two": np.float32(2.0),
         "at": np.array(0),
         "axes": np.array([0]),
-        "apart": np.array([3, 4, 10, 13]),
+        "split": np.array([3, 4, 10, 13]),
         "together": np.array([12, 10, 13]),
         "rest": np.array([-1]),
     }
@@ -113,7 +113,7 @@ def test_constants_are_computed_and_sides_of_maps_followed(tmp_path: Path) -> No
         helper.make_node("Mul", ["bias", "two"], ["larger"]),
         helper.make_node("Conv", ["input", "again"], ["map"], strides=[2, 2], pads=[1, 1, 1, 1]),
         helper.make_node("Clip", ["map", "zero", "six"], ["clipped"]),
-        *sides("clipped", "apart"),
+        *sides("clipped", "split"),
         helper.make_node("Reshape", ["clipped", "shape-clipped"], ["groups"]),
         helper.make_node("Transpose", ["groups"], ["turned"], perm=[0, 2, 1, 3, 4]),
         helper.make_node("Concat", ["one-clipped", "together"], ["shape-turned"], axis=0),
@@ -123,15 +123,19 @@ def test_constants_are_computed_and_sides_of_maps_followed(tmp_path: Path) -> No
         helper.make_node("Reshape", ["mean", "shape-mean"], ["row"]),
         helper.make_node("Gemm", ["row", "weight", "larger"], ["y"], transB=1),
     ]
-    given = helper.make_tensor_value_info("input", TensorProto.FLOAT, ["batch", 3, *SIZE])
-    answer = helper.make_tensor_value_info("y", TensorProto.FLOAT, ["batch", 7])
-    made = helper.make_graph(
-        nodes, "older", [given], [answer], [numpy_helper.from_array(np.asarray(v), k) for k, v in tensors.items()]
+    input_info = helper.make_tensor_value_info("input", TensorProto.FLOAT, ["batch", 3, *SIZE])
+    output_info = helper.make_tensor_value_info("y", TensorProto.FLOAT, ["batch", 7])
+    graph = helper.make_graph(
+        nodes,
+        "older",
+        [input_info],
+        [output_info],
+        [numpy_helper.from_array(np.asarray(v), k) for k, v in tensors.items()],
     )
-    model = helper.make_model(made, opset_imports=[helper.make_opsetid("", 13)], ir_version=7)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=7)
     onnx.write_bytes(model.SerializeToString())
     compile_file(onnx, out)
-    agree(found_by(native.Native(out, 1), images(2)), answers(onnx))
+    agree(native_outputs(native.Native(out, 1), images(2)), onnx_outputs(onnx))
     kinds = [one.kind for one in fuse(lower(parse_model_file(onnx.read_bytes()).onnx)).operations]
     assert kinds == ["conv", "shuffle", "global_average", "conv"]
 
@@ -141,13 +145,13 @@ def test_constants_that_do_not_fit_together_are_named(tmp_path: Path) -> None:
         helper.make_node("Add", ["three", "two"], ["never"]),
         helper.make_node("Mul", ["input", "never"], ["y"]),
     ]
-    given = helper.make_tensor_value_info("input", TensorProto.FLOAT, ["batch", 3, *SIZE])
-    answer = helper.make_tensor_value_info("y", TensorProto.FLOAT, ["batch", 3, *SIZE])
+    input_info = helper.make_tensor_value_info("input", TensorProto.FLOAT, ["batch", 3, *SIZE])
+    output_info = helper.make_tensor_value_info("y", TensorProto.FLOAT, ["batch", 3, *SIZE])
     tensors = [numpy_helper.from_array(np.ones(count, np.float32), name) for count, name in ((3, "three"), (2, "two"))]
-    made = helper.make_graph(nodes, "wrong", [given], [answer], tensors)
+    graph = helper.make_graph(nodes, "wrong", [input_info], [output_info], tensors)
     onnx = tmp_path / "wrong.onnx"
     onnx.write_bytes(
-        helper.make_model(made, opset_imports=[helper.make_opsetid("", 18)], ir_version=9).SerializeToString()
+        helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9).SerializeToString()
     )
     with pytest.raises(InputError, match=r"operator Add: .*cannot be computed.*; allowed: other forms of Add; "):
         compile_file(onnx, tmp_path / "wrong.goss")
@@ -155,7 +159,7 @@ def test_constants_that_do_not_fit_together_are_named(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("times", [False, True])
 @pytest.mark.parametrize("slope", [{}, {"alpha": 1 / 6}, {"alpha": 1 / 6, "beta": 0.4}, {"alpha": 0.25, "beta": 0.75}])
-def test_hard_sigmoids_of_any_slope_answer_as_onnx_runtime(
+def test_hard_sigmoids_of_any_slope_agree_with_onnx_runtime(
     slope: dict[str, float], times: bool, tmp_path: Path
 ) -> None:
     """Other frameworks have a slope of 0.2; alone and as a gate of what it reads, of a map and of rows of it."""
@@ -170,13 +174,13 @@ def test_hard_sigmoids_of_any_slope_answer_as_onnx_runtime(
     nodes.append(helper.make_node("HardSigmoid", ["map" if times else "flat"], ["gate" if times else "y"], **slope))
     if times:
         nodes.append(helper.make_node("Mul", ["map", "gate"], ["y"]))
-    given = helper.make_tensor_value_info("input", TensorProto.FLOAT, ["batch", 3, *SIZE])
-    answer = helper.make_tensor_value_info("y", TensorProto.FLOAT, ["batch", 12, *[None] * (2 if times else 1)])
-    made = helper.make_graph(nodes, "gates", [given], [answer], tensors)
-    model = helper.make_model(made, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
+    input_info = helper.make_tensor_value_info("input", TensorProto.FLOAT, ["batch", 3, *SIZE])
+    output_info = helper.make_tensor_value_info("y", TensorProto.FLOAT, ["batch", 12, *[None] * (2 if times else 1)])
+    graph = helper.make_graph(nodes, "gates", [input_info], [output_info], tensors)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
     onnx.write_bytes(model.SerializeToString())
     compile_file(onnx, out)
-    agree(found_by(native.Native(out, 1), images(2)), answers(onnx))
+    agree(native_outputs(native.Native(out, 1), images(2)), onnx_outputs(onnx))
 
 
 def test_batch_norms_go_into_the_convolutions_before_them(tmp_path: Path) -> None:
@@ -206,14 +210,18 @@ def test_batch_norms_go_into_the_convolutions_before_them(tmp_path: Path) -> Non
     nodes.append(helper.make_node("Add", ["last-normed", "a"], ["sum"]))
     layer("Norm", "sum", "behind")
     nodes.append(helper.make_node("Identity", ["behind-normed"], ["y"]))
-    given = helper.make_tensor_value_info("input", TensorProto.FLOAT, ["batch", 3, *SIZE])
-    answer = helper.make_tensor_value_info("y", TensorProto.FLOAT, ["batch", 12, None, None])
-    made = helper.make_graph(
-        nodes, "norms", [given], [answer], [numpy_helper.from_array(values, name) for name, values in tensors.items()]
+    input_info = helper.make_tensor_value_info("input", TensorProto.FLOAT, ["batch", 3, *SIZE])
+    output_info = helper.make_tensor_value_info("y", TensorProto.FLOAT, ["batch", 12, None, None])
+    graph = helper.make_graph(
+        nodes,
+        "norms",
+        [input_info],
+        [output_info],
+        [numpy_helper.from_array(values, name) for name, values in tensors.items()],
     )
-    model = helper.make_model(made, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
     onnx.write_bytes(model.SerializeToString())
     compile_file(onnx, out)
-    agree(found_by(native.Native(out, 1), images(2)), answers(onnx))
+    agree(native_outputs(native.Native(out, 1), images(2)), onnx_outputs(onnx))
     kinds = [one.kind for one in fuse(lower(parse_model_file(onnx.read_bytes()).onnx)).operations]
     assert kinds == ["conv", "block", "affine"]

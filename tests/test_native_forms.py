@@ -1,4 +1,4 @@
-"""Forms in which foreign files spell what the engine has an operation for, each beside ONNX Runtime."""
+"""Forms in which other exporters write what the engine has an operation for, each beside ONNX Runtime."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from gossamer.export.convert import to_onnx
 from gossamer.modelfile.metadata import parse_model_file
 from gossamer.runtime import native
 from gossamer.runtime.compilation import compile_model
-from tests.test_native_heads import SIZE, agree, answers, found_by, images, noise
+from tests.test_native_heads import SIZE, agree, images, native_outputs, noise, onnx_outputs
 
 onnxruntime = pytest.importorskip("onnxruntime")
 pytest.importorskip("onnx")
@@ -41,17 +41,17 @@ class File:
         self.tensors: dict[str, Any] = {}
         self.rng = np.random.default_rng(0)
 
-    def add(self, op: str, *given: Any, out: str = "", **attributes: Any) -> str:
+    def add(self, op: str, *inputs: Any, out: str = "", **attributes: Any) -> str:
         """A node that reads names and constants; the name of what it makes."""
         names = []
-        for one in given:
+        for one in inputs:
             if not isinstance(one, str):
                 self.tensors[f"t{len(self.tensors)}"] = np.asarray(one)
                 one = f"t{len(self.tensors) - 1}"
             names.append(one)
-        made = out or f"v{len(self.nodes)}"
-        self.nodes.append(helper.make_node(op, names, [made], name=f"node {made}", **attributes))
-        return made
+        output = out or f"v{len(self.nodes)}"
+        self.nodes.append(helper.make_node(op, names, [output], name=f"node {output}", **attributes))
+        return output
 
     def conv(self, source: str, c: int, out: int, kernel: int = 3, scale: float = 1.0, **attributes: Any) -> str:
         """A convolution with a bias."""
@@ -68,12 +68,12 @@ class File:
         self, path: Path, *outputs: str, size: tuple[Any, Any] = SIZE, opset: int = 18, batch: Any = "batch"
     ) -> Path:
         """The file, of outputs whose sides are left open."""
-        given = helper.make_tensor_value_info("input", TensorProto.FLOAT, [batch, 3, *size])
+        input_info = helper.make_tensor_value_info("input", TensorProto.FLOAT, [batch, 3, *size])
         shape = ["batch", None, None, None]
         wanted = [helper.make_tensor_value_info(one, TensorProto.FLOAT, shape) for one in outputs]
         tensors = [numpy_helper.from_array(values, name) for name, values in self.tensors.items()]
-        made = helper.make_graph(self.nodes, "forms", [given], wanted, tensors)
-        model = helper.make_model(made, opset_imports=[helper.make_opsetid("", opset)], ir_version=9)
+        graph = helper.make_graph(self.nodes, "forms", [input_info], wanted, tensors)
+        model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=9)
         path.write_bytes(model.SerializeToString())
         return path
 
@@ -87,9 +87,9 @@ def kinds(onnx: Path) -> list[str]:
 
 
 def check(onnx: Path) -> None:
-    """That the compiled file answers as ONNX Runtime does."""
+    """That the compiled file agrees with ONNX Runtime."""
     compile_file(onnx, onnx.with_suffix(".goss"))
-    agree(found_by(native.Native(onnx.with_suffix(".goss"), 1), images(2)), answers(onnx))
+    agree(native_outputs(native.Native(onnx.with_suffix(".goss"), 1), images(2)), onnx_outputs(onnx))
 
 
 CHOICES: dict[str, tuple[tuple[int, int, int, int], ...]] = {
@@ -105,15 +105,15 @@ CHOICES: dict[str, tuple[tuple[int, int, int, int], ...]] = {
 
 
 @pytest.mark.parametrize("choice", CHOICES)
-def test_slices_of_rows_and_columns_answer_as_onnx_runtime(choice: str, tmp_path: Path) -> None:
+def test_slices_of_rows_and_columns_agree_with_onnx_runtime(choice: str, tmp_path: Path) -> None:
     """Between convolutions, of the input, and as an output of its own that something reads."""
     file = File()
     x = file.conv("input", 3, 12, pads=[1, 1, 1, 1])
     part = file.slice(x, *CHOICES[choice])
     of_input = file.slice("input", *[one for one in CHOICES[choice] if one[0] != 1])
-    given = file.add("Relu", file.slice(part, (3, 0, 2, 1)))
-    left = file.add("Add", given, 1 + noise((1, 1, 1, 1), file.rng), out="left")
-    onnx = file.save(tmp_path / "m.onnx", part, of_input, given, left, x)
+    activated = file.add("Relu", file.slice(part, (3, 0, 2, 1)))
+    left = file.add("Add", activated, 1 + noise((1, 1, 1, 1), file.rng), out="left")
+    onnx = file.save(tmp_path / "m.onnx", part, of_input, activated, left, x)
     check(onnx)
 
 
@@ -164,7 +164,7 @@ def test_a_convolution_over_neighbours_as_channels_is_one(form: str, tmp_path: P
 
 
 @pytest.mark.parametrize("other", ["reader", "step", "size", "first"])
-def test_what_is_like_a_focus_but_is_none_answers_as_onnx_runtime(other: str, tmp_path: Path) -> None:
+def test_what_is_like_a_focus_but_is_none_agrees_with_onnx_runtime(other: str, tmp_path: Path) -> None:
     file = File()
     source = file.slice("input", (2, 0, 19, 1)) if other == "size" else "input"
     firsts = [(0, 0), (0, 2), (0, 1)] if other == "first" else [(0, 0), (0, 1)]
@@ -179,18 +179,18 @@ def test_what_is_like_a_focus_but_is_none_answers_as_onnx_runtime(other: str, tm
     assert "resize" in kinds(onnx)
 
 
-def test_means_over_rows_or_columns_answer_as_onnx_runtime(tmp_path: Path) -> None:
-    """Of a map, of some of its rows, with the axis and without; joined, repeated or alone."""
+def test_means_over_rows_or_columns_agree_with_onnx_runtime(tmp_path: Path) -> None:
+    """Of a map, of some of its rows, with the axis and without; concatenated, repeated or alone."""
     file = File()
     x = file.conv("input", 3, 12, pads=[1, 1, 1, 1])
     rows = file.add("ReduceMean", x, np.array([2]))
-    some = file.add("ReduceMean", file.slice(x, (2, 3, 9, 1)), np.array([2]))
+    of_slice = file.add("ReduceMean", file.slice(x, (2, 3, 9, 1)), np.array([2]))
     columns = file.add("ReduceMean", x, np.array([-1]))
     across = file.add("ReduceMean", file.slice(x, (2, 3, 9, 1)), np.array([3]))
     scaled = file.add("Mul", x, file.add("Sigmoid", file.conv(file.add("ReduceMean", x, np.array([2, 3])), 12, 12, 1)))
     thrice = file.add("Concat", rows, rows, rows, axis=2)
-    again = file.add("Concat", some, some, axis=-2)
-    onnx = file.save(tmp_path / "m.onnx", rows, some, columns, across, scaled, thrice, again)
+    again = file.add("Concat", of_slice, of_slice, axis=-2)
+    onnx = file.save(tmp_path / "m.onnx", rows, of_slice, columns, across, scaled, thrice, again)
     check(onnx)
     assert "global_average" in kinds(onnx)
 
@@ -210,8 +210,8 @@ def test_a_mean_of_many_rows_is_several_pools(side: int, tmp_path: Path) -> None
     onnx = file.save(tmp_path / "m.onnx", file.add("ReduceMean", "input", np.array([2])), size=(side, 5))
     compile_file(onnx, tmp_path / "m.goss")
     x = np.random.default_rng(0).standard_normal((2, 3, side, 5)).astype(np.float32)
-    found = np.asarray(native.Native(tmp_path / "m.goss", 1)(x))
-    assert np.abs(found - x.mean(2, keepdims=True)).max() < 1e-6
+    outputs = np.asarray(native.Native(tmp_path / "m.goss", 1)(x))
+    assert np.abs(outputs - x.mean(2, keepdims=True)).max() < 1e-6
 
 
 def test_a_mean_of_a_large_prime_of_rows_is_refused_by_name(tmp_path: Path) -> None:
@@ -229,7 +229,7 @@ class Adaptive(nn.Sequential):
 
 
 @pytest.mark.parametrize(("side", "size"), [(6, (1, 1)), (7, (2, 1)), (7, (3, 2))])
-def test_adaptive_pools_of_small_maps_answer_as_onnx_runtime(side: int, size: tuple[int, int], tmp_path: Path) -> None:
+def test_adaptive_pools_of_small_maps_agree_with_onnx_runtime(side: int, size: tuple[int, int], tmp_path: Path) -> None:
     onnx, out = tmp_path / "m.onnx", tmp_path / "m.goss"
     onnx.write_bytes(to_onnx(Adaptive(side).eval(), size))
     compile_file(onnx, out)
@@ -248,7 +248,7 @@ def test_levels_side_by_side_and_then_transposed_are_rows(tmp_path: Path) -> Non
     rows = file.add("Transpose", file.add("Concat", *flat, axis=2), perm=[0, 2, 1])
     onnx = file.save(tmp_path / "m.onnx", rows)
     compile_file(onnx, tmp_path / "m.goss")
-    agree(found_by(native.Native(tmp_path / "m.goss", 1), images(2)), answers(onnx))
+    agree(native_outputs(native.Native(tmp_path / "m.goss", 1), images(2)), onnx_outputs(onnx))
 
 
 def spelt(file: File, x: str, form: str) -> str:
@@ -316,7 +316,7 @@ def test_constants_behind_convolutions_go_into_them(op: str, groups: int, tmp_pa
 def test_constants_behind_what_is_seen_stay_an_operation_of_one(between: str, tmp_path: Path) -> None:
     file = File()
     first = file.conv("input", 3, 12, 1)
-    x = made = file.conv(first, 12, 12, 1)
+    x = value = file.conv(first, 12, 12, 1)
     if between == "act":
         x = file.add("Relu", x)
     if between == "sum":
@@ -326,7 +326,7 @@ def test_constants_behind_what_is_seen_stay_an_operation_of_one(between: str, tm
         file.tensors["t2"] *= np.float32(1e30)
         row *= np.float32(1e9)
     x = file.add("Add", file.add("Mul", x, row), np.float32(2))
-    outputs = {"output": [made], "reader": [file.add("Relu", made)]}.get(between, [])
+    outputs = {"output": [value], "reader": [file.add("Relu", value)]}.get(between, [])
     onnx = file.save(tmp_path / "m.onnx", file.conv(file.add("Relu", x), 12, 5), *outputs)
     assert kinds(onnx).count("affine") == 1
     if between != "infinite":
@@ -341,18 +341,18 @@ def test_a_constant_over_a_map_is_refused_by_name(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("size", [("height", "width"), (None, 26), (20, -1)])
-def test_a_free_height_or_width_is_given_when_compiling(size: tuple[Any, Any], tmp_path: Path) -> None:
+def test_a_dynamic_height_or_width_is_set_when_compiling(size: tuple[Any, Any], tmp_path: Path) -> None:
     file = File()
     x = file.add("Relu", file.conv("input", 3, 12, strides=[2, 2]))
     onnx = file.save(tmp_path / "m.onnx", x, size=size, batch=-1 if -1 in size else "batch")
     with pytest.raises(InputError, match="--input HxW"):
         compile_model(onnx, tmp_path / "m.goss")
     assert compile_model(onnx, tmp_path / "m.goss", input_size=SIZE).checks.largest < 1e-5
-    agree(found_by(native.Native(tmp_path / "m.goss", 1), images(2)), answers(onnx))
+    agree(native_outputs(native.Native(tmp_path / "m.goss", 1), images(2)), onnx_outputs(onnx))
 
 
 @pytest.mark.parametrize(
-    ("size", "given", "said"),
+    ("size", "input_size", "message"),
     [
         (SIZE, SIZE, "free height or width"),
         (SIZE, (8, 8), "free height or width"),
@@ -362,12 +362,12 @@ def test_a_free_height_or_width_is_given_when_compiling(size: tuple[Any, Any], t
     ],
 )
 def test_a_size_that_does_not_fit_is_refused_by_name(
-    size: tuple[Any, Any], given: tuple[int, int], said: str, tmp_path: Path
+    size: tuple[Any, Any], input_size: tuple[int, int], message: str, tmp_path: Path
 ) -> None:
     file = File()
     onnx = file.save(tmp_path / "m.onnx", file.conv("input", 3, 12), size=size)
-    with pytest.raises(InputError, match=said):
-        compile_model(onnx, tmp_path / "m.goss", input_size=given)
+    with pytest.raises(InputError, match=message):
+        compile_model(onnx, tmp_path / "m.goss", input_size=input_size)
 
 
 def test_the_command_takes_the_size(tmp_path: Path) -> None:
@@ -387,17 +387,17 @@ SLOPES: dict[str, tuple[tuple[int, ...], list[str]]] = {
 
 
 @pytest.mark.parametrize("form", SLOPES)
-def test_slopes_of_numbers_below_zero_answer_as_onnx_runtime(form: str, tmp_path: Path) -> None:
+def test_slopes_of_numbers_below_zero_agree_with_onnx_runtime(form: str, tmp_path: Path) -> None:
     file = File()
-    shape, found = SLOPES[form]
+    shape, expected_kinds = SLOPES[form]
     slopes = np.full(shape, 0.3, np.float32) if form == "alike" else noise(shape, file.rng)
     x = file.add("PRelu", file.conv("input", 3, 12), slopes)
     onnx = file.save(tmp_path / "m.onnx", file.conv(x, 12, 5))
     check(onnx)
-    assert kinds(onnx) == found
+    assert kinds(onnx) == expected_kinds
 
 
-def test_slopes_of_a_row_a_steep_one_and_several_readers_answer_as_onnx_runtime(tmp_path: Path) -> None:
+def test_slopes_of_a_row_a_steep_one_and_several_readers_agree_with_onnx_runtime(tmp_path: Path) -> None:
     file = File()
     x = file.conv("input", 3, 12)
     steep, below = file.add("PRelu", x, np.float32(1.5)), file.add("PRelu", x, np.float32(-0.5))
@@ -421,7 +421,7 @@ CLASSIC = ("densenet121", "inception_v2", "resnet50", "shufflenet", "squeezenet"
 
 
 @pytest.mark.parametrize("name", CLASSIC)
-def test_classic_files_answer_as_onnx_runtime(name: str, tmp_path: Path) -> None:
+def test_classic_files_agree_with_onnx_runtime(name: str, tmp_path: Path) -> None:
     """As Caffe2 wrote them: sums by Sum, rows of constants with new sides, operator sets below 10. Their weights are drawn here."""
     light = Path(onnx.__file__).parent / "backend" / "test" / "data" / "light" / f"light_{name}.onnx"
     if not light.is_file():
@@ -444,6 +444,6 @@ def test_classic_files_answer_as_onnx_runtime(name: str, tmp_path: Path) -> None
     engine = native.Native(out, 2)
     batch = rng.standard_normal((1, *engine.input_shape[1:])).astype(np.float32)
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-    expected, found = session.run(None, {session.get_inputs()[0].name: batch})[0], np.asarray(engine(batch))
+    expected, outputs = session.run(None, {session.get_inputs()[0].name: batch})[0], np.asarray(engine(batch))
     assert np.abs(expected).max() > 0 and np.ptp(expected) > 0
-    assert np.abs(found - expected.reshape(found.shape)).max() < 1e-4 * np.ptp(expected)
+    assert np.abs(outputs - expected.reshape(outputs.shape)).max() < 1e-4 * np.ptp(expected)

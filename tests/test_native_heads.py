@@ -63,7 +63,7 @@ class Lraspp(nn.Module):
 
 
 class DeepLab(nn.Module):
-    """Dilated depthwise convolutions beside the mean of the whole map, joined."""
+    """Dilated depthwise convolutions beside the mean of the map, concatenated."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -100,7 +100,7 @@ class Ssd(nn.Module):
         return self.rows(self.deltas, maps, 4), logits.softmax(-1) if self.scores else logits
 
     def rows(self, layers: nn.ModuleList, maps: list[Tensor], each: int) -> Tensor:
-        found = []
+        parts = []
         for layer, one in zip(layers, maps):
             out = layer(one)
             n, _, h, w = out.shape
@@ -108,8 +108,8 @@ class Ssd(nn.Module):
                 out = out.view(n, -1, each, h, w).permute(0, 3, 4, 1, 2)
             else:
                 out = out.permute(0, 2, 3, 1)
-            found.append(out.reshape(n, -1, each))
-        return torch.cat(found, 1)
+            parts.append(out.reshape(n, -1, each))
+        return torch.cat(parts, 1)
 
 
 class Several(nn.Module):
@@ -174,8 +174,8 @@ def noise(shape: tuple[int, ...], rng: np.random.Generator) -> NDArray[np.float3
 
 
 def resize(scales: tuple[float, ...] = (), sizes: tuple[int, ...] = (), **more: Any) -> Case:
-    given: list[Any] = [None, np.array((1, 1, *scales), np.float32) if scales else None]
-    return "Resize", [*given, np.array((2, 12, *sizes))] if sizes else given, more
+    inputs: list[Any] = [None, np.array((1, 1, *scales), np.float32) if scales else None]
+    return "Resize", [*inputs, np.array((2, 12, *sizes))] if sizes else inputs, more
 
 
 def transposed(out: int, kernel: tuple[int, int], **more: Any) -> Case:
@@ -267,11 +267,11 @@ def images(count: int) -> NDArray[np.float32]:
 
 def graph(case: Case, path: Path) -> Path:
     """A convolution, the operator and a ReLU, which the engine may take into what stands before it."""
-    kind, given, attributes = case
+    kind, operands, attributes = case
     rng, constants = np.random.default_rng(2), {}
     constants["weight"], constants["bias"] = noise((12, 3, 3, 3), rng), noise((12,), rng)
     names = ["map"]
-    for place, values in enumerate(given):
+    for place, values in enumerate(operands):
         names.append("" if values is None else f"constant{place}")
         if values is not None:
             constants[names[-1]] = values
@@ -281,10 +281,10 @@ def graph(case: Case, path: Path) -> Path:
         helper.make_node("Relu", ["out"], ["y"]),
     ]
     free = helper.make_tensor_value_info("y", TensorProto.FLOAT, ["batch", "c", "h", "w"])
-    taken = helper.make_tensor_value_info("input", TensorProto.FLOAT, ["batch", 3, *SIZE])
+    input_info = helper.make_tensor_value_info("input", TensorProto.FLOAT, ["batch", 3, *SIZE])
     tensors = [numpy_helper.from_array(np.asarray(values), name) for name, values in constants.items()]
-    made = helper.make_graph(nodes, "head", [taken], [free], tensors)
-    model = helper.make_model(made, opset_imports=[helper.make_opsetid("", 19)], ir_version=9)
+    head = helper.make_graph(nodes, "head", [input_info], [free], tensors)
+    model = helper.make_model(head, opset_imports=[helper.make_opsetid("", 19)], ir_version=9)
     path.write_bytes(model.SerializeToString())
     return path
 
@@ -309,26 +309,26 @@ def exported(module: nn.Module, names: tuple[str, ...], path: Path) -> Path:
 
 
 @cache
-def answers(onnx: Path) -> Answers:
+def onnx_outputs(onnx: Path) -> Answers:
     """Of ONNX Runtime, to two images; without saturated sums of bytes, on whichever processor."""
     options = onnxruntime.SessionOptions()
     options.add_session_config_entry("session.x64quantprecision", "1")
     batch, session = images(2), onnxruntime.InferenceSession(str(onnx), options, providers=["CPUExecutionProvider"])
     return {
-        one.name: found for one, found in zip(session.get_outputs(), session.run(None, {"input": batch}), strict=True)
+        one.name: value for one, value in zip(session.get_outputs(), session.run(None, {"input": batch}), strict=True)
     }
 
 
-def found_by(engine: native.Native, batch: NDArray[np.float32]) -> Answers:
-    found = engine(batch)
-    return found if isinstance(found, dict) else {engine.outputs[0].name: found}
+def native_outputs(engine: native.Native, batch: NDArray[np.float32]) -> Answers:
+    outputs = engine(batch)
+    return outputs if isinstance(outputs, dict) else {engine.outputs[0].name: outputs}
 
 
-def agree(found: Answers, expected: Answers) -> None:
-    assert list(found) == list(expected)
+def agree(outputs: Answers, expected: Answers) -> None:
+    assert list(outputs) == list(expected)
     for name, wanted in expected.items():
-        assert found[name].shape == wanted.shape
-        assert np.abs(found[name] - wanted).max() < 1e-4 * max(1e-3, np.abs(wanted).max()), name
+        assert outputs[name].shape == wanted.shape
+        assert np.abs(outputs[name] - wanted).max() < 1e-4 * max(1e-3, np.abs(wanted).max()), name
 
 
 @pytest.fixture(scope="module")
@@ -337,7 +337,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("heads")
 
 
-def made(name: str, folder: Path) -> tuple[Path, Path]:
+def compiled(name: str, folder: Path) -> tuple[Path, Path]:
     """A file of FILES as ONNX and compiled, once."""
     onnx = folder / f"{FILES.index(name)}.onnx"
     out = onnx.with_suffix(".goss")
@@ -351,44 +351,44 @@ def made(name: str, folder: Path) -> tuple[Path, Path]:
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_a_head_answers_as_onnx_runtime(name: str, folder: Path) -> None:
-    onnx, out = made(name, folder)
-    agree(found_by(native.Native(out, 1), images(2)), answers(onnx))
+def test_a_head_agrees_with_onnx_runtime(name: str, folder: Path) -> None:
+    onnx, out = compiled(name, folder)
+    agree(native_outputs(native.Native(out, 1), images(2)), onnx_outputs(onnx))
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_answers_are_the_same_bits_for_any_threads_and_batch(name: str, folder: Path) -> None:
-    _, out = made(name, folder)
+def test_outputs_are_the_same_bits_for_any_threads_and_batch(name: str, folder: Path) -> None:
+    _, out = compiled(name, folder)
     batch = images(7)
-    expected = found_by(native.Native(out, 1), batch)
+    expected = native_outputs(native.Native(out, 1), batch)
     for threads in (2, 3):
         engine = native.Native(out, threads)
         for count in (1, 2, 7):
-            for output, found in found_by(engine, batch[:count]).items():
-                np.testing.assert_array_equal(found, expected[output][:count])
+            for output, values in native_outputs(engine, batch[:count]).items():
+                np.testing.assert_array_equal(values, expected[output][:count])
 
 
 @pytest.mark.parametrize("isa", ISAS)
 def test_every_isa_of_this_machine_agrees_on_heads(isa: str, folder: Path) -> None:
-    files = [made(name, folder) for name in FILES]
+    files = [compiled(name, folder) for name in FILES]
     batch, images_at = images(2), folder / "batch.npy"
     np.save(images_at, batch)
     code = (
         "import sys, numpy as np\nfrom gossamer.runtime.native import Native\n"
         "batch = np.load(sys.argv[1])\n"
         "for path in sys.argv[2:]:\n"
-        "    found = Native(path, 2)(batch)\n"
-        "    np.savez(path + '.npz', **found if isinstance(found, dict) else {'': found})\n"
+        "    outputs = Native(path, 2)(batch)\n"
+        "    np.savez(path + '.npz', **outputs if isinstance(outputs, dict) else {'': outputs})\n"
     )
     with_isa(isa, code, images_at, *(out for _, out in files))
     for onnx, out in files:
-        expected = answers(onnx)
-        with np.load(f"{out}.npz") as found:
-            agree({name or next(iter(expected)): found[name] for name in found.files}, expected)
+        expected = onnx_outputs(onnx)
+        with np.load(f"{out}.npz") as outputs:
+            agree({name or next(iter(expected)): outputs[name] for name in outputs.files}, expected)
 
 
 def test_rows_cost_no_operation_and_outputs_have_the_file_s_names_and_shapes(folder: Path) -> None:
-    onnx, out = made("ssd", folder)
+    onnx, out = compiled("ssd", folder)
     kinds = [one.kind for one in fuse(lower(parse_model_file(onnx.read_bytes()).onnx)).operations]
     assert kinds == ["conv"] * 9
     outputs = native.Native(out, 1).outputs
@@ -400,18 +400,18 @@ def test_rows_cost_no_operation_and_outputs_have_the_file_s_names_and_shapes(fol
 
 
 def test_a_dilated_depthwise_convolution_is_a_block_with_its_neighbours(folder: Path) -> None:
-    onnx, _ = made("deeplab", folder)
+    onnx, _ = compiled("deeplab", folder)
     kinds = [one.kind for one in fuse(lower(parse_model_file(onnx.read_bytes()).onnx)).operations]
     assert kinds.count("block") == 3 and kinds.count("conv") == 3  # the body, the pooled branch, the last
 
 
 def test_padding_before_what_pads_itself_costs_no_operation(folder: Path) -> None:
-    onnx, _ = made("padded", folder)
+    onnx, _ = compiled("padded", folder)
     file = parse_model_file(onnx.read_bytes()).onnx
-    assert sum(node.op == "Pad" for node in file.nodes) >= 3  # the exporter may join some to their convolutions itself
+    assert sum(node.op == "Pad" for node in file.nodes) >= 3  # the exporter may fuse it into a convolution itself
     kinds = [one.kind for one in fuse(lower(file)).operations]
     assert sorted(kinds) == sorted(["conv", "block", "resize", "max_pool", "resize", "conv", "average_pool"])
-    onnx, _ = made(WIDE_POOL, folder)
+    onnx, _ = compiled(WIDE_POOL, folder)
     assert [one.kind for one in fuse(lower(parse_model_file(onnx.read_bytes()).onnx)).operations] == [
         "conv",
         "max_pool",
@@ -431,9 +431,9 @@ def test_padding_that_its_reader_cannot_take_is_refused_by_name(tmp_path: Path) 
         def forward(self, x: Tensor) -> Tensor:
             return avg_pool2d(pad(x, (-1, 1, 1, 1)), 3)
 
-    for module, said in ((Around(), "0 around a map"), (Least(), "0 around a map"), (Cut(), "it cuts, adds")):
+    for module, message in ((Around(), "0 around a map"), (Least(), "0 around a map"), (Cut(), "it cuts, adds")):
         onnx = exported(module, ("y",), tmp_path / "pad.onnx")
-        with pytest.raises(InputError, match=f"operator Pad: .*{said}.*; allowed: other forms of Pad; "):
+        with pytest.raises(InputError, match=f"operator Pad: .*{message}.*; allowed: other forms of Pad; "):
             compile_file(onnx, tmp_path / "pad.goss")
 
 
@@ -447,37 +447,37 @@ def test_rows_that_something_else_reads_are_refused_by_name(tmp_path: Path) -> N
         def forward(self, x: Tensor) -> Tensor:
             return (x * 2).permute(0, 3, 1, 2)
 
-    for module, said in (
+    for module, message in (
         (Rows(), "rows of several maps, which only an output may be"),
         (Mixed(), "an output 'y' of 1 maps"),
     ):
         onnx = exported(module, ("y",), tmp_path / "rows.onnx")
-        with pytest.raises(InputError, match=said):
+        with pytest.raises(InputError, match=message):
             compile_file(onnx, tmp_path / "rows.goss")
 
 
 def test_outputs_stay_float32_in_bfloat16_files(folder: Path) -> None:
-    onnx, _ = made("several", folder)
+    onnx, _ = compiled("several", folder)
     out = folder / "half.goss"
     compile_file(onnx, out, "bfloat16")
-    for name, wanted in answers(onnx).items():
-        found = found_by(native.Native(out, 1), images(2))[name]
-        assert np.abs(found - wanted).max() < 0.05 * np.abs(wanted).max(), name
+    for name, wanted in onnx_outputs(onnx).items():
+        values = native_outputs(native.Native(out, 1), images(2))[name]
+        assert np.abs(values - wanted).max() < 0.05 * np.abs(wanted).max(), name
 
 
 @pytest.mark.parametrize("runtime", ["native", "onnxruntime", "openvino", "reference"])
 def test_every_runtime_gives_all_outputs_by_name(runtime: str, folder: Path) -> None:
     if runtime == "openvino" and importlib.util.find_spec("openvino") is None:
         pytest.skip("openvino is not installed")
-    onnx, _ = made("ssd", folder)
+    onnx, _ = compiled("ssd", folder)
     model = gossamer.load(onnx, runtime=runtime)
-    found = model.run(images(2))
-    assert isinstance(found, dict) and list(found) == ["deltas", "logits"]
-    agree(found, answers(onnx))
+    outputs = model.run(images(2))
+    assert isinstance(outputs, dict) and list(outputs) == ["deltas", "logits"]
+    agree(outputs, onnx_outputs(onnx))
 
 
 def test_compiling_says_what_changed_over_all_outputs_and_speaks_of_no_class(folder: Path) -> None:
-    onnx, _ = made("ssd", folder)
+    onnx, _ = compiled("ssd", folder)
     done = compile_model(onnx, folder / "ssd.goss")
     assert done.checks.inputs == 8 and done.checks.largest < 1e-4 * done.checks.scale
     assert done.checks.same_class is None and "class" not in done.text()
@@ -487,10 +487,10 @@ QUANTISED = [name for name in MODULES if name != WIDE_POOL]  # the quantiser can
 
 
 @pytest.mark.parametrize("name", [*QUANTISED, "transposed 4x4 /2", "depthwise, dilated", "pixel shuffle", "softmax"])
-def test_a_quantised_head_answers_within_a_few_steps(name: str, folder: Path) -> None:
+def test_a_quantised_head_agrees_within_a_few_steps(name: str, folder: Path) -> None:
     """As onnxruntime's quantiser writes it, rows and resizes rounded to bytes too; a step is a byte's."""
     quantization = pytest.importorskip("onnxruntime.quantization")
-    onnx, _ = made(name, folder)
+    onnx, _ = compiled(name, folder)
     data = iter([{"input": images(2)}])
 
     class Reader(quantization.CalibrationDataReader):  # type: ignore[name-defined, misc]
@@ -500,9 +500,9 @@ def test_a_quantised_head_answers_within_a_few_steps(name: str, folder: Path) ->
     few = folder / f"{FILES.index(name)}_bytes.onnx"
     quantization.quantize_static(onnx, few, Reader(), quant_format=quantization.QuantFormat.QDQ)
     compile_file(few, few.with_suffix(".goss"))
-    found = found_by(native.Native(few.with_suffix(".goss"), 2), images(2))
-    for output, wanted in answers(few).items():
-        assert np.abs(found[output] - wanted).max() < 5 / 255 * (wanted.max() - wanted.min()), output
+    outputs = native_outputs(native.Native(few.with_suffix(".goss"), 2), images(2))
+    for output, wanted in onnx_outputs(few).items():
+        assert np.abs(outputs[output] - wanted).max() < 5 / 255 * (wanted.max() - wanted.min()), output
 
 
 def test_run_allocates_nothing_with_an_image_a_thread(folder: Path) -> None:
@@ -527,7 +527,7 @@ for path in sys.argv[1:]:
                 counts.add((after.uordblks - before.uordblks, after.hblkhd - before.hblkhd))
     print(min(counts))
 """
-    paths = [str(made(name, folder)[1]) for name in MODULES]
+    paths = [str(compiled(name, folder)[1]) for name in MODULES]
     done = subprocess.run([sys.executable, "-c", code, *paths], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert set(done.stdout.splitlines()) == {"(0, 0)"}, done.stdout

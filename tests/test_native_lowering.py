@@ -59,20 +59,20 @@ MODULES: dict[str, tuple[nn.Module, tuple[int, int], list[str]]] = {
 
 
 @pytest.mark.parametrize("name", MODULES)
-def test_a_module_answers_as_onnx_runtime(name: str, tmp_path: Path) -> None:
+def test_a_module_agrees_with_onnx_runtime(name: str, tmp_path: Path) -> None:
     torch.manual_seed(0)
     module, size, kinds = MODULES[name]
     data = to_onnx(randomised(module).eval(), size, 6)
     (tmp_path / "net.onnx").write_bytes(data)
-    found_kinds = sorted(one.kind for one in lower(parse_model_file(data).onnx).operations)
-    assert not kinds or found_kinds == sorted(kinds)
+    lowered_kinds = sorted(one.kind for one in lower(parse_model_file(data).onnx).operations)
+    assert not kinds or lowered_kinds == sorted(kinds)
     compile_file(tmp_path / "net.onnx", tmp_path / "net.goss")
     x = np.random.default_rng(1).standard_normal((2, 6, *size)).astype(np.float32)
     session = onnxruntime.InferenceSession(str(tmp_path / "net.onnx"), providers=["CPUExecutionProvider"])
     (expected,) = session.run(None, {session.get_inputs()[0].name: x})
-    found = np.asarray(native.Native(tmp_path / "net.goss", 2)(x))
-    assert found.shape == expected.shape
-    assert np.abs(found - expected).max() < 1e-5 * np.abs(expected).max()
+    outputs = np.asarray(native.Native(tmp_path / "net.goss", 2)(x))
+    assert outputs.shape == expected.shape
+    assert np.abs(outputs - expected).max() < 1e-5 * np.abs(expected).max()
 
 
 def test_parts_of_different_sizes_over_two_are_refused_by_name() -> None:

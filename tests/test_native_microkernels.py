@@ -1,7 +1,7 @@
-"""Micro-kernels of evenly spaced positions, registers written whole into the room behind channels, and bytes widened in several blocks.
+"""Micro-kernels of evenly spaced positions, full registers written into the padding behind channels, and bytes widened in several blocks.
 
 Maps are wider than two micro-kernels of every ISA, channels fill registers in part, and maps are too large to widen at once;
-each network answers as plain loops do on every ISA of this machine, and with the same bits for any threads.
+each network agrees with plain loops on every ISA of this machine, and with the same bits for any threads.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ if not native.LIBRARY.is_file():
 
 SIZE = 58, 61
 ISAS = ("portable", "avx2", "avx512", "avx512_vnni", "avx512_bf16", "amx", EMULATED_AMX)
-# of the spread of the answers: float32 in another order, bfloat16 rounded elsewhere, two steps of a byte
+# of the spread of the outputs: float32 in another order, bfloat16 rounded elsewhere, two steps of a byte
 STEPS = {"float32": 1e-5, "bfloat16": 0.015, "uint8": 2.01 / 255}
 
 
@@ -133,12 +133,12 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, str], Pat
 
 @pytest.fixture(scope="module")
 def expected(files: dict[tuple[str, str], Path]) -> dict[tuple[str, str], NDArray[np.float32]]:
-    """The answers of plain loops."""
+    """The outputs of plain loops."""
     return outputs(files, "reference")
 
 
 @pytest.mark.parametrize("isa", ISAS)
-def test_every_isa_answers_as_plain_loops(
+def test_every_isa_agrees_with_plain_loops(
     isa: str, files: dict[tuple[str, str], Path], expected: dict[tuple[str, str], NDArray[np.float32]]
 ) -> None:
     most = {key: STEPS[key[1]] for key in files}
@@ -146,6 +146,6 @@ def test_every_isa_answers_as_plain_loops(
 
 
 @pytest.mark.parametrize("precision", STEPS)
-def test_answers_are_the_same_bits_for_any_threads(precision: str, files: dict[tuple[str, str], Path]) -> None:
+def test_outputs_are_the_same_bits_for_any_threads(precision: str, files: dict[tuple[str, str], Path]) -> None:
     for name, (channels, _) in NETWORKS.items():
         same_bits(files[name, precision], images(channels, 3), name)

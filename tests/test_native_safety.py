@@ -1,4 +1,4 @@
-"""The native engine with corrupt files, for a long time, and from C: nothing crashes, nothing supports_progressive, all answer alike."""
+"""The native engine with corrupt files, for a long time, and from C: nothing crashes, memory does not grow, all outputs are the same."""
 
 from __future__ import annotations
 
@@ -74,14 +74,14 @@ def program(precision: str = "float32", in_bytes_at_the_end: bool = False) -> Pr
         nn.Conv2d(12, 8, 3, padding=1, groups=4),
         *([nn.Flatten(), nn.Linear(32, 5)] if in_bytes_at_the_end else []),
     )
-    made = fuse(lower(parse_model_file(to_onnx(randomised(module).eval(), (9, 9))).onnx))
-    last = last_layers(made) if in_bytes_at_the_end else []
+    lowered = fuse(lower(parse_model_file(to_onnx(randomised(module).eval(), (9, 9))).onnx))
+    last = last_layers(lowered) if in_bytes_at_the_end else []
     layers = [in_bytes(layer) for one in last if (layer := one.weights[0]) is not None]
     if precision == "bfloat16":
-        convert_to_bfloat16(made)
+        convert_to_bfloat16(lowered)
     for one, layer in zip(last, layers, strict=True):
         one.weights[0] = layer
-    return made
+    return lowered
 
 
 WORKER = """
@@ -117,18 +117,18 @@ class Worker:
             env=self.environment,
         )
 
-    def answer(self, data: bytes) -> str:
+    def reply(self, data: bytes) -> str:
         """ran, refused, or nothing where the process died of the file."""
         self.path.unlink(missing_ok=True)  # the process may have the one before mapped
         self.path.write_bytes(data)
         assert self.process.stdin is not None and self.process.stdout is not None
         self.process.stdin.write(f"{self.path}\n")
         self.process.stdin.flush()
-        said = self.process.stdout.readline().strip()
-        if not said:  # hypothesis asks again, with less
+        line = self.process.stdout.readline().strip()
+        if not line:  # hypothesis asks again, with less
             self.close()
             self.process = self._start()
-        return said
+        return line
 
     def close(self) -> None:
         self.process.kill()
@@ -139,9 +139,9 @@ class Worker:
 def workers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Worker]]:
     """The best ISA of this machine, and the one for any."""
     folder = tmp_path_factory.mktemp("worker")
-    made = [Worker(folder, isa) for isa in ("", "portable")]
-    yield made
-    for worker in made:
+    started = [Worker(folder, isa) for isa in ("", "portable")]
+    yield started
+    for worker in started:
         worker.close()
 
 
@@ -172,31 +172,31 @@ def test_several_corruptions_at_once_under_a_right_checksum_never_crash(
         number = data.draw(st.sampled_from(EXTREMES) | st.integers(-4, 4).map(lambda step, n=number: n + step))  # type: ignore[misc]
         struct.pack_into("<i", file, at, max(-(2**31), min(2**31 - 1, number)))
     for worker in workers:
-        assert worker.answer(with_checksum(bytes(file))) in ("ran", "refused")
+        assert worker.reply(with_checksum(bytes(file))) in ("ran", "refused")
 
 
 def test_the_workers_tell_a_good_file_from_a_bad_one(seeds: list[bytes], workers: list[Worker]) -> None:
     for worker in workers:
         for seed in seeds:
-            assert worker.answer(seed) == "ran"
-            assert worker.answer(seed[:-1]) == "refused"
+            assert worker.reply(seed) == "ran"
+            assert worker.reply(seed[:-1]) == "refused"
 
 
-def test_what_the_fuzzer_found_is_harmless_now(workers: list[Worker], seeds: list[bytes]) -> None:
+def test_files_of_the_fuzzer_are_harmless_now(workers: list[Worker], seeds: list[bytes]) -> None:
     """Every file that `make fuzz` ever left; and that a worker tells a file that runs from one that does not."""
     for worker in workers:
-        assert (worker.answer(seeds[0]), worker.answer(seeds[0][:-1])) == ("ran", "refused")
+        assert (worker.reply(seeds[0]), worker.reply(seeds[0][:-1])) == ("ran", "refused")
     for path in sorted((ROOT / "tests" / "hostile" / "native").glob("*-*")):
         for worker in workers:
-            assert worker.answer(path.read_bytes()) in ("ran", "refused"), path.name
+            assert worker.reply(path.read_bytes()) in ("ran", "refused"), path.name
 
 
 def test_slices_that_share_a_channel_are_refused(tmp_path: Path) -> None:
     """Two halves of a concatenation, one of them moved: as many channels as before, one twice and one never."""
-    made = program()
-    halves = [value for value in made.values if value.parent >= 0 and value.first > 0]
+    lowered = program()
+    halves = [value for value in lowered.values if value.parent >= 0 and value.first > 0]
     halves[0].first -= 1
-    (tmp_path / "file.goss").write_bytes(program_bytes(made))
+    (tmp_path / "file.goss").write_bytes(program_bytes(lowered))
     with pytest.raises(ModelFileError, match="N8"):
         native.Native(tmp_path / "file.goss", 1)
 
@@ -228,7 +228,7 @@ def test_memory_does_not_grow_over_20_000_runs(seeds: list[bytes], tmp_path: Pat
     assert int(done.stdout) < 512  # KiB: 26 bytes a run would be more
 
 
-def test_the_example_in_c_builds_as_documented_and_answers_as_python(tmp_path: Path) -> None:
+def test_the_example_in_c_builds_as_documented_and_predicts_as_python(tmp_path: Path) -> None:
     """The command of engine/README.md, run in engine/."""
     compiler = shutil.which("cc")
     if compiler is None:
@@ -254,12 +254,12 @@ def test_the_example_in_c_builds_as_documented_and_answers_as_python(tmp_path: P
     Image.fromarray(pixels).save(tmp_path / "a.ppm")
     done = subprocess.run([command[-1], "net.goss", "a.ppm"], cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    found = [row.split() for row in done.stdout.splitlines()[1:]]
+    rows = [row.split() for row in done.stdout.splitlines()[1:]]
     outputs = np.asarray(native.Native(tmp_path / "bare.goss", 2)(preprocess.normalise(pixels[None]))).reshape(-1)
     expected = softmax(outputs)
     best = np.argsort(-expected)[:3]
-    assert [int(place) for place, _ in found] == best.tolist()
-    np.testing.assert_allclose([float(score) for _, score in found], expected[best], atol=2e-4)
+    assert [int(place) for place, _ in rows] == best.tolist()
+    np.testing.assert_allclose([float(score) for _, score in rows], expected[best], atol=2e-4)
     assert expected[best[0]] > expected[best[2]] + 1e-3  # else the order says nothing
     header, wide = (tmp_path / "a.ppm").read_bytes(), tmp_path / "wide.ppm"  # 16 bits a number
     wide.write_bytes(header.replace(b"\n255\n", b"\n65535\n", 1) + header)

@@ -1,6 +1,6 @@
 """Winograd convolutions: every size of tile, maps that tiles do not fill, and all that follows the sums.
 
-Each answers as plain loops do on every ISA of this machine, and with the same bits for any threads.
+Each agrees with plain loops on every ISA of this machine, and with the same bits for any threads.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ if not native.LIBRARY.is_file():
     pytest.skip("the native engine is not built: make engine", allow_module_level=True)
 
 ISAS = ("portable", "avx2", "avx512", "avx512_vnni", "avx512_bf16", "amx")
-# of the spread of the answers: float32 in another order, bfloat16 rounded elsewhere, two steps of a byte
+# of the spread of the outputs: float32 in another order, bfloat16 rounded elsewhere, two steps of a byte
 STEPS = {"float32": 1e-5, "bfloat16": 0.015, "uint8": 2.01 / 255}
 
 
@@ -41,7 +41,7 @@ class Added(nn.Module):
 
 
 class Beside(nn.Module):
-    """Convolutions side by side in one map, none of them whole registers wide."""
+    """Convolutions side by side in one map, none of them a multiple of a register wide."""
 
     def __init__(self, c: int) -> None:
         super().__init__()
@@ -118,12 +118,12 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, str], Pat
 
 @pytest.fixture(scope="module")
 def expected(files: dict[tuple[str, str], Path]) -> dict[tuple[str, str], NDArray[np.float32]]:
-    """The answers of plain loops."""
+    """The outputs of plain loops."""
     return outputs(files, "reference")
 
 
 @pytest.mark.parametrize("isa", ISAS)
-def test_every_isa_answers_as_plain_loops(
+def test_every_isa_agrees_with_plain_loops(
     isa: str, files: dict[tuple[str, str], Path], expected: dict[tuple[str, str], NDArray[np.float32]]
 ) -> None:
     most = {key: STEPS[key[1]] for key in files}
@@ -131,7 +131,7 @@ def test_every_isa_answers_as_plain_loops(
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_winograd_tiles_are_used_and_answer_as_onnx_runtime(name: str, files: dict[tuple[str, str], Path]) -> None:
+def test_winograd_tiles_are_used_and_agree_with_onnx_runtime(name: str, files: dict[tuple[str, str], Path]) -> None:
     shape, tile, _ = CASES[name]
     engine, batch = native.Native(files[name, "float32"], 1), images(shape, 2)
     if engine.isa == "avx2":  # registers of other widths choose other tiles, or none for a few cases
@@ -157,7 +157,7 @@ def test_bytes_use_winograd_tiles_where_they_are_widened_for_their_products(
 
 
 @pytest.mark.parametrize("precision", STEPS)
-def test_answers_are_the_same_bits_for_any_threads(precision: str, files: dict[tuple[str, str], Path]) -> None:
+def test_outputs_are_the_same_bits_for_any_threads(precision: str, files: dict[tuple[str, str], Path]) -> None:
     for name, (shape, _, _) in CASES.items():
         same_bits(files[name, precision], images(shape, 3), name)
 

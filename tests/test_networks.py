@@ -58,10 +58,10 @@ LATER_FAMILIES = (
     "sqnxt23v5_w1",
 )
 
-# some of their layers have no padding
+# they have layers without padding
 UNPADDED = ("alexnet", "googlenet", "inception", "lenet", "sqnxt", "squeezenet")
 
-# made for small images: all their strides are kept
+# for small images: all their strides are kept
 MADE_SMALL = ("lenet", "preresnet", "rir", "wrn")
 
 
@@ -248,7 +248,7 @@ def test_small_input_adds_no_shortcut() -> None:
     assert not small.stages[1][0].shortcut
 
 
-def test_out_indices_choose_maps_and_leave_out_what_lies_behind() -> None:
+def test_out_indices_choose_maps_and_leave_out_what_follows() -> None:
     model = features("mobilenet_v2", out_indices=(-3, 1))
     assert model.feature_info.reduction() == [4, 8]
     assert [m.shape[1] for m in model(torch.empty(1, 3, 64, 64, device="meta"))] == [24, 32]
@@ -290,8 +290,8 @@ def test_one_step_trains_every_parameter(name: str, memory_format: torch.memory_
 )
 def test_one_step_trains_the_networks_of_large_inputs_and_their_auxiliary_classifiers(name: str, aux: int) -> None:
     model = create_model(name, num_classes=3, **({"aux": True} if aux else {})).train()
-    answer = model(torch.randn(2, 3, 107, 107))
-    logits, others = answer if aux else (answer, [])
+    outputs = model(torch.randn(2, 3, 107, 107))
+    logits, others = outputs if aux else (outputs, [])
     assert len(others) == aux and all(other.shape == (2, 3) for other in others)
     target = torch.tensor([0, 2])
     loss = F.cross_entropy(logits, target) + sum(0.3 * F.cross_entropy(other, target) for other in others)
@@ -302,17 +302,17 @@ def test_one_step_trains_the_networks_of_large_inputs_and_their_auxiliary_classi
 
 
 def test_shufflenet_v2_with_attention_has_a_gate_in_each_unit() -> None:
-    plain, gated = empty("shufflenet_v2_x1_0"), empty("shufflenet_v2_x1_0", attention="se")
+    plain, attention = empty("shufflenet_v2_x1_0"), empty("shufflenet_v2_x1_0", attention="se")
     added = 0
     for half, units in ((58, 4), (116, 8), (232, 4)):
         added += units * (2 * half * (half // 16) + half // 16 + half)
-    assert sum(p.numel() for p in gated.parameters()) - sum(p.numel() for p in plain.parameters()) == added
+    assert sum(p.numel() for p in attention.parameters()) - sum(p.numel() for p in plain.parameters()) == added
     with pytest.raises(UnknownNameError, match="sk"):
         create_model("shufflenet_v2_x1_0", attention="sk")
 
 
 @pytest.mark.parametrize("name", FAMILIES)
-def test_without_classes_a_network_answers_what_its_classifier_would_see(name: str) -> None:
+def test_without_classes_a_network_returns_the_input_of_its_classifier(name: str) -> None:
     model = create_model(name, num_classes=7).eval()
     x = torch.randn(2, 3, 64, 64)
     with torch.no_grad():
@@ -331,7 +331,7 @@ def test_without_classes_a_network_answers_what_its_classifier_would_see(name: s
     assert create_model(name, num_classes=0)(x).shape == (2, model.num_features)
 
 
-def test_a_new_classifier_lies_where_the_network_does() -> None:
+def test_a_new_classifier_is_on_the_device_of_the_network() -> None:
     model = create_model("mobilenetv1_025", num_classes=0).to(torch.bfloat16)
     model.reset_classifier(5)
     assert model.head.classifier.weight.dtype == torch.bfloat16
@@ -438,7 +438,7 @@ def test_listing_the_names_needs_no_torch() -> None:
 
 
 @pytest.mark.parametrize("name", FAMILIES)
-def test_a_network_is_traced_whole(name: str) -> None:
+def test_a_network_is_traced_completely(name: str) -> None:
     """No branch depends on data: what tracing, compiling and exporting need."""
     model = create_model(name, num_classes=4, small_input=True).eval()
     x = torch.randn(2, 3, 32, 32)
@@ -477,12 +477,12 @@ def test_dilated_maps_have_one_size_whatever_the_padding_of_their_layers(name: s
 @pytest.mark.parametrize("side", [64, 67])
 def test_dilated_branches_without_padding_give_the_strided_ones_values(side: int) -> None:
     """Convolutions beside a pool, then a padded pool, as in Inception; but where the coarse map had its border."""
-    made = [
+    layers = [
         ConvNormAct(3, 4, 3, stride=2),
         GridReduction(4, ((4, 3),), ((4, 1), (4, 3), (4, 3))),
         InceptionA(12, c1x1=4, single=(4, 4), double=(4, 4, 4), pool=4, pooling=nn.MaxPool2d(3, 1, padding=1)),
     ]
-    strided = nn.Sequential(*made).eval().double()
+    strided = nn.Sequential(*layers).eval().double()
     dilated = copy.deepcopy(strided)
     dilate(dilated, 2, 3)
     x = torch.randn(1, 3, side, side, dtype=torch.float64)

@@ -16,7 +16,7 @@ from gossamer.data.split import split_rows
 from gossamer.tasks.registry import task_of
 
 EXPECTED = Path(__file__).parent / "splits.json"
-"""What the first version of this program gave for `PLACES`: made by its code, not by the code under test."""
+"""What the first version of this program returned for `PLACES`: by its code, not by the code under test."""
 
 
 def bitmap(path: Path, value: int = 0) -> None:
@@ -141,7 +141,7 @@ PLACES: dict[str, Callable[[Path], dict[str, Any]]] = {
 
 
 def opened(name: str) -> dict[str, Any]:
-    """What opening, scoring and reopening of a place give, which is made below the working directory."""
+    """What opening, scoring and reopening of a place return; the place is created below the working directory."""
     settings = Settings(**{"data": name, "seed": 5, **PLACES[name](Path(name))})
     task = task_of(settings.task)
     data = task.open_data(settings)

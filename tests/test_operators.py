@@ -155,8 +155,8 @@ def ours_and_onnxruntime(
     message = protobuf.MessageReader(MESSAGES).message(memoryview(data), "Model")
     node = _node(message["graph"]["node"][0])
     with np.errstate(all="ignore"):
-        found = OPERATORS[op](node, *inputs)
-    return list(found) if isinstance(found, tuple) else [found], expected
+        outputs = OPERATORS[op](node, *inputs)
+    return list(outputs) if isinstance(outputs, tuple) else [outputs], expected
 
 
 @pytest.mark.parametrize("op,inputs,attributes", CASES, ids=[f"{i}-{case[0]}" for i, case in enumerate(CASES)])
@@ -164,9 +164,9 @@ def test_an_operator_gives_what_onnxruntime_gives(
     op: str, inputs: list[Array | None], attributes: dict[str, Any]
 ) -> None:
     parts = attributes.get("num_outputs", PARTS.get(op, 1))
-    found, expected = ours_and_onnxruntime(op, inputs, attributes, parts)
-    assert len(found) == len(expected)
-    for one, other in zip(found, expected):
+    outputs, expected = ours_and_onnxruntime(op, inputs, attributes, parts)
+    assert len(outputs) == len(expected)
+    for one, other in zip(outputs, expected):
         assert one.dtype == other.dtype and one.shape == other.shape
         np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-5)
 
@@ -177,8 +177,8 @@ def test_every_operator_has_a_case() -> None:
 
 def test_axes_as_attributes_of_older_operator_sets_are_read() -> None:
     for op, attributes in (("ReduceMean", {"axes": [2, 3], "keepdims": 0}), ("ReduceMax", {"axes": [1]})):
-        found, expected = ours_and_onnxruntime(op, [X], attributes, 1, opset=13)
-        np.testing.assert_allclose(found[0], expected[0], rtol=1e-5, atol=1e-6)
+        outputs, expected = ours_and_onnxruntime(op, [X], attributes, 1, opset=13)
+        np.testing.assert_allclose(outputs[0], expected[0], rtol=1e-5, atol=1e-6)
 
 
 @settings(max_examples=60)
@@ -210,9 +210,9 @@ def test_windows_of_any_kind_give_what_onnxruntime_gives(
         attributes["count_include_pad"] = int(flag)
     else:
         attributes["ceil_mode"] = int(flag)
-    found, expected = ours_and_onnxruntime(op, inputs, attributes, 1)
-    assert found[0].shape == expected[0].shape
-    np.testing.assert_allclose(found[0], expected[0], rtol=1e-5, atol=1e-5)
+    outputs, expected = ours_and_onnxruntime(op, inputs, attributes, 1)
+    assert outputs[0].shape == expected[0].shape
+    np.testing.assert_allclose(outputs[0], expected[0], rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -249,12 +249,12 @@ def test_resize_is_what_onnx_runtime_computes(mode: str, where: str, to: tuple[i
     x = np.random.default_rng(0).standard_normal((2, 3, 4, 5)).astype(np.float32)
     options: dict[str, Any] = {"mode": mode, "coordinate_transformation_mode": where}
     nodes = [onnx.helper.make_node("Resize", ["x", "", "", "sizes"], ["y"], **options)]
-    given = [onnx.helper.make_tensor_value_info("x", 1, ["n", 3, 4, 5])]
-    made = [onnx.helper.make_tensor_value_info("y", 1, ["n", 3, *to])]
+    inputs = [onnx.helper.make_tensor_value_info("x", 1, ["n", 3, 4, 5])]
+    outputs_info = [onnx.helper.make_tensor_value_info("y", 1, ["n", 3, *to])]
     sizes = onnx.numpy_helper.from_array(np.array([2, 3, *to], np.int64), "sizes")
-    graph = onnx.helper.make_graph(nodes, "resize", given, made, [sizes])
+    graph = onnx.helper.make_graph(nodes, "resize", inputs, outputs_info, [sizes])
     model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 18)], ir_version=8)
     data = model.SerializeToString()
     expected = ort.InferenceSession(data, providers=["CPUExecutionProvider"]).run(None, {"x": x})[0]
-    found = open_model(parse_model_file(data), "reference").run(x)
-    np.testing.assert_allclose(found, expected, atol=1e-6)
+    outputs = open_model(parse_model_file(data), "reference").run(x)
+    np.testing.assert_allclose(outputs, expected, atol=1e-6)

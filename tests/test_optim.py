@@ -45,13 +45,13 @@ def test_every_optimizer_lowers_a_loss_and_its_state_packs_and_unpacks(kind: str
         torch.manual_seed(0)
         model = nn.Linear(4, 1)
         x, y = torch.randn(32, 4), torch.randn(32, 1)
-        made = Settings(optimizer=kind, lr=0.05 if kind != "adadelta" else 1.0, batch=32)  # type: ignore[arg-type]
-        optimizer = optim.build_optimizer(model, optim.resolve_optimizer(made))
+        settings = Settings(optimizer=kind, lr=0.05 if kind != "adadelta" else 1.0, batch=32)  # type: ignore[arg-type]
+        optimizer = optim.build_optimizer(model, optim.resolve_optimizer(settings))
         first = None
         for step in range(steps):
             if moved and step == steps // 2:
                 tensors, values = optim.pack(optimizer)
-                optimizer = optim.build_optimizer(model, optim.resolve_optimizer(made))
+                optimizer = optim.build_optimizer(model, optim.resolve_optimizer(settings))
                 optim.unpack(optimizer, {k: v.clone() for k, v in tensors.items()}, values)
             loss = ((model(x) - y) ** 2).mean()
             first = first or loss.item()
@@ -64,7 +64,7 @@ def test_every_optimizer_lowers_a_loss_and_its_state_packs_and_unpacks(kind: str
     assert torch.equal(run(10, moved=False), run(10, moved=True))
 
 
-def test_decay_spares_norm_and_bias_unless_asked() -> None:
+def test_decay_spares_norm_and_bias_by_default() -> None:
     def decayed(**options: bool) -> set[str]:
         model = Small()
         names = {id(p): name for name, p in model.named_parameters()}
@@ -111,8 +111,8 @@ def test_a_freeze_pattern_that_cannot_be_meant_is_refused(pattern: str) -> None:
 
 
 def rates(schedule: str, epochs: float = 10, **options: object) -> list[float]:
-    made = optim.Schedule(Settings(schedule=schedule, lr=1.0, **{"warmup": 0.0, **options}), epochs)  # type: ignore[arg-type]
-    return [made.rate(e / 10, e / 10 / epochs) for e in range(int(epochs * 10) + 1)]
+    decay = optim.Schedule(Settings(schedule=schedule, lr=1.0, **{"warmup": 0.0, **options}), epochs)  # type: ignore[arg-type]
+    return [decay.rate(e / 10, e / 10 / epochs) for e in range(int(epochs * 10) + 1)]
 
 
 def test_schedules_at_known_points() -> None:
@@ -138,14 +138,14 @@ def test_warm_up_is_linear_and_at_most_a_tenth_of_the_run() -> None:
 
 
 def test_plateau_drops_after_its_patience_and_remembers_through_a_resume() -> None:
-    made = optim.Schedule(Settings(schedule="plateau", lr=1.0, patience=1, gamma=0.5, warmup=0.0), 10)
+    schedule = optim.Schedule(Settings(schedule="plateau", lr=1.0, patience=1, gamma=0.5, warmup=0.0), 10)
     seen = []
     for score in (0.5, 0.6, 0.6, 0.6, 0.7, 0.1, 0.1):
-        made.epochs_done(score)
-        again = optim.Schedule(made.settings, 10)
-        again.state = dict(made.state)
-        made = again
-        seen.append(made.rate(1, 0.1))
+        schedule.epochs_done(score)
+        again = optim.Schedule(schedule.settings, 10)
+        again.state = dict(schedule.state)
+        schedule = again
+        seen.append(schedule.rate(1, 0.1))
     assert seen == [1, 1, 1, 0.5, 0.5, 0.5, 0.25]
 
 

@@ -150,7 +150,7 @@ def test_torchvisions_weights_are_fetched_checked_by_their_name_and_give_its_out
 ) -> None:
     other = counterpart("torchvision", "shufflenet_v2_x0_5")
     path = serve_torchvision(mirror, monkeypatch, "shufflenet_v2_x0_5", pth(other))
-    assert create_model("shufflenet_v2_x0_5").pretrained is None and not mirror.asked
+    assert create_model("shufflenet_v2_x0_5").pretrained is None and not mirror.requests
     model = create_model("shufflenet_v2_x0_5", pretrained=True).eval()
     assert model.pretrained is not None and model.pretrained.name == "torchvision/shufflenet_v2_x0_5.IMAGENET1K_V1"
     x = torch.randn(2, 3, 64, 64)
@@ -158,7 +158,7 @@ def test_torchvisions_weights_are_fetched_checked_by_their_name_and_give_its_out
         torch.testing.assert_close(model(x), other(x), atol=1e-5, rtol=0)
     named = create_model("shufflenet_v2_x0_5", pretrained=model.pretrained.name, num_classes=4, in_chans=1)
     assert named.num_classes == 4 and named.pretrained == model.pretrained
-    assert [asked[:2] for asked in mirror.asked] == [("GET", path)]
+    assert [request[:2] for request in mirror.requests] == [("GET", path)]
 
 
 def test_timms_weights_come_from_the_hub_and_are_kept_in_its_cache(mirror: Mirror) -> None:
@@ -170,13 +170,13 @@ def test_timms_weights_come_from_the_hub_and_are_kept_in_its_cache(mirror: Mirro
     x = torch.randn(2, 3, 64, 64)
     with torch.no_grad():
         torch.testing.assert_close(model(x), other(x), atol=1e-5, rtol=0)
-    assert ("GET", "/timm/mobilenetv3_small_050.lamb_in1k/resolve/main/model.safetensors", "") in mirror.asked
-    count = len([asked for asked in mirror.asked if asked[0] == "GET"])
+    assert ("GET", "/timm/mobilenetv3_small_050.lamb_in1k/resolve/main/model.safetensors", "") in mirror.requests
+    count = len([request for request in mirror.requests if request[0] == "GET"])
     features = create_model(
         "mobilenetv3_small_050", pretrained="timm/mobilenetv3_small_050.lamb_in1k", features_only=True
     )
     assert features.pretrained == model.pretrained
-    assert len([asked for asked in mirror.asked if asked[0] == "GET"]) == count
+    assert len([request for request in mirror.requests if request[0] == "GET"]) == count
 
 
 def test_a_broken_download_goes_on_by_range(mirror: Mirror, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -186,7 +186,7 @@ def test_a_broken_download_goes_on_by_range(mirror: Mirror, monkeypatch: pytest.
     with pytest.raises(WeightsError, match="run it again to go on where it ended"):
         create_model("shufflenet_v2_x0_5", pretrained=True)
     create_model("shufflenet_v2_x0_5", pretrained=True)
-    assert mirror.asked == [("GET", path, ""), ("GET", path, f"bytes={len(content) // 2}-")]
+    assert mirror.requests == [("GET", path, ""), ("GET", path, f"bytes={len(content) // 2}-")]
 
 
 def test_a_file_of_another_digest_than_its_name_is_removed(
@@ -217,7 +217,7 @@ def test_a_file_of_the_hub_is_checked_by_the_hubs_own_digest(mirror: Mirror, tmp
 
 @pytest.mark.parametrize("variable", ["GOSSAMER_OFFLINE", "HF_HUB_OFFLINE"])
 @pytest.mark.parametrize("network", ["shufflenet_v2_x0_5", "mobilenetv3_small_050"])
-def test_offline_says_where_to_put_the_file_and_takes_it_from_there(
+def test_offline_says_where_the_file_belongs_and_takes_it_from_there(
     network: str, variable: str, mirror: Mirror, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     source = create_model(network)
@@ -230,7 +230,7 @@ def test_offline_says_where_to_put_the_file_and_takes_it_from_there(
     place.parent.mkdir(parents=True, exist_ok=True)
     place.write_bytes(pth(source) if place.suffix == ".pth" else safetensors.torch.save(source.state_dict()))
     assert torch.equal(create_model(network, pretrained=True).head.classifier.weight, source.head.classifier.weight)
-    assert not mirror.asked
+    assert not mirror.requests
 
 
 def test_offline_takes_what_the_cache_holds_and_refuses_what_is_damaged(
@@ -240,7 +240,7 @@ def test_offline_takes_what_the_cache_holds_and_refuses_what_is_damaged(
     mirror.hub("owner/name", b"small")
     create_model("shufflenet_v2_x0_5", pretrained=True)
     fetch("hf://owner/name")
-    mirror.asked.clear()
+    mirror.requests.clear()
     monkeypatch.setenv("GOSSAMER_OFFLINE", "1")
     create_model("shufflenet_v2_x0_5", pretrained=True)
     assert fetch("hf://owner/name").read_bytes() == b"small"
@@ -248,7 +248,7 @@ def test_offline_takes_what_the_cache_holds_and_refuses_what_is_damaged(
     kept.write_bytes(b"damaged")
     with pytest.raises(WeightsError, match="its SHA-256 is"):
         create_model("shufflenet_v2_x0_5", pretrained=True)
-    assert not mirror.asked
+    assert not mirror.requests
 
 
 def test_the_offline_flag_keeps_training_from_the_network(
@@ -258,12 +258,12 @@ def test_the_offline_flag_keeps_training_from_the_network(
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setenv("GOSSAMER_OFFLINE", "0")  # so that what the flag sets is taken back
+    monkeypatch.setenv("GOSSAMER_OFFLINE", "0")  # so that what the flag sets is undone
     out = tmp_path / "run"
     code = main(["train", str(image_folder), "--weights", "default", "--out", str(out), "--input", "32", "--offline"])
     printed = capsys.readouterr().err
     assert code == 2 and "nothing is fetched offline" in printed and printed.count("\n") == 1
-    assert not mirror.asked and not out.exists()
+    assert not mirror.requests and not out.exists()
 
 
 # in a run

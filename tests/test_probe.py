@@ -33,28 +33,28 @@ pytest.importorskip("sklearn", reason="scikit-learn is not installed")
 NET = "shufflenet_v2_x0_5"
 
 
-def blobs(each: int, classes: int = 3, apart: float = 6.0, seed: int = 0) -> Extracted:
-    """Features of classes that lie `apart` deviations from each other, in 8 dimensions."""
+def blobs(each: int, classes: int = 3, distance: float = 6.0, seed: int = 0) -> Extracted:
+    """Features of classes that lie `distance` deviations from each other, in 8 dimensions."""
     rng = np.random.default_rng(seed)
     y = np.repeat(np.arange(classes), each)
-    x = rng.standard_normal((len(y), 8)) + apart * np.eye(8)[y]
+    x = rng.standard_normal((len(y), 8)) + distance * np.eye(8)[y]
     return Extracted(x, y, [], 0.0)
 
 
 def result(**rows: tuple[float, ...]) -> ProbeResult:
     """A probe with these accuracies a fold; the baseline is called `baseline`."""
-    made = [
+    scores = [
         ClassifierScore(
             MAJORITY if name == "baseline" else name, "linear", folds, 0.5, 0.1, 1.0, "" if folds else "refused"
         )
         for name, folds in rows.items()
     ]
-    made = [row if row.fold_accuracies else ClassifierScore(row.name, row.kind, error="refused") for row in made]
-    return ProbeResult("net", "", False, "", "", (3, 32, 32), 8, ("a", "b"), 9, 9, 3, 0, 1.0, tuple(made))
+    scores = [row if row.fold_accuracies else ClassifierScore(row.name, row.kind, error="refused") for row in scores]
+    return ProbeResult("net", "", False, "", "", (3, 32, 32), 8, ("a", "b"), 9, 9, 3, 0, 1.0, tuple(scores))
 
 
 @given(counts=st.lists(st.integers(0, 9), min_size=2, max_size=6), folds=st.integers(2, 6), seed=st.integers(0, 9))
-def test_folds_share_out_each_class(counts: list[int], folds: int, seed: int) -> None:
+def test_folds_divide_each_class_evenly(counts: list[int], folds: int, seed: int) -> None:
     labels = np.random.default_rng(seed).permutation(np.repeat(np.arange(len(counts)), counts))
     if sum(count >= 2 for count in counts) < 2:
         with pytest.raises(DataError, match="two or more such classes"):
@@ -171,7 +171,7 @@ def test_names_of_classifiers() -> None:
 
 def test_features_are_the_embedding_of_the_deployment_pixels(image_folder: Path) -> None:
     network = of_network(Settings(data=str(image_folder), net=NET, input="32x32", seed=3), SILENT)
-    found = extract(network, network.data.val, 5, "", SILENT)
+    extracted = extract(network, network.data.val, 5, "", SILENT)
     torch.manual_seed(3)
     plain = create_model(NET, num_classes=3, small_input=True).eval()
     plain.reset_classifier(0)
@@ -180,12 +180,12 @@ def test_features_are_the_embedding_of_the_deployment_pixels(image_folder: Path)
     last = len(network.data.val) - 1
     with torch.inference_mode():
         expected = plain(torch.from_numpy(preprocess(network.data.val.read(last))[None])).numpy()
-    assert found.x.shape == (36, 1024)
-    assert found.x[last] == pytest.approx(expected[0], abs=1e-5)
-    assert (found.y == network.data.val.labels).all()
+    assert extracted.x.shape == (36, 1024)
+    assert extracted.x[last] == pytest.approx(expected[0], abs=1e-5)
+    assert (extracted.y == network.data.val.labels).all()
 
 
-def test_weights_of_a_file_are_taken_and_said(image_folder: Path, tmp_path: Path) -> None:
+def test_weights_of_a_file_are_loaded_and_noted(image_folder: Path, tmp_path: Path) -> None:
     torch.manual_seed(11)
     other = create_model(NET, num_classes=7, small_input=True)
     save_file(other.state_dict(), tmp_path / "other.safetensors")
@@ -212,23 +212,23 @@ def test_features_that_are_not_finite_are_refused(image_folder: Path) -> None:
         extract(broken, network.data.val, 8, "", SILENT)
 
 
-def test_probe_sets_unreadable_images_aside_and_draws(make_image_folder: Callable[..., Path], tmp_path: Path) -> None:
+def test_probe_skips_unreadable_images_and_draws(make_image_folder: Callable[..., Path], tmp_path: Path) -> None:
     photos = make_image_folder(each=6)
     (photos / "train" / "class0" / "000.png").write_bytes(b"no image")
-    found = probe(photos, net=NET, classifiers="logistic,knn", folds=9)
-    assert (found.train_images, found.held_images, found.folds) == (17, 18, 5)
-    assert [name for name, _ in found.unreadable] == ["train/class0/000.png"]
-    assert [row.name for row in found.rows] == [MAJORITY, "logistic", "knn"]
-    assert not found.trained
-    assert found.text().startswith("UNTRAINED NETWORK")
-    assert max(map(len, found.text().splitlines())) <= 100
+    result = probe(photos, net=NET, classifiers="logistic,knn", folds=9)
+    assert (result.train_images, result.held_images, result.folds) == (17, 18, 5)
+    assert [name for name, _ in result.unreadable] == ["train/class0/000.png"]
+    assert [row.name for row in result.rows] == [MAJORITY, "logistic", "knn"]
+    assert not result.trained
+    assert result.text().startswith("UNTRAINED NETWORK")
+    assert max(map(len, result.text().splitlines())) <= 100
     again = probe(photos, net=NET, classifiers="logistic,knn", folds=9)
-    assert [row.fold_accuracies for row in again.rows] == [row.fold_accuracies for row in found.rows]
-    found.plot(tmp_path / "probe.svg")
+    assert [row.fold_accuracies for row in again.rows] == [row.fold_accuracies for row in result.rows]
+    result.plot(tmp_path / "probe.svg")
     svg = (tmp_path / "probe.svg").read_text()
     assert "logistic" in svg and "majority baseline" in svg and "5 folds" in svg and "RANDOM" in svg
     with pytest.raises(InputError, match=r"allowed: \.svg"):
-        found.plot(tmp_path / "probe.png")
+        result.plot(tmp_path / "probe.png")
 
 
 @pytest.mark.parametrize(
@@ -247,11 +247,11 @@ def test_the_command_probes_a_run_with_its_own_data(
     train(Settings(data=str(image_folder), net=NET, input="32", epochs=1, batch=12, workers=0, threads=1, out=run))
     chart = tmp_path / "p.svg"
     assert main(["probe", "--run", run, "--classifiers", "logistic,forest", "--plot", str(chart), "--json"]) == 0
-    found = json.loads(capsys.readouterr().out)
-    assert found["trained"]
-    assert "flatter" in found["warning"]
-    assert found["input"] == [3, 32, 32]
-    assert [row["name"] for row in found["rows"]] == [MAJORITY, "logistic", "forest"]
+    plain = json.loads(capsys.readouterr().out)
+    assert plain["trained"]
+    assert "flatter" in plain["warning"]
+    assert plain["input"] == [3, 32, 32]
+    assert [row["name"] for row in plain["rows"]] == [MAJORITY, "logistic", "forest"]
     assert chart.exists()
     assert main(["probe", str(image_folder), "--run", run, "--classifiers", "knn", "--folds", "3", "--json"]) == 0
     elsewhere = json.loads(capsys.readouterr().out)

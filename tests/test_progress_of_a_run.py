@@ -81,7 +81,7 @@ def test_the_rate_of_an_epoch_resumed_after_its_last_step_is_that_step_s(image_f
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory, image_folder: Path) -> Path:
+def finished(tmp_path_factory: pytest.TempPathFactory, image_folder: Path) -> Path:
     return gossamer.train(small(image_folder, tmp_path_factory.mktemp("run") / "run", epochs=1, width=0.1)).path
 
 
@@ -105,7 +105,7 @@ def change(run: Path, where: tuple[str, ...], value: Any) -> None:
 @pytest.mark.parametrize(
     ("where", "value"),
     [
-        (("counters", "step"), "many"),
+        (("counters", "step"), "several"),
         (("counters", "step"), -1),
         (("counters", "epoch"), 1.5),
         (("counters", "epoch"), True),
@@ -127,23 +127,23 @@ def change(run: Path, where: tuple[str, ...], value: Any) -> None:
         (("optimizer",), 3),
     ],
 )
-def test_a_state_is_checked_when_it_is_read(trained: Path, tmp_path: Path, where: tuple[str, ...], value: Any) -> None:
-    shutil.copytree(trained, tmp_path / "run")
+def test_a_state_is_checked_when_it_is_read(finished: Path, tmp_path: Path, where: tuple[str, ...], value: Any) -> None:
+    shutil.copytree(finished, tmp_path / "run")
     change(tmp_path / "run", ("counters", "finished"), "")
     change(tmp_path / "run", where, value)
     with pytest.raises(RunError, match="does not fit this run"):
         gossamer.resume(tmp_path / "run")
 
 
-def test_a_state_far_past_the_end_ends(trained: Path, tmp_path: Path) -> None:
-    shutil.copytree(trained, tmp_path / "run")
+def test_a_state_far_past_the_end_ends(finished: Path, tmp_path: Path) -> None:
+    shutil.copytree(finished, tmp_path / "run")
     change(tmp_path / "run", ("counters", "finished"), "")
     change(tmp_path / "run", ("counters", "epoch"), 1000)
     assert len(gossamer.resume(tmp_path / "run").metrics()) <= 2
 
 
-def test_a_state_with_deep_json_is_one_line(trained: Path, tmp_path: Path) -> None:
-    shutil.copytree(trained, tmp_path / "run")
+def test_a_state_with_deep_json_is_one_line(finished: Path, tmp_path: Path) -> None:
+    shutil.copytree(finished, tmp_path / "run")
     path = tmp_path / "run" / "last.safetensors"
     data = path.read_bytes()
     size = int.from_bytes(data[:8], "little")

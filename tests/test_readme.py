@@ -21,7 +21,7 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
 def commands(lines: list[str]) -> list[str]:
-    """The commands of the README's lines, without what is said of them."""
+    """The commands of the README's lines, without the comments behind them."""
     return [line.split("  #")[0].strip() for line in lines]
 
 

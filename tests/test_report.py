@@ -67,7 +67,7 @@ def test_latency_and_file_show_once_they_are_measured() -> None:
         Latency("openvino", 2, 8, 0.9, 0.8, 1.0, 800.0, 90.0, 6e7),
         Latency("torch", 4, 1, math.nan, math.nan, math.nan, math.nan, math.nan, math.nan, "is not installed"),
     )
-    found = VerificationResult(
+    verification = VerificationResult(
         "pets.onnx",
         "f" * 64,
         "onnxruntime",
@@ -78,12 +78,12 @@ def test_latency_and_file_show_once_they_are_measured() -> None:
         (OutputCheck(2e-6, True),),
         (PixelCheck("a.jpg", True, 0),),
     )
-    made = data(latencies=measured, exported=ExportedFile("runs/pets/pets.onnx", 1_234_567, found))
-    keys = {key.name: key for key in page.key_figures(made)}
+    report_data = data(latencies=measured, exported=ExportedFile("runs/pets/pets.onnx", 1_234_567, verification))
+    keys = {key.name: key for key in page.key_figures(report_data)}
     assert keys["Latency"].value == text.milliseconds(1.25), "batch 8 is not a latency of one image"
     assert "openvino, 2 threads" in keys["Latency"].note
     assert keys["Model file"].value == f"1.23{text.THIN}MB" and "verified" in keys["Model file"].note
-    words = check_alone(page.report_html(made)).words
+    words = check_alone(page.report_html(report_data)).words
     assert "not measured" not in words and "is not installed" in words and "2e-06" in words
 
 
@@ -106,7 +106,7 @@ def test_a_report_stands_alone_at_any_number_of_classes(size: int) -> None:
     assert "class 0 class 1 1 20.0" in table
 
 
-def test_a_matrix_of_very_many_classes_stays_small() -> None:
+def test_a_matrix_of_hundreds_of_classes_stays_small() -> None:
     confusion = np.zeros((1001, 1001), np.int64)
     np.fill_diagonal(confusion, 9)
     confusion[1000, 0] = 1
@@ -120,12 +120,12 @@ def test_a_matrix_of_very_many_classes_stays_small() -> None:
 
 
 def test_hostile_names_are_only_text(tmp_path: Path) -> None:
-    made = data(HOSTILE)
-    made = dataclasses.replace(
-        made,
+    report_data = data(HOSTILE)
+    report_data = dataclasses.replace(
+        report_data,
         run="runs/" + HOSTILE[0],
         unreadable=[(name, name) for name in HOSTILE],
-        mistakes=tuple(dataclasses.replace(one, name=HOSTILE[1]) for one in made.mistakes),
+        mistakes=tuple(dataclasses.replace(one, name=HOSTILE[1]) for one in report_data.mistakes),
         machine=dict.fromkeys(HOSTILE, HOSTILE[1]),
         data={"how": HOSTILE[3], "notes": list(HOSTILE)},
         exported=ExportedFile(HOSTILE[1], 10, None, HOSTILE[0]),
@@ -137,7 +137,7 @@ def test_hostile_names_are_only_text(tmp_path: Path) -> None:
             unknown={HOSTILE[0]: 2},
         ),
     )
-    html = page.report_html(made)
+    html = page.report_html(report_data)
     parsed = check_alone(html)
     assert html.encode(), "a name that is no UTF-8 does not stop the report from being written"
     assert not re.search(r"[\x00-\x08\x0e-\x1f\x7f-\x9f]", html)
@@ -164,14 +164,14 @@ def test_one_epoch_no_epoch_and_broken_numbers_are_drawn_as_they_are() -> None:
     assert "Diverged" in html and "1 of 4 epochs" in html
 
 
-def test_outputs_that_are_not_numbers_are_said_and_not_counted() -> None:
+def test_outputs_that_are_not_numbers_are_reported_and_not_counted() -> None:
     scored = evaluation(("cat", "dog"))
     broken = dataclasses.replace(scored, logits=np.full_like(scored.logits, np.nan))
     words = check_alone(page.report_html(data(evaluation=broken, mistakes=()))).words
     assert "None of the network's outputs is a number" in words
-    some = scored.logits.copy()
-    some[:4] = np.nan
-    words = Page(page.report_html(data(evaluation=dataclasses.replace(scored, logits=some)))).words
+    logits = scored.logits.copy()
+    logits[:4] = np.nan
+    words = Page(page.report_html(data(evaluation=dataclasses.replace(scored, logits=logits)))).words
     assert "not counted 4 images" in words
 
 
@@ -184,9 +184,9 @@ def test_a_run_without_mistakes_says_so() -> None:
 
 def test_operations_of_unknown_cost_are_named_in_the_headline_and_the_table() -> None:
     unknown = dataclasses.replace(LAYERS[1], op="fancy", macs=None)
-    made = data(cost=dataclasses.replace(COST, layers=(*LAYERS, unknown), unknown={"fancy": 1}))
-    assert "without 1 operations of unknown cost" in page.key_figures(made)[2].note
-    words = Page(page.report_html(made)).words
+    report_data = data(cost=dataclasses.replace(COST, layers=(*LAYERS, unknown), unknown={"fancy": 1}))
+    assert "without 1 operations of unknown cost" in page.key_figures(report_data)[2].note
+    words = Page(page.report_html(report_data)).words
     assert "Operators without a cost formula, listed here and not counted: fancy × 1" in words
 
 
@@ -210,37 +210,42 @@ def test_all_settings_are_shown() -> None:
 # what stands out
 
 
-def test_findings_name_the_weak_class_and_the_course() -> None:
+def test_findings_name_the_weak_class_and_the_curves() -> None:
     scored = evaluation(("cat", "dog", "owl"), 20, 2)
     logits = scored.logits.copy()
     logits[:10] = [0, 9, 0]  # half of the cats are dogs, and surely
     metrics = rows(5)
     metrics[-1]["val_loss"] = 3.0
-    made = data(
+    report_data = data(
         ("cat", "dog", "owl"),
         evaluation=dataclasses.replace(scored, logits=logits),
         metrics=metrics,
         counts={"train": (10, 90, 50)},
         data_changed=True,
     )
-    calibration = calibrate(made.evaluation.probabilities, scored.targets)
-    found = {one.what: one.sentence for one in highlights(made, classify.classification_highlights(made, calibration))}
-    assert "epoch 4 (0.625)" in found["Overfitting"] and "3.00" in found["Overfitting"]
+    calibration = calibrate(report_data.evaluation.probabilities, scored.targets)
+    findings = {
+        one.what: one.sentence
+        for one in highlights(report_data, classify.classification_highlights(report_data, calibration))
+    }
+    assert "epoch 4 (0.625)" in findings["Overfitting"] and "3.00" in findings["Overfitting"]
     assert (
-        "cat" in found["Most confused"] and "dog" in found["Most confused"] and "10 times, 50" in found["Most confused"]
+        "cat" in findings["Most confused"]
+        and "dog" in findings["Most confused"]
+        and "10 times, 50" in findings["Most confused"]
     )
-    assert "90 training images" in found["Imbalance"]
-    assert "Other data" in found and "Over-confident" in found
+    assert "90 training images" in findings["Imbalance"]
+    assert "Other data" in findings and "Over-confident" in findings
 
 
-def test_a_class_never_said_is_found() -> None:
+def test_a_class_never_predicted_is_a_finding() -> None:
     scored = evaluation(("cat", "dog"), wrong=0)
     logits = scored.logits.copy()
     logits[:, 1] += 50
-    made = data(evaluation=dataclasses.replace(scored, logits=logits))
+    report_data = data(evaluation=dataclasses.replace(scored, logits=logits))
     assert any(
         one.what == "Never predicted" and "cat" in one.sentence
-        for one in classify.classification_highlights(made, None)
+        for one in classify.classification_highlights(report_data, None)
     )
 
 
@@ -269,15 +274,15 @@ def run(image_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         workers=0,
     )
     images = open_data(image_folder)
-    made = Run.create(settings)
-    made.save_data(images.classes, {"how": images.how, "fingerprint": images.fingerprint}, split_rows(images))
-    made.save_settings(settings)
-    made.save_metrics(rows(2))
-    made.save_unreadable([("train/class0/torn.png", "truncated")])
+    created = Run.create(settings)
+    created.save_data(images.classes, {"how": images.how, "fingerprint": images.fingerprint}, split_rows(images))
+    created.save_settings(settings)
+    created.save_metrics(rows(2))
+    created.save_unreadable([("train/class0/torn.png", "truncated")])
     torch.manual_seed(0)
     model = create_model("mobilenet_v2", num_classes=3, width=0.25, small_input=True)
-    made.save_state("best", {f"model.{name}": value for name, value in model.state_dict().items()}, {"epoch": 2})
-    made.unlock()
+    created.save_state("best", {f"model.{name}": value for name, value in model.state_dict().items()}, {"epoch": 2})
+    created.unlock()
     return folder
 
 
@@ -297,11 +302,11 @@ def test_a_run_folder_gives_a_report_with_its_gallery(run: Path) -> None:
 def test_the_headline_counts_what_the_confusion_matrix_holds(run: Path) -> None:
     from gossamer.report.collect import collect
 
-    made = collect(run)
-    assert made.evaluation.confusion.sum() == 36 and made.counts["train"] == (12, 12, 12)
-    assert made.cost.params == sum(layer.params for layer in made.cost.layers)
-    wrong = int(made.evaluation.confusion.sum() - made.evaluation.confusion.trace())
-    assert len(made.mistakes) == min(wrong, 12)
+    collected = collect(run)
+    assert collected.evaluation.confusion.sum() == 36 and collected.counts["train"] == (12, 12, 12)
+    assert collected.cost.params == sum(layer.params for layer in collected.cost.layers)
+    wrong = int(collected.evaluation.confusion.sum() - collected.evaluation.confusion.trace())
+    assert len(collected.mistakes) == min(wrong, 12)
 
 
 def test_measurements_in_the_run_folder_are_shown(run: Path, tmp_path: Path) -> None:
@@ -333,7 +338,7 @@ def test_what_was_not_measured_or_is_of_another_network_is_no_latency_of_the_run
     assert row.runtime == "onnxruntime 1.31" and row.median == 1.5 and math.isnan(row.load) and math.isnan(row.memory)
 
 
-def test_facts_are_flat_rows_and_the_unknown_is_said() -> None:
+def test_facts_are_flat_rows_and_the_unknown_is_named() -> None:
     nested = {
         "cpu": "x",
         "cpu_quota": None,

@@ -1,4 +1,4 @@
-"""The report of several heads: a table a head, equal to its scores; and the images that several heads draw."""
+"""The report of several heads: a table per head, equal to its scores; and the images that several heads draw."""
 
 from __future__ import annotations
 
@@ -48,10 +48,10 @@ def cells(html: str, id: str) -> dict[str, list[str]]:
 
 
 def test_the_page_of_every_kind_of_head_says_the_scores_of_each(run: Path) -> None:
-    found = collect(run)
-    html = page.report_html(found)
+    collected = collect(run)
+    html = page.report_html(collected)
     parsed = check_alone(html)
-    scores = found.evaluation
+    scores = collected.evaluation
     overview = cells(html, "heads")
     assert list(overview)[1:] == list(scores.heads)
     for index, (name, one) in enumerate(scores.heads.items()):
@@ -86,8 +86,8 @@ def test_the_scores_of_each_label_by_hand() -> None:
     assert (left["precision"], left["recall"], left["support"]) == (1.0, 0.5, 2), "one is not known"
     assert left["f1"] == pytest.approx(2 / 3) and left["ap"] == pytest.approx((1 + 2 / 3) / 2)
     assert never["support"] == 0 and all(math.isnan(never[name]) for name in ("ap", "precision", "recall", "f1"))
-    said = json.loads(json.dumps(labels().to_json(), allow_nan=False))
-    assert said["per_class"][2]["ap"] is None and said["per_class"][0]["class"] == "wide"
+    plain = json.loads(json.dumps(labels().to_json(), allow_nan=False))
+    assert plain["per_class"][2]["ap"] is None and plain["per_class"][0]["class"] == "wide"
 
 
 def test_the_scores_of_each_quantity_by_hand() -> None:
@@ -101,7 +101,7 @@ def test_the_scores_of_each_quantity_by_hand() -> None:
 
 
 def of(scores: Any, task: str, score: str) -> ReportData:
-    """What the report of one head is made of."""
+    """The data of the report of one head."""
     return dataclasses.replace(data(), task=task, score=score, evaluation=scores, mistakes=(), counts={})
 
 
@@ -123,7 +123,7 @@ def test_one_head_has_no_overview() -> None:
 
 
 @pytest.mark.parametrize(
-    ("truth", "said", "dots"),
+    ("truth", "predicted", "dots"),
     [
         ([], [], 0),
         ([math.nan], [1.0], 0),
@@ -133,8 +133,8 @@ def test_one_head_has_no_overview() -> None:
     ],
     ids=["nothing", "not numbers", "all the same", "one infinite", "more than are drawn"],
 )
-def test_a_scatter_draws_what_is_finite(truth: list[float], said: list[float], dots: int) -> None:
-    svg = scatter.predicted_against_true("x", np.array(truth, np.float32), np.array(said, np.float32))
+def test_a_scatter_draws_what_is_finite(truth: list[float], predicted: list[float], dots: int) -> None:
+    svg = scatter.predicted_against_true("x", np.array(truth, np.float32), np.array(predicted, np.float32))
     assert svg.count("<circle") == dots and "nan" not in svg and "inf" not in svg
 
 

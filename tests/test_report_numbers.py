@@ -39,7 +39,7 @@ def test_wilson_gives_the_published_interval() -> None:
 
 
 @given(st.integers(1, 10_000).flatmap(lambda total: st.tuples(st.integers(0, total), st.just(total))))
-def test_wilson_holds_the_share_and_stays_in_range(counts: tuple[int, int]) -> None:
+def test_wilson_holds_the_proportion_and_stays_in_range(counts: tuple[int, int]) -> None:
     low, high = wilson(*counts)
     assert 0 <= low <= counts[0] / counts[1] <= high <= 1 and low < high
 
@@ -47,11 +47,11 @@ def test_wilson_holds_the_share_and_stays_in_range(counts: tuple[int, int]) -> N
 def test_calibration_by_hand() -> None:
     # confidences 0.9 (right), 0.8 (wrong), 0.6 (right), 0.6 (right): with 5 bins (0.4, 0.6], (0.6, 0.8], (0.8, 1]
     probabilities = np.array([[0.9, 0.1], [0.8, 0.2], [0.4, 0.6], [0.6, 0.4], [np.nan, np.nan]])
-    found = calibrate(probabilities, np.array([0, 1, 1, 0, 0]), bins=5)
-    assert found is not None
-    assert [(one.count, one.correct) for one in found.bins] == [(0, 0), (0, 0), (2, 2), (1, 0), (1, 1)]
-    assert found.ece == pytest.approx((2 * 0.4 + 0.8 + 0.1) / 4)
-    assert found.confidence == pytest.approx(0.725) and found.accuracy == 0.75 and found.left_out == 1
+    calibration = calibrate(probabilities, np.array([0, 1, 1, 0, 0]), bins=5)
+    assert calibration is not None
+    assert [(one.count, one.correct) for one in calibration.bins] == [(0, 0), (0, 0), (2, 2), (1, 0), (1, 1)]
+    assert calibration.ece == pytest.approx((2 * 0.4 + 0.8 + 0.1) / 4)
+    assert calibration.confidence == pytest.approx(0.725) and calibration.accuracy == 0.75 and calibration.left_out == 1
 
 
 def test_confused_pairs_are_the_largest_off_the_diagonal() -> None:
@@ -75,7 +75,7 @@ def test_stages_sum_their_layers() -> None:
 
 
 @pytest.mark.parametrize(
-    ("form", "value", "said"),
+    ("form", "value", "expected"),
     [
         (text.percent, 0.9123, "91.2 %"),
         (text.percent, math.nan, "–"),
@@ -98,17 +98,17 @@ def test_stages_sum_their_layers() -> None:
         (text.tick, 12000, "12k"),
     ],
 )
-def test_numbers_are_written_for_readers(form: Callable[[float], str], value: float, said: str) -> None:
-    assert form(value) == said.replace(" ", text.THIN) or form(value).replace(text.THIN, " ") == said
+def test_numbers_are_written_for_readers(form: Callable[[float], str], value: float, expected: str) -> None:
+    assert form(value) == expected.replace(" ", text.THIN) or form(value).replace(text.THIN, " ") == expected
 
 
 @given(st.floats(-1e9, 1e9), st.floats(1e-6, 1e9))
 def test_ticks_are_few_and_inside(low: float, span: float) -> None:
     high = low + span
-    found = ticks(low, high)
-    assert 0 < len(found) <= 8
+    placed = ticks(low, high)
+    assert 0 < len(placed) <= 8
     if high > low:
-        assert all(low - span * 1e-6 <= value <= high + span * 1e-6 for value in found)
+        assert all(low - span * 1e-6 <= value <= high + span * 1e-6 for value in placed)
 
 
 # Grad-CAM
@@ -134,12 +134,12 @@ def test_grad_cam_of_a_linear_head_is_its_weights_times_the_features() -> None:
     images = torch.rand(2, 3, 4, 5, generator=torch.Generator().manual_seed(0)) + 0.1
     before = images.clone()
     model = Linear().eval()
-    found = grad_cam(model, images, np.array([1, 0]))
+    maps = grad_cam(model, images, np.array([1, 0]))
     weights = model.weight.detach().numpy()
     for image, label in ((0, 1), (1, 0)):
         expected = np.einsum("k,khw->hw", weights[label], before[image].numpy()).clip(0) / 20
-        np.testing.assert_allclose(found[image], expected, rtol=1e-5, atol=1e-7)
-    assert found.max() > 0 and found.shape == (2, 4, 5) and found.dtype == np.float32
+        np.testing.assert_allclose(maps[image], expected, rtol=1e-5, atol=1e-7)
+    assert maps.max() > 0 and maps.shape == (2, 4, 5) and maps.dtype == np.float32
     assert torch.equal(images, before) and model.weight.grad is None
 
 

@@ -47,38 +47,38 @@ from tests.reportcases import HOSTILE, Page, check_alone, data, rows
 from tests.scenes import CLASSES, write_boxes, write_masks
 
 TINY = {"net": "mobilenet_v2", "width": 0.25, "epochs": 2.0, "workers": 0, "threads": 1, "warmup": 0.0, "batch": 8}
-Made = tuple[ReportData, Page]
+Report = tuple[ReportData, Page]
 
 
 @pytest.fixture(scope="module")
 def runs(image_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
     """The run folder of a task, trained once."""
     root = tmp_path_factory.mktemp("tasks")
-    made: dict[str, Path] = {}
+    run_folders: dict[str, Path] = {}
 
     def run(task: str) -> Path:
-        if task not in made:
+        if task not in run_folders:
             source, changes = {
                 "detect": (lambda: write_boxes(root / "boxes"), {"input": "64x96", "lr": 0.02}),
                 "segment": (lambda: write_masks(root / "masks"), {"input": "64x96", "lr": 0.05}),
                 "embed": (lambda: image_folder, {"input": "32", "lr": 0.01, "per_identity": 2, "dim": 8}),
             }[task]
             settings = Settings(data=str(source()), task=task, out=str(root / task), **{**TINY, **changes})
-            made[task] = train(settings).path
-        return made[task]
+            run_folders[task] = train(settings).path
+        return run_folders[task]
 
     return run
 
 
 @pytest.fixture(scope="module")
-def made(runs: Callable[[str], Path]) -> Callable[[str], Made]:
-    """What the report of a task's run is made of, and its page."""
-    kept: dict[str, Made] = {}
+def report_of_task(runs: Callable[[str], Path]) -> Callable[[str], Report]:
+    """The data of the report of a task's run, and its page."""
+    kept: dict[str, Report] = {}
 
-    def report(task: str) -> Made:
+    def report(task: str) -> Report:
         if task not in kept:
-            found = collect(runs(task))
-            kept[task] = found, check_alone(page.report_html(found))
+            collected = collect(runs(task))
+            kept[task] = collected, check_alone(page.report_html(collected))
         return kept[task]
 
     return report
@@ -86,8 +86,8 @@ def made(runs: Callable[[str], Path]) -> Callable[[str], Made]:
 
 def cells(parsed: Page, html: str) -> list[list[str]]:
     """The rows of all tables, as plain text."""
-    found = re.findall(r"<tr>(.*?)</tr>", html, re.S)
-    return [[re.sub(r"<[^>]*>", "", one).strip() for one in re.findall(r"<t[hd].*?</t[hd]>", row)] for row in found]
+    rows = re.findall(r"<tr>(.*?)</tr>", html, re.S)
+    return [[re.sub(r"<[^>]*>", "", one).strip() for one in re.findall(r"<t[hd].*?</t[hd]>", row)] for row in rows]
 
 
 # from a run folder
@@ -95,12 +95,12 @@ def cells(parsed: Page, html: str) -> list[list[str]]:
 
 @pytest.mark.parametrize("task", ["detect", "segment", "embed"])
 def test_a_run_gives_a_page_whose_headline_is_the_score_of_the_best_epoch(
-    task: str, made: Callable[[str], Made], runs: Callable[[str], Path]
+    task: str, report_of_task: Callable[[str], Report], runs: Callable[[str], Path]
 ) -> None:
-    found, parsed = made(task)
-    best = max(row[f"val_{found.score}"] for row in found.metrics)
-    assert found.evaluation.metrics[found.score] == pytest.approx(best, abs=1e-6)
-    assert page.key_figures(found)[0].value == percent(found.evaluation.metrics[found.score])
+    collected, parsed = report_of_task(task)
+    best = max(row[f"val_{collected.score}"] for row in collected.metrics)
+    assert collected.evaluation.metrics[collected.score] == pytest.approx(best, abs=1e-6)
+    assert page.key_figures(collected)[0].value == percent(collected.evaluation.metrics[collected.score])
     targets = {(link["href"] or "").removeprefix("#") for link in parsed.all("a")}
     assert targets <= {section["id"] for section in parsed.all("section")}
     assert "Calibration" not in parsed.words and "nan" not in parsed.words.split()
@@ -108,80 +108,80 @@ def test_a_run_gives_a_page_whose_headline_is_the_score_of_the_best_epoch(
     assert path.stat().st_size < 3_000_000
 
 
-def test_the_page_of_a_detector_says_its_scores(made: Callable[[str], Made]) -> None:
-    found, parsed = made("detect")
-    html = page.report_html(found)
+def test_the_page_of_a_detector_says_its_scores(report_of_task: Callable[[str], Report]) -> None:
+    collected, parsed = report_of_task("detect")
+    html = page.report_html(collected)
     table = {row[0]: row[1:] for row in cells(parsed, html) if row and row[0] in CLASSES}
-    assert found.counts["train"] == tuple(int(n) for n in (table["square"][-1], table["disc"][-1]))
-    assert sum(row["support"] for row in found.evaluation.per_class) == 16, "two objects in each of 8 images"
+    assert collected.counts["train"] == tuple(int(n) for n in (table["square"][-1], table["disc"][-1]))
+    assert sum(row["support"] for row in collected.evaluation.per_class) == 16, "two objects in each of 8 images"
     classes = html[html.index('id="classes"') :]
-    for row in found.evaluation.per_class:
+    for row in collected.evaluation.per_class:
         assert re.search(
             rf"<bdi>{row['class']}</bdi></th><td class=\"n\">{re.escape(points(row['map50']))}</td>", classes
         )
-    seen = detect.operating_point(found.evaluation.confusion)
-    said = {row[0]: row[1] for row in cells(parsed, html) if len(row) == 2}
-    assert said["objects"] == "16" and said["detected as their class"] == str(seen.correct)
-    assert int(said["missed"]) == 16 - seen.correct - seen.confused
-    assert f"training boxes {sum(found.counts['train'])}" in parsed.words
+    seen = detect.operating_point(collected.evaluation.confusion)
+    facts = {row[0]: row[1] for row in cells(parsed, html) if len(row) == 2}
+    assert facts["objects"] == "16" and facts["detected as their class"] == str(seen.correct)
+    assert int(facts["missed"]) == 16 - seen.correct - seen.confused
+    assert f"training boxes {sum(collected.counts['train'])}" in parsed.words
     examples = [svg for svg in parsed.all("svg") if " false positives." in (svg["aria-label"] or "")]
     assert len(examples) == 8, "each of the images is either among the best or among the worst"
 
 
-def test_the_page_of_a_segmenter_says_its_scores(made: Callable[[str], Made]) -> None:
-    found, parsed = made("segment")
-    html = page.report_html(found)
+def test_the_page_of_a_segmenter_says_its_scores(report_of_task: Callable[[str], Report]) -> None:
+    collected, parsed = report_of_task("segment")
+    html = page.report_html(collected)
     table = {row[0]: row[1:] for row in cells(parsed, html) if len(row) == 7}
-    for row in found.evaluation.per_class:
+    for row in collected.evaluation.per_class:
         assert table[row["class"]][0] == points(row["iou"]) and table[row["class"]][2] == points(row["accuracy"])
-    assert int(found.evaluation.confusion.sum()) == 8 * 64 * 96
-    shown = (*found.details.worst, *found.details.best)
+    assert int(collected.evaluation.confusion.sum()) == 8 * 64 * 96
+    shown = (*collected.details.worst, *collected.details.best)
     assert len({one.name for one in shown}) == len(shown) == 8
     for one in shown:
-        index = found.evaluation.names.index(one.name)
-        assert one.miou == found.evaluation.image_miou[index]
+        index = collected.evaluation.names.index(one.name)
+        assert one.miou == collected.evaluation.image_miou[index]
     wrong = np.mean([one.wrong for one in shown])
-    assert 1 - wrong == pytest.approx(found.evaluation.metrics["pixel_accuracy"]), "the examples are all the images"
+    assert 1 - wrong == pytest.approx(collected.evaluation.metrics["pixel_accuracy"]), "the examples are all the images"
     assert len(parsed.all("img")) == 16
 
 
-def test_the_page_of_an_embedder_says_its_scores(made: Callable[[str], Made]) -> None:
-    found, parsed = made("embed")
-    table = {row[0]: row[1] for row in cells(parsed, page.report_html(found)) if len(row) > 1}
-    metrics = found.evaluation.metrics
+def test_the_page_of_an_embedder_says_its_scores(report_of_task: Callable[[str], Report]) -> None:
+    collected, parsed = report_of_task("embed")
+    table = {row[0]: row[1] for row in cells(parsed, page.report_html(collected)) if len(row) > 1}
+    metrics = collected.evaluation.metrics
     assert table["Recall@1"] == points(metrics["recall1"]) and table["MAP@R"] == points(metrics["map_r"])
     assert table["AUC"] == percent(metrics["auc"], 2)
     assert table["true accept rate"] == percent(metrics["tar"])
     assert int(table["pairs of one identity"]) == 3 * (12 * 11 // 2)
-    right = np.mean(found.evaluation.labels[found.details.first] == found.evaluation.labels)
+    right = np.mean(collected.evaluation.labels[collected.details.first] == collected.evaluation.labels)
     assert right == pytest.approx(metrics["recall1"]), "the sheet and the scores look up the same neighbours"
     alts = [image["alt"] or "" for image in parsed.all("img")]
-    assert len(alts) == 6 * len(found.details.queries)
+    assert len(alts) == 6 * len(collected.details.queries)
     assert sum(alt.startswith("wrong: ") for alt in alts) == sum(
-        near.identity != query.image.identity for query in found.details.queries for near in query.nearest
+        near.identity != query.image.identity for query in collected.details.queries for near in query.nearest
     )
     assert "Seen before" in parsed.words, "these identities are those of the training"
 
 
-# the course of the training
+# training curves
 
 
-def test_the_course_follows_the_score_of_the_task() -> None:
+def test_the_training_curves_follow_the_score_of_the_task() -> None:
     scored = SegmentationEvaluation(("a", "b"), ["x"], np.eye(2, dtype=np.int64), np.ones(1), [])
     metrics = [
         {"epoch": float(n), "loss": 1 / n, "val_loss": math.nan, "val_miou": miou, "val_accuracy": 0.1 * n}
         for n, miou in enumerate((0.2, 0.8, 0.5), 1)
     ]
-    found = report_of(scored, None, metrics=metrics)
-    best = found.best_row()
+    collected = report_of(scored, None, metrics=metrics)
+    best = collected.best_row()
     assert best is not None and best["epoch"] == 2
-    loss, score = training_curves.training_charts(found)[:2]
+    loss, score = training_curves.training_charts(collected)[:2]
     assert [one.name for one in loss.series] == ["training"], "there is no validation loss to draw"
     assert score.title == "Mean IoU" and list(score.series[0].ys) == [0.2, 0.8, 0.5]
-    assert dict(training_curves.selected_checkpoint(found))["mIoU"] == percent(0.8)
-    said = {one.what: one.sentence for one in highlights(found, [])}
-    assert "epoch 2 (80.0)" in said["Past its best"] and "Diverged" not in said
-    broken = dataclasses.replace(found, metrics=[*metrics, {"epoch": 4.0, "loss": math.nan, "val_miou": math.nan}])
+    assert dict(training_curves.selected_checkpoint(collected))["mIoU"] == percent(0.8)
+    findings = {one.what: one.sentence for one in highlights(collected, [])}
+    assert "epoch 2 (80.0)" in findings["Past its best"] and "Diverged" not in findings
+    broken = dataclasses.replace(collected, metrics=[*metrics, {"epoch": 4.0, "loss": math.nan, "val_miou": math.nan}])
     assert (
         "training loss was not a number in 1 of 4"
         in {one.what: one.sentence for one in highlights(broken, [])}["Diverged"]
@@ -197,15 +197,15 @@ def test_a_task_without_a_part_of_its_own_shows_its_scores() -> None:
         loss: float = 1.0
 
     changes: dict[str, Any] = {"task": "regress", "score": "r2", "mistakes": (), "counts": {}, "images": {"val": 2}}
-    made = dataclasses.replace(data(), evaluation=Scores({"r2": 0.625}, unreadable=[]), **changes)
-    words = check_alone(page.report_html(made)).words
+    collected = dataclasses.replace(data(), evaluation=Scores({"r2": 0.625}, unreadable=[]), **changes)
+    words = check_alone(page.report_html(collected)).words
     assert "R² 0.6250" in words and "2 validation images" in words
 
 
 # detection
 
 
-def found_boxes(*rows: tuple[int, float, list[float]]) -> ScoredBoxes:
+def detections(*rows: tuple[int, float, list[float]]) -> ScoredBoxes:
     labels, scores, corners = zip(*rows) if rows else ((), (), ())
     return ScoredBoxes(
         np.array(corners, np.float32).reshape(-1, 4), np.array(labels, np.int64), np.array(scores, np.float32)
@@ -215,31 +215,31 @@ def found_boxes(*rows: tuple[int, float, list[float]]) -> ScoredBoxes:
 SQUARE, OTHER, CROWD = [0, 0, 10, 10], [20, 20, 40, 40], [50, 50, 90, 90]
 
 
-def test_boxes_are_found_missed_or_wrong() -> None:
+def test_objects_are_detected_missed_or_confused() -> None:
     truth = BoxTarget.plain([SQUARE, OTHER, CROWD], [0, 1, 0], (100, 100))
     truth = dataclasses.replace(truth, crowd=np.array([False, False, True]))
-    said = found_boxes(
+    predicted = detections(
         (0, 0.9, [0, 0, 10, 8]),  # the square
         (0, 0.8, SQUARE),  # once more
         (0, 0.7, OTHER),  # of another class
         (0, 0.6, [60, 60, 70, 70]),  # in the crowd
-        (1, 0.2, OTHER),  # not sure enough
+        (1, 0.2, OTHER),  # below the score threshold
     )
-    seen = detection_examples.outcome(truth, said)
+    seen = detection_examples.outcome(truth, predicted)
     assert (seen.matched, seen.missed, seen.false) == ([0], [1], [1, 2])
     assert seen.f1 == 2 / 5
-    nothing = detection_examples.outcome(BoxTarget.plain([], [], (9, 9)), found_boxes())
+    nothing = detection_examples.outcome(BoxTarget.plain([], [], (9, 9)), detections())
     assert math.isnan(nothing.f1)
-    assert detection_examples.outcome(truth, found_boxes()).missed == [0, 1]
-    assert detection_examples.outcome(BoxTarget.plain([], [], (9, 9)), found_boxes((0, 0.9, SQUARE))).false == [0]
+    assert detection_examples.outcome(truth, detections()).missed == [0, 1]
+    assert detection_examples.outcome(BoxTarget.plain([], [], (9, 9)), detections((0, 0.9, SQUARE))).false == [0]
 
 
 def detector(names: tuple[str, ...] = ("cat", "dog"), objects: bool = True) -> DetectionScores:
-    """Three images: one object found, one missed, one with nothing."""
+    """Three images: one object detected, one missed, one with nothing."""
     truth = [BoxTarget.plain([SQUARE], [k], (100, 100)) if objects else BoxTarget.plain([], [], (9, 9)) for k in (0, 1)]
-    said = [found_boxes((0, 0.9, SQUARE)), found_boxes((0, 0.9, OTHER))] if objects else [found_boxes()] * 2
+    predicted = [detections((0, 0.9, SQUARE)), detections((0, 0.9, OTHER))] if objects else [detections()] * 2
     return DetectionScores(
-        names, ["a", "b", "c"], [*truth, BoxTarget.plain([], [], (9, 9))], [*said, found_boxes()], [("d", "torn")]
+        names, ["a", "b", "c"], [*truth, BoxTarget.plain([], [], (9, 9))], [*predicted, detections()], [("d", "torn")]
     )
 
 
@@ -251,14 +251,16 @@ def report_of(scores: Any, details: Any, **changes: Any) -> ReportData:
 
 def test_curves_and_confusion_by_hand() -> None:
     details = detection_examples.DetectionDetails((), (), np.array([8.0, 9.0, 20.0, 70.0]))
-    made = report_of(detector(), details, counts={"train": (1, 9)})
-    parsed = check_alone(page.report_html(made))
+    collected = report_of(detector(), details, counts={"train": (1, 9)})
+    parsed = check_alone(page.report_html(collected))
     (cat,) = [svg for svg in parsed.all("svg") if (svg["aria-label"] or "").startswith("cat: precision")]
     assert "100 at 20, 100 at 50, 100 at 80; average 100.0" in (cat["aria-label"] or "")
-    assert detect.operating_point(made.evaluation.confusion) == (2, 1, 0, 2, 1)
-    said = {one.what: one.sentence for one in page.view_of(made).highlights}
+    assert detect.operating_point(collected.evaluation.confusion) == (2, 1, 0, 2, 1)
+    findings = {one.what: one.sentence for one in page.view_of(collected).highlights}
     assert (
-        "dog" in said["Never detected"] and "dog" in said["Weakest class"] and "9 training objects" in said["Imbalance"]
+        "dog" in findings["Never detected"]
+        and "dog" in findings["Weakest class"]
+        and "9 training objects" in findings["Imbalance"]
     )
     counts = {(round(c.low, 2), round(c.high, 2)): c.amount for c in detect.histogram_bars(details.sides)}
     assert counts == {
@@ -289,8 +291,8 @@ def test_training_boxes_are_measured_in_pixels_of_the_input() -> None:
         def target(self, index: int) -> BoxTarget:
             return BoxTarget.plain([[0, 0, 40, 10]], [0], (100, 200))
 
-    found = detection_examples.sides(Training(), Preprocess((50, 50), resize="squash"))  # type: ignore[arg-type]
-    assert found.tolist() == pytest.approx([math.sqrt(10 * 5)])
+    measured = detection_examples.sides(Training(), Preprocess((50, 50), resize="squash"))  # type: ignore[arg-type]
+    assert measured.tolist() == pytest.approx([math.sqrt(10 * 5)])
 
 
 # segmentation
@@ -298,8 +300,8 @@ def test_training_boxes_are_measured_in_pixels_of_the_input() -> None:
 
 def test_a_wrong_pixel_has_the_colour_of_its_true_class() -> None:
     truth = np.array([[0, 1], [2, IGNORED]], np.uint8).repeat(8, 0).repeat(8, 1)
-    said = np.array([[0, 2], [2, 1]], np.uint8).repeat(8, 0).repeat(8, 1)
-    shown = segmentation_examples.wrong_pixels(Image.new("RGB", (16, 16), (200, 20, 20)), truth, said)
+    predicted = np.array([[0, 2], [2, 1]], np.uint8).repeat(8, 0).repeat(8, 1)
+    shown = segmentation_examples.wrong_pixels(Image.new("RGB", (16, 16), (200, 20, 20)), truth, predicted)
     pixels = decoded(shown.uri)
     assert shown.pixelated and tuple(pixels[4, 12]) == tuple(palette(2)[1])
     for row, column in ((4, 4), (12, 4), (12, 12)):
@@ -313,7 +315,7 @@ def decoded(uri: str) -> np.ndarray:
     return np.asarray(Image.open(BytesIO(b64decode(uri.split(",")[1]))).convert("RGB"))
 
 
-def test_best_and_worst_share_no_image() -> None:
+def test_best_and_worst_have_no_image_in_common() -> None:
     values = np.array([0.5, np.nan, 0.1, 0.9, 0.1])
     mistakes = np.array([0, 0, 1, 0, 7])
     assert photos.ends(values, mistakes, 2) == ([4, 2], [3, 0])
@@ -356,7 +358,7 @@ def test_the_curve_is_what_the_threshold_accepts() -> None:
 
 def test_a_logarithmic_axis_spans_its_decades() -> None:
     axis = rates.RateAxis("x", 3)
-    assert [axis.place(share) for share in (1, 0.1, 0.001, 0)] == pytest.approx([1, 2 / 3, 0, 0])
+    assert [axis.place(value) for value in (1, 0.1, 0.001, 0)] == pytest.approx([1, 2 / 3, 0, 0])
     assert rates.RateAxis("x").place(0.3) == 0.3
 
 
@@ -364,7 +366,7 @@ def embedder(names: tuple[str, ...], vectors: np.ndarray) -> EmbeddingScores:
     return EmbeddingScores(names, ["a", "b", "c"], vectors, np.array([0, 0, 1]), [])
 
 
-def test_embeddings_that_are_not_numbers_are_said() -> None:
+def test_embeddings_that_are_not_numbers_are_reported() -> None:
     scores = embedder(("x", "y"), np.full((3, 2), np.nan, np.float32))
     details = neighbours.embedding_details(None, scores, Preprocess((8, 8)))  # type: ignore[arg-type]
     words = check_alone(page.report_html(report_of(scores, details, counts={"train": (2, 2), "val": (2, 1)}))).words
@@ -426,8 +428,8 @@ def test_predict_draws_each_image_under_its_name(
     (folder / "broken.png").write_bytes(b"no image")
     out = tmp_path / "out"
     assert main(["predict", str(model), str(folder), "--draw", str(out)]) == 0
-    made = {str(path.relative_to(out)): path for path in out.rglob("*") if path.is_file()}
-    formats = {name: describe(path) for name, path in made.items()}
+    written = {str(path.relative_to(out)): path for path in out.rglob("*") if path.is_file()}
+    formats = {name: describe(path) for name, path in written.items()}
     assert {name: one.format for name, one in formats.items()} == {
         "deep/a.jpg": "JPEG",
         "b.PNG": "PNG",

@@ -29,7 +29,7 @@ from tests.runs import RECIPE, commands, gossamer, gossamer_alone
 def test_a_forked_command_is_one_of_an_interpreter_of_its_own(
     words: list[str], code: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("PYTHONHASHSEED", "0")  # sets are printed by some
+    monkeypatch.setenv("PYTHONHASHSEED", "0")  # sets are printed by a few
     runs = [run(*words, cwd=tmp_path, code=code) for run in (gossamer, gossamer_alone)]
     texts = [(done.stdout, "Traceback" in done.stderr, done.stderr.splitlines()[-1:]) for done in runs]  # frames differ
     assert texts[0] == texts[1]
@@ -43,8 +43,8 @@ def test_its_folder_its_environment_and_its_state_are_its_own(
     assert (tmp_path / "run" / "last.safetensors").is_file() and Path.cwd() != tmp_path
     wide = gossamer("list", "--help").stdout
     monkeypatch.setenv("COLUMNS", "40")
-    narrow = gossamer("list", "--help").stdout
-    assert max(map(len, narrow.splitlines())) <= 40 < max(map(len, wide.splitlines()))
+    at_40_columns = gossamer("list", "--help").stdout
+    assert max(map(len, at_40_columns.splitlines())) <= 40 < max(map(len, wide.splitlines()))
     monkeypatch.undo()
     assert gossamer("list", "--help").stdout == wide
 

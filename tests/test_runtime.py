@@ -1,4 +1,4 @@
-"""The runtimes: whole models, predictions, verification."""
+"""The runtimes: models, predictions, verification."""
 
 from __future__ import annotations
 
@@ -70,9 +70,9 @@ def test_every_runtime_gives_what_was_computed_by_hand(name: str) -> None:
     model = runtime.load(GOOD, runtime=name, threads=1)
     pixels = np.stack([make.pixels_of(seed) for seed in range(5)])
     assert model.metadata is not None
-    found = model.run(model.metadata.preprocess.normalise(pixels))
-    assert found.dtype == np.float32 and model.runtime_name == name
-    np.testing.assert_allclose(found, [make.outputs_of(one) for one in pixels], atol=1e-6)
+    outputs = model.run(model.metadata.preprocess.normalise(pixels))
+    assert outputs.dtype == np.float32 and model.runtime_name == name
+    np.testing.assert_allclose(outputs, [make.outputs_of(one) for one in pixels], atol=1e-6)
 
 
 def test_bytes_in_onnxruntime_do_not_saturate(tmp_path: Path) -> None:
@@ -82,7 +82,7 @@ def test_bytes_in_onnxruntime_do_not_saturate(tmp_path: Path) -> None:
     helper, numpy_helper = onnx.helper, onnx.numpy_helper
     one, zero, none = np.float32(1), np.uint8(0), np.int8(0)
     weights = np.full((8, 64, 1, 1), 127, np.int8)
-    given = {"one": one, "zero": zero, "none": none, "weights": weights, "wide": np.float32(256)}
+    tensors = {"one": one, "zero": zero, "none": none, "weights": weights, "wide": np.float32(256)}
     nodes = [
         ("QuantizeLinear", ["x", "one", "zero"], "bytes"),
         ("DequantizeLinear", ["bytes", "one", "zero"], "numbers"),
@@ -96,7 +96,7 @@ def test_bytes_in_onnxruntime_do_not_saturate(tmp_path: Path) -> None:
         "saturates",
         [helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, ["batch", 64, 4, 4])],
         [helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, ["batch", 8, 4, 4])],
-        [numpy_helper.from_array(np.asarray(value), name) for name, value in given.items()],
+        [numpy_helper.from_array(np.asarray(value), name) for name, value in tensors.items()],
     )
     path = tmp_path / "saturates.onnx"
     onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9), path)
@@ -314,7 +314,7 @@ def test_an_instruction_set_that_is_none_is_no_fault_of_the_file(monkeypatch: py
     assert not isinstance(caught.value, ModelFileError) and "rule" not in str(caught.value)
 
 
-def test_folders_are_walked_in_order_and_bad_images_set_aside(tmp_path: Path) -> None:
+def test_folders_are_walked_in_order_and_bad_images_skipped(tmp_path: Path) -> None:
     root = tmp_path / "images"
     for name in ("b/2.png", "b/10.png", "a/deep/x.PNG", "c.png", ".hidden/y.png", "b/.z.png"):
         (root / name).parent.mkdir(parents=True, exist_ok=True)
@@ -323,10 +323,10 @@ def test_folders_are_walked_in_order_and_bad_images_set_aside(tmp_path: Path) ->
     (root / "notes.txt").write_text("not looked at")
     (tmp_path / "empty").mkdir()
     model = runtime.load(GOOD)
-    asked = [root, tmp_path / "empty", tmp_path / "none.png", root / "c.png"]
+    sources = [root, tmp_path / "empty", tmp_path / "none.png", root / "c.png"]
     for batch in (1, 2, 32):
-        found = list(runtime.predict_files(model, asked, batch=batch))
-        names = [str(Path(item.source).relative_to(tmp_path)) for item in found]
+        predictions = list(runtime.predict_files(model, sources, batch=batch))
+        names = [str(Path(item.source).relative_to(tmp_path)) for item in predictions]
         assert names == [
             "images/c.png",
             "images/a/deep/x.PNG",
@@ -337,10 +337,10 @@ def test_folders_are_walked_in_order_and_bad_images_set_aside(tmp_path: Path) ->
             "none.png",
             "images/c.png",
         ]
-        bad = [name for name, item in zip(names, found) if item.error]
+        bad = [name for name, item in zip(names, predictions) if item.error]
         assert bad == ["images/b/3.png", "empty", "none.png"]
-        assert all("\n" not in item.error and not item.classes for item in found if item.error)
-        for name, item in zip(names, found):
+        assert all("\n" not in item.error and not item.classes for item in predictions if item.error)
+        for name, item in zip(names, predictions):
             if not item.error:
                 assert item == model.predict(tmp_path / name)
 
@@ -358,7 +358,7 @@ def test_softmax_is_a_distribution_whatever_the_size_of_its_input(values: list[f
 
 
 def not_finite(value: float) -> bytes:
-    """A good file whose network answers `value` where the first pixel's channel is above its middle."""
+    """A good file whose network returns `value` where the first pixel's channel is above its middle."""
     weights = np.array([[value, 0, 0], [0, 0, 0]], np.float32)
     return make.file(make.model(make.graph(tensors=(make.tensor("w", weights), make.TENSORS[1]))))
 
@@ -370,8 +370,8 @@ def test_outputs_that_are_not_finite_are_an_error_and_no_class(tmp_path: Path, i
     with pytest.raises(VerificationError, match="not finite"):
         model.predict(image_file)
     assert "not finite" in next(iter(runtime.predict_files(model, [image_file]))).error
-    found = runtime.verify(path)
-    assert not found.ok and json.loads(json.dumps(found.to_json(), allow_nan=False))["largest_difference"] is None
+    result = runtime.verify(path)
+    assert not result.ok and json.loads(json.dumps(result.to_json(), allow_nan=False))["largest_difference"] is None
 
 
 # verification
@@ -379,22 +379,22 @@ def test_outputs_that_are_not_finite_are_an_error_and_no_class(tmp_path: Path, i
 
 @pytest.mark.parametrize("name", ["auto", *installed()])
 def test_a_good_file_verifies_with_every_runtime(name: str) -> None:
-    found = runtime.verify(GOOD, runtime=name)
-    assert found.ok and not found.warnings and 0 <= found.largest_difference < 1e-6
-    found.raise_if_failed()
-    values = json.loads(json.dumps(found.to_json()))
+    result = runtime.verify(GOOD, runtime=name)
+    assert result.ok and not result.warnings and 0 <= result.largest_difference < 1e-6
+    result.raise_if_failed()
+    values = json.loads(json.dumps(result.to_json()))
     assert values["ok"] and values["tolerance"] == 0.0001 and len(values["outputs"]) == 2
-    assert found.sha256 in found.text() and "verified" in found.text()
+    assert result.sha256 in result.text() and "verified" in result.text()
 
 
 def test_other_weights_fail_verification(tmp_path: Path) -> None:
     weights = make.WEIGHTS + np.float32(0.01)
     path = tmp_path / "other.onnx"
     path.write_bytes(make.file(make.model(make.graph(tensors=(make.tensor("w", weights), make.TENSORS[1])))))
-    found = runtime.verify(path)
-    assert not found.ok and found.largest_difference > found.tolerance and "FAILED" in found.text()
+    result = runtime.verify(path)
+    assert not result.ok and result.largest_difference > result.tolerance and "FAILED" in result.text()
     with pytest.raises(VerificationError, match="check inputs 0, 1 differ by up to") as caught:
-        found.raise_if_failed()
+        result.raise_if_failed()
     assert caught.value.exit_code == 1
 
 
@@ -405,9 +405,9 @@ def test_other_pixels_are_a_warning_with_the_largest_difference(tmp_path: Path) 
     changed = make.changed(1, pixels=make.text64(make.png(pixels)), sha256=digest)
     path = tmp_path / "pixels.onnx"
     path.write_bytes(make.file(images=changed))
-    found = runtime.verify(path)
-    assert found.ok and not found.pixels[0].same and found.pixels[0].largest == 7
-    assert "differ by up to 7 of 255" in found.warnings[0]
+    result = runtime.verify(path)
+    assert result.ok and not result.pixels[0].same and result.pixels[0].largest == 7
+    assert "differ by up to 7 of 255" in result.warnings[0]
     path.write_bytes(make.file(images=make.changed(1, file=make.text64(b"no image"))))
     assert runtime.verify(path).ok and runtime.verify(path).pixels[0].problem
 

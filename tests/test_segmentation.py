@@ -1,4 +1,4 @@
-"""Semantic segmentation: answers, scores, losses, networks, and what is exported."""
+"""Semantic segmentation: masks, scores, losses, networks, and what is exported."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from gossamer.errors import DataError, ImageError, InputError, SettingsError, Un
 from gossamer.images.preprocess import Preprocess
 from gossamer.networks import create_model
 from gossamer.networks.load import load_pretrained
-from gossamer.predictions import masks as answers
+from gossamer.predictions import masks as mask_predictions
 from gossamer.tasks.segmentation import losses
 from gossamer.tasks.segmentation.heads import LrAspp, Segmenter
 from gossamer.tasks.segmentation.scores import MaskScorer, confusion_of
 from tests.drawnmasks import RNG, mask
 
-# answers
+# masks
 
 
 @given(st.integers(1, 5), st.integers(1, 9), st.integers(1, 9), st.integers(1, 40), st.integers(1, 40))
@@ -35,16 +35,16 @@ def test_upsampling_is_torchs(k: int, h: int, w: int, height: int, width: int) -
     logits = np.random.default_rng(h * 10 + w).normal(size=(k, h, w)).astype(np.float32)
     doubled = torch.from_numpy(logits.astype(np.float64))[None]
     expected = F.interpolate(doubled, size=(height, width), mode="bilinear", align_corners=False)[0].numpy()
-    found = answers.upsample(logits, (height, width), (8 * h, 8 * w))
-    assert np.abs(found - expected).max() < 1e-5
-    assert (answers.mask_of_logits(logits, (height, width), (8 * h, 8 * w)) == found.argmax(axis=0)).all()
+    upsampled = mask_predictions.upsample(logits, (height, width), (8 * h, 8 * w))
+    assert np.abs(upsampled - expected).max() < 1e-5
+    assert (mask_predictions.mask_of_logits(logits, (height, width), (8 * h, 8 * w)) == upsampled.argmax(axis=0)).all()
 
 
 def test_rows_are_worked_on_in_pieces_without_a_seam(monkeypatch: pytest.MonkeyPatch) -> None:
     logits = RNG.normal(size=(4, 7, 9)).astype(np.float32)
-    whole = answers.mask_of_logits(logits, (50, 60), (112, 144))
-    monkeypatch.setattr(answers, "CHUNK", 130)  # two rows at a time
-    assert (answers.mask_of_logits(logits, (50, 60), (112, 144)) == whole).all()
+    at_once = mask_predictions.mask_of_logits(logits, (50, 60), (112, 144))
+    monkeypatch.setattr(mask_predictions, "CHUNK", 130)  # two rows at a time
+    assert (mask_predictions.mask_of_logits(logits, (50, 60), (112, 144)) == at_once).all()
 
 
 @pytest.mark.parametrize(("resize", "size"), [("squash", (30, 50)), ("pad", (25, 50)), ("pad", (50, 30))])
@@ -52,13 +52,13 @@ def test_the_geometry_of_the_preprocessing_is_undone(resize: str, size: tuple[in
     """A map that holds its own coordinates gives each pixel's place in the input."""
     preprocess = Preprocess((40, 48), resize=resize)
     rows, columns = np.mgrid[0:40, 0:48].astype(np.float32) + 0.5
-    found = answers.upsample(np.stack([rows, columns]), size, (40, 48), preprocess.place(*size))
+    restored = mask_predictions.upsample(np.stack([rows, columns]), size, (40, 48), preprocess.place(*size))
     scale = min(40 / size[0], 48 / size[1])
     down, across = (40, 48) if resize == "squash" else (round(size[0] * scale), round(size[1] * scale))
     y = (np.arange(size[0]) + 0.5) * down / size[0] + (40 - down) // 2
     x = (np.arange(size[1]) + 0.5) * across / size[1] + (48 - across) // 2
-    assert found[0] == pytest.approx(np.broadcast_to(np.clip(y, 0.5, 39.5)[:, None], size), abs=1e-4)
-    assert found[1] == pytest.approx(np.broadcast_to(np.clip(x, 0.5, 47.5), size), abs=1e-4)
+    assert restored[0] == pytest.approx(np.broadcast_to(np.clip(y, 0.5, 39.5)[:, None], size), abs=1e-4)
+    assert restored[1] == pytest.approx(np.broadcast_to(np.clip(x, 0.5, 47.5), size), abs=1e-4)
 
 
 def test_a_placement_is_where_the_preprocessing_puts_an_image() -> None:
@@ -73,25 +73,25 @@ def test_a_placement_is_where_the_preprocessing_puts_an_image() -> None:
 
 def test_more_classes_than_a_byte_holds_are_refused() -> None:
     with pytest.raises(SettingsError, match="256 classes"):
-        answers.mask_of_logits(np.zeros((256, 2, 2), np.float32), (2, 2), (2, 2))
+        mask_predictions.mask_of_logits(np.zeros((256, 2, 2), np.float32), (2, 2), (2, 2))
 
 
 def test_colours_are_distinct_and_stay() -> None:
-    colours = answers.palette(255)
+    colours = mask_predictions.palette(255)
     assert len({tuple(colour) for colour in colours.tolist()}) == 255
     assert colours.any(axis=1).all()
-    assert (answers.palette(7) == colours[:7]).all()
+    assert (mask_predictions.palette(7) == colours[:7]).all()
     assert colours[:3].tolist() == [[128, 0, 0], [0, 128, 0], [128, 128, 0]]  # VOC's, from aeroplane on
 
 
 def test_an_overlay_leaves_ignored_pixels_as_they_are() -> None:
     pixels = np.full((1, 3, 3), 100, np.uint8)
-    shown = answers.overlay(
+    shown = mask_predictions.overlay(
         pixels, np.array([[0, 1, 255]], np.uint8), 0.25, np.array([[200, 0, 40], [0, 0, 0]], np.uint8)
     )
     assert shown.tolist() == [[[125, 75, 85], [75, 75, 75], [100, 100, 100]]]
     with pytest.raises(ImageError, match="equal sizes"):
-        answers.overlay(pixels, np.zeros((2, 3), np.uint8))
+        mask_predictions.overlay(pixels, np.zeros((2, 3), np.uint8))
 
 
 # scores
@@ -99,21 +99,21 @@ def test_an_overlay_leaves_ignored_pixels_as_they_are() -> None:
 
 def test_scores_by_hand() -> None:
     truth = np.array([[0, 0, 0, 1], [1, 1, 255, 255]], np.uint8)
-    said = np.array([[0, 0, 1, 1], [1, 0, 0, 2]], np.uint8)
+    predicted = np.array([[0, 0, 1, 1], [1, 0, 0, 2]], np.uint8)
     scorer = MaskScorer(("a", "b", "c", "d"), (8, 8))
-    scorer.count("x", truth, said)
-    found = scorer.scores()
-    assert found.confusion.tolist() == [[2, 1, 0, 0], [1, 2, 0, 0], [0, 0, 0, 0], [0, 0, 0, 0]]
-    assert found.iou.tolist()[:2] == [2 / 4, 2 / 4]
-    assert np.isnan(found.iou[2:]).all()
-    assert found.metrics == pytest.approx({"miou": 0.5, "pixel_accuracy": 4 / 6, "mean_accuracy": 2 / 3})
-    assert found.image_miou.tolist() == [0.5]
-    assert found.to_json()["per_class"][2]["iou"] is None
-    assert json.loads(json.dumps(found.to_json()))["loss"] is None
-    assert "mIoU 0.5000" in found.text()
+    scorer.count("x", truth, predicted)
+    scores = scorer.scores()
+    assert scores.confusion.tolist() == [[2, 1, 0, 0], [1, 2, 0, 0], [0, 0, 0, 0], [0, 0, 0, 0]]
+    assert scores.iou.tolist()[:2] == [2 / 4, 2 / 4]
+    assert np.isnan(scores.iou[2:]).all()
+    assert scores.metrics == pytest.approx({"miou": 0.5, "pixel_accuracy": 4 / 6, "mean_accuracy": 2 / 3})
+    assert scores.image_miou.tolist() == [0.5]
+    assert scores.to_json()["per_class"][2]["iou"] is None
+    assert json.loads(json.dumps(scores.to_json()))["loss"] is None
+    assert "mIoU 0.5000" in scores.text()
 
 
-def test_a_class_said_where_it_is_not_counts_as_zero() -> None:
+def test_a_class_predicted_where_it_is_not_counts_as_zero() -> None:
     scorer = MaskScorer(("a", "b", "c"), (8, 8))
     scorer.count("x", np.zeros((1, 4), np.uint8), np.array([[0, 0, 0, 1]], np.uint8))
     assert scorer.scores().metrics["miou"] == pytest.approx((0.75 + 0) / 2)
@@ -122,23 +122,23 @@ def test_a_class_said_where_it_is_not_counts_as_zero() -> None:
 def test_scores_are_sklearns_whatever_the_order_and_the_parts() -> None:
     metrics = pytest.importorskip("sklearn.metrics")
     pairs = [RNG.integers(0, 5, (2, 6, int(RNG.integers(1, 9))), dtype=np.uint8) for _ in range(9)]
-    whole, first, second = (MaskScorer(tuple("abcde"), (8, 8)) for _ in range(3))
-    for index, (truth, said) in enumerate(pairs):
-        whole.count(str(index), truth, said)
-        (first if index < 4 else second).count(str(index), truth, said)
-    truth, said = (np.concatenate([pair[side].ravel() for pair in pairs]) for side in (0, 1))
-    found = whole.scores()
-    assert (found.confusion == metrics.confusion_matrix(truth, said)).all()
-    assert found.iou == pytest.approx(metrics.jaccard_score(truth, said, average=None))
-    assert found.metrics["mean_accuracy"] == pytest.approx(metrics.balanced_accuracy_score(truth, said))
+    all_at_once, first, second = (MaskScorer(tuple("abcde"), (8, 8)) for _ in range(3))
+    for index, (truth, predicted) in enumerate(pairs):
+        all_at_once.count(str(index), truth, predicted)
+        (first if index < 4 else second).count(str(index), truth, predicted)
+    truth, predicted = (np.concatenate([pair[side].ravel() for pair in pairs]) for side in (0, 1))
+    scores = all_at_once.scores()
+    assert (scores.confusion == metrics.confusion_matrix(truth, predicted)).all()
+    assert scores.iou == pytest.approx(metrics.jaccard_score(truth, predicted, average=None))
+    assert scores.metrics["mean_accuracy"] == pytest.approx(metrics.balanced_accuracy_score(truth, predicted))
     early = first.scores()
     second.unreadable.append(("bad", "why"))
     first.merge(pickle.loads(pickle.dumps(second)))
-    assert first.scores().metrics == found.metrics and first.scores().names == found.names
+    assert first.scores().metrics == scores.metrics and first.scores().names == scores.names
     assert first.scores().unreadable == [("bad", "why")]
-    assert len(early.names) == 4 and early.confusion.sum() < found.confusion.sum()  # scores given do not change later
-    worst = found.worst(3)
-    assert worst[0][1] == found.image_miou.min() and len(worst) == 3
+    assert len(early.names) == 4 and early.confusion.sum() < scores.confusion.sum()  # scores do not change afterwards
+    worst = scores.worst(3)
+    assert worst[0][1] == scores.image_miou.min() and len(worst) == 3
     assert np.isnan(MaskScorer(tuple("abcde"), (8, 8)).scores().metrics["miou"])
 
 
@@ -149,7 +149,7 @@ def test_logits_are_scored_at_the_size_of_each_image() -> None:
     scorer, expected = MaskScorer(("a", "b", "c"), (32, 48)), np.zeros((3, 3), np.int64)
     places = [preprocess.place(*truth.shape) for truth in truths]
     for one, truth, place in zip(logits, truths, places):
-        expected += confusion_of(truth, answers.upsample(one, truth.shape, (32, 48), place).argmax(0), 3)
+        expected += confusion_of(truth, mask_predictions.upsample(one, truth.shape, (32, 48), place).argmax(0), 3)
     scorer.add(["x", "y"], {"logits": logits}, truths, places)
     assert (scorer.scores().confusion == expected).all()
     assert scorer.scores().names == ["x", "y"]
@@ -165,7 +165,7 @@ def test_masks_that_cannot_be_compared_are_refused() -> None:
 # losses
 
 
-def some(n: int = 3, k: int = 4) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
+def random_batch(n: int = 3, k: int = 4) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
     generator = torch.Generator().manual_seed(1)
     masks = torch.randint(0, k, (n, 12, 16), generator=generator)
     masks[0, :9] = 255
@@ -175,7 +175,7 @@ def some(n: int = 3, k: int = 4) -> tuple[dict[str, torch.Tensor], torch.Tensor]
 @pytest.mark.parametrize("weights", [None, torch.tensor([1.0, 0.2, 3.0, 0.5])])
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])
 def test_the_mean_of_cross_entropy_is_torchs(weights: torch.Tensor | None, smoothing: float) -> None:
-    outputs, masks = some()
+    outputs, masks = random_batch()
     values = losses.SegmentationLoss(weights=weights, label_smoothing=smoothing)(outputs, masks)
     large = F.interpolate(outputs["logits"], size=(12, 16), mode="bilinear", align_corners=False)
     expected = F.cross_entropy(large, masks.long(), weights, ignore_index=255, label_smoothing=smoothing)
@@ -185,7 +185,7 @@ def test_the_mean_of_cross_entropy_is_torchs(weights: torch.Tensor | None, smoot
 
 @pytest.mark.parametrize("loss", losses.LOSSES)
 def test_images_without_a_labelled_pixel_cost_nothing(loss: losses.LossName) -> None:
-    outputs, masks = some()
+    outputs, masks = random_batch()
     one = losses.SegmentationLoss(loss, dice=0.5)(outputs, torch.where(torch.arange(3)[:, None, None] == 1, 255, masks))
     assert one[1] == 0 and (one[[0, 2]] > 0).all()
     values = losses.SegmentationLoss(loss, dice=0.5)(outputs, torch.full_like(masks, 255))
@@ -194,7 +194,7 @@ def test_images_without_a_labelled_pixel_cost_nothing(loss: losses.LossName) -> 
     assert torch.isfinite(outputs["logits"].grad).all()
 
 
-def test_ohem_keeps_hard_pixels_and_a_share_at_least() -> None:
+def test_ohem_keeps_hard_pixels_and_a_minimum() -> None:
     true = torch.tensor([0.99, 0.95, 0.6, 0.1])  # probability of the true class, 0
     logits = torch.stack([true.log(), (1 - true).log()])[None, :, None]
     masks = torch.zeros(1, 1, 4, dtype=torch.long)
@@ -234,10 +234,10 @@ V2: dict[str, Any] = {"net": "mobilenetv2_100", "num_classes": 21, "head": "deep
 
 def test_the_light_head_on_mobilenetv2_has_the_papers_cost() -> None:
     """MobileNetV2 (1801.04381), table 7, row "V2* 16": 2.11M parameters, 2.75B multiply-adds on 513 x 513."""
-    found = cost(Segmenter(**V2), (1, 3, 513, 513))
-    assert found.unknown == {}
-    assert found.params / 1e6 == pytest.approx(2.11, abs=0.005)
-    assert found.macs / 1e9 == pytest.approx(2.75, rel=0.005)
+    total = cost(Segmenter(**V2), (1, 3, 513, 513))
+    assert total.unknown == {}
+    assert total.params / 1e6 == pytest.approx(2.11, abs=0.005)
+    assert total.macs / 1e9 == pytest.approx(2.75, rel=0.005)
     assert cost(Segmenter(**V2), (1, 3, 512, 512)).macs / 1e9 == pytest.approx(2.60, abs=0.005)  # 32 x 32, not 33 x 33
 
 
@@ -247,11 +247,11 @@ def test_aspp_on_mobilenetv2_has_the_papers_cost_once_its_padding_counts() -> No
     TensorFlow computed a dilated convolution on a map cut into rate x rate smaller ones, filled up to a multiple of
     the rate: at the rates 6, 12 and 18 these are 36 x 36 positions in the place of 33 x 33, which the paper counts.
     """
-    found = cost(Segmenter(**V2, aspp=True), (1, 3, 513, 513))
-    assert found.params / 1e6 == pytest.approx(4.52, abs=0.005)
+    total = cost(Segmenter(**V2, aspp=True), (1, 3, 513, 513))
+    assert total.params / 1e6 == pytest.approx(4.52, abs=0.005)
     filled = sum((-(-33 // rate) * rate) ** 2 - 33**2 for rate in (6, 12, 18)) * 9 * 320 * 256
-    assert found.macs / 1e9 == pytest.approx(5.364, abs=0.001)
-    assert (found.macs + filled) / 1e9 == pytest.approx(5.8, abs=0.05)
+    assert total.macs / 1e9 == pytest.approx(5.364, abs=0.001)
+    assert (total.macs + filled) / 1e9 == pytest.approx(5.8, abs=0.05)
 
 
 def test_lraspp_on_mobilenetv3_has_torchvisions_parameters() -> None:
@@ -292,9 +292,9 @@ def test_the_large_pool_gates_by_place() -> None:
     assert torch.allclose(pooled[..., 1, 1], high[..., 16:65, 20:69].mean((2, 3)), atol=1e-5)
     assert head(torch.zeros(1, 4, 132, 140), high).shape == (1, 3, 132, 140)
     small = torch.randn(1, 5, 7, 9)
-    whole = LrAspp(4, 5, 3, channels=8).eval()
-    whole.load_state_dict(head.state_dict())
-    assert torch.allclose(head(torch.zeros(1, 4, 14, 18), small), whole(torch.zeros(1, 4, 14, 18), small), atol=1e-6)
+    adaptive = LrAspp(4, 5, 3, channels=8).eval()
+    adaptive.load_state_dict(head.state_dict())
+    assert torch.allclose(head(torch.zeros(1, 4, 14, 18), small), adaptive(torch.zeros(1, 4, 14, 18), small), atol=1e-6)
 
 
 @pytest.mark.parametrize("conv_head", [False, True])
@@ -350,7 +350,7 @@ def test_a_mask_in_the_onnx_file_is_numpys(exported: tuple[Segmenter, bytes]) ->
     pixels = RNG.normal(size=(3, 3, 64, 96)).astype(np.float32)
     logits, masks = session.run(None, {"input": pixels})
     assert masks.dtype == np.uint8 and masks.shape == (3, 64, 96)
-    expected = np.stack([answers.mask_of_logits(each, (64, 96), (64, 96)) for each in logits])
+    expected = np.stack([mask_predictions.mask_of_logits(each, (64, 96), (64, 96)) for each in logits])
     assert (masks == expected).mean() > 0.9999
     assert len(np.unique(masks)) > 1
     with torch.no_grad():
@@ -375,5 +375,5 @@ def test_two_heads_have_a_mask_each() -> None:
     session = runtime.InferenceSession(proto.SerializeToString(), providers=["CPUExecutionProvider"])
     x = RNG.normal(size=(1, 2, 2, 3)).astype(np.float32)
     first, second = session.run(["a.mask", "b.mask"], {"x": x})
-    assert (first[0] == answers.mask_of_logits(x[0], (5, 7), (5, 7))).all()
+    assert (first[0] == mask_predictions.mask_of_logits(x[0], (5, 7), (5, 7))).all()
     assert (first + second == 1).all()

@@ -28,7 +28,7 @@ def test_yaml_reads_back_to_equal_settings(tmp_path: Path) -> None:
     assert from_dict(to_dict(settings)) == settings
 
 
-def test_what_is_not_given_is_what_is_usual_for_the_task() -> None:
+def test_defaults_depend_on_the_task() -> None:
     classes, masks = Settings(), Settings(task="segment")
     assert (classes.batch, classes.optimizer, classes.label_smoothing) == (64, "sgd", 0.1)
     assert (masks.batch, masks.optimizer, masks.label_smoothing) == (8, "adamw", 0.0)
@@ -94,7 +94,7 @@ def test_settings_are_in_groups_and_say_what_they_are() -> None:
         ({"task": "divine"}, "classify"),
     ],
 )
-def test_a_bad_setting_gives_one_line_that_says_what_is_allowed(values: dict[str, Any], words: str) -> None:
+def test_a_bad_setting_is_one_line_that_says_what_is_allowed(values: dict[str, Any], words: str) -> None:
     with pytest.raises(InputError) as caught:
         from_dict(values)
     assert words in str(caught.value)

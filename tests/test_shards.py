@@ -269,13 +269,13 @@ def test_a_compressed_shard_says_so_under_any_name(tmp_path: Path) -> None:
             open_data(folder)
 
 
-def test_a_shard_that_is_cut_off_says_how_much_is_whole(tmp_path: Path) -> None:
+def test_a_shard_that_is_cut_off_says_how_many_files_are_complete(tmp_path: Path) -> None:
     shard_folder(tmp_path)
     path = tmp_path / "train-00002.tar"
     raw = path.read_bytes()
-    for cut, whole in ((1024 * 7 + 100, 7), (1024 * 7 + 512, 7), (1024 * 7 + 513, 7), (300, 0)):
+    for cut, complete in ((1024 * 7 + 100, 7), (1024 * 7 + 512, 7), (1024 * 7 + 513, 7), (300, 0)):
         path.write_bytes(raw[:cut])
-        with pytest.raises(DataError, match=f"train-00002.tar: is cut off: {whole} files are complete"):
+        with pytest.raises(DataError, match=f"train-00002.tar: is cut off: {complete} files are complete"):
             open_data(tmp_path)
     path.write_bytes(
         raw[: 1024 * 8]
@@ -327,14 +327,14 @@ def test_paths_that_are_no_shards_get_one_line(tmp_path: Path) -> None:
     st.integers(0, 12_000),
 )
 def test_whatever_is_changed_in_a_tar_only_a_data_error_is_raised(
-    tmp_path_factory: pytest.TempPathFactory, changes: list[tuple[int, bytes]], form: int, mend: bool, cut: int
+    tmp_path_factory: pytest.TempPathFactory, changes: list[tuple[int, bytes]], form: int, repaired: bool, cut: int
 ) -> None:
     path = tmp_path_factory.getbasetemp() / "any.tar"
     write_tar(path, [*samples(2), ("é" * 40 + "/" + "f" * 90 + ".jpg", b"p"), ("b.cls", b"1")], form)
     raw = bytearray(path.read_bytes()[: max(512, cut)])
     for at, value in changes:
         raw[at : at + len(value)] = value
-    if mend:  # so that what is behind the checksum is reached
+    if repaired:  # so that what is behind the checksum is reached
         for at in range(0, len(raw) - 511, 512):
             if raw[at + 257 : at + 262] == b"ustar":
                 fix_checksum(raw, at)

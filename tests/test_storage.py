@@ -1,4 +1,4 @@
-"""Files are written whole or not at all."""
+"""Files are written completely or not at all."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def test_a_really_full_device_is_one_line() -> None:
     [
         DataError("a\nb", "c", "d"),
         UnknownNameError("network", "mobilnet", ["mobilenet_v1", "resnet18"]),
-        ModelFileError(3, "x.onnx: cut", "whole files"),
+        ModelFileError(3, "x.onnx: cut", "complete files"),
         MissingPackageError("torch", "train", "training"),
     ],
 )

@@ -1,4 +1,4 @@
-"""Every JSON file and answer is JSON: numbers that are not finite are null."""
+"""Every JSON file and --json output is JSON: numbers that are not finite are null."""
 
 from __future__ import annotations
 

@@ -26,8 +26,8 @@ from studies.guidelines import candidates
 def test_a_study_runs_and_draws(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     study = importlib.import_module(f"studies.{name}")
     frame.main(name, study.study, study.draw, arguments=["--quick", "--json", "--out", str(tmp_path)])
-    found = json.loads(capsys.readouterr().out)
-    assert found["rows"] and found["conclusion"] and found["machine"]["cpu"]
+    result = json.loads(capsys.readouterr().out)
+    assert result["rows"] and result["conclusion"] and result["machine"]["cpu"]
     assert (tmp_path / f"{name}.png").read_bytes().startswith(b"\x89PNG")
 
 
@@ -37,8 +37,8 @@ def test_a_study_that_trains_states_its_margin(name: str, tmp_path: Path, capsys
     pytest.importorskip("sklearn")
     study = importlib.import_module(f"studies.{name}")
     frame.main(name, study.study, study.draw, takes_data=True, arguments=["--quick", "--out", str(tmp_path)])
-    said = capsys.readouterr().out
-    assert "+-" in said and "points" in said
+    text = capsys.readouterr().out
+    assert "+-" in text and "points" in text
     assert (tmp_path / f"{name}.png").stat().st_size > 5000
 
 
@@ -51,9 +51,9 @@ def test_nothing_is_lost_where_relu_cuts_nothing() -> None:
 
 def test_a_single_direction_loses_more_than_thirty() -> None:
     curve = relu_manifold.spiral()
-    few = [relu_manifold.error(curve, relu_manifold.through_relu(curve, 2, seed)) for seed in range(10)]
-    many = [relu_manifold.error(curve, relu_manifold.through_relu(curve, 30, seed)) for seed in range(10)]
-    assert min(few) > max(many)
+    two = [relu_manifold.error(curve, relu_manifold.through_relu(curve, 2, seed)) for seed in range(10)]
+    thirty = [relu_manifold.error(curve, relu_manifold.through_relu(curve, 30, seed)) for seed in range(10)]
+    assert min(two) > max(thirty)
 
 
 def test_points_that_fall_together_are_counted() -> None:
@@ -82,8 +82,8 @@ def test_the_variants_of_the_bottleneck_are_what_they_are_called() -> None:
 
 
 def test_margins_are_students() -> None:
-    found = training.score([0.5, 0.6, 0.7])
-    assert found.mean == pytest.approx(0.6) and found.margin == pytest.approx(4.303 * 0.1 / 3**0.5)
+    score = training.score([0.5, 0.6, 0.7])
+    assert score.mean == pytest.approx(0.6) and score.margin == pytest.approx(4.303 * 0.1 / 3**0.5)
     assert training.differs([0.9, 0.91, 0.92], [0.5, 0.51, 0.53]) and not training.differs([0.5, 0.9], [0.6, 0.7])
 
 

@@ -1,4 +1,4 @@
-"""What a command is given, told apart: runs, files and the names of networks."""
+"""The kinds of a command's target: runs, files and the names of networks."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def test_each_kind_is_told_by_what_lies_there(place: Path, text: str, kind: str)
 
 
 @pytest.mark.parametrize(
-    ("text", "error", "given"),
+    ("text", "error", "named"),
     [
         ("mobilnet_v2", UnknownNameError, "did you mean mobilenet_v2?"),
         ("none.onnx", InputError, "none.onnx: no such file or folder"),
@@ -53,10 +53,10 @@ def test_each_kind_is_told_by_what_lies_there(place: Path, text: str, kind: str)
         ("photos", RunError, "photos: a folder without settings.yaml"),
     ],
 )
-def test_what_is_no_target_is_named(place: Path, text: str, error: type[InputError], given: str) -> None:
+def test_what_is_no_target_is_named(place: Path, text: str, error: type[InputError], named: str) -> None:
     with pytest.raises(error) as caught:
         target_of(text)
-    assert given in str(caught.value)
+    assert named in str(caught.value)
     if error is not UnknownNameError:
         assert all(phrase in caught.value.allowed for phrase in KINDS.values())
 

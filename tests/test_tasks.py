@@ -105,7 +105,7 @@ def settings(shapes: Path, out: Path, task: str, **more: Any) -> Settings:
 
 
 @pytest.mark.parametrize("task", DATA)
-def test_a_task_trains_exports_and_answers_the_same_from_the_file(shapes: Path, tmp_path: Path, task: str) -> None:
+def test_a_task_trains_exports_and_predicts_the_same_from_the_file(shapes: Path, tmp_path: Path, task: str) -> None:
     run = train(settings(shapes, tmp_path / "run", task))
     kind = task_of(task)
     rows = run.metrics()
@@ -124,31 +124,31 @@ def test_a_task_trains_exports_and_answers_the_same_from_the_file(shapes: Path, 
     assert set(place.names) == set(source.names)
     pixels, at = network.preprocess.read(source.read(0))
     raw = torch_forward(network.model)(network.preprocess.normalise(pixels[None]))
-    found = model.predict(source.read(0))
+    predicted = model.predict(source.read(0))
     mine = postprocess(model.metadata.heads, raw, at, "<bytes>")
-    if isinstance(found, Detections):
-        assert isinstance(mine, Detections) and found.size == (72, 96) and found.labels == mine.labels
-        np.testing.assert_allclose(found.boxes, mine.boxes, atol=0.01)
-    elif isinstance(found, Segmentation):
-        assert isinstance(mine, Segmentation) and found.mask.shape == (72, 96)
-        np.testing.assert_array_equal(found.mask, mine.mask)
+    if isinstance(predicted, Detections):
+        assert isinstance(mine, Detections) and predicted.size == (72, 96) and predicted.labels == mine.labels
+        np.testing.assert_allclose(predicted.boxes, mine.boxes, atol=0.01)
+    elif isinstance(predicted, Segmentation):
+        assert isinstance(mine, Segmentation) and predicted.mask.shape == (72, 96)
+        np.testing.assert_array_equal(predicted.mask, mine.mask)
     else:
-        np.testing.assert_allclose(found.vector, mine.vector, atol=1e-5)  # type: ignore[attr-defined]
-        assert np.linalg.norm(found.vector) == pytest.approx(1, abs=1e-5)
+        np.testing.assert_allclose(predicted.vector, mine.vector, atol=1e-5)  # type: ignore[attr-defined]
+        assert np.linalg.norm(predicted.vector) == pytest.approx(1, abs=1e-5)
     unexported = as_model(run.path).predict(source.read(0))
     assert str(unexported.to_json()) == str(mine.to_json())
     for runtime in ("reference", *(["native"] if LIBRARY.is_file() else [])):
         other = gossamer.load(tmp_path / "m.onnx", runtime=runtime)
         batch = network.preprocess.normalise(np.stack([pixels, pixels]))
-        expected, given = flattened(model.run(batch)), flattened(other.run(batch))
-        np.testing.assert_allclose(given, expected, atol=1e-4 * max(1.0, float(np.abs(expected).max())))
+        expected, outputs = flattened(model.run(batch)), flattened(other.run(batch))
+        np.testing.assert_allclose(outputs, expected, atol=1e-4 * max(1.0, float(np.abs(expected).max())))
 
 
 @pytest.mark.parametrize("task", ["detect", "segment"])
-def test_a_run_that_was_stopped_goes_on_to_the_same_weights(
+def test_an_interrupted_run_resumes_to_the_same_weights(
     shapes: Path, tmp_path: Path, task: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole = train(settings(shapes, tmp_path / "whole", task, epochs=2))
+    uninterrupted = train(settings(shapes, tmp_path / "uninterrupted", task, epochs=2))
     real, steps = trainer._step, []
 
     def stop(*arguments: Any) -> None:
@@ -162,7 +162,7 @@ def test_a_run_that_was_stopped_goes_on_to_the_same_weights(
         train(settings(shapes, tmp_path / "part", task, epochs=2, save_steps=1))
     monkeypatch.setattr(trainer, "_step", real)
     part = resume(tmp_path / "part")
-    one, other = whole.load_state("last")[0], part.load_state("last")[0]
+    one, other = uninterrupted.load_state("last")[0], part.load_state("last")[0]
     assert one.keys() == other.keys()
     assert all(torch.equal(one[name], other[name]) for name in one)
 
@@ -219,7 +219,7 @@ def test_a_head_names_its_outputs_and_reads_back_equal() -> None:
             OutputHead.from_json(wrong)
 
 
-def test_raw_answers_are_cut_joined_and_flattened_by_image() -> None:
+def test_raw_outputs_are_split_concatenated_and_flattened_by_image() -> None:
     raw = {"a": np.arange(6, dtype=np.float32).reshape(3, 2), "b": np.arange(12, dtype=np.float32).reshape(3, 2, 2)}
     assert image_outputs(raw, 1)["a"].tolist() == [[2, 3]]  # type: ignore[call-overload, index]
     both = concatenated([raw, raw])
@@ -228,14 +228,14 @@ def test_raw_answers_are_cut_joined_and_flattened_by_image() -> None:
     assert flattened(raw, 2)[2].tolist() == [4, 5, 8, 10]
 
 
-def test_a_dice_loss_is_added_where_it_is_asked_for() -> None:
+def test_a_dice_loss_is_added_on_request() -> None:
     masks, values = [np.array([[0, 1], [1, 1]], np.uint8)], []
     for dice in (0.0, 0.5):
         settings = Settings(task="segment", loss="cross_entropy", dice=dice, net="mobilenet_v2", width=0.25)
         task = task_of("segment")(("road", "sky"), settings)
         task.build()
         values.append(float(task.loss({"logits": torch.zeros(1, 2, 2, 2)}, masks, torch.zeros(1, 3, 4, 4))))
-    # both classes are said with 0.5: 1 - (2 * 0.5 + 1) / (2 + 1 + 1) and 1 - (2 * 1.5 + 1) / (2 + 3 + 1)
+    # both classes are predicted with 0.5: 1 - (2 * 0.5 + 1) / (2 + 1 + 1) and 1 - (2 * 1.5 + 1) / (2 + 3 + 1)
     assert values[1] - values[0] == pytest.approx(0.5 * (1 / 2 + 1 / 3) / 2)
 
 

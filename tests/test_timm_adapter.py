@@ -125,7 +125,7 @@ def test_timm_is_imported_where_torchvisions_operators_are_missing() -> None:
 # weights
 
 
-def test_weights_are_fetched_by_us_and_taken_by_timm(mirror: Mirror, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_weights_are_fetched_by_us_and_loaded_by_timm(mirror: Mirror, monkeypatch: pytest.MonkeyPatch) -> None:
     other = counterpart("timm", "mobilenetv3_small_050")
     mirror.hub("timm/mobilenetv3_small_050.lamb_in1k", safetensors.torch.save(other.state_dict()))
     model = create_model(NET, pretrained=True).eval()
@@ -139,11 +139,11 @@ def test_weights_are_fetched_by_us_and_taken_by_timm(mirror: Mirror, monkeypatch
         ours = create_model(NET, pretrained=model.pretrained.name, features_only=True).eval()
         torch.testing.assert_close(ours(x)[-1], other.forward_features(x))
     monkeypatch.setenv("GOSSAMER_OFFLINE", "1")
-    mirror.asked.clear()
+    mirror.requests.clear()
     assert same(create_model(NET, pretrained=True).body, model.body)
     with pytest.raises(WeightsError, match="nothing is fetched offline"):
         create_model("timm:resnet10t", pretrained=True)
-    assert not mirror.asked
+    assert not mirror.requests
 
 
 @pytest.mark.parametrize("features_only", [False, True])

@@ -57,13 +57,13 @@ def small(image_folder: Path, out: Path, **options: object) -> Settings:
 
 
 def test_a_run_learns_and_leaves_everything_behind(image_folder: Path, tmp_path: Path) -> None:
-    said = Messages()
-    run = gossamer.train(small(image_folder, tmp_path / "run", epochs=20, lr=0.02, flip=0), progress=said)
+    messages = Messages()
+    run = gossamer.train(small(image_folder, tmp_path / "run", epochs=20, lr=0.02, flip=0), progress=messages)
     rows = run.metrics()
     assert [row["epoch"] for row in rows] == list(range(1, 21))
     assert max(row["val_accuracy"] for row in rows) >= 0.9
     assert rows[-1]["loss"] < rows[0]["loss"]
-    assert any("waiting for data" in line for line in said.lines)
+    assert any("waiting for data" in line for line in messages.lines)
     names = {path.name for path in run.path.iterdir()}
     assert {"settings.yaml", "environment.json", "classes.json", "data.json", "split.csv", "unreadable.csv"} <= names
     assert {
@@ -100,7 +100,7 @@ def test_best_is_the_best_epoch_and_is_scored_again_to_the_same_value(image_fold
 @pytest.mark.parametrize(
     ("stop", "every", "scale"), [(1, 1, 1.0), (4, 1, 1.0), (5, 1, 0.5), (11, 1, 1.0), (4, 2, 0.5), (7, 2, 1.0)]
 )
-def test_an_interrupted_run_goes_on_to_the_same_bits(
+def test_an_interrupted_run_resumes_to_the_same_bits(
     image_folder: Path, tmp_path: Path, stop: int, every: int, scale: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Stopped before step `stop` without any farewell, with a state saved every other step: 4 steps per epoch.
@@ -111,7 +111,7 @@ def test_an_interrupted_run_goes_on_to_the_same_bits(
 
     options = {"epochs": 3, "deterministic": True, "drop_rate": 0.3, "mixup": 0.3, "ema": 0.9, "save_steps": 2}
     options |= {"eval_every": every, "progressive": scale}
-    whole = gossamer.train(small(image_folder, tmp_path / "whole", **options))
+    uninterrupted = gossamer.train(small(image_folder, tmp_path / "uninterrupted", **options))
 
     class Killed(Exception):
         pass
@@ -136,9 +136,9 @@ def test_an_interrupted_run_goes_on_to_the_same_bits(
         stopped.save_state("last", tensors, {**facts, "format": 1})
     cut = gossamer.resume(tmp_path / "cut")
     for which in ("last", "best"):
-        assert same(weights(whole.path, which), weights(cut.path, which))
+        assert same(weights(uninterrupted.path, which), weights(cut.path, which))
     timed = ("images_per_second", "data_seconds", "step_seconds", "seconds")
-    rows = [[{k: v for k, v in row.items() if k not in timed} for row in run.metrics()] for run in (whole, cut)]
+    rows = [[{k: v for k, v in row.items() if k not in timed} for row in run.metrics()] for run in (uninterrupted, cut)]
     assert rows[0] == rows[1]
 
 
@@ -154,7 +154,7 @@ def test_a_run_killed_at_random_moments_loses_nothing(image_folder: Path, tmp_pa
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
-def test_a_signal_saves_and_says_how_to_go_on(image_folder: Path, tmp_path: Path, number: int, code: int) -> None:
+def test_a_signal_saves_and_says_how_to_resume(image_folder: Path, tmp_path: Path, number: int, code: int) -> None:
     out = tmp_path / "run"
     process = subprocess.Popen(
         command("train", image_folder, *RECIPE, "--epochs", "500", "--out", out), stderr=subprocess.PIPE, text=True
@@ -177,7 +177,7 @@ def test_two_runs_of_one_settings_file_are_the_same(image_folder: Path, tmp_path
     assert same(weights(first), weights(again))
 
 
-def test_accumulating_parts_gives_the_gradient_of_the_whole(image_folder: Path, tmp_path: Path) -> None:
+def test_accumulation_gives_the_gradient_of_the_full_batch(image_folder: Path, tmp_path: Path) -> None:
     """Without batch statistics the parts add up: squeezenet has no batch norm."""
     options = {"net": "squeezenet1_1", "width": None, "input": "64", "epochs": 1, "lr": 0.01}
     losses = []
@@ -204,7 +204,7 @@ def test_evaluations_come_every_so_many_epochs_and_at_the_end(image_folder: Path
     assert seldom[0]["loss"] == pytest.approx((often[0]["loss"] + often[1]["loss"]) / 2)
 
 
-def test_a_progressive_run_begins_small_and_ends_whole(
+def test_a_progressive_run_begins_small_and_ends_at_full_size(
     image_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from gossamer.training.state import Session
@@ -216,14 +216,14 @@ def test_a_progressive_run_begins_small_and_ends_whole(
         return real(session, pixels)
 
     monkeypatch.setattr(Session, "images", images)
-    said = Messages()
+    messages = Messages()
     options = {"input": "64x48", "epochs": 6, "progressive": 0.5, "cutmix": 1.0, "small_input": True}
-    run = gossamer.train(small(image_folder, tmp_path / "run", **options), progress=said)
+    run = gossamer.train(small(image_folder, tmp_path / "run", **options), progress=messages)
     # 0.5 at the beginning, 1 after 4 of 6 epochs; multiples of 8, and a half goes to the even multiple
     expected = [(32, 24), (40, 32), (48, 32), (56, 40), (64, 48), (64, 48)]
     assert list(dict.fromkeys(sizes)) == expected[:-1]
     assert [
-        next(size for size in expected if f"at {size[0]}x{size[1]} " in line) for line in said.lines[-7:-1]
+        next(size for size in expected if f"at {size[0]}x{size[1]} " in line) for line in messages.lines[-7:-1]
     ] == expected
     assert load_run(run.path).preprocess.size == (64, 48)
 
@@ -276,19 +276,17 @@ def test_freezing_the_backbone_trains_the_head_alone(image_folder: Path, tmp_pat
 
 def test_starting_from_the_weights_of_another_run(image_folder: Path, tmp_path: Path) -> None:
     first = gossamer.train(small(image_folder, tmp_path / "first", epochs=1))
-    said = Messages()
+    messages = Messages()
     second = gossamer.train(
         small(image_folder, tmp_path / "second", epochs=1, lr=0.0, weights=str(first.path / "best.safetensors")),
-        progress=said,
+        progress=messages,
     )
-    assert any("weights" in line for line in said.lines)
+    assert any("weights" in line for line in messages.lines)
     a, b = weights(first.path), weights(second.path)
     assert (a["model.stem.conv.weight"] == b["model.stem.conv.weight"]).all()
 
 
-def test_a_segmenter_goes_on_from_another_with_its_head_or_from_a_classifier(
-    image_folder: Path, tmp_path: Path
-) -> None:
+def test_a_segmenter_starts_from_another_with_its_head_or_from_a_classifier(image_folder: Path, tmp_path: Path) -> None:
     options = {"task": "segment", "head": "deeplabv3", "batch": 4, "threads": 1, "workers": 0, "epochs": 1, "ema": 0.0}
     options |= {
         "net": "mobilenet_v2",
@@ -310,10 +308,10 @@ def test_a_segmenter_goes_on_from_another_with_its_head_or_from_a_classifier(
     assert all(key.endswith(("running_mean", "running_var", "num_batches_tracked")) for key in moved)
     classifier = gossamer.train(small(image_folder, tmp_path / "classifier", epochs=1, small_input=False))
     backbone = weights(classifier.path, "last")
-    taken = start("taken", lr=0.0, weights=str(classifier.path / "last.safetensors"))
-    learnt = [key for key in taken if key.startswith("model.backbone.") and key.endswith(".weight")]
+    from_classifier = start("from_classifier", lr=0.0, weights=str(classifier.path / "last.safetensors"))
+    learnt = [key for key in from_classifier if key.startswith("model.backbone.") and key.endswith(".weight")]
     assert learnt
-    assert all(np.array_equal(taken[key], backbone["model." + key.removeprefix("model.backbone.")]) for key in learnt)
+    assert all(np.array_equal(from_classifier[key], backbone["model." + key.removeprefix("model.backbone.")]) for key in learnt)
 
 
 def test_the_folder_of_another_run_is_not_touched(image_folder: Path, tmp_path: Path) -> None:
@@ -359,10 +357,10 @@ def test_nothing_is_written_where_nothing_can_start(
 
 def test_a_damaged_state_is_one_line(image_folder: Path, tmp_path: Path) -> None:
     run = gossamer.train(small(image_folder, tmp_path / "run", epochs=1))
-    whole = (run.path / "last.safetensors").read_bytes()
+    content = (run.path / "last.safetensors").read_bytes()
     rng = random.Random(5)
-    for cut in [0, 4, 100, *(rng.randrange(len(whole)) for _ in range(5))]:
-        (run.path / "last.safetensors").write_bytes(whole[:cut])
+    for cut in [0, 4, 100, *(rng.randrange(len(content)) for _ in range(5))]:
+        (run.path / "last.safetensors").write_bytes(content[:cut])
         with pytest.raises(RunError, match="is damaged"):
             gossamer.resume(run.path)
 
@@ -382,11 +380,11 @@ def test_unreadable_images_are_listed_and_too_many_stop_the_run(
 
 
 def test_auto_precision_times_the_candidates_and_keeps_its_choice(image_folder: Path, tmp_path: Path) -> None:
-    said = Messages()
+    messages = Messages()
     run = gossamer.train(
-        small(image_folder, tmp_path / "run", epochs=1, precision="auto", memory_format="auto"), progress=said
+        small(image_folder, tmp_path / "run", epochs=1, precision="auto", memory_format="auto"), progress=messages
     )
-    line = next(line for line in said.lines if line.startswith("precision "))
+    line = next(line for line in messages.lines if line.startswith("precision "))
     assert all(name in line for name in ("float32 channels_first", "float32 channels_last"))
     # where bf16 is emulated, a step of it can take minutes: not even tried
     assert ("bf16 channels_last" in line) == precision.computes_bf16(torch.device("cpu"))
@@ -399,17 +397,17 @@ def test_bf16_that_is_emulated_is_left_out_and_warned_of(
     able: bool, image_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(precision, "computes_bf16", lambda device: able)
-    said = Messages()
-    gossamer.train(small(image_folder, tmp_path / "run", epochs=1, precision="bf16"), progress=said)
-    assert any("bf16 is emulated" in line for line in said.lines) != able
+    messages = Messages()
+    gossamer.train(small(image_folder, tmp_path / "run", epochs=1, precision="bf16"), progress=messages)
+    assert any("bf16 is emulated" in line for line in messages.lines) != able
 
 
 def test_weights_with_another_norm_eps_ask_for_it(image_folder: Path, tmp_path: Path) -> None:
     torch.save(counterpart("timm", "mobilenetv3_small_050").state_dict(), tmp_path / "theirs.pth")
-    given = {"net": "mobilenetv3_small_050", "width": None, "epochs": 1, "weights": str(tmp_path / "theirs.pth")}
+    options = {"net": "mobilenetv3_small_050", "width": None, "epochs": 1, "weights": str(tmp_path / "theirs.pth")}
     with pytest.raises(SettingsError, match="give --norm-eps 1e-05"):
-        gossamer.train(small(image_folder, tmp_path / "run", **given))
-    run = gossamer.train(small(image_folder, tmp_path / "run", norm_eps=1e-5, **given))
+        gossamer.train(small(image_folder, tmp_path / "run", **options))
+    run = gossamer.train(small(image_folder, tmp_path / "run", norm_eps=1e-5, **options))
     assert gossamer.Run.open(run.path).settings.norm_eps == 1e-5
 
 
@@ -438,6 +436,6 @@ def test_auxiliary_classifiers_train_with_the_network_and_are_idle_when_it_is_sc
     task = Classify(run.classes, settings)
     targets, logits = torch.tensor([0, 1]), torch.randn(2, len(run.classes))
     images = torch.zeros(2, 3, 32, 32)
-    joined = task.loss(Outputs(logits, [logits, 2 * logits]), targets, images)
+    combined = task.loss(Outputs(logits, [logits, 2 * logits]), targets, images)
     expected = task.loss(logits, targets, images) * 1.3 + 0.3 * task.loss(2 * logits, targets, images)
-    torch.testing.assert_close(joined, expected)
+    torch.testing.assert_close(combined, expected)

@@ -1,4 +1,4 @@
-"""Weights from files and from elsewhere: what fits is taken, what is wrong or hostile is told in one line."""
+"""Weights from files and from elsewhere: what fits is loaded, what is wrong or hostile is told in one line."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ def test_a_classifiers_weights_go_to_the_backbone_of_each_tasks_model_and_the_mo
         assert any(torch.equal(value, values[key]) for name, value in state.items() if name.endswith("." + key)), key
     changed = [name for name, value in state.items() if not torch.equal(value, before[name])]
     assert 0 < len(changed) <= difference.loaded  # the head is left as it was
-    path = saved(model, tmp_path / "whole.safetensors")
+    path = saved(model, tmp_path / "model.safetensors")
     again = build()
     assert load_pretrained(again, net, str(path)).loaded == len(state)
     assert same(again, state)
@@ -107,7 +107,7 @@ def test_a_classifiers_weights_go_to_the_backbone_of_each_tasks_model_and_the_mo
         load_pretrained(build(), net, str(tmp_path / "other.pth"))
 
 
-# what is taken
+# what is loaded
 
 
 def test_our_own_weights_come_back_as_they_were(tmp_path: Path) -> None:
@@ -133,7 +133,7 @@ def test_a_checkpoint_of_ours_gives_its_averaged_weights(tmp_path: Path) -> None
 @pytest.mark.parametrize("container", ["", "state_dict", "model", "model_state_dict"])
 @pytest.mark.parametrize("before", ["", "module.", "_orig_mod.", "module._orig_mod."])
 @pytest.mark.parametrize("legacy", [False, True])
-def test_what_trainers_put_around_the_weights_is_taken_off(
+def test_what_trainers_wrap_around_the_weights_is_removed(
     container: str, before: str, legacy: bool, tmp_path: Path
 ) -> None:
     source, model = small(), small()
@@ -199,7 +199,7 @@ def test_grey_input_takes_colour_weights_and_the_reverse(tmp_path: Path) -> None
         torch.testing.assert_close(back(x.expand(-1, 3, -1, -1)), grey(x), atol=1e-5, rtol=1e-4)
 
 
-def test_without_strict_what_fits_is_taken_and_the_rest_is_listed(tmp_path: Path) -> None:
+def test_without_strict_what_fits_is_loaded_and_the_rest_is_listed(tmp_path: Path) -> None:
     source, model = small(), small()
     tensors = dict(source.state_dict())
     del tensors["stages.0.0.depthwise.conv.weight"]
@@ -252,7 +252,7 @@ def with_value(name: str, value: Tensor) -> dict[str, Tensor]:
 
 def hostile(kind: str, path: Path) -> Path:
     """One weights file that must be refused."""
-    whole = safetensors.torch.save(small().state_dict())
+    good_bytes = safetensors.torch.save(small().state_dict())
     if kind == "command":
         path.write_bytes(pickle.dumps({"stem.conv.weight": Runs(f"touch {path.parent / 'ran'}")}, protocol=2))
     elif kind == "command in a new pickle":
@@ -265,9 +265,9 @@ def hostile(kind: str, path: Path) -> Path:
         with torch.no_grad():
             torch.jit.trace(nn.Linear(2, 2), torch.zeros(1, 2)).save(str(path))
     elif kind == "truncated safetensors":
-        path.write_bytes(whole[: len(whole) // 2])
+        path.write_bytes(good_bytes[: len(good_bytes) // 2])
     elif kind == "huge header":
-        path.write_bytes(struct.pack("<Q", 1 << 62) + whole[8:])
+        path.write_bytes(struct.pack("<Q", 1 << 62) + good_bytes[8:])
     elif kind == "header beyond the data":
         header = {"stem.conv.weight": {"dtype": "F32", "shape": [1 << 40], "data_offsets": [0, 1 << 42]}}
         text = json.dumps(header).encode()
@@ -287,7 +287,7 @@ def hostile(kind: str, path: Path) -> Path:
         safetensors.torch.save_file(with_value("stem.norm.weight", torch.full((8,), float("nan"))), path)
     elif kind == "infinity":
         safetensors.torch.save_file(with_value("stem.norm.running_var", torch.full((8,), float("inf"))), path)
-    elif kind == "whole numbers":
+    elif kind == "integers":
         safetensors.torch.save_file(with_value("stem.norm.weight", torch.ones(8, dtype=torch.int32)), path)
     elif kind == "complex numbers":
         torch.save(with_value("stem.norm.weight", torch.ones(8, dtype=torch.complex64)), path)
@@ -326,7 +326,7 @@ def hostile(kind: str, path: Path) -> Path:
         ("a list", "holds no tensors by name"),
         ("NaN", "stem.norm.weight holds NaN"),
         ("infinity", "stem.norm.running_var holds NaN or infinity"),
-        ("whole numbers", "1 of another shape or type, as stem.norm.weight"),
+        ("integers", "1 of another shape or type, as stem.norm.weight"),
         ("complex numbers", "1 of another shape or type, as stem.norm.weight"),
         ("sparse", "stem.norm.weight is not a dense tensor"),
         ("expanded", "1 of another shape or type, as stem.norm.weight"),
@@ -387,13 +387,13 @@ DIGEST = hashlib.sha256(CONTENT).hexdigest()
 
 
 class Handler(http.server.BaseHTTPRequestHandler):
-    """Serves CONTENT, well or badly by the path; notes what was asked for."""
+    """Serves CONTENT, well or badly by the path; notes the requests."""
 
-    asked: ClassVar[list[tuple[str, str]]] = []
+    requests: ClassVar[list[tuple[str, str]]] = []
 
     def do_GET(self) -> None:
         wanted = self.headers.get("Range", "")
-        self.asked.append((self.path, wanted))
+        self.requests.append((self.path, wanted))
         start = int(wanted.removeprefix("bytes=").rstrip("-")) if wanted else 0
         if self.path == "/gone":
             self.send_error(404)
@@ -406,23 +406,23 @@ class Handler(http.server.BaseHTTPRequestHandler):
         elif start >= len(CONTENT):
             self.send_error(416)
         elif wanted and self.path == "/good":
-            self.answer(206, CONTENT[start:], [("Content-Range", f"bytes {start}-{len(CONTENT) - 1}/{len(CONTENT)}")])
+            self.reply(206, CONTENT[start:], [("Content-Range", f"bytes {start}-{len(CONTENT) - 1}/{len(CONTENT)}")])
         elif wanted and self.path == "/other-part":
-            self.answer(206, CONTENT, [("Content-Range", f"bytes 0-{len(CONTENT) - 1}/{len(CONTENT)}")])
+            self.reply(206, CONTENT, [("Content-Range", f"bytes 0-{len(CONTENT) - 1}/{len(CONTENT)}")])
         elif self.path == "/short":
-            self.answer(200, CONTENT[:300_000], [], length=len(CONTENT))
+            self.reply(200, CONTENT[:300_000], [], length=len(CONTENT))
         elif self.path == "/stalls":
-            self.answer(200, CONTENT[:1000], [], length=len(CONTENT))
+            self.reply(200, CONTENT[:1000], [], length=len(CONTENT))
             self.server.stop.wait(10)
         else:
-            self.answer(200, CONTENT, [])
+            self.reply(200, CONTENT, [])
 
     def redirect(self, where: str) -> None:
         self.send_response(302)
         self.send_header("Location", where)
         self.end_headers()
 
-    def answer(self, status: int, body: bytes, headers: list[tuple[str, str]], length: int | None = None) -> None:
+    def reply(self, status: int, body: bytes, headers: list[tuple[str, str]], length: int | None = None) -> None:
         self.send_response(status)
         for name, value in [*headers, ("Content-Length", str(len(body) if length is None else length))]:
             self.send_header(name, value)
@@ -437,7 +437,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
 @pytest.fixture
 def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     monkeypatch.setenv("no_proxy", "*")
-    Handler.asked.clear()
+    Handler.requests.clear()
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as served:
         served.stop = threading.Event()
         thread = threading.Thread(target=served.serve_forever, kwargs={"poll_interval": 0.05})
@@ -452,7 +452,7 @@ def parts(folder: Path) -> list[Path]:
     return sorted(folder.glob("*.part"))
 
 
-def test_a_path_is_its_own_answer(tmp_path: Path) -> None:
+def test_a_path_is_returned_as_it_is(tmp_path: Path) -> None:
     (tmp_path / "w").write_bytes(b"x")
     assert fetch(str(tmp_path / "w")) == tmp_path / "w"
     with pytest.raises(WeightsError, match="no such file"):
@@ -460,12 +460,12 @@ def test_a_path_is_its_own_answer(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", ["/good", "/moved"])
-def test_a_file_is_fetched_once_and_then_found_in_the_cache(path: str, server: str, tmp_path: Path) -> None:
+def test_a_file_is_fetched_once_and_then_read_from_the_cache(path: str, server: str, tmp_path: Path) -> None:
     got = fetch(f"{server}{path}#sha256={DIGEST.upper()}", tmp_path)
     assert got.read_bytes() == CONTENT and got.parent == tmp_path and not parts(tmp_path)
-    count = len(Handler.asked)
+    count = len(Handler.requests)
     assert fetch(f"{server}{path}#sha256={DIGEST}", tmp_path) == got
-    assert len(Handler.asked) == count
+    assert len(Handler.requests) == count
 
 
 def test_a_damaged_copy_in_the_cache_is_fetched_again(server: str, tmp_path: Path) -> None:
@@ -481,13 +481,13 @@ def test_a_download_that_broke_off_goes_on_where_it_ended(server: str, tmp_path:
     assert part.read_bytes() == CONTENT[:300_000]
     part.rename(part.with_name(part.name.replace("short", "good")))
     assert fetch(f"{server}/good#sha256={DIGEST}", tmp_path).read_bytes() == CONTENT
-    assert Handler.asked[-1] == ("/good", "bytes=300000-")
+    assert Handler.requests[-1] == ("/good", "bytes=300000-")
     assert not parts(tmp_path)
 
 
-def test_a_server_that_cannot_resume_is_asked_from_the_start(server: str, tmp_path: Path) -> None:
-    (tmp_path / f"{DIGEST[:16]}-whole.part").write_bytes(CONTENT[:5])
-    assert fetch(f"{server}/whole#sha256={DIGEST}", tmp_path).read_bytes() == CONTENT
+def test_a_server_that_cannot_resume_sends_all_again(server: str, tmp_path: Path) -> None:
+    (tmp_path / f"{DIGEST[:16]}-complete.part").write_bytes(CONTENT[:5])
+    assert fetch(f"{server}/complete#sha256={DIGEST}", tmp_path).read_bytes() == CONTENT
 
 
 def test_a_part_longer_than_the_file_is_dropped(server: str, tmp_path: Path) -> None:
@@ -495,7 +495,7 @@ def test_a_part_longer_than_the_file_is_dropped(server: str, tmp_path: Path) -> 
     assert fetch(f"{server}/good#sha256={DIGEST}", tmp_path).read_bytes() == CONTENT
 
 
-def test_a_whole_part_needs_no_server(tmp_path: Path) -> None:
+def test_a_complete_part_needs_no_server(tmp_path: Path) -> None:
     (tmp_path / f"{DIGEST[:16]}-w.part").write_bytes(CONTENT)
     assert fetch(f"http://127.0.0.1:9/w#sha256={DIGEST}", tmp_path).read_bytes() == CONTENT
 
@@ -529,7 +529,7 @@ def test_a_reference_that_gives_no_file_is_told_in_one_line(
     assert not [path for path in tmp_path.iterdir() if path.suffix not in (".part", ".lock")]
 
 
-def test_another_part_than_asked_for_is_not_joined(server: str, tmp_path: Path) -> None:
+def test_another_part_than_requested_is_not_appended(server: str, tmp_path: Path) -> None:
     (tmp_path / f"{DIGEST[:16]}-other-part.part").write_bytes(CONTENT[:5])
     with pytest.raises(WeightsError, match="another part than asked for"):
         fetch(f"{server}/other-part#sha256={DIGEST}", tmp_path)
@@ -558,7 +558,7 @@ def test_many_at_once_fetch_the_file_once(server: str, tmp_path: Path) -> None:
         thread.join()
     assert len(set(got)) == 1 and len(got) == 4
     assert got[0].read_bytes() == CONTENT
-    assert len(Handler.asked) == 1
+    assert len(Handler.requests) == 1
 
 
 def test_the_cache_lies_with_the_users_other_caches(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -585,16 +585,16 @@ def test_a_hub_without_its_package_names_the_extra(monkeypatch: pytest.MonkeyPat
 
 def test_a_file_of_the_hub_is_checked_too(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     hub = pytest.importorskip("huggingface_hub")
-    asked = []
+    requests = []
 
     def download(repository: str, name: str, cache_dir: Path | None, **_: Any) -> str:
-        asked.append((repository, name, cache_dir))
+        requests.append((repository, name, cache_dir))
         (tmp_path / "w").write_bytes(CONTENT)
         return str(tmp_path / "w")
 
     monkeypatch.setattr(hub, "hf_hub_download", download)
     assert fetch(f"hf://owner/repository/sub/w#sha256={DIGEST}", tmp_path) == tmp_path / "w"
-    assert asked == [("owner/repository", "sub/w", tmp_path)]
+    assert requests == [("owner/repository", "sub/w", tmp_path)]
     with pytest.raises(WeightsError, match="its SHA-256 is"):
         fetch(f"hf://owner/repository/w#sha256={'0' * 64}", tmp_path)
 

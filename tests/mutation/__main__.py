@@ -60,10 +60,10 @@ def draw(sources: dict[str, str], rooms: Sequence[str], count: int, seed: int, o
 def _shared(count: int, sizes: dict[str, int]) -> dict[str, int]:
     """`count` shared in proportion to the sizes, by largest remainders."""
     exact = {name: count * size / sum(sizes.values()) for name, size in sizes.items()}
-    shares = {name: int(value) for name, value in exact.items()}
-    for name in sorted(exact, key=lambda name: (shares[name] - exact[name], name))[: count - sum(shares.values())]:
-        shares[name] += 1
-    return dict(sorted(shares.items()))
+    counts = {name: int(value) for name, value in exact.items()}
+    for name in sorted(exact, key=lambda name: (counts[name] - exact[name], name))[: count - sum(counts.values())]:
+        counts[name] += 1
+    return dict(sorted(counts.items()))
 
 
 def judge(drawn: Sequence[Mutant], tests: Chooser, limit: float) -> dict[str, str]:
@@ -147,9 +147,9 @@ def main() -> None:
     tests = Chooser(load_record())
     old = json.loads(RESULTS.read_text()) if RESULTS.exists() else []
     if options.again:
-        alive = {_mutant(result).name for result in old if not result["verdict"].startswith("killed")}
+        survivors = {_mutant(result).name for result in old if not result["verdict"].startswith("killed")}
         every = {mutant.name: mutant for file, source in tests.sources.items() for mutant in mutants(file, source)}
-        drawn = [every[name] for name in sorted(alive) if name in every]
+        drawn = [every[name] for name in sorted(survivors) if name in every]
     else:
         drawn = draw(tests.sources, options.rooms.split(","), options.count, options.seed, options.of_all)
     if options.resume:

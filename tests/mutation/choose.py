@@ -1,4 +1,4 @@
-"""The tests that a mutant is given: quick ones that execute what it changes."""
+"""The tests that run on a mutant: quick ones that execute what it changes."""
 
 from __future__ import annotations
 

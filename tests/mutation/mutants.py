@@ -164,7 +164,7 @@ def _changes(node: ast.AST) -> Iterator[tuple[str, ast.expr | ast.stmt, str]]:
 
 
 def _has_text(node: ast.BinOp) -> bool:
-    """Whether text is joined or formatted, or a path."""
+    """Whether text is concatenated or formatted, or a path."""
     return any(
         isinstance(side, ast.JoinedStr) or (isinstance(side, ast.Constant) and isinstance(side.value, str))
         for side in (node.left, node.right)

@@ -70,7 +70,9 @@ class Recorder:
     def pytest_runtest_teardown(self, item: Any) -> None:
         definitions = item._fixtureinfo.name2fixturedefs
         self.tests[item.nodeid]["fixtures"] = [
-            f"{FIXTURE}{definition.baseid}::{name}" for name, found in definitions.items() for definition in found
+            f"{FIXTURE}{definition.baseid}::{name}"
+            for name, definitions_of_name in definitions.items()
+            for definition in definitions_of_name
         ]
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:

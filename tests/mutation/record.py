@@ -67,8 +67,8 @@ def record(files: Sequence[str], jobs: int) -> dict[str, Any]:
             for context in data.measured_contexts():
                 data.set_query_context(context)
                 for file in data.measured_files():
-                    if found := data.lines(file):
-                        lines[context][os.path.relpath(file, tree)].update(found)
+                    if executed := data.lines(file):
+                        lines[context][os.path.relpath(file, tree)].update(executed)
         for path in out.glob("child-*.txt"):
             for row in path.read_text().splitlines():
                 context, file, numbers = row.split("\t")
