@@ -311,7 +311,9 @@ def test_a_segmenter_starts_from_another_with_its_head_or_from_a_classifier(imag
     from_classifier = start("from_classifier", lr=0.0, weights=str(classifier.path / "last.safetensors"))
     learnt = [key for key in from_classifier if key.startswith("model.backbone.") and key.endswith(".weight")]
     assert learnt
-    assert all(np.array_equal(from_classifier[key], backbone["model." + key.removeprefix("model.backbone.")]) for key in learnt)
+    assert all(
+        np.array_equal(from_classifier[key], backbone["model." + key.removeprefix("model.backbone.")]) for key in learnt
+    )
 
 
 def test_the_folder_of_another_run_is_not_touched(image_folder: Path, tmp_path: Path) -> None:
