@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import argparse
-from typing import Any
 
 from gossamer.cli.arguments import add_batch, add_runtime, add_which
+from gossamer.cli.result import Result
 from gossamer.host.progress import Progress
 
 
@@ -21,10 +21,11 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     add_runtime(parser)
 
 
-def run(options: argparse.Namespace, progress: Progress) -> Any:
+def run(options: argparse.Namespace, progress: Progress) -> Result:
     from gossamer.training.evaluate_target import evaluate_target
 
-    return evaluate_target(
+    notes: list[str] = []
+    scores = evaluate_target(
         options.model,
         options.data,
         split=options.split or "",
@@ -33,4 +34,6 @@ def run(options: argparse.Namespace, progress: Progress) -> Any:
         ignore_index=options.ignore_index,
         batch=options.batch,
         progress=progress,
+        notes=notes,
     )
+    return Result(scores.text(), {**scores.to_json(), "notes": notes})

@@ -69,7 +69,8 @@ def trained(run: Run, **values: Any) -> Result:
     score = task_of(run.settings.task).score
     name = f"val_{score}"
     rows, best = run.metrics(), run.best(name)
-    plain = {"run": str(run.path), "epochs": len(rows), "best": best, "last": rows[-1] if rows else {}}
+    plain: dict[str, Any] = {"run": str(run.path), "epochs": len(rows), "best": best, "last": rows[-1] if rows else {}}
+    plain["notes"] = run.data.get("notes", [])
     reached = f": val {metric_name(score)} {best[name]:.4f} after epoch {best['epoch']:g}" if best else ""
     return Result(f"{run.path}{reached}", {**plain, **values})
 

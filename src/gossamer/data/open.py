@@ -14,8 +14,9 @@ from typing import Protocol
 
 from gossamer.data.csvfile import read_csv
 from gossamer.data.folder import read_folder
+from gossamer.data.left_out import left_out
 from gossamer.data.shards import find_shards, read_shards
-from gossamer.data.source import Data, Source
+from gossamer.data.source import Data, LeftOut, Source
 from gossamer.data.split import Row, prefixed, saved_sources, scored_rows, split_rows, validation
 from gossamer.data.table import ALLOWED, StrPath, Table
 from gossamer.errors import DataError
@@ -88,14 +89,22 @@ def open_data(
     other = prefixed(read(val, reference=table), val) if os.fspath(val) else None
     classes = table.training_classes(root, other)
     split = validation(table, classes, root=root, other=other, val=val, fraction=val_share, seed=seed)
-    notes = [*table.notes, *(other.notes if other else []), *split.notes]
+    missed = _left_out([(root, table), *([(val, other)] if other else [])])
+    notes = [*(each.line() for each in missed), *table.notes, *(other.notes if other else []), *split.notes]
     notes += table.split_notes(classes, split.train, split.held)
     train, tested = table.source(classes, split.train), table.rows("test")
     test = table.source(classes, tested) if len(tested) else None
     counts = f"{table.content(classes)}, {len(train)} training and {len(split.source)} validation {table.images}"
     counts += f", {len(test)} for testing" if test else ""
     how = f"{table.kind} {os.fspath(root)}: {counts}{table.details()}; {split.how}"
-    return Data(train, split.source, test, classes, how, notes)
+    return Data(train, split.source, test, classes, how, notes, missed)
+
+
+def _left_out(places: Sequence[tuple[StrPath, Table]]) -> list[LeftOut]:
+    """What the tables of these places leave out."""
+    tables = [table for _, table in places]
+    missed = [left_out(root, table, [each for each in tables if each is not table]) for root, table in places]
+    return [each for each in missed if each is not None]
 
 
 def open_source(
@@ -110,7 +119,10 @@ def open_source(
     read = read or partial(read_table, every_class=every_class)
     table = read(root, classes=classes)
     named = table.classes if table.unseen or not classes else classes
-    return table.source(named, scored_rows(table, root, split))
+    source = table.source(named, scored_rows(table, root, split))
+    source.left_out = _left_out([(root, table)])
+    source.notes = [*(each.line() for each in source.left_out), *table.notes]
+    return source
 
 
 def apply_split(
@@ -132,7 +144,8 @@ def apply_split(
     tables = [table, *([prefixed(read(val, reference=table), val)] if os.fspath(val) else [])]
     classes = tuple(classes) or table.training_classes(root)
     sources, changes = saved_sources(tables, rows, classes)
-    notes = [*(note for each in tables for note in each.notes), *changes]
+    missed = _left_out(list(zip([root, val], tables, strict=False)))
+    notes = [*(each.line() for each in missed), *(note for each in tables for note in each.notes), *changes]
     train, val_source = sources["train"], sources["val"]
     how = f"{table.kind} {os.fspath(root)}: the saved split, {len(train)} training and {len(val_source)} validation"
-    return Data(train, val_source, sources.get("test"), classes, f"{how} {table.images}", notes)
+    return Data(train, val_source, sources.get("test"), classes, f"{how} {table.images}", notes, missed)

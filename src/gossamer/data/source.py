@@ -73,7 +73,8 @@ class Files:
 class Source:
     """The images of one split. names: display paths. labels: (n,) int64, index into `classes`.
 
-    rows: the row of each image in `store`. targets: what is known of each row, where it is more than a class.
+    rows: the row of each image in `store`. targets: what is known of each row, where it is more than a class. notes,
+    left_out: as of `Data`, where the images were opened alone.
     """
 
     classes: tuple[str, ...]
@@ -82,6 +83,8 @@ class Source:
     store: Store
     rows: Indices
     targets: Targets | None = None
+    notes: list[str] = field(default_factory=list)
+    left_out: list[LeftOut] = field(default_factory=list)
 
     def __len__(self) -> int:
         return len(self.names)
@@ -134,11 +137,33 @@ class Source:
         return digest(sorted(lines))
 
 
+@dataclass(frozen=True)
+class LeftOut:
+    """Images that a place holds and that are not read. place: where. held: image files there, without hidden ones. count: those
+    that are left out; names: the first."""
+
+    place: str
+    held: int
+    count: int
+    names: tuple[str, ...]
+
+    def line(self) -> str:
+        """The note on them."""
+        few = self.names[:5]
+        more = f" and {self.count - len(few)} more" if self.count > len(few) else ""
+        return f"{self.place}: {self.count} of {self.held} images are left out: {', '.join(few)}{more}"
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values."""
+        return {"place": self.place, "held": self.held, "left_out": self.count, "names": list(self.names)}
+
+
 @dataclass
 class Data:
     """Training, validation and test images with one class list.
 
-    how: one line that says what was recognised. notes: what was skipped or looks odd, a line each.
+    how: one line that says what was recognised. notes: what was skipped or looks odd, a line each. left_out: the images
+    that the places of the data hold and that are not read; the notes say why.
     """
 
     train: Source
@@ -147,6 +172,7 @@ class Data:
     classes: tuple[str, ...]
     how: str
     notes: list[str] = field(default_factory=list)
+    left_out: list[LeftOut] = field(default_factory=list)
 
     def splits(self) -> dict[str, Source]:
         """The sources there are, by the name of their split."""

@@ -24,12 +24,14 @@ def evaluate_target(
     ignore_index: int | None = None,
     batch: int = 64,
     progress: Progress = SILENT,
+    notes: list[str] | None = None,
 ) -> Any:
     """The scores of a run folder (in torch) or of a model file (in a runtime): the evaluation of its task.
 
     data: images with their targets; "" for those of the run, of which `split` is val by default. which: "best" or
     "last" checkpoint of a run. ignore_index: value in the masks of pixels that do not count, for a model file.
-    batch: images at once. Raises InputError and what opening the target and its data raises.
+    batch: images at once. notes: gets what was left out when the data were read, a line each, which `progress` says, too.
+    Raises InputError and what opening the target and its data raises.
     """
     if target_of(target, ("run", "model file", "compiled file")).kind == "run":
         from gossamer.training.restore import load_run, run_data, torch_forward
@@ -38,10 +40,12 @@ def evaluate_target(
         if data:
             source = network.task.open_source(data, network.classes, network.settings, split)
         else:
-            splits, split = run_data(network.run).splits(), split or "val"
+            whole, split = run_data(network.run), split or "val"
+            splits = whole.splits()
             if split not in splits:
                 raise SettingsError(f"{target}: no {split} images", ", ".join(splits), "choose one of them")
             source = splits[split]
+            source.notes = whole.notes
         forward, preprocess, scorer = torch_forward(network.model), network.preprocess, network.task.scorer()
     else:
         model = load(target, runtime=runtime)
@@ -52,4 +56,8 @@ def evaluate_target(
             raise SettingsError("a model file without data", "gossamer eval FILE DATA", "name the images")
         source = source_of(metadata.heads, data, ignore_index, split)
         forward, preprocess, scorer = model.run, metadata.preprocess, scorer_of(metadata.heads)
+    for note in source.notes:
+        progress.say(note)
+    if notes is not None:
+        notes += source.notes
     return evaluate(forward, source, preprocess, scorer, batch=batch, progress=progress).scores()

@@ -118,6 +118,7 @@ def _facts(data: Data) -> dict[str, Any]:
     return {
         "how": data.how,
         "notes": data.notes,
+        "left_out": [each.to_json() for each in data.left_out],
         "fingerprint": data.fingerprint,
         "images": {name: len(source) for name, source in data.splits().items()},
         "per_class": {name: counts(source) for name, source in data.splits().items() if source.targets is None},

@@ -24,6 +24,7 @@ from gossamer.data.boxes.records import (
     Draft,
     ImageRecord,
     class_name,
+    image_files,
     image_size,
     inside,
     parse_number,
@@ -82,9 +83,10 @@ def read_coco(root: Path, file: Path | None = None) -> Draft:
     draft.classes, draft.extra["coco"] = tuple(categories.values()), {"categories": _others(contents)}
     missing: list[str] = []
     unreadable: list[str] = []
+    named: set[str] = set()
     for path, content in contents.items():
         split = split_of(path.stem) or (split_of(path.parent.name) if path.parent != root else "")
-        _read_file(draft, path, content, categories, split, missing, unreadable)
+        _read_file(draft, path, content, categories, split, missing, unreadable, named)
     if not draft.records:
         lost = [*missing, *unreadable]
         raise DataError(
@@ -96,6 +98,11 @@ def read_coco(root: Path, file: Path | None = None) -> Draft:
         draft.notes.append(f"{len(missing)} images are listed but missing, and skipped: {shown(missing)}")
     if unreadable:
         draft.notes.append(f"{len(unreadable)} images cannot be read and are skipped: {shown(unreadable)}")
+    known = {record.path for record in draft.records} | named
+    if file is None and (unlisted := [path for path in image_files(root) if path not in known]):
+        draft.notes.append(
+            f"{root}: {len(unlisted)} images are in no annotation file: {shown(map(printable_path, unlisted))}"
+        )
     _drop_parent(draft)
     return draft
 
@@ -142,8 +149,9 @@ def _read_file(
     split: str,
     missing: list[str],
     unreadable: list[str],
+    named: set[str],
 ) -> None:
-    """Add the records of one file. Entries that cannot be used are skipped and noted.
+    """Add the records of one file, and the paths of its images to `named`. Entries that cannot be used are skipped and noted.
 
     Raises DataError on ids or images given twice, and where no image or no annotation of the file can be used.
     """
@@ -181,6 +189,7 @@ def _read_file(
         if relative in seen:
             raise DataError(f"{where}: {name} is listed twice", "an image in one place, once", "remove one of them")
         seen.add(relative)
+        named.add(relative)
         try:
             size = said_size(entry.get("height"), entry.get("width")) or image_size(image)
         except ImageError as error:

@@ -8,7 +8,7 @@ xmin..xmax covers the continuous edges xmin - 1 to xmax.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -125,11 +125,10 @@ def read_voc(root: Path) -> Draft:
         unlisted = annotated - set(splits)
         if unlisted:
             notes.append(
-                f"{root}: {len(unlisted)} annotated images are in no list of {SETS.as_posix()} and passed over"
+                f"{root}: {len(unlisted)} annotated images are in no list of {SETS.as_posix()} and passed over: {_first(unlisted)}"
             )
-        bare = len(images.keys() - annotated) if not listed else 0
-        if bare:
-            notes.append(f"{part.images}: {bare} images have no annotation and are passed over")
+        if bare := images.keys() - annotated - set(splits):
+            notes.append(f"{part.images}: {len(bare)} images have no annotation and are passed over: {_first(bare)}")
         records += each_image(
             list(splits),
             partial(_record, root, part, splits, images),
@@ -138,6 +137,10 @@ def read_voc(root: Path) -> Draft:
         )
     classes = class_order(box.name for record in records for box in record.boxes)
     return Draft("voc", root, classes, False, records, notes)
+
+
+def _first(stems: Iterable[str]) -> str:
+    return shown(map(printable_path, sorted(stems)))
 
 
 def _splits(root: Path) -> dict[str, str]:

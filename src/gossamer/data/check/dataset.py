@@ -64,4 +64,4 @@ def _of_one_class(data: Data) -> Data:
         return replace(source, classes=("images",), labels=np.zeros(len(source), np.int64))
 
     test = relabelled(data.test) if data.test else None
-    return Data(relabelled(data.train), relabelled(data.val), test, ("images",), data.how, data.notes)
+    return Data(relabelled(data.train), relabelled(data.val), test, ("images",), data.how, data.notes, data.left_out)

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from gossamer.data.check.duplicates import Look, groups, look, near_pairs
-from gossamer.data.source import Data, Source
+from gossamer.data.source import Data, LeftOut, Source
 from gossamer.errors import GossamerError, ImageError
 from gossamer.host.progress import SILENT, Progress
 from gossamer.host.text import format_table
@@ -90,7 +90,7 @@ class ImageCheck:
 
     exact: groups of images that are equal byte for byte. near: groups of images that look the same but are not all
     equal (see duplicates). odd: kind -> images, see ODD. advice: what to do, a line each, most urgent first. notes: what was
-    left out or looks odd when the data were read, a line each.
+    left out or looks odd when the data were read, a line each. left_out: how many images, of how many.
     """
 
     how: str
@@ -101,6 +101,7 @@ class ImageCheck:
     odd: dict[str, list[Item]]
     advice: list[str]
     notes: list[str] = field(default_factory=list)
+    left_out: list[LeftOut] = field(default_factory=list)
 
     def leaks(self, kind: str = "exact") -> list[list[Item]]:
         """The groups of a kind ("exact", "near") that are in more than one split."""
@@ -141,6 +142,7 @@ class ImageCheck:
             "odd": {kind: [item(image) for image in groups] for kind, groups in self.odd.items()},
             "advice": self.advice,
             "notes": self.notes,
+            "left_out": [each.to_json() for each in self.left_out],
         }
 
     def text(self) -> str:
@@ -202,6 +204,7 @@ def check_images(
         {kind: [i for i, s in zip(items, seen) if kind in _oddities(s)] for kind in ODD},
         [],
         list(data.notes),
+        list(data.left_out),
     )
     return replace(check, advice=_advice(check, identities))
 
