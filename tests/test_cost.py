@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from gossamer.analysis import cost as cost_module
-from gossamer.analysis.cost import FORMULAS, FREE, MOVING, POINTWISE, cost
+from gossamer.analysis.cost import FOREIGN, FORMULAS, FREE, MOVING, POINTWISE, cost
 from gossamer.analysis.graph import trace
 from gossamer.networks import create_model, list_models
 
@@ -27,6 +27,17 @@ class MatMul(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return x @ self.weight
+
+
+class Sample(nn.Module):
+    """Reads 4 x 6 places of each image."""
+
+    def __init__(self, mode: str) -> None:
+        super().__init__()
+        self.mode = mode
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.grid_sample(x, x.new_zeros(len(x), 4, 6, 2), mode=self.mode, align_corners=False)
 
 
 class BiasedBatch(nn.Module):
@@ -60,6 +71,9 @@ BY_HAND = [
     ("baddbmm", BiasedBatch(), (2, 3, 5), 2 * 3 * 5 * 7),
     ("mv", MatMul(5), (3, 5), 3 * 5),
     ("dot", MatMul(5), (5,), 5),
+    ("grid_sampler_2d", Sample("bilinear"), (2, 3, 5, 7), 2 * 3 * 4 * 6 * 4),
+    ("grid_sampler_2d", Sample("nearest"), (2, 3, 5, 7), 0),
+    ("grid_sampler_2d", Sample("bicubic"), (2, 3, 5, 7), 2 * 3 * 4 * 6 * 16),
 ]
 
 
@@ -82,6 +96,12 @@ def test_a_matrix_times_a_vector_plus_a_vector() -> None:
 
 def test_every_formula_is_tested_by_hand() -> None:
     assert {row[0] for row in BY_HAND} | {"addmv"} == set(FORMULAS)
+
+
+def test_torchvisions_deformable_convolution_has_a_formula() -> None:
+    shapes = [(2, 6, 9, 7), (4, 3, 3, 3), (2, 36, 5, 4), (2, 18, 5, 4), (4,)]
+    expected = 2 * 5 * 4 * (4 * 3 * 9 + 4 * 6 * 9)  # the kernels of two groups, and the bilinear reads
+    assert FOREIGN["torchvision::deform_conv2d"]({}, shapes, (2, 4, 5, 4)) == expected
 
 
 def test_no_operation_is_in_two_tables() -> None:

@@ -2,7 +2,9 @@
 
 Conventions:
 * 1 MAC is 1 multiply-add, half of what `torch.utils.flop_counter` counts. Convolutions and matrix products are
-  counted, over all output positions with the padding; pointwise operations, normalisation and pooling count 0.
+  counted, over all output positions with the padding, and the four products of each value that is read between pixels
+  at a place that was computed (deformable convolution); pointwise operations, normalisation, pooling and resizing by a
+  fixed factor count 0.
 * Views move no data: they are no layers. An operation that is in none of the tables below is listed in
   `Cost.unknown`, and the MACs of its layer are None.
 * Bytes are those of the traced type; each distinct tensor that a layer reads counts once.
@@ -49,16 +51,32 @@ def _vector(first: int) -> Formula:
     return lambda attributes, inputs, output: prod(inputs[first])
 
 
+def _sampling(attributes: dict[str, Any], inputs: list[tuple[int, ...]], output: tuple[int, ...]) -> int:
+    """Bilinear (0) reads 4 pixels a value, nearest (1) multiplies nothing, bicubic (2) reads 16."""
+    return prod(output) * {0: 4, 1: 0, 2: 16}[attributes.get("interpolation_mode", 0)]
+
+
+def _deformable(attributes: dict[str, Any], inputs: list[tuple[int, ...]], output: tuple[int, ...]) -> int:
+    """The kernel and the bilinear reads: image (N, Cin, H, W), weight (Cout, Cin/g, kh, kw), output (N, Cout, h, w)."""
+    image, weight = inputs[0], inputs[1]
+    positions = output[0] * prod(output[2:])
+    return prod(output) * prod(weight[1:]) + 4 * positions * image[1] * prod(weight[2:])
+
+
 FORMULAS: dict[str, Formula] = {
     "convolution": _convolution,
     "mm": _product(0),
     "bmm": _product(0),
     "addmm": _product(1),
     "baddbmm": _product(1),
+    "grid_sampler_2d": _sampling,
     "mv": _vector(0),
     "dot": _vector(0),
     "addmv": _vector(1),
 }
+
+# The same for operations of other libraries that torch may have loaded.
+FOREIGN: dict[str, Formula] = {"torchvision::deform_conv2d": _deformable}
 
 # No MACs by convention; one value in, one value out (with broadcasting): may run in place on an input that it is the
 # last to read.
@@ -78,7 +96,7 @@ MOVING = frozenset(
     _adaptive_avg_pool2d _adaptive_avg_pool3d _log_softmax _safe_softmax _softmax _to_copy _upsample_bicubic2d_aa
     _upsample_bilinear2d_aa adaptive_max_pool2d all amax amin any arange argmax argmin avg_pool2d avg_pool3d bitwise_and
     bitwise_not bitwise_or cat channel_shuffle clone col2im constant_pad_nd cumsum embedding empty empty_like flip full
-    full_like gather grid_sampler_2d im2col index index_put index_select linalg_vector_norm logsumexp max
+    full_like gather im2col index index_put index_select linalg_vector_norm logsumexp max
     max_pool2d_with_indices max_pool3d_with_indices mean min native_channel_shuffle native_group_norm native_layer_norm
     new_empty new_full new_ones new_zeros norm ones ones_like pixel_shuffle pixel_unshuffle prod reflection_pad1d
     reflection_pad2d repeat replication_pad2d roll scalar_tensor scatter slice_scatter sort stack std sum topk tril triu
@@ -179,9 +197,10 @@ def cost(network: nn.Module | Graph, input_shape: Sequence[int] = (1, 3, 224, 22
 
 def macs(graph: Graph, node: Node) -> int | None:
     """Multiply-adds of one node; None if its operation has no formula."""
-    if node.op in FORMULAS:
+    formula = FORMULAS.get(node.op) or FOREIGN.get(node.op)
+    if formula is not None:
         shapes = [graph.values[i].shape for i in node.inputs]
-        return FORMULAS[node.op](node.attributes, shapes, graph.values[node.outputs[0]].shape)
+        return formula(node.attributes, shapes, graph.values[node.outputs[0]].shape)
     return 0 if node.op in POINTWISE or node.op in MOVING or node.op in FREE else None
 
 

@@ -116,9 +116,11 @@ class SelfAttention2d(nn.Module):
     """Attention of each position to all others, added to the input at a learnt weight that starts at 0.
 
     (N, channels, H, W) -> the same shape, with L = H * W positions and d = channels // reduction:
-    MACs: channels * (2 * d + 2 * channels) * L + L * L * (d + channels). Memory supports_progressive as L * L.
+    MACs: channels * (2 * d + 2 * channels) * L + L * L * (d + channels). Memory grows as L * L.
     Source: Zhang et al. 2018, SAGAN (1805.08318), figure 2; Wang et al. 2017, Non-local Neural Networks (1711.07971).
     """
+
+    added = True  # no file of the plain network has its weights
 
     def __init__(self, channels: int, *, reduction: int = 8) -> None:
         super().__init__()
@@ -128,6 +130,10 @@ class SelfAttention2d(nn.Module):
         self.value = nn.Conv2d(channels, channels, 1)
         self.project = nn.Conv2d(channels, channels, 1)
         self.scale = nn.Parameter(torch.zeros(1))
+
+    def begin(self) -> None:
+        """The identity."""
+        nn.init.zeros_(self.scale)
 
     def forward(self, x: Tensor) -> Tensor:
         n, c, h, w = x.shape

@@ -25,7 +25,7 @@ def deform_conv2d(
     weight: (c_out, c_in / groups, k_h, k_w). offset: (N, 2 * G * k_h * k_w, h, w), for each of G groups of input
     channels and each place of the kernel how far down and how far right it reads, in pixels; between pixels
     bilinearly, outside the image zeros. mask: (N, G * k_h * k_w, h, w), a factor for each place (version 2).
-    MACs: k_h * k_w * c_in / groups * c_out * h * w, without those of the interpolation.
+    MACs: k_h * k_w * c_in / groups * c_out * h * w, and 4 * k_h * k_w * c_in * h * w of the interpolation.
     Source: Dai et al. 2017 (1703.06211), equations 2 to 4; Zhu et al. 2018 (1811.11168), equation 1.
     Raises SettingsError where the shapes do not fit.
     """
@@ -42,10 +42,11 @@ def deform_conv2d(
         raise SettingsError(
             f"mask of shape {tuple(mask.shape)}", f"{(n, offset_groups * places, h, w)}", "give one for each place"
         )
-    moved = offset.reshape(n * offset_groups, places, 2, h, w)
+    # places in float32 at least: bfloat16 has no fractions of a pixel above 128
+    moved = offset.to(torch.promote_types(offset.dtype, torch.float32)).reshape(n * offset_groups, places, 2, h, w)
 
     def count(end: int) -> Tensor:
-        return torch.arange(end, device=x.device, dtype=x.dtype)
+        return torch.arange(end, device=x.device, dtype=moved.dtype)
 
     y0 = (count(h) * stride - padding)[:, None]
     x0 = count(w) * stride - padding
@@ -55,7 +56,7 @@ def deform_conv2d(
     grid_y = (2 * (moved[:, :, 0] + y0 + k_y) + 1) / height - 1
     grid_x = (2 * (moved[:, :, 1] + x0 + k_x) + 1) / width - 1
     grid = torch.stack((grid_x, grid_y), dim=-1).reshape(n * offset_groups, places * h, w, 2)
-    image = x.reshape(n * offset_groups, c_in // offset_groups, height, width)
+    image = x.to(moved.dtype).reshape(n * offset_groups, c_in // offset_groups, height, width)
     read = F.grid_sample(image, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
     read = read.reshape(n, offset_groups, c_in // offset_groups, places, h * w)
     if mask is not None:
@@ -71,10 +72,14 @@ class DeformableConv2d(nn.Module):
     """A convolution that learns where to read: (N, c_in, H, W) -> (N, c_out, h, w), h = ceil(H / stride).
 
     The offsets, and with `modulated` the mask (version 2), are a convolution of the same input that starts at zero:
-    at first it reads as a plain convolution does. MACs: k * k * c_in * (c_out / groups + m) * h * w, where
-    m = k * k * offset_groups * (3 if modulated else 2), beside the interpolation.
-    Source: Dai et al. 2017 (1703.06211), figure 2; Zhu et al. 2018 (1811.11168), section 3.2.
+    at first it reads as a plain convolution does, in version 2 at half the size. Its learning rate is that of the
+    network in version 1 and a tenth of it in version 2 (`lr_scale`), as in the papers.
+    MACs: k * k * c_in * (c_out / groups + m + 4) * h * w, where m = k * k * offset_groups * (3 if modulated else 2), and
+    4 are the products of the interpolation.
+    Source: Dai et al. 2017 (1703.06211), figure 2 and section 3; Zhu et al. 2018 (1811.11168), section 3.2.
     """
+
+    as_onnx = False  # the exporter sets it: one DeformConv in the place of the arithmetic
 
     def __init__(
         self,
@@ -104,6 +109,35 @@ class DeformableConv2d(nn.Module):
             padding=self.padding,
             dilation=dilation,
         )
+        self.offset.added = True  # type: ignore[assignment]  # no file of the plain network has its weights
+        self.offset.lr_scale = 0.1 if modulated else 1.0  # type: ignore[assignment]
+        self.in_channels, self.out_channels, self.kernel_size, self.groups = c_in, c_out, (kernel, kernel), groups
+        self.begin()
+
+    @classmethod
+    def in_place_of(cls, conv: nn.Conv2d, *, modulated: bool = True) -> DeformableConv2d:
+        """The deformable convolution with the weights and the geometry of a plain one. Raises SettingsError."""
+        square = all(len(set(pair)) == 1 for pair in (conv.kernel_size, conv.stride, conv.padding, conv.dilation))
+        if not square or conv.padding_mode != "zeros":
+            raise SettingsError(
+                f"deformable in the place of {conv}", "convolutions with equal sides, padded by zeros", "leave it out"
+            )
+        made = cls(
+            conv.in_channels,
+            conv.out_channels,
+            conv.kernel_size[0],
+            stride=conv.stride[0],
+            padding=int(conv.padding[0]),
+            dilation=conv.dilation[0],
+            groups=conv.groups,
+            bias=conv.bias is not None,
+            modulated=modulated,
+        )
+        made.weight, made.bias = conv.weight, conv.bias
+        return made
+
+    def begin(self) -> None:
+        """No offsets, and a mask of one half."""
         nn.init.zeros_(self.offset.weight)
         assert self.offset.bias is not None
         nn.init.zeros_(self.offset.bias)
@@ -113,6 +147,8 @@ class DeformableConv2d(nn.Module):
         offset, mask = described[:, : 2 * self.places], None
         if self.modulated:
             mask = torch.sigmoid(described[:, 2 * self.places :])
+        if self.as_onnx:
+            return self._symbolic(x, offset, mask)
         return deform_conv2d(
             x,
             offset,
@@ -123,3 +159,23 @@ class DeformableConv2d(nn.Module):
             dilation=self.dilation,
             mask=mask,
         )
+
+    def _symbolic(self, x: Tensor, offset: Tensor, mask: Tensor | None) -> Tensor:
+        """The ONNX operator, for the exporter alone: shapes without values."""
+        bias = self.weight.new_zeros(len(self.weight)) if self.bias is None else self.bias
+        result: Tensor = torch.onnx.ops.symbolic(
+            "DeformConv",
+            (x, self.weight, offset, bias, *(() if mask is None else (mask,))),
+            attrs={
+                "dilations": [self.dilation] * 2,
+                "group": self.groups,
+                "kernel_shape": list(self.kernel_size),
+                "offset_group": offset.shape[1] // (2 * self.kernel_size[0] * self.kernel_size[1]),
+                "pads": [self.padding] * 4,
+                "strides": [self.stride] * 2,
+            },
+            dtype=x.dtype,
+            shape=(x.shape[0], len(self.weight), *offset.shape[2:]),
+            version=19,
+        )
+        return result

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal
 
 import torch
@@ -9,18 +10,23 @@ from torch import Tensor, nn
 
 from gossamer.blocks.activation import Activation, activation
 from gossamer.blocks.conv import ConvNormAct
+from gossamer.blocks.deform import DeformableConv2d
 from gossamer.blocks.dense import NormActConv
 from gossamer.blocks.drop import DropPath
+from gossamer.blocks.gates import ChannelGate, Gate, around, can_skip, macs_of, open_fraction, open_part
 
 
 class BasicBlock(nn.Module):
     """Two 3x3 convolutions and a shortcut: (N, c_in, H, W) -> (N, c_out, h, w), h = ceil(H / stride).
 
     The shortcut is a 1x1 convolution where the shape changes (option B of the paper), else the identity.
-    `attention` acts on the branch before the addition.
+    `attention` acts on the branch before the addition. `gate`, where one is set, opens channels between the two
+    convolutions, or positions of the branch.
     MACs: 9 * c_out * (c_in + c_out) * h * w, and c_in * c_out * h * w more for a shortcut convolution.
     Source: He et al. 2015 (1512.03385), figure 2 and section 3.3.
     """
+
+    gate: Gate | None
 
     def __init__(
         self, c_in: int, c_out: int, *, stride: int = 1, act: Activation = "relu", attention: nn.Module | None = None
@@ -32,10 +38,11 @@ class BasicBlock(nn.Module):
         self.drop_path = DropPath()
         self.shortcut = _projection(c_in, c_out, stride)
         self.act = activation(act)
+        self.gate = None
 
     def forward(self, x: Tensor) -> Tensor:
-        branch = self.drop_path(self.attention(self.conv2(self.conv1(x))))
-        out: Tensor = self.act(branch + self.shortcut(x))
+        branch = self.conv2(self.conv1(x)) if self.gate is None else gated(self.gate, x, (self.conv1, self.conv2))
+        out: Tensor = self.act(self.drop_path(self.attention(branch)) + self.shortcut(x))
         return out
 
 
@@ -44,10 +51,13 @@ class Bottleneck(nn.Module):
 
     stride_in: the layer that is strided, "3x3" as in most weights in use, or "1x1" as the paper has it. groups: of
     the 3x3 (ResNeXt). spatial: a layer in the place of the 3x3. attention: acts on the branch before the addition.
+    `gate`, where one is set, opens channels of the middle, or positions of the branch.
     MACs, strided in the 3x3: c_in * c_mid * H * W + (9 * c_mid^2 / groups + c_mid * c_out) * h * w, and
     c_in * c_out * h * w more for a shortcut convolution.
     Source: He et al. 2015 (1512.03385), figure 5; Xie et al. 2016 (1611.05431), figure 3c.
     """
+
+    gate: Gate | None
 
     def __init__(
         self,
@@ -71,10 +81,12 @@ class Bottleneck(nn.Module):
         self.drop_path = DropPath()
         self.shortcut = _projection(c_in, c_out, stride)
         self.act = activation(act)
+        self.gate = None
 
     def forward(self, x: Tensor) -> Tensor:
-        branch = self.drop_path(self.attention(self.conv3(self.conv2(self.conv1(x)))))
-        out: Tensor = self.act(branch + self.shortcut(x))
+        layers = (self.conv1, self.conv2, self.conv3)
+        branch = self.conv3(self.conv2(self.conv1(x))) if self.gate is None else gated(self.gate, x, layers)
+        out: Tensor = self.act(self.drop_path(self.attention(branch)) + self.shortcut(x))
         return out
 
 
@@ -89,9 +101,12 @@ class InvertedResidual(nn.Module):
     (N, c_in, H, W) -> (N, c_out, h, w), h = ceil(H / stride). `c_mid` is the expanded width; None leaves
     the expansion out. `shortcut` adds the input; it needs stride 1 and c_in == c_out. `attention` acts on the
     depthwise layer's map. `last_act`: an activation after the projection, for the ablation of section 6.4.
+    `gate`, where one is set, opens channels of the expansion, or positions of the branch.
     MACs: c_in * c_mid * H * W + (k * k * c_mid + c_mid * c_out) * h * w, and the attention's.
     Source: MobileNetV2 (1801.04381), table 1 and figure 4; with attention: MobileNetV3 (1905.02244), figure 4.
     """
+
+    gate: Gate | None
 
     def __init__(
         self,
@@ -114,14 +129,108 @@ class InvertedResidual(nn.Module):
         self.project = ConvNormAct(wide, c_out, act=last_act)
         self.drop_path = DropPath()
         self.shortcut = shortcut
+        self.gate = None
 
     def forward(self, x: Tensor) -> Tensor:
+        if isinstance(self.gate, ChannelGate) and isinstance(self.attention, nn.Identity):
+            layers = (self.expand, self.depthwise, self.project)
+            if can_skip(self.gate, x, layers):
+                out = open_channels(self.gate, x, layers)
+                return x + out if self.shortcut else out
         return self.contract(self.expand(x), x)
 
     def contract(self, wide: Tensor, x: Tensor) -> Tensor:
         """What follows the expansion `wide` (N, c_mid, H, W) of the input x: a detector reads both."""
-        out: Tensor = self.project(self.attention(self.depthwise(wide)))
+        deep = self.depthwise(wide)
+        opened = None if self.gate is None else self.gate(x)
+        channels = isinstance(self.gate, ChannelGate)
+        out: Tensor = self.project(self.attention(deep if opened is None or not channels else deep * opened))
+        if self.gate is not None and opened is not None:
+            if not channels:
+                out = out * opened
+            macs = [
+                macs_of(layer, y) for layer, y in ((self.expand, wide), (self.depthwise, deep), (self.project, out))
+            ]
+            gate, reaches = self.gate, (1, _reach(self.depthwise), 1)
+            gate.note(lambda: _parts(gate, opened, macs, reaches, depthwise=True))
         return x + self.drop_path(out) if self.shortcut else out
+
+
+def gated(gate: Gate, x: Tensor, layers: Sequence[nn.Module]) -> Tensor:
+    """The layers of a branch one after the other, with what `gate` closes for x (N, c_in, H, W) taken out.
+
+    A channel gate opens the outputs of all layers but the last, which have the same width.
+    """
+    channels = isinstance(gate, ChannelGate)
+    if isinstance(gate, ChannelGate) and can_skip(gate, x, layers):
+        return open_channels(gate, x, layers)
+    opened = gate(x)
+    y, macs = x, []
+    for layer in layers:
+        y = layer(y)
+        macs.append(macs_of(layer, y))
+        if channels and layer is not layers[-1]:
+            y = y * opened
+    gate.note(lambda: _parts(gate, opened, macs, [_reach(layer) for layer in layers]))
+    return y if channels else y * opened
+
+
+def open_channels(gate: ChannelGate, x: Tensor, layers: Sequence[nn.Module]) -> Tensor:
+    """The same for one image by computing the open channels alone: (1, c_in, H, W) -> (1, c_out, h, w)."""
+    opened = gate(x)
+    at = opened.flatten().nonzero().flatten()
+    weights = opened[:, at]
+    y, reads, macs = x, None, []
+    for layer in layers:
+        last = layer is layers[-1]
+        y = open_part(layer, y, None if last else at, reads)
+        macs.append(macs_of(layer, y))
+        if not last and not (isinstance(layer, nn.Identity) or _depthwise_next(layers, layer)):
+            y = y * weights
+        reads = at
+    gate.note(lambda: _parts(gate, opened, macs, [1] * len(layers), depthwise=any(map(_is_depthwise, layers))))
+    return y
+
+
+def _parts(
+    gate: Gate, opened: Tensor, macs: Sequence[int], reaches: Sequence[int], *, depthwise: bool = False
+) -> list[tuple[int, Tensor]]:
+    """The multiply-adds of each layer with all open, and the fraction that is computed, (N,).
+
+    A closed channel is left out of the outputs of one layer and of the inputs of the next: a dense layer between two
+    gated ones keeps the square. A position needs, of each layer but the last, all that the windows behind it read.
+    """
+    if isinstance(gate, ChannelGate):
+        fraction = open_fraction(opened)
+        inner = len(macs) == 3 and not depthwise
+        return [(count, fraction**2 if inner and index == 1 else fraction) for index, count in enumerate(macs)]
+    parts = []
+    for index, count in enumerate(macs):
+        behind = 1 + sum(reach - 1 for reach in reaches[index + 1 :])
+        parts.append((count, open_fraction(around(opened, behind))))
+    return parts
+
+
+def _reach(layer: nn.Module) -> int:
+    """Positions a side that a layer reads for one of its own."""
+    if isinstance(layer, nn.Identity):
+        return 1
+    conv = layer.get_submodule("conv")
+    if isinstance(conv, DeformableConv2d):  # what its offsets reach beyond the kernel is not counted
+        return conv.dilation * (conv.kernel_size[0] - 1) + 1
+    assert isinstance(conv, nn.Conv2d)
+    return conv.dilation[0] * (conv.kernel_size[0] - 1) + 1
+
+
+def _is_depthwise(layer: nn.Module) -> bool:
+    conv = getattr(layer, "conv", None)
+    return isinstance(conv, nn.Conv2d) and conv.groups > 1
+
+
+def _depthwise_next(layers: Sequence[nn.Module], layer: nn.Module) -> bool:
+    """Whether a depthwise layer follows, whose channels are weighed behind it."""
+    index = next(number for number, each in enumerate(layers) if each is layer)
+    return _is_depthwise(layers[index + 1])
 
 
 class UniversalInvertedBottleneck(nn.Module):

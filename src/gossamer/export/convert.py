@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import functools
 import gc
 import os
 import sys
@@ -22,13 +23,15 @@ from gossamer.errors import GossamerError, InputError, MissingPackageError
 from gossamer.export.fold import fold_norms
 
 OPSET = 18
+DEFORM_OPSET = 19  # the first with DeformConv
 INPUT, OUTPUT, BATCH = "input", "logits", "batch"
 
 
 def to_onnx(model: nn.Module, size: tuple[int, int], in_chans: int = 3, outputs: tuple[str, ...] = (OUTPUT,)) -> bytes:
     """An ONNX model with `model`'s evaluation-mode function: input (batch, C, H, W) -> outputs (batch, ...), float32.
 
-    outputs: their names, in the order in which the model returns them. Batch norm is folded into convolutions, the batch is free, (H, W) = size. The same model gives the same bytes.
+    outputs: their names, in the order in which the model returns them. The operator set is OPSET; a deformable
+    convolution is one DeformConv of set 19 where the installed ONNX Runtime has it, else the arithmetic. Batch norm is folded into convolutions, the batch is free, (H, W) = size. The same model gives the same bytes.
     Raises InputError for a model that torch cannot export, MissingPackageError.
     """
     onnx = _packages()
@@ -42,6 +45,10 @@ def to_onnx(model: nn.Module, size: tuple[int, int], in_chans: int = 3, outputs:
     example = torch.zeros(2, in_chans, *size)  # a batch of 1 would become a constant
     with contextlib.suppress(InputError):  # what only this tracer cannot follow is exported as it is
         fold_norms(plain, (2, in_chans, *size))
+    opset = OPSET
+    for module in plain.modules():
+        if hasattr(module, "as_onnx") and runs_deform_conv():
+            module.as_onnx, opset = True, DEFORM_OPSET  # type: ignore[assignment]
     try:
         with warnings.catch_warnings(), _no_collection():
             # torch's exporter makes copies of its own deprecated class; nothing here can change that
@@ -50,7 +57,7 @@ def to_onnx(model: nn.Module, size: tuple[int, int], in_chans: int = 3, outputs:
                 plain,
                 (example,),
                 dynamo=True,
-                opset_version=OPSET,
+                opset_version=opset,
                 input_names=[INPUT],
                 output_names=list(outputs),
                 dynamic_shapes=({0: torch.export.Dim.DYNAMIC},),
@@ -82,6 +89,29 @@ def _no_collection() -> Iterator[None]:
     finally:
         if was_on:
             gc.enable()
+
+
+@functools.cache
+def runs_deform_conv() -> bool:
+    """Whether torch can export DeformConv and the installed ONNX Runtime runs it; older ones of either lack it."""
+    try:
+        import onnx
+        import onnxruntime
+    except ImportError:
+        return False
+    if not hasattr(torch.onnx, "ops"):
+        return False
+    helper, kind = onnx.helper, onnx.TensorProto.FLOAT
+    shapes = {"x": [1, 1, 1, 1], "w": [1, 1, 1, 1], "offset": [1, 2, 1, 1], "y": [1, 1, 1, 1]}
+    x, w, offset, y = (helper.make_tensor_value_info(name, kind, shape) for name, shape in shapes.items())
+    node = helper.make_node("DeformConv", ["x", "w", "offset"], ["y"], kernel_shape=[1, 1])
+    graph = helper.make_graph([node], "probe", [x, w, offset], [y])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", DEFORM_OPSET)], ir_version=9)
+    try:
+        onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    except Exception:  # the runtime has no public name for the error of a missing operator
+        return False
+    return True
 
 
 def _packages() -> ModuleType:

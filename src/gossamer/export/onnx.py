@@ -20,7 +20,7 @@ from torch import Tensor, nn
 import gossamer
 from gossamer.data.source import Source
 from gossamer.errors import GossamerError, ModelFileError, VerificationError
-from gossamer.export.convert import OPSET, machine_path, to_onnx
+from gossamer.export.convert import machine_path, to_onnx
 from gossamer.export.converted import Comparison, Converted
 from gossamer.export.extras import with_answers
 from gossamer.export.samples import check_images, noise
@@ -70,7 +70,8 @@ def convert(folder: str | Path, which: str, licence: str, images_limit: int, pro
     heads = source.task.heads()
     graph = to_onnx(source.model, source.preprocess.size, source.preprocess.channels, outputs_of(heads))
     forward = torch_forward(source.model)
-    model = open_model(parse_model_file(graph, "the ONNX model"), AUTO)
+    parsed = parse_model_file(graph, "the ONNX model")
+    model = open_model(parsed, AUTO)
     outputs, comparison, tolerance = _compare(source, forward, model, images, len(validation), progress)
     checked = CHECKED if heads[0].kind != "classify" or len(heads) > 1 else 0
     pixels = _check_inputs(source, forward, images, outputs, tolerance)
@@ -87,7 +88,7 @@ def convert(folder: str | Path, which: str, licence: str, images_limit: int, pro
         tolerance=tolerance,
     )
     data = model_file_bytes(with_answers(graph, heads, source.preprocess.size), metadata)
-    return Converted(data, OPSET, tolerance, comparison)
+    return Converted(data, parsed.onnx.opset, tolerance, comparison)
 
 
 def verify(data: bytes, path: str) -> tuple[tuple[VerificationResult, ...], tuple[str, ...]]:

@@ -48,12 +48,14 @@ OPERATOR_NAMES = {
     "cat": "concat",
     "clone": "copy",
     "constant_pad_nd": "pad",
+    "grid_sampler_2d": "bilinear sampling",
     "hardtanh": "relu6",
     "max_pool2d_with_indices": "max pool",
     "mm": "linear",
     "native_batch_norm": "batch norm",
     "native_group_norm": "group norm",
     "native_layer_norm": "layer norm",
+    "torchvision::deform_conv2d": "deformable conv",
 }
 
 

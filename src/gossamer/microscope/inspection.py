@@ -16,6 +16,7 @@ from torch import nn
 from gossamer.analysis.channels import ChannelGroup, channel_groups
 from gossamer.analysis.cost import FREE, POINTWISE, Cost, LayerCost, cost
 from gossamer.analysis.graph import Graph, Node, trace
+from gossamer.blocks.gates import gated_layers
 from gossamer.errors import InputError
 from gossamer.host.text import OPERATOR_NAMES
 from gossamer.microscope.receptive import ReceptiveField, receptive_fields
@@ -67,7 +68,7 @@ class Row:
 class Inspection:
     """The rows of a network, their sum, and its times, where measured: see `Cost` and `Timing`.
 
-    graph: the traced network, None for a file.
+    graph: the traced network, None for a file. gated_macs: multiply-adds of the layers that hard gates can leave out.
     """
 
     target: str
@@ -75,6 +76,7 @@ class Inspection:
     cost: Cost
     timing: Timing | None = None
     graph: Graph | None = None
+    gated_macs: int = 0
 
     def channel_groups(self) -> tuple[ChannelGroup, ...]:
         """The channels that could be removed, as far as each operation has a rule. Raises InputError where one has none."""
@@ -115,6 +117,7 @@ class Inspection:
             "peak_bytes": self.cost.peak_bytes,
             "peak_layer": self.cost.peak_layer,
             "unknown": self.cost.unknown,
+            "gated_macs": self.gated_macs,
             "stages": self.stages,
             "rows": [
                 {**dataclasses.asdict(row), "intensity": row.intensity, "bottleneck": self.is_bottleneck(row)}
@@ -162,7 +165,10 @@ def inspect(
     if measure:
         real = module if isinstance(target, nn.Module) else _weighted(module)
         timing = time_module(real, graph, shape or (1, 3, 224, 224), threads)
-    return dataclasses.replace(_inspection(name, graph, timing), graph=graph)
+    inspection = dataclasses.replace(_inspection(name, graph, timing), graph=graph)
+    gated = gated_layers(module)
+    macs = sum(layer.macs or 0 for layer in inspection.cost.layers if gated and layer.name.startswith(gated))
+    return dataclasses.replace(inspection, gated_macs=macs)
 
 
 def _of_name(name: str, arguments: dict[str, Any]) -> tuple[nn.Module, tuple[int, ...]]:

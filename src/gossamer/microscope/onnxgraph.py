@@ -24,6 +24,7 @@ OPERATIONS = {
     "Conv": "convolution",
     "ConvInteger": "convolution",
     "ConvTranspose": "convolution",
+    "DeformConv": "torchvision::deform_conv2d",
     "DepthToSpace": "pixel_shuffle",
     "DequantizeLinear": "_to_copy",
     "Div": "div",
@@ -38,6 +39,7 @@ OPERATIONS = {
     "Gemm": "mm",
     "GlobalAveragePool": "mean",
     "GlobalMaxPool": "amax",
+    "GridSample": "grid_sampler_2d",
     "HardSigmoid": "hardsigmoid",
     "HardSwish": "hardswish",
     "Identity": "alias",
@@ -209,6 +211,9 @@ def _attributes(op: str, onnx_attributes: dict[str, Any]) -> dict[str, Any]:
     }
     if "kernel_shape" in onnx_attributes and op.endswith("Pool"):
         attributes["kernel_size"] = list(onnx_attributes["kernel_shape"])
+    if op == "GridSample":
+        mode = onnx_attributes.get("mode", b"linear")
+        attributes["interpolation_mode"] = {b"nearest": 1, b"cubic": 2, b"bicubic": 2}.get(mode, 0)
     if op in ("GlobalAveragePool", "GlobalMaxPool"):
         attributes["dim"] = SPATIAL
     if op.startswith("Reduce"):

@@ -60,6 +60,11 @@ def layer_table(inspection: Inspection) -> str:
         f"weights       {binary_bytes(cost.weight_bytes)}",
         f"peak memory   {binary_bytes(cost.peak_bytes)} of activations, at {cost.peak_layer}",
     ]
+    if inspection.gated_macs:
+        out.append(
+            f"gates         can leave out up to {inspection.gated_macs:,} of the MACs "
+            f"({100 * inspection.gated_macs / max(1, cost.macs):.0f} %); gossamer eval RUN measures how many they do"
+        )
     if cost.unknown:
         names = ", ".join(f"{name} ({number})" for name, number in cost.unknown.items())
         out.append(f"not counted   {names}: no formula for these, so the MACs above are too low")

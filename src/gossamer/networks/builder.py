@@ -15,6 +15,7 @@ from gossamer.blocks.norm import replace_norms, set_norm_eps
 from gossamer.errors import SettingsError
 from gossamer.networks.base import FeatureInfo, FeatureList, KeyMapping, Network, check_count
 from gossamer.networks.dilate import dilate
+from gossamer.networks.options import Options, add_options
 
 
 class Builder:
@@ -27,7 +28,7 @@ class Builder:
     reduced by 8 in all where it was 32. All weights keep their shapes; a pool that keeps stride 1 is left out.
     act, norm: the activation and the norm in the place of the family's own; gates of attention keep theirs.
     norm_eps: what batch norms add to the variance, in the place of the family's own.
-    output_stride: see `gossamer.networks.dilate`. drop_path_rate: of the last residual branch; see `DropPath`.
+    options: blocks that are put in at the end. output_stride: see `gossamer.networks.dilate`. drop_path_rate: of the last residual branch; see `DropPath`.
     channels: of the last layer added. reduction: product of the strides so far.
     Raises SettingsError on a value outside its range.
     """
@@ -44,6 +45,7 @@ class Builder:
         act: Activation | None = None,
         norm: str | None = None,
         norm_eps: float | None = None,
+        options: Options | None = None,
     ) -> None:
         check_count("num_classes", num_classes, 0)
         check_count("in_chans", in_chans, 1)
@@ -57,6 +59,7 @@ class Builder:
         self.act = act
         self.norm = norm
         self.norm_eps = norm_eps
+        self.options = options or Options()
         self.num_classes = num_classes
         self.in_chans = in_chans
         self.drop_rate = drop_rate
@@ -65,6 +68,7 @@ class Builder:
         self._kept = 2 if small_input else 0
         self._stem: nn.Module = nn.Identity()
         self._stages: list[nn.Sequential] = []
+        self._channels: list[int] = []  # of each stage's output
         self._aux: dict[str, ClassifierHead] = {}
         self._features = FeatureList()
 
@@ -99,6 +103,7 @@ class Builder:
         parts.update((str(index), block) for index, block in enumerate(blocks))
         self._tap(f"stages.{len(self._stages)}", channels)
         self._stages.append(nn.Sequential(parts))
+        self._channels.append(channels)
 
     def aux(self, head: ClassifierHead) -> None:
         """An auxiliary classifier on the map of the last stage, which only training uses."""
@@ -130,6 +135,7 @@ class Builder:
             network.feature_info = FeatureList(
                 info._replace(reduction=min(info.reduction, self.output_stride)) for info in self._features
             )
+        add_options(network.stages, self.options, self._channels)
         initialise(network)
         for each in (head, *self._aux.values()):
             initialise_classifier(each.classifier)

@@ -10,11 +10,15 @@ from collections.abc import Callable, Sequence
 from typing import Any, Literal, overload
 
 from gossamer.blocks.activation import Activation
+from gossamer.blocks.gates import Draw
 from gossamer.errors import SettingsError, UnknownNameError
 from gossamer.networks.base import Features, Network
 from gossamer.networks.builder import Builder
+from gossamer.networks.options import Deformable, Gating, Options
 from gossamer.networks.pretrained import DEFAULT, TIMM
 from gossamer.networks.registry import NETWORKS, resolve
+
+ADDING = ("deformable", "self_attention", "gating")  # the options that put blocks into a network
 
 
 @overload
@@ -34,6 +38,12 @@ def create_model(
     act: Activation | None = None,
     norm: str | None = None,
     norm_eps: float | None = None,
+    deformable: Deformable = "none",
+    deformable_stages: int = 1,
+    self_attention: tuple[int, ...] = (),
+    gating: Gating = "none",
+    gate_draw: Draw = "gumbel",
+    gate_target: float = 0.5,
     features_only: bool = False,
     out_indices: Sequence[int] | None = None,
     pretrained: bool | str = False,
@@ -48,7 +58,8 @@ def create_model(
     family's file says which. drop_rate: dropout before the classifier. drop_path_rate: stochastic depth of the
     last residual branch, growing linearly from the first. output_stride: 8, 16, ...: dilated instead of strided
     layers from there on. act, norm: activation and norm in place of the network's own; norm_eps: what its batch
-    norms add to the variance. features_only: `Features` of the maps at `out_indices` instead of a `Network`.
+    norms add to the variance. deformable, self_attention, gating and what belongs to them: see
+    `gossamer.networks.options.Options`. features_only: `Features` of the maps at `out_indices` instead of a `Network`.
     pretrained: True for the network's default listed weights, the name of another listed set (`gossamer list
     --weights`), a local file, URL#sha256=... or hf://owner/name/file, in our names, torchvision's or timm's; they
     must fit but for the classifier and the channels of the input. The network's `pretrained` then is the listed set.
@@ -59,10 +70,12 @@ def create_model(
     if out_indices is not None and not features_only:
         raise SettingsError("out_indices for a classifier", "out_indices with features_only=True", "add that")
     model: Network | Features
+    added = Options(deformable, deformable_stages, tuple(self_attention), gating, gate_draw, gate_target)
     if name.startswith(TIMM):
         from gossamer.networks.timm_adapter import create
 
         own = {"width": width, "small_input": small_input or None, "act": act, "norm": norm, "norm_eps": norm_eps}
+        own |= {key: value for key in ADDING if (value := getattr(added, key)) != getattr(Options, key)}
         for key, value in own.items():
             if value is not None:
                 raise SettingsError(
@@ -90,6 +103,7 @@ def create_model(
             act=act,
             norm=norm,
             norm_eps=norm_eps,
+            options=added,
         )
         network = _build(name, builder, width, options)
         model = Features(network, out_indices) if features_only else network

@@ -31,7 +31,8 @@ class Difference:
     it was; 0 where there is none. adapted: input channels in the file and in the network, where they differ.
     left_out: count of the file's tensors of parts that the network was built without: those after the last
     feature map asked for, auxiliary classifiers. norm_eps: what the batch norms now add to the variance, where the
-    file's library has its own value for this network.
+    file's library has its own value for this network. fresh: count of the network's tensors of offsets, gates and
+    attention that options put in and the file has not: they keep the values that they begin with.
     """
 
     path: str
@@ -44,6 +45,7 @@ class Difference:
     adapted: tuple[int, int] | None
     left_out: int
     norm_eps: float | None = None
+    fresh: int = 0
 
     @property
     def fits(self) -> bool:
@@ -58,6 +60,8 @@ class Difference:
             lines.append(f"first layer adapted from {self.adapted[0]} to {self.adapted[1]} input channels")
         if self.left_out:
             lines.append(f"{self.left_out} tensors of parts that are left out here not taken")
+        if self.fresh:
+            lines.append(f"{self.fresh} tensors of blocks that were put in are not in the file and begin fresh")
         if self.norm_eps is not None:
             lines.append(f"batch norms add {self.norm_eps:g} to the variance, as where the file comes from")
         lines += [f"+ {name} {_shown(shape)}" for name, shape in self.unexpected]
@@ -139,7 +143,7 @@ def _block_paths(model: nn.Module) -> list[str]:
         f"stages.{index}.{name}"
         for index, stage in enumerate(stages)
         for name, _ in stage.named_children()
-        if name != "pool"
+        if name not in ("pool", "attention")
     ]
 
 
@@ -183,11 +187,13 @@ def _compare(
         if fitted.ndim == value.ndim and fitted.shape != value.shape:
             adapted = (value.shape[1], fitted.shape[1])
         taken[name] = fitted
-    missing = tuple(
-        (name, tuple(target.shape))
-        for name, target in own.items()
+    absent = [
+        name
+        for name in own
         if name not in renamed_tensors and not name.startswith(skipped) and not _counts_batches(name)
-    )
+    ]
+    added = tuple(f"{name}." for name, module in model.named_modules() if getattr(module, "added", False))
+    missing = tuple((name, tuple(own[name].shape)) for name in absent if not name.startswith(added))
     difference = Difference(
         path=path,
         key_mapping=key_mapping.library,
@@ -199,6 +205,7 @@ def _compare(
         adapted=adapted,
         left_out=left_out,
         norm_eps=key_mapping.norm_eps,
+        fresh=len(absent) - len(missing),
     )
     return difference, taken
 

@@ -128,6 +128,27 @@ class Settings:
         low=1e-12,
         high=0.5,
     )
+    deformable: Literal["none", "v1", "v2"] = _setting(
+        "none",
+        "network",
+        "deformable convolutions in the last stages of residual and inverted residual networks: v1 moves where a kernel "
+        "reads, v2 weighs it too",
+    )
+    deformable_stages: int = _setting(1, "network", "stages that --deformable changes, from the last", low=1, high=16)
+    self_attention: str = _setting(
+        "", "network", "stages behind which each position attends to all others, counted from 0, e.g. 3 or 2,3"
+    )
+    gating: Literal["none", "channels", "positions"] = _setting(
+        "none",
+        "network",
+        "hard attention: channels or positions that gates close in residual blocks, for each image anew",
+    )
+    gate_draw: Literal["gumbel", "topk"] = _setting(
+        "gumbel", "network", "gates that open each by itself, or a fixed number of the most salient"
+    )
+    gate_target: float = _setting(
+        0.5, "network", "gates: fraction of the multiply-adds behind them that is aimed at", low=0.01, high=1
+    )
     net_options: str = _setting(
         "", "network", 'arguments that only this family has, e.g. "stride_in=1x1 repeats=2,2,2,2"'
     )
@@ -258,6 +279,9 @@ class Settings:
     )
     focal_gamma: float = _setting(2.0, "loss", "focal loss: gamma", low=0, high=10)
     aux_weight: float = _setting(0.3, "loss", "weight of each auxiliary classifier's loss", low=0, high=10)
+    gate_weight: float = _setting(
+        1.0, "loss", "gumbel gates: weight of the squared distance from --gate-target", low=0, high=1000
+    )
     dice: float = _setting(
         ByTask(0.0, segment=0.5), "loss", "segment: weight of a Dice loss that is added", low=0, high=10
     )

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from gossamer.errors import SettingsError, UnknownNameError
-from gossamer.settings.parse import parse_bytes, parse_options
+from gossamer.settings.parse import parse_bytes, parse_options, parse_stages
 
 if TYPE_CHECKING:
     from gossamer.settings import Settings
@@ -51,6 +51,7 @@ def check_together(settings: Settings) -> None:
         raise SettingsError("in_chans: 2", "1 (grey) or 3 (RGB)", "give one of them")
     settings.input_size()
     parse_options(settings.net_options)
+    parse_stages(settings.self_attention)
     if settings.cache:
         parse_bytes(settings.cache)
     if len(settings.anchor_sizes) % 2 or any(side <= 0 for side in settings.anchor_sizes):

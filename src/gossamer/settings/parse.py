@@ -44,6 +44,14 @@ def parse_bytes(text: str) -> int:
     return int(value * factor)
 
 
+def parse_stages(text: str) -> tuple[int, ...]:
+    """The numbers of "3" or "2,3", ascending; () of an empty text. Raises SettingsError."""
+    parts = [part.strip() for part in str(text).split(",")] if str(text).strip() else []
+    if not all(part.isdecimal() and len(part) < 4 for part in parts) or len({int(part) for part in parts}) < len(parts):
+        raise SettingsError(f"stages {text!r}", "numbers from 0, each once, as 3 or 2,3", "give such numbers")
+    return tuple(sorted(int(part) for part in parts))
+
+
 def parse_count(text: str) -> int:
     """The number of "3M", "1.5G" or "2500000" (K, M, G are powers of 1000). Raises SettingsError."""
     scale = {"K": 10**3, "M": 10**6, "G": 10**9}

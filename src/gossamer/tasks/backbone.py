@@ -11,7 +11,7 @@ from gossamer.errors import SettingsError
 from gossamer.networks import create_model
 from gossamer.networks.base import Network
 from gossamer.settings import Settings
-from gossamer.settings.parse import parse_options
+from gossamer.settings.parse import parse_options, parse_stages
 
 
 def arguments(settings: Settings) -> dict[str, Any]:
@@ -26,6 +26,12 @@ def arguments(settings: Settings) -> dict[str, Any]:
         "act": typing.cast(Activation | None, settings.act or None),  # checked where it is used
         "norm": settings.norm or None,
         "norm_eps": settings.norm_eps,
+        "deformable": settings.deformable,
+        "deformable_stages": settings.deformable_stages,
+        "self_attention": parse_stages(settings.self_attention),
+        "gating": settings.gating,
+        "gate_draw": settings.gate_draw,
+        "gate_target": settings.gate_target,
         **_options(settings),
     }
 

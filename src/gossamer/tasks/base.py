@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from gossamer.blocks.gates import gate_cost
 from gossamer.data.augment import Transform
 from gossamer.data.joint import JointTransform
 from gossamer.data.open import ReadTable, apply_split, open_data, open_source
@@ -110,6 +111,11 @@ class Task(ABC):
 
         images: what the network saw, (N, C, H, W) float32, after mixing and at the size of this epoch.
         """
+
+    def cost(self, model: nn.Module) -> Tensor | None:
+        """What is added to the mean loss of a step for what `model` computed in it, (), or None: that of hard gates."""
+        cost = gate_cost(model, self.settings.gate_target)
+        return None if cost is None else self.settings.gate_weight * cost
 
     def frozen_modules(self) -> Sequence[nn.Module]:
         """Modules that the loss runs but does not train, such as a teacher; called after `build`, always the same.

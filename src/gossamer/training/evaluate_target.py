@@ -34,6 +34,7 @@ def evaluate_target(
     Raises InputError and what opening the target and its data raises.
     """
     if target_of(target, ("run", "model file", "compiled file")).kind == "run":
+        from gossamer.training.gated import scored
         from gossamer.training.restore import load_run, run_data, torch_forward
 
         network = load_run(target, which)
@@ -47,6 +48,11 @@ def evaluate_target(
             source = splits[split]
             source.notes = whole.notes
         forward, preprocess, scorer = torch_forward(network.model), network.preprocess, network.task.scorer()
+        return scored(
+            network.model,
+            (preprocess.channels, *preprocess.size),
+            lambda: evaluate(forward, source, preprocess, scorer, batch=batch, progress=progress).scores(),
+        )
     else:
         model = load(target, runtime=runtime)
         metadata = model.metadata

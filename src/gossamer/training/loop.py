@@ -332,6 +332,8 @@ def _step(session: Session, parts: list[Batch], steps: int) -> None:
             with precision.autocast(session.device, settings.precision):
                 outputs = session.runner(images)
             values = mixed_loss(session.task, outputs, targets, images, others, weight)
+            cost = session.task.cost(session.model)
+            values = values if cost is None else values + cost
             warning = session.task.watch(outputs)
             torch.autograd.backward(values.mean() / len(parts))
         total += values.detach().double().sum()

@@ -79,7 +79,8 @@ def parameter_groups(model: nn.Module, settings: Settings) -> list[dict[str, Any
     """Groups by weight decay and learning-rate factor, for parameters that learn.
 
     Norm and bias parameters (one axis) are not decayed unless configured. `layer_decay` multiplies the rate once for
-    each stage between a parameter and the head (Howard and Ruder 2018, arXiv 1801.06146, section 3.2).
+    each stage between a parameter and the head (Howard and Ruder 2018, arXiv 1801.06146, section 3.2); a layer's own
+    `lr_scale` comes on top.
     """
     depth = len(getattr(model, "stages", ()))
     if settings.layer_decay != 1 and not depth:
@@ -88,19 +89,26 @@ def parameter_groups(model: nn.Module, settings: Settings) -> list[dict[str, Any
             "1 for a network of timm, and for other tasks than classify",
             "leave it out",
         )
+    own_scales = {name: float(scale) for name, module in model.named_modules() if (scale := _own_scale(module))}
     groups: dict[tuple[float, float], dict[str, Any]] = {}
     for name, parameter in model.named_parameters():
         if not parameter.requires_grad:
             continue
         decays = parameter.ndim > 1 or settings.decay_norm_bias
         decay = float(settings.weight_decay or 0.0) if decays else 0.0
-        scale = settings.layer_decay ** _distance_from_head(name, depth)
+        scale = settings.layer_decay ** _distance_from_head(name, depth) * own_scales.get(name.rpartition(".")[0], 1.0)
         group = groups.setdefault(
             (decay, scale),
             {"params": [], "weight_decay": decay, "lr_scale": scale, "l1": settings.l1 if decays else 0.0},
         )
         group["params"].append(parameter)
     return list(groups.values())
+
+
+def _own_scale(module: nn.Module) -> float:
+    """The factor on the learning rate that a layer asks for, as the offsets of a deformable convolution do; 0: none."""
+    scale = getattr(module, "lr_scale", 0.0)
+    return float(scale) if isinstance(scale, (int, float)) else 0.0
 
 
 def _distance_from_head(name: str, depth: int) -> int:

@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from gossamer.blocks.gates import skip_closed
 from gossamer.data.source import Data
 from gossamer.errors import DataError, RunError
 from gossamer.images.preprocess import Preprocess
@@ -131,6 +132,7 @@ def as_model(folder: str | Path, which: str = "best") -> Model:
     It has no licence and no checks. Raises RunError.
     """
     network = load_run(folder, which)
+    skip_closed(network.model)
     metadata = ModelMetadata(
         heads=network.task.heads(),
         preprocess=network.preprocess,
