@@ -1,19 +1,27 @@
-"""Compiled networks on each ISA of this machine, beside plain loops over the same files, and on several threads."""
+"""Networks compiled in each precision and run on each ISA of this machine, beside plain loops over the same files, and on several threads."""
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
+import pytest
 from numpy.typing import NDArray
+from torch import nn
 
+from gossamer.compile.write import compile_file
+from gossamer.export.convert import to_onnx
 from gossamer.runtime import native
 from tests.runs import EMULATED_AMX, with_isa
 
+PROCESSOR_ISAS = ("portable", "avx2", "avx512", "avx512_vnni", "avx512_bf16", "amx")
+ISAS = (*PROCESSOR_ISAS, EMULATED_AMX)
 Key = TypeVar("Key", bound=Hashable)
 Outputs = dict[Key, NDArray[np.float32]]
+Files = dict[tuple[str, str], Path]
+"""Compiled files by the name of a network and its precision."""
 CODE = """
 import sys, numpy as np
 from gossamer.runtime.native import Native
@@ -22,7 +30,38 @@ for path in sys.argv[1:]:
     outputs = Native(path, 1)(images)
     np.save(path + '.npy', outputs)
 """
-THREADS = "    assert np.array_equal(Native(path, 3)(images[:1]), outputs[:1]), path\n"
+THREADS = "    assert np.array_equal(Native(path, 3)(images[:1]), outputs[:1], equal_nan=True), path\n"
+
+
+def quantise(onnx: Path, images: NDArray[np.float32], out: Path) -> None:
+    """Write the network in int8 (QDQ, a scale per channel), calibrated with images (N, C, H, W)."""
+    quantization = pytest.importorskip("onnxruntime.quantization")
+
+    class Reader(quantization.CalibrationDataReader):  # type: ignore[name-defined, misc]
+        def __init__(self) -> None:
+            self.left = iter([{"input": image[None]} for image in images])
+
+        def get_next(self) -> dict[str, NDArray[np.float32]] | None:
+            return next(self.left, None)
+
+    quantization.quantize_static(onnx, out, Reader(), quant_format=quantization.QuantFormat.QDQ, per_channel=True)
+
+
+def compile_each(
+    networks: Mapping[str, tuple[nn.Module, NDArray[np.float32]]], precisions: Sequence[str], folder: Path
+) -> Files:
+    """Each network in each precision, compiled beside its images (N, C, H, W); NUMBER.onnx is the number-th in float32."""
+    files = {}
+    for number, (name, (module, images)) in enumerate(networks.items()):
+        onnx, quantised = folder / f"{number}.onnx", folder / f"{number}-uint8.onnx"
+        onnx.write_bytes(to_onnx(module.eval(), images.shape[2:], images.shape[1]))
+        if "uint8" in precisions:
+            quantise(onnx, images, quantised)
+        for precision in precisions:
+            source, floats = (quantised, "float32") if precision == "uint8" else (onnx, precision)
+            files[name, precision] = compile_file(source, folder / f"{number}-{precision}.goss", floats)
+            np.save(f"{files[name, precision]}.images.npy", images)
+    return files
 
 
 def outputs(files: Mapping[Key, Path], isa: str) -> Outputs[Key]:
@@ -33,11 +72,11 @@ def outputs(files: Mapping[Key, Path], isa: str) -> Outputs[Key]:
     return {key: np.load(f"{path}.npy") for key, path in files.items()}
 
 
-def too_far(outputs: Outputs[Key], expected: Outputs[Key], most: Mapping[Key, float]) -> dict[Key, float]:
+def too_far(actual: Outputs[Key], expected: Outputs[Key], most: Mapping[Key, float]) -> dict[Key, float]:
     """Which differ by more than `most` of the spread of what is expected, and by how much."""
     wrong = {}
     for key, wanted in expected.items():
-        difference = float(np.abs(outputs[key] - wanted).max() / (wanted.max() - wanted.min()))
+        difference = float(np.abs(actual[key] - wanted).max() / (wanted.max() - wanted.min()))
         if not difference < most[key]:
             wrong[key] = difference
     return wrong
@@ -48,5 +87,5 @@ def same_bits(file: Path, images: NDArray[np.float32], name: str) -> None:
     wanted = np.asarray(native.Native(file, 1)(images))
     for threads in (2, 3, 5):
         for count in (1, 3):
-            outputs = native.Native(file, threads)(images[:count])
-            np.testing.assert_array_equal(outputs, wanted[:count], err_msg=f"{name}, {threads} threads")
+            actual = native.Native(file, threads)(images[:count])
+            np.testing.assert_array_equal(actual, wanted[:count], err_msg=f"{name}, {threads} threads")

@@ -13,20 +13,18 @@ from torch import nn
 from gossamer.compile.write import compile_file
 from gossamer.export.convert import to_onnx
 from gossamer.runtime import native
-from tests.isas import outputs, same_bits, too_far
-from tests.runs import EMULATED_AMX
+from tests.isas import ISAS, outputs, quantise, same_bits, too_far
 
-quantization = pytest.importorskip("onnxruntime.quantization")
+pytest.importorskip("onnxruntime.quantization")
 if not native.LIBRARY.is_file():
     pytest.skip("the native engine is not built: make engine", allow_module_level=True)
 
 SIZE = 37, 41
-ISAS = ("portable", "avx2", "avx512", "avx512_vnni", "avx512_bf16", "amx", EMULATED_AMX)
 STEPS = {"bfloat16": 0.02, "uint8": 3 / 255}  # of the spread of the outputs: a few roundings fall otherwise
 
 
 class Network(nn.Module):
-    """Panels of one to four registers, full and partial, with a sum, pools over negative numbers, and a block."""
+    """Panels of one to four registers, whole and in part, with a sum, pools over negative numbers, and a block."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -48,14 +46,6 @@ def images(count: int) -> NDArray[np.float32]:
     return np.random.default_rng(3).standard_normal((count, 3, *SIZE)).astype(np.float32)
 
 
-class Reader(quantization.CalibrationDataReader):  # type: ignore[name-defined, misc]
-    def __init__(self) -> None:
-        self.left = iter([{"input": image[None]} for image in images(4)])
-
-    def get_next(self) -> dict[str, NDArray[np.float32]] | None:
-        return next(self.left, None)
-
-
 @pytest.fixture(scope="module")
 def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """The network in each precision, compiled."""
@@ -63,7 +53,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     torch.manual_seed(0)
     plain, few = folder / "plain.onnx", folder / "few.onnx"
     plain.write_bytes(to_onnx(Network().eval(), SIZE, 3))
-    quantization.quantize_static(plain, few, Reader(), quant_format=quantization.QuantFormat.QDQ, per_channel=True)
+    quantise(plain, images(4), few)
     compiled = {name: folder / f"{name}.goss" for name in STEPS}
     compile_file(plain, compiled["bfloat16"], "bfloat16")
     compile_file(few, compiled["uint8"])

@@ -1,4 +1,4 @@
-"""Micro-kernels of evenly spaced positions, full registers written into the padding behind channels, and bytes widened in several blocks.
+"""Micro-kernels of evenly spaced positions, registers written whole into the room behind channels, and bytes widened in several blocks.
 
 Maps are wider than two micro-kernels of every ISA, channels fill registers in part, and maps are too large to widen at once;
 each network agrees with plain loops on every ISA of this machine, and with the same bits for any threads.
@@ -6,26 +6,20 @@ each network agrees with plain loops on every ISA of this machine, and with the 
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from gossamer.compile.write import compile_file
-from gossamer.export.convert import to_onnx
 from gossamer.runtime import native
-from tests.isas import outputs, same_bits, too_far
-from tests.runs import EMULATED_AMX
+from tests.isas import ISAS, Files, Outputs, compile_each, outputs, same_bits, too_far
 
-quantization = pytest.importorskip("onnxruntime.quantization")
+pytest.importorskip("onnxruntime.quantization")
 if not native.LIBRARY.is_file():
     pytest.skip("the native engine is not built: make engine", allow_module_level=True)
 
 SIZE = 58, 61
-ISAS = ("portable", "avx2", "avx512", "avx512_vnni", "avx512_bf16", "amx", EMULATED_AMX)
 # of the spread of the outputs: float32 in another order, bfloat16 rounded elsewhere, two steps of a byte
 STEPS = {"float32": 1e-5, "bfloat16": 0.015, "uint8": 2.01 / 255}
 
@@ -105,47 +99,26 @@ def images(channels: int, count: int) -> NDArray[np.float32]:
     return np.random.default_rng(channels).standard_normal((count, channels, *SIZE)).astype(np.float32)
 
 
-class Reader(quantization.CalibrationDataReader):  # type: ignore[name-defined, misc]
-    def __init__(self, channels: int) -> None:
-        self.left = iter([{"input": image[None]} for image in images(channels, 2)])
-
-    def get_next(self) -> dict[str, NDArray[np.float32]] | None:
-        return next(self.left, None)
-
-
 @pytest.fixture(scope="module")
-def files(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, str], Path]:
+def files(tmp_path_factory: pytest.TempPathFactory) -> Files:
     """Each network in each precision, compiled, beside its images."""
-    folder, compiled = tmp_path_factory.mktemp("microkernels"), {}
-    torch.manual_seed(0)
-    settings = {"quant_format": quantization.QuantFormat.QDQ, "per_channel": True}
-    for number, (name, (channels, module)) in enumerate(NETWORKS.items()):
-        plain, few = folder / f"{number}.onnx", folder / f"{number}-few.onnx"
-        plain.write_bytes(to_onnx(module.eval(), SIZE, channels))
-        quantization.quantize_static(plain, few, Reader(channels), **settings)
-        for precision in STEPS:
-            compiled[name, precision] = folder / f"{number}-{precision}.goss"
-            floats = precision if precision == "bfloat16" else "float32"
-            compile_file(few if precision == "uint8" else plain, compiled[name, precision], floats)
-            np.save(f"{compiled[name, precision]}.images.npy", images(channels, 2))
-    return compiled
+    networks = {name: (module, images(channels, 2)) for name, (channels, module) in NETWORKS.items()}
+    return compile_each(networks, list(STEPS), tmp_path_factory.mktemp("microkernels"))
 
 
 @pytest.fixture(scope="module")
-def expected(files: dict[tuple[str, str], Path]) -> dict[tuple[str, str], NDArray[np.float32]]:
+def expected(files: Files) -> Outputs[tuple[str, str]]:
     """The outputs of plain loops."""
     return outputs(files, "reference")
 
 
 @pytest.mark.parametrize("isa", ISAS)
-def test_every_isa_agrees_with_plain_loops(
-    isa: str, files: dict[tuple[str, str], Path], expected: dict[tuple[str, str], NDArray[np.float32]]
-) -> None:
+def test_every_isa_agrees_with_plain_loops(isa: str, files: Files, expected: Outputs[tuple[str, str]]) -> None:
     most = {key: STEPS[key[1]] for key in files}
     assert not too_far(outputs(files, isa), expected, most)
 
 
 @pytest.mark.parametrize("precision", STEPS)
-def test_outputs_are_the_same_bits_for_any_threads(precision: str, files: dict[tuple[str, str], Path]) -> None:
+def test_outputs_are_the_same_bits_for_any_threads(precision: str, files: Files) -> None:
     for name, (channels, _) in NETWORKS.items():
         same_bits(files[name, precision], images(channels, 3), name)

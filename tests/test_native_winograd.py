@@ -16,14 +16,13 @@ from torch import nn
 from gossamer.compile.write import compile_file
 from gossamer.export.convert import to_onnx
 from gossamer.runtime import native
-from tests.isas import outputs, same_bits, too_far
+from tests.isas import PROCESSOR_ISAS, Files, Outputs, compile_each, outputs, same_bits, too_far
 
 onnxruntime = pytest.importorskip("onnxruntime")
-quantization = pytest.importorskip("onnxruntime.quantization")
+pytest.importorskip("onnxruntime.quantization")
 if not native.LIBRARY.is_file():
     pytest.skip("the native engine is not built: make engine", allow_module_level=True)
 
-ISAS = ("portable", "avx2", "avx512", "avx512_vnni", "avx512_bf16", "amx")
 # of the spread of the outputs: float32 in another order, bfloat16 rounded elsewhere, two steps of a byte
 STEPS = {"float32": 1e-5, "bfloat16": 0.015, "uint8": 2.01 / 255}
 
@@ -41,7 +40,7 @@ class Added(nn.Module):
 
 
 class Beside(nn.Module):
-    """Convolutions side by side in one map, none of them a multiple of a register wide."""
+    """Convolutions side by side in one map, none of them whole registers wide."""
 
     def __init__(self, c: int) -> None:
         super().__init__()
@@ -90,48 +89,27 @@ def images(shape: tuple[int, int, int], count: int) -> NDArray[np.float32]:
     return np.abs(np.random.default_rng(shape[0]).standard_normal((count, *shape))).astype(np.float32)
 
 
-class Reader(quantization.CalibrationDataReader):  # type: ignore[name-defined, misc]
-    def __init__(self, shape: tuple[int, int, int]) -> None:
-        self.left = iter([{"input": image[None]} for image in images(shape, 2)])
-
-    def get_next(self) -> dict[str, NDArray[np.float32]] | None:
-        return next(self.left, None)
-
-
 @pytest.fixture(scope="module")
-def files(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, str], Path]:
+def files(tmp_path_factory: pytest.TempPathFactory) -> Files:
     """Each case in each precision, compiled, beside its images; as ONNX too."""
-    folder, compiled = tmp_path_factory.mktemp("winograd"), {}
-    torch.manual_seed(0)
-    for number, (name, (shape, _, module)) in enumerate(CASES.items()):
-        onnx = folder / f"{number}.onnx"
-        onnx.write_bytes(to_onnx(module.eval(), shape[1:], shape[0]))
-        few = folder / f"{number}-few.onnx"
-        settings = {"quant_format": quantization.QuantFormat.QDQ, "per_channel": True}
-        quantization.quantize_static(onnx, few, Reader(shape), **settings)
-        for precision in STEPS:
-            source, floats = (few, "float32") if precision == "uint8" else (onnx, precision)
-            compiled[name, precision] = compile_file(source, folder / f"{number}-{precision}.goss", floats)
-            np.save(f"{compiled[name, precision]}.images.npy", images(shape, 2))
-    return compiled
+    networks = {name: (module, images(shape, 2)) for name, (shape, _, module) in CASES.items()}
+    return compile_each(networks, list(STEPS), tmp_path_factory.mktemp("winograd"))
 
 
 @pytest.fixture(scope="module")
-def expected(files: dict[tuple[str, str], Path]) -> dict[tuple[str, str], NDArray[np.float32]]:
+def expected(files: Files) -> Outputs[tuple[str, str]]:
     """The outputs of plain loops."""
     return outputs(files, "reference")
 
 
-@pytest.mark.parametrize("isa", ISAS)
-def test_every_isa_agrees_with_plain_loops(
-    isa: str, files: dict[tuple[str, str], Path], expected: dict[tuple[str, str], NDArray[np.float32]]
-) -> None:
+@pytest.mark.parametrize("isa", PROCESSOR_ISAS)
+def test_every_isa_agrees_with_plain_loops(isa: str, files: Files, expected: Outputs[tuple[str, str]]) -> None:
     most = {key: STEPS[key[1]] for key in files}
     assert not too_far(outputs(files, isa), expected, most)
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_winograd_tiles_are_used_and_agree_with_onnx_runtime(name: str, files: dict[tuple[str, str], Path]) -> None:
+def test_winograd_tiles_are_used_and_agree_with_onnx_runtime(name: str, files: Files) -> None:
     shape, tile, _ = CASES[name]
     engine, batch = native.Native(files[name, "float32"], 1), images(shape, 2)
     if engine.isa == "avx2":  # registers of other widths choose other tiles, or none for a few cases
@@ -146,9 +124,7 @@ def test_winograd_tiles_are_used_and_agree_with_onnx_runtime(name: str, files: d
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_bytes_use_winograd_tiles_where_they_are_widened_for_their_products(
-    name: str, files: dict[tuple[str, str], Path]
-) -> None:
+def test_bytes_use_winograd_tiles_where_they_are_widened_for_their_products(name: str, files: Files) -> None:
     """int16 in tiles of 4, floats in larger ones; where bytes are multiplied as they are, sums are direct."""
     engine = native.Native(files[name, "uint8"], 1)
     tile = BYTES.get(name, CASES[name][1]) if engine.isa == "avx2" else (0, 0)
@@ -157,7 +133,7 @@ def test_bytes_use_winograd_tiles_where_they_are_widened_for_their_products(
 
 
 @pytest.mark.parametrize("precision", STEPS)
-def test_outputs_are_the_same_bits_for_any_threads(precision: str, files: dict[tuple[str, str], Path]) -> None:
+def test_outputs_are_the_same_bits_for_any_threads(precision: str, files: Files) -> None:
     for name, (shape, _, _) in CASES.items():
         same_bits(files[name, precision], images(shape, 3), name)
 

@@ -26,10 +26,10 @@ enum gossamer_error {
   GOSSAMER_OK = 0,
   GOSSAMER_ARGUMENT = 1,   /* a null pointer, or a number outside its range */
   GOSSAMER_MEMORY = 2,     /* memory is exhausted */
-  GOSSAMER_FILE = 3,       /* the file cannot be opened or mapped */
+  GOSSAMER_FILE = 3,       /* the file cannot be opened or read, or is empty */
   GOSSAMER_MAGIC = 4,      /* N1: not a compiled network */
   GOSSAMER_VERSION = 5,    /* N2: of a version that this engine does not know */
-  GOSSAMER_SIZE = 6,       /* N3: shorter or longer than it says */
+  GOSSAMER_SIZE = 6,       /* N3: shorter or longer than it says, or above 4 GiB */
   GOSSAMER_CHECKSUM = 7,   /* N4: damaged */
   GOSSAMER_TABLES = 8,     /* N5: a table or the weights lie outside the file, or are not aligned */
   GOSSAMER_VALUE = 9,      /* N6: a value with sides out of range, or a slice outside its parent */
@@ -39,14 +39,15 @@ enum gossamer_error {
   GOSSAMER_WEIGHTS = 13,   /* N10: weights that lie outside their table */
   GOSSAMER_OUTPUT = 14,    /* N11: an output without a name, or that its pieces do not fill */
   GOSSAMER_PRECISION =
-      15,           /* N12: weights of a type that their map cannot meet, or int8 ones with a scale that is none */
-  GOSSAMER_ISA = 16 /* GOSSAMER_ISA asks for an instruction set that this machine lacks */
+      15,            /* N12: weights of a type that their map cannot meet, or int8 ones with a scale that is none */
+  GOSSAMER_ISA = 16, /* GOSSAMER_ISA asks for an instruction set that this machine lacks */
+  GOSSAMER_NAN = 17  /* the input holds NaN, which a network that computes in uint8 cannot represent */
 };
 
 /* A line of text for a code; never null. */
 GOSSAMER_API const char *gossamer_error_text(int code);
 
-/* Map a compiled file into memory. */
+/* Read a compiled file into memory: later changes of the file change nothing. */
 GOSSAMER_API int gossamer_open(const char *path, gossamer_model **model);
 
 /* Height, width and channels of the input, fixed when the network was compiled; how many numbers all outputs of an image
@@ -64,7 +65,12 @@ GOSSAMER_API int gossamer_output(const gossamer_model *model, int32_t index, con
 /* The model metadata: UTF-8 JSON, not ended by 0, valid as long as the model. */
 GOSSAMER_API int gossamer_metadata(const gossamer_model *model, const char **text, size_t *size);
 
-/* Scratch memory and `threads` - 1 threads; the model must outlive it. */
+/* The file as it was read, valid as long as the model: header, values, operations, outputs and pieces. Weights that were packed
+ * are zeros in it. */
+GOSSAMER_API int gossamer_records(const gossamer_model *model, const void **data, size_t *size);
+
+/* Scratch memory and `threads` - 1 threads; the model must outlive it. A child of a fork starts threads of its own at its
+ * first run. */
 GOSSAMER_API int gossamer_session_open(const gossamer_model *model, int threads, gossamer_session **session);
 
 /* Name of the instruction set that the session uses: reference, portable, avx2, avx512, avx512_vnni, avx512_bf16, amx, neon,
@@ -72,7 +78,8 @@ GOSSAMER_API int gossamer_session_open(const gossamer_model *model, int threads,
 GOSSAMER_API const char *gossamer_session_isa(const gossamer_session *session);
 
 /* `images` images, float32 (images, channels, height, width) -> (images, outputs): the outputs of each image are
- * concatenated. Allocates nothing. Outputs are the same to the bit for any number of threads and any batching. */
+ * concatenated. Allocates nothing. Outputs are the same to the bit for any number of threads and any batching. A NaN of the
+ * input stays NaN in all outputs that depend on it. */
 GOSSAMER_API int gossamer_run(gossamer_session *session, const float *input, int64_t images, float *output);
 
 /* As gossamer_run, and the nanoseconds that each operation of the file took are added to `nanoseconds`. */

@@ -1,5 +1,6 @@
 // What an instruction set offers: the same tasks for all, so that one planner serves every ISA.
 #pragma once
+#include <cmath>
 #include <cstddef>
 #include <cstdint>
 
@@ -129,6 +130,10 @@ void reference(const Op &op, const Map &in, const Map &other, const Map &out, co
 
 // Bytes from one position of a widened map to the next.
 inline int64_t s16_ld(const Map &map) { return map.c <= 4 && map.ld == map.c ? 2 * map.c : (map.c + 15) / 16 * 32; }
+
+// Whether a resize reads the second of two rows or columns: also where its weight is 0 but of a linear interpolation, whose
+// files have -0 there, so that a NaN of the second is not lost.
+inline bool reads_second(float fraction) { return fraction != 0 || std::signbit(fraction); }
 
 inline int32_t size_of(int32_t type) { return type == F32 ? 4 : type == U8 ? 1 : 2; }
 

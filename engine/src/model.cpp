@@ -15,21 +15,11 @@
 namespace gossamer {
 namespace {
 
-constexpr int64_t MOST = 1 << 16;           // of any side or channel count
-constexpr int64_t MOST_ELEMENTS = 1 << 28;  // of any value: 1 GiB
-constexpr size_t PIECE_BYTES = 1 << 20;     // of a file, checked at once
+constexpr int64_t MOST = 1 << 16;                        // of any side or channel count
+constexpr int64_t MOST_ELEMENTS = 1 << 28;               // of any value: 1 GiB
+constexpr uint64_t MOST_BYTES = 1ull << 32;              // of a file: all of it is read into memory
+constexpr int64_t MOST_TERMS = INT32_MAX / (255 * 128);  // of a sum of products of bytes, in int32
 constexpr uint32_t MOST_OUTPUTS = 64, MOST_PIECES = 4096;
-
-// In pieces, each of which `passed` is told of.
-uint32_t checksum(const uint8_t *data, size_t size, void (*passed)(const uint8_t *, size_t)) {
-  uint32_t crc = 0;
-  for (size_t at = 0; at < size; at += PIECE_BYTES) {
-    const size_t count = std::min(PIECE_BYTES, size - at);
-    crc = crc32(crc, data + at, count);
-    if (passed) passed(data + at, count);
-  }
-  return crc;
-}
 
 bool inside(uint64_t offset, uint64_t count, uint64_t each, uint64_t size) {
   return offset % 64 == 0 && offset <= size && count <= (size - offset) / each;
@@ -63,14 +53,14 @@ bool weights_fit(const Model &m, int64_t offset, int64_t count) {
   return offset >= 0 && count >= 0 && offset <= m.weight_count && count <= m.weight_count - offset;
 }
 
-// whether rows, n of them
-// whether each row meets all of a map at once.
+// The rules of a layer's weights: n of them in `rows` rows, of `type`, which are multiplied with a map of type `in`.
+// fully_connected: whether each row meets all of a map at once.
 int layer(const Model &m, int32_t in, int32_t type, int64_t offset, int64_t n, int64_t scale, int64_t bias,
           int64_t rows, bool fully_connected = false) {
   if (!in_range(type, 0, TYPES - 1)) return GOSSAMER_OPERATION;
   if (type == U8 ? in == BF16 && !fully_connected : type != in) return GOSSAMER_PRECISION;
-  const int64_t units = type == F32 ? n : type == BF16 ? (n + 1) / 2 : (n + 3) / 4;
-  if (!weights_fit(m, offset, units) || !weights_fit(m, bias, rows)) return GOSSAMER_WEIGHTS;
+  if (type == U8 && in == U8 && n / rows > MOST_TERMS) return GOSSAMER_PRECISION;
+  if (!weights_fit(m, offset, weight_units(type, n)) || !weights_fit(m, bias, rows)) return GOSSAMER_WEIGHTS;
   if (type != U8) return GOSSAMER_OK;
   if (!weights_fit(m, scale, rows)) return GOSSAMER_WEIGHTS;
   const auto good = [](float scale) { return scale >= 0 && std::isfinite(scale); };
@@ -210,14 +200,17 @@ int check_outputs(Model &m) {
 
 }  // namespace
 
-int check(Model &m, void (*passed)(const uint8_t *, size_t)) {
-  Header h;
-  if (m.size < sizeof h) return GOSSAMER_MAGIC;
-  std::memcpy(&h, m.data, sizeof h);
-  if (std::memcmp(h.magic, "GOSSAMER", 8)) return GOSSAMER_MAGIC;
+int check_header(const Header &h, uint64_t size) {
+  if (size < sizeof h || std::memcmp(h.magic, "GOSSAMER", 8)) return GOSSAMER_MAGIC;
   if (h.version != 3) return GOSSAMER_VERSION;
-  if (h.file_size != m.size) return GOSSAMER_SIZE;
-  if (checksum(m.data + 16, m.size - 16, passed) != h.crc) return GOSSAMER_CHECKSUM;
+  return h.file_size == size && size <= MOST_BYTES ? GOSSAMER_OK : GOSSAMER_SIZE;
+}
+
+int check(Model &m) {
+  Header h{};
+  std::memcpy(&h, m.data, std::min(m.size, sizeof h));
+  if (int code = check_header(h, m.size)) return code;
+  if (crc32(0, m.data + 16, m.size - 16) != h.crc) return GOSSAMER_CHECKSUM;
   if (h.value_count < 2 || h.value_count > 1 << 20 || h.op_count < 1 || h.op_count > 1 << 20) return GOSSAMER_TABLES;
   if (h.output_count < 1 || h.output_count > MOST_OUTPUTS || h.piece_count < 1 || h.piece_count > MOST_PIECES)
     return GOSSAMER_TABLES;

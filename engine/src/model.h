@@ -97,8 +97,17 @@ struct Model {
   size_t metadata_size = 0;
 };
 
-// Fills the views of `data`; 0 or a gossamer_error. `passed`, if not null, is told which bytes the checksum is done with.
-int check(Model &model, void (*passed)(const uint8_t *data, size_t size) = nullptr);
+// Rules N1 to N3 of a file of `size` bytes, of which `header` holds the first, and zeros behind a shorter one; 0 or a
+// gossamer_error.
+int check_header(const Header &header, uint64_t size);
+
+// Fills the views of `data`; 0 or a gossamer_error.
+int check(Model &model);
+
+// Weights of a layer: n of them take so many units of 4 bytes.
+constexpr int64_t weight_units(int32_t type, int64_t n) {
+  return type == F32 ? n : type == BF16 ? (n + 1) / 2 : (n + 3) / 4;
+}
 
 // Whether a convolution covers its whole map and has one output position.
 inline bool is_fully_connected(const Op &op, const Value &in) {

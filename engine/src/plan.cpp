@@ -10,6 +10,9 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <iterator>
+#include <map>
+#include <set>
 #include <utility>
 
 #include "../include/gossamer.h"
@@ -177,15 +180,87 @@ bool fused_step(gossamer_model &m, const Op &op, Step &step) {
   return true;
 }
 
+// A root value's bytes in the arena, and the first and the last operation between which it must stay there.
+struct Lifetime {
+  size_t value;
+  int64_t bytes;
+  int32_t first, last;
+};
+
+// By falling size, each as low as the values that live at the same time allow: the smallest arena for most networks, but every
+// value is compared with every other.
+void place_by_size(gossamer_model &m, std::vector<Lifetime> lifetimes) {
+  std::sort(lifetimes.begin(), lifetimes.end(), [](const Lifetime &a, const Lifetime &b) { return a.bytes > b.bytes; });
+  for (size_t i = 0; i < lifetimes.size(); i++) {
+    const Lifetime &v = lifetimes[i];
+    std::vector<std::pair<int64_t, int64_t>> occupied;
+    for (size_t j = 0; j < i; j++)
+      if (const Lifetime &o = lifetimes[j]; o.first <= v.last && v.first <= o.last)
+        occupied.emplace_back(m.place[o.value], m.place[o.value] + o.bytes);
+    std::sort(occupied.begin(), occupied.end());
+    int64_t at = 0;
+    for (const auto &[first, last] : occupied) {
+      if (at + v.bytes <= first) break;
+      at = std::max(at, last);
+    }
+    m.place[v.value] = at;
+    m.arena = std::max(m.arena, size_t(at + v.bytes));
+  }
+}
+
+// In the order of the operations, each into the smallest gap that holds it: n log n steps.
+void place_by_time(gossamer_model &m, std::vector<Lifetime> lifetimes) {
+  const auto by_first = [](const Lifetime &a, const Lifetime &b) { return a.first < b.first; };
+  std::stable_sort(lifetimes.begin(), lifetimes.end(), by_first);
+  std::vector<size_t> ending(lifetimes.size());
+  for (size_t i = 0; i < ending.size(); i++) ending[i] = i;
+  const auto by_last = [&](size_t a, size_t b) { return lifetimes[a].last < lifetimes[b].last; };
+  std::stable_sort(ending.begin(), ending.end(), by_last);
+  std::map<int64_t, int64_t> gaps;                // from each gap's first byte to its end
+  std::set<std::pair<int64_t, int64_t>> by_size;  // their sizes and first bytes
+  const auto remove = [&](std::map<int64_t, int64_t>::iterator gap) {
+    by_size.erase({gap->second - gap->first, gap->first});
+    return gaps.erase(gap);
+  };
+  const auto insert = [&](int64_t first, int64_t end) {
+    auto next = gaps.lower_bound(first);
+    if (next != gaps.end() && next->first == end) end = next->second, next = remove(next);
+    if (next != gaps.begin() && std::prev(next)->second == first)
+      first = std::prev(next)->first, remove(std::prev(next));
+    gaps[first] = end, by_size.insert({end - first, first});
+  };
+  size_t ended = 0;
+  for (const Lifetime &v : lifetimes) {
+    for (; ended < ending.size() && lifetimes[ending[ended]].last < v.first; ended++) {
+      const Lifetime &o = lifetimes[ending[ended]];
+      insert(m.place[o.value], m.place[o.value] + o.bytes);
+    }
+    const auto fit = by_size.lower_bound({v.bytes, 0});
+    int64_t at = int64_t(m.arena), end = at;
+    if (fit != by_size.end()) {
+      const auto gap = gaps.find(fit->second);
+      at = gap->first, end = gap->second;
+      remove(gap);
+    } else if (!gaps.empty() && std::prev(gaps.end())->second == end) {  // the last gap grows
+      at = std::prev(gaps.end())->first;
+      remove(std::prev(gaps.end()));
+    }
+    m.place[v.value] = at;
+    if (at + v.bytes < end) insert(at + v.bytes, end);
+    m.arena = std::max(m.arena, size_t(at + v.bytes));
+  }
+}
+
 // Root values into one arena: a value's place is free again behind the last operation that reads it.
-bool place_values(gossamer_model &m) {
+void place_values(gossamer_model &m) {
+  constexpr size_t FEW_VALUES = 2048;  // whose pairs are compared in a small part of a second
+  constexpr int32_t NEVER = -2;
   const Model &f = m.file;
   const size_t count = size_t(f.value_count);
-  auto root = [&](int32_t v) { return f.values[v].parent < 0 ? v : f.values[v].parent; };
-  std::vector<int32_t> born(count, -2), dies(count, -2);
+  std::vector<int32_t> born(count, NEVER), dies(count, NEVER);
   auto touch = [&](int32_t value, int32_t when) {
-    const size_t r = size_t(root(value));
-    if (born[r] == -2) born[r] = when;
+    const size_t r = size_t(f.values[value].parent < 0 ? value : f.values[value].parent);
+    if (born[r] == NEVER) born[r] = when;
     dies[r] = std::max(dies[r], when);
   };
   touch(f.input, -1);
@@ -197,28 +272,83 @@ bool place_values(gossamer_model &m) {
   for (int32_t i = 0; i < f.piece_count; i++) touch(f.pieces[i].value, f.op_count);
   m.ld.assign(count, 0);
   m.place.assign(count, 0);
-  std::vector<size_t> order, placed;
-  auto need = [&](size_t v) { return round_up(int64_t(f.values[v].h) * f.values[v].w * m.ld[v] + SLACK, 64); };
+  std::vector<Lifetime> lifetimes;
   for (size_t v = 0; v < count; v++) {
-    m.ld[v] = (f.values[v].c <= 4 ? f.values[v].c : round_up(f.values[v].c, 16)) * size_of(f.values[v].type);
-    if (f.values[v].parent < 0 && born[v] != -2) order.push_back(v);
+    const Value &value = f.values[v];
+    m.ld[v] = (value.c <= 4 ? value.c : round_up(value.c, 16)) * size_of(value.type);
+    const int64_t bytes = round_up(int64_t(value.h) * value.w * m.ld[v] + SLACK, 64);
+    if (value.parent < 0 && born[v] != NEVER) lifetimes.push_back({v, bytes, born[v], dies[v]});
   }
-  std::sort(order.begin(), order.end(), [&](size_t a, size_t b) { return need(a) > need(b); });
-  for (size_t v : order) {
-    std::vector<std::pair<int64_t, int64_t>> occupied;
-    for (size_t o : placed)
-      if (born[o] <= dies[v] && born[v] <= dies[o]) occupied.emplace_back(m.place[o], m.place[o] + need(o));
-    std::sort(occupied.begin(), occupied.end());
-    int64_t at = 0;
-    for (auto &[first, last] : occupied) {
-      if (at + need(v) <= first) break;
-      at = std::max(at, last);
-    }
-    m.place[v] = at;
-    m.arena = std::max(m.arena, size_t(at + need(v)));
-    placed.push_back(v);
+  if (lifetimes.size() <= FEW_VALUES) place_by_size(m, std::move(lifetimes));
+  else place_by_time(m, std::move(lifetimes));
+}
+
+// The ranges of weights that an operation reads, as visit(offset, count) in units of 4 bytes.
+template <class F>
+void visit_weights(const Model &f, const Op &op, F visit) {
+  const Value &in = f.values[op.in], &out = f.values[op.out];
+  const auto layer = [&](int64_t weight, int32_t type, int64_t n, int64_t scale, int64_t bias, int64_t rows) {
+    if (weight < 0) return;
+    visit(weight, weight_units(type, n)), visit(bias, rows);
+    if (type == U8) visit(scale, rows);
+  };
+  const int64_t taps = int64_t(op.kh) * op.kw, n = out.c;
+  if (op.kind == CONV) layer(op.weight0, op.type0, n * (in.c / op.groups) * taps, op.scale0, op.bias0, n);
+  if (op.kind == BLOCK) {
+    layer(op.weight0, op.type0, int64_t(op.mid) * in.c, op.scale0, op.bias0, op.mid);
+    layer(op.weight1, F32, op.mid * taps, 0, op.bias1, op.mid);
+    layer(op.weight2, op.type2, op.mid * n, op.scale2, op.bias2, n);
   }
-  return true;
+  if (op.kind == AFFINE) visit(op.weight0, in.c), visit(op.bias0, in.c);
+  if (op.kind == RESIZE) visit(op.weight0, 2 * int64_t(out.h)), visit(op.bias0, 2 * int64_t(out.w));
+}
+
+using Ranges = std::vector<std::pair<int64_t, int64_t>>;
+
+// Add first to end to disjoint ranges; the parts of it that none of them held.
+Ranges add_range(std::map<int64_t, int64_t> &ranges, int64_t first, int64_t end) {
+  Ranges added;
+  auto next = ranges.upper_bound(first);
+  if (next != ranges.begin() && std::prev(next)->second >= first) --next;
+  int64_t at = first, joined_first = first, joined_end = end;
+  while (next != ranges.end() && next->first <= end) {
+    if (next->first > at) added.emplace_back(at, next->first);
+    at = std::max(at, next->second);
+    joined_first = std::min(joined_first, next->first), joined_end = std::max(joined_end, next->second);
+    next = ranges.erase(next);
+  }
+  if (at < end) added.emplace_back(at, end);
+  ranges[joined_first] = joined_end;
+  return added;
+}
+
+// Whether an operation's weights are packed, and the file's not read afterwards.
+bool is_packed(const gossamer_model &m, const Op &op) {
+  return (op.kind == CONV && !is_fully_connected_step(m, op)) || op.kind == BLOCK;
+}
+
+// Of each operation the weights that nothing reads once it is packed.
+std::vector<Ranges> last_reads(const gossamer_model &m) {
+  std::map<int64_t, int64_t> needed;
+  std::vector<Ranges> reads(size_t(m.file.op_count));
+  for (int32_t i = 0; i < m.file.op_count; i++)
+    if (!is_packed(m, m.file.ops[i]))
+      visit_weights(m.file, m.file.ops[i],
+                    [&](int64_t first, int64_t count) { add_range(needed, first, first + count); });
+  for (int32_t i = m.file.op_count; i-- > 0;)
+    if (is_packed(m, m.file.ops[i]))
+      visit_weights(m.file, m.file.ops[i], [&](int64_t first, int64_t count) {
+        for (const auto &part : add_range(needed, first, first + count)) reads[size_t(i)].push_back(part);
+      });
+  return reads;
+}
+
+// Return the memory of the whole pages of a range of weights, which are then zeros.
+void release_weights(const gossamer_model &m, int64_t first, int64_t end) {
+  static const uintptr_t page = uintptr_t(sysconf(_SC_PAGESIZE));
+  const uintptr_t from = (reinterpret_cast<uintptr_t>(m.file.weights + first) + page - 1) / page * page;
+  const uintptr_t to = reinterpret_cast<uintptr_t>(m.file.weights + end) / page * page;
+  if (from < to) madvise(reinterpret_cast<void *>(from), to - from, MADV_DONTNEED);
 }
 
 #if defined(GOSSAMER_AMX)
@@ -268,29 +398,26 @@ int choose_isa(const Isa *&isa) {
 
 }  // namespace
 
-// Release the memory of pages of the mapped file that are not needed for a while; reading them maps them again.
-void release_pages(const uint8_t *data, size_t size) {
-  static const uintptr_t page = uintptr_t(sysconf(_SC_PAGESIZE));
-  const uintptr_t first = reinterpret_cast<uintptr_t>(data) / page * page;
-  madvise(reinterpret_cast<void *>(first), reinterpret_cast<uintptr_t>(data) + size - first, MADV_DONTNEED);
-}
-
 int prepare(gossamer_model &m) {
   if (int code = choose_isa(m.isa)) return code;
   m.values.assign(m.file.values, m.file.values + m.file.value_count);
   for (Value &value : m.values)
     if (m.isa && value.type == BF16) value.type = m.isa->compute_type[BF16];
   m.file.values = m.values.data();
+  m.quantised = std::any_of(m.values.begin(), m.values.end(), [](const Value &v) { return v.type == U8; });
+  for (int32_t i = 0; i < m.file.op_count; i++)  // the middle map of a block is not among the values
+    m.quantised |= m.file.ops[i].kind == BLOCK && m.file.ops[i].weight2 >= 0 && m.file.ops[i].type2 == U8;
   place_values(m);
   if (!m.isa) return GOSSAMER_OK;
   m.steps.resize(size_t(m.file.op_count));
+  const std::vector<Ranges> unused = last_reads(m);
   for (int32_t i = 0; i < m.file.op_count; i++) {
     const Op &op = m.file.ops[i];
     Step &step = m.steps[size_t(i)];
     if (is_fully_connected_step(m, op)) fully_connected_step(m, op, step);
     else if (op.kind == CONV || op.kind == BLOCK) {
       if (op.kind == CONV ? !dense_step(m, op, step) : !fused_step(m, op, step)) return GOSSAMER_MEMORY;
-      release_pages(m.file.data, m.file.size);  // what was packed is not read again
+      for (const auto &[first, end] : unused[size_t(i)]) release_weights(m, first, end);
     }
     m.expanded = std::max(m.expanded, step.expanded);
     m.middle = std::max(m.middle, step.middle);

@@ -49,6 +49,7 @@ struct gossamer_model {
   std::vector<gossamer::Step> steps;
   std::vector<gossamer::Bytes> packed;
   std::vector<int64_t> place, ld;  // of each root value: offset in the arena and bytes a position
+  bool quantised = false;          // whether a map is of uint8, which has no NaN
   size_t arena = 0, expanded = 0, middle = 0, scratch = 0, shared = 0;
   ~gossamer_model() {
     if (file.data) munmap(const_cast<uint8_t *>(file.data), file.size);
@@ -62,6 +63,7 @@ inline int64_t round_up(int64_t value, int64_t to) { return (value + to - 1) / t
 inline uint16_t to_bf16(float value) {
   uint32_t bits;
   std::memcpy(&bits, &value, 4);
+  if (value != value) return uint16_t(bits >> 16 | 0x40);  // a NaN, which rounding could make infinite or a number
   return uint16_t((bits + 0x7FFF + (bits >> 16 & 1)) >> 16);
 }
 
@@ -97,9 +99,6 @@ bool pack_winograd(gossamer_model &m, Dense &d, const Op &op, Step &step);
 
 // Floats, and zeros behind them; null where there is no memory.
 float *pad(gossamer_model &m, const float *bias, int64_t n, int64_t padded);
-
-// Release the memory of pages of the mapped file that are not needed for a while; reading them maps them again.
-void release_pages(const uint8_t *data, size_t size);
 
 // All of it, of a file that was checked; 0 or a gossamer_error.
 int prepare(gossamer_model &m);

@@ -27,7 +27,9 @@ void put(const Map &m, int64_t position, int32_t c, float value) {
   else if (m.type == BF16) {
     uint32_t bits;
     std::memcpy(&bits, &value, 4);
-    reinterpret_cast<uint16_t *>(p)[c] = uint16_t((bits + 0x7FFF + (bits >> 16 & 1)) >> 16);
+    // rounding could make a NaN infinite or a number
+    const uint32_t rounded = value == value ? (bits + 0x7FFF + (bits >> 16 & 1)) >> 16 : bits >> 16 | 0x40;
+    reinterpret_cast<uint16_t *>(p)[c] = uint16_t(rounded);
   } else {
     const float q = std::nearbyint(value * (1 / m.scale) + float(m.zero));
     p[c] = uint8_t(q > 0 ? std::min(q, 255.0f) : 0);
@@ -150,7 +152,7 @@ void pool(const Op &op, const Map &in, const Map &out) {
             if (inside || (op.count_padding && padding)) count++;
             if (!inside) continue;
             const float value = get(in, int64_t(row) * in.w + column, c);
-            most = std::max(most, value);
+            if (value > most || std::isnan(value)) most = value;  // a NaN stays: nothing is greater
             sum += value;
           }
         put(out, int64_t(y) * out.w + x, c, op.kind == MAX_POOL ? most : float(sum / std::max(count, 1)));
@@ -166,9 +168,13 @@ void resize(const Map &in, const Map &out, const float *rows, const float *colum
         const int32_t x0 = int32_t(columns[2 * x]), x1 = std::min(x0 + 1, in.w - 1);
         const double down = rows[2 * y + 1], right = columns[2 * x + 1];
         const auto at = [&](int32_t row, int32_t column) { return double(get(in, int64_t(row) * in.w + column, c)); };
-        const double upper = at(y0, x0) * (1 - right) + at(y0, x1) * right;
-        const double lower = at(y1, x0) * (1 - right) + at(y1, x1) * right;
-        put(out, int64_t(y) * out.w + x, c, float(upper * (1 - down) + lower * down));
+        const auto line = [&](int32_t row) {
+          const double first = at(row, x0);
+          return reads_second(columns[2 * x + 1]) ? first * (1 - right) + at(row, x1) * right : first;
+        };
+        const double upper = line(y0);
+        const double value = reads_second(rows[2 * y + 1]) ? upper * (1 - down) + line(y1) * down : upper;
+        put(out, int64_t(y) * out.w + x, c, float(value));
       }
 }
 

@@ -6,7 +6,9 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <cerrno>
 #include <chrono>
+#include <cstring>
 #include <memory>
 #include <new>
 #include <vector>
@@ -257,7 +259,7 @@ void load_input(const WorkItem &item) {
       for (int64_t p = first; p < last; p++) reinterpret_cast<uint16_t *>(to.data + p * to.ld)[c] = to_bf16(from[p]);
     } else {
       const float inverse = 1 / to.scale, zero = float(to.zero);
-      for (int64_t p = first; p < last; p++) {  // a number that is none becomes 0
+      for (int64_t p = first; p < last; p++) {
         const float q = from[p] * inverse + zero;
         to.data[p * to.ld + c] = uint8_t(int32_t((q > 0 ? std::min(q, 255.0f) : 0.0f) + 12582912.0f - 12582912.0f));
       }
@@ -341,11 +343,32 @@ void run_alone(void *context, int i, int thread) {
   store_outputs(item);
 }
 
+// Whether a number is NaN, by bits: compilers compute several at once.
+bool holds_nan(const float *numbers, int64_t count) {
+  constexpr int64_t BLOCK_SIZE = 1 << 12;
+  for (int64_t first = 0; first < count; first += BLOCK_SIZE) {
+    uint32_t largest = 0;
+    for (int64_t i = first; i < std::min(first + BLOCK_SIZE, count); i++) {
+      uint32_t bits;
+      std::memcpy(&bits, numbers + i, 4);
+      largest = std::max(largest, bits & 0x7FFFFFFFu);
+    }
+    if (largest > 0x7F800000u) return true;  // the bits of infinity
+  }
+  return false;
+}
+
 // As many images as all threads get the same number of, where each thread has maps of its own; the others one by one.
 int run_images(gossamer_session &s, const float *input, int64_t images, float *output, int64_t *spent) {
   const Model &f = s.model->file;
   const Value &in = f.values[f.input];
   const int64_t threads = s.pool.threads(), alone = s.arenas.size() > 1 && !spent ? images / threads * threads : 0;
+  try {
+    s.pool.restart_after_fork();
+  } catch (...) {  // bad_alloc, or a thread that cannot be started
+    return GOSSAMER_MEMORY;
+  }
+  if (s.model->quantised && holds_nan(input, images * in.h * in.w * in.c)) return GOSSAMER_NAN;
   s.input = input, s.output = output;
   for (int64_t i = 0, count; i < alone; i += count) {
     count = std::min<int64_t>(alone - i, threads * MANY_IMAGES);
@@ -360,6 +383,27 @@ int run_images(gossamer_session &s, const float *input, int64_t images, float *o
   return GOSSAMER_OK;
 }
 
+// All of an open file into memory of its own: what the file becomes afterwards, overwritten or cut off, changes nothing. A
+// mapping of the file would show it, and end the process where the file is shorter.
+int read_file(int file, Model &m) {
+  struct stat status{};
+  if (fstat(file, &status) != 0 || !S_ISREG(status.st_mode) || status.st_size <= 0) return GOSSAMER_FILE;
+  Header header{};
+  if (pread(file, &header, sizeof header, 0) < 0) return GOSSAMER_FILE;
+  if (int code = check_header(header, uint64_t(status.st_size))) return code;  // before memory of its size is taken
+  const size_t size = size_t(status.st_size);
+  void *const data = mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  if (data == MAP_FAILED) return GOSSAMER_MEMORY;
+  m.data = static_cast<const uint8_t *>(data), m.size = size;
+  for (size_t at = 0; at < size;) {
+    const ssize_t count = pread(file, static_cast<uint8_t *>(data) + at, size - at, off_t(at));
+    if (count < 0 && errno == EINTR) continue;
+    if (count <= 0) return count < 0 ? GOSSAMER_FILE : GOSSAMER_SIZE;
+    at += size_t(count);
+  }
+  return GOSSAMER_OK;
+}
+
 }  // namespace
 
 extern "C" {
@@ -369,10 +413,10 @@ const char *gossamer_error_text(int code) {
       "done",
       "an argument is null or outside its range",
       "memory is exhausted",
-      "the file cannot be opened or mapped",
+      "the file cannot be opened or read, or is empty",
       "N1: not a compiled network",
       "N2: of a version that this engine does not know",
-      "N3: shorter or longer than it says",
+      "N3: shorter or longer than it says, or above 4 GiB",
       "N4: damaged: the checksum is another",
       "N5: a table lies outside the file, or is not aligned",
       "N6: a value has sides out of range, or is a slice outside its parent",
@@ -381,9 +425,11 @@ const char *gossamer_error_text(int code) {
       "N9: shapes do not follow from each other",
       "N10: weights lie outside their table, or a resize reads outside its map",
       "N11: an output has no name or no shape, or its pieces do not fill it",
-      "N12: weights are of a type that their map cannot meet, or int8 ones have a scale that is none",
+      "N12: weights are of a type that their map cannot meet, int8 ones have a scale that is none, or a sum of so many "
+      "products of bytes does not fit into int32",
       "GOSSAMER_ISA names an instruction set other than reference, portable, avx2, avx512, avx512_vnni, avx512_bf16, "
       "amx, neon and neon_dotprod, or that this machine lacks",
+      "the input holds NaN, which a network that computes in uint8 cannot represent",
   };
   const int count = int(sizeof texts / sizeof *texts);
   return code >= 0 && code < count ? texts[code] : "unknown error";
@@ -396,14 +442,10 @@ int gossamer_open(const char *path, gossamer_model **model) {
     auto opened = std::make_unique<gossamer_model>();
     const int file = open(path, O_RDONLY | O_CLOEXEC);
     if (file < 0) return GOSSAMER_FILE;
-    struct stat about{};
-    const bool known = fstat(file, &about) == 0 && S_ISREG(about.st_mode) && about.st_size > 0;
-    void *data = known ? mmap(nullptr, size_t(about.st_size), PROT_READ, MAP_PRIVATE, file, 0) : MAP_FAILED;
+    const int code = read_file(file, opened->file);
     close(file);
-    if (data == MAP_FAILED) return GOSSAMER_FILE;
-    opened->file.data = static_cast<const uint8_t *>(data);
-    opened->file.size = size_t(about.st_size);
-    if (int code = check(opened->file, release_pages)) return code;
+    if (code) return code;
+    if (int code = check(opened->file)) return code;
     if (int code = prepare(*opened)) return code;
     *model = opened.release();
     return GOSSAMER_OK;
@@ -449,6 +491,13 @@ int gossamer_metadata(const gossamer_model *model, const char **text, size_t *si
   if (!model || !text || !size) return GOSSAMER_ARGUMENT;
   *text = model->file.metadata;
   *size = model->file.metadata_size;
+  return GOSSAMER_OK;
+}
+
+int gossamer_records(const gossamer_model *model, const void **data, size_t *size) {
+  if (!model || !data || !size) return GOSSAMER_ARGUMENT;
+  *data = model->file.data;
+  *size = model->file.size;
   return GOSSAMER_OK;
 }
 

@@ -80,7 +80,11 @@ def _between(input_side: int, side: int, ratio: float, mode: str, place: str, ro
         first = np.clip(NEAREST[rounding](x), 0, input_side - 1)
         return np.stack([first, np.zeros_like(first)], 1).astype(np.float32)
     x = np.clip(x, 0, input_side - 1)
-    return np.stack([np.floor(x), x - np.floor(x)], 1).astype(np.float32)
+    fraction = x - np.floor(x)
+    fraction[
+        fraction == 0
+    ] = -0.0  # the engine then reads the second all the same: 0 times NaN is NaN, as in ONNX Runtime
+    return np.stack([np.floor(x), fraction], 1).astype(np.float32)
 
 
 def lower_softmax(low: Lowering, node: OnnxNode) -> None:

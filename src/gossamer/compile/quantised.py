@@ -13,6 +13,7 @@ from gossamer.compile.program import Array, FeatureMap, LayerWeights, Quantised
 from gossamer.modelfile.onnx import OnnxNode
 
 LEAST_SCALE, MOST_SCALE, MOST_ZERO = 1e-29, 1e29, 255
+MOST_TERMS = (2**31 - 1) // (255 * 128)  # of a sum of products of bytes, which the engine computes in int32
 
 
 def quantise(low: Lowering, node: OnnxNode) -> None:
@@ -82,6 +83,8 @@ def layer(
     """A map and the layer of a weight (in the shape it is used in) that meets it: int8 where both are quantised, else floats."""
     quantised = low.quantised.get(node.inputs[1])
     rows = quantised.rows(axis) if quantised is not None and low.program.values[source].type == "uint8" else None
+    if weight[0].size > MOST_TERMS:  # in floats
+        rows = None
     if quantised is None or rows is None:
         return reductions.floats(low, source), LayerWeights(weight, bias)
     data = quantised.data if axis == 0 else quantised.data.T

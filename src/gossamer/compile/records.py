@@ -64,7 +64,7 @@ class Record:
             numbers += [values[field.name]] if one_number else values[field.name]
         return self.struct.pack(*numbers)
 
-    def unpack(self, data: bytes, offset: int = 0) -> dict[str, Any]:
+    def unpack(self, data: bytes | memoryview, offset: int = 0) -> dict[str, Any]:
         """The record at an offset of the file: a value for each field, a tuple for a row of numbers."""
         numbers = iter(self.struct.unpack_from(data, offset))
         values: dict[str, Any] = {}

@@ -50,7 +50,7 @@ def _layer(rows: Sequence[int], columns: Sequence[int]) -> LayerWeights:
 def _chosen(operation: Operation) -> tuple[list[int], list[int]] | None:
     """The rows and columns that an operation copies; None where it does anything else."""
     layer: Any = operation.weights[0] if operation.kind == "resize" else None
-    if layer is None or layer.weight[:, 1].any() or layer.bias[:, 1].any():
+    if layer is None or any(pairs[:, 1].any() or np.signbit(pairs[:, 1]).any() for pairs in (layer.weight, layer.bias)):
         return None
     return layer.weight[:, 0].astype(int).tolist(), layer.bias[:, 0].astype(int).tolist()
 

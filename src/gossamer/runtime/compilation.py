@@ -158,6 +158,7 @@ def compile_model(
     beside = f"{reference.runtime_name} {reference.runtime_version}"
     exact = precision == "float32" and classifier == SAME and all(s.type == "float32" for s in read_steps(data))
     disagreement = next((text for part in (loss, shown) if part and (text := part.beyond(exact))), "")
+    disagreement = disagreement or _lost_nan(reference, engine, batch[:1])
     if disagreement and not force:
         raise VerificationError(
             f"{path}: the compiled network does not compute what {beside} does: {disagreement}; no file is written; "
@@ -197,6 +198,20 @@ def _loss(reference: Model, engine: Native, batches: Sequence[NDArray[np.float32
         ),
         classified,
     )
+
+
+def _lost_nan(reference: Model, engine: Native, image: NDArray[np.float32]) -> str:
+    """What is wrong with the outputs for an input with one NaN, "" where nothing is: NaN where the ONNX file has NaN, or a refusal."""
+    image = image.copy()
+    image[0, 0, image.shape[2] // 2, image.shape[3] // 2] = np.nan
+    try:
+        actual = flattened(engine(image))
+    except InputError:  # it computes in uint8, which has no NaN
+        return ""
+    with np.errstate(invalid="ignore"):
+        expected = np.isnan(flattened(reference.run(image)))
+    lost = int((expected & ~np.isnan(actual)).sum())
+    return f"for an input with NaN {lost} of {int(expected.sum())} outputs that are NaN are numbers" if lost else ""
 
 
 def difference(pairs: Iterable[tuple[NDArray[np.float32], NDArray[np.float32]]], classified: bool) -> Loss:

@@ -29,6 +29,7 @@ from gossamer.runtime.steps import Step, read_steps
 
 LIBRARY = Path(__file__).with_name("libgossamer.so")
 FIRST, LAST = 3, 15  # the engine's code of rule N1, less one, and of the last rule
+NAN = 17  # of an input with NaN for a network that computes in uint8
 RULES = {
     1: "a compiled network",
     2: "version 3",
@@ -38,6 +39,16 @@ RULES = {
 
 _library: Any = None
 _lock = threading.Lock()
+
+
+def _after_fork() -> None:
+    """In a child: another thread of the parent may have held the lock, and does not exist here to release it."""
+    global _lock
+    _lock = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
 
 
 def library() -> Any:
@@ -65,6 +76,7 @@ def library() -> Any:
                 pointer_to(ctypes.c_int64),
             ]
             loaded.gossamer_metadata.argtypes = [pointer, pointer_to(pointer), pointer_to(ctypes.c_size_t)]
+            loaded.gossamer_records.argtypes = [pointer, pointer_to(pointer), pointer_to(ctypes.c_size_t)]
             loaded.gossamer_session_open.argtypes = [pointer, ctypes.c_int, pointer_to(pointer)]
             loaded.gossamer_session_isa.argtypes = [pointer]
             loaded.gossamer_session_isa.restype = ctypes.c_char_p
@@ -102,6 +114,8 @@ class Native:
     """A compiled network, open: batch float32 (N, C, H, W) -> (N, ...), or a dict of such by name where there are several.
 
     metadata: what belongs to it, or None. isa: the instruction set in use: portable, avx2 or avx512. outputs: in order.
+    The file is read once: what it becomes afterwards changes nothing. NaN in the input is NaN in the outputs that depend on
+    it; a network that computes in uint8, which has no NaN, raises InputError for it. A child of a fork may go on with it.
     Raises ModelFileError for a file that breaks a rule, MissingPackageError.
     """
 
@@ -112,7 +126,7 @@ class Native:
         self._engine = library()
         self._model = ctypes.c_void_p()
         self._free: list[ctypes.c_void_p] = []
-        self._lock = threading.Lock()
+        self._lock, self._process = threading.Lock(), os.getpid()
         self._check(self._engine.gossamer_open(os.fsencode(self.path), ctypes.byref(self._model)))
         sides, numbers = (ctypes.c_int32 * 3)(), ctypes.c_int64()
         self._check(self._engine.gossamer_describe(self._model, sides, ctypes.byref(numbers)))
@@ -137,7 +151,9 @@ class Native:
 
     def steps(self) -> list[Step]:
         """Each operation, with the Winograd tile by which the engine computes it."""
-        steps, tile = read_steps(Path(self.path).read_bytes()), (ctypes.c_int32 * 2)()
+        records, size, tile = ctypes.c_void_p(), ctypes.c_size_t(), (ctypes.c_int32 * 2)()
+        self._check(self._engine.gossamer_records(self._model, ctypes.byref(records), ctypes.byref(size)))
+        steps = read_steps(memoryview((ctypes.c_uint8 * size.value).from_address(records.value or 0)))
         for number, step in enumerate(steps):
             self._check(self._engine.gossamer_winograd_tile(self._model, number, tile))
             step.winograd_tile = (tile[0], tile[1])
@@ -178,6 +194,8 @@ class Native:
     @contextmanager
     def _session(self) -> Iterator[ctypes.c_void_p]:
         """A session that no other caller uses."""
+        if self._process != os.getpid():  # a child of a fork: see _after_fork
+            self._lock, self._process = threading.Lock(), os.getpid()
         with self._lock:
             session = self._free.pop() if self._free else None
         if session is None:
@@ -217,6 +235,9 @@ class Native:
         if code == 0:
             return
         message, rule = self._engine.gossamer_error_text(code).decode(), max(0, code - FIRST)
+        if code == NAN:
+            do = "leave out or repair what the input was computed from, or compile the network in float32 or bfloat16"
+            raise InputError(f"{self.path}: {message}", "numbers and infinities", do)
         if code > LAST:  # nothing is wrong with the file
             allowed = "an instruction set that this machine has"
             raise InputError(message, allowed, "unset GOSSAMER_ISA, or name another")
@@ -237,7 +258,7 @@ class OnTheFly:
             data, _ = compile_bytes(file, "float32")
         except InputError as error:
             raise rule_error(8, f"{file.path}: {error.given}") from error
-        with tempfile.TemporaryDirectory() as folder:  # the engine keeps the file mapped
+        with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "network.goss"
             path.write_bytes(data)
             self.engine = Native(path, threads)

@@ -30,7 +30,7 @@ class Step:
     winograd_tile: tuple[int, int] = (0, 0)
 
 
-def read_steps(data: bytes) -> list[Step]:
+def read_steps(data: bytes | memoryview) -> list[Step]:
     """The operations of a compiled network that the engine has loaded."""
     header = HEADER.unpack(data)
     maps = [VALUE.unpack(data, header["values"] + i * VALUE.size) for i in range(header["value_count"])]
