@@ -12,7 +12,7 @@ import torch
 
 from gossamer.images.preprocess import Preprocess
 from gossamer.predictions.anchors import anchors, ssd_anchors
-from gossamer.predictions.boxes import Decoding, ScoredBoxes, on_input
+from gossamer.predictions.boxes import Decoding, ScoredBoxes, to_input
 from gossamer.tasks.detection.average_precision import coco_matches, summary, voc_average_precision
 from gossamer.tasks.detection.match import Target, collate, encode, match
 from gossamer.tasks.detection.scores import DetectionScorer, DetectionScores
@@ -155,7 +155,7 @@ def test_perfect_outputs_score_one_in_the_images_own_pixels_in_one_part_or_two(r
     names, truth, places, raw = ["p", "q"], [annotated_boxes(CORNERS, [0, 1]), annotated_boxes([], [])], [], []
     for boxes, size in zip(truth, ((240, 320), (100, 300))):
         place = preprocess.place(*size)
-        targets = collate([Target(on_input(boxes.corners, place), boxes.labels)])
+        targets = collate([Target(to_input(boxes.corners, place), boxes.labels)])
         owners = match(targets, base)
         wanted = targets.boxes.gather(1, owners.clamp_min(0)[..., None].expand(-1, -1, 4))
         hits = torch.where(owners >= 0, targets.labels.gather(1, owners.clamp_min(0)) + 1, 0)

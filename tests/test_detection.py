@@ -19,7 +19,7 @@ from gossamer.export.boxes import add_detections
 from gossamer.export.convert import to_onnx
 from gossamer.images.preprocess import Preprocess
 from gossamer.predictions.anchors import AnchorSpec, Level, anchors, ssd_anchors
-from gossamer.predictions.boxes import Decoding, decode_boxes, detections, nms, on_input, on_picture, pairwise_iou
+from gossamer.predictions.boxes import Decoding, decode_boxes, detections, nms, pairwise_iou, to_image, to_input
 from gossamer.tasks.detection.fit import _iou, anchor_sizes_of, shapes_of
 from gossamer.tasks.detection.heads import Detector, build_detector
 from gossamer.tasks.detection.losses import DetectionLoss, anchor_focal, generalised_iou, hard_negatives
@@ -170,11 +170,11 @@ def test_boxes_find_back_to_the_image(resize: str) -> None:
     white_on_black[60:120, 90:210] = 255
     preprocess = Preprocess((64, 80), resize=resize, crop_pct=1.0)
     place = preprocess.place(200, 300)
-    box = on_input(np.array([[90, 60, 210, 120]], np.float32), place)
+    box = to_input(np.array([[90, 60, 210, 120]], np.float32), place)
     rows, columns = np.nonzero(preprocess.pixels(white_on_black)[..., 0] > 128)
     assert box[0].tolist() == pytest.approx([columns.min(), rows.min(), columns.max() + 1, rows.max() + 1], abs=0.6)
-    assert on_picture(box, place)[0].tolist() == pytest.approx([90, 60, 210, 120], abs=1e-3)
-    outside = on_picture(np.array([[-500, -500, 500, 500]], np.float32), place)
+    assert to_image(box, place)[0].tolist() == pytest.approx([90, 60, 210, 120], abs=1e-3)
+    outside = to_image(np.array([[-500, -500, 500, 500]], np.float32), place)
     assert outside.tolist() == [[0, 0, 300, 200]]
 
 

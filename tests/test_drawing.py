@@ -17,14 +17,14 @@ from gossamer.cli.main import main
 from gossamer.errors import SettingsError
 from gossamer.images.preprocess import Preprocess
 from gossamer.modelfile.metadata import ModelMetadata
-from gossamer.predictions import pictures
+from gossamer.predictions import spatial
 from gossamer.predictions.captions import LEAST, draw_label, draw_lines, enlarged, enlargement, text_height
 from gossamer.predictions.classes import Classification, LabelScores, Numbers
 from gossamer.predictions.head import OutputHead
 from gossamer.predictions.limits import DecodingLimits
 from gossamer.predictions.masks import palette
-from gossamer.predictions.pictures import Detections, Segmentation
 from gossamer.predictions.postprocess import Embedding, Prediction, Several
+from gossamer.predictions.spatial import Detections, Segmentation
 from gossamer.runtime.drawing import draw_files, draw_prediction
 from tests.trained import runs_of_tasks
 
@@ -170,7 +170,7 @@ def test_thresholds_replace_those_of_the_model_and_are_named(home: Path, capsys:
 
 
 def test_the_threshold_of_what_is_shown_stands_in_the_help() -> None:
-    assert predict_command.SHOWN == pictures.SHOWN
+    assert predict_command.SHOWN == spatial.SHOWN
 
 
 def test_python_takes_the_same_thresholds(home: Path) -> None:

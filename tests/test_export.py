@@ -24,7 +24,7 @@ from gossamer.cli.main import main
 from gossamer.errors import InputError, MissingPackageError, VerificationError
 from gossamer.export.convert import OPSET, machine_path, to_onnx
 from gossamer.export.formats import FORMATS, Exported, export, format_of
-from gossamer.export.samples import check_images, noise
+from gossamer.export.samples import build_check_images, noise
 from gossamer.images.preprocess import Preprocess
 from gossamer.modelfile.compiled import is_compiled
 from gossamer.modelfile.metadata import (
@@ -223,7 +223,7 @@ def test_noise_comes_in_blocks() -> None:
 @pytest.mark.parametrize("size,channels", [((16, 24), 3), ((33, 20), 1), ((224, 224), 3)])
 def test_check_images_become_pixels_of_the_input_size(size: tuple[int, int], channels: int) -> None:
     preprocess = Preprocess(size=size, channels=channels, mean=(0.5,) * channels, std=(0.25,) * channels)
-    images = check_images(preprocess)
+    images = build_check_images(preprocess)
     assert [image.name for image in images] == ["jpeg", "png"]
     for image in images:
         assert image.pixels.shape == (*size, channels) and image.pixels.std() > 10
@@ -484,9 +484,9 @@ def test_pixels_that_come_out_otherwise_a_second_time_stop_the_export(
     converted: None, run_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def other_pixels(preprocess: Preprocess) -> tuple[CheckImage, ...]:
-        return tuple(replace(image, pixels=255 - image.pixels) for image in check_images(preprocess))
+        return tuple(replace(image, pixels=255 - image.pixels) for image in build_check_images(preprocess))
 
-    monkeypatch.setattr(exporting, "check_images", other_pixels)
+    monkeypatch.setattr(exporting, "build_check_images", other_pixels)
     refuses(run_folder, tmp_path / "m.onnx", "the same image gave two results")
 
 

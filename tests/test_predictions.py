@@ -7,7 +7,7 @@ import pytest
 from PIL import Image, ImageDraw, ImageFont
 
 from gossamer.predictions.masks import palette
-from gossamer.predictions.pictures import SHOWN, Detections
+from gossamer.predictions.spatial import SHOWN, Detections
 
 CLASSES = ("cat", "dog", "hen")
 GREY = 77

@@ -17,8 +17,8 @@ from gossamer.errors import InputError, SettingsError
 from gossamer.export.formats import export
 from gossamer.networks import create_model
 from gossamer.predictions.head import OutputHead, concatenated, flattened, image_outputs, outputs_of
-from gossamer.predictions.pictures import Detections, Segmentation
 from gossamer.predictions.postprocess import check_options, postprocess
+from gossamer.predictions.spatial import Detections, Segmentation
 from gossamer.runtime.native import LIBRARY
 from gossamer.settings import Settings
 from gossamer.tasks import registry

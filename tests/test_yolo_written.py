@@ -59,4 +59,4 @@ def test_the_command_prints_what_it_wrote(tmp_path: Path, capsys: pytest.Capture
     assert main(["convert-boxes", str(root), str(tmp_path / "out"), "--to", "yolo"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == f"{tmp_path / 'out'}: 4 images with 4 boxes, PASCAL VOC boxes as YOLO boxes"
-    assert not any("Converted(" in line for line in lines)
+    assert not any("BoxConversion(" in line for line in lines)

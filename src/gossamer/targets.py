@@ -1,4 +1,4 @@
-"""What a command is given to work on: a run folder, a file or the name of a network, distinguished in one place."""
+"""The target of a command: a run folder, a file or the name of a network, distinguished in one place."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""What a network is made of and costs: the one tracer, shapes without numbers, a formula an operator."""
+"""The layers of a network and what they cost: the one tracer, shapes without numbers, one formula per operator."""

@@ -220,15 +220,15 @@ def _elementwise(t: _Tracker, node: Node) -> None:
         shape = [1] * (len(output) - len(t.value(each).shape)) + list(t.value(each).shape)
         arrays.append((labels, shape))
     widest = np.broadcast_shapes(*(labels.shape for labels, _ in arrays))
-    joined = None
+    tied = None
     for labels, shape in arrays:
         if any(wide > 1 and side == 1 and full > 1 for wide, side, full in zip(widest, shape, output, strict=True)):
             t.keep(labels)
-        elif joined is None:
-            joined = np.broadcast_to(labels, widest)
+        elif tied is None:
+            tied = np.broadcast_to(labels, widest)
         else:
-            t.tie(joined, labels)
-    t.labels[node.outputs[0]] = np.zeros([1] * len(output), dtype=np.int64) if joined is None else joined
+            t.tie(tied, labels)
+    t.labels[node.outputs[0]] = np.zeros([1] * len(output), dtype=np.int64) if tied is None else tied
     return None
 
 
@@ -283,15 +283,15 @@ def _widened(t: _Tracker, index: int, axis: int) -> Labels:
 
 
 def _cat(t: _Tracker, node: Node) -> None:
-    _joined(t, node, [_widened(t, each, node.attributes["dim"]) for each in node.inputs], node.attributes["dim"])
+    _concatenated(t, node, [_widened(t, each, node.attributes["dim"]) for each in node.inputs], node.attributes["dim"])
 
 
 def _stack(t: _Tracker, node: Node) -> None:
     dim = node.attributes["dim"]
-    _joined(t, node, [np.expand_dims(t.of(each), dim) for each in node.inputs], dim)
+    _concatenated(t, node, [np.expand_dims(t.of(each), dim) for each in node.inputs], dim)
 
 
-def _joined(t: _Tracker, node: Node, arrays: Sequence[Labels], dim: int) -> None:
+def _concatenated(t: _Tracker, node: Node, arrays: Sequence[Labels], dim: int) -> None:
     shape = list(np.broadcast_shapes(*([1 if a == dim % x.ndim else n for a, n in enumerate(x.shape)] for x in arrays)))
     full = []
     for labels in arrays:

@@ -32,11 +32,11 @@ from gossamer.errors import InputError
 class Value:
     """A tensor between operations; `index` is its place in `Graph.values`.
 
-    kind: "input", "parameter", "buffer", "constant" (made in forward from no input) or "activation"; a view has the
+    kind: "input", "parameter", "buffer", "constant" (computed in forward from no input) or "activation"; a view has the
         kind of what it is a view of.
     name: of the parameter or buffer, as in `state_dict()`, else "".
     memory: values with the same number share their storage: a view, or a value written in place.
-    node: index of the node that made it, -1 if none did.
+    node: index of the node that computed it, -1 if none did.
     """
 
     index: int
@@ -122,7 +122,7 @@ def trace(module: nn.Module, input_shape: Sequence[int] = (1, 3, 224, 224)) -> G
     try:
         with _eval_mode(module), _module_paths(module, recorder.path), torch.no_grad(), recorder:
             result = functional_call(module, meta_tensors, (image,))
-    except Exception as error:  # forward is foreign code: it may raise anything
+    except Exception as error:  # forward is the user's code: it may raise anything
         size = "x".join(map(str, shape))
         raise InputError(
             f"{type(module).__name__} cannot be traced with an input of {size}: {type(error).__name__}: {error}",
@@ -260,7 +260,7 @@ def _schema(func: Any) -> _Schema:
 
 
 def _arguments(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
-    """All arguments by name, those not given by their default."""
+    """All arguments by name, with the defaults of the others."""
     defaults = _schema(func).defaults
     return {**defaults, **dict(zip(defaults, args, strict=False)), **kwargs}
 

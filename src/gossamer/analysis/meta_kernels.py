@@ -70,7 +70,7 @@ def _cat(tensors: Sequence[Tensor], dim: int = 0) -> Tensor:
     dim %= first.dim()
     if any(t.dim() != first.dim() or _without(t, dim) != _without(first, dim) for t in tensors):
         shapes = ", ".join(str(tuple(t.shape)) for t in tensors)
-        raise RuntimeError(f"tensors of shapes {shapes} cannot be joined along dimension {dim}")
+        raise RuntimeError(f"tensors of shapes {shapes} cannot be concatenated along dimension {dim}")
     return _new(first, [sum(t.shape[dim] for t in tensors) if d == dim else n for d, n in enumerate(first.shape)])
 
 

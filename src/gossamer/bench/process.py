@@ -18,7 +18,7 @@ from typing import IO, Any
 
 import gossamer
 
-COMMAND = [sys.executable, "-P", "-m", "gossamer.bench.worker"]  # -P: no module is taken from the current folder
+COMMAND = [sys.executable, "-P", "-m", "gossamer.bench.worker"]  # -P: no module is imported from the current folder
 
 
 class Failed(Exception):

@@ -1,4 +1,4 @@
-"""The result of a benchmark: rows, and the table, the JSON and the chart made of them."""
+"""The result of a benchmark: rows, and the table, the JSON and the chart drawn from them."""
 
 from __future__ import annotations
 

@@ -11,6 +11,6 @@ RUNTIMES: dict[str, RuntimeEntry] = {
     **table.RUNTIMES,  # runs and networks are exported for these
 }
 ALIASES = {"ort": "onnxruntime"}
-# without reference, which is plain numpy and not made for speed
+# without reference, which is plain numpy and not meant to be fast
 DEFAULT = tuple(name for name in RUNTIMES if name != "reference")
 COMPILED = tuple(name for name, entry in RUNTIMES.items() if "compiled file" in entry.targets)

@@ -19,7 +19,7 @@ UNPRINTABLE = dict.fromkeys(
 )
 
 
-def printable(text: str) -> str:
+def valid_markup(text: str) -> str:
     """`text` with every character that neither HTML nor XML may hold replaced."""
     return text.translate(UNPRINTABLE)
 
@@ -46,7 +46,7 @@ def svg_file(chart: Markup) -> str:
     background = '<rect width="100%" height="100%" fill="#fff"/>'
     body = chart.removeprefix("<svg")
     opening, rest = body.split(">", 1)
-    return printable(f"{head}{opening}>\n<style>\n{_light_style()}\n</style>\n{background}{rest}\n")
+    return valid_markup(f"{head}{opening}>\n<style>\n{_light_style()}\n</style>\n{background}{rest}\n")
 
 
 def _light_style() -> str:

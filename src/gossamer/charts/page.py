@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gossamer.charts.chart_file import CHART_STYLE, printable
+from gossamer.charts.chart_file import CHART_STYLE, valid_markup
 from gossamer.errors import MissingPackageError
 from gossamer.host import text
 
@@ -63,4 +63,4 @@ def render_page(
 ) -> str:
     """The page as HTML text. styles: style sheets of the page beside those that all pages have."""
     style = "".join(sheet.read_text(encoding="utf-8") for sheet in (CHART_STYLE, PAGE_STYLE, *styles))
-    return printable(templates.get_template(template).render(values, style=style))
+    return valid_markup(templates.get_template(template).render(values, style=style))

@@ -104,9 +104,9 @@ def _open_streams() -> None:
 
 
 def _fail(line: str, code: int, as_json: bool) -> int:
-    from gossamer.host.progress import shown
+    from gossamer.host.progress import escaped
 
-    print(f"gossamer: {shown(line)}", file=sys.stderr)
+    print(f"gossamer: {escaped(line)}", file=sys.stderr)
     if as_json:
         print(_json({"error": line, "exit_code": code}))
     return code
@@ -114,12 +114,12 @@ def _fail(line: str, code: int, as_json: bool) -> int:
 
 def _print(result: Any, as_json: bool) -> None:
     """A result as JSON, or as its own text."""
-    from gossamer.host.progress import shown
+    from gossamer.host.progress import escaped
 
     if as_json:
         print(_json(result.to_json() if hasattr(result, "to_json") else result, indent=1))
     elif result is not None:
-        print(shown(str(result.text() if hasattr(result, "text") else result)))
+        print(escaped(str(result.text() if hasattr(result, "text") else result)))
     sys.stdout.flush()
 
 

@@ -8,7 +8,7 @@ from gossamer.cli.arguments import add_batch, add_runtime, add_threads, fraction
 from gossamer.cli.result import Result
 from gossamer.host.progress import Progress
 
-SHOWN = 0.3  # predictions.pictures.SHOWN, which needs numpy to be imported; a test holds the two equal
+SHOWN = 0.3  # predictions.spatial.SHOWN, which needs numpy to be imported; a test holds the two equal
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:

@@ -13,7 +13,7 @@ from gossamer.compile.attributes import channel_row, normalized_axes, text_attri
 from gossamer.compile.layout import Axes
 from gossamer.compile.lowering import Lowering
 from gossamer.compile.program import MOST_NUMBERS, MOST_SIDE, MOST_STRIDE, MOST_TAPS, Array, FeatureMap, LayerWeights
-from gossamer.compile.scaling import scale_channels
+from gossamer.compile.scaling import append_channel_scale
 from gossamer.modelfile.onnx import OnnxNode
 
 NEAREST: dict[str, Callable[[Array], Array]] = {
@@ -225,7 +225,7 @@ def with_constant(low: Lowering, node: OnnxNode) -> bool:
         factor = -factor if node.op == "Sub" and constants[0] == 0 else factor
     else:
         factor = row if node.op == "Mul" else np.reciprocal(row.astype(np.float64))
-    low.bind(node, scale_channels(low, source, factor, offset), axes)
+    low.bind(node, append_channel_scale(low, source, factor, offset), axes)
     return True
 
 

@@ -25,7 +25,7 @@ from gossamer.compile.attributes import channel_row, check, normalized_axes, sca
 from gossamer.compile.constants import fold, follow, slice_bounds
 from gossamer.compile.lowering import FLOAT_MOST, FUSES_ACTIVATION, Handler, Lowering, Pads
 from gossamer.compile.program import MOST_TAPS, QDQ_OPS, FeatureMap, LayerWeights, Program
-from gossamer.compile.scaling import scale_channels
+from gossamer.compile.scaling import append_channel_scale
 from gossamer.errors import InputError
 from gossamer.modelfile.onnx import OnnxModel, OnnxNode
 
@@ -125,7 +125,7 @@ def _batch_norm(low: Lowering, node: OnnxNode) -> None:
         low.refuse(node, "its scale, shift, mean or variance is left out, or it trains")
     factor = scale.astype(np.float64) / np.sqrt(variance.astype(np.float64) + node.attributes.get("epsilon", 1e-5))
     offset = shift - mean * factor
-    low.bind(node, scale_channels(low, source, factor, offset))
+    low.bind(node, append_channel_scale(low, source, factor, offset))
 
 
 def _clip(low: Lowering, node: OnnxNode) -> None:

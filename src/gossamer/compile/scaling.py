@@ -11,7 +11,7 @@ from gossamer.compile.program import FeatureMap, LayerWeights, Operation
 Row = NDArray[np.float32] | NDArray[np.float64]
 
 
-def scale_channels(low: Lowering, source: int, factor: Row, offset: Row) -> int:
+def append_channel_scale(low: Lowering, source: int, factor: Row, offset: Row) -> int:
     """The map times `factor` plus `offset`: the same value, of another layer, or a new one."""
     maker, value = low.free_to_take(source), low.program.values[source]
     if maker is not None and value.type == "float32" and _fused(maker, factor, offset):

@@ -30,7 +30,7 @@ _WORDS = frozenset(
 _TOKEN = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[^\W\d_A-Za-z]+")
 
 
-def read_classes(root: StrPath, read: Callable[[], Table]) -> Table:
+def read_class_folders(root: StrPath, read: Callable[[], Table]) -> Table:
     """The table of classes that `read` gives of `root`.
 
     Raises what `read` raises, and DataError with the task to name where `root` holds boxes or masks: folders of images,

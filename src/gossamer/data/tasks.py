@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from gossamer.data.boxes.open import read_boxes
 from gossamer.data.heads.open import HeadTable, read_heads
 from gossamer.data.heads.tasks import heads_of
-from gossamer.data.layouts import read_classes
+from gossamer.data.layouts import read_class_folders
 from gossamer.data.masks.open import read_masks
 from gossamer.data.open import ReadTable, read_table
 from gossamer.data.table import StrPath, Table
@@ -17,12 +17,12 @@ Read = Callable[[StrPath, Settings, Sequence[str], Table | None], Table]
 
 
 def _classes(root: StrPath, settings: Settings, classes: Sequence[str], reference: Table | None) -> Table:
-    return read_classes(root, lambda: read_table(root, classes=classes, reference=reference))
+    return read_class_folders(root, lambda: read_table(root, classes=classes, reference=reference))
 
 
 def _identities(root: StrPath, settings: Settings, classes: Sequence[str], reference: Table | None) -> Table:
     # identities never seen are what it is for
-    return read_classes(root, lambda: read_table(root, every_class=True))
+    return read_class_folders(root, lambda: read_table(root, every_class=True))
 
 
 def _boxes(root: StrPath, settings: Settings, classes: Sequence[str], reference: Table | None) -> Table:

@@ -24,7 +24,7 @@ class Comparison:
 
 
 @dataclass(frozen=True)
-class Converted:
+class ConvertedModel:
     """The bytes of a file. opset: ONNX operator set. tolerance: of `verify`, absolute. notes: lines for people."""
 
     data: bytes

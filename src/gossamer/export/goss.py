@@ -8,14 +8,14 @@ from pathlib import Path
 
 from gossamer.errors import VerificationError
 from gossamer.export import onnx
-from gossamer.export.converted import Converted
+from gossamer.export.converted import ConvertedModel
 from gossamer.host.progress import Progress
 from gossamer.runtime.compilation import compile_model
 from gossamer.runtime.verification import VerificationResult
 from gossamer.runtime.verification import verify as verify_file
 
 
-def convert(folder: str | Path, which: str, licence: str, images_limit: int, progress: Progress) -> Converted:
+def convert(folder: str | Path, which: str, licence: str, images_limit: int, progress: Progress) -> ConvertedModel:
     """The compiled file of a run, in float32. Raises what `gossamer.export.onnx.convert` and `compile_model` raise."""
     converted = onnx.convert(folder, which, licence, images_limit, progress)
     with tempfile.TemporaryDirectory() as name:

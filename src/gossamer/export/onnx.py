@@ -21,9 +21,9 @@ import gossamer
 from gossamer.data.source import Source
 from gossamer.errors import GossamerError, ModelFileError, VerificationError
 from gossamer.export.convert import machine_path, to_onnx
-from gossamer.export.converted import Comparison, Converted
+from gossamer.export.converted import Comparison, ConvertedModel
 from gossamer.export.extras import with_answers
-from gossamer.export.samples import check_images, noise
+from gossamer.export.samples import build_check_images, noise
 from gossamer.host.progress import Progress
 from gossamer.images.preprocess import Placement, Preprocess
 from gossamer.modelfile.metadata import (
@@ -58,7 +58,7 @@ NOISE_TRIES = 8
 LOCAL_SETTINGS = ("data", "val", "out", "weights", "cache_dir")
 
 
-def convert(folder: str | Path, which: str, licence: str, images_limit: int, progress: Progress) -> Converted:
+def convert(folder: str | Path, which: str, licence: str, images_limit: int, progress: Progress) -> ConvertedModel:
     """The model file of a run: see `gossamer.export.formats`.
 
     Raises RunError, DataError, ModelFileError, MissingPackageError, InputError, VerificationError.
@@ -84,11 +84,11 @@ def convert(folder: str | Path, which: str, licence: str, images_limit: int, pro
         checks=tuple(
             CheckInput(one, outputs) for one, outputs in zip(pixels, flattened(expected, checked), strict=True)
         ),
-        images=check_images(source.preprocess),
+        images=build_check_images(source.preprocess),
         tolerance=tolerance,
     )
     data = model_file_bytes(with_answers(graph, heads, source.preprocess.size), metadata)
-    return Converted(data, parsed.onnx.opset, tolerance, comparison)
+    return ConvertedModel(data, parsed.onnx.opset, tolerance, comparison)
 
 
 def verify(data: bytes, path: str) -> tuple[tuple[VerificationResult, ...], tuple[str, ...]]:

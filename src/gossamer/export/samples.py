@@ -30,7 +30,7 @@ def noise(size: tuple[int, int], channels: int, block: int, seed: int) -> NDArra
     return blocks.repeat(block, axis=0).repeat(block, axis=1)[: size[0], : size[1]]
 
 
-def check_images(preprocess: Preprocess) -> tuple[CheckImage, ...]:
+def build_check_images(preprocess: Preprocess) -> tuple[CheckImage, ...]:
     """A large JPEG and a PNG of another shape than the input, with the pixels that they become on this machine."""
     height, width = preprocess.size
     large = (min(round(JPEG_FACTOR * height) + 3, JPEG_SIDE), min(round(JPEG_FACTOR * width) + 8, JPEG_SIDE))

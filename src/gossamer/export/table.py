@@ -2,7 +2,7 @@
 
 A format is a file of its own with two functions, and a row:
 
-    convert(folder, which, licence, images_limit, progress) -> Converted
+    convert(folder, which, licence, images_limit, progress) -> ConvertedModel
         the bytes of the file, compared with the trained model; which: the checkpoint, "best" or "last".
         Raises VerificationError where their outputs differ, and what reading the run raises.
     verify(data, path) -> (verifications, notes)

@@ -18,7 +18,7 @@ _HARMFUL = {code: f"\\x{code:02x}" for code in (*range(0x20), *range(0x7F, 0xA0)
 _HARMFUL |= {code: f"\\u{code:04x}" for code in (*range(0x202A, 0x202F), *range(0x2066, 0x206A), 0x2028, 0x2029)}
 
 
-def shown(text: str) -> str:
+def escaped(text: str) -> str:
     """`text` as it may be written to a terminal or a log: what would act on it is escaped, line ends and tabs are not."""
     return text.translate(_HARMFUL)
 
@@ -45,16 +45,16 @@ class PlainLines(Progress):
         self.every = every
 
     def say(self, line: str) -> None:
-        self.stream.write(shown(line) + "\n")
+        self.stream.write(escaped(line) + "\n")
         self.stream.flush()
 
     def track(self, items: Iterable[T], total: int | None = None, what: str = "") -> Iterator[T]:
-        started = shown = time.monotonic()
+        started = escaped = time.monotonic()
         for done, item in enumerate(items, 1):
             yield item
             now = time.monotonic()
-            if now - shown >= self.every:
-                shown = now
+            if now - escaped >= self.every:
+                escaped = now
                 of = f"/{total}" if total else ""
                 self.say(f"{what} {done}{of} ({done / (now - started):.1f}/s)")
 
@@ -68,7 +68,7 @@ class TerminalBar(Progress):
         self.console = Console(stderr=True, highlight=False)
 
     def say(self, line: str) -> None:
-        self.console.print(shown(line), markup=False)
+        self.console.print(escaped(line), markup=False)
 
     def track(self, items: Iterable[T], total: int | None = None, what: str = "") -> Iterator[T]:
         from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn

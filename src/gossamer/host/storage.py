@@ -101,7 +101,7 @@ def atomic_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
 
 
 def user_cache() -> Path:
-    """This user's folder for files that can be downloaded or made again."""
+    """This user's folder for files that can be downloaded or computed again."""
     if sys.platform == "win32":
         base = os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local"
     else:

@@ -46,10 +46,10 @@ PIXEL_LIMIT = 100_000_000
 """Pixels above which an image is not decoded, unless set otherwise."""
 
 SIDE_LIMIT = 1_000_000
-"""Pixels on one side; Pillow's memory for a row pointer or a filter tap a line stays in the megabytes."""
+"""Pixels on one side; Pillow's memory, one row pointer or filter tap per line, stays in the megabytes."""
 
 FILE_LIMIT = 1 << 30
-"""Bytes of a file; whole files are read, and an image within the pixel limit is smaller."""
+"""Bytes of a file; files are read completely, and an image within the pixel limit is smaller."""
 
 IMAGE_SUFFIXES = frozenset(
     {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm", ".pbm", ".pnm"}
@@ -154,7 +154,7 @@ def decode_stored(data: bytes, *, pixel_limit: int = PIXEL_LIMIT, name: str = ""
         return image
 
 
-def describe(source: StrPath | bytes, *, pixel_limit: int = PIXEL_LIMIT, name: str = "") -> Description:
+def describe_image(source: StrPath | bytes, *, pixel_limit: int = PIXEL_LIMIT, name: str = "") -> Description:
     """Format, mode and size from the header alone; the pixels may still be damaged. Raises ImageError."""
     data, name = _contents(source, name)
     with _pillow(name):
@@ -220,9 +220,9 @@ def decode_to(
             least = needed(image.size if turn >= 5 else (image.size[1], image.size[0]))
             reduced = image.draft(None, least if turn >= 5 else (least[1], least[0]))
         _load(image)
-        picture = _plain(image, channels, name)
-        picture.info = {}  # else decoding it again would turn it again
-        return picture, _filled(picture.size, reduced[1][2:], turn) if reduced else (0, 0, *picture.size)
+        decoded = _plain(image, channels, name)
+        decoded.info = {}  # else decoding it again would turn it again
+        return decoded, _filled(decoded.size, reduced[1][2:], turn) if reduced else (0, 0, *decoded.size)
 
 
 def _filled(size: tuple[int, int], part: tuple[float, float], turn: int) -> Box:
@@ -265,7 +265,7 @@ def _opened(data: bytes, name: str, pixel_limit: int) -> ImageFile.ImageFile:
     image = FORMATS[kind](file)
     image.format = kind
     # The scans start where the header ends. A download that was allotted its length and broke off ends in zeros, which
-    # decode to grey without an error; in whole scans the end-of-image marker cannot occur by chance (ITU-T T.81, B.1.1.5)
+    # decode to grey without an error; in complete scans the end-of-image marker cannot occur by chance (ITU-T T.81, B.1.1.5)
     if kind == "JPEG" and data.find(b"\xff\xd9", file.tell()) < 0:
         raise OSError("it ends early")
     check_pixels(*image.size, name, pixel_limit)
@@ -299,14 +299,14 @@ def _load(image: ImageFile.ImageFile) -> None:
     if image.format == "JPEG" and isinstance(image.fp, io.BytesIO):
         image.fp = _File(image.fp.getvalue())
     if isinstance(image.fp, _File):
-        image.fp.ends = not codec.startswith("ppm")  # text: read to the end, then found to be too little
+        image.fp.ends = not codec.startswith("ppm")  # text: read to the end, then it may be too little
     image.load()
 
 
 class _File(io.BytesIO):
     """The bytes of a file; once `ends` is set, reading on at their end is an error.
 
-    Pillow fills up what is missing if LOAD_TRUNCATED_IMAGES is set, for the whole process, by anybody.
+    Pillow fills up what is missing if LOAD_TRUNCATED_IMAGES is set anywhere in the process.
     """
 
     ends = False
@@ -444,7 +444,7 @@ _inside = threading.local()
 class _HereOnly:
     """Matches a warning's module if it comes from Pillow in a thread that is in `_pillow` now.
 
-    `warnings.catch_warnings` swaps state of the whole process and is not safe in threads. One filter that
+    `warnings.catch_warnings` swaps global state and is not safe in threads. One filter that
     asks which thread it is in is: warnings of the user's own Pillow calls stay as they were.
     """
 
@@ -463,7 +463,7 @@ TiffImagePlugin.logger.addFilter(lambda record: not getattr(_inside, "pillow", F
 def _pillow(name: str) -> Iterator[None]:
     """Any exception that Pillow raises becomes an ImageError, its warnings stay unheard."""
     filters: list[Any] = warnings.filters  # type: ignore[assignment]
-    if not filters or filters[0] is not _FILTER:  # somebody has added or reset some since
+    if not filters or filters[0] is not _FILTER:  # filters were added or reset since
         with contextlib.suppress(ValueError):
             filters.remove(_FILTER)
         filters.insert(0, _FILTER)

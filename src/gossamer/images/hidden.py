@@ -1,4 +1,4 @@
-"""Files and folders that an operating system or a network drive keeps beside pictures, which belong to no data set."""
+"""Files and folders that an operating system or a network drive keeps beside images, which belong to no dataset."""
 
 from __future__ import annotations
 

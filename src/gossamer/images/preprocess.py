@@ -28,7 +28,7 @@ from gossamer.images.decode import (
     StrPath,
     decode,
     decode_to,
-    describe,
+    describe_image,
     plain,
     printable,
     read_file,
@@ -47,7 +47,7 @@ __all__ = [
     "Preprocess",
     "Source",
     "decode",
-    "describe",
+    "describe_image",
     "printable",
     "read_file",
 ]
@@ -118,11 +118,11 @@ class Preprocess:
         """uint8 (H, W, C): the image decoded and brought to `size`. Raises ImageError."""
         if isinstance(source, (np.ndarray, Image.Image)):
             image = _from_array(source) if isinstance(source, np.ndarray) else source
-            picture = plain(image, self.channels, "the image given", self.pixel_limit)
-            filled: Box = (0, 0, picture.width, picture.height)
+            decoded = plain(image, self.channels, "the image given", self.pixel_limit)
+            filled: Box = (0, 0, decoded.width, decoded.height)
         else:
-            picture, filled = decode_to(source, self.channels, self._needed, self.pixel_limit, "")
-        return np.asarray(self._fit(picture, filled)).reshape(*self.size, self.channels)
+            decoded, filled = decode_to(source, self.channels, self._needed, self.pixel_limit, "")
+        return np.asarray(self._fit(decoded, filled)).reshape(*self.size, self.channels)
 
     def read(self, source: Source) -> tuple[NDArray[np.uint8], Placement]:
         """`pixels`, and where the image is in them. Raises ImageError."""
@@ -132,7 +132,7 @@ class Preprocess:
         elif isinstance(source, Image.Image):
             width, height = plain(source, self.channels, "the image given", self.pixel_limit).size
         else:
-            header = describe(source, pixel_limit=self.pixel_limit)
+            header = describe_image(source, pixel_limit=self.pixel_limit)
             height, width = header.height, header.width
         return pixels, self.place(height, width)
 
@@ -180,14 +180,14 @@ class Preprocess:
         """From `to_json`'s dictionary, which may come from a hostile file: every field, no other. Raises SettingsError."""
         names = [field.name for field in fields(cls)]
         if not isinstance(values, dict) or sorted(map(str, values)) != sorted(names):
-            names_given = sorted(map(str, values)) if isinstance(values, dict) else type(values).__name__
+            names_read = sorted(map(str, values)) if isinstance(values, dict) else type(values).__name__
             raise SettingsError(
-                f"preprocessing: fields {printable(str(names_given))[:300]}", f"exactly {names}", "fix it"
+                f"preprocessing: fields {printable(str(names_read))[:300]}", f"exactly {names}", "fix it"
             )
         return cls(**values)
 
     def _covering(self, height: float, width: float) -> Size:
-        """(height, width) of the whole image when it is scaled for `size`, before cropping or padding."""
+        """(height, width) of the full image when it is scaled for `size`, before cropping or padding."""
         if self.resize == "squash":
             return self.size
         if self.resize == "pad":
@@ -203,28 +203,28 @@ class Preprocess:
         height, width = self._covering(*size)
         return REDUCE * height, REDUCE * width
 
-    def _fit(self, picture: Image.Image, filled: Box) -> Image.Image:
+    def _fit(self, image: Image.Image, filled: Box) -> Image.Image:
         """The part of the image in the box `filled`, brought to `size`."""
         left, top, right, bottom = filled
         down, across = self._covering(bottom - top, right - left)
         y, x = (round((side - scaled) / 2) for side, scaled in zip(self.size, (down, across)))
         if self.resize == "pad":
             colour = tuple(min(255, max(0, round(255 * value))) for value in self.mean)
-            page = Image.new(picture.mode, self.size[::-1], colour if self.channels == 3 else colour[0])
-            page.paste(self._scaled(picture, (down, across), filled), (x, y))
+            page = Image.new(image.mode, self.size[::-1], colour if self.channels == 3 else colour[0])
+            page.paste(self._scaled(image, (down, across), filled), (x, y))
             return page
         # The crop is done while scaling: same pixels, and an image of 1 x 20000 never becomes 256 x 5120000
         per_x, per_y = (right - left) / across, (bottom - top) / down
         box = (left - x * per_x, top - y * per_y, left + (self.size[1] - x) * per_x, top + (self.size[0] - y) * per_y)
-        return self._scaled(picture, self.size, (box[0], box[1], min(box[2], right), min(box[3], bottom)))
+        return self._scaled(image, self.size, (box[0], box[1], min(box[2], right), min(box[3], bottom)))
 
-    def _scaled(self, picture: Image.Image, size: Size, box: Box) -> Image.Image:
+    def _scaled(self, image: Image.Image, size: Size, box: Box) -> Image.Image:
         """`box` of the image at `size`, antialiased."""
         method = RESAMPLING[self.interpolation]
         if size[1] * (box[3] - box[1]) > PIXEL_LIMIT:  # Pillow goes across first: here that would fill the memory
-            picture = picture.resize((picture.width, size[0]), method, (0, box[1], picture.width, box[3]))
+            image = image.resize((image.width, size[0]), method, (0, box[1], image.width, box[3]))
             box = (box[0], 0, box[2], size[0])
-        return picture.resize(size[::-1], method, box)
+        return image.resize(size[::-1], method, box)
 
 
 def _rules(p: Preprocess) -> Iterator[tuple[str, str, bool]]:

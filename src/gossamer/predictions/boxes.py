@@ -45,9 +45,9 @@ class Decoding:
     def __post_init__(self) -> None:
         rules = (
             ("score", "softmax or sigmoid", isinstance(self.score, str) and self.score in SCORES),
-            ("threshold", "0 to 1", _share(self.threshold)),
+            ("threshold", "0 to 1", _is_fraction(self.threshold)),
             ("candidates", "1 to 100000", type(self.candidates) is int and 1 <= self.candidates <= 100_000),
-            ("iou", "0 to 1", _share(self.iou)),
+            ("iou", "0 to 1", _is_fraction(self.iou)),
             ("limit", "1 to 100000", type(self.limit) is int and 1 <= self.limit <= 100_000),
         )
         for name, allowed, good in rules:
@@ -146,14 +146,14 @@ def detections(deltas: Floats, logits: Floats, spec: AnchorSpec, decoding: Decod
     return ScoredBoxes(boxes[kept], labels[kept].astype(np.int64), likely[kept])
 
 
-def on_picture(boxes: Floats, place: Placement) -> Floats:
+def to_image(boxes: Floats, place: Placement) -> Floats:
     """Boxes (m, 4) in pixels of the image, clipped to it, from input pixels; `place`: where it is in the input."""
     moved = (boxes - _shift(place)) / _scale(place)
     return np.asarray(np.clip(moved, 0, [place.width, place.height] * 2), np.float32)
 
 
-def on_input(boxes: Floats, place: Placement) -> Floats:
-    """The inverse of `on_picture`, but for the clipping."""
+def to_input(boxes: Floats, place: Placement) -> Floats:
+    """The inverse of `to_image`, but for the clipping."""
     return np.asarray(boxes * _scale(place) + _shift(place), np.float32)
 
 
@@ -188,5 +188,5 @@ def _survivors(boxes: Floats, iou: float) -> NDArray[np.bool_]:
         stay = again
 
 
-def _share(value: Any) -> bool:
+def _is_fraction(value: Any) -> bool:
     return type(value) in (int, float) and 0 <= value <= 1

@@ -51,7 +51,7 @@ class Match(NamedTuple):
 class Gallery:
     """Embeddings (n, D) float32 of length 1, with a name and a label (the identity, or "") each.
 
-    model: the SHA-256 of the model file that made them, in hexadecimal digits. path: the file they came from.
+    model: the SHA-256 of the model file that computed them, in hexadecimal digits. path: the file they came from.
     """
 
     embeddings: NDArray[np.float32]
@@ -76,7 +76,7 @@ class Gallery:
         return len(self.names)
 
     def check_model(self, sha256: str) -> None:
-        """Raises DataError unless the model file with this SHA-256 made the gallery."""
+        """Raises DataError unless the gallery is of the model file with this SHA-256."""
         if sha256 != self.model:
             raise DataError(
                 f"{self.path}: made by another model file (SHA-256 {self.model[:12]}..., given {sha256[:12]}...)",

@@ -2,7 +2,7 @@
 
 Up-sampling is bilinear with half-pixel centres, as torch's `interpolate(align_corners=False)` and ONNX's
 `half_pixel`, straight from the head's resolution to the image's. It is done along one axis after the other, a few
-rows at a time, so that no array of all classes at full size is made.
+rows at a time, so that there is no array of all classes at full size.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ def upsample(logits: Logits, size: Size, input_size: Size, placement: Placement 
 def _planes(
     logits: Logits, size: Size, input_size: Size, placement: Placement | None
 ) -> Iterator[tuple[slice, Iterator[NDArray[np.float32]]]]:
-    """A few rows at a time: which, and for each class its plane of them, (rows, W), made on demand."""
+    """A few rows at a time: which, and for each class its plane of them, (rows, W), computed on demand."""
     height, width = size
     place = placement or Placement(height, width, input_size[0] / height, input_size[1] / width)
     above, below, down = _neighbours(height, logits.shape[1], input_size[0], place.scale_y, place.shift_y)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from gossamer.errors import SettingsError
 from gossamer.images.preprocess import Placement
-from gossamer.predictions import pictures
+from gossamer.predictions import spatial
 from gossamer.predictions.classes import NOT_FINITE, labels, numbers, rank
 from gossamer.predictions.head import OutputHead, Raw
 from gossamer.predictions.limits import OWN, DecodingLimits
@@ -111,13 +111,13 @@ def _regress(
 def _detect(
     head: OutputHead, raw: Outputs, place: Placement, source: str, top: int, limits: DecodingLimits
 ) -> Prediction:
-    return pictures.detected(head, raw, place, source, limits)
+    return spatial.detected(head, raw, place, source, limits)
 
 
 def _segment(
     head: OutputHead, raw: Outputs, place: Placement, source: str, top: int, limits: DecodingLimits
 ) -> Prediction:
-    return pictures.segmented(head, raw, place, source)
+    return spatial.segmented(head, raw, place, source)
 
 
 def _embed(
@@ -153,9 +153,9 @@ def check_options(head: OutputHead) -> None:
             if not isinstance(values, list) or len(values) != len(head.classes) or not _are_numbers(values):
                 raise SettingsError(f"{name} of a regression", f"{len(head.classes)} numbers", "fix it")
     elif head.kind == "detect":
-        pictures.check_detect(head)
+        spatial.check_detect(head)
     elif head.kind == "segment":
-        pictures.check_segment(head)
+        spatial.check_segment(head)
     elif head.options != {"hierarchy": True} or head.kind != "classify":
         _exactly(head, set())
 

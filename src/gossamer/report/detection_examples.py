@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from gossamer.data.boxes.annotation import BoxTarget
 from gossamer.data.source import Source
 from gossamer.images.preprocess import Preprocess
-from gossamer.predictions.boxes import ScoredBoxes, on_input, pairwise_intersection, pairwise_iou
+from gossamer.predictions.boxes import ScoredBoxes, pairwise_intersection, pairwise_iou, to_input
 from gossamer.report.photos import Photo, ends, photo
 from gossamer.tasks.detection.average_precision import VOC_OVERLAP
 from gossamer.tasks.detection.scores import CONFIDENCE, DetectionScores
@@ -109,7 +109,7 @@ def sides(training: Source, preprocess: Preprocess) -> NDArray[np.float64]:
     lengths = [np.zeros(0)]
     for index in range(len(training)):
         boxes: BoxTarget = training.target(index)
-        corners = on_input(boxes.corners[~boxes.crowd], preprocess.place(*boxes.size))
+        corners = to_input(boxes.corners[~boxes.crowd], preprocess.place(*boxes.size))
         lengths.append(np.sqrt(np.prod(np.maximum(corners[:, 2:] - corners[:, :2], 0), axis=1, dtype=np.float64)))
     return np.concatenate(lengths)
 

@@ -224,11 +224,11 @@ def difference(pairs: Iterable[tuple[NDArray[np.float32], NDArray[np.float32]]],
                 "outputs of one shape in both",
                 "the runtime may read an attribute of the file otherwise; export the file again with explicit padding",
             )
-        # NaN and infinity agree with themselves; against a number they are apart without bound
-        apart = ~((actual == expected) | (np.isnan(actual) & np.isnan(expected)))
+        # NaN and infinity agree with themselves; against a number their difference is infinite
+        differing = ~((actual == expected) | (np.isnan(actual) & np.isnan(expected)))
         errors = np.zeros(expected.shape)
-        errors[apart] = np.nan_to_num(
-            np.abs(actual[apart].astype(np.float64) - expected[apart]), nan=np.inf, posinf=np.inf
+        errors[differing] = np.nan_to_num(
+            np.abs(actual[differing].astype(np.float64) - expected[differing]), nan=np.inf, posinf=np.inf
         )
         finite = np.abs(expected[np.isfinite(expected)])
         largest, scale = max(largest, float(errors.max())), max(scale, float(finite.max(initial=0)))

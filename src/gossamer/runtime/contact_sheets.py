@@ -68,7 +68,7 @@ def _label(match: Match) -> str:
 
 
 def _tile(path: Path | None, *lines: str) -> Image.Image:
-    """A picture with lines of text below; an empty frame where there is none to be read."""
+    """An image with lines of text below; an empty frame where there is none to be read."""
     tile = Image.new("RGB", (TILE, TILE + LINE * len(lines)), "white")
     draw = ImageDraw.Draw(tile)
     picture = _picture(path) if path else None
@@ -83,7 +83,7 @@ def _tile(path: Path | None, *lines: str) -> Image.Image:
 
 
 def _picture(path: Path) -> Image.Image | None:
-    """The picture within a tile's sides, or None where it cannot be read."""
+    """The image within a tile's sides, or None where it cannot be read."""
     try:
         return ImageOps.contain(decode(path).convert("RGB"), (TILE, TILE))
     except ImageError:

@@ -38,7 +38,7 @@ def drawing_places(paths: Iterable[str | Path], folder: Path) -> dict[str, Path]
 
 
 def encoded(picture: Image.Image, place: Path) -> bytes:
-    """The picture in the format that the name of `place` asks for."""
+    """The image in the format that the name of `place` asks for."""
     file = io.BytesIO()
     picture.save(file, FORMATS[place.suffix.lower()], quality=QUALITY)
     return file.getvalue()

@@ -26,7 +26,7 @@ REFERENCE = "reference"  # the runtime that is the oracle of the others
 
 
 class Model:
-    """A model file, ready to run. `load` makes one.
+    """A model file, ready to run. `load` returns one.
 
     path: the file. metadata: None for a plain ONNX file. runtime_name, runtime_version: what
     runs it. why: one line saying why that runtime. input_shape: (N, C, H, W) with None or a name where it is free.

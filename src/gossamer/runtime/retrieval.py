@@ -143,7 +143,7 @@ def search_files(
 ) -> Iterator[SearchResult]:
     """The `top` most similar images of the gallery for each image of files and folders, in their order.
 
-    Raises DataError where another model file made the gallery, and what `embed_files` and `Gallery.search` raise.
+    Raises DataError where the gallery is of another model file, and what `embed_files` and `Gallery.search` raise.
     """
     gallery.check_model(model.sha256)
     check_top(top, batch)
@@ -160,7 +160,7 @@ def search_files(
 
 
 def model_beside(gallery: Gallery) -> str:
-    """The path of the model file that made the gallery, where it is beside the gallery's file. Raises DataError."""
+    """The path of the gallery's model file, where it is beside the gallery's file. Raises DataError."""
     folder = Path(gallery.path).parent
     for path in sorted(folder.glob("*.onnx")):
         if path.is_file() and hashlib.sha256(path.read_bytes()).hexdigest() == gallery.model:

@@ -27,12 +27,12 @@ class Classify(Task):
     weights: Tensor | None = None
 
     def prepare(self, data: Data) -> None:
-        """Weigh the classes by their counts, where that is asked for."""
+        """Weigh the classes by their counts, where the settings say so."""
         counts = np.bincount(data.train.labels, minlength=len(self.classes)).tolist()
         self.weights = losses.class_weights(self.settings.class_weights, counts)
 
     def build(self) -> nn.Module:
-        """The network with a classifier of one output a class. Raises UnknownNameError, SettingsError."""
+        """The network with a classifier of one output per class. Raises UnknownNameError, SettingsError."""
         return network(self.settings, len(self.classes))
 
     def heads(self) -> tuple[OutputHead, ...]:

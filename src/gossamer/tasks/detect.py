@@ -37,14 +37,14 @@ class Detect(Task):
 
     @classmethod
     def resolve(cls, settings: Settings, data: Data) -> Settings:
-        """Anchors fitted to the training boxes, where none are given. Raises SettingsError."""
+        """Anchors fitted to the training boxes, where none are set. Raises SettingsError."""
         if settings.anchors == "ssd" or settings.anchor_sizes:
             return settings
         annotations = (data.train.target(index) for index in range(len(data.train)))
         return settings.replace(anchor_sizes=anchor_sizes_of(annotations, sized(settings), settings.seed))
 
     def build(self) -> nn.Module:
-        """The detector. Raises UnknownNameError, SettingsError, InputError for a picture too small."""
+        """The detector. Raises UnknownNameError, SettingsError, InputError for an image too small."""
         settings = self.settings
         detector = build_detector(
             settings.net,

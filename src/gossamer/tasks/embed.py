@@ -31,7 +31,7 @@ class Embed(Task):
 
     @classmethod
     def resolve(cls, settings: Settings, data: Data) -> Settings:
-        """The settings as they are. Raises SettingsError for a batch that is not of whole identities."""
+        """The settings as they are. Raises SettingsError for a batch that is no multiple of `per_identity`."""
         _identities(settings)
         return settings
 
@@ -76,7 +76,7 @@ def identity_order(labels: NDArray[np.int64], settings: Settings, epoch: int) ->
 
 
 def _identities(settings: Settings) -> int:
-    """How many identities a batch holds. Raises SettingsError where it is not of whole ones, or of one."""
+    """How many identities a batch holds. Raises SettingsError where that is one, or no integer."""
     step_images, each = settings.batch // settings.accumulate, settings.per_identity
     if step_images % each or step_images // each < 2:
         raise SettingsError(

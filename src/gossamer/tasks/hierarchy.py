@@ -26,7 +26,7 @@ class ClassTree:
 
     def __post_init__(self) -> None:
         if not self.paths or not all(self.paths):
-            raise DataError("a class tree with an empty path, or none", "one or more names a leaf", "fix the tree")
+            raise DataError("a class tree with an empty path, or none", "one or more names per leaf", "fix the tree")
         leaves = set(self.paths)
         if len(leaves) < len(self.paths):
             twice = next(path for path in self.paths if self.paths.count(path) > 1)

@@ -1,6 +1,6 @@
 """Losses, one value a sample, so that weights, mixing and several processes stay exact.
 
-A mean over samples is left to the caller: the mean of equal slices is the mean of the whole. In the losses for heads
+A mean over samples is left to the caller: the mean over equal slices is the mean over all. In the losses for heads
 that stand beside others, a target that an image lacks is NaN, or -1 where targets are class numbers: it adds 0 to the
 value and 0 to every gradient, whatever the network outputs there.
 """
@@ -56,7 +56,7 @@ def focal(logits: Tensor, targets: Tensor, gamma: float, smoothing: float = 0.0,
     """
     plain = cross_entropy(logits, targets, smoothing, over)
     log_p = F.log_softmax(logits.float(), 1).gather(1, targets[:, None]).squeeze(1)
-    # 1 - p from log p without cancellation; the floor keeps gamma < 1 differentiable at p = 1
+    # 1 - p from log p without cancellation; the lower bound keeps gamma < 1 differentiable at p = 1
     return (-torch.expm1(log_p)).clamp_min(1e-12).pow(gamma) * plain
 
 
@@ -94,7 +94,7 @@ def multi_label(
     if margin:
         wrong = (wrong - margin).clamp_min(0)
         false = torch.log1p(-wrong)
-    # the floor keeps gamma < 1 differentiable at 0
+    # the lower bound keeps gamma < 1 differentiable at 0
     if gamma_pos:
         true = torch.sigmoid(-x).clamp_min(1e-12).pow(gamma_pos) * true
     if gamma_neg:

@@ -37,11 +37,11 @@ class Segment(Task):
 
     @classmethod
     def resolve(cls, settings: Settings, data: Data) -> Settings:
-        """The output stride, where none is given."""
+        """The output stride, where it is not set."""
         return settings.replace(output_stride=settings.output_stride or OUTPUT_STRIDE)
 
     def prepare(self, data: Data) -> None:
-        """Weigh the classes by their pixels, where that is asked for."""
+        """Weigh the classes by their pixels, where the settings say so."""
         if self.settings.class_weights != "none":
             self.weights = class_weights(self.settings.class_weights, pixel_counts(data.train))
 

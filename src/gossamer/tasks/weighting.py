@@ -64,7 +64,7 @@ class GradNorm(nn.Module):
     weights, initial: (T,) buffers, saved with the network; initial is NaN where L(0) is not known yet.
     """
 
-    LEAST = 1e-3  # a weight; the paper has no such floor, but below 0 a head would learn to be wrong
+    LEAST = 1e-3  # a weight; the paper has no such bound, but below 0 a head would learn to be wrong
     weights: Tensor
     initial: Tensor
 
@@ -80,7 +80,7 @@ class GradNorm(nn.Module):
     def update(self, losses: Losses, shared: Iterable[Tensor], known: Losses | None = None) -> None:
         """One step of the weights. shared: the parameters where gradients are compared, such as the last shared layer.
 
-        The graph of `losses` is kept for the backward pass. A head whose label the whole batch lacks keeps its weight,
+        The graph of `losses` is kept for the backward pass. A head that has no label in a batch keeps its weight,
         but for the common scale.
         """
         means = [_mean(losses[name], known.get(name) if known else None) for name in self.names]

@@ -21,7 +21,7 @@ from gossamer.data.folder import printable_path
 from gossamer.data.source import shown
 from gossamer.errors import DataError, ImageError, UnknownNameError
 from gossamer.host.storage import atomic_folder
-from gossamer.images.preprocess import IMAGE_SUFFIXES, describe, read_file
+from gossamer.images.preprocess import IMAGE_SUFFIXES, describe_image, read_file
 
 StrPath = str | os.PathLike[str]
 Writer = Callable[[Draft, list[str]], Iterator[tuple[str, str]]]
@@ -34,7 +34,7 @@ WRITERS: dict[str, tuple[Writer, Callable[[Draft], list[str]]]] = {
 
 
 @dataclass(frozen=True)
-class Converted:
+class BoxConversion:
     """What a conversion wrote to `folder`.
 
     lost: what the format has no place for, a line each; it stands in the sidecar, and reading or converting the folder
@@ -59,7 +59,7 @@ class Converted:
         return {**asdict(self), "folder": str(self.folder)}
 
 
-def convert(root: StrPath, out: StrPath, to: str) -> Converted:
+def convert(root: StrPath, out: StrPath, to: str) -> BoxConversion:
     """Write the boxes at `root`, with their images, to the new folder `out` as "voc", "coco" or "yolo".
 
     Boxes are copied as they stand: what is clipped or dropped in training is so from either folder. Only boxes whose
@@ -81,7 +81,7 @@ def convert(root: StrPath, out: StrPath, to: str) -> Converted:
     if to == "yolo" and all(record.split != "val" for record in draft.records):
         notes.append(f"{YAML[0]}: no images are held out for validation, so val names those of train")
     boxes = sum(len(record.boxes) for record in draft.records)
-    return Converted(target, draft.kind, to, len(paths), boxes, tuple(lost), tuple(notes))
+    return BoxConversion(target, draft.kind, to, len(paths), boxes, tuple(lost), tuple(notes))
 
 
 def _check_target(source: Path, target: Path) -> None:
@@ -189,6 +189,6 @@ def _plain(record: ImageRecord, root: Path) -> PurePosixPath:
     if path.suffix.lower() in IMAGE_SUFFIXES:
         return path
     try:
-        return path.with_name(f"{path.name}.{describe(root / record.path).format.lower()}")
+        return path.with_name(f"{path.name}.{describe_image(root / record.path).format.lower()}")
     except ImageError:
         return path  # not read, so not copied either

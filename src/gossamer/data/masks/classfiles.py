@@ -48,7 +48,7 @@ CITYSCAPES_NAMES = (
 """Cityscapes' classes of evaluation in the order of their train ids (cityscapesscripts/helpers/labels.py)."""
 
 
-def read_classes(root: Path) -> list[Entry] | None:
+def read_class_entries(root: Path) -> list[Entry] | None:
     """The entries of the classes file of a folder, or of the folders of its splits; None where there is none.
 
     Raises DataError: a file that cannot be read, or two files of gossamer's.

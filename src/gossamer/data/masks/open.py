@@ -15,14 +15,14 @@ import numpy as np
 from gossamer.data.boxes.table import KINDS
 from gossamer.data.folder import printable_path
 from gossamer.data.masks.classes import LabelMap, label_map_of, numbered
-from gossamer.data.masks.classfiles import own_names, read_classes
+from gossamer.data.masks.classfiles import own_names, read_class_entries
 from gossamer.data.masks.layout import ALLOWED, MaskPair, find_pairs
 from gossamer.data.masks.polygons import DrawnMasks, classes_of, draft_of_polygons
 from gossamer.data.open import open_data
 from gossamer.data.source import Data, Files, Source, shown
 from gossamer.data.table import StrPath, Table, TargetTable
 from gossamer.errors import DataError, ImageError
-from gossamer.images.decode import PIXEL_LIMIT, decode_stored, describe, read_file
+from gossamer.images.decode import PIXEL_LIMIT, decode_stored, describe_image, read_file
 from gossamer.predictions.masks import IGNORED, Mask
 
 LOSSY = ("JPEG", "WEBP")
@@ -44,7 +44,9 @@ class Masks:
         if image.format in LOSSY:
             raise ImageError(f"{name}: is a {image.format} file, which changes values", "PNG masks", "save it as PNG")
         mask = self.label_map.mask(image, name)
-        shown_size = describe(self.store.read(row), pixel_limit=PIXEL_LIMIT, name=printable_path(self.store.paths[row]))
+        shown_size = describe_image(
+            self.store.read(row), pixel_limit=PIXEL_LIMIT, name=printable_path(self.store.paths[row])
+        )
         if mask.shape != (shown_size.height, shown_size.width):
             raise ImageError(
                 f"{name}: has {mask.shape[1]} x {mask.shape[0]} pixels, its image {shown_size.width} x {shown_size.height}",
@@ -210,7 +212,7 @@ def _label_map(
     label_map: LabelMap | None,
 ) -> LabelMap:
     """What the masks' values mean: by the classes file beside them, by `label_map`, or by their number. Raises DataError."""
-    entries = read_classes(masks.root) or own_names(masks.root, masks.paths[training[0]])
+    entries = read_class_entries(masks.root) or own_names(masks.root, masks.paths[training[0]])
     if entries is None and label_map is not None:
         return label_map
     if entries is None:

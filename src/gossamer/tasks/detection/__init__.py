@@ -1,1 +1,1 @@
-"""Detection: boxes with classes, from one pass over the picture."""
+"""Detection: boxes with classes, from one pass over the image."""

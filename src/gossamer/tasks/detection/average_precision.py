@@ -29,7 +29,7 @@ VOC_OVERLAP = 0.5
 class Matches:
     """The D detections of one class in all images, in falling order of score.
 
-    rank: (D,) among those of its image. hit, ignored: (areas, T, D), whether it found an object, and whether it counts.
+    rank: (D,) among those of its image. hit, ignored: (areas, T, D), whether it matches an object, and whether it counts.
     objects: (areas,), how many there are to find.
     """
 

@@ -30,13 +30,13 @@ class BoxHead(nn.Module):
     """Maps -> {"deltas": (N, A, 4), "logits": (N, A, K + 1)}, or (N, A, K) logits where score is "sigmoid".
 
     Anchors come in the order of `spec`: level, row, column, shape. channels, sizes: of the backbone's maps, finest
-    first, sizes (height, width), of a picture of `size`. Behind them come EXTRAS, each half as large as the one before,
+    first, sizes (height, width), of an image of `size`. Behind them come EXTRAS, each half as large as the one before,
     as long as that is larger than 1x1. lite: separable prediction and extra layers in place of 3x3 convolutions.
     pyramid: lets each map know of the coarser ones. shapes: (width, height) of anchors in pixels, such as those of
-    `fit.shapes_of`, in place of SSD's; levels without any are left out. Raises UnknownNameError, InputError where the picture is too small.
+    `fit.shapes_of`, in place of SSD's; levels without any are left out. Raises UnknownNameError, InputError where the image is too small.
     Source: SSD (1512.02325), section 2.1; SSDLite: MobileNetV2 (1801.04381), section 6.2. With MobileNetV2, 320x320 and
     80 classes, everything behind the backbone has 14.8 M parameters and 1.26 G MACs, or lite 2.11 M and 0.178 G. Table 5
-    there has 14.8 M and 1.25 G, and 2.1 M and 0.35 G, which must be twice the MACs: table 6 has 0.8 G for the whole, of
+    there has 14.8 M and 1.25 G, and 2.1 M and 0.35 G, which must be twice the MACs: table 6 has 0.8 G in all, of
     which the backbone takes 0.61.
     """
 
@@ -106,8 +106,8 @@ class BoxHead(nn.Module):
 class Detector(BoxHead):
     """A backbone and a `BoxHead`: (N, C, H, W) -> its outputs.
 
-    maps: module that gives the backbone's maps, finest first, of a picture of `size` (height, width). options: of
-    `BoxHead`. Raises UnknownNameError, InputError where the picture is too small.
+    maps: module that gives the backbone's maps, finest first, of an image of `size` (height, width). options: of
+    `BoxHead`. Raises UnknownNameError, InputError where the image is too small.
     """
 
     def __init__(self, maps: nn.Module, num_classes: int, size: Size, *, in_chans: int = 3, **options: Any) -> None:
@@ -120,7 +120,7 @@ class Detector(BoxHead):
 
 
 def map_shapes(maps: nn.Module, size: Size, in_chans: int = 3) -> tuple[list[int], list[Size]]:
-    """Channels and (height, width) of the maps that a module gives of a picture of `size`."""
+    """Channels and (height, width) of the maps that a module gives of an image of `size`."""
     graph = trace(maps, (1, in_chans, *size))
     shapes = [graph.values[index].shape for index in graph.outputs]
     return [shape[1] for shape in shapes], [(shape[2], shape[3]) for shape in shapes]

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from gossamer.errors import UnknownNameError
 from gossamer.predictions.anchors import AnchorSpec, anchors
-from gossamer.tasks.detection.match import IGNORED, Targets, box_areas, decode_deltas, encode, match
+from gossamer.tasks.detection.match import IGNORED, BatchTargets, decode_deltas, encode, match, tensor_box_areas
 
 BOX_LOSSES, CLASS_LOSSES = ("smooth_l1", "giou"), ("softmax", "focal")
 NEGATIVES = 3  # hardest anchors without an object for each with one: SSD (1512.02325), section 2.2
@@ -34,14 +34,14 @@ class DetectionLoss:
         alpha: float = 0.25,
         gamma: float = 2.0,
     ) -> None:
-        for kind, given, allowed in (("box loss", boxes, BOX_LOSSES), ("class loss", classes, CLASS_LOSSES)):
-            if given not in allowed:
-                raise UnknownNameError(kind, given, allowed)
+        for kind, name, allowed in (("box loss", boxes, BOX_LOSSES), ("class loss", classes, CLASS_LOSSES)):
+            if name not in allowed:
+                raise UnknownNameError(kind, name, allowed)
         self.boxes, self.classes, self.alpha, self.gamma = boxes, classes, alpha, gamma
         self.variances = spec.variances
         self.anchors = torch.from_numpy(anchors(spec).copy())
 
-    def __call__(self, outputs: dict[str, Tensor], targets: Targets) -> Tensor:
+    def __call__(self, outputs: dict[str, Tensor], targets: BatchTargets) -> Tensor:
         """{"deltas": (N, A, 4), "logits": (N, A, K + 1 or K)}, targets -> (N,) float32."""
         deltas, logits = outputs["deltas"].float(), outputs["logits"].float()
         self.anchors = self.anchors.to(deltas.device)
@@ -52,10 +52,10 @@ class DetectionLoss:
         else:
             values = anchor_focal(logits, labels, owners, self.alpha, self.gamma)
         values = values + self._box_loss(deltas, targets, owners)
-        # each image's share of the batch's sum, so that their mean is that sum over the number of positives
+        # each image's part of the batch's sum, so that their mean is that sum over the number of positives
         return values * len(values) / (owners >= 0).sum().clamp_min(1)
 
-    def _box_loss(self, deltas: Tensor, targets: Targets, owners: Tensor) -> Tensor:
+    def _box_loss(self, deltas: Tensor, targets: BatchTargets, owners: Tensor) -> Tensor:
         """Sum over the matched anchors of each image: (N,)."""
         wanted = targets.boxes.gather(1, owners.clamp_min(0)[..., None].expand(-1, -1, 4))
         if self.boxes == "smooth_l1":
@@ -93,5 +93,5 @@ def generalised_iou(first: Tensor, second: Tensor) -> Tensor:
     inner = torch.minimum(first[..., 2:], second[..., 2:]) - torch.maximum(first[..., :2], second[..., :2])
     outer = torch.maximum(first[..., 2:], second[..., 2:]) - torch.minimum(first[..., :2], second[..., :2])
     shared, hull = inner.clamp_min(0).prod(-1), outer.prod(-1).clamp_min(1e-9)
-    union = (box_areas(first) + box_areas(second) - shared).clamp_min(1e-9)
+    union = (tensor_box_areas(first) + tensor_box_areas(second) - shared).clamp_min(1e-9)
     return shared / union - (hull - union) / hull

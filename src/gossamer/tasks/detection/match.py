@@ -17,7 +17,7 @@ OVERLAP = 0.5  # SSD (1512.02325), section 2.2
 
 
 class Target(NamedTuple):
-    """The objects of a picture: boxes (n, 4) float32 x0, y0, x1, y1 in input pixels; labels (n,) int64, 0..K-1.
+    """The objects of an image: boxes (n, 4) float32 x0, y0, x1, y1 in input pixels; labels (n,) int64, 0..K-1.
 
     A box of label IGNORED is a region in which nothing is held against the detector.
     """
@@ -26,14 +26,14 @@ class Target(NamedTuple):
     labels: NDArray[np.int64]
 
 
-class Targets(NamedTuple):
+class BatchTargets(NamedTuple):
     """Those of a batch: boxes (N, M, 4) float32, labels (N, M) int64; rows of label PADDING fill up."""
 
     boxes: Tensor
     labels: Tensor
 
 
-def collate(targets: Sequence[Target]) -> Targets:
+def collate(targets: Sequence[Target]) -> BatchTargets:
     """The targets of a batch, filled up to the longest, at least one row."""
     most = max([1, *(len(each.labels) for each in targets)])
     boxes = torch.zeros(len(targets), most, 4)
@@ -42,7 +42,7 @@ def collate(targets: Sequence[Target]) -> Targets:
         count = len(each.labels)
         boxes[row, :count] = torch.from_numpy(each.boxes.astype(np.float32))
         labels[row, :count] = torch.from_numpy(each.labels.astype(np.int64))
-    return Targets(boxes, labels)
+    return BatchTargets(boxes, labels)
 
 
 def corners(anchors: Tensor) -> Tensor:
@@ -51,7 +51,7 @@ def corners(anchors: Tensor) -> Tensor:
     return torch.cat([centre - half, centre + half], -1)
 
 
-def box_areas(boxes: Tensor) -> Tensor:
+def tensor_box_areas(boxes: Tensor) -> Tensor:
     """(..., 4) -> (...)."""
     return (boxes[..., 2:] - boxes[..., :2]).clamp_min(0).prod(-1)
 
@@ -72,7 +72,7 @@ def overlaps(boxes: Tensor, anchors: Tensor) -> Tensor:
 
 
 def _over_union(shared: Tensor, boxes: Tensor, anchors: Tensor) -> Tensor:
-    union = (box_areas(boxes)[:, :, None] + box_areas(anchors)).sub_(shared)
+    union = (tensor_box_areas(boxes)[:, :, None] + tensor_box_areas(anchors)).sub_(shared)
     return shared / union.clamp_min_(1e-9)
 
 
@@ -92,7 +92,7 @@ def decode_deltas(deltas: Tensor, anchors: Tensor, variances: tuple[float, float
 
 
 @torch.no_grad()
-def match(targets: Targets, anchors: Tensor, overlap: float = OVERLAP) -> Tensor:
+def match(targets: BatchTargets, anchors: Tensor, overlap: float = OVERLAP) -> Tensor:
     """The object of each anchor (A, 4) cx, cy, w, h: (N, A) int64, its row in `targets`, BACKGROUND or IGNORED.
 
     First every object gets the anchor that it overlaps most and that no other overlaps more (so that each has one
@@ -105,7 +105,7 @@ def match(targets: Targets, anchors: Tensor, overlap: float = OVERLAP) -> Tensor
     iou = _over_union(shared, targets.boxes, placed).masked_fill_((targets.labels < 0)[:, :, None], 0)
     best, index = iou.max(1)
     index = torch.where(best > overlap, index, BACKGROUND)
-    crowd = (targets.labels == IGNORED)[:, :, None] & (shared >= 0.5 * box_areas(placed))
+    crowd = (targets.labels == IGNORED)[:, :, None] & (shared >= 0.5 * tensor_box_areas(placed))
     index = torch.where((index < 0) & crowd.any(1), IGNORED, index)
     owner = _own_anchor(iou)
     return torch.where(owner >= 0, owner, index)

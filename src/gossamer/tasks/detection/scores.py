@@ -18,9 +18,9 @@ from gossamer.predictions.boxes import (
     Decoding,
     ScoredBoxes,
     detections,
-    on_picture,
     pairwise_intersection,
     pairwise_iou,
+    to_image,
 )
 from gossamer.predictions.head import Raw
 from gossamer.tasks.detection.average_precision import (
@@ -70,7 +70,7 @@ class DetectionScorer:
         self.truth.extend(targets)
         for deltas, logits, place in zip(raw["deltas"], raw["logits"], places):
             seen = detections(deltas, logits, self.spec, self.decoding)
-            self.detections.append(seen._replace(boxes=on_picture(seen.boxes, place)))
+            self.detections.append(seen._replace(boxes=to_image(seen.boxes, place)))
 
     def merge(self, other: DetectionScorer) -> None:
         """Merge the results of another scorer."""
@@ -101,7 +101,7 @@ class DetectionScores:
 
     @cached_property
     def matches(self) -> list[Matches]:
-        """Which detections found an object, for each class, as COCO counts."""
+        """Which detections match an object, for each class, as COCO counts."""
         return coco_matches(self.truth, self.detections, len(self.classes))
 
     @cached_property
@@ -143,7 +143,7 @@ class DetectionScores:
     def confusion(self) -> NDArray[np.int64]:
         """Counts by [true class, predicted class], of detections of CONFIDENCE or more: (K + 1, K + 1).
 
-        The last row is false positives, the last column missed objects. Pairs are made by overlap,
+        The last row is false positives, the last column missed objects. Pairs are formed by overlap,
         largest first, down to 0.5, whatever the classes; crowds are left out, with what reaches into them.
         """
         size = len(self.classes) + 1

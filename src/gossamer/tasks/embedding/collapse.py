@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from gossamer.predictions.neighbours import unit
 
-LEAST_DISTANCE = 0.05  # of vectors of length 1; random ones are sqrt(2) apart
+LEAST_DISTANCE = 0.05  # of vectors of length 1; random ones have a distance of sqrt(2)
 LEAST_RANK = 1.2  # the means of K identities span K - 1 directions when all is well, at least 2 from 3 on
 
 

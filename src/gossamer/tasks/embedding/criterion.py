@@ -1,4 +1,4 @@
-"""A loss of metric learning from its name: a module, as some have parameters."""
+"""A loss of metric learning from its name: a module, because it may have parameters."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ class PairLoss(nn.Module):
 class ReferenceLoss(nn.Module):
     """A loss of pytorch-metric-learning: {"embedding": (N, D)}, (N,) int64 -> (N,) float32, all the batch loss.
 
-    Its parameters, where it has some, are the weights of the classes or their proxies.
+    Its parameters, if any, are the weights of the classes or their proxies.
     """
 
     def __init__(self, module: nn.Module) -> None:

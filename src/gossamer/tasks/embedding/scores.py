@@ -17,7 +17,7 @@ from gossamer.predictions.head import Raw
 from gossamer.tasks.embedding.ranking import ranking_scores
 from gossamer.tasks.embedding.verification import PairVerification, verify_pairs
 
-FAR = 0.001  # the false-accept rate that `tar` and `threshold` are given for
+FAR = 0.001  # the false-accept rate of `tar` and `threshold`
 
 
 class EmbeddingScorer:
@@ -86,7 +86,7 @@ class EmbeddingScores:
 
     @cached_property
     def metrics(self) -> dict[str, float]:
-        """recall1, recall5, recall10, r_precision, map_r (see `ranking`); auc; tar, the share of the pairs of one
+        """recall1, recall5, recall10, r_precision, map_r (see `ranking`); auc; tar, the fraction of the pairs of one
         identity that are accepted at `threshold`. nan where nothing defines them."""
         chosen = slice(None) if self.finite else slice(0)
         tar = self.verification.accepted(self.threshold)[0] if self.threshold == self.threshold else float("nan")

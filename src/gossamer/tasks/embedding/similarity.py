@@ -1,4 +1,4 @@
-"""Similarities of embeddings in whole steps, so that scores know which are equal. Needs numpy alone."""
+"""Similarities of embeddings in integer steps, so that scores know which are equal. Needs numpy alone."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ CHUNK = 2**22  # similarities held at a time
 
 
 def chunks(count: int, width: int) -> Iterator[slice]:
-    """Slices of `count` rows, of about CHUNK values where a row has `width`."""
+    """Slices of `count` rows, of about CHUNK values, where each row has `width`."""
     step = max(1, CHUNK // max(width, 1))
     return (slice(start, min(start + step, count)) for start in range(0, count, step))
 
 
 def steps(rows: NDArray[np.float32], columns: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Cosine similarities of unit vectors (m, D) and (n, D) in steps, whole numbers -STEPS..STEPS: (m, n)."""
+    """Cosine similarities of unit vectors (m, D) and (n, D) in steps, integers -STEPS..STEPS: (m, n)."""
     products = rows @ columns.T
     return np.asarray(np.clip(np.rint(products * np.float32(STEPS)), -STEPS, STEPS), np.float32)

@@ -43,7 +43,7 @@ class PairVerification:
     def accepted(self, threshold: float) -> tuple[float, float]:
         """(TAR, FAR): of the pairs of one identity, and of two, the fraction that is as similar as `threshold`."""
         start = round(threshold * STEPS) + STEPS if threshold == threshold else 0
-        return _share(self.same, start), _share(self.other, start)
+        return _fraction(self.same, start), _fraction(self.other, start)
 
     def curve(self, points: int = 200) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """The ROC curve as (FAR, TAR), both rising from 0 to 1: at most `points` steps, evenly spread over the FAR."""
@@ -67,5 +67,5 @@ def verify_pairs(embeddings: NDArray[np.float32], labels: NDArray[np.int64]) -> 
     return PairVerification(same, other)
 
 
-def _share(kind: Counts, start: int) -> float:
+def _fraction(kind: Counts, start: int) -> float:
     return float(kind[start:].sum() / kind.sum()) if kind.sum() else float("nan")

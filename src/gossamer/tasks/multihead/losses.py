@@ -99,7 +99,7 @@ class _Targeted:
         self.loss = loss
 
     def __call__(self, outputs: Outputs, labels: list[Any]) -> Tensor:
-        value: Tensor = self.loss(outputs, _whole(outputs, labels))
+        value: Tensor = self.loss(outputs, _stacked(outputs, labels))
         return value
 
 
@@ -118,7 +118,7 @@ def of_known(loss: Loss, outputs: Outputs, labels: list[Any]) -> Tensor:
     return result.index_add(0, index, values.float())
 
 
-def _whole(outputs: Outputs, labels: list[Any]) -> Tensor:
+def _stacked(outputs: Outputs, labels: list[Any]) -> Tensor:
     return torch.from_numpy(np.stack([np.asarray(label, np.int64) for label in labels])).to(_device(outputs))
 
 
@@ -161,7 +161,7 @@ def _classify(settings: Settings, spec: HeadSpec) -> Loss:
     smoothing, over = settings.label_smoothing, settings.smoothing_over
 
     def loss(outputs: Outputs, labels: list[Any]) -> Tensor:
-        targets = _whole(outputs, labels)
+        targets = _stacked(outputs, labels)
         if spec.loss == "bce":
             return losses.binary_cross_entropy(outputs["logits"], targets, smoothing, over)
         if spec.loss == "focal":
@@ -175,7 +175,7 @@ def _tree(tree: ClassTree) -> Loss:
     groups = [torch.from_numpy(group) for group in tree.groups]
 
     def loss(outputs: Outputs, labels: list[Any]) -> Tensor:
-        targets = _whole(outputs, [tree.target(label) for label in labels])
+        targets = _stacked(outputs, [tree.target(label) for label in labels])
         return losses.hierarchical(outputs["logits"], targets, groups)
 
     return loss

@@ -97,7 +97,7 @@ class MultiNetwork(nn.Module):
 def build_multi_network(settings: Settings, specs: Sequence[HeadSpec], counts: dict[str, int]) -> MultiNetwork:
     """The network of resolved `settings` with these heads. counts: how many classes or quantities each has.
 
-    Raises UnknownNameError, SettingsError, InputError for a picture too small, MissingPackageError.
+    Raises UnknownNameError, SettingsError, InputError for an image too small, MissingPackageError.
     """
     pools = any(spec.kind in POOLED for spec in specs)
     wide = any(spec.kind == "detect" for spec in specs) and not settings.fpn

@@ -65,7 +65,7 @@ class _RowScorer:
 
 
 class LabelScorer(_RowScorer):
-    """Scores of a head of several labels: logits (n, K), and (K,) of 0, 1 or NaN an image."""
+    """Scores of a head of several labels: logits (n, K), and (K,) of 0, 1 or NaN per image."""
 
     def scores(self) -> MultiLabelEvaluation:
         """The scores of all so far."""

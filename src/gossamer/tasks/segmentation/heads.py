@@ -69,7 +69,7 @@ class DeepLabV3(nn.Module):
     """ASPP and a 1x1 classifier: high (N, c_high, h, w) -> logits (N, num_classes, h, w); the finer map is not used.
 
     rates: dilations of the ASPP; () for the light variant with the 1x1 and image pooling only, which MobileNetV2's
-    paper found best (1801.04381, section 6.3). MACs: those of `Aspp` and channels * num_classes * h * w.
+    paper reports as best (1801.04381, section 6.3). MACs: those of `Aspp` and channels * num_classes * h * w.
     Source: DeepLabv3 (1706.05587), section 3.3; without its 3x3 convolution behind the ASPP, as its authors' code.
     """
 

@@ -102,7 +102,7 @@ def dice(logits: Tensor, masks: Tensor, smooth: float = 1.0) -> Tensor:
     """1 - the mean Dice coefficient of the classes that each image's mask has: (N, K, H, W), (N, H, W) -> (N,).
 
     (2 * sum(p * y) + smooth) / (sum(p) + sum(y) + smooth), p the softmax, over labelled pixels; an image without any
-    costs nothing. Source: V-Net (1606.04797), section 3, without the squares in the denominator.
+    costs nothing. Source: V-Net (1606.04797), section 3, without squaring in the denominator.
     """
     labelled = (masks != IGNORED)[:, None]
     probabilities = logits.softmax(1) * labelled

@@ -146,7 +146,7 @@ def image_boxes(head: OutputHead, raw: Outputs, place: Placement, limits: Decodi
     """The boxes of one image in its own pixels, clipped to it, with class numbers; raw: of a batch of one."""
     spec, how = AnchorSpec.from_json(head.options["anchors"]), limits.applied_to(head)
     boxes = decoding.detections(raw["deltas"][0], raw["logits"][0], spec, how)
-    return boxes._replace(boxes=decoding.on_picture(boxes.boxes, place))
+    return boxes._replace(boxes=decoding.to_image(boxes.boxes, place))
 
 
 def segmented(head: OutputHead, raw: Outputs, place: Placement, source: str) -> Segmentation:
