@@ -1,4 +1,4 @@
-"""How much slower a run gets when another process wants every core: the native engine beside its peers.
+"""How much slower a run gets when another process wants every core: the native engine beside its baselines.
 
     python benchmarks/busy.py [NETWORK] [--threads 2] [--seconds 3] [--rounds 3]
 

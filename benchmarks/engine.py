@@ -1,10 +1,10 @@
-"""The native engine beside its peers: Python call to Python call, each in a process of its own, in turn.
+"""The native engine beside its baselines: Python call to Python call, each in a process of its own, in turn.
 
-    python benchmarks/engine.py [NETWORK ...] [--precisions fp32,bf16,int8] [--peers onnxruntime,..] [--threads 1,2]
+    python benchmarks/engine.py [NETWORK ...] [--precisions fp32,bf16,int8] [--baselines onnxruntime,..] [--threads 1,2]
                                 [--batches 1,8] [--seconds 1] [--rounds 5] [--json FILE]
 
-Every peer that is installed takes part in each precision that it has (`peers.py`), and its outputs are compared with
-those in float32. A ratio is the fastest peer's time over ours: above 1 we are faster. Nothing else should run meanwhile.
+Every baseline that is installed takes part in each precision that it has (`baselines.py`), and its outputs are compared with
+those in float32. A ratio is the fastest baseline's time over ours: above 1 we are faster. Nothing else should run meanwhile.
 `python benchmarks/table.py FILE...` prints what --json wrote, which it does after every network.
 """
 
@@ -21,13 +21,13 @@ from typing import Any
 
 import numpy as np
 
+from baselines import BASELINES
 from ceiling import ceiling, highest
 from forms import OF_ONE_BATCH
 from gossamer.bench.process import Failed, Process
 from gossamer.host import machine
 from gossamer.host.storage import write_text
 from gossamer.networks import resolve
-from peers import PEERS
 from table import text
 
 Json = dict[str, Any]
@@ -44,7 +44,7 @@ NETWORKS = (
     "inception_v3",
 )
 PRECISIONS = ("fp32", "bf16", "int8")
-COMMAND = [sys.executable, str(Path(__file__).with_name("peers.py"))]
+COMMAND = [sys.executable, str(Path(__file__).with_name("baselines.py"))]
 PATIENCE = 900.0  # seconds for one reply; torch.compile needs minutes on a slow machine
 WRONG = 1e-2  # of the spread of the outputs in float32; Winograd's transforms cost some digits, but not that many
 RUNS = 3  # calls a round at least, however slow
@@ -79,7 +79,9 @@ def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("networks", nargs="*", default=NETWORKS)
     parser.add_argument("--precisions", type=_names(PRECISIONS), default=PRECISIONS)
-    parser.add_argument("--peers", type=_names(PEERS), default=tuple(PEERS), help="beside native; default all")
+    parser.add_argument(
+        "--baselines", type=_names(BASELINES), default=tuple(BASELINES), help="beside native; default all"
+    )
     parser.add_argument("--threads", type=_numbers, default=(1, 2))
     parser.add_argument("--batches", type=_numbers, default=(1, 8))
     parser.add_argument("--seconds", type=float, default=1.0, help="of each candidate in each round")
@@ -103,7 +105,7 @@ def _names(allowed: Any) -> Callable[[str], tuple[str, ...]]:
 
 
 def _versions() -> dict[str, str | None]:
-    return machine.versions(dict.fromkeys(package for peer in PEERS.values() for package in peer.packages))
+    return machine.versions(dict.fromkeys(package for baseline in BASELINES.values() for package in baseline.packages))
 
 
 class Forms:
@@ -182,7 +184,7 @@ def measure(forms: Forms, threads: int, batch: int, options: argparse.Namespace)
     with contextlib.ExitStack() as processes:
         candidates = []
         for precision in options.precisions:
-            for name in dict.fromkeys(("native", *options.peers)):
+            for name in dict.fromkeys(("native", *options.baselines)):
                 row = {"network": forms.network, "precision": precision, "runtime": name, "threads": threads}
                 row |= {"batch": batch, "macs": forms.facts["macs"] * batch}
                 row |= {"problem": _problem(forms, name, precision, batch)}
@@ -197,11 +199,11 @@ def measure(forms: Forms, threads: int, batch: int, options: argparse.Namespace)
 
 def _problem(forms: Forms, name: str, precision: str, batch: int) -> str:
     """Why a runtime takes no part, or ""."""
-    peer = PEERS[name]
-    if precision not in peer.forms:
-        return peer.lacks[precision]
-    missing = [package for package, version in machine.versions(peer.packages).items() if version is None]
-    return f"{', '.join(missing)}: not installed" if missing else forms.problem(peer.forms[precision], batch)
+    baseline = BASELINES[name]
+    if precision not in baseline.forms:
+        return baseline.lacks[precision]
+    missing = [package for package, version in machine.versions(baseline.packages).items() if version is None]
+    return f"{', '.join(missing)}: not installed" if missing else forms.problem(baseline.forms[precision], batch)
 
 
 if __name__ == "__main__":

@@ -14,8 +14,8 @@ from ceiling import highest
 Json = dict[str, Any]
 OURS = "native"
 MEANINGS = """\
-Milliseconds a call: median (10 % to 90 %). Ratio: the fastest peer's time over ours within a round, median over the
-rounds (least to greatest); above 1 we are faster. Ceiling: multiply-adds per second of ours, and of the fastest peer, over
+Milliseconds a call: median (10 % to 90 %). Ratio: the fastest baseline's time over ours within a round, median over the
+rounds (least to greatest); above 1 we are faster. Ceiling: multiply-adds per second of ours, and of the fastest baseline, over
 what the same cores do from registers alone. Behind a time in bf16 and int8: images that keep their class in fp32, and
 the difference of the outputs over the spread of the fp32 outputs between images."""
 
@@ -44,7 +44,11 @@ def text(result: Json) -> str:
 def _table(rows: list[Json], rates: dict[str, float]) -> Iterator[str]:
     measured = {row["runtime"] for row in rows if "median_ms" in row}
     runtimes = [name for name in dict.fromkeys(row["runtime"] for row in rows) if name in measured]
-    yield "| " + " | ".join(("network", "threads", "batch", *runtimes, f"best peer / {OURS}", "of the ceiling")) + " |"
+    yield (
+        "| "
+        + " | ".join(("network", "threads", "batch", *runtimes, f"best baseline / {OURS}", "of the ceiling"))
+        + " |"
+    )
     yield "|---" * (len(runtimes) + 5) + "|"
     for key in dict.fromkeys((row["network"], row["threads"], row["batch"]) for row in rows):
         group = {row["runtime"]: row for row in rows if (row["network"], row["threads"], row["batch"]) == key}
@@ -62,11 +66,11 @@ def _time(row: Json) -> str:
 def _compared(group: dict[str, Json], ceiling: float | None) -> tuple[str, str]:
     """The ratio and the fractions of the ceiling, "-" where there is nothing to compare."""
     ours = group.get(OURS, {})
-    peers = [row for name, row in group.items() if name != OURS and "median_ms" in row]
-    best = min(peers, key=lambda row: row["median_ms"], default=None)
+    baselines = [row for name, row in group.items() if name != OURS and "median_ms" in row]
+    best = min(baselines, key=lambda row: row["median_ms"], default=None)
     ratio = of_ceiling = "-"
     if "median_ms" in ours and best:
-        ratios = [min(theirs) / mine for mine, *theirs in zip(*(row["round_medians_ms"] for row in (ours, *peers)))]
+        ratios = [min(theirs) / mine for mine, *theirs in zip(*(row["round_medians_ms"] for row in (ours, *baselines)))]
         ratio = f"{statistics.median(ratios):.2f} ({min(ratios):.2f}-{max(ratios):.2f}), {best['runtime']}"
     if ceiling:
         fractions = [

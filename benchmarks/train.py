@@ -3,7 +3,7 @@
     python benchmarks/train.py --case 224 --data PHOTOS [--rounds 3] [--seconds 30] [--json out.json]
 
 Each candidate runs in a process of its own, in turn, in several rounds; every other round goes in reverse, so that a
-machine that slows down slows all of them. The peers are `plain_train.py` as it stands (float32, channels_first), and
+machine that slows down slows all of them. The baselines are `plain_train.py` as it stands (float32, channels_first), and
 with each other of {float32, bf16} x {channels_first, channels_last}: what can be had by hand. A ratio is taken within a
 round, and given as the median over the rounds with its range.
 

@@ -23,7 +23,7 @@ from gossamer.host.machine import versions
 from gossamer.runtime.native import LIBRARY
 
 FOLDER = Path(__file__).resolve().parents[1] / "benchmarks"
-PEERS = "onnxruntime,openvino,torch,ncnn,mnn"  # the others need minutes for their files
+BASELINES = "onnxruntime,openvino,torch,ncnn,mnn"  # the others need minutes for their files
 
 
 @pytest.fixture(autouse=True)
@@ -58,7 +58,7 @@ def measured(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], 
         pytest.skip("the native engine is not built: make engine")
     out = tmp_path_factory.mktemp("engine") / "out.json"
     once = ("--threads", "1", "--batches", "3", "--rounds", "1", "--seconds", "0")
-    command = [sys.executable, str(FOLDER / "engine.py"), "lenet5", "--peers", PEERS, *once, "--json", str(out)]
+    command = [sys.executable, str(FOLDER / "engine.py"), "lenet5", "--baselines", BASELINES, *once, "--json", str(out)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=280)
     assert done.returncode == 0, done.stderr
     return json.loads(out.read_text(encoding="utf-8")), done.stdout
@@ -67,7 +67,7 @@ def measured(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], 
 @pytest.mark.full
 def test_every_runtime_takes_part_in_every_precision_that_it_has(measured: tuple[dict[str, Any], str]) -> None:
     rows = {(one["runtime"], one["precision"]): one for one in measured[0]["rows"]}
-    assert len(rows) == 3 * (1 + len(PEERS.split(",")))
+    assert len(rows) == 3 * (1 + len(BASELINES.split(",")))
     here = [(name, kind) for name in ("native", "openvino") for kind in ("fp32", "bf16", "int8")]
     here += [("onnxruntime", "fp32"), ("onnxruntime", "int8"), ("torch", "fp32"), ("torch", "bf16")]
     for key in here:
@@ -91,15 +91,15 @@ def test_outputs_are_those_of_the_precision(measured: tuple[dict[str, Any], str]
 
 
 @pytest.mark.full
-def test_the_tables_name_a_peer_in_every_ratio(measured: tuple[dict[str, Any], str]) -> None:
+def test_the_tables_name_a_baseline_in_every_ratio(measured: tuple[dict[str, Any], str]) -> None:
     lines = [line for line in measured[1].splitlines() if line.startswith("| lenet5 |")]
     assert len(lines) == 3
     for line in lines:
-        assert any(peer in line.split("|")[-3] for peer in PEERS.split(",")), line
+        assert any(baseline in line.split("|")[-3] for baseline in BASELINES.split(",")), line
     assert "* onnxruntime: its fast bfloat16" in measured[1]
 
 
-def test_a_ratio_is_within_a_round_against_the_fastest_peer_there() -> None:
+def test_a_ratio_is_within_a_round_against_the_fastest_baseline() -> None:
     rows = [row("native", [2.0, 4.0, 1.0]), row("slow", [9.0, 9.0, 9.0]), row("quick", [3.0, 4.0, 10.0])]
     line = next(line for line in tables(rows, {"fp32": {"1": 1e6}}).splitlines() if line.startswith("| net |"))
     assert line.endswith("| 1.50 (1.00-9.00), quick | 50%, 25% |")  # 3/2, 4/4, 9/1; 1000 MACs in 2 and 4 ms
@@ -134,13 +134,13 @@ def test_the_highest_rate_of_several_measurements_counts() -> None:
 def test_files_of_several_runs_make_one_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     paths = [str(tmp_path / name) for name in ("a.json", "b.json")]
     for path, network, peak in zip(paths, ("one", "two"), (5e5, 1e6)):
-        rows = [row("native", [2.0], network=network), row("peer", [1.0], network=network)]
+        rows = [row("native", [2.0], network=network), row("baseline", [1.0], network=network)]
         machine = {"cpu": "a processor", "cores": 2, "packages": {}}
         result = {"machine": machine, "ceiling": {"fp32": {"1": peak}}, "rounds": 1, "rows": rows}
         Path(path).write_text(json.dumps(result), encoding="utf-8")
     importlib.import_module("table").main(paths)
     table = capsys.readouterr().out
-    assert table.count("0.50 (0.50-0.50), peer | 50%, 100% |") == 2 and "| one |" in table and "| two |" in table
+    assert table.count("0.50 (0.50-0.50), baseline | 50%, 100% |") == 2 and "| one |" in table and "| two |" in table
 
 
 def pair(network: str, task: str, **steps: str) -> dict[str, Any]:

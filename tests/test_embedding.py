@@ -28,7 +28,7 @@ from gossamer.tasks.embedding.scores import EmbeddingScorer, EmbeddingScores
 from gossamer.tasks.embedding.verification import verify_pairs
 
 LABELS = torch.tensor([3, 3, 0, 0, 0, 7, 7, 5])  # 5 has one image
-PEERS = ("arcface", "supcon", "proxy-anchor", "proxy-nca")
+FROM_REFERENCE = ("arcface", "supcon", "proxy-anchor", "proxy-nca")
 
 
 def embeddings(seed: int = 0, count: int = len(LABELS), dim: int = 5) -> torch.Tensor:
@@ -226,7 +226,7 @@ def test_triplets_and_pairs_are_those_of_pytorch_metric_learning(seed: int) -> N
     assert ours == pytest.approx(mean(list(rest.values())), rel=1e-4)
 
 
-@pytest.mark.parametrize("name", PEERS)
+@pytest.mark.parametrize("name", FROM_REFERENCE)
 def test_the_losses_of_pytorch_metric_learning(name: str) -> None:
     pytest.importorskip("pytorch_metric_learning")
     torch.manual_seed(0)
@@ -299,7 +299,7 @@ def test_a_loss_refuses_what_it_does_not_know() -> None:
             build_loss("contrastive", 5, 8, {"margin": value})
 
 
-@pytest.mark.parametrize("name", PEERS)
+@pytest.mark.parametrize("name", FROM_REFERENCE)
 def test_a_missing_reference_names_the_extra(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pytorch_metric_learning", None)
     with pytest.raises(MissingPackageError, match=r"gossamer\[embed\]"):

@@ -1,7 +1,7 @@
 """What torchvision's own light networks reach from random weights, for comparison with `gossamer train`.
 
-    python benchmarks/peer_tasks.py detect DATA --minutes 20 [--threads 1]      # ssdlite320_mobilenet_v3_large
-    python benchmarks/peer_tasks.py segment DATA --minutes 20 --ignore-index 11 --input 240x320   # lraspp_mobilenet_v3_large
+    python benchmarks/torchvision_tasks.py detect DATA --minutes 20 [--threads 1]      # ssdlite320_mobilenet_v3_large
+    python benchmarks/torchvision_tasks.py segment DATA --minutes 20 --ignore-index 11 --input 240x320   # lraspp_mobilenet_v3_large
 
 Flips and AdamW with a cosine schedule; torchvision's own losses. Data are read and annotations scored by gossamer's readers
 and scores, so that both sides are counted alike; the time is that of training alone, evaluation left out. Prints a line

@@ -1,4 +1,4 @@
-"""The native engine and its peers, each at its best settings: `python peers.py` is a worker as gossamer.bench has them.
+"""The native engine and its baselines, each at its best settings: `python baselines.py` is a worker as gossamer.bench has them.
 
 Beside the requests of its base class it serves these:
 
@@ -146,7 +146,7 @@ def litert(job: Json) -> Callable[[], worker.Loaded]:
 
     from gossamer.host import machine
 
-    form = PEERS["litert"].forms[job["precision"]]
+    form = BASELINES["litert"].forms[job["precision"]]
 
     def opened() -> worker.Forward:
         file = Path(job["target"]) / f"{form}-{job['batch']}"
@@ -186,7 +186,7 @@ def mnn(job: Json) -> Callable[[], worker.Loaded]:
     return lambda: ({"": opened}, forms.shape_of(folder), MNN.version())
 
 
-class Peer(NamedTuple):
+class Baseline(NamedTuple):
     """A runtime: the packages it and its files need, the form that it takes in each precision, and why not in others."""
 
     packages: tuple[str, ...]
@@ -198,30 +198,30 @@ class Peer(NamedTuple):
 ONNX = {"fp32": "onnx", "bf16": "onnx", "int8": "qdq"}
 MODULE = {"fp32": "weights", "bf16": "weights"}
 NO_INT8 = {"int8": "takes no QDQ file; needs a module quantised by torchao"}
-PEERS = {
-    "native": Peer(("numpy",), native, ONNX, {}),
-    "onnxruntime": Peer(
+BASELINES = {
+    "native": Baseline(("numpy",), native, ONNX, {}),
+    "onnxruntime": Baseline(
         ("onnxruntime",),
         onnxruntime,
         {"fp32": "onnx", "int8": "qdq"},
         {"bf16": "its fast bfloat16 products are for arm64 alone"},
     ),
-    "openvino": Peer(("openvino",), openvino, ONNX, {}),
-    "torch": Peer(("torch",), torch, MODULE, NO_INT8),
-    "torch.compile": Peer(("torch",), torch, MODULE, NO_INT8),
-    "ncnn": Peer(
+    "openvino": Baseline(("openvino",), openvino, ONNX, {}),
+    "torch": Baseline(("torch",), torch, MODULE, NO_INT8),
+    "torch.compile": Baseline(("torch",), torch, MODULE, NO_INT8),
+    "ncnn": Baseline(
         ("ncnn", "pnnx"),
         ncnn,
         {"fp32": "ncnn", "bf16": "ncnn"},
         {"int8": "its package does not bring the quantiser (ncnn2table, ncnn2int8)"},
     ),
-    "litert": Peer(
+    "litert": Baseline(
         ("ai-edge-litert", "litert-torch", "ai-edge-quantizer"),
         litert,
         {"fp32": "litert", "int8": "litert_int8"},
         {"bf16": "no tool at hand makes a bfloat16 file for it"},
     ),
-    "mnn": Peer(
+    "mnn": Baseline(
         ("MNN",),
         mnn,
         {"fp32": "mnn"},
@@ -230,7 +230,7 @@ PEERS = {
 }
 
 
-class PeerWorker(worker.Worker):
+class BaselineWorker(worker.Worker):
     """Answers the requests of the benchmark, and those two above."""
 
     def reply(self, job: Json) -> Json:
@@ -261,5 +261,5 @@ class PeerWorker(worker.Worker):
 
 
 if __name__ == "__main__":
-    worker.LOADERS.update({name: peer.load for name, peer in PEERS.items()})
-    worker.main(PeerWorker)
+    worker.LOADERS.update({name: baseline.load for name, baseline in BASELINES.items()})
+    worker.main(BaselineWorker)
