@@ -11,7 +11,10 @@ import pytest
 
 from gossamer import errors
 from gossamer.errors import DataError, MissingPackageError, ModelFileError, StorageError, UnknownNameError
-from gossamer.host.storage import atomic_write, write_bytes, write_text
+from gossamer.host.cells import from_cell, to_cell
+from gossamer.host.storage import atomic_folder, atomic_write, remove_parts, write_bytes, write_text
+from gossamer.run import Run
+from gossamer.settings import Settings
 
 
 def test_a_file_is_replaced_and_nothing_is_left_beside_it(tmp_path: Path) -> None:
@@ -77,3 +80,49 @@ def test_errors_are_one_line_and_survive_another_process(error: errors.GossamerE
     assert str(again) == str(error)
     assert "\n" not in str(error)
     assert error.exit_code == 2
+
+
+def test_what_a_killed_writer_left_goes_with_the_next_write(tmp_path: Path) -> None:
+    left = [tmp_path / ".a.txt.abcd_123.part", tmp_path / ".b.txt.abcd_123.part"]
+    other = [tmp_path / ".a.txt.part", tmp_path / "a.txt.abcd_123.part", tmp_path / ".a.txt.abcd_123.parts"]
+    for path in [*left, *other]:
+        path.write_bytes(b"half")
+    (tmp_path / ".c.zzzzzzzz.part").mkdir()
+    (tmp_path / ".c.zzzzzzzz.part" / "half").write_bytes(b"x")
+    write_text(tmp_path / "a.txt", "whole")
+    assert not left[0].exists() and left[1].exists() and all(path.exists() for path in other)
+    with atomic_folder(tmp_path / "c") as folder:
+        assert [path.name for path in tmp_path.glob(".c.*")] == [folder.name]
+    assert remove_parts(tmp_path) == [left[1].name] and remove_parts(tmp_path / "nowhere") == []
+    assert all(path.exists() for path in other)
+
+
+def test_what_is_being_written_stays(tmp_path: Path) -> None:
+    with atomic_write(tmp_path / "a") as file, atomic_folder(tmp_path / "f") as folder:
+        file.write(b"whole")
+        (folder / "x").write_bytes(b"x")
+        assert remove_parts(tmp_path) == []
+        write_bytes(tmp_path / "a", b"by another")
+    assert (tmp_path / "a").read_bytes() == b"whole" and (tmp_path / "f" / "x").read_bytes() == b"x"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "f"]
+
+
+CELLS = ["=1+2", "+a", "-a.jpg", "@a", "\t=1", "'=1", "''-x", "'a", "a=1", "", "é", "-1,5"]
+
+
+@pytest.mark.parametrize("text", CELLS)
+def test_no_cell_is_a_formula_and_all_are_read_back(text: str) -> None:
+    assert from_cell(to_cell(text)) == text
+    assert not to_cell(text) or to_cell(text)[0] not in "=+-@\t\r\n"
+    assert to_cell(-1.5) == -1.5 and to_cell(None) is None
+
+
+def test_names_that_look_like_formulas_survive_a_run_folder(tmp_path: Path) -> None:
+    run = Run.create(Settings(data="x", out=str(tmp_path / "run")))
+    rows = [(f"{text}/a.jpg", 1, "train") for text in CELLS if text.isprintable()]
+    run.save_data(("a", "b"), {}, rows)
+    run.save_unreadable([("=cmd|' /C calc'!A0", "-1")])
+    assert run.split() == rows and run.unreadable() == [("=cmd|' /C calc'!A0", "-1")]
+    for name in ("split.csv", "unreadable.csv"):
+        lines = (run.path / name).read_text(encoding="utf-8").splitlines()
+        assert not any(line.lstrip('"')[:1] in "=+-@" for line in lines if line.lstrip('"'))

@@ -6,6 +6,7 @@
     changes.json         edits of the network after it was built (networks/changes.py); none where it is missing
     data.json            what was recognised, fingerprint, counts
     split.csv            name, label, split of every sample
+    images.csv           name, bytes, time, digest of the label of every sample when the run began
     unreadable.csv       skipped images, with the reason
     metrics.jsonl        one line per epoch; metrics.csv is the same as a table
     log.txt              the log
@@ -29,7 +30,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gossamer.errors import MissingPackageError, RunError
-from gossamer.host.storage import storage_error, write_bytes, write_text
+from gossamer.host.cells import from_cell, to_cell
+from gossamer.host.storage import remove_parts, storage_error, write_bytes, write_text
 from gossamer.host.strict_json import dumps
 from gossamer.settings import Settings
 from gossamer.settings.file import dump_settings, load_settings
@@ -38,13 +40,14 @@ if TYPE_CHECKING:
     import torch
 
 SETTINGS, ENVIRONMENT, CLASSES, DATA = "settings.yaml", "environment.json", "classes.json", "data.json"
-SPLIT, UNREADABLE, METRICS, TABLE, LOG, LOCK = (
+SPLIT, UNREADABLE, METRICS, TABLE, LOG, LOCK, IMAGES = (
     "split.csv",
     "unreadable.csv",
     "metrics.jsonl",
     "metrics.csv",
     "log.txt",
     ".lock",
+    "images.csv",
 )
 BENCH, REPORT, CHANGES = "bench.json", "report.html", "changes.json"
 WHICH = ("best", "last")
@@ -127,12 +130,22 @@ class Run:
         write_text(self.path / SETTINGS, dump_settings(settings))
 
     def save_data(
-        self, classes: Iterable[str], facts: Mapping[str, Any], split: Iterable[tuple[str, int, str]]
+        self,
+        classes: Iterable[str],
+        facts: Mapping[str, Any],
+        split: Iterable[tuple[str, int, str]],
+        images: Iterable[tuple[str, int, int, str]] = (),
     ) -> None:
-        """Save the class list, the facts about the data, and the split as (name, label, split) rows."""
+        """Save the class list, the facts about the data, the split as (name, label, split) rows, and what the images were
+        as rows of `data.changed.ImageState`."""
+        write_text(self.path / IMAGES, _csv(("name", "bytes", "time", "target"), images))
         write_text(self.path / CLASSES, dumps(list(classes), indent=1))
         write_text(self.path / DATA, dumps(facts, indent=1))
         write_text(self.path / SPLIT, _csv(("name", "label", "split"), split))
+
+    def remove_parts(self) -> list[str]:
+        """Remove what a killed process has left unfinished in the folder; the names."""
+        return remove_parts(self.path)
 
     def save_changes(self, text: str) -> None:
         """Save the edits of the network, as `networks.changes.changes_to_json` writes them."""
@@ -223,6 +236,20 @@ class Run:
         except ValueError as error:
             raise RunError(f"{self.path / SPLIT}: {error}", "lines of name,label,split", "restore the file") from error
 
+    def images(self) -> list[tuple[str, int, int, str]]:
+        """(name, bytes, time, target) of every sample when the run began; [] in runs of versions that did not keep it.
+
+        Raises RunError.
+        """
+        if not (self.path / IMAGES).exists():
+            return []
+        try:
+            return [(name, int(size), int(time), target) for name, size, time, target in self._csv(IMAGES)]
+        except ValueError as error:
+            raise RunError(
+                f"{self.path / IMAGES}: {error}", "lines of name,bytes,time,target", "restore or remove the file"
+            ) from error
+
     def unreadable(self) -> list[tuple[str, str]]:
         """(name, reason) of the skipped images."""
         if not (self.path / UNREADABLE).exists():
@@ -287,7 +314,7 @@ class Run:
     def _csv(self, name: str) -> list[list[str]]:
         try:
             with (self.path / name).open(newline="", encoding="utf-8") as file:
-                return list(csv.reader(file))[1:]
+                return [[from_cell(cell) for cell in row] for row in csv.reader(file)][1:]
         except (OSError, csv.Error, UnicodeDecodeError) as error:
             raise RunError(
                 f"{self.path / name}: {error}", "a CSV file written by gossamer", "restore the file"
@@ -316,6 +343,6 @@ def settings_from(config: str | Path, changes: Mapping[str, Any]) -> Settings:
 def _csv(header: Iterable[str], rows: Iterable[Iterable[Any]]) -> str:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(list(header))
-    writer.writerows(list(row) for row in rows)
+    writer.writerow([to_cell(cell) for cell in header])
+    writer.writerows([to_cell(cell) for cell in row] for row in rows)
     return text.getvalue()

@@ -28,10 +28,10 @@ import PIL
 from numpy.typing import NDArray
 
 from gossamer.data.augment import Transform
-from gossamer.data.source import Source, digest
+from gossamer.data.source import Source, digest, shown
 from gossamer.errors import DataError, ImageError
 from gossamer.host.progress import SILENT, Progress
-from gossamer.host.storage import atomic_write, user_cache
+from gossamer.host.storage import atomic_write, remove_parts, user_cache
 
 MAGIC = b"gossamer-images1"
 INDEX = np.dtype([("offset", "<u8"), ("height", "<u4"), ("width", "<u4"), ("channels", "<u4"), ("crc", "<u4")])
@@ -93,6 +93,8 @@ def open_cache(
     """
     key = cache_key(source, transform)
     path = Path(folder or user_cache() / "images") / f"{key[:32]}.cache"
+    if left := remove_parts(path.parent):
+        progress.say(f"{path.parent}: removed {len(left)} unfinished files that a kill had left: {shown(left)}")
     if path.exists():
         try:
             cache = Cache(path, key)

@@ -133,6 +133,7 @@ def saved_sources(
     sources: dict[str, Source] = {}
     gone: list[str] = []
     moved: list[str] = []
+    elsewhere: list[str] = []
     used: set[str] = set()
     for split, expected in saved.items():
         present = [row for row in expected if row[0] in places]
@@ -150,6 +151,8 @@ def saved_sources(
         if any(places[name][0] is not table for name, _, _ in present):
             raise DataError(f"saved split: {split} images are in two places", "one place per split", "restore the data")
         at = np.array([places[name][1] for name, _, _ in present], dtype=np.int64)
+        if table is tables[0] and (len(tables) == 1 or split == "train"):
+            elsewhere += [table.names[row] for row in at.tolist() if table.splits[row] not in ("", split)]
         if derived:
             sources[split] = table.source(classes, at)
             continue
@@ -164,12 +167,34 @@ def saved_sources(
         if split not in sources:
             raise DataError(f"the saved split has no {split} images", "rows of train and of val", "restore split.csv")
     new = [name for name in places if name not in used]
-    notes = []
+    notes = _renamed(gone, new)
     for names, what in (
         (gone, "are gone"),
         (new, "were added and are not used"),
         (moved, "have another class now; the saved one is used"),
+        (elsewhere, "are in another split now; the saved one is used"),
     ):
         if names:
             notes.append(f"since the split was saved, {len(names)} images {what}: {shown(names)}")
     return sources, notes
+
+
+def _renamed(gone: Sequence[str], new: Sequence[str]) -> list[str]:
+    """A note for each folder whose images are gone, all of them, while those of a new folder have their file names."""
+    notes = []
+    for old_folder, old_names in _by_folder(gone).items():
+        for new_folder, new_names in _by_folder(new).items():
+            if len(old_names) > 1 and len(old_names & new_names) > len(old_names) // 2:
+                notes.append(
+                    f"since the split was saved, {old_folder} seems to have been renamed to {new_folder}: "
+                    f"{len(old_names & new_names)} images have the same file names; rename it back to go on with them"
+                )
+    return notes
+
+
+def _by_folder(names: Iterable[str]) -> dict[str, set[str]]:
+    folders: dict[str, set[str]] = {}
+    for name in names:
+        folder, _, file = name.rpartition("/")
+        folders.setdefault(folder, set()).add(file)
+    return folders

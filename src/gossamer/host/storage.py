@@ -1,16 +1,26 @@
-"""Atomic writes: to a temporary file beside, fsync, rename."""
+"""Atomic writes: to a temporary file beside, fsync, rename.
+
+The temporary file `.NAME.RANDOM.part` is locked while it is written, so that one which nobody has locked is left from a
+process that was killed: the next write of NAME removes it, and so does `remove_parts`.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import errno
 import os
+import re
 import shutil
 import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
 
 from gossamer.errors import StorageError
 
@@ -24,6 +34,10 @@ _REASONS = {
     errno.EISDIR: "it is a folder",
     errno.ENAMETOOLONG: "the name is too long",
 }
+
+
+_PART = re.compile(r"\.[a-z0-9_]{8}\.part$")  # as tempfile names them
+_TRIES = 20
 
 
 def storage_error(path: str | os.PathLike[str], error: OSError) -> StorageError:
@@ -45,7 +59,8 @@ def atomic_write(path: str | os.PathLike[str], mode: str = "wb") -> Iterator[IO[
     name = ""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
+        remove_parts(path.parent, path.name)
+        handle, name = _locked_part(path)
         with os.fdopen(handle, mode) as file:
             yield file
             file.flush()
@@ -81,9 +96,11 @@ def atomic_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
     """
     path = Path(path)
     name = ""
+    lock = -1
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        name = tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
+        remove_parts(path.parent, path.name)
+        name, lock = _locked_folder(path)
         yield Path(name)
         os.chmod(name, 0o777 & ~_umask())
         if hasattr(os, "sync"):
@@ -98,6 +115,71 @@ def atomic_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
     finally:
         if name:
             shutil.rmtree(name, ignore_errors=True)
+        if lock >= 0:
+            os.close(lock)
+
+
+def remove_parts(folder: str | os.PathLike[str], name: str = "") -> list[str]:
+    """Remove the temporary files and folders in `folder` that a killed process has left; their names.
+
+    name: of the file that they were to become; "" for any. What a process is writing stays.
+    """
+    if fcntl is None:
+        return []
+    removed = []
+    with contextlib.suppress(OSError):
+        for entry in sorted(os.listdir(folder)):
+            if not (entry.startswith(f".{name}.") if name else entry.startswith(".")) or not _PART.search(entry):
+                continue
+            place = Path(folder, entry)
+            with contextlib.suppress(OSError):
+                handle = os.open(place, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0))
+                try:
+                    fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)  # raises where somebody writes it
+                    shutil.rmtree(place) if place.is_dir() else place.unlink()
+                    removed.append(entry)
+                finally:
+                    os.close(handle)
+    return removed
+
+
+def _locked_part(path: Path) -> tuple[int, str]:
+    """A new temporary file beside `path`, open and locked, and its name."""
+    for _ in range(_TRIES):
+        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
+        if _is_locked(handle, name):
+            return handle, name
+        os.close(handle)
+    raise OSError(errno.EBUSY, "temporary files are removed as soon as they are made")
+
+
+def _locked_folder(path: Path) -> tuple[str, int]:
+    """A new temporary folder beside `path`, and the handle of its lock, -1 where the system has none."""
+    for _ in range(_TRIES):
+        name = tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
+        if fcntl is None:
+            return name, -1
+        handle = os.open(name, os.O_RDONLY)
+        if _is_locked(handle, name):
+            return name, handle
+        os.close(handle)
+    raise OSError(errno.EBUSY, "temporary folders are removed as soon as they are made")
+
+
+def _is_locked(handle: int, name: str) -> bool:
+    """Whether the file was locked before another process took it for one that is left over."""
+    if fcntl is None:
+        return True
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False  # being removed
+    except OSError:
+        return True  # a file system without locks, where none can be taken to remove it, either
+    try:
+        return os.stat(name).st_ino == os.fstat(handle).st_ino
+    except FileNotFoundError:
+        return False
 
 
 def user_cache() -> Path:

@@ -24,10 +24,11 @@ from torch import nn
 
 from gossamer.data.augment import EvalTransform
 from gossamer.data.cache import open_cache
+from gossamer.data.changed import image_states
 from gossamer.data.joint import JointTransform
 from gossamer.data.loader import Batch, prefetch
 from gossamer.data.mix import mix_plan
-from gossamer.data.source import Data, Source
+from gossamer.data.source import Data, Source, shown
 from gossamer.data.split import split_rows
 from gossamer.errors import Interrupted, RunError, SettingsError
 from gossamer.host import machine
@@ -46,7 +47,7 @@ from gossamer.training.checkpoint import restore_state, save_state, weights
 from gossamer.training.distributed import Processes
 from gossamer.training.evaluate import evaluate
 from gossamer.training.network import changes_of
-from gossamer.training.restore import preprocess_of, run_data, same_data, torch_forward
+from gossamer.training.restore import changes_in_data, preprocess_of, run_data, same_data, torch_forward
 from gossamer.training.setup import build, resolve_settings, start
 from gossamer.training.state import Session
 
@@ -74,7 +75,7 @@ def train(
         run = Run.create(settings) if processes.first else Run(Path(settings.out), settings)
         with run:
             if processes.first:
-                run.save_data(data.classes, _facts(data), split_rows(data))
+                run.save_data(data.classes, _facts(data), split_rows(data), image_states(data))
                 if changes:
                     run.save_changes(changes_to_json(changes))
                 run.save_settings(settings)
@@ -90,14 +91,22 @@ def resume(folder: str | Path, *, progress: Progress = SILENT) -> Run:
     """
     run = Run.open(folder)
     with _processes(run.settings) as (device, processes), run:
+        left: list[str] = []
         if processes.first:
             run.lock()
+            left = run.remove_parts()
         data = run_data(run)
+        since = changes_in_data(run, data) if processes.first else []
         # a state holds the weights, so those it once started from need not be there any more
         settings = run.settings.replace(weights="") if run.has("last") else run.settings
         model, task, _ = build(settings, data, SILENT, changes_of(run))
         session = _session(run, data, device, processes, model, task, progress)
-        return _run_to_the_end(session, data.notes)
+        return _run_to_the_end(session, [*data.notes, *since, *_unfinished(left)])
+
+
+def _unfinished(names: list[str]) -> list[str]:
+    """A note on files that a kill had left in the run folder and that are removed now."""
+    return [f"removed {len(names)} unfinished files that a kill had left: {shown(names)}"] if names else []
 
 
 @contextmanager

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from gossamer.blocks.gates import skip_closed
+from gossamer.data.changed import ImageState, changes_since
 from gossamer.data.source import Data
 from gossamer.errors import DataError, RunError
 from gossamer.images.preprocess import Preprocess
@@ -83,6 +84,15 @@ def load_run(folder: str | Path, which: str = "best") -> LoadedRun:
 def run_data(run: Run) -> Data:
     """The data of a run with the split that was saved with it. Raises DataError."""
     return task_of(run.settings.task).apply_split(run.settings, run.split(), run.classes)
+
+
+def changes_in_data(run: Run, data: Data) -> list[str]:
+    """Notes on what has changed in the data of a run since it began, beside those on its saved split. Raises RunError."""
+    notes = changes_since([ImageState(*state) for state in run.images()], data)
+    known = notes or any(note.startswith("since ") for note in data.notes)
+    if known or data.fingerprint == run.data.get("fingerprint"):
+        return notes
+    return ["since the run began, the data have changed: names, sizes or annotations of images are others"]
 
 
 def same_data(run: Run) -> Data:
