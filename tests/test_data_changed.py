@@ -125,7 +125,9 @@ CHANGES: dict[str, tuple[Callable[[Path], Any], str, Callable[[Path], Any], tupl
     "another split": (
         BOXES["yolo: a file of any name"],
         "detect",
-        lambda r: edit(r / "cars.yaml", "train: images/train\nval: images/valid", "train: images/valid\nval: images/train"),
+        lambda r: edit(
+            r / "cars.yaml", "train: images/train\nval: images/valid", "train: images/valid\nval: images/train"
+        ),
         ("8 images are in another split now",),
     ),
 }

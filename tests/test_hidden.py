@@ -45,6 +45,24 @@ def test_a_folder_of_classes(tmp_path: Path, beside: str, at: str) -> None:
     assert "1 images in hidden files" in note and f"{beside.split('/')[0]} (1)" in note
 
 
+@pytest.mark.parametrize(
+    "name", [".DS_Store", "Thumbs.db", "desktop.ini", ".stfolder/x", ".ipynb_checkpoints/a.ipynb", "ehthumbs.db"]
+)
+def test_a_system_s_files_that_are_no_images_are_no_news(tmp_path: Path, name: str) -> None:
+    write_file(classes(tmp_path) / "cat" / name, "x")
+    assert not open_data(tmp_path).notes
+
+
+@pytest.mark.parametrize("name", ["@Recently-Snapshot/a.jpg", ".ipynb_checkpoints/a.png", ".Trash-1000/files/a.jpg"])
+def test_boxes_leave_them_out_too(tmp_path: Path, name: str) -> None:
+    root = yolo(tmp_path, dict.fromkeys("abcd", "0 .5 .5 .5 .5\n1 .5 .5 .2 .2\n"))
+    plain = open_boxes(root)
+    write_image(root / "images" / name)
+    write_image(root / name)
+    data = open_boxes(root)
+    assert data.fingerprint == plain.fingerprint and not data.left_out
+
+
 def test_folders_of_splits_count_them_by_their_name(tmp_path: Path) -> None:
     for split in ("train", "val"):
         classes(tmp_path / split)

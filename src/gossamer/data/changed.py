@@ -59,7 +59,9 @@ def changes_since(states: Sequence[ImageState], data: Data) -> list[str]:
         *_note(labels, "have another label or annotation now"),
     ]
     if len(written) == both and both > 1:
-        notes.append(f"since the run began, all {both} images were written again, with the same sizes: a copy, or new content")
+        notes.append(
+            f"since the run began, all {both} images were written again, with the same sizes: a copy, or new content"
+        )
     else:
         notes += _note(written, "were written again with the same size: their content may be another")
     return notes

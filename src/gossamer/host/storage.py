@@ -17,10 +17,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 
-try:
+if sys.platform != "win32":
     import fcntl
-except ImportError:  # Windows
-    fcntl = None  # type: ignore[assignment]
 
 from gossamer.errors import StorageError
 
@@ -124,7 +122,7 @@ def remove_parts(folder: str | os.PathLike[str], name: str = "") -> list[str]:
 
     name: of the file that they were to become; "" for any. What a process is writing stays.
     """
-    if fcntl is None:
+    if sys.platform == "win32":
         return []
     removed = []
     with contextlib.suppress(OSError):
@@ -157,7 +155,7 @@ def _locked_folder(path: Path) -> tuple[str, int]:
     """A new temporary folder beside `path`, and the handle of its lock, -1 where the system has none."""
     for _ in range(_TRIES):
         name = tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
-        if fcntl is None:
+        if sys.platform == "win32":
             return name, -1
         handle = os.open(name, os.O_RDONLY)
         if _is_locked(handle, name):
@@ -168,7 +166,7 @@ def _locked_folder(path: Path) -> tuple[str, int]:
 
 def _is_locked(handle: int, name: str) -> bool:
     """Whether the file was locked before another process took it for one that is left over."""
-    if fcntl is None:
+    if sys.platform == "win32":
         return True
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -9,7 +9,7 @@ SYSTEM_FOLDERS = frozenset(
         # Synology, QNAP and other network drives: thumbnails, deleted files, snapshots
         *("@eadir", "@tmp", "#recycle", "#snapshot", "@recycle", "@recently-snapshot", "@__thumb", "@sharebin"),
         # Windows
-        *("$recycle.bin", "recycler", "system volume information"),
+        *("$recycle.bin", "recycler", "system volume information", "thumbs.db", "ehthumbs.db", "desktop.ini"),
         # macOS, in archives and on shares
         *("__macosx", "network trash folder", "temporary items"),
         # Linux
