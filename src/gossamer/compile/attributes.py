@@ -8,20 +8,21 @@ from typing import Any
 
 import numpy as np
 
-from gossamer.compile.lowering import SHAPES, Lowering
+from gossamer.compile import schema
+from gossamer.compile.lowering import Lowering
 from gossamer.compile.program import MOST_SIDE
 from gossamer.modelfile.onnx import OnnxNode
 
 # an attribute of one name is of one type in every operator that the engine has
 KINDS = {
-    "an integer": "axis blocksize block_size end group start to",
+    "an integer": "axis blocksize block_size end group num_outputs output_dtype precision start to",
     "0 or 1": (
-        "allowzero antialias ceil_mode count_include_pad exclude_outside keepdims noop_with_empty_axes storage_order "
-        "training_mode transA transB"
+        "allowzero antialias ceil_mode count_include_pad exclude_outside fmod keepdims noop_with_empty_axes saturate "
+        "storage_order training_mode transA transB"
     ),
     "integers": "axes dilations ends kernel_shape output_padding output_shape pads perm split starts steps strides",
-    "a number": "alpha beta epsilon max min value",
-    "a text": "auto_pad coordinate_transformation_mode keep_aspect_ratio_policy mode nearest_mode",
+    "a number": "alpha beta epsilon gamma max min value",
+    "a text": "approximate auto_pad coordinate_transformation_mode keep_aspect_ratio_policy mode nearest_mode",
 }
 KIND = {name: kind for kind, names in KINDS.items() for name in names.split()}
 WINDOWS = ("AveragePool", "Conv", "ConvTranspose", "MaxPool")
@@ -31,8 +32,12 @@ PAIRS = ("Add", "Div", "MatMul", "Mul", "PRelu", "Sub")
 
 
 def check(low: Lowering, node: OnnxNode) -> None:
-    """Raises InputError for a node that reads or makes nothing, or has an attribute of another type, length or range."""
-    if node.op not in low.handlers and node.op not in SHAPES:
+    """Raises InputError for a node that reads or makes nothing, or has an attribute that its operator does not have, or one
+    of another type, length or range.
+    """
+    if wrong := schema.problem(node.op, low.onnx.opset, len(node.inputs), node.attributes):
+        low.refuse(node, wrong)
+    if node.op not in low.handlers and node.op not in low.others:
         return
     if not node.inputs or not node.outputs or not node.outputs[0]:
         low.refuse(node, "it has no input or no output")

@@ -62,10 +62,3 @@ def _squeezed(low: Lowering, node: OnnxNode, shape: tuple[int, ...]) -> list[int
     new = normalized_axes(low, node, axes, total)
     old = iter(sides)
     return [1 if place in new else next(old) for place in range(total)]
-
-
-def lower_shape(low: Lowering, node: OnnxNode) -> None:
-    """The sides of a map, which are known but for the batch (None)."""
-    low.read(node)
-    sides: list[int | None] = [None, *layout.sides_of(low.axes_of(node.inputs[0]))]
-    low.shapes[node.outputs[0]] = sides[node.attributes.get("start", 0) : node.attributes.get("end")]

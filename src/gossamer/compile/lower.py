@@ -17,12 +17,13 @@ from gossamer.compile import (
     padding,
     quantised,
     reductions,
+    shapes,
     slices,
     stacks,
     windows,
 )
 from gossamer.compile.attributes import channel_row, check, normalized_axes, scalar_input
-from gossamer.compile.constants import fold, follow, slice_bounds
+from gossamer.compile.constants import fold, slice_bounds
 from gossamer.compile.lowering import FLOAT_MOST, FUSES_ACTIVATION, Handler, Lowering, Pads
 from gossamer.compile.program import MOST_TAPS, QDQ_OPS, FeatureMap, LayerWeights, Program
 from gossamer.compile.scaling import append_channel_scale
@@ -457,7 +458,8 @@ HANDLERS: dict[str, Handler] = {
     "ReduceSum": stacks.total,
     "Reshape": _reshape,
     "Resize": heads.resize,
-    "Shape": layout_ops.lower_shape,
+    "Shape": shapes.lower_shape,
+    "Size": shapes.lower_shape,
     "Slice": _slices,
     "Softmax": heads.lower_softmax,
     "Split": _slices,
@@ -475,7 +477,9 @@ HANDLERS: dict[str, Handler] = {
 def lower(onnx: OnnxModel) -> Program:
     """The program of an ONNX graph. Raises InputError where the engine lacks an operator."""
     with np.errstate(all="ignore"):  # infinities and NaN among weights flow on, as in every runtime
-        return _run(Lowering(dataclasses.replace(onnx, nodes=tuple(_in_pairs(onnx.nodes))), HANDLERS))
+        return _run(
+            Lowering(dataclasses.replace(onnx, nodes=tuple(_in_pairs(onnx.nodes))), HANDLERS, shapes.ARITHMETIC)
+        )
 
 
 def _run(low: Lowering) -> Program:
@@ -484,7 +488,7 @@ def _run(low: Lowering) -> Program:
         check(low, node)
     values, operations = low.program.values, low.program.operations
     for node in low.onnx.nodes:
-        if id(node) in low.skip or fold(low, node) or follow(low, node):
+        if id(node) in low.skip or fold(low, node) or shapes.follow(low, node):
             continue
         handler = low.handlers.get(node.op)
         if handler is None:

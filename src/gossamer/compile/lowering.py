@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Any, NoReturn
+
+from numpy.typing import NDArray
 
 from gossamer.compile import layout
 from gossamer.compile.layout import Axes
@@ -24,7 +26,7 @@ from gossamer.modelfile.onnx import OnnxModel, OnnxNode
 
 FLOAT_MOST = 3.4e38
 MOST_PIECES, LONGEST_SHOWN = 4096, 200
-SHAPES = ("Cast", "Gather")  # of sides of maps; all other operators have handlers
+BATCHES = (1, 2, 1009)  # for which what depends on the batch is computed
 FUSES_ACTIVATION = ("conv", "add", "scale", "affine")  # and a block, behind its last layer
 
 Handler = Callable[["Lowering", OnnxNode], None]
@@ -45,8 +47,9 @@ class Window:
 class Lowering:
     """The state of one lowering: the program so far, and which value each of the file's names is."""
 
-    def __init__(self, onnx: OnnxModel, handlers: dict[str, Handler]) -> None:
-        self.onnx, self.handlers = onnx, handlers
+    def __init__(self, onnx: OnnxModel, handlers: dict[str, Handler], others: Collection[str] = ()) -> None:
+        """others: operators of constants and sides of maps alone."""
+        self.onnx, self.handlers, self.others = onnx, handlers, others
         shape = onnx.input.shape or ()
         if len(shape) != 4 or not all(isinstance(side, int) and 1 <= side <= MOST_SIDE for side in shape[1:]):
             raise InputError(
@@ -61,7 +64,9 @@ class Lowering:
         self.series: dict[str, list[tuple[int, Axes]]] = {}  # names of several maps' rows, one behind the other
         self.windows: dict[str, Window] = {}  # names of rows or columns of a map, or their mean
         self.padded: dict[str, Pads] = {}  # names of maps with padding around them, which their readers take as theirs
-        self.shapes: dict[str, list[int | None]] = {}  # names of computed shapes; None: the batch
+        self.shapes: dict[
+            str, tuple[NDArray[Any], ...]
+        ] = {}  # names of what is computed from sides, for each of BATCHES
         self.uses: dict[str, int] = {output.name: 1 for output in onnx.outputs}
         self.users: dict[str, list[OnnxNode]] = {}
         self.producer = {name: node for node in onnx.nodes for name in node.outputs}
@@ -97,7 +102,7 @@ class Lowering:
         """Raises InputError that names the node and its attributes."""
         plain = {key: value for key, value in node.attributes.items() if isinstance(value, (int, float, list))}
         shown = f" {str(plain)[:LONGEST_SHOWN]}" if plain else ""
-        known = node.op in self.handlers or node.op in SHAPES  # then it is the form that is refused
+        known = node.op in self.handlers or node.op in self.others  # then it is the form that is refused
         raise InputError(
             f"node {node.name[:LONGEST_SHOWN]!r}, operator {node.op[:LONGEST_SHOWN]}{shown}: {why}",
             f"other forms of {node.op}" if known else f"operators {', '.join(sorted(self.handlers))}",
@@ -126,12 +131,20 @@ class Lowering:
         return self.axes[name] if name in self.axes else layout.of_map(self.program.values[self.names[name]])
 
     def shape_of(self, node: OnnxNode, place: int) -> list[int | None] | None:
-        """A shape that a node reads, constant or computed from known ones; None where it is left out."""
+        """A shape that a node reads, constant or computed from known ones, None for the batch; None where it is left out."""
         name = node.inputs[place] if place < len(node.inputs) else ""
         if name in self.shapes:
-            return self.shapes[name]
-        values = self.ints(node, place)
-        return [*values] if values else None
+            values = self.shapes[name]
+            if values[0].ndim != 1 or values[0].dtype.kind != "i":
+                self.refuse(node, f"its input {place} is not a row of integers")
+            sides: list[int | None] = []
+            for numbers in zip(*(one.tolist() for one in values)):
+                if len(set(numbers)) > 1 and numbers != BATCHES:
+                    self.refuse(node, f"its input {place} has a side that is neither fixed nor the batch")
+                sides.append(None if numbers == BATCHES else numbers[0])
+            return sides
+        known_sides = self.ints(node, place)
+        return [*known_sides] if known_sides else None
 
     def constant(self, node: OnnxNode, place: int) -> Any:
         """As `tensor`, and None too where it has no numbers."""

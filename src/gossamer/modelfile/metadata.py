@@ -26,6 +26,7 @@ from PIL import Image
 from gossamer.errors import InputError, ModelFileError
 from gossamer.images.preprocess import Preprocess
 from gossamer.modelfile import protobuf
+from gossamer.modelfile.external import inline
 from gossamer.modelfile.onnx import FILE_LIMIT, FLOAT, ONNX_RULES, OnnxModel, parse_onnx, subgraph
 from gossamer.predictions.head import KINDS, MOST_HEADS, OutputHead, is_plain_text, outputs_of
 from gossamer.predictions.postprocess import check_options
@@ -182,7 +183,10 @@ def rule_error(rule: int, given: str, do: str = "export the run again") -> Model
 
 
 def read_model_file(path: str | os.PathLike[str]) -> ModelFile:
-    """Read a model file. Raises ModelFileError, and no other error whatever the file holds."""
+    """Read a model file, and the files beside it that hold data of its tensors.
+
+    Raises ModelFileError, and no other error whatever the file holds.
+    """
     return parse_model_file(_bytes(path), os.fspath(path))
 
 
@@ -218,10 +222,14 @@ def _bytes(path: str | os.PathLike[str]) -> bytes:
     try:
         if Path(path).is_file() and Path(path).stat().st_size > FILE_LIMIT:
             raise rule_error(1, f"{name}: {Path(path).stat().st_size} bytes")
-        return Path(path).read_bytes()
+        data = Path(path).read_bytes()
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise rule_error(1, f"{name}: {reason}", "check the path") from error
+    try:
+        return inline(data, Path(path).parent)
+    except ModelFileError as error:
+        raise _of_file(error, name) from error
 
 
 def parse_model_file(data: bytes, name: str = "model file") -> ModelFile:
@@ -231,9 +239,14 @@ def parse_model_file(data: bytes, name: str = "model file") -> ModelFile:
         has_metadata = any(key.startswith(PREFIX) for key, _ in onnx.metadata)
         metadata = _metadata(data, onnx) if has_metadata else None
     except ModelFileError as error:
-        message = error.given.removesuffix(f" (rule {error.rule})")
-        raise ModelFileError(error.rule, f"{name}: {message}", error.allowed, error.do) from error
+        raise _of_file(error, name) from error
     return ModelFile(name, data, onnx, metadata, hashlib.sha256(data).hexdigest())
+
+
+def _of_file(error: ModelFileError, name: str) -> ModelFileError:
+    """The same error, its line starting with the name of the file."""
+    message = error.given.removesuffix(f" (rule {error.rule})")
+    return ModelFileError(error.rule, f"{name}: {message}", error.allowed, error.do)
 
 
 def model_file_bytes(onnx_bytes: bytes, metadata: ModelMetadata) -> bytes:

@@ -21,7 +21,7 @@ ONNX_RULES = {
     1: "a file that can be read, of 1 byte to 2 GiB",
     2: protobuf.WELL_FORMED,
     3: "an ONNX model: IR version 3 or later, one ONNX operator set, a graph with nodes",
-    4: "tensors whose data are in the file itself",
+    4: "tensors whose data are in the file, or in a file of its folder",
     5: "tensors with as many values as their shape says",
     6: "a graph in which each value is computed once, before it is used",
     7: "one float32 input and 1 to 64 outputs, of known rank",
@@ -175,12 +175,13 @@ def parse_onnx(data: bytes) -> OnnxModel:
     if not 0 < len(data) <= FILE_LIMIT:
         raise onnx_rule_error(1, f"{len(data)} bytes")
     model = protobuf.MessageReader(MESSAGES).message(memoryview(data), "Model")
-    opsets = [entry.get("version", 0) for entry in model["opset_import"] if entry.get("domain", "") in ("", "ai.onnx")]
+    # "" and "ai.onnx" are one domain; a few exporters name it twice
+    opsets = {entry.get("version", 0) for entry in model["opset_import"] if entry.get("domain", "") in ("", "ai.onnx")}
     graph = model.get("graph")
-    if model.get("ir_version", 0) < 3 or len(opsets) != 1 or not graph or not graph["node"]:
+    if model.get("ir_version", 0) < 3 or len(opsets) != 1 or min(opsets) < 1 or not graph or not graph["node"]:
         raise onnx_rule_error(
             3,
-            f"IR version {model.get('ir_version', 'none')}, {len(opsets)} ONNX operator sets, "
+            f"IR version {model.get('ir_version', 'none')}, ONNX operator sets {sorted(opsets)[:8]}, "
             f"{len(graph['node']) if graph else 'no graph, no'} nodes",
         )
     for function in model["functions"]:
@@ -198,7 +199,7 @@ def parse_onnx(data: bytes) -> OnnxModel:
             raise onnx_rule_error(7, f"{len(values)} {kind}: {shown}")
     producer = f"{model.get('producer_name', '')} {model.get('producer_version', '')}".strip()
     metadata = tuple((entry.get("key", ""), entry.get("value", "")) for entry in model["metadata_props"])
-    return OnnxModel(model["ir_version"], opsets[0], producer, metadata, inputs[0], tuple(outputs), nodes, tensors)
+    return OnnxModel(model["ir_version"], opsets.pop(), producer, metadata, inputs[0], tuple(outputs), nodes, tensors)
 
 
 def _value(message: dict[str, Any]) -> OnnxValue:
@@ -226,6 +227,8 @@ def _graph(message: dict[str, Any]) -> tuple[dict[str, NDArray[Any] | None], tup
 
 def _node(message: dict[str, Any]) -> OnnxNode:
     attributes = {item.get("name", ""): _attribute(item) for item in message["attribute"]}
+    if len(attributes) < len(message["attribute"]):
+        raise onnx_rule_error(6, f"node {message.get('name', '')[:200]!r} has two attributes of one name")
     domain = message.get("domain", "")
     op = message.get("op_type", "")
     return OnnxNode(
