@@ -28,7 +28,7 @@ from gossamer.compile.lowering import FLOAT_MOST, FUSES_ACTIVATION, Handler, Low
 from gossamer.compile.program import MOST_TAPS, QDQ_OPS, FeatureMap, LayerWeights, Program
 from gossamer.compile.scaling import append_channel_scale
 from gossamer.errors import InputError
-from gossamer.modelfile.onnx import OnnxModel, OnnxNode
+from gossamer.modelfile.onnx import FLOAT, OnnxModel, OnnxNode
 
 UNARY = {
     "Relu": "relu",
@@ -488,6 +488,7 @@ def _run(low: Lowering) -> Program:
         check(low, node)
     values, operations = low.program.values, low.program.operations
     for node in low.onnx.nodes:
+        quantised.follow_bytes(low, node)
         if id(node) in low.skip or fold(low, node) or shapes.follow(low, node):
             continue
         handler = low.handlers.get(node.op)
@@ -503,6 +504,11 @@ def _run(low: Lowering) -> Program:
                 low.refuse(
                     node, f"a kernel of {operation.kernel}, strides {operation.stride} or padding {operation.pads}"
                 )
+    for one in low.onnx.outputs:
+        if one.type not in (0, FLOAT) or one.name in low.bytes:
+            raise InputError(
+                f"an output {one.name[:60]!r} of type {one.type}", "float32 (1)", "name the outputs, or leave that one out"
+            )
     low.program.outputs = [low.output(one.name) for one in low.onnx.outputs]
     if not operations:
         raise InputError("a network that computes nothing", "one operation at least", "leave it out")

@@ -6,6 +6,7 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
+import numpy as np
 from numpy.typing import NDArray
 
 from gossamer.compile import layout
@@ -77,6 +78,7 @@ class Lowering:
         self.maker: dict[int, Operation] = {}  # value -> the operation that writes it
         self.value_uses: dict[int, int] = {0: self.uses.get(onnx.input.name, 0)}
         self.quantised: dict[str, Quantised] = {}  # constants that are bytes
+        self.bytes: dict[str, np.dtype[Any]] = {}  # names of bytes between a QuantizeLinear and a DequantizeLinear: int8, uint8
         self.skip: set[int] = set()  # nodes that an earlier one has fused
 
     def output(self, name: str) -> ProgramOutput:

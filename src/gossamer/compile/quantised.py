@@ -12,13 +12,33 @@ from gossamer.compile.lowering import Lowering
 from gossamer.compile.program import Array, FeatureMap, LayerWeights, Quantised
 from gossamer.modelfile.onnx import OnnxNode
 
+FLOAT, BYTES = 1, {2: np.dtype(np.uint8), 3: np.dtype(np.int8)}  # ONNX's numbers of types
+# operators that give bytes as they are, whatever they stand for
+MOVES = (
+    "Concat DepthToSpace Dropout Flatten Gather Identity MaxPool Reshape Shape Slice SpaceToDepth Split Squeeze Transpose "
+    "Unsqueeze"
+).split()
 LEAST_SCALE, MOST_SCALE, MOST_ZERO = 1e-29, 1e29, 255
 MOST_TERMS = (2**31 - 1) // (255 * 128)  # of a sum of products of bytes, which the engine computes in int32
 
 
+def follow_bytes(low: Lowering, node: OnnxNode) -> None:
+    """Note which names are bytes. Raises InputError for a node that computes with them as they are."""
+    kinds = [low.bytes[name] for name in node.inputs if name in low.bytes]
+    if not kinds or node.op == "DequantizeLinear":
+        return
+    if node.op not in MOVES or len(set(kinds)) > 1:
+        low.refuse(node, "it reads bytes as they are, not what they stand for")
+    low.bytes.update(dict.fromkeys(node.outputs if node.op != "Shape" else (), kinds[0]))
+
+
 def quantise(low: Lowering, node: OnnxNode) -> None:
-    """A map's type becomes uint8; where something else reads it as it is, a copy's does."""
+    """A map's type becomes uint8; where something else reads it as it is, a copy's does. A constant becomes another."""
+    if node.inputs[0] in low.onnx.tensors:
+        _quantise_constant(low, node)
+        return
     scale, zero = _parameters(low, node)
+    low.bytes[node.outputs[0]] = _byte_type(low, node)
     if node.inputs[0] in low.series:
         low.each(node, lambda one, _: _bytes(low, one, scale, zero))
         return
@@ -60,21 +80,19 @@ def dequantise(low: Lowering, node: OnnxNode) -> None:
     data, scales, zeros = (low.tensor(node, place) for place in range(3))
     if data is None or scales is None or data.dtype not in (np.int8, np.uint8, np.int32) or not data.size:
         low.refuse(node, "its input is no constant of int8, uint8 or int32")
-    axis, shape = node.attributes.get("axis", 1), [1] * data.ndim
-    if scales.size > 1 and -data.ndim <= axis < data.ndim:
-        shape[axis] = data.shape[axis]
-    fits = scales.ndim <= 1 and scales.size == prod(shape) and (zeros is None or zeros.size in (1, scales.size))
-    if not fits or scales.dtype != np.float32 or not np.isfinite(scales).all() or (scales < 0).any():
-        low.refuse(node, "its scales are not numbers from 0 in float32, one for all or one per place of its axis")
-    if zeros is not None and (zeros.dtype.kind not in "iu" or np.abs(zeros.astype(np.int64)).max() > MOST_ZERO):
+    if node.attributes.get("output_dtype", 0) not in (0, FLOAT):
+        low.refuse(node, "an output_dtype that is not float32")
+    if zeros is not None and zeros.dtype != data.dtype:
+        low.refuse(node, "a zero point of another type than the bytes that it reads")
+    rows = np.asarray(scales, np.float32)
+    scales, zeros, axis = _of_axis(low, node, data, scales, zeros)
+    if zeros is not None and np.abs(zeros.astype(np.int64)).max() > MOST_ZERO:
         low.refuse(node, "its zero is no byte")
-    wide = data.astype(np.int32) - (
-        0 if zeros is None else zeros.astype(np.int32).reshape(shape if zeros.size > 1 else ())
-    )
+    wide = data.astype(np.int32) - (0 if zeros is None else zeros.astype(np.int32))
     name = node.outputs[0]
-    low.onnx.tensors[name] = (wide * scales.astype(np.float64).reshape(shape)).astype(np.float32)
+    low.onnx.tensors[name] = (wide * scales.astype(np.float64)).astype(np.float32)
     if data.dtype != np.int32 and wide.min() >= -128 and wide.max() <= 127:
-        low.quantised[name] = Quantised(wide.astype(np.int8), np.asarray(scales, np.float32), axis)
+        low.quantised[name] = Quantised(wide.astype(np.int8), rows, axis)
 
 
 def layer(
@@ -91,15 +109,57 @@ def layer(
     return source, LayerWeights(np.ascontiguousarray(data.reshape(weight.shape)), bias, rows)
 
 
+def _byte_type(low: Lowering, node: OnnxNode) -> np.dtype[Any]:
+    """The type of the bytes that a QuantizeLinear makes or a DequantizeLinear of a map reads. Raises InputError for others."""
+    zero: Any = low.tensor(node, 2)
+    if node.attributes.get("precision", 0) not in (0, FLOAT):
+        low.refuse(node, "a precision that is not float32")
+    wanted = node.attributes.get("output_dtype", 0)
+    if node.op == "DequantizeLinear":
+        if wanted not in (0, FLOAT):
+            low.refuse(node, "an output_dtype that is not float32")
+        kind = low.bytes.get(node.inputs[0])
+        if kind is None or (zero is not None and zero.dtype != kind):
+            low.refuse(node, "a zero point of another type than the bytes that it reads")
+        return kind
+    if wanted not in (0, *BYTES) or (wanted and zero is not None and zero.dtype != BYTES[wanted]):
+        low.refuse(node, "an output_dtype that is not uint8 or int8, or not the type of its zero point")
+    kind = np.dtype(BYTES[wanted] if wanted else np.uint8 if zero is None else zero.dtype)
+    if kind not in BYTES.values():
+        low.refuse(node, f"maps of {kind}")
+    return kind
+
+
+def _quantise_constant(low: Lowering, node: OnnxNode) -> None:
+    """The bytes of a constant, each place of an axis by a scale of its own where there are several."""
+    values, scales, zeros = (low.tensor(node, place) for place in range(3))
+    kind = _byte_type(low, node)
+    limits = np.iinfo(kind)
+    scales, zeros, _ = _of_axis(low, node, values, scales, zeros)
+    if values.dtype != np.float32 or not (scales > 0).all():
+        low.refuse(node, "a constant that is not float32, or a scale that is not over 0")
+    rounded = np.rint(values / scales) + (0 if zeros is None else zeros.astype(np.float32))
+    low.onnx.tensors[node.outputs[0]] = np.clip(np.nan_to_num(rounded), limits.min, limits.max).astype(kind)
+
+
+def _of_axis(low: Lowering, node: OnnxNode, data: Any, scales: Any, zeros: Any) -> tuple[Any, Any, int]:
+    """Scales and zeros of a constant in the shape in which they meet it, and their axis. Raises InputError."""
+    axis, shape = node.attributes.get("axis", 1), [1] * data.ndim
+    if scales.size > 1 and -data.ndim <= axis < data.ndim:
+        shape[axis] = data.shape[axis]
+    fits = scales.ndim <= 1 and scales.size == prod(shape) and (zeros is None or zeros.size in (1, scales.size))
+    if not fits or scales.dtype != np.float32 or not np.isfinite(scales).all() or (scales < 0).any():
+        low.refuse(node, "its scales are not numbers from 0 in float32, one for all or one per place of its axis")
+    return scales.reshape(shape), None if zeros is None else zeros.reshape(shape if zeros.size > 1 else ()), axis
+
+
 def _parameters(low: Lowering, node: OnnxNode) -> tuple[float, int]:
     """Scale and zero of a map of bytes; signed ones are moved up by 128. Raises InputError for others."""
     scale: Any = low.tensor(node, 1)
     zero: Any = low.tensor(node, 2)
     if scale is None or scale.size != 1 or (zero is not None and zero.size != 1):
         low.refuse(node, "a scale that is not one number for the map")
-    kind = np.dtype(np.uint8) if zero is None else zero.dtype
-    if kind not in (np.uint8, np.int8):
-        low.refuse(node, f"maps of {kind}")
+    kind = _byte_type(low, node)
     if scale.dtype != np.float32 or not LEAST_SCALE <= float(scale.reshape(())) <= MOST_SCALE:
         low.refuse(node, f"a scale that is not from {LEAST_SCALE:g} to {MOST_SCALE:g} in float32")
     shift = 128 if kind == np.int8 else 0
