@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from math import isnan
 from typing import Any
 
@@ -10,7 +11,7 @@ import numpy as np
 
 from gossamer.compile import schema
 from gossamer.compile.lowering import Lowering
-from gossamer.compile.program import MOST_SIDE
+from gossamer.compile.program import MOST_SIDE, QDQ_OPS
 from gossamer.modelfile.onnx import OnnxNode
 
 # an attribute of one name is of one type in every operator that the engine has
@@ -65,6 +66,15 @@ def _is(kind: str, value: Any) -> bool:
     return isinstance(value, bytes) and value.isascii()
 
 
+def from_the_first(low: Lowering, node: OnnxNode) -> OnnxNode:
+    """The node with its axis counted from the first on, where it is counted from the last. Raises InputError for others."""
+    axis = node.attributes.get("axis", 0)
+    rank = low.rank(node.inputs[0]) if axis < 0 and node.inputs else None
+    if rank is None or node.op in QDQ_OPS:
+        return node
+    return replace(node, attributes={**node.attributes, "axis": normalized_axes(low, node, [axis], rank)[0]})
+
+
 def text_attribute(node: OnnxNode, name: str, default: str) -> str:
     """An attribute that is a text."""
     return bytes(node.attributes.get(name, default.encode())).decode()
@@ -74,7 +84,7 @@ def normalized_axes(low: Lowering, node: OnnxNode, axes: Iterable[int], rank: in
     """Axes counted from the first on. Raises InputError where a tensor of `rank` axes lacks one, or one is there twice."""
     axes_given = list(axes)
     normalized = [axis % rank for axis in axes_given if -rank <= axis < rank]
-    if len(set(normalized)) < len(axes_given):
+    if len(set(normalized)) < len(axes_given):  # too large, or one twice
         low.refuse(node, f"axes {str(axes_given)[:60]} of a tensor of {rank}")
     return normalized
 

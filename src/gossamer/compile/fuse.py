@@ -55,7 +55,7 @@ def fuse(program: Program) -> Program:
                 gone.add(id(block))
                 readers = _readers(operations, gone)
     kept = [one for one in operations if id(one) not in gone]
-    return _compact(Program(program.values, kept, program.input, program.outputs))
+    return _compact(Program(program.values, kept, program.input, program.outputs, program.shape))
 
 
 def _is_pointwise(one: Operation) -> bool:
@@ -90,4 +90,4 @@ def _compact(program: Program) -> Program:
         one.other = number[one.other] if one.other >= 0 else -1
     for output in program.outputs:
         output.pieces = [(number[value], last) for value, last in output.pieces]
-    return Program(values, program.operations, number[program.input], program.outputs)
+    return Program(values, program.operations, number[program.input], program.outputs, program.shape)

@@ -210,14 +210,11 @@ def with_constant(low: Lowering, node: OnnxNode) -> bool:
         low.refuse(node, "a constant that is not float32, or over a map")
     source = low.read(node, 1 - constants[0])
     value, axes = low.program.values[source], low.axes_of(node.inputs[1 - constants[0]])
-    per_channel = constant.ndim >= 3 and constant.shape[-3:] == (value.c, 1, 1) and axes == layout.of_map(value)
-    row_alone = len(axes) == 1 and axes == layout.of_map(value)[:1] and constant.shape[-1:] == (value.c,)  # (batch, C)
-    fits = constant.size == 1 or ((per_channel or row_alone) and constant.size == value.c)
-    if not fits or constant.ndim > len(axes) + 1:
+    row = layout.channel_row(constant, axes, value)
+    if row is None:
         low.refuse(node, "a constant that is neither one number nor one per channel")
     if node.op == "Div" and not constant.all():
         low.refuse(node, "a division by zero")
-    row: Array = np.broadcast_to(constant.reshape(-1), (value.c,)).astype(np.float32)
     factor: NDArray[Any] = np.ones(value.c)
     offset: NDArray[Any] = np.zeros(value.c)
     if node.op in ("Add", "Sub"):

@@ -8,6 +8,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from gossamer.compile.program import FeatureMap
 
@@ -82,3 +86,33 @@ def channels_last(axes: Axes, value: FeatureMap) -> bool | None:
     if parts == merged([*c, *h, *w]):
         return False
     return True if parts == merged([*h, *w, *c]) else None
+
+
+def places(axes: Axes, value: FeatureMap) -> NDArray[np.int64]:
+    """Of each number of the tensor, in its order, where it lies among the map's numbers channels first."""
+    distance, at = {"c": value.h * value.w, "h": value.w, "w": 1}, np.zeros(1, np.int64)
+    for part in (part for axis in axes for part in axis):
+        at = (at[:, None] + np.arange(part.size) * part.step * distance[part.of]).reshape(-1)
+    return at
+
+
+def channel_row(constant: NDArray[Any], axes: Axes, value: FeatureMap) -> NDArray[Any] | None:
+    """A constant that meets the tensor by broadcasting, as one number per channel of the map; None where it is none."""
+    if constant.ndim > len(axes) + 1 or (constant.ndim == len(axes) + 1 and len(constant) != 1):
+        return None  # another number for each place of the batch, or more axes than the tensor
+    sides = (1,) * (len(axes) + 1 - constant.ndim) + constant.shape
+    channel, shape = np.zeros((1,) * len(axes), np.int64), []
+    for place, axis in enumerate(axes):
+        rows = np.zeros(1, np.int64)
+        for part in axis:
+            step = part.step if part.of == "c" else 0
+            rows = (rows[:, None] + np.arange(part.size if step else 1) * step).reshape(-1)
+        if sides[place + 1] != 1 and (
+            sides[place + 1] != prod(part.size for part in axis) or len(rows) != sides[place + 1]
+        ):
+            return None
+        channel = channel + rows.reshape([-1 if other == place else 1 for other in range(len(axes))])
+        shape.append(len(rows))
+    row = np.empty(value.c, constant.dtype)
+    row[channel.reshape(-1)] = np.broadcast_to(constant.reshape(sides[1:]), shape).reshape(-1)
+    return row

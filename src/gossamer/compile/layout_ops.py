@@ -36,7 +36,10 @@ def rearranged(low: Lowering, node: OnnxNode) -> Axes | None:
             known = (None, *layout.sides_of(axes))
             sides = [known[place] if side == 0 and place < len(known) else side for place, side in enumerate(sides)]
     elif node.op == "Flatten":
-        sides = [None, -1] if node.attributes.get("axis", 1) == 1 else None
+        axis = node.attributes.get("axis", 1)
+        axis += len(axes) + 1 if axis < 0 else 0
+        # what is flattened with the batch has one place
+        sides = [None, -1] if axis >= 1 and max(layout.sides_of(axes)[: axis - 1], default=1) == 1 else None
     else:
         sides = _squeezed(low, node, layout.sides_of(axes))
     batch = (low.onnx.input.shape or ())[0]
@@ -52,11 +55,18 @@ def _is_batch(sides: list[int | None], batch: int | str | None) -> bool:
 
 def _squeezed(low: Lowering, node: OnnxNode, shape: tuple[int, ...]) -> list[int | None] | None:
     axes = low.ints(node, 1, "axes")
-    if not axes:
-        return None
     sides: list[int | None] = [None, *shape]
+    if axes is None and node.op == "Squeeze":  # all of one place
+        batch = (low.onnx.input.shape or ())[0]
+        if batch == 1 or not isinstance(batch, int):
+            low.refuse(node, "it has no axes, and the batch may have one place")
+        axes = [place for place, side in enumerate(sides) if side == 1]
+    if axes is None:
+        return None
     if node.op == "Squeeze":
         gone = normalized_axes(low, node, axes, len(sides))
+        if any(sides[place] != 1 for place in gone):
+            low.refuse(node, f"axes {str(axes)[:60]} of more than one place")
         return [side for place, side in enumerate(sides) if place not in gone]
     total = len(sides) + len(axes)
     new = normalized_axes(low, node, axes, total)

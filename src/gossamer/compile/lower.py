@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from gossamer.compile import (
+    dense,
     distances,
     gates,
     heads,
@@ -22,7 +23,7 @@ from gossamer.compile import (
     stacks,
     windows,
 )
-from gossamer.compile.attributes import channel_row, check, normalized_axes, scalar_input
+from gossamer.compile.attributes import channel_row, check, from_the_first, normalized_axes, scalar_input
 from gossamer.compile.constants import fold, slice_bounds
 from gossamer.compile.lowering import FLOAT_MOST, FUSES_ACTIVATION, Handler, Lowering, Pads
 from gossamer.compile.program import MOST_TAPS, QDQ_OPS, FeatureMap, LayerWeights, Program
@@ -90,34 +91,6 @@ def _conv(low: Lowering, node: OnnxNode) -> None:
     low.bind(node, emitted)
 
 
-def _gemm(low: Lowering, node: OnnxNode) -> None:
-    """Gemm, and MatMul, which has no bias."""
-    at = node.attributes
-    source, weight, bias_row = low.read(node), low.tensor(node, 1), low.tensor(node, 2)
-    axes = low.axes_of(node.inputs[0])
-    if weight is None or weight.ndim != 2 or weight.dtype != np.float32:
-        low.refuse(node, "its weight is not float32 of two axes")
-    if len(axes) != 1 or layout.channels_last(axes, low.program.values[source]) is not False:
-        low.refuse(node, "its input is no map flattened channels first")
-    if at.get("transA", 0) or at.get("alpha", 1.0) != 1.0 or at.get("beta", 1.0) != 1.0:
-        low.refuse(node, "transA, alpha or beta")
-    axis = 0 if at.get("transB", 0) else 1
-    weight = weight.T if axis else weight
-    value = low.program.values[source]
-    if value.h * value.w * value.c != weight.shape[1] or value.h * value.w > MOST_TAPS:
-        low.refuse(node, "its input has another number of values, or a large map")
-    # a flattened map is channels first: the layer is a convolution over all of it
-    kernel = np.ascontiguousarray(weight.reshape(-1, value.c, value.h, value.w))
-    bias_row = np.zeros(1, np.float32) if bias_row is None else bias_row
-    fits = bias_row.size == 1 or bias_row.shape in ((len(weight),), (1, len(weight)))
-    if not fits or bias_row.ndim > 2 or bias_row.dtype != np.float32:
-        low.refuse(node, f"its bias is not a row of {len(weight)} float32")
-    bias = np.broadcast_to(bias_row.reshape(-1), (len(weight),))
-    source, layer = quantised.layer(low, node, kernel, np.ascontiguousarray(bias), source, axis)
-    emitted = low.emit("conv", source, FeatureMap(1, 1, len(weight)), kernel=(value.h, value.w), weights=[layer])
-    low.bind(node, emitted, layout.of_map(low.program.values[emitted])[:1])
-
-
 def _batch_norm(low: Lowering, node: OnnxNode) -> None:
     source = low.value(node)
     value = low.program.values[source]
@@ -177,7 +150,8 @@ def _hard_sigmoid(low: Lowering, node: OnnxNode) -> None:
 def _add(low: Lowering, node: OnnxNode) -> None:
     if gates.gate(low, node) or heads.with_constant(low, node):
         return
-    a, b = low.value(node, 0), low.value(node, 1)
+    axes = _alike(low, node)
+    a, b = (low.value if axes is None else low.read)(node, 0), (low.value if axes is None else low.read)(node, 1)
     _of_one_rank(low, node)
     va, vb = low.program.values[a], low.program.values[b]
     if va.c == vb.c and va.h * va.w != vb.h * vb.w and 1 in (va.h * va.w, vb.h * vb.w):  # one number per channel
@@ -194,13 +168,19 @@ def _add(low: Lowering, node: OnnxNode) -> None:
     )
     if maker is not None and conv and low.drop_requantise(late, maker):
         maker.other = early
-        low.bind(node, late)
+        low.bind(node, late, axes)
         return
-    low.bind(node, low.emit("add", a, FeatureMap(va.h, va.w, va.c), other=b))
+    low.bind(node, low.emit("add", a, FeatureMap(va.h, va.w, va.c), other=b), axes)
 
 
 def _mul(low: Lowering, node: OnnxNode) -> None:
     if heads.with_constant(low, node) or stacks.weigh(low, node):
+        return
+    axes = _alike(low, node)
+    if axes is not None:
+        a, b = low.read(node, 0), low.read(node, 1)
+        one = low.program.values[a]
+        low.bind(node, low.emit("multiply", a, FeatureMap(one.h, one.w, one.c), other=b), axes)
         return
     a, b = low.value(node, 0), low.value(node, 1)
     _of_one_rank(low, node)
@@ -365,6 +345,16 @@ def _turned(low: Lowering, node: OnnxNode) -> bool:
     return True
 
 
+def _alike(low: Lowering, node: OnnxNode) -> layout.Axes | None:
+    """The axes of two maps of one size whose axes are not channels, height, width, but the same; None for others."""
+    a, b = node.inputs
+    if a not in low.names or b not in low.names or low.axes_of(a) != low.axes_of(b):
+        return None
+    one, other = low.program.values[low.names[a]], low.program.values[low.names[b]]
+    usual = low.axes_of(a) == layout.of_map(one) or len(low.axes_of(a)) == 1
+    return None if usual or (one.h, one.w, one.c) != (other.h, other.w, other.c) else low.axes_of(a)
+
+
 def _of_one_rank(low: Lowering, node: OnnxNode) -> None:
     """Raises InputError where a row of channels meets a map."""
     if len({len(low.axes_of(name)) for name in node.inputs}) > 1:
@@ -386,9 +376,16 @@ def _slices(low: Lowering, node: OnnxNode) -> None:
     value = low.program.values[source]
     if node.op == "Split":
         sizes, count = low.ints(node, 1, "split"), len(node.outputs)
-        each = [value.c // count] * count if sizes is None else sizes
-        if at.get("axis", 0) not in (1, -3):
+        if at.get("axis", 0) != 1:
             low.refuse(node, "an axis other than the channels")
+        if at.get("num_outputs", count) != count or (sizes is not None and "num_outputs" in at):
+            low.refuse(node, f"{count} outputs")
+        each = sizes
+        if each is None:  # equal parts, the last one smaller where the number of parts is given
+            part = -(-value.c // count)
+            each = [part] * (count - 1) + [value.c - part * (count - 1)]
+            if "num_outputs" not in at and value.c % count:
+                low.refuse(node, f"{count} equal parts of {value.c} channels")
         if len(each) != count or min(each) < 1 or sum(each) != value.c:
             low.refuse(node, f"{count} parts of {str(each)[:60]} of {value.c} channels")
         starts = [sum(each[:place]) for place in range(count)]
@@ -399,6 +396,9 @@ def _slices(low: Lowering, node: OnnxNode) -> None:
             low.alias(node, source) if full_map else low.bind(node, slices.crop_map(low, source, rows, columns))
             return
         source = source if full_map else slices.crop_map(low, source, rows, columns)
+        if channels.step != 1:
+            low.bind(node, slices.select_channels(low, node, source, channels))
+            return
         value, first, last = low.program.values[source], channels.start, channels.stop
         starts, each = [first], [last - first]
     base = value.parent if value.parent >= 0 else source
@@ -421,11 +421,13 @@ def _chosen(low: Lowering, node: OnnxNode, value: FeatureMap) -> list[range]:
     axes = normalized_axes(low, node, range(len(start)) if axes is None else axes, rank)
     sides, chosen = (value.c, value.h, value.w), [range(value.c), range(value.h), range(value.w)]
     for axis, first, last, step in zip(axes, start, end, steps, strict=True):
-        if axis == 0 and (first, step) == (0, 1) and last >= 2**31 - 1:  # all of the batch
-            continue
-        if axis == 0 or (axis == 1 and step != 1):
-            low.refuse(node, "part of the batch, or steps over the channels")
-        chosen[axis - 1] = range(sides[axis - 1])[slice(first, last, step)]
+        if axis == 0 and (first, step) == (0, 1) and (last >= 2**31 - 1 or last == (low.onnx.input.shape or ())[0]):
+            continue  # all of the batch
+        if axis == 0:
+            low.refuse(node, "part of the batch")
+        # below -side a backward slice runs to the first place, which Python writes as None
+        stop = None if step < 0 and last < -sides[axis - 1] else last
+        chosen[axis - 1] = range(sides[axis - 1])[slice(first, stop, step)]
         if not chosen[axis - 1]:
             low.refuse(node, f"nothing of axis {axis}")
     return chosen
@@ -442,11 +444,12 @@ HANDLERS: dict[str, Handler] = {
     "ConvTranspose": heads.conv_transpose,
     "DepthToSpace": heads.depth_to_space,
     "Div": heads.less_or_over,
-    "Gemm": _gemm,
+    "Gather": slices.gather,
+    "Gemm": dense.gemm,
     "GlobalAveragePool": _global,
     "GlobalMaxPool": reductions.largest,
     "LeakyRelu": _leaky,
-    "MatMul": _gemm,
+    "MatMul": dense.gemm,
     "MaxPool": _pool,
     "Mul": _mul,
     "Neg": distances.negative,
@@ -495,7 +498,7 @@ def _run(low: Lowering) -> Program:
         if handler is None:
             low.refuse(node, "the engine has no such operator")
         before = len(values), len(operations)
-        handler(low, node)
+        handler(low, from_the_first(low, node))
         for value in values[before[0] :]:
             if not value.fits():
                 low.refuse(node, f"a map of {value.c} channels and {value.h} x {value.w}")
@@ -507,7 +510,9 @@ def _run(low: Lowering) -> Program:
     for one in low.onnx.outputs:
         if one.type not in (0, FLOAT) or one.name in low.bytes:
             raise InputError(
-                f"an output {one.name[:60]!r} of type {one.type}", "float32 (1)", "name the outputs, or leave that one out"
+                f"an output {one.name[:60]!r} of type {one.type}",
+                "float32 (1)",
+                "name the outputs, or leave that one out",
             )
     low.program.outputs = [low.output(one.name) for one in low.onnx.outputs]
     if not operations:

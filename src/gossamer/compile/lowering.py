@@ -9,14 +9,14 @@ from typing import Any, NoReturn
 import numpy as np
 from numpy.typing import NDArray
 
-from gossamer.compile import layout
+from gossamer.compile import input_layout, layout
 from gossamer.compile.layout import Axes
 from gossamer.compile.program import (
     LONGEST_NAME,
     MOST_AXES,
-    MOST_SIDE,
     QDQ_OPS,
     FeatureMap,
+    LayerWeights,
     Operation,
     Program,
     ProgramOutput,
@@ -51,17 +51,12 @@ class Lowering:
     def __init__(self, onnx: OnnxModel, handlers: dict[str, Handler], others: Collection[str] = ()) -> None:
         """others: operators of constants and sides of maps alone."""
         self.onnx, self.handlers, self.others = onnx, handlers, others
-        shape = onnx.input.shape or ()
-        if len(shape) != 4 or not all(isinstance(side, int) and 1 <= side <= MOST_SIDE for side in shape[1:]):
-            raise InputError(
-                f"an input of {'x'.join(str(side)[:20] for side in shape[:8])}",
-                f"batch x channels x height x width, all but the batch fixed, from 1 to {MOST_SIDE}",
-                "give height and width where the file leaves them open (--input HxW), or export the network at one size",
-            )
-        c, h, w = (int(side) for side in shape[1:] if isinstance(side, int))
-        self.program = Program([FeatureMap(h, w, c)], [], 0, [])
+        given = input_layout.of(onnx)
+        self.program = Program([given.value], [], 0, [], given.shape)
         self.names: dict[str, int] = {onnx.input.name: 0}
-        self.axes: dict[str, Axes] = {}  # of names whose axes are not channels, height, width
+        self.axes: dict[str, Axes] = {
+            onnx.input.name: given.axes
+        }  # of names whose axes are not channels, height, width
         self.series: dict[str, list[tuple[int, Axes]]] = {}  # names of several maps' rows, one behind the other
         self.windows: dict[str, Window] = {}  # names of rows or columns of a map, or their mean
         self.padded: dict[str, Pads] = {}  # names of maps with padding around them, which their readers take as theirs
@@ -78,8 +73,17 @@ class Lowering:
         self.maker: dict[int, Operation] = {}  # value -> the operation that writes it
         self.value_uses: dict[int, int] = {0: self.uses.get(onnx.input.name, 0)}
         self.quantised: dict[str, Quantised] = {}  # constants that are bytes
-        self.bytes: dict[str, np.dtype[Any]] = {}  # names of bytes between a QuantizeLinear and a DequantizeLinear: int8, uint8
+        self.bytes: dict[
+            str, np.dtype[Any]
+        ] = {}  # names of bytes between a QuantizeLinear and a DequantizeLinear: int8, uint8
         self.skip: set[int] = set()  # nodes that an earlier one has fused
+        if (
+            given.pixels is not None
+        ):  # channels last: one row of pixels is a row of numbers, each pixel a window of its own
+            (c, width), height = given.pixels, given.value.h
+            layer = LayerWeights(np.eye(c, dtype=np.float32).reshape(c, 1, 1, c), np.zeros(c, np.float32))
+            emitted = self.emit("conv", 0, FeatureMap(height, width, c), kernel=(1, c), stride=(1, c), weights=[layer])
+            self.names[onnx.input.name], self.value_uses[emitted] = emitted, self.value_uses[0]
 
     def output(self, name: str) -> ProgramOutput:
         """An output as the maps that fill it. Raises InputError where its numbers lie in no order that the engine gives."""
@@ -131,6 +135,14 @@ class Lowering:
     def axes_of(self, name: str) -> Axes:
         """How the axes of a name's tensor, without the batch, lie in its map."""
         return self.axes[name] if name in self.axes else layout.of_map(self.program.values[self.names[name]])
+
+    def rank(self, name: str) -> int | None:
+        """How many axes a name's tensor has, its batch among them; None where it is no map."""
+        if name in self.windows:
+            return 4
+        if name in self.series:
+            return len(self.series[name][0][1]) + 1
+        return len(self.axes_of(name)) + 1 if name in self.names else None
 
     def shape_of(self, node: OnnxNode, place: int) -> list[int | None] | None:
         """A shape that a node reads, constant or computed from known ones, None for the batch; None where it is left out."""

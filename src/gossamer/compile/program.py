@@ -107,12 +107,17 @@ class ProgramOutput:
 
 @dataclass
 class Program:
-    """Values, operations in order, which value is the network's input, and its outputs."""
+    """Values, operations in order, which value is the network's input, and its outputs.
+
+    shape: of the input behind its batch, where it is not channels, height, width of that value: then its numbers are the
+    value's, channels first, in this order.
+    """
 
     values: list[FeatureMap]
     operations: list[Operation]
     input: int
     outputs: list[ProgramOutput]
+    shape: tuple[int, ...] | None = None
 
     def output_values(self) -> set[int]:
         """The values that are pieces of outputs."""

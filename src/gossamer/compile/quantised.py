@@ -6,6 +6,7 @@ from math import prod
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from gossamer.compile import reductions
 from gossamer.compile.lowering import Lowering
@@ -96,9 +97,18 @@ def dequantise(low: Lowering, node: OnnxNode) -> None:
 
 
 def layer(
-    low: Lowering, node: OnnxNode, weight: Array, bias: Array, source: int, axis: int = 0
+    low: Lowering,
+    node: OnnxNode,
+    weight: Array,
+    bias: Array,
+    source: int,
+    axis: int = 0,
+    order: NDArray[np.int64] | None = None,
 ) -> tuple[int, LayerWeights]:
-    """A map and the layer of a weight (in the shape it is used in) that meets it: int8 where both are quantised, else floats."""
+    """A map and the layer of a weight (in the shape it is used in) that meets it: int8 where both are quantised, else floats.
+
+    order: of the columns of a fully connected layer, as they are in `weight`.
+    """
     quantised = low.quantised.get(node.inputs[1])
     rows = quantised.rows(axis) if quantised is not None and low.program.values[source].type == "uint8" else None
     if weight[0].size > MOST_TERMS:  # in floats
@@ -106,6 +116,7 @@ def layer(
     if quantised is None or rows is None:
         return reductions.floats(low, source), LayerWeights(weight, bias)
     data = quantised.data if axis == 0 else quantised.data.T
+    data = data if order is None else data[:, order]
     return source, LayerWeights(np.ascontiguousarray(data.reshape(weight.shape)), bias, rows)
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from gossamer.compile import layout
 from gossamer.compile.attributes import text_attribute
 from gossamer.compile.lowering import Lowering
 from gossamer.compile.program import (
@@ -23,6 +24,7 @@ from gossamer.compile.program import (
 )
 from gossamer.modelfile.onnx import OnnxNode
 
+MOST_RUNS = 64  # of channels that are copied one by one
 MOST_WEIGHT = MOST_NUMBERS // MOST_TAPS  # kernels of the largest size
 
 
@@ -40,7 +42,13 @@ def crop_map(low: Lowering, source: int, rows: range, columns: range) -> int:
         maker.weights = [_layer([before[0][place] for place in rows], [before[1][place] for place in columns])]
         value.h, value.w = len(rows), len(columns)
         return source
-    return low.emit("resize", source, FeatureMap(len(rows), len(columns), value.c), weights=[_layer(rows, columns)])
+    return cropped(low, source, rows, columns)
+
+
+def cropped(low: Lowering, source: int, rows: Sequence[int], columns: Sequence[int]) -> int:
+    """The same as a map of its own; the map that it is taken from stays as it is."""
+    out = FeatureMap(len(rows), len(columns), low.program.values[source].c)
+    return low.emit("resize", source, out, weights=[_layer(rows, columns)])
 
 
 def _layer(rows: Sequence[int], columns: Sequence[int]) -> LayerWeights:
@@ -128,11 +136,11 @@ def _firsts(
 def again(low: Lowering, node: OnnxNode) -> bool:
     """One map several times along its rows or columns; whether a Concat is that."""
     axis = node.attributes.get("axis")
-    if axis not in (2, 3, -2, -1) or len(set(node.inputs)) > 1 or node.inputs[0] not in low.names:
+    if axis not in (2, 3) or len(set(node.inputs)) > 1 or node.inputs[0] not in low.names:
         return False
     if len(low.axes_of(node.inputs[0])) != 3:
         return False
-    low.bind(node, repeated(low, node, low.value(node), axis in (2, -2)))
+    low.bind(node, repeated(low, node, low.value(node), axis == 2))
     return True
 
 
@@ -144,3 +152,43 @@ def repeated(low: Lowering, node: OnnxNode, source: int, along_rows: bool) -> in
     rows, columns = list(range(value.h)), list(range(value.w))
     rows, columns = (rows * count, columns) if along_rows else (rows, columns * count)
     return low.emit("resize", source, FeatureMap(len(rows), len(columns), value.c), weights=[_layer(rows, columns)])
+
+
+def select_channels(low: Lowering, node: OnnxNode, source: int, channels: Sequence[int]) -> int:
+    """The map of these channels of a map, in this order: runs of neighbours are copied. Raises InputError for too many runs."""
+    value = low.program.values[source]
+    starts = [at for at, one in enumerate(channels) if at == 0 or one != channels[at - 1] + 1]
+    if len(starts) > MOST_RUNS:
+        low.refuse(node, f"channels in more than {MOST_RUNS} runs of neighbours")
+    base, values = value.parent if value.parent >= 0 else source, low.program.values
+    values.append(FeatureMap(value.h, value.w, len(channels)))
+    out = len(values) - 1
+    for start, end in zip(starts, [*starts[1:], len(channels)]):
+        part = value.like(value.h, value.w, end - start)
+        part.parent, part.first = base, value.first + channels[start]
+        values.append(part)
+        copied = low.emit("copy", len(values) - 1, FeatureMap(value.h, value.w, end - start))
+        values[copied].parent, values[copied].first = out, start
+    return out
+
+
+def gather(low: Lowering, node: OnnxNode) -> None:
+    """Gather of channels, rows or columns at constant places; a single place leaves its axis out."""
+    places, source = low.tensor(node, 1), low.value(node)
+    value, axes = low.program.values[source], low.axes_of(node.inputs[0])
+    axis = node.attributes.get("axis", 0)
+    if places is None or places.dtype.kind not in "iu" or places.ndim > 1 or not places.size:
+        low.refuse(node, "places that are no row of integers")
+    if not 1 <= axis <= len(axes):
+        low.refuse(node, "the batch as its axis")
+    side = layout.sides_of(axes)[axis - 1]
+    chosen = [int(one) + (side if one < 0 else 0) for one in places.reshape(-1)]
+    if not all(0 <= one < side for one in chosen) or len(chosen) > MOST_SIDE:
+        low.refuse(node, f"places that {side} do not have")
+    if axis == 1:
+        emitted = select_channels(low, node, source, chosen)
+    else:
+        rows, columns = (chosen, range(value.w)) if axis == 2 else (range(value.h), chosen)
+        emitted = cropped(low, source, rows, columns)
+    made = layout.of_map(low.program.values[emitted])[: len(axes)]
+    low.bind(node, emitted, made if places.ndim else tuple(one for at, one in enumerate(made, 1) if at != axis))

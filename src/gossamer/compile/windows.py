@@ -44,7 +44,7 @@ def mean(low: Lowering, node: OnnxNode, axes: list[int]) -> bool:
         source = low.value(node)
         window = Window(source, axis, 0, _side(low.program.values[source], axis))
     keeps, readers = node.attributes.get("keepdims", 1), low.users.get(name, [])
-    concatenated = all(one.op == "Concat" and one.attributes.get("axis") == axis for one in readers)
+    concatenated = all(one.op == "Concat" and one.attributes.get("axis") in (axis, axis - 4) for one in readers)
     if keeps and readers and concatenated and len(readers) == low.uses[name]:
         low.windows[name] = Window(window.source, axis, window.first, window.end, True)
         return True

@@ -72,9 +72,10 @@ def compile_bytes(file: ModelFile, precision: str = "float32", classifier: str =
         convert_to_bfloat16(program)
     for operation, layer in zip(last, layers, strict=True):
         operation.weights[0] = layer
-    metadata = json.dumps(
-        file.metadata.to_json() if file.metadata else None, ensure_ascii=False, sort_keys=True
-    ).encode()
+    facts = file.metadata.to_json() if file.metadata else None
+    if program.shape is not None:  # of no file with metadata: there images are channels first
+        facts = {"input": list(program.shape)}
+    metadata = json.dumps(facts, ensure_ascii=False, sort_keys=True).encode()
     return program_bytes(program, metadata), bool(last) or any(value.type != "float32" for value in program.values)
 
 

@@ -130,7 +130,7 @@ class Native:
         self._check(self._engine.gossamer_open(os.fsencode(self.path), ctypes.byref(self._model)))
         sides, numbers = (ctypes.c_int32 * 3)(), ctypes.c_int64()
         self._check(self._engine.gossamer_describe(self._model, sides, ctypes.byref(numbers)))
-        self.input_shape = (None, int(sides[2]), int(sides[0]), int(sides[1]))
+        self.input_shape: tuple[int | None, ...] = (None, int(sides[2]), int(sides[0]), int(sides[1]))
         self.numbers = numbers.value  # of all outputs of an image
         self.outputs = self._outputs()
         self.metadata = self._metadata()
@@ -225,11 +225,21 @@ class Native:
         self._check(self._engine.gossamer_metadata(self._model, ctypes.byref(text), ctypes.byref(size)))
         try:
             values = json.loads(ctypes.string_at(text, size.value).decode("utf-8")) if size.value else None
+            if isinstance(values, dict) and values.keys() == {"input"}:
+                self.input_shape = (None, *self._stated_shape(values["input"]))
+                return None
             return None if values is None else ModelMetadata.from_json(values)
         except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise ModelFileError(
                 11, f"{self.path}: its metadata: {error}", "the metadata of an ONNX file", "compile it again"
             ) from error
+
+    def _stated_shape(self, sides: Any) -> tuple[int, ...]:
+        """The shape of an input that is not channels, height, width. Raises ValueError for one of other numbers."""
+        fits = isinstance(sides, list) and 1 <= len(sides) <= 3 and all(type(one) is int and one > 0 for one in sides)
+        if not fits or math.prod(sides) != math.prod(one for one in self.input_shape if one is not None):
+            raise ValueError(f"an input of {str(sides)[:60]} for a map of {self.input_shape[1:]}")
+        return tuple(sides)
 
     def _check(self, code: int) -> None:
         if code == 0:

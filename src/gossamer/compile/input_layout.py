@@ -1,0 +1,89 @@
+"""How a network's input lies in its map: channels first, or as other exporters have it.
+
+TensorFlow's exporters leave the input (N, H, W, C) and put a Transpose behind it; some networks take (N, H, W) or rows (N, F).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import prod
+
+from gossamer.compile import layout
+from gossamer.compile.program import MOST_SIDE, MOST_STRIDE, FeatureMap
+from gossamer.errors import InputError
+from gossamer.modelfile.onnx import OnnxModel, OnnxNode
+
+TO_CHANNELS_FIRST = [0, 3, 1, 2]
+# what stands between an input and the Transpose, and gives each number a number of its own
+EACH = "Add Cast Clip DequantizeLinear Div Identity Mul Neg QuantizeLinear Sub".split()
+
+
+@dataclass(frozen=True)
+class InputLayout:
+    """value: the map that the caller's numbers fill, channels first. axes: of the input's tensor. shape: as in Program.
+
+    pixels: (channels, width) where a row of the map is a row of pixels, the channels of each side by side.
+    """
+
+    value: FeatureMap
+    axes: layout.Axes
+    shape: tuple[int, ...] | None = None
+    pixels: tuple[int, int] | None = None
+
+
+def is_channels_last(onnx: OnnxModel) -> bool:
+    """Whether all that reads the input brings its last axis to the front, so that the axes are height, width, channels."""
+    shape = onnx.input.shape or ()
+    readers = _readers(onnx, onnx.input.name)
+    if len(shape) != 4 or not readers:
+        return False
+    of_one = shape[3] == 1 and shape[1] != 1  # one channel, which any reshape leaves where it is
+    return all(
+        (one.op == "Transpose" and one.attributes.get("perm") == TO_CHANNELS_FIRST) or (of_one and one.op == "Reshape")
+        for one in readers
+    )
+
+
+def _readers(onnx: OnnxModel, name: str) -> list[OnnxNode]:
+    """All that reads a name, or what is computed from it number by number."""
+    names, readers = {name}, []
+    for node in onnx.nodes:
+        if names.intersection(node.inputs[:1]) or (node.op in EACH and names.intersection(node.inputs)):
+            if node.op in EACH:
+                names.update(node.outputs)
+            else:
+                readers.append(node)
+    return readers
+
+
+def of(onnx: OnnxModel) -> InputLayout:
+    """Raises InputError for an input that is no map of known sides, nor a row."""
+    shape = onnx.input.shape or ()
+    sides = [side for side in shape[1:] if isinstance(side, int) and 1 <= side <= MOST_SIDE]
+    last = is_channels_last(onnx)
+    if not 2 <= len(shape) <= 4 or len(sides) < len(shape) - 1:
+        raise InputError(
+            f"an input of {'x'.join(str(side)[:20] for side in shape[:8])}",
+            f"batch x channels x height x width, all but the batch fixed, from 1 to {MOST_SIDE}",
+            "give height and width where the file leaves them open (--input HxW), or export the network at one size",
+        )
+    if len(sides) == 1:
+        value = FeatureMap(1, 1, sides[0])
+        return InputLayout(value, layout.of_map(value)[:1], (sides[0],))
+    if len(sides) == 2:
+        value = FeatureMap(*sides, 1)
+        return InputLayout(value, layout.of_map(value)[1:], (sides[0], sides[1]))
+    c, h, w = sides
+    if not last:
+        value = FeatureMap(h, w, c)
+        return InputLayout(value, layout.of_map(value))
+    h, w, c = sides
+    if c > MOST_STRIDE or w * c > MOST_SIDE or prod(sides) > MOST_SIDE**2:
+        raise InputError(
+            f"an input of {'x'.join(map(str, sides))}, channels last",
+            f"up to {MOST_STRIDE} channels, and up to {MOST_SIDE} numbers in a row of pixels",
+            "export the network with channels first",
+        )
+    channels, rows, columns = layout.of_map(FeatureMap(h, w, c))
+    axes = (rows, columns, channels)
+    return InputLayout(FeatureMap(h, w * c, 1), axes, (h, w, c), (c, w) if c > 1 else None)
