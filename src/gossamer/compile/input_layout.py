@@ -68,8 +68,8 @@ def of(onnx: OnnxModel) -> InputLayout:
             "give height and width where the file leaves them open (--input HxW), or export the network at one size",
         )
     if len(sides) == 1:
-        value = FeatureMap(1, 1, sides[0])
-        return InputLayout(value, layout.of_map(value)[:1], (sides[0],))
+        value = _as_reshaped(onnx, sides[0])
+        return InputLayout(value, (tuple(part for axis in layout.of_map(value) for part in axis),), (sides[0],))
     if len(sides) == 2:
         value = FeatureMap(*sides, 1)
         return InputLayout(value, layout.of_map(value)[1:], (sides[0], sides[1]))
@@ -87,3 +87,18 @@ def of(onnx: OnnxModel) -> InputLayout:
     channels, rows, columns = layout.of_map(FeatureMap(h, w, c))
     axes = (rows, columns, channels)
     return InputLayout(FeatureMap(h, w * c, 1), axes, (h, w, c), (c, w) if c > 1 else None)
+
+
+def _as_reshaped(onnx: OnnxModel, count: int) -> FeatureMap:
+    """The map that all readers make of an input of rows of numbers, where they do, else its numbers as channels."""
+    readers = _readers(onnx, onnx.input.name)
+    targets = [onnx.tensors.get(one.inputs[1]) for one in readers if one.op == "Reshape" and len(one.inputs) > 1]
+    first = targets[0] if targets else None
+    if first is None or len(targets) < len(readers) or first.shape != (4,) or first.dtype.kind != "i":
+        return FeatureMap(1, 1, count)
+    _, c, h, w = (int(side) for side in first)
+    c, h, w = (w, c, h) if w == 1 else (c, h, w)  # channels last
+    known = all(one is not None and one.tolist() == first.tolist() for one in targets)
+    if not known or not all(1 <= side <= MOST_SIDE for side in (c, h, w)) or c * h * w != count:
+        return FeatureMap(1, 1, count)
+    return FeatureMap(h, w, c)
