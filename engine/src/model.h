@@ -23,7 +23,22 @@ enum Kind : int32_t {
   DEPTH_TO_SPACE,
   KINDS
 };
-enum Act : int32_t { NONE, RELU, RELU6, HARD_SWISH, HARD_SIGMOID, SIGMOID, SILU, TANH, CLIP, LEAKY_RELU, ACTS };
+enum Act : int32_t {
+  NONE,
+  RELU,
+  RELU6,
+  HARD_SWISH,
+  HARD_SIGMOID,
+  SIGMOID,
+  SILU,
+  TANH,
+  CLIP,
+  LEAKY_RELU,
+  EXP,
+  LOG,
+  RECIPROCAL,
+  ACTS
+};
 enum Type : int32_t { F32, BF16, U8, TYPES };  // of a map; the third is S8 for weights
 constexpr int32_t S16 =
     TYPES;  // compute type: bytes widened to int16; in no file, and in no map that outlives an operation

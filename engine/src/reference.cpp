@@ -47,6 +47,9 @@ float activated(float x, int32_t act, float low, float high) {
     case TANH: return std::tanh(x);
     case CLIP: return std::min(std::max(x, low), high);
     case LEAKY_RELU: return x > 0 ? x : x * low;
+    case EXP: return std::exp(x);
+    case LOG: return std::log(x);
+    case RECIPROCAL: return 1 / x;
     default: return x;
   }
 }

@@ -23,6 +23,7 @@ KINDS = {
     ),
     "integers": "axes dilations ends kernel_shape output_padding output_shape pads perm split starts steps strides",
     "a number": "alpha beta epsilon gamma max min value",
+    "numbers": "scales",
     "a text": "approximate auto_pad coordinate_transformation_mode keep_aspect_ratio_policy mode nearest_mode",
 }
 KIND = {name: kind for kind, names in KINDS.items() for name in names.split()}
@@ -61,6 +62,8 @@ def _is(kind: str, value: Any) -> bool:
         return isinstance(value, int) and value in (0, 1)
     if kind == "integers":
         return isinstance(value, list) and all(isinstance(one, int) for one in value)
+    if kind == "numbers":
+        return isinstance(value, list) and all(isinstance(one, float) and not isnan(one) for one in value)
     if kind == "a number":
         return isinstance(value, float) and not isnan(value)
     return isinstance(value, bytes) and value.isascii()

@@ -45,14 +45,3 @@ def unsqueeze(low: Lowering, node: OnnxNode) -> None:
     emitted = low.emit("conv", squared, FeatureMap(1, 1, count), other=first, weights=[layer])
     low.bind(chain[-1], emitted, layout.of_map(low.program.values[emitted])[:1])
     return None
-
-
-def negative(low: Lowering, node: OnnxNode) -> None:
-    """Neg."""
-
-    def one(source: int, axes: layout.Axes) -> int:
-        value = low.program.values[source]
-        layer = LayerWeights(np.full(value.c, -1, np.float32), np.zeros(value.c, np.float32))
-        return low.emit("affine", source, FeatureMap(value.h, value.w, value.c), weights=[layer])
-
-    low.each(node, one)

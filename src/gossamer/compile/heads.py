@@ -38,7 +38,7 @@ def resize(low: Lowering, node: OnnxNode) -> None:
     source = low.value(node)
     value = low.program.values[source]
     old = node.op == "Upsample" or low.onnx.opset < 11  # of one rule for where a place of the output is
-    scales, sizes = (low.constant(node, 1), None) if old else (low.constant(node, 2), low.shape_of(node, 3))
+    scales, sizes = (_scales(low, node), None) if old else (low.constant(node, 2), low.shape_of(node, 3))
     mode = text_attribute(node, "mode", "nearest")
     place = text_attribute(node, "coordinate_transformation_mode", "asymmetric" if old else "half_pixel")
     rounding = text_attribute(node, "nearest_mode", "floor" if old else "round_prefer_floor")
@@ -65,12 +65,22 @@ def resize(low: Lowering, node: OnnxNode) -> None:
         low.refuse(node, "neither constant scales nor sizes")
     if not fits or not all(1 <= side <= MOST_SIDE for side in sides):
         low.refuse(node, f"a size that is not constant, not from 1 to {MOST_SIDE}, or of the batch or the channels")
+    if old and mode == "nearest":  # these round up where they make a map smaller
+        roundings = ["ceil" if ratio < 1 else "floor" for ratio in ratios]
+    else:
+        roundings = [rounding] * 2
     rows, columns = (
         _between(input_side, side, ratio, mode, place, rounding)
-        for input_side, side, ratio in zip((value.h, value.w), sides, ratios)
+        for input_side, side, ratio, rounding in zip((value.h, value.w), sides, ratios, roundings)
     )
     out = FeatureMap(sides[0], sides[1], value.c)
     low.bind(node, low.emit("resize", source, out, weights=[LayerWeights(rows, columns)]))
+
+
+def _scales(low: Lowering, node: OnnxNode) -> Any:
+    """Of an Upsample an attribute before operator set 9."""
+    scales = node.attributes.get("scales")
+    return low.constant(node, 1) if scales is None else np.array(scales, np.float32)
 
 
 def _between(input_side: int, side: int, ratio: float, mode: str, place: str, rounding: str) -> Array:
@@ -224,9 +234,3 @@ def with_constant(low: Lowering, node: OnnxNode) -> bool:
         factor = row if node.op == "Mul" else np.reciprocal(row.astype(np.float64))
     low.bind(node, append_channel_scale(low, source, factor, offset), axes)
     return True
-
-
-def less_or_over(low: Lowering, node: OnnxNode) -> None:
-    """Sub and Div."""
-    if not with_constant(low, node):
-        low.refuse(node, "two maps")

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from gossamer.compile import (
+    arithmetic,
     dense,
     distances,
     gates,
@@ -26,7 +28,7 @@ from gossamer.compile import (
 from gossamer.compile.attributes import channel_row, check, from_the_first, normalized_axes, scalar_input
 from gossamer.compile.constants import fold, slice_bounds
 from gossamer.compile.lowering import FLOAT_MOST, FUSES_ACTIVATION, Handler, Lowering, Pads
-from gossamer.compile.program import MOST_TAPS, QDQ_OPS, FeatureMap, LayerWeights, Program
+from gossamer.compile.program import MOST_STRIDE, MOST_TAPS, QDQ_OPS, FeatureMap, LayerWeights, Program
 from gossamer.compile.scaling import append_channel_scale
 from gossamer.errors import InputError
 from gossamer.modelfile.onnx import FLOAT, OnnxModel, OnnxNode
@@ -39,7 +41,7 @@ UNARY = {
     "Tanh": "tanh",
 }
 GATES = {"Sigmoid": "silu", "HardSigmoid": "hard_swish"}  # times its input
-SAME = ("Identity", "Dropout")
+MOST_END = 2**63 - 1
 RESHAPES = ("Flatten", "Squeeze")
 
 
@@ -115,6 +117,13 @@ def _clip(low: Lowering, node: OnnxNode) -> None:
         low.activate(node, "clip", bound=(least, most))
 
 
+def _dropout(low: Lowering, node: OnnxNode) -> None:
+    training = low.tensor(node, 2)
+    if training is not None and training.any():
+        low.refuse(node, "its training_mode is true")
+    low.pass_on(node)
+
+
 def _leaky(low: Lowering, node: OnnxNode) -> None:
     low.activate(node, "leaky_relu", bound=(float(node.attributes.get("alpha", 0.01)), 0.0))
 
@@ -154,6 +163,9 @@ def _add(low: Lowering, node: OnnxNode) -> None:
     a, b = (low.value if axes is None else low.read)(node, 0), (low.value if axes is None else low.read)(node, 1)
     _of_one_rank(low, node)
     va, vb = low.program.values[a], low.program.values[b]
+    if (va.h, va.w) == (vb.h, vb.w) and va.c != vb.c and 1 in (va.c, vb.c):  # one channel for all
+        a, b = (reductions.to_channels(low, one, max(va.c, vb.c)) for one in (a, b))
+        va, vb = low.program.values[a], low.program.values[b]
     if va.c == vb.c and va.h * va.w != vb.h * vb.w and 1 in (va.h * va.w, vb.h * vb.w):  # one number per channel
         a, b, va = (a, b, va) if vb.h * vb.w == 1 else (b, a, vb)
         low.bind(node, low.emit("add", a, FeatureMap(va.h, va.w, va.c), other=b))
@@ -239,19 +251,29 @@ def _rounded_up(side: int, kernel: int, stride: int, before: int, behind: int) -
 
 
 def _global(low: Lowering, node: OnnxNode) -> None:
-    keeps = node.op != "ReduceMean" or node.attributes.get("keepdims", 1)
-    if node.op == "ReduceMean":
-        axes = reductions.axes_of(low, node)
-        if windows.mean(low, node, axes):
-            return
-        if axes == [1] and keeps:
-            reductions.mean_of_channels(low, node)
-            return
-        if axes != [2, 3]:
-            low.refuse(node, "axes other than height, width, both, or the channels that stay")
     source = low.value(node)
-    out = FeatureMap(1, 1, low.program.values[source].c)
-    low.bind(node, low.emit("global_average", source, out), None if keeps else layout.of_map(out)[:1])
+    low.bind(node, low.emit("global_average", source, FeatureMap(1, 1, low.program.values[source].c)))
+
+
+def _mean(low: Lowering, node: OnnxNode) -> None:
+    """ReduceMean, of a map or of some of its rows or columns."""
+    if not windows.mean(low, node, reductions.axes_of(low, node)):
+        reductions.reduce(low, node)
+
+
+def _less_or_over(low: Lowering, node: OnnxNode) -> None:
+    """Sub and Div, as Add and Mul of a map times -1 or of one over it."""
+    a, b = node.inputs
+    if node.op == "Div" and low.onnx.tensors.get(a) is not None and b in low.names:
+        node = dataclasses.replace(node, op="Mul", inputs=(arithmetic.reciprocal(low, b), a))
+    if heads.with_constant(low, node):
+        return
+    if a not in low.names or b not in low.names:
+        low.refuse(node, "an input that is no map of the network")
+    if node.op == "Sub":
+        _add(low, dataclasses.replace(node, op="Add", inputs=(a, arithmetic.negated(low, b))))
+    else:
+        _mul(low, dataclasses.replace(node, op="Mul", inputs=(a, arithmetic.reciprocal(low, b))))
 
 
 def _reshape(low: Lowering, node: OnnxNode) -> None:
@@ -376,19 +398,29 @@ def _slices(low: Lowering, node: OnnxNode) -> None:
     value = low.program.values[source]
     if node.op == "Split":
         sizes, count = low.ints(node, 1, "split"), len(node.outputs)
-        if at.get("axis", 0) != 1:
-            low.refuse(node, "an axis other than the channels")
+        axis = at.get("axis", 0)
+        if not 1 <= axis <= len(low.axes_of(node.inputs[0])):
+            low.refuse(node, "the batch as its axis")
+        side = (value.c, value.h, value.w)[axis - 1]
         if at.get("num_outputs", count) != count or (sizes is not None and "num_outputs" in at):
             low.refuse(node, f"{count} outputs")
         each = sizes
         if each is None:  # equal parts, the last one smaller where the number of parts is given
-            part = -(-value.c // count)
-            each = [part] * (count - 1) + [value.c - part * (count - 1)]
-            if "num_outputs" not in at and value.c % count:
-                low.refuse(node, f"{count} equal parts of {value.c} channels")
-        if len(each) != count or min(each) < 1 or sum(each) != value.c:
-            low.refuse(node, f"{count} parts of {str(each)[:60]} of {value.c} channels")
+            part = -(-side // count)
+            each = [part] * (count - 1) + [side - part * (count - 1)]
+            if "num_outputs" not in at and side % count:
+                low.refuse(node, f"{count} equal parts of {side}")
+        if len(each) != count or min(each) < 1 or sum(each) != side:
+            low.refuse(node, f"{count} parts of {str(each)[:60]} of {side}")
         starts = [sum(each[:place]) for place in range(count)]
+        if axis > 1:
+            for name, begin, size in zip(node.outputs, starts, each):
+                lines, every = range(begin, begin + size), (range(value.h), range(value.w))
+                rows, columns = (lines, every[1]) if axis == 2 else (every[0], lines)
+                if name:
+                    low.names[name] = part = slices.cropped(low, source, rows, columns)
+                    low.value_uses[part] = low.uses.get(name, 0)
+            return
     else:
         channels, rows, columns = _chosen(low, node, value)
         full_map = rows == range(value.h) and columns == range(value.w)
@@ -434,30 +466,36 @@ def _chosen(low: Lowering, node: OnnxNode, value: FeatureMap) -> list[range]:
 
 
 HANDLERS: dict[str, Handler] = {
+    "Abs": arithmetic.absolute,
     "Add": _add,
     "AveragePool": _pool,
     "BatchNormalization": _batch_norm,
+    "Cast": arithmetic.cast,
     "Clip": _clip,
     "Concat": _concat,
     "DequantizeLinear": quantised.dequantise,
     "Conv": _conv,
     "ConvTranspose": heads.conv_transpose,
     "DepthToSpace": heads.depth_to_space,
-    "Div": heads.less_or_over,
+    "Div": _less_or_over,
+    "Expand": arithmetic.expand,
     "Gather": slices.gather,
     "Gemm": dense.gemm,
     "GlobalAveragePool": _global,
     "GlobalMaxPool": reductions.largest,
     "LeakyRelu": _leaky,
+    "LogSoftmax": arithmetic.log_softmax,
     "MatMul": dense.gemm,
+    "Max": arithmetic.extreme,
     "MaxPool": _pool,
+    "Min": arithmetic.extreme,
     "Mul": _mul,
-    "Neg": distances.negative,
     "PRelu": gates.sloped,
     "Pad": padding.pad,
+    "Pow": arithmetic.power,
     "QuantizeLinear": quantised.quantise,
-    "ReduceMax": reductions.largest,
-    "ReduceMean": _global,
+    "ReduceMean": _mean,
+    **{f"Reduce{kind}": reductions.reduce for kind in ("L1", "L2", "LogSumExp", "Max", "Min", "SumSquare")},
     "ReduceSum": stacks.total,
     "Reshape": _reshape,
     "Resize": heads.resize,
@@ -466,23 +504,23 @@ HANDLERS: dict[str, Handler] = {
     "Slice": _slices,
     "Softmax": heads.lower_softmax,
     "Split": _slices,
-    "Sub": heads.less_or_over,
+    "Sub": _less_or_over,
     "Transpose": layout_ops.transpose,
     "Unsqueeze": distances.unsqueeze,
     "Upsample": heads.resize,
     **dict.fromkeys(RESHAPES, layout_ops.lower_reshape),
     **dict.fromkeys(UNARY, _unary),
+    **dict.fromkeys(arithmetic.UNARY, arithmetic.unary),
     "HardSigmoid": _hard_sigmoid,
-    **dict.fromkeys(SAME, Lowering.pass_on),
+    "Identity": Lowering.pass_on,
+    "Dropout": _dropout,
 }
 
 
 def lower(onnx: OnnxModel) -> Program:
     """The program of an ONNX graph. Raises InputError where the engine lacks an operator."""
     with np.errstate(all="ignore"):  # infinities and NaN among weights flow on, as in every runtime
-        return _run(
-            Lowering(dataclasses.replace(onnx, nodes=tuple(_in_pairs(onnx.nodes))), HANDLERS, shapes.ARITHMETIC)
-        )
+        return _run(Lowering(_spelt_out(onnx), HANDLERS, shapes.ARITHMETIC))
 
 
 def _run(low: Lowering) -> Program:
@@ -520,16 +558,43 @@ def _run(low: Lowering) -> Program:
     return low.program
 
 
-def _in_pairs(nodes: Iterable[OnnxNode]) -> Iterator[OnnxNode]:
-    """Sums of any number of maps as sums of two."""
-    for node in nodes:
-        if node.op != "Sum" or not node.inputs or not node.outputs:
-            yield node
-            continue
+def _spelt_out(onnx: OnnxModel) -> OnnxModel:
+    """The graph with some operators written as others: sums of many maps as sums of two, SpaceToDepth as slices."""
+    tensors = dict(onnx.tensors)
+    nodes = [other for node in onnx.nodes for other in _others(node, tensors)]
+    return dataclasses.replace(onnx, nodes=tuple(nodes), tensors=tensors)
+
+
+def _others(node: OnnxNode, tensors: dict[str, NDArray[Any] | None]) -> Iterator[OnnxNode]:
+    out, count = node.outputs[0] if node.outputs else "", len(node.inputs)
+    if node.op == "Mean" and out and count:
+        tensors[f"{out}\0share"] = np.float32(1 / count) * np.ones((), np.float32)
+        total = dataclasses.replace(node, op="Sum", outputs=(f"{out}\0sum",))
+        yield from _others(total, tensors)
+        yield dataclasses.replace(node, op="Mul", inputs=(f"{out}\0sum", f"{out}\0share"), attributes={})
+    elif node.op == "Sum" and out and count:
         last, *others = node.inputs
         for place, name in enumerate(others, 1):
-            sum_name = f"{node.outputs[0]}, {place} added" if place < len(others) else node.outputs[0]
+            sum_name = f"{out}, {place} added" if place < len(others) else out
             yield dataclasses.replace(node, op="Add", inputs=(last, name), outputs=(sum_name,), attributes={})
             last = sum_name
         if not others:
             yield dataclasses.replace(node, op="Identity", attributes={})
+    elif node.op == "SpaceToDepth" and out and count == 1:
+        block = node.attributes.get("blocksize")
+        if not isinstance(block, int) or not 1 <= block <= MOST_STRIDE or len(node.attributes) > 1:
+            yield node
+            return
+        row = {name: np.array(numbers, np.int64) for name, numbers in (("axes", (2, 3)), ("steps", (block, block)))}
+        row["ends"] = np.array((MOST_END, MOST_END), np.int64)
+        for name, numbers in row.items():
+            tensors[f"{out}\0{name}"] = numbers
+        parts = []
+        for top, left in np.ndindex(block, block):
+            tensors[f"{out}\0{top} {left}"] = np.array((top, left), np.int64)
+            parts.append(f"{out}\0from {top} {left}")
+            places = (f"{out}\0{top} {left}", *(f"{out}\0{name}" for name in ("ends", "axes", "steps")))
+            yield OnnxNode("Slice", node.name, (node.inputs[0], *places), (parts[-1],), {})
+        yield OnnxNode("Concat", node.name, tuple(parts), node.outputs, {"axis": 1})
+    else:
+        yield node

@@ -125,5 +125,8 @@ ACTIVATIONS = (
     "tanh",
     "clip",
     "leaky_relu",
+    "exp",
+    "log",
+    "reciprocal",
 )
 MAP_TYPES = ("float32", "bfloat16", "uint8")  # weights of the third are int8

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from gossamer.compile.attributes import normalized_axes
@@ -9,24 +11,103 @@ from gossamer.compile.lowering import Lowering
 from gossamer.compile.program import MOST_STRIDE, FeatureMap, LayerWeights
 from gossamer.modelfile.onnx import OnnxNode
 
+NONE, TINY = (0.0, 0.0), float(np.finfo(np.float32).tiny)
 LARGEST_POOL, LARGEST_BLOCK = 64, 16  # of a pool's kernel; of the positions that channels become
 
 
 def axes_of(low: Lowering, node: OnnxNode) -> list[int]:
     """The axes that a reduction of a map is over, an attribute or a second input."""
-    return sorted(normalized_axes(low, node, low.ints(node, 1, "axes") or [], 4))
+    rank = (low.rank(node.inputs[0]) if node.inputs else None) or 4
+    return sorted(normalized_axes(low, node, low.ints(node, 1, "axes") or [], rank))
+
+
+def reduce(low: Lowering, node: OnnxNode) -> None:
+    """A mean, sum, maximum, minimum or norm over height and width, one of them, the channels, or all, in whatever order the
+    tensor has them.
+    """
+    gone, source, axes = axes_of(low, node), low.read(node), low.axes_of(node.inputs[0])
+    value = low.program.values[source]
+    over = {part.of for place in gone if place for part in axes[place - 1]}
+    kept = {part.of for place, axis in enumerate(axes, 1) if place not in gone for part in axis}
+    if not gone or 0 in gone or over & kept:
+        low.refuse(node, "axes that are not some of channels, height and width")
+    count = math.prod({"c": value.c, "h": value.h, "w": value.w}[of] for of in over)
+    to = Reduction(low, node)
+    kind = node.op.removeprefix("Reduce")
+    if kind in ("SumSquare", "L2"):
+        source = low.emit("multiply", source, FeatureMap(value.h, value.w, value.c), other=source)
+    elif kind == "L1":
+        source = low.activation(source, "leaky_relu", (-1.0, 0.0))
+    elif kind == "Min":
+        source = to.times(source, -1)
+    elif kind == "LogSumExp" and over != {"c"}:
+        low.refuse(node, "axes other than the channels")
+    if kind == "LogSumExp":  # of any channel: itself less its logarithm as a probability; their mean
+        source = to.log_sum(source)
+        count = 1
+    largest_of = kind in ("Max", "Min")
+    made = to.largest(source, over) if largest_of else to.mean(source, over)
+    if kind == "Min":
+        made = to.times(made, -1)
+    elif not largest_of and kind != "Mean" and count > 1:
+        made = to.times(made, count)
+    if kind == "L2":
+        made = to.square_root(made)
+    keeps = node.attributes.get("keepdims", 1)
+    left = [() if place in gone else axis for place, axis in enumerate(axes, 1) if keeps or place not in gone]
+    low.bind(node, made, tuple(left))
+    low.axes[node.outputs[0]] = tuple(left)
+
+
+class Reduction:
+    """Maps of one row, column or channel, or all of that; each method gives the number of a new value."""
+
+    def __init__(self, low: Lowering, node: OnnxNode) -> None:
+        self.low, self.node = low, node
+
+    def times(self, source: int, factor: float) -> int:
+        value = self.low.program.values[source]
+        layer = LayerWeights(np.full(value.c, factor, np.float32), np.zeros(value.c, np.float32))
+        return self.low.emit("affine", source, FeatureMap(value.h, value.w, value.c), weights=[layer])
+
+    def square_root(self, source: int) -> int:
+        """exp(log(x) / 2)."""
+        return self.low.activation(self.times(self.low.activation(source, "log", NONE), 0.5), "exp", NONE)
+
+    def mean(self, source: int, over: set[str]) -> int:
+        low = self.low
+        if {"h", "w"} <= over:
+            source = low.emit("global_average", source, FeatureMap(1, 1, low.program.values[source].c))
+        elif over & {"h", "w"}:
+            source = mean_of_lines(low, self.node, source, "h" in over)
+        return _mean_of_channels(low, source) if "c" in over else source
+
+    def largest(self, source: int, over: set[str]) -> int:
+        low = self.low
+        value = low.program.values[source]
+        kernel = (value.h if "h" in over else 1, value.w if "w" in over else 1)
+        if max(kernel) > LARGEST_POOL:
+            low.refuse(self.node, f"a map of more than {LARGEST_POOL} rows or columns")
+        if max(kernel) > 1:
+            out = FeatureMap(value.h // kernel[0], value.w // kernel[1], value.c)
+            source = low.emit("max_pool", source, out, kernel=kernel)
+        return _of_channels(low, self.node, source) if "c" in over else source
+
+    def log_sum(self, source: int) -> int:
+        """log(sum(exp(x))) over the channels, the same in each of them."""
+        low, value = self.low, self.low.program.values[source]
+        sides = (value.h, value.w, value.c)
+        probability = low.emit("softmax", source, FeatureMap(*sides), groups=1)
+        logarithm = low.activation(low.activation(probability, "clip", (TINY, 1.0)), "log", NONE)
+        each = low.emit("add", self.times(logarithm, -1), FeatureMap(*sides), other=source)
+        weighted = low.emit("multiply", each, FeatureMap(*sides), other=probability)
+        return self.times(weighted, value.c)  # whose mean is taken
 
 
 def largest(low: Lowering, node: OnnxNode) -> None:
-    """ReduceMax and GlobalMaxPool."""
-    axes = [2, 3] if node.op == "GlobalMaxPool" else axes_of(low, node)
+    """GlobalMaxPool."""
     source = low.value(node)
     value = low.program.values[source]
-    if axes not in ([1], [2, 3]) or (node.op == "ReduceMax" and not node.attributes.get("keepdims", 1)):
-        low.refuse(node, "axes other than the channels, or height and width, that stay")
-    if axes == [1]:
-        low.bind(node, _of_channels(low, node, source))
-        return
     if max(value.h, value.w) > LARGEST_POOL:
         low.refuse(node, f"a map of more than {LARGEST_POOL} rows or columns")
     low.bind(node, low.emit("max_pool", source, FeatureMap(1, 1, value.c), kernel=(value.h, value.w)))
@@ -64,13 +145,13 @@ def mean_of_lines(low: Lowering, node: OnnxNode, source: int, rows: bool) -> int
     return source
 
 
-def mean_of_channels(low: Lowering, node: OnnxNode) -> None:
-    """ReduceMean over the channels, which stay as one."""
-    source = floats(low, low.value(node))
+def _mean_of_channels(low: Lowering, source: int) -> int:
+    """The mean over the channels, which stay as one."""
+    source = floats(low, source)
     value = low.program.values[source]
     weight = np.full((1, value.c, 1, 1), 1 / value.c, np.float32)
     layer = LayerWeights(weight, np.zeros(1, np.float32))
-    low.bind(node, low.emit("conv", source, FeatureMap(value.h, value.w, 1), weights=[layer]))
+    return low.emit("conv", source, FeatureMap(value.h, value.w, 1), weights=[layer])
 
 
 def floats(low: Lowering, source: int) -> int:

@@ -17,8 +17,11 @@ def _maps(low: Lowering, node: OnnxNode, name: str) -> list[int]:
 
 
 def total(low: Lowering, node: OnnxNode) -> None:
-    """ReduceSum over the axis along which maps are stacked."""
-    if node.inputs[0] not in low.series or reductions.axes_of(low, node) != [1] or node.attributes.get("keepdims", 1):
+    """ReduceSum, of a map or over the axis along which maps are stacked."""
+    if node.inputs[0] not in low.series:
+        reductions.reduce(low, node)
+        return
+    if reductions.axes_of(low, node) != [1] or node.attributes.get("keepdims", 1):
         low.refuse(node, "a sum that is not over maps stacked along axis 1")
     first, *others = _maps(low, node, node.inputs[0])
     value = low.program.values[first]

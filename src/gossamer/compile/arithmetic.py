@@ -1,0 +1,285 @@
+"""Operators that work number by number, put together from the activations, sums and products that the engine has."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from gossamer.compile import layout, reductions
+from gossamer.compile.layout import Axes
+from gossamer.compile.lowering import FLOAT_MOST, Lowering
+from gossamer.compile.program import FeatureMap, LayerWeights
+from gossamer.compile.scaling import Row
+from gossamer.compile.slices import cropped
+from gossamer.modelfile.onnx import FLOAT, OnnxNode
+
+MOST_POWER = 16
+SMALLEST = float(np.finfo(np.float32).tiny)
+SELU_ALPHA, SELU_GAMMA = 1.67326319217681884765625, 1.05070102214813232421875  # of ONNX's definition
+
+
+class Numbers:
+    """Maps of one size, computed number by number; each method gives the number of a new value."""
+
+    def __init__(self, low: Lowering) -> None:
+        self.low = low
+
+    def affine(self, source: int, factor: Row | float, offset: Row | float = 0.0, act: str = "none") -> int:
+        """source * factor + offset, each one number or one per channel."""
+        value = self.low.program.values[source]
+        rows = [np.ascontiguousarray(np.broadcast_to(one, (value.c,)), np.float32) for one in (factor, offset)]
+        out = FeatureMap(value.h, value.w, value.c)
+        return self.low.emit("affine", source, out, act=act, weights=[LayerWeights(*rows)])
+
+    def act(self, source: int, act: str, low: float = 0.0, high: float = 0.0) -> int:
+        return self.low.activation(source, act, (low, high))
+
+    def add(self, a: int, b: int) -> int:
+        return self._pair("add", a, b)
+
+    def times(self, a: int, b: int) -> int:
+        return self._pair("multiply", a, b)
+
+    def _pair(self, kind: str, a: int, b: int) -> int:
+        value = self.low.program.values[a]
+        return self.low.emit(kind, a, FeatureMap(value.h, value.w, value.c), other=b)
+
+    def negative(self, source: int) -> int:
+        return self.affine(source, -1)
+
+    def magnitude(self, source: int) -> int:
+        return self.act(source, "leaky_relu", -1)
+
+    def square_root(self, source: int) -> int:
+        """exp(log(x) / 2)."""
+        return self.act(self.affine(self.act(source, "log"), 0.5), "exp")
+
+    def elu(self, source: int, alpha: float, gamma: float = 1.0, of: float = 1.0) -> int:
+        """gamma * (max(x, 0) + alpha * (exp(min(x, 0) / of) - 1))."""
+        below = self.act(source, "clip", -FLOAT_MOST, 0)
+        power = self.act(below if of == 1 else self.affine(below, 1 / of), "exp")
+        above = self.act(source, "relu")
+        above = above if gamma == 1 else self.affine(above, gamma)
+        return self.add(self.affine(power, gamma * alpha, -gamma * alpha), above)
+
+    def softplus(self, source: int) -> int:
+        """log(1 + exp(x)) as max(x, 0) + log(1 + exp(-|x|)), which never overflows."""
+        power = self.act(self.negative(self.magnitude(source)), "exp")
+        return self.add(self.act(self.affine(power, 1, 1), "log"), self.act(source, "relu"))
+
+    def power(self, source: int, exponent: int) -> int:
+        """By repeated squaring; exponent from 1 up."""
+        result, square = -1, source
+        while exponent:
+            if exponent & 1:
+                result = square if result < 0 else self.times(result, square)
+            exponent >>= 1
+            square = self.times(square, square) if exponent else square
+        return result
+
+    def log_softmax(self, source: int) -> int:
+        """x - log(sum(exp(x))) over the channels.
+
+        That logarithm is x - log(p) for each probability p; their mean, weighted by p, knows no small p.
+        """
+        value = self.low.program.values[source]
+        probability = self.low.emit("softmax", source, FeatureMap(value.h, value.w, value.c), groups=1)
+        logarithm = self.act(self.act(probability, "clip", SMALLEST, 1), "log")
+        each = self.times(self.add(self.negative(logarithm), source), probability)
+        ones = np.full((value.c, value.c, 1, 1), -1, np.float32)
+        layer = LayerWeights(ones, np.zeros(value.c, np.float32))
+        return self.low.emit("conv", each, FeatureMap(value.h, value.w, value.c), other=source, weights=[layer])
+
+
+def _mish(to: Numbers, source: int, _: OnnxNode) -> int:
+    return to.times(to.act(to.softplus(source), "tanh"), source)
+
+
+def _selu(to: Numbers, source: int, node: OnnxNode) -> int:
+    at = node.attributes
+    return to.elu(source, at.get("alpha", SELU_ALPHA), at.get("gamma", SELU_GAMMA))
+
+
+def _celu(to: Numbers, source: int, node: OnnxNode) -> int:
+    alpha = node.attributes.get("alpha", 1.0)
+    if not alpha > 0:
+        to.low.refuse(node, "an alpha that is not over 0")
+    return to.elu(source, alpha, of=alpha)
+
+
+def _softsign(to: Numbers, source: int, _: OnnxNode) -> int:
+    return to.times(to.act(to.affine(to.magnitude(source), 1, 1), "reciprocal"), source)
+
+
+UNARY: dict[str, Callable[[Numbers, int, OnnxNode], int]] = {
+    "Celu": _celu,
+    "Elu": lambda to, source, node: to.elu(source, node.attributes.get("alpha", 1.0)),
+    "Exp": lambda to, source, node: to.act(source, "exp"),
+    "Log": lambda to, source, node: to.act(source, "log"),
+    "Mish": _mish,
+    "Neg": lambda to, source, node: to.negative(source),
+    "Reciprocal": lambda to, source, node: to.act(source, "reciprocal"),
+    "Selu": _selu,
+    "Softplus": lambda to, source, node: to.softplus(source),
+    "Softsign": _softsign,
+    "Sqrt": lambda to, source, node: to.square_root(source),
+}
+
+
+def unary(low: Lowering, node: OnnxNode) -> None:
+    low.each(node, lambda source, _: UNARY[node.op](Numbers(low), source, node))
+
+
+def absolute(low: Lowering, node: OnnxNode) -> None:
+    """Abs: a leaky ReLU of slope -1."""
+    low.activate(node, "leaky_relu", bound=(-1.0, 0.0))
+
+
+def cast(low: Lowering, node: OnnxNode) -> None:
+    """Cast of a map to float32, which it is."""
+    if node.attributes.get("to") != FLOAT:
+        low.refuse(node, "a type other than float32")
+    low.pass_on(node)
+
+
+def power(low: Lowering, node: OnnxNode) -> None:
+    """Pow of a map with one constant number."""
+    exponent = low.tensor(node, 1)
+    if exponent.size != 1 or exponent.dtype.kind not in "fiu":
+        low.refuse(node, "an exponent that is not one number")
+    wanted, to = float(exponent.reshape(())), Numbers(low)
+
+    def one(source: int, _: Axes) -> int:
+        if wanted == 1:
+            return low.emit("copy", source, FeatureMap(*_sides(low, source)))
+        if wanted in (0.5, -0.5):
+            root = to.square_root(source)
+            return root if wanted > 0 else to.act(root, "reciprocal")
+        if wanted != int(wanted) or not 1 <= abs(wanted) <= MOST_POWER:
+            low.refuse(node, f"an exponent of {wanted:g}")
+        made = to.power(source, int(abs(wanted)))
+        return made if wanted > 0 else to.act(made, "reciprocal")
+
+    low.each(node, one)
+
+
+def _sides(low: Lowering, source: int) -> tuple[int, int, int]:
+    value = low.program.values[source]
+    return value.h, value.w, value.c
+
+
+def extreme(low: Lowering, node: OnnxNode) -> None:
+    """Min and Max of maps, numbers, and rows of a number per channel."""
+    least = node.op == "Min"
+    constants = [low.onnx.tensors[name] for name in node.inputs if low.onnx.tensors.get(name) is not None]
+    names = [name for name in node.inputs if low.onnx.tensors.get(name) is None]
+    if not names:
+        low.refuse(node, "constants alone")
+    first, *others = names
+    if not others and all(one is not None and one.dtype == np.float32 and one.size == 1 for one in constants):
+        rank = max((one.ndim for one in constants if one is not None), default=0)
+        if rank > (low.rank(first) or 0):
+            low.refuse(node, "a number of more axes than the map")
+        numbers = [float(one.reshape(())) for one in constants if one is not None]
+        bound = _clamped(low, node, min(numbers) if least else max(numbers)) if numbers else None
+        one = OnnxNode(node.op, node.name, (first,), node.outputs, {})
+        if bound is None:
+            low.pass_on(one)
+        elif least:
+            low.activate(one, "clip", bound=(-FLOAT_MOST, bound))
+        elif bound == 0:
+            low.activate(one, "relu")
+        else:
+            low.activate(one, "clip", bound=(bound, FLOAT_MOST))
+        return
+    to, source, axes = Numbers(low), low.read(node, node.inputs.index(first)), low.axes_of(first)
+    for name in others:
+        other = low.read(node, node.inputs.index(name))
+        if low.axes_of(name) != axes or _sides(low, other) != _sides(low, source):
+            low.refuse(node, "maps of two sizes")
+        if least:  # a - relu(a - b)
+            more = to.act(to.add(to.negative(other), source), "relu")
+            source = to.add(to.negative(more), source)
+        else:
+            source = to.add(to.act(to.add(to.negative(source), other), "relu"), source)
+    for constant in constants:
+        row: Any = None if constant is None else layout.channel_row(constant, axes, low.program.values[source])
+        if row is None or row.dtype != np.float32 or not np.isfinite(row).all():
+            low.refuse(node, "a constant that is neither one number nor one per channel")
+        sign = -1 if least else 1
+        source = to.affine(to.affine(source, sign, -sign * row, "relu"), sign, row)
+    low.bind(node, source, axes)
+
+
+def _clamped(low: Lowering, node: OnnxNode, number: float) -> float:
+    if np.isnan(number):
+        low.refuse(node, "a constant that is not a number")
+    return max(-FLOAT_MOST, min(FLOAT_MOST, number))
+
+
+def reciprocal(low: Lowering, name: str) -> str:
+    """A name for one over a map."""
+    source, made = low.names[name], f"{name}\0over one"  # as no name of a file is
+    if made not in low.names:
+        low.names[made] = Numbers(low).act(source, "reciprocal")
+        low.axes[made] = low.axes_of(name)
+        low.value_uses[low.names[made]] = MANY
+    return made
+
+
+def negated(low: Lowering, name: str) -> str:
+    """A name for a map times -1."""
+    source, made = low.names[name], f"{name}\0negated"
+    if made not in low.names:
+        low.names[made] = Numbers(low).negative(source)
+        low.axes[made] = low.axes_of(name)
+        low.value_uses[low.names[made]] = MANY
+    return made
+
+
+MANY = 2**20  # readers: nothing is to be fused into such a map, as others may read it
+
+
+def log_softmax(low: Lowering, node: OnnxNode) -> None:
+    """LogSoftmax over the channels of a map or a row."""
+    source, axes = low.read(node), low.axes_of(node.inputs[0])
+    value = low.program.values[source]
+    place = node.attributes.get("axis", 1 if low.onnx.opset < 13 else len(axes))
+    flat = low.onnx.opset < 13 and any(axes[place:])
+    channels = layout.of_map(value)[0]
+    if place == 0 or flat or layout.merged(axes[place - 1]) != channels:
+        low.refuse(node, "an axis other than the channels")
+    low.bind(node, Numbers(low).log_softmax(reductions.floats(low, source)), axes)
+
+
+def expand(low: Lowering, node: OnnxNode) -> None:
+    """Expand of a map to its own sides, or of one number per channel or per position to those of a map."""
+    source, axes, sides = low.read(node), low.axes_of(node.inputs[0]), low.shape_of(node, 1)
+    rank, fixed = len(axes) + 1, (low.onnx.input.shape or (None,))[0]
+    if sides is None or len(sides) > rank:
+        low.refuse(node, "a shape of more axes than its input")
+    wanted = [1] * (rank - len(sides)) + [1 if side is None else side for side in sides]
+    if wanted[0] not in (1, fixed):
+        low.refuse(node, "the batch made larger")
+    own = layout.sides_of(axes)
+    target = [max(a, b) for a, b in zip(own, wanted[1:])]
+    if any(min(a, b) != 1 and a != b for a, b in zip(own, wanted[1:])) or min(wanted) < 1:
+        low.refuse(node, f"sides of {str(own)[:60]} as {str(sides)[:60]}")
+    if list(own) == target:
+        low.alias(node, source)
+        return
+    value = low.program.values[source]
+    if axes != layout.of_map(value)[: len(axes)] or (
+        len(axes) not in (1, 3) or (len(axes) == 1 and value.h * value.w > 1)
+    ):
+        low.refuse(node, "its input has other axes than channels, height, width")
+    c, h, w = (*target, 1, 1)[:3]
+    if c > value.c:
+        source = reductions.to_channels(low, source, c)
+    if (h, w) != (value.h, value.w):
+        rows = [0] * h if value.h == 1 else list(range(h))
+        columns = [0] * w if value.w == 1 else list(range(w))
+        source = cropped(low, source, rows, columns)
+    low.bind(node, source, layout.of_map(low.program.values[source])[: len(axes)])
