@@ -88,9 +88,9 @@ class Numbers:
         probability = self.low.emit("softmax", source, FeatureMap(value.h, value.w, value.c), groups=1)
         logarithm = self.act(self.act(probability, "clip", SMALLEST, 1), "log")
         each = self.times(self.add(self.negative(logarithm), source), probability)
-        ones = np.full((value.c, value.c, 1, 1), -1, np.float32)
-        layer = LayerWeights(ones, np.zeros(value.c, np.float32))
-        return self.low.emit("conv", each, FeatureMap(value.h, value.w, value.c), other=source, weights=[layer])
+        layer = LayerWeights(np.full((1, value.c, 1, 1), -1, np.float32), np.zeros(1, np.float32))
+        total = self.low.emit("conv", each, FeatureMap(value.h, value.w, 1), weights=[layer])
+        return self.add(reductions.to_channels(self.low, total, value.c), source)
 
 
 def _mish(to: Numbers, source: int, _: OnnxNode) -> int:
@@ -147,7 +147,7 @@ def cast(low: Lowering, node: OnnxNode) -> None:
 def power(low: Lowering, node: OnnxNode) -> None:
     """Pow of a map with one constant number."""
     exponent = low.tensor(node, 1)
-    if exponent.size != 1 or exponent.dtype.kind not in "fiu":
+    if exponent is None or exponent.size != 1 or exponent.dtype.kind not in "fiu":
         low.refuse(node, "an exponent that is not one number")
     wanted, to = float(exponent.reshape(())), Numbers(low)
 

@@ -71,7 +71,7 @@ def of(onnx: OnnxModel) -> InputLayout:
         value = _as_reshaped(onnx, sides[0])
         return InputLayout(value, (tuple(part for axis in layout.of_map(value) for part in axis),), (sides[0],))
     if len(sides) == 2:
-        value = FeatureMap(*sides, 1)
+        value = FeatureMap(sides[0], sides[1], 1)
         return InputLayout(value, layout.of_map(value)[1:], (sides[0], sides[1]))
     c, h, w = sides
     if not last:

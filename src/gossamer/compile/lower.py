@@ -406,8 +406,8 @@ def _slices(low: Lowering, node: OnnxNode) -> None:
             low.refuse(node, f"{count} outputs")
         each = sizes
         if each is None:  # equal parts, the last one smaller where the number of parts is given
-            part = -(-side // count)
-            each = [part] * (count - 1) + [side - part * (count - 1)]
+            equal = -(-side // count)
+            each = [equal] * (count - 1) + [side - equal * (count - 1)]
             if "num_outputs" not in at and side % count:
                 low.refuse(node, f"{count} equal parts of {side}")
         if len(each) != count or min(each) < 1 or sum(each) != side:
@@ -418,8 +418,8 @@ def _slices(low: Lowering, node: OnnxNode) -> None:
                 lines, every = range(begin, begin + size), (range(value.h), range(value.w))
                 rows, columns = (lines, every[1]) if axis == 2 else (every[0], lines)
                 if name:
-                    low.names[name] = part = slices.cropped(low, source, rows, columns)
-                    low.value_uses[part] = low.uses.get(name, 0)
+                    low.names[name] = slices.cropped(low, source, rows, columns)
+                    low.value_uses[low.names[name]] = low.uses.get(name, 0)
             return
     else:
         channels, rows, columns = _chosen(low, node, value)

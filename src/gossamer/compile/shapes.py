@@ -6,6 +6,7 @@ the batch itself for all of them is the batch, and nothing else is taken.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -17,7 +18,11 @@ from gossamer.compile.lowering import BATCHES, Lowering
 from gossamer.modelfile.onnx import OnnxNode
 from gossamer.operators import OPERATORS
 
+BROADCAST = frozenset(
+    "Add And Div Equal Expand Greater GreaterOrEqual Less LessOrEqual Max Min Mod Mul Or Pow Sub Where".split()
+)
 MOST_PLACES = 2**16  # numbers in one such value
+MOST_RESULT = 2**24  # numbers that are computed before that is looked at
 FROM_OPERATORS = (
     "Abs Add Cast Concat ConstantOfShape Div Expand Flatten Gather Identity Max Min Mul Neg Pow ReduceMax ReduceMean "
     "ReduceSum Reshape Shape Slice Split Sqrt Squeeze Sub Transpose Unsqueeze"
@@ -35,7 +40,7 @@ def _reduced(function: Callable[..., Any]) -> Callable[..., Any]:
     return operator
 
 
-def _range(node: OnnxNode, start: NDArray[Any], limit: NDArray[Any], step: NDArray[Any]) -> NDArray[Any]:
+def _range(node: OnnxNode, start: Any, limit: Any, step: Any) -> Any:
     if not 0 <= (limit - start) / step <= MOST_PLACES:
         raise ValueError(f"a range from {start} to {limit} by {step}")
     return np.arange(start, limit, step, start.dtype)
@@ -83,6 +88,8 @@ def follow(low: Lowering, node: OnnxNode) -> bool:
             low.shapes[name][place] if name in low.shapes else tensors[name] if name else None for name in node.inputs
         ]
         results.append(computed(low, node, inputs))
+        if any(one.size > MOST_PLACES for one in results[-1]):
+            low.refuse(node, f"more than {MOST_PLACES} numbers")
     for output, *values in zip(node.outputs, *results):
         if output:
             note(low, node, output, values)
@@ -96,16 +103,25 @@ def computed(low: Lowering, node: OnnxNode, inputs: list[Any]) -> tuple[NDArray[
         given = [node.attributes.get(name) for name in names]
         inputs = [*inputs[:1], *(None if one is None else np.array(one, np.int64) for one in given)]
     try:
-        if node.op in ("ConstantOfShape", "Expand") and int(np.prod(inputs[-1].astype(object))) > MOST_PLACES:
-            raise ValueError(f"a result of shape {inputs[-1].tolist()}")
+        _check_size(node, inputs)
         with np.errstate(all="ignore"):
             result = ARITHMETIC[node.op](node, *inputs)
     except Exception as error:  # whatever numpy makes of numbers that do not fit together
         low.refuse(node, f"it cannot be computed: {error}")
-    values = result if isinstance(result, tuple) else (result,)
-    if any(np.size(one) > MOST_PLACES for one in values):
-        low.refuse(node, f"more than {MOST_PLACES} numbers")
-    return tuple(np.asarray(one) for one in values)
+    return tuple(np.asarray(one) for one in (result if isinstance(result, tuple) else (result,)))
+
+
+def _check_size(node: OnnxNode, inputs: list[Any]) -> None:
+    """Raises ValueError for a result that only a hostile file would ask for."""
+    sides: tuple[int, ...] = ()
+    if node.op in ("ConstantOfShape", "Expand"):
+        sides = tuple(inputs[-1].reshape(-1).tolist())
+    if node.op == "Gather":
+        sides = (inputs[0].size, inputs[1].size)
+    elif node.op in BROADCAST:
+        sides = np.broadcast_shapes(*(one.shape for one in inputs if one is not None), *([sides] if sides else []))
+    if math.prod(sides) > MOST_RESULT:
+        raise ValueError(f"a result of {str(sides)[:60]} numbers")
 
 
 def note(low: Lowering, node: OnnxNode, name: str, values: list[NDArray[Any]]) -> None:

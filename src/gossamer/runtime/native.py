@@ -111,8 +111,9 @@ class EngineOutput:
 
 
 class Native:
-    """A compiled network, open: batch float32 (N, C, H, W) -> (N, ...), or a dict of such by name where there are several.
+    """A compiled network, open: batch float32 (N, ...) -> (N, ...), or a dict of such by name where there are several.
 
+    input_shape: (None, C, H, W), or what the ONNX file has in its place, such as (None, H, W, C).
     metadata: what belongs to it, or None. isa: the instruction set in use: portable, avx2 or avx512. outputs: in order.
     The file is read once: what it becomes afterwards changes nothing. NaN in the input is NaN in the outputs that depend on
     it; a network that computes in uint8, which has no NaN, raises InputError for it. A child of a fork may go on with it.
@@ -130,7 +131,7 @@ class Native:
         self._check(self._engine.gossamer_open(os.fsencode(self.path), ctypes.byref(self._model)))
         sides, numbers = (ctypes.c_int32 * 3)(), ctypes.c_int64()
         self._check(self._engine.gossamer_describe(self._model, sides, ctypes.byref(numbers)))
-        self.input_shape: tuple[int | None, ...] = (None, int(sides[2]), int(sides[0]), int(sides[1]))
+        self.input_shape: tuple[Any, ...] = (None, int(sides[2]), int(sides[0]), int(sides[1]))
         self.numbers = numbers.value  # of all outputs of an image
         self.outputs = self._outputs()
         self.metadata = self._metadata()
