@@ -20,6 +20,7 @@ from gossamer.compile import (
     padding,
     quantised,
     reductions,
+    schema,
     shapes,
     slices,
     stacks,
@@ -525,6 +526,9 @@ def lower(onnx: OnnxModel) -> Program:
 
 def _run(low: Lowering) -> Program:
     """All nodes in their order. Raises InputError, naming the node, where the engine has no operation for it."""
+    if low.onnx.opset > schema.LATEST_OPSET:
+        known = f"1 to {schema.LATEST_OPSET}"
+        raise InputError(f"ONNX operator set {low.onnx.opset}", known, "export the network for one of these")
     for node in low.onnx.nodes:  # of all, as handlers look at what comes behind theirs
         check(low, node)
     values, operations = low.program.values, low.program.operations
