@@ -1,6 +1,6 @@
 """Which attributes and how many inputs each operator may have, by operator set: what is not here is refused, never ignored.
 
-Source: onnx.ai/onnx/operators, versions 1 to 26 of the default domain.
+Source: onnx.ai/onnx/operators, versions 1 to 28 of the default domain.
 """
 
 from __future__ import annotations
@@ -8,9 +8,9 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-LATEST_OPSET = 26
-WINDOW = "auto_pad dilations kernel_shape pads strides"
-CONV = f"{WINDOW} group"
+LATEST_OPSET = 28
+WINDOW = "auto_pad kernel_shape pads strides"
+CONV = f"{WINDOW} dilations group"
 REDUCE = "axes<18 keepdims noop_with_empty_axes>=18"
 FEW = 2**31 - 1  # inputs without a limit
 
@@ -28,14 +28,14 @@ TABLE: dict[str, tuple[tuple[int, int], str]] = {
         ((1, 2), REDUCE),
     ),
     "ReduceSum": ((1, 2), "axes<13 keepdims noop_with_empty_axes>=13"),
-    "AveragePool": ((1, 1), f"{WINDOW} ceil_mode>=10 count_include_pad>=7"),
+    "AveragePool": ((1, 1), f"{WINDOW} ceil_mode>=10 count_include_pad>=7 dilations>=19"),
     "BatchNormalization": ((5, 5), "epsilon momentum spatial<9 is_test<7 training_mode>=14"),
     "Cast": ((1, 1), "to saturate>=19 round_mode>=24"),
     "CastLike": ((2, 2), "saturate>=19 round_mode>=24"),
     "Celu": ((1, 1), "alpha"),
     "Clip": ((1, 3), "max<11 min<11"),
     "Concat": ((1, FEW), "axis"),
-    "Constant": ((0, 0), "value value_float value_floats value_int value_ints"),
+    "Constant": ((0, 0), "value value_float>=12 value_floats>=12 value_int>=12 value_ints>=12"),
     "ConstantOfShape": ((1, 1), "value"),
     "Conv": ((2, 3), CONV),
     "ConvTranspose": ((2, 3), f"{CONV} output_padding output_shape"),
@@ -50,7 +50,7 @@ TABLE: dict[str, tuple[tuple[int, int], str]] = {
     "HardSigmoid": ((1, 1), "alpha beta"),
     "LeakyRelu": ((1, 1), "alpha"),
     "LogSoftmax": ((1, 1), "axis"),
-    "MaxPool": ((1, 1), f"{WINDOW} ceil_mode>=10 storage_order>=8"),
+    "MaxPool": ((1, 1), f"{WINDOW} ceil_mode>=10 dilations>=10 storage_order>=8"),
     "Mod": ((2, 2), "fmod"),
     "Pad": ((1, 4), "mode pads<11 value<11"),
     "QuantizeLinear": ((2, 3), "axis>=13 saturate>=19 block_size>=21 output_dtype>=21 precision>=23"),
