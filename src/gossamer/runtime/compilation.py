@@ -203,7 +203,7 @@ def _loss(reference: Model, engine: Native, batches: Sequence[NDArray[np.float32
 def _lost_nan(reference: Model, engine: Native, image: NDArray[np.float32]) -> str:
     """What is wrong with the outputs for an input with one NaN, "" where nothing is: NaN where the ONNX file has NaN, or a refusal."""
     image = image.copy()
-    image[0, 0, image.shape[2] // 2, image.shape[3] // 2] = np.nan
+    image[tuple(0 if axis < 2 else side // 2 for axis, side in enumerate(image.shape))] = np.nan
     try:
         actual = flattened(engine(image))
     except InputError:  # it computes in uint8, which has no NaN
