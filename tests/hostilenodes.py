@@ -27,7 +27,7 @@ TEXTS = (
 )
 NAMES = (
     "allowzero alpha axes axis beta blocksize ceil_mode count_include_pad dilations end epsilon group keepdims kernel_shape "
-    "max min mode output_padding pads perm split start strides to transA transB value auto_pad starts ends training_mode"
+    "max min mode num_outputs output_dtype output_padding pads perm split start strides to transA transB value auto_pad starts ends training_mode"
 ).split()
 KINDS = (np.float32, np.float64, np.int64, np.int32, np.int8, np.uint8, np.bool_, np.float16)
 Node = tuple[str, str, str, dict[str, Any]]  # operator, inputs and outputs, each with blanks between, attributes
@@ -248,6 +248,95 @@ MODELS: dict[str, Callable[[], ModelProto]] = {
         {"w": noise(6, 8, 3, 3), "twice": np.array([1, 1, 2, 2], np.float32)},
         "y",
         9,
+    ),
+    "numbers": lambda: model(
+        [
+            ("Max", "x,zero", "a", {}),
+            ("Min", "a,x,row", "b", {}),
+            ("Abs", "b", "c", {}),
+            ("Elu", "c", "d", {"alpha": 0.5}),
+            ("Softplus", "d", "e", {}),
+            ("Pow", "e,power", "f", {}),
+            ("Sqrt", "f", "g", {}),
+            ("Div", "g,c", "h", {}),
+            ("Mean", "h,x", "i", {}),
+            ("Cast", "i", "j", {"to": 1}),
+            ("Gather", "j,places", "k", {"axis": 1}),
+            ("SpaceToDepth", "k", "l", {"blocksize": 2}),
+            ("Pad", "l,around,fill", "m", {"mode": "constant"}),
+            ("ReduceL2", "m,channels", "n", {"keepdims": 1}),
+            ("Expand", "n,shape", "o", {}),
+            ("Flatten", "o", "p", {"axis": -3}),
+            ("Gemm", "p,fc", "y", {"alpha": 0.5, "beta": 2.0}),
+            ("LogSoftmax", "y", "z", {"axis": -1}),
+            ("Split", "x", "q,r", {"axis": -2, "num_outputs": 2}),
+        ],
+        {
+            "zero": np.float32(0),
+            "row": noise(8, 1, 1),
+            "power": np.float32(2),
+            "places": int64(2, 1, -1),
+            "around": int64(0, 1, 1, 0, 0, 0, 0, -1),
+            "fill": np.float32(0.5),
+            "channels": int64(1),
+            "shape": int64(1, 2, 7, 6),
+            "fc": noise(84, 5),
+        },
+        "z,q",
+    ),
+    "arithmetic of sides": lambda: model(
+        [
+            ("Shape", "x", "s", {"start": 0}),
+            ("Gather", "s,one", "c", {"axis": 0}),
+            ("Div", "c,two", "half", {}),
+            ("Mod", "c,three", "rest", {}),
+            ("Add", "half,rest", "end", {}),
+            ("Slice", "x,zero,end,one", "part", {}),
+            ("Slice", "s,two,four,zero", "hw", {}),
+            ("ReduceProd", "hw,zero", "product", {"keepdims": 1}),
+            ("Cast", "product", "real", {"to": 1}),
+            ("Floor", "real", "whole", {}),
+            ("Cast", "whole", "size", {"to": 7}),
+            ("Equal", "s,half", "same", {}),
+            ("Where", "same,s,s", "chosen", {}),
+            ("ConstantOfShape", "one", "many", {"value": numpy_helper.from_array(int64(3))}),
+            ("Range", "start,stop,step", "range", {}),
+            ("Tile", "two,one", "tiled", {}),
+            ("Concat", "none,end,size", "target", {"axis": 0}),
+            ("Reshape", "part,target", "flat", {}),
+            ("Relu", "flat", "y", {}),
+        ],
+        {
+            "zero": int64(0),
+            "one": int64(1),
+            "two": int64(2),
+            "three": int64(3),
+            "four": int64(4),
+            "none": int64(-1),
+            "start": np.array(0),
+            "stop": np.array(4),
+            "step": np.array(1),
+        },
+        "y",
+    ),
+    "channels last": lambda: model(
+        [
+            ("Sub", "x,mean", "centred", {}),
+            ("Transpose", "centred", "first", {"perm": [0, 3, 1, 2]}),
+            ("Conv", "first,w", "map", {"strides": [2, 2], "auto_pad": "SAME_UPPER"}),
+            ("Transpose", "map", "last", {"perm": [0, 2, 3, 1]}),
+            ("MatMul", "last,square", "each", {}),
+            ("Add", "each,b", "sum", {}),
+            ("ReduceMean", "sum,sides", "y", {"keepdims": 0}),
+        ],
+        {
+            "mean": noise(14),
+            "w": noise(6, 14, 3, 3),
+            "square": noise(6, 6),
+            "b": noise(6),
+            "sides": int64(1, 2),
+        },
+        "y",
     ),
 }
 

@@ -335,7 +335,9 @@ def test_constants_behind_what_is_seen_stay_an_operation_of_one(between: str, tm
 def test_a_constant_over_a_map_answers_as_onnx_runtime(tmp_path: Path) -> None:
     file = File()
     x = file.add("Exp", file.conv("input", 3, 12))
-    onnx = file.save(tmp_path / "m.onnx", file.add("Div", np.float32(3), x), file.add("Div", noise((12, 1, 1), file.rng), x))
+    onnx = file.save(
+        tmp_path / "m.onnx", file.add("Div", np.float32(3), x), file.add("Div", noise((12, 1, 1), file.rng), x)
+    )
     check(onnx)
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from gossamer.compile import layout, reductions
+from gossamer.compile.attributes import normalized_axes
 from gossamer.compile.layout import Axes
 from gossamer.compile.lowering import FLOAT_MOST, Lowering
 from gossamer.compile.program import FeatureMap, LayerWeights
@@ -157,7 +158,7 @@ def power(low: Lowering, node: OnnxNode) -> None:
         if wanted in (0.5, -0.5):
             root = to.square_root(source)
             return root if wanted > 0 else to.act(root, "reciprocal")
-        if wanted != int(wanted) or not 1 <= abs(wanted) <= MOST_POWER:
+        if not 1 <= abs(wanted) <= MOST_POWER or wanted != int(wanted):
             low.refuse(node, f"an exponent of {wanted:g}")
         made = to.power(source, int(abs(wanted)))
         return made if wanted > 0 else to.act(made, "reciprocal")
@@ -246,7 +247,8 @@ def log_softmax(low: Lowering, node: OnnxNode) -> None:
     """LogSoftmax over the channels of a map or a row."""
     source, axes = low.read(node), low.axes_of(node.inputs[0])
     value = low.program.values[source]
-    place = node.attributes.get("axis", 1 if low.onnx.opset < 13 else len(axes))
+    last = 1 if low.onnx.opset < 13 else -1
+    (place,) = normalized_axes(low, node, [node.attributes.get("axis", last)], len(axes) + 1)
     flat = low.onnx.opset < 13 and any(axes[place:])
     channels = layout.of_map(value)[0]
     if place == 0 or flat or layout.merged(axes[place - 1]) != channels:

@@ -38,9 +38,10 @@ def is_channels_last(onnx: OnnxModel) -> bool:
     if len(shape) != 4 or not readers:
         return False
     of_one = shape[3] == 1 and shape[1] != 1  # one channel, which any reshape leaves where it is
+    orders = [one.attributes.get("perm") if one.op == "Transpose" else None for one in readers]
     return all(
-        (one.op == "Transpose" and one.attributes.get("perm") == TO_CHANNELS_FIRST) or (of_one and one.op == "Reshape")
-        for one in readers
+        (isinstance(order, list) and order == TO_CHANNELS_FIRST) or (of_one and one.op == "Reshape")
+        for one, order in zip(readers, orders, strict=True)
     )
 
 

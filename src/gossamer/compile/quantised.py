@@ -111,7 +111,7 @@ def layer(
     """
     quantised = low.quantised.get(node.inputs[1])
     rows = quantised.rows(axis) if quantised is not None and low.program.values[source].type == "uint8" else None
-    if weight[0].size > MOST_TERMS:  # in floats
+    if weight[:1].size > MOST_TERMS:  # in floats
         rows = None
     if quantised is None or rows is None:
         return reductions.floats(low, source), LayerWeights(weight, bias)

@@ -114,6 +114,8 @@ def computed(low: Lowering, node: OnnxNode, inputs: list[Any]) -> tuple[NDArray[
 def _check_size(node: OnnxNode, inputs: list[Any]) -> None:
     """Raises ValueError for a result that only a hostile file would ask for."""
     sides: tuple[int, ...] = ()
+    if node.op.startswith("Reduce") and not inputs[0].size:
+        raise ValueError("a reduction of no numbers")
     if node.op in ("ConstantOfShape", "Expand"):
         sides = tuple(inputs[-1].reshape(-1).tolist())
     if node.op == "Gather":
