@@ -11,7 +11,7 @@ from gossamer.compile import layout, reductions
 from gossamer.compile.attributes import normalized_axes
 from gossamer.compile.layout import Axes
 from gossamer.compile.lowering import FLOAT_MOST, Lowering
-from gossamer.compile.program import FeatureMap, LayerWeights
+from gossamer.compile.program import MOST_SIDE, FeatureMap, LayerWeights
 from gossamer.compile.scaling import Row
 from gossamer.compile.slices import cropped
 from gossamer.modelfile.onnx import FLOAT, OnnxNode
@@ -269,6 +269,8 @@ def expand(low: Lowering, node: OnnxNode) -> None:
     target = [max(a, b) for a, b in zip(own, wanted[1:])]
     if any(min(a, b) != 1 and a != b for a, b in zip(own, wanted[1:])) or min(wanted) < 1:
         low.refuse(node, f"sides of {str(own)[:60]} as {str(sides)[:60]}")
+    if max(target, default=1) > MOST_SIDE:
+        low.refuse(node, f"a side of more than {MOST_SIDE}")
     if list(own) == target:
         low.alias(node, source)
         return
