@@ -43,7 +43,7 @@ def _reduced(function: Callable[..., Any]) -> Callable[..., Any]:
 def _range(node: OnnxNode, start: Any, limit: Any, step: Any) -> Any:
     if not 0 <= (limit - start) / step <= MOST_PLACES:
         raise ValueError(f"a range from {start} to {limit} by {step}")
-    return np.arange(start, limit, step, start.dtype)
+    return np.arange(start, limit, step).astype(start.dtype)
 
 
 def _tile(node: OnnxNode, x: NDArray[Any], repeats: NDArray[Any]) -> NDArray[Any]:
