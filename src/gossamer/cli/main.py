@@ -24,6 +24,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "train": ("train", "train a network on a folder of images"),
     "eval": ("evaluate", "score a run or a model file on images"),
     "export": ("export", "write a run as one verified model file"),
+    "quantize": ("quantize", "write a run or a float ONNX file in int8"),
     "compile": ("compile", "compile an ONNX file for the native engine"),
     "verify": ("verify", "check that a model file still computes what was trained"),
     "predict": ("predict", "run a model file or a run on images"),

@@ -274,6 +274,37 @@ def _fold(function: Callable[[Array, Array], Array]) -> Operator:
     return operator
 
 
+def _along(node: OnnxNode, x: Array, parameter: Array) -> Array:
+    """A scale or zero of one number, or one per place of the node's axis, in a shape that meets `x`."""
+    if parameter.size == 1:
+        return parameter.reshape(())
+    axis = int(node.attributes.get("axis", 1))
+    sides = [1] * x.ndim
+    sides[axis] = parameter.size
+    return parameter.reshape(sides)
+
+
+def _quantize_linear(node: OnnxNode, x: Array, scale: Array, zero: Array | None = None) -> Array:
+    """Half to even, then saturated to the type of the zero."""
+    if zero is None and node.attributes.get("output_dtype", 0) not in (0, 2):
+        raise Unsupported("output_dtype without a zero")
+    kind = np.dtype(np.uint8) if zero is None else zero.dtype
+    if kind not in (np.uint8, np.int8, np.int32, np.uint16, np.int16):
+        raise Unsupported(f"values of {kind}")
+    limits = np.iinfo(kind)
+    levels = np.rint(x / _along(node, x, scale)).astype(np.float64)
+    if zero is not None:
+        levels += _along(node, x, zero)
+    return np.clip(levels, limits.min, limits.max).astype(kind)
+
+
+def _dequantize_linear(node: OnnxNode, x: Array, scale: Array, zero: Array | None = None) -> Array:
+    levels = x.astype(np.int64)
+    if zero is not None:
+        levels = levels - _along(node, x, zero).astype(np.int64)
+    return levels.astype(scale.dtype) * _along(node, x, scale)
+
+
 OPERATORS: dict[str, Operator] = {
     # windows
     "Conv": conv,
@@ -329,4 +360,6 @@ OPERATORS: dict[str, Operator] = {
     "Cast": _cast,
     "Identity": lambda node, x: x,
     "Dropout": _dropout,
+    "QuantizeLinear": _quantize_linear,
+    "DequantizeLinear": _dequantize_linear,
 }

@@ -1,0 +1,48 @@
+"""`gossamer quantize`."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from gossamer.cli.arguments import add_which
+from gossamer.host.progress import Progress
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("model", help="run folder, or a float ONNX file")
+    parser.add_argument("--out", required=True, help="the file to write, as flowers.int8.onnx")
+    parser.add_argument(
+        "--images", nargs="+", default=(), help="files and folders to calibrate with; default a run's training images"
+    )
+    parser.add_argument("--count", type=int, default=128, help="images to calibrate with (default %(default)s)")
+    parser.add_argument(
+        "--max-drop",
+        type=float,
+        default=None,
+        metavar="POINTS",
+        help="points of 100 that the run's score may lose; layers that cost the most stay in float until it holds",
+    )
+    parser.add_argument(
+        "--weight-bits", type=int, default=8, choices=(7, 8), help="7 is exact where products of bytes saturate (AVX2)"
+    )
+    parser.add_argument("--keep", nargs="+", default=(), metavar="LAYER", help="layers that stay in float")
+    parser.add_argument("--layers", action="store_true", help="measure what each layer costs alone")
+    add_which(parser, "a run")
+
+
+def run(options: argparse.Namespace, progress: Progress) -> Any:
+    from gossamer.shrink.quantise import quantize
+
+    return quantize(
+        options.model,
+        options.out,
+        images=options.images,
+        count=options.count,
+        max_drop=options.max_drop,
+        weight_bits=options.weight_bits,
+        keep=options.keep,
+        layers=options.layers,
+        which=options.which,
+        progress=progress,
+    )

@@ -1,0 +1,1 @@
+"""Making a trained network smaller and faster, and measuring what that costs."""

@@ -1,0 +1,368 @@
+"""A trained network as an int8 file, calibrated on training images, measured on others, and verified before it is there."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gossamer.data.source import Source
+from gossamer.errors import InputError, VerificationError
+from gossamer.export.extras import with_answers
+from gossamer.host import storage
+from gossamer.host.progress import SILENT, Progress
+from gossamer.host.text import metric_name
+from gossamer.images.preprocess import Preprocess
+from gossamer.modelfile.metadata import ModelFile, ModelMetadata, model_file_bytes, parse_model_file, read_model_file
+from gossamer.predictions.head import flattened
+from gossamer.run import Run
+from gossamer.runtime.model import Model, open_model
+from gossamer.runtime.predict import readable_pixels
+from gossamer.shrink.correct import correct_biases
+from gossamer.shrink.equalise import equalise
+from gossamer.shrink.graph import Graph, Session
+from gossamer.shrink.qdq import Choice, quantised_model
+from gossamer.shrink.ranges import Values, best_range, in_batches, measure
+from gossamer.shrink.sensitivity import LayerNoise, decibels, layer_noise, verdict
+from gossamer.targets import target_of
+from gossamer.tasks.registry import task_of
+from gossamer.training.evaluate import evaluate
+from gossamer.training.restore import run_data
+
+IMAGES = 128  # for calibration
+FEWEST = 8  # below it ranges would be guesses
+FEW = 32  # below it that is said
+HELD_OUT = 4  # every fourth image is kept out of the calibration, to decide what helps
+SCORED = 2000  # validation images on which both files are scored, at most
+STRENGTHS = (0.5, 1.0)  # of equalisation, of which the better is taken
+TOLERANCE = 0.01  # of the largest output: rule 20 of the format; other processors add and round in another order
+
+
+@dataclass(frozen=True)
+class Quantised:
+    """A file that was written.
+
+    decibels: the signal-to-noise ratio of the outputs on images that were not calibrated with. agreement: how many of those
+    have the same likeliest class, None where the outputs are no classes. scores: metric -> (float, int8) on the run's
+    validation images, empty for a file without a run. layers: each layer alone. steps: what was done, in order.
+    """
+
+    file: str
+    bytes: int
+    float_bytes: int
+    calibrated_on: int
+    measured_on: int
+    decibels: float
+    agreement: float | None
+    score: str
+    scored_on: int
+    scores: dict[str, tuple[float, float]]
+    weight_bits: int
+    float_layers: tuple[str, ...]
+    layers: tuple[LayerNoise, ...]
+    steps: tuple[str, ...]
+    notes: tuple[str, ...] = ()
+    exit_code: int = 0
+
+    def text(self) -> str:
+        """A few lines for people."""
+        lines = [
+            f"{self.file}: {self.bytes / 2**20:.2f} MiB in int8, {self.bytes / max(1, self.float_bytes):.2f}x of "
+            f"{self.float_bytes / 2**20:.2f} MiB",
+            f"outputs on {self.measured_on} images that were not calibrated with: {self.decibels:.1f} dB"
+            + ("" if self.agreement is None else f", the same class for {self.agreement:.1%}"),
+        ]
+        if self.scores:
+            before, after = self.scores[self.score]
+            lines.append(
+                f"{metric_name(self.score)} on {self.scored_on} validation images: float {before:.4f}, int8 {after:.4f}"
+            )
+        if self.layers:
+            lines.append(f"noise: {verdict(self.layers)}")
+        return "\n".join([*lines, *self.steps, *self.notes])
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values."""
+        return {
+            **dataclasses.asdict(self),
+            "scores": {name: {"float": a, "int8": b} for name, (a, b) in self.scores.items()},
+        }
+
+
+def quantize(
+    target: str | os.PathLike[str],
+    out: str | os.PathLike[str],
+    *,
+    images: str | os.PathLike[str] | Sequence[str] = (),
+    count: int = IMAGES,
+    max_drop: float | None = None,
+    weight_bits: int = 8,
+    keep: Sequence[str] = (),
+    layers: bool = False,
+    which: str = "best",
+    progress: Progress = SILENT,
+) -> Quantised:
+    """Write the network of a run, or of a float ONNX file, as an int8 file (QDQ) that every runtime of gossamer runs.
+
+    images: to calibrate with, files and folders; default the training images of a run. count: how many of them. max_drop:
+    points (of 100) that the run's score may lose on its validation images; the layers that cost the most stay in float until
+    it holds, and where it cannot the file is not written. weight_bits: 8 or 7. keep: names of layers that stay in float.
+    layers: measure each layer alone. which: the checkpoint of a run.
+    Raises InputError for a target or images that cannot be used, UnknownNameError for a layer to keep, VerificationError
+    where the limit cannot be held or the file does not answer as it was measured, and what reading and writing raise.
+    """
+    _check(count, weight_bits, max_drop)
+    source = _source(target, which, progress)
+    notes: list[str] = []
+    pixels = _calibration(source, images, count, progress, notes)
+    held = pixels[HELD_OUT - 1 :: HELD_OUT]
+    used = np.delete(pixels, np.s_[HELD_OUT - 1 :: HELD_OUT], axis=0)
+    graph = Graph(source.file.data, source.file.outputs, source.file.path)
+    steps: list[str] = []
+    graph = _equalised(graph, used, held, steps, progress)
+    values = measure(graph, progress.track(list(in_batches(used)), None, "ranges"))
+    choice = Choice({name: best_range(value) for name, value in values.items()}, weight_bits=weight_bits)
+    choice = dataclasses.replace(choice, float_layers=_kept(graph, keep))
+    corrected = correct_biases(graph, choice, used, held, progress)
+    steps.append(f"bias correction: kept in {corrected} of {len(graph.weighted())} layers")
+    noise = layer_noise(graph, choice, held[:FEWEST], progress) if layers or max_drop is not None else []
+    scores, scored_on, choice = _scored(source, graph, choice, noise, max_drop, steps, progress)
+    expected = Session(Graph(source.file.data, source.file.outputs, "").model()).run(held)
+    data = quantised_model(graph, choice)
+    actual = Session(data).run(held)
+    same = None
+    if _classifies(source.file.metadata, expected):
+        same = float((expected[0].argmax(1) == actual[0].argmax(1)).mean())
+    written = _file(source.file, data)
+    storage.write_bytes(out, written)
+    kept = tuple(node.name for node in graph.weighted() if node.name in choice.float_layers)
+    return Quantised(
+        file=os.fspath(out),
+        bytes=len(written),
+        float_bytes=len(source.file.data),
+        calibrated_on=len(used),
+        measured_on=len(held),
+        decibels=decibels(expected, actual),
+        agreement=same,
+        score=source.score,
+        scored_on=scored_on,
+        scores=scores,
+        weight_bits=weight_bits,
+        float_layers=kept,
+        layers=tuple(dataclasses.replace(one, precision="float32") if one.name in kept else one for one in noise),
+        steps=tuple(steps),
+        notes=tuple(notes),
+    )
+
+
+@dataclass(frozen=True)
+class _Target:
+    """What is quantised: a float file, with the run that it comes from where there is one."""
+
+    file: ModelFile
+    run: Run | None
+    score: str
+    train: Source | None
+    val: Source | None
+
+
+def _check(count: int, weight_bits: int, max_drop: float | None) -> None:
+    if weight_bits not in (7, 8):
+        raise InputError(f"weights of {weight_bits} bits", "7 or 8", "give one of them")
+    if not FEWEST <= count <= 100_000:
+        raise InputError(f"{count} images to calibrate with", f"{FEWEST} to 100000", "give such a number")
+    if max_drop is not None and not (math.isfinite(max_drop) and 0 <= max_drop <= 100):
+        raise InputError(f"a drop of at most {max_drop} points", "0 to 100", "give such a number")
+
+
+def _source(target: str | os.PathLike[str], which: str, progress: Progress) -> _Target:
+    if target_of(target, ("run", "model file")).kind != "run":
+        return _Target(read_model_file(target), None, "", None, None)
+    from gossamer.export.onnx import convert
+
+    converted = convert(os.fspath(target), which, "unspecified", SCORED, progress)
+    run = Run.open(os.fspath(target))
+    data = run_data(run)
+    return _Target(
+        parse_model_file(converted.data, os.fspath(target)), run, task_of(run.settings.task).score, data.train, data.val
+    )
+
+
+def _calibration(source: _Target, images: Any, count: int, progress: Progress, notes: list[str]) -> NDArray[np.float32]:
+    """Normalised images (N, C, H, W), evenly spread over those that there are."""
+    metadata = source.file.metadata
+    if images:
+        if metadata is None:
+            raise InputError(
+                f"{source.file.path}: says nothing of how an image becomes its input",
+                "a file that `gossamer export` wrote, or a run",
+                "export it with gossamer, or calibrate it where it was made",
+            )
+        paths = [os.fspath(images)] if isinstance(images, (str, os.PathLike)) else [os.fspath(path) for path in images]
+        found = list(progress.track(readable_pixels(metadata.preprocess, paths), None, "images"))
+        readable = [pixels for pixels, _ in found if pixels is not None]
+        notes += [f"skipped: {problem}" for pixels, problem in found if pixels is None]
+        chosen = [readable[index] for index in _spread(len(readable), count)]
+    elif source.train is not None:
+        assert metadata is not None
+        chosen = _read(source.train, metadata.preprocess, count, notes, progress)
+    else:
+        raise InputError(
+            f"{source.file.path}: a file without images to calibrate with", "images like those it was trained on",
+            "name a folder of them by --images",
+        )  # fmt: skip
+    if len(chosen) < FEWEST:
+        raise InputError(f"{len(chosen)} images to calibrate with", f"{FEWEST} at least, better {FEW}", "give more")
+    pixels = np.stack(chosen)
+    if len(np.unique(pixels.reshape(len(pixels), -1), axis=0)) < FEWEST:
+        raise InputError("images to calibrate with that are all alike", f"{FEWEST} that differ", "give others")
+    if len(chosen) < FEW:
+        notes.append(f"calibrated on {len(chosen)} images only: with fewer than {FEW} the ranges are uncertain")
+    assert metadata is not None
+    return metadata.preprocess.normalise(pixels)
+
+
+def _read(
+    source: Source, preprocess: Preprocess, count: int, notes: list[str], progress: Progress
+) -> list[NDArray[np.uint8]]:
+    """The pixels of images of a source; those that cannot be read are noted."""
+    from gossamer.errors import ImageError
+
+    result = []
+    for index in progress.track(_spread(len(source), count), None, "images"):
+        try:
+            result.append(preprocess.pixels(source.read(int(index))))
+        except ImageError as error:
+            notes.append(f"skipped: {source.names[int(index)]}: {error}")
+    return result
+
+
+def _spread(available: int, count: int) -> list[int]:
+    """At most `count` positions of `available`, evenly spread."""
+    count = min(available, count)
+    return [index * available // count for index in range(count)] if count else []
+
+
+def _equalised(
+    graph: Graph, used: NDArray[np.float32], held: NDArray[np.float32], steps: list[str], progress: Progress
+) -> Graph:
+    """The graph equalised, where the outputs in int8 come nearer to the float ones on images that were not measured."""
+    plain = graph.model()
+    values = measure(graph, progress.track(list(in_batches(used)), None, "ranges before equalisation"))
+    expected = Session(plain).run(held)
+
+    def ratio(one: Graph, known: dict[str, Values]) -> float:
+        choice = Choice({name: best_range(value) for name, value in known.items()})
+        return decibels(expected, Session(quantised_model(one, choice)).run(held))
+
+    best, best_ratio, text = graph, ratio(graph, values), "no channels to rescale"
+    start = best_ratio
+    for strength in STRENGTHS:
+        rescaled = Graph(plain, graph.outputs, graph.name)
+        count = equalise(rescaled, values, strength)
+        if not count:
+            break
+        now = ratio(rescaled, measure(rescaled, in_batches(used)))
+        if best is graph:
+            text = f"{count} sets of channels would not help"
+        if now > best_ratio:
+            best, best_ratio = rescaled, now
+            text = f"{count} sets of channels rescaled, {start:.1f} dB -> {now:.1f} dB"
+    steps.append(f"equalisation: {text}")
+    return best
+
+
+def _kept(graph: Graph, keep: Sequence[str]) -> frozenset[str]:
+    """The layers named to stay in float. Raises UnknownNameError."""
+    from gossamer.errors import UnknownNameError
+
+    names = [node.name for node in graph.weighted()]
+    for name in keep:
+        if name not in names:
+            raise UnknownNameError("layer", name, names)
+    return frozenset(keep)
+
+
+def _scored(
+    source: _Target,
+    graph: Graph,
+    choice: Choice,
+    noise: Sequence[LayerNoise],
+    max_drop: float | None,
+    steps: list[str],
+    progress: Progress,
+) -> tuple[dict[str, tuple[float, float]], int, Choice]:
+    """Both files' scores on validation images, and the choice of layers with which the limit holds."""
+    if source.run is None or source.val is None:
+        if max_drop is not None:
+            raise InputError(
+                f"--max-drop for {source.file.path}, a file without labelled images", "a run folder", "give the run"
+            )
+        return {}, 0, choice
+    validation = source.val.select(np.asarray(_spread(len(source.val), SCORED)))
+    before = _scores(source, source.file, validation, "scoring float", progress)
+
+    def after(one: Choice) -> dict[str, float]:
+        return _scores(source, parse_model_file(_file(source.file, quantised_model(graph, one)), source.file.path), validation, "scoring int8", progress)  # fmt: skip
+
+    scores = after(choice)
+    drop = 100 * (before[source.score] - scores[source.score])
+    if max_drop is not None and not drop <= max_drop:
+        order = [one.name for one in sorted(noise, key=lambda one: -one.share) if one.name not in choice.float_layers]
+        count = 1
+        while not drop <= max_drop:
+            if count > len(order):
+                raise VerificationError(
+                    f"{source.file.path}: int8 loses {drop:.2f} points of {metric_name(source.score)} where {max_drop:g} "
+                    "are allowed, even with all layers in float; no file is written; allow more, or calibrate on more images"
+                )
+            choice = dataclasses.replace(choice, float_layers=choice.float_layers | set(order[:count]))
+            scores = after(choice)
+            drop = 100 * (before[source.score] - scores[source.score])
+            steps.append(f"fallback: {count} layers in float, {drop:.2f} points lost")
+            count *= 2
+    return {name: (before[name], scores[name]) for name in before if name in scores}, len(validation), choice
+
+
+def _scores(source: _Target, file: ModelFile, images: Source, what: str, progress: Progress) -> dict[str, float]:
+    """The metrics of a file on images."""
+    assert source.run is not None and file.metadata is not None
+    model: Model = open_model(file, "onnxruntime")
+    task = task_of(source.run.settings.task)(source.run.classes, source.run.settings)
+    scorer = evaluate(model.run, images, file.metadata.preprocess, task.scorer(), what=what, progress=progress)
+    return dict(scorer.scores().metrics)
+
+
+def _classifies(metadata: ModelMetadata | None, outputs: Sequence[NDArray[Any]]) -> bool:
+    if metadata is not None:
+        return [head.kind for head in metadata.heads] == ["classify"]
+    return len(outputs) == 1 and outputs[0].ndim == 2 and outputs[0].shape[1] > 1
+
+
+def _file(source: ModelFile, data: bytes) -> bytes:
+    """The bytes of the int8 file, with the metadata of its source and the outputs of its own as the expected ones."""
+    metadata = source.metadata
+    if metadata is None:
+        return data
+    plain = parse_model_file(data, source.path)
+    model = open_model(plain, "onnxruntime")
+    batch = metadata.preprocess.normalise(np.stack([check.pixels for check in metadata.checks]))
+    outputs = flattened(model.run(batch), metadata.checked)
+    checks = tuple(dataclasses.replace(check, outputs=row) for check, row in zip(metadata.checks, outputs, strict=True))
+    tolerance = TOLERANCE * max(1.0, float(np.abs(outputs).max()))
+    provenance = {**metadata.provenance, "quantised": {"weights": "int8", "activations": "uint8"}}
+    known = dataclasses.replace(metadata, checks=checks, tolerance=tolerance, provenance=provenance)
+    return model_file_bytes(with_answers(data, metadata.heads, metadata.preprocess.size), known)
+
+
+def name_of(path: str | os.PathLike[str]) -> str:
+    """NAME.int8.onnx for NAME.onnx or a run folder NAME: the file that is written where none is named."""
+    path = Path(path)
+    return str(path.with_suffix(".int8.onnx") if path.suffix == ".onnx" else Path(f"{path.name}.int8.onnx"))

@@ -1,0 +1,101 @@
+"""What the values of a network are on images: their extremes per channel, and the range that quantises them best."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gossamer.shrink.graph import Array, Graph, Session
+
+SAMPLED = 4096  # values of a tensor that are kept per batch
+BATCH = 8
+STEPS = 40  # ranges that are tried, as shares of the extremes
+NARROWEST = 0.3  # the least share
+
+
+@dataclass
+class Values:
+    """A float value of the graph on the calibration images.
+
+    shape: of one image, without the batch. largest: the largest magnitude per channel (axis 1). low, high: over all.
+    sample: values drawn at random, the same number of each batch.
+    """
+
+    shape: tuple[int, ...]
+    largest: NDArray[np.float32]
+    low: float
+    high: float
+    sample: NDArray[np.float32] = field(repr=False)
+
+
+def measure(graph: Graph, batches: Iterable[NDArray[np.float32]], seed: int = 0) -> dict[str, Values]:
+    """The float values of rank 2 and more of a graph, run on batches (N, ...)."""
+    names = graph.activations()
+    session: Session | None = None
+    parts: dict[str, list[NDArray[np.float32]]] = {}
+    result: dict[str, Values] = {}
+    draw = np.random.default_rng(seed)
+    for batch in batches:
+        if session is None:
+            session = Session(graph.model(names[1:]), exact=True)
+            typed = {value.name for value in session.session.get_outputs() if value.type == "tensor(float)"}
+            names = [name for name in names[1:] if name in typed]
+        for name, value in zip([graph.input, *names], [batch, *session.run(batch, names)], strict=True):
+            if value.ndim < 2 or not value.size:
+                continue
+            magnitude = np.abs(value).max(axis=tuple(axis for axis in range(value.ndim) if axis != 1))
+            flat = value.reshape(-1)
+            chosen = flat if flat.size <= SAMPLED else flat[draw.integers(0, flat.size, SAMPLED)]
+            parts.setdefault(name, []).append(chosen.astype(np.float32))
+            low, high = float(value.min()), float(value.max())
+            if name in result:
+                known = result[name]
+                np.maximum(known.largest, magnitude, out=known.largest)
+                known.low, known.high = min(known.low, low), max(known.high, high)
+            else:
+                result[name] = Values(value.shape[1:], magnitude.astype(np.float32), low, high, flat[:0])
+    for name, kept in parts.items():
+        result[name].sample = np.concatenate(kept)
+    return result
+
+
+def best_range(values: Values, levels: int = 256) -> tuple[float, float]:
+    """The range around 0 whose uniform quantisation to `levels` has the least mean squared error on the sample."""
+    low, high = min(0.0, values.low), max(0.0, values.high)
+    sample = values.sample
+    if high <= low:
+        return 0.0, 1.0
+    # the extremes are in no sample for sure; they count once, as the sample stands for many more values
+    x = np.concatenate([sample, np.array([low, high], np.float32)]).astype(np.float64)
+    best, least = (low, high), np.inf
+    shares = np.linspace(NARROWEST, 1.0, STEPS)
+    candidates = [(low * share, high * share) for share in shares]
+    if low < 0 < high:
+        candidates += [(low, high * share) for share in shares[:-1]] + [(low * share, high) for share in shares[:-1]]
+    for a, b in candidates:
+        error = float(((fake_quantise(x, a, b, levels) - x) ** 2).mean())
+        if error < least:
+            best, least = (a, b), error
+    return best
+
+
+def scale_and_zero(low: float, high: float, levels: int = 256) -> tuple[np.float32, int]:
+    """Scale, and the level of 0, of a range that holds 0."""
+    low, high = min(low, 0.0), max(high, 0.0)
+    scale = np.float32(max((high - low) / (levels - 1), 1e-12))
+    return scale, int(np.clip(round(-low / float(scale)), 0, levels - 1))
+
+
+def fake_quantise(x: Array, low: float, high: float, levels: int = 256) -> Array:
+    """Values after quantisation to a range and back."""
+    scale, zero = scale_and_zero(low, high, levels)
+    return (np.clip(np.rint(x / float(scale)) + zero, 0, levels - 1) - zero) * float(scale)
+
+
+def in_batches(images: NDArray[np.float32] | Sequence[NDArray[np.float32]], size: int = BATCH) -> Iterable[Array]:
+    """Images (N, ...) in parts of at most `size`."""
+    for start in range(0, len(images), size):
+        yield np.asarray(images[start : start + size])

@@ -1,0 +1,328 @@
+"""Quantisation to int8: what may be rescaled, what is corrected, and the file that comes out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+import gossamer
+from gossamer.cli import main as cli
+from gossamer.errors import InputError, UnknownNameError
+from gossamer.runtime import native
+from gossamer.shrink import equalise as equalisation
+from gossamer.shrink.channels import channel_sets
+from gossamer.shrink.correct import correct_biases
+from gossamer.shrink.equalise import equalise
+from gossamer.shrink.graph import Graph, Session
+from gossamer.shrink.qdq import Choice, quantised_model
+from gossamer.shrink.ranges import Values, best_range, fake_quantise, measure, scale_and_zero
+from gossamer.shrink.sensitivity import decibels, layer_noise, verdict
+
+onnx = pytest.importorskip("onnx")
+pytest.importorskip("onnxruntime")
+COMPAT = Path(__file__).parent / "compat" / "0.1"
+helper = onnx.helper
+
+
+def model(nodes: list[Any], constants: dict[str, NDArray[Any]], output: str, opset: int = 18) -> bytes:
+    """A model with the input x (N, 4, 8, 8) and one float output."""
+    tensors = [onnx.numpy_helper.from_array(np.asarray(value), name) for name, value in constants.items()]
+    graph = helper.make_graph(
+        nodes, "g",
+        [helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, ["n", 4, 8, 8])],
+        [helper.make_tensor_value_info(output, onnx.TensorProto.FLOAT, ["n", "k"])],
+        tensors,
+    )  # fmt: skip
+    proto = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=9)
+    return bytes(proto.SerializeToString())
+
+
+def weights(seed: int = 0, **shapes: tuple[int, ...]) -> dict[str, NDArray[np.float32]]:
+    draw = np.random.default_rng(seed)
+    return {name: draw.standard_normal(shape).astype(np.float32) for name, shape in shapes.items()}
+
+
+def images(count: int = 6, seed: int = 5) -> NDArray[np.float32]:
+    return np.random.default_rng(seed).standard_normal((count, 4, 8, 8)).astype(np.float32)
+
+
+def node(op: str, inputs: str, output: str, **attributes: Any) -> Any:
+    return helper.make_node(op, inputs.split(), output.split(), f"{op}_{output.split()[0]}", **attributes)
+
+
+def residual() -> bytes:
+    """A stem, two residual blocks with depthwise layers, a squeeze-excite gate, and a classifier."""
+    nodes = [
+        node("Conv", "x w0 b0", "s0"),
+        node("Conv", "s0 w1 b1", "a1"), node("Relu", "a1", "r1"),
+        node("Conv", "r1 d1 c1", "a2", group=12, pads=[1, 1, 1, 1]), node("Relu", "a2", "r2"),
+        node("GlobalAveragePool", "r2", "g1"), node("Conv", "g1 e1 f1", "g2"), node("Relu", "g2", "g3"),
+        node("Conv", "g3 e2 f2", "g4"), node("HardSigmoid", "g4", "g5"), node("Mul", "r2 g5", "r3"),
+        node("Conv", "r3 p1 q1", "a3"), node("Add", "a3 s0", "s1"),
+        node("Conv", "s1 w2 b2", "a4"), node("Clip", "a4 zero six", "r4"),
+        node("Conv", "r4 p2 q2", "a5"), node("Add", "s1 a5", "s2"),
+        node("GlobalAveragePool", "s2", "v0"), node("Flatten", "v0", "v1"), node("Gemm", "v1 wl bl", "y", transB=1),
+    ]  # fmt: skip
+    constants = weights(
+        w0=(8, 4, 1, 1), b0=(8,), w1=(12, 8, 1, 1), b1=(12,), d1=(12, 1, 3, 3), c1=(12,), e1=(4, 12, 1, 1), f1=(4,),
+        e2=(12, 4, 1, 1), f2=(12,), p1=(8, 12, 1, 1), q1=(8,), w2=(16, 8, 1, 1), b2=(16,), p2=(8, 16, 1, 1), q2=(8,),
+        wl=(5, 8), bl=(5,),
+    )  # fmt: skip
+    return model(nodes, {**constants, "zero": np.float32(0), "six": np.float32(6)}, "y")
+
+
+def shuffled() -> bytes:
+    """Split, two branches, concat and a channel shuffle; a grouped convolution; a flattened map before the last layer."""
+    nodes = [
+        node("Conv", "x w0 b0", "s0"), node("Relu", "s0", "s1"),
+        node("Split", "s1 halves", "left right", axis=1),
+        node("Conv", "right w1 b1", "r1"), node("Relu", "r1", "r2"),
+        node("Concat", "left r2", "c0", axis=1),
+        node("Reshape", "c0 five", "c1"), node("Transpose", "c1", "c2", perm=[0, 2, 1, 3, 4]), node("Reshape", "c2 four", "c3"),
+        node("Conv", "c3 w2 b2", "d0", group=2), node("LeakyRelu", "d0", "d1"),
+        node("MaxPool", "d1", "d2", kernel_shape=[2, 2], strides=[2, 2]),
+        node("Flatten", "d2", "f"), node("Gemm", "f wl bl", "y", transB=1),
+    ]  # fmt: skip
+    constants: dict[str, NDArray[Any]] = {
+        **weights(w0=(8, 4, 1, 1), b0=(8,), w1=(4, 4, 1, 1), b1=(4,), w2=(6, 4, 1, 1), b2=(6,), wl=(3, 96), bl=(3,)),
+        "halves": np.array([4, 4]),
+        "five": np.array([-1, 2, 4, 8, 8]),
+        "four": np.array([-1, 8, 8, 8]),
+    }
+    return model(nodes, constants, "y")
+
+
+def dense() -> bytes:
+    """Concats of concats, batch norms before convolutions, a scalar that is added, a padded pool."""
+    nodes = [
+        node("Conv", "x w0", "s0"),
+        node("BatchNormalization", "s0 n1 n2 n3 n4", "m0"), node("Relu", "m0", "m1"), node("Conv", "m1 w1 b1", "g1"),
+        node("Concat", "s0 g1", "s1", axis=1),
+        node("BatchNormalization", "s1 k1 k2 k3 k4", "m2"), node("Relu", "m2", "m3"), node("Conv", "m3 w2 b2", "g2"),
+        node("Concat", "s1 g2", "s2", axis=1),
+        node("Add", "s2 shift", "s3"), node("AveragePool", "s3", "p", kernel_shape=[2, 2], strides=[2, 2]),
+        node("ReduceMean", "p axes", "v", keepdims=0), node("Add", "v one", "u"), node("Gemm", "u wl", "y"),
+    ]  # fmt: skip
+    positive = {name: np.abs(value) + 0.1 for name, value in weights(1, n4=(4,), k4=(6,)).items()}
+    constants: dict[str, NDArray[Any]] = {
+        **weights(
+            w0=(4, 4, 1, 1), n1=(4,), n2=(4,), n3=(4,), w1=(2, 4, 1, 1), b1=(2,), k1=(6,), k2=(6,), k3=(6,),
+            w2=(2, 6, 1, 1), b2=(2,), shift=(1, 8, 1, 1), wl=(8, 3),
+        ),
+        **positive,
+        "axes": np.array([2, 3]),
+        "one": np.float32(1),
+    }  # fmt: skip
+    return model(nodes, constants, "y")
+
+
+GRAPHS = {"residual": residual, "shuffled": shuffled, "dense": dense}
+FREE = {"residual": 8, "shuffled": 8, "dense": 4}  # sets at least that may be rescaled
+
+
+def rescaled(graph: Graph, values: dict[str, Values], seed: int) -> Graph:
+    """The graph with every set of channels that is free rescaled by a random power of two from 2^-3 to 2^3."""
+    result = Graph(graph.model(), graph.outputs, graph.name)
+    sets = channel_sets(result, values)
+    powers = np.random.default_rng(seed).integers(-3, 4, len(sets.pinned))
+    factors = np.where(sets.pinned, 1.0, np.exp2(powers))
+    for link in sets.links:
+        other = None if link.other is None else factors[link.other]
+        equalisation._rescale(result, link.node, link.kind, factors[link.sets], other)
+    return result
+
+
+@pytest.mark.parametrize("name", GRAPHS)
+def test_rescaled_channels_compute_the_same_bits(name: str) -> None:
+    graph = Graph(GRAPHS[name](), ["y"], name)
+    values = measure(graph, [images()])
+    sets = channel_sets(graph, values)
+    free = {int(label) for ids in sets.of.values() for label in ids if not sets.pinned[label]}
+    assert len(free) >= FREE[name]
+    expected = Session(graph.model(), exact=True).run(images(seed=6))
+    for seed in range(3):
+        other = rescaled(graph, values, seed)
+        assert any(not np.array_equal(other.constants[key], value) for key, value in graph.constants.items())
+        actual = Session(other.model(), exact=True).run(images(seed=6))
+        np.testing.assert_array_equal(actual[0], expected[0])
+
+
+@pytest.mark.parametrize("name", GRAPHS)
+def test_equalisation_undoes_a_rescaling_to_the_bit(name: str) -> None:
+    graph = Graph(GRAPHS[name](), ["y"], name)
+    values = measure(graph, [images()])
+    trapped = rescaled(graph, values, seed=1)
+    trapped_values = measure(trapped, [images()])
+    assert equalise(graph, values) and equalise(trapped, trapped_values)
+    for key, value in graph.constants.items():
+        np.testing.assert_array_equal(trapped.constants[key], value, err_msg=key)
+
+
+def test_what_meets_a_clip_a_gate_or_an_output_is_pinned() -> None:
+    graph = Graph(residual(), ["y"], "residual")
+    sets = channel_sets(graph, measure(graph, [images()]))
+    for name in ("x", "a4", "r4", "g4", "g5", "y"):
+        assert sets.pinned[sets.of[name]].all(), name
+    for name in ("s0", "s1", "s2", "a3", "a5", "a1", "r2", "r3", "g2"):
+        assert not sets.pinned[sets.of[name]].any(), name
+    np.testing.assert_array_equal(sets.of["s0"], sets.of["s2"])  # one stream
+    np.testing.assert_array_equal(sets.of["r2"], sets.of["r3"])  # through the gate
+    assert not set(sets.of["r1"]) & set(sets.of["r2"])  # a depthwise layer has a factor on either side
+
+
+def test_a_norm_without_a_convolution_keeps_its_place_and_others_are_folded() -> None:
+    nodes = [
+        node("Conv", "x w", "a"), node("BatchNormalization", "a n1 n2 n3 n4", "b", epsilon=1e-3),
+        node("Relu", "b", "c"), node("BatchNormalization", "c n1 n2 n3 n4", "y"),
+    ]  # fmt: skip
+    constants = weights(w=(4, 4, 1, 1), n1=(4,), n2=(4,), n3=(4,)) | {"n4": np.full(4, 0.5, np.float32)}
+    data = model(nodes, constants, "y")
+    graph = Graph(data, ["y"], "norms")
+    assert [one.op_type for one in graph.nodes] == ["Conv", "Relu", "BatchNormalization"]
+    expected, actual = Session(data).run(images()), Session(graph.model()).run(images())
+    np.testing.assert_allclose(actual[0], expected[0], rtol=1e-4, atol=1e-5)
+
+
+@given(st.floats(-100, 100), st.floats(-100, 100), st.integers(0, 2**31 - 1))
+@settings(max_examples=60, deadline=None)
+def test_the_best_range_holds_0_and_beats_the_extremes(low: float, high: float, seed: int) -> None:
+    low, high = min(low, high), max(low, high)
+    sample = np.random.default_rng(seed).uniform(low, high, 500).astype(np.float32)
+    sample[0] = 4 * max(abs(low), abs(high))  # an outlier
+    values = Values((1,), np.zeros(1, np.float32), float(sample.min()), float(sample.max()), sample)
+    a, b = best_range(values)
+    assert a <= 0 <= b and b > a
+    x = sample.astype(np.float64)
+    wide = float(((fake_quantise(x, min(0.0, values.low), max(0.0, values.high)) - x) ** 2).mean())
+    assert float(((fake_quantise(x, a, b) - x) ** 2).mean()) <= wide * 1.0001
+    scale, zero = scale_and_zero(a, b)
+    assert scale > 0 and 0 <= zero <= 255
+
+
+@pytest.mark.parametrize("name", GRAPHS)
+@pytest.mark.parametrize("bits", [7, 8])
+def test_the_quantised_graph_is_near_the_float_one(name: str, bits: int) -> None:
+    graph = Graph(GRAPHS[name](), ["y"], name)
+    values = measure(graph, [images(16)])
+    choice = Choice({key: best_range(value) for key, value in values.items()}, weight_bits=bits)
+    data = quantised_model(graph, choice)
+    onnx.checker.check_model(onnx.load_from_string(data), full_check=True)
+    proto = onnx.load_from_string(data)
+    types = [tensor.data_type for tensor in proto.graph.initializer]
+    assert types.count(onnx.TensorProto.INT8) >= 2 * len(graph.weighted())  # weights, and their zeros
+    most = max(
+        np.abs(onnx.numpy_helper.to_array(t)).max()
+        for t in proto.graph.initializer
+        if t.data_type == onnx.TensorProto.INT8
+    )
+    assert most <= 2 ** (bits - 1) - 1
+    expected, actual = Session(graph.model()).run(images(seed=7)), Session(data).run(images(seed=7))
+    assert decibels(expected, actual) > (18 if bits == 7 else 22)
+
+
+def test_bias_correction_brings_the_outputs_nearer_and_is_not_kept_where_it_does_not() -> None:
+    graph = Graph(residual(), ["y"], "residual")
+    values = measure(graph, [images(16)])
+    choice = Choice({name: best_range(value) for name, value in values.items()}, weight_bits=7)
+    graph.constants["w1"] = graph.constants["w1"].copy()
+    expected = Session(graph.model()).run(images(32, seed=8))
+    before = decibels(expected, Session(quantised_model(graph, choice)).run(images(32, seed=8)))
+    corrected = correct_biases(graph, choice, images(32, seed=9), images(32, seed=8))
+    after = decibels(expected, Session(quantised_model(graph, choice)).run(images(32, seed=8)))
+    assert after >= before
+    assert corrected == 0 or after > before
+
+
+def test_layers_that_stay_in_float_are_not_quantised_and_cost_nothing() -> None:
+    graph = Graph(residual(), ["y"], "residual")
+    values = measure(graph, [images(16)])
+    ranges = {name: best_range(value) for name, value in values.items()}
+    every = frozenset(one.name for one in graph.nodes)
+    none = Session(quantised_model(graph, Choice(ranges, every))).run(images())
+    np.testing.assert_allclose(none[0], Session(graph.model()).run(images())[0], rtol=1e-5, atol=1e-5)
+    layers = layer_noise(graph, Choice(ranges), images())
+    assert [layer.name for layer in layers] == [one.name for one in graph.weighted()]
+    assert sum(layer.share for layer in layers) == pytest.approx(1)
+    assert "layer" in verdict(layers) or "alone" in verdict(layers)
+
+
+def quantise(tmp_path: Path, **options: Any) -> Any:
+    defaults: dict[str, Any] = {"images": str(COMPAT / "classes"), "count": 12}
+    return gossamer.quantize(COMPAT / "classify.onnx", tmp_path / "q.onnx", **{**defaults, **options})
+
+
+@pytest.fixture(scope="module")
+def quantised(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    return quantise(tmp_path_factory.mktemp("quantised"), layers=True)
+
+
+def test_a_model_file_becomes_a_verified_int8_file(quantised: Any, tmp_path: Path) -> None:
+    assert quantised.decibels > 25 and quantised.agreement == 1
+    assert len(quantised.layers) == 28 and not quantised.float_layers
+    assert "dB" in quantised.text() and quantised.to_json()["weight_bits"] == 8
+    for runtime in ("onnxruntime", "reference"):
+        assert gossamer.verify(quantised.file, runtime=runtime).ok
+    assert cli.main(["predict", quantised.file, str(COMPAT / "classes" / "val"), "--json"]) == 0
+    assert gossamer.load(quantised.file).metadata.provenance["quantised"]["weights"] == "int8"
+
+
+@pytest.mark.skipif(not native.LIBRARY.is_file(), reason="the native engine is not built: make engine")
+def test_the_engine_answers_as_onnxruntime_does(quantised: Any, tmp_path: Path) -> None:
+    assert cli.main(["compile", quantised.file, "--out", str(tmp_path / "q.goss")]) == 0
+    batch = np.random.default_rng(0).standard_normal((4, 3, 24, 24)).astype(np.float32)
+    expected = gossamer.load(quantised.file, runtime="onnxruntime").run(batch)
+    actual = gossamer.load(tmp_path / "q.goss").run(batch)
+    np.testing.assert_allclose(actual, expected, atol=1e-5)
+
+
+def test_the_same_images_give_the_same_bytes(quantised: Any, tmp_path: Path) -> None:
+    assert Path(quantise(tmp_path).file).read_bytes() == Path(quantised.file).read_bytes()
+
+
+def test_bad_input_is_one_line_and_leaves_no_file(
+    quantised: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source, folder, out = str(COMPAT / "classify.onnx"), str(COMPAT / "classes"), tmp_path / "out.onnx"
+    (tmp_path / "empty").mkdir()
+    old = tmp_path / "old.onnx"
+    old.write_bytes(model([node("Relu", "x", "y")], {}, "y", opset=11))
+    plain = tmp_path / "plain.onnx"
+    plain.write_bytes(residual())
+    for arguments, text in [
+        ([source], "without images"),
+        ([source, "--images", str(tmp_path / "empty")], "images"),
+        ([source, "--images", str(tmp_path / "missing")], "0 images"),
+        ([source, "--images", folder, "--count", "3"], "3 images"),
+        ([source, "--images", folder, "--keep", "Conv_00"], "did you mean Conv_0"),
+        ([source, "--images", folder, "--max-drop", "1"], "a run folder"),
+        ([source, "--images", folder, "--max-drop", "nan"], "nan points"),
+        ([source, "--images", str(next((COMPAT / "classes" / "val").rglob("*.*")))], "1 images"),
+        ([quantised.file, "--images", folder], "quantised already"),
+        ([str(old), "--images", folder], "says nothing of how an image"),
+        ([str(plain), "--images", folder], "says nothing of how an image"),
+        ([str(COMPAT / "classify.goss"), "--images", folder], "a compiled file"),
+    ]:
+        assert cli.main(["quantize", *arguments, "--out", str(out)]) == 2, arguments
+        error = capsys.readouterr().err.strip().splitlines()[-1]
+        assert text in error and "Traceback" not in error, error
+        assert not out.exists()
+
+
+def test_an_operator_set_without_channels_is_refused() -> None:
+    with pytest.raises(InputError, match="operator set 11"):
+        Graph(model([node("Relu", "x", "y")], {}, "y", opset=11), ["y"], "old")
+
+
+def test_a_layer_to_keep_is_named() -> None:
+    from gossamer.shrink.quantise import _kept
+
+    graph = Graph(residual(), ["y"], "residual")
+    assert _kept(graph, ["Conv_a1"]) == {"Conv_a1"}
+    with pytest.raises(UnknownNameError, match="did you mean Conv_a"):
+        _kept(graph, ["Conv_a"])
