@@ -56,7 +56,7 @@ def _factors(graph: Graph, sets: ChannelSets, values: dict[str, Values], strengt
 def _depthwise(graph: Graph, node: Any) -> bool:
     """Whether each input channel has filters of its own, which are quantised by themselves."""
     weight = graph.constants[node.input[1]]
-    return node.op_type == "Conv" and weight.shape[1] == 1 and graph.attributes(node).get("group", 1) > 1
+    return bool(node.op_type == "Conv" and weight.shape[1] == 1 and graph.attributes(node).get("group", 1) > 1)
 
 
 def _columns(graph: Graph, node: Any, channels: int, ranges: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -222,7 +222,7 @@ class Graph:
                 and node.input[0] not in self.outputs
                 and not self.attributes(node).get("training_mode", 0)
             )
-            if not foldable:
+            if before is None or not foldable:
                 kept.append(node)
                 continue
             scale, shift, mean, variance = (self.constants[name].astype(np.float64) for name in node.input[1:5])

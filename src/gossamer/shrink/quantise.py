@@ -316,18 +316,22 @@ def _scored(
     drop = 100 * (before[source.score] - scores[source.score])
     if max_drop is not None and not drop <= max_drop:
         order = [one.name for one in sorted(noise, key=lambda one: -one.share) if one.name not in choice.float_layers]
+        kept = choice.float_layers
         count = 1
         while not drop <= max_drop:
-            if count > len(order):
-                raise VerificationError(
-                    f"{source.file.path}: int8 loses {drop:.2f} points of {metric_name(source.score)} where {max_drop:g} "
-                    "are allowed, even with all layers in float; no file is written; allow more, or calibrate on more images"
-                )
-            choice = dataclasses.replace(choice, float_layers=choice.float_layers | set(order[:count]))
-            scores = after(choice)
+            kept = choice.float_layers | set(order[:count])
+            if count > len(order):  # what has no weights as well
+                kept = frozenset(node.name for node in graph.nodes)
+            scores = after(dataclasses.replace(choice, float_layers=kept))
             drop = 100 * (before[source.score] - scores[source.score])
-            steps.append(f"fallback: {count} layers in float, {drop:.2f} points lost")
+            steps.append(f"fallback: {min(count, len(order))} of {len(order)} layers in float, {drop:.2f} points lost")
+            if count > len(order) and not drop <= max_drop:
+                raise VerificationError(
+                    f"{source.file.path}: in float it loses {drop:.2f} points of {metric_name(source.score)} where "
+                    f"{max_drop:g} are allowed; no file is written; report it"
+                )
             count *= 2
+        choice = dataclasses.replace(choice, float_layers=kept)
     return {name: (before[name], scores[name]) for name in before if name in scores}, len(validation), choice
 
 

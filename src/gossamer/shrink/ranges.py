@@ -92,7 +92,7 @@ def scale_and_zero(low: float, high: float, levels: int = 256) -> tuple[np.float
 def fake_quantise(x: Array, low: float, high: float, levels: int = 256) -> Array:
     """Values after quantisation to a range and back."""
     scale, zero = scale_and_zero(low, high, levels)
-    return (np.clip(np.rint(x / float(scale)) + zero, 0, levels - 1) - zero) * float(scale)
+    return np.asarray((np.clip(np.rint(x / float(scale)) + zero, 0, levels - 1) - zero) * float(scale))
 
 
 def in_batches(images: NDArray[np.float32] | Sequence[NDArray[np.float32]], size: int = BATCH) -> Iterable[Array]:
