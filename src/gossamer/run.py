@@ -12,6 +12,7 @@
     log.txt              the log
     best.safetensors     weights of the best epoch (the averaged ones where averaging is on)
     last.safetensors     the state to resume from: weights, optimiser, counters
+    clock.json           seconds that the run has taken, which are no state: equal trainings have equal states
     *.json beside them   the metadata of the two, for people; the header of the safetensors file counts
 
 A state is one file that is replaced in one step, so a kill at any moment leaves a complete one.
@@ -49,9 +50,10 @@ SPLIT, UNREADABLE, METRICS, TABLE, LOG, LOCK, IMAGES = (
     ".lock",
     "images.csv",
 )
-BENCH, REPORT, CHANGES = "bench.json", "report.html", "changes.json"
+BENCH, REPORT, CHANGES, CLOCK = "bench.json", "report.html", "changes.json", "clock.json"
 WHICH = ("best", "last")
 CHANGES_LIMIT = 64 << 20  # bytes
+CLOCK_LIMIT = 1 << 16  # characters
 
 
 class Run:
@@ -80,6 +82,7 @@ class Run:
             raise storage_error(path, error) from error
         run = cls(path, settings)
         run.lock()
+        run.remove_parts()
         return run
 
     @classmethod
@@ -280,6 +283,19 @@ class Run:
         data = save(contiguous, metadata={"format": "pt", "gossamer": text})
         write_bytes(self.path / f"{which}.safetensors", data)
         write_text(self.path / f"{which}.json", dumps(facts, indent=1))
+
+    def save_clock(self, times: Mapping[str, float]) -> None:
+        """Replace the seconds that the run has taken, by name."""
+        write_text(self.path / CLOCK, dumps(times, indent=1))
+
+    def clock(self) -> dict[str, Any]:
+        """What `save_clock` saved; {} where the file is missing or damaged."""
+        try:
+            with (self.path / CLOCK).open(encoding="utf-8") as file:
+                times = json.loads(file.read(CLOCK_LIMIT))
+        except (OSError, ValueError, RecursionError):
+            return {}
+        return times if isinstance(times, dict) else {}
 
     def load_state(self, which: str) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
         """The tensors and facts that `save_state` saved. Raises RunError."""

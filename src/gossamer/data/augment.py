@@ -90,6 +90,7 @@ class TrainTransform:
 
     def __init__(self, preprocess: Preprocess, settings: Settings) -> None:
         self.preprocess, self.settings = preprocess, settings
+        self.crop = "random_resized" if settings.crop == "auto" else settings.crop
         self.fill = tuple(min(255, max(0, round(255 * value))) for value in preprocess.mean)
         self.method = RESAMPLING[preprocess.interpolation]
 
@@ -98,7 +99,7 @@ class TrainTransform:
         return (*self.preprocess.size, self.preprocess.channels)
 
     def __call__(self, picture: Picture, rng: np.random.Generator) -> Pixels:
-        if self.settings.crop != "random_resized" or not isinstance(picture, bytes):
+        if self.crop != "random_resized" or not isinstance(picture, bytes):
             return self.vary(self.prepare(picture), rng)
         p, chosen = self.preprocess, dict[Size, Box]()
 
@@ -119,7 +120,7 @@ class TrainTransform:
         """For random crops the image shrunk to a shorter side of SHRUNK times the input's longer one, or as it is
         where it is smaller already; else the deployment geometry."""
         p = self.preprocess
-        if self.settings.crop != "random_resized":
+        if self.crop != "random_resized":
             return p.pixels(picture)
         side = self._side()
         if isinstance(picture, bytes):
@@ -134,14 +135,14 @@ class TrainTransform:
         return np.asarray(image).reshape(image.height, image.width, p.channels)
 
     def vary(self, prepared: Pixels, rng: np.random.Generator) -> Pixels:
-        p, crop = self.preprocess, self.settings.crop
+        p, crop = self.preprocess, self.crop
         if crop == "random_resized":
             box = self._box((prepared.shape[0], prepared.shape[1]), rng)
             return self._finish(_image(prepared).resize((p.size[1], p.size[0]), self.method, box), rng)
         return self._finish(self._shifted(prepared, rng) if crop == "padded" else prepared, rng)
 
     def key(self) -> dict[str, Any]:
-        if self.settings.crop != "random_resized":
+        if self.crop != "random_resized":
             return EvalTransform(self.preprocess).key()
         p = self.preprocess
         return {

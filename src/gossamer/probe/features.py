@@ -53,7 +53,7 @@ class Extracted:
 def of_network(settings: Settings, progress: Progress) -> Frozen:
     """The network that training with `settings` would start from. Raises what building it raises, DataError."""
     data = open_data(settings.data, val=settings.val, val_share=settings.val_share, seed=settings.seed)
-    settings = resolve_settings(settings, data, Processes())
+    settings, _ = resolve_settings(settings, data, Processes())
     model, _, notes = build(settings, data, progress)
     warning = ""
     if not settings.weights:

@@ -45,7 +45,9 @@ def training_charts(data: ReportData) -> list[ChartPanel]:
     rate, speed = [_line(data, "", "lr", "a")], [_line(data, "", "images_per_second", "a")]
     times = [_line(data, "steps", "step_seconds", "a"), _line(data, "waiting", "data_seconds", "b")]
     every = data.settings.eval_every  # a row is written at each evaluation
-    per = "Seconds per epoch" if every == 1 else f"Seconds of {every} epochs"
+    per = {1: "Seconds per epoch", None: "Seconds from one evaluation to the next"}.get(
+        every, f"Seconds of {every} epochs"
+    )
     return [
         _losses(data),
         _scores(data),

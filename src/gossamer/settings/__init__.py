@@ -187,7 +187,12 @@ class Settings:
 
     # how long, how much at once
     epochs: float | None = _setting(
-        None, "training", "passes over the training data; default 20, or no limit if minutes are given", low=0, high=1e6
+        None,
+        "training",
+        "passes over the training data; default 20, more where they are fewer than 400 steps, or no limit if minutes are "
+        "given",
+        low=0,
+        high=1e6,
     )
     minutes: float | None = _setting(None, "training", "time budget; the schedule ends with it", low=0.001, high=1e6)
     batch: int = _setting(
@@ -196,8 +201,12 @@ class Settings:
     accumulate: int = _setting(
         1, "training", "gradient accumulation steps per batch, to save memory", low=1, high=1 << 16
     )
-    eval_every: int = _setting(
-        1, "training", "epochs from one evaluation on the validation images to the next; the last is always one", low=1
+    eval_every: int | None = _setting(
+        None,
+        "training",
+        "epochs from one evaluation on the validation images to the next; the last is always one; default 1, with "
+        "--minutes so many that evaluations take a fifth of the time at most",
+        low=1,
     )
     progressive: float = _setting(
         1.0,
@@ -212,8 +221,10 @@ class Settings:
     deterministic: bool = _setting(False, "training", "same bits at every run, at some cost of speed")
 
     # augmentation
-    crop: Literal["random_resized", "padded", "center"] = _setting(
-        "random_resized", "augmentation", "training geometry"
+    crop: Literal["auto", "random_resized", "padded", "center"] = _setting(
+        "auto",
+        "augmentation",
+        "training geometry; auto is padded for classes at inputs of 64 or less, else random_resized",
     )
     crop_scale: tuple[float, ...] = _setting(
         (0.35, 1.0), "augmentation", "fraction of the area that a random resized crop takes"

@@ -1,4 +1,8 @@
-"""The state of a training: saved in one step, restored bit for bit."""
+"""The state of a training: saved in one step, restored bit for bit.
+
+The times that a run has taken are no state: two equal trainings have equal states. They stand in clock.json beside it, which
+is written just before: a kill between the two leaves a clock that is ahead by what was done since the last state.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +16,8 @@ from gossamer.errors import RunError
 from gossamer.training import optim
 from gossamer.training.state import Counters, Session
 
+FORMAT = 3
+TIMES = ("seconds", "data_seconds", "step_seconds")  # of the counters; in a state up to format 2 they stand with them
 MOST = 10**12  # of any count: a larger one is damaged, and floats would no longer hold it exactly
 
 
@@ -30,9 +36,11 @@ def save_state(session: Session) -> None:
     tensors.update({f"optimizer.{name}": value for name, value in slots.items()})
     if session.average:
         tensors.update({f"ema.{name}": value for name, value in session.average.values.items()})
+    counters = dataclasses.asdict(session.counters)
+    session.run.save_clock({name: counters.pop(name) for name in TIMES})
     facts = {
-        "format": 2,
-        "counters": dataclasses.asdict(session.counters),
+        "format": FORMAT,
+        "counters": counters,
         "schedule": session.schedule.state,
         "optimizer": values,
         "rows": len(session.rows),
@@ -51,11 +59,14 @@ def restore_state(session: Session) -> None:
         return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
 
     try:
+        number = _format(facts)
         session.model.load_state_dict(under("model."))
         optim.unpack(session.optimizer, under("optimizer."), facts["optimizer"])
         if session.average:
             session.average.values = {name: value.to(session.device) for name, value in under("ema.").items()}
         session.counters = _counters(facts["counters"])
+        if number >= 3:
+            _set_clock(session)
         session.schedule.state = _schedule(facts["schedule"])
         session.unreadable = dict(_object(facts["unreadable"], "unreadable"))
         session.rows = session.run.metrics()[: _row_count(facts["rows"])]
@@ -67,6 +78,27 @@ def restore_state(session: Session) -> None:
         ) from error
     counters = session.counters
     session.say(f"resuming at epoch {counters.epoch + 1}, step {counters.step_in_epoch} of it")
+
+
+def _format(facts: dict[str, Any]) -> int:
+    """The format of a state, 1 to FORMAT. Raises ValueError."""
+    number = facts.get("format", 1)
+    if type(number) is not int or not 1 <= number <= FORMAT:
+        raise ValueError(f"format is {str(number)[:40]!r}, this gossamer reads 1 to {FORMAT}")
+    return number
+
+
+def _set_clock(session: Session) -> None:
+    """Put the times of clock.json into the counters; without a sound one they count from 0, which is said."""
+    times, line = session.run.clock(), ""
+    for name in TIMES:
+        value: Any = times.get(name)
+        if _is_number(value) and 0 <= value <= MOST:
+            setattr(session.counters, name, float(value))
+        else:
+            line = "clock.json is missing or damaged: the time of this run counts from now on"
+    if line:
+        session.say(line)
 
 
 def _counters(values: Any) -> Counters:

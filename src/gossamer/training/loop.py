@@ -42,7 +42,7 @@ from gossamer.tasks.base import Task, progressive_size
 from gossamer.tasks.classify import mixed_loss
 from gossamer.tasks.registry import task_of
 from gossamer.tasks.scores import Scores
-from gossamer.training import conv_gradients, distributed, optim, precision
+from gossamer.training import conv_gradients, distributed, optim, plan, precision, precision_cache
 from gossamer.training.checkpoint import restore_state, save_state, weights
 from gossamer.training.distributed import Processes
 from gossamer.training.evaluate import evaluate
@@ -68,9 +68,10 @@ def train(
     """
     if not settings.data:
         raise SettingsError("no data", "a folder of images, a CSV file, or tar shards", "name one: gossamer train DATA")
+    begun = time.perf_counter()
     with _processes(settings) as (device, processes):
         data = same_data(split_of) if split_of else task_of(settings.task).open_data(settings)
-        settings = resolve_settings(settings, data, processes)
+        settings, chosen = resolve_settings(settings, data, processes)
         model, task, notes = build(settings, data, progress if processes.first else SILENT, changes)
         run = Run.create(settings) if processes.first else Run(Path(settings.out), settings)
         with run:
@@ -81,7 +82,7 @@ def train(
                 run.save_settings(settings)
             distributed.wait()
             session = _session(run, data, device, processes, model, task, progress)
-            return _run_to_the_end(session, [data.how, *data.notes, *notes])
+            return _run_to_the_end(session, [data.how, *data.notes, *chosen, *notes], begun)
 
 
 def resume(folder: str | Path, *, progress: Progress = SILENT) -> Run:
@@ -89,6 +90,7 @@ def resume(folder: str | Path, *, progress: Progress = SILENT) -> Run:
 
     Raises RunError where the folder is no run, is locked or damaged; DataError where its data are gone.
     """
+    begun = time.perf_counter()
     run = Run.open(folder)
     with _processes(run.settings) as (device, processes), run:
         left: list[str] = []
@@ -101,7 +103,7 @@ def resume(folder: str | Path, *, progress: Progress = SILENT) -> Run:
         settings = run.settings.replace(weights="") if run.has("last") else run.settings
         model, task, _ = build(settings, data, SILENT, changes_of(run))
         session = _session(run, data, device, processes, model, task, progress)
-        return _run_to_the_end(session, [*data.notes, *since, *_unfinished(left)])
+        return _run_to_the_end(session, [*data.notes, *since, *_unfinished(left)], begun)
 
 
 def _unfinished(names: list[str]) -> list[str]:
@@ -167,8 +169,11 @@ def _session(
     )
 
 
-def _run_to_the_end(session: Session, notes: list[str]) -> Run:
-    """Decide what is left to decide, restore a saved state where there is one, and train."""
+def _run_to_the_end(session: Session, notes: list[str], begun: float) -> Run:
+    """Decide what is left to decide, restore a saved state where there is one, and train.
+
+    begun: when the call did, on the clock of perf_counter; what was done since then counts as time of the run.
+    """
     run, processes = session.run, session.processes
     if processes.first:
         run.add_environment({**machine.describe(), "processes": processes.world, "seed": session.settings.seed})
@@ -191,6 +196,8 @@ def _run_to_the_end(session: Session, notes: list[str]) -> Run:
         session.runner = nn.parallel.DistributedDataParallel(session.model, broadcast_buffers=False)
     if session.settings.compile:
         session.runner = torch.compile(session.runner)  # type: ignore[assignment]
+    plan.say_plan(session)
+    session.counters.seconds += time.perf_counter() - begun
     with _signals(session):
         _epochs(session)
     return run
@@ -215,19 +222,32 @@ def _open_caches(session: Session) -> None:
 
 
 def _choose_precision(session: Session) -> None:
-    """Decide precision, memory format and threads by timing, once; the run folder keeps the decision."""
+    """Decide precision, memory format and threads by timing, once; the run folder keeps the decision.
+
+    What an earlier run has found for this machine and network is not timed again, but for the threads.
+    """
     settings = session.settings
     if "auto" not in (settings.precision, settings.memory_format):
         return
+    session.say(
+        f"timing a few steps to choose precision, memory format and threads, {precision.LIMIT:g} s at most "
+        "(not needed with --precision float32 --memory-format channels_last)"
+    )
     with closing(prefetch(session.batches(0))) as parts:
         part = next(parts)
+    images = session.images(part.pixels)
+    key = precision_cache.key(settings, session.model, images)
+    known, line = precision_cache.recall(key, settings, images)
+    if line:
+        session.say(line)
     choice = precision.choose_precision(
         settings,
         session.model,
-        session.images(part.pixels),
+        images,
         session.mixed(part, None)[1],
         session.task.loss,
         lambda trial: optim.build_optimizer(trial, settings),
+        known=known,
     )
     best = distributed.broadcast(choice.candidate)
     threads = 0 if session.device.type == "cuda" else best.threads
@@ -237,6 +257,10 @@ def _choose_precision(session: Session) -> None:
     session.say(str(choice))
     if session.processes.first:
         session.run.save_settings(session.settings)
+        new = choice.complete and known is None
+        line = precision_cache.keep(key, best.precision, best.memory_format) if new else ""
+        if line:
+            session.say(line)
 
 
 # the loop
@@ -250,7 +274,7 @@ def _epochs(session: Session) -> None:
         steps = _one_epoch(session)
         ended = counters.step_in_epoch >= steps
         epoch = counters.epoch + min(counters.step_in_epoch / steps, 1)
-        if ended and (counters.epoch + 1) % session.settings.eval_every and not _reason_to_stop(session, steps):
+        if ended and not plan.evaluation_is_due(session) and not _reason_to_stop(session, steps):
             counters.epoch, counters.step_in_epoch = counters.epoch + 1, 0
             save_state(session)
             continue
@@ -301,7 +325,7 @@ def _one_epoch(session: Session) -> int:
             range(counters.step_in_epoch, steps), steps - counters.step_in_epoch, f"epoch {counters.epoch + 1}"
         )
         for _ in todo if session.processes.first else range(counters.step_in_epoch, steps):
-            if _fraction(session, steps) >= 1:
+            if counters.step and _fraction(session, steps) >= 1:  # one step is taken, however short the time
                 break
             group = list(islice(parts, settings.accumulate))
             fetched = time.perf_counter()
@@ -311,6 +335,7 @@ def _one_epoch(session: Session) -> int:
             counters.step_seconds += now - fetched
             counters.seconds += now - mark
             mark = now
+            plan.say_forecast(session, steps)
             if session.interrupted or _save_is_due(session, now - saved):
                 save_state(session)
                 saved = time.perf_counter()
@@ -396,13 +421,13 @@ def _fraction(session: Session, steps: int) -> float:
         done = _position(session, steps) / total
     if settings.minutes is not None:
         # what the evaluation at the end will take belongs to the budget
-        seconds = counters.seconds + session.evaluation_seconds
+        seconds = counters.seconds + plan.evaluation_seconds(session)
         done = max(done, float(distributed.broadcast(seconds)) / (settings.minutes * 60))
     return done
 
 
 def _rate(session: Session, steps: int) -> float:
-    return session.schedule.rate(_position(session, steps) / steps, _fraction(session, steps))
+    return session.schedule.rate(_position(session, steps) / steps, _fraction(session, steps), 1 / steps)
 
 
 def _evaluate(session: Session) -> Scores:
@@ -471,7 +496,9 @@ def _reason_to_stop(session: Session, steps: int) -> str:
     if total is not None and _position(session, steps) >= total:
         return f"{_position(session, steps) / steps:g} epochs are done"
     # one clock for all processes: they must end together
-    seconds = 0.0 if settings.minutes is None else distributed.broadcast(counters.seconds + session.evaluation_seconds)
+    seconds = (
+        0.0 if settings.minutes is None else distributed.broadcast(counters.seconds + plan.evaluation_seconds(session))
+    )
     if settings.minutes is not None and seconds >= settings.minutes * 60:
         return f"the {settings.minutes:g} minutes are used up"
     if settings.early_stop and counters.bad_epochs >= settings.early_stop:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import functools
+import inspect
 import math
 import re
-from collections.abc import Iterable
+import sys
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
@@ -26,6 +29,7 @@ _DEFAULTS: dict[str, tuple[float, float, float, float]] = {
 # of boxes, masks and several heads, whose batches are small: the rate of the runs in benchmarks/README.md
 _OF_PLACES = {"adamw": (2e-3, 0.0, 0.02, 1e-8)}
 _PLACES = ("detect", "segment", "multi")
+WARMUP_SHARE = 0.1  # of a run, at most
 PROGRESSIVE_END = 2 / 3  # of a progressive run: from there on its inputs are of full size
 
 
@@ -124,20 +128,40 @@ def build_optimizer(model: nn.Module, settings: Settings) -> torch.optim.Optimiz
     rate, eps = float(settings.lr or 0.0), float(settings.eps or 0.0)
     rho, beta = settings.rho, (settings.betas[0], settings.betas[1])
     kind = settings.optimizer
+    light: Callable[[Any], Callable[..., torch.optim.Optimizer]] = _as_it_is if settings.compile else _without_dynamo
     if kind == "sgd":
         nesterov = settings.nesterov and settings.momentum > 0
-        return torch.optim.SGD(groups, lr=rate, momentum=settings.momentum, nesterov=nesterov)
+        return light(torch.optim.SGD)(groups, lr=rate, momentum=settings.momentum, nesterov=nesterov)
     if kind == "rmsprop":
-        return torch.optim.RMSprop(groups, lr=rate, alpha=rho, eps=eps, momentum=settings.momentum)
+        return light(torch.optim.RMSprop)(groups, lr=rate, alpha=rho, eps=eps, momentum=settings.momentum)
     if kind == "rmsprop_tf":
-        return RMSpropTF(groups, lr=rate, alpha=rho, eps=eps, momentum=settings.momentum)
+        return light(RMSpropTF)(groups, lr=rate, alpha=rho, eps=eps, momentum=settings.momentum)
     if kind == "adagrad":
-        return torch.optim.Adagrad(groups, lr=rate, eps=eps)
+        return light(torch.optim.Adagrad)(groups, lr=rate, eps=eps)
     if kind == "adadelta":
-        return torch.optim.Adadelta(groups, lr=rate, rho=rho, eps=eps)
+        return light(torch.optim.Adadelta)(groups, lr=rate, rho=rho, eps=eps)
     if kind == "adam":
-        return torch.optim.Adam(groups, lr=rate, betas=beta, eps=eps)
-    return torch.optim.AdamW(groups, lr=rate, betas=beta, eps=eps)
+        return light(torch.optim.Adam)(groups, lr=rate, betas=beta, eps=eps)
+    return light(torch.optim.AdamW)(groups, lr=rate, betas=beta, eps=eps)
+
+
+def _as_it_is(kind: Any) -> Any:
+    return kind
+
+
+@functools.cache
+def _without_dynamo(kind: type[torch.optim.Optimizer]) -> Any:
+    """The optimiser `kind` with the same arithmetic, but without torch._dynamo, which it needs for torch.compile alone.
+
+    torch imports it when the first optimiser is made and at its first step: 800 modules and two seconds before a training
+    begins. In another version of torch, where the names below are not there, nothing is changed.
+    """
+    for name in ("add_param_group", "zero_grad", "state_dict", "load_state_dict"):
+        plain = getattr(getattr(torch.optim.Optimizer, name), "__wrapped__", None)
+        if plain is not None and "torch._dynamo" not in sys.modules and not hasattr(plain, "__dynamo_disable"):
+            vars(plain)["__dynamo_disable"] = plain  # what torch._disable_dynamo looks for before it imports
+    step: Any = inspect.unwrap(kind.step)
+    return type(kind.__name__, (kind,), {"step": torch.no_grad()(step)})
 
 
 class RMSpropTF(torch.optim.Optimizer):
@@ -193,22 +217,27 @@ def progressive(start: float, fraction: float) -> float:
 class Schedule:
     """The learning rate at any moment of a run.
 
-    `factor(epoch, fraction)` takes the epochs done (a fraction counts) and the fraction of the run that is done, by
+    `rate(epoch, fraction)` takes the epochs done (a fraction counts) and the fraction of the run that is done, by
     steps or by the time budget, whichever is further. Only "plateau" remembers anything: `state`.
     """
 
     def __init__(self, settings: Settings, epochs: float | None) -> None:
         self.settings, self.epochs = settings, epochs
         # a warm-up longer than a tenth would leave a short run no time to learn
-        self.warmup = min(settings.warmup, epochs / 10) if epochs else settings.warmup
+        self.warmup = min(settings.warmup, epochs * WARMUP_SHARE) if epochs else settings.warmup
         self.state: dict[str, Any] = {"factor": 1.0, "best": None, "bad": 0}
 
-    def rate(self, epoch: float, fraction: float) -> float:
-        """The learning rate of the head, before layer_decay."""
+    def rate(self, epoch: float, fraction: float, step: float = 0.0) -> float:
+        """The learning rate of the head, before layer_decay.
+
+        step: of an epoch, what the step to be taken is; a warm-up counts it as done, or the first step would be lost.
+        """
         base = float(self.settings.lr or 0.0)
-        warm = (
-            min(1.0, (epoch + 1e-9) / self.warmup) if self.warmup > 0 and self.settings.schedule != "one_cycle" else 1.0
-        )
+        warm = 1.0
+        if self.warmup > 0 and self.settings.schedule != "one_cycle":
+            warm = min(1.0, (epoch + step + 1e-9) / self.warmup)
+            if self.epochs is None:  # a budget of minutes may be less than an epoch
+                warm = max(warm, min(1.0, fraction / WARMUP_SHARE))
         return max(base * warm * self._factor(epoch, min(max(fraction, 0.0), 1.0)), self.settings.min_lr)
 
     def _factor(self, epoch: float, fraction: float) -> float:

@@ -1,13 +1,17 @@
-"""Which arithmetic is fastest here: times a few training steps of each candidate on this machine.
+"""Which arithmetic is fastest here: times a few training steps of each candidate on this machine, within a limit.
 
 No setting wins everywhere: on a CPU with bfloat16 units, bf16 in channels_last is the fastest at 224x224 and
 slower than float32 at 32x32, where the layers are too small to pay for the conversions. Nor do more threads: a small
 network on a machine that others use too can be faster on one.
+
+The limit holds on a busy machine too: a timed step is of a few images, each candidate differs in one respect from the best
+so far, and what there is no time for is not compared. What is most often the fastest comes first.
 """
 
 from __future__ import annotations
 
 import copy
+import math
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
@@ -16,12 +20,20 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from gossamer.host import machine
 from gossamer.settings import Settings
 
 PRECISIONS = ("float32", "bf16")
 FORMATS = ("channels_last", "channels_first")
-BEHIND = 1.3  # a candidate so many times slower than the best is not timed further
-STEPS, ENOUGH = (3, 8), 1.5  # steps a candidate at least and at most, in between so many seconds
+LIMIT = 4.0  # seconds for all timed steps; with the batch that is read for them it stays below 5
+THREADS_LIMIT = 2.0  # where only the threads are open
+FIRST = 2  # images of the first step, which tells how many a timed step may have; a batch norm needs two
+STEP = 0.15  # seconds that a timed step should take: shorter ones say too little about a whole batch
+ROUNDS = 5  # timed steps of a candidate at most
+CLEAR = 1.3  # one step so many times slower than the other ends the comparison of the two
+BETTER = 0.97  # a candidate must take less than this of the time of the one before it
+# instruction sets that compute bf16; other processors convert to float32 and back at every operation, which never pays
+BF16_ISA = ("avx512_bf16", "amx_bf16", "neon_bf16")
 
 
 class PrecisionCandidate(NamedTuple):
@@ -36,14 +48,28 @@ class PrecisionCandidate(NamedTuple):
 
 
 class Choice(NamedTuple):
-    """The candidate chosen, and the seconds a step of every one that was timed."""
+    """The candidate chosen, and the seconds that a step of `images` images took with every one that was timed.
+
+    known: precision and memory format are those of an earlier run. untried: what there was no time for.
+    """
 
     candidate: PrecisionCandidate
     seconds: dict[str, float]
+    images: int = 0
+    known: bool = False
+    untried: tuple[PrecisionCandidate, ...] = ()
+
+    @property
+    def complete(self) -> bool:
+        """Whether precision and memory format, which do not depend on other work, were compared with all others."""
+        return all(other[:2] == self.candidate[:2] for other in self.untried)
 
     def __str__(self) -> str:
         timed = ", ".join(f"{name}: {value * 1e3:.0f} ms" for name, value in self.seconds.items())
-        return f"precision {self.candidate}" + (f" (a step takes {timed})" if timed else " (as set)")
+        notes = [f"a step of {self.images} images takes {timed}"] if timed else []
+        notes += ["precision and memory format as timed in an earlier run"] if self.known else []
+        notes += [f"no time to try {'; '.join(map(str, self.untried))}"] if self.untried else []
+        return f"precision {self.candidate} ({'; '.join(notes) or 'as set'})"
 
 
 def autocast(device: torch.device, precision: str) -> AbstractContextManager[Any]:
@@ -64,82 +90,161 @@ def as_format(value: Any, memory_format: str) -> Any:
     return value.to(memory_format=torch.channels_last if memory_format == "channels_last" else torch.contiguous_format)
 
 
+def pays_bf16(device: torch.device) -> bool:
+    """Whether bf16 can be faster than float32: the device has arithmetic for it, a CPU instructions of its own."""
+    if not computes_bf16(device):
+        return False
+    isa = machine.describe()["isa"] if device.type == "cpu" else None
+    return isa is None or any(name in isa for name in BF16_ISA)
+
+
 def choose_precision(
     settings: Settings,
     model: nn.Module,
     images: Tensor,
-    targets: Tensor,
-    loss: Callable[[Tensor, Tensor, Tensor], Tensor],
+    targets: Any,
+    loss: Callable[[Tensor, Any, Tensor], Tensor],
     optimizer: Callable[[nn.Module], torch.optim.Optimizer],
+    *,
+    known: tuple[str, str] | None = None,
+    limit: float | None = None,
 ) -> Choice:
     """The fastest of the candidates that `settings` leaves open; `model` itself is not touched.
 
-    images: (N, C, H, W) float32 on the model's device, of the size and number of a real step. targets: (N,) int64.
+    images: (N, C, H, W) float32 on the model's device, of the size and number of a real step; targets: N of them. On a
+    CPU, where all of them would take long, the first few are timed. known: precision and memory format of an earlier
+    run, so that only the threads are left, which depend on what else the machine does. limit: seconds for all of it,
+    default LIMIT, or THREADS_LIMIT where the rest is known; one step of two images is taken whatever it takes.
+
     Threads are open where `settings.threads` is 0, on a CPU: all that torch has now, or one. bf16 is no candidate where
-    the device only emulates it: its first step can take minutes.
+    it cannot pay.
     """
     every = torch.get_num_threads()
-    able = PRECISIONS if computes_bf16(images.device) else ("float32",)
-    precisions = able if settings.precision == "auto" else (settings.precision,)
-    formats = FORMATS if settings.memory_format == "auto" else (settings.memory_format,)
-    open_threads = settings.threads == 0 and not images.is_cuda and every > 1
-    seconds: dict[PrecisionCandidate, float] = {}
+    precisions = _open(settings.precision, PRECISIONS if pays_bf16(images.device) else PRECISIONS[:1])
+    formats = _open(settings.memory_format, FORMATS)
+    if known:
+        precisions, formats = (known[0],), (known[1],)
+    usual = PrecisionCandidate(precisions[0], formats[0], every)
+    changes: list[dict[str, Any]] = []
+    best = usual
+    if settings.threads == 0 and not images.is_cuda and every > 1:
+        # begun with one: threads that wait for one another can take a hundred times as long on a busy machine
+        best = usual._replace(threads=1)
+        changes.append({"threads": every})
+    changes += [{"precision": name} for name in precisions[1:]] + [{"memory_format": name} for name in formats[1:]]
+    if not changes:
+        return Choice(usual, {}, known=known is not None)
+    began = time.perf_counter()
+    deadline = began + ((THREADS_LIMIT if known else LIMIT) if limit is None else limit)
 
-    def fastest(candidates: list[PrecisionCandidate]) -> PrecisionCandidate:
-        if len(candidates) == 1:
-            return candidates[0]
-        seconds.update(_time_in_turn(candidates, model, images, targets, loss, optimizer))
-        return min(seconds, key=lambda candidate: seconds[candidate])
+    def stepper(candidate: PrecisionCandidate, count: int, until: float) -> Callable[[], float]:
+        return _stepper(candidate, model, images[:count], targets[:count], loss, optimizer, until)
 
+    seconds: dict[str, float] = {}
+    untried: list[PrecisionCandidate] = []
+    count = 0
     try:
-        best = fastest([PrecisionCandidate(p, form, every) for form in formats for p in precisions])
-        if open_threads:
-            best = fastest([best, best._replace(threads=1)])
+        count = _count_to_time(stepper, best, len(images), deadline, images.is_cuda)
+        champion = stepper(best, count, deadline)
+        champion()
+        for number, change in enumerate(changes):
+            rival = best._replace(**change)
+            now = time.perf_counter()
+            until = now + (deadline - now) / (len(changes) - number)  # a share of the time that is left
+            mine, theirs = _duel(champion, stepper(rival, count, until), until)
+            if theirs is None:
+                untried.append(rival)
+                continue
+            seconds[str(best)] = min(mine, seconds.get(str(best), mine))
+            seconds[str(rival)] = theirs
+            if theirs < BETTER * mine:
+                best, champion = rival, stepper(rival, count, deadline)
+    except _TimeUp:  # not even two images: large networks gain from threads, so all of them
+        best, count, untried = (
+            usual,
+            0,
+            [usual._replace(**change) for change in changes if "threads" not in change],
+        )
     finally:
         torch.set_num_threads(every)
-    return Choice(best, {str(candidate): value for candidate, value in seconds.items()})
+    return Choice(best, seconds, count, known is not None, tuple(untried))
 
 
-def _time_in_turn(
-    candidates: list[PrecisionCandidate],
-    model: nn.Module,
-    images: Tensor,
-    targets: Tensor,
-    loss: Callable[[Tensor, Tensor, Tensor], Tensor],
-    optimizer: Callable[[nn.Module], torch.optim.Optimizer],
-) -> dict[PrecisionCandidate, float]:
-    """Seconds of the fastest step of each candidate.
+class _TimeUp(Exception):
+    """The limit has come in the middle of a step."""
 
-    They take turns, so that another load on the machine hits all of them. The first step of each only warms up:
-    it pays for memory and kernels that are new.
+
+def _open(value: str, every: tuple[str, ...]) -> tuple[str, ...]:
+    return every if value == "auto" else (value,)
+
+
+def _count_to_time(
+    stepper: Callable[[PrecisionCandidate, int, float], Callable[[], float]],
+    candidate: PrecisionCandidate,
+    most: int,
+    deadline: float,
+    all_of_them: bool,
+) -> int:
+    """How many images a timed step should have. Raises _TimeUp."""
+    if all_of_them:
+        return most
+    count = min(FIRST, most)
+    step = stepper(candidate, count, deadline)
+    took = step()  # pays for memory and kernels that are new as well
+    if took < STEP * 10:
+        took = step()
+    return min(most, max(count, int(count * STEP / max(took, 1e-4))))
+
+
+def _duel(one: Callable[[], float], other: Callable[[], float], until: float) -> tuple[float, float | None]:
+    """Seconds of the fastest step of each; None where there was no time for the other, which then is slower or unknown.
+
+    They take turns, so that another load on the machine hits both. The first step of the other only warms up: it pays
+    for memory and kernels that are new.
     """
-    steps = {c: _stepper(c, model, images, targets, loss, optimizer) for c in candidates}
-    for step in steps.values():
-        step()
-    times: dict[PrecisionCandidate, list[float]] = {candidate: [] for candidate in candidates}
-    left = candidates
-    for number in range(1, STEPS[1] + 1):
-        for candidate in left:
-            times[candidate].append(steps[candidate]())
-        best = min(min(times[candidate]) for candidate in left)
-        left = [candidate for candidate in left if min(times[candidate]) < BEHIND * best]
-        if len(left) == 1 or (number >= STEPS[0] and sum(times[left[0]]) > ENOUGH):
-            break
-    return {candidate: min(times[candidate]) for candidate in candidates}
+    ours, theirs = [math.inf], []
+    try:
+        other()
+        for _ in range(ROUNDS):
+            ours.append(one())
+            theirs.append(other())
+            fast, slow = sorted((min(ours), min(theirs)))
+            if slow > CLEAR * fast or time.perf_counter() + ours[-1] + theirs[-1] >= until:
+                break
+    except _TimeUp:
+        pass
+    return min(ours), min(theirs, default=None)
 
 
 def _stepper(
     candidate: PrecisionCandidate,
     model: nn.Module,
     images: Tensor,
-    targets: Tensor,
-    loss: Callable[[Tensor, Tensor, Tensor], Tensor],
+    targets: Any,
+    loss: Callable[[Tensor, Any, Tensor], Tensor],
     optimizer: Callable[[nn.Module], torch.optim.Optimizer],
+    until: float,
 ) -> Callable[[], float]:
-    """A function that does one training step on a copy of the model, and tells its seconds."""
+    """A function that does one training step on a copy of the model, and tells its seconds.
+
+    It raises _TimeUp where a layer, forwards or backwards, would begin after `until` on the clock of perf_counter.
+    """
     trial = as_format(copy.deepcopy(model), candidate.memory_format).train()
     inputs = as_format(images, candidate.memory_format)
     updates = optimizer(trial)
+
+    def check(*_: Any) -> None:
+        if time.perf_counter() > until:
+            raise _TimeUp
+
+    def watch(layer: nn.Module, given: Any, output: Any) -> None:
+        if isinstance(output, Tensor) and output.requires_grad:
+            output.register_hook(check)  # type: ignore[no-untyped-call]
+
+    for layer in trial.modules():
+        if not list(layer.children()):
+            layer.register_forward_pre_hook(check)
+            layer.register_forward_hook(watch)
 
     def step() -> float:
         if torch.get_num_threads() != candidate.threads:

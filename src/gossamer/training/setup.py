@@ -28,7 +28,7 @@ from gossamer.run import CHANGES, next_folder
 from gossamer.settings import Settings
 from gossamer.tasks.base import Task, check_head, check_loss, progressive_size, sized
 from gossamer.tasks.registry import task_of
-from gossamer.training import distributed, optim
+from gossamer.training import defaults, distributed, optim
 from gossamer.training.distributed import Processes
 from gossamer.training.network import build_network
 
@@ -55,7 +55,10 @@ def start(settings: Settings) -> tuple[torch.device, Processes]:
         torch.set_num_threads(settings.threads or max(1, machine.usable_cores() // processes.local_world))
     if settings.deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    torch.use_deterministic_algorithms(settings.deterministic)
+    if settings.compile:
+        torch.use_deterministic_algorithms(settings.deterministic)
+    else:  # the same but for torch.compile, whose thousand modules the other call imports: seconds before a training begins
+        torch.set_deterministic_debug_mode("error" if settings.deterministic else "default")
     return device, processes
 
 
@@ -85,12 +88,17 @@ def _device(wanted: str) -> torch.device:
     return torch.device(wanted)
 
 
-def resolve_settings(settings: Settings, data: Data, processes: Processes) -> Settings:
-    """The settings with everything decided that needs no timing. Raises DataError, SettingsError."""
+def resolve_settings(settings: Settings, data: Data, processes: Processes) -> tuple[Settings, list[str]]:
+    """The settings with everything decided that needs no timing, and lines that say what the data have decided.
+
+    Raises DataError, SettingsError.
+    """
     task = task_of(settings.task)
     settings = optim.resolve_optimizer(settings)
     size = settings.input_size() or _typical_size(data)
-    changes: dict[str, Any] = {"input": f"{size[0]}x{size[1]}", "loss": check_loss(task, settings)}
+    chosen = defaults.choose(settings, size, len(data.train))
+    changes: dict[str, Any] = {choice.name: choice.value for choice in chosen}
+    changes |= {"input": f"{size[0]}x{size[1]}", "loss": check_loss(task, settings)}
     check_head(task, settings)
     if (settings.mixup or settings.cutmix) and not task.mixes:
         raise SettingsError(f"mixup or cutmix for the task {task.name}", "mixing for classify", "leave it out")
@@ -115,10 +123,8 @@ def resolve_settings(settings: Settings, data: Data, processes: Processes) -> Se
         changes["std"] = listed.std if listed else IMAGENET.std
     if settings.norm_eps is None and listed:
         changes["norm_eps"] = listed.norm_eps
-    if settings.small_input is None:
-        changes["small_input"] = max(size) <= 64 and traits(settings.net).takes_small_input
-    if settings.epochs is None and settings.minutes is None:
-        changes["epochs"] = 20.0
+    if settings.eval_every is None and settings.minutes is None:
+        changes["eval_every"] = 1
     if settings.workers is None:
         # on few cores another process only takes time from the arithmetic; a thread uses our memory and ends with us
         cores = machine.usable_cores() // processes.local_world
@@ -132,7 +138,8 @@ def resolve_settings(settings: Settings, data: Data, processes: Processes) -> Se
         raise SettingsError(
             "compile: this machine has no C++ compiler", "a machine with g++ or clang++", "leave --compile out"
         )
-    return task.resolve(settings.replace(**changes), data)
+    lines = [str(choice) for choice in chosen if choice.reason]
+    return task.resolve(settings.replace(**changes), data), lines
 
 
 def _typical_size(data: Data) -> tuple[int, int]:

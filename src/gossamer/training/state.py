@@ -74,7 +74,8 @@ class Session:
     rows: list[dict[str, Any]] = field(default_factory=list)
     unreadable: dict[str, str] = field(default_factory=dict)
     interrupted: int = 0  # the signal that asked to end, 0: none
-    evaluation_seconds: float = 0.0
+    evaluation_seconds: float = 0.0  # of the last one
+    steps_since_start: int = 0  # of this process
 
     def say(self, line: str) -> None:
         """A line for the person and the log."""
