@@ -18,7 +18,7 @@ from gossamer.settings import Settings
 from gossamer.training import precision, precision_cache
 from gossamer.training.optim import build_optimizer, resolve_optimizer
 from gossamer.training.precision import PrecisionCandidate
-from tests.test_trainer import Said, small
+from tests.test_trainer import Messages, small
 
 CPU = torch.device("cpu")
 AUTO = {"precision": "auto", "memory_format": "auto", "threads": 0}
@@ -232,14 +232,14 @@ def test_a_folder_that_cannot_be_written_is_said(cache: Path) -> None:
 
 
 def test_a_training_says_what_it_chose_and_the_next_one_does_not_time_it_again(
-    pictures: Path, tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+    image_folder: Path, tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(precision, "LIMIT", 60.0)  # so that all is compared, on a busy machine too
-    first, second = Said(), Said()
+    first, second = Messages(), Messages()
     options = {**AUTO, "epochs": 0.3, "width": 0.1}
-    run = gossamer.train(small(pictures, tmp_path / "a", **options), progress=first)
+    run = gossamer.train(small(image_folder, tmp_path / "a", **options), progress=first)
     assert cache.is_file()
-    gossamer.train(small(pictures, tmp_path / "b", **options), progress=second)
+    gossamer.train(small(image_folder, tmp_path / "b", **options), progress=second)
     assert any(line.startswith("timing a few steps") for line in first.lines + second.lines)
     (chosen,) = [line for line in first.lines if line.startswith("precision ")]
     assert "earlier run" not in chosen

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import sys
+import time
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -28,6 +29,7 @@ from gossamer.probe.measure import fold_numbers, majority_baseline, measure
 from gossamer.probe.result import MAJORITY
 from gossamer.settings import Settings
 from gossamer.training.loop import train
+from tests.test_trainer import Messages
 
 pytest.importorskip("sklearn", reason="scikit-learn is not installed")
 NET = "shufflenet_v2_x0_5"
@@ -258,3 +260,72 @@ def test_the_command_probes_a_run_with_its_own_data(
     assert (elsewhere["warning"], elsewhere["folds"]) == ("", 3)
     assert main(["probe", str(image_folder), "--classifiers", "nonsense"]) == 2
     assert "no classifier is called 'nonsense'" in capsys.readouterr().err
+
+
+class Sleepy:
+    """A classifier whose fit sleeps for so many seconds per image, and that keeps how many it saw."""
+
+    def __init__(self, seconds: float, seen: list[np.ndarray]) -> None:
+        self.seconds, self.seen = seconds, seen
+
+    def fit(self, x: np.ndarray, y: np.ndarray) -> Sleepy:
+        time.sleep(self.seconds * len(x))
+        self.seen.append(y)
+        return self
+
+    def predict(self, x: np.ndarray) -> np.ndarray:
+        return np.zeros(len(x), np.int64)
+
+
+def test_a_slow_classifier_sees_fewer_images_of_each_class_and_says_so() -> None:
+    train, seen = blobs(1000), list[np.ndarray]()
+    parts = fold_numbers(train.y, 5, 0)
+    row = measure("x", "", lambda: Sleepy(0.0005, seen), train, train, parts, limit=2.0)
+    assert "of 3000 images at most" in row.note and "2 s" in row.note
+    assert len(row.fold_accuracies) >= 2
+    assert max(map(len, seen)) < 2000
+    for labels in seen:
+        counts = np.bincount(labels, minlength=3)
+        assert counts.max() - counts.min() <= 1
+
+
+def test_folds_are_left_out_where_the_time_is_used_up() -> None:
+    train, seen = blobs(100), list[np.ndarray]()
+    row = measure("x", "", lambda: Sleepy(0.001, seen), train, train, fold_numbers(train.y, 5, 0), limit=0.5)
+    assert len(row.fold_accuracies) < 5 and f"{len(row.fold_accuracies)} of 5 folds" in row.note
+    assert row.held_accuracy == pytest.approx(1 / 3) and len(seen[-1]) == 300
+
+
+def test_a_fast_classifier_is_not_limited() -> None:
+    train = blobs(300)
+    row = measure("ridge", "", lambda: pipeline("ridge", 100, 8, 0), train, train, fold_numbers(train.y, 3, 0))
+    assert row.note == "" and len(row.fold_accuracies) == 3
+
+
+def test_ridge_is_least_squares_on_one_hot_labels() -> None:
+    train = blobs(30, distance=1.5)
+    model = pipeline("ridge", 90, 8, 0).fit(train.x, train.y)
+    scaled = (train.x - train.x.mean(0)) / train.x.std(0)
+    onehot = np.where(np.eye(3)[train.y] > 0, 1.0, -1.0)
+    alpha = model[-1].alpha_
+    weights = np.linalg.solve(scaled.T @ scaled + alpha * np.eye(8), scaled.T @ (onehot - onehot.mean(0)))
+    expected = (scaled @ weights + onehot.mean(0)).argmax(1)
+    np.testing.assert_array_equal(model.predict(train.x), expected)
+
+
+def test_one_fold_names_no_winner() -> None:
+    probed = result(baseline=(0.3, 0.3), a=(0.9,), b=(0.5, 0.6))
+    assert probed.winner is None and "one fold" in probed.verdict()
+
+
+@pytest.mark.parametrize("limit", [0.0, -1.0, float("nan"), float("inf")])
+def test_a_limit_is_seconds_above_0(image_folder: Path, limit: float) -> None:
+    with pytest.raises(SettingsError, match="limit"):
+        probe(image_folder, net=NET, limit=limit)
+
+
+def test_results_are_said_as_they_come(image_folder: Path) -> None:
+    messages = Messages()
+    probe(image_folder, net=NET, classifiers="ridge,knn", input="32", folds=2, progress=messages)
+    said = [line.split(":")[0] for line in messages.lines if "held out" in line]
+    assert said == ["ridge", "knn"]

@@ -381,7 +381,10 @@ def test_unreadable_images_are_listed_and_too_many_stop_the_run(
         gossamer.train(small(data, tmp_path / "run2", epochs=1, max_unreadable=0.1))
 
 
-def test_auto_precision_times_the_candidates_and_keeps_its_choice(image_folder: Path, tmp_path: Path) -> None:
+def test_auto_precision_times_the_candidates_and_keeps_its_choice(
+    image_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))  # no choice of an earlier run
     messages = Messages()
     run = gossamer.train(
         small(image_folder, tmp_path / "run", epochs=1, precision="auto", memory_format="auto"), progress=messages
@@ -389,7 +392,7 @@ def test_auto_precision_times_the_candidates_and_keeps_its_choice(image_folder: 
     line = next(line for line in messages.lines if line.startswith("precision "))
     assert all(name in line for name in ("float32 channels_first", "float32 channels_last"))
     # where bf16 is emulated, a step of it can take minutes: not even tried
-    assert ("bf16 channels_last" in line) == precision.computes_bf16(torch.device("cpu"))
+    assert ("bf16 channels_last" in line) == precision.pays_bf16(torch.device("cpu"))
     assert run.settings.precision in ("float32", "bf16")
     assert gossamer.Run.open(run.path).settings == run.settings
 

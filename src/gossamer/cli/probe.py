@@ -8,7 +8,7 @@ from typing import Any
 from gossamer.cli.arguments import add_batch, add_which, check_plot, positive
 from gossamer.host.progress import Progress
 
-NAMES = ("net", "weights", "run", "which", "classifiers", "folds", "val", "input", "batch", "seed")
+NAMES = ("net", "weights", "run", "which", "classifiers", "folds", "val", "input", "batch", "seed", "limit")
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -23,6 +23,13 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--input", default="auto", metavar="HxW", help="input of the network; default by the images")
     add_batch(parser, 64)
     parser.add_argument("--seed", type=int, default=0, help="of the split, the folds and every random draw")
+    parser.add_argument(
+        "--limit",
+        type=float,
+        default=60.0,
+        metavar="SECONDS",
+        help="for all fits of a classifier; where they would take longer, each sees fewer images (default 60)",
+    )
     parser.add_argument("--plot", default="", help="also draw the accuracies into this .svg file")
 
 

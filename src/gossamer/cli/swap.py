@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from gossamer.cli.result import Result
-from gossamer.cli.train import trained
+from gossamer.cli.train import LOADING, trained, wait_passively
 from gossamer.host.progress import Progress
 
 
@@ -17,6 +17,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace, progress: Progress) -> Result:
+    wait_passively()
+    progress.say(LOADING)
     from gossamer.training.rerun import retrain
 
     run, dropped = retrain(options.run, options.net, options.out, weights=options.weights, progress=progress)

@@ -39,7 +39,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace, progress: Progress) -> Result:
-    _wait_passively()
+    wait_passively()
     changes = {
         name: value for name, value in vars(options).items() if name in settings_module.names() and value is not None
     }
@@ -71,7 +71,7 @@ def run(options: argparse.Namespace, progress: Progress) -> Result:
     return trained(train(settings, changes=edits, progress=progress))
 
 
-def _wait_passively() -> None:
+def wait_passively() -> None:
     """Have the threads of a step sleep while they wait for one another; OpenMP reads it when torch is loaded.
 
     By GCC's default each spins for up to 300,000 rounds. On a machine that other processes use too, a step of MobileNetV2

@@ -18,6 +18,9 @@ ClassifierFactory = Callable[[int, int, int], Any]
 Kind = Literal["linear", "non-linear"]
 
 
+RIDGE_FACTORS = (0.01, 0.1, 1.0, 10.0, 100.0)  # times the number of features, which is the weight of C = 1 / features
+
+
 class Classifier(NamedTuple):
     """A classifier: whether its borders are linear in the features, and its builder."""
 
@@ -39,6 +42,11 @@ def _softmax(images: int, features: int, seed: int) -> Any:
 
 def _one_vs_rest(images: int, features: int, seed: int) -> Any:
     return _sklearn("multiclass").OneVsRestClassifier(_softmax(images, features, seed))
+
+
+def _ridge(images: int, features: int, seed: int) -> Any:
+    # linear regression on one-hot labels; the penalty is the one with the least error on images that are left out in turn
+    return _sklearn("linear_model").RidgeClassifierCV(alphas=[features * factor for factor in RIDGE_FACTORS])
 
 
 def _linear_svm(images: int, features: int, seed: int) -> Any:
@@ -88,6 +96,7 @@ def _knn(images: int, features: int, seed: int) -> Any:
 
 
 CLASSIFIERS: dict[str, Classifier] = {
+    "ridge": Classifier("linear", _ridge),
     "logistic": Classifier("linear", _softmax),
     "logistic-ovr": Classifier("linear", _one_vs_rest),
     "linear-svm": Classifier("linear", _linear_svm),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 import warnings
 from collections.abc import Callable, Iterable
@@ -21,6 +22,9 @@ from gossamer.targets import target_of
 
 Labels = NDArray[np.int64]
 MOST_FOLDS = 20
+LIMIT = 60.0  # seconds for all fits of a classifier
+TRIAL = 400  # images of the fit that tells how long the others will take
+GROWTH = 1.5  # the time of a fit grows with this power of its images: between 1 and the 2 of kernels
 
 
 def probe(
@@ -36,6 +40,7 @@ def probe(
     input: str = "auto",
     batch: int = 64,
     seed: int = 0,
+    limit: float = LIMIT,
     progress: Progress = SILENT,
 ) -> ProbeResult:
     """Score classifiers on the features of one network.
@@ -43,11 +48,14 @@ def probe(
     data: as for training. net, weights: the network, and what `create_model` calls pretrained ("" leaves it
     untrained). run: a run folder in their place; its own data where `data` is "". classifiers: all, linear,
     non-linear, or names with commas. folds: of the cross-validation on the training images, fewer where a class has
-    fewer. input: HEIGHTxWIDTH of the network's input, or auto.
+    fewer. input: HEIGHTxWIDTH of the network's input, or auto. limit: seconds that all fits of a classifier may take
+    together, about; where they would take longer, each sees fewer images or there are fewer folds, which the row says.
 
     Raises DataError, SettingsError, UnknownNameError, WeightsError, RunError, MissingPackageError.
     """
     names = select_classifiers(classifiers)
+    if not (math.isfinite(limit) and limit > 0):
+        raise SettingsError(f"limit: {limit}", "seconds above 0", "give such a number")
     if not 2 <= folds <= MOST_FOLDS:
         raise SettingsError(f"folds: {folds}", f"2 to {MOST_FOLDS}", "give such a number")
     pipeline(names[0], 2, 1, seed)  # says at once whether scikit-learn is there
@@ -60,9 +68,9 @@ def probe(
     smallest = len(parts) - int(np.bincount(parts).max())
     rows = [majority_baseline(train, held, parts)]
     for name in progress.track(names, len(names), "classifiers"):
-        rows.append(
-            measure(name, CLASSIFIERS[name].kind, _maker(name, smallest, train.x.shape[1], seed), train, held, parts)
-        )
+        make = _maker(name, smallest, train.x.shape[1], seed)
+        rows.append(measure(name, CLASSIFIERS[name].kind, make, train, held, parts, limit=limit, seed=seed))
+        progress.say(rows[-1].line())
     return ProbeResult(
         network=network.name,
         weights=str(run) or weights,
@@ -137,23 +145,42 @@ def majority_baseline(train: Extracted, held: Extracted, parts: Labels) -> Class
 
 
 def measure(
-    name: str, kind: str, make: Callable[[], Any], train: Extracted, held: Extracted, parts: Labels
+    name: str,
+    kind: str,
+    make: Callable[[], Any],
+    train: Extracted,
+    held: Extracted,
+    parts: Labels,
+    *,
+    limit: float = LIMIT,
+    seed: int = 0,
 ) -> ClassifierScore:
     """One row: a fresh classifier of `make` per fold, then one of all training images for the held-out ones.
 
-    What scikit-learn warns of, such as a fit that did not converge, is in the row's note; where a classifier cannot be fitted
-    to these features, the row has the error and no figures.
+    limit: seconds for all of these fits, about. Where a fit on a few images tells that they would take longer, each sees as
+    many images as there is time for, drawn with `seed` and each class by its share; where the time is used up all the
+    same, the rest of the folds is left out. Both are in the row's note, as is what scikit-learn warned of, such as a fit
+    that did not converge. Where a classifier cannot be fitted to these features, the row has the error and no figures.
     """
-    accuracies = []
+    accuracies, folds = [], int(parts.max()) + 1
+    began = time.perf_counter()
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         try:
-            for fold in range(int(parts.max()) + 1):
-                inside, outside = parts != fold, parts == fold
+            most, notes = _images_in_time(make, train, folds, limit, seed)
+            for fold in range(folds):
+                started = time.perf_counter()
+                inside, outside = _some_of(np.flatnonzero(parts != fold), train.y, most, seed), parts == fold
                 model = make().fit(train.x[inside], train.y[inside])
                 accuracies.append(float((model.predict(train.x[outside]) == train.y[outside]).mean()))
+                now = time.perf_counter()
+                # another fold and the last fit, each as long as this one
+                if fold + 1 < folds and now - began + 2 * (now - started) > limit:
+                    notes.append(f"{fold + 1} of {folds} folds: {limit:g} s were used up")
+                    break
             begun = time.perf_counter()
-            model = make().fit(train.x, train.y)
+            inside = _some_of(np.arange(len(train.y)), train.y, most, seed)
+            model = make().fit(train.x[inside], train.y[inside])
             fitted = time.perf_counter()
             predicted = model.predict(held.x)
             done = time.perf_counter()
@@ -166,8 +193,39 @@ def measure(
         held_accuracy=float((predicted == held.y).mean()),
         fit_seconds=fitted - begun,
         predict_us=1e6 * (done - fitted) / len(held.y),
-        note=_note(caught),
+        note="; ".join(part for part in (*notes, _note(caught)) if part),
     )
+
+
+def _images_in_time(
+    make: Callable[[], Any], train: Extracted, folds: int, limit: float, seed: int
+) -> tuple[int, list[str]]:
+    """How many images a fit may see so that all fits take `limit` seconds, and a note where these are not all."""
+    images = len(train.y)
+    if images <= 2 * TRIAL:
+        return images, []
+    few = _some_of(np.arange(images), train.y, TRIAL, seed)
+    begun = time.perf_counter()
+    make().fit(train.x[few], train.y[few])
+    one = time.perf_counter() - begun
+    left = max(limit - one, limit / 2)
+    most = int(len(few) * (left / (folds + 1) / max(one, 1e-6)) ** (1 / GROWTH))
+    if most >= images:
+        return images, []
+    most = max(most, len(few))
+    return most, [f"each fit saw {most} of {images} images at most, so that all take about {limit:g} s"]
+
+
+def _some_of(indices: Labels, labels: Labels, most: int, seed: int) -> Labels:
+    """`most` of the images `indices`, or all where they are no more: of each class its share, one at least."""
+    if len(indices) <= most:
+        return indices
+    shuffled = np.random.default_rng(seed).permutation(indices)
+    chosen = []
+    for label in np.unique(labels[indices]):
+        of_class = shuffled[labels[shuffled] == label]
+        chosen.append(of_class[: max(1, round(len(of_class) * most / len(indices)))])
+    return np.sort(np.concatenate(chosen))
 
 
 def _note(caught: Iterable[warnings.WarningMessage]) -> str:

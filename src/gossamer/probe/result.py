@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import textwrap
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,6 +36,13 @@ class ClassifierScore:
     predict_us: float | None = None
     note: str = ""
     error: str = ""
+
+    def line(self) -> str:
+        """One line for people, as it is measured."""
+        if self.error or self.held_accuracy is None:
+            return f"{self.name}: not fitted: {self.error}"
+        note = f" ({self.note})" if self.note else ""
+        return f"{self.name}: folds {100 * self.mean:.1f} %, held out {100 * self.held_accuracy:.1f} %{note}"
 
     @property
     def mean(self) -> float:
@@ -83,6 +91,8 @@ class ProbeResult:
         best, second = [*self.ranked, None, None][:2]
         if best is None or second is None or best.name == MAJORITY:
             return None
+        if math.isnan(best.spread) or math.isnan(second.spread):  # of one fold
+            return None
         return best.name if best.mean - second.mean > max(best.spread, second.spread) else None
 
     @property
@@ -99,6 +109,8 @@ class ProbeResult:
         if best.name == MAJORITY:
             return "no winner: no classifier does better than always naming the largest class"
         lead, spread = 100 * (best.mean - second.mean), 100 * max(best.spread, second.spread)
+        if math.isnan(best.spread) or math.isnan(second.spread):
+            return f"no winner: {best.name} leads {second.name} by {lead:.1f} points, but one fold tells no spread"
         if self.winner:
             return f"winner: {best.name}, {lead:.1f} points before {second.name}; the folds spread by {spread:.1f}"
         return (

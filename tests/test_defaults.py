@@ -1,0 +1,111 @@
+"""Settings that are chosen by the data where the user says nothing: what, and that it is said."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import gossamer
+from gossamer.settings import Settings
+from gossamer.training import defaults, optim
+from tests.test_trainer import Messages, small
+
+
+def chosen(size: int = 32, images: int = 10_000, **options: Any) -> dict[str, Any]:
+    return {choice.name: choice.value for choice in defaults.choose(Settings(**options), (size, size), images)}
+
+
+def test_small_pictures_get_their_strides_and_padded_crops() -> None:
+    for size, small_input, crop in ((32, True, "padded"), (64, True, "padded"), (96, False, "random_resized")):
+        values = chosen(size)
+        assert (values["small_input"], values["crop"]) == (small_input, crop)
+
+
+@pytest.mark.parametrize(
+    "options", [{"crop": "center"}, {"small_input": False}, {"epochs": 3.0}, {"input": "32"}, {"minutes": 1.0}]
+)
+def test_what_the_user_says_is_not_chosen(options: dict[str, Any]) -> None:
+    assert not set(options) & set(chosen(**options))
+    assert "epochs" not in chosen(minutes=1.0)
+
+
+@pytest.mark.parametrize("options", [{"crop_scale": (0.5, 1.0)}, {"crop_ratio": (1.0, 1.0)}, {"task": "multilabel"}])
+def test_random_resized_crops_stay_where_they_are_described_or_not_measured(options: dict[str, Any]) -> None:
+    assert chosen(**options)["crop"] == "random_resized"
+
+
+def test_few_images_get_more_epochs() -> None:
+    assert chosen(images=50_000)["epochs"] == 20
+    assert chosen(images=640, batch=64)["epochs"] == 40  # 10 steps per epoch
+    assert chosen(images=5, batch=64)["epochs"] == defaults.MOST_EPOCHS
+    assert chosen(images=640, batch=64, weights="default")["epochs"] == 20
+
+
+def test_a_training_says_and_records_what_was_chosen(image_folder: Path, tmp_path: Path) -> None:
+    messages = Messages()
+    run = gossamer.train(small(image_folder, tmp_path / "run", width=0.1, epochs=0.3, input="auto"), progress=messages)
+    lines = [line for line in messages.lines if line.startswith("chosen: ")]
+    assert any("small-input on" in line for line in lines) and any("crop padded" in line for line in lines)
+    assert any("input " in line for line in lines)
+    assert gossamer.Run.open(run.path).settings.crop == "padded" and run.settings.small_input is True
+    assert lines[0] in (run.path / "log.txt").read_text()
+    messages.lines.clear()
+    gossamer.train(
+        small(image_folder, tmp_path / "set", width=0.1, epochs=0.3, small_input=True, crop="padded"), progress=messages
+    )
+    assert not any(line.startswith("chosen: ") for line in messages.lines)
+
+
+@pytest.mark.parametrize(
+    ("variables", "expected"),
+    [({}, "1000"), ({"GOMP_SPINCOUNT": "7"}, "7"), ({"OMP_WAIT_POLICY": "active"}, None)],
+)
+def test_threads_wait_passively_unless_the_user_says_how(
+    variables: dict[str, str], expected: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from gossamer.cli.train import wait_passively
+
+    for name in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(os, "environ", dict(os.environ))
+    wait_passively()
+    assert os.environ.get("GOMP_SPINCOUNT") == expected
+
+
+@pytest.mark.full
+def test_a_default_training_does_not_load_the_compiler_of_torch(image_folder: Path, tmp_path: Path) -> None:
+    """It takes seconds, before the first step."""
+    program = (
+        "import sys, gossamer\n"
+        f"gossamer.train(gossamer.Settings(data={str(image_folder)!r}, out={str(tmp_path / 'run')!r}, input='32', "
+        "width=0.1, epochs=0.2, clip_norm=1.0, ema=0.9, workers=0))\n"
+        "print('torch._dynamo' in sys.modules)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=200)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert done.stdout.strip() == "False"
+
+
+@pytest.mark.parametrize("kind", ["sgd", "rmsprop", "adagrad", "adadelta", "adam", "adamw"])
+def test_an_optimiser_without_the_compiler_computes_the_same(kind: str) -> None:
+    settings = optim.resolve_optimizer(Settings(optimizer=kind, weight_decay=0.01))  # type: ignore[arg-type]
+    weights = []
+    for compiled in (False, True):
+        torch.manual_seed(0)
+        model = torch.nn.Linear(3, 2)
+        updates = optim.build_optimizer(model, settings.replace(compile=compiled))
+        for step in range(3):
+            updates.zero_grad()
+            model(torch.full((4, 3), 1.0 + step)).square().sum().backward()
+            updates.step()
+        assert all(parameter.requires_grad and parameter.grad_fn is None for parameter in model.parameters())
+        weights.append(model.weight.detach().clone())
+    assert torch.equal(*weights)
