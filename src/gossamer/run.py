@@ -281,7 +281,7 @@ class Run:
         text = json.dumps(facts, allow_nan=True)
         contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
         data = save(contiguous, metadata={"format": "pt", "gossamer": text})
-        write_bytes(self.path / f"{which}.safetensors", data)
+        write_bytes(self.path / f"{which}.safetensors", _in_order(data))
         write_text(self.path / f"{which}.json", dumps(facts, indent=1))
 
     def save_clock(self, times: Mapping[str, float]) -> None:
@@ -354,6 +354,19 @@ def settings_from(config: str | Path, changes: Mapping[str, Any]) -> Settings:
     old = Path(base.out)
     out = next_folder(old.name or base.net, old.parent if base.out else "runs")
     return base.replace(**{"out": out, **changes})
+
+
+def _in_order(data: bytes) -> bytes:
+    """A safetensors file with its metadata in one order: the library writes them in a random one, so that equal states differ.
+
+    Eight bytes, the size of the header, the header as JSON, the tensors at places that count from its end.
+    """
+    size = int.from_bytes(data[:8], "little")
+    header = json.loads(data[8 : 8 + size])
+    header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)  # tensors are aligned
+    return b"".join((len(text).to_bytes(8, "little"), text, memoryview(data)[8 + size :]))
 
 
 def _csv(header: Iterable[str], rows: Iterable[Iterable[Any]]) -> str:
