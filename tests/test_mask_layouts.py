@@ -155,7 +155,7 @@ def test_masks_without_their_task_are_no_classes(tmp_path: Path, name: str, task
     )
 
 
-POLYGONS = [name for name in BOXES if "polygon" in name or "rotated" in name or name.startswith("labelstudio: ")]
+POLYGONS = [name for name in BOXES if "polygon" in name or "rotated" in name]
 
 
 @pytest.mark.parametrize("name", POLYGONS)

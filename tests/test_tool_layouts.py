@@ -8,7 +8,12 @@ import numpy as np
 import pytest
 
 from gossamer.data.boxes.open import open_boxes, read_boxes, recognise
-from tests.toollayouts import BOXES, COUNT, FILES, box, name_of
+from gossamer.data.open import open_data
+from gossamer.data.tasks import reader_of
+from gossamer.errors import DataError
+from gossamer.settings import Settings
+from tests.annotations import write_file
+from tests.toollayouts import BOXES, COUNT, FILES, box, coco_json, image, name_of
 
 
 def check(root: Path, name: str) -> None:
@@ -41,3 +46,30 @@ def test_the_annotation_file_itself_may_be_given(tmp_path: Path, name: str) -> N
     file, kind = FILES[name]
     assert recognise(tmp_path / file) == kind
     check(tmp_path / file, name)
+
+
+@pytest.mark.parametrize("task", ["classify", "embed"])
+@pytest.mark.parametrize("name", BOXES)
+def test_boxes_without_their_task_are_no_classes(tmp_path: Path, name: str, task: str) -> None:
+    BOXES[name](tmp_path)
+    with pytest.raises(DataError) as caught:
+        open_data(tmp_path, read=reader_of(task, Settings()))
+    message = str(caught.value)
+    assert "--task detect" in message and "\n" not in message
+    assert ("--task segment" in message) == ("polygon" in name or "rotated" in name)
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_an_annotation_file_without_its_task_is_said(tmp_path: Path, name: str) -> None:
+    BOXES[name](tmp_path)
+    with pytest.raises(DataError, match="--task detect"):
+        open_data(tmp_path / FILES[name][0], read=reader_of("classify", Settings()))
+
+
+def test_annotations_beside_folders_of_classes_are_noted(tmp_path: Path) -> None:
+    for number in range(8):
+        image(tmp_path / ("cat", "dog")[number % 2] / f"a{number}.jpg", number)
+    write_file(tmp_path / "boxes.json", coco_json(lambda n: f"{('cat', 'dog')[n % 2]}/a{n}.jpg"))
+    data = open_data(tmp_path, read=reader_of("classify", Settings()))
+    assert data.classes == ("cat", "dog")
+    assert any("holds COCO boxes, too" in note and "--task detect" in note for note in data.notes)

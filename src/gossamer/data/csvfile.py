@@ -15,6 +15,9 @@ from gossamer.data.table import Table
 from gossamer.errors import DataError
 
 _ALLOWED = "UTF-8 text with the header path,label or path,label,split and a line an image"
+# what other tools call the columns
+_PATHS = ("filename", "file_name", "file", "filepath", "file_path", "image", "image_path", "image_name", "img")
+_LABELS = ("class", "class_name", "category", "target")
 _SEPARATORS = (",", ";", "\t")  # as spreadsheets write them, by country
 
 
@@ -25,7 +28,8 @@ def read_csv(path: Path) -> Table:
     line given twice counts once, and is noted. Missing files are noted and stay, to be listed as unreadable.
     Raises DataError.
     """
-    rows, repeated = _rows(path)
+    notes: list[str] = []
+    rows, repeated = _rows(path, notes)
     names = [name for name, _, _ in rows]
     classes = class_order(label for _, label, _ in rows)
     number = {name: i for i, name in enumerate(classes)}
@@ -37,7 +41,8 @@ def read_csv(path: Path) -> Table:
             f"paths relative to {path.parent}/, or absolute ones",
             "check the paths, or move the CSV file to its images",
         )
-    notes = [f"{path}: {len(missing)} of {len(names)} files are missing: {shown(missing)}"] if missing else []
+    if missing:
+        notes.append(f"{path}: {len(missing)} of {len(names)} files are missing: {shown(map(printable_path, missing))}")
     if repeated:
         notes.append(f"{path}: {repeated} repeated lines are counted once")
     labels = np.array([number[label] for _, label, _ in rows], dtype=np.int64)
@@ -48,11 +53,16 @@ def read_csv(path: Path) -> Table:
     return Table("CSV file", classes, [printable_path(name) for name in names], labels, splits, store, notes=notes)
 
 
-def _rows(path: Path) -> tuple[list[tuple[str, str, str]], int]:
-    """(path, label, split) of each image, in the order of the paths, and how many lines were repetitions."""
+def _rows(path: Path, notes: list[str]) -> tuple[list[tuple[str, str, str]], int]:
+    """(path, label, split) of each image, in the order of the paths, and how many lines were repetitions. notes: gets the
+    columns that are called otherwise."""
     lines = read_lines(path)
     header = [cell.strip().lower() for cell in lines[0][1]] if lines else []
-    for wanted in ("path", "label"):
+    for wanted, others in (("path", _PATHS), ("label", _LABELS)):
+        named = [name for name in others if name in header] if wanted not in header else []
+        if len(named) == 1:
+            header[header.index(named[0])] = wanted
+            notes.append(f"{path}: the column {named[0]} is read as {wanted}")
         if header.count(wanted) != 1:
             how = "no" if wanted not in header else "more than one"
             raise DataError(

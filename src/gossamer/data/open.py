@@ -19,9 +19,13 @@ from gossamer.data.shards import find_shards, read_shards
 from gossamer.data.source import Data, LeftOut, Source
 from gossamer.data.split import Row, prefixed, saved_sources, scored_rows, split_rows, validation
 from gossamer.data.table import ALLOWED, StrPath, Table
+from gossamer.data.toolclasses import read_tool_classes
 from gossamer.errors import DataError
 
 __all__ = ["Data", "ReadTable", "Source", "apply_split", "open_data", "open_source", "read_table", "split_rows"]
+
+
+LABELS = "labels.csv"
 
 
 class ReadTable(Protocol):
@@ -59,13 +63,24 @@ def _read(path: Path, classes: tuple[str, ...]) -> Table:
         if shards:
             return read_shards(*shards, path, classes)
         if path.is_dir():
-            return read_folder(path)
+            return read_tool_classes(path) or _read_folder(path)
         if path.suffix.lower() == ".csv":
             return read_csv(path)
         exists = path.exists()
     except OSError as error:
         raise DataError(f"{path}: {error.strerror}", ALLOWED, "check the path") from error
     raise DataError(f"{path}: {'is another kind of file' if exists else 'does not exist'}", ALLOWED, "check the path")
+
+
+def _read_folder(path: Path) -> Table:
+    """A folder of class folders; where there are not two of them, the CSV file labels.csv in it. Raises DataError."""
+    if not (path / LABELS).is_file():
+        return read_folder(path)
+    try:
+        table = read_folder(path)
+    except DataError:
+        return read_csv(path / LABELS)
+    return table if len(table.classes) > 1 else read_csv(path / LABELS)
 
 
 def open_data(

@@ -95,6 +95,7 @@ def _record(element: ElementTree.Element, root: Path, finder: Finder, where: str
 def _drawn(shape: ElementTree.Element, where: str, skipped: Counter[str]) -> Iterator[BoxRecord]:
     """The box of a shape; what has no area is counted. Raises DataError where it has no label."""
     outline: list[float] = []
+    upright = False  # a box alone is no outline of what is in it
 
     def numbers(*keys: str) -> list[float]:
         return [parse_number(shape.get(key)) for key in keys]
@@ -102,6 +103,7 @@ def _drawn(shape: ElementTree.Element, where: str, skipped: Counter[str]) -> Ite
     if shape.tag == "box":
         x0, y0, x1, y1 = numbers("xtl", "ytl", "xbr", "ybr")
         turn = math.radians(parse_number(shape.get("rotation", "0")))
+        upright = not turn
         outline = _turned([x0, y0, x1, y0, x1, y1, x0, y1], (x0 + x1) / 2, (y0 + y1) / 2, turn)
     elif shape.tag == "polygon":
         points = (shape.get("points") or "").replace(";", ",").split(",")
@@ -123,7 +125,9 @@ def _drawn(shape: ElementTree.Element, where: str, skipped: Counter[str]) -> Ite
         xs, ys = outline[::2], outline[1::2]
         box = (min(xs), min(ys), max(xs), max(ys))
     yield BoxRecord(
-        box, class_name(shape.get("label"), where), outlines=(tuple(outline),) if math.isfinite(box[0]) else ()
+        box,
+        class_name(shape.get("label"), where),
+        outlines=(tuple(outline),) if math.isfinite(box[0]) and not upright else (),
     )
 
 

@@ -137,5 +137,5 @@ def _drawn(shape: Any, where: str, skipped: Counter[str]) -> Iterator[BoxRecord]
     outline = tuple(value for corner in corners for value in corner)
     difficult = shape.get("difficult") is True
     box = (min(xs), min(ys), max(xs), max(ys)) if all(map(math.isfinite, outline)) else (math.nan,) * 4
-    outlines = (outline,) if kind not in ("mask",) and math.isfinite(box[0]) else ()
+    outlines = (outline,) if kind not in ("rectangle", "mask") and math.isfinite(box[0]) else ()  # a box is no outline
     yield BoxRecord(box, name, difficult=difficult, outlines=outlines)

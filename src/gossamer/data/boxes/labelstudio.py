@@ -162,8 +162,11 @@ def _drawn(region: dict[str, Any], size: tuple[int, int], where: str, skipped: C
     if finite := all(map(math.isfinite, outline)):
         xs, ys = outline[::2], outline[1::2]
         box = (min(xs), min(ys), max(xs), max(ys))
+    drawn = (
+        "points" in value or "radiusX" in value or parse_number(value.get("rotation", 0)) != 0
+    )  # a box is no outline
     for label in labels:
-        yield BoxRecord(box, class_name(label, where), outlines=(tuple(outline),) if finite else ())
+        yield BoxRecord(box, class_name(label, where), outlines=(tuple(outline),) if finite and drawn else ())
 
 
 def _outline(value: dict[str, Any], size: tuple[int, int]) -> list[float]:

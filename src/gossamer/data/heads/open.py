@@ -19,6 +19,7 @@ from gossamer.data.heads.columns import Grid, LabelColumn, class_numbers, read_c
 from gossamer.data.heads.spec import HeadSpec
 from gossamer.data.source import Files, Indices, shown
 from gossamer.data.table import StrPath, Table, TargetTable
+from gossamer.data.toolclasses import ROBOFLOW, roboflow_lines, roboflow_tables
 from gossamer.errors import DataError
 
 FILE = "labels.csv"
@@ -116,8 +117,7 @@ def read_heads(
 
 def columns_of(root: StrPath) -> tuple[str, ...]:
     """The columns of the table at `root`, but for path and split. Raises DataError."""
-    path = _file(root)
-    lines = read_lines(path)
+    _, lines = _lines(root)
     header = [cell.strip() for cell in lines[0][1]] if lines else []
     return tuple(name for name in header if name.lower() not in ("path", "split"))
 
@@ -137,8 +137,7 @@ def split_classes(classes: Sequence[str], specs: Sequence[HeadSpec]) -> dict[str
 
 def read_grid(root: StrPath, columns: Sequence[str]) -> Grid:
     """The lines of the table at `root`, with these columns. Lines given twice count once. Raises DataError."""
-    path = _file(root)
-    lines = read_lines(path)
+    path, lines = _lines(root)
     header = [cell.strip() for cell in lines[0][1]] if lines else []
     plain = [name.lower() if name.lower() in ("path", "split") else name for name in header]
     for wanted in ("path", *columns):
@@ -197,6 +196,15 @@ def _grid(path: Path, columns: Sequence[str], lines_of: dict[str, tuple[int, lis
         splits = [split or "train" for split in splits]
     cells = {column: [row[i] for row in rows] for i, column in enumerate(columns, 1)}
     return Grid(path, path.parent, [lines_of[name][0] for name in images], images, splits, cells, notes)
+
+
+def _lines(root: StrPath) -> tuple[Path, list[tuple[int, list[str]]]]:
+    """The path of the table at `root`, and its lines; Roboflow's tables, one a split, are one. Raises DataError."""
+    path = Path(root)
+    if "\0" not in os.fspath(path) and path.is_dir() and not (path / FILE).exists() and roboflow_tables(path):
+        return path / ROBOFLOW, roboflow_lines(path)
+    path = _file(root)
+    return path, read_lines(path)
 
 
 def _file(root: StrPath) -> Path:
