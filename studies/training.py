@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from gossamer.blocks.gates import gate_cost
 from gossamer.data.open import open_data
 from gossamer.data.source import Source
 from gossamer.images.decode import decode
@@ -61,8 +62,13 @@ def _digits(most: int) -> list[tuple[Tensor, Tensor]]:
     return [(x[:1200][:most], y[:1200][:most]), (x[1200:][:most], y[1200:][:most])]
 
 
-def train(model: nn.Module, images: Images, *, epochs: float, seed: int, lr: float = 2e-3) -> float:
-    """AdamW, one cycle, flips and shifts by 4 pixels (no flips of digits); the accuracy on the test images."""
+def train(
+    model: nn.Module, images: Images, *, epochs: float, seed: int, lr: float = 2e-3, gate_target: float = 0.5
+) -> float:
+    """AdamW, one cycle, flips and shifts by 4 pixels (no flips of digits); the accuracy on the test images.
+
+    gate_target: fraction of the multiply-adds behind hard gates that their cost leads to.
+    """
     rng = torch.Generator().manual_seed(seed)
     steps = max(1, round(epochs * len(images.train) / BATCH))
     optimizer = torch.optim.AdamW(model.parameters(), lr, weight_decay=0.02)
@@ -76,6 +82,8 @@ def train(model: nn.Module, images: Images, *, epochs: float, seed: int, lr: flo
         down, right = torch.randint(-4, 5, (2,), generator=rng).tolist()
         x = torch.roll(x, (down, right), (2, 3)).contiguous(memory_format=torch.channels_last)
         loss = F.cross_entropy(model(x), images.train_labels[index], label_smoothing=0.1)
+        extra = gate_cost(model, gate_target)
+        loss = loss if extra is None else loss + extra
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         optimizer.step()

@@ -142,3 +142,23 @@ class SelfAttention2d(nn.Module):
         seen = torch.bmm(self.value(x).flatten(2), weights.transpose(1, 2)).reshape(n, c, h, w)
         out: Tensor = x + self.scale * self.project(seen)
         return out
+
+
+class ScaleAttention(nn.Module):
+    """Weights over `scales` feature maps, for each position: list of (N, channels, h, w), any sizes -> (N, scales, h, w).
+
+    The maps are brought to the size of the first, concatenated, and seen by a 3x3 convolution to `reduced` channels and
+    a 1x1; the weights of a position sum to 1. MACs: (9 * scales * channels + scales) * reduced * h * w.
+    Source: Chen et al. 2015, Attention to Scale (1511.03339), section 3.2 and figure 3.
+    """
+
+    def __init__(self, channels: int, scales: int, *, reduced: int = 64) -> None:
+        super().__init__()
+        self.conv = ConvNormAct(scales * channels, reduced, 3)
+        self.select = nn.Conv2d(reduced, scales, 1)
+
+    def forward(self, maps: list[Tensor]) -> Tensor:
+        size = maps[0].shape[-2:]
+        same = [maps[0], *(F.interpolate(each, size=size, mode="bilinear", align_corners=False) for each in maps[1:])]
+        weights: Tensor = self.select(self.conv(torch.cat(same, dim=1))).softmax(1)
+        return weights

@@ -168,6 +168,11 @@ class Settings:
         "auto", "head", "detect: ssdlite (auto) or ssd; segment: lraspp (auto), deeplabv3 or deeplabv3plus"
     )
     aspp: bool = _setting(False, "head", "deeplabv3: atrous spatial pyramid pooling, not the light head alone")
+    scale_attention: tuple[float, ...] = _setting(
+        (),
+        "head",
+        "segment: scales of the input, each seen by the same network and weighed for each pixel, e.g. 1 0.5",
+    )
     fpn: bool = _setting(False, "head", "detect: a feature pyramid")
     anchors: Literal["fitted", "ssd"] = _setting(
         "fitted", "head", "detect: anchors fitted to the training boxes, or those of the SSD paper"
@@ -289,7 +294,9 @@ class Settings:
         "all", "loss", "alpha/K over all classes, or alpha/(K-1) over the others"
     )
     focal_gamma: float = _setting(2.0, "loss", "focal loss: gamma", low=0, high=10)
-    aux_weight: float = _setting(0.3, "loss", "weight of each auxiliary classifier's loss", low=0, high=10)
+    aux_weight: float = _setting(
+        0.3, "loss", "weight of each auxiliary classifier's loss, and of each scale's by itself", low=0, high=10
+    )
     gate_weight: float = _setting(
         1.0, "loss", "gumbel gates: weight of the squared distance from --gate-target", low=0, high=1000
     )

@@ -52,6 +52,8 @@ def check_together(settings: Settings) -> None:
     settings.input_size()
     parse_options(settings.net_options)
     parse_stages(settings.self_attention)
+    if settings.scale_attention and settings.task != "segment":
+        raise SettingsError(f"scale_attention for the task {settings.task}", "it with --task segment", "leave it out")
     if settings.cache:
         parse_bytes(settings.cache)
     if len(settings.anchor_sizes) % 2 or any(side <= 0 for side in settings.anchor_sizes):

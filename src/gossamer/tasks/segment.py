@@ -59,6 +59,7 @@ class Segment(Task):
             len(self.classes),
             head=typing.cast(HeadName, settings.head if settings.head != "auto" else HEADS[0]),
             aspp=settings.aspp,
+            scale_attention=settings.scale_attention,
             **{**arguments(settings), "output_stride": settings.output_stride or OUTPUT_STRIDE},
         )
 
@@ -71,9 +72,12 @@ class Segment(Task):
             preprocess, scale=(low, high), flip=self.settings.flip, color_jitter=self.settings.color_jitter
         )
 
-    def loss(self, outputs: dict[str, Tensor], targets: list[NDArray[np.uint8]], images: Tensor) -> Tensor:
+    def loss(self, outputs: dict[str, Any], targets: list[NDArray[np.uint8]], images: Tensor) -> Tensor:
         masks = torch.from_numpy(np.stack(targets)).to(outputs["logits"].device)
-        return self.criterion(outputs, masks)
+        loss = self.criterion(outputs, masks)
+        for logits in outputs.get("scale_logits", ()):  # each scale by itself: 1511.03339, section 3.3
+            loss = loss + self.settings.aux_weight * self.criterion({"logits": logits}, masks)
+        return loss
 
     def scorer(self) -> Any:
         return MaskScorer(self.classes, sized(self.settings))

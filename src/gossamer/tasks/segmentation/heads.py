@@ -5,6 +5,7 @@ A head takes a finer map `low` and the last map `high` of the backbone, and outp
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import torch
@@ -12,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from gossamer.blocks.aspp import Aspp, SeparableConv
+from gossamer.blocks.attention import ScaleAttention
 from gossamer.blocks.conv import ConvNormAct
 from gossamer.blocks.initialise import initialise, initialise_classifier
 from gossamer.errors import SettingsError, UnknownNameError
@@ -129,7 +131,10 @@ class Segmenter(nn.Module):
     net: any network of ours or "timm:NAME". head: one of HEADS. output_stride: 8, 16 or 32, of the last map.
     channels: of the head, default CHANNELS. aspp: the 3x3 branches of the DeepLab heads. conv_head: take the last map
     behind the network's last 1x1 convolution, as MobileNetV3's paper does for "lraspp"; MobileNetV2's leaves it out.
-    pool: see `LrAspp`. options: of `create_model`. Raises SettingsError, UnknownNameError, MissingPackageError.
+    pool: see `LrAspp`. options: of `create_model`. scale_attention: scales of the input, the first of which gives the
+    size of the logits: the same network sees each, and a `ScaleAttention` weighs their logits for each pixel. While
+    training, "scale_logits" are those of each scale by itself, which the paper gives a loss of their own.
+    Raises SettingsError, UnknownNameError, MissingPackageError.
     """
 
     backbone_path = "backbone."
@@ -146,10 +151,12 @@ class Segmenter(nn.Module):
         conv_head: bool = False,
         pool: Literal["global", "large"] = "global",
         drop_rate: float = 0.1,
+        scale_attention: Sequence[float] = (),
         **options: Any,
     ) -> None:
         super().__init__()
         check_count("num_classes", num_classes, 1)
+        check_scales(scale_attention)
         if head not in HEADS:
             raise UnknownNameError("segmentation head", head, HEADS)
         if output_stride not in OUTPUT_STRIDES:
@@ -172,6 +179,11 @@ class Segmenter(nn.Module):
             drop_rate=drop_rate,
         )
         self.reduction = infos[wanted[0]].reduction
+        self.scales = tuple(float(scale) for scale in scale_attention)
+        if self.scales:
+            self.attention = ScaleAttention(c_high, len(self.scales))
+            initialise(self.attention)
+            initialise_classifier(self.attention.select)
 
     def backbone_parts(self) -> nn.Module:
         """What the weights of the network are loaded into."""
@@ -181,9 +193,33 @@ class Segmenter(nn.Module):
             self.backbone.stem, self.backbone.stages, self.backbone.key_mappings, conv_head=self.conv_head
         )
 
-    def forward(self, x: Tensor) -> dict[str, Tensor]:
+    def forward(self, x: Tensor) -> dict[str, Any]:
+        if not self.scales:
+            return {"logits": self._of_scale(x, 1.0)[0]}
+        seen = [self._of_scale(x, scale) for scale in self.scales]
+        like = seen[0][0]
+        logits = [_resized(each, like) for each, _ in seen]
+        weights = _resized(self.attention([high for _, high in seen]), like)
+        weighed = torch.stack([each * weights[:, i : i + 1] for i, each in enumerate(logits)]).sum(0)
+        return {"logits": weighed, **({"scale_logits": logits} if self.training else {})}
+
+    def _of_scale(self, x: Tensor, scale: float) -> tuple[Tensor, Tensor]:
+        """The logits, and the map that the head reads, of the input at `scale` of its sides."""
+        if scale != 1:
+            height, width = (max(1, round(side * scale)) for side in x.shape[-2:])
+            x = F.interpolate(x, size=(height, width), mode="bilinear", align_corners=False)
         maps: list[Tensor] = self.backbone(x)
-        return {"logits": self.head(maps[0], self.conv_head(maps[-1]))}
+        high = self.conv_head(maps[-1])
+        return self.head(maps[0], high), high
+
+
+def check_scales(scales: Sequence[float]) -> None:
+    """Raises SettingsError unless these are input scales of a `ScaleAttention`, or none."""
+    if not scales:
+        return
+    if len(scales) < 2 or len(set(scales)) < len(scales) or not all(0.1 <= scale <= 2 for scale in scales):
+        given = " ".join(f"{scale:g}" for scale in scales)
+        raise SettingsError(f"scale_attention: {given}", "two or more different scales of 0.1 to 2, as 1 0.5", "fix it")
 
 
 def low_map(infos: FeatureList, head: str, output_stride: int) -> int:
