@@ -162,3 +162,35 @@ class ScaleAttention(nn.Module):
         same = [maps[0], *(F.interpolate(each, size=size, mode="bilinear", align_corners=False) for each in maps[1:])]
         weights: Tensor = self.select(self.conv(torch.cat(same, dim=1))).softmax(1)
         return weights
+
+
+class AttentionPooling(nn.Module):
+    """The mean of several features, weighed by what they hold: (N, T, width) -> (N, width).
+
+    The weights of the T moments are a softmax over w (tanh(V h) * sigmoid(U h)); a fresh one gives the plain mean.
+    MACs, each sample: T * (2 * width + 1) * inner. Source: Ilse et al. 2018, attention-based deep multiple instance
+    learning (1802.04712), equations 8 and 9.
+    """
+
+    def __init__(self, width: int, inner: int = 64) -> None:
+        super().__init__()
+        self.value = nn.Linear(width, inner)
+        self.gate = nn.Linear(width, inner)
+        self.select = nn.Linear(inner, 1)
+        self.begin()
+
+    def begin(self) -> None:
+        """Equal weights."""
+        for layer in (self.value, self.gate):
+            nn.init.xavier_normal_(layer.weight)
+            nn.init.zeros_(layer.bias)
+        nn.init.zeros_(self.select.weight)
+        nn.init.zeros_(self.select.bias)
+
+    def weights(self, x: Tensor) -> Tensor:
+        """The weight of each moment: (N, T, width) -> (N, T, 1)."""
+        scores: Tensor = self.select(torch.tanh(self.value(x)) * torch.sigmoid(self.gate(x)))
+        return scores.softmax(1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return (x * self.weights(x)).sum(1)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from gossamer.data.boxes.open import read_boxes
+from gossamer.data.frames import read_frames
 from gossamer.data.heads.open import HeadTable, read_heads
 from gossamer.data.heads.tasks import heads_of
 from gossamer.data.layouts import read_class_folders
@@ -17,11 +18,15 @@ Read = Callable[[StrPath, Settings, Sequence[str], Table | None], Table]
 
 
 def _classes(root: StrPath, settings: Settings, classes: Sequence[str], reference: Table | None) -> Table:
+    if settings.frames:
+        return read_frames(root, settings.frames)
     return read_class_folders(root, lambda: read_table(root, classes=classes, reference=reference))
 
 
 def _identities(root: StrPath, settings: Settings, classes: Sequence[str], reference: Table | None) -> Table:
     # identities never seen are what it is for
+    if settings.frames:
+        return read_frames(root, settings.frames, every_class=True)
     return read_class_folders(root, lambda: read_table(root, every_class=True))
 
 

@@ -183,10 +183,11 @@ def _of_name(name: str, arguments: dict[str, Any]) -> tuple[nn.Module, tuple[int
 
 
 def _of_run(path: Path) -> tuple[nn.Module, tuple[int, ...]]:
+    from gossamer.tasks.base import stacked
     from gossamer.training.restore import load_run
 
-    network = load_run(path)
-    size = network.preprocess.size
+    network = load_run(path, takes_frames=True)
+    size = stacked(network.preprocess.size, network.settings)
     return network.model, (1, network.run.settings.in_chans, *size)
 
 

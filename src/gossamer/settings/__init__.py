@@ -75,6 +75,13 @@ class Settings:
     input: str = _setting(
         "auto", "data", "input size in pixels, 224 or 240x320 (height x width); auto looks at the images"
     )
+    frames: int = _setting(
+        0,
+        "data",
+        "classify, embed: each sample is a folder of frames, so many of which are seen, evenly spread; 0: single images",
+        low=0,
+        high=256,
+    )
     in_chans: int = _setting(3, "data", "channels: 3 (RGB) or 1 (grey)", low=1, high=3)
     resize: Literal["auto", "crop", "squash", "pad"] = _setting(
         "auto",

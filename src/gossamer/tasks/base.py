@@ -98,8 +98,10 @@ class Task(ABC):
     def transform(self, preprocess: Preprocess, source: Source) -> Transform | JointTransform:
         """From training images to pixels, and to targets where they follow the geometry."""
         from gossamer.data.augment import TrainTransform
+        from gossamer.data.frames import FrameTransform
 
-        return TrainTransform(preprocess, self.settings)
+        transform = TrainTransform(preprocess, self.settings)
+        return FrameTransform(transform, self.settings.frames) if self.settings.frames else transform
 
     def order(self, source: Source, epoch: int) -> NDArray[np.int64]:
         """The images of an epoch, by their indices."""
@@ -165,3 +167,8 @@ def sized(settings: Settings) -> tuple[int, int]:
     size = settings.input_size()
     assert size is not None, "settings must be resolved"
     return size
+
+
+def stacked(size: tuple[int, int], settings: Settings) -> tuple[int, int]:
+    """(height, width) of what the network is given where a frame has `size`: frames lie one below the other."""
+    return size[0] * max(1, settings.frames), size[1]

@@ -14,6 +14,7 @@ from gossamer.predictions.head import OutputHead
 from gossamer.tasks import losses
 from gossamer.tasks.backbone import network
 from gossamer.tasks.base import Task
+from gossamer.tasks.frames import FrameClassifier, frames_of
 from gossamer.tasks.scores import ClassScorer
 
 
@@ -33,6 +34,9 @@ class Classify(Task):
 
     def build(self) -> nn.Module:
         """The network with a classifier of one output per class. Raises UnknownNameError, SettingsError."""
+        frames = frames_of(self.settings)
+        if frames:
+            return FrameClassifier(network(self.settings, 1), frames, len(self.classes))
         return network(self.settings, len(self.classes))
 
     def heads(self) -> tuple[OutputHead, ...]:

@@ -17,6 +17,7 @@ from gossamer.tasks.embedding.collapse import alarm
 from gossamer.tasks.embedding.criterion import loss_of
 from gossamer.tasks.embedding.network import Embedder
 from gossamer.tasks.embedding.scores import EmbeddingScorer
+from gossamer.tasks.frames import frames_of
 
 
 class Embed(Task):
@@ -41,7 +42,7 @@ class Embed(Task):
         Raises UnknownNameError, SettingsError, MissingPackageError.
         """
         settings = self.settings
-        model = Embedder(network(settings, 1), settings.dim)
+        model = Embedder(network(settings, 1), settings.dim, frames_of(settings))
         model.criterion = loss_of(settings, settings.loss, model.dim, len(self.classes))
         self.criterion = model.criterion
         return model

@@ -7,8 +7,9 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from gossamer.data.augment import EvalTransform
+from gossamer.data.augment import EvalTransform, Transform
 from gossamer.data.cache import Cache
+from gossamer.data.frames import FrameStore, FrameTransform
 from gossamer.data.joint import EvalJoint
 from gossamer.data.loader import Batches, prefetch
 from gossamer.data.source import Source
@@ -41,7 +42,9 @@ def evaluate(
     the fraction `max_unreadable` cannot.
     """
     order = np.arange(rank, len(source), world)
-    transform = EvalTransform(preprocess) if source.targets is None else EvalJoint(preprocess)
+    transform: Transform | EvalJoint = EvalTransform(preprocess) if source.targets is None else EvalJoint(preprocess)
+    if isinstance(source.store, FrameStore) and isinstance(transform, EvalTransform):
+        transform = FrameTransform(transform, source.store.count)
     batches = Batches(source, transform, order, batch, cache=cache, max_unreadable=max_unreadable)
     count = 0
     for part in progress.track(prefetch(batches), len(batches), what):

@@ -34,10 +34,11 @@ def evaluate_target(
     Raises InputError and what opening the target and its data raises.
     """
     if target_of(target, ("run", "model file", "compiled file")).kind == "run":
+        from gossamer.tasks.base import stacked
         from gossamer.training.gated import scored
         from gossamer.training.restore import load_run, run_data, torch_forward
 
-        network = load_run(target, which)
+        network = load_run(target, which, takes_frames=True)
         if data:
             source = network.task.open_source(data, network.classes, network.settings, split)
         else:
@@ -50,7 +51,7 @@ def evaluate_target(
         forward, preprocess, scorer = torch_forward(network.model), network.preprocess, network.task.scorer()
         return scored(
             network.model,
-            (preprocess.channels, *preprocess.size),
+            (preprocess.channels, *stacked(preprocess.size, network.settings)),
             lambda: evaluate(forward, source, preprocess, scorer, batch=batch, progress=progress).scores(),
         )
     else:

@@ -19,7 +19,7 @@ from gossamer.errors import RunError
 from gossamer.networks.base import FeatureList
 from gossamer.networks.changes import Change, apply_changes, parse_changes
 from gossamer.run import CHANGES, SETTINGS, Run
-from gossamer.tasks.base import Task, sized
+from gossamer.tasks.base import Task, sized, stacked
 from gossamer.tasks.registry import task_of
 
 
@@ -67,7 +67,7 @@ def _run_once(model: nn.Module, task: Task) -> None:
     Raises RunError where its layers do not fit together.
     """
     trial: nn.Module = copy.deepcopy(model).cpu()  # norms keep running means in training
-    images = torch.zeros(2, task.settings.in_chans, *sized(task.settings))
+    images = torch.zeros(2, task.settings.in_chans, *stacked(sized(task.settings), task.settings))
     channels: dict[nn.Module, int] = {}  # of each module's output
     inputs: dict[nn.Module, int] = {}  # of each head's classifier
     for module in trial.modules():

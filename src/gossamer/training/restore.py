@@ -63,9 +63,19 @@ def _per_channel(values: tuple[float, ...], channels: int) -> tuple[float, ...]:
     return values * channels if len(values) == 1 else (sum(values) / len(values),) * channels
 
 
-def load_run(folder: str | Path, which: str = "best") -> LoadedRun:
-    """The trained network of a run folder, "best" or "last". Raises RunError."""
+def load_run(folder: str | Path, which: str = "best", *, takes_frames: bool = False) -> LoadedRun:
+    """The trained network of a run folder, "best" or "last".
+
+    takes_frames: whether the caller knows samples of several frames; model files and what reads images one by one do not.
+    Raises RunError.
+    """
     run = Run.open(folder)
+    if run.settings.frames and not takes_frames:
+        raise RunError(
+            f"{folder}: its samples are {run.settings.frames} frames",
+            "a run on single images for this command",
+            f"score it on folders of frames: gossamer eval {folder} DATA",
+        )
     model, task = network_of(run)
     tensors, _ = run.load_state(which)
     prefix = "ema." if any(name.startswith("ema.") for name in tensors) else "model."

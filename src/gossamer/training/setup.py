@@ -26,7 +26,7 @@ from gossamer.networks.pretrained import IMAGENET
 from gossamer.networks.registry import traits
 from gossamer.run import CHANGES, next_folder
 from gossamer.settings import Settings
-from gossamer.tasks.base import Task, check_head, check_loss, progressive_size, sized
+from gossamer.tasks.base import Task, check_head, check_loss, progressive_size, sized, stacked
 from gossamer.tasks.registry import task_of
 from gossamer.training import defaults, distributed, optim
 from gossamer.training.distributed import Processes
@@ -172,7 +172,7 @@ def _refuse_small_input(settings: Settings, classes: tuple[str, ...]) -> None:
         size = (max(height, side), max(width, side))
         larger = settings.replace(input=f"{size[0]}x{size[1]}")
         try:
-            trace(task_of(settings.task)(classes, larger).build(), (1, settings.in_chans, *size))
+            trace(task_of(settings.task)(classes, larger).build(), (1, settings.in_chans, *stacked(size, larger)))
         except InputError:
             continue
         raise SettingsError(
@@ -188,7 +188,7 @@ def _check_smallest(model: nn.Module, settings: Settings) -> None:
         return
     size = progressive_size(sized(settings), settings.progressive)
     try:
-        trace(model, (1, settings.in_chans, *size))
+        trace(model, (1, settings.in_chans, *stacked(size, settings)))
     except InputError as error:
         raise SettingsError(
             f"progressive {settings.progressive:g}: {settings.net} does not take {size[0]}x{size[1]}",
@@ -206,7 +206,7 @@ def _check_inputs(model: nn.Module, settings: Settings) -> None:
         for size in dict.fromkeys((full, progressive_size(full, settings.progressive))):
             try:
                 with torch.no_grad():
-                    model(torch.zeros(1, settings.in_chans, *size))
+                    model(torch.zeros(1, settings.in_chans, *stacked(size, settings)))
             except (AssertionError, RuntimeError, ValueError) as error:
                 reason = (str(error).splitlines() or [type(error).__name__])[0]
                 raise SettingsError(
@@ -250,7 +250,7 @@ def _with_first_weights(task: Task, data: Data, progress: Progress) -> tuple[nn.
     try:
         model = task.build()
         if traits(settings.net).traceable:
-            trace(model, (1, settings.in_chans, *sized(settings)))
+            trace(model, (1, settings.in_chans, *stacked(sized(settings), settings)))
             _check_smallest(model, settings)
         else:
             _check_inputs(model, settings)
