@@ -21,7 +21,6 @@ from gossamer.images.preprocess import PIXEL_LIMIT, Preprocess
 from tests.hostile import make_images
 from tests.test_images import difference, encoded, noise, quick
 
-
 RESIZES = st.sampled_from(["crop", "squash", "pad"])
 
 
