@@ -249,6 +249,16 @@ CHANNELS_LAST: dict[str, tuple[Nodes, dict[str, Any], tuple[Any, ...]]] = {
         {"mean": weight(3), "scale": weight(1, 1, 1, 3)},
         ("N", 9, 14, 3),
     ),
+    "padded, from BGR": (
+        [
+            node("Pad", ["x", "pads"], ["p"]),
+            node("Gather", ["p", "bgr"], ["q"], axis=3),
+            node("Transpose", ["q"], ["t"], perm=[0, 3, 1, 2]),
+            *BEHIND,
+        ],
+        {"pads": whole(0, 3, 3, 0, 0, 3, 3, 0), "bgr": whole(2, 1, 0)},
+        ("N", 9, 14, 3),
+    ),
     "read twice": (
         [*LAST, *BEHIND[:2], node("Conv", ["t", "w"], ["b"]), node("Relu", ["b"], ["y"])],
         {},
@@ -369,6 +379,7 @@ def test_a_layer_of_a_cropped_large_map_answers_as_onnx_runtime(tmp_path: Path) 
     check(save(tmp_path / "m.onnx", nodes, constants, shape, rank=2), noise(shape), 1e-4)
 
 
+BACK = node("Transpose", ["u"], ["y"], perm=[0, 3, 1, 2])
 LEFT_LAST: dict[str, Nodes] = {
     "a bias": [TO_LAST, node("Add", ["t", "row"], ["u"]), node("Transpose", ["u"], ["y"], perm=[0, 3, 1, 2])],
     "a product with four axes": [
@@ -388,6 +399,24 @@ LEFT_LAST: dict[str, Nodes] = {
         node("ReduceMean", ["t"], ["u"], axes=[1, 2]),
         node("Transpose", ["u"], ["y"], perm=[0, 3, 1, 2]),
     ],
+    "Concat": [TO_LAST, node("Concat", ["t", "t"], ["u"], axis=-1), BACK],
+    "Concat of two": [
+        TO_LAST,
+        node("Conv", ["x", "w4"], ["b"]),
+        node("Transpose", ["b"], ["s"], perm=[0, 2, 3, 1]),
+        node("Concat", ["s", "t"], ["u"], axis=3),
+        BACK,
+    ],
+    "Split": [TO_LAST, node("Split", ["t"], ["p", "q"], axis=-1), node("Mul", ["q", "p"], ["u"]), BACK],
+    "Slice of channels": [TO_LAST, node("Slice", ["t", "i1", "i5", "minus"], ["u"]), BACK],
+    "Slice of rows": [TO_LAST, node("Slice", ["t", "i1", "i5", "i1"], ["u"]), BACK],
+    "channels turned around": [TO_LAST, node("Slice", ["t", "minus", "least", "minus", "minus"], ["u"]), BACK],
+    "Gather": [TO_LAST, node("Gather", ["t", "at"], ["u"], axis=-1), BACK],
+    "Pad": [TO_LAST, node("Pad", ["t", "pads"], ["u"]), BACK],
+    "Pad of channels": [TO_LAST, node("Pad", ["t", "pads_c"], ["u"]), BACK],
+    "a reflection": [TO_LAST, node("Pad", ["t", "pads"], ["u"], mode="reflect"), BACK],
+    "Resize": [TO_LAST, node("Resize", ["t", "", "scales"], ["u"], mode="nearest"), BACK],
+    "Softmax": [TO_LAST, node("Softmax", ["t"], ["u"], axis=-1), BACK],
     "a dense layer": [
         TO_LAST,
         node("MatMul", ["t", "m"], ["u"]),
@@ -400,6 +429,13 @@ LEFT_LAST: dict[str, Nodes] = {
 @pytest.mark.parametrize("name", LEFT_LAST)
 def test_what_is_left_with_channels_last_answers_as_onnx_runtime(name: str, tmp_path: Path) -> None:
     constants = {"row": weight(8), "row4": weight(1, 1, 1, 8), "m": weight(8, 5), "five": weight(5)}
+    constants |= {"w4": weight(4, 3, 3, 3), "i1": whole(1), "i5": whole(5), "minus": whole(-1), "least": whole(-99)}
+    constants |= {
+        "at": whole(2, 1, 0, 7),
+        "pads": whole(0, 1, 2, 0, 0, 0, 1, 0),
+        "pads_c": whole(0, 1, 2, 3, 0, 0, 1, 2),
+    }
+    constants |= {"scales": np.array([1, 2, 3, 1], np.float32)}
     check(save(tmp_path / "m.onnx", [*CONV, *LEFT_LAST[name]], constants), noise(INPUT))
 
 

@@ -55,6 +55,17 @@ CASES: dict[str, Case] = {
     "Log": on_map(node("Abs", ["a"], ["b"]), node("Log", ["b"], ["y"])),
     "Sqrt": on_map(node("Relu", ["a"], ["b"]), node("Sqrt", ["b"], ["y"])),
     "Reciprocal": on_map(node("Exp", ["a"], ["b"]), node("Reciprocal", ["b"], ["y"])),
+    "Erf": on_map(node("Erf", ["a"], ["y"])),
+    "GELU as PyTorch writes it": on_map(
+        node("Div", ["a", "root"], ["b"]),
+        node("Erf", ["b"], ["c"]),
+        node("Add", ["c", "one"], ["d"]),
+        node("Mul", ["a", "d"], ["e"]),
+        node("Mul", ["e", "half"], ["y"]),
+        root=np.float32(2**0.5),
+        one=np.float32(1),
+        half=np.float32(0.5),
+    ),
     "Elu": on_map(node("Elu", ["a"], ["y"])),
     "Elu with alpha": on_map(node("Elu", ["a"], ["y"], alpha=0.3)),
     "Selu": on_map(node("Selu", ["a"], ["y"])),
@@ -149,6 +160,13 @@ def test_large_numbers_answer_as_onnx_runtime(op: str, scale: float, tmp_path: P
     check(save(tmp_path / "m.onnx", nodes), x)
 
 
+@pytest.mark.parametrize("scale", [1e-6, 1.0, 50.0])
+@pytest.mark.parametrize("kind", ["none", "tanh"])
+def test_gelu_answers_as_onnx_runtime(kind: str, scale: float, tmp_path: Path) -> None:
+    path = save(tmp_path / "m.onnx", [node("Gelu", ["x"], ["y"], approximate=kind)], opset=20)
+    check(path, noise(INPUT) * np.float32(scale))
+
+
 def test_mish_is_an_operator_from_18_on(tmp_path: Path) -> None:
     check(save(tmp_path / "m.onnx", [*CONV, node("Mish", ["a"], ["y"])], opset=18), noise(INPUT))
 
@@ -185,7 +203,7 @@ REFUSED: dict[str, tuple[Case, str]] = {
     ),
     "a mean of the batch": (on_map(node("ReduceMean", ["a"], ["y"], axes=[0])), "axes that are not"),
     "a product": (on_map(node("ReduceProd", ["a"], ["y"], axes=[1])), "no such operator"),
-    "Erf": (on_map(node("Erf", ["a"], ["y"])), "no such operator"),
+    "HardMax": (on_map(node("Hardmax", ["a"], ["y"])), "no such operator"),
     "LogSoftmax of columns": (on_map(node("LogSoftmax", ["a"], ["y"], axis=-1)), "other than the channels"),
     "Expand of the batch": (on_map(node("Expand", ["a", "s"], ["y"]), s=whole(4, 1, 1, 1)), "batch made larger"),
 }

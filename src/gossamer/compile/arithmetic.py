@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from gossamer.compile import layout, reductions
-from gossamer.compile.attributes import normalized_axes
+from gossamer.compile.attributes import normalized_axes, text_attribute
 from gossamer.compile.layout import Axes
 from gossamer.compile.lowering import FLOAT_MOST, Lowering
 from gossamer.compile.program import MOST_SIDE, FeatureMap, LayerWeights
@@ -17,6 +18,8 @@ from gossamer.compile.slices import cropped
 from gossamer.modelfile.onnx import FLOAT, OnnxNode
 
 MOST_POWER = 16
+ERF_STEP, ERF = 0.3275911, (1.061405429, -1.453152027, 1.421413741, -0.284496736, 0.254829592)
+STEEP = 1e6  # tanh of so many times a number is its sign, but within 1e-5 of 0
 SMALLEST = float(np.finfo(np.float32).tiny)
 SELU_ALPHA, SELU_GAMMA = 1.67326319217681884765625, 1.05070102214813232421875  # of ONNX's definition
 
@@ -70,6 +73,25 @@ class Numbers:
         power = self.act(self.negative(self.magnitude(source)), "exp")
         return self.add(self.act(self.affine(power, 1, 1), "log"), self.act(source, "relu"))
 
+    def erf(self, source: int) -> int:
+        """By Abramowitz and Stegun 7.1.26, to 1.5e-7: 1 - p(t) exp(-x^2) for x from 0 up, with t = 1 / (1 + 0.3275911 x)."""
+        t = self.act(self.affine(self.magnitude(source), ERF_STEP, 1), "reciprocal")
+        sum_ = self.affine(t, ERF[0], ERF[1])
+        for number in ERF[2:]:
+            sum_ = self.affine(self.times(sum_, t), 1, number)
+        below = self.act(self.negative(self.times(source, source)), "exp")
+        half = self.affine(self.times(self.times(sum_, t), below), -1, 1)
+        return self.times(half, self.act(self.affine(source, STEEP), "tanh"))  # times its sign
+
+    def gelu(self, source: int, tanh: bool) -> int:
+        """x / 2 * (1 + erf(x / sqrt(2))), or by its approximation with tanh."""
+        if tanh:  # tanh(sqrt(2 / pi) * (x + 0.044715 x^3))
+            inner = self.times(self.affine(self.times(source, source), 0.044715, 1), source)
+            part = self.act(self.affine(inner, math.sqrt(2 / math.pi)), "tanh")
+        else:
+            part = self.erf(self.affine(source, math.sqrt(0.5)))
+        return self.times(self.affine(part, 0.5, 0.5), source)
+
     def power(self, source: int, exponent: int) -> int:
         """By repeated squaring; exponent from 1 up."""
         result, square = -1, source
@@ -114,10 +136,19 @@ def _softsign(to: Numbers, source: int, _: OnnxNode) -> int:
     return to.times(to.act(to.affine(to.magnitude(source), 1, 1), "reciprocal"), source)
 
 
+def _gelu(to: Numbers, source: int, node: OnnxNode) -> int:
+    kind = text_attribute(node, "approximate", "none")
+    if kind not in ("none", "tanh"):
+        to.low.refuse(node, f"approximate {kind}")
+    return to.gelu(source, kind == "tanh")
+
+
 UNARY: dict[str, Callable[[Numbers, int, OnnxNode], int]] = {
     "Celu": _celu,
     "Elu": lambda to, source, node: to.elu(source, node.attributes.get("alpha", 1.0)),
+    "Erf": lambda to, source, node: to.erf(source),
     "Exp": lambda to, source, node: to.act(source, "exp"),
+    "Gelu": _gelu,
     "Log": lambda to, source, node: to.act(source, "log"),
     "Mish": _mish,
     "Neg": lambda to, source, node: to.negative(source),

@@ -14,7 +14,8 @@ from gossamer.errors import InputError
 from gossamer.modelfile.onnx import OnnxModel, OnnxNode
 
 TO_CHANNELS_FIRST = [0, 3, 1, 2]
-# what stands between an input and the Transpose, and gives each number a number of its own
+# what stands between an input and the Transpose, and leaves the axes in their places
+BETWEEN = ("Gather", "Pad", "Resize", "Slice")
 EACH = "Add Cast Clip DequantizeLinear Div Identity Mul Neg QuantizeLinear Sub".split()
 
 
@@ -46,11 +47,11 @@ def is_channels_last(onnx: OnnxModel) -> bool:
 
 
 def _readers(onnx: OnnxModel, name: str) -> list[OnnxNode]:
-    """All that reads a name, or what is computed from it number by number."""
+    """All that reads a name, or what is computed from it with the axes in their places."""
     names, readers = {name}, []
     for node in onnx.nodes:
         if names.intersection(node.inputs[:1]) or (node.op in EACH and names.intersection(node.inputs)):
-            if node.op in EACH:
+            if node.op in EACH or node.op in BETWEEN:
                 names.update(node.outputs)
             else:
                 readers.append(node)

@@ -27,6 +27,7 @@ from gossamer.compile import (
     windows,
 )
 from gossamer.compile.attributes import channel_row, check, from_the_first, normalized_axes, scalar_input
+from gossamer.compile.channels_last import lower_in_order
 from gossamer.compile.constants import fold, slice_bounds
 from gossamer.compile.lowering import FLOAT_MOST, FUSES_ACTIVATION, Handler, Lowering, Pads
 from gossamer.compile.program import MOST_STRIDE, MOST_TAPS, QDQ_OPS, FeatureMap, LayerWeights, Program
@@ -540,7 +541,9 @@ def _run(low: Lowering) -> Program:
         if handler is None:
             low.refuse(node, "the engine has no such operator")
         before = len(values), len(operations)
-        handler(low, from_the_first(low, node))
+        forward = from_the_first(low, node)
+        if not lower_in_order(low, forward, handler):
+            handler(low, forward)
         for value in values[before[0] :]:
             if not value.fits():
                 low.refuse(node, f"a map of {value.c} channels and {value.h} x {value.w}")
