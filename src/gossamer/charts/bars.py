@@ -52,14 +52,18 @@ class HistogramBar(NamedTuple):
     amount: int
 
 
-def histogram(name: str, bars: Sequence[HistogramBar], unit: str, marks: Sequence[float] = ()) -> Markup:
-    """Bars over ranges on a logarithmic axis, powers of two written below. marks: values with a dashed line."""
-    height, bottom = 220, 180
+def histogram(
+    name: str, bars: Sequence[HistogramBar], unit: str, marks: Sequence[float] = (), counted: str = ""
+) -> Markup:
+    """Bars over ranges on a logarithmic axis, powers of two written below. unit, counted: what the axes show. marks:
+    values with a dashed line."""
+    height, bottom = 228, 188
     low, high = bars[0].low, bars[-1].high
     x = Scale(math.log2(low), math.log2(high), LEFT, RIGHT)
     largest = max(bar.amount for bar in bars) or 1
-    y = Scale(0, largest, bottom, TOP + 12)
+    y = Scale(0, largest, bottom, TOP + 20)
     parts = [element("line", x1=LEFT, x2=RIGHT, y1=bottom, y2=bottom, class_="rule")]
+    parts += [label(counted, LEFT, 12, class_="soft")] if counted else []
     for bar in bars:
         left, right = x(math.log2(bar.low)), x(math.log2(bar.high))
         top = y(bar.amount)

@@ -17,6 +17,7 @@ from gossamer.host import text
 
 COUNTED = 12  # up to so many classes the cells of the matrix carry their counts
 NAMED = 32  # up to so many classes its rows and columns carry names
+MARKED = 20  # about so many of its classes are named
 PIXELS = 250  # cells along a side, at most, of a matrix drawn as pixels
 
 
@@ -38,7 +39,7 @@ def confusion_chart(
         )
         description += " " + "; ".join(rows) + "."
     if size > NAMED:
-        return _pixel_matrix(fractions, description)
+        return _pixel_matrix(fractions, classes, description)
     longest = max(len(text.truncated(name, 12)) for name in classes)
     level = size <= 3 and 7 * longest <= 56  # few short names: the columns are named without turning the text
     left, top = max(7.0 * longest + 10, 34), 38.0 if level else 7.0 * longest + 24
@@ -107,15 +108,18 @@ def _strength(fraction: float) -> float:
     return 0.0 if fraction <= 0 else 0.1 + 0.9 * math.sqrt(fraction)
 
 
-def _pixel_matrix(fractions: NDArray[np.float64], description: str) -> Markup:
-    """A matrix too fine for boxes: one image for the diagonal's colour, one for that of the mistakes."""
+def _pixel_matrix(fractions: NDArray[np.float64], classes: Sequence[str], description: str) -> Markup:
+    """A matrix too fine for boxes: one image for the diagonal's colour, one for that of the mistakes; some classes are named."""
     size = len(fractions)
-    left, top, side = 40.0, 34.0, 560.0
+    marked = [int(value) for value in ticks(0, size, MARKED) if value < size and value == round(value)]
+    longest = max(len(text.truncated(classes[index], 12)) for index in marked)
+    left, top, side = max(7.0 * longest + 10, 40), 7.0 * longest + 24, 560.0
     diagonal = np.diag(np.diag(fractions))
     # the page colours the two masks, so the matrix follows its dark and its print colours
     scale = Scale(0, size, 0, side)
     parts = [
-        label("predicted class, by its number in the table of classes", left, 11, class_="soft"),
+        label("predicted", left, 11, class_="soft"),
+        label("true", left - 6, 11, class_="soft", text_anchor="end"),
         element("rect", x=left, y=top, width=side, height=side, class_="empty"),
     ]
     place = {"x": left, "y": top, "width": side, "height": side}
@@ -125,11 +129,11 @@ def _pixel_matrix(fractions: NDArray[np.float64], description: str) -> Markup:
         image = element("image", href=uri, **place, style="image-rendering:pixelated")
         parts.append(element("mask", image, id=name, maskUnits="userSpaceOnUse", **place))
         parts.append(element("rect", **place, class_=f"fill {colour}", mask=f"url(#{name})"))
-    for value in ticks(0, size, 6):
-        if value < size and value == round(value):
-            middle = scale(value + 0.5)
-            parts.append(label(f"{value:.0f}", left + middle, top - 6, text_anchor="middle"))
-            parts.append(label(f"{value:.0f}", left - 6, top + middle + 4, text_anchor="end"))
+    for index in marked:
+        middle, shown = scale(index + 0.5), text.truncated(classes[index], 12)
+        turned = f"translate({left + middle + 4:.1f} {top - 6:.1f}) rotate(-90)"
+        parts.append(label(shown, 0, 0, transform=turned))
+        parts.append(label(shown, left - 6, top + middle + 4, text_anchor="end"))
     return chart(left + side + 8, top + side + 4, description, *parts)
 
 

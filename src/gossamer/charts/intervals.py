@@ -6,12 +6,14 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from gossamer.charts.svg import WIDTH, Markup, Scale, chart, element, label, ticks
+from gossamer.charts.svg import WIDTH, Markup, Scale, chart, element, label, ticks, tooltip
 from gossamer.host import text
 
 LEFT, RIGHT, ROW, TOP = 8, WIDTH - 12, 38.0, 14.0
 LEGEND = 16.0  # height of a line of the key
 SYMBOL = 6.0  # width of the symbol of a key
+WIDE = 20.0  # times the smallest value is the largest, from which an axis that begins at 0 shows nothing of the small ones
+FAR = 3.0  # times the largest value that the end of a spread is, from which it is left outside the axis
 
 
 @dataclass(frozen=True)
@@ -52,15 +54,24 @@ def interval_chart(
     """A dot a row on a line from low to high.
 
     axis: written below the scale. title: above the rows. from_zero: else the scale begins near the smallest value.
-    reference: a value with a dashed line. key: what the symbols and colours stand for.
+    reference: a value with a dashed line. key: what the symbols and colours stand for. Where values that begin at 0 differ
+    WIDE times the axis is logarithmic; the end of a spread FAR beyond all values is cut off. Both are said.
     """
-    values = [value for row in rows for value in (row.low, row.value, row.high, row.second) if math.isfinite(value)]
-    values += [reference] if math.isfinite(reference) else []
-    across = _scale(values, from_zero)
+    middles = [value for row in rows for value in (row.value, row.second, reference) if math.isfinite(value)]
+    ends = [value for row in rows for value in (row.low, row.high) if math.isfinite(value)]
+    limit = FAR * max(middles, default=0.0) if from_zero else math.inf
+    beyond = sum(1 for row in rows if math.isfinite(row.high) and row.high > limit > 0)
+    values = [*middles, *(value for value in ends if not value > limit > 0)]
+    logarithmic = from_zero and min(values) > 0 and max(middles) >= WIDE * min(middles)
+    across = LogScale(min(values) / 1.2, max(values) * 1.2, LEFT, RIGHT) if logarithmic else _scale(values, from_zero)
+    notes = ["logarithmic"] * logarithmic
+    if beyond:
+        notes.append(f"{beyond} {'spread ends' if beyond == 1 else 'spreads end'} outside")
+    axis = ", ".join(part for part in (axis, *notes) if part)
     top = TOP + (22 if title else 0)
     bottom = top + len(rows) * ROW - 10
     parts = [label(text.truncated(title, 54), LEFT, 14, class_="strong")] if title else []
-    for value in ticks(across.low, across.high, 5):
+    for value in across.ticks() if isinstance(across, LogScale) else ticks(across.low, across.high, 5):
         parts.append(element("line", x1=across(value), x2=across(value), y1=top - 10, y2=bottom, class_="grid"))
         parts.append(label(text.tick(value), across(value), bottom + 16, text_anchor="middle"))
     if math.isfinite(reference):
@@ -79,6 +90,27 @@ def interval_chart(
     return chart(WIDTH, height + 2, f"{name}. {summary}.", *parts)
 
 
+@dataclass(frozen=True)
+class LogScale:
+    """Maps low..high, above 0, onto start..end by their logarithms."""
+
+    low: float
+    high: float
+    start: float
+    end: float
+
+    def __call__(self, value: float) -> float:
+        place = Scale(math.log10(self.low), math.log10(self.high), self.start, self.end)
+        return max(place(math.log10(value)) if value > 0 else self.start, self.start)
+
+    def ticks(self) -> list[float]:
+        """Powers of ten, and twice and five times these where there are few."""
+        powers = range(math.floor(math.log10(self.low)), math.ceil(math.log10(self.high)) + 1)
+        few = math.log10(self.high / self.low) < 3
+        values = [step * 10.0**power for power in powers for step in ((1, 2, 5) if few else (1,))]
+        return [round(value, 12) for value in values if self.low <= value <= self.high]
+
+
 def _scale(values: Sequence[float], from_zero: bool) -> Scale:
     low, high = min(values), max(values)
     if from_zero:
@@ -87,13 +119,17 @@ def _scale(values: Sequence[float], from_zero: bool) -> Scale:
     return Scale(low - pad, high + pad, LEFT, RIGHT)
 
 
-def _row(row: Interval, across: Scale, y: float) -> list[Markup]:
+def _row(row: Interval, across: Scale | LogScale, y: float) -> list[Markup]:
     parts = [label(text.truncated(row.name, 44), LEFT, y + 2, class_="halo")]
     if row.written:
         parts.append(label(row.written, RIGHT, y + 2, class_="halo", text_anchor="end"))
     if math.isfinite(row.low) and math.isfinite(row.high):
-        ends = {"x1": across(row.low), "x2": across(row.high), "y1": y + 14, "y2": y + 14}
+        end = across(row.high)
+        ends = {"x1": across(row.low), "x2": min(end, RIGHT), "y1": y + 14, "y2": y + 14}
         parts.append(element("line", **ends, class_=f"line thick {row.colour}"))
+        if end > RIGHT:
+            arrow = f"M{RIGHT - 2:.1f} {y + 9:.1f}L{RIGHT + 6:.1f} {y + 14:.1f}L{RIGHT - 2:.1f} {y + 19:.1f}Z"
+            parts.append(element("path", tooltip(f"to {text.significant(row.high)}"), d=arrow, class_=f"fill {row.colour}"))
     parts.append(element("circle", cx=across(row.value), cy=y + 14, r=4.5, class_=f"fill {row.colour}"))
     if math.isfinite(row.second):
         parts.append(_diamond(across(row.second), y + 14))

@@ -47,7 +47,6 @@ def environment(folder: Path, purpose: str) -> jinja2.Environment:
             "grouped",
             "metric_name",
             "milliseconds",
-            "operator_name",
             "percent",
             "points",
             "si_number",

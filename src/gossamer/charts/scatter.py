@@ -16,6 +16,7 @@ DOTS = 1000  # at most, evenly of all: more are a blot, and megabytes
 LEFT, RIGHT, TOP, HEIGHT = 50, WIDTH - 12, 10, 300
 CHARACTER = 6.5  # units: width of a character of a label, on average
 LINE = 14.0  # units: height of a line of text
+FAR = 3.0  # times the largest x that the end of a spread is, from which it is left outside the axis
 
 
 def predicted_against_true(name: str, true: NDArray[np.floating[Any]], predicted: NDArray[np.floating[Any]]) -> Markup:
@@ -40,18 +41,29 @@ def predicted_against_true(name: str, true: NDArray[np.floating[Any]], predicted
 
 
 class LabelledPoint(NamedTuple):
-    """A point with its name; front: whether it is on the Pareto front."""
+    """A point with its name; front: whether it is on the Pareto front; low, high: the spread along x, nan for none."""
 
     name: str
     x: float
     y: float
     front: bool = False
+    low: float = math.nan
+    high: float = math.nan
 
 
-def pareto_chart(name: str, points: Sequence[LabelledPoint], across: str, up: str) -> Markup:
-    """Points with their names; those of the front are connected. across, up: what the axes show, with the unit."""
-    x, y = _padded([point.x for point in points], LEFT, RIGHT), _padded([point.y for point in points], HEIGHT - 40, 30)
+def pareto_chart(name: str, points: Sequence[LabelledPoint], across: str, up: str, spread: str = "") -> Markup:
+    """Points with their names and the spread of x; those of the front are connected.
+
+    across, up: what the axes show, with the unit. spread: what the lines through the points show. A spread that ends FAR
+    beyond all points is cut off at the edge, with an arrow.
+    """
+    limit = FAR * max(point.x for point in points)
+    ends = [end for point in points for end in (point.low, point.high) if math.isfinite(end) and end <= limit]
+    x = _padded([*(point.x for point in points), *ends], LEFT, RIGHT)
+    y = _padded([point.y for point in points], HEIGHT - 40, 30)
     parts = _grid(x, y)
+    drawn = [point for point in points if math.isfinite(point.low) and math.isfinite(point.high)]
+    parts += [part for point in drawn for part in _spread(point, x, y(point.y))]
     front = sorted((point.x, point.y) for point in points if point.front)
     if len(front) > 1:
         parts.append(element("path", d=path([(x(a), y(b)) for a, b in front]), class_="line b"))
@@ -62,7 +74,7 @@ def pareto_chart(name: str, points: Sequence[LabelledPoint], across: str, up: st
         parts.append(
             element(
                 "circle",
-                tooltip(f"{point.name}: {text.significant(point.x)}, {text.significant(point.y)}"),
+                tooltip(_in_words(point)),
                 cx=place[0],
                 cy=place[1],
                 r=4.5,
@@ -77,11 +89,30 @@ def pareto_chart(name: str, points: Sequence[LabelledPoint], across: str, up: st
         height += 18
         parts.append(element("circle", cx=LEFT, cy=height - 8, r=4.5, class_="fill b"))
         parts.append(label("Pareto front", LEFT + 12, height - 4, class_="soft"))
-    listed = "; ".join(
-        f"{point.name}: {text.significant(point.x)}, {text.significant(point.y)}{', on the front' * point.front}"
-        for point in points
-    )
+    if drawn and spread:
+        height += 18
+        ends_of_key = {"x1": LEFT - 8, "x2": LEFT + 8, "y1": height - 8, "y2": height - 8}
+        parts.append(element("line", **ends_of_key, class_="line thick a"))
+        parts.append(label(spread, LEFT + 12, height - 4, class_="soft"))
+    listed = "; ".join(f"{_in_words(point)}{', on the front' * point.front}" for point in points)
     return chart(WIDTH, height, f"{name}: {up} by {across}. {listed}.", *parts)
+
+
+def _in_words(point: LabelledPoint) -> str:
+    spread = ""
+    if math.isfinite(point.low) and math.isfinite(point.high):
+        spread = f" (from {text.significant(point.low)} to {text.significant(point.high)})"
+    return f"{point.name}: {text.significant(point.x)}{spread}, {text.significant(point.y)}"
+
+
+def _spread(point: LabelledPoint, x: Scale, y: float) -> list[Markup]:
+    """The line from the low to the high end of a point, with an arrow where it ends outside."""
+    colour, end = "b" if point.front else "a", x(point.high)
+    parts = [element("line", x1=max(x(point.low), LEFT), x2=min(end, RIGHT), y1=y, y2=y, class_=f"line thick {colour}")]
+    if end > RIGHT:
+        arrow = f"M{RIGHT - 2:.1f} {y - 5:.1f}L{RIGHT + 6:.1f} {y:.1f}L{RIGHT - 2:.1f} {y + 5:.1f}Z"
+        parts.append(element("path", d=arrow, class_=f"fill {colour}"))
+    return parts
 
 
 def _name(name: str, place: tuple[float, float], occupied: list[tuple[float, float, float]]) -> Markup:

@@ -36,27 +36,6 @@ METRIC_NAMES = {
     "rmse": "RMSE",
     "top5": "top-5 accuracy",
 }
-# operator of torch -> the layer's usual name
-OPERATOR_NAMES = {
-    "_adaptive_avg_pool2d": "average pool",
-    "_native_batch_norm_legit_no_training": "batch norm",
-    "_softmax": "softmax",
-    "addmm": "linear",
-    "amax": "maximum",
-    "avg_pool2d": "average pool",
-    "bmm": "matrix product",
-    "cat": "concat",
-    "clone": "copy",
-    "constant_pad_nd": "pad",
-    "grid_sampler_2d": "bilinear sampling",
-    "hardtanh": "relu6",
-    "max_pool2d_with_indices": "max pool",
-    "mm": "linear",
-    "native_batch_norm": "batch norm",
-    "native_group_norm": "group norm",
-    "native_layer_norm": "layer norm",
-    "torchvision::deform_conv2d": "deformable conv",
-}
 
 
 def percent(fraction: float, digits: int = 1) -> str:
@@ -164,11 +143,6 @@ def metric_lines(metrics: Mapping[str, float], names: Mapping[str, str] | None =
 def ratio(value: float | None) -> str:
     """0.91234 -> "0.912", for columns of a terminal; a dash where nothing defines it."""
     return "-" if value is None or not math.isfinite(value) else f"{value:.3f}"
-
-
-def operator_name(operator: str) -> str:
-    """ "native_batch_norm" -> "batch norm"; others as they are."""
-    return OPERATOR_NAMES.get(operator, operator)
 
 
 def compact_count(number: float | None) -> str:

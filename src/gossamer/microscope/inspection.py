@@ -6,6 +6,7 @@ Conventions are those of `gossamer.analysis.cost`: 1 MAC is 1 multiply-add, 1 MA
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,11 +15,12 @@ from typing import Any
 from torch import nn
 
 from gossamer.analysis.channels import ChannelGroup, channel_groups
-from gossamer.analysis.cost import FREE, POINTWISE, Cost, LayerCost, cost
-from gossamer.analysis.graph import Graph, Node, trace
+from gossamer.analysis.cost import Cost, cost
+from gossamer.analysis.graph import Graph, trace
+from gossamer.analysis.layers import Stage, layers_of, stages_of
+from gossamer.analysis.names import stage_of
 from gossamer.blocks.gates import gated_layers
 from gossamer.errors import InputError
-from gossamer.host.text import OPERATOR_NAMES
 from gossamer.microscope.receptive import ReceptiveField, receptive_fields
 from gossamer.microscope.timing import Timing, time_module, time_onnx
 from gossamer.targets import Kind, target_of
@@ -26,9 +28,6 @@ from gossamer.targets import Kind, target_of
 TARGETS: tuple[Kind, ...] = ("run", "model file", "network")  # what can be inspected
 BOTTLENECK = 3.0  # times its fraction of the multiply-adds that a row takes of the time, to be marked
 NOTICED = 0.02  # fraction of the time below which no row is marked
-
-# in a row that holds several operations every normalisation is "norm"
-NAMES = {operator: "norm" if name.endswith(" norm") else name for operator, name in OPERATOR_NAMES.items()}
 
 
 @dataclass(frozen=True)
@@ -82,16 +81,30 @@ class Inspection:
         """The channels that could be removed, as far as each operation has a rule. Raises InputError where one has none."""
         return () if self.graph is None else channel_groups(self.graph)
 
+    def stage_rows(self) -> list[Stage]:
+        """The rows summed by the part of the network that they belong to, in order."""
+        return stages_of(
+            Stage(
+                row.name,
+                1,
+                row.output_shape,
+                row.params,
+                row.macs or 0,
+                row.weight_bytes + row.read_bytes + row.write_bytes,
+                math.nan if row.ms is None else row.ms,
+            )
+            for row in self.rows
+        )
+
     @property
     def stages(self) -> dict[str, dict[str, float | None]]:
         """For each part of the network its fraction of the parameters, MACs, bytes moved and, where measured, time."""
-        sums: dict[str, list[float]] = {}
-        for row in self.rows:
-            moved = row.weight_bytes + row.read_bytes + row.write_bytes
-            values = (row.params, row.macs or 0, moved, row.ms or 0.0)
-            sums[row.stage] = [a + b for a, b in zip(sums.get(row.stage, [0.0] * 4), values)]
-        totals = [sum(parts) or 1.0 for parts in zip(*sums.values())]
-        fractions = {stage: [a / b for a, b in zip(parts, totals)] for stage, parts in sums.items()}
+        rows = self.stage_rows()
+        parts = {
+            row.name: (row.params, row.macs, row.bytes, 0.0 if math.isnan(row.ms) else row.ms) for row in rows
+        }
+        totals = [sum(values) or 1.0 for values in zip(*parts.values())]
+        fractions = {name: [a / b for a, b in zip(values, totals)] for name, values in parts.items()}
         return {
             stage: {"params": p, "macs": m, "bytes": b, "ms": t if self.timing else None}
             for stage, (p, m, b, t) in fractions.items()
@@ -221,40 +234,25 @@ def _inspection(name: str, graph: Graph, timing: Timing | None) -> Inspection:
 
 def _rows(graph: Graph, costs: Cost, timing: Timing | None) -> tuple[Row, ...]:
     """A row for each layer, and its pointwise followers in the same row."""
-    layers = [(node, layer) for node, layer in zip(_priced(graph), costs.layers)]
     fields = receptive_fields(graph)
-    row_of: dict[int, int] = {}  # node -> row
-    groups: list[list[tuple[Node, LayerCost]]] = []
-    for node, layer in layers:
-        sources = _sources(graph, node)
-        alone = len(sources) == 1 and (source := next(iter(sources))) in row_of and _fed_by_one(graph, source, node)
-        if node.op in POINTWISE and alone:
-            row_of[node.index] = row_of[source]
-            groups[row_of[source]].append((node, layer))
-            continue
-        row_of[node.index] = len(groups)
-        groups.append([(node, layer)])
     rows = []
-    for number, group in enumerate(groups):
-        node, layer = group[0]
-        inputs = {row_of.get(source, -1) for member, _ in group for source in _sources(graph, member)} - {number}
-        times = [timing.nodes[member.index] for member, _ in group if timing and member.index in timing.nodes]
-        last = group[-1][0]
+    for layer in layers_of(graph, costs):
+        times = [timing.nodes[node.index] for node in layer.nodes if timing and node.index in timing.nodes]
+        last = layer.nodes[-1]
         field = fields.get(last.outputs[0], ReceptiveField(None, None)) if last.outputs else ReceptiveField(None, None)
-        macs = None if any(layer.macs is None for _, layer in group) else sum(layer.macs or 0 for _, layer in group)
         rows.append(
             Row(
-                name=_path(node.module),
-                what=_what(graph, [member for member, _ in group]),
-                stage=_stage(node.module),
-                inputs=tuple(sorted(inputs)),
-                output_shape=group[-1][1].output_shape,
-                params=sum(layer.params for _, layer in group),
-                macs=macs,
-                weight_bytes=sum(layer.weight_bytes for _, layer in group),
+                name=layer.name,
+                what=layer.what,
+                stage=stage_of(layer.name),
+                inputs=layer.inputs,
+                output_shape=layer.output_shape,
+                params=layer.params,
+                macs=layer.macs,
+                weight_bytes=layer.weight_bytes,
                 read_bytes=layer.read_bytes,
-                write_bytes=group[-1][1].write_bytes,
-                live_bytes=max(layer.live_bytes for _, layer in group),
+                write_bytes=layer.write_bytes,
+                live_bytes=layer.live_bytes,
                 field=field.text(),
                 ms=sum(t[0] for t in times) if times else None,
                 ms_low=sum(t[1] for t in times) if times else None,
@@ -262,55 +260,3 @@ def _rows(graph: Graph, costs: Cost, timing: Timing | None) -> tuple[Row, ...]:
             )
         )
     return tuple(rows)
-
-
-def _priced(graph: Graph) -> list[Node]:
-    return [node for node in graph.nodes if node.op not in FREE]
-
-
-def _sources(graph: Graph, node: Node) -> set[int]:
-    """The nodes that compute what a node reads, through views; -1 for the network's input."""
-    sources: set[int] = set()
-    for index in node.inputs:
-        value = graph.values[index]
-        if value.kind == "input" and value.node < 0:
-            sources.add(-1)
-        elif value.node >= 0 and value.kind in ("activation", "input"):
-            producer = graph.nodes[value.node]
-            sources |= _sources(graph, producer) if producer.op in FREE else {producer.index}
-    return sources
-
-
-def _fed_by_one(graph: Graph, source: int, node: Node) -> bool:
-    """Whether `node` alone reads the outputs of `source`."""
-    return all(graph.consumers[out] in ((), (node.index,)) for out in graph.nodes[source].outputs)
-
-
-def _path(module: str) -> str:
-    return module.removesuffix(".conv") or "(forward)"
-
-
-def _stage(module: str) -> str:
-    parts = module.split(".")
-    return ".".join(parts[:2]) if parts[0] == "stages" else parts[0] or "(forward)"
-
-
-def _what(graph: Graph, nodes: list[Node]) -> str:
-    return " + ".join(_called(graph, node) for node in nodes)
-
-
-def _called(graph: Graph, node: Node) -> str:
-    if node.op != "convolution":
-        return NAMES.get(node.op, node.op.removeprefix("onnx::"))
-    weight, image = graph.values[node.inputs[1]].shape, graph.values[node.inputs[0]].shape
-    at = node.attributes
-    groups = int(at.get("groups", 1))
-    kind = "conv"
-    if at["transposed"]:
-        kind = "transposed"
-    elif groups > 1:
-        kind = "depthwise" if len(image) > 1 and groups == image[1] else f"{groups}-group conv"
-    text = f"{kind} {'x'.join(map(str, weight[2:]))}"
-    stride, dilation = tuple(at["stride"]), tuple(at["dilation"])
-    text += "" if max(stride) == 1 else f" /{max(stride)}"
-    return text + ("" if max(dilation) == 1 else f" dilated {max(dilation)}")

@@ -92,6 +92,7 @@ def read_graph(path: str, input_shape: Sequence[int] | None = None) -> Graph:
     model, onnx = _model(path, input_shape)
     graph = model.graph
     weights = {tensor.name: tuple(tensor.dims) for tensor in graph.initializer}
+    numbers = _single_numbers(onnx, graph)
     kinds = {tensor.name: tensor.data_type for tensor in graph.initializer}
     shapes = dict(weights)
     for info in (*graph.input, *graph.value_info, *graph.output):
@@ -160,6 +161,11 @@ def read_graph(path: str, input_shape: Sequence[int] | None = None) -> Graph:
                 kind = first_read.kind if first_read.kind != "input" else "activation"
             outputs.append(add(name, kind, first_read.memory if view and first_read is not None else None, index))
         attributes = _attributes(proto.op_type, onnx_attributes)
+        if proto.op_type == "Clip":  # bounds are attributes before operator set 11, then inputs
+            inputs_of = (*proto.input, "", "")[1:3]
+            attributes |= {
+                side: onnx_attributes.get(side, numbers.get(name)) for side, name in zip(("min", "max"), inputs_of)
+            }
         nodes.append(Node(index, op, proto.name or f"{proto.op_type}_{index}", tuple(read), tuple(outputs), attributes))
     return Graph(tuple(nodes), tuple(values), inputs, tuple(at[info.name] for info in graph.output if info.name in at))
 
@@ -219,6 +225,22 @@ def _attributes(op: str, onnx_attributes: dict[str, Any]) -> dict[str, Any]:
     if op.startswith("Reduce"):
         attributes["dim"] = list(onnx_attributes.get("axes", SPATIAL))
     return attributes
+
+
+def _single_numbers(onnx: Any, graph: Any) -> dict[str, float]:
+    """The constants of a graph that are one number, by name."""
+    tensors = {tensor.name: tensor for tensor in graph.initializer}
+    for node in graph.node:
+        if node.op_type == "Constant" and node.output and node.attribute and node.attribute[0].name == "value":
+            tensors[node.output[0]] = node.attribute[0].t
+    numbers = {}
+    for name, tensor in tensors.items():
+        if all(side == 1 for side in tensor.dims) and _dtype(onnx, tensor.data_type).is_floating_point:
+            try:
+                numbers[name] = float(onnx.numpy_helper.to_array(tensor).reshape(()))
+            except (TypeError, ValueError):  # without its data: the bound, which only names the operation, stays unknown
+                continue
+    return numbers
 
 
 def _dtype(onnx: Any, number: int) -> torch.dtype:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
+
 from gossamer.charts.confusion import confusion_chart
 from gossamer.host.text import THIN, grouped, percent, points
 from gossamer.report.contents import ReportData
@@ -15,6 +17,7 @@ from gossamer.report.view import (
     KeyFigure,
     SplitRow,
     TaskView,
+    all_missed,
     bdi,
     imbalance,
     most_confused,
@@ -74,14 +77,17 @@ def classification_highlights(data: ReportData, calibration: Calibration | None)
 
 def _classes(data: ReportData) -> list[Highlight]:
     rows = [row for row in data.evaluation.per_class if row["support"]]
-    highlights = []
-    if len(rows) > 1:
-        weakest = min(rows, key=lambda row: row["f1"])
+    highlights = _chance(data)
+    partly = [row for row in rows if row["f1"] > 0]  # the others are among the failures
+    if len(rows) > 1 and partly:
+        weakest = min(partly, key=lambda row: row["f1"])
         sentence = (
             f"{bdi(weakest['class'])}: F1 {points(weakest['f1'])}, precision {points(weakest['precision'])}, "
             f"recall {points(weakest['recall'])}, {grouped(weakest['support'])} images."
         )
         highlights.append(Highlight("Weakest class", sentence))
+    missed = [row for row in rows if row["recall"] == 0]
+    highlights += all_missed([(row["class"], row["support"]) for row in missed], "Never recognised", "images")
     highlights += never_predicted([row["class"] for row in rows if math.isnan(row["precision"])])
     for pair in confused_pairs(data.evaluation.confusion, 1):
         times = f"{grouped(pair.count)} times"
@@ -89,9 +95,21 @@ def _classes(data: ReportData) -> list[Highlight]:
     return highlights
 
 
+def _chance(data: ReportData) -> list[Highlight]:
+    """A failure where always naming the largest class would be right as often."""
+    confusion = data.evaluation.confusion
+    support = confusion.sum(axis=1)
+    correct, total, largest = int(confusion.trace()), int(support.sum()), int(support.argmax()) if len(support) else 0
+    if not total or np.count_nonzero(support) < 2 or correct > support[largest]:
+        return []
+    name, right = bdi(data.classes[largest]), percent(int(support[largest]) / total)
+    sentence = f"Accuracy {percent(correct / total)}: to answer {name} for every image would be right in {right}."
+    return [Highlight("No better than chance", sentence, failure=True)]
+
+
 def _calibration(calibration: Calibration | None) -> list[Highlight]:
     if calibration is None:
-        return [Highlight("Outputs", "None of the network's outputs is a number.")]
+        return [Highlight("Outputs", "None of the network's outputs is a number.", failure=True)]
     gap = calibration.confidence - calibration.accuracy
     if abs(gap) < DIFFERENCE:
         return []

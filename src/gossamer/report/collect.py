@@ -12,6 +12,8 @@ import numpy as np
 import torch
 
 from gossamer.analysis.cost import cost
+from gossamer.analysis.graph import trace
+from gossamer.analysis.layers import layers_of
 from gossamer.data.source import Data, Source
 from gossamer.errors import InputError, ModelFileError
 from gossamer.host.machine import versions
@@ -52,6 +54,8 @@ def collect(
     evaluation: Any = scorer.scores()
     progress.say(f"scored {len(evaluation.names)} {split} images")
     measured, exported = _bench(run, bench), _exported(run, model_file)
+    graph = trace(network.model, (1, preprocess.channels, *preprocess.size))
+    costs = cost(graph)
     names = {run.path.absolute().name, *([Path(exported.path).name] if exported else [])}
     return ReportData(
         run=str(run_folder),
@@ -64,7 +68,7 @@ def collect(
         counts=class_counts(network.task, data),
         unreadable=list(dict.fromkeys([*run.unreadable(), *evaluation.unreadable])),
         mistakes=mistake_gallery(network, source, evaluation) if isinstance(evaluation, Evaluation) else (),
-        cost=cost(network.model, (1, preprocess.channels, *preprocess.size)),
+        cost=costs,
         exported=exported,
         latencies=latencies(measured, names),
         bench=_measured_on(measured),
@@ -75,6 +79,7 @@ def collect(
         score=network.task.score,
         images={name: len(part) for name, part in data.splits().items()},
         details=task_details(network, data, source, evaluation),
+        layers=layers_of(graph, costs),
     )
 
 

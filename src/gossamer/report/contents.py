@@ -9,37 +9,41 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from gossamer.analysis.layers import Stage, stages_of
+from gossamer.analysis.names import operator_name
 from gossamer.host.text import decimal_bytes, significant
 from gossamer.report.gallery import Mistake
 from gossamer.settings import Settings
 
 if TYPE_CHECKING:
     from gossamer.analysis.cost import Cost, LayerCost
+    from gossamer.analysis.layers import Layer
     from gossamer.runtime.verification import VerificationResult
 
 
-class Stage(NamedTuple):
-    """The cost of one part of the network for one image. macs: multiply-adds."""
+class LayerRow(NamedTuple):
+    """A row of the table of layers: what it computes in the field's words, its output (C, H, W), None for unknown MACs."""
 
     name: str
+    what: str
+    output_shape: tuple[int, ...]
     params: int
-    macs: int
+    macs: int | None
 
 
-def stages(layers: Iterable[LayerCost]) -> list[Stage]:
+def stages(layers: Iterable[LayerCost | Layer]) -> list[Stage]:
     """The layers summed by the part of the network they belong to, in order."""
-    sums: dict[str, Stage] = {}
-    for layer in layers:
-        name = stage_of(layer.name)
-        before = sums.get(name, Stage(name, 0, 0))
-        sums[name] = Stage(name, before.params + layer.params, before.macs + (layer.macs or 0))
-    return list(sums.values())
-
-
-def stage_of(layer: str) -> str:
-    """The part of a network a layer belongs to: "stages.2" of "stages.2.0.expand.conv", "head" of "head.fc"."""
-    parts = layer.split(".")
-    return ".".join(parts[:2]) if len(parts) > 1 and parts[1].isdecimal() else parts[0] or "network"
+    return stages_of(
+        Stage(
+            layer.name,
+            1,
+            layer.output_shape,
+            layer.params,
+            layer.macs or 0,
+            layer.weight_bytes + layer.read_bytes + layer.write_bytes,
+        )
+        for layer in layers
+    )
 
 
 class Latency(NamedTuple):
@@ -103,6 +107,7 @@ class ReportData:
     counts: images per class, by split, in the order of `evaluation.classes`; of a detector, objects per class.
     machine: the environment of the latest start. bench: where the latencies were measured.
     data: what the run folder says about the data; `data_changed` where they are others now.
+    layers: the rows of the network, convolutions with the norm and activation behind them; without any, the operations.
     score: the metric by which the weights were kept. images: how many, by split. details: what only the task shows.
     """
 
@@ -127,6 +132,7 @@ class ReportData:
     score: str = "accuracy"
     images: Mapping[str, int] = dataclasses.field(default_factory=dict)
     details: Any = None
+    layers: tuple[Layer, ...] = ()
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -136,6 +142,15 @@ class ReportData:
     def scores_loss(self) -> bool:
         """Whether the task has a validation loss."""
         return self.task == "classify" or any(math.isfinite(value) for value in self.column("val_loss"))
+
+    def layer_rows(self) -> list[LayerRow]:
+        """The rows of the table of layers."""
+        if self.layers:
+            return [LayerRow(row.name, row.what, row.output_shape[1:], row.params, row.macs) for row in self.layers]
+        return [
+            LayerRow(cost.name, operator_name(cost.op), cost.output_shape[1:], cost.params, cost.macs)
+            for cost in self.cost.layers
+        ]
 
     def column(self, name: str) -> list[float]:
         """A column of the metrics; nan where a row lacks it."""

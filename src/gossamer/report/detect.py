@@ -23,6 +23,7 @@ from gossamer.report.view import (
     Highlight,
     KeyFigure,
     TaskView,
+    all_missed,
     bdi,
     imbalance,
     most_confused,
@@ -121,16 +122,31 @@ def _headline(data: ReportData) -> KeyFigure:
 def _highlights(data: ReportData) -> list[Highlight]:
     scores = data.evaluation
     rows = [row for row in scores.per_class if row["support"]]
-    highlights: list[Highlight] = []
-    if len(rows) > 1:
-        weakest = min(rows, key=lambda row: row["map50"])
+    highlights = _failures(data)
+    partly = [row for row in rows if row["map50"] > 0]  # the others are among the failures
+    if len(rows) > 1 and partly:
+        weakest = min(partly, key=lambda row: row["map50"])
         figures = f"AP {points(weakest['map50'])} at IoU 0.5, {grouped(weakest['support'])} objects"
         highlights.append(Highlight("Weakest class", f"{bdi(weakest['class'])}: {figures}."))
-    highlights += never_predicted([row["class"] for row in rows if not row["recall"]], "Never detected")
+    highlights += never_predicted([row["class"] for row in rows if not row["recall"]], "Never detected at any score")
     for pair in class_confusions(scores.confusion)[:1]:
         times = f"{grouped(pair.count)} times"
         highlights.append(most_confused(data, pair.true, pair.predicted, times, pair.fraction))
     return [*highlights, *_size_gap(scores.metrics), *imbalance(data, "objects")]
+
+
+def _failures(data: ReportData) -> list[Highlight]:
+    """The classes of which no object is found at CONFIDENCE; one sentence where that is all of them."""
+    confusion = data.evaluation.confusion
+    support, found = confusion[:-1].sum(axis=1), confusion[:-1, :-1].diagonal()
+    objects = int(support.sum())
+    if objects and not found.any():
+        missed = f"{grouped(objects)} of {grouped(objects)} objects missed at a score of {CONFIDENCE} or more"
+        highest = max((float(boxes.scores.max()) for boxes in data.evaluation.detections if len(boxes.scores)), default=0)
+        best = f"; the highest score of all is {highest:.2f}" if highest < CONFIDENCE else ""
+        return [Highlight("Nothing found", f"{missed}{best}.", failure=True)]
+    missed_classes = [(data.classes[index], int(support[index])) for index in np.flatnonzero((support > 0) & (found == 0))]
+    return all_missed(missed_classes, "Never found", f"objects at a score of {CONFIDENCE} or more")
 
 
 def _size_gap(metrics: dict[str, float]) -> list[Highlight]:
@@ -221,7 +237,7 @@ def _mark(mark: BoxMark, scale: float, name: str) -> Markup:
 
 def _sizes(details: DetectionDetails) -> Markup:
     what = "Training boxes by the square root of their area in pixels of the network's input"
-    return histogram(what, histogram_bars(details.sides), "pixels of the input", (32.0, 96.0))
+    return histogram(what, histogram_bars(details.sides), "side, pixels of the input", (32.0, 96.0), "training boxes")
 
 
 def histogram_bars(sides: NDArray[np.float64]) -> list[HistogramBar]:

@@ -96,6 +96,7 @@ def detection_details(
     outcomes = [outcome(truth, detections) for truth, detections in zip(scores.truth, scores.detections)]
     f1 = np.array([result.f1 for result in outcomes])
     worst, best = ends(f1, np.array([len(result.missed) + len(result.false) for result in outcomes]), EXAMPLES)
+    best = [index for index in best if outcomes[index].matched]  # where nothing was found nothing is best
     place = {name: index for index, name in enumerate(source.names)}
 
     def example(index: int) -> DetectionExample:

@@ -15,7 +15,7 @@ from gossamer.charts.svg import WIDTH, Markup, Scale, chart, element, tooltip
 from gossamer.host.text import grouped, percent, points
 from gossamer.report.contents import ReportData
 from gossamer.report.neighbours import EmbeddingDetails
-from gossamer.report.view import SPLITS, Highlight, KeyFigure, TaskView, bdi
+from gossamer.report.view import SPLITS, Highlight, KeyFigure, TaskView, all_missed, bdi
 
 COLOURED = 8  # identities with a colour of their own in the projection
 CHANCE = 0.6  # AUC, below which it is mentioned; 0.5 is chance
@@ -72,12 +72,12 @@ def _headline(data: ReportData) -> KeyFigure:
 def _highlights(data: ReportData, details: EmbeddingDetails | None) -> list[Highlight]:
     scores = data.evaluation
     if not scores.finite:
-        return [Highlight("Outputs", "Some of the embeddings are not numbers, so nothing is scored.")]
-    highlights = []
+        return [Highlight("Outputs", "Some of the embeddings are not numbers, so nothing is scored.", failure=True)]
+    highlights = _all_wrong(data, details)
     if scores.metrics["auc"] < CHANCE:
         auc = points(scores.metrics["auc"])
         sentence = f"AUC {auc}: two images of one identity are hardly more similar than any two."
-        highlights.append(Highlight("Near chance", sentence))
+        highlights.append(Highlight("Near chance", sentence, failure=True))
     highlights += _most_confused(data, details)
     train, scored = (set(np.flatnonzero(data.counts.get(name, ())).tolist()) for name in ("train", "val"))
     if data.split == "validation" and train & scored:
@@ -86,6 +86,17 @@ def _highlights(data: ReportData, details: EmbeddingDetails | None) -> list[High
             Highlight("Seen before", f"{same} have training images: expect less of identities that are new.")
         )
     return highlights
+
+
+def _all_wrong(data: ReportData, details: EmbeddingDetails | None) -> list[Highlight]:
+    """The identities none of whose images has another of theirs as its nearest."""
+    if details is None or not len(details.first):
+        return []
+    labels = data.evaluation.labels
+    counts = np.bincount(labels, minlength=len(data.classes))
+    right = np.bincount(labels[labels == labels[details.first]], minlength=len(data.classes))
+    missed = [(data.classes[label], int(counts[label])) for label in np.flatnonzero((counts > 1) & (right == 0))]
+    return all_missed(missed, "Never nearest", "queries")
 
 
 def _most_confused(data: ReportData, details: EmbeddingDetails | None) -> list[Highlight]:

@@ -16,7 +16,7 @@ from gossamer.host.text import grouped, metric_name, points, significant
 from gossamer.report.contents import ReportData
 from gossamer.report.detect import BACKGROUND, class_confusions
 from gossamer.report.scores import ConfusedPair, confused_pairs
-from gossamer.report.view import SPLITS, Highlight, KeyFigure, TaskView, bdi, weakest_first
+from gossamer.report.view import SPLITS, Highlight, KeyFigure, TaskView, all_missed, bdi, listed, weakest_first
 from gossamer.tasks.detection.scores import DetectionScores
 from gossamer.tasks.embedding.scores import EmbeddingScores
 from gossamer.tasks.multihead.scores import MultiScores
@@ -97,12 +97,29 @@ def heads_view(data: ReportData) -> TaskView:
         sections=(*([("heads", "Heads")] if len(parts) > 1 else []), *((part.id, part.name) for part in parts)),
         subject=f"{len(parts)} heads" if len(parts) > 1 else f"task {data.task}",
         headline=KeyFigure(metric_name(data.score), significant(evaluation.metrics[data.score]), note),
-        highlights=_highlights(parts, len(evaluation.names)),
+        highlights=[*_failures(heads), *_highlights(parts, len(evaluation.names))],
         values={"parts": parts, "images": images},
         extent_heads=("images",),
         extents=[(SPLITS.get(name, name), (images,)) for name, images in data.images.items()],
         styles=("tasks.css",),
     )
+
+
+def _failures(heads: dict[str, Any]) -> list[Highlight]:
+    """The classes, labels and quantities of which a head knows nothing."""
+    highlights = []
+    for name, scores in heads.items():
+        rows = [row for row in scores.per_class if row.get("support")] if type(scores) in RECALLS else []
+        key, counted = RECALLS.get(type(scores), ("", ""))
+        missed = [(row["class"], row["support"]) for row in rows if row[key] == 0]
+        where = f" ({bdi(name)})" if len(heads) > 1 else ""
+        highlights += all_missed(missed, "Never found", counted + where)
+        if isinstance(scores, RegressionEvaluation):
+            worse = [row["class"] for row in scores.per_class if row["r2"] <= 0]
+            if worse:
+                sentence = f"{listed(worse)}: R² of 0 or less{where}; the mean of the true values would be as close."
+                highlights.append(Highlight("No better than the mean", sentence, failure=True))
+    return highlights
 
 
 def _highlights(parts: Sequence[PlacedSection], images: int) -> list[Highlight]:
@@ -235,6 +252,13 @@ def _neighbours(scores: EmbeddingScores) -> HeadSection:
     )
 
 
+# kind of scores -> the fraction of a class's support that was found, and what the support counts
+RECALLS: dict[type, tuple[str, str]] = {
+    Evaluation: ("recall", "images"),
+    MultiLabelEvaluation: ("recall", "images"),
+    SegmentationEvaluation: ("accuracy", "pixels"),
+    DetectionScores: ("recall", "objects at any score"),
+}
 KINDS: dict[type, tuple[str, Callable[[Any], HeadSection]]] = {
     Evaluation: ("classes", _classes),
     MultiLabelEvaluation: ("labels", _labels),

@@ -13,8 +13,17 @@ WAITING = 0.1  # fraction of the training time
 
 
 def highlights(data: ReportData, task_highlights: list[Highlight]) -> list[Highlight]:
-    """The sentences in the order of the page; task_highlights: those of the task."""
-    return [*_training(data), *task_highlights, *_images(data)]
+    """The sentences in the order of the page, failures first; task_highlights: those of the task."""
+    found = [*_training(data), *task_highlights, *_file(data), *_images(data)]
+    return sorted(found, key=lambda highlight: not highlight.failure)
+
+
+def _file(data: ReportData) -> list[Highlight]:
+    """A failure where the model file does not compute what was trained."""
+    if data.exported is None or data.exported.ok:
+        return []
+    problem = data.exported.problem or "its outputs or its pixels differ"
+    return [Highlight("Model file", f"The verification failed: {problem}.", failure=True)]
 
 
 def _training(data: ReportData) -> list[Highlight]:
@@ -25,7 +34,7 @@ def _training(data: ReportData) -> list[Highlight]:
     stands_out = []
     if len(finite) < len(losses):
         epochs = f"{len(losses) - len(finite)} of {len(losses)} epochs"
-        stands_out.append(Highlight("Diverged", f"The {loss_name} loss was not a number in {epochs}."))
+        stands_out.append(Highlight("Diverged", f"The {loss_name} loss was not a number in {epochs}.", failure=True))
     stands_out += _overfit_loss(finite) if data.scores_loss else _overfit_score(data)
     waiting = data.waiting()
     if math.isfinite(waiting) and waiting > WAITING:

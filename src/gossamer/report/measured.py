@@ -5,14 +5,12 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
-from gossamer.charts.bars import BarPair, paired_bars
 from gossamer.charts.intervals import Interval, interval_chart
 from gossamer.charts.svg import Markup
 from gossamer.host import text
-from gossamer.report.contents import ExportedFile, ReportData, stages
+from gossamer.report.contents import ExportedFile, ReportData
 
 PLOTTED_LATENCIES = 16
-PLOTTED_STAGES = 16
 
 
 class FileCheck(NamedTuple):
@@ -44,26 +42,6 @@ def file_checks(exported: ExportedFile) -> list[FileCheck]:
             same == len(verification.pixels),
         ),
     ]
-
-
-def stage_chart(data: ReportData) -> Markup | None:
-    """Multiply-adds and parameters of each stage; None where there are too few or too many."""
-    parts = [stage for stage in stages(data.cost.layers) if stage.macs or stage.params]
-    if not 1 < len(parts) <= PLOTTED_STAGES:
-        return None  # the table of layers shows a network without stages
-
-    def bar(name: str, macs: int, params: int) -> BarPair:
-        fractions = macs / max(data.cost.macs, 1), params / max(data.cost.params, 1)
-        return BarPair(
-            name,
-            fractions[0],
-            f"{text.percent(fractions[0])} · {text.si_number(macs)}",
-            fractions[1],
-            f"{text.percent(fractions[1])} · {text.si_number(params)}",
-        )
-
-    bars = [bar(stage.name, stage.macs, stage.params) for stage in parts]
-    return paired_bars("Cost by stage", ("multiply-adds", "parameters"), bars)
 
 
 def latency_chart(data: ReportData) -> Markup | None:

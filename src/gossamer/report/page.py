@@ -7,17 +7,19 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from gossamer.analysis.names import operator_name
 from gossamer.charts import page
+from gossamer.charts.stages import stage_chart, stage_series
 from gossamer.host import text
 from gossamer.host.progress import SILENT, Progress
 from gossamer.host.storage import write_text
 from gossamer.report.classify import classification_view
-from gossamer.report.contents import ReportData, flat_rows, settings_by_group
+from gossamer.report.contents import ReportData, flat_rows, settings_by_group, stages
 from gossamer.report.detect import detection_view
 from gossamer.report.embed import embedding_view
 from gossamer.report.heads import heads_view
 from gossamer.report.highlights import highlights
-from gossamer.report.measured import file_checks, latency_chart, stage_chart
+from gossamer.report.measured import file_checks, latency_chart
 from gossamer.report.segment import segmentation_view
 from gossamer.report.training_curves import selected_checkpoint, training_charts
 from gossamer.report.view import SPLITS, KeyFigure, TaskView
@@ -64,6 +66,7 @@ def write_report(
 def report_html(data: ReportData) -> str:
     """The HTML page. Raises MissingPackageError."""
     view = view_of(data)
+    parts = stages(data.layers or data.cost.layers)
     values = {
         **view.values,
         "version": data.version,
@@ -81,7 +84,10 @@ def report_html(data: ReportData) -> str:
         "rows_shown": ROWS,
         "split_names": [SPLITS.get(name, name) for name in data.counts],
         "checks": file_checks(data.exported) if data.exported else [],
-        "stages": stage_chart(data),
+        "stages": stage_chart(parts),
+        "stage_series": stage_series(parts),
+        "layers": data.layer_rows(),
+        "unknown": [(operator_name(name), times) for name, times in data.cost.unknown.items()],
         "latency_chart": latency_chart(data),
         "settings": settings_by_group(data.settings),
         "machine": flat_rows(data.machine),

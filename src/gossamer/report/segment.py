@@ -15,6 +15,7 @@ from gossamer.report.view import (
     Highlight,
     KeyFigure,
     TaskView,
+    all_missed,
     bdi,
     most_confused,
     never_predicted,
@@ -63,9 +64,11 @@ def _headline(data: ReportData) -> KeyFigure:
 def _highlights(data: ReportData) -> list[Highlight]:
     scores = data.evaluation
     rows = [row for row in scores.per_class if row["support"]]
-    highlights: list[Highlight] = []
-    if len(rows) > 1:
-        weakest = min(rows, key=lambda row: row["iou"])
+    missed = [(row["class"], row["support"]) for row in rows if row["accuracy"] == 0]
+    highlights = all_missed(missed, "Never found", "pixels")
+    partly = [row for row in rows if row["iou"] > 0]  # the others are among the failures
+    if len(rows) > 1 and partly:
+        weakest = min(partly, key=lambda row: row["iou"])
         figures = f"IoU {points(weakest['iou'])}, recall {points(weakest['accuracy'])}"
         highlights.append(Highlight("Weakest class", f"{bdi(weakest['class'])}: {figures}."))
     highlights += never_predicted([row["class"] for row in rows if math.isnan(row["precision"])])

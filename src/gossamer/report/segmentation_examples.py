@@ -24,8 +24,8 @@ PALE = 0.55  # how far the photograph under the mistakes is turned to white, so 
 
 @dataclass(frozen=True)
 class SegmentationExample:
-    """An image under its predicted mask, and its wrong pixels. miou, wrong: fractions 0..1; wrong: of the pixels that
-    have a class. classes: those in the true and in the predicted mask."""
+    """An image under its true mask, under its predicted one, and its wrong pixels. miou, wrong: fractions 0..1; wrong: of
+    the pixels that have a class. classes: those in the true and in the predicted mask."""
 
     name: str
     predicted: Photo
@@ -33,6 +33,7 @@ class SegmentationExample:
     miou: float
     wrong: float
     classes: tuple[int, ...]
+    truth: Photo | None = None
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,7 @@ def segmentation_details(
 ) -> SegmentationDetails:
     """The examples of the scored images, through the network once more."""
     worst, best = ends(scores.image_miou, np.zeros(len(scores.names), np.int64), EXAMPLES)
+    best = [index for index in best if scores.image_miou[index] > 0]  # where nothing was found nothing is best
     place = {name: index for index, name in enumerate(source.names)}
 
     def examples(chosen: Sequence[int]) -> tuple[SegmentationExample, ...]:
@@ -75,6 +77,7 @@ def example(forward: Forward, source: Source, index: int, miou: float, preproces
         miou,
         float(1 - counts.trace() / max(1, counts.sum())),
         tuple(present.tolist()),
+        _photo(image, truth),
     )
 
 

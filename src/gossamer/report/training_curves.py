@@ -51,15 +51,23 @@ def training_charts(data: ReportData) -> list[ChartPanel]:
     return [
         _losses(data),
         _scores(data),
-        ChartPanel("Learning rate", rate, "significant", line_chart("Learning rate", rate, from_zero=True)),
         ChartPanel(
-            "Images per second", speed, "count", line_chart("Training images per second", speed, from_zero=True)
+            "Learning rate",
+            rate,
+            "significant",
+            line_chart("Learning rate", rate, from_zero=True, axis="learning rate"),
+        ),
+        ChartPanel(
+            "Images per second",
+            speed,
+            "count",
+            line_chart("Training images per second", speed, from_zero=True, axis="images/s"),
         ),
         ChartPanel(
             per,
             times,
             "significant",
-            line_chart(per, times, from_zero=True),
+            line_chart(per, times, from_zero=True, axis="seconds"),
             "Waiting: for data that is not yet decoded.",
         ),
     ]
@@ -82,7 +90,7 @@ def _losses(data: ReportData) -> ChartPanel:
         series.append(_line(data, "validation", "val_loss", "b"))
         if smoothed:
             note = "The training loss includes label smoothing or mixing; the validation loss does not."
-    return ChartPanel("Loss", series, "significant", line_chart("Loss", series), note)
+    return ChartPanel("Loss", series, "significant", line_chart("Loss", series, axis="loss"), note)
 
 
 def _scores(data: ReportData) -> ChartPanel:
@@ -93,7 +101,7 @@ def _scores(data: ReportData) -> ChartPanel:
     best = data.best_row()
     ring = (as_number(best["epoch"]), as_number(best[f"val_{data.score}"])) if best else None
     note = "The ring marks the selected checkpoint." if ring else ""
-    return ChartPanel(title, series, "percent", line_chart(title, series, form=_percent, ring=ring), note)
+    return ChartPanel(title, series, "percent", line_chart(title, series, form=_percent, ring=ring, axis=f"{title.lower() if len(series) == 1 else 'score'}, %"), note)
 
 
 def _line(data: ReportData, name: str, column: str, colour: str) -> Series:
@@ -101,7 +109,7 @@ def _line(data: ReportData, name: str, column: str, colour: str) -> Series:
 
 
 def _percent(value: float) -> str:
-    return f"{value * 100:g}%"
+    return f"{value * 100:.4g}"
 
 
 def _is_number(value: object) -> bool:

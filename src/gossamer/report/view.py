@@ -24,10 +24,11 @@ class KeyFigure(NamedTuple):
 
 
 class Highlight(NamedTuple):
-    """What stands out, in a word or two, and a sentence with its numbers."""
+    """What stands out, in a word or two, and a sentence with its numbers; failure: the network does not do its work."""
 
     what: str
     sentence: str
+    failure: bool = False
 
 
 class SplitRow(NamedTuple):
@@ -91,6 +92,20 @@ def imbalance(data: ReportData, what: str) -> list[Highlight]:
 def never_predicted(names: Sequence[str], what: str = "Never predicted") -> list[Highlight]:
     """A highlight that names the classes that were never predicted."""
     return [Highlight(what, f"{listed(names)}.")] if names else []
+
+
+def all_missed(rows: Sequence[tuple[str, int]], what: str, counted: str) -> list[Highlight]:
+    """A failure that names the classes of which nothing was found: (name, how many there are) of each, the largest first.
+
+    what: the word or two; counted: what is missed, "images".
+    """
+    if not rows:
+        return []
+    most = 5
+    ordered = sorted(rows, key=lambda row: -row[1])
+    parts = [f"{bdi(name)}: {grouped(count)} of {grouped(count)} {counted} missed" for name, count in ordered[:most]]
+    more = f"; and {len(rows) - most} more" if len(rows) > most else ""
+    return [Highlight(what, f"{'; '.join(parts)}{more}.", failure=True)]
 
 
 def most_confused(data: ReportData, true: int, predicted: int, times: str, fraction: float) -> Highlight:
