@@ -120,7 +120,7 @@ def test_a_row_takes_the_norm_and_the_activation_behind_it() -> None:
     inspection = inspect("resnet18")
     whats = {row.name: row.what for row in inspection.rows}
     assert whats["stem"] == "conv 7x7 /2 + norm + relu"
-    assert whats["stages.0.pool"] == "max pool"
+    assert whats["stages.0.pool"] == "max pool 3x3 /2"
     assert whats["head.classifier"] == "linear"
     assert whats["stages.0.0"] == "add + relu"
     (add,) = [row for row in inspection.rows if row.name == "stages.0.0"]

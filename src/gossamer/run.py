@@ -35,12 +35,15 @@ from gossamer.host.cells import from_cell, to_cell
 from gossamer.host.storage import remove_parts, storage_error, write_bytes, write_text
 from gossamer.host.strict_json import dumps
 from gossamer.settings import Settings
+from gossamer.settings import names as setting_names
 from gossamer.settings.file import dump_settings, load_settings
 
 if TYPE_CHECKING:
     import torch
 
 SETTINGS, ENVIRONMENT, CLASSES, DATA = "settings.yaml", "environment.json", "classes.json", "data.json"
+GIVEN = "# given: "  # begins the first line of settings.yaml; the other settings are defaults or were resolved
+MOST_GIVEN = 10_000  # characters of that line
 SPLIT, UNREADABLE, METRICS, TABLE, LOG, LOCK, IMAGES = (
     "split.csv",
     "unreadable.csv",
@@ -127,10 +130,20 @@ class Run:
 
     # what is written once
 
-    def save_settings(self, settings: Settings) -> None:
-        """Save the resolved settings. From here on the folder counts as a run."""
+    def save_settings(self, settings: Settings, given: Iterable[str] = ()) -> None:
+        """Save the resolved settings, and in a comment which were given. From here on the folder counts as a run."""
         self.settings = settings
-        write_text(self.path / SETTINGS, dump_settings(settings))
+        listed = ", ".join(given)
+        write_text(self.path / SETTINGS, (f"{GIVEN}{listed}\n" if listed else "") + dump_settings(settings))
+
+    def given(self) -> tuple[str, ...] | None:
+        """The names of the settings that the user gave; None where the run does not say."""
+        with (self.path / SETTINGS).open(encoding="utf-8") as file:
+            first = file.readline(MOST_GIVEN)
+        if not first.startswith(GIVEN):
+            return None
+        known = setting_names()
+        return tuple(name for name in first.removeprefix(GIVEN).strip().split(", ") if name in known)
 
     def save_data(
         self,

@@ -85,6 +85,7 @@ OPERATOR_NAMES = {
     "var_mean": "variance and mean",
     "zeros_like": "zeros",
 }
+WRAPPERS = ("maps", "trunk", "backbone", "body")  # modules that hold a whole network beside a head
 SPATIAL = {"mean": "global average pool", "amax": "global max pool"}  # over rows and columns
 
 
@@ -123,10 +124,22 @@ def layer_name(graph: Graph, nodes: Sequence[Node]) -> str:
     return " + ".join("norm" if name.endswith(" norm") and len(names) > 1 else name for name in names)
 
 
+def layer_path(peak_layer: str) -> str:
+    """`Cost.peak_layer` with the operator's usual name: "stem.conv convolution" -> "stem.conv (conv)"."""
+    path, _, operator = peak_layer.rpartition(" ")
+    return f"{path} ({operator_name(operator)})" if path else operator_name(operator) if operator else ""
+
+
 def stage_of(layer: str) -> str:
-    """The part of a network a layer belongs to: "stages.2" of "stages.2.0.expand.conv", "head" of "head.fc"."""
+    """The part of a network a layer belongs to: "stages.2" of "stages.2.0.expand.conv", "head" of "head.fc".
+
+    Of a detector or segmenter, whose backbone is one module: "stages.2" of "maps.stages.2.0.expand.conv".
+    """
     parts = layer.split(".")
-    return ".".join(parts[:2]) if len(parts) > 1 and parts[1].isdecimal() else parts[0] or "(forward)"
+    if parts[0] in WRAPPERS and len(parts) > 1:
+        parts = parts[1:]
+    numbered = len(parts) > 1 and parts[1].isdecimal()
+    return ".".join(parts[: 1 + numbered]) or "(forward)"
 
 
 def _convolution(graph: Graph, node: Node) -> str:

@@ -74,7 +74,8 @@ def line_chart(
     first, last = (min(xs), max(xs)) if max(xs) > min(xs) else (xs[0] - 1, xs[0] + 1)
     x_of = Scale(first, last, LEFT, RIGHT)
     bottom = HEIGHT - FOOT
-    up = Scale(low if from_zero and low == 0 else low - pad, high + pad, bottom, TOP)
+    lowest = low if from_zero and low == 0 else low - pad if low < 0 else max(0.0, low - pad)
+    up = Scale(lowest, high + pad, bottom, TOP)
 
     def y_of(value: float) -> float:
         return min(max(up(value), TOP), bottom)

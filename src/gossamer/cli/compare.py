@@ -20,6 +20,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         help="measure the latency of each on this machine; default where a run is among them",
     )
     parser.add_argument("--threads", type=positive, default=1, help="threads while measuring")
+    parser.add_argument("--html", default="", help="also write them as a page into this file")
     parser.add_argument("--plot", default="", help="also draw them into this .svg file")
 
 
@@ -36,4 +37,6 @@ def run(options: argparse.Namespace, progress: Progress) -> Any:
     )
     if options.plot:
         result.plot(options.plot)
+    if options.html:
+        result.write_html(options.html)
     return result

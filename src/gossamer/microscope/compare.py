@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from gossamer.charts import page
 from gossamer.charts.chart_file import write_chart
 from gossamer.charts.scatter import LabelledPoint, pareto_chart
 from gossamer.charts.svg import Markup
@@ -16,6 +18,8 @@ from gossamer.errors import SettingsError
 from gossamer.host.progress import SILENT, Progress
 from gossamer.host.text import binary_bytes, compact_count, dimensions, format_table, metric_name, thread_count
 from gossamer.microscope.inspection import TARGETS, inspect
+from gossamer.report.contents import latencies, latency_note, quoted_latency, read_bench
+from gossamer.run import BENCH
 from gossamer.targets import target_of
 
 
@@ -92,12 +96,18 @@ class NetworkComparison:
             for candidate in self.candidates
             if candidate.source
         ]
-        notes += sorted({f"latency in {candidate.runtime}" for candidate in self.candidates if candidate.runtime})
+        notes += sorted({f"latency: {candidate.runtime}" for candidate in self.candidates if candidate.runtime})
         if mixed:
             notes.insert(0, f"the scores differ ({', '.join(self.metrics)}), so no network is marked as better")
         elif any(candidate.front for candidate in self.candidates):
-            notes.insert(0, f"* nothing here has as much {called} at less {'latency' if self.cost == 'ms' else 'MACs'}")
+            notes.insert(0, f"* nothing here has as much {called} at {'less latency' if self.cost == 'ms' else 'fewer MACs'}")
         return "\n".join([*lines, "", *notes]).rstrip()
+
+    def write_html(self, path: str | os.PathLike[str]) -> None:
+        """Write the comparison as a page that stands alone. Raises StorageError, MissingPackageError."""
+        from gossamer.host.storage import write_text
+
+        write_text(path, comparison_html(self))
 
     def plot(self, path: str | os.PathLike[str]) -> None:
         """Write the chart of the scores, or of the parameters where no one score is known, over the cost.
@@ -119,12 +129,12 @@ def compare(
 
     A run knows the score that it reached, a network the accuracy published for its default weights. measure: latency of
     each in the fastest runtime that is installed, one after the other; None: briefly, in the engine and ONNX Runtime,
-    where a run is among them. Raises what `inspect` and `bench` raise.
+    where a run is among them, unless `gossamer bench` has measured all of them. Raises what `inspect` and `bench` raise.
     """
     if len(targets) < 2:
         raise SettingsError(f"{len(targets)} to compare", "two or more", "name another network, file or run")
-    times: dict[str, tuple[float, float, float, str]] = {}
-    if measure or (measure is None and any(target_of(target, TARGETS).kind == "run" for target in targets)):
+    times = {} if measure is not None else _saved(targets)
+    if measure or (not times and measure is None and any(target_of(target, TARGETS).kind == "run" for target in targets)):
         times = _latencies(targets, threads, progress, quick=not measure)
     candidates = []
     for target in targets:
@@ -207,6 +217,22 @@ def _score(target: str) -> tuple[str, float | None, str]:
     return "accuracy", known.top1 / 100, f"ImageNet top-1 published for {known.name}; not measured here"
 
 
+def _saved(targets: Sequence[str]) -> dict[str, tuple[float, float, float, str]]:
+    """What `gossamer bench` saved in the runs, where all targets are runs that have it; else nothing: times that were
+    measured in other ways are not compared."""
+    times = {}
+    for target in targets:
+        path = Path(target).absolute()
+        if target_of(target, TARGETS).kind != "run" or not (path / BENCH).is_file():
+            return {}
+        bench = read_bench(path / BENCH)
+        row = quoted_latency(latencies(bench, {path.name}, {path.name: "float32"}))
+        if row is None or not math.isfinite(row.p10 + row.p90):
+            return {}
+        times[target] = (row.median, row.p10, row.p90, latency_note(row, bench))
+    return times
+
+
 def _latencies(
     targets: Sequence[str], threads: int, progress: Progress, quick: bool
 ) -> dict[str, tuple[float, float, float, str]]:
@@ -221,19 +247,61 @@ def _latencies(
             continue
         best = fastest.get(row.target)
         if best is None or row.median_ms < best[0]:
-            named = f"{row.runtime}, {thread_count(row.threads)}"
+            cpu = every.machine.get("cpu") or ""
+            named = f"median of one image, {row.runtime}, {thread_count(row.threads)}, {cpu}, {seconds:g} s measured now"
             fastest[row.target] = (row.median_ms, row.p10_ms, row.p90_ms, named)
     return fastest
+
+
+def comparison_html(result: NetworkComparison) -> str:
+    """The page as HTML text. Raises MissingPackageError."""
+    import gossamer
+
+    mixed = len(result.metrics) > 1
+    known = any(candidate.score is not None for candidate in result.candidates) and not mixed
+    called = metric_name(result.metrics[0]) if known else "score"
+    sources = [
+        (f"{metric_name(candidate.metric)} of {candidate.name}", candidate.source)
+        for candidate in result.candidates
+        if candidate.source
+    ]
+    sources += [(f"latency of {candidate.name}", candidate.runtime) for candidate in result.candidates if candidate.runtime]
+    cost = "latency" if result.cost == "ms" else "multiply-adds"
+    front = f"Front: nothing here has as much {called} at {'less' if result.cost == 'ms' else 'fewer'} {cost}."
+    if mixed:
+        front = f"The scores differ ({', '.join(map(metric_name, result.metrics))}), so no network is marked as better."
+    elif not known:
+        front = "No score is known, so no network is marked as better."
+    names = [Path(candidate.name).name for candidate in result.candidates]
+    values = {
+        "version": gossamer.__version__,
+        "title": f"{', '.join(names[:4])}{' and more' if len(names) > 4 else ''} – comparison",
+        "lead": ", ".join(candidate.name for candidate in result.candidates),
+        "result": result,
+        "chart": _chart(result),
+        "up": f"{called[:1].upper()}{called[1:]}" if known else "Parameters",
+        "score": called,
+        "mixed": mixed,
+        "front": front,
+        "sources": sources,
+    }
+    templates = page.environment(Path(__file__).parent, "the page of a comparison")
+    return page.render_page(templates, "comparison.html", values)
 
 
 def _chart(result: NetworkComparison) -> Markup:
     """The scores, or the parameters where no one score is known of all, over the cost."""
     known = [candidate for candidate in result.candidates if candidate.score is not None and len(result.metrics) == 1]
     points = []
+    billions = max(candidate.macs for candidate in result.candidates) >= 1e9
     for candidate in known or result.candidates:
-        x = candidate.ms if result.cost == "ms" and candidate.ms is not None else candidate.macs / 1e6
+        macs = candidate.macs / (1e9 if billions else 1e6)
+        x = candidate.ms if result.cost == "ms" and candidate.ms is not None else macs
         y = 100 * candidate.score if known and candidate.score is not None else candidate.params / 1e6
-        points.append(LabelledPoint(Path(candidate.name).name, x, y, bool(candidate.front)))
-    across = "latency, ms (median)" if result.cost == "ms" else "MACs, millions"
+        spread = (math.nan, math.nan)
+        if result.cost == "ms" and candidate.ms_low is not None and candidate.ms_high is not None:
+            spread = candidate.ms_low, candidate.ms_high
+        points.append(LabelledPoint(Path(candidate.name).name, x, y, bool(candidate.front), *spread))
+    across = "latency, ms (median)" if result.cost == "ms" else f"MACs, {'billions' if billions else 'millions'}"
     up = f"{metric_name(result.metrics[0])}, %" if known else "parameters, millions"
-    return pareto_chart("Networks", points, across, up)
+    return pareto_chart("Networks", points, across, up, "from p10 to p90")

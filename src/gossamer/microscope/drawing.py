@@ -1,4 +1,4 @@
-"""A network drawn as a graph: a box a row, coloured by cost, below all that it reads."""
+"""A network drawn as a graph: a box a row with bars of its cost, below all that it reads."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ from gossamer.charts.svg import Markup, chart, element, label, tooltip
 from gossamer.host.text import binary_bytes, compact_count, dimensions, truncated
 from gossamer.microscope.inspection import Inspection, Row
 
-WIDTH, HEIGHT, GAP_X, GAP_Y = 275, 44, 26, 22  # of a box and between boxes, in pixels
-MARGIN = 20
-FIT, FIT_SMALL = 36, 42  # characters that fit into a box, in the first and in the second line
+WIDTH, HEIGHT, GAP_X, GAP_Y = 275, 46, 26, 20  # of a box and between boxes, in pixels
+MARGIN = 12
+LEVELS = 10  # rows of boxes in a column of the page
+FIT = 39  # characters that fit into a line of a box, what stands at its right end among them
 
 
 class Box(NamedTuple):
@@ -19,6 +20,18 @@ class Box(NamedTuple):
 
     x: int
     y: int
+
+
+class Largest(NamedTuple):
+    """The cost of the most expensive rows: multiply-adds, milliseconds; 0 where nothing is measured."""
+
+    macs: int
+    ms: float
+
+    def bars(self, row: Row) -> list[tuple[str, float]]:
+        """(colour, fraction of the largest) of a row's multiply-adds and, where measured, of its time."""
+        bars = [("a", (row.macs or 0) / max(1, self.macs))]
+        return [*bars, ("b", (row.ms or 0.0) / self.ms)] if self.ms else bars
 
 
 def layout(rows: Sequence[Row]) -> list[Box]:
@@ -46,17 +59,36 @@ def layout(rows: Sequence[Row]) -> list[Box]:
     ]
 
 
-def network_chart(inspection: Inspection) -> Markup:
-    """The boxes and the lines between them, in pixels."""
+def network_charts(inspection: Inspection) -> list[Markup]:
+    """The boxes and the lines between them, cut into pieces of LEVELS rows that stand side by side, or below each other.
+
+    A line that leaves a piece at its lower edge enters the next one at its upper edge, at the same place.
+    """
     boxes = layout(inspection.rows)
     width = max((box.x for box in boxes), default=0) + WIDTH + MARGIN
-    height = max((box.y for box in boxes), default=0) + HEIGHT + MARGIN
-    parts = [_edge(boxes[index], box) for row, box in zip(inspection.rows, boxes) for index in row.inputs if index >= 0]
-    costs = [(row.ms if inspection.timing else row.macs) or 0 for row in inspection.rows]
-    largest = max(costs, default=0) or 1
-    parts += [_box(inspection, row, box, cost / largest) for row, box, cost in zip(inspection.rows, boxes, costs)]
-    description = f"{inspection.target}: {len(boxes)} layers, each below those that it reads"
-    return chart(width, height, description, *parts, style=f"width:{width}px")
+    edges = [(boxes[index], box) for row, box in zip(inspection.rows, boxes) for index in row.inputs if index >= 0]
+    macs, times = [row.macs or 0 for row in inspection.rows], [row.ms or 0.0 for row in inspection.rows]
+    largest = Largest(max(macs, default=0), max(times, default=0.0))
+    pieces = []
+    for first in range(0, max((_level(box) for box in boxes), default=0) + 1, LEVELS):
+        inside = [index for index, box in enumerate(boxes) if first <= _level(box) < first + LEVELS]
+        rows = max(_level(boxes[index]) for index in inside) + 1 - first
+        top, height = first * (HEIGHT + GAP_Y) + MARGIN - GAP_Y // 2, rows * (HEIGHT + GAP_Y)
+        parts = [
+            _edge(above, below) for above, below in edges if above.y + HEIGHT <= top + height and below.y >= top
+        ]
+        parts += [_box(inspection, inspection.rows[index], boxes[index], largest) for index in inside]
+        description = (
+            f"{inspection.target}: layers {inside[0] + 1} to {inside[-1] + 1} of {len(boxes)}, each below those that it reads"
+        )
+        # the drawing is moved up instead of its view down, so that every piece begins at 0
+        moved = element("g", *parts, transform=f"translate(0 {-top})")
+        pieces.append(chart(width, height, description, moved, class_="piece", style=f"--w:{width}px"))
+    return pieces
+
+
+def _level(box: Box) -> int:
+    return (box.y - MARGIN) // (HEIGHT + GAP_Y)
 
 
 def _edge(above: Box, below: Box) -> Markup:
@@ -72,8 +104,8 @@ def _edge(above: Box, below: Box) -> Markup:
     return element("path", d=curve, class_="edge")
 
 
-def _box(inspection: Inspection, row: Row, box: Box, heat: float) -> Markup:
-    """A box with its figures as tooltip; heat: 0..1, its cost over the largest."""
+def _box(inspection: Inspection, row: Row, box: Box, largest: Largest) -> Markup:
+    """A box with its figures as tooltip, its bars below: the cost of the layer over that of the most expensive one."""
     figures = [
         f"{row.name}: {row.what}",
         f"output {dimensions(row.output_shape)}",
@@ -86,15 +118,22 @@ def _box(inspection: Inspection, row: Row, box: Box, heat: float) -> Markup:
     ]
     if row.ms is not None:
         figures.append(f"{row.ms:.3f} ms ({row.ms_low:.3f}-{row.ms_high:.3f})")
-    cost = compact_count(row.macs) + " MACs" if row.ms is None else f"{row.ms:.3f} ms"
-    second = f"{row.name}  {dimensions(row.output_shape[1:])}  {cost}"
+    if inspection.is_bottleneck(row):
+        figures.append("takes far more of the time than of the multiply-adds")
+    cost = compact_count(row.macs) if inspection.timing is None else "" if row.ms is None else f"{row.ms:.3f}"
+    cost = "" if cost == "0" else cost
+    shape = dimensions(row.output_shape[1:])
     frame = "layer bottleneck" if inspection.is_bottleneck(row) else "layer"
-    bar = {"x": box.x + 1, "y": box.y + HEIGHT - 5, "width": (WIDTH - 2) * heat, "height": 4}
-    return element(
-        "g",
+    parts = [
         tooltip("\n".join(figures)),
         element("rect", x=box.x, y=box.y, width=WIDTH, height=HEIGHT, rx=6, class_=frame),
-        element("rect", **bar, class_="fill b"),
-        label(truncated(row.what, FIT), box.x + 8, box.y + 16),
-        label(truncated(second, FIT_SMALL), box.x + 8, box.y + 32, class_="soft small"),
-    )
+        label(truncated(row.what, FIT - len(cost)), box.x + 8, box.y + 16),
+        label(truncated(row.name, FIT + 2 - len(shape)), box.x + 8, box.y + 31, class_="soft small"),
+        label(shape, box.x + WIDTH - 8, box.y + 31, class_="soft small", text_anchor="end"),
+    ]
+    if cost:
+        parts.append(label(cost, box.x + WIDTH - 8, box.y + 16, text_anchor="end"))
+    for place, (colour, fraction) in enumerate(largest.bars(row)):
+        bar = {"x": box.x + 8, "y": box.y + HEIGHT - 9 + 4 * place, "width": (WIDTH - 16) * fraction, "height": 3}
+        parts.append(element("rect", **bar, class_=f"fill {colour}"))
+    return element("g", *parts)

@@ -10,7 +10,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from torch import nn
 
@@ -23,6 +23,8 @@ from gossamer.blocks.gates import gated_layers
 from gossamer.errors import InputError
 from gossamer.microscope.receptive import ReceptiveField, receptive_fields
 from gossamer.microscope.timing import Timing, time_module, time_onnx
+from gossamer.report.contents import latencies, latency_note, quoted_latency, read_bench
+from gossamer.run import BENCH
 from gossamer.targets import Kind, target_of
 
 TARGETS: tuple[Kind, ...] = ("run", "model file", "network")  # what can be inspected
@@ -63,11 +65,19 @@ class Row:
         return None if self.macs is None else self.macs / moved if moved else 0.0
 
 
+class BenchLatency(NamedTuple):
+    """The latency that `gossamer bench` measured of a run: milliseconds of one image, and what they are."""
+
+    ms: float
+    note: str
+
+
 @dataclass(frozen=True)
 class Inspection:
     """The rows of a network, their sum, and its times, where measured: see `Cost` and `Timing`.
 
     graph: the traced network, None for a file. gated_macs: multiply-adds of the layers that hard gates can leave out.
+    latency: what `gossamer bench` last measured of a run, None where it did not.
     """
 
     target: str
@@ -76,6 +86,7 @@ class Inspection:
     timing: Timing | None = None
     graph: Graph | None = None
     gated_macs: int = 0
+    latency: BenchLatency | None = None
 
     def channel_groups(self) -> tuple[ChannelGroup, ...]:
         """The channels that could be removed, as far as each operation has a rule. Raises InputError where one has none."""
@@ -138,6 +149,7 @@ class Inspection:
             ],
             "channel_groups": self._channel_counts(),
             "timing": dataclasses.asdict(self.timing) if self.timing else None,
+            "latency": self.latency._asdict() if self.latency else None,
         }
 
     def _channel_counts(self) -> dict[str, Any] | None:
@@ -181,7 +193,10 @@ def inspect(
     inspection = dataclasses.replace(_inspection(name, graph, timing), graph=graph)
     gated = gated_layers(module)
     macs = sum(layer.macs or 0 for layer in inspection.cost.layers if gated and layer.name.startswith(gated))
-    return dataclasses.replace(inspection, gated_macs=macs)
+    latency = None
+    if not isinstance(target, nn.Module) and kind == "run":
+        latency = _bench_latency(Path(name))
+    return dataclasses.replace(inspection, gated_macs=macs, latency=latency)
 
 
 def _of_name(name: str, arguments: dict[str, Any]) -> tuple[nn.Module, tuple[int, ...]]:
@@ -202,6 +217,13 @@ def _of_run(path: Path) -> tuple[nn.Module, tuple[int, ...]]:
     network = load_run(path, takes_frames=True)
     size = stacked(network.preprocess.size, network.settings)
     return network.model, (1, network.run.settings.in_chans, *size)
+
+
+def _bench_latency(path: Path) -> BenchLatency | None:
+    """What the benchmark saved in the run folder says. Raises InputError where that is damaged."""
+    bench = read_bench(path / BENCH) if (path / BENCH).is_file() else {}
+    row = quoted_latency(latencies(bench, {path.absolute().name}, {path.absolute().name: "float32"}))
+    return BenchLatency(row.median, latency_note(row, bench)) if row else None
 
 
 def _of_file(path: str, shape: tuple[int, ...] | None, measure: bool, threads: int) -> Inspection:

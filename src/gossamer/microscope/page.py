@@ -1,4 +1,4 @@
-"""An inspection as one HTML file: the network drawn as a graph coloured by cost, and the table below it."""
+"""An inspection as one HTML file: its stages, the network drawn as a graph with bars of cost, the table of its layers."""
 
 from __future__ import annotations
 
@@ -7,14 +7,26 @@ from pathlib import Path
 from typing import NamedTuple
 
 import gossamer
+from gossamer.analysis.names import layer_path, operator_name
 from gossamer.charts import page
+from gossamer.charts.stages import stage_chart, stage_series, stage_table
 from gossamer.host.storage import write_text
-from gossamer.host.text import binary_bytes, dimensions, fixed, grouped, operator_name, si_number, thread_count
-from gossamer.microscope.drawing import network_chart
-from gossamer.microscope.inspection import Inspection, Row
+from gossamer.host.text import (
+    binary_bytes,
+    dimensions,
+    fixed,
+    grouped,
+    milliseconds,
+    percent,
+    si_number,
+    thread_count,
+)
+from gossamer.microscope.drawing import network_charts
+from gossamer.microscope.inspection import BOTTLENECK, NOTICED, Inspection, Row
+from gossamer.microscope.timing import Timing
 
 FOLDER = Path(__file__).parent
-HEADER = ("output", "parameters", "MACs", "read", "written", "MACs per byte", "receptive field", "live activations")
+HEADER = ("output", "parameters", "MACs", "read", "written", "MACs per byte", "receptive field", "live")
 
 
 class Figure(NamedTuple):
@@ -32,17 +44,27 @@ def write_inspection(inspection: Inspection, path: str | os.PathLike[str]) -> No
 
 def inspection_html(inspection: Inspection) -> str:
     """The page as HTML text. Raises MissingPackageError."""
+    timing = inspection.timing
+    stages = inspection.stage_rows()
+    heads, stage_rows = stage_table(stages)
     values = {
         "version": gossamer.__version__,
         "title": f"{inspection.target} – layers",
         "target": inspection.target,
         "input": dimensions(inspection.cost.input_shape),
         "figures": _figures(inspection),
-        "by": "time" if inspection.timing else "multiply-adds",
-        "chart": network_chart(inspection),
-        "header": (*HEADER, "ms", "quartiles") if inspection.timing else HEADER,
+        "stage_chart": stage_chart(stages),
+        "stage_series": stage_series(stages),
+        "stage_heads": heads,
+        "stages": stage_rows,
+        "timed_by": _timed_by(timing) if timing else "",
+        "own": milliseconds(sum(timing.own.values())) if timing and timing.own else "",
+        "largest": _largest(inspection),
+        "bottleneck": f"over {BOTTLENECK:g} times its fraction of the multiply-adds, and {percent(NOTICED, 0)} of the time or more",
+        "pieces": network_charts(inspection),
+        "header": (*HEADER, "ms", "quartiles, ms") if timing else HEADER,
         "rows": [
-            (row.name, row.what, inspection.is_bottleneck(row), _cells(row, inspection.timing is not None))
+            (row.name, row.what, inspection.is_bottleneck(row), _cells(row, timing is not None))
             for row in inspection.rows
         ],
     }
@@ -54,25 +76,41 @@ def _figures(inspection: Inspection) -> list[Figure]:
     cost, timing = inspection.cost, inspection.timing
     figures = [
         Figure("Parameters", si_number(cost.params), f"{grouped(cost.params)} in all"),
-        Figure("MACs", si_number(cost.macs), f"{cost.macs:,} multiply-adds, {2 * cost.macs:,} FLOPs"),
+        Figure("MACs", si_number(cost.macs), f"{grouped(cost.macs)} multiply-adds, {grouped(2 * cost.macs)} FLOPs"),
         Figure("Weights", binary_bytes(cost.weight_bytes), "as the network holds them"),
-        Figure("Peak activation memory", binary_bytes(cost.peak_bytes), f"at {cost.peak_layer}"),
+        Figure("Peak activation memory", binary_bytes(cost.peak_bytes), f"at {layer_path(cost.peak_layer)}"),
     ]
+    if inspection.latency:
+        figures.append(Figure("Latency", milliseconds(inspection.latency.ms), inspection.latency.note))
     if timing:
         median, low, high = timing.network
-        runtime = f"{timing.runtime}, {thread_count(timing.threads)}, {timing.rounds} rounds"
-        figures.append(Figure("Latency", f"{median:.2f} ms", f"quartiles {low:.2f}-{high:.2f} ms; {runtime}"))
+        note = f"median of one call, quartiles {low:.2f} to {high:.2f}; {_timed_by(timing)}; not the latency in deployment"
+        figures.append(Figure("Time here", milliseconds(median), note))
     if cost.unknown:
         names = ", ".join(f"{operator_name(name)} ({times})" for name, times in cost.unknown.items())
         figures.append(Figure("Not counted", str(sum(cost.unknown.values())), f"operators without a formula: {names}"))
     return figures
 
 
+def _timed_by(timing: Timing) -> str:
+    """What the times of the layers are."""
+    return f"{timing.runtime}, {thread_count(timing.threads)}, float32, {timing.rounds} rounds" + (
+        f", {timing.cpu}" if timing.cpu else ""
+    )
+
+
+def _largest(inspection: Inspection) -> str:
+    """The cost of the most expensive layer, for the key of the bars."""
+    macs = f"{si_number(max((row.macs or 0 for row in inspection.rows), default=0))} MACs"
+    times = [row.ms for row in inspection.rows if row.ms is not None]
+    return f"{macs}, {milliseconds(max(times))}" if times else macs
+
+
 def _cells(row: Row, timed: bool) -> list[str]:
     cells = [
         dimensions(row.output_shape[1:]),
-        f"{row.params:,}",
-        "?" if row.macs is None else f"{row.macs:,}",
+        grouped(row.params) if row.params else "",
+        "?" if row.macs is None else grouped(row.macs) if row.macs else "",
         binary_bytes(row.read_bytes),
         binary_bytes(row.write_bytes),
         fixed(row.intensity, 1),
@@ -80,5 +118,5 @@ def _cells(row: Row, timed: bool) -> list[str]:
         binary_bytes(row.live_bytes),
     ]
     if timed:
-        cells += ["", ""] if row.ms is None else [f"{row.ms:.3f}", f"{row.ms_low:.3f}-{row.ms_high:.3f}"]
+        cells += ["", ""] if row.ms is None else [f"{row.ms:.3f}", f"{row.ms_low:.3f} to {row.ms_high:.3f}"]
     return cells

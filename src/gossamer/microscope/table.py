@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from gossamer.analysis.names import layer_path, operator_name
 from gossamer.host.text import binary_bytes, compact_count, dimensions, fixed, format_table, thread_count
 from gossamer.microscope.inspection import Inspection
 
@@ -58,7 +59,7 @@ def layer_table(inspection: Inspection) -> str:
         f"parameters    {cost.params:,}" + (f", {cost.unused_params:,} of them unused" if cost.unused_params else ""),
         f"MACs          {cost.macs:,} multiply-adds, {2 * cost.macs:,} FLOPs",
         f"weights       {binary_bytes(cost.weight_bytes)}",
-        f"peak memory   {binary_bytes(cost.peak_bytes)} of activations, at {cost.peak_layer}",
+        f"peak memory   {binary_bytes(cost.peak_bytes)} of activations, at {layer_path(cost.peak_layer)}",
     ]
     if inspection.gated_macs:
         out.append(
@@ -66,8 +67,10 @@ def layer_table(inspection: Inspection) -> str:
             f"({100 * inspection.gated_macs / max(1, cost.macs):.0f} %); gossamer eval RUN measures how many they do"
         )
     if cost.unknown:
-        names = ", ".join(f"{name} ({number})" for name, number in cost.unknown.items())
+        names = ", ".join(f"{operator_name(name)} ({number})" for name, number in cost.unknown.items())
         out.append(f"not counted   {names}: no formula for these, so the MACs above are too low")
+    if inspection.latency:
+        out.append(f"latency       {inspection.latency.ms:.3g} ms; {inspection.latency.note}")
     if timing:
         middle, low, high = timing.network
         out.append(

@@ -17,6 +17,7 @@ from torch.utils._pytree import tree_leaves
 from gossamer.analysis.cost import FREE
 from gossamer.analysis.graph import Graph
 from gossamer.errors import InputError, MissingPackageError
+from gossamer.host import machine
 
 ROUNDS = 30
 WARM = 3
@@ -28,7 +29,8 @@ Times = tuple[float, float, float]  # median and quartiles, in milliseconds
 @dataclass(frozen=True)
 class Timing:
     """nodes: times of each operation by its number in the graph. network: of the network, called as users call it.
-    own: time of what is in no row, views and what the runtime adds, by name. sum_ms: of all medians."""
+    own: time of what is in no row, views and what the runtime adds, by name. sum_ms: of all medians. cpu: of the
+    machine."""
 
     runtime: str
     threads: int
@@ -36,6 +38,7 @@ class Timing:
     network: Times
     nodes: dict[int, Times] = field(repr=False)
     own: dict[str, float] = field(default_factory=dict)
+    cpu: str = ""
 
     @property
     def sum_ms(self) -> float:
@@ -65,7 +68,7 @@ def time_module(module: nn.Module, graph: Graph, shape: Sequence[int], threads: 
         times = _measured(recorder.calls)
     nodes = {node.index: _quartiles(mine) for node, mine in zip(graph.nodes, times)}
     views = [nodes.pop(node.index)[0] for node in graph.nodes if node.op in FREE]
-    return Timing("torch", threads, len(network), _quartiles(network), nodes, {"views": sum(views)} if views else {})
+    return Timing("torch", threads, len(network), _quartiles(network), nodes, {"views": sum(views)} if views else {}, _cpu())
 
 
 def time_onnx(path: str, graph: Graph, threads: int = 1) -> Timing:
@@ -116,7 +119,7 @@ def time_onnx(path: str, graph: Graph, threads: int = 1) -> Timing:
             own[name] = statistics.median(times[WARM:])
         else:
             nodes[at] = _quartiles(times[WARM:])
-    return Timing(f"onnxruntime {onnxruntime.__version__}", threads, ROUNDS, _quartiles(network), nodes, own)
+    return Timing(f"onnxruntime {onnxruntime.__version__}", threads, ROUNDS, _quartiles(network), nodes, own, _cpu())
 
 
 class _Operands(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch does not type its hook for subclasses
@@ -158,6 +161,10 @@ def _measured(calls: Sequence[Callable[[], Any]]) -> list[list[float]]:
         if number >= WARM + 4 and time.perf_counter() - began > SECONDS:
             break
     return times
+
+
+def _cpu() -> str:
+    return str(machine.describe().get("cpu") or "")
 
 
 def _quartiles(times: Sequence[float]) -> Times:

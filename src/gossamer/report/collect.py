@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,7 +17,7 @@ from gossamer.data.source import Data, Source
 from gossamer.errors import InputError, ModelFileError
 from gossamer.host.machine import versions
 from gossamer.host.progress import SILENT, Progress
-from gossamer.report.contents import ExportedFile, ReportData, latencies
+from gossamer.report.contents import ExportedFile, ReportData, latencies, read_bench
 from gossamer.report.detection_examples import detection_details, object_counts
 from gossamer.report.gallery import Mistake, mistake
 from gossamer.report.gradcam import SplitClassifier, grad_cam
@@ -56,7 +55,10 @@ def collect(
     measured, exported = _bench(run, bench), _exported(run, model_file)
     graph = trace(network.model, (1, preprocess.channels, *preprocess.size))
     costs = cost(graph)
-    names = {run.path.absolute().name, *([Path(exported.path).name] if exported else [])}
+    precisions = {run.path.absolute().name: "float32"}  # bench measures a run's float32 weights
+    if exported:
+        precisions[Path(exported.path).name] = "int8" if _is_quantised(exported.path) else "float32"
+    names = precisions.keys()
     return ReportData(
         run=str(run_folder),
         created=time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime()),
@@ -70,7 +72,7 @@ def collect(
         mistakes=mistake_gallery(network, source, evaluation) if isinstance(evaluation, Evaluation) else (),
         cost=costs,
         exported=exported,
-        latencies=latencies(measured, names),
+        latencies=latencies(measured, names, precisions),
         bench=_measured_on(measured),
         machine=run.environment,
         data=run.data,
@@ -80,6 +82,7 @@ def collect(
         images={name: len(part) for name, part in data.splits().items()},
         details=task_details(network, data, source, evaluation),
         layers=layers_of(graph, costs),
+        given=run.given(),
     )
 
 
@@ -143,9 +146,15 @@ def _exported(run: Run, model_file: str | Path | None) -> ExportedFile | None:
         return ExportedFile(str(path), path.stat().st_size, None, str(error))
 
 
+def _is_quantised(path: str) -> bool:
+    """Whether a model file holds quantised weights: the operator's name stands in it as it is."""
+    return b"DequantizeLinear" in Path(path).read_bytes()
+
+
 def _measured_on(bench: Mapping[str, Any]) -> dict[str, Any]:
     """The facts of the benchmark's machine that decide a latency."""
-    machine = bench.get("machine", {})
+    machine = bench.get("machine")
+    machine = machine if isinstance(machine, Mapping) else {}
     facts = {name: machine[name] for name in ("cpu", "cores", "isa", "os") if name in machine}
     return {**facts, **{name: bench[name] for name in ("rounds", "load_average") if name in bench}}
 
@@ -155,12 +164,4 @@ def _bench(run: Run, bench: str | Path | None) -> Mapping[str, Any]:
     path = Path(bench) if bench is not None else run.path / BENCH
     if bench is None and not path.is_file():
         return {}
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path}: {error}", "what `gossamer bench --json` prints", "measure again") from error
-    if not isinstance(values, dict):
-        raise InputError(
-            f"{path}: holds {type(values).__name__}", "what `gossamer bench --json` prints", "measure again"
-        )
-    return values
+    return read_bench(path)

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import math
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from gossamer.analysis.layers import Stage, stages_of
 from gossamer.analysis.names import operator_name
-from gossamer.host.text import decimal_bytes, significant
+from gossamer.errors import InputError
+from gossamer.host.text import decimal_bytes, significant, thread_count
 from gossamer.report.gallery import Mistake
-from gossamer.settings import Settings
+from gossamer.settings import Settings, differing
 
 if TYPE_CHECKING:
     from gossamer.analysis.cost import Cost, LayerCost
@@ -47,7 +50,10 @@ def stages(layers: Iterable[LayerCost | Layer]) -> list[Stage]:
 
 
 class Latency(NamedTuple):
-    """One measurement; times in milliseconds a call, memory in bytes; nan is not measured."""
+    """One measurement of `gossamer bench`; times in milliseconds a call, memory in bytes; nan is not measured.
+
+    target: the name of the file or folder. precision: of the weights, "" where it is not known.
+    """
 
     runtime: str
     threads: int
@@ -59,18 +65,43 @@ class Latency(NamedTuple):
     load: float
     memory: float
     note: str = ""
+    target: str = ""
+    precision: str = ""
+
+    @property
+    def where(self) -> str:
+        """Runtime, threads and precision: "native 1, 2 threads, float32"."""
+        return ", ".join(filter(None, (self.runtime, thread_count(self.threads), self.precision)))
 
 
-def latencies(bench: Mapping[str, Any], names: Collection[str]) -> tuple[Latency, ...]:
+def read_bench(path: Path) -> dict[str, Any]:
+    """What `gossamer bench --json` wrote into a file. Raises InputError."""
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise InputError(f"{path}: {error}", "what `gossamer bench --json` prints", "measure again") from error
+    if not isinstance(values, dict):
+        raise InputError(
+            f"{path}: holds {type(values).__name__}", "what `gossamer bench --json` prints", "measure again"
+        )
+    rows = values.get("rows", [])
+    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+        raise InputError(f"{path}: rows without names", "what `gossamer bench --json` prints", "measure again")
+    return values
+
+
+def latencies(
+    bench: Mapping[str, Any], names: Collection[str], precisions: Mapping[str, str] = MappingProxyType({})
+) -> tuple[Latency, ...]:
     """The measurements in what the benchmark wrote, of targets whose file or folder has one of `names`.
 
-    Other targets are left out: their times are not this network's.
+    Other targets are left out: their times are not this network's. precisions: those of the names, where they are known.
     """
     return tuple(
         Latency(
             runtime=f"{row.get('runtime', '?')} {row.get('version') or ''}".strip(),
-            threads=int(row.get("threads", 0)),
-            batch=int(row.get("batch", 1)),
+            threads=_as_count(row.get("threads", 0)),
+            batch=_as_count(row.get("batch", 1)),
             median=as_number(row.get("median_ms")),
             p10=as_number(row.get("p10_ms")),
             p90=as_number(row.get("p90_ms")),
@@ -78,10 +109,26 @@ def latencies(bench: Mapping[str, Any], names: Collection[str]) -> tuple[Latency
             load=as_number(row.get("load_ms")),
             memory=as_number(row.get("peak_bytes")),
             note=str(row.get("error") or ""),
+            target=Path(str(row.get("target", ""))).name,
+            precision=precisions.get(Path(str(row.get("target", ""))).name, ""),
         )
         for row in bench.get("rows", ())
         if Path(str(row.get("target", ""))).name in names
     )
+
+
+def quoted_latency(rows: Iterable[Latency]) -> Latency | None:
+    """The one latency that is quoted of a network: the fastest median of one image; None where none was measured."""
+    measured = (row for row in rows if row.batch == 1 and 0 < row.median < math.inf)
+    return min(measured, key=lambda row: row.median, default=None)
+
+
+def latency_note(row: Latency, bench: Mapping[str, Any]) -> str:
+    """What a quoted latency is: median and spread, runtime, threads, precision, machine. bench: what the benchmark wrote."""
+    machine = bench.get("machine")
+    cpu = str(machine.get("cpu") or "") if isinstance(machine, Mapping) else str(bench.get("cpu") or "")
+    spread = f"p10 to p90 {significant(row.p10)} to {significant(row.p90)}" if math.isfinite(row.p10) else ""
+    return "; ".join(filter(None, ("median of one image (gossamer bench)", spread, row.where, cpu)))
 
 
 @dataclass(frozen=True)
@@ -108,7 +155,7 @@ class ReportData:
     machine: the environment of the latest start. bench: where the latencies were measured.
     data: what the run folder says about the data; `data_changed` where they are others now.
     layers: the rows of the network, convolutions with the norm and activation behind them; without any, the operations.
-    score: the metric by which the weights were kept. images: how many, by split. details: what only the task shows.
+    given: the settings that the user gave, None where the run does not say. score: the metric by which the weights were kept. images: how many, by split. details: what only the task shows.
     """
 
     run: str
@@ -133,6 +180,7 @@ class ReportData:
     images: Mapping[str, int] = dataclasses.field(default_factory=dict)
     details: Any = None
     layers: tuple[Layer, ...] = ()
+    given: tuple[str, ...] | None = None
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -170,6 +218,12 @@ class ReportData:
         return sum(data) / busy if busy > 0 else math.nan
 
 
+def _as_count(value: Any) -> int:
+    """`value` as a whole number; 0 where it is none."""
+    number = as_number(value)
+    return int(number) if math.isfinite(number) else 0
+
+
 def as_number(value: Any) -> float:
     """`value` as a float; nan where it is no number."""
     return float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else math.nan
@@ -178,10 +232,10 @@ def as_number(value: Any) -> float:
 def settings_by_group(settings: Settings) -> dict[str, list[tuple[str, Any, bool]]]:
     """(name, value, differs from the default) of every setting, by group."""
     groups: dict[str, list[tuple[str, Any, bool]]] = {}
+    different = set(differing(settings))
     for field in dataclasses.fields(settings):
-        value, usual = getattr(settings, field.name), field.metadata["usual"]
-        default = usual.of(settings.task) if usual else field.default
-        groups.setdefault(field.metadata["group"], []).append((field.name, value, value != default))
+        row = (field.name, getattr(settings, field.name), field.name in different)
+        groups.setdefault(field.metadata["group"], []).append(row)
     return groups
 
 

@@ -14,7 +14,7 @@ from gossamer.charts.bars import HistogramBar, histogram
 from gossamer.charts.confusion import confusion_chart
 from gossamer.charts.rates import RateAxis, RateCurve, rate_chart
 from gossamer.charts.svg import WIDTH, Markup, chart, element, label, tooltip
-from gossamer.host.text import grouped, percent, points, truncated
+from gossamer.host.text import grouped, percent, points, significant, truncated
 from gossamer.report.contents import ReportData
 from gossamer.report.detection_examples import BoxMark, DetectionDetails, DetectionExample
 from gossamer.report.scores import ConfusedPair, confused_pairs
@@ -143,7 +143,8 @@ def _failures(data: ReportData) -> list[Highlight]:
     if objects and not found.any():
         missed = f"{grouped(objects)} of {grouped(objects)} objects missed at a score of {CONFIDENCE} or more"
         highest = max((float(boxes.scores.max()) for boxes in data.evaluation.detections if len(boxes.scores)), default=0)
-        best = f"; the highest score of all is {highest:.2f}" if highest < CONFIDENCE else ""
+        best = f"; the highest score of any box is {significant(highest, 2)}" if 0 < highest < CONFIDENCE else ""
+        best = best or ("; there is no box of any score" if not highest else "")
         return [Highlight("Nothing found", f"{missed}{best}.", failure=True)]
     missed_classes = [(data.classes[index], int(support[index])) for index in np.flatnonzero((support > 0) & (found == 0))]
     return all_missed(missed_classes, "Never found", f"objects at a score of {CONFIDENCE} or more")

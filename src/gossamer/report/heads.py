@@ -95,7 +95,7 @@ def heads_view(data: ReportData) -> TaskView:
     return TaskView(
         template="heads.html",
         sections=(*([("heads", "Heads")] if len(parts) > 1 else []), *((part.id, part.name) for part in parts)),
-        subject=f"{len(parts)} heads" if len(parts) > 1 else f"task {data.task}",
+        subject=f"{len(parts)} heads" if len(parts) > 1 else _subject(data.task, parts[0].section),
         headline=KeyFigure(metric_name(data.score), significant(evaluation.metrics[data.score]), note),
         highlights=[*_failures(heads), *_highlights(parts, len(evaluation.names))],
         values={"parts": parts, "images": images},
@@ -103,6 +103,12 @@ def heads_view(data: ReportData) -> TaskView:
         extents=[(SPLITS.get(name, name), (images,)) for name, images in data.images.items()],
         styles=("tasks.css",),
     )
+
+
+def _subject(task: str, section: HeadSection) -> str:
+    """What a single head distinguishes: "8 labels"."""
+    plural = {"class": "classes", "quantity": "quantities"}.get(section.what, f"{section.what}s")
+    return f"{len(section.rows)} {section.what if len(section.rows) == 1 else plural}" if section.rows else f"task {task}"
 
 
 def _failures(heads: dict[str, Any]) -> list[Highlight]:

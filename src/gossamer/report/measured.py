@@ -46,9 +46,12 @@ def file_checks(exported: ExportedFile) -> list[FileCheck]:
 
 def latency_chart(data: ReportData) -> Markup | None:
     """The latencies with their spread; None where there are none or too many."""
+    several = len({row.target for row in data.latencies}) > 1
     rows = [
         Interval(
-            f"{row.runtime}, {text.thread_count(row.threads)}, batch {row.batch}",
+            f"{row.runtime}, {text.thread_count(row.threads)}"
+            + (f", batch {row.batch}" if row.batch != 1 else "")
+            + (f", {row.target}" if several else ""),
             row.p10,
             row.median,
             row.p90,
@@ -59,4 +62,4 @@ def latency_chart(data: ReportData) -> Markup | None:
     ]
     if not 0 < len(rows) <= PLOTTED_LATENCIES:
         return None
-    return interval_chart("Latency: median, p10 to p90", rows, axis="milliseconds per call")
+    return interval_chart("Latency: median, p10 to p90", rows, axis="milliseconds a call")

@@ -7,14 +7,14 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gossamer.analysis.names import operator_name
+from gossamer.analysis.names import layer_path, operator_name
 from gossamer.charts import page
 from gossamer.charts.stages import stage_chart, stage_series
 from gossamer.host import text
 from gossamer.host.progress import SILENT, Progress
 from gossamer.host.storage import write_text
 from gossamer.report.classify import classification_view
-from gossamer.report.contents import ReportData, flat_rows, settings_by_group, stages
+from gossamer.report.contents import ReportData, flat_rows, latency_note, quoted_latency, settings_by_group, stages
 from gossamer.report.detect import detection_view
 from gossamer.report.embed import embedding_view
 from gossamer.report.heads import heads_view
@@ -23,6 +23,8 @@ from gossamer.report.measured import file_checks, latency_chart
 from gossamer.report.segment import segmentation_view
 from gossamer.report.training_curves import selected_checkpoint, training_charts
 from gossamer.report.view import SPLITS, KeyFigure, TaskView
+from gossamer.run import SETTINGS
+from gossamer.settings import differing
 
 if TYPE_CHECKING:
     import jinja2
@@ -35,8 +37,8 @@ VIEWS: dict[str, Callable[[ReportData], TaskView]] = {
     "segment": segmentation_view,
     "embed": embedding_view,
 }
+NO_LIMIT = ("cpu_quota", "memory_limit_bytes")  # facts of a machine that are left out where they are unknown
 ROWS = 12  # of a table, that are shown without scrolling
-NUMBERED = 32  # classes, from which their tables carry their numbers
 
 
 def write_report(
@@ -80,7 +82,6 @@ def report_html(data: ReportData) -> str:
         "training_charts": training_charts(data),
         "best": data.best_row(),
         "selected": selected_checkpoint(data),
-        "many": len(data.classes) > NUMBERED,
         "rows_shown": ROWS,
         "split_names": [SPLITS.get(name, name) for name in data.counts],
         "checks": file_checks(data.exported) if data.exported else [],
@@ -89,10 +90,20 @@ def report_html(data: ReportData) -> str:
         "layers": data.layer_rows(),
         "unknown": [(operator_name(name), times) for name, times in data.cost.unknown.items()],
         "latency_chart": latency_chart(data),
+        "latency_rows": [row for row in data.latencies if not row.note],
+        "not_measured": list(dict.fromkeys(f"{row.runtime}: {row.note}" for row in data.latencies if row.note)),
+        "peak_layer": layer_path(data.cost.peak_layer),
+        "latency_targets": len({row.target for row in data.latencies if not row.note}),
+        "quoted": fastest.where if (fastest := quoted_latency(data.latencies)) else "",
         "settings": settings_by_group(data.settings),
-        "machine": flat_rows(data.machine),
+        "given": data.given,
+        "given_settings": [(name, getattr(data.settings, name)) for name in _given(data)],
+        "settings_file": shlex.quote(str(Path(data.run) / SETTINGS)),
+        "machine": flat_rows(_machine(data.machine)),
         "bench": flat_rows(data.bench),
-        "data_facts": flat_rows({key: value for key, value in data.data.items() if key not in ("per_class", "images")}),
+        "data_facts": flat_rows(
+            {"read as" if key == "how" else key: value for key, value in data.data.items() if key not in ("per_class", "images")}
+        ),
         "network": describe_network(data),
     }
     return page.render_page(_templates(), "report.html", values, [FOLDER / name for name in view.styles])
@@ -127,12 +138,9 @@ def key_figures(data: ReportData, headline: KeyFigure | None = None) -> list[Key
         figures.append(KeyFigure("Model file", text.decimal_bytes(data.exported.size), note))
     else:
         figures.append(KeyFigure("Model file", "", "", f"gossamer export {run} --out {file}"))
-    fastest = min(
-        (row for row in data.latencies if row.batch == 1 and row.median > 0), key=lambda row: row.median, default=None
-    )
+    fastest = quoted_latency(data.latencies)
     if fastest:
-        note = f"median of one image, {fastest.runtime}, {text.thread_count(fastest.threads)}"
-        figures.append(KeyFigure("Latency", text.milliseconds(fastest.median), note))
+        figures.append(KeyFigure("Latency", text.milliseconds(fastest.median), latency_note(fastest, data.bench)))
     else:
         figures.append(KeyFigure("Latency", "", "", f"gossamer bench {run}"))
     return figures
@@ -141,6 +149,20 @@ def key_figures(data: ReportData, headline: KeyFigure | None = None) -> list[Key
 def run_name(data: ReportData) -> str:
     """The name of the run folder."""
     return Path(data.run).absolute().name
+
+
+def _given(data: ReportData) -> tuple[str, ...]:
+    """The settings that were given; of a run that does not say, those that differ from the defaults."""
+    return differing(data.settings) if data.given is None else data.given
+
+
+def _machine(facts: Mapping[str, Any]) -> dict[str, Any]:
+    """The machine with its versions in one row, without limits that it does not have."""
+    shown = {name: value for name, value in facts.items() if value is not None or name not in NO_LIMIT}
+    versions = shown.get("versions")
+    if isinstance(versions, Mapping):
+        shown["versions"] = [f"{name} {version}" for name, version in versions.items() if version is not None]
+    return shown
 
 
 def describe_network(data: ReportData) -> str:

@@ -409,6 +409,16 @@ def names() -> tuple[str, ...]:
     return tuple(field.name for field in dataclasses.fields(Settings))
 
 
+def differing(settings: Settings) -> tuple[str, ...]:
+    """The names of the settings that differ from their defaults, in order."""
+    different = []
+    for field in dataclasses.fields(settings):
+        usual = field.metadata["usual"]
+        if getattr(settings, field.name) != (usual.of(settings.task) if usual else field.default):
+            different.append(field.name)
+    return tuple(different)
+
+
 def to_dict(settings: Settings) -> dict[str, Any]:
     """Plain values (tuples become lists), in the order of the fields."""
     return {

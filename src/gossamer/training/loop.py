@@ -36,7 +36,7 @@ from gossamer.host.progress import SILENT, Progress
 from gossamer.host.text import metric_name
 from gossamer.networks.changes import Change, changes_to_json
 from gossamer.run import Run
-from gossamer.settings import Settings
+from gossamer.settings import Settings, differing
 from gossamer.settings.parse import parse_bytes
 from gossamer.tasks.base import Task, progressive_size
 from gossamer.tasks.classify import mixed_loss
@@ -71,6 +71,7 @@ def train(
     begun = time.perf_counter()
     with _processes(settings) as (device, processes):
         data = same_data(split_of) if split_of else task_of(settings.task).open_data(settings)
+        given = differing(settings)
         settings, chosen = resolve_settings(settings, data, processes)
         model, task, notes = build(settings, data, progress if processes.first else SILENT, changes)
         run = Run.create(settings) if processes.first else Run(Path(settings.out), settings)
@@ -79,7 +80,7 @@ def train(
                 run.save_data(data.classes, _facts(data), split_rows(data), image_states(data))
                 if changes:
                     run.save_changes(changes_to_json(changes))
-                run.save_settings(settings)
+                run.save_settings(settings, given)
             distributed.wait()
             session = _session(run, data, device, processes, model, task, progress)
             return _run_to_the_end(session, [data.how, *data.notes, *chosen, *notes], begun)
