@@ -16,7 +16,7 @@ from gossamer.host import text
 LEFT, RIGHT, TOP, HEIGHT = 50, WIDTH - 12, 22, 228
 FOOT = 42  # height of the numbers and the name of the x axis
 FEWEST = 4  # points of a series, from which single values may be left outside the axis
-FLATTENS = 5.0  # times that the range shrinks without them, for that to happen
+FLATTENS = 5.0  # times as far from the median as the next value is one that may lie outside
 OUTLIERS = 0.05  # fraction of the points of a series that may lie outside
 
 
@@ -111,8 +111,8 @@ def line_chart(
 def robust_range(values: Sequence[float]) -> tuple[float, float]:
     """(lowest, highest) of `values` without the few that are so far from all others that they would flatten a chart.
 
-    Left out are at most OUTLIERS of them (one of few), the farthest from the median, and only where that makes the range
-    FLATTENS times smaller. values: finite, one or more.
+    Left out are at most OUTLIERS of them (one of few), the farthest from the median, and only those FLATTENS times as far
+    from it as the next: a curve that falls steeply has no such gap. values: finite, one or more.
     """
     low, high = min(values), max(values)
     if len(values) < FEWEST:
@@ -121,7 +121,7 @@ def robust_range(values: Sequence[float]) -> tuple[float, float]:
     near = sorted(values, key=lambda value: abs(value - middle))
     for count in range(1, max(1, int(OUTLIERS * len(values))) + 1):
         kept = near[: len(near) - count]
-        if 0 < (max(kept) - min(kept)) * FLATTENS <= high - low:
+        if 0 < abs(kept[-1] - middle) * FLATTENS <= abs(near[len(kept)] - middle):
             return min(kept), max(kept)
     return low, high
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -54,3 +55,8 @@ def ends(values: NDArray[np.float64], mistakes: NDArray[np.int64], most: int) ->
     worst = order[: min(most, -(-len(order) // 2))]
     best = order[::-1][: min(most, len(order) - len(worst))]
     return worst.tolist(), best.tolist()
+
+
+def found_first(worst: list[int], best: list[int], found: Sequence[bool]) -> tuple[list[int], list[int]]:
+    """(worst, best) of `ends` with the images in which nothing was found among the worst: nothing is good about them."""
+    return [*worst, *(index for index in reversed(best) if not found[index])], [index for index in best if found[index]]
