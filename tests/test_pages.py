@@ -118,9 +118,11 @@ def test_one_value_far_from_the_others_does_not_flatten_the_curve() -> None:
     values = [2.0, 1.9, 850.0, 1.7, 1.6, 1.5]
     assert robust_range(values) == (1.5, 2.0)
     chart = line_chart("Loss", [Series("training", range(1, 7), values, "a")], axis="loss")
-    assert "outside the axis: 850 at 3" in chart and '<title>850</title>' in chart
+    assert "outside the axis: 850 at 3" in chart and "<title>850</title>" in chart
     assert "from 1.50 to 850" in chart, "the description keeps the value"
-    ys = [float(y) for _, y in re.findall(r"[ML]([\d.]+) ([\d.]+)", re.findall(r'd="([^"]+)" class="line a"', chart)[0])]
+    ys = [
+        float(y) for _, y in re.findall(r"[ML]([\d.]+) ([\d.]+)", re.findall(r'd="([^"]+)" class="line a"', chart)[0])
+    ]
     assert max(ys) - min(ys[:1] + ys[3:]) > 80, "the others use the height of the chart"
 
 
@@ -176,7 +178,9 @@ def test_a_class_of_which_nothing_is_right_comes_first() -> None:
     scored = evaluation(("cat", "dog", "owl"))
     logits = scored.logits.copy()
     logits[scored.targets == 0] = [0, 9, 0]
-    made = data(("cat", "dog", "owl"), evaluation=dataclasses.replace(scored, logits=logits), counts={"train": (9, 90, 9)})
+    made = data(
+        ("cat", "dog", "owl"), evaluation=dataclasses.replace(scored, logits=logits), counts={"train": (9, 90, 9)}
+    )
     first, *others = sentences(made)
     assert first.failure and "cat" in first.sentence and "20 of 20 images missed" in first.sentence
     assert not any(one.failure for one in others)
@@ -196,11 +200,15 @@ def test_an_answer_no_better_than_the_largest_class_is_said() -> None:
 
 def test_labels_and_quantities_of_which_nothing_is_known_are_failures() -> None:
     targets = np.array([[1.0, 0], [1, 1], [0, 1], [1, 0]])
-    labels = MultiLabelEvaluation(list("abcd"), np.array([[-1, -1], [-1, 1], [-1, 1], [-1, -1]], np.float32), targets, [], ("red", "round"))
+    labels = MultiLabelEvaluation(
+        list("abcd"), np.array([[-1, -1], [-1, 1], [-1, 1], [-1, -1]], np.float32), targets, [], ("red", "round")
+    )
     made = dataclasses.replace(data(), evaluation=labels, task="multilabel", score="map", mistakes=(), counts={})
     (first, *_) = sentences(made)
     assert first.failure and "red" in first.sentence and "3 of 3 images missed" in first.sentence
-    numbers = RegressionEvaluation(list("abcd"), np.array([[9], [1], [7], [0]], np.float32), np.array([[1.0], [2], [3], [4]]), [], ("price",))
+    numbers = RegressionEvaluation(
+        list("abcd"), np.array([[9], [1], [7], [0]], np.float32), np.array([[1.0], [2], [3], [4]]), [], ("price",)
+    )
     made = dataclasses.replace(data(), evaluation=numbers, task="regress", score="r2", mistakes=(), counts={})
     assert [one.what for one in sentences(made) if one.failure] == ["No better than the mean"]
 
@@ -216,10 +224,17 @@ def test_a_detector_that_finds_nothing_says_how_many_it_missed_and_shows_no_best
     from gossamer.tasks.detection.scores import DetectionScores
 
     truth = [BoxTarget.plain([[1, 1, 9, 9]] * 22, [0] * 22, (20, 20)) for _ in range(2)]
-    nothing = ScoredBoxes(boxes=np.zeros((0, 4), np.float32), labels=np.zeros(0, np.int64), scores=np.zeros(0, np.float32))
+    nothing = ScoredBoxes(
+        boxes=np.zeros((0, 4), np.float32), labels=np.zeros(0, np.int64), scores=np.zeros(0, np.float32)
+    )
     scores = DetectionScores(("cell",), ["a", "b"], truth, [nothing, nothing], [])
     made = dataclasses.replace(
-        data(), evaluation=scores, details=DetectionDetails((), (), np.zeros(0)), task="detect", score="map50", mistakes=()
+        data(),
+        evaluation=scores,
+        details=DetectionDetails((), (), np.zeros(0)),
+        task="detect",
+        score="map50",
+        mistakes=(),
     )
     (first, *_) = sentences(made)
     assert first.failure and first.what == "Nothing found" and "44 of 44 objects missed" in first.sentence
@@ -259,7 +274,10 @@ def bench_of(name: str) -> dict[str, object]:
     row = {"target": f"runs/{name}", "runtime": "native", "version": "1", "threads": 1, "batch": 1}
     times = {"median_ms": 0.5, "p10_ms": 0.4, "p90_ms": 0.9, "images_per_second": 2000.0, "load_ms": 3, "peak_bytes": 9}
     slow = {**row, **times, "runtime": "torch", "median_ms": 7.0}
-    return {"machine": {"cpu": "a processor"}, "rows": [slow, {**row, **times}, {**row, **times, "batch": 8, "median_ms": 0.1}]}
+    return {
+        "machine": {"cpu": "a processor"},
+        "rows": [slow, {**row, **times}, {**row, **times, "batch": 8, "median_ms": 0.1}],
+    }
 
 
 def test_report_and_inspect_quote_the_latency_of_the_benchmark_with_what_it_is() -> None:
@@ -291,7 +309,9 @@ def test_a_damaged_benchmark_is_one_line(tmp_path: Path, text: str) -> None:
 
 
 def test_odd_values_of_a_benchmark_are_not_measured(tmp_path: Path) -> None:
-    (tmp_path / "b.json").write_text(json.dumps({"machine": 3, "rows": [{"target": "a", "threads": "x", "median_ms": "fast"}]}))
+    (tmp_path / "b.json").write_text(
+        json.dumps({"machine": 3, "rows": [{"target": "a", "threads": "x", "median_ms": "fast"}]})
+    )
     bench = read_bench(tmp_path / "b.json")
     (row,) = latencies(bench, {"a"})
     assert row.threads == 0 and math.isnan(row.median) and latency_note(row, bench)
@@ -331,8 +351,14 @@ def test_a_run_that_does_not_say_what_was_given_is_read(tmp_path: Path, line: st
 
 def timed(found: Inspection) -> Inspection:
     """The inspection with made-up times, so that nothing is measured."""
-    rows = tuple(dataclasses.replace(row, ms=1.0 + index, ms_low=0.5, ms_high=2.0) for index, row in enumerate(found.rows))
-    return dataclasses.replace(found, rows=rows, timing=Timing("torch", 1, 30, (9.0, 8.0, 10.0), {0: (50.0, 1, 1)}, {"views": 0.1}, "a processor"))
+    rows = tuple(
+        dataclasses.replace(row, ms=1.0 + index, ms_low=0.5, ms_high=2.0) for index, row in enumerate(found.rows)
+    )
+    return dataclasses.replace(
+        found,
+        rows=rows,
+        timing=Timing("torch", 1, 30, (9.0, 8.0, 10.0), {0: (50.0, 1, 1)}, {"views": 0.1}, "a processor"),
+    )
 
 
 def test_the_page_of_an_inspection_has_stages_a_legend_and_every_layer() -> None:
@@ -407,7 +433,9 @@ class Tables(Page):
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         values = dict(attrs)
         if tag == "div" and values.get("role") == "region":
-            assert values.get("tabindex") == "0" and values.get("aria-label"), "a box that scrolls is reached by keyboard"
+            assert values.get("tabindex") == "0" and values.get("aria-label"), (
+                "a box that scrolls is reached by keyboard"
+            )
             self.regions.append(len(self.open))
         if tag == "table":
             self.tables.append((bool(self.regions), values.get("class") or ""))
@@ -438,7 +466,9 @@ def test_every_wide_table_scrolls_in_a_box_of_its_own(name: str) -> None:
     (style,) = re.findall(r"<style>(.*?)</style>", html, re.S)
     assert ".box tr > :first-child { position: sticky; left: 0;" in style and ":focus-visible" in style
     assert "details:not([open]) { display: none; }" in style, "what is folded leaves no empty space on paper"
-    assert all((heading["scope"] or "") in ("col", "row") for heading in parsed.all("th") if "aria-hidden" not in heading)
+    assert all(
+        (heading["scope"] or "") in ("col", "row") for heading in parsed.all("th") if "aria-hidden" not in heading
+    )
 
 
 def test_random_networks_never_show_a_raw_operator() -> None:

@@ -142,7 +142,7 @@ def test_the_page_of_a_segmenter_says_its_scores(report_of_task: Callable[[str],
         assert one.miou == collected.evaluation.image_miou[index]
     wrong = np.mean([one.wrong for one in shown])
     assert 1 - wrong == pytest.approx(collected.evaluation.metrics["pixel_accuracy"]), "the examples are all the images"
-    assert len(parsed.all("img")) == 16
+    assert len(parsed.all("img")) == 3 * 8, "the truth, the prediction and the wrong pixels of each image"
 
 
 def test_the_page_of_an_embedder_says_its_scores(report_of_task: Callable[[str], Report]) -> None:

@@ -12,7 +12,9 @@ from gossamer.host import text
 LEFT, RIGHT, ROW, TOP = 8, WIDTH - 12, 38.0, 14.0
 LEGEND = 16.0  # height of a line of the key
 SYMBOL = 6.0  # width of the symbol of a key
-WIDE = 20.0  # times the smallest value is the largest, from which an axis that begins at 0 shows nothing of the small ones
+WIDE = (
+    20.0  # times the smallest value is the largest, from which an axis that begins at 0 shows nothing of the small ones
+)
 FAR = 3.0  # times the largest value that the end of a spread is, from which it is left outside the axis
 
 
@@ -129,7 +131,9 @@ def _row(row: Interval, across: Scale | LogScale, y: float) -> list[Markup]:
         parts.append(element("line", **ends, class_=f"line thick {row.colour}"))
         if end > RIGHT:
             arrow = f"M{RIGHT - 2:.1f} {y + 9:.1f}L{RIGHT + 6:.1f} {y + 14:.1f}L{RIGHT - 2:.1f} {y + 19:.1f}Z"
-            parts.append(element("path", tooltip(f"to {text.significant(row.high)}"), d=arrow, class_=f"fill {row.colour}"))
+            parts.append(
+                element("path", tooltip(f"to {text.significant(row.high)}"), d=arrow, class_=f"fill {row.colour}")
+            )
     parts.append(element("circle", cx=across(row.value), cy=y + 14, r=4.5, class_=f"fill {row.colour}"))
     if math.isfinite(row.second):
         parts.append(_diamond(across(row.second), y + 14))

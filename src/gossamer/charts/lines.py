@@ -66,7 +66,9 @@ def line_chart(
     if not points:
         return empty_chart(name)
     xs = [x for x, _ in points]
-    ranges = [robust_range([y for segment in line.segments() for _, y in segment]) for line in series if line.segments()]
+    ranges = [
+        robust_range([y for segment in line.segments() for _, y in segment]) for line in series if line.segments()
+    ]
     low, high = min(low for low, _ in ranges), max(high for _, high in ranges)
     outside = [(x, y) for x, y in points if not low <= y <= high]
     low = min(0.0, low) if from_zero else low

@@ -100,7 +100,9 @@ class NetworkComparison:
         if mixed:
             notes.insert(0, f"the scores differ ({', '.join(self.metrics)}), so no network is marked as better")
         elif any(candidate.front for candidate in self.candidates):
-            notes.insert(0, f"* nothing here has as much {called} at {'less latency' if self.cost == 'ms' else 'fewer MACs'}")
+            notes.insert(
+                0, f"* nothing here has as much {called} at {'less latency' if self.cost == 'ms' else 'fewer MACs'}"
+            )
         return "\n".join([*lines, "", *notes]).rstrip()
 
     def write_html(self, path: str | os.PathLike[str]) -> None:
@@ -134,7 +136,9 @@ def compare(
     if len(targets) < 2:
         raise SettingsError(f"{len(targets)} to compare", "two or more", "name another network, file or run")
     times = {} if measure is not None else _saved(targets)
-    if measure or (not times and measure is None and any(target_of(target, TARGETS).kind == "run" for target in targets)):
+    if measure or (
+        not times and measure is None and any(target_of(target, TARGETS).kind == "run" for target in targets)
+    ):
         times = _latencies(targets, threads, progress, quick=not measure)
     candidates = []
     for target in targets:
@@ -248,7 +252,9 @@ def _latencies(
         best = fastest.get(row.target)
         if best is None or row.median_ms < best[0]:
             cpu = every.machine.get("cpu") or ""
-            named = f"median of one image, {row.runtime}, {thread_count(row.threads)}, {cpu}, {seconds:g} s measured now"
+            named = (
+                f"median of one image, {row.runtime}, {thread_count(row.threads)}, {cpu}, {seconds:g} s measured now"
+            )
             fastest[row.target] = (row.median_ms, row.p10_ms, row.p90_ms, named)
     return fastest
 
@@ -265,7 +271,9 @@ def comparison_html(result: NetworkComparison) -> str:
         for candidate in result.candidates
         if candidate.source
     ]
-    sources += [(f"latency of {candidate.name}", candidate.runtime) for candidate in result.candidates if candidate.runtime]
+    sources += [
+        (f"latency of {candidate.name}", candidate.runtime) for candidate in result.candidates if candidate.runtime
+    ]
     cost = "latency" if result.cost == "ms" else "multiply-adds"
     front = f"Front: nothing here has as much {called} at {'less' if result.cost == 'ms' else 'fewer'} {cost}."
     if mixed:

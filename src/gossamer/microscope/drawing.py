@@ -74,13 +74,9 @@ def network_charts(inspection: Inspection) -> list[Markup]:
         inside = [index for index, box in enumerate(boxes) if first <= _level(box) < first + LEVELS]
         rows = max(_level(boxes[index]) for index in inside) + 1 - first
         top, height = first * (HEIGHT + GAP_Y) + MARGIN - GAP_Y // 2, rows * (HEIGHT + GAP_Y)
-        parts = [
-            _edge(above, below) for above, below in edges if above.y + HEIGHT <= top + height and below.y >= top
-        ]
+        parts = [_edge(above, below) for above, below in edges if above.y + HEIGHT <= top + height and below.y >= top]
         parts += [_box(inspection, inspection.rows[index], boxes[index], largest) for index in inside]
-        description = (
-            f"{inspection.target}: layers {inside[0] + 1} to {inside[-1] + 1} of {len(boxes)}, each below those that it reads"
-        )
+        description = f"{inspection.target}: layers {inside[0] + 1} to {inside[-1] + 1} of {len(boxes)}, each below those that it reads"
         # the drawing is moved up instead of its view down, so that every piece begins at 0
         moved = element("g", *parts, transform=f"translate(0 {-top})")
         pieces.append(chart(width, height, description, moved, class_="piece", style=f"--w:{width}px"))

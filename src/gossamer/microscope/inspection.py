@@ -111,9 +111,7 @@ class Inspection:
     def stages(self) -> dict[str, dict[str, float | None]]:
         """For each part of the network its fraction of the parameters, MACs, bytes moved and, where measured, time."""
         rows = self.stage_rows()
-        parts = {
-            row.name: (row.params, row.macs, row.bytes, 0.0 if math.isnan(row.ms) else row.ms) for row in rows
-        }
+        parts = {row.name: (row.params, row.macs, row.bytes, 0.0 if math.isnan(row.ms) else row.ms) for row in rows}
         totals = [sum(values) or 1.0 for values in zip(*parts.values())]
         fractions = {name: [a / b for a, b in zip(values, totals)] for name, values in parts.items()}
         return {

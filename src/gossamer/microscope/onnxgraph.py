@@ -238,7 +238,10 @@ def _single_numbers(onnx: Any, graph: Any) -> dict[str, float]:
         if all(side == 1 for side in tensor.dims) and _dtype(onnx, tensor.data_type).is_floating_point:
             try:
                 numbers[name] = float(onnx.numpy_helper.to_array(tensor).reshape(()))
-            except (TypeError, ValueError):  # without its data: the bound, which only names the operation, stays unknown
+            except (
+                TypeError,
+                ValueError,
+            ):  # without its data: the bound, which only names the operation, stays unknown
                 continue
     return numbers
 

@@ -84,7 +84,9 @@ def _figures(inspection: Inspection) -> list[Figure]:
         figures.append(Figure("Latency", milliseconds(inspection.latency.ms), inspection.latency.note))
     if timing:
         median, low, high = timing.network
-        note = f"median of one call, quartiles {low:.2f} to {high:.2f}; {_timed_by(timing)}; not the latency in deployment"
+        note = (
+            f"median of one call, quartiles {low:.2f} to {high:.2f}; {_timed_by(timing)}; not the latency in deployment"
+        )
         figures.append(Figure("Time here", milliseconds(median), note))
     if cost.unknown:
         names = ", ".join(f"{operator_name(name)} ({times})" for name, times in cost.unknown.items())

@@ -68,7 +68,9 @@ def time_module(module: nn.Module, graph: Graph, shape: Sequence[int], threads: 
         times = _measured(recorder.calls)
     nodes = {node.index: _quartiles(mine) for node, mine in zip(graph.nodes, times)}
     views = [nodes.pop(node.index)[0] for node in graph.nodes if node.op in FREE]
-    return Timing("torch", threads, len(network), _quartiles(network), nodes, {"views": sum(views)} if views else {}, _cpu())
+    return Timing(
+        "torch", threads, len(network), _quartiles(network), nodes, {"views": sum(views)} if views else {}, _cpu()
+    )
 
 
 def time_onnx(path: str, graph: Graph, threads: int = 1) -> Timing:

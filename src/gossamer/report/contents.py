@@ -128,7 +128,7 @@ def latency_note(row: Latency, bench: Mapping[str, Any]) -> str:
     machine = bench.get("machine")
     cpu = str(machine.get("cpu") or "") if isinstance(machine, Mapping) else str(bench.get("cpu") or "")
     spread = f"p10 to p90 {significant(row.p10)} to {significant(row.p90)}" if math.isfinite(row.p10) else ""
-    return "; ".join(filter(None, ("median of one image (gossamer bench)", spread, row.where, cpu)))
+    return "; ".join(filter(None, ("median of one image (bench)", spread, row.where, cpu)))
 
 
 @dataclass(frozen=True)

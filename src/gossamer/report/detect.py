@@ -128,7 +128,7 @@ def _highlights(data: ReportData) -> list[Highlight]:
         weakest = min(partly, key=lambda row: row["map50"])
         figures = f"AP {points(weakest['map50'])} at IoU 0.5, {grouped(weakest['support'])} objects"
         highlights.append(Highlight("Weakest class", f"{bdi(weakest['class'])}: {figures}."))
-    highlights += never_predicted([row["class"] for row in rows if not row["recall"]], "Never detected at any score")
+    highlights += never_predicted([row["class"] for row in rows if not row["recall"]], "Never detected")
     for pair in class_confusions(scores.confusion)[:1]:
         times = f"{grouped(pair.count)} times"
         highlights.append(most_confused(data, pair.true, pair.predicted, times, pair.fraction))
@@ -142,11 +142,15 @@ def _failures(data: ReportData) -> list[Highlight]:
     objects = int(support.sum())
     if objects and not found.any():
         missed = f"{grouped(objects)} of {grouped(objects)} objects missed at a score of {CONFIDENCE} or more"
-        highest = max((float(boxes.scores.max()) for boxes in data.evaluation.detections if len(boxes.scores)), default=0)
+        highest = max(
+            (float(boxes.scores.max()) for boxes in data.evaluation.detections if len(boxes.scores)), default=0
+        )
         best = f"; the highest score of any box is {significant(highest, 2)}" if 0 < highest < CONFIDENCE else ""
         best = best or ("; there is no box of any score" if not highest else "")
         return [Highlight("Nothing found", f"{missed}{best}.", failure=True)]
-    missed_classes = [(data.classes[index], int(support[index])) for index in np.flatnonzero((support > 0) & (found == 0))]
+    missed_classes = [
+        (data.classes[index], int(support[index])) for index in np.flatnonzero((support > 0) & (found == 0))
+    ]
     return all_missed(missed_classes, "Never found", f"objects at a score of {CONFIDENCE} or more")
 
 

@@ -108,7 +108,9 @@ def heads_view(data: ReportData) -> TaskView:
 def _subject(task: str, section: HeadSection) -> str:
     """What a single head distinguishes: "8 labels"."""
     plural = {"class": "classes", "quantity": "quantities"}.get(section.what, f"{section.what}s")
-    return f"{len(section.rows)} {section.what if len(section.rows) == 1 else plural}" if section.rows else f"task {task}"
+    return (
+        f"{len(section.rows)} {section.what if len(section.rows) == 1 else plural}" if section.rows else f"task {task}"
+    )
 
 
 def _failures(heads: dict[str, Any]) -> list[Highlight]:

@@ -102,7 +102,11 @@ def report_html(data: ReportData) -> str:
         "machine": flat_rows(_machine(data.machine)),
         "bench": flat_rows(data.bench),
         "data_facts": flat_rows(
-            {"read as" if key == "how" else key: value for key, value in data.data.items() if key not in ("per_class", "images")}
+            {
+                "read as" if key == "how" else key: value
+                for key, value in data.data.items()
+                if key not in ("per_class", "images")
+            }
         ),
         "network": describe_network(data),
     }

@@ -101,7 +101,13 @@ def _scores(data: ReportData) -> ChartPanel:
     best = data.best_row()
     ring = (as_number(best["epoch"]), as_number(best[f"val_{data.score}"])) if best else None
     note = "The ring marks the selected checkpoint." if ring else ""
-    return ChartPanel(title, series, "percent", line_chart(title, series, form=_percent, ring=ring, axis=f"{title if len(series) == 1 else 'score'}, %"), note)
+    return ChartPanel(
+        title,
+        series,
+        "percent",
+        line_chart(title, series, form=_percent, ring=ring, axis=f"{title if len(series) == 1 else 'score'}, %"),
+        note,
+    )
 
 
 def _line(data: ReportData, name: str, column: str, colour: str) -> Series:
