@@ -301,6 +301,8 @@ def test_the_cost_leads_the_gates_to_the_target() -> None:
         ("densenet121", {"deformable": "v1"}, "residual"),
         ("vgg11", {"gating": "channels"}, "residual"),
         ("resnet18", {"self_attention": (4,)}, "0 to 3"),
+        ("resnet18", {"self_attention": 3}, r"\(2, 3\)"),
+        ("resnet18", {"self_attention": ("3",)}, "0 to 3"),
         ("resnet18", {"gating": "pixels"}, "positions"),
         ("resnet18", {"gating": "channels", "gate_draw": "top"}, "topk"),
         ("resnet18", {"gating": "channels", "gate_target": 0}, "above 0"),
@@ -323,6 +325,21 @@ def test_stages_are_read_in_any_order() -> None:
     assert Settings(self_attention=3).self_attention == "3"  # type: ignore[arg-type]
     with pytest.raises(UnknownNameError, match="v2"):
         Settings(deformable="v3")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"deformable_stages": 2}, "--deformable"),
+        ({"gate_draw": "topk"}, "--gating"),
+        ({"gate_target": 0.3}, "--gating"),
+        ({"gate_weight": 2.0}, "--gating"),
+        ({"gating": "channels", "gate_draw": "topk", "gate_weight": 2.0}, "gumbel"),
+    ],
+)
+def test_a_setting_that_would_do_nothing_is_refused(options: dict[str, Any], words: str) -> None:
+    with pytest.raises(SettingsError, match=words):
+        Settings(**options)
 
 
 # a whole run
@@ -358,6 +375,14 @@ def test_a_run_with_options_resumes_to_the_same_bits_and_tells_its_share(picture
     scores = evaluate_target(tmp_path / "one")
     assert "MACs an image are computed" in scores.text() and 0 < scores.to_json()["gates"]["share"] <= 1
     assert scores.to_json()["gates"]["computed"] <= scores.to_json()["gates"]["macs"]
+    from gossamer.export import convert
+    from gossamer.export.formats import export
+
+    exported = export(tmp_path / "one", tmp_path / "one.onnx")
+    assert exported.opset == (19 if convert.runs_deform_conv() else 18) and exported.comparison.changed == 0
+    assert "one.onnx" in exported.text() and exported.verifications
+    (prediction,) = gossamer.load(tmp_path / "one.onnx").predict([next((pictures / "val").rglob("*.png"))])
+    assert not prediction.error
 
 
 def test_inspect_tells_what_gates_can_leave_out() -> None:
@@ -446,3 +471,27 @@ def test_networks_with_options_are_exported(name: str) -> None:
     data, _ = onnx_of(network)
     with torch.no_grad():
         np.testing.assert_allclose(outputs_of(data, x), network(x).numpy(), rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("name", ["channels", "positions", "deformable 2", "self-attention"])
+def test_the_engine_runs_gates_and_refuses_the_others_in_one_line(name: str, tmp_path: Path) -> None:
+    from gossamer.runtime import load
+    from gossamer.runtime.compilation import compile_model
+    from gossamer.runtime.native import LIBRARY
+
+    if not LIBRARY.exists():
+        pytest.skip("the native engine is not built")
+    network, x = built("resnet18", 0.125, repeats=(1, 1, 1, 1), **OPTIONS[name]).eval(), torch.randn(2, 3, 32, 32)
+    data, _ = onnx_of(network)
+    (tmp_path / "net.onnx").write_bytes(data)
+    if name in ("channels", "positions"):
+        compile_model(tmp_path / "net.onnx", tmp_path / "net.goss")
+        got = load(tmp_path / "net.goss").run(x.numpy())
+        with torch.no_grad():
+            expected = network(x).numpy()
+        np.testing.assert_allclose(got["logits"] if isinstance(got, dict) else got, expected, rtol=1e-3, atol=1e-4)
+        return
+    with pytest.raises(InputError, match=r"operator (DeformConv|GridSample|MatMul)") as caught:
+        compile_model(tmp_path / "net.onnx", tmp_path / "net.goss")
+    assert "\n" not in str(caught.value) and not (tmp_path / "net.goss").exists()

@@ -11,7 +11,7 @@ import sys
 import pytest
 
 from gossamer.cli import main as cli
-from gossamer.host.progress import PlainLines, shown
+from gossamer.host.progress import PlainLines, escaped
 
 
 @pytest.mark.parametrize(
@@ -19,7 +19,7 @@ from gossamer.host.progress import PlainLines, shown
     ["\x1b[31mred", "bell\x07", "over\rwritten", "\x9b2J", "\x7f", "\x00", "\u202egnp.exe", "\u2066x", "a\u2028b"],
 )
 def test_what_acts_on_a_terminal_is_escaped(text: str) -> None:
-    assert shown(text).isprintable()
+    assert escaped(text).isprintable()
     stream = io.StringIO()
     PlainLines(stream).say(text)
     assert stream.getvalue().removesuffix("\n").isprintable()
@@ -27,7 +27,7 @@ def test_what_acts_on_a_terminal_is_escaped(text: str) -> None:
 
 @pytest.mark.parametrize("text", ["plain", "two\nlines\tand a tab", "Grüße", "猫", "می‌خواهم", "a\u3000b", "👩‍🔬"])
 def test_text_of_any_language_is_left_as_it_is(text: str) -> None:
-    assert shown(text) == text
+    assert escaped(text) == text
 
 
 def run(arguments: str, **options: object) -> subprocess.CompletedProcess[bytes]:

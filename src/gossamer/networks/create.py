@@ -70,6 +70,8 @@ def create_model(
     if out_indices is not None and not features_only:
         raise SettingsError("out_indices for a classifier", "out_indices with features_only=True", "add that")
     model: Network | Features
+    if not isinstance(self_attention, (tuple, list)):
+        raise SettingsError(f"self_attention: {self_attention!r}", "numbers of stages, as (2, 3)", "fix the argument")
     added = Options(deformable, deformable_stages, tuple(self_attention), gating, gate_draw, gate_target)
     if name.startswith(TIMM):
         from gossamer.networks.timm_adapter import create

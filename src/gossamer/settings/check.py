@@ -45,6 +45,15 @@ def checked_value(field: dataclasses.Field[Any], hint: Any, value: Any) -> Any:
     return value
 
 
+# settings that mean nothing, with their defaults, where another is "none"
+DEPENDENT = (
+    ("deformable_stages", 1, "deformable"),
+    ("gate_draw", "gumbel", "gating"),
+    ("gate_target", 0.5, "gating"),
+    ("gate_weight", 1.0, "gating"),
+)
+
+
 def check_together(settings: Settings) -> None:
     """Rules over more than one setting. Raises SettingsError."""
     if settings.in_chans == 2:
@@ -52,6 +61,11 @@ def check_together(settings: Settings) -> None:
     settings.input_size()
     parse_options(settings.net_options)
     parse_stages(settings.self_attention)
+    for name, usual, option in DEPENDENT:
+        if getattr(settings, name) != usual and getattr(settings, option) == "none":
+            raise SettingsError(f"{name} without {option}", f"{name} beside --{option}", "give both, or neither")
+    if settings.gate_draw == "topk" and settings.gate_weight != 1:
+        raise SettingsError("gate_weight with topk", "a weight of the cost that gumbel has", "leave it out")
     if settings.scale_attention and settings.task != "segment":
         raise SettingsError(f"scale_attention for the task {settings.task}", "it with --task segment", "leave it out")
     if settings.frames:
