@@ -24,7 +24,7 @@ def weight(*shape: int, scale: float = 0.3) -> Any:
     return (np.random.default_rng(sum(shape)).standard_normal(shape) * scale).astype(np.float32)
 
 
-def whole(*numbers: int) -> Any:
+def int64(*numbers: int) -> Any:
     return np.array(numbers, np.int64)
 
 
@@ -68,12 +68,12 @@ def expected(path: Path, x: Any) -> dict[str, Any]:
 
 
 def check(path: Path, x: Any, tolerance: float = 1e-5) -> None:
-    """That the compiled file answers as ONNX Runtime does, to `tolerance` of the largest output."""
+    """That the compiled file agrees with ONNX Runtime, to `tolerance` of the largest output."""
     wanted, out = expected(path, x), path.with_suffix(".goss")
     compile_file(path, out)
-    found: Any = Native(out, 1)(x)
-    found = found if isinstance(found, dict) else {next(iter(wanted)): found}
-    assert found.keys() == wanted.keys()
+    outputs: Any = Native(out, 1)(x)
+    outputs = outputs if isinstance(outputs, dict) else {next(iter(wanted)): outputs}
+    assert outputs.keys() == wanted.keys()
     for name, one in wanted.items():
-        assert found[name].shape == one.shape
-        assert np.abs(found[name] - one).max() <= tolerance * max(1, float(np.abs(one).max()))
+        assert outputs[name].shape == one.shape
+        assert np.abs(outputs[name] - one).max() <= tolerance * max(1, float(np.abs(one).max()))

@@ -225,7 +225,7 @@ def test_a_config_beside_edits_trains_the_edited_network(changed: Path, tmp_path
     assert not (tmp_path / "other/changes.json").exists()
 
 
-def test_an_edited_network_names_its_new_channels(pictures: Path, tmp_path: Path) -> None:
+def test_an_edited_network_names_its_new_channels(image_folder: Path, tmp_path: Path) -> None:
     kept = list(range(0, 8, 2))
     last = list(range(0, 1280, 5))
     edits = [keep_channels(f"stages.1.0.project.{part}", 0, kept) for part in ("conv", "norm")]
@@ -234,7 +234,7 @@ def test_an_edited_network_names_its_new_channels(pictures: Path, tmp_path: Path
     edits += [keep_channels("stages.2.0.expand.conv", 1, kept)]
     edits += [keep_channels(f"conv_head.{part}", 0, last) for part in ("conv", "norm")]
     edits += [keep_channels("head.classifier", 1, last)]
-    settings = small(pictures, tmp_path / "run").replace(input="32", epochs=1)
+    settings = small(image_folder, tmp_path / "run").replace(input="32", epochs=1)
     task = task_of("classify")(("a", "b", "c"), settings)
     plain, model = build_network(task), build_network(task, edits)
     assert (plain.num_features, model.num_features) == (1280, len(last))

@@ -1,4 +1,4 @@
-"""What has changed in the data of a run since it began is said when it resumes, whatever it is."""
+"""What has changed in the data of a run since it began is reported when it resumes, whatever it is."""
 
 from __future__ import annotations
 
@@ -138,8 +138,8 @@ def opened(root: Path, task: str) -> Data:
 
 
 @pytest.mark.parametrize("name", CHANGES)
-def test_a_change_is_said(tmp_path: Path, name: str) -> None:
-    make, task, change, said = CHANGES[name]
+def test_a_change_is_reported(tmp_path: Path, name: str) -> None:
+    make, task, change, messages = CHANGES[name]
     make(tmp_path)
     data = opened(tmp_path, task)
     rows, states = split_rows(data), list(image_states(data))
@@ -148,7 +148,7 @@ def test_a_change_is_said(tmp_path: Path, name: str) -> None:
     change(tmp_path)
     again = apply_split(tmp_path, rows, classes=data.classes, read=reader_of(task, Settings()))
     notes = [note for note in [*again.notes, *changes_since(states, again)] if note.startswith("since")]
-    for words in said:
+    for words in messages:
         assert any(words in note for note in notes), notes
     assert all("\n" not in note for note in notes)
 
@@ -183,8 +183,8 @@ def test_a_resumed_run_says_it_and_removes_what_a_kill_left(tmp_path: Path) -> N
     shutil.copy(tmp_path / "data/train/cat/p2.png", tmp_path / "run/mine.part")
     progress = Messages()
     gossamer.resume(tmp_path / "run", progress=progress)
-    said = "\n".join(progress.lines)
-    assert "since the run began, 1 images have other content now, by their size: train/cat/p0.png" in said
-    assert "1 images were added and are not used: train/dog/new.png" in said
-    assert "removed 1 unfinished files that a kill had left: .last.safetensors.ab12cd_3.part" in said
+    text = "\n".join(progress.lines)
+    assert "since the run began, 1 images have other content now, by their size: train/cat/p0.png" in text
+    assert "1 images were added and are not used: train/dog/new.png" in text
+    assert "removed 1 unfinished files that a kill had left: .last.safetensors.ab12cd_3.part" in text
     assert not left.exists() and (tmp_path / "run/mine.part").exists()

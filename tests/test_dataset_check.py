@@ -81,12 +81,12 @@ def test_every_task_is_checked(tmp_path: Path, task: str, capsys: pytest.Capture
     data = DATA[task](tmp_path)
     heads = ["--heads", HEADS] if task == "multi" else []
     assert main(["doctor", "--data", str(data), "--task", task, *heads, "--json"]) == 0
-    found = json.loads(capsys.readouterr().out)
-    assert found["task"] == task and sum(split["images"] for split in found["splits"].values()) >= COUNT
+    plain = json.loads(capsys.readouterr().out)
+    assert plain["task"] == task and sum(split["images"] for split in plain["splits"].values()) >= COUNT
     if task == "multi":
-        counts = found["annotations"]["counts"]["train"]
+        counts = plain["annotations"]["counts"]["train"]
         assert {"colour/car", "tags/round", "width/width"} < counts.keys() and counts["tags/round"] > 4
-        assert found["annotations"]["facts"]["train"]["images with mask"] <= 2
+        assert plain["annotations"]["facts"]["train"]["images with mask"] <= 2
     assert check_dataset(str(data), task, heads=HEADS if task == "multi" else "").text()
 
 
@@ -124,10 +124,10 @@ def test_it_needs_no_torch(tmp_path: Path) -> None:
 
 
 def advice(root: Path, task: str = "classify") -> list[str]:
-    found = check_dataset(str(root), task)
-    text = found.text()
-    assert text.index("What to do") > text.index(found.images.how)
-    return found.images.advice
+    check = check_dataset(str(root), task)
+    text = check.text()
+    assert text.index("What to do") > text.index(check.images.how)
+    return check.images.advice
 
 
 def test_clean_data_are_all_clear(tmp_path: Path) -> None:
@@ -149,7 +149,7 @@ FAULTS: dict[str, Callable[[Path], object]] = {
 
 @pytest.mark.parametrize("name", FAULTS)
 @pytest.mark.parametrize("task", ["classify", "embed"])
-def test_nothing_listed_means_nothing_and_something_listed_is_said(tmp_path: Path, name: str, task: str) -> None:
+def test_an_empty_list_has_no_advice_and_a_list_has(tmp_path: Path, name: str, task: str) -> None:
     FAULTS[name](classes(tmp_path))
     lines = advice(tmp_path, task)
     assert lines and ALL_CLEAR not in lines
@@ -162,8 +162,8 @@ def test_annotated_data_have_no_all_clear_above_a_list(tmp_path: Path, task: str
     place.with_name("copy.jpg").write_bytes(place.read_bytes())
     if task == "segment":
         (root / "masks/copy.png").write_bytes((root / "masks/a0.png").read_bytes())
-    found = check_dataset(str(root), task)
-    assert ALL_CLEAR not in found.images.advice and found.images.advice
+    check = check_dataset(str(root), task)
+    assert ALL_CLEAR not in check.images.advice and check.images.advice
 
 
 def test_arguments_without_data_are_refused(capsys: pytest.CaptureFixture[str]) -> None:

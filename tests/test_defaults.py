@@ -1,4 +1,4 @@
-"""Settings that are chosen by the data where the user says nothing: what, and that it is said."""
+"""Settings that are chosen by the data where the user sets nothing: which, and the message."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def chosen(size: int = 32, images: int = 10_000, **options: Any) -> dict[str, An
     return {choice.name: choice.value for choice in defaults.choose(Settings(**options), (size, size), images)}
 
 
-def test_small_pictures_get_their_strides_and_padded_crops() -> None:
+def test_small_images_get_their_strides_and_padded_crops() -> None:
     for size, small_input, crop in ((32, True, "padded"), (64, True, "padded"), (96, False, "random_resized")):
         values = chosen(size)
         assert (values["small_input"], values["crop"]) == (small_input, crop)

@@ -132,8 +132,8 @@ def test_an_embedder_draws_each_image_beside_the_most_similar_others(tmp_path: P
     assert list(draw_files(predictions, metadata, paths, out)) == predictions
     assert sorted(path.name for path in out.iterdir()) == sorted(colours)
     page = np.asarray(Image.open(out / "a.png").convert("RGB"))
-    found = [tuple(page[88, 88 + 168 * tile].tolist()) for tile in range(3)]  # the centres of the tiles
-    assert found == [colours["a.png"], colours["c.png"], colours["b.png"]]
+    drawn = [tuple(page[88, 88 + 168 * tile].tolist()) for tile in range(3)]  # the centres of the tiles
+    assert drawn == [colours["a.png"], colours["c.png"], colours["b.png"]]
 
 
 # thresholds
@@ -147,8 +147,8 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def predicted(capsys: pytest.CaptureFixture[str], *arguments: str | Path) -> dict[str, Any]:
     capsys.readouterr()
     assert main(["predict", *map(str, arguments), "--json"]) == 0
-    found: dict[str, Any] = json.loads(capsys.readouterr().out)
-    return found
+    plain: dict[str, Any] = json.loads(capsys.readouterr().out)
+    return plain
 
 
 def test_thresholds_replace_those_of_the_model_and_are_named(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -156,7 +156,7 @@ def test_thresholds_replace_those_of_the_model_and_are_named(home: Path, capsys:
     own = predicted(capsys, model, image)
     assert own["decoding"] == {"threshold": 0.01, "drawn_threshold": 0.3, "iou": 0.5, "max_boxes": 100}
     boxes = predicted(capsys, model, image, "--threshold", "0")["predictions"][0]["detections"]
-    assert len(boxes) > 3, "a detector of one epoch is sure of nothing"
+    assert len(boxes) > 3, "a detector of one epoch has low scores"
     middle = boxes[len(boxes) // 2]["score"]
     fewer = predicted(capsys, model, image, "--threshold", middle)
     assert fewer["decoding"]["threshold"] == fewer["decoding"]["drawn_threshold"] == middle
@@ -166,7 +166,7 @@ def test_thresholds_replace_those_of_the_model_and_are_named(home: Path, capsys:
     overlapping = predicted(capsys, model, image, "--threshold", "0", "--iou", "1", "--max-boxes", "1000")
     assert len(overlapping["predictions"][0]["detections"]) > len(boxes)
     assert main(["predict", str(model), str(image), "--threshold", "0"]) == 0
-    assert "below" not in capsys.readouterr().out, "what is asked for is printed"
+    assert "below" not in capsys.readouterr().out, "all within the threshold are printed"
 
 
 def test_the_threshold_of_what_is_shown_stands_in_the_help() -> None:
@@ -176,8 +176,8 @@ def test_the_threshold_of_what_is_shown_stands_in_the_help() -> None:
 def test_python_takes_the_same_thresholds(home: Path) -> None:
     model = gossamer.load(home / "detect.onnx")
     image = home / "signs" / "JPEGImages" / "train000.png"
-    found = model.predict(image, max_boxes=3, threshold=0.02)
-    assert len(found.scores) <= 3 and found.shown == 0.02
+    detections = model.predict(image, max_boxes=3, threshold=0.02)
+    assert len(detections.scores) <= 3 and detections.shown == 0.02
     for wrong in ({"threshold": 1.5}, {"iou": float("nan")}, {"max_boxes": 0}, {"max_boxes": 2.0}, {"iou": True}):
         with pytest.raises(SettingsError, match=next(iter(wrong))):
             model.predict(image, **wrong)

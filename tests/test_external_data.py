@@ -20,12 +20,12 @@ onnx = pytest.importorskip("onnx")
 onnxruntime = pytest.importorskip("onnxruntime")
 from onnx import TensorProto, helper, numpy_helper  # noqa: E402
 
-from tests.onnxcases import INPUT, check, expected, node, noise, weight, whole  # noqa: E402
-from tests.onnxcases import save as save_whole  # noqa: E402
+from tests.onnxcases import INPUT, check, expected, int64, node, noise, weight  # noqa: E402
+from tests.onnxcases import save as save_in_one_file  # noqa: E402
 
 NODES = [
     node("Conv", ["x", "w"], ["a"]),
-    node("Constant", [], ["shape"], value=numpy_helper.from_array(whole(0, 288))),
+    node("Constant", [], ["shape"], value=numpy_helper.from_array(int64(0, 288))),
     node("Reshape", ["a", "shape"], ["b"]),
     node("MatMul", ["b", "w2"], ["y"]),
 ]
@@ -33,13 +33,13 @@ NODES = [
 
 def save(folder: Path, name: str = "m.onnx", data: str = "m.onnx.data") -> Path:
     """A network whose two weights lie in a second file."""
-    path = save_whole(folder / name, NODES, {"w2": weight(288, 5)}, rank=2)
+    path = save_in_one_file(folder / name, NODES, {"w2": weight(288, 5)}, rank=2)
     onnx.save(onnx.load(path), path, save_as_external_data=True, location=data, size_threshold=0)
     return path
 
 
 def change(path: Path, **entries: str | None) -> Path:
-    """The file with other entries in the external_data of its first weight, or without some."""
+    """The file with other entries in the external_data of its first weight, or without one."""
     model = onnx.load(path, load_external_data=False)
     tensor = model.graph.initializer[0]
     known = {entry.key: entry.value for entry in tensor.external_data} | entries
@@ -51,8 +51,8 @@ def change(path: Path, **entries: str | None) -> Path:
     return path
 
 
-def refused(path: Path, said: str, rule: int = 4) -> None:
-    with pytest.raises(ModelFileError, match=said) as caught:
+def refused(path: Path, message: str, rule: int = 4) -> None:
+    with pytest.raises(ModelFileError, match=message) as caught:
         read_model_file(path)
     assert caught.value.rule == rule
     assert "\n" not in str(caught.value)
@@ -81,7 +81,7 @@ def test_every_reader_takes_two_files(tmp_path: Path, monkeypatch: pytest.Monkey
 
 
 def test_one_file_is_what_it_was(tmp_path: Path) -> None:
-    path = save_whole(tmp_path / "location.onnx", NODES, {"w2": weight(288, 5)}, rank=2)
+    path = save_in_one_file(tmp_path / "location.onnx", NODES, {"w2": weight(288, 5)}, rank=2)
     assert read_model_file(path).data == path.read_bytes()
 
 
@@ -158,7 +158,7 @@ def test_what_is_no_file_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("entries", "said", "rule"),
+    ("entries", "message", "rule"),
     [
         ({"offset": "-1"}, "has offset '-1'", 4),
         ({"offset": "1e3"}, "has offset", 4),
@@ -173,9 +173,9 @@ def test_what_is_no_file_is_refused(tmp_path: Path) -> None:
     ],
 )
 def test_entries_that_do_not_fit_are_refused(
-    entries: dict[str, str | None], said: str, rule: int, tmp_path: Path
+    entries: dict[str, str | None], message: str, rule: int, tmp_path: Path
 ) -> None:
-    refused(change(save(tmp_path), **entries), said, rule)
+    refused(change(save(tmp_path), **entries), message, rule)
 
 
 def test_a_checksum_and_no_length_are_read(tmp_path: Path) -> None:
@@ -214,8 +214,8 @@ def test_the_command_ends_with_2_and_writes_nothing(tmp_path: Path, capsys: pyte
     path = save(tmp_path)
     (tmp_path / "m.onnx.data").unlink()
     assert main(["compile", str(path), "--out", str(tmp_path / "m.goss")]) == 2
-    said: Any = capsys.readouterr().err.strip().splitlines()
-    assert len(said) == 1 and "copy both files to one folder" in said[0]
+    lines: Any = capsys.readouterr().err.strip().splitlines()
+    assert len(lines) == 1 and "copy both files to one folder" in lines[0]
     assert [one.name for one in tmp_path.iterdir()] == ["m.onnx"]
 
 

@@ -25,7 +25,7 @@ from gossamer.tasks.embedding.network import Embedder
 from gossamer.tasks.frames import FrameClassifier, Frames
 
 
-def picture(value: int, size: int = 16) -> bytes:
+def frame(value: int, size: int = 16) -> bytes:
     out = io.BytesIO()
     Image.new("RGB", (size, size), (value, 255 - value, 30)).save(out, "PNG")
     return out.getvalue()
@@ -41,7 +41,7 @@ def write_samples(root: Path, splits: tuple[str, ...] = ("train", "val"), each: 
                 folder.mkdir(parents=True)
                 first = int(rng.integers(40, 60)) if step > 0 else int(rng.integers(200, 215))
                 for index in range(frames):
-                    (folder / f"{index + 8}.png").write_bytes(picture(first + index * step))
+                    (folder / f"{index + 8}.png").write_bytes(frame(first + index * step))
     return root
 
 
@@ -58,7 +58,7 @@ def test_a_sample_is_its_frames_in_the_order_of_their_numbers(tmp_path: Path) ->
     assert values[0] < values[1] < values[2]
     assert decode(data.train.read(0)).size == (16, 16)  # who knows no frames sees the first
     before = data.fingerprint
-    (tmp_path / "train/brighter/s0/9.png").write_bytes(picture(3, 20))
+    (tmp_path / "train/brighter/s0/9.png").write_bytes(frame(3, 20))
     again = open_data(tmp_path, read=lambda root, classes=(), reference=None: read_frames(root, 3))
     assert again.fingerprint != before
 
@@ -94,13 +94,13 @@ def test_all_frames_get_the_same_crop(tmp_path: Path) -> None:
 def test_what_holds_no_frames_is_named(tmp_path: Path) -> None:
     for name in ("a", "b"):
         (tmp_path / "flat" / name).mkdir(parents=True)
-        (tmp_path / "flat" / name / "1.png").write_bytes(picture(9))
+        (tmp_path / "flat" / name / "1.png").write_bytes(frame(9))
     with pytest.raises(DataError, match="2 images in class folders but no folders of frames"):
         read_frames(tmp_path / "flat", 2)
     with pytest.raises(DataError, match="does not exist"):
         read_frames(tmp_path / "nowhere", 2)
     (tmp_path / "flat" / "a" / "s1").mkdir()
-    (tmp_path / "flat" / "a" / "s1" / "1.png").write_bytes(picture(9))
+    (tmp_path / "flat" / "a" / "s1" / "1.png").write_bytes(frame(9))
     (tmp_path / "flat" / "a" / "s1" / "notes.txt").write_text("x")
     notes = " ".join(read_frames(tmp_path / "flat", 2).notes)
     for words in ("b: holds no folder of frames", "2 images outside", "1 samples have fewer than 2", "1 files that"):
@@ -135,9 +135,9 @@ def test_each_frame_is_seen_by_the_same_backbone() -> None:
     torch.testing.assert_close(network(x), network.classifier(network.pooling(features)))
     width = backbone.num_features
     one = cost(backbone, (1, 3, 32, 48))
-    whole = cost(network, (1, 3, 96, 48))
-    assert whole.macs == 3 * one.macs + 3 * (2 * width + 1) * 64 + width * 4
-    assert whole.params == one.params + 2 * (width * 64 + 64) + 64 + 1 + width * 4 + 4
+    total = cost(network, (1, 3, 96, 48))
+    assert total.macs == 3 * one.macs + 3 * (2 * width + 1) * 64 + width * 4
+    assert total.params == one.params + 2 * (width * 64 + 64) + 64 + 1 + width * 4 + 4
     with pytest.raises(InputError, match="3 frames of 32x48"):
         network(torch.zeros(1, 3, 33, 48))
     network.train()(x).square().sum().backward()

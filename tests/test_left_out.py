@@ -51,7 +51,7 @@ KINDS: dict[str, tuple[Callable[[Path], object], str, str, str]] = {
 
 
 @pytest.mark.parametrize("name", KINDS)
-def test_what_is_left_out_is_said(tmp_path: Path, name: str) -> None:
+def test_what_is_left_out_is_reported(tmp_path: Path, name: str) -> None:
     make, task, pattern, reason = KINDS[name]
     make(tmp_path)
     before = opened(tmp_path, task)
@@ -93,11 +93,11 @@ def test_the_dataset_check_lists_it(tmp_path: Path, capsys: pytest.CaptureFixtur
     out = capsys.readouterr().out
     assert f"1 of {COUNT + 1} images are left out: images/extra.jpg" in out and "Nothing: no unreadable" not in out
     assert main([*command, "--json"]) == 0
-    found = json.loads(capsys.readouterr().out)
-    assert found["left_out"] == [
+    plain = json.loads(capsys.readouterr().out)
+    assert plain["left_out"] == [
         {"place": str(tmp_path), "held": COUNT + 1, "left_out": 1, "names": ["images/extra.jpg"]}
     ]
-    assert any("left out" in note for note in found["notes"])
+    assert any("left out" in note for note in plain["notes"])
 
 
 def test_many_names_are_counted(tmp_path: Path) -> None:

@@ -137,7 +137,7 @@ def test_real_shards_give_the_same_pixels_however_they_are_read(real_data: Path)
         prefetched = list(reader)
         assert all(same(a, b) for a, b in zip(prefetched, expected[-len(prefetched) :], strict=True))
     halves = [[*prefetch(batches(shards, 32, rank=rank, world=2))] for rank in range(2)]
-    assert all(same(concatenated(list(pair)), whole) for *pair, whole in zip(*halves, expected, strict=True))
+    assert all(same(concatenated(list(pair)), complete) for *pair, complete in zip(*halves, expected, strict=True))
 
 
 # unreadable images

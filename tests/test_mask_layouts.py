@@ -252,7 +252,7 @@ def test_a_broken_classes_file_is_one_line(tmp_path: Path, name: str) -> None:
     assert BAD[name][1] in str(caught.value) and name in str(caught.value)
 
 
-def test_images_without_a_mask_beside_them_are_said(tmp_path: Path) -> None:
+def test_images_without_a_mask_beside_them_are_reported(tmp_path: Path) -> None:
     roboflow(tmp_path)
     Image.new("RGB", (WIDTH, HEIGHT)).save(tmp_path / "train/lonely.jpg")
     notes = open_masks(tmp_path).notes

@@ -125,8 +125,8 @@ def test_a_row_takes_the_norm_and_the_activation_behind_it() -> None:
     assert whats["stages.0.0"] == "add + relu"
     (add,) = [row for row in inspection.rows if row.name == "stages.0.0"]
     assert len(add.inputs) == 2  # the shortcut and the branch
-    assert {share["params"] for share in inspection.stages.values()} and abs(
-        sum(share["macs"] or 0 for share in inspection.stages.values()) - 1
+    assert {fractions["params"] for fractions in inspection.stages.values()} and abs(
+        sum(fractions["macs"] or 0 for fractions in inspection.stages.values()) - 1
     ) < 1e-9
 
 
@@ -230,7 +230,7 @@ def test_names_in_a_page_are_escaped() -> None:
     assert "<b>" not in page and "&lt;b&gt;&amp;" in page
 
 
-def test_the_commands_answer_in_json_and_text(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+def test_the_commands_print_json_and_text(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     page = tmp_path / "net.html"
     assert main(["inspect", "mobilenetv1_025", "--input", "1x96x64", "--json", "--html", str(page)]) == 2  # RGB weights
     capsys.readouterr()

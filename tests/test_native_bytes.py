@@ -24,7 +24,7 @@ STEPS = {"bfloat16": 0.02, "uint8": 3 / 255}  # of the spread of the outputs: a 
 
 
 class Network(nn.Module):
-    """Panels of one to four registers, whole and in part, with a sum, pools over negative numbers, and a block."""
+    """Panels of one to four registers, full and partial, with a sum, pools over negative numbers, and a block."""
 
     def __init__(self) -> None:
         super().__init__()

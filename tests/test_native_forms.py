@@ -332,7 +332,7 @@ def test_constants_behind_what_is_seen_stay_an_operation_of_one(between: str, tm
         check(onnx)
 
 
-def test_a_constant_over_a_map_answers_as_onnx_runtime(tmp_path: Path) -> None:
+def test_a_constant_over_a_map_agrees_with_onnx_runtime(tmp_path: Path) -> None:
     file = File()
     x = file.add("Exp", file.conv("input", 3, 12))
     onnx = file.save(

@@ -1,4 +1,4 @@
-"""Micro-kernels of evenly spaced positions, registers written whole into the room behind channels, and bytes widened in several blocks.
+"""Micro-kernels of evenly spaced positions, full registers written into the padding behind channels, and bytes widened in several blocks.
 
 Maps are wider than two micro-kernels of every ISA, channels fill registers in part, and maps are too large to widen at once;
 each network agrees with plain loops on every ISA of this machine, and with the same bits for any threads.

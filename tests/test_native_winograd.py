@@ -40,7 +40,7 @@ class Added(nn.Module):
 
 
 class Beside(nn.Module):
-    """Convolutions side by side in one map, none of them whole registers wide."""
+    """Convolutions side by side in one map, none of them a multiple of a register wide."""
 
     def __init__(self, c: int) -> None:
         super().__init__()

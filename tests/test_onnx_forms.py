@@ -23,14 +23,14 @@ pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")
 if not native.LIBRARY.is_file():
     pytest.skip("the native engine is not built: make engine", allow_module_level=True)
-from tests.onnxcases import CONV, INPUT, ROW, check, node, noise, save, weight, whole
+from tests.onnxcases import CONV, INPUT, ROW, check, int64, node, noise, save, weight
 
 TO_LAST = node("Transpose", ["a"], ["t"], perm=[0, 2, 3, 1])
 Nodes = list[Any]
 
 
-def refused(path: Path, said: str) -> None:
-    with pytest.raises((InputError, ModelFileError), match=said):
+def refused(path: Path, message: str) -> None:
+    with pytest.raises((InputError, ModelFileError), match=message):
         compile_file(path, path.with_suffix(".goss"))
     assert not path.with_suffix(".goss").exists()
 
@@ -61,7 +61,7 @@ def test_an_operator_set_of_the_future_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("last", "opset", "said"),
+    ("last", "opset", "message"),
     [
         (node("Relu", ["a"], ["y"], alpha=0.5), 17, "an attribute 'alpha'"),
         (node("Clip", ["a"], ["y"], min=0.0, max=1.0), 17, "an attribute 'm.*operator set 17"),
@@ -74,9 +74,9 @@ def test_an_operator_set_of_the_future_is_refused(tmp_path: Path) -> None:
     ],
 )
 def test_what_an_operator_does_not_have_is_refused_and_not_ignored(
-    last: Any, opset: int, said: str, tmp_path: Path
+    last: Any, opset: int, message: str, tmp_path: Path
 ) -> None:
-    refused(save(tmp_path / "m.onnx", [*CONV, last], {"w1": weight(8)}, opset=opset), said)
+    refused(save(tmp_path / "m.onnx", [*CONV, last], {"w1": weight(8)}, opset=opset), message)
 
 
 # attributes that only an operator which nothing here reads has, or of which only the default means anything
@@ -160,7 +160,7 @@ AXES: dict[str, tuple[Nodes, dict[str, Any], int, int]] = {
     ),
     "Split of sizes": (
         [*CONV, node("Split", ["a", "sizes"], ["b", "c"], axis=-3), node("Concat", ["c", "b"], ["y"], axis=1)],
-        {"sizes": whole(3, 5)},
+        {"sizes": int64(3, 5)},
         4,
         13,
     ),
@@ -174,13 +174,13 @@ AXES: dict[str, tuple[Nodes, dict[str, Any], int, int]] = {
     "Softmax -1 of a row": ([*ROW, node("Softmax", ["b"], ["y"], axis=-1)], {}, 2, 17),
     "Squeeze": (
         [*CONV, node("GlobalAveragePool", ["a"], ["p"]), node("Squeeze", ["p", "axes"], ["y"])],
-        {"axes": whole(-1, -2)},
+        {"axes": int64(-1, -2)},
         2,
         17,
     ),
     "Unsqueeze": (
         [*ROW, node("Unsqueeze", ["b", "axes"], ["u"]), node("Mul", ["a", "u"], ["y"])],
-        {"axes": whole(-1, -2)},
+        {"axes": int64(-1, -2)},
         4,
         17,
     ),
@@ -192,7 +192,7 @@ AXES: dict[str, tuple[Nodes, dict[str, Any], int, int]] = {
             node("Reshape", ["p", "shape"], ["r"]),
             node("Flatten", ["r"], ["y"], axis=-1),
         ],
-        {"shape": whole(0, 1, 8)},
+        {"shape": int64(0, 1, 8)},
         2,
         17,
     ),
@@ -201,14 +201,14 @@ AXES: dict[str, tuple[Nodes, dict[str, Any], int, int]] = {
 
 
 @pytest.mark.parametrize("name", AXES)
-def test_axes_from_the_last_answer_as_onnx_runtime(name: str, tmp_path: Path) -> None:
+def test_axes_from_the_last_agree_with_onnx_runtime(name: str, tmp_path: Path) -> None:
     nodes, constants, rank, opset = AXES[name]
     constants = {"v": weight(4, 3, 3, 3), "g": weight(288, 5), **constants}
     check(save(tmp_path / "m.onnx", nodes, constants, rank=rank, opset=opset), noise(INPUT))
 
 
 @pytest.mark.parametrize(
-    ("last", "said"),
+    ("last", "message"),
     [
         (node("Split", ["a"], ["y", "z"], axis=1, num_outputs=3), "2 outputs"),
         (node("Split", ["a"], ["y", "z", "u"], axis=1), "3 equal parts of 8"),
@@ -218,8 +218,8 @@ def test_axes_from_the_last_answer_as_onnx_runtime(name: str, tmp_path: Path) ->
         (node("Flatten", ["a"], ["y"], axis=2), "mixes axes"),
     ],
 )
-def test_axes_that_are_not_there_are_refused(last: Any, said: str, tmp_path: Path) -> None:
-    refused(save(tmp_path / "m.onnx", [*CONV, last], opset=18), said)
+def test_axes_that_are_not_there_are_refused(last: Any, message: str, tmp_path: Path) -> None:
+    refused(save(tmp_path / "m.onnx", [*CONV, last], opset=18), message)
 
 
 # channels last
@@ -240,7 +240,7 @@ CHANNELS_LAST: dict[str, tuple[Nodes, dict[str, Any], tuple[Any, ...]]] = {
     "one channel": ([*LAST, *BEHIND], {"w": weight(8, 1, 3, 3)}, ("N", 14, 9, 1)),
     "one channel, reshaped": (
         [node("Reshape", ["x", "shape"], ["t"]), *BEHIND],
-        {"w": weight(8, 1, 3, 3), "shape": whole(-1, 1, 14, 9)},
+        {"w": weight(8, 1, 3, 3), "shape": int64(-1, 1, 14, 9)},
         ("N", 14, 9, 1),
     ),
     "four channels of a fixed batch": ([*LAST, *BEHIND], {"w": weight(8, 4, 3, 3)}, (1, 7, 5, 4)),
@@ -266,24 +266,24 @@ CHANNELS_LAST: dict[str, tuple[Nodes, dict[str, Any], tuple[Any, ...]]] = {
     ),
     "a row of pixels": (
         [node("Reshape", ["x", "shape"], ["t"]), *BEHIND],
-        {"shape": whole(-1, 3, 14, 9)},
+        {"shape": int64(-1, 3, 14, 9)},
         ("N", 378),
     ),
     "a row of grey pixels, channels last": (
         [node("Reshape", ["x", "shape"], ["u"]), node("Transpose", ["u"], ["t"], perm=[0, 3, 1, 2]), *BEHIND],
-        {"shape": whole(-1, 14, 9, 1), "w": weight(8, 1, 3, 3)},
+        {"shape": int64(-1, 14, 9, 1), "w": weight(8, 1, 3, 3)},
         ("N", 126),
     ),
     "a grey image without channels": (
         [node("Unsqueeze", ["x", "one"], ["t"]), *BEHIND],
-        {"one": whole(1), "w": weight(8, 1, 3, 3)},
+        {"one": int64(1), "w": weight(8, 1, 3, 3)},
         ("N", 14, 9),
     ),
 }
 
 
 @pytest.mark.parametrize("name", CHANNELS_LAST)
-def test_inputs_of_other_layouts_answer_as_onnx_runtime(name: str, tmp_path: Path) -> None:
+def test_inputs_of_other_layouts_agree_with_onnx_runtime(name: str, tmp_path: Path) -> None:
     nodes, constants, shape = CHANNELS_LAST[name]
     path = save(tmp_path / "m.onnx", nodes, constants, shape)
     check(path, noise(shape))
@@ -297,7 +297,7 @@ def test_the_command_takes_channels_last_and_their_size(tmp_path: Path) -> None:
     assert native.Native(out, 1).input_shape == (None, 9, 14, 3)
 
 
-def test_rows_of_numbers_answer_as_onnx_runtime(tmp_path: Path) -> None:
+def test_rows_of_numbers_agree_with_onnx_runtime(tmp_path: Path) -> None:
     nodes = [node("Gemm", ["x", "g", "c"], ["a"]), node("Relu", ["a"], ["b"]), node("MatMul", ["b", "h"], ["y"])]
     constants = {"g": weight(30, 7), "c": weight(7), "h": weight(7, 3)}
     check(save(tmp_path / "m.onnx", nodes, constants, ("N", 30), rank=2), noise(("N", 30)))
@@ -350,15 +350,15 @@ FLAT: dict[str, Nodes] = {
 
 
 @pytest.mark.parametrize("name", FLAT)
-def test_flattened_maps_answer_as_onnx_runtime(name: str, tmp_path: Path) -> None:
-    constants = {"g": weight(288, 5), "shape": whole(-1, 288), "one": whole(1), "four": whole(4), "zero": whole(0)}
-    constants |= {"minus": whole(-1), "none": np.array(0, np.int64)}
+def test_flattened_maps_agree_with_onnx_runtime(name: str, tmp_path: Path) -> None:
+    constants = {"g": weight(288, 5), "shape": int64(-1, 288), "one": int64(1), "four": int64(4), "zero": int64(0)}
+    constants |= {"minus": int64(-1), "none": np.array(0, np.int64)}
     check(save(tmp_path / "m.onnx", [*CONV, *FLAT[name]], constants, rank=2), noise(INPUT))
 
 
 @pytest.mark.parametrize("size", [(12, 12), (3, 70), (70, 3), (2, 128)])
 @pytest.mark.parametrize("last", [False, True])
-def test_layers_of_large_maps_answer_as_onnx_runtime(size: tuple[int, int], last: bool, tmp_path: Path) -> None:
+def test_layers_of_large_maps_agree_with_onnx_runtime(size: tuple[int, int], last: bool, tmp_path: Path) -> None:
     """Of more positions than a kernel may cover, or of more rows or columns."""
     h, w = size
     nodes = [node("Relu", ["x"], ["r"])]
@@ -370,11 +370,11 @@ def test_layers_of_large_maps_answer_as_onnx_runtime(size: tuple[int, int], last
     check(path, noise(shape), 1e-4)
 
 
-def test_a_layer_of_a_cropped_large_map_answers_as_onnx_runtime(tmp_path: Path) -> None:
+def test_a_layer_of_a_cropped_large_map_agrees_with_onnx_runtime(tmp_path: Path) -> None:
     """Its parts are crops of a crop."""
     nodes = [node("Slice", ["x", "from", "to", "axes"], ["s"]), node("Flatten", ["s"], ["f"])]
     nodes += [node("MatMul", ["f", "g"], ["y"])]
-    constants = {"from": whole(1, 2), "to": whole(13, 14), "axes": whole(2, 3), "g": weight(432, 5)}
+    constants = {"from": int64(1, 2), "to": int64(13, 14), "axes": int64(2, 3), "g": weight(432, 5)}
     shape = ("N", 3, 16, 16)
     check(save(tmp_path / "m.onnx", nodes, constants, shape, rank=2), noise(shape), 1e-4)
 
@@ -427,7 +427,7 @@ LEFT_LAST: dict[str, Nodes] = {
 
 
 @pytest.mark.parametrize("name", LEFT_LAST)
-def test_what_is_left_with_channels_last_answers_as_onnx_runtime(name: str, tmp_path: Path) -> None:
+def test_what_is_left_with_channels_last_agrees_with_onnx_runtime(name: str, tmp_path: Path) -> None:
     constants = {"row": weight(8), "row4": weight(1, 1, 1, 8), "m": weight(8, 5), "five": weight(5)}
     constants |= {"w4": weight(4, 3, 3, 3), "i1": whole(1), "i5": whole(5), "minus": whole(-1), "least": whole(-99)}
     constants |= {
@@ -441,13 +441,13 @@ def test_what_is_left_with_channels_last_answers_as_onnx_runtime(name: str, tmp_
 
 # padding
 
-PADS = whole(0, 0, 1, 2, 0, 0, 1, 0)
+PADS = int64(0, 0, 1, 2, 0, 0, 1, 0)
 POOL = node("MaxPool", ["b"], ["y"], kernel_shape=[3, 3], strides=[2, 2])
 
 
 @pytest.mark.parametrize("before", ["Relu", "Sigmoid", "Exp", "Neg"])
 @pytest.mark.parametrize("mode", ["constant", "edge", "reflect"])
-def test_padding_before_a_pool_answers_as_onnx_runtime_or_is_refused(before: str, mode: str, tmp_path: Path) -> None:
+def test_padding_before_a_pool_agrees_with_onnx_runtime_or_is_refused(before: str, mode: str, tmp_path: Path) -> None:
     nodes = [*CONV, node(before, ["a"], ["r"]), node("Pad", ["r", "p"], ["b"], mode=mode), POOL]
     path = save(tmp_path / "m.onnx", nodes, {"p": PADS})
     if mode == "constant" and before in (
@@ -462,11 +462,11 @@ def test_padding_before_a_pool_answers_as_onnx_runtime_or_is_refused(before: str
 PADDED: dict[str, tuple[Any, dict[str, Any]]] = {
     "zeros": (node("Pad", ["a", "p"], ["b"]), {}),
     "a number": (node("Pad", ["a", "p", "fill"], ["b"]), {"fill": np.float32(1.5)}),
-    "cut": (node("Pad", ["a", "p"], ["b"]), {"p": whole(0, 0, -1, 2, 0, 0, 1, -2)}),
-    "channels": (node("Pad", ["a", "p"], ["b"]), {"p": whole(0, 2, 0, 0, 0, 3, 0, 0)}),
+    "cut": (node("Pad", ["a", "p"], ["b"]), {"p": int64(0, 0, -1, 2, 0, 0, 1, -2)}),
+    "channels": (node("Pad", ["a", "p"], ["b"]), {"p": int64(0, 2, 0, 0, 0, 3, 0, 0)}),
     "channels and rows with a number": (
         node("Pad", ["a", "p", "fill"], ["b"]),
-        {"p": whole(0, 2, 1, 0, 0, 3, 0, 1), "fill": np.float32(-0.5)},
+        {"p": int64(0, 2, 1, 0, 0, 3, 0, 1), "fill": np.float32(-0.5)},
     ),
     "an edge": (node("Pad", ["a", "p"], ["b"], mode="edge"), {}),
     "a reflection": (node("Pad", ["a", "p"], ["b"], mode="reflect"), {}),
@@ -474,7 +474,7 @@ PADDED: dict[str, tuple[Any, dict[str, Any]]] = {
 
 
 @pytest.mark.parametrize("name", PADDED)
-def test_padding_that_something_else_reads_answers_as_onnx_runtime(name: str, tmp_path: Path) -> None:
+def test_padding_that_something_else_reads_agrees_with_onnx_runtime(name: str, tmp_path: Path) -> None:
     pad, constants = PADDED[name]
     path = save(tmp_path / "m.onnx", [*CONV, pad, node("Neg", ["b"], ["y"])], {"p": PADS, **constants})
     check(path, noise(INPUT))
@@ -490,24 +490,24 @@ def test_padding_with_the_least_number_is_that_of_a_pool(fill: float, tmp_path: 
 
 
 @pytest.mark.parametrize(
-    ("pads", "mode", "said"),
+    ("pads", "mode", "message"),
     [
-        (whole(1, 0, 0, 0, 0, 0, 0, 0), "constant", "adds to the batch"),
-        (whole(0, 0, 65, 0, 0, 0, 0, 0), "constant", "more than 64"),
-        (whole(0, 0, -6, 0, 0, 0, 0, 0), "constant", "cuts all"),
-        (whole(0, 0, 6, 0, 0, 0, 0, 0), "reflect", "more rows or columns"),
-        (whole(0, 1, 0, 0, 0, 0, 0, 0), "edge", "mode edge of channels"),
-        (whole(0, 0, 1, 0, 0, 0, 0, 0), "mirror", "mode mirror"),
+        (int64(1, 0, 0, 0, 0, 0, 0, 0), "constant", "adds to the batch"),
+        (int64(0, 0, 65, 0, 0, 0, 0, 0), "constant", "more than 64"),
+        (int64(0, 0, -6, 0, 0, 0, 0, 0), "constant", "cuts all"),
+        (int64(0, 0, 6, 0, 0, 0, 0, 0), "reflect", "more rows or columns"),
+        (int64(0, 1, 0, 0, 0, 0, 0, 0), "edge", "mode edge of channels"),
+        (int64(0, 0, 1, 0, 0, 0, 0, 0), "mirror", "mode mirror"),
     ],
 )
-def test_padding_that_the_engine_lacks_is_refused(pads: Any, mode: str, said: str, tmp_path: Path) -> None:
+def test_padding_that_the_engine_lacks_is_refused(pads: Any, mode: str, message: str, tmp_path: Path) -> None:
     nodes = [*CONV, node("Pad", ["a", "p"], ["b"], mode=mode), node("Neg", ["b"], ["y"])]
-    refused(save(tmp_path / "m.onnx", nodes, {"p": pads}), said)
+    refused(save(tmp_path / "m.onnx", nodes, {"p": pads}), message)
 
 
 # sides computed from Shape
 
-INT = {f"i{number}": whole(number) for number in range(5)} | {"minus": whole(-1), "half": np.float32(0.5)}
+INT = {f"i{number}": int64(number) for number in range(5)} | {"minus": int64(-1), "half": np.float32(0.5)}
 SIDES: dict[str, Nodes] = {
     "half of the channels": [
         node("Shape", ["a"], ["s"]),
@@ -554,27 +554,27 @@ SIDES: dict[str, Nodes] = {
 
 @pytest.mark.parametrize("shape", [INPUT, (1, 3, 8, 8)])
 @pytest.mark.parametrize("name", SIDES)
-def test_sides_from_shape_answer_as_onnx_runtime(name: str, shape: tuple[Any, ...], tmp_path: Path) -> None:
+def test_sides_from_shape_agree_with_onnx_runtime(name: str, shape: tuple[Any, ...], tmp_path: Path) -> None:
     import onnx
 
     nodes = [*CONV, *SIDES[name]]
     for one in nodes:
         if one.op_type == "ConstantOfShape" and not one.attribute:
-            one.attribute.append(onnx.helper.make_attribute("value", onnx.numpy_helper.from_array(whole(1))))
+            one.attribute.append(onnx.helper.make_attribute("value", onnx.numpy_helper.from_array(int64(1))))
     check(save(tmp_path / "m.onnx", nodes, INT, shape), noise(shape))
 
 
 @pytest.mark.parametrize(
-    ("nodes", "said"),
+    ("nodes", "message"),
     [
         ([node("Gather", ["s", "i0"], ["n"]), node("Mul", ["n", "i2"], ["m"])], "neither fixed nor the batch"),
         ([node("Gather", ["s", "i0"], ["n"]), node("Min", ["n", "i4"], ["m"])], "neither fixed nor the batch"),
         ([node("Gather", ["s", "i4"], ["m"])], "cannot be computed"),
     ],
 )
-def test_sides_that_depend_on_the_batch_are_refused(nodes: Nodes, said: str, tmp_path: Path) -> None:
+def test_sides_that_depend_on_the_batch_are_refused(nodes: Nodes, message: str, tmp_path: Path) -> None:
     target = [node("Concat", ["m", "minus"], ["t"], axis=0), node("Reshape", ["a", "t"], ["y"])]
-    refused(save(tmp_path / "m.onnx", [*CONV, node("Shape", ["a"], ["s"]), *nodes, *target], INT, rank=2), said)
+    refused(save(tmp_path / "m.onnx", [*CONV, node("Shape", ["a"], ["s"]), *nodes, *target], INT, rank=2), message)
 
 
 @pytest.mark.parametrize(
@@ -588,8 +588,8 @@ def test_sides_that_depend_on_the_batch_are_refused(nodes: Nodes, said: str, tmp
     ],
 )
 def test_sides_of_many_numbers_are_refused_before_they_are_computed(nodes: Nodes, tmp_path: Path) -> None:
-    constants = {"large": whole(2**20, 2**20), "huge": np.array(2**40, np.int64), "huge_row": whole(2**40)}
-    constants |= {"zero": np.array(0, np.int64), "one": np.array(1, np.int64), "half_row": whole(2**16)}
+    constants = {"large": int64(2**20, 2**20), "huge": np.array(2**40, np.int64), "huge_row": int64(2**40)}
+    constants |= {"zero": np.array(0, np.int64), "one": np.array(1, np.int64), "half_row": int64(2**16)}
     constants |= {"places": np.zeros(2**15, np.int64), **INT}
     refused(
         save(tmp_path / "m.onnx", [*CONV, *nodes, node("Reshape", ["a", "t"], ["y"])], constants), "cannot be computed"

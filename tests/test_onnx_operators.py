@@ -16,7 +16,7 @@ pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")
 if not native.LIBRARY.is_file():
     pytest.skip("the native engine is not built: make engine", allow_module_level=True)
-from tests.onnxcases import CONV, INPUT, ROW, check, node, noise, save, weight, whole
+from tests.onnxcases import CONV, INPUT, ROW, check, int64, node, noise, save, weight
 
 EVERY_ROW = weight(8, 1, 1)
 SCALAR = {"k": np.float32(0.3), "two": np.float32(2), "six": np.float32(6), "zero": np.float32(0)}
@@ -113,17 +113,17 @@ CASES: dict[str, Case] = {
         node("Expand", ["p", "s"], ["e"]),
         node("Add", ["e", "a"], ["y"]),
     ),
-    "Gather of channels": on_map(node("Gather", ["a", "at"], ["y"], axis=-3), at=whole(7, 0, 1, 2, -1)),
-    "Gather of rows": on_map(node("Gather", ["a", "at"], ["y"], axis=-2), at=whole(-1, 0, 3)),
+    "Gather of channels": on_map(node("Gather", ["a", "at"], ["y"], axis=-3), at=int64(7, 0, 1, 2, -1)),
+    "Gather of rows": on_map(node("Gather", ["a", "at"], ["y"], axis=-2), at=int64(-1, 0, 3)),
     "Gather of one place": on_map(node("Gather", ["a", "at"], ["y"], axis=1), rank=3, at=np.array(2, np.int64)),
-    "Gather of a row": on_row(node("Gather", ["b", "at"], ["y"], axis=-1), at=whole(7, 0, 1)),
+    "Gather of a row": on_row(node("Gather", ["b", "at"], ["y"], axis=-1), at=int64(7, 0, 1)),
     "channels turned around": on_map(
         node("Slice", ["a", "from", "to", "axis", "step"], ["y"]),
-        **{"from": whole(-1), "to": whole(-9), "axis": whole(1), "step": whole(-1)},
+        **{"from": int64(-1), "to": int64(-9), "axis": int64(1), "step": int64(-1)},
     ),
     "every second channel": on_map(
         node("Slice", ["a", "from", "to", "axis", "step"], ["y"]),
-        **{"from": whole(1), "to": whole(8), "axis": whole(-3), "step": whole(2)},
+        **{"from": int64(1), "to": int64(8), "axis": int64(-3), "step": int64(2)},
     ),
     "SpaceToDepth 2": on_map(node("SpaceToDepth", ["a"], ["y"], blocksize=2)),
     "SpaceToDepth 3": on_map(node("SpaceToDepth", ["a"], ["y"], blocksize=3)),
@@ -131,7 +131,7 @@ CASES: dict[str, Case] = {
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_an_operator_answers_as_onnx_runtime(name: str, tmp_path: Path) -> None:
+def test_an_operator_agrees_with_onnx_runtime(name: str, tmp_path: Path) -> None:
     nodes, constants, rank = CASES[name]
     check(save(tmp_path / "m.onnx", nodes, constants, rank=rank), noise(INPUT))
 
@@ -142,18 +142,18 @@ REDUCTIONS += [(op, axes, 0) for op in ("Mean", "Max") for axes in AXES if len(a
 
 
 @pytest.mark.parametrize(("op", "axes", "keepdims"), REDUCTIONS)
-def test_a_reduction_answers_as_onnx_runtime(op: str, axes: tuple[int, ...], keepdims: int, tmp_path: Path) -> None:
+def test_a_reduction_agrees_with_onnx_runtime(op: str, axes: tuple[int, ...], keepdims: int, tmp_path: Path) -> None:
     """The axes are an attribute, or, of a sum, an input."""
     more: dict[str, Any] = {"axes": list(axes)} if op != "Sum" else {}
     reads = ["a", "axes"] if op == "Sum" else ["a"]
     nodes = [*CONV, node(f"Reduce{op}", reads, ["y"], keepdims=keepdims, **more)]
     rank = 4 if keepdims else 4 - len(axes)
-    check(save(tmp_path / "m.onnx", nodes, {"axes": whole(*axes)}, rank=rank), noise(INPUT), 1e-4)
+    check(save(tmp_path / "m.onnx", nodes, {"axes": int64(*axes)}, rank=rank), noise(INPUT), 1e-4)
 
 
 @pytest.mark.parametrize("scale", [1.0, 300.0])
 @pytest.mark.parametrize("op", ["Elu", "Softplus", "Softsign", "Exp", "LogSoftmax"])
-def test_large_numbers_answer_as_onnx_runtime(op: str, scale: float, tmp_path: Path) -> None:
+def test_large_numbers_agree_with_onnx_runtime(op: str, scale: float, tmp_path: Path) -> None:
     nodes = [node(op, ["x"], ["y"], **({"axis": 1} if op == "LogSoftmax" else {}))]
     x = noise(INPUT) * np.float32(scale)
     x = np.clip(x, -400, 80) if op == "Exp" else x
@@ -173,7 +173,7 @@ def test_mish_is_an_operator_from_18_on(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("scales", [(2.0, 2.0), (1.5, 3.0), (0.4, 0.6)])
 @pytest.mark.parametrize("mode", ["nearest", "linear"])
-def test_resize_of_operator_set_10_answers_as_onnx_runtime(
+def test_resize_of_operator_set_10_agrees_with_onnx_runtime(
     mode: str, scales: tuple[float, float], tmp_path: Path
 ) -> None:
     factors = np.array([1, 1, *scales], np.float32)
@@ -182,7 +182,7 @@ def test_resize_of_operator_set_10_answers_as_onnx_runtime(
 
 
 @pytest.mark.parametrize("opset", [8, 9])
-def test_upsample_answers_as_onnx_runtime(opset: int, tmp_path: Path) -> None:
+def test_upsample_agrees_with_onnx_runtime(opset: int, tmp_path: Path) -> None:
     """Its scales were an attribute before operator set 9."""
     factors = [1.0, 1.0, 2.0, 3.0]
     last = node("Upsample", ["a"], ["y"], scales=factors) if opset < 9 else node("Upsample", ["a", "s"], ["y"])
@@ -195,8 +195,8 @@ REFUSED: dict[str, tuple[Case, str]] = {
     "Pow of a map": (on_map(node("Pow", ["a", "a"], ["y"])), "not constant"),
     "Cast to integers": (on_map(node("Cast", ["a"], ["b"], to=7), node("Cast", ["b"], ["y"], to=1)), "float32"),
     "Dropout that trains": (on_map(node("Dropout", ["a", "k", "yes"], ["y"]), yes=np.array(True), **SCALAR), "true"),
-    "Gather of the batch": (on_map(node("Gather", ["a", "at"], ["y"], axis=0), at=whole(0)), "the batch"),
-    "Gather out of range": (on_map(node("Gather", ["a", "at"], ["y"], axis=1), at=whole(8)), "do not have"),
+    "Gather of the batch": (on_map(node("Gather", ["a", "at"], ["y"], axis=0), at=int64(0)), "the batch"),
+    "Gather out of range": (on_map(node("Gather", ["a", "at"], ["y"], axis=1), at=int64(8)), "do not have"),
     "a maximum of two sizes": (
         on_map(node("GlobalAveragePool", ["a"], ["p"]), node("Max", ["a", "p"], ["y"])),
         "two sizes",
@@ -205,7 +205,7 @@ REFUSED: dict[str, tuple[Case, str]] = {
     "a product": (on_map(node("ReduceProd", ["a"], ["y"], axes=[1])), "no such operator"),
     "HardMax": (on_map(node("Hardmax", ["a"], ["y"])), "no such operator"),
     "LogSoftmax of columns": (on_map(node("LogSoftmax", ["a"], ["y"], axis=-1)), "other than the channels"),
-    "Expand of the batch": (on_map(node("Expand", ["a", "s"], ["y"]), s=whole(4, 1, 1, 1)), "batch made larger"),
+    "Expand of the batch": (on_map(node("Expand", ["a", "s"], ["y"]), s=int64(4, 1, 1, 1)), "batch made larger"),
 }
 
 

@@ -91,8 +91,8 @@ def test_the_layers_are_where_the_option_says() -> None:
     ]
     for net in ("mobilenetv3_small_100", "mobilenetv4_conv_small", "preresnet20", "efficientnet_b0"):
         with torch.device("meta"):
-            found = layers(create_model(net, deformable="v1"), DeformableConv2d)
-        assert found and not any("attention" in name for name in found), net
+            deformable = layers(create_model(net, deformable="v1"), DeformableConv2d)
+        assert deformable and not any("attention" in name for name in deformable), net
     assert len(gates_of(built("resnet18", 0.125, gating="channels"))) == 8
     assert len(gates_of(built("resnet18", 0.125, gating="positions"))) == 5  # the blocks without a projection
     assert len(gates_of(built("mobilenet_v2", 0.25, gating="channels"))) == 16  # the first block expands nothing
@@ -102,7 +102,7 @@ def test_an_option_costs_what_its_formula_says() -> None:
     with torch.device("meta"):
         plain, offsets = create_model("resnet18"), create_model("resnet18", deformable="v1")
         attending = create_model("resnet18", self_attention=(3,))
-        gated = create_model("resnet18", gating="channels")
+        with_gates = create_model("resnet18", gating="channels")
         places = create_model("resnet18", gating="positions")
     base, positions, c = cost(plain), 7 * 7, 512
     more = cost(offsets)
@@ -116,7 +116,7 @@ def test_an_option_costs_what_its_formula_says() -> None:
     assert more.params - base.params == c * (2 * d + 2 * c) + 2 * d + 2 * c + 1
     assert more.macs - base.macs == c * (2 * d + 2 * c) * positions + positions**2 * (d + c)
     pairs = [(64, 64), (64, 64), (64, 128), (128, 128), (128, 256), (256, 256), (256, 512), (512, 512)]
-    more = cost(gated)
+    more = cost(with_gates)
     assert more.macs - base.macs == sum(a * b for a, b in pairs)
     assert more.params - base.params == sum(a * b + b for a, b in pairs)
     sides = [(64, 56), (64, 56), (128, 28), (256, 14), (512, 7)]
@@ -342,11 +342,11 @@ def test_a_setting_that_would_do_nothing_is_refused(options: dict[str, Any], wor
         Settings(**options)
 
 
-# a whole run
+# a complete run
 
 
 @pytest.mark.full
-def test_a_run_with_options_resumes_to_the_same_bits_and_tells_its_share(pictures: Path, tmp_path: Path) -> None:
+def test_a_run_with_options_resumes_to_the_same_bits_and_tells_its_macs(image_folder: Path, tmp_path: Path) -> None:
     from gossamer.host.progress import Progress
     from gossamer.training.evaluate_target import evaluate_target
     from gossamer.training.loop import train
@@ -361,7 +361,7 @@ def test_a_run_with_options_resumes_to_the_same_bits_and_tells_its_share(picture
                 yield item
 
     settings = Settings(
-        data=str(pictures), out=str(tmp_path / "one"), net="mobilenet_v2", width=0.25, input="32", epochs=2, batch=8,
+        data=str(image_folder), out=str(tmp_path / "one"), net="mobilenet_v2", width=0.25, input="32", epochs=2, batch=8,
         threads=1, workers=0, precision="float32", memory_format="channels_last", save_steps=1, deformable="v2",
         self_attention="5", gating="channels",
     )  # fmt: skip
@@ -389,10 +389,10 @@ def test_inspect_tells_what_gates_can_leave_out() -> None:
     from gossamer.microscope.inspection import inspect
     from gossamer.microscope.table import layer_table
 
-    gated = inspect("resnet18", deformable="v1", gating="channels")
-    text = layer_table(gated)
+    inspection = inspect("resnet18", deformable="v1", gating="channels")
+    text = layer_table(inspection)
     assert "bilinear sampling" in text and "stages.3.0.conv1.conv.offset" in text
-    assert 0.8 < gated.gated_macs / gated.cost.macs < 1 and "gates  " in text
+    assert 0.8 < inspection.gated_macs / inspection.cost.macs < 1 and "gates  " in text
     assert inspect("resnet18").gated_macs == 0
 
 

@@ -207,7 +207,7 @@ DAMAGED = {
 
 
 @pytest.mark.parametrize("what", DAMAGED)
-def test_a_damaged_file_is_ignored_said_and_replaced(what: str, cache: Path) -> None:
+def test_a_damaged_file_is_ignored_reported_and_replaced(what: str, cache: Path) -> None:
     content = DAMAGED[what]
     cache.parent.mkdir(parents=True)
     cache.write_bytes(content if isinstance(content, bytes) else content.encode())
@@ -217,14 +217,14 @@ def test_a_damaged_file_is_ignored_said_and_replaced(what: str, cache: Path) -> 
     assert precision_cache.recall("a", Settings(**AUTO), torch.zeros(2, 3, 8, 8))[0] == ("float32", "channels_last")
 
 
-def test_an_entry_that_the_settings_do_not_leave_open_is_not_taken(cache: Path) -> None:
+def test_an_entry_that_the_settings_do_not_leave_open_is_not_used(cache: Path) -> None:
     precision_cache.keep("a", "float32", "channels_last")
     settings = Settings(**{**AUTO, "memory_format": "channels_first"})
     known, line = precision_cache.recall("a", settings, torch.zeros(2, 3, 8, 8))
     assert known is None and line
 
 
-def test_a_folder_that_cannot_be_written_is_said(cache: Path) -> None:
+def test_a_folder_that_cannot_be_written_is_reported(cache: Path) -> None:
     cache.parent.parent.write_text("a file where the folder should be")
     line = precision_cache.keep("a", "float32", "channels_last")
     assert "again next time" in line and "\n" not in line

@@ -324,8 +324,8 @@ def test_a_limit_is_seconds_above_0(image_folder: Path, limit: float) -> None:
         probe(image_folder, net=NET, limit=limit)
 
 
-def test_results_are_said_as_they_come(image_folder: Path) -> None:
+def test_results_are_printed_as_they_come(image_folder: Path) -> None:
     messages = Messages()
     probe(image_folder, net=NET, classifiers="ridge,knn", input="32", folds=2, progress=messages)
-    said = [line.split(":")[0] for line in messages.lines if "held out" in line]
-    assert said == ["ridge", "knn"]
+    names = [line.split(":")[0] for line in messages.lines if "held out" in line]
+    assert names == ["ridge", "knn"]

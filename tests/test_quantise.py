@@ -273,7 +273,7 @@ def test_a_model_file_becomes_a_verified_int8_file(quantised: Any, tmp_path: Pat
 
 
 @pytest.mark.skipif(not native.LIBRARY.is_file(), reason="the native engine is not built: make engine")
-def test_the_engine_answers_as_onnxruntime_does(quantised: Any, tmp_path: Path) -> None:
+def test_the_engine_agrees_with_onnxruntime(quantised: Any, tmp_path: Path) -> None:
     assert cli.main(["compile", quantised.file, "--out", str(tmp_path / "q.goss")]) == 0
     batch = np.random.default_rng(0).standard_normal((4, 3, 24, 24)).astype(np.float32)
     expected = gossamer.load(quantised.file, runtime="onnxruntime").run(batch)

@@ -74,17 +74,17 @@ SHOWN = {
 }
 
 
-@pytest.mark.parametrize("made", [*SHOWN, masks], ids=lambda made: made.__name__)
+@pytest.mark.parametrize("build", [*SHOWN, masks], ids=lambda build: build.__name__)
 @pytest.mark.parametrize("known", [True, False])
-def test_scores_are_printed_by_the_names_of_the_field_and_without_nan(made: Any, known: bool) -> None:
-    scores = made(known)
+def test_scores_are_printed_by_the_names_of_the_field_and_without_nan(build: Any, known: bool) -> None:
+    scores = build(known)
     text = scores.text()
     assert "nan" not in text.casefold() and "None" not in text
     assert "skipped: c.png: cut off" in text
     if known:
-        for name in SHOWN.get(made, ()):
+        for name in SHOWN.get(build, ()):
             assert name in text, text
-    elif made is not masks:
+    elif build is not masks:
         assert "no score" in text
     json.dumps(scores.to_json(), allow_nan=False)
 

@@ -106,7 +106,7 @@ def test_shards_with_split_names_give_their_splits(tmp_path: Path) -> None:
     data = open_data(shard_folder(tmp_path))
     assert len(data.train) == 30 and len(data.val) == 6 and data.classes == ("0", "1", "2")
     assert data.train.names[0] == "train-00000.tar/00000.jpg"
-    assert [data.train.read(i) for i in (0, 17, 29)] == [b"image 0", b"picture 17", b"picture 29"]
+    assert [data.train.read(i) for i in (0, 17, 29)] == [b"image 0", b"image 17", b"image 29"]
     assert data.train.labels.tolist() == [i % 3 for i in range(30)]
 
 
@@ -376,4 +376,4 @@ def test_a_shard_larger_than_memory_would_be_read_at_its_place(tmp_path: Path) -
         file.seek(512 + big)
         file.write(raw + bytes(1024))
     source = open_source(path, ("0", "1", "2"))
-    assert [source.read(i) for i in range(3)] == [b"image 0", b"picture 1", b"picture 2"]
+    assert [source.read(i) for i in range(3)] == [b"image 0", b"image 1", b"image 2"]

@@ -52,7 +52,7 @@ def test_the_clock_goes_on_where_it_was(unfinished: Path) -> None:
     "content",
     [None, "", "[]", "{", '{"seconds": "long"}', '{"seconds": -1}', '{"seconds": NaN}', "[" * 50_000, b"\xff"],
 )
-def test_a_clock_that_is_missing_or_damaged_is_said(unfinished: Path, content: Any) -> None:
+def test_a_clock_that_is_missing_or_damaged_is_reported(unfinished: Path, content: Any) -> None:
     clock, messages = unfinished / "clock.json", Messages()
     clock.unlink()
     if content is not None:

@@ -89,7 +89,7 @@ def test_what_a_killed_writer_left_goes_with_the_next_write(tmp_path: Path) -> N
         path.write_bytes(b"half")
     (tmp_path / ".c.zzzzzzzz.part").mkdir()
     (tmp_path / ".c.zzzzzzzz.part" / "half").write_bytes(b"x")
-    write_text(tmp_path / "a.txt", "whole")
+    write_text(tmp_path / "a.txt", "complete")
     assert not left[0].exists() and left[1].exists() and all(path.exists() for path in other)
     with atomic_folder(tmp_path / "c") as folder:
         assert [path.name for path in tmp_path.glob(".c.*")] == [folder.name]
@@ -99,11 +99,11 @@ def test_what_a_killed_writer_left_goes_with_the_next_write(tmp_path: Path) -> N
 
 def test_what_is_being_written_stays(tmp_path: Path) -> None:
     with atomic_write(tmp_path / "a") as file, atomic_folder(tmp_path / "f") as folder:
-        file.write(b"whole")
+        file.write(b"complete")
         (folder / "x").write_bytes(b"x")
         assert remove_parts(tmp_path) == []
         write_bytes(tmp_path / "a", b"by another")
-    assert (tmp_path / "a").read_bytes() == b"whole" and (tmp_path / "f" / "x").read_bytes() == b"x"
+    assert (tmp_path / "a").read_bytes() == b"complete" and (tmp_path / "f" / "x").read_bytes() == b"x"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "f"]
 
 

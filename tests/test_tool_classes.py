@@ -88,7 +88,7 @@ def test_roboflow_s_table_has_several_labels_an_image(tmp_path: Path) -> None:
         open_data(tmp_path, read=reader_of("classify", Settings()))
 
 
-def test_what_has_no_class_or_is_not_there_is_said(tmp_path: Path) -> None:
+def test_what_has_no_class_or_is_missing_is_reported(tmp_path: Path) -> None:
     fiftyone(tmp_path)
     value = json.loads((tmp_path / "labels.json").read_text())
     value["labels"] |= {"a0": None, "gone": 1}
@@ -100,7 +100,7 @@ def test_what_has_no_class_or_is_not_there_is_said(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "message"),
     [
         ('{"classes": ["a"], "labels": {"a0": 7}}', "class 7"),
         ('{"classes": [1], "labels": {}}', "class name 1"),
@@ -109,16 +109,16 @@ def test_what_has_no_class_or_is_not_there_is_said(tmp_path: Path) -> None:
         ('{"labels": {"a0": "cat"', "is no JSON"),
     ],
 )
-def test_a_broken_labels_json_is_one_line(tmp_path: Path, content: str, said: str) -> None:
+def test_a_broken_labels_json_is_one_line(tmp_path: Path, content: str, message: str) -> None:
     images(tmp_path, "data/a{}.jpg")
     write_file(tmp_path / "labels.json", content)
     with pytest.raises(DataError) as caught:
         open_data(tmp_path)
-    assert said in str(caught.value) and "\n" not in str(caught.value)
+    assert message in str(caught.value) and "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize("header", ["filename,class", "image,label", "path,category", "File_Name,Target"])
-def test_columns_of_other_names_are_read_and_said(tmp_path: Path, header: str) -> None:
+def test_columns_of_other_names_are_read_and_noted(tmp_path: Path, header: str) -> None:
     images(tmp_path)
     lines = "".join(f"images/a{n}.jpg,{name_of(n)}\n" for n in range(COUNT))
     data = open_data(write_file(tmp_path / "any.csv", f"{header}\n{lines}"))

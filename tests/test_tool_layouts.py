@@ -36,12 +36,12 @@ def test_boxes_of_tools_are_read_as_they_are(tmp_path: Path, name: str) -> None:
     check(tmp_path, name)
     data = open_boxes(tmp_path)
     assert len(data.train) + len(data.val) == COUNT
-    said = [note for note in data.notes if "key points" in note]
-    assert len(said) == ("key points" in name) and all(f"{COUNT} boxes" in note for note in said)
+    notes = [note for note in data.notes if "key points" in note]
+    assert len(notes) == ("key points" in name) and all(f"{COUNT} boxes" in note for note in notes)
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_the_annotation_file_itself_may_be_given(tmp_path: Path, name: str) -> None:
+def test_the_annotation_file_itself_may_be_the_data(tmp_path: Path, name: str) -> None:
     BOXES[name](tmp_path)
     file, kind = FILES[name]
     assert recognise(tmp_path / file) == kind
@@ -60,7 +60,7 @@ def test_boxes_without_their_task_are_no_classes(tmp_path: Path, name: str, task
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_an_annotation_file_without_its_task_is_said(tmp_path: Path, name: str) -> None:
+def test_an_annotation_file_without_its_task_is_reported(tmp_path: Path, name: str) -> None:
     BOXES[name](tmp_path)
     with pytest.raises(DataError, match="--task detect"):
         open_data(tmp_path / FILES[name][0], read=reader_of("classify", Settings()))

@@ -129,7 +129,7 @@ def test_the_same_images_to_train_and_to_validate_are_split(tmp_path: Path) -> N
     assert any("train and val name the same images" in note for note in two.notes)
 
 
-def test_what_no_split_names_is_left_out_and_said(tmp_path: Path) -> None:
+def test_what_no_split_names_is_left_out_and_noted(tmp_path: Path) -> None:
     root = flat(tmp_path, "train: train.txt\nval: val.txt\n")
     lists(root)
     write_image(root / "images/extra.png")
@@ -138,7 +138,7 @@ def test_what_no_split_names_is_left_out_and_said(tmp_path: Path) -> None:
     assert any("1 images are in none of its splits and left out: images/extra.png" in note for note in data.notes)
 
 
-def test_paths_that_are_not_there_are_said(tmp_path: Path) -> None:
+def test_missing_paths_are_reported(tmp_path: Path) -> None:
     gone = open_boxes(flat(tmp_path / "a", "train: train.txt\nval: /x/val.txt\n"))
     assert any("train names train.txt, which is not there" in note for note in gone.notes)
     assert any("val names /x/val.txt, which is not there" in note for note in gone.notes)

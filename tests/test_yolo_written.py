@@ -36,15 +36,15 @@ def voc(root: Path, splits: tuple[str, ...]) -> Path:
 )
 def test_it_names_path_train_val_and_names(tmp_path: Path, splits: tuple[str, ...], named: dict[str, str]) -> None:
     root, out = voc(tmp_path / "voc", splits), tmp_path / "a folder: with # signs"
-    made = convert(root, out, "yolo")
+    conversion = convert(root, out, "yolo")
     value = yaml.safe_load((out / "data.yaml").read_text(encoding="utf-8"))
     assert value == {"path": str(out), **named, "names": {0: "cone", 1: "sign"}}
     for split in named:
         images = Path(value["path"]) / value[split]
         labels = Path(str(images).replace("/images", "/labels"))
         assert {path.stem for path in images.iterdir()} == {path.stem for path in labels.iterdir()} != set()
-    assert any("held out" in note for note in made.notes) == ("val" not in splits)
-    assert "val names those of train" in made.text() or "val" in splits
+    assert any("held out" in note for note in conversion.notes) == ("val" not in splits)
+    assert "val names those of train" in conversion.text() or "val" in splits
     before, moved = read_boxes(root), out.rename(tmp_path / "moved")
     after = read_boxes(moved)
     assert sorted(zip(map(stem, before.paths), before.splits)) == sorted(zip(map(stem, after.paths), after.splits))

@@ -1,4 +1,4 @@
-"""Data sets of 8 pictures with a car or a dog on each, as labelling tools and public sets lay them out."""
+"""Data sets of 8 images with a car or a dog on each, as labelling tools and public sets lay them out."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from tests.annotations import write_file as put
+from tests.annotations import write_file
 
 WIDTH, HEIGHT = 64, 48
 COUNT = 8
@@ -43,10 +43,10 @@ def mask(path: Path, number: int, values: Any = (0, 1), palette: list[int] | Non
     pixels = np.empty((HEIGHT, WIDTH, *np.shape(values[0])), np.uint8)
     pixels[:] = values[0]
     pixels[y0:y1, x0:x1] = values[1]
-    picture = Image.fromarray(pixels, "P" if palette else None)
+    image = Image.fromarray(pixels, "P" if palette else None)
     if palette:
-        picture.putpalette(palette)
-    picture.save(path)
+        image.putpalette(palette)
+    image.save(path)
     return path
 
 
@@ -103,7 +103,7 @@ def images(root: Path, pattern: str = "images/a{}.jpg") -> list[Path]:
 
 def each(root: Path, pattern: str, content: Callable[[int], str]) -> None:
     for number in range(COUNT):
-        put(root / pattern.format(number), content(number))
+        write_file(root / pattern.format(number), content(number))
 
 
 def labelme(number: int, kind: str = "rectangle", image_path: str = "a{}.jpg", **more: Any) -> str:
@@ -152,7 +152,7 @@ def label_studio(root: Path, address: str = "/data/upload/3/1a2b3c4d-a{}.jpg", k
         done = {"id": 2, "was_cancelled": False, "ground_truth": False, "result": [region]}
         data = {"image": address.format(number)}
         tasks.append({"id": number, "annotations": [draft, done], "predictions": [], "data": data})
-    put(root / "project-3.json", json.dumps(tasks))
+    write_file(root / "project-3.json", json.dumps(tasks))
 
 
 def label_studio_min(root: Path) -> None:
@@ -160,7 +160,7 @@ def label_studio_min(root: Path) -> None:
     for number in range(COUNT):
         region = {**label_studio_value(number), "original_width": WIDTH, "original_height": HEIGHT}
         tasks.append({"image": f"/data/local-files/?d=set/images/a{number}.jpg", "id": number, "label": [region]})
-    put(root / "project-3.json", json.dumps(tasks))
+    write_file(root / "project-3.json", json.dumps(tasks))
 
 
 def cvat(root: Path, kind: str = "box", subset: str = "default") -> None:
@@ -175,7 +175,7 @@ def cvat(root: Path, kind: str = "box", subset: str = "default") -> None:
         )
     labels = "".join(f"<label><name>{name}</name><color>#fa3253</color></label>" for name in NAMES)
     head = f"<version>1.1</version><meta><job><labels>{labels}</labels></job></meta>"
-    put(root / "annotations.xml", f'<?xml version="1.0"?>\n<annotations>{head}{"".join(elements)}</annotations>')
+    write_file(root / "annotations.xml", f'<?xml version="1.0"?>\n<annotations>{head}{"".join(elements)}</annotations>')
 
 
 def fiftyone(root: Path) -> None:
@@ -184,7 +184,7 @@ def fiftyone(root: Path) -> None:
         x0, y0, x1, y1 = box(number)
         relative = [x0 / WIDTH, y0 / HEIGHT, (x1 - x0) / WIDTH, (y1 - y0) / HEIGHT]
         labels[f"a{number}"] = [{"label": number % 2, "bounding_box": relative}]
-    put(root / "labels.json", json.dumps({"classes": list(NAMES), "labels": labels}))
+    write_file(root / "labels.json", json.dumps({"classes": list(NAMES), "labels": labels}))
 
 
 def split_name(number: int) -> str:
@@ -194,14 +194,14 @@ def split_name(number: int) -> str:
 def by_split(root: Path, pattern: str, content: Callable[[int], str], images_at: str) -> None:
     for number in range(COUNT):
         image(root / images_at.format(split_name(number), number), number)
-        put(root / pattern.format(split_name(number), number), content(number))
+        write_file(root / pattern.format(split_name(number), number), content(number))
 
 
 def coco_by_split(root: Path, images_at: str, file: str, names: Callable[[int], str]) -> None:
     for split, numbers in (("train", range(6)), ("valid", range(6, 8))):
         for number in numbers:
             image(root / images_at.format(split, number), number)
-        put(root / file.format(split), coco_json(names, numbers))
+        write_file(root / file.format(split), coco_json(names, numbers))
 
 
 def data_yaml(train: str, val: str, more: str = "") -> str:
@@ -210,7 +210,7 @@ def data_yaml(train: str, val: str, more: str = "") -> str:
 
 def _yolo(root: Path, line: Callable[[int], str] = yolo_line, more: str = "") -> None:
     by_split(root, "{}/labels/a{}.txt", line, "{}/images/a{}.jpg")
-    put(root / "data.yaml", data_yaml("../train/images", "../valid/images", more))
+    write_file(root / "data.yaml", data_yaml("../train/images", "../valid/images", more))
 
 
 def _steps(*steps: Builder) -> Builder:
@@ -221,7 +221,7 @@ def _steps(*steps: Builder) -> Builder:
     return build
 
 
-def _pictures(pattern: str) -> Builder:
+def _images(pattern: str) -> Builder:
     return lambda root: images(root, pattern)
 
 
@@ -230,43 +230,43 @@ def _texts(pattern: str, content: Callable[[int], str]) -> Builder:
 
 
 def _file(name: str, content: str) -> Builder:
-    return lambda root: put(root / name, content)
+    return lambda root: write_file(root / name, content)
 
 
 _CLASSES = _file("classes.txt", "car\ndog\n")
 _AT = "images/a{}.jpg"
 
 BOXES: dict[str, Builder] = {
-    "voc: Label Studio": _steps(_pictures(_AT), _texts("Annotations/a{}.xml", voc_xml)),
-    "voc: lower case": _steps(_pictures(_AT), _texts("annotations/a{}.xml", voc_xml)),
-    "voc: FiftyOne": _steps(_pictures("data/a{}.jpg"), _texts("labels/a{}.xml", voc_xml)),
-    "voc: images and labels": _steps(_pictures(_AT), _texts("labels/a{}.xml", voc_xml)),
-    "voc: Oxford pets": _steps(_pictures(_AT), _texts("annotations/xmls/a{}.xml", voc_xml)),
-    "voc: beside": _steps(_pictures("a{}.jpg"), _texts("a{}.xml", voc_xml)),
+    "voc: Label Studio": _steps(_images(_AT), _texts("Annotations/a{}.xml", voc_xml)),
+    "voc: lower case": _steps(_images(_AT), _texts("annotations/a{}.xml", voc_xml)),
+    "voc: FiftyOne": _steps(_images("data/a{}.jpg"), _texts("labels/a{}.xml", voc_xml)),
+    "voc: images and labels": _steps(_images(_AT), _texts("labels/a{}.xml", voc_xml)),
+    "voc: Oxford pets": _steps(_images(_AT), _texts("annotations/xmls/a{}.xml", voc_xml)),
+    "voc: beside": _steps(_images("a{}.jpg"), _texts("a{}.xml", voc_xml)),
     "voc: Roboflow": lambda root: by_split(root, "{}/a{}.xml", voc_xml, "{}/a{}.jpg"),
     "voc: splits with both": lambda root: by_split(root, "{}/annotations/a{}.xml", voc_xml, "{}/images/a{}.jpg"),
     "voc: splits inside": lambda root: by_split(root, "annotations/{}/a{}.xml", voc_xml, "images/{}/a{}.jpg"),
     "voc: CVAT": _steps(
-        _pictures("JPEGImages/a{}.jpg"),
+        _images("JPEGImages/a{}.jpg"),
         _texts("Annotations/a{}.xml", voc_xml),
         _file("ImageSets/Main/default.txt", "".join(f"a{i}\n" for i in range(COUNT))),
         _file("labelmap.txt", "# label:color_rgb:parts:actions\nbackground:0,0,0::\ncar:1,2,3::\ndog:4,5,6::\n"),
     ),
     "voc: VOCdevkit": _steps(
-        _pictures("VOCdevkit/VOC2012/JPEGImages/a{}.jpg"), _texts("VOCdevkit/VOC2012/Annotations/a{}.xml", voc_xml)
+        _images("VOCdevkit/VOC2012/JPEGImages/a{}.jpg"), _texts("VOCdevkit/VOC2012/Annotations/a{}.xml", voc_xml)
     ),
-    "coco: FiftyOne": _steps(_pictures("data/a{}.jpg"), _file("labels.json", coco_json("a{}.jpg".format))),
+    "coco: FiftyOne": _steps(_images("data/a{}.jpg"), _file("labels.json", coco_json("a{}.jpg".format))),
     "coco: CVAT": _steps(
-        _pictures("images/default/a{}.jpg"), _file("annotations/instances_default.json", coco_json("a{}.jpg".format))
+        _images("images/default/a{}.jpg"), _file("annotations/instances_default.json", coco_json("a{}.jpg".format))
     ),
-    "coco: Label Studio": _steps(_pictures(_AT), _file("result.json", coco_json(r"images\a{}.jpg".format))),
+    "coco: Label Studio": _steps(_images(_AT), _file("result.json", coco_json(r"images\a{}.jpg".format))),
     "coco: Label Studio with paths of the server": _steps(
-        _pictures("images/1a2b3c4d-a{}.jpg"),
+        _images("images/1a2b3c4d-a{}.jpg"),
         _file("result.json", coco_json("../../media/upload/3/1a2b3c4d-a{}.jpg".format)),
     ),
-    "coco: one file": _steps(_pictures(_AT), _file("annotations.json", coco_json("a{}.jpg".format))),
+    "coco: one file": _steps(_images(_AT), _file("annotations.json", coco_json("a{}.jpg".format))),
     "coco: one file beside": _steps(
-        _pictures("a{}.jpg"), _file("annotations.json", coco_json("/mnt/set/a{}.jpg".format))
+        _images("a{}.jpg"), _file("annotations.json", coco_json("/mnt/set/a{}.jpg".format))
     ),
     "coco: Roboflow": lambda root: coco_by_split(
         root, "{}/a{}.jpg", "{}/_annotations.coco.json", lambda n: f"a{n}.jpg"
@@ -276,13 +276,13 @@ BOXES: dict[str, Builder] = {
     ),
     "coco: files by split": lambda root: coco_by_split(root, "images/a{1}.jpg", "{}.json", lambda n: f"a{n}.jpg"),
     "yolo: Label Studio": _steps(
-        _pictures(_AT),
+        _images(_AT),
         _texts("labels/a{}.txt", yolo_line),
         _CLASSES,
         _file("notes.json", json.dumps({"categories": [{"id": 0, "name": "car"}, {"id": 1, "name": "dog"}]})),
     ),
     "yolo: Label Studio without classes.txt": _steps(
-        _pictures(_AT),
+        _images(_AT),
         _texts("labels/a{}.txt", yolo_line),
         _file("notes.json", json.dumps({"categories": [{"id": 0, "name": "car"}, {"id": 1, "name": "dog"}]})),
     ),
@@ -300,16 +300,16 @@ BOXES: dict[str, Builder] = {
         root, lambda n: yolo_line(n, " 0.5 0.5 0.4 0.4"), "kpt_shape: [2, 2]\n"
     ),
     "yolo: key points unsaid": lambda root: _yolo(root, lambda n: yolo_line(n, " 0.5 0.5 2")),
-    "yolo: beside": _steps(_pictures("a{}.jpg"), _texts("a{}.txt", yolo_line), _CLASSES),
+    "yolo: beside": _steps(_images("a{}.jpg"), _texts("a{}.txt", yolo_line), _CLASSES),
     "yolo: CVAT 1.1": _steps(
-        _pictures("obj_train_data/a{}.jpg"),
+        _images("obj_train_data/a{}.jpg"),
         _texts("obj_train_data/a{}.txt", yolo_line),
         _file("obj.names", "car\ndog\n"),
         _file("obj.data", "classes = 2\ntrain = data/train.txt\nnames = data/obj.names\nbackup = backup/\n"),
         _file("train.txt", "".join(f"data/obj_train_data/a{i}.jpg\n" for i in range(COUNT))),
     ),
     "yolo: FiftyOne": _steps(
-        _pictures("data/a{}.jpg"),
+        _images("data/a{}.jpg"),
         _texts("data/a{}.txt", yolo_line),
         _file("obj.names", "car\ndog\n"),
         _file("images.txt", "".join(f"data/a{i}.jpg\n" for i in range(COUNT))),
@@ -318,22 +318,22 @@ BOXES: dict[str, Builder] = {
         lambda root: by_split(root, "labels/{}/a{}.txt", yolo_line, "images/{}/a{}.jpg"),
         _file("cars.yaml", "path: .\n" + data_yaml("images/train", "images/valid")),
     ),
-    "labelme: beside": _steps(_pictures("a{}.jpg"), _texts("a{}.json", labelme)),
+    "labelme: beside": _steps(_images("a{}.jpg"), _texts("a{}.json", labelme)),
     "labelme: polygons in a folder": _steps(
-        _pictures(_AT), _texts("labels/a{}.json", lambda n: labelme(n, "polygon", r"..\images\a{}.jpg"))
+        _images(_AT), _texts("labels/a{}.json", lambda n: labelme(n, "polygon", r"..\images\a{}.jpg"))
     ),
     "labelme: X-AnyLabeling": _steps(
-        _pictures("a{}.jpg"), _texts("a{}.json", lambda n: labelme(n, four=True, description="", difficult=False))
+        _images("a{}.jpg"), _texts("a{}.json", lambda n: labelme(n, four=True, description="", difficult=False))
     ),
-    "labelme: rotated": _steps(_pictures("a{}.jpg"), _texts("a{}.json", lambda n: labelme(n, "rotation", direction=0))),
+    "labelme: rotated": _steps(_images("a{}.jpg"), _texts("a{}.json", lambda n: labelme(n, "rotation", direction=0))),
     "labelme: splits": lambda root: by_split(root, "{}/a{}.json", labelme, "{}/a{}.jpg"),
-    "labelstudio: JSON": _steps(_pictures(_AT), label_studio),
-    "labelstudio: polygons": _steps(_pictures(_AT), lambda root: label_studio(root, kind="polygon")),
-    "labelstudio: addresses": _steps(_pictures(_AT), lambda root: label_studio(root, "s3://bucket/set%20one/a{}.jpg")),
-    "labelstudio: JSON-MIN": _steps(_pictures(_AT), label_studio_min),
-    "cvat: boxes": _steps(_pictures(_AT), cvat),
-    "cvat: polygons": _steps(_pictures("a{}.jpg"), lambda root: cvat(root, "polygon")),
-    "fiftyone: detections": _steps(_pictures("data/a{}.jpg"), fiftyone),
+    "labelstudio: JSON": _steps(_images(_AT), label_studio),
+    "labelstudio: polygons": _steps(_images(_AT), lambda root: label_studio(root, kind="polygon")),
+    "labelstudio: addresses": _steps(_images(_AT), lambda root: label_studio(root, "s3://bucket/set%20one/a{}.jpg")),
+    "labelstudio: JSON-MIN": _steps(_images(_AT), label_studio_min),
+    "cvat: boxes": _steps(_images(_AT), cvat),
+    "cvat: polygons": _steps(_images("a{}.jpg"), lambda root: cvat(root, "polygon")),
+    "fiftyone: detections": _steps(_images("data/a{}.jpg"), fiftyone),
 }
 """Kind and tool -> what builds it: 8 pictures, a box of a car or a dog on each."""
 

@@ -128,7 +128,7 @@ def pixels_of(seed: int, side: int = SIDE) -> np.ndarray[Any, Any]:
 
 
 def outputs_of(pixels: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    """What the network answers, in float64."""
+    """What the network outputs, in float64."""
     mean = ((pixels / 255 - 0.5) / 0.25).mean(axis=(0, 1))
     return np.asarray(mean @ WEIGHTS.T.astype(np.float64) + BIAS, np.float32)
 
