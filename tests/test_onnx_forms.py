@@ -256,7 +256,7 @@ CHANNELS_LAST: dict[str, tuple[Nodes, dict[str, Any], tuple[Any, ...]]] = {
             node("Transpose", ["q"], ["t"], perm=[0, 3, 1, 2]),
             *BEHIND,
         ],
-        {"pads": whole(0, 3, 3, 0, 0, 3, 3, 0), "bgr": whole(2, 1, 0)},
+        {"pads": int64(0, 3, 3, 0, 0, 3, 3, 0), "bgr": int64(2, 1, 0)},
         ("N", 9, 14, 3),
     ),
     "read twice": (
@@ -429,11 +429,11 @@ LEFT_LAST: dict[str, Nodes] = {
 @pytest.mark.parametrize("name", LEFT_LAST)
 def test_what_is_left_with_channels_last_agrees_with_onnx_runtime(name: str, tmp_path: Path) -> None:
     constants = {"row": weight(8), "row4": weight(1, 1, 1, 8), "m": weight(8, 5), "five": weight(5)}
-    constants |= {"w4": weight(4, 3, 3, 3), "i1": whole(1), "i5": whole(5), "minus": whole(-1), "least": whole(-99)}
+    constants |= {"w4": weight(4, 3, 3, 3), "i1": int64(1), "i5": int64(5), "minus": int64(-1), "least": int64(-99)}
     constants |= {
-        "at": whole(2, 1, 0, 7),
-        "pads": whole(0, 1, 2, 0, 0, 0, 1, 0),
-        "pads_c": whole(0, 1, 2, 3, 0, 0, 1, 2),
+        "at": int64(2, 1, 0, 7),
+        "pads": int64(0, 1, 2, 0, 0, 0, 1, 0),
+        "pads_c": int64(0, 1, 2, 3, 0, 0, 1, 2),
     }
     constants |= {"scales": np.array([1, 2, 3, 1], np.float32)}
     check(save(tmp_path / "m.onnx", [*CONV, *LEFT_LAST[name]], constants), noise(INPUT))
