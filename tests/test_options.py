@@ -381,7 +381,7 @@ def test_a_run_with_options_resumes_to_the_same_bits_and_tells_its_macs(image_fo
     exported = export(tmp_path / "one", tmp_path / "one.onnx")
     assert exported.opset == (19 if convert.runs_deform_conv() else 18) and exported.comparison.changed == 0
     assert "one.onnx" in exported.text() and exported.verifications
-    (prediction,) = gossamer.load(tmp_path / "one.onnx").predict([next((pictures / "val").rglob("*.png"))])
+    (prediction,) = gossamer.load(tmp_path / "one.onnx").predict([next((image_folder / "val").rglob("*.png"))])
     assert not prediction.error
 
 
