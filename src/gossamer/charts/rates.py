@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from gossamer.charts.svg import WIDTH, Markup, Scale, chart, element, label, path
 
-LEFT, RIGHT, TOP = 50, WIDTH - 12, 10
+LEFT, RIGHT, TOP = 50, WIDTH - 12, 24
 QUARTERS = (0.0, 0.25, 0.5, 0.75, 1.0)
 
 
@@ -43,7 +43,7 @@ def rate_chart(
     across: RateAxis,
     up: str,
     *,
-    height: int = 200,
+    height: int = 214,
     ring: tuple[float, float] | None = None,
     rule: float | None = None,
 ) -> Markup:
@@ -68,6 +68,6 @@ def rate_chart(
             parts.append(element("path", d=path(places), class_=f"line {curve.style}"))
     if ring and all(map(math.isfinite, ring)):
         parts.append(element("circle", cx=x(across.place(ring[0])), cy=y(ring[1]), r=4.5, class_="ring"))
-    parts.append(label(f"{up}, %", LEFT + 6, TOP + 12, class_="soft halo"))
+    parts.append(label(f"{up}, %", LEFT, 13, class_="soft"))
     parts.append(label(f"{across.name}, %", RIGHT, height - 6, class_="soft", text_anchor="end"))
     return chart(WIDTH, height, description, *parts)

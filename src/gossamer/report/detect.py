@@ -151,7 +151,7 @@ def _failures(data: ReportData) -> list[Highlight]:
     missed_classes = [
         (data.classes[index], int(support[index])) for index in np.flatnonzero((support > 0) & (found == 0))
     ]
-    return all_missed(missed_classes, "Never found", f"objects at a score of {CONFIDENCE} or more")
+    return all_missed(missed_classes, "Never found", "objects", f", at a score of {CONFIDENCE} or more")
 
 
 def _size_gap(metrics: dict[str, float]) -> list[Highlight]:

@@ -121,7 +121,7 @@ def _failures(heads: dict[str, Any]) -> list[Highlight]:
         key, counted = RECALLS.get(type(scores), ("", ""))
         missed = [(row["class"], row["support"]) for row in rows if row[key] == 0]
         where = f" ({bdi(name)})" if len(heads) > 1 else ""
-        highlights += all_missed(missed, "Never found", counted + where)
+        highlights += all_missed(missed, "Never found", counted, where)
         if isinstance(scores, RegressionEvaluation):
             worse = [row["class"] for row in scores.per_class if row["r2"] <= 0]
             if worse:
@@ -265,7 +265,7 @@ RECALLS: dict[type, tuple[str, str]] = {
     Evaluation: ("recall", "images"),
     MultiLabelEvaluation: ("recall", "images"),
     SegmentationEvaluation: ("accuracy", "pixels"),
-    DetectionScores: ("recall", "objects at any score"),
+    DetectionScores: ("recall", "objects"),
 }
 KINDS: dict[type, tuple[str, Callable[[Any], HeadSection]]] = {
     Evaluation: ("classes", _classes),

@@ -94,10 +94,10 @@ def never_predicted(names: Sequence[str], what: str = "Never predicted") -> list
     return [Highlight(what, f"{listed(names)}.")] if names else []
 
 
-def all_missed(rows: Sequence[tuple[str, int]], what: str, counted: str) -> list[Highlight]:
+def all_missed(rows: Sequence[tuple[str, int]], what: str, counted: str, where: str = "") -> list[Highlight]:
     """A failure that names the classes of which nothing was found: (name, how many there are) of each, the largest first.
 
-    what: the word or two; counted: what is missed, "images".
+    what: the word or two; counted: what is missed, "images"; where: what else there is to say, at the end.
     """
     if not rows:
         return []
@@ -105,7 +105,7 @@ def all_missed(rows: Sequence[tuple[str, int]], what: str, counted: str) -> list
     ordered = sorted(rows, key=lambda row: -row[1])
     parts = [f"{bdi(name)}: {grouped(count)} of {grouped(count)} {counted} missed" for name, count in ordered[:most]]
     more = f"; and {len(rows) - most} more" if len(rows) > most else ""
-    return [Highlight(what, f"{'; '.join(parts)}{more}.", failure=True)]
+    return [Highlight(what, f"{'; '.join(parts)}{more}{where}.", failure=True)]
 
 
 def most_confused(data: ReportData, true: int, predicted: int, times: str, fraction: float) -> Highlight:
