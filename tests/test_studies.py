@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from gossamer.analysis.cost import cost
+from gossamer.errors import SettingsError
 from gossamer.networks import create_model
 
 pytest.importorskip("matplotlib")
@@ -22,13 +23,35 @@ from studies.guidelines import candidates
 
 
 @pytest.mark.full
-@pytest.mark.parametrize("name", ["relu_manifold", "separable", "factorise", "guidelines"])
+@pytest.mark.parametrize("name", ["relu_manifold", "separable", "factorise", "guidelines", "block_costs"])
 def test_a_study_runs_and_draws(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     study = importlib.import_module(f"studies.{name}")
     frame.main(name, study.study, study.draw, arguments=["--quick", "--json", "--out", str(tmp_path)])
     result = json.loads(capsys.readouterr().out)
     assert result["rows"] and result["conclusion"] and result["machine"]["cpu"]
     assert (tmp_path / f"{name}.png").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.full
+def test_the_study_of_attention_counts_what_gates_compute(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("sklearn")
+    study = importlib.import_module("studies.attention")
+    options = ["--quick", "--json", "--out", str(tmp_path)]
+    frame.main("attention", study.study, study.draw, takes_data=True, arguments=options)
+    rows = json.loads(capsys.readouterr().out)["rows"]
+    assert len(rows) == 11 and (tmp_path / "attention.png").stat().st_size > 5000
+    plain, gated = (next(row for row in rows if row["with"] == name) for name in ("plain", "gated channels"))
+    assert gated["MACs computed"] < plain["MACs computed"] and gated["parameters"] > plain["parameters"]
+
+
+@pytest.mark.full
+def test_the_study_of_deformable_boxes(boxes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    study = importlib.import_module("studies.deformable")
+    options = ["--quick", "--out", str(tmp_path), "--data", str(boxes)]
+    frame.main("deformable", study.study, study.draw, takes_data=True, arguments=options)
+    assert "v2, last 2 stages changes mAP@0.5 by" in capsys.readouterr().out
+    with pytest.raises(SettingsError, match="--data"):
+        study.study()
 
 
 @pytest.mark.full
