@@ -15,11 +15,11 @@ from PIL import Image
 
 from gossamer.cli.main import main
 from gossamer.data.check.dataset import check_dataset
-from gossamer.data.check.images import ALL_CLEAR, FEW
+from gossamer.data.check.images import ALL_CLEAR, ALL_CLEAR_IMAGES, FEW
 from gossamer.data.tasks import READERS
 from gossamer.tasks.registry import TASKS
 from tests.annotations import write_file
-from tests.toollayouts import BOXES, COUNT, image, images, mask, name_of
+from tests.toollayouts import BOXES, COUNT, coco_json, image, images, mask, name_of
 
 
 def classes(root: Path, count: int = FEW + 3) -> Path:
@@ -105,20 +105,32 @@ for line in sys.stdin.read().splitlines():
 """
 
 
+def without_torch(*commands: str) -> subprocess.CompletedProcess[str]:
+    """Runs commands, words with | between, until one fails, where torch cannot be imported."""
+    return subprocess.run(
+        [sys.executable, "-c", BLOCKED],
+        input="\n".join(commands),
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+        timeout=200,
+    )
+
+
+@pytest.mark.parametrize("name", ["voc: Label Studio", "cvat: boxes", "yolo: Roboflow"])
+def test_train_names_the_task_before_it_loads_torch(tmp_path: Path, name: str) -> None:
+    BOXES[name](tmp_path)
+    done = without_torch("|".join(["train", str(tmp_path)]))
+    assert done.returncode and "--task detect" in done.stderr and "exit 2" in done.stderr
+
+
 def test_it_needs_no_torch(tmp_path: Path) -> None:
     commands = []
     for task, make in DATA.items():
         data = make(tmp_path / task)
         heads = ["--heads", "{colour: classify, width: regress}"] if task == "multi" else []
         commands.append("|".join(["doctor", "--data", str(data), "--task", task, *heads, "--json"]))
-    done = subprocess.run(
-        [sys.executable, "-c", BLOCKED],
-        input="\n".join(commands),
-        capture_output=True,
-        text=True,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
-        timeout=100,
-    )
+    done = without_torch(*commands)
     assert done.returncode == 0, done.stderr
     assert done.stdout.count('"task"') == len(DATA)
 
@@ -128,6 +140,20 @@ def advice(root: Path, task: str = "classify") -> list[str]:
     text = check.text()
     assert text.index("What to do") > text.index(check.images.how)
     return check.images.advice
+
+
+def test_clean_boxes_are_all_clear(tmp_path: Path) -> None:
+    for number in range(COUNT):
+        pixels = np.random.default_rng(number).integers(0, 255, (48, 64, 3), dtype=np.uint8)
+        path = tmp_path / f"images/a{number}.png"
+        path.parent.mkdir(exist_ok=True)
+        Image.fromarray(pixels).save(path)
+    write_file(tmp_path / "annotations.json", coco_json("a{}.png".format))
+    assert advice(tmp_path, "detect") == [ALL_CLEAR_IMAGES]
+    write_file(tmp_path / "images/@eaDir/x.txt", "")
+    image(tmp_path / "images/@eaDir/a0.png", 0)
+    (line,) = advice(tmp_path, "detect")
+    assert line.startswith("Notes from reading the data: 1")
 
 
 def test_clean_data_are_all_clear(tmp_path: Path) -> None:
@@ -163,7 +189,7 @@ def test_annotated_data_have_no_all_clear_above_a_list(tmp_path: Path, task: str
     if task == "segment":
         (root / "masks/copy.png").write_bytes((root / "masks/a0.png").read_bytes())
     check = check_dataset(str(root), task)
-    assert ALL_CLEAR not in check.images.advice and check.images.advice
+    assert not {ALL_CLEAR, ALL_CLEAR_IMAGES} & {*check.images.advice} and check.images.advice
 
 
 def test_arguments_without_data_are_refused(capsys: pytest.CaptureFixture[str]) -> None:

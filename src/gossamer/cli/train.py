@@ -54,6 +54,11 @@ def run(options: argparse.Namespace, progress: Progress) -> Result:
         from gossamer.training.loop import resume
 
         return trained(resume(options.resume, progress=progress))
+    settings = Settings(**changes)
+    if settings.data and not options.config and settings.task in ("classify", "embed"):
+        from gossamer.data.layouts import check_task_named
+
+        check_task_named(settings.data)  # at once, and not after seconds of loading torch
     from gossamer.run import settings_from
 
     settings = settings_from(options.config, changes) if options.config else Settings(**changes)

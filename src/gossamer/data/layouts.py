@@ -10,7 +10,7 @@ from pathlib import Path
 from gossamer.data.boxes.open import find_boxes
 from gossamer.data.boxes.table import KINDS
 from gossamer.data.boxes.yolo import yolo_folders
-from gossamer.data.folder import split_folders
+from gossamer.data.folder import folders, split_folders
 from gossamer.data.masks.layout import find_pairs
 from gossamer.data.masks.polygons import draft_of_polygons
 from gossamer.data.masks.siblings import by_pixels
@@ -54,6 +54,23 @@ def read_class_folders(root: StrPath, read: Callable[[], Table]) -> Table:
     return table
 
 
+def check_task_named(root: StrPath) -> None:
+    """What `read_classes` raises for most layouts of boxes and masks, by the names of folders and without a walk through
+    the images: before torch is loaded. Raises DataError with the task to name.
+    """
+    path = Path(root)
+    try:
+        parts = (split_folders(path) or {"": path}).values() if path.is_dir() else ()
+        names = {folder.name for part in parts for folder in folders(part)}
+    except (DataError, OSError, ValueError):
+        return  # the reading of the data says so
+    is_file = not path.is_dir() and path.suffix.lower() in (".json", ".xml", ".yaml", ".yml", ".data")
+    if (is_file or (path.is_dir() and (all(map(_is_layout_word, names)) or len(names) == 1))) and (
+        tasks := annotated_for(root)
+    ):
+        raise _unnamed(root, tasks)
+
+
 def _is_layout_word(name: str) -> bool:
     """Whether a folder is called as those of images, annotations or splits are, such as train_labels or gtFine."""
     tokens = _TOKEN.findall(name)
@@ -72,8 +89,8 @@ def _two_of_one(root: StrPath) -> bool:
 def _boxes_at(root: StrPath) -> str:
     """The kind of the boxes that a folder has beside its classes, "" for none or an empty list of them."""
     try:
-        place = find_boxes(root)
-        if place.inside or place.kind in ("", "labelme"):
+        place = find_boxes(root, deep=False)  # a data set of classes may hold a million images
+        if place.inside or not place.kind:
             return ""
         return place.kind if annotated_for(root) else ""
     except (DataError, OSError, ValueError):

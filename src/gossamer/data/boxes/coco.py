@@ -99,7 +99,7 @@ def read_coco(root: Path, file: Path | None = None) -> Draft:
     if unreadable:
         draft.notes.append(f"{len(unreadable)} images cannot be read and are skipped: {shown(unreadable)}")
     known = {record.path for record in draft.records} | named
-    if file is None and (unlisted := [path for path in image_files(root) if path not in known]):
+    if file is None and (unlisted := [path for path in image_files(root, draft.notes) if path not in known]):
         draft.notes.append(
             f"{root}: {len(unlisted)} images are in no annotation file: {shown(map(printable_path, unlisted))}"
         )

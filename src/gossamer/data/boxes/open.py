@@ -45,20 +45,23 @@ def recognise(root: StrPath) -> str:
     return find_boxes(root).kind
 
 
-def find_boxes(root: StrPath) -> Place:
-    """Which boxes are at a path, and where. Raises DataError: nothing there, or boxes of two kinds."""
+def find_boxes(root: StrPath, *, deep: bool = True) -> Place:
+    """Which boxes are at a path, and where. deep: also walk all folders below for labelme's files, a file an image.
+
+    Raises DataError: nothing there, or boxes of two kinds.
+    """
     path = Path(root)
     try:
         if "\0" in os.fspath(path) or not path.exists():
             raise DataError(f"{os.fspath(path)!r}: does not exist", f"a folder of {ALLOWED}", "check the path")
         if not path.is_dir():
             return _of_file(path)
-        place = _of_folder(path)
+        place = _of_folder(path, deep)
         for _ in range(_NESTED):
             inner = [] if place.kind else list(folders(place.root))
             if len(inner) != 1 or any(each.is_file() for each in place.root.glob("*.[jJpP][pPnN]*[gG]")):
                 break
-            place = _of_folder(inner[0])._replace(inside=True)
+            place = _of_folder(inner[0], deep)._replace(inside=True)
         return place if place.kind else Place("", path)
     except OSError as error:
         raise DataError(f"{path}: {error.strerror}", "a folder that can be read", "check its permissions") from error
@@ -86,7 +89,7 @@ def _of_file(path: Path) -> Place:
     )
 
 
-def _of_folder(path: Path) -> Place:
+def _of_folder(path: Path, deep: bool) -> Place:
     """Raises DataError where it holds two kinds."""
     present: dict[str, Path | bool | None] = {
         "voc": is_voc(path),

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from gossamer.data.check.images import ALL_CLEAR, ImageCheck, check_images
+from gossamer.data.check.images import ALL_CLEAR, ALL_CLEAR_IMAGES, ImageCheck, check_images
 from gossamer.data.check.labels import TargetCheck, check_boxes, check_heads, check_masks
 from gossamer.data.open import open_data
 from gossamer.data.source import Data, Source
@@ -50,10 +50,15 @@ def check_dataset(
         annotations = check_masks(data)
     elif data.train.targets is not None:
         annotations = check_heads(data)
-    images = check_images(_of_one_class(data) if annotations else data, identities=task == "embed", progress=progress)
+    images = check_images(
+        _of_one_class(data) if annotations else data,
+        identities=task == "embed",
+        annotated=annotations is not None,
+        progress=progress,
+    )
     advice = [*(annotations.advice if annotations else []), *images.advice]
     if len(advice) > 1:
-        advice = [line for line in advice if line != ALL_CLEAR]
+        advice = [line for line in advice if line not in (ALL_CLEAR, ALL_CLEAR_IMAGES)]
     return DatasetCheck(task, replace(images, advice=advice), annotations)
 
 

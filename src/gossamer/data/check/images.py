@@ -44,7 +44,10 @@ ODD = {
 }
 """Kinds of odd images, with what each means."""
 ALL_CLEAR = "Nothing: no unreadable, repeated, leaking or odd images, and the classes are even."
-"""The advice where nothing is listed at all."""
+ALL_CLEAR_IMAGES = (
+    "Nothing: no unreadable, repeated, leaking or odd images, and every class has annotations in every split."
+)
+"""The advice where nothing is listed at all; the second where images have annotations in place of a class."""
 _ODD_ADVICE = {
     "blank": "Check that they show anything.",
     "small": "Check that they are not thumbnails or icons.",
@@ -176,11 +179,13 @@ def check_images(
     threads: int = 0,
     pixel_limit: int = PIXEL_LIMIT,
     identities: bool = False,
+    annotated: bool = False,
     progress: Progress = SILENT,
 ) -> ImageCheck:
     """Read every image of every split and report. Never raises for an unreadable image.
 
-    threads: 0 is one a core. identities: classes are identities, which need not be in every split.
+    threads: 0 is one a core. identities: classes are identities, which need not be in every split. annotated: images have
+    annotations, and all the same class.
     """
     items: list[Item] = []
     seen: list[_Seen] = []
@@ -206,7 +211,7 @@ def check_images(
         list(data.notes),
         list(data.left_out),
     )
-    return replace(check, advice=_advice(check, identities))
+    return replace(check, advice=_advice(check, identities, annotated))
 
 
 def _read_all(sources: dict[str, Source], threads: int, pixel_limit: int) -> Iterator[tuple[Item, _Seen]]:
@@ -283,15 +288,15 @@ def _oddities(seen: _Seen) -> set[str]:
 # --- advice --------------------------------------------------------------------------------------
 
 
-def _advice(check: ImageCheck, identities: bool) -> list[str]:
+def _advice(check: ImageCheck, identities: bool, annotated: bool) -> list[str]:
     """What to do, most urgent first."""
-    last = _identity_advice if identities else _class_advice
-    lines = [line for rule in (_leak_advice, _conflict_advice, _file_advice, last) for line in rule(check)]
+    last = [] if annotated else [_identity_advice if identities else _class_advice]
+    lines = [line for rule in (_leak_advice, _conflict_advice, _file_advice, *last) for line in rule(check)]
     if check.notes:
         lines.append(
             f"Notes from reading the data: {len(check.notes)}, above. Check that nothing is left out by mistake."
         )
-    return lines or [ALL_CLEAR]
+    return lines or [ALL_CLEAR_IMAGES if annotated else ALL_CLEAR]
 
 
 def _leak_advice(check: ImageCheck) -> Iterator[str]:
