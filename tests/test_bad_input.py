@@ -174,7 +174,7 @@ Make = Callable[[Place], list[str]]
 # the input -> (the command, a word that its line must have)
 KINDS: dict[str, tuple[Make, str]] = {
     # the command
-    "no such command": (lambda p: ["trane"], "invalid choice"),
+    "no such command": (lambda p: ["trane"], "did you mean gossamer train?"),
     "no such flag": (lambda p: p.train(None, "--epoch", "3"), "--epoch"),
     "a flag without its value": (lambda p: p.train(None, "--lr"), "--lr"),
     "a word for a number": (lambda p: p.train(None, "--lr", "fast"), "fast"),

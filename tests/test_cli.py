@@ -5,6 +5,9 @@ from __future__ import annotations
 import argparse
 import importlib
 import json
+import re
+import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -15,11 +18,25 @@ import gossamer.cli
 from gossamer.bench.profile import profile
 from gossamer.bench.result import Benchmark, Measurement
 from gossamer.bench.saving import save_in_runs
-from gossamer.cli.main import COMMANDS, main
+from gossamer.cli import completion
+from gossamer.cli.hints import COMMAND_HINTS, FLAG_HINTS, SPELLINGS, respelled
+from gossamer.cli.main import main
+from gossamer.cli.parser import command_parser, flags_of, positionals_of
+from gossamer.cli.table import COMMANDS, GROUPS
+from gossamer.cli.train import USUAL
 from gossamer.errors import InputError
 from gossamer.run import settings_from
+from gossamer.settings import choices, names
 
-SHARED = {"__init__", "arguments", "main", "result"}  # files of the room that are no command
+SHARED = {
+    "__init__",
+    "arguments",
+    "hints",
+    "main",
+    "parser",
+    "result",
+    "table",
+}  # files of the room that are no command
 
 
 def loaded(*arguments: str) -> set[str]:
@@ -41,6 +58,9 @@ def test_every_command_is_a_file_and_every_file_a_command() -> None:
         command = importlib.import_module(f"gossamer.cli.{module}")
         command.arguments(argparse.ArgumentParser())
         assert callable(command.run) and help and not help.endswith(".")
+    assert sorted(name for names in GROUPS.values() for name in names) == sorted(COMMANDS), (
+        "each is in a group of the help"
+    )
 
 
 def test_help_imports_the_table_alone() -> None:
@@ -48,7 +68,10 @@ def test_help_imports_the_table_alone() -> None:
     assert {name for name in modules if name.startswith("gossamer")} <= {
         "gossamer",
         "gossamer.cli",
+        "gossamer.cli.hints",
         "gossamer.cli.main",
+        "gossamer.cli.parser",
+        "gossamer.cli.table",
         "gossamer.errors",
     }
     assert not modules & {"numpy", "torch", "yaml", "dataclasses"}
@@ -71,21 +94,181 @@ def test_help_lists_every_command_with_its_line(capsys: pytest.CaptureFixture[st
     assert all(f"{name} {help}" in text for name, (_, help) in COMMANDS.items())
 
 
+def test_nothing_at_all_is_the_help(capsys: pytest.CaptureFixture[str]) -> None:
+    texts = []
+    for words in ([], ["--help"], ["help"], ["-h"]):
+        with pytest.raises(SystemExit) as ended:
+            main(words)
+        assert ended.value.code == 0
+        texts.append(capsys.readouterr())
+    assert len({text.out for text in texts}) == 1 and not any(text.err for text in texts)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_has_an_example_that_it_understands(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    module = importlib.import_module(f"gossamer.cli.{COMMANDS[command][0]}")
+    with pytest.raises(SystemExit):
+        main([command, "--help"])
+    text = " ".join(capsys.readouterr().out.split())
+    for example in module.EXAMPLES:
+        assert " ".join(example.split()) in text
+        line = example.removeprefix("source <(").rstrip(")").partition(" > ")[0]
+        words = shlex.split(line)
+        assert words[:2] == ["gossamer", command]
+        command_parser(command).parse_args(words[2:])
+
+
+def test_the_help_of_train_shows_ten_settings_and_all_when_asked(capsys: pytest.CaptureFixture[str]) -> None:
+    def flags(word: str) -> list[str]:
+        with pytest.raises(SystemExit):
+            main(["train", word])
+        return re.findall(r"^  (--[a-z0-9-]+)", capsys.readouterr().out, re.MULTILINE)
+
+    usual, every = flags("--help"), flags("--help-all")
+    assert [flag[2:] for flag in usual[:10]] == list(USUAL) and len(usual) < 18
+    assert {f"--{name.replace('_', '-')}" for name in names() if name != "data"} <= set(every)
+    assert set(usual) < set(every)
+
+
+def test_the_choices_of_a_setting_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["train", "--help-all"])
+    text = capsys.readouterr().out
+    for name in names():
+        if allowed := choices(name):
+            assert "|".join(allowed) in text
+
+
 @pytest.mark.parametrize(
-    ("arguments", "named"),
+    ("arguments", "hint"),
     [
-        ([], "the following arguments are required: COMMAND"),
-        (["trane"], "invalid choice: 'trane'"),
-        (["list", "--wieghts"], "unrecognized arguments: --wieghts"),
-        (["list", "--weight"], "unrecognized arguments: --weight"),  # no abbreviations: they break when a flag is added
-        (["--json", "list"], "unrecognized arguments: --json"),
+        (["trane"], "did you mean gossamer train?"),
+        (["fit", "photos"], "did you mean gossamer train?"),
+        (["validate", "x"], "did you mean gossamer eval?"),
+        (["qqqqqq"], "see gossamer --help"),
+        (["mode=train"], "see gossamer --help"),
+        (["list", "--wieghts"], "did you mean --weights?"),
+        (["list", "--weight"], "did you mean --weights?"),  # no abbreviations: they break when a flag is added
+        (["train", "photos", "--imgsz", "64"], "did you mean --input?"),
+        (["train", "photos", "--img-size=64"], "did you mean --input?"),
+        (["train", "photos", "--batch-size", "8"], "did you mean --batch?"),
+        (["train", "photos", "--batch_size", "8"], "did you mean --batch?"),
+        (["train", "photos", "--bach", "8"], "did you mean --batch?"),
+        (["train", "photos", "-b", "8"], "did you mean --batch?"),
+        (["train", "photos", "-j", "8"], "did you mean --workers?"),
+        (["train", "photos", "--model", "resnet18"], "did you mean --net?"),
+        (["train", "photos", "--num-workers", "2"], "did you mean --workers?"),
+        (["train", "photos", "--amp"], "did you mean --precision bf16?"),
+        (["train", "photos", "--pretrained"], "did you mean --weights default?"),
+        (["train", "photos", "--wd", "1"], "did you mean --weight-decay?"),
+        (["train", "photos", "--label_smoothing", "1"], "did you mean --label-smoothing?"),
+        (["train", "--data", "photos"], "write gossamer train DATA"),
+        (["train", "photos", "epochs=3"], "did you mean --epochs 3?"),
+        (["train", "data=photos"], "did you mean gossamer train photos?"),
+        (["train", "photos", "imgsz=64"], "did you mean --input?"),
+        (["train", "photos", "optimiser=sgd"], "did you mean --optimizer sgd?"),
+        (["predict", "a.onnx", "b.jpg", "--conf", "0.3"], "did you mean --threshold?"),
+        (["predict", "a.onnx", "b.jpg", "conf=0.3"], "did you mean --threshold?"),
+        (["predict", "--source", "b.jpg"], "write gossamer predict IMAGES"),
+        (["predict", "--model", "a.onnx", "b.jpg"], "write gossamer predict MODEL"),
+        (["predict", "a.onnx", "b.jpg", "--max-det", "3"], "did you mean --max-boxes?"),
+        (["export", "run", "--format", "onnx", "--out", "x"], "did you mean --to?"),
+        (["eval", "run", "--which", "bst"], "did you mean best?"),
+        (["convert-boxes", "a", "b", "--to", "yolov8"], "did you mean yolo?"),
+        (["train", "photos", "--task", "clasify"], "did you mean classify?"),
+        (["completion", "fish"], "is none of bash, zsh"),
         (["predict", "a.onnx", "b.jpg", "--top", "0"], "'0' is not a number from 1"),
+        (["train", "photos", "--lr", "fast"], "'fast' is not a number"),
+        (["train", "photos", "--epochs", "9" * 5000], "epochs"),
+        (["train", "photos", "--seed", "9" * 5000], "is not a whole number"),
+        (["predict", "a.onnx", "b.jpg", "--top", "9" * 5000], "is not a number from 1"),
+        (["bench", "lenet5", "--threads", "9" * 5000], "numbers from 1 to 4096"),
+        (["inspect", "lenet5", "--input", "9" * 5000], "8 to 4096 pixels"),
+        (["predict", "a.onnx"], "required: images"),
+        (["list", "a", "b"], "see gossamer list --help"),
+        (["--json"], "without a command"),
+        (["--quiet", "list"], "unrecognized arguments: --quiet"),
     ],
+    ids=lambda value: " ".join(value)[:60] if isinstance(value, list) else "",
 )
-def test_wrong_arguments_are_one_line(arguments: list[str], named: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_wrong_arguments_are_one_line_with_what_to_do(
+    arguments: list[str], hint: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert main(arguments) == 2
     error = capsys.readouterr().err
-    assert named in error and error.count("\n") == 1 and error.rstrip().endswith("check the arguments")
+    assert hint in error and error.count("\n") == 1 and error.startswith("gossamer: ")
+    assert "gossamer: gossamer" not in error and len(error) < 1100
+
+
+def test_flags_of_every_command_may_stand_before_it(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--json", "--offline", "list", "lenet5"]) == 0
+    assert json.loads(capsys.readouterr().out)[0]["name"] == "lenet5"
+
+
+def test_both_spellings_of_a_flag_are_taken() -> None:
+    for other, own in SPELLINGS.items():
+        assert respelled([other, f"{other}=x", "--", other]) == [own, f"{own}=x", "--", other]
+    with_flags = {flag for command in COMMANDS for flag in flags_of(command_parser(command))}
+    assert set(SPELLINGS.values()) <= with_flags and not set(SPELLINGS) & with_flags
+
+
+def test_hints_name_flags_that_there_are() -> None:
+    flags = {flag for command in COMMANDS for flag in flags_of(command_parser(command))}
+    positionals = {name.upper() for command in COMMANDS for name in positionals_of(command_parser(command))}
+    for name, hints in FLAG_HINTS.items():
+        assert any(hint.split()[0] in flags | positionals for hint in hints), name
+    assert set(COMMAND_HINTS.values()) <= set(COMMANDS) and not set(COMMAND_HINTS) & set(COMMANDS)
+
+
+def test_a_file_called_like_a_setting_is_a_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("epochs=3").write_text("no model")
+    assert main(["predict", "epochs=3", "top=1"]) == 2
+    assert "did you mean --top 1?" in capsys.readouterr().err
+    assert main(["predict", "epochs=3", "a.jpg"]) == 2
+    assert "flags" not in capsys.readouterr().err
+
+
+# shell completion
+
+
+def completed(words: str) -> list[str]:
+    """What bash offers for the last of the words."""
+    ask = f"COMP_WORDS=({words}); COMP_CWORD=$((${{#COMP_WORDS[@]}} - 1)); _gossamer; echo ${{COMPREPLY[@]}}"
+    done = subprocess.run(["bash", "-c", f"{completion._bash()}\n{ask}"], capture_output=True, text=True, check=True)
+    return done.stdout.split()
+
+
+@pytest.mark.skipif(shutil.which("bash") is None, reason="bash is not installed")
+@pytest.mark.parametrize(
+    ("words", "offered"),
+    [
+        ("gossamer ver", {"verify"}),
+        ('gossamer ""', set(COMMANDS)),
+        ("gossamer predict --max", {"--max-boxes"}),
+        ("gossamer train photos --task seg", {"segment"}),
+        (
+            "gossamer train photos --net mobilenet_v",
+            {"mobilenet_v1", "mobilenet_v2", "mobilenet_v3_large", "mobilenet_v3_small"},
+        ),
+        ("gossamer --json list --wei", {"--weights"}),
+        ("gossamer predict mod", set()),  # files: bash's own
+    ],
+)
+def test_bash_completes(words: str, offered: set[str]) -> None:
+    assert set(completed(words)) == offered
+
+
+def test_the_script_of_zsh_has_every_command_and_flag(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["completion", "zsh"]) == 0
+    script = capsys.readouterr().out
+    assert script.startswith("#compdef gossamer\n")
+    for command in COMMANDS:
+        assert all(flag in script for flag in flags_of(command_parser(command)))
+    if shutil.which("zsh"):
+        subprocess.run(["zsh", "-n"], input=script, text=True, check=True)
 
 
 def test_python_m_gossamer_is_the_same_program() -> None:

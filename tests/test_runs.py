@@ -22,7 +22,7 @@ from tests.runs import RECIPE, commands, gossamer, gossamer_alone
         (["inspect", "no_such_network"], 2),
         (["verify", "none.onnx", "--debug"], 1),
         (["no-such-command"], 2),
-        ([], 2),
+        ([], 0),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )

@@ -7,11 +7,14 @@ loads numpy and nothing else heavy.
 from __future__ import annotations
 
 import importlib
-from typing import TYPE_CHECKING, Any
+
+TYPE_CHECKING = False  # as typing has it, which takes as long to load as Python itself
 
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from typing import Any
+
     from gossamer.errors import GossamerError as GossamerError
     from gossamer.images.preprocess import Preprocess as Preprocess
     from gossamer.networks import create_model as create_model
@@ -44,8 +47,22 @@ __all__ = ["__version__", *_PUBLIC]
 
 def __getattr__(name: str) -> Any:
     if name not in _PUBLIC:
-        raise AttributeError(f"module 'gossamer' has no attribute {name!r}")
-    value = getattr(importlib.import_module(f"gossamer.{_PUBLIC[name]}"), name)
+        from gossamer.errors import nearest_names
+
+        near = nearest_names(name, _PUBLIC, 1)
+        raise AttributeError(
+            f"module 'gossamer' has no attribute {name!r}" + (f"; did you mean {near[0]}?" if near else "")
+        )
+    try:
+        module = importlib.import_module(f"gossamer.{_PUBLIC[name]}")
+    except ModuleNotFoundError as error:
+        package = (error.name or "").split(".")[0]
+        if package in ("", "gossamer"):
+            raise
+        from gossamer.errors import MissingPackageError
+
+        raise MissingPackageError(package, "train", f"gossamer.{name}") from error
+    value = getattr(module, name)
     globals()[name] = value
     return value
 

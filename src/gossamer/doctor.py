@@ -21,6 +21,7 @@ from typing import Any, Literal, NamedTuple
 
 import gossamer
 from gossamer.host import machine
+from gossamer.host.shown import Report
 from gossamer.host.storage import user_cache
 from gossamer.runtime.table import RUNTIMES
 
@@ -131,8 +132,8 @@ class CheckResult:
     fix: str = ""
 
 
-@dataclass(frozen=True)
-class Diagnosis:
+@dataclass(frozen=True, repr=False)
+class Diagnosis(Report):
     """The result of `doctor`; `exit_code` is 1 if something that is installed fails."""
 
     gossamer: str

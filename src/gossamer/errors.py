@@ -20,10 +20,16 @@ An InputError always says three things: what was given, what is allowed, what to
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable
 
 LONGEST = 1000  # characters of what was given
+
+
+def nearest_names(given: str, names: Iterable[str], count: int = 3) -> list[str]:
+    """The names that are most like what was given, the nearest first; none where nothing is like it."""
+    import difflib  # loaded where something is wrong, not at every start
+
+    return difflib.get_close_matches(given, list(names), n=count, cutoff=0.5)
 
 
 def _one_line(text: str) -> str:
@@ -80,7 +86,7 @@ class UnknownNameError(InputError):
 
     def __init__(self, kind: str, given: str, names: Iterable[str]) -> None:
         self.kind, self.name, self.names = kind, given, tuple(names)
-        near = difflib.get_close_matches(given, self.names, n=3, cutoff=0.5)
+        near = nearest_names(given, self.names)
         shown = ", ".join(near) if near else ", ".join(self.names[:12]) + (", ..." if len(self.names) > 12 else "")
         do = f"did you mean {near[0]}?" if near else "choose one of them"
         super().__init__(f"no {kind} is called {given!r}", shown, do)

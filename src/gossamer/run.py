@@ -32,7 +32,7 @@ from typing import TYPE_CHECKING, Any
 
 from gossamer.errors import MissingPackageError, RunError
 from gossamer.host.cells import from_cell, to_cell
-from gossamer.host.storage import remove_parts, storage_error, write_bytes, write_text
+from gossamer.host.storage import open_regular, remove_parts, storage_error, write_bytes, write_text
 from gossamer.host.strict_json import dumps
 from gossamer.settings import Settings
 from gossamer.settings import names as setting_names
@@ -65,6 +65,9 @@ class Run:
     def __init__(self, path: Path, settings: Settings) -> None:
         self.path, self.settings = path, settings
         self._lock: int | None = None
+
+    def __repr__(self) -> str:
+        return f"Run({str(self.path)!r})"
 
     @classmethod
     def create(cls, settings: Settings) -> Run:
@@ -196,12 +199,18 @@ class Run:
     @property
     def classes(self) -> tuple[str, ...]:
         """The class names, in the order of the outputs."""
-        return tuple(self._json(CLASSES))
+        classes = self._json(CLASSES)
+        if not isinstance(classes, list) or not all(isinstance(name, str) for name in classes):
+            raise self._unexpected(CLASSES, "a list of names")
+        return tuple(classes)
 
     @property
     def data(self) -> dict[str, Any]:
         """What was recognised in the data: how, fingerprint, counts."""
-        return dict(self._json(DATA))
+        facts = self._json(DATA)
+        if not isinstance(facts, dict):
+            raise self._unexpected(DATA, "an object")
+        return facts
 
     @property
     def environment(self) -> dict[str, Any]:
@@ -225,19 +234,29 @@ class Run:
 
     def environments(self) -> list[dict[str, Any]]:
         """Machine and versions of every start."""
-        return list(self._json(ENVIRONMENT)) if (self.path / ENVIRONMENT).exists() else []
+        if not (self.path / ENVIRONMENT).exists():
+            return []
+        starts = self._json(ENVIRONMENT)
+        if not isinstance(starts, list) or not all(isinstance(start, dict) for start in starts):
+            raise self._unexpected(ENVIRONMENT, "a list of objects")
+        return starts
 
     def metrics(self) -> list[dict[str, Any]]:
         """One row per epoch, NaN where a number was not finite; a torn last line, as a crash may leave, is skipped."""
         if not (self.path / METRICS).exists():
             return []
-        rows = []
-        for line in (self.path / METRICS).read_text(encoding="utf-8", errors="replace").splitlines():
+        rows: list[dict[str, Any]] = []
+        lines = (self.path / METRICS).read_text(encoding="utf-8", errors="replace").splitlines()
+        for number, line in enumerate(lines, 1):
             try:
-                row = json.loads(line)
-                rows.append({name: math.nan if number is None else number for name, number in row.items()})
-            except (ValueError, RecursionError, AttributeError):
-                break
+                rows.append(_metrics_row(line))
+            except (ValueError, RecursionError) as error:
+                if number < len(lines):
+                    raise RunError(
+                        f"{self.path / METRICS}: line {number} is no row of numbers",
+                        "a JSON object a line, written by gossamer",
+                        "restore the file",
+                    ) from error
         return rows
 
     def best(self, name: str) -> dict[str, Any]:
@@ -332,13 +351,19 @@ class Run:
     def _json(self, name: str) -> Any:
         path = self.path / name
         try:
-            return json.loads(path.read_text(encoding="utf-8"))
+            with open_regular(path) as file:
+                return json.loads(file.read())
         except FileNotFoundError as error:
             raise RunError(
                 f"{self.path}: has no {name}", "a folder made by `gossamer train`", "check the path"
             ) from error
         except (OSError, ValueError, RecursionError) as error:
             raise RunError(f"{path}: {error}", "a JSON file written by gossamer", "restore the file") from error
+
+    def _unexpected(self, name: str, expected: str) -> RunError:
+        return RunError(
+            f"{self.path / name}: does not hold {expected}", "a JSON file written by gossamer", "restore the file"
+        )
 
     def _csv(self, name: str) -> list[list[str]]:
         try:
@@ -348,6 +373,16 @@ class Run:
             raise RunError(
                 f"{self.path / name}: {error}", "a CSV file written by gossamer", "restore the file"
             ) from error
+
+
+def _metrics_row(line: str) -> dict[str, Any]:
+    """A line of metrics.jsonl. Raises ValueError where it is no JSON object of numbers; null is NaN."""
+    row = json.loads(line)
+    if not isinstance(row, dict) or not all(
+        value is None or (isinstance(value, (int, float)) and not isinstance(value, bool)) for value in row.values()
+    ):
+        raise ValueError(line)
+    return {name: math.nan if number is None else number for name, number in row.items()}
 
 
 def next_folder(net: str, root: str | Path = "runs") -> str:

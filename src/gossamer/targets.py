@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Literal
 
 from gossamer.errors import InputError, RunError
+from gossamer.host.storage import open_regular
+from gossamer.images.preprocess import IMAGE_SUFFIXES
 from gossamer.modelfile.compiled import is_compiled
 from gossamer.run import SETTINGS
 
@@ -41,26 +43,65 @@ def target_of(text: str | os.PathLike[str], allowed: tuple[Kind, ...] = tuple(KI
     text = os.fspath(text)
     kind = _kind(text, allowed)
     if kind not in allowed:
-        raise InputError(f"{text}: {KINDS[kind]}", _choices(allowed), "give one of these")
+        if kind == "model file" and Path(text).suffix.lower() != ".onnx":
+            raise InputError(f"{text}: a file of another kind", _choices(allowed), "check the path")
+        raise InputError(f"{text}: {KINDS[kind]}", _choices(allowed), _instead(text, kind, allowed))
     return ResolvedTarget(text, kind)
+
+
+def _instead(text: str, kind: Kind, allowed: tuple[Kind, ...]) -> str:
+    """What to do with a target of another kind than those allowed."""
+    if kind == "run" and "model file" in allowed:
+        return f"export it: gossamer export {text} --out model.onnx"
+    if kind == "network" and "run" in allowed:
+        return f"train it: gossamer train DATA --net {text}"
+    if kind == "model file" and "compiled file" in allowed:
+        return f"compile it: gossamer compile {text} --out model.goss"
+    if kind in ("model file", "compiled file") and "run" in allowed:
+        return "give the run folder that it was exported from"
+    if kind == "index" and "model file" in allowed:
+        return "give the model file that made it; gossamer search takes an index"
+    if kind in ("run", "model file") and "index" in allowed:
+        return f"make one: gossamer index {'MODEL' if kind == 'run' else text} FOLDER --out {Path(text).stem}.index"
+    return "give one of these"
 
 
 def _kind(text: str, allowed: tuple[Kind, ...]) -> Kind:
     path = Path(text)
-    if path.is_dir():
+    if is_folder(path):
         if not (path / SETTINGS).is_file():
             raise RunError(f"{text}: a folder without {SETTINGS}", _choices(allowed), "check the path")
         return "run"
-    if path.exists():
+    if is_there(path):
+        if path.suffix.lower() in IMAGE_SUFFIXES:
+            raise InputError(f"{text}: an image", _choices(allowed), "check the order of the arguments")
         return "compiled file" if is_compiled(path) else "index" if _is_index(path) else "model file"
     from gossamer.networks.registry import is_network_name, resolve
 
     if is_network_name(text):
         return "network"
+    if "\0" in text:
+        raise InputError(f"{text[:80]!r}: no path", _choices(allowed), "check the path")
     if "network" not in allowed or path.suffix or len(path.parts) != 1:
         raise InputError(f"{text}: no such file or folder", _choices(allowed), "check the path")
     resolve(text)
     return "network"
+
+
+def is_folder(path: Path) -> bool:
+    """Whether a folder is there; a path that no file can have is none."""
+    try:
+        return path.is_dir()
+    except (OSError, ValueError):  # a name that is too long, a loop of links, a null character
+        return False
+
+
+def is_there(path: Path) -> bool:
+    """Whether something is there; a path that no file can have is not."""
+    try:
+        return path.exists()
+    except (OSError, ValueError):
+        return False
 
 
 def _choices(allowed: tuple[Kind, ...]) -> str:
@@ -72,7 +113,7 @@ def _is_index(path: Path) -> bool:
     from gossamer.predictions.gallery import MARK
 
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             return file.read(len(MARK)) == MARK
     except OSError:
         return False  # whoever reads it next says why

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from gossamer.errors import InputError
+from gossamer.host.shown import Report
 from gossamer.runtime.native import Native
 from gossamer.runtime.steps import Step, table
 from gossamer.targets import target_of
@@ -23,8 +24,8 @@ class NetworkProfile:
     operations: tuple[Step, ...]
 
 
-@dataclass(frozen=True)
-class Profile:
+@dataclass(frozen=True, repr=False)
+class Profile(Report):
     """A profile for each file and each number of threads."""
 
     networks: tuple[NetworkProfile, ...]

@@ -13,6 +13,7 @@ from gossamer.charts.chart_file import check_chart_path, write_chart
 from gossamer.charts.intervals import Interval, interval_chart
 from gossamer.charts.svg import Markup
 from gossamer.errors import InputError
+from gossamer.host.shown import Report
 from gossamer.host.text import dimensions, fixed, format_table, thread_count
 
 
@@ -47,8 +48,8 @@ class Measurement:
     error: str = ""
 
 
-@dataclass(frozen=True)
-class Benchmark:
+@dataclass(frozen=True, repr=False)
+class Benchmark(Report):
     """Rows measured together, on the machine that `machine` describes. load_average: of the minute before."""
 
     rows: tuple[Measurement, ...]

@@ -10,9 +10,30 @@ from gossamer.errors import SettingsError
 
 def positive(text: str) -> int:
     """A whole number from 1, for argparse."""
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 1")
+    if not text.isdecimal() or len(text) > 18 or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{shortened(text)} is not a number from 1")
     return int(text)
+
+
+def whole_number(text: str) -> int:
+    """A whole number, for argparse."""
+    try:
+        return int(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{shortened(text)} is not a whole number") from None
+
+
+def number(text: str) -> float:
+    """A number, for argparse."""
+    try:
+        return float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{shortened(text)} is not a number") from None
+
+
+def shortened(text: str) -> str:
+    """What was given, as messages show it."""
+    return repr(text) if len(text) <= 40 else f"{text[:40]!r}..."
 
 
 def fraction(text: str) -> float:
@@ -22,15 +43,17 @@ def fraction(text: str) -> float:
     except ValueError:
         value = -1.0
     if not 0 <= value <= 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 0 to 1")
+        raise argparse.ArgumentTypeError(f"{shortened(text)} is not a number from 0 to 1")
     return value
 
 
 def thread_counts(text: str) -> tuple[int, ...]:
     """ "1,2" -> (1, 2). Raises SettingsError."""
     parts = text.split(",")
-    if not all(part.isdecimal() and 1 <= int(part) <= 4096 for part in parts):
-        raise SettingsError(f"threads {text!r}", "numbers from 1 to 4096 with commas, as 1,2", "check --threads")
+    if not all(part.isdecimal() and len(part) <= 4 and 1 <= int(part) <= 4096 for part in parts):
+        raise SettingsError(
+            f"threads {shortened(text)}", "numbers from 1 to 4096 with commas, as 1,2", "check --threads"
+        )
     return tuple(int(part) for part in parts)
 
 
@@ -52,7 +75,7 @@ def add_runtime(parser: argparse.ArgumentParser) -> None:
     """--runtime."""
     from gossamer.runtime.table import AUTO, RUNTIMES
 
-    parser.add_argument("--runtime", default=AUTO, help=f"{AUTO} (default) or {', '.join(RUNTIMES)}")
+    parser.add_argument("--runtime", default=AUTO, metavar="NAME", help=f"{AUTO} (default) or {', '.join(RUNTIMES)}")
 
 
 def add_threads(parser: argparse.ArgumentParser) -> None:
@@ -61,13 +84,17 @@ def add_threads(parser: argparse.ArgumentParser) -> None:
 
     fixed = [name for name, entry in RUNTIMES.items() if not entry.threads]
     parser.add_argument(
-        "--threads", type=int, default=0, help=f"threads; 0 is the runtime's choice; no effect on {', '.join(fixed)}"
+        "--threads",
+        type=whole_number,
+        default=0,
+        metavar="N",
+        help=f"threads; 0 (default) is the runtime's choice; no effect on {', '.join(fixed)}",
     )
 
 
 def add_which(parser: argparse.ArgumentParser, whose: str) -> None:
     """--which: the checkpoint of a run."""
-    parser.add_argument("--which", choices=("best", "last"), default="best", help=f"weights of {whose}")
+    parser.add_argument("--which", choices=("best", "last"), default="best", help=f"weights of {whose} (default best)")
 
 
 def check_plot(path: str) -> None:

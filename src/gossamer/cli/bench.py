@@ -8,27 +8,34 @@ from typing import Any
 from gossamer.cli.arguments import add_batch, check_plot, thread_counts
 from gossamer.host.progress import Progress
 
+EXAMPLES = (
+    "gossamer bench flowers.onnx --threads 1,2",
+    "gossamer bench mobilenet_v2 shufflenet_v2_x1_0 --plot latency.svg",
+)
+
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     from gossamer.runtime.table import RUNTIMES
 
     parser.add_argument("targets", nargs="+", help="model file, run folder or network name")
-    parser.add_argument("--threads", default="1", help="numbers of threads, e.g. 1,2")
+    parser.add_argument("--threads", default="1", metavar="N,N", help="numbers of threads, e.g. 1,2 (default 1)")
     add_batch(parser, 1)
     parser.add_argument(
         "--runtimes",
         default="",
+        metavar="NAME,NAME",
         help=f"of torch, torch.compile, {', '.join(RUNTIMES)}, with commas; default all that are installed but reference",
     )
     parser.add_argument("--profile", action="store_true", help="time each operation of compiled networks instead")
-    parser.add_argument("--plot", default="", help="also draw the latencies into this .svg file")
+    parser.add_argument("--plot", default="", metavar="FILE", help="also draw the latencies into this .svg file")
 
 
 def run(options: argparse.Namespace, progress: Progress) -> Any:
+    counts = thread_counts(options.threads)
     if options.profile:
         from gossamer.bench.profile import profile
 
-        return profile(options.targets, thread_counts(options.threads))
+        return profile(options.targets, counts)
     from gossamer.bench import bench
     from gossamer.bench.saving import save_in_runs
 
@@ -36,7 +43,7 @@ def run(options: argparse.Namespace, progress: Progress) -> Any:
     result = bench(
         options.targets,
         runtimes=options.runtimes.split(",") if options.runtimes else None,
-        threads=thread_counts(options.threads),
+        threads=counts,
         batch=options.batch,
         progress=progress,
     )

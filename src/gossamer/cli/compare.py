@@ -8,6 +8,11 @@ from typing import Any
 from gossamer.cli.arguments import check_plot, input_shape, positive
 from gossamer.host.progress import Progress
 
+EXAMPLES = (
+    "gossamer compare mobilenet_v2 shufflenet_v2_x1_0",
+    "gossamer compare runs/flowers runs/other --plot runs.svg",
+)
+
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("targets", nargs="*", metavar="NET", help="network, ONNX file or run folder")
@@ -19,9 +24,9 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         default=None,
         help="measure the latency of each on this machine; default where a run is among them",
     )
-    parser.add_argument("--threads", type=positive, default=1, help="threads while measuring")
-    parser.add_argument("--html", default="", help="also write them as a page into this file")
-    parser.add_argument("--plot", default="", help="also draw them into this .svg file")
+    parser.add_argument("--threads", type=positive, default=1, metavar="N", help="threads while measuring (default 1)")
+    parser.add_argument("--html", default="", metavar="FILE", help="also write them as a page into this file")
+    parser.add_argument("--plot", default="", metavar="FILE", help="also draw them into this .svg file")
 
 
 def run(options: argparse.Namespace, progress: Progress) -> Any:

@@ -8,9 +8,14 @@ from typing import Any
 from gossamer.errors import SettingsError
 from gossamer.host.progress import Progress
 
+EXAMPLES = (
+    "gossamer doctor",
+    "gossamer doctor --data signs/ --task detect",
+)
+
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--data", default="", help="images to check instead")
+    parser.add_argument("--data", default="", metavar="DIR", help="images to check instead")
     parser.add_argument("--task", default="", help="their task, as for train: also check the boxes, masks or labels")
     parser.add_argument("--heads", default="", help="task multi: the heads, as for train")
     parser.add_argument("--val", default="", help="validation images, where they are in another place")

@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import argparse
 
-from gossamer.cli.arguments import add_batch, add_runtime, add_which
+from gossamer.cli.arguments import add_batch, add_runtime, add_which, whole_number
 from gossamer.cli.result import Result
 from gossamer.host.progress import Progress
+
+EXAMPLES = (
+    "gossamer eval runs/flowers",
+    "gossamer eval flowers.onnx photos/val --json",
+)
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -17,7 +22,9 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--split", choices=("train", "val", "test"), help="default: val of a run's own data; test of DATA, or else val"
     )
-    parser.add_argument("--ignore-index", type=int, default=None, help="masks: value of the pixels to ignore")
+    parser.add_argument(
+        "--ignore-index", type=whole_number, default=None, metavar="N", help="masks: value of the pixels to ignore"
+    )
     add_runtime(parser)
 
 

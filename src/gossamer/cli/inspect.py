@@ -8,16 +8,25 @@ from gossamer.cli.arguments import input_shape, positive
 from gossamer.cli.result import Result
 from gossamer.host.progress import Progress
 
+EXAMPLES = (
+    "gossamer inspect mobilenet_v2",
+    "gossamer inspect runs/flowers --measure --html flowers.html",
+)
+
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("target", help="network, ONNX file or run folder")
     parser.add_argument("--input", default="", metavar="CxHxW", help="e.g. 3x224x224; default the network's own")
     parser.add_argument("--measure", action="store_true", help="also time each layer on this machine")
-    parser.add_argument("--threads", type=positive, default=1, help="threads while timing")
-    parser.add_argument("--html", default="", help="also draw the network into this file")
+    parser.add_argument("--threads", type=positive, default=1, metavar="N", help="threads while timing (default 1)")
+    parser.add_argument("--html", default="", metavar="FILE", help="also draw the network into this file")
 
 
 def run(options: argparse.Namespace, progress: Progress) -> Result:
+    if options.html:
+        from gossamer.host.storage import check_output
+
+        check_output(options.html, options.target)
     from gossamer.microscope.inspection import inspect
     from gossamer.microscope.table import layer_table
 

@@ -10,11 +10,16 @@ from gossamer.host.progress import Progress
 
 SHOWN = 0.3  # predictions.spatial.SHOWN, which needs numpy to be imported; a test holds the two equal
 
+EXAMPLES = (
+    "gossamer predict flowers.onnx a.jpg --top 3",
+    "gossamer predict signs.onnx photos/ --threshold 0.5 --draw drawn/",
+)
+
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", help="model file or run folder")
     parser.add_argument("images", nargs="+", help="images or folders")
-    parser.add_argument("--top", type=positive, default=1, metavar="N", help="classes to name (default 1)")
+    parser.add_argument("--top", type=positive, default=1, metavar="N", help="classes to print (default 1)")
     parser.add_argument(
         "--threshold",
         type=fraction,

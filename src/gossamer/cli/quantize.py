@@ -5,26 +5,41 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from gossamer.cli.arguments import add_which
+from gossamer.cli.arguments import add_which, number, positive, whole_number
 from gossamer.host.progress import Progress
+
+EXAMPLES = (
+    "gossamer quantize runs/flowers --out flowers.int8.onnx",
+    "gossamer quantize flowers.onnx --images photos/train --out flowers.int8.onnx",
+)
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", help="run folder, or a float ONNX file")
-    parser.add_argument("--out", required=True, help="the file to write, as flowers.int8.onnx")
+    parser.add_argument("--out", required=True, metavar="FILE", help="the file to write, as flowers.int8.onnx")
     parser.add_argument(
-        "--images", nargs="+", default=(), help="files and folders to calibrate with; default a run's training images"
+        "--images",
+        nargs="+",
+        default=(),
+        metavar="PATH",
+        help="files and folders to calibrate with; default a run's training images",
     )
-    parser.add_argument("--count", type=int, default=128, help="images to calibrate with (default %(default)s)")
+    parser.add_argument(
+        "--count", type=positive, default=128, metavar="N", help="images to calibrate with (default %(default)s)"
+    )
     parser.add_argument(
         "--max-drop",
-        type=float,
+        type=number,
         default=None,
         metavar="POINTS",
         help="points of 100 that the run's score may lose; layers that cost the most stay in float until it holds",
     )
     parser.add_argument(
-        "--weight-bits", type=int, default=8, choices=(7, 8), help="7 is exact where products of bytes saturate (AVX2)"
+        "--weight-bits",
+        type=whole_number,
+        default=8,
+        choices=(7, 8),
+        help="7 is exact where products of bytes saturate (AVX2)",
     )
     parser.add_argument("--keep", nargs="+", default=(), metavar="LAYER", help="layers that stay in float")
     parser.add_argument("--layers", action="store_true", help="measure what each layer costs alone")

@@ -3,19 +3,32 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 
 from gossamer.cli.arguments import add_batch, add_runtime, positive
 from gossamer.cli.result import Result
 from gossamer.errors import SettingsError
 from gossamer.host.progress import Progress
 
+EXAMPLES = (
+    "gossamer search people.index a.jpg --top 5",
+    "gossamer search people.index a.jpg --draw found/ --gallery gallery/",
+)
+
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("index", help="file that `gossamer index` wrote")
     parser.add_argument("images", nargs="+", help="images or folders")
-    parser.add_argument("--model", default="", help="model file that made it; default the one beside the index")
-    parser.add_argument("--top", type=positive, default=5, help="images to find for each (default 5)")
-    parser.add_argument("--backend", default="auto", help="auto, numpy or faiss; auto is faiss where it is installed")
+    parser.add_argument(
+        "--model", default="", metavar="FILE", help="model file that made it; default the one beside the index"
+    )
+    parser.add_argument("--top", type=positive, default=5, metavar="N", help="images to find for each (default 5)")
+    parser.add_argument(
+        "--backend",
+        default="auto",
+        metavar="auto|numpy|faiss",
+        help="auto (default), numpy or faiss; auto is faiss where it is installed",
+    )
     parser.add_argument(
         "--draw", default="", metavar="FOLDER", help="also draw each image and its neighbours into this folder"
     )
@@ -28,7 +41,16 @@ def run(options: argparse.Namespace, progress: Progress) -> Result:
     from gossamer.predictions.gallery import Gallery
     from gossamer.runtime import load
     from gossamer.runtime.retrieval import model_beside, search_files
+    from gossamer.targets import is_folder, is_there, target_of
 
+    if (
+        not is_there(Path(options.index))
+        or is_folder(Path(options.index))
+        or options.index.endswith((".onnx", ".goss"))
+    ):
+        target_of(options.index, ("index",))  # what any other file lacks, the gallery says
+    if options.model:
+        target_of(options.model, ("model file", "compiled file"))
     gallery = Gallery.load(options.index)
     model = load(options.model or model_beside(gallery), runtime=options.runtime)
     if bool(options.draw) != bool(options.gallery):

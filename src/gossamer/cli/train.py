@@ -9,6 +9,7 @@ import typing
 from typing import TYPE_CHECKING, Any
 
 from gossamer import settings as settings_module
+from gossamer.cli.arguments import number, whole_number
 from gossamer.cli.result import Result
 from gossamer.errors import SettingsError
 from gossamer.host.progress import Progress
@@ -18,24 +19,48 @@ from gossamer.settings import Settings
 if TYPE_CHECKING:
     from gossamer.run import Run
 
+EXAMPLES = (
+    "gossamer train photos/ --minutes 10",
+    "gossamer train photos/ --net mobilenet_v2 --width 0.5 --epochs 20 --out runs/flowers",
+    "gossamer train signs/ --task detect --net mobilenet_v2 --weights default --epochs 100",
+    "gossamer train --resume runs/flowers",
+)
+
+
+USUAL = ("task", "net", "weights", "input", "epochs", "minutes", "batch", "lr", "out", "val")
+"""The settings that matter first; the help shows the others with --help-all."""
+
 
 LOADING = "loading PyTorch"  # takes seconds
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
+    everything = getattr(parser, "show_all", True)
+    fields = {field.name: field for field in dataclasses.fields(Settings) if field.name != "data"}
+    more = "" if everything else f"; {len(fields) - len(USUAL)} more settings: gossamer train --help-all"
+    parser.usage = "%(prog)s [DATA] [flags]"
     parser.add_argument("data", nargs="?", help="images: a folder, a CSV file, or tar shards")
-    parser.add_argument("--config", default="", help="settings.yaml of another run; flags override it")
-    parser.add_argument("--resume", default="", metavar="RUN", help="resume an interrupted run")
+    usual = parser.add_argument_group("settings that matter first" + more)
+    hints = settings_module.type_hints()
+    for name in USUAL:
+        _add_setting(usual, fields[name], hints[name], shown=True)
+    start = parser.add_argument_group("from another run")
+    start.add_argument("--config", default="", metavar="FILE", help="settings.yaml of another run; flags override it")
+    start.add_argument("--resume", default="", metavar="RUN", help="resume an interrupted run")
     groups: dict[str, Any] = {}
-    hints = typing.get_type_hints(Settings)
-    for field in dataclasses.fields(Settings):
-        if field.name == "data":
-            continue
-        group = field.metadata["group"]
-        groups.setdefault(group, parser.add_argument_group(group))
-        groups[group].add_argument(
-            "--" + field.name.replace("_", "-"), dest=field.name, default=None, **_flag(field, hints[field.name])
-        )
+    for name, field in fields.items():
+        if name not in USUAL:
+            group = field.metadata["group"]
+            groups.setdefault(group, parser.add_argument_group(group))
+            _add_setting(groups[group], field, hints[name], shown=everything)
+
+
+def _add_setting(group: Any, field: dataclasses.Field[Any], hint: Any, *, shown: bool) -> None:
+    """The flag of a setting; what is not shown is known all the same."""
+    flag = _flag(field, hint)
+    if not shown:
+        flag["help"] = argparse.SUPPRESS
+    group.add_argument("--" + field.name.replace("_", "-"), dest=field.name, default=None, **flag)
 
 
 def run(options: argparse.Namespace, progress: Progress) -> Result:
@@ -50,6 +75,9 @@ def run(options: argparse.Namespace, progress: Progress) -> Result:
                 "--resume alone: a run resumes with its own settings",
                 "leave the rest out, or start a new run with --config",
             )
+        from gossamer.targets import target_of
+
+        target_of(options.resume, ("run",))
         progress.say(LOADING)
         from gossamer.training.loop import resume
 
@@ -108,11 +136,12 @@ def _flag(field: dataclasses.Field[Any], hint: Any) -> dict[str, Any]:
     if bool in kinds:
         return {**options, "action": argparse.BooleanOptionalAction}
     if tuple in (typing.get_origin(hint), *map(typing.get_origin, kinds)):
-        return {**options, "type": float, "nargs": "+", "metavar": "X"}
+        return {**options, "type": number, "nargs": "+", "metavar": "X"}
     if choices := settings_module.choices(field.name):
         return {**options, "metavar": "|".join(choices)}
     kind = int if int in kinds else float if float in kinds else str
-    return {**options, "type": kind, "metavar": {int: "N", float: "X", str: "TEXT"}[kind]}
+    read = {int: whole_number, float: number, str: str}[kind]
+    return {**options, "type": read, "metavar": {int: "N", float: "X", str: "TEXT"}[kind]}
 
 
 def _default_text(value: Any) -> str:

@@ -12,14 +12,15 @@ from gossamer.export.converted import Comparison
 from gossamer.export.table import FORMATS
 from gossamer.host import storage
 from gossamer.host.progress import SILENT, Progress
+from gossamer.host.shown import Report
 from gossamer.host.text import metric_name
 from gossamer.runtime.verification import VerificationResult
 
 IMAGES_LIMIT = 5000  # validation images on which the file is compared with the trained model
 
 
-@dataclass(frozen=True)
-class Exported:
+@dataclass(frozen=True, repr=False)
+class Exported(Report):
     """A file that was written, and the comparison made before. size: bytes. format: a name in FORMATS."""
 
     path: str
@@ -86,6 +87,7 @@ def export(
     MissingPackageError, InputError.
     """
     name = format_of(out, to)
+    storage.check_output(out)
     module = importlib.import_module(FORMATS[name].module)
     converted = module.convert(folder, which, licence, images_limit, progress)
     with storage.atomic_write(out, "w+b") as file:  # an error in here leaves no file, or the earlier one as it was

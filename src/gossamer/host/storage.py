@@ -11,6 +11,7 @@ import errno
 import os
 import re
 import shutil
+import stat
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -20,7 +21,7 @@ from typing import IO
 if sys.platform != "win32":
     import fcntl
 
-from gossamer.errors import StorageError
+from gossamer.errors import InputError, StorageError
 
 _REASONS = {
     errno.ENOSPC: "the disk is full",
@@ -36,6 +37,44 @@ _REASONS = {
 
 _PART = re.compile(r"\.[a-z0-9_]{8}\.part$")  # as tempfile names them
 _TRIES = 20
+
+
+def open_regular(path: str | os.PathLike[str]) -> IO[bytes]:
+    """A file to read; a folder, pipe or device, which may have no end or never begin, is refused unopened.
+
+    Raises OSError with the reason, as `open` does, also for a path that no file can have.
+    """
+    try:
+        status = os.stat(path)
+    except ValueError as error:  # a null character
+        raise OSError(errno.EINVAL, "no path of a file", os.fspath(path)) from error
+    if stat.S_ISDIR(status.st_mode):
+        raise IsADirectoryError(errno.EISDIR, "is a folder, not a file", os.fspath(path))
+    if not stat.S_ISREG(status.st_mode):
+        raise OSError(errno.EINVAL, "is a pipe, socket or device, not a file", os.fspath(path))
+    # should a pipe have replaced the file since, O_NONBLOCK lets the open return
+    flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
+    return open(os.open(path, flags), "rb")
+
+
+def check_output(path: str | os.PathLike[str], *inputs: str | os.PathLike[str]) -> None:
+    """Refuse, before any work, a place for a result that is a folder or one of the files that it is made of.
+
+    Raises InputError.
+    """
+    try:
+        if not os.fspath(path) or os.path.isdir(path):
+            what = "is a folder" if os.fspath(path) else "the empty path"
+            raise InputError(f"{os.fspath(path) or '--out'}: {what}", "the name of a file to write", "give a file name")
+        same = [
+            each for each in inputs if os.path.exists(path) and os.path.exists(each) and os.path.samefile(path, each)
+        ]
+    except (OSError, ValueError):
+        return  # whoever writes there says why it cannot be written
+    if same:
+        raise InputError(
+            f"{os.fspath(path)}: would replace the file that it is made from", "another file", "give another name"
+        )
 
 
 def storage_error(path: str | os.PathLike[str], error: OSError) -> StorageError:

@@ -16,6 +16,7 @@ from gossamer.charts.scatter import LabelledPoint, pareto_chart
 from gossamer.charts.svg import Markup
 from gossamer.errors import SettingsError
 from gossamer.host.progress import SILENT, Progress
+from gossamer.host.shown import Report
 from gossamer.host.text import binary_bytes, compact_count, dimensions, format_table, metric_name, thread_count
 from gossamer.microscope.inspection import TARGETS, inspect
 from gossamer.report.contents import latencies, latency_note, quoted_latency, read_bench
@@ -48,8 +49,8 @@ class Candidate:
     front: bool | None = None
 
 
-@dataclass(frozen=True)
-class NetworkComparison:
+@dataclass(frozen=True, repr=False)
+class NetworkComparison(Report):
     """The candidates, in the order of the arguments; cost is what the front is drawn over: "ms" or "macs"."""
 
     candidates: tuple[Candidate, ...]

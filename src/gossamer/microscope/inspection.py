@@ -21,6 +21,7 @@ from gossamer.analysis.layers import Stage, layers_of, stages_of
 from gossamer.analysis.names import stage_of
 from gossamer.blocks.gates import gated_layers
 from gossamer.errors import InputError
+from gossamer.host.shown import Brief
 from gossamer.microscope.receptive import ReceptiveField, receptive_fields
 from gossamer.microscope.timing import Timing, time_module, time_onnx
 from gossamer.report.contents import latencies, latency_note, quoted_latency, read_bench
@@ -72,8 +73,8 @@ class BenchLatency(NamedTuple):
     note: str
 
 
-@dataclass(frozen=True)
-class Inspection:
+@dataclass(frozen=True, repr=False)
+class Inspection(Brief):
     """The rows of a network, their sum, and its times, where measured: see `Cost` and `Timing`.
 
     graph: the traced network, None for a file. gated_macs: multiply-adds of the layers that hard gates can leave out.

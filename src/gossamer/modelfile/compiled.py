@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
+
+from gossamer.host.storage import open_regular
 
 MAGIC = b"GOSSAMER"
 
@@ -11,7 +12,7 @@ MAGIC = b"GOSSAMER"
 def is_compiled(path: str | os.PathLike[str]) -> bool:
     """Whether a file begins as a compiled network does; False where it cannot be read."""
     try:
-        with Path(path).open("rb") as file:
+        with open_regular(path) as file:
             return file.read(len(MAGIC)) == MAGIC
     except OSError:
         return False  # whoever reads it next says why

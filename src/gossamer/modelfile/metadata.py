@@ -24,6 +24,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from gossamer.errors import InputError, ModelFileError
+from gossamer.host.shown import Brief
+from gossamer.host.storage import open_regular
 from gossamer.images.preprocess import Preprocess
 from gossamer.modelfile import protobuf
 from gossamer.modelfile.external import inline
@@ -61,16 +63,16 @@ RULES = {
 }
 
 
-@dataclass(frozen=True)
-class CheckInput:
+@dataclass(frozen=True, repr=False)
+class CheckInput(Brief):
     """A check input: pixels uint8 (H, W, C) after resize and crop, and the outputs expected of it, float32 (K,)."""
 
     pixels: NDArray[np.uint8]
     outputs: NDArray[np.float32]
 
 
-@dataclass(frozen=True)
-class CheckImage:
+@dataclass(frozen=True, repr=False)
+class CheckImage(Brief):
     """An image file with the pixels, uint8 (H, W, C), that it became where the model file was exported."""
 
     name: str
@@ -78,8 +80,8 @@ class CheckImage:
     pixels: NDArray[np.uint8]
 
 
-@dataclass(frozen=True)
-class ModelMetadata:
+@dataclass(frozen=True, repr=False)
+class ModelMetadata(Brief):
     """All that a model file holds besides the graph. `tolerance` is the absolute difference allowed in a check output."""
 
     heads: tuple[OutputHead, ...]
@@ -154,8 +156,8 @@ class ModelMetadata:
         return cls(heads, preprocess, licence, provenance, checks, images, float(tolerance))
 
 
-@dataclass(frozen=True)
-class ModelFile:
+@dataclass(frozen=True, repr=False)
+class ModelFile(Brief):
     """A valid model file. A plain ONNX file has no metadata: it can only be run on arrays."""
 
     path: str
@@ -220,9 +222,11 @@ def _interface(onnx: OnnxModel) -> str:
 def _bytes(path: str | os.PathLike[str]) -> bytes:
     name = os.fspath(path)
     try:
-        if Path(path).is_file() and Path(path).stat().st_size > FILE_LIMIT:
-            raise rule_error(1, f"{name}: {Path(path).stat().st_size} bytes")
-        data = Path(path).read_bytes()
+        with open_regular(path) as file:
+            size = os.fstat(file.fileno()).st_size
+            if size > FILE_LIMIT:
+                raise rule_error(1, f"{name}: {size} bytes")
+            data = file.read()
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise rule_error(1, f"{name}: {reason}", "check the path") from error

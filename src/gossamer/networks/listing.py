@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from gossamer.errors import SettingsError, UnknownNameError
-from gossamer.host.progress import SILENT, Progress
-from gossamer.networks.pretrained import WEIGHTS
-from gossamer.networks.registry import list_models, traits
+from gossamer.networks.costs import COSTS
+from gossamer.networks.pretrained import TIMM, WEIGHTS
+from gossamer.networks.registry import ALIASES, list_models, traits
 
 
 def network_names(pattern: str = "*") -> list[str]:
@@ -21,37 +21,29 @@ def network_names(pattern: str = "*") -> list[str]:
     return matching
 
 
-def network_costs(
-    pattern: str = "*",
-    *,
-    max_params: int | None = None,
-    max_macs: int | None = None,
-    progress: Progress = SILENT,
+def network_rows(
+    pattern: str = "*", *, max_params: int | None = None, max_macs: int | None = None
 ) -> list[dict[str, Any]]:
-    """The matching networks of at most `max_params` parameters and `max_macs` MACs, by their MACs.
+    """The matching networks of at most `max_params` parameters and `max_macs` MACs: by name, with a limit by their MACs.
 
-    Each row: name, params, macs (one image), input ("CxHxW", the network's own). Counted on shapes alone, with 1000
-    classes. Raises UnknownNameError, SettingsError for networks of timm, some of whose operations have no cost formula.
+    Each row: name, aliases (other names in use), params, macs (one image), input ("CxHxW", the network's own); with 1000
+    classes. Of those of timm, all but the name are unknown: [] and None. Raises UnknownNameError, SettingsError for limits
+    on networks of timm.
     """
     matching = network_names(pattern)
-    if not all(traits(name).traceable for name in matching):
-        raise SettingsError(f"limits for {pattern}", "limits for our own networks", "leave out timm: or the limits")
-    import torch
-
-    from gossamer.analysis.cost import cost
-    from gossamer.networks import create_model
-
+    if pattern.startswith(TIMM):
+        if max_params is not None or max_macs is not None:
+            raise SettingsError(f"limits for {pattern}", "limits for our own networks", "leave out timm: or the limits")
+        return [{"name": name, "aliases": [], "params": None, "macs": None, "input": None} for name in matching]
     rows = []
-    for name in progress.track(matching, len(matching), "counting"):
-        shape = traits(name).input
-        with torch.device("meta"):
-            model = create_model(name, in_chans=shape[0])
-        params = sum(parameter.numel() for parameter in model.parameters())
-        if max_params is not None and params > max_params:
-            continue
-        macs = cost(model, (1, *shape)).macs
-        if max_macs is None or macs <= max_macs:
-            rows.append({"name": name, "params": params, "macs": macs, "input": "x".join(map(str, shape))})
+    for name in matching:
+        params, macs = COSTS[name]
+        if (max_params is None or params <= max_params) and (max_macs is None or macs <= max_macs):
+            aliases = sorted(alias for alias, own in ALIASES.items() if own == name)
+            shape = "x".join(map(str, traits(name).input))
+            rows.append({"name": name, "aliases": aliases, "params": params, "macs": macs, "input": shape})
+    if max_params is None and max_macs is None:
+        return rows
     return sorted(rows, key=lambda row: (row["macs"], row["name"]))
 
 

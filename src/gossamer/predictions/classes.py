@@ -10,12 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gossamer.errors import InputError
+from gossamer.host.shown import Brief
 
 NOT_FINITE = "the network's outputs are not finite"
 
 
-@dataclass(frozen=True)
-class Classification:
+@dataclass(frozen=True, repr=False)
+class Classification(Brief):
     """The likeliest classes of an image with their scores (softmax), best first; or why there are none."""
 
     source: str
@@ -37,8 +38,8 @@ class Classification:
         return {**values, "classes": list(self.classes), "scores": list(self.scores)}
 
 
-@dataclass(frozen=True)
-class LabelScores:
+@dataclass(frozen=True, repr=False)
+class LabelScores(Brief):
     """The labels whose score (sigmoid) is at least the threshold, best first; `all_scores` are those of every label."""
 
     source: str
@@ -60,8 +61,8 @@ class LabelScores:
         return {**asdict(self), "classes": list(self.classes), "scores": list(self.scores)}
 
 
-@dataclass(frozen=True)
-class Numbers:
+@dataclass(frozen=True, repr=False)
+class Numbers(Brief):
     """The numbers that a regression gives, in the unit of its training data."""
 
     source: str

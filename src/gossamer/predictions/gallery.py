@@ -21,14 +21,14 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from gossamer.errors import DataError, InputError, MissingPackageError, UnknownNameError
-from gossamer.host.storage import atomic_write
+from gossamer.host.shown import Brief
+from gossamer.host.storage import atomic_write, open_regular
 from gossamer.predictions.neighbours import BACKENDS, Index, faiss_index, nearest, unit
 
 MARK = b"GOSSGAL1"
@@ -47,8 +47,8 @@ class Match(NamedTuple):
     similarity: float
 
 
-@dataclass(frozen=True)
-class Gallery:
+@dataclass(frozen=True, repr=False)
+class Gallery(Brief):
     """Embeddings (n, D) float32 of length 1, with a name and a label (the identity, or "") each.
 
     model: the SHA-256 of the model file that computed them, in hexadecimal digits. path: the file they came from.
@@ -144,10 +144,11 @@ class Gallery:
         """Read a file. Raises DataError, and no other error whatever the file holds."""
         name = os.fspath(path)
         try:
-            size = Path(path).stat().st_size
-            if size > FILE_LIMIT:
-                raise _refused(name, f"{size} bytes", f"a gallery of at most {FILE_LIMIT} bytes")
-            data = Path(path).read_bytes()
+            with open_regular(path) as file:
+                size = os.fstat(file.fileno()).st_size
+                if size > FILE_LIMIT:
+                    raise _refused(name, f"{size} bytes", f"a gallery of at most {FILE_LIMIT} bytes")
+                data = file.read()
         except (OSError, ValueError) as error:
             reason = getattr(error, "strerror", None) or str(error)
             raise DataError(f"{name}: {reason}", "a file that can be read", "check the path") from error

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gossamer.errors import SettingsError
+from gossamer.host.shown import Brief
 from gossamer.images.preprocess import Placement
 from gossamer.predictions import spatial
 from gossamer.predictions.classes import NOT_FINITE, labels, numbers, rank
@@ -28,8 +29,8 @@ class Prediction(Protocol):
     def to_json(self) -> dict[str, Any]: ...
 
 
-@dataclass(frozen=True)
-class Embedding:
+@dataclass(frozen=True, repr=False)
+class Embedding(Brief):
     """An embedding of length 1: images that are alike have a large inner product."""
 
     source: str
@@ -45,8 +46,8 @@ class Embedding:
         return {"source": self.source, "vector": self.vector.tolist(), "error": self.error}
 
 
-@dataclass(frozen=True)
-class Several:
+@dataclass(frozen=True, repr=False)
+class Several(Brief):
     """The predictions of several heads for one image, by their names."""
 
     source: str

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from gossamer.errors import SettingsError
+from gossamer.host.shown import Brief
 from gossamer.images.preprocess import Placement
 from gossamer.predictions import boxes as decoding
 from gossamer.predictions import masks
@@ -26,8 +27,8 @@ Outputs = dict[str, NDArray[np.float32]]
 SHOWN = 0.3  # boxes of a lower score are neither printed nor drawn, unless a threshold is asked for
 
 
-@dataclass(frozen=True)
-class Detections:
+@dataclass(frozen=True, repr=False)
+class Detections(Brief):
     """The boxes of an image, likeliest first: (m, 4) float32 x0, y0, x1, y1 in pixels of the upright image.
 
     labels: class names. scores: 0..1. size: (height, width) of the image. shown: the minimum score of those that are
@@ -79,8 +80,8 @@ class Detections:
         return [(name, score, box) for name, score, box in rows if score >= self.shown]
 
 
-@dataclass(frozen=True)
-class Segmentation:
+@dataclass(frozen=True, repr=False)
+class Segmentation(Brief):
     """The class of each pixel of an image: uint8 (H, W) of the upright image's size."""
 
     source: str

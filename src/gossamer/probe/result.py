@@ -14,6 +14,7 @@ from gossamer.charts.chart_file import check_chart_path, write_chart
 from gossamer.charts.intervals import Interval, KeyEntry, interval_chart
 from gossamer.charts.svg import Markup
 from gossamer.errors import InputError
+from gossamer.host.shown import Report
 from gossamer.host.text import dimensions, format_table
 
 MAJORITY = "majority class"
@@ -55,8 +56,8 @@ class ClassifierScore:
         return stdev(self.fold_accuracies) if len(self.fold_accuracies) > 1 else float("nan")
 
 
-@dataclass(frozen=True)
-class ProbeResult:
+@dataclass(frozen=True, repr=False)
+class ProbeResult(Report):
     """Classifiers on the features of one network. rows: the majority class first, then the classifiers.
 
     weights: where the network's weights come from, "" for none. warning: how the scores must not be read.

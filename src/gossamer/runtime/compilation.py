@@ -16,7 +16,8 @@ from gossamer.compile.input_size import set_static_input_size
 from gossamer.compile.write import SAME, compile_bytes
 from gossamer.errors import InputError, MissingPackageError, ModelFileError, VerificationError
 from gossamer.host.progress import SILENT, Progress
-from gossamer.host.storage import write_bytes
+from gossamer.host.shown import Report
+from gossamer.host.storage import check_output, write_bytes
 from gossamer.modelfile.metadata import ModelFile, ModelMetadata, read_model_file, with_metadata_of
 from gossamer.predictions.head import flattened
 from gossamer.runtime.model import Model, load, open_model
@@ -58,8 +59,8 @@ class Loss:
         )
 
 
-@dataclasses.dataclass(frozen=True)
-class Compilation:
+@dataclasses.dataclass(frozen=True, repr=False)
+class Compilation(Report):
     """A compiled file, and its outputs compared with the ONNX file's, for the check inputs (noise where there are none) and images.
 
     trained: compared with the outputs in the metadata, which are those of the trained network.
@@ -112,6 +113,7 @@ def compile_model(
     Raises VerificationError where the outputs differ by more, ModelFileError, InputError (an operator that the engine lacks,
     outputs of another shape than the ONNX file's), UnknownNameError, MissingPackageError, StorageError.
     """
+    check_output(out, path, *([] if metadata is None else [metadata]))
     file = _read(path) if metadata is None else with_metadata_of(path, metadata)
     file = file if input_size is None else set_static_input_size(file, input_size)
     data, reduced = compile_bytes(file, precision, classifier)

@@ -48,6 +48,10 @@ class Model:
         self.runtime_name, self.runtime_version, self.why = runtime_name, runtime.version, why
         self._runtime = runtime
 
+    def __repr__(self) -> str:
+        kinds = "plain ONNX" if self.metadata is None else ", ".join(head.kind for head in self.metadata.heads)
+        return f"Model({self.path!r}, {kinds}, input {self.input_shape}, runtime {self.runtime_name})"
+
     @property
     def sha256(self) -> str:
         """Of the file's bytes; of a compiled network, which its own checksum guards, computed at the first use."""

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from gossamer.errors import DataError, ImageError, InputError
 from gossamer.host.progress import SILENT, Progress
+from gossamer.host.shown import Brief
 from gossamer.modelfile.metadata import ModelMetadata
 from gossamer.predictions.classes import check_top
 from gossamer.predictions.gallery import Gallery, Match, directed
@@ -45,8 +46,8 @@ class EmbeddingModel(Protocol):
         """Embeddings float32 (N, D) of a normalised batch float32 (N, C, H, W)."""
 
 
-@dataclass(frozen=True)
-class EmbeddedImage:
+@dataclass(frozen=True, repr=False)
+class EmbeddedImage(Brief):
     """The raw embedding (D,) of an image file, or the reason why there is none."""
 
     path: Path
@@ -54,8 +55,8 @@ class EmbeddedImage:
     error: str = ""
 
 
-@dataclass(frozen=True)
-class SearchResult:
+@dataclass(frozen=True, repr=False)
+class SearchResult(Brief):
     """The gallery images nearest to an image file, most similar first, or why there are none."""
 
     source: str

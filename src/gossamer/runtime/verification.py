@@ -12,6 +12,7 @@ import PIL
 from numpy.typing import NDArray
 
 from gossamer.errors import ImageError, VerificationError
+from gossamer.host.shown import Report
 from gossamer.images.preprocess import Preprocess
 from gossamer.modelfile.metadata import CheckImage, ModelMetadata, pixel_hash
 from gossamer.predictions.head import flattened
@@ -44,8 +45,8 @@ class PixelCheck:
     problem: str = ""
 
 
-@dataclass(frozen=True)
-class VerificationResult:
+@dataclass(frozen=True, repr=False)
+class VerificationResult(Report):
     """The result of `verify`. The file's rules and its SHA-256 hold, or `verify` would have raised."""
 
     path: str

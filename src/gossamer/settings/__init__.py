@@ -8,6 +8,7 @@ what it decided is what the run folder saves.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import typing
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -49,7 +50,7 @@ def _setting(default: Any, group: str, help: str, *, low: float | None = None, h
     )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Settings:
     """Everything that decides a run. Raises SettingsError on a value outside its type or range."""
 
@@ -386,14 +387,27 @@ class Settings:
     save_every: float = _setting(60.0, "machine", "seconds between two saved states within an epoch", low=0)
     save_steps: int = _setting(0, "machine", "steps between two saved states, instead of seconds; 0 is off", low=0)
 
+    def __new__(cls, *_: Any, **values: Any) -> Settings:
+        """Raises UnknownNameError with the nearest name for a mistyped setting, before dataclasses raise TypeError."""
+        for name in values:
+            if name not in cls.__dataclass_fields__:
+                raise UnknownNameError("setting", name, names())
+        return super().__new__(cls)
+
     def __post_init__(self) -> None:
-        hints = typing.get_type_hints(type(self))
+        hints = type_hints()
         for field in dataclasses.fields(self):
             value, usual = getattr(self, field.name), field.metadata["usual"]
             # `task` is checked before the fields that depend on it
             value = checked_value(field, hints[field.name], usual.of(self.task) if usual and value is None else value)
             object.__setattr__(self, field.name, value)
         check_together(self)
+
+    def __repr__(self) -> str:
+        """The settings that are not the defaults of the task."""
+        usual = Settings(task=self.task)
+        changed = {name: value for name, value in vars(self).items() if value != getattr(usual, name) or name == "task"}
+        return f"Settings({', '.join(f'{name}={value!r}' for name, value in changed.items())})"
 
     def replace(self, **changes: Any) -> Settings:
         """A copy with some settings changed."""
@@ -402,6 +416,12 @@ class Settings:
     def input_size(self) -> tuple[int, int] | None:
         """(height, width) in pixels, or None for auto."""
         return None if self.input == "auto" else parse_size(self.input)
+
+
+@functools.cache
+def type_hints() -> dict[str, Any]:
+    """The type of each setting."""
+    return typing.get_type_hints(Settings)
 
 
 def names() -> tuple[str, ...]:
@@ -436,5 +456,5 @@ def from_dict(values: dict[str, Any]) -> Settings:
 
 def choices(name: str) -> Choice | None:
     """The allowed words of a setting, or None where it takes other values."""
-    hint = without_none(typing.get_type_hints(Settings)[name])
+    hint = without_none(type_hints()[name])
     return tuple(typing.get_args(hint)) if typing.get_origin(hint) is Literal else None

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from gossamer.settings import Settings
 
 
+KIND_NAMES = {float: "a finite number", int: "a whole number", str: "a text", bool: "true or false"}
+
+
 def checked_value(field: dataclasses.Field[Any], hint: Any, value: Any) -> Any:
     """`value` as the field's type, within its range. Raises SettingsError, UnknownNameError."""
     name, meta = field.name, field.metadata
@@ -37,7 +40,9 @@ def checked_value(field: dataclasses.Field[Any], hint: Any, value: Any) -> Any:
     if type(value) is not hint or (hint is float and not math.isfinite(value)):
         if hint is str and isinstance(value, (int, Path)) and not isinstance(value, bool):
             return str(value)  # `input: 224` in YAML, a Path in Python
-        raise SettingsError(f"{name}: {reprlib.repr(value)}", f"a value of type {hint.__name__}", "check the setting")
+        raise SettingsError(f"{name}: {reprlib.repr(value)}", KIND_NAMES[hint], "check the setting")
+    if hint is str and "\0" in value:  # no path has one, and no name
+        raise SettingsError(f"{name}: {reprlib.repr(value)}", "a text without null characters", "check the setting")
     low, high = meta["low"], meta["high"]
     if (low is not None and value < low) or (high is not None and value > high):
         allowed = f"{low:g} or more" if high is None else f"{low:g} to {high:g}"
@@ -58,6 +63,12 @@ def check_together(settings: Settings) -> None:
     """Rules over more than one setting. Raises SettingsError."""
     if settings.in_chans == 2:
         raise SettingsError("in_chans: 2", "1 (grey) or 3 (RGB)", "give one of them")
+    if settings.heads and settings.task not in ("multi", "multilabel", "regress"):
+        raise SettingsError(
+            f"heads for the task {settings.task}",
+            "heads with the task multi, multilabel or regress",
+            "add --task multi",
+        )
     settings.input_size()
     parse_options(settings.net_options)
     parse_stages(settings.self_attention)

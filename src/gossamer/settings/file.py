@@ -8,12 +8,23 @@ from typing import Any
 from gossamer.errors import SettingsError
 from gossamer.settings import Settings, from_dict, to_dict
 
+LIMIT = 1 << 20  # bytes of a file of settings
+
 
 def load_settings(path: str | Path) -> Settings:
     """Settings from a YAML file. Raises SettingsError, UnknownNameError, MissingPackageError."""
     yaml = _yaml()
     try:
-        values = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+        if Path(path).is_dir():
+            do = "give the settings.yaml in it" if (Path(path) / "settings.yaml").is_file() else "check the path"
+            raise SettingsError(f"{path}: a folder", "a YAML file of settings", do)
+        if Path(path).exists() and not Path(path).is_file():  # it may have no end, or never begin
+            raise SettingsError(f"{path}: is a pipe, socket or device", "a YAML file of settings", "write it to a file")
+        with Path(path).open("rb") as file:
+            content = file.read(LIMIT + 1)
+        if len(content) > LIMIT:
+            raise SettingsError(f"{path}: more than {LIMIT} bytes", "a YAML file of settings", "check the path")
+        values = yaml.safe_load(content.decode("utf-8-sig"))
     except OSError as error:
         raise SettingsError(f"{path}: {error.strerror}", "a readable YAML file", "check the path") from error
     # beside its own errors the parser raises ValueError for dates that do not exist, RecursionError for deep nesting

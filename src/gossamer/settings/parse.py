@@ -12,7 +12,7 @@ from gossamer.errors import SettingsError
 def parse_size(text: str) -> tuple[int, int]:
     """(height, width) of "224" or "240x320", in pixels. Raises SettingsError."""
     parts = str(text).lower().split("x")
-    if len(parts) in (1, 2) and all(part.isdecimal() and 8 <= int(part) <= 4096 for part in parts):
+    if len(parts) in (1, 2) and all(part.isdecimal() and len(part) <= 4 and 8 <= int(part) <= 4096 for part in parts):
         return int(parts[0]), int(parts[-1])
     raise SettingsError(
         f"input size {text!r}", "8 to 4096 pixels, as 224 or 240x320 (height x width)", "give such a size"
@@ -23,7 +23,7 @@ def parse_shape(text: str) -> tuple[int, int, int]:
     """(channels, height, width) of "3x224x224", "240x320" or "224"; 3 channels unless given. Raises SettingsError."""
     parts = str(text).lower().split("x")
     channels = parts.pop(0) if len(parts) == 3 else "3"
-    if len(parts) not in (1, 2) or not channels.isdecimal() or not 1 <= int(channels) <= 1024:
+    if len(parts) not in (1, 2) or not channels.isdecimal() or len(channels) > 4 or not 1 <= int(channels) <= 1024:
         raise SettingsError(
             f"input {text!r}", "channels x height x width, as 3x224x224, 240x320 or 224", "give such a size"
         )
@@ -84,9 +84,9 @@ def _plain(text: str) -> Any:
     """A word as the value that it spells."""
     if text.lower() in ("true", "false"):
         return text.lower() == "true"
-    if re.fullmatch(r"-?\d+", text):
+    if re.fullmatch(r"-?\d{1,18}", text):
         return int(text)
-    if re.fullmatch(r"\d+(,\d+)+,?", text):
+    if re.fullmatch(r"\d{1,18}(,\d{1,18})+,?", text):
         return tuple(int(item) for item in text.strip(",").split(","))
     try:
         value = float(text)

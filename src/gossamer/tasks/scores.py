@@ -10,6 +10,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from gossamer.host.shown import Report
 from gossamer.host.text import format_table, metric_lines, ratio
 from gossamer.images.preprocess import Placement
 from gossamer.predictions.head import Raw
@@ -76,8 +77,8 @@ class ClassScorer:
         )
 
 
-@dataclass(frozen=True)
-class Evaluation:
+@dataclass(frozen=True, repr=False)
+class Evaluation(Report):
     """Scores of a classifier on n images. Ratios are 0..1.
 
     classes: K names. names: n image names. logits: (n, K) float32. targets: (n,) int64.

@@ -13,6 +13,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from gossamer.host.shown import Report
 from gossamer.host.text import metric_lines
 from gossamer.tasks.hierarchy import ClassTree
 
@@ -20,8 +21,8 @@ Floats = NDArray[np.float64]
 NAN = float("nan")
 
 
-@dataclass(frozen=True)
-class _HeadOutputs(ABC):
+@dataclass(frozen=True, repr=False)
+class _HeadOutputs(Report, ABC):
     """The outputs of a head for n images, and the targets; (name, reason) of the skipped images."""
 
     names: list[str]
@@ -86,7 +87,7 @@ def _plain(value: Any) -> Any:
     return None if isinstance(value, float) and np.isnan(value) else value
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class MultiLabelEvaluation(_HeadOutputs):
     """outputs: (n, K) logits, one sigmoid per label. targets: (n, K) of 0, 1 or NaN. labels: K names."""
 
@@ -164,7 +165,7 @@ def average_precision(scores: NDArray[np.floating[Any]], targets: NDArray[np.flo
     return float((np.diff(recall, prepend=0.0) * precision).sum())
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class RegressionEvaluation(_HeadOutputs):
     """outputs: (n, D). targets: (n, D), NaN where not known. quantities: D names, with their units."""
 
@@ -218,7 +219,7 @@ class RegressionEvaluation(_HeadOutputs):
         return rows
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class HierarchicalEvaluation(_HeadOutputs):
     """outputs: (n, K) logits of the leaves. targets: (n, L) the class at each level, coarsest first, -1 not known."""
 

@@ -18,6 +18,8 @@ def load_target(target: str | Path, *, runtime: str = AUTO, threads: int = 0) ->
     """
     if target_of(target, ("run", "model file", "compiled file")).kind != "run":
         return load(target, runtime=runtime, threads=threads)
+    if not 0 <= threads <= 4096:
+        raise SettingsError(f"threads {threads}", "0 (the runtime decides) to 4096", "give such a number")
     if runtime != AUTO:
         raise SettingsError(f"a run folder with the runtime {runtime}", "a model file", f"gossamer export {target}")
     import torch

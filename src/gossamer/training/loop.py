@@ -66,6 +66,10 @@ def train(
     or weights that cannot be used, before anything is written; RunError where the folder exists already or the loss is no
     longer finite; StorageError where a state cannot be written (the one before is kept).
     """
+    if not isinstance(settings, Settings):
+        raise SettingsError(
+            f"train with {type(settings).__name__}", "gossamer.Settings(data=..., net=...)", "make settings of it"
+        )
     if not settings.data:
         raise SettingsError("no data", "a folder of images, a CSV file, or tar shards", "name one: gossamer train DATA")
     begun = time.perf_counter()

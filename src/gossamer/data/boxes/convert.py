@@ -20,6 +20,7 @@ from gossamer.data.boxes.yolo_config import YAML
 from gossamer.data.folder import printable_path
 from gossamer.data.source import shown
 from gossamer.errors import DataError, ImageError, UnknownNameError
+from gossamer.host.shown import Report
 from gossamer.host.storage import atomic_folder
 from gossamer.images.preprocess import IMAGE_SUFFIXES, describe_image, read_file
 
@@ -33,8 +34,8 @@ WRITERS: dict[str, tuple[Writer, Callable[[Draft], list[str]]]] = {
 """Format -> its files, and what it has no place for."""
 
 
-@dataclass(frozen=True)
-class BoxConversion:
+@dataclass(frozen=True, repr=False)
+class BoxConversion(Report):
     """What a conversion wrote to `folder`.
 
     lost: what the format has no place for, a line each; it stands in the sidecar, and reading or converting the folder

@@ -13,11 +13,12 @@ from gossamer.data.open import open_data
 from gossamer.data.source import Data, Source
 from gossamer.data.tasks import reader_of
 from gossamer.host.progress import SILENT, Progress
+from gossamer.host.shown import Report
 from gossamer.settings import Settings
 
 
-@dataclass(frozen=True)
-class DatasetCheck:
+@dataclass(frozen=True, repr=False)
+class DatasetCheck(Report):
     """The check of the images, and of their annotations; None where an image has a class and nothing else."""
 
     task: str

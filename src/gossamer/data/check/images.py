@@ -19,6 +19,7 @@ from gossamer.data.check.duplicates import Look, groups, look, near_pairs
 from gossamer.data.source import Data, LeftOut, Source
 from gossamer.errors import GossamerError, ImageError
 from gossamer.host.progress import SILENT, Progress
+from gossamer.host.shown import Report
 from gossamer.host.text import format_table
 from gossamer.images.preprocess import PIXEL_LIMIT, Description, decode, describe_image, printable
 
@@ -87,8 +88,8 @@ class Split:
     modes: dict[str, int]
 
 
-@dataclass(frozen=True)
-class ImageCheck:
+@dataclass(frozen=True, repr=False)
+class ImageCheck(Report):
     """The result of the check of a data set's images.
 
     exact: groups of images that are equal byte for byte. near: groups of images that look the same but are not all

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gossamer.data.boxes.annotation import BoxTarget
+from gossamer.host.shown import Report
 from gossamer.host.text import format_table, metric_lines, ratio
 from gossamer.images.preprocess import Placement
 from gossamer.predictions.anchors import AnchorSpec
@@ -84,8 +85,8 @@ class DetectionScorer:
         return DetectionScores(self.classes, self.names, self.truth, self.detections, self.unreadable)
 
 
-@dataclass(frozen=True)
-class DetectionScores:
+@dataclass(frozen=True, repr=False)
+class DetectionScores(Report):
     """Scores of a detector on n images. Ratios are 0..1, nan where there is nothing to find.
 
     classes: K names. names: n image names. truth: the annotated boxes. detections: those predicted, in the same

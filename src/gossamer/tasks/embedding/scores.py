@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from gossamer.host.shown import Report
 from gossamer.host.text import metric_lines
 from gossamer.images.preprocess import Placement
 from gossamer.predictions.head import Raw
@@ -50,8 +51,8 @@ class EmbeddingScorer:
         return EmbeddingScores(self.classes, self.names, vectors, labels, self.unreadable)
 
 
-@dataclass(frozen=True)
-class EmbeddingScores:
+@dataclass(frozen=True, repr=False)
+class EmbeddingScores(Report):
     """The embeddings of n images. Rates are 0..1.
 
     classes: K names of identities. names: n image names. embeddings: (n, D) float32, not normalised.

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from gossamer.host.shown import Report
 from gossamer.images.preprocess import Placement
 from gossamer.predictions.head import OutputHead, Raw
 from gossamer.tasks.hierarchy import ClassTree
@@ -149,8 +150,8 @@ class MultiScorer:
         )
 
 
-@dataclass(frozen=True)
-class MultiScores:
+@dataclass(frozen=True, repr=False)
+class MultiScores(Report):
     """Scores of several heads on n images. heads: the scores of each, of the images that have its label.
 
     main: the metric of each head that counts. unreadable: (name, reason) of the skipped images.

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gossamer.errors import DataError
+from gossamer.host.shown import Report
 from gossamer.host.text import format_table, metric_lines, ratio
 from gossamer.images.preprocess import Placement
 from gossamer.predictions.head import Raw
@@ -95,8 +96,8 @@ class MaskScorer:
         )
 
 
-@dataclass(frozen=True)
-class SegmentationEvaluation:
+@dataclass(frozen=True, repr=False)
+class SegmentationEvaluation(Report):
     """Scores of the pixels of n images. Ratios are 0..1.
 
     classes: K names. names: n image names. confusion: (K, K) pixels by [true, predicted class]. image_miou: (n,) mean
