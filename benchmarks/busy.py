@@ -37,7 +37,7 @@ def load(processes: int) -> Iterator[None]:
 
 
 def main() -> None:
-    """Print one Markdown row a runtime: milliseconds a call, median (90 %), quiet and busy, and the ratios."""
+    """Print one Markdown row a runtime: milliseconds per call, median (90 %), quiet and busy, and the ratios."""
     parser = argparse.ArgumentParser()
     parser.add_argument("network", nargs="?", default="mobilenet_v2")
     parser.add_argument("--threads", type=int, default=2)

@@ -60,7 +60,7 @@ def endure(path: Path, runs: int, threads: int) -> None:
     engine = Native(path, threads)
     image = np.random.default_rng(0).standard_normal((1, *engine.input_shape[1:])).astype(np.float32)
     expected = engine(image)
-    print(f"| runs | memory, KiB | microseconds a run ({engine.isa}, {threads} threads) |\n|---:|---:|---:|")
+    print(f"| runs | memory, KiB | microseconds per run ({engine.isa}, {threads} threads) |\n|---:|---:|---:|")
     print(f"| 1 | {resident_kb()} | |", flush=True)
     for part in range(1, PARTS + 1):
         start, each = time.perf_counter(), runs // PARTS

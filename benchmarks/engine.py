@@ -171,7 +171,7 @@ class Candidate:
             self.row["peak_bytes"] = reply["peak_bytes"]
 
     def finished(self) -> Json:
-        """The row, with milliseconds a call."""
+        """The row, with milliseconds per call."""
         if self.rounds and not self.row["problem"]:
             times = np.concatenate(self.rounds) / 1e6
             self.row |= dict(zip(("median_ms", "p10_ms", "p90_ms"), np.percentile(times, (50, 10, 90)).tolist()))

@@ -97,7 +97,7 @@ def onnx(folder: Path, network: str, batch: int) -> None:
 
 
 def qdq(folder: Path, network: str, batch: int) -> None:
-    """int8 by ONNX Runtime's quantiser: weights a scale a channel, activations uint8, ranges from minimum to maximum."""
+    """int8 by ONNX Runtime's quantiser: weights a scale per channel, activations uint8, ranges from minimum to maximum."""
     from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
 
     class Reader(CalibrationDataReader):  # type: ignore[misc]
@@ -144,7 +144,7 @@ def litert(folder: Path, network: str, batch: int) -> None:
 
 
 def litert_int8(folder: Path, network: str, batch: int) -> None:
-    """The same in int8: weights a scale a channel, ranges from minimum to maximum; input and output stay float32."""
+    """The same in int8: weights a scale per channel, ranges from minimum to maximum; input and output stay float32."""
     from ai_edge_litert.interpreter import Interpreter
     from ai_edge_quantizer import quantizer, recipe
 

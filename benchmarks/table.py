@@ -14,7 +14,7 @@ from ceiling import highest
 Json = dict[str, Any]
 OURS = "native"
 MEANINGS = """\
-Milliseconds a call: median (10 % to 90 %). Ratio: the fastest baseline's time over ours within a round, median over the
+Milliseconds per call: median (10 % to 90 %). Ratio: the fastest baseline's time over ours within a round, median over the
 rounds (least to greatest); above 1 we are faster. Ceiling: multiply-adds per second of ours, and of the fastest baseline, over
 what the same cores do from registers alone. Behind a time in bf16 and int8: images that keep their class in fp32, and
 the difference of the outputs over the spread of the fp32 outputs between images."""

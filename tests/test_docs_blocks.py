@@ -28,7 +28,7 @@ def test_the_commands_of_the_page_run(tmp_path: Path) -> None:
         done = gossamer(*words, cwd=tmp_path)
         if words[0] == "eval":
             assert "accuracy" in done.stdout
-            assert ("MACs an image are computed" in done.stdout) == ("gated" in line)
+            assert ("MACs per image are computed" in done.stdout) == ("gated" in line)
 
 
 def test_the_page_names_every_option_that_puts_blocks_in() -> None:

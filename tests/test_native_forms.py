@@ -299,7 +299,7 @@ def test_what_is_seen_between_stays(seen: int, tmp_path: Path) -> None:
 @pytest.mark.parametrize("groups", [1, 12])
 @pytest.mark.parametrize("op", ["Add", "Sub", "Mul", "Div", "less"])
 def test_constants_behind_convolutions_go_into_them(op: str, groups: int, tmp_path: Path) -> None:
-    """One number, or one a channel; then a batch norm; of ordinary and of depthwise convolutions."""
+    """One number, or one per channel; then a batch norm; of ordinary and of depthwise convolutions."""
     file = File()
     x = file.conv("input", 3, 12)
     x = file.conv(file.add("Relu", x), 12, 12, group=groups)

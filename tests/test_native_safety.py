@@ -225,7 +225,7 @@ def test_memory_does_not_grow_over_20_000_runs(seeds: list[bytes], tmp_path: Pat
         [sys.executable, "-c", MEMORY, str(tmp_path / "file.goss")], capture_output=True, text=True, timeout=200
     )
     assert done.returncode == 0, done.stderr
-    assert int(done.stdout) < 512  # KiB: 26 bytes a run would be more
+    assert int(done.stdout) < 512  # KiB: 26 bytes per run would be more
 
 
 def test_the_example_in_c_builds_as_documented_and_predicts_as_python(tmp_path: Path) -> None:

@@ -373,7 +373,7 @@ def test_a_run_with_options_resumes_to_the_same_bits_and_tells_its_macs(image_fo
     names = weights(tmp_path / "one")
     assert any(name.endswith("conv.offset.weight") for name in names) and any(".gate." in name for name in names)
     scores = evaluate_target(tmp_path / "one")
-    assert "MACs an image are computed" in scores.text() and 0 < scores.to_json()["gates"]["share"] <= 1
+    assert "MACs per image are computed" in scores.text() and 0 < scores.to_json()["gates"]["share"] <= 1
     assert scores.to_json()["gates"]["computed"] <= scores.to_json()["gates"]["macs"]
     from gossamer.export import convert
     from gossamer.export.formats import export

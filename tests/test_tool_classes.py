@@ -1,4 +1,4 @@
-"""One class an image, and several labels, as tools write them."""
+"""One class per image, and several labels, as tools write them."""
 
 from __future__ import annotations
 

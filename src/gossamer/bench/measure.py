@@ -80,7 +80,7 @@ def bench(
     """Measure model files (.onnx), run folders or networks by name; nothing else should run meanwhile.
 
     runtimes: names in `RUNTIMES`; default all but the reference. threads: each of these numbers is a candidate of its
-    own. batch: images a call. seconds: for each candidate in each of the rounds. A network by its name has fresh
+    own. batch: images per call. seconds: for each candidate in each of the rounds. A network by its name has fresh
     weights, 3 x 224 x 224 inputs and 1000 classes. Runs and networks are exported to ONNX for the runtimes that take it.
 
     Raises UnknownNameError, InputError, SettingsError.

@@ -16,7 +16,7 @@ from gossamer.targets import target_of
 
 @dataclass(frozen=True)
 class NetworkProfile:
-    """A compiled file's operations with their times in milliseconds an image, for a number of threads."""
+    """A compiled file's operations with their times in milliseconds per image, for a number of threads."""
 
     path: str
     isa: str

@@ -32,7 +32,7 @@ from gossamer.predictions.head import Raw, outputs_of
 
 Forward = Callable[[NDArray[np.float32]], Raw]
 Json = dict[str, Any]
-SIZE = (224, 224)  # input of a network that is given by its name, pixels
+SIZE = (224, 224)  # input of a network without a run or file, pixels
 REWARM = 2  # runs at the start of each round that do not count: another process had the caches
 
 

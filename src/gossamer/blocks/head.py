@@ -89,9 +89,9 @@ class ConvHead(ClassifierHead):
 
 
 def conv_head_of(head: LinearHead) -> ConvHead:
-    """The 1x1 convolution and global average that answer the same as a linear head, with its weights.
+    """The 1x1 convolution and global average that compute the same as a linear head, with its weights.
 
-    The average is linear, so it may come before or after the classifier; after it the classifier also answers each
+    The average is linear, so it may come before or after the classifier; after it the classifier also classifies each
     position of a larger image. MACs: those of the linear head times h * w. Source: Network in Network (1312.4400).
     """
     conv_head = ConvHead(head.num_features, head.num_classes, drop_rate=head.drop.p, act=False)

@@ -1,4 +1,4 @@
-"""The last layers' weights in int8: they are read once an image, so that their bytes are their time."""
+"""The last layers' weights in int8: they are read once per image, so that their bytes are their time."""
 
 from __future__ import annotations
 

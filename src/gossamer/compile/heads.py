@@ -211,7 +211,7 @@ def depth_to_space(low: Lowering, node: OnnxNode) -> None:
 
 
 def with_constant(low: Lowering, node: OnnxNode) -> bool:
-    """A sum, difference, product or quotient with a constant, one number or one a channel; whether it is one."""
+    """A sum, difference, product or quotient with a constant, one number or one per channel; whether it is one."""
     constants = [place for place, name in enumerate(node.inputs) if name and name in low.onnx.tensors]
     if len(constants) != 1 or len(node.inputs) != 2:
         return False

@@ -1,6 +1,6 @@
 """What has changed in the data of a run since it began: images added, gone, of other content, with other labels.
 
-A run keeps a line an image: its name, its size in bytes, the time it was written, and a digest of its label or target.
+A run keeps a line per image: its name, its size in bytes, the time it was written, and a digest of its label or target.
 No image is read for it: one of another size has other content, one of the same size that was written again may have.
 """
 

@@ -14,7 +14,7 @@ from gossamer.data.source import Files, class_order, shown
 from gossamer.data.table import Table
 from gossamer.errors import DataError
 
-_ALLOWED = "UTF-8 text with the header path,label or path,label,split and a line an image"
+_ALLOWED = "UTF-8 text with the header path,label or path,label,split and a line per image"
 # what other tools call the columns
 _PATHS = ("filename", "file_name", "file", "filepath", "file_path", "image", "image_path", "image_name", "img")
 _LABELS = ("class", "class_name", "category", "target")

@@ -1,4 +1,4 @@
-"""Folders of boxes or masks that are opened without their task: recognised, and said."""
+"""Folders of boxes or masks that are opened without their task: recognised and reported."""
 
 from __future__ import annotations
 

@@ -86,7 +86,7 @@ class Batches:
     ) -> None:
         if drop_last and len(order) < world:
             raise DataError(
-                f"{len(order)} training images for {world} processes", "one a process at least", "use fewer"
+                f"{len(order)} training images for {world} processes", "one per process at least", "use fewer"
             )
         self.source, self.transform, self.order, self.cache = source, transform, order, cache
         self.batch = min(batch, len(order) // world * world) if drop_last else batch

@@ -49,7 +49,7 @@ class Targets(Protocol):
 
 
 class Files:
-    """One file an image; `paths` are relative to `root`, or absolute."""
+    """One file per image; `paths` are relative to `root`, or absolute."""
 
     def __init__(self, root: Path, paths: list[str]) -> None:
         self.root, self.paths = os.fspath(root), paths

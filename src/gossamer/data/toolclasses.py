@@ -1,4 +1,4 @@
-"""One class an image, as tools write it in a file beside the images.
+"""One class per image, as tools write it in a file beside the images.
 
 labels.json + data/              FiftyOne: {"classes": [...], "labels": {"a": 0}}
 export.json + images             Label Studio: a list of tasks with choices
@@ -165,7 +165,7 @@ def _is_table(path: Path) -> bool:
 
 
 def roboflow_lines(root: Path) -> list[tuple[int, list[str]]]:
-    """The tables as one, with the header path, split and a column a class, as `read_lines` gives it. Raises DataError."""
+    """The tables as one, with the header path, split and a column per class, as `read_lines` gives it. Raises DataError."""
     result: list[tuple[int, list[str]]] = []
     for split, file in roboflow_tables(root):
         lines = [(number, [cell.strip() for cell in cells]) for number, cells in read_lines(file)]

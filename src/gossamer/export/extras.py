@@ -7,7 +7,7 @@ from gossamer.predictions.boxes import Decoding
 from gossamer.predictions.head import OutputHead
 
 
-def with_answers(graph: bytes, heads: tuple[OutputHead, ...], size: tuple[int, int]) -> bytes:
+def with_decoded_outputs(graph: bytes, heads: tuple[OutputHead, ...], size: tuple[int, int]) -> bytes:
     """The ONNX model with a further output of each head: `detections` or `mask`, in pixels of the input of `size`.
 
     gossamer itself does not read them: it decodes in numpy, for the size of the original image.

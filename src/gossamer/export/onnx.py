@@ -22,7 +22,7 @@ from gossamer.data.source import Source
 from gossamer.errors import GossamerError, ModelFileError, VerificationError
 from gossamer.export.convert import machine_path, to_onnx
 from gossamer.export.converted import Comparison, ConvertedModel
-from gossamer.export.extras import with_answers
+from gossamer.export.extras import with_decoded_outputs
 from gossamer.export.samples import build_check_images, noise
 from gossamer.host.progress import Progress
 from gossamer.images.preprocess import Placement, Preprocess
@@ -87,7 +87,7 @@ def convert(folder: str | Path, which: str, licence: str, images_limit: int, pro
         images=build_check_images(source.preprocess),
         tolerance=tolerance,
     )
-    data = model_file_bytes(with_answers(graph, heads, source.preprocess.size), metadata)
+    data = model_file_bytes(with_decoded_outputs(graph, heads, source.preprocess.size), metadata)
     return ConvertedModel(data, parsed.onnx.opset, tolerance, comparison)
 
 

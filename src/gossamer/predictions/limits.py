@@ -67,7 +67,7 @@ class DecodingLimits:
     def in_effect(self, heads: tuple[OutputHead, ...], shown: float) -> dict[str, Any]:
         """The values that act on the heads, for a program: by the names of the heads where these have names.
 
-        shown: the minimum score of the boxes that are printed and drawn where no threshold is asked for.
+        shown: the minimum score of the boxes that are printed and drawn where no threshold is set.
         """
         values: dict[str, dict[str, Any]] = {}
         for head in heads:

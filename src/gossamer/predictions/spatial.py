@@ -24,7 +24,7 @@ from gossamer.predictions.head import OutputHead
 from gossamer.predictions.limits import OWN, DecodingLimits
 
 Outputs = dict[str, NDArray[np.float32]]
-SHOWN = 0.3  # boxes of a lower score are neither printed nor drawn, unless a threshold is asked for
+SHOWN = 0.3  # boxes of a lower score are neither printed nor drawn, unless a threshold is set
 
 
 @dataclass(frozen=True, repr=False)

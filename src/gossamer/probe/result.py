@@ -61,7 +61,7 @@ class ProbeResult(Report):
     """Classifiers on the features of one network. rows: the majority class first, then the classifiers.
 
     weights: where the network's weights come from, "" for none. warning: how the scores must not be read.
-    features: how many a network gives an image. feature_ms: milliseconds an image to decode it and run the network.
+    features: how many a network gives an image. feature_ms: milliseconds per image to decode it and run the network.
     """
 
     network: str

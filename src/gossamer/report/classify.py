@@ -103,7 +103,7 @@ def _chance(data: ReportData) -> list[Highlight]:
     if not total or np.count_nonzero(support) < 2 or correct > support[largest]:
         return []
     name, right = bdi(data.classes[largest]), percent(int(support[largest]) / total)
-    sentence = f"Accuracy {percent(correct / total)}: to answer {name} for every image would be right in {right}."
+    sentence = f"Accuracy {percent(correct / total)}: predicting {name} for every image would be right in {right}."
     return [Highlight("No better than chance", sentence, failure=True)]
 
 

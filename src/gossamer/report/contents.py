@@ -50,7 +50,7 @@ def stages(layers: Iterable[LayerCost | Layer]) -> list[Stage]:
 
 
 class Latency(NamedTuple):
-    """One measurement of `gossamer bench`; times in milliseconds a call, memory in bytes; nan is not measured.
+    """One measurement of `gossamer bench`; times in milliseconds per call, memory in bytes; nan is not measured.
 
     target: the name of the file or folder. precision: of the weights, "" where it is not known.
     """

@@ -62,4 +62,4 @@ def latency_chart(data: ReportData) -> Markup | None:
     ]
     if not 0 < len(rows) <= PLOTTED_LATENCIES:
         return None
-    return interval_chart("Latency: median, p10 to p90", rows, axis="milliseconds a call")
+    return interval_chart("Latency: median, p10 to p90", rows, axis="milliseconds per call")

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from gossamer.data.source import Source
 from gossamer.errors import InputError, VerificationError
-from gossamer.export.extras import with_answers
+from gossamer.export.extras import with_decoded_outputs
 from gossamer.host import storage
 from gossamer.host.progress import SILENT, Progress
 from gossamer.host.text import metric_name
@@ -363,7 +363,7 @@ def _file(source: ModelFile, data: bytes) -> bytes:
     tolerance = TOLERANCE * max(1.0, float(np.abs(outputs).max()))
     provenance = {**metadata.provenance, "quantised": {"weights": "int8", "activations": "uint8"}}
     known = dataclasses.replace(metadata, checks=checks, tolerance=tolerance, provenance=provenance)
-    return model_file_bytes(with_answers(data, metadata.heads, metadata.preprocess.size), known)
+    return model_file_bytes(with_decoded_outputs(data, metadata.heads, metadata.preprocess.size), known)
 
 
 def name_of(path: str | os.PathLike[str]) -> str:

@@ -170,5 +170,5 @@ def sized(settings: Settings) -> tuple[int, int]:
 
 
 def stacked(size: tuple[int, int], settings: Settings) -> tuple[int, int]:
-    """(height, width) of what the network is given where a frame has `size`: frames lie one below the other."""
+    """(height, width) of the network's input where a frame has `size`: frames lie one below the other."""
     return size[0] * max(1, settings.frames), size[1]

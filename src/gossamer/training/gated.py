@@ -28,7 +28,7 @@ class GatedScores:
     def text(self) -> str:
         """The scores, and a line on the gates."""
         return (
-            f"{self.scores.text()}\ngates: {compact_count(round(self.computed))} of {compact_count(self.macs)} MACs an "
+            f"{self.scores.text()}\ngates: {compact_count(round(self.computed))} of {compact_count(self.macs)} MACs per "
             f"image are computed, {100 * self.share:.1f} % of those behind gates"
         )
 

@@ -1,4 +1,4 @@
-"""COCO detection: JSON with images, annotations and categories, one file a split.
+"""COCO detection: JSON with images, annotations and categories, one file per split.
 
 Lin et al., Microsoft COCO: Common Objects in Context, ECCV 2014, and https://cocodataset.org/#format-data: a bbox is
 x, y, width, height in pixels from 0; category ids may have gaps; the area is that of the mask.

@@ -29,7 +29,7 @@ from gossamer.errors import DataError
 
 FILE = "labels.json"
 _LABELS = re.compile(rb'"labels"\s*:\s*\{')
-_ALLOWED = "FiftyOne's labels.json: classes, and labels with a list of boxes an image"
+_ALLOWED = "FiftyOne's labels.json: classes, and labels with a list of boxes per image"
 
 
 def fiftyone_file(root: Path) -> Path | None:

@@ -1,4 +1,4 @@
-"""labelme's JSON, a file an image, as labelme and X-AnyLabeling write it: shapes with a label and points in pixels.
+"""labelme's JSON, a file per image, as labelme and X-AnyLabeling write it: shapes with a label and points in pixels.
 
 https://github.com/wkentaro/labelme and https://github.com/CVHub520/X-AnyLabeling. Rectangles, polygons, circles and
 rotated boxes have an area; points and lines have none. The files lie beside their images or in a folder of their own.
@@ -78,7 +78,7 @@ def read_labelme(root: Path) -> Draft:
     seen: dict[str, ImageRecord] = {}
     twice = [record.path for record in records if seen.setdefault(record.path, record) is not record]
     if twice:
-        raise DataError(f"{root}: two files are of {printable_path(twice[0])}", "one file an image", "remove one")
+        raise DataError(f"{root}: two files are of {printable_path(twice[0])}", "one file per image", "remove one")
     if skipped:
         kinds = ", ".join(f"{count} {printable_path(kind)}" for kind, count in skipped.most_common())
         notes.append(f"{root}: {sum(skipped.values())} shapes have no area and are left out: {kinds}")

@@ -147,7 +147,7 @@ def _record(task: LabelTask, root: Path, finder: Finder, where: str, skipped: Co
 
 
 def _drawn(region: dict[str, Any], size: tuple[int, int], where: str, skipped: Counter[str]) -> Iterator[BoxRecord]:
-    """The boxes of a region, one a label; none of one that is no box or polygon, or has no label, which is counted."""
+    """The boxes of a region, one per label; none of one that is no box or polygon, or has no label, which is counted."""
     inner = region.get("value")
     value: dict[str, Any] = inner if isinstance(inner, dict) else region
     kind = next(

@@ -157,7 +157,7 @@ def _splits(root: Path) -> dict[str, str]:
                     "remove it from one",
                 )
     if lists and not split_by_name:
-        raise DataError(f"{root}/{SETS.as_posix()}: lists no images", "a name a line", "fill or remove the lists")
+        raise DataError(f"{root}/{SETS.as_posix()}: lists no images", "a name per line", "fill or remove the lists")
     return split_by_name
 
 

@@ -42,7 +42,7 @@ from gossamer.images.preprocess import IMAGE_SUFFIXES
 TEXT = ("classes.txt", "obj.names", "_darknet.labels", "labels.txt", "classes.names")
 NOTES = "notes.json"  # Label Studio's: categories with ids and names
 _NAME_STEMS = {"classes", "obj", "labels"}
-_ALLOWED = "images/ and labels/ with a text file an image, and data.yaml or classes.txt with the class names"
+_ALLOWED = "images/ and labels/ with a text file per image, and data.yaml or classes.txt with the class names"
 _TRIED = 20  # label files that are looked into before a folder is one without
 _LINE = "class, centre x, centre y, width, height, or class and a polygon"
 

@@ -28,7 +28,7 @@ class TargetCheck:
     """The targets of each split: counts, sizes and what cannot be read.
 
     unit: "boxes" or "pixels". counts: split -> class -> how many. facts: split -> what -> how much; sides in pixels of
-    the pictures. unreadable: name and reason of masks that cannot be read. notes: what looks odd in the annotations.
+    the images. unreadable: name and reason of masks that cannot be read. notes: what looks odd in the annotations.
     """
 
     unit: str

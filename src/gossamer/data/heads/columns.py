@@ -31,7 +31,7 @@ NONE = "|"
 
 @dataclass
 class Grid:
-    """The lines of a table, one an image. path: of the table. numbers: of the lines. images: paths, relative to `root`
+    """The lines of a table, one per image. path: of the table. numbers: of the lines. images: paths, relative to `root`
     or absolute. splits: "train", "val", "test" or "" a line. cells: of each column, "" where an image has none."""
 
     path: Path

@@ -23,7 +23,7 @@ from gossamer.data.toolclasses import ROBOFLOW, roboflow_lines, roboflow_tables
 from gossamer.errors import DataError
 
 FILE = "labels.csv"
-_ALLOWED = f"a CSV file, or a folder with {FILE}: a header with path and a column for each head, a line an image"
+_ALLOWED = f"a CSV file, or a folder with {FILE}: a header with path and a column for each head, a line per image"
 
 
 class HeadTargets:
@@ -52,7 +52,7 @@ class HeadTable(TargetTable):
     specs: Sequence[HeadSpec]
 
     def strata(self) -> Indices:
-        """(rows,) the class by which images are held out: that of the first head that has one an image, or 0."""
+        """(rows,) the class by which images are held out: that of the first head that has one per image, or 0."""
         for spec in self.specs:
             if spec.kind in ("classify", "embed") and not spec.hierarchy:
                 return class_numbers(self.targets.columns[spec.name])
@@ -164,7 +164,7 @@ def read_grid(root: StrPath, columns: Sequence[str]) -> Grid:
         if lines_of.setdefault(name, (number, labels))[1] != labels:
             raise DataError(
                 f"{path}: line {number}: {printable_path(name)} is in line {lines_of[name][0]} with other labels",
-                "a line an image",
+                "a line per image",
                 "remove one",
             )
     if not lines_of:
@@ -199,7 +199,7 @@ def _grid(path: Path, columns: Sequence[str], lines_of: dict[str, tuple[int, lis
 
 
 def _lines(root: StrPath) -> tuple[Path, list[tuple[int, list[str]]]]:
-    """The path of the table at `root`, and its lines; Roboflow's tables, one a split, are one. Raises DataError."""
+    """The path of the table at `root`, and its lines; Roboflow's tables, one per split, are one. Raises DataError."""
     path = Path(root)
     if "\0" not in os.fspath(path) and path.is_dir() and not (path / FILE).exists() and roboflow_tables(path):
         return path / ROBOFLOW, roboflow_lines(path)

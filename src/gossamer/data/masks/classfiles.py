@@ -31,7 +31,7 @@ Parse = Callable[[str, str], list[Entry]]
 _NAME = ("name", "class", "class_name", "classname", "label", "category")
 _VALUE = ("value", "pixel value", "pixel_value", "id", "index", "class_id", "class id")
 _COLOURS = (("r", "red"), ("g", "green"), ("b", "blue"))
-_CSV = "a header with name and r, g, b, or with a value and a name, and a line a class"
+_CSV = "a header with name and r, g, b, or with a value and a name, and a line per class"
 
 _VOC_FILE = re.compile(r"20(?:0[789]|1[012])_\d{6}\.png")
 _TRIED = 20  # annotation files that are looked into

@@ -226,7 +226,7 @@ def _listed(pairs: list[MaskPair], lists: dict[str, Path], notes: list[str]) -> 
         try:
             names = path.read_text(encoding="utf-8").split()
         except (OSError, UnicodeDecodeError) as error:
-            raise DataError(f"{path}: {error}", "a text file of a name a line", "fix the file") from error
+            raise DataError(f"{path}: {error}", "a text file of a name per line", "fix the file") from error
         missing = [name for name in names if name not in by_stem]
         if missing:
             notes.append(

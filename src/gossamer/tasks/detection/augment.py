@@ -37,7 +37,7 @@ Others = Callable[[np.random.Generator], tuple[bytes, BoxTarget]]
 
 
 class TrainBoxes:
-    """Zoom-out, crop, flips and colours at random, as SSD has them, each with the probability given.
+    """Zoom-out, crop, flips and colours at random, as SSD has them, each with its probability.
 
     Zoom-out and crop choose a window, which may reach beyond the picture; it alone is decoded and scaled, and what is
     outside the picture has the mean colour. Boxes whose centre is in the window are clipped to it. jitter: colours

@@ -72,7 +72,7 @@ def coco_matches(truth: Sequence[BoxTarget], detections: Sequence[ScoredBoxes], 
 
 
 def summary(matches: Sequence[Matches]) -> dict[str, float]:
-    """COCO's numbers, 0..1: map is the mean over classes and OVERLAPS; ar10 the recall with 10 boxes an image, ...
+    """COCO's numbers, 0..1: map is the mean over classes and OVERLAPS; ar10 the recall with 10 boxes per image, ...
 
     nan where there is nothing to find.
     """

@@ -1,4 +1,4 @@
-"""Losses of detection, one value an image: its mean over the batch is the sum over the batch's matched anchors."""
+"""Losses of detection, one value per image: its mean over the batch is the sum over the batch's matched anchors."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ class DetectionLoss:
 
 
 def hard_negatives(logits: Tensor, labels: Tensor, owners: Tensor) -> Tensor:
-    """Cross-entropy of the positives and of the hardest negatives, summed an image: (N, A, K + 1), (N, A), (N, A) -> (N,)."""
+    """Cross-entropy of the positives and of the hardest negatives, summed per image: (N, A, K + 1), (N, A), (N, A) -> (N,)."""
     positive = owners >= 0
     aims = torch.where(positive, labels + 1, 0)
     each = F.cross_entropy(logits.flatten(0, 1), aims.flatten(), reduction="none").view_as(aims)
@@ -80,7 +80,7 @@ def hard_negatives(logits: Tensor, labels: Tensor, owners: Tensor) -> Tensor:
 
 
 def anchor_focal(logits: Tensor, labels: Tensor, owners: Tensor, alpha: float, gamma: float) -> Tensor:
-    """Sigmoid focal loss over all anchors that are not ignored, summed an image: (N, A, K), (N, A), (N, A) -> (N,)."""
+    """Sigmoid focal loss over all anchors that are not ignored, summed per image: (N, A, K), (N, A), (N, A) -> (N,)."""
     aims = F.one_hot(torch.where(owners >= 0, labels, 0), logits.shape[2]) * (owners >= 0)[..., None]
     plain = F.binary_cross_entropy_with_logits(logits, aims.to(logits.dtype), reduction="none")
     wrong = torch.sigmoid(torch.where(aims > 0, -logits, logits))  # 1 - the probability of what is true

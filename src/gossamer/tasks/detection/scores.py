@@ -119,7 +119,7 @@ class DetectionScores(Report):
 
     @cached_property
     def per_class(self) -> list[dict[str, Any]]:
-        """class, map, map50, map75, recall (of 100 boxes an image), support of each class."""
+        """class, map, map50, map75, recall (of 100 boxes per image), support of each class."""
         rows = []
         for name, each in zip(self.classes, self.matches):
             precision, recall = each.curve()

@@ -33,7 +33,7 @@ ASYMMETRIC = (0.0, 4.0, 0.05)
 
 
 class HeadLosses(nn.Module):
-    """All heads' losses: (outputs by name, a dictionary of labels an image) -> (N,) float32, one value an image.
+    """All heads' losses: (outputs by name, a dictionary of labels per image) -> (N,) float32, one value per image.
 
     An image that lacks a label adds nothing to that head's loss or gradients. shared: parameters behind which all
     heads' gradients meet; `gradnorm` compares them at the last that learns. embedding: the numbers of an embedding and

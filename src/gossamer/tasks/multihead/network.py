@@ -18,7 +18,7 @@ from gossamer.tasks.multihead.trunk import FeaturesTrunk, Shared, Trunk, build_t
 from gossamer.tasks.segmentation.heads import HEADS, RATES, HeadName, build_head, low_map
 
 POOLED = ("classify", "multilabel", "regress", "embed")
-"""Kinds that read one vector an image."""
+"""Kinds that read one vector per image."""
 
 
 class PooledHead(nn.Module):

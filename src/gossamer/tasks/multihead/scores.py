@@ -22,7 +22,7 @@ NAN = float("nan")
 
 
 class _RowScorer:
-    """Takes in one row of numbers an image, and what it should have been; None where that is not known."""
+    """Takes in one row of numbers per image, and what it should have been; None where that is not known."""
 
     output = "logits"
 

@@ -218,8 +218,10 @@ def check_scales(scales: Sequence[float]) -> None:
     if not scales:
         return
     if len(scales) < 2 or len(set(scales)) < len(scales) or not all(0.1 <= scale <= 2 for scale in scales):
-        given = " ".join(f"{scale:g}" for scale in scales)
-        raise SettingsError(f"scale_attention: {given}", "two or more different scales of 0.1 to 2, as 1 0.5", "fix it")
+        listed = " ".join(f"{scale:g}" for scale in scales)
+        raise SettingsError(
+            f"scale_attention: {listed}", "two or more different scales of 0.1 to 2, as 1 0.5", "fix it"
+        )
 
 
 def low_map(infos: FeatureList, head: str, output_stride: int) -> int:

@@ -1,4 +1,4 @@
-"""Segmentation losses, one value an image, whose mean is the loss of the batch.
+"""Segmentation losses, one value per image, whose mean is the loss of the batch.
 
 Logits (N, K, h, w) are up-sampled to the masks' size, bilinear, corners not aligned. Masks (N, H, W) hold class
 numbers, and IGNORED where a pixel has no say. A batch without any pixel that has one costs nothing.
