@@ -21,6 +21,8 @@ def last_layers(program: Program) -> list[Operation]:
             layers.append(one)
         if (full or one.kind in PASSED) and one.input in makers:
             left.append(makers[one.input])
+        if full and one.other in makers and covers_its_map(program, makers[one.other]):  # parts of one layer
+            left.append(makers[one.other])
     return layers
 
 

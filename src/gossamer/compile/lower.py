@@ -198,7 +198,9 @@ def _mul(low: Lowering, node: OnnxNode) -> None:
         return
     a, b = low.value(node, 0), low.value(node, 1)
     _of_one_rank(low, node)
-    if 1 in (low.program.values[a].h * low.program.values[a].w, low.program.values[a].c):
+    one, other = low.program.values[a], low.program.values[b]
+    smaller = one.h * one.w == 1 < other.h * other.w  # one number per channel, or one channel for all
+    if smaller or ((one.h, one.w) == (other.h, other.w) and one.c == 1):
         a, b = b, a
     va, vb = low.program.values[a], low.program.values[b]
     if (va.h, va.w) == (vb.h, vb.w) and vb.c == 1:
@@ -259,7 +261,9 @@ def _global(low: Lowering, node: OnnxNode) -> None:
 
 def _mean(low: Lowering, node: OnnxNode) -> None:
     """ReduceMean, of a map or of some of its rows or columns."""
-    if not windows.mean(low, node, reductions.axes_of(low, node)):
+    name = node.inputs[0]
+    usual = name not in low.names or low.axes_of(name) == layout.of_map(low.program.values[low.names[name]])
+    if not usual or not windows.mean(low, node, reductions.axes_of(low, node)):
         reductions.reduce(low, node)
 
 
