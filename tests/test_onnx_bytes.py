@@ -186,19 +186,19 @@ REFUSED: dict[str, tuple[list[Any], str]] = {
 
 @pytest.mark.parametrize("name", REFUSED)
 def test_bytes_that_the_engine_lacks_are_refused_by_name(name: str, tmp_path: Path) -> None:
-    nodes, said = REFUSED[name]
+    nodes, message = REFUSED[name]
     path = file(tmp_path, nodes)
-    with pytest.raises(InputError, match=said):
+    with pytest.raises(InputError, match=message):
         compile_file(path, tmp_path / "m.goss")
     assert not (tmp_path / "m.goss").exists()
 
 
-@pytest.mark.parametrize(("kind", "said"), [(FLOAT16, "output_dtype that is not float32"), (INT16, "output_dtype")])
-def test_other_types_behind_bytes_are_refused(kind: int, said: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("kind", "message"), [(FLOAT16, "output_dtype that is not float32"), (INT16, "output_dtype")])
+def test_other_types_behind_bytes_are_refused(kind: int, message: str, tmp_path: Path) -> None:
     nodes = [
         node("QuantizeLinear", ["x", "s"], ["q"]),
         node("DequantizeLinear", ["q", "s"], ["d"], output_dtype=kind),
         CONV,
     ]
-    with pytest.raises(InputError, match=said):
+    with pytest.raises(InputError, match=message):
         compile_file(file(tmp_path, nodes, 23), tmp_path / "m.goss")

@@ -17,7 +17,7 @@ from tests.onnxcases import CONV, node, save, weight
 
 
 @pytest.mark.parametrize(
-    ("last", "opset", "said"),
+    ("last", "opset", "message"),
     [
         (node("Relu", ["a"], ["y"], alpha=0.5), 17, "an attribute 'alpha'"),
         (node("Clip", ["a"], ["y"], min=0.0, max=1.0), 17, "an attribute 'm.*operator set 17"),
@@ -30,10 +30,10 @@ from tests.onnxcases import CONV, node, save, weight
     ],
 )
 def test_what_an_operator_does_not_have_is_refused_and_not_ignored(
-    last: Any, opset: int, said: str, tmp_path: Path
+    last: Any, opset: int, message: str, tmp_path: Path
 ) -> None:
     path = save(tmp_path / "m.onnx", [*CONV, last], {"w1": weight(8)}, opset=opset)
-    with pytest.raises(InputError, match=said):
+    with pytest.raises(InputError, match=message):
         compile_file(path, tmp_path / "m.goss")
     assert not (tmp_path / "m.goss").exists()
 
