@@ -94,7 +94,7 @@ def main() -> None:
     started = time.monotonic()
     # The digits are of 8x8 pixels, so 16x16 loses nothing. A mirrored digit is another digit, so no flips.
     recipe = "--net mobilenet_v2 --width 0.35 --input 16 --in-chans 1 --mean 0.5 --std 0.5"
-    recipe += " --flip 0 --batch 32 --lr 0.05 --epochs 10"
+    recipe += " --flip 0 --batch 32 --lr 0.02 --epochs 20"
     gossamer("train", str(images), *recipe.split(), "--out", str(run))
     seconds = time.monotonic() - started
     gossamer("eval", str(run))

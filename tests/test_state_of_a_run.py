@@ -115,11 +115,14 @@ def test_a_budget_that_the_preparation_uses_up_is_worth_one_step(
     assert "minutes are used up" in run.load_state("last")[1]["counters"]["finished"]
 
 
-def test_the_minutes_are_told_in_steps_and_kept(image_folder: Path, tmp_path: Path) -> None:
+def test_the_minutes_are_told_in_steps_and_kept(
+    image_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gossamer.training.plan.SAMPLE", 1)  # on a busy machine no more may fit
     messages = Messages()
     run = gossamer.train(small(image_folder, tmp_path / "run", width=0.1, epochs=None, minutes=0.05), progress=messages)
     assert any(line.startswith("plan: 0.05 minutes") for line in messages.lines)
-    assert any("steps" in line and "fit into 0.05 minutes" in line for line in messages.lines)
+    assert any("step" in line and "fit into 0.05 minutes" in line for line in messages.lines)
     rows = run.metrics()
     assert rows[-1]["seconds"] >= 0.05 * 60 * 0.5
     assert rows[-1]["lr"] < max(row["lr"] for row in rows) or len(rows) == 1

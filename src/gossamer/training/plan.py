@@ -14,10 +14,10 @@ def say_plan(session: Session) -> None:
     settings, counters = session.settings, session.counters
     steps = max(1, len(session.batches(counters.epoch)) // settings.accumulate)
     batch = session.batches(counters.epoch).batch * settings.accumulate
-    parts = [f"{steps} steps of {batch} images per epoch"]
+    parts = [f"{_steps(steps)} of {batch} images per epoch"]
     if settings.epochs is not None:
         total = max(1, round(settings.epochs * steps))
-        parts.insert(0, f"{settings.epochs:g} epochs, {total} steps")
+        parts.insert(0, f"{settings.epochs:g} epochs, {_steps(total)}")
     if settings.minutes is not None:
         past = f", of which {counters.seconds / 60:.1f} are used" if counters.seconds > 0 else ""
         parts.insert(0, f"{settings.minutes:g} minutes{past}, evaluations and this preparation included")
@@ -35,8 +35,12 @@ def _warmup(session: Session, steps: int) -> str:
         return ""
     if session.settings.epochs is None:
         return f"warm-up of {warmup:g} epochs, a tenth of the time at most"
-    count = max(1, round(warmup * steps))
-    return f"warm-up of {count} steps, {100 * warmup / session.settings.epochs:.2g} % of the run"
+    count = round(warmup * steps)
+    return f"warm-up of {_steps(count)}, {100 * warmup / session.settings.epochs:.2g} % of the run" if count else ""
+
+
+def _steps(count: int) -> str:
+    return f"{count} step{'s' if count != 1 else ''}"
 
 
 def say_forecast(session: Session, steps: int) -> None:
