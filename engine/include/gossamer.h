@@ -28,18 +28,18 @@ enum gossamer_error {
   GOSSAMER_MEMORY = 2,     /* memory is exhausted */
   GOSSAMER_FILE = 3,       /* the file cannot be opened or read, or is empty */
   GOSSAMER_MAGIC = 4,      /* N1: not a compiled network */
-  GOSSAMER_VERSION = 5,    /* N2: of a version that this engine does not know */
+  GOSSAMER_VERSION = 5,    /* N2: a version that this engine does not support */
   GOSSAMER_SIZE = 6,       /* N3: shorter or longer than it says, or above 4 GiB */
-  GOSSAMER_CHECKSUM = 7,   /* N4: damaged */
-  GOSSAMER_TABLES = 8,     /* N5: a table or the weights lie outside the file, or are not aligned */
+  GOSSAMER_CHECKSUM = 7,   /* N4: corrupt */
+  GOSSAMER_TABLES = 8,     /* N5: a table or the weights are outside the file or not aligned */
   GOSSAMER_VALUE = 9,      /* N6: a value with sides out of range, or a slice outside its parent */
   GOSSAMER_OPERATION = 10, /* N7: an operation of unknown kind or activation, or attributes out of range */
   GOSSAMER_REFERENCE = 11, /* N8: an operation reads what no earlier one wrote, or writes twice */
-  GOSSAMER_SHAPE = 12,     /* N9: shapes that do not follow from each other */
-  GOSSAMER_WEIGHTS = 13,   /* N10: weights that lie outside their table */
+  GOSSAMER_SHAPE = 12,     /* N9: inconsistent shapes */
+  GOSSAMER_WEIGHTS = 13,   /* N10: weights outside their table */
   GOSSAMER_OUTPUT = 14,    /* N11: an output without a name, or that its pieces do not fill */
   GOSSAMER_PRECISION =
-      15,            /* N12: weights of a type that their map cannot meet, or int8 ones with a scale that is none */
+      15, /* N12: weights of a type that cannot be multiplied with their map, int8 ones of an invalid scale, or too long an int32 sum */
   GOSSAMER_ISA = 16, /* GOSSAMER_ISA asks for an instruction set that this machine lacks */
   GOSSAMER_NAN = 17  /* the input holds NaN, which a network that computes in uint8 cannot represent */
 };
@@ -50,15 +50,15 @@ GOSSAMER_API const char *gossamer_error_text(int code);
 /* Read a compiled file into memory: later changes of the file change nothing. */
 GOSSAMER_API int gossamer_open(const char *path, gossamer_model **model);
 
-/* Height, width and channels of the input, fixed when the network was compiled; how many numbers all outputs of an image
- * hold together. */
+/* Height, width and channels of the input, fixed when the network was compiled; how many values all outputs of an image
+ * have together. */
 GOSSAMER_API int gossamer_describe(const gossamer_model *model, int32_t input[3], int64_t *outputs);
 
 /* How many outputs there are. */
 GOSSAMER_API int gossamer_output_count(const gossamer_model *model, int32_t *count);
 
-/* An output: its name, valid as long as the model; its axes behind the batch and their sides; where among an image's
- * numbers it begins. */
+/* An output: its name, valid as long as the model; its axes without the batch and their sizes; where among an
+ * image's values it begins. */
 GOSSAMER_API int gossamer_output(const gossamer_model *model, int32_t index, const char **name, int32_t *rank,
                                  int32_t sides[4], int64_t *first);
 
@@ -86,8 +86,8 @@ GOSSAMER_API int gossamer_run(gossamer_session *session, const float *input, int
 GOSSAMER_API int gossamer_profile(gossamer_session *session, const float *input, int64_t images, float *output,
                                   int64_t *nanoseconds);
 
-/* Height and width of the Winograd input tiles by which an operation of the file is computed; 0 and 0 where its sums are
- * direct. */
+/* Height and width of the Winograd input tiles by which an operation of the file is computed; 0 and 0 for direct
+ * convolution. */
 GOSSAMER_API int gossamer_winograd_tile(const gossamer_model *model, int32_t operation, int32_t tile[2]);
 
 GOSSAMER_API void gossamer_session_close(gossamer_session *session);

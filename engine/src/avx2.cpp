@@ -3,7 +3,7 @@
 #define WIDTH 8
 #define WIDEST 3
 #define MAKES(type) ((type) == F32 || (type) == S16)
-static constexpr int MOST[5] = {0, 12, 6, 4, 0};
+static constexpr int MAX_ROWS[5] = {0, 12, 6, 4, 0};
 #include "kernels.inc"
 
 namespace gossamer {

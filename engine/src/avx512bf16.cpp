@@ -7,7 +7,7 @@
 #if defined(GOSSAMER_AMX)
 #define AMX_TILES
 #endif
-static constexpr int MOST[5] = {0, 14, 12, 8, 6};
+static constexpr int MAX_ROWS[5] = {0, 14, 12, 8, 6};
 #include "kernels.inc"
 
 namespace gossamer {

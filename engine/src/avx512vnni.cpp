@@ -3,7 +3,7 @@
 #define WIDTH 16
 #define WIDEST 4
 #define MAKES(type) ((type) == U8)
-static constexpr int MOST[5] = {0, 14, 12, 8, 6};
+static constexpr int MAX_ROWS[5] = {0, 14, 12, 8, 6};
 #include "microkernel.inc"
 
 namespace gossamer {

@@ -8,12 +8,12 @@
 
 namespace gossamer {
 
-// A map in memory: channels of one position lie together, `ld` bytes from one position to the next.
+// A map in memory: the channels of one position are contiguous, `ld` bytes from one position to the next.
 struct Map {
   uint8_t *data;
   int32_t h, w, c, type;
   int64_t ld;
-  float scale;  // of U8: a number is (byte - zero) * scale
+  float scale;  // of U8: a value is (byte - zero) * scale
   int32_t zero;
 };
 
@@ -34,7 +34,7 @@ struct EpilogueParams {
   const float *bias, *scale;
   uint8_t *c[16];
   const uint8_t *other[16];
-  const Map *out, *more;  // more: the map of `other`, or null
+  const Map *out, *other_map;  // other_map: the map of `other`, or null
   Epilogue epilogue;
   int columns;
   const uint8_t *prefetch;  // prefetched at the first step of a micro-kernel, and bytes from there to the next step's
@@ -45,32 +45,32 @@ struct EpilogueParams {
 using MicroKernel = void (*)(const uint8_t *const *a, int taps, int words, uint32_t tail, const uint8_t *b,
                              const EpilogueParams &e);
 struct MicroKernels {
-  MicroKernel at[5][16], even[5][16];  // by registers and positions; even: of positions that lie evenly
+  MicroKernel at[5][16], even[5][16];  // by registers and positions; even: of evenly spaced positions
 };
 
 // A dense convolution of one group, weights packed in panels of columns.
 struct Dense {
   Map in, out, other;             // other.data: added before the activation, or null
   const uint8_t *weight, *zeros;  // zeros: as many as in.c, for positions outside, of the compute type
-  const float *bias, *scale;      // scale: of integer sums, a number a column
+  const float *bias, *scale;      // scale: of integer sums, one per column
   const MicroKernels *micro_kernels;
   int32_t kh, kw, sh, sw, top, left, dilation, vectors;
-  bool lines;     // a row of the kernel is one place of in.c * kw channels: the map's positions lie without gaps
-  int32_t words;  // 4-byte words of one place: 1 float, 2 bfloat16 or 4 bytes each
-  uint32_t tail;  // which bits of the last word are channels
-  int64_t room;   // bytes of a position of the output that may be written, whole registers at a time
-  int32_t block;  // rows of the output at once whose input is widened
-  int64_t panel;  // bytes from one panel of the weights to the next
-  // AMX tiles: words of k in a tile, 0 where micro-kernels are used; whether a position's inputs are gathered, into `line`
-  // bytes; positions at once
-  int32_t step;
-  bool gathers;
-  int64_t line, at_once;
-  // Winograd: sides of an input tile, 0 where sums are direct; bytes from one interpolation point's weights to the next; as
-  // many zeros as columns; at_once tiles
+  bool contiguous_rows;  // a row of the kernel is one tap of in.c * kw channels: the map has no gaps between positions
+  int32_t words;         // 4-byte words of one tap: 1 float, 2 bfloat16 or 4 bytes each
+  uint32_t tail;         // which bits of the last word are channels
+  int64_t writable_bytes;  // of a position of the output, by full registers: its channels and the padding after them
+  int32_t block_rows;      // output rows per block of widened input
+  int64_t panel_stride;    // bytes from one panel of the weights to the next
+  // AMX tiles: words of k in a tile, 0 where micro-kernels are used; whether inputs are copied by im2col, and the bytes that a
+  // position takes then; positions per block
+  int32_t tile_words;
+  bool uses_im2col;
+  int64_t im2col_stride, block_positions;
+  // Winograd: sides of an input tile, 0 where sums are direct; bytes from one interpolation point's weights to the next; a
+  // bias of zeros; block_positions tiles per block
   int32_t winograd_h, winograd_w;
-  int64_t matrix;
-  const float *none;
+  int64_t point_stride;
+  const float *zero_bias;
   Epilogue epilogue;
   PrefetchRange prefetch;  // of what this thread reads after its part
 };
@@ -87,11 +87,11 @@ struct Fused {
   Map in, middle, out;
 };
 
-// A fully connected layer, whose weights stay where the file has them.
+// A fully connected layer, whose weights stay in the file's order.
 struct FullyConnected {
   Map in, out, other;         // other.data: added before the activation, or null
   const uint8_t *weight;      // (out.c, in.c, in.h, in.w)
-  const float *bias, *scale;  // scale: of S8 weights, a number a row, or null
+  const float *bias, *scale;  // scale: of S8 weights, one per row, or null
   int32_t type;               // of the weights
   Epilogue epilogue;
 };
@@ -101,7 +101,7 @@ struct Kernels {
                 uint8_t *scratch);
   void (*fused_rows)(const Fused &task, int32_t row0, int32_t row1, float *expanded, uint8_t *middle, uint8_t *scratch);
   void (*fused_chunks)(const Fused &task, int32_t chunk0, int32_t chunk1, float *expanded, uint8_t *scratch);
-  // outputs first to last; x: room for all numbers of the map
+  // outputs first to last; x: scratch for all values of the map
   void (*gemv)(const FullyConnected &task, int32_t first, int32_t last, float *x);
   void (*pool)(const Map &in, const Map &out, const Op &op, int32_t row0, int32_t row1);
   void (*average)(const Map &in, const Map &out);
@@ -116,7 +116,7 @@ struct Isa {
   int32_t widest;               // registers across a panel, at most
   int32_t u8_to_s8_offset;      // subtracted from the bytes of a map before they are multiplied
   int32_t compute_type[TYPES];  // of a map's type: BF16 as F32 where there is no arithmetic for it, U8 as S16
-  const MicroKernels *micro_kernels[TYPES + 1];  // of each compute type, S16 behind the others
+  const MicroKernels *micro_kernels[TYPES + 1];  // of each compute type, S16 after the others
   const Kernels *kernels;
   bool amx_tiles;  // whether bytes and bfloat16 are multiplied in AMX tiles
 };

@@ -15,35 +15,35 @@
 namespace gossamer {
 namespace {
 
-constexpr int64_t MOST = 1 << 16;                        // of any side or channel count
-constexpr int64_t MOST_ELEMENTS = 1 << 28;               // of any value: 1 GiB
-constexpr uint64_t MOST_BYTES = 1ull << 32;              // of a file: all of it is read into memory
-constexpr int64_t MOST_TERMS = INT32_MAX / (255 * 128);  // of a sum of products of bytes, in int32
-constexpr uint32_t MOST_OUTPUTS = 64, MOST_PIECES = 4096;
+constexpr int64_t MAX_SIDE = 1 << 16;                      // of any side or channel count
+constexpr int64_t MAX_ELEMENTS = 1 << 28;                  // of any value: 1 GiB
+constexpr uint64_t MAX_FILE_BYTES = 1ull << 32;            // of a file: all of it is read into memory
+constexpr int64_t MAX_PRODUCTS = INT32_MAX / (255 * 128);  // of a sum of products of bytes, in int32
+constexpr uint32_t MAX_OUTPUTS = 64, MAX_PIECES = 4096;
 
-bool inside(uint64_t offset, uint64_t count, uint64_t each, uint64_t size) {
+bool table_fits(uint64_t offset, uint64_t count, uint64_t each, uint64_t size) {
   return offset % 64 == 0 && offset <= size && count <= (size - offset) / each;
 }
 
 bool in_range(int64_t value, int64_t low, int64_t high) { return low <= value && value <= high; }
 
-bool good_scale(int32_t type, float scale, int32_t zero) {
+bool valid_scale(int32_t type, float scale, int32_t zero) {
   return type != U8 || (scale >= 1e-30f && scale <= 1e30f && in_range(zero, 0, 255));
 }
 
-bool alike(const Value &a, const Value &b) {
+bool same_type(const Value &a, const Value &b) {
   return a.type == b.type && (a.type != U8 || (a.scale == b.scale && a.zero == b.zero));
 }
 
 int check_value(const Model &m, int32_t index) {
   const Value &v = m.values[index];
-  if (!in_range(v.h, 1, MOST) || !in_range(v.w, 1, MOST) || !in_range(v.c, 1, MOST)) return GOSSAMER_VALUE;
-  if (int64_t(v.h) * v.w > MOST_ELEMENTS || int64_t(v.h) * v.w * (v.c + 15) > MOST_ELEMENTS) return GOSSAMER_VALUE;
-  if (!in_range(v.type, 0, TYPES - 1) || !good_scale(v.type, v.scale, v.zero)) return GOSSAMER_VALUE;
+  if (!in_range(v.h, 1, MAX_SIDE) || !in_range(v.w, 1, MAX_SIDE) || !in_range(v.c, 1, MAX_SIDE)) return GOSSAMER_VALUE;
+  if (int64_t(v.h) * v.w > MAX_ELEMENTS || int64_t(v.h) * v.w * (v.c + 15) > MAX_ELEMENTS) return GOSSAMER_VALUE;
+  if (!in_range(v.type, 0, TYPES - 1) || !valid_scale(v.type, v.scale, v.zero)) return GOSSAMER_VALUE;
   if (v.parent == -1) return v.first == 0 ? GOSSAMER_OK : GOSSAMER_VALUE;
   if (!in_range(v.parent, 0, m.value_count - 1) || v.parent == index) return GOSSAMER_VALUE;
   const Value &p = m.values[v.parent];
-  if (p.parent != -1 || p.h != v.h || p.w != v.w || !alike(p, v))
+  if (p.parent != -1 || p.h != v.h || p.w != v.w || !same_type(p, v))
     return GOSSAMER_VALUE;  // a parent has no parent, so there are no circles
   if (v.first < 0 || int64_t(v.first) + v.c > p.c) return GOSSAMER_VALUE;
   return GOSSAMER_OK;
@@ -55,19 +55,19 @@ bool weights_fit(const Model &m, int64_t offset, int64_t count) {
 
 // The rules of a layer's weights: n of them in `rows` rows, of `type`, which are multiplied with a map of type `in`.
 // fully_connected: whether each row meets all of a map at once.
-int layer(const Model &m, int32_t in, int32_t type, int64_t offset, int64_t n, int64_t scale, int64_t bias,
-          int64_t rows, bool fully_connected = false) {
+int check_layer(const Model &m, int32_t in, int32_t type, int64_t offset, int64_t n, int64_t scale, int64_t bias,
+                int64_t rows, bool fully_connected = false) {
   if (!in_range(type, 0, TYPES - 1)) return GOSSAMER_OPERATION;
   if (type == U8 ? in == BF16 && !fully_connected : type != in) return GOSSAMER_PRECISION;
-  if (type == U8 && in == U8 && n / rows > MOST_TERMS) return GOSSAMER_PRECISION;
+  if (type == U8 && in == U8 && n / rows > MAX_PRODUCTS) return GOSSAMER_PRECISION;
   if (!weights_fit(m, offset, weight_units(type, n)) || !weights_fit(m, bias, rows)) return GOSSAMER_WEIGHTS;
   if (type != U8) return GOSSAMER_OK;
   if (!weights_fit(m, scale, rows)) return GOSSAMER_WEIGHTS;
-  const auto good = [](float scale) { return scale >= 0 && std::isfinite(scale); };
-  return std::all_of(m.weights + scale, m.weights + scale + rows, good) ? GOSSAMER_OK : GOSSAMER_PRECISION;
+  const auto valid = [](float scale) { return scale >= 0 && std::isfinite(scale); };
+  return std::all_of(m.weights + scale, m.weights + scale + rows, valid) ? GOSSAMER_OK : GOSSAMER_PRECISION;
 }
 
-int window(const Value &in, const Value &out, const Op &op) {
+int check_window(const Value &in, const Value &out, const Op &op) {
   if (!in_range(op.kh, 1, 64) || !in_range(op.kw, 1, 64) || !in_range(op.sh, 1, 16) || !in_range(op.sw, 1, 16))
     return GOSSAMER_OPERATION;
   if (!in_range(op.dilation, 1, 64)) return GOSSAMER_OPERATION;
@@ -79,9 +79,9 @@ int window(const Value &in, const Value &out, const Op &op) {
   return GOSSAMER_OK;
 }
 
-bool same(const Value &a, const Value &b) { return a.h == b.h && a.w == b.w && a.c == b.c; }
+bool same_shape(const Value &a, const Value &b) { return a.h == b.h && a.w == b.w && a.c == b.c; }
 
-// Whether a resize's pairs, one a row or column of the output, lie within `side` rows or columns of the input.
+// Whether a resize's pairs, one per row or column of the output, are within `side` rows or columns of the input.
 bool pairs_fit(const float *pairs, int32_t count, int32_t side) {
   for (int32_t i = 0; i < count; i++) {
     const float first = pairs[2 * i], on = pairs[2 * i + 1];
@@ -98,45 +98,48 @@ int check_op(const Model &m, const Op &op) {
   const Value *other = op.other < 0 ? nullptr : &m.values[op.other];
   switch (op.kind) {
     case CONV: {
-      if (int code = window(in, out, op)) return code;
+      if (int code = check_window(in, out, op)) return code;
       if (op.kh * op.kw > 128) return GOSSAMER_OPERATION;
       if (op.groups < 1 || in.c % op.groups || out.c % op.groups) return GOSSAMER_SHAPE;
-      if (other && !same(*other, out)) return GOSSAMER_SHAPE;
+      if (other && !same_shape(*other, out)) return GOSSAMER_SHAPE;
       const int64_t n = int64_t(out.c) * (in.c / op.groups) * op.kh * op.kw;
-      return layer(m, in.type, op.type0, op.weight0, n, op.scale0, op.bias0, out.c, is_fully_connected(op, in));
+      return check_layer(m, in.type, op.type0, op.weight0, n, op.scale0, op.bias0, out.c, is_fully_connected(op, in));
     }
     case BLOCK: {
-      if (int code = window(in, out, op)) return code;
-      if (!in_range(op.mid, 1, MOST)) return GOSSAMER_OPERATION;
-      if (int64_t(out.h) * out.w * (op.mid + 63) > MOST_ELEMENTS) return GOSSAMER_OPERATION;  // the middle map
+      if (int code = check_window(in, out, op)) return code;
+      if (!in_range(op.mid, 1, MAX_SIDE)) return GOSSAMER_OPERATION;
+      if (int64_t(out.h) * out.w * (op.mid + 63) > MAX_ELEMENTS) return GOSSAMER_OPERATION;  // the middle map
       if (op.weight0 < 0 && op.mid != in.c) return GOSSAMER_SHAPE;
       if (op.weight0 >= 0)
-        if (int code = layer(m, in.type, op.type0, op.weight0, int64_t(op.mid) * in.c, op.scale0, op.bias0, op.mid))
+        if (int code =
+                check_layer(m, in.type, op.type0, op.weight0, int64_t(op.mid) * in.c, op.scale0, op.bias0, op.mid))
           return code;
       if (!weights_fit(m, op.weight1, int64_t(op.mid) * op.kh * op.kw) || !weights_fit(m, op.bias1, op.mid))
         return GOSSAMER_WEIGHTS;
       if (op.weight2 < 0) return out.c == op.mid && !other ? GOSSAMER_OK : GOSSAMER_SHAPE;
-      if (!in_range(op.type2, 0, TYPES - 1) || !good_scale(op.type2, op.middle_scale, op.middle_zero))
+      if (!in_range(op.type2, 0, TYPES - 1) || !valid_scale(op.type2, op.middle_scale, op.middle_zero))
         return GOSSAMER_OPERATION;
-      if (int code = layer(m, op.type2, op.type2, op.weight2, int64_t(op.mid) * out.c, op.scale2, op.bias2, out.c))
+      if (int code =
+              check_layer(m, op.type2, op.type2, op.weight2, int64_t(op.mid) * out.c, op.scale2, op.bias2, out.c))
         return code;
-      return !other || same(*other, out) ? GOSSAMER_OK : GOSSAMER_SHAPE;
+      return !other || same_shape(*other, out) ? GOSSAMER_OK : GOSSAMER_SHAPE;
     }
     case MAX_POOL:
-    case AVERAGE_POOL: return in.c == out.c ? window(in, out, op) : GOSSAMER_SHAPE;
+    case AVERAGE_POOL: return in.c == out.c ? check_window(in, out, op) : GOSSAMER_SHAPE;
     case GLOBAL_AVERAGE: return out.h == 1 && out.w == 1 && out.c == in.c ? GOSSAMER_OK : GOSSAMER_SHAPE;
     case ADD:
-      if (other && same(in, out) && other->h == 1 && other->w == 1 && other->c == in.c) return GOSSAMER_OK;
+      if (other && same_shape(in, out) && other->h == 1 && other->w == 1 && other->c == in.c) return GOSSAMER_OK;
       [[fallthrough]];
-    case MULTIPLY: return other && same(in, out) && same(*other, out) ? GOSSAMER_OK : GOSSAMER_SHAPE;
+    case MULTIPLY: return other && same_shape(in, out) && same_shape(*other, out) ? GOSSAMER_OK : GOSSAMER_SHAPE;
     case SCALE:
-      return other && same(in, out) && other->h == 1 && other->w == 1 && other->c == in.c ? GOSSAMER_OK
-                                                                                          : GOSSAMER_SHAPE;
+      return other && same_shape(in, out) && other->h == 1 && other->w == 1 && other->c == in.c ? GOSSAMER_OK
+                                                                                                : GOSSAMER_SHAPE;
     case AFFINE:
-      if (!same(in, out)) return GOSSAMER_SHAPE;
+      if (!same_shape(in, out)) return GOSSAMER_SHAPE;
       return weights_fit(m, op.weight0, in.c) && weights_fit(m, op.bias0, in.c) ? GOSSAMER_OK : GOSSAMER_WEIGHTS;
     case SHUFFLE:
-      return same(in, out) && alike(in, out) && op.groups >= 1 && in.c % op.groups == 0 ? GOSSAMER_OK : GOSSAMER_SHAPE;
+      return same_shape(in, out) && same_type(in, out) && op.groups >= 1 && in.c % op.groups == 0 ? GOSSAMER_OK
+                                                                                                  : GOSSAMER_SHAPE;
     case RESIZE:
       if (in.c != out.c) return GOSSAMER_SHAPE;
       if (!weights_fit(m, op.weight0, 2 * int64_t(out.h)) || !weights_fit(m, op.bias0, 2 * int64_t(out.w)))
@@ -144,29 +147,29 @@ int check_op(const Model &m, const Op &op) {
       return pairs_fit(m.weights + op.weight0, out.h, in.h) && pairs_fit(m.weights + op.bias0, out.w, in.w)
                  ? GOSSAMER_OK
                  : GOSSAMER_WEIGHTS;
-    case SOFTMAX: return same(in, out) && op.groups >= 1 && in.c % op.groups == 0 ? GOSSAMER_OK : GOSSAMER_SHAPE;
+    case SOFTMAX: return same_shape(in, out) && op.groups >= 1 && in.c % op.groups == 0 ? GOSSAMER_OK : GOSSAMER_SHAPE;
     case DEPTH_TO_SPACE:
       if (!in_range(op.sh, 1, 16) || !in_range(op.sw, 1, 16)) return GOSSAMER_OPERATION;
       if (out.h > int64_t(in.h) * op.sh || out.w > int64_t(in.w) * op.sw || in.c != int64_t(out.c) * op.sh * op.sw)
         return GOSSAMER_SHAPE;
       return op.groups >= 1 && out.c % op.groups == 0 ? GOSSAMER_OK : GOSSAMER_SHAPE;
     default:  // ACTIVATION, COPY
-      return same(in, out) ? GOSSAMER_OK : GOSSAMER_SHAPE;
+      return same_shape(in, out) ? GOSSAMER_OK : GOSSAMER_SHAPE;
   }
 }
 
 // The channels of each parent that were written, as (parent, first) -> end.
 using Spans = std::map<std::pair<int32_t, int32_t>, int32_t>;
 
-// Whether none of the channels first to end was written before; notes that they are now.
+// Whether none of the channels first to end was written before; records that they are now.
 bool write_once(Spans &spans, int32_t parent, int32_t first, int32_t end) {
-  const auto behind = spans.lower_bound({parent, first});
-  if (behind != spans.end() && behind->first.first == parent && behind->first.second < end) return false;
-  if (behind != spans.begin()) {
-    const auto before = std::prev(behind);
-    if (before->first.first == parent && before->second > first) return false;
+  const auto next = spans.lower_bound({parent, first});
+  if (next != spans.end() && next->first.first == parent && next->first.second < end) return false;
+  if (next != spans.begin()) {
+    const auto previous = std::prev(next);
+    if (previous->first.first == parent && previous->second > first) return false;
   }
-  spans.emplace_hint(behind, std::make_pair(parent, first), end);
+  spans.emplace_hint(next, std::make_pair(parent, first), end);
   return true;
 }
 
@@ -180,20 +183,20 @@ int check_outputs(Model &m) {
     if (!o.name[0] || o.name[sizeof o.name - 1]) return GOSSAMER_OUTPUT;
     if (!in_range(o.rank, 1, 4) || o.first != next || !in_range(o.pieces, 1, m.piece_count - next))
       return GOSSAMER_OUTPUT;
-    int64_t stated = 1, held = 0;
+    int64_t shape_elements = 1, piece_elements = 0;
     for (int32_t axis = 0; axis < o.rank; axis++) {
-      if (!in_range(o.sides[axis], 1, MOST_ELEMENTS)) return GOSSAMER_OUTPUT;
-      stated *= o.sides[axis];
-      if (stated > MOST_ELEMENTS) return GOSSAMER_OUTPUT;
+      if (!in_range(o.sides[axis], 1, MAX_ELEMENTS)) return GOSSAMER_OUTPUT;
+      shape_elements *= o.sides[axis];
+      if (shape_elements > MAX_ELEMENTS) return GOSSAMER_OUTPUT;
     }
     for (int32_t end = next + o.pieces; next < end; next++) {
       const Piece &p = m.pieces[next];
       if (!in_range(p.value, 0, m.value_count - 1) || !in_range(p.channels_last, 0, 1)) return GOSSAMER_OUTPUT;
       const Value &v = m.values[p.value];
-      held += int64_t(v.h) * v.w * v.c;
+      piece_elements += int64_t(v.h) * v.w * v.c;
     }
-    if (held != stated) return GOSSAMER_OUTPUT;
-    m.numbers += held;
+    if (piece_elements != shape_elements) return GOSSAMER_OUTPUT;
+    m.output_elements += piece_elements;
   }
   return next == m.piece_count ? GOSSAMER_OK : GOSSAMER_OUTPUT;
 }
@@ -203,7 +206,7 @@ int check_outputs(Model &m) {
 int check_header(const Header &h, uint64_t size) {
   if (size < sizeof h || std::memcmp(h.magic, "GOSSAMER", 8)) return GOSSAMER_MAGIC;
   if (h.version != 3) return GOSSAMER_VERSION;
-  return h.file_size == size && size <= MOST_BYTES ? GOSSAMER_OK : GOSSAMER_SIZE;
+  return h.file_size == size && size <= MAX_FILE_BYTES ? GOSSAMER_OK : GOSSAMER_SIZE;
 }
 
 int check(Model &m) {
@@ -212,12 +215,13 @@ int check(Model &m) {
   if (int code = check_header(h, m.size)) return code;
   if (crc32(0, m.data + 16, m.size - 16) != h.crc) return GOSSAMER_CHECKSUM;
   if (h.value_count < 2 || h.value_count > 1 << 20 || h.op_count < 1 || h.op_count > 1 << 20) return GOSSAMER_TABLES;
-  if (h.output_count < 1 || h.output_count > MOST_OUTPUTS || h.piece_count < 1 || h.piece_count > MOST_PIECES)
+  if (h.output_count < 1 || h.output_count > MAX_OUTPUTS || h.piece_count < 1 || h.piece_count > MAX_PIECES)
     return GOSSAMER_TABLES;
-  if (!inside(h.values, h.value_count, sizeof(Value), m.size) || !inside(h.ops, h.op_count, sizeof(Op), m.size) ||
-      !inside(h.weights, h.weight_count, 4, m.size) || !inside(h.metadata, h.metadata_size, 1, m.size) ||
-      !inside(h.outputs, h.output_count, sizeof(Output), m.size) ||
-      !inside(h.pieces, h.piece_count, sizeof(Piece), m.size))
+  if (!table_fits(h.values, h.value_count, sizeof(Value), m.size) ||
+      !table_fits(h.ops, h.op_count, sizeof(Op), m.size) || !table_fits(h.weights, h.weight_count, 4, m.size) ||
+      !table_fits(h.metadata, h.metadata_size, 1, m.size) ||
+      !table_fits(h.outputs, h.output_count, sizeof(Output), m.size) ||
+      !table_fits(h.pieces, h.piece_count, sizeof(Piece), m.size))
     return GOSSAMER_TABLES;
   m.values = reinterpret_cast<const Value *>(m.data + h.values);
   m.ops = reinterpret_cast<const Op *>(m.data + h.ops);

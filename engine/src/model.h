@@ -1,4 +1,4 @@
-// A compiled network as it lies in memory: records straight from the file, checked once.
+// A compiled network in memory: records straight from the file, checked once.
 #pragma once
 #include <cstddef>
 #include <cstdint>
@@ -61,7 +61,7 @@ struct Header {
 // A map of h x w positions; channels first to first + c of its parent where it has one.
 struct Value {
   int32_t h, w, c, parent, first, type;
-  float scale;  // of U8: a number is (byte - zero) * scale
+  float scale;  // of U8: a value is (byte - zero) * scale
   int32_t zero;
 };
 
@@ -69,7 +69,7 @@ struct Value {
 // CONV: weight (c_out, c_in / groups, kh, kw), bias (c_out), other: a value added before the activation.
 // BLOCK: [weight0 (mid, c_in), bias0, act0], depthwise weight1 (mid, kh, kw), bias1, act1, [weight2 (c_out, mid), bias2],
 // [other added], act. AFFINE: weight0 and bias0 of each channel. SHUFFLE, SOFTMAX: groups. RESIZE: weight0 (out.h, 2) and
-// bias0 (out.w, 2), of each row and column the first of the two it lies between and how far on. DEPTH_TO_SPACE: groups, sh, sw.
+// bias0 (out.w, 2), for each output row and column the index of the first of the two interpolated ones and the weight of the second. DEPTH_TO_SPACE: groups, sh, sw.
 struct Op {
   int32_t kind, in, other, out;
   int32_t kh, kw, sh, sw;
@@ -77,7 +77,7 @@ struct Op {
   int32_t dilation, groups, mid, act;
   int32_t act0, act1, count_padding, reserved0;
   int64_t weight0, bias0, weight1, bias1, weight2, bias2;
-  int64_t scale0, scale2;                     // of S8 weights: a number a row
+  int64_t scale0, scale2;                     // of S8 weights: one per row
   int32_t type0, type2;                       // of weight0 and weight2; all else is float32
   float low, high, low0, high0, low1, high1;  // of CLIP; low is the slope of LEAKY_RELU
   float middle_scale;                         // of a block's depthwise output where it is U8
@@ -85,14 +85,14 @@ struct Op {
 };
 static_assert(sizeof(Header) == 128 && sizeof(Value) == 32 && sizeof(Op) == 192, "records are as FORMAT.md has them");
 
-// An output: float32 numbers of an image as ONNX has them, its axes behind the batch; its pieces are concatenated.
+// An output: float32 values of an image in the layout of ONNX, its axes without the batch; its pieces are concatenated.
 struct Output {
   char name[64];  // UTF-8, ended by 0
   int32_t rank, sides[4];
   int32_t first, pieces, reserved;
 };
 
-// A map of which an output is made.
+// A map that is part of an output.
 struct Piece {
   int32_t value, channels_last, reserved[2];
 };
@@ -107,12 +107,12 @@ struct Model {
   const Output *outputs = nullptr;
   const Piece *pieces = nullptr;
   int32_t value_count = 0, op_count = 0, input = 0, output_count = 0, piece_count = 0;
-  int64_t weight_count = 0, numbers = 0;  // numbers: of all outputs of an image
+  int64_t weight_count = 0, output_elements = 0;  // output_elements: of all outputs of an image
   const char *metadata = nullptr;
   size_t metadata_size = 0;
 };
 
-// Rules N1 to N3 of a file of `size` bytes, of which `header` holds the first, and zeros behind a shorter one; 0 or a
+// Rules N1 to N3 of a file of `size` bytes, of which `header` holds the first, padded with zeros if the file is shorter; 0 or a
 // gossamer_error.
 int check_header(const Header &header, uint64_t size);
 

@@ -3,7 +3,7 @@
 #define WIDTH 4
 #define WIDEST 4
 #define MAKES(type) ((type) <= U8)
-static constexpr int MOST[5] = {0, 14, 10, 7, 5};
+static constexpr int MAX_ROWS[5] = {0, 14, 10, 7, 5};
 #include "kernels.inc"
 
 namespace gossamer {

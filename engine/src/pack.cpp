@@ -8,13 +8,13 @@
 namespace gossamer {
 namespace {
 
-constexpr int64_t GATHERED_BYTES = 256 << 10;         // of gathered inputs for AMX tiles: part of the L2 cache
-constexpr int64_t WINOGRAD_BYTES = 256 << 10;         // of transformed inputs and products: they stay in the L2 cache
-constexpr int32_t MOST_POINTS = 10, MOST_PLACES = 7;  // of the side of a Winograd tile, and of a kernel
-constexpr int64_t LINE_BYTES = 64 << 10;              // of one position, at most
-constexpr int64_t POSITIONS = 32;                     // of a pair of AMX tiles
-constexpr int64_t WORDS = 16;                         // of k in one AMX tile, at most
-constexpr int64_t PACKED_AT_ONCE = 16;                // words and columns of weights packed at once
+constexpr int64_t IM2COL_BYTES = 256 << 10;    // of gathered inputs for AMX tiles: part of the L2 cache
+constexpr int64_t WINOGRAD_BYTES = 256 << 10;  // of transformed inputs and products: they stay in the L2 cache
+constexpr int32_t MAX_POINTS = 10, MAX_KERNEL_SIDE = 7;  // of the side of a Winograd tile, and of a kernel
+constexpr int64_t MAX_IM2COL_STRIDE = 64 << 10;          // of one position, at most
+constexpr int64_t POSITIONS = 32;                        // of a pair of AMX tiles
+constexpr int64_t WORDS = 16;                            // of k in one AMX tile, at most
+constexpr int64_t PACK_BLOCK = 16;                       // words and columns of weights packed at once
 
 }  // namespace
 
@@ -36,28 +36,28 @@ namespace {
 
 // Decide whether AMX tiles compute the layer, and how; d.words and d.tail are known. Returns the bytes of scratch a thread needs.
 int64_t plan_amx_tiles(const gossamer_model &m, Dense &d, int32_t type, int64_t taps, int64_t columns,
-                       Reading reading) {
-  constexpr int64_t FEW = 4;  // words of k, for which AMX tiles do not pay
+                       InputAccess access) {
+  constexpr int64_t MIN_SIZE = 4;  // words of k, for which AMX tiles do not pay
   const int64_t words = taps * d.words;
-  if (!m.isa->amx_tiles || type == F32 || words < FEW) return 0;
+  if (!m.isa->amx_tiles || type == F32 || words < MIN_SIZE) return 0;
   // The cycles that micro-kernels need for a position must be twice those of gathering its inputs.
-  const int64_t direct = columns * words / (type == U8 ? 32 : 8), gathered = 8 * taps + 10;
-  if (reading == ANY && direct < 2 * gathered) return 0;
-  // Steps of equal size need no zeros behind the last word. Bytes may have others behind them, whose weights are 0, where
-  // bfloat16 may have no numbers.
+  const int64_t direct = columns * words / (type == U8 ? 32 : 8), copied = 8 * taps + 10;
+  if (access == WINDOWED && direct < 2 * copied) return 0;
+  // Steps of equal size need no padding after the last word. After bytes any other bytes may follow, whose weights are 0; after
+  // bfloat16 NaN may not.
   const int64_t least = (words + WORDS - 1) / WORDS;
   int64_t step = WORDS;
   for (int64_t steps = least; step == WORDS && steps <= least + least / 2; steps++)
     if (words % steps == 0 && words / steps < WORDS) step = words / steps;
   const bool even = words % step == 0;
-  const bool lies = reading != ANY && d.tail == 0xFFFFFFFFu && even;
-  d.gathers = reading == ANY || (type == BF16 && !lies);
-  d.line = round_up(words, step) * 4;
-  if (d.gathers && (reading == AS_IT_LIES || d.line > LINE_BYTES)) return 0;
-  d.step = int32_t(step);
-  if (d.gathers) d.line = round_up(d.line, 64);
-  d.at_once = std::clamp(GATHERED_BYTES / d.line / POSITIONS, int64_t(1), int64_t(8)) * POSITIONS;
-  return d.gathers ? d.at_once * d.line : 0;
+  const bool in_place = access != WINDOWED && d.tail == 0xFFFFFFFFu && even;
+  d.uses_im2col = access == WINDOWED || (type == BF16 && !in_place);
+  d.im2col_stride = round_up(words, step) * 4;
+  if (d.uses_im2col && (access == IN_PLACE || d.im2col_stride > MAX_IM2COL_STRIDE)) return 0;
+  d.tile_words = int32_t(step);
+  if (d.uses_im2col) d.im2col_stride = round_up(d.im2col_stride, 64);
+  d.block_positions = std::clamp(IM2COL_BYTES / d.im2col_stride / POSITIONS, int64_t(1), int64_t(8)) * POSITIONS;
+  return d.uses_im2col ? d.block_positions * d.im2col_stride : 0;
 }
 
 }  // namespace
@@ -65,21 +65,23 @@ int64_t plan_amx_tiles(const gossamer_model &m, Dense &d, int32_t type, int64_t 
 // A layer's weights and biases in panels of `panel_columns` columns: for each panel, tap and word of k, the columns side by side.
 // n rows from `row0` on of (rows, k, taps) weights, which the type of the map that they meet says how to multiply.
 bool pack(gossamer_model &m, Dense &d, int64_t weight, int64_t bias, int64_t scale, int32_t type, int64_t row0,
-          int64_t n, int64_t channels, int64_t kh, int64_t kw, Reading reading, Step &step) {
-  const int64_t k = d.lines ? channels * kw : channels, taps = d.lines ? kh : kh * kw, all = channels * kh * kw;
-  const int32_t map = m.isa->compute_type[d.in.type], size = size_of(map), each = 4 / size;  // each: channels of a word
-  d.words = int32_t((k + each - 1) / each);
-  d.tail = k % each ? (1u << (8 * size * (k % each))) - 1 : 0xFFFFFFFFu;
-  step.scratch = std::max(step.scratch, size_t(plan_amx_tiles(m, d, map, taps, n, reading)));
-  if (d.step && reading != AS_IT_LIES) d.vectors = n > m.isa->vector ? 2 : 1;  // registers of a pair of AMX tiles
+          int64_t n, int64_t channels, int64_t kh, int64_t kw, InputAccess access, Step &step) {
+  const int64_t k = d.contiguous_rows ? channels * kw : channels, taps = d.contiguous_rows ? kh : kh * kw,
+                all = channels * kh * kw;
+  const int32_t map = m.isa->compute_type[d.in.type], size = size_of(map),
+                word_channels = 4 / size;  // each: channels of a word
+  d.words = int32_t((k + word_channels - 1) / word_channels);
+  d.tail = k % word_channels ? (1u << (8 * size * (k % word_channels))) - 1 : 0xFFFFFFFFu;
+  step.scratch = std::max(step.scratch, size_t(plan_amx_tiles(m, d, map, taps, n, access)));
+  if (d.tile_words && access != IN_PLACE) d.vectors = n > m.isa->vector ? 2 : 1;  // registers of a pair of AMX tiles
   const int64_t panel_columns = d.vectors * m.isa->vector, panels = round_up(n, panel_columns) / panel_columns;
-  const int64_t words = d.step ? round_up(taps * d.words, d.step) : taps * d.words;
-  d.panel = panel_columns * 4 * words;
+  const int64_t words = d.tile_words ? round_up(taps * d.words, d.tile_words) : taps * d.words;
+  d.panel_stride = panel_columns * 4 * words;
   const auto make = [&](size_t bytes) {
     m.packed.emplace_back();
-    return m.packed.back().make(bytes) ? m.packed.back().data : nullptr;
+    return m.packed.back().allocate(bytes) ? m.packed.back().data : nullptr;
   };
-  uint8_t *to = make(size_t(panels * d.panel));
+  uint8_t *to = make(size_t(panels * d.panel_stride));
   uint8_t *const biases = make(size_t(panels * panel_columns) * 4), *const scales =
                                                                         make(size_t(panels * panel_columns) * 4);
   uint8_t *const zeros = make(size_t(k) * 4);
@@ -89,12 +91,13 @@ bool pack(gossamer_model &m, Dense &d, int64_t weight, int64_t bias, int64_t sca
   const auto *bytes = reinterpret_cast<const int8_t *>(w + weight);
   const auto *halves = reinterpret_cast<const uint16_t *>(w + weight);
   // PACKED_AT_ONCE words by as many columns, so that each cache line is read once and written once
-  const auto pack_some = [&](int64_t p, int64_t t, int64_t x0, int64_t j0) {
-    const int64_t first = p * panel_columns + j0, columns = std::min({PACKED_AT_ONCE, panel_columns - j0, n - first});
-    for (int64_t at = x0 * each; at < std::min((x0 + PACKED_AT_ONCE) * each, k); at++) {
-      const int64_t channel = at % channels, tap = d.lines ? t * kw + at / channels : t;
+  const auto pack_block = [&](int64_t p, int64_t t, int64_t x0, int64_t j0) {
+    const int64_t first = p * panel_columns + j0, columns = std::min({PACK_BLOCK, panel_columns - j0, n - first});
+    for (int64_t at = x0 * word_channels; at < std::min((x0 + PACK_BLOCK) * word_channels, k); at++) {
+      const int64_t channel = at % channels, tap = d.contiguous_rows ? t * kw + at / channels : t;
       const int64_t from = (row0 + first) * all + channel * kh * kw + tap;
-      uint8_t *o = to + p * d.panel + ((t * d.words + at / each) * panel_columns + j0) * 4 + at % each * size;
+      uint8_t *o = to + p * d.panel_stride + ((t * d.words + at / word_channels) * panel_columns + j0) * 4 +
+                   at % word_channels * size;
       for (int64_t j = 0; j < columns; j++, o += 4) {
         const int64_t at = from + j * all;
         const int16_t value = bytes[at];
@@ -112,9 +115,9 @@ bool pack(gossamer_model &m, Dense &d, int64_t weight, int64_t bias, int64_t sca
   };
   for (int64_t p = 0; p < panels; p++)
     for (int64_t t = 0; t < taps; t++)
-      for (int64_t x0 = 0; x0 < d.words; x0 += PACKED_AT_ONCE)
-        for (int64_t j0 = 0; j0 < std::min(panel_columns, n - p * panel_columns); j0 += PACKED_AT_ONCE)
-          pack_some(p, t, x0, j0);
+      for (int64_t x0 = 0; x0 < d.words; x0 += PACK_BLOCK)
+        for (int64_t j0 = 0; j0 < std::min(panel_columns, n - p * panel_columns); j0 += PACK_BLOCK)
+          pack_block(p, t, x0, j0);
   auto *b = reinterpret_cast<float *>(biases), *s = reinterpret_cast<float *>(scales);
   for (int64_t j = 0; j < n; j++) {
     b[j] = w[bias + row0 + j];
@@ -185,12 +188,12 @@ void plan_winograd(const gossamer_model &m, const Op &op, Dense &d) {
   static constexpr int32_t WINOGRAD_TILES[][4] = {{3, 3, 6, 6}, {5, 5, 6, 6},  {1, 3, 1, 6},
                                                   {3, 1, 6, 1}, {1, 7, 1, 10}, {7, 1, 10, 1},
                                                   {3, 3, 4, 4}, {1, 3, 1, 4},  {3, 1, 4, 1}};
-  constexpr int32_t FEW = 8,
-                    MANY =
+  constexpr int32_t MIN_SIZE = 8,
+                    MAX_CHANNELS =
                         1024;  // channels; MANY: whose sums of words, 4 * 9 * 255 * 128 each at most, fit into 32 bits
   const int32_t compute = m.isa->compute_type[d.in.type];
-  if (op.groups != 1 || op.dilation != 1 || op.sh != 1 || op.sw != 1 || d.in.c < FEW || d.out.c < FEW) return;
-  if (compute == U8 || (compute == BF16 && m.isa->amx_tiles) || (compute == S16 && d.in.c > MANY))
+  if (op.groups != 1 || op.dilation != 1 || op.sh != 1 || op.sw != 1 || d.in.c < MIN_SIZE || d.out.c < MIN_SIZE) return;
+  if (compute == U8 || (compute == BF16 && m.isa->amx_tiles) || (compute == S16 && d.in.c > MAX_CHANNELS))
     return;  // U8, AMX: more products per cycle
   const int64_t words = compute == F32 ? d.in.c : (d.in.c + 1) / 2;
   int64_t least = cycles_of(m, int64_t(d.out.h) * d.out.w * d.kh * d.kw * words * d.out.c, compute);
@@ -211,16 +214,16 @@ bool pack_winograd(gossamer_model &m, Dense &d, const Op &op, Step &step) {
   const int32_t type = winograd_type(m, d);
   const bool int16 = type == S16;
   d.words = int32_t(int16 ? (k + 1) / 2 : k), d.tail = 0xFFFFFFFFu, d.micro_kernels = m.isa->micro_kernels[type];
-  d.panel = panel_columns * 4 * d.words, d.matrix = panels * d.panel;
+  d.panel_stride = panel_columns * 4 * d.words, d.point_stride = panels * d.panel_stride;
   const auto make = [&](int64_t floats) {
     m.packed.emplace_back();
-    return m.packed.back().make(size_t(floats) * 4) ? m.packed.back().floats() : nullptr;
+    return m.packed.back().allocate(size_t(floats) * 4) ? m.packed.back().floats() : nullptr;
   };
-  float *const to = make(points * d.matrix / 4), *const bias = make(panels * panel_columns),
-               *const none = make(panels * panel_columns);
+  float *const to = make(points * d.point_stride / 4), *const bias = make(panels * panel_columns),
+               *const zero_bias = make(panels * panel_columns);
   float *const scale = make(panels * panel_columns), *const zeros = make(k);
-  if (!to || !bias || !none || !scale || !zeros) return false;
-  d.weight = reinterpret_cast<uint8_t *>(to), d.bias = bias, d.none = none, d.scale = scale,
+  if (!to || !bias || !zero_bias || !scale || !zeros) return false;
+  d.weight = reinterpret_cast<uint8_t *>(to), d.bias = bias, d.zero_bias = zero_bias, d.scale = scale,
   d.zeros = reinterpret_cast<uint8_t *>(zeros);
   const float *w = m.file.weights;
   const auto *bytes = reinterpret_cast<const int8_t *>(w + op.weight0);
@@ -238,24 +241,24 @@ bool pack_winograd(gossamer_model &m, Dense &d, const Op &op, Step &step) {
   if (d.in.type == U8) std::memset(zeros, d.in.zero, size_t(k) * 4);
   typedef float Columns __attribute__((vector_size(64)));  // kernels of 16 columns side by side
   constexpr int64_t COLUMNS = 16;
-  std::vector<float> near(
-      size_t(COLUMNS * PACKED_AT_ONCE * taps));  // theirs of a few channels, so that each cache line is read once
+  std::vector<float> cached(
+      size_t(COLUMNS * PACK_BLOCK * taps));  // theirs of a few channels, so that each cache line is read once
   const auto read = [&](int64_t j, int64_t at) {
     if (op.type0 == F32) return w[op.weight0 + at];
     return op.type0 == BF16 ? from_bf16(halves[at]) : bytes[at] * unit * (int16 ? 1 : w[op.scale0 + j]);
   };
   for (int64_t j = 0; j < n; j += COLUMNS)
     for (int64_t c = 0; c < k; c++) {
-      const int64_t columns = std::min(COLUMNS, n - j), ahead = c % PACKED_AT_ONCE * taps;
+      const int64_t columns = std::min(COLUMNS, n - j), ahead = c % PACK_BLOCK * taps;
       for (int64_t i = 0; i < columns && ahead == 0; i++)
-        for (int64_t x = 0; x < std::min(PACKED_AT_ONCE, k - c) * taps; x++)
-          near[size_t(i * PACKED_AT_ONCE * taps + x)] = read(j + i, ((j + i) * k + c) * taps + x);
-      Columns transformed[MOST_POINTS][MOST_PLACES], column[MOST_POINTS];
+        for (int64_t x = 0; x < std::min(PACK_BLOCK, k - c) * taps; x++)
+          cached[size_t(i * PACK_BLOCK * taps + x)] = read(j + i, ((j + i) * k + c) * taps + x);
+      Columns transformed[MAX_POINTS][MAX_KERNEL_SIDE], column[MAX_POINTS];
       for (int32_t r = 0; r < d.kh; r++) {
-        Columns kernel[MOST_PLACES] = {}, across[MOST_POINTS];
+        Columns kernel[MAX_KERNEL_SIDE] = {}, across[MAX_POINTS];
         for (int64_t i = 0; i < columns; i++)
           for (int32_t q = 0; q < d.kw; q++)
-            kernel[q][i] = near[size_t(i * PACKED_AT_ONCE * taps + ahead + r * d.kw + q)];
+            kernel[q][i] = cached[size_t(i * PACK_BLOCK * taps + ahead + r * d.kw + q)];
         kernel_transform(d.winograd_w, d.kw, kernel, across);
         for (int32_t q = 0; q < d.winograd_w; q++) transformed[q][r] = across[q];
       }
@@ -264,22 +267,23 @@ bool pack_winograd(gossamer_model &m, Dense &d, const Op &op, Step &step) {
         for (int32_t r = 0; r < d.winograd_h; r++)
           for (int64_t i = 0, run; i < columns; i += run) {  // as far as a panel reaches
             run = std::min(columns - i, panel_columns - (j + i) % panel_columns);
-            float *o = to + (r * d.winograd_w + q) * (d.matrix / 4) + (j + i) / panel_columns * (d.panel / 4) +
-                       (int16 ? c / 2 : c) * panel_columns + (j + i) % panel_columns;
+            float *o = to + (r * d.winograd_w + q) * (d.point_stride / 4) +
+                       (j + i) / panel_columns * (d.panel_stride / 4) + (int16 ? c / 2 : c) * panel_columns +
+                       (j + i) % panel_columns;
             if (!int16) std::memcpy(o, reinterpret_cast<const float *>(&column[r]) + i, size_t(run) * 4);
             for (int64_t x = 0; x < run && int16; x++)
               reinterpret_cast<int16_t *>(o + x)[c % 2] = int16_t(column[r][i + x]);
           }
       }
     }
-  d.at_once = tiles_at_once(m, d);
+  d.block_positions = tiles_at_once(m, d);
   step.scratch = std::max(step.scratch, size_t(winograd_scratch(m, d)));
   return true;
 }
 
 float *pad(gossamer_model &m, const float *bias, int64_t n, int64_t padded) {
   m.packed.emplace_back();
-  if (!m.packed.back().make(size_t(padded) * 4)) return nullptr;
+  if (!m.packed.back().allocate(size_t(padded) * 4)) return nullptr;
   std::memcpy(m.packed.back().data, bias, size_t(n) * 4);
   return m.packed.back().floats();
 }

@@ -1,4 +1,4 @@
-// The planner: which kernel does an operation, how much of it at once, and where maps lie.
+// The planner: which kernel runs an operation, in which blocks, and the offsets of maps in the arena.
 #if defined(GOSSAMER_AMX)
 #include <cpuid.h>
 #include <sys/syscall.h>
@@ -24,7 +24,7 @@ namespace {
 constexpr int64_t MIDDLE_BYTES = 768 << 10;    // of the depthwise rows of all chunks: they stay in the second cache
 constexpr int64_t EXPANDED_BYTES = 128 << 10;  // of the expanded rows of one chunk
 constexpr int64_t WIDENED_BYTES = 128 << 10;   // of the widened rows of a map of bytes
-constexpr int64_t MANY_WEIGHTS = 1 << 18;      // of a fully connected layer: fewer floats are packed
+constexpr int64_t MIN_GEMV_WEIGHTS = 1 << 18;  // of a fully connected layer: fewer floats are packed
 
 }  // namespace
 
@@ -36,14 +36,14 @@ Map shape(const gossamer_model &m, int32_t index) {
 
 namespace {
 
-// Fully connected layers that run as GEMV: weights of bytes, and floats or halves so many that reading them takes the time.
-// Where the ISA multiplies bytes by bytes or halves by halves itself, the micro-kernels do it.
+// Fully connected layers that run as GEMV: weights of bytes, and so many of float32 or bfloat16 that reading them dominates.
+// Where the ISA multiplies bytes by bytes or bfloat16 by bfloat16 itself, the micro-kernels do it.
 bool is_fully_connected_step(const gossamer_model &m, const Op &op) {
   const Value &in = m.file.values[op.in];
   if (!is_fully_connected(op, in)) return false;
   const int64_t numbers = int64_t(in.h) * in.w * in.c * m.file.values[op.out].c;
   if (in.type == U8) return m.isa->compute_type[U8] != U8;
-  return op.type0 == U8 || (in.type == F32 && numbers >= MANY_WEIGHTS);
+  return op.type0 == U8 || (in.type == F32 && numbers >= MIN_GEMV_WEIGHTS);
 }
 
 void fully_connected_step(const gossamer_model &m, const Op &op, Step &step) {
@@ -66,8 +66,8 @@ std::pair<int32_t, int64_t> widened(const gossamer_model &m, const Map &in, cons
   return {int32_t(block), std::min<int64_t>((block - 1) * op.sh + reach, in.h) * line};
 }
 
-// Bytes of a position of a map that nothing else has written before: its channels, and the gap behind them.
-int64_t room(const gossamer_model &m, int32_t index) {
+// Bytes of a position of a map that may be written: its channels, and the padding after them where no other value is there.
+int64_t writable_bytes_of(const gossamer_model &m, int32_t index) {
   const Map map = shape(m, index);
   return m.file.values[index].parent < 0 ? map.ld : int64_t(map.c) * size_of(map.type);
 }
@@ -79,11 +79,12 @@ bool dense_step(gossamer_model &m, const Op &op, Step &step) {
     Dense d{};
     d.in = in, d.out = out;
     d.in.c = k, d.out.c = n;
-    d.room = room(m, op.out) - int64_t(g) * n * size_of(out.type);  // groups that come later write over it
+    d.writable_bytes =
+        writable_bytes_of(m, op.out) - int64_t(g) * n * size_of(out.type);  // groups that come later write over it
     if (op.other >= 0) d.other = shape(m, op.other);
     d.vectors = pick_vectors(*m.isa, n);
-    d.lines = op.groups == 1 && op.dilation == 1 && op.kw > 1 && in.ld == int64_t(in.c) * size_of(in.type) &&
-              in.c * op.kw <= 64 && op.kh <= 8;  // so that the edges of one micro-kernel call fit
+    d.contiguous_rows = op.groups == 1 && op.dilation == 1 && op.kw > 1 && in.ld == int64_t(in.c) * size_of(in.type) &&
+                        in.c * op.kw <= 64 && op.kh <= 8;  // so that the edges of one micro-kernel call fit
     d.kh = op.kh, d.kw = op.kw, d.sh = op.sh, d.sw = op.sw, d.top = op.top, d.left = op.left;
     d.dilation = op.dilation, d.epilogue = Epilogue{op.act, op.low, op.high};
     plan_winograd(m, op, d);
@@ -94,12 +95,12 @@ bool dense_step(gossamer_model &m, const Op &op, Step &step) {
     }
     const bool plain = op.kh == 1 && op.kw == 1 && op.sh == 1 && op.sw == 1 && op.top == 0 && op.left == 0 &&
                        in.h == out.h && in.w == out.w;
-    if (!pack(m, d, op.weight0, op.bias0, op.scale0, op.type0, int64_t(g) * n, n, k, op.kh, op.kw, plain ? PLAIN : ANY,
-              step))
+    if (!pack(m, d, op.weight0, op.bias0, op.scale0, op.type0, int64_t(g) * n, n, k, op.kh, op.kw,
+              plain ? POINTWISE : WINDOWED, step))
       return false;
     const auto [rows, bytes] = widened(m, d.in, op, d.out.h);
     if (bytes > SCRATCH_BYTES) return false;
-    d.block = rows, step.scratch = std::max(step.scratch, size_t(bytes));
+    d.block_rows = rows, step.scratch = std::max(step.scratch, size_t(bytes));
     step.dense.push_back(d);
   }
   return true;
@@ -120,7 +121,7 @@ bool fused_step(gossamer_model &m, const Op &op, Step &step) {
     f.expand.in = f.in;
     f.expand.kh = f.expand.kw = 1;
     f.expand.epilogue = Epilogue{op.act0, op.low0, op.high0};
-    if (!pack(m, f.expand, op.weight0, op.bias0, op.scale0, op.type0, 0, op.mid, f.in.c, 1, 1, AS_IT_LIES, step))
+    if (!pack(m, f.expand, op.weight0, op.bias0, op.scale0, op.type0, 0, op.mid, f.in.c, 1, 1, IN_PLACE, step))
       return false;
   } else {
     f.chunk = int32_t(std::min<int64_t>(round_up(op.mid, vector), 4 * vector));
@@ -128,7 +129,7 @@ bool fused_step(gossamer_model &m, const Op &op, Step &step) {
   }
   const int32_t taps = op.kh * op.kw;
   m.packed.emplace_back();
-  if (!m.packed.back().make(size_t(f.padded) * size_t(taps) * 4)) return false;
+  if (!m.packed.back().allocate(size_t(f.padded) * size_t(taps) * 4)) return false;
   float *to = m.packed.back().floats();
   for (int32_t t = 0; t < taps; t++)
     for (int32_t c = 0; c < op.mid; c++) {
@@ -151,9 +152,9 @@ bool fused_step(gossamer_model &m, const Op &op, Step &step) {
                    type == U8 ? op.middle_zero : 0};
     Dense &d = f.project;
     d.in = f.middle, d.in.type = type;
-    d.room = room(m, op.out);
+    d.writable_bytes = writable_bytes_of(m, op.out);
     d.vectors = pick_vectors(*m.isa, f.out.c);
-    if (!pack(m, d, op.weight2, op.bias2, op.scale2, op.type2, 0, f.out.c, op.mid, 1, 1, PLAIN, step)) return false;
+    if (!pack(m, d, op.weight2, op.bias2, op.scale2, op.type2, 0, f.out.c, op.mid, 1, 1, POINTWISE, step)) return false;
     d.in.type = between;
     d.kh = d.kw = d.sh = d.sw = d.dilation = 1;
     d.epilogue = Epilogue{op.act, op.low, op.high};
@@ -163,10 +164,10 @@ bool fused_step(gossamer_model &m, const Op &op, Step &step) {
   const int64_t row_bytes = int64_t(f.out.w) * f.padded * size;
   f.rows = int32_t(std::clamp<int64_t>(MIDDLE_BYTES / row_bytes, std::min(4, f.out.h), f.out.h));
   const int64_t reach = int64_t(f.kh - 1) * f.dilation + 1;
-  const int64_t held =
+  const int64_t padded_positions =
       std::max<int64_t>(int64_t(f.out.w - 1) * f.sw + int64_t(f.kw - 1) * f.dilation + 1, f.in.w + f.left);
-  const int64_t pitch = held * f.chunk;
-  f.inner = f.dilation == 1 ? 1 : int32_t(std::min<int64_t>(reach, f.out.h));  // so that few of the rows held are moved
+  const int64_t pitch = padded_positions * f.chunk;
+  f.inner = f.dilation == 1 ? 1 : int32_t(std::min<int64_t>(reach, f.out.h));  // so that few rows are moved
   while (f.inner < f.out.h && ((f.inner + 1) * f.sh + reach) * pitch * 4 <= EXPANDED_BYTES) f.inner++;
   const int64_t expanded = f.expands          ? ((f.inner - 1) * f.sh + reach) * pitch * 4
                            : f.in.type == F32 ? 0
@@ -196,14 +197,14 @@ void place_by_size(gossamer_model &m, std::vector<Lifetime> lifetimes) {
     std::vector<std::pair<int64_t, int64_t>> occupied;
     for (size_t j = 0; j < i; j++)
       if (const Lifetime &o = lifetimes[j]; o.first <= v.last && v.first <= o.last)
-        occupied.emplace_back(m.place[o.value], m.place[o.value] + o.bytes);
+        occupied.emplace_back(m.offsets[o.value], m.offsets[o.value] + o.bytes);
     std::sort(occupied.begin(), occupied.end());
     int64_t at = 0;
     for (const auto &[first, last] : occupied) {
       if (at + v.bytes <= first) break;
       at = std::max(at, last);
     }
-    m.place[v.value] = at;
+    m.offsets[v.value] = at;
     m.arena = std::max(m.arena, size_t(at + v.bytes));
   }
 }
@@ -233,7 +234,7 @@ void place_by_time(gossamer_model &m, std::vector<Lifetime> lifetimes) {
   for (const Lifetime &v : lifetimes) {
     for (; ended < ending.size() && lifetimes[ending[ended]].last < v.first; ended++) {
       const Lifetime &o = lifetimes[ending[ended]];
-      insert(m.place[o.value], m.place[o.value] + o.bytes);
+      insert(m.offsets[o.value], m.offsets[o.value] + o.bytes);
     }
     const auto fit = by_size.lower_bound({v.bytes, 0});
     int64_t at = int64_t(m.arena), end = at;
@@ -245,13 +246,13 @@ void place_by_time(gossamer_model &m, std::vector<Lifetime> lifetimes) {
       at = std::prev(gaps.end())->first;
       remove(std::prev(gaps.end()));
     }
-    m.place[v.value] = at;
+    m.offsets[v.value] = at;
     if (at + v.bytes < end) insert(at + v.bytes, end);
     m.arena = std::max(m.arena, size_t(at + v.bytes));
   }
 }
 
-// Root values into one arena: a value's place is free again behind the last operation that reads it.
+// Root values into one arena: a value's bytes are free again after the last operation that reads it.
 void place_values(gossamer_model &m) {
   constexpr size_t FEW_VALUES = 2048;  // whose pairs are compared in a small part of a second
   constexpr int32_t NEVER = -2;
@@ -271,7 +272,7 @@ void place_values(gossamer_model &m) {
   }
   for (int32_t i = 0; i < f.piece_count; i++) touch(f.pieces[i].value, f.op_count);
   m.ld.assign(count, 0);
-  m.place.assign(count, 0);
+  m.offsets.assign(count, 0);
   std::vector<Lifetime> lifetimes;
   for (size_t v = 0; v < count; v++) {
     const Value &value = f.values[v];
@@ -305,20 +306,20 @@ void visit_weights(const Model &f, const Op &op, F visit) {
 
 using Ranges = std::vector<std::pair<int64_t, int64_t>>;
 
-// Add first to end to disjoint ranges; the parts of it that none of them held.
+// Add first to end to disjoint ranges; the parts that were in none of them.
 Ranges add_range(std::map<int64_t, int64_t> &ranges, int64_t first, int64_t end) {
   Ranges added;
   auto next = ranges.upper_bound(first);
   if (next != ranges.begin() && std::prev(next)->second >= first) --next;
-  int64_t at = first, joined_first = first, joined_end = end;
+  int64_t at = first, merged_first = first, merged_end = end;
   while (next != ranges.end() && next->first <= end) {
     if (next->first > at) added.emplace_back(at, next->first);
     at = std::max(at, next->second);
-    joined_first = std::min(joined_first, next->first), joined_end = std::max(joined_end, next->second);
+    merged_first = std::min(merged_first, next->first), merged_end = std::max(merged_end, next->second);
     next = ranges.erase(next);
   }
   if (at < end) added.emplace_back(at, end);
-  ranges[joined_first] = joined_end;
+  ranges[merged_first] = merged_end;
   return added;
 }
 
@@ -343,7 +344,7 @@ std::vector<Ranges> last_reads(const gossamer_model &m) {
   return reads;
 }
 
-// Return the memory of the whole pages of a range of weights, which are then zeros.
+// Return the memory of the full pages of a range of weights, which are then zeros.
 void release_weights(const gossamer_model &m, int64_t first, int64_t end) {
   static const uintptr_t page = uintptr_t(sysconf(_SC_PAGESIZE));
   const uintptr_t from = (reinterpret_cast<uintptr_t>(m.file.weights + first) + page - 1) / page * page;

@@ -72,7 +72,7 @@ class Workers {
     work_.load()(context_.load(), (t + 1) * each - int(uint32_t(unclaimed)), thread);
     return true;
   }
-  // A thread's own chunks, then those of the threads behind it; how many it did.
+  // A thread's own chunks, then those of the threads after it; returns how many it did.
   int work_off(int thread, uint32_t now) {
     int done = 0;
     for (int i = 0; i < count_; i++)

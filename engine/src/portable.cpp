@@ -5,10 +5,10 @@
 #if defined(GOSSAMER_AMX_EMULATED)  // tests only: AMX tiles emulated by loops
 #define AMX_TILES
 #define WIDEST 4
-static constexpr int MOST[5] = {0, 4, 4, 4, 4};
+static constexpr int MAX_ROWS[5] = {0, 4, 4, 4, 4};
 #else
 #define WIDEST 1
-static constexpr int MOST[5] = {0, 1, 0, 0, 0};
+static constexpr int MAX_ROWS[5] = {0, 1, 0, 0, 0};
 #endif
 #include "kernels.inc"
 

@@ -14,20 +14,20 @@ float from_bits(uint32_t bits) {
   return value;
 }
 
-float get(const Map &m, int64_t position, int32_t c) {
+float load(const Map &m, int64_t position, int32_t c) {
   const uint8_t *p = m.data + position * m.ld;
   if (m.type == F32) return reinterpret_cast<const float *>(p)[c];
   if (m.type == BF16) return from_bits(uint32_t(reinterpret_cast<const uint16_t *>(p)[c]) << 16);
   return float(p[c] - m.zero) * m.scale;
 }
 
-void put(const Map &m, int64_t position, int32_t c, float value) {
+void store(const Map &m, int64_t position, int32_t c, float value) {
   uint8_t *p = m.data + position * m.ld;
   if (m.type == F32) reinterpret_cast<float *>(p)[c] = value;
   else if (m.type == BF16) {
     uint32_t bits;
     std::memcpy(&bits, &value, 4);
-    // rounding could make a NaN infinite or a number
+    // rounding could turn a NaN into infinity or a finite value
     const uint32_t rounded = value == value ? (bits + 0x7FFF + (bits >> 16 & 1)) >> 16 : bits >> 16 | 0x40;
     reinterpret_cast<uint16_t *>(p)[c] = uint16_t(rounded);
   } else {
@@ -74,21 +74,21 @@ void conv(const Op &op, const Map &in, const Map &other, const Map &out, const f
             const int32_t row = y * op.sh - op.top + r * op.dilation, column = x * op.sw - op.left + q * op.dilation;
             if (row < 0 || row >= in.h || column < 0 || column >= in.w) continue;
             for (int32_t i = 0; i < k; i++)
-              sum += double(get(in, int64_t(row) * in.w + column, o / n * k + i)) *
+              sum += double(load(in, int64_t(row) * in.w + column, o / n * k + i)) *
                      weight(w, op.weight0, ((int64_t(o) * k + i) * op.kh + r) * op.kw + q, op.type0, op.scale0, o);
           }
         float value = float(sum) + w[op.bias0 + o];
-        if (other.data) value += get(other, at, o);
-        put(out, at, o, activated(value, op.act, op.low, op.high));
+        if (other.data) value += load(other, at, o);
+        store(out, at, o, activated(value, op.act, op.low, op.high));
       }
 }
 
-// A number of the expanded map, computed each time it is needed.
+// A value of the expanded map, computed each time it is needed.
 float expanded(const Op &op, const Map &in, const float *w, int64_t at, int32_t c) {
-  if (op.weight0 < 0) return get(in, at, c);
+  if (op.weight0 < 0) return load(in, at, c);
   double sum = 0;
   for (int32_t i = 0; i < in.c; i++)
-    sum += double(get(in, at, i)) * weight(w, op.weight0, int64_t(c) * in.c + i, op.type0, op.scale0, c);
+    sum += double(load(in, at, i)) * weight(w, op.weight0, int64_t(c) * in.c + i, op.type0, op.scale0, c);
   return activated(float(sum) + w[op.bias0 + c], op.act0, op.low0, op.high0);
 }
 
@@ -115,11 +115,11 @@ void block(const Op &op, const Map &in, const Map &other, const Map &out, const 
             sum += double(expanded(op, in, w, int64_t(row) * in.w + column, c)) *
                    w[op.weight1 + (int64_t(c) * op.kh + r) * op.kw + q];
           }
-        put(middle, 0, 0, activated(float(sum) + w[op.bias1 + c], op.act1, op.low1, op.high1));
-        return get(middle, 0, 0);
+        store(middle, 0, 0, activated(float(sum) + w[op.bias1 + c], op.act1, op.low1, op.high1));
+        return load(middle, 0, 0);
       };
       if (!projects) {
-        for (int32_t c = 0; c < out.c; c++) put(out, at, c, depthwise(c));
+        for (int32_t c = 0; c < out.c; c++) store(out, at, c, depthwise(c));
         continue;
       }
       for (int32_t first = 0; first < out.c; first += 2048) {  // sums of many outputs at once: one pass over `mid`
@@ -132,8 +132,8 @@ void block(const Op &op, const Map &in, const Map &other, const Map &out, const 
         }
         for (int32_t o = 0; o < count; o++) {
           float value = float(sums[o]) + w[op.bias2 + first + o];
-          if (other.data) value += get(other, at, first + o);
-          put(out, at, first + o, activated(value, op.act, op.low, op.high));
+          if (other.data) value += load(other, at, first + o);
+          store(out, at, first + o, activated(value, op.act, op.low, op.high));
         }
       }
     }
@@ -143,7 +143,7 @@ void pool(const Op &op, const Map &in, const Map &out) {
   for (int32_t y = 0; y < out.h; y++)
     for (int32_t x = 0; x < out.w; x++)
       for (int32_t c = 0; c < out.c; c++) {
-        float most = -INFINITY;
+        float maximum = -INFINITY;
         double sum = 0;
         int32_t count = 0;
         for (int32_t r = 0; r < op.kh; r++)
@@ -154,15 +154,15 @@ void pool(const Op &op, const Map &in, const Map &out) {
             const bool inside = row >= 0 && row < in.h && column >= 0 && column < in.w;
             if (inside || (op.count_padding && padding)) count++;
             if (!inside) continue;
-            const float value = get(in, int64_t(row) * in.w + column, c);
-            if (value > most || std::isnan(value)) most = value;  // a NaN stays: nothing is greater
+            const float value = load(in, int64_t(row) * in.w + column, c);
+            if (value > maximum || std::isnan(value)) maximum = value;  // a NaN stays: nothing is greater
             sum += value;
           }
-        put(out, int64_t(y) * out.w + x, c, op.kind == MAX_POOL ? most : float(sum / std::max(count, 1)));
+        store(out, int64_t(y) * out.w + x, c, op.kind == MAX_POOL ? maximum : float(sum / std::max(count, 1)));
       }
 }
 
-// Of each row and column the first of the two it lies between, and how far on it lies.
+// rows and columns are pairs: index of the first of two, weight of the second.
 void resize(const Map &in, const Map &out, const float *rows, const float *columns) {
   for (int32_t y = 0; y < out.h; y++)
     for (int32_t x = 0; x < out.w; x++)
@@ -170,38 +170,41 @@ void resize(const Map &in, const Map &out, const float *rows, const float *colum
         const int32_t y0 = int32_t(rows[2 * y]), y1 = std::min(y0 + 1, in.h - 1);
         const int32_t x0 = int32_t(columns[2 * x]), x1 = std::min(x0 + 1, in.w - 1);
         const double down = rows[2 * y + 1], right = columns[2 * x + 1];
-        const auto at = [&](int32_t row, int32_t column) { return double(get(in, int64_t(row) * in.w + column, c)); };
-        const auto line = [&](int32_t row) {
+        const auto at = [&](int32_t row, int32_t column) { return double(load(in, int64_t(row) * in.w + column, c)); };
+        const auto interpolate_columns = [&](int32_t row) {
           const double first = at(row, x0);
           return reads_second(columns[2 * x + 1]) ? first * (1 - right) + at(row, x1) * right : first;
         };
-        const double upper = line(y0);
-        const double value = reads_second(rows[2 * y + 1]) ? upper * (1 - down) + line(y1) * down : upper;
-        put(out, int64_t(y) * out.w + x, c, float(value));
+        const double upper = interpolate_columns(y0);
+        const double value =
+            reads_second(rows[2 * y + 1]) ? upper * (1 - down) + interpolate_columns(y1) * down : upper;
+        store(out, int64_t(y) * out.w + x, c, float(value));
       }
 }
 
 // Over each of `groups` runs of channels.
 void softmax(const Map &in, const Map &out, int32_t groups) {
-  const int32_t run = in.c / groups;
+  const int32_t group_channels = in.c / groups;
   for (int64_t p = 0; p < int64_t(in.h) * in.w; p++)
-    for (int32_t first = 0; first < in.c; first += run) {
-      float most = -INFINITY;
+    for (int32_t first = 0; first < in.c; first += group_channels) {
+      float maximum = -INFINITY;
       double sum = 0;
-      for (int32_t c = first; c < first + run; c++) most = std::max(most, get(in, p, c));
-      for (int32_t c = first; c < first + run; c++) sum += std::exp(double(get(in, p, c)) - most);
-      for (int32_t c = first; c < first + run; c++) put(out, p, c, float(std::exp(double(get(in, p, c)) - most) / sum));
+      for (int32_t c = first; c < first + group_channels; c++) maximum = std::max(maximum, load(in, p, c));
+      for (int32_t c = first; c < first + group_channels; c++) sum += std::exp(double(load(in, p, c)) - maximum);
+      for (int32_t c = first; c < first + group_channels; c++)
+        store(out, p, c, float(std::exp(double(load(in, p, c)) - maximum) / sum));
     }
 }
 
 // Channel ((g * sh + row) * sw + column) * run + i to channel g * run + i of a position within sh x sw.
 void depth_to_space(const Op &op, const Map &in, const Map &out) {
-  const int32_t run = out.c / op.groups;
+  const int32_t group_channels = out.c / op.groups;
   for (int32_t y = 0; y < out.h; y++)
     for (int32_t x = 0; x < out.w; x++)
       for (int32_t c = 0; c < out.c; c++) {
-        const int32_t from = ((c / run * op.sh + y % op.sh) * op.sw + x % op.sw) * run + c % run;
-        put(out, int64_t(y) * out.w + x, c, get(in, int64_t(y / op.sh) * in.w + x / op.sw, from));
+        const int32_t from =
+            ((c / group_channels * op.sh + y % op.sh) * op.sw + x % op.sw) * group_channels + c % group_channels;
+        store(out, int64_t(y) * out.w + x, c, load(in, int64_t(y / op.sh) * in.w + x / op.sw, from));
       }
 }
 
@@ -217,14 +220,14 @@ void reference(const Op &op, const Map &in, const Map &other, const Map &out, co
     case GLOBAL_AVERAGE:
       for (int32_t c = 0; c < in.c; c++) {
         double sum = 0;
-        for (int64_t p = 0; p < positions; p++) sum += get(in, p, c);
-        put(out, 0, c, float(sum / double(positions)));
+        for (int64_t p = 0; p < positions; p++) sum += load(in, p, c);
+        store(out, 0, c, float(sum / double(positions)));
       }
       return;
     case SHUFFLE:
       for (int64_t p = 0; p < positions; p++)
         for (int32_t c = 0; c < in.c; c++)
-          put(out, p, c % (in.c / op.groups) * op.groups + c / (in.c / op.groups), get(in, p, c));
+          store(out, p, c % (in.c / op.groups) * op.groups + c / (in.c / op.groups), load(in, p, c));
       return;
     case RESIZE: return resize(in, out, weights + op.weight0, weights + op.bias0);
     case SOFTMAX: return softmax(in, out, op.groups);
@@ -232,12 +235,12 @@ void reference(const Op &op, const Map &in, const Map &other, const Map &out, co
     default:
       for (int64_t p = 0; p < positions; p++)
         for (int32_t c = 0; c < in.c; c++) {
-          float value = get(in, p, c);
-          if (op.kind == ADD) value += get(other, int64_t(other.h) * other.w == 1 ? 0 : p, c);
-          if (op.kind == MULTIPLY) value *= get(other, p, c);
-          if (op.kind == SCALE) value *= get(other, 0, c);
+          float value = load(in, p, c);
+          if (op.kind == ADD) value += load(other, int64_t(other.h) * other.w == 1 ? 0 : p, c);
+          if (op.kind == MULTIPLY) value *= load(other, p, c);
+          if (op.kind == SCALE) value *= load(other, 0, c);
           if (op.kind == AFFINE) value = value * weights[op.weight0 + c] + weights[op.bias0 + c];
-          put(out, p, c, activated(value, op.act, op.low, op.high));
+          store(out, p, c, activated(value, op.act, op.low, op.high));
         }
   }
 }

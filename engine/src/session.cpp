@@ -1,4 +1,4 @@
-// The session and the C interface. Settings, weights and scratch are three structures: what was asked for, what all sessions
+// The session and the C interface. Settings, weights and scratch are three structures: the request, what all sessions
 // of a model share, and what one session writes.
 #include <fcntl.h>
 #include <sys/mman.h>
@@ -23,9 +23,9 @@ using namespace gossamer;
 
 namespace {
 
-constexpr size_t OWN_BYTES = 2 << 20;      // of a thread's own maps, so that they stay in its second cache
-constexpr int64_t MANY_NUMBERS = 1 << 14;  // of all outputs: fewer are stored by one thread
-constexpr int64_t MANY_IMAGES = 1 << 20;   // of a thread, of which it takes one at a time
+constexpr size_t MAX_PRIVATE_ARENA_BYTES = 2 << 20;  // of a thread's own maps, so that they stay in its second cache
+constexpr int64_t MIN_PARALLEL_OUTPUTS = 1 << 14;    // of all outputs: fewer are stored by one thread
+constexpr int64_t MAX_IMAGES_PER_THREAD = 1 << 20;   // of a thread, of which it takes one at a time
 constexpr int64_t FULLY_CONNECTED_PREFETCH = 128
                                              << 10;  // of a fully connected layer's weights: fetched before it begins
 
@@ -62,7 +62,7 @@ Map map_of(const WorkItem &item, int32_t index) {
   const Value &v = m.file.values[index];
   const size_t root = size_t(v.parent < 0 ? index : v.parent);
   Map map = shape(m, index);
-  map.data = item.arena + m.place[root] + int64_t(v.first) * size_of(v.type);
+  map.data = item.arena + m.offsets[root] + int64_t(v.first) * size_of(v.type);
   return map;
 }
 
@@ -97,7 +97,9 @@ void run_dense(const WorkItem &item, const Dense &d) {
   }
 }
 
-PrefetchRange panel_weights(const Dense &d, int64_t index) { return {d.weight + index * d.panel, d.panel}; }
+PrefetchRange panel_weights(const Dense &d, int64_t index) {
+  return {d.weight + index * d.panel_stride, d.panel_stride};
+}
 
 // The weights that the work item reads first of a layer.
 PrefetchRange first_weights(const WorkItem &item, const Dense &d, const Map &out) {
@@ -142,14 +144,14 @@ PrefetchRange first_weights(const WorkItem &item, int32_t index) {
 // Chunks of work per thread: several where an operation is long and its chunks repeat little, so that threads on cores of
 // different speed end together.
 int work_chunks(const gossamer_model &m, int32_t index, int phase, int threads) {
-  constexpr int64_t MOST = 4, WORTH = 1 << 19;  // multiply-adds of a chunk
-  constexpr int64_t ROWS = 12, POSITIONS = 48;  // of a chunk: of a block, which expands some rows twice; of a layer
+  constexpr int64_t MOST = 4, MIN_MACS = 1 << 19;  // multiply-adds of a chunk
+  constexpr int64_t ROWS = 12, POSITIONS = 48;     // of a chunk: of a block, which expands some rows twice; of a layer
   if (!m.isa) return 1;
   const Op &op = m.file.ops[index];
   const Step &step = m.steps[size_t(index)];
   const Map in = shape(m, op.in), out = shape(m, op.out);
   const auto of = [&](int64_t work, int64_t most) {
-    return int(std::clamp<int64_t>(std::min(work / threads / WORTH, most / threads), 1, MOST));
+    return int(std::clamp<int64_t>(std::min(work / threads / MIN_MACS, most / threads), 1, MOST));
   };
   const auto dense = [&](const Dense &d, int64_t work) {
     const bool positions = positions_of(d, out) >= 32 * threads;
@@ -197,7 +199,8 @@ void operate(const WorkItem &item, int32_t index, int phase) {
       }
       for (size_t g = 0; g < step.dense.size(); g++) {
         Dense d = step.dense[g];
-        if (step.dense.size() > 1 && !by_positions(item, d, out)) d.room = 0;  // another thread's panels lie beside
+        if (step.dense.size() > 1 && !by_positions(item, d, out))
+          d.writable_bytes = 0;  // another thread's panels are adjacent
         d.in.data = in.data + g * size_t(d.in.c) * size_t(size_of(in.type));
         d.out.data = out.data + g * size_t(d.out.c) * size_t(size_of(out.type));
         if (op.other >= 0) d.other.data = other.data + g * size_t(d.out.c) * size_t(size_of(other.type));
@@ -267,7 +270,7 @@ void load_input(const WorkItem &item) {
   }
 }
 
-float number(const Map &m, int64_t position, int32_t c) {
+float load_value(const Map &m, int64_t position, int32_t c) {
   const uint8_t *at = m.data + position * m.ld;
   if (m.type == F32) return reinterpret_cast<const float *>(at)[c];
   if (m.type == U8) return float(at[c] - m.zero) * m.scale;
@@ -282,10 +285,10 @@ void store_outputs(const WorkItem &item) {
     const Map from = map_of(item, f.pieces[i].value);
     const int64_t plane = int64_t(from.h) * from.w;
     const bool last_axis = f.pieces[i].channels_last;
-    const int64_t position = last_axis ? from.c : 1, channel = last_axis ? 1 : plane;  // numbers from one to the next
+    const int64_t position = last_axis ? from.c : 1, channel = last_axis ? 1 : plane;  // values from one to the next
     const auto [first, last] = work_chunk(plane, item.part, item.parts);
     for (int64_t p = first; p < last; p++)
-      for (int32_t c = 0; c < from.c; c++) to[p * position + c * channel] = number(from, p, c);
+      for (int32_t c = 0; c < from.c; c++) to[p * position + c * channel] = load_value(from, p, c);
     to += plane * from.c;
   }
 }
@@ -306,34 +309,35 @@ void operate_part(void *context, int part, int thread) {
 void store_outputs_part(void *context, int part, int thread) { store_outputs(item_of(context, part, thread)); }
 
 // One image, each of its operations split among all threads; the nanoseconds that each takes are added, or `spent` is null.
-void run_image(gossamer_session &s, int64_t *spent) {
+void run_image(gossamer_session &s, int64_t *nanoseconds) {
   using Clock = std::chrono::steady_clock;
   const int threads = s.pool.threads();
   s.chunks_per_thread = 1;
   s.pool.run(load_input_part, &s, s.chunks_per_thread);
   for (s.op = 0; s.op < s.model->file.op_count; s.op++) {
-    const auto start = spent ? Clock::now() : Clock::time_point();
+    const auto start = nanoseconds ? Clock::now() : Clock::time_point();
     const int count = phases(*s.model, s.op, threads);
     for (s.phase = 0; s.phase < count; s.phase++) {
       s.chunks_per_thread = threads > 1 ? work_chunks(*s.model, s.op, s.phase, threads) : 1;
       s.pool.run(operate_part, &s, s.chunks_per_thread);
     }
-    if (spent) spent[s.op] += std::chrono::duration_cast<std::chrono::nanoseconds>(Clock::now() - start).count();
+    if (nanoseconds)
+      nanoseconds[s.op] += std::chrono::duration_cast<std::chrono::nanoseconds>(Clock::now() - start).count();
   }
   s.chunks_per_thread = 1;
-  if (s.model->file.numbers >= MANY_NUMBERS) s.pool.run(store_outputs_part, &s, s.chunks_per_thread);
+  if (s.model->file.output_elements >= MIN_PARALLEL_OUTPUTS) s.pool.run(store_outputs_part, &s, s.chunks_per_thread);
   else store_outputs(WorkItem{s, s.arenas[0].data, s.input, s.output, 0, 1, 0, 1});
 }
 
-// One of the images, by one thread alone: none waits for another.
-void run_alone(void *context, int i, int thread) {
+// One of the images by one thread, without waiting for others.
+void run_image_on_one_thread(void *context, int i, int thread) {
   const gossamer_session &s = *static_cast<gossamer_session *>(context);
   const Model &f = s.model->file;
   const Value &in = f.values[f.input];
   const WorkItem item{s,
                       s.arenas[size_t(thread)].data,
                       s.input + int64_t(i) * in.h * in.w * in.c,
-                      s.output + i * f.numbers,
+                      s.output + i * f.output_elements,
                       thread,
                       1,
                       0,
@@ -343,7 +347,7 @@ void run_alone(void *context, int i, int thread) {
   store_outputs(item);
 }
 
-// Whether a number is NaN, by bits: compilers compute several at once.
+// Whether a value is NaN, by its bits: compilers vectorise this loop.
 bool holds_nan(const float *numbers, int64_t count) {
   constexpr int64_t BLOCK_SIZE = 1 << 12;
   for (int64_t first = 0; first < count; first += BLOCK_SIZE) {
@@ -358,11 +362,12 @@ bool holds_nan(const float *numbers, int64_t count) {
   return false;
 }
 
-// As many images as all threads get the same number of, where each thread has maps of its own; the others one by one.
-int run_images(gossamer_session &s, const float *input, int64_t images, float *output, int64_t *spent) {
+// As many images as divide evenly among the threads, one image per thread, where each thread has its own arena; the others one by one.
+int run_images(gossamer_session &s, const float *input, int64_t images, float *output, int64_t *nanoseconds) {
   const Model &f = s.model->file;
   const Value &in = f.values[f.input];
-  const int64_t threads = s.pool.threads(), alone = s.arenas.size() > 1 && !spent ? images / threads * threads : 0;
+  const int64_t threads = s.pool.threads(),
+                parallel_images = s.arenas.size() > 1 && !nanoseconds ? images / threads * threads : 0;
   try {
     s.pool.restart_after_fork();
   } catch (...) {  // bad_alloc, or a thread that cannot be started
@@ -370,15 +375,15 @@ int run_images(gossamer_session &s, const float *input, int64_t images, float *o
   }
   if (s.model->quantised && holds_nan(input, images * in.h * in.w * in.c)) return GOSSAMER_NAN;
   s.input = input, s.output = output;
-  for (int64_t i = 0, count; i < alone; i += count) {
-    count = std::min<int64_t>(alone - i, threads * MANY_IMAGES);
-    s.input = input + i * in.h * in.w * in.c, s.output = output + i * f.numbers;
-    s.pool.run(run_alone, &s, int(count / threads));
+  for (int64_t i = 0, count; i < parallel_images; i += count) {
+    count = std::min<int64_t>(parallel_images - i, threads * MAX_IMAGES_PER_THREAD);
+    s.input = input + i * in.h * in.w * in.c, s.output = output + i * f.output_elements;
+    s.pool.run(run_image_on_one_thread, &s, int(count / threads));
   }
-  for (int64_t i = alone; i < images; i++) {
+  for (int64_t i = parallel_images; i < images; i++) {
     s.input = input + i * in.h * in.w * in.c;
-    s.output = output + i * f.numbers;
-    run_image(s, spent);
+    s.output = output + i * f.output_elements;
+    run_image(s, nanoseconds);
   }
   return GOSSAMER_OK;
 }
@@ -415,17 +420,18 @@ const char *gossamer_error_text(int code) {
       "memory is exhausted",
       "the file cannot be opened or read, or is empty",
       "N1: not a compiled network",
-      "N2: of a version that this engine does not know",
+      "N2: a version that this engine does not support",
       "N3: shorter or longer than it says, or above 4 GiB",
-      "N4: damaged: the checksum is another",
-      "N5: a table lies outside the file, or is not aligned",
+      "N4: corrupt: the checksum differs",
+      "N5: a table is outside the file or not aligned",
       "N6: a value has sides out of range, or is a slice outside its parent",
       "N7: an operation has a kind, an activation or attributes out of range",
       "N8: an operation reads what no earlier one wrote, or writes twice",
-      "N9: shapes do not follow from each other",
-      "N10: weights lie outside their table, or a resize reads outside its map",
+      "N9: shapes are inconsistent",
+      "N10: weights are outside their table, or a resize reads outside its map",
       "N11: an output has no name or no shape, or its pieces do not fill it",
-      "N12: weights are of a type that their map cannot meet, int8 ones have a scale that is none, or a sum of so many "
+      "N12: weights are of a type that cannot be multiplied with their map, int8 ones have an invalid scale, or a sum "
+      "of so many "
       "products of bytes does not fit into int32",
       "GOSSAMER_ISA names an instruction set other than reference, portable, avx2, avx512, avx512_vnni, avx512_bf16, "
       "amx, neon and neon_dotprod, or that this machine lacks",
@@ -460,7 +466,7 @@ int gossamer_describe(const gossamer_model *model, int32_t input[3], int64_t *ou
   if (!model || !input || !outputs) return GOSSAMER_ARGUMENT;
   const Value &in = model->file.values[model->file.input];
   input[0] = in.h, input[1] = in.w, input[2] = in.c;
-  *outputs = model->file.numbers;
+  *outputs = model->file.output_elements;
   return GOSSAMER_OK;
 }
 
@@ -477,9 +483,9 @@ int gossamer_output(const gossamer_model *model, int32_t index, const char **nam
   const Output *outputs = model->file.outputs;
   *first = 0;
   for (int32_t i = 0; i < index; i++) {
-    int64_t held = 1;
-    for (int32_t axis = 0; axis < outputs[i].rank; axis++) held *= outputs[i].sides[axis];
-    *first += held;
+    int64_t elements = 1;
+    for (int32_t axis = 0; axis < outputs[i].rank; axis++) elements *= outputs[i].sides[axis];
+    *first += elements;
   }
   *name = outputs[index].name;
   *rank = outputs[index].rank;
@@ -509,12 +515,12 @@ int gossamer_session_open(const gossamer_model *model, int threads, gossamer_ses
     opened->expanded.resize(size_t(threads));
     opened->middle.resize(size_t(threads));
     opened->scratch.resize(size_t(threads));
-    opened->arenas.resize(model->arena <= OWN_BYTES ? size_t(threads) : 1);
-    bool fits = opened->shared.make(threads > 1 ? model->shared : 0);
-    for (Bytes &arena : opened->arenas) fits = fits && arena.make(model->arena);
+    opened->arenas.resize(model->arena <= MAX_PRIVATE_ARENA_BYTES ? size_t(threads) : 1);
+    bool fits = opened->shared.allocate(threads > 1 ? model->shared : 0);
+    for (Bytes &arena : opened->arenas) fits = fits && arena.allocate(model->arena);
     for (int t = 0; t < threads; t++)
-      fits = fits && opened->expanded[size_t(t)].make(model->expanded) &&
-             opened->middle[size_t(t)].make(model->middle) && opened->scratch[size_t(t)].make(model->scratch);
+      fits = fits && opened->expanded[size_t(t)].allocate(model->expanded) &&
+             opened->middle[size_t(t)].allocate(model->middle) && opened->scratch[size_t(t)].allocate(model->scratch);
     if (!fits) return GOSSAMER_MEMORY;
     *session = opened.release();
     return GOSSAMER_OK;
