@@ -226,7 +226,7 @@ print(now("VmHWM:") - before)
 @pytest.mark.skipif(not Path("/proc/self/status").is_file(), reason="the system does not tell a process its memory")
 @pytest.mark.parametrize("kernel", [3, 1])
 def test_a_process_never_holds_the_weights_twice(kernel: int, tmp_path: Path) -> None:
-    """Packed for tiles of a map of 3 x 3, or read where they are mapped."""
+    """Packed for tiles of a map of 3 x 3, or read in the order of the file."""
     c, count = (256, 8) if kernel == 3 else (512, 18)
     layer = LayerWeights(np.ones((c, c, kernel, kernel), np.float32), np.zeros(c, np.float32))
     pads = (kernel // 2,) * 4
