@@ -209,3 +209,14 @@ def test_identities_need_not_be_in_every_split_but_need_a_second_image(tmp_path:
     assert any(line.startswith("Class someone: one image in val") for line in advice)
     assert not any("cannot be learnt" in line or "Collect more" in line for line in advice)
     assert not check_images(open_data(write_image_folder(tmp_path / "two", classes=2, each=2)), identities=True).leaks()
+
+
+def test_eval_says_what_its_data_leave_out(home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    root = write_boxes(tmp_path / "signs", each=3, splits=("val",))
+    Image.new("RGB", (64, 64)).save(root / "JPEGImages" / "extra.png")
+    assert main(["eval", str(home / "detect"), str(root), "--json"]) == 0
+    out, err = capsys.readouterr()
+    line = f"{root}: 1 of 4 images are left out: JPEGImages/extra.png"
+    assert line in err and line in json.loads(out)["notes"]
+    assert main(["eval", str(home / "detect.onnx"), str(root)]) == 0
+    assert line in capsys.readouterr().err

@@ -173,3 +173,47 @@ def test_voc_as_tools_write_it(tmp_path: Path, image: str, annotation: str) -> N
     if "{split}" in image:
         assert sorted(Path(name).stem for name in data.val.names) == ["e", "f"]
     np.testing.assert_allclose(data.train.target(0).corners[0], [4, 8, 20, 30])
+
+
+@pytest.mark.parametrize("content", ['["zebra", "apple"]', '{"0": "zebra", "1": "apple"}', '{"apple": 1, "zebra": 0}'])
+def test_classes_json_beside_shards_names_their_numbers(tmp_path: Path, content: str) -> None:
+    shard(tmp_path / "train.tar", [0, 1, 1, 0])
+    write_file(tmp_path / "classes.json", content)
+    table = read_table(tmp_path)
+    assert table.classes == ("zebra", "apple") and table.labels.tolist() == [0, 1, 1, 0]
+
+
+@pytest.mark.parametrize("content", ["[", "{}", "[1]", '["a", "a"]', '{"0": "a", "2": "b"}', '{"a": 1, "b": 1}', '"a"'])
+def test_a_broken_classes_json_beside_shards_is_one_line(tmp_path: Path, content: str) -> None:
+    shard(tmp_path / "train.tar", [0, 1])
+    write_file(tmp_path / "classes.json", content)
+    with pytest.raises(DataError, match=r"classes\.json: ") as caught:
+        read_table(tmp_path)
+    assert "\n" not in str(caught.value)
+
+
+def test_numbers_in_a_shard_are_scored_as_the_same_images_in_folders(tmp_path: Path) -> None:
+    """Also where the shard has images of one class alone."""
+    names = ("zebra", "apple")
+    for number, name in enumerate(names):
+        for i in range(3):
+            write_image(tmp_path / "folder" / name / f"s{number}{i}.png", 20 + i, 10 + number)
+    for labels in ([0, 0, 0, 1, 1, 1], [0, 0, 0], [1, 1, 1]):
+        kept = [names[label] for label in sorted(set(labels))]
+        place = tmp_path / ("one" if len(kept) == 1 else "both") / kept[0]
+        files = [path for name in kept for path in sorted((tmp_path / "folder" / name).iterdir())]
+        for path in files:
+            write_file(place / path.parent.name / path.name, path.read_bytes())
+        tar_path = place.with_suffix(".tar")
+        with tarfile.open(tar_path, "w") as tar:
+            for path, label in zip(files, labels, strict=True):
+                for name, data in ((path.name, path.read_bytes()), (f"{path.stem}.cls", str(label).encode())):
+                    entry = tarfile.TarInfo(name)
+                    entry.size = len(data)
+                    tar.addfile(entry, io.BytesIO(data))
+        shard_source, folder_source = open_source(tar_path, names), open_source(place, names)
+        by_label = [
+            sorted((source.read(i), label) for i, label in enumerate(source.labels.tolist()))
+            for source in (shard_source, folder_source)
+        ]
+        assert by_label[0] == by_label[1] and len(by_label[0]) == len(labels)

@@ -154,7 +154,7 @@ def read_shards(
             splits.append(split)
     if not names:
         raise DataError(f"{root}: holds no labelled images", _ALLOWED, "check the shards")
-    listed = _read_classes(classes_folder / "classes.txt")
+    listed = _read_classes(classes_folder / "classes.txt") or _read_json(classes_folder / "classes.json")
     if not listed and all(isinstance(label, int) for label in labels) and not {*map(str, labels)} <= {*numbered}:
         listed = numbered  # where the classes are called by numbers themselves, a label is the name
     classes, targets = _targets(names, labels, listed, notes)
@@ -269,6 +269,30 @@ def _read_classes(path: Path) -> tuple[str, ...]:
         what = "an empty line" if not all(names) else f"{next(n for n in names if names.count(n) > 1)!r} twice"
         raise DataError(f"{path}: has {what}", "one class name per line, each once", "fix the file")
     return tuple(names)
+
+
+def _read_json(path: Path) -> tuple[str, ...]:
+    """The names of classes.json: a list, or an object of number: name or of name: number; () where there is none.
+
+    Raises DataError.
+    """
+    allowed = 'a list of class names, or {"0": "cat", "1": "dog"}, or {"cat": 0, "dog": 1}'
+    try:
+        value = json.loads(path.read_text(encoding="utf-8-sig"))
+    except FileNotFoundError:
+        return ()
+    except (OSError, ValueError, RecursionError) as error:
+        raise DataError(f"{path}: {' '.join(str(error).split())[:200]}", allowed, "fix the file") from error
+    if isinstance(value, dict):
+        swapped = all(type(number) is int for number in value.values())
+        pairs = [(str(a), b) for b, a in value.items()] if swapped else list(value.items())
+        named = {int(key): name for key, name in pairs if key.isascii() and key.isdigit() and len(key) < 10}
+        value = [named[i] for i in range(len(named))] if sorted(named) == list(range(len(value))) else None
+    if not isinstance(value, list) or not value or not all(isinstance(name, str) and name.strip() for name in value):
+        raise DataError(f"{path}: lists no class names by their numbers 0, 1, 2, ...", allowed, "fix the file")
+    if len(set(value)) < len(value):
+        raise DataError(f"{path}: gives a class name twice", "each once", "fix the file")
+    return tuple(name.strip() for name in value)
 
 
 def _tars(folder: Path) -> list[Path]:
