@@ -123,9 +123,8 @@ def _highlights(data: ReportData) -> list[Highlight]:
     scores = data.evaluation
     rows = [row for row in scores.per_class if row["support"]]
     highlights = _failures(data)
-    partly = [row for row in rows if row["map50"] > 0]  # the others are among the failures
-    if len(rows) > 1 and partly:
-        weakest = min(partly, key=lambda row: row["map50"])
+    if len(rows) > 1:
+        weakest = min(rows, key=lambda row: row["map50"])
         figures = f"AP {points(weakest['map50'])} at IoU 0.5, {grouped(weakest['support'])} objects"
         highlights.append(Highlight("Weakest class", f"{bdi(weakest['class'])}: {figures}."))
     highlights += never_predicted([row["class"] for row in rows if not row["recall"]], "Never detected")
