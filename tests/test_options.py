@@ -209,6 +209,17 @@ def test_closed_channels_are_skipped_with_the_same_result(net: str, width: float
     assert masked.images == pytest.approx(4) and masked.per_image == pytest.approx(skipped.per_image)
 
 
+@pytest.mark.parametrize(("net", "width"), NETS)
+def test_a_branch_with_all_channels_closed_can_be_skipped(net: str, width: float) -> None:
+    network, x = built(net, width, gating="channels").eval(), torch.randn(1, 3, 32, 32)
+    for gate in gates_of(network):
+        nn.init.constant_(gate.get_submodule("saliency").bias, -1000.0)  # type: ignore[arg-type]
+    with torch.no_grad():
+        expected = network(x)
+        skip_closed(network)
+        torch.testing.assert_close(network(x), expected, rtol=1e-4, atol=1e-5)
+
+
 def test_skipping_computes_less() -> None:
     from torch.utils.flop_counter import FlopCounterMode
 
@@ -289,6 +300,21 @@ def test_the_cost_leads_the_gates_to_the_target() -> None:
     assert tally.share == pytest.approx(0.3, abs=0.06)
 
 
+def test_detectors_and_segmenters_take_the_options() -> None:
+    from gossamer.tasks.detection.heads import build_detector
+    from gossamer.tasks.segmentation.heads import Segmenter
+
+    options: dict[str, Any] = {"gating": "channels", "deformable": "v1", "self_attention": (6,)}
+    torch.manual_seed(0)
+    detector = build_detector("mobilenet_v2", 3, (64, 64), width=0.25, **options)
+    outputs = detector.train()(torch.randn(2, 3, 64, 64))
+    assert outputs["deltas"].shape[-1] == 4 and gate_cost(detector, 0.5) is not None
+    segmenter = Segmenter("mobilenet_v2", 3, width=0.25, **options)
+    assert segmenter.eval()(torch.randn(1, 3, 64, 64))["logits"].shape == (1, 3, 8, 8)
+    for model in (detector, segmenter):
+        assert len(gates_of(model)) == 16 and layers(model, DeformableConv2d)
+
+
 # what is refused
 
 
@@ -300,6 +326,7 @@ def test_the_cost_leads_the_gates_to_the_target() -> None:
         ("resnet18", {"deformable": "v1", "deformable_stages": 0}, "1 to 4"),
         ("densenet121", {"deformable": "v1"}, "residual"),
         ("vgg11", {"gating": "channels"}, "residual"),
+        ("skresnext50_32x4d", {"gating": "channels"}, "residual"),
         ("resnet18", {"self_attention": (4,)}, "0 to 3"),
         ("resnet18", {"self_attention": 3}, r"\(2, 3\)"),
         ("resnet18", {"self_attention": ("3",)}, "0 to 3"),

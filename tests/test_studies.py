@@ -21,6 +21,8 @@ from studies import frame, relu_manifold, timing, training
 from studies.bottleneck import VARIANTS
 from studies.guidelines import candidates
 
+from tests.conftest import write_boxes
+
 
 @pytest.mark.full
 @pytest.mark.parametrize("name", ["relu_manifold", "separable", "factorise", "guidelines", "block_costs"])
@@ -45,9 +47,9 @@ def test_the_study_of_attention_counts_what_gates_compute(tmp_path: Path, capsys
 
 
 @pytest.mark.full
-def test_the_study_of_deformable_boxes(boxes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_study_of_deformable_boxes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     study = importlib.import_module("studies.deformable")
-    options = ["--quick", "--out", str(tmp_path), "--data", str(boxes)]
+    options = ["--quick", "--out", str(tmp_path), "--data", str(write_boxes(tmp_path / "signs"))]
     frame.main("deformable", study.study, study.draw, takes_data=True, arguments=options)
     assert "v2, last 2 stages changes mAP@0.5 by" in capsys.readouterr().out
     with pytest.raises(SettingsError, match="--data"):

@@ -179,6 +179,8 @@ def open_channels(gate: ChannelGate, x: Tensor, layers: Sequence[nn.Module]) -> 
     """The same for one image by computing the open channels alone: (1, c_in, H, W) -> (1, c_out, h, w)."""
     opened = gate(x)
     at = opened.flatten().nonzero().flatten()
+    if not len(at):  # one closed channel, at weight 0, as a convolution takes no empty input
+        at = at.new_zeros(1)
     weights = opened[:, at]
     y, reads, macs = x, None, []
     for layer in layers:

@@ -115,9 +115,10 @@ def _add_gates(stages: nn.ModuleList, options: Options) -> None:
 
 
 def _gate(block: nn.Module, options: Options) -> Gate | None:
-    """A gate for a block; None where it has none: without an expansion, or, by positions, without a plain shortcut."""
+    """A gate for a block; None where it has none: without an expansion, with selective kernels in the middle, or, by
+    positions, without a plain shortcut."""
     first = block.conv1 if isinstance(block, (BasicBlock, Bottleneck)) else block.expand
-    if isinstance(first, nn.Identity):
+    if isinstance(first, nn.Identity) or not hasattr(getattr(block, "conv2", first), "conv"):  # or selective kernels
         return None
     assert isinstance(first, nn.Module)
     conv = first.get_submodule("conv")
