@@ -231,6 +231,33 @@ def test_a_file_called_like_a_setting_is_a_file(
     assert "flags" not in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("error", "code", "said"),
+    [
+        (MemoryError(), 2, "a smaller --batch or --input"),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes."), 2, "--batch"),
+        (RuntimeError("CUDA out of memory. Tried to allocate 2 GiB"), 2, "--batch"),
+        (OSError(28, "No space left on device", "x.onnx"), 2, "x.onnx: No space left on device"),
+        (ModuleNotFoundError("No module named 'torch'", name="torch"), 2, 'pip install "gossamer[train]"'),
+        (ModuleNotFoundError("No module named 'rich'", name="rich.console"), 2, "pip install rich"),
+        (ValueError("something else"), 70, "a defect of gossamer: ValueError: something else"),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_what_ends_a_command_is_one_line(
+    error: Exception, code: int, said: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def run(options: argparse.Namespace, progress: object) -> None:
+        raise error
+
+    monkeypatch.setattr("gossamer.cli.list.run", run)
+    for more in ([], ["--json"]):
+        assert main(["list", *more]) == code
+        out, printed = capsys.readouterr()
+        assert said in printed and printed.count("\n") == 1 and printed.startswith("gossamer: ")
+        assert not more or json.loads(out)["exit_code"] == code
+
+
 # shell completion
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from gossamer.cli.table import COMMANDS as TABLE
 from tests.conftest import write_boxes, write_image_folder, write_masks
 from tests.runs import gossamer
 
@@ -63,9 +64,12 @@ def test_the_readme_names_every_command() -> None:
     assert listed >= {"probe", "inspect", "compare", "swap", "index", "search", "convert-boxes", "list"}
 
 
-def run_as_written(line: str, home: Path) -> None:
+def run_as_written(line: str, home: Path, code: int = 0) -> None:
     """One epoch for any number of them: whether a command runs, not how well it learns."""
-    gossamer(*shlex.split(re.sub(r"--epochs \d+", "--epochs 1", line))[1:], cwd=home)
+    words = shlex.split(re.sub(r"--epochs \d+", "--epochs 1", line))[1:]
+    if words[0] == "train" and not {"--epochs", "--resume"} & set(words):
+        words += ["--epochs", "1"]
+    gossamer(*words, cwd=home, code=code)
 
 
 @pytest.mark.full
@@ -145,8 +149,46 @@ def test_the_demo_keeps_its_promise(tmp_path: Path) -> None:
     assert (tmp_path / "runs" / "demo-1" / "run" / "report.html").exists()
 
 
+def commands_of(page: str) -> list[tuple[str, int]]:
+    """(command, exit code) of a page of docs/: indented lines, and those of the fences of sh; fences of text are what is
+    printed. The code is 2 where the next line is an error of gossamer."""
+    text = (ROOT / "docs" / page).read_text(encoding="utf-8")
+    plain = re.sub(r"```(?!sh\n).*?```", "", text, flags=re.DOTALL)
+    lines = commands([line.strip() for line in plain.splitlines()])
+    after = [*lines[1:], ""]
+    pairs = [(line, 2 if follows.startswith("gossamer: ") else 0) for line, follows in zip(lines, after)]
+    return [(line, code) for line, code in pairs if line.startswith("gossamer ")]
+
+
+@pytest.mark.full
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize("page", ["commands.md", "data.md", "tasks.md"])
+def test_every_command_of_the_pages_runs(page: str, home: Path, tmp_path: Path) -> None:
+    """Each page in a folder of its own. docs/blocks.md has a test of its own, docs/networks.md no command."""
+    for path in home.iterdir():
+        if path.name != "runs":
+            (tmp_path / path.name).symlink_to(path)
+    shutil.copytree(home / "signs", tmp_path / "voc")
+    rows = [
+        f"{path.relative_to(home)},{path.parent.name},{len(path.name)},{path.parent.name}|image"
+        for path in sorted((home / "photos").rglob("*.png"))
+    ]
+    (tmp_path / "labels.csv").write_text("\n".join(["path,colour,width,tags", *rows]) + "\n")
+    assert commands_of(page)
+    for line, code in commands_of(page):
+        run_as_written(line, tmp_path, code)
+
+
+def test_the_page_of_commands_has_a_section_for_every_command() -> None:
+    text = (ROOT / "docs" / "commands.md").read_text(encoding="utf-8")
+    titles = {word for line in re.findall(r"^## (.*)$", text, re.MULTILINE) for word in line.split(" and ")}
+    assert set(TABLE) <= titles
+    run = {shlex.split(line)[1] for line, _ in commands_of("commands.md")}
+    assert run == set(TABLE), "each is shown at work"
+
+
 def test_links_of_the_documents_lead_somewhere() -> None:
-    documents = list(ROOT.glob("*.md"))
+    documents = [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")]
     assert {document.name for document in documents} >= {"README.md", "FORMAT.md", "CONTRIBUTING.md", "CHANGELOG.md"}
     for document in documents:
         for target in re.findall(r"\]\(([^)#]+)", document.read_text(encoding="utf-8")):

@@ -19,6 +19,8 @@ TYPE_CHECKING = False  # as typing has it, whose import the help need not wait f
 if TYPE_CHECKING:
     from typing import Any
 
+OUT_OF_MEMORY = ("allocate memory", "not enough memory", "out of memory")  # as torch and the runtimes say it
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; its exit code."""
@@ -62,7 +64,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except Exception as error:
         if debug:
             raise
-        if isinstance(error, MemoryError) or "not enough memory" in str(error) or "out of memory" in str(error):
+        if isinstance(error, MemoryError) or any(text in str(error) for text in OUT_OF_MEMORY):
             return _fail(
                 "the memory of this machine is not enough; try a smaller --batch or --input, or other images",
                 2,

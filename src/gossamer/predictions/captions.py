@@ -48,7 +48,7 @@ def text_height(size: tuple[int, int]) -> int:
 
 def line_width(size: tuple[int, int]) -> int:
     """Width in pixels of the lines of boxes in an image of (width, height)."""
-    return max(1, round(max(size) / 320))
+    return max(2, round(max(size) / 320))
 
 
 def font_for(text: str, height: int) -> Any:

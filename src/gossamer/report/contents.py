@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from gossamer.analysis.layers import Stage, stages_of
 from gossamer.analysis.names import operator_name
 from gossamer.errors import InputError
+from gossamer.host.storage import open_regular
 from gossamer.host.text import decimal_bytes, significant, thread_count
 from gossamer.report.gallery import Mistake
 from gossamer.settings import Settings, differing
@@ -77,9 +78,11 @@ class Latency(NamedTuple):
 def read_bench(path: Path) -> dict[str, Any]:
     """What `gossamer bench --json` wrote into a file. Raises InputError."""
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
+        with open_regular(path) as file:
+            values = json.loads(file.read())
     except (OSError, ValueError, RecursionError) as error:
-        raise InputError(f"{path}: {error}", "what `gossamer bench --json` prints", "measure again") from error
+        reason = error.strerror if isinstance(error, OSError) else f"not JSON: {error}"
+        raise InputError(f"{path}: {reason}", "what `gossamer bench --json` prints", "measure again") from error
     if not isinstance(values, dict):
         raise InputError(
             f"{path}: holds {type(values).__name__}", "what `gossamer bench --json` prints", "measure again"

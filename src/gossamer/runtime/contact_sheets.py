@@ -50,7 +50,7 @@ def contact_sheet(one: SearchResult, gallery: Path | None) -> Image.Image:
     tiles = [_tile(Path(one.source), "query", Path(one.source).name)]
     for match in one.matches[:MOST]:
         if gallery is None:
-            tiles.append(_tile(Path(match.name), f"{match.similarity:.4f}", Path(match.name).name))
+            tiles.append(_tile(Path(match.name), f"{match.similarity:.4f}", "/".join(Path(match.name).parts[-2:])))
             continue
         # an index is a file from anywhere: a name that leads out of the gallery is not followed
         outside = ".." in Path(match.name).parts or Path(match.name).is_absolute()
