@@ -17,7 +17,12 @@ if TYPE_CHECKING:
     from gossamer.settings import Settings
 
 
-KIND_NAMES = {float: "a finite number", int: "a whole number", str: "a text", bool: "true or false"}
+KIND_NAMES = {
+    float: "a finite number (float)",
+    int: "a whole number (int)",
+    str: "a text (str)",
+    bool: "true or false (bool)",
+}
 
 
 def checked_value(field: dataclasses.Field[Any], hint: Any, value: Any) -> Any:
