@@ -93,8 +93,8 @@ def main() -> None:
 
     started = time.monotonic()
     # The digits are of 8x8 pixels, so 16x16 loses nothing. A mirrored digit is another digit, so no flips.
-    recipe = "--net mobilenet_v2 --width 0.35 --input 16 --in-chans 1 --mean 0.5 --std 0.5"
-    recipe += " --flip 0 --batch 32 --lr 0.02 --epochs 20"
+    recipe = "--net mobilenet_v1 --width 0.25 --input 16 --in-chans 1 --mean 0.5 --std 0.5"
+    recipe += " --flip 0 --batch 32 --lr 0.05 --epochs 20 --eval-every 2"
     gossamer("train", str(images), *recipe.split(), "--out", str(run))
     seconds = time.monotonic() - started
     gossamer("eval", str(run))

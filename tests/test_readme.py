@@ -11,7 +11,9 @@ import tomllib
 import warnings
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from gossamer.cli.table import COMMANDS as TABLE
 from tests.conftest import write_boxes, write_image_folder, write_masks
@@ -146,7 +148,12 @@ def test_the_demo_keeps_its_promise(tmp_path: Path) -> None:
     )
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
     assert "the held-out digits are right" in done.stdout
-    assert (tmp_path / "runs" / "demo-1" / "run" / "report.html").exists()
+    root = tmp_path / "runs" / "demo-1"
+    assert (root / "run" / "report.html").exists() and (root / "latency.svg").exists()
+    evidence = np.asarray(Image.open(root / "gradcam.png").convert("RGB")).astype(int)
+    heat = evidence[evidence.shape[0] // 2 + 4 :]
+    assert (heat.max(axis=2) - heat.min(axis=2)).max() > 100  # a colour, where there is evidence
+    assert len(re.findall(r"^  gossamer \w+", done.stdout, re.MULTILINE)) == 3
 
 
 def commands_of(page: str) -> list[tuple[str, int]]:

@@ -154,6 +154,34 @@ def test_grad_cam_works_on_every_network(net: str) -> None:
     assert all(parameter.grad is None for parameter in model.parameters())
 
 
+@pytest.mark.parametrize("side, small, expected", [(32, True, 8), (32, False, 8), (224, False, 7), (16, True, 8)])
+def test_the_map_is_the_last_one_that_shows_places(side: int, small: bool, expected: int) -> None:
+    """The last map of MobileNetV2 is of 4x4 at 32x32 with the strides for small images, and of 1x1 without them."""
+    from gossamer.networks import create_model
+
+    torch.manual_seed(0)
+    model = create_model("mobilenet_v2", num_classes=3, width=0.1, small_input=small).eval()
+    images = torch.randn(2, 3, side, side)
+    maps = grad_cam(model, images, np.array([0, 2]))
+    assert maps.shape == (2, expected, expected)
+    assert not any(layer._forward_hooks for layer in model.modules())
+    if side == 224:  # as the paper has it, from the last feature map
+        features = model.forward_features(images).detach().requires_grad_(True)
+        scores = model.forward_head(features.clone()).gather(1, torch.tensor([[0], [2]])).sum()
+        (gradient,) = torch.autograd.grad(scores, features)
+        weighted = (gradient.mean((2, 3), keepdim=True) * features).sum(1).relu().detach().numpy()
+        np.testing.assert_allclose(maps, weighted, rtol=1e-4, atol=1e-8)
+
+
+def test_of_maps_that_are_all_small_the_last_of_the_largest_is_taken() -> None:
+    from gossamer.report.gradcam import _with_resolution
+
+    maps = [torch.zeros(1, 2, side, side) for side in (4, 4, 2, 1)]
+    assert _with_resolution(maps) is maps[1]
+    larger = [torch.zeros(1, 2, 14, 20), torch.zeros(1, 2, 7, 10), torch.zeros(1, 2, 4, 10)]
+    assert _with_resolution(larger) is larger[1]
+
+
 def test_the_heat_is_where_the_evidence_is() -> None:
     cam = np.zeros((4, 4), np.float32)
     cam[0, 3] = 2.0
