@@ -34,12 +34,12 @@ def choose(settings: Settings, size: tuple[int, int], images: int) -> list[Chose
     if settings.input == "auto":
         chosen.append(Chosen("input", f"{size[0]}x{size[1]}", "by the shorter sides of the pictures"))
     if settings.small_input is None:
-        fits = small and traits(settings.net).takes_small_input
-        if fits:
+        own = traits(settings.net)
+        fits = small and own.takes_small_input
+        reason = ""
+        if fits and max(own.input[1:]) > SMALL:  # a network that was made for small pictures changes nothing
             reason = f"the first strides of {settings.net} would leave too little of {size[0]}x{size[1]} pixels"
-            chosen.append(Chosen("small_input", True, reason))
-        else:
-            chosen.append(Chosen("small_input", False, ""))
+        chosen.append(Chosen("small_input", fits, reason))
     if settings.crop == "auto":
         if small and settings.task == "classify" and not _shapes_its_crops(settings):
             chosen.append(Chosen("crop", "padded", "small pictures lose too much by random resized crops"))
