@@ -92,6 +92,12 @@ CHANGES: dict[str, tuple[Callable[[Path], Any], str, Callable[[Path], Any], tupl
         lambda r: (r / "train/cat").rename(r / "train/kitty"),
         ("train/cat seems to have been renamed to train/kitty: 3 images",),
     ),
+    "gone from its table": (
+        table,
+        "regress",
+        lambda r: (r / "images/a3.jpg").unlink(),
+        ("1 images are gone, though still listed: images/a3.jpg",),
+    ),
     "a mask": (
         masks,
         "segment",

@@ -39,6 +39,7 @@ def changes_since(states: Sequence[ImageState], data: Data) -> list[str]:
     """Notes on the images of `data` that are not as they were, by count and first names; images that are gone or were
     added are noted where the saved split is opened. states: of the images then."""
     then = {state.name: state for state in states}
+    gone: list[str] = []
     content: list[str] = []
     written: list[str] = []
     labels: list[str] = []
@@ -48,13 +49,16 @@ def changes_since(states: Sequence[ImageState], data: Data) -> list[str]:
         if old is None:
             continue
         both += 1
-        if state.size != old.size:
+        if state.size < 0 <= old.size:
+            gone.append(state.name)
+        elif state.size != old.size:
             content.append(state.name)
         elif state.time != old.time:
             written.append(state.name)
         if state.target != old.target:
             labels.append(state.name)
     notes = [
+        *_note(gone, "are gone, though still listed"),
         *_note(content, "have other content now, by their size"),
         *_note(labels, "have another label or annotation now"),
     ]

@@ -48,6 +48,7 @@ def evaluate_target(
                 raise SettingsError(f"{target}: no {split} images", ", ".join(splits), "choose one of them")
             source = splits[split]
             source.notes = whole.notes
+        _say(source.notes, progress, notes)
         forward, preprocess, scorer = torch_forward(network.model), network.preprocess, network.task.scorer()
         return scored(
             network.model,
@@ -63,8 +64,13 @@ def evaluate_target(
             raise SettingsError("a model file without data", "gossamer eval FILE DATA", "name the images")
         source = source_of(metadata.heads, data, ignore_index, split)
         forward, preprocess, scorer = model.run, metadata.preprocess, scorer_of(metadata.heads)
-    for note in source.notes:
-        progress.say(note)
-    if notes is not None:
-        notes += source.notes
+    _say(source.notes, progress, notes)
     return evaluate(forward, source, preprocess, scorer, batch=batch, progress=progress).scores()
+
+
+def _say(lines: list[str], progress: Progress, notes: list[str] | None) -> None:
+    """What was left out when the data were read: said, and kept in `notes`."""
+    for line in lines:
+        progress.say(line)
+    if notes is not None:
+        notes += lines
