@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import argparse
+import importlib
 import os
 import subprocess
 import sys
@@ -115,3 +117,52 @@ def test_an_optimiser_without_the_compiler_computes_the_same(kind: str) -> None:
         assert all(parameter.requires_grad and parameter.grad_fn is None for parameter in model.parameters())
         weights.append(model.weight.detach().clone())
     assert torch.equal(*weights)
+
+
+@pytest.fixture
+def grid(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """benchmarks/defaults.py."""
+    monkeypatch.syspath_prepend(str(Path(__file__).resolve().parents[1] / "benchmarks"))
+    return importlib.import_module("defaults")
+
+
+def test_the_grid_is_resumed_where_it_was(grid: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    computed = []
+
+    def one(path: Path, data: str, name: str, seed: int, minutes: float, *rest: Any) -> dict[str, Any]:
+        computed.append((data, name, seed, minutes))
+        return {
+            "data": data,
+            "setting": name,
+            "seed": seed,
+            "minutes": minutes,
+            "steps": 9,
+            "accuracy": 0.5 + seed / 10,
+            "step_of": "net",
+            "step_seconds": 0.1,
+        }
+
+    monkeypatch.setattr(grid, "one", one)
+    options = argparse.Namespace(results=tmp_path / "results.jsonl", minutes=2.0, seeds=1)
+    sets = {"digits": tmp_path, "cifar10-small": tmp_path}
+    grid.compute(sets, ["base", "crop: padded"], options, tmp_path)
+    assert computed == [
+        ("digits", "base", 0, 0.5),
+        ("cifar10-small", "base", 0, 2.0),
+        ("digits", "crop: padded", 0, 0.5),
+        ("cifar10-small", "crop: padded", 0, 2.0),
+    ]
+    options.seeds = 2
+    grid.compute(sets, ["base"], options, tmp_path)
+    assert computed[4:] == [("digits", "base", 1, 0.5), ("cifar10-small", "base", 1, 2.0)]
+    table = grid.table(grid.read(options.results))
+    assert "| base | 55.0 (50.0 to 60.0, n=2) | 55.0 (50.0 to 60.0, n=2) | 55.0 |" in table
+    assert "| crop: padded | 50.0 | 50.0 | 50.0 |" in table
+
+
+def test_every_setting_of_the_grid_is_one(grid: Any) -> None:
+    for changes in grid.GRID.values():
+        Settings(**{**grid.BASE, **changes})
+    for _, changes in grid.SETS.values():
+        Settings(**{**grid.BASE, **changes})
+    assert grid.GRID["base"] == {}
