@@ -114,8 +114,6 @@ CASES: dict[str, tuple[Make, str]] = {
     ),
     "changes nested deep": (lambda: damaged(["eval", "RUN"], "changes.json", DEEP_JSON), "changes.json"),
     "changes are a number": (lambda: damaged(["eval", "RUN"], "changes.json", "5"), "changes.json"),
-    "metrics with a bad line": (lambda: damaged(["report", "RUN"], "metrics.jsonl", '5\n{"epoch": 1}\n'), "line 1"),
-    "metrics of texts": (lambda: damaged(["report", "RUN"], "metrics.jsonl", '{"epoch": "x"}\n{}\n'), "line 1"),
     "environment is a text": (lambda: damaged(["report", "RUN"], "environment.json", '"x"'), "a list of objects"),
     "environment of numbers": (lambda: damaged(["report", "RUN"], "environment.json", "[5]"), "a list of objects"),
     "data is a list": (lambda: damaged(["report", "RUN"], "data.json", "[]"), "data.json"),

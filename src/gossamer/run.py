@@ -246,17 +246,11 @@ class Run:
         if not (self.path / METRICS).exists():
             return []
         rows: list[dict[str, Any]] = []
-        lines = (self.path / METRICS).read_text(encoding="utf-8", errors="replace").splitlines()
-        for number, line in enumerate(lines, 1):
+        for line in (self.path / METRICS).read_text(encoding="utf-8", errors="replace").splitlines():
             try:
                 rows.append(_metrics_row(line))
-            except (ValueError, RecursionError) as error:
-                if number < len(lines):
-                    raise RunError(
-                        f"{self.path / METRICS}: line {number} is no row of numbers",
-                        "a JSON object a line, written by gossamer",
-                        "restore the file",
-                    ) from error
+            except (ValueError, RecursionError):
+                break
         return rows
 
     def best(self, name: str) -> dict[str, Any]:
