@@ -388,9 +388,9 @@ def test_a_run_with_options_resumes_to_the_same_bits_and_tells_its_macs(image_fo
                 yield item
 
     settings = Settings(
-        data=str(image_folder), out=str(tmp_path / "one"), net="mobilenet_v2", width=0.25, input="32", epochs=2, batch=8,
+        data=str(image_folder), out=str(tmp_path / "one"), net="resnet18", width=0.125, input="32", epochs=2, batch=8,
         threads=1, workers=0, precision="float32", memory_format="channels_last", save_steps=1, deformable="v2",
-        self_attention="5", gating="channels",
+        self_attention="3", gating="channels", net_options="repeats=1,1,1,1",
     )  # fmt: skip
     train(settings)
     with pytest.raises(KeyboardInterrupt):
