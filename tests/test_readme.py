@@ -177,8 +177,8 @@ def test_every_command_of_the_pages_runs(page: str, home: Path, tmp_path: Path) 
             (tmp_path / path.name).symlink_to(path)
     shutil.copytree(home / "signs", tmp_path / "voc")
     rows = [
-        f"{path.relative_to(home)},{path.parent.name},{len(path.name)},{path.parent.name}|image"
-        for path in sorted((home / "photos").rglob("*.png"))
+        f"{path.relative_to(home)},{path.parent.name},{number / 2},{path.parent.name}|image"
+        for number, path in enumerate(sorted((home / "photos").rglob("*.png")))
     ]
     (tmp_path / "labels.csv").write_text("\n".join(["path,colour,width,tags", *rows]) + "\n")
     assert commands_of(page)
