@@ -134,7 +134,7 @@ def choose_precision(
     changes += [{"precision": name} for name in precisions[1:]] + [{"memory_format": name} for name in formats[1:]]
     if not changes:
         return Choice(usual, {}, known=known is not None)
-    began = time.perf_counter()
+    began, used = time.perf_counter(), time.process_time()
     deadline = began + ((THREADS_LIMIT if known else LIMIT) if limit is None else limit)
 
     def stepper(candidate: PrecisionCandidate, count: int, until: float) -> Callable[[], float]:
@@ -159,15 +159,19 @@ def choose_precision(
             seconds[str(rival)] = theirs
             if theirs < BETTER * mine:
                 best, champion = rival, stepper(rival, count, deadline)
-    except _TimeUp:  # not even two images: large networks gain from threads, so all of them
-        best, count, untried = (
-            usual,
-            0,
-            [usual._replace(**change) for change in changes if "threads" not in change],
-        )
+    except _TimeUp:  # not even two images
+        if not _others_work(time.perf_counter() - began, time.process_time() - used):
+            best = usual  # a large network, which gains from threads
+        count = 0
+        untried = [best._replace(**change) for change in changes]
     finally:
         torch.set_num_threads(every)
     return Choice(best, seconds, count, known is not None, tuple(untried))
+
+
+def _others_work(wall: float, used: float) -> bool:
+    """Whether other processes had the cores while one thread of this one computed. Both in seconds; used: of a processor."""
+    return used < 0.6 * wall
 
 
 class _TimeUp(Exception):
