@@ -12,7 +12,7 @@ from gossamer.microscope.inspection import Inspection, Row
 WIDTH, HEIGHT, GAP_X, GAP_Y = 275, 46, 26, 20  # of a box and between boxes, in pixels
 MARGIN = 12
 LEVELS = 10  # rows of boxes in a column of the page
-FIT = 39  # characters that fit into a line of a box, what stands at its right end among them
+FIT = 38  # characters that fit into a line of a box, what stands at its right end among them
 
 
 class Box(NamedTuple):
