@@ -34,7 +34,10 @@ case $($CXX -dumpmachine) in
     ;;
   aarch64*)
     build neon
-    build neondotprod -march=armv8.2-a+dotprod
+    dotprod="-march=armv8.2-a+dotprod"
+    # zig has its own names of processors
+    $CXX $dotprod -fsyntax-only -x c++ /dev/null 2>/dev/null || dotprod="-mcpu=generic+v8_2a+dotprod"
+    build neondotprod $dotprod
     ;;
 esac
 for name in model pack plan session reference portable; do build $name; done
