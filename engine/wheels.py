@@ -52,7 +52,9 @@ def build(machine: str, folder: Path) -> Path:
     """The wheel for `machine`, in `folder`."""
     source = folder / "source"  # a copy: setuptools leaves build/ and an egg-info beside what it builds
     shutil.copytree(
-        ROOT, source, ignore=shutil.ignore_patterns(".*", "build", "dist", "*.egg-info", "libgossamer.so*", "__pycache__")
+        ROOT,
+        source,
+        ignore=shutil.ignore_patterns(".*", "build", "dist", "*.egg-info", "libgossamer.so*", "__pycache__"),
     )
     tag = TAG.format(machine)
     words = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", folder]
