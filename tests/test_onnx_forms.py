@@ -431,11 +431,12 @@ def test_padding_that_something_else_reads_agrees_with_onnx_runtime(name: str, t
     check(path, noise(INPUT))
 
 
+@pytest.mark.parametrize("dilation", [1, 2])
 @pytest.mark.parametrize("fill", [-np.inf, -3.4028235e38])
-def test_padding_with_the_least_number_is_that_of_a_pool(fill: float, tmp_path: Path) -> None:
-    path = save(
-        tmp_path / "m.onnx", [*CONV, node("Pad", ["a", "p", "f"], ["b"]), POOL], {"p": PADS, "f": np.float32(fill)}
-    )
+def test_padding_with_the_least_number_is_that_of_a_pool(fill: float, dilation: int, tmp_path: Path) -> None:
+    pool = node("MaxPool", ["b"], ["y"], kernel_shape=[3, 3], strides=[2, 2], dilations=[dilation, dilation])
+    nodes = [*CONV, node("Pad", ["a", "p", "f"], ["b"]), pool]
+    path = save(tmp_path / "m.onnx", nodes, {"p": PADS, "f": np.float32(fill)})
     check(path, noise(INPUT))
     assert [one.kind for one in lower(read_model_file(path).onnx).operations] == ["conv", "max_pool"]
 

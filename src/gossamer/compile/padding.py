@@ -146,10 +146,9 @@ def _pads_itself(low: Lowering, reader: OnnxNode, name: str, source: int, number
         return False
     if reader.op in QDQ_OPS:
         return True
-    if reader.op in ("MaxPool", "AveragePool") and not _fits_a_pool(reader, around):
-        return False
     if reader.op == "MaxPool":
-        return number <= -FLOAT_MOST or (number == 0 and _from_zero_up(low, source))
+        alike = number == 0 and _fits_a_pool(reader, around) and _from_zero_up(low, source)
+        return number <= -FLOAT_MOST or alike
     if reader.op == "AveragePool":  # whose own padding counts as that before it does, or there is none
         alone = not any(reader.attributes.get("pads", [0])) and "auto_pad" not in reader.attributes
         counts = bool(reader.attributes.get("count_include_pad", 0)) or alone
