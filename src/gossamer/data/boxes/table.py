@@ -22,8 +22,8 @@ CLIPPED = 0.05
 SLIVER = 1e-3
 """Pixels that a side must have: less can be the last digit of a box that ends at the edge."""
 ALLOWED = (
-    "PASCAL VOC (Annotations/*.xml, JPEGImages/), COCO (annotations/*.json or *.json beside images) "
-    "or YOLO (images/, labels/ and data.yaml)"
+    "PASCAL VOC (Annotations/*.xml, JPEGImages/), COCO (annotations/*.json or *.json beside images), "
+    "YOLO (images/, labels/ and data.yaml), or the files of CVAT, Label Studio, labelme or FiftyOne"
 )
 KINDS = {
     "voc": "PASCAL VOC boxes",

@@ -23,7 +23,10 @@ IMAGE_FOLDERS = ("images", "image", "imgs", "img", "img_dir", "jpegimages")
 MASK_FOLDERS = ("masks", "mask", "ann_dir", "labels", "annotations", "segmentationclass")
 MASK_ENDINGS = ("_mask", "_label", "_labels", "_L")
 """What the name of a mask may have behind that of its image."""
-ALLOWED = "images/ and masks/, alone or under train/ and val/, with train/ and val/ in each, or PASCAL VOC's folders"
+ALLOWED = (
+    "images/ and masks/, alone or under train/ and val/, with train/ and val/ in each, PASCAL VOC's folders, "
+    "a_mask.png beside a.jpg, or annotations with polygons"
+)
 
 
 @dataclass(frozen=True)
