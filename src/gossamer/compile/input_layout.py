@@ -62,7 +62,9 @@ def of(onnx: OnnxModel) -> InputLayout:
     """Raises InputError for an input that is no map of known sides, nor a row."""
     shape = onnx.input.shape or ()
     sides = [side for side in shape[1:] if isinstance(side, int) and 1 <= side <= MOST_SIDE]
-    last = is_channels_last(onnx)
+    last = (
+        len(sides) == 3 and sides[2] <= MOST_STRIDE and is_channels_last(onnx)
+    )  # of more it is a Transpose like others
     if not 2 <= len(shape) <= 4 or len(sides) < len(shape) - 1:
         raise InputError(
             f"an input of {'x'.join(str(side)[:20] for side in shape[:8])}",
@@ -80,10 +82,10 @@ def of(onnx: OnnxModel) -> InputLayout:
         value = FeatureMap(h, w, c)
         return InputLayout(value, layout.of_map(value))
     h, w, c = sides
-    if c > MOST_STRIDE or w * c > MOST_SIDE or prod(sides) > MOST_SIDE**2:
+    if w * c > MOST_SIDE or prod(sides) > MOST_SIDE**2:
         raise InputError(
             f"an input of {'x'.join(map(str, sides))}, channels last",
-            f"up to {MOST_STRIDE} channels, and up to {MOST_SIDE} numbers in a row of pixels",
+            f"up to {MOST_SIDE} numbers in a row of pixels",
             "export the network with channels first",
         )
     channels, rows, columns = layout.of_map(FeatureMap(h, w, c))
