@@ -17,6 +17,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from gossamer.analysis.graph import trace
 from gossamer.cli.main import main
 from gossamer.errors import InputError, SettingsError
+from gossamer.host.text import grouped
 from gossamer.microscope.compare import Candidate, NetworkComparison, _marked, compare
 from gossamer.microscope.drawing import HEIGHT, WIDTH, layout
 from gossamer.microscope.inspection import Inspection, inspect
@@ -138,9 +139,9 @@ def test_an_operation_without_formula_is_listed_and_never_zero() -> None:
     inspection = inspect(Foreign(), (3, 8, 8))
     assert inspection.cost.unknown
     assert any(row.macs is None and row.intensity is None for row in inspection.rows)
-    assert "not counted" in layer_table(inspection) and all(
-        name in layer_table(inspection) for name in inspection.cost.unknown
-    )
+    listed = layer_table(inspection).splitlines()[-1]
+    assert listed.startswith("not counted") and "fft r2c (1)" in listed and "i0 (1)" in listed
+    assert len(inspection.cost.unknown) == listed.count("(")
 
 
 @pytest.fixture(scope="module")
@@ -211,9 +212,11 @@ def test_the_page_draws_each_row_once_and_fetches_nothing(name: str) -> None:
     for row, box in zip(inspection.rows, boxes):
         assert all(boxes[index].y < box.y for index in row.inputs if index >= 0)
     page = inspection_html(inspection)
-    assert page.count("<g>") == len(inspection.rows) == page.count("<tr>") - 1
-    assert not re.search(r"src=|href=|@import|url\(", page)
-    assert f"{inspection.cost.macs:,}" in page
+    assert page.count("<g>") == len(inspection.rows)
+    tables = [part.split("</table>")[0].count("<tr>") - 1 for part in page.split("<table")[1:]]
+    assert len(inspection.rows) in tables
+    assert not re.search(r"src=|href=\"(?!#)|@import|url\(", page)
+    assert grouped(inspection.cost.macs) in page
 
 
 def test_names_in_a_page_are_escaped() -> None:

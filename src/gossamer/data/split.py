@@ -152,7 +152,9 @@ def saved_sources(
             raise DataError(f"saved split: {split} images are in two places", "one place per split", "restore the data")
         at = np.array([places[name][1] for name, _, _ in present], dtype=np.int64)
         if table is tables[0] and (len(tables) == 1 or split == "train"):
-            elsewhere += [table.names[row] for row in at.tolist() if table.splits[row] not in ("", split)]
+            # a table without validation images of its own has them drawn from those for training
+            own = ("", split, "train") if split == "val" and "val" not in table.splits else ("", split)
+            elsewhere += [table.names[row] for row in at.tolist() if table.splits[row] not in own]
         if derived:
             sources[split] = table.source(classes, at)
             continue
