@@ -111,7 +111,8 @@ def test_runs_and_files_of_all_tasks_are_compared_without_ranking_them(
     for task, run, file in zip(TASKS, comparison["candidates"][:3], comparison["candidates"][3:], strict=True):
         assert run["metric"] == file["metric"] == SCORES[task]
         assert run["score"] == Run.open(home / task).metrics()[0][f"val_{SCORES[task]}"]
-        assert file["score"] == pytest.approx(run["score"], abs=1e-6)
+        # of a network that has hardly learnt, a pixel may have two equally good classes: one of thousands
+        assert file["score"] == pytest.approx(run["score"], abs=1e-4 if task == "segment" else 1e-6)
         assert run["front"] is file["front"] is None
     text = ran(capsys, "compare", *targets[:2], "--no-measure")
     assert "the scores differ (map50, miou)" in text and "* nothing here" not in text

@@ -23,7 +23,7 @@ _WORDS = frozenset(
     # of annotations
     " mask masks label labels labeled labelled annotation annotations ann annot annots anno json xml xmls txt yolo voc coco"
     " gt ground truth groundtruth fine seg segmentation segmentations segmentationclass segmentationobject object class"
-    " trainannot valannot testannot trimap trimaps bbox bboxes box boxes approved"
+    " trimap trimaps bbox bboxes box boxes approved"
     # of splits and of folders around them
     " train training trainval val valid validation test testing default obj data dir dataset set".split()
 )
@@ -74,7 +74,10 @@ def check_task_named(root: StrPath) -> None:
 def _is_layout_word(name: str) -> bool:
     """Whether a folder is called as those of images, annotations or splits are, such as train_labels or gtFine."""
     tokens = _TOKEN.findall(name)
-    return bool(tokens) and all(token.lower() in _WORDS for token in tokens)
+    return bool(tokens) and all(
+        token.lower() in _WORDS or token.lower().removesuffix("annot") in _WORDS  # SegNet's trainannot
+        for token in tokens
+    )
 
 
 def _two_of_one(root: StrPath) -> bool:
