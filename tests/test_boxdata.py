@@ -62,7 +62,8 @@ def test_what_only_trainval_lists_is_for_training(tmp_path: Path) -> None:
     root = voc(tmp_path, images, trainval=[str(i) for i in range(7)], test=["7", "8"])
     data = open_boxes(root, val_share=0.3)
     assert [len(source) for source in data.splits().values()] == [5, 2, 2]
-    assert ["passed over" in note for note in data.notes] == [True]  # image 9
+    left_out, reason = data.notes  # of image 9
+    assert "1 of 10 images are left out" in left_out and "passed over" in reason
 
 
 def test_coco_ids_with_gaps_crowds_and_areas(tmp_path: Path) -> None:
@@ -233,6 +234,7 @@ def test_a_saved_split_is_restored(tmp_path: Path) -> None:
         assert new.labels.tolist() == [old.labels[i] for i in kept]
         np.testing.assert_array_equal(boxes_at(new, 0).corners, boxes_at(old, kept[0]).corners)
     assert [note.split(" images ")[1].split(":")[0] for note in again.notes] == [
+        "are left out",
         "have no annotation and are passed over",
         "are gone",
         "were added and are not used",

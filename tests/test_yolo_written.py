@@ -60,3 +60,12 @@ def test_the_command_prints_what_it_wrote(tmp_path: Path, capsys: pytest.Capture
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == f"{tmp_path / 'out'}: 4 images with 4 boxes, PASCAL VOC boxes as YOLO boxes"
     assert not any("BoxConversion(" in line for line in lines)
+
+
+def test_images_for_validation_and_testing_alone_stay_so(tmp_path: Path) -> None:
+    root, out = voc(tmp_path / "voc", ("val", "test")), tmp_path / "out"
+    convert(root, out, "yolo")
+    value = yaml.safe_load((out / "data.yaml").read_text(encoding="utf-8"))
+    assert "train" in value and value["train"] is None  # Ultralytics asks for the key
+    before, after = read_boxes(root), read_boxes(out)
+    assert sorted(zip(map(stem, before.paths), before.splits)) == sorted(zip(map(stem, after.paths), after.splits))

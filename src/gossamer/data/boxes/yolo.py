@@ -336,6 +336,8 @@ def yolo_files(draft: Draft, paths: list[str]) -> Iterator[tuple[str, str]]:
     folders = {record.split: f"images/{record.split}".rstrip("/") for record in draft.records}
     only = next((folders[split] for split in ("train", "", "val", "test") if split in folders), "images")
     lines = [f"train: {folders.get('train', only)}", f"val: {folders.get('val', only)}"]
+    if "train" not in folders and len(folders) > 1:  # Ultralytics asks for the key, and validates without its images
+        lines[0] = "train:  # no images"
     if "val" not in folders:
         lines[-1] += "  # the images of train: none are held out for validation"
     lines += [f"test: {folders['test']}"] if "test" in folders else []
