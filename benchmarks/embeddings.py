@@ -205,7 +205,7 @@ def main() -> None:
                 f"{place}: holds results of {before['settings']}, held out {before['held_out']}; name another"
             )
         result["rows"] = before["rows"]
-    result["machine"] = machine.describe()
+    result["machine"] = machine.describe_machine()
     for loss in losses:
         run = train(loss, seen, options)
         result["rows"][loss] = row_of(run, seen, unseen)

@@ -56,7 +56,7 @@ def main() -> None:
     for network in options.networks:
         resolve(network)
     result: Json = {
-        "machine": {**machine.describe(), "packages": _versions()},
+        "machine": {**machine.describe_machine(), "packages": _versions()},
         "ceiling": {},
         "seconds": options.seconds,
         "rounds": options.rounds,

@@ -70,7 +70,7 @@ def main() -> None:
             best = max(rounds[-1], key=lambda name: rounds[-1][name]["images_per_second"])
             print(f"round {number + 1} of {options.rounds}: fastest {best}", file=sys.stderr)
     result = {"case": options.case, "classes": classes, "seconds": options.seconds, **summary(rounds)}
-    result["machine"] = machine.describe()
+    result["machine"] = machine.describe_machine()
     print(text(result, case))
     if options.json:
         write_text(options.json, json.dumps(result, indent=1))

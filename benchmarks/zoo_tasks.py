@@ -216,7 +216,7 @@ def main() -> None:
     if options.table:
         print(table(result["cells"]))
         return
-    result["machine"] = machine.describe()
+    result["machine"] = machine.describe_machine()
     kept = {(row["network"], row["task"]): row for row in result["cells"]}
     begun = time.perf_counter()
     with tempfile.TemporaryDirectory() as data:

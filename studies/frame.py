@@ -49,7 +49,7 @@ def main(
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{name}.png"
     draw(findings).savefig(path, dpi=100)
-    about = machine.describe()
+    about = machine.describe_machine()
     if options.json:
         print(
             json.dumps(

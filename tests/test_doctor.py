@@ -85,7 +85,9 @@ def test_a_failure_is_told_in_the_exit_code_and_at_the_end(monkeypatch: pytest.M
 
 
 def test_absence_alone_is_no_failure() -> None:
-    diagnosis = Diagnosis("1", machine.describe(), (CheckResult("torch", "absent", "", "train", "pip install it"),))
+    diagnosis = Diagnosis(
+        "1", machine.describe_machine(), (CheckResult("torch", "absent", "", "train", "pip install it"),)
+    )
     assert diagnosis.exit_code == 0
 
 

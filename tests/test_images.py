@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageFile, ImageOps
 
 from gossamer.errors import ImageError
-from gossamer.images.preprocess import IMAGE_SUFFIXES, Preprocess, decode, describe_image, read_file
+from gossamer.images.preprocess import IMAGE_SUFFIXES, Preprocess, decode, describe, read_file
 
 HOSTILE = Path(__file__).parent / "hostile"
 sys.path.insert(0, str(HOSTILE))
@@ -69,7 +69,7 @@ def test_a_good_file_decodes_to_the_image(path: Path) -> None:
     if "animated.webp" not in path.name:
         assert difference(image, expected) <= 3
     assert difference(decode(path, channels=1), GREY) <= 3
-    shape = describe_image(path)
+    shape = describe(path)
     assert (shape.height, shape.width) == (make_images.HEIGHT, make_images.WIDTH)
 
 
@@ -363,7 +363,7 @@ def test_the_orientation_is_the_same_for_all_who_ask(where: str, orientation: in
     expected = ImageOps.exif_transpose(Image.open(io.BytesIO(data))).convert("RGB")
     assert image.size == expected.size and difference(image, expected) <= 1
     assert image.size == ((40, 60) if orientation >= 5 else (60, 40))
-    header = describe_image(data)
+    header = describe(data)
     assert (header.width, header.height) == image.size
     place = Preprocess((64, 64), resize="squash", crop_pct=1.0).read(data)[1]
     assert (place.width, place.height) == image.size
@@ -375,11 +375,11 @@ def test_the_size_of_a_png_needs_no_pixels() -> None:
     data = with_chunk(encoded(smooth(40, 60)), b"iTXt", b"XML:com.adobe.xmp\0\0\0\0\0" + xmp(6), late=False)
     at = data.index(b"IDAT") + 8
     broken = data[:at] + bytes(8) + data[at + 8 :]
-    assert (describe_image(broken).width, describe_image(broken).height) == (40, 60)
+    assert (describe(broken).width, describe(broken).height) == (40, 60)
     with pytest.raises(ImageError):
         decode(broken)
     text = with_chunk(encoded(smooth(40, 60)), b"tEXt", b"date:create\0" + b"2020", late=True)
-    assert (describe_image(text).width, describe_image(text).height) == decode(text).size == (60, 40)
+    assert (describe(text).width, describe(text).height) == decode(text).size == (60, 40)
 
 
 def test_what_stands_behind_the_first_frame_does_not_turn_it() -> None:
@@ -387,7 +387,7 @@ def test_what_stands_behind_the_first_frame_does_not_turn_it() -> None:
     data = encoded(first, "PNG", save_all=True, append_images=[second])
     body = make_images.exif(6).tobytes().removeprefix(b"Exif\0\0")
     for changed in (with_chunk(data, b"eXIf", body, True), with_chunk(data, b"eXIf", body, True, before=b"fdAT")):
-        header = describe_image(changed)
+        header = describe(changed)
         assert (header.width, header.height) == decode(changed).size
 
 

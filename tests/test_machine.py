@@ -25,7 +25,7 @@ def lay_out(root: Path, files: dict[str, str]) -> Path:
 
 
 def test_it_says_what_matters_and_is_plain_json() -> None:
-    facts = json.loads(json.dumps(machine.describe()))
+    facts = json.loads(json.dumps(machine.describe_machine()))
     assert facts["cpu"] and facts["cores"] >= 1
     assert facts["python"] == platform.python_version()
     assert facts["versions"]["numpy"] == np.__version__
@@ -33,24 +33,28 @@ def test_it_says_what_matters_and_is_plain_json() -> None:
 
 
 def test_it_names_no_host_user_or_folder() -> None:
-    text = json.dumps(machine.describe())
+    text = json.dumps(machine.describe_machine())
     for private in (socket.gethostname(), str(Path.home()), str(Path.cwd()), f'"{getpass.getuser()}"'):
         assert private not in text
 
 
 def test_processor_and_instruction_sets_come_from_cpuinfo(tmp_path: Path) -> None:
     text = "processor\t: 0\nmodel name\t: Fast  CPU @ 3 GHz\nflags\t\t: fpu avx2 avx512f amx_tile\n\nprocessor\t: 1\n"
-    facts = machine.describe(lay_out(tmp_path, {"proc/cpuinfo": text}))
+    facts = machine.describe_machine(lay_out(tmp_path, {"proc/cpuinfo": text}))
     assert (facts["cpu"], facts["isa"]) == ("Fast CPU @ 3 GHz", ["avx2", "avx512f", "amx_tile"])
 
 
 def test_arm_is_understood(tmp_path: Path) -> None:
     text = "processor : 0\nFeatures : fp asimd asimddp i8mm\nCPU part : 0xd0c\n"
-    assert machine.describe(lay_out(tmp_path, {"proc/cpuinfo": text}))["isa"] == ["neon", "neon_dotprod", "neon_i8mm"]
+    assert machine.describe_machine(lay_out(tmp_path, {"proc/cpuinfo": text}))["isa"] == [
+        "neon",
+        "neon_dotprod",
+        "neon_i8mm",
+    ]
 
 
 def test_what_the_system_does_not_say_is_none(tmp_path: Path) -> None:
-    facts = machine.describe(tmp_path)
+    facts = machine.describe_machine(tmp_path)
     assert facts["isa"] is None and facts["cpu_quota"] is None and facts["memory_limit_bytes"] is None
     assert facts["cpu"]
 
@@ -86,7 +90,7 @@ def test_what_the_system_does_not_say_is_none(tmp_path: Path) -> None:
     ],
 )
 def test_limits_of_control_groups(tmp_path: Path, files: dict[str, str], quota: float, memory: int | None) -> None:
-    facts = machine.describe(lay_out(tmp_path, files))
+    facts = machine.describe_machine(lay_out(tmp_path, files))
     assert (facts["cpu_quota"], facts["memory_limit_bytes"]) == (quota, memory)
 
 
@@ -102,5 +106,5 @@ def test_absent_packages_are_none_and_nothing_is_imported() -> None:
         "numpy": np.__version__,
         "no-such-package-here": None,
     }
-    code = "import sys; from gossamer.host import machine; machine.describe(); assert not {'torch', 'numpy'} & set(sys.modules)"
+    code = "import sys; from gossamer.host import machine; machine.describe_machine(); assert not {'torch', 'numpy'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -140,7 +140,7 @@ def test_the_network_is_not_touched() -> None:
 def test_bf16_is_tried_only_where_the_processor_has_instructions_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(precision, "computes_bf16", lambda device: True)
     for isa, expected in ((["avx2", "avx512f"], False), (["avx512f", "avx512_bf16"], True), (["amx_bf16"], True)):
-        monkeypatch.setattr(machine, "describe", lambda isa=isa: {"isa": isa})
+        monkeypatch.setattr(machine, "describe_machine", lambda isa=isa: {"isa": isa})
         assert precision.pays_bf16(CPU) == expected
     monkeypatch.setattr(precision, "computes_bf16", lambda device: False)
     assert not precision.pays_bf16(CPU)
@@ -168,7 +168,7 @@ def test_the_key_changes_with_all_that_decides_the_choice(monkeypatch: pytest.Mo
     monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", "AVX2")
     keys.append(key())
     monkeypatch.delenv("ONEDNN_MAX_CPU_ISA")
-    here = machine.describe()
+    here = machine.describe_machine()
     for change in (
         {"cpu": "another"},
         {"isa": ["sse4_2"]},
@@ -176,9 +176,9 @@ def test_the_key_changes_with_all_that_decides_the_choice(monkeypatch: pytest.Mo
         {"versions": {**here["versions"], "torch": "9.9"}},
         {"versions": {**here["versions"], "gossamer": "9.9"}},
     ):
-        monkeypatch.setattr(machine, "describe", lambda change=change: {**here, **change})
+        monkeypatch.setattr(machine, "describe_machine", lambda change=change: {**here, **change})
         keys.append(key())
-    monkeypatch.setattr(machine, "describe", lambda: here)
+    monkeypatch.setattr(machine, "describe_machine", lambda: here)
     assert key() == keys[0]
     assert len(set(keys)) == len(keys)
 

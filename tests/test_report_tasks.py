@@ -19,7 +19,7 @@ from gossamer.data.boxes.annotation import BoxTarget
 from gossamer.errors import InputError
 from gossamer.export.formats import export
 from gossamer.host.text import percent, points
-from gossamer.images.decode import describe_image
+from gossamer.images.decode import describe
 from gossamer.images.preprocess import Preprocess
 from gossamer.predictions.boxes import ScoredBoxes
 from gossamer.predictions.masks import IGNORED, palette
@@ -429,7 +429,7 @@ def test_predict_draws_each_image_under_its_name(
     out = tmp_path / "out"
     assert main(["predict", str(model), str(folder), "--draw", str(out)]) == 0
     written = {str(path.relative_to(out)): path for path in out.rglob("*") if path.is_file()}
-    formats = {name: describe_image(path) for name, path in written.items()}
+    formats = {name: describe(path) for name, path in written.items()}
     assert {name: one.format for name, one in formats.items()} == {
         "deep/a.jpg": "JPEG",
         "b.PNG": "PNG",

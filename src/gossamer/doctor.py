@@ -173,7 +173,7 @@ def doctor() -> Diagnosis:
     with ThreadPoolExecutor(machine.usable_cores()) as pool:
         packages = list(pool.map(_package, PACKAGE_CHECKS))
     checks = (*packages, _engine(), _compiler(), *_folders(), _terminal())
-    return Diagnosis(gossamer.__version__, machine.describe(), checks)
+    return Diagnosis(gossamer.__version__, machine.describe_machine(), checks)
 
 
 def _package(check: PackageCheck) -> CheckResult:

@@ -111,7 +111,7 @@ def bench(
                 _open(candidate, seconds, processes)
         _measure(candidates, seconds, rounds, progress)
     rows = tuple(candidate.finished() for candidate in candidates)
-    return Benchmark(rows, machine.describe(), rounds, seconds, load)
+    return Benchmark(rows, machine.describe_machine(), rounds, seconds, load)
 
 
 def _check_numbers(threads: Sequence[int], batch: int, seconds: float, rounds: int) -> None:

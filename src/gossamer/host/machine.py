@@ -32,7 +32,7 @@ ISA = {
 }
 
 
-def describe(root: Path = ROOT) -> dict[str, Any]:
+def describe_machine(root: Path = ROOT) -> dict[str, Any]:
     """Plain values; None where this system does not tell. `root` is the folder that holds proc/ and sys/.
 
     cpu: model name. isa: instruction sets of `ISA` that it has, None if unknown. cores: what this process may use at

@@ -154,7 +154,7 @@ def decode_stored(data: bytes, *, pixel_limit: int = PIXEL_LIMIT, name: str = ""
         return image
 
 
-def describe_image(source: StrPath | bytes, *, pixel_limit: int = PIXEL_LIMIT, name: str = "") -> Description:
+def describe(source: StrPath | bytes, *, pixel_limit: int = PIXEL_LIMIT, name: str = "") -> Description:
     """Format, mode and size from the header alone; the pixels may still be damaged. Raises ImageError."""
     data, name = _contents(source, name)
     with _pillow(name):

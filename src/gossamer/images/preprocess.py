@@ -28,7 +28,7 @@ from gossamer.images.decode import (
     StrPath,
     decode,
     decode_to,
-    describe_image,
+    describe,
     plain,
     printable,
     read_file,
@@ -47,7 +47,7 @@ __all__ = [
     "Preprocess",
     "Source",
     "decode",
-    "describe_image",
+    "describe",
     "printable",
     "read_file",
 ]
@@ -132,7 +132,7 @@ class Preprocess:
         elif isinstance(source, Image.Image):
             width, height = plain(source, self.channels, "the image given", self.pixel_limit).size
         else:
-            header = describe_image(source, pixel_limit=self.pixel_limit)
+            header = describe(source, pixel_limit=self.pixel_limit)
             height, width = header.height, header.width
         return pixels, self.place(height, width)
 

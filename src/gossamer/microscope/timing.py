@@ -166,7 +166,7 @@ def _measured(calls: Sequence[Callable[[], Any]]) -> list[list[float]]:
 
 
 def _cpu() -> str:
-    return str(machine.describe().get("cpu") or "")
+    return str(machine.describe_machine().get("cpu") or "")
 
 
 def _quartiles(times: Sequence[float]) -> Times:

@@ -181,7 +181,7 @@ def _run_to_the_end(session: Session, notes: list[str], begun: float) -> Run:
     """
     run, processes = session.run, session.processes
     if processes.first:
-        run.add_environment({**machine.describe(), "processes": processes.world, "seed": session.settings.seed})
+        run.add_environment({**machine.describe_machine(), "processes": processes.world, "seed": session.settings.seed})
     for line in notes:
         session.say(line)
     _open_caches(session)

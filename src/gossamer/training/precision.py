@@ -94,7 +94,7 @@ def pays_bf16(device: torch.device) -> bool:
     """Whether bf16 can be faster than float32: the device has arithmetic for it, a CPU instructions of its own."""
     if not computes_bf16(device):
         return False
-    isa = machine.describe()["isa"] if device.type == "cpu" else None
+    isa = machine.describe_machine()["isa"] if device.type == "cpu" else None
     return isa is None or any(name in isa for name in BF16_ISA)
 
 

@@ -30,7 +30,7 @@ VARIABLES = ("ONEDNN_", "DNNL_", "OMP_", "KMP_", "GOMP_", "MKL_", "ATEN_", "TORC
 
 def key(settings: Settings, model: nn.Module, images: Tensor) -> str:
     """What a choice holds for: this processor and torch, this network on inputs of this shape, and what is left open."""
-    here = machine.describe()
+    here = machine.describe_machine()
     device = torch.cuda.get_device_name(images.device) if images.is_cuda else here["cpu"]
     about: dict[str, Any] = {
         "versions": {name: here["versions"].get(name) for name in ("gossamer", "torch")},

@@ -22,7 +22,7 @@ from gossamer.data.source import shown
 from gossamer.errors import DataError, ImageError, UnknownNameError
 from gossamer.host.shown import Report
 from gossamer.host.storage import atomic_folder
-from gossamer.images.preprocess import IMAGE_SUFFIXES, describe_image, read_file
+from gossamer.images.preprocess import IMAGE_SUFFIXES, describe, read_file
 
 StrPath = str | os.PathLike[str]
 Writer = Callable[[Draft, list[str]], Iterator[tuple[str, str]]]
@@ -190,6 +190,6 @@ def _plain(record: ImageRecord, root: Path) -> PurePosixPath:
     if path.suffix.lower() in IMAGE_SUFFIXES:
         return path
     try:
-        return path.with_name(f"{path.name}.{describe_image(root / record.path).format.lower()}")
+        return path.with_name(f"{path.name}.{describe(root / record.path).format.lower()}")
     except ImageError:
         return path  # not read, so not copied either

@@ -19,7 +19,7 @@ from gossamer.data.source import shown
 from gossamer.errors import DataError, ImageError
 from gossamer.images.decode import is_text
 from gossamer.images.hidden import is_hidden
-from gossamer.images.preprocess import IMAGE_SUFFIXES, SIDE_LIMIT, describe_image
+from gossamer.images.preprocess import IMAGE_SUFFIXES, SIDE_LIMIT, describe
 
 Edges = tuple[float, float, float, float]
 Size = tuple[int, int]
@@ -167,7 +167,7 @@ def image_files(folder: Path, notes: list[str] | None = None) -> Iterator[str]:
 
 def image_size(path: Path) -> Size:
     """(height, width) of the upright image, from its header. Raises ImageError."""
-    header = describe_image(path)
+    header = describe(path)
     return header.height, header.width
 
 

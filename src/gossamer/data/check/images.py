@@ -21,7 +21,7 @@ from gossamer.errors import GossamerError, ImageError
 from gossamer.host.progress import SILENT, Progress
 from gossamer.host.shown import Report
 from gossamer.host.text import format_table
-from gossamer.images.preprocess import PIXEL_LIMIT, Description, decode, describe_image, printable
+from gossamer.images.preprocess import PIXEL_LIMIT, Description, decode, describe, printable
 
 SMALL = 16
 """Pixels on the shorter side below which an image is listed as very small."""
@@ -232,7 +232,7 @@ def _reader(source: Source, pixel_limit: int) -> Callable[[int], _Seen]:
             content = source.read(index)
             digest = hashlib.sha256(content).digest()
             name = source.names[index]
-            about = describe_image(content, pixel_limit=pixel_limit, name=name)
+            about = describe(content, pixel_limit=pixel_limit, name=name)
             picture = decode(content, channels=1, at_least=(64, 64), pixel_limit=pixel_limit, name=name)
         except ImageError as error:
             return _Seen(digest, None, None, error.given.removeprefix(f"{printable(source.names[index])}: "))

@@ -22,7 +22,7 @@ from gossamer.data.open import open_data
 from gossamer.data.source import Data, Files, Source, shown
 from gossamer.data.table import StrPath, Table, TargetTable
 from gossamer.errors import DataError, ImageError
-from gossamer.images.decode import PIXEL_LIMIT, decode_stored, describe_image, read_file
+from gossamer.images.decode import PIXEL_LIMIT, decode_stored, describe, read_file
 from gossamer.predictions.masks import IGNORED, Mask
 
 LOSSY = ("JPEG", "WEBP")
@@ -44,9 +44,7 @@ class Masks:
         if image.format in LOSSY:
             raise ImageError(f"{name}: is a {image.format} file, which changes values", "PNG masks", "save it as PNG")
         mask = self.label_map.mask(image, name)
-        shown_size = describe_image(
-            self.store.read(row), pixel_limit=PIXEL_LIMIT, name=printable_path(self.store.paths[row])
-        )
+        shown_size = describe(self.store.read(row), pixel_limit=PIXEL_LIMIT, name=printable_path(self.store.paths[row]))
         if mask.shape != (shown_size.height, shown_size.width):
             raise ImageError(
                 f"{name}: has {mask.shape[1]} x {mask.shape[0]} pixels, its image {shown_size.width} x {shown_size.height}",

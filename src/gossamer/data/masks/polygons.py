@@ -24,7 +24,7 @@ from gossamer.data.masks.classes import LabelMap
 from gossamer.data.source import Files
 from gossamer.data.table import StrPath
 from gossamer.errors import DataError, ImageError
-from gossamer.images.decode import PIXEL_LIMIT, describe_image
+from gossamer.images.decode import PIXEL_LIMIT, describe
 from gossamer.predictions.masks import IGNORED, Mask
 
 BACKGROUND = "background"
@@ -45,7 +45,7 @@ class DrawnMasks:
         """
         record = self.records[row]
         name = printable_path(record.path)
-        header = describe_image(self.store.read(row), pixel_limit=PIXEL_LIMIT, name=name)
+        header = describe(self.store.read(row), pixel_limit=PIXEL_LIMIT, name=name)
         if record.size != (header.height, header.width):
             raise ImageError(
                 f"{name}: has {header.width} x {header.height} pixels, its annotation {record.size[1]} x {record.size[0]}",
