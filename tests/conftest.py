@@ -100,6 +100,17 @@ def once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], obje
     return folder
 
 
+@pytest.fixture(autouse=True)
+def offline_flag_ends_with_its_test() -> Generator[None]:
+    """`--offline` sets a variable for the processes that a command starts; in a test it would last for all tests after it."""
+    before = os.environ.get("GOSSAMER_OFFLINE")
+    yield
+    if before is None:
+        os.environ.pop("GOSSAMER_OFFLINE", None)
+    else:
+        os.environ["GOSSAMER_OFFLINE"] = before
+
+
 @pytest.fixture(scope="session")
 def real_data() -> Path:
     """The folder of real images beside the checkout; tests that need it skip where it is absent."""
