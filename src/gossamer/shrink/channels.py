@@ -121,7 +121,7 @@ class _Builder:
         if self.edges:
             left = np.concatenate([a for a, _ in self.edges])
             right = np.concatenate([b for _, b in self.edges])
-            while True:  # each round halves the longest chain, at least
+            for _ in range(self.count):  # a bound: each round but the last lowers a label
                 least = np.minimum(labels[left], labels[right])
                 before = labels.copy()
                 np.minimum.at(labels, left, least)
