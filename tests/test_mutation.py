@@ -8,12 +8,14 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.mutation.__main__ import draw, merge, table
 from tests.mutation.choose import Chooser
 from tests.mutation.mutants import mutants
+from tests.mutation.probes import runs_of, with_probes
 from tests.mutation.record import moved_lines
 
 CHANGES = {
@@ -90,6 +92,37 @@ def test_a_record_follows_lines_that_move() -> None:
     assert moved_lines(old, old) == {line: line for line in range(1, 6)}
 
 
+PROBED = '''def f(a):
+    """Text."""
+    b = [
+        a]
+    if (a
+            > 1):
+        return 1
+    try:
+        c = b[1]
+    except IndexError:
+        c = 2
+    for d in b:
+        def g():
+            return 5
+        c += d
+    return c
+'''
+
+
+def test_probes_say_which_lines_were_executed() -> None:
+    runs = runs_of(PROBED)
+    assert runs == {3: [3, 4, 5, 6], 7: [7], 8: [8], 9: [9], 11: [11], 12: [12], 13: [13, 14, 15], 14: [14], 16: [16]}
+    executed: set[tuple[str, int]] = set()
+    space: dict[str, Any] = {"__executed__": executed.add}
+    exec(compile(with_probes(ast.parse(PROBED), "a.py"), "a.py", "exec"), space)
+    assert space["f"].__doc__ == "Text." and space["f"](2) == 1
+    assert executed == {("a.py", 3), ("a.py", 7)}
+    assert space["f"](0) == 2
+    assert {line for _, line in executed} == {3, 7, 8, 9, 11, 12, 13, 16}
+
+
 SOURCE = """TABLE = (1, 2)
 OTHER = TABLE[0]
 
@@ -110,7 +143,7 @@ def test_what_is_executed_at_import_has_the_tests_of_its_users(tmp_path: Path, m
     (tmp_path / "src/gossamer").mkdir(parents=True)
     (tmp_path / file).write_text(SOURCE)
     monkeypatch.setattr(choose, "ROOT", tmp_path)
-    lines = {"1": ["imports"], "5": ["imports"], "6": ["t.py::slow", "t.py::quick"], "9": ["imports"]}
+    lines = {"6": ["t.py::slow", "t.py::quick"]}
     tests = Chooser(
         {"sources": {file: SOURCE}, "seconds": {"t.py::slow": 9.0, "t.py::quick": 0.1}, "lines": {file: lines}}
     )

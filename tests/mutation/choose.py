@@ -7,7 +7,6 @@ from collections import defaultdict
 from typing import Any
 
 from tests.mutation.mutants import Mutant
-from tests.mutation.plugin import IMPORTS
 from tests.mutation.record import PACKAGE, ROOT, moved_lines
 
 TESTS = 150  # of a mutant
@@ -79,7 +78,7 @@ class Chooser:
             test
             for line in range(first, last + 1)
             for test in lines.get(line, ())
-            if test != IMPORTS and test in self.seconds
+            if test in self.seconds
         }
 
     def _users(self, file: str, names: set[str]) -> set[str]:

@@ -1,52 +1,44 @@
 """A pytest plugin that records which tests execute which lines of gossamer, commands in other processes included.
 
-pytest -p tests.mutation.plugin, with the folder to write into in the environment variable COVERAGE_BY_TEST. Each process writes
-a coverage file whose contexts are tests, and the tests' outcomes and seconds. What a fixture of a wider scope than a test
-executes belongs to every test that uses the fixture.
+pytest -p tests.mutation.plugin, with the folder to write into in the environment variable LINES_BY_TEST. Each process writes
+what each test executes, and the tests' outcomes and seconds. What a fixture of a wider scope than a test executes belongs to
+every test that uses the fixture.
 """
 
 from __future__ import annotations
 
 import json
 import os
+from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import coverage
 import pytest
 
-FOLDER = "COVERAGE_BY_TEST"
-SOURCES = "COVERAGE_BY_TEST_SOURCES"  # a pattern of the files that count
-TEST = "COVERAGE_BY_TEST_CONTEXT"  # tells a process which test has started it
-IMPORTS = "imports"  # the context of lines that no test but an import executes
+FOLDER = "LINES_BY_TEST"
+SOURCES = "LINES_BY_TEST_SOURCES"  # the folder of the sources that count
+TEST = "LINES_BY_TEST_CONTEXT"  # tells a process which test has started it
+OTHER = "no test"  # the context of what imports and the session itself execute
 FIXTURE = "fixture "
-
-
-def start(context: str) -> coverage.Coverage:
-    """Record from here on."""
-    folder = Path(os.environ[FOLDER])
-    recorder = coverage.Coverage(
-        data_file=str(folder / "lines"), data_suffix=True, include=[os.environ[SOURCES]], config_file=False
-    )
-    recorder.start()
-    recorder.switch_context(context)
-    return recorder
 
 
 class Recorder:
     """The plugin of one process of tests."""
 
     def __init__(self) -> None:
-        self.recorder = start(IMPORTS)
-        self.context = IMPORTS
+        self.context = OTHER
         self.tests: dict[str, dict[str, Any]] = {}
+        self.lines: dict[str, set[tuple[str, int]]] = defaultdict(set)
 
     def switch(self, context: str) -> str:
         """Record for another context; returns the one before."""
+        from probes import executed  # the module that sitecustomize has loaded by this name
+
+        self.lines[self.context] |= executed
+        executed.clear()
         before, self.context = self.context, context
         os.environ[TEST] = context
-        self.recorder.switch_context(context)
         return before
 
     @pytest.hookimpl(wrapper=True)
@@ -54,7 +46,7 @@ class Recorder:
         self.switch(item.nodeid)
         self.tests[item.nodeid] = {"seconds": 0.0, "passed": False, "fixtures": []}
         result = yield
-        self.switch(IMPORTS)
+        self.switch(OTHER)
         return result
 
     @pytest.hookimpl(wrapper=True)
@@ -83,48 +75,44 @@ class Recorder:
                 test["passed"] = report.passed
 
     def pytest_unconfigure(self) -> None:
-        self.recorder.stop()
-        self.recorder.save()
-        (Path(os.environ[FOLDER]) / f"tests-{os.getpid()}.json").write_text(json.dumps(self.tests))
+        self.switch(OTHER)
+        lines = {context: sorted(executed) for context, executed in self.lines.items() if context != OTHER}
+        result = json.dumps({"tests": self.tests, "lines": lines})
+        (Path(os.environ[FOLDER]) / f"tests-{os.getpid()}.json").write_text(result)
 
 
 def pytest_configure(config: pytest.Config) -> None:
     if FOLDER in os.environ:
         config.pluginmanager.register(Recorder())
-        exec(compile(CHILD, "sitecustomize.py", "exec"), {"__name__": "sitecustomize", "PARENT": True})
 
 
-# The `sitecustomize` of the processes that tests start: it records them and each of their forks; of the tests' own process
-# (PARENT) the forks.
+# The `sitecustomize` of all processes: those of the tests, those that tests start, and the forks of both.
 CHILD = """
 import atexit, os
 from multiprocessing import util
 
+import probes
+
 
 def begin():
-    import coverage
-
-    recorder = coverage.Coverage(data_file=None, include=[os.environ["COVERAGE_BY_TEST_SOURCES"]], config_file=False)
-    recorder.start()
-
-    def end():
-        # tests/server.py gives a command its environment after the fork, so the test is known only now
-        recorder.stop()
-        data = recorder.get_data()
-        with open(f"{os.environ['COVERAGE_BY_TEST']}/child-{os.getpid()}.txt", "a") as file:
-            for name in data.measured_files():
-                lines = " ".join(map(str, data.lines(name)))
-                file.write(f"{os.environ['COVERAGE_BY_TEST_CONTEXT']}\\t{name}\\t{lines}\\n")
-
+    probes.executed.clear()
     atexit.register(end)
     # a process of multiprocessing ends without atexit
-    kept.append(recorder)
-    util.register_after_fork(recorder, lambda recorder: util.Finalize(None, end, exitpriority=0))
+    util.register_after_fork(probes.executed, lambda _: util.Finalize(None, end, exitpriority=0))
 
 
-kept = []
-if "COVERAGE_BY_TEST_CONTEXT" in os.environ or "PARENT" in globals():
-    if "PARENT" not in globals():
-        begin()
+def end():
+    # tests/server.py gives a command its environment after the fork, so the test is known only now
+    context = os.environ.get("LINES_BY_TEST_CONTEXT", "")
+    if context and os.getpid() != tests:
+        with open(f"{os.environ['LINES_BY_TEST']}/child-{os.getpid()}.txt", "a") as file:
+            file.writelines(f"{context}\\t{path}\\t{line}\\n" for path, line in sorted(probes.executed))
+        probes.executed.clear()
+
+
+tests = 0 if "LINES_BY_TEST_CONTEXT" in os.environ else os.getpid()
+if "LINES_BY_TEST" in os.environ:
+    probes.install(os.environ["LINES_BY_TEST_SOURCES"])
+    begin()
     os.register_at_fork(after_in_child=begin)
 """

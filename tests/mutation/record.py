@@ -15,7 +15,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from tests.mutation.plugin import CHILD, FOLDER, IMPORTS, SOURCES
+from tests.mutation.plugin import CHILD, FOLDER, SOURCES
+from tests.mutation.probes import runs_of
 
 ROOT = Path(__file__).resolve().parents[2]
 STORE = ROOT / ".mutation"
@@ -39,18 +40,17 @@ def copy_checkout(to: Path) -> Path:
 
 def record(files: Sequence[str], jobs: int) -> dict[str, Any]:
     """Run the tests of `files` (none: all but those marked `full`), and add them to the record of .mutation/."""
-    import coverage
-
     with tempfile.TemporaryDirectory() as name:
         tree = copy_checkout(Path(name) / "tree")
         out, child = Path(name) / "out", Path(name) / "child"
         out.mkdir()
         child.mkdir()
         (child / "sitecustomize.py").write_text(CHILD)
+        shutil.copy(Path(__file__).with_name("probes.py"), child)
         environment = {
             **os.environ,
             FOLDER: str(out),
-            SOURCES: f"{tree}/{PACKAGE}/*",
+            SOURCES: f"{tree}/{PACKAGE}/",
             "PYTHONPATH": f"{child}:{tree}/src:{tree}",
             "OMP_NUM_THREADS": "1",
         }
@@ -58,22 +58,18 @@ def record(files: Sequence[str], jobs: int) -> dict[str, Any]:
         line += ["-p", "no:cacheprovider", *(["-n", str(jobs), "--dist", "worksteal"] if jobs > 1 else []), *files]
         subprocess.run(line, cwd=tree, env=environment, check=False)
         tests: dict[str, dict[str, Any]] = {}
+        executed: dict[str, set[tuple[str, int]]] = defaultdict(set)
         for path in out.glob("tests-*.json"):
-            tests.update(json.loads(path.read_text()))
-        lines: dict[str, dict[str, set[int]]] = defaultdict(lambda: defaultdict(set))  # context -> file -> lines
-        for path in out.glob("lines.*"):
-            data = coverage.CoverageData(str(path))
-            data.read()
-            for context in data.measured_contexts():
-                data.set_query_context(context)
-                for file in data.measured_files():
-                    if executed := data.lines(file):
-                        lines[context][os.path.relpath(file, tree)].update(executed)
+            of_process = json.loads(path.read_text())
+            tests.update(of_process["tests"])
+            for context, runs in of_process["lines"].items():
+                executed[context].update((name, line) for name, line in runs)
         for path in out.glob("child-*.txt"):
             for row in path.read_text().splitlines():
-                context, file, numbers = row.split("\t")
-                lines[context][os.path.relpath(file, tree)].update(map(int, numbers.split()))
+                context, name, line = row.split("\t")
+                executed[context].add((name, int(line)))
         sources = {str(path.relative_to(tree)): path.read_text() for path in (tree / PACKAGE).rglob("*.py")}
+        lines = _lines(executed, sources, tree)
     result = {"sources": sources, "seconds": {}, "lines": {}}
     if files and (STORE / "record.json.gz").exists():
         result = _without(load_record(), files, sources)
@@ -82,6 +78,19 @@ def record(files: Sequence[str], jobs: int) -> dict[str, Any]:
     with gzip.open(STORE / "record.json.gz", "wt") as file:
         json.dump(result, file)
     return result
+
+
+def _lines(
+    executed: dict[str, set[tuple[str, int]]], sources: dict[str, str], tree: Path
+) -> dict[str, dict[str, set[int]]]:
+    """Context -> file -> lines, from the first lines of the runs of statements that were executed."""
+    runs = {file: runs_of(source) for file, source in sources.items()}
+    lines: dict[str, dict[str, set[int]]] = defaultdict(lambda: defaultdict(set))
+    for context, firsts in executed.items():
+        for name, first in firsts:
+            file = os.path.relpath(name, tree)
+            lines[context][file].update(runs[file][first])
+    return lines
 
 
 def load_record() -> dict[str, Any]:
@@ -97,7 +106,7 @@ def _without(old: dict[str, Any], files: Sequence[str], sources: dict[str, str])
     for file, source in sources.items():
         moved = moved_lines(old["sources"].get(file, ""), source)
         lines[file] = {
-            str(moved[int(line)]): [test for test in tests if test in seconds or test == IMPORTS]
+            str(moved[int(line)]): [test for test in tests if test in seconds]
             for line, tests in old["lines"].get(file, {}).items()
             if int(line) in moved
         }
@@ -123,9 +132,6 @@ def _add(result: dict[str, Any], tests: dict[str, dict[str, Any]], lines: dict[s
     for file, by_line in result["lines"].items():
         for line, names in by_line.items():
             everywhere[file][int(line)].update(names)
-    for file, numbers in lines[IMPORTS].items():
-        for line in numbers:
-            everywhere[file][line].add(IMPORTS)
     for test, facts in tests.items():
         if not facts["passed"]:
             continue
@@ -134,10 +140,9 @@ def _add(result: dict[str, Any], tests: dict[str, dict[str, Any]], lines: dict[s
             for file, numbers in lines.get(context, {}).items():
                 for line in numbers:
                     everywhere[file][line].add(test)
-    cost = {**result["seconds"], IMPORTS: -1.0}
     result["lines"] = {
         file: {
-            str(line): sorted(names, key=lambda name: (cost[name], name))[:PER_LINE] for line, names in by_line.items()
+            str(line): sorted(names, key=lambda name: (result["seconds"][name], name))[:PER_LINE] for line, names in by_line.items()
         }
         for file, by_line in everywhere.items()
     }

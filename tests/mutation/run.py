@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import math
 import os
+import resource
 import select
 import signal
 import sys
@@ -19,6 +21,8 @@ from tests.mutation.record import copy_checkout
 
 START = 30.0  # seconds to import and collect the tests of a mutant
 TIMES = 5.0  # how much longer than usual its tests may take
+WAITING = 4.0  # seconds that they may wait, for each of the processor
+ENDED = os.WEXITED | os.WNOHANG | os.WNOWAIT
 
 
 class Outcome:
@@ -87,7 +91,7 @@ class Runner:
         return f"killed by {failed[0]}" if failed else "survived"
 
     def failing(self, tests: Sequence[str], seconds: float, stop: bool = True) -> list[str] | None:
-        """The tests that fail, with `stop` the first alone; None if together they take longer than `seconds`."""
+        """The tests that fail, with `stop` the first alone; None if together they take more than `seconds` of a processor."""
         if self.server is None or self.server.process.poll() is not None:
             from tests.runs import Commands
 
@@ -96,26 +100,28 @@ class Runner:
         child = os.fork()
         if not child:
             os.close(read)
+            # of the processor, as a busy machine is no reason
+            resource.setrlimit(resource.RLIMIT_CPU, (math.ceil(seconds), math.ceil(seconds)))
             try:
-                os.write(write, json.dumps(self._pytest(tests, stop)[:20]).encode())
+                os.write(write, json.dumps(self._pytest(tests, stop)[:20]).encode() + b"\n")
             finally:
                 os._exit(0)
         os.close(write)
-        text, end = b"", time.monotonic() + seconds
-        try:
-            while select.select([read], [], [], max(0.0, end - time.monotonic()))[0]:
-                if not (part := os.read(read, 65536)):
-                    break
+        text, end, status = b"", time.monotonic() + WAITING * seconds, None
+        while not text.endswith(b"\n") and status is None and time.monotonic() < end:
+            status = os.waitpid(child, os.WNOHANG)[1] if os.waitid(os.P_PID, child, ENDED) else None
+            while select.select([read], [], [], 0 if status is not None else 0.2)[0] and (part := os.read(read, 65536)):
                 text += part
-            else:
-                self.server.close()  # it may be in the middle of a command
-                return None
-        finally:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(child, signal.SIGKILL)
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(child, signal.SIGKILL)
+        if status is None:
             os.waitpid(child, 0)
-            os.close(read)
-        return list(json.loads(text)) if text else ["(the process of the tests died)"]
+        os.close(read)
+        if text.endswith(b"\n"):
+            return list(json.loads(text))
+        self.server.close()  # it may be in the middle of a command
+        late = status is None or (os.WIFSIGNALED(status) and os.WTERMSIG(status) in (signal.SIGXCPU, signal.SIGKILL))
+        return None if late else ["(the process of the tests died)"]
 
     def _pytest(self, tests: Sequence[str], stop: bool) -> list[str]:
         """In the fork: run the tests, and list the failing ones."""
