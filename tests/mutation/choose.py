@@ -74,12 +74,7 @@ class Chooser:
 
     def _at(self, file: str, first: int, last: int) -> set[str]:
         lines = self.lines[file]
-        return {
-            test
-            for line in range(first, last + 1)
-            for test in lines.get(line, ())
-            if test in self.seconds
-        }
+        return {test for line in range(first, last + 1) for test in lines.get(line, ()) if test in self.seconds}
 
     def _users(self, file: str, names: set[str]) -> set[str]:
         """Tests of the functions that mention one of these names of a file's module level, or what stands on it there."""

@@ -142,7 +142,8 @@ def _add(result: dict[str, Any], tests: dict[str, dict[str, Any]], lines: dict[s
                     everywhere[file][line].add(test)
     result["lines"] = {
         file: {
-            str(line): sorted(names, key=lambda name: (result["seconds"][name], name))[:PER_LINE] for line, names in by_line.items()
+            str(line): sorted(names, key=lambda name: (result["seconds"][name], name))[:PER_LINE]
+            for line, names in by_line.items()
         }
         for file, by_line in everywhere.items()
     }
