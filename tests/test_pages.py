@@ -34,7 +34,7 @@ from gossamer.report import page
 from gossamer.report.contents import Latency, latencies, latency_note, quoted_latency, read_bench
 from gossamer.report.detection_examples import DetectionDetails
 from gossamer.report.highlights import highlights
-from gossamer.report.photos import Photo, found_first
+from gossamer.report.photos import Photo, missed_last
 from gossamer.report.segmentation_examples import SegmentationDetails, SegmentationExample
 from gossamer.report.view import Highlight
 from gossamer.run import GIVEN, SETTINGS, Run
@@ -214,8 +214,8 @@ def test_labels_and_quantities_of_which_nothing_is_known_are_failures() -> None:
 
 
 def test_what_found_nothing_is_never_among_the_best() -> None:
-    assert found_first([0], [3, 2, 1], [False, False, True, False]) == ([0, 1, 3], [2])
-    assert found_first([0], [1], [False, False]) == ([0, 1], [])
+    assert missed_last([0], [3, 2, 1], [False, False, True, False]) == ([0, 1, 3], [2])
+    assert missed_last([0], [1], [False, False]) == ([0, 1], [])
 
 
 def test_a_detector_that_finds_nothing_says_how_many_it_missed_and_shows_no_best() -> None:
@@ -324,10 +324,14 @@ def test_a_run_keeps_which_settings_were_given_and_the_report_folds_the_others(t
     given = Settings(data="pets", width=0.5, lr=0.3, out=str(tmp_path / "run"))
     run = Run.create(given)
     run.save_settings(given.replace(small_input=True, crop_pct=0.9), differing(given))
-    assert run.given() == ("data", "out", "width", "lr") == tuple(sorted(run.given() or (), key=differing(given).index))
+    assert (
+        run.user_settings()
+        == ("data", "out", "width", "lr")
+        == tuple(sorted(run.user_settings() or (), key=differing(given).index))
+    )
     assert load_settings(tmp_path / "run" / SETTINGS) == run.settings
     made = data(settings=run.settings)
-    html = page.report_html(dataclasses.replace(made, given=run.given()))
+    html = page.report_html(dataclasses.replace(made, user_settings=run.user_settings()))
     section = html[html.index('id="settings"') : html.index('id="provenance"')]
     before, folded = section.split("<details>")
     assert set(re.findall(r"<dt>(\w+)</dt>", before)) == {"data", "out", "width", "lr"}
@@ -342,7 +346,7 @@ def test_a_run_that_does_not_say_what_was_given_is_read(tmp_path: Path, line: st
     run.save_settings(settings)
     path = tmp_path / "run" / SETTINGS
     path.write_text(line + path.read_text(encoding="utf-8"), encoding="utf-8")
-    assert Run.open(tmp_path / "run").given() == (("lr",) if line.startswith(GIVEN) else None)
+    assert Run.open(tmp_path / "run").user_settings() == (("lr",) if line.startswith(GIVEN) else None)
     run.unlock()
 
 

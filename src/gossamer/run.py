@@ -133,14 +133,14 @@ class Run:
 
     # what is written once
 
-    def save_settings(self, settings: Settings, given: Iterable[str] = ()) -> None:
-        """Save the resolved settings, and in a comment which were given. From here on the folder counts as a run."""
+    def save_settings(self, settings: Settings, user: Iterable[str] = ()) -> None:
+        """Save the resolved settings, and in a comment the names of those that the user set. From here on the folder counts as a run."""
         self.settings = settings
-        listed = ", ".join(given)
+        listed = ", ".join(user)
         write_text(self.path / SETTINGS, (f"{GIVEN}{listed}\n" if listed else "") + dump_settings(settings))
 
-    def given(self) -> tuple[str, ...] | None:
-        """The names of the settings that the user gave; None where the run does not say."""
+    def user_settings(self) -> tuple[str, ...] | None:
+        """The names of the settings that the user set; None where the run does not say."""
         with (self.path / SETTINGS).open(encoding="utf-8") as file:
             first = file.readline(MOST_GIVEN)
         if not first.startswith(GIVEN):

@@ -122,7 +122,7 @@ class DeformableConv2d(nn.Module):
             raise SettingsError(
                 f"deformable in the place of {conv}", "convolutions with equal sides, padded by zeros", "leave it out"
             )
-        made = cls(
+        layer = cls(
             conv.in_channels,
             conv.out_channels,
             conv.kernel_size[0],
@@ -133,8 +133,8 @@ class DeformableConv2d(nn.Module):
             bias=conv.bias is not None,
             modulated=modulated,
         )
-        made.weight, made.bias = conv.weight, conv.bias
-        return made
+        layer.weight, layer.bias = conv.weight, conv.bias
+        return layer
 
     def begin(self) -> None:
         """No offsets, and a mask of one half."""

@@ -70,8 +70,8 @@ class ShuffleDownUnit(nn.Module):
 class GroupShuffleUnit(nn.Module):
     """Grouped 1x1 to c_out / 4, shuffle, 3x3 depthwise, grouped 1x1, and a shortcut.
 
-    (N, c_in, H, W) -> (N, c_out, h, w), h = ceil(H / stride). joined: the shortcut, averaged over 3x3 where it is
-    strided, is put beside the branch, which then makes c_out - c_in channels; else it is added. first_groups: of the
+    (N, c_in, H, W) -> (N, c_out, h, w), h = ceil(H / stride). concat: the shortcut, averaged over 3x3 where it is
+    strided, is concatenated with the branch, which then has c_out - c_in channels; else it is added. first_groups: of the
     first 1x1. shuffle: False for the ablation of table 3.
     MACs, with m = c_out / 4 and b channels of the branch: c_in * m / first_groups * H * W +
     (9 * m + m * b / groups) * h * w. Source: ShuffleNet (1707.01083), figure 2b and 2c.
@@ -85,7 +85,7 @@ class GroupShuffleUnit(nn.Module):
         groups: int,
         first_groups: int,
         stride: int = 1,
-        joined: bool = False,
+        concat: bool = False,
         shuffle: bool = True,
     ) -> None:
         super().__init__()
@@ -93,8 +93,8 @@ class GroupShuffleUnit(nn.Module):
         self.groups = groups if shuffle else 1
         self.conv1 = ConvNormAct(c_in, c_mid, groups=first_groups)
         self.depthwise = ConvNormAct(c_mid, c_mid, 3, stride=stride, groups=c_mid, act=None)
-        self.conv2 = ConvNormAct(c_mid, c_out - c_in if joined else c_out, groups=groups, act=None)
-        self.joined = joined
+        self.conv2 = ConvNormAct(c_mid, c_out - c_in if concat else c_out, groups=groups, act=None)
+        self.concat = concat
         self.pool = nn.AvgPool2d(3, 2, padding=1) if stride == 2 else nn.Identity()
         self.act = activation("relu")
 
@@ -103,5 +103,5 @@ class GroupShuffleUnit(nn.Module):
         if self.groups > 1:
             branch = channel_shuffle(branch, self.groups)
         branch = self.conv2(self.depthwise(branch))
-        out: Tensor = self.act(torch.cat((self.pool(x), branch), dim=1) if self.joined else x + branch)
+        out: Tensor = self.act(torch.cat((self.pool(x), branch), dim=1) if self.concat else x + branch)
         return out

@@ -12,8 +12,8 @@ from gossamer.host import text
 LEFT, RIGHT, ROW, TOP = 8, WIDTH - 12, 38.0, 14.0
 LEGEND = 16.0  # height of a line of the key
 SYMBOL = 6.0  # width of the symbol of a key
-WIDE = (
-    20.0  # times the smallest value is the largest, from which an axis that begins at 0 shows nothing of the small ones
+LOGARITHMIC_FROM = (
+    20.0  # ratio of the largest value to the smallest: on a linear axis from 0 the small ones cannot be seen
 )
 FAR = 3.0  # times the largest value that the end of a spread is, from which it is left outside the axis
 
@@ -57,14 +57,14 @@ def interval_chart(
 
     axis: written below the scale. title: above the rows. from_zero: else the scale begins near the smallest value.
     reference: a value with a dashed line. key: what the symbols and colours stand for. Where values that begin at 0 differ
-    WIDE times the axis is logarithmic; the end of a spread FAR beyond all values is cut off. Both are said.
+    LOGARITHMIC_FROM times, the axis is logarithmic; the end of a spread FAR beyond all values is cut off. Notes report both.
     """
     middles = [value for row in rows for value in (row.value, row.second, reference) if math.isfinite(value)]
     ends = [value for row in rows for value in (row.low, row.high) if math.isfinite(value)]
     limit = FAR * max(middles, default=0.0) if from_zero else math.inf
     beyond = sum(1 for row in rows if math.isfinite(row.high) and row.high > limit > 0)
     values = [*middles, *(value for value in ends if not value > limit > 0)]
-    logarithmic = from_zero and min(values) > 0 and max(middles) >= WIDE * min(middles)
+    logarithmic = from_zero and min(values) > 0 and max(middles) >= LOGARITHMIC_FROM * min(middles)
     across = LogScale(min(values) / 1.2, max(values) * 1.2, LEFT, RIGHT) if logarithmic else _scale(values, from_zero)
     notes = ["logarithmic"] * logarithmic
     if beyond:

@@ -157,15 +157,17 @@ def unknown_command(word: str, commands: Collection[str]) -> InputError:
 
 def unknown_flag(flag: str, command: str, flags: Collection[str], positionals: Iterable[str]) -> InputError:
     """The error of a flag that a command does not have; positionals: the names of its arguments without a flag."""
-    given, help = f"{command} has no flag {flag}", f"what gossamer {command} --help lists"
+    problem, help = f"{command} has no flag {flag}", f"what gossamer {command} --help lists"
     named = {name.upper() for name in positionals}
     for hint in FLAG_HINTS.get(flag.lstrip("-").lower().replace("_", "-"), ()):
         if hint.split()[0] in flags:
-            return SettingsError(given, hint.split()[0], f"did you mean {hint}?")
+            return SettingsError(problem, hint.split()[0], f"did you mean {hint}?")
         if hint in named:
-            return SettingsError(given, f"{hint} without a flag", f"write gossamer {command} {hint} ...")
+            return SettingsError(problem, f"{hint} without a flag", f"write gossamer {command} {hint} ...")
     near = nearest_names(flag.replace("_", "-"), flags)
-    return SettingsError(given, ", ".join(near) or help, f"did you mean {near[0]}?" if near else "check the arguments")
+    return SettingsError(
+        problem, ", ".join(near) or help, f"did you mean {near[0]}?" if near else "check the arguments"
+    )
 
 
 def key_value(word: str, command: str, flags: Collection[str], positionals: Iterable[str]) -> InputError | None:
@@ -177,12 +179,12 @@ def key_value(word: str, command: str, flags: Collection[str], positionals: Iter
         return None
     name, value = match[1].replace("_", "-"), match[2]
     flag = SPELLINGS.get(f"--{name}", f"--{name}")
-    given = f"{command} with {word!r}"
+    problem = f"{command} with {word!r}"
     if flag in flags:
-        return SettingsError(given, "flags as --name value", f"did you mean {flag} {value}?")
+        return SettingsError(problem, "flags as --name value", f"did you mean {flag} {value}?")
     if name.upper() in {each.upper() for each in positionals}:
-        return SettingsError(given, f"{name.upper()} without a name", f"did you mean gossamer {command} {value}?")
+        return SettingsError(problem, f"{name.upper()} without a name", f"did you mean gossamer {command} {value}?")
     if name.lower() in FLAG_HINTS or nearest_names(flag, flags):
         error = unknown_flag(flag, command, flags, positionals)
-        return SettingsError(given, "flags as --name value", error.do)
+        return SettingsError(problem, "flags as --name value", error.do)
     return None

@@ -191,8 +191,8 @@ def power(low: Lowering, node: OnnxNode) -> None:
             return root if wanted > 0 else to.act(root, "reciprocal")
         if not 1 <= abs(wanted) <= MOST_POWER or wanted != int(wanted):
             low.refuse(node, f"an exponent of {wanted:g}")
-        made = to.power(source, int(abs(wanted)))
-        return made if wanted > 0 else to.act(made, "reciprocal")
+        power = to.power(source, int(abs(wanted)))
+        return power if wanted > 0 else to.act(power, "reciprocal")
 
     low.each(node, one)
 
@@ -253,22 +253,22 @@ def _clamped(low: Lowering, node: OnnxNode, number: float) -> float:
 
 def reciprocal(low: Lowering, name: str) -> str:
     """A name for one over a map."""
-    source, made = low.names[name], f"{name}\0over one"  # as no name of a file is
-    if made not in low.names:
-        low.names[made] = Numbers(low).act(source, "reciprocal")
-        low.axes[made] = low.axes_of(name)
-        low.value_uses[low.names[made]] = MANY
-    return made
+    source, result = low.names[name], f"{name}\0over one"  # as no name of a file is
+    if result not in low.names:
+        low.names[result] = Numbers(low).act(source, "reciprocal")
+        low.axes[result] = low.axes_of(name)
+        low.value_uses[low.names[result]] = MANY
+    return result
 
 
 def negated(low: Lowering, name: str) -> str:
     """A name for a map times -1."""
-    source, made = low.names[name], f"{name}\0negated"
-    if made not in low.names:
-        low.names[made] = Numbers(low).negative(source)
-        low.axes[made] = low.axes_of(name)
-        low.value_uses[low.names[made]] = MANY
-    return made
+    source, result = low.names[name], f"{name}\0negated"
+    if result not in low.names:
+        low.names[result] = Numbers(low).negative(source)
+        low.axes[result] = low.axes_of(name)
+        low.value_uses[low.names[result]] = MANY
+    return result
 
 
 MANY = 2**20  # readers: nothing is to be fused into such a map, as others may read it

@@ -103,8 +103,8 @@ def channel_row(low: Lowering, node: OnnxNode, place: int, count: int) -> Any:
 def scalar_input(low: Lowering, node: OnnxNode, place: int, name: str = "") -> float | None:
     """One number that is a constant input, or an attribute in other operator sets; None where it is left out."""
     value = node.attributes.get(name)
-    if value is None and (given := low.tensor(node, place)) is not None:
-        if given.dtype != np.float32 or given.size != 1 or np.isnan(given).any():
+    if value is None and (constant := low.tensor(node, place)) is not None:
+        if constant.dtype != np.float32 or constant.size != 1 or np.isnan(constant).any():
             low.refuse(node, f"its input {place} is not one number in float32")
-        value = float(given.reshape(()))
+        value = float(constant.reshape(()))
     return value

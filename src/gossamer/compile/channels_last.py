@@ -81,8 +81,8 @@ def _moved(low: Lowering, node: OnnxNode, order: Order) -> OnnxNode:
         inputs = tuple(_constant(low, node, f"slice {number}", row) for number, row in enumerate(rows))
         return replace(node, inputs=(node.inputs[0], *inputs), attributes={})
     if node.op == "Pad":
-        sides, given = low.ints(node, 1, "pads"), low.ints(node, 3)
-        chosen = normalized_axes(low, node, range(RANK) if given is None else given, RANK)
+        sides, axes = low.ints(node, 1, "pads"), low.ints(node, 3)
+        chosen = normalized_axes(low, node, range(RANK) if axes is None else axes, RANK)
         if sides is None or len(sides) != 2 * len(chosen):
             low.refuse(node, "its padding is not that of a map")
         pads = [0] * (2 * RANK)
@@ -105,14 +105,14 @@ def _resized(low: Lowering, node: OnnxNode, places: list[int]) -> OnnxNode:
         scales = np.array(node.attributes["scales"], np.float32)
         inputs = [inputs[0], _constant(low, node, "scales", _sorted(low, node, scales, by))]
     for number, name in enumerate(inputs[1:], 1):
-        made = f"{node.outputs[0]}\0input {number}"
+        sorted_name = f"{node.outputs[0]}\0input {number}"
         if name in low.shapes:
-            low.shapes[made] = tuple(_sorted(low, node, one, by) for one in low.shapes[name])
+            low.shapes[sorted_name] = tuple(_sorted(low, node, one, by) for one in low.shapes[name])
         elif (values := low.onnx.tensors.get(name)) is not None and values.size == len(places):
-            low.onnx.tensors[made] = _sorted(low, node, values, by)
+            low.onnx.tensors[sorted_name] = _sorted(low, node, values, by)
         else:
             continue
-        inputs[number] = made
+        inputs[number] = sorted_name
     return replace(node, inputs=tuple(inputs), attributes=attributes)
 
 

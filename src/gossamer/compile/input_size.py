@@ -21,11 +21,11 @@ def set_static_input_size(file: ModelFile, size: tuple[int, int]) -> ModelFile:
     if not all(isinstance(side, int) and 1 <= side <= MOST_SIDE for side in size):
         raise InputError(f"an input size of {wanted_size}", f"height x width from 1 to {MOST_SIDE}", "use such a size")
     first = 1 if input_layout.is_channels_last(file.onnx) else 2
-    given = shape[first : first + 2]
-    known = [isinstance(side, int) and side > 0 for side in given]
+    sides = shape[first : first + 2]
+    known = [isinstance(side, int) and side > 0 for side in sides]
     if len(shape) != 4 or all(known):
         raise InputError(f"an input size of {wanted_size} for an input of {shown}", wanted, do)
-    if any(there and side != other for there, side, other in zip(known, given, size, strict=True)):
+    if any(there and side != other for there, side, other in zip(known, sides, size, strict=True)):
         wanted = "the fixed side as the file has it"
         raise InputError(f"an input size of {wanted_size} for an input of {shown}", wanted, "give that side as it is")
     sized = replace(file.onnx.input, shape=(*shape[:first], *size, *shape[first + 2 :]))

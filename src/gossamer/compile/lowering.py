@@ -51,11 +51,11 @@ class Lowering:
     def __init__(self, onnx: OnnxModel, handlers: dict[str, Handler], others: Collection[str] = ()) -> None:
         """others: operators of constants and sides of maps alone."""
         self.onnx, self.handlers, self.others = onnx, handlers, others
-        given = input_layout.of(onnx)
-        self.program = Program([given.value], [], 0, [], given.shape)
+        layout_of_input = input_layout.of(onnx)
+        self.program = Program([layout_of_input.value], [], 0, [], layout_of_input.shape)
         self.names: dict[str, int] = {onnx.input.name: 0}
         self.axes: dict[str, Axes] = {
-            onnx.input.name: given.axes
+            onnx.input.name: layout_of_input.axes
         }  # of names whose axes are not channels, height, width
         self.series: dict[str, list[tuple[int, Axes]]] = {}  # names of several maps' rows, one behind the other
         self.windows: dict[str, Window] = {}  # names of rows or columns of a map, or their mean
@@ -78,9 +78,9 @@ class Lowering:
         ] = {}  # names of bytes between a QuantizeLinear and a DequantizeLinear: int8, uint8
         self.skip: set[int] = set()  # nodes that an earlier one has fused
         if (
-            given.pixels is not None
+            layout_of_input.pixels is not None
         ):  # channels last: one row of pixels is a row of numbers, each pixel a window of its own
-            (c, width), height = given.pixels, given.value.h
+            (c, width), height = layout_of_input.pixels, layout_of_input.value.h
             layer = LayerWeights(np.eye(c, dtype=np.float32).reshape(c, 1, 1, c), np.zeros(c, np.float32))
             emitted = self.emit("conv", 0, FeatureMap(height, width, c), kernel=(1, c), stride=(1, c), weights=[layer])
             self.names[onnx.input.name], self.value_uses[emitted] = emitted, self.value_uses[0]

@@ -14,8 +14,8 @@ from gossamer.compile.program import Array, FeatureMap, LayerWeights, Quantised
 from gossamer.modelfile.onnx import OnnxNode
 
 FLOAT, BYTES = 1, {2: np.dtype(np.uint8), 3: np.dtype(np.int8)}  # ONNX's numbers of types
-# operators that give bytes as they are, whatever they stand for
-MOVES = (
+# operators whose output holds the bytes of their input unchanged, so that its scale and zero point stay
+KEEPING_BYTES = (
     "Concat DepthToSpace Dropout Flatten Gather Identity MaxPool Reshape Shape Slice SpaceToDepth Split Squeeze Transpose "
     "Unsqueeze"
 ).split()
@@ -28,7 +28,7 @@ def follow_bytes(low: Lowering, node: OnnxNode) -> None:
     kinds = [low.bytes[name] for name in node.inputs if name in low.bytes]
     if not kinds or node.op == "DequantizeLinear":
         return
-    if node.op not in MOVES or len(set(kinds)) > 1:
+    if node.op not in KEEPING_BYTES or len(set(kinds)) > 1:
         low.refuse(node, "it reads bytes as they are, not what they stand for")
     low.bytes.update(dict.fromkeys(node.outputs if node.op != "Shape" else (), kinds[0]))
 

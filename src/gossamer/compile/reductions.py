@@ -46,16 +46,16 @@ def reduce(low: Lowering, node: OnnxNode) -> None:
         source = to.log_sum(source)
         count = 1
     largest_of = kind in ("Max", "Min")
-    made = to.largest(source, over) if largest_of else to.mean(source, over)
+    reduced = to.largest(source, over) if largest_of else to.mean(source, over)
     if kind == "Min":
-        made = to.times(made, -1)
+        reduced = to.times(reduced, -1)
     elif not largest_of and kind != "Mean" and count > 1:
-        made = to.times(made, count)
+        reduced = to.times(reduced, count)
     if kind == "L2":
-        made = to.square_root(made)
+        reduced = to.square_root(reduced)
     keeps = node.attributes.get("keepdims", 1)
     left = [() if place in gone else axis for place, axis in enumerate(axes, 1) if keeps or place not in gone]
-    low.bind(node, made, tuple(left))
+    low.bind(node, reduced, tuple(left))
     low.axes[node.outputs[0]] = tuple(left)
 
 

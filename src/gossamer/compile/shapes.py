@@ -100,8 +100,8 @@ def computed(low: Lowering, node: OnnxNode, inputs: list[Any]) -> tuple[NDArray[
     """What a node of ARITHMETIC gives for these inputs. Raises InputError where it fails."""
     if node.op == "Slice" and "starts" in node.attributes:  # before operator set 10
         names = ("starts", "ends", "axes")
-        given = [node.attributes.get(name) for name in names]
-        inputs = [*inputs[:1], *(None if one is None else np.array(one, np.int64) for one in given)]
+        attributes = [node.attributes.get(name) for name in names]
+        inputs = [*inputs[:1], *(None if one is None else np.array(one, np.int64) for one in attributes)]
     try:
         _check_size(node, inputs)
         with np.errstate(all="ignore"):

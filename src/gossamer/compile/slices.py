@@ -190,5 +190,7 @@ def gather(low: Lowering, node: OnnxNode) -> None:
     else:
         rows, columns = (chosen, range(value.w)) if axis == 2 else (range(value.h), chosen)
         emitted = cropped(low, source, rows, columns)
-    made = layout.of_map(low.program.values[emitted])[: len(axes)]
-    low.bind(node, emitted, made if places.ndim else tuple(one for at, one in enumerate(made, 1) if at != axis))
+    output_axes = layout.of_map(low.program.values[emitted])[: len(axes)]
+    low.bind(
+        node, emitted, output_axes if places.ndim else tuple(one for at, one in enumerate(output_axes, 1) if at != axis)
+    )

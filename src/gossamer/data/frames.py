@@ -72,8 +72,8 @@ class FrameStore:
         """(bytes of all frames, their latest time in ns) of each row, (-1, 0) where one is missing."""
         for row in rows.tolist():
             try:
-                found = [Path(self.root, path).stat() for path in self.samples[row]]
-                yield sum(one.st_size for one in found), max(one.st_mtime_ns for one in found)
+                stats = [Path(self.root, path).stat() for path in self.samples[row]]
+                yield sum(one.st_size for one in stats), max(one.st_mtime_ns for one in stats)
             except OSError:
                 yield -1, 0
 
@@ -126,7 +126,7 @@ def read_frames(root: StrPath, count: int, *, every_class: bool = False) -> Tabl
     loose = others = 0
     for split, top in parts.items():
         for folder in folders(top, skipped):
-            found = len(rows)
+            before = len(rows)
             for sample in folders(folder, skipped):
                 files = [os.path.relpath(path, root) for path in walk_files(sample, notes, skipped)]
                 images = sorted((path for path in files if Path(path).suffix.lower() in IMAGE_SUFFIXES), key=_natural)
@@ -137,7 +137,7 @@ def read_frames(root: StrPath, count: int, *, every_class: bool = False) -> Tabl
                 else:
                     notes.append(f"{sample}: holds no images, so it is no sample")
             loose += sum(1 for path in folder.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file())
-            if len(rows) == found:
+            if len(rows) == before:
                 notes.append(f"{folder}: holds no folder of frames, so it is no class")
     if not rows:
         reason = f"holds {loose} images in class folders but no folders of frames" if loose else "holds no frames"

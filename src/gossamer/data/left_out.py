@@ -33,7 +33,7 @@ def left_out(root: StrPath, table: Table, others: Sequence[Table] = ()) -> LeftO
     beside |= _used(others) - used
     top = os.fspath(root) if os.path.isdir(root) else store.root  # noqa: PTH112 (paths are plain text here)
     holders = {os.path.dirname(path) for path in used}  # noqa: PTH120
-    found: list[str] = []
+    unused: list[str] = []
     held = 0
     for folder, below, files in os.walk(top):
         below[:] = sorted(
@@ -50,11 +50,11 @@ def left_out(root: StrPath, table: Table, others: Sequence[Table] = ()) -> LeftO
                 continue
             held += 1
             if path not in used:
-                found.append(os.path.relpath(path, top))
-    if not found:
+                unused.append(os.path.relpath(path, top))
+    if not unused:
         return None
-    names = tuple(printable_path(Path(name).as_posix()) for name in sorted(found)[:NAMES])
-    return LeftOut(os.fspath(root), held, len(found), names)
+    names = tuple(printable_path(Path(name).as_posix()) for name in sorted(unused)[:NAMES])
+    return LeftOut(os.fspath(root), held, len(unused), names)
 
 
 def _used(tables: Sequence[Table]) -> set[str]:

@@ -61,15 +61,15 @@ def add_options(stages: nn.ModuleList, options: Options, channels: list[int]) ->
 def _add_deformable(stages: nn.ModuleList, version: str, count: int) -> None:
     if type(count) is not int or not 1 <= count <= len(stages):
         raise SettingsError(f"deformable_stages: {count!r}", f"1 to {len(stages)} for this network", "change it")
-    with_blocks = [found for stage in stages if (found := _kernels(stage))]
+    with_blocks = [convolutions for stage in stages if (convolutions := _kernels(stage))]
     if not with_blocks:
         raise SettingsError(
             f"deformable: {version}, and no k x k convolution of a residual block",
             WITH_BLOCKS,
             "choose another network",
         )
-    for found in with_blocks[-count:]:
-        for parent, name, conv in found:
+    for convolutions in with_blocks[-count:]:
+        for parent, name, conv in convolutions:
             setattr(parent, name, DeformableConv2d.in_place_of(conv, modulated=version == "v2"))
 
 
@@ -78,15 +78,15 @@ def _kernels(stage: nn.Module) -> list[tuple[nn.Module, str, nn.Conv2d]]:
     blocks = [
         block for block in stage.modules() if isinstance(block, (*GATED, UniversalInvertedBottleneck, PreActBlock))
     ]
-    found = []
+    convolutions = []
     for block in blocks:
         attention = getattr(block, "attention", None)
         others = set(attention.modules()) if isinstance(attention, nn.Module) else set()
         for parent in block.modules():
             for name, child in parent.named_children():
                 if type(child) is nn.Conv2d and max(child.kernel_size) > 1 and parent not in others:
-                    found.append((parent, name, child))
-    return found
+                    convolutions.append((parent, name, child))
+    return convolutions
 
 
 def _add_self_attention(stages: nn.ModuleList, number: int, channels: list[int]) -> None:

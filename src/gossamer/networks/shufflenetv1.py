@@ -58,7 +58,7 @@ def shufflenet_v1(
                     groups=groups,
                     first_groups=first,
                     stride=stride,
-                    joined=unit == 0,
+                    concat=unit == 0,
                     shuffle=shuffle,
                 )
             )

@@ -82,7 +82,7 @@ def collect(
         images={name: len(part) for name, part in data.splits().items()},
         details=task_details(network, data, source, evaluation),
         layers=layers_of(graph, costs),
-        given=run.given(),
+        user_settings=run.user_settings(),
     )
 
 

@@ -158,7 +158,7 @@ class ReportData:
     machine: the environment of the latest start. bench: where the latencies were measured.
     data: what the run folder says about the data; `data_changed` where they are others now.
     layers: the rows of the network, convolutions with the norm and activation behind them; without any, the operations.
-    given: the settings that the user gave, None where the run does not say. score: the metric by which the weights were kept. images: how many, by split. details: what only the task shows.
+    user_settings: names of the settings that the user set, None where the run does not say. score: the metric by which the weights were kept. images: how many, by split. details: what only the task shows.
     """
 
     run: str
@@ -183,7 +183,7 @@ class ReportData:
     images: Mapping[str, int] = dataclasses.field(default_factory=dict)
     details: Any = None
     layers: tuple[Layer, ...] = ()
-    given: tuple[str, ...] | None = None
+    user_settings: tuple[str, ...] | None = None
 
     @property
     def classes(self) -> tuple[str, ...]:

@@ -137,9 +137,9 @@ def _highlights(data: ReportData) -> list[Highlight]:
 def _failures(data: ReportData) -> list[Highlight]:
     """The classes of which no object is found at CONFIDENCE; one sentence where that is all of them."""
     confusion = data.evaluation.confusion
-    support, found = confusion[:-1].sum(axis=1), confusion[:-1, :-1].diagonal()
+    support, detected = confusion[:-1].sum(axis=1), confusion[:-1, :-1].diagonal()
     objects = int(support.sum())
-    if objects and not found.any():
+    if objects and not detected.any():
         missed = f"{grouped(objects)} of {grouped(objects)} objects missed at a score of {CONFIDENCE} or more"
         highest = max(
             (float(boxes.scores.max()) for boxes in data.evaluation.detections if len(boxes.scores)), default=0
@@ -148,7 +148,7 @@ def _failures(data: ReportData) -> list[Highlight]:
         best = best or ("; there is no box of any score" if not highest else "")
         return [Highlight("Nothing found", f"{missed}{best}.", failure=True)]
     missed_classes = [
-        (data.classes[index], int(support[index])) for index in np.flatnonzero((support > 0) & (found == 0))
+        (data.classes[index], int(support[index])) for index in np.flatnonzero((support > 0) & (detected == 0))
     ]
     return all_missed(missed_classes, "Never found", "objects", f", at a score of {CONFIDENCE} or more")
 

@@ -13,7 +13,7 @@ from gossamer.data.boxes.annotation import BoxTarget
 from gossamer.data.source import Source
 from gossamer.images.preprocess import Preprocess
 from gossamer.predictions.boxes import ScoredBoxes, pairwise_intersection, pairwise_iou, to_input
-from gossamer.report.photos import Photo, ends, found_first, photo
+from gossamer.report.photos import Photo, ends, missed_last, photo
 from gossamer.tasks.detection.average_precision import VOC_OVERLAP
 from gossamer.tasks.detection.scores import CONFIDENCE, DetectionScores
 
@@ -96,7 +96,7 @@ def detection_details(
     outcomes = [outcome(truth, detections) for truth, detections in zip(scores.truth, scores.detections)]
     f1 = np.array([result.f1 for result in outcomes])
     worst, best = ends(f1, np.array([len(result.missed) + len(result.false) for result in outcomes]), EXAMPLES)
-    worst, best = found_first(worst, best, [bool(result.matched) for result in outcomes])
+    worst, best = missed_last(worst, best, [bool(result.matched) for result in outcomes])
     place = {name: index for index, name in enumerate(source.names)}
 
     def example(index: int) -> DetectionExample:

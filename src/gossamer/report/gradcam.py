@@ -32,7 +32,7 @@ def grad_cam(model: SplitClassifier, images: Tensor, classes: NDArray[np.int64])
     """
     maps: list[Tensor] = []
 
-    def keep(layer: nn.Module, given: Any, output: Any) -> Any:
+    def keep(layer: nn.Module, inputs: Any, output: Any) -> Any:
         if not isinstance(output, Tensor) or output.ndim != 4:
             return None
         maps.append(output)

@@ -14,8 +14,8 @@ WAITING = 0.1  # fraction of the training time
 
 def highlights(data: ReportData, task_highlights: list[Highlight]) -> list[Highlight]:
     """The sentences in the order of the page, failures first; task_highlights: those of the task."""
-    found = [*_training(data), *task_highlights, *_file(data), *_images(data)]
-    return sorted(found, key=lambda highlight: not highlight.failure)
+    sentences = [*_training(data), *task_highlights, *_file(data), *_images(data)]
+    return sorted(sentences, key=lambda highlight: not highlight.failure)
 
 
 def _file(data: ReportData) -> list[Highlight]:

@@ -96,8 +96,8 @@ def report_html(data: ReportData) -> str:
         "latency_targets": len({row.target for row in data.latencies if not row.note}),
         "quoted": fastest.where if (fastest := quoted_latency(data.latencies)) else "",
         "settings": settings_by_group(data.settings),
-        "given": data.given,
-        "given_settings": [(name, getattr(data.settings, name)) for name in _given(data)],
+        "user_settings": data.user_settings,
+        "user_values": [(name, getattr(data.settings, name)) for name in _user_settings(data)],
         "settings_file": shlex.quote(str(Path(data.run) / SETTINGS)),
         "machine": flat_rows(_machine(data.machine)),
         "bench": flat_rows(data.bench),
@@ -155,9 +155,9 @@ def run_name(data: ReportData) -> str:
     return Path(data.run).absolute().name
 
 
-def _given(data: ReportData) -> tuple[str, ...]:
-    """The settings that were given; of a run that does not say, those that differ from the defaults."""
-    return differing(data.settings) if data.given is None else data.given
+def _user_settings(data: ReportData) -> tuple[str, ...]:
+    """The settings that the user set; of a run that does not say, those that differ from the defaults."""
+    return differing(data.settings) if data.user_settings is None else data.user_settings
 
 
 def _machine(facts: Mapping[str, Any]) -> dict[str, Any]:

@@ -57,6 +57,8 @@ def ends(values: NDArray[np.float64], mistakes: NDArray[np.int64], most: int) ->
     return worst.tolist(), best.tolist()
 
 
-def found_first(worst: list[int], best: list[int], found: Sequence[bool]) -> tuple[list[int], list[int]]:
-    """(worst, best) of `ends` with the images in which nothing was found among the worst: nothing is good about them."""
-    return [*worst, *(index for index in reversed(best) if not found[index])], [index for index in best if found[index]]
+def missed_last(worst: list[int], best: list[int], detected: Sequence[bool]) -> tuple[list[int], list[int]]:
+    """(worst, best) of `ends` with the images without any detection moved to the worst: nothing in them is good."""
+    return [*worst, *(index for index in reversed(best) if not detected[index])], [
+        index for index in best if detected[index]
+    ]

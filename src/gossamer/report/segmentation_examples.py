@@ -13,7 +13,7 @@ from gossamer.data.source import Source
 from gossamer.images.preprocess import Preprocess, decode
 from gossamer.predictions.masks import IGNORED, Mask, mask_of_logits, overlay, palette
 from gossamer.report.gallery import data_uri
-from gossamer.report.photos import NEAREST, SMOOTH, Photo, ends, fitted, found_first, photo_of
+from gossamer.report.photos import NEAREST, SMOOTH, Photo, ends, fitted, missed_last, photo_of
 from gossamer.tasks.segmentation.scores import SegmentationEvaluation, confusion_of
 from gossamer.training.evaluate import Forward
 
@@ -49,7 +49,7 @@ def segmentation_details(
 ) -> SegmentationDetails:
     """The examples of the scored images, through the network once more."""
     worst, best = ends(scores.image_miou, np.zeros(len(scores.names), np.int64), EXAMPLES)
-    worst, best = found_first(worst, best, (scores.image_miou > 0).tolist())
+    worst, best = missed_last(worst, best, (scores.image_miou > 0).tolist())
     place = {name: index for index, name in enumerate(source.names)}
 
     def examples(chosen: Sequence[int]) -> tuple[SegmentationExample, ...]:

@@ -85,14 +85,16 @@ def check_together(settings: Settings) -> None:
     if settings.scale_attention and settings.task != "segment":
         raise SettingsError(f"scale_attention for the task {settings.task}", "it with --task segment", "leave it out")
     if settings.frames:
-        for given, fits in (
+        for combination, fits in (
             (f"frames for the task {settings.task}", settings.task in ("classify", "embed")),
             ("frames with a cache", not settings.cache),
             ("frames with cutmix", not settings.cutmix),
             ("frames with layer_decay", settings.layer_decay == 1),
         ):
             if not fits:
-                raise SettingsError(given, "frames for classify and embed, without these", "leave one of them out")
+                raise SettingsError(
+                    combination, "frames for classify and embed, without these", "leave one of them out"
+                )
     if settings.cache:
         parse_bytes(settings.cache)
     if len(settings.anchor_sizes) % 2 or any(side <= 0 for side in settings.anchor_sizes):

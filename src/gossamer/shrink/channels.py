@@ -168,12 +168,12 @@ def _layer(b: _Builder, node: Any) -> bool:
     source = b.vector(node.input[0])
     if source is not None:
         b.links.append(Link(node, "input", source))
-    made = b.new(node.output[0])
-    if made is not None:
+    output = b.new(node.output[0])
+    if output is not None:
         bias = b.graph.constants[node.input[2]] if len(node.input) > 2 and node.input[2] else None
-        if bias is not None and bias.size != len(made):
+        if bias is not None and bias.size != len(output):
             b.pin(node.output[0])
-        b.links.append(Link(node, "output", made))
+        b.links.append(Link(node, "output", output))
     return True
 
 
@@ -181,23 +181,23 @@ def _norm(b: _Builder, node: Any) -> bool:
     """A batch norm that no convolution could take: its weights hold one factor for its input and one for its output."""
     if any(name not in b.graph.constants for name in node.input[1:5]):
         return False
-    source, made = b.vector(node.input[0]), b.new(node.output[0])
-    if source is None or made is None:
+    source, output = b.vector(node.input[0]), b.new(node.output[0])
+    if source is None or output is None:
         b.pin(node.output[0])
         return True
-    b.links.append(Link(node, "norm", made, source))
+    b.links.append(Link(node, "norm", output, source))
     return True
 
 
 def _homogeneous(b: _Builder, node: Any) -> bool:
-    source, made = b.vector(node.input[0]), b.new(node.output[0])
-    if made is None:
+    source, output = b.vector(node.input[0]), b.new(node.output[0])
+    if output is None:
         return True
-    if source is None or len(source) != len(made):
+    if source is None or len(source) != len(output):
         b.pin(node.input[0])
         b.pin(node.output[0])
     else:
-        b.edges.append((source, made))
+        b.edges.append((source, output))
     for name in node.output[1:]:  # indices of a pool
         b.new(name)
         b.pin(name)
@@ -225,39 +225,41 @@ def _spatial(b: _Builder, node: Any) -> bool:
 
 def _add(b: _Builder, node: Any) -> bool:
     """All that is added scales alike; a constant per channel scales with it."""
-    made_shape = b.values[node.output[0]].shape if node.output[0] in b.values else None
-    if made_shape is None:
+    output_shape = b.values[node.output[0]].shape if node.output[0] in b.values else None
+    if output_shape is None:
         return False
     moving = [name for name in node.input if name in b.ids]
     constants = [name for name in node.input if name in b.graph.constants]
     if len(moving) + len(constants) != len(node.input) or not moving:
         return False
-    if any(b.values[name].shape[0] != made_shape[0] or len(b.values[name].shape) != len(made_shape) for name in moving):
+    if any(
+        b.values[name].shape[0] != output_shape[0] or len(b.values[name].shape) != len(output_shape) for name in moving
+    ):
         return False
     for name in constants:
-        shape = (1,) * (len(made_shape) + 1 - b.graph.constants[name].ndim) + b.graph.constants[name].shape
-        if len(shape) != len(made_shape) + 1 or shape[1] != made_shape[0]:
+        shape = (1,) * (len(output_shape) + 1 - b.graph.constants[name].ndim) + b.graph.constants[name].shape
+        if len(shape) != len(output_shape) + 1 or shape[1] != output_shape[0]:
             return False
     vectors = [b.vector(name) for name in moving]
-    made = b.new(node.output[0])
-    if made is None:
+    output = b.new(node.output[0])
+    if output is None:
         return False
     for vector in vectors:
         if vector is None:
             for name in (*moving, node.output[0]):
                 b.pin(name)
         else:
-            b.edges.append((vector, made))
+            b.edges.append((vector, output))
     if constants:
-        b.links.append(Link(node, "added constant", made))
+        b.links.append(Link(node, "added constant", output))
     return True
 
 
 def _multiply(b: _Builder, node: Any) -> bool:
     """A map times something pinned, such as a gate or a constant."""
     moving = [name for name in node.input if name in b.ids]
-    made_values = b.values.get(node.output[0])
-    if not moving or made_values is None or (node.op_type == "Div" and node.input[0] not in b.ids):
+    output_values = b.values.get(node.output[0])
+    if not moving or output_values is None or (node.op_type == "Div" and node.input[0] not in b.ids):
         return False
     if len(moving) == 2:
         if node.op_type == "Div":
@@ -276,11 +278,11 @@ def _multiply(b: _Builder, node: Any) -> bool:
         if vector is None:
             return False
         source = vector
-    made = b.new(node.output[0])
-    if made is None or len(made) != len(source):
+    output = b.new(node.output[0])
+    if output is None or len(output) != len(source):
         b.pin(node.output[0])
         return False
-    b.edges.append((source, made))
+    b.edges.append((source, output))
     return True
 
 
@@ -297,10 +299,10 @@ def _layout(b: _Builder, node: Any) -> bool:
     if not node.input or node.input[0] not in b.ids:
         return False
     try:
-        made = OPERATORS[node.op_type](b.graph.plain(node), *arrays)
+        output_ids = OPERATORS[node.op_type](b.graph.plain(node), *arrays)
     except (ValueError, IndexError, TypeError, KeyError):
         return False
-    results = made if isinstance(made, tuple) else (made,)
+    results = output_ids if isinstance(output_ids, tuple) else (output_ids,)
     for name, ids in zip(node.output, results, strict=False):
         if name not in b.values or ids.shape != (1, *b.values[name].shape):
             return False

@@ -179,7 +179,7 @@ def _weights(
     data = np.clip(np.rint(weight / scales.reshape(sides)), -most, most).astype(np.int8)
     constants[f"{name}.int8"], constants[f"{name}.scale"] = data, scales
     constants[f"{name}.zero"] = np.zeros(len(scales), np.int8)
-    made = [
+    nodes = [
         onnx.helper.make_node(
             "DequantizeLinear", [f"{name}.int8", f"{name}.scale", f"{name}.zero"], [f"{name}.dequantised"],
             f"{name}.dequantise", axis=axis,
@@ -189,15 +189,15 @@ def _weights(
     if bias is not None and per_channel:
         bias_name = node.input[2]
         bias_scales = (scales.astype(np.float64) * input_scale).astype(np.float32)
-        whole = np.rint(bias.reshape(-1) / bias_scales.astype(np.float64))
-        constants[f"{bias_name}.int32"] = np.clip(whole, -(2.0**31 - 1), 2.0**31 - 1).astype(np.int32)
+        integers = np.rint(bias.reshape(-1) / bias_scales.astype(np.float64))
+        constants[f"{bias_name}.int32"] = np.clip(integers, -(2.0**31 - 1), 2.0**31 - 1).astype(np.int32)
         constants[f"{bias_name}.scale"] = bias_scales
         constants[f"{bias_name}.zero"] = np.zeros(len(scales), np.int32)
-        made.append(
+        nodes.append(
             onnx.helper.make_node(
                 "DequantizeLinear", [f"{bias_name}.int32", f"{bias_name}.scale", f"{bias_name}.zero"],
                 [f"{bias_name}.dequantised"], f"{bias_name}.dequantise", axis=0,
             )
         )  # fmt: skip
         new.input[2] = f"{bias_name}.dequantised"
-    return made
+    return nodes

@@ -206,9 +206,9 @@ def _calibration(source: _Target, images: Any, count: int, progress: Progress, n
                 "export it with gossamer, or calibrate it where it was made",
             )
         paths = [os.fspath(images)] if isinstance(images, (str, os.PathLike)) else [os.fspath(path) for path in images]
-        found = list(progress.track(readable_pixels(metadata.preprocess, paths), None, "images"))
-        readable = [pixels for pixels, _ in found if pixels is not None]
-        notes += [f"skipped: {problem}" for pixels, problem in found if pixels is None]
+        decoded = list(progress.track(readable_pixels(metadata.preprocess, paths), None, "images"))
+        readable = [pixels for pixels, _ in decoded if pixels is not None]
+        notes += [f"skipped: {problem}" for pixels, problem in decoded if pixels is None]
         chosen = [readable[index] for index in _spread(len(readable), count)]
     elif source.train is not None:
         assert metadata is not None

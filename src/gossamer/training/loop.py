@@ -75,7 +75,7 @@ def train(
     begun = time.perf_counter()
     with _processes(settings) as (device, processes):
         data = same_data(split_of) if split_of else task_of(settings.task).open_data(settings)
-        given = differing(settings)
+        user_settings = differing(settings)
         settings, chosen = resolve_settings(settings, data, processes)
         model, task, notes = build(settings, data, progress if processes.first else SILENT, changes)
         run = Run.create(settings) if processes.first else Run(Path(settings.out), settings)
@@ -84,7 +84,7 @@ def train(
                 run.save_data(data.classes, _facts(data), split_rows(data), image_states(data))
                 if changes:
                     run.save_changes(changes_to_json(changes))
-                run.save_settings(settings, given)
+                run.save_settings(settings, user_settings)
             distributed.wait()
             session = _session(run, data, device, processes, model, task, progress)
             return _run_to_the_end(session, [data.how, *data.notes, *chosen, *notes], begun)

@@ -241,7 +241,7 @@ def _stepper(
         if time.perf_counter() > until:
             raise _TimeUp
 
-    def watch(layer: nn.Module, given: Any, output: Any) -> None:
+    def watch(layer: nn.Module, inputs_of_layer: Any, output: Any) -> None:
         if isinstance(output, Tensor) and output.requires_grad:
             output.register_hook(check)  # type: ignore[no-untyped-call]
 

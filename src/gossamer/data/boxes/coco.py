@@ -212,8 +212,8 @@ def _identity(entry: dict[str, Any], where: str, finder: Finder) -> tuple[int | 
         return key, inside(text, where)
     except DataError:
         # a path of another machine, or Label Studio's ../../media/upload/1/a.jpg; other ways out of the folder are mistakes
-        foreign = ".." not in PurePosixPath(text.replace("\\", "/")).parts or "upload" in text
-        place = finder.find(text) if text and foreign else None
+        elsewhere = ".." not in PurePosixPath(text.replace("\\", "/")).parts or "upload" in text
+        place = finder.find(text) if text and elsewhere else None
         if place is None:
             raise
         return key, place.relative_to(finder.root).as_posix()

@@ -114,8 +114,8 @@ def _of_folder(path: Path, deep: bool) -> Place:
             "remove the others, or give the annotation file itself",
         )
     kind = kinds[0] if kinds else ""
-    found = present.get(kind)
-    return Place(kind, path, found if isinstance(found, Path) else None)
+    label_file = present.get(kind)
+    return Place(kind, path, label_file if isinstance(label_file, Path) else None)
 
 
 def _has_labels(part: tuple[str, Path, Path]) -> bool:

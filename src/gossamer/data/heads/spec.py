@@ -31,7 +31,7 @@ OWN: dict[str, tuple[str, ...]] = {
     "embed": ("dim",),
 }
 COMMON = ("kind", "column", "columns", "weight", "loss")
-WIDE = ("multilabel", "regress")  # kinds that may have several columns
+SEVERAL_COLUMNS = ("multilabel", "regress")  # kinds that may have several columns
 _ALLOWED = f"lines of `name: kind`, or `name: {{kind: ..., column: ...}}`, the kind one of {', '.join(KINDS)}"
 _TEXT_LIMIT = 1 << 24  # bytes; identities are not in it, but anchors, means and names of classes are
 
@@ -152,9 +152,11 @@ def _columns(what: str, name: str, kind: str, options: dict[str, Any]) -> tuple[
     good = isinstance(columns, list) and all(is_plain_text(column) for column in columns)
     if not good or not columns or len(set(columns)) < len(columns):
         raise SettingsError(f"{what}: columns {reprlib.repr(stated)}", "different names of columns", "fix them")
-    if len(columns) > 1 and kind not in WIDE:
+    if len(columns) > 1 and kind not in SEVERAL_COLUMNS:
         raise SettingsError(
-            f"{what}: {len(columns)} columns for {kind}", f"one; several for {' and '.join(WIDE)}", "name one"
+            f"{what}: {len(columns)} columns for {kind}",
+            f"one; several for {' and '.join(SEVERAL_COLUMNS)}",
+            "name one",
         )
     if set(columns) & {"path", "split"}:
         raise SettingsError(f"{what}: columns {shown(columns)}", "others than path and split", "name its own column")
