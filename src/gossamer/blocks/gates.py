@@ -56,7 +56,7 @@ class Tally:
 
 
 class Gate(nn.Module):
-    """What opens and closes. target: the fraction that "topk" opens.
+    """What opens and closes. saliency: gives a logit for each entry. target: the fraction that "topk" opens.
 
     draw: "gumbel": each entry by itself, by the sign of a logit, to which training adds logistic noise (the difference
     of two Gumbel draws); backward passes the gradient of the sigmoid (straight-through). "topk": those of the highest
@@ -65,7 +65,7 @@ class Gate(nn.Module):
 
     added = True  # no file of the plain network has its weights
 
-    def __init__(self, draw: Draw, target: float) -> None:
+    def __init__(self, saliency: nn.Conv2d, draw: Draw, target: float) -> None:
         super().__init__()
         if draw not in DRAWS:
             raise UnknownNameError("draw of the gates", draw, DRAWS)
@@ -73,6 +73,14 @@ class Gate(nn.Module):
         self.last = Computed()
         self.tally: Tally | None = None
         self.skips = False
+        self.saliency = saliency
+        self.begin()
+
+    def begin(self) -> None:
+        """Fresh weights: nearly all open."""
+        nn.init.normal_(self.saliency.weight, 0.0, 0.01)
+        assert self.saliency.bias is not None
+        nn.init.constant_(self.saliency.bias, START if self.draw == "gumbel" else 0.0)
 
     def note(self, of_layers: Callable[[], Sequence[tuple[int, Tensor]]]) -> None:
         """What the block computed: multiply-adds of each of its layers with all open, and the open fraction, (N,).
@@ -98,6 +106,12 @@ class Gate(nn.Module):
         soft = torch.sigmoid(logits + torch.log(noise / (1 - noise)))
         return ((soft > 0.5).to(soft.dtype) - soft.detach() + soft).to(logits.dtype)
 
+    def _top(self, values: Tensor) -> Tensor:
+        """1 for the `target` highest entries of each image, and for those equal to the last of them; 0 for the others."""
+        entries = values.flatten(1)
+        least = entries.topk(max(1, round(self.target * entries.shape[1])), dim=1).values[:, -1:]
+        return (entries >= least).to(values.dtype).reshape(values.shape)
+
     def extra_repr(self) -> str:
         return f"draw={self.draw}, target={self.target:g}"
 
@@ -112,24 +126,14 @@ class ChannelGate(Gate):
     """
 
     def __init__(self, c_in: int, channels: int, *, draw: Draw = "gumbel", target: float = 0.5) -> None:
-        super().__init__(draw, target)
-        self.channels = channels
-        self.saliency = nn.Conv2d(c_in, channels, 1)
-        self.begin()
-
-    def begin(self) -> None:
-        """Fresh weights: nearly all open."""
-        nn.init.normal_(self.saliency.weight, 0.0, 0.01)
-        assert self.saliency.bias is not None
-        nn.init.constant_(self.saliency.bias, START if self.draw == "gumbel" else 0.0)
+        super().__init__(nn.Conv2d(c_in, channels, 1), draw, target)
 
     def forward(self, x: Tensor) -> Tensor:
         logits = self.saliency(F.adaptive_avg_pool2d(x, 1))
         if self.draw == "gumbel":
             return self._gumbel(logits)
         strength = 2 * torch.sigmoid(logits)  # bounded, or products over many blocks overflow; 1 at first
-        least = strength.topk(max(1, round(self.target * self.channels)), dim=1).values[:, -1:]
-        return strength * (strength >= least).to(strength.dtype)
+        return strength * self._top(strength)
 
 
 class PositionGate(Gate):
@@ -140,24 +144,13 @@ class PositionGate(Gate):
     """
 
     def __init__(self, c_in: int, *, draw: Draw = "gumbel", target: float = 0.5) -> None:
-        super().__init__(draw, target)
-        self.saliency = nn.Conv2d(c_in, 1, 3, padding=1)
-        self.begin()
-
-    def begin(self) -> None:
-        """Fresh weights: nearly all open."""
-        nn.init.normal_(self.saliency.weight, 0.0, 0.01)
-        assert self.saliency.bias is not None
-        nn.init.constant_(self.saliency.bias, START if self.draw == "gumbel" else 0.0)
+        super().__init__(nn.Conv2d(c_in, 1, 3, padding=1), draw, target)
 
     def forward(self, x: Tensor) -> Tensor:
         logits = self.saliency(x)
         if self.draw == "gumbel":
             return self._gumbel(logits)
-        places = logits.flatten(1)
-        least = places.topk(max(1, round(self.target * places.shape[1])), dim=1).values[:, -1:]
-        opened: Tensor = (places >= least).to(logits.dtype).reshape(logits.shape)
-        return torch.sigmoid(logits) * opened
+        return torch.sigmoid(logits) * self._top(logits)
 
 
 def open_fraction(weights: Tensor) -> Tensor:

@@ -16,7 +16,32 @@ from gossamer.blocks.drop import DropPath
 from gossamer.blocks.gates import ChannelGate, Gate, around, can_skip, macs_of, open_fraction, open_part
 
 
-class BasicBlock(nn.Module):
+class _Residual(nn.Module):
+    """What ResNet's blocks share: a branch with attention and a gate, a shortcut, and the activation of their sum."""
+
+    gate: Gate | None
+
+    def _add_shortcut(self, c_in: int, c_out: int, stride: int, act: Activation, attention: nn.Module | None) -> None:
+        """All modules but the layers of the branch; called behind those, so that the order of the weights stays."""
+        self.attention = attention or nn.Identity()
+        self.drop_path = DropPath()
+        self.shortcut = _projection(c_in, c_out, stride)
+        self.act = activation(act)
+        self.gate = None
+
+    def _sum(self, x: Tensor, layers: Sequence[nn.Module]) -> Tensor:
+        """The block's output for x (N, c_in, H, W). layers: those of the branch, in order."""
+        branch = x
+        if self.gate is None:
+            for layer in layers:
+                branch = layer(branch)
+        else:
+            branch = gated(self.gate, x, layers)
+        out: Tensor = self.act(self.drop_path(self.attention(branch)) + self.shortcut(x))
+        return out
+
+
+class BasicBlock(_Residual):
     """Two 3x3 convolutions and a shortcut: (N, c_in, H, W) -> (N, c_out, h, w), h = ceil(H / stride).
 
     The shortcut is a 1x1 convolution where the shape changes (option B of the paper), else the identity.
@@ -26,27 +51,19 @@ class BasicBlock(nn.Module):
     Source: He et al. 2015 (1512.03385), figure 2 and section 3.3.
     """
 
-    gate: Gate | None
-
     def __init__(
         self, c_in: int, c_out: int, *, stride: int = 1, act: Activation = "relu", attention: nn.Module | None = None
     ) -> None:
         super().__init__()
         self.conv1 = ConvNormAct(c_in, c_out, 3, stride=stride, act=act)
         self.conv2 = ConvNormAct(c_out, c_out, 3, act=None)
-        self.attention = attention or nn.Identity()
-        self.drop_path = DropPath()
-        self.shortcut = _projection(c_in, c_out, stride)
-        self.act = activation(act)
-        self.gate = None
+        self._add_shortcut(c_in, c_out, stride, act, attention)
 
     def forward(self, x: Tensor) -> Tensor:
-        branch = self.conv2(self.conv1(x)) if self.gate is None else gated(self.gate, x, (self.conv1, self.conv2))
-        out: Tensor = self.act(self.drop_path(self.attention(branch)) + self.shortcut(x))
-        return out
+        return self._sum(x, (self.conv1, self.conv2))
 
 
-class Bottleneck(nn.Module):
+class Bottleneck(_Residual):
     """1x1 to c_mid, 3x3, 1x1 to c_out, and a shortcut: (N, c_in, H, W) -> (N, c_out, h, w), h = ceil(H / stride).
 
     stride_in: the layer that is strided, "3x3" as in most weights in use, or "1x1" as the paper has it. groups: of
@@ -56,8 +73,6 @@ class Bottleneck(nn.Module):
     c_in * c_out * h * w more for a shortcut convolution.
     Source: He et al. 2015 (1512.03385), figure 5; Xie et al. 2016 (1611.05431), figure 3c.
     """
-
-    gate: Gate | None
 
     def __init__(
         self,
@@ -77,17 +92,10 @@ class Bottleneck(nn.Module):
         self.conv1 = ConvNormAct(c_in, c_mid, stride=first, act=act)
         self.conv2 = spatial or ConvNormAct(c_mid, c_mid, 3, stride=second, groups=groups, act=act)
         self.conv3 = ConvNormAct(c_mid, c_out, act=None)
-        self.attention = attention or nn.Identity()
-        self.drop_path = DropPath()
-        self.shortcut = _projection(c_in, c_out, stride)
-        self.act = activation(act)
-        self.gate = None
+        self._add_shortcut(c_in, c_out, stride, act, attention)
 
     def forward(self, x: Tensor) -> Tensor:
-        layers = (self.conv1, self.conv2, self.conv3)
-        branch = self.conv3(self.conv2(self.conv1(x))) if self.gate is None else gated(self.gate, x, layers)
-        out: Tensor = self.act(self.drop_path(self.attention(branch)) + self.shortcut(x))
-        return out
+        return self._sum(x, (self.conv1, self.conv2, self.conv3))
 
 
 def _projection(c_in: int, c_out: int, stride: int) -> nn.Module:

@@ -108,3 +108,9 @@ def scalar_input(low: Lowering, node: OnnxNode, place: int, name: str = "") -> f
             low.refuse(node, f"its input {place} is not one number in float32")
         value = float(constant.reshape(()))
     return value
+
+
+def refuse_mixed_ranks(low: Lowering, node: OnnxNode) -> None:
+    """Raises InputError where a row of channels meets a map."""
+    if len({len(low.axes_of(name)) for name in node.inputs}) > 1:
+        low.refuse(node, "its inputs have different numbers of axes")

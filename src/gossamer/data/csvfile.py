@@ -34,23 +34,49 @@ def read_csv(path: Path) -> Table:
     classes = class_order(label for _, label, _ in rows)
     number = {name: i for i, name in enumerate(classes)}
     store = Files(path.parent, names)
+    note_missing(path, store, notes)
+    if repeated:
+        notes.append(f"{path}: {repeated} repeated lines are counted once")
+    labels = np.array([number[label] for _, label, _ in rows], dtype=np.int64)
+    splits = filled_splits(path, [split for _, _, split in rows], notes)
+    return Table("CSV file", classes, [printable_path(name) for name in names], labels, splits, store, notes=notes)
+
+
+def note_missing(path: Path, store: Files, notes: list[str]) -> None:
+    """A note on the files that a table lists and that do not exist. Raises DataError where none exists."""
+    names = store.paths
     missing = [names[i] for i, (size, _) in enumerate(store.stats(np.arange(len(names)))) if size < 0]
     if len(missing) == len(names):
         raise DataError(
-            f"{path}: none of the {len(names)} files exists, such as {missing[0]}",
+            f"{path}: none of the {len(names)} files exists, such as {printable_path(missing[0])}",
             f"paths relative to {path.parent}/, or absolute ones",
             "check the paths, or move the CSV file to its images",
         )
     if missing:
         notes.append(f"{path}: {len(missing)} of {len(names)} files are missing: {shown(map(printable_path, missing))}")
-    if repeated:
-        notes.append(f"{path}: {repeated} repeated lines are counted once")
-    labels = np.array([number[label] for _, label, _ in rows], dtype=np.int64)
-    splits = [split for _, _, split in rows]
-    if "" in splits and any(splits):
-        notes.append(f"{path}: {splits.count('')} lines without a split count as train")
-        splits = [split or "train" for split in splits]
-    return Table("CSV file", classes, [printable_path(name) for name in names], labels, splits, store, notes=notes)
+
+
+def check_column(path: Path, header: list[str], name: str, allowed: str, do: str) -> None:
+    """Raises DataError unless the header has the column once."""
+    if header.count(name) != 1:
+        how = "no" if name not in header else "more than one"
+        raise DataError(f"{path}: {how} column {name!r} in the header {shown(header, 12) or '(empty)'}", allowed, do)
+
+
+def check_width(path: Path, number: int, cells: list[str], header: list[str], allowed: str) -> None:
+    """Raises DataError unless line `number` has a cell for each column of the header."""
+    if len(cells) != len(header):
+        raise DataError(
+            f"{path}: line {number} has {len(cells)} cells, the header {len(header)}", allowed, "fix the line"
+        )
+
+
+def filled_splits(path: Path, splits: list[str], notes: list[str]) -> list[str]:
+    """The splits of a table's lines; where only some are named, the others are train, with a note."""
+    if "" not in splits or not any(splits):
+        return splits
+    notes.append(f"{path}: {splits.count('')} lines without a split count as train")
+    return [split or "train" for split in splits]
 
 
 def _rows(path: Path, notes: list[str]) -> tuple[list[tuple[str, str, str]], int]:
@@ -63,22 +89,13 @@ def _rows(path: Path, notes: list[str]) -> tuple[list[tuple[str, str, str]], int
         if len(named) == 1:
             header[header.index(named[0])] = wanted
             notes.append(f"{path}: the column {named[0]} is read as {wanted}")
-        if header.count(wanted) != 1:
-            how = "no" if wanted not in header else "more than one"
-            raise DataError(
-                f"{path}: {how} column {wanted!r} in the header {shown(header) or '(empty)'}",
-                _ALLOWED,
-                "fix the header",
-            )
+        check_column(path, header, wanted, _ALLOWED, "fix the header")
     at_path, at_label = header.index("path"), header.index("label")
     at_split = header.index("split") if "split" in header else None
     seen: dict[str, tuple[str, str]] = {}
     repeated = 0
     for number, cells in lines[1:]:
-        if len(cells) != len(header):
-            raise DataError(
-                f"{path}: line {number} has {len(cells)} cells, the header {len(header)}", _ALLOWED, "fix the line"
-            )
+        check_width(path, number, cells, header, _ALLOWED)
         name, label = cells[at_path].strip(), cells[at_label].strip()
         word = cells[at_split].strip().lower() if at_split is not None else ""
         if not name or not label or "\0" in name:

@@ -17,7 +17,7 @@ from torch import nn
 from gossamer.analysis.channels import ChannelGroup, channel_groups
 from gossamer.analysis.cost import Cost, cost
 from gossamer.analysis.graph import Graph, trace
-from gossamer.analysis.layers import Stage, layers_of, stages_of
+from gossamer.analysis.layers import Layer, Stage, layers_of, stages_of
 from gossamer.analysis.names import stage_of
 from gossamer.blocks.gates import gated_layers
 from gossamer.errors import InputError
@@ -34,36 +34,37 @@ NOTICED = 0.02  # fraction of the time below which no row is marked
 
 
 @dataclass(frozen=True)
-class Row:
-    """One layer and the pointwise operations behind it that only it feeds.
+class Row(Layer):
+    """A layer, with what the microscope adds to its cost.
 
-    name: path of its module, or the node's name in an ONNX file. what: such as "conv 3x3 /2 + norm + relu6". stage: the
-    part of the network. inputs: numbers of the rows whose outputs it reads, -1 for the network's input. macs: None
-    where an operation has no formula. intensity: MACs per byte moved, activations and weights. field: see
-    `gossamer.microscope.receptive`. live_bytes: most activation memory while it runs. ms, ms_low, ms_high: median and
-    quartiles on this machine, None where not measured.
+    field: see `gossamer.microscope.receptive`. ms, ms_low, ms_high: median and quartiles on this machine, None where not
+    measured.
     """
 
-    name: str
-    what: str
-    stage: str
-    inputs: tuple[int, ...]
-    output_shape: tuple[int, ...]
-    params: int
-    macs: int | None
-    weight_bytes: int
-    read_bytes: int
-    write_bytes: int
-    live_bytes: int
     field: str
     ms: float | None = None
     ms_low: float | None = None
     ms_high: float | None = None
 
     @property
+    def stage(self) -> str:
+        """The part of the network that the layer belongs to."""
+        return stage_of(self.name)
+
+    @property
+    def moved_bytes(self) -> int:
+        """Bytes of weights and activations, read and written."""
+        return self.weight_bytes + self.read_bytes + self.write_bytes
+
+    @property
     def intensity(self) -> float | None:
-        moved = self.weight_bytes + self.read_bytes + self.write_bytes
-        return None if self.macs is None else self.macs / moved if moved else 0.0
+        """MACs per byte moved; None where an operation has no formula."""
+        return None if self.macs is None else self.macs / self.moved_bytes if self.moved_bytes else 0.0
+
+    def to_json(self) -> dict[str, Any]:
+        """The fields as plain values, but for the graph's nodes."""
+        values = {name: value for name, value in vars(self).items() if name != "nodes"}
+        return {**values, "stage": self.stage, "intensity": self.intensity}
 
 
 class BenchLatency(NamedTuple):
@@ -102,7 +103,7 @@ class Inspection(Brief):
                 row.output_shape,
                 row.params,
                 row.macs or 0,
-                row.weight_bytes + row.read_bytes + row.write_bytes,
+                row.moved_bytes,
                 math.nan if row.ms is None else row.ms,
             )
             for row in self.rows
@@ -142,10 +143,7 @@ class Inspection(Brief):
             "unknown": self.cost.unknown,
             "gated_macs": self.gated_macs,
             "stages": self.stages,
-            "rows": [
-                {**dataclasses.asdict(row), "intensity": row.intensity, "bottleneck": self.is_bottleneck(row)}
-                for row in self.rows
-            ],
+            "rows": [{**row.to_json(), "bottleneck": self.is_bottleneck(row)} for row in self.rows],
             "channel_groups": self._channel_counts(),
             "timing": dataclasses.asdict(self.timing) if self.timing else None,
             "latency": self.latency._asdict() if self.latency else None,
@@ -263,17 +261,7 @@ def _rows(graph: Graph, costs: Cost, timing: Timing | None) -> tuple[Row, ...]:
         field = fields.get(last.outputs[0], ReceptiveField(None, None)) if last.outputs else ReceptiveField(None, None)
         rows.append(
             Row(
-                name=layer.name,
-                what=layer.what,
-                stage=stage_of(layer.name),
-                inputs=layer.inputs,
-                output_shape=layer.output_shape,
-                params=layer.params,
-                macs=layer.macs,
-                weight_bytes=layer.weight_bytes,
-                read_bytes=layer.read_bytes,
-                write_bytes=layer.write_bytes,
-                live_bytes=layer.live_bytes,
+                **vars(layer),
                 field=field.text(),
                 ms=sum(t[0] for t in times) if times else None,
                 ms_low=sum(t[1] for t in times) if times else None,

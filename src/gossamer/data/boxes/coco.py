@@ -6,18 +6,17 @@ x, y, width, height in pixels from 0; category ids may have gaps; the area is th
 
 from __future__ import annotations
 
-import json
 import math
 import re
 import reprlib
 from collections import Counter
-from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from gossamer.data.boxes.finder import Finder
 from gossamer.data.boxes.jsonfile import entries, listed_entries, read_json
 from gossamer.data.boxes.labelme import is_labelme
+from gossamer.data.boxes.outlines import around
 from gossamer.data.boxes.records import (
     SIDECAR,
     BoxRecord,
@@ -293,28 +292,6 @@ def _drawn(entry: dict[str, Any], categories: dict[int, str], where: str) -> Box
     )
 
 
-def around(polygons: object) -> list[float] | None:
-    """The bbox (x, y, width, height) around polygons, lists of x, y, x, y, ...; None where they are none."""
-    outlines = polygons_of(polygons)
-    if not outlines:
-        return None
-    xs, ys = [x for each in outlines for x in each[::2]], [y for each in outlines for y in each[1::2]]
-    return [min(xs), min(ys), max(xs) - min(xs), max(ys) - min(ys)]
-
-
-def polygons_of(segmentation: object) -> tuple[tuple[float, ...], ...]:
-    """The polygons of an annotation, each x, y, x, y, ...; () where they are none or one of them is broken."""
-    if not isinstance(segmentation, list) or not all(isinstance(each, list) for each in segmentation):
-        return ()
-    if not all(len(each) >= 6 and len(each) % 2 == 0 for each in segmentation):
-        return ()
-    if not all(
-        type(value) in (int, float) and math.isfinite(parse_number(value)) for each in segmentation for value in each
-    ):
-        return ()
-    return tuple(tuple(map(parse_number, each)) for each in segmentation)
-
-
 def _places(root: Path, path: Path) -> list[Path]:
     """Folders where the images of an annotation file may be, likely ones first."""
     word = path.stem.partition("_")[2] or path.stem  # instances_train2017 -> train2017
@@ -334,70 +311,3 @@ def _drop_parent(draft: Draft) -> None:
     if len(every) > 1 and first.get("id") == 0 and not used and others == {draft.classes[0]}:
         draft.notes.append(f"category {draft.classes[0]} is the parent of the others and has no boxes: it is no class")
         draft.classes = draft.classes[1:]
-
-
-def coco_texts(draft: Draft, paths: list[str]) -> Iterator[tuple[str, str]]:
-    """(path, text) of annotations/instances_<split>.json for records whose images are at `paths` (images/...)."""
-    known = {entry["name"].strip(): entry for entry in draft.extra.get("coco", {}).get("categories", ())}
-    if set(draft.classes) <= set(known):
-        categories = sorted(known.values(), key=lambda entry: entry["id"])
-    else:
-        categories = [{"id": i, "name": name} for i, name in enumerate(draft.classes, 1)]
-    ids = {entry["name"].strip(): entry["id"] for entry in categories}
-    for split in dict.fromkeys(record.split for record in draft.records):
-        mine = [(r, path) for r, path in zip(draft.records, paths, strict=True) if r.split == split]
-        value = {"images": _images(mine), "annotations": [], "categories": categories}
-        value["annotations"] = _annotations([r for r, _ in mine], [entry["id"] for entry in value["images"]], ids)
-        yield (
-            f"annotations/instances_{split or 'all'}.json",
-            json.dumps(value, separators=(",", ":")) + "\n",
-        )
-
-
-def _images(mine: Iterable[tuple[ImageRecord, str]]) -> list[dict[str, Any]]:
-    used: set[int | str] = set()
-    result = []
-    for record, path in mine:
-        extra = record.extra.get("coco", {})
-        key = _fresh(extra.get("id"), used)
-        height, width = record.size
-        name = path.removeprefix("images/").removeprefix(f"{record.split}/" if record.split else "")
-        result.append({**extra, "id": key, "file_name": name, "height": height, "width": width})
-    return result
-
-
-def _annotations(records: list[ImageRecord], image_ids: list[int | str], ids: dict[str, int]) -> list[dict[str, Any]]:
-    result: list[dict[str, Any]] = []
-    used: set[int | str] = set()
-    for record, image_id in zip(records, image_ids, strict=True):
-        for box in record.boxes:
-            x0, y0, x1, y1 = box.box
-            area = (x1 - x0) * (y1 - y0) if math.isnan(box.area) else box.area
-            extra = box.extra.get("coco", {})
-            result.append(
-                {
-                    **extra,
-                    "id": _fresh(extra.get("id"), used),
-                    "image_id": image_id,
-                    "category_id": ids[box.name],
-                    "bbox": [x0, y0, x1 - x0, y1 - y0],
-                    "area": area,
-                    "iscrowd": int(box.crowd),
-                }
-            )
-    return result
-
-
-def _fresh(key: object, used: set[int | str]) -> int | str:
-    """`key`, or a number where it is none or used already; it is used now."""
-    first = len(used) + 1
-    chosen = key if isinstance(key, int | str) and key not in used else None
-    result = next(i for i in range(first, 2 * first) if i not in used) if chosen is None else chosen
-    used.add(result)
-    return result
-
-
-def lost_in_coco(draft: Draft) -> list[str]:
-    """What the format has no place for, a line each."""
-    difficult = sum(box.difficult for record in draft.records for box in record.boxes)
-    return [f"COCO has no place for difficult: {difficult} boxes"] if difficult else []

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from gossamer.data.boxes.coco import coco_texts, lost_in_coco
+from gossamer.data.boxes.coco_write import coco_texts, lost_in_coco
 from gossamer.data.boxes.open import read_draft
 from gossamer.data.boxes.records import SIDECAR, Draft, ImageRecord, image_size, split_of
 from gossamer.data.boxes.sidecar import sidecar_text

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from gossamer.data.csvfile import read_lines, with_slashes
+from gossamer.data.csvfile import check_column, check_width, filled_splits, note_missing, read_lines, with_slashes
 from gossamer.data.folder import SPLIT_NAMES, printable_path
 from gossamer.data.heads.columns import Grid, LabelColumn, class_numbers, read_column
 from gossamer.data.heads.spec import HeadSpec
@@ -141,19 +141,10 @@ def read_grid(root: StrPath, columns: Sequence[str]) -> Grid:
     header = [cell.strip() for cell in lines[0][1]] if lines else []
     plain = [name.lower() if name.lower() in ("path", "split") else name for name in header]
     for wanted in ("path", *columns):
-        if plain.count(wanted) != 1:
-            how = "no" if wanted not in plain else "more than one"
-            raise DataError(
-                f"{path}: {how} column {wanted!r} in the header {shown(header, 12) or '(empty)'}",
-                _ALLOWED,
-                "fix the header or the heads",
-            )
+        check_column(path, plain, wanted, _ALLOWED, "fix the header or the heads")
     lines_of: dict[str, tuple[int, list[str]]] = {}
     for number, cells in lines[1:]:
-        if len(cells) != len(header):
-            raise DataError(
-                f"{path}: line {number} has {len(cells)} cells, the header {len(header)}", _ALLOWED, "fix the line"
-            )
+        check_width(path, number, cells, header, _ALLOWED)
         row = dict(zip(plain, (cell.strip() for cell in cells)))
         name, split = row["path"], row.get("split", "").lower()
         if not name or "\0" in name or (split and split not in SPLIT_NAMES):
@@ -176,24 +167,9 @@ def _grid(path: Path, columns: Sequence[str], lines_of: dict[str, tuple[int, lis
     """Raises DataError where none of the images exists."""
     images = sorted(lines_of)
     rows = [lines_of[name][1] for name in images]
-    notes = []
-    missing = [
-        images[i] for i, (size, _) in enumerate(Files(path.parent, images).stats(np.arange(len(images)))) if size < 0
-    ]
-    if len(missing) == len(images):
-        raise DataError(
-            f"{path}: none of the {len(images)} files exists, such as {printable_path(missing[0])}",
-            f"paths relative to {path.parent}/, or absolute ones",
-            "check the paths, or move the CSV file to its images",
-        )
-    if missing:
-        notes.append(
-            f"{path}: {len(missing)} of {len(images)} files are missing: {shown(map(printable_path, missing))}"
-        )
-    splits = [row[0] for row in rows]
-    if "" in splits and any(splits):
-        notes.append(f"{path}: {splits.count('')} lines without a split count as train")
-        splits = [split or "train" for split in splits]
+    notes: list[str] = []
+    note_missing(path, Files(path.parent, images), notes)
+    splits = filled_splits(path, [row[0] for row in rows], notes)
     cells = {column: [row[i] for row in rows] for i, column in enumerate(columns, 1)}
     return Grid(path, path.parent, [lines_of[name][0] for name in images], images, splits, cells, notes)
 

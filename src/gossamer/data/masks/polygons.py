@@ -14,8 +14,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from gossamer.data.boxes.coco import polygons_of
 from gossamer.data.boxes.open import find_boxes, read_draft
+from gossamer.data.boxes.outlines import polygons_of
 from gossamer.data.boxes.records import BoxRecord, Draft, ImageRecord
 from gossamer.data.boxes.rle import rle_mask
 from gossamer.data.boxes.table import KINDS

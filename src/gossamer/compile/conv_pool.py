@@ -1,0 +1,134 @@
+"""Convolutions, batch norms, pools and means over the positions of a map."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from gossamer.compile import (
+    layout,
+    padding,
+    quantised,
+    reductions,
+    windows,
+)
+from gossamer.compile.attributes import (
+    channel_row,
+)
+from gossamer.compile.lowering import Lowering, Pads
+from gossamer.compile.program import MOST_TAPS, FeatureMap, LayerWeights
+from gossamer.compile.scaling import append_channel_scale
+from gossamer.modelfile.onnx import OnnxNode
+
+
+def _pair(values: Any, default: int = 1) -> tuple[int, int]:
+    first, second = values if values else (default, default)
+    return int(first), int(second)
+
+
+def _window(
+    value: FeatureMap, kernel: tuple[int, int], stride: tuple[int, int], pads: Pads, dilation: int
+) -> tuple[int, int]:
+    h = (value.h + pads[0] + pads[2] - dilation * (kernel[0] - 1) - 1) // stride[0] + 1
+    w = (value.w + pads[1] + pads[3] - dilation * (kernel[1] - 1) - 1) // stride[1] + 1
+    return h, w
+
+
+def conv(low: Lowering, node: OnnxNode) -> None:
+    source, weight = low.value(node), low.tensor(node, 1)
+    if weight is None or weight.ndim != 4 or weight.dtype != np.float32:
+        low.refuse(node, "its weight is not float32 of four axes")
+    value, groups, c_out = low.program.values[source], node.attributes.get("group", 1), int(weight.shape[0])
+    stride, dilations = _pair(node.attributes.get("strides")), _pair(node.attributes.get("dilations"))
+    kernel = (int(weight.shape[2]), int(weight.shape[3]))
+    if dilations[0] != dilations[1] or kernel != _pair(node.attributes.get("kernel_shape") or kernel):
+        low.refuse(node, "two dilations, or another kernel than its weight's")
+    if not 1 <= kernel[0] * kernel[1] <= MOST_TAPS or value.c != weight.shape[1] * groups or c_out % groups:
+        low.refuse(node, "its kernel, channels or groups are outside what the engine has")
+    pads = padding.of(low, node, kernel, stride, dilations[0])
+    h, w = _window(value, kernel, stride, pads, dilations[0])
+    bias_row = channel_row(low, node, 2, c_out)
+    bias = np.zeros(c_out, np.float32) if bias_row is None else bias_row
+    depthwise = groups > 1 and groups == value.c == c_out
+    source, layer = (
+        (source, LayerWeights(weight, bias)) if depthwise else quantised.layer(low, node, weight, bias, source)
+    )
+    layers: list[LayerWeights | None] = [None, layer, None] if depthwise else [layer]
+    emitted = low.emit(
+        "block" if depthwise else "conv",
+        source,
+        FeatureMap(h, w, c_out),
+        kernel=kernel,
+        stride=stride,
+        pads=pads,
+        dilation=dilations[0],
+        groups=1 if depthwise else groups,
+        mid=c_out if depthwise else 0,
+        weights=layers,
+    )
+    low.bind(node, emitted)
+
+
+def batch_norm(low: Lowering, node: OnnxNode) -> None:
+    source = low.value(node)
+    value = low.program.values[source]
+    scale, shift, mean, variance = (channel_row(low, node, place, value.c) for place in range(1, 5))
+    if any(one is None for one in (scale, shift, mean, variance)) or node.attributes.get("training_mode", 0):
+        low.refuse(node, "its scale, shift, mean or variance is left out, or it trains")
+    factor = scale.astype(np.float64) / np.sqrt(variance.astype(np.float64) + node.attributes.get("epsilon", 1e-5))
+    offset = shift - mean * factor
+    low.bind(node, append_channel_scale(low, source, factor, offset))
+
+
+def pool(low: Lowering, node: OnnxNode) -> None:
+    source, at = low.value(node), node.attributes
+    if not at.get("kernel_shape"):
+        low.refuse(node, "it has no kernel_shape")
+    value, kernel = low.program.values[source], _pair(at["kernel_shape"])
+    stride, dilations = _pair(at.get("strides")), _pair(at.get("dilations"))
+    pads = padding.of(low, node, kernel, stride, dilations[0])
+    count_padding = bool(at.get("count_include_pad", 0)) or low.map_name(node.inputs[0]) in low.padded
+    if dilations[0] != dilations[1] or any(one >= side for one, side in zip(at.get("pads") or (), kernel * 2)):
+        low.refuse(node, "two dilations, or padding of a full kernel")
+    if at.get("ceil_mode", 0):
+        bottom = _rounded_up(value.h, dilations[0] * (kernel[0] - 1) + 1, stride[0], pads[0], pads[2])
+        right = _rounded_up(value.w, dilations[1] * (kernel[1] - 1) + 1, stride[1], pads[1], pads[3])
+        if count_padding and (bottom, right) != pads[2:]:  # what is added does not count
+            if max(pads):
+                low.refuse(node, "an average that rounds its size up and counts its padding")
+            count_padding = False
+        pads = (*pads[:2], bottom, right)
+    h, w = _window(value, kernel, stride, pads, dilations[0])
+    kind = "max_pool" if node.op == "MaxPool" else "average_pool"
+    emitted = low.emit(
+        kind,
+        source,
+        FeatureMap(h, w, value.c),
+        kernel=kernel,
+        stride=stride,
+        pads=pads,
+        dilation=dilations[0],
+        count_padding=count_padding,
+    )
+    low.bind(node, emitted)
+
+
+def _rounded_up(side: int, kernel: int, stride: int, before: int, behind: int) -> int:
+    """The padding behind an axis with which its last window is complete, unless it would begin behind the map."""
+    over = (side + before + behind - kernel) % stride
+    begins = side + before + behind - kernel - over + stride
+    return behind + stride - over if over and begins < side + before else behind
+
+
+def global_average(low: Lowering, node: OnnxNode) -> None:
+    source = low.value(node)
+    low.bind(node, low.emit("global_average", source, FeatureMap(1, 1, low.program.values[source].c)))
+
+
+def reduce_mean(low: Lowering, node: OnnxNode) -> None:
+    """ReduceMean, of a map or of some of its rows or columns."""
+    name = node.inputs[0]
+    usual = name not in low.names or low.axes_of(name) == layout.of_map(low.program.values[low.names[name]])
+    if not usual or not windows.mean(low, node, reductions.axes_of(low, node)):
+        reductions.reduce(low, node)

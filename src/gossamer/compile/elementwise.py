@@ -1,0 +1,165 @@
+"""Activations, sums and products of maps, an activation or a residual addition fused into the layer before it."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+
+from gossamer.compile import (
+    arithmetic,
+    gates,
+    heads,
+    layout,
+    reductions,
+    stacks,
+)
+from gossamer.compile.attributes import (
+    refuse_mixed_ranks,
+    scalar_input,
+)
+from gossamer.compile.lowering import FLOAT_MOST, Lowering
+from gossamer.compile.program import FeatureMap, LayerWeights
+from gossamer.modelfile.onnx import OnnxNode
+
+UNARY = {
+    "Relu": "relu",
+    "HardSwish": "hard_swish",
+    "HardSigmoid": "hard_sigmoid",
+    "Sigmoid": "sigmoid",
+    "Tanh": "tanh",
+}
+GATES = {"Sigmoid": "silu", "HardSigmoid": "hard_swish"}  # times its input
+
+
+def clip(low: Lowering, node: OnnxNode) -> None:
+    # attributes before operator set 11
+    lower, upper = scalar_input(low, node, 1, "min"), scalar_input(low, node, 2, "max")
+    least = -FLOAT_MOST if lower is None else max(lower, -FLOAT_MOST)
+    most = FLOAT_MOST if upper is None else min(upper, FLOAT_MOST)
+    if least > most:
+        low.refuse(node, f"from {least:g} to {most:g}")
+    if (least, most) == (0.0, 6.0):
+        low.activate(node, "relu6")
+    else:
+        low.activate(node, "clip", bound=(least, most))
+
+
+def dropout(low: Lowering, node: OnnxNode) -> None:
+    training = low.tensor(node, 2)
+    if training is not None and training.any():
+        low.refuse(node, "its training_mode is true")
+    low.pass_on(node)
+
+
+def leaky_relu(low: Lowering, node: OnnxNode) -> None:
+    low.activate(node, "leaky_relu", bound=(float(node.attributes.get("alpha", 0.01)), 0.0))
+
+
+def activation(low: Lowering, node: OnnxNode) -> None:
+    product = low.match_gate_product(node) if node.op in GATES and node.inputs[0] in low.names else None
+    if product is not None:  # x * sigmoid(x), x * hard_sigmoid(x)
+        low.activate(node, GATES[node.op], uses=2)
+        value = low.names[node.outputs[0]]
+        low.names[product.outputs[0]], low.value_uses[value] = value, low.uses.get(product.outputs[0], 0)
+        low.axes[product.outputs[0]] = low.axes_of(node.outputs[0])
+        return
+    low.activate(node, UNARY[node.op])
+
+
+def hard_sigmoid(low: Lowering, node: OnnxNode) -> None:
+    """The engine's own has slope 1/6 and 1/2 at 0; others are a line between 0 and 1."""
+    alpha, beta = (node.attributes.get(name, usual) for name, usual in (("alpha", 0.2), ("beta", 0.5)))
+    if abs(alpha - 1 / 6) < 1e-6 and beta == 0.5:
+        activation(low, node)
+        return
+
+    def line(source: int, _: layout.Axes) -> int:
+        value = low.program.values[source]
+        layer = LayerWeights(np.full(value.c, alpha, np.float32), np.full(value.c, beta, np.float32))
+        return low.emit(
+            "affine", source, FeatureMap(value.h, value.w, value.c), act="clip", bound=(0.0, 1.0), weights=[layer]
+        )
+
+    low.each(node, line)
+
+
+def add(low: Lowering, node: OnnxNode) -> None:
+    if gates.gate(low, node) or heads.with_constant(low, node):
+        return
+    axes = _alike(low, node)
+    a, b = (low.value if axes is None else low.read)(node, 0), (low.value if axes is None else low.read)(node, 1)
+    refuse_mixed_ranks(low, node)
+    va, vb = low.program.values[a], low.program.values[b]
+    if (va.h, va.w) == (vb.h, vb.w) and va.c != vb.c and 1 in (va.c, vb.c):  # one channel for all
+        a, b = (reductions.to_channels(low, one, max(va.c, vb.c)) for one in (a, b))
+        va, vb = low.program.values[a], low.program.values[b]
+    if va.c == vb.c and va.h * va.w != vb.h * vb.w and 1 in (va.h * va.w, vb.h * vb.w):  # one number per channel
+        a, b, va = (a, b, va) if vb.h * vb.w == 1 else (b, a, vb)
+        low.bind(node, low.emit("add", a, FeatureMap(va.h, va.w, va.c), other=b))
+        return
+    if (va.h, va.w, va.c) != (vb.h, vb.w, vb.c):
+        low.refuse(node, "maps of two sizes")
+    order = {id(one): place for place, one in enumerate(low.program.operations)}
+    late, early = (a, b) if order.get(id(low.maker.get(a)), -1) > order.get(id(low.maker.get(b)), -1) else (b, a)
+    maker = low.free_to_take(late)
+    conv = (
+        maker is not None and maker.kind == "conv" and maker.act == "none" and maker.other < 0 and maker.input != late
+    )
+    if maker is not None and conv and low.drop_requantise(late, maker):
+        maker.other = early
+        low.bind(node, late, axes)
+        return
+    low.bind(node, low.emit("add", a, FeatureMap(va.h, va.w, va.c), other=b), axes)
+
+
+def multiply(low: Lowering, node: OnnxNode) -> None:
+    if heads.with_constant(low, node) or stacks.weigh(low, node):
+        return
+    axes = _alike(low, node)
+    if axes is not None:
+        a, b = low.read(node, 0), low.read(node, 1)
+        one = low.program.values[a]
+        low.bind(node, low.emit("multiply", a, FeatureMap(one.h, one.w, one.c), other=b), axes)
+        return
+    a, b = low.value(node, 0), low.value(node, 1)
+    refuse_mixed_ranks(low, node)
+    one, other = low.program.values[a], low.program.values[b]
+    smaller = one.h * one.w == 1 < other.h * other.w  # one number per channel, or one channel for all
+    if smaller or ((one.h, one.w) == (other.h, other.w) and one.c == 1):
+        a, b = b, a
+    va, vb = low.program.values[a], low.program.values[b]
+    if (va.h, va.w) == (vb.h, vb.w) and vb.c == 1:
+        b = reductions.to_channels(low, b, va.c)
+    va, vb = low.program.values[a], low.program.values[b]
+    if (va.h, va.w, va.c) == (vb.h, vb.w, vb.c):
+        low.bind(node, low.emit("multiply", a, FeatureMap(va.h, va.w, va.c), other=b))
+        return
+    if vb.h * vb.w != 1 or va.c != vb.c:
+        low.refuse(node, "a product that is not of two maps of one size, or of a map and one number per channel")
+    low.bind(node, low.emit("scale", a, FeatureMap(va.h, va.w, va.c), other=b))
+
+
+def subtract_or_divide(low: Lowering, node: OnnxNode) -> None:
+    """Sub and Div, as Add and Mul of a map times -1 or of one over it."""
+    a, b = node.inputs
+    if node.op == "Div" and low.onnx.tensors.get(a) is not None and b in low.names:
+        node = dataclasses.replace(node, op="Mul", inputs=(arithmetic.reciprocal(low, b), a))
+    if heads.with_constant(low, node):
+        return
+    if a not in low.names or b not in low.names:
+        low.refuse(node, "an input that is no map of the network")
+    if node.op == "Sub":
+        add(low, dataclasses.replace(node, op="Add", inputs=(a, arithmetic.negated(low, b))))
+    else:
+        multiply(low, dataclasses.replace(node, op="Mul", inputs=(a, arithmetic.reciprocal(low, b))))
+
+
+def _alike(low: Lowering, node: OnnxNode) -> layout.Axes | None:
+    """The axes of two maps of one size whose axes are not channels, height, width, but the same; None for others."""
+    a, b = node.inputs
+    if a not in low.names or b not in low.names or low.axes_of(a) != low.axes_of(b):
+        return None
+    one, other = low.program.values[low.names[a]], low.program.values[low.names[b]]
+    usual = low.axes_of(a) == layout.of_map(one) or len(low.axes_of(a)) == 1
+    return None if usual or (one.h, one.w, one.c) != (other.h, other.w, other.c) else low.axes_of(a)
