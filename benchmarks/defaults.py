@@ -1,4 +1,4 @@
-"""Which settings learn most from small pictures in a given time: the grid behind the defaults of `gossamer train`.
+"""Which settings learn most from small images in a given time: the grid behind the defaults of `gossamer train`.
 
     python benchmarks/defaults.py --data SETS --results results.jsonl [--minutes 1] [--seeds 2] [--only crop,lr]
     python benchmarks/defaults.py --results results.jsonl --table

@@ -166,7 +166,7 @@ def test_a_reference_that_gives_no_file_is_told_in_one_line(
 
 def test_another_part_than_requested_is_not_appended(server: str, tmp_path: Path) -> None:
     (tmp_path / f"{DIGEST[:16]}-other-part.part").write_bytes(CONTENT[:5])
-    with pytest.raises(WeightsError, match="another part than asked for"):
+    with pytest.raises(WeightsError, match="another part than requested"):
         fetch(f"{server}/other-part#sha256={DIGEST}", tmp_path)
 
 

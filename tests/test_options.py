@@ -139,7 +139,7 @@ def test_weights_of_the_plain_network_fit_one_with_options(tmp_path: Path) -> No
     save_file(plain.state_dict(), tmp_path / "plain.safetensors")
     network = create_model("resnet18", width=0.125, deformable="v2", self_attention=(2,), gating="channels")
     difference = load_weights(network, tmp_path / "plain.safetensors")
-    assert difference.fits and difference.fresh == 4 * 2 + 9 + 8 * 2 and "begin fresh" in str(difference)
+    assert difference.fits and difference.fresh == 4 * 2 + 9 + 8 * 2 and "keep their initial values" in str(difference)
     assert torch.equal(
         network.state_dict()["stages.3.0.conv1.conv.weight"], plain.state_dict()["stages.3.0.conv1.conv.weight"]
     )

@@ -194,7 +194,7 @@ def test_weights_of_a_file_are_loaded_and_noted(image_folder: Path, tmp_path: Pa
     settings = Settings(data=str(image_folder), net=NET, input="32x32", weights=str(tmp_path / "other.safetensors"))
     network = of_network(settings, SILENT)
     assert (network.trained, network.warning) == (True, "")
-    assert any("tensors taken" in note for note in network.notes)
+    assert any("tensors loaded" in note for note in network.notes)
     pixels = np.random.default_rng(0).standard_normal((2, 3, 32, 32)).astype(np.float32)
     other.reset_classifier(0)
     with torch.inference_mode():

@@ -31,7 +31,7 @@ class ImagePooling(nn.Module):
 
 
 class Aspp(nn.Module):
-    """Atrous spatial pyramid pooling: 1x1, 3x3 of each rate and image pooling side by side, joined by a 1x1.
+    """Atrous spatial pyramid pooling: 1x1, 3x3 of each rate and image pooling side by side, merged by a 1x1.
 
     (N, c_in, H, W) -> (N, c_out, H, W). rates: dilations of the 3x3 convolutions; without any, what is left is the
     light head of MobileNetV2 (1801.04381, section 6.3). separable: depthwise 3x3, then 1x1, each with norm and ReLU,

@@ -27,7 +27,7 @@ class NormActConv(nn.Module):
 
 
 class DenseLayer(nn.Module):
-    """1x1 to c_mid and 3x3 to `growth` new channels, joined to the input: (N, c_in, H, W) -> (N, c_in + growth, H, W).
+    """1x1 to c_mid and 3x3 to `growth` new channels, concatenated to the input: (N, c_in, H, W) -> (N, c_in + growth, H, W).
 
     MACs: (c_in * c_mid + 9 * c_mid * growth) * H * W.
     Source: DenseNet (1608.06993), section 3 (DenseNet-B).

@@ -1,4 +1,4 @@
-"""The Ghost module and bottleneck: half of the channels made by cheap depthwise layers from the other half."""
+"""The Ghost module and bottleneck: half of the channels computed by cheap depthwise layers from the other half."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The Inception modules: branches side by side, joined along the channels.
+"""The Inception modules: branches side by side, concatenated along the channels.
 
 A branch is written as its steps (channels, kernel), each a convolution with norm and activation. Beside what a module
 says, its cost is the sum of its convolutions': k_h * k_w * c_in * c_out * h * w MACs each. `width` scales all channels that are named.
@@ -25,7 +25,7 @@ def scale_channels(channels: int, width: float) -> int:
 
 
 class Branches(nn.ModuleList):
-    """What several modules make of the same map, joined: (N, c_in, H, W) -> (N, channels, h, w).
+    """The outputs of several modules for the same map, concatenated: (N, c_in, H, W) -> (N, channels, h, w).
 
     c_in: what a branch without convolution, a pool, passes on. channels: the sum of what the branches make.
     """
@@ -218,7 +218,7 @@ class GridReduction(Branches):
 
 
 class InceptionResidual(nn.Module):
-    """Branches, joined by a 1x1 convolution with bias and without norm, scaled, and added to the input.
+    """Branches, merged by a 1x1 convolution with bias and without norm, scaled, and added to the input.
 
     (N, c, H, W) -> the same shape. chains: the steps of each branch. scale: of the branch, against unstable training.
     act: after the addition; the last block of some weights has none. MACs of the 1x1: sum of the ends * c * H * W.

@@ -1,4 +1,4 @@
-"""Maps made larger."""
+"""Upsampling of maps."""
 
 from __future__ import annotations
 

@@ -60,7 +60,7 @@ def line_chart(
     the x axis show, with the unit.
 
     A few values far from all others would flatten the lines: they are left outside the y axis, marked with a triangle at
-    its end, and said (see `robust_range`).
+    its end, with a note (see `robust_range`).
     """
     points = [point for line in series for segment in line.segments() for point in segment]
     if not points:
@@ -129,7 +129,7 @@ def robust_range(values: Sequence[float]) -> tuple[float, float]:
 
 
 def outside_axis(points: Sequence[tuple[float, float]], form: Callable[[float], str]) -> str:
-    """What is said of the points that lie outside the axis."""
+    """The note on the points outside the axis."""
     if len(points) == 1:
         return f"outside the axis: {form(points[0][1])} at {text.tick(points[0][0])}"
     ys = [y for _, y in points]

@@ -80,7 +80,7 @@ class _MainParser(Parser):
 
 
 def parse(words: Sequence[str]) -> argparse.Namespace:
-    """The options of a command line. Raises SettingsError; SystemExit where help or the version was asked for."""
+    """The options of a command line. Raises SettingsError; SystemExit for help and the version."""
     words = respelled(words)
     early = 0
     while early < len(words) and words[early] in COMMON:

@@ -12,7 +12,7 @@ from gossamer.host.progress import Progress
 
 EXAMPLES = (
     "gossamer search people.index a.jpg --top 5",
-    "gossamer search people.index a.jpg --draw found/ --gallery gallery/",
+    "gossamer search people.index a.jpg --draw neighbours/ --gallery gallery/",
 )
 
 

@@ -1,4 +1,4 @@
-"""Operators that work number by number, put together from the activations, sums and products that the engine has."""
+"""Elementwise operators composed of the activations, sums and products that the engine has."""
 
 from __future__ import annotations
 

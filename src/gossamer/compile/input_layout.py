@@ -1,6 +1,6 @@
-"""How a network's input lies in its map: channels first, or as other exporters have it.
+"""How a network's input is stored in its map: channels first, or as other exporters have it.
 
-TensorFlow's exporters leave the input (N, H, W, C) and put a Transpose behind it; some networks take (N, H, W) or rows (N, F).
+TensorFlow's exporters leave the input (N, H, W, C) and a Transpose after it; some networks take (N, H, W) or rows (N, F).
 """
 
 from __future__ import annotations

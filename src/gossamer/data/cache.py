@@ -148,7 +148,7 @@ def _opened(path: Path, key: str) -> tuple[mmap.mmap, NDArray[Any], int, int]:
 def _build(
     path: Path, key: str, source: Source, transform: Transform, limit: int, threads: int, progress: Progress
 ) -> None:
-    """Write the cache aside and put it in place. Raises StorageError."""
+    """Write the cache to a temporary file and rename it. Raises StorageError."""
     count = len(source)
     index = np.zeros(count, INDEX)
     header = {"key": key, "count": count, "limit": limit, "bytes": 0}

@@ -189,7 +189,7 @@ def _renamed(gone: Sequence[str], new: Sequence[str]) -> list[str]:
             if len(old_names) > 1 and len(old_names & new_names) > len(old_names) // 2:
                 notes.append(
                     f"since the split was saved, {old_folder} seems to have been renamed to {new_folder}: "
-                    f"{len(old_names & new_names)} images have the same file names; rename it back to go on with them"
+                    f"{len(old_names & new_names)} images have the same file names; rename it back to resume with them"
                 )
     return notes
 

@@ -2,7 +2,7 @@
 
 labels.json + data/              FiftyOne: {"classes": [...], "labels": {"a": 0}}
 export.json + images             Label Studio: a list of tasks with choices
-train/_classes.csv + train/*.jpg Roboflow: filename, and a column of 0 and 1 a class
+train/_classes.csv + train/*.jpg Roboflow: filename, and a column of 0 and 1 per class
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ def _read_fiftyone(root: Path, file: Path, notes: list[str]) -> Labels:
     listed, labels = value.get("classes"), value.get("labels")
     names = [class_name(name, where) for name in listed] if isinstance(listed, list) else []
     if not isinstance(labels, dict):
-        raise DataError(f"{where}: has no labels", "classes, and labels with a class an image", "fix the file")
+        raise DataError(f"{where}: has no labels", "classes, and one class per image", "fix the file")
     by_stem: dict[str, str] = {}
     for path in image_files(root, notes):
         stem = Path(path).with_suffix("").as_posix()

@@ -1,4 +1,4 @@
-"""Outputs for readers that know nothing of gossamer: boxes and masks, made inside the graph."""
+"""Outputs for readers that know nothing of gossamer: boxes and masks, computed inside the graph."""
 
 from __future__ import annotations
 

@@ -31,9 +31,9 @@ def short_repr(value: Any, depth: int = DEPTH) -> str:
         return f"{{{_joined(pairs, len(value), depth)}}}"
     if isinstance(value, (list, tuple, set, frozenset)):
         items = [short_repr(item, depth - 1) for item in list(value)[:ITEMS]] if depth else []
-        joined = _joined(items, len(value), depth)
+        content = _joined(items, len(value), depth)
         start, end = ("[", "]") if isinstance(value, list) else ("(", ")") if isinstance(value, tuple) else ("{", "}")
-        return start + joined + ("," if isinstance(value, tuple) and len(value) == 1 else "") + end
+        return start + content + ("," if isinstance(value, tuple) and len(value) == 1 else "") + end
     text = repr(value)
     return text if len(text) <= CHARACTERS else f"{text[:CHARACTERS]}..."
 

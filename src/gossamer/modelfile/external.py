@@ -1,4 +1,4 @@
-"""Tensors whose data lie in files beside an ONNX file, put into it, so that everything behind reads one piece of bytes.
+"""Tensors stored in files beside an ONNX file, merged into it, so that readers get one piece of bytes.
 
 Source: onnx.ai/onnx/repo-docs/ExternalData.html. Such files lie in the folder of the ONNX file, and nowhere else.
 """

@@ -3,7 +3,7 @@
 Three networks have this name. "torchvision": one tower of 64-192-384-256-256 (Krizhevsky 2014, 1404.5997), whose
 weights are in use: the default. "paper": two towers as grouped convolutions, 96-256-384-384-256; its input is 227
 though the paper says 224. "ungrouped": the paper's widths without groups, the 1.13 GMAC of many tables. The paper's
-local response norm, which later work found of little use, is left out. Its dropout is `drop_rate=0.5`.
+local response norm, which later work does not use, is left out. Its dropout is `drop_rate=0.5`.
 small_input: stride 1 in the stem, and the max pool after it is left out.
 """
 

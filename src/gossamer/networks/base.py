@@ -189,7 +189,7 @@ class Features(NetworkParts):
     """The feature maps of a network, at `out_indices` of its `feature_info` (default all), finest first.
 
     forward: (N, in_chans, H, W) -> list of (N, channels, H / reduction, W / reduction). It shares the modules
-    of `network`, under the same names, and leaves out those after the last map asked for.
+    of `network`, under the same names, and leaves out those after the last map requested.
     Raises SettingsError where an index is out of range; negative ones count from the last.
     """
 

@@ -28,7 +28,7 @@ class Builder:
     reduced by 8 in all where it was 32. All weights keep their shapes; a pool that keeps stride 1 is left out.
     act, norm: the activation and the norm in the place of the family's own; gates of attention keep theirs.
     norm_eps: what batch norms add to the variance, in the place of the family's own.
-    options: blocks that are put in at the end. output_stride: see `gossamer.networks.dilate`. drop_path_rate: of the last residual branch; see `DropPath`.
+    options: blocks that are added at the end. output_stride: see `gossamer.networks.dilate`. drop_path_rate: of the last residual branch; see `DropPath`.
     channels: of the last layer added. reduction: product of the strides so far.
     Raises SettingsError on a value outside its range.
     """

@@ -20,11 +20,11 @@ from torch import Tensor
 from gossamer.errors import MissingPackageError, WeightsError
 
 CONTAINERS = ("state_dict", "model_state_dict", "model")  # keys under which trainers save the weights
-WRAPPERS = ("module.", "_orig_mod.")  # put before names by DistributedDataParallel and torch.compile
+WRAPPERS = ("module.", "_orig_mod.")  # prefixed to names by DistributedDataParallel and torch.compile
 
 
 def read_tensors(path: str | os.PathLike[str]) -> dict[str, Tensor]:
-    """All tensors of the file by name, on the CPU, without the prefixes that trainers put before the names.
+    """All tensors of the file by name, on the CPU, without the prefixes of wrappers.
 
     Of a checkpoint of ours, whose names start with `model.` or `ema.`, the weights, averaged where they can be.
     Raises WeightsError where the file is unreadable, damaged, unsafe or holds none; MissingPackageError where

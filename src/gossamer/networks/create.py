@@ -18,7 +18,7 @@ from gossamer.networks.options import Deformable, Gating, Options
 from gossamer.networks.pretrained import DEFAULT, TIMM
 from gossamer.networks.registry import NETWORKS, resolve
 
-ADDING = ("deformable", "self_attention", "gating")  # the options that put blocks into a network
+ADDING = ("deformable", "self_attention", "gating")  # the options that add blocks to a network
 
 
 @overload

@@ -37,7 +37,7 @@ def fetch(ref: str, cache_dir: str | os.PathLike[str] | None = None, *, progress
     ref: a path; `https://host/name#sha256=HEX` (or http), where the digest may be left out if the file's name ends in
     eight or more of its digits, as torchvision's do (name-HEX.pth); `hf://owner/repository/name`, by default its
     model.safetensors, through huggingface_hub and its cache; with `#sha256=HEX` that is the digest, else the hub's
-    own is taken. A download that broke off goes on where it ended.
+    own is used. An interrupted download resumes where it ended.
     cache_dir: default the user's cache folder.
     Raises WeightsError (no such file, no digest, out of reach, offline, another digest), MissingPackageError,
     StorageError.
@@ -114,7 +114,7 @@ def _missing(address: str, target: Path) -> WeightsError:
     return WeightsError(
         f"{address}: not in the cache, and nothing is fetched offline",
         f"the file at {target}",
-        "put it there, or give its path, or go online",
+        "copy it there, give its path, or go online",
     )
 
 
@@ -138,7 +138,7 @@ def _download(url: str, digest: str, target: Path, progress: Progress) -> None:
         with _opened(url, done) as response:
             resumed = response.status == http.client.PARTIAL_CONTENT and _starts_at(response, done)
             if response.status == http.client.PARTIAL_CONTENT and not resumed:
-                raise _unreachable(url, "the server sent another part than asked for")
+                raise _unreachable(url, "the server sent another part than requested")
             with part.open("ab" if resumed else "wb") as file:
                 for chunk in progress.track(_chunks(url, response), what=f"fetching {target.name}"):
                     file.write(chunk)
@@ -166,7 +166,7 @@ def _opened(url: str, start: int) -> Any:
         error.close()
         if error.code == http.client.REQUESTED_RANGE_NOT_SATISFIABLE and start:
             return _opened(url, 0)  # the part is longer than the file: begin again
-        raise WeightsError(f"{url}: HTTP {error.code} {error.reason}", "an address that answers", "check it") from error
+        raise WeightsError(f"{url}: HTTP {error.code} {error.reason}", "an address that exists", "check it") from error
     except (OSError, http.client.HTTPException, ValueError) as error:
         raise _unreachable(url, str(getattr(error, "reason", error))) from error
 
@@ -211,7 +211,7 @@ def _starts_at(response: Any, start: int) -> bool:
 def _unreachable(url: str, reason: str) -> WeightsError:
     return WeightsError(
         f"{url}: out of reach: {reason}",
-        "a server that answers, or a local file",
+        "a server that can be reached, or a local file",
         "run it again to go on where it ended, or fetch the file by other means and give its path",
     )
 

@@ -1,6 +1,6 @@
 """LeNet-5. LeCun et al., Gradient-Based Learning Applied to Document Recognition, 1998, figure 2 and table I.
 
-"original": C3 sees only some maps of S2 (table I), sub-sampling has a learnt scale and shift a map, and the outputs are
+"original": C3 sees only some maps of S2 (table I), sub-sampling has a learnt scale and shift per map, and the outputs are
 distances to fixed codes. The paper drew a 7x12 bitmap for each character; the codes here are fixed signs of as many
 places, so that there may be any classes. "modern": what most texts build: all of C3, plain pooling, a linear
 classifier. "caffe": the wider example of Caffe, for 28x28.

@@ -26,7 +26,7 @@ def load_pretrained(
     hf://owner/name/file; its tensors by our names, torchvision's or timm's.
     A file of the whole of a task's model, as a run writes it, is loaded as far as it fits; any other file goes to
     the backbone alone and must fit it, but for the classifier and the channels of the input.
-    strict: whether that is asked of a plain network too, in place of loading what fits.
+    strict: whether that is required of a plain network too, in place of loading what fits.
     Raises UnknownNameError, WeightsError, MissingPackageError, StorageError.
     """
     source, listed = select_weights(net, weights)

@@ -23,7 +23,7 @@ WITH_BLOCKS = "a network of residual or inverted residual blocks, such as resnet
 
 @dataclass(frozen=True)
 class Options:
-    """What is put into a network after its family's function has built it.
+    """What is added to a network after its family's function has built it.
 
     deformable: the k x k convolutions of the residual blocks in the last `deformable_stages` stages that have any: "v1"
     with offsets, "v2" with offsets and a mask. self_attention: numbers of the stages, from 0 as in `stages.3`, behind whose last block

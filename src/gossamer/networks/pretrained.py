@@ -58,7 +58,7 @@ def _timm(
     top1: float | None = None,
     norm_eps: float | None = None,
 ) -> WeightSet:
-    """A set of timm's; each lies in a repository of its name on the Hugging Face hub."""
+    """A set of timm's; each is in a repository of its name on the Hugging Face hub."""
     return WeightSet(
         name=f"timm/{name}",
         source=f"hf://timm/{name}",

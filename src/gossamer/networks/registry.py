@@ -176,7 +176,7 @@ def list_models(pattern: str = "*") -> list[str]:
 
 
 def resolve(name: str) -> str:
-    """The own name of a network given by name or alias. Raises UnknownNameError with the nearest names."""
+    """The canonical name of a network, from its name or an alias. Raises UnknownNameError with the nearest names."""
     own = ALIASES.get(name, name)
     if own not in NETWORKS:
         raise UnknownNameError("network", name, (*ALIASES, *NETWORKS))

@@ -25,14 +25,14 @@ OURS = KeyMapping("gossamer", ())
 class Difference:
     """Which tensors a weights file and a network do not share; `str` lists it, `+` for the file, `-` for the network.
 
-    key_mapping: whose names the file uses. loaded: count of tensors taken. missing: (name, shape) that the network
+    key_mapping: whose names the file uses. loaded: count of tensors loaded. missing: (name, shape) that the network
     has and the file has not. unexpected: the reverse, by the file's names. mismatched: (name, shape in the file,
     shape in the network). classifier: classes in the file and in the network, where the classifier was left as
     it was; 0 where there is none. adapted: input channels in the file and in the network, where they differ.
     left_out: count of the file's tensors of parts that the network was built without: those after the last
-    feature map asked for, auxiliary classifiers. norm_eps: what the batch norms now add to the variance, where the
+    feature map requested, auxiliary classifiers. norm_eps: what the batch norms now add to the variance, where the
     file's library has its own value for this network. fresh: count of the network's tensors of offsets, gates and
-    attention that options put in and the file has not: they keep the values that they begin with.
+    attention that options added and the file lacks: they keep the values that they begin with.
     """
 
     path: str
@@ -53,15 +53,17 @@ class Difference:
         return not (self.missing or self.unexpected or self.mismatched)
 
     def __str__(self) -> str:
-        lines = [f"{self.path}: {self.loaded} tensors taken, by the names of {self.key_mapping}"]
+        lines = [f"{self.path}: {self.loaded} tensors loaded, by the names of {self.key_mapping}"]
         if self.classifier is not None:
-            lines.append(f"classifier not taken: {self.classifier[0]} classes in the file, {self.classifier[1]} here")
+            lines.append(f"classifier not loaded: {self.classifier[0]} classes in the file, {self.classifier[1]} here")
         if self.adapted is not None:
             lines.append(f"first layer adapted from {self.adapted[0]} to {self.adapted[1]} input channels")
         if self.left_out:
-            lines.append(f"{self.left_out} tensors of parts that are left out here not taken")
+            lines.append(f"{self.left_out} tensors not loaded: their parts are left out here")
         if self.fresh:
-            lines.append(f"{self.fresh} tensors of blocks that were put in are not in the file and begin fresh")
+            lines.append(
+                f"{self.fresh} tensors of blocks that were added are not in the file and keep their initial values"
+            )
         if self.norm_eps is not None:
             lines.append(f"batch norms add {self.norm_eps:g} to the variance, as where the file comes from")
         lines += [f"+ {name} {_shown(shape)}" for name, shape in self.unexpected]
@@ -211,7 +213,7 @@ def _compare(
 
 
 def _other_classes(renamed_tensors: dict[str, FileTensor], own: dict[str, Tensor]) -> tuple[int, int] | None:
-    """Classes of the file and of the network where its classifier cannot be taken but for their number, else None."""
+    """Classes of the file and of the network where its classifier does not fit because of their number, else None."""
     key = CLASSIFIER + "weight"
     theirs = renamed_tensors[key].value.shape if key in renamed_tensors else None
     ours = own[key].shape if key in own else None

@@ -137,7 +137,7 @@ def fold_numbers(labels: Labels, folds: int, seed: int) -> Labels:
 def majority_baseline(train: Extracted, held: Extracted, parts: Labels) -> ClassifierScore:
     """The row of always naming the class that has most of all training images.
 
-    Of all: the largest class of the other folds is the smaller one of this fold, which would put the baseline too low.
+    Of all: the largest class of the other folds is the smaller one of this fold, which would make the baseline too low.
     """
     largest = np.bincount(train.y).argmax()
     accuracies = tuple(float((train.y[parts == fold] == largest).mean()) for fold in range(int(parts.max()) + 1))

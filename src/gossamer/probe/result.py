@@ -1,4 +1,4 @@
-"""The result of a probe: rows, the verdict, and the table, the JSON and the chart made of them."""
+"""The result of a probe: rows and a verdict, as a table, JSON and a chart."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Grad-CAM: where in an image a network found the evidence for a class."""
+"""Grad-CAM: where in an image the evidence for a class is."""
 
 from __future__ import annotations
 

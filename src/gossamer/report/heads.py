@@ -260,7 +260,7 @@ def _neighbours(scores: EmbeddingScores) -> HeadSection:
     )
 
 
-# kind of scores -> the fraction of a class's support that was found, and what the support counts
+# kind of scores -> recall: the fraction of a class's support that was detected, and what the support counts
 RECALLS: dict[type, tuple[str, str]] = {
     Evaluation: ("recall", "images"),
     MultiLabelEvaluation: ("recall", "images"),

@@ -125,7 +125,7 @@ def view_of(data: ReportData) -> TaskView:
 
 
 def key_figures(data: ReportData, headline: KeyFigure | None = None) -> list[KeyFigure]:
-    """The headline's numbers: only what was measured. headline: the task's own, by default made anew."""
+    """The headline's numbers: only what was measured. headline: the task's own, by default computed anew."""
     run = shlex.quote(data.run)
     file = shlex.quote(data.exported.path if data.exported else f"{run_name(data)}.onnx")
     height, width = data.settings.input_size() or (0, 0)

@@ -1,4 +1,4 @@
-"""What a task's part of the report is made of; the rest of the page asks nothing else of a task."""
+"""The task's part of the report: the interface between a task and the rest of the page."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ def never_predicted(names: Sequence[str], what: str = "Never predicted") -> list
 
 
 def all_missed(rows: Sequence[tuple[str, int]], what: str, counted: str, where: str = "") -> list[Highlight]:
-    """A failure that names the classes of which nothing was found: (name, how many there are) of each, the largest first.
+    """A failure that names the classes without any detection: (name, how many there are) of each, the largest first.
 
     what: the word or two; counted: what is missed, "images"; where: what else there is to say, at the end.
     """

@@ -185,7 +185,7 @@ def load(path: str | os.PathLike[str], *, runtime: str = AUTO, threads: int = 0)
 def open_model(file: ModelFile, runtime: str, threads: int = 0) -> Model:
     """A model of a file that has been read. Raises ModelFileError, MissingPackageError."""
     if runtime != AUTO:
-        return _model(file, runtime, threads, "asked for")
+        return _model(file, runtime, threads, "requested")
     passed: list[str] = []
     refused: ModelFileError | None = None
     for name in RUNTIMES:

@@ -116,7 +116,7 @@ class Native:
     input_shape: (None, C, H, W), or what the ONNX file has in its place, such as (None, H, W, C).
     metadata: what belongs to it, or None. isa: the instruction set in use: portable, avx2 or avx512. outputs: in order.
     The file is read once: what it becomes afterwards changes nothing. NaN in the input is NaN in the outputs that depend on
-    it; a network that computes in uint8, which has no NaN, raises InputError for it. A child of a fork may go on with it.
+    it; a network that computes in uint8, which has no NaN, raises InputError for it. A child of a fork may use it.
     Raises ModelFileError for a file that breaks a rule, MissingPackageError.
     """
 

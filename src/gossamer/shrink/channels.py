@@ -149,7 +149,7 @@ Handler = Callable[[_Builder, Any], bool]
 
 
 def _layer(b: _Builder, node: Any) -> bool:
-    """A layer with constant weights: its input and output channels scale apart. False where it is of another form."""
+    """A layer with constant weights: its input and output channels scale separately. False where it is of another form."""
     graph = b.graph
     if node.input[1] not in graph.constants or node.input[0] not in b.values:
         return False

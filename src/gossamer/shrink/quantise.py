@@ -38,7 +38,7 @@ from gossamer.training.restore import run_data
 
 IMAGES = 128  # for calibration
 FEWEST = 8  # below it ranges would be guesses
-FEW = 32  # below it that is said
+FEW = 32  # images; fewer are noted
 HELD_OUT = 4  # every fourth image is kept out of the calibration, to decide what helps
 SCORED = 2000  # validation images on which both files are scored, at most
 STRENGTHS = (0.5, 1.0)  # of equalisation, of which the better is taken
@@ -116,7 +116,7 @@ def quantize(
     it holds, and where it cannot the file is not written. weight_bits: 8 or 7. keep: names of layers that stay in float.
     layers: measure each layer alone. which: the checkpoint of a run.
     Raises InputError for a target or images that cannot be used, UnknownNameError for a layer to keep, VerificationError
-    where the limit cannot be held or the file does not answer as it was measured, and what reading and writing raise.
+    where the limit cannot be held or the file does not give the outputs that were measured, and what reading and writing raise.
     """
     _check(count, weight_bits, max_drop)
     source = _source(target, which, progress)

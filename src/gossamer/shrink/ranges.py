@@ -68,7 +68,7 @@ def best_range(values: Values, levels: int = 256) -> tuple[float, float]:
     sample = values.sample
     if high <= low:
         return 0.0, 1.0
-    # the extremes are in no sample for sure; they count once, as the sample stands for many more values
+    # the extremes need not be in the sample; they count once, as the sample stands for many more values
     x = np.concatenate([sample, np.array([low, high], np.float32)]).astype(np.float64)
     best, least = (low, high), np.inf
     shares = np.linspace(NARROWEST, 1.0, STEPS)

@@ -89,7 +89,7 @@ def _format(facts: dict[str, Any]) -> int:
 
 
 def _set_clock(session: Session) -> None:
-    """Put the times of clock.json into the counters; without a sound one they count from 0, which is said."""
+    """Put the times of clock.json into the counters; without a sound one they count from 0, with a note."""
     times, line = session.run.clock(), ""
     for name in TIMES:
         value: Any = times.get(name)

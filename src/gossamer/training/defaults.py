@@ -32,17 +32,17 @@ def choose(settings: Settings, size: tuple[int, int], images: int) -> list[Chose
     small = max(size) <= SMALL
     chosen = []
     if settings.input == "auto":
-        chosen.append(Chosen("input", f"{size[0]}x{size[1]}", "by the shorter sides of the pictures"))
+        chosen.append(Chosen("input", f"{size[0]}x{size[1]}", "by the shorter sides of the images"))
     if settings.small_input is None:
         own = traits(settings.net)
         fits = small and own.takes_small_input
         reason = ""
-        if fits and max(own.input[1:]) > SMALL:  # a network that was made for small pictures changes nothing
+        if fits and max(own.input[1:]) > SMALL:  # a network that was made for small images changes nothing
             reason = f"the first strides of {settings.net} would leave too little of {size[0]}x{size[1]} pixels"
         chosen.append(Chosen("small_input", fits, reason))
     if settings.crop == "auto":
         if small and settings.task == "classify" and not _shapes_its_crops(settings):
-            chosen.append(Chosen("crop", "padded", "small pictures lose too much by random resized crops"))
+            chosen.append(Chosen("crop", "padded", "small images lose too much by random resized crops"))
         else:
             chosen.append(Chosen("crop", "random_resized", ""))
     if settings.epochs is None and settings.minutes is None:
@@ -51,7 +51,7 @@ def choose(settings: Settings, size: tuple[int, int], images: int) -> list[Chose
 
 
 def _shapes_its_crops(settings: Settings) -> bool:
-    """Whether the user has said how random resized crops are taken, which then are meant."""
+    """Whether the user has set how random resized crops are drawn."""
     usual = Settings()
     return (settings.crop_scale, settings.crop_ratio) != (usual.crop_scale, usual.crop_ratio)
 

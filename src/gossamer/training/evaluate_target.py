@@ -69,7 +69,7 @@ def evaluate_target(
 
 
 def _say(lines: list[str], progress: Progress, notes: list[str] | None) -> None:
-    """What was left out when the data were read: said, and kept in `notes`."""
+    """What was left out when the data were read: printed, and kept in `notes`."""
     for line in lines:
         progress.say(line)
     if notes is not None:

@@ -229,7 +229,7 @@ def _open_caches(session: Session) -> None:
 def _choose_precision(session: Session) -> None:
     """Decide precision, memory format and threads by timing, once; the run folder keeps the decision.
 
-    What an earlier run has found for this machine and network is not timed again, but for the threads.
+    What an earlier run measured for this machine and network is not timed again, but for the threads.
     """
     settings = session.settings
     if "auto" not in (settings.precision, settings.memory_format):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from gossamer.training.state import Session
 
 EVALUATION_COST = 0.4  # of an image, beside that of a training step on it: forwards only, which is a third of a step
-EVALUATION_SHARE = 0.2  # of the time, at most, where minutes are given and nothing is said of how often
+EVALUATION_SHARE = 0.2  # of the time, at most, where minutes are set and how often is not
 SAMPLE = 3  # steps after which the steps that fit into the minutes are told
 
 

@@ -73,7 +73,7 @@ class Session:
     counters: Counters = field(default_factory=Counters)
     rows: list[dict[str, Any]] = field(default_factory=list)
     unreadable: dict[str, str] = field(default_factory=dict)
-    interrupted: int = 0  # the signal that asked to end, 0: none
+    interrupted: int = 0  # the signal that ended the run, 0: none
     evaluation_seconds: float = 0.0  # of the last one
     steps_since_start: int = 0  # of this process
 

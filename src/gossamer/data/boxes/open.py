@@ -23,7 +23,7 @@ from gossamer.data.source import Data, shown
 from gossamer.data.table import StrPath, Table
 from gossamer.errors import DataError
 
-_NESTED = 3  # folders that an archive may have put around the data, one in the other
+_NESTED = 3  # folders that an archive may have around the data, one in the other
 _FILES = "data.yaml, obj.data, or an annotation file of COCO (.json), CVAT (.xml), Label Studio or FiftyOne (.json)"
 
 

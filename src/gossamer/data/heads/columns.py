@@ -115,7 +115,7 @@ def _at(rows: Sequence[int], count: int) -> Indices:
 
 
 def _names(cells: Sequence[tuple[int, str]], grid: Grid, column: str, allowed: tuple[str, ...]) -> tuple[str, ...]:
-    """The classes of names by row: those given, of which all must be, or those found. Raises DataError."""
+    """The classes of names by row: those of the head, which must cover all, or those that occur. Raises DataError."""
     for row, name in cells:
         if not is_plain_text(name):
             raise DataError(f"{grid.where(row, column)} {reprlib.repr(name)}", "printable names", "fix the cell")

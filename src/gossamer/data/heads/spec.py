@@ -98,7 +98,7 @@ def parse_heads(heads: str) -> tuple[HeadSpec, ...]:
 
 
 def parse_only(heads: str, kind: str) -> HeadSpec | None:
-    """The nameless head of a task that has one, of a text such as "columns: [a, b]"; None where none is given.
+    """The nameless head of a task that has one, of a text such as "columns: [a, b]"; None where there is none.
 
     Raises DataError, SettingsError, MissingPackageError.
     """

@@ -1,6 +1,6 @@
 """The file that says what the values or colours of masks stand for, of gossamer, of a tool or of a public set.
 
-classes.txt, classes.json        a class a value, or with colours
+classes.txt, classes.json        a class per value, or with colours
 _classes.csv                     Roboflow: Pixel Value, Class
 class_dict.csv, classes.csv      name, r, g, b, or a value and a name
 label_colors.txt                 CamVid: red green blue name

@@ -61,7 +61,7 @@ def find_pairs(root: Path, notes: list[str]) -> tuple[str, list[MaskPair]]:
     else:
         inner_folders = list(folders(root))
         if len(inner_folders) == 1 and not _has_named(root) and _is_nested(inner_folders[0]):
-            kind, pairs = find_pairs(inner_folders[0], notes)  # an archive has put a folder around it
+            kind, pairs = find_pairs(inner_folders[0], notes)  # an archive has a folder around it
             notes.append(f"{root}: the data are in {printable_path(os.fspath(inner_folders[0]))}")
             return kind, pairs
         missing = "no folder of images" if not image_folder else "no folder of masks"
@@ -102,7 +102,7 @@ def _has_named(root: Path) -> bool:
 
 
 def _is_nested(folder: Path) -> bool:
-    """Whether a folder holds folders only, as one that an archive has put around the data does."""
+    """Whether a folder holds folders only, as one that an archive has around the data does."""
     return any(folders(folder)) and not any(path.suffix.lower() in IMAGE_SUFFIXES for path in folder.iterdir())
 
 

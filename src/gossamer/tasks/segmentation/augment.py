@@ -1,4 +1,4 @@
-"""One random geometry for a picture and its mask: scale, crop, flip; then colours of the picture alone."""
+"""One random geometry for an image and its mask: scale, crop, flip; then colours of the image alone."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class SegmentTransform:
 
     scale: range of the random factor, uniform, on top of the deployment geometry's own scale. A picture that comes
     out smaller than the input is at a random place on a page of the mean colour, which no pixel of the mask counts.
-    flip: probability of a mirrored picture. color_jitter: see `gossamer.data.augment`. Raises SettingsError.
+    flip: probability of a mirrored image. color_jitter: see `gossamer.data.augment`. Raises SettingsError.
     """
 
     def __init__(
@@ -43,7 +43,7 @@ class SegmentTransform:
         return (*self.preprocess.size, self.preprocess.channels)
 
     def joint(self, picture: bytes, target: Mask, rng: np.random.Generator) -> tuple[NDArray[np.uint8], Mask]:
-        """uint8 (H, W, C), and the mask that belongs to it, uint8 (H, W). `target`: the mask of the whole picture.
+        """uint8 (H, W, C), and the mask that belongs to it, uint8 (H, W). `target`: the mask of the full image.
 
         The mask keeps its values: each pixel takes the nearest one. Raises ImageError.
         """
