@@ -98,15 +98,15 @@ def test_an_onnx_clip_is_the_activation_that_it_computes(tmp_path: Path) -> None
 
 
 def test_layers_hold_every_operation_once_and_stages_sum_to_the_network() -> None:
-    found = inspect("mobilenet_v2", (3, 64, 64))
-    assert found.graph is not None
-    layers = layers_of(found.graph, found.cost)
+    inspection = inspect("mobilenet_v2", (3, 64, 64))
+    assert inspection.graph is not None
+    layers = layers_of(inspection.graph, inspection.cost)
     nodes = [node.index for layer in layers for node in layer.nodes]
-    assert len(nodes) == len(set(nodes)) == len(found.cost.layers)
-    stages = found.stage_rows()
-    assert sum(stage.macs for stage in stages) == found.cost.macs
-    assert sum(stage.params for stage in stages) == found.cost.params
-    assert sum(stage.layers for stage in stages) == len(found.rows)
+    assert len(nodes) == len(set(nodes)) == len(inspection.cost.layers)
+    stages = inspection.stage_rows()
+    assert sum(stage.macs for stage in stages) == inspection.cost.macs
+    assert sum(stage.params for stage in stages) == inspection.cost.params
+    assert sum(stage.layers for stage in stages) == len(inspection.rows)
     assert stage_of("maps.stages.2.0.expand.conv") == stage_of("stages.2.1") == "stages.2"
     assert stage_of("backbone.stem") == "stem" and stage_of("head.fc") == "head"
 
@@ -170,22 +170,22 @@ def test_compared_networks_show_their_spread() -> None:
 # failures
 
 
-def sentences(made: object) -> list[Highlight]:
-    return highlights(made, page.view_of(made).highlights)  # type: ignore[arg-type]
+def sentences(report: object) -> list[Highlight]:
+    return highlights(report, page.view_of(report).highlights)  # type: ignore[arg-type]
 
 
 def test_a_class_of_which_nothing_is_right_comes_first() -> None:
     scored = evaluation(("cat", "dog", "owl"))
     logits = scored.logits.copy()
     logits[scored.targets == 0] = [0, 9, 0]
-    made = data(
+    report = data(
         ("cat", "dog", "owl"), evaluation=dataclasses.replace(scored, logits=logits), counts={"train": (9, 90, 9)}
     )
-    first, *others = sentences(made)
+    first, *others = sentences(report)
     assert first.failure and "cat" in first.sentence and "20 of 20 images missed" in first.sentence
     assert not any(one.failure for one in others)
     assert "cat" not in next(one.sentence for one in others if one.what == "Weakest class")
-    words = check_alone(page.report_html(made)).words
+    words = check_alone(page.report_html(report)).words
     assert words.index("20 of 20 images missed") < words.index("Imbalance")
 
 
@@ -193,8 +193,8 @@ def test_an_answer_no_better_than_the_largest_class_is_said() -> None:
     scored = evaluation(("cat", "dog"))
     logits = np.zeros_like(scored.logits)
     logits[:, 1] = 5
-    made = data(evaluation=dataclasses.replace(scored, logits=logits))
-    assert "No better than chance" in {one.what for one in sentences(made) if one.failure}
+    report = data(evaluation=dataclasses.replace(scored, logits=logits))
+    assert "No better than chance" in {one.what for one in sentences(report) if one.failure}
     assert not any(one.failure for one in sentences(data()))
 
 
@@ -203,14 +203,14 @@ def test_labels_and_quantities_of_which_nothing_is_known_are_failures() -> None:
     labels = MultiLabelEvaluation(
         list("abcd"), np.array([[-1, -1], [-1, 1], [-1, 1], [-1, -1]], np.float32), targets, [], ("red", "round")
     )
-    made = dataclasses.replace(data(), evaluation=labels, task="multilabel", score="map", mistakes=(), counts={})
-    (first, *_) = sentences(made)
+    report = dataclasses.replace(data(), evaluation=labels, task="multilabel", score="map", mistakes=(), counts={})
+    (first, *_) = sentences(report)
     assert first.failure and "red" in first.sentence and "3 of 3 images missed" in first.sentence
     numbers = RegressionEvaluation(
         list("abcd"), np.array([[9], [1], [7], [0]], np.float32), np.array([[1.0], [2], [3], [4]]), [], ("price",)
     )
-    made = dataclasses.replace(data(), evaluation=numbers, task="regress", score="r2", mistakes=(), counts={})
-    assert [one.what for one in sentences(made) if one.failure] == ["No better than the mean"]
+    report = dataclasses.replace(data(), evaluation=numbers, task="regress", score="r2", mistakes=(), counts={})
+    assert [one.what for one in sentences(report) if one.failure] == ["No better than the mean"]
 
 
 def test_what_found_nothing_is_never_among_the_best() -> None:
@@ -228,7 +228,7 @@ def test_a_detector_that_finds_nothing_says_how_many_it_missed_and_shows_no_best
         boxes=np.zeros((0, 4), np.float32), labels=np.zeros(0, np.int64), scores=np.zeros(0, np.float32)
     )
     scores = DetectionScores(("cell",), ["a", "b"], truth, [nothing, nothing], [])
-    made = dataclasses.replace(
+    report = dataclasses.replace(
         data(),
         evaluation=scores,
         details=DetectionDetails((), (), np.zeros(0)),
@@ -236,17 +236,17 @@ def test_a_detector_that_finds_nothing_says_how_many_it_missed_and_shows_no_best
         score="map50",
         mistakes=(),
     )
-    (first, *_) = sentences(made)
+    (first, *_) = sentences(report)
     assert first.failure and first.what == "Nothing found" and "44 of 44 objects missed" in first.sentence
-    words = check_alone(page.report_html(made)).words
+    words = check_alone(page.report_html(report)).words
     assert words.index("44 of 44 objects missed") < words.index("Training curves")
 
 
 def test_a_model_file_that_fails_is_a_failure() -> None:
     from gossamer.report.contents import ExportedFile
 
-    made = data(exported=ExportedFile("p.onnx", 10, None, "digest (rule 3)"))
-    (first, *_) = sentences(made)
+    report = data(exported=ExportedFile("p.onnx", 10, None, "digest (rule 3)"))
+    (first, *_) = sentences(report)
     assert first.failure and "digest (rule 3)" in first.sentence
 
 
@@ -258,10 +258,10 @@ def test_a_segmenter_shows_the_truth_beside_its_prediction() -> None:
     example = SegmentationExample(HOSTILE[1], predicted, errors, 0.5, 0.3, (0, 1), truth)
     for best, said in (((example,), False), ((), True)):
         details = SegmentationDetails((example,), best)
-        made = dataclasses.replace(
+        report = dataclasses.replace(
             data(), evaluation=scores, details=details, task="segment", score="miou", mistakes=(), images={"val": 1}
         )
-        parsed = check_alone(page.report_html(made))
+        parsed = check_alone(page.report_html(report))
         assert [image["src"] for image in parsed.all("img")][:3] == uris
         assert "ground truth predicted wrong pixels" in parsed.words
         assert ("None: in no other image" in parsed.words) is said
@@ -286,13 +286,13 @@ def test_report_and_inspect_quote_the_latency_of_the_benchmark_with_what_it_is()
     assert row is not None and row.median == 0.5 and row.runtime == "native 1"
     note = latency_note(row, bench_of("pets"))
     assert all(part in note for part in ("median of one image", "native 1", "1 thread", "float32", "a processor"))
-    made = data(latencies=rows, bench={"cpu": "a processor"})
-    figure = {key.name: key for key in page.key_figures(made)}["Latency"]
+    report = data(latencies=rows, bench={"cpu": "a processor"})
+    figure = {key.name: key for key in page.key_figures(report)}["Latency"]
     assert figure.note == note
-    found = dataclasses.replace(inspect("lenet5"), latency=BenchLatency(row.median, note))
-    shown = "".join(check_alone(inspection_html(found)).text)
+    inspection = dataclasses.replace(inspect("lenet5"), latency=BenchLatency(row.median, note))
+    shown = "".join(check_alone(inspection_html(inspection)).text)
     assert figure.value in shown and note in shown
-    assert "latency       0.5 ms; median of one image" in layer_table(found)
+    assert "latency       0.5 ms; median of one image" in layer_table(inspection)
     assert quoted_latency([dataclasses_latency(median=math.inf), dataclasses_latency(median=math.nan)]) is None
 
 
@@ -321,17 +321,17 @@ def test_odd_values_of_a_benchmark_are_not_measured(tmp_path: Path) -> None:
 
 
 def test_a_run_keeps_which_settings_were_given_and_the_report_folds_the_others(tmp_path: Path) -> None:
-    given = Settings(data="pets", width=0.5, lr=0.3, out=str(tmp_path / "run"))
-    run = Run.create(given)
-    run.save_settings(given.replace(small_input=True, crop_pct=0.9), differing(given))
+    settings = Settings(data="pets", width=0.5, lr=0.3, out=str(tmp_path / "run"))
+    run = Run.create(settings)
+    run.save_settings(settings.replace(small_input=True, crop_pct=0.9), differing(settings))
     assert (
         run.user_settings()
         == ("data", "out", "width", "lr")
-        == tuple(sorted(run.user_settings() or (), key=differing(given).index))
+        == tuple(sorted(run.user_settings() or (), key=differing(settings).index))
     )
     assert load_settings(tmp_path / "run" / SETTINGS) == run.settings
-    made = data(settings=run.settings)
-    html = page.report_html(dataclasses.replace(made, user_settings=run.user_settings()))
+    report = data(settings=run.settings)
+    html = page.report_html(dataclasses.replace(report, user_settings=run.user_settings()))
     section = html[html.index('id="settings"') : html.index('id="provenance"')]
     before, folded = section.split("<details>")
     assert set(re.findall(r"<dt>(\w+)</dt>", before)) == {"data", "out", "width", "lr"}
@@ -353,21 +353,21 @@ def test_a_run_that_does_not_say_what_was_given_is_read(tmp_path: Path, line: st
 # the page of an inspection
 
 
-def timed(found: Inspection) -> Inspection:
+def timed(inspection: Inspection) -> Inspection:
     """The inspection with made-up times, so that nothing is measured."""
     rows = tuple(
-        dataclasses.replace(row, ms=1.0 + index, ms_low=0.5, ms_high=2.0) for index, row in enumerate(found.rows)
+        dataclasses.replace(row, ms=1.0 + index, ms_low=0.5, ms_high=2.0) for index, row in enumerate(inspection.rows)
     )
     return dataclasses.replace(
-        found,
+        inspection,
         rows=rows,
         timing=Timing("torch", 1, 30, (9.0, 8.0, 10.0), {0: (50.0, 1, 1)}, {"views": 0.1}, "a processor"),
     )
 
 
 def test_the_page_of_an_inspection_has_stages_a_legend_and_every_layer() -> None:
-    found = inspect("mobilenet_v2", (3, 64, 64))
-    for inspection, series in ((found, "parameters"), (timed(found), "time")):
+    untimed = inspect("mobilenet_v2", (3, 64, 64))
+    for inspection, series in ((untimed, "parameters"), (timed(untimed), "time")):
         parsed = check_alone(inspection_html(inspection))
         ids = {section["id"] for section in parsed.all("section")}
         assert {"stages", "network", "table"} <= ids
@@ -381,21 +381,21 @@ def test_the_page_of_an_inspection_has_stages_a_legend_and_every_layer() -> None
 
 
 def test_the_pieces_of_a_network_hold_every_box_once() -> None:
-    found = inspect("googlenet", (3, 64, 64))
-    pieces = network_charts(found)
+    inspection = inspect("googlenet", (3, 64, 64))
+    pieces = network_charts(inspection)
     frames = [len(re.findall(r'class="layer(?: bottleneck)?"', piece)) for piece in pieces]
-    assert sum(frames) == len(found.rows) and len(pieces) > 2
+    assert sum(frames) == len(inspection.rows) and len(pieces) > 2
     first, second = (re.search(r'viewBox="0 0 (\d+) (\d+)"', piece) for piece in pieces[:2])
     assert first and second and first.groups() == second.groups() and int(first[2]) == LEVELS * (46 + 20)
 
 
 def test_hostile_names_are_only_text_in_inspections_and_comparisons() -> None:
-    found = timed(inspect("lenet5"))
+    inspection = timed(inspect("lenet5"))
     for name in HOSTILE:
-        rows = tuple(dataclasses.replace(row, name=name, what=name, stage=name) for row in found.rows)
-        cost = dataclasses.replace(found.cost, peak_layer=f"{name} {name}", unknown={name: 2})
+        rows = tuple(dataclasses.replace(row, name=name, what=name, stage=name) for row in inspection.rows)
+        cost = dataclasses.replace(inspection.cost, peak_layer=f"{name} {name}", unknown={name: 2})
         latency = BenchLatency(1.0, name)
-        html = inspection_html(dataclasses.replace(found, target=name, rows=rows, cost=cost, latency=latency))
+        html = inspection_html(dataclasses.replace(inspection, target=name, rows=rows, cost=cost, latency=latency))
         check_alone(html)
         assert html.encode() and not re.search(r"[\x00-\x08\x0e-\x1f\x7f-\x9f]", html)
         candidates = (compared(name, name), compared("plain", name))
@@ -453,10 +453,10 @@ class Tables(Page):
 
 def pages() -> dict[str, str]:
     rows = latencies(bench_of("pets"), {"pets"})
-    found = timed(inspect("mobilenet_v2", (3, 64, 64)))
+    inspection = timed(inspect("mobilenet_v2", (3, 64, 64)))
     return {
         "report": page.report_html(data(latencies=rows, bench={"cpu": "x"})),
-        "inspect": inspection_html(found),
+        "inspect": inspection_html(inspection),
         "compare": comparison_html(NetworkComparison((compared("a"), compared("b")), "ms")),
     }
 
@@ -482,5 +482,5 @@ def test_random_networks_never_show_a_raw_operator() -> None:
             x = torch.cat([x, x.clone()], 1).mean((2, 3), keepdim=True)
             return torch.where(x > 0, x.softmax(1), -x)
 
-    found = inspect(Odd(), (3, 8, 8))
-    assert not RAW.search(" ".join(row.what for row in found.rows)), [row.what for row in found.rows]
+    inspection = inspect(Odd(), (3, 8, 8))
+    assert not RAW.search(" ".join(row.what for row in inspection.rows)), [row.what for row in inspection.rows]

@@ -37,19 +37,15 @@ NOTICED = 0.02  # fraction of the time below which no row is marked
 class Row(Layer):
     """A layer, with what the microscope adds to its cost.
 
-    field: see `gossamer.microscope.receptive`. ms, ms_low, ms_high: median and quartiles on this machine, None where not
-    measured.
+    stage: the part of the network. field: see `gossamer.microscope.receptive`. ms, ms_low, ms_high: median and quartiles
+    on this machine, None where not measured.
     """
 
+    stage: str
     field: str
     ms: float | None = None
     ms_low: float | None = None
     ms_high: float | None = None
-
-    @property
-    def stage(self) -> str:
-        """The part of the network that the layer belongs to."""
-        return stage_of(self.name)
 
     @property
     def moved_bytes(self) -> int:
@@ -64,7 +60,7 @@ class Row(Layer):
     def to_json(self) -> dict[str, Any]:
         """The fields as plain values, but for the graph's nodes."""
         values = {name: value for name, value in vars(self).items() if name != "nodes"}
-        return {**values, "stage": self.stage, "intensity": self.intensity}
+        return {**values, "intensity": self.intensity}
 
 
 class BenchLatency(NamedTuple):
@@ -262,6 +258,7 @@ def _rows(graph: Graph, costs: Cost, timing: Timing | None) -> tuple[Row, ...]:
         rows.append(
             Row(
                 **vars(layer),
+                stage=stage_of(layer.name),
                 field=field.text(),
                 ms=sum(t[0] for t in times) if times else None,
                 ms_low=sum(t[1] for t in times) if times else None,

@@ -100,8 +100,8 @@ def load_tensors(
     """`load_weights` of tensors that were read already; `path` is what errors call them by."""
     own = model.state_dict()
     key_mapping, renamed_tensors = _in_our_names(tensors, model, own)
-    difference, taken = _compare(os.fspath(path), key_mapping, renamed_tensors, model, own)
-    if not taken:
+    difference, fitting = _compare(os.fspath(path), key_mapping, renamed_tensors, model, own)
+    if not fitting:
         raise WeightsError(
             f"{path}: none of its {len(tensors)} tensors ({_some(tensors)}, ...) is of this network",
             f"tensors such as {_some(own)}",
@@ -113,11 +113,11 @@ def load_tensors(
             "weights of the same network, width and in_chans",
             "give those, or load what fits with strict=False",
         )
-    for name, value in taken.items():
+    for name, value in fitting.items():
         if value.is_floating_point() and not bool(torch.isfinite(value).all()):
             raise WeightsError(f"{path}: {name} holds NaN or infinity", "finite numbers", "give other weights")
     with torch.no_grad():
-        for name, value in taken.items():
+        for name, value in fitting.items():
             own[name].copy_(value)  # the tensors of a state dict are those of the network
     if key_mapping.norm_eps is not None:
         set_norm_eps(model, key_mapping.norm_eps)
@@ -168,7 +168,7 @@ def _compare(
     """The difference, and the values to take by our names, in the network's shapes."""
     classifier = _other_classes(renamed_tensors, own)
     skipped = CLASSIFIER if classifier else "\0"
-    taken: dict[str, Tensor] = {}
+    fitting: dict[str, Tensor] = {}
     unexpected: list[tuple[str, Shape]] = []
     mismatched: list[tuple[str, Shape, Shape]] = []
     adapted: tuple[int, int] | None = None
@@ -188,7 +188,7 @@ def _compare(
             continue
         if fitted.ndim == value.ndim and fitted.shape != value.shape:
             adapted = (value.shape[1], fitted.shape[1])
-        taken[name] = fitted
+        fitting[name] = fitted
     absent = [
         name
         for name in own
@@ -199,7 +199,7 @@ def _compare(
     difference = Difference(
         path=path,
         key_mapping=key_mapping.library,
-        loaded=len(taken),
+        loaded=len(fitting),
         missing=missing,
         unexpected=tuple(unexpected),
         mismatched=tuple(mismatched),
@@ -209,7 +209,7 @@ def _compare(
         norm_eps=key_mapping.norm_eps,
         fresh=len(absent) - len(missing),
     )
-    return difference, taken
+    return difference, fitting
 
 
 def _other_classes(renamed_tensors: dict[str, FileTensor], own: dict[str, Tensor]) -> tuple[int, int] | None:
