@@ -14,7 +14,7 @@ from torch import nn
 from gossamer.analysis.cost import cost
 from gossamer.blocks.attention import AttentionPooling
 from gossamer.data.augment import EvalTransform, TrainTransform
-from gossamer.data.frames import FrameStore, FrameTransform, chosen, pack, read_frames, unpack
+from gossamer.data.frames import FrameStore, FrameTransform, frame_indices, pack_frames, read_frames, unpack_frames
 from gossamer.data.open import open_data
 from gossamer.errors import DataError, ImageError, InputError, RunError, SettingsError
 from gossamer.images.decode import decode
@@ -52,7 +52,7 @@ def test_a_sample_is_its_frames_in_the_order_of_their_numbers(tmp_path: Path) ->
     assert isinstance(table.store, FrameStore)
     assert [Path(path).name for path in table.store.samples[0]] == ["8.png", "9.png", "10.png", "11.png", "12.png"]
     data = open_data(tmp_path, read=lambda root, classes=(), reference=None: read_frames(root, 3))
-    images = unpack(data.train.read(0))
+    images = unpack_frames(data.train.read(0))
     assert len(images) == 3
     values = [np.asarray(decode(image))[0, 0, 0] for image in images]
     assert values[0] < values[1] < values[2]
@@ -64,17 +64,19 @@ def test_a_sample_is_its_frames_in_the_order_of_their_numbers(tmp_path: Path) ->
 
 
 def test_frames_are_spread_and_repeated() -> None:
-    assert chosen(10, 3) == [0, 3, 6] and chosen(2, 5) == [0, 0, 0, 1, 1] and chosen(1, 2) == [0, 0]
-    assert chosen(4, 4) == [0, 1, 2, 3]
+    assert (
+        frame_indices(10, 3) == [0, 3, 6] and frame_indices(2, 5) == [0, 0, 0, 1, 1] and frame_indices(1, 2) == [0, 0]
+    )
+    assert frame_indices(4, 4) == [0, 1, 2, 3]
 
 
 @pytest.mark.parametrize("images", [[b"a"], [b"", b"bc"], [bytes(range(256)), b"x", b"yz"]])
 def test_packed_frames_are_unpacked(images: list[bytes]) -> None:
-    packed = pack(images)
-    assert unpack(packed) == images and packed.startswith(images[0])
+    packed = pack_frames(images)
+    assert unpack_frames(packed) == images and packed.startswith(images[0])
     for damaged in (packed[:-1], packed[1:], b"", images[-1], packed[:-20] + b"\xff" * 4 + packed[-16:]):
         with pytest.raises(ImageError, match="folder of frames"):
-            unpack(damaged)
+            unpack_frames(damaged)
 
 
 def test_all_frames_get_the_same_crop(tmp_path: Path) -> None:
@@ -84,10 +86,10 @@ def test_all_frames_get_the_same_crop(tmp_path: Path) -> None:
     preprocess = Preprocess((16, 24), crop_pct=1.0)
     transform = FrameTransform(TrainTransform(preprocess, Settings()), 3)
     assert transform.shape == (48, 24, 3)
-    pixels = transform(pack([out.getvalue()] * 3), np.random.default_rng(1))
+    pixels = transform(pack_frames([out.getvalue()] * 3), np.random.default_rng(1))
     assert np.array_equal(pixels[:16], pixels[16:32]) and np.array_equal(pixels[:16], pixels[32:])
-    assert not np.array_equal(pixels, transform(pack([out.getvalue()] * 3), np.random.default_rng(2)))
-    same = FrameTransform(EvalTransform(preprocess), 3)(pack([out.getvalue()] * 3))
+    assert not np.array_equal(pixels, transform(pack_frames([out.getvalue()] * 3), np.random.default_rng(2)))
+    same = FrameTransform(EvalTransform(preprocess), 3)(pack_frames([out.getvalue()] * 3))
     assert np.array_equal(same[16:32], preprocess.pixels(out.getvalue()))
 
 

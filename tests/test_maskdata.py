@@ -423,7 +423,9 @@ def test_voc_lists_that_contradict_are_refused(tmp_path: Path) -> None:
 
 
 @given(st.text(), st.sampled_from([label_maps.parse_text, label_maps.parse_json]))
-def test_no_classes_file_breaks_the_parser(content: str, parse: Callable[[str, str], list[label_maps.Entry]]) -> None:
+def test_no_classes_file_breaks_the_parser(
+    content: str, parse: Callable[[str, str], list[label_maps.ClassEntry]]
+) -> None:
     try:
         entries = parse(content, "classes")
     except DataError:

@@ -50,9 +50,9 @@ def test_every_optimizer_lowers_a_loss_and_its_state_packs_and_unpacks(kind: str
         first = None
         for step in range(steps):
             if moved and step == steps // 2:
-                tensors, values = optim.pack(optimizer)
+                tensors, values = optim.pack_optimizer(optimizer)
                 optimizer = optim.build_optimizer(model, optim.resolve_optimizer(settings))
-                optim.unpack(optimizer, {k: v.clone() for k, v in tensors.items()}, values)
+                optim.unpack_optimizer(optimizer, {k: v.clone() for k, v in tensors.items()}, values)
             loss = ((model(x) - y) ** 2).mean()
             first = first or loss.item()
             optimizer.zero_grad()

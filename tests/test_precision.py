@@ -53,7 +53,9 @@ class Slow(nn.Module):
         return result
 
 
-def choose(model: nn.Module, images: int = 8, settings: Settings | None = None, **options: Any) -> precision.Choice:
+def choose(
+    model: nn.Module, images: int = 8, settings: Settings | None = None, **options: Any
+) -> precision.PrecisionChoice:
     return precision.choose_precision(
         settings or Settings(**AUTO),
         model,
@@ -111,9 +113,9 @@ def test_the_faster_memory_format_is_chosen(slow: Callable[[Tensor], bool], expe
 
 def test_only_a_choice_that_other_work_did_not_cut_short_is_kept() -> None:
     best = PrecisionCandidate("float32", "channels_last", 1)
-    assert precision.Choice(best, {}, untried=(best._replace(threads=2),)).complete
-    assert not precision.Choice(best, {}, untried=(best._replace(memory_format="channels_first"),)).complete
-    assert not precision.Choice(best, {}, untried=(best._replace(precision="bf16"),)).complete
+    assert precision.PrecisionChoice(best, {}, untried=(best._replace(threads=2),)).complete
+    assert not precision.PrecisionChoice(best, {}, untried=(best._replace(memory_format="channels_first"),)).complete
+    assert not precision.PrecisionChoice(best, {}, untried=(best._replace(precision="bf16"),)).complete
 
 
 def test_what_is_set_is_not_tried() -> None:

@@ -25,7 +25,7 @@ from gossamer.networks import create_model
 from gossamer.probe import CLASSIFIERS, ClassifierScore, ProbeResult, probe
 from gossamer.probe.classifiers import pipeline, select_classifiers
 from gossamer.probe.features import Extracted, extract, of_network
-from gossamer.probe.measure import fold_numbers, majority_baseline, measure
+from gossamer.probe.measure import fold_numbers, majority_baseline, measure_classifier
 from gossamer.probe.result import MAJORITY
 from gossamer.settings import Settings
 from gossamer.training.loop import train
@@ -80,7 +80,7 @@ def test_folds_follow_from_the_seed() -> None:
 @pytest.mark.parametrize("name", CLASSIFIERS)
 def test_every_classifier_finds_what_is_easy_to_find(name: str) -> None:
     train, held = blobs(15), blobs(10, seed=1)
-    row = measure(name, "linear", lambda: pipeline(name, 30, 8, 0), train, held, fold_numbers(train.y, 3, 0))
+    row = measure_classifier(name, "linear", lambda: pipeline(name, 30, 8, 0), train, held, fold_numbers(train.y, 3, 0))
     assert row.error == ""
     assert len(row.fold_accuracies) == 3
     assert row.mean > 0.85
@@ -91,7 +91,7 @@ def test_every_classifier_finds_what_is_easy_to_find(name: str) -> None:
 def test_every_classifier_takes_three_images_a_class_and_features_that_never_change(name: str) -> None:
     x = np.array([[first, 1.0, 3.0] for first in (0.0, 0.1, 0.2, 5.0, 5.1, 5.2)])
     few = Extracted(x, np.array([0, 0, 0, 1, 1, 1]), [], 0.0)
-    row = measure(name, "linear", lambda: pipeline(name, 4, 3, 0), few, few, fold_numbers(few.y, 5, 0))
+    row = measure_classifier(name, "linear", lambda: pipeline(name, 4, 3, 0), few, few, fold_numbers(few.y, 5, 0))
     assert row.error == ""
     assert len(row.fold_accuracies) == 3
 
@@ -102,7 +102,7 @@ def test_a_class_inside_another_tells_linear_from_not() -> None:
     ring = Extracted(x, y, [], 0.0)
     parts = fold_numbers(y, 4, 0)
     for name, entry in CLASSIFIERS.items():
-        mean = measure(name, entry.kind, lambda name=name: pipeline(name, 150, 2, 0), ring, ring, parts).mean
+        mean = measure_classifier(name, entry.kind, lambda name=name: pipeline(name, 150, 2, 0), ring, ring, parts).mean
         assert (mean > 0.75) == (entry.kind == "non-linear"), name
 
 
@@ -111,7 +111,8 @@ def test_scaling_belongs_to_the_classifier() -> None:
     stretched = Extracted(train.x * np.array([1e6, *[1.0] * 6, 1e-6]) + 1e3, train.y, [], 0.0)
     parts = fold_numbers(train.y, 4, 0)
     plain, other = (
-        measure("knn", "", lambda: pipeline("knn", 45, 8, 0), each, each, parts) for each in (train, stretched)
+        measure_classifier("knn", "", lambda: pipeline("knn", 45, 8, 0), each, each, parts)
+        for each in (train, stretched)
     )
     assert plain.fold_accuracies == other.fold_accuracies
 
@@ -140,8 +141,8 @@ def test_a_warning_becomes_a_note_and_a_refusal_an_error() -> None:
 
     train = blobs(4)
     parts = fold_numbers(train.y, 2, 0)
-    assert measure("x", "", lambda: Fussy(False), train, train, parts).note == "did not converge"
-    refused = measure("x", "", lambda: Fussy(True), train, train, parts)
+    assert measure_classifier("x", "", lambda: Fussy(False), train, train, parts).note == "did not converge"
+    refused = measure_classifier("x", "", lambda: Fussy(True), train, train, parts)
     assert (refused.error, refused.fold_accuracies) == ("not these", ())
     assert np.isnan(refused.mean)
 
@@ -280,7 +281,7 @@ class Sleepy:
 def test_a_slow_classifier_sees_fewer_images_of_each_class_and_says_so() -> None:
     train, seen = blobs(1000), list[np.ndarray]()
     parts = fold_numbers(train.y, 5, 0)
-    row = measure("x", "", lambda: Sleepy(0.0005, seen), train, train, parts, limit=2.0)
+    row = measure_classifier("x", "", lambda: Sleepy(0.0005, seen), train, train, parts, limit=2.0)
     assert "of 3000 images at most" in row.note and "2 s" in row.note
     assert len(row.fold_accuracies) >= 2
     assert max(map(len, seen)) < 2000
@@ -291,14 +292,16 @@ def test_a_slow_classifier_sees_fewer_images_of_each_class_and_says_so() -> None
 
 def test_folds_are_left_out_where_the_time_is_used_up() -> None:
     train, seen = blobs(100), list[np.ndarray]()
-    row = measure("x", "", lambda: Sleepy(0.001, seen), train, train, fold_numbers(train.y, 5, 0), limit=0.5)
+    row = measure_classifier("x", "", lambda: Sleepy(0.001, seen), train, train, fold_numbers(train.y, 5, 0), limit=0.5)
     assert len(row.fold_accuracies) < 5 and f"{len(row.fold_accuracies)} of 5 folds" in row.note
     assert row.held_accuracy == pytest.approx(1 / 3) and len(seen[-1]) == 300
 
 
 def test_a_fast_classifier_is_not_limited() -> None:
     train = blobs(300)
-    row = measure("ridge", "", lambda: pipeline("ridge", 100, 8, 0), train, train, fold_numbers(train.y, 3, 0))
+    row = measure_classifier(
+        "ridge", "", lambda: pipeline("ridge", 100, 8, 0), train, train, fold_numbers(train.y, 3, 0)
+    )
     assert row.note == "" and len(row.fold_accuracies) == 3
 
 

@@ -19,9 +19,9 @@ from gossamer.shrink import equalise as equalisation
 from gossamer.shrink.channels import channel_sets
 from gossamer.shrink.correct import correct_biases
 from gossamer.shrink.equalise import equalise
-from gossamer.shrink.graph import Graph, Session
-from gossamer.shrink.qdq import Choice, quantised_model
-from gossamer.shrink.ranges import Values, best_range, fake_quantise, measure, scale_and_zero
+from gossamer.shrink.graph import OnnxGraph, OnnxSession
+from gossamer.shrink.qdq import QuantisationChoice, quantised_model
+from gossamer.shrink.ranges import Values, best_range, fake_quantise, measure_ranges, scale_and_zero
 from gossamer.shrink.sensitivity import decibels, layer_noise, verdict
 
 onnx = pytest.importorskip("onnx")
@@ -126,9 +126,9 @@ GRAPHS = {"residual": residual, "shuffled": shuffled, "dense": dense}
 FREE = {"residual": 8, "shuffled": 8, "dense": 4}  # sets at least that may be rescaled
 
 
-def rescaled(graph: Graph, values: dict[str, Values], seed: int) -> Graph:
+def rescaled(graph: OnnxGraph, values: dict[str, Values], seed: int) -> OnnxGraph:
     """The graph with every set of channels that is free rescaled by a random power of two from 2^-3 to 2^3."""
-    result = Graph(graph.model(), graph.outputs, graph.name)
+    result = OnnxGraph(graph.model(), graph.outputs, graph.name)
     sets = channel_sets(result, values)
     powers = np.random.default_rng(seed).integers(-3, 4, len(sets.pinned))
     factors = np.where(sets.pinned, 1.0, np.exp2(powers))
@@ -140,33 +140,33 @@ def rescaled(graph: Graph, values: dict[str, Values], seed: int) -> Graph:
 
 @pytest.mark.parametrize("name", GRAPHS)
 def test_rescaled_channels_compute_the_same_bits(name: str) -> None:
-    graph = Graph(GRAPHS[name](), ["y"], name)
-    values = measure(graph, [images()])
+    graph = OnnxGraph(GRAPHS[name](), ["y"], name)
+    values = measure_ranges(graph, [images()])
     sets = channel_sets(graph, values)
     free = {int(label) for ids in sets.of.values() for label in ids if not sets.pinned[label]}
     assert len(free) >= FREE[name]
-    expected = Session(graph.model(), exact=True).run(images(seed=6))
+    expected = OnnxSession(graph.model(), exact=True).run(images(seed=6))
     for seed in range(3):
         other = rescaled(graph, values, seed)
         assert any(not np.array_equal(other.constants[key], value) for key, value in graph.constants.items())
-        actual = Session(other.model(), exact=True).run(images(seed=6))
+        actual = OnnxSession(other.model(), exact=True).run(images(seed=6))
         np.testing.assert_array_equal(actual[0], expected[0])
 
 
 @pytest.mark.parametrize("name", GRAPHS)
 def test_equalisation_undoes_a_rescaling_to_the_bit(name: str) -> None:
-    graph = Graph(GRAPHS[name](), ["y"], name)
-    values = measure(graph, [images()])
+    graph = OnnxGraph(GRAPHS[name](), ["y"], name)
+    values = measure_ranges(graph, [images()])
     trapped = rescaled(graph, values, seed=1)
-    trapped_values = measure(trapped, [images()])
+    trapped_values = measure_ranges(trapped, [images()])
     assert equalise(graph, values) and equalise(trapped, trapped_values)
     for key, value in graph.constants.items():
         np.testing.assert_array_equal(trapped.constants[key], value, err_msg=key)
 
 
 def test_what_meets_a_clip_a_gate_or_an_output_is_pinned() -> None:
-    graph = Graph(residual(), ["y"], "residual")
-    sets = channel_sets(graph, measure(graph, [images()]))
+    graph = OnnxGraph(residual(), ["y"], "residual")
+    sets = channel_sets(graph, measure_ranges(graph, [images()]))
     for name in ("x", "a4", "r4", "g4", "g5", "y"):
         assert sets.pinned[sets.of[name]].all(), name
     for name in ("s0", "s1", "s2", "a3", "a5", "a1", "r2", "r3", "g2"):
@@ -183,9 +183,9 @@ def test_a_norm_without_a_convolution_keeps_its_place_and_others_are_folded() ->
     ]  # fmt: skip
     constants = weights(w=(4, 4, 1, 1), n1=(4,), n2=(4,), n3=(4,)) | {"n4": np.full(4, 0.5, np.float32)}
     data = model(nodes, constants, "y")
-    graph = Graph(data, ["y"], "norms")
+    graph = OnnxGraph(data, ["y"], "norms")
     assert [one.op_type for one in graph.nodes] == ["Conv", "Relu", "BatchNormalization"]
-    expected, actual = Session(data).run(images()), Session(graph.model()).run(images())
+    expected, actual = OnnxSession(data).run(images()), OnnxSession(graph.model()).run(images())
     np.testing.assert_allclose(actual[0], expected[0], rtol=1e-4, atol=1e-5)
 
 
@@ -208,9 +208,9 @@ def test_the_best_range_holds_0_and_beats_the_extremes(low: float, high: float, 
 @pytest.mark.parametrize("name", GRAPHS)
 @pytest.mark.parametrize("bits", [7, 8])
 def test_the_quantised_graph_is_near_the_float_one(name: str, bits: int) -> None:
-    graph = Graph(GRAPHS[name](), ["y"], name)
-    values = measure(graph, [images(16)])
-    choice = Choice({key: best_range(value) for key, value in values.items()}, weight_bits=bits)
+    graph = OnnxGraph(GRAPHS[name](), ["y"], name)
+    values = measure_ranges(graph, [images(16)])
+    choice = QuantisationChoice({key: best_range(value) for key, value in values.items()}, weight_bits=bits)
     data = quantised_model(graph, choice)
     onnx.checker.check_model(onnx.load_from_string(data), full_check=True)
     proto = onnx.load_from_string(data)
@@ -222,31 +222,31 @@ def test_the_quantised_graph_is_near_the_float_one(name: str, bits: int) -> None
         if t.data_type == onnx.TensorProto.INT8
     )
     assert most <= 2 ** (bits - 1) - 1
-    expected, actual = Session(graph.model()).run(images(seed=7)), Session(data).run(images(seed=7))
+    expected, actual = OnnxSession(graph.model()).run(images(seed=7)), OnnxSession(data).run(images(seed=7))
     assert decibels(expected, actual) > (18 if bits == 7 else 22)
 
 
 def test_bias_correction_brings_the_outputs_nearer_and_is_not_kept_where_it_does_not() -> None:
-    graph = Graph(residual(), ["y"], "residual")
-    values = measure(graph, [images(16)])
-    choice = Choice({name: best_range(value) for name, value in values.items()}, weight_bits=7)
+    graph = OnnxGraph(residual(), ["y"], "residual")
+    values = measure_ranges(graph, [images(16)])
+    choice = QuantisationChoice({name: best_range(value) for name, value in values.items()}, weight_bits=7)
     graph.constants["w1"] = graph.constants["w1"].copy()
-    expected = Session(graph.model()).run(images(32, seed=8))
-    before = decibels(expected, Session(quantised_model(graph, choice)).run(images(32, seed=8)))
+    expected = OnnxSession(graph.model()).run(images(32, seed=8))
+    before = decibels(expected, OnnxSession(quantised_model(graph, choice)).run(images(32, seed=8)))
     corrected = correct_biases(graph, choice, images(32, seed=9), images(32, seed=8))
-    after = decibels(expected, Session(quantised_model(graph, choice)).run(images(32, seed=8)))
+    after = decibels(expected, OnnxSession(quantised_model(graph, choice)).run(images(32, seed=8)))
     assert after >= before
     assert corrected == 0 or after > before
 
 
 def test_layers_that_stay_in_float_are_not_quantised_and_cost_nothing() -> None:
-    graph = Graph(residual(), ["y"], "residual")
-    values = measure(graph, [images(16)])
+    graph = OnnxGraph(residual(), ["y"], "residual")
+    values = measure_ranges(graph, [images(16)])
     ranges = {name: best_range(value) for name, value in values.items()}
     every = frozenset(one.name for one in graph.nodes)
-    none = Session(quantised_model(graph, Choice(ranges, every))).run(images())
-    np.testing.assert_allclose(none[0], Session(graph.model()).run(images())[0], rtol=1e-5, atol=1e-5)
-    layers = layer_noise(graph, Choice(ranges), images())
+    none = OnnxSession(quantised_model(graph, QuantisationChoice(ranges, every))).run(images())
+    np.testing.assert_allclose(none[0], OnnxSession(graph.model()).run(images())[0], rtol=1e-5, atol=1e-5)
+    layers = layer_noise(graph, QuantisationChoice(ranges), images())
     assert [layer.name for layer in layers] == [one.name for one in graph.weighted()]
     assert sum(layer.share for layer in layers) == pytest.approx(1)
     assert "layer" in verdict(layers) or "alone" in verdict(layers)
@@ -316,13 +316,13 @@ def test_bad_input_is_one_line_and_leaves_no_file(
 
 def test_an_operator_set_without_channels_is_refused() -> None:
     with pytest.raises(InputError, match="operator set 11"):
-        Graph(model([node("Relu", "x", "y")], {}, "y", opset=11), ["y"], "old")
+        OnnxGraph(model([node("Relu", "x", "y")], {}, "y", opset=11), ["y"], "old")
 
 
 def test_a_layer_to_keep_is_named() -> None:
     from gossamer.shrink.quantise import _kept
 
-    graph = Graph(residual(), ["y"], "residual")
+    graph = OnnxGraph(residual(), ["y"], "residual")
     assert _kept(graph, ["Conv_a1"]) == {"Conv_a1"}
     with pytest.raises(UnknownNameError, match="did you mean Conv_a"):
         _kept(graph, ["Conv_a"])

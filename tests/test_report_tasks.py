@@ -344,7 +344,9 @@ def test_the_sheet_begins_with_the_surest_mistakes() -> None:
     labels = np.array([0, 0, 1, 1, 2])
     first = np.array([1, 2, 0, 2, 0])
     similarities = np.array([0.5, 0.6, 0.9, 0.7, 1.0], np.float32)
-    assert neighbours.chosen(labels, first, similarities) == [2, 1, 0, 3], "image 4 is alone and cannot be right"
+    assert neighbours.chosen_queries(labels, first, similarities) == [2, 1, 0, 3], (
+        "image 4 is alone and cannot be right"
+    )
 
 
 def test_the_curve_is_what_the_threshold_accepts() -> None:

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from gossamer.data import shards as shards_module
 from gossamer.data.open import open_data, open_source
-from gossamer.data.tar import Member, members
+from gossamer.data.tar import TarMember, members
 from gossamer.errors import DataError, ImageError
 
 Files = list[tuple[str, bytes]]
@@ -58,7 +58,7 @@ def test_members_are_those_that_the_standard_library_finds(tmp_path: Path, form:
         files += [("long/" * 60 + "é.jpg", b"zzz")]
     path = write_tar(tmp_path / "a.tar", files, form)
     with tarfile.open(path) as tar:
-        expected = [Member(info.name, info.offset_data, info.size) for info in tar]
+        expected = [TarMember(info.name, info.offset_data, info.size) for info in tar]
     assert list(members(path)) == expected
 
 

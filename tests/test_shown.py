@@ -52,7 +52,9 @@ def test_arrays_are_their_type_and_shape() -> None:
     assert short_repr([]) == "[]" and short_repr(None) == "None" and short_repr(frozenset([1])) == "{1}"
 
 
-@pytest.mark.parametrize("scores_of", [classes, boxes, embeddings, labels, numbers], ids=lambda scores_of: scores_of.__name__)
+@pytest.mark.parametrize(
+    "scores_of", [classes, boxes, embeddings, labels, numbers], ids=lambda scores_of: scores_of.__name__
+)
 def test_scores_print_as_eval_prints_them(scores_of: Any) -> None:
     scores = scores_of(True)
     assert str(scores) == scores.text() and len(repr(scores)) < 1500 and "\n" not in repr(scores)

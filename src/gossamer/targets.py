@@ -13,10 +13,10 @@ from gossamer.images.preprocess import IMAGE_SUFFIXES
 from gossamer.modelfile.compiled import is_compiled
 from gossamer.run import SETTINGS
 
-Kind = Literal["run", "model file", "compiled file", "index", "network"]
+TargetKind = Literal["run", "model file", "compiled file", "index", "network"]
 
 # kind -> how messages call it
-KINDS: dict[Kind, str] = {
+KINDS: dict[TargetKind, str] = {
     "run": "a run folder",
     "model file": "a model file (.onnx)",
     "compiled file": "a compiled file (.goss)",
@@ -30,10 +30,10 @@ class ResolvedTarget:
     """A run folder, a file, or a network by its name or "timm:NAME". text: a path or the name."""
 
     text: str
-    kind: Kind
+    kind: TargetKind
 
 
-def target_of(text: str | os.PathLike[str], allowed: tuple[Kind, ...] = tuple(KINDS)) -> ResolvedTarget:
+def target_of(text: str | os.PathLike[str], allowed: tuple[TargetKind, ...] = tuple(KINDS)) -> ResolvedTarget:
     """Tell what `text` names; what exists on the disk goes before the name of a network.
 
     A file that is neither compiled nor an index counts as a model file: whoever reads it checks its contents. Raises
@@ -49,7 +49,7 @@ def target_of(text: str | os.PathLike[str], allowed: tuple[Kind, ...] = tuple(KI
     return ResolvedTarget(text, kind)
 
 
-def _instead(text: str, kind: Kind, allowed: tuple[Kind, ...]) -> str:
+def _instead(text: str, kind: TargetKind, allowed: tuple[TargetKind, ...]) -> str:
     """What to do with a target of another kind than those allowed."""
     if kind == "run" and "model file" in allowed:
         return f"export it: gossamer export {text} --out model.onnx"
@@ -66,7 +66,7 @@ def _instead(text: str, kind: Kind, allowed: tuple[Kind, ...]) -> str:
     return "give one of these"
 
 
-def _kind(text: str, allowed: tuple[Kind, ...]) -> Kind:
+def _kind(text: str, allowed: tuple[TargetKind, ...]) -> TargetKind:
     path = Path(text)
     if is_folder(path):
         if not (path / SETTINGS).is_file():
@@ -104,7 +104,7 @@ def is_there(path: Path) -> bool:
         return False
 
 
-def _choices(allowed: tuple[Kind, ...]) -> str:
+def _choices(allowed: tuple[TargetKind, ...]) -> str:
     *others, last = [KINDS[kind] for kind in KINDS if kind in allowed]
     return f"{', '.join(others)} or {last}" if others else last
 

@@ -26,7 +26,7 @@ from gossamer.host import machine
 from gossamer.host.progress import SILENT, Progress
 from gossamer.modelfile.metadata import read_model_file
 from gossamer.runtime.table import missing
-from gossamer.targets import Kind, ResolvedTarget, target_of
+from gossamer.targets import ResolvedTarget, TargetKind, target_of
 
 PATIENCE = 900.0  # seconds that a candidate may take for one reply; torch.compile needs minutes on a slow machine
 RUNS = 10  # runs a round at least, however slow
@@ -132,7 +132,7 @@ def _target(text: str) -> ResolvedTarget:
 
 
 def _candidate(
-    target: str, kind: Kind, runtime: str, threads: int, batch: int, exported: Path, problem: str
+    target: str, kind: TargetKind, runtime: str, threads: int, batch: int, exported: Path, problem: str
 ) -> _Candidate:
     """A candidate ready to open, or one that cannot be, with the reason."""
     entry = RUNTIMES[runtime]
@@ -150,7 +150,7 @@ def _candidate(
     return _Candidate(row, job)
 
 
-def _export(target: str, kind: Kind, out: Path, threads: int) -> str:
+def _export(target: str, kind: TargetKind, out: Path, threads: int) -> str:
     """Write the ONNX file of a run or a network; returns why that failed, or ""."""
     with Process(threads) as process:
         try:

@@ -161,7 +161,7 @@ def open_fraction(weights: Tensor) -> Tensor:
     )
 
 
-def around(weights: Tensor, reach: int) -> Tensor:
+def positions_around(weights: Tensor, reach: int) -> Tensor:
     """The positions that a window of `reach` around an open one reads: (N, 1, H, W) -> the same shape, 0 or more."""
     return weights if reach == 1 else F.max_pool2d(weights, reach, 1, reach // 2)
 

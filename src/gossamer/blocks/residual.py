@@ -13,7 +13,7 @@ from gossamer.blocks.conv import ConvNormAct
 from gossamer.blocks.deform import DeformableConv2d
 from gossamer.blocks.dense import NormActConv
 from gossamer.blocks.drop import DropPath
-from gossamer.blocks.gates import ChannelGate, Gate, around, can_skip, macs_of, open_fraction, open_part
+from gossamer.blocks.gates import ChannelGate, Gate, can_skip, macs_of, open_fraction, open_part, positions_around
 
 
 class _Residual(nn.Module):
@@ -217,7 +217,7 @@ def _parts(
     parts = []
     for index, count in enumerate(macs):
         behind = 1 + sum(reach - 1 for reach in reaches[index + 1 :])
-        parts.append((count, open_fraction(around(opened, behind))))
+        parts.append((count, open_fraction(positions_around(opened, behind))))
     return parts
 
 

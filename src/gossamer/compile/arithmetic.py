@@ -24,7 +24,7 @@ SMALLEST = float(np.finfo(np.float32).tiny)
 SELU_ALPHA, SELU_GAMMA = 1.67326319217681884765625, 1.05070102214813232421875  # of ONNX's definition
 
 
-class Numbers:
+class ElementwiseOps:
     """Maps of one size, computed number by number; each method gives the number of a new value."""
 
     def __init__(self, low: Lowering) -> None:
@@ -116,34 +116,34 @@ class Numbers:
         return self.add(reductions.to_channels(self.low, total, value.c), source)
 
 
-def _mish(to: Numbers, source: int, _: OnnxNode) -> int:
+def _mish(to: ElementwiseOps, source: int, _: OnnxNode) -> int:
     return to.times(to.act(to.softplus(source), "tanh"), source)
 
 
-def _selu(to: Numbers, source: int, node: OnnxNode) -> int:
+def _selu(to: ElementwiseOps, source: int, node: OnnxNode) -> int:
     at = node.attributes
     return to.elu(source, at.get("alpha", SELU_ALPHA), at.get("gamma", SELU_GAMMA))
 
 
-def _celu(to: Numbers, source: int, node: OnnxNode) -> int:
+def _celu(to: ElementwiseOps, source: int, node: OnnxNode) -> int:
     alpha = node.attributes.get("alpha", 1.0)
     if not alpha > 0:
         to.low.refuse(node, "an alpha that is not over 0")
     return to.elu(source, alpha, of=alpha)
 
 
-def _softsign(to: Numbers, source: int, _: OnnxNode) -> int:
+def _softsign(to: ElementwiseOps, source: int, _: OnnxNode) -> int:
     return to.times(to.act(to.affine(to.magnitude(source), 1, 1), "reciprocal"), source)
 
 
-def _gelu(to: Numbers, source: int, node: OnnxNode) -> int:
+def _gelu(to: ElementwiseOps, source: int, node: OnnxNode) -> int:
     kind = text_attribute(node, "approximate", "none")
     if kind not in ("none", "tanh"):
         to.low.refuse(node, f"approximate {kind}")
     return to.gelu(source, kind == "tanh")
 
 
-UNARY: dict[str, Callable[[Numbers, int, OnnxNode], int]] = {
+UNARY: dict[str, Callable[[ElementwiseOps, int, OnnxNode], int]] = {
     "Celu": _celu,
     "Elu": lambda to, source, node: to.elu(source, node.attributes.get("alpha", 1.0)),
     "Erf": lambda to, source, node: to.erf(source),
@@ -161,7 +161,7 @@ UNARY: dict[str, Callable[[Numbers, int, OnnxNode], int]] = {
 
 
 def unary(low: Lowering, node: OnnxNode) -> None:
-    low.each(node, lambda source, _: UNARY[node.op](Numbers(low), source, node))
+    low.each(node, lambda source, _: UNARY[node.op](ElementwiseOps(low), source, node))
 
 
 def absolute(low: Lowering, node: OnnxNode) -> None:
@@ -181,7 +181,7 @@ def power(low: Lowering, node: OnnxNode) -> None:
     exponent = low.tensor(node, 1)
     if exponent is None or exponent.size != 1 or exponent.dtype.kind not in "fiu":
         low.refuse(node, "an exponent that is not one number")
-    wanted, to = float(exponent.reshape(())), Numbers(low)
+    wanted, to = float(exponent.reshape(())), ElementwiseOps(low)
 
     def one(source: int, _: Axes) -> int:
         if wanted == 1:
@@ -226,7 +226,7 @@ def extreme(low: Lowering, node: OnnxNode) -> None:
         else:
             low.activate(one, "clip", bound=(bound, FLOAT_MOST))
         return
-    to, source, axes = Numbers(low), low.read(node, node.inputs.index(first)), low.axes_of(first)
+    to, source, axes = ElementwiseOps(low), low.read(node, node.inputs.index(first)), low.axes_of(first)
     for name in others:
         other = low.read(node, node.inputs.index(name))
         if low.axes_of(name) != axes or _sides(low, other) != _sides(low, source):
@@ -237,7 +237,9 @@ def extreme(low: Lowering, node: OnnxNode) -> None:
         else:
             source = to.add(to.act(to.add(to.negative(source), other), "relu"), source)
     for constant in constants:
-        row: Any = None if constant is None else layout.channel_row(constant, axes, low.program.values[source])
+        row: Any = (
+            None if constant is None else layout.broadcast_channel_row(constant, axes, low.program.values[source])
+        )
         if row is None or row.dtype != np.float32 or not np.isfinite(row).all():
             low.refuse(node, "a constant that is neither one number nor one per channel")
         sign = -1 if least else 1
@@ -255,7 +257,7 @@ def reciprocal(low: Lowering, name: str) -> str:
     """A name for one over a map."""
     source, result = low.names[name], f"{name}\0over one"  # as no name of a file is
     if result not in low.names:
-        low.names[result] = Numbers(low).act(source, "reciprocal")
+        low.names[result] = ElementwiseOps(low).act(source, "reciprocal")
         low.axes[result] = low.axes_of(name)
         low.value_uses[low.names[result]] = MANY
     return result
@@ -265,7 +267,7 @@ def negated(low: Lowering, name: str) -> str:
     """A name for a map times -1."""
     source, result = low.names[name], f"{name}\0negated"
     if result not in low.names:
-        low.names[result] = Numbers(low).negative(source)
+        low.names[result] = ElementwiseOps(low).negative(source)
         low.axes[result] = low.axes_of(name)
         low.value_uses[low.names[result]] = MANY
     return result
@@ -284,7 +286,7 @@ def log_softmax(low: Lowering, node: OnnxNode) -> None:
     channels = layout.of_map(value)[0]
     if place == 0 or flat or layout.merged(axes[place - 1]) != channels:
         low.refuse(node, "an axis other than the channels")
-    low.bind(node, Numbers(low).log_softmax(reductions.floats(low, source)), axes)
+    low.bind(node, ElementwiseOps(low).log_softmax(reductions.floats(low, source)), axes)
 
 
 def expand(low: Lowering, node: OnnxNode) -> None:

@@ -92,7 +92,7 @@ def normalized_axes(low: Lowering, node: OnnxNode, axes: Iterable[int], rank: in
     return normalized
 
 
-def channel_row(low: Lowering, node: OnnxNode, place: int, count: int) -> Any:
+def channel_row_input(low: Lowering, node: OnnxNode, place: int, count: int) -> Any:
     """A constant input of one float32 per channel; None where it is left out. Raises InputError for others."""
     value = low.tensor(node, place)
     if value is not None and (value.dtype != np.float32 or value.shape != (count,)):

@@ -14,7 +14,7 @@ from gossamer.compile import (
     windows,
 )
 from gossamer.compile.attributes import (
-    channel_row,
+    channel_row_input,
 )
 from gossamer.compile.lowering import Lowering, Pads
 from gossamer.compile.program import MOST_TAPS, FeatureMap, LayerWeights
@@ -35,7 +35,7 @@ def _window(
     return h, w
 
 
-def conv(low: Lowering, node: OnnxNode) -> None:
+def convolution(low: Lowering, node: OnnxNode) -> None:
     source, weight = low.value(node), low.tensor(node, 1)
     if weight is None or weight.ndim != 4 or weight.dtype != np.float32:
         low.refuse(node, "its weight is not float32 of four axes")
@@ -46,9 +46,9 @@ def conv(low: Lowering, node: OnnxNode) -> None:
         low.refuse(node, "two dilations, or another kernel than its weight's")
     if not 1 <= kernel[0] * kernel[1] <= MOST_TAPS or value.c != weight.shape[1] * groups or c_out % groups:
         low.refuse(node, "its kernel, channels or groups are outside what the engine has")
-    pads = padding.of(low, node, kernel, stride, dilations[0])
+    pads = padding.pads_of(low, node, kernel, stride, dilations[0])
     h, w = _window(value, kernel, stride, pads, dilations[0])
-    bias_row = channel_row(low, node, 2, c_out)
+    bias_row = channel_row_input(low, node, 2, c_out)
     bias = np.zeros(c_out, np.float32) if bias_row is None else bias_row
     depthwise = groups > 1 and groups == value.c == c_out
     source, layer = (
@@ -73,7 +73,7 @@ def conv(low: Lowering, node: OnnxNode) -> None:
 def batch_norm(low: Lowering, node: OnnxNode) -> None:
     source = low.value(node)
     value = low.program.values[source]
-    scale, shift, mean, variance = (channel_row(low, node, place, value.c) for place in range(1, 5))
+    scale, shift, mean, variance = (channel_row_input(low, node, place, value.c) for place in range(1, 5))
     if any(one is None for one in (scale, shift, mean, variance)) or node.attributes.get("training_mode", 0):
         low.refuse(node, "its scale, shift, mean or variance is left out, or it trains")
     factor = scale.astype(np.float64) / np.sqrt(variance.astype(np.float64) + node.attributes.get("epsilon", 1e-5))
@@ -87,7 +87,7 @@ def pool(low: Lowering, node: OnnxNode) -> None:
         low.refuse(node, "it has no kernel_shape")
     value, kernel = low.program.values[source], _pair(at["kernel_shape"])
     stride, dilations = _pair(at.get("strides")), _pair(at.get("dilations"))
-    pads = padding.of(low, node, kernel, stride, dilations[0])
+    pads = padding.pads_of(low, node, kernel, stride, dilations[0])
     count_padding = bool(at.get("count_include_pad", 0)) or low.map_name(node.inputs[0]) in low.padded
     if dilations[0] != dilations[1] or any(one >= side for one, side in zip(at.get("pads") or (), kernel * 2)):
         low.refuse(node, "two dilations, or padding of a full kernel")

@@ -56,7 +56,7 @@ def leaky_relu(low: Lowering, node: OnnxNode) -> None:
     low.activate(node, "leaky_relu", bound=(float(node.attributes.get("alpha", 0.01)), 0.0))
 
 
-def activation(low: Lowering, node: OnnxNode) -> None:
+def unary_activation(low: Lowering, node: OnnxNode) -> None:
     product = low.match_gate_product(node) if node.op in GATES and node.inputs[0] in low.names else None
     if product is not None:  # x * sigmoid(x), x * hard_sigmoid(x)
         low.activate(node, GATES[node.op], uses=2)
@@ -71,7 +71,7 @@ def hard_sigmoid(low: Lowering, node: OnnxNode) -> None:
     """The engine's own has slope 1/6 and 1/2 at 0; others are a line between 0 and 1."""
     alpha, beta = (node.attributes.get(name, usual) for name, usual in (("alpha", 0.2), ("beta", 0.5)))
     if abs(alpha - 1 / 6) < 1e-6 and beta == 0.5:
-        activation(low, node)
+        unary_activation(low, node)
         return
 
     def line(source: int, _: layout.Axes) -> int:

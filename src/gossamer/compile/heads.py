@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gossamer.compile import layout
-from gossamer.compile.attributes import channel_row, normalized_axes, text_attribute
+from gossamer.compile.attributes import channel_row_input, normalized_axes, text_attribute
 from gossamer.compile.layout import Axes
 from gossamer.compile.lowering import Lowering
 from gossamer.compile.program import MOST_NUMBERS, MOST_SIDE, MOST_STRIDE, MOST_TAPS, Array, FeatureMap, LayerWeights
@@ -162,7 +162,7 @@ def conv_transpose(low: Lowering, node: OnnxNode) -> None:
         if 0 <= r < weight.shape[2] and 0 <= q < weight.shape[3]:
             kernel[:, y, x, :, :, a, b] = grouped[:, :, :, r, q].transpose(0, 2, 1)
     c_out = groups * each
-    bias_row = channel_row(low, node, 2, c_out)
+    bias_row = channel_row_input(low, node, 2, c_out)
     bias = np.zeros(c_out, np.float32) if bias_row is None else bias_row
     biases = np.broadcast_to(bias.reshape(groups, 1, 1, each), (groups, sh, sw, each)).reshape(-1)
     if value.type == "uint8":  # the new kernel has no bytes
@@ -220,7 +220,7 @@ def with_constant(low: Lowering, node: OnnxNode) -> bool:
         low.refuse(node, "a constant that is not float32, or over a map")
     source = low.read(node, 1 - constants[0])
     value, axes = low.program.values[source], low.axes_of(node.inputs[1 - constants[0]])
-    row = layout.channel_row(constant, axes, value)
+    row = layout.broadcast_channel_row(constant, axes, value)
     if row is None:
         low.refuse(node, "a constant that is neither one number nor one per channel")
     if node.op == "Div" and not constant.all():

@@ -58,7 +58,7 @@ def _readers(onnx: OnnxModel, name: str) -> list[OnnxNode]:
     return readers
 
 
-def of(onnx: OnnxModel) -> InputLayout:
+def layout_of_input(onnx: OnnxModel) -> InputLayout:
     """Raises InputError for an input that is no map of known sides, nor a row."""
     shape = onnx.input.shape or ()
     sides = [side for side in shape[1:] if isinstance(side, int) and 1 <= side <= MOST_SIDE]

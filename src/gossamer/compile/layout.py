@@ -96,7 +96,7 @@ def places(axes: Axes, value: FeatureMap) -> NDArray[np.int64]:
     return at
 
 
-def channel_row(constant: NDArray[Any], axes: Axes, value: FeatureMap) -> NDArray[Any] | None:
+def broadcast_channel_row(constant: NDArray[Any], axes: Axes, value: FeatureMap) -> NDArray[Any] | None:
     """A constant that meets the tensor by broadcasting, as one number per channel of the map; None where it is none."""
     if constant.ndim > len(axes) + 1 or (constant.ndim == len(axes) + 1 and len(constant) != 1):
         return None  # another number for each place of the batch, or more axes than the tensor

@@ -51,7 +51,7 @@ class Lowering:
     def __init__(self, onnx: OnnxModel, handlers: dict[str, Handler], others: Collection[str] = ()) -> None:
         """others: operators of constants and sides of maps alone."""
         self.onnx, self.handlers, self.others = onnx, handlers, others
-        layout_of_input = input_layout.of(onnx)
+        layout_of_input = input_layout.layout_of_input(onnx)
         self.program = Program([layout_of_input.value], [], 0, [], layout_of_input.shape)
         self.names: dict[str, int] = {onnx.input.name: 0}
         self.axes: dict[str, Axes] = {

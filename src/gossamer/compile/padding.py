@@ -21,7 +21,7 @@ KEEPS_SIGN = "add average_pool copy depth_to_space global_average max_pool multi
 REPEATS = ("edge", "reflect", "wrap")  # by these names in numpy too
 
 
-def of(low: Lowering, node: OnnxNode, kernel: tuple[int, int], stride: tuple[int, int], dilation: int) -> Pads:
+def pads_of(low: Lowering, node: OnnxNode, kernel: tuple[int, int], stride: tuple[int, int], dilation: int) -> Pads:
     """The padding of a convolution or pool, and that of an operator of its own before it. Raises InputError."""
     kind = text_attribute(node, "auto_pad", "NOTSET")
     before = low.padded.get(low.map_name(node.inputs[0]), (0, 0, 0, 0))

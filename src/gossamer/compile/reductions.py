@@ -32,7 +32,7 @@ def reduce(low: Lowering, node: OnnxNode) -> None:
     if not gone or 0 in gone or over & kept:
         low.refuse(node, "axes that are not some of channels, height and width")
     count = math.prod({"c": value.c, "h": value.h, "w": value.w}[of] for of in over)
-    to = Reduction(low, node)
+    to = ReductionOps(low, node)
     kind = node.op.removeprefix("Reduce")
     if kind in ("SumSquare", "L2"):
         source = low.emit("multiply", source, FeatureMap(value.h, value.w, value.c), other=source)
@@ -59,7 +59,7 @@ def reduce(low: Lowering, node: OnnxNode) -> None:
     low.axes[node.outputs[0]] = tuple(left)
 
 
-class Reduction:
+class ReductionOps:
     """Maps of one row, column or channel, or all of that; each method gives the number of a new value."""
 
     def __init__(self, low: Lowering, node: OnnxNode) -> None:

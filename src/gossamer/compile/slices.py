@@ -172,7 +172,7 @@ def select_channels(low: Lowering, node: OnnxNode, source: int, channels: Sequen
     return out
 
 
-def gather(low: Lowering, node: OnnxNode) -> None:
+def lower_gather(low: Lowering, node: OnnxNode) -> None:
     """Gather of channels, rows or columns at constant places; a single place leaves its axis out."""
     places, source = low.tensor(node, 1), low.value(node)
     value, axes = low.program.values[source], low.axes_of(node.inputs[0])

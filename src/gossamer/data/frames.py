@@ -29,14 +29,14 @@ MOST_FRAMES = 256
 ALLOWED = "one folder per class, in it one folder of frames per sample, alone or under train/ and val/"
 
 
-def pack(images: list[bytes]) -> bytes:
+def pack_frames(images: list[bytes]) -> bytes:
     """Encoded images one behind the other, their lengths (uint64, little-endian), how many (uint32), and MAGIC."""
     lengths = struct.pack(f"<{len(images)}Q", *map(len, images))
     return b"".join([*images, lengths, struct.pack("<I", len(images)), MAGIC])
 
 
-def unpack(data: bytes) -> list[bytes]:
-    """What `pack` was given. Raises ImageError for anything else."""
+def unpack_frames(data: bytes) -> list[bytes]:
+    """The frames that `pack_frames` packed. Raises ImageError for anything else."""
     tail = len(data) - len(MAGIC) - 4
     if tail >= 0 and data.endswith(MAGIC):
         (count,) = struct.unpack_from("<I", data, tail)
@@ -51,7 +51,7 @@ def unpack(data: bytes) -> list[bytes]:
     )
 
 
-def chosen(available: int, count: int) -> list[int]:
+def frame_indices(available: int, count: int) -> list[int]:
     """The indices of `count` frames, evenly spread over those available; where there are fewer, some come twice."""
     return [index * available // count for index in range(count)]
 
@@ -65,8 +65,10 @@ class FrameStore:
     def read(self, row: int) -> bytes:
         """The frames of a row, packed. Raises OSError, ImageError."""
         paths = self.samples[row]
-        images = {index: read_file(Path(self.root, paths[index])) for index in set(chosen(len(paths), self.count))}
-        return pack([images[index] for index in chosen(len(paths), self.count)])
+        images = {
+            index: read_file(Path(self.root, paths[index])) for index in set(frame_indices(len(paths), self.count))
+        }
+        return pack_frames([images[index] for index in frame_indices(len(paths), self.count)])
 
     def stats(self, rows: Indices) -> Iterator[tuple[int, int]]:
         """(bytes of all frames, their latest time in ns) of each row, (-1, 0) where one is missing."""
@@ -98,7 +100,7 @@ class FrameTransform:
         seed = 0 if rng is None else int(rng.integers(2**63))
         result: NDArray[np.uint8] = np.empty(self.shape, np.uint8)
         height = self.inner.shape[0]
-        for index, image in enumerate(unpack(picture)):
+        for index, image in enumerate(unpack_frames(picture)):
             result[index * height : (index + 1) * height] = self.inner(image, np.random.default_rng(seed))
         return result
 

@@ -21,7 +21,7 @@ from gossamer.errors import ImageError
 from gossamer.images.preprocess import read_file
 
 Indices = NDArray[np.int64]
-Kind = Literal["shuffle", "balanced", "none"]
+OrderKind = Literal["shuffle", "balanced", "none"]
 SPLITS = ("train", "val", "test")
 
 
@@ -114,7 +114,7 @@ class Source:
         names = [self.names[i] for i in indices.tolist()]
         return Source(self.classes, names, self.labels[indices], self.store, self.rows[indices], self.targets)
 
-    def order(self, epoch: int, seed: int, kind: Kind = "shuffle") -> Indices:
+    def order(self, epoch: int, seed: int, kind: OrderKind = "shuffle") -> Indices:
         """The indices of one epoch, (len(self),), the same for the same (epoch, seed).
 
         "shuffle": each image once. "balanced": each class that has images equally often (to within one), images of a

@@ -22,7 +22,7 @@ _CHECKSUM = slice(148, 156)  # the checksum's own field, which counts as eight s
 _ALLOWED = "whole, uncompressed tar files"
 
 
-class Member(NamedTuple):
+class TarMember(NamedTuple):
     """A regular file in a tar. start, size: bytes; the content is file[start : start + size]."""
 
     name: str
@@ -30,7 +30,7 @@ class Member(NamedTuple):
     size: int
 
 
-def members(path: Path) -> Iterator[Member]:
+def members(path: Path) -> Iterator[TarMember]:
     """The regular files of a tar, in order. Folders, links, devices and sparse files are passed over.
 
     Raises DataError: compressed, not a tar, a damaged header, or cut off (the message says how much is whole).
@@ -50,7 +50,7 @@ def members(path: Path) -> Iterator[Member]:
         os.close(handle)
 
 
-def _members(path: Path, handle: int, end: int) -> Iterator[Member]:
+def _members(path: Path, handle: int, end: int) -> Iterator[TarMember]:
     at, complete = 0, 0
     long_name: str | None = None
     records: dict[str, str] = {}  # of the next member
@@ -86,7 +86,7 @@ def _members(path: Path, handle: int, end: int) -> Iterator[Member]:
                 raise _cut(path, complete, at, end, size)
             sparse = own and any(key.startswith("GNU.sparse") for key in own)
             if kind in (b"0", b"\0", b"7") and not sparse:
-                yield Member(own.get("path") or long_name or _name(header), start, size)
+                yield TarMember(own.get("path") or long_name or _name(header), start, size)
                 complete += 1
             long_name, records = None, {}
         at = start + -(-size // BLOCK) * BLOCK

@@ -14,7 +14,7 @@ from gossamer.data.open import ReadTable, read_table
 from gossamer.data.table import StrPath, Table
 from gossamer.settings import Settings
 
-Read = Callable[[StrPath, Settings, Sequence[str], Table | None], Table]
+ReadTask = Callable[[StrPath, Settings, Sequence[str], Table | None], Table]
 
 
 def _classes(root: StrPath, settings: Settings, classes: Sequence[str], reference: Table | None) -> Table:
@@ -38,7 +38,7 @@ def _masks(root: StrPath, settings: Settings, classes: Sequence[str], reference:
     return read_masks(root, classes=classes, reference=reference, ignore_index=settings.ignore_index)
 
 
-def _heads(task: str) -> Read:
+def _heads(task: str) -> ReadTask:
     def read(root: StrPath, settings: Settings, classes: Sequence[str], reference: Table | None) -> Table:
         known = isinstance(reference, HeadTable)
         specs = reference.specs if known else heads_of(task, settings, root, tuple(classes))  # type: ignore[union-attr]
@@ -47,7 +47,7 @@ def _heads(task: str) -> Read:
     return read
 
 
-READERS: dict[str, Read] = {
+READERS: dict[str, ReadTask] = {
     "classify": _classes,
     "multilabel": _heads("multilabel"),
     "regress": _heads("regress"),

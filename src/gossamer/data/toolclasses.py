@@ -31,7 +31,7 @@ _LABELS = re.compile(rb'"labels"\s*:\s*\{')
 _PEEK = 1 << 16
 _ONE = "one class an image"
 
-Labels = list[tuple[str, str, str]]
+ClassRows = list[tuple[str, str, str]]
 """(path below the root, class, split) of each image."""
 
 
@@ -45,7 +45,7 @@ def read_tool_classes(root: Path) -> Table | None:
     return None
 
 
-def _table(root: Path, kind: str, labels: Labels, notes: list[str]) -> Table:
+def _table(root: Path, kind: str, labels: ClassRows, notes: list[str]) -> Table:
     if not labels:
         raise DataError(f"{root}: none of the images of its {kind} is there", "its images beside it", "restore them")
     labels = sorted(set(labels))
@@ -74,7 +74,7 @@ def _fiftyone(root: Path) -> Path | None:
     return path if _LABELS.search(start) and b'"bounding_box"' not in start else None
 
 
-def _read_fiftyone(root: Path, file: Path, notes: list[str]) -> Labels:
+def _read_fiftyone(root: Path, file: Path, notes: list[str]) -> ClassRows:
     value, where = read_json(file), printable_path(str(file))
     listed, labels = value.get("classes"), value.get("labels")
     names = [class_name(name, where) for name in listed] if isinstance(listed, list) else []
@@ -85,7 +85,7 @@ def _read_fiftyone(root: Path, file: Path, notes: list[str]) -> Labels:
         stem = Path(path).with_suffix("").as_posix()
         for key in (stem, stem.removeprefix("data/"), path, path.removeprefix("data/"), Path(path).stem):
             by_stem.setdefault(key, path)
-    result: Labels = []
+    result: ClassRows = []
     missing, bare = [], []
     for key, label in labels.items():
         label = label.get("label") if isinstance(label, dict) else label
@@ -121,9 +121,9 @@ def _label_studio(root: Path) -> Path | None:
     return path if b'"choice' in start and b'labels"' not in start else None
 
 
-def _read_label_studio(root: Path, file: Path, notes: list[str]) -> Labels:
+def _read_label_studio(root: Path, file: Path, notes: list[str]) -> ClassRows:
     where, finder = printable_path(str(file)), Finder(root)
-    result: Labels = []
+    result: ClassRows = []
     missing, bare = [], []
     for task in label_tasks(file, notes):
         chosen: list[object] = [
@@ -190,10 +190,10 @@ def _roboflow(root: Path) -> Path | None:
     return next((file for _, file in roboflow_tables(root)), None)
 
 
-def _read_roboflow(root: Path, file: Path, notes: list[str]) -> Labels:
+def _read_roboflow(root: Path, file: Path, notes: list[str]) -> ClassRows:
     lines = roboflow_lines(root)
     names = [class_name(name, str(file)) for name in lines[0][1][2:]]
-    result: Labels = []
+    result: ClassRows = []
     missing, bare, several = [], [], []
     for number, (path, split, *cells) in lines[1:]:
         if any(cell not in ("0", "1") for cell in cells):
@@ -219,8 +219,8 @@ def _read_roboflow(root: Path, file: Path, notes: list[str]) -> Labels:
 
 
 Find = Callable[[Path], Path | None]
-Read = Callable[[Path, Path, list[str]], Labels]
-KINDS: tuple[tuple[str, Find, Read], ...] = (
+ReadClasses = Callable[[Path, Path, list[str]], ClassRows]
+KINDS: tuple[tuple[str, Find, ReadClasses], ...] = (
     ("FiftyOne classes", _fiftyone, _read_fiftyone),
     ("Label Studio choices", _label_studio, _read_label_studio),
     ("Roboflow classes", _roboflow, _read_roboflow),

@@ -43,9 +43,9 @@ __all__ = [
     "RESIZE",
     "SIDE_LIMIT",
     "Description",
+    "ImageSource",
     "Placement",
     "Preprocess",
-    "Source",
     "decode",
     "describe",
     "printable",
@@ -83,7 +83,7 @@ class Placement(NamedTuple):
     shift_x: float = 0.0
 
 
-Source = StrPath | bytes | Image.Image | NDArray[np.uint8]
+ImageSource = StrPath | bytes | Image.Image | NDArray[np.uint8]
 """A file, its bytes, an image opened by Pillow, or uint8 pixels (H, W), (H, W, 1) or (H, W, 3)."""
 
 
@@ -114,7 +114,7 @@ class Preprocess:
             if not good:
                 raise SettingsError(f"preprocessing: {name} {reprlib.repr(getattr(self, name))}", allowed, "fix it")
 
-    def pixels(self, source: Source) -> NDArray[np.uint8]:
+    def pixels(self, source: ImageSource) -> NDArray[np.uint8]:
         """uint8 (H, W, C): the image decoded and brought to `size`. Raises ImageError."""
         if isinstance(source, (np.ndarray, Image.Image)):
             image = _from_array(source) if isinstance(source, np.ndarray) else source
@@ -124,7 +124,7 @@ class Preprocess:
             decoded, filled = decode_to(source, self.channels, self._needed, self.pixel_limit, "")
         return np.asarray(self._fit(decoded, filled)).reshape(*self.size, self.channels)
 
-    def read(self, source: Source) -> tuple[NDArray[np.uint8], Placement]:
+    def read(self, source: ImageSource) -> tuple[NDArray[np.uint8], Placement]:
         """`pixels`, and where the image is in them. Raises ImageError."""
         pixels = self.pixels(source)
         if isinstance(source, np.ndarray):
@@ -166,7 +166,7 @@ class Preprocess:
         mean, std = np.array(self.mean, np.float64), np.array(self.std, np.float64)
         return ((values - mean[:, None]) / std[:, None]).astype(np.float32)
 
-    def __call__(self, source: Source) -> NDArray[np.float32]:
+    def __call__(self, source: ImageSource) -> NDArray[np.float32]:
         """float32 (C, H, W), ready for the network. Raises ImageError."""
         result: NDArray[np.float32] = self.normalise(self.pixels(source)[None])[0]
         return result

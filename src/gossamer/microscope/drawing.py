@@ -15,7 +15,7 @@ LEVELS = 10  # rows of boxes in a column of the page
 FIT = 38  # characters that fit into a line of a box, what stands at its right end among them
 
 
-class Box(NamedTuple):
+class LayerBox(NamedTuple):
     """Where a row is drawn: the left upper corner."""
 
     x: int
@@ -34,7 +34,7 @@ class Largest(NamedTuple):
         return [*bars, ("b", (row.ms or 0.0) / self.ms)] if self.ms else bars
 
 
-def layout(rows: Sequence[Row]) -> list[Box]:
+def layout(rows: Sequence[Row]) -> list[LayerBox]:
     """A box for each row: below all that it reads, beside others of the same depth, none upon another.
 
     A row takes the column of the first row it reads where that is free, so that a chain runs straight down.
@@ -55,7 +55,8 @@ def layout(rows: Sequence[Row]) -> list[Box]:
         depth.append(level)
         column.append(place)
     return [
-        Box(MARGIN + place * (WIDTH + GAP_X), MARGIN + level * (HEIGHT + GAP_Y)) for level, place in zip(depth, column)
+        LayerBox(MARGIN + place * (WIDTH + GAP_X), MARGIN + level * (HEIGHT + GAP_Y))
+        for level, place in zip(depth, column)
     ]
 
 
@@ -83,11 +84,11 @@ def network_charts(inspection: Inspection) -> list[Markup]:
     return pieces
 
 
-def _level(box: Box) -> int:
+def _level(box: LayerBox) -> int:
     return (box.y - MARGIN) // (HEIGHT + GAP_Y)
 
 
-def _edge(above: Box, below: Box) -> Markup:
+def _edge(above: LayerBox, below: LayerBox) -> Markup:
     """From the bottom of one box to the top of another; past the boxes between, on the left."""
     x0, y0 = above.x + WIDTH // 2, above.y + HEIGHT
     x1, y1 = below.x + WIDTH // 2, below.y
@@ -100,7 +101,7 @@ def _edge(above: Box, below: Box) -> Markup:
     return element("path", d=curve, class_="edge")
 
 
-def _box(inspection: Inspection, row: Row, box: Box, largest: Largest) -> Markup:
+def _box(inspection: Inspection, row: Row, box: LayerBox, largest: Largest) -> Markup:
     """A box with its figures as tooltip, its bars below: the cost of the layer over that of the most expensive one."""
     figures = [
         f"{row.name}: {row.what}",

@@ -26,9 +26,9 @@ from gossamer.microscope.receptive import ReceptiveField, receptive_fields
 from gossamer.microscope.timing import Timing, time_module, time_onnx
 from gossamer.report.contents import latencies, latency_note, quoted_latency, read_bench
 from gossamer.run import BENCH
-from gossamer.targets import Kind, target_of
+from gossamer.targets import TargetKind, target_of
 
-TARGETS: tuple[Kind, ...] = ("run", "model file", "network")  # what can be inspected
+TARGETS: tuple[TargetKind, ...] = ("run", "model file", "network")  # what can be inspected
 BOTTLENECK = 3.0  # times its fraction of the multiply-adds that a row takes of the time, to be marked
 NOTICED = 0.02  # fraction of the time below which no row is marked
 

@@ -31,7 +31,7 @@ class Row(NamedTuple):
     max_pool: bool = False
 
 
-class Reduction(NamedTuple):
+class ReductionRow(NamedTuple):
     """A strided module: no 1x1, and the pool passes its input through."""
 
     single: tuple[int, int]
@@ -39,17 +39,17 @@ class Reduction(NamedTuple):
 
 
 STEM, DEPTH_MULTIPLIER, CONV2 = 64, 8, (64, 192)
-STAGES: tuple[tuple[Row | Reduction, ...], ...] = (
+STAGES: tuple[tuple[Row | ReductionRow, ...], ...] = (
     (Row(64, (64, 64), (64, 96), 32), Row(64, (64, 96), (64, 96), 64)),  # 3a 3b
     (
-        Reduction((128, 160), (64, 96)),  # 3c
+        ReductionRow((128, 160), (64, 96)),  # 3c
         Row(224, (64, 96), (96, 128), 128),  # 4a
         Row(192, (96, 128), (96, 128), 128),  # 4b
         Row(160, (128, 160), (128, 160), 128),  # 4c
         Row(96, (128, 192), (160, 192), 128),  # 4d
     ),
     (
-        Reduction((128, 192), (192, 256)),  # 4e
+        ReductionRow((128, 192), (192, 256)),  # 4e
         Row(352, (192, 320), (160, 224), 128),  # 5a
         Row(352, (192, 320), (192, 224), 128, max_pool=True),  # 5b
     ),
@@ -81,7 +81,7 @@ def inception_v2(
         for row in rows:
             block: Branches
             wide = row.double[1]
-            if isinstance(row, Reduction):
+            if isinstance(row, ReductionRow):
                 single, double = tuple(zip(row.single, (1, 3))), ((row.double[0], 1), (wide, 3), (wide, 3))
                 block = GridReduction(c, single, double, stride=builder.stride(2), padding=1, width=width)
             else:

@@ -36,10 +36,10 @@ class BlockGroup(NamedTuple):
     se: bool = False
 
 
-Gate = Callable[[int, int], SqueezeExcite]  # from the block's input and middle channels
+GateFactory = Callable[[int, int], SqueezeExcite]  # from the block's input and middle channels
 
 
-def add_stages(builder: Builder, stages: Sequence[Sequence[Row]], gate: Gate) -> None:
+def add_stages(builder: Builder, stages: Sequence[Sequence[Row]], gate: GateFactory) -> None:
     """Add one stage for each group of rows. A middle as wide as the input needs no expansion."""
     c_in = builder.channels
     for rows in stages:

@@ -15,7 +15,7 @@ from typing import Any, Literal, NamedTuple
 from gossamer.errors import MissingPackageError, SettingsError, UnknownNameError
 
 ClassifierFactory = Callable[[int, int, int], Any]
-Kind = Literal["linear", "non-linear"]
+ClassifierKind = Literal["linear", "non-linear"]
 
 
 RIDGE_FACTORS = (0.01, 0.1, 1.0, 10.0, 100.0)  # times the number of features, which is the weight of C = 1 / features
@@ -24,7 +24,7 @@ RIDGE_FACTORS = (0.01, 0.1, 1.0, 10.0, 100.0)  # times the number of features, w
 class Classifier(NamedTuple):
     """A classifier: whether its borders are linear in the features, and its builder."""
 
-    kind: Kind
+    kind: ClassifierKind
     build: ClassifierFactory
 
 

@@ -69,7 +69,7 @@ def probe(
     rows = [majority_baseline(train, held, parts)]
     for name in progress.track(names, len(names), "classifiers"):
         make = _maker(name, smallest, train.x.shape[1], seed)
-        rows.append(measure(name, CLASSIFIERS[name].kind, make, train, held, parts, limit=limit, seed=seed))
+        rows.append(measure_classifier(name, CLASSIFIERS[name].kind, make, train, held, parts, limit=limit, seed=seed))
         progress.say(rows[-1].line())
     return ProbeResult(
         network=network.name,
@@ -144,7 +144,7 @@ def majority_baseline(train: Extracted, held: Extracted, parts: Labels) -> Class
     return ClassifierScore(MAJORITY, "baseline", accuracies, float((held.y == largest).mean()), 0.0, 0.0)
 
 
-def measure(
+def measure_classifier(
     name: str,
     kind: str,
     make: Callable[[], Any],

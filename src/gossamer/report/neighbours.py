@@ -67,7 +67,7 @@ def embedding_details(source: Source, scores: EmbeddingScores, preprocess: Prepr
 
     queries = tuple(
         Query(near(index, 1.0), tuple(map(near, places[index].tolist(), similarities[index].tolist())))
-        for index in chosen(scores.labels, places[:, 0], similarities[:, 0])
+        for index in chosen_queries(scores.labels, places[:, 0], similarities[:, 0])
     )
     drawn = np.linspace(0, count - 1, min(count, DRAWN)).round().astype(np.int64)
     return EmbeddingDetails(queries, plane(scores.embeddings)[drawn], scores.labels[drawn], places[:, 0])
@@ -82,7 +82,7 @@ def others(embeddings: NDArray[np.float32], top: int) -> tuple[NDArray[np.int64]
     return places[~own].reshape(-1, top), similarities[~own].reshape(-1, top)
 
 
-def chosen(labels: NDArray[np.int64], first: NDArray[np.int64], similarities: NDArray[np.float32]) -> list[int]:
+def chosen_queries(labels: NDArray[np.int64], first: NDArray[np.int64], similarities: NDArray[np.float32]) -> list[int]:
     """The images to show: those whose nearest is wrong, the most similar first, and some, evenly spread, where it is right.
 
     labels, first, similarities: (n,), the identity, the nearest image, its similarity. Images without another of their

@@ -27,7 +27,7 @@ from gossamer.runtime.steps import read_steps
 
 
 @dataclasses.dataclass(frozen=True)
-class Loss:
+class CompileLoss:
     """What compiling changed in the outputs: largest and mean absolute difference, and how often the likeliest class stays.
 
     inputs: how many were tried. scale: the largest absolute output of the ONNX file. same_class: None where the outputs
@@ -71,10 +71,10 @@ class Compilation(Report):
     precision: str
     runs_with: str
     beside: str
-    checks: Loss
-    images: Loss | None = None
+    checks: CompileLoss
+    images: CompileLoss | None = None
     unreadable: tuple[str, ...] = ()
-    trained: Loss | None = None
+    trained: CompileLoss | None = None
 
     def text(self) -> str:
         """A few lines for people."""
@@ -191,7 +191,7 @@ def _classifies(metadata: ModelMetadata | None, engine: Native) -> bool:
     return isinstance(raw, np.ndarray) and raw.ndim == 2
 
 
-def _loss(reference: Model, engine: Native, batches: Sequence[NDArray[np.float32]], classified: bool) -> Loss:
+def _loss(reference: Model, engine: Native, batches: Sequence[NDArray[np.float32]], classified: bool) -> CompileLoss:
     return difference(
         (
             (flattened(reference.run(one[None]))[0], flattened(engine(one[None]))[0])
@@ -216,7 +216,7 @@ def _lost_nan(reference: Model, engine: Native, image: NDArray[np.float32]) -> s
     return f"for an input with NaN {lost} of {int(expected.sum())} outputs that are NaN are numbers" if lost else ""
 
 
-def difference(pairs: Iterable[tuple[NDArray[np.float32], NDArray[np.float32]]], classified: bool) -> Loss:
+def difference(pairs: Iterable[tuple[NDArray[np.float32], NDArray[np.float32]]], classified: bool) -> CompileLoss:
     """Of pairs of expected and actual outputs, of one input each."""
     count, largest, total, same, scale, numbers = 0, 0.0, 0.0, 0, 0.0, 0
     for expected, actual in pairs:
@@ -236,7 +236,7 @@ def difference(pairs: Iterable[tuple[NDArray[np.float32], NDArray[np.float32]]],
         largest, scale = max(largest, float(errors.max())), max(scale, float(finite.max(initial=0)))
         total, numbers, count = total + float(errors.sum()), numbers + errors.size, count + 1
         same += int(actual.argmax() == expected.argmax())
-    return Loss(count, largest, total / numbers, same if classified else None, scale)
+    return CompileLoss(count, largest, total / numbers, same if classified else None, scale)
 
 
 def _read(path: str | os.PathLike[str]) -> ModelFile:

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gossamer.errors import InputError, MissingPackageError, ModelFileError, UnknownNameError, VerificationError
-from gossamer.images.preprocess import Placement, Source
+from gossamer.images.preprocess import ImageSource, Placement
 from gossamer.modelfile.compiled import is_compiled
 from gossamer.modelfile.metadata import ModelFile, ModelMetadata, read_model_file, rule_error
 from gossamer.predictions.classes import check_top, source_name
@@ -77,7 +77,7 @@ class Model:
     @overload
     def predict(
         self,
-        sources: Source,
+        sources: ImageSource,
         *,
         top: int = 1,
         batch: int = 32,
@@ -89,7 +89,7 @@ class Model:
     @overload
     def predict(
         self,
-        sources: Sequence[Source],
+        sources: Sequence[ImageSource],
         *,
         top: int = 1,
         batch: int = 32,
@@ -100,7 +100,7 @@ class Model:
 
     def predict(
         self,
-        sources: Source | Sequence[Source],
+        sources: ImageSource | Sequence[ImageSource],
         *,
         top: int = 1,
         batch: int = 32,
@@ -146,7 +146,9 @@ class Model:
             for index, (name, _, place) in enumerate(images)
         ]
 
-    def _predict(self, sources: Sequence[Source], top: int, batch: int, limits: DecodingLimits) -> list[Prediction]:
+    def _predict(
+        self, sources: Sequence[ImageSource], top: int, batch: int, limits: DecodingLimits
+    ) -> list[Prediction]:
         metadata = self.need_metadata()
         limits.check(metadata.heads)
         check_top(top, batch)

@@ -13,7 +13,7 @@ from gossamer.host import machine
 
 if TYPE_CHECKING:
     from gossamer.runtime.interface import FileRuntime
-    from gossamer.targets import Kind
+    from gossamer.targets import TargetKind
 
 AUTO = "auto"  # the first of the table that is installed and runs the file
 
@@ -32,7 +32,7 @@ class RuntimeEntry(NamedTuple):
     title: str
     package: str
     extra: str
-    targets: tuple[Kind, ...]
+    targets: tuple[TargetKind, ...]
     purpose: str
     library: str = ""
     advice: str = ""

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gossamer.operators.table import OPERATORS
-from gossamer.shrink.graph import Graph
+from gossamer.shrink.graph import OnnxGraph
 from gossamer.shrink.ranges import Values
 
 Ids = NDArray[np.int64]
@@ -58,7 +58,7 @@ class ChannelSets:
 
 
 class _Builder:
-    def __init__(self, graph: Graph, values: dict[str, Values]) -> None:
+    def __init__(self, graph: OnnxGraph, values: dict[str, Values]) -> None:
         self.graph, self.values = graph, values
         self.count = 0
         self.ids: dict[str, Ids] = {}  # value -> the variable of each of its numbers, (1, ...)
@@ -140,12 +140,12 @@ class _Builder:
         return ChannelSets({name: labels[vector] for name, vector in self.own.items()}, self.links, pinned)
 
 
-def channel_sets(graph: Graph, values: dict[str, Values]) -> ChannelSets:
+def channel_sets(graph: OnnxGraph, values: dict[str, Values]) -> ChannelSets:
     """The sets of channels of a graph that one factor each may rescale. values: of `measure`, for the shapes."""
     return _Builder(graph, values).build()
 
 
-Handler = Callable[[_Builder, Any], bool]
+ChannelHandler = Callable[[_Builder, Any], bool]
 
 
 def _layer(b: _Builder, node: Any) -> bool:
@@ -310,7 +310,7 @@ def _layout(b: _Builder, node: Any) -> bool:
     return True
 
 
-HANDLERS: dict[str, Handler] = {
+HANDLERS: dict[str, ChannelHandler] = {
     **dict.fromkeys(("Conv", "ConvTranspose", "Gemm", "MatMul"), _layer),
     **dict.fromkeys(HOMOGENEOUS, _homogeneous),
     **dict.fromkeys(SPATIAL, _spatial),

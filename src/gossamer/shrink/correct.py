@@ -13,15 +13,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gossamer.host.progress import SILENT, Progress
-from gossamer.shrink.graph import Graph, Session
-from gossamer.shrink.qdq import Choice, quantised_model
+from gossamer.shrink.graph import OnnxGraph, OnnxSession
+from gossamer.shrink.qdq import QuantisationChoice, quantised_model
 
 ROUNDS = 8  # parts of the network that are corrected one after the other
 
 
 def correct_biases(
-    graph: Graph,
-    choice: Choice,
+    graph: OnnxGraph,
+    choice: QuantisationChoice,
     images: NDArray[np.float32],
     held_out: NDArray[np.float32],
     progress: Progress = SILENT,
@@ -36,13 +36,13 @@ def correct_biases(
     layers = [node for node in layers if node.name in biases]
     if not layers:
         return 0
-    means = _means(Session(graph.model([node.output[0] for node in layers]), exact=True), layers, images)
-    expected = Session(graph.model()).run(held_out)
+    means = _means(OnnxSession(graph.model([node.output[0] for node in layers]), exact=True), layers, images)
+    expected = OnnxSession(graph.model()).run(held_out)
     error = _error(graph, choice, held_out, expected)
     corrected, size = 0, -(-len(layers) // ROUNDS)
     parts = [layers[start : start + size] for start in range(0, len(layers), size)]
     for part in progress.track(parts, len(parts), "bias correction"):
-        session = Session(quantised_model(graph, choice, [node.output[0] for node in part]), exact=True)
+        session = OnnxSession(quantised_model(graph, choice, [node.output[0] for node in part]), exact=True)
         now = _means(session, part, images)
         before = {node.name: graph.constants[biases[node.name]].copy() for node in part}
         for node in part:
@@ -57,7 +57,7 @@ def correct_biases(
     return corrected
 
 
-def _means(session: Session, layers: Sequence[Any], images: NDArray[np.float32]) -> dict[str, NDArray[np.float64]]:
+def _means(session: OnnxSession, layers: Sequence[Any], images: NDArray[np.float32]) -> dict[str, NDArray[np.float64]]:
     """The mean of each channel of the layers' outputs."""
     totals: dict[str, NDArray[np.float64]] = {}
     for start in range(0, len(images), 8):
@@ -70,9 +70,11 @@ def _means(session: Session, layers: Sequence[Any], images: NDArray[np.float32])
     return {name: total / len(images) for name, total in totals.items()}
 
 
-def _error(graph: Graph, choice: Choice, images: NDArray[np.float32], expected: list[NDArray[Any]]) -> float:
+def _error(
+    graph: OnnxGraph, choice: QuantisationChoice, images: NDArray[np.float32], expected: list[NDArray[Any]]
+) -> float:
     """The squared error of the quantised outputs over the power of the float ones, summed over the outputs."""
-    outputs = Session(quantised_model(graph, choice)).run(images)
+    outputs = OnnxSession(quantised_model(graph, choice)).run(images)
     return sum(
         float(((a.astype(np.float64) - b) ** 2).sum() / max(float((b.astype(np.float64) ** 2).sum()), 1e-30))
         for a, b in zip(outputs, expected, strict=True)

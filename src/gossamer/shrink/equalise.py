@@ -14,13 +14,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gossamer.shrink.channels import ChannelSets, channel_sets
-from gossamer.shrink.graph import Graph
+from gossamer.shrink.graph import OnnxGraph
 from gossamer.shrink.ranges import Values
 
 MOST = 20  # |log2| of a factor
 
 
-def equalise(graph: Graph, values: dict[str, Values], strength: float = 0.5) -> int:
+def equalise(graph: OnnxGraph, values: dict[str, Values], strength: float = 0.5) -> int:
     """Rescale the channels of `graph`, in place; returns how many sets of channels got a factor other than 1.
 
     values: of `measure` on this graph; they no longer hold where channels were rescaled. strength: 0.5 shares the
@@ -33,7 +33,7 @@ def equalise(graph: Graph, values: dict[str, Values], strength: float = 0.5) -> 
     return int((factors != 1).sum())
 
 
-def _factors(graph: Graph, sets: ChannelSets, values: dict[str, Values], strength: float) -> NDArray[np.float64]:
+def _factors(graph: OnnxGraph, sets: ChannelSets, values: dict[str, Values], strength: float) -> NDArray[np.float64]:
     """What each set's maps are divided by, powers of two; 1 where a set is pinned."""
     count = len(sets.pinned)
     maps, weights = np.zeros(count), np.zeros(count)
@@ -53,13 +53,13 @@ def _factors(graph: Graph, sets: ChannelSets, values: dict[str, Values], strengt
     return np.where(sets.pinned, 1.0, np.exp2(powers))
 
 
-def _depthwise(graph: Graph, node: Any) -> bool:
+def _depthwise(graph: OnnxGraph, node: Any) -> bool:
     """Whether each input channel has filters of its own, which are quantised by themselves."""
     weight = graph.constants[node.input[1]]
     return bool(node.op_type == "Conv" and weight.shape[1] == 1 and graph.attributes(node).get("group", 1) > 1)
 
 
-def _columns(graph: Graph, node: Any, channels: int, ranges: NDArray[np.float64]) -> NDArray[np.float64]:
+def _columns(graph: OnnxGraph, node: Any, channels: int, ranges: NDArray[np.float64]) -> NDArray[np.float64]:
     """The largest weight that meets each input channel of a layer, relative to the range of the output it is part of.
 
     ranges: of the output channels. Where one is 0, the largest weight of its row stands in. So a factor on an output channel
@@ -80,7 +80,7 @@ def _columns(graph: Graph, node: Any, channels: int, ranges: NDArray[np.float64]
 
 
 def _rescale(
-    graph: Graph, node: Any, kind: str, factors: NDArray[np.float64], other: NDArray[np.float64] | None
+    graph: OnnxGraph, node: Any, kind: str, factors: NDArray[np.float64], other: NDArray[np.float64] | None
 ) -> None:
     """Change the constants of a layer for the factors of its input or output channels."""
     if (factors == 1).all() and (other is None or (other == 1).all()):

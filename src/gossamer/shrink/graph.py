@@ -35,7 +35,7 @@ def packages() -> tuple[Any, Any]:
     return onnx, onnxruntime
 
 
-class Graph:
+class OnnxGraph:
     """The part of an ONNX model that makes `outputs`.
 
     nodes: onnx.NodeProto, each after those that it reads. constants: name -> array; weights and biases are changed here.
@@ -239,7 +239,7 @@ class Graph:
         self.nodes = kept
 
 
-class Session:
+class OnnxSession:
     """A model in ONNX Runtime; `exact` leaves the graph as it is, so that every value can be read."""
 
     def __init__(self, data: bytes, exact: bool = False, threads: int = 0) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gossamer.shrink.graph import WEIGHTED, Graph, packages
+from gossamer.shrink.graph import WEIGHTED, OnnxGraph, packages
 from gossamer.shrink.ranges import scale_and_zero
 
 # operators whose output is a choice of their input's numbers: both keep one scale
@@ -36,7 +36,7 @@ BIAS_LIMIT = 2.0**30  # of an int32 bias: sums are added to it
 
 
 @dataclass(frozen=True)
-class Choice:
+class QuantisationChoice:
     """How a graph is quantised. ranges: value -> (low, high). float_layers: names of layers that stay in float.
 
     weight_bits: 8, or 7 for processors whose products of bytes saturate at 16 bits.
@@ -47,7 +47,7 @@ class Choice:
     weight_bits: int = 8
 
 
-def quantised_values(graph: Graph, choice: Choice) -> dict[str, tuple[float, float]]:
+def quantised_values(graph: OnnxGraph, choice: QuantisationChoice) -> dict[str, tuple[float, float]]:
     """The values that are stored in uint8, with their ranges; those of `SAME_SCALE` operators share one."""
     readers, makers = graph.readers(), graph.makers()
     chosen: list[str] = []
@@ -86,7 +86,7 @@ def quantised_values(graph: Graph, choice: Choice) -> dict[str, tuple[float, flo
     return ranges
 
 
-def _end(graph: Graph, readers: Mapping[str, list[tuple[Any, int]]], name: str) -> str:
+def _end(graph: OnnxGraph, readers: Mapping[str, list[tuple[Any, int]]], name: str) -> str:
     """The value behind the activation that is fused into the layer that makes `name`, or `name`."""
     following = readers.get(name, [])
     if name not in graph.outputs and len(following) == 1 and following[0][0].op_type in FUSED:
@@ -96,7 +96,7 @@ def _end(graph: Graph, readers: Mapping[str, list[tuple[Any, int]]], name: str) 
     return name
 
 
-def quantised_model(graph: Graph, choice: Choice, extra_outputs: Collection[str] = ()) -> bytes:
+def quantised_model(graph: OnnxGraph, choice: QuantisationChoice, extra_outputs: Collection[str] = ()) -> bytes:
     """The bytes of the QDQ model. extra_outputs: further values, as they are before they are quantised."""
     onnx, _ = packages()
     ranges = quantised_values(graph, choice)
@@ -138,7 +138,7 @@ def quantised_model(graph: Graph, choice: Choice, extra_outputs: Collection[str]
         graph.constants.update(saved)
 
 
-def weight_axis(graph: Graph, node: Any) -> int:
+def weight_axis(graph: OnnxGraph, node: Any) -> int:
     """The axis of a layer's weight that runs over its output channels."""
     if node.op_type == "Conv":
         return 0
@@ -153,7 +153,7 @@ def weight_scales(weight: NDArray[np.float32], axis: int, bits: int) -> NDArray[
 
 
 def _weights(
-    graph: Graph,
+    graph: OnnxGraph,
     node: Any,
     new: Any,
     input_range: tuple[float, float],

@@ -27,9 +27,9 @@ from gossamer.runtime.model import Model, open_model
 from gossamer.runtime.predict import readable_pixels
 from gossamer.shrink.correct import correct_biases
 from gossamer.shrink.equalise import equalise
-from gossamer.shrink.graph import Graph, Session
-from gossamer.shrink.qdq import Choice, quantised_model
-from gossamer.shrink.ranges import Values, best_range, in_batches, measure
+from gossamer.shrink.graph import OnnxGraph, OnnxSession
+from gossamer.shrink.qdq import QuantisationChoice, quantised_model
+from gossamer.shrink.ranges import Values, best_range, in_batches, measure_ranges
 from gossamer.shrink.sensitivity import LayerNoise, decibels, layer_noise, verdict
 from gossamer.targets import target_of
 from gossamer.tasks.registry import task_of
@@ -46,7 +46,7 @@ TOLERANCE = 0.01  # of the largest output: rule 20 of the format; other processo
 
 
 @dataclass(frozen=True)
-class Quantised:
+class QuantisedModel:
     """A file that was written.
 
     decibels: the signal-to-noise ratio of the outputs on images that were not calibrated with. agreement: how many of those
@@ -108,7 +108,7 @@ def quantize(
     layers: bool = False,
     which: str = "best",
     progress: Progress = SILENT,
-) -> Quantised:
+) -> QuantisedModel:
     """Write the network of a run, or of a float ONNX file, as an int8 file (QDQ) that every runtime of gossamer runs.
 
     images: to calibrate with, files and folders; default the training images of a run. count: how many of them. max_drop:
@@ -124,26 +124,26 @@ def quantize(
     pixels = _calibration(source, images, count, progress, notes)
     held = pixels[HELD_OUT - 1 :: HELD_OUT]
     used = np.delete(pixels, np.s_[HELD_OUT - 1 :: HELD_OUT], axis=0)
-    graph = Graph(source.file.data, source.file.outputs, source.file.path)
+    graph = OnnxGraph(source.file.data, source.file.outputs, source.file.path)
     steps: list[str] = []
     graph = _equalised(graph, used, held, steps, progress)
-    values = measure(graph, progress.track(list(in_batches(used)), None, "ranges"))
-    choice = Choice({name: best_range(value) for name, value in values.items()}, weight_bits=weight_bits)
+    values = measure_ranges(graph, progress.track(list(in_batches(used)), None, "ranges"))
+    choice = QuantisationChoice({name: best_range(value) for name, value in values.items()}, weight_bits=weight_bits)
     choice = dataclasses.replace(choice, float_layers=_kept(graph, keep))
     corrected = correct_biases(graph, choice, used, held, progress)
     steps.append(f"bias correction: kept in {corrected} of {len(graph.weighted())} layers")
     noise = layer_noise(graph, choice, held[:FEWEST], progress) if layers or max_drop is not None else []
     scores, scored_on, choice = _scored(source, graph, choice, noise, max_drop, steps, progress)
-    expected = Session(Graph(source.file.data, source.file.outputs, "").model()).run(held)
+    expected = OnnxSession(OnnxGraph(source.file.data, source.file.outputs, "").model()).run(held)
     data = quantised_model(graph, choice)
-    actual = Session(data).run(held)
+    actual = OnnxSession(data).run(held)
     same = None
     if _classifies(source.file.metadata, expected):
         same = float((expected[0].argmax(1) == actual[0].argmax(1)).mean())
     written = _file(source.file, data)
     storage.write_bytes(out, written)
     kept = tuple(node.name for node in graph.weighted() if node.name in choice.float_layers)
-    return Quantised(
+    return QuantisedModel(
         file=os.fspath(out),
         bytes=len(written),
         float_bytes=len(source.file.data),
@@ -251,25 +251,25 @@ def _spread(available: int, count: int) -> list[int]:
 
 
 def _equalised(
-    graph: Graph, used: NDArray[np.float32], held: NDArray[np.float32], steps: list[str], progress: Progress
-) -> Graph:
+    graph: OnnxGraph, used: NDArray[np.float32], held: NDArray[np.float32], steps: list[str], progress: Progress
+) -> OnnxGraph:
     """The graph equalised, where the outputs in int8 come nearer to the float ones on images that were not measured."""
     plain = graph.model()
-    values = measure(graph, progress.track(list(in_batches(used)), None, "ranges before equalisation"))
-    expected = Session(plain).run(held)
+    values = measure_ranges(graph, progress.track(list(in_batches(used)), None, "ranges before equalisation"))
+    expected = OnnxSession(plain).run(held)
 
-    def ratio(one: Graph, known: dict[str, Values]) -> float:
-        choice = Choice({name: best_range(value) for name, value in known.items()})
-        return decibels(expected, Session(quantised_model(one, choice)).run(held))
+    def ratio(one: OnnxGraph, known: dict[str, Values]) -> float:
+        choice = QuantisationChoice({name: best_range(value) for name, value in known.items()})
+        return decibels(expected, OnnxSession(quantised_model(one, choice)).run(held))
 
     best, best_ratio, text = graph, ratio(graph, values), "no channels to rescale"
     start = best_ratio
     for strength in STRENGTHS:
-        rescaled = Graph(plain, graph.outputs, graph.name)
+        rescaled = OnnxGraph(plain, graph.outputs, graph.name)
         count = equalise(rescaled, values, strength)
         if not count:
             break
-        now = ratio(rescaled, measure(rescaled, in_batches(used)))
+        now = ratio(rescaled, measure_ranges(rescaled, in_batches(used)))
         if best is graph:
             text = f"{count} sets of channels would not help"
         if now > best_ratio:
@@ -279,7 +279,7 @@ def _equalised(
     return best
 
 
-def _kept(graph: Graph, keep: Sequence[str]) -> frozenset[str]:
+def _kept(graph: OnnxGraph, keep: Sequence[str]) -> frozenset[str]:
     """The layers named to stay in float. Raises UnknownNameError."""
     from gossamer.errors import UnknownNameError
 
@@ -292,13 +292,13 @@ def _kept(graph: Graph, keep: Sequence[str]) -> frozenset[str]:
 
 def _scored(
     source: _Target,
-    graph: Graph,
-    choice: Choice,
+    graph: OnnxGraph,
+    choice: QuantisationChoice,
     noise: Sequence[LayerNoise],
     max_drop: float | None,
     steps: list[str],
     progress: Progress,
-) -> tuple[dict[str, tuple[float, float]], int, Choice]:
+) -> tuple[dict[str, tuple[float, float]], int, QuantisationChoice]:
     """Both files' scores on validation images, and the choice of layers with which the limit holds."""
     if source.run is None or source.val is None:
         if max_drop is not None:
@@ -309,7 +309,7 @@ def _scored(
     validation = source.val.select(np.asarray(_spread(len(source.val), SCORED)))
     before = _scores(source, source.file, validation, "scoring float", progress)
 
-    def after(one: Choice) -> dict[str, float]:
+    def after(one: QuantisationChoice) -> dict[str, float]:
         return _scores(source, parse_model_file(_file(source.file, quantised_model(graph, one)), source.file.path), validation, "scoring int8", progress)  # fmt: skip
 
     scores = after(choice)

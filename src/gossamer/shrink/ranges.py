@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from gossamer.shrink.graph import Array, Graph, Session
+from gossamer.shrink.graph import Array, OnnxGraph, OnnxSession
 
 SAMPLED = 4096  # values of a tensor that are kept per batch
 BATCH = 8
@@ -31,16 +31,16 @@ class Values:
     sample: NDArray[np.float32] = field(repr=False)
 
 
-def measure(graph: Graph, batches: Iterable[NDArray[np.float32]], seed: int = 0) -> dict[str, Values]:
+def measure_ranges(graph: OnnxGraph, batches: Iterable[NDArray[np.float32]], seed: int = 0) -> dict[str, Values]:
     """The float values of rank 2 and more of a graph, run on batches (N, ...)."""
     names = graph.activations()
-    session: Session | None = None
+    session: OnnxSession | None = None
     parts: dict[str, list[NDArray[np.float32]]] = {}
     result: dict[str, Values] = {}
     draw = np.random.default_rng(seed)
     for batch in batches:
         if session is None:
-            session = Session(graph.model(names[1:]), exact=True)
+            session = OnnxSession(graph.model(names[1:]), exact=True)
             typed = {value.name for value in session.session.get_outputs() if value.type == "tensor(float)"}
             names = [name for name in names[1:] if name in typed]
         for name, value in zip([graph.input, *names], [batch, *session.run(batch, names)], strict=True):

@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gossamer.host.progress import SILENT, Progress
-from gossamer.shrink.graph import Array, Graph, Session
-from gossamer.shrink.qdq import Choice, quantised_model
+from gossamer.shrink.graph import Array, OnnxGraph, OnnxSession
+from gossamer.shrink.qdq import QuantisationChoice, quantised_model
 
 SPREAD = 0.25  # share of all noise above which one layer is named
 
@@ -38,16 +38,16 @@ def decibels(expected: Sequence[Array], actual: Sequence[Array]) -> float:
 
 
 def layer_noise(
-    graph: Graph, choice: Choice, images: NDArray[np.float32], progress: Progress = SILENT
+    graph: OnnxGraph, choice: QuantisationChoice, images: NDArray[np.float32], progress: Progress = SILENT
 ) -> list[LayerNoise]:
     """Each layer with weights, in order. images: normalised (N, ...)."""
     layers = graph.weighted()
     names = frozenset(node.name for node in graph.nodes)
-    expected = Session(graph.model()).run(images)
+    expected = OnnxSession(graph.model()).run(images)
     alone = []
     for node in progress.track(layers, len(layers), "layers alone"):
         only = replace(choice, float_layers=names - {node.name})
-        alone.append(decibels(expected, Session(quantised_model(graph, only)).run(images)))
+        alone.append(decibels(expected, OnnxSession(quantised_model(graph, only)).run(images)))
     noise = np.array([10 ** (-value / 10) for value in alone])  # 0 for inf
     total = float(noise.sum()) or 1.0
     return [

@@ -31,7 +31,7 @@ def save_state(session: Session) -> None:
     """Replace the state to resume from, in one step; the first process's business."""
     if not session.processes.first:
         return
-    slots, values = optim.pack(session.optimizer)
+    slots, values = optim.pack_optimizer(session.optimizer)
     tensors = {f"model.{name}": value for name, value in session.model.state_dict().items()}
     tensors.update({f"optimizer.{name}": value for name, value in slots.items()})
     if session.average:
@@ -61,7 +61,7 @@ def restore_state(session: Session) -> None:
     try:
         number = _format(facts)
         session.model.load_state_dict(under("model."))
-        optim.unpack(session.optimizer, under("optimizer."), facts["optimizer"])
+        optim.unpack_optimizer(session.optimizer, under("optimizer."), facts["optimizer"])
         if session.average:
             session.average.values = {name: value.to(session.device) for name, value in under("ema.").items()}
         session.counters = _counters(facts["counters"])

@@ -303,7 +303,7 @@ class Average:
         torch._foreach_lerp_(mine, theirs, 1 - decay)
 
 
-def pack(optimizer: torch.optim.Optimizer) -> tuple[dict[str, Tensor], dict[str, Any]]:
+def pack_optimizer(optimizer: torch.optim.Optimizer) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """The optimiser's state as named tensors and plain values (by the parameter's place in the groups)."""
     tensors: dict[str, Tensor] = {}
     values: dict[str, Any] = {}
@@ -316,7 +316,7 @@ def pack(optimizer: torch.optim.Optimizer) -> tuple[dict[str, Tensor], dict[str,
     return tensors, values
 
 
-def unpack(optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor], values: dict[str, Any]) -> None:
+def unpack_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor], values: dict[str, Any]) -> None:
     """Put back what `pack` gave."""
     state: dict[int, dict[str, Any]] = {}
     for name, value in {**values, **tensors}.items():

@@ -47,7 +47,7 @@ class PrecisionCandidate(NamedTuple):
         return f"{self.precision} {self.memory_format}, {self.threads} thread{'s' if self.threads != 1 else ''}"
 
 
-class Choice(NamedTuple):
+class PrecisionChoice(NamedTuple):
     """The candidate chosen, and the seconds that a step of `images` images took with every one that was timed.
 
     known: precision and memory format are those of an earlier run. untried: what there was no time for.
@@ -108,7 +108,7 @@ def choose_precision(
     *,
     known: tuple[str, str] | None = None,
     limit: float | None = None,
-) -> Choice:
+) -> PrecisionChoice:
     """The fastest of the candidates that `settings` leaves open; `model` itself is not touched.
 
     images: (N, C, H, W) float32 on the model's device, of the size and number of a real step; targets: N of them. On a
@@ -133,7 +133,7 @@ def choose_precision(
         changes.append({"threads": every})
     changes += [{"precision": name} for name in precisions[1:]] + [{"memory_format": name} for name in formats[1:]]
     if not changes:
-        return Choice(usual, {}, known=known is not None)
+        return PrecisionChoice(usual, {}, known=known is not None)
     began, used = time.perf_counter(), time.process_time()
     deadline = began + ((THREADS_LIMIT if known else LIMIT) if limit is None else limit)
 
@@ -166,7 +166,7 @@ def choose_precision(
         untried = [best._replace(**change) for change in changes]
     finally:
         torch.set_num_threads(every)
-    return Choice(best, seconds, count, known is not None, tuple(untried))
+    return PrecisionChoice(best, seconds, count, known is not None, tuple(untried))
 
 
 def _others_work(wall: float, used: float) -> bool:

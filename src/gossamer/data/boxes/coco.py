@@ -16,7 +16,7 @@ from typing import Any
 from gossamer.data.boxes.finder import Finder
 from gossamer.data.boxes.jsonfile import entries, listed_entries, read_json
 from gossamer.data.boxes.labelme import is_labelme
-from gossamer.data.boxes.outlines import around
+from gossamer.data.boxes.outlines import box_around
 from gossamer.data.boxes.records import (
     SIDECAR,
     BoxRecord,
@@ -276,7 +276,7 @@ def _drawn(entry: dict[str, Any], categories: dict[int, str], where: str) -> Box
         raise DataError(f"{where}: iscrowd is {reprlib.repr(crowd)}", "0 or 1", "fix it")
     if bbox in (None, []):
         segmentation = entry.get("segmentation")
-        bbox = around(segmentation) or rle_box(segmentation)
+        bbox = box_around(segmentation) or rle_box(segmentation)
     if not isinstance(bbox, list) or len(bbox) != 4 or not all(type(value) in (int, float) for value in bbox):
         raise DataError(f"{where}: a bbox is {reprlib.repr(bbox)}", "four numbers x, y, width, height", "fix it")
     x, y, width, height = map(parse_number, bbox)

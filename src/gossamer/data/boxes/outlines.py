@@ -20,7 +20,7 @@ def polygons_of(segmentation: object) -> tuple[tuple[float, ...], ...]:
     return tuple(tuple(map(parse_number, each)) for each in segmentation)
 
 
-def around(polygons: object) -> list[float] | None:
+def box_around(polygons: object) -> list[float] | None:
     """The bbox (x, y, width, height) around polygons, lists of x, y, x, y, ...; None where they are none."""
     outlines = polygons_of(polygons)
     if not outlines:

@@ -24,7 +24,7 @@ UNKNOWN = -1
 FILES = ("classes.txt", "classes.json")
 
 Colour = tuple[int, int, int]
-Entry = tuple[str, Colour | None]  # name, and colour in colour masks
+ClassEntry = tuple[str, Colour | None]  # name, and colour in colour masks
 _BLANKS = re.compile(r"[ \t]+")
 _ALLOWED = 'a line "name" or "name red green blue" a value, from value 0 on'
 
@@ -106,7 +106,7 @@ class LabelMap:
         return np.asarray(self.colour_indices[at], np.uint8)
 
 
-def label_map_of(entries: Sequence[Entry], ignore_index: int | None) -> LabelMap:
+def label_map_of(entries: Sequence[ClassEntry], ignore_index: int | None) -> LabelMap:
     """The label_map of masks whose value v is the v-th entry, from 0.
 
     ignore_index: a further value to ignore beside IGNORED; the entry there is no class, and those behind it move up.
@@ -137,22 +137,22 @@ def label_map_of(entries: Sequence[Entry], ignore_index: int | None) -> LabelMap
     )
 
 
-def numbered(count: int, ignore_index: int | None, names: Sequence[str] = ()) -> list[Entry]:
+def numbered(count: int, ignore_index: int | None, names: Sequence[str] = ()) -> list[ClassEntry]:
     """Entries of `count` classes, called by their values or by `names`, beside the value that is ignored."""
     ignored = ignore_index is not None and ignore_index <= count
-    entries: list[Entry] = [(str(value), None) for value in range(count + ignored)]
+    entries: list[ClassEntry] = [(str(value), None) for value in range(count + ignored)]
     places = [value for value in range(len(entries)) if value != ignore_index]
     for value, name in zip(places, names):
         entries[value] = (name, None)
     return entries
 
 
-def parse_text(content: str, name: str) -> list[Entry]:
+def parse_text(content: str, name: str) -> list[ClassEntry]:
     """The entries of classes.txt, whose blank lines are passed over. Raises DataError.
 
     A line of four words or more that ends in three numbers has a colour; names may hold spaces.
     """
-    entries: list[Entry] = []
+    entries: list[ClassEntry] = []
     for line in content.splitlines():
         words = _BLANKS.split(line.strip())  # other spaces belong to the names
         if not words[0]:
@@ -165,7 +165,7 @@ def parse_text(content: str, name: str) -> list[Entry]:
     return checked(entries, name)
 
 
-def parse_json(content: str, name: str) -> list[Entry]:
+def parse_json(content: str, name: str) -> list[ClassEntry]:
     """The entries of classes.json: a list of names, or an object of name: [red, green, blue], of name: value or of
     value: name. Raises DataError."""
     allowed = "a list of names, or an object of name: [red, green, blue], of name: value or of value: name"
@@ -173,7 +173,7 @@ def parse_json(content: str, name: str) -> list[Entry]:
         values: Any = json.loads(content)
     except (ValueError, RecursionError) as error:
         raise DataError(f"{name}: {str(error)[:200]}", allowed, "fix the file") from error
-    entries: list[Entry] = []
+    entries: list[ClassEntry] = []
     if isinstance(values, list) and all(isinstance(value, str) for value in values):
         entries = [(value, None) for value in values]
     elif isinstance(values, dict) and all(_is_colour(value) for value in values.values()):
@@ -203,7 +203,7 @@ def _is_colour(value: Any) -> bool:
     return isinstance(value, list) and len(value) == 3 and all(type(part) is int for part in value)
 
 
-def checked(entries: list[Entry], name: str) -> list[Entry]:
+def checked(entries: list[ClassEntry], name: str) -> list[ClassEntry]:
     """Raises DataError unless names and colours are distinct, and all entries have colours or none."""
     names = [each for each, _ in entries]
     colours = [colour for _, colour in entries if colour is not None]

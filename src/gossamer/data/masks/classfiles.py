@@ -21,12 +21,12 @@ import numpy as np
 
 from gossamer.data.boxes.voc import annotation_of, objects_of
 from gossamer.data.folder import SPLIT_NAMES, folders, printable_path
-from gossamer.data.masks.classes import FILES, Entry, checked, parse_json, parse_text
+from gossamer.data.masks.classes import FILES, ClassEntry, checked, parse_json, parse_text
 from gossamer.errors import DataError, ImageError
 from gossamer.images.decode import decode_stored, read_file
 from gossamer.predictions.masks import IGNORED
 
-Parse = Callable[[str, str], list[Entry]]
+Parse = Callable[[str, str], list[ClassEntry]]
 
 _NAME = ("name", "class", "class_name", "classname", "label", "category")
 _VALUE = ("value", "pixel value", "pixel_value", "id", "index", "class_id", "class id")
@@ -48,7 +48,7 @@ CITYSCAPES_NAMES = (
 """Cityscapes' classes of evaluation in the order of their train ids (cityscapesscripts/helpers/labels.py)."""
 
 
-def read_class_entries(root: Path) -> list[Entry] | None:
+def read_class_entries(root: Path) -> list[ClassEntry] | None:
     """The entries of the classes file of a folder, or of the folders of its splits; None where there is none.
 
     Raises DataError: a file that cannot be read, or two files of gossamer's.
@@ -74,7 +74,7 @@ def _text_of(path: Path) -> str:
         raise DataError(f"{path}: byte {error.start} is not UTF-8", "UTF-8 text", "save it as UTF-8") from error
 
 
-def by_value(named: dict[int, str], name: str) -> list[Entry]:
+def by_value(named: dict[int, str], name: str) -> list[ClassEntry]:
     """Entries of values that are given: 0, 1, 2, ...; without 0, that is the background, and 255 is left out.
 
     Raises DataError where values are missing between them.
@@ -88,7 +88,7 @@ def by_value(named: dict[int, str], name: str) -> list[Entry]:
     return checked([(kept[value], None) for value in range(len(kept))], name)
 
 
-def parse_csv(content: str, name: str) -> list[Entry]:
+def parse_csv(content: str, name: str) -> list[ClassEntry]:
     """The entries of a CSV file with a header, by colour or by value. Raises DataError."""
     try:
         rows = [
@@ -117,9 +117,9 @@ def parse_csv(content: str, name: str) -> list[Entry]:
     return by_value(named, name)
 
 
-def parse_colours_first(content: str, name: str) -> list[Entry]:
+def parse_colours_first(content: str, name: str) -> list[ClassEntry]:
     """The entries of CamVid's label_colors.txt: red green blue name. Raises DataError."""
-    entries: list[Entry] = []
+    entries: list[ClassEntry] = []
     for line in content.splitlines():
         words = line.split(None, 3)
         if not words:
@@ -130,9 +130,9 @@ def parse_colours_first(content: str, name: str) -> list[Entry]:
     return checked(entries, name)
 
 
-def parse_labelmap(content: str, name: str) -> list[Entry]:
+def parse_labelmap(content: str, name: str) -> list[ClassEntry]:
     """The entries of CVAT's labelmap.txt: name:red,green,blue:parts:actions. Raises DataError."""
-    entries: list[Entry] = []
+    entries: list[ClassEntry] = []
     for line in content.splitlines():
         if not line.strip() or line.startswith("#"):
             continue
@@ -143,7 +143,7 @@ def parse_labelmap(content: str, name: str) -> list[Entry]:
     return checked(entries, name)
 
 
-def parse_names(content: str, name: str) -> list[Entry]:
+def parse_names(content: str, name: str) -> list[ClassEntry]:
     """The entries of labelme's class_names.txt, where __ignore__ before the background stands for 255. Raises DataError."""
     names = [line.strip() for line in content.splitlines() if line.strip()]
     return checked([(each, None) for i, each in enumerate(names) if i or each != "__ignore__"], name)
@@ -172,7 +172,7 @@ PARSERS: dict[str, Parse] = {
 }
 
 
-def own_names(root: Path, first: str) -> list[Entry] | None:
+def own_names(root: Path, first: str) -> list[ClassEntry] | None:
     """The names that a public set gives its values, without a file: PASCAL VOC's, and those of Cityscapes' train ids.
 
     first: the path of a mask. PASCAL VOC's masks are known by their palette, which other tools write too, together with

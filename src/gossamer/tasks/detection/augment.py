@@ -18,7 +18,7 @@ from gossamer.tasks.detection.match import IGNORED, Target
 
 Pixels = NDArray[np.uint8]
 Size = tuple[int, int]  # (height, width)
-Window = tuple[float, float, float, float]  # left, top, right, bottom in pixels of the picture; may reach beyond it
+CropWindow = tuple[float, float, float, float]  # left, top, right, bottom in pixels of the picture; may reach beyond it
 
 # Liu et al. 2016, SSD (1512.02325), section 2.2: a crop overlaps some object by one of these, by anything, or is all
 OVERLAPS = (None, 0.0, 0.1, 0.3, 0.5, 0.7, 0.9)
@@ -111,7 +111,7 @@ class TrainBoxes:
         self, picture: bytes, annotation: BoxTarget, target: Size, rng: np.random.Generator
     ) -> tuple[Image.Image, Target]:
         """A window of one picture at the size `target`."""
-        p, chosen = self.preprocess, dict[Size, Window]()
+        p, chosen = self.preprocess, dict[Size, CropWindow]()
 
         def needed(size: Size) -> Size:  # called with the size in the header, before anything is decoded
             window = chosen[size] = self._window(size, annotation, rng)
@@ -124,7 +124,7 @@ class TrainBoxes:
         size, window = chosen.popitem()
         return self._seen(image, filled, size, window, target), seen_boxes(annotation, window, target)
 
-    def _window(self, size: Size, annotation: BoxTarget, rng: np.random.Generator) -> Window:
+    def _window(self, size: Size, annotation: BoxTarget, rng: np.random.Generator) -> CropWindow:
         height, width = size
         left, top, right, bottom = 0.0, 0.0, float(width), float(height)
         if rng.random() < self.expand:
@@ -134,7 +134,9 @@ class TrainBoxes:
         full = (left, top, right, bottom)
         return crop_window(full, annotation, rng) if rng.random() < self.crop else full
 
-    def _seen(self, image: Image.Image, filled: Window, size: Size, window: Window, target: Size) -> Image.Image:
+    def _seen(
+        self, image: Image.Image, filled: CropWindow, size: Size, window: CropWindow, target: Size
+    ) -> Image.Image:
         """The window of a picture of `size`, which fills the box `filled` of `image`, at the size `target`."""
         (height, width), (down, across) = size, target
         per_x, per_y = (window[2] - window[0]) / across, (window[3] - window[1]) / down
@@ -159,7 +161,7 @@ class TrainBoxes:
         return Image.new("RGB", size[::-1], self.fill)
 
 
-def crop_window(full: Window, annotation: BoxTarget, rng: np.random.Generator) -> Window:
+def crop_window(full: CropWindow, annotation: BoxTarget, rng: np.random.Generator) -> CropWindow:
     """A part of `full` that overlaps an object by a random fraction at least, and holds its centre; else the `full` window."""
     overlap = OVERLAPS[int(rng.integers(len(OVERLAPS)))]
     if overlap is None:
@@ -178,7 +180,7 @@ def crop_window(full: Window, annotation: BoxTarget, rng: np.random.Generator) -
     return full
 
 
-def seen_boxes(annotation: BoxTarget, window: Window, target: Size) -> Target:
+def seen_boxes(annotation: BoxTarget, window: CropWindow, target: Size) -> Target:
     """The boxes in pixels of the window at the size `target`, clipped to it.
 
     Objects stay where their centre is in the window and a pixel a side is left; crowds where anything is.
@@ -209,7 +211,7 @@ def recoloured(image: Image.Image, strength: float, rng: np.random.Generator) ->
     return image
 
 
-def _centred(corners: NDArray[np.floating], window: Window) -> NDArray[np.bool_]:
+def _centred(corners: NDArray[np.floating], window: CropWindow) -> NDArray[np.bool_]:
     """Which boxes (n, 4) have their centre in the window: (n,)."""
     centres = (corners[:, :2] + corners[:, 2:]) / 2
     inside = (centres >= window[:2]) & (centres <= window[2:])

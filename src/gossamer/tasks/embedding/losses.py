@@ -17,7 +17,7 @@ BEYOND = 5.0  # more than any distance (2) or its square (4)
 TINY = 1e-12  # the square root has no finite gradient at 0; nearer pairs get none
 
 
-class Pairs(NamedTuple):
+class IdentityPairs(NamedTuple):
     """All ordered pairs of a batch. squared: distances squared (N, N), float32. same, other: bool (N, N), whether the
     pair is of one identity (a sample with itself is no pair) or of two."""
 
@@ -30,14 +30,14 @@ class Pairs(NamedTuple):
         return self.squared.clamp_min(TINY).sqrt()
 
 
-def pairs(embeddings: Tensor, labels: Tensor) -> Pairs:
+def pairs(embeddings: Tensor, labels: Tensor) -> IdentityPairs:
     """The pairs of embeddings (N, D) and labels (N,) int64. It leaves autocast: bfloat16 has 3 digits."""
     with torch.autocast(embeddings.device.type, enabled=False):
         unit = F.normalize(embeddings.float(), dim=1)
         squared = (2 - 2 * unit @ unit.T).clamp_min(0)
     equal = labels[:, None] == labels[None, :]
     itself = torch.eye(len(labels), dtype=torch.bool, device=labels.device)
-    return Pairs(squared, equal & ~itself, ~equal)
+    return IdentityPairs(squared, equal & ~itself, ~equal)
 
 
 def contrastive(embeddings: Tensor, labels: Tensor, margin: float) -> Tensor:
@@ -131,7 +131,7 @@ def quadruplet_all(embeddings: Tensor, labels: Tensor, margin: float, second_mar
     return sums[0] + sums[1]
 
 
-def _without(distance_pairs: Pairs, labels: Tensor) -> tuple[Tensor, Tensor]:
+def _without(distance_pairs: IdentityPairs, labels: Tensor) -> tuple[Tensor, Tensor]:
     """Which pairs are of two identities that are both another: bool (identities, N * N); the identity of each: (N,)."""
     identities, number = torch.unique(labels, return_inverse=True)
     without = number[None, :] != torch.arange(len(identities), device=labels.device)[:, None]  # (identities, N)
@@ -153,7 +153,7 @@ def _semi_hard(
     return _spread(_by_anchor(terms, anchors, size), usable.sum())
 
 
-def _hardest(distance_pairs: Pairs, distances: Tensor, margin: float) -> tuple[Tensor, Tensor]:
+def _hardest(distance_pairs: IdentityPairs, distances: Tensor, margin: float) -> tuple[Tensor, Tensor]:
     """The batch-hard triplet term of each anchor (N,), and which anchors have one: bool (N,)."""
     farthest = distances.masked_fill(~distance_pairs.same, 0.0).amax(1)
     nearest = distances.masked_fill(~distance_pairs.other, BEYOND).amin(1)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from gossamer.predictions.neighbours import unit
 from gossamer.tasks.embedding.similarity import STEPS, chunks, steps
 
-Counts = NDArray[np.int64]
+PairCounts = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -18,8 +18,8 @@ class PairVerification:
     """All pairs of n images by their similarity. same, other: int64 (2 * STEPS + 1,), how many pairs of one identity,
     and of two, have each similarity from -1 to 1. Rates are 0..1; nan where there is no pair of one kind."""
 
-    same: Counts
-    other: Counts
+    same: PairCounts
+    other: PairCounts
 
     @property
     def auc(self) -> float:
@@ -67,5 +67,5 @@ def verify_pairs(embeddings: NDArray[np.float32], labels: NDArray[np.int64]) -> 
     return PairVerification(same, other)
 
 
-def _fraction(kind: Counts, start: int) -> float:
+def _fraction(kind: PairCounts, start: int) -> float:
     return float(kind[start:].sum() / kind.sum()) if kind.sum() else float("nan")

@@ -17,11 +17,11 @@ from gossamer.images.preprocess import Placement
 from gossamer.predictions.head import Raw
 from gossamer.predictions.masks import IGNORED, Mask, Size, mask_of_logits
 
-Counts = NDArray[np.int64]
+PixelCounts = NDArray[np.int64]
 Ratios = NDArray[np.float64]
 
 
-def confusion_of(truth: Mask, predicted: Mask, classes: int) -> Counts:
+def confusion_of(truth: Mask, predicted: Mask, classes: int) -> PixelCounts:
     """Pixels by [true class, predicted class]: (classes, classes). Pixels whose truth is IGNORED count nowhere.
 
     Raises DataError where the masks differ in size or name another class.
@@ -37,7 +37,7 @@ def confusion_of(truth: Mask, predicted: Mask, classes: int) -> Counts:
     return flat.reshape(classes, classes).astype(np.int64)
 
 
-def iou_of(confusion: Counts) -> Ratios:
+def iou_of(confusion: PixelCounts) -> Ratios:
     """Intersection over union of each class, (K,); nan for a class in neither the truth nor the prediction.
 
     Everingham et al. 2010, The PASCAL Visual Object Classes Challenge, section 4.4: TP / (TP + FP + FN).
@@ -46,7 +46,7 @@ def iou_of(confusion: Counts) -> Ratios:
     return _ratio(hits, confusion.sum(axis=0) + confusion.sum(axis=1) - hits)
 
 
-def _ratio(part: Counts, total: Counts) -> Ratios:
+def _ratio(part: PixelCounts, total: PixelCounts) -> Ratios:
     return np.where(total > 0, part / np.maximum(total, 1), np.nan)
 
 
@@ -66,7 +66,7 @@ class MaskScorer:
         self.classes, self.input_size = classes, input_size
         self.names: list[str] = []
         self.image_miou: list[float] = []
-        self.confusion: Counts = np.zeros((len(classes), len(classes)), np.int64)
+        self.confusion: PixelCounts = np.zeros((len(classes), len(classes)), np.int64)
         self.unreadable: list[tuple[str, str]] = []
 
     def add(self, names: Sequence[str], raw: Raw, targets: Sequence[Mask], places: Sequence[Placement]) -> None:
@@ -107,7 +107,7 @@ class SegmentationEvaluation(Report):
 
     classes: tuple[str, ...]
     names: list[str]
-    confusion: Counts
+    confusion: PixelCounts
     image_miou: Ratios
     unreadable: list[tuple[str, str]]
     loss: float = float("nan")
