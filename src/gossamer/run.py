@@ -4,6 +4,7 @@
     environment.json     one entry per start: versions, machine, processes
     classes.json         the class names, in the order of the outputs
     changes.json         edits of the network after it was built (networks/changes.py); none where it is missing
+    teacher.json         the teacher, by kind and SHA-256; none where the run has no teacher
     data.json            what was recognised, fingerprint, counts
     split.csv            name, label, split of every sample
     images.csv           name, bytes, time, digest of the label of every sample when the run began
@@ -53,7 +54,7 @@ SPLIT, UNREADABLE, METRICS, TABLE, LOG, LOCK, IMAGES = (
     ".lock",
     "images.csv",
 )
-BENCH, REPORT, CHANGES, CLOCK = "bench.json", "report.html", "changes.json", "clock.json"
+BENCH, REPORT, CHANGES, CLOCK, TEACHER = "bench.json", "report.html", "changes.json", "clock.json", "teacher.json"
 WHICH = ("best", "last")
 CHANGES_LIMIT = 64 << 20  # bytes
 CLOCK_LIMIT = 1 << 16  # characters
@@ -170,6 +171,10 @@ class Run:
         """Save the edits of the network, as `networks.changes.changes_to_json` writes them."""
         write_text(self.path / CHANGES, text)
 
+    def save_teacher(self, facts: Mapping[str, str]) -> None:
+        """Save what tells the teacher from others: target, kind and sha256."""
+        write_text(self.path / TEACHER, dumps(dict(facts), indent=1))
+
     def add_environment(self, environment: Mapping[str, Any]) -> None:
         """Add the machine and versions of this start."""
         write_text(self.path / ENVIRONMENT, dumps([*self.environments(), dict(environment)], indent=1))
@@ -203,6 +208,14 @@ class Run:
         if not isinstance(classes, list) or not all(isinstance(name, str) for name in classes):
             raise self._unexpected(CLASSES, "a list of names")
         return tuple(classes)
+
+    def teacher(self) -> dict[str, str]:
+        """What `save_teacher` saved. Raises RunError."""
+        facts = self._json(TEACHER)
+        names = ("target", "kind", "sha256")
+        if not isinstance(facts, dict) or not all(isinstance(facts.get(name), str) for name in names):
+            raise self._unexpected(TEACHER, f"texts called {', '.join(names)}")
+        return {name: facts[name] for name in names}
 
     @property
     def data(self) -> dict[str, Any]:

@@ -55,7 +55,7 @@ HEADROOM = 4  # tolerance over the largest difference measured here: other proce
 LARGEST = 0.01 / HEADROOM  # relative to the largest output, whatever the last bit does: rule 20 of the format
 NOISE_TRIES = 8
 # paths of the training machine; only their last part is kept
-LOCAL_SETTINGS = ("data", "val", "out", "weights", "cache_dir")
+LOCAL_SETTINGS = ("data", "val", "out", "weights", "teacher", "cache_dir")
 
 
 def convert(folder: str | Path, which: str, licence: str, images_limit: int, progress: Progress) -> ConvertedModel:
@@ -280,6 +280,8 @@ def _provenance(source: LoadedRun, which: str, comparison: Comparison) -> dict[s
             **{name: value if math.isfinite(value) else None for name, value in comparison.trained.items()},
         },
     }
+    if source.settings.teacher:
+        provenance["teacher"] = {key: source.run.teacher()[key] for key in ("kind", "sha256")}
     changes = Counter(change.operation for change in changes_of(source.run))
     if changes:  # the settings alone do not give this network
         provenance["changes"] = dict(changes)

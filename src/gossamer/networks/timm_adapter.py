@@ -183,6 +183,21 @@ def _weight_set(arch: str, config: Any) -> WeightSet:
     )
 
 
+def class_names(count: int) -> tuple[str, ...]:
+    """What timm calls the `count` classes of its ImageNet networks: WordNet numbers as n01440764, in the order of the logits.
+
+    Raises SettingsError for a number of classes that it has no names for.
+    """
+    subsets = {1000: "imagenet-1k", 11821: "imagenet-12k", 21841: "imagenet-21k", 21843: "imagenet-21k-goog"}
+    if count not in subsets:
+        raise SettingsError(
+            f"{count} classes of a network of timm", "networks of ImageNet's classes", "choose one, or train a run"
+        )
+    import_timm()
+    info: Any = importlib.import_module("timm.data").ImageNetInfo(subsets[count])
+    return tuple(map(str, info.label_names()))
+
+
 def import_timm() -> Any:
     """The package timm. Raises MissingPackageError.
 

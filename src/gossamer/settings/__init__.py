@@ -325,6 +325,32 @@ class Settings:
     )
     decay_norm_bias: bool = _setting(False, "loss", "apply L1 and weight decay to norm layers and biases too")
 
+    # a teacher
+    teacher: str = _setting(
+        "",
+        "distillation",
+        "a trained network whose answers are learnt too: a run folder, a model file, or timm:NAME with its listed weights",
+    )
+    distil: Literal["auto", "dkd", "kl"] = _setting(
+        "auto",
+        "distillation",
+        "loss of the teacher's answers: dkd decouples the target from the other classes, kl compares all of them; auto: "
+        "classes dkd, masks channel by channel, boxes, labels, numbers and embeddings one loss each",
+    )
+    distil_temperature: float = _setting(
+        ByTask(4.0, detect=1.0), "distillation", "what logits are divided by before the softmax", low=0.1, high=100
+    )
+    distil_weight: float = _setting(
+        1.0, "distillation", "weight of the teacher's answers beside the loss", low=0, high=1000
+    )
+    distil_beta: float = _setting(
+        2.0,
+        "distillation",
+        "dkd: weight of the classes that are not the target, beside 1 for the target",
+        low=0,
+        high=100,
+    )
+
     # optimiser and schedule
     optimizer: Literal["sgd", "adagrad", "adadelta", "rmsprop", "rmsprop_tf", "adam", "adamw"] = _setting(
         ByTask("sgd", detect="adamw", segment="adamw", embed="adamw", multi="adamw"), "optimiser", "optimiser"

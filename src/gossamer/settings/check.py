@@ -80,6 +80,16 @@ def check_together(settings: Settings) -> None:
     for name, usual, option in DEPENDENT:
         if getattr(settings, name) != usual and getattr(settings, option) == "none":
             raise SettingsError(f"{name} without {option}", f"{name} beside --{option}", "give both, or neither")
+    if not settings.teacher:
+        for field in dataclasses.fields(settings):
+            usual = field.metadata["usual"]
+            default = usual.of(settings.task) if usual else field.default
+            if field.name.startswith("distil") and getattr(settings, field.name) != default:
+                raise SettingsError(
+                    f"{field.name} without teacher", f"{field.name} beside --teacher", "give both, or neither"
+                )
+    if settings.distil == "kl" and settings.distil_beta != 2:
+        raise SettingsError("distil_beta with kl", "a weight that dkd has", "leave it out")
     if settings.gate_draw == "topk" and settings.gate_weight != 1:
         raise SettingsError("gate_weight with topk", "a weight of the cost that gumbel has", "leave it out")
     if settings.scale_attention and settings.task != "segment":

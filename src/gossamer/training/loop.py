@@ -50,6 +50,7 @@ from gossamer.training.network import changes_of
 from gossamer.training.restore import changes_in_data, preprocess_of, run_data, same_data, torch_forward
 from gossamer.training.setup import build, resolve_settings, start
 from gossamer.training.state import Session
+from gossamer.training.teacher import Teacher, open_teacher
 
 
 def train(
@@ -77,16 +78,20 @@ def train(
         data = same_data(split_of) if split_of else task_of(settings.task).open_data(settings)
         user_settings = differing(settings)
         settings, chosen = resolve_settings(settings, data, processes)
-        model, task, notes = build(settings, data, progress if processes.first else SILENT, changes)
+        quiet = progress if processes.first else SILENT
+        model, task, notes = build(settings, data, quiet, changes)
+        teacher = open_teacher(settings, task, model, data, quiet) if settings.teacher else None
         run = Run.create(settings) if processes.first else Run(Path(settings.out), settings)
         with run:
             if processes.first:
                 run.save_data(data.classes, _facts(data), split_rows(data), image_states(data))
                 if changes:
                     run.save_changes(changes_to_json(changes))
+                if teacher:
+                    run.save_teacher(teacher.facts())
                 run.save_settings(settings, user_settings)
             distributed.wait()
-            session = _session(run, data, device, processes, model, task, progress)
+            session = _session(run, data, device, processes, model, task, progress, teacher)
             return _run_to_the_end(session, [data.how, *data.notes, *chosen, *notes], begun)
 
 
@@ -107,7 +112,10 @@ def resume(folder: str | Path, *, progress: Progress = SILENT) -> Run:
         # a state holds the weights, so those it once started from need not be there any more
         settings = run.settings.replace(weights="") if run.has("last") else run.settings
         model, task, _ = build(settings, data, SILENT, changes_of(run))
-        session = _session(run, data, device, processes, model, task, progress)
+        teacher = open_teacher(run.settings, task, model, data) if run.settings.teacher else None
+        if teacher:
+            teacher.check(run.teacher())
+        session = _session(run, data, device, processes, model, task, progress, teacher)
         return _run_to_the_end(session, [*data.notes, *since, *_unfinished(left)], begun)
 
 
@@ -149,6 +157,7 @@ def _session(
     model: nn.Module,
     task: Task,
     progress: Progress,
+    teacher: Teacher | None,
 ) -> Session:
     preprocess = preprocess_of(run.settings)
     model.to(device)
@@ -171,6 +180,7 @@ def _session(
         preprocess=preprocess,
         table=torch.from_numpy(preprocess.table()).to(device),
         transform=task.transform(preprocess, data.train),
+        teacher=teacher,
     )
 
 
@@ -190,6 +200,10 @@ def _run_to_the_end(session: Session, notes: list[str], begun: float) -> Run:
     _choose_precision(session)
     for module in (session.model, *session.task.frozen_modules()):
         precision.as_format(module, session.settings.memory_format)
+    if session.teacher:
+        session.teacher.place(session.device, session.settings)
+        for line in session.teacher.notes:
+            session.say(line)
     if session.settings.ema:
         session.average = optim.Average(session.model, session.settings.ema)
     restore_state(session)
@@ -300,6 +314,8 @@ def _epochs(session: Session) -> None:
         if ended:
             counters.epoch, counters.step_in_epoch = counters.epoch + 1, 0
         counters.loss_sum, counters.images, counters.data_seconds, counters.step_seconds = 0.0, 0, 0.0, 0.0
+        if session.teacher:
+            session.teacher.seconds = 0.0
         if session.processes.first:
             # best and metrics first: a kill before the state is saved repeats them to the same content
             if improved:
@@ -371,6 +387,9 @@ def _step(session: Session, parts: list[Batch], steps: int) -> None:
             with precision.autocast(session.device, settings.precision):
                 outputs = session.runner(images)
             values = mixed_loss(session.task, outputs, targets, images, others, weight)
+            if session.teacher:
+                term = session.teacher.term(outputs, targets, images, others, weight)
+                values = values + settings.distil_weight * term
             cost = session.task.cost(session.model)
             values = values if cost is None else values + cost
             warning = session.task.watch(outputs)
@@ -474,6 +493,8 @@ def _row(session: Session, epoch: float, evaluation: Scores) -> dict[str, Any]:
         "images_per_second": counters.images / busy if busy else 0.0,
         "data_seconds": counters.data_seconds,
         "step_seconds": counters.step_seconds,
+        # part of step_seconds; since the start of this process at most
+        **({"teacher_seconds": session.teacher.seconds} if session.teacher else {}),
         "val_loss": evaluation.loss,
         **{f"val_{name}": value for name, value in evaluation.metrics.items()},
         "seconds": counters.seconds,
@@ -486,11 +507,12 @@ def _line(row: dict[str, Any], session: Session) -> str:
     budget = f", {row['seconds'] / 60:.1f}/{settings.minutes:g} min" if settings.minutes is not None else ""
     height, width = progressive_size(session.preprocess.size, session.counters.input_scale)
     at = f" at {height}x{width}" if settings.progressive < 1 else ""
+    teacher = f", of them the teacher {row['teacher_seconds']:.1f} s" if session.teacher else ""
     val_loss = "" if math.isnan(row["val_loss"]) else f"val loss {row['val_loss']:.4f}, "
     return (
         f"epoch {row['epoch']:.4g}{of}{budget}: loss {row['loss']:.4f}, {val_loss}"
         f"val {metric_name(name)} {row[f'val_{name}']:.4f}, lr {row['lr']:.3g}, {row['images_per_second']:.0f} images/s{at} "
-        f"(waiting for data {row['data_seconds']:.1f} s, steps {row['step_seconds']:.1f} s, "
+        f"(waiting for data {row['data_seconds']:.1f} s, steps {row['step_seconds']:.1f} s{teacher}, "
         f"evaluation {session.evaluation_seconds:.1f} s)"
     )
 

@@ -24,6 +24,7 @@ from gossamer.settings import Settings
 from gossamer.tasks.base import Task, progressive_size
 from gossamer.training import optim, precision
 from gossamer.training.distributed import Processes
+from gossamer.training.teacher import Teacher
 
 
 @dataclass
@@ -67,6 +68,7 @@ class Session:
     preprocess: Preprocess
     table: Tensor
     transform: Transform | JointTransform
+    teacher: Teacher | None = None
     average: optim.Average | None = None
     cache: Cache | None = None
     val_cache: Cache | None = None

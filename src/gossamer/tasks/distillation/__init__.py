@@ -1,0 +1,1 @@
+"""Learning from a teacher: the losses, and which of them each head has."""
