@@ -47,7 +47,7 @@ def study(quick: bool = False, data: str = "") -> Findings:
     rows: list[Row] = []
     for net, width in WIDTHS.items():
         scores: dict[str, list[float]] = {name: [] for name in variants(net)}
-        shares: dict[str, list[float]] = {name: [] for name in variants(net)}
+        computed_macs: dict[str, list[float]] = {name: [] for name in variants(net)}
         models: dict[str, nn.Module] = {}
         for seed in seeds:
             for name, options in variants(net).items():
@@ -57,10 +57,12 @@ def study(quick: bool = False, data: str = "") -> Findings:
                 with counted(model) as tally:
                     scores[name].append(accuracy(model, images))
                 macs = cost(model, (1, 3, SIDE, SIDE)).macs
-                shares[name].append(macs - tally.per_image * (1 - tally.share) if gates_of(model) else float(macs))
+                computed_macs[name].append(
+                    macs - tally.per_image * (1 - tally.fraction) if gates_of(model) else float(macs)
+                )
                 models[name] = model
                 print(net, name, f"seed {seed}: accuracy {scores[name][-1]:.3f}", file=sys.stderr, flush=True)
-        rows += _rows(net, scores, shares, models, images.test[0].shape)
+        rows += _rows(net, scores, computed_macs, models, images.test[0].shape)
     return Findings(rows, f"On {images.name}, {len(seeds)} seeds, {epochs:g} epochs: {_conclusion(rows)}.")
 
 

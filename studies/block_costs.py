@@ -53,7 +53,7 @@ def study(quick: bool = False) -> Findings:
             whole = cost(model, shape)
             with torch.inference_mode(), counted(model) as tally:
                 model(torch.randn(shape))
-            computed = whole.macs - round(tally.per_image * (1 - tally.share))
+            computed = whole.macs - round(tally.per_image * (1 - tally.fraction))
             rows.append({"network": net, "with": name, "parameters": whole.params, "MACs": whole.macs})
             rows[-1] |= {"MACs computed": computed, "CPU ms": ms.median, "quartiles": f"{ms.low:.1f}-{ms.high:.1f}"}
     return Findings(rows, _conclusion(rows))

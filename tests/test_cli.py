@@ -232,7 +232,7 @@ def test_a_file_called_like_a_setting_is_a_file(
 
 
 @pytest.mark.parametrize(
-    ("error", "code", "said"),
+    ("error", "code", "message"),
     [
         (MemoryError(), 2, "a smaller --batch or --input"),
         (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes."), 2, "--batch"),
@@ -245,7 +245,7 @@ def test_a_file_called_like_a_setting_is_a_file(
     ids=lambda value: type(value).__name__,
 )
 def test_what_ends_a_command_is_one_line(
-    error: Exception, code: int, said: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    error: Exception, code: int, message: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def run(options: argparse.Namespace, progress: object) -> None:
         raise error
@@ -254,7 +254,7 @@ def test_what_ends_a_command_is_one_line(
     for more in ([], ["--json"]):
         assert main(["list", *more]) == code
         out, printed = capsys.readouterr()
-        assert said in printed and printed.count("\n") == 1 and printed.startswith("gossamer: ")
+        assert message in printed and printed.count("\n") == 1 and printed.startswith("gossamer: ")
         assert not more or json.loads(out)["exit_code"] == code
 
 

@@ -38,9 +38,9 @@ def test_what_the_user_says_is_not_chosen(options: dict[str, Any]) -> None:
 
 
 def test_strides_are_said_only_of_networks_that_have_them() -> None:
-    for net, said in (("mobilenet_v2", True), ("lenet5", False)):
+    for net, has_reason in (("mobilenet_v2", True), ("lenet5", False)):
         (choice,) = [each for each in defaults.choose(Settings(net=net), (32, 32), 100) if each.name == "small_input"]
-        assert choice.value is True and bool(choice.reason) == said
+        assert choice.value is True and bool(choice.reason) == has_reason
 
 
 @pytest.mark.parametrize("options", [{"crop_scale": (0.5, 1.0)}, {"crop_ratio": (1.0, 1.0)}, {"task": "multilabel"}])

@@ -55,7 +55,7 @@ def train(*more: str) -> Words:
     return ["train", "classes", "--out", "new", *more]
 
 
-# what is done -> the command, and a word of what is said
+# what is done -> the command, and a word of its message
 CASES: dict[str, tuple[Make, str]] = {
     # one kind of thing where another is wanted
     "verify a run": (lambda: ["verify", RUN], f"gossamer export {RUN} --out"),
@@ -191,7 +191,7 @@ def test_odd_input_is_one_line(
     for path in OLD.iterdir():
         (tmp_path / path.name).symlink_to(path)
     monkeypatch.chdir(tmp_path)
-    make, said = CASES[kind]
+    make, message = CASES[kind]
     words = make()
     if any(word.endswith(".goss") for word in words) and not LIBRARY.is_file():
         pytest.skip("the native engine is not built")
@@ -199,7 +199,7 @@ def test_odd_input_is_one_line(
     code = main(words)
     out, error = capsys.readouterr()
     assert code == 2, (out, error)
-    assert said in error + out, (out, error)
+    assert message in error + out, (out, error)
     assert not error or error.splitlines()[-1].startswith(("gossamer: ", "native: ", "torch: ")), error
     assert "Traceback" not in error and "\x1b" not in error + out and len(error) < 6000
     assert files() == before and not Path("new").exists()

@@ -211,9 +211,9 @@ REFUSED: dict[str, tuple[Case, str]] = {
 
 @pytest.mark.parametrize("name", REFUSED)
 def test_what_the_engine_lacks_is_refused_by_name(name: str, tmp_path: Path) -> None:
-    (nodes, constants, rank), said = REFUSED[name]
+    (nodes, constants, rank), message = REFUSED[name]
     path = save(tmp_path / "m.onnx", nodes, constants, rank=rank)
-    with pytest.raises(InputError, match=said) as caught:
+    with pytest.raises(InputError, match=message) as caught:
         compile_file(path, tmp_path / "m.goss")
     assert nodes[-1].op_type in str(caught.value) or "Cast" in str(caught.value)
     assert not (tmp_path / "m.goss").exists()

@@ -194,7 +194,7 @@ def test_closed_channels_are_skipped_with_the_same_result(net: str, width: float
     with torch.no_grad(), counted(network) as skipped:
         got = torch.cat([network(each[None]) for each in x])
     torch.testing.assert_close(got, expected, rtol=1e-4, atol=1e-5)
-    assert 0.05 < masked.share < 0.95 and skipped.share == pytest.approx(masked.share, rel=1e-5)
+    assert 0.05 < masked.fraction < 0.95 and skipped.fraction == pytest.approx(masked.fraction, rel=1e-5)
     assert masked.images == pytest.approx(4) and masked.per_image == pytest.approx(skipped.per_image)
 
 
@@ -241,7 +241,7 @@ def test_a_closed_channel_and_a_closed_position_add_nothing() -> None:
     plain = 9 * 8 * 8 * 36
     reached = nn.functional.max_pool2d(opened, 3, 1, 1).mean()
     assert one.computed == pytest.approx(plain * float(opened.mean() + reached)) and one.total == 2 * plain
-    assert 0 < tally.share < 1
+    assert 0 < tally.fraction < 1
 
 
 def test_gates_are_drawn_by_their_odds_in_training_and_by_their_sign_after() -> None:
@@ -286,7 +286,7 @@ def test_the_cost_leads_the_gates_to_the_target() -> None:
         optimizer.step()
     with counted(block) as tally:
         block(x)
-    assert tally.share == pytest.approx(0.3, abs=0.06)
+    assert tally.fraction == pytest.approx(0.3, abs=0.06)
 
 
 def test_detectors_and_segmenters_take_the_options() -> None:

@@ -256,7 +256,7 @@ def test_a_segmenter_shows_the_truth_beside_its_prediction() -> None:
     uris = [f"data:image/png;base64,{letter}" for letter in ("TRUE", "PRED", "ERRS")]
     truth, predicted, errors = (Photo(uri, 4, 4, True) for uri in uris)
     example = SegmentationExample(HOSTILE[1], predicted, errors, 0.5, 0.3, (0, 1), truth)
-    for best, said in (((example,), False), ((), True)):
+    for best, none_left in (((example,), False), ((), True)):
         details = SegmentationDetails((example,), best)
         report = dataclasses.replace(
             data(), evaluation=scores, details=details, task="segment", score="miou", mistakes=(), images={"val": 1}
@@ -264,7 +264,7 @@ def test_a_segmenter_shows_the_truth_beside_its_prediction() -> None:
         parsed = check_alone(page.report_html(report))
         assert [image["src"] for image in parsed.all("img")][:3] == uris
         assert "ground truth predicted wrong pixels" in parsed.words
-        assert ("None: in no other image" in parsed.words) is said
+        assert ("None: in no other image" in parsed.words) is none_left
 
 
 # one latency

@@ -65,9 +65,9 @@ inline uint32_t crc32(uint32_t crc, const uint8_t *data, size_t size) {
   crc = ~crc;
 #if defined(__x86_64__) && defined(__GNUC__)
   if (size >= 64 && __builtin_cpu_supports("pclmul") && __builtin_cpu_supports("sse4.1")) {
-    const size_t whole = size / 16 * 16;
-    crc = crc32_by_folding(crc, data, whole);
-    data += whole, size -= whole;
+    const size_t folded = size / 16 * 16;
+    crc = crc32_by_folding(crc, data, folded);
+    data += folded, size -= folded;
   }
 #endif
   return ~crc32_by_tables(crc, data, size);

@@ -50,7 +50,7 @@ class Tally:
         return self.total / self.images if self.images else 0.0
 
     @property
-    def share(self) -> float:
+    def fraction(self) -> float:
         """The fraction that was computed; 1 where no gate was passed."""
         return self.computed / self.total if self.total else 1.0
 

@@ -19,7 +19,7 @@ from gossamer.images.preprocess import RESAMPLING, Preprocess
 from gossamer.settings import Settings
 
 Pixels = NDArray[np.uint8]
-Picture = bytes | Image.Image | Pixels
+ImageLike = bytes | Image.Image | Pixels
 Size = tuple[int, int]  # (height, width)
 Box = tuple[float, float, float, float]  # left, top, right, bottom, as Pillow has them
 
@@ -37,10 +37,10 @@ class Transform(Protocol):
     def shape(self) -> tuple[int, int, int]:
         """(H, W, C) of every result."""
 
-    def __call__(self, picture: Picture, rng: np.random.Generator) -> Pixels:
+    def __call__(self, source: ImageLike, rng: np.random.Generator) -> Pixels:
         """The result for an image without a cache. Raises ImageError."""
 
-    def prepare(self, picture: Picture) -> Pixels:
+    def prepare(self, source: ImageLike) -> Pixels:
         """uint8 (h, w, C): what a cache may keep. Raises ImageError."""
 
     def vary(self, prepared: Pixels, rng: np.random.Generator) -> Pixels:
@@ -60,11 +60,11 @@ class EvalTransform:
     def shape(self) -> tuple[int, int, int]:
         return (*self.preprocess.size, self.preprocess.channels)
 
-    def __call__(self, picture: Picture, rng: np.random.Generator | None = None) -> Pixels:
-        return self.preprocess.pixels(picture)
+    def __call__(self, source: ImageLike, rng: np.random.Generator | None = None) -> Pixels:
+        return self.preprocess.pixels(source)
 
-    def prepare(self, picture: Picture) -> Pixels:
-        return self.preprocess.pixels(picture)
+    def prepare(self, source: ImageLike) -> Pixels:
+        return self.preprocess.pixels(source)
 
     def vary(self, prepared: Pixels, rng: np.random.Generator | None = None) -> Pixels:
         return prepared
@@ -98,16 +98,16 @@ class TrainTransform:
     def shape(self) -> tuple[int, int, int]:
         return (*self.preprocess.size, self.preprocess.channels)
 
-    def __call__(self, picture: Picture, rng: np.random.Generator) -> Pixels:
-        if self.crop != "random_resized" or not isinstance(picture, bytes):
-            return self.vary(self.prepare(picture), rng)
+    def __call__(self, source: ImageLike, rng: np.random.Generator) -> Pixels:
+        if self.crop != "random_resized" or not isinstance(source, bytes):
+            return self.vary(self.prepare(source), rng)
         p, chosen = self.preprocess, dict[Size, Box]()
 
         def needed(size: Size) -> Size:  # called with the size in the header, before anything is decoded
             box = chosen[size] = self._box(size, rng)
             return _covering(size, box, p.size)
 
-        image, filled = decode_to(picture, p.channels, needed, p.pixel_limit, "")
+        image, filled = decode_to(source, p.channels, needed, p.pixel_limit, "")
         if not chosen:  # no JPEG: decoded as it is
             needed((image.height, image.width))
         size, box = chosen.popitem()
@@ -116,17 +116,17 @@ class TrainTransform:
         scaled = (left + box[0] * across, top + box[1] * down, left + box[2] * across, top + box[3] * down)
         return self._finish(image.resize((p.size[1], p.size[0]), self.method, scaled), rng)
 
-    def prepare(self, picture: Picture) -> Pixels:
+    def prepare(self, source: ImageLike) -> Pixels:
         """For random crops the image shrunk to a shorter side of SHRUNK times the input's longer one, or as it is
         where it is smaller already; else the deployment geometry."""
         p = self.preprocess
         if self.crop != "random_resized":
-            return p.pixels(picture)
+            return p.pixels(source)
         side = self._side()
-        if isinstance(picture, bytes):
-            image, filled = decode_to(picture, p.channels, lambda size: (side, side), p.pixel_limit, "")
+        if isinstance(source, bytes):
+            image, filled = decode_to(source, p.channels, lambda size: (side, side), p.pixel_limit, "")
         else:
-            image = picture if isinstance(picture, Image.Image) else _image(picture)
+            image = source if isinstance(source, Image.Image) else _image(source)
             filled = (0, 0, image.width, image.height)
         shorter = min(image.size)
         if shorter > side:
@@ -187,17 +187,17 @@ class TrainTransform:
         ]
         return result
 
-    def _finish(self, picture: Image.Image | Pixels, rng: np.random.Generator) -> Pixels:
+    def _finish(self, source: Image.Image | Pixels, rng: np.random.Generator) -> Pixels:
         """Everything behind the geometry."""
         settings = self.settings
         mirror = settings.flip > 0 and rng.random() < settings.flip
         upside_down = settings.vertical_flip > 0 and rng.random() < settings.vertical_flip
         if settings.randaugment or settings.color_jitter:
-            image = picture if isinstance(picture, Image.Image) else _image(picture)
+            image = source if isinstance(source, Image.Image) else _image(source)
             if settings.randaugment:
                 image = randaugment.apply(image, settings.randaugment, settings.randaugment_magnitude, self.fill, rng)
-            picture = jittered(image, settings.color_jitter, rng) if settings.color_jitter else image
-        pixels: Pixels = np.asarray(picture).reshape(self.shape)
+            source = jittered(image, settings.color_jitter, rng) if settings.color_jitter else image
+        pixels: Pixels = np.asarray(source).reshape(self.shape)
         pixels = pixels[:: -1 if upside_down else 1, :: -1 if mirror else 1]
         if settings.random_erasing and rng.random() < settings.random_erasing:
             pixels = self._erased(pixels, rng)

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gossamer.data.augment import Picture, Pixels, Transform
+from gossamer.data.augment import ImageLike, Pixels, Transform
 from gossamer.data.folder import folders, hidden_notes, printable_path, split_folders, walk_files
 from gossamer.data.source import Indices, shown
 from gossamer.data.table import StrPath, Table
@@ -94,17 +94,17 @@ class FrameTransform:
         height, width, channels = self.inner.shape
         return self.count * height, width, channels
 
-    def __call__(self, picture: Picture, rng: np.random.Generator | None = None) -> Pixels:
+    def __call__(self, source: ImageLike, rng: np.random.Generator | None = None) -> Pixels:
         """The result for packed frames. Raises ImageError."""
-        assert isinstance(picture, bytes)
+        assert isinstance(source, bytes)
         seed = 0 if rng is None else int(rng.integers(2**63))
         result: NDArray[np.uint8] = np.empty(self.shape, np.uint8)
         height = self.inner.shape[0]
-        for index, image in enumerate(unpack_frames(picture)):
+        for index, image in enumerate(unpack_frames(source)):
             result[index * height : (index + 1) * height] = self.inner(image, np.random.default_rng(seed))
         return result
 
-    def prepare(self, picture: Picture) -> Pixels:
+    def prepare(self, source: ImageLike) -> Pixels:
         """Settings refuse a cache with frames."""
         raise ImageError("a cache of frames", "a cache of single images", "leave the cache out")
 

@@ -18,7 +18,7 @@ class JointTransform(Protocol):
     def shape(self) -> tuple[int, int, int]:
         """(H, W, C) of every result."""
 
-    def joint(self, picture: bytes, target: Any, rng: np.random.Generator) -> tuple[NDArray[np.uint8], Any]:
+    def joint(self, encoded: bytes, target: Any, rng: np.random.Generator) -> tuple[NDArray[np.uint8], Any]:
         """The pixels and their target. Raises ImageError."""
 
 
@@ -33,7 +33,7 @@ class EvalJoint:
         return (*self.preprocess.size, self.preprocess.channels)
 
     def joint(
-        self, picture: bytes, target: Any, rng: np.random.Generator | None = None
+        self, encoded: bytes, target: Any, rng: np.random.Generator | None = None
     ) -> tuple[NDArray[np.uint8], tuple[Any, Placement]]:
-        pixels, place = self.preprocess.read(picture)
+        pixels, place = self.preprocess.read(encoded)
         return pixels, (target, place)

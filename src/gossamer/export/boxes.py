@@ -84,7 +84,7 @@ def _int64(*values: int) -> Any:
 
 
 def _boxes(tail: _Tail, deltas: str, spec: AnchorSpec) -> str:
-    """(N, A, 4) x0, y0, x1, y1, as `gossamer.predictions.boxes.decode`."""
+    """(N, A, 4) x0, y0, x1, y1, as `gossamer.predictions.boxes.decode_boxes`."""
     centres, sides = anchors(spec)[:, :2], anchors(spec)[:, 2:]
     shift, growth = tail.several("Split", 2, deltas, _int64(2, 2), axis=2)
     shift = tail("Mul", tail("Mul", shift, np.float32(spec.variances[0])), sides)

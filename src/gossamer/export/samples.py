@@ -11,7 +11,7 @@ from PIL import Image
 from gossamer.images.preprocess import Preprocess
 from gossamer.modelfile.metadata import CheckImage
 
-JPEG_FACTOR = 4.7  # large enough that the decoder reduces the picture while decoding, as it does for photographs
+JPEG_FACTOR = 4.7  # large enough that the decoder reduces the image while decoding, as it does for photographs
 JPEG_SIDE = 1200
 
 

@@ -26,9 +26,9 @@ class Photo:
     pixelated: bool
 
 
-def photo(picture: bytes, side: int = SIDE) -> Photo:
+def photo(encoded: bytes, side: int = SIDE) -> Photo:
     """The image, its longer side at most `side` pixels; a small one keeps its pixels. Raises ImageError."""
-    return photo_of(decode(picture), side)
+    return photo_of(decode(encoded), side)
 
 
 def photo_of(image: Image.Image, side: int = SIDE) -> Photo:

@@ -62,13 +62,13 @@ def segmentation_details(
 
 def example(forward: Forward, source: Source, index: int, miou: float, preprocess: Preprocess) -> SegmentationExample:
     """One image of `source`. Raises ImageError."""
-    picture, truth = source.read(index), source.target(index)
-    pixels, place = preprocess.read(picture)
+    encoded, truth = source.read(index), source.target(index)
+    pixels, place = preprocess.read(encoded)
     raw = forward(preprocess.normalise(pixels[None]))
     logits = raw["logits"] if isinstance(raw, dict) else raw
     predicted = mask_of_logits(logits[0], (place.height, place.width), preprocess.size, place)
     counts = confusion_of(truth, predicted, len(source.classes))
-    image = decode(picture, channels=3)
+    image = decode(encoded, channels=3)
     present = np.flatnonzero(counts.sum(axis=0) + counts.sum(axis=1))
     return SegmentationExample(
         source.names[index],

@@ -71,9 +71,9 @@ def _tile(path: Path | None, *lines: str) -> Image.Image:
     """An image with lines of text below; an empty frame where there is none to be read."""
     tile = Image.new("RGB", (TILE, TILE + LINE * len(lines)), "white")
     draw = ImageDraw.Draw(tile)
-    picture = _picture(path) if path else None
-    if picture:
-        tile.paste(picture, ((TILE - picture.width) // 2, (TILE - picture.height) // 2))
+    image = _read_image(path) if path else None
+    if image:
+        tile.paste(image, ((TILE - image.width) // 2, (TILE - image.height) // 2))
     else:
         draw.rectangle((0, 0, TILE - 1, TILE - 1), outline="gray")
         draw.text((GAP, TILE // 2), "cannot be read", fill="gray")
@@ -82,7 +82,7 @@ def _tile(path: Path | None, *lines: str) -> Image.Image:
     return tile
 
 
-def _picture(path: Path) -> Image.Image | None:
+def _read_image(path: Path) -> Image.Image | None:
     """The image within a tile's sides, or None where it cannot be read."""
     try:
         return ImageOps.contain(decode(path).convert("RGB"), (TILE, TILE))

@@ -37,8 +37,8 @@ def drawing_places(paths: Iterable[str | Path], folder: Path) -> dict[str, Path]
     return places
 
 
-def encoded(picture: Image.Image, place: Path) -> bytes:
+def encoded(image: Image.Image, place: Path) -> bytes:
     """The image in the format that the name of `place` asks for."""
     file = io.BytesIO()
-    picture.save(file, FORMATS[place.suffix.lower()], quality=QUALITY)
+    image.save(file, FORMATS[place.suffix.lower()], quality=QUALITY)
     return file.getvalue()

@@ -12,8 +12,8 @@ from gossamer.shrink.graph import Array, OnnxGraph, OnnxSession
 
 SAMPLED = 4096  # values of a tensor that are kept per batch
 BATCH = 8
-STEPS = 40  # ranges that are tried, as shares of the extremes
-NARROWEST = 0.3  # the least share
+STEPS = 40  # ranges that are tried, as fractions of the extremes
+NARROWEST = 0.3  # the smallest of these fractions
 
 
 @dataclass
@@ -71,10 +71,12 @@ def best_range(values: Values, levels: int = 256) -> tuple[float, float]:
     # the extremes need not be in the sample; they count once, as the sample stands for many more values
     x = np.concatenate([sample, np.array([low, high], np.float32)]).astype(np.float64)
     best, least = (low, high), np.inf
-    shares = np.linspace(NARROWEST, 1.0, STEPS)
-    candidates = [(low * share, high * share) for share in shares]
+    fractions = np.linspace(NARROWEST, 1.0, STEPS)
+    candidates = [(low * fraction, high * fraction) for fraction in fractions]
     if low < 0 < high:
-        candidates += [(low, high * share) for share in shares[:-1]] + [(low * share, high) for share in shares[:-1]]
+        candidates += [(low, high * fraction) for fraction in fractions[:-1]] + [
+            (low * fraction, high) for fraction in fractions[:-1]
+        ]
     for a, b in candidates:
         error = float(((fake_quantise(x, a, b, levels) - x) ** 2).mean())
         if error < least:

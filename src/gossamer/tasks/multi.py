@@ -34,7 +34,7 @@ from gossamer.tasks.scores import Scorer
 from gossamer.tasks.segment import OUTPUT_STRIDE
 
 PLACED = ("detect", "segment")
-"""Kinds whose labels say where in the picture something is."""
+"""Kinds whose labels say where in the image something is."""
 
 
 class Multi(Task):

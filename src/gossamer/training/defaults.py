@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from gossamer.networks.registry import traits
 from gossamer.settings import Settings
 
-SMALL = 64  # pixels: a larger side is no small picture
+SMALL = 64  # pixels: a larger side is no small image
 LEARNT = 400  # steps that a network of random weights needs to learn anything at all
 MOST_EPOCHS = 100.0
 USUAL_EPOCHS = 20.0

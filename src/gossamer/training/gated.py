@@ -17,11 +17,11 @@ from gossamer.host.text import compact_count
 class GatedScores:
     """Scores, and the multiply-adds that the gates of the network left to compute.
 
-    share: of those behind gates, over all images. macs, computed: of one image, with all open and on average.
+    fraction: of those behind gates, over all images. macs, computed: of one image, with all open and on average.
     """
 
     scores: Any
-    share: float
+    fraction: float
     macs: int
     computed: float
 
@@ -29,12 +29,15 @@ class GatedScores:
         """The scores, and a line on the gates."""
         return (
             f"{self.scores.text()}\ngates: {compact_count(round(self.computed))} of {compact_count(self.macs)} MACs per "
-            f"image are computed, {100 * self.share:.1f} % of those behind gates"
+            f"image are computed, {100 * self.fraction:.1f} % of those behind gates"
         )
 
     def to_json(self) -> dict[str, Any]:
         """The scores' values, and those of the gates under "gates"."""
-        return {**self.scores.to_json(), "gates": {"share": self.share, "macs": self.macs, "computed": self.computed}}
+        return {
+            **self.scores.to_json(),
+            "gates": {"share": self.fraction, "macs": self.macs, "computed": self.computed},
+        }
 
 
 def scored(model: nn.Module, shape: tuple[int, int, int], evaluate: Callable[[], Any]) -> Any:
@@ -44,4 +47,4 @@ def scored(model: nn.Module, shape: tuple[int, int, int], evaluate: Callable[[],
     with counted(model) as tally:
         scores = evaluate()
     macs = cost(model, (1, *shape)).macs
-    return GatedScores(scores, tally.share, macs, macs - tally.per_image * (1 - tally.share))
+    return GatedScores(scores, tally.fraction, macs, macs - tally.per_image * (1 - tally.fraction))

@@ -23,11 +23,11 @@ from gossamer.data.boxes.records import (
     Draft,
     ImageRecord,
     class_name,
+    declared_size,
     image_files,
     image_size,
     inside,
     parse_number,
-    said_size,
     split_of,
 )
 from gossamer.data.boxes.rle import rle_box
@@ -190,7 +190,7 @@ def _read_file(
         seen.add(relative)
         named.add(relative)
         try:
-            size = said_size(entry.get("height"), entry.get("width")) or image_size(image)
+            size = declared_size(entry.get("height"), entry.get("width")) or image_size(image)
         except ImageError as error:
             unreadable.append(error.given)
             continue

@@ -18,11 +18,11 @@ from gossamer.data.boxes.records import (
     Edges,
     ImageRecord,
     class_name,
+    declared_size,
     each_image,
     image_files,
     image_size,
     parse_number,
-    said_size,
     split_of,
 )
 from gossamer.data.boxes.xmlfile import read_xml
@@ -86,7 +86,7 @@ def _record(element: ElementTree.Element, root: Path, finder: Finder, where: str
     place = finder.find(name, near)
     if place is None:
         raise DataError(f"{where}: {printable_path(name)!r} is not there", "its images beside it", "restore the image")
-    size = said_size(element.get("height"), element.get("width")) or image_size(place)
+    size = declared_size(element.get("height"), element.get("width")) or image_size(place)
     boxes = [box for shape in element for box in _drawn(shape, where, skipped)]
     relative = place.relative_to(root).as_posix()
     return ImageRecord(relative, relative, split_of(subset), size, boxes)

@@ -23,11 +23,11 @@ from gossamer.data.boxes.records import (
     Draft,
     ImageRecord,
     class_name,
+    declared_size,
     each_image,
     image_files,
     image_size,
     parse_number,
-    said_size,
     split_of_path,
 )
 from gossamer.data.folder import printable_path
@@ -39,7 +39,7 @@ _PEEK = 1 << 16
 _SHAPES = re.compile(rb'"shapes"\s*:\s*\[')
 _TRIED = 20  # files of a folder that are looked into before it is one without such files
 _CORNERS = 36  # of the polygon for a circle
-_LIMIT = 1 << 28  # bytes; the file may hold the picture, too
+_LIMIT = 1 << 28  # bytes; the file may hold the image, too
 _ALLOWED = "labelme's JSON files: shapes, imagePath"
 
 
@@ -104,7 +104,7 @@ def _record(root: Path, finder: Finder, skipped: Counter[str], name: str) -> Ima
     place = next((found for each in [*named, *beside] if (found := finder.find(each, [path.parent]))), None)
     if place is None:
         raise DataError(f"{where}: its image {shown(map(printable_path, named))} is not there", _ALLOWED, "restore it")
-    size = said_size(value.get("imageHeight"), value.get("imageWidth")) or image_size(place)
+    size = declared_size(value.get("imageHeight"), value.get("imageWidth")) or image_size(place)
     relative = place.relative_to(root).as_posix()
     boxes = [box for shape in shapes for box in _drawn(shape, where, skipped)]
     return ImageRecord(relative, relative, split_of_path(PurePosixPath(name).parent), size, boxes)

@@ -21,10 +21,10 @@ from gossamer.data.boxes.records import (
     Draft,
     ImageRecord,
     class_name,
+    declared_size,
     each_image,
     image_size,
     parse_number,
-    said_size,
     split_of_path,
 )
 from gossamer.data.folder import printable_path
@@ -141,7 +141,7 @@ def _record(task: LabelTask, root: Path, finder: Finder, where: str, skipped: Co
         raise DataError(f"{where}: {printable_path(task.image)!r} is not there", "its images beside it", "restore it")
     relative = place.relative_to(root)
     first = task.regions[0] if task.regions else {}
-    size = said_size(first.get("original_height"), first.get("original_width")) or image_size(place)
+    size = declared_size(first.get("original_height"), first.get("original_width")) or image_size(place)
     boxes = [box for region in task.regions for box in _drawn(region, size, where, skipped)]
     return ImageRecord(relative.as_posix(), relative.as_posix(), split_of_path(relative.parent), size, boxes)
 

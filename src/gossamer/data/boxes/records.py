@@ -86,7 +86,7 @@ def parse_number(value: object) -> float:
         return math.nan
 
 
-def said_size(height: object, width: object) -> Size | None:
+def declared_size(height: object, width: object) -> Size | None:
     """(height, width) where both are sides that an image can have."""
     sides = [parse_number(height), parse_number(width)]
     return (round(sides[0]), round(sides[1])) if all(1 <= side <= SIDE_LIMIT for side in sides) else None

@@ -17,9 +17,9 @@ from gossamer.data.boxes.records import (
     Draft,
     ImageRecord,
     class_name,
+    declared_size,
     inside,
     parse_number,
-    said_size,
 )
 from gossamer.data.folder import printable_path
 from gossamer.data.source import shown
@@ -111,7 +111,7 @@ def _restore_image(record: ImageRecord, value: Any, where: str) -> bool:
     if value.get("count") != len(record.boxes):
         return False
     size = _typed(value, "size", list, where)
-    record.size = (said_size(*size) if len(size) == 2 else None) or record.size
+    record.size = (declared_size(*size) if len(size) == 2 else None) or record.size
     record.name = inside(_typed(value, "name", str, where), where)
     record.extra = {**_extra(value, where), **record.extra}
     for box, entry in pairs:

@@ -20,6 +20,7 @@ from gossamer.data.boxes.records import (
     ImageRecord,
     Size,
     class_name,
+    declared_size,
     each_image,
     image_files,
     image_size,
@@ -27,7 +28,6 @@ from gossamer.data.boxes.records import (
     lines_of,
     one_split,
     parse_number,
-    said_size,
     split_of,
 )
 from gossamer.data.boxes.xmlfile import parse_xml, read_xml
@@ -208,7 +208,7 @@ def annotation_of(path: Path) -> ElementTree.Element:
 
 def objects_of(top: ElementTree.Element, where: str) -> tuple[list[BoxRecord], Size | None]:
     """The objects of an annotation, and the (height, width) that it gives its image. Raises DataError."""
-    size = said_size(top.findtext("size/height"), top.findtext("size/width"))
+    size = declared_size(top.findtext("size/height"), top.findtext("size/width"))
     return [_drawn(element, where) for element in top.findall("object")], size
 
 

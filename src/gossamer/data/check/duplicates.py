@@ -40,9 +40,9 @@ class Look:
     blank: bool
 
 
-def look(picture: Image.Image) -> Look:
+def look(image: Image.Image) -> Look:
     """The look of an image; squashed, so that the hash does not depend on the size."""
-    grey = picture.convert("L").resize((32, 32), Image.Resampling.BILINEAR)
+    grey = image.convert("L").resize((32, 32), Image.Resampling.BILINEAR)
     values = np.asarray(grey).astype(np.float64)
     frequencies = (_COSINES @ values @ _COSINES.T).ravel()[1:]
     ones = np.flatnonzero(frequencies > np.median(frequencies))

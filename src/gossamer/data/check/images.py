@@ -233,12 +233,12 @@ def _reader(source: Source, pixel_limit: int) -> Callable[[int], _Seen]:
             digest = hashlib.sha256(content).digest()
             name = source.names[index]
             about = describe(content, pixel_limit=pixel_limit, name=name)
-            picture = decode(content, channels=1, at_least=(64, 64), pixel_limit=pixel_limit, name=name)
+            image = decode(content, channels=1, at_least=(64, 64), pixel_limit=pixel_limit, name=name)
         except ImageError as error:
             return _Seen(digest, None, None, error.given.removeprefix(f"{printable(source.names[index])}: "))
         except (GossamerError, OSError) as error:  # a folder, disk or shard that fails at this image
             return _Seen(digest, None, None, str(error))
-        return _Seen(digest, about, look(picture))
+        return _Seen(digest, about, look(image))
 
     return read
 

@@ -1,4 +1,4 @@
-"""From an encoded picture and its boxes to the network's pixels and the boxes on them, at random, for training."""
+"""From an encoded image and its boxes to the network's pixels and the boxes on them, at random, for training."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from gossamer.tasks.detection.match import IGNORED, Target
 
 Pixels = NDArray[np.uint8]
 Size = tuple[int, int]  # (height, width)
-CropWindow = tuple[float, float, float, float]  # left, top, right, bottom in pixels of the picture; may reach beyond it
+CropWindow = tuple[float, float, float, float]  # left, top, right, bottom in pixels of the image; may reach beyond it
 
 # Liu et al. 2016, SSD (1512.02325), section 2.2: a crop overlaps some object by one of these, by anything, or is all
 OVERLAPS = (None, 0.0, 0.1, 0.3, 0.5, 0.7, 0.9)
@@ -33,14 +33,14 @@ LEAST_SIDE = 1.0  # input pixels of a box that is kept
 
 
 Others = Callable[[np.random.Generator], tuple[bytes, BoxTarget]]
-"""Draws another picture of the training set with its boxes, for mosaics."""
+"""Draws another image of the training set with its boxes, for mosaics."""
 
 
 class TrainBoxes:
     """Zoom-out, crop, flips and colours at random, as SSD has them, each with its probability.
 
-    Zoom-out and crop choose a window, which may reach beyond the picture; it alone is decoded and scaled, and what is
-    outside the picture has the mean colour. Boxes whose centre is in the window are clipped to it. jitter: colours
+    Zoom-out and crop choose a window, which may reach beyond the image; it alone is decoded and scaled, and what is
+    outside the image has the mean colour. Boxes whose centre is in the window are clipped to it. jitter: colours
     change by up to this factor; 0 leaves them. mosaic: four images in one, three of them from `others`.
     Raises SettingsError for a mosaic without others.
     """
@@ -68,12 +68,12 @@ class TrainBoxes:
     def shape(self) -> tuple[int, int, int]:
         return (*self.preprocess.size, self.preprocess.channels)
 
-    def joint(self, picture: bytes, annotation: BoxTarget, rng: np.random.Generator) -> tuple[Pixels, Target]:
+    def joint(self, encoded: bytes, annotation: BoxTarget, rng: np.random.Generator) -> tuple[Pixels, Target]:
         """uint8 (H, W, C) and the boxes in its pixels: a function of the arguments alone. Raises ImageError."""
         if self.others is not None and self.mosaic > 0 and rng.random() < self.mosaic:
-            image, target = self._four(picture, annotation, rng, self.others)
+            image, target = self._four(encoded, annotation, rng, self.others)
         else:
-            image, target = self._one(picture, annotation, self.preprocess.size, rng)
+            image, target = self._one(encoded, annotation, self.preprocess.size, rng)
         if self.jitter:
             image = recoloured(image, self.jitter, rng)
         pixels: Pixels = np.asarray(image).reshape(self.shape)
@@ -87,7 +87,7 @@ class TrainBoxes:
         return np.ascontiguousarray(pixels), Target(boxes, target.labels)
 
     def _four(
-        self, picture: bytes, annotation: BoxTarget, rng: np.random.Generator, others: Others
+        self, encoded: bytes, annotation: BoxTarget, rng: np.random.Generator, others: Others
     ) -> tuple[Image.Image, Target]:
         """Four images around a point; one that cannot be read is replaced by the first."""
         height, width = self.preprocess.size
@@ -95,22 +95,22 @@ class TrainBoxes:
         page, targets = self._page((height, width)), []
         for index, (top, bottom) in enumerate(((0, y), (0, y), (y, height), (y, height))):
             left, right = (0, x) if index % 2 == 0 else (x, width)
-            source = (picture, annotation) if index == 0 else others(rng)
+            source = (encoded, annotation) if index == 0 else others(rng)
             try:
                 image, target = self._one(*source, (bottom - top, right - left), rng)
             except ImageError:
                 if index == 0:
                     raise
-                image, target = self._one(picture, annotation, (bottom - top, right - left), rng)
+                image, target = self._one(encoded, annotation, (bottom - top, right - left), rng)
             page.paste(image, (left, top))
             targets.append(Target(target.boxes + np.array([left, top] * 2, np.float32), target.labels))
         boxes, labels = (np.concatenate(parts) for parts in zip(*targets))
         return page, Target(boxes, labels)
 
     def _one(
-        self, picture: bytes, annotation: BoxTarget, target: Size, rng: np.random.Generator
+        self, encoded: bytes, annotation: BoxTarget, target: Size, rng: np.random.Generator
     ) -> tuple[Image.Image, Target]:
-        """A window of one picture at the size `target`."""
+        """A window of one image at the size `target`."""
         p, chosen = self.preprocess, dict[Size, CropWindow]()
 
         def needed(size: Size) -> Size:  # called with the size in the header, before anything is decoded
@@ -118,7 +118,7 @@ class TrainBoxes:
             down, across = target[0] / (window[3] - window[1]), target[1] / (window[2] - window[0])
             return math.ceil(size[0] * down), math.ceil(size[1] * across)
 
-        image, filled = decode_to(picture, p.channels, needed, p.pixel_limit, "")
+        image, filled = decode_to(encoded, p.channels, needed, p.pixel_limit, "")
         if not chosen:  # no JPEG: decoded as it is
             needed((image.height, image.width))
         size, window = chosen.popitem()
@@ -137,7 +137,7 @@ class TrainBoxes:
     def _seen(
         self, image: Image.Image, filled: CropWindow, size: Size, window: CropWindow, target: Size
     ) -> Image.Image:
-        """The window of a picture of `size`, which fills the box `filled` of `image`, at the size `target`."""
+        """The window of an image of `size`, which fills the box `filled` of `image`, at the size `target`."""
         (height, width), (down, across) = size, target
         per_x, per_y = (window[2] - window[0]) / across, (window[3] - window[1]) / down
         x0, x1 = (round(min(max(-window[0] + edge, 0), across * per_x) / per_x) for edge in (0, width))
@@ -155,7 +155,7 @@ class TrainBoxes:
         return page
 
     def _page(self, size: Size) -> Image.Image:
-        """An empty picture in the mean colour, which is zero for the network."""
+        """An empty image in the mean colour, which is zero for the network."""
         if self.preprocess.channels == 1:
             return Image.new("L", size[::-1], self.fill[0])
         return Image.new("RGB", size[::-1], self.fill)

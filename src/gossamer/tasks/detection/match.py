@@ -85,7 +85,7 @@ def encode(boxes: Tensor, anchors: Tensor, variances: tuple[float, float]) -> Te
 
 
 def decode_deltas(deltas: Tensor, anchors: Tensor, variances: tuple[float, float]) -> Tensor:
-    """The inverse of `encode`, as `gossamer.predictions.boxes.decode`."""
+    """The inverse of `encode`, as `gossamer.predictions.boxes.decode_boxes`."""
     centre = anchors[:, :2] + deltas[..., :2] * variances[0] * anchors[:, 2:]
     half = anchors[:, 2:] * (deltas[..., 2:] * variances[1]).clamp_max(10).exp() / 2
     return torch.cat([centre - half, centre + half], -1)

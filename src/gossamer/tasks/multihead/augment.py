@@ -26,19 +26,19 @@ class PlainLabels:
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        """(H, W, C) of every picture."""
+        """(H, W, C) of every image."""
         return self.transform.shape
 
-    def joint(self, picture: bytes, targets: Any, rng: np.random.Generator) -> tuple[Pixels, Any]:
+    def joint(self, encoded: bytes, targets: Any, rng: np.random.Generator) -> tuple[Pixels, Any]:
         """uint8 (H, W, C), and the targets as they are. Raises ImageError."""
-        return self.transform(picture, rng), targets
+        return self.transform(encoded, rng), targets
 
 
 class PlacedLabels:
-    """The deployment geometry with random flips and colours; boxes and masks move with the picture.
+    """The deployment geometry with random flips and colours; boxes and masks move with the image.
 
-    boxes, masks: the names of the heads with such labels. Each is in the picture's own pixels, and becomes a `Target`
-    in input pixels, and a mask of the input's size, IGNORED where the picture does not reach.
+    boxes, masks: the names of the heads with such labels. Each is in the image's own pixels, and becomes a `Target`
+    in input pixels, and a mask of the input's size, IGNORED where the image does not reach.
     """
 
     def __init__(self, preprocess: Preprocess, settings: Settings, boxes: list[str], masks: list[str]) -> None:
@@ -46,13 +46,13 @@ class PlacedLabels:
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        """(H, W, C) of every picture; masks are (H, W)."""
+        """(H, W, C) of every image; masks are (H, W)."""
         return (*self.preprocess.size, self.preprocess.channels)
 
-    def joint(self, picture: bytes, targets: dict[str, Any], rng: np.random.Generator) -> tuple[Pixels, dict[str, Any]]:
+    def joint(self, encoded: bytes, targets: dict[str, Any], rng: np.random.Generator) -> tuple[Pixels, dict[str, Any]]:
         """uint8 (H, W, C), and the labels of each head: a function of the arguments alone. Raises ImageError."""
         settings = self.settings
-        pixels, place = self.preprocess.read(picture)
+        pixels, place = self.preprocess.read(encoded)
         if settings.color_jitter:
             image = Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels)
             pixels = np.asarray(jittered(image, settings.color_jitter, rng)).reshape(self.shape)
@@ -78,7 +78,7 @@ def _seen(boxes: Any, place: Placement, size: tuple[int, int]) -> Target:
 
 
 def flipped(target: Target, size: tuple[int, int], mirror: bool, upside_down: bool) -> Target:
-    """The boxes on the mirrored picture of `size` (height, width)."""
+    """The boxes on the mirrored image of `size` (height, width)."""
     boxes = target.boxes.copy()
     if mirror:
         boxes[:, [0, 2]] = size[1] - boxes[:, [2, 0]]
@@ -88,7 +88,7 @@ def flipped(target: Target, size: tuple[int, int], mirror: bool, upside_down: bo
 
 
 def placed(mask: Mask, place: Placement, size: tuple[int, int]) -> Mask:
-    """The mask at the input's size (H, W): each pixel takes the class at its centre, IGNORED outside the picture."""
+    """The mask at the input's size (H, W): each pixel takes the class at its centre, IGNORED outside the image."""
     rows = (np.arange(size[0]) + 0.5 - place.shift_y) / place.scale_y
     columns = (np.arange(size[1]) + 0.5 - place.shift_x) / place.scale_x
     inside = ((rows >= 0) & (rows < mask.shape[0]))[:, None] & ((columns >= 0) & (columns < mask.shape[1]))

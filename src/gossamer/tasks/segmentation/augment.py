@@ -18,7 +18,7 @@ SCALE = (0.5, 2.0)  # DeepLabv3 (1706.05587), section 4.1
 class SegmentTransform:
     """Random scale, crop to the input's size, flip and colour jitter, in this order.
 
-    scale: range of the random factor, uniform, on top of the deployment geometry's own scale. A picture that comes
+    scale: range of the random factor, uniform, on top of the deployment geometry's own scale. An image that comes
     out smaller than the input is at a random place on a page of the mean colour, which no pixel of the mask counts.
     flip: probability of a mirrored image. color_jitter: see `gossamer.data.augment`. Raises SettingsError.
     """
@@ -39,10 +39,10 @@ class SegmentTransform:
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        """(H, W, C) of every picture; masks are (H, W)."""
+        """(H, W, C) of every image; masks are (H, W)."""
         return (*self.preprocess.size, self.preprocess.channels)
 
-    def joint(self, picture: bytes, target: Mask, rng: np.random.Generator) -> tuple[NDArray[np.uint8], Mask]:
+    def joint(self, encoded: bytes, target: Mask, rng: np.random.Generator) -> tuple[NDArray[np.uint8], Mask]:
         """uint8 (H, W, C), and the mask that belongs to it, uint8 (H, W). `target`: the mask of the full image.
 
         The mask keeps its values: each pixel takes the nearest one. Raises ImageError.
@@ -53,8 +53,8 @@ class SegmentTransform:
         down = max(1, round(target.shape[0] * place.scale_y * factor))
         across = max(1, round(target.shape[1] * place.scale_x * factor))
         top, left = _offset(down, p.size[0], rng), _offset(across, p.size[1], rng)
-        image, filled = decode_to(picture, p.channels, lambda size: (REDUCE * down, REDUCE * across), p.pixel_limit, "")
-        # the part of the scaled picture that is seen, and where it is on the page
+        image, filled = decode_to(encoded, p.channels, lambda size: (REDUCE * down, REDUCE * across), p.pixel_limit, "")
+        # the part of the scaled image that is seen, and where it is on the page
         rows = slice(max(0, -top), min(p.size[0], down - top))
         columns = slice(max(0, -left), min(p.size[1], across - left))
         seen = (columns.stop - columns.start, rows.stop - rows.start)
@@ -74,7 +74,7 @@ class SegmentTransform:
 
 
 def _offset(length: int, side: int, rng: np.random.Generator) -> int:
-    """Where the input begins in the scaled picture; below 0 where that is smaller."""
+    """Where the input begins in the scaled image; below 0 where that is smaller."""
     low, high = min(0, length - side), max(0, length - side)
     return int(rng.integers(low, high + 1))
 
@@ -82,7 +82,7 @@ def _offset(length: int, side: int, rng: np.random.Generator) -> int:
 def _inside(
     box: NDArray[np.float64], size: tuple[int, int], filled: tuple[float, float, float, float]
 ) -> tuple[float, float, float, float]:
-    """`box` of a picture of `size` (width, height) as a box of the picture that fills the box `filled`."""
+    """`box` of an image of `size` (width, height) as a box of the image that fills the box `filled`."""
     per_x, per_y = (filled[2] - filled[0]) / size[0], (filled[3] - filled[1]) / size[1]
     left, top = max(filled[0], filled[0] + box[0] * per_x), max(filled[1], filled[1] + box[1] * per_y)
     return left, top, min(filled[2], filled[0] + box[2] * per_x), min(filled[3], filled[1] + box[3] * per_y)
