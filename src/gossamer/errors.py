@@ -25,11 +25,11 @@ from collections.abc import Iterable
 LONGEST = 1000  # characters of what was given
 
 
-def nearest_names(given: str, names: Iterable[str], count: int = 3) -> list[str]:
-    """The names that are most like what was given, the nearest first; none where nothing is like it."""
+def nearest_names(name: str, names: Iterable[str], count: int = 3) -> list[str]:
+    """The names that are most like `name`, the nearest first; none where nothing is like it."""
     import difflib  # loaded where something is wrong, not at every start
 
-    return difflib.get_close_matches(given, list(names), n=count, cutoff=0.5)
+    return difflib.get_close_matches(name, list(names), n=count, cutoff=0.5)
 
 
 def _one_line(text: str) -> str:
@@ -81,15 +81,15 @@ class SettingsError(InputError):
 class UnknownNameError(InputError):
     """No such name; the message gives the nearest ones.
 
-    kind: what is named, e.g. "network". given: the name. names: those allowed.
+    kind: what is named, e.g. "network". name: what is looked up. names: those allowed.
     """
 
-    def __init__(self, kind: str, given: str, names: Iterable[str]) -> None:
-        self.kind, self.name, self.names = kind, given, tuple(names)
-        near = nearest_names(given, self.names)
+    def __init__(self, kind: str, name: str, names: Iterable[str]) -> None:
+        self.kind, self.name, self.names = kind, name, tuple(names)
+        near = nearest_names(name, self.names)
         shown = ", ".join(near) if near else ", ".join(self.names[:12]) + (", ..." if len(self.names) > 12 else "")
         do = f"did you mean {near[0]}?" if near else "choose one of them"
-        super().__init__(f"no {kind} is called {given!r}", shown, do)
+        super().__init__(f"no {kind} is called {name!r}", shown, do)
 
     def __reduce__(self) -> tuple[object, ...]:
         return (type(self), (self.kind, self.name, self.names))

@@ -19,7 +19,7 @@ _LARGEST_HEADER = 1 << 20  # bytes of a long name or a set of pax records; real 
 _COMPRESSED = {b"\x1f\x8b": "gzip", b"BZh": "bzip2", b"\xfd7zXZ\x00": "xz", b"\x28\xb5\x2f\xfd": "zstd"}
 _EMPTY = bytes(BLOCK)
 _CHECKSUM = slice(148, 156)  # the checksum's own field, which counts as eight spaces
-_ALLOWED = "whole, uncompressed tar files"
+_ALLOWED = "complete, uncompressed tar files"
 
 
 class TarMember(NamedTuple):
@@ -33,7 +33,7 @@ class TarMember(NamedTuple):
 def members(path: Path) -> Iterator[TarMember]:
     """The regular files of a tar, in order. Folders, links, devices and sparse files are passed over.
 
-    Raises DataError: compressed, not a tar, a damaged header, or cut off (the message says how much is whole).
+    Raises DataError: compressed, not a tar, a damaged header, or cut off (the message names the part that can be read).
     """
     try:
         handle = os.open(path, os.O_RDONLY)

@@ -86,7 +86,7 @@ _SIGNATURES = (
     (b"MM\0+", "TIFF"),
     *((b"P%d" % kind, "PPM") for kind in range(1, 7)),
 )
-_ALLOWED = "a whole " + ", ".join(FORMATS) + " image"
+_ALLOWED = "a complete " + ", ".join(FORMATS) + " image"
 _FIX = "replace or remove it"
 
 # EXIF tag 0x0112 -> the turn that makes the image upright (EXIF 2.32, section 4.6.4)

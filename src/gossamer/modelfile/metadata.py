@@ -179,9 +179,9 @@ class ModelFile(Brief):
         return subgraph(self.onnx, self.outputs)
 
 
-def rule_error(rule: int, given: str, do: str = "export the run again") -> ModelFileError:
+def rule_error(rule: int, problem: str, do: str = "export the run again") -> ModelFileError:
     """The error for a rule of FORMAT.md that does not hold."""
-    return ModelFileError(rule, given, RULES[rule], do)
+    return ModelFileError(rule, problem, RULES[rule], do)
 
 
 def read_model_file(path: str | os.PathLike[str]) -> ModelFile:

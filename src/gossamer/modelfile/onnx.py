@@ -165,9 +165,9 @@ def subgraph(onnx: OnnxModel, names: tuple[str, ...]) -> OnnxModel:
     return replace(onnx, nodes=tuple(reversed(kept)), outputs=tuple(declared[name] for name in names))
 
 
-def onnx_rule_error(rule: int, given: str) -> ModelFileError:
+def onnx_rule_error(rule: int, problem: str) -> ModelFileError:
     """The error for a rule of this file that does not hold."""
-    return ModelFileError(rule, given, ONNX_RULES[rule], "fetch or export the file again")
+    return ModelFileError(rule, problem, ONNX_RULES[rule], "fetch or export the file again")
 
 
 def parse_onnx(data: bytes) -> OnnxModel:

@@ -27,9 +27,9 @@ class FieldSpec(NamedTuple):
     repeated: bool = False
 
 
-def malformed(given: str) -> ModelFileError:
+def malformed(problem: str) -> ModelFileError:
     """The error for bytes that are not protobuf: rule 2 of FORMAT.md."""
-    return ModelFileError(2, given, WELL_FORMED, "fetch or export the file again")
+    return ModelFileError(2, problem, WELL_FORMED, "fetch or export the file again")
 
 
 def scan(data: memoryview) -> Iterator[tuple[int, int, int | memoryview, int, int]]:

@@ -54,7 +54,7 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
     try:
         tensors: dict[str, Tensor] = safetensors.torch.load_file(path)
     except (safetensors.SafetensorError, OSError, ValueError, KeyError) as error:
-        raise WeightsError(f"{path}: damaged: {error}", "a whole safetensors file", "fetch or copy it again") from error
+        raise WeightsError(f"{path}: damaged: {error}", "a complete safetensors file", "fetch or copy it again") from error
     return tensors
 
 
@@ -73,7 +73,7 @@ def _read_pickle(path: Path) -> dict[str, Tensor]:
         if "TorchScript" in str(error):
             raise WeightsError(f"{path}: is a TorchScript archive", "a state dict", "save its state_dict()") from error
         reason = f"{type(error).__name__}: {str(error)[:160]}"
-        raise WeightsError(f"{path}: damaged: {reason}", "a whole PyTorch checkpoint", "fetch it again") from error
+        raise WeightsError(f"{path}: damaged: {reason}", "a complete PyTorch checkpoint", "fetch it again") from error
     tensors = _tensors_of(content)
     if not tensors:
         allowed = "a state dict, alone or under 'state_dict' or 'model'"

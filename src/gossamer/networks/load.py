@@ -24,7 +24,7 @@ def load_pretrained(
 
     weights: "default", the name of a listed set (`gossamer list --weights`), a local file, URL#sha256=... or
     hf://owner/name/file; its tensors by our names, torchvision's or timm's.
-    A file of the whole of a task's model, as a run writes it, is loaded as far as it fits; any other file goes to
+    A file of all of a task's model, as a run writes it, is loaded as far as it fits; any other file goes to
     the backbone alone and must fit it, but for the classifier and the channels of the input.
     strict: whether that is required of a plain network too, in place of loading what fits.
     Raises UnknownNameError, WeightsError, MissingPackageError, StorageError.
@@ -70,6 +70,6 @@ def select_weights(net: str, weights: str) -> tuple[str, WeightSet | None]:
 
 
 def _is_of_whole(tensors: dict[str, Tensor], model: nn.Module) -> bool:
-    """Whether tensors are of the whole of `model`, not of its backbone alone."""
+    """Whether tensors are of all of `model`, not of its backbone alone."""
     own = set(model.state_dict())
     return 2 * len(own & set(tensors)) > len(own)

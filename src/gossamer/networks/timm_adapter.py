@@ -215,7 +215,7 @@ def import_timm() -> Any:
             if "torchvision::" not in str(error) or _libraries:
                 raise
         for module in [each for each in sys.modules if each.split(".")[0] in ("torchvision", "timm")]:
-            del sys.modules[module]  # what was imported in part would be taken for whole
+            del sys.modules[module]  # what was imported in part would count as loaded
         library: Any = torch.library.Library("torchvision", "FRAGMENT")  # type: ignore[no-untyped-call]
         for operator in OPERATORS:
             library.define(operator)

@@ -42,12 +42,12 @@ def evaluate_target(
         if data:
             source = network.task.open_source(data, network.classes, network.settings, split)
         else:
-            whole, split = run_data(network.run), split or "val"
-            splits = whole.splits()
+            own_data, split = run_data(network.run), split or "val"
+            splits = own_data.splits()
             if split not in splits:
                 raise SettingsError(f"{target}: no {split} images", ", ".join(splits), "choose one of them")
             source = splits[split]
-            source.notes = whole.notes
+            source.notes = own_data.notes
         _say(source.notes, progress, notes)
         forward, preprocess, scorer = torch_forward(network.model), network.preprocess, network.task.scorer()
         return scored(
