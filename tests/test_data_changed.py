@@ -192,5 +192,5 @@ def test_a_resumed_run_says_it_and_removes_what_a_kill_left(tmp_path: Path) -> N
     text = "\n".join(progress.lines)
     assert "since the run began, 1 images have other content now, by their size: train/cat/p0.png" in text
     assert "1 images were added and are not used: train/dog/new.png" in text
-    assert "removed 1 unfinished files that a kill had left: .last.safetensors.ab12cd_3.part" in text
+    assert "removed 1 unfinished files of a killed process: .last.safetensors.ab12cd_3.part" in text
     assert not left.exists() and (tmp_path / "run/mine.part").exists()

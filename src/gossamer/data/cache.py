@@ -94,7 +94,7 @@ def open_cache(
     key = cache_key(source, transform)
     path = Path(folder or user_cache() / "images") / f"{key[:32]}.cache"
     if left := remove_parts(path.parent):
-        progress.say(f"{path.parent}: removed {len(left)} unfinished files that a kill had left: {shown(left)}")
+        progress.say(f"{path.parent}: removed {len(left)} unfinished files of a killed process: {shown(left)}")
     if path.exists():
         try:
             cache = Cache(path, key)

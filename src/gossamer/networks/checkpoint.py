@@ -54,7 +54,9 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
     try:
         tensors: dict[str, Tensor] = safetensors.torch.load_file(path)
     except (safetensors.SafetensorError, OSError, ValueError, KeyError) as error:
-        raise WeightsError(f"{path}: damaged: {error}", "a complete safetensors file", "fetch or copy it again") from error
+        raise WeightsError(
+            f"{path}: damaged: {error}", "a complete safetensors file", "fetch or copy it again"
+        ) from error
     return tensors
 
 

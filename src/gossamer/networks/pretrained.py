@@ -36,7 +36,7 @@ class WeightSet(NamedTuple):
 
 
 class Norm(NamedTuple):
-    """Mean and standard deviation a channel, of values in 0..1."""
+    """Mean and standard deviation per channel, of values in 0..1."""
 
     mean: tuple[float, float, float]
     std: tuple[float, float, float]

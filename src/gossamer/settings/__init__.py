@@ -54,7 +54,7 @@ def _setting(default: Any, group: str, help: str, *, low: float | None = None, h
 class Settings:
     """Everything that decides a run. Raises SettingsError on a value outside its type or range."""
 
-    # what is learnt, from what
+    # the task and its data
     data: str = _setting(
         "",
         "data",
@@ -63,7 +63,7 @@ class Settings:
     )
     out: str = _setting("", "run", "the run folder to make; default runs/NET-NUMBER")
     task: Literal["classify", "multilabel", "regress", "detect", "segment", "embed", "multi"] = _setting(
-        "classify", "run", "what is learnt: classes, labels, numbers, boxes, masks, embeddings, or several of them"
+        "classify", "run", "task: classes, labels, numbers, boxes, masks, embeddings, or several heads"
     )
     val: str = _setting("", "data", "validation data, where it is not beside the training data")
     val_share: float = _setting(
@@ -90,9 +90,7 @@ class Settings:
         "evaluation geometry: shorter side and centre crop, both sides, or longer side and padding; auto is crop for "
         "classes and embeddings, squash where places matter",
     )
-    ignore_index: int | None = _setting(
-        None, "data", "value of masks that counts for nothing, besides 255", low=0, high=255
-    )
+    ignore_index: int | None = _setting(None, "data", "mask value that is ignored, besides 255", low=0, high=255)
     crop_pct: float | None = _setting(
         None,
         "data",
@@ -104,10 +102,10 @@ class Settings:
         None, "data", "resampling filter; default that of the listed weights, else bilinear"
     )
     mean: tuple[float, ...] | None = _setting(
-        None, "data", "mean a channel, of values in 0..1; default that of the listed weights, else ImageNet's"
+        None, "data", "mean per channel, of values in 0..1; default that of the listed weights, else ImageNet's"
     )
     std: tuple[float, ...] | None = _setting(
-        None, "data", "standard deviation a channel, of values in 0..1; default as for the mean"
+        None, "data", "standard deviation per channel, of values in 0..1; default as for the mean"
     )
 
     # the network
@@ -190,7 +188,7 @@ class Settings:
     )
     levels: int = _setting(3, "head", "detect: maps of the backbone that are read, from the coarsest", low=1, high=4)
     dim: int = _setting(128, "head", "embed: numbers of an embedding; 0 is the backbone's own", low=0, high=65536)
-    heads: str = _setting("", "head", "multi: YAML file of heads, or its text; a name and its kind a line")
+    heads: str = _setting("", "head", "multi: YAML file of heads, or its text; one name and its kind per line")
     score_threshold: float = _setting(0.01, "head", "detect: minimum score of a box", low=0, high=1)
     iou_threshold: float = _setting(
         0.5, "head", "detect: IoU threshold of non-maximum suppression, per class", low=0, high=1
@@ -334,14 +332,14 @@ class Settings:
     distil: Literal["auto", "dkd", "kl"] = _setting(
         "auto",
         "distillation",
-        "loss of the teacher's answers: dkd decouples the target from the other classes, kl compares all of them; auto: "
+        "loss on the teacher's predictions: dkd decouples the target from the other classes, kl compares all of them; auto: "
         "classes dkd, masks channel by channel, boxes, labels, numbers and embeddings one loss each",
     )
     distil_temperature: float = _setting(
         ByTask(4.0, detect=1.0), "distillation", "what logits are divided by before the softmax", low=0.1, high=100
     )
     distil_weight: float = _setting(
-        1.0, "distillation", "weight of the teacher's answers beside the loss", low=0, high=1000
+        1.0, "distillation", "weight of the loss on the teacher's predictions, beside the task's loss", low=0, high=1000
     )
     distil_beta: float = _setting(
         2.0,

@@ -120,8 +120,8 @@ def resume(folder: str | Path, *, progress: Progress = SILENT) -> Run:
 
 
 def _unfinished(names: list[str]) -> list[str]:
-    """A note on files that a kill had left in the run folder and that are removed now."""
-    return [f"removed {len(names)} unfinished files that a kill had left: {shown(names)}"] if names else []
+    """A note on unfinished files of a killed process that were removed from the run folder."""
+    return [f"removed {len(names)} unfinished files of a killed process: {shown(names)}"] if names else []
 
 
 @contextmanager

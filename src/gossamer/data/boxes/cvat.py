@@ -71,7 +71,7 @@ def read_cvat(root: Path, file: Path) -> Draft:
     known = {record.path for record in records}
     bare = [name for name in image_files(root, notes) if name not in known]
     if bare:
-        notes.append(f"{where}: lists {len(bare)} images not, which are left out: {shown(map(printable_path, bare))}")
+        notes.append(f"{where}: {len(bare)} images are not listed and are left out: {shown(map(printable_path, bare))}")
     labels = [name for label in top.iter("label") if (name := (label.findtext("name") or "").strip())]
     used = class_order(box.name for record in records for box in record.boxes)
     declared = set(used) <= set(labels)

@@ -79,7 +79,7 @@ def read_fiftyone(root: Path, file: Path) -> Draft:
     known = {record.path for record in records}
     bare = [path for path in image_files(root) if path not in known]
     if bare:
-        notes.append(f"{where}: lists {len(bare)} images not, which are left out: {shown(map(printable_path, bare))}")
+        notes.append(f"{where}: {len(bare)} images are not listed and are left out: {shown(map(printable_path, bare))}")
     used = class_order(box.name for record in records for box in record.boxes)
     written = set(used) <= set(declared)
     return Draft("fiftyone", root, declared if written else used, written, records, notes)

@@ -95,7 +95,7 @@ def read_column(
     """The labels of a head.
 
     classes: the names to number by; default those of `spec`, or that the cells have, in order. ignore_index: value of
-    masks that counts for nothing. Raises DataError.
+    masks that is ignored. Raises DataError.
     """
     names = classes or spec.classes
     if spec.kind in ("classify", "embed"):
