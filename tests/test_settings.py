@@ -52,6 +52,7 @@ def test_settings_are_in_groups_and_say_what_they_are() -> None:
         "training",
         "augmentation",
         "loss",
+        "distillation",
         "optimiser",
         "machine",
     ]
