@@ -17,7 +17,8 @@ from gossamer.runtime import native
 from tests.runs import EMULATED_AMX, with_isa
 
 PROCESSOR_ISAS = ("portable", "avx2", "avx512", "avx512_vnni", "avx512_bf16", "amx")
-ISAS = (*PROCESSOR_ISAS, EMULATED_AMX)
+# the emulator is built first, which takes half a minute
+ISAS = (*PROCESSOR_ISAS, pytest.param(EMULATED_AMX, marks=pytest.mark.full))
 Key = TypeVar("Key", bound=Hashable)
 Outputs = dict[Key, NDArray[np.float32]]
 Files = dict[tuple[str, str], Path]

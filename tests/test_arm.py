@@ -17,7 +17,7 @@ from gossamer.compile.write import compile_file
 from gossamer.export.convert import to_onnx
 from gossamer.networks import create_model
 from gossamer.runtime import native
-from tests.test_export import randomised
+from tests.exports import randomised
 
 onnxruntime = pytest.importorskip("onnxruntime")
 pytest.importorskip("onnx")

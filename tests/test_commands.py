@@ -130,7 +130,7 @@ def test_other_metrics_have_a_front_and_a_name() -> None:
 
 
 @pytest.mark.parametrize(
-    "task", ["detect", *(pytest.param(task, marks=pytest.mark.full) for task in ("segment", "embed"))]
+    "task", [pytest.param(task, marks=pytest.mark.full) for task in ("detect", "segment", "embed")]
 )
 def test_runs_of_every_task_are_inspected_and_measured(
     task: str, home: Path, capsys: pytest.CaptureFixture[str]

@@ -16,6 +16,7 @@ from gossamer.analysis import cost as cost_module
 from gossamer.analysis.cost import FOREIGN, FORMULAS, FREE, MOVING, POINTWISE, cost
 from gossamer.analysis.graph import trace
 from gossamer.networks import create_model, list_models
+from tests.tiers import one_per_family
 
 FLOAT = 4  # bytes
 
@@ -211,7 +212,7 @@ def test_cost_is_plain_json_and_takes_a_graph() -> None:
     assert plain["layers"][1]["macs"] == 0
 
 
-@pytest.mark.parametrize("name", list_models())
+@pytest.mark.parametrize("name", one_per_family(list_models()))
 def test_every_network_agrees_with_torchs_counter(name: str) -> None:
     with torch.device("meta"):
         model = create_model(name, num_classes=17).eval()

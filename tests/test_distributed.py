@@ -55,6 +55,7 @@ def test_two_processes_give_the_loss_curve_of_one_and_a_run_goes_on_with_one(
     np.testing.assert_allclose(curve(one), curve(two), rtol=tolerance)
 
 
+@pytest.mark.full
 def test_gradients_and_statistics_of_two_processes_are_those_of_one(tmp_path: Path) -> None:
     """In float64, where rounding cannot hide a wrong formula."""
     script = str(Path(__file__).with_name("gradients.py"))

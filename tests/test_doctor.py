@@ -28,6 +28,7 @@ def look(monkeypatch: pytest.MonkeyPatch, *checks: PackageCheck) -> CheckResult:
     return doctor.doctor().checks[0]
 
 
+@pytest.mark.full
 def test_all_that_is_installed_works_here() -> None:
     diagnosis = doctor.doctor()
     by_name = {check.name: check for check in diagnosis.checks}

@@ -45,58 +45,12 @@ from gossamer.runtime.verification import verify as verify_file
 from gossamer.settings import Settings
 from gossamer.training.loop import train
 from gossamer.training.restore import load_run, run_data, torch_forward
+from tests.exports import EXPORTED, NETWORKS, randomised
 
 onnx = pytest.importorskip("onnx")
 
-NETWORKS: list[tuple[str, dict[str, Any]]] = [
-    ("mobilenet_v1", {"width": 0.25}),
-    ("mobilenet_v2", {"width": 0.25, "small_input": True}),
-    ("shufflenet_v2_x0_5", {"small_input": True}),
-    ("squeezenet1_1", {"in_chans": 1}),
-    ("resnet18", {"small_input": True, "drop_rate": 0.5}),
-    ("alexnet", {"width": 0.25}),
-    ("cbam_resnet50", {"width": 0.25, "small_input": True}),
-    ("densenet121", {"small_input": True}),
-    ("efficientnet_b0", {"width": 0.25, "small_input": True}),
-    ("ghostnet_050", {"small_input": True}),
-    ("googlenet", {"small_input": True, "aux": True}),
-    ("inception_resnet_v1", {}),
-    ("inception_v2", {"small_input": True}),
-    ("inception_v3", {}),
-    ("inception_v4", {}),
-    ("lenet5", {}),
-    ("lenet5_original", {"in_chans": 1}),
-    ("mnasnet_small", {"small_input": True}),
-    ("mobilenetv3_small_050", {"small_input": True}),
-    ("mobilenetv4_conv_small", {"width": 0.5, "small_input": True}),
-    ("preresnet20", {}),
-    ("resnet50", {"width": 0.25, "small_input": True, "output_stride": 4}),
-    ("rir18", {"width": 0.25}),
-    ("shufflenet_v1_g3_x0_25", {"small_input": True}),
-    ("skresnext50_32x4d", {"small_input": True}),
-    ("sqnxt23_w1", {}),
-    ("vgg11_bn", {"width": 0.25}),
-]
-# families that take ten seconds and more are in the full tier; the operators of most are in the others too
-SLOW = {"inception_resnet_v1", "inception_v2", "inception_v3", "inception_v4", "densenet121", "skresnext50_32x4d"}
-SLOW |= {"cbam_resnet50", "sqnxt23_w1", "ghostnet_050", "googlenet", "efficientnet_b0", "rir18"}
-SIZE = (32, 40)  # two sides, so that a transposed axis cannot pass
-LARGE = (107, 115)
-LARGER = ("alexnet", "inception_resnet", "inception_v3", "inception_v4")  # nothing would be left of a small image
 
 PRE_ACTIVATION = ("densenet121", "preresnet20", "rir18")  # some norms have no convolution before them to fold into
-
-
-def randomised(model: nn.Module) -> nn.Module:
-    """The model with batch-norm statistics as after training: folding them wrongly would show."""
-    torch.manual_seed(3)
-    for part in model.modules():
-        if isinstance(part, nn.BatchNorm2d):
-            nn.init.normal_(part.running_mean, 0, 0.1)  # type: ignore[arg-type]
-            nn.init.uniform_(part.running_var, 0.5, 1.5)  # type: ignore[arg-type]
-            nn.init.uniform_(part.weight, 0.5, 1.5)
-            nn.init.normal_(part.bias, 0, 0.1)
-    return model
 
 
 @pytest.fixture(scope="module")
@@ -106,19 +60,14 @@ def small() -> nn.Module:
     return randomised(nn.Sequential(*layers, nn.Dropout(0.5), nn.Linear(4, 5)))
 
 
-@pytest.mark.parametrize(
-    "name,options",
-    [pytest.param(*row, id=row[0], marks=pytest.mark.full if row[0] in SLOW else ()) for row in NETWORKS],
-)
-def test_every_family_has_the_same_outputs_in_torch_and_in_every_runtime(name: str, options: dict[str, Any]) -> None:
-    torch.manual_seed(0)
-    model = randomised(create_model(name, num_classes=7, **options))
-    channels = options.get("in_chans", 3)
-    size = LARGE if name.startswith(LARGER) else SIZE
-    batch = np.random.default_rng(1).normal(size=(3, channels, *size)).astype(np.float32)
-    data = to_onnx(model, size, channels)
-    expected = torch_forward(model.eval())(batch)
-    file = parse_model_file(data)
+@pytest.mark.parametrize("name", NETWORKS)
+def test_every_family_has_the_same_outputs_in_torch_and_in_every_runtime(
+    name: str, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    network = EXPORTED[name]
+    batch = network.images(3)
+    expected = torch_forward(network.model())(batch)
+    file = read_model_file(network.file(tmp_path_factory))
     left = {node.op for node in file.onnx.nodes} & {"BatchNormalization", "Dropout"}
     assert left == ({"BatchNormalization"} if name in PRE_ACTIVATION else set())
     for which in runtime.RUNTIMES:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from gossamer.export.fold import fold_norms
 from gossamer.networks import create_model
-from tests.test_export import randomised
+from tests.exports import randomised
 
 
 class Line(nn.Module):

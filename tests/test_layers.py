@@ -172,6 +172,7 @@ def test_public_names_are_these() -> None:
         assert getattr(gossamer, name) is not None
 
 
+@functools.cache
 def names_of(path: Path) -> set[str]:
     """What a file defines or imports at its top."""
     names: set[str] = set()

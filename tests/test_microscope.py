@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
-from torch.utils.flop_counter import FlopCounterMode
 
+from gossamer.analysis.cost import cost
 from gossamer.analysis.graph import trace
 from gossamer.cli.main import main
 from gossamer.errors import InputError, SettingsError
@@ -27,24 +27,19 @@ from gossamer.microscope.receptive import receptive_fields
 from gossamer.microscope.table import layer_table
 from gossamer.networks import create_model, list_models
 from gossamer.networks.registry import NETWORKS
+from tests.tiers import one_per_family
 
 onnx = pytest.importorskip("onnx")
 
 
-@pytest.mark.parametrize("name", list_models())
-def test_the_sum_is_half_of_what_torch_counts(name: str) -> None:
+@pytest.mark.parametrize("name", one_per_family(list_models()))
+def test_the_layers_add_up_to_the_cost_of_the_network(name: str) -> None:
+    """`cost` itself is compared with torch's counter in test_cost, for every network."""
     inspection = inspect(name)
     with torch.device("meta"):
-        model = create_model(name).eval()
-    with FlopCounterMode(display=False) as counter:
-        model(torch.empty(1, 3, *NETWORKS[name].input[1:], device="meta"))
-    assert inspection.cost.macs * 2 == counter.get_total_flops()
-    assert inspection.cost.macs == sum(row.macs or 0 for row in inspection.rows)
-    assert (
-        inspection.cost.params
-        == sum(row.params for row in inspection.rows)
-        == sum(p.numel() for p in model.parameters())
-    )
+        total = cost(create_model(name).eval(), (1, 3, *NETWORKS[name].input[1:]))
+    assert inspection.cost.macs == sum(row.macs or 0 for row in inspection.rows) == total.macs > 0
+    assert inspection.cost.params == sum(row.params for row in inspection.rows) == total.params > 0
     assert inspection.cost.unknown == {}
 
 

@@ -25,8 +25,8 @@ from gossamer.errors import InputError, ModelFileError, UnknownNameError
 from gossamer.export.convert import to_onnx
 from gossamer.modelfile.metadata import parse_model_file
 from gossamer.runtime import native
+from tests.exports import randomised
 from tests.runs import with_isa
-from tests.test_export import randomised
 
 if not native.LIBRARY.is_file():
     pytest.skip("the native engine is not built: make engine", allow_module_level=True)

@@ -27,8 +27,8 @@ from gossamer.errors import InputError
 from gossamer.modelfile.metadata import parse_model_file
 from gossamer.runtime import native
 from gossamer.runtime.compilation import compile_model
+from tests.exports import randomised
 from tests.runs import with_isa
-from tests.test_export import randomised
 
 onnxruntime = pytest.importorskip("onnxruntime")
 pytest.importorskip("onnx")

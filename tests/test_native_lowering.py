@@ -19,7 +19,7 @@ from gossamer.modelfile.metadata import parse_model_file
 from gossamer.networks import create_model
 from gossamer.networks.lenet import Codes
 from gossamer.runtime import native
-from tests.test_export import randomised
+from tests.exports import randomised
 
 onnxruntime = pytest.importorskip("onnxruntime")
 pytest.importorskip("onnx")

@@ -34,7 +34,7 @@ from gossamer.modelfile.metadata import parse_model_file
 from gossamer.networks import create_model
 from gossamer.predictions.classes import softmax
 from gossamer.runtime import native
-from tests.test_export import randomised
+from tests.exports import randomised
 
 pytest.importorskip("onnx")
 if not native.LIBRARY.is_file():

@@ -28,6 +28,7 @@ from gossamer.networks import Features, Network, create_model, list_models, load
 from gossamer.networks.dilate import dilate
 from gossamer.networks.registry import ALIASES, NETWORKS, traits
 from tests.counterparts import counterpart
+from tests.tiers import one_case_per_family, one_per_family
 
 with (Path(__file__).parent / "networks.csv").open(encoding="utf-8") as file:
     ROWS = list(csv.DictReader(file))
@@ -36,9 +37,6 @@ FAMILIES = ("mobilenetv1_100", "mobilenetv2_100", "resnet18", "shufflenet_v2_x1_
 
 with (Path(__file__).parent / "counterparts.csv").open(encoding="utf-8") as file:
     COUNTERPARTS = list(csv.DictReader(file))
-
-# large, and another of the same blocks and key mapping is compared beside them
-LARGE = ("densenet161", "resnet101", "resnet152", "wide_resnet50_2")
 
 LATER_FAMILIES = (
     "densenet121",
@@ -129,7 +127,7 @@ def check_feature_maps(name: str, model: Features, channels: int, last: int) -> 
 # counts
 
 
-@pytest.mark.parametrize("row", ROWS, ids=[row["name"] for row in ROWS])
+@pytest.mark.parametrize("row", one_case_per_family((row["model"], row["name"], row) for row in ROWS))
 def test_parameters_macs_and_feature_maps_are_those_of_the_reference(row: dict[str, str]) -> None:
     model = empty(row["model"], **json.loads(row["options"] or "{}"))
     shape = (1, *map(int, row["input"].split("x")))
@@ -145,7 +143,7 @@ def test_feature_maps_have_the_shapes_they_announce(name: str) -> None:
     check_feature_maps(name, features(name), traits(name).input[0], last_reduction(name))
 
 
-@pytest.mark.parametrize("name", list_models())
+@pytest.mark.parametrize("name", one_per_family(list_models()))
 def test_feature_maps_of_small_inputs_have_the_shapes_they_announce(name: str) -> None:
     kept = 8 if name.startswith("alexnet") else 1 if name.startswith(MADE_SMALL) else 4  # AlexNet's first stride is 4
     check_feature_maps(name, features(name, small_input=True, in_chans=1), 1, last_reduction(name) // kept)
@@ -175,8 +173,9 @@ def test_mobilenet_v2_has_17_bottlenecks_each_at_the_cost_of_the_papers_formula(
 
 @pytest.mark.parametrize(
     "row",
-    [pytest.param(row, marks=pytest.mark.full if row["ours"] in LARGE else ()) for row in COUNTERPARTS],
-    ids=[f"{row['library']}-{row['theirs']}-{row['their_arguments']}" for row in COUNTERPARTS],
+    one_case_per_family(
+        (row["ours"], f"{row['library']}-{row['theirs']}-{row['their_arguments']}", row) for row in COUNTERPARTS
+    ),
 )
 def test_a_counterparts_weights_load_strictly_and_give_its_outputs(row: dict[str, str], tmp_path: Path) -> None:
     library = row["library"]

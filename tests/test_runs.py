@@ -17,12 +17,12 @@ from tests.runs import RECIPE, commands, gossamer, gossamer_alone
     [
         (["--help"], 0),
         (["list", "mobilenet*", "--json"], 0),
-        (["list", "--help"], 0),
-        (["inspect", "lenet5"], 0),
+        pytest.param(["list", "--help"], 0, marks=pytest.mark.full),
+        pytest.param(["inspect", "lenet5"], 0, marks=pytest.mark.full),
         (["inspect", "no_such_network"], 2),
         (["verify", "none.onnx", "--debug"], 1),
-        (["no-such-command"], 2),
-        ([], 0),
+        pytest.param(["no-such-command"], 2, marks=pytest.mark.full),
+        pytest.param([], 0, marks=pytest.mark.full),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )

@@ -104,7 +104,9 @@ def settings(shapes: Path, out: Path, task: str, **more: Any) -> Settings:
     )
 
 
-@pytest.mark.parametrize("task", DATA)
+@pytest.mark.parametrize(
+    "task", [pytest.param(task, marks=pytest.mark.full if task == "segment" else ()) for task in DATA]
+)
 def test_a_task_trains_exports_and_predicts_the_same_from_the_file(shapes: Path, tmp_path: Path, task: str) -> None:
     run = train(settings(shapes, tmp_path / "run", task))
     kind = task_of(task)

@@ -165,6 +165,7 @@ def test_the_first_set_is_that_of_the_name_or_timms_default() -> None:
 # in a run
 
 
+@pytest.mark.full
 def test_a_network_of_timm_trains_evaluates_exports_and_starts_another(
     image_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

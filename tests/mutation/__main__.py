@@ -5,7 +5,7 @@
     python -m tests.mutation --record [FILE...]                 which tests execute which lines, anew or of some test files
 
 The first run records; everything runs in copies of the checkout, and what is kept lies in .mutation/. A mutant is killed if
-one of the tests that execute its line fails, or together they take five times as long as they should.
+one of the tests that execute its line fails, or together they take four times as long as they should.
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ from tests.mutation.record import PACKAGE, ROOT, moved_lines
 
 TESTS = 150  # of a mutant
 FILES = 6  # that those tests are in: each costs its imports
-SECONDS = 20.0  # that those tests take together without a mutant
+SECONDS = 10.0  # that those tests take together without a mutant
 
 
 class Chooser:

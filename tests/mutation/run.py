@@ -20,7 +20,7 @@ from tests.mutation.mutants import Mutant
 from tests.mutation.record import copy_checkout
 
 START = 30.0  # seconds to import and collect the tests of a mutant
-TIMES = 5.0  # how much longer than usual its tests may take
+TIMES = 4.0  # how much longer than usual its tests may take
 WAITING = 4.0  # seconds that they may wait, for each of the processor
 ENDED = os.WEXITED | os.WNOHANG | os.WNOWAIT
 
