@@ -257,7 +257,9 @@ def test_out_indices_choose_maps_and_leave_out_what_follows() -> None:
 
 
 @pytest.mark.parametrize("name", [*FAMILIES, *LATER_FAMILIES])
-@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize(
+    "memory_format", [torch.channels_last, pytest.param(torch.contiguous_format, marks=pytest.mark.full)]
+)
 def test_one_step_trains_every_parameter(name: str, memory_format: torch.memory_format) -> None:
     model = create_model(name, num_classes=3, small_input=True, drop_rate=0.1)
     model.to(memory_format=memory_format).train()
@@ -348,7 +350,15 @@ def test_width_scales_every_layer_but_the_classifier(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["googlenet", "inception_v2", "inception_v3", "inception_v4", "inception_resnet_v1", "inception_resnet_v2"]
+    "name",
+    [
+        "googlenet",
+        "inception_v3",
+        *(
+            pytest.param(name, marks=pytest.mark.full)
+            for name in ("inception_v2", "inception_v4", "inception_resnet_v1", "inception_resnet_v2")
+        ),
+    ],
 )
 def test_an_inception_network_of_half_the_width_costs_about_a_quarter(name: str) -> None:
     half, full = macs(empty(name, width=0.5), (3, 224, 224)), macs(empty(name), (3, 224, 224))

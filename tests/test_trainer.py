@@ -58,7 +58,8 @@ def small(image_folder: Path, out: Path, **options: object) -> Settings:
 
 def test_a_run_learns_and_leaves_everything_behind(image_folder: Path, tmp_path: Path) -> None:
     messages = Messages()
-    run = gossamer.train(small(image_folder, tmp_path / "run", epochs=20, lr=0.02, flip=0), progress=messages)
+    options = {"net": "mobilenet_v2", "epochs": 20, "lr": 0.02, "flip": 0}
+    run = gossamer.train(small(image_folder, tmp_path / "run", **options), progress=messages)
     rows = run.metrics()
     assert [row["epoch"] for row in rows] == list(range(1, 21))
     assert max(row["val_accuracy"] for row in rows) >= 0.9
