@@ -103,12 +103,12 @@ def _add_gates(stages: nn.ModuleList, options: Options) -> None:
     target = options.gate_target
     if not isinstance(target, (int, float)) or not 0 < target <= 1:
         raise SettingsError(f"gate_target: {target!r}", "above 0, up to 1", "fix the argument")
-    gated = 0
+    gated_blocks = 0
     for block in stages.modules():
         if isinstance(block, GATED):
             block.gate = _gate(block, options)
-            gated += block.gate is not None
-    if not gated:
+            gated_blocks += block.gate is not None
+    if not gated_blocks:
         raise SettingsError(
             f"gating: {options.gating}, and no block that a gate fits", WITH_BLOCKS, "choose another network"
         )

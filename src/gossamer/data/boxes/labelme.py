@@ -101,7 +101,7 @@ def _record(root: Path, finder: Finder, skipped: Counter[str], name: str) -> Ima
         raise DataError(f"{where}: has no shapes", _ALLOWED, "fix or remove the file")
     named = [image] if isinstance(image, str) and image else []
     beside = [f"{path.stem}{suffix}" for suffix in (".jpg", ".png", ".jpeg", ".JPG", ".bmp", ".tif", ".webp")]
-    place = next((found for each in [*named, *beside] if (found := finder.find(each, [path.parent]))), None)
+    place = next((image_path for each in [*named, *beside] if (image_path := finder.find(each, [path.parent]))), None)
     if place is None:
         raise DataError(f"{where}: its image {shown(map(printable_path, named))} is not there", _ALLOWED, "restore it")
     size = declared_size(value.get("imageHeight"), value.get("imageWidth")) or image_size(place)
