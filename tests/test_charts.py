@@ -7,6 +7,7 @@ import re
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pytest
@@ -18,6 +19,7 @@ from gossamer.charts.intervals import Interval, KeyEntry, interval_chart
 from gossamer.charts.lines import Series, line_chart
 from gossamer.charts.rates import RateAxis, RateCurve, rate_chart
 from gossamer.charts.scatter import LabelledPoint, pareto_chart, predicted_against_true
+from gossamer.charts.stages import stage_chart, stage_series, stage_table
 from gossamer.charts.svg import Markup
 from gossamer.cli.main import main
 from gossamer.errors import InputError
@@ -115,3 +117,70 @@ def test_labels_of_one_place_lie_below_each_other() -> None:
     chart = pareto_chart("x", [LabelledPoint(name, 1, 1) for name in ("first", "second")], "ms", "%")
     (a,), (b,) = (re.findall(rf'y="([\d.]+)"[^>]*>{name}<', chart) for name in ("first", "second"))
     assert abs(float(a) - float(b)) >= 14
+
+
+class StageSums(NamedTuple):
+    name: str
+    layers: int
+    output_shape: tuple[int, ...]
+    params: int
+    macs: int
+    bytes: int
+    ms: float
+
+
+def stages(*times: float) -> list[StageSums]:
+    return [
+        StageSums(f"stages.{n}", 2, (1, 8, 4, 6), 100 * (n + 1), 3000 * (n + 1), 2048, ms) for n, ms in enumerate(times)
+    ]
+
+
+def test_a_stage_has_its_time_beside_its_multiply_adds_where_it_was_measured() -> None:
+    """Each with its percentage of all stages; a stage without a time has none of it."""
+    written = [
+        [text.replace("\u202f", " ") for text in re.findall(r'class="small">([^<]+)<', stage_chart(rows) or "")]
+        for rows in (stages(1.5, 4.5, math.nan), stages(math.nan, math.nan))
+    ]
+    assert written[0][::2] == ["16.7 % · 3.00 k", "33.3 % · 6.00 k", "50.0 % · 9.00 k"]
+    assert written[0][1::2] == ["25.0 % · 1.50 ms", "75.0 % · 4.50 ms", "0.0 % · 0 ms"]
+    assert written[1] == ["33.3 % · 3.00 k", "33.3 % · 100", "66.7 % · 6.00 k", "66.7 % · 200"]
+    assert stage_series(stages(math.nan, 1.0)) == ("multiply-adds", "time")
+    assert stage_series(stages(math.nan, math.nan)) == ("multiply-adds", "parameters")
+
+
+def test_the_table_of_stages_has_milliseconds_where_they_were_measured() -> None:
+    heads, rows = stage_table(stages(1.0, 3.0))
+    assert heads == ("parameters", "MACs", "bytes moved", "ms")
+    assert (rows[1].name, rows[1].layers, rows[1].output) == ("stages.1", 2, "8x4x6")
+    assert rows[1].cells == (("200", "66.7"), ("6.00\u202fk", "66.7"), ("2.00 KiB", "50.0"), ("3.00", "75.0"))
+    heads, rows = stage_table(stages(math.nan, math.nan))
+    assert heads == ("parameters", "MACs", "bytes moved") and [len(row.cells) for row in rows] == [3, 3]
+
+
+@pytest.mark.parametrize("count", [0, 1, 17])
+def test_too_few_or_too_many_stages_have_no_chart(count: int) -> None:
+    assert stage_chart(stages(*[1.0] * count)) is None
+    assert stage_chart(stages(*[1.0] * 16)) and stage_chart(stages(1.0, 1.0))
+
+
+def test_each_symbol_of_a_key_is_drawn() -> None:
+    key = [KeyEntry("dot", "b", "one"), KeyEntry("diamond", "a", "two"), KeyEntry("dashed", "a", "three")]
+    plain, keyed = (interval_chart("x", [Interval("a", 1, 2, 4)], key=entries) for entries in ((), key))
+    counts = [
+        [chart.count(part) for part in ("<circle", 'class="fill b"', 'class="ring"', 'class="rule dashed"')]
+        for chart in (plain, keyed)
+    ]
+    assert counts == [[1, 0, 0, 0], [2, 1, 1, 1]]
+    ((first, last, y, end),) = re.findall(
+        r'<line x1="([\d.]+)" x2="([\d.]+)" y1="([\d.]+)" y2="([\d.]+)" class="rule dashed"', keyed
+    )
+    assert float(last) - float(first) == 12 and y == end
+
+
+def test_a_line_chart_has_round_numbers_on_its_axes() -> None:
+    chart = line_chart("x", [Series("a", [1, 2, 3, 4], [0.0, 10.0, 25.0, 40.0], "a")])
+    assert re.findall(r'text-anchor="end">([\d.]+)<', chart) == ["0", "20", "40"]
+    assert re.findall(r'text-anchor="middle">([\d.]+)<', chart) == ["1", "2", "3", "4"]
+    assert chart.count('class="grid"') == 3
+    close = line_chart("x", [Series("a", [1, 2], [30.0, 40.0], "a")])
+    assert re.findall(r'text-anchor="end">([\d.]+)<', close) == ["30", "35", "40"]
