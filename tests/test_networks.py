@@ -27,6 +27,7 @@ from gossamer.errors import SettingsError, UnknownNameError
 from gossamer.networks import Features, Network, create_model, list_models, load_weights, resolve
 from gossamer.networks.dilate import dilate
 from gossamer.networks.registry import ALIASES, NETWORKS, traits
+from gossamer.networks.weights import _compare, _in_our_names
 from tests.counterparts import counterpart
 from tests.tiers import one_case_per_family, one_per_family
 
@@ -200,6 +201,26 @@ def test_a_counterparts_weights_load_strictly_and_give_its_outputs(row: dict[str
             expected = other(x)
     assert float(expected.std()) > 1e-3  # a dead network would agree with anything
     assert float((expected - got).abs().max()) < 1e-5
+
+
+# of each file of networks one a library, and those that are compared with `full` alone
+SHAPES = [
+    *{(row["library"], NETWORKS[resolve(row["ours"])].module): row for row in reversed(COUNTERPARTS)}.values(),
+    *(row for row in COUNTERPARTS if row["ours"] in LARGE),
+]
+
+
+@pytest.mark.parametrize("row", SHAPES, ids=[f"{row['library']}-{row['theirs']}" for row in SHAPES])
+def test_each_tensor_of_a_counterpart_is_one_of_ours_of_its_shape(row: dict[str, str]) -> None:
+    """All but those of which ours has none, on the meta device: of the large networks as well."""
+    with torch.device("meta"):
+        other = counterpart(row["library"], row["theirs"], **json.loads(row["their_arguments"] or "{}"))
+    model = empty(row["ours"], **json.loads(row["arguments"] or "{}"))
+    own = model.state_dict()
+    key_mapping, renamed = _in_our_names(other.state_dict(), model, own)
+    difference, fitting = _compare("counterpart", key_mapping, renamed, model, own)
+    assert difference.fits and difference.classifier is None and difference.adapted is None, difference
+    assert row["library"] in key_mapping.library and fitting.keys() == own.keys()
 
 
 @pytest.mark.parametrize("name", ["mobilenetv1_100", "mobilenetv2_050", "mobilenetv2_140", "resnet18"])
