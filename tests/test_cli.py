@@ -184,6 +184,8 @@ def test_the_choices_of_a_setting_are_listed(capsys: pytest.CaptureFixture[str])
         (["predict", "a.onnx", "b.jpg", "--top", "9" * 5000], "is not a number from 1"),
         (["bench", "lenet5", "--threads", "9" * 5000], "numbers from 1 to 4096"),
         (["inspect", "lenet5", "--input", "9" * 5000], "8 to 4096 pixels"),
+        (["predict", "a.onnx", "b.jpg", "--threshold", "half"], "'half' is not a number from 0 to 1"),
+        (["predict", "a.onnx", "b.jpg", "--threshold", "1.01"], "'1.01' is not a number from 0 to 1"),
         (["predict", "a.onnx"], "required: images"),
         (["list", "a", "b"], "see gossamer list --help"),
         (["--json"], "without a command"),

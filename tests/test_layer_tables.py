@@ -64,3 +64,10 @@ def test_the_classifier_of_a_shufflenet_has_a_bias_unless_it_is_told_otherwise(
         "head.classifier.weight",
         *["head.classifier.bias"] * has_bias,
     ]
+
+
+@pytest.mark.parametrize(("groups", "channels"), [(1, 144), (2, 200), (3, 240), (4, 272), (8, 384)])
+def test_stages_of_a_shufflenet_are_those_of_table_1(groups: int, channels: int) -> None:
+    model = empty(f"shufflenet_v1_g{groups}_x1_0", features_only=True)
+    info: Any = model.feature_info
+    assert info.channels()[-3:] == [channels, 2 * channels, 4 * channels]

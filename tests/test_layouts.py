@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 
 from gossamer.data.boxes.open import open_boxes, recognise
+from gossamer.data.layouts import annotated_for, check_task_named
 from gossamer.data.open import open_data, open_source, read_table
 from gossamer.errors import DataError
 from gossamer.settings import Settings
@@ -217,3 +218,22 @@ def test_numbers_in_a_shard_are_scored_as_the_same_images_in_folders(tmp_path: P
             for source in (shard_source, folder_source)
         ]
         assert by_label[0] == by_label[1] and len(by_label[0]) == len(labels)
+
+
+def test_a_layout_of_boxes_or_masks_is_refused_by_the_names_of_its_folders_alone(tmp_path: Path) -> None:
+    """Before the images are read; folders that are called as classes are left to the reading."""
+    refused = {
+        "masks": masks(tmp_path / "masks", "images/{}", "masks/{}"),
+        "file": coco(tmp_path / "file") / "annotations/instances_all.json",
+    }
+    for root in refused.values():
+        with pytest.raises(DataError, match="--task"):
+            check_task_named(root)
+    classes = tmp_path / "classes"
+    for name in ("cat", "dog"):
+        write_image(classes / name / "0.png")
+    check_task_named(classes)
+    (coco(tmp_path / "other") / "annotations/instances_all.json").rename(classes / "boxes.json")
+    assert annotated_for(classes) == ["detect"]
+    check_task_named(classes)
+    check_task_named(tmp_path / "missing")

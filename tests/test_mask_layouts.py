@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 
 from gossamer.data.boxes.rle import rle_box, rle_mask
+from gossamer.data.masks import siblings
 from gossamer.data.masks.classfiles import CITYSCAPES_NAMES, VOC_NAMES, voc_palette
 from gossamer.data.masks.open import open_masks
 from gossamer.data.masks.polygons import fill
@@ -264,3 +265,36 @@ def test_two_classes_with_the_same_file_names_are_classes(tmp_path: Path) -> Non
         for number in range(COUNT):
             image(tmp_path / name / f"a{number}.png", number)
     assert task_of("classify").open_data(Settings(data=str(tmp_path))).classes == ("left", "right")
+
+
+@pytest.mark.parametrize("masked", [3, 2, 0])
+def test_images_of_cityscapes_without_a_mask_are_noted_where_others_have_one(tmp_path: Path, masked: int) -> None:
+    for number in range(3):
+        write_file(tmp_path / f"leftImg8bit/train/ulm/a{number}_leftImg8bit.png", "")
+        if number < masked:
+            write_file(tmp_path / f"gtFine/train/ulm/a{number}_gtFine_labelIds.png", "")
+    write_file(tmp_path / "gtFine/train/ulm/a0_gtFine_labelTrainIds.png" if masked else tmp_path / "gtFine/x.txt", "")
+    notes: list[str] = []
+    pairs = [(Path(image).name, Path(mask).name, split) for image, mask, split in siblings.cityscapes(tmp_path, notes)]
+    assert [image for image, _, _ in pairs] == [f"a{number}_leftImg8bit.png" for number in range(masked)]
+    kinds = ["labelTrainIds", "labelIds", "labelIds"][:masked]  # those of train ids before those of ids
+    assert [mask for _, mask, _ in pairs] == [f"a{number}_gtFine_{kind}.png" for number, kind in enumerate(kinds)]
+    assert {split for _, _, split in pairs} == ({"train"} if masked else set())
+    images_at = tmp_path / "leftImg8bit"
+    lonely = f"{images_at}: 1 images have no mask and are left out: train/ulm/a2_leftImg8bit.png"
+    assert notes == [lonely] * (masked == 2)
+    assert siblings.cityscapes(images_at, notes) == []
+
+
+@pytest.mark.parametrize(
+    ("values", "side", "are_masks"), [(64, 20, True), (65, 20, False), (9, 6, True), (10, 6, False)]
+)
+def test_files_of_few_values_are_masks(tmp_path: Path, values: int, side: int, are_masks: bool) -> None:
+    """At most 64, and a quarter of the pixels."""
+    rng = np.random.default_rng(0)
+    for name in "ab":
+        pixels = np.arange(side * side) % values
+        for folder, stored in (("x", rng.integers(0, 256, (side, side, 3))), ("y", pixels.reshape(side, side))):
+            (tmp_path / folder).mkdir(exist_ok=True)
+            Image.fromarray(stored.astype(np.uint8)).save(tmp_path / folder / f"{name}.png")
+    assert siblings.by_pixels(tmp_path) == ((tmp_path / "x", tmp_path / "y") if are_masks else None)

@@ -34,6 +34,7 @@ CONSTANTS: dict[str, Any] = {
     "s3": np.array([0.1, 0.05, 0.2], np.float32),
     "w4": weight(4, 3, 1, 1),
     "s4": np.array([0.01, 0.02, 0.03, 0.04], np.float32),
+    "s0": np.array([0.01, 0.02, 0.0, 0.04], np.float32),
     "z4": np.array([0, 3, -7, 1], np.int8),
     "i4": np.clip(np.rint(weight(4, 3, 1, 1) * 100), -128, 127).astype(np.int8),
     "u4": np.abs(np.rint(weight(4, 3, 1, 1) * 100)).astype(np.uint8),
@@ -152,6 +153,15 @@ REFUSED: dict[str, tuple[list[Any], str]] = {
             CONV,
         ],
         "not one number for the map",
+    ),
+    "weights quantised with a scale of 0": (
+        [
+            *pair(output_dtype=INT8),
+            node("QuantizeLinear", ["w4", "s0"], ["wq"], axis=0, output_dtype=INT8),
+            node("DequantizeLinear", ["wq", "s4"], ["w8"], axis=0),
+            node("Conv", ["d", "w8"], ["y"]),
+        ],
+        "a scale that is not over 0",
     ),
     "blocks": (
         [

@@ -202,6 +202,10 @@ REFUSED: dict[str, tuple[Case, str]] = {
         "two sizes",
     ),
     "a mean of the batch": (on_map(node("ReduceMean", ["a"], ["y"], axes=[0])), "axes that are not"),
+    "a logarithm of sums over columns": (
+        on_map(node("ReduceLogSumExp", ["a"], ["y"], axes=[3])),
+        "other than the channels",
+    ),
     "a product": (on_map(node("ReduceProd", ["a"], ["y"], axes=[1])), "no such operator"),
     "HardMax": (on_map(node("Hardmax", ["a"], ["y"])), "no such operator"),
     "LogSoftmax of columns": (on_map(node("LogSoftmax", ["a"], ["y"], axis=-1)), "other than the channels"),

@@ -27,6 +27,7 @@ from tests.onnxcases import CONV, node, save, weight
         (node("Add", ["a", "w1"], ["y"], axis=1, broadcast=1), 6, "an attribute 'axis'"),
         (node("Relu", ["a", "a"], ["y"]), 17, "2 inputs"),
         (node("Dropout", ["a"], ["y"]), 6, "is_test"),
+        (node("Dropout", ["a"], ["y"], is_test=0), 6, "its is_test is not 1|is_test is not 1"),
     ],
 )
 def test_what_an_operator_does_not_have_is_refused_and_not_ignored(
