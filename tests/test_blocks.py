@@ -36,7 +36,7 @@ from gossamer.blocks.inception import (
     InceptionResidual,
 )
 from gossamer.blocks.initialise import initialise, initialise_classifier
-from gossamer.blocks.pool import average_to
+from gossamer.blocks.pool import DilatedAvgPool2d, average_to
 from gossamer.blocks.residual import (
     BasicBlock,
     InvertedResidual,
@@ -44,7 +44,7 @@ from gossamer.blocks.residual import (
     ResidualAndTransient,
     UniversalInvertedBottleneck,
 )
-from gossamer.blocks.shuffle import ShuffleDownUnit, ShuffleUnit, channel_shuffle
+from gossamer.blocks.shuffle import GroupShuffleUnit, ShuffleDownUnit, ShuffleUnit, channel_shuffle
 from gossamer.blocks.upsample import Upsample
 from gossamer.blocks.width import make_divisible
 from gossamer.errors import SettingsError, UnknownNameError
@@ -309,6 +309,19 @@ def test_blocks_keep_the_size_of_a_map_unless_they_are_told_otherwise() -> None:
         DeformableConv2d(8, 8),
     ):
         assert block(x).shape == x.shape, block
+
+
+def test_what_a_block_is_without_options() -> None:
+    """A bias as torch's convolution, a shortcut that is added, a pool without padding."""
+    x = torch.rand(1, 8, 6, 10)
+    assert {name for name, _ in DeformableConv2d(8, 6).named_parameters() if "." not in name} == {"weight", "bias"}
+    assert DeformableConv2d(8, 6, bias=False).bias is None
+    unit = GroupShuffleUnit(8, 8, groups=2, first_groups=2).eval()
+    assert torch.equal(unit(x), unit.act(x + unit.conv2(unit.depthwise(channel_shuffle(unit.conv1(x), 2)))))
+    torch.testing.assert_close(DilatedAvgPool2d(3)(x), F.avg_pool2d(x, 3, 1))
+    torch.testing.assert_close(DilatedAvgPool2d(3, padding=1)(x), F.avg_pool2d(x, 3, 1, 1))
+    dilated = F.avg_pool2d(x[..., ::2, ::2], 2, 1)
+    torch.testing.assert_close(DilatedAvgPool2d(2, dilation=2)(x)[..., ::2, ::2], dilated)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])

@@ -66,6 +66,15 @@ def test_the_classifier_of_a_shufflenet_has_a_bias_unless_it_is_told_otherwise(
     ]
 
 
+@pytest.mark.parametrize("small_input", [False, True])
+def test_transitions_of_a_densenet_average_2x2_positions_of_half_the_channels(small_input: bool) -> None:
+    model = empty("densenet121", small_input=small_input)
+    for stage, channels in ((1, 128), (2, 256), (3, 512)):
+        pool = model.get_submodule(f"stages.{stage}.pool.pool")
+        assert isinstance(pool, nn.AvgPool2d) and (pool.kernel_size, pool.stride) == (2, 2)
+        assert convolutions(model.get_submodule(f"stages.{stage}.pool")) == [f"1x1 {channels}"]
+
+
 @pytest.mark.parametrize(("groups", "channels"), [(1, 144), (2, 200), (3, 240), (4, 272), (8, 384)])
 def test_stages_of_a_shufflenet_are_those_of_table_1(groups: int, channels: int) -> None:
     model = empty(f"shufflenet_v1_g{groups}_x1_0", features_only=True)

@@ -15,9 +15,12 @@ from torch import nn
 
 from gossamer.analysis.cost import cost
 from gossamer.analysis.graph import trace
+from gossamer.analysis.layers import layers_of
+from gossamer.analysis.names import node_name
 from gossamer.cli.main import main
 from gossamer.errors import InputError, SettingsError
 from gossamer.host.text import grouped
+from gossamer.microscope import timing
 from gossamer.microscope.compare import Candidate, NetworkComparison, _marked, compare
 from gossamer.microscope.drawing import HEIGHT, WIDTH, layout
 from gossamer.microscope.inspection import Inspection, inspect
@@ -337,3 +340,61 @@ def small_file(folder: Path, shape: list[str | int], channels: int, layers: int)
     path = folder / "model.onnx"
     onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)]), path)
     return str(path)
+
+
+class Branches(nn.Module):
+    """A convolution with norm and activation, then one that an activation and a norm read side by side."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Sequential(nn.Conv2d(3, 4, 3, 2, 1), nn.BatchNorm2d(4), nn.ReLU6())
+        self.shared, self.norm = nn.Conv2d(4, 4, 1), nn.BatchNorm2d(4)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.shared(self.stem(x))
+        return nn.functional.max_pool2d(torch.relu(x) + self.norm(x), 2)
+
+
+def test_a_layer_takes_what_alone_reads_it() -> None:
+    layers = layers_of(graph := trace(Branches().eval(), (1, 3, 8, 8)), cost(graph))
+    assert [(layer.what, layer.inputs) for layer in layers] == [
+        ("conv 3x3 /2 + norm + relu6", (-1,)),
+        ("conv 1x1", (0,)),
+        ("relu", (1,)),
+        ("batch norm", (1,)),
+        ("add", (2, 3)),
+        ("max pool 2x2 /2", (4,)),
+    ]
+
+
+def test_constants_of_nodes_bound_an_activation_of_an_onnx_file(tmp_path: Path) -> None:
+    def constant(name: str, value: float) -> Any:
+        return onnx.helper.make_node("Constant", [], [name], value=onnx.helper.make_tensor(name, 1, [], [value]))
+
+    x, y = (onnx.helper.make_tensor_value_info(name, 1, [1, 3, 4, 4]) for name in "xy")
+    nodes = [constant("low", 0.0), constant("high", 6.0), onnx.helper.make_node("Clip", ["x", "low", "high"], ["y"])]
+    graph = onnx.helper.make_graph(nodes, "clip", [x], [y])
+    opsets = [onnx.helper.make_opsetid("", 17)]
+    onnx.save(onnx.helper.make_model(graph, opset_imports=opsets, ir_version=8), tmp_path / "clip.onnx")
+    read = read_graph(str(tmp_path / "clip.onnx"))
+    assert [node_name(read, node) for node in read.nodes if node.op.startswith("clamp")] == ["relu6"]
+
+
+def test_calls_are_timed_in_milliseconds_and_the_first_rounds_do_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [0]
+    monkeypatch.setattr(timing.time, "perf_counter_ns", lambda: now[0])
+    monkeypatch.setattr(timing.time, "perf_counter", lambda: now[0] / 1e9)
+
+    def call(nanoseconds: int) -> None:
+        now[0] += nanoseconds * (1 if now[0] > 1_000_000 else 1000)
+
+    first, second = timing._measured([lambda: call(250_000), lambda: call(1_000)])
+    assert len(first) == len(second) == timing.ROUNDS and set(first) == {0.25} and set(second) == {0.001}
+    now[0] = 0
+    (slow,) = timing._measured([lambda: call(3_000_000_000)])
+    assert slow == [3000.0] * 5  # enough after 20 seconds
+
+
+def test_boxes_of_a_branch_stand_side_by_side() -> None:
+    rows = inspect(Branches().eval(), (3, 8, 8)).rows
+    assert layout(rows) == [(12, 12), (12, 78), (12, 144), (313, 144), (12, 210), (12, 276)]

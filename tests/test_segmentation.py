@@ -362,6 +362,23 @@ def test_a_mask_in_the_onnx_file_is_numpys(exported: tuple[Segmenter, bytes]) ->
         add_mask(proto, (64, 96), "road")
 
 
+@pytest.mark.parametrize("classes", [1, 255, 256, 1000])
+def test_a_mask_of_more_classes_than_a_byte_holds_is_refused(classes: int) -> None:
+    onnx = pytest.importorskip("onnx")
+    from gossamer.export.masks import add_mask
+
+    x, y = (onnx.helper.make_tensor_value_info(name, 1, [300, classes, 2, 300]) for name in ("x", "logits"))
+    graph = onnx.helper.make_graph([onnx.helper.make_node("Identity", ["x"], ["logits"])], "one", [x], [y])
+    proto = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 18)], ir_version=10)
+    if classes > 255:
+        with pytest.raises(SettingsError, match=f"{classes} classes; allowed: 1 to 255"):
+            add_mask(proto, (4, 4))
+        return
+    add_mask(proto, (4, 6))
+    shape = [dim.dim_value for dim in proto.graph.output[1].type.tensor_type.shape.dim]
+    assert proto.graph.output[1].name == "mask" and shape == [300, 4, 6]
+
+
 def test_two_heads_have_a_mask_each() -> None:
     onnx, runtime = pytest.importorskip("onnx"), pytest.importorskip("onnxruntime")
     from gossamer.export.masks import add_mask

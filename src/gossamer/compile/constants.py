@@ -12,10 +12,9 @@ from gossamer.operators import OPERATORS
 
 FIRST_OPSET = 13  # of the numpy operators; those of ALWAYS meant the same before
 ALWAYS = frozenset(
-    "Add Cast Concat Constant ConstantOfShape Div Exp Expand Gather Identity Mul Neg Pow Reshape Shape Sqrt Sub "
-    "Transpose".split()
+    "Add Cast Concat Constant ConstantOfShape Div Exp Expand Gather Identity Mul Neg Pow Reshape Shape Sqrt Squeeze Sub "
+    "Transpose Unsqueeze".split()
 )
-SIDES_OF_ONE = ("Squeeze", "Unsqueeze")
 
 
 def fold(low: Lowering, node: OnnxNode) -> bool:
@@ -29,8 +28,6 @@ def fold(low: Lowering, node: OnnxNode) -> bool:
             if name:
                 tensors[name] = values
         return True
-    if node.op in SIDES_OF_ONE and "axes" in node.attributes and inputs[0] is not None:
-        return _sides_of_one(low, node)
     known = node.op in OPERATORS and (low.onnx.opset >= FIRST_OPSET or node.op in ALWAYS)
     if not known or len(node.outputs) != 1:
         return False
@@ -40,18 +37,6 @@ def fold(low: Lowering, node: OnnxNode) -> bool:
     except Exception as error:  # whatever numpy makes of constants that do not fit together
         low.refuse(node, f"it cannot be computed: {error}")
     tensors[node.outputs[0]] = np.asarray(result[0] if isinstance(result, tuple) else result)
-    return True
-
-
-def _sides_of_one(low: Lowering, node: OnnxNode) -> bool:
-    """A constant with more or fewer sides of 1, whose axes were an attribute before operator set 13."""
-    values, axes = low.onnx.tensors[node.inputs[0]], tuple(node.attributes["axes"])
-    assert values is not None
-    try:
-        reshaped = np.expand_dims(values, axes) if node.op == "Unsqueeze" else np.squeeze(values, axes)
-    except ValueError as error:  # AxisError among them
-        low.refuse(node, f"it cannot be computed: {error}")
-    low.onnx.tensors[node.outputs[0]] = reshaped
     return True
 
 

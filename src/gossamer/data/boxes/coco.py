@@ -65,11 +65,8 @@ def is_coco(path: Path) -> bool:
         return True  # reading it will say what is wrong
     if path.name.endswith(".coco.json"):
         return True
-    if start.removeprefix(b"\xef\xbb\xbf").lstrip().startswith(b"["):
-        return False  # a list at the top: of another tool
-    if _LISTS.search(start):
-        return True
-    return len(start) > _PEEK and b'"categories"' in start
+    is_list = start.removeprefix(b"\xef\xbb\xbf").lstrip().startswith(b"[")  # at the top: of another tool
+    return not is_list and (bool(_LISTS.search(start)) or (len(start) > _PEEK and b'"categories"' in start))
 
 
 def read_coco(root: Path, file: Path | None = None) -> Draft:
