@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import subprocess
 import sys
@@ -148,3 +149,27 @@ def test_a_full_disk_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_it_runs_without_torch_in_its_own_process() -> None:
     code = "import sys, gossamer.doctor; assert not {'torch', 'onnxruntime', 'openvino', 'onnx'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.parametrize(
+    ("encoding", "is_terminal", "status", "detail"),
+    [
+        ("utf-8", True, "works", "77 columns, utf-8"),
+        ("UTF8", False, "works", "not a terminal: plain lines, utf8"),
+        ("ascii", True, "fails", "77 columns, ascii"),
+        ("cp1252", False, "fails", "not a terminal: plain lines, cp1252"),
+    ],
+)
+def test_an_encoding_that_cannot_show_class_names_is_reported(
+    encoding: str, is_terminal: bool, status: str, detail: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return is_terminal
+
+    Terminal.encoding = encoding  # type: ignore[assignment]
+    monkeypatch.setattr(sys, "stdout", Terminal())
+    monkeypatch.setenv("COLUMNS", "77")
+    result = doctor._terminal()
+    assert (result.name, result.state, result.detail) == ("terminal", status, detail)
+    assert ("PYTHONUTF8=1" in result.fix) == (status == "fails")

@@ -80,3 +80,28 @@ def test_stages_of_a_shufflenet_are_those_of_table_1(groups: int, channels: int)
     model = empty(f"shufflenet_v1_g{groups}_x1_0", features_only=True)
     info: Any = model.feature_info
     assert info.channels()[-3:] == [channels, 2 * channels, 4 * channels]
+
+
+# of the files of networks whose tables hold multiples of 8, in which small changes are rounded away at width 1
+ROUNDED = (
+    *("alexnet", "densenet121", "densenet161", "efficientnet_b0", "ghostnet_100", "googlenet", "inception_resnet_v1"),
+    *("inception_resnet_v2", "inception_v2", "inception_v3", "inception_v4", "mnasnet_100", "mnasnet_small"),
+    *("mobilenetv1_100", "mobilenetv2_100", "mobilenetv3_large_100", "mobilenetv3_small_100", "mobilenetv4_conv_large"),
+    *("mobilenetv4_conv_medium", "mobilenetv4_conv_small", "rir18", "semnasnet_100", "sqnxt23_w1", "sqnxt23v5_w1"),
+    *("squeezenet1_0", "squeezenet1_1", "vgg16"),
+)
+
+
+@pytest.mark.parametrize("name", ROUNDED)
+def test_a_network_of_8_times_the_width_has_8_times_the_channels(name: str) -> None:
+    """But for a stem or a head that stays as it is."""
+    plain, wide = (
+        {path: one.out_channels for path, one in empty(name, width=width).named_modules() if isinstance(one, nn.Conv2d)}
+        for width in (1.0, 8.0)
+    )
+    assert plain.keys() == wide.keys()
+    for path, channels in plain.items():
+        if ".attention." in path:
+            continue  # a quarter of its channels, rounded
+        fixed = [channels] if path.startswith(("stem", "conv_head", "head")) else []
+        assert wide[path] in [8 * channels, *fixed], path
