@@ -31,7 +31,7 @@ from gossamer.modelfile.metadata import (
     read_model_file,
     without_metadata,
 )
-from gossamer.modelfile.onnx import OnnxValue
+from gossamer.modelfile.onnx import MESSAGES, OnnxValue
 from gossamer.predictions.head import OutputHead
 from gossamer.runtime.model import open_model
 from tests.hostile import make_models as make
@@ -442,3 +442,44 @@ def test_a_file_cut_off_anywhere_is_refused(keep: int) -> None:
     for length in range(len(GOOD) * keep // 100, len(GOOD) * keep // 100 + 40):
         with pytest.raises(ModelFileError):
             parse_model_file(GOOD[:length])
+
+
+OTHER_NAMES = {
+    "OperatorSet": "OperatorSetIdProto",
+    "Entry": "StringStringEntryProto",
+    "TensorType": "TypeProto.Tensor",
+    "Shape": "TensorShapeProto",
+    "Dimension": "TensorShapeProto.Dimension",
+}
+
+
+@pytest.mark.parametrize("message", MESSAGES)
+def test_the_fields_that_are_read_are_those_of_onnx(message: str) -> None:
+    onnx = pytest.importorskip("onnx")
+
+    def of_onnx(name: str) -> str:
+        return OTHER_NAMES.get(name, f"{name}Proto")
+
+    value = onnx
+    for part in of_onnx(message).split("."):
+        value = getattr(value, part)
+    theirs = value.DESCRIPTOR.fields_by_number
+    scalars = {
+        "int": "int32 int64 uint64 enum",
+        "text": "string bytes",
+        "bytes": "bytes",
+        "float": "float",
+        "double": "double",
+    }
+    types = {
+        getattr(value.DESCRIPTOR.fields[0], f"TYPE_{name.upper()}"): name
+        for names in scalars.values()
+        for name in names.split()
+    }
+    for number, spec in MESSAGES[message].items():
+        field = theirs[number]
+        assert (field.name, hasattr(getattr(value(), field.name), "extend")) == (spec.name, spec.repeated)
+        if spec.kind in scalars:
+            assert types[field.type] in scalars[spec.kind].split()
+        else:
+            assert field.message_type.full_name == f"onnx.{of_onnx(spec.kind)}"

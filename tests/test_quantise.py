@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -13,16 +14,18 @@ from numpy.typing import NDArray
 
 import gossamer
 from gossamer.cli import main as cli
-from gossamer.errors import InputError, UnknownNameError
+from gossamer.errors import InputError, UnknownNameError, VerificationError
+from gossamer.host.progress import Progress
 from gossamer.runtime import native
 from gossamer.shrink import equalise as equalisation
+from gossamer.shrink import quantise as quantisation
 from gossamer.shrink.channels import channel_sets
 from gossamer.shrink.correct import correct_biases
 from gossamer.shrink.equalise import equalise
 from gossamer.shrink.graph import OnnxGraph, OnnxSession
-from gossamer.shrink.qdq import QuantisationChoice, quantised_model
+from gossamer.shrink.qdq import QuantisationChoice, quantised_model, weight_scales
 from gossamer.shrink.ranges import Values, best_range, fake_quantise, measure_ranges, scale_and_zero
-from gossamer.shrink.sensitivity import decibels, layer_noise, verdict
+from gossamer.shrink.sensitivity import LayerNoise, decibels, layer_noise, verdict
 
 onnx = pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")
@@ -189,6 +192,61 @@ def test_a_norm_without_a_convolution_keeps_its_place_and_others_are_folded() ->
     np.testing.assert_allclose(actual[0], expected[0], rtol=1e-4, atol=1e-5)
 
 
+def free_channels(nodes: list[Any], constants: dict[str, NDArray[Any]], name: str = "a") -> list[bool]:
+    """Whether each channel of `a`, the output of a first convolution of four channels, may be rescaled."""
+    nodes = [node("Conv", "x w b", "a"), *nodes, node("Flatten", "z", "y")]
+    graph = OnnxGraph(model(nodes, {**weights(w=(4, 4, 1, 1), b=(4,)), **constants}, "y"), ["y"], "channels")
+    sets = channel_sets(graph, measure_ranges(graph, [images()]))
+    return [not pinned for pinned in sets.pinned[sets.of[name]]]
+
+
+LAST = node("Conv", "c w2", "z")
+W2 = weights(w2=(2, 4, 1, 1))
+
+
+@pytest.mark.parametrize(
+    ("nodes", "constants", "free"),
+    [
+        ([node("ReduceMean", "a axes", "c"), LAST], {"axes": np.array([2, 3])}, True),
+        ([node("ReduceMean", "a axes", "c"), LAST], {"axes": np.array([-1])}, True),
+        ([node("ReduceMax", "a axes", "c"), LAST], {"axes": np.array([-2, -1])}, True),
+        ([node("ReduceMean", "a axes", "c"), node("Mul", "c four", "z")], {"axes": np.array([1]), "four": np.float32(4)}, False),
+        ([node("ReduceMean", "a axes", "c"), node("Neg", "c", "z")], {"axes": np.array([1, 2])}, False),
+        ([node("Pad", "a pads", "c"), LAST], {"pads": np.array([0, 0, 1, 1, 0, 0, 1, 1])}, True),
+        ([node("Pad", "a pads one", "c"), LAST], {"pads": np.array([0, 0, 1, 1] * 2), "one": np.float32(1)}, False),
+        ([node("Pad", "a pads one", "c", mode="edge"), LAST], {"pads": np.array([0, 0, 1, 1] * 2), "one": np.float32(1)}, True),
+        ([node("Mul", "a two", "c"), LAST], {"two": np.float32(2)}, True),
+        ([node("Mul", "a row", "c"), LAST], weights(row=(1, 4, 1, 1)), True),
+        ([node("Div", "a two", "c"), LAST], {"two": np.float32(2)}, True),
+        ([node("Div", "two a", "c"), LAST], {"two": np.float32(2)}, False),
+        ([node("Mul", "a a", "c"), LAST], {}, False),
+        ([node("Sigmoid", "a", "s"), node("Mul", "a s", "c"), LAST], {}, False),
+        ([node("Add", "a row", "c"), LAST], weights(row=(4, 1, 1)), True),
+        ([node("Add", "a two", "c"), LAST], {"two": np.float32(2)}, False),
+    ],
+    ids=lambda value: " ".join(one.name for one in value) if isinstance(value, list) else "",
+)  # fmt: skip
+def test_a_factor_passes_what_does_not_notice_it(
+    nodes: list[Any], constants: dict[str, NDArray[Any]], free: bool
+) -> None:
+    assert free_channels(nodes, {**W2, **constants}) == [free] * 4
+
+
+def test_a_channel_that_is_multiplied_into_several_is_pinned() -> None:
+    nodes = [node("Conv", "a w1", "one"), node("Mul", "one row", "c"), LAST]
+    constants = {**W2, **weights(w1=(1, 4, 1, 1), row=(1, 4, 1, 1))}
+    assert free_channels(nodes, constants, "one") == [False]
+    assert free_channels(nodes, constants) == [True] * 4
+
+
+@pytest.mark.parametrize(("bits", "most"), [(8, 127), (7, 63)])
+def test_a_weight_is_scaled_by_the_largest_of_its_output_channel(bits: int, most: int) -> None:
+    weight = np.array([[1.0, -4.0, 0.0], [2.0, 3.0, 0.0]], np.float32)
+    assert weight_scales(weight, 0, bits).tolist() == pytest.approx([4 / most, 3 / most])
+    assert weight_scales(weight, 1, bits).tolist() == pytest.approx([2 / most, 4 / most, 1e-12])
+    assert weight_scales(weight.reshape(2, 3, 1, 1), 0, bits).tolist() == pytest.approx([4 / most, 3 / most])
+
+
 @given(st.floats(-100, 100), st.floats(-100, 100), st.integers(0, 2**31 - 1))
 @settings(max_examples=60, deadline=None)
 def test_the_best_range_holds_0_and_beats_the_extremes(low: float, high: float, seed: int) -> None:
@@ -326,3 +384,86 @@ def test_a_layer_to_keep_is_named() -> None:
     assert _kept(graph, ["Conv_a1"]) == {"Conv_a1"}
     with pytest.raises(UnknownNameError, match="did you mean Conv_a"):
         _kept(graph, ["Conv_a"])
+
+
+class Validation:
+    """Stands for validation images."""
+
+    def __len__(self) -> int:
+        return 7
+
+    def select(self, rows: NDArray[np.int64]) -> Validation:
+        assert rows.tolist() == list(range(7))
+        return self
+
+
+def target(**changes: Any) -> Any:
+    file = type("File", (), {"path": "net.onnx"})()
+    return quantisation._Target(
+        **{"file": file, "run": object(), "score": "accuracy", "train": None, "val": Validation(), **changes}
+    )
+
+
+NAMES = ("a", "b", "c", "d", "e")
+
+
+def scored(
+    monkeypatch: pytest.MonkeyPatch, max_drop: float | None, *accuracies: float
+) -> tuple[Any, list[str], list[set[str]]]:
+    """What `_scored` gives where the float file has an accuracy of 0.9 and the int8 files, in turn, these."""
+    nodes = [node("Conv", "x w", name) for name in NAMES]
+    graph = OnnxGraph(model([node("Relu", "x", "y")], {}, "y"), ["y"], "net")
+    graph.nodes = [*nodes, node("Relu", "e", "y")]
+    tried: list[set[str]] = []
+    results = iter((0.9, *accuracies))
+
+    def keep(graph: OnnxGraph, choice: QuantisationChoice) -> bytes:
+        tried.append(set(choice.float_layers))
+        return b""
+
+    monkeypatch.setattr(quantisation, "quantised_model", keep)
+    monkeypatch.setattr(quantisation, "_file", lambda file, data: data)
+    monkeypatch.setattr(quantisation, "parse_model_file", lambda data, path: data)
+    monkeypatch.setattr(quantisation, "_scores", lambda *arguments: {"accuracy": next(results)})
+    # the noise of the layers from the last to the first
+    noise = [LayerNoise(f"Conv_{name}", "Conv", 0.0, share) for share, name in enumerate(NAMES)]
+    choice = QuantisationChoice({}, frozenset({"Conv_c"}))
+    steps: list[str] = []
+    return quantisation._scored(target(), graph, choice, noise, max_drop, steps, Progress()), steps, tried
+
+
+def test_layers_go_back_to_float_by_their_noise_until_the_limit_holds(monkeypatch: pytest.MonkeyPatch) -> None:
+    (scores, count, choice), steps, tried = scored(monkeypatch, 1.0, 0.8, 0.85, 0.895)
+    assert (scores, count) == ({"accuracy": (0.9, 0.895)}, 7)
+    assert tried == [{"Conv_c"}, {"Conv_c", "Conv_e"}, {"Conv_c", "Conv_e", "Conv_d"}]
+    assert choice.float_layers == tried[-1]
+    assert steps == [
+        "fallback: 1 of 4 layers in float, 5.00 points lost",
+        "fallback: 2 of 4 layers in float, 0.50 points lost",
+    ]
+
+
+@pytest.mark.parametrize("max_drop", [None, 10.0])
+def test_a_drop_within_the_limit_changes_no_layer(max_drop: float | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    (scores, _, choice), steps, tried = scored(monkeypatch, max_drop, 0.805)
+    assert scores == {"accuracy": (0.9, 0.805)} and choice.float_layers == {"Conv_c"} and not steps and len(tried) == 1
+
+
+def test_a_drop_that_stays_in_float_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(VerificationError, match=r"in float it loses 40\.00 points of top-1 accuracy where 0 are allowed"):
+        scored(monkeypatch, 0.0, 0.1, 0.2, 0.3, 0.4, 0.5)
+    (_, _, choice), steps, tried = scored(monkeypatch, 0.0, 0.1, 0.2, 0.3, math.nan, 0.9)
+    assert (
+        tried[-2] == {f"Conv_{name}" for name in NAMES} and tried[-1] == tried[-2] | {"Relu_y"} == choice.float_layers
+    )
+    assert steps[-1] == "fallback: 4 of 4 layers in float, 0.00 points lost"
+
+
+def test_a_limit_needs_labelled_images() -> None:
+    graph: Any = None
+    choice = QuantisationChoice({})
+    for missing in ("run", "val"):
+        without = target(**{missing: None})
+        assert quantisation._scored(without, graph, choice, [], None, [], Progress()) == ({}, 0, choice)
+        with pytest.raises(InputError, match=r"--max-drop for net\.onnx, a file without labelled images"):
+            quantisation._scored(without, graph, choice, [], 1.0, [], Progress())
