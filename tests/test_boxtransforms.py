@@ -114,3 +114,28 @@ def test_colours_change_and_nothing_else() -> None:
     assert sum(not np.array_equal(pixels, expected[0]) for pixels, _ in results) > 4
     grey = TrainBoxes(Preprocess((32, 32), resize="pad", channels=1, mean=(0.5,), std=(0.5,)))
     assert all(grey.joint(data, boxes, np.random.default_rng(seed))[0].shape == (32, 32, 1) for seed in range(8))
+
+
+@pytest.mark.parametrize(
+    ("window", "at", "part"),
+    [
+        ((-10, -4, 46, 32), (10, 4), (0, 0, 40, 24)),  # the image within a larger page
+        ((5, 3, 25, 21), (0, 0), (5, 3, 25, 21)),  # a part of it
+        ((-3, 6, 37, 30), (3, 0), (0, 6, 37, 24)),  # over two edges
+        ((8, -2, 44, 18), (0, 2), (8, 0, 40, 18)),
+    ],
+)
+@pytest.mark.parametrize("scale", [1, 2])
+def test_a_window_shows_the_image_where_it_lies(
+    window: tuple[int, int, int, int], at: tuple[int, int], part: tuple[int, int, int, int], scale: int
+) -> None:
+    """Pixel for pixel, of an image decoded at `scale` of the size that its boxes are in; else the mean colour."""
+    stored = np.random.default_rng(0).integers(0, 256, (24, 40, 3), dtype=np.uint8)
+    image = Image.fromarray(stored).resize((40 * scale, 24 * scale), Image.Resampling.NEAREST)
+    target = (window[3] - window[1], window[2] - window[0])
+    nearest = Preprocess((96, 80), "squash", mean=(0.5, 0.25, 1.0), std=(0.5,) * 3, interpolation="nearest")
+    page = TrainBoxes(nearest)._seen(image, (0, 0, 40 * scale, 24 * scale), (24, 40), window, target)
+    expected = np.full((*target, 3), (128, 64, 255), np.uint8)
+    left, top, right, bottom = part
+    expected[at[1] : at[1] + bottom - top, at[0] : at[0] + right - left] = stored[top:bottom, left:right]
+    assert np.array_equal(np.asarray(page), expected)

@@ -17,7 +17,7 @@ from gossamer.cli.main import main
 from gossamer.errors import SettingsError
 from gossamer.images.preprocess import Preprocess
 from gossamer.modelfile.metadata import ModelMetadata
-from gossamer.predictions import spatial
+from gossamer.predictions import captions, spatial
 from gossamer.predictions.captions import LEAST, draw_label, draw_lines, enlarged, enlargement, text_height
 from gossamer.predictions.classes import Classification, LabelScores, Numbers
 from gossamer.predictions.head import OutputHead
@@ -207,3 +207,20 @@ def test_labels_have_a_threshold() -> None:
     head = OutputHead("multilabel", CLASSES, "tags", {"threshold": 0.4})
     assert DecodingLimits().in_effect((head,), 0.3) == {"tags": {"threshold": 0.4}}
     assert DecodingLimits(threshold=0.7).in_effect((dataclasses.replace(head, name=""),), 0.3) == {"threshold": 0.7}
+
+
+def test_text_of_other_scripts_has_a_font_where_there_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    captions._wide_font.cache_clear()
+    monkeypatch.setattr(captions, "WIDE_FONTS", ("no such font.ttf",))
+    assert captions._wide_font(13) is captions._plain_font(13)
+    captions._wide_font.cache_clear()
+    found = object()
+    monkeypatch.setattr(captions, "WIDE_FONTS", ("no such font.ttf", "wide.ttf"))
+    real = captions.ImageFont.truetype
+
+    def truetype(name: str, height: int) -> Any:
+        return (found, height) if name == "wide.ttf" else real(name, height)
+
+    monkeypatch.setattr(captions.ImageFont, "truetype", truetype)
+    assert captions._wide_font(13) == (found, 13)
+    captions._wide_font.cache_clear()

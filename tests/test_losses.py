@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
 from gossamer.errors import SettingsError
+from gossamer.networks.base import Outputs
+from gossamer.settings import Settings
 from gossamer.tasks import losses
+from gossamer.tasks.classify import Classify
 
 LOGITS = torch.tensor([[2.0, -1.0, 0.5, 0.0], [0.1, 0.2, 0.3, -4.0], [1.0, 1.0, 1.0, 1.0]])
 TARGETS = torch.tensor([0, 3, 2])
@@ -71,3 +75,29 @@ def test_weights_of_classes_have_mean_one_over_the_samples(kind: str) -> None:
     else:
         assert weights[0] / weights[3] == pytest.approx(math.log(1.62) / math.log(1.12)) and weights[2] == 0
     assert math.isclose(sum(w * n for w, n in zip(weights, counts, strict=True)) / 100, 1, rel_tol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        ({}, losses.cross_entropy(LOGITS, TARGETS)),
+        ({"label_smoothing": 0.3}, losses.cross_entropy(LOGITS, TARGETS, 0.3)),
+        (
+            {"label_smoothing": 0.3, "smoothing_over": "others"},
+            losses.cross_entropy(LOGITS, TARGETS, 0.3, "others"),
+        ),
+        ({"loss": "bce", "label_smoothing": 0.1}, losses.binary_cross_entropy(LOGITS, TARGETS, 0.1)),
+        ({"loss": "focal", "focal_gamma": 1.5}, losses.focal(LOGITS, TARGETS, 1.5)),
+        ({"loss": "focal", "label_smoothing": 0.2}, losses.focal(LOGITS, TARGETS, 2.0, 0.2)),
+    ],
+    ids=str,
+)
+def test_a_classifier_has_the_loss_of_its_settings(settings: dict[str, Any], expected: torch.Tensor) -> None:
+    task = Classify(tuple("abcd"), Settings(**{"label_smoothing": 0.0, **settings}))
+    images = torch.zeros(3, 3, 8, 8)
+    assert torch.equal(task.loss(LOGITS, TARGETS, images), expected)
+    task.weights = torch.tensor([1.0, 2.0, 3.0, 4.0])
+    weighted = expected * torch.tensor([1.0, 4.0, 3.0])
+    assert torch.equal(task.loss(LOGITS, TARGETS, images), weighted)
+    outputs = Outputs(LOGITS, [LOGITS, LOGITS])
+    torch.testing.assert_close(task.loss(outputs, TARGETS, images), weighted * (1 + 2 * task.settings.aux_weight))

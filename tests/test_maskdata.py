@@ -23,6 +23,9 @@ from gossamer.data.split import split_rows
 from gossamer.errors import DataError, ImageError, SettingsError
 from gossamer.images.preprocess import Preprocess
 from gossamer.predictions import masks as mask_predictions
+from gossamer.settings import Settings
+from gossamer.tasks.losses import class_weights
+from gossamer.tasks.segment import Segment
 from gossamer.tasks.segmentation import losses
 from gossamer.tasks.segmentation.augment import SegmentTransform
 from gossamer.tasks.segmentation.heads import Segmenter
@@ -274,6 +277,18 @@ def test_pixels_of_each_class_are_counted(tmp_path: Path) -> None:
     assert pixel_counts(data.train) == [24, 48, 24]
     (tmp_path / "train/masks/0.png").write_bytes(b"")
     assert pixel_counts(data.train) == [12, 24, 12]
+
+
+@pytest.mark.parametrize("kind", ["none", "balanced", "log"])
+def test_a_segmenter_weighs_its_classes_by_their_pixels(tmp_path: Path, kind: str) -> None:
+    data = open_masks(folder(tmp_path, 2, values=(0, 1, 1, 2)))
+    task = Segment(data.classes, Settings(data="x", task="segment", class_weights=kind))  # type: ignore[arg-type]
+    task.prepare(data)
+    if kind == "none":
+        assert task.weights is None
+    else:
+        expected = class_weights(kind, [24, 48, 24])
+        assert task.weights is not None and expected is not None and torch.equal(task.weights, expected)
 
 
 def test_images_and_masks_without_a_partner_are_noted(tmp_path: Path) -> None:

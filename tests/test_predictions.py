@@ -6,6 +6,12 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw, ImageFont
 
+from gossamer.images.preprocess import Preprocess
+from gossamer.predictions import spatial
+from gossamer.predictions.boxes import ScoredBoxes
+from gossamer.predictions.classes import NOT_FINITE
+from gossamer.predictions.head import OutputHead
+from gossamer.predictions.limits import DecodingLimits
 from gossamer.predictions.masks import palette
 from gossamer.predictions.spatial import SHOWN, Detections
 
@@ -39,3 +45,18 @@ def test_a_label_is_above_its_box_or_inside_where_there_is_no_room(name: str, to
 def test_boxes_below_the_score_are_not_drawn() -> None:
     assert (drawn((100, 50, 400, 300), "cat", SHOWN - 0.01) == GREY).all()
     assert (drawn((100, 50, 400, 300), "cat", SHOWN) != GREY).any()
+
+
+@pytest.mark.parametrize(("wrong", "note"), [((), ""), (("deltas",), NOT_FINITE), (("logits",), NOT_FINITE)])
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_outputs_that_are_no_numbers_are_noted(
+    wrong: tuple[str, ...], note: str, value: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    boxes = ScoredBoxes(np.array([[1, 2, 3, 4]], np.float32), np.array([2]), np.array([0.75], np.float32))
+    monkeypatch.setattr(spatial, "image_boxes", lambda *arguments: boxes)
+    raw = {name: np.full((1, 2, 4), value if name in wrong else 0.5, np.float32) for name in ("deltas", "logits")}
+    place = Preprocess((8, 8), "squash").read(Image.new("RGB", (20, 10)))[1]
+    head = OutputHead("detect", CLASSES)
+    found = spatial.detected(head, raw, place, "a.png")
+    assert (found.error, found.labels, found.scores, found.size) == (note, ("hen",), (0.75,), (10, 20))
+    assert (found.shown, spatial.detected(head, raw, place, "", DecodingLimits(0.1)).shown) == (SHOWN, 0.1)

@@ -450,7 +450,9 @@ def test_a_drop_within_the_limit_changes_no_layer(max_drop: float | None, monkey
 
 
 def test_a_drop_that_stays_in_float_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(VerificationError, match=r"in float it loses 40\.00 points of top-1 accuracy where 0 are allowed"):
+    with pytest.raises(
+        VerificationError, match=r"in float it loses 40\.00 points of top-1 accuracy where 0 are allowed"
+    ):
         scored(monkeypatch, 0.0, 0.1, 0.2, 0.3, 0.4, 0.5)
     (_, _, choice), steps, tried = scored(monkeypatch, 0.0, 0.1, 0.2, 0.3, math.nan, 0.9)
     assert (

@@ -90,6 +90,12 @@ def test_the_scores_of_each_label_by_hand() -> None:
     assert plain["per_class"][2]["ap"] is None and plain["per_class"][0]["class"] == "wide"
 
 
+def test_a_label_for_each_output_is_needed() -> None:
+    scores = dataclasses.replace(labels(), labels=("wide", "left"))
+    with pytest.raises(ValueError, match="zip"):
+        scores.per_class  # noqa: B018
+
+
 def test_the_scores_of_each_quantity_by_hand() -> None:
     outputs = np.array([[1, 5], [3, 5], [4, 5]], np.float32)
     targets = np.array([[1, 4], [2, np.nan], [6, 4]], np.float32)
