@@ -107,6 +107,16 @@ def test_average_precision_by_hand() -> None:
     assert voc_average_precision(truth, detections, 1, points=11).tolist() == pytest.approx([(6 + 5 * 2 / 3) / 11])
 
 
+@pytest.mark.parametrize(("wide", "reached"), [(10, 10), (8, 7), (7, 5), (5.5, 2), (4, 0)])
+def test_each_overlap_is_a_threshold_of_its_own(wide: float, reached: int) -> None:
+    """An object found with one box that covers wide / 10 of it: right at the thresholds 0.5, 0.55, ... below that."""
+    truth = [annotated_boxes([BOX], [0])]
+    result = summary(coco_matches(truth, [scored_boxes([(0, 0, wide, 10)], [0], [0.9])], 1))
+    assert result["map"] == result["ar1"] == result["ar100"] == result["map_small"] == pytest.approx(reached / 10)
+    assert (result["map50"], result["map75"]) == (float(reached > 0), float(reached > 5))
+    assert np.isnan(result["map_large"])
+
+
 def test_voc_counts_a_second_detection_as_wrong_and_a_difficult_object_not_at_all() -> None:
     truth = [annotated_boxes([BOX, FAR], [0, 0], difficult=[False, True]), annotated_boxes([BOX], [1])]
     detections = [scored_boxes([FAR, BOX, BOX], [0, 0, 0], [0.9, 0.8, 0.7]), scored_boxes([], [], [])]

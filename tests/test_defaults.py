@@ -14,8 +14,11 @@ import pytest
 import torch
 
 import gossamer
+from gossamer.data.open import open_data
 from gossamer.settings import Settings
 from gossamer.training import defaults, optim
+from gossamer.training.distributed import Processes
+from gossamer.training.setup import resolve_settings
 from tests.test_trainer import Messages, small
 
 
@@ -166,3 +169,13 @@ def test_every_setting_of_the_grid_is_one(grid: Any) -> None:
     for _, changes in grid.SETS.values():
         Settings(**{**grid.BASE, **changes})
     assert grid.GRID["base"] == {}
+
+
+def test_an_input_size_that_is_set_is_kept_and_else_follows_the_images(image_folder: Path, tmp_path: Path) -> None:
+    data = open_data(image_folder)
+
+    def size(**options: Any) -> str:
+        settings = small(image_folder, tmp_path / "run", **options)
+        return resolve_settings(settings, data, Processes())[0].input
+
+    assert (size(input="48x64"), size(input="56"), size(input="auto")) == ("48x64", "56x56", "32x32")

@@ -7,7 +7,9 @@ import json
 import subprocess
 import sys
 import threading
+import weakref
 from collections.abc import Callable
+from dataclasses import FrozenInstanceError
 from pathlib import Path
 from typing import Any
 
@@ -29,8 +31,9 @@ from gossamer.errors import (
 from gossamer.modelfile.metadata import ModelFile, parse_model_file, rule_error
 from gossamer.predictions.classes import softmax
 from gossamer.runtime import model as runtime_model
-from gossamer.runtime import native, table
-from gossamer.runtime.verification import OutputCheck, compare_outputs, margin
+from gossamer.runtime import native, reference, steps, table
+from gossamer.runtime.steps import Step
+from gossamer.runtime.verification import OutputCheck, PixelCheck, compare_outputs, margin
 from tests.arrays import f32
 from tests.hostile import make_models as make
 
@@ -449,3 +452,41 @@ def test_the_table_is_read_without_numpy() -> None:
     code = "import sys, gossamer.runtime.table; print('numpy' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
+
+
+def test_the_reference_lets_go_of_what_nothing_reads_any_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    nodes = [make.node("Relu", [before], [after]) for before, after in zip(["input", *"abcdef"], [*"abcdef", "logits"])]
+    body = make.graph(nodes, (), outputs=[make.value_info("logits", ["batch", 3, 8, 8])])
+    alive: list[weakref.ref[Any]] = []
+    counts = []
+
+    def relu(node: Any, x: Any) -> Any:
+        counts.append(sum(each() is not None for each in alive))
+        result = np.maximum(x, 0)
+        alive.append(weakref.ref(result))
+        return result
+
+    monkeypatch.setitem(reference.OPERATORS, "Relu", relu)
+    model = runtime_model.open_model(parse_model_file(make.model(body), "chain.onnx"), "reference")
+    batch = np.ones((1, 3, 8, 8), np.float32)
+    assert np.array_equal(model.run(batch), batch)
+    assert counts == [0, 1, 1, 1, 1, 1, 1]
+
+
+def test_checks_are_values_that_stay_as_they_are() -> None:
+    for check in (PixelCheck("a.png", True, 0), OutputCheck(0.5, True)):
+        assert len({check, type(check)(*vars(check).values())}) == 1
+        with pytest.raises(FrozenInstanceError):
+            check.difference = 1.0  # type: ignore[union-attr,misc]
+
+
+def test_operations_are_listed_with_their_shares_of_the_time() -> None:
+    conv = Step("convolution 3x3", (8, 8, 16), (8, 8, 32), "float32", 3_000_000, 0.75, (6, 4))
+    text = steps.table([conv, Step("softmax", (1, 1, 32), (1, 1, 32), "uint8", 0, 0.25)], "avx2", 2)
+    first, heads, *rows = text.splitlines()
+    assert first == "avx2, 2 threads: 1.000 ms per image, 3.0 GMAC/s"
+    assert heads.split() == ["operation", "input", "output", "type", "MMACs", "ms", "%", "GMAC/s"]
+    assert [row.split() for row in rows] == [
+        ["convolution", "3x3", "by", "6x4", "8x8x16", "8x8x32", "float32", "3.00", "0.750", "75.0", "4.0"],
+        ["softmax", "1x1x32", "1x1x32", "uint8", "0.00", "0.250", "25.0", "-"],
+    ]

@@ -94,8 +94,9 @@ def convert(folder: str | Path, which: str, licence: str, images_limit: int, pro
 def verify(data: bytes, path: str) -> tuple[tuple[VerificationResult, ...], tuple[str, ...]]:
     """The file's own checks, with the runtime that a user gets and with the reference. Raises VerificationError."""
     file = parse_model_file(data, path)
-    models, notes = [open_model(file, AUTO)], []
-    if models[0].runtime_name != REFERENCE:
+    model = open_model(file, AUTO)
+    models, notes = [model], []
+    if model.runtime_name != REFERENCE:
         try:
             models.append(open_model(file, REFERENCE))
         except ModelFileError as error:
