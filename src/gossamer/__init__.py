@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from gossamer.runtime import load as load
     from gossamer.runtime import verify as verify
     from gossamer.settings import Settings as Settings
+    from gossamer.shrink.prune import prune as prune
     from gossamer.shrink.quantise import quantize as quantize
     from gossamer.training.loop import resume as resume
     from gossamer.training.loop import train as train
@@ -36,6 +37,7 @@ _PUBLIC = {
     "create_model": "networks",
     "list_models": "networks",
     "load": "runtime",
+    "prune": "shrink.prune",
     "quantize": "shrink.quantise",
     "resume": "training.loop",
     "train": "training.loop",

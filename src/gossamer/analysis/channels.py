@@ -44,11 +44,13 @@ class ChannelGroup:
         return len(self.channels)
 
 
-def channel_groups(graph: Graph) -> tuple[ChannelGroup, ...]:
+def channel_groups(graph: Graph, *, strict: bool = True) -> tuple[ChannelGroup, ...]:
     """The removable channels of a traced network, those of one group in order of their first index.
 
+    Without one of them, the tensors sliced, the network computes what it computes with the channel's readers at zero.
     Left out are channels of the input and the output, and what an operation mixes in a way that depends on how many
-    there are, such as a mean over channels or group norm. Raises InputError for an operation without a rule.
+    there are, such as a mean over channels or group norm. strict: raise InputError for an operation without a rule; else
+    the channels that it reads and writes stay.
     """
     tracker = _Tracker(graph)
     for index in graph.inputs:
@@ -57,6 +59,8 @@ def channel_groups(graph: Graph) -> tuple[ChannelGroup, ...]:
         if not any(graph.values[index].kind in ("input", "activation") for index in node.inputs):
             continue  # a view of a weight, or a constant
         rule = RULES.get(node.op)
+        if rule is None and not strict:
+            rule = _stay
         if rule is None:
             raise InputError(
                 f"{node.op} in {node.module or 'the network'}: no rule for its channels",
@@ -256,10 +260,24 @@ def _softmax(t: _Tracker, node: Node) -> None:
     t.labels[node.outputs[0]] = labels
 
 
+def _varying(labels: Labels) -> list[int]:
+    """The axes along which labels differ."""
+    return [axis for axis in range(labels.ndim) if labels.shape[axis] > 1 and (labels != labels.take([0], axis)).any()]
+
+
 def _view(t: _Tracker, node: Node) -> None:
-    """Another shape of the same elements: shuffles, flattens."""
+    """Another shape of the same elements: shuffles, flattens.
+
+    Where channels become rows and columns, code fixes the number of rows (the groups of a shuffle) and computes the
+    columns: a column can only go as a whole.
+    """
     source, target = t.value(node.inputs[0]).shape, t.value(node.outputs[0]).shape
-    labels = np.broadcast_to(t.of(node.inputs[0]), source).reshape(target)
+    before = np.broadcast_to(t.of(node.inputs[0]), source)
+    labels = before.reshape(target)
+    varying = _varying(labels)
+    if len(varying) > len(_varying(before)):
+        for axis in varying[:-1]:
+            t.tie(labels, labels.take([0], axis=axis))
     for axis in range(labels.ndim):
         first = labels.take([0], axis=axis)
         if (labels == first).all():
@@ -303,11 +321,14 @@ def _concatenated(t: _Tracker, node: Node, arrays: Sequence[Labels], dim: int) -
 def _split(t: _Tracker, node: Node) -> None:
     dim = node.attributes["dim"]
     labels, start = _widened(t, node.inputs[0], dim), 0
-    if sum(t.value(each).shape[dim] for each in node.outputs) != labels.shape[dim]:
+    counts = [t.value(each).shape[dim] for each in node.outputs]
+    if sum(counts) != labels.shape[dim]:
         return _stay(t, node)  # the graph leaves out a part that nothing reads
-    for each in node.outputs:
-        count = t.value(each).shape[dim]
+    if dim % labels.ndim in _varying(labels) and (node.op != "split" or len(set(counts)) > 1):
+        return _stay(t, node)  # parts of fixed or unequal sizes would begin at other channels
+    for each, count in zip(node.outputs, counts, strict=True):
         t.labels[each] = labels.take(range(start, start + count), axis=dim)
+        t.tie(t.labels[each], t.labels[node.outputs[0]])  # equal parts stay equal: each loses the same place
         start += count
     return None
 
@@ -316,10 +337,16 @@ def _slice(t: _Tracker, node: Node) -> None:
     dim, at = node.attributes["dim"], node.attributes
     labels = _widened(t, node.inputs[0], dim)
     if node.op == "select":
+        if dim % labels.ndim in _varying(labels):
+            t.keep(labels)
         t.labels[node.outputs[0]] = labels.take(at["index"], axis=dim)
     else:
         places = range(labels.shape[dim])[slice(at["start"], at["end"], at["step"])]
         t.labels[node.outputs[0]] = labels.take(places, axis=dim)
+        if list(places) == list(range(len(places))):  # without the last ones: these must be the last ones still
+            t.keep(labels.take(range(len(places), labels.shape[dim]), axis=dim))
+        elif dim % labels.ndim in _varying(labels):
+            t.keep(labels)  # a place that is counted from the front would be another channel's
 
 
 def _unsqueeze(t: _Tracker, node: Node) -> None:

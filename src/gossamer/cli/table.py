@@ -15,6 +15,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "eval": ("evaluate", "score a run or a model file on images"),
     "export": ("export", "write a run as one verified model file"),
     "quantize": ("quantize", "write a run or a float ONNX file in int8"),
+    "prune": ("prune", "remove channels of a run's network until it keeps a limit, and train it on"),
     "compile": ("compile", "compile an ONNX file for the native engine"),
     "verify": ("verify", "check that a model file still computes what was trained"),
     "predict": ("predict", "run a model file or a run on images"),
@@ -34,7 +35,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
 
 # the order in which the help shows them
 GROUPS: dict[str, tuple[str, ...]] = {
-    "train": ("train", "eval", "report", "swap", "probe"),
+    "train": ("train", "eval", "report", "swap", "prune", "probe"),
     "deploy": ("export", "verify", "predict", "quantize", "compile", "bench", "index", "search"),
     "networks": ("list", "inspect", "compare"),
     "data and installation": ("doctor", "convert-boxes", "completion"),

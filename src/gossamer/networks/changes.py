@@ -131,7 +131,7 @@ def _keep_channels(modules: dict[str, nn.Module], layer: str, figures: dict[str,
     """Replace the parameters and buffers of a layer by the slices of the channels that are kept."""
     module = modules[layer]
     axis, kept = figures["axis"], figures["kept"]
-    channels = _channels(module, axis)
+    channels = channels_of(module, axis)
     if channels is None:
         raise SettingsError(
             f"{place}: keep_channels on axis {axis} of {layer}, a {type(module).__name__}",
@@ -162,7 +162,7 @@ def _keep_channels(modules: dict[str, nn.Module], layer: str, figures: dict[str,
             module.num_parameters = len(kept)
 
 
-def _channels(module: nn.Module, axis: int) -> int | None:
+def channels_of(module: nn.Module, axis: int) -> int | None:
     """The channels of a layer on an axis; None where `keep_channels` does not take it."""
     if isinstance(module, nn.Conv2d):
         return module.in_channels if axis else module.out_channels

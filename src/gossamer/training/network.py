@@ -24,18 +24,19 @@ from gossamer.tasks.registry import task_of
 
 
 def build_network(
-    task: Task, changes: Sequence[Change] = (), initialise: Callable[[], nn.Module] | None = None
+    task: Task, changes: Sequence[Change] = (), initialise: Callable[[], nn.Module] | None = None, applied: int = 0
 ) -> nn.Module:
     """The network of `task`, changed by `changes`, in training mode.
 
     initialise: builds the network as the settings say, with the weights that a training starts from; by default it is
     built with random ones. Edits come after them, so weights of the unchanged network are sliced with it.
+    applied: how many of the edits `initialise` has applied already.
     Raises what building raises, SettingsError or UnknownNameError for an edit that cannot be applied, RunError where the
     network does not run after the edits.
     """
     model = initialise() if initialise else task.build()
     if changes:
-        apply_changes(model, changes)
+        apply_changes(model, changes[applied:])
         _run_once(model, task)
     return model
 
@@ -59,6 +60,13 @@ def changes_of_config(config: str | Path) -> tuple[Change, ...]:
     """The edits that belong to a settings.yaml in a run folder; none elsewhere. Raises RunError, InputError."""
     path = Path(config)
     return changes_of(Run.open(path.parent)) if (path.parent / CHANGES).exists() and path.name == SETTINGS else ()
+
+
+def changes_of_weights(weights: str) -> tuple[Change, ...]:
+    """The edits of the network that a state in a run folder belongs to; none for other files. Raises RunError, InputError."""
+    folder = Path(weights).parent
+    inside = weights.endswith(".safetensors") and (folder / CHANGES).exists() and (folder / SETTINGS).exists()
+    return changes_of(Run.open(folder)) if inside else ()
 
 
 def _run_once(model: nn.Module, task: Task) -> None:

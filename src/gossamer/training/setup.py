@@ -20,7 +20,7 @@ from gossamer.errors import DataError, ImageError, InputError, SettingsError
 from gossamer.host import machine
 from gossamer.host.progress import Progress
 from gossamer.images.preprocess import decode
-from gossamer.networks.changes import Change
+from gossamer.networks.changes import Change, apply_changes
 from gossamer.networks.load import load_pretrained, select_weights
 from gossamer.networks.pretrained import IMAGENET
 from gossamer.networks.registry import traits
@@ -30,7 +30,7 @@ from gossamer.tasks.base import Task, check_head, check_loss, progressive_size, 
 from gossamer.tasks.registry import task_of
 from gossamer.training import defaults, distributed, optim
 from gossamer.training.distributed import Processes
-from gossamer.training.network import build_network
+from gossamer.training.network import build_network, changes_of_weights
 
 SIDES = range(32, 513, 32)  # pixels: the inputs that are tried where one is too small
 
@@ -229,13 +229,16 @@ def build(
     task.prepare(data)
     torch.manual_seed(settings.seed)
     notes: list[str] = []
+    own = changes_of_weights(settings.weights)
+    if tuple(changes[: len(own)]) != own:
+        own = ()
 
     def initialise() -> nn.Module:
-        model, lines = _with_first_weights(task, data, progress)
+        model, lines = _with_first_weights(task, data, progress, own)
         notes.extend(lines)
         return model
 
-    model = build_network(task, changes, initialise)
+    model = build_network(task, changes, initialise, len(own))
     if changes:
         notes.append(f"{len(changes)} edits of the network ({CHANGES})")
     frozen = optim.freeze(model, settings.freeze)
@@ -244,8 +247,10 @@ def build(
     return model, task, notes
 
 
-def _with_first_weights(task: Task, data: Data, progress: Progress) -> tuple[nn.Module, list[str]]:
-    """The unedited network with the weights it starts from, and lines that say what was loaded."""
+def _with_first_weights(
+    task: Task, data: Data, progress: Progress, changes: Sequence[Change]
+) -> tuple[nn.Module, list[str]]:
+    """The network with the edits that its first weights have, these weights, and lines that say what was loaded."""
     settings = task.settings
     try:
         model = task.build()
@@ -259,6 +264,7 @@ def _with_first_weights(task: Task, data: Data, progress: Progress) -> tuple[nn.
             _refuse_small_input(settings, data.classes)
         raise
     notes = []
+    apply_changes(model, changes)
     if settings.weights:
         eps = _norm_eps(model)
         difference = load_pretrained(model, settings.net, settings.weights, strict=False, progress=progress)

@@ -1,0 +1,241 @@
+"""Which channels of a network go: importance against what widths cost, and the result measured as a whole."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import nn
+
+from gossamer.analysis.channels import ChannelGroup, channel_groups
+from gossamer.analysis.cost import cost
+from gossamer.analysis.graph import Graph, trace
+from gossamer.data.source import Data
+from gossamer.errors import InputError, SettingsError, VerificationError
+from gossamer.host.progress import Progress
+from gossamer.networks.changes import Change
+from gossamer.predictions.head import outputs_of
+from gossamer.shrink.edits import check_removal, removable, removal, without
+from gossamer.shrink.importance import channel_importance
+from gossamer.shrink.limits import WHAT, Limit, shown
+from gossamer.shrink.solve import choose_widths, narrowest
+from gossamer.shrink.times import alternating_ms, compiled, time_model
+from gossamer.shrink.widths import CostModel, Layer, Numbers, fitting, layers_of, mac_model, size_model
+from gossamer.training.restore import LoadedRun
+
+ATTEMPTS = 5  # at a measured limit: solve, measure the whole, correct, solve again
+CLOSE = 0.93  # of a limit in milliseconds: nearer is not sought
+MARGIN = 0.985  # below a limit that a measurement was above
+FLOOR = 1e-4  # of a group's mean importance, added to each channel: of channels that do nothing, more is not worse
+
+
+@dataclass(frozen=True)
+class NarrowNetwork:
+    """The edits that make a network keep its limits, and what it takes before and after them; see `prune.Pruned`."""
+
+    changes: tuple[Change, ...]
+    ms: tuple[float, float] | None
+    macs: tuple[int, int]
+    bytes: tuple[int, int]
+    widths: tuple[tuple[str, int, int], ...]
+    steps: tuple[str, ...]
+
+
+@dataclass
+class _Problem:
+    """A network, its channel groups with the importance of their channels, and what it costs at their widths."""
+
+    loaded: LoadedRun
+    groups: tuple[ChannelGroup, ...]
+    options: list[tuple[int, ...]]
+    layers: tuple[Layer, ...]
+    importance: list[Numbers]
+    costs: dict[str, CostModel]
+
+    @property
+    def shape(self) -> tuple[int, int, int, int]:
+        preprocess = self.loaded.preprocess
+        return (1, preprocess.channels, *preprocess.size)
+
+    def compiled(self, network: nn.Module) -> bytes:
+        preprocess = self.loaded.preprocess
+        return compiled(network, preprocess.size, preprocess.channels, outputs_of(self.loaded.task.heads()))
+
+    def worth(self) -> list[Numbers]:
+        """Of each candidate of each group the importance that it keeps."""
+        result = []
+        for values, kept in zip(self.importance, self.options, strict=True):
+            ordered = np.sort(values + FLOOR * values.mean() + 1e-30)[::-1]
+            result.append(np.concatenate([[0.0], np.cumsum(ordered)])[list(kept)])
+        return result
+
+    def removed(self, choice: Sequence[int]) -> list[list[int]]:
+        """The numbers of the channels of each group that go, the least important ones."""
+        return [
+            sorted(np.argsort(values, kind="stable")[: kept[0] - kept[k]].tolist())
+            for values, kept, k in zip(self.importance, self.options, choice, strict=True)
+        ]
+
+
+def narrow_network(
+    loaded: LoadedRun, data: Data, limits: Sequence[Limit], importance: str, threads: int, progress: Progress
+) -> NarrowNetwork:
+    """The edits with which the network of a run keeps `limits`, at the least loss of importance.
+
+    Raises InputError for a network without removable channels or a limit that is met already, VerificationError where the
+    limits cannot be reached, and what tracing, exporting and measuring raise.
+    """
+    model, preprocess = loaded.model, loaded.preprocess
+    graph = trace(model, (1, preprocess.channels, *preprocess.size))
+    groups = removable(model, channel_groups(graph, strict=False))
+    layers = layers_of(graph, groups)
+    sizes = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
+    options = fitting(groups, sizes, layers)
+    if not any(len(one) > 1 for one in options):
+        raise InputError(
+            f"{loaded.run.path}: no channels that can be removed", "a network with wider layers", "prune another run"
+        )
+    macs = cost(graph).macs
+    shapes = {name: tuple(parameter.shape) for name, parameter in model.named_parameters()}
+    costs = {"macs": mac_model(layers, options, macs), "size": size_model(layers, groups, options, shapes)}
+    for limit in limits:
+        if limit.kind in costs:
+            _check_unmet(limit, costs[limit.kind].base)
+    steps = [
+        f"{sum(group.size for group in groups)} removable channels in {len(groups)} groups, "
+        f"{sum(len(one) for one in options)} widths to choose from"
+    ]
+    progress.say(steps[0])
+    values = channel_importance(importance, model, groups, loaded.task, data, preprocess, progress)
+    problem = _Problem(loaded, groups, options, layers, values, costs)
+    choice, ms = _reached(problem, graph, limits, threads, steps, progress)
+    removed = problem.removed(choice)
+    changes = removal(model, groups, removed)
+    narrow = without(model, changes)
+    check_removal(model, narrow, groups, removed, _noise(problem))
+    after = cost(narrow, problem.shape)
+    return NarrowNetwork(
+        changes=changes,
+        ms=ms,
+        macs=(macs, after.macs),
+        bytes=(round(costs["size"].base), 4 * after.params),
+        widths=_widths(model, narrow, layers),
+        steps=tuple(steps),
+    )
+
+
+def _check_unmet(limit: Limit, now: float) -> None:
+    """Raises SettingsError where the network keeps the limit as it is."""
+    if now <= limit.of(now):
+        raise SettingsError(
+            f"a {WHAT[limit.kind]} limit of {shown(limit.kind, limit.of(now))}, which the run keeps as it is "
+            f"({shown(limit.kind, now)})",
+            f"less than {shown(limit.kind, now)}",
+            "give a lower limit",
+        )
+
+
+def _reached(
+    problem: _Problem, graph: Graph, limits: Sequence[Limit], threads: int, steps: list[str], progress: Progress
+) -> tuple[list[int], tuple[float, float] | None]:
+    """The candidates that keep the limits, and the milliseconds before and after where one of them is of time."""
+    exact = [(problem.costs[one.kind], one.of(problem.costs[one.kind].base)) for one in limits if one.kind != "latency"]
+    names = [one.kind for one in limits if one.kind != "latency"]
+    for kind, (model, most) in zip(names, exact, strict=True):
+        least = model.of(narrowest(problem.options))
+        if least > most:
+            raise _unreachable(kind, most, least)
+    timed = next((one for one in limits if one.kind == "latency"), None)
+    if timed is None:
+        progress.say("choosing widths")
+        choice = choose_widths(problem.worth(), exact)
+        if choice is None:
+            kind, (model, most) = names[0], exact[0]
+            raise _unreachable(kind, most, model.of(narrowest(problem.options)))
+        steps.extend(
+            f"{WHAT[kind]}: {shown(kind, model.of(choice))}, at most {shown(kind, most)}"
+            for kind, (model, most) in zip(names, exact, strict=True)
+        )
+        return choice, None
+    return _measured(problem, timed, exact, threads, steps, progress)
+
+
+def _measured(
+    problem: _Problem,
+    limit: Limit,
+    exact: Sequence[tuple[CostModel, float]],
+    threads: int,
+    steps: list[str],
+    progress: Progress,
+) -> tuple[list[int], tuple[float, float]]:
+    """Choose widths by the table of times, measure the whole network beside the original, correct the limit, and again."""
+    model = problem.loaded.model
+    preprocess = problem.loaded.preprocess
+    progress.say("compiling the network for the native engine")
+    original = problem.compiled(model)
+    (now,) = alternating_ms([original], threads, progress, "timing the network")
+    _check_unmet(limit, now)
+    table, notes = time_model(
+        model,
+        preprocess.size,
+        preprocess.channels,
+        outputs_of(problem.loaded.task.heads()),
+        problem.layers,
+        problem.options,
+        threads,
+        progress,
+    )
+    steps.extend(notes)
+    target = limit.of(now) / now * table.base  # on the scale of the table
+    worth = problem.worth()
+    best: tuple[float, list[int], tuple[float, float]] | None = None
+    nearest: tuple[float, float] | None = None  # (ms, limit) of the nearest that was measured
+    tried: set[tuple[int, ...]] = set()
+    for attempt in range(1, ATTEMPTS + 1):
+        choice = choose_widths(worth, [(table, target), *exact])
+        if choice is None:
+            choice = narrowest(problem.options)
+        if tuple(choice) in tried:
+            break
+        tried.add(tuple(choice))
+        narrow = without(model, removal(model, problem.groups, problem.removed(choice)))
+        before, after = alternating_ms(
+            [original, problem.compiled(narrow)], threads, progress, "timing the narrower network"
+        )
+        most = limit.of(before)
+        line = f"attempt {attempt}: {after:.3f} ms in turn with {before:.3f} ms of the original, at most {most:.3f} ms"
+        steps.append(line)
+        progress.say(line)
+        if nearest is None or after / most < nearest[0] / nearest[1]:
+            nearest = (after, most)
+        kept = sum(float(one[k]) for one, k in zip(worth, choice, strict=True))
+        if after <= most and (best is None or kept > best[0]):
+            best = (kept, choice, (before, after))
+        if CLOSE * most <= after <= most or choice == narrowest(problem.options):
+            break
+        predicted = table.of(choice)
+        target = predicted * most / after * (MARGIN if after > most else 1.0)
+    if best is None:
+        assert nearest is not None, "one attempt is made"
+        raise _unreachable("latency", nearest[1], nearest[0])
+    return best[1], best[2]
+
+
+def _unreachable(kind: str, most: float, nearest: float) -> VerificationError:
+    return VerificationError(
+        f"a {WHAT[kind]} limit of {shown(kind, most)} cannot be reached by narrower layers: the nearest is "
+        f"{shown(kind, nearest)}, {100 * (nearest / most - 1):.0f}% above; nothing was written; give a higher limit"
+    )
+
+
+def _noise(problem: _Problem) -> torch.Tensor:
+    return torch.randn(2, *problem.shape[1:], generator=torch.Generator().manual_seed(0))
+
+
+def _widths(model: nn.Module, narrow: nn.Module, layers: Sequence[Layer]) -> tuple[tuple[str, int, int], ...]:
+    """Of each layer with fewer output channels its name and how many it has before and after."""
+    before, after = dict(model.named_parameters()), dict(narrow.named_parameters())
+    pairs = ((layer.weight, before[layer.weight].shape[0], after[layer.weight].shape[0]) for layer in layers)
+    return tuple((name.removesuffix(".weight"), wide, left) for name, wide, left in pairs if left < wide)
