@@ -163,6 +163,7 @@ def test_public_names_are_these() -> None:
         "create_model",
         "list_models",
         "load",
+        "prune",
         "quantize",
         "resume",
         "train",
