@@ -305,6 +305,7 @@ def test_a_pruned_run_begins_with_the_weights_that_are_left(
         source = tmp_path / name
 
 
+@pytest.mark.full
 def test_a_pruned_run_exports_compiles_and_verifies(narrow: tuple[Path, Any], tmp_path: Path) -> None:
     pytest.importorskip("onnx")
     assert cli.main(["export", str(narrow[0]), "--out", str(tmp_path / "m.onnx")]) == 0
@@ -313,6 +314,7 @@ def test_a_pruned_run_exports_compiles_and_verifies(narrow: tuple[Path, Any], tm
     assert cli.main(["eval", str(narrow[0])]) == 0
 
 
+@pytest.mark.full
 def test_a_pruned_run_that_was_killed_resumes_to_the_same_bits(
     parent: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -368,7 +370,7 @@ BAD: dict[str, tuple[list[str], int, str]] = {
     "unit": (["--macs", "5ms"], 2, "the unit ms"),
     "whole": (["--latency", "3"], 2, "latency 3"),
     "which": (["--macs", "0.5", "--which", "first"], 2, "first"),
-    "no run": (["--macs", "0.5"], 2, "holds no run"),
+    "no run": (["--macs", "0.5"], 2, "without settings.yaml"),
     "a network": (["--macs", "0.5"], 2, "a network"),
     "out is a run": (["--macs", "0.5"], 2, "holds a run already"),
     "out is a file": (["--macs", "0.5"], 2, "is a file"),

@@ -83,8 +83,7 @@ def _taylor(
             parameter = parameters[name]
             if parameter.grad is None:
                 return np.zeros(parameter.shape[axis])
-            product = (parameter.detach() * parameter.grad).double().transpose(0, axis).flatten(1)
-            return np.asarray(product.sum(1).numpy())
+            return _per_index((parameter.detach() * parameter.grad).double(), axis)
 
         for total, group in zip(totals, groups, strict=True):
             total += _summed(group, change, _readers(group) or _makers(group, parameters)) ** 2
@@ -117,8 +116,7 @@ def _norm(network: nn.Module, groups: Sequence[ChannelGroup], *_: Any) -> list[N
     parameters = dict(network.named_parameters())
 
     def squares(name: str, axis: int) -> Numbers:
-        square = (parameters[name].detach().double() ** 2).transpose(0, axis).flatten(1)
-        return np.asarray(square.sum(1).numpy())
+        return _per_index(parameters[name].detach().double() ** 2, axis)
 
     return [
         _relative(np.sqrt(_summed(group, squares, [one for one in group.axes if one[0] in parameters])))
@@ -172,6 +170,11 @@ def _summed(group: ChannelGroup, values: Values, axes: Sequence[tuple[str, int]]
         numbers, indices = zip(*((number, index) for number, of, index in places if of == one), strict=True)
         np.add.at(total, np.asarray(numbers), table[np.asarray(indices)])
     return total
+
+
+def _per_index(values: Tensor, axis: int) -> Numbers:
+    """The sum of the values at each index of an axis."""
+    return np.asarray(values.movedim(axis, 0).reshape(values.shape[axis], -1).sum(1).numpy())
 
 
 def _relative(values: Numbers) -> Numbers:
