@@ -200,3 +200,34 @@ def test_no_loss_sees_the_classes_that_are_held_out(tmp_path: Path) -> None:
     assert embeddings.prepare(tmp_path / "gone", tmp_path / "scratch", ("cat", "dog"), 7) == (seen, unseen)
     with pytest.raises(SystemExit, match="two or more of bird, cat, dog, ship"):
         embeddings.prepare(shards, tmp_path / "scratch", ("cat", "cow"), 7)
+
+
+@pytest.mark.full
+def test_int8_files_of_all_sides_are_compared_and_the_trap_changes_no_float_output(tmp_path: Path) -> None:
+    shrink = importlib.import_module("shrink")
+    compat = FOLDER.parent / "tests" / "compat" / "0.1"
+    shutil.copytree(compat / "runs" / "classify", tmp_path / "run")
+    settings = tmp_path / "run" / "settings.yaml"
+    settings.write_text(settings.read_text().replace("data: classes\n", f"data: {compat / 'classes'}\n"))
+    result = {}
+    for trap in (None, 1):
+        folder = tmp_path / str(trap)
+        folder.mkdir()
+        result[trap] = shrink.compare(str(tmp_path / "run"), 16, 100, 1, trap, folder)
+        sides = {row["side"]: row for row in result[trap]["rows"]}
+        assert {"float", "gossamer", "onnxruntime", "onnxruntime per channel"} <= {*sides, *result[trap]["problems"]}
+        assert sides["float"]["agreement"] == 1 and sides["gossamer"]["decibels"] > 15
+        assert all(row["ms"] > 0 and row["bytes"] > 0 for row in sides.values())
+        assert "gossamer" in shrink.text(result[trap])
+    assert result[1]["rows"][0]["score"] == result[None]["rows"][0]["score"]
+
+
+def test_the_trap_rescales_residual_streams_and_keeps_every_bit() -> None:
+    from gossamer.shrink.graph import OnnxSession
+    from tests.test_quantise import images, residual
+
+    shrink = importlib.import_module("shrink")
+    data, streams = shrink.trapped(residual(), ["y"], images(8), 0)
+    assert streams == 8  # one stream of eight channels
+    expected, actual = (OnnxSession(one, exact=True).run(images(seed=4))[0] for one in (residual(), data))
+    np.testing.assert_array_equal(actual, expected)

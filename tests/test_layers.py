@@ -164,6 +164,7 @@ def test_public_names_are_these() -> None:
         "list_models",
         "load",
         "prune",
+        "quantise",
         "quantize",
         "resume",
         "train",

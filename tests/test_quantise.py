@@ -137,7 +137,7 @@ def rescaled(graph: OnnxGraph, values: dict[str, Values], seed: int) -> OnnxGrap
     factors = np.where(sets.pinned, 1.0, np.exp2(powers))
     for link in sets.links:
         other = None if link.other is None else factors[link.other]
-        equalisation._rescale(result, link.node, link.kind, factors[link.sets], other)
+        equalisation.rescale(result, link.node, link.kind, factors[link.sets], other)
     return result
 
 

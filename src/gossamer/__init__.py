@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from gossamer.runtime import verify as verify
     from gossamer.settings import Settings as Settings
     from gossamer.shrink.prune import prune as prune
+    from gossamer.shrink.quantise import quantise as quantise
     from gossamer.shrink.quantise import quantize as quantize
     from gossamer.training.loop import resume as resume
     from gossamer.training.loop import train as train
@@ -38,6 +39,7 @@ _PUBLIC = {
     "list_models": "networks",
     "load": "runtime",
     "prune": "shrink.prune",
+    "quantise": "shrink.quantise",
     "quantize": "shrink.quantise",
     "resume": "training.loop",
     "train": "training.loop",

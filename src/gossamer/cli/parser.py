@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import gossamer
 from gossamer.cli.hints import key_value, respelled, unknown_command, unknown_flag
-from gossamer.cli.table import COMMANDS, GROUPS, command_module
+from gossamer.cli.table import ALIASES, COMMANDS, GROUPS, command_module
 from gossamer.errors import SettingsError, nearest_names
 
 TYPE_CHECKING = False  # as typing has it, whose import the help need not wait for
@@ -93,6 +93,7 @@ def parse(words: Sequence[str]) -> argparse.Namespace:
     command = words[0] if words else ""
     if command == "help":  # gossamer help train
         words, command = [*words[1:2], "--help"], (words[1] if len(words) > 1 else "")
+    command = ALIASES.get(command, command)
     if command and not command.startswith("-") and command not in COMMANDS:
         raise unknown_command(command, COMMANDS)
     if not command or command.startswith("-"):

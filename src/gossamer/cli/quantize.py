@@ -42,7 +42,18 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         help="7 is exact where products of bytes saturate (AVX2)",
     )
     parser.add_argument("--keep", nargs="+", default=(), metavar="LAYER", help="layers that stay in float")
-    parser.add_argument("--layers", action="store_true", help="measure what each layer costs alone")
+    parser.add_argument(
+        "--layers",
+        action="store_true",
+        help="measure the noise of each layer alone, and its milliseconds in float and int8",
+    )
+    parser.add_argument(
+        "--round-seconds",
+        type=number,
+        default=0.0,
+        metavar="S",
+        help="time for rounding weights by what each layer computes, not to the nearest byte (default 0, none)",
+    )
     add_which(parser, "a run")
 
 
@@ -58,6 +69,7 @@ def run(options: argparse.Namespace, progress: Progress) -> Any:
         weight_bits=options.weight_bits,
         keep=options.keep,
         layers=options.layers,
+        round_seconds=options.round_seconds,
         which=options.which,
         progress=progress,
     )

@@ -33,6 +33,9 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "completion": ("completion", "print the completion script of a shell"),
 }
 
+# other spellings of commands, which the help does not list
+ALIASES = {"quantise": "quantize"}
+
 # the order in which the help shows them
 GROUPS: dict[str, tuple[str, ...]] = {
     "train": ("train", "eval", "report", "swap", "prune", "probe"),

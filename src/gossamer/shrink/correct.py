@@ -38,7 +38,7 @@ def correct_biases(
         return 0
     means = _means(OnnxSession(graph.model([node.output[0] for node in layers]), exact=True), layers, images)
     expected = OnnxSession(graph.model()).run(held_out)
-    error = _error(graph, choice, held_out, expected)
+    error = output_error(graph, choice, held_out, expected)
     corrected, size = 0, -(-len(layers) // ROUNDS)
     parts = [layers[start : start + size] for start in range(0, len(layers), size)]
     for part in progress.track(parts, len(parts), "bias correction"):
@@ -48,7 +48,7 @@ def correct_biases(
         for node in part:
             shift = (now[node.name] - means[node.name]).reshape(before[node.name].shape)
             graph.constants[biases[node.name]] = (before[node.name] - shift).astype(np.float32)
-        after = _error(graph, choice, held_out, expected)
+        after = output_error(graph, choice, held_out, expected)
         if after < error:
             error, corrected = after, corrected + len(part)
         else:
@@ -70,7 +70,7 @@ def _means(session: OnnxSession, layers: Sequence[Any], images: NDArray[np.float
     return {name: total / len(images) for name, total in totals.items()}
 
 
-def _error(
+def output_error(
     graph: OnnxGraph, choice: QuantisationChoice, images: NDArray[np.float32], expected: list[NDArray[Any]]
 ) -> float:
     """The squared error of the quantised outputs over the power of the float ones, summed over the outputs."""

@@ -29,7 +29,7 @@ def equalise(graph: OnnxGraph, values: dict[str, Values], strength: float = 0.5)
     sets = channel_sets(graph, values)
     factors = _factors(graph, sets, values, strength)
     for link in sets.links:
-        _rescale(graph, link.node, link.kind, factors[link.sets], None if link.other is None else factors[link.other])
+        rescale(graph, link.node, link.kind, factors[link.sets], None if link.other is None else factors[link.other])
     return int((factors != 1).sum())
 
 
@@ -79,7 +79,7 @@ def _columns(graph: OnnxGraph, node: Any, channels: int, ranges: NDArray[np.floa
     return np.asarray(relative.reshape(groups, -1, rows.shape[1]).max(axis=1).reshape(channels))
 
 
-def _rescale(
+def rescale(
     graph: OnnxGraph, node: Any, kind: str, factors: NDArray[np.float64], other: NDArray[np.float64] | None
 ) -> None:
     """Change the constants of a layer for the factors of its input or output channels."""

@@ -61,6 +61,7 @@ class OnnxGraph:
             tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in graph.initializer
         }
         self.input = next(value.name for value in graph.input if value.name not in self.constants)
+        self._check_types(onnx)
         self.outputs = list(outputs)
         self.nodes: list[Any] = []
         for node in graph.node:
@@ -75,6 +76,23 @@ class OnnxGraph:
         self._drop_unused()
         for number, node in enumerate(self.nodes):
             node.name = node.name or f"{node.op_type}_{number}"
+
+    def _check_types(self, onnx: Any) -> None:
+        """Raises InputError for a model whose input or weights are no float32, such as one in half precision."""
+        names = dict(onnx.TensorProto.DataType.items())
+        kinds = {number: name.lower() for name, number in names.items()}
+        value = next(one for one in self.proto.graph.input if one.name == self.input)
+        kind = value.type.tensor_type.elem_type
+        weights = {
+            str(self.constants[node.input[1]].dtype)
+            for node in self.proto.graph.node
+            if node.op_type in WEIGHTED and len(node.input) > 1 and node.input[1] in self.constants
+        }
+        others = sorted({kinds.get(kind, str(kind))} - {"float"} | weights - {"float32"})
+        if others:
+            raise InputError(
+                f"{self.name}: computes in {', '.join(others)}", "a network in float32", "export it again in float32"
+            )
 
     def makers(self) -> dict[str, Any]:
         """Value -> the node that makes it."""

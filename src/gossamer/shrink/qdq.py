@@ -8,7 +8,7 @@ Source: Jacob et al. 2018 (1712.05877), sections 2.1 and 2.4; Krishnamoorthi 201
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -39,12 +39,14 @@ BIAS_LIMIT = 2.0**30  # of an int32 bias: sums are added to it
 class QuantisationChoice:
     """How a graph is quantised. ranges: value -> (low, high). float_layers: names of layers that stay in float.
 
-    weight_bits: 8, or 7 for processors whose products of bytes saturate at 16 bits.
+    weight_bits: 8, or 7 for processors whose products of bytes saturate at 16 bits. rounded: the bytes of weights, by their
+    names, where they are not the nearest.
     """
 
     ranges: Mapping[str, tuple[float, float]]
     float_layers: frozenset[str] = frozenset()
     weight_bits: int = 8
+    rounded: Mapping[str, NDArray[np.int8]] = field(default_factory=dict)
 
 
 def quantised_values(graph: OnnxGraph, choice: QuantisationChoice) -> dict[str, tuple[float, float]]:
@@ -124,7 +126,7 @@ def quantised_model(graph: OnnxGraph, choice: QuantisationChoice, extra_outputs:
             if name in ranges:
                 new.input[place] = f"{name}.dequantised"
         if id(node) in weighted and node.input[0] in ranges:
-            nodes += _weights(graph, node, new, ranges[node.input[0]], choice.weight_bits, constants)
+            nodes += _weights(graph, node, new, ranges[node.input[0]], choice, constants)
         nodes.append(new)
         for name in node.output:
             if name in ranges:
@@ -152,31 +154,47 @@ def weight_scales(weight: NDArray[np.float32], axis: int, bits: int) -> NDArray[
     return np.asarray(np.maximum(largest / most, 1e-12), np.float32)
 
 
+def _grouped(graph: OnnxGraph, node: Any) -> bool:
+    """Whether a layer's weight has no axis of all its output channels."""
+    return bool(node.op_type == "ConvTranspose" and graph.attributes(node).get("group", 1) > 1)
+
+
+def weight_grid(graph: OnnxGraph, node: Any, input_range: tuple[float, float], bits: int) -> NDArray[np.float32]:
+    """The scale of each output channel of a layer's weight, so that its bias fits into an int32 too."""
+    weight = graph.constants[node.input[1]].astype(np.float32)
+    scales = weight_scales(weight, weight_axis(graph, node), bits)
+    if _grouped(graph, node):
+        return np.full_like(scales, scales.max())
+    bias = graph.constants.get(node.input[2]) if len(node.input) > 2 and node.input[2] else None
+    # where the weights are tiny beside the bias, coarser ones lose nothing
+    if bias is not None and bias.size == len(scales):
+        least = np.abs(bias.reshape(-1).astype(np.float64)) / (float(scale_and_zero(*input_range)[0]) * BIAS_LIMIT)
+        scales = np.maximum(scales, least.astype(np.float32))
+    return scales
+
+
 def _weights(
     graph: OnnxGraph,
     node: Any,
     new: Any,
     input_range: tuple[float, float],
-    bits: int,
+    choice: QuantisationChoice,
     constants: dict[str, NDArray[Any]],
 ) -> list[Any]:
     """The dequantisation of a layer's weight and bias; `new` reads them."""
     onnx, _ = packages()
     axis, name = weight_axis(graph, node), node.input[1]
     weight = graph.constants[name].astype(np.float32)
-    grouped = node.op_type == "ConvTranspose" and graph.attributes(node).get("group", 1) > 1
-    scales = weight_scales(weight, axis, bits)
-    if grouped:
-        scales = np.full_like(scales, scales.max())
+    grouped = _grouped(graph, node)
+    scales = weight_grid(graph, node, input_range, choice.weight_bits)
     input_scale = float(scale_and_zero(*input_range)[0])
     bias = graph.constants.get(node.input[2]) if len(node.input) > 2 and node.input[2] else None
     per_channel = bias is not None and bias.size == len(scales) and not grouped
-    if bias is not None and per_channel:  # where the weights are tiny beside the bias, coarser ones lose nothing
-        least = np.abs(bias.reshape(-1).astype(np.float64)) / (input_scale * BIAS_LIMIT)
-        scales = np.maximum(scales, least.astype(np.float32))
     sides = tuple(-1 if i == axis else 1 for i in range(weight.ndim))
-    most = 2 ** (bits - 1) - 1
-    data = np.clip(np.rint(weight / scales.reshape(sides)), -most, most).astype(np.int8)
+    most = 2 ** (choice.weight_bits - 1) - 1
+    data = choice.rounded.get(name)
+    if data is None:
+        data = np.clip(np.rint(weight / scales.reshape(sides)), -most, most).astype(np.int8)
     constants[f"{name}.int8"], constants[f"{name}.scale"] = data, scales
     constants[f"{name}.zero"] = np.zeros(len(scales), np.int8)
     nodes = [

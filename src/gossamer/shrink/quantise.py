@@ -7,6 +7,7 @@ import math
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -19,27 +20,34 @@ from gossamer.export.extras import with_decoded_outputs
 from gossamer.host import storage
 from gossamer.host.progress import SILENT, Progress
 from gossamer.host.text import metric_name
-from gossamer.images.preprocess import Preprocess
 from gossamer.modelfile.metadata import ModelFile, ModelMetadata, model_file_bytes, parse_model_file, read_model_file
 from gossamer.predictions.head import flattened
 from gossamer.run import Run
 from gossamer.runtime.model import Model, open_model
-from gossamer.runtime.predict import readable_pixels
+from gossamer.shrink.calibration import (
+    FEWEST,
+    Calibration,
+    calibration,
+    files_to_read,
+    images_to_read,
+    paths_of,
+    shared_with,
+    spread,
+)
 from gossamer.shrink.correct import correct_biases
 from gossamer.shrink.equalise import equalise
 from gossamer.shrink.graph import OnnxGraph, OnnxSession
 from gossamer.shrink.qdq import QuantisationChoice, quantised_model
 from gossamer.shrink.ranges import Values, best_range, in_batches, measure_ranges
-from gossamer.shrink.sensitivity import LayerNoise, decibels, layer_noise, verdict
+from gossamer.shrink.rounding import round_weights
+from gossamer.shrink.sensitivity import LayerNoise, decibels, layer_noise, table, verdict
+from gossamer.shrink.timing import with_milliseconds
 from gossamer.targets import target_of
 from gossamer.tasks.registry import task_of
 from gossamer.training.evaluate import evaluate
 from gossamer.training.restore import run_data
 
 IMAGES = 128  # for calibration
-FEWEST = 8  # below it ranges would be guesses
-FEW = 32  # images; fewer are noted
-HELD_OUT = 4  # every fourth image is kept out of the calibration, to decide what helps
 SCORED = 2000  # validation images on which both files are scored, at most
 STRENGTHS = (0.5, 1.0)  # of equalisation, of which the better is taken
 TOLERANCE = 0.01  # of the largest output: rule 20 of the format; other processors add and round in another order
@@ -85,7 +93,7 @@ class QuantisedModel:
                 f"{metric_name(self.score)} on {self.scored_on} validation images: float {before:.4f}, int8 {after:.4f}"
             )
         if self.layers:
-            lines.append(f"noise: {verdict(self.layers)}")
+            lines += [table(self.layers), f"noise: {verdict(self.layers)}"]
         return "\n".join([*lines, *self.steps, *self.notes])
 
     def to_json(self) -> dict[str, Any]:
@@ -106,6 +114,7 @@ def quantize(
     weight_bits: int = 8,
     keep: Sequence[str] = (),
     layers: bool = False,
+    round_seconds: float = 0.0,
     which: str = "best",
     progress: Progress = SILENT,
 ) -> QuantisedModel:
@@ -114,26 +123,31 @@ def quantize(
     images: to calibrate with, files and folders; default the training images of a run. count: how many of them. max_drop:
     points (of 100) that the run's score may lose on its validation images; the layers that cost the most stay in float until
     it holds, and where it cannot the file is not written. weight_bits: 8 or 7. keep: names of layers that stay in float.
-    layers: measure each layer alone. which: the checkpoint of a run.
+    layers: measure what each layer costs alone, and its time in float and in int8. round_seconds: time for rounding weights
+    by what each layer computes in place of the nearest byte, 0 for none. which: the checkpoint of a run.
     Raises InputError for a target or images that cannot be used, UnknownNameError for a layer to keep, VerificationError
     where the limit cannot be held or the file does not give the outputs that were measured, and what reading and writing raise.
     """
-    _check(count, weight_bits, max_drop)
+    _check(count, weight_bits, max_drop, round_seconds)
+    storage.check_output(out, target)
     source = _source(target, which, progress)
     notes: list[str] = []
-    pixels = _calibration(source, images, count, progress, notes)
-    held = pixels[HELD_OUT - 1 :: HELD_OUT]
-    used = np.delete(pixels, np.s_[HELD_OUT - 1 :: HELD_OUT], axis=0)
+    seen = _calibration(source, images, count, progress, notes)
+    used, held = seen.used, seen.held
     graph = OnnxGraph(source.file.data, source.file.outputs, source.file.path)
     steps: list[str] = []
     graph = _equalised(graph, used, held, steps, progress)
-    values = measure_ranges(graph, progress.track(list(in_batches(used)), None, "ranges"))
+    values = measure_ranges(graph, progress.track(chain(in_batches(used), seen.rest()), None, "ranges"))
     choice = QuantisationChoice({name: best_range(value) for name, value in values.items()}, weight_bits=weight_bits)
     choice = dataclasses.replace(choice, float_layers=_kept(graph, keep))
     corrected = correct_biases(graph, choice, used, held, progress)
     steps.append(f"bias correction: kept in {corrected} of {len(graph.weighted())} layers")
+    if round_seconds:
+        choice = round_weights(graph, choice, used, held, round_seconds, steps, progress)
     noise = layer_noise(graph, choice, held[:FEWEST], progress) if layers or max_drop is not None else []
     scores, scored_on, choice = _scored(source, graph, choice, noise, max_drop, steps, progress)
+    if layers:
+        noise = with_milliseconds(graph, choice, noise, held[:1])
     expected = OnnxSession(OnnxGraph(source.file.data, source.file.outputs, "").model()).run(held)
     data = quantised_model(graph, choice)
     actual = OnnxSession(data).run(held)
@@ -147,7 +161,7 @@ def quantize(
         file=os.fspath(out),
         bytes=len(written),
         float_bytes=len(source.file.data),
-        calibrated_on=len(used),
+        calibrated_on=len(used) + seen.later,
         measured_on=len(held),
         decibels=decibels(expected, actual),
         agreement=same,
@@ -171,15 +185,18 @@ class _Target:
     score: str
     train: Source | None
     val: Source | None
+    test: Source | None = None
 
 
-def _check(count: int, weight_bits: int, max_drop: float | None) -> None:
+def _check(count: int, weight_bits: int, max_drop: float | None, round_seconds: float) -> None:
     if weight_bits not in (7, 8):
         raise InputError(f"weights of {weight_bits} bits", "7 or 8", "give one of them")
     if not FEWEST <= count <= 100_000:
         raise InputError(f"{count} images to calibrate with", f"{FEWEST} to 100000", "give such a number")
     if max_drop is not None and not (math.isfinite(max_drop) and 0 <= max_drop <= 100):
         raise InputError(f"a drop of at most {max_drop} points", "0 to 100", "give such a number")
+    if not (math.isfinite(round_seconds) and 0 <= round_seconds <= 86_400):
+        raise InputError(f"{round_seconds} seconds for rounding", "0 to 86400", "give such a number")
 
 
 def _source(target: str | os.PathLike[str], which: str, progress: Progress) -> _Target:
@@ -190,64 +207,37 @@ def _source(target: str | os.PathLike[str], which: str, progress: Progress) -> _
     converted = convert(os.fspath(target), which, "unspecified", SCORED, progress)
     run = Run.open(os.fspath(target))
     data = run_data(run)
-    return _Target(
-        parse_model_file(converted.data, os.fspath(target)), run, task_of(run.settings.task).score, data.train, data.val
-    )
+    file = parse_model_file(converted.data, os.fspath(target))
+    return _Target(file, run, task_of(run.settings.task).score, data.train, data.val, data.test)
 
 
-def _calibration(source: _Target, images: Any, count: int, progress: Progress, notes: list[str]) -> NDArray[np.float32]:
-    """Normalised images (N, C, H, W), evenly spread over those that there are."""
+def _calibration(source: _Target, images: Any, count: int, progress: Progress, notes: list[str]) -> Calibration:
+    """The images to calibrate with: those named, or the training images of the run."""
     metadata = source.file.metadata
-    if images:
-        if metadata is None:
-            raise InputError(
-                f"{source.file.path}: says nothing of how an image becomes its input",
-                "a file that `gossamer export` wrote, or a run",
-                "export it with gossamer, or calibrate it where it was made",
-            )
-        paths = [os.fspath(images)] if isinstance(images, (str, os.PathLike)) else [os.fspath(path) for path in images]
-        decoded = list(progress.track(readable_pixels(metadata.preprocess, paths), None, "images"))
-        readable = [pixels for pixels, _ in decoded if pixels is not None]
-        notes += [f"skipped: {problem}" for pixels, problem in decoded if pixels is None]
-        chosen = [readable[index] for index in _spread(len(readable), count)]
-    elif source.train is not None:
-        assert metadata is not None
-        chosen = _read(source.train, metadata.preprocess, count, notes, progress)
-    else:
+    if images and metadata is None:
+        raise InputError(
+            f"{source.file.path}: says nothing of how an image becomes its input",
+            "a file that `gossamer export` wrote, or a run",
+            "export it with gossamer, or calibrate it where it was made",
+        )
+    if not images and source.train is None:
         raise InputError(
             f"{source.file.path}: a file without images to calibrate with", "images like those it was trained on",
             "name a folder of them by --images",
         )  # fmt: skip
-    if len(chosen) < FEWEST:
-        raise InputError(f"{len(chosen)} images to calibrate with", f"{FEWEST} at least, better {FEW}", "give more")
-    pixels = np.stack(chosen)
-    if len(np.unique(pixels.reshape(len(pixels), -1), axis=0)) < FEWEST:
-        raise InputError("images to calibrate with that are all alike", f"{FEWEST} that differ", "give others")
-    if len(chosen) < FEW:
-        notes.append(f"calibrated on {len(chosen)} images only: with fewer than {FEW} the ranges are uncertain")
     assert metadata is not None
-    return metadata.preprocess.normalise(pixels)
-
-
-def _read(
-    source: Source, preprocess: Preprocess, count: int, notes: list[str], progress: Progress
-) -> list[NDArray[np.uint8]]:
-    """The pixels of images of a source; those that cannot be read are noted."""
-    from gossamer.errors import ImageError
-
-    result = []
-    for index in progress.track(_spread(len(source), count), None, "images"):
-        try:
-            result.append(preprocess.pixels(source.read(int(index))))
-        except ImageError as error:
-            notes.append(f"skipped: {source.names[int(index)]}: {error}")
+    if source.train is not None and not images:
+        return calibration(images_to_read(source.train), metadata.preprocess, count, notes, progress)
+    readers = files_to_read(paths_of(images))
+    result = calibration(readers, metadata.preprocess, count, notes, progress)
+    others = [one for one in (source.val, source.test) if one is not None]
+    both = shared_with([readers[index] for index in spread(len(readers), count)], others) if others else 0
+    if both:
+        notes.append(
+            f"warning: {both} of the images to calibrate with are validation or test images of the run, so the scores on "
+            "those may be too high"
+        )
     return result
-
-
-def _spread(available: int, count: int) -> list[int]:
-    """At most `count` positions of `available`, evenly spread."""
-    count = min(available, count)
-    return [index * available // count for index in range(count)] if count else []
 
 
 def _equalised(
@@ -306,7 +296,12 @@ def _scored(
                 f"--max-drop for {source.file.path}, a file without labelled images", "a run folder", "give the run"
             )
         return {}, 0, choice
-    validation = source.val.select(np.asarray(_spread(len(source.val), SCORED)))
+    validation = source.val.select(np.asarray(spread(len(source.val), SCORED)))
+    if max_drop is not None and max_drop < 100 / max(1, len(validation)):
+        steps.append(
+            f"a drop of {max_drop:g} points is finer than {len(validation)} validation images tell: one image is "
+            f"{100 / max(1, len(validation)):.2g} points"
+        )
     before = _scores(source, source.file, validation, "scoring float", progress)
 
     def after(one: QuantisationChoice) -> dict[str, float]:
@@ -370,3 +365,6 @@ def name_of(path: str | os.PathLike[str]) -> str:
     """NAME.int8.onnx for NAME.onnx or a run folder NAME: the file that is written where none is named."""
     path = Path(path)
     return str(path.with_suffix(".int8.onnx") if path.suffix == ".onnx" else Path(f"{path.name}.int8.onnx"))
+
+
+quantise = quantize

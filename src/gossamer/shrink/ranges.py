@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
+from gossamer.errors import InputError
 from gossamer.shrink.graph import Array, OnnxGraph, OnnxSession
 
 SAMPLED = 4096  # values of a tensor that are kept per batch
+MOST_SAMPLED = (
+    1 << 17
+)  # values of a tensor that are kept of all batches: beyond it every second one goes, here and later
 BATCH = 8
 STEPS = 40  # ranges that are tried, as fractions of the extremes
 NARROWEST = 0.3  # the smallest of these fractions
@@ -21,7 +26,7 @@ class Values:
     """A float value of the graph on the calibration images.
 
     shape: of one image, without the batch. largest: the largest magnitude per channel (axis 1). low, high: over all.
-    sample: values drawn at random, the same number of each batch.
+    sample: values drawn at random, the same number of each batch, at most MOST_SAMPLED.
     """
 
     shape: tuple[int, ...]
@@ -32,11 +37,16 @@ class Values:
 
 
 def measure_ranges(graph: OnnxGraph, batches: Iterable[NDArray[np.float32]], seed: int = 0) -> dict[str, Values]:
-    """The float values of rank 2 and more of a graph, run on batches (N, ...)."""
+    """The float values of rank 2 and more of a graph, run on batches (N, ...); the memory does not grow with their number.
+
+    Raises InputError where one is NaN or infinite.
+    """
     names = graph.activations()
     session: OnnxSession | None = None
     parts: dict[str, list[NDArray[np.float32]]] = {}
     result: dict[str, Values] = {}
+    sizes: dict[str, int] = {}
+    halvings: dict[str, int] = {}
     draw = np.random.default_rng(seed)
     for batch in batches:
         if session is None:
@@ -48,9 +58,17 @@ def measure_ranges(graph: OnnxGraph, batches: Iterable[NDArray[np.float32]], see
                 continue
             magnitude = np.abs(value).max(axis=tuple(axis for axis in range(value.ndim) if axis != 1))
             flat = value.reshape(-1)
-            chosen = flat if flat.size <= SAMPLED else flat[draw.integers(0, flat.size, SAMPLED)]
-            parts.setdefault(name, []).append(chosen.astype(np.float32))
             low, high = float(value.min()), float(value.max())
+            if not (math.isfinite(low) and math.isfinite(high)):
+                _refuse_infinite(graph, name)
+            thinned = 1 << halvings.get(name, 0)
+            wanted = SAMPLED // thinned
+            chosen = flat[::thinned] if flat.size <= SAMPLED else flat[draw.integers(0, flat.size, wanted)]
+            parts.setdefault(name, []).append(chosen.astype(np.float32))
+            sizes[name] = sizes.get(name, 0) + chosen.size
+            if sizes[name] > MOST_SAMPLED and thinned < SAMPLED:
+                parts[name] = [np.concatenate(parts[name])[::2]]
+                sizes[name], halvings[name] = parts[name][0].size, halvings.get(name, 0) + 1
             if name in result:
                 known = result[name]
                 np.maximum(known.largest, magnitude, out=known.largest)
@@ -60,6 +78,15 @@ def measure_ranges(graph: OnnxGraph, batches: Iterable[NDArray[np.float32]], see
     for name, kept in parts.items():
         result[name].sample = np.concatenate(kept)
     return result
+
+
+def _refuse_infinite(graph: OnnxGraph, name: str) -> None:
+    """Raises InputError for a value that is NaN or infinite on the calibration images."""
+    node = graph.makers().get(name)
+    where = f"{node.op_type} {node.name}" if node is not None else "its input"
+    raise InputError(
+        f"{graph.name}: {where} gives NaN or infinity", "a network whose values are finite", "train or export it again"
+    )
 
 
 def best_range(values: Values, levels: int = 256) -> tuple[float, float]:

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gossamer.host.progress import SILENT, Progress
+from gossamer.host.text import format_table
 from gossamer.shrink.graph import Array, OnnxGraph, OnnxSession
 from gossamer.shrink.qdq import QuantisationChoice, quantised_model
 
@@ -17,13 +18,18 @@ SPREAD = 0.25  # share of all noise above which one layer is named
 
 @dataclass(frozen=True)
 class LayerNoise:
-    """A layer. alone: dB of the outputs with only it in int8. share: of the noise of all layers, each alone, added up."""
+    """A layer. alone: dB of the outputs with only it in int8. share: of the noise of all layers, each alone, added up.
+
+    float_ms, int8_ms: milliseconds of one image, None where they were not measured.
+    """
 
     name: str
     op: str
     alone: float
     share: float
     precision: str = "int8"
+    float_ms: float | None = None
+    int8_ms: float | None = None
 
 
 def decibels(expected: Sequence[Array], actual: Sequence[Array]) -> float:
@@ -70,3 +76,20 @@ def verdict(layers: Sequence[LayerNoise]) -> str:
     if worst.share < SPREAD:
         return f"spread over {len(layers)} layers, no single layer; the largest is {worst.name} with {worst.share:.0%}"
     return f"{worst.name} ({worst.op}) alone makes {worst.share:.0%} of it"
+
+
+def table(layers: Sequence[LayerNoise], most: int = 12) -> str:
+    """Lines for people: the layers that make the most noise, with their times."""
+    worst = sorted(layers, key=lambda layer: -layer.share)[:most]
+
+    def ms(value: float | None) -> str:
+        return "-" if value is None else f"{value:.3f}"
+
+    rows = [
+        (one.name, one.op, f"{one.alone:.1f}", f"{one.share:.1%}", ms(one.float_ms), ms(one.int8_ms), one.precision)
+        for one in worst
+    ]
+    lines = format_table(
+        ("layer", "operator", "dB alone", "noise", "ms float", "ms int8", "precision"), rows, left=(0, 1, 6)
+    )
+    return "\n".join([*lines, *([f"and {len(layers) - most} more, see --json"] if len(layers) > most else [])])

@@ -48,7 +48,7 @@ Outputs = dict[str, Tensor]
 
 
 @dataclass
-class Source:
+class TeacherNetwork:
     """A network that answers: images (N, C, H, W) as `preprocess` normalises them -> outputs by the names of `heads`.
 
     kind: "run", "model file", "compiled file" or "network". module: the network where it runs in torch. frames: of a sample.
@@ -72,7 +72,7 @@ class Source:
 class Teacher:
     """What a student's loss gets from a teacher. seconds: that it has taken so far; notes: lines for the person."""
 
-    source: Source
+    source: TeacherNetwork
     terms: list[HeadTerm]
     heads: tuple[OutputHead, ...]
     preprocess: Preprocess
@@ -172,7 +172,7 @@ def open_teacher(settings: Settings, task: Task, model: nn.Module, data: Data, p
     return teacher
 
 
-def open_source(target: str, heads: Sequence[OutputHead], progress: Progress = SILENT) -> Source:
+def open_source(target: str, heads: Sequence[OutputHead], progress: Progress = SILENT) -> TeacherNetwork:
     """The network that `target` names. heads: of the student, by which a network of timm knows what is asked of it.
 
     Raises InputError, RunError, ModelFileError, WeightsError, MissingPackageError.
@@ -183,11 +183,11 @@ def open_source(target: str, heads: Sequence[OutputHead], progress: Progress = S
     return _run(target) if kind == "run" else _file(target, kind)
 
 
-def _run(target: str) -> Source:
+def _run(target: str) -> TeacherNetwork:
     loaded = load_run(target, takes_frames=True)
     skip_closed(loaded.model)
     heads = loaded.task.heads()
-    return Source(
+    return TeacherNetwork(
         target,
         "run",
         sha256(loaded.run.weights("best")),
@@ -202,12 +202,12 @@ def _run(target: str) -> Source:
     )
 
 
-def _file(target: str, kind: str) -> Source:
+def _file(target: str, kind: str) -> TeacherNetwork:
     model = load(target)
     metadata = model.need_metadata()
     trained = metadata.provenance.get("settings")
     smoothing = trained.get("label_smoothing") if isinstance(trained, dict) else 0.0
-    return Source(
+    return TeacherNetwork(
         target,
         kind,
         model.sha256,
@@ -233,7 +233,7 @@ def _of_runtime(model: Model, heads: tuple[OutputHead, ...], images: Tensor) -> 
     return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
 
 
-def _timm(target: str, heads: Sequence[OutputHead], progress: Progress) -> Source:
+def _timm(target: str, heads: Sequence[OutputHead], progress: Progress) -> TeacherNetwork:
     """A network of timm with its listed weights: its classes, or for embeddings its features."""
     if not target.startswith(TIMM):
         raise InputError(
@@ -254,7 +254,7 @@ def _timm(target: str, heads: Sequence[OutputHead], progress: Progress) -> Sourc
             return {"embedding": model.forward_head(model.forward_features(images), pre_logits=True)}
         return {"logits": model(images)}
 
-    return Source(target, "network", sha256(fetch(source)), own, preprocess, answer, model)
+    return TeacherNetwork(target, "network", sha256(fetch(source)), own, preprocess, answer, model)
 
 
 def as_input(images: Tensor, ours: Preprocess, theirs: Preprocess, frames: int = 0) -> Tensor:
@@ -314,7 +314,7 @@ def _capture(module: nn.Module, store: dict[str, list[Tensor]], name: str) -> No
     module.register_forward_hook(keep)
 
 
-def _differences(source: Source, ours: Preprocess) -> list[str]:
+def _differences(source: TeacherNetwork, ours: Preprocess) -> list[str]:
     """Lines on what the teacher is given otherwise than in its own use."""
     theirs, lines = source.preprocess, []
     if theirs.size != ours.size:
@@ -328,7 +328,7 @@ def _differences(source: Source, ours: Preprocess) -> list[str]:
     return [f"teacher {source.target} ({source.kind}, SHA-256 {source.sha256[:16]}...)", *lines]
 
 
-def _warnings(source: Source, terms: Sequence[HeadTerm], settings: Settings, data: Data) -> list[str]:
+def _warnings(source: TeacherNetwork, terms: Sequence[HeadTerm], settings: Settings, data: Data) -> list[str]:
     lines = []
     if source.smoothing and any(one.student.kind == "classify" for one in terms):
         # Müller et al. 2019, arXiv 1906.02629, section 4

@@ -1,0 +1,84 @@
+"""The milliseconds of each layer in float and in int8, by ONNX Runtime's own profile, one thread."""
+
+from __future__ import annotations
+
+import json
+import re
+import statistics
+import tempfile
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gossamer.shrink.graph import OnnxGraph, packages
+from gossamer.shrink.qdq import QuantisationChoice, quantised_model
+from gossamer.shrink.sensitivity import LayerNoise
+
+ROUNDS, TURNS = 10, 3  # runs of a session, and turns of the two networks, so that another load hits both
+WARM = 2  # runs of a session that do not count
+
+
+def with_milliseconds(
+    graph: OnnxGraph, choice: QuantisationChoice, layers: Sequence[LayerNoise], image: NDArray[np.float32]
+) -> list[LayerNoise]:
+    """The layers with their times: medians over alternating runs of the network in float and in int8.
+
+    image: normalised (1, ...). A layer that the runtime merges with others has the time of all where it has their name, else
+    none.
+    """
+    names = [node.name for node in graph.weighted()]
+    models = (graph.model(), quantised_model(graph, choice))
+    times: tuple[dict[str, list[float]], dict[str, list[float]]] = ({}, {})
+    for _ in range(TURNS):
+        for model, mine in zip(models, times, strict=True):
+            for name, took in _profile(model, names, image).items():
+                mine.setdefault(name, []).extend(took)
+
+    def median(mine: dict[str, list[float]], name: str) -> float | None:
+        return statistics.median(mine[name]) if name in mine else None
+
+    return [
+        replace(layer, float_ms=median(times[0], layer.name), int8_ms=median(times[1], layer.name)) for layer in layers
+    ]
+
+
+def _profile(model: bytes, names: Sequence[str], image: NDArray[np.float32]) -> dict[str, list[float]]:
+    """Milliseconds of each run, by the names of layers."""
+    _, onnxruntime = packages()
+    with tempfile.TemporaryDirectory() as folder:
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = options.inter_op_num_threads = 1
+        options.log_severity_level = 4
+        options.add_session_config_entry("session.x64quantprecision", "1")
+        options.enable_profiling, options.profile_file_prefix = True, str(Path(folder) / "profile")
+        session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+        feed = {session.get_inputs()[0].name: image}
+        for _ in range(WARM + ROUNDS):
+            session.run(None, feed)
+        events = json.loads(Path(session.end_profiling()).read_text(encoding="utf-8"))
+    known = set(names)
+    result: dict[str, list[float]] = {}
+    for event in events:
+        label = str(event.get("name", ""))
+        if event.get("cat") == "Node" and label.endswith("_kernel_time"):
+            name = layer_of(label.removesuffix("_kernel_time"), known)
+            if name:
+                result.setdefault(name, []).append(event["dur"] / 1e3)
+    return {name: took[WARM:] for name, took in result.items()}
+
+
+def layer_of(label: str, names: set[str]) -> str:
+    """The layer that ONNX Runtime calls `label`; "" for none.
+
+    Where it merges nodes it adds to the name of the first: "fused Conv_0", "Conv_0_nchwc", "Conv_0_token_12".
+    """
+    label = label.removeprefix("fused ")
+    while label not in names:
+        shorter = re.sub(r"(_nchwc|_token_\d+|_quant|_\d+)$", "", label)
+        if shorter == label:
+            return ""
+        label = shorter
+    return label
