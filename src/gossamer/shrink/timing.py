@@ -6,7 +6,7 @@ import json
 import re
 import statistics
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,6 +18,7 @@ from gossamer.shrink.qdq import QuantisationChoice, quantised_model
 from gossamer.shrink.sensitivity import LayerNoise
 
 ROUNDS, TURNS = 10, 3  # runs of a session, and turns of the two networks, so that another load hits both
+ACTIVATIONS = ("Relu", "Clip", "LeakyRelu", "HardSigmoid", "Sigmoid", "Tanh")  # that it computes with a convolution
 WARM = 2  # runs of a session that do not count
 
 
@@ -29,12 +30,12 @@ def with_milliseconds(
     image: normalised (1, ...). A layer that the runtime merges with others has the time of all where it has their name, else
     none.
     """
-    names = [node.name for node in graph.weighted()]
+    labels = _labels(graph)
     models = (graph.model(), quantised_model(graph, choice))
     times: tuple[dict[str, list[float]], dict[str, list[float]]] = ({}, {})
     for _ in range(TURNS):
         for model, mine in zip(models, times, strict=True):
-            for name, took in _profile(model, names, image).items():
+            for name, took in _profile(model, labels, image).items():
                 mine.setdefault(name, []).extend(took)
 
     def median(mine: dict[str, list[float]], name: str) -> float | None:
@@ -45,7 +46,18 @@ def with_milliseconds(
     ]
 
 
-def _profile(model: bytes, names: Sequence[str], image: NDArray[np.float32]) -> dict[str, list[float]]:
+def _labels(graph: OnnxGraph) -> dict[str, str]:
+    """What ONNX Runtime may call a layer -> its name: its own name, the value that it makes, or what an activation makes of it."""
+    readers, labels = graph.readers(), {}
+    for node in graph.weighted():
+        labels[node.name] = labels[node.output[0]] = node.name
+        following = readers.get(node.output[0], [])
+        if len(following) == 1 and following[0][0].op_type in ACTIVATIONS:
+            labels[following[0][0].output[0]] = node.name
+    return labels
+
+
+def _profile(model: bytes, labels: Mapping[str, str], image: NDArray[np.float32]) -> dict[str, list[float]]:
     """Milliseconds of each run, by the names of layers."""
     _, onnxruntime = packages()
     with tempfile.TemporaryDirectory() as folder:
@@ -59,26 +71,25 @@ def _profile(model: bytes, names: Sequence[str], image: NDArray[np.float32]) -> 
         for _ in range(WARM + ROUNDS):
             session.run(None, feed)
         events = json.loads(Path(session.end_profiling()).read_text(encoding="utf-8"))
-    known = set(names)
     result: dict[str, list[float]] = {}
     for event in events:
         label = str(event.get("name", ""))
         if event.get("cat") == "Node" and label.endswith("_kernel_time"):
-            name = layer_of(label.removesuffix("_kernel_time"), known)
+            name = layer_of(label.removesuffix("_kernel_time"), labels)
             if name:
                 result.setdefault(name, []).append(event["dur"] / 1e3)
     return {name: took[WARM:] for name, took in result.items()}
 
 
-def layer_of(label: str, names: set[str]) -> str:
-    """The layer that ONNX Runtime calls `label`; "" for none.
+def layer_of(label: str, labels: Mapping[str, str]) -> str:
+    """The layer that ONNX Runtime calls `label`; "" for none. labels: what a layer may be called -> its name.
 
-    Where it merges nodes it adds to the name of the first: "fused Conv_0", "Conv_0_nchwc", "Conv_0_token_12".
+    Where it merges nodes it adds to a name: "fused Conv_0", "conv_nchwc", "Conv_0_token_12".
     """
     label = label.removeprefix("fused ")
-    while label not in names:
+    while label not in labels:
         shorter = re.sub(r"(_nchwc|_token_\d+|_quant|_\d+)$", "", label)
         if shorter == label:
             return ""
         label = shorter
-    return label
+    return labels[label]
