@@ -490,3 +490,13 @@ def test_operations_are_listed_with_their_shares_of_the_time() -> None:
         ["convolution", "3x3", "by", "6x4", "8x8x16", "8x8x32", "float32", "3.00", "0.750", "75.0", "4.0"],
         ["softmax", "1x1x32", "1x1x32", "uint8", "0.00", "0.250", "25.0", "-"],
     ]
+
+
+def test_what_onnx_runtime_says_is_one_line_of_the_message(tmp_path: Path) -> None:
+    pytest.importorskip("onnxruntime")
+    from gossamer.runtime import ort
+
+    assert ort._reason(ValueError("two\n  lines " + "x" * 400)) == "two lines " + "x" * 290
+    body = make.graph([make.node("Nonsense", ["input"], ["logits"])], ())
+    with pytest.raises(ModelFileError, match=r"ONNX Runtime .*Nonsense"):
+        runtime_model.open_model(parse_model_file(make.model(body), "odd.onnx"), "onnxruntime")

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
+import signal
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -13,8 +16,9 @@ import pytest
 from PIL import Image
 
 import gossamer
-from gossamer.errors import RunError
-from gossamer.training import optim
+from gossamer.errors import Interrupted, RunError
+from gossamer.training import loop, optim, plan
+from gossamer.training.state import Counters
 from tests.test_progress_of_a_run import change
 from tests.test_trainer import Messages, small
 
@@ -98,8 +102,6 @@ def test_a_folder_whose_first_start_was_killed_is_cleaned_by_the_next(image_fold
 def test_a_budget_that_the_preparation_uses_up_is_worth_one_step(
     image_folder: Path, tmp_path: Path, minutes: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from gossamer.training import loop
-
     build = loop.build
 
     def slow(*arguments: Any) -> Any:
@@ -169,11 +171,6 @@ def test_a_warm_up_of_an_epoch_takes_a_tenth_of_the_minutes_at_most() -> None:
 def test_evaluations_take_a_fifth_of_the_minutes_at_most(
     make_image_folder: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from types import SimpleNamespace
-
-    from gossamer.training import plan
-    from gossamer.training.state import Counters
-
     def due(trained: float, evaluation: float, every: int | None, epoch: int = 0) -> bool:
         session: Any = SimpleNamespace(
             settings=gossamer.Settings(eval_every=every),
@@ -187,11 +184,6 @@ def test_evaluations_take_a_fifth_of_the_minutes_at_most(
 
 
 def test_before_the_first_evaluation_its_time_is_estimated_from_the_steps() -> None:
-    from types import SimpleNamespace
-
-    from gossamer.training import plan
-    from gossamer.training.state import Counters
-
     session: Any = SimpleNamespace(
         counters=Counters(images=100, step_seconds=10.0),
         evaluation_seconds=0.0,
@@ -201,3 +193,34 @@ def test_before_the_first_evaluation_its_time_is_estimated_from_the_steps() -> N
     assert plan.evaluation_seconds(session) == pytest.approx(0.1 * plan.EVALUATION_COST * 500)
     session.evaluation_seconds = 3.0
     assert plan.evaluation_seconds(session) == 3.0
+
+
+def test_a_new_run_stands_at_its_beginning() -> None:
+    beginning = dataclasses.asdict(Counters())
+    assert beginning.pop("input_scale") == 1.0 and beginning.pop("best") is None and beginning.pop("finished") == ""
+    assert set(beginning.values()) == {0}
+
+
+def test_signals_are_kept_until_the_step_is_done_but_for_those_that_are_ignored() -> None:
+    """Under nohup a hang-up stays ignored; a second signal stops at once."""
+    session: Any = SimpleNamespace(interrupted=0)
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    before = {number: signal.getsignal(number) for number in numbers}
+    try:
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        with loop._signals(session):
+            handlers = [signal.getsignal(number) for number in numbers]
+            assert handlers[0] is handlers[1] is not before[signal.SIGTERM] and handlers[2] is signal.SIG_IGN
+            stop: Any = handlers[1]
+            stop(signal.SIGTERM, None)
+            assert session.interrupted == signal.SIGTERM
+            with pytest.raises(Interrupted):
+                stop(signal.SIGINT, None)
+        assert [signal.getsignal(number) for number in numbers[:2]] == [before[number] for number in numbers[:2]]
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)
+        with loop._signals(session):
+            assert signal.getsignal(signal.SIGHUP) is signal.getsignal(signal.SIGINT)
+        assert signal.getsignal(signal.SIGHUP) is signal.SIG_DFL
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

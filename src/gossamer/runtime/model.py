@@ -79,11 +79,11 @@ class Model:
         self,
         sources: ImageSource,
         *,
-        top: int = 1,
-        batch: int = 32,
-        threshold: float | None = None,
-        iou: float | None = None,
-        max_boxes: int | None = None,
+        top: int = ...,
+        batch: int = ...,
+        threshold: float | None = ...,
+        iou: float | None = ...,
+        max_boxes: int | None = ...,
     ) -> Any: ...
 
     @overload
@@ -91,11 +91,11 @@ class Model:
         self,
         sources: Sequence[ImageSource],
         *,
-        top: int = 1,
-        batch: int = 32,
-        threshold: float | None = None,
-        iou: float | None = None,
-        max_boxes: int | None = None,
+        top: int = ...,
+        batch: int = ...,
+        threshold: float | None = ...,
+        iou: float | None = ...,
+        max_boxes: int | None = ...,
     ) -> list[Any]: ...
 
     def predict(
