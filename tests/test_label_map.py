@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
 import numpy as np
 import pytest
 from PIL import Image
 
 from gossamer.data.masks.classes import label_map_of, numbered
+from gossamer.data.masks.classfiles import CITYSCAPES_NAMES
+from gossamer.data.masks.open import _label_map
 from gossamer.errors import DataError, ImageError
 from gossamer.predictions.masks import IGNORED
 
@@ -71,3 +77,16 @@ def test_a_label_map_takes_the_order_of_other_classes() -> None:
         ordered.mask(grey(4), "m")
     with pytest.raises(DataError, match="masks of the classes a, b, c; allowed: the classes a, b"):
         label_map.ordered(("a", "b"))
+
+
+def test_the_first_training_mask_tells_of_which_set_they_are(tmp_path: Path) -> None:
+    masks: Any = SimpleNamespace(root=tmp_path, paths=["a.png", "b_gtFine_labelTrainIds.png", "c.png"])
+    assert _label_map(masks, [1], None, None, (), None).classes == tuple(CITYSCAPES_NAMES)
+    assert _label_map(masks, [1, 0], 0, None, (), None).classes == tuple(CITYSCAPES_NAMES[1:])
+    assert _label_map(masks, [0, 1], None, 3, (), None).classes == ("0", "1", "2")
+    given = label_map_of([("a", None), ("b", None)], None)
+    assert _label_map(masks, [2], None, None, (), given) is given
+    (tmp_path / "classes.txt").write_text("sky\nroad\ncar\n")
+    assert _label_map(masks, [1], None, 3, ("car", "road", "sky"), given).classes == ("car", "road", "sky")
+    with pytest.raises(DataError, match="its classes file has 3 classes; allowed: num_classes 4"):
+        _label_map(masks, [1], None, 4, (), None)

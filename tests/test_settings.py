@@ -13,6 +13,8 @@ from hypothesis import strategies as st
 
 from gossamer import settings as module
 from gossamer.errors import InputError, SettingsError, UnknownNameError
+from gossamer.images.decode import PIXEL_LIMIT
+from gossamer.images.preprocess import Preprocess
 from gossamer.settings import Settings, from_dict, to_dict
 from gossamer.settings.file import dump_settings, load_settings
 from gossamer.settings.parse import parse_bytes, parse_size
@@ -148,3 +150,7 @@ def test_height_comes_before_width() -> None:
 def test_misspelt_names_get_the_nearest() -> None:
     with pytest.raises(UnknownNameError, match="did you mean label_smoothing"):
         from_dict({"label_smothing": 0.1})
+
+
+def test_limits_are_those_of_the_decoder() -> None:
+    assert Settings().pixel_limit == Preprocess((8, 8)).pixel_limit == PIXEL_LIMIT == 100_000_000

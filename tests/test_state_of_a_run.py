@@ -17,6 +17,7 @@ from PIL import Image
 
 import gossamer
 from gossamer.errors import Interrupted, RunError
+from gossamer.images.preprocess import Preprocess
 from gossamer.training import loop, optim, plan
 from gossamer.training.state import Counters
 from tests.test_progress_of_a_run import change
@@ -224,3 +225,36 @@ def test_signals_are_kept_until_the_step_is_done_but_for_those_that_are_ignored(
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+@pytest.mark.parametrize(
+    ("options", "changed", "line"),
+    [
+        (
+            {"epochs": 4.0},
+            {},
+            "epoch 2/4: loss 0.5000, val loss 0.2500, val top-1 accuracy 0.7500, lr 0.05, 321 images/s "
+            "(waiting for data 1.0 s, steps 9.0 s, evaluation 1.5 s)",
+        ),
+        (
+            {"minutes": 3.0, "progressive": 0.5},
+            {"val_loss": float("nan"), "epoch": 1.5},
+            "epoch 1.5, 2.0/3 min: loss 0.5000, val top-1 accuracy 0.7500, lr 0.05, 321 images/s at 64x96 "
+            "(waiting for data 1.0 s, steps 9.0 s, evaluation 1.5 s)",
+        ),
+    ],
+)
+def test_the_line_of_an_evaluation_says_what_was_measured(
+    options: dict[str, Any], changed: dict[str, Any], line: str
+) -> None:
+    session: Any = SimpleNamespace(
+        settings=gossamer.Settings(**{"epochs": None, **options}),
+        task=SimpleNamespace(score="accuracy"),
+        preprocess=Preprocess((64, 96)),
+        counters=Counters(),
+        teacher=None,
+        evaluation_seconds=1.5,
+    )
+    row = {"epoch": 2.0, "seconds": 120.0, "loss": 0.5, "val_loss": 0.25, "val_accuracy": 0.75, "lr": 0.05}
+    row |= {"images_per_second": 321.4, "data_seconds": 1.0, "step_seconds": 9.0, **changed}
+    assert loop._line(row, session) == line
