@@ -233,6 +233,7 @@ def test_a_saved_split_is_restored(tmp_path: Path) -> None:
         assert new.names == [old.names[i] for i in kept]
         assert new.labels.tolist() == [old.labels[i] for i in kept]
         np.testing.assert_array_equal(boxes_at(new, 0).corners, boxes_at(old, kept[0]).corners)
+    assert "1 images have no annotation and are passed over: 03" in again.notes[1]
     assert [note.split(" images ")[1].split(":")[0] for note in again.notes] == [
         "are left out",
         "have no annotation and are passed over",

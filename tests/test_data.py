@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import pickle
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,6 +17,7 @@ from gossamer.data.csvfile import read_csv
 from gossamer.data.open import apply_split, open_data, open_source, split_rows
 from gossamer.data.split import stratified
 from gossamer.data.streams import stream
+from gossamer.data.table import Table
 from gossamer.errors import DataError, ImageError
 
 
@@ -54,6 +57,16 @@ def test_one_folder_is_split_by_class_and_seed(tmp_path: Path) -> None:
     assert not set(data.train.names) & set(data.val.names)
     assert data.val.names == again.val.names != other.val.names
     assert data.fingerprint == again.fingerprint != other.fingerprint
+
+
+def test_a_class_without_training_images_is_none_unless_it_may_be_unseen() -> None:
+    labels = np.array([0, 1, 2])
+    values: Any = ("image folder", ("a", "b", "c"), ["1", "2", "3"], labels, ["train", "", "val"], None)
+    other: Any = SimpleNamespace(classes=("c", "d"))
+    assert Table(*values).training_classes("x") == Table(*values).training_classes("x", other) == ("a", "b")
+    assert Table(*values, unseen=True).training_classes("x") == ("a", "b", "c")
+    assert Table(*values, unseen=True).training_classes("x", other) == ("a", "b", "c", "d")
+    assert Table(*values, fixed=True).training_classes("x", other) == ("a", "b", "c")
 
 
 def test_train_alone_is_split_and_test_stays(tmp_path: Path) -> None:

@@ -11,7 +11,14 @@ import pytest
 import torch
 
 from gossamer import Run
-from gossamer.training.distributed import SyncedBatchNorm2d, sync_batch_norm
+from gossamer.training.distributed import (
+    Processes,
+    SyncedBatchNorm2d,
+    broadcast,
+    gather,
+    join_processes,
+    sync_batch_norm,
+)
 from gossamer.training.loop import resume
 from tests.runs import gossamer, same, torchrun
 
@@ -75,3 +82,10 @@ def test_without_other_processes_it_is_plain_batch_norm() -> None:
     x = torch.randn(4, 3, 5, 6)
     assert torch.equal(plain(x), synced(x))
     assert same(*({k: v.numpy() for k, v in m.state_dict().items()} for m in (plain, synced[0])))  # type: ignore[index]
+
+
+def test_without_torchrun_a_process_is_alone_and_writes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("WORLD_SIZE", raising=False)
+    assert join_processes("cpu") == Processes(rank=0, world=1, local_rank=0, local_world=1)
+    assert Processes().first and not Processes(rank=1, world=2).first
+    assert broadcast("x") == "x" and gather("x") == ["x"]

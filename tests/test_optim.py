@@ -162,3 +162,17 @@ def test_the_average_follows_the_formula() -> None:
         value = decay * value + (1 - decay) * step
     assert average.values["weight"].item() == pytest.approx(value, rel=1e-5)
     assert average.values["num_batches_tracked"].item() == 11
+
+
+def test_a_layer_may_ask_for_a_learning_rate_of_its_own() -> None:
+    class Slow(nn.Linear):
+        lr_scale = 0.1
+
+    class Other(nn.Linear):
+        lr_scale = "none"
+
+    model = nn.Sequential(Slow(2, 2), nn.Linear(2, 2), Other(2, 2))
+    groups = optim.parameter_groups(model, Settings(weight_decay=0.5, decay_norm_bias=True))
+    scales = {id(parameter): group["lr_scale"] for group in groups for parameter in group["params"]}
+    assert [scales[id(layer.weight)] for layer in model] == [0.1, 1.0, 1.0]
+    assert [scales[id(layer.bias)] for layer in model] == [0.1, 1.0, 1.0] and len(groups) == 2

@@ -37,6 +37,7 @@ def test_any_value_is_written_as_strict_json(value: Any) -> None:
 
 def test_a_finite_number_keeps_all_its_digits() -> None:
     assert json.loads(dumps([0.1, 1e300, -0.0, 5e-324])) == [0.1, 1e300, -0.0, 5e-324]
+    assert dumps({"é": ["ü", 1]}) == '{"é": ["ü", 1]}' and dumps("é", ascii_only=True) == '"\\u00e9"'
     assert dumps((math.nan, {"a": math.inf}, -math.inf)) == '[null, {"a": null}, null]'
 
 

@@ -36,16 +36,16 @@ class Builder:
     def __init__(
         self,
         *,
-        num_classes: int = 1000,
-        in_chans: int = 3,
-        small_input: bool = False,
-        drop_rate: float = 0.0,
-        drop_path_rate: float = 0.0,
-        output_stride: int | None = None,
-        act: Activation | None = None,
-        norm: str | None = None,
-        norm_eps: float | None = None,
-        options: Options | None = None,
+        num_classes: int,
+        in_chans: int,
+        small_input: bool,
+        drop_rate: float,
+        drop_path_rate: float,
+        output_stride: int | None,
+        act: Activation | None,
+        norm: str | None,
+        norm_eps: float | None,
+        options: Options,
     ) -> None:
         check_count("num_classes", num_classes, 0)
         check_count("in_chans", in_chans, 1)
@@ -59,7 +59,7 @@ class Builder:
         self.act = act
         self.norm = norm
         self.norm_eps = norm_eps
-        self.options = options or Options()
+        self.options = options
         self.num_classes = num_classes
         self.in_chans = in_chans
         self.drop_rate = drop_rate

@@ -93,14 +93,14 @@ def parameter_groups(model: nn.Module, settings: Settings) -> list[dict[str, Any
             "1 for a network of timm, and for other tasks than classify",
             "leave it out",
         )
-    own_scales = {name: float(scale) for name, module in model.named_modules() if (scale := _own_scale(module))}
+    own_scales = {name: _own_scale(module) for name, module in model.named_modules()}
     groups: dict[tuple[float, float], dict[str, Any]] = {}
     for name, parameter in model.named_parameters():
         if not parameter.requires_grad:
             continue
         decays = parameter.ndim > 1 or settings.decay_norm_bias
         decay = float(settings.weight_decay or 0.0) if decays else 0.0
-        scale = settings.layer_decay ** _distance_from_head(name, depth) * own_scales.get(name.rpartition(".")[0], 1.0)
+        scale = settings.layer_decay ** _distance_from_head(name, depth) * own_scales[name.rpartition(".")[0]]
         group = groups.setdefault(
             (decay, scale),
             {"params": [], "weight_decay": decay, "lr_scale": scale, "l1": settings.l1 if decays else 0.0},
@@ -110,9 +110,9 @@ def parameter_groups(model: nn.Module, settings: Settings) -> list[dict[str, Any
 
 
 def _own_scale(module: nn.Module) -> float:
-    """The factor on the learning rate that a layer asks for, as the offsets of a deformable convolution do; 0: none."""
-    scale = getattr(module, "lr_scale", 0.0)
-    return float(scale) if isinstance(scale, (int, float)) else 0.0
+    """The factor on the learning rate that a layer asks for, as the offsets of a deformable convolution do."""
+    scale = getattr(module, "lr_scale", 1.0)
+    return float(scale) if isinstance(scale, (int, float)) else 1.0
 
 
 def _distance_from_head(name: str, depth: int) -> int:
