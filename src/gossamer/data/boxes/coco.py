@@ -16,6 +16,7 @@ from typing import Any
 from gossamer.data.boxes.finder import Finder
 from gossamer.data.boxes.jsonfile import entries, listed_entries, read_json
 from gossamer.data.boxes.labelme import is_labelme
+from gossamer.data.boxes.listed import ListedImages
 from gossamer.data.boxes.outlines import box_around
 from gossamer.data.boxes.records import (
     SIDECAR,
@@ -34,6 +35,7 @@ from gossamer.data.boxes.rle import rle_box
 from gossamer.data.folder import folders, printable_path
 from gossamer.data.source import shown
 from gossamer.errors import DataError, ImageError
+from gossamer.host.storage import open_regular
 
 _OWN = frozenset({"bbox", "category_id", "image_id", "iscrowd", "area"})
 _OWN_IMAGE = frozenset({"id", "file_name", "width", "height"})
@@ -59,7 +61,7 @@ def is_coco(path: Path) -> bool:
     """Whether a JSON file looks like one of COCO: it has lists of images or of annotations. Categories alone, as Label
     Studio's notes.json has them, and counts are none; where the start of a large file shows no more, they do."""
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             start = file.read(_PEEK + 1)
     except OSError:
         return True  # reading it will say what is wrong
@@ -71,30 +73,25 @@ def is_coco(path: Path) -> bool:
 
 def read_coco(root: Path, file: Path | None = None) -> Draft:
     """What the COCO files of a folder say, or `file` alone; images and annotations that cannot be used are skipped and noted. Raises
-    DataError: a file of another shape, ids given twice, categories that differ between files, no image at all."""
+    DataError: a file of another shape, categories that differ between files, no image at all."""
     draft = Draft("coco", root, (), True, [])
     files = [file] if file else coco_files(root)
     contents = {path: read_json(path) for path in files}
     categories = _categories(contents)
     draft.classes, draft.extra["coco"] = tuple(categories.values()), {"categories": _others(contents)}
-    missing: list[str] = []
-    unreadable: list[str] = []
-    named: set[str] = set()
+    listed = ListedImages()
     for path, content in contents.items():
         split = split_of(path.stem) or (split_of(path.parent.name) if path.parent != root else "")
-        _read_file(draft, path, content, categories, split, missing, unreadable, named)
+        _read_file(draft, path, content, categories, split, listed)
     if not draft.records:
-        lost = [*missing, *unreadable]
+        lost = [*listed.missing, *listed.unreadable]
         raise DataError(
             f"{root}: {f'none of the {len(lost)} images can be read, such as {lost[0]}' if lost else 'lists no images'}",
             _ALLOWED,
             "check the path of the images",
         )
-    if missing:
-        draft.notes.append(f"{len(missing)} images are listed but missing, and skipped: {shown(missing)}")
-    if unreadable:
-        draft.notes.append(f"{len(unreadable)} images cannot be read and are skipped: {shown(unreadable)}")
-    known = {record.path for record in draft.records} | named
+    draft.notes += listed.notes()
+    known = {record.path for record in draft.records} | listed.paths
     if file is None and (unlisted := [path for path in image_files(root, draft.notes) if path not in known]):
         draft.notes.append(
             f"{root}: {len(unlisted)} images are in no annotation file: {shown(map(printable_path, unlisted))}"
@@ -143,35 +140,42 @@ def _read_file(
     content: dict[str, Any],
     categories: dict[int, str],
     split: str,
-    missing: list[str],
-    unreadable: list[str],
-    named: set[str],
+    listed: ListedImages,
 ) -> None:
-    """Add the records of one file, and the paths of its images to `named`. Entries that cannot be used are skipped and noted.
+    """Add the records of one file, and its images to `listed`. Entries that cannot be used are skipped and noted.
 
-    Raises DataError on ids or images given twice, and where no image or no annotation of the file can be used.
+    Raises DataError where no image or no annotation of the file can be used.
     """
     where = printable_path(str(path))
-    drawn: dict[int | str, list[BoxRecord]] = {}
-    images: list[tuple[int | str, str, dict[str, Any]]] = []
+    images: dict[int | str, tuple[str, dict[str, Any]]] = {}
     failed: list[DataError] = []
-    listed = listed_entries(content, "images", where, failed)
+    ambiguous: set[int | str] = set()
+    repeated: set[int | str] = set()
     finder = Finder(draft.root)
-    for entry in listed:
+    for entry in listed_entries(content, "images", where, failed):
         try:
             key, name = _identity(entry, where, finder)
         except DataError as error:
             failed.append(error)
             continue
-        if key in drawn:
-            raise DataError(f"{where}: image id {reprlib.repr(key)} is given twice", "unique ids", "fix the file")
-        drawn[key] = []
-        images.append((key, name, entry))
+        if key not in images:
+            images[key] = (name, entry)
+        elif key not in ambiguous and images[key][0] == name:
+            repeated.add(key)
+        else:
+            # nobody can say to which of them the annotations belong
+            given = f"{where}: image id {reprlib.repr(key)} is given twice, to {printable_path(name)} as well"
+            failed.append(DataError(given, "an id for each image", "fix the file"))
+            ambiguous.add(key)
+    for key in ambiguous:
+        given = f"{where}: {printable_path(images.pop(key)[0])} shares its id {reprlib.repr(key)}"
+        failed.append(DataError(given, "an id for each image", "fix the file"))
+    drawn: dict[int | str, list[BoxRecord]] = {key: [] for key in images}
     _note_skipped(draft, failed, len(images), "images", where)
     _read_annotations(draft, content, drawn, categories, where)
     places = _places(draft.root, path)
-    seen = {record.path for record in draft.records}
-    for key, name, entry in images:
+    seen = {record.path: record for record in draft.records}
+    for key, (name, entry) in images.items():
         place = next((place for place in places if (place / name).is_file()), None)
         if place is not None:
             places.sort(key=lambda other: other != place)  # where one image is, the next is likely to be
@@ -179,21 +183,25 @@ def _read_file(
         elif elsewhere := finder.find(name, places[:1]):
             image = elsewhere
         else:
-            missing.append(printable_path(name))
+            listed.missing.append(printable_path(name))
             continue
         relative = image.relative_to(draft.root).as_posix()
-        if relative in seen:
-            raise DataError(f"{where}: {name} is listed twice", "an image in one place, once", "remove one of them")
-        seen.add(relative)
-        named.add(relative)
+        if relative in listed.paths:
+            if relative in seen:  # it can be read
+                listed.join(seen[relative], split, drawn[key])
+            continue
+        listed.paths.add(relative)
+        if key in repeated:
+            listed.joined[printable_path(relative)] = 0
         try:
             size = declared_size(entry.get("height"), entry.get("width")) or image_size(image)
         except ImageError as error:
-            unreadable.append(error.given)
+            listed.unreadable.append(error.given)
             continue
         extra = {key: value for key, value in entry.items() if key not in _OWN_IMAGE}
         extra["id"] = key
-        draft.records.append(ImageRecord(relative, name, split, size, drawn[key], {"coco": extra}))
+        seen[relative] = ImageRecord(relative, name, split, size, drawn[key], {"coco": extra})
+        draft.records.append(seen[relative])
 
 
 def _identity(entry: dict[str, Any], where: str, finder: Finder) -> tuple[int | str, str]:
