@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -23,21 +24,35 @@ REPEATS = ("edge", "reflect", "wrap")  # by these names in numpy too
 
 def pads_of(low: Lowering, node: OnnxNode, kernel: tuple[int, int], stride: tuple[int, int], dilation: int) -> Pads:
     """The padding of a convolution or pool, and that of an operator of its own before it. Raises InputError."""
-    kind = text_attribute(node, "auto_pad", "NOTSET")
     before = low.padded.get(low.map_name(node.inputs[0]), (0, 0, 0, 0))
+    value = low.program.values[low.value(node)]
+    sides = (value.h + before[0] + before[2], value.w + before[1] + before[3])
+    own = _own(low, node, sides, kernel, stride, (dilation, dilation))
+    top, left, bottom, right = (a + b for a, b in zip(own, before, strict=True))
+    return top, left, bottom, right
+
+
+def _own(
+    low: Lowering,
+    node: OnnxNode,
+    sides: tuple[int, int],
+    kernel: tuple[int, ...],
+    stride: tuple[int, ...],
+    dilation: tuple[int, ...],
+) -> list[int]:
+    """What a convolution or pool itself pads around a map of these sides. Raises InputError."""
+    kind = text_attribute(node, "auto_pad", "NOTSET")
     own = [0, 0, 0, 0] if kind == "VALID" else list(node.attributes.get("pads") or [0, 0, 0, 0])
     if kind in SAME:
-        value = low.program.values[low.value(node)]
-        for axis, side in enumerate((value.h + before[0] + before[2], value.w + before[1] + before[3])):
-            reach = dilation * (kernel[axis] - 1) + 1
+        for axis, side in enumerate(sides):
+            reach = dilation[axis] * (kernel[axis] - 1) + 1
             missing = max((side - 1) // stride[axis] * stride[axis] + reach - side, 0)
             own[axis], own[axis + 2] = missing // 2, missing - missing // 2
             if kind == "SAME_LOWER":
                 own[axis], own[axis + 2] = own[axis + 2], own[axis]
     elif kind not in ("NOTSET", "VALID"):
         low.refuse(node, f"auto_pad {kind}")
-    top, left, bottom, right = (a + b for a, b in zip(own, before, strict=True))
-    return top, left, bottom, right
+    return own
 
 
 def pad(low: Lowering, node: OnnxNode) -> None:
@@ -71,7 +86,9 @@ def pad(low: Lowering, node: OnnxNode) -> None:
         low.alias(node, source)
         low.padded[name] = around
         return
-    if fill == 0 and not cut and not any(channels) and [one.op for one in low.users.get(name, [])] == ["MaxPool"]:
+    readers = low.users.get(name, [])
+    fused = [one.op for one in readers] == ["MaxPool"] and text_attribute(readers[0], "auto_pad", "NOTSET") == "NOTSET"
+    if fill == 0 and not cut and not any(channels) and fused:
         low.refuse(node, "0 around a map that may be below it, before a MaxPool: which ONNX Runtime takes as -infinity")
     if any(channels):
         source = _with_channels(low, node, source, channels, fill)
@@ -147,8 +164,10 @@ def _pads_itself(low: Lowering, reader: OnnxNode, name: str, source: int, number
     if reader.op in QDQ_OPS:
         return True
     if reader.op == "MaxPool":
-        alike = number == 0 and _fits_a_pool(reader, around) and _from_zero_up(low, source)
-        return number <= -FLOAT_MOST or alike
+        if number == -math.inf:
+            return True
+        alike = number <= -FLOAT_MOST or (number == 0 and _from_zero_up(low, source))
+        return alike and _fits_a_pool(low, reader, source, around)
     if reader.op == "AveragePool":  # whose own padding counts as that before it does, or there is none
         alone = not any(reader.attributes.get("pads", [0])) and "auto_pad" not in reader.attributes
         counts = bool(reader.attributes.get("count_include_pad", 0)) or alone
@@ -189,10 +208,23 @@ def _from_zero_up(low: Lowering, number: int) -> bool:
     return True
 
 
-def _fits_a_pool(reader: OnnxNode, around: Pads) -> bool:
-    """Whether no window of a pool lies in such a padding alone."""
-    kernel, dilations = reader.attributes.get("kernel_shape") or [], reader.attributes.get("dilations") or [1]
-    own = reader.attributes.get("pads") or (0, 0, 0, 0)
-    return (
-        len(kernel) == 2 and set(dilations) == {1} and all(a + b < side for a, b, side in zip(around, own, kernel * 2))
-    )
+def _fits_a_pool(low: Lowering, reader: OnnxNode, source: int, around: Pads) -> bool:
+    """Whether each window of a pool meets the map, and none such a padding, or that of the pool, alone."""
+    at, value = reader.attributes, low.program.values[source]
+    kernel = tuple(at.get("kernel_shape") or ())
+    stride, dilation = (tuple(at.get(name) or (1, 1)) for name in ("strides", "dilations"))
+    if not len(kernel) == len(stride) == len(dilation) == 2 or min(*kernel, *stride, *dilation) < 1:
+        return False
+    sides = (value.h + around[0] + around[2], value.w + around[1] + around[3])
+    own = _own(low, reader, sides, kernel, stride, dilation)
+    if len(own) != 4:
+        return False
+    for axis, side in enumerate((value.h, value.w)):
+        left = own[axis] + around[axis]
+        last = sides[axis] + own[axis] + own[axis + 2] - dilation[axis] * (kernel[axis] - 1) - 1
+        if at.get("ceil_mode"):  # a last window that is cut off, unless it begins in the padding
+            last = min(-(-last // stride[axis]) * stride[axis], sides[axis] + own[axis] - 1)
+        for start in range(-left, last - left + 1, stride[axis]):
+            if not any(0 <= start + tap * dilation[axis] < side for tap in range(kernel[axis])):
+                return False
+    return True
