@@ -33,7 +33,7 @@ from typing import TYPE_CHECKING, Any
 
 from gossamer.errors import MissingPackageError, RunError
 from gossamer.host.cells import from_cell, to_cell
-from gossamer.host.storage import open_regular, remove_parts, storage_error, write_bytes, write_text
+from gossamer.host.storage import open_regular, read_regular, remove_parts, storage_error, write_bytes, write_text
 from gossamer.host.strict_json import dumps
 from gossamer.settings import Settings
 from gossamer.settings import names as setting_names
@@ -142,8 +142,8 @@ class Run:
 
     def user_settings(self) -> tuple[str, ...] | None:
         """The names of the settings that the user set; None where the run does not say."""
-        with (self.path / SETTINGS).open(encoding="utf-8") as file:
-            first = file.readline(MOST_GIVEN)
+        with open_regular(self.path / SETTINGS) as file:
+            first = file.readline(MOST_GIVEN).decode("utf-8", "replace")
         if not first.startswith(GIVEN):
             return None
         known = setting_names()
@@ -241,7 +241,7 @@ class Run:
         try:
             if path.stat().st_size > CHANGES_LIMIT:
                 raise RunError(f"{path}: {path.stat().st_size} bytes", f"{CHANGES_LIMIT} at most", "restore the file")
-            return path.read_text(encoding="utf-8")
+            return read_regular(path).decode("utf-8")
         except (OSError, UnicodeDecodeError) as error:
             raise RunError(f"{path}: {error}", "a JSON file written by gossamer", "restore the file") from error
 
@@ -259,7 +259,7 @@ class Run:
         if not (self.path / METRICS).exists():
             return []
         rows: list[dict[str, Any]] = []
-        for line in (self.path / METRICS).read_text(encoding="utf-8", errors="replace").splitlines():
+        for line in read_regular(self.path / METRICS).decode("utf-8", "replace").splitlines():
             try:
                 rows.append(_metrics_row(line))
             except (ValueError, RecursionError):
@@ -330,7 +330,7 @@ class Run:
     def clock(self) -> dict[str, Any]:
         """What `save_clock` saved; {} where the file is missing or damaged."""
         try:
-            with (self.path / CLOCK).open(encoding="utf-8") as file:
+            with open_regular(self.path / CLOCK) as file:
                 times = json.loads(file.read(CLOCK_LIMIT))
         except (OSError, ValueError, RecursionError):
             return {}
@@ -374,8 +374,8 @@ class Run:
 
     def _csv(self, name: str) -> list[list[str]]:
         try:
-            with (self.path / name).open(newline="", encoding="utf-8") as file:
-                return [[from_cell(cell) for cell in row] for row in csv.reader(file)][1:]
+            file = io.StringIO(read_regular(self.path / name).decode("utf-8"), newline="")
+            return [[from_cell(cell) for cell in row] for row in csv.reader(file)][1:]
         except (OSError, csv.Error, UnicodeDecodeError) as error:
             raise RunError(
                 f"{self.path / name}: {error}", "a CSV file written by gossamer", "restore the file"

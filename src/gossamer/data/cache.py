@@ -31,7 +31,7 @@ from gossamer.data.augment import Transform
 from gossamer.data.source import Source, digest, shown
 from gossamer.errors import DataError, ImageError
 from gossamer.host.progress import SILENT, Progress
-from gossamer.host.storage import atomic_write, remove_parts, user_cache
+from gossamer.host.storage import atomic_write, open_regular, remove_parts, user_cache
 
 MAGIC = b"gossamer-images1"
 INDEX = np.dtype([("offset", "<u8"), ("height", "<u4"), ("width", "<u4"), ("channels", "<u4"), ("crc", "<u4")])
@@ -114,7 +114,7 @@ def _opened(path: Path, key: str) -> tuple[mmap.mmap, NDArray[Any], int, int]:
         return DataError(f"{path}: {what}", _ALLOWED, "remove the file")
 
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             size = os.fstat(file.fileno()).st_size
             if size < len(MAGIC) + 8:
                 raise bad("is cut off")

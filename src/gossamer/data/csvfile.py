@@ -13,6 +13,7 @@ from gossamer.data.folder import SPLIT_NAMES, printable_path
 from gossamer.data.source import Files, class_order, shown
 from gossamer.data.table import Table
 from gossamer.errors import DataError
+from gossamer.host.storage import read_regular
 
 _ALLOWED = "UTF-8 text with the header path,label or path,label,split and a line per image"
 # what other tools call the columns
@@ -133,7 +134,7 @@ def read_lines(path: Path) -> list[tuple[int, list[str]]]:
     Raises DataError.
     """
     try:
-        content = path.read_bytes().decode("utf-8-sig")
+        content = read_regular(path).decode("utf-8-sig")
         first = content.partition("\n")[0]
         separator = next((mark for mark in _SEPARATORS if mark in first), ",")
         reader = csv.reader(io.StringIO(content, newline=""), delimiter=separator, strict=True)

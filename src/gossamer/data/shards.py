@@ -20,6 +20,7 @@ from gossamer.data.source import Indices, class_order, shown
 from gossamer.data.table import Table
 from gossamer.data.tar import members
 from gossamer.errors import DataError
+from gossamer.host.storage import open_descriptor, read_regular
 
 WINDOW = 8192  # samples that are shuffled among one another; at 100 kB an image, 0.8 GB of one shard after the other
 _IMAGES = ("jpg", "jpeg", "png", "webp")
@@ -37,7 +38,7 @@ class _Handle:
 
     def __init__(self, path: str) -> None:
         self.number = -1
-        self.number = os.open(path, os.O_RDONLY)
+        self.number = open_descriptor(path)
 
     def __del__(self) -> None:
         if self.number >= 0:
@@ -257,7 +258,7 @@ def _targets(
 def _read_classes(path: Path) -> tuple[str, ...]:
     """The lines of classes.txt, () where there is none. Raises DataError."""
     try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
+        lines = read_regular(path).decode("utf-8-sig").splitlines()
     except FileNotFoundError:
         return ()
     except (OSError, UnicodeDecodeError) as error:
@@ -278,7 +279,7 @@ def _read_json(path: Path) -> tuple[str, ...]:
     """
     allowed = 'a list of class names, or {"0": "cat", "1": "dog"}, or {"cat": 0, "dog": 1}'
     try:
-        value = json.loads(path.read_text(encoding="utf-8-sig"))
+        value = json.loads(read_regular(path).decode("utf-8-sig"))
     except FileNotFoundError:
         return ()
     except (OSError, ValueError, RecursionError) as error:

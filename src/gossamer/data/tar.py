@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from gossamer.errors import DataError
+from gossamer.host.storage import open_descriptor
 
 BLOCK = 512
 _LARGEST_HEADER = 1 << 20  # bytes of a long name or a set of pax records; real ones have some hundred
@@ -36,7 +37,7 @@ def members(path: Path) -> Iterator[TarMember]:
     Raises DataError: compressed, not a tar, a damaged header, or cut off (the message names the part that can be read).
     """
     try:
-        handle = os.open(path, os.O_RDONLY)
+        handle = open_descriptor(path)
     except OSError as error:
         raise DataError(f"{path}: {error.strerror}", _ALLOWED, "check the path") from error
     try:

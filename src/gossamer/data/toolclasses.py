@@ -25,6 +25,7 @@ from gossamer.data.folder import SPLIT_NAMES, folders, printable_path
 from gossamer.data.source import Files, class_order, shown
 from gossamer.data.table import Table
 from gossamer.errors import DataError
+from gossamer.host.storage import open_regular
 
 ROBOFLOW = "_classes.csv"
 _LABELS = re.compile(rb'"labels"\s*:\s*\{')
@@ -67,7 +68,7 @@ def _table(root: Path, kind: str, labels: ClassRows, notes: list[str]) -> Table:
 def _fiftyone(root: Path) -> Path | None:
     path = root / FILE
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             start = file.read(_PEEK)
     except OSError:
         return None
@@ -116,7 +117,7 @@ def _label_studio(root: Path) -> Path | None:
     path = label_studio_file(root)
     if path is None:
         return None
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         start = file.read(_PEEK)
     return path if b'"choice' in start and b'labels"' not in start else None
 
@@ -158,7 +159,7 @@ def roboflow_tables(root: Path) -> list[tuple[str, Path]]:
 def _is_table(path: Path) -> bool:
     """Whether a file begins with the header of a table of images: a file of the same name lists the classes of masks."""
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             return file.read(_PEEK).removeprefix(b"\xef\xbb\xbf").lstrip().lower().startswith(b"filename")
     except OSError:
         return False

@@ -44,6 +44,17 @@ def open_regular(path: str | os.PathLike[str]) -> IO[bytes]:
 
     Raises OSError with the reason, as `open` does, also for a path that no file can have.
     """
+    return open(open_descriptor(path), "rb")
+
+
+def read_regular(path: str | os.PathLike[str]) -> bytes:
+    """All of a file that `open_regular` opens. Raises OSError."""
+    with open_regular(path) as file:
+        return file.read()
+
+
+def open_descriptor(path: str | os.PathLike[str]) -> int:
+    """As `open_regular`, the number of the open file. Raises OSError."""
     try:
         status = os.stat(path)
     except ValueError as error:  # a null character
@@ -54,11 +65,11 @@ def open_regular(path: str | os.PathLike[str]) -> IO[bytes]:
         raise OSError(errno.EINVAL, "is a pipe, socket or device, not a file", os.fspath(path))
     # should a pipe have replaced the file since, O_NONBLOCK lets the open return
     flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
-    return open(os.open(path, flags), "rb")
+    return os.open(path, flags)
 
 
 def check_output(path: str | os.PathLike[str], *inputs: str | os.PathLike[str]) -> None:
-    """Refuse, before any work, a place for a result that is a folder or one of the files that it is made of.
+    """Refuse, before any work, a place for a result that is a folder, pipe or device, or one of the files that it is made of.
 
     Raises InputError.
     """
@@ -66,6 +77,9 @@ def check_output(path: str | os.PathLike[str], *inputs: str | os.PathLike[str]) 
         if not os.fspath(path) or os.path.isdir(path):
             what = "is a folder" if os.fspath(path) else "the empty path"
             raise InputError(f"{os.fspath(path) or '--out'}: {what}", "the name of a file to write", "give a file name")
+        if os.path.exists(path) and not os.path.isfile(path):  # which a file would replace
+            what = "is a pipe, socket or device"
+            raise InputError(f"{os.fspath(path)}: {what}", "the name of a file to write", "give a file name")
         same = [
             each for each in inputs if os.path.exists(path) and os.path.exists(each) and os.path.samefile(path, each)
         ]
@@ -89,12 +103,14 @@ def storage_error(path: str | os.PathLike[str], error: OSError) -> StorageError:
 def atomic_write(path: str | os.PathLike[str], mode: str = "wb") -> Iterator[IO[bytes]]:
     """Open a temporary file beside `path`, which it replaces atomically at the end of the block.
 
-    Raises StorageError where a step fails; `path` is then unchanged.
+    Raises StorageError where a step fails, and for a pipe or device, which a file would replace; `path` is then unchanged.
     A kill at any moment leaves the complete old file or the complete new one.
     """
     path = Path(path)
     name = ""
     try:
+        if path.exists() and not path.is_file() and not path.is_dir():
+            raise OSError(errno.EINVAL, "it is a pipe, socket or device, not a file")
         path.parent.mkdir(parents=True, exist_ok=True)
         remove_parts(path.parent, path.name)
         handle, name = _locked_part(path)

@@ -9,6 +9,7 @@ import torch
 
 from gossamer.analysis.graph import Graph, Node, Value
 from gossamer.errors import InputError, MissingPackageError
+from gossamer.host.storage import open_regular
 
 # ONNX operator -> the ATen operation that does the same work; those that are missing are counted as unknown
 OPERATIONS = {
@@ -177,7 +178,8 @@ def _model(path: str, input_shape: Sequence[int] | None) -> tuple[Any, Any]:
     except ImportError as error:
         raise MissingPackageError("onnx", "train", "inspecting an ONNX file") from error
     try:
-        model = onnx.load(path)
+        with open_regular(path):  # which refuses a pipe or a device
+            model = onnx.load(path)
         weights = {tensor.name for tensor in model.graph.initializer}
         images = [info for info in model.graph.input if info.name not in weights]
         if not images:

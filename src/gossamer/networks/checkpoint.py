@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from gossamer.errors import MissingPackageError, WeightsError
+from gossamer.host.storage import open_regular
 
 CONTAINERS = ("state_dict", "model_state_dict", "model")  # keys under which trainers save the weights
 WRAPPERS = ("module.", "_orig_mod.")  # prefixed to names by DistributedDataParallel and torch.compile
@@ -32,7 +33,7 @@ def read_tensors(path: str | os.PathLike[str]) -> dict[str, Tensor]:
     """
     path = Path(path)
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             head = file.read(9)
     except OSError as error:
         raise WeightsError(f"{path}: {error.strerror or error}", "a readable file", "check the path") from error

@@ -155,7 +155,8 @@ def compile_model(
             else:
                 batches.append(known.preprocess.normalise(pixels[None]))
         if not batches:
-            raise InputError(f"{len(unreadable)} images, none of which can be read", "one at least", "give others")
+            what = f"{len(unreadable)} images, none of which can be read, such as {unreadable[0]}"
+            raise InputError(what, "one at least", "give others")
         shown = _loss(reference, engine, batches, classified)
     beside = f"{reference.runtime_name} {reference.runtime_version}"
     exact = precision == "float32" and classifier == SAME and all(s.type == "float32" for s in read_steps(data))

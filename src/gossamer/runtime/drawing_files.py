@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -30,9 +31,10 @@ def drawing_places(paths: Iterable[str | Path], folder: Path) -> dict[str, Path]
                     "draw into separate folders",
                 )
             places[str(file)] = place
-    inputs = {Path(file).resolve() for file in places}
+    # realpath, as Path.resolve raises RuntimeError for a circle of links
+    inputs = {os.path.realpath(file) for file in places}
     for place in places.values():
-        if place.resolve() in inputs:
+        if os.path.realpath(place) in inputs:
             raise InputError(f"{place}: is an input image", "another folder", "draw elsewhere")
     return places
 

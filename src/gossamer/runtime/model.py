@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gossamer.errors import InputError, MissingPackageError, ModelFileError, UnknownNameError, VerificationError
+from gossamer.host.storage import open_descriptor
 from gossamer.images.preprocess import ImageSource, Placement
 from gossamer.modelfile.compiled import is_compiled
 from gossamer.modelfile.metadata import ModelFile, ModelMetadata, read_model_file, rule_error
@@ -219,7 +220,7 @@ def _compiled(path: str, threads: int) -> Model:
     why = f"the native engine, {engine.isa}, {engine.threads} threads: it alone runs compiled networks"
     try:
         # held, so that another file of this name is not hashed for it
-        opened = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        opened = open_descriptor(path)
     except OSError as error:
         raise rule_error(1, f"{path}: {error.strerror}") from error
 

@@ -88,7 +88,8 @@ def convert(root: StrPath, out: StrPath, to: str) -> BoxConversion:
 def _check_target(source: Path, target: Path) -> None:
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise DataError(f"{target}: is already there", "a new or an empty folder", "give another place")
-    if source.resolve() in target.resolve().parents:
+    # realpath, as Path.resolve raises RuntimeError for a circle of links
+    if Path(os.path.realpath(source)) in Path(os.path.realpath(target)).parents:
         raise DataError(f"{target}: is inside {source}", "a folder outside the data", "give another place")
 
 

@@ -29,6 +29,7 @@ from gossamer.data.boxes.xmlfile import read_xml
 from gossamer.data.folder import printable_path
 from gossamer.data.source import class_order, shown
 from gossamer.errors import DataError
+from gossamer.host.storage import open_regular
 
 _PEEK = 1 << 12
 _LIMIT = 1 << 28
@@ -44,7 +45,7 @@ def cvat_file(root: Path) -> Path | None:
 def is_cvat(path: Path) -> bool:
     """Whether an XML file begins with <annotations>."""
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             return b"<annotations" in file.read(_PEEK)
     except OSError:
         return False

@@ -26,6 +26,7 @@ from gossamer.data.boxes.records import (
 from gossamer.data.folder import printable_path
 from gossamer.data.source import class_order, shown
 from gossamer.errors import DataError
+from gossamer.host.storage import open_regular
 
 FILE = "labels.json"
 _LABELS = re.compile(rb'"labels"\s*:\s*\{')
@@ -36,7 +37,7 @@ def fiftyone_file(root: Path) -> Path | None:
     """labels.json of FiftyOne with boxes, None where there is none."""
     path = root / FILE
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             start = file.read(1 << 16)
     except OSError:
         return None

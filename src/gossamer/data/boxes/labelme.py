@@ -33,6 +33,7 @@ from gossamer.data.boxes.records import (
 from gossamer.data.folder import printable_path
 from gossamer.data.source import class_order, shown
 from gossamer.errors import DataError
+from gossamer.host.storage import open_regular
 from gossamer.images.hidden import is_hidden
 
 _PEEK = 1 << 16
@@ -61,7 +62,7 @@ def labelme_files(root: Path) -> list[Path]:
 def is_labelme(path: Path) -> bool:
     """Whether a JSON file has shapes."""
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             return bool(_SHAPES.search(file.read(_PEEK)))
     except OSError:
         return False

@@ -30,6 +30,7 @@ from gossamer.data.boxes.records import (
 from gossamer.data.folder import printable_path
 from gossamer.data.source import class_order, shown
 from gossamer.errors import DataError
+from gossamer.host.storage import open_regular
 
 _PEEK = 1 << 16
 _WORDS = re.compile(
@@ -57,7 +58,7 @@ def label_studio_file(root: Path) -> Path | None:
 def is_label_studio(path: Path) -> bool:
     """Whether a JSON file is a list with the words of Label Studio."""
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             start = file.read(_PEEK).removeprefix(b"\xef\xbb\xbf").lstrip()
     except OSError:
         return False

@@ -17,6 +17,7 @@ from typing import Any
 from gossamer.data.folder import SPLIT_NAMES, hidden_notes, printable_path
 from gossamer.data.source import shown
 from gossamer.errors import DataError, ImageError
+from gossamer.host.storage import read_regular
 from gossamer.images.decode import is_text
 from gossamer.images.hidden import is_hidden
 from gossamer.images.preprocess import IMAGE_SUFFIXES, SIDE_LIMIT, describe
@@ -118,7 +119,7 @@ def contents(path: Path, limit: int) -> bytes:
             raise DataError(
                 f"{printable_path(str(path))}: has {size} bytes", f"at most {limit}", "check that it is the right file"
             )
-        return path.read_bytes()
+        return read_regular(path)
     except OSError as error:
         raise DataError(
             f"{printable_path(str(path))}: {error.strerror}", "a file that can be read", "check the path"

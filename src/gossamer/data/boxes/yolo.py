@@ -37,6 +37,7 @@ from gossamer.data.boxes.yolo_config import DARKNET, NAMES, PARTS, YAML, YoloCon
 from gossamer.data.folder import folders, printable_path
 from gossamer.data.source import shown
 from gossamer.errors import DataError
+from gossamer.host.storage import open_regular
 from gossamer.images.preprocess import IMAGE_SUFFIXES
 
 TEXT = ("classes.txt", "obj.names", "_darknet.labels", "labels.txt", "classes.names")
@@ -80,7 +81,7 @@ def _labels_beside(folder: Path) -> bool:
 def _is_label(path: Path) -> bool:
     """Whether the first line of a text file is one of numbers that a label has."""
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             words = file.readline(1 << 16).split()
     except OSError:
         return False

@@ -18,6 +18,7 @@ from gossamer.data.boxes.records import contents, image_files, lines_of, parse_n
 from gossamer.data.folder import SPLIT_NAMES, printable_path
 from gossamer.data.source import shown
 from gossamer.errors import DataError, MissingPackageError
+from gossamer.host.storage import open_regular
 
 YAML = ("data.yaml", "data.yml", "dataset.yaml", "dataset.yml")
 DARKNET = "obj.data"
@@ -72,7 +73,7 @@ def read_config(root: Path, file: Path | None = None) -> YoloConfig | None:
 def _is_config(path: Path) -> bool:
     """Whether a .yaml file of any name has the keys of a data set at its top."""
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             lines = file.read(_YAML_LIMIT).splitlines()
     except OSError:
         return False

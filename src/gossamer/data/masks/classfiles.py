@@ -23,6 +23,7 @@ from gossamer.data.boxes.voc import annotation_of, objects_of
 from gossamer.data.folder import SPLIT_NAMES, folders, printable_path
 from gossamer.data.masks.classes import FILES, ClassEntry, checked, parse_json, parse_text
 from gossamer.errors import DataError, ImageError
+from gossamer.host.storage import read_regular
 from gossamer.images.decode import decode_stored, read_file
 from gossamer.predictions.masks import IGNORED
 
@@ -67,7 +68,7 @@ def read_class_entries(root: Path) -> list[ClassEntry] | None:
 
 def _text_of(path: Path) -> str:
     try:
-        return path.read_bytes().decode("utf-8-sig")
+        return read_regular(path).decode("utf-8-sig")
     except OSError as error:
         raise DataError(f"{path}: {error.strerror}", "a file that can be read", "check its permissions") from error
     except UnicodeDecodeError as error:

@@ -17,6 +17,7 @@ from gossamer.data.folder import SPLIT_NAMES, folders, hidden_notes, printable_p
 from gossamer.data.masks import siblings
 from gossamer.data.source import shown
 from gossamer.errors import DataError
+from gossamer.host.storage import read_regular
 from gossamer.images.preprocess import IMAGE_SUFFIXES
 
 IMAGE_FOLDERS = ("images", "image", "imgs", "img", "img_dir", "jpegimages")
@@ -227,7 +228,7 @@ def _listed(pairs: list[MaskPair], lists: dict[str, Path], notes: list[str]) -> 
     listed: dict[str, MaskPair] = {}
     for split, path in lists.items():
         try:
-            names = path.read_text(encoding="utf-8").split()
+            names = read_regular(path).decode("utf-8").split()
         except (OSError, UnicodeDecodeError) as error:
             raise DataError(f"{path}: {error}", "a text file of a name per line", "fix the file") from error
         missing = [name for name in names if name not in by_stem]
