@@ -6,7 +6,7 @@ import argparse
 
 from gossamer.cli.arguments import add_batch, add_runtime, add_threads, fraction, positive
 from gossamer.cli.result import Result
-from gossamer.host.progress import Progress
+from gossamer.host.progress import Progress, one_line
 
 SHOWN = 0.3  # predictions.spatial.SHOWN, which needs numpy to be imported; a test holds the two equal
 
@@ -70,7 +70,7 @@ def run(options: argparse.Namespace, progress: Progress) -> Result:
     for prediction in predictions:
         readable += not prediction.error
         problem = prediction.error.removeprefix(f"{prediction.source}: ")  # the line begins with the source already
-        lines.append(f"{prediction.source}: {problem or prediction.text()}")
+        lines.append(f"{one_line(prediction.source)}: {problem or prediction.text()}")
         values.append(prediction.to_json())
     decoding = limits.in_effect(heads, SHOWN)
     return Result(

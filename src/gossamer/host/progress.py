@@ -23,6 +23,11 @@ def escaped(text: str) -> str:
     return text.translate(_HARMFUL)
 
 
+def one_line(text: str) -> str:
+    """A name within a line: `escaped`, and line ends and tabs too, so that a file's name cannot look like another line."""
+    return escaped(text).translate({ord("\n"): "\\n", ord("\t"): "\\t"})
+
+
 class Progress:
     """Prints nothing; the base of the others."""
 

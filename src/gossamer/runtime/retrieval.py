@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gossamer.errors import DataError, ImageError, InputError
-from gossamer.host.progress import SILENT, Progress
+from gossamer.host.progress import SILENT, Progress, one_line
 from gossamer.host.shown import Brief
 from gossamer.modelfile.metadata import ModelMetadata
 from gossamer.predictions.classes import check_top
@@ -65,8 +65,8 @@ class SearchResult(Brief):
 
     def text(self) -> str:
         """The image on one line, each of its matches on a line below."""
-        lines = [f"{match.similarity:8.4f}  {match.name}" for match in self.matches]
-        return "\n".join([f"{self.source}:{' ' + self.error if self.error else ''}", *lines])
+        lines = [f"{match.similarity:8.4f}  {one_line(match.name)}" for match in self.matches]
+        return "\n".join([f"{one_line(self.source)}:{' ' + self.error if self.error else ''}", *lines])
 
     def to_json(self) -> dict[str, Any]:
         """Plain values."""

@@ -24,7 +24,7 @@ def load_settings(path: str | Path) -> Settings:
             content = file.read(LIMIT + 1)
         if len(content) > LIMIT:
             raise SettingsError(f"{path}: more than {LIMIT} bytes", "a YAML file of settings", "check the path")
-        values = yaml.safe_load(content.decode("utf-8-sig"))
+        values = _values(yaml, content.decode("utf-8-sig"), str(path))
     except OSError as error:
         raise SettingsError(f"{path}: {error.strerror}", "a readable YAML file", "check the path") from error
     # beside its own errors the parser raises ValueError for dates that do not exist, RecursionError for deep nesting
@@ -34,6 +34,20 @@ def load_settings(path: str | Path) -> Settings:
     if not isinstance(values, dict):
         raise SettingsError(f"{path}: holds {type(values).__name__}", "lines of `name: value`", "fix the file")
     return from_dict(values)
+
+
+def _values(yaml: Any, text: str, path: str) -> Any:
+    """What the YAML says. Raises SettingsError where a name stands there twice, of which YAML would take the last."""
+    loader = yaml.SafeLoader(text)
+    try:
+        node = loader.get_single_node()
+        keys = [key.value for key, _ in node.value] if isinstance(node, yaml.MappingNode) else []
+        twice = [key for key in keys if isinstance(key, str) and keys.count(key) > 1]
+        if twice:
+            raise SettingsError(f"{path}: {twice[0]} is given twice", "each setting once", "remove one of the lines")
+        return None if node is None else loader.construct_document(node)
+    finally:
+        loader.dispose()
 
 
 def dump_settings(settings: Settings) -> str:
