@@ -13,12 +13,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 import gossamer
-from gossamer.errors import Interrupted, RunError
+from gossamer.errors import Interrupted, RunError, SettingsError
 from gossamer.images.preprocess import Preprocess
-from gossamer.training import loop, optim, plan
+from gossamer.training import loop, optim, plan, setup
 from gossamer.training.state import Counters
 from tests.test_progress_of_a_run import change
 from tests.test_trainer import Messages, small
@@ -258,3 +259,19 @@ def test_the_line_of_an_evaluation_says_what_was_measured(
     row = {"epoch": 2.0, "seconds": 120.0, "loss": 0.5, "val_loss": 0.25, "val_accuracy": 0.75, "lr": 0.05}
     row |= {"images_per_second": 321.4, "data_seconds": 1.0, "step_seconds": 9.0, **changed}
     assert loop._line(row, session) == line
+
+
+@pytest.mark.parametrize(
+    ("progressive", "kernel", "refused"), [(1.0, 41, False), (0.5, 16, False), (0.5, 17, True), (0.75, 25, True)]
+)
+def test_a_network_must_take_the_smallest_input_of_a_progressive_run(
+    progressive: float, kernel: int, refused: bool
+) -> None:
+    settings = gossamer.Settings(net="some_net", input="32x40", progressive=progressive)
+    model = torch.nn.Conv2d(3, 1, kernel)
+    if not refused:
+        setup._check_smallest(model, settings)
+        return
+    smallest = "24x32" if progressive == 0.75 else "16x16"
+    with pytest.raises(SettingsError, match=f"progressive {progressive}: some_net does not take {smallest};"):
+        setup._check_smallest(model, settings)
