@@ -24,7 +24,7 @@ from gossamer.cli.main import main
 from gossamer.cli.parser import command_parser, flags_of, positionals_of
 from gossamer.cli.table import COMMANDS, GROUPS
 from gossamer.cli.train import USUAL
-from gossamer.errors import InputError
+from gossamer.errors import InputError, SettingsError
 from gossamer.run import settings_from
 from gossamer.settings import choices, names
 
@@ -200,6 +200,16 @@ def test_wrong_arguments_are_one_line_with_what_to_do(
     error = capsys.readouterr().err
     assert hint in error and error.count("\n") == 1 and error.startswith("gossamer: ")
     assert "gossamer: gossamer" not in error and len(error) < 1100
+
+
+@pytest.mark.parametrize("command", ["list", "predict", "bench", "doctor"])
+def test_no_parser_takes_abbreviations(command: str) -> None:
+    """They break when a flag is added."""
+    parser = command_parser(command)
+    words = ["x"] * len(positionals_of(parser))
+    assert "--offline" in flags_of(parser)
+    with pytest.raises(SettingsError, match="unrecognized arguments: --offlin;"):
+        parser.parse_args([*words, "--offlin"])
 
 
 def test_flags_of_every_command_may_stand_before_it(capsys: pytest.CaptureFixture[str]) -> None:
