@@ -52,6 +52,51 @@ def test_a_network_is_loaded_in_two_memory_formats(threads: None, monkeypatch: p
     np.testing.assert_allclose(first, last, atol=1e-4 * float(np.abs(first).max()))
 
 
+def test_a_compiled_network_has_its_weights_frozen(threads: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    import torch._inductor.config as inductor
+
+    monkeypatch.setattr(inductor, "freezing", False)
+    monkeypatch.setattr(worker, "SIZE", (16, 24))
+    monkeypatch.setattr(torch, "compile", lambda module: lambda images: {"twice": 2 * module(images)})
+    job = {**BRIEF, "runtime": "torch.compile", "kind": "network", "target": "preresnet20"}
+    ways, shape, version = worker._torch_compile(job)()
+    assert inductor.freezing and torch.get_num_threads() == 1
+    assert (list(ways), shape, version) == (["inductor, weights frozen"], (3, 16, 24), str(torch.__version__))
+    images = np.random.default_rng(0).standard_normal((2, 3, 16, 24), dtype=np.float32)
+    outputs = ways["inductor, weights frozen"]()(images)
+    assert isinstance(outputs, dict)
+    plain = worker._torch(job)()[0]["eager, channels_first"]()(images)
+    np.testing.assert_allclose(outputs["twice"], 2 * np.asarray(plain), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+def test_the_engine_compiles_an_onnx_file_first(compiled: bool, tmp_path: Path) -> None:
+    if not native.LIBRARY.is_file():
+        pytest.skip("the native engine is not built: make engine")
+    target = str(compile_file(GOOD, tmp_path / "good.goss") if compiled else GOOD)
+    ways, shape, version = worker._model_file({**BRIEF, "runtime": "native", "target": target})()
+    assert (list(ways), shape) == ([""], (3, 8, 8)) and version
+    images = np.random.default_rng(0).standard_normal((2, 3, 8, 8), dtype=np.float32)
+    reference = worker._model_file({**BRIEF, "runtime": "reference", "target": str(GOOD)})()[0][""]()
+    np.testing.assert_allclose(ways[""]()(images), reference(images), rtol=1e-4, atol=1e-4)
+
+
+def test_a_graph_is_written_with_the_names_of_its_outputs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from gossamer.export import convert
+
+    calls: list[Any] = []
+
+    def to_onnx(*arguments: Any) -> bytes:
+        calls.append(arguments[1:])
+        return b"graph"
+
+    monkeypatch.setattr(convert, "to_onnx", to_onnx)
+    monkeypatch.setattr(worker, "SIZE", (16, 24))
+    job = {"do": "export", "target": "preresnet20", "kind": "network", "out": str(tmp_path / "net.onnx")}
+    assert Worker().reply(job) == {} and (tmp_path / "net.onnx").read_bytes() == b"graph"
+    assert calls == [((16, 24), 3, ("logits",))]
+
+
 def test_a_worker_opens_a_file_and_measures_it() -> None:
     one = Worker()
     opened = one.reply({**BRIEF, "runtime": "reference", "kind": "model file", "target": str(GOOD)})
