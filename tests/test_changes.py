@@ -24,16 +24,23 @@ from gossamer.networks.changes import (
     parse_changes,
     set_activation,
 )
+from gossamer.settings import Settings
 from gossamer.tasks.registry import task_of
 from gossamer.training.loop import train
 from gossamer.training.network import build_network
 from gossamer.training.rerun import retrain
 from gossamer.training.restore import load_run
 from tests.runs import same, weights
-from tests.test_trainer import Messages, small
+from tests.test_trainer import Messages
+from tests.test_trainer import small as small_settings
 
 BLOCK = "stages.1.0"
 KEPT = [i for i in range(48) if i % 3]
+
+
+def small(image_folder: Path, out: Path, **options: object) -> Settings:
+    """Settings of a quick run of the network whose layers are edited here."""
+    return small_settings(image_folder, out, **{"net": "mobilenet_v2", **options})
 
 
 def hidden(block: str = BLOCK, kept: list[int] = KEPT) -> list[Change]:
