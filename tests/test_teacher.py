@@ -101,8 +101,8 @@ def test_each_kind_of_teacher_answers_alike(kind: str) -> None:
         ("classify", CLASSES, "runs/classify", {"input": "32x32", "mixup": 0.2, "in_chans": 1, "accumulate": 2}),
         ("classify", CLASSES, "runs/classify", {"net": "googlenet", "width": None, "input": "32x32", "net_options": "aux=true"}),
         ("segment", MASKS, "segment.onnx", {"net": "mobilenet_v2", "batch": 2}),
-        ("segment", MASKS, "segment.onnx", {"net": "mobilenet_v2", "batch": 2, "distil": "kl", "progressive": 0.5}),
-        ("segment", MASKS, "segment.onnx", {"net": "mobilenet_v2", "batch": 2, "head": "deeplabv3"}),  # of another stride
+        pytest.param("segment", MASKS, "segment.onnx", {"net": "mobilenet_v2", "batch": 2, "distil": "kl", "progressive": 0.5}, marks=pytest.mark.full),
+        pytest.param("segment", MASKS, "segment.onnx", {"net": "mobilenet_v2", "batch": 2, "head": "deeplabv3"}, marks=pytest.mark.full),
         ("embed", CLASSES, "embed.onnx", {"batch": 8, "dim": 5}),
     ],
 )  # fmt: skip
@@ -312,6 +312,7 @@ def test_a_run_that_has_lost_the_digest_of_its_teacher_does_not_guess(tmp_path: 
         resume(tmp_path / "run")
 
 
+@pytest.mark.full
 def test_a_student_is_evaluated_exported_and_repeated_without_its_teacher(tmp_path: Path) -> None:
     teacher = tmp_path / "teacher"
     shutil.copytree(COMPAT / "runs" / "classify", teacher)

@@ -18,9 +18,12 @@ from gossamer.cli.main import main
 from gossamer.errors import MissingPackageError, SettingsError, UnknownNameError, WeightsError
 from gossamer.networks import Features, Network, create_model
 from gossamer.networks.load import weight_sets
+from gossamer.predictions.head import OutputHead
 from gossamer.settings import Settings
+from gossamer.tasks.distillation.heads import head_terms
 from gossamer.training import optim
 from gossamer.training.restore import load_run
+from gossamer.training.teacher import open_source
 from tests.counterparts import counterpart, import_library
 from tests.mirror import Mirror
 
@@ -144,6 +147,21 @@ def test_weights_are_fetched_by_us_and_loaded_by_timm(mirror: Mirror, monkeypatc
     with pytest.raises(WeightsError, match="nothing is fetched offline"):
         create_model("timm:resnet10t", pretrained=True)
     assert not mirror.requests
+
+
+def test_a_network_of_timm_is_a_teacher_of_classes_and_of_embeddings(mirror: Mirror) -> None:
+    other = counterpart("timm", "mobilenetv3_small_050")
+    mirror.hub("timm/mobilenetv3_small_050.lamb_in1k", safetensors.torch.save(other.state_dict()))
+    x = torch.randn(2, 3, 64, 64)
+    source = open_source(NET, [OutputHead("classify", ("a", "b"))])
+    (head,) = source.heads
+    assert len(head.classes) == 1000 and head.classes[0] == "n01440764" and source.kind == "network"
+    with torch.no_grad():
+        torch.testing.assert_close(source.answer(x)["logits"], other(x))
+    with pytest.raises(SettingsError, match="a teacher of other classes: it does not know a, b and knows n01440764"):
+        head_terms([OutputHead("classify", ("a", "b"))], source.heads, Settings(teacher=NET), NET)
+    embedder = open_source(NET, [OutputHead("embed")])
+    assert embedder.answer(x)["embedding"].shape == (2, 1024) and embedder.sha256 == source.sha256
 
 
 @pytest.mark.parametrize("features_only", [False, True])

@@ -188,7 +188,14 @@ def class_names(count: int) -> tuple[str, ...]:
 
     Raises SettingsError for a number of classes that it has no names for.
     """
-    subsets = {1000: "imagenet-1k", 11821: "imagenet-12k", 21841: "imagenet-21k", 21843: "imagenet-21k-goog"}
+    subsets = {
+        1000: "imagenet-1k",
+        11221: "imagenet-21k-miil",
+        11821: "imagenet-12k",
+        21841: "imagenet-22k",
+        21842: "imagenet-22k-ms",
+        21843: "imagenet-21k-goog",
+    }
     if count not in subsets:
         raise SettingsError(
             f"{count} classes of a network of timm", "networks of ImageNet's classes", "choose one, or train a run"

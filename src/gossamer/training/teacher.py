@@ -241,7 +241,7 @@ def _timm(target: str, heads: Sequence[OutputHead], progress: Progress) -> Teach
             "a run folder, a model file, or timm:NAME",
             f"train it first: gossamer train DATA --net {target} --out runs/teacher",
         )
-    model = create_model(target)
+    model = create_model(target).eval()
     load_pretrained(model, target, DEFAULT, progress=progress)
     source, listed = select_weights(target, DEFAULT)
     assert listed is not None, "it was loaded"
