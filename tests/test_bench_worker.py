@@ -130,6 +130,7 @@ def test_the_fastest_of_several_ways_is_kept(monkeypatch: pytest.MonkeyPatch) ->
     assert len(times) == 5 and all(3_000 <= taken <= 3_002 for taken in times)
 
 
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="of Linux")
 def test_the_peak_of_memory_is_the_systems() -> None:
     (line,) = [line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM:")]
     least = int(line.split()[1]) * 1024
