@@ -225,6 +225,7 @@ def test_every_network_agrees_with_torchs_counter(name: str) -> None:
     assert (total.params, total.unused_params) == (sum(p.numel() for p in model.parameters()), 0)
 
 
+@pytest.mark.full
 def test_no_network_needs_torchs_slow_kernels() -> None:
     code = """
 import sys

@@ -139,6 +139,7 @@ class Pictures:
 
 
 @pytest.mark.skipif(not native.LIBRARY.is_file(), reason="the native engine is not built: make engine")
+@pytest.mark.full
 def test_a_quantised_file_compiles_with_the_metadata_of_its_original(
     model: Path, image_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -157,6 +157,7 @@ def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+@pytest.mark.full
 def test_an_onnx_file_costs_what_its_module_costs(file: Path) -> None:
     ours, theirs = inspect("mobilenet_v2", (3, 64, 96), width=0.35, num_classes=10), inspect(file)
     assert theirs.cost.macs == ours.cost.macs and theirs.cost.unknown == {}

@@ -293,6 +293,7 @@ def test_an_interrupted_run_resumes_to_the_same_bits(
         ("regress", "across,down", "mae:across", ("across", "down")),
     ],
 )
+@pytest.mark.full
 def test_the_tasks_of_one_head(
     task: str, columns: str, metric: str, names: tuple[str, ...], shop: Path, tmp_path: Path
 ) -> None:

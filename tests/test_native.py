@@ -217,6 +217,7 @@ def test_callers_on_several_threads_get_their_own_outputs(tmp_path: Path) -> Non
         np.testing.assert_allclose(one, wanted, atol=1e-4 * np.abs(wanted).max())
 
 
+@pytest.mark.full
 def test_depthwise_layers_and_their_neighbours_become_blocks() -> None:
     onnx = parse_model_file(to_onnx(create_model("mobilenet_v2").eval(), (64, 64))).onnx
     kinds = [one.kind for one in fuse(lower(onnx)).operations]

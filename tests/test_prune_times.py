@@ -59,7 +59,11 @@ def setting(name: str, **arguments: Any) -> tuple[Any, ...]:
 
 
 @pytest.mark.parametrize(
-    ("name", "width"), [("mobilenet_v2", 0.5), pytest.param("resnet18", 0.5, marks=pytest.mark.full)]
+    ("name", "width"),
+    [
+        ("squeezenet1_1", 0.25),
+        *(pytest.param(name, 0.5, marks=pytest.mark.full) for name in ("mobilenet_v2", "resnet18")),
+    ],
 )
 def test_the_table_of_a_clock_that_counts_multiply_adds_counts_them(name: str, width: float, clock: None) -> None:
     model, graph, layers, options = setting(name, width=width, small_input=True)
@@ -115,6 +119,7 @@ def test_a_limit_in_milliseconds_holds_as_measured(parent: Path, tmp_path: Path,
     assert any(line.startswith("attempt 1: ") for line in messages.lines)
 
 
+@pytest.mark.full
 def test_a_limit_in_milliseconds_that_is_met_or_out_of_reach(parent: Path, tmp_path: Path, clock: None) -> None:
     with pytest.raises(SettingsError, match="keeps as it is"):
         gossamer.prune(parent, tmp_path / "out", latency="900ms", importance="norm")
@@ -123,6 +128,7 @@ def test_a_limit_in_milliseconds_that_is_met_or_out_of_reach(parent: Path, tmp_p
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.full
 def test_a_whole_network_that_is_slower_than_its_table_is_narrowed_further(
     parent: Path, tmp_path: Path, clock: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -144,6 +144,7 @@ def test_a_scatter_draws_what_is_finite(truth: list[float], predicted: list[floa
     assert svg.count("<circle") == dots and "nan" not in svg and "inf" not in svg
 
 
+@pytest.mark.full
 def test_boxes_and_masks_of_one_file_are_drawn_over_each_other(run: Path, tmp_path: Path) -> None:
     model, image_file = tmp_path / "shop.onnx", run.parent / "shop" / "pics" / "00.png"
     export(run, model)

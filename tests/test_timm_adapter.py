@@ -118,6 +118,7 @@ def test_without_timm_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> Non
         create_model(NET)
 
 
+@pytest.mark.full
 def test_timm_is_imported_where_torchvisions_operators_are_missing() -> None:
     """In a process of its own, without the counterparts' help."""
     code = f"from gossamer.networks import create_model; print(create_model({NET!r}, num_classes=0).num_features)"

@@ -273,7 +273,7 @@ def test_a_loss_that_is_not_finite_is_one_line_and_keeps_the_state(image_folder:
 
 
 def test_freezing_the_backbone_trains_the_head_alone(image_folder: Path, tmp_path: Path) -> None:
-    run = gossamer.train(small(image_folder, tmp_path / "run", freeze="backbone", epochs=1))
+    run = gossamer.train(small(image_folder, tmp_path / "run", net="mobilenet_v2", freeze="backbone", epochs=1))
     torch.manual_seed(0)
     fresh = gossamer.create_model("mobilenet_v2", width=0.25, num_classes=3, small_input=True).state_dict()
     state = weights(run.path)
@@ -316,7 +316,8 @@ def test_a_segmenter_starts_from_another_with_its_head_or_from_a_classifier(imag
     moved = {key for key in first if not np.array_equal(first[key], again[key])}
     assert moved
     assert all(key.endswith(("running_mean", "running_var", "num_batches_tracked")) for key in moved)
-    classifier = gossamer.train(small(image_folder, tmp_path / "classifier", epochs=1, small_input=False))
+    options_of_classifier = {"net": "mobilenet_v2", "epochs": 1, "small_input": False}
+    classifier = gossamer.train(small(image_folder, tmp_path / "classifier", **options_of_classifier))
     backbone = weights(classifier.path, "last")
     from_classifier = start("from_classifier", lr=0.0, weights=str(classifier.path / "last.safetensors"))
     learnt = [key for key in from_classifier if key.startswith("model.backbone.") and key.endswith(".weight")]
