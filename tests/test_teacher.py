@@ -66,7 +66,7 @@ def test_the_loss_is_that_of_the_labels_and_of_the_teacher(tmp_path: Path, stude
     images = torch.randn(4, 3, 24, 24, generator=torch.Generator().manual_seed(0))
     outputs, targets, others = model(images), torch.tensor([0, 1, 2, 0]), torch.tensor([2, 2, 1, 0])
     own = load_run(COMPAT / "runs" / "classify").model
-    torch.testing.assert_close(teacher.answers(images)["logits"], own(images).detach())
+    torch.testing.assert_close(teacher.outputs(images)["logits"], own(images).detach())
     first, second = teacher.term(outputs, targets, images), teacher.term(outputs, others, images)
     mixed = teacher.term(outputs, targets, images, others, 0.3)
     torch.testing.assert_close(mixed, 0.3 * first + 0.7 * second)
@@ -90,8 +90,8 @@ def test_each_kind_of_teacher_answers_alike(kind: str) -> None:
     assert source.kind == kind and len(source.sha256) == 64
     batch = torch.randn(3, 3, 24, 24, generator=torch.Generator().manual_seed(0))
     expected = load_run(COMPAT / "runs" / "classify").model(batch).detach()
-    assert tuple(source.answer(batch)) == ("logits",)
-    torch.testing.assert_close(source.answer(batch)["logits"].detach(), expected, rtol=1e-3, atol=1e-3)
+    assert tuple(source.forward(batch)) == ("logits",)
+    torch.testing.assert_close(source.forward(batch)["logits"].detach(), expected, rtol=1e-3, atol=1e-3)
 
 
 @pytest.mark.parametrize(
@@ -260,9 +260,9 @@ def test_validation_images_that_the_teacher_was_trained_on_are_told(tmp_path: Pa
 def test_a_teacher_that_answers_nan_is_named(tmp_path: Path, student: Run) -> None:
     task = load_run(student.path).task
     teacher = open_teacher(student.settings, task, load_run(student.path).model, run_data(student))
-    teacher.source.answer = lambda images: {"logits": torch.full((len(images), 3), float("nan"))}
-    with pytest.raises(RunError, match="the teacher answers NaN"):
-        teacher.answers(torch.zeros(2, 3, 24, 24))
+    teacher.source.forward = lambda images: {"logits": torch.full((len(images), 3), float("nan"))}
+    with pytest.raises(RunError, match="the teacher outputs NaN"):
+        teacher.outputs(torch.zeros(2, 3, 24, 24))
 
 
 # resuming

@@ -158,11 +158,11 @@ def test_a_network_of_timm_is_a_teacher_of_classes_and_of_embeddings(mirror: Mir
     (head,) = source.heads
     assert len(head.classes) == 1000 and head.classes[0] == "n01440764" and source.kind == "network"
     with torch.no_grad():
-        torch.testing.assert_close(source.answer(x)["logits"], other(x))
+        torch.testing.assert_close(source.forward(x)["logits"], other(x))
     with pytest.raises(SettingsError, match="a teacher of other classes: it does not know a, b and knows n01440764"):
         head_terms([OutputHead("classify", ("a", "b"))], source.heads, Settings(teacher=NET), NET)
     embedder = open_source(NET, [OutputHead("embed")])
-    assert embedder.answer(x)["embedding"].shape == (2, 1024) and embedder.sha256 == source.sha256
+    assert embedder.forward(x)["embedding"].shape == (2, 1024) and embedder.sha256 == source.sha256
 
 
 @pytest.mark.parametrize("features_only", [False, True])

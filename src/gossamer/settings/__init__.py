@@ -327,7 +327,7 @@ class Settings:
     teacher: str = _setting(
         "",
         "distillation",
-        "a trained network whose answers are learnt too: a run folder, a model file, or timm:NAME with its listed weights",
+        "a trained network whose outputs are learnt too: a run folder, a model file, or timm:NAME with its listed weights",
     )
     distil: Literal["auto", "dkd", "kl"] = _setting(
         "auto",

@@ -163,7 +163,7 @@ def round_rows(rows: Matrix, scales: Matrix, inputs: NDArray[np.float32], most: 
         left[:, column + 1 :] -= lost[:, None] * upper[column, column + 1 :]
 
     def error(integers: Matrix) -> Matrix:
-        apart = rows - integers * scales[:, None]
-        return np.asarray(((apart @ square) * apart).sum(1))
+        errors = rows - integers * scales[:, None]
+        return np.asarray(((errors @ square) * errors).sum(1))
 
     return np.where((error(result) < error(nearest))[:, None], result, nearest)

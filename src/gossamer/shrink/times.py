@@ -169,14 +169,16 @@ def _units(
     feeders: dict[int, set[int]] = {}  # value -> groups of its channels
     draw = np.random.default_rng(0)
     for operation in program.operations:
-        found = tuple(_layer(weights, layers) for weights in operation.weights)
-        own = [layer for layer in found if layer is not None]
+        layer_of_each = tuple(_layer(weights, layers) for weights in operation.weights)
+        own = [layer for layer in layer_of_each if layer is not None]
         read = set().union(
             *(feeders.get(program.root(value), set()) for value in (operation.input, operation.other) if value >= 0)
         )
         root = program.root(operation.out)
         feeders[root] = feeders.get(root, set()) | (set(own[-1].output_of) if own else read)
-        units.append(Unit(operation, program.values[operation.input], program.values[operation.out], found, 0.0, read))
+        units.append(
+            Unit(operation, program.values[operation.input], program.values[operation.out], layer_of_each, 0.0, read)
+        )
         for weights in operation.weights:
             if weights is not None and weights.weight.dtype == np.float32:
                 weights.weight = (0.1 * draw.standard_normal(weights.weight.shape)).astype(np.float32)

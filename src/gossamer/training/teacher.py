@@ -1,4 +1,4 @@
-"""A trained network as the teacher of a training: it sees the same pixels, and its answers are a second target.
+"""A trained network as the teacher of a training: it sees the same pixels, and its outputs are a second target.
 
 A teacher is a run folder (its best weights, in torch), a model file (any runtime) or a network of timm with its listed
 weights. It is no part of the student: neither the state nor what is exported holds it. A run knows it by the SHA-256 of its
@@ -49,7 +49,7 @@ Outputs = dict[str, Tensor]
 
 @dataclass
 class TeacherNetwork:
-    """A network that answers: images (N, C, H, W) as `preprocess` normalises them -> outputs by the names of `heads`.
+    """A network that predicts: images (N, C, H, W) as `preprocess` normalises them -> outputs by the names of `heads`.
 
     kind: "run", "model file", "compiled file" or "network". module: the network where it runs in torch. frames: of a sample.
     smoothing: the label smoothing that it was trained with, 0 where that is not known.
@@ -60,7 +60,7 @@ class TeacherNetwork:
     sha256: str
     heads: tuple[OutputHead, ...]
     preprocess: Preprocess
-    answer: Callable[[Tensor], Outputs]
+    forward: Callable[[Tensor], Outputs]
     module: nn.Module | None = None
     frames: int = 0
     smoothing: float = 0.0
@@ -106,16 +106,16 @@ class Teacher:
             precision.as_format(module, settings.memory_format)
 
     @torch.no_grad()
-    def answers(self, images: Tensor) -> Outputs:
+    def outputs(self, images: Tensor) -> Outputs:
         """The teacher's outputs for the student's input (N, C, H, W). Raises RunError where they are not finite."""
         started = time.perf_counter()
         seen = as_input(images, self.preprocess, self.source.preprocess, self.frames)
         with precision.autocast(images.device, self.compute):
-            outputs = self.source.answer(seen)
+            outputs = self.source.forward(seen)
         result = {name: value.float().to(images.device) for name, value in outputs.items()}
         if not all(bool(torch.isfinite(value).all()) for value in result.values()):
             raise RunError(
-                f"{self.source.target}: the teacher answers NaN or infinity", "finite numbers", "give another teacher"
+                f"{self.source.target}: the teacher outputs NaN or infinity", "finite numbers", "give another teacher"
             )
         self.seconds += time.perf_counter() - started
         return result
@@ -126,13 +126,13 @@ class Teacher:
         """What is added to the loss of each image, not yet weighed: (N,) float32.
 
         outputs: of the student in training mode for `images`, which the teacher sees too. targets, others, weight: as of
-        `mixed_loss`; of mixed images the teacher answers what it sees.
+        `mixed_loss`; of mixed images the teacher predicts what it sees.
         """
-        answers = self.answers(images)
+        predicted = self.outputs(images)
         named = by_name(outputs, self.heads)
-        value = self._of_heads(named, answers, targets)
+        value = self._of_heads(named, predicted, targets)
         if others is not None:
-            value = weight * value + (1 - weight) * self._of_heads(named, answers, others)
+            value = weight * value + (1 - weight) * self._of_heads(named, predicted, others)
         for name, maps in self.ours.items():
             for ours, theirs in zip(maps, self.theirs.get(name, []), strict=False):
                 if ours.shape == theirs.shape:
@@ -141,8 +141,8 @@ class Teacher:
         self.theirs.clear()
         return value
 
-    def _of_heads(self, named: Outputs, answers: Outputs, targets: Any) -> Tensor:
-        return torch.stack([term(named, answers, targets) for term in self.terms]).sum(0)
+    def _of_heads(self, named: Outputs, predicted: Outputs, targets: Any) -> Tensor:
+        return torch.stack([term(named, predicted, targets) for term in self.terms]).sum(0)
 
 
 def open_teacher(settings: Settings, task: Task, model: nn.Module, data: Data, progress: Progress = SILENT) -> Teacher:
@@ -173,7 +173,7 @@ def open_teacher(settings: Settings, task: Task, model: nn.Module, data: Data, p
 
 
 def open_source(target: str, heads: Sequence[OutputHead], progress: Progress = SILENT) -> TeacherNetwork:
-    """The network that `target` names. heads: of the student, by which a network of timm knows what is asked of it.
+    """The network that `target` names. heads: of the student, by which a network of timm knows what it is used for.
 
     Raises InputError, RunError, ModelFileError, WeightsError, MissingPackageError.
     """
@@ -249,12 +249,12 @@ def _timm(target: str, heads: Sequence[OutputHead], progress: Progress) -> Teach
     embeds = any(head.kind == "embed" for head in heads)
     own = (OutputHead("embed"),) if embeds else (OutputHead("classify", class_names(model.num_classes)),)
 
-    def answer(images: Tensor) -> Outputs:
+    def forward(images: Tensor) -> Outputs:
         if embeds:
             return {"embedding": model.forward_head(model.forward_features(images), pre_logits=True)}
         return {"logits": model(images)}
 
-    return TeacherNetwork(target, "network", sha256(fetch(source)), own, preprocess, answer, model)
+    return TeacherNetwork(target, "network", sha256(fetch(source)), own, preprocess, forward, model)
 
 
 def as_input(images: Tensor, ours: Preprocess, theirs: Preprocess, frames: int = 0) -> Tensor:
@@ -333,7 +333,7 @@ def _warnings(source: TeacherNetwork, terms: Sequence[HeadTerm], settings: Setti
     if source.smoothing and any(one.student.kind == "classify" for one in terms):
         # Müller et al. 2019, arXiv 1906.02629, section 4
         lines.append(
-            f"warning: the teacher was trained with label smoothing {source.smoothing:g}, which takes out of its answers "
+            f"warning: the teacher was trained with label smoothing {source.smoothing:g}, which takes out of its outputs "
             "what a student learns from; train it with --label-smoothing 0"
         )
     same = source.data and Path(source.data).resolve() == Path(settings.data).resolve()

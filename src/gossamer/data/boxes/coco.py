@@ -192,7 +192,7 @@ def _read_file(
             continue
         listed.paths.add(relative)
         if key in repeated:
-            listed.joined[printable_path(relative)] = 0
+            listed.merged[printable_path(relative)] = 0
         try:
             size = declared_size(entry.get("height"), entry.get("width")) or image_size(image)
         except ImageError as error:

@@ -18,7 +18,7 @@ class ListedImages:
     paths: set[str] = field(default_factory=set)
     missing: list[str] = field(default_factory=list)
     unreadable: list[str] = field(default_factory=list)
-    joined: dict[str, int] = field(default_factory=dict)
+    merged: dict[str, int] = field(default_factory=dict)
     moved: dict[str, str] = field(default_factory=dict)
 
     def join(self, record: ImageRecord, split: str, boxes: list[BoxRecord]) -> None:
@@ -29,7 +29,7 @@ class ListedImages:
             own = {(box.box, box.name, box.crowd) for box in record.boxes}
             new = [box for box in boxes if (box.box, box.name, box.crowd) not in own]
             record.boxes += new
-            self.joined[path] = self.joined.get(path, 0) + len(new)
+            self.merged[path] = self.merged.get(path, 0) + len(new)
             return
         first, second = sorted((record.split, split), key=SPLITS.index)
         if split == second:
@@ -37,15 +37,15 @@ class ListedImages:
         self.moved[path] = f"{path} (in {second}, not in {first or 'the rest'})"
 
     def notes(self) -> list[str]:
-        """What is skipped or joined, a line a kind."""
+        """What is skipped or merged, one line per kind."""
         notes = []
         if self.missing:
             notes.append(f"{len(self.missing)} images are listed but missing, and skipped: {shown(self.missing)}")
         if self.unreadable:
             notes.append(f"{len(self.unreadable)} images cannot be read and are skipped: {shown(self.unreadable)}")
-        if self.joined:
-            more = f"{sum(self.joined.values())} boxes of their further entries are added"
-            notes.append(f"{len(self.joined)} images are listed more than once, and {more}: {shown(self.joined)}")
+        if self.merged:
+            more = f"{sum(self.merged.values())} boxes of their further entries are added"
+            notes.append(f"{len(self.merged)} images are listed more than once, and {more}: {shown(self.merged)}")
         if self.moved:
             notes.append(
                 f"{len(self.moved)} images are listed in two splits and stay in one: {shown(self.moved.values())}"

@@ -38,25 +38,25 @@ class HeadTerm:
 
 
 def head_terms(
-    heads: Sequence[OutputHead], answers: Sequence[OutputHead], settings: Settings, teacher: str
+    heads: Sequence[OutputHead], theirs: Sequence[OutputHead], settings: Settings, teacher: str
 ) -> tuple[list[HeadTerm], list[str]]:
-    """The terms of the heads of a student, and lines on heads that the teacher has no answer for.
+    """The terms of the heads of a student, and lines on heads that the teacher has no output for.
 
-    heads: of the student; answers: of the teacher, whose name in messages is `teacher`. A head learns from the one of its
+    heads: of the student; theirs: of the teacher, whose name in messages is `teacher`. A head learns from the one of its
     name and kind, an only head from the only one of its kind. Raises SettingsError where none fits, where classes are
     others, or where `settings.distil` is no loss of these heads.
     """
     terms, missing = [], []
     for head in heads:
-        match = _match(head, answers)
+        match = _match(head, theirs)
         if match is None:
             missing.append(f"{head.name} ({head.kind})" if head.name else head.kind)
         else:
             terms.append(HeadTerm(head, match, _term(head, match, settings, teacher), _reads_labels(head, settings)))
     if not terms:
-        theirs = ", ".join(dict.fromkeys(one.kind for one in answers))
+        kinds = ", ".join(dict.fromkeys(one.kind for one in theirs))
         raise SettingsError(
-            f"{teacher}: a teacher for {theirs}",
+            f"{teacher}: a teacher for {kinds}",
             f"a teacher for {', '.join(missing)}",
             "give one that was trained for the same task",
         )
@@ -71,8 +71,8 @@ def class_numbers(name: str, targets: Any) -> Tensor:
     return torch.tensor([-1 if one[name] is None else int(one[name]) for one in targets], dtype=torch.int64)
 
 
-def _match(head: OutputHead, answers: Sequence[OutputHead]) -> OutputHead | None:
-    same = [one for one in answers if one.kind == head.kind]
+def _match(head: OutputHead, theirs: Sequence[OutputHead]) -> OutputHead | None:
+    same = [one for one in theirs if one.kind == head.kind]
     named = [one for one in same if one.name == head.name]
     if named:
         return named[0]
@@ -99,15 +99,15 @@ def _of(head: OutputHead, outputs: Outputs) -> Outputs:
     return {short: outputs[full] for short, full in zip(KINDS[head.kind], head.outputs, strict=True)}
 
 
-def _term(head: OutputHead, answer: OutputHead, settings: Settings, teacher: str) -> Term:
+def _term(head: OutputHead, their_head: OutputHead, settings: Settings, teacher: str) -> Term:
     """The loss of a head. Raises SettingsError."""
     if head.kind == "embed":
         return lambda ours, theirs, labels: losses.relations(ours["embedding"], theirs["embedding"])
-    order = class_order(head, answer, teacher)
+    order = class_order(head, their_head, teacher)
     if head.kind == "regress":
-        return _numbers(head, answer, order)
+        return _numbers(head, their_head, order)
     if head.kind == "detect":
-        return _boxes(head, answer, order, settings, teacher)
+        return _boxes(head, their_head, order, settings, teacher)
     temperature = settings.distil_temperature
     if head.kind == "segment":
         loss = losses.pixel_kl if settings.distil == "kl" else losses.channel_wise
@@ -121,25 +121,25 @@ def _term(head: OutputHead, answer: OutputHead, settings: Settings, teacher: str
 
 def _classes(order: list[int], temperature: float, beta: float) -> Term:
     def term(ours: Outputs, theirs: Outputs, labels: Tensor | None) -> Tensor:
-        logits, answers = ours["logits"], theirs["logits"][:, order]
+        logits, their_logits = ours["logits"], theirs["logits"][:, order]
         if labels is None:
-            return losses.kl(logits, answers, temperature)
-        decoupled = losses.dkd(logits, answers, labels.clamp_min(0), temperature, beta)
+            return losses.kl(logits, their_logits, temperature)
+        decoupled = losses.dkd(logits, their_logits, labels.clamp_min(0), temperature, beta)
         if bool((labels >= 0).all()):
             return decoupled
-        return torch.where(labels >= 0, decoupled, losses.kl(logits, answers, temperature))  # what has no label
+        return torch.where(labels >= 0, decoupled, losses.kl(logits, their_logits, temperature))  # what has no label
 
     return term
 
 
-def _numbers(head: OutputHead, answer: OutputHead, order: list[int]) -> Term:
+def _numbers(head: OutputHead, their_head: OutputHead, order: list[int]) -> Term:
     """Smooth L1 in deviations of the student's targets: both give numbers in units of their own."""
 
     def moments(one: OutputHead) -> tuple[Tensor, Tensor]:
         mean, std = (torch.tensor(one.options[name], dtype=torch.float32) for name in ("mean", "std"))
         return mean, std
 
-    (mean, std), (their_mean, their_std) = moments(head), moments(answer)
+    (mean, std), (their_mean, their_std) = moments(head), moments(their_head)
     scale, shift = their_std[order] / std, (their_mean[order] - mean) / std
 
     def term(ours: Outputs, theirs: Outputs, labels: Tensor | None) -> Tensor:
@@ -149,17 +149,17 @@ def _numbers(head: OutputHead, answer: OutputHead, order: list[int]) -> Term:
     return term
 
 
-def _boxes(head: OutputHead, answer: OutputHead, order: list[int], settings: Settings, teacher: str) -> Term:
-    if head.options["anchors"] != answer.options["anchors"]:
+def _boxes(head: OutputHead, their_head: OutputHead, order: list[int], settings: Settings, teacher: str) -> Term:
+    if head.options["anchors"] != their_head.options["anchors"]:
         raise SettingsError(
             f"{teacher}: its anchors are others than the student's",
             "a detector with the same input, levels and anchors",
             "give --input, --levels and --anchor-sizes as in the settings.yaml of the teacher",
         )
     score = head.options["decoding"]["score"]
-    if score != answer.options["decoding"]["score"]:
+    if score != their_head.options["decoding"]["score"]:
         raise SettingsError(
-            f"{teacher}: gives scores by {answer.options['decoding']['score']}, the student by {score}",
+            f"{teacher}: gives scores by {their_head.options['decoding']['score']}, the student by {score}",
             "the same for both",
             "train both with the same --loss",
         )
@@ -167,17 +167,17 @@ def _boxes(head: OutputHead, answer: OutputHead, order: list[int], settings: Set
     columns = [0, *(index + 1 for index in order)] if background else order
 
     def term(ours: Outputs, theirs: Outputs, labels: Tensor | None) -> Tensor:
-        answers = {"deltas": theirs["deltas"], "logits": theirs["logits"][..., columns]}
-        return losses.boxes(ours, answers, settings.distil_temperature, background=background)
+        outputs = {"deltas": theirs["deltas"], "logits": theirs["logits"][..., columns]}
+        return losses.boxes(ours, outputs, settings.distil_temperature, background=background)
 
     return term
 
 
-def class_order(head: OutputHead, answer: OutputHead, teacher: str) -> list[int]:
+def class_order(head: OutputHead, their_head: OutputHead, teacher: str) -> list[int]:
     """For each class of the student its number in the teacher. Raises SettingsError where the classes are others."""
-    if set(head.classes) != set(answer.classes):
-        missing = [name for name in head.classes if name not in answer.classes]
-        unknown = [name for name in answer.classes if name not in head.classes]
+    if set(head.classes) != set(their_head.classes):
+        missing = [name for name in head.classes if name not in their_head.classes]
+        unknown = [name for name in their_head.classes if name not in head.classes]
         parts = [f"does not know {_listed(missing)}"] if missing else []
         parts += [f"knows {_listed(unknown)}, which the data lack"] if unknown else []
         raise SettingsError(
@@ -185,7 +185,7 @@ def class_order(head: OutputHead, answer: OutputHead, teacher: str) -> list[int]
             f"one of the same {len(head.classes)} classes, in any order",
             "train the teacher on the same classes",
         )
-    return [answer.classes.index(name) for name in head.classes]
+    return [their_head.classes.index(name) for name in head.classes]
 
 
 def _listed(names: Sequence[str]) -> str:

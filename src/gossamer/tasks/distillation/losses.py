@@ -87,13 +87,13 @@ def boxes(student: dict[str, Tensor], teacher: dict[str, Tensor], temperature: f
     rest. The weights are those of Du et al. 2021 (arXiv 2111.00674, equation 3). background: whether logits are a softmax
     whose class 0 is background, else sigmoids.
     """
-    logits, answers = student["logits"], teacher["logits"].detach().float()
+    logits, their_logits = student["logits"], teacher["logits"].detach().float()
     if background:
-        weights = answers.softmax(-1)[..., 1:].amax(-1)
-        classes = kl(logits, answers, temperature)
+        weights = their_logits.softmax(-1)[..., 1:].amax(-1)
+        classes = kl(logits, their_logits, temperature)
     else:
-        weights = answers.sigmoid().amax(-1)
-        classes = binary_kl(logits, answers, temperature)
+        weights = their_logits.sigmoid().amax(-1)
+        classes = binary_kl(logits, their_logits, temperature)
     places = F.smooth_l1_loss(student["deltas"].float(), teacher["deltas"].detach().float(), reduction="none").sum(-1)
     return (weights * (classes + places)).sum(1) / weights.sum(1).clamp_min(1)
 
@@ -121,9 +121,9 @@ def _distances(points: Tensor) -> Tensor:
     """Distances of all pairs over the mean of those of different images: (N, D) -> (N, N)."""
     squared = (points[:, None] - points[None]).square().sum(-1)
     # the lower bound keeps the gradient of equal points finite
-    apart = squared.clamp_min(1e-12).sqrt() * (1 - torch.eye(len(points), device=points.device))
+    distances = squared.clamp_min(1e-12).sqrt() * (1 - torch.eye(len(points), device=points.device))
     count = len(points) * (len(points) - 1)
-    return apart / (apart.sum() / count).clamp_min(1e-6)
+    return distances / (distances.sum() / count).clamp_min(1e-6)
 
 
 def _angles(points: Tensor) -> Tensor:
