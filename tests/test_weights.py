@@ -328,7 +328,7 @@ def hostile(kind: str, path: Path) -> Path:
         ("another network", "does not fit|none of its"),
         ("another width", "does not fit this network"),
         ("nothing in common", "none of its 1 tensors"),
-        ("folder", "directory|denied"),
+        ("folder", "is a folder, not a file"),
         ("missing", "No such file"),
     ],
 )
