@@ -24,7 +24,7 @@ def test_a_high_cost_closes_gates(net: str, gating: str) -> None:
     def computed() -> float:
         with counted(model.eval()) as tally, torch.no_grad():
             model(x)
-        return tally.share
+        return tally.fraction
 
     before = computed()
     gates = [parameter for gate in gates_of(model) for parameter in gate.parameters()]

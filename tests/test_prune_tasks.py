@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 import gossamer
+from gossamer.errors import InputError
 from gossamer.export.formats import export
 from gossamer.runtime import native
 from gossamer.settings import Settings
@@ -36,7 +37,7 @@ def settings(task: str, root: Path) -> Settings:
         values["batch"] = 12
     else:
         write_shop(root / "data")
-        values |= {"heads": EVERY, "input": "32"}
+        values |= {"heads": EVERY, "input": "32", "batch": 8}
     return Settings(**values)
 
 
@@ -55,7 +56,7 @@ def test_a_run_of_every_task_is_pruned(task: str, tmp_path: Path) -> None:
         gossamer.verify(compile_file(tmp_path / "narrow.onnx", tmp_path / "narrow.goss")).raise_if_failed()
 
 
-@pytest.mark.parametrize("net", ["shufflenet_v1_g3_x0_5", "shufflenet_v2_x0_5"])
+@pytest.mark.parametrize("net", ["shufflenet_v1_g1_x1_0", "shufflenet_v2_x0_5"])
 def test_both_shufflenets_are_pruned_to_a_limit(net: str, tmp_path: Path) -> None:
     write_image_folder(tmp_path / "data", each=8)
     values = {**QUICK, "net": net, "width": 1.0, "out": str(tmp_path / "run"), "data": str(tmp_path / "data")}
@@ -64,3 +65,13 @@ def test_both_shufflenets_are_pruned_to_a_limit(net: str, tmp_path: Path) -> Non
     assert result.macs[1] <= 0.6 * result.macs[0]
     export(tmp_path / "narrow", tmp_path / "narrow.onnx")
     gossamer.verify(tmp_path / "narrow.onnx").raise_if_failed()
+
+
+def test_a_network_whose_channels_are_all_in_groups_is_refused(tmp_path: Path) -> None:
+    """Grouped layers with a shuffle between them: to remove a channel of one group would misplace those of the others."""
+    write_image_folder(tmp_path / "data", each=8)
+    values = {**QUICK, "net": "shufflenet_v1_g3_x0_5", "width": 1.0, "input": "32"}
+    parent = train(Settings(**values, out=str(tmp_path / "run"), data=str(tmp_path / "data"))).path  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="no channels that can be removed"):
+        gossamer.prune(parent, tmp_path / "narrow", macs=0.6, minutes=0.02)
+    assert not (tmp_path / "narrow").exists()
