@@ -21,6 +21,7 @@ from PIL import Image
 from gossamer.data.open import open_source, read_table
 from gossamer.host.machine import versions
 from gossamer.runtime.native import LIBRARY
+from tests.conftest import write_image_folder
 
 FOLDER = Path(__file__).resolve().parents[1] / "benchmarks"
 BASELINES = "onnxruntime,openvino,torch,ncnn,mnn"  # the others need minutes for their files
@@ -208,7 +209,11 @@ def test_int8_files_of_all_sides_are_compared_and_the_trap_changes_no_float_outp
     compat = FOLDER.parent / "tests" / "compat" / "0.1"
     shutil.copytree(compat / "runs" / "classify", tmp_path / "run")
     settings = tmp_path / "run" / "settings.yaml"
-    settings.write_text(settings.read_text().replace("data: classes\n", f"data: {compat / 'classes'}\n"))
+    data = write_image_folder(tmp_path / "classes", each=4)
+    settings.write_text(settings.read_text().replace("data: classes\n", f"data: {data}\n"))
+    images = [(path.relative_to(data), path.parts[-2], path.parts[-3]) for path in sorted(data.rglob("*.png"))]
+    rows = [f"{path},{label[-1]},{split}\n" for path, label, split in images]
+    (tmp_path / "run" / "split.csv").write_text("name,label,split\n" + "".join(rows))
     result = {}
     for trap in (None, 1):
         folder = tmp_path / str(trap)

@@ -33,7 +33,15 @@ from typing import TYPE_CHECKING, Any
 
 from gossamer.errors import MissingPackageError, RunError
 from gossamer.host.cells import from_cell, to_cell
-from gossamer.host.storage import open_regular, read_regular, remove_parts, storage_error, write_bytes, write_text
+from gossamer.host.storage import (
+    append_text,
+    open_regular,
+    read_regular,
+    remove_parts,
+    storage_error,
+    write_bytes,
+    write_text,
+)
 from gossamer.host.strict_json import dumps
 from gossamer.settings import Settings
 from gossamer.settings import names as setting_names
@@ -183,11 +191,7 @@ class Run:
 
     def log(self, line: str) -> None:
         """Add a line to the log. Raises StorageError."""
-        try:
-            with (self.path / LOG).open("a", encoding="utf-8") as file:
-                file.write(time.strftime("%Y-%m-%dT%H:%M:%SZ ", time.gmtime()) + line + "\n")
-        except OSError as error:
-            raise storage_error(self.path / LOG, error) from error
+        append_text(self.path / LOG, time.strftime("%Y-%m-%dT%H:%M:%SZ ", time.gmtime()) + line + "\n")
 
     def save_metrics(self, rows: list[dict[str, Any]]) -> None:
         """Replace the metrics by `rows`, as JSON lines and as a table."""

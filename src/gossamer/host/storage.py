@@ -141,6 +141,19 @@ def write_text(path: str | os.PathLike[str], text: str) -> None:
     write_bytes(path, text.encode())
 
 
+def append_text(path: str | os.PathLike[str], text: str) -> None:
+    """Add text to the end of a file, which is created if it is not there. Raises StorageError."""
+    # opening a pipe would wait for its reader; O_NONBLOCK, should one have replaced the file since
+    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0)
+    try:
+        if os.path.exists(path) and not os.path.isfile(path):
+            raise OSError(errno.EINVAL, "is a folder, pipe, socket or device, not a file")
+        with open(os.open(path, flags, 0o666), "a", encoding="utf-8") as file:
+            file.write(text)
+    except OSError as error:
+        raise storage_error(path, error) from error
+
+
 @contextlib.contextmanager
 def atomic_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
     """A new folder beside `path` to be filled, which becomes `path` atomically at the end of the block, its files synced.
