@@ -73,7 +73,6 @@ QUICK = (
     "vgg11_bn",
     "mobilenet_v2",
     "mobilenetv3_small_050",
-    "shufflenet_v2_x0_5",
 )
 EXPORTED = {
     name: Exported(name, options)

@@ -214,6 +214,7 @@ def test_a_run_with_edits_resumes_to_the_same_bits(
         assert same(weights(changed, which), weights(resumed.path, which))
 
 
+@pytest.mark.full
 def test_a_run_with_edits_is_evaluated_exported_and_compiled(changed: Path, tmp_path: Path) -> None:
     assert cli.main(["eval", str(changed)]) == 0
     file, compiled = tmp_path / "model.onnx", tmp_path / "model.goss"

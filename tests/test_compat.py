@@ -20,6 +20,7 @@ from gossamer.runtime.native import LIBRARY
 from gossamer.tasks.registry import task_of
 from gossamer.training.restore import run_data
 from tests.runs import weights
+from tests.tiers import quick_ones
 
 OLD = Path(__file__).parent / "compat" / "0.1"
 NUMBERS = json.loads((OLD / "numbers.json").read_text())
@@ -126,7 +127,7 @@ def test_a_run_resumes_to_the_weights_it_would_have_had(folder: Path, task: str)
     assert (difference <= 1e-3 * expected[:, :1] + 1e-6).all()  # by the norm: the product may be near zero
 
 
-@pytest.mark.parametrize("task", RUNS)
+@pytest.mark.parametrize("task", quick_ones(RUNS, ["classify", "multi"]))
 def test_a_run_is_exported_and_predicts_the_same(folder: Path, capsys: pytest.CaptureFixture[str], task: str) -> None:
     command(capsys, "export", f"runs/{task}", "--out", "new.onnx")
     alike(predictions(capsys, task, "new.onnx"), NUMBERS[task]["predict"][f"runs/{task}"], FLOAT)

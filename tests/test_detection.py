@@ -464,6 +464,7 @@ def test_the_graph_keeps_the_same_boxes_as_numpy(how: Decoding, prefix: str) -> 
         assert np.allclose(mine[:, 3:], expected.boxes, atol=0.01)
 
 
+@pytest.mark.full
 def test_a_detectors_file_finds_what_the_detector_does() -> None:
     onnx, runtime = pytest.importorskip("onnx"), pytest.importorskip("onnxruntime")
     torch.manual_seed(0)

@@ -169,6 +169,7 @@ def test_an_onnx_file_costs_what_its_module_costs(file: Path) -> None:
     assert [row.field for row in theirs.rows if "conv" in row.what][-1] == "491x491"
 
 
+@pytest.mark.full
 def test_every_operator_of_a_quantised_file_is_counted(tmp_path: Path) -> None:
     onnxruntime = pytest.importorskip("onnxruntime.quantization")
     from gossamer.export.convert import to_onnx

@@ -38,6 +38,7 @@ from gossamer.training.optim import freeze
 from tests.runs import gossamer as run_gossamer
 from tests.runs import same, weights
 from tests.shop import EVERY, write_shop
+from tests.tiers import quick_ones
 
 QUICK: dict[str, Any] = {
     "net": "mobilenet_v2",
@@ -258,7 +259,7 @@ def test_its_model_file_has_all_outputs_and_no_losses(finished: tuple[Path, Path
     assert 5 < plain["size"]["values"]["across"] < 30  # in pixels, not in standard deviations
 
 
-@pytest.mark.parametrize("weighting", ["fixed", "gradnorm"])
+@pytest.mark.parametrize("weighting", quick_ones(["fixed", "gradnorm"], ["gradnorm"]))
 def test_an_interrupted_run_resumes_to_the_same_bits(
     weighting: str, shop: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

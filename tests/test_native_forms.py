@@ -21,6 +21,7 @@ from gossamer.modelfile.metadata import parse_model_file
 from gossamer.runtime import native
 from gossamer.runtime.compilation import compile_model
 from tests.test_native_heads import SIZE, agree, images, native_outputs, noise, onnx_outputs
+from tests.tiers import quick_ones
 
 onnxruntime = pytest.importorskip("onnxruntime")
 pytest.importorskip("onnx")
@@ -421,7 +422,7 @@ def test_slopes_of_positions_are_refused_by_name(shape: tuple[int, ...], tmp_pat
 CLASSIC = ("densenet121", "inception_v2", "resnet50", "shufflenet", "squeezenet")
 
 
-@pytest.mark.parametrize("name", CLASSIC)
+@pytest.mark.parametrize("name", quick_ones(CLASSIC, ["shufflenet", "squeezenet"]))
 def test_classic_files_agree_with_onnx_runtime(name: str, tmp_path: Path) -> None:
     """As Caffe2 wrote them: sums by Sum, rows of constants with new sides, operator sets below 10. Their weights are drawn here."""
     light = Path(onnx.__file__).parent / "backend" / "test" / "data" / "light" / f"light_{name}.onnx"

@@ -102,6 +102,7 @@ def expected(files: Files) -> Outputs[tuple[str, str]]:
     return outputs(files, "reference")
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("isa", PROCESSOR_ISAS)
 def test_every_isa_agrees_with_plain_loops(isa: str, files: Files, expected: Outputs[tuple[str, str]]) -> None:
     most = {key: STEPS[key[1]] for key in files}

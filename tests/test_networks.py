@@ -29,7 +29,7 @@ from gossamer.networks.dilate import dilate
 from gossamer.networks.registry import ALIASES, NETWORKS, traits
 from gossamer.networks.weights import _compare, _in_our_names
 from tests.counterparts import counterpart
-from tests.tiers import one_case_per_family, one_per_family
+from tests.tiers import one_case_per_family, one_per_family, quick_ones
 
 with (Path(__file__).parent / "networks.csv").open(encoding="utf-8") as file:
     ROWS = list(csv.DictReader(file))
@@ -467,7 +467,7 @@ def test_listing_the_names_needs_no_torch() -> None:
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
-@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.parametrize("name", quick_ones(FAMILIES, ["resnet18", "squeezenet1_1"]))
 def test_a_network_is_traced_completely(name: str) -> None:
     """No branch depends on data: what tracing, compiling and exporting need."""
     model = create_model(name, num_classes=4, small_input=True).eval()

@@ -28,6 +28,7 @@ from gossamer.training.loop import resume, train
 from gossamer.training.restore import load_run
 from tests.counterparts import counterpart, import_library
 from tests.mirror import Mirror
+from tests.tiers import one_per_family
 
 pytest.importorskip("huggingface_hub")
 
@@ -68,7 +69,7 @@ def batch_norm_eps(network: nn.Module) -> float | None:
 # the table
 
 
-@pytest.mark.parametrize("network", WEIGHTS)
+@pytest.mark.parametrize("network", one_per_family(WEIGHTS))
 def test_each_set_of_timm_is_as_timm_says(network: str) -> None:
     models = import_library("timm").models
     listed = {each.name: each for own, each in TIMM if own == network}
@@ -91,7 +92,7 @@ def test_each_set_of_timm_is_as_timm_says(network: str) -> None:
         assert {each.norm_eps for each in listed.values()} == {None if theirs == ours else theirs}
 
 
-@pytest.mark.parametrize("network", WEIGHTS)
+@pytest.mark.parametrize("network", one_per_family(WEIGHTS))
 def test_each_set_of_torchvision_is_as_torchvision_says(network: str) -> None:
     models = import_library("torchvision").models
     names = [network, *(alias for alias, own in ALIASES.items() if own == network)]

@@ -108,6 +108,7 @@ def parent(image_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
     return train(small(image_folder, root / "run", width=0.5, epochs=1)).path
 
 
+@pytest.mark.full
 def test_a_limit_in_milliseconds_holds_as_measured(parent: Path, tmp_path: Path, clock: None) -> None:
     messages = Messages()
     result = gossamer.prune(parent, tmp_path / "out", latency=0.6, minutes=0.01, importance="norm", progress=messages)

@@ -45,6 +45,7 @@ from gossamer.tasks.segmentation.scores import SegmentationEvaluation
 from gossamer.training.loop import train
 from tests.reportcases import HOSTILE, Page, check_alone, data, rows
 from tests.scenes import CLASSES, write_boxes, write_masks
+from tests.tiers import quick_ones
 
 TINY = {"net": "mobilenet_v2", "width": 0.25, "epochs": 2.0, "workers": 0, "threads": 1, "warmup": 0.0, "batch": 8}
 Report = tuple[ReportData, Page]
@@ -93,7 +94,7 @@ def cells(parsed: Page, html: str) -> list[list[str]]:
 # from a run folder
 
 
-@pytest.mark.parametrize("task", ["detect", "segment", "embed"])
+@pytest.mark.parametrize("task", quick_ones(["detect", "segment", "embed"], ["detect"]))
 def test_a_run_gives_a_page_whose_headline_is_the_score_of_the_best_epoch(
     task: str, report_of_task: Callable[[str], Report], runs: Callable[[str], Path]
 ) -> None:

@@ -35,6 +35,7 @@ def test_a_forked_command_is_one_of_an_interpreter_of_its_own(
     assert texts[0] == texts[1]
 
 
+@pytest.mark.full
 def test_its_folder_its_environment_and_its_state_are_its_own(
     image_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -49,6 +50,7 @@ def test_its_folder_its_environment_and_its_state_are_its_own(
     assert gossamer("list", "--help").stdout == wide
 
 
+@pytest.mark.full
 def test_a_command_that_takes_too_long_is_killed_and_the_next_one_runs(image_folder: Path, tmp_path: Path) -> None:
     before = commands().process.pid
     started = time.monotonic()

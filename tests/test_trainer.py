@@ -30,6 +30,7 @@ from tests.counterparts import counterpart
 from tests.runs import RECIPE, command, same, weights
 from tests.runs import gossamer as run_gossamer
 from tests.scenes import write_boxes, write_masks
+from tests.tiers import quick_ones
 
 
 class Messages(Progress):
@@ -187,6 +188,7 @@ def test_two_runs_of_one_settings_file_are_the_same(image_folder: Path, tmp_path
     assert same(weights(first), weights(again))
 
 
+@pytest.mark.full
 def test_accumulation_gives_the_gradient_of_the_full_batch(image_folder: Path, tmp_path: Path) -> None:
     """Without batch statistics the parts add up: squeezenet has no batch norm."""
     options = {"net": "squeezenet1_1", "width": None, "input": "64", "epochs": 1, "lr": 0.01}
@@ -408,7 +410,7 @@ def test_auto_precision_times_the_candidates_and_keeps_its_choice(
     assert gossamer.Run.open(run.path).settings == run.settings
 
 
-@pytest.mark.parametrize("able", [True, False])
+@pytest.mark.parametrize("able", quick_ones([True, False], [True]))
 def test_bf16_that_is_emulated_is_left_out_and_warned_of(
     able: bool, image_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -427,6 +429,7 @@ def test_weights_with_another_norm_eps_ask_for_it(image_folder: Path, tmp_path: 
     assert gossamer.Run.open(run.path).settings.norm_eps == 1e-5
 
 
+@pytest.mark.full
 def test_auxiliary_classifiers_train_with_the_network_and_are_idle_when_it_is_scored(
     image_folder: Path, tmp_path: Path
 ) -> None:

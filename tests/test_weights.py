@@ -28,6 +28,7 @@ from gossamer.tasks.embedding.network import Embedder
 from gossamer.tasks.multihead.network import build_multi_network
 from gossamer.tasks.segmentation.heads import Segmenter
 from tests.counterparts import randomise_norms
+from tests.tiers import quick_ones
 
 NET = "mobilenetv1_025"
 
@@ -73,7 +74,7 @@ def heads(text: str) -> nn.Module:
     return build_multi_network(chosen, specs, {spec.name: 2 for spec in specs})
 
 
-@pytest.mark.parametrize("kind", MODELS)
+@pytest.mark.parametrize("kind", quick_ones(MODELS, list(MODELS)[:2]))
 def test_a_classifiers_weights_go_to_the_backbone_of_each_tasks_model_and_the_models_own_to_the_whole(
     kind: str, tmp_path: Path
 ) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from typing import Any
 
 import pytest
@@ -24,3 +24,8 @@ def one_case_per_family(cases: Iterable[tuple[str, str, object]]) -> list[Any]:
         parameters.append(pytest.param(value, id=name, marks=pytest.mark.full if module in seen else ()))
         seen.add(module)
     return parameters
+
+
+def quick_ones(values: Iterable[object], quick: Container[object]) -> list[Any]:
+    """The values as parameters of a test: those that are not in `quick` are marked `full`."""
+    return [pytest.param(value, marks=() if value in quick else pytest.mark.full) for value in values]
