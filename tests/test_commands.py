@@ -19,10 +19,8 @@ from gossamer.data.check.dataset import check_dataset
 from gossamer.data.check.images import check_images
 from gossamer.data.open import open_data
 from gossamer.microscope.compare import Candidate, NetworkComparison, _marked
-from gossamer.predictions.masks import upsample
 from gossamer.run import Run
 from gossamer.settings import Settings, to_dict
-from gossamer.training.load_target import load_target
 from gossamer.training.rerun import OWN, settings_with_net
 from tests.conftest import write_boxes, write_image_folder, write_masks
 from tests.trained import TASKS, runs_of_tasks
@@ -104,32 +102,6 @@ def test_a_swap_keeps_what_every_network_knows() -> None:
     assert (settings.weights, settings.freeze, "freeze" in dropped) == ("default", "backbone", False)
 
 
-def one_map(raw: Any) -> Any:
-    """The logits of the only image, from an array or the only output by name."""
-    (value,) = raw.values() if isinstance(raw, dict) else (raw,)
-    return np.asarray(value)[0]
-
-
-def tied(home: Path) -> float:
-    """By how much the mean IoU of a run's network and of its file may differ, as they choose another class at some pixels;
-    each of these must have two classes that are equally good but for the last bits of float32."""
-    run, file = load_target(home / "segment"), load_target(home / "segment.onnx")
-    preprocess = run.need_metadata().preprocess
-    other, pixels = 0, np.zeros(2, np.int64)
-    for path in sorted((home / "street" / "val" / "images").iterdir()):
-        image, place = preprocess.read(path)
-        batch = preprocess.normalise(image[None])
-        size = (place.height, place.width)
-        ours, theirs = (upsample(one_map(model.run(batch)), size, preprocess.size, place) for model in (run, file))
-        differs = ours.argmax(0) != theirs.argmax(0)
-        ranked = np.sort(ours, 0)
-        assert ((ranked[-1] - ranked[-2])[differs] <= 1e-5 * np.abs(ours).max()).all()
-        other += int(differs.sum())
-        pixels += np.bincount(ours.argmax(0).ravel(), minlength=2)
-    # a class's intersection and union each change by as many pixels at most
-    return 2 * other / max(1, int(pixels[pixels > 0].min()))
-
-
 def test_runs_and_files_of_all_tasks_are_compared_without_ranking_them(
     home: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -139,7 +111,8 @@ def test_runs_and_files_of_all_tasks_are_compared_without_ranking_them(
     for task, run, file in zip(TASKS, comparison["candidates"][:3], comparison["candidates"][3:], strict=True):
         assert run["metric"] == file["metric"] == SCORES[task]
         assert run["score"] == Run.open(home / task).metrics()[0][f"val_{SCORES[task]}"]
-        assert file["score"] == pytest.approx(run["score"], abs=1e-6 + (tied(home) if task == "segment" else 0))
+        # of a network that has hardly learnt, a pixel may have two equally good classes: one of thousands
+        assert file["score"] == pytest.approx(run["score"], abs=1e-4 if task == "segment" else 1e-6)
         assert run["front"] is file["front"] is None
     text = ran(capsys, "compare", *targets[:2], "--no-measure")
     assert "the scores differ (map50, miou)" in text and "* nothing here" not in text
