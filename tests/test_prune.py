@@ -39,8 +39,6 @@ pytest.importorskip("scipy")
 
 QUARTER = ("mobilenetv2_035", "shufflenet_v2_x0_5", "shufflenet_v1_g3_x0_25", "squeezenet1_1", "resnet18", "rir18")
 OTHERS = [name for name in dict.fromkeys((*FAMILIES.values(), "densenet121")) if name not in QUARTER]
-# their exports take ten seconds and more, and have no operation that those of the others have not
-SLOW_EXPORTS = ("inception_v4", "inception_resnet_v1", "skresnext50_32x4d", "cbam_resnet50", "sqnxt23_w1")
 
 
 def pruned(name: str, part: float = 0.5) -> tuple[nn.Module, nn.Module, Tensor, Any, list[list[int]]]:
@@ -95,9 +93,7 @@ def test_every_other_family_computes_what_it_does_with_them_at_zero(name: str) -
 
 
 @pytest.mark.full
-@pytest.mark.parametrize(
-    "name", ["shufflenet_v1_g3_x0_25", "shufflenet_v2_x0_5", *(name for name in OTHERS if name not in SLOW_EXPORTS)]
-)
+@pytest.mark.parametrize("name", ["shufflenet_v1_g3_x0_25", "shufflenet_v2_x0_5", *OTHERS])
 def test_the_exported_file_of_a_pruned_network_computes_what_it_does(name: str) -> None:
     check_export(name)
 

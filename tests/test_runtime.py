@@ -32,6 +32,7 @@ from gossamer.modelfile.metadata import ModelFile, parse_model_file, rule_error
 from gossamer.predictions.classes import softmax
 from gossamer.runtime import model as runtime_model
 from gossamer.runtime import native, reference, steps, table
+from gossamer.runtime.ort import kernel_times, open_session
 from gossamer.runtime.steps import Step
 from gossamer.runtime.verification import OutputCheck, PixelCheck, compare_outputs, margin
 from tests.arrays import f32
@@ -106,6 +107,14 @@ def test_bytes_in_onnxruntime_do_not_saturate(tmp_path: Path) -> None:
     batch = np.zeros((1, 64, 4, 4), np.float32)
     batch[:, :2] = 255  # 64770 in two products; 32767 if saturated
     assert (runtime.load(path, runtime="onnxruntime").run(batch) == 253 * 256).all()
+    # every session has these options, one that reads inner values and one that is profiled too
+    for exact in (False, True):
+        (outputs,) = open_session(str(path), 1, exact=exact).run(None, {"x": batch})
+        assert (outputs == 253 * 256).all()
+    times = kernel_times(path.read_bytes(), batch, 1, warm=2, runs=3)
+    assert times and all(len(each) == 3 and min(each) >= 0 for each in times.values())
+    package = Path(runtime.__file__).parents[1]
+    assert [path.name for path in package.rglob("*.py") if "InferenceSession" in path.read_text("utf-8")] == ["ort.py"]
 
 
 @pytest.mark.parametrize("name", installed())

@@ -21,6 +21,7 @@ from torch import nn
 
 from gossamer.errors import GossamerError, InputError, MissingPackageError
 from gossamer.export.fold import fold_norms
+from gossamer.runtime.ort import open_session
 
 OPSET = 18
 DEFORM_OPSET = 19  # the first with DeformConv
@@ -96,7 +97,6 @@ def runs_deform_conv() -> bool:
     """Whether torch can export DeformConv and the installed ONNX Runtime runs it; older ones of either lack it."""
     try:
         import onnx
-        import onnxruntime
     except ImportError:
         return False
     if not hasattr(torch.onnx, "ops"):
@@ -108,8 +108,8 @@ def runs_deform_conv() -> bool:
     graph = helper.make_graph([node], "probe", [x, w, offset], [y])
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", DEFORM_OPSET)], ir_version=9)
     try:
-        onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
-    except Exception:  # the runtime has no public name for the error of a missing operator
+        open_session(model.SerializeToString())
+    except Exception:  # no package, or no operator, for which the runtime has no public name
         return False
     return True
 

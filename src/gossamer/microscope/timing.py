@@ -18,6 +18,7 @@ from gossamer.analysis.cost import FREE
 from gossamer.analysis.graph import Graph
 from gossamer.errors import InputError, MissingPackageError
 from gossamer.host import machine
+from gossamer.runtime.ort import OnnxRuntime, kernel_times, open_session
 
 ROUNDS = 30
 WARM = 3
@@ -78,39 +79,19 @@ def time_onnx(path: str, graph: Graph, threads: int = 1) -> Timing:
 
     Raises InputError, MissingPackageError.
     """
-    try:
-        import onnxruntime
-    except ImportError as error:
-        raise MissingPackageError("onnxruntime", "onnx", "measuring an ONNX file") from error
-    import json
-    import tempfile
-    from pathlib import Path
-
     import numpy as np
 
-    with tempfile.TemporaryDirectory() as folder:
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
-        options.log_severity_level = 3
-        try:
-            plain = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-            options.enable_profiling, options.profile_file_prefix = True, str(Path(folder) / "profile")
-            session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-        except Exception as error:  # onnxruntime's own classes, by no common name
-            reason = " ".join(str(error).split())[:200]
-            raise InputError(f"{path}: {reason}", "a file that ONNX Runtime runs", "leave --measure out") from error
-        image = graph.values[graph.inputs[0]]
-        x = np.random.default_rng(0).standard_normal(image.shape).astype(np.float32)
-        feed = {session.get_inputs()[0].name: x}
-        network = _measured([lambda: plain.run(None, feed)])[0]
-        for _ in range(WARM + ROUNDS):
-            session.run(None, feed)
-        events = json.loads(Path(session.end_profiling()).read_text(encoding="utf-8"))
-    took: dict[str, list[float]] = {}
-    for event in events:
-        name = str(event.get("name", ""))
-        if event.get("cat") == "Node" and name.endswith("_kernel_time"):
-            took.setdefault(name.removesuffix("_kernel_time"), []).append(event["dur"] / 1e3)
+    shape = graph.values[graph.inputs[0]].shape
+    image = np.random.default_rng(0).standard_normal(shape).astype(np.float32)
+    try:
+        session = open_session(path, threads)
+        network = _measured([lambda: session.run(None, {session.get_inputs()[0].name: image})])[0]
+        took = kernel_times(path, image, threads, WARM, ROUNDS)
+    except MissingPackageError:
+        raise
+    except Exception as error:  # onnxruntime's own classes, by no common name
+        reason = " ".join(str(error).split())[:200]
+        raise InputError(f"{path}: {reason}", "a file that ONNX Runtime runs", "leave --measure out") from error
     nodes, own = {}, {}
     # a fused operator has the name of one of its nodes, or of the value that it makes
     places = {graph.values[out].name: node.index for node in graph.nodes for out in node.outputs}
@@ -118,10 +99,18 @@ def time_onnx(path: str, graph: Graph, threads: int = 1) -> Timing:
     for name, times in took.items():
         at = places.get(name, places.get(name.removesuffix("_nchwc")))
         if at is None:
-            own[name] = statistics.median(times[WARM:])
+            own[name] = statistics.median(times)
         else:
-            nodes[at] = _quartiles(times[WARM:])
-    return Timing(f"onnxruntime {onnxruntime.__version__}", threads, ROUNDS, _quartiles(network), nodes, own, _cpu())
+            nodes[at] = _quartiles(times)
+    return Timing(
+        f"onnxruntime {OnnxRuntime.import_package().__version__}",
+        threads,
+        ROUNDS,
+        _quartiles(network),
+        nodes,
+        own,
+        _cpu(),
+    )
 
 
 class _Operands(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch does not type its hook for subclasses

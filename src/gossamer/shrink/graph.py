@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from gossamer.errors import InputError, MissingPackageError
 from gossamer.modelfile.metadata import without_metadata
 from gossamer.modelfile.onnx import OnnxNode
+from gossamer.runtime.ort import open_session
 
 Array = NDArray[Any]
 WEIGHTED = ("Conv", "ConvTranspose", "Gemm", "MatMul")
@@ -261,14 +262,7 @@ class OnnxSession:
     """A model in ONNX Runtime; `exact` leaves the graph as it is, so that every value can be read."""
 
     def __init__(self, data: bytes, exact: bool = False, threads: int = 0) -> None:
-        _, onnxruntime = packages()
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
-        options.log_severity_level = 4
-        options.add_session_config_entry("session.x64quantprecision", "1")
-        if exact:
-            options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-        self.session = onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
+        self.session = open_session(data, threads, exact=exact)
         (self.input,) = self.session.get_inputs()
         first = self.input.shape[0] if self.input.shape else None
         self.batch = first if isinstance(first, int) else 0  # 0: any

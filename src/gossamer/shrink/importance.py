@@ -115,11 +115,11 @@ def _norm(network: nn.Module, groups: Sequence[ChannelGroup], *_: Any) -> list[N
     """
     parameters = dict(network.named_parameters())
 
-    def squares(name: str, axis: int) -> Numbers:
+    def squared(name: str, axis: int) -> Numbers:
         return _per_index(parameters[name].detach().double() ** 2, axis)
 
     return [
-        _relative(np.sqrt(_summed(group, squares, [one for one in group.axes if one[0] in parameters])))
+        _relative(np.sqrt(_summed(group, squared, [one for one in group.axes if one[0] in parameters])))
         for group in groups
     ]
 

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import re
 import statistics
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from gossamer.shrink.graph import OnnxGraph, packages
+from gossamer.runtime.ort import kernel_times
+from gossamer.shrink.graph import OnnxGraph
 from gossamer.shrink.qdq import QuantisationChoice, quantised_model
 from gossamer.shrink.sensitivity import LayerNoise
 
@@ -35,7 +33,7 @@ def with_milliseconds(
     times: tuple[dict[str, list[float]], dict[str, list[float]]] = ({}, {})
     for _ in range(TURNS):
         for model, mine in zip(models, times, strict=True):
-            for name, took in _profile(model, labels, image).items():
+            for name, took in _by_layer(model, labels, image).items():
                 mine.setdefault(name, []).extend(took)
 
     def median(mine: dict[str, list[float]], name: str) -> float | None:
@@ -57,28 +55,13 @@ def _labels(graph: OnnxGraph) -> dict[str, str]:
     return labels
 
 
-def _profile(model: bytes, labels: Mapping[str, str], image: NDArray[np.float32]) -> dict[str, list[float]]:
+def _by_layer(model: bytes, labels: Mapping[str, str], image: NDArray[np.float32]) -> dict[str, list[float]]:
     """Milliseconds of each run, by the names of layers."""
-    _, onnxruntime = packages()
-    with tempfile.TemporaryDirectory() as folder:
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = options.inter_op_num_threads = 1
-        options.log_severity_level = 4
-        options.add_session_config_entry("session.x64quantprecision", "1")
-        options.enable_profiling, options.profile_file_prefix = True, str(Path(folder) / "profile")
-        session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
-        feed = {session.get_inputs()[0].name: image}
-        for _ in range(WARM + ROUNDS):
-            session.run(None, feed)
-        events = json.loads(Path(session.end_profiling()).read_text(encoding="utf-8"))
     result: dict[str, list[float]] = {}
-    for event in events:
-        label = str(event.get("name", ""))
-        if event.get("cat") == "Node" and label.endswith("_kernel_time"):
-            name = layer_of(label.removesuffix("_kernel_time"), labels)
-            if name:
-                result.setdefault(name, []).append(event["dur"] / 1e3)
-    return {name: took[WARM:] for name, took in result.items()}
+    for label, times in kernel_times(model, image, 1, WARM, ROUNDS).items():
+        if name := layer_of(label, labels):
+            result.setdefault(name, []).extend(times)
+    return result
 
 
 def layer_of(label: str, labels: Mapping[str, str]) -> str:
