@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,9 @@ import gossamer
 from gossamer.cli import main as cli
 from gossamer.errors import InputError, UnknownNameError, VerificationError
 from gossamer.host.progress import Progress
+from gossamer.modelfile.metadata import parse_model_file
 from gossamer.runtime import native
+from gossamer.runtime.model import open_model
 from gossamer.shrink import equalise as equalisation
 from gossamer.shrink import quantise as quantisation
 from gossamer.shrink.channels import channel_sets
@@ -337,6 +340,29 @@ def test_the_engine_agrees_with_onnxruntime(quantised: Any, tmp_path: Path) -> N
     expected = gossamer.load(quantised.file, runtime="onnxruntime").run(batch)
     actual = gossamer.load(tmp_path / "q.goss").run(batch)
     np.testing.assert_allclose(actual, expected, atol=1e-5)
+
+
+@pytest.mark.skipif(not native.LIBRARY.is_file(), reason="the native engine is not built: make engine")
+def test_what_the_engine_makes_of_the_file_is_told(quantised: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    (line,) = (step for step in quantised.steps if step.startswith("native engine: "))
+    assert re.match(r"native engine: \d+\.\d dB; its outputs differ from ONNX Runtime's by up to [\d.e-]+$", line)
+    # an addition at once after a convolution, whose output the engine does not round
+    graph = OnnxGraph(residual(), ["y"], "net")
+    ranges = measure_ranges(graph, [images(64)])
+    choice = QuantisationChoice({name: best_range(value) for name, value in ranges.items()})
+    data, batch = quantised_model(graph, choice), images(16, seed=5)
+    expected, actual = (OnnxSession(one).run(batch) for one in (residual(), data))
+    file = parse_model_file(data, "net.onnx")
+    line = quantisation._in_engine(file, batch, expected, actual)
+    difference = float(np.abs(open_model(file, "native").run(batch) - actual[0]).max())
+    assert f"by up to {difference:.3g}" in line
+    assert ("--runtime onnxruntime" in line) == (difference > 0.01 * max(1.0, float(np.abs(actual[0]).max())))
+
+    def refuse(*_: Any) -> Any:
+        raise InputError("operator Foo", "others", "leave it out")
+
+    monkeypatch.setattr(quantisation, "open_model", refuse)
+    assert "not tried: operator Foo" in quantisation._in_engine(file, batch, expected, actual)
 
 
 def test_the_same_images_give_the_same_bytes(quantised: Any, tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gossamer.data.source import Source
-from gossamer.errors import InputError, VerificationError
+from gossamer.errors import GossamerError, InputError, VerificationError
 from gossamer.export.extras import with_decoded_outputs
 from gossamer.host import storage
 from gossamer.host.progress import SILENT, Progress
@@ -154,6 +154,7 @@ def quantize(
     same = None
     if _classifies(source.file.metadata, expected):
         same = float((expected[0].argmax(1) == actual[0].argmax(1)).mean())
+    steps.append(_in_engine(parse_model_file(data, os.fspath(out)), held, expected, actual))
     written = _file(source.file, data)
     storage.write_bytes(out, written)
     kept = tuple(node.name for node in graph.weighted() if node.name in choice.float_layers)
@@ -267,6 +268,25 @@ def _equalised(
             text = f"{count} sets of channels rescaled, {start:.1f} dB -> {now:.1f} dB"
     steps.append(f"equalisation: {text}")
     return best
+
+
+def _in_engine(
+    file: ModelFile, images: NDArray[np.float32], expected: Sequence[NDArray[Any]], actual: Sequence[NDArray[Any]]
+) -> str:
+    """A line on the outputs of the int8 file in the native engine. expected: of the float file; actual: of ONNX Runtime."""
+    try:
+        raw = open_model(file, "native").run(images)
+    except GossamerError as error:
+        return f"native engine: not tried: {error}"
+    outputs = [raw[name] for name in file.outputs] if isinstance(raw, dict) else [raw]
+    pairs = list(zip(outputs, actual, strict=True))
+    largest = max(float(np.abs(own - theirs).max()) for own, theirs in pairs)
+    line = f"native engine: {decibels(expected, outputs):.1f} dB; its outputs differ from ONNX Runtime's by up to {largest:.3g}"
+    if any(
+        float(np.abs(own - theirs).max()) > TOLERANCE * max(1.0, float(np.abs(theirs).max())) for own, theirs in pairs
+    ):
+        line += ", as it rounds fewer values inside: verify the file with --runtime onnxruntime, and score it in the engine with eval"
+    return line
 
 
 def _kept(graph: OnnxGraph, keep: Sequence[str]) -> frozenset[str]:
