@@ -10,6 +10,10 @@ VENV := .venv
 PY := $(VENV)/bin/python
 READY := $(VENV)/.ready
 
+# Compiled Python is kept whatever the environment says: the tests start some thousand interpreters, and each would compile
+# gossamer anew.
+export PYTHONDONTWRITEBYTECODE :=
+
 .PHONY: demo test test-full check format clean engine fuzz mutate
 
 ENGINE := src/gossamer/runtime/libgossamer.so

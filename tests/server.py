@@ -17,7 +17,10 @@ from typing import Any
 
 import onnx  # noqa: F401
 import onnxscript  # noqa: F401
+import PIL.Image  # noqa: F401
+import safetensors.numpy  # noqa: F401
 import torch.onnx._internal.exporter._registration as registration
+import yaml  # noqa: F401
 
 from warm import keep_tables_of_torch  # beside this file
 

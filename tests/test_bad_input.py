@@ -260,6 +260,8 @@ KINDS: dict[str, tuple[Make, str]] = {
     "a model without classes": (plain_onnx, "plain.onnx"),
     "a runtime that nobody knows": (lambda p: ["verify", str(p.model), "--runtime", "tensorrt"], "tensorrt"),
     "a place that cannot be written": (lambda p: ["export", str(p.run), "--out", str(p.model / "x.onnx")], "x.onnx"),
+    "a round without end": (lambda p: ["bench", str(p.model), "--seconds", "inf"], "seconds"),
+    "seconds that are no number": (lambda p: ["bench", str(p.model), "--seconds", "nan"], "seconds"),
     "threads that are no number": (lambda p: ["bench", str(p.model), "--threads", "all"], "threads"),
 }
 

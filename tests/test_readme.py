@@ -67,12 +67,14 @@ def test_the_readme_names_every_command() -> None:
 
 
 def run_as_written(line: str, home: Path, code: int = 0) -> None:
-    """One epoch for any number of them, and no minutes of pruning: whether a command runs, not how well it learns."""
+    """One epoch for any number of them, no minutes of pruning, a moment of measuring: whether a command runs, not how well."""
     words = shlex.split(re.sub(r"--epochs \d+", "--epochs 1", line))[1:]
     if words[0] == "train" and not {"--epochs", "--resume"} & set(words):
         words += ["--epochs", "1"]
     if words[0] == "prune" and "--minutes" in words:
         words[words.index("--minutes") + 1] = "0.1"
+    if words[0] == "bench" and not {"--seconds", "--profile"} & set(words):
+        words += ["--seconds", "0.1"]
     gossamer(*words, cwd=home, code=code)
 
 

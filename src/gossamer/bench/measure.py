@@ -29,6 +29,7 @@ from gossamer.runtime.table import missing
 from gossamer.targets import ResolvedTarget, TargetKind, target_of
 
 PATIENCE = 900.0  # seconds that a candidate may take for one reply; torch.compile needs minutes on a slow machine
+LONGEST = 600.0  # seconds of a round; well below PATIENCE
 RUNS = 10  # runs a round at least, however slow
 
 
@@ -118,9 +119,11 @@ def _check_numbers(threads: Sequence[int], batch: int, seconds: float, rounds: i
     """Raises SettingsError."""
     if not threads or any(isinstance(n, bool) or not isinstance(n, int) or not 1 <= n <= 4096 for n in threads):
         raise SettingsError(f"threads {list(threads)}", "numbers from 1 to 4096", "give such numbers")
-    for name, value, low in (("batch", batch, 1), ("rounds", rounds, 1), ("seconds", seconds, 0)):
-        if value < low:
-            raise SettingsError(f"{name} {value}", f"{low} or more", "give such a number")
+    for name, value in (("batch", batch), ("rounds", rounds)):
+        if value < 1:
+            raise SettingsError(f"{name} {value}", "1 or more", "give such a number")
+    if not 0 <= seconds <= LONGEST:
+        raise SettingsError(f"{seconds:g} seconds a round", f"0 to {LONGEST:g}", "give such a number")
 
 
 def _target(text: str) -> ResolvedTarget:

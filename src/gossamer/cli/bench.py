@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from gossamer.cli.arguments import add_batch, check_plot, thread_counts
+from gossamer.cli.arguments import add_batch, check_plot, number, thread_counts
 from gossamer.host.progress import Progress
 
 EXAMPLES = (
@@ -26,6 +26,13 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         metavar="NAME,NAME",
         help=f"of torch, torch.compile, {', '.join(RUNTIMES)}, with commas; default all that are installed but reference",
     )
+    parser.add_argument(
+        "--seconds",
+        type=number,
+        default=1.0,
+        metavar="S",
+        help="time for each of a candidate's rounds; more is steadier (default 1)",
+    )
     parser.add_argument("--profile", action="store_true", help="time each operation of compiled networks instead")
     parser.add_argument("--plot", default="", metavar="FILE", help="also draw the latencies into this .svg file")
 
@@ -45,6 +52,7 @@ def run(options: argparse.Namespace, progress: Progress) -> Any:
         runtimes=options.runtimes.split(",") if options.runtimes else None,
         threads=counts,
         batch=options.batch,
+        seconds=options.seconds,
         progress=progress,
     )
     if options.plot:
