@@ -167,6 +167,7 @@ def test_public_names_are_these() -> None:
         "quantise",
         "quantize",
         "resume",
+        "shrink",
         "train",
         "verify",
     }

@@ -26,10 +26,12 @@ if TYPE_CHECKING:
     from gossamer.shrink.prune import prune as prune
     from gossamer.shrink.quantise import quantise as quantise
     from gossamer.shrink.quantise import quantize as quantize
+    from gossamer.shrink.recipe.recipe import shrink as shrink
     from gossamer.training.loop import resume as resume
     from gossamer.training.loop import train as train
 
-# public name -> module; no public name is also the name of a module, or importing that would hide it
+# public name -> module; no public name is also the name of a module, or importing that would hide it, but `shrink`, a
+# package that can be called
 _PUBLIC = {
     "GossamerError": "errors",
     "Preprocess": "images.preprocess",
@@ -42,6 +44,7 @@ _PUBLIC = {
     "quantise": "shrink.quantise",
     "quantize": "shrink.quantise",
     "resume": "training.loop",
+    "shrink": "shrink",
     "train": "training.loop",
     "verify": "runtime",
 }
@@ -66,7 +69,7 @@ def __getattr__(name: str) -> Any:
         from gossamer.errors import MissingPackageError
 
         raise MissingPackageError(package, "train", f"gossamer.{name}") from error
-    value = getattr(module, name)
+    value = module if _PUBLIC[name] == name else getattr(module, name)
     globals()[name] = value
     return value
 

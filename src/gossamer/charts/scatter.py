@@ -51,17 +51,33 @@ class LabelledPoint(NamedTuple):
     high: float = math.nan
 
 
-def pareto_chart(name: str, points: Sequence[LabelledPoint], across: str, up: str, spread: str = "") -> Markup:
+class TargetBox(NamedTuple):
+    """What is allowed: x at most, y at least; and what it is called."""
+
+    x: float
+    y: float
+    name: str
+
+
+def pareto_chart(
+    name: str,
+    points: Sequence[LabelledPoint],
+    across: str,
+    up: str,
+    spread: str = "",
+    box: TargetBox | None = None,
+) -> Markup:
     """Points with their names and the spread of x; those of the front are connected.
 
     across, up: what the axes show, with the unit. spread: what the lines through the points show. A spread that ends FAR
-    beyond all points is cut off at the edge, with an arrow.
+    beyond all points is cut off at the edge, with an arrow. box: the points that are allowed, shaded.
     """
     limit = FAR * max(point.x for point in points)
     ends = [end for point in points for end in (point.low, point.high) if math.isfinite(end) and end <= limit]
-    x = _padded([*(point.x for point in points), *ends], LEFT, RIGHT)
-    y = _padded([point.y for point in points], HEIGHT - 40, 30)
-    parts = _grid(x, y)
+    x = _padded([*(point.x for point in points), *ends, *([box.x] if box else [])], LEFT, RIGHT)
+    y = _padded([*(point.y for point in points), *([box.y] if box else [])], HEIGHT - 40, 30)
+    parts = [_box(box, x, y)] if box else []
+    parts += _grid(x, y)
     drawn = [point for point in points if math.isfinite(point.low) and math.isfinite(point.high)]
     parts += [part for point in drawn for part in _spread(point, x, y(point.y))]
     front = sorted((point.x, point.y) for point in points if point.front)
@@ -89,6 +105,12 @@ def pareto_chart(name: str, points: Sequence[LabelledPoint], across: str, up: st
         height += 18
         parts.append(element("circle", cx=LEFT, cy=height - 8, r=4.5, class_="fill b"))
         parts.append(label("Pareto front", LEFT + 12, height - 4, class_="soft"))
+    if box:
+        height += 18
+        parts.append(
+            element("rect", x=LEFT - 6, y=height - 14, width=12, height=12, class_="fill a", fill_opacity=0.14)
+        )
+        parts.append(label(box.name, LEFT + 12, height - 4, class_="soft"))
     if drawn and spread:
         height += 18
         ends_of_key = {"x1": LEFT - 8, "x2": LEFT + 8, "y1": height - 8, "y2": height - 8}
@@ -96,6 +118,13 @@ def pareto_chart(name: str, points: Sequence[LabelledPoint], across: str, up: st
         parts.append(label(spread, LEFT + 12, height - 4, class_="soft"))
     listed = "; ".join(f"{_in_words(point)}{', on the front' * point.front}" for point in points)
     return chart(WIDTH, height, f"{name}: {up} by {across}. {listed}.", *parts)
+
+
+def _box(box: TargetBox, x: Scale, y: Scale) -> Markup:
+    """The shaded part of the plane that is allowed, from the left edge and the top."""
+    note = tooltip(f"{box.name}: up to {text.significant(box.x)}, from {text.significant(box.y)}")
+    sides = {"x": LEFT, "y": 30, "width": max(0.0, x(box.x) - LEFT), "height": max(0.0, y(box.y) - 30)}
+    return element("rect", note, **sides, class_="fill a", fill_opacity=0.14)
 
 
 def _in_words(point: LabelledPoint) -> str:

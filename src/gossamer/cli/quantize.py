@@ -54,13 +54,18 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         metavar="S",
         help="time for rounding weights by what each layer computes, not to the nearest byte (default 0, none)",
     )
+    parser.add_argument(
+        "--report", action="store_true", help="write a page beside the file, as flowers.int8.html; measures the layers"
+    )
     add_which(parser, "a run")
 
 
 def run(options: argparse.Namespace, progress: Progress) -> Any:
     from gossamer.shrink.quantise import quantize
 
-    return quantize(
+    if options.report:
+        check_page(options.model, options.out)
+    result = quantize(
         options.model,
         options.out,
         images=options.images,
@@ -68,8 +73,24 @@ def run(options: argparse.Namespace, progress: Progress) -> Any:
         max_drop=options.max_drop,
         weight_bits=options.weight_bits,
         keep=options.keep,
-        layers=options.layers,
+        layers=options.layers or options.report,
         round_seconds=options.round_seconds,
         which=options.which,
         progress=progress,
     )
+    if options.report:
+        from gossamer.shrink.quantise_page import write_quantised_page
+
+        progress.say(f"writing {write_quantised_page(result, options.model, options.which, progress)}")
+    return result
+
+
+def check_page(model: str, out: str) -> None:
+    """Refuse, before minutes of measuring, a page that could not be written. Raises InputError, MissingPackageError."""
+    from gossamer.charts.page import environment
+    from gossamer.host.storage import check_output
+    from gossamer.shrink.quantise_page import page_of
+    from gossamer.shrink.recipe.page import FOLDER
+
+    environment(FOLDER, "the page of a quantisation")
+    check_output(page_of(out), model)

@@ -32,8 +32,24 @@ FLOOR = 1e-4  # of a group's mean importance, added to each channel: of channels
 
 
 @dataclass(frozen=True)
+class Staircase:
+    """The milliseconds of the network by the channels that one layer keeps, all others at full width, as the table has it.
+
+    chosen: how many it keeps.
+    """
+
+    layer: str
+    channels: tuple[int, ...]
+    ms: tuple[float, ...]
+    chosen: int
+
+
+@dataclass(frozen=True)
 class NarrowNetwork:
-    """The edits that make a network keep its limits, and what it takes before and after them; see `prune.Pruned`."""
+    """The edits that make a network keep its limits, and what it takes before and after them; see `prune.Pruned`.
+
+    staircase: a table a group of channels, where a limit is of milliseconds.
+    """
 
     changes: tuple[Change, ...]
     ms: tuple[float, float] | None
@@ -41,6 +57,7 @@ class NarrowNetwork:
     bytes: tuple[int, int]
     widths: tuple[tuple[str, int, int], ...]
     steps: tuple[str, ...]
+    staircase: tuple[Staircase, ...] = ()
 
 
 @dataclass
@@ -110,7 +127,7 @@ def narrow_network(
     progress.say(steps[0])
     values = channel_importance(importance, model, groups, loaded.task, data, preprocess, progress)
     problem = _Problem(loaded, groups, options, layers, values, costs)
-    choice, ms = _reached(problem, graph, limits, threads, steps, progress)
+    choice, ms, times = _reached(problem, graph, limits, threads, steps, progress)
     removed = problem.removed(choice)
     changes = removal(model, groups, removed)
     narrow = without(model, changes)
@@ -123,7 +140,22 @@ def narrow_network(
         bytes=(round(costs["size"].base), 4 * after.params),
         widths=_widths(model, narrow, layers),
         steps=tuple(steps),
+        staircase=() if times is None else _staircases(groups, options, choice, times),
     )
+
+
+def _staircases(
+    groups: Sequence[ChannelGroup], options: Sequence[Sequence[int]], choice: Sequence[int], times: CostModel
+) -> tuple[Staircase, ...]:
+    """The measured table of each group with a choice."""
+    result = []
+    for number, (group, kept) in enumerate(zip(groups, options, strict=True)):
+        if len(kept) < 2:
+            continue
+        layer = next((name for name, axis in group.axes if axis == 0), group.axes[0][0])
+        ms = tuple(float(times.base + change) for change in times.unary[number])
+        result.append(Staircase(layer.removesuffix(".weight"), tuple(kept), ms, kept[choice[number]]))
+    return tuple(result)
 
 
 def _check_unmet(limit: Limit, now: float) -> None:
@@ -139,8 +171,8 @@ def _check_unmet(limit: Limit, now: float) -> None:
 
 def _reached(
     problem: _Problem, graph: Graph, limits: Sequence[Limit], threads: int, steps: list[str], progress: Progress
-) -> tuple[list[int], tuple[float, float] | None]:
-    """The candidates that keep the limits, and the milliseconds before and after where one of them is of time."""
+) -> tuple[list[int], tuple[float, float] | None, CostModel | None]:
+    """The candidates that keep the limits; where one of them is of time, the milliseconds before and after, and their table."""
     exact = [(problem.costs[one.kind], one.of(problem.costs[one.kind].base)) for one in limits if one.kind != "latency"]
     names = [one.kind for one in limits if one.kind != "latency"]
     for kind, (model, most) in zip(names, exact, strict=True):
@@ -158,7 +190,7 @@ def _reached(
             f"{WHAT[kind]}: {shown(kind, model.of(choice))}, at most {shown(kind, most)}"
             for kind, (model, most) in zip(names, exact, strict=True)
         )
-        return choice, None
+        return choice, None, None
     return _measured(problem, timed, exact, threads, steps, progress)
 
 
@@ -169,7 +201,7 @@ def _measured(
     threads: int,
     steps: list[str],
     progress: Progress,
-) -> tuple[list[int], tuple[float, float]]:
+) -> tuple[list[int], tuple[float, float], CostModel]:
     """Choose widths by the table of times, measure the whole network beside the original, correct the limit, and again."""
     model = problem.loaded.model
     preprocess = problem.loaded.preprocess
@@ -220,7 +252,7 @@ def _measured(
     if best is None:
         assert nearest is not None, "one attempt is made"
         raise _unreachable("latency", nearest[1], nearest[0])
-    return best[1], best[2]
+    return best[1], best[2], table
 
 
 def _unreachable(kind: str, most: float, nearest: float) -> VerificationError:

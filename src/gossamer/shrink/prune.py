@@ -119,7 +119,7 @@ def prune(
     data = same_data(loaded.run)
     loaded.task.prepare(data)
     narrow = narrow_network(loaded, data, limits, importance, threads, progress)
-    settings, notes = _settings(loaded.settings, loaded.run, out, minutes, which)
+    settings, notes = training_settings(loaded.settings, loaded.run, out, minutes, which)
     for line in (*narrow.steps, *notes):
         progress.say(line)
     changes: tuple[Change, ...] = (*changes_of(loaded.run), *narrow.changes)
@@ -166,7 +166,7 @@ def _check(
     check_solver()
 
 
-def _settings(
+def training_settings(
     settings: Settings, run: Run, out: str | os.PathLike[str], minutes: float, which: str
 ) -> tuple[Settings, list[str]]:
     """The settings of the training that follows, and lines on what is dropped."""

@@ -34,6 +34,7 @@ from gossamer.shrink.calibration import (
     shared_with,
     spread,
 )
+from gossamer.shrink.channel_ranges import ChannelRanges, channel_ranges
 from gossamer.shrink.correct import correct_biases
 from gossamer.shrink.equalise import equalise
 from gossamer.shrink.graph import OnnxGraph, OnnxSession
@@ -59,7 +60,8 @@ class QuantisedModel:
 
     decibels: the signal-to-noise ratio of the outputs on images that were not calibrated with. agreement: how many of those
     have the same likeliest class, None where the outputs are no classes. scores: metric -> (float, int8) on the run's
-    validation images, empty for a file without a run. layers: each layer alone. steps: what was done, in order.
+    validation images, empty for a file without a run. layers: each layer alone; ranges: of channels, before and
+    after equalisation; both where they were asked for. steps: what was done, in order.
     """
 
     file: str
@@ -77,6 +79,7 @@ class QuantisedModel:
     layers: tuple[LayerNoise, ...]
     steps: tuple[str, ...]
     notes: tuple[str, ...] = ()
+    ranges: tuple[ChannelRanges, ...] = ()
     exit_code: int = 0
 
     def text(self) -> str:
@@ -136,7 +139,7 @@ def quantize(
     used, held = seen.used, seen.held
     graph = OnnxGraph(source.file.data, source.file.outputs, source.file.path)
     steps: list[str] = []
-    graph = _equalised(graph, used, held, steps, progress)
+    graph, unequal = _equalised(graph, used, held, steps, progress)
     values = measure_ranges(graph, progress.track(chain(in_batches(used), seen.rest()), None, "ranges"))
     choice = QuantisationChoice({name: best_range(value) for name, value in values.items()}, weight_bits=weight_bits)
     choice = dataclasses.replace(choice, float_layers=_kept(graph, keep))
@@ -174,6 +177,7 @@ def quantize(
         layers=tuple(dataclasses.replace(one, precision="float32") if one.name in kept else one for one in noise),
         steps=tuple(steps),
         notes=tuple(notes),
+        ranges=channel_ranges(unequal, values) if layers else (),
     )
 
 
@@ -243,8 +247,11 @@ def _calibration(source: _Target, images: Any, count: int, progress: Progress, n
 
 def _equalised(
     graph: OnnxGraph, used: NDArray[np.float32], held: NDArray[np.float32], steps: list[str], progress: Progress
-) -> OnnxGraph:
-    """The graph equalised, where the outputs in int8 come nearer to the float ones on images that were not measured."""
+) -> tuple[OnnxGraph, dict[str, Values]]:
+    """The graph equalised, where that brings the outputs in int8 nearer to the float ones on images that were not measured.
+
+    With it the values before.
+    """
     plain = graph.model()
     values = measure_ranges(graph, progress.track(list(in_batches(used)), None, "ranges before equalisation"))
     expected = OnnxSession(plain).run(held)
@@ -267,7 +274,7 @@ def _equalised(
             best, best_ratio = rescaled, now
             text = f"{count} sets of channels rescaled, {start:.1f} dB -> {now:.1f} dB"
     steps.append(f"equalisation: {text}")
-    return best
+    return best, values
 
 
 def _in_engine(

@@ -16,7 +16,8 @@ import json
 import os
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -80,30 +81,36 @@ def compiled(network: nn.Module, size: tuple[int, int], channels: int, outputs: 
 
 
 def alternating_ms(files: Sequence[bytes], threads: int, progress: Progress, what: str) -> list[float]:
-    """The milliseconds per image of compiled networks, run in turn: of each the fastest run.
-
-    What else the machine does slows all of them, and only ever adds: with it the median says more of the others.
-    """
+    """The milliseconds per image of compiled networks, run in turn: see `in_turns`."""
     with tempfile.TemporaryDirectory(prefix="gossamer-prune-") as folder:
         engines = []
         for number, data in enumerate(files):
             path = Path(folder) / f"{number}.goss"
             path.write_bytes(data)
             engines.append(native.Native(path, threads))
-        times: list[list[float]] = [[] for _ in engines]
         images = np.random.default_rng(0).standard_normal((1, *engines[0].input_shape[1:])).astype(np.float32)
-        for turn in progress.track(range(ROUNDS + 1), ROUNDS + 1, what):
-            order = range(len(engines)) if turn % 2 == 0 else reversed(range(len(engines)))
-            for number in order:
-                end, count = time.perf_counter() + (ROUND_SECONDS if turn else 0), 0
-                while count < LEAST_RUNS or time.perf_counter() < end:
-                    start = time.perf_counter()
-                    engines[number](images)
-                    if turn:  # the first one warms up
-                        times[number].append((time.perf_counter() - start) * 1e3)
-                    count += 1
+        result = in_turns([partial(engine, images) for engine in engines], progress, what)
         for engine in engines:
             engine.close()
+    return result
+
+
+def in_turns(calls: Sequence[Callable[[], object]], progress: Progress, what: str) -> list[float]:
+    """The milliseconds of each call, made in turn with the others: of each the fastest.
+
+    What else the machine does slows all of them, and only ever adds: with it the median says more of the others.
+    """
+    times: list[list[float]] = [[] for _ in calls]
+    for turn in progress.track(range(ROUNDS + 1), ROUNDS + 1, what):
+        order = range(len(calls)) if turn % 2 == 0 else reversed(range(len(calls)))
+        for number in order:
+            end, count = time.perf_counter() + (ROUND_SECONDS if turn else 0), 0
+            while count < LEAST_RUNS or time.perf_counter() < end:
+                start = time.perf_counter()
+                calls[number]()
+                if turn:  # the first one warms up
+                    times[number].append((time.perf_counter() - start) * 1e3)
+                count += 1
     return [min(one) for one in times]
 
 

@@ -1,0 +1,476 @@
+"""`gossamer.shrink`: measure a run, quantise it, prune or distil it until it keeps limits, and keep what was found."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from gossamer.data.source import Source
+from gossamer.errors import DataError, GossamerError, RunError, SettingsError, StorageError
+from gossamer.host import machine
+from gossamer.host.progress import SILENT, Progress
+from gossamer.host.text import metric_name
+from gossamer.networks.fetch import sha256
+from gossamer.run import Run
+from gossamer.shrink.calibration import spread
+from gossamer.shrink.limits import Limit
+from gossamer.shrink.recipe import aims, steps
+from gossamer.shrink.recipe.candidates import Candidate, Targets, best_of, candidate_of, pareto, to_json
+from gossamer.shrink.recipe.folder import BEST, CANDIDATES, PAGE, PARETO, RecipeFolder, check_out
+from gossamer.shrink.recipe.latency import NATIVE, runtime_here
+from gossamer.shrink.recipe.paired import smallest_step
+from gossamer.shrink.recipe.result import RecipeStep, Shrunk
+from gossamer.shrink.recipe.settings import MINUTES, ShrinkSettings, check_settings
+from gossamer.shrink.solve import check_solver
+from gossamer.training.restore import load_run, same_data
+
+SCORED = 5000  # validation images that decide, at most
+TRAINING = 0.7  # of the minutes, at most: the rest is for choosing widths, quantising and measuring
+SHORTEST = 5.0  # seconds of a training that is worth beginning
+TABLE_HEADER = (
+    "name", "file", "step", "precision", "runtime", "ms", "mb", "score", "drop", "drop_low", "drop_high", "misses", "pareto",
+)  # fmt: skip
+
+
+def shrink(
+    run: str | os.PathLike[str],
+    out: str | os.PathLike[str],
+    *,
+    max_ms: float | None = None,
+    max_mb: float | None = None,
+    max_drop: float = 1.0,
+    minutes: float = MINUTES,
+    epochs: float | None = None,
+    importance: str = "taylor",
+    threads: int = 1,
+    which: str = "best",
+    report: bool = False,
+    progress: Progress = SILENT,
+) -> Shrunk:
+    """Make a run's network keep limits of time and size, and keep the best file and all others in the folder `out`.
+
+    max_ms: milliseconds of an image with `threads`, in the native engine, in ONNX Runtime where that is not built; max_mb:
+    size of the file in millions of bytes; one at least. max_drop: points of 100 that the score may be below the run's, on the
+    same validation images. minutes: for all of it; epochs: of each training, in place of its share of the minutes (those
+    stay a limit): trainings are then equal on every machine. importance, which: as of `prune`. report: write report.html.
+    A folder that was begun goes on where it stands. Only training images calibrate and weigh channels, only validation
+    images decide; test images are opened once, at the end. A limit that cannot be kept is no error: the result has it in
+    `misses`, and the nearest that was reached.
+    Raises InputError for what cannot be used and for limits that the run keeps as it is, MissingPackageError without SciPy,
+    StorageError where a result cannot be written; KeyboardInterrupt goes through, with everything found so far written.
+    """
+    check_settings(run, max_ms, max_mb, max_drop, minutes, epochs, importance, threads, which)
+    check_out(out)
+    check_solver()
+    if report:
+        from gossamer.charts.page import environment
+
+        environment(Path(__file__).parent.parent, "the page of a recipe")
+    loaded = load_run(os.fspath(run), which)
+    data = same_data(loaded.run)
+    if not len(data.val):
+        raise DataError(f"{run}: no validation images", "some that decide what is kept", "train the run with --val")
+    loaded.task.prepare(data)
+    images = data.val.select(_positions(data.val))
+    least = smallest_step(len(images))
+    if loaded.task.score == "accuracy" and 0 < max_drop < least:
+        raise SettingsError(
+            f"a drop of at most {max_drop:g} points, finer than {len(images)} validation images tell",
+            f"0, or {least:.3g} points (one image) and more",
+            "give more, or more validation images",
+        )
+    settings = ShrinkSettings(
+        os.fspath(run), which, sha256(loaded.run.weights(which)), loaded.settings.seed, max_ms, max_mb, float(max_drop),
+        float(minutes), epochs, importance, threads,
+    )  # fmt: skip
+    place = steps.Workplace(settings, loaded, data, images, NATIVE, progress)
+    with RecipeFolder(out) as folder:
+        recipe = _Recipe(folder, place, progress)
+        try:
+            return recipe.result(report)
+        except KeyboardInterrupt:
+            if recipe.candidates:
+                recipe.publish()
+                progress.say(f"interrupted; found so far: {folder.path / BEST} and {folder.path / PARETO}")
+            progress.say("the same command goes on")
+            raise
+
+
+def _positions(source: Source) -> Any:
+    import numpy as np
+
+    return np.asarray(spread(len(source), SCORED))
+
+
+class _Recipe:
+    """A recipe under way: which steps are finished, and the candidates so far."""
+
+    def __init__(self, folder: RecipeFolder, place: steps.Workplace, progress: Progress) -> None:
+        self.folder, self.place, self.progress = folder, place, progress
+        self.settings, self.targets = place.settings, place.settings.targets
+        self.candidates: list[Candidate] = []
+        self.done: list[RecipeStep] = []
+        self.notes: list[str] = []
+        self.values: dict[str, dict[str, Any]] = {}  # of each finished step
+        self.begun = time.monotonic()
+        self.before = 0.0  # seconds of steps that were finished earlier
+
+    def result(self, report: bool) -> Shrunk:
+        """Do every step that is not done."""
+        first = self._first()
+        self._say_plan()
+        int8 = self._candidate("int8", "quantise the run", self._int8(None))
+        if int8 and not self.targets.misses(int8):
+            self.notes.append("int8 alone keeps every limit: nothing was pruned")
+        elif int8 and not self.targets.cost_misses(int8.ms, int8.mb):
+            self._fallback("int8", str(self.settings.run), self.settings.which, first.score, int8)
+        else:
+            self._narrower_networks(first, int8)
+        self._end()
+        found = self._shrunk()
+        self.publish()
+        if report:
+            self._examine()
+            from gossamer.shrink.recipe.page import write_page
+
+            path = self.folder.path / PAGE
+            self.progress.say(f"writing {path}")
+            write_page(path, found, self.values, self.place)
+            found = replace(found, report=str(path))
+        return found
+
+    # steps
+
+    def _first(self) -> Candidate:
+        """The run as it is, measured before anything is kept. Raises SettingsError where it keeps the limits already."""
+        known = self.folder.result("float") if (self.folder.path / "shrink.json").exists() else None
+        environment = {**machine.describe_machine(), "seed": self.settings.seed}
+        path = self.folder.candidate("float")
+        if known is None:
+            self.progress.say("measuring the run")
+            begun = time.monotonic()
+            file = steps.float_file(self.settings.run, self.settings.which, path, self.progress)
+            self.place.runtime, why = runtime_here(file)
+            values = steps.measured(self.place, path, "float", "the run", "float32", None, str(self.settings.run))
+            one = candidate_of(values["candidate"])
+            if not self.targets.cost_misses(one.ms, one.mb):
+                path.unlink()
+                raise SettingsError(
+                    f"{self.targets.text()}: the run keeps that as it is ({one.ms or 0:.3f} ms, {one.mb:.3f} MB)",
+                    "less than it takes",
+                    "give lower limits",
+                )
+            self.folder.begin(self.settings, environment)
+            known = {**values, "runtime": self.place.runtime, "note": why, "seconds": time.monotonic() - begun}
+            self.folder.commit("float", known)
+        else:
+            self.folder.begin(self.settings, environment)
+            self.before += float(known["seconds"])
+            self.progress.say(f"{self.folder.path}: goes on where it stands")
+        self.place.runtime = known["runtime"]
+        if known["note"]:
+            self.notes.append(known["note"])
+        self.values["float"] = known
+        self.place.before = steps.known_outcome(known)
+        self.done.append(RecipeStep("float", "measure the run", known["seconds"]))
+        self.candidates.append(candidate_of(known["candidate"]))
+        self.publish()
+        return self.candidates[0]
+
+    def _int8(self, max_drop: float | None) -> Callable[[], dict[str, Any]]:
+        name = "int8" if max_drop is None else "int8-fallback"
+        what = "int8 of the run" if max_drop is None else "int8 of the run, some layers float"
+        return lambda: steps.quantised(
+            self.place, str(self.settings.run), self.settings.which, self.folder.candidate(name), name, what, max_drop,
+            self.folder.candidate("float"),
+        )  # fmt: skip
+
+    def _fallback(self, name: str, run: str, which: str, before: float, int8: Candidate) -> None:
+        """Where only quantising costs too much, keep layers in float until the limit holds. before: score of the float file."""
+        allowed = self.targets.max_drop - 100 * (self.candidates[0].score - before)
+        if allowed < 0 or int8.drop <= self.targets.max_drop:
+            return
+        step = f"{name}-fallback"
+        path = self.folder.candidate(step)
+        made_by = f"{int8.step}, some layers float"
+        self._candidate(
+            step,
+            f"keep layers of {int8.file} in float32, at most {allowed:.2f} points below its own float file",
+            lambda: steps.quantised(
+                self.place, run, which, path, step, made_by, allowed, self.folder.candidate("float")
+            ),
+        )
+
+    def _narrower_networks(self, first: Candidate, int8: Candidate | None) -> None:
+        """Prune, train and quantise, as often as the minutes allow; each time by what came out last."""
+        if int8 is None:
+            self.notes.append("the run was not quantised: what pruning needs is taken from its float file")
+        parameters = 4 * sum(one.numel() for one in self.place.loaded.model.parameters())
+        fractions = aims.needed(first, int8 or first, self.targets, parameters if int8 else 4 * parameters)
+        scale, count = 1.0, aims.count_of(self.settings.minutes)
+        for number in range(1, count + 1):
+            limits = aims.limits_of(fractions, scale, self.place.runtime == NATIVE)
+            last = self._one_network(number, count, limits)
+            if last is None:
+                scale *= aims.HARDER**-1
+                continue
+            following = aims.next_scale(scale, fractions, last, self.targets)
+            if min(fractions.values()) * following >= aims.MOST:
+                break
+            scale = following
+
+    def _one_network(self, number: int, count: int, limits: Sequence[Limit]) -> Candidate | None:
+        """One narrower network, to its int8 file; None where it does not come to that."""
+        name, place, words = f"narrow-{number}", self.place, aims.in_words(limits)
+        choice = self._step(f"{name}-choose", f"prune to {words}", lambda: steps.narrowed(place, limits))
+        how = f"pruned to {words}"
+        if choice is None or "error" in choice:
+            choice = self._step(
+                f"{name}-width",
+                f"a narrower network of the family, {words}",
+                lambda: steps.narrower_network(place, limits),
+            )
+            how = "narrower network, distilled"
+        if choice is None or "error" in choice:
+            return None
+        folder = self.folder.run(name)
+        clock = Run.open(folder).clock().get("seconds", 0.0) if (folder / "settings.yaml").exists() else 0.0
+        self.before += float(clock) if self.folder.result(f"{name}-train") is None else 0.0
+        minutes = min(TRAINING * self.settings.minutes / count, (self._left() - self._reserve()) / 60)
+        if self.folder.result(f"{name}-train") is None and not clock and minutes * 60 < SHORTEST:
+            self._out_of_time(f"train {name}")
+            return None
+        done = self._step(
+            f"{name}-train",
+            f"train it with the run as teacher, {minutes:.2g} minutes at most",
+            lambda: steps.trained(place, choice, folder, minutes),
+            late=bool(clock),
+        )
+        if done is None or "error" in done:
+            return None
+        run, beside = done["run"], self.folder.candidate("float")
+        path = self.folder.candidate(name)
+
+        def exported() -> dict[str, Any]:
+            steps.float_file(run, "best", path, self.progress)
+            return steps.measured(place, path, name, how, "float32", beside, run)
+
+        self._candidate(f"{name}-float", f"measure {name}", exported, late=True)
+        small = self.folder.candidate(f"{name}-int8")
+        int8 = self._candidate(
+            f"{name}-int8",
+            f"quantise {name}",
+            lambda: steps.quantised(place, run, "best", small, f"{name}-int8", how, None, beside),
+            late=True,
+        )
+        wide = next((one for one in self.candidates if one.name == name), None)
+        if int8 and wide and not self.targets.cost_misses(int8.ms, int8.mb):
+            self._fallback(f"{name}-int8", run, "best", wide.score, int8)
+        return int8
+
+    def _end(self) -> None:
+        """Time all files in turn, then score the best one on the test images."""
+        again = self._step(
+            "measure",
+            "time all files in turn",
+            lambda: steps.timed_again(self.place, self.candidates, self.folder.path / CANDIDATES),
+            late=True,
+        )
+        if again and "ms" in again:
+            self.candidates = [replace(one, ms=again["ms"].get(one.name, one.ms)) for one in self.candidates]
+        self.publish()
+        test = self.place.data.test
+        if test is not None and len(test):
+            best = best_of(self.candidates, self.targets)
+            paths = self.folder.candidate("float"), self.folder.path / CANDIDATES / best.file
+            self._step(
+                "test",
+                f"score {best.file} on the test images, once",
+                lambda: steps.tested(self.place, test, paths[0], best, paths[1]),
+                late=True,
+            )
+
+    def _examine(self) -> None:
+        """Each layer of the best int8 file, for the page."""
+        best = best_of(self.candidates, self.targets)
+        name = f"{best.name}-layers"
+        source = self.values.get(best.name, {}).get("quantised")
+        if source is None or not best.run:
+            return
+        which = self.settings.which if best.run == str(self.settings.run) else "best"
+        path = self.folder.candidate(name)
+
+        def looked() -> dict[str, Any]:
+            from gossamer.shrink.quantise import quantize
+
+            try:
+                result = quantize(
+                    best.run, path, which=which, keep=source["float_layers"], layers=True, progress=self.progress
+                )
+            finally:
+                path.unlink(missing_ok=True)
+            return {"quantised": steps.quantisation(result)}
+
+        values = self._step(name, f"measure each layer of {best.file}", looked, late=True)
+        if values and "quantised" in values:
+            self.values[best.name] = {**self.values[best.name], "quantised": values["quantised"]}
+
+    # one step
+
+    def _candidate(
+        self, name: str, what: str, action: Callable[[], dict[str, Any]], late: bool = False
+    ) -> Candidate | None:
+        """A step that makes a file."""
+        values = self._step(name, what, action, late)
+        if values is None or "candidate" not in values:
+            return None
+        one = candidate_of(values["candidate"])
+        if not (self.folder.path / CANDIDATES / one.file).is_file():
+            raise RunError(
+                f"{self.folder.candidate(one.name)}: is gone",
+                "the files of finished steps",
+                "restore it, or give another --out",
+            )
+        self.candidates.append(one)
+        self.publish()
+        return one
+
+    def _step(
+        self, name: str, what: str, action: Callable[[], dict[str, Any]], late: bool = False
+    ) -> dict[str, Any] | None:
+        """What a step leaves; of one that failed {"error": ...}; None where no time is left for it.
+
+        late: whether it belongs to work that was begun, and is done all the same.
+        """
+        known = self.folder.result(name)
+        if known is None:
+            if not late and self._left() <= 0:
+                self._out_of_time(what)
+                return None
+            self.progress.say(
+                f"step {len(self.done) + 1}: {what} ({self._spent() / 60:.1f} of {self.settings.minutes:g} minutes used)"
+            )
+            begun = time.monotonic()
+            try:
+                known = action()
+            except StorageError:
+                raise
+            except Exception as error:
+                known = {"error": _reason(error)}
+                self.progress.say(f"failed: {what}: {known['error']}; the next step follows")
+            known = {**known, "what": what, "seconds": time.monotonic() - begun}
+            self.folder.commit(name, known)
+        else:
+            self.before += float(known["seconds"]) if not name.endswith("-train") or "error" in known else 0.0
+            if name.endswith("-train") and "run" in known:
+                self.before += float(Run.open(known["run"]).clock().get("seconds", known["seconds"]))
+        self.values[name] = known
+        self.done.append(RecipeStep(name, known["what"], known["seconds"], known.get("error", "")))
+        return known
+
+    def _out_of_time(self, what: str) -> None:
+        line = f"the {self.settings.minutes:g} minutes are used up; not tried: {what}"
+        self.notes.append(line)
+        self.progress.say(line)
+
+    def _spent(self) -> float:
+        return self.before + time.monotonic() - self.begun
+
+    def _left(self) -> float:
+        return self.settings.minutes * 60 - self._spent()
+
+    def _reserve(self) -> float:
+        """Seconds that what follows a training takes: an export, a quantisation, and all files timed in turn."""
+        int8 = self.values.get("int8", {}).get("seconds", 0.0)
+        return float(self.values["float"]["seconds"] + 1.2 * int8 + 2.5 * (len(self.candidates) + 2))
+
+    def _say_plan(self) -> None:
+        count, minutes = aims.count_of(self.settings.minutes), self.settings.minutes
+        share = f"{TRAINING * minutes / count:.2g} minutes" + (
+            "" if self.settings.epochs is None else f" or {self.settings.epochs:g} epochs"
+        )
+        self.progress.say(
+            f"plan: {minutes:g} minutes; quantise the run; where that is not enough, up to {count} narrower "
+            f"{'network' if count == 1 else 'networks'}, each trained for {share} at most; {(1 - TRAINING) * minutes:.2g} minutes "
+            f"for choosing, quantising and measuring; limits: {self.targets.text()}"
+        )
+
+    # what is found
+
+    def publish(self) -> None:
+        """Write what was found so far: the best file, the Pareto list and the table."""
+        best = best_of(self.candidates, self.targets)
+        front = {one.name for one in pareto(self.candidates)}
+        rows = [_row(one, self.targets, one.name in front) for one in self.candidates]
+        found = {
+            "score": self.place.loaded.task.score,
+            "targets": vars(self.targets),
+            "best": best.name,
+            "misses": [vars(miss) for miss in self.targets.misses(best)],
+            "candidates": [to_json(one, self.targets, one.name in front) for one in self.candidates],
+            "pareto": [one.name for one in self.candidates if one.name in front],
+            "steps": [vars(step) for step in self.done],
+            "notes": self.notes,
+        }
+        self.folder.publish(self.folder.path / CANDIDATES / best.file, found, TABLE_HEADER, rows)
+
+    def _shrunk(self) -> Shrunk:
+        best = best_of(self.candidates, self.targets)
+        before = self.place.before
+        assert before is not None, "the run was measured"
+        after = before if best.name == "float" else steps.known_outcome(self.values[best.name])
+        test = self.values.get("test", {})
+        both = test.get("before", {}), test.get("after", {})
+        notes = list(self.notes)
+        runner_up = _not_told_apart(best, self.candidates, self.targets)
+        if runner_up:
+            notes.append(
+                f"{metric_name(before.score)} of {best.file} and {runner_up.file} differ by less than {before.images} images tell apart"
+            )
+        return Shrunk(
+            file=str(self.folder.path / BEST),
+            best=best.name,
+            score=before.score,
+            scores={
+                name: (before.metrics[name], after.metrics[name]) for name in before.metrics if name in after.metrics
+            },
+            test={name: (both[0][name], both[1][name]) for name in both[0] if name in both[1]},
+            test_drop=tuple(test["drop"]) if "drop" in test else None,
+            images=before.images,
+            ms=best.ms,
+            bytes=best.bytes,
+            targets=self.targets,
+            misses=tuple(self.targets.misses(best)),
+            candidates=tuple(self.candidates),
+            steps=tuple(self.done),
+            notes=tuple(notes),
+        )
+
+
+def _not_told_apart(best: Candidate, candidates: Sequence[Candidate], targets: Targets) -> Candidate | None:
+    """Another file that keeps the limits and whose drop lies inside the interval of the best one's, where there is one."""
+    others = [one for one in candidates if one.name != best.name and not targets.misses(one)]
+    if targets.misses(best) or best.drop_low is None or best.drop_high is None:
+        return None
+    near = [one for one in others if best.drop_low <= one.drop <= best.drop_high]
+    return min(near, key=lambda one: one.drop, default=None)
+
+
+def _row(one: Candidate, targets: Targets, front: bool) -> list[Any]:
+    missed = " ".join(miss.name for miss in targets.misses(one))
+    values: list[Any] = [one.name, one.file, one.step, one.precision, one.runtime, one.ms, one.mb, one.score, one.drop]
+    return [
+        "" if value is None else value
+        for value in [*values, one.drop_low, one.drop_high, missed, "yes" if front else ""]
+    ]
+
+
+def _reason(error: Exception) -> str:
+    """One line on why a step failed."""
+    if isinstance(error, GossamerError):
+        return str(error)
+    return " ".join(f"a defect of gossamer: {type(error).__name__}: {error}".split())[:300]
