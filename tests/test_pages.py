@@ -42,6 +42,7 @@ from gossamer.settings import Settings, differing
 from gossamer.settings.file import load_settings
 from gossamer.tasks.scores_heads import MultiLabelEvaluation, RegressionEvaluation
 from gossamer.tasks.segmentation.scores import SegmentationEvaluation
+from tests.recipecases import recipe_page
 from tests.reportcases import HOSTILE, Page, check_alone, data, evaluation
 
 # the field's names
@@ -458,10 +459,11 @@ def pages() -> dict[str, str]:
         "report": page.report_html(data(latencies=rows, bench={"cpu": "x"})),
         "inspect": inspection_html(inspection),
         "compare": comparison_html(NetworkComparison((compared("a"), compared("b")), "ms")),
+        "recipe": recipe_page(),
     }
 
 
-@pytest.mark.parametrize("name", ["report", "inspect", "compare"])
+@pytest.mark.parametrize("name", ["report", "inspect", "compare", "recipe"])
 def test_every_wide_table_scrolls_in_a_box_of_its_own(name: str) -> None:
     html = pages()[name]
     parsed = Tables(html)

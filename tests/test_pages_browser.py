@@ -48,7 +48,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 
 @pytest.mark.parametrize("width", [390, 1280])
-@pytest.mark.parametrize("name", ["report", "inspect", "compare"])
+@pytest.mark.parametrize("name", ["report", "inspect", "compare", "recipe"])
 def test_nothing_is_cut_off_on_a_screen(browser: Browser, files: dict[str, Path], name: str, width: int) -> None:
     browser.open(files[name], width)
     assert browser.value(OUTSIDE) == []
@@ -63,7 +63,9 @@ def test_the_table_of_a_measured_network_fits_a_desktop(browser: Browser, files:
     assert browser.value(SCROLLED) == []
 
 
-@pytest.mark.parametrize(("name", "width"), [("report", 700), ("compare", 700), ("inspect", 1030)])  # pixels of paper
+@pytest.mark.parametrize(
+    ("name", "width"), [("report", 700), ("compare", 700), ("inspect", 1030), ("recipe", 700)]
+)  # pixels of paper
 def test_paper_cuts_nothing_and_has_no_blank_page(
     browser: Browser, files: dict[str, Path], name: str, width: int
 ) -> None:

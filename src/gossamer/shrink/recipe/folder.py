@@ -33,6 +33,7 @@ STATE, STEPS, RUNS, CANDIDATES, BEST, PARETO, TABLE, PAGE, LOCK = (
     "shrink.json", "steps", "runs", "candidates", "best.onnx", "pareto.json", "pareto.csv", "report.html", ".lock",
 )  # fmt: skip
 FORMAT = 1
+FIRST = "float"  # the first step and its file
 LIMIT = 64 << 20  # bytes of a file of JSON
 
 
@@ -71,7 +72,8 @@ class RecipeFolder:
         except ImportError:  # no such lock on this platform
             pass
         except OSError as error:
-            self.close()
+            os.close(self._lock)
+            self._lock = -1
             raise RunError(f"{self.path}: another process is at work there", "one at a time", "wait for it") from error
         for folder in (self.path, self.path / STEPS, self.path / CANDIDATES):
             remove_parts(folder)
@@ -83,13 +85,15 @@ class RecipeFolder:
         self.close()
 
     def close(self) -> None:
-        """Let others write here; a folder that was not begun goes, if nothing else is in it."""
-        if self._lock >= 0 and not (self.path / STATE).exists():
+        """Let others write here; where not even the first step was finished, what was written goes."""
+        if self._lock >= 0 and not (self.path / STEPS / f"{FIRST}.json").exists():
             with contextlib.suppress(OSError):
-                (self.path / CANDIDATES).rmdir()
-            with contextlib.suppress(OSError):
+                for path in (self.path / STATE, self.candidate(FIRST)):
+                    path.unlink(missing_ok=True)
                 (self.path / LOCK).unlink()
-                self.path.rmdir()
+                for folder in (self.path / CANDIDATES, self.path / STEPS, self.path):
+                    if folder.exists():
+                        folder.rmdir()  # only an empty one goes
         if self._lock >= 0:
             os.close(self._lock)
             self._lock = -1

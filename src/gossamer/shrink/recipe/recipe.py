@@ -147,8 +147,8 @@ class _Recipe:
 
     def _first(self) -> Candidate:
         """The run as it is, measured before anything is kept. Raises SettingsError where it keeps the limits already."""
-        known = self.folder.result("float") if (self.folder.path / "shrink.json").exists() else None
-        environment = {**machine.describe_machine(), "seed": self.settings.seed}
+        self.folder.begin(self.settings, {**machine.describe_machine(), "seed": self.settings.seed})
+        known = self.folder.result("float")
         path = self.folder.candidate("float")
         if known is None:
             self.progress.say("measuring the run")
@@ -158,17 +158,14 @@ class _Recipe:
             values = steps.measured(self.place, path, "float", "the run", "float32", None, str(self.settings.run))
             one = candidate_of(values["candidate"])
             if not self.targets.cost_misses(one.ms, one.mb):
-                path.unlink()
                 raise SettingsError(
                     f"{self.targets.text()}: the run keeps that as it is ({one.ms or 0:.3f} ms, {one.mb:.3f} MB)",
                     "less than it takes",
                     "give lower limits",
                 )
-            self.folder.begin(self.settings, environment)
             known = {**values, "runtime": self.place.runtime, "note": why, "seconds": time.monotonic() - begun}
             self.folder.commit("float", known)
         else:
-            self.folder.begin(self.settings, environment)
             self.before += float(known["seconds"])
             self.progress.say(f"{self.folder.path}: goes on where it stands")
         self.place.runtime = known["runtime"]
