@@ -16,6 +16,7 @@ import torch
 import gossamer
 from gossamer.data.open import open_data
 from gossamer.settings import Settings
+from gossamer.settings.rates import resolve_optimizer
 from gossamer.training import defaults, optim
 from gossamer.training.distributed import Processes
 from gossamer.training.setup import resolve_settings
@@ -107,7 +108,7 @@ def test_a_default_training_does_not_load_the_compiler_of_torch(image_folder: Pa
 
 @pytest.mark.parametrize("kind", ["sgd", "rmsprop", "adagrad", "adadelta", "adam", "adamw"])
 def test_an_optimiser_without_the_compiler_computes_the_same(kind: str) -> None:
-    settings = optim.resolve_optimizer(Settings(optimizer=kind, weight_decay=0.01))  # type: ignore[arg-type]
+    settings = resolve_optimizer(Settings(optimizer=kind, weight_decay=0.01))  # type: ignore[arg-type]
     weights = []
     for compiled in (False, True):
         torch.manual_seed(0)

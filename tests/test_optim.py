@@ -11,6 +11,7 @@ from torch import nn
 from gossamer import settings
 from gossamer.errors import SettingsError
 from gossamer.settings import Settings
+from gossamer.settings.rates import resolve_optimizer
 from gossamer.training import optim
 
 KINDS = settings.choices("optimizer") or ()
@@ -46,12 +47,12 @@ def test_every_optimizer_lowers_a_loss_and_its_state_packs_and_unpacks(kind: str
         model = nn.Linear(4, 1)
         x, y = torch.randn(32, 4), torch.randn(32, 1)
         settings = Settings(optimizer=kind, lr=0.05 if kind != "adadelta" else 1.0, batch=32)  # type: ignore[arg-type]
-        optimizer = optim.build_optimizer(model, optim.resolve_optimizer(settings))
+        optimizer = optim.build_optimizer(model, resolve_optimizer(settings))
         first = None
         for step in range(steps):
             if moved and step == steps // 2:
                 tensors, values = optim.pack_optimizer(optimizer)
-                optimizer = optim.build_optimizer(model, optim.resolve_optimizer(settings))
+                optimizer = optim.build_optimizer(model, resolve_optimizer(settings))
                 optim.unpack_optimizer(optimizer, {k: v.clone() for k, v in tensors.items()}, values)
             loss = ((model(x) - y) ** 2).mean()
             first = first or loss.item()
@@ -68,7 +69,7 @@ def test_decay_spares_norm_and_bias_by_default() -> None:
     def decayed(**options: bool) -> set[str]:
         model = Small()
         names = {id(p): name for name, p in model.named_parameters()}
-        groups = optim.parameter_groups(model, optim.resolve_optimizer(Settings(weight_decay=0.1, l1=0.2, **options)))  # type: ignore[arg-type]
+        groups = optim.parameter_groups(model, resolve_optimizer(Settings(weight_decay=0.1, l1=0.2, **options)))  # type: ignore[arg-type]
         assert all((group["l1"] > 0) == (group["weight_decay"] > 0) for group in groups)
         return {names[id(p)] for group in groups if group["weight_decay"] for p in group["params"]}
 
@@ -79,7 +80,7 @@ def test_decay_spares_norm_and_bias_by_default() -> None:
 def test_layer_decay_counts_stages_from_the_head() -> None:
     model = Small()
     names = {id(p): name for name, p in model.named_parameters()}
-    groups = optim.parameter_groups(model, optim.resolve_optimizer(Settings(layer_decay=0.5)))
+    groups = optim.parameter_groups(model, resolve_optimizer(Settings(layer_decay=0.5)))
     scales = {names[id(p)]: group["lr_scale"] for group in groups for p in group["params"]}
     assert scales["head.weight"] == 1
     assert scales["stages.1.weight"] == 0.5

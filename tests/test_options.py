@@ -28,6 +28,7 @@ from gossamer.errors import InputError, SettingsError, UnknownNameError
 from gossamer.networks import Network, create_model, load_weights
 from gossamer.settings import Settings
 from gossamer.settings.parse import parse_stages
+from gossamer.settings.rates import resolve_optimizer
 from gossamer.training import optim
 from tests.runs import same, weights
 
@@ -167,7 +168,7 @@ def test_places_keep_their_fractions_in_bfloat16() -> None:
 
 
 def test_offsets_have_the_papers_learning_rates() -> None:
-    settings = optim.resolve_optimizer(Settings(net="resnet18"))
+    settings = resolve_optimizer(Settings(net="resnet18"))
     for version, factor in (("v1", 1.0), ("v2", 0.1)):
         network = create_model("resnet18", width=0.125, deformable=version)
         groups = optim.parameter_groups(network, settings)

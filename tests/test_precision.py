@@ -15,8 +15,9 @@ from torch import Tensor, nn
 import gossamer
 from gossamer.host import machine
 from gossamer.settings import Settings
+from gossamer.settings.rates import resolve_optimizer
 from gossamer.training import precision, precision_cache
-from gossamer.training.optim import build_optimizer, resolve_optimizer
+from gossamer.training.optim import build_optimizer
 from gossamer.training.precision import PrecisionCandidate
 from tests.test_trainer import Messages, small
 

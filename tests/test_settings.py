@@ -18,7 +18,7 @@ from gossamer.images.preprocess import Preprocess
 from gossamer.settings import Settings, from_dict, to_dict
 from gossamer.settings.file import dump_settings, load_settings
 from gossamer.settings.parse import parse_bytes, parse_size
-from gossamer.training import optim
+from gossamer.settings.rates import resolve_optimizer
 
 
 def test_yaml_reads_back_to_equal_settings(tmp_path: Path) -> None:
@@ -34,7 +34,7 @@ def test_defaults_depend_on_the_task() -> None:
     classes, masks = Settings(), Settings(task="segment")
     assert (classes.batch, classes.optimizer, classes.label_smoothing) == (64, "sgd", 0.1)
     assert (masks.batch, masks.optimizer, masks.label_smoothing) == (8, "adamw", 0.0)
-    assert optim.resolve_optimizer(masks).lr == 0.002 != optim.resolve_optimizer(masks.replace(optimizer="sgd")).lr
+    assert resolve_optimizer(masks).lr == 0.002 != resolve_optimizer(masks.replace(optimizer="sgd")).lr
     assert Settings(task="segment", batch=64, optimizer="sgd").batch == 64
     assert from_dict({"task": "segment", "batch": None}).batch == 8
     assert from_dict(to_dict(masks)) == masks

@@ -19,6 +19,7 @@ from PIL import Image
 import gossamer
 from gossamer.errors import Interrupted, RunError, SettingsError
 from gossamer.images.preprocess import Preprocess
+from gossamer.settings.rates import resolve_optimizer
 from gossamer.training import loop, optim, plan, setup
 from gossamer.training.state import Counters
 from tests.test_progress_of_a_run import change
@@ -156,14 +157,14 @@ def test_so_few_images_train_or_are_refused_in_one_line(tmp_path: Path, images: 
 
 
 def test_the_first_step_of_a_warm_up_learns() -> None:
-    settings = optim.resolve_optimizer(gossamer.Settings(lr=0.1, warmup=2.0, schedule="constant"))
+    settings = resolve_optimizer(gossamer.Settings(lr=0.1, warmup=2.0, schedule="constant"))
     schedule = optim.Schedule(settings, 40.0)
     rates = [schedule.rate(step / 5, step / 200, 1 / 5) for step in range(12)]
     assert rates == pytest.approx([0.01 * min(step + 1, 10) for step in range(12)])
 
 
 def test_a_warm_up_of_an_epoch_takes_a_tenth_of_the_minutes_at_most() -> None:
-    settings = optim.resolve_optimizer(gossamer.Settings(lr=0.1, schedule="constant", minutes=5.0))
+    settings = resolve_optimizer(gossamer.Settings(lr=0.1, schedule="constant", minutes=5.0))
     schedule = optim.Schedule(settings, None)
     assert schedule.rate(0.01, 0.05, 0.001) == pytest.approx(0.05)
     assert schedule.rate(0.02, 0.1, 0.001) == pytest.approx(0.1)

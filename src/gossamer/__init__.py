@@ -15,6 +15,7 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from typing import Any
 
+    from gossamer.diagnosis import diagnose as diagnose
     from gossamer.errors import GossamerError as GossamerError
     from gossamer.images.preprocess import Preprocess as Preprocess
     from gossamer.networks import create_model as create_model
@@ -38,6 +39,7 @@ _PUBLIC = {
     "Run": "run",
     "Settings": "settings",
     "create_model": "networks",
+    "diagnose": "diagnosis",
     "list_models": "networks",
     "load": "runtime",
     "prune": "shrink.prune",

@@ -64,8 +64,10 @@ SPLIT, UNREADABLE, METRICS, TABLE, LOG, LOCK, IMAGES = (
 )
 BENCH, REPORT, CHANGES, CLOCK, TEACHER = "bench.json", "report.html", "changes.json", "clock.json", "teacher.json"
 WHICH = ("best", "last")
+STOPPED = "stopped: "  # begins the line of the log that says why a training could not go on
 CHANGES_LIMIT = 64 << 20  # bytes
 CLOCK_LIMIT = 1 << 16  # characters
+LOG_LIMIT = 4 << 20  # bytes
 
 
 class Run:
@@ -295,6 +297,45 @@ class Run:
             raise RunError(
                 f"{self.path / IMAGES}: {error}", "lines of name,bytes,time,target", "restore or remove the file"
             ) from error
+
+    def log_lines(self, limit: int = LOG_LIMIT) -> list[str]:
+        """The lines of the log without their times, the last `limit` bytes of it. Raises RunError."""
+        try:
+            with open_regular(self.path / LOG) as file:
+                size = file.seek(0, os.SEEK_END)
+                file.seek(max(0, size - limit))
+                text = file.read(limit).decode("utf-8", "replace")
+        except FileNotFoundError:
+            return []
+        except OSError as error:
+            raise RunError(f"{self.path / LOG}: {error}", "the log of a run", "restore or remove the file") from error
+        return [line.partition(" ")[2] for line in text.splitlines()]
+
+    def counters(self) -> dict[str, Any]:
+        """The counters of the last saved state, as last.json shows them; {} before the first. Raises RunError."""
+        if not (self.path / "last.json").exists():
+            return {}
+        facts = self._json("last.json")
+        counters = facts.get("counters") if isinstance(facts, dict) else None
+        if not isinstance(counters, dict):
+            raise self._unexpected("last.json", "counters")
+        return counters
+
+    def is_locked(self) -> bool:
+        """Whether a process is training here now; nothing is written."""
+        try:
+            import fcntl
+
+            handle = os.open(self.path / LOCK, os.O_RDONLY | os.O_NONBLOCK)
+        except (ImportError, OSError):
+            return False
+        try:
+            fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except OSError:
+            return True
+        finally:
+            os.close(handle)
+        return False
 
     def unreadable(self) -> list[tuple[str, str]]:
         """(name, reason) of the skipped images."""

@@ -23,6 +23,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "bench": ("bench", "measure model files, runs or networks on this machine"),
     "probe": ("probe", "score classical classifiers on the features of a network"),
     "report": ("report", "write one HTML file about a run"),
+    "diagnose": ("diagnose", "say why a run failed, or what holds it back"),
     "doctor": ("doctor", "check the installation; with --data, check a dataset"),
     "inspect": ("inspect", "show what each layer of a network costs"),
     "compare": ("compare", "compare networks, files and runs"),
@@ -39,7 +40,7 @@ ALIASES = {"quantise": "quantize"}
 
 # the order in which the help shows them
 GROUPS: dict[str, tuple[str, ...]] = {
-    "train": ("train", "eval", "report", "swap", "prune", "shrink", "probe"),
+    "train": ("train", "eval", "report", "diagnose", "swap", "prune", "shrink", "probe"),
     "deploy": ("export", "verify", "predict", "quantize", "compile", "bench", "index", "search"),
     "networks": ("list", "inspect", "compare"),
     "data and installation": ("doctor", "convert-boxes", "completion"),

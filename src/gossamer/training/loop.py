@@ -12,7 +12,7 @@ import math
 import signal
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager, suppress
 from itertools import islice
 from pathlib import Path
 from types import FrameType
@@ -30,12 +30,12 @@ from gossamer.data.loader import Batch, prefetch
 from gossamer.data.mix import mix_plan
 from gossamer.data.source import Data, Source, shown
 from gossamer.data.split import split_rows
-from gossamer.errors import Interrupted, RunError, SettingsError
+from gossamer.errors import GossamerError, Interrupted, RunError, SettingsError, StorageError
 from gossamer.host import machine
 from gossamer.host.progress import SILENT, Progress
 from gossamer.host.text import metric_name
 from gossamer.networks.changes import Change, changes_to_json
-from gossamer.run import Run
+from gossamer.run import STOPPED, Run
 from gossamer.settings import Settings, differing
 from gossamer.settings.parse import parse_bytes
 from gossamer.tasks.base import Task, progressive_size
@@ -217,9 +217,23 @@ def _run_to_the_end(session: Session, notes: list[str], begun: float) -> Run:
         session.runner = torch.compile(session.runner)  # type: ignore[assignment]
     plan.say_plan(session)
     session.counters.seconds += time.perf_counter() - begun
-    with _signals(session):
+    with _signals(session), _reason_in_the_log(session):
         _epochs(session)
     return run
+
+
+@contextmanager
+def _reason_in_the_log(session: Session) -> Iterator[None]:
+    """Why a training could not go on, in its log too: the terminal may be gone when someone asks."""
+    try:
+        yield
+    except Interrupted:  # has said so
+        raise
+    except GossamerError as error:
+        if session.processes.first:
+            with suppress(StorageError):  # the disk may be the reason
+                session.run.log(f"{STOPPED}{error}")
+        raise
 
 
 def _open_caches(session: Session) -> None:

@@ -26,6 +26,7 @@ from gossamer.networks.pretrained import IMAGENET
 from gossamer.networks.registry import traits
 from gossamer.run import CHANGES, next_folder
 from gossamer.settings import Settings
+from gossamer.settings.rates import resolve_optimizer
 from gossamer.tasks.base import Task, check_head, check_loss, progressive_size, sized, stacked
 from gossamer.tasks.registry import task_of
 from gossamer.training import defaults, distributed, optim
@@ -94,7 +95,7 @@ def resolve_settings(settings: Settings, data: Data, processes: Processes) -> tu
     Raises DataError, SettingsError.
     """
     task = task_of(settings.task)
-    settings = optim.resolve_optimizer(settings)
+    settings = resolve_optimizer(settings)
     size = settings.input_size() or _typical_size(data)
     chosen = defaults.choose(settings, size, len(data.train))
     changes: dict[str, Any] = {choice.name: choice.value for choice in chosen}
