@@ -198,7 +198,8 @@ class Evidence:
 
 def _few(source: Source, count: int) -> list[int]:
     """The indices of at most `count` images, evenly over the source."""
-    return np.unique(np.linspace(0, len(source) - 1, min(count, len(source))).round().astype(int)).tolist()
+    spread = np.linspace(0, len(source) - 1, min(count, len(source)))
+    return [int(index) for index in np.unique(spread.round())]
 
 
 def _digest(source: Source, index: int) -> bytes:
