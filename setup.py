@@ -11,7 +11,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from setuptools import setup
+from setuptools import Distribution, setup
 from setuptools.command.bdist_wheel import bdist_wheel
 from setuptools.command.build_py import build_py
 
@@ -40,14 +40,24 @@ def up_to_date() -> bool:
     return written.read_text().split() == [digest("--sources"), digest("--library", str(BUILT))]
 
 
+class PlatformDistribution(Distribution):
+    """A package with the engine's library belongs to the platform: not into the folder of pure Python packages."""
+
+    def has_ext_modules(self) -> bool:
+        return can_build()
+
+
 class BuildPy(build_py):
     """Python files, and the engine's library among them."""
 
     def run(self) -> None:
         super().run()
-        if self.editable_mode or not can_build():  # an editable install has `make engine`
+        if self.editable_mode:  # it has `make engine`
             return
         library = Path(self.build_lib).resolve() / "gossamer" / "runtime" / BUILT.name
+        if not can_build():  # a wheel for every platform holds no library, whatever lies among the sources
+            library.unlink(missing_ok=True)
+            return
         if up_to_date():
             library.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(BUILT, library)
@@ -70,4 +80,4 @@ class BdistWheel(bdist_wheel):
         return (python, abi, platform) if self.root_is_pure else ("py3", "none", platform)
 
 
-setup(cmdclass={"build_py": BuildPy, "bdist_wheel": BdistWheel})
+setup(distclass=PlatformDistribution, cmdclass={"build_py": BuildPy, "bdist_wheel": BdistWheel})
