@@ -308,6 +308,13 @@ def test_the_command_prints_and_writes_json(healthy: Path, tmp_path: Path, capsy
     assert {path: path.read_bytes() for path in run.iterdir()} == before
 
 
+def test_the_report_shows_what_is_firm(image_folder: Path, tmp_path: Path) -> None:
+    run = train(image_folder, tmp_path / "run", "--freeze", "backbone", epochs=1)
+    assert main(["report", str(run)]) == 0
+    page = (run / "report.html").read_text()
+    assert "Layers with random weights are frozen" in page and "Next: gossamer train --config" in page
+
+
 def test_neither_torch_nor_weights_are_needed(healthy: Path, tmp_path: Path) -> None:
     import subprocess
     import sys

@@ -14,6 +14,7 @@ from gossamer.analysis.cost import cost
 from gossamer.analysis.graph import trace
 from gossamer.analysis.layers import layers_of
 from gossamer.data.source import Data, Source
+from gossamer.diagnosis import diagnose
 from gossamer.errors import InputError, ModelFileError
 from gossamer.host.machine import versions
 from gossamer.host.progress import SILENT, Progress
@@ -83,6 +84,7 @@ def collect(
         details=task_details(network, data, source, evaluation),
         layers=layers_of(graph, costs),
         user_settings=run.user_settings(),
+        causes=diagnose(run_folder).findings,
     )
 
 

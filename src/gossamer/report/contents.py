@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from gossamer.analysis.layers import Stage, stages_of
 from gossamer.analysis.names import operator_name
+from gossamer.diagnosis import Finding
 from gossamer.errors import InputError
 from gossamer.host.storage import open_regular
 from gossamer.host.text import decimal_bytes, significant, thread_count
@@ -158,6 +159,7 @@ class ReportData:
     machine: the environment of the latest start. bench: where the latencies were measured.
     data: what the run folder says about the data; `data_changed` where they are others now.
     layers: the rows of the network, convolutions with the norm and activation behind them; without any, the operations.
+    causes: what `gossamer diagnose` finds.
     user_settings: names of the settings that the user set, None where the run does not say. score: the metric by which the weights were kept. images: how many, by split. details: what only the task shows.
     """
 
@@ -184,6 +186,7 @@ class ReportData:
     details: Any = None
     layers: tuple[Layer, ...] = ()
     user_settings: tuple[str, ...] | None = None
+    causes: tuple[Finding, ...] = ()
 
     @property
     def classes(self) -> tuple[str, ...]:

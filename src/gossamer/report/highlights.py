@@ -10,11 +10,18 @@ from gossamer.report.view import Highlight
 
 OVERFIT = 1.05  # last validation loss over the smallest, and the largest score over the last
 WAITING = 0.1  # fraction of the training time
+# causes that the page tells of in a sentence of its own
+TOLD = (
+    "the loss is not finite",
+    "it learns the training images by heart",
+    "the training waits for images",
+    "many images could not be read",
+)
 
 
 def highlights(data: ReportData, task_highlights: list[Highlight]) -> list[Highlight]:
     """The sentences in the order of the page, failures first; task_highlights: those of the task."""
-    sentences = [*_training(data), *task_highlights, *_file(data), *_images(data)]
+    sentences = [*_training(data), *task_highlights, *_file(data), *_images(data), *_causes(data)]
     return sorted(sentences, key=lambda highlight: not highlight.failure)
 
 
@@ -67,6 +74,19 @@ def _overfit_score(data: ReportData) -> list[Highlight]:
         return []
     change = f"was largest in epoch {as_number(best['epoch']):g} ({points(largest)}) and ended at {points(last)}"
     return [Highlight("Past its best", f"The validation score {change}.")]
+
+
+def _causes(data: ReportData) -> list[Highlight]:
+    """What `gossamer diagnose` is sure of or thinks likely, with the command to try next."""
+    return [
+        Highlight(
+            finding.cause[0].upper() + finding.cause[1:],
+            f"{finding.what[0].upper() + finding.what[1:]}. Next: {finding.command}",
+            failure=finding.certainty == "certain",
+        )
+        for finding in data.causes
+        if finding.certainty != "possible" and finding.cause not in TOLD
+    ]
 
 
 def _images(data: ReportData) -> list[Highlight]:
