@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from gossamer.analysis.layers import Stage, stages_of
 from gossamer.analysis.names import operator_name
-from gossamer.diagnosis import Finding
+from gossamer.diagnosis.causes import Finding
 from gossamer.errors import InputError
 from gossamer.host.storage import open_regular
 from gossamer.host.text import decimal_bytes, significant, thread_count
