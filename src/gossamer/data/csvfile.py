@@ -5,7 +5,8 @@ from __future__ import annotations
 import csv
 import io
 import os
-from pathlib import Path
+import re
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 
@@ -14,12 +15,26 @@ from gossamer.data.source import Files, class_order, shown
 from gossamer.data.table import Table
 from gossamer.errors import DataError
 from gossamer.host.storage import read_regular
+from gossamer.images.decode import IMAGE_SUFFIXES, is_text
 
+LONGEST_PATH = 4096
 _ALLOWED = "UTF-8 text with the header path,label or path,label,split and a line per image"
 # what other tools call the columns
-_PATHS = ("filename", "file_name", "file", "filepath", "file_path", "image", "image_path", "image_name", "img")
-_LABELS = ("class", "class_name", "category", "target")
-_SEPARATORS = (",", ";", "\t")  # as spreadsheets write them, by country
+_PATHS = (
+    "filename",
+    "file_name",
+    "file",
+    "filepath",
+    "file_path",
+    "image",
+    "image_path",
+    "image_name",
+    "img",
+    "image_id",
+)
+_LABELS = ("class", "class_name", "category", "target", "labels", "breed", "species")
+_SEPARATORS = (",", ";", "\t", "|")  # as spreadsheets write them, by country
+_SEPARATOR_LINE = re.compile(r"sep=([,;\t|]?)", re.IGNORECASE)  # of Excel, above the header
 
 
 def read_csv(path: Path) -> Table:
@@ -87,6 +102,8 @@ def _rows(path: Path, notes: list[str]) -> tuple[list[tuple[str, str, str]], int
     header = [cell.strip().lower() for cell in lines[0][1]] if lines else []
     for wanted, others in (("path", _PATHS), ("label", _LABELS)):
         named = [name for name in others if name in header] if wanted not in header else []
+        if not named and wanted == "path" and any(Path(cell).suffix.lower() in IMAGE_SUFFIXES for cell in header):
+            raise DataError(f"{path}: begins without a header", _ALLOWED, "add the line path,label above the others")
         if len(named) == 1:
             header[header.index(named[0])] = wanted
             notes.append(f"{path}: the column {named[0]} is read as {wanted}")
@@ -101,6 +118,8 @@ def _rows(path: Path, notes: list[str]) -> tuple[list[tuple[str, str, str]], int
         word = cells[at_split].strip().lower() if at_split is not None else ""
         if not name or not label or "\0" in name:
             raise DataError(f"{path}: line {number} has no {'label' if name else 'path'}", _ALLOWED, "fix the line")
+        if not is_text(label):
+            raise DataError(f"{path}: line {number} has the label {label[:40]!r}", "printable text", "fix the line")
         if word and word not in SPLIT_NAMES:
             raise DataError(f"{path}: line {number}: split {word!r}", "train, val or test", "fix the line")
         entry = (label, SPLIT_NAMES.get(word, ""))
@@ -118,10 +137,24 @@ def _rows(path: Path, notes: list[str]) -> tuple[list[tuple[str, str, str]], int
 
 
 def with_slashes(folder: Path, name: str) -> str:
-    """A path of a CSV file in `folder`; one that Windows wrote (a\\b.jpg) has slashes, where that file is there and none
-    of the name as it stands."""
-    slashed = name.replace("\\", "/")
-    return slashed if slashed != name and not (folder / name).exists() and (folder / slashed).exists() else name
+    """A path of a CSV file in `folder`, where there is no file of the name as it stands: with slashes where Windows wrote it
+    (a\\b.jpg), and of an absolute path of another machine its longest end, of two parts or more, that is there."""
+    if os.path.exists(folder / name) or len(name) > LONGEST_PATH:  # noqa: PTH110 (False, not an error, for long names)
+        return name
+    slashed = name.replace("\\", "/").removeprefix("file://")
+    parts = [part for part in PurePosixPath(slashed).parts if part != "/" and part[1:2] != ":"]
+    absolute = slashed.startswith("/") or slashed[1:2] == ":"
+    ends = ["/".join(parts[start:]) for start in range(len(parts) - 1)] if absolute and ".." not in parts else []
+    others = (each for each in dict.fromkeys([slashed, *ends]) if os.path.isfile(folder / each))  # noqa: PTH113
+    return next(others, name)
+
+
+def separator_of(content: str) -> str:
+    """What separates the cells of a CSV file: what its line sep= says, as Excel writes it, or else by its first line."""
+    first, _, rest = content.lstrip("\r\n").partition("\n")
+    if declared := _SEPARATOR_LINE.fullmatch(first.strip()):
+        return declared[1] or next((mark for mark in _SEPARATORS if mark in rest.partition("\n")[0]), ",")
+    return next((mark for mark in _SEPARATORS if mark in first), ",")
 
 
 def _said(entry: tuple[str, str]) -> str:
@@ -135,10 +168,9 @@ def read_lines(path: Path) -> list[tuple[int, list[str]]]:
     """
     try:
         content = read_regular(path).decode("utf-8-sig")
-        first = content.partition("\n")[0]
-        separator = next((mark for mark in _SEPARATORS if mark in first), ",")
-        reader = csv.reader(io.StringIO(content, newline=""), delimiter=separator, strict=True)
-        return [(reader.line_num, cells) for cells in reader if any(cell.strip() for cell in cells)]
+        reader = csv.reader(io.StringIO(content, newline=""), delimiter=separator_of(content), strict=True)
+        lines = [(reader.line_num, cells) for cells in reader if any(cell.strip() for cell in cells)]
+        return lines[1:] if lines and _SEPARATOR_LINE.fullmatch("".join(lines[0][1])) else lines
     except OSError as error:
         raise DataError(f"{path}: {error.strerror}", "a CSV file that can be read", "check the path") from error
     except UnicodeDecodeError as error:

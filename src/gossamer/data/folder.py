@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import unicodedata
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -65,7 +66,7 @@ def read_folder(root: Path) -> Table:
         classes = list(folders(top, skipped))
         for folder in classes:
             before = len(entries)
-            for path in walk_files(folder, notes, skipped):
+            for path in walk_files(folder, notes, skipped, above=root):
                 if os.path.splitext(path)[1].lower() in IMAGE_SUFFIXES:  # noqa: PTH122 (a million times)
                     entries.append((path[len(prefix) :], folder.name, split))
                 else:
@@ -95,8 +96,16 @@ def read_folder(root: Path) -> Table:
     if others:
         notes.append(f"{root}: {others} files that are no images by their name are passed over")
     entries.sort()
-    order = tuple(sorted(names))
-    number = {name: i for i, name in enumerate(order)}
+    same: dict[str, str] = {}
+    for name in sorted(names):  # macOS writes an accent as a character of its own, other systems do not
+        same.setdefault(unicodedata.normalize("NFC", name), name)
+    if len(same) < len(names):
+        twice = [printable(same[key]) for key in same if sum(unicodedata.normalize("NFC", n) == key for n in names) > 1]
+        notes.append(
+            f"{root}: folders whose names differ in the form of their accents only are one class: {shown(twice)}"
+        )
+    order = tuple(sorted(same.values()))
+    number = {name: order.index(same[unicodedata.normalize("NFC", name)]) for name in names}
     paths = [path for path, _, _ in entries]
     labels = np.array([number[name] for _, name, _ in entries], dtype=np.int64)
     return Table(
@@ -173,12 +182,21 @@ def _images(folder: Path) -> Iterator[str]:
             yield entry.path
 
 
-def walk_files(top: Path, notes: list[str], skipped: list[str] | None = None) -> Iterator[str]:
-    """The paths of all files under `top`. Links are followed, but no folder is entered twice.
+def _above(top: Path, root: Path) -> set[tuple[int, int]]:
+    """`root` and the folders between it and `top`, as numbers of device and inode: a link to one would lead in a circle."""
+    between = [root, *(folder for folder in top.parents if root in folder.parents)]
+    return {(status.st_dev, status.st_ino) for status in map(os.stat, between)}
+
+
+def walk_files(
+    top: Path, notes: list[str], skipped: list[str] | None = None, above: Path | None = None
+) -> Iterator[str]:
+    """The paths of all files under `top`. Links are followed, but no folder is entered twice, nor one of those from `above`
+    down to `top`.
 
     notes: gets a line for a folder that is not entered again. skipped: gets the paths of what is hidden.
     """
-    entered: set[tuple[int, int]] = set()
+    entered = _above(top, above) if above else set()
     todo = [os.fspath(top)]
     while todo:
         folder = todo.pop()

@@ -51,6 +51,10 @@ def left_out(root: StrPath, table: Table, others: Sequence[Table] = ()) -> LeftO
             held += 1
             if path not in used:
                 unused.append(os.path.relpath(path, top))
+    if unused:  # a file that is read by way of a link is not left out
+        read = set(map(os.path.realpath, used))
+        linked = [name for name in unused if os.path.realpath(os.path.join(top, name)) in read]  # noqa: PTH118
+        unused, held = [name for name in unused if name not in set(linked)], held - len(linked)
     if not unused:
         return None
     names = tuple(printable_path(Path(name).as_posix()) for name in sorted(unused)[:NAMES])

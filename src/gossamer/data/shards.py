@@ -15,22 +15,25 @@ from pathlib import Path
 
 import numpy as np
 
-from gossamer.data.folder import SPLIT_NAMES, folders
+from gossamer.data.folder import SPLIT_NAMES, folders, printable_path
 from gossamer.data.source import Indices, class_order, shown
 from gossamer.data.table import Table
 from gossamer.data.tar import members
 from gossamer.errors import DataError
 from gossamer.host.storage import open_descriptor, read_regular
+from gossamer.images.decode import IMAGE_SUFFIXES, is_text
+from gossamer.images.hidden import is_hidden
 
 WINDOW = 8192  # samples that are shuffled among one another; at 100 kB an image, 0.8 GB of one shard after the other
-_IMAGES = ("jpg", "jpeg", "png", "webp")
+_IMAGES = frozenset(suffix[1:] for suffix in IMAGE_SUFFIXES)
 _LABELS = ("cls", "txt", "json")
+_JSON_LABELS = ("label", "class", "class_name", "cls", "category")  # the first that is there
 _LARGEST_LABEL = 1 << 20
 _OPEN_SHARDS = 32
 _SUFFIXES = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst")  # the compressed get an error that says so
 _SPLIT = re.compile(r"(?:^|[-_.])(" + "|".join(SPLIT_NAMES) + r")(?=[-_.])", re.IGNORECASE)
 _BRACES = re.compile(r"\{([^{}]*)\}")
-_ALLOWED = "shards with KEY.jpg (.jpeg, .png, .webp) and KEY.cls (or .txt, or .json with a label)"
+_ALLOWED = "shards with KEY.jpg (.png, .webp, .bmp, ...) and KEY.cls (or .txt, or .json with a label)"
 
 
 class _Handle:
@@ -173,7 +176,9 @@ def _samples(path: Path, notes: list[str]) -> Iterator[tuple[str, int, int, str 
     for member in members(path):
         folder, _, base = member.name.removeprefix("./").rpartition("/")
         stem, _, extension = base.partition(".")
-        if not stem:  # hidden, as the ._NAME files of macOS
+        if not stem or any(
+            map(is_hidden, (folder.split("/") if folder else []))
+        ):  # hidden, as the ._NAME files of macOS
             continue
         key, extension = f"{folder}/{stem}", extension.lower()
         if extension in _IMAGES:
@@ -190,6 +195,11 @@ def _samples(path: Path, notes: list[str]) -> Iterator[tuple[str, int, int, str 
                     labels[key] = label
     if repeated:
         notes.append(f"{path}: {repeated} images have the key of another one and are passed over")
+    lonely = [key.removeprefix("/") for key in labels if key not in images]
+    if lonely:
+        notes.append(
+            f"{path}: {len(lonely)} labels without an image are passed over: {shown(map(printable_path, lonely))}"
+        )
     bare = [name for key, (name, _, _) in images.items() if key not in labels]
     if bare:
         notes.append(f"{path}: {len(bare)} images without a label are passed over: {shown(bare)}")
@@ -201,15 +211,18 @@ def _samples(path: Path, notes: list[str]) -> Iterator[tuple[str, int, int, str 
 def _label(path: Path, name: str, extension: str, content: bytes) -> str | int | None:
     """A class number or a class name; None where a .json has no label. Raises DataError."""
     try:
-        text = content.decode("utf-8").strip()
+        text = content.decode("utf-8-sig").strip()
         if extension == "json":
             value = json.loads(text)
-            label = value.get("label") if isinstance(value, dict) else None
-            if label is None or (isinstance(label, (int, str)) and not isinstance(label, bool)):
+            keys = [key for key in _JSON_LABELS if key in value] if isinstance(value, dict) else []
+            label = value[keys[0]] if keys else None
+            if isinstance(label, float) and label.is_integer():
+                label = int(label)
+            if label is None or (type(label) is int or (isinstance(label, str) and is_text(label))):
                 return label
         elif extension == "cls":
             return int(text)
-        elif text:
+        elif text and is_text(text):
             return int(text) if text.isascii() and text.isdigit() and len(text) < 10 else text
     except (ValueError, RecursionError) as error:
         raise _bad_label(path, name, content) from error
@@ -258,7 +271,7 @@ def _targets(
 def _read_classes(path: Path) -> tuple[str, ...]:
     """The lines of classes.txt, () where there is none. Raises DataError."""
     try:
-        lines = read_regular(path).decode("utf-8-sig").splitlines()
+        lines = read_regular(path).decode("utf-8-sig").replace("\r\n", "\n").replace("\r", "\n").split("\n")
     except FileNotFoundError:
         return ()
     except (OSError, UnicodeDecodeError) as error:
@@ -266,8 +279,11 @@ def _read_classes(path: Path) -> tuple[str, ...]:
     names = [line.strip() for line in lines]
     while names and not names[-1]:
         names.pop()
-    if not all(names) or len(set(names)) != len(names):
-        what = "an empty line" if not all(names) else f"{next(n for n in names if names.count(n) > 1)!r} twice"
+    if not all(names) or len(set(names)) != len(names) or not all(map(is_text, names)):
+        twice = next((n for n in names if names.count(n) > 1), None)
+        what = "an empty line" if not all(names) else f"{twice!r} twice"
+        if all(names) and twice is None:
+            what = f"{next(n for n in names if not is_text(n))!r}"
         raise DataError(f"{path}: has {what}", "one class name per line, each once", "fix the file")
     return tuple(names)
 

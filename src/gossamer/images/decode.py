@@ -100,8 +100,10 @@ _UPRIGHT = {
     8: Image.Transpose.ROTATE_90,
 }
 
-_SHOWN = frozenset("\u00ad\u061c\u200c\u200d\u200e\u200f\u2060")
-"""Format characters (Cf) that text needs; those that can reverse the text around them are not among them."""
+_REORDERING = frozenset(map(chr, (*range(0x202A, 0x202F), *range(0x2066, 0x206A))))
+"""Format characters (Cf) that can reverse the text around them."""
+_NO_TEXT = frozenset({"Cc", "Cs", "Zl", "Zp"})
+"""Categories of characters that are no part of a line of text: control characters, surrogates, ends of lines."""
 
 _ORIENTATION = 0x0112
 # the chunks of a PNG that hold EXIF or XMP, by how they begin
@@ -188,8 +190,11 @@ def read_file(path: StrPath) -> bytes:
 
 def is_text(text: str) -> bool:
     """Whether all of `text` can be shown: `str.isprintable()`, and what it refuses though languages need it, the joiners
-    and marks of Persian, Malayalam, Hebrew or emoji, and spaces such as the ideographic one."""
-    return text.isprintable() or all(c.isprintable() or c in _SHOWN or unicodedata.category(c) == "Zs" for c in text)
+    and marks of Persian, Malayalam, Thai, Hebrew or emoji, spaces such as the ideographic one, characters for private
+    use (of Hong Kong's names, of icons) and those that are younger than Python's tables."""
+    return text.isprintable() or all(
+        c.isprintable() or (unicodedata.category(c) not in _NO_TEXT and c not in _REORDERING) for c in text
+    )
 
 
 def printable(text: str) -> str:

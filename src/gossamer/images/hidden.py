@@ -8,12 +8,33 @@ SYSTEM_FOLDERS = frozenset(
     {
         # Synology, QNAP and other network drives: thumbnails, deleted files, snapshots
         *("@eadir", "@tmp", "#recycle", "#snapshot", "@recycle", "@recently-snapshot", "@__thumb", "@sharebin"),
+        *(
+            "#sharesnap",
+            "@sharesnap",
+            "@appstore",
+            "@appdata",
+            "@apptemp",
+            "@database",
+            "@docker",
+            "@s2s",
+            "@cloudsync",
+        ),
+        *("@download", "@img_bkp_cache", "@autoupdate", "@quarantine", "~snapshot", "trashbox"),
         # Windows
-        *("$recycle.bin", "recycler", "system volume information", "thumbs.db", "ehthumbs.db", "desktop.ini"),
+        *(
+            "$recycle.bin",
+            "recycler",
+            "recycled",
+            "recycle bin",
+            "system volume information",
+            "thumbs.db",
+            "ehthumbs.db",
+            "desktop.ini",
+        ),
         # macOS, in archives and on shares
         *("__macosx", "network trash folder", "temporary items"),
-        # Linux
-        "lost+found",
+        # Linux, and Python's own
+        *("lost+found", "__pycache__"),
     }
 )
 """In lower case."""

@@ -7,9 +7,11 @@ x, y, width, height in pixels from 0; category ids may have gaps; the area is th
 from __future__ import annotations
 
 import math
+import os
 import re
 import reprlib
 from collections import Counter
+from collections.abc import Container
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -25,6 +27,7 @@ from gossamer.data.boxes.records import (
     ImageRecord,
     class_name,
     declared_size,
+    files_in,
     image_files,
     image_size,
     inside,
@@ -40,6 +43,7 @@ from gossamer.host.storage import open_regular
 _OWN = frozenset({"bbox", "category_id", "image_id", "iscrowd", "area"})
 _OWN_IMAGE = frozenset({"id", "file_name", "width", "height"})
 _ALLOWED = "annotations/instances_*.json, or *.json with images, annotations and categories beside the images"
+_FOLDERS = ("annotations", "annotation", "labels", "label", "ann", "anns", "json", "coco")  # in lower case
 _OTHERS = ("captions_", "person_keypoints_", "panoptic_", "stuff_", "image_info_")  # of COCO, not with boxes to detect
 _PEEK = 1 << 16
 _LISTS = re.compile(rb'"(?:images|annotations)"\s*:\s*\[')
@@ -48,13 +52,17 @@ _LISTS = re.compile(rb'"(?:images|annotations)"\s*:\s*\[')
 def coco_files(root: Path) -> list[Path]:
     """The annotation files of a folder: annotations/instances_*.json, else annotations/*.json, else *.json at the top
     and in the folders of splits."""
-    if (root / "annotations").is_dir():
-        paths = [path for path in sorted((root / "annotations").glob("*.json")) if not is_labelme(path)]
+    for folder in folders(root):
+        if folder.name.lower() not in _FOLDERS:
+            continue
+        paths = [path for path in files_in(folder, ".json") if not is_labelme(path)]
+        if folder.name.lower() != _FOLDERS[0] or any(map(is_coco, paths)):
+            paths = [path for path in paths if is_coco(path)]
         instances = [path for path in paths if path.name.startswith("instances_")]
         if paths:
             return instances or [path for path in paths if not path.name.startswith(_OTHERS)] or paths
     tops = [root, *(folder for folder in folders(root) if split_of(folder.name))]
-    return [path for top in tops for path in sorted(top.glob("*.json")) if path.name != SIDECAR and is_coco(path)]
+    return [path for top in tops for path in files_in(top, ".json") if path.name != SIDECAR and is_coco(path)]
 
 
 def is_coco(path: Path) -> bool:
@@ -106,11 +114,14 @@ def _categories(contents: dict[Path, dict[str, Any]]) -> dict[int, str]:
     for path, content in contents.items():
         own: dict[int, str] = {}
         for entry in entries(content, "categories", str(path)):
-            key = _id(entry.get("id"))
+            key = _number(entry.get("id"))
+            if key in own and entry.get("name") == own[key]:
+                continue
             if type(key) is not int or key in own:
                 what = "is no whole number" if type(key) is not int else "is given twice"
                 raise DataError(f"{path}: category id {reprlib.repr(key)} {what}", "unique whole numbers", "fix it")
-            own[key] = class_name(entry.get("name"), str(path))
+            name = entry.get("name")
+            own[key] = class_name(str(name) if type(name) is int else name, str(path))
             if categories.setdefault(key, own[key]) != own[key]:
                 raise DataError(
                     f"{path}: category {key} is {own[key]}, and {categories[key]} in another file",
@@ -129,7 +140,7 @@ def _others(contents: dict[Path, dict[str, Any]]) -> list[dict[str, Any]]:
         number: {**entry, "id": number}
         for content in contents.values()
         for entry in content["categories"]
-        if isinstance(number := _id(entry["id"]), int)
+        if isinstance(number := _number(entry["id"]), int)
     }
     return [every[key] for key in sorted(every)]
 
@@ -176,14 +187,14 @@ def _read_file(
     places = _places(draft.root, path)
     seen = {record.path: record for record in draft.records}
     for key, (name, entry) in images.items():
-        place = next((place for place in places if (place / name).is_file()), None)
+        place = next((place for place in places if os.path.isfile(place / name)), None)  # noqa: PTH113
         if place is not None:
             places.sort(key=lambda other: other != place)  # where one image is, the next is likely to be
             image = place / name
         elif elsewhere := finder.find(name, places[:1]):
             image = elsewhere
         else:
-            listed.missing.append(printable_path(name))
+            listed.missing.append(printable_path(name)[:300])
             continue
         relative = image.relative_to(draft.root).as_posix()
         if relative in listed.paths:
@@ -230,6 +241,22 @@ def _id(value: object) -> int | str | None:
     return value if isinstance(value, int | str) else None
 
 
+def _number(value: object) -> object:
+    """The id of a category: a whole number, also where it is written as text; another value as it stands."""
+    key = _id(value)
+    return int(key) if isinstance(key, str) and key.isascii() and key.isdigit() and len(key) < 20 else key
+
+
+def _either(key: int | str | None, known: Container[int | str]) -> int | str | None:
+    """An id as the file's other lists have it: some tools write numbers as text in one of them."""
+    if key in known or key is None:
+        return key
+    if isinstance(key, int):
+        return str(key) if str(key) in known else key
+    number = int(key) if key.isascii() and key.isdigit() and len(key) < 20 else None
+    return number if number in known else key
+
+
 def _read_annotations(
     draft: Draft,
     content: dict[str, Any],
@@ -241,7 +268,7 @@ def _read_annotations(
     failed: list[DataError] = []
     used = 0
     for entry in listed_entries(content, "annotations", where, failed):
-        key = _id(entry.get("image_id"))
+        key = _either(_id(entry.get("image_id")), drawn)
         try:
             if key not in drawn:
                 raise DataError(
@@ -269,7 +296,7 @@ def _note_skipped(draft: Draft, failed: list[DataError], used: int, what: str, w
 
 def _drawn(entry: dict[str, Any], categories: dict[int, str], where: str) -> BoxRecord:
     """Raises DataError where the category or the box is none."""
-    key, bbox = _id(entry.get("category_id")), entry.get("bbox")
+    key, bbox = _either(_id(entry.get("category_id")), categories), entry.get("bbox")
     if type(key) is not int or key not in categories:
         raise DataError(
             f"{where}: an annotation has category {reprlib.repr(key)}",

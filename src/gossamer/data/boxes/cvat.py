@@ -20,6 +20,7 @@ from gossamer.data.boxes.records import (
     class_name,
     declared_size,
     each_image,
+    files_in,
     image_files,
     image_size,
     parse_number,
@@ -39,7 +40,7 @@ _CORNERS = 36  # of the polygon for an ellipse
 
 def cvat_file(root: Path) -> Path | None:
     """The file of CVAT for images at the top of a folder, None where there is none."""
-    return next((path for path in sorted(root.glob("*.xml")) if is_cvat(path)), None)
+    return next((path for path in files_in(root, ".xml") if is_cvat(path)), None)
 
 
 def is_cvat(path: Path) -> bool:

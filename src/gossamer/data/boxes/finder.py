@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
@@ -9,6 +10,7 @@ from urllib.parse import unquote, urlsplit
 
 from gossamer.data.boxes.records import image_files
 
+LONGEST_PATH = 4096
 _UPLOAD = re.compile(r"^[0-9a-f]{8}-(?=.)")  # Label Studio puts eight digits before the name of an uploaded file
 
 
@@ -26,11 +28,13 @@ class Finder:
         counts is the longest end of the path that is there; then its last part alone, anywhere below the root.
         """
         places = list(dict.fromkeys([*near, self.root]))
+        if len(name) > LONGEST_PATH:  # no file has it, and asking would be an error
+            return None
         for parts in dict.fromkeys((_parts(name), _parts(unquote(name)))):
             for start in range(len(parts)):
                 for place in places:
                     candidate = place.joinpath(*parts[start:])
-                    if candidate.is_file():
+                    if os.path.isfile(candidate):  # noqa: PTH113 (False, not an error, for a name that is too long)
                         return candidate
             for last in dict.fromkeys([*parts[-1:], *(_UPLOAD.sub("", part) for part in parts[-1:])]):
                 if len(called := self._named(last)) == 1:

@@ -23,6 +23,7 @@ from gossamer.data.boxes.records import (
     class_name,
     declared_size,
     each_image,
+    files_in,
     image_size,
     parse_number,
     split_of_path,
@@ -52,7 +53,7 @@ class LabelTask:
 
 def label_studio_file(root: Path) -> Path | None:
     """The first file of Label Studio at the top of a folder, None where there is none."""
-    return next((path for path in sorted(root.glob("*.json")) if is_label_studio(path)), None)
+    return next((path for path in files_in(root, ".json") if is_label_studio(path)), None)
 
 
 def is_label_studio(path: Path) -> bool:

@@ -105,7 +105,7 @@ def inside(name: str, where: str) -> str:
     """A relative path with slashes. Raises DataError where it leads out of its folder."""
     path = PurePosixPath(name.replace("\\", "/"))
     if not name or "\0" in name or path.is_absolute() or ".." in path.parts or path.parts[0][1:2] == ":":
-        raise DataError(f"{where}: path {printable_path(name)!r}", "a path inside the folder", "fix the path")
+        raise DataError(f"{where}: path {printable_path(name)[:300]!r}", "a path inside the folder", "fix the path")
     return str(path)
 
 
@@ -129,11 +129,26 @@ def contents(path: Path, limit: int) -> bytes:
 def lines_of(path: Path, limit: int = 1 << 28) -> list[str]:
     """The lines of a UTF-8 text file, stripped, blank ones too. Raises DataError."""
     try:
-        return [line.strip() for line in contents(path, limit).decode("utf-8-sig").splitlines()]
+        return [line.strip() for line in split_lines(contents(path, limit).decode("utf-8-sig"))]
     except UnicodeDecodeError as error:
         raise DataError(
             f"{printable_path(str(path))}: byte {error.start} is not UTF-8", "UTF-8 text", "save it as UTF-8"
         ) from error
+
+
+def split_lines(text: str) -> list[str]:
+    """The lines of a text as text files have them: `str.splitlines` also ends them at a few characters inside a line."""
+    return text.replace("\r\n", "\n").replace("\r", "\n").removesuffix("\n").split("\n")
+
+
+def files_in(folder: Path, suffix: str) -> list[Path]:
+    """The files in a folder whose names end in `suffix`, whatever the case, in order; hidden ones (as the ._NAME files of
+    macOS) are passed over. [] where there is no such folder."""
+    if not folder.is_dir():
+        return []
+    with os.scandir(folder) as entries:
+        names = sorted(entry.name for entry in entries if entry.name.lower().endswith(suffix))
+    return [folder / name for name in names if not is_hidden(name)]
 
 
 def split_of(word: str) -> str:
@@ -152,9 +167,15 @@ def image_files(folder: Path, notes: list[str] | None = None) -> Iterator[str]:
     """The images below a folder, by their path in it with slashes, in order; hidden ones are passed over, and noted."""
     paths: list[str] = []
     skipped: list[str] = []
-    for top, below, files in os.walk(folder):
+    entered: set[tuple[int, int]] = set()  # links to folders are followed, but no folder is entered twice
+    for top, below, files in os.walk(folder, followlinks=True):
+        status = os.stat(top)  # noqa: PTH116
+        if (status.st_dev, status.st_ino) in entered:
+            below[:] = []
+            continue
+        entered.add((status.st_dev, status.st_ino))
         skipped += [f"{top}/{name}" for name in (*below, *files) if is_hidden(name)]
-        below[:] = [name for name in below if not is_hidden(name)]
+        below[:] = sorted(name for name in below if not is_hidden(name))
         start = Path(top).relative_to(folder)
         paths += [
             (start / name).as_posix()

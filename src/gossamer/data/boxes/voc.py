@@ -8,6 +8,7 @@ xmin..xmax covers the continuous edges xmin - 1 to xmax.
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Iterable, Iterator
 from functools import partial
 from pathlib import Path
@@ -22,6 +23,7 @@ from gossamer.data.boxes.records import (
     class_name,
     declared_size,
     each_image,
+    files_in,
     image_files,
     image_size,
     inside,
@@ -34,10 +36,13 @@ from gossamer.data.boxes.xmlfile import parse_xml, read_xml
 from gossamer.data.folder import folders, printable_path
 from gossamer.data.source import class_order, shown
 from gossamer.errors import DataError
+from gossamer.images.hidden import is_hidden
 from gossamer.images.preprocess import IMAGE_SUFFIXES
 
-ANNOTATIONS = ("Annotations", "annotations", "labels", "Labels", "xmls", "xml", "annots")
-IMAGES = ("JPEGImages", "images", "Images", "image", "imgs", "img", "data")
+ANNOTATIONS = ("annotations", "annotation", "labels", "label", "xmls", "xml", "annots", "annot", "anns", "ann")
+IMAGES = ("jpegimages", "images", "image", "imgs", "img", "data", "photos", "pictures")
+"""Folders of annotations and of images, in lower case."""
+_MORE = ("pascal_voc", "pascal", "voc", "bboxes", "boxes")  # of annotations, where there are no others
 _INNER = ("xmls", "xml", "default")  # folders that some sets have below the one of annotations
 _SUFFIXES = tuple(sorted(IMAGE_SUFFIXES))
 _UPPER = tuple(suffix.upper() for suffix in _SUFFIXES)
@@ -60,47 +65,59 @@ class Part(NamedTuple):
 def voc_parts(root: Path) -> list[Part]:
     """Where a folder has annotations in XML: Annotations/ with JPEGImages/ or images/, alone or in the folders of splits,
     with the splits in each, or the files beside their images; [] where there are none."""
-    below = {folder.name: folder for folder in folders(root)}
-    if part := _beside(below):
+    below = _below(root)
+    if part := _beside(root, below):
         return [part]
     annotations = next((below[name] for name in ANNOTATIONS if name in below), None)
     if annotations is not None:
-        images = _images_beside(annotations, below)
-        inner = [folder for folder in folders(annotations) if split_of(folder.name) and any(folder.glob("*.xml"))]
+        images = _images_beside(root, annotations, below)
+        inner = [folder for folder in folders(annotations) if split_of(folder.name) and files_in(folder, ".xml")]
         if inner:
             return [Part(split_of(folder.name), images / folder.name, folder) for folder in inner]
-    if any(root.glob("*.xml")):
+    if files_in(root, ".xml"):
         return [Part("", root, root)] if _annotated(root) else []
     parts = []
-    for name, folder in below.items():
-        if split_of(name):
-            parts += [part._replace(split=split_of(name)) for part in _split_part(folder)]
+    for folder in folders(root):
+        if split := split_of(folder.name):
+            parts += [part._replace(split=split) for part in _split_part(folder)]
     return parts
+
+
+def _below(root: Path) -> dict[str, Path]:
+    """The folders in a folder by their names in lower case."""
+    return {folder.name.lower(): folder for folder in reversed(list(folders(root)))}
 
 
 def _split_part(folder: Path) -> list[Part]:
     """The part in the folder of a split, [] where it has no annotations."""
-    part = _beside({each.name: each for each in folders(folder)})
+    part = _beside(folder, _below(folder))
     return [part] if part else [Part("", folder, folder)] if _annotated(folder) else []
 
 
-def _beside(below: dict[str, Path]) -> Part | None:
+def _beside(root: Path, below: dict[str, Path]) -> Part | None:
     """The folders of annotations and of images among those of one folder, None where none has annotations."""
-    for name in ANNOTATIONS:
+    for name in (*ANNOTATIONS, *_MORE):
         for xml in (below[name], *(below[name] / inner for inner in _INNER)) if name in below else ():
-            if any(xml.glob("*.xml")):
-                return Part("", _images_beside(xml, below), xml)
+            if files_in(xml, ".xml"):
+                return Part("", _images_beside(root, xml, below), xml)
     return None
 
 
 def _annotated(folder: Path) -> bool:
     """Whether an XML file of a folder is an annotation of an image beside it: other XML may lie beside images, too."""
-    return any(path.with_suffix(suffix).is_file() for path in folder.glob("*.xml") for suffix in (*_SUFFIXES, *_UPPER))
+    return any(
+        path.with_suffix(suffix).is_file() for path in files_in(folder, ".xml") for suffix in (*_SUFFIXES, *_UPPER)
+    )
 
 
-def _images_beside(annotations: Path, below: dict[str, Path]) -> Path:
-    """The folder of the images of a folder of annotations."""
-    return next((below[name] for name in IMAGES if name in below), annotations)
+def _images_beside(root: Path, annotations: Path, below: dict[str, Path]) -> Path:
+    """The folder of the images of a folder of annotations in `root`: one of a usual name, that of the annotations, or
+    `root` itself."""
+    named = next((below[name] for name in IMAGES if name in below), None)
+    if named or any(path.suffix.lower() in IMAGE_SUFFIXES for path in annotations.iterdir()):
+        return named or annotations
+    has_images = any(path.suffix.lower() in IMAGE_SUFFIXES and not is_hidden(path.name) for path in root.iterdir())
+    return root if has_images else annotations
 
 
 def is_voc(root: Path) -> bool:
@@ -120,7 +137,7 @@ def read_voc(root: Path) -> Draft:
         if not images:
             where = f"{part.images.name}/" if part.images != part.annotations else "JPEGImages/"
             raise DataError(f"{root}: holds annotations but no images in {where}", _ALLOWED, "check the path")
-        annotated = {path.stem for path in part.annotations.glob("*.xml")}
+        annotated = {path.stem for path in files_in(part.annotations, ".xml")}
         splits = listed or dict.fromkeys(sorted(annotated), part.split)
         unlisted = annotated - set(splits)
         if unlisted:
@@ -163,7 +180,17 @@ def _splits(root: Path) -> dict[str, str]:
 
 def _listed(path: Path) -> list[str]:
     """The names in a list, a line each."""
-    return [inside(line, str(path)) for line in lines_of(path) if line]
+    return [inside(_stem_of(line), str(path)) for line in lines_of(path) if line]
+
+
+def _stem_of(line: str) -> str:
+    """The name on a line of a list: alone, with 1, 0 or -1 behind it as the lists of one class have, with the path of the
+    image or with its suffix."""
+    words = line.split()
+    name = " ".join(words[:-1]) if len(words) > 1 and words[-1] in ("-1", "0", "1") else line
+    name = name.replace("\\", "/").rpartition("/")[2] if "/" in name or "\\" in name else name
+    stem, suffix = os.path.splitext(name)  # noqa: PTH122
+    return stem if suffix.lower() in IMAGE_SUFFIXES else name
 
 
 def _record(root: Path, part: Part, splits: dict[str, str], images: dict[str, str], stem: str) -> ImageRecord:
@@ -178,7 +205,7 @@ def _record(root: Path, part: Part, splits: dict[str, str], images: dict[str, st
     where = printable_path(str(path))
     top = annotation_of(path)
     name = images.get(stem) or (top.findtext("filename") or "").strip()
-    if not name or not (part.images / inside(name, where)).is_file():
+    if not name or not os.path.isfile(part.images / inside(name, where)):  # noqa: PTH113
         raise DataError(
             f"{where}: there is no {part.images.name}/{printable_path(stem)}.jpg",
             "an image for each",

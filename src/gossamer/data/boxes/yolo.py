@@ -12,7 +12,7 @@ import json
 import math
 import os
 import reprlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path, PurePosixPath
@@ -27,6 +27,7 @@ from gossamer.data.boxes.records import (
     Size,
     class_name,
     each_image,
+    files_in,
     image_files,
     image_size,
     lines_of,
@@ -38,11 +39,17 @@ from gossamer.data.folder import folders, printable_path
 from gossamer.data.source import shown
 from gossamer.errors import DataError
 from gossamer.host.storage import open_regular
+from gossamer.images.hidden import is_hidden
 from gossamer.images.preprocess import IMAGE_SUFFIXES
 
-TEXT = ("classes.txt", "obj.names", "_darknet.labels", "labels.txt", "classes.names")
+TEXT = (
+    *("classes.txt", "obj.names", "_darknet.labels", "labels.txt", "classes.names"),
+    *("predefined_classes.txt", "_classes.txt", "names.txt", "coco.names", "voc.names"),
+)
 NOTES = "notes.json"  # Label Studio's: categories with ids and names
-_NAME_STEMS = {"classes", "obj", "labels"}
+_NAME_STEMS = {"classes", "obj", "labels", "predefined_classes", "_classes", "names"}
+_IMAGES = ("images", "jpegimages", "image", "imgs", "img", "data", "photos", "pictures")
+_LABELS = ("labels", "label", "annotations", "annotation", "ann", "yolo", "txt")
 _ALLOWED = "images/ and labels/ with a text file per image, and data.yaml or classes.txt with the class names"
 _TRIED = 20  # label files that are looked into before a folder is one without
 _LINE = "class, centre x, centre y, width, height, or class and a polygon"
@@ -50,8 +57,9 @@ _LINE = "class, centre x, centre y, width, height, or class and a polygon"
 
 def yolo_folders(root: Path) -> list[tuple[str, Path, Path]]:
     """(split, folder of images, folder of labels) of each part, [] where there is none."""
-    images, labels = root / "images", root / "labels"
-    if images.is_dir() and labels.is_dir():
+    below = {folder.name.lower(): folder for folder in reversed(list(folders(root)))}
+    images, labels = below.get("images"), below.get("labels")
+    if images and labels:
         named = [folder for folder in folders(images) if split_of(folder.name)]
         return [(split_of(f.name), f, labels / f.name) for f in named] or [("", images, labels)]
     tops = [folder for folder in folders(root) if split_of(folder.name)]
@@ -61,7 +69,21 @@ def yolo_folders(root: Path) -> list[tuple[str, Path, Path]]:
         return parts
     beside = [(split_of(top.name), top, top) for top in tops if _labels_beside(top)]
     alone = [("", top, top) for top in (root, root / "data", root / "images") if top.is_dir() and _labels_beside(top)]
-    return beside or alone[:1]
+    return beside or alone[:1] or _folders_by_contents(root, below)
+
+
+def _folders_by_contents(root: Path, below: Mapping[str, Path]) -> list[tuple[str, Path, Path]]:
+    """Folders of images and of labels of other names, as tools and older data sets have them: JPEGImages/ and labels/,
+    images/ and annotations/, or labels/ beside the images themselves; [] where the names of the files do not match."""
+    images = [below[name] for name in _IMAGES if name in below]
+    for labels in (below[name] for name in _LABELS if name in below):
+        stems = {path.stem for path in islice(files_in(labels, ".txt"), _TRIED)}
+        if not any(_is_label(labels / f"{stem}.txt") for stem in stems):
+            continue
+        for folder in [*(each for each in images if each != labels), root]:
+            if any(path.suffix.lower() in IMAGE_SUFFIXES and path.stem in stems for path in folder.iterdir()):
+                return [("", folder, labels)]
+    return []
 
 
 def _names_file(root: Path, tops: Sequence[Path] = ()) -> Path | None:
@@ -72,7 +94,7 @@ def _names_file(root: Path, tops: Sequence[Path] = ()) -> Path | None:
 
 def _labels_beside(folder: Path) -> bool:
     """Whether a folder has images with a label file of the same name beside them."""
-    stems = {path.stem for path in folder.glob("*.txt")} - _NAME_STEMS
+    stems = {path.stem for path in files_in(folder, ".txt")} - _NAME_STEMS
     names = (path for path in folder.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES)
     labelled = (path.with_suffix(".txt") for path in names if path.stem in stems)
     return any(_is_label(path) for path in islice(labelled, _TRIED))
@@ -118,7 +140,11 @@ def read_yolo(root: Path, file: Path | None = None) -> Draft:
         if len(stems) < len(files):
             twice = next(name for i, name in enumerate(files) if i and _stem(name) == _stem(files[i - 1]))
             raise DataError(f"{images}: two images are called {_stem(twice)}", "one image a label file", "rename one")
-        written |= {path for path in labels.rglob("*.txt") if path.stem not in _NAME_STEMS or path.parent != labels}
+        written |= {
+            path
+            for path in labels.rglob("*.txt")
+            if (path.stem not in _NAME_STEMS or path.parent != labels) and not is_hidden(path.name)
+        }
         for name in files:
             places[(images / name).relative_to(root).as_posix()] = _Place(split, name, labels / f"{_stem(name)}.txt")
     folder_images = bool(places)
@@ -136,8 +162,7 @@ def read_yolo(root: Path, file: Path | None = None) -> Draft:
     if orphans:
         notes.append(f"{root}: {orphans} label files have no image and are passed over")
     records = each_image(list(places), lambda path: _record(root, path, places[path], names, points), "images", notes)
-    for record in records:
-        check_known(record, names)
+    records = _of_known_classes(records, names, notes)
     if points.boxes:
         notes.append(f"{root}: {points.boxes} boxes have key points, which are left out")
     return Draft("yolo", root, names, True, records, list(dict.fromkeys(notes)))
@@ -224,6 +249,27 @@ def _label_of(image: Path) -> Path:
 
 def _stem(name: str) -> str:
     return Path(name).with_suffix("").as_posix()
+
+
+def _of_known_classes(records: list[ImageRecord], names: tuple[str, ...], notes: list[str]) -> list[ImageRecord]:
+    """The records without those of a class number beyond the names, which are noted. Raises DataError where they are as
+    many as a third of all: then the names are wrong."""
+    known: list[ImageRecord] = []
+    failed: list[DataError] = []
+    for record in records:
+        try:
+            check_known(record, names)
+            known.append(record)
+        except DataError as error:
+            failed.append(error)
+    if 3 * len(failed) >= len(records) and failed:
+        raise failed[0]
+    if failed:
+        given = shown([error.given for error in failed], 3)
+        notes.append(
+            f"{len(failed)} of {len(records)} images have a class beyond 0 to {len(names) - 1} and are skipped: {given}"
+        )
+    return known
 
 
 def check_known(record: ImageRecord, names: tuple[str, ...]) -> None:

@@ -14,11 +14,14 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from gossamer.data.boxes.finder import LONGEST_PATH
 from gossamer.data.boxes.records import contents, image_files, lines_of, parse_number
 from gossamer.data.folder import SPLIT_NAMES, printable_path
 from gossamer.data.source import shown
 from gossamer.errors import DataError, MissingPackageError
 from gossamer.host.storage import open_regular
+from gossamer.images.hidden import is_hidden
+from gossamer.images.preprocess import IMAGE_SUFFIXES
 
 YAML = ("data.yaml", "data.yml", "dataset.yaml", "dataset.yml")
 DARKNET = "obj.data"
@@ -96,8 +99,12 @@ def images_by_split(config: YoloConfig, root: Path) -> YoloSplits:
         images: dict[Path, None] = {}
         for entry in config.parts[split]:
             place = _locate(entry, _tops(config, root), root, folder_too=True)
-            if place is None:
+            if place is None and (matching := _matching(entry, _tops(config, root))):
+                images.update(dict.fromkeys(matching))
+            elif place is None:
                 result.missing.setdefault(split, []).append(entry)
+            elif place.suffix.lower() in IMAGE_SUFFIXES and place.is_file():
+                images[place] = None
             elif place.is_dir():
                 images.update(dict.fromkeys(place / name for name in image_files(place, result.notes)))
             else:
@@ -141,27 +148,57 @@ def _locate(entry: str, tops: Iterable[Path], root: Path, *, folder_too: bool = 
     is looked for below `root` by its end: two parts at least of a folder, a file name at least of a file.
     """
     entry = entry.replace("\\", "/") if "\\" in entry else entry
-    if not entry or "\0" in entry:
+    if not entry or "\0" in entry or len(entry) > LONGEST_PATH:
         return None
     parts = [part for part in PurePosixPath(entry).parts if part not in ("/", "..", ".")]
     if entry.startswith("../") and len(parts) > 1 and (root / Path(*parts)).exists():
         return _resolved(root / Path(*parts))  # Roboflow's ../train/images is train/images beside data.yaml
     for top in tops:
         place = _resolved(top / entry)
-        if place.is_file() or (folder_too and place.is_dir()):
+        if os.path.isfile(place) or (folder_too and os.path.isdir(place)):  # noqa: PTH112, PTH113 (no error for long names)
             return place
     for start in range(len(parts)):
         place = root / Path(*parts[start:])
-        if place.is_file() or (folder_too and len(parts) - start > 1 and place.is_dir()):
+        if os.path.isfile(place) or (folder_too and len(parts) - start > 1 and os.path.isdir(place)):  # noqa: PTH112, PTH113
             return _resolved(place)
     return None
 
 
+def _matching(entry: str, tops: Iterable[Path]) -> list[Path]:
+    """The images that an entry with * or [...] in its path names, in order, as the shell and Ultralytics have it."""
+    pattern = PurePosixPath(entry.replace("\\", "/"))
+    if not any(mark in entry for mark in "*?[") or ".." in pattern.parts or pattern.is_absolute():
+        return []
+    for top in tops:
+        try:
+            images = [path for path in sorted(top.glob(str(pattern))) if path.suffix.lower() in IMAGE_SUFFIXES]
+        except (OSError, ValueError, NotImplementedError):  # no pattern, or a folder that cannot be read
+            continue
+        if images := [path for path in images if not is_hidden(path.name)]:
+            return images
+    return []
+
+
+def _by_name(root: Path) -> dict[str, Path | None]:
+    """The images below `root` by their names, with and without the suffix and in lower case; None where two are called so."""
+    result: dict[str, Path | None] = {}
+    for name in image_files(root):
+        path = root / name
+        for key in {path.name, path.name.lower(), path.stem, path.stem.lower()}:
+            result[key] = None if key in result else path
+    return result
+
+
 def _listed(path: Path, config: YoloConfig, root: Path, notes: list[str]) -> list[Path]:
     """The images that a list names, a line each; what is not there is noted. Raises DataError."""
-    lines = [line for line in lines_of(path) if line and not line.startswith("#")]
+    lines = [line.strip("\"'") for line in lines_of(path) if line and not line.startswith("#")]
     tops = list(dict.fromkeys([path.parent, *_tops(config, root)]))
     places = [_locate(line, tops, root) for line in lines]
+    if None in places:  # names alone, or in another case, as lists of other tools and systems have them
+        named = _by_name(root)
+        for i, line in enumerate(lines):
+            name = line.replace("\\", "/").rpartition("/")[2]
+            places[i] = places[i] or named.get(name) or named.get(name.lower())
     missing = [line for line, place in zip(lines, places, strict=True) if place is None]
     if missing:
         notes.append(

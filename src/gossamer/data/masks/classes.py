@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from gossamer.data.boxes.records import split_lines
 from gossamer.data.source import shown
 from gossamer.errors import DataError, ImageError
 from gossamer.images.decode import is_text
@@ -153,7 +154,7 @@ def parse_text(content: str, name: str) -> list[ClassEntry]:
     A line of four words or more that ends in three numbers has a colour; names may hold spaces.
     """
     entries: list[ClassEntry] = []
-    for line in content.splitlines():
+    for line in split_lines(content):
         words = _BLANKS.split(line.strip())  # other spaces belong to the names
         if not words[0]:
             continue

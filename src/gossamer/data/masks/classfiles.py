@@ -19,7 +19,9 @@ from pathlib import Path
 
 import numpy as np
 
+from gossamer.data.boxes.records import split_lines
 from gossamer.data.boxes.voc import annotation_of, objects_of
+from gossamer.data.csvfile import separator_of
 from gossamer.data.folder import SPLIT_NAMES, folders, printable_path
 from gossamer.data.masks.classes import FILES, ClassEntry, checked, parse_json, parse_text
 from gossamer.errors import DataError, ImageError
@@ -93,7 +95,9 @@ def parse_csv(content: str, name: str) -> list[ClassEntry]:
     """The entries of a CSV file with a header, by colour or by value. Raises DataError."""
     try:
         rows = [
-            [cell.strip() for cell in row] for row in csv.reader(io.StringIO(content), skipinitialspace=True) if row
+            [cell.strip() for cell in row]
+            for row in csv.reader(io.StringIO(content), delimiter=separator_of(content), skipinitialspace=True)
+            if row
         ]
     except csv.Error as error:
         raise DataError(f"{name}: {error}", _CSV, "fix the file") from error
@@ -121,7 +125,7 @@ def parse_csv(content: str, name: str) -> list[ClassEntry]:
 def parse_colours_first(content: str, name: str) -> list[ClassEntry]:
     """The entries of CamVid's label_colors.txt: red green blue name. Raises DataError."""
     entries: list[ClassEntry] = []
-    for line in content.splitlines():
+    for line in split_lines(content):
         words = line.split(None, 3)
         if not words:
             continue
@@ -134,7 +138,7 @@ def parse_colours_first(content: str, name: str) -> list[ClassEntry]:
 def parse_labelmap(content: str, name: str) -> list[ClassEntry]:
     """The entries of CVAT's labelmap.txt: name:red,green,blue:parts:actions. Raises DataError."""
     entries: list[ClassEntry] = []
-    for line in content.splitlines():
+    for line in split_lines(content):
         if not line.strip() or line.startswith("#"):
             continue
         parts = line.strip().rsplit(":", 3)
@@ -146,7 +150,7 @@ def parse_labelmap(content: str, name: str) -> list[ClassEntry]:
 
 def parse_names(content: str, name: str) -> list[ClassEntry]:
     """The entries of labelme's class_names.txt, where __ignore__ before the background stands for 255. Raises DataError."""
-    names = [line.strip() for line in content.splitlines() if line.strip()]
+    names = [line.strip() for line in split_lines(content) if line.strip()]
     return checked([(each, None) for i, each in enumerate(names) if i or each != "__ignore__"], name)
 
 
@@ -197,7 +201,7 @@ def own_names(root: Path, first: str) -> list[ClassEntry] | None:
 def _voc_boxes(root: Path) -> bool:
     """Whether the first files of Annotations/ name classes of PASCAL VOC alone."""
     names: set[str] = set()
-    for path in islice(sorted((root / "Annotations").glob("*.xml")), _TRIED):
+    for path in islice(sorted(root.glob("Annotations/[!.]*.xml")), _TRIED):
         try:
             names |= {box.name for box in objects_of(annotation_of(path), path.name)[0]}
         except DataError:

@@ -10,6 +10,7 @@ and what `siblings.py` finds: masks beside their images, or in folders of other 
 from __future__ import annotations
 
 import os
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,12 +19,23 @@ from gossamer.data.masks import siblings
 from gossamer.data.source import shown
 from gossamer.errors import DataError
 from gossamer.host.storage import read_regular
+from gossamer.images.hidden import is_hidden
 from gossamer.images.preprocess import IMAGE_SUFFIXES
 
 IMAGE_FOLDERS = ("images", "image", "imgs", "img", "img_dir", "jpegimages")
-MASK_FOLDERS = ("masks", "mask", "ann_dir", "labels", "annotations", "segmentationclass")
-MASK_ENDINGS = ("_mask", "_label", "_labels", "_L")
+MASK_FOLDERS = (
+    *("masks", "mask", "ann_dir", "labels", "label", "annotations", "annotation", "segmentationclass"),
+    *("segmentationclasspng", "segmentationmask", "segmentation_masks", "segmentation", "gt", "gts", "groundtruth"),
+    *("ground_truth", "ground truth", "seg", "label_masks", "mask_images", "labelstr"),
+)
+MASK_ENDINGS = (
+    *("_mask", "_masks", "_label", "_labels", "_L", "_segmentation", "_seg", "_gt", "_groundtruth", "_GT"),
+    *("-mask", "-label", "-gt", " mask", ".mask"),
+)
 """What the name of a mask may have behind that of its image."""
+MASK_STARTS = ("mask_", "mask-", "label_", "seg_", "gt_")
+IMAGE_STARTS = ("img_", "image_", "image-", "img-", "")
+"""What the names of a mask and of its image may begin with where the rest is the same."""
 ALLOWED = (
     "images/ and masks/, alone or under train/ and val/, with train/ and val/ in each, PASCAL VOC's folders, "
     "a_mask.png beside a.jpg, or annotations with polygons"
@@ -108,8 +120,20 @@ def _is_nested(folder: Path) -> bool:
 
 
 def _image_folder(root: Path) -> Path | None:
-    """The folder of the images in `root`; data/ only where one of masks is beside it. Raises DataError."""
-    return _named(root, IMAGE_FOLDERS) or (_named(root, ("data",)) if _named(root, MASK_FOLDERS) else None)
+    """The folder of the images in `root`; where one of masks is beside it, data/ or `root` itself, too. Raises DataError."""
+    if named := _named(root, IMAGE_FOLDERS):
+        return named
+    masks = _named(root, MASK_FOLDERS)
+    if masks is None:
+        return None
+    return _named(root, ("data", "photos", "original", "originals", "rgb", "raw")) or (
+        root if _has_images(root) else None
+    )
+
+
+def _has_images(folder: Path) -> bool:
+    """Whether images that are not hidden lie in a folder itself."""
+    return any(path.suffix.lower() in IMAGE_SUFFIXES and not is_hidden(path.name) for path in folder.iterdir())
 
 
 def _named(root: Path, names: tuple[str, ...]) -> Path | None:
@@ -159,7 +183,7 @@ def _split_pairs(split: str, where: Path, images: Path | None, masks: Path | Non
 
 def _paired(split: str, image_folder: Path, mask_folder: Path, notes: list[str]) -> list[MaskPair]:
     """The images of a folder that have a mask in the other; one without the other is noted."""
-    images = _by_stem(image_folder, notes)
+    images = _by_stem(image_folder, notes, alone=image_folder in mask_folder.parents)
     masks: dict[str, str] = {}
     for stem, path in _by_stem(mask_folder, notes).items():
         ending = next((each for each in MASK_ENDINGS if stem.endswith(each) and stem not in images), "")
@@ -172,6 +196,8 @@ def _paired(split: str, image_folder: Path, mask_folder: Path, notes: list[str])
             )
         masks[key] = path
     if not masks.keys() & images.keys():
+        masks = _by_start(images, masks)
+    if not masks.keys() & images.keys():
         masks = _by_last_part(images, masks)
     for lonely, folder, what in (
         ([stem for stem in images if stem not in masks], image_folder, "images have no mask and are left out"),
@@ -180,6 +206,21 @@ def _paired(split: str, image_folder: Path, mask_folder: Path, notes: list[str])
         if lonely:
             notes.append(f"{folder}: {len(lonely)} {what}: {shown(map(printable_path, sorted(lonely)))}")
     return [MaskPair(path, masks[stem], split) for stem, path in images.items() if stem in masks]
+
+
+def _by_start(images: dict[str, str], masks: dict[str, str]) -> dict[str, str]:
+    """Masks by the keys of the images where they are called after them otherwise than by an ending: mask_a.png for a.jpg
+    or img_a.jpg, and a.jpg.png for a.jpg."""
+    keyed: dict[str, str] = {}
+    for key, path in masks.items():
+        folder, slash, name = key.rpartition("/")
+        start = next((each for each in MASK_STARTS if name.startswith(each)), "")
+        rest = name.removeprefix(start)
+        stem, suffix = os.path.splitext(name)  # noqa: PTH122
+        others = [f"{folder}{slash}{each}{rest}" for each in IMAGE_STARTS if start]
+        others += [f"{folder}{slash}{stem}"] if suffix.lower() in IMAGE_SUFFIXES else []
+        keyed[next((other for other in others if other in images and other not in keyed), key)] = path
+    return keyed if len(keyed) == len(masks) else masks
 
 
 def _by_last_part(images: dict[str, str], masks: dict[str, str]) -> dict[str, str]:
@@ -193,11 +234,14 @@ def _by_last_part(images: dict[str, str], masks: dict[str, str]) -> dict[str, st
     return {called[name][0] if name in called else name: path for name, path in last.items()}
 
 
-def _by_stem(folder: Path, notes: list[str]) -> dict[str, str]:
-    """The images under a folder by their path in it without the suffix. Raises DataError where two have one."""
+def _by_stem(folder: Path, notes: list[str], *, alone: bool = False) -> dict[str, str]:
+    """The images under a folder by their path in it without the suffix; alone: without the folders below. Raises DataError
+    where two have one."""
     paths: dict[str, str] = {}
     skipped: list[str] = []
-    for path in walk_files(folder, notes, skipped):
+    for path in sorted(map(os.fspath, folder.iterdir())) if alone else walk_files(folder, notes, skipped):
+        if alone and is_hidden(os.path.basename(path)):  # noqa: PTH119
+            continue
         stem, suffix = os.path.splitext(os.path.relpath(path, folder))  # noqa: PTH122
         if suffix.lower() not in IMAGE_SUFFIXES:
             continue
@@ -222,13 +266,23 @@ def _lists(root: Path) -> dict[str, Path]:
     return {"": trainval, **{name: path for name, path in lists.items() if name == "test"}}
 
 
+def _names_in(text: str, known: Collection[str]) -> list[str]:
+    """The names of a list: as they stand, or those of the images that lines of paths (of image and mask) name."""
+    names = [word for line in text.splitlines() if (word := line.strip())]
+    if any(name in known for name in names):
+        return names
+    words = [line.split()[0].replace("\\", "/") for line in names]
+    stems = [Path(word).stem if Path(word).suffix.lower() in IMAGE_SUFFIXES else Path(word).name for word in words]
+    return stems if any(stem in known for stem in stems) else text.split()
+
+
 def _listed(pairs: list[MaskPair], lists: dict[str, Path], notes: list[str]) -> list[MaskPair]:
     """The pairs that the lists name, with their splits. Raises DataError."""
     by_stem = {Path(pair.image).stem: pair for pair in pairs}
     listed: dict[str, MaskPair] = {}
     for split, path in lists.items():
         try:
-            names = read_regular(path).decode("utf-8").split()
+            names = _names_in(read_regular(path).decode("utf-8-sig"), by_stem)
         except (OSError, UnicodeDecodeError) as error:
             raise DataError(f"{path}: {error}", "a text file of a name per line", "fix the file") from error
         missing = [name for name in names if name not in by_stem]
