@@ -19,7 +19,7 @@ SYSTEM_FOLDERS = frozenset(
             "@s2s",
             "@cloudsync",
         ),
-        *("@download", "@img_bkp_cache", "@autoupdate", "@quarantine", "~snapshot", "trashbox"),
+        *("@download", "@img_bkp_cache", "@autoupdate", "@quarantine", "~snapshot"),
         # Windows
         *(
             "$recycle.bin",

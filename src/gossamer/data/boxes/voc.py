@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from functools import partial
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 from typing import NamedTuple
 from xml.etree import ElementTree
 
@@ -138,7 +138,9 @@ def read_voc(root: Path) -> Draft:
             where = f"{part.images.name}/" if part.images != part.annotations else "JPEGImages/"
             raise DataError(f"{root}: holds annotations but no images in {where}", _ALLOWED, "check the path")
         annotated = {path.stem for path in files_in(part.annotations, ".xml")}
-        splits = listed or dict.fromkeys(sorted(annotated), part.split)
+        splits = {_as_annotated(name, annotated): split for name, split in listed.items()} or dict.fromkeys(
+            sorted(annotated), part.split
+        )
         unlisted = annotated - set(splits)
         if unlisted:
             notes.append(
@@ -180,7 +182,13 @@ def _splits(root: Path) -> dict[str, str]:
 
 def _listed(path: Path) -> list[str]:
     """The names in a list, a line each."""
-    return [inside(_stem_of(line), str(path)) for line in lines_of(path) if line]
+    lines = [line for line in lines_of(path) if line]
+    return [inside(_stem_of(line) if PureWindowsPath(line).root else line, str(path)) for line in lines]
+
+
+def _as_annotated(name: str, annotated: Collection[str]) -> str:
+    """The annotation that a name in a list means: that of the name as it stands, or else of what `_stem_of` makes of it."""
+    return name if name in annotated or (stem := _stem_of(name)) not in annotated else stem
 
 
 def _stem_of(line: str) -> str:
@@ -188,7 +196,10 @@ def _stem_of(line: str) -> str:
     image or with its suffix."""
     words = line.split()
     name = " ".join(words[:-1]) if len(words) > 1 and words[-1] in ("-1", "0", "1") else line
-    name = name.replace("\\", "/").rpartition("/")[2] if "/" in name or "\\" in name else name
+    parts = name.replace("\\", "/").split("/")
+    if ".." in parts:
+        return name  # leads outside, which is refused
+    name = parts[-1]
     stem, suffix = os.path.splitext(name)  # noqa: PTH122
     return stem if suffix.lower() in IMAGE_SUFFIXES else name
 
