@@ -372,6 +372,7 @@ def test_no_step_begins_when_the_minutes_are_used_up(work: Work, monkeypatch: py
     monkeypatch.setattr(steps, "quantised", slow)
     result = shrunk()
     assert work.done == ["export", "int8", "measure"] and "minutes are used up; not tried: prune" in result.text()
+    assert result.text().count("not tried") == 1
     assert result.exit_code == 1 and Path(result.file).is_file()
 
 

@@ -30,7 +30,7 @@ def test_the_page_shows_every_part() -> None:
     labels = " ".join(one["aria-label"] or "" for one in page.all("svg"))
     assert "narrow-1-int8: 0.270, 87.0, on the front" in labels
     assert "stages.0.0.conv: 31.5 dB, 0.210 -> 0.090 ms" in labels and "head.fc: exact" in labels
-    assert "before 0.01 to 8" in labels and "after 1 to 8" in labels
+    assert "before 0.0100 to 8.00" in labels and "after 1.00 to 8.00" in labels
     assert "first 0.700, last 1.200" in labels, "the staircase"
     assert "float: 1.200; narrow-1: 0.500; narrow-1-int8: 0.270" in labels, "the waterfall"
     assert "allowed: at most 0.3 ms, 0.6 MB, 2 points lost" in words

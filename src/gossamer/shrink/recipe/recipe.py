@@ -116,6 +116,7 @@ class _Recipe:
         self.done: list[RecipeStep] = []
         self.notes: list[str] = []
         self.values: dict[str, dict[str, Any]] = {}  # of each finished step
+        self.out_of_time = False
         self.begun = time.monotonic()
         self.before = 0.0  # seconds of steps that were finished earlier
 
@@ -212,8 +213,10 @@ class _Recipe:
         for number in range(1, count + 1):
             limits = aims.limits_of(fractions, scale, self.place.runtime == NATIVE)
             last = self._one_network(number, count, limits)
+            if last is None and self.out_of_time:
+                break
             if last is None:
-                scale *= aims.HARDER**-1
+                scale /= aims.HARDER
                 continue
             following = aims.next_scale(scale, fractions, last, self.targets)
             if min(fractions.values()) * following >= aims.MOST:
@@ -225,7 +228,7 @@ class _Recipe:
         name, place, words = f"narrow-{number}", self.place, aims.in_words(limits)
         choice = self._step(f"{name}-choose", f"prune to {words}", lambda: steps.narrowed(place, limits))
         how = f"pruned to {words}"
-        if choice is None or "error" in choice:
+        if choice is not None and "error" in choice:
             choice = self._step(
                 f"{name}-width",
                 f"a narrower network of the family, {words}",
@@ -370,6 +373,7 @@ class _Recipe:
         return known
 
     def _out_of_time(self, what: str) -> None:
+        self.out_of_time = True
         line = f"the {self.settings.minutes:g} minutes are used up; not tried: {what}"
         self.notes.append(line)
         self.progress.say(line)
