@@ -11,38 +11,12 @@ import statistics
 
 import numpy as np
 from matplotlib.figure import Figure
-from numpy.typing import NDArray
 
+from gossamer.adviser.manifold import POINTS, Points, error, spiral, through_relu
 from studies.frame import Findings, figure, main
 
-Points = NDArray[np.float64]
 DIMENSIONS = (2, 3, 5, 15, 30)
 SEEDS = 50
-POINTS = 800
-
-
-def spiral(points: int = POINTS) -> Points:
-    """(2, points), two turns and a half around the origin, of mean 0."""
-    angle = np.linspace(0.5, 5 * np.pi, points)
-    curve = np.stack((angle * np.cos(angle), angle * np.sin(angle))) / (5 * np.pi)
-    return curve - curve.mean(1, keepdims=True)
-
-
-def through_relu(curve: Points, n: int, seed: int) -> Points:
-    """T^-1 ReLU(T x), with T of n rows drawn from a normal distribution."""
-    matrix = np.random.default_rng(seed).standard_normal((n, 2))
-    return np.asarray(np.linalg.pinv(matrix) @ np.maximum(matrix @ curve, 0))
-
-
-def error(curve: Points, back: Points) -> float:
-    """The fraction of the curve's variance that the best affine map of what came back cannot explain.
-
-    ReLU of a sum over many directions halves every point, which no layer behind it would mind: only what cannot be
-    undone linearly is lost.
-    """
-    known = np.vstack((back, np.ones(back.shape[1])))
-    solution, *_ = np.linalg.lstsq(known.T, curve.T, rcond=None)
-    return float(((known.T @ solution - curve.T) ** 2).sum() / (curve**2).sum())
 
 
 def collapsed(back: Points) -> float:

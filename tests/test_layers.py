@@ -169,6 +169,7 @@ def test_public_names_are_these() -> None:
         "quantize",
         "resume",
         "shrink",
+        "review",
         "train",
         "verify",
     }

@@ -71,6 +71,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "bench": ("bench X", ".goss"),
     "bench a plain file": ("bench X", ""),
     "inspect": ("inspect X", ".onnx"),
+    "review": ("review X", ".onnx"),
     "compare": ("compare lenet5 X", ".onnx"),
     "compare runs": ("compare lenet5 --runs X", ""),
     "report": ("report X", ""),

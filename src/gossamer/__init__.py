@@ -15,6 +15,7 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from typing import Any
 
+    from gossamer.adviser.review import review as review
     from gossamer.diagnosis import diagnose as diagnose
     from gossamer.errors import GossamerError as GossamerError
     from gossamer.images.preprocess import Preprocess as Preprocess
@@ -46,6 +47,7 @@ _PUBLIC = {
     "quantise": "shrink.quantise",
     "quantize": "shrink.quantise",
     "resume": "training.loop",
+    "review": "adviser.review",
     "shrink": "shrink",
     "train": "training.loop",
     "verify": "runtime",

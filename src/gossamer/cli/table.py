@@ -26,6 +26,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "diagnose": ("diagnose", "say why a run failed, or what holds it back"),
     "doctor": ("doctor", "check the installation; with --data, check a dataset"),
     "inspect": ("inspect", "show what each layer of a network costs"),
+    "review": ("review", "compare a network with the rules of the papers, and measure what they would gain"),
     "compare": ("compare", "compare networks, files and runs"),
     "swap": ("swap", "train a run again with another network, on the same images"),
     "index": ("index", "write the embeddings of a folder of images to one file"),
@@ -42,7 +43,7 @@ ALIASES = {"quantise": "quantize"}
 GROUPS: dict[str, tuple[str, ...]] = {
     "train": ("train", "eval", "report", "diagnose", "swap", "prune", "shrink", "probe"),
     "deploy": ("export", "verify", "predict", "quantize", "compile", "bench", "index", "search"),
-    "networks": ("list", "inspect", "compare"),
+    "networks": ("list", "inspect", "review", "compare"),
     "data and installation": ("doctor", "convert-boxes", "completion"),
 }
 

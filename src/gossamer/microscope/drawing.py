@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import NamedTuple
 
 from gossamer.charts.svg import Markup, chart, element, label, tooltip
@@ -60,9 +61,10 @@ def layout(rows: Sequence[Row]) -> list[LayerBox]:
     ]
 
 
-def network_charts(inspection: Inspection) -> list[Markup]:
+def network_charts(inspection: Inspection, marks: Mapping[int, tuple[str, str]] = MappingProxyType({})) -> list[Markup]:
     """The boxes and the lines between them, cut into pieces of LEVELS rows that stand side by side, or below each other.
 
+    marks: of rows by their number, a short text that stands above the box, and a longer one for its tooltip.
     A line that leaves a piece at its lower edge enters the next one at its upper edge, at the same place.
     """
     boxes = layout(inspection.rows)
@@ -76,7 +78,7 @@ def network_charts(inspection: Inspection) -> list[Markup]:
         rows = max(_level(boxes[index]) for index in inside) + 1 - first
         top, height = first * (HEIGHT + GAP_Y) + MARGIN - GAP_Y // 2, rows * (HEIGHT + GAP_Y)
         parts = [_edge(above, below) for above, below in edges if above.y + HEIGHT <= top + height and below.y >= top]
-        parts += [_box(inspection, inspection.rows[index], boxes[index], largest) for index in inside]
+        parts += [_box(inspection, inspection.rows[index], boxes[index], largest, marks.get(index)) for index in inside]
         description = f"{inspection.target}: layers {inside[0] + 1} to {inside[-1] + 1} of {len(boxes)}, each below those that it reads"
         # the drawing is moved up instead of its view down, so that every piece begins at 0
         moved = element("g", *parts, transform=f"translate(0 {-top})")
@@ -101,7 +103,9 @@ def _edge(above: LayerBox, below: LayerBox) -> Markup:
     return element("path", d=curve, class_="edge")
 
 
-def _box(inspection: Inspection, row: Row, box: LayerBox, largest: Largest) -> Markup:
+def _box(
+    inspection: Inspection, row: Row, box: LayerBox, largest: Largest, mark: tuple[str, str] | None = None
+) -> Markup:
     """A box with its figures as tooltip, its bars below: the cost of the layer over that of the most expensive one."""
     figures = [
         f"{row.name}: {row.what}",
@@ -117,10 +121,12 @@ def _box(inspection: Inspection, row: Row, box: LayerBox, largest: Largest) -> M
         figures.append(f"{row.ms:.3f} ms ({row.ms_low:.3f}-{row.ms_high:.3f})")
     if inspection.is_bottleneck(row):
         figures.append("takes far more of the time than of the multiply-adds")
+    if mark:
+        figures.append(mark[1])
     cost = compact_count(row.macs) if inspection.timing is None else "" if row.ms is None else f"{row.ms:.3f}"
     cost = "" if cost == "0" else cost
     shape = dimensions(row.output_shape[1:])
-    frame = "layer bottleneck" if inspection.is_bottleneck(row) else "layer"
+    frame = "layer bottleneck" if mark or inspection.is_bottleneck(row) else "layer"
     parts = [
         tooltip("\n".join(figures)),
         element("rect", x=box.x, y=box.y, width=WIDTH, height=HEIGHT, rx=6, class_=frame),
@@ -128,6 +134,8 @@ def _box(inspection: Inspection, row: Row, box: LayerBox, largest: Largest) -> M
         label(truncated(row.name, FIT + 2 - len(shape)), box.x + 8, box.y + 31, class_="soft small"),
         label(shape, box.x + WIDTH - 8, box.y + 31, class_="soft small", text_anchor="end"),
     ]
+    if mark:
+        parts.append(label(mark[0], box.x + WIDTH - 8, box.y - 4, class_="small mark", text_anchor="end"))
     if cost:
         parts.append(label(cost, box.x + WIDTH - 8, box.y + 16, text_anchor="end"))
     for place, (colour, fraction) in enumerate(largest.bars(row)):

@@ -176,14 +176,14 @@ def inspect(
         name, kind = str(target), target_of(target, TARGETS).kind
         if kind == "model file":
             return _of_file(name, shape, measure, threads)
-        module, own = _of_run(Path(name)) if kind == "run" else _of_name(name, arguments)
+        module, own = network_of_run(Path(name)) if kind == "run" else network_by_name(name, arguments)
         shape = shape or own
     graph = trace(module, shape or (1, 3, 224, 224))
     timing = None
     if measure:
         real = module if isinstance(target, nn.Module) else _weighted(module)
         timing = time_module(real, graph, shape or (1, 3, 224, 224), threads)
-    inspection = dataclasses.replace(_inspection(name, graph, timing), graph=graph)
+    inspection = dataclasses.replace(inspection_of(name, graph, timing), graph=graph)
     gated = gated_layers(module)
     macs = sum(layer.macs or 0 for layer in inspection.cost.layers if gated and layer.name.startswith(gated))
     latency = None
@@ -192,7 +192,11 @@ def inspect(
     return dataclasses.replace(inspection, gated_macs=macs, latency=latency)
 
 
-def _of_name(name: str, arguments: dict[str, Any]) -> tuple[nn.Module, tuple[int, ...]]:
+def network_by_name(name: str, arguments: dict[str, Any]) -> tuple[nn.Module, tuple[int, ...]]:
+    """A network by name on the meta device, which holds no weights, and its own input (1, C, H, W).
+
+    Raises UnknownNameError, SettingsError, MissingPackageError.
+    """
     import torch
 
     from gossamer.networks import create_model
@@ -203,7 +207,8 @@ def _of_name(name: str, arguments: dict[str, Any]) -> tuple[nn.Module, tuple[int
     return model, (1, arguments.get("in_chans", 3), *traits(name).input[1:])
 
 
-def _of_run(path: Path) -> tuple[nn.Module, tuple[int, ...]]:
+def network_of_run(path: Path) -> tuple[nn.Module, tuple[int, ...]]:
+    """The trained network of a run folder, and its input (1, C, H, W). Raises RunError."""
     from gossamer.tasks.base import stacked
     from gossamer.training.restore import load_run
 
@@ -226,7 +231,7 @@ def _of_file(path: str, shape: tuple[int, ...] | None, measure: bool, threads: i
     timing = None
     if measure:
         timing = time_onnx(path, graph, threads)
-    return _inspection(path, graph, timing)
+    return inspection_of(path, graph, timing)
 
 
 def _weighted(module: nn.Module) -> nn.Module:
@@ -242,7 +247,8 @@ def _weighted(module: nn.Module) -> nn.Module:
     return module
 
 
-def _inspection(name: str, graph: Graph, timing: Timing | None) -> Inspection:
+def inspection_of(name: str, graph: Graph, timing: Timing | None = None) -> Inspection:
+    """The rows of a traced network or of the graph of a file; its `graph` is left to those who can change it."""
     costs = cost(graph)
     return Inspection(name, _rows(graph, costs, timing), costs, timing)
 

@@ -137,9 +137,11 @@ def read_graph(path: str, input_shape: Sequence[int] | None = None) -> Graph:
         add(name, "parameter" if learnt else "constant")
     inputs = tuple(add(info.name, "input") for info in graph.input if info.name not in weights)
     nodes: list[Node] = []
+    sparse = {tensor.values.name for tensor in graph.sparse_initializer}
     for proto in graph.node:
         onnx_attributes = {a.name: onnx.helper.get_attribute_value(a) for a in proto.attribute}
         op = OPERATIONS.get(proto.op_type, f"onnx::{proto.op_type}")
+        _check_inputs(path, proto, at, values, onnx_attributes, sparse)
         read = [at[name] for name in proto.input if name in at]
         if proto.op_type in OPERANDS:
             first = [read[place] for place in OPERANDS[proto.op_type]]
@@ -169,6 +171,30 @@ def read_graph(path: str, input_shape: Sequence[int] | None = None) -> Graph:
             }
         nodes.append(Node(index, op, proto.name or f"{proto.op_type}_{index}", tuple(read), tuple(outputs), attributes))
     return Graph(tuple(nodes), tuple(values), inputs, tuple(at[info.name] for info in graph.output if info.name in at))
+
+
+def _check_inputs(
+    path: str, proto: Any, at: dict[str, int], values: list[Value], onnx_attributes: dict[str, Any], sparse: set[str]
+) -> None:
+    """What the inference of shapes lets pass. Raises InputError for a node that reads what nothing makes, or weights that
+    do not fit the map."""
+    where = f"{path}: {proto.op_type} {proto.name or proto.output[0]}"
+    for name in proto.input:
+        if name and name not in at and name not in sparse:
+            raise InputError(
+                f"{where} reads {name!r}, which nothing makes",
+                "inputs that a node or a weight gives",
+                "export it again",
+            )
+    if proto.op_type == "Conv" and all(name in at for name in proto.input[:2]):
+        image, weight = (values[at[name]].shape for name in proto.input[:2])
+        groups = onnx_attributes.get("group", 1)
+        if len(image) > 2 and len(weight) == len(image) and image[1] and image[1] != weight[1] * groups:
+            raise InputError(
+                f"{where}: a map of {image[1]} channels, weights for {weight[1] * groups}",
+                "weights that fit",
+                "export it again",
+            )
 
 
 def _model(path: str, input_shape: Sequence[int] | None) -> tuple[Any, Any]:

@@ -1,0 +1,49 @@
+"""`gossamer review`."""
+
+from __future__ import annotations
+
+import argparse
+from typing import TYPE_CHECKING
+
+from gossamer.cli.arguments import input_shape, positive
+from gossamer.host.progress import Progress
+
+if TYPE_CHECKING:
+    from gossamer.adviser.review import Review
+
+EXAMPLES = (
+    "gossamer review mobilenet_v2",
+    "gossamer review runs/flowers --measure --html review.html",
+)
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("target", help="network, ONNX file or run folder")
+    parser.add_argument("--input", default="", metavar="CxHxW", help="e.g. 3x224x224; default the network's own")
+    parser.add_argument("--measure", action="store_true", help="also build and time the proposed changes here")
+    parser.add_argument("--threads", type=positive, default=1, metavar="N", help="threads while timing (default 1)")
+    parser.add_argument(
+        "--html", default="", metavar="FILE", help="also draw the network with the findings in this file"
+    )
+
+
+def run(options: argparse.Namespace, progress: Progress) -> Review:
+    if options.html:
+        from gossamer.host.storage import check_output
+
+        check_output(options.html, options.target)
+    from gossamer.adviser.review import review
+
+    result = review(
+        options.target,
+        input_shape(options.input),
+        measure=options.measure,
+        threads=options.threads,
+        progress=progress,
+    )
+    if options.html:
+        from gossamer.adviser.page import write_review
+
+        write_review(result, options.html)
+        progress.say(f"{options.html}: the network drawn, with the findings in place")
+    return result
