@@ -63,9 +63,10 @@ def unshortened(subject: Subject) -> Iterator[Candidate]:
         if behind is None or not behind.pointwise:
             continue
         if before is not None and before.pointwise and before.c_out > before.c_in and behind.c_out < behind.c_in:
-            layers, entry = (before, each, behind), before
+            layers = [before, each, behind]
         else:
-            layers, entry = (each, behind), each
+            layers = [each, behind]
+        entry = layers[0]
         if (entry.c_in, entry.grid_in) != (behind.c_out, behind.grid_out) or -1 in entry.layer.inputs:
             continue
         added = any(subject.layers[reader].kind in ("add", "concat") for reader in subject.consumers[behind.index])

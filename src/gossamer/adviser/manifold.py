@@ -18,7 +18,7 @@ def spiral(points: int = POINTS) -> Points:
     """(2, points), two turns and a half around the origin, of mean 0."""
     angle = np.linspace(0.5, 5 * np.pi, points)
     curve = np.stack((angle * np.cos(angle), angle * np.sin(angle))) / (5 * np.pi)
-    return curve - curve.mean(1, keepdims=True)
+    return np.asarray(curve - curve.mean(1, keepdims=True))
 
 
 def through_relu(curve: Points, n: int, seed: int) -> Points:
