@@ -448,7 +448,9 @@ def test_no_classes_file_breaks_the_parser(
         return
     names = [name for name, _ in entries]
     assert names and len(set(names)) == len(names)
-    assert all(escaped(name) == name and not {"\n", "\t"} & {*name} for name in names)  # nothing that acts on a terminal
+    assert all(
+        escaped(name) == name and not {"\n", "\t"} & {*name} for name in names
+    )  # nothing that acts on a terminal
 
 
 json_values = st.recursive(
