@@ -54,7 +54,8 @@ def test_the_file_keeps_its_limits_and_runs_like_any_other(
     assert (out / "best.onnx").stat().st_size == printed["bytes"]
     assert gossamer.verify(out / "best.onnx", runtime="onnxruntime").ok
     image = next(image_folder.rglob("*.png"), None) or next(image_folder.rglob("*.jpg"))
-    assert gossamer.load(out / "best.onnx").predict(image).name in gossamer.Run.open(out / "runs" / "narrow-1").classes
+    (name,) = gossamer.load(out / "best.onnx").predict(image).classes
+    assert name in gossamer.Run.open(out / "runs" / "narrow-1").classes
     assert [one["name"] for one in printed["candidates"]] == ["float", "int8", "narrow-1", "narrow-1-int8"]
     assert all(one["ms"] > 0 for one in printed["candidates"])
 
