@@ -164,6 +164,7 @@ def test_public_names_are_these() -> None:
         "diagnose",
         "list_models",
         "load",
+        "predict_many",
         "prune",
         "quantise",
         "quantize",

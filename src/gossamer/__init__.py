@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from gossamer.adviser.review import review as review
+    from gossamer.batch.predict import predict_many as predict_many
     from gossamer.diagnosis import diagnose as diagnose
     from gossamer.errors import GossamerError as GossamerError
     from gossamer.images.preprocess import Preprocess as Preprocess
@@ -43,6 +44,7 @@ _PUBLIC = {
     "diagnose": "diagnosis",
     "list_models": "networks",
     "load": "runtime",
+    "predict_many": "batch.predict",
     "prune": "shrink.prune",
     "quantise": "shrink.quantise",
     "quantize": "shrink.quantise",

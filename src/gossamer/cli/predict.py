@@ -6,19 +6,26 @@ import argparse
 
 from gossamer.cli.arguments import add_batch, add_runtime, add_threads, fraction, positive
 from gossamer.cli.result import Result
+from gossamer.errors import SettingsError
 from gossamer.host.progress import Progress, one_line
+
+TYPE_CHECKING = False  # as typing has it, whose import the help need not wait for
+if TYPE_CHECKING:
+    from gossamer.batch.predict import BatchResult
+    from gossamer.batch.status import BatchStatus
 
 SHOWN = 0.3  # predictions.spatial.SHOWN, which needs numpy to be imported; a test holds the two equal
 
 EXAMPLES = (
     "gossamer predict flowers.onnx a.jpg --top 3",
     "gossamer predict signs.onnx photos/ --threshold 0.5 --draw drawn/",
+    "gossamer predict flowers.onnx shards/ photos/ --out answers/ --workers 2",
 )
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("model", help="model file or run folder")
-    parser.add_argument("images", nargs="+", help="images or folders")
+    parser.add_argument("model", nargs="?", help="model file or run folder")
+    parser.add_argument("images", nargs="*", help="images or folders; with --out also .tar shards")
     parser.add_argument("--top", type=positive, default=1, metavar="N", help="classes to print (default 1)")
     parser.add_argument(
         "--threshold",
@@ -48,9 +55,73 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     )
     add_threads(parser)
     add_runtime(parser)
+    many = parser.add_argument_group("for many images, into a folder that can be resumed")
+    many.add_argument(
+        "--out",
+        default="",
+        metavar="FOLDER",
+        help="write a row an image into this folder; the same command again does what is missing",
+    )
+    many.add_argument(
+        "--workers", type=positive, default=None, metavar="N", help="processes with --out (default: one a core)"
+    )
+    many.add_argument(
+        "--format", default=None, metavar="jsonl|parquet", help="of the rows with --out: jsonl (default) or parquet"
+    )
+    many.add_argument(
+        "--status", default="", metavar="FOLDER", help="print how far such a folder is, and do nothing else"
+    )
 
 
-def run(options: argparse.Namespace, progress: Progress) -> Result:
+def run(options: argparse.Namespace, progress: Progress) -> Result | BatchResult | BatchStatus:
+    if options.status:
+        if options.model is not None or options.out or options.draw:
+            raise SettingsError(
+                "predict --status with a model, --out or --draw", "--status FOLDER alone", "leave them out"
+            )
+        from gossamer.batch.status import batch_status
+
+        return batch_status(options.status)
+    required = [name for name in ("model", "images") if not getattr(options, name)]
+    if required:
+        raise SettingsError(
+            f"predict: the following arguments are required: {', '.join(required)}",
+            "what `gossamer predict --help` lists",
+            "check the arguments",
+        )
+    if options.out:
+        return _many(options, progress)
+    for name in ("workers", "format"):
+        if getattr(options, name) is not None:
+            raise SettingsError(f"predict --{name} without --out", "--out FOLDER", "add it, or leave it out")
+    return _printed(options, progress)
+
+
+def _many(options: argparse.Namespace, progress: Progress) -> BatchResult:
+    """Rows in a folder."""
+    from gossamer.batch.predict import predict_many
+
+    if options.draw:
+        raise SettingsError("predict --out with --draw", "one of them", "draw some images in a command of its own")
+    return predict_many(
+        options.model,
+        options.images,
+        options.out,
+        options.workers or 0,
+        top=options.top,
+        batch=options.batch,
+        threshold=options.threshold,
+        iou=options.iou,
+        max_boxes=options.max_boxes,
+        runtime=options.runtime,
+        threads=options.threads,
+        format=options.format or "jsonl",
+        progress=progress,
+    )
+
+
+def _printed(options: argparse.Namespace, progress: Progress) -> Result:
+    """Predictions on standard output."""
     from gossamer.predictions.limits import DecodingLimits
     from gossamer.runtime.predict import predict_files
     from gossamer.training.load_target import load_target

@@ -114,25 +114,25 @@ class Preprocess:
             if not good:
                 raise SettingsError(f"preprocessing: {name} {reprlib.repr(getattr(self, name))}", allowed, "fix it")
 
-    def pixels(self, source: ImageSource) -> NDArray[np.uint8]:
-        """uint8 (H, W, C): the image decoded and brought to `size`. Raises ImageError."""
+    def pixels(self, source: ImageSource, name: str = "") -> NDArray[np.uint8]:
+        """uint8 (H, W, C): the image decoded and brought to `size`. name: how messages call bytes. Raises ImageError."""
         if isinstance(source, (np.ndarray, Image.Image)):
             image = _from_array(source) if isinstance(source, np.ndarray) else source
             decoded = plain(image, self.channels, "the image given", self.pixel_limit)
             filled: Box = (0, 0, decoded.width, decoded.height)
         else:
-            decoded, filled = decode_to(source, self.channels, self._needed, self.pixel_limit, "")
+            decoded, filled = decode_to(source, self.channels, self._needed, self.pixel_limit, name)
         return np.asarray(self._fit(decoded, filled)).reshape(*self.size, self.channels)
 
-    def read(self, source: ImageSource) -> tuple[NDArray[np.uint8], Placement]:
+    def read(self, source: ImageSource, name: str = "") -> tuple[NDArray[np.uint8], Placement]:
         """`pixels`, and where the image is in them. Raises ImageError."""
-        pixels = self.pixels(source)
+        pixels = self.pixels(source, name)
         if isinstance(source, np.ndarray):
             height, width = source.shape[:2]
         elif isinstance(source, Image.Image):
             width, height = plain(source, self.channels, "the image given", self.pixel_limit).size
         else:
-            header = describe(source, pixel_limit=self.pixel_limit)
+            header = describe(source, pixel_limit=self.pixel_limit, name=name)
             height, width = header.height, header.width
         return pixels, self.place(height, width)
 

@@ -1,0 +1,311 @@
+"""The folder of answers: the only file that knows its file names.
+
+answers/
+    batch.json           the model's SHA-256, the settings and the sources of the first start
+    plan.jsonl           a line of totals, then a unit of work a line
+    log.jsonl            the commit log: a line for each unit that is answered, synced after its rows
+    rows/000/000012.jsonl  (or .parquet) the rows of unit 12
+    .lock                locked by the process that fills the folder
+    .work/               units that are handed out (pending/) and claimed by a worker (claims/); goes with the process
+
+Rows count once their unit is in the log. What a killed process leaves without that is removed by the next start.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from gossamer.batch.plan import Unit
+from gossamer.errors import DataError, InputError
+from gossamer.host.storage import atomic_write, open_regular, read_regular, remove_parts, storage_error, write_text
+
+SETTINGS, PLAN, LOG, LOCK, ROWS, WORK = "batch.json", "plan.jsonl", "log.jsonl", ".lock", "rows", ".work"
+PENDING, CLAIMS, NETWORK = "pending", "claims", "network.goss"  # in WORK
+FORMAT = 1
+EACH = 1000  # units whose rows are in one folder
+COUNTS = ("unit", "images", "unreadable", "repeated", "bytes")  # whole numbers of a line of the log
+TEXTS = ("fingerprint", "rows", "damaged")
+ALLOWED = "a folder that `gossamer predict --out` filled"
+
+Record = dict[str, Any]  # a line of the log
+
+
+class AnswerFolder:
+    """An output folder; `begin` locks it for this process, without that it is only read."""
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = Path(path)
+        self._lock = -1
+
+    # one process at a time
+
+    def begin(self) -> None:
+        """Make the folder where it is not there, and lock it. Raises InputError where another process fills it, StorageError."""
+        try:
+            if self.path.is_dir():
+                self._check_contents()
+            self.path.mkdir(parents=True, exist_ok=True)
+            self._take_lock()
+        except (FileExistsError, NotADirectoryError) as error:
+            raise InputError(
+                f"{self.path}: is a file", "a new folder, or one to resume", "give another --out"
+            ) from error
+        except OSError as error:
+            raise storage_error(self.path, error) from error
+        shutil.rmtree(self.path / WORK, ignore_errors=True)
+        remove_parts(self.path)
+        try:
+            for name in (PENDING, CLAIMS):
+                (self.path / WORK / name).mkdir(parents=True)
+        except OSError as error:
+            self.end()
+            raise storage_error(self.path / WORK, error) from error
+
+    def end(self) -> None:
+        """Let others fill the folder."""
+        shutil.rmtree(self.path / WORK, ignore_errors=True)
+        if self._lock >= 0:
+            os.close(self._lock)
+            self._lock = -1
+
+    def filler(self) -> dict[str, Any] | None:
+        """The process that fills the folder now: its pid and when it began; None where there is none."""
+        try:
+            import fcntl
+
+            handle = os.open(self.path / LOCK, os.O_RDONLY)
+        except (ImportError, OSError):
+            return None
+        try:
+            fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except OSError:
+            return self._holder()
+        finally:
+            os.close(handle)
+        return None
+
+    def _holder(self) -> dict[str, Any]:
+        try:
+            values = json.loads(read_regular(self.path / LOCK))
+            return {"pid": int(values["pid"]), "started": float(values["started"])}
+        except (OSError, ValueError, KeyError, TypeError):  # it is being written
+            return {"pid": 0, "started": time.time()}
+
+    def _take_lock(self) -> None:
+        try:
+            import fcntl
+        except ImportError:  # no such lock on this platform
+            return
+        handle = os.open(self.path / LOCK, os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0), 0o666)
+        for last in (False, False, False, True):  # `--status` holds it for a moment
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError as error:
+                if last:
+                    os.close(handle)
+                    pid = self._holder()["pid"]
+                    raise InputError(
+                        f"{self.path}: another process ({pid}) fills it",
+                        "one at a time",
+                        f"wait for it or stop it; gossamer predict --status {self.path} shows how far it is",
+                    ) from error
+                time.sleep(0.05)
+            except OSError:  # a file system without locks
+                break
+        self._lock = handle
+        os.ftruncate(handle, 0)
+        os.pwrite(handle, json.dumps({"pid": os.getpid(), "started": time.time()}).encode(), 0)
+
+    def _check_contents(self) -> None:
+        """Raises InputError for a folder that holds something else."""
+        if not (self.path / SETTINGS).exists():
+            others = [name for name in sorted(os.listdir(self.path)) if not name.startswith(".")]
+            if others:
+                raise InputError(
+                    f"{self.path}: holds {others[0]} and no {SETTINGS}",
+                    "a new or empty folder, or one that `gossamer predict --out` filled",
+                    "give another --out",
+                )
+
+    # what was asked
+
+    def settings(self) -> dict[str, Any] | None:
+        """What `save_settings` saved; None where the folder is new. Raises DataError."""
+        path = self.path / SETTINGS
+        try:
+            values = json.loads(read_regular(path))
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError, RecursionError) as error:
+            raise DataError(f"{path}: {error}", ALLOWED, "give another --out") from error
+        names = {"format", "model", "sha256", "settings", "sources"}
+        if not isinstance(values, dict) or not names <= set(values) or values["format"] != FORMAT:
+            raise DataError(f"{path}: is of another format", f"format {FORMAT}", "give another --out")
+        return values
+
+    def save_settings(self, values: Mapping[str, Any]) -> None:
+        """Save them; from here on the folder counts as one to resume. Raises StorageError."""
+        write_text(self.path / SETTINGS, json.dumps({"format": FORMAT, **values}, indent=1) + "\n")
+
+    # the plan
+
+    def plan(self) -> list[Unit] | None:
+        """The saved units; None where there are none yet. Raises DataError."""
+        path = self.path / PLAN
+        try:
+            with open_regular(path) as file:
+                totals = json.loads(file.readline())
+                units = [Unit.parse(line) for line in file]
+            if len(units) != totals["units"]:
+                raise ValueError(f"{len(units)} units of {totals['units']}")
+            return units
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise DataError(f"{path}: {error}", ALLOWED, "give another --out") from error
+
+    def totals(self) -> tuple[int, int]:
+        """Units and bytes of the plan; 0 where there is none yet."""
+        try:
+            with open_regular(self.path / PLAN) as file:
+                values = json.loads(file.readline())
+            return int(values["units"]), int(values["bytes"])
+        except FileNotFoundError:
+            return 0, 0
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise DataError(f"{self.path / PLAN}: {error}", ALLOWED, "check the path") from error
+
+    def save_plan(self, units: Sequence[Unit]) -> None:
+        """Save the units. Raises StorageError."""
+        totals = {"units": len(units), "bytes": sum(unit.size for unit in units)}
+        with atomic_write(self.path / PLAN) as file:
+            file.write(json.dumps(totals).encode() + b"\n")
+            file.writelines(unit.line + b"\n" for unit in units)
+
+    # the commit log
+
+    def records(self) -> tuple[dict[int, Record], int, int]:
+        """The last line of each unit in the log, the bytes that could be read, and the bytes of the file. Raises DataError."""
+        result: dict[int, Record] = {}
+        good = 0
+        try:
+            with open_regular(self.path / LOG) as file:
+                for line in file:
+                    record = _record(line)
+                    if record is None:
+                        break
+                    result[record["unit"]] = record
+                    good += len(line)
+                return result, good, os.fstat(file.fileno()).st_size
+        except FileNotFoundError:
+            return {}, 0, 0
+        except OSError as error:
+            raise DataError(f"{self.path / LOG}: {error.strerror}", ALLOWED, "check its permissions") from error
+
+    def committed(self) -> tuple[dict[int, Record], list[str]]:
+        """The units whose rows are there, by number, and notes. The end of a line that a crash cut off is removed, and so
+        are rows that are in no line. Raises DataError, StorageError."""
+        records, good, size = self.records()
+        notes = []
+        if size > good:
+            notes.append(f"{self.path / LOG}: {size - good} bytes at the end were cut off by a crash and are removed")
+            try:
+                os.truncate(self.path / LOG, good)
+            except OSError as error:
+                raise storage_error(self.path / LOG, error) from error
+        there: dict[str, int] = {}
+        for folder, _, names in os.walk(self.path / ROWS):
+            for name in names:
+                with contextlib.suppress(FileNotFoundError):
+                    there[Path(folder, name).relative_to(self.path).as_posix()] = os.stat(
+                        os.path.join(folder, name)
+                    ).st_size
+        kept = {number: each for number, each in records.items() if there.get(each["rows"]) == each["bytes"]}
+        if len(kept) < len(records):
+            notes.append(f"the rows of {len(records) - len(kept)} units are gone or changed: they are answered again")
+        for name in there.keys() - {each["rows"] for each in kept.values()}:
+            try:
+                os.unlink(self.path / name)
+            except OSError as error:
+                raise storage_error(self.path / name, error) from error
+        return kept, notes
+
+    def commit(self, records: Iterable[Record]) -> None:
+        """Add lines to the log, durably. Raises StorageError; the log is then as before."""
+        data = b"".join(json.dumps(record).encode() + b"\n" for record in records)
+        path = self.path / LOG
+        try:
+            handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | getattr(os, "O_CLOEXEC", 0), 0o666)
+            try:
+                before = os.fstat(handle).st_size
+                try:
+                    while data:
+                        data = data[os.write(handle, data) :]
+                    os.fsync(handle)
+                except OSError:
+                    os.ftruncate(handle, before)
+                    raise
+            finally:
+                os.close(handle)
+        except OSError as error:
+            raise storage_error(path, error) from error
+
+    # units that are handed out
+
+    def hand_out(self, unit: Unit) -> None:
+        """Put a unit where a worker can claim it. Raises StorageError."""
+        path = self.path / WORK / PENDING / unit_name(unit.number)
+        try:
+            path.write_bytes(unit.line)
+        except OSError as error:
+            raise storage_error(path, error) from error
+
+    def forget(self, number: int) -> None:
+        """Remove what is left of a unit that was handed out: it is committed, or its worker is dead."""
+        work = self.path / WORK
+        for path in [work / PENDING / unit_name(number), work / CLAIMS / unit_name(number)]:
+            with contextlib.suppress(OSError):
+                path.unlink()
+
+
+def claim(out: Path, number: int) -> Unit:
+    """Take a unit that was handed out: of those who try to rename it, one can. Raises InputError for all others."""
+    work, name = out / WORK, unit_name(number)
+    try:
+        os.rename(work / PENDING / name, work / CLAIMS / name)
+        return Unit.parse((work / CLAIMS / name).read_bytes())
+    except (OSError, ValueError) as error:
+        raise InputError(
+            f"{work}: unit {number} cannot be claimed ({error})", "a folder that nobody else changes", "start it again"
+        ) from error
+
+
+def rows_name(number: int, suffix: str) -> str:
+    """Where the rows of a unit are in the folder. In folders of EACH: a folder is listed at each write."""
+    return f"{ROWS}/{number // EACH:03d}/{unit_name(number)}.{suffix}"
+
+
+def unit_name(number: int) -> str:
+    """The name of a unit's files."""
+    return f"{number:06d}"
+
+
+def _record(line: bytes) -> Record | None:
+    """A line of the log; None where it is cut off or damaged."""
+    if not line.endswith(b"\n"):
+        return None
+    try:
+        values = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(values, dict) or not all(type(values.get(name)) is int for name in COUNTS):
+        return None
+    return values if all(isinstance(values.get(name), str) for name in TEXTS) else None

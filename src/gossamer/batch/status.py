@@ -1,0 +1,85 @@
+"""How far a folder of answers is, also while another process fills it."""
+
+from __future__ import annotations
+
+import os
+import time
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from gossamer.batch.folder import ALLOWED, AnswerFolder
+from gossamer.batch.predict import duration
+from gossamer.errors import DataError
+from gossamer.host.progress import one_line
+from gossamer.host.shown import Report
+
+
+@dataclass(frozen=True, repr=False)
+class BatchStatus(Report):
+    """units, images, unreadable: committed. total_units: of the plan. filled_by: the process that fills it now, or None;
+    images_per_second, seconds_left: of that process, or None."""
+
+    out: str
+    model: str
+    units: int
+    total_units: int
+    images: int
+    unreadable: int
+    damaged: tuple[str, ...]
+    filled_by: int | None
+    images_per_second: float | None
+    seconds_left: float | None
+
+    @property
+    def complete(self) -> bool:
+        """Whether all units are answered."""
+        return 0 < self.total_units <= self.units
+
+    def text(self) -> str:
+        """Lines for a person."""
+        share = f"{self.units} of {self.total_units} units are answered"
+        lines = [f"{one_line(self.out)}: {share}: {self.images} images, {self.unreadable} unreadable"]
+        if self.filled_by is not None:
+            speed = "" if self.images_per_second is None else f", {self.images_per_second:.0f} images/s"
+            left = "" if self.seconds_left is None else f", {duration(self.seconds_left)} left"
+            lines.append(f"process {self.filled_by} fills it{speed}{left}")
+        elif not self.complete:
+            lines.append("no process fills it; the same command resumes it")
+        return "\n".join([*lines, *(one_line(f"damaged: {line}") for line in self.damaged)])
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values."""
+        return {**asdict(self), "damaged": list(self.damaged), "complete": self.complete}
+
+
+def batch_status(out: str | os.PathLike[str]) -> BatchStatus:
+    """How far the folder is. Raises DataError where it is none."""
+    folder = AnswerFolder(out)
+    settings = folder.settings()
+    if settings is None:
+        what = "holds no batch.json" if folder.path.exists() else "no such folder"
+        raise DataError(f"{os.fspath(out)}: {what}", ALLOWED, "check the path")
+    records = list(folder.records()[0].values())
+    total, size = folder.totals()
+    filler = folder.filler()
+    speed = left = None
+    if filler is not None:
+        mine = [record for record in records if record.get("at", 0) >= filler["started"]]
+        past = time.time() - filler["started"]
+        read = sum(record.get("input_bytes", 0) for record in mine)
+        if read and past > 0:
+            speed = sum(record["images"] for record in mine) / past
+            done = sum(record.get("input_bytes", 0) for record in records)
+            left = past * max(0, size - done) / read
+    return BatchStatus(
+        os.fspath(out),
+        str(settings["model"]),
+        len(records),
+        total,
+        sum(record["images"] for record in records),
+        sum(record["unreadable"] for record in records),
+        tuple(record["damaged"] for record in records if record["damaged"]),
+        None if filler is None else filler["pid"],
+        speed,
+        left,
+    )
