@@ -167,13 +167,20 @@ def test_a_run_killed_at_random_moments_loses_nothing(image_folder: Path, tmp_pa
 def test_a_signal_saves_and_says_how_to_resume(image_folder: Path, tmp_path: Path, number: int, code: int) -> None:
     out = tmp_path / "run"
     process = subprocess.Popen(
-        command("train", image_folder, *RECIPE, "--epochs", "500", "--out", out), stderr=subprocess.PIPE, text=True
+        command("train", image_folder, *RECIPE, "--epochs", "500", "--out", out),
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(number, signal.SIG_DFL),  # the tests may run under nohup
     )
-    deadline = time.monotonic() + 120
-    while not (out / "last.safetensors").exists() and time.monotonic() < deadline:
-        time.sleep(0.05)
-    process.send_signal(number)
-    _, error = process.communicate(timeout=60)
+    try:
+        deadline = time.monotonic() + 120
+        while not (out / "last.safetensors").exists() and time.monotonic() < deadline:
+            time.sleep(0.05)
+        process.send_signal(number)
+        _, error = process.communicate(timeout=60)
+    finally:
+        process.kill()
+        process.communicate()
     assert process.returncode == code
     assert f"--resume {out}" in error
     assert "Traceback" not in error
