@@ -16,7 +16,7 @@ ROOT = Path(__file__).resolve().parents[1]
 TITLES = {
     "Header, 128 bytes:": HEADER,
     "A value is a map, 32 bytes:": VALUE,
-    "An operation is 192 bytes:": OPERATION,
+    "An operation is 256 bytes:": OPERATION,
     "An output is 96 bytes:": OUTPUT,
     "A piece is 16 bytes:": PIECE,
 }

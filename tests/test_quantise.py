@@ -346,7 +346,7 @@ def test_the_engine_agrees_with_onnxruntime(quantised: Any, tmp_path: Path) -> N
 def test_what_the_engine_makes_of_the_file_is_told(quantised: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     (line,) = (step for step in quantised.steps if step.startswith("native engine: "))
     assert re.match(r"native engine: \d+\.\d dB; its outputs differ from ONNX Runtime's by up to [\d.e-]+$", line)
-    # an addition at once after a convolution, whose output the engine does not round
+    # an addition at once after a convolution, whose output is rounded before it
     graph = OnnxGraph(residual(), ["y"], "net")
     ranges = measure_ranges(graph, [images(64)])
     choice = QuantisationChoice({name: best_range(value) for name, value in ranges.items()})

@@ -21,7 +21,34 @@ struct Map {
 struct Epilogue {
   int32_t act;
   float low, high;  // of CLIP; low is the slope of LEAKY_RELU
+  // of U8, scale 0 for none: what the sum is rounded to before `other` is added, and the sigmoid within SILU and HARD_SWISH
+  float sum_scale = 0, gate_scale = 0;
+  int32_t sum_zero = 0, gate_zero = 0;
+  // What a sum of integers with its scale comes in units of: steps of what it is rounded to first, where that is all that is
+  // done to it before. So it is multiplied once, as ONNX Runtime does, and no rounding falls to the other side.
+  float unit = 1;
 };
+
+// Whether an activation is nothing but bounds.
+inline bool is_bounds(int32_t act) { return act <= RELU6 || act == CLIP; }
+
+// The unit of an epilogue whose sums are of integers. out: where it writes; other_type: of what it adds, -1 for nothing.
+inline float unit_of(const Epilogue &f, int32_t out_type, float out_scale, int32_t other_type) {
+  if (f.sum_scale > 0) return f.sum_scale;
+  const bool bytes = out_type == U8 || out_type == S16 || out_type == F32_STEPS;
+  return bytes && is_bounds(f.act) && (other_type < 0 || other_type == U8) ? out_scale : 1;
+}
+
+// Of an operation; of the first and the second layer of a block.
+inline Epilogue epilogue_of(const Op &op) {
+  return {op.act, op.low, op.high, op.sum_scale, op.gate_scale, op.sum_zero, op.gate_zero};
+}
+inline Epilogue expansion_epilogue_of(const Op &op) {
+  return {op.act0, op.low0, op.high0, op.sum_scale0, op.gate_scale0, op.sum_zero0, op.gate_zero0};
+}
+inline Epilogue depthwise_epilogue_of(const Op &op) {
+  return {op.act1, op.low1, op.high1, op.sum_scale1, op.gate_scale1, op.sum_zero1, op.gate_zero1};
+}
 
 // The range of weights that is read next and prefetched meanwhile: a core that computes leaves its memory idle.
 struct PrefetchRange {
@@ -32,6 +59,7 @@ struct PrefetchRange {
 // Where a micro-kernel's rows are stored, and what is added to them.
 struct EpilogueParams {
   const float *bias, *scale;
+  const int32_t *start;  // of sums of integers
   uint8_t *c[16];
   const uint8_t *other[16];
   const Map *out, *other_map;  // other_map: the map of `other`, or null
@@ -52,7 +80,10 @@ struct MicroKernels {
 struct Dense {
   Map in, out, other;             // other.data: added before the activation, or null
   const uint8_t *weight, *zeros;  // zeros: as many as in.c, for positions outside, of the compute type
-  const float *bias, *scale;      // scale: of integer sums, one per column
+  // Of integer sums: where they start (the bias in their steps, less what the map's zero adds), their scale, and what is left of
+  // the bias; one per column. winograd_start: of Winograd convolution; ones: the scale of its products
+  const float *bias, *scale, *winograd_start, *ones;
+  const int32_t *start;
   const MicroKernels *micro_kernels;
   int32_t kh, kw, sh, sw, top, left, dilation, vectors;
   bool contiguous_rows;  // a row of the kernel is one tap of in.c * kw channels: the map has no gaps between positions
@@ -75,15 +106,19 @@ struct Dense {
   PrefetchRange prefetch;  // of what this thread reads after its part
 };
 
-// Expansion, depthwise convolution and projection of some rows. The expanded rows are float32.
+// Expansion, depthwise convolution and projection of some rows.
 struct Fused {
   Dense expand, project;  // of a whole image; without projection the depthwise rows are the output
   bool expands, projects;
-  const float *weight,
-      *bias;  // depthwise, (kh, kw, mid padded), or (mid / vector, kh, kw, vector) without expansion; its bias
+  // depthwise, (kh, kw, mid padded), or (mid / vector, kh, kw, vector) without expansion, times the scale of the map that they
+  // meet where it is U8; its bias
+  const float *weight, *bias;
+  const float *scale, *rest;  // of sums of integers: their scale, and what is added then; else null
   int32_t kh, kw, sh, sw, top, left, dilation, mid, padded, chunk;
-  int32_t rows, inner;  // output rows at once of all chunks, of one chunk
-  Epilogue epilogue;    // of the depthwise layer
+  int32_t rows, inner;                   // output rows at once of all chunks, of one chunk
+  Epilogue epilogue;                     // of the depthwise layer
+  int32_t expanded_type, expanded_zero;  // of the expanded rows: F32, or F32_STEPS where the map is U8
+  float expanded_scale;
   Map in, middle, out;
 };
 
@@ -92,6 +127,7 @@ struct FullyConnected {
   Map in, out, other;         // other.data: added before the activation, or null
   const uint8_t *weight;      // (out.c, in.c, in.h, in.w)
   const float *bias, *scale;  // scale: of S8 weights, one per row, or null
+  const int32_t *start;       // of sums of integers, or null: then scale and bias are theirs, as in Dense
   int32_t type;               // of the weights
   Epilogue epilogue;
 };
@@ -135,6 +171,6 @@ inline int64_t s16_ld(const Map &map) { return map.c <= 4 && map.ld == map.c ? 2
 // files have -0 there, so that a NaN of the second is not lost.
 inline bool reads_second(float fraction) { return fraction != 0 || std::signbit(fraction); }
 
-inline int32_t size_of(int32_t type) { return type == F32 ? 4 : type == U8 ? 1 : 2; }
+inline int32_t size_of(int32_t type) { return type == F32 || type == F32_STEPS ? 4 : type == U8 ? 1 : 2; }
 
 }  // namespace gossamer

@@ -31,6 +31,9 @@ bool valid_scale(int32_t type, float scale, int32_t zero) {
   return type != U8 || (scale >= 1e-30f && scale <= 1e30f && in_range(zero, 0, 255));
 }
 
+// Of what a layer may be rounded to: scale 0 for nothing.
+bool valid_rounding(float scale, int32_t zero) { return (scale == 0 && zero == 0) || valid_scale(U8, scale, zero); }
+
 bool same_type(const Value &a, const Value &b) {
   return a.type == b.type && (a.type != U8 || (a.scale == b.scale && a.zero == b.zero));
 }
@@ -94,6 +97,11 @@ int check_op(const Model &m, const Op &op) {
   if (!in_range(op.kind, 0, KINDS - 1)) return GOSSAMER_OPERATION;
   for (int32_t act : {op.act, op.act0, op.act1})
     if (!in_range(act, 0, ACTS - 1)) return GOSSAMER_OPERATION;
+  for (const auto &[scale, zero] : {std::pair{op.sum_scale, op.sum_zero}, std::pair{op.sum_scale0, op.sum_zero0},
+                                    std::pair{op.sum_scale1, op.sum_zero1}, std::pair{op.gate_scale, op.gate_zero},
+                                    std::pair{op.gate_scale0, op.gate_zero0}, std::pair{op.gate_scale1, op.gate_zero1},
+                                    std::pair{op.expanded_scale, op.expanded_zero}})
+    if (!valid_rounding(scale, zero)) return GOSSAMER_OPERATION;
   const Value &in = m.values[op.in], &out = m.values[op.out];
   const Value *other = op.other < 0 ? nullptr : &m.values[op.other];
   switch (op.kind) {
@@ -114,7 +122,13 @@ int check_op(const Model &m, const Op &op) {
         if (int code =
                 check_layer(m, in.type, op.type0, op.weight0, int64_t(op.mid) * in.c, op.scale0, op.bias0, op.mid))
           return code;
-      if (!weights_fit(m, op.weight1, int64_t(op.mid) * op.kh * op.kw) || !weights_fit(m, op.bias1, op.mid))
+      if (op.type1 == U8) {
+        const bool meets_bytes = op.weight0 >= 0 ? op.expanded_scale > 0 : in.type == U8;
+        if (!meets_bytes) return GOSSAMER_PRECISION;
+        if (int code = check_layer(m, U8, U8, op.weight1, int64_t(op.mid) * op.kh * op.kw, op.scale1, op.bias1, op.mid))
+          return code;
+      } else if (op.type1 != F32) return GOSSAMER_OPERATION;
+      else if (!weights_fit(m, op.weight1, int64_t(op.mid) * op.kh * op.kw) || !weights_fit(m, op.bias1, op.mid))
         return GOSSAMER_WEIGHTS;
       if (op.weight2 < 0) return out.c == op.mid && !other ? GOSSAMER_OK : GOSSAMER_SHAPE;
       if (!in_range(op.type2, 0, TYPES - 1) || !valid_scale(op.type2, op.middle_scale, op.middle_zero))
@@ -205,7 +219,7 @@ int check_outputs(Model &m) {
 
 int check_header(const Header &h, uint64_t size) {
   if (size < sizeof h || std::memcmp(h.magic, "GOSSAMER", 8)) return GOSSAMER_MAGIC;
-  if (h.version != 3) return GOSSAMER_VERSION;
+  if (h.version != 3 && h.version != 4) return GOSSAMER_VERSION;
   return h.file_size == size && size <= MAX_FILE_BYTES ? GOSSAMER_OK : GOSSAMER_SIZE;
 }
 
@@ -218,13 +232,19 @@ int check(Model &m) {
   if (h.output_count < 1 || h.output_count > MAX_OUTPUTS || h.piece_count < 1 || h.piece_count > MAX_PIECES)
     return GOSSAMER_TABLES;
   if (!table_fits(h.values, h.value_count, sizeof(Value), m.size) ||
-      !table_fits(h.ops, h.op_count, sizeof(Op), m.size) || !table_fits(h.weights, h.weight_count, 4, m.size) ||
-      !table_fits(h.metadata, h.metadata_size, 1, m.size) ||
+      !table_fits(h.ops, h.op_count, h.version == 3 ? OP_BYTES_OF_VERSION_3 : sizeof(Op), m.size) ||
+      !table_fits(h.weights, h.weight_count, 4, m.size) || !table_fits(h.metadata, h.metadata_size, 1, m.size) ||
       !table_fits(h.outputs, h.output_count, sizeof(Output), m.size) ||
       !table_fits(h.pieces, h.piece_count, sizeof(Piece), m.size))
     return GOSSAMER_TABLES;
   m.values = reinterpret_cast<const Value *>(m.data + h.values);
   m.ops = reinterpret_cast<const Op *>(m.data + h.ops);
+  if (h.version == 3) {
+    m.converted_ops.assign(h.op_count, Op{});
+    for (size_t i = 0; i < h.op_count; i++)
+      std::memcpy(&m.converted_ops[i], m.data + h.ops + i * OP_BYTES_OF_VERSION_3, OP_FIELDS_OF_VERSION_3);
+    m.ops = m.converted_ops.data();
+  }
   m.weights = reinterpret_cast<const float *>(m.data + h.weights);
   m.outputs = reinterpret_cast<const Output *>(m.data + h.outputs);
   m.pieces = reinterpret_cast<const Piece *>(m.data + h.pieces);

@@ -2,6 +2,7 @@
 #pragma once
 #include <cstddef>
 #include <cstdint>
+#include <vector>
 
 namespace gossamer {
 
@@ -42,6 +43,7 @@ enum Act : int32_t {
 enum Type : int32_t { F32, BF16, U8, TYPES };  // of a map; the third is S8 for weights
 constexpr int32_t S16 =
     TYPES;  // compute type: bytes widened to int16; in no file, and in no map that outlives an operation
+constexpr int32_t F32_STEPS = TYPES + 1;  // compute type: bytes less their zero, as floats
 
 // The first bytes of a file; offsets are in bytes.
 struct Header {
@@ -81,9 +83,19 @@ struct Op {
   int32_t type0, type2;                       // of weight0 and weight2; all else is float32
   float low, high, low0, high0, low1, high1;  // of CLIP; low is the slope of LEAKY_RELU
   float middle_scale;                         // of a block's depthwise output where it is U8
-  int32_t middle_zero, reserved[2];
+  int32_t middle_zero;
+  // Each a scale and a zero of U8, scale 0 for none. sum: what a layer's sum is rounded to before anything else is done to it;
+  // gate: what the sigmoid or hard-sigmoid within SILU and HARD_SWISH is rounded to; 0 and 1: of a block's first two layers.
+  float sum_scale, sum_scale0, sum_scale1, gate_scale, gate_scale0, gate_scale1;
+  float expanded_scale;  // of a block's expanded map where it is U8
+  int32_t sum_zero, sum_zero0, sum_zero1, gate_zero, gate_zero0, gate_zero1;
+  int32_t expanded_zero;
+  int64_t scale1;  // of S8 weights of the depthwise layer: one per channel
+  int32_t type1, reserved[1];
 };
-static_assert(sizeof(Header) == 128 && sizeof(Value) == 32 && sizeof(Op) == 192, "records are as FORMAT.md has them");
+static_assert(sizeof(Header) == 128 && sizeof(Value) == 32 && sizeof(Op) == 256, "records are as FORMAT.md has them");
+// Of version 3, whose records end at sum_scale: nothing is rounded between the layers of an operation.
+constexpr size_t OP_BYTES_OF_VERSION_3 = 192, OP_FIELDS_OF_VERSION_3 = offsetof(Op, sum_scale);
 
 // An output: float32 values of an image in the layout of ONNX, its axes without the batch; its pieces are concatenated.
 struct Output {
@@ -110,6 +122,7 @@ struct Model {
   int64_t weight_count = 0, output_elements = 0;  // output_elements: of all outputs of an image
   const char *metadata = nullptr;
   size_t metadata_size = 0;
+  std::vector<Op> converted_ops;  // of a file of version 3
 };
 
 // Rules N1 to N3 of a file of `size` bytes, of which `header` holds the first, padded with zeros if the file is shorter; 0 or a

@@ -1,6 +1,7 @@
 // Weights in the order in which the kernels read them: panels of columns for micro-kernels or AMX tiles, or transformed for
 // Winograd convolution, which is chosen here.
 #include <algorithm>
+#include <cmath>
 
 #include "plan.h"
 #include "winograd.h"
@@ -62,6 +63,15 @@ int64_t plan_amx_tiles(const gossamer_model &m, Dense &d, int32_t type, int64_t 
 
 }  // namespace
 
+SplitBias split_bias(float bias, float step, int64_t most) {
+  constexpr double FLOAT_ERROR = 1.2e-7, MAX_ERROR = 0.25;  // of a product in float32; of one that is still the nearest
+  const double steps = double(bias) / double(step), whole = std::nearbyint(steps);
+  const double error = FLOAT_ERROR * std::abs(whole) + 1e-5;
+  // not for NaN and infinity
+  const bool is_whole = std::abs(steps - whole) <= error && error <= MAX_ERROR && std::abs(whole) <= double(most);
+  return is_whole ? SplitBias{int32_t(whole), 0} : SplitBias{0, bias};
+}
+
 // A layer's weights and biases in panels of `panel_columns` columns: for each panel, tap and word of k, the columns side by side.
 // n rows from `row0` on of (rows, k, taps) weights, which the type of the map that they meet says how to multiply.
 bool pack(gossamer_model &m, Dense &d, int64_t weight, int64_t bias, int64_t scale, int32_t type, int64_t row0,
@@ -84,8 +94,8 @@ bool pack(gossamer_model &m, Dense &d, int64_t weight, int64_t bias, int64_t sca
   uint8_t *to = make(size_t(panels * d.panel_stride));
   uint8_t *const biases = make(size_t(panels * panel_columns) * 4), *const scales =
                                                                         make(size_t(panels * panel_columns) * 4);
-  uint8_t *const zeros = make(size_t(k) * 4);
-  if (!to || !biases || !scales || !zeros) return false;
+  uint8_t *const zeros = make(size_t(k) * 4), *const starts = make(size_t(panels * panel_columns) * 4);
+  if (!to || !biases || !scales || !zeros || !starts) return false;
   d.weight = to, d.micro_kernels = m.isa->micro_kernels[map];
   const float *w = m.file.weights;
   const auto *bytes = reinterpret_cast<const int8_t *>(w + weight);
@@ -107,7 +117,7 @@ bool pack(gossamer_model &m, Dense &d, int64_t weight, int64_t bias, int64_t sca
         else {
           const float number = type == F32    ? w[weight + at]
                                : type == BF16 ? from_bf16(halves[at])
-                                              : panel_columns * w[scale + row0 + first + j];
+                                              : value * w[scale + row0 + first + j];
           std::memcpy(o, &number, 4);
         }
       }
@@ -119,14 +129,22 @@ bool pack(gossamer_model &m, Dense &d, int64_t weight, int64_t bias, int64_t sca
         for (int64_t j0 = 0; j0 < std::min(panel_columns, n - p * panel_columns); j0 += PACK_BLOCK)
           pack_block(p, t, x0, j0);
   auto *b = reinterpret_cast<float *>(biases), *s = reinterpret_cast<float *>(scales);
+  auto *const start = reinterpret_cast<int32_t *>(starts);
+  if (d.in.type == U8) d.epilogue.unit = unit_of(d.epilogue, d.out.type, d.out.scale, d.other.c ? d.other.type : -1);
   for (int64_t j = 0; j < n; j++) {
     b[j] = w[bias + row0 + j];
     if (d.in.type != U8) continue;
-    s[j] = w[scale + row0 + j] * d.in.scale;
-    int64_t sum = 0;  // what the map's zero adds to every position, those outside among them
-    for (int64_t i = 0; i < all; i++) sum += bytes[(row0 + j) * all + i];
-    b[j] -= float(double(sum) * (d.in.zero - m.isa->u8_to_s8_offset) * s[j]);
+    const float product_step = w[scale + row0 + j] * d.in.scale;
+    int64_t sum = 0, total = 0;  // sum: what the map's zero adds to every position, those outside among them
+    for (int64_t i = 0; i < all; i++) {
+      const int64_t value = bytes[(row0 + j) * all + i];
+      sum += value, total += std::abs(value);
+    }
+    const SplitBias split = split_bias(b[j], product_step, INT32_MAX - 255 * total);
+    start[j] = int32_t(split.steps - sum * (d.in.zero - m.isa->u8_to_s8_offset));
+    s[j] = product_step / d.epilogue.unit, b[j] = split.rest / d.epilogue.unit;
   }
+  d.start = start;
   if (map == U8) std::memset(zeros, d.in.zero, size_t(k));
   if (map == S16) std::fill_n(reinterpret_cast<uint16_t *>(zeros), k, uint16_t(d.in.zero));
   d.bias = b, d.scale = s, d.zeros = zeros;
@@ -199,7 +217,8 @@ void plan_winograd(const gossamer_model &m, const Op &op, Dense &d) {
   int64_t least = cycles_of(m, int64_t(d.out.h) * d.out.w * d.kh * d.kw * words * d.out.c, compute);
   Dense candidate = d;
   for (const auto &[kh, kw, y, x] : WINOGRAD_TILES) {
-    if (kh != d.kh || kw != d.kw) continue;
+    // bytes only where all sums are of integers: those of floats would now and then round to another byte
+    if (kh != d.kh || kw != d.kw || (compute == S16 && !in_int16(y, x))) continue;
     candidate.winograd_h = y, candidate.winograd_w = x;
     const int64_t cycles = winograd_cycles(m, candidate);
     if (cycles < least && winograd_scratch(m, candidate) <= SCRATCH_BYTES)
@@ -221,23 +240,27 @@ bool pack_winograd(gossamer_model &m, Dense &d, const Op &op, Step &step) {
   };
   float *const to = make(points * d.point_stride / 4), *const bias = make(panels * panel_columns),
                *const zero_bias = make(panels * panel_columns);
-  float *const scale = make(panels * panel_columns), *const zeros = make(k);
-  if (!to || !bias || !zero_bias || !scale || !zeros) return false;
+  float *const scale = make(panels * panel_columns), *const zeros = make(k), *const ones = make(panels * panel_columns),
+               *const start = make(panels * panel_columns);
+  if (!to || !bias || !zero_bias || !scale || !zeros || !ones || !start) return false;
   d.weight = reinterpret_cast<uint8_t *>(to), d.bias = bias, d.zero_bias = zero_bias, d.scale = scale,
   d.zeros = reinterpret_cast<uint8_t *>(zeros);
   const float *w = m.file.weights;
   const auto *bytes = reinterpret_cast<const int8_t *>(w + op.weight0);
   const auto *halves = reinterpret_cast<const uint16_t *>(w + op.weight0);
   std::memcpy(bias, w + op.bias0, size_t(n) * 4);
-  const float unit = !int16                 ? d.in.scale
-                     : d.kh > 1 && d.kw > 1 ? 4
-                                            : 2;  // an integer kernel times this is integer at all interpolation points
-  for (int64_t j = 0; j < n && d.in.type == U8; j++) {
+  const float unit =
+      d.kh > 1 && d.kw > 1 ? 4 : 2;  // an integer kernel times this is integer at all interpolation points
+  if (int16) d.epilogue.unit = unit_of(d.epilogue, d.out.type, d.out.scale, d.other.c ? d.other.type : -1);
+  for (int64_t j = 0; j < n && int16; j++) {
     int64_t sum = 0;
     for (int64_t i = 0; i < k * taps; i++) sum += bytes[j * k * taps + i];
-    bias[j] -= float(double(sum) * d.in.zero) * (w[op.scale0 + j] * d.in.scale);
-    scale[j] = w[op.scale0 + j] * d.in.scale / unit;
+    const float product_step = w[op.scale0 + j] * d.in.scale;
+    const SplitBias split = split_bias(bias[j], product_step, 1 << 23);  // as floats, that hold integers below 2^24
+    start[j] = float(split.steps - sum * d.in.zero), ones[j] = 1 / unit;
+    scale[j] = product_step / d.epilogue.unit, bias[j] = split.rest / d.epilogue.unit;
   }
+  d.ones = ones, d.winograd_start = start, d.start = reinterpret_cast<const int32_t *>(zero_bias);
   if (d.in.type == U8) std::memset(zeros, d.in.zero, size_t(k) * 4);
   typedef float Columns __attribute__((vector_size(64)));  // kernels of 16 columns side by side
   constexpr int64_t COLUMNS = 16;
@@ -245,7 +268,7 @@ bool pack_winograd(gossamer_model &m, Dense &d, const Op &op, Step &step) {
       size_t(COLUMNS * PACK_BLOCK * taps));  // theirs of a few channels, so that each cache line is read once
   const auto read = [&](int64_t j, int64_t at) {
     if (op.type0 == F32) return w[op.weight0 + at];
-    return op.type0 == BF16 ? from_bf16(halves[at]) : bytes[at] * unit * (int16 ? 1 : w[op.scale0 + j]);
+    return op.type0 == BF16 ? from_bf16(halves[at]) : bytes[at] * (int16 ? unit : w[op.scale0 + j]);
   };
   for (int64_t j = 0; j < n; j += COLUMNS)
     for (int64_t c = 0; c < k; c++) {

@@ -46,15 +46,30 @@ bool is_fully_connected_step(const gossamer_model &m, const Op &op) {
   return op.type0 == U8 || (in.type == F32 && numbers >= MIN_GEMV_WEIGHTS);
 }
 
-void fully_connected_step(const gossamer_model &m, const Op &op, Step &step) {
+bool fully_connected_step(gossamer_model &m, const Op &op, Step &step) {
   FullyConnected &d = step.fully_connected;
   const float *w = m.file.weights;
   d.in = shape(m, op.in), d.out = shape(m, op.out);
   if (op.other >= 0) d.other = shape(m, op.other);
   d.weight = reinterpret_cast<const uint8_t *>(w + op.weight0);
   d.bias = w + op.bias0, d.scale = op.type0 == U8 ? w + op.scale0 : nullptr;
-  d.type = op.type0, d.epilogue = Epilogue{op.act, op.low, op.high};
+  d.type = op.type0, d.epilogue = epilogue_of(op);
   step.expanded = size_t(d.in.h) * size_t(d.in.w) * size_t(d.in.c) * 4;
+  if (d.in.type != U8) return true;
+  const int64_t row = int64_t(d.in.h) * d.in.w * d.in.c;
+  float *const scale = pad(m, d.scale, d.out.c, d.out.c), *const bias = pad(m, d.bias, d.out.c, d.out.c);
+  auto *const start = reinterpret_cast<int32_t *>(pad(m, d.bias, 0, d.out.c));
+  if (!scale || !bias || !start) return false;
+  d.epilogue.unit = unit_of(d.epilogue, d.out.type, d.out.scale, op.other >= 0 ? F32 : -1);  // added as floats
+  for (int64_t o = 0; o < d.out.c; o++) {
+    int64_t total = 0;
+    for (int64_t i = 0; i < row; i++) total += std::abs(int64_t(int8_t(d.weight[o * row + i])));
+    const float product_step = d.scale[o] * d.in.scale;
+    const SplitBias split = split_bias(d.bias[o], product_step, INT32_MAX - 255 * total);
+    start[o] = split.steps, scale[o] = product_step / d.epilogue.unit, bias[o] = split.rest / d.epilogue.unit;
+  }
+  d.scale = scale, d.bias = bias, d.start = start;
+  return true;
 }
 
 // Rows of the output whose input, widened, fits into WIDENED_BYTES, one at least; the bytes that they take, or 0 where they need none.
@@ -86,7 +101,7 @@ bool dense_step(gossamer_model &m, const Op &op, Step &step) {
     d.contiguous_rows = op.groups == 1 && op.dilation == 1 && op.kw > 1 && in.ld == int64_t(in.c) * size_of(in.type) &&
                         in.c * op.kw <= 64 && op.kh <= 8;  // so that the edges of one micro-kernel call fit
     d.kh = op.kh, d.kw = op.kw, d.sh = op.sh, d.sw = op.sw, d.top = op.top, d.left = op.left;
-    d.dilation = op.dilation, d.epilogue = Epilogue{op.act, op.low, op.high};
+    d.dilation = op.dilation, d.epilogue = epilogue_of(op);
     plan_winograd(m, op, d);
     if (d.winograd_h) {
       if (!pack_winograd(m, d, op, step)) return false;
@@ -110,8 +125,10 @@ bool fused_step(gossamer_model &m, const Op &op, Step &step) {
   Fused &f = step.fused;
   f.in = shape(m, op.in), f.out = shape(m, op.out);
   f.kh = op.kh, f.kw = op.kw, f.sh = op.sh, f.sw = op.sw, f.top = op.top, f.left = op.left, f.dilation = op.dilation;
-  f.mid = op.mid, f.epilogue = Epilogue{op.act1, op.low1, op.high1};
+  f.mid = op.mid, f.epilogue = depthwise_epilogue_of(op);
   f.expands = op.weight0 >= 0, f.projects = op.weight2 >= 0;
+  f.expanded_type = op.expanded_scale > 0 ? F32_STEPS : F32;
+  f.expanded_scale = op.expanded_scale > 0 ? op.expanded_scale : 1, f.expanded_zero = op.expanded_zero;
   const int32_t vector = m.isa->vector;
   const float *w = m.file.weights;
   if (f.expands) {
@@ -119,8 +136,9 @@ bool fused_step(gossamer_model &m, const Op &op, Step &step) {
     f.chunk = f.expand.vectors * vector;
     f.padded = int32_t(round_up(op.mid, f.chunk));
     f.expand.in = f.in;
+    f.expand.out.type = f.expanded_type, f.expand.out.scale = f.expanded_scale;
     f.expand.kh = f.expand.kw = 1;
-    f.expand.epilogue = Epilogue{op.act0, op.low0, op.high0};
+    f.expand.epilogue = expansion_epilogue_of(op);
     if (!pack(m, f.expand, op.weight0, op.bias0, op.scale0, op.type0, 0, op.mid, f.in.c, 1, 1, IN_PLACE, step))
       return false;
   } else {
@@ -131,16 +149,32 @@ bool fused_step(gossamer_model &m, const Op &op, Step &step) {
   m.packed.emplace_back();
   if (!m.packed.back().allocate(size_t(f.padded) * size_t(taps) * 4)) return false;
   float *to = m.packed.back().floats();
+  const float unit = f.expands ? f.expanded_scale : f.in.scale;  // maps that are not U8 have scale 1
+  const auto *bytes = reinterpret_cast<const int8_t *>(w + op.weight1);
+  const bool integers = op.type1 == U8;  // as floats, which hold their sums exactly
   for (int32_t t = 0; t < taps; t++)
     for (int32_t c = 0; c < op.mid; c++) {
       const int64_t at = f.expands ? int64_t(t) * f.padded + c : (int64_t(c / vector) * taps + t) * vector + c % vector;
-      to[at] = w[op.weight1 + int64_t(c) * taps + t];
+      to[at] = integers ? float(bytes[int64_t(c) * taps + t]) : w[op.weight1 + int64_t(c) * taps + t] * unit;
     }
   f.weight = to;
-  f.bias = pad(m, w + op.bias1, op.mid, f.padded);
-  if (!f.bias) return false;
+  float *const bias = pad(m, w + op.bias1, op.mid, f.padded);
+  if (!bias) return false;
+  f.bias = bias;
   const int32_t type = f.projects ? op.type2 : f.out.type, between = f.projects ? m.isa->compute_type[type] : type,
                 size = size_of(between);
+  if (integers) {
+    const float to_scale = f.projects ? op.middle_scale : f.out.scale;
+    f.epilogue.unit = unit_of(f.epilogue, type, to_scale, -1);
+    float *const scale = pad(m, w + op.scale1, op.mid, f.padded), *const rest = pad(m, bias, 0, f.padded);
+    if (!scale || !rest) return false;
+    for (int32_t c = 0; c < op.mid; c++) {
+      const float product_step = scale[c] * unit;
+      const SplitBias split = split_bias(bias[c], product_step, 1 << 23);  // floats hold integers below 2^24
+      bias[c] = float(split.steps), scale[c] = product_step / f.epilogue.unit, rest[c] = split.rest / f.epilogue.unit;
+    }
+    f.scale = scale, f.rest = rest;
+  }
   if (f.projects) {
     f.middle = Map{nullptr,
                    f.out.h,
@@ -154,11 +188,11 @@ bool fused_step(gossamer_model &m, const Op &op, Step &step) {
     d.in = f.middle, d.in.type = type;
     d.writable_bytes = writable_bytes_of(m, op.out);
     d.vectors = pick_vectors(*m.isa, f.out.c);
+    d.out = f.out, d.epilogue = epilogue_of(op);
+    if (op.other >= 0) d.other = shape(m, op.other);
     if (!pack(m, d, op.weight2, op.bias2, op.scale2, op.type2, 0, f.out.c, op.mid, 1, 1, POINTWISE, step)) return false;
     d.in.type = between;
     d.kh = d.kw = d.sh = d.sw = d.dilation = 1;
-    d.epilogue = Epilogue{op.act, op.low, op.high};
-    if (op.other >= 0) d.other = shape(m, op.other);
   }
   // as many rows at once as the caches hold
   const int64_t row_bytes = int64_t(f.out.w) * f.padded * size;
@@ -297,7 +331,7 @@ void visit_weights(const Model &f, const Op &op, F visit) {
   if (op.kind == CONV) layer(op.weight0, op.type0, n * (in.c / op.groups) * taps, op.scale0, op.bias0, n);
   if (op.kind == BLOCK) {
     layer(op.weight0, op.type0, int64_t(op.mid) * in.c, op.scale0, op.bias0, op.mid);
-    layer(op.weight1, F32, op.mid * taps, 0, op.bias1, op.mid);
+    layer(op.weight1, op.type1, op.mid * taps, op.scale1, op.bias1, op.mid);
     layer(op.weight2, op.type2, op.mid * n, op.scale2, op.bias2, n);
   }
   if (op.kind == AFFINE) visit(op.weight0, in.c), visit(op.bias0, in.c);
@@ -406,8 +440,13 @@ int prepare(gossamer_model &m) {
     if (m.isa && value.type == BF16) value.type = m.isa->compute_type[BF16];
   m.file.values = m.values.data();
   m.quantised = std::any_of(m.values.begin(), m.values.end(), [](const Value &v) { return v.type == U8; });
-  for (int32_t i = 0; i < m.file.op_count; i++)  // the middle map of a block is not among the values
-    m.quantised |= m.file.ops[i].kind == BLOCK && m.file.ops[i].weight2 >= 0 && m.file.ops[i].type2 == U8;
+  for (int32_t i = 0; i < m.file.op_count; i++) {  // what is rounded within an operation is not among the values
+    const Op &op = m.file.ops[i];
+    for (float scale :
+         {op.sum_scale, op.sum_scale0, op.sum_scale1, op.gate_scale, op.gate_scale0, op.gate_scale1, op.expanded_scale})
+      m.quantised |= scale > 0;
+    m.quantised |= op.kind == BLOCK && op.weight2 >= 0 && op.type2 == U8;
+  }
   place_values(m);
   if (!m.isa) return GOSSAMER_OK;
   m.steps.resize(size_t(m.file.op_count));
@@ -415,8 +454,9 @@ int prepare(gossamer_model &m) {
   for (int32_t i = 0; i < m.file.op_count; i++) {
     const Op &op = m.file.ops[i];
     Step &step = m.steps[size_t(i)];
-    if (is_fully_connected_step(m, op)) fully_connected_step(m, op, step);
-    else if (op.kind == CONV || op.kind == BLOCK) {
+    if (is_fully_connected_step(m, op)) {
+      if (!fully_connected_step(m, op, step)) return GOSSAMER_MEMORY;
+    } else if (op.kind == CONV || op.kind == BLOCK) {
       if (op.kind == CONV ? !dense_step(m, op, step) : !fused_step(m, op, step)) return GOSSAMER_MEMORY;
       for (const auto &[first, end] : unused[size_t(i)]) release_weights(m, first, end);
     }

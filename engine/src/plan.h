@@ -98,6 +98,13 @@ void plan_winograd(const gossamer_model &m, const Op &op, Dense &d);
 // The transformed weights, in panels as `pack` makes them for each interpolation point, with biases and scales.
 bool pack_winograd(gossamer_model &m, Dense &d, const Op &op, Step &step);
 
+// A bias as integer steps of its sum, and what is left of it: nothing where the file had it in int32.
+struct SplitBias {
+  int32_t steps;
+  float rest;
+};
+SplitBias split_bias(float bias, float step, int64_t most);
+
 // Floats padded with zeros; null where there is no memory.
 float *pad(gossamer_model &m, const float *bias, int64_t n, int64_t padded);
 

@@ -31,13 +31,26 @@ void store(const Map &m, int64_t position, int32_t c, float value) {
     const uint32_t rounded = value == value ? (bits + 0x7FFF + (bits >> 16 & 1)) >> 16 : bits >> 16 | 0x40;
     reinterpret_cast<uint16_t *>(p)[c] = uint16_t(rounded);
   } else {
-    const float q = std::nearbyint(value * (1 / m.scale) + float(m.zero));
+    const float q = std::nearbyint(value * (1 / m.scale)) + float(m.zero);  // ties to even before the zero is added
     p[c] = uint8_t(q > 0 ? std::min(q, 255.0f) : 0);
   }
 }
 
-float activated(float x, int32_t act, float low, float high) {
-  switch (act) {
+// A number of a uint8 map: the nearest one that a byte stands for. scale 0: as it is.
+float rounded(float x, float scale, int32_t zero) {
+  if (scale == 0) return x;
+  const float q = std::nearbyint(x * (1 / scale)) + float(zero);
+  return ((q > 0 ? std::min(q, 255.0f) : 0) - float(zero)) * scale;
+}
+
+// x is what `round_sum` gave, or that with the other map added.
+float activated(float x, const Epilogue &f) {
+  const float low = f.low, high = f.high;
+  if (f.gate_scale > 0 && (f.act == SILU || f.act == HARD_SWISH)) {
+    const float gate = f.act == SILU ? 1 / (1 + std::exp(-x)) : std::min(std::max(x / 6 + 0.5f, 0.0f), 1.0f);
+    return x * rounded(gate, f.gate_scale, f.gate_zero);
+  }
+  switch (f.act) {
     case RELU: return std::max(x, 0.0f);
     case RELU6: return std::min(std::max(x, 0.0f), 6.0f);
     case HARD_SWISH: return x * std::min(std::max(x / 6 + 0.5f, 0.0f), 1.0f);
@@ -54,6 +67,8 @@ float activated(float x, int32_t act, float low, float high) {
   }
 }
 
+float round_sum(float x, const Epilogue &f) { return rounded(x, f.sum_scale, f.sum_zero); }
+
 // A weight of a layer, its scale among it.
 float weight(const float *weights, int64_t offset, int64_t index, int32_t type, int64_t scale, int64_t row) {
   if (type == F32) return weights[offset + index];
@@ -64,6 +79,7 @@ float weight(const float *weights, int64_t offset, int64_t index, int32_t type, 
 
 void conv(const Op &op, const Map &in, const Map &other, const Map &out, const float *w) {
   const int32_t k = in.c / op.groups, n = out.c / op.groups;
+  const Epilogue f = epilogue_of(op);
   for (int32_t y = 0; y < out.h; y++)
     for (int32_t x = 0; x < out.w; x++)
       for (int32_t o = 0; o < out.c; o++) {
@@ -77,9 +93,9 @@ void conv(const Op &op, const Map &in, const Map &other, const Map &out, const f
               sum += double(load(in, int64_t(row) * in.w + column, o / n * k + i)) *
                      weight(w, op.weight0, ((int64_t(o) * k + i) * op.kh + r) * op.kw + q, op.type0, op.scale0, o);
           }
-        float value = float(sum) + w[op.bias0 + o];
+        float value = round_sum(float(sum) + w[op.bias0 + o], f);
         if (other.data) value += load(other, at, o);
-        store(out, at, o, activated(value, op.act, op.low, op.high));
+        store(out, at, o, activated(value, f));
       }
 }
 
@@ -89,11 +105,13 @@ float expanded(const Op &op, const Map &in, const float *w, int64_t at, int32_t 
   double sum = 0;
   for (int32_t i = 0; i < in.c; i++)
     sum += double(load(in, at, i)) * weight(w, op.weight0, int64_t(c) * in.c + i, op.type0, op.scale0, c);
-  return activated(float(sum) + w[op.bias0 + c], op.act0, op.low0, op.high0);
+  const Epilogue f = expansion_epilogue_of(op);
+  return rounded(activated(round_sum(float(sum) + w[op.bias0 + c], f), f), op.expanded_scale, op.expanded_zero);
 }
 
 void block(const Op &op, const Map &in, const Map &other, const Map &out, const float *w) {
   const bool projects = op.weight2 >= 0;
+  const Epilogue second = depthwise_epilogue_of(op), third = epilogue_of(op);
   uint8_t number[4] = {};
   const Map middle{number,
                    1,
@@ -113,9 +131,9 @@ void block(const Op &op, const Map &in, const Map &other, const Map &out, const 
             const int32_t row = y * op.sh - op.top + r * op.dilation, column = x * op.sw - op.left + q * op.dilation;
             if (row < 0 || row >= in.h || column < 0 || column >= in.w) continue;
             sum += double(expanded(op, in, w, int64_t(row) * in.w + column, c)) *
-                   w[op.weight1 + (int64_t(c) * op.kh + r) * op.kw + q];
+                   weight(w, op.weight1, (int64_t(c) * op.kh + r) * op.kw + q, op.type1, op.scale1, c);
           }
-        store(middle, 0, 0, activated(float(sum) + w[op.bias1 + c], op.act1, op.low1, op.high1));
+        store(middle, 0, 0, activated(round_sum(float(sum) + w[op.bias1 + c], second), second));
         return load(middle, 0, 0);
       };
       if (!projects) {
@@ -131,9 +149,9 @@ void block(const Op &op, const Map &in, const Map &other, const Map &out, const 
             sums[o] += value * weight(w, op.weight2, int64_t(first + o) * op.mid + c, op.type2, op.scale2, first + o);
         }
         for (int32_t o = 0; o < count; o++) {
-          float value = float(sums[o]) + w[op.bias2 + first + o];
+          float value = round_sum(float(sums[o]) + w[op.bias2 + first + o], third);
           if (other.data) value += load(other, at, first + o);
-          store(out, at, first + o, activated(value, op.act, op.low, op.high));
+          store(out, at, first + o, activated(value, third));
         }
       }
     }
@@ -212,6 +230,7 @@ void depth_to_space(const Op &op, const Map &in, const Map &out) {
 
 void reference(const Op &op, const Map &in, const Map &other, const Map &out, const float *weights) {
   const int64_t positions = int64_t(in.h) * in.w;
+  const Epilogue f = epilogue_of(op);
   switch (op.kind) {
     case CONV: return conv(op, in, other, out, weights);
     case BLOCK: return block(op, in, other, out, weights);
@@ -240,7 +259,7 @@ void reference(const Op &op, const Map &in, const Map &other, const Map &out, co
           if (op.kind == MULTIPLY) value *= load(other, p, c);
           if (op.kind == SCALE) value *= load(other, 0, c);
           if (op.kind == AFFINE) value = value * weights[op.weight0 + c] + weights[op.bias0 + c];
-          store(out, p, c, activated(value, op.act, op.low, op.high));
+          store(out, p, c, activated(round_sum(value, f), f));
         }
   }
 }

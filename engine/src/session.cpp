@@ -8,6 +8,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <chrono>
+#include <cmath>
 #include <cstring>
 #include <memory>
 #include <new>
@@ -263,8 +264,8 @@ void load_input(const WorkItem &item) {
     } else {
       const float inverse = 1 / to.scale, zero = float(to.zero);
       for (int64_t p = first; p < last; p++) {
-        const float q = from[p] * inverse + zero;
-        to.data[p * to.ld + c] = uint8_t(int32_t((q > 0 ? std::min(q, 255.0f) : 0.0f) + 12582912.0f - 12582912.0f));
+        const float q = std::nearbyint(from[p] * inverse) + zero;
+        to.data[p * to.ld + c] = uint8_t(q > 0 ? std::min(q, 255.0f) : 0.0f);
       }
     }
   }

@@ -5,6 +5,7 @@ from __future__ import annotations
 from gossamer.compile import (
     layout,
     layout_ops,
+    quantised,
     slices,
     windows,
 )
@@ -38,7 +39,13 @@ def _shuffle(low: Lowering, node: OnnxNode) -> bool:
     groups, each, *sides = (0, 0) if axes is None else layout.sides_of(axes)
     if axes is None or groups * each != value.c or sides != [value.h, value.w]:
         return False
-    low.skip |= {id(one) for one in chain[:-1]}  # bytes that are moved stay as they are
+    for one in chain[1:-1]:
+        quantised.follow_bytes(low, one)
+    for one in chain[1:-1]:  # bytes that are moved stay as they are, unless they are rounded again
+        if one.op in QDQ_OPS:
+            source = quantised.requantised(low, one, source)
+    value = low.program.values[source]
+    low.skip |= {id(one) for one in chain[:-1]}
     emitted = low.emit("shuffle", source, value.like(value.h, value.w, value.c), groups=groups)
     low.bind(chain[-2], emitted, layout.reshaped_axes(layout.of_map(value), (each, groups, *sides)))
     return True
@@ -75,16 +82,14 @@ def concat(low: Lowering, node: OnnxNode) -> None:
         alone = part in low.maker and value.parent < 0 and parts.count(part) == 1
         maker = low.maker.get(part)
         if alone and value.type == "uint8":
-            # bytes are those of the concatenated map; what they clip stays clipped
+            # bytes are those of the concatenated map, of what was rounded to the part's own before
             alone = (
                 maker is not None
                 and maker.kind in FUSES_ACTIVATION
                 and maker.act == "none"
                 and low.value_uses[part] <= 1
+                and low.take_rounding(part, maker)
             )
-            if alone and maker is not None:
-                maker.act, maker.bound = "clip", value.range()
-                value.type, value.scale, value.zero = "float32", 1.0, 0
         if alone and not any(other.parent == part for other in values):
             value.parent, value.first = concatenated, offset
         else:

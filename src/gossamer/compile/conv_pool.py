@@ -52,7 +52,9 @@ def convolution(low: Lowering, node: OnnxNode) -> None:
     bias = np.zeros(c_out, np.float32) if bias_row is None else bias_row
     depthwise = groups > 1 and groups == value.c == c_out
     source, layer = (
-        (source, LayerWeights(weight, bias)) if depthwise else quantised.layer(low, node, weight, bias, source)
+        (source, quantised.depthwise_layer(low, node, weight, bias, source))
+        if depthwise
+        else quantised.layer(low, node, weight, bias, source)
     )
     layers: list[LayerWeights | None] = [None, layer, None] if depthwise else [layer]
     emitted = low.emit(

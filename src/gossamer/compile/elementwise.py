@@ -11,6 +11,7 @@ from gossamer.compile import (
     gates,
     heads,
     layout,
+    quantised,
     reductions,
     stacks,
 )
@@ -57,9 +58,14 @@ def leaky_relu(low: Lowering, node: OnnxNode) -> None:
 
 
 def unary_activation(low: Lowering, node: OnnxNode) -> None:
-    product = low.match_gate_product(node) if node.op in GATES and node.inputs[0] in low.names else None
-    if product is not None:  # x * sigmoid(x), x * hard_sigmoid(x)
-        low.activate(node, GATES[node.op], uses=2)
+    chain = low.match_gate_product(node) if node.op in GATES and node.inputs[0] in low.names else []
+    if chain:  # x * sigmoid(x), x * hard_sigmoid(x)
+        gate, product = (0.0, 0), chain[-1]
+        if len(chain) > 2:
+            quantised.follow_bytes(low, chain[1])
+            gate = quantised.gate_rounding(low, chain[1], chain[2])
+        low.skip |= {id(one) for one in chain[1:]}
+        low.activate(node, GATES[node.op], uses=2, gate=gate)
         value = low.names[node.outputs[0]]
         low.names[product.outputs[0]], low.value_uses[value] = value, low.uses.get(product.outputs[0], 0)
         low.axes[product.outputs[0]] = low.axes_of(node.outputs[0])
@@ -106,7 +112,7 @@ def add(low: Lowering, node: OnnxNode) -> None:
     conv = (
         maker is not None and maker.kind == "conv" and maker.act == "none" and maker.other < 0 and maker.input != late
     )
-    if maker is not None and conv and low.drop_requantise(late, maker):
+    if maker is not None and conv and low.take_rounding(late, maker):
         maker.other = early
         low.bind(node, late, axes)
         return

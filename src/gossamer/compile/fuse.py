@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 from gossamer.compile.program import Operation, Program
 
 
 def fuse(program: Program) -> Program:
     """The program with each depthwise layer fused with the 1x1 convolutions that only it reads, or that read only it."""
     operations = list(program.operations)
+    for one in operations:
+        _drop_repeated_rounding(program, one)
     readers = program.readers()
     makers = {one.out: one for one in operations}
     parents, outputs = {value.parent for value in program.values}, program.output_values()
@@ -31,9 +35,10 @@ def fuse(program: Program) -> Program:
         ):
             block.weights[0] = before.weights[0]
             block.acts, block.bounds = (before.act, block.acts[1]), (before.bound, block.bounds[1])
+            block.roundings = (before.rounding, block.roundings[1])
             between = program.values[before.out]
-            if between.type == "uint8" and before.act == "none":  # not rounded any more, and still bounded
-                block.acts, block.bounds = ("clip", block.acts[1]), (between.range(), block.bounds[1])
+            if between.type == "uint8":
+                block.expanded = (between.scale, between.zero)
             block.input = before.input
             gone.add(id(before))
         if alone(block.out):
@@ -49,6 +54,7 @@ def fuse(program: Program) -> Program:
                 after.kind, after.kernel, after.stride, after.pads = "block", block.kernel, block.stride, block.pads
                 after.mid, after.acts, after.input = block.mid, block.acts, block.input
                 after.bounds, after.dilation = block.bounds, block.dilation
+                after.roundings, after.expanded = block.roundings, block.expanded
                 between = program.values[block.out]
                 after.middle = (between.scale, between.zero)
                 after.weights = [block.weights[0], block.weights[1], after.weights[0]]
@@ -56,6 +62,20 @@ def fuse(program: Program) -> Program:
                 readers = _readers(operations, gone)
     kept = [one for one in operations if id(one) not in gone]
     return _compact(Program(program.values, kept, program.input, program.outputs, program.shape))
+
+
+def _drop_repeated_rounding(program: Program, one: Operation) -> None:
+    """Leave out the rounding of a sum that the operation's output repeats: of one scale, and a ReLU at most between them."""
+    out, alone = program.values[one.out], one.kind == "block" and len(one.weights) == 3 and one.weights[2] is None
+    act, rounding = (one.acts[1], one.roundings[1]) if alone else (one.act, one.rounding)
+    adds = one.kind in ("conv", "block") and one.other >= 0
+    if out.type != "uint8" or rounding.sum != (out.scale, out.zero) or act not in ("none", "relu") or adds:
+        return
+    rounding = dataclasses.replace(rounding, sum=(0.0, 0))
+    if alone:
+        one.roundings = (one.roundings[0], rounding)
+    else:
+        one.rounding = rounding
 
 
 def _is_pointwise(one: Operation) -> bool:

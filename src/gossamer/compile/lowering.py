@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Any, NoReturn
@@ -21,6 +22,7 @@ from gossamer.compile.program import (
     Program,
     ProgramOutput,
     Quantised,
+    Rounding,
 )
 from gossamer.errors import InputError
 from gossamer.modelfile.onnx import OnnxModel, OnnxNode
@@ -225,33 +227,43 @@ class Lowering:
         self.axes[node.outputs[0]] = self.axes_of(node.inputs[0]) if axes is None else axes
         self.value_uses[value] = self.value_uses.get(value, 0) - 1 + self.uses.get(node.outputs[0], 0)
 
-    def drop_requantise(self, value: int, operation: Operation, keeps: tuple[str, ...] = ()) -> bool:
-        """Leave out the rounding to bytes behind an operation, so that the next one runs with it; whether that is right.
+    def take_rounding(self, value: int, operation: Operation) -> bool:
+        """Let the operation that makes a value of bytes round within itself, so that the next one runs with it.
 
-        Bytes from 0 up may stand for a ReLU, which must not be lost: then only for an activation of `keeps`.
+        Whether that can be: the sum of a layer is rounded before a map is added to it and before its activation.
         """
         one = self.program.values[value]
-        if one.type == "uint8":
-            if one.zero == 0 and not keeps:
-                return False
-            one.type, one.scale, one.zero = "float32", 1.0, 0
+        if one.type != "uint8":
+            return True
+        if operation.kind == "conv" and operation.other >= 0:
+            return False
+        rounding = Rounding(sum=(one.scale, one.zero))
+        if operation.kind == "block":
+            operation.roundings = (operation.roundings[0], rounding)
+        else:
+            operation.rounding = rounding
+        one.type, one.scale, one.zero = "float32", 1.0, 0
         return True
 
-    def match_gate_product(self, node: OnnxNode) -> OnnxNode | None:
-        """The product of a node's output with its input, both rounded to bytes or not, if nothing else reads the output."""
+    def match_gate_product(self, node: OnnxNode) -> list[OnnxNode]:
+        """From a node to the product of its output, rounded to bytes or not, with its input, if nothing else reads that."""
         chain = [node]
-        while (
-            len(users := self.users.get(name := chain[-1].outputs[0], [])) == 1 == self.uses[name]
-            and chain[-1].op != "Mul"
-        ):
+        while len(chain) < 4 and len(users := self.users.get(name := chain[-1].outputs[0], [])) == 1 == self.uses[name]:
             chain.append(users[0])
-            if chain[-1].op not in (*QDQ_OPS, "Mul"):
-                return None
-        last = chain[-1]
-        if last.op != "Mul" or self.map_name(node.inputs[0]) not in [self.map_name(name) for name in last.inputs]:
-            return None
-        self.skip |= {id(one) for one in chain[1:]}
-        return last
+            if chain[-1].op == "Mul":
+                break
+        if [one.op for one in chain[1:]] not in (["Mul"], [*QDQ_OPS, "Mul"]):
+            return []
+        end = chain[-2].outputs[0]
+        others = [name for name in chain[-1].inputs if name != end]
+        if len(others) != 1 or self._stored(others[0]) != self._stored(node.inputs[0]):
+            return []
+        return chain
+
+    def _stored(self, name: str) -> str:
+        """The bytes that a name is read from, or itself: each reader may have a DequantizeLinear of its own."""
+        maker = self.producer.get(name)
+        return maker.inputs[0] if maker is not None and maker.op == "DequantizeLinear" else name
 
     def map_name(self, name: str) -> str:
         """The name of the map that a name is, rounded to bytes or not."""
@@ -268,29 +280,40 @@ class Lowering:
             return None
         return operation
 
-    def activate(self, node: OnnxNode, act: str, uses: int = 1, bound: tuple[float, float] = (0.0, 0.0)) -> None:
+    def activate(
+        self,
+        node: OnnxNode,
+        act: str,
+        uses: int = 1,
+        bound: tuple[float, float] = (0.0, 0.0),
+        gate: tuple[float, int] = (0.0, 0),
+    ) -> None:
+        """An activation, fused into the operation before it where that can be. gate: what is rounded within it."""
         if node.inputs[0] in self.series:
-            self.each(node, lambda source, _: self.activation(source, act, bound))
+            self.each(node, lambda source, _: self.activation(source, act, bound, gate))
             return
         source, axes = self.read(node), self.axes_of(node.inputs[0])
         operation = self.free_to_take(source, uses)
-        if (
-            operation is not None and operation.kind == "depth_to_space" and operation.act == "none"
-        ):  # as well before it
-            operation = self.free_to_take(operation.input)
-        keeps = (act,) if act in ("relu", "relu6") else ()
+        if operation is not None and operation.kind == "depth_to_space" and operation.act == "none":
+            # as well before it, but not before bytes are
+            floats = self.program.values[source].type == self.program.values[operation.input].type == "float32"
+            operation = self.free_to_take(operation.input) if floats else None
         simple = operation is not None and operation.kind in FUSES_ACTIVATION and operation.act == "none"
         block = operation is not None and operation.kind == "block" and operation.acts[1] == "none"
-        if operation is not None and (simple or block) and self.drop_requantise(source, operation, keeps):
+        if operation is not None and (simple or block) and self.take_rounding(source, operation):
             if simple:
                 operation.act, operation.bound = act, bound
+                operation.rounding = dataclasses.replace(operation.rounding, gate=gate)
             else:
+                first, second = operation.roundings
                 operation.acts, operation.bounds = (operation.acts[0], act), (operation.bounds[0], bound)
+                operation.roundings = (first, dataclasses.replace(second, gate=gate))
             self.bind(node, source, axes)
         else:
-            self.bind(node, self.activation(source, act, bound), axes)
+            self.bind(node, self.activation(source, act, bound, gate), axes)
 
-    def activation(self, source: int, act: str, bound: tuple[float, float]) -> int:
+    def activation(self, source: int, act: str, bound: tuple[float, float], gate: tuple[float, int] = (0.0, 0)) -> int:
         """An operation of its own; its value."""
-        value = self.program.values[source]
-        return self.emit("activation", source, FeatureMap(value.h, value.w, value.c), act=act, bound=bound)
+        value, rounding = self.program.values[source], Rounding(gate=gate)
+        out = FeatureMap(value.h, value.w, value.c)
+        return self.emit("activation", source, out, act=act, bound=bound, rounding=rounding)

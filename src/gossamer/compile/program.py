@@ -40,10 +40,6 @@ class FeatureMap:
         sides = all(1 <= side <= MOST_SIDE for side in (self.h, self.w, self.c))
         return sides and self.h * self.w * (self.c + 15) <= MOST_NUMBERS
 
-    def range(self) -> tuple[float, float]:
-        """The least and the greatest number that its bytes can stand for."""
-        return -self.zero * self.scale, (255 - self.zero) * self.scale
-
 
 @dataclass
 class LayerWeights:
@@ -59,12 +55,24 @@ class LayerWeights:
         return {"float32": "float32", "uint16": "bfloat16", "int8": "uint8"}[self.weight.dtype.name]
 
 
+@dataclass(frozen=True)
+class Rounding:
+    """What is rounded within a layer, as (scale, zero) of uint8; a scale of 0: nothing.
+
+    sum: the layer's sum, before another map is added and before the activation. gate: the sigmoid or hard-sigmoid within a
+    SiLU or hard-swish.
+    """
+
+    sum: tuple[float, int] = (0.0, 0)
+    gate: tuple[float, int] = (0.0, 0)
+
+
 @dataclass
 class Operation:
     """One operation; see the native file's table for what each kind reads.
 
-    bound, bounds: of clips (the first number is a leaky ReLU's slope). middle: (scale, zero) of a block's depthwise
-    output where it is uint8.
+    bound, bounds: of clips (the first number is a leaky ReLU's slope). expanded, middle: (scale, zero) of a block's expanded
+    map and of its depthwise output where they are uint8; a scale of 0 for an expanded map of floats.
     """
 
     kind: str
@@ -84,6 +92,9 @@ class Operation:
     bound: tuple[float, float] = (0.0, 0.0)  # of the operation's own clip
     bounds: tuple[tuple[float, float], tuple[float, float]] = ((0.0, 0.0), (0.0, 0.0))  # of a block's first two layers
     middle: tuple[float, int] = (1.0, 0)
+    expanded: tuple[float, int] = (0.0, 0)
+    rounding: Rounding = Rounding()
+    roundings: tuple[Rounding, Rounding] = (Rounding(), Rounding())  # of a block's first two layers
 
     def fits(self) -> bool:
         """Whether the engine takes such a window."""

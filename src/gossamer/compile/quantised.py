@@ -48,15 +48,29 @@ def quantise(low: Lowering, node: OnnxNode) -> None:
     if value.type == "uint8" and (value.scale, value.zero) == (scale, zero):
         low.alias(node, source)
         return
-    slices = [other for other in low.program.values if other.parent == source]
-    once = low.value_uses.get(source, 0) <= 1 and value.parent < 0 and value.type == "float32"
+    slices = {number: other for number, other in enumerate(low.program.values) if other.parent == source}
+    # a part that something reads beside the concatenated map stays as it is
+    once = max(low.value_uses.get(number, 0) for number in (source, *slices)) <= 1
     maker = low.maker.get(source)
-    if once and (maker is None or maker.kind != "shuffle"):
-        for one in (value, *slices):
+    if once and value.parent < 0 and value.type == "float32" and (maker is None or maker.kind != "shuffle"):
+        for one in (value, *slices.values()):
             one.type, one.scale, one.zero = "uint8", scale, zero
         low.alias(node, source)
         return
     low.bind(node, _bytes(low, source, scale, zero), low.axes_of(node.inputs[0]))
+
+
+def requantised(low: Lowering, node: OnnxNode, source: int) -> int:
+    """The value that a QuantizeLinear or DequantizeLinear between layout operators makes of a map. Raises InputError."""
+    if node.op == "QuantizeLinear":
+        scale, zero = _parameters(low, node)
+        low.bytes[node.outputs[0]] = _byte_type(low, node)
+        return _bytes(low, source, scale, zero)
+    value = low.program.values[source]
+    scale, zero = _parameters(low, node)
+    if value.type != "uint8" or abs(value.scale - scale) > 1e-6 * scale or value.zero != zero:
+        low.refuse(node, "a scale other than that of the map it reads")
+    return source
 
 
 def _bytes(low: Lowering, source: int, scale: float, zero: int) -> int:
@@ -65,6 +79,15 @@ def _bytes(low: Lowering, source: int, scale: float, zero: int) -> int:
     if value.type == "uint8" and (value.scale, value.zero) == (scale, zero):
         return source
     return low.emit("copy", source, FeatureMap(value.h, value.w, value.c, type="uint8", scale=scale, zero=zero))
+
+
+def gate_rounding(low: Lowering, quantise: OnnxNode, dequantise: OnnxNode) -> tuple[float, int]:
+    """Scale and zero of a pair of nodes that round a map within an activation. Raises InputError where they differ."""
+    scale, zero = _parameters(low, quantise)
+    low.bytes[quantise.outputs[0]] = _byte_type(low, quantise)
+    if _parameters(low, dequantise) != (scale, zero):
+        low.refuse(dequantise, "a scale other than that of the map it reads")
+    return scale, zero
 
 
 def dequantise(low: Lowering, node: OnnxNode) -> None:
@@ -118,6 +141,15 @@ def layer(
     data = quantised.data if axis == 0 else quantised.data.T
     data = data if order is None else data[:, order]
     return source, LayerWeights(np.ascontiguousarray(data.reshape(weight.shape)), bias, rows)
+
+
+def depthwise_layer(low: Lowering, node: OnnxNode, weight: Array, bias: Array, source: int) -> LayerWeights:
+    """The layer of a depthwise convolution: int8 where it and its map are quantised, else floats, which meet any map."""
+    quantised = low.quantised.get(node.inputs[1])
+    rows = quantised.rows(0) if quantised is not None and low.program.values[source].type == "uint8" else None
+    if quantised is None or rows is None:
+        return LayerWeights(weight, bias)
+    return LayerWeights(np.ascontiguousarray(quantised.data.reshape(weight.shape)), bias, rows)
 
 
 def _byte_type(low: Lowering, node: OnnxNode) -> np.dtype[Any]:

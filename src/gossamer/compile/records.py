@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-MAGIC, VERSION = b"GOSSAMER", 3
+MAGIC, VERSION = b"GOSSAMER", 4
 ALIGNMENT = 64  # bytes, of tables and weights
 
 C_TYPES = {"i": "int32_t", "I": "uint32_t", "q": "int64_t", "Q": "uint64_t", "f": "float", "s": "char"}
@@ -87,11 +87,24 @@ HEADER = Record(
 VALUE = Record("Value", 32, "i: h w c parent first type; f: scale; i: zero")
 OPERATION = Record(
     "Op",
-    192,
+    256,
     "i: kind in other out kh kw sh sw top left bottom right dilation groups mid act act0 act1 count_padding reserved0;"
     "q: weight0 bias0 weight1 bias1 weight2 bias2 scale0 scale2; i: type0 type2;"
-    "f: low high low0 high0 low1 high1 middle_scale; i: middle_zero",
+    "f: low high low0 high0 low1 high1 middle_scale; i: middle_zero;"
+    "f: sum_scale sum_scale0 sum_scale1 gate_scale gate_scale0 gate_scale1 expanded_scale;"
+    "i: sum_zero sum_zero0 sum_zero1 gate_zero gate_zero0 gate_zero1 expanded_zero; q: scale1; i: type1",
 )
+OPERATION_BYTES_OF_VERSION_3 = 192  # the fields up to middle_zero; those behind it are 0
+
+
+def unpack_operation(data: bytes | memoryview, offset: int, version: int) -> dict[str, Any]:
+    """The operation at an offset of a file of version 3 or 4."""
+    if version != 3:
+        return OPERATION.unpack(data, offset)
+    known = bytes(data[offset : offset + OPERATION.offset("sum_scale")])
+    return OPERATION.unpack(known.ljust(OPERATION.size, b"\0"))
+
+
 OUTPUT = Record("Output", 96, "64s: name; i: rank; 4i: sides; i: first pieces")
 PIECE = Record("Piece", 16, "i: value channels_last")
 RECORDS = (HEADER, VALUE, OPERATION, OUTPUT, PIECE)

@@ -120,14 +120,14 @@ def program_bytes(program: Program, metadata: bytes = b"null") -> bytes:
 
 def _operation(operation: Operation, weights: _Weights) -> bytes:
     """An operation's record; its weights are appended."""
-    offsets, types = [-1] * 8, [0, 0, 0]
+    offsets, scales, types = [-1] * 6, [-1] * 3, [0, 0, 0]
     for place, layer in enumerate(operation.weights):
         if layer is not None:
             offsets[2 * place], offsets[2 * place + 1] = weights.add(layer.weight), weights.add(layer.bias)
             types[place] = MAP_TYPES.index(layer.type)
             if layer.scale is not None:
-                offsets[6 + place // 2] = weights.add(layer.scale)
-    weight_fields = ("weight0", "bias0", "weight1", "bias1", "weight2", "bias2", "scale0", "scale2")
+                scales[place] = weights.add(layer.scale)
+    weight_fields = ("weight0", "bias0", "weight1", "bias1", "weight2", "bias2")
     fields: dict[str, float] = dict(zip(weight_fields, offsets, strict=True))
     fields |= {"kind": OPERATION_KINDS.index(operation.kind), "in": operation.input}
     fields |= {"other": operation.other, "out": operation.out, "reserved0": 0}
@@ -136,10 +136,18 @@ def _operation(operation: Operation, weights: _Weights) -> bytes:
     fields |= {"dilation": operation.dilation, "groups": operation.groups, "mid": operation.mid}
     fields |= {"act": ACTIVATIONS.index(operation.act), "count_padding": int(operation.count_padding)}
     fields |= {f"act{place}": ACTIVATIONS.index(act) for place, act in enumerate(operation.acts)}
-    fields |= {"type0": types[0], "type2": types[2], "low": operation.bound[0], "high": operation.bound[1]}
+    for place in range(3):
+        fields |= {f"type{place}": types[place], f"scale{place}": scales[place]}
+    fields |= {"low": operation.bound[0], "high": operation.bound[1]}
     for place, (low, high) in enumerate(operation.bounds):
         fields |= {f"low{place}": low, f"high{place}": high}
-    fields |= dict(zip(("middle_scale", "middle_zero"), operation.middle, strict=True))
+    roundings = (operation.rounding, *operation.roundings)
+    pairs = {"middle": operation.middle, "expanded": operation.expanded}
+    for suffix, rounding in zip(("", "0", "1"), roundings, strict=True):
+        pairs |= {f"sum{suffix}": rounding.sum, f"gate{suffix}": rounding.gate}
+    for name, (scale, zero) in pairs.items():
+        stem, suffix = (name[:-1], name[-1]) if name[-1].isdigit() else (name, "")
+        fields |= {f"{stem}_scale{suffix}": scale, f"{stem}_zero{suffix}": zero}
     return OPERATION.pack(fields)
 
 

@@ -32,7 +32,7 @@ FIRST, LAST = 3, 15  # the engine's code of rule N1, less one, and of the last r
 NAN = 17  # of an input with NaN for a network that computes in uint8
 RULES = {
     1: "a compiled network",
-    2: "version 3",
+    2: "version 3 or 4",
     3: "a complete file",
     4: "an undamaged file",
 }

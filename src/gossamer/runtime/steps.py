@@ -6,7 +6,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from gossamer.compile.records import HEADER, MAP_TYPES, OPERATION, OPERATION_KINDS, VALUE
+from gossamer.compile.records import (
+    HEADER,
+    MAP_TYPES,
+    OPERATION,
+    OPERATION_BYTES_OF_VERSION_3,
+    OPERATION_KINDS,
+    VALUE,
+    unpack_operation,
+)
 from gossamer.host.text import dimensions, format_table, thread_count
 
 COLUMNS = ("operation", "input", "output", "type", "MMACs", "ms", "%", "GMAC/s")
@@ -34,8 +42,9 @@ def read_steps(data: bytes | memoryview) -> list[Step]:
     """The operations of a compiled network that the engine has loaded."""
     header = HEADER.unpack(data)
     maps = [VALUE.unpack(data, header["values"] + i * VALUE.size) for i in range(header["value_count"])]
-    operations = range(header["op_count"])
-    return [_step(OPERATION.unpack(data, header["ops"] + i * OPERATION.size), maps) for i in operations]
+    version, first = header["version"], header["ops"]
+    size = OPERATION_BYTES_OF_VERSION_3 if version == 3 else OPERATION.size
+    return [_step(unpack_operation(data, first + i * size, version), maps) for i in range(header["op_count"])]
 
 
 def _step(op: dict[str, Any], maps: Sequence[dict[str, Any]]) -> Step:

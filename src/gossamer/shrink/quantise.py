@@ -292,7 +292,7 @@ def _in_engine(
     if any(
         float(np.abs(own - theirs).max()) > TOLERANCE * max(1.0, float(np.abs(theirs).max())) for own, theirs in pairs
     ):
-        line += ", as it rounds fewer values inside: verify the file with --runtime onnxruntime, and score it in the engine with eval"
+        line += ", as a network passes on a value that rounds to the next byte: verify the file with --runtime onnxruntime, and score it in the engine with eval"
     return line
 
 
