@@ -11,18 +11,22 @@ from gossamer.errors import InputError, RunError
 from gossamer.host.storage import open_regular
 from gossamer.images.preprocess import IMAGE_SUFFIXES
 from gossamer.modelfile.compiled import is_compiled
+from gossamer.modelfile.litert import is_litert
 from gossamer.run import SETTINGS
 
-TargetKind = Literal["run", "model file", "compiled file", "index", "network"]
+TargetKind = Literal["run", "model file", "compiled file", "LiteRT file", "index", "network"]
 
 # kind -> how messages call it
 KINDS: dict[TargetKind, str] = {
     "run": "a run folder",
     "model file": "a model file (.onnx)",
     "compiled file": "a compiled file (.goss)",
+    "LiteRT file": "a LiteRT file (.tflite)",
     "index": "an index (gossamer index)",
     "network": "the name of a network (gossamer list)",
 }
+
+FILES: tuple[TargetKind, ...] = ("model file", "compiled file", "LiteRT file")  # what a runtime opens
 
 
 @dataclass(frozen=True)
@@ -36,8 +40,7 @@ class ResolvedTarget:
 def target_of(text: str | os.PathLike[str], allowed: tuple[TargetKind, ...] = tuple(KINDS)) -> ResolvedTarget:
     """Tell what `text` names; what exists on the disk goes before the name of a network.
 
-    A file that is neither compiled nor an index counts as a model file: whoever reads it checks its contents. Raises
-    InputError for what is not among the `allowed` kinds, RunError for a folder without a run, UnknownNameError with
+    A file of no other kind counts as a model file: whoever reads it checks its contents. Raises InputError for what is not among the `allowed` kinds, RunError for a folder without a run, UnknownNameError with
     the nearest names for a mistyped network.
     """
     text = os.fspath(text)
@@ -57,7 +60,9 @@ def _instead(text: str, kind: TargetKind, allowed: tuple[TargetKind, ...]) -> st
         return f"train it: gossamer train DATA --net {text}"
     if kind == "model file" and "compiled file" in allowed:
         return f"compile it: gossamer compile {text} --out model.goss"
-    if kind in ("model file", "compiled file") and "run" in allowed:
+    if kind == "LiteRT file" and "model file" in allowed:
+        return "give the ONNX file that it was made from"
+    if kind in FILES and "run" in allowed:
         return "give the run folder that it was exported from"
     if kind == "index" and "model file" in allowed:
         return "give the model file that made it; gossamer search takes an index"
@@ -75,7 +80,7 @@ def _kind(text: str, allowed: tuple[TargetKind, ...]) -> TargetKind:
     if is_there(path):
         if path.suffix.lower() in IMAGE_SUFFIXES:
             raise InputError(f"{text}: an image", _choices(allowed), "check the order of the arguments")
-        return "compiled file" if is_compiled(path) else "index" if _is_index(path) else "model file"
+        return "index" if _is_index(path) else file_kind(path)
     from gossamer.networks.registry import is_network_name, resolve
 
     if is_network_name(text):
@@ -86,6 +91,11 @@ def _kind(text: str, allowed: tuple[TargetKind, ...]) -> TargetKind:
         raise InputError(f"{text}: no such file or folder", _choices(allowed), "check the path")
     resolve(text)
     return "network"
+
+
+def file_kind(path: str | os.PathLike[str]) -> TargetKind:
+    """Which of FILES a file is; what is none of the others counts as a model file, whose reader checks it."""
+    return "compiled file" if is_compiled(path) else "LiteRT file" if is_litert(path) else "model file"
 
 
 def is_folder(path: Path) -> bool:

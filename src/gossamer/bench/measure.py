@@ -20,16 +20,17 @@ import numpy as np
 
 from gossamer.bench.process import Failed, Process
 from gossamer.bench.result import Benchmark, Measurement
-from gossamer.bench.table import ALIASES, COMPILED, DEFAULT, RUNTIMES
+from gossamer.bench.table import ALIASES, DEFAULT, RUNTIMES
 from gossamer.errors import SettingsError, UnknownNameError
 from gossamer.host import machine
 from gossamer.host.progress import SILENT, Progress
 from gossamer.modelfile.metadata import read_model_file
-from gossamer.runtime.table import missing
-from gossamer.targets import ResolvedTarget, TargetKind, target_of
+from gossamer.runtime.table import missing, runtimes_of
+from gossamer.targets import FILES, KINDS, ResolvedTarget, TargetKind, target_of
 
 PATIENCE = 900.0  # seconds that a candidate may take for one reply; torch.compile needs minutes on a slow machine
 LONGEST = 600.0  # seconds of a round; well below PATIENCE
+MADE_FOR_EACH: tuple[TargetKind, ...] = ("run", "network")  # exported for the runtimes of model files
 RUNS = 10  # runs a round at least, however slow
 
 
@@ -97,10 +98,10 @@ def bench(
     with tempfile.TemporaryDirectory(prefix="gossamer-bench-") as folder, contextlib.ExitStack() as processes:
         candidates = []
         for number, (target, kind) in enumerate(kinds.items()):
-            chosen = list(runtimes or (COMPILED if kind == "compiled file" else DEFAULT))
+            chosen = list(runtimes or (DEFAULT if kind in (*MADE_FOR_EACH, "model file") else runtimes_of(kind)))
             exported = Path(folder) / f"{number}.onnx"
             problem = ""
-            if kind in ("run", "network") and any(kind not in RUNTIMES[name].targets for name in chosen):
+            if kind in MADE_FOR_EACH and any(kind not in RUNTIMES[name].targets for name in chosen):
                 progress.say(f"exporting {target}")
                 problem = _export(target, kind, exported, max(threads))
             for name in chosen:
@@ -128,7 +129,7 @@ def _check_numbers(threads: Sequence[int], batch: int, seconds: float, rounds: i
 
 def _target(text: str) -> ResolvedTarget:
     """Raises InputError, UnknownNameError, ModelFileError."""
-    target = target_of(text, ("run", "model file", "compiled file", "network"))
+    target = target_of(text, ("run", *FILES, "network"))
     if target.kind == "model file":
         read_model_file(text)  # a file that breaks a rule is refused here, once, not by every runtime in turn
     return target
@@ -142,8 +143,10 @@ def _candidate(
     row = Measurement(target, runtime, threads, batch)
     if reason := missing(entry):
         row = dataclasses.replace(row, error=reason)
-    elif kind == "compiled file" and kind not in entry.targets:
-        row = dataclasses.replace(row, error="a compiled network runs with native alone; give the ONNX file")
+    elif kind in FILES and kind != "model file" and kind not in entry.targets:
+        what = "a compiled network" if kind == "compiled file" else KINDS[kind]
+        able = ", ".join(runtimes_of(kind))
+        row = dataclasses.replace(row, error=f"{what} runs with {able} alone; give the ONNX file")
     elif kind == "model file" and kind not in entry.targets:
         row = dataclasses.replace(row, error="a model file has no torch module; give its run folder instead")
     elif kind not in entry.targets:

@@ -13,4 +13,3 @@ RUNTIMES: dict[str, RuntimeEntry] = {
 ALIASES = {"ort": "onnxruntime"}
 # without reference, which is plain numpy and not meant to be fast
 DEFAULT = tuple(name for name in RUNTIMES if name != "reference")
-COMPILED = tuple(name for name, entry in RUNTIMES.items() if "compiled file" in entry.targets)

@@ -23,10 +23,10 @@ def run(options: argparse.Namespace, progress: Progress) -> Result:
     from gossamer.host.storage import check_output
     from gossamer.runtime import load
     from gossamer.runtime.retrieval import index_folder
-    from gossamer.targets import target_of
+    from gossamer.targets import FILES, target_of
 
     check_output(options.out, options.model)
-    target_of(options.model, ("model file", "compiled file"))
+    target_of(options.model, FILES)
     model = load(options.model, runtime=options.runtime)
     gallery, skipped = index_folder(model, options.folder, options.batch, progress)
     gallery.save(options.out)

@@ -19,11 +19,11 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace, progress: Progress) -> Result:
-    from gossamer.targets import target_of
+    from gossamer.targets import FILES, target_of
 
     target_of(options.run, ("run",))
     if options.model is not None:
-        target_of(options.model, ("model file", "compiled file"))
+        target_of(options.model, FILES)
     if options.out is not None:
         from gossamer.host.storage import check_output
 

@@ -41,7 +41,7 @@ def run(options: argparse.Namespace, progress: Progress) -> Result:
     from gossamer.predictions.gallery import Gallery
     from gossamer.runtime import load
     from gossamer.runtime.retrieval import model_beside, search_files
-    from gossamer.targets import is_folder, is_there, target_of
+    from gossamer.targets import FILES, is_folder, is_there, target_of
 
     if (
         not is_there(Path(options.index))
@@ -50,7 +50,7 @@ def run(options: argparse.Namespace, progress: Progress) -> Result:
     ):
         target_of(options.index, ("index",))  # what any other file lacks, the gallery says
     if options.model:
-        target_of(options.model, ("model file", "compiled file"))
+        target_of(options.model, FILES)
     gallery = Gallery.load(options.index)
     model = load(options.model or model_beside(gallery), runtime=options.runtime)
     if bool(options.draw) != bool(options.gallery):

@@ -18,8 +18,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace, progress: Progress) -> Result:
     from gossamer.runtime import verify
-    from gossamer.targets import target_of
+    from gossamer.targets import FILES, target_of
 
-    target_of(options.model, ("model file", "compiled file"))
+    target_of(options.model, FILES)
     result = verify(options.model, runtime=options.runtime)
     return Result(result.text(), result.to_json(), 0 if result.ok else 1)

@@ -1,22 +1,30 @@
-"""A run written in one of the formats of `table.py`, verified before the file is there."""
+"""A run or a model file written in one of the formats of `table.py`, verified before the file is there."""
 
 from __future__ import annotations
 
 import importlib
+import tempfile
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from gossamer.errors import SettingsError, UnknownNameError
+import numpy as np
+
+from gossamer.errors import SettingsError, UnknownNameError, VerificationError
 from gossamer.export.converted import Comparison
 from gossamer.export.table import FORMATS
 from gossamer.host import storage
 from gossamer.host.progress import SILENT, Progress
 from gossamer.host.shown import Report
 from gossamer.host.text import metric_name
+from gossamer.modelfile.metadata import ModelFile, read_model_file
+from gossamer.predictions.head import flattened
+from gossamer.runtime.compilation import CompileLoss, difference, reference_model
+from gossamer.runtime.model import load
 from gossamer.runtime.verification import VerificationResult
 
 IMAGES_LIMIT = 5000  # validation images on which the file is compared with the trained model
+NOISE = 4  # inputs on which the file of a model file without check inputs is compared with it
 
 
 @dataclass(frozen=True, repr=False)
@@ -46,6 +54,40 @@ class Exported(Report):
                 *self.notes,
             ]
         )
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values."""
+        return {
+            **asdict(self),
+            "verifications": [check.to_json() for check in self.verifications],
+            "notes": list(self.notes),
+        }
+
+
+@dataclass(frozen=True, repr=False)
+class ExportedFile(Report):
+    """A file that was written from a model file, and its outputs compared with those of the model file before.
+
+    size: bytes. format: a name in FORMATS. beside: what ran the model file. loss: over the check inputs, or noise where the
+    file has none. verifications: of a file with metadata.
+    """
+
+    path: str
+    format: str
+    size: int
+    beside: str
+    loss: CompileLoss
+    verifications: tuple[VerificationResult, ...]
+    notes: tuple[str, ...]
+
+    def text(self) -> str:
+        """A few lines for people."""
+        inputs = (
+            f"{self.loss.inputs} {'check inputs' if self.verifications else 'inputs of noise'} beside {self.beside}"
+        )
+        lines = [f"{self.path}: {self.size / 2**20:.2f} MiB, {FORMATS[self.format].title}", self.loss.text(inputs)]
+        lines += [f"verified with {check.runtime} ({check.largest_difference:.3g})" for check in self.verifications]
+        return "\n".join([*lines, *self.notes])
 
     def to_json(self) -> dict[str, Any]:
         """Plain values."""
@@ -104,3 +146,52 @@ def export(
         verifications=verifications,
         notes=(*converted.notes, *notes),
     )
+
+
+def export_file(path: str | Path, out: str | Path, *, to: str = "", progress: Progress = SILENT) -> ExportedFile:
+    """Write a model file in another format, compared with the model file and verified before the file is there.
+
+    to: a name in FORMATS, by default that of the suffix of `out`. Raises VerificationError where the outputs differ, InputError
+    (an operator that the format lacks, a format that is made from runs alone), ModelFileError, StorageError,
+    MissingPackageError.
+    """
+    name = format_of(out, to)
+    entry = FORMATS[name]
+    if entry.instead:
+        allowed = ", ".join(name for name, entry in FORMATS.items() if not entry.instead)
+        raise SettingsError(
+            f"{path}: a model file as {entry.title}", f"formats of model files: {allowed}", entry.instead
+        )
+    storage.check_output(out, path)
+    file = read_model_file(path)
+    module = importlib.import_module(entry.module)
+    progress.say(f"writing {entry.title}")
+    data = module.from_file(file)
+    loss, beside = _compared(file, data, str(out), entry.suffix)
+    with storage.atomic_write(out, "w+b") as written:
+        written.write(data)
+        verifications, notes = module.verify(data, str(out)) if file.metadata is not None else ((), ())
+    return ExportedFile(str(out), name, len(data), beside, loss, verifications, notes)
+
+
+def _compared(file: ModelFile, data: bytes, out: str, suffix: str) -> tuple[CompileLoss, str]:
+    """The outputs of a written file beside those of its model file, and what ran that. Raises VerificationError."""
+    reference = reference_model(file)
+    with tempfile.TemporaryDirectory() as folder:
+        trial = Path(folder) / f"model{suffix}"
+        trial.write_bytes(data)
+        written = load(trial)
+    known = file.metadata
+    if known is not None:
+        batch = known.preprocess.normalise(np.stack([check.pixels for check in known.checks]))
+    else:
+        sides = [side for side in written.input_shape[1:] if isinstance(side, int)]  # such a file has no free ones
+        batch = np.random.default_rng(0).standard_normal((NOISE, *sides)).astype(np.float32)
+    pairs = [(flattened(reference.run(one[None]))[0], flattened(written.run(one[None]))[0]) for one in batch]
+    loss = difference(pairs, known is not None and [head.kind for head in known.heads] == ["classify"])
+    beside = f"{reference.runtime_name} {reference.runtime_version}"
+    if wrong := loss.beyond(exact=True):
+        raise VerificationError(
+            f"{out}: does not compute what {beside} does: {wrong}; no file is written; please report it"
+        )
+    return loss, beside

@@ -6,13 +6,12 @@ import dataclasses
 import tempfile
 from pathlib import Path
 
-from gossamer.errors import VerificationError
 from gossamer.export import onnx
+from gossamer.export.checked import verify_as_file
 from gossamer.export.converted import ConvertedModel
 from gossamer.host.progress import Progress
 from gossamer.runtime.compilation import compile_model
 from gossamer.runtime.verification import VerificationResult
-from gossamer.runtime.verification import verify as verify_file
 
 
 def convert(folder: str | Path, which: str, licence: str, images_limit: int, progress: Progress) -> ConvertedModel:
@@ -30,11 +29,4 @@ def convert(folder: str | Path, which: str, licence: str, images_limit: int, pro
 
 def verify(data: bytes, path: str) -> tuple[tuple[VerificationResult, ...], tuple[str, ...]]:
     """The file's own checks, on the native engine. Raises VerificationError."""
-    with tempfile.TemporaryDirectory() as name:
-        compiled = Path(name) / "model.goss"
-        compiled.write_bytes(data)
-        verification = dataclasses.replace(verify_file(compiled), path=path)
-    verification.raise_if_failed()
-    if verification.warnings:
-        raise VerificationError(f"{path}: {verification.warnings[0]}; the same image gave two results on this machine")
-    return (verification,), ()
+    return (verify_as_file(data, path, ".goss"),), ()

@@ -8,6 +8,11 @@ A format is a file of its own with two functions, and a row:
     verify(data, path) -> (verifications, notes)
         what a user's `gossamer verify` finds of these bytes, before the file `path` is there.
         Raises VerificationError where the numbers do not agree.
+
+A format that model files are exported to as well, without the run, has a third:
+
+    from_file(file) -> bytes
+        the file of a model file. Raises InputError that names the operator which the format lacks, MissingPackageError.
 """
 
 from __future__ import annotations
@@ -16,14 +21,18 @@ from typing import NamedTuple
 
 
 class ExportFormat(NamedTuple):
-    """suffix: of its files. module: where `convert` and `verify` are. title: what people call it."""
+    """suffix: of its files. module: where its functions are. title: what people call it. instead: the command for model
+    files where it has no `from_file`.
+    """
 
     suffix: str
     module: str
     title: str
+    instead: str = ""
 
 
 FORMATS: dict[str, ExportFormat] = {
-    "onnx": ExportFormat(".onnx", "gossamer.export.onnx", "ONNX"),
-    "goss": ExportFormat(".goss", "gossamer.export.goss", "compiled for the native engine"),
+    "onnx": ExportFormat(".onnx", "gossamer.export.onnx", "ONNX", "copy the file"),
+    "goss": ExportFormat(".goss", "gossamer.export.goss", "compiled for the native engine", "gossamer compile FILE"),
+    "litert": ExportFormat(".tflite", "gossamer.export.litert", "LiteRT"),
 }

@@ -129,7 +129,7 @@ def compile_model(
         trial = Path(folder) / "network.goss"
         trial.write_bytes(data)
         engine = Native(trial, 1)
-    reference = _reference(file)
+    reference = reference_model(file)
     if known is not None:
         batch = known.preprocess.normalise(np.stack([check.pixels for check in known.checks]))
     else:
@@ -177,7 +177,8 @@ def compile_model(
     return Compilation(os.fspath(out), len(data), name, why, beside, loss, shown, tuple(unreadable), against_trained)
 
 
-def _reference(file: ModelFile) -> Model:
+def reference_model(file: ModelFile) -> Model:
+    """A model file in ONNX Runtime, or in plain numpy where that is not installed."""
     try:
         return open_model(file, "onnxruntime")
     except MissingPackageError:

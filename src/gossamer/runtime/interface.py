@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from gossamer.modelfile.metadata import ModelFile
+from gossamer.modelfile.metadata import ModelFile, ModelMetadata
 from gossamer.predictions.head import Raw
 
 
@@ -28,3 +29,16 @@ class FileRuntime(Runtime, Protocol):
     @staticmethod
     def import_package() -> Any:
         """Import the package that it needs, if any. Raises MissingPackageError."""
+
+
+class OwnFile(Runtime, Protocol):
+    """A runtime that opens a file of its own kind by its path, such as a compiled one: `own_class` of the table.
+
+    metadata: of the file, or None. input_shape: (None, C, H, W), or what the ONNX file had in its place.
+    """
+
+    metadata: ModelMetadata | None
+    input_shape: tuple[Any, ...]
+
+    def __init__(self, path: str | os.PathLike[str], threads: int = 0) -> None:
+        """Open the file; threads 0 leaves the number to the runtime. Raises MissingPackageError, ModelFileError."""

@@ -14,14 +14,14 @@ from numpy.typing import NDArray
 from gossamer.errors import InputError, MissingPackageError, ModelFileError, UnknownNameError, VerificationError
 from gossamer.host.storage import open_descriptor
 from gossamer.images.preprocess import ImageSource, Placement
-from gossamer.modelfile.compiled import is_compiled
 from gossamer.modelfile.metadata import ModelFile, ModelMetadata, read_model_file, rule_error
 from gossamer.predictions.classes import check_top, source_name
 from gossamer.predictions.head import Raw, image_outputs
 from gossamer.predictions.limits import OWN, DecodingLimits
 from gossamer.predictions.postprocess import Prediction, postprocess
 from gossamer.runtime.interface import Runtime
-from gossamer.runtime.table import AUTO, RUNTIMES, runtime_class
+from gossamer.runtime.table import AUTO, RUNTIMES, own_class, runtime_class, runtimes_of
+from gossamer.targets import KINDS, TargetKind, file_kind
 
 REFERENCE = "reference"  # the runtime that is the oracle of the others
 
@@ -176,12 +176,15 @@ def load(path: str | os.PathLike[str], *, runtime: str = AUTO, threads: int = 0)
         raise UnknownNameError("runtime", runtime, (AUTO, *RUNTIMES))
     if isinstance(threads, bool) or not isinstance(threads, int) or not 0 <= threads <= 4096:
         raise InputError(f"threads {threads!r}", "0 (the runtime decides) to 4096", "give such a number")
-    if is_compiled(path):
-        able = [name for name, entry in RUNTIMES.items() if "compiled file" in entry.targets]
+    kind = file_kind(path)
+    if kind != "model file":
+        able = runtimes_of(kind)
         if runtime not in (AUTO, *able):
-            allowed = f"a compiled network with {', '.join(able)}"
-            raise InputError(f"{path} with the runtime {runtime}", allowed, "leave --runtime out")
-        return _compiled(os.fspath(path), threads)
+            what = "a compiled network" if kind == "compiled file" else KINDS[kind]
+            raise InputError(
+                f"{path} with the runtime {runtime}", f"{what} with {', '.join(able)}", "leave --runtime out"
+            )
+        return _own(os.fspath(path), kind, able[0] if runtime == AUTO else runtime, threads)
     return open_model(read_model_file(path), runtime, threads)
 
 
@@ -191,7 +194,7 @@ def open_model(file: ModelFile, runtime: str, threads: int = 0) -> Model:
         return _model(file, runtime, threads, "requested")
     passed: list[str] = []
     refused: ModelFileError | None = None
-    for name in RUNTIMES:
+    for name in runtimes_of("model file"):
         try:
             return _model(file, name, threads, "; ".join(["chosen by auto", *passed]))
         except MissingPackageError:
@@ -212,12 +215,15 @@ def _model(file: ModelFile, name: str, threads: int, reason: str) -> Model:
     )
 
 
-def _compiled(path: str, threads: int) -> Model:
-    """A compiled network, which only the native engine runs. Raises ModelFileError, MissingPackageError."""
-    from gossamer.runtime import native
+def _own(path: str, kind: TargetKind, name: str, threads: int) -> Model:
+    """A file of a runtime's own kind, which no other runs. Raises ModelFileError, MissingPackageError."""
+    engine = own_class(name)(path, threads)
+    why = f"{RUNTIMES[name].title} {engine.version}: it alone runs files of this kind"
+    if kind == "compiled file":
+        from gossamer.runtime.native import Native
 
-    engine = native.Native(path, threads)
-    why = f"the native engine, {engine.isa}, {engine.threads} threads: it alone runs compiled networks"
+        assert isinstance(engine, Native)
+        why = f"the native engine, {engine.isa}, {engine.threads} threads: it alone runs compiled networks"
     try:
         # held, so that another file of this name is not hashed for it
         opened = open_descriptor(path)
@@ -231,6 +237,6 @@ def _compiled(path: str, threads: int) -> Model:
             file.seek(0)
             return hashlib.file_digest(file, "sha256").hexdigest()
 
-    model = Model(path, engine.metadata, digest, 0, engine.input_shape, "native", engine, why)
+    model = Model(path, engine.metadata, digest, 0, engine.input_shape, name, engine, why)
     weakref.finalize(model, os.close, opened)
     return model

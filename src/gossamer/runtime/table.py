@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from gossamer.host import machine
 
 if TYPE_CHECKING:
-    from gossamer.runtime.interface import FileRuntime
+    from gossamer.runtime.interface import FileRuntime, OwnFile
     from gossamer.targets import TargetKind
 
 AUTO = "auto"  # the first of the table that is installed and runs the file
@@ -24,7 +24,8 @@ class RuntimeEntry(NamedTuple):
     module, class_name: what opens a model file, "" where only `gossamer.bench` knows how. title: its name in a sentence.
     package: what must be installed, and extra, what brings it: "" for gossamer itself. targets: the kinds of
     `gossamer.targets` that it runs. purpose: what needs it. library: a file of this package that it needs beside.
-    advice: what to add to the reason why it was chosen. threads: whether it takes their number.
+    advice: what to add to the reason why it was chosen. threads: whether it takes their number. own_class: what opens a
+    file of its own kind, see `gossamer.runtime.interface.OwnFile`; "" where it has none.
     """
 
     module: str
@@ -37,6 +38,7 @@ class RuntimeEntry(NamedTuple):
     library: str = ""
     advice: str = ""
     threads: bool = True
+    own_class: str = ""
 
 
 # in the order in which "auto" tries them
@@ -50,6 +52,7 @@ RUNTIMES: dict[str, RuntimeEntry] = {
         targets=("model file", "compiled file"),
         purpose="compiled networks, the fastest predict and verify",
         library="libgossamer.so",
+        own_class="Native",
     ),
     "onnxruntime": RuntimeEntry(
         "gossamer.runtime.ort",
@@ -80,6 +83,17 @@ RUNTIMES: dict[str, RuntimeEntry] = {
         advice='slow: install a faster runtime: pip install "gossamer[onnx]"',
         threads=False,
     ),
+    # behind plain numpy: a model file is written anew for it
+    "litert": RuntimeEntry(
+        "gossamer.litert.runtime",
+        "OnTheFly",
+        "LiteRT",
+        package="ai-edge-litert",
+        extra="litert",
+        targets=("model file", "LiteRT file"),
+        purpose="LiteRT files (.tflite): export, predict, verify, bench",
+        own_class="LiteRtFile",
+    ),
 }
 
 
@@ -88,6 +102,18 @@ def runtime_class(name: str) -> type[FileRuntime]:
     entry = RUNTIMES[name]
     loaded: type[FileRuntime] = getattr(importlib.import_module(entry.module), entry.class_name)
     return loaded
+
+
+def own_class(name: str) -> type[OwnFile]:
+    """What opens a file of a runtime's own kind; its module is imported now."""
+    entry = RUNTIMES[name]
+    loaded: type[OwnFile] = getattr(importlib.import_module(entry.module), entry.own_class)
+    return loaded
+
+
+def runtimes_of(kind: TargetKind) -> list[str]:
+    """The runtimes that open files of a kind, in the order of the table."""
+    return [name for name, entry in RUNTIMES.items() if kind in entry.targets]
 
 
 def missing(entry: RuntimeEntry) -> str:

@@ -9,7 +9,7 @@ from gossamer.errors import InputError, SettingsError
 from gossamer.host.progress import SILENT, Progress
 from gossamer.runtime.model import load
 from gossamer.runtime.table import AUTO
-from gossamer.targets import target_of
+from gossamer.targets import FILES, target_of
 from gossamer.tasks.registry import scorer_of, source_of
 from gossamer.training.evaluate import evaluate
 
@@ -33,7 +33,7 @@ def evaluate_target(
     batch: images at once. notes: gets what was left out when the data were read, a line each, which `progress` says, too.
     Raises InputError and what opening the target and its data raises.
     """
-    if target_of(target, ("run", "model file", "compiled file")).kind == "run":
+    if target_of(target, ("run", *FILES)).kind == "run":
         from gossamer.tasks.base import stacked
         from gossamer.training.gated import scored
         from gossamer.training.restore import load_run, run_data, torch_forward

@@ -7,7 +7,7 @@ from pathlib import Path
 from gossamer.errors import SettingsError
 from gossamer.runtime.model import Model, load
 from gossamer.runtime.table import AUTO
-from gossamer.targets import target_of
+from gossamer.targets import FILES, target_of
 
 
 def load_target(target: str | Path, *, runtime: str = AUTO, threads: int = 0) -> Model:
@@ -16,7 +16,7 @@ def load_target(target: str | Path, *, runtime: str = AUTO, threads: int = 0) ->
     threads: 0 leaves the number to the runtime. Raises SettingsError for a run folder with a runtime, and what
     `gossamer.load` and `as_model` raise.
     """
-    if target_of(target, ("run", "model file", "compiled file")).kind != "run":
+    if target_of(target, ("run", *FILES)).kind != "run":
         return load(target, runtime=runtime, threads=threads)
     if not 0 <= threads <= 4096:
         raise SettingsError(f"threads {threads}", "0 (the runtime decides) to 4096", "give such a number")

@@ -33,7 +33,7 @@ from gossamer.networks.timm_adapter import class_names
 from gossamer.predictions.head import OutputHead
 from gossamer.runtime.model import Model, load
 from gossamer.settings import Settings
-from gossamer.targets import target_of
+from gossamer.targets import FILES, target_of
 from gossamer.tasks.base import Task
 from gossamer.tasks.detection.heads import BoxHead
 from gossamer.tasks.distillation.heads import HeadTerm, head_terms
@@ -51,7 +51,7 @@ Outputs = dict[str, Tensor]
 class TeacherNetwork:
     """A network that predicts: images (N, C, H, W) as `preprocess` normalises them -> outputs by the names of `heads`.
 
-    kind: "run", "model file", "compiled file" or "network". module: the network where it runs in torch. frames: of a sample.
+    kind: "run", one of `gossamer.targets.FILES` or "network". module: the network where it runs in torch. frames: of a sample.
     smoothing: the label smoothing that it was trained with, 0 where that is not known.
     """
 
@@ -179,7 +179,7 @@ def open_source(target: str, heads: Sequence[OutputHead], progress: Progress = S
     """
     if not Path(target).exists() and is_network_name(target):
         return _timm(target, heads, progress)
-    kind = target_of(target, ("run", "model file", "compiled file")).kind
+    kind = target_of(target, ("run", *FILES)).kind
     return _run(target) if kind == "run" else _file(target, kind)
 
 

@@ -1,0 +1,23 @@
+"""What `verify` finds of a file of one runtime before it is there."""
+
+from __future__ import annotations
+
+import dataclasses
+import tempfile
+from pathlib import Path
+
+from gossamer.errors import VerificationError
+from gossamer.runtime.verification import VerificationResult
+from gossamer.runtime.verification import verify as verify_file
+
+
+def verify_as_file(data: bytes, path: str, suffix: str) -> VerificationResult:
+    """The file's own checks, on the runtime that runs its kind; `path` is its name to be. Raises VerificationError."""
+    with tempfile.TemporaryDirectory() as name:
+        trial = Path(name) / f"model{suffix}"
+        trial.write_bytes(data)
+        verification = dataclasses.replace(verify_file(trial), path=path)
+    verification.raise_if_failed()
+    if verification.warnings:
+        raise VerificationError(f"{path}: {verification.warnings[0]}; the same image gave two results on this machine")
+    return verification

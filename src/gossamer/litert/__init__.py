@@ -1,0 +1,1 @@
+"""LiteRT: a program as a .tflite file, its metadata read back, and the file run by LiteRT's interpreter."""

@@ -1,0 +1,151 @@
+"""gossamer's metadata in a .tflite file: found, checked and read without a package, whatever the file holds."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from gossamer.errors import ModelFileError
+from gossamer.host.storage import open_regular
+from gossamer.modelfile.litert import IDENTIFIER, IDENTIFIER_AT
+from gossamer.modelfile.metadata import ModelMetadata
+
+ENTRY, VERSION = "gossamer", 1  # the name of the metadata buffer; of the entry
+DIGITS = 64
+DIGEST_AT = len('{"sha256": "')
+MOST_ENTRIES = 1024  # of metadata that are looked at
+FILE_LIMIT = 2**31
+MODEL_BUFFERS, MODEL_METADATA = 4, 6  # fields of the tables that are read
+RULES = {
+    1: "a LiteRT file, 8 bytes to 2 GiB, that begins as one",
+    2: "a complete file, in which every offset leads to a place within it",
+    3: "a file that `gossamer export --to litert` wrote, with its entry gossamer among the metadata",
+    4: "a file as it was written, with the SHA-256 that its metadata state",
+    5: f"metadata of version {VERSION} with the input's shape and the metadata of FORMAT.md",
+    6: "operators that the runtime has, and the input and outputs that the metadata state",
+}
+
+
+@dataclass(frozen=True)
+class Stated:
+    """input: sides behind the batch, channels first of an image. channels_last: whether the file itself has the channels last."""
+
+    input: tuple[int, ...]
+    channels_last: bool
+    metadata: ModelMetadata | None
+
+
+def litert_error(
+    rule: int, problem: str, do: str = "export it again: gossamer export FILE --to litert"
+) -> ModelFileError:
+    """The error for a rule of FORMAT.md, "The LiteRT file", that does not hold."""
+    return ModelFileError(rule, problem, RULES[rule], do)
+
+
+def read_bytes(path: str | os.PathLike[str]) -> bytes:
+    """The bytes of a file. Raises ModelFileError."""
+    name = os.fspath(path)
+    try:
+        with open_regular(path) as file:
+            size = os.fstat(file.fileno()).st_size
+            if not IDENTIFIER_AT + len(IDENTIFIER) <= size <= FILE_LIMIT:
+                raise litert_error(1, f"{name}: {size} bytes", "check the path")
+            data = file.read()
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise litert_error(1, f"{name}: {reason}", "check the path") from error
+    if data[IDENTIFIER_AT : IDENTIFIER_AT + len(IDENTIFIER)] != IDENTIFIER:
+        raise litert_error(1, f"{name}: not a LiteRT file", "check the path")
+    return data
+
+
+def read_metadata(data: bytes, name: str) -> Stated:
+    """The metadata of a file's bytes. Raises ModelFileError, and no other error whatever the file holds."""
+    try:
+        found = [(begin, end) for label, begin, end in _metadata(data) if label == ENTRY.encode()]
+    except (struct.error, IndexError, OverflowError) as error:
+        raise litert_error(
+            2, f"{name}: an offset leads out of the file: it is cut off or damaged", "fetch it again"
+        ) from error
+    if len(found) != 1:
+        raise litert_error(3, f"{name}: {'no' if not found else 'more than one'} metadata of gossamer in it")
+    begin, end = found[0]
+    at = begin + DIGEST_AT
+    digest = data[at : at + DIGITS]
+    whole = hashlib.sha256(memoryview(data)[:at])
+    whole.update(b"0" * DIGITS)
+    whole.update(memoryview(data)[at + DIGITS :])
+    if end - begin < DIGEST_AT + DIGITS or digest != whole.hexdigest().encode():
+        raise litert_error(4, f"{name}: the file is not as it was written", "fetch it again, or export it again")
+    try:
+        return _stated(json.loads(data[begin:end].decode()))
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise litert_error(5, f"{name}: its metadata: {type(error).__name__}: {error}") from error
+
+
+def _stated(values: Any) -> Stated:
+    """Raises ValueError and the like, and ModelFileError for metadata that break a rule."""
+    if values["version"] != VERSION:
+        raise ValueError(f"version {str(values['version'])[:20]}")
+    sides, last, metadata = values["input"], values["channels_last"], values["metadata"]
+    if (
+        not isinstance(sides, list)
+        or not 1 <= len(sides) <= 3
+        or not all(type(one) is int and one > 0 for one in sides)
+    ):
+        raise ValueError(f"an input of {str(sides)[:60]}")
+    if not isinstance(last, bool) or (last and len(sides) != 3):
+        raise ValueError(f"channels_last {str(last)[:20]} of an input of {len(sides)} sides")
+    known = None if metadata is None else ModelMetadata.from_json(metadata)
+    if known is not None and sides != [known.preprocess.channels, *known.preprocess.size]:
+        raise ValueError(f"preprocessing that does not make an input of {sides}")
+    return Stated(tuple(sides), last, known)
+
+
+def _metadata(data: bytes) -> Iterator[tuple[bytes, int, int]]:
+    """The name of each metadata entry, and where its buffer begins and ends. Raises struct.error, IndexError."""
+    model = _offset(data, 0)
+    entries, buffers = _field(data, model, MODEL_METADATA), _field(data, model, MODEL_BUFFERS)
+    if not entries or not buffers:
+        return
+    table, buffer_table = _offset(data, entries), _offset(data, buffers)
+    (count,), (buffer_count,) = (struct.unpack_from("<I", data, at) for at in (table, buffer_table))
+    for place in range(min(count, MOST_ENTRIES)):
+        entry = _offset(data, table + 4 + 4 * place)
+        name_at, number_at = _field(data, entry, 0), _field(data, entry, 1)
+        begin, end = _vector(data, _offset(data, name_at)) if name_at else (0, 0)
+        (number,) = struct.unpack_from("<I", data, number_at) if number_at else (0,)
+        if number >= buffer_count:
+            raise IndexError(number)
+        content = _field(data, _offset(data, buffer_table + 4 + 4 * number), 0)
+        yield data[begin:end], *(_vector(data, _offset(data, content)) if content else (0, 0))
+
+
+def _offset(data: bytes, at: int) -> int:
+    """Where an offset leads."""
+    return at + int(struct.unpack_from("<I", data, at)[0])
+
+
+def _field(data: bytes, table: int, number: int) -> int:
+    """Where a field of a table lies; 0 where it is left out."""
+    layout = table - struct.unpack_from("<i", data, table)[0]
+    if layout < 0:
+        raise IndexError(layout)
+    (size,) = struct.unpack_from("<H", data, layout)
+    if 4 + 2 * number + 2 > size:
+        return 0
+    (offset,) = struct.unpack_from("<H", data, layout + 4 + 2 * number)
+    return table + offset if offset else 0
+
+
+def _vector(data: bytes, at: int) -> tuple[int, int]:
+    """Where the bytes of a vector begin and end."""
+    (size,) = struct.unpack_from("<I", data, at)
+    if at + 4 + size > len(data):
+        raise IndexError(size)
+    return at + 4, at + 4 + size
