@@ -24,7 +24,7 @@ from gossamer.predictions.classes import check_top
 from gossamer.predictions.limits import DecodingLimits
 from gossamer.runtime.model import load, open_model
 from gossamer.runtime.table import AUTO, RUNTIMES
-from gossamer.targets import target_of
+from gossamer.targets import FILES, target_of
 
 MOST_WORKERS = 1024
 EVERY = 10.0  # seconds between two lines of progress
@@ -123,7 +123,7 @@ def predict_many(
     check_top(top, batch)
     check_format(format)
     limits = DecodingLimits(threshold, iou, max_boxes)
-    target_of(model, ("model file", "compiled file"))
+    target_of(model, FILES)
     network = _open(os.fspath(model), runtime, limits)
     found = scan(sources)
     asked: dict[str, Any] = {"top": top, "batch": batch, "threshold": threshold, "iou": iou, "max_boxes": max_boxes}
