@@ -22,7 +22,9 @@ from gossamer.cli.main import main
 from gossamer.errors import InputError
 from gossamer.host.progress import SILENT
 from tests.adviserpairs import PAIRS
+from tests.browser import Browser, browser_program
 from tests.reportcases import HOSTILE, check_alone
+from tests.test_pages_browser import OUTSIDE
 from tests.trained import TASKS, runs_of_tasks
 
 onnx = pytest.importorskip("onnx")
@@ -98,7 +100,13 @@ def test_a_run_of_every_task_is_reviewed(tmp_path_factory: pytest.TempPathFactor
 
 def finding(rule: str, cost: float, severity: Any = "warning", **others: Any) -> Finding:
     values: dict[str, Any] = {"figure": 2.0, "figure_is": "times", "threshold": 1.0, "below": False, "reason": "reason"}
-    values |= {"text": "text", "source": "source", "change": Change("change"), "cost_of": "multiply-adds"}
+    values |= {
+        "text": "text",
+        "source": "source",
+        "change": Change("change"),
+        "claims": "speed",
+        "cost_of": "multiply-adds",
+    }
     return Finding(rule, severity, ("stem",), cost=cost, places=(0,), **{**values, **others})
 
 
@@ -232,6 +240,20 @@ def test_the_page_has_every_finding_in_place() -> None:
     assert (
         "No rule names anything" in check_alone(review_html(review(PAIRS["large-kernel"].partner(), (3, 64, 64)))).words
     )
+
+
+@pytest.mark.full
+@pytest.mark.skipif(browser_program() is None, reason="no Chromium here to look at pages with")
+@pytest.mark.parametrize("width", [390, 1280])
+def test_nothing_is_cut_off_on_a_screen(tmp_path: Path, width: int) -> None:
+    page = tmp_path / "review.html"
+    page.write_text(review_html(review("inception_v3")), encoding="utf-8")
+    with Browser(tmp_path / "profile") as browser:
+        browser.open(page, width)
+        assert browser.value(OUTSIDE) == []
+        assert browser.value("document.documentElement.scrollWidth") <= width
+        browser.value("document.querySelector('summary').focus()")
+        assert browser.value("document.activeElement.tagName") == "SUMMARY"
 
 
 def test_hostile_names_stay_text(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -80,7 +80,11 @@ def _figures(review: Review) -> list[Figure]:
 
 def _rows(finding: Finding) -> list[tuple[str, str]]:
     """Name and value of what a finding says."""
-    rows = [("figure", figure_text(finding)), ("concerns", finding.cost_text), ("change", finding.change.text)]
+    rows = [
+        ("figure", figure_text(finding)),
+        ("concerns", finding.cost_text),
+        (f"change, for {finding.claims}", finding.change.text),
+    ]
     if finding.gain:
         rows.append(("measured here", gain_text(finding.gain)))
     elif finding.not_measured:

@@ -39,7 +39,7 @@ class Rule:
     says: what is wrong where the figure lies beyond the threshold. source: paper and section. reads: what of the graph.
     figure: what the number is, with its unit. threshold: named where the figure is above it (below: under it), and why.
     cost_of: what the cost is a fraction of. warns_from: the cost from which a finding is a warning and no note, None for
-    a rule that only notes. check: all places that the rule knows, with their figures. change: what it proposes.
+    a rule that only notes. check: all places that the rule knows, with their figures. change: what it proposes. claims: what the change is for.
     """
 
     name: str
@@ -55,6 +55,7 @@ class Rule:
     change: Callable[[Subject], Change] = field(repr=False)
     below: bool = False
     needs_weights: bool = False
+    claims: str = "speed"
 
     def names(self, figure: float) -> bool:
         """Whether the figure lies beyond the threshold."""
@@ -81,6 +82,7 @@ class Rule:
             text=f"{self.says}" + (f": {worst.detail}" if worst.detail else ""),
             source=self.source,
             change=self.change(subject),
+            claims=self.claims,
             cost=cost,
             cost_of=self.cost_of,
             places=tuple(dict.fromkeys(index for one in named for index in one.layers)),
@@ -136,6 +138,7 @@ class Finding:
     text: str
     source: str
     change: Change
+    claims: str
     cost: float
     cost_of: str
     places: tuple[int, ...]

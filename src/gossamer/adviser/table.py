@@ -23,6 +23,7 @@ RULES: tuple[Rule, ...] = (
         0.0,
         representation.squeezed,
         representation.wider,
+        claims="accuracy",
     ),
     Rule(
         "grid-too-small",
@@ -37,6 +38,7 @@ RULES: tuple[Rule, ...] = (
         representation.padding_only,
         representation.keep_grid,
         below=True,
+        claims="accuracy",
     ),
     Rule(
         "pool-before-widening",
@@ -50,6 +52,7 @@ RULES: tuple[Rule, ...] = (
         None,
         representation.pooled_first,
         representation.parallel_reduction,
+        claims="accuracy",
     ),
     Rule(
         "narrow-late-stages",
@@ -64,6 +67,7 @@ RULES: tuple[Rule, ...] = (
         representation.narrowing,
         representation.wider_late,
         below=True,
+        claims="accuracy",
     ),
     Rule(
         "aggregation-without-reduction",
@@ -90,6 +94,7 @@ RULES: tuple[Rule, ...] = (
         0.85,
         representation.unbalanced,
         representation.balance,
+        claims="accuracy",
     ),
     Rule(
         "large-kernel",
@@ -129,6 +134,7 @@ RULES: tuple[Rule, ...] = (
         0.2,
         factorisation.split_early,
         factorisation.square,
+        claims="accuracy",
     ),
     Rule(
         "large-first-kernel",
@@ -155,6 +161,7 @@ RULES: tuple[Rule, ...] = (
         0.0,
         inverted.rectified,
         inverted.linear,
+        claims="accuracy",
     ),
     Rule(
         "small-expansion",
@@ -169,6 +176,7 @@ RULES: tuple[Rule, ...] = (
         inverted.expansion,
         inverted.expand_more,
         below=True,
+        claims="accuracy",
     ),
     Rule(
         "missing-shortcut",
@@ -182,6 +190,7 @@ RULES: tuple[Rule, ...] = (
         0.1,
         inverted.unshortened,
         inverted.add_shortcut,
+        claims="accuracy",
     ),
     Rule(
         "strided-block-with-shortcut",
@@ -195,6 +204,7 @@ RULES: tuple[Rule, ...] = (
         0.05,
         inverted.strided_shortcut,
         inverted.no_shortcut,
+        claims="accuracy",
     ),
     Rule(
         "unequal-channels",
@@ -312,6 +322,7 @@ RULES: tuple[Rule, ...] = (
         0.2,
         hardware.float_only,
         hardware.int8_forms,
+        claims="speed in int8",
     ),
     Rule(
         "bias-before-norm",
@@ -325,6 +336,7 @@ RULES: tuple[Rule, ...] = (
         None,
         hardware.useless_bias,
         hardware.drop_bias,
+        claims="size",
     ),
     Rule(
         "unfused-norm",
@@ -351,6 +363,7 @@ RULES: tuple[Rule, ...] = (
         None,
         hardware.memory_peak,
         hardware.lower_peak,
+        claims="memory",
     ),
     Rule(
         "fully-connected-head",
@@ -364,6 +377,7 @@ RULES: tuple[Rule, ...] = (
         0.3,
         head.fully_connected,
         head.pool_first,
+        claims="size",
     ),
     Rule(
         "heavy-head",
@@ -377,6 +391,7 @@ RULES: tuple[Rule, ...] = (
         0.75,
         head.heavy,
         head.lighter,
+        claims="size",
     ),
     Rule(
         "few-features",
@@ -390,6 +405,7 @@ RULES: tuple[Rule, ...] = (
         None,
         head.few_features,
         head.more_features,
+        claims="accuracy",
     ),
     Rule(
         "dead-channels",
@@ -432,6 +448,7 @@ RULES: tuple[Rule, ...] = (
         trained.uneven_ranges,
         trained.equalise,
         needs_weights=True,
+        claims="accuracy in int8",
     ),
     Rule(
         "low-rank",

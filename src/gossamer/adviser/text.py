@@ -43,7 +43,7 @@ def counted(number: int, word: str) -> str:
 
 def paragraphs(finding: Finding) -> list[str]:
     """What a finding says, line by line: what is wrong, the figure beside its threshold, change, gain, source."""
-    lines = [finding.text, f"figure: {figure_text(finding)}", f"change: {finding.change.text}"]
+    lines = [finding.text, f"figure: {figure_text(finding)}", f"change, for {finding.claims}: {finding.change.text}"]
     if finding.gain:
         lines.append(f"measured here: {gain_text(finding.gain)}")
     elif finding.not_measured:
