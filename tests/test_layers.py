@@ -161,6 +161,7 @@ def test_public_names_are_these() -> None:
         "Run",
         "Settings",
         "create_model",
+        "decompose",
         "diagnose",
         "list_models",
         "load",

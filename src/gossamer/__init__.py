@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from gossamer.runtime import load as load
     from gossamer.runtime import verify as verify
     from gossamer.settings import Settings as Settings
+    from gossamer.shrink.decompose import decompose as decompose
     from gossamer.shrink.prune import prune as prune
     from gossamer.shrink.quantise import quantise as quantise
     from gossamer.shrink.quantise import quantize as quantize
@@ -41,6 +42,7 @@ _PUBLIC = {
     "Run": "run",
     "Settings": "settings",
     "create_model": "networks",
+    "decompose": "shrink.decompose",
     "diagnose": "diagnosis",
     "list_models": "networks",
     "load": "runtime",

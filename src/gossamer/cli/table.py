@@ -16,6 +16,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "export": ("export", "write a run as one verified model file"),
     "quantize": ("quantize", "write a run or a float ONNX file in int8"),
     "prune": ("prune", "remove channels of a run's network until it keeps a limit, and train it on"),
+    "decompose": ("decompose", "replace layers of a run's network by smaller ones that are measured faster"),
     "shrink": ("shrink", "prune, distil and quantise a run until it keeps limits of time, size and score"),
     "compile": ("compile", "compile an ONNX file for the native engine"),
     "verify": ("verify", "check that a model file still computes what was trained"),
@@ -41,7 +42,7 @@ ALIASES = {"quantise": "quantize"}
 
 # the order in which the help shows them
 GROUPS: dict[str, tuple[str, ...]] = {
-    "train": ("train", "eval", "report", "diagnose", "swap", "prune", "shrink", "probe"),
+    "train": ("train", "eval", "report", "diagnose", "swap", "prune", "decompose", "shrink", "probe"),
     "deploy": ("export", "verify", "predict", "quantize", "compile", "bench", "index", "search"),
     "networks": ("list", "inspect", "review", "compare"),
     "data and installation": ("doctor", "convert-boxes", "completion"),

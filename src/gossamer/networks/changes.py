@@ -14,6 +14,8 @@ from the same settings does, so that a saved state loads strictly. Replay by mod
                           ascending. A norm or a PReLU has axis 0 only. A depthwise convolution has one kind of
                           channels: either axis keeps both. A grouped convolution keeps as many in each group.
         set_activation    act: a name in `blocks.activation.ACTIVATIONS`
+        decompose_layer   method: a name in `networks.factors.METHODS`; ranks: the channels between its layers. The layer
+                          becomes an `nn.Sequential` of them: `layer.0`, `layer.1`, ...
 
 An edit changes one layer only. Layers that share channels (a convolution, its norm, all that reads them) have one
 edit each; `training.network.build_network` checks that the network runs after the last.
@@ -33,12 +35,14 @@ from torch.nn.modules.batchnorm import _NormBase
 
 from gossamer.blocks.activation import ACTIVATIONS, activation
 from gossamer.errors import SettingsError, UnknownNameError
+from gossamer.networks.factors import METHODS, decomposed, full_ranks, methods_of, ranks_fit, skeleton, why_not
 
 FORMAT = 1
 MAX_CHANGES = 100_000
 MAX_BYTES = 64 << 20
 MAX_CHANNELS = 1 << 20
 MAX_NAME = 1000  # characters of a layer's name
+MAX_RANKS = 2
 FIX = "restore the file from a copy"
 
 
@@ -59,6 +63,11 @@ def keep_channels(layer: str, axis: int, kept: Iterable[int]) -> Change:
 def set_activation(layer: str, act: str) -> Change:
     """Replace the module `layer` by the activation `act`."""
     return Change("set_activation", layer, {"act": act})
+
+
+def decompose_layer(layer: str, method: str, ranks: Iterable[int]) -> Change:
+    """Replace a layer by the smaller ones of a decomposition; see `networks.factors`."""
+    return Change("decompose_layer", layer, {"method": method, "ranks": [int(rank) for rank in ranks]})
 
 
 def changes_to_json(changes: Sequence[Change]) -> str:
@@ -103,6 +112,8 @@ def _parsed(entry: Any, place: str) -> Change:
         if not isinstance(figures["act"], str):
             raise SettingsError(f"{place}: act {str(figures['act'])[:100]}", "a name", FIX)
         return Change(operation, layer, figures)
+    if operation == "decompose_layer":
+        return _parsed_decomposition(layer, figures, place)
     axis, kept = figures["axis"], figures["kept"]
     if type(axis) is not int or axis not in (0, 1):
         raise SettingsError(f"{place}: axis {str(axis)[:100]}", "0 or 1", FIX)
@@ -113,10 +124,25 @@ def _parsed(entry: Any, place: str) -> Change:
     return Change(operation, layer, figures)
 
 
-def apply_changes(network: nn.Module, changes: Sequence[Change], source: str = "changes.json") -> None:
+def _parsed_decomposition(layer: str, figures: dict[str, Any], place: str) -> Change:
+    """Raises SettingsError, UnknownNameError."""
+    method, ranks = figures["method"], figures["ranks"]
+    if not isinstance(method, str) or method not in METHODS:
+        raise UnknownNameError(f"decomposition ({place})", str(method)[:100], METHODS)
+    if not isinstance(ranks, list) or not 0 < len(ranks) <= MAX_RANKS or not all(type(rank) is int for rank in ranks):
+        raise SettingsError(f"{place}: ranks", f"a list of 1 to {MAX_RANKS} whole numbers", FIX)
+    if not all(0 < rank <= MAX_CHANNELS for rank in ranks):
+        raise SettingsError(f"{place}: ranks {ranks}", f"1 to {MAX_CHANNELS}", FIX)
+    return Change("decompose_layer", layer, figures)
+
+
+def apply_changes(
+    network: nn.Module, changes: Sequence[Change], source: str = "changes.json", *, values: bool = True
+) -> None:
     """Apply edits to `network` in order, in place; weights are kept where the edit keeps them.
 
-    source: what an error names. Raises SettingsError for an edit that the layer does not take, UnknownNameError for a
+    source: what an error names. values: whether a decomposed layer gets the values that follow from its weights; without,
+    as where a saved state replaces them anyway, those of a new layer, in less time. Raises SettingsError for an edit that the layer does not take, UnknownNameError for a
     layer that the network does not have.
     """
     modules = dict(network.named_modules())
@@ -124,6 +150,9 @@ def apply_changes(network: nn.Module, changes: Sequence[Change], source: str = "
         place = f"{source}, edit {number}"
         if not change.layer or change.layer not in modules:
             raise UnknownNameError(f"layer of the network ({place})", change.layer, filter(None, modules))
+        if change.operation == "decompose_layer":
+            _decompose_layer(modules, change.layer, change.figures, place, values)
+            continue
         OPERATIONS[change.operation](modules, change.layer, change.figures, place)
 
 
@@ -231,7 +260,39 @@ def _set_activation(modules: dict[str, nn.Module], layer: str, figures: dict[str
     setattr(modules[parent], name, modules[layer])
 
 
+def _decompose_layer(
+    modules: dict[str, nn.Module], layer: str, figures: dict[str, Any], place: str, values: bool = True
+) -> None:
+    """Put the layers of a decomposition in the place of one."""
+    module, method, ranks = modules[layer], figures["method"], tuple(figures["ranks"])
+    methods = methods_of(module)
+    if method not in methods:
+        allowed = f"{', '.join(methods)} for it" if methods else "Conv2d of one group and Linear"
+        what = f"a {type(module).__name__}" if methods else why_not(module)
+        raise SettingsError(f"{place}: decompose_layer by {method} of {layer}, {what}", allowed, "name another")
+    if not ranks_fit(module, method, ranks):
+        most = full_ranks(module, method, ranks)
+        raise SettingsError(
+            f"{place}: ranks {', '.join(map(str, ranks))} of {layer} by {method}",
+            f"{len(most)} of them, at most {', '.join(map(str, most))}",
+            "give such ranks",
+        )
+    parent, _, name = layer.rpartition(".")
+    parts = decomposed(module, method, ranks) if values else skeleton(module, method, ranks)
+    modules[layer] = parts
+    modules.update({f"{layer}.{number}": part for number, part in enumerate(parts)})
+    setattr(modules[parent], name, parts)
+
+
 Operation = Callable[[dict[str, nn.Module], str, dict[str, Any], str], None]
 # operation -> function of the modules by name, the layer, the figures and the place that an error names
-OPERATIONS: dict[str, Operation] = {"keep_channels": _keep_channels, "set_activation": _set_activation}
-FIGURES: dict[str, tuple[str, ...]] = {"keep_channels": ("axis", "kept"), "set_activation": ("act",)}
+OPERATIONS: dict[str, Operation] = {
+    "keep_channels": _keep_channels,
+    "set_activation": _set_activation,
+    "decompose_layer": _decompose_layer,
+}
+FIGURES: dict[str, tuple[str, ...]] = {
+    "keep_channels": ("axis", "kept"),
+    "set_activation": ("act",),
+    "decompose_layer": ("method", "ranks"),
+}

@@ -181,7 +181,7 @@ def training_settings(
 def _result(
     parent: Run, run: Run, narrow: NarrowNetwork, which: str, importance: str, threads: int, notes: Sequence[str]
 ) -> Pruned:
-    before, after = _metrics(parent, which), _metrics(run, "best" if run.has("best") else "last")
+    before, after = metrics_of(parent, which), metrics_of(run, "best" if run.has("best") else "last")
     from gossamer.tasks.registry import task_of
 
     return Pruned(
@@ -200,7 +200,7 @@ def _result(
     )
 
 
-def _metrics(run: Run, which: str) -> dict[str, float]:
+def metrics_of(run: Run, which: str) -> dict[str, float]:
     """What a checkpoint of a run scored on its validation images; {} where it was not scored."""
     rows = run.metrics()
     if not rows:

@@ -132,14 +132,14 @@ def time_model(
     units = _units(network, size, channels, outputs, layers, threads)
     known, line = _read()
     notes += [line] if line else []
-    entries: dict[str, float] = dict(known.get(_machine_key(threads), {}))
+    entries: dict[str, float] = dict(known.get(machine_key(threads), {}))
     model = CostModel(sum(unit.ms for unit in units), [np.zeros(len(one)) for one in options])
     measured = 0
     with tempfile.TemporaryDirectory(prefix="gossamer-prune-") as folder:
         for unit in progress.track(units, len(units), "timing operations at their widths"):
             measured += _add(unit, model, options, entries, Path(folder) / "operation.goss", threads)
     if measured:
-        line = _keep(known, _machine_key(threads), entries)
+        line = _keep(known, machine_key(threads), entries)
         notes += [line] if line else []
     notes.append(f"{len(units)} operations, {measured} widths timed, the others known")
     return model, notes
@@ -304,7 +304,8 @@ def _signature(program: Program) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:24]
 
 
-def _machine_key(threads: int) -> str:
+def machine_key(threads: int) -> str:
+    """The machine, the engine and the threads that times belong to."""
     here = machine.describe_machine()
     digest = native.LIBRARY.with_name(native.LIBRARY.name + ".digest")
     engine = digest.read_text().strip() if digest.is_file() else hashlib.sha256(native.LIBRARY.read_bytes()).hexdigest()
@@ -314,18 +315,25 @@ def _machine_key(threads: int) -> str:
 
 
 def _read() -> tuple[dict[str, dict[str, float]], str]:
-    """The times by machine and operation that were kept, none where there are none; and a line where they are damaged."""
+    return read_times(NAME)
+
+
+def read_times(name: str) -> tuple[dict[str, dict[str, float]], str]:
+    """The times by machine and operation that were kept, none where there are none; and a line where they are damaged.
+
+    name: of the file in the user's cache.
+    """
     try:
-        path = user_cache() / NAME
+        path = user_cache() / name
         if not path.exists():
             return {}, ""
         if path.stat().st_size > LIMIT:
-            return {}, _ignored(f"more than {LIMIT} bytes")
+            return {}, _ignored(name, f"more than {LIMIT} bytes")
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RuntimeError, RecursionError) as error:
-        return {}, _ignored(getattr(error, "strerror", None) or type(error).__name__)
+        return {}, _ignored(name, getattr(error, "strerror", None) or type(error).__name__)
     if not isinstance(content, dict) or content.get("format") != FORMAT or not _sound(content.get("machines")):
-        return {}, _ignored("not what gossamer writes")
+        return {}, _ignored(name, "not what gossamer writes")
     machines: dict[str, dict[str, float]] = content["machines"]
     return machines, ""
 
@@ -337,21 +345,25 @@ def _sound(machines: Any) -> bool:
     )
 
 
-def _ignored(reason: str) -> str:
-    return f"the kept times of widths are ignored and measured anew ({NAME} in the user's cache: {reason})"
+def _ignored(name: str, reason: str) -> str:
+    return f"the kept times are ignored and measured anew ({name} in the user's cache: {reason})"
 
 
 def _keep(machines: dict[str, dict[str, float]], key: str, entries: dict[str, float]) -> str:
+    return keep_times(machines, key, entries, NAME)
+
+
+def keep_times(machines: dict[str, dict[str, float]], key: str, entries: dict[str, float], name: str) -> str:
     """Keep the times of this machine, the newest of all; a line that says why where they cannot be kept."""
     kept: dict[str, dict[str, float]] = {}
     left = MOST
-    for name, times in [(key, entries), *((n, t) for n, t in reversed(machines.items()) if n != key)]:
+    for machine_name, times in [(key, entries), *((n, t) for n, t in reversed(machines.items()) if n != key)]:
         if left > 0:
-            kept[name] = dict(list(times.items())[-left:])
-            left -= len(kept[name])
+            kept[machine_name] = dict(list(times.items())[-left:])
+            left -= len(kept[machine_name])
     try:
         ordered = dict(reversed(kept.items()))  # the newest stands last
-        write_text(user_cache() / NAME, json.dumps({"format": FORMAT, "machines": ordered}))
+        write_text(user_cache() / name, json.dumps({"format": FORMAT, "machines": ordered}))
     except (StorageError, RuntimeError) as error:  # RuntimeError: this user has no home
-        return f"the widths are timed again next time: {error}"
+        return f"what was timed is timed again next time: {error}"
     return ""

@@ -24,19 +24,24 @@ from gossamer.tasks.registry import task_of
 
 
 def build_network(
-    task: Task, changes: Sequence[Change] = (), initialise: Callable[[], nn.Module] | None = None, applied: int = 0
+    task: Task,
+    changes: Sequence[Change] = (),
+    initialise: Callable[[], nn.Module] | None = None,
+    applied: int = 0,
+    *,
+    values: bool = True,
 ) -> nn.Module:
     """The network of `task`, changed by `changes`, in training mode.
 
     initialise: builds the network as the settings say, with the weights that a training starts from; by default it is
     built with random ones. Edits come after them, so weights of the unchanged network are sliced with it.
-    applied: how many of the edits `initialise` has applied already.
+    applied: how many of the edits `initialise` has applied already. values: as of `apply_changes`.
     Raises what building raises, SettingsError or UnknownNameError for an edit that cannot be applied, RunError where the
     network does not run after the edits.
     """
     model = initialise() if initialise else task.build()
     if changes:
-        apply_changes(model, changes[applied:])
+        apply_changes(model, changes[applied:], values=values)
         _run_once(model, task)
     return model
 
@@ -47,7 +52,7 @@ def network_of(run: Run) -> tuple[nn.Module, Task]:
     Raises RunError, and what `build_network` raises.
     """
     task = task_of(run.settings.task)(run.classes, run.settings)
-    return build_network(task, changes_of(run)), task
+    return build_network(task, changes_of(run), values=False), task
 
 
 def changes_of(run: Run) -> tuple[Change, ...]:

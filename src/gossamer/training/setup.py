@@ -239,7 +239,8 @@ def build(
         notes.extend(lines)
         return model
 
-    model = build_network(task, changes, initialise, len(own))
+    # without weights to start from there is nothing to decompose
+    model = build_network(task, changes, initialise, len(own), values=bool(settings.weights))
     if changes:
         notes.append(f"{len(changes)} edits of the network ({CHANGES})")
     frozen = optim.freeze(model, settings.freeze)
@@ -265,7 +266,7 @@ def _with_first_weights(
             _refuse_small_input(settings, data.classes)
         raise
     notes = []
-    apply_changes(model, changes)
+    apply_changes(model, changes, values=False)  # the state of this network follows
     if settings.weights:
         eps = _norm_eps(model)
         difference = load_pretrained(model, settings.net, settings.weights, strict=False, progress=progress)
