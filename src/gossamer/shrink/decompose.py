@@ -38,6 +38,7 @@ from gossamer.training.network import changes_of
 from gossamer.training.restore import LoadedRun, load_run, same_data, torch_forward
 
 MINUTES = 10.0
+LEAST_MINUTES = 0.001  # that settings allow
 MAX_DROP = 0.5  # points
 ENERGY = 0.9
 RANKS = ("energy", "score")
@@ -334,12 +335,11 @@ class _Work:
         allowed = self.before[self.score] - self.max_drop / 100
         for number, share in enumerate(SHARES, 1):
             changes: tuple[Change, ...] = (*changes_of(parent), *(one.change for one in self._ordered(chosen)))
-            settings, lines = _settings(self.loaded.settings, parent, out, share * minutes, self.which)
+            most = max(LEAST_MINUTES, share * minutes)
+            settings, lines = _settings(self.loaded.settings, parent, out, most, self.which)
             if number == 1:
                 self.notes += lines
-            self.progress.say(
-                f"trial {number}: {len(chosen)} layers decomposed, trained for {share * minutes:g} minutes"
-            )
+            self.progress.say(f"trial {number}: {len(chosen)} layers decomposed, trained for {most:g} minutes")
             try:
                 run = trained_trial(settings, changes, parent, number, self.progress)
             except RunError as error:
@@ -350,7 +350,7 @@ class _Work:
             else:
                 after = metrics_of(run, "best" if run.has("best") else "last").get(self.score, -math.inf)
                 self.steps.append(
-                    f"trial {number}, {len(chosen)} layers, {share * minutes:g} minutes: {metric_name(self.score)} "
+                    f"trial {number}, {len(chosen)} layers, {most:g} minutes: {metric_name(self.score)} "
                     f"{after:.4f}, before {self.before[self.score]:.4f}, at least {allowed:.4f}"
                 )
             self.progress.say(self.steps[-1])
@@ -457,7 +457,7 @@ def _check(
     target_of(run, ("run",))
     if which not in ("best", "last"):
         raise SettingsError(f"weights {which!r}", "best or last", "choose one of them")
-    _check_number("minutes", minutes, 0.001, 1e6)
+    _check_number("minutes", minutes, LEAST_MINUTES, 1e6)
     _check_number("max-drop", max_drop, 0, 100)
     _check_number("energy", energy, 0.01, 1)
     if isinstance(threads, bool) or not isinstance(threads, int) or not 1 <= threads <= 4096:
