@@ -71,7 +71,7 @@ def run_as_written(line: str, home: Path, code: int = 0) -> None:
     words = shlex.split(re.sub(r"--epochs \d+", "--epochs 1", line))[1:]
     if words[0] == "train" and not {"--epochs", "--resume"} & set(words):
         words += ["--epochs", "1"]
-    if words[0] == "prune" and "--minutes" in words:
+    if words[0] in ("prune", "decompose") and "--minutes" in words:
         words[words.index("--minutes") + 1] = "0.1"
     if words[0] == "shrink":  # limits that an int8 file of a few images keeps
         for flag, value in (("--minutes", "4"), ("--max-ms", "1000"), ("--max-drop", "100")):
