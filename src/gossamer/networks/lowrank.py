@@ -31,7 +31,8 @@ def leading(matrix: Tensor, rank: int) -> tuple[Tensor, Tensor]:
 
 def spectrum(matrix: Tensor) -> Tensor:
     smaller = matrix if matrix.shape[0] <= matrix.shape[1] else matrix.T
-    return torch.linalg.eigvalsh(smaller @ smaller.T).flip(0).clamp_min(0)
+    values: Tensor = torch.linalg.eigvalsh(smaller @ smaller.T)
+    return values.flip(0).clamp_min(0)
 
 
 def halves(matrix: Tensor, rank: int) -> tuple[Tensor, Tensor]:
@@ -54,7 +55,10 @@ def halves(matrix: Tensor, rank: int) -> tuple[Tensor, Tensor]:
 def solved_system(system: Tensor, right: Tensor) -> Tensor:
     """x of system @ x = right, of a symmetric system that may be singular."""
     ridge = RIDGE * system.diagonal().mean().clamp_min(TINY)
-    return torch.linalg.solve(system + ridge * torch.eye(len(system), dtype=system.dtype, device=system.device), right)
+    solution: Tensor = torch.linalg.solve(
+        system + ridge * torch.eye(len(system), dtype=system.dtype, device=system.device), right
+    )
+    return solution
 
 
 def svd(weight: Tensor, rank: int) -> Factors:

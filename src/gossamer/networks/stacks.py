@@ -7,7 +7,7 @@ They are fitted by alternating least squares on the kernel; with enough channels
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from itertools import product
 
 import torch
@@ -56,8 +56,8 @@ def _owners(firsts: Sequence[Pair], seconds: Sequence[Pair], step: int) -> list[
     return list(owners.values())
 
 
-def _square(places: Iterable[int]) -> list[Pair]:
-    return list(product(places, repeat=2))
+def _square(places: Sequence[int]) -> list[Pair]:
+    return [(row, column) for row in places for column in places]
 
 
 def _together(first: Tensor, second: Tensor, step: int) -> Tensor:
