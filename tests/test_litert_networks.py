@@ -1,0 +1,54 @@
+"""The networks of the zoo and the models of each task as LiteRT files, beside ONNX Runtime."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from gossamer import runtime
+from gossamer.export.formats import export, export_file
+from gossamer.targets import target_of
+from tests.exports import EXPORTED, NETWORKS
+from tests.trained import TASKS, runs_of_tasks
+
+pytest.importorskip("onnx")
+pytest.importorskip("onnxruntime")
+pytest.importorskip("ai_edge_litert")
+
+OLD = Path(__file__).parent / "compat" / "0.1"
+LARGEST = 1e-5  # difference, relative to the largest output
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_a_network_of_the_zoo_agrees_with_onnx_runtime(name: str, tmp_path_factory: pytest.TempPathFactory) -> None:
+    network = EXPORTED[name]
+    file, images = network.file(tmp_path_factory), network.images(2)
+    expected = runtime.load(file, runtime="onnxruntime", threads=1).run(images)
+    outputs = runtime.load(file, runtime="litert", threads=1).run(images)
+    assert outputs.shape == expected.shape == (2, 7)
+    assert np.abs(outputs - expected).max() <= LARGEST * max(1.0, float(np.abs(expected).max()))
+
+
+@pytest.mark.parametrize("name", ["classify", "segment", "embed", "multi"])
+def test_a_model_file_of_each_task(name: str, tmp_path: Path) -> None:
+    result = export_file(OLD / f"{name}.onnx", tmp_path / "m.tflite")
+    assert result.loss.largest <= LARGEST * max(1.0, result.loss.scale)
+    assert [check.ok for check in result.verifications] == [True]
+    assert (
+        runtime.load(tmp_path / "m.tflite").need_metadata().heads
+        == runtime.load(OLD / f"{name}.onnx").need_metadata().heads
+    )
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("task", TASKS)
+def test_a_run_of_each_task(task: str, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+    root = runs_of_tasks(tmp_path_factory)
+    result = export(root / task, tmp_path / "m.tflite", images_limit=4)
+    assert target_of(result.path).kind == "LiteRT file" and result.verifications[0].runtime == "litert"
+    assert result.verifications[0].largest_difference <= result.tolerance
+    image = next((root / {"detect": "signs", "segment": "street", "embed": "people"}[task]).rglob("*.png"))
+    ours, theirs = (runtime.load(file).predict(str(image)) for file in (result.path, root / f"{task}.onnx"))
+    assert type(ours) is type(theirs)
