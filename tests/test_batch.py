@@ -339,6 +339,20 @@ def test_names_that_are_no_text_have_rows(home: Path, monkeypatch: pytest.Monkey
     assert batchcases.rows(Path("answers")).keys() == {os.fsdecode(b"names/\xe9.png"), "names/\u00fc\n.png"}
 
 
+def test_another_runtime_takes_a_file_that_the_engine_refuses(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Found before a worker starts, as `load` finds it."""
+    from gossamer.errors import ModelFileError
+    from gossamer.runtime import native
+
+    def refuse(self: native.Native, path: Path, threads: int = 0) -> None:
+        raise ModelFileError(2, f"{path}: a version that this engine does not support", "another", "compile it again")
+
+    in_process(monkeypatch)
+    monkeypatch.setattr(native.Native, "__init__", refuse)
+    monkeypatch.setattr(native.Native, "__del__", lambda self: None)
+    assert gossamer.predict_many("a.onnx", "photos", "answers").runtime != "native"
+
+
 # disks and memory
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 import time
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
@@ -244,10 +245,15 @@ def _open(path: str, runtime: str, limits: DecodingLimits) -> _Network:
         limits.check(file.metadata.heads)
         try:
             from gossamer.compile.write import compile_bytes
-            from gossamer.runtime.native import library
+            from gossamer.runtime.native import Native, library
 
             library()
-            return _Network(path, "native", file.sha256, compile_bytes(file, "float32")[0])
+            data = compile_bytes(file, "float32")[0]
+            with tempfile.TemporaryDirectory() as place:
+                compiled = Path(place) / NETWORK
+                compiled.write_bytes(data)
+                Native(compiled, 1).close()  # an engine that was built from other sources may refuse it
+            return _Network(path, "native", file.sha256, data)
         except (MissingPackageError, InputError):
             pass  # `open_model` takes the next one, or says why there is none
     model = open_model(file, runtime, 1)
