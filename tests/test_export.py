@@ -465,7 +465,7 @@ def test_a_run_is_exported_compiled_by_the_suffix_or_by_name(
     assert is_compiled(tmp_path / "b.bin")
     capsys.readouterr()
     for arguments, expected in (
-        (["--out", str(tmp_path / "c.tflite")], "no export format has this suffix"),
+        (["--out", str(tmp_path / "c.mlmodel")], "no export format has this suffix"),
         (["--out", str(tmp_path / "c.onnx"), "--to", "onx"], "did you mean onnx?"),
     ):
         assert main(["export", str(run_folder), *arguments]) == 2
