@@ -373,6 +373,8 @@ def test_a_layer_is_timed_and_known_again() -> None:
     pair = pair_times(layer, "spatial", (4,), clock)
     assert 0 < pair.before.low <= pair.before.median <= pair.before.high < 1000
     assert clock.measured == 1 and pair_times(layer, "spatial", (4,), clock) == pair and clock.measured == 1
+    entries = clock.known[clock.key]
+    entries.update({name: 1.0 for name in clock.unsteady})  # on a busy machine they would not be kept
     clock.keep()
     assert clock.notes == [] and list(pairs.times.read_times(pairs.NAME)[0]) == [clock.key]
     for parts, shape in (([nn.Linear(6, 3), nn.Linear(3, 4)], (6,)), ([nn.Conv2d(4, 4, 3, padding="same")], (4, 5, 5))):
@@ -394,6 +396,31 @@ def test_rounds_are_in_turn_and_end_early_where_one_is_clearly_slower() -> None:
         word for word in ("quick", "slow", "slow", "quick") for _ in range(pairs.LEAST_RUNS)
     ]
     assert len(alternating([slow, lambda _: None], None, 0.0)[0]) == pairs.ROUNDS
+
+
+def test_times_of_a_busy_machine_are_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = Clock(pairs.OTHER, 1, {})
+    monkeypatch.setattr(Clock, "key", "here")
+    monkeypatch.setattr(Clock, "_measured", lambda *_: [1.0, 0.5, 1.5, 0.9, 0.9, 0.9])
+    assert clock.pair(b"a", b"b") == clock.pair(b"a", b"b") and clock.measured == 1
+    assert clock.known["here"] == {} and len(clock.unsteady) == 6
+
+
+def test_a_pair_that_is_faster_within_the_noise_gets_more_rounds(monkeypatch: pytest.MonkeyPatch) -> None:
+    now, took = 0.0, iter([1.0, 3.0] * 1000)
+
+    def first(_: Any) -> None:
+        nonlocal now
+        now += next(took)
+
+    def second(_: Any) -> None:
+        nonlocal now
+        now += 1.5
+
+    monkeypatch.setattr(pairs.time, "perf_counter", lambda: now)
+    monkeypatch.setattr(pairs, "LEAST_RUNS", 1)
+    rounds = alternating([first, second], None, 0.0)
+    assert len(rounds[0]) == pairs.MOST_ROUNDS  # 1 and 3 in turn against 1.5: the quartiles never part
 
 
 @pytest.mark.parametrize("method", ["tucker", "cp", "spatial", "stack"])
