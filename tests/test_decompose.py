@@ -374,7 +374,7 @@ def test_a_layer_is_timed_and_known_again() -> None:
     assert 0 < pair.before.low <= pair.before.median <= pair.before.high < 1000
     assert clock.measured == 1 and pair_times(layer, "spatial", (4,), clock) == pair and clock.measured == 1
     entries = clock.known[clock.key]
-    entries.update({name: 1.0 for name in clock.unsteady})  # on a busy machine they would not be kept
+    entries.update(dict.fromkeys(clock.unsteady, 1.0))  # on a busy machine they would not be kept
     clock.keep()
     assert clock.notes == [] and list(pairs.times.read_times(pairs.NAME)[0]) == [clock.key]
     for parts, shape in (([nn.Linear(6, 3), nn.Linear(3, 4)], (6,)), ([nn.Conv2d(4, 4, 3, padding="same")], (4, 5, 5))):
