@@ -491,7 +491,7 @@ def test_a_compiled_file_that_does_not_verify_is_not_written(
     def wrong(path: Path) -> VerificationResult:
         return replace(verify_file(path), tolerance=-1.0)
 
-    monkeypatch.setattr("gossamer.export.goss.verify_file", wrong)
+    monkeypatch.setattr("gossamer.export.checked.verify_file", wrong)
     with pytest.raises(VerificationError):
         export(run_folder, tmp_path / "a.goss", images_limit=10)
     assert not list(tmp_path.iterdir())

@@ -284,13 +284,13 @@ def test_a_pruned_run_begins_with_the_weights_that_are_left(
     """At a rate of nothing it stays the parent without its channels; and so does a run that is pruned again."""
     from gossamer.shrink import prune as module
 
-    settings = module._settings
+    settings = module.training_settings
 
     def still(*arguments: Any) -> Any:
         chosen, notes = settings(*arguments)
         return chosen.replace(lr=1e-12, weight_decay=0.0, momentum=0.0, teacher=""), notes
 
-    monkeypatch.setattr(module, "_settings", still)
+    monkeypatch.setattr(module, "training_settings", still)
     source = parent
     for name in ("once", "twice"):
         gossamer.prune(source, tmp_path / name, macs=0.6, minutes=0.01, importance="norm")
@@ -321,7 +321,7 @@ def test_a_pruned_run_that_was_killed_resumes_to_the_same_bits(
     from gossamer.shrink import prune as module
     from gossamer.training import loop
 
-    settings, step, count = module._settings, loop._step, 0
+    settings, step, count = module.training_settings, loop._step, 0
 
     def counted(*arguments: Any) -> Any:
         chosen, notes = settings(*arguments)
@@ -334,7 +334,7 @@ def test_a_pruned_run_that_was_killed_resumes_to_the_same_bits(
         count += 1
         step(*arguments)
 
-    monkeypatch.setattr(module, "_settings", counted)
+    monkeypatch.setattr(module, "training_settings", counted)
     gossamer.prune(parent, tmp_path / "whole", macs=0.5)
     monkeypatch.setattr(loop, "_step", killed)
     with pytest.raises(KeyboardInterrupt):

@@ -125,6 +125,7 @@ COLOURS = {
     "onnxruntime": "p0",
     "openvino": "p2",
     "native": "p3",
+    "litert": "p4",
     "reference": "c",
 }
 

@@ -24,7 +24,6 @@ SYSTEM_FOLDERS = frozenset(
         *(
             "$recycle.bin",
             "recycler",
-            "recycled",
             "recycle bin",
             "system volume information",
             "thumbs.db",

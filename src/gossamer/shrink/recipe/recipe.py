@@ -55,8 +55,8 @@ def shrink(
 
     max_ms: milliseconds of an image with `threads`, in the native engine, in ONNX Runtime where that is not built; max_mb:
     size of the file in millions of bytes; one at least. max_drop: points of 100 that the score may be below the run's, on the
-    same validation images. minutes: for all of it; epochs: of each training, in place of its share of the minutes (those
-    stay a limit): trainings are then equal on every machine. importance, which: as of `prune`. report: write report.html.
+    same validation images. minutes: for all of it; epochs: of each training, in place of its share of the minutes, so
+    that trainings are equal on every machine; none begins when the minutes are used up. importance, which: as of `prune`. report: write report.html.
     A folder that was begun goes on where it stands. Only training images calibrate and weigh channels, only validation
     images decide; test images are opened once, at the end. A limit that cannot be kept is no error: the result has it in
     `misses`, and the nearest that was reached.
@@ -391,12 +391,11 @@ class _Recipe:
 
     def _say_plan(self) -> None:
         count, minutes = aims.count_of(self.settings.minutes), self.settings.minutes
-        share = f"{TRAINING * minutes / count:.2g} minutes" + (
-            "" if self.settings.epochs is None else f" or {self.settings.epochs:g} epochs"
-        )
+        epochs = self.settings.epochs
+        share = f"{TRAINING * minutes / count:.2g} minutes at most" if epochs is None else f"{epochs:g} epochs"
         self.progress.say(
             f"plan: {minutes:g} minutes; quantise the run; where that is not enough, up to {count} narrower "
-            f"{'network' if count == 1 else 'networks'}, each trained for {share} at most; {(1 - TRAINING) * minutes:.2g} minutes "
+            f"{'network' if count == 1 else 'networks'}, each trained for {share}; {(1 - TRAINING) * minutes:.2g} minutes "
             f"for choosing, quantising and measuring; limits: {self.targets.text()}"
         )
 

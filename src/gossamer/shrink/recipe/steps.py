@@ -189,7 +189,8 @@ def _train(place: Workplace, choice: Mapping[str, Any], folder: Path, minutes: f
     else:
         changes = parse_changes(choice["changes"], "the chosen edits")
     if asked.epochs is not None:
-        settings = settings.replace(epochs=asked.epochs)
+        # steps alone decide then: a schedule that also counts time differs from run to run
+        settings = settings.replace(epochs=asked.epochs, minutes=None)
     for line in notes:
         place.progress.say(line)
     return train(settings, split_of=parent, changes=changes, progress=place.progress)
