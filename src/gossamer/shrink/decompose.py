@@ -28,7 +28,7 @@ from gossamer.settings import Settings
 from gossamer.shrink.calibration import spread
 from gossamer.shrink.candidates import FASTER, Layer, Tried, candidates, ladder, layers_to_decompose, timed
 from gossamer.shrink.edits import without
-from gossamer.shrink.limits import shown
+from gossamer.shrink.outcome import lines_of_change, settings_after
 from gossamer.shrink.pairs import WHOLE_SECONDS, Clock, PairTimes, as_onnx, open_clock
 from gossamer.shrink.prune import metrics_of
 from gossamer.shrink.trials import accept, remove_trials, trained_trial
@@ -96,17 +96,8 @@ class Decomposed:
                 ]
             )
         lines.append(f"{self.file}: {len(self.accepted)} layers of {self.parent} are decomposed")
-        if self.ms:
-            lines.append(
-                f"latency in {self.clock}, {thread_count(self.threads)}: {self.ms[0]:.3f} ms -> {self.ms[1]:.3f} ms "
-                f"({self.ms[1] / self.ms[0]:.2f}x)"
-            )
-        for kind, (wide, left) in (("macs", self.macs), ("size", self.bytes)):
-            name = "computation" if kind == "macs" else "parameters"
-            lines.append(f"{name}: {shown(kind, wide)} -> {shown(kind, left)} ({left / max(1, wide):.2f}x)")
-        if self.score in self.scores:
-            before, after = self.scores[self.score]
-            lines.append(f"{metric_name(self.score)} on the validation images: {before:.4f} -> {after:.4f}")
+        counts = {"macs": self.macs, "size": self.bytes}
+        lines += lines_of_change(self.clock, self.threads, self.ms, counts, self.score, self.scores)
         return "\n".join([*lines, *self.steps, *self.notes])
 
     def table(self) -> str:
@@ -432,12 +423,8 @@ def _settings(
     settings: Settings, run: Run, out: str | os.PathLike[str], minutes: float, which: str
 ) -> tuple[Settings, list[str]]:
     """The settings of a trial, and lines on what is dropped."""
-    notes = []
-    if settings.freeze != Settings().freeze:
-        notes.append(f"freeze {settings.freeze} is dropped: what was decomposed has to be trained")
-    changed: dict[str, Any] = {"out": os.fspath(out), "weights": str(run.weights(which)), "minutes": minutes}
-    changed |= {"teacher": str(run.path), "lr": None if settings.lr is None else GENTLE * settings.lr}
-    return settings.replace(**changed, epochs=None, freeze=Settings().freeze, eval_every=None), notes
+    after, notes = settings_after(settings, run, out, minutes, which, "decomposed")
+    return after.replace(lr=None if settings.lr is None else GENTLE * settings.lr), notes
 
 
 def _check(

@@ -12,13 +12,13 @@ from typing import Any
 
 from gossamer.errors import RunError, SettingsError, UnknownNameError
 from gossamer.host.progress import SILENT, Progress
-from gossamer.host.text import metric_name, thread_count
 from gossamer.networks.changes import Change
 from gossamer.run import SETTINGS, Run
 from gossamer.settings import Settings
 from gossamer.shrink.importance import KINDS
-from gossamer.shrink.limits import Limit, parse_limit, shown
+from gossamer.shrink.limits import Limit, parse_limit
 from gossamer.shrink.narrow import NarrowNetwork, narrow_network
+from gossamer.shrink.outcome import lines_of_change, settings_after
 from gossamer.shrink.times import check_engine
 from gossamer.targets import target_of
 from gossamer.training.loop import train
@@ -59,17 +59,8 @@ class Pruned:
     def text(self) -> str:
         """A few lines for people."""
         lines = [f"{self.file}: {len(self.widths)} layers of {self.parent} are narrower"]
-        if self.ms:
-            lines.append(
-                f"latency in the native engine, {thread_count(self.threads)}: {self.ms[0]:.3f} ms -> {self.ms[1]:.3f} ms "
-                f"({self.ms[1] / self.ms[0]:.2f}x)"
-            )
-        for kind, (wide, left) in (("macs", self.macs), ("size", self.bytes)):
-            name = "computation" if kind == "macs" else "parameters"
-            lines.append(f"{name}: {shown(kind, wide)} -> {shown(kind, left)} ({left / max(1, wide):.2f}x)")
-        if self.score in self.scores:
-            before, after = self.scores[self.score]
-            lines.append(f"{metric_name(self.score)} on the validation images: {before:.4f} -> {after:.4f}")
+        counts = {"macs": self.macs, "size": self.bytes}
+        lines += lines_of_change("the native engine", self.threads, self.ms, counts, self.score, self.scores)
         return "\n".join([*lines, *self.steps, *self.notes])
 
     def to_json(self) -> dict[str, Any]:
@@ -170,12 +161,7 @@ def training_settings(
     settings: Settings, run: Run, out: str | os.PathLike[str], minutes: float, which: str
 ) -> tuple[Settings, list[str]]:
     """The settings of the training that follows, and lines on what is dropped."""
-    notes = []
-    if settings.freeze != Settings().freeze:
-        notes.append(f"freeze {settings.freeze} is dropped: what was narrowed has to be trained")
-    changed: dict[str, Any] = {"out": os.fspath(out), "weights": str(run.weights(which)), "minutes": minutes}
-    changed["teacher"] = str(run.path)
-    return settings.replace(**changed, epochs=None, freeze=Settings().freeze, eval_every=None), notes
+    return settings_after(settings, run, out, minutes, which, "narrowed")
 
 
 def _result(

@@ -1,0 +1,47 @@
+"""What pruning and decomposition share: the settings of the training that follows, and the lines on what has changed."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import Any
+
+from gossamer.host.text import metric_name, thread_count
+from gossamer.run import Run
+from gossamer.settings import Settings
+from gossamer.shrink.limits import shown
+
+
+def settings_after(
+    settings: Settings, run: Run, out: str | os.PathLike[str], minutes: float, which: str, what: str
+) -> tuple[Settings, list[str]]:
+    """The settings of a training with the run as teacher, and lines on what is dropped. what: became of layers, "narrowed"."""
+    notes = []
+    if settings.freeze != Settings().freeze:
+        notes.append(f"freeze {settings.freeze} is dropped: what was {what} has to be trained")
+    changed: dict[str, Any] = {"out": os.fspath(out), "weights": str(run.weights(which)), "minutes": minutes}
+    changed["teacher"] = str(run.path)
+    return settings.replace(**changed, epochs=None, freeze=Settings().freeze, eval_every=None), notes
+
+
+def lines_of_change(
+    clock: str,
+    threads: int,
+    ms: tuple[float, float] | None,
+    counts: Mapping[str, tuple[int, int]],
+    score: str,
+    scores: Mapping[str, tuple[float, float]],
+) -> list[str]:
+    """Lines on milliseconds, multiply-adds, bytes and the score before and after. clock: what the milliseconds are of."""
+    lines = []
+    if ms:
+        lines.append(
+            f"latency in {clock}, {thread_count(threads)}: {ms[0]:.3f} ms -> {ms[1]:.3f} ms ({ms[1] / ms[0]:.2f}x)"
+        )
+    for kind, (before, after) in counts.items():
+        name = "computation" if kind == "macs" else "parameters"
+        lines.append(f"{name}: {shown(kind, before)} -> {shown(kind, after)} ({after / max(1, before):.2f}x)")
+    if score in scores:
+        was, now = scores[score]
+        lines.append(f"{metric_name(score)} on the validation images: {was:.4f} -> {now:.4f}")
+    return lines
