@@ -125,7 +125,7 @@ def answer_units(
                 tell(0, "")
                 continue
             with contextlib.suppress(queue.Empty):
-                while True:
+                for _ in range(messages.qsize()):  # of now: what arrives meanwhile waits its turn
                     arrived.append(messages.get_nowait())
             records = [message["done"] for _, message in arrived if message and "done" in message]
             if records:
