@@ -284,7 +284,7 @@ def test_as_near_as_tensorly_where_it_is_installed() -> None:
     theirs = 1 - ((weight - rebuilt) ** 2).sum() / total
     assert kept_energy(layer, "tucker", (3, 4)) >= theirs - 1e-3
     cube = weight.reshape(10, 8, 9)
-    rebuilt = tensorly.cp_to_tensor(parafac(cube, rank=12, init="svd", n_iter_max=100, random_state=0))
+    rebuilt = tensorly.cp_to_tensor(parafac(cube, rank=12, init="random", n_iter_max=100, random_state=0))
     theirs = 1 - ((cube - rebuilt) ** 2).sum() / total
     assert kept_energy(layer, "cp", (12,)) >= theirs - 1e-2
 

@@ -28,7 +28,9 @@ def test_a_network_of_the_zoo_agrees_with_onnx_runtime(name: str, tmp_path_facto
     expected = runtime.load(file, runtime="onnxruntime", threads=1).run(images)
     outputs = runtime.load(file, runtime="litert", threads=1).run(images)
     assert outputs.shape == expected.shape == (2, 7)
-    assert np.abs(outputs - expected).max() <= LARGEST * max(1.0, float(np.abs(expected).max()))
+    # by how much two orders of the same sums differ in this network: processors choose theirs
+    rounding = float(np.abs(expected - runtime.load(file, runtime="reference").run(images)).max())
+    assert np.abs(outputs - expected).max() <= max(LARGEST * max(1.0, float(np.abs(expected).max())), 4 * rounding)
 
 
 @pytest.mark.parametrize("name", ["classify", "segment", "embed", "multi"])

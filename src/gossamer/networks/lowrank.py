@@ -11,8 +11,8 @@ from itertools import product
 import torch
 from torch import Tensor
 
-HOOI_ROUNDS = 3
-CP_ROUNDS = 25
+HOOI_ROUNDS = 25
+CP_ROUNDS = 50
 SETTLED = 1e-4  # of the energy: rounds end where they gain less
 RIDGE = 1e-7  # of the mean of a system's diagonal, so that it can be solved
 TINY = 1e-20
@@ -70,11 +70,16 @@ def tucker(weight: Tensor, into_rank: int, out_rank: int) -> Factors:
     out, into = weight.shape[:2]
     left, _ = leading(weight.reshape(out, -1), out_rank)
     right, _ = leading(weight.transpose(0, 1).reshape(into, -1), into_rank)
+    total, before = float(weight.square().sum()), 0.0
     for _ in range(HOOI_ROUNDS if (into_rank, out_rank) != (into, out) else 0):
         part = torch.einsum("oiyx,ir->oryx", weight, right).reshape(out, -1)
         left, _ = leading(part, out_rank)
         part = torch.einsum("oiyx,or->iryx", weight, left).reshape(into, -1)
-        right, _ = leading(part, into_rank)
+        right, energies = leading(part, into_rank)
+        kept = float(energies[:into_rank].sum())
+        if kept - before < SETTLED * total:
+            break
+        before = kept
     core = torch.einsum("oiyx,or,is->rsyx", weight, left, right)
     kernel = torch.einsum("rsyx,or,is->oiyx", core, left, right)
     # orthonormal sides and a core that has all the scale would learn at unequal rates
