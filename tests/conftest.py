@@ -29,8 +29,18 @@ if BESIDE > 1:
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, len(os.sched_getaffinity(0)) // BESIDE)))
 
 
+SLOW = {
+    line for line in (Path(__file__).parent / "slow.txt").read_text(encoding="utf-8").splitlines() if line[:1] != "#"
+}
+
+
+@pytest.hookimpl(tryfirst=True)  # before -m chooses by the marks
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with the tests that take minutes, so that no process is left alone with one at the end."""
+    """Mark those of slow.txt as `full`; begin with the tests that take minutes, so that no process is left alone with one
+    at the end."""
+    for item in items:
+        if item.nodeid in SLOW:
+            item.add_marker("full")
 
     def order(item: pytest.Item) -> float:
         timeout = item.get_closest_marker("timeout")

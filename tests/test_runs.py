@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.conftest import SLOW
 from tests.runs import RECIPE, commands, gossamer, gossamer_alone
 
 
@@ -96,3 +97,9 @@ def test_a_skip_for_want_of_a_compiler_fails_where_all_must_be_there(
     )
     done = subprocess.run(line, cwd=Path(__file__).parents[1], capture_output=True, text=True)
     assert (done.returncode, "1 error" in done.stdout) == ((2, True) if code else (5, False)), done.stdout
+
+
+def test_the_tests_that_are_called_slow_exist() -> None:
+    for line in SLOW:
+        file, _, name = line.partition("::")
+        assert f"def {name.partition('[')[0]}(" in Path(file).read_text(encoding="utf-8"), line

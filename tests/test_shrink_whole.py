@@ -26,13 +26,13 @@ KILLS = 5
 
 @pytest.fixture(scope="module")
 def parent(image_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run to shrink; not to be changed."""
+    """A run to shrink, of few layers: what is repeated after each kill is quickly done. Not to be changed."""
     root = tmp_path_factory.mktemp("shrink")
-    return train(small(image_folder, root / "run", epochs=2)).path
+    return train(small(image_folder, root / "run", net="lenet5", width=None, epochs=2)).path
 
 
 def words(parent: Path, out: Path) -> list[str]:
-    limits = ["--max-mb", "0.2", "--max-drop", "100", "--minutes", "3", "--epochs", "1"]
+    limits = ["--max-mb", "0.05", "--max-drop", "100", "--minutes", "3", "--epochs", "1"]
     return ["shrink", str(parent), *limits, "--out", str(out), "--json"]
 
 
@@ -50,7 +50,7 @@ def test_the_file_keeps_its_limits_and_runs_like_any_other(
     whole: tuple[Path, dict[str, Any]], image_folder: Path
 ) -> None:
     out, printed = whole
-    assert printed["misses"] == [] and printed["bytes"] <= 200_000 and printed["best"] == "narrow-1-int8"
+    assert printed["misses"] == [] and printed["bytes"] <= 50_000 and printed["best"] == "narrow-1-int8"
     assert (out / "best.onnx").stat().st_size == printed["bytes"]
     assert gossamer.verify(out / "best.onnx", runtime="onnxruntime").ok
     image = next(image_folder.rglob("*.png"), None) or next(image_folder.rglob("*.jpg"))
