@@ -55,6 +55,23 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         help="time for rounding weights by what each layer computes, not to the nearest byte (default 0, none)",
     )
     parser.add_argument(
+        "--qat-minutes",
+        type=number,
+        default=None,
+        metavar="M",
+        help="train a run's network with the roundings of its int8 file for so long, the float network as teacher",
+    )
+    parser.add_argument(
+        "--qat-epochs", type=number, default=None, metavar="E", help="the same by epochs, which depend on no clock"
+    )
+    parser.add_argument(
+        "--qat-lr",
+        type=number,
+        default=0.02,
+        metavar="STEPS",
+        help="rounding steps of a weight that one update moves it at most (default %(default)s)",
+    )
+    parser.add_argument(
         "--report", action="store_true", help="write a page beside the file, as flowers.int8.html; measures the layers"
     )
     add_which(parser, "a run")
@@ -75,6 +92,9 @@ def run(options: argparse.Namespace, progress: Progress) -> Any:
         keep=options.keep,
         layers=options.layers or options.report,
         round_seconds=options.round_seconds,
+        qat_minutes=options.qat_minutes,
+        qat_epochs=options.qat_epochs,
+        qat_lr=options.qat_lr,
         which=options.which,
         progress=progress,
     )

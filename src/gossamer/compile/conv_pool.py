@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from gossamer.compile import (
+    channel_scales,
     layout,
     padding,
     quantised,
@@ -56,6 +57,7 @@ def convolution(low: Lowering, node: OnnxNode) -> None:
         if depthwise
         else quantised.layer(low, node, weight, bias, source)
     )
+    layer = channel_scales.into_weights(low, node, layer)
     layers: list[LayerWeights | None] = [None, layer, None] if depthwise else [layer]
     emitted = low.emit(
         "block" if depthwise else "conv",

@@ -40,7 +40,14 @@ def clip(low: Lowering, node: OnnxNode) -> None:
     most = FLOAT_MOST if upper is None else min(upper, FLOAT_MOST)
     if least > most:
         low.refuse(node, f"from {least:g} to {most:g}")
-    if (least, most) == (0.0, 6.0):
+    name = node.inputs[0]
+    if (
+        (least, most) == (-FLOAT_MOST, FLOAT_MOST)
+        and name in low.names
+        and low.program.values[low.names[name]].type == "uint8"
+    ):
+        low.pass_on(node)  # bytes are finite
+    elif (least, most) == (0.0, 6.0):
         low.activate(node, "relu6")
     else:
         low.activate(node, "clip", bound=(least, most))

@@ -78,6 +78,9 @@ class Lowering:
         self.bytes: dict[
             str, np.dtype[Any]
         ] = {}  # names of bytes between a QuantizeLinear and a DequantizeLinear: int8, uint8
+        self.channel_scales: dict[
+            str, NDArray[np.float32]
+        ] = {}  # names of maps of bytes whose channels have scales of their own: of each, relative to the map's
         self.skip: set[int] = set()  # nodes that an earlier one has fused
         if (
             layout_of_input.pixels is not None

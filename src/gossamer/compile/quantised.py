@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gossamer.compile import reductions
+from gossamer.compile import channel_scales, reductions
 from gossamer.compile.lowering import Lowering
 from gossamer.compile.program import Array, FeatureMap, LayerWeights, Quantised
 from gossamer.modelfile.onnx import OnnxNode
@@ -37,6 +37,9 @@ def quantise(low: Lowering, node: OnnxNode) -> None:
     """A map's type becomes uint8; where something else reads it as it is, a copy's does. A constant becomes another."""
     if node.inputs[0] in low.onnx.tensors:
         _quantise_constant(low, node)
+        return
+    if channel_scales.by_channel(low, node):
+        channel_scales.quantise(low, node, _byte_type(low, node))
         return
     scale, zero = _parameters(low, node)
     low.bytes[node.outputs[0]] = _byte_type(low, node)
@@ -93,6 +96,9 @@ def gate_rounding(low: Lowering, quantise: OnnxNode, dequantise: OnnxNode) -> tu
 def dequantise(low: Lowering, node: OnnxNode) -> None:
     """A constant is kept both as bytes and as floats; a map continues under the new name."""
     name = node.inputs[0]
+    if name in low.channel_scales:
+        channel_scales.dequantise(low, node)
+        return
     if name in low.names or name in low.series:
         scale, zero = _parameters(low, node)
         for source in [low.names[name]] if name in low.names else [one for one, _ in low.series[name]]:
@@ -200,8 +206,10 @@ def _parameters(low: Lowering, node: OnnxNode) -> tuple[float, int]:
     """Scale and zero of a map of bytes; signed ones are moved up by 128. Raises InputError for others."""
     scale: Any = low.tensor(node, 1)
     zero: Any = low.tensor(node, 2)
-    if scale is None or scale.size != 1 or (zero is not None and zero.size != 1):
+    alike = scale is not None and scale.size and (scale == scale.reshape(-1)[0]).all()
+    if not alike or (zero is not None and (not zero.size or (zero != zero.reshape(-1)[0]).any())):
         low.refuse(node, "a scale that is not one number for the map")
+    scale, zero = scale.reshape(-1)[:1], None if zero is None else zero.reshape(-1)[:1]
     kind = _byte_type(low, node)
     if scale.dtype != np.float32 or not LEAST_SCALE <= float(scale.reshape(())) <= MOST_SCALE:
         low.refuse(node, f"a scale that is not from {LEAST_SCALE:g} to {MOST_SCALE:g} in float32")

@@ -32,6 +32,7 @@ INTEGER = (
     "Pad",
 )
 FUSED = ("Relu", "Clip")  # into the layer before them
+LOWEST = "lowest.float32"  # the bound of a clip that changes nothing
 BIAS_LIMIT = 2.0**30  # of an int32 bias: sums are added to it
 
 
@@ -63,7 +64,22 @@ def quantised_values(graph: OnnxGraph, choice: QuantisationChoice) -> dict[str, 
         chosen += [name for name in (*names, *after) if name in choice.ranges]
     kept = [name for name in dict.fromkeys(chosen) if name not in graph.outputs]
     ranges = {name: choice.ranges[name] for name in kept}
-    group = {name: name for name in kept}
+    groups: dict[str, list[str]] = {}
+    for name, first in same_scale(graph, ranges).items():
+        groups.setdefault(first, []).append(name)
+    for members in groups.values():
+        # the range of what is widest first: the source, of which the others are a choice
+        first = next(
+            (name for name in members if makers.get(name) is None or makers[name].op_type not in SAME_SCALE), members[0]
+        )
+        for name in members:
+            ranges[name] = ranges[first]
+    return ranges
+
+
+def same_scale(graph: OnnxGraph, quantised: Collection[str]) -> dict[str, str]:
+    """For each quantised value the first of those with which it shares its scale."""
+    group = {name: name for name in quantised}
 
     def root(name: str) -> str:
         while group[name] != name:
@@ -75,17 +91,7 @@ def quantised_values(graph: OnnxGraph, choice: QuantisationChoice) -> dict[str, 
             for name in node.output:
                 if name in group:
                     group[root(name)] = root(node.input[0])
-    lows: dict[str, list[str]] = {}
-    for name in kept:
-        lows.setdefault(root(name), []).append(name)
-    for members in lows.values():
-        # the range of what is widest first: the source, of which the others are a choice
-        first = next(
-            (name for name in members if makers.get(name) is None or makers[name].op_type not in SAME_SCALE), members[0]
-        )
-        for name in members:
-            ranges[name] = ranges[first]
-    return ranges
+    return {name: root(name) for name in group}
 
 
 def _end(graph: OnnxGraph, readers: Mapping[str, list[tuple[Any, int]]], name: str) -> str:
@@ -99,7 +105,10 @@ def _end(graph: OnnxGraph, readers: Mapping[str, list[tuple[Any, int]]], name: s
 
 
 def quantised_model(graph: OnnxGraph, choice: QuantisationChoice, extra_outputs: Collection[str] = ()) -> bytes:
-    """The bytes of the QDQ model. extra_outputs: further values, as they are before they are quantised."""
+    """The bytes of the QDQ model. extra_outputs: further values, as they are before they are quantised.
+
+    A layer that stays in float has a Clip before it that changes nothing, without which ONNX Runtime would quantise it.
+    """
     onnx, _ = packages()
     ranges = quantised_values(graph, choice)
     helper = onnx.helper
@@ -127,6 +136,12 @@ def quantised_model(graph: OnnxGraph, choice: QuantisationChoice, extra_outputs:
                 new.input[place] = f"{name}.dequantised"
         if id(node) in weighted and node.input[0] in ranges:
             nodes += _weights(graph, node, new, ranges[node.input[0]], choice, constants)
+        elif node.op_type in WEIGHTED and node.input[0] in ranges:
+            # ONNX Runtime quantises weights and biases of floats too (its WeightBiasQuantization, with one scale for all
+            # weights) where a layer stands right behind a DequantizeLinear
+            constants[LOWEST] = np.asarray(np.finfo(np.float32).min)
+            nodes.append(helper.make_node("Clip", [new.input[0], LOWEST], [f"{node.name}.input"], f"{node.name}.clip"))
+            new.input[0] = f"{node.name}.input"
         nodes.append(new)
         for name in node.output:
             if name in ranges:
@@ -154,8 +169,8 @@ def weight_scales(weight: NDArray[np.float32], axis: int, bits: int) -> NDArray[
     return np.asarray(np.maximum(largest / most, 1e-12), np.float32)
 
 
-def _grouped(graph: OnnxGraph, node: Any) -> bool:
-    """Whether a layer's weight has no axis of all its output channels."""
+def one_scale(graph: OnnxGraph, node: Any) -> bool:
+    """Whether a layer's weight has one scale for all: it has no axis of all its output channels."""
     return bool(node.op_type == "ConvTranspose" and graph.attributes(node).get("group", 1) > 1)
 
 
@@ -163,7 +178,7 @@ def weight_grid(graph: OnnxGraph, node: Any, input_range: tuple[float, float], b
     """The scale of each output channel of a layer's weight, so that its bias fits into an int32 too."""
     weight = graph.constants[node.input[1]].astype(np.float32)
     scales = weight_scales(weight, weight_axis(graph, node), bits)
-    if _grouped(graph, node):
+    if one_scale(graph, node):
         return np.full_like(scales, scales.max())
     bias = graph.constants.get(node.input[2]) if len(node.input) > 2 and node.input[2] else None
     # where the weights are tiny beside the bias, coarser ones lose nothing
@@ -185,7 +200,7 @@ def _weights(
     onnx, _ = packages()
     axis, name = weight_axis(graph, node), node.input[1]
     weight = graph.constants[name].astype(np.float32)
-    grouped = _grouped(graph, node)
+    grouped = one_scale(graph, node)
     scales = weight_grid(graph, node, input_range, choice.weight_bits)
     input_scale = float(scale_and_zero(*input_range)[0])
     bias = graph.constants.get(node.input[2]) if len(node.input) > 2 and node.input[2] else None

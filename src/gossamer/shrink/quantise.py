@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
-from gossamer.data.source import Source
+from gossamer.data.source import Data, Source
 from gossamer.errors import GossamerError, InputError, VerificationError
 from gossamer.export.extras import with_decoded_outputs
 from gossamer.host import storage
@@ -34,77 +35,27 @@ from gossamer.shrink.calibration import (
     shared_with,
     spread,
 )
-from gossamer.shrink.channel_ranges import ChannelRanges, channel_ranges
+from gossamer.shrink.channel_ranges import channel_ranges
 from gossamer.shrink.correct import correct_biases
 from gossamer.shrink.equalise import equalise
+from gossamer.shrink.fake_quant import TorchGraph
 from gossamer.shrink.graph import OnnxGraph, OnnxSession
+from gossamer.shrink.qat import LEARNING_RATE, QatResult, QatSettings, check_loss, train_quantised
 from gossamer.shrink.qdq import QuantisationChoice, quantised_model
+from gossamer.shrink.quantised_model import QuantisedModel
 from gossamer.shrink.ranges import Values, best_range, in_batches, measure_ranges
 from gossamer.shrink.rounding import round_weights
-from gossamer.shrink.sensitivity import LayerNoise, decibels, layer_noise, table, verdict
+from gossamer.shrink.sensitivity import LayerNoise, decibels, layer_noise
 from gossamer.shrink.timing import with_milliseconds
 from gossamer.targets import target_of
-from gossamer.tasks.registry import task_of
+from gossamer.tasks.registry import scorer_of, task_of
 from gossamer.training.evaluate import evaluate
-from gossamer.training.restore import run_data
+from gossamer.training.restore import LoadedRun, load_run, run_data
 
 IMAGES = 128  # for calibration
 SCORED = 2000  # validation images on which both files are scored, at most
 STRENGTHS = (0.5, 1.0)  # of equalisation, of which the better is taken
 TOLERANCE = 0.01  # of the largest output: rule 20 of the format; other processors add and round in another order
-
-
-@dataclass(frozen=True)
-class QuantisedModel:
-    """A file that was written.
-
-    decibels: the signal-to-noise ratio of the outputs on images that were not calibrated with. agreement: how many of those
-    have the same likeliest class, None where the outputs are no classes. scores: metric -> (float, int8) on the run's
-    validation images, empty for a file without a run. layers: each layer alone; ranges: of channels, before and
-    after equalisation; both where they were asked for. steps: what was done, in order.
-    """
-
-    file: str
-    bytes: int
-    float_bytes: int
-    calibrated_on: int
-    measured_on: int
-    decibels: float
-    agreement: float | None
-    score: str
-    scored_on: int
-    scores: dict[str, tuple[float, float]]
-    weight_bits: int
-    float_layers: tuple[str, ...]
-    layers: tuple[LayerNoise, ...]
-    steps: tuple[str, ...]
-    notes: tuple[str, ...] = ()
-    ranges: tuple[ChannelRanges, ...] = ()
-    exit_code: int = 0
-
-    def text(self) -> str:
-        """A few lines for people."""
-        lines = [
-            f"{self.file}: {self.bytes / 2**20:.2f} MiB in int8, {self.bytes / max(1, self.float_bytes):.2f}x of "
-            f"{self.float_bytes / 2**20:.2f} MiB",
-            f"outputs on {self.measured_on} images that were not calibrated with: {self.decibels:.1f} dB"
-            + ("" if self.agreement is None else f", the same class for {self.agreement:.1%}"),
-        ]
-        if self.scores:
-            before, after = self.scores[self.score]
-            lines.append(
-                f"{metric_name(self.score)} on {self.scored_on} validation images: float {before:.4f}, int8 {after:.4f}"
-            )
-        if self.layers:
-            lines += [table(self.layers), f"noise: {verdict(self.layers)}"]
-        return "\n".join([*lines, *self.steps, *self.notes])
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain values."""
-        return {
-            **dataclasses.asdict(self),
-            "scores": {name: {"float": a, "int8": b} for name, (a, b) in self.scores.items()},
-        }
 
 
 def quantize(
@@ -118,6 +69,9 @@ def quantize(
     keep: Sequence[str] = (),
     layers: bool = False,
     round_seconds: float = 0.0,
+    qat_minutes: float | None = None,
+    qat_epochs: float | None = None,
+    qat_lr: float = LEARNING_RATE,
     which: str = "best",
     progress: Progress = SILENT,
 ) -> QuantisedModel:
@@ -127,13 +81,17 @@ def quantize(
     points (of 100) that the run's score may lose on its validation images; the layers that cost the most stay in float until
     it holds, and where it cannot the file is not written. weight_bits: 8 or 7. keep: names of layers that stay in float.
     layers: measure what each layer costs alone, and its time in float and in int8. round_seconds: time for rounding weights
-    by what each layer computes in place of the nearest byte, 0 for none. which: the checkpoint of a run.
+    by what each layer computes in place of the nearest byte, 0 for none. qat_minutes, qat_epochs: how long a run's network is
+    trained with the roundings of its file, its float network as teacher (`gossamer.shrink.qat`), not at all without them; what
+    comes out is taken only where it scores no lower on the validation images. qat_lr: its learning rate. which: the checkpoint of a run.
     Raises InputError for a target or images that cannot be used, UnknownNameError for a layer to keep, VerificationError
     where the limit cannot be held or the file does not give the outputs that were measured, and what reading and writing raise.
     """
     _check(count, weight_bits, max_drop, round_seconds)
+    qat = QatSettings(qat_minutes, qat_epochs, qat_lr) if (qat_minutes, qat_epochs) != (None, None) else None
     storage.check_output(out, target)
     source = _source(target, which, progress)
+    loaded = None if qat is None else _to_train(source, which)
     notes: list[str] = []
     seen = _calibration(source, images, count, progress, notes)
     used, held = seen.used, seen.held
@@ -147,6 +105,10 @@ def quantize(
     steps.append(f"bias correction: kept in {corrected} of {len(graph.weighted())} layers")
     if round_seconds:
         choice = round_weights(graph, choice, used, held, round_seconds, steps, progress)
+    trained: QatResult | None = None
+    if qat is not None and loaded is not None:
+        graph, choice, trained = _trained(source, graph, choice, loaded, qat, progress)
+        steps.append(trained.text(source.score))
     noise = layer_noise(graph, choice, held[:FEWEST], progress) if layers or max_drop is not None else []
     scores, scored_on, choice = _scored(source, graph, choice, noise, max_drop, steps, progress)
     if layers:
@@ -158,7 +120,7 @@ def quantize(
     if _classifies(source.file.metadata, expected):
         same = float((expected[0].argmax(1) == actual[0].argmax(1)).mean())
     steps.append(_in_engine(parse_model_file(data, os.fspath(out)), held, expected, actual))
-    written = _file(source.file, data)
+    written = _file(source.file, data, trained)
     storage.write_bytes(out, written)
     kept = tuple(node.name for node in graph.weighted() if node.name in choice.float_layers)
     return QuantisedModel(
@@ -178,6 +140,7 @@ def quantize(
         steps=tuple(steps),
         notes=tuple(notes),
         ranges=channel_ranges(unequal, values) if layers else (),
+        qat=trained,
     )
 
 
@@ -191,6 +154,7 @@ class _Target:
     train: Source | None
     val: Source | None
     test: Source | None = None
+    data: Data | None = None
 
 
 def _check(count: int, weight_bits: int, max_drop: float | None, round_seconds: float) -> None:
@@ -213,7 +177,7 @@ def _source(target: str | os.PathLike[str], which: str, progress: Progress) -> _
     run = Run.open(os.fspath(target))
     data = run_data(run)
     file = parse_model_file(converted.data, os.fspath(target))
-    return _Target(file, run, task_of(run.settings.task).score, data.train, data.val, data.test)
+    return _Target(file, run, task_of(run.settings.task).score, data.train, data.val, data.test, data)
 
 
 def _calibration(source: _Target, images: Any, count: int, progress: Progress, notes: list[str]) -> Calibration:
@@ -307,6 +271,42 @@ def _kept(graph: OnnxGraph, keep: Sequence[str]) -> frozenset[str]:
     return frozenset(keep)
 
 
+def _to_train(source: _Target, which: str) -> LoadedRun:
+    """The run whose network QAT trains. Raises InputError where there is none, or where it cannot be trained so."""
+    if source.run is None:
+        raise InputError(f"QAT for {source.file.path}, a file without labelled images", "a run folder", "give the run")
+    loaded = load_run(source.run.path, which, data=source.data)
+    check_loss(loaded)
+    TorchGraph(OnnxGraph(source.file.data, source.file.outputs, source.file.path), torch.device("cpu"))
+    return loaded
+
+
+def _trained(
+    source: _Target,
+    graph: OnnxGraph,
+    choice: QuantisationChoice,
+    loaded: LoadedRun,
+    settings: QatSettings,
+    progress: Progress,
+) -> tuple[OnnxGraph, QuantisationChoice, QatResult]:
+    """The graph and the choice that QAT leaves, by the score of the file on validation images."""
+    assert source.data is not None, "a run has data"
+    parent = OnnxGraph(source.file.data, source.file.outputs, source.file.path)
+    validation = _validation(source)
+
+    def score(one: OnnxGraph, how: QuantisationChoice) -> float:
+        file = parse_model_file(_file(source.file, quantised_model(one, how)), source.file.path)
+        return _scores(source, file, validation, "scoring int8", progress)[source.score]
+
+    return train_quantised(parent, graph, choice, loaded, source.data, settings, score, progress)
+
+
+def _validation(source: _Target) -> Source:
+    """The validation images that decide."""
+    assert source.val is not None, "asked for a run"
+    return source.val.select(np.asarray(spread(len(source.val), SCORED)))
+
+
 def _scored(
     source: _Target,
     graph: OnnxGraph,
@@ -323,7 +323,7 @@ def _scored(
                 f"--max-drop for {source.file.path}, a file without labelled images", "a run folder", "give the run"
             )
         return {}, 0, choice
-    validation = source.val.select(np.asarray(spread(len(source.val), SCORED)))
+    validation = _validation(source)
     if max_drop is not None and max_drop < 100 / max(1, len(validation)):
         steps.append(
             f"a drop of {max_drop:g} points is finer than {len(validation)} validation images tell: one image is "
@@ -359,10 +359,11 @@ def _scored(
 
 def _scores(source: _Target, file: ModelFile, images: Source, what: str, progress: Progress) -> dict[str, float]:
     """The metrics of a file on images."""
-    assert source.run is not None and file.metadata is not None
+    assert file.metadata is not None, "it is of a run"
     model: Model = open_model(file, "onnxruntime")
-    task = task_of(source.run.settings.task)(source.run.classes, source.run.settings)
-    scorer = evaluate(model.run, images, file.metadata.preprocess, task.scorer(), what=what, progress=progress)
+    scorer = evaluate(
+        model.run, images, file.metadata.preprocess, scorer_of(file.metadata.heads), what=what, progress=progress
+    )
     return dict(scorer.scores().metrics)
 
 
@@ -372,7 +373,7 @@ def _classifies(metadata: ModelMetadata | None, outputs: Sequence[NDArray[Any]])
     return len(outputs) == 1 and outputs[0].ndim == 2 and outputs[0].shape[1] > 1
 
 
-def _file(source: ModelFile, data: bytes) -> bytes:
+def _file(source: ModelFile, data: bytes, qat: QatResult | None = None) -> bytes:
     """The bytes of the int8 file, with the metadata of its source and the outputs of its own as the expected ones."""
     metadata = source.metadata
     if metadata is None:
@@ -383,7 +384,10 @@ def _file(source: ModelFile, data: bytes) -> bytes:
     outputs = flattened(model.run(batch), metadata.checked)
     checks = tuple(dataclasses.replace(check, outputs=row) for check, row in zip(metadata.checks, outputs, strict=True))
     tolerance = TOLERANCE * max(1.0, float(np.abs(outputs).max()))
-    provenance = {**metadata.provenance, "quantised": {"weights": "int8", "activations": "uint8"}}
+    quantised: dict[str, Any] = {"weights": "int8", "activations": "uint8"}
+    if qat is not None and qat.kept:
+        quantised["qat"] = {**dataclasses.asdict(qat.settings), "updates": qat.steps, "images": qat.images}
+    provenance = {**metadata.provenance, "quantised": quantised}
     known = dataclasses.replace(metadata, checks=checks, tolerance=tolerance, provenance=provenance)
     return model_file_bytes(with_decoded_outputs(data, metadata.heads, metadata.preprocess.size), known)
 

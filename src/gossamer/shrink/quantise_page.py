@@ -22,8 +22,7 @@ from gossamer.shrink.recipe.page import FOLDER, Figure
 from gossamer.shrink.recipe.paired import drop_between, outcome
 from gossamer.shrink.sensitivity import verdict
 from gossamer.targets import target_of
-from gossamer.tasks.registry import task_of
-from gossamer.training.restore import as_model, run_data
+from gossamer.training.restore import as_model, load_run, run_data
 
 
 def page_of(path: str | os.PathLike[str]) -> Path:
@@ -49,7 +48,7 @@ def write_quantised_page(
         figures.append(Figure("The same class", f"{100 * result.agreement:.1f} %", note))
     if target_of(target, ("run", "model file")).kind == "run":
         run = Run.open(os.fspath(target))
-        task = task_of(run.settings.task)(run.classes, run.settings)
+        task = load_run(run.path, which).task
         val = run_data(run).val
         source = val.select(np.asarray(spread(len(val), SCORED)))
         outcomes = []

@@ -48,11 +48,26 @@ def use_own_gradients(model: nn.Module) -> int:
     return len(layers)
 
 
+def conv2d(
+    input: Tensor, weight: Tensor, bias: Tensor | None, stride: Pair, padding: Pair, dilation: Pair, groups: int
+) -> Tensor:
+    """`torch.nn.functional.conv2d` in float32, with sound gradients on a CPU where torch's own are slow or wrong."""
+    if not torch.is_grad_enabled() or input.device.type != "cpu" or not _slow(stride, dilation, groups, input.shape[1]):
+        return functional.conv2d(input, weight, bias, stride, padding, dilation, groups)
+    output = _Convolution.apply(input, weight, bias, stride, padding, dilation, groups)  # type: ignore[no-untyped-call]
+    assert isinstance(output, Tensor)
+    return output
+
+
 def _needs_it(layer: nn.Conv2d) -> bool:
     # `padding` may be the word "same"; other paddings than zeros are done before the convolution
     if layer.padding_mode != "zeros" or isinstance(layer.padding, str):
         return False
-    return max(layer.dilation) > 1 or (layer.groups == layer.in_channels and max(layer.stride) > 1)
+    return _slow(layer.stride, layer.dilation, layer.groups, layer.in_channels)
+
+
+def _slow(stride: tuple[int, ...], dilation: tuple[int, ...], groups: int, channels: int) -> bool:
+    return max(dilation) > 1 or (groups == channels and max(stride) > 1)
 
 
 class _Convolution(torch.autograd.Function):

@@ -15,6 +15,7 @@ import torch
 from torch import nn
 
 from gossamer.blocks.head import ClassifierHead
+from gossamer.data.source import Data
 from gossamer.errors import RunError
 from gossamer.networks.base import FeatureList
 from gossamer.networks.changes import Change, apply_changes, parse_changes
@@ -46,12 +47,15 @@ def build_network(
     return model
 
 
-def network_of(run: Run) -> tuple[nn.Module, Task]:
+def network_of(run: Run, data: Data | None = None) -> tuple[nn.Module, Task]:
     """The network of a run folder with random weights, for a saved state, and its task.
 
+    data: those of the run, where the task's loss will be computed: it may weigh classes by their counts.
     Raises RunError, and what `build_network` raises.
     """
     task = task_of(run.settings.task)(run.classes, run.settings)
+    if data is not None:
+        task.prepare(data)
     return build_network(task, changes_of(run), values=False), task
 
 

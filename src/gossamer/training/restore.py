@@ -63,10 +63,13 @@ def _per_channel(values: tuple[float, ...], channels: int) -> tuple[float, ...]:
     return values * channels if len(values) == 1 else (sum(values) / len(values),) * channels
 
 
-def load_run(folder: str | Path, which: str = "best", *, takes_frames: bool = False) -> LoadedRun:
+def load_run(
+    folder: str | Path, which: str = "best", *, takes_frames: bool = False, data: Data | None = None
+) -> LoadedRun:
     """The trained network of a run folder, "best" or "last".
 
     takes_frames: whether the caller knows samples of several frames; model files and what reads images one by one do not.
+    data: as of `network_of`.
     Raises RunError.
     """
     run = Run.open(folder)
@@ -76,7 +79,7 @@ def load_run(folder: str | Path, which: str = "best", *, takes_frames: bool = Fa
             "a run on single images for this command",
             f"score it on folders of frames: gossamer eval {folder} DATA",
         )
-    model, task = network_of(run)
+    model, task = network_of(run, data)
     tensors, _ = run.load_state(which)
     prefix = "ema." if any(name.startswith("ema.") for name in tensors) else "model."
     values = {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}

@@ -52,7 +52,7 @@ def start(settings: Settings) -> tuple[torch.device, Processes]:
         device = device if device.index is not None else torch.device("cuda", processes.local_rank)
         torch.cuda.set_device(device)
     else:
-        _keep_memory()
+        keep_memory()
         torch.set_num_threads(settings.threads or max(1, machine.usable_cores() // processes.local_world))
     if settings.deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
@@ -63,7 +63,7 @@ def start(settings: Settings) -> tuple[torch.device, Processes]:
     return device, processes
 
 
-def _keep_memory() -> None:
+def keep_memory() -> None:
     """Have the C library keep freed memory for the next step, where it can be told so (glibc).
 
     It would give every large tensor's pages back to the system and fetch them anew, zeroed, thousands of times a

@@ -92,8 +92,7 @@ def measured(
 def scored(place: Workplace, model: Model, images: Source, what: str) -> Outcome:
     """The outcome of a model on labelled images."""
     metadata = model.need_metadata()
-    task = task_of(place.loaded.settings.task)(place.loaded.classes, place.loaded.settings)
-    return outcome(model.run, images, metadata.preprocess, task, place.progress, what)
+    return outcome(model.run, images, metadata.preprocess, place.loaded.task, place.progress, what)
 
 
 def quantised(
