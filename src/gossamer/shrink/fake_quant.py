@@ -219,30 +219,37 @@ class _Layer:
             scales = self._scales(weight, bias if self.rounds_bias else None, step)
             wide = scales.reshape(self.sides)
             rounded = (weight / wide).round().clamp(-self.most, self.most) * wide
-        result[self.weight_name] = _StraightThrough.apply(weight, rounded)
+        result[self.weight_name] = _straight_through(weight, rounded)
         if bias is not None and self.rounds_bias:
             with torch.no_grad():
                 bias_scales = (scales.double() * step.double()).float()
                 integers = (bias.reshape(-1).double() / bias_scales.double()).round().clamp(-(2.0**31 - 1), 2.0**31 - 1)
                 rounded = (integers.float() * bias_scales).reshape(bias.shape)
-            result[self.bias_name] = _StraightThrough.apply(bias, rounded)
+            result[self.bias_name] = _straight_through(bias, rounded)
         return result
 
     def _scales(self, weight: Tensor, bias: Tensor | None, step: Tensor | None) -> Tensor:
         """A scale per output channel, as `gossamer.shrink.qdq.weight_grid` computes it."""
         others = tuple(axis for axis in range(weight.dim()) if axis != self.axis)
-        scales = (weight.abs().amax(others) / self.most).clamp_min(1e-12)
+        scales: Tensor = (weight.abs().amax(others) / self.most).clamp_min(1e-12)
         if self.one_scale:
             return scales.max().expand_as(scales).clone()
         if bias is not None and step is not None:
-            least = bias.reshape(-1).double().abs() / (step.double() * BIAS_LIMIT)
+            least: Tensor = bias.reshape(-1).double().abs() / (step.double() * BIAS_LIMIT)
             scales = torch.maximum(scales, least.float())
         return scales
 
 
 def round_activation(x: Tensor, scale: Tensor, low: int, high: int) -> Tensor:
     """Values rounded half to even to whole steps of `scale` from `low` to `high`: the gradient passes within, and teaches the scale."""
-    return _Rounded.apply(x, scale, low, high)  # type: ignore[no-any-return, no-untyped-call]
+    result: Tensor = _Rounded.apply(x, scale, low, high)  # type: ignore[no-untyped-call]
+    return result
+
+
+def _straight_through(value: Tensor, rounded: Tensor) -> Tensor:
+    """`rounded`, whose gradient is that of `value`."""
+    result: Tensor = _StraightThrough.apply(value, rounded)  # type: ignore[no-untyped-call]
+    return result
 
 
 class _Rounded(torch.autograd.Function):

@@ -131,7 +131,8 @@ def _clip(node: OnnxNode, x: Tensor, low: Any = None, high: Any = None) -> Tenso
 
 
 def _hard_sigmoid(node: OnnxNode, x: Tensor) -> Tensor:
-    return (x * node.attributes.get("alpha", 0.2) + node.attributes.get("beta", 0.5)).clamp(0, 1)
+    slope, offset = float(node.attributes.get("alpha", 0.2)), float(node.attributes.get("beta", 0.5))
+    return (x * slope + offset).clamp(0, 1)
 
 
 def _gelu(node: OnnxNode, x: Tensor) -> Tensor:
@@ -201,7 +202,7 @@ def _split(node: OnnxNode, x: Tensor, sizes: Any = None) -> tuple[Tensor, ...]:
     axis, parts = int(node.attributes.get("axis", 0)), len(node.outputs)
     chunk = -(-x.shape[axis] // parts)
     chosen = _ints(sizes, node.attributes.get("split")) or [chunk] * (parts - 1) + [x.shape[axis] - chunk * (parts - 1)]
-    return tuple(x.split(chosen, axis))
+    return torch.split(x, chosen, axis)
 
 
 def _slice(node: OnnxNode, x: Tensor, starts: Any, ends: Any, axes: Any = None, steps: Any = None) -> Tensor:
@@ -252,7 +253,8 @@ def _pad(node: OnnxNode, x: Tensor, pads: Any, value: Any = None, axes: Any = No
 
 
 def _expand(node: OnnxNode, x: Tensor, shape: Any) -> Tensor:
-    return x.expand(torch.broadcast_shapes(x.shape, tuple(_ints(shape) or ())))
+    sides = np.broadcast_shapes(tuple(x.shape), tuple(_ints(shape) or ()))
+    return x.expand(sides)
 
 
 def _cast(node: OnnxNode, x: Tensor) -> Tensor:

@@ -25,7 +25,8 @@ from gossamer.settings import Settings
 from gossamer.shrink.limits import Limit
 from gossamer.shrink.narrow import narrow_network
 from gossamer.shrink.prune import training_settings
-from gossamer.shrink.quantise import QuantisedModel, quantize
+from gossamer.shrink.quantise import quantize
+from gossamer.shrink.quantised_model import QuantisedModel
 from gossamer.shrink.recipe.candidates import Candidate, made
 from gossamer.shrink.recipe.latency import latencies, opened
 from gossamer.shrink.recipe.paired import Drop, Outcome, drop_between, outcome, outcome_of
