@@ -64,6 +64,12 @@ SPLIT, UNREADABLE, METRICS, TABLE, LOG, LOCK, IMAGES = (
 )
 BENCH, REPORT, CHANGES, CLOCK, TEACHER = "bench.json", "report.html", "changes.json", "clock.json", "teacher.json"
 WHICH = ("best", "last")
+STATES = tuple(f"{which}.{suffix}" for which in WHICH for suffix in ("safetensors", "json"))
+OWN = (  # what a result of another command must not replace; the report is such a result
+    *(SETTINGS, ENVIRONMENT, CLASSES, DATA, SPLIT, UNREADABLE, METRICS, TABLE, LOG, LOCK, IMAGES),
+    *(BENCH, CHANGES, CLOCK, TEACHER),
+    *STATES,
+)
 STOPPED = "stopped: "  # begins the line of the log that says why a training could not go on
 CHANGES_LIMIT = 64 << 20  # bytes
 CLOCK_LIMIT = 1 << 16  # characters

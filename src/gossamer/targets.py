@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Literal
 
 from gossamer.errors import InputError, RunError
-from gossamer.host.storage import open_regular
+from gossamer.host.storage import check_output, open_regular
 from gossamer.images.preprocess import IMAGE_SUFFIXES
 from gossamer.modelfile.compiled import is_compiled
 from gossamer.modelfile.litert import is_litert
-from gossamer.run import SETTINGS
+from gossamer.run import OWN, SETTINGS
 
 TargetKind = Literal["run", "model file", "compiled file", "LiteRT file", "index", "network"]
 
@@ -25,6 +25,8 @@ KINDS: dict[TargetKind, str] = {
     "index": "an index (gossamer index)",
     "network": "the name of a network (gossamer list)",
 }
+
+SUFFIXES: dict[str, TargetKind] = {".onnx": "model file", ".goss": "compiled file", ".tflite": "LiteRT file"}
 
 FILES: tuple[TargetKind, ...] = ("model file", "compiled file", "LiteRT file")  # what a runtime opens
 
@@ -50,6 +52,27 @@ def target_of(text: str | os.PathLike[str], allowed: tuple[TargetKind, ...] = tu
             raise InputError(f"{text}: a file of another kind", _choices(allowed), "check the path")
         raise InputError(f"{text}: {KINDS[kind]}", _choices(allowed), _instead(text, kind, allowed))
     return ResolvedTarget(text, kind)
+
+
+def check_result(
+    path: str | os.PathLike[str], *inputs: str | os.PathLike[str], suffix: str = "", advice: str = "give another name"
+) -> None:
+    """Refuse, before any work, a place where a result would replace what it is made from or look like what it is not.
+
+    suffix: of a model file that is written, one of SUFFIXES; a name with another one of them is refused, and `advice` says what
+    to do. Raises InputError, also for a folder, a pipe, a device and a file of a run folder.
+    """
+    check_output(path, *inputs)
+    place = Path(path)
+    if place.name in OWN and is_there(place.parent / SETTINGS):
+        raise InputError(
+            f"{os.fspath(path)}: is a file of the run {place.parent}", "a file of its own", "give another name"
+        )
+    other = SUFFIXES.get(place.suffix.lower())
+    if suffix and other and other != SUFFIXES[suffix]:
+        raise InputError(
+            f"{os.fspath(path)}: the name of {KINDS[other]} for {KINDS[SUFFIXES[suffix]]}", f"FILE{suffix}", advice
+        )
 
 
 def _instead(text: str, kind: TargetKind, allowed: tuple[TargetKind, ...]) -> str:

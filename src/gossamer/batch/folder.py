@@ -15,7 +15,9 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
+import re
 import shutil
 import time
 from collections.abc import Iterable, Mapping, Sequence
@@ -31,8 +33,12 @@ PENDING, CLAIMS, NETWORK = "pending", "claims", "network.goss"  # in WORK
 FORMAT = 1
 EACH = 1000  # units whose rows are in one folder
 COUNTS = ("unit", "images", "unreadable", "repeated", "bytes")  # whole numbers of a line of the log
+TIMES = ("at", "input_bytes", "seconds")  # numbers, which older folders may lack
 TEXTS = ("fingerprint", "rows", "damaged")
 ALLOWED = "a folder that `gossamer predict --out` filled"
+
+DAMAGED = (ValueError, KeyError, TypeError, OverflowError, RecursionError)  # what reading a damaged file raises
+ROW_FILE = re.compile(r"[0-9]{6,}\.(jsonl|parquet)")  # the name of a file of rows, as `rows_name` makes it
 
 Record = dict[str, Any]  # a line of the log
 
@@ -80,7 +86,7 @@ class AnswerFolder:
         try:
             import fcntl
 
-            handle = os.open(self.path / LOCK, os.O_RDONLY)
+            handle = os.open(self.path / LOCK, os.O_RDONLY | os.O_NONBLOCK)  # should a pipe have replaced it
         except (ImportError, OSError):
             return None
         try:
@@ -95,7 +101,7 @@ class AnswerFolder:
         try:
             values = json.loads(read_regular(self.path / LOCK))
             return {"pid": int(values["pid"]), "started": float(values["started"])}
-        except (OSError, ValueError, KeyError, TypeError):  # it is being written
+        except (*DAMAGED, OSError):  # it is being written
             return {"pid": 0, "started": time.time()}
 
     def _take_lock(self) -> None:
@@ -146,9 +152,17 @@ class AnswerFolder:
             return None
         except (OSError, ValueError, RecursionError) as error:
             raise DataError(f"{path}: {error}", ALLOWED, "give another --out") from error
-        names = {"format", "model", "sha256", "settings", "sources"}
-        if not isinstance(values, dict) or not names <= set(values) or values["format"] != FORMAT:
+        if not isinstance(values, dict) or type(values.get("format")) is not int or values["format"] != FORMAT:
             raise DataError(f"{path}: is of another format", f"format {FORMAT}", "give another --out")
+        texts = [values.get(name) for name in ("model", "sha256")]
+        sources = values.get("sources")
+        texts += sources if isinstance(sources, list) else [sources]
+        if not isinstance(values.get("settings"), dict) or not all(isinstance(text, str) for text in texts):
+            raise DataError(
+                f"{path}: is damaged: no model, sha256, settings and sources of their types",
+                ALLOWED,
+                "give another --out",
+            )
         return values
 
     def save_settings(self, values: Mapping[str, Any]) -> None:
@@ -165,11 +179,13 @@ class AnswerFolder:
                 totals = json.loads(file.readline())
                 units = [Unit.parse(line) for line in file]
             if len(units) != totals["units"]:
-                raise ValueError(f"{len(units)} units of {totals['units']}")
+                raise ValueError(f"{len(units)} units of {str(totals['units'])[:20]}")
+            if len({unit.number for unit in units}) < len(units):
+                raise ValueError("a unit that is there twice")
             return units
         except FileNotFoundError:
             return None
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (*DAMAGED, OSError) as error:
             raise DataError(f"{path}: {error}", ALLOWED, "give another --out") from error
 
     def totals(self) -> tuple[int, int]:
@@ -177,10 +193,12 @@ class AnswerFolder:
         try:
             with open_regular(self.path / PLAN) as file:
                 values = json.loads(file.readline())
-            return int(values["units"]), int(values["bytes"])
+            if not all(type(values[name]) is int and values[name] >= 0 for name in ("units", "bytes")):
+                raise ValueError("totals that are no counts")
+            return values["units"], values["bytes"]
         except FileNotFoundError:
             return 0, 0
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (*DAMAGED, OSError) as error:
             raise DataError(f"{self.path / PLAN}: {error}", ALLOWED, "check the path") from error
 
     def save_plan(self, units: Sequence[Unit]) -> None:
@@ -216,14 +234,17 @@ class AnswerFolder:
         records, good, size = self.records()
         notes = []
         if size > good:
-            notes.append(f"{self.path / LOG}: {size - good} bytes at the end were cut off by a crash and are removed")
+            notes.append(
+                f"{self.path / LOG}: {size - good} bytes at the end are cut off, by a crash, or damaged; they are removed, and what "
+                "they were of is answered again"
+            )
             try:
                 os.truncate(self.path / LOG, good)
             except OSError as error:
                 raise storage_error(self.path / LOG, error) from error
         there: dict[str, int] = {}
         for folder, _, names in os.walk(self.path / ROWS):
-            for name in names:
+            for name in filter(ROW_FILE.fullmatch, names):  # other files are somebody else's
                 with contextlib.suppress(FileNotFoundError):
                     there[Path(folder, name).relative_to(self.path).as_posix()] = os.stat(
                         os.path.join(folder, name)
@@ -306,6 +327,12 @@ def _record(line: bytes) -> Record | None:
         values = json.loads(line)
     except (ValueError, RecursionError):
         return None
-    if not isinstance(values, dict) or not all(type(values.get(name)) is int for name in COUNTS):
+    if not isinstance(values, dict) or not all(_is_number(values.get(name, 0)) for name in TIMES):
+        return None
+    if not all(type(values.get(name)) is int and values[name] >= 0 for name in COUNTS):
         return None
     return values if all(isinstance(values.get(name), str) for name in TEXTS) else None
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < math.inf and value >= 0

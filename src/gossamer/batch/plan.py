@@ -46,13 +46,18 @@ class Unit(NamedTuple):
         """The unit of a saved line. Raises ValueError."""
         values = json.loads(line)
         good = isinstance(values, list) and len(values) > 2 and type(values[0]) is int and values[1] in (SHARD, FILES)
-        if not good or not all(isinstance(entry, list) and len(entry) == 3 for entry in values[2:]):
+        if not good or values[0] < 0 or not all(map(_is_entry, values[2:])):
             raise ValueError("is no unit of work")
-        return cls.of(values[0], values[1], [(str(key), int(size), int(time)) for key, size, time in values[2:]])
+        return cls.of(values[0], values[1], [(key, size, time) for key, size, time in values[2:]])
 
     def entries(self) -> list[Entry]:
         """What it consists of: one shard, or files."""
         return [(key, size, time) for key, size, time in json.loads(self.line)[2:]]
+
+
+def _is_entry(values: object) -> bool:
+    """Whether a value of a saved line is the key, bytes and time of a file."""
+    return isinstance(values, list) and list(map(type, values)) == [str, int, int] and values[1] >= 0
 
 
 class Scan(NamedTuple):

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from gossamer.errors import SettingsError
 
@@ -95,6 +96,22 @@ def add_threads(parser: argparse.ArgumentParser) -> None:
 def add_which(parser: argparse.ArgumentParser, whose: str) -> None:
     """--which: the checkpoint of a run."""
     parser.add_argument("--which", choices=("best", "last"), default="best", help=f"weights of {whose} (default best)")
+
+
+def check_without(options: argparse.Namespace, flag: str, values: Mapping[str, Any], *, given: bool) -> None:
+    """Refuse flags that a command would not look at. Raises SettingsError.
+
+    values: the flags' names and defaults, of no use with `flag` where it is `given`, else without it.
+    """
+    for name, default in values.items():
+        if getattr(options, name) != default:
+            word = f"--{name.replace('_', '-')}"
+            together = f"{options.command} {word} {'with' if given else 'without'} {flag}"
+            raise SettingsError(
+                together,
+                f"{flag} without it" if given else f"{flag} with it",
+                "leave one of them out" if given else "add it, or leave it out",
+            )
 
 
 def check_plot(path: str) -> None:

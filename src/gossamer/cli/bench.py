@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from gossamer.cli.arguments import add_batch, check_plot, number, thread_counts
+from gossamer.cli.arguments import add_batch, check_plot, check_without, number, thread_counts
 from gossamer.host.progress import Progress
 
 EXAMPLES = (
@@ -40,6 +40,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace, progress: Progress) -> Any:
     counts = thread_counts(options.threads)
     if options.profile:
+        check_without(options, "--profile", {"runtimes": "", "batch": 1, "seconds": 1.0, "plot": ""}, given=True)
         from gossamer.bench.profile import profile
 
         return profile(options.targets, counts)

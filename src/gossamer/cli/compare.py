@@ -31,8 +31,11 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace, progress: Progress) -> Any:
     from gossamer.microscope.compare import compare
+    from gossamer.targets import check_result
 
     check_plot(options.plot)
+    for place in filter(None, (options.plot, options.html)):
+        check_result(place, *options.targets, *options.runs)
     result = compare(
         [*options.targets, *options.runs],
         input_shape(options.input),

@@ -20,12 +20,11 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace, progress: Progress) -> Result:
-    from gossamer.host.storage import check_output
     from gossamer.runtime import load
     from gossamer.runtime.retrieval import index_folder
-    from gossamer.targets import FILES, target_of
+    from gossamer.targets import FILES, check_result, target_of
 
-    check_output(options.out, options.model)
+    check_result(options.out, options.model)
     target_of(options.model, FILES)
     model = load(options.model, runtime=options.runtime)
     gallery, skipped = index_folder(model, options.folder, options.batch, progress)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from gossamer.cli.arguments import input_shape, positive
+from gossamer.cli.arguments import check_without, input_shape, positive
 from gossamer.cli.result import Result
 from gossamer.host.progress import Progress
 
@@ -23,10 +23,12 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace, progress: Progress) -> Result:
+    if not options.measure:
+        check_without(options, "--measure", {"threads": 1}, given=False)
     if options.html:
-        from gossamer.host.storage import check_output
+        from gossamer.targets import check_result
 
-        check_output(options.html, options.target)
+        check_result(options.html, options.target)
     from gossamer.microscope.inspection import inspect
     from gossamer.microscope.table import layer_table
 

@@ -31,13 +31,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
         options = parse(arguments)
         if options.offline:
             os.environ["GOSSAMER_OFFLINE"] = "1"  # for the processes that this one starts, too
+        from gossamer.cli.signals import ends_as_interrupts
         from gossamer.host.progress import terminal
 
-        result = command_module(options.command).run(options, terminal())
+        with ends_as_interrupts():
+            result = command_module(options.command).run(options, terminal())
         _print(result, as_json)
         return int(getattr(result, "exit_code", 0))
     except KeyboardInterrupt as error:
-        print("gossamer: interrupted", file=sys.stderr)
+        try:  # noqa: SIM105 (contextlib is slow to import)
+            print("gossamer: interrupted", file=sys.stderr)
+        except OSError:  # the terminal is gone, which is why
+            pass
         return 128 + getattr(error, "signal", 2)  # as shells count: 130 for Ctrl-C, 143 for SIGTERM
     except ModuleNotFoundError as error:
         # the whole training half stands on torch and safetensors, so one place names the extra for all of its imports

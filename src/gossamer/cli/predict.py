@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from gossamer.cli.arguments import add_batch, add_runtime, add_threads, fraction, positive
+from gossamer.cli.arguments import add_batch, add_runtime, add_threads, check_without, fraction, positive
 from gossamer.cli.result import Result
 from gossamer.errors import SettingsError
 from gossamer.host.progress import Progress, one_line
@@ -15,6 +15,13 @@ if TYPE_CHECKING:
     from gossamer.batch.status import BatchStatus
 
 SHOWN = 0.3  # predictions.spatial.SHOWN, which needs numpy to be imported; a test holds the two equal
+
+# flags that --status has no use for, and their defaults
+WITHOUT_STATUS = {
+    **dict.fromkeys(("out", "draw"), ""),
+    **dict.fromkeys(("threshold", "iou", "max_boxes", "workers", "format"), None),
+    "top": 1, "batch": 32, "threads": 0, "runtime": "auto",
+}
 
 EXAMPLES = (
     "gossamer predict flowers.onnx a.jpg --top 3",
@@ -75,10 +82,9 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace, progress: Progress) -> Result | BatchResult | BatchStatus:
     if options.status:
-        if options.model is not None or options.out or options.draw:
-            raise SettingsError(
-                "predict --status with a model, --out or --draw", "--status FOLDER alone", "leave them out"
-            )
+        if options.model is not None:
+            raise SettingsError("predict --status with a model", "--status FOLDER alone", "leave it out")
+        check_without(options, "--status", WITHOUT_STATUS, given=True)
         from gossamer.batch.status import batch_status
 
         return batch_status(options.status)

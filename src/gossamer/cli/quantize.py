@@ -108,9 +108,9 @@ def run(options: argparse.Namespace, progress: Progress) -> Any:
 def check_page(model: str, out: str) -> None:
     """Refuse, before minutes of measuring, a page that could not be written. Raises InputError, MissingPackageError."""
     from gossamer.charts.page import environment
-    from gossamer.host.storage import check_output
     from gossamer.shrink.quantise_page import page_of
     from gossamer.shrink.recipe.page import FOLDER
+    from gossamer.targets import check_result
 
     environment(FOLDER, "the page of a quantisation")
-    check_output(page_of(out), model)
+    check_result(page_of(out), model)

@@ -25,9 +25,9 @@ def run(options: argparse.Namespace, progress: Progress) -> Result:
     if options.model is not None:
         target_of(options.model, FILES)
     if options.out is not None:
-        from gossamer.host.storage import check_output
+        from gossamer.targets import check_result
 
-        check_output(options.out, *([] if options.model is None else [options.model]))
+        check_result(options.out, *([] if options.model is None else [options.model]))
     from gossamer.report.page import write_report
 
     path = write_report(options.run, options.out, model_file=options.model, progress=progress)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
-from gossamer.cli.arguments import input_shape, positive
+from gossamer.cli.arguments import check_without, input_shape, positive
 from gossamer.host.progress import Progress
 
 if TYPE_CHECKING:
@@ -28,10 +28,12 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace, progress: Progress) -> Review:
+    if not options.measure:
+        check_without(options, "--measure", {"threads": 1}, given=False)
     if options.html:
-        from gossamer.host.storage import check_output
+        from gossamer.targets import check_result
 
-        check_output(options.html, options.target)
+        check_result(options.html, options.target)
     from gossamer.adviser.review import review
 
     result = review(

@@ -22,6 +22,7 @@ from gossamer.predictions.head import flattened
 from gossamer.runtime.compilation import CompileLoss, difference, reference_model
 from gossamer.runtime.model import load
 from gossamer.runtime.verification import VerificationResult
+from gossamer.targets import check_result
 
 IMAGES_LIMIT = 5000  # validation images on which the file is compared with the trained model
 NOISE = 4  # inputs on which the file of a model file without check inputs is compared with it
@@ -129,7 +130,7 @@ def export(
     MissingPackageError, InputError.
     """
     name = format_of(out, to)
-    storage.check_output(out)
+    check_result(out, suffix=FORMATS[name].suffix)
     module = importlib.import_module(FORMATS[name].module)
     converted = module.convert(folder, which, licence, images_limit, progress)
     with storage.atomic_write(out, "w+b") as file:  # an error in here leaves no file, or the earlier one as it was
@@ -162,7 +163,7 @@ def export_file(path: str | Path, out: str | Path, *, to: str = "", progress: Pr
         raise SettingsError(
             f"{path}: a model file as {entry.title}", f"formats of model files: {allowed}", entry.instead
         )
-    storage.check_output(out, path)
+    check_result(out, path, suffix=entry.suffix)
     file = read_model_file(path)
     module = importlib.import_module(entry.module)
     progress.say(f"writing {entry.title}")

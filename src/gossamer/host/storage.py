@@ -74,7 +74,8 @@ def check_output(path: str | os.PathLike[str], *inputs: str | os.PathLike[str]) 
     Raises InputError.
     """
     try:
-        if not os.fspath(path) or os.path.isdir(path):
+        ends_as_folder = os.fspath(path).endswith((os.sep, "/"))  # pathlib would drop the slash, and a file be written
+        if not os.fspath(path) or ends_as_folder or os.path.isdir(path):
             what = "is a folder" if os.fspath(path) else "the empty path"
             raise InputError(f"{os.fspath(path) or '--out'}: {what}", "the name of a file to write", "give a file name")
         if os.path.exists(path) and not os.path.isfile(path):  # which a file would replace

@@ -17,13 +17,14 @@ from gossamer.compile.write import SAME, compile_bytes
 from gossamer.errors import InputError, MissingPackageError, ModelFileError, VerificationError
 from gossamer.host.progress import SILENT, Progress
 from gossamer.host.shown import Report
-from gossamer.host.storage import check_output, write_bytes
+from gossamer.host.storage import write_bytes
 from gossamer.modelfile.metadata import ModelFile, ModelMetadata, read_model_file, with_metadata_of
 from gossamer.predictions.head import flattened
 from gossamer.runtime.model import Model, load, open_model
 from gossamer.runtime.native import Native
 from gossamer.runtime.predict import readable_pixels
 from gossamer.runtime.steps import read_steps
+from gossamer.targets import check_result
 
 
 @dataclasses.dataclass(frozen=True)
@@ -113,7 +114,7 @@ def compile_model(
     Raises VerificationError where the outputs differ by more, ModelFileError, InputError (an operator that the engine lacks,
     outputs of another shape than the ONNX file's), UnknownNameError, MissingPackageError, StorageError.
     """
-    check_output(out, path, *([] if metadata is None else [metadata]))
+    check_result(out, path, *([] if metadata is None else [metadata]), suffix=".goss")
     file = _read(path) if metadata is None else with_metadata_of(path, metadata)
     file = file if input_size is None else set_static_input_size(file, input_size)
     data, reduced = compile_bytes(file, precision, classifier)

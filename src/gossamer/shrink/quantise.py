@@ -47,7 +47,7 @@ from gossamer.shrink.ranges import Values, best_range, in_batches, measure_range
 from gossamer.shrink.rounding import round_weights
 from gossamer.shrink.sensitivity import LayerNoise, decibels, layer_noise
 from gossamer.shrink.timing import with_milliseconds
-from gossamer.targets import target_of
+from gossamer.targets import check_result, target_of
 from gossamer.tasks.registry import scorer_of, task_of
 from gossamer.training.evaluate import evaluate
 from gossamer.training.restore import LoadedRun, load_run, run_data
@@ -89,7 +89,7 @@ def quantize(
     """
     _check(count, weight_bits, max_drop, round_seconds)
     qat = QatSettings(qat_minutes, qat_epochs, qat_lr) if (qat_minutes, qat_epochs) != (None, None) else None
-    storage.check_output(out, target)
+    check_result(out, target, suffix=".onnx", advice="then gossamer compile FILE.onnx writes it for the native engine")
     source = _source(target, which, progress)
     loaded = None if qat is None else _to_train(source, which)
     notes: list[str] = []

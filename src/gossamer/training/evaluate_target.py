@@ -34,6 +34,12 @@ def evaluate_target(
     Raises InputError and what opening the target and its data raises.
     """
     if target_of(target, ("run", *FILES)).kind == "run":
+        if runtime != AUTO:
+            raise SettingsError(f"a run folder with the runtime {runtime}", "a model file", f"gossamer export {target}")
+        if ignore_index is not None:
+            raise SettingsError(
+                f"ignore_index {ignore_index} with a run folder", "a model file", "leave it out: the run has its own"
+            )
         from gossamer.tasks.base import stacked
         from gossamer.training.gated import scored
         from gossamer.training.restore import load_run, run_data, torch_forward
@@ -56,6 +62,8 @@ def evaluate_target(
             lambda: evaluate(forward, source, preprocess, scorer, batch=batch, progress=progress).scores(),
         )
     else:
+        if which != "best":
+            raise SettingsError(f"the {which} weights of a model file", "a run folder", "leave --which out")
         model = load(target, runtime=runtime)
         metadata = model.metadata
         if metadata is None:

@@ -49,6 +49,8 @@ def candidate_of(values: Mapping[str, Any]) -> Candidate:
     """What a step has saved of a candidate."""
     known = {field.name for field in fields(Candidate)}
     own: dict[str, Any] = {k: tuple(v) if k == "notes" else v for k, v in values.items() if k in known}
+    for name in ("score", "drop"):  # JSON has no NaN
+        own[name] = math.nan if own[name] is None else own[name]
     return Candidate(**own)
 
 
@@ -64,6 +66,8 @@ class Miss:
     def text(self) -> str:
         """For people."""
         unit = {"ms": "ms", "MB": "MB", "drop": "points lost"}[self.name]
+        if not math.isfinite(self.reached):
+            return f"at most {self.limit:g} {unit}: what it takes is unknown"
         return (
             f"at most {self.limit:g} {unit}: {self.reached:.3f} were reached, {self.reached - self.limit:.3f} too many"
         )
@@ -90,8 +94,9 @@ class Targets:
     def misses(self, one: Candidate) -> list[Miss]:
         """All limits that a candidate does not keep."""
         result = self.cost_misses(one.ms, one.mb)
-        if one.drop > self.max_drop:
-            result.append(Miss("drop", self.max_drop, one.drop, (one.drop - self.max_drop) / max(1.0, self.max_drop)))
+        if not one.drop <= self.max_drop:  # a score that nothing defines, too
+            excess = (one.drop - self.max_drop) / max(1.0, self.max_drop)
+            result.append(Miss("drop", self.max_drop, one.drop, math.inf if math.isnan(excess) else excess))
         return result
 
     def text(self) -> str:
@@ -105,7 +110,8 @@ def pareto(candidates: Sequence[Candidate]) -> list[Candidate]:
     """Those that no other one beats in milliseconds, bytes and score at once, in the order given."""
 
     def costs(one: Candidate) -> tuple[float, float, float]:
-        return (math.inf if one.ms is None else one.ms, one.bytes, -one.score)
+        worse = math.inf if math.isnan(one.score) else -one.score
+        return (math.inf if one.ms is None else one.ms, one.bytes, worse)
 
     def beaten(one: Candidate) -> bool:
         mine = costs(one)
@@ -125,7 +131,8 @@ def best_of(candidates: Sequence[Candidate], targets: Targets) -> Candidate:
 
     def order(one: Candidate) -> tuple[float, float, float, float]:
         excess = max((miss.excess for miss in targets.misses(one)), default=0.0)
-        return (excess, -one.score, one.bytes, math.inf if one.ms is None else one.ms)
+        worse = math.inf if math.isnan(one.score) else -one.score
+        return (excess, worse, one.bytes, math.inf if one.ms is None else one.ms)
 
     return min(candidates, key=order)
 

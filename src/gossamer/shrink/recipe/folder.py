@@ -26,6 +26,7 @@ from gossamer.host.cells import to_cell
 from gossamer.host.storage import read_regular, remove_parts, storage_error, write_bytes, write_text
 from gossamer.host.strict_json import dumps
 from gossamer.run import SETTINGS
+from gossamer.shrink.recipe.saved import check_step, damaged
 from gossamer.shrink.recipe.settings import ShrinkSettings, check_same, settings_of
 from gossamer.targets import is_folder, is_there
 
@@ -105,7 +106,11 @@ class RecipeFolder:
         if path.exists():
             state = self._read(path)
             known = state.get("environments", [])
-            if state.get("format") != FORMAT or not isinstance(known, list):
+            if (
+                state.get("format") != FORMAT
+                or not isinstance(known, list)
+                or not all(isinstance(one, dict) for one in known)
+            ):
                 raise RunError(f"{path}: is of another version", f"format {FORMAT}", "give another --out")
             check_same(settings, settings_of(state.get("settings"), path), self.path)
         state = {"format": FORMAT, "settings": settings.to_json(), "environments": [*known, dict(environment)]}
@@ -114,12 +119,20 @@ class RecipeFolder:
 
     def result(self, step: str) -> dict[str, Any] | None:
         """What a finished step has left; None for one that is not finished. Raises RunError where it is damaged."""
-        path = self.path / STEPS / f"{step}.json"
-        return self._read(path) if path.exists() else None
+        path = self.step(step)
+        if not path.exists():
+            return None
+        values = self._read(path)
+        check_step(values, step, path)
+        return values
+
+    def step(self, name: str) -> Path:
+        """Where the result of a step lies."""
+        return self.path / STEPS / f"{name}.json"
 
     def commit(self, step: str, values: Mapping[str, Any]) -> None:
         """A step is finished: from here on it is not done again. Raises StorageError."""
-        write_text(self.path / STEPS / f"{step}.json", dumps(values))
+        write_text(self.step(step), dumps(values))
 
     def candidate(self, name: str) -> Path:
         """Where the file of a candidate lies."""
@@ -150,11 +163,7 @@ class RecipeFolder:
                 raise ValueError(f"more than {LIMIT} bytes")
             values = json.loads(read_regular(path).decode("utf-8"))
         except (OSError, ValueError, RecursionError) as error:
-            raise RunError(
-                f"{path}: is damaged: {error}", "what gossamer shrink wrote", "remove it: its step is done again"
-            ) from error
+            raise damaged(path, error) from error
         if not isinstance(values, dict):
-            raise RunError(
-                f"{path}: is damaged: no object", "what gossamer shrink wrote", "remove it: its step is done again"
-            )
+            raise damaged(path, "no object")
         return values

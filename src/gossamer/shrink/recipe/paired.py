@@ -54,7 +54,13 @@ def outcome_of(values: Mapping[str, Any]) -> Outcome:
     """What `Outcome.to_json` gave."""
     lists = ("names", "predicted", "targets", "replicates")
     known: dict[str, Any] = {name: tuple(value) if name in lists else value for name, value in values.items()}
+    known["metrics"] = {name: _known(value) for name, value in known["metrics"].items()}
+    known["replicates"] = tuple(map(_known, known["replicates"]))
     return Outcome(**known)
+
+
+def _known(value: float | None) -> float:
+    return math.nan if value is None else value  # JSON has no NaN
 
 
 @dataclass(frozen=True)

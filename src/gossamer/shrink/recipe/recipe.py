@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import time
 from collections.abc import Callable, Sequence
@@ -24,6 +25,7 @@ from gossamer.shrink.recipe.folder import BEST, CANDIDATES, PAGE, PARETO, Recipe
 from gossamer.shrink.recipe.latency import NATIVE, runtime_here
 from gossamer.shrink.recipe.paired import smallest_step
 from gossamer.shrink.recipe.result import RecipeStep, Shrunk
+from gossamer.shrink.recipe.saved import check_file
 from gossamer.shrink.recipe.settings import MINUTES, ShrinkSettings, check_settings
 from gossamer.shrink.solve import check_solver
 from gossamer.training.restore import load_run, same_data
@@ -165,8 +167,10 @@ class _Recipe:
                     "give lower limits",
                 )
             known = {**values, "runtime": self.place.runtime, "note": why, "seconds": time.monotonic() - begun}
+            known["sha256"] = sha256(path)
             self.folder.commit("float", known)
         else:
+            self._check_file(candidate_of(known["candidate"]), known, "float")
             self.before += float(known["seconds"])
             self.progress.say(f"{self.folder.path}: goes on where it stands")
         self.place.runtime = known["runtime"]
@@ -238,8 +242,8 @@ class _Recipe:
         if choice is None or "error" in choice:
             return None
         folder = self.folder.run(name)
-        clock = Run.open(folder).clock().get("seconds", 0.0) if (folder / "settings.yaml").exists() else 0.0
-        self.before += float(clock) if self.folder.result(f"{name}-train") is None else 0.0
+        clock = _trained_for(folder, 0.0) if (folder / "settings.yaml").exists() else 0.0
+        self.before += clock if self.folder.result(f"{name}-train") is None else 0.0
         minutes = min(TRAINING * self.settings.minutes / count, (self._left() - self._reserve()) / 60)
         if self.folder.result(f"{name}-train") is None and not clock and minutes * 60 < SHORTEST:
             self._out_of_time(f"train {name}")
@@ -329,15 +333,17 @@ class _Recipe:
         if values is None or "candidate" not in values:
             return None
         one = candidate_of(values["candidate"])
-        if not (self.folder.path / CANDIDATES / one.file).is_file():
-            raise RunError(
-                f"{self.folder.candidate(one.name)}: is gone",
-                "the files of finished steps",
-                "restore it, or give another --out",
-            )
+        self._check_file(one, values, name)
         self.candidates.append(one)
         self.publish()
         return one
+
+    def _check_file(self, one: Candidate, values: dict[str, Any], step: str) -> None:
+        """Raises RunError where the file of a candidate is gone or another one than that which was measured."""
+        path = self.folder.candidate(one.name)
+        if not path.is_file():
+            raise RunError(f"{path}: is gone", "the files of finished steps", "restore it, or give another --out")
+        check_file(values, sha256(path), path, self.folder.step(step))
 
     def _step(
         self, name: str, what: str, action: Callable[[], dict[str, Any]], late: bool = False
@@ -363,11 +369,13 @@ class _Recipe:
                 known = {"error": _reason(error)}
                 self.progress.say(f"failed: {what}: {known['error']}; the next step follows")
             known = {**known, "what": what, "seconds": time.monotonic() - begun}
+            if "candidate" in known:
+                known["sha256"] = sha256(self.folder.path / CANDIDATES / known["candidate"]["file"])
             self.folder.commit(name, known)
         else:
             self.before += float(known["seconds"]) if not name.endswith("-train") or "error" in known else 0.0
             if name.endswith("-train") and "run" in known:
-                self.before += float(Run.open(known["run"]).clock().get("seconds", known["seconds"]))
+                self.before += _trained_for(known["run"], known["seconds"])
         self.values[name] = known
         self.done.append(RecipeStep(name, known["what"], known["seconds"], known.get("error", "")))
         return known
@@ -424,7 +432,10 @@ class _Recipe:
         assert before is not None, "the run was measured"
         after = before if best.name == "float" else steps.known_outcome(self.values[best.name])
         test = self.values.get("test", {})
-        both = test.get("before", {}), test.get("after", {})
+        both = [
+            {name: math.nan if value is None else value for name, value in test.get(side, {}).items()}
+            for side in ("before", "after")
+        ]
         notes = list(self.notes)
         runner_up = _not_told_apart(best, self.candidates, self.targets)
         if runner_up:
@@ -449,6 +460,13 @@ class _Recipe:
             steps=tuple(self.done),
             notes=tuple(notes),
         )
+
+
+def _trained_for(folder: str | Path, otherwise: float) -> float:
+    """The seconds that a training has taken by its clock; `otherwise` where that does not say. Raises RunError."""
+    seconds = Run.open(folder).clock().get("seconds")
+    usable = isinstance(seconds, (int, float)) and not isinstance(seconds, bool) and 0 <= seconds < 1e12
+    return float(seconds) if usable else otherwise
 
 
 def _not_told_apart(best: Candidate, candidates: Sequence[Candidate], targets: Targets) -> Candidate | None:

@@ -90,6 +90,9 @@ def settings_of(values: Any, path: Path) -> ShrinkSettings:
     names = {field.name for field in fields(ShrinkSettings)}
     if not isinstance(values, Mapping) or set(values) != names:
         raise RunError(f"{path}: does not hold the settings of a recipe", "what gossamer shrink wrote", "restore it")
+    text = all(isinstance(values[name], str) and "\0" not in values[name] for name in ("run", "which", "weights"))
+    if not text or not all(value is None or isinstance(value, (str, int, float)) for value in values.values()):
+        raise RunError(f"{path}: settings of another type", "what gossamer shrink wrote", "restore it")
     return ShrinkSettings(**values)
 
 
