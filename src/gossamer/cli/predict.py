@@ -20,7 +20,10 @@ SHOWN = 0.3  # predictions.spatial.SHOWN, which needs numpy to be imported; a te
 WITHOUT_STATUS = {
     **dict.fromkeys(("out", "draw"), ""),
     **dict.fromkeys(("threshold", "iou", "max_boxes", "workers", "format"), None),
-    "top": 1, "batch": 32, "threads": 0, "runtime": "auto",
+    "top": 1,
+    "batch": 32,
+    "threads": 0,
+    "runtime": "auto",
 }
 
 EXAMPLES = (
