@@ -14,7 +14,7 @@ from gossamer.errors import SettingsError, UnknownNameError, VerificationError
 from gossamer.export.converted import Comparison
 from gossamer.export.table import FORMATS
 from gossamer.host import storage
-from gossamer.host.progress import SILENT, Progress
+from gossamer.host.progress import SILENT, Progress, one_line
 from gossamer.host.shown import Report
 from gossamer.host.text import metric_name
 from gossamer.modelfile.metadata import ModelFile, read_model_file
@@ -47,7 +47,7 @@ class Exported(Report):
         title = FORMATS[self.format].title
         return "\n".join(
             [
-                f"{self.path}: {self.size / 2**20:.2f} MiB, {title}, operator set {self.opset}",
+                f"{one_line(self.path)}: {self.size / 2**20:.2f} MiB, {title}, operator set {self.opset}",
                 f"{metric_name(comparison.score)} on {comparison.images} of {comparison.available} validation images: trained "
                 f"{comparison.trained[comparison.score]:.4f}, file {comparison.file[comparison.score]:.4f}",
                 f"outputs differ by at most {comparison.largest_difference:.3g} there; tolerance {self.tolerance:.3g}",
@@ -86,7 +86,10 @@ class ExportedFile(Report):
         inputs = (
             f"{self.loss.inputs} {'check inputs' if self.verifications else 'inputs of noise'} beside {self.beside}"
         )
-        lines = [f"{self.path}: {self.size / 2**20:.2f} MiB, {FORMATS[self.format].title}", self.loss.text(inputs)]
+        lines = [
+            f"{one_line(self.path)}: {self.size / 2**20:.2f} MiB, {FORMATS[self.format].title}",
+            self.loss.text(inputs),
+        ]
         lines += [f"verified with {check.runtime} ({check.largest_difference:.3g})" for check in self.verifications]
         return "\n".join([*lines, *self.notes])
 

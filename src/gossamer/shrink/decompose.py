@@ -18,17 +18,17 @@ from gossamer.analysis.cost import cost
 from gossamer.analysis.graph import trace
 from gossamer.data.source import Data
 from gossamer.errors import InputError, RunError, SettingsError, UnknownNameError
-from gossamer.host.progress import SILENT, Progress
+from gossamer.host.progress import SILENT, Progress, one_line
 from gossamer.host.text import format_table, metric_name, thread_count
 from gossamer.networks.changes import Change
 from gossamer.networks.factors import METHODS, methods_of
 from gossamer.predictions.head import outputs_of
-from gossamer.run import SETTINGS, Run
+from gossamer.run import Run
 from gossamer.settings import Settings
 from gossamer.shrink.calibration import spread
 from gossamer.shrink.candidates import FASTER, Layer, Tried, candidates, ladder, layers_to_decompose, timed
 from gossamer.shrink.edits import without
-from gossamer.shrink.outcome import lines_of_change, settings_after
+from gossamer.shrink.outcome import check_new_run, lines_of_change, settings_after
 from gossamer.shrink.pairs import WHOLE_SECONDS, Clock, PairTimes, as_onnx, open_clock
 from gossamer.shrink.prune import metrics_of
 from gossamer.shrink.trials import accept, remove_trials, trained_trial
@@ -79,7 +79,9 @@ class Decomposed:
         """The new run folder, open. Raises RunError where nothing was accepted."""
         if not self.file:
             raise RunError(
-                f"no decomposition of {self.parent} was accepted", "a run that was written", f"use {self.parent}"
+                f"no decomposition of {one_line(self.parent)} was accepted",
+                "a run that was written",
+                f"use {one_line(self.parent)}",
             )
         return Run.open(self.file)
 
@@ -92,10 +94,10 @@ class Decomposed:
                     *lines,
                     *self.steps,
                     *self.notes,
-                    f"nothing accepted: no run was written, {self.parent} stays as it is",
+                    f"nothing accepted: no run was written, {one_line(self.parent)} stays as it is",
                 ]
             )
-        lines.append(f"{self.file}: {len(self.accepted)} layers of {self.parent} are decomposed")
+        lines.append(f"{one_line(self.file)}: {len(self.accepted)} layers of {one_line(self.parent)} are decomposed")
         counts = {"macs": self.macs, "size": self.bytes}
         lines += lines_of_change(self.clock, self.threads, self.ms, counts, self.score, self.scores)
         return "\n".join([*lines, *self.steps, *self.notes])
@@ -207,7 +209,9 @@ class _Work:
         self.accepted: tuple[Tried, ...] = ()
         self.score: str = loaded.task.score
         self.compared = data.val.select(np.asarray(spread(len(data.val), COMPARED), np.int64))
-        self.before = metrics_of(loaded.run, which) or self._scores(loaded.model, data.val)
+        known = metrics_of(loaded.run, which)
+        # a damaged table, or that of another task, may lack the score
+        self.before = known if math.isfinite(known.get(self.score, math.nan)) else self._scores(loaded.model, data.val)
         self._alone: float | None = None
         self._timed: dict[frozenset[str], PairTimes] = {}
         if max_drop < 100 / max(1, len(data.val)):
@@ -462,13 +466,8 @@ def _check(
     both = sorted(set(layers) & set(keep))
     if both:
         raise SettingsError(f"{both[0]}: both to decompose and to keep", "one of the two", "check --layers and --keep")
+    check_new_run(out, "decomposed")
     path = Path(out)
-    if not os.fspath(out):
-        raise SettingsError("no folder for the decomposed run", "a new folder", "give --out")
-    if (path / SETTINGS).exists():
-        raise RunError(f"{path}: holds a run already", "a new folder", "give another --out")
-    if path.exists() and not path.is_dir():
-        raise RunError(f"{path}: is a file", "a new folder", "give another --out")
     if path.is_symlink() or (path.is_dir() and any(path.iterdir())):
         raise RunError(f"{path}: is a folder with other files, or a link", "a new folder", "give another --out")
 

@@ -258,8 +258,14 @@ def _measured(
 def _unreachable(kind: str, most: float, nearest: float) -> VerificationError:
     return VerificationError(
         f"a {WHAT[kind]} limit of {shown(kind, most)} cannot be reached by narrower layers: the nearest is "
-        f"{shown(kind, nearest)}, {100 * (nearest / most - 1):.0f}% above; nothing was written; give a higher limit"
+        f"{shown(kind, nearest)}, {_above(nearest, most)}; nothing was written; give a higher limit"
     )
+
+
+def _above(nearest: float, most: float) -> str:
+    """How far the nearest is above a limit."""
+    ratio = nearest / most
+    return f"{100 * (ratio - 1):.0f}% above" if ratio < 10 else f"{ratio:.3g} times it"
 
 
 def _noise(problem: _Problem) -> torch.Tensor:

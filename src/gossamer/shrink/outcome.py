@@ -4,12 +4,31 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
+from gossamer.errors import RunError, SettingsError
 from gossamer.host.text import metric_name, thread_count
-from gossamer.run import Run
+from gossamer.run import SETTINGS, Run
 from gossamer.settings import Settings
 from gossamer.shrink.limits import shown
+from gossamer.targets import is_folder, is_there
+
+
+def check_new_run(out: str | os.PathLike[str], what: str) -> None:
+    """Refuse, before any work, a place where no run folder can be made. what: becomes of it, "pruned". Raises InputError."""
+    if not os.fspath(out):
+        raise SettingsError(f"no folder for the {what} run", "a new folder", "give --out")
+    Settings().replace(out=os.fspath(out))  # refuses what no path can have
+    path = Path(out)
+    if is_there(path / SETTINGS):
+        raise RunError(f"{path}: holds a run already", "a new folder", "give another --out")
+    if is_folder(path):
+        return
+    if is_there(path):
+        raise RunError(f"{path}: is a file", "a new folder", "give another --out")
+    if path.is_symlink():
+        raise RunError(f"{path}: is a link to nothing", "a new folder", "give another --out")
 
 
 def settings_after(

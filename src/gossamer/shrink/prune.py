@@ -7,18 +7,17 @@ import math
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-from gossamer.errors import RunError, SettingsError, UnknownNameError
-from gossamer.host.progress import SILENT, Progress
+from gossamer.errors import SettingsError, UnknownNameError
+from gossamer.host.progress import SILENT, Progress, one_line
 from gossamer.networks.changes import Change
-from gossamer.run import SETTINGS, Run
+from gossamer.run import Run
 from gossamer.settings import Settings
 from gossamer.shrink.importance import KINDS
 from gossamer.shrink.limits import Limit, parse_limit
 from gossamer.shrink.narrow import NarrowNetwork, narrow_network
-from gossamer.shrink.outcome import lines_of_change, settings_after
+from gossamer.shrink.outcome import check_new_run, lines_of_change, settings_after
 from gossamer.shrink.times import check_engine
 from gossamer.targets import target_of
 from gossamer.training.loop import train
@@ -58,7 +57,7 @@ class Pruned:
 
     def text(self) -> str:
         """A few lines for people."""
-        lines = [f"{self.file}: {len(self.widths)} layers of {self.parent} are narrower"]
+        lines = [f"{one_line(self.file)}: {len(self.widths)} layers of {one_line(self.parent)} are narrower"]
         counts = {"macs": self.macs, "size": self.bytes}
         lines += lines_of_change("the native engine", self.threads, self.ms, counts, self.score, self.scores)
         return "\n".join([*lines, *self.steps, *self.notes])
@@ -145,13 +144,7 @@ def _check(
         raise SettingsError(f"minutes {minutes}", "0.001 to 1000000", "give such a number")
     if isinstance(threads, bool) or not isinstance(threads, int) or not 1 <= threads <= 4096:
         raise SettingsError(f"threads {threads}", "1 to 4096", "give such a number")
-    path = Path(out)
-    if not os.fspath(out):
-        raise SettingsError("no folder for the pruned run", "a new folder", "give --out")
-    if (path / SETTINGS).exists():
-        raise RunError(f"{path}: holds a run already", "a new folder", "give another --out")
-    if path.exists() and not path.is_dir():
-        raise RunError(f"{path}: is a file", "a new folder", "give another --out")
+    check_new_run(out, "pruned")
     from gossamer.shrink.solve import check_solver
 
     check_solver()

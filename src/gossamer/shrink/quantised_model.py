@@ -6,6 +6,7 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Any
 
+from gossamer.host.progress import one_line
 from gossamer.host.text import metric_name
 from gossamer.shrink.channel_ranges import ChannelRanges
 from gossamer.shrink.qat import QatResult
@@ -44,7 +45,7 @@ class QuantisedModel:
     def text(self) -> str:
         """A few lines for people."""
         lines = [
-            f"{self.file}: {self.bytes / 2**20:.2f} MiB in int8, {self.bytes / max(1, self.float_bytes):.2f}x of "
+            f"{one_line(self.file)}: {self.bytes / 2**20:.2f} MiB in int8, {self.bytes / max(1, self.float_bytes):.2f}x of "
             f"{self.float_bytes / 2**20:.2f} MiB",
             f"outputs on {self.measured_on} images that were not calibrated with: {self.decibels:.1f} dB"
             + ("" if self.agreement is None else f", the same class for {self.agreement:.1%}"),

@@ -465,8 +465,9 @@ class _Recipe:
 def _trained_for(folder: str | Path, otherwise: float) -> float:
     """The seconds that a training has taken by its clock; `otherwise` where that does not say. Raises RunError."""
     seconds = Run.open(folder).clock().get("seconds")
-    usable = isinstance(seconds, (int, float)) and not isinstance(seconds, bool) and 0 <= seconds < 1e12
-    return float(seconds) if usable else otherwise
+    if isinstance(seconds, (int, float)) and not isinstance(seconds, bool) and 0 <= seconds < 1e12:
+        return float(seconds)
+    return otherwise
 
 
 def _not_told_apart(best: Candidate, candidates: Sequence[Candidate], targets: Targets) -> Candidate | None:

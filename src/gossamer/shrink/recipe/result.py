@@ -6,6 +6,7 @@ import math
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from gossamer.host.progress import one_line
 from gossamer.host.text import metric_name
 from gossamer.shrink.recipe.candidates import Candidate, Miss, Targets, pareto, table, to_json
 
@@ -59,7 +60,7 @@ class Shrunk:
         """Lines for people."""
         best = next(one for one in self.candidates if one.name == self.best)
         first = self.candidates[0]
-        lines = [f"{self.file}: {best.file}, {best.precision}"]
+        lines = [f"{one_line(self.file)}: {best.file}, {best.precision}"]
         if best.ms is not None and first.ms is not None:
             lines.append(
                 f"latency in {best.runtime}: {first.ms:.3f} ms -> {best.ms:.3f} ms ({best.ms / first.ms:.2f}x)"
@@ -83,9 +84,9 @@ class Shrunk:
         lines += self.notes
         lines += [f"missed: {miss.text()}" for miss in self.misses]
         if self.misses:
-            lines.append(f"the nearest that was reached is {self.file}")
+            lines.append(f"the nearest that was reached is {one_line(self.file)}")
         if self.report:
-            lines.append(f"report: {self.report}")
+            lines.append(f"report: {one_line(self.report)}")
         return "\n".join(lines)
 
     def to_json(self) -> dict[str, Any]:

@@ -42,16 +42,18 @@ def check_file(values: Mapping[str, Any], digest: str, path: Path, step: Path) -
 
 def _expected(name: str) -> dict[str, Check]:
     """What the values of a step hold, by the last word of its name."""
+    scores = _values(_number_or_none)
+    kinds: dict[str, dict[str, Check]] = {
+        "choose": {"changes": _text, "widths": _list(_width), "staircase": _list(_object(STAIRS))},
+        "width": {"width": _positive},
+        "train": {"run": _text},
+        "measure": {"ms": scores},
+        "test": {"before": scores, "after": scores, "drop": _drop},
+        "layers": {"quantised": _object(QUANTISED)},
+    }
     kind = name.rpartition("-")[2]
-    if kind in ("choose", "width", "train", "measure", "test", "layers"):
-        return {
-            "choose": {"changes": _text, "widths": _list(_width), "staircase": _list(_object(STAIRS))},
-            "width": {"width": _positive},
-            "train": {"run": _text},
-            "measure": {"ms": _values(_number_or_none)},
-            "test": {"before": _values(_number_or_none), "after": _values(_number_or_none), "drop": _drop},
-            "layers": {"quantised": _object(QUANTISED)},
-        }[kind]
+    if kind in kinds:
+        return kinds[kind]
     own: dict[str, Check] = {"candidate": _candidate, "outcome": _outcome}
     return {**own, "runtime": _runtime, "note": _text} if name == "float" else own
 
