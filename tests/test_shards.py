@@ -277,10 +277,9 @@ def test_a_shard_that_is_cut_off_says_how_many_files_are_complete(tmp_path: Path
         path.write_bytes(raw[:cut])
         with pytest.raises(DataError, match=f"train-00002.tar: is cut off: {complete} files are complete"):
             open_data(tmp_path)
-    path.write_bytes(
-        raw[: 1024 * 8]
-    )  # ends between two files, without the closing zeros: nothing is missing that shows
-    assert len(open_data(tmp_path).train) == 24
+    path.write_bytes(raw[: 1024 * 8])  # ends between two files, without the closing zeros: it may have been complete
+    data = open_data(tmp_path)
+    assert len(data.train) == 24 and any("train-00002.tar: ends without" in note for note in data.notes)
 
 
 def test_damaged_headers_and_impossible_sizes_are_named_with_their_place(tmp_path: Path) -> None:

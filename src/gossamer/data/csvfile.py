@@ -11,6 +11,7 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 
 from gossamer.data.folder import SPLIT_NAMES, printable_path
+from gossamer.data.skipped import note_skipped
 from gossamer.data.source import Files, class_order, shown
 from gossamer.data.table import Table
 from gossamer.errors import DataError
@@ -34,6 +35,7 @@ _PATHS = (
 )
 _LABELS = ("class", "class_name", "category", "target", "labels", "breed", "species")
 _SEPARATORS = (",", ";", "\t", "|")  # as spreadsheets write them, by country
+_MOST_BROKEN = 1000  # lines with a quotation mark that is not closed: each is looked for up to csv's limit of a cell
 _SEPARATOR_LINE = re.compile(r"sep=([,;\t|]?)", re.IGNORECASE)  # of Excel, above the header
 
 
@@ -41,8 +43,8 @@ def read_csv(path: Path) -> Table:
     """The images that a CSV file lists; paths are relative to its folder, or absolute.
 
     Labels are class names; where all are whole numbers, classes are in their order, else in alphabetical order. A
-    line given twice counts once, and is noted. Missing files are noted and stay, to be listed as unreadable.
-    Raises DataError.
+    line given twice counts once, and is noted; so is a line that cannot be used, which is skipped. Missing files are noted
+    and stay, to be listed as unreadable. Raises DataError, also where more than a third of the lines cannot be used.
     """
     notes: list[str] = []
     rows, repeated = _rows(path, notes)
@@ -97,8 +99,9 @@ def filled_splits(path: Path, splits: list[str], notes: list[str]) -> list[str]:
 
 def _rows(path: Path, notes: list[str]) -> tuple[list[tuple[str, str, str]], int]:
     """(path, label, split) of each image, in the order of the paths, and how many lines were repetitions. notes: gets the
-    columns that are called otherwise."""
-    lines = read_lines(path)
+    columns that are called otherwise, and the lines that are skipped."""
+    failed: list[DataError] = []
+    lines = read_lines(path, failed)
     header = [cell.strip().lower() for cell in lines[0][1]] if lines else []
     for wanted, others in (("path", _PATHS), ("label", _LABELS)):
         named = [name for name in others if name in header] if wanted not in header else []
@@ -108,32 +111,47 @@ def _rows(path: Path, notes: list[str]) -> tuple[list[tuple[str, str, str]], int
             header[header.index(named[0])] = wanted
             notes.append(f"{path}: the column {named[0]} is read as {wanted}")
         check_column(path, header, wanted, _ALLOWED, "fix the header")
-    at_path, at_label = header.index("path"), header.index("label")
-    at_split = header.index("split") if "split" in header else None
-    seen: dict[str, tuple[str, str]] = {}
-    repeated = 0
+    seen: dict[str, list[tuple[int, tuple[str, str]]]] = {}
     for number, cells in lines[1:]:
-        check_width(path, number, cells, header, _ALLOWED)
-        name, label = cells[at_path].strip(), cells[at_label].strip()
-        word = cells[at_split].strip().lower() if at_split is not None else ""
-        if not name or not label or "\0" in name:
-            raise DataError(f"{path}: line {number} has no {'label' if name else 'path'}", _ALLOWED, "fix the line")
-        if not is_text(label):
-            raise DataError(f"{path}: line {number} has the label {label[:40]!r}", "printable text", "fix the line")
-        if word and word not in SPLIT_NAMES:
-            raise DataError(f"{path}: line {number}: split {word!r}", "train, val or test", "fix the line")
-        entry = (label, SPLIT_NAMES.get(word, ""))
-        name = os.path.normpath(with_slashes(path.parent, name))  # a/b.jpg and ./a/b.jpg are one image
-        if seen.setdefault(name, entry) != entry:
-            raise DataError(
-                f"{path}: line {number}: {name} is {_said(entry)}, and {_said(seen[name])} above",
-                "one label and one split an image",
-                "remove one of the lines",
-            )
-        repeated += 1
-    if not seen:
+        try:
+            name, entry = _entry(path, number, cells, header)
+            seen.setdefault(name, []).append((number, entry))
+        except DataError as error:  # a quotation mark that is not closed takes lines with it
+            failed += [error] * (1 + sum(cell.count("\n") for cell in cells))
+    count = len(failed) + sum(map(len, seen.values()))
+    images: list[tuple[str, str, str]] = []
+    for name, entries in sorted(seen.items()):
+        first = entries[0][1]
+        number, other = next((each for each in entries if each[1] != first), (0, first))
+        if other == first:
+            images.append((name, *first))
+            continue
+        contradiction = DataError(
+            f"{path}: line {number}: {printable_path(name)} is {_said(other)}, and {_said(first)} above",
+            "one label and one split an image",
+            "remove one of the lines",
+        )
+        failed += [contradiction] * len(entries)  # none is known to be right
+    note_skipped(path, failed, count, "lines", notes)
+    if not images:
         raise DataError(f"{path}: lists no images", _ALLOWED, "add lines below the header")
-    return [(name, *seen[name]) for name in sorted(seen)], repeated - len(seen)
+    return images, count - len(failed) - len(images)
+
+
+def _entry(path: Path, number: int, cells: list[str], header: list[str]) -> tuple[str, tuple[str, str]]:
+    """(path, (label, split)) of a line. Raises DataError."""
+    check_width(path, number, cells, header, _ALLOWED)
+    name, label = cells[header.index("path")].strip(), cells[header.index("label")].strip()
+    word = cells[header.index("split")].strip().lower() if "split" in header else ""
+    if not name or not label or "\0" in name:
+        what = "label" if name and "\0" not in name else "path"
+        raise DataError(f"{path}: line {number} has no {what}", _ALLOWED, "fix the line")
+    if not is_text(label):
+        raise DataError(f"{path}: line {number} has the label {label[:40]!r}", "printable text", "fix the line")
+    if word and word not in SPLIT_NAMES:
+        raise DataError(f"{path}: line {number}: split {word[:40]!r}", "train, val or test", "fix the line")
+    name = os.path.normpath(with_slashes(path.parent, name))  # a/b.jpg and ./a/b.jpg are one image
+    return name, (label, SPLIT_NAMES.get(word, ""))
 
 
 def with_slashes(folder: Path, name: str) -> str:
@@ -161,19 +179,34 @@ def _said(entry: tuple[str, str]) -> str:
     return f"{entry[0]!r} in {entry[1]}" if entry[1] else repr(entry[0])
 
 
-def read_lines(path: Path) -> list[tuple[int, list[str]]]:
+def read_lines(path: Path, failed: list[DataError] | None = None) -> list[tuple[int, list[str]]]:
     """(line number, cells) of each line that is not blank; quotes, CRLF and a byte order mark are understood.
 
-    Raises DataError.
+    failed: gets the errors of lines that are no CSV, such as a quotation mark that is not closed; the lines behind them are
+    read. Without it, in the header, or where they are many, they are raised. Raises DataError.
     """
     try:
         content = read_regular(path).decode("utf-8-sig")
-        reader = csv.reader(io.StringIO(content, newline=""), delimiter=separator_of(content), strict=True)
-        lines = [(reader.line_num, cells) for cells in reader if any(cell.strip() for cell in cells)]
-        return lines[1:] if lines and _SEPARATOR_LINE.fullmatch("".join(lines[0][1])) else lines
     except OSError as error:
         raise DataError(f"{path}: {error.strerror}", "a CSV file that can be read", "check the path") from error
     except UnicodeDecodeError as error:
         raise DataError(f"{path}: byte {error.start} is not UTF-8", _ALLOWED, "save it as UTF-8") from error
-    except csv.Error as error:
-        raise DataError(f"{path}: {error}", _ALLOWED, "fix the file") from error
+    text, separator = list(io.StringIO(content, newline="")), separator_of(content)
+    lines: list[tuple[int, list[str]]] = []
+    start = 0
+    while start < len(text):
+        reader = csv.reader((text[i] for i in range(start, len(text))), delimiter=separator, strict=True)
+        begins = start  # the line that the next cells begin at
+        try:
+            for cells in reader:
+                begins = start + reader.line_num
+                if any(cell.strip() for cell in cells):
+                    lines.append((begins, cells))
+            break
+        except csv.Error as error:
+            wrong = DataError(f"{path}: line {begins + 1}: {error}", _ALLOWED, "fix the line")
+            if failed is None or not lines or len(failed) >= _MOST_BROKEN:
+                raise wrong from error
+            failed.append(wrong)
+            start = begins + 1
+    return lines[1:] if lines and _SEPARATOR_LINE.fullmatch("".join(lines[0][1])) else lines

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from gossamer.data.boxes.open import find_boxes
 from gossamer.data.boxes.table import KINDS
-from gossamer.data.boxes.yolo import yolo_folders
+from gossamer.data.boxes.yolo_layout import yolo_folders
 from gossamer.data.folder import folders, split_folders
 from gossamer.data.masks.layout import find_pairs
 from gossamer.data.masks.polygons import draft_of_polygons

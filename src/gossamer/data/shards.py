@@ -16,9 +16,10 @@ from pathlib import Path
 import numpy as np
 
 from gossamer.data.folder import SPLIT_NAMES, folders, printable_path
+from gossamer.data.skipped import note_skipped
 from gossamer.data.source import Indices, class_order, shown
 from gossamer.data.table import Table
-from gossamer.data.tar import members
+from gossamer.data.tar import TarMember, members
 from gossamer.errors import DataError
 from gossamer.host.storage import open_descriptor, read_regular
 from gossamer.images.decode import IMAGE_SUFFIXES, is_text
@@ -29,6 +30,7 @@ _IMAGES = frozenset(suffix[1:] for suffix in IMAGE_SUFFIXES)
 _LABELS = ("cls", "txt", "json")
 _JSON_LABELS = ("label", "class", "class_name", "cls", "category")  # the first that is there
 _LARGEST_LABEL = 1 << 20
+_MOST_CLASSES = 1_000_000  # where only numbers say how many there are
 _OPEN_SHARDS = 32
 _SUFFIXES = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst")  # the compressed get an error that says so
 _SPLIT = re.compile(r"(?:^|[-_.])(" + "|".join(SPLIT_NAMES) + r")(?=[-_.])", re.IGNORECASE)
@@ -138,9 +140,10 @@ def read_shards(
 ) -> Table:
     """The samples of these shards. numbered: what class numbers stand for where there is no classes.txt.
 
-    Raises DataError.
+    A label that cannot be used is noted, and its image skipped. Raises DataError, also where more than a third cannot.
     """
     notes: list[str] = []
+    failed: list[DataError] = []
     names: list[str] = []
     labels: list[str | int] = []
     places: list[tuple[int, int, int]] = []
@@ -151,29 +154,39 @@ def read_shards(
         shards = [(path, split or "train") for path, split in shards]
     for number, (path, split) in enumerate(shards):
         label = path.relative_to(root).as_posix() if path.is_relative_to(root) and path != root else path.name
-        for name, start, size, target in _samples(path, notes):
+        for name, start, size, target in _samples(path, notes, failed):
             names.append(f"{label}/{name}")
             labels.append(target)
             places.append((number, start, size))
             splits.append(split)
     if not names:
+        note_skipped(root, failed, len(failed), "labels", notes)
         raise DataError(f"{root}: holds no labelled images", _ALLOWED, "check the shards")
     listed = _read_classes(classes_folder / "classes.txt") or _read_json(classes_folder / "classes.json")
-    if not listed and all(isinstance(label, int) for label in labels) and not {*map(str, labels)} <= {*numbered}:
+    numbers = [label for label in labels if isinstance(label, int)]
+    if not listed and 2 * len(numbers) > len(labels) and not {str(n) for n in numbers if n >= 0} <= {*numbered}:
         listed = numbered  # where the classes are called by numbers themselves, a label is the name
-    classes, targets = _targets(names, labels, listed, notes)
-    shard, start_at, size_of = np.array(places, dtype=np.int64).T.copy()
+    count = len(failed) + len(names)
+    kept, classes, targets = _targets(names, labels, listed, failed)
+    note_skipped(root, failed, count, "labels", notes)
+    unused = [classes[i] for i in np.flatnonzero(np.bincount(targets, minlength=len(classes)) == 0)]
+    if unused:
+        notes.append(f"{len(unused)} of {len(classes)} classes have no images: {shown(unused)}")
+    names, splits = [names[i] for i in kept], [splits[i] for i in kept]
+    shard, start_at, size_of = np.array(places, dtype=np.int64)[kept].T.copy()
     store = Shards([os.fspath(path) for path, _ in shards], shard, start_at, size_of)
     return Table("tar shards", classes, names, targets, splits, store, fixed=True, notes=notes)
 
 
-def _samples(path: Path, notes: list[str]) -> Iterator[tuple[str, int, int, str | int]]:
-    """(name, start, size, label) of each labelled image of one shard, in the order of the images."""
+def _samples(path: Path, notes: list[str], failed: list[DataError]) -> Iterator[tuple[str, int, int, str | int]]:
+    """(name, start, size, label) of each labelled image of one shard, in the order of the images. failed: gets the errors of
+    labels that cannot be used."""
     images: dict[str, tuple[str, int, int]] = {}
     labels: dict[str, str | int] = {}
+    wrong: dict[str, DataError] = {}
     repeated = 0
     handle = _Handle(os.fspath(path)) if path.is_file() else None
-    for member in members(path):
+    for member in members(path, notes):
         folder, _, base = member.name.removeprefix("./").rpartition("/")
         stem, _, extension = base.partition(".")
         if not stem or any(
@@ -184,15 +197,15 @@ def _samples(path: Path, notes: list[str]) -> Iterator[tuple[str, int, int, str 
         if extension in _IMAGES:
             repeated += key in images
             images.setdefault(key, (member.name.removeprefix("./"), member.start, member.size))
-        elif extension in _LABELS and handle is not None:
-            if member.size > _LARGEST_LABEL:
-                raise DataError(
-                    f"{path}: {member.name} has {member.size} bytes", "a label of some bytes", "check the shard"
-                )
-            if key not in labels or extension == "cls":
-                label = _label(path, member.name, extension, os.pread(handle.number, member.size, member.start))
-                if label is not None:
-                    labels[key] = label
+        elif extension in _LABELS and handle is not None and (key not in labels or extension == "cls"):
+            try:
+                label = _label(path, member, extension, handle.number)
+            except DataError as error:
+                wrong.setdefault(key, error)
+                continue
+            if label is not None:
+                labels[key] = label
+                wrong.pop(key, None)
     if repeated:
         notes.append(f"{path}: {repeated} images have the key of another one and are passed over")
     lonely = [key.removeprefix("/") for key in labels if key not in images]
@@ -200,7 +213,9 @@ def _samples(path: Path, notes: list[str]) -> Iterator[tuple[str, int, int, str 
         notes.append(
             f"{path}: {len(lonely)} labels without an image are passed over: {shown(map(printable_path, lonely))}"
         )
-    bare = [name for key, (name, _, _) in images.items() if key not in labels]
+    failed += [error for key, error in wrong.items() if key in images]
+    labels = {key: label for key, label in labels.items() if key not in wrong}
+    bare = [name for key, (name, _, _) in images.items() if key not in labels and key not in wrong]
     if bare:
         notes.append(f"{path}: {len(bare)} images without a label are passed over: {shown(bare)}")
     for key, (name, start, size) in images.items():
@@ -208,8 +223,12 @@ def _samples(path: Path, notes: list[str]) -> Iterator[tuple[str, int, int, str 
             yield name, start, size, labels[key]
 
 
-def _label(path: Path, name: str, extension: str, content: bytes) -> str | int | None:
-    """A class number or a class name; None where a .json has no label. Raises DataError."""
+def _label(path: Path, member: TarMember, extension: str, handle: int) -> str | int | None:
+    """A class number or a class name; None where a .json has no label. handle: the shard's. Raises DataError."""
+    name = printable_path(member.name)
+    if member.size > _LARGEST_LABEL:
+        raise DataError(f"{path}: {name} has {member.size} bytes", "a label of some bytes", "check the shard")
+    content = os.pread(handle, member.size, member.start)
     try:
         text = content.decode("utf-8-sig").strip()
         if extension == "json":
@@ -234,38 +253,47 @@ def _bad_label(path: Path, name: str, content: bytes) -> DataError:
 
 
 def _targets(
-    names: list[str], labels: list[str | int], listed: tuple[str, ...], notes: list[str]
-) -> tuple[tuple[str, ...], Indices]:
-    """The classes and the class number of each sample. Raises DataError where a label is not among the classes."""
-    words = {label for label in labels if isinstance(label, str)}
-    numbers = [label for label in labels if isinstance(label, int)]
+    names: list[str], labels: list[str | int], listed: tuple[str, ...], failed: list[DataError]
+) -> tuple[list[int], tuple[str, ...], Indices]:
+    """The samples whose label is a class, in order, the classes, and the class number of each of these samples. failed: gets
+    the errors of the others. Raises the first of them where there is no other."""
+    words = [label for label in labels if isinstance(label, str)]
+    by_name = 2 * len(words) >= len(labels)  # then a number that is no class is a mistake, and else a name
+    numbers = [label for label in labels if isinstance(label, int) and 0 <= label < _MOST_CLASSES]
     if listed:
         classes = listed
-    elif not words:
-        if max(numbers) >= 1_000_000:
-            raise DataError(
-                f"{names[labels.index(max(numbers))]}: label {max(numbers)}", "class numbers from 0", "check the shard"
-            )
-        classes = tuple(str(number) for number in range(max(numbers) + 1))
-    elif not numbers:
+    elif by_name:
         classes = class_order(words)
     else:
-        raise DataError(
-            f"{names[labels.index(numbers[0])]}: label {numbers[0]}, and {sorted(words)[0]!r} elsewhere",
+        classes = tuple(str(number) for number in range(max(numbers, default=-1) + 1))
+    number_of = {name: i for i, name in enumerate(classes)} if listed or by_name else {}
+    kept: list[int] = []
+    targets: list[int] = []
+    for row, label in enumerate(labels):
+        target = number_of.get(label, -1) if isinstance(label, str) else label if listed or not by_name else -1
+        if 0 <= target < len(classes):
+            kept.append(row)
+            targets.append(target)
+        else:
+            failed.append(_no_class(names[row], label, classes, listed, by_name))
+    if not kept:
+        raise failed[0]
+    return kept, classes, np.array(targets, dtype=np.int64)
+
+
+def _no_class(
+    name: str, label: str | int, classes: tuple[str, ...], listed: tuple[str, ...], by_name: bool
+) -> DataError:
+    """The error of a label that is none of the classes."""
+    if not listed and isinstance(label, int) == by_name:
+        other = repr(classes[0]) if by_name else "numbers"
+        return DataError(
+            f"{name}: label {label!r}, and {other} elsewhere",
             "class numbers, or class names, or both with a classes.txt",
             "add a classes.txt with one class name per line",
         )
-    number_of = {name: i for i, name in enumerate(classes)}
-    targets = [label if isinstance(label, int) else number_of.get(label, -1) for label in labels]
-    for name, label, target in zip(names, labels, targets, strict=True):
-        if not 0 <= target < len(classes):
-            allowed = f"0 to {len(classes) - 1}" + (", or a name of classes.txt" if listed else "")
-            raise DataError(f"{name}: label {label!r}", allowed, "fix the shard or classes.txt")
-    result = np.array(targets, dtype=np.int64)
-    unused = [classes[i] for i in np.flatnonzero(np.bincount(result, minlength=len(classes)) == 0)]
-    if unused:
-        notes.append(f"{len(unused)} of {len(classes)} classes have no images: {shown(unused)}")
-    return classes, result
+    allowed = f"0 to {len(classes) - 1}, or a name of classes.txt" if listed else "class numbers from 0"
+    return DataError(f"{name}: label {label!r}", allowed, "fix the shard or classes.txt")
 
 
 def _read_classes(path: Path) -> tuple[str, ...]:

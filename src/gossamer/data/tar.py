@@ -19,6 +19,7 @@ BLOCK = 512
 _LARGEST_HEADER = 1 << 20  # bytes of a long name or a set of pax records; real ones have some hundred
 _COMPRESSED = {b"\x1f\x8b": "gzip", b"BZh": "bzip2", b"\xfd7zXZ\x00": "xz", b"\x28\xb5\x2f\xfd": "zstd"}
 _EMPTY = bytes(BLOCK)
+_LONGEST_END = 1 << 20  # closing zeros fill up a record, of 10 kB unless the writer was told otherwise
 _CHECKSUM = slice(148, 156)  # the checksum's own field, which counts as eight spaces
 _ALLOWED = "complete, uncompressed tar files"
 
@@ -31,10 +32,12 @@ class TarMember(NamedTuple):
     size: int
 
 
-def members(path: Path) -> Iterator[TarMember]:
+def members(path: Path, notes: list[str] | None = None) -> Iterator[TarMember]:
     """The regular files of a tar, in order. Folders, links, devices and sparse files are passed over.
 
-    Raises DataError: compressed, not a tar, a damaged header, or cut off (the message names the part that can be read).
+    notes: gets a line where the tar ends without its closing zeros, as one does that was cut off between two files, or
+    where more follows them. Raises DataError: compressed, not a tar, a damaged header, or cut off within a file (the message
+    names the part that can be read).
     """
     try:
         handle = open_descriptor(path)
@@ -44,14 +47,14 @@ def members(path: Path) -> Iterator[TarMember]:
         status = os.fstat(handle)
         if not stat.S_ISREG(status.st_mode):
             raise DataError(f"{path}: is not a file", _ALLOWED, "check the path")
-        yield from _members(path, handle, status.st_size)
+        yield from _members(path, handle, status.st_size, [] if notes is None else notes)
     except OSError as error:
         raise DataError(f"{path}: {error.strerror}", _ALLOWED, "check the disk") from error
     finally:
         os.close(handle)
 
 
-def _members(path: Path, handle: int, end: int) -> Iterator[TarMember]:
+def _members(path: Path, handle: int, end: int, notes: list[str]) -> Iterator[TarMember]:
     at, complete = 0, 0
     long_name: str | None = None
     records: dict[str, str] = {}  # of the next member
@@ -61,6 +64,7 @@ def _members(path: Path, handle: int, end: int) -> Iterator[TarMember]:
         if len(header) < BLOCK:
             raise _cut(path, complete, at, end)
         if header == _EMPTY:
+            notes += _after_end(path, handle, at, end, complete)
             return
         _check(path, header, at)
         kind, size = header[156:157], _number(path, header[124:136], at)
@@ -91,6 +95,18 @@ def _members(path: Path, handle: int, end: int) -> Iterator[TarMember]:
                 complete += 1
             long_name, records = None, {}
         at = start + -(-size // BLOCK) * BLOCK
+    if at:
+        notes.append(f"{path}: ends without the closing zeros of a tar: it may be cut off behind its {complete} files")
+
+
+def _after_end(path: Path, handle: int, at: int, end: int, complete: int) -> list[str]:
+    """A note where a file goes on behind the closing zeros at `at`: with another tar, or with the rest of a download."""
+    tail = os.pread(handle, _LONGEST_END, at)
+    used = next((i for i in range(0, len(tail), BLOCK) if any(tail[i : i + BLOCK])), -1)
+    if used < 0 and at + len(tail) == end:
+        return []
+    what = f"more from byte {at + used} on" if used >= 0 else f"{end - at} bytes, mostly or all zeros"
+    return [f"{path}: its closing zeros are at byte {at}, and {what}, which is not read: {complete} files were"]
 
 
 def _check(path: Path, header: bytes, at: int) -> None:

@@ -22,6 +22,7 @@ from gossamer.data.boxes.labelstudio import label_studio_file, label_tasks
 from gossamer.data.boxes.records import class_name, image_files, split_of_path
 from gossamer.data.csvfile import read_lines
 from gossamer.data.folder import SPLIT_NAMES, folders, printable_path
+from gossamer.data.skipped import note_skipped
 from gossamer.data.source import Files, class_order, shown
 from gossamer.data.table import Table
 from gossamer.errors import DataError
@@ -88,24 +89,38 @@ def _read_fiftyone(root: Path, file: Path, notes: list[str]) -> ClassRows:
             by_stem.setdefault(key, path)
     result: ClassRows = []
     missing, bare = [], []
+    failed: list[DataError] = []
     for key, label in labels.items():
-        label = label.get("label") if isinstance(label, dict) else label
-        if type(label) is int:
-            if not 0 <= label < len(names):
-                raise DataError(f"{where}: class {label}", f"0 to {len(names) - 1}", "fix the file")
-            label = names[label]
-        if label is None:
+        try:
+            name = _fiftyone_class(label, names, f"{where}: {printable_path(key)!r}")
+        except DataError as error:
+            failed.append(error)
+            continue
+        if not name:
             bare.append(key)
-        elif not isinstance(label, str):
-            raise DataError(f"{where}: the label of {printable_path(key)!r} is no class", _ONE, "fix the file")
         elif key not in by_stem:
             missing.append(key)
         else:
             path = by_stem[key]
-            result.append((path, class_name(label, where), split_of_path(Path(path).parent)))
+            result.append((path, name, split_of_path(Path(path).parent)))
+    note_skipped(where, failed, len(labels), "labels", notes)
     _note(notes, where, missing, "images are not there, and skipped")
     _note(notes, where, bare, "images have no class, and are left out")
     return result
+
+
+def _fiftyone_class(label: object, names: Sequence[str], where: str) -> str:
+    """The name of a class that a label gives by its name or number, "" where it is null. Raises DataError."""
+    label = label.get("label") if isinstance(label, dict) else label
+    if label is None:
+        return ""
+    if type(label) is int:
+        if not 0 <= label < len(names):
+            raise DataError(f"{where}: class {str(label)[:40]}", f"0 to {len(names) - 1}", "fix the file")
+        return names[label]
+    if not isinstance(label, str):
+        raise DataError(f"{where}: its label is no class", _ONE, "fix the file")
+    return class_name(label, where)
 
 
 def _note(notes: list[str], where: str, names: Sequence[str], what: str) -> None:
@@ -126,7 +141,9 @@ def _read_label_studio(root: Path, file: Path, notes: list[str]) -> ClassRows:
     where, finder = printable_path(str(file)), Finder(root)
     result: ClassRows = []
     missing, bare = [], []
-    for task in label_tasks(file, notes):
+    failed: list[DataError] = []
+    tasks = label_tasks(file, notes)
+    for task in tasks:
         chosen: list[object] = [
             choice for region in task.regions for choice in (region.get("value") or {}).get("choices") or []
         ]
@@ -142,7 +159,12 @@ def _read_label_studio(root: Path, file: Path, notes: list[str]) -> ClassRows:
             missing.append(task.image)
         else:
             path = place.relative_to(root)
-            result.append((path.as_posix(), class_name(chosen[0], where), split_of_path(path.parent)))
+            try:
+                name = class_name(chosen[0], f"{where}: {printable_path(task.image)!r}")
+                result.append((path.as_posix(), name, split_of_path(path.parent)))
+            except DataError as error:
+                failed.append(error)
+    note_skipped(where, failed, len(tasks), "labels", notes)
     _note(notes, where, missing, "images are not there, and skipped")
     _note(notes, where, bare, "tasks have no choice, and are left out")
     return result
@@ -165,11 +187,11 @@ def _is_table(path: Path) -> bool:
         return False
 
 
-def roboflow_lines(root: Path) -> list[tuple[int, list[str]]]:
-    """The tables as one, with the header path, split and a column per class, as `read_lines` gives it. Raises DataError."""
+def roboflow_lines(root: Path, failed: list[DataError]) -> list[tuple[int, list[str]]]:
+    """The tables as one, with the header path, split and a column per class, and `failed`, as of `read_lines`. Raises DataError."""
     result: list[tuple[int, list[str]]] = []
     for split, file in roboflow_tables(root):
-        lines = [(number, [cell.strip() for cell in cells]) for number, cells in read_lines(file)]
+        lines = [(number, [cell.strip() for cell in cells]) for number, cells in read_lines(file, failed)]
         header = ["path", "split", *lines[0][1][1:]]
         if not result:
             result.append((1, header))
@@ -177,11 +199,13 @@ def roboflow_lines(root: Path) -> list[tuple[int, list[str]]]:
             raise DataError(f"{file}: has other columns than {roboflow_tables(root)[0][1]}", "the same", "fix one")
         for number, cells in lines[1:]:
             if len(cells) != len(header) - 1:
-                raise DataError(
+                error = DataError(
                     f"{file}: line {number} has {len(cells)} cells, the header {len(header) - 1}",
                     "a cell a column",
                     "fix the line",
                 )
+                failed += [error] * (1 + sum(cell.count("\n") for cell in cells))
+                continue
             place = os.path.relpath(file.parent / cells[0], root)
             result.append((number, [place, split, *cells[1:]]))
     return result
@@ -192,13 +216,17 @@ def _roboflow(root: Path) -> Path | None:
 
 
 def _read_roboflow(root: Path, file: Path, notes: list[str]) -> ClassRows:
-    lines = roboflow_lines(root)
+    failed: list[DataError] = []
+    lines = roboflow_lines(root, failed)
+    count = len(failed) + len(lines) - 1
     names = [class_name(name, str(file)) for name in lines[0][1][2:]]
     result: ClassRows = []
     missing, bare, several = [], [], []
     for number, (path, split, *cells) in lines[1:]:
         if any(cell not in ("0", "1") for cell in cells):
-            raise DataError(f"{root}: line {number} of a {ROBOFLOW}: a cell is not 0 or 1", "0 or 1", "fix the line")
+            given = f"{root}: line {number} of a {ROBOFLOW}: a cell is not 0 or 1"
+            failed.append(DataError(given, "0 or 1", "fix the line"))
+            continue
         marked = [name for name, cell in zip(names, cells, strict=True) if cell == "1"]
         if not (root / path).is_file():
             missing.append(path)
@@ -208,6 +236,7 @@ def _read_roboflow(root: Path, file: Path, notes: list[str]) -> ClassRows:
             several.append(path)
         else:
             result.append((path, marked[0], split))
+    note_skipped(root, failed, count, "lines", notes)
     if several:
         raise DataError(
             f"{root}: {len(several)} images have several classes: {shown(map(printable_path, several), 3)}",

@@ -15,8 +15,8 @@ from gossamer.data.boxes.records import SIDECAR, Draft, ImageRecord, image_size,
 from gossamer.data.boxes.sidecar import sidecar_text
 from gossamer.data.boxes.table import KINDS
 from gossamer.data.boxes.voc import lost_in_voc, voc_files
-from gossamer.data.boxes.yolo import lost_in_yolo, yolo_files
 from gossamer.data.boxes.yolo_config import YAML
+from gossamer.data.boxes.yolo_write import lost_in_yolo, yolo_files
 from gossamer.data.folder import printable_path
 from gossamer.data.source import shown
 from gossamer.errors import DataError, ImageError, UnknownNameError

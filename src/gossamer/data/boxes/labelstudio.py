@@ -70,11 +70,12 @@ def label_tasks(path: Path, notes: list[str]) -> list[LabelTask]:
     """The tasks of a file that have an image and an annotation; the notes count the others. Raises DataError."""
     where = printable_path(str(path))
     tasks: list[LabelTask] = []
-    bare, several = [], 0
+    bare, several, nameless = [], 0, 0
     for entry in read_list(path, _ALLOWED):
         image = _image_of(entry)
         if not image:
-            raise DataError(f"{where}: a task names no image", _ALLOWED, "export tasks of images")
+            nameless += 1
+            continue
         drafts = entry.get("annotations", entry.get("completions"))
         if drafts is None:  # JSON-MIN: the regions stand at the top of the task
             regions = [
@@ -93,6 +94,10 @@ def label_tasks(path: Path, notes: list[str]) -> list[LabelTask]:
         several += len(done) > 1
         chosen = next((each for each in done if each.get("ground_truth") is True), done[-1])
         tasks.append(LabelTask(image, _objects(chosen["result"]), entry))
+    if nameless and not tasks:
+        raise DataError(f"{where}: {nameless} tasks name no image", _ALLOWED, "export tasks of images")
+    if nameless:
+        notes.append(f"{where}: {nameless} tasks name no image and are left out")
     if bare:
         notes.append(
             f"{where}: {len(bare)} tasks have no annotation and are left out: {shown(map(printable_path, bare))}"
@@ -125,8 +130,12 @@ def read_label_studio(root: Path, file: Path) -> Draft:
     tasks = {str(number): task for number, task in enumerate(label_tasks(file, notes))}
     records = each_image(list(tasks), lambda key: _record(tasks[key], root, finder, where, skipped), "tasks", notes)
     paths = Counter(record.path for record in records)
-    if repeated := [path for path, count in paths.items() if count > 1]:
-        raise DataError(f"{where}: two tasks are of {printable_path(repeated[0])}", "one task an image", "remove one")
+    repeated = [printable_path(path) for path, count in paths.items() if count > 1]
+    records = [record for record in records if paths[record.path] == 1]  # none of the others is known to be right
+    if repeated and not records:
+        raise DataError(f"{where}: two tasks are of {repeated[0]}", "one task an image", "remove one")
+    if repeated:
+        notes.append(f"{where}: {len(repeated)} images have two tasks or more, and are skipped: {shown(repeated)}")
     if skipped:
         kinds = ", ".join(f"{count} {printable_path(kind)}" for kind, count in skipped.most_common())
         notes.append(

@@ -16,7 +16,8 @@ from gossamer.data.boxes.records import Draft
 from gossamer.data.boxes.sidecar import restore_from_sidecar
 from gossamer.data.boxes.table import ALLOWED, KINDS, BoxTable, table_of
 from gossamer.data.boxes.voc import is_voc, read_voc
-from gossamer.data.boxes.yolo import is_yolo, read_yolo, yolo_folders
+from gossamer.data.boxes.yolo import is_yolo, read_yolo
+from gossamer.data.boxes.yolo_layout import yolo_folders
 from gossamer.data.folder import folders, printable_path
 from gossamer.data.open import open_data
 from gossamer.data.source import Data, shown

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import reprlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -15,12 +15,13 @@ from numpy.typing import NDArray
 from gossamer.data.boxes.records import Draft, ImageRecord, image_size
 from gossamer.data.boxes.table import table_of
 from gossamer.data.boxes.voc import annotation_of, objects_of
-from gossamer.data.boxes.yolo import check_known, read_labels
+from gossamer.data.boxes.yolo_labels import check_known, read_labels
 from gossamer.data.csvfile import with_slashes
 from gossamer.data.folder import printable_path
 from gossamer.data.heads.spec import HeadSpec
 from gossamer.data.masks.classes import label_map_of, numbered
 from gossamer.data.masks.open import ANY_VALUE, Masks, count_classes
+from gossamer.data.skipped import note_skipped
 from gossamer.data.source import Files, Indices, class_order, shown
 from gossamer.errors import DataError, ImageError
 from gossamer.predictions.head import is_plain_text
@@ -114,26 +115,35 @@ def _at(rows: Sequence[int], count: int) -> Indices:
     return result
 
 
-def _names(cells: Sequence[tuple[int, str]], grid: Grid, column: str, allowed: tuple[str, ...]) -> tuple[str, ...]:
-    """The classes of names by row: those of the head, which must cover all, or those that occur. Raises DataError."""
-    for row, name in cells:
-        if not is_plain_text(name):
-            raise DataError(f"{grid.where(row, column)} {reprlib.repr(name)}", "printable names", "fix the cell")
-        if allowed and name not in allowed:
-            raise DataError(
-                f"{grid.where(row, column)} {name!r} is no class of this head",
-                shown(allowed),
-                "fix the cell or the heads",
-            )
-    return allowed or class_order(name for _, name in cells)
+def _usable(grid: Grid, column: str, check: Callable[[int], None]) -> list[int]:
+    """The rows whose cell in `column` passes `check`, which raises DataError where it cannot be used: those are noted and
+    have no label. Raises DataError where they are many."""
+    rows, failed = [], []
+    known = grid.known(column)
+    for row in known:
+        try:
+            check(row)
+            rows.append(row)
+        except DataError as error:
+            failed.append(error)
+    note_skipped(grid.path, failed, len(known), f"cells of {column}", grid.notes)
+    return rows
+
+
+def _check_name(name: str, where: str, allowed: tuple[str, ...]) -> None:
+    """Raises DataError on a name that cannot be printed, or that is none of the head's classes where it has some."""
+    if not is_plain_text(name):
+        raise DataError(f"{where} {reprlib.repr(name)}", "printable names", "fix the cell")
+    if allowed and name not in allowed:
+        raise DataError(f"{where} {name[:80]!r} is no class of this head", shown(allowed), "fix the cell or the heads")
 
 
 def _classes(spec: HeadSpec, grid: Grid, allowed: tuple[str, ...]) -> LabelColumn:
     """A class or an identity a row, by its number."""
     column = spec.columns[0]
-    rows = grid.known(column)
+    rows = _usable(grid, column, lambda row: _check_name(grid.cells[column][row], grid.where(row, column), allowed))
     cells = [grid.cells[column][row] for row in rows]
-    names = _names(list(zip(rows, cells)), grid, column, allowed)
+    names = allowed or class_order(cells)
     if len(names) < 2:
         raise DataError(
             f"{grid.path}: {column} has one class, {shown(names) or 'or none'}", "two or more", "add images"
@@ -145,32 +155,43 @@ def _classes(spec: HeadSpec, grid: Grid, allowed: tuple[str, ...]) -> LabelColum
 def _tree(spec: HeadSpec, grid: Grid, allowed: tuple[str, ...]) -> LabelColumn:
     """A path of names per row, down to a leaf or to an inner class; the classes are the leaves."""
     column = spec.columns[0]
-    rows = grid.known(column)
-    paths = [tuple(part.strip() for part in grid.cells[column][row].split("/")) for row in rows]
-    for row, path in zip(rows, paths):
+    classes = [tuple(leaf.split("/")) for leaf in allowed]
+
+    def path_of(row: int) -> tuple[str, ...]:
+        return tuple(part.strip() for part in grid.cells[column][row].split("/"))
+
+    def check(row: int) -> None:
+        path, where = path_of(row), grid.where(row, column)
         if not all(map(is_plain_text, path)):
-            raise DataError(f"{grid.where(row, column)} {'/'.join(path)!r}", "names with / between", "fix the cell")
+            raise DataError(f"{where} {reprlib.repr('/'.join(path))}", "names with / between", "fix the cell")
+        if allowed and not any(leaf[: len(path)] == path for leaf in classes):
+            raise DataError(f"{where} {'/'.join(path)[:80]!r} is no class of this head", shown(allowed), "fix the cell")
+
+    rows = _usable(grid, column, check)
+    paths = [path_of(row) for row in rows]
     every = {path[:end] for path in paths for end in range(1, len(path))}
     leaves = allowed or class_order("/".join(path) for path in paths if path not in every)
     if len(leaves) < 2:
         raise DataError(
             f"{grid.path}: {column} has one class, {shown(leaves) or 'or none'}", "two or more", "add images"
         )
-    classes = [tuple(leaf.split("/")) for leaf in leaves]
-    for row, path in zip(rows, paths):
-        if not any(leaf[: len(path)] == path for leaf in classes):
-            raise DataError(
-                f"{grid.where(row, column)} {'/'.join(path)!r} is no class of this head", shown(leaves), "fix the cell"
-            )
     return LabelColumn(leaves, _at(rows, len(grid.images)), Listed(paths))
 
 
 def _labels(spec: HeadSpec, grid: Grid, allowed: tuple[str, ...]) -> LabelColumn:
     """Any number of labels a row, with | between: (K,) float32 of 0 and 1."""
     column = spec.columns[0]
-    rows = grid.known(column)
-    cells = [[part.strip() for part in grid.cells[column][row].split(NONE) if part.strip()] for row in rows]
-    names = _names([(row, name) for row, cell in zip(rows, cells) for name in cell], grid, column, allowed)
+
+    def labels_of(row: int) -> list[str]:
+        return [part.strip() for part in grid.cells[column][row].split(NONE) if part.strip()]
+
+    def check(row: int) -> None:
+        for name in labels_of(row):
+            _check_name(name, grid.where(row, column), allowed)
+
+    rows = _usable(grid, column, check)
+    cells = list(map(labels_of, rows))
+    names = allowed or class_order(name for cell in cells for name in cell)
     if not names:
         raise DataError(f"{grid.path}: {column} has no labels", "labels with | between", "fill the column")
     values = np.array([[name in cell for name in names] for cell in cells], np.float32).reshape(-1, len(names))
@@ -181,7 +202,8 @@ def _numbers(spec: HeadSpec, grid: Grid, binary: bool) -> LabelColumn:
     """A number from each column: (columns,) float32, NaN for an empty cell; rows of which all are empty have none."""
     values = np.full((len(grid.images), len(spec.columns)), np.nan, np.float32)
     for index, column in enumerate(spec.columns):
-        for row in grid.known(column):
+
+        def check(row: int, column: str = column) -> None:
             value = _number(grid.cells[column][row])
             if not math.isfinite(value) or (binary and value not in (0, 1)):
                 raise DataError(
@@ -189,7 +211,9 @@ def _numbers(spec: HeadSpec, grid: Grid, binary: bool) -> LabelColumn:
                     "0, 1 or nothing" if binary else "a number, with a decimal point, or nothing",
                     "fix the cell",
                 )
-            values[row, index] = value
+
+        for row in _usable(grid, column, check):
+            values[row, index] = _number(grid.cells[column][row])
     rows = np.flatnonzero(~np.isnan(values).all(axis=1)).tolist()
     return LabelColumn(spec.columns, _at(rows, len(grid.images)), Listed(values[rows]))
 
@@ -208,7 +232,10 @@ def _boxes(spec: HeadSpec, grid: Grid, allowed: tuple[str, ...]) -> LabelColumn:
     rows, records, failed = [], [], []
     for row in grid.known(column):
         try:
-            records.append(_record(grid, row, column, allowed))
+            record = _record(grid, row, column, allowed)
+            for box in record.boxes:
+                _check_name(box.name, grid.where(row, column), allowed)
+            records.append(record)
             rows.append(row)
         except (DataError, ImageError) as error:
             failed.append(error)
@@ -216,8 +243,7 @@ def _boxes(spec: HeadSpec, grid: Grid, allowed: tuple[str, ...]) -> LabelColumn:
         raise DataError(f"{grid.path}: {column}: {failed[0].given}", failed[0].allowed, failed[0].do) from failed[0]
     if failed:
         grid.notes.append(f"{column}: {len(failed)} files cannot be used: {shown([e.given for e in failed], 3)}")
-    cells = [(row, box.name) for row, record in zip(rows, records) for box in record.boxes]
-    names = _names(cells, grid, column, allowed)
+    names = allowed or class_order(box.name for record in records for box in record.boxes)
     table = table_of(Draft("voc", grid.path, names, bool(allowed), records))
     grid.notes.extend(f"{column}: {note}" for note in table.notes)
     return LabelColumn(names, _at(rows, len(grid.images)), table.targets)

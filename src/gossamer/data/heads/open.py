@@ -17,6 +17,7 @@ from gossamer.data.csvfile import check_column, check_width, filled_splits, note
 from gossamer.data.folder import SPLIT_NAMES, printable_path
 from gossamer.data.heads.columns import Grid, LabelColumn, class_numbers, read_column
 from gossamer.data.heads.spec import HeadSpec
+from gossamer.data.skipped import note_skipped
 from gossamer.data.source import Files, Indices, shown
 from gossamer.data.table import StrPath, Table, TargetTable
 from gossamer.data.toolclasses import ROBOFLOW, roboflow_lines, roboflow_tables
@@ -117,7 +118,7 @@ def read_heads(
 
 def columns_of(root: StrPath) -> tuple[str, ...]:
     """The columns of the table at `root`, but for path and split. Raises DataError."""
-    _, lines = _lines(root)
+    _, lines = _lines(root, [])
     header = [cell.strip() for cell in lines[0][1]] if lines else []
     return tuple(name for name in header if name.lower() not in ("path", "split"))
 
@@ -136,51 +137,72 @@ def split_classes(classes: Sequence[str], specs: Sequence[HeadSpec]) -> dict[str
 
 
 def read_grid(root: StrPath, columns: Sequence[str]) -> Grid:
-    """The lines of the table at `root`, with these columns. Lines given twice count once. Raises DataError."""
-    path, lines = _lines(root)
+    """The lines of the table at `root`, with these columns. Lines given twice count once; those that cannot be used are noted
+    and skipped. Raises DataError."""
+    failed: list[DataError] = []
+    path, lines = _lines(root, failed)
     header = [cell.strip() for cell in lines[0][1]] if lines else []
     plain = [name.lower() if name.lower() in ("path", "split") else name for name in header]
     for wanted in ("path", *columns):
         check_column(path, plain, wanted, _ALLOWED, "fix the header or the heads")
-    lines_of: dict[str, tuple[int, list[str]]] = {}
+    lines_of: dict[str, list[tuple[int, list[str]]]] = {}
     for number, cells in lines[1:]:
-        check_width(path, number, cells, header, _ALLOWED)
-        row = dict(zip(plain, (cell.strip() for cell in cells)))
-        name, split = row["path"], row.get("split", "").lower()
-        if not name or "\0" in name or (split and split not in SPLIT_NAMES):
-            what = f"split {split!r}" if name else "no path"
-            raise DataError(f"{path}: line {number}: {what}", "a path, and train, val, test or nothing", "fix the line")
-        labels = [SPLIT_NAMES.get(split, ""), *(row[column] for column in columns)]
-        name = os.path.normpath(with_slashes(path.parent, name))
-        if lines_of.setdefault(name, (number, labels))[1] != labels:
-            raise DataError(
-                f"{path}: line {number}: {printable_path(name)} is in line {lines_of[name][0]} with other labels",
-                "a line per image",
-                "remove one",
-            )
-    if not lines_of:
+        try:
+            name, labels = _entry(path, number, cells, plain, columns)
+            lines_of.setdefault(name, []).append((number, labels))
+        except DataError as error:  # a quotation mark that is not closed takes lines with it
+            failed += [error] * (1 + sum(cell.count("\n") for cell in cells))
+    count = len(failed) + sum(map(len, lines_of.values()))
+    kept: dict[str, tuple[int, list[str]]] = {}
+    for name, entries in lines_of.items():
+        other = next((at for at, labels in entries if labels != entries[0][1]), None)
+        if other is None:
+            kept[name] = entries[0]
+            continue
+        contradiction = DataError(
+            f"{path}: line {other}: {printable_path(name)} is in line {entries[0][0]} with other labels",
+            "a line per image",
+            "remove one",
+        )
+        failed += [contradiction] * len(entries)  # none is known to be right
+    notes: list[str] = []
+    note_skipped(path, failed, count, "lines", notes)
+    if not kept:
         raise DataError(f"{path}: lists no images", _ALLOWED, "add lines below the header")
-    return _grid(path, columns, lines_of)
+    return _grid(path, columns, kept, notes)
 
 
-def _grid(path: Path, columns: Sequence[str], lines_of: dict[str, tuple[int, list[str]]]) -> Grid:
+def _entry(
+    path: Path, number: int, cells: list[str], header: list[str], columns: Sequence[str]
+) -> tuple[str, list[str]]:
+    """(path of the image, its split and the cells of `columns`) of a line. Raises DataError."""
+    check_width(path, number, cells, header, _ALLOWED)
+    row = dict(zip(header, (cell.strip() for cell in cells)))
+    name, split = row["path"], row.get("split", "").lower()
+    if not name or "\0" in name or (split and split not in SPLIT_NAMES):
+        what = f"split {split[:40]!r}" if name else "no path"
+        raise DataError(f"{path}: line {number}: {what}", "a path, and train, val, test or nothing", "fix the line")
+    return os.path.normpath(with_slashes(path.parent, name)), [SPLIT_NAMES.get(split, ""), *(row[c] for c in columns)]
+
+
+def _grid(path: Path, columns: Sequence[str], lines_of: dict[str, tuple[int, list[str]]], notes: list[str]) -> Grid:
     """Raises DataError where none of the images exists."""
     images = sorted(lines_of)
     rows = [lines_of[name][1] for name in images]
-    notes: list[str] = []
     note_missing(path, Files(path.parent, images), notes)
     splits = filled_splits(path, [row[0] for row in rows], notes)
     cells = {column: [row[i] for row in rows] for i, column in enumerate(columns, 1)}
     return Grid(path, path.parent, [lines_of[name][0] for name in images], images, splits, cells, notes)
 
 
-def _lines(root: StrPath) -> tuple[Path, list[tuple[int, list[str]]]]:
-    """The path of the table at `root`, and its lines; Roboflow's tables, one per split, are one. Raises DataError."""
+def _lines(root: StrPath, failed: list[DataError]) -> tuple[Path, list[tuple[int, list[str]]]]:
+    """The path of the table at `root`, and its lines; Roboflow's tables, one per split, are one. failed: as of `read_lines`.
+    Raises DataError."""
     path = Path(root)
     if "\0" not in os.fspath(path) and path.is_dir() and not (path / FILE).exists() and roboflow_tables(path):
-        return path / ROBOFLOW, roboflow_lines(path)
+        return path / ROBOFLOW, roboflow_lines(path, failed)
     path = _file(root)
-    return path, read_lines(path)
+    return path, read_lines(path, failed)
 
 
 def _file(root: StrPath) -> Path:

@@ -6,6 +6,7 @@ class_dict.csv, classes.csv      name, r, g, b, or a value and a name
 label_colors.txt                 CamVid: red green blue name
 labelmap.txt                     CVAT: name:red,green,blue:parts:actions
 class_names.txt                  labelme: __ignore__, _background_, and a name a value
+codes.txt, labels.txt            fastai's CamVid and others: a name a value, or a value and a name, or a name and its colour
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import io
 import re
 from collections.abc import Callable, Sequence
 from itertools import islice
-from pathlib import Path
+from pathlib import Path, PurePath
 
 import numpy as np
 
@@ -26,7 +27,7 @@ from gossamer.data.folder import SPLIT_NAMES, folders, printable_path
 from gossamer.data.masks.classes import FILES, ClassEntry, checked, parse_json, parse_text
 from gossamer.errors import DataError, ImageError
 from gossamer.host.storage import read_regular
-from gossamer.images.decode import decode_stored, read_file
+from gossamer.images.decode import IMAGE_SUFFIXES, decode_stored, read_file
 from gossamer.predictions.masks import IGNORED
 
 Parse = Callable[[str, str], list[ClassEntry]]
@@ -35,6 +36,11 @@ _NAME = ("name", "class", "class_name", "classname", "label", "category")
 _VALUE = ("value", "pixel value", "pixel_value", "id", "index", "class_id", "class id")
 _COLOURS = (("r", "red"), ("g", "green"), ("b", "blue"))
 _CSV = "a header with name and r, g, b, or with a value and a name, and a line per class"
+
+_PLAIN = ("codes.txt", "labels.txt")
+_VALUE_FIRST = re.compile(r"(\d{1,9})(?:\s*[:,;=]\s*|\s+)(\S.*)")
+_COLOUR_FIRST = re.compile(r"(?:\d{1,3}\s+){3}\S")
+_COLOUR_LAST = re.compile(r"\S\s+\d{1,3}\s+\d{1,3}\s+\d{1,3}$")
 
 _VOC_FILE = re.compile(r"20(?:0[789]|1[012])_\d{6}\.png")
 _TRIED = 20  # annotation files that are looked into
@@ -51,21 +57,32 @@ CITYSCAPES_NAMES = (
 """Cityscapes' classes of evaluation in the order of their train ids (cityscapesscripts/helpers/labels.py)."""
 
 
-def read_class_entries(root: Path) -> list[ClassEntry] | None:
-    """The entries of the classes file of a folder, or of the folders of its splits; None where there is none.
+def read_class_entries(root: Path, first: str = "") -> list[ClassEntry] | None:
+    """The entries of the classes file of a folder, of those of its splits, or of those that lead to the masks; None where there
+    is none.
 
-    Raises DataError: a file that cannot be read, or two files of gossamer's.
+    first: the path of a mask, relative to `root`. Raises DataError: a file that cannot be read, or two files of gossamer's.
     """
-    own = [root / name for name in FILES if (root / name).exists()]
-    if len(own) > 1:
-        raise DataError(f"{root}: has both {FILES[0]} and {FILES[1]}", "one classes file", "remove one")
     tops = [root, *(folder for folder in folders(root) if folder.name.lower() in SPLIT_NAMES)] if root.is_dir() else []
-    others = [top / name for top in tops for name in PARSERS if (top / name).is_file()]
-    if not own and not others:
-        return None
-    path = [*own, *others][0]
-    parse = {FILES[0]: parse_text, FILES[1]: parse_json, **PARSERS}[path.name]
-    return parse(_text_of(path), printable_path(str(path)))
+    above = [
+        root / part for part in reversed(PurePath(first).parents) if ".." not in part.parts and not part.is_absolute()
+    ]
+    for top in dict.fromkeys([*tops, *above]):
+        own = [top / name for name in FILES if (top / name).exists()] if top == root or top not in tops else []
+        if len(own) > 1:
+            raise DataError(f"{top}: has both {FILES[0]} and {FILES[1]}", "one classes file", "remove one")
+        for path in (*own, *(top / name for name in PARSERS if _is_class_file(top / name))):
+            parse = {FILES[0]: parse_text, FILES[1]: parse_json, **PARSERS}[path.name]
+            return parse(_text_of(path), printable_path(str(path)))
+    return None
+
+
+def _is_class_file(path: Path) -> bool:
+    """Whether a file is there and lists classes: those of other names than the tools' own may list images."""
+    if not path.is_file() or path.name not in _PLAIN:
+        return path.is_file()
+    words = (word for line in split_lines(_text_of(path)) for word in line.replace(",", " ").split())
+    return not any("/" in word or "\\" in word or PurePath(word).suffix.lower() in IMAGE_SUFFIXES for word in words)
 
 
 def _text_of(path: Path) -> str:
@@ -154,6 +171,24 @@ def parse_names(content: str, name: str) -> list[ClassEntry]:
     return checked([(each, None) for i, each in enumerate(names) if i or each != "__ignore__"], name)
 
 
+def parse_listed(content: str, name: str) -> list[ClassEntry]:
+    """The entries of a list of names in the order of the values: as of `parse_names`, as of `parse_text` where the lines have
+    colours, or with the value before each name. Raises DataError."""
+    lines = [line.strip() for line in split_lines(content) if line.strip()]
+    numbered = [_VALUE_FIRST.fullmatch(line) for line in lines]
+    if not lines or not all(numbered):
+        has_colours = any(_COLOUR_LAST.search(line) for line in lines)
+        return (parse_text if has_colours else parse_names)(content, name)
+    if all(_COLOUR_FIRST.match(line) for line in lines):
+        return parse_colours_first(content, name)
+    named: dict[int, str] = {}
+    for match in filter(None, numbered):
+        value = _number(match[1], name)
+        if named.setdefault(value, match[2]) != match[2]:
+            raise DataError(f"{name}: gives the value {value} twice", "each value once", "fix the file")
+    return by_value(named, name)
+
+
 def _number(cell: str, name: str) -> int:
     if not (cell.isascii() and cell.isdigit() and len(cell) < 10 and int(cell) <= IGNORED):
         raise DataError(f"{name}: value {cell[:20]!r}", f"0 to {IGNORED}", "fix the file")
@@ -174,6 +209,7 @@ PARSERS: dict[str, Parse] = {
     "label_colors.txt": parse_colours_first,
     "labelmap.txt": parse_labelmap,
     "class_names.txt": parse_names,
+    **dict.fromkeys(_PLAIN, parse_listed),
 }
 
 

@@ -210,7 +210,8 @@ def _label_map(
     label_map: LabelMap | None,
 ) -> LabelMap:
     """What the masks' values mean: by the classes file beside them, by `label_map`, or by their number. Raises DataError."""
-    entries = read_class_entries(masks.root) or own_names(masks.root, masks.paths[training[0]])
+    first = masks.paths[training[0]]
+    entries = read_class_entries(masks.root, first) or own_names(masks.root, first)
     if entries is None and label_map is not None:
         return label_map
     if entries is None:

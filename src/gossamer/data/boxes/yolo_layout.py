@@ -1,0 +1,94 @@
+"""Where a YOLO data set has its images, their label files and the text file of its class names."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import islice
+from pathlib import Path
+
+from gossamer.data.boxes.records import files_in, parse_number, split_of
+from gossamer.data.folder import folders
+from gossamer.host.storage import open_regular
+from gossamer.images.hidden import is_hidden
+from gossamer.images.preprocess import IMAGE_SUFFIXES
+
+TEXT = (
+    *("classes.txt", "obj.names", "_darknet.labels", "labels.txt", "classes.names"),
+    *("predefined_classes.txt", "_classes.txt", "names.txt", "coco.names", "voc.names"),
+)
+NAME_STEMS = {"classes", "obj", "labels", "predefined_classes", "_classes", "names"}
+"""What files of class names are called that end in .txt, as label files do."""
+_IMAGES = ("images", "jpegimages", "image", "imgs", "img", "data", "photos", "pictures")
+_LABELS = ("labels", "label", "annotations", "annotation", "ann", "yolo", "txt")
+_TRIED = 20  # label files that are looked into before a folder is one without
+_WALKED = 200  # folders that are looked into for images with label files beside them
+
+
+def yolo_folders(root: Path) -> list[tuple[str, Path, Path]]:
+    """(split, folder of images, folder of labels) of each part, [] where there is none."""
+    below = {folder.name.lower(): folder for folder in reversed(list(folders(root)))}
+    images, labels = below.get("images"), below.get("labels")
+    if images and labels:
+        named = [folder for folder in folders(images) if split_of(folder.name)]
+        return [(split_of(f.name), f, labels / f.name) for f in named] or [("", images, labels)]
+    tops = [folder for folder in folders(root) if split_of(folder.name)]
+    parts = [(split_of(top.name), top / "images", top / "labels") for top in tops]
+    parts = [part for part in parts if part[1].is_dir() and part[2].is_dir()]
+    if parts or not names_file(root, tops):
+        return parts
+    beside = [(split_of(top.name), top, top) for top in tops if _labels_beside(top)]
+    tops = [top for top in (root, root / "data", root / "images") if top.is_dir()]
+    alone = [("", top, top) for top in tops if _labels_beside(top, nested=False)]
+    nested = [("", top, top) for top in tops[::-1] if _labels_beside(top)]
+    return beside or alone[:1] or _folders_by_contents(root, below) or nested[:1]
+
+
+def _folders_by_contents(root: Path, below: Mapping[str, Path]) -> list[tuple[str, Path, Path]]:
+    """Folders of images and of labels of other names, as tools and older data sets have them: JPEGImages/ and labels/,
+    images/ and annotations/, or labels/ beside the images themselves; [] where the names of the files do not match."""
+    images = [below[name] for name in _IMAGES if name in below]
+    for labels in (below[name] for name in _LABELS if name in below):
+        stems = {path.stem for path in islice(files_in(labels, ".txt"), _TRIED)}
+        if not any(_is_label(labels / f"{stem}.txt") for stem in stems):
+            continue
+        for folder in [*(each for each in images if each != labels), root]:
+            if any(path.suffix.lower() in IMAGE_SUFFIXES and path.stem in stems for path in folder.iterdir()):
+                return [("", folder, labels)]
+    return []
+
+
+def names_file(root: Path, tops: Sequence[Path] = ()) -> Path | None:
+    """The text file of the class names of a folder: at its top, in one of labels, or of a split."""
+    places = (root, root / "labels", root / "data", *tops)
+    return next((top / name for top in places for name in TEXT if (top / name).is_file()), None)
+
+
+def _labels_beside(folder: Path, *, nested: bool = True) -> bool:
+    """Whether a folder has images with a label file of the same name beside them. nested: or a folder below it has, as CVAT
+    keeps the folders of a task in obj_train_data/."""
+    for top in islice(_below(folder), _WALKED) if nested else (folder,):
+        stems = {path.stem for path in files_in(top, ".txt")} - NAME_STEMS
+        names = (path for path in top.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES) if stems else iter(())
+        labelled = (path.with_suffix(".txt") for path in names if path.stem in stems)
+        if any(_is_label(path) for path in islice(labelled, _TRIED)):
+            return True
+    return False
+
+
+def _below(folder: Path) -> Iterator[Path]:
+    """A folder and those below it, in order; hidden ones and links are not entered."""
+    for top, below, _ in os.walk(folder):
+        below[:] = sorted(name for name in below if not is_hidden(name))
+        yield Path(top)
+
+
+def _is_label(path: Path) -> bool:
+    """Whether the first line of a text file is one of numbers that a label has."""
+    try:
+        with open_regular(path) as file:
+            words = file.readline(1 << 16).split()
+    except OSError:
+        return False
+    return len(words) >= 5 and all(math.isfinite(parse_number(word.decode("ascii", "replace"))) for word in words)
