@@ -93,6 +93,14 @@ def inverted_residual(kernel: int, stride: int, act: str) -> bytes:
     return g.quantised(g.add("Add", stem, narrow) if stride == 1 else narrow, 12)
 
 
+def separable(kernel: int, stride: int, channels: int, project: bool) -> bytes:
+    """A depthwise layer without expansion, whose input is a map of bytes with a zero of its own."""
+    g = Graph()
+    stem = g.conv("x", CHANNELS, channels)
+    depthwise = g.add("Relu", g.conv(stem, channels, channels, kernel, stride, channels))
+    return g.quantised(g.conv(depthwise, channels, 7) if project else depthwise, 7 if project else channels)
+
+
 def residual() -> bytes:
     g = Graph()
     stem = g.add("Relu", g.conv("x", CHANNELS, 16, 3))
@@ -133,6 +141,8 @@ def shuffled() -> bytes:
 NETWORKS = {
     **{f"inverted residual {kernel}x{kernel} /{stride}, {act}": (inverted_residual, (kernel, stride, act))
        for kernel, stride, act in ((3, 1, "Clip"), (3, 2, "Relu"), (5, 1, "HardSwish"), (5, 2, "Relu"), (7, 1, "Relu"))},
+    **{f"separable {kernel}x{kernel} /{stride}, {channels} channels": (separable, (kernel, stride, channels, project))
+       for kernel, stride, channels, project in ((3, 1, 37, True), (3, 2, 16, True), (5, 1, 21, False), (5, 2, 40, True))},
     "residual": (residual, ()), "silu": (silu, ()), "branches": (branches, ()), "shuffled": (shuffled, ()),
 }  # fmt: skip
 

@@ -72,9 +72,8 @@ CASES: dict[str, tuple[tuple[int, int, int], tuple[int, int], nn.Module]] = {
     "7x1": ((72, 17, 17), (10, 1), nn.Conv2d(72, 48, (7, 1), padding=(3, 0))),
     "several in a row": ((24, 30, 30), (6, 6), nn.Sequential(*[nn.Conv2d(24, 24, 3, padding=1) for _ in range(3)])),
 }
-# where the sums of bytes are direct, as integers do not fit into the tiles, and where they have other tiles than 4x4
-BYTES = {"1x3": (0, 0), "3x1": (0, 0), "1x3 of few positions": (1, 4), "3x1 of few positions": (4, 1)}
-BYTES |= {"5x5": (0, 0), "1x7": (0, 0), "7x1": (0, 0)}
+# where the sums of bytes are direct: no integer interpolation points fit into int16
+DIRECT_BYTES = ("5x5", "1x7", "7x1")
 DIRECT: dict[str, tuple[tuple[int, int, int], nn.Module]] = {
     "stride 2": ((64, 20, 20), nn.Conv2d(64, 64, 3, 2, 1)),
     "dilated": ((64, 20, 20), nn.Conv2d(64, 64, 3, 1, 2, 2)),
@@ -127,11 +126,29 @@ def test_winograd_tiles_are_used_and_agree_with_onnx_runtime(name: str, files: F
 
 @pytest.mark.parametrize("name", CASES)
 def test_bytes_use_winograd_tiles_where_they_are_widened_for_their_products(name: str, files: Files) -> None:
-    """int16 in tiles of 4, whose sums are exact; where bytes are multiplied as they are, sums are direct."""
+    """int16 in the same tiles as floats, exact; where bytes are multiplied as they are, sums are direct."""
     engine = native.Native(files[name, "uint8"], 1)
-    tile = BYTES.get(name, (4, 4)) if engine.isa == "avx2" else (0, 0)
+    tile = CASES[name][1] if engine.isa == "avx2" and name not in DIRECT_BYTES else (0, 0)
     assert tile in [step.winograd_tile for step in engine.steps()]
     assert any(tile) or not any(any(step.winograd_tile) for step in engine.steps())
+
+
+@pytest.mark.parametrize(("channels", "tile"), [(128, (6, 6)), (240, (4, 4))])
+def test_sums_of_bytes_that_need_more_bits_than_a_tile_leaves_take_smaller_tiles(
+    channels: int, tile: tuple[int, int], tmp_path: Path
+) -> None:
+    """Weights of +-127 and bytes of 0 and 255: sums to 255 * 127 * 9 * channels, of which tiles of 6 leave 26 bits."""
+    module, (height, width) = nn.Conv2d(channels, 16, 3, padding=1, bias=False), (20, 28)
+    signs = np.ones((16, channels, 3, 3), np.float32)
+    signs[1::3], signs[2::3, ::2] = -1, -1
+    module.weight.data = torch.from_numpy(signs)
+    batch = np.ones((3, channels, height, width), np.float32)
+    batch[1], batch[2] = 0, np.random.default_rng(0).integers(0, 2, batch.shape[1:])
+    (path,) = compile_each({"extreme": (module, batch)}, ["uint8"], tmp_path).values()
+    engine = native.Native(path, 1)
+    assert engine.isa != "avx2" or [step.winograd_tile for step in engine.steps()] == [tile]
+    expected = module(torch.from_numpy(batch)).detach().numpy()
+    assert np.abs(np.asarray(engine(batch)) - expected).max() < 2 / 255 * (expected.max() - expected.min())
 
 
 @pytest.mark.parametrize("precision", STEPS)

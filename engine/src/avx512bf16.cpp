@@ -21,7 +21,8 @@ static constexpr Kernels AVX512_BF16_KERNELS = KERNELS;
    {F32, BF16, U8},                                                                                \
    {AVX512_MICRO_KERNELS + F32, AVX512_BF16_MICRO_KERNELS + BF16, AVX512_VNNI_MICRO_KERNELS + U8}, \
    &AVX512_BF16_KERNELS,                                                                           \
-   amx_tiles}
+   amx_tiles,                                                                                      \
+   DEPTHWISE_BYTES}
 const Isa AVX512_BF16 = ISA("avx512_bf16", false);
 #if defined(GOSSAMER_AMX)
 const Isa AMX = ISA("amx", true);

@@ -12,5 +12,6 @@ const Isa AVX512_VNNI = {
     "avx512_vnni",   WIDTH,
     WIDEST,          U8_TO_S8_OFFSET,
     {F32, BF16, U8}, {AVX512_MICRO_KERNELS + F32, AVX512_MICRO_KERNELS + BF16, AVX512_VNNI_MICRO_KERNELS + U8},
-    &AVX512_KERNELS, false};
+    &AVX512_KERNELS, false,
+    DEPTHWISE_BYTES};
 }  // namespace gossamer

@@ -81,9 +81,9 @@ struct Dense {
   Map in, out, other;             // other.data: added before the activation, or null
   const uint8_t *weight, *zeros;  // zeros: as many as in.c, for positions outside, of the compute type
   // Of integer sums: where they start (the bias in their steps, less what the map's zero adds), their scale, and what is left of
-  // the bias; one per column. winograd_start: of Winograd convolution; ones: the scale of its products
-  const float *bias, *scale, *winograd_start, *ones;
-  const int32_t *start;
+  // the bias; one per column. winograd_middle: what is added to the outputs of Winograd convolution before they are shifted
+  const float *bias, *scale;
+  const int32_t *start, *winograd_middle;
   const MicroKernels *micro_kernels;
   int32_t kh, kw, sh, sw, top, left, dilation, vectors;
   bool contiguous_rows;  // a row of the kernel is one tap of in.c * kw channels: the map has no gaps between positions
@@ -114,10 +114,14 @@ struct Fused {
   // meet where it is U8; its bias
   const float *weight, *bias;
   const float *scale, *rest;  // of sums of integers: their scale, and what is added then; else null
+  // Where maps of bytes are multiplied as they are (`depthwise.inc`): the int8 weights as pairs of int16 of neighbouring rows,
+  // (padded / vector, (kh + 1) / 2, kw, vector) pairs, and where the sums start; else null
+  const uint8_t *pairs;
+  const int32_t *start;
   int32_t kh, kw, sh, sw, top, left, dilation, mid, padded, chunk;
   int32_t rows, inner;                   // output rows at once of all chunks, of one chunk
   Epilogue epilogue;                     // of the depthwise layer
-  int32_t expanded_type, expanded_zero;  // of the expanded rows: F32, or F32_STEPS where the map is U8
+  int32_t expanded_type, expanded_zero;  // of the expanded rows: F32, or F32_STEPS or U8 where the map is U8
   float expanded_scale;
   Map in, middle, out;
 };
@@ -135,8 +139,9 @@ struct FullyConnected {
 struct Kernels {
   void (*dense)(const Dense &task, int64_t position0, int64_t position1, int32_t panel0, int32_t panel1,
                 uint8_t *scratch);
-  void (*fused_rows)(const Fused &task, int32_t row0, int32_t row1, float *expanded, uint8_t *middle, uint8_t *scratch);
-  void (*fused_chunks)(const Fused &task, int32_t chunk0, int32_t chunk1, float *expanded, uint8_t *scratch);
+  void (*fused_rows)(const Fused &task, int32_t row0, int32_t row1, uint8_t *expanded, uint8_t *middle,
+                     uint8_t *scratch);
+  void (*fused_chunks)(const Fused &task, int32_t chunk0, int32_t chunk1, uint8_t *expanded, uint8_t *scratch);
   // outputs first to last; x: scratch for all values of the map
   void (*gemv)(const FullyConnected &task, int32_t first, int32_t last, float *x);
   void (*pool)(const Map &in, const Map &out, const Op &op, int32_t row0, int32_t row1);
@@ -154,7 +159,8 @@ struct Isa {
   int32_t compute_type[TYPES];  // of a map's type: BF16 as F32 where there is no arithmetic for it, U8 as S16
   const MicroKernels *micro_kernels[TYPES + 1];  // of each compute type, S16 after the others
   const Kernels *kernels;
-  bool amx_tiles;  // whether bytes and bfloat16 are multiplied in AMX tiles
+  bool amx_tiles;        // whether bytes and bfloat16 are multiplied in AMX tiles
+  bool depthwise_bytes;  // whether depthwise layers multiply bytes as they are
 };
 
 extern const MicroKernels AVX512_MICRO_KERNELS[], AVX512_VNNI_MICRO_KERNELS[], NEON_MICRO_KERNELS[];
@@ -171,6 +177,8 @@ inline int64_t s16_ld(const Map &map) { return map.c <= 4 && map.ld == map.c ? 2
 // files have -0 there, so that a NaN of the second is not lost.
 inline bool reads_second(float fraction) { return fraction != 0 || std::signbit(fraction); }
 
-inline int32_t size_of(int32_t type) { return type == F32 || type == F32_STEPS ? 4 : type == U8 ? 1 : 2; }
+inline int32_t size_of(int32_t type) {
+  return type == F32 || type == F32_STEPS || type == S32 ? 4 : type == U8 ? 1 : 2;
+}
 
 }  // namespace gossamer

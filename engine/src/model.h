@@ -44,6 +44,7 @@ enum Type : int32_t { F32, BF16, U8, TYPES };  // of a map; the third is S8 for 
 constexpr int32_t S16 =
     TYPES;  // compute type: bytes widened to int16; in no file, and in no map that outlives an operation
 constexpr int32_t F32_STEPS = TYPES + 1;  // compute type: bytes less their zero, as floats
+constexpr int32_t S32 = TYPES + 2;        // compute type: sums of integers as they are
 
 // The first bytes of a file; offsets are in bytes.
 struct Header {

@@ -161,7 +161,7 @@ namespace {
 
 // Type of transformed inputs: float32, or int16.
 int32_t winograd_type(const gossamer_model &m, const Dense &d) {
-  return m.isa->compute_type[d.in.type] == S16 && in_int16(d.winograd_h, d.winograd_w) ? S16 : F32;
+  return m.isa->compute_type[d.in.type] == S16 ? S16 : F32;
 }
 
 // Bytes of a tile at one interpolation point: of its input channels, and of all panels of output columns.
@@ -206,19 +206,27 @@ void plan_winograd(const gossamer_model &m, const Op &op, Dense &d) {
   static constexpr int32_t WINOGRAD_TILES[][4] = {{3, 3, 6, 6}, {5, 5, 6, 6},  {1, 3, 1, 6},
                                                   {3, 1, 6, 1}, {1, 7, 1, 10}, {7, 1, 10, 1},
                                                   {3, 3, 4, 4}, {1, 3, 1, 4},  {3, 1, 4, 1}};
-  constexpr int32_t MIN_SIZE = 8,
-                    MAX_CHANNELS =
-                        1024;  // channels; MANY: whose sums of words, 4 * 9 * 255 * 128 each at most, fit into 32 bits
+  constexpr int32_t MIN_SIZE = 8;  // channels
   const int32_t compute = m.isa->compute_type[d.in.type];
   if (op.groups != 1 || op.dilation != 1 || op.sh != 1 || op.sw != 1 || d.in.c < MIN_SIZE || d.out.c < MIN_SIZE) return;
-  if (compute == U8 || (compute == BF16 && m.isa->amx_tiles) || (compute == S16 && d.in.c > MAX_CHANNELS))
-    return;  // U8, AMX: more products per cycle
+  if (compute == U8 || (compute == BF16 && m.isa->amx_tiles)) return;  // more products per cycle
   const int64_t words = compute == F32 ? d.in.c : (d.in.c + 1) / 2;
   int64_t least = cycles_of(m, int64_t(d.out.h) * d.out.w * d.kh * d.kw * words * d.out.c, compute);
+  int64_t range = 0;  // of integer sums, the most of any output channel
+  if (compute == S16) {
+    const auto *bytes = reinterpret_cast<const int8_t *>(m.file.weights + op.weight0);
+    const int64_t all = int64_t(d.in.c) * d.kh * d.kw;
+    for (int64_t j = 0; j < d.out.c; j++) {
+      int64_t total = 0;
+      for (int64_t i = 0; i < all; i++) total += std::abs(int64_t(bytes[j * all + i]));
+      range = std::max(range, 255 * total + 2);
+    }
+  }
   Dense candidate = d;
   for (const auto &[kh, kw, y, x] : WINOGRAD_TILES) {
     // bytes only where all sums are of integers: those of floats would now and then round to another byte
-    if (kh != d.kh || kw != d.kw || (compute == S16 && !in_int16(y, x))) continue;
+    if (kh != d.kh || kw != d.kw) continue;
+    if (compute == S16 && (!in_int16(y, x, kh, kw) || range >> (32 - integer_shift(y) - integer_shift(x)))) continue;
     candidate.winograd_h = y, candidate.winograd_w = x;
     const int64_t cycles = winograd_cycles(m, candidate);
     if (cycles < least && winograd_scratch(m, candidate) <= SCRATCH_BYTES)
@@ -240,27 +248,31 @@ bool pack_winograd(gossamer_model &m, Dense &d, const Op &op, Step &step) {
   };
   float *const to = make(points * d.point_stride / 4), *const bias = make(panels * panel_columns),
                *const zero_bias = make(panels * panel_columns);
-  float *const scale = make(panels * panel_columns), *const zeros = make(k), *const ones = make(panels * panel_columns),
-               *const start = make(panels * panel_columns);
-  if (!to || !bias || !zero_bias || !scale || !zeros || !ones || !start) return false;
+  float *const scale = make(panels * panel_columns), *const zeros = make(k);
+  auto *const start = reinterpret_cast<int32_t *>(make(panels * panel_columns)), *const middle =
+                                                                                     reinterpret_cast<int32_t *>(
+                                                                                         make(panels * panel_columns));
+  if (!to || !bias || !zero_bias || !scale || !zeros || !start || !middle) return false;
   d.weight = reinterpret_cast<uint8_t *>(to), d.bias = bias, d.zero_bias = zero_bias, d.scale = scale,
   d.zeros = reinterpret_cast<uint8_t *>(zeros);
   const float *w = m.file.weights;
   const auto *bytes = reinterpret_cast<const int8_t *>(w + op.weight0);
   const auto *halves = reinterpret_cast<const uint16_t *>(w + op.weight0);
   std::memcpy(bias, w + op.bias0, size_t(n) * 4);
-  const float unit =
-      d.kh > 1 && d.kw > 1 ? 4 : 2;  // an integer kernel times this is integer at all interpolation points
   if (int16) d.epilogue.unit = unit_of(d.epilogue, d.out.type, d.out.scale, d.other.c ? d.other.type : -1);
   for (int64_t j = 0; j < n && int16; j++) {
-    int64_t sum = 0;
-    for (int64_t i = 0; i < k * taps; i++) sum += bytes[j * k * taps + i];
+    int64_t sum = 0, total = 0;
+    for (int64_t i = 0; i < k * taps; i++)
+      sum += bytes[j * k * taps + i], total += std::abs(int64_t(bytes[j * k * taps + i]));
     const float product_step = w[op.scale0 + j] * d.in.scale;
-    const SplitBias split = split_bias(bias[j], product_step, 1 << 23);  // as floats, that hold integers below 2^24
-    start[j] = float(split.steps - sum * d.in.zero), ones[j] = 1 / unit;
+    const SplitBias split = split_bias(bias[j], product_step, INT32_MAX - 255 * total);
+    // Shifted sums hold fewer bits: they are taken from the middle of their range.
+    const int64_t half = 255 * sum / 2, shift = integer_shift(d.winograd_h) + integer_shift(d.winograd_w);
+    middle[j] = int32_t(uint32_t(-half) << shift);
+    start[j] = int32_t(split.steps - sum * d.in.zero + half);
     scale[j] = product_step / d.epilogue.unit, bias[j] = split.rest / d.epilogue.unit;
   }
-  d.ones = ones, d.winograd_start = start, d.start = reinterpret_cast<const int32_t *>(zero_bias);
+  d.winograd_middle = middle, d.start = start;
   if (d.in.type == U8) std::memset(zeros, d.in.zero, size_t(k) * 4);
   typedef float Columns __attribute__((vector_size(64)));  // kernels of 16 columns side by side
   constexpr int64_t COLUMNS = 16;
@@ -268,7 +280,7 @@ bool pack_winograd(gossamer_model &m, Dense &d, const Op &op, Step &step) {
       size_t(COLUMNS * PACK_BLOCK * taps));  // theirs of a few channels, so that each cache line is read once
   const auto read = [&](int64_t j, int64_t at) {
     if (op.type0 == F32) return w[op.weight0 + at];
-    return op.type0 == BF16 ? from_bf16(halves[at]) : bytes[at] * (int16 ? unit : w[op.scale0 + j]);
+    return op.type0 == BF16 ? from_bf16(halves[at]) : bytes[at] * (int16 ? 1 : w[op.scale0 + j]);
   };
   for (int64_t j = 0; j < n; j += COLUMNS)
     for (int64_t c = 0; c < k; c++) {
@@ -282,12 +294,13 @@ bool pack_winograd(gossamer_model &m, Dense &d, const Op &op, Step &step) {
         for (int64_t i = 0; i < columns; i++)
           for (int32_t q = 0; q < d.kw; q++)
             kernel[q][i] = cached[size_t(i * PACK_BLOCK * taps + ahead + r * d.kw + q)];
-        kernel_transform(d.winograd_w, d.kw, kernel, across);
+        kernel_transform(d.winograd_w, d.kw, int16, kernel, across);
         for (int32_t q = 0; q < d.winograd_w; q++) transformed[q][r] = across[q];
       }
       for (int32_t q = 0; q < d.winograd_w; q++) {
-        kernel_transform(d.winograd_h, d.kh, transformed[q], column);
-        for (int32_t r = 0; r < d.winograd_h; r++)
+        kernel_transform(d.winograd_h, d.kh, int16, transformed[q], column);
+        for (int32_t r = 0; r < d.winograd_h; r++) {
+          const int32_t factor = integer_factor(d.winograd_h, r) * integer_factor(d.winograd_w, q);
           for (int64_t i = 0, run; i < columns; i += run) {  // as far as a panel reaches
             run = std::min(columns - i, panel_columns - (j + i) % panel_columns);
             float *o = to + (r * d.winograd_w + q) * (d.point_stride / 4) +
@@ -295,8 +308,9 @@ bool pack_winograd(gossamer_model &m, Dense &d, const Op &op, Step &step) {
                        (j + i) % panel_columns;
             if (!int16) std::memcpy(o, reinterpret_cast<const float *>(&column[r]) + i, size_t(run) * 4);
             for (int64_t x = 0; x < run && int16; x++)
-              reinterpret_cast<int16_t *>(o + x)[c % 2] = int16_t(column[r][i + x]);
+              reinterpret_cast<int16_t *>(o + x)[c % 2] = int16_t(std::nearbyint(column[r][i + x] * float(factor)));
           }
+        }
       }
     }
   d.block_positions = tiles_at_once(m, d);

@@ -121,13 +121,42 @@ bool dense_step(gossamer_model &m, const Op &op, Step &step) {
   return true;
 }
 
+// A depthwise layer's int8 weights as pairs of int16 of neighbouring rows, and where its sums of bytes start.
+bool pack_pairs(gossamer_model &m, const Op &op, Fused &f) {
+  const int32_t vector = m.isa->vector, pairs = (op.kh + 1) / 2;
+  m.packed.emplace_back();
+  if (!m.packed.back().allocate(size_t(f.padded) * size_t(pairs * op.kw) * 4)) return false;
+  uint8_t *const to = m.packed.back().data;
+  auto *const start = reinterpret_cast<int32_t *>(pad(m, f.bias, 0, f.padded));
+  if (!start) return false;
+  const auto *bytes = reinterpret_cast<const int8_t *>(m.file.weights + op.weight1);
+  const int32_t zero = f.expands ? f.expanded_zero : f.in.zero;
+  for (int32_t c = 0; c < op.mid; c++) {
+    int32_t sum = 0;
+    for (int32_t y = 0; y < op.kh; y++)
+      for (int32_t x = 0; x < op.kw; x++) {
+        const int16_t value = bytes[(int64_t(c) * op.kh + y) * op.kw + x];
+        const int64_t word = ((int64_t(c / vector) * pairs + y / 2) * op.kw + x) * vector + c % vector;
+        std::memcpy(to + word * 4 + y % 2 * 2, &value, 2);
+        sum += value;
+      }
+    start[c] = int32_t(f.bias[c]) - sum * zero;
+  }
+  f.pairs = to, f.start = start;
+  return true;
+}
+
 bool fused_step(gossamer_model &m, const Op &op, Step &step) {
   Fused &f = step.fused;
   f.in = shape(m, op.in), f.out = shape(m, op.out);
   f.kh = op.kh, f.kw = op.kw, f.sh = op.sh, f.sw = op.sw, f.top = op.top, f.left = op.left, f.dilation = op.dilation;
   f.mid = op.mid, f.epilogue = depthwise_epilogue_of(op);
   f.expands = op.weight0 >= 0, f.projects = op.weight2 >= 0;
-  f.expanded_type = op.expanded_scale > 0 ? F32_STEPS : F32;
+  const bool integers = op.type1 == U8;  // else as floats, which hold their sums exactly
+  const bool square = (op.kh == 3 || op.kh == 5) && op.kw == op.kh && op.sw == op.sh && op.sh <= 2 && op.dilation == 1;
+  const bool pairs =
+      m.isa->depthwise_bytes && integers && square && (f.expands ? op.expanded_scale > 0 : f.in.type == U8);
+  f.expanded_type = pairs ? U8 : op.expanded_scale > 0 ? F32_STEPS : F32;
   f.expanded_scale = op.expanded_scale > 0 ? op.expanded_scale : 1, f.expanded_zero = op.expanded_zero;
   const int32_t vector = m.isa->vector;
   const float *w = m.file.weights;
@@ -151,7 +180,6 @@ bool fused_step(gossamer_model &m, const Op &op, Step &step) {
   float *to = m.packed.back().floats();
   const float unit = f.expands ? f.expanded_scale : f.in.scale;  // maps that are not U8 have scale 1
   const auto *bytes = reinterpret_cast<const int8_t *>(w + op.weight1);
-  const bool integers = op.type1 == U8;  // as floats, which hold their sums exactly
   for (int32_t t = 0; t < taps; t++)
     for (int32_t c = 0; c < op.mid; c++) {
       const int64_t at = f.expands ? int64_t(t) * f.padded + c : (int64_t(c / vector) * taps + t) * vector + c % vector;
@@ -174,6 +202,7 @@ bool fused_step(gossamer_model &m, const Op &op, Step &step) {
       bias[c] = float(split.steps), scale[c] = product_step / f.epilogue.unit, rest[c] = split.rest / f.epilogue.unit;
     }
     f.scale = scale, f.rest = rest;
+    if (pairs && !pack_pairs(m, op, f)) return false;
   }
   if (f.projects) {
     f.middle = Map{nullptr,
@@ -202,8 +231,10 @@ bool fused_step(gossamer_model &m, const Op &op, Step &step) {
       std::max<int64_t>(int64_t(f.out.w - 1) * f.sw + int64_t(f.kw - 1) * f.dilation + 1, f.in.w + f.left);
   const int64_t pitch = padded_positions * f.chunk;
   f.inner = f.dilation == 1 ? 1 : int32_t(std::min<int64_t>(reach, f.out.h));  // so that few rows are moved
-  while (f.inner < f.out.h && ((f.inner + 1) * f.sh + reach) * pitch * 4 <= EXPANDED_BYTES) f.inner++;
-  const int64_t expanded = f.expands          ? ((f.inner - 1) * f.sh + reach) * pitch * 4
+  const int32_t expanded_size = size_of(f.expanded_type);
+  while (f.inner < f.out.h && ((f.inner + 1) * f.sh + reach) * pitch * expanded_size <= EXPANDED_BYTES) f.inner++;
+  const int64_t expanded = f.expands          ? ((f.inner - 1) * f.sh + reach) * pitch * expanded_size
+                           : pairs            ? (reach + 1) * padded_positions * f.padded
                            : f.in.type == F32 ? 0
                                               : reach * f.in.w * f.padded * 4;
   if (expanded > SCRATCH_BYTES) return false;

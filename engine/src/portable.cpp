@@ -22,5 +22,6 @@ const Isa PORTABLE = {"portable",
                       {F32, BF16, U8},
                       {PORTABLE_MICRO_KERNELS + F32, PORTABLE_MICRO_KERNELS + BF16, PORTABLE_MICRO_KERNELS + U8},
                       &PORTABLE_KERNELS,
-                      USES_AMX_TILES};
+                      USES_AMX_TILES,
+                      DEPTHWISE_BYTES};
 }  // namespace gossamer

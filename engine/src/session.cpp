@@ -214,7 +214,7 @@ void operate(const WorkItem &item, int32_t index, int phase) {
       Fused f = step.fused;
       f.in.data = in.data, f.out.data = out.data;
       if (f.projects && op.other >= 0) f.project.other.data = other.data;
-      float *expanded = s.expanded[size_t(item.thread)].floats();
+      uint8_t *expanded = s.expanded[size_t(item.thread)].data;
       f.project.prefetch = first_weights(item, index + 1);
       f.expand.prefetch = f.projects ? first_weights(item, f.project, f.out) : f.project.prefetch;
       if (by_rows(f, item.threads)) {

@@ -9,7 +9,8 @@ namespace gossamer {
 // The interpolation points of an axis of POINTS: 0, infinity, and pairs of opposite ones. Those nearest to each other's inverse keep the
 // errors of float32 smallest: for sums of 64 channels of a 3x3 kernel they are 1.3e-6 of the largest output with 6 points,
 // where plain sums have 6e-7, and 6e-6 with the usual points 1 and 2.
-template <int POINTS>
+// INTEGERS: integer ones, for sums of integers.
+template <int POINTS, bool INTEGERS = false>
 struct InterpolationPoints {
   static constexpr int PAIRS = POINTS / 2 - 1;
   double at[PAIRS] = {}, square[PAIRS] = {};
@@ -18,7 +19,7 @@ struct InterpolationPoints {
   double scale[PAIRS] = {};                    // what a kernel's value at a pair is divided by
   constexpr InterpolationPoints() {
     if (PAIRS == 1) at[0] = 1;
-    if (PAIRS == 2) at[0] = 0.70710678118654752, at[1] = 1.41421356237309505;
+    if (PAIRS == 2) at[0] = INTEGERS ? 1 : 0.70710678118654752, at[1] = INTEGERS ? 2 : 1.41421356237309505;
     if (PAIRS == 4) at[0] = 0.4, at[1] = 0.8, at[2] = 1.25, at[3] = 2.5;
     for (int i = 0; i < PAIRS; i++) square[i] = at[i] * at[i];
     all[0] = 1;
@@ -39,13 +40,25 @@ struct InterpolationPoints {
   }
 };
 
-// Whether tiles of these sides hold uint8 inputs as int16, which is exact, and not as floats.
-constexpr bool in_int16(int32_t down, int32_t across) { return down <= 4 && across <= 4; }
+// Convolutions of bytes are exact: inputs and kernels are integers at integer interpolation points and fit into int16, and so is all that
+// follows, modulo 2^32. At 6 points the kernel's values are multiples of 1/24, at 4 of 1/2: they are multiplied by this, and the
+// outputs, which are then 24 or 2 times too large along each axis, are multiplied by the inverse of 3 modulo 2^32 and shifted.
+// (The value at infinity is at 6 points multiplied by 3 only, so that it fits, and its products by 8.)
+constexpr bool in_int16(int32_t points, int32_t taps) { return points <= 4 || (points == 6 && taps == 3); }
+constexpr bool in_int16(int32_t down, int32_t across, int32_t kh, int32_t kw) {
+  return in_int16(down, kh) && in_int16(across, kw);
+}
+constexpr int32_t integer_factor(int32_t points, int32_t at) {
+  return points == 6 ? (at == 5 ? 3 : 24) : points == 4 ? 2 : 1;
+}
+constexpr int32_t infinity_factor(int32_t points) { return points == 6 ? 8 : 1; }  // of the products
+constexpr int32_t integer_shift(int32_t points) { return points == 6 ? 3 : points == 4 ? 1 : 0; }
+constexpr uint32_t integer_inverse(int32_t points) { return points == 6 ? 0xAAAAAAABu : 1; }
 
 // A kernel of PLACES at the interpolation points: in order 0, each pair's positive and negative one, infinity. T: one value, or a vector of them of several kernels.
-template <int POINTS, int TAPS, class T>
+template <int POINTS, int TAPS, bool INTEGERS, class T>
 void kernel_transform(const T *kernel, T *to) {
-  constexpr InterpolationPoints<POINTS> points;
+  constexpr InterpolationPoints<POINTS, INTEGERS> points;
   to[0] = kernel[0] * float(1 / points.all[0]);
   to[POINTS - 1] = kernel[TAPS - 1];
 #pragma GCC unroll 8
@@ -62,11 +75,12 @@ void kernel_transform(const T *kernel, T *to) {
 }
 
 template <class T>
-void kernel_transform(int points, int taps, const T *kernel, T *to) {
-  if (points == 4) kernel_transform<4, 3>(kernel, to);
-  else if (points == 6 && taps == 3) kernel_transform<6, 3>(kernel, to);
-  else if (points == 6) kernel_transform<6, 5>(kernel, to);
-  else if (points == 10) kernel_transform<10, 7>(kernel, to);
+void kernel_transform(int points, int taps, bool integers, const T *kernel, T *to) {
+  if (points == 4) kernel_transform<4, 3, false>(kernel, to);  // whose points are integers
+  else if (points == 6 && taps == 3 && integers) kernel_transform<6, 3, true>(kernel, to);
+  else if (points == 6 && taps == 3) kernel_transform<6, 3, false>(kernel, to);
+  else if (points == 6) kernel_transform<6, 5, false>(kernel, to);
+  else if (points == 10) kernel_transform<10, 7, false>(kernel, to);
   else to[0] = kernel[0];
 }
 
