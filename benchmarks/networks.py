@@ -7,13 +7,11 @@ with the published accuracy of the listed weights. With --check nothing is writt
 from __future__ import annotations
 
 import argparse
-import csv
 import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 COSTS, PAGE = ROOT / "src" / "gossamer" / "networks" / "costs.py", ROOT / "docs" / "networks.md"
-PUBLISHED = ROOT / "benchmarks" / "published.csv"  # what papers report
 HEAD = '''"""Parameters and MACs of every network at its own input size, with 1000 classes; written by benchmarks/networks.py.
 
 One multiply-add is one MAC; convolutions and linear layers count, for one image.
@@ -35,7 +33,7 @@ named as in timm, or else as in torchvision; other names in use are accepted too
   is what `gossamer bench NAME` measures.
 * **Weights: top-1** is the published ImageNet-1K accuracy in per cent of the weights that `--weights default` loads, as timm's
   results table or torchvision's documentation says, whichever published them. Networks without weights start from random
-  ones. **Paper: top-1** is what the paper reports of its own training (benchmarks/published.csv). Neither was measured here.
+  ones. **Paper: top-1** is what the paper reports of its own training (src/gossamer/networks/published.csv). Neither was measured here.
 * `--width`, `--act`, `--norm`, `--output-stride` and `--input` change a network; any of them serves any [task](tasks.md).
 
 Written by `python benchmarks/networks.py`; do not edit.
@@ -54,9 +52,9 @@ def networks_page() -> str:
     """The text of docs/networks.md, from the tables of the package."""
     from gossamer.networks.listing import network_rows
     from gossamer.networks.load import weight_sets
+    from gossamer.networks.published import papers_top1
 
-    with PUBLISHED.open(encoding="utf-8", newline="") as file:
-        papers = {row["network"]: (row["top1"], row["source"]) for row in csv.DictReader(file)}
+    papers = papers_top1()
     lines = []
     for row in network_rows():
         top1, weights = "", ""
@@ -70,7 +68,7 @@ def networks_page() -> str:
             f"{row['macs'] / 1e6:.1f}",
             top1,
             weights,
-            *papers.get(row["name"], ("", "")),
+            *((known.text, known.source) if (known := papers.get(row["name"])) else ("", "")),
         ]
         lines.append("| " + " | ".join(cells) + " |\n")
     return ABOUT + "".join(lines)

@@ -11,11 +11,12 @@ import numpy as np
 from PIL import Image
 
 from gossamer.data.source import Source
+from gossamer.host.steprunner import FinishedStep
 from gossamer.shrink.channel_ranges import ChannelRanges
 from gossamer.shrink.recipe.candidates import Candidate, Targets
 from gossamer.shrink.recipe.page import recipe_html
 from gossamer.shrink.recipe.paired import Outcome, drop_between
-from gossamer.shrink.recipe.result import RecipeStep, Shrunk
+from gossamer.shrink.recipe.result import Shrunk
 from gossamer.shrink.recipe.settings import ShrinkSettings
 from gossamer.shrink.recipe.steps import Workplace
 from gossamer.shrink.sensitivity import LayerNoise
@@ -80,7 +81,7 @@ def recipe(
         file="shrunk/best.onnx", best=best.name, score="accuracy", scores={"accuracy": (0.9, 0.87)},
         test={"accuracy": (0.89, 0.86)}, test_drop=(3.0, 0.5, 5.5), images=IMAGES, ms=best.ms, bytes=best.bytes,
         targets=targets, misses=tuple(targets.misses(best)), candidates=tuple(candidates),
-        steps=(RecipeStep("float", "measure the run", 3.0), RecipeStep("int8", "quantise the run", 9.5, f"{name} failed")),
+        steps=(FinishedStep("float", "measure the run", 3.0), FinishedStep("int8", "quantise the run", 9.5, f"{name} failed")),
         notes=("a note",),
     )  # fmt: skip
     settings = ShrinkSettings(

@@ -24,7 +24,7 @@ from gossamer.run import Run
 from gossamer.settings import Settings
 from gossamer.tasks.classify import Classify
 from gossamer.training import precision
-from gossamer.training.loop import train
+from gossamer.training.loop import resume, train
 from gossamer.training.restore import load_run
 from tests.counterparts import counterpart
 from tests.runs import RECIPE, command, same, weights
@@ -465,3 +465,31 @@ def test_auxiliary_classifiers_train_with_the_network_and_are_idle_when_it_is_sc
     combined = task.loss(Outputs(logits, [logits, 2 * logits]), targets, images)
     expected = task.loss(logits, targets, images) * 1.3 + 0.3 * task.loss(2 * logits, targets, images)
     torch.testing.assert_close(combined, expected)
+
+
+# a run that is left at a fraction of it, to be resumed
+
+
+@pytest.mark.parametrize("until", [0.5, 0.4])  # at the end of an epoch, and within one
+def test_a_run_that_is_left_on_the_way_comes_to_the_same_weights(
+    image_folder: Path, tmp_path: Path, until: float
+) -> None:
+    whole = train(small(image_folder, tmp_path / "whole", eval_every=4))
+    run = train(small(image_folder, tmp_path / "parts", eval_every=4), until=until)
+    (row,) = run.metrics()
+    assert until <= row["epoch"] / 2 < until + 0.25 and "val_accuracy" in row and run.has("best")
+    assert not run.counters()["finished"]
+    state = weights(run.path)
+    resume(run.path, until=until)
+    assert same(weights(run.path), state) and len(run.metrics()) == 1, "it is there already"
+    resume(run.path)
+    assert same(weights(run.path), weights(whole.path)) and run.counters()["finished"]
+    assert run.metrics()[-1]["val_accuracy"] == whole.metrics()[-1]["val_accuracy"]
+
+
+def test_a_fraction_of_the_minutes_is_one_too(image_folder: Path, tmp_path: Path) -> None:
+    run = train(small(image_folder, tmp_path / "run", epochs=None, minutes=0.05), until=0.3)
+    used = run.clock()["seconds"]
+    assert not run.counters()["finished"] and used >= 0.3 * 3 and len(run.metrics()) >= 1
+    resume(run.path)
+    assert "minutes are used up" in run.counters()["finished"] and run.clock()["seconds"] > used

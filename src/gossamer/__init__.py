@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from gossamer.run import Run as Run
     from gossamer.runtime import load as load
     from gossamer.runtime import verify as verify
+    from gossamer.selection.pick import pick as pick
     from gossamer.settings import Settings as Settings
     from gossamer.shrink.decompose import decompose as decompose
     from gossamer.shrink.prune import prune as prune
@@ -46,6 +47,7 @@ _PUBLIC = {
     "diagnose": "diagnosis",
     "list_models": "networks",
     "load": "runtime",
+    "pick": "selection.pick",
     "predict_many": "batch.predict",
     "prune": "shrink.prune",
     "quantise": "shrink.quantise",

@@ -18,6 +18,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "prune": ("prune", "remove channels of a run's network until it keeps a limit, and train it on"),
     "decompose": ("decompose", "replace layers of a run's network by smaller ones that are measured faster"),
     "shrink": ("shrink", "prune, distil and quantise a run until it keeps limits of time, size and score"),
+    "pick": ("pick", "find the network that keeps a budget here, and train it on your images"),
     "compile": ("compile", "compile an ONNX file for the native engine"),
     "verify": ("verify", "check that a model file still computes what was trained"),
     "predict": ("predict", "run a model file or a run on images"),
@@ -44,7 +45,7 @@ ALIASES = {"quantise": "quantize"}
 GROUPS: dict[str, tuple[str, ...]] = {
     "train": ("train", "eval", "report", "diagnose", "swap", "prune", "decompose", "shrink", "probe"),
     "deploy": ("export", "verify", "predict", "quantize", "compile", "bench", "index", "search"),
-    "networks": ("list", "inspect", "review", "compare"),
+    "networks": ("list", "pick", "inspect", "review", "compare"),
     "data and installation": ("doctor", "convert-boxes", "completion"),
 }
 

@@ -14,7 +14,8 @@ UNITS: dict[str, dict[str, float]] = {
     "macs": {"k": 1e3, "m": 1e6, "g": 1e9, "kmacs": 1e3, "mmacs": 1e6, "gmacs": 1e9, "macs": 1.0},
     "size": {"b": 1.0, "kb": 1e3, "mb": 1e6, "gb": 1e9, "kib": 2**10, "mib": 2**20, "gib": 2**30},
 }
-EXAMPLES = {"latency": "0.5 or 1.2ms", "macs": "0.5 or 100M", "size": "0.5 or 2MB"}
+UNITS["memory"] = UNITS["size"]
+EXAMPLES = {"latency": "0.5 or 1.2ms", "macs": "0.5 or 100M", "size": "0.5 or 2MB", "memory": "0.5 or 8MB"}
 WHAT = {"latency": "latency", "macs": "multiply-adds", "size": "size"}
 
 
@@ -33,24 +34,48 @@ class Limit:
 
 def parse_limit(kind: str, given: float | str) -> Limit:
     """A limit of the kind "latency", "macs" or "size". Raises SettingsError."""
-    text = str(given).strip()
     allowed = f"a fraction between 0 and 1, or a number with a unit: {EXAMPLES[kind]}"
+    value, unit = _parts(kind, given, allowed)
+    if not unit:
+        if not 0 < value < 1:
+            raise SettingsError(
+                f"{kind} {given}", allowed, f"give a unit, as {EXAMPLES[kind].split()[-1]}, or a fraction"
+            )
+        return Limit(kind, value, True)
+    return Limit(kind, value, False)
+
+
+def parse_amount(kind: str, given: float | str) -> float:
+    """Milliseconds, multiply-adds or bytes of a number that has its unit, as "2ms" or "3MB". Raises SettingsError."""
+    example = EXAMPLES[kind].split()[-1]
+    allowed = (
+        f"a number above 0 with one of the units {', '.join(_spelled(unit) for unit in UNITS[kind])}, as {example}"
+    )
+    value, unit = _parts(kind, given, allowed)
+    if not unit:
+        raise SettingsError(f"{kind} {given}: no unit", allowed, f"give a unit, as {example}")
+    return value
+
+
+def _spelled(unit: str) -> str:
+    return {"kib": "KiB", "mib": "MiB", "gib": "GiB", "b": "B", "kb": "kB", "mb": "MB", "gb": "GB"}.get(unit, unit)
+
+
+def _parts(kind: str, given: float | str, allowed: str) -> tuple[float, str]:
+    """The value in milliseconds, multiply-adds or bytes, and the unit, "" where there is none and the value is as it stands."""
+    text = str(given).strip()
     matched = re.fullmatch(r"([0-9]*\.?[0-9]+(?:[eE][+-]?[0-9]+)?)\s*([A-Za-z]*)", text) if len(text) <= 40 else None
     if matched is None or isinstance(given, bool):
         raise SettingsError(f"{kind} {text[:40]!r}", allowed, f"check --{kind}")
     value, unit = float(matched[1]), matched[2].lower()
     if not unit:
-        if not 0 < value < 1:
-            raise SettingsError(
-                f"{kind} {text}", allowed, f"give a unit, as {EXAMPLES[kind].split()[-1]}, or a fraction"
-            )
-        return Limit(kind, value, True)
+        return value, ""
     if unit not in UNITS[kind]:
         raise SettingsError(f"{kind} {text}: the unit {matched[2]}", allowed, f"check --{kind}")
     value *= UNITS[kind][unit]
     if not (math.isfinite(value) and value > 0):
         raise SettingsError(f"{kind} {text}", allowed, f"check --{kind}")
-    return Limit(kind, value, False)
+    return value, unit
 
 
 def shown(kind: str, value: float) -> str:

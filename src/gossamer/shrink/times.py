@@ -95,16 +95,22 @@ def alternating_ms(files: Sequence[bytes], threads: int, progress: Progress, wha
     return result
 
 
-def in_turns(calls: Sequence[Callable[[], object]], progress: Progress, what: str) -> list[float]:
-    """The milliseconds of each call, made in turn with the others: of each the fastest.
+def in_turns(
+    calls: Sequence[Callable[[], object]],
+    progress: Progress,
+    what: str,
+    rounds: int = ROUNDS,
+    seconds: float = ROUND_SECONDS,
+) -> list[float]:
+    """The milliseconds of each call, made in turn with the others: of each the fastest. seconds: of a call in each round.
 
     What else the machine does slows all of them, and only ever adds: with it the median says more of the others.
     """
     times: list[list[float]] = [[] for _ in calls]
-    for turn in progress.track(range(ROUNDS + 1), ROUNDS + 1, what):
+    for turn in progress.track(range(rounds + 1), rounds + 1, what):
         order = range(len(calls)) if turn % 2 == 0 else reversed(range(len(calls)))
         for number in order:
-            end, count = time.perf_counter() + (ROUND_SECONDS if turn else 0), 0
+            end, count = time.perf_counter() + (seconds if turn else 0), 0
             while count < LEAST_RUNS or time.perf_counter() < end:
                 start = time.perf_counter()
                 calls[number]()
@@ -308,7 +314,10 @@ def machine_key(threads: int) -> str:
     """The machine, the engine and the threads that times belong to."""
     here = machine.describe_machine()
     digest = native.LIBRARY.with_name(native.LIBRARY.name + ".digest")
-    engine = digest.read_text().strip() if digest.is_file() else hashlib.sha256(native.LIBRARY.read_bytes()).hexdigest()
+    if digest.is_file():
+        engine = digest.read_text().strip()
+    else:
+        engine = hashlib.sha256(native.LIBRARY.read_bytes()).hexdigest() if native.LIBRARY.is_file() else "not built"
     about = [here["cpu"], here["architecture"], here["isa"], here["cores"], threads, engine]
     about.append(os.environ.get("GOSSAMER_ISA", ""))
     return hashlib.sha256(json.dumps(about).encode()).hexdigest()[:24]

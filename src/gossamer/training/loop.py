@@ -58,12 +58,14 @@ def train(
     *,
     split_of: Run | None = None,
     changes: Sequence[Change] = (),
+    until: float = 1.0,
     progress: Progress = SILENT,
 ) -> Run:
     """Train as `settings` say, into a new run folder.
 
     split_of: a run with the same data, whose classes and split are kept, image for image. changes: edits of the network,
-    applied after its first weights are loaded and kept in the run as changes.json. Under torchrun the batch is split over the processes and only the first one writes. Raises InputError for settings, data
+    applied after its first weights are loaded and kept in the run as changes.json. until: the fraction of the run, 0 to 1,
+    at which it is scored, saved and left to be resumed. Under torchrun the batch is split over the processes and only the first one writes. Raises InputError for settings, data
     or weights that cannot be used, before anything is written; RunError where the folder exists already or the loss is no
     longer finite; StorageError where a state cannot be written (the one before is kept).
     """
@@ -92,11 +94,12 @@ def train(
                 run.save_settings(settings, user_settings)
             distributed.wait()
             session = _session(run, data, device, processes, model, task, progress, teacher)
+            session.until = until
             return _run_to_the_end(session, [data.how, *data.notes, *chosen, *notes], begun)
 
 
-def resume(folder: str | Path, *, progress: Progress = SILENT) -> Run:
-    """Resume an interrupted run, to the same weights as if nothing had happened.
+def resume(folder: str | Path, *, until: float = 1.0, progress: Progress = SILENT) -> Run:
+    """Resume an interrupted run, to the same weights as if nothing had happened. until: as of `train`.
 
     Raises RunError where the folder is no run, is locked or damaged; DataError where its data are gone.
     """
@@ -116,6 +119,7 @@ def resume(folder: str | Path, *, progress: Progress = SILENT) -> Run:
         if teacher:
             teacher.check(run.teacher())
         session = _session(run, data, device, processes, model, task, progress, teacher)
+        session.until = until
         return _run_to_the_end(session, [*data.notes, *since, *_unfinished(left)], begun)
 
 
@@ -300,14 +304,17 @@ def _choose_precision(session: Session) -> None:
 
 
 def _epochs(session: Session) -> None:
-    """Epoch after epoch until the epochs, the minutes or the patience are used up."""
+    """Epoch after epoch until the epochs, the minutes or the patience are used up, or the fraction `until` is reached."""
     counters = session.counters
+    if session.rows and not counters.images and _is_at_pause(session, _steps_per_epoch(session)):
+        return  # scored and saved there already
     while not counters.finished:
         before = counters.step
         steps = _one_epoch(session)
+        paused = _is_at_pause(session, steps)
         ended = counters.step_in_epoch >= steps
         epoch = counters.epoch + min(counters.step_in_epoch / steps, 1)
-        if ended and not plan.evaluation_is_due(session) and not _reason_to_stop(session, steps):
+        if ended and not paused and not plan.evaluation_is_due(session) and not _reason_to_stop(session, steps):
             counters.epoch, counters.step_in_epoch = counters.epoch + 1, 0
             save_state(session)
             continue
@@ -323,7 +330,7 @@ def _epochs(session: Session) -> None:
         session.rows.append(row)
         session.say(_line(row, session))
         counters.finished = _reason_to_stop(session, steps)
-        if not (counters.finished or ended or counters.step > before):
+        if not (counters.finished or ended or paused or counters.step > before):
             counters.finished = "no step is left"  # another round would take none either
         if ended:
             counters.epoch, counters.step_in_epoch = counters.epoch + 1, 0
@@ -337,6 +344,9 @@ def _epochs(session: Session) -> None:
             session.run.save_metrics(session.rows)
             session.run.save_unreadable(sorted(session.unreadable.items()))
             save_state(session)
+        if paused and not counters.finished:
+            session.say(f"left at {session.until:.3g} of the run, to be resumed")
+            return
     best = "none" if counters.best is None else f"{counters.best:.4f}"
     session.say(
         f"finished: {counters.finished}; best {metric_name(session.task.score)} {best} in epoch {counters.best_epoch}"
@@ -346,7 +356,7 @@ def _epochs(session: Session) -> None:
 def _one_epoch(session: Session) -> int:
     """Train to the end of the epoch, or of the budget; the number of steps that the epoch has."""
     counters, settings = session.counters, session.settings
-    steps = max(1, len(session.batches(counters.epoch)) // settings.accumulate)
+    steps = _steps_per_epoch(session)
     if not counters.step_in_epoch:  # an interrupted epoch resumes at its own size
         counters.input_scale = optim.progressive(settings.progressive, _fraction(session, steps))
     batches = session.batches(counters.epoch)
@@ -360,7 +370,9 @@ def _one_epoch(session: Session) -> int:
             range(counters.step_in_epoch, steps), steps - counters.step_in_epoch, f"epoch {counters.epoch + 1}"
         )
         for _ in todo if session.processes.first else range(counters.step_in_epoch, steps):
-            if counters.step and _fraction(session, steps) >= 1:  # one step is taken, however short the time
+            if (
+                counters.step and _fraction(session, steps) >= session.until
+            ):  # one step is taken, however short the time
                 break
             group = list(islice(parts, settings.accumulate))
             fetched = time.perf_counter()
@@ -378,6 +390,15 @@ def _one_epoch(session: Session) -> int:
                 session.say(f"Interrupted. Resume with: gossamer train --resume {session.run.path}")
                 raise Interrupted(session.interrupted)
     return steps
+
+
+def _steps_per_epoch(session: Session) -> int:
+    return max(1, len(session.batches(session.counters.epoch)) // session.settings.accumulate)
+
+
+def _is_at_pause(session: Session, steps: int) -> bool:
+    """Whether the run has come to the fraction at which it is left; a run to its end has none."""
+    return session.until < 1 and session.counters.step > 0 and _fraction(session, steps) >= session.until
 
 
 def _step(session: Session, parts: list[Batch], steps: int) -> None:

@@ -78,6 +78,7 @@ class Session:
     interrupted: int = 0  # the signal that ended the run, 0: none
     evaluation_seconds: float = 0.0  # of the last one
     steps_since_start: int = 0  # of this process
+    until: float = 1.0  # the fraction of the run at which it is left, to be resumed
 
     def say(self, line: str) -> None:
         """A line for the person and the log."""

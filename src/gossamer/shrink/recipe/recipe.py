@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from gossamer.data.source import Source
-from gossamer.errors import DataError, GossamerError, RunError, SettingsError, StorageError
+from gossamer.errors import DataError, RunError, SettingsError
 from gossamer.host import machine
 from gossamer.host.progress import SILENT, Progress
+from gossamer.host.steprunner import StepRunner
 from gossamer.host.text import metric_name
 from gossamer.networks.fetch import sha256
 from gossamer.run import Run
@@ -24,7 +25,7 @@ from gossamer.shrink.recipe.candidates import Candidate, Targets, best_of, candi
 from gossamer.shrink.recipe.folder import BEST, CANDIDATES, PAGE, PARETO, RecipeFolder, check_out
 from gossamer.shrink.recipe.latency import NATIVE, runtime_here
 from gossamer.shrink.recipe.paired import smallest_step
-from gossamer.shrink.recipe.result import RecipeStep, Shrunk
+from gossamer.shrink.recipe.result import Shrunk
 from gossamer.shrink.recipe.saved import check_file
 from gossamer.shrink.recipe.settings import MINUTES, ShrinkSettings, check_settings
 from gossamer.shrink.solve import check_solver
@@ -115,12 +116,9 @@ class _Recipe:
         self.folder, self.place, self.progress = folder, place, progress
         self.settings, self.targets = place.settings, place.settings.targets
         self.candidates: list[Candidate] = []
-        self.done: list[RecipeStep] = []
         self.notes: list[str] = []
-        self.values: dict[str, dict[str, Any]] = {}  # of each finished step
-        self.out_of_time = False
-        self.begun = time.monotonic()
-        self.before = 0.0  # seconds of steps that were finished earlier
+        self.runner = StepRunner(folder, self.settings.minutes, progress, self.notes)
+        self.done, self.values = self.runner.done, self.runner.values
 
     def result(self, report: bool) -> Shrunk:
         """Do every step that is not done."""
@@ -171,14 +169,13 @@ class _Recipe:
             self.folder.commit("float", known)
         else:
             self._check_file(candidate_of(known["candidate"]), known, "float")
-            self.before += float(known["seconds"])
+            self.runner.before += float(known["seconds"])
             self.progress.say(f"{self.folder.path}: goes on where it stands")
         self.place.runtime = known["runtime"]
         if known["note"]:
             self.notes.append(known["note"])
-        self.values["float"] = known
+        self.runner.record("float", "measure the run", known, known["seconds"])
         self.place.before = steps.known_outcome(known)
-        self.done.append(RecipeStep("float", "measure the run", known["seconds"]))
         self.candidates.append(candidate_of(known["candidate"]))
         self.publish()
         return self.candidates[0]
@@ -217,7 +214,7 @@ class _Recipe:
         for number in range(1, count + 1):
             limits = aims.limits_of(fractions, scale, self.place.runtime == NATIVE)
             last = self._one_network(number, count, limits)
-            if last is None and self.out_of_time:
+            if last is None and self.runner.out_of_time:
                 break
             if last is None:
                 scale /= aims.HARDER
@@ -243,10 +240,10 @@ class _Recipe:
             return None
         folder = self.folder.run(name)
         clock = _trained_for(folder, 0.0) if (folder / "settings.yaml").exists() else 0.0
-        self.before += clock if self.folder.result(f"{name}-train") is None else 0.0
-        minutes = min(TRAINING * self.settings.minutes / count, (self._left() - self._reserve()) / 60)
+        self.runner.before += clock if self.folder.result(f"{name}-train") is None else 0.0
+        minutes = min(TRAINING * self.settings.minutes / count, (self.runner.left() - self._reserve()) / 60)
         if self.folder.result(f"{name}-train") is None and not clock and minutes * 60 < SHORTEST:
-            self._out_of_time(f"train {name}")
+            self.runner.stop(f"train {name}")
             return None
         done = self._step(
             f"{name}-train",
@@ -348,49 +345,20 @@ class _Recipe:
     def _step(
         self, name: str, what: str, action: Callable[[], dict[str, Any]], late: bool = False
     ) -> dict[str, Any] | None:
-        """What a step leaves; of one that failed {"error": ...}; None where no time is left for it.
+        """As `StepRunner.do`; a training counts by its own clock, and the file of a candidate is known by its digest."""
 
-        late: whether it belongs to work that was begun, and is done all the same.
-        """
-        known = self.folder.result(name)
-        if known is None:
-            if not late and self._left() <= 0:
-                self._out_of_time(what)
-                return None
-            self.progress.say(
-                f"step {len(self.done) + 1}: {what} ({self._spent() / 60:.1f} of {self.settings.minutes:g} minutes used)"
-            )
-            begun = time.monotonic()
-            try:
-                known = action()
-            except StorageError:
-                raise
-            except Exception as error:
-                known = {"error": _reason(error)}
-                self.progress.say(f"failed: {what}: {known['error']}; the next step follows")
-            known = {**known, "what": what, "seconds": time.monotonic() - begun}
-            if "candidate" in known:
-                known["sha256"] = sha256(self.folder.path / CANDIDATES / known["candidate"]["file"])
-            self.folder.commit(name, known)
-        else:
-            self.before += float(known["seconds"]) if not name.endswith("-train") or "error" in known else 0.0
-            if name.endswith("-train") and "run" in known:
-                self.before += _trained_for(known["run"], known["seconds"])
-        self.values[name] = known
-        self.done.append(RecipeStep(name, known["what"], known["seconds"], known.get("error", "")))
-        return known
+        def with_digest() -> dict[str, Any]:
+            values = action()
+            if "candidate" in values:
+                values = {**values, "sha256": sha256(self.folder.path / CANDIDATES / values["candidate"]["file"])}
+            return values
 
-    def _out_of_time(self, what: str) -> None:
-        self.out_of_time = True
-        line = f"the {self.settings.minutes:g} minutes are used up; not tried: {what}"
-        self.notes.append(line)
-        self.progress.say(line)
+        def took(known: dict[str, Any]) -> float:
+            if not name.endswith("-train"):
+                return float(known["seconds"])
+            return _trained_for(known["run"], known["seconds"]) if "run" in known else 0.0
 
-    def _spent(self) -> float:
-        return self.before + time.monotonic() - self.begun
-
-    def _left(self) -> float:
-        return self.settings.minutes * 60 - self._spent()
+        return self.runner.do(name, what, with_digest, late, took)
 
     def _reserve(self) -> float:
         """Seconds that what follows a training takes: an export, a quantisation, and all files timed in turn."""
@@ -486,10 +454,3 @@ def _row(one: Candidate, targets: Targets, front: bool) -> list[Any]:
         "" if value is None else value
         for value in [*values, one.drop_low, one.drop_high, missed, "yes" if front else ""]
     ]
-
-
-def _reason(error: Exception) -> str:
-    """One line on why a step failed."""
-    if isinstance(error, GossamerError):
-        return str(error)
-    return " ".join(f"a defect of gossamer: {type(error).__name__}: {error}".split())[:300]

@@ -7,18 +7,9 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from gossamer.host.progress import one_line
+from gossamer.host.steprunner import FinishedStep
 from gossamer.host.text import metric_name
 from gossamer.shrink.recipe.candidates import Candidate, Miss, Targets, pareto, table, to_json
-
-
-@dataclass(frozen=True)
-class RecipeStep:
-    """A step: its name, what it tried, the seconds that it took, and why it failed, "" where it did not."""
-
-    name: str
-    what: str
-    seconds: float
-    error: str = ""
 
 
 @dataclass(frozen=True)
@@ -42,7 +33,7 @@ class Shrunk:
     targets: Targets
     misses: tuple[Miss, ...]
     candidates: tuple[Candidate, ...]
-    steps: tuple[RecipeStep, ...]
+    steps: tuple[FinishedStep, ...]
     notes: tuple[str, ...] = ()
     report: str = ""
 

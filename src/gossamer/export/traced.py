@@ -1,0 +1,46 @@
+"""A network of fresh weights as ONNX in a second, to be timed and thrown away.
+
+torch's exporter of today takes ten seconds and more a network, which is too much where many are only timed. Its older one
+records one call. The operators are the same; the file of a run is written by `gossamer.export.convert` all the same.
+"""
+
+from __future__ import annotations
+
+import copy
+import io
+import warnings
+
+import torch
+from torch import nn
+
+from gossamer.errors import InputError
+from gossamer.export.convert import BATCH, INPUT, OPSET, OUTPUT, to_onnx
+from gossamer.export.fold import fold_norms
+
+
+def traced_onnx(
+    model: nn.Module, size: tuple[int, int], in_chans: int = 3, outputs: tuple[str, ...] = (OUTPUT,)
+) -> bytes:
+    """An ONNX model as `to_onnx` gives it, by recording one call; by `to_onnx` itself where that is not possible.
+
+    Raises InputError, MissingPackageError.
+    """
+    plain = copy.deepcopy(model).cpu().float().eval().requires_grad_(False)
+    file = io.BytesIO()
+    try:
+        fold_norms(plain, (2, in_chans, *size))
+        with warnings.catch_warnings(), torch.no_grad():
+            warnings.simplefilter("ignore")  # that it is the older one, and what it takes for constant
+            torch.onnx.export(
+                plain,
+                (torch.zeros(2, in_chans, *size),),
+                file,  # type: ignore[arg-type]  # the older exporter writes to files that are open
+                dynamo=False,
+                opset_version=OPSET,
+                input_names=[INPUT],
+                output_names=list(outputs),
+                dynamic_axes={name: {0: BATCH} for name in (INPUT, *outputs)},
+            )
+    except (torch.onnx.errors.OnnxExporterError, RuntimeError, TypeError, InputError):
+        return to_onnx(model, size, in_chans, outputs)
+    return file.getvalue()

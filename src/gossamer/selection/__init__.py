@@ -1,0 +1,1 @@
+"""Which network fits a budget: networks counted, timed here, and trained by successive halving on the user's data."""
