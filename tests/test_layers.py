@@ -165,6 +165,7 @@ def test_public_names_are_these() -> None:
         "diagnose",
         "list_models",
         "load",
+        "pick",
         "predict_many",
         "prune",
         "quantise",
