@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -412,87 +413,120 @@ def test_a_layer_to_keep_is_named() -> None:
         _kept(graph, ["Conv_a"])
 
 
-class Validation:
-    """Stands for validation images."""
+class Scoring:
+    """Stands for scores of files: of each set of layers in float an accuracy; the float file has 0.9."""
 
-    def __len__(self) -> int:
-        return 7
+    precision = "float32"
+    images = tuple(range(7))
 
-    def select(self, rows: NDArray[np.int64]) -> Validation:
-        assert rows.tolist() == list(range(7))
-        return self
+    def __init__(self, accuracy: Callable[[frozenset[str]], float], extra: Callable[[str], float]) -> None:
+        self.accuracy, self.extra = accuracy, extra
+        self.tried: list[frozenset[str]] = []
+
+    def before(self) -> dict[str, float]:
+        return {"accuracy": 0.9}
+
+    def after(self, graph: OnnxGraph, choice: QuantisationChoice) -> dict[str, float]:
+        return {"accuracy": self.accuracy(choice.float_layers)}
+
+    def least(self, graph: OnnxGraph, choice: QuantisationChoice) -> float:
+        self.tried.append(choice.float_layers)
+        return self.accuracy(choice.float_layers)
+
+    def ms(self, graph: OnnxGraph, choices: Sequence[QuantisationChoice]) -> list[float]:
+        return [1.0 + sum(self.extra(name) for name in sorted(choice.float_layers)) for choice in choices]
 
 
 def target(**changes: Any) -> Any:
     file = type("File", (), {"path": "net.onnx"})()
-    return quantisation._Target(
-        **{"file": file, "run": object(), "score": "accuracy", "train": None, "val": Validation(), **changes}
-    )
+    return quantisation.Target(**{"file": file, "run": object(), "score": "accuracy", "data": object(), **changes})
 
 
 NAMES = ("a", "b", "c", "d", "e")
+KEPT = frozenset({"Conv_c"})
 
 
 def scored(
-    monkeypatch: pytest.MonkeyPatch, max_drop: float | None, *accuracies: float
-) -> tuple[Any, list[str], list[set[str]]]:
-    """What `_scored` gives where the float file has an accuracy of 0.9 and the int8 files, in turn, these."""
-    nodes = [node("Conv", "x w", name) for name in NAMES]
+    monkeypatch: pytest.MonkeyPatch,
+    max_drop: float | None,
+    accuracy: Callable[[frozenset[str]], float],
+    extra: Callable[[str], float] = lambda name: 0.1,
+) -> tuple[Any, list[str], list[frozenset[str]]]:
+    """What `_scored` gives where `Conv_c` stays in float; the noise of the layers grows from the first to the last."""
     graph = OnnxGraph(model([node("Relu", "x", "y")], {}, "y"), ["y"], "net")
-    graph.nodes = [*nodes, node("Relu", "e", "y")]
-    tried: list[set[str]] = []
-    results = iter((0.9, *accuracies))
-
-    def keep(graph: OnnxGraph, choice: QuantisationChoice) -> bytes:
-        tried.append(set(choice.float_layers))
-        return b""
-
-    monkeypatch.setattr(quantisation, "quantised_model", keep)
-    monkeypatch.setattr(quantisation, "_file", lambda file, data: data)
-    monkeypatch.setattr(quantisation, "parse_model_file", lambda data, path: data)
-    monkeypatch.setattr(quantisation, "_scores", lambda *arguments: {"accuracy": next(results)})
-    # the noise of the layers from the last to the first
+    graph.nodes = [*(node("Conv", "x w", name) for name in NAMES), node("Relu", "e", "y")]
+    scoring = Scoring(accuracy, extra)
+    monkeypatch.setattr(quantisation, "Scoring", lambda target, progress: scoring)
     noise = [LayerNoise(f"Conv_{name}", "Conv", 0.0, share) for share, name in enumerate(NAMES)]
-    choice = QuantisationChoice({}, frozenset({"Conv_c"}))
     steps: list[str] = []
-    return quantisation._scored(target(), graph, choice, noise, max_drop, steps, Progress()), steps, tried
+    result = quantisation._scored(target(), graph, QuantisationChoice({}, KEPT), noise, max_drop, steps, Progress())
+    return result, steps, scoring.tried
 
 
-def test_layers_go_back_to_float_by_their_noise_until_the_limit_holds(monkeypatch: pytest.MonkeyPatch) -> None:
-    (scores, count, choice), steps, tried = scored(monkeypatch, 1.0, 0.8, 0.85, 0.895)
-    assert (scores, count) == ({"accuracy": (0.9, 0.895)}, 7)
-    assert tried == [{"Conv_c"}, {"Conv_c", "Conv_e"}, {"Conv_c", "Conv_e", "Conv_d"}]
-    assert choice.float_layers == tried[-1]
+def by_points(**points: float) -> Callable[[frozenset[str]], float]:
+    """An accuracy of 0.8 with `Conv_c` alone in float, and what each other layer adds, in points of 100."""
+    return lambda names: min(0.9, 0.8 + sum(points.get(name.removeprefix("Conv_"), 0.0) for name in names) / 100)
+
+
+def test_layers_go_back_to_float_by_score_regained_for_a_millisecond(monkeypatch: pytest.MonkeyPatch) -> None:
+    # e regains the most, but takes long; of three that do nothing alone none is needed
+    ms = {"Conv_a": 0.1, "Conv_b": 0.1, "Conv_d": 0.1, "Conv_e": 10.0, "Conv_c": 0.0}
+    result, steps, tried = scored(monkeypatch, 1.5, by_points(a=3, b=6, d=-1, e=8), ms.__getitem__)
+    assert result.choice.float_layers == KEPT | {"Conv_b", "Conv_a"}
+    assert tried[:4] == [KEPT | {f"Conv_{name}"} for name in "edba"]  # each alone, the noisiest first
+    assert tried[4] == KEPT | {"Conv_b", "Conv_a"}  # 60 and 30 points a millisecond, before 0.8
     assert steps == [
-        "a drop of 1 points is finer than 7 validation images tell: one image is 14 points",
-        "fallback: 1 of 4 layers in float, 5.00 points lost",
-        "fallback: 2 of 4 layers in float, 0.50 points lost",
+        "a drop of 1.5 points is finer than 7 validation images tell: one image is 14 points",
+        "fallback: the 4 noisiest of 4 layers tried alone, score and milliseconds",
+        "fallback: 2 of 4 layers in float, 1.00 points lost",
+        "layers in float: float32 in every runtime",
     ]
+    assert (
+        result.scores == {"accuracy": (0.9, pytest.approx(0.89))}
+        and result.images == 7
+        and result.precision == "float32"
+    )
+    known = {one.name: (one.regained, one.extra_ms) for one in result.noise}
+    assert known["Conv_e"] == (pytest.approx(8), pytest.approx(10)) and known["Conv_c"] == (None, None)
+
+
+def test_one_layer_is_enough_where_one_is_and_the_fastest_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    ms = {"Conv_a": 0.5, "Conv_b": 0.2, "Conv_d": 0.1, "Conv_e": 0.3, "Conv_c": 0.0}
+    result, steps, _ = scored(monkeypatch, 1.0, by_points(a=9, b=9.5, d=5, e=10), ms.__getitem__)
+    assert result.choice.float_layers == KEPT | {"Conv_b"}
+    assert steps[-2] == "fallback: 1 of 4 layers in float, 0.50 points lost"
+
+
+def test_no_more_layers_than_needed(monkeypatch: pytest.MonkeyPatch) -> None:
+    result, _, tried = scored(monkeypatch, 1.5, by_points(a=3, b=3, d=3, e=1))
+    assert result.choice.float_layers == KEPT | {"Conv_a", "Conv_b", "Conv_d"}  # four were enough, and three as well
+    assert [len(names) - 1 for names in tried] == [1, 1, 1, 1, 2, 4, 3]
 
 
 @pytest.mark.parametrize("max_drop", [None, 15.0])
 def test_a_drop_within_the_limit_changes_no_layer(max_drop: float | None, monkeypatch: pytest.MonkeyPatch) -> None:
-    (scores, _, choice), steps, tried = scored(monkeypatch, max_drop, 0.805)
-    assert scores == {"accuracy": (0.9, 0.805)} and choice.float_layers == {"Conv_c"} and not steps and len(tried) == 1
+    result, steps, tried = scored(monkeypatch, max_drop, lambda names: 0.805)
+    assert (
+        result.scores == {"accuracy": (0.9, 0.805)} and result.choice.float_layers == KEPT and not steps and not tried
+    )
 
 
 def test_a_drop_that_stays_in_float_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(
         VerificationError, match=r"in float it loses 40\.00 points of top-1 accuracy where 0 are allowed"
     ):
-        scored(monkeypatch, 0.0, 0.1, 0.2, 0.3, 0.4, 0.5)
-    (_, _, choice), steps, tried = scored(monkeypatch, 0.0, 0.1, 0.2, 0.3, math.nan, 0.9)
-    assert (
-        tried[-2] == {f"Conv_{name}" for name in NAMES} and tried[-1] == tried[-2] | {"Relu_y"} == choice.float_layers
-    )
-    assert steps[-1] == "fallback: 4 of 4 layers in float, 0.00 points lost"
+        scored(monkeypatch, 0.0, lambda names: 0.5)
+    everything = frozenset(f"Conv_{name}" for name in NAMES)
+    result, steps, tried = scored(monkeypatch, 0.0, lambda names: 0.9 if "Relu_y" in names else math.nan)
+    assert tried[-2] == everything and tried[-1] == everything | {"Relu_y"} == result.choice.float_layers
+    assert steps[-2] == "fallback: 4 of 4 layers in float, 0.00 points lost, and all that has no weights"
 
 
 def test_a_limit_needs_labelled_images() -> None:
     graph: Any = None
     choice = QuantisationChoice({})
-    for missing in ("run", "val"):
+    for missing in ("run", "data"):
         without = target(**{missing: None})
-        assert quantisation._scored(without, graph, choice, [], None, [], Progress()) == ({}, 0, choice)
+        assert quantisation._scored(without, graph, choice, [], None, [], Progress())[:3] == ({}, 0, choice)
         with pytest.raises(InputError, match=r"--max-drop for net\.onnx, a file without labelled images"):
             quantisation._scored(without, graph, choice, [], 1.0, [], Progress())

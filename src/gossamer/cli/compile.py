@@ -16,9 +16,10 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", required=True, metavar="FILE", help="the .goss file to write")
     parser.add_argument(
         "--precision",
-        default="fp32",
-        metavar="fp32|bf16",
-        help="fp32 (default) or bf16; what a QDQ file has in int8 stays int8",
+        default="auto",
+        metavar="auto|fp32|bf16",
+        help="auto (default): bf16 where an int8 file of gossamer says that its layers in float were chosen for it and this "
+        "processor has it, else fp32; what a QDQ file has in int8 stays int8",
     )
     parser.add_argument(
         "--classifier",
@@ -47,7 +48,7 @@ def run(options: argparse.Namespace, progress: Progress) -> Any:
     if precision == "int8":
         raise SettingsError(
             "--precision int8",
-            "fp32 and bf16; int8 is what a calibrated QDQ file has",
+            "auto, fp32 and bf16; int8 is what a calibrated QDQ file has",
             "quantise the ONNX file, and compile that with --metadata and the original",
         )
     target_of(options.model, ("model file",))

@@ -32,7 +32,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         type=number,
         default=None,
         metavar="POINTS",
-        help="points of 100 that the run's score may lose; layers that cost the most stay in float until it holds",
+        help="points of 100 that the run's score may lose; layers stay in float until it holds, those first that regain the most "
+        "for a millisecond",
     )
     parser.add_argument(
         "--weight-bits",

@@ -21,9 +21,10 @@ from gossamer.host.storage import write_bytes
 from gossamer.modelfile.metadata import ModelFile, ModelMetadata, read_model_file, with_metadata_of
 from gossamer.predictions.head import flattened
 from gossamer.runtime.model import Model, load, open_model
-from gossamer.runtime.native import Native
+from gossamer.runtime.native import NATIVE_BFLOAT16, Native
 from gossamer.runtime.predict import readable_pixels
 from gossamer.runtime.steps import read_steps
+from gossamer.runtime.table import AUTO
 from gossamer.targets import check_result
 
 
@@ -95,7 +96,7 @@ class Compilation(Report):
 def compile_model(
     path: str | os.PathLike[str],
     out: str | os.PathLike[str],
-    precision: str = "float32",
+    precision: str = AUTO,
     images: Sequence[str] = (),
     progress: Progress = SILENT,
     classifier: str = SAME,
@@ -106,7 +107,8 @@ def compile_model(
     """Compile an ONNX file, compare, and write it only where the outputs agree as far as its precision lets them. images: files and folders.
 
     metadata: the model file that another tool, such as a quantiser, derived the ONNX file from, which says how images become its
-    input and its outputs predictions. classifier: int8 for the weights of the last layers. In less than float32 the outputs
+    input and its outputs predictions. precision: as of `compile_bytes`; auto is bfloat16 where an int8 file says that its layers in
+    floats were chosen for it and this processor computes in it, else float32. classifier: int8 for the weights of the last layers. In less than float32 the outputs
     expected by `verify` become those of the compiled network itself, and the result is what it lost against the
     ONNX file.
     input_size: height and width of the input, where the file leaves one of them or both open.
@@ -117,6 +119,8 @@ def compile_model(
     check_result(out, path, *([] if metadata is None else [metadata]), suffix=".goss")
     file = _read(path) if metadata is None else with_metadata_of(path, metadata)
     file = file if input_size is None else set_static_input_size(file, input_size)
+    if precision == AUTO:
+        precision = "bfloat16" if _wants_bfloat16(file) and _computes_bfloat16(file) else "float32"
     data, reduced = compile_bytes(file, precision, classifier)
     reduced = reduced or metadata is not None
     known = file.metadata
@@ -172,10 +176,27 @@ def compile_model(
         out = Path(out).with_suffix(".unverified.goss")
     write_bytes(out, data)
     why = load(out).why
-    in_bytes = precision == "float32" and any(step.type == "uint8" for step in read_steps(data))
-    name = "int8 as in the file" if in_bytes else precision
+    in_bytes = any(step.type == "uint8" for step in read_steps(data))
+    name = (
+        "int8 as in the file" + (f", the rest {precision}" if precision != "float32" else "") if in_bytes else precision
+    )
     name += "" if classifier == SAME else f", weights of the last layers in {classifier}"
     return Compilation(os.fspath(out), len(data), name, why, beside, loss, shown, tuple(unreadable), against_trained)
+
+
+def _wants_bfloat16(file: ModelFile) -> bool:
+    """Whether `gossamer quantize` chose the layers of an int8 file that stay in floats for bfloat16."""
+    quantised = file.metadata.provenance.get("quantised") if file.metadata is not None else None
+    layers = quantised.get("float_layers") if isinstance(quantised, dict) else None
+    return isinstance(layers, dict) and layers.get("precision") == "bfloat16"
+
+
+def _computes_bfloat16(file: ModelFile) -> bool:
+    """Whether the native engine computes in bfloat16 on this processor, and does not convert. Raises as `compile_bytes`."""
+    with tempfile.TemporaryDirectory() as folder:
+        trial = Path(folder) / "network.goss"
+        trial.write_bytes(compile_bytes(file)[0])
+        return Native(trial, 1).isa in NATIVE_BFLOAT16
 
 
 def reference_model(file: ModelFile) -> Model:

@@ -27,6 +27,7 @@ from gossamer.modelfile.metadata import ModelFile, ModelMetadata, rule_error
 from gossamer.predictions.head import Raw, raw_of
 from gossamer.runtime.steps import Step, read_steps
 
+NATIVE_BFLOAT16 = ("avx512_bf16", "amx")  # instruction sets whose products are of bfloat16; the others convert
 LIBRARY = Path(__file__).with_name("libgossamer.so")
 FIRST, LAST = 3, 15  # the engine's code of rule N1, less one, and of the last rule
 NAN = 17  # of an input with NaN for a network that computes in uint8

@@ -6,25 +6,21 @@ import dataclasses
 import math
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from gossamer.data.source import Data, Source
 from gossamer.errors import GossamerError, InputError, VerificationError
-from gossamer.export.extras import with_decoded_outputs
 from gossamer.host import storage
 from gossamer.host.progress import SILENT, Progress
 from gossamer.host.text import metric_name
-from gossamer.modelfile.metadata import ModelFile, ModelMetadata, model_file_bytes, parse_model_file, read_model_file
-from gossamer.predictions.head import flattened
+from gossamer.modelfile.metadata import ModelFile, ModelMetadata, parse_model_file, read_model_file
 from gossamer.run import Run
-from gossamer.runtime.model import Model, open_model
+from gossamer.runtime.model import open_model
 from gossamer.shrink.calibration import (
     FEWEST,
     Calibration,
@@ -39,23 +35,22 @@ from gossamer.shrink.channel_ranges import channel_ranges
 from gossamer.shrink.correct import correct_biases
 from gossamer.shrink.equalise import equalise
 from gossamer.shrink.fake_quant import TorchGraph
+from gossamer.shrink.fallback import fall_back
 from gossamer.shrink.graph import OnnxGraph, OnnxSession
 from gossamer.shrink.qat import LEARNING_RATE, QatResult, QatSettings, check_loss, train_quantised
 from gossamer.shrink.qdq import QuantisationChoice, quantised_model
 from gossamer.shrink.quantised_model import QuantisedModel
 from gossamer.shrink.ranges import Values, best_range, in_batches, measure_ranges
 from gossamer.shrink.rounding import round_weights
+from gossamer.shrink.scoring import SCORED, TOLERANCE, Scoring, Target, int8_file
 from gossamer.shrink.sensitivity import LayerNoise, decibels, layer_noise
 from gossamer.shrink.timing import with_milliseconds
 from gossamer.targets import check_result, target_of
-from gossamer.tasks.registry import scorer_of, task_of
-from gossamer.training.evaluate import evaluate
+from gossamer.tasks.registry import task_of
 from gossamer.training.restore import LoadedRun, load_run, run_data
 
 IMAGES = 128  # for calibration
-SCORED = 2000  # validation images on which both files are scored, at most
 STRENGTHS = (0.5, 1.0)  # of equalisation, of which the better is taken
-TOLERANCE = 0.01  # of the largest output: rule 20 of the format; other processors add and round in another order
 
 
 def quantize(
@@ -78,7 +73,7 @@ def quantize(
     """Write the network of a run, or of a float ONNX file, as an int8 file (QDQ) that every runtime of gossamer runs.
 
     images: to calibrate with, files and folders; default the training images of a run. count: how many of them. max_drop:
-    points (of 100) that the run's score may lose on its validation images; the layers that cost the most stay in float until
+    points (of 100) that the run's score may lose on its validation images; layers stay in float, those first that regain the most for a millisecond, until
     it holds, and where it cannot the file is not written. weight_bits: 8 or 7. keep: names of layers that stay in float.
     layers: measure what each layer costs alone, and its time in float and in int8. round_seconds: time for rounding weights
     by what each layer computes in place of the nearest byte, 0 for none. qat_minutes, qat_epochs: how long a run's network is
@@ -110,7 +105,8 @@ def quantize(
         graph, choice, trained = _trained(source, graph, choice, loaded, qat, progress)
         steps.append(trained.text(source.score))
     noise = layer_noise(graph, choice, held[:FEWEST], progress) if layers or max_drop is not None else []
-    scores, scored_on, choice = _scored(source, graph, choice, noise, max_drop, steps, progress)
+    scored = _scored(source, graph, choice, noise, max_drop, steps, progress)
+    choice, noise = scored.choice, list(scored.noise)
     if layers:
         noise = with_milliseconds(graph, choice, noise, held[:1])
     expected = OnnxSession(OnnxGraph(source.file.data, source.file.outputs, "").model()).run(held)
@@ -120,9 +116,9 @@ def quantize(
     if _classifies(source.file.metadata, expected):
         same = float((expected[0].argmax(1) == actual[0].argmax(1)).mean())
     steps.append(_in_engine(parse_model_file(data, os.fspath(out)), held, expected, actual))
-    written = _file(source.file, data, trained)
-    storage.write_bytes(out, written)
     kept = tuple(node.name for node in graph.weighted() if node.name in choice.float_layers)
+    written = int8_file(source.file, data, trained, kept, scored.precision)
+    storage.write_bytes(out, written)
     return QuantisedModel(
         file=os.fspath(out),
         bytes=len(written),
@@ -132,29 +128,18 @@ def quantize(
         decibels=decibels(expected, actual),
         agreement=same,
         score=source.score,
-        scored_on=scored_on,
-        scores=scores,
+        scored_on=scored.images,
+        scores=scored.scores,
         weight_bits=weight_bits,
         float_layers=kept,
-        layers=tuple(dataclasses.replace(one, precision="float32") if one.name in kept else one for one in noise),
+        layers=tuple(
+            dataclasses.replace(one, precision=scored.precision) if one.name in kept else one for one in noise
+        ),
         steps=tuple(steps),
         notes=tuple(notes),
         ranges=channel_ranges(unequal, values) if layers else (),
         qat=trained,
     )
-
-
-@dataclass(frozen=True)
-class _Target:
-    """What is quantised: a float file, with the run that it comes from where there is one."""
-
-    file: ModelFile
-    run: Run | None
-    score: str
-    train: Source | None
-    val: Source | None
-    test: Source | None = None
-    data: Data | None = None
 
 
 def _check(count: int, weight_bits: int, max_drop: float | None, round_seconds: float) -> None:
@@ -168,19 +153,19 @@ def _check(count: int, weight_bits: int, max_drop: float | None, round_seconds: 
         raise InputError(f"{round_seconds} seconds for rounding", "0 to 86400", "give such a number")
 
 
-def _source(target: str | os.PathLike[str], which: str, progress: Progress) -> _Target:
+def _source(target: str | os.PathLike[str], which: str, progress: Progress) -> Target:
     if target_of(target, ("run", "model file")).kind != "run":
-        return _Target(read_model_file(target), None, "", None, None)
+        return Target(read_model_file(target))
     from gossamer.export.onnx import convert
 
     converted = convert(os.fspath(target), which, "unspecified", SCORED, progress)
     run = Run.open(os.fspath(target))
     data = run_data(run)
     file = parse_model_file(converted.data, os.fspath(target))
-    return _Target(file, run, task_of(run.settings.task).score, data.train, data.val, data.test, data)
+    return Target(file, run, task_of(run.settings.task).score, data)
 
 
-def _calibration(source: _Target, images: Any, count: int, progress: Progress, notes: list[str]) -> Calibration:
+def _calibration(source: Target, images: Any, count: int, progress: Progress, notes: list[str]) -> Calibration:
     """The images to calibrate with: those named, or the training images of the run."""
     metadata = source.file.metadata
     if images and metadata is None:
@@ -189,17 +174,18 @@ def _calibration(source: _Target, images: Any, count: int, progress: Progress, n
             "a file that `gossamer export` wrote, or a run",
             "export it with gossamer, or calibrate it where it was made",
         )
-    if not images and source.train is None:
+    if not images and source.data is None:
         raise InputError(
             f"{source.file.path}: a file without images to calibrate with", "images like those it was trained on",
             "name a folder of them by --images",
         )  # fmt: skip
     assert metadata is not None
-    if source.train is not None and not images:
-        return calibration(images_to_read(source.train), metadata.preprocess, count, notes, progress)
+    if source.data is not None and not images:
+        return calibration(images_to_read(source.data.train), metadata.preprocess, count, notes, progress)
     readers = files_to_read(paths_of(images))
     result = calibration(readers, metadata.preprocess, count, notes, progress)
-    others = [one for one in (source.val, source.test) if one is not None]
+    whole = source.data
+    others = [] if whole is None else [one for one in (whole.val, whole.test) if one is not None]
     both = shared_with([readers[index] for index in spread(len(readers), count)], others) if others else 0
     if both:
         notes.append(
@@ -271,7 +257,7 @@ def _kept(graph: OnnxGraph, keep: Sequence[str]) -> frozenset[str]:
     return frozenset(keep)
 
 
-def _to_train(source: _Target, which: str) -> LoadedRun:
+def _to_train(source: Target, which: str) -> LoadedRun:
     """The run whose network QAT trains. Raises InputError where there is none, or where it cannot be trained so."""
     if source.run is None:
         raise InputError(f"QAT for {source.file.path}, a file without labelled images", "a run folder", "give the run")
@@ -282,7 +268,7 @@ def _to_train(source: _Target, which: str) -> LoadedRun:
 
 
 def _trained(
-    source: _Target,
+    source: Target,
     graph: OnnxGraph,
     choice: QuantisationChoice,
     loaded: LoadedRun,
@@ -292,104 +278,91 @@ def _trained(
     """The graph and the choice that QAT leaves, by the score of the file on validation images."""
     assert source.data is not None, "a run has data"
     parent = OnnxGraph(source.file.data, source.file.outputs, source.file.path)
-    validation = _validation(source)
+    scoring = Scoring(source, progress)
 
     def score(one: OnnxGraph, how: QuantisationChoice) -> float:
-        file = parse_model_file(_file(source.file, quantised_model(one, how)), source.file.path)
-        return _scores(source, file, validation, "scoring int8", progress)[source.score]
+        return scoring.after(one, how)[source.score]
 
     return train_quantised(parent, graph, choice, loaded, source.data, settings, score, progress)
 
 
-def _validation(source: _Target) -> Source:
-    """The validation images that decide."""
-    assert source.val is not None, "asked for a run"
-    return source.val.select(np.asarray(spread(len(source.val), SCORED)))
-
-
 def _scored(
-    source: _Target,
+    source: Target,
     graph: OnnxGraph,
     choice: QuantisationChoice,
     noise: Sequence[LayerNoise],
     max_drop: float | None,
     steps: list[str],
     progress: Progress,
-) -> tuple[dict[str, tuple[float, float]], int, QuantisationChoice]:
-    """Both files' scores on validation images, and the choice of layers with which the limit holds."""
-    if source.run is None or source.val is None:
+) -> _Scored:
+    """Both files' scores on validation images, and the choice of layers with which the limit holds.
+
+    Raises InputError for a limit without labelled images, VerificationError where it does not hold with all in floats.
+    """
+    if source.run is None or source.data is None:
         if max_drop is not None:
             raise InputError(
                 f"--max-drop for {source.file.path}, a file without labelled images", "a run folder", "give the run"
             )
-        return {}, 0, choice
-    validation = _validation(source)
-    if max_drop is not None and max_drop < 100 / max(1, len(validation)):
+        return _Scored({}, 0, choice, tuple(noise), "float32")
+    scoring = Scoring(source, progress)
+    count = len(scoring.images)
+    if max_drop is not None and max_drop < 100 / max(1, count):
         steps.append(
-            f"a drop of {max_drop:g} points is finer than {len(validation)} validation images tell: one image is "
-            f"{100 / max(1, len(validation)):.2g} points"
+            f"a drop of {max_drop:g} points is finer than {count} validation images tell: one image is "
+            f"{100 / max(1, count):.2g} points"
         )
-    before = _scores(source, source.file, validation, "scoring float", progress)
-
-    def after(one: QuantisationChoice) -> dict[str, float]:
-        return _scores(source, parse_model_file(_file(source.file, quantised_model(graph, one)), source.file.path), validation, "scoring int8", progress)  # fmt: skip
-
-    scores = after(choice)
+    before, scores = scoring.before(), scoring.after(graph, choice)
     drop = 100 * (before[source.score] - scores[source.score])
+    precision = "float32"
     if max_drop is not None and not drop <= max_drop:
-        order = [one.name for one in sorted(noise, key=lambda one: -one.share) if one.name not in choice.float_layers]
-        kept = choice.float_layers
-        count = 1
-        while not drop <= max_drop:
-            kept = choice.float_layers | set(order[:count])
-            if count > len(order):  # what has no weights as well
-                kept = frozenset(node.name for node in graph.nodes)
-            scores = after(dataclasses.replace(choice, float_layers=kept))
-            drop = 100 * (before[source.score] - scores[source.score])
-            steps.append(f"fallback: {min(count, len(order))} of {len(order)} layers in float, {drop:.2f} points lost")
-            if count > len(order) and not drop <= max_drop:
-                raise VerificationError(
-                    f"{source.file.path}: in float it loses {drop:.2f} points of {metric_name(source.score)} where "
-                    f"{max_drop:g} are allowed; no file is written; report it"
-                )
-            count *= 2
-        choice = dataclasses.replace(choice, float_layers=kept)
-    return {name: (before[name], scores[name]) for name in before if name in scores}, len(validation), choice
+
+        def drop_of(names: frozenset[str]) -> float:
+            score = scoring.least(graph, dataclasses.replace(choice, float_layers=names))
+            return 100 * (before[source.score] - score)
+
+        def ms_of(sets: Sequence[frozenset[str]]) -> list[float]:
+            return scoring.ms(graph, [dataclasses.replace(choice, float_layers=names) for names in sets])
+
+        others = frozenset(node.name for node in graph.nodes)
+        result = fall_back(noise, choice.float_layers, others, drop, max_drop, drop_of, ms_of)
+        steps += result.steps
+        if not result.holds:
+            raise VerificationError(
+                f"{source.file.path}: in float it loses {result.drop:.2f} points of {metric_name(source.score)} where "
+                f"{max_drop:g} are allowed; no file is written; report it"
+            )
+        choice, noise, precision = (
+            dataclasses.replace(choice, float_layers=result.names),
+            result.layers,
+            scoring.precision,
+        )
+        steps.append(f"layers in float: {_RUNS[precision]}")
+        scores = scoring.after(graph, choice)
+    pairs = {name: (before[name], scores[name]) for name in before if name in scores}
+    return _Scored(pairs, count, choice, tuple(noise), precision)
 
 
-def _scores(source: _Target, file: ModelFile, images: Source, what: str, progress: Progress) -> dict[str, float]:
-    """The metrics of a file on images."""
-    assert file.metadata is not None, "it is of a run"
-    model: Model = open_model(file, "onnxruntime")
-    scorer = evaluate(
-        model.run, images, file.metadata.preprocess, scorer_of(file.metadata.heads), what=what, progress=progress
-    )
-    return dict(scorer.scores().metrics)
+_RUNS = {
+    "bfloat16": "bfloat16 once compiled, as this processor computes in it; float32 in ONNX Runtime and OpenVINO",
+    "float32": "float32 in every runtime",
+}
+
+
+class _Scored(NamedTuple):
+    """What scoring left. scores: metric -> (float, int8). precision: of the layers in floats, once compiled."""
+
+    scores: dict[str, tuple[float, float]]
+    images: int
+    choice: QuantisationChoice
+    noise: tuple[LayerNoise, ...]
+    precision: str
 
 
 def _classifies(metadata: ModelMetadata | None, outputs: Sequence[NDArray[Any]]) -> bool:
     if metadata is not None:
         return [head.kind for head in metadata.heads] == ["classify"]
     return len(outputs) == 1 and outputs[0].ndim == 2 and outputs[0].shape[1] > 1
-
-
-def _file(source: ModelFile, data: bytes, qat: QatResult | None = None) -> bytes:
-    """The bytes of the int8 file, with the metadata of its source and the outputs of its own as the expected ones."""
-    metadata = source.metadata
-    if metadata is None:
-        return data
-    plain = parse_model_file(data, source.path)
-    model = open_model(plain, "onnxruntime")
-    batch = metadata.preprocess.normalise(np.stack([check.pixels for check in metadata.checks]))
-    outputs = flattened(model.run(batch), metadata.checked)
-    checks = tuple(dataclasses.replace(check, outputs=row) for check, row in zip(metadata.checks, outputs, strict=True))
-    tolerance = TOLERANCE * max(1.0, float(np.abs(outputs).max()))
-    quantised: dict[str, Any] = {"weights": "int8", "activations": "uint8"}
-    if qat is not None and qat.kept:
-        quantised["qat"] = {**dataclasses.asdict(qat.settings), "updates": qat.steps, "images": qat.images}
-    provenance = {**metadata.provenance, "quantised": quantised}
-    known = dataclasses.replace(metadata, checks=checks, tolerance=tolerance, provenance=provenance)
-    return model_file_bytes(with_decoded_outputs(data, metadata.heads, metadata.preprocess.size), known)
 
 
 def name_of(path: str | os.PathLike[str]) -> str:

@@ -17,10 +17,10 @@ from gossamer.run import Run
 from gossamer.runtime.model import load
 from gossamer.shrink.calibration import spread
 from gossamer.shrink.layer_page import ChangedImage, changed_images, layers_chart, ranges_chart
-from gossamer.shrink.quantise import SCORED
 from gossamer.shrink.quantised_model import QuantisedModel
 from gossamer.shrink.recipe.page import FOLDER, Figure
 from gossamer.shrink.recipe.paired import drop_between, outcome
+from gossamer.shrink.scoring import SCORED
 from gossamer.shrink.sensitivity import verdict
 from gossamer.targets import target_of
 from gossamer.training.restore import as_model, load_run, run_data

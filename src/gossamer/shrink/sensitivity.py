@@ -20,7 +20,8 @@ SPREAD = 0.25  # share of all noise above which one layer is named
 class LayerNoise:
     """A layer. alone: dB of the outputs with only it in int8. share: of the noise of all layers, each alone, added up.
 
-    float_ms, int8_ms: milliseconds of one image, None where they were not measured.
+    float_ms, int8_ms: milliseconds of one image; regained: points of the score that come back with it alone in floats; extra_ms:
+    that the whole file takes longer then. None where they were not measured.
     """
 
     name: str
@@ -30,6 +31,8 @@ class LayerNoise:
     precision: str = "int8"
     float_ms: float | None = None
     int8_ms: float | None = None
+    regained: float | None = None
+    extra_ms: float | None = None
 
 
 def decibels(expected: Sequence[Array], actual: Sequence[Array]) -> float:
@@ -85,11 +88,41 @@ def table(layers: Sequence[LayerNoise], most: int = 12) -> str:
     def ms(value: float | None) -> str:
         return "-" if value is None else f"{value:.3f}"
 
+    shown = any(one.regained is not None for one in layers)
+
+    def gain(one: LayerNoise) -> tuple[str, ...]:
+        if not shown:
+            return ()
+        return (
+            "-" if one.regained is None else f"{one.regained:+.2f}",
+            "-" if one.extra_ms is None else f"{one.extra_ms:+.3f}",
+        )
+
     rows = [
-        (one.name, one.op, f"{one.alone:.1f}", f"{one.share:.1%}", ms(one.float_ms), ms(one.int8_ms), one.precision)
+        (
+            one.name,
+            one.op,
+            f"{one.alone:.1f}",
+            f"{one.share:.1%}",
+            ms(one.float_ms),
+            ms(one.int8_ms),
+            one.precision,
+            *gain(one),
+        )
         for one in worst
     ]
     lines = format_table(
-        ("layer", "operator", "dB alone", "noise", "ms float", "ms int8", "precision"), rows, left=(0, 1, 6)
+        (
+            "layer",
+            "operator",
+            "dB alone",
+            "noise",
+            "ms float",
+            "ms int8",
+            "precision",
+            *(("points back", "ms more") if shown else ()),
+        ),
+        rows,
+        left=(0, 1, 6),
     )
     return "\n".join([*lines, *([f"and {len(layers) - most} more, see --json"] if len(layers) > most else [])])
