@@ -11,6 +11,7 @@ from gossamer.host.progress import Progress
 EXAMPLES = (
     "gossamer export runs/flowers --out flowers.onnx",
     "gossamer export flowers.onnx --to litert --out flowers.tflite",
+    "gossamer export flowers-int8.onnx --to c --ram 256K --flash 1M --out device/",
 )
 DEFAULTS = {"which": "best", "licence": "unspecified"}
 
@@ -19,10 +20,12 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     from gossamer.export.table import FORMATS
 
     names = ", ".join(FORMATS)
-    parser.add_argument("run", help="run folder, or for litert a model file (.onnx) as well")
-    parser.add_argument("--out", required=True, metavar="FILE", help="the file to write")
+    parser.add_argument("run", help="run folder, or for litert and c a model file (.onnx) as well")
+    parser.add_argument("--out", required=True, metavar="FILE", help="the file to write; for c a new folder")
     parser.add_argument("--to", default="", metavar="FORMAT", help=f"{names}; default by the suffix of --out")
     add_which(parser, "the run")
+    parser.add_argument("--ram", default="", metavar="BYTES", help="for c: refuse what needs more, e.g. 256K")
+    parser.add_argument("--flash", default="", metavar="BYTES", help="for c: refuse what needs more, e.g. 1M")
     parser.add_argument("--licence", default="unspecified", metavar="TEXT", help="licence of the model, e.g. CC-BY-4.0")
 
 
@@ -31,13 +34,26 @@ def run(options: argparse.Namespace, progress: Progress) -> Any:
     from gossamer.targets import target_of
 
     kind = target_of(options.run, ("run", "model file")).kind
-    from gossamer.export.formats import export, export_file
+    from gossamer.export.formats import export, export_file, format_of
 
+    name = format_of(options.out, options.to)
+    limits = {"ram": options.ram, "flash": options.flash}
+    if name != "c" and any(limits.values()):
+        raise SettingsError(f"--ram or --flash with --to {name}", "--to c with them", "leave them out")
     if kind == "model file":
         given = [name for name in ("which", "licence") if getattr(options, name) != DEFAULTS[name]]
         if given:
             raise SettingsError(f"--{given[0]} with a model file", "a run folder with it", "leave it out")
+        if name == "c":
+            from gossamer.export import c
+
+            return c.export_file(options.run, options.out, progress=progress, **limits)
         return export_file(options.run, options.out, to=options.to, progress=progress)
+    if name == "c":
+        from gossamer.export import c
+
+        chosen = {"which": options.which, "licence": options.licence}
+        return c.export_run(options.run, options.out, progress=progress, **chosen, **limits)
     return export(
         options.run,
         options.out,

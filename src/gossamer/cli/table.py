@@ -22,6 +22,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "compile": ("compile", "compile an ONNX file for the native engine"),
     "verify": ("verify", "check that a model file still computes what was trained"),
     "predict": ("predict", "run a model file or a run on images"),
+    "fit": ("fit", "say whether a network fits into the memory of a chip"),
     "bench": ("bench", "measure model files, runs or networks on this machine"),
     "probe": ("probe", "score classical classifiers on the features of a network"),
     "report": ("report", "write one HTML file about a run"),
@@ -44,7 +45,7 @@ ALIASES = {"quantise": "quantize"}
 # the order in which the help shows them
 GROUPS: dict[str, tuple[str, ...]] = {
     "train": ("train", "eval", "report", "diagnose", "swap", "prune", "decompose", "shrink", "probe"),
-    "deploy": ("export", "verify", "predict", "quantize", "compile", "bench", "index", "search"),
+    "deploy": ("export", "verify", "predict", "quantize", "compile", "fit", "bench", "index", "search"),
     "networks": ("list", "pick", "inspect", "review", "compare"),
     "data and installation": ("doctor", "convert-boxes", "completion"),
 }

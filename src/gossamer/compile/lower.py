@@ -115,6 +115,7 @@ def _run(low: Lowering) -> Program:
             if not value.fits():
                 low.refuse(node, f"a map of {value.c} channels and {value.h} x {value.w}")
         for operation in operations[before[1] :]:
+            operation.name = node.name
             if not operation.fits():
                 low.refuse(
                     node, f"a kernel of {operation.kernel}, strides {operation.stride} or padding {operation.pads}"

@@ -71,7 +71,7 @@ class Rounding:
 class Operation:
     """One operation; see the native file's table for what each kind reads.
 
-    bound, bounds: of clips (the first number is a leaky ReLU's slope). expanded, middle: (scale, zero) of a block's expanded
+    name: of the ONNX node that it was made for. bound, bounds: of clips (the first number is a leaky ReLU's slope). expanded, middle: (scale, zero) of a block's expanded
     map and of its depthwise output where they are uint8; a scale of 0 for an expanded map of floats.
     """
 
@@ -95,6 +95,7 @@ class Operation:
     expanded: tuple[float, int] = (0.0, 0)
     rounding: Rounding = Rounding()
     roundings: tuple[Rounding, Rounding] = (Rounding(), Rounding())  # of a block's first two layers
+    name: str = ""
 
     def fits(self) -> bool:
         """Whether the engine takes such a window."""

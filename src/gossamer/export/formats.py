@@ -25,6 +25,7 @@ from gossamer.runtime.verification import VerificationResult
 from gossamer.targets import check_result
 
 IMAGES_LIMIT = 5000  # validation images on which the file is compared with the trained model
+FOLDER = "/"  # the suffix of formats that are folders
 NOISE = 4  # inputs on which the file of a model file without check inputs is compared with it
 
 
@@ -109,10 +110,17 @@ def format_of(out: str | Path, to: str = "") -> str:
             raise UnknownNameError("export format", to, FORMATS)
         return to
     for name, entry in FORMATS.items():
-        if Path(out).suffix.lower() == entry.suffix:
+        if Path(out).suffix.lower() == entry.suffix or (entry.suffix == FOLDER and str(out).endswith(FOLDER)):
             return name
     allowed = ", ".join(f"{entry.suffix} ({name})" for name, entry in FORMATS.items())
     raise SettingsError(f"{out}: no export format has this suffix", allowed, "rename the file, or give --to")
+
+
+def _refuse_folder(name: str) -> None:
+    """Raises SettingsError for a format that is a folder, which has functions of its own."""
+    if FORMATS[name].suffix == FOLDER:
+        module = FORMATS[name].module
+        raise SettingsError(f"the format {name}", "formats of one file", f"call {module}.export_run or export_file")
 
 
 def export(
@@ -133,6 +141,7 @@ def export(
     MissingPackageError, InputError.
     """
     name = format_of(out, to)
+    _refuse_folder(name)
     check_result(out, suffix=FORMATS[name].suffix)
     module = importlib.import_module(FORMATS[name].module)
     converted = module.convert(folder, which, licence, images_limit, progress)
@@ -160,6 +169,7 @@ def export_file(path: str | Path, out: str | Path, *, to: str = "", progress: Pr
     MissingPackageError.
     """
     name = format_of(out, to)
+    _refuse_folder(name)
     entry = FORMATS[name]
     if entry.instead:
         allowed = ", ".join(name for name, entry in FORMATS.items() if not entry.instead)

@@ -13,6 +13,8 @@ A format that model files are exported to as well, without the run, has a third:
 
     from_file(file) -> bytes
         the file of a model file. Raises InputError that names the operator which the format lacks, MissingPackageError.
+
+The format "c", of the suffix "/", is a folder: its module has `export_run` and `export_file`, which write it.
 """
 
 from __future__ import annotations
@@ -35,4 +37,5 @@ FORMATS: dict[str, ExportFormat] = {
     "onnx": ExportFormat(".onnx", "gossamer.export.onnx", "ONNX", "copy the file"),
     "goss": ExportFormat(".goss", "gossamer.export.goss", "compiled for the native engine", "gossamer compile FILE"),
     "litert": ExportFormat(".tflite", "gossamer.export.litert", "LiteRT"),
+    "c": ExportFormat("/", "gossamer.export.c", "C source"),
 }
