@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gossamer.csource.network import BYTES, Network
-from gossamer.errors import VerificationError
+from gossamer.errors import InputError, VerificationError
 
 NAMES = ("cc", "gcc", "clang")
 STRICT = ("-std=c99", "-Wall", "-Wextra", "-Werror", "-ffreestanding")
@@ -41,10 +41,15 @@ class Measured:
 
 
 def compiler() -> list[str] | None:
-    """The command of the C compiler: $CC, or the first of NAMES that is there."""
+    """The command of the C compiler: $CC, or the first of NAMES that is there; None for none. Raises InputError."""
     chosen = os.environ.get("CC", "").strip()
     for text in [chosen] if chosen else NAMES:
-        command = shlex.split(text)
+        try:
+            command = shlex.split(text)
+        except ValueError as error:
+            raise InputError(
+                f"CC={text[:80]!r}: {error}", "the command of a C compiler", "set it so, or unset it"
+            ) from error
         if command and shutil.which(command[0]):
             return command
     return None

@@ -47,6 +47,8 @@ def _step(network: Network, one: Operation) -> Step:
         one.act,
         one.bound,
     )
+    if not np.isfinite(np.array(one.bound, np.float32)).all():
+        raise refuse("bounds or a slope that are not finite", one.name)
     if one.kind == "conv":
         weight, bias = layer(one, 0)
         return of_conv(step, panels(weight.reshape(out.c, -1, *one.kernel), one.groups), bias)
@@ -98,7 +100,14 @@ def of_conv(step: Step, weight: NDArray[Any], bias: NDArray[Any]) -> Step:
     if step.kernel == (1, 1) and step.stride == (1, 1) and same:
         other = None if step.other is None else step.other.flat()
         return replace(
-            step, kind="pointwise", input=source.flat(), out=out.flat(), other=other, pads=(0, 0, 0, 0), dilation=1
+            step,
+            kind="pointwise",
+            sides=(out.h, out.w),
+            input=source.flat(),
+            out=out.flat(),
+            other=other,
+            pads=(0, 0, 0, 0),
+            dilation=1,
         )
     return step
 

@@ -15,6 +15,7 @@ UNITS = {"": 1, "B": 1, "K": 2**10, "M": 2**20, "G": 2**30}
 MOST_BYTES = 2**40
 CODE_ESTIMATE = 8192  # bytes of machine code at -Os, at most: of every kernel together it is less
 SHOWN = 5  # layers
+MOST_WEIGHTS = 2**28  # bytes: their text is five times as long, and no chip without an operating system has as much
 
 
 @dataclass(frozen=True)
@@ -112,6 +113,10 @@ def needs_of(network: Network, code: int | None) -> Needs:
     held = [sum(one.nbytes for one in step.constants()) for step in steps]
     heavy = sorted(range(len(held)), key=lambda number: -held[number])
     layers = tuple(Peak(_text(network, number), number, held[number]) for number in heavy[:SHOWN])
+    if sum(held) > MOST_WEIGHTS:
+        raise InputError(
+            f"weights of {size(sum(held))}", f"{size(MOST_WEIGHTS)} at most in C source", "take a smaller network"
+        )
     ram = ram_bytes(network)
     arena = ram - (4 * network.output_count if network.type == BYTES else 0)
     return Needs(
@@ -129,8 +134,8 @@ def needs_of(network: Network, code: int | None) -> Needs:
 
 def _text(network: Network, number: int) -> str:
     step = network.steps[number]
-    shown = step.out.h * step.out.w
-    sides = f"{step.out.h} x {step.out.w}" if step.out.h > 1 else f"{shown} position{'s' if shown != 1 else ''}"
+    height, width = step.sides if step.sides[0] else (step.out.h, step.out.w)
+    sides = f"{height} x {width}"
     return f"layer {number + 1} of {len(network.steps)} ({step.text()}, {sides})"
 
 

@@ -86,6 +86,7 @@ class Step:
     pair: Pair | None = None
     zeros: tuple[int, int] = (0, 0)  # of bytes: of the input, and of what the sum is rounded to
     range: tuple[int, int] = (0, 255)  # that it is bounded to
+    sides: tuple[int, int] = (0, 0)  # of the output, where it is computed as one row
     words: int = 0  # of bytes: float32 into an output, 1 channels last, 2 first
 
     def text(self) -> str:
@@ -214,6 +215,8 @@ def written(network: Network) -> Network:
                 break
     used = [number for number in range(len(buffers)) if place[number] == number and buffers[number].first >= 0]
     lay_out([buffers[number] for number in used], 4)
+    if max((buffers[number].at + buffers[number].count for number in used), default=0) > MOST_NUMBERS:
+        raise InputError(f"maps of over {MOST_NUMBERS} numbers at once", "fewer", "take a smaller input")
     for number, one in enumerate(buffers):
         root = buffers[place[number]]
         one.at, one.first, one.last = root.at, root.first, root.last

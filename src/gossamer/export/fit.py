@@ -60,7 +60,8 @@ class Fit(Report):
             *[f"  {size(one.bytes):>10}  {one.layer}" for one in needs.layers],
         ]
         if self.over:
-            lines.append(f"{len(self.over)} layers need more RAM than there is, the first: {self.over[0]}")
+            count = "1 layer needs" if len(self.over) == 1 else f"{len(self.over)} layers need"
+            lines.append(f"{count} more RAM than there is, the first: {self.over[0]}")
         if self.smaller is not None:
             lines.append(f"an input of {self.smaller[0]} x {self.smaller[1]} would fit: RAM {size(self.smaller[2])}")
         if self.heavy:

@@ -17,7 +17,7 @@ static uint32_t times(int32_t a, uint32_t scale, int32_t *exponent)
   if (m == 0u || scale == 0u) return 0u;
   if (m >> 24) { /* float(a) itself is rounded */
     int32_t shift = 1;
-    while (m >> (24 + shift)) shift++;
+    while (shift < 8 && m >> (24 + shift)) shift++;
     m = half_even(m, shift);
     e += shift;
     if (m >> 24) {
