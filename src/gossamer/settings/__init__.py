@@ -348,6 +348,12 @@ class Settings:
         low=0,
         high=100,
     )
+    teacher_cache: str = _setting(
+        "",
+        "distillation",
+        "keep the teacher's answers on disk in at most this size, e.g. 500M: for later epochs where no augmentation is drawn at "
+        "random, and for other trainings of the same data, input and seed",
+    )
 
     # optimiser and schedule
     optimizer: Literal["sgd", "adagrad", "adadelta", "rmsprop", "rmsprop_tf", "adam", "adamw"] = _setting(

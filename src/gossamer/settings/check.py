@@ -88,6 +88,14 @@ def check_together(settings: Settings) -> None:
                 raise SettingsError(
                     f"{field.name} without teacher", f"{field.name} beside --teacher", "give both, or neither"
                 )
+    if settings.teacher_cache:
+        parse_bytes(settings.teacher_cache)
+        for combination, fits in (
+            ("teacher_cache without teacher", bool(settings.teacher)),
+            ("teacher_cache with deterministic, as other batches have other last bits", not settings.deterministic),
+        ):
+            if not fits:
+                raise SettingsError(combination, "a cache with --teacher alone", "leave --teacher-cache out")
     if settings.distil == "kl" and settings.distil_beta != 2:
         raise SettingsError("distil_beta with kl", "a weight that dkd has", "leave it out")
     if settings.gate_draw == "topk" and settings.gate_weight != 1:

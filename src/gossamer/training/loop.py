@@ -337,6 +337,8 @@ def _epochs(session: Session) -> None:
         counters.loss_sum, counters.images, counters.data_seconds, counters.step_seconds = 0.0, 0, 0.0, 0.0
         if session.teacher:
             session.teacher.seconds = 0.0
+            for note in session.teacher.flush():
+                session.say(note)
         if session.processes.first:
             # best and metrics first: a kill before the state is saved repeats them to the same content
             if improved:

@@ -33,6 +33,7 @@ from gossamer.networks.timm_adapter import class_names
 from gossamer.predictions.head import OutputHead
 from gossamer.runtime.model import Model, load
 from gossamer.settings import Settings
+from gossamer.settings.parse import parse_bytes
 from gossamer.targets import FILES, target_of
 from gossamer.tasks.base import Task
 from gossamer.tasks.detection.heads import BoxHead
@@ -41,6 +42,7 @@ from gossamer.tasks.distillation.losses import channel_wise
 from gossamer.tasks.multihead.network import DetectHead, MultiNetwork
 from gossamer.training import precision
 from gossamer.training.restore import load_run, preprocess_of
+from gossamer.training.teacher_cache import TeacherCache
 
 LUMA = (0.299, 0.587, 0.114)  # of red, green and blue: Rec. 601, as Pillow converts to grey
 
@@ -83,6 +85,7 @@ class Teacher:
     seconds: float = 0.0
     ours: dict[str, list[Tensor]] = field(default_factory=dict)  # pyramids of the student's last step, by head
     theirs: dict[str, list[Tensor]] = field(default_factory=dict)
+    cache: TeacherCache | None = None
 
     def facts(self) -> dict[str, str]:
         """What tells this teacher from others, for `Run.save_teacher`."""
@@ -104,11 +107,33 @@ class Teacher:
         if self.source.module is not None:
             module = self.source.module.to(device).eval().requires_grad_(False)
             precision.as_format(module, settings.memory_format)
+        if settings.teacher_cache:
+            facts = {
+                "teacher": self.source.sha256, "names": [head.outputs for head in self.source.heads], "compute": self.compute,
+                "device": device.type, "torch": torch.__version__, "ours": self.preprocess, "theirs": self.source.preprocess,
+                "frames": self.frames,
+            }  # fmt: skip
+            together = torch.distributed.is_available() and torch.distributed.is_initialized()
+            processes = torch.distributed.get_world_size() if together else 1  # each keeps what it computes
+            self.cache = TeacherCache(facts, parse_bytes(settings.teacher_cache) // processes, settings.cache_dir)
+            self.notes += self.cache.taken_notes()
+
+    def flush(self) -> list[str]:
+        """Write what the cache has gained; lines for the person."""
+        if self.cache is None:
+            return []
+        self.cache.flush()
+        return self.cache.taken_notes()
 
     @torch.no_grad()
     def outputs(self, images: Tensor) -> Outputs:
         """The teacher's outputs for the student's input (N, C, H, W). Raises RunError where they are not finite."""
         started = time.perf_counter()
+        digests = self.cache.digests(images) if self.cache is not None else []
+        known = self.cache.get(digests, images.device) if self.cache is not None else None
+        if known is not None:
+            self.seconds += time.perf_counter() - started
+            return known
         seen = as_input(images, self.preprocess, self.source.preprocess, self.frames)
         with precision.autocast(images.device, self.compute):
             outputs = self.source.forward(seen)
@@ -117,6 +142,8 @@ class Teacher:
             raise RunError(
                 f"{self.source.target}: the teacher outputs NaN or infinity", "finite numbers", "give another teacher"
             )
+        if self.cache is not None:
+            self.cache.put(digests, result)
         self.seconds += time.perf_counter() - started
         return result
 
@@ -163,6 +190,12 @@ def open_teacher(settings: Settings, task: Task, model: nn.Module, data: Data, p
     teacher.notes = [*notes, *_differences(source, preprocess), *_warnings(source, terms, settings, data)]
     theirs = pyramids(source.module) if source.module is not None else {}
     both = {name: module for name, module in pyramids(model).items() if name in theirs}
+    if both and settings.teacher_cache and not settings.compile:
+        raise SettingsError(
+            "teacher_cache for a detector that learns the maps of the teacher's pyramid too",
+            "a cache for outputs alone",
+            "leave --teacher-cache out",
+        )
     if both and settings.compile:
         teacher.notes.append("the maps of the teacher's pyramid are not learnt with --compile")
     elif both:
