@@ -121,7 +121,7 @@ struct Fused {
   int32_t kh, kw, sh, sw, top, left, dilation, mid, padded, chunk;
   int32_t rows, inner;                   // output rows at once of all chunks, of one chunk
   Epilogue epilogue;                     // of the depthwise layer
-  int32_t expanded_type, expanded_zero;  // of the expanded rows: F32, or F32_STEPS or U8 where the map is U8
+  int32_t expanded_type, expanded_zero;  // of the expanded rows: F32, or F32_STEPS where the map is U8
   float expanded_scale;
   Map in, middle, out;
 };
