@@ -223,6 +223,65 @@ def test_without_data_networks_are_listed_with_their_sources(
     assert "arXiv 1704.04861" in text and "the accuracy is published" in text
 
 
+# what was left is checked
+
+BROKEN: dict[str, tuple[str, Callable[[dict[str, Any]], object]]] = {
+    "no seconds": ("networks", lambda values: values.pop("seconds")),
+    "seconds that are text": ("networks", lambda values: values.update(seconds="1")),
+    "no network": ("networks", lambda values: values.update(fits=[])),
+    "a use without milliseconds": ("networks", lambda values: values["fits"][0]["uses"]["int8"].pop("ms")),
+    "milliseconds that are text": ("networks", lambda values: values["fits"][0]["uses"]["int8"].update(ms="1")),
+    "an unknown precision": ("networks", lambda values: values["fits"][0].update(uses={"int4": {}})),
+    "an input of one side": ("networks", lambda values: values["fits"][0]["choice"].update(size=[32])),
+    "a reason that is a number": ("networks", lambda values: values.update(dropped=[{"name": "a", "use": None}])),
+    "rungs that do not end with one": ("rungs", lambda values: values.update(counts=[4, 2])),
+    "fractions that fall": ("rungs", lambda values: values.update(fractions=[1, 0.25])),
+    "a schedule of no time": ("rungs", lambda values: values.update(schedule=0)),
+    "a score that is text": ("rung-1-mobilenetv1_100-32x32", lambda values: values.update(score="0.9")),
+    "an error that is a list": ("rung-1-mobilenetv1_100-32x32", lambda values: values.update(error=[])),
+    "no files": ("files-mobilenetv1_075-32x32", lambda values: values.pop("files")),
+    "a file elsewhere": ("files-mobilenetv1_075-32x32", lambda values: values["files"][0].update(file="../pick.json")),
+    "a file without a digest": ("files-mobilenetv1_075-32x32", lambda values: values["files"][0].pop("sha256")),
+}
+
+
+@pytest.fixture
+def finished(work: Work) -> Path:
+    picked()
+    work.done.clear()
+    return Path("out")
+
+
+def test_damaged_steps_are_told_in_one_line(work: Work, finished: Path) -> None:
+    for kind, (step, spoil) in BROKEN.items():
+        path = finished / "steps" / f"{step}.json"
+        before = path.read_text()
+        values = json.loads(before)
+        spoil(values)
+        path.write_text(json.dumps(values))
+        with pytest.raises(RunError) as caught:
+            picked()
+        text = str(caught.value)
+        assert "is damaged" in text and "\n" not in text and "remove it: its step is done again" in text, kind
+        path.write_text(before)
+    assert work.done == []
+    assert picked().chosen.score == 0.8
+
+
+def test_a_file_that_is_gone_or_another_one_is_told(work: Work, finished: Path) -> None:
+    path = finished / "candidates" / "mobilenetv1_075-32x32-int8.onnx"
+    before = path.read_bytes()
+    path.write_bytes(b"another")
+    with pytest.raises(RunError, match="is not the file that was measured"):
+        picked()
+    path.unlink()
+    with pytest.raises(RunError, match="is gone"):
+        picked()
+    (finished / "steps" / "files-mobilenetv1_075-32x32.json").unlink()
+    assert picked().chosen.score == 0.8 and path.read_bytes() == before
+    assert work.done == ["files of mobilenetv1_075"]
+
+
 # what is refused
 
 Files = Callable[[], None]

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from gossamer.analysis.cost import Cost, cost
+from gossamer.analysis.cost import cost, macs
+from gossamer.analysis.graph import Graph, Node, trace
 from gossamer.data.source import Data
 from gossamer.errors import GossamerError
 from gossamer.networks.create import create_model
@@ -31,7 +32,7 @@ CLASSES = 1000  # of a network that is picked without data
 
 @dataclass(frozen=True)
 class Counted:
-    """params, macs; peak: bytes of activations in float32. signature: what the time depends on, but for the machine."""
+    """params: those that are read, macs; peak: bytes of activations in float32. signature: what the time depends on, but for the machine."""
 
     params: int
     macs: int
@@ -83,19 +84,29 @@ class Builder:
         """What the network costs. Raises GossamerError where it cannot be built or does not take the input."""
         try:
             model, shape, _ = self.build(choice, shapes_only=True)
-            return counted(cost(model, shape))
+            return counted(trace(model, shape))
         except (NotImplementedError, RuntimeError) as error:
             if isinstance(error, GossamerError):
                 raise
         model, shape, _ = self.build(choice, shapes_only=False)  # a part that cannot be made of shapes alone
-        return counted(cost(model, shape))
+        return counted(trace(model, shape))
 
 
-def counted(costs: Cost) -> Counted:
-    """The figures of a traced network."""
-    about = [[one.op, list(one.output_shape), one.macs, one.weight_bytes, one.read_bytes] for one in costs.layers]
-    text = json.dumps([list(costs.input_shape), about])
-    return Counted(costs.params, costs.macs, costs.peak_bytes, hashlib.sha256(text.encode()).hexdigest()[:24])
+def counted(graph: Graph) -> Counted:
+    """The figures of what the outputs need: a head may read earlier maps than the last, and an export drops the rest."""
+    live = {graph.values[index].memory for index in graph.outputs}
+    nodes: list[Node] = []
+    for node in reversed(graph.nodes):
+        if any(graph.values[index].memory in live for index in node.outputs):
+            live |= {graph.values[index].memory for index in node.inputs}
+            nodes.append(node)
+    params = {value.memory: value.numel for node in nodes for value in graph.read(node, "parameter")}
+    own = [macs(graph, node) or 0 for node in nodes]
+    shapes = [[[list(graph.values[index].shape) for index in (*one.inputs, *one.outputs)], one.op] for one in nodes]
+    attributes = [sorted((key, str(value)) for key, value in one.attributes.items()) for one in nodes]
+    text = json.dumps([[list(graph.values[index].shape) for index in graph.inputs], shapes, attributes, own])
+    signature = hashlib.sha256(text.encode()).hexdigest()[:24]
+    return Counted(sum(params.values()), sum(own), cost(graph).peak_bytes, signature)
 
 
 @functools.cache

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -50,8 +51,10 @@ class FinalFile:
 
 
 def final_of(values: dict[str, Any]) -> FinalFile:
-    """What `FinalFile.to_json` gave, from JSON."""
-    return FinalFile(**{**values, "use": Use(**values["use"])})
+    """What `FinalFile.to_json` gave, from JSON; of a step, with the digest of the file beside."""
+    own = {name: value for name, value in values.items() if name != "sha256"}
+    metrics = {name: math.nan if value is None else value for name, value in own["metrics"].items()}  # JSON has no NaN
+    return FinalFile(**{**own, "use": Use(**own["use"]), "metrics": metrics})
 
 
 def write_file(run: Path, path: Path, precision: str, progress: Progress) -> None:
@@ -111,11 +114,16 @@ def finals(
         found = None if over else scored(loaded, model, images, progress, f"scoring {name} in {precision}")
         result.append(
             FinalFile(
-                name, precision, path.name, str(loaded.run.path), use, over, None if found is None else found.value,
+                name, precision, path.name, str(loaded.run.path), use, over, _known(found),
                 {} if found is None else found.metrics, 0 if found is None else found.images,
             )
         )  # fmt: skip
     return result, reasons
+
+
+def _known(found: Outcome | None) -> float | None:
+    """The score; None for a file that was not scored, and for a score that nothing defines."""
+    return None if found is None or not math.isfinite(found.value) else found.value
 
 
 def scored(loaded: LoadedRun, model: Model, images: Source, progress: Progress, what: str) -> Outcome:

@@ -22,6 +22,7 @@ from gossamer.host.stepfolder import STEPS, StepFolder
 from gossamer.host.storage import read_regular, write_bytes, write_text
 from gossamer.host.strict_json import dumps
 from gossamer.run import SETTINGS
+from gossamer.selection.saved import wrong_with
 from gossamer.selection.settings import PickSettings, check_same, settings_of
 
 RUNS, CANDIDATES, PARETO, TABLE, PICTURE = "runs", "candidates", "pareto.json", "pareto.csv", "pareto.svg"
@@ -46,6 +47,11 @@ class PickFolder(StepFolder):
             check_same(settings, settings_of(kept, path), self.path)
 
         return self.begin_with(settings.to_json(), environment, same)
+
+    def check_step(self, values: Mapping[str, Any], step: str, path: Path) -> None:
+        """Raises RunError where a step cannot have left these values."""
+        if wrong := wrong_with(values, step, self.first):
+            raise self.damaged(path, wrong)
 
     def candidate(self, name: str, suffix: str) -> Path:
         """Where the file of a candidate lies."""

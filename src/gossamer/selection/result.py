@@ -90,6 +90,12 @@ class FittingNetworks(Report):
         }
 
 
+def _outcome(one: FinalFile, called: str) -> str:
+    if one.over:
+        return f"dropped: {one.over}"
+    return f"{called} {one.score:.4f}" if one.score is not None else f"dropped: {called} is not defined"
+
+
 def reasons_in_short(dropped: Sequence[Dropped]) -> list[str]:
     """Lines on why networks were dropped: one for each that was timed, the others by kind of reason."""
     lines, kinds = [], Counter[str]()
@@ -167,11 +173,7 @@ class Picked(Report):
         ]  # fmt: skip
         lines += format_table(header, rows, left=(0, 1, 2, 8))
         lines.append(f"* nothing that was trained has more {called} in fewer milliseconds; {self.chart} is the picture")
-        lines += [
-            f"{each.file}: {each.use.text()}, "
-            + (f"dropped: {each.over}" if each.over else f"{called} {each.score:.4f}")
-            for each in self.files
-        ]
+        lines += [f"{each.file}: {each.use.text()}, {_outcome(each, called)}" for each in self.files]
         lines += reasons_in_short(self.dropped)
         lines += [f"failed: {step.what}: {step.error}" for step in self.steps if step.error]
         return "\n".join([*lines, *self.notes])

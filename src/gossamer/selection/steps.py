@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from gossamer.charts.chart_file import write_chart
 from gossamer.data.source import Data
-from gossamer.errors import VerificationError
+from gossamer.errors import RunError, VerificationError
 from gossamer.host.progress import Progress
 from gossamer.host.steprunner import StepRunner
 from gossamer.host.text import metric_name
+from gossamer.networks.fetch import sha256
 from gossamer.run import SETTINGS, Run
 from gossamer.selection.budget import PRECISIONS
 from gossamer.selection.choices import NetworkChoice, all_choices, input_sizes, network_names
@@ -28,7 +31,7 @@ from gossamer.selection.finalists import (
     opened,
     scored,
 )
-from gossamer.selection.folder import FIRST, PICTURE, PickFolder
+from gossamer.selection.folder import CANDIDATES, FIRST, PICTURE, PickFolder
 from gossamer.selection.halving import Rungs, plan
 from gossamer.selection.result import (
     Picked,
@@ -220,10 +223,8 @@ class PickSteps:
                 run = train(settings, until=fraction, progress=self.progress)
             best = run.best(f"val_{self.score}")
             rows = run.metrics()
-            return {
-                "score": best.get(f"val_{self.score}") if best else None,
-                "epochs": rows[-1]["epoch"] if rows else 0,
-            }
+            score = best.get(f"val_{self.score}", math.nan) if best else math.nan
+            return {"score": score if math.isfinite(score) else None, "epochs": rows[-1]["epoch"] if rows else 0}
 
         known = self.runner.do(step, f"train {name} to {100 * fraction:.3g} % of its schedule", go, late=rung == 1)
         if known is None:
@@ -244,6 +245,8 @@ class PickSteps:
             if known is None or "error" in known:
                 one.reason = f"no file: {(known or {}).get('error', '')}"
                 continue
+            for each in known["files"]:
+                self._check_file(each, self.folder.step(f"files-{name}"))
             files = [final_of(each) for each in known["files"]]
             self.files += files
             self.dropped += [Dropped(name, precision, why) for precision, why in known["reasons"].items()]
@@ -251,7 +254,9 @@ class PickSteps:
             if best is not None:
                 one.reason = ""
                 return best
-            why = "; ".join(f"{each.precision}: {each.over}" for each in files) or "; ".join(known["reasons"].values())
+            why = "; ".join(f"{each.precision}: {each.over or 'no score'}" for each in files) or "; ".join(
+                known["reasons"].values()
+            )
             one.reason = f"measured again: {why}"
         reasons = "; ".join(f"{one.fit.choice.name}: {one.reason}" for one in entrants if one.reason)
         raise VerificationError(
@@ -265,10 +270,20 @@ class PickSteps:
             name, load_run(one.run), paths, {key: use.memory for key, use in uses.items()}, self.settings.budget,
             self.settings.runtime, self.settings.threads, deciding(self.data.val), self.progress,
         )  # fmt: skip
-        return {"files": [each.to_json() for each in files], "reasons": reasons}
+        digests = [sha256(self.folder.path / CANDIDATES / each.file) for each in files]
+        values = [{**each.to_json(), "sha256": digest} for each, digest in zip(files, digests, strict=True)]
+        return {"files": values, "reasons": reasons}
+
+    def _check_file(self, values: dict[str, Any], step: Path) -> None:
+        """Raises RunError where a file is gone or another one than that which was measured. step: the file of its step."""
+        path = self.folder.path / CANDIDATES / values["file"]
+        if not path.is_file():
+            raise RunError(f"{path}: is gone", "the files of finished steps", f"restore it, or remove {step}")
+        if sha256(path) != values["sha256"]:
+            raise RunError(f"{path}: is not the file that was measured", "that file", f"restore it, or remove {step}")
 
     def _end(self, entrants: Sequence[_Entrant], chosen: FinalFile) -> Picked:
-        path = self.folder.path / "candidates" / chosen.file
+        path = self.folder.path / CANDIDATES / chosen.file
         file = self.folder.choose(path)
         test, images = {}, 0
         if self.data.test is not None and len(self.data.test):
@@ -282,7 +297,8 @@ class PickSteps:
 
             known = self.runner.do("test", f"score {chosen.file} on the test images, once", look, late=True)
             if known and "metrics" in known:
-                test, images = known["metrics"], known["images"]
+                test = {key: math.nan if value is None else value for key, value in known["metrics"].items()}
+                images = known["images"]
         trained = self._trained(entrants, chosen)
         chart = self.folder.path / PICTURE
         write_chart(chart, chart_of(trained, self.score, self.settings.budget))
