@@ -153,7 +153,11 @@ def test_what_is_done_is_not_done_again(work: Work) -> None:
     assert len(json.loads(Path("out/pick.json").read_text())["environments"]) == 2
 
 
-@pytest.mark.parametrize("name", [FIRST[0], FIRST[3], "mobilenetv1_075 to 1", "files of mobilenetv1_075"])
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(one, marks=pytest.mark.full) for one in (FIRST[0], FIRST[3], "files of mobilenetv1_075")]
+    + ["mobilenetv1_075 to 1"],
+)
 def test_an_interruption_loses_nothing(work: Work, name: str) -> None:
     work.fail[name] = KeyboardInterrupt()
     with pytest.raises(KeyboardInterrupt):

@@ -470,7 +470,9 @@ def test_auxiliary_classifiers_train_with_the_network_and_are_idle_when_it_is_sc
 # a run that is left at a fraction of it, to be resumed
 
 
-@pytest.mark.parametrize("until", [0.5, 0.4])  # at the end of an epoch, and within one
+@pytest.mark.parametrize(
+    "until", [pytest.param(0.5, marks=pytest.mark.full), 0.4]
+)  # at the end of an epoch; within one
 def test_a_run_that_is_left_on_the_way_comes_to_the_same_weights(
     image_folder: Path, tmp_path: Path, until: float
 ) -> None:
@@ -487,6 +489,7 @@ def test_a_run_that_is_left_on_the_way_comes_to_the_same_weights(
     assert run.metrics()[-1]["val_accuracy"] == whole.metrics()[-1]["val_accuracy"]
 
 
+@pytest.mark.full
 def test_a_fraction_of_the_minutes_is_one_too(image_folder: Path, tmp_path: Path) -> None:
     run = train(small(image_folder, tmp_path / "run", epochs=None, minutes=0.05), until=0.3)
     used = run.clock()["seconds"]

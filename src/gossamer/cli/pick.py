@@ -15,6 +15,12 @@ EXAMPLES = (
 )
 
 
+ASKED = (
+    "latency", "size", "memory", "runtime", "threads", "precision", "input", "task", "val", "nets", "candidates", "minutes",
+    "epochs", "seed",
+)  # fmt: skip
+
+
 def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "data", nargs="?", help="images, as for train; without them networks are listed with their published accuracy"
@@ -60,27 +66,12 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace, progress: Progress) -> Any:
     from gossamer.cli.train import LOADING, wait_passively
+    from gossamer.selection.settings import checked_settings
 
+    asked = {name: getattr(options, name) for name in ASKED}
+    checked_settings(options.data, options.out, **asked)  # before seconds of loading
     wait_passively()
     progress.say(LOADING)
     from gossamer.selection.pick import pick
 
-    return pick(
-        options.data,
-        options.out,
-        latency=options.latency,
-        size=options.size,
-        memory=options.memory,
-        runtime=options.runtime,
-        threads=options.threads,
-        precision=options.precision,
-        input=options.input,
-        task=options.task,
-        val=options.val,
-        nets=options.nets,
-        candidates=options.candidates,
-        minutes=options.minutes,
-        epochs=options.epochs,
-        seed=options.seed,
-        progress=progress,
-    )
+    return pick(options.data, options.out, progress=progress, **asked)

@@ -21,7 +21,6 @@ from gossamer.shrink.calibration import spread
 from gossamer.shrink.quantise import quantize
 from gossamer.shrink.recipe.latency import latencies
 from gossamer.shrink.recipe.paired import Outcome, outcome
-from gossamer.tasks.registry import task_of
 from gossamer.training.restore import LoadedRun
 
 SUFFIXES = {"float32": ".onnx", "bf16": ".goss", "int8": ".onnx"}
@@ -128,8 +127,7 @@ def _known(found: Outcome | None) -> float | None:
 
 def scored(loaded: LoadedRun, model: Model, images: Source, progress: Progress, what: str) -> Outcome:
     """The outcome of a model on labelled images."""
-    task = task_of(loaded.settings.task)(loaded.classes, loaded.settings)
-    return outcome(model.run, images, model.need_metadata().preprocess, task, progress, what)
+    return outcome(model.run, images, model.need_metadata().preprocess, loaded.task, progress, what)
 
 
 def deciding(source: Source) -> Source:

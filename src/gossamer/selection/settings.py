@@ -77,7 +77,7 @@ def checked_settings(
     task: str,
     val: str,
     nets: str | Sequence[str],
-    trained: int,
+    candidates: int,
     minutes: float,
     epochs: float | None,
     seed: int,
@@ -89,7 +89,7 @@ def checked_settings(
     if reason := missing(RUNTIMES[runtime]):
         raise MissingPackageError(RUNTIMES[runtime].title, "", f"--runtime {runtime}", reason)
     _whole("threads", threads, 1, 4096)
-    _whole("candidates", trained, 1, 64)
+    _whole("candidates", candidates, 1, 64)
     _whole("seed", seed, 0, (1 << 31) - 1)
     if input:
         shape = parse_shape(input)
@@ -107,7 +107,7 @@ def checked_settings(
     _check_nets(patterns)
     return PickSettings(
         folder, val, task, "", budget.ms, budget.bytes, budget.memory, runtime, threads, _precisions(precision, runtime),
-        input, patterns, trained, float(minutes), epochs, seed,
+        input, patterns, candidates, float(minutes), epochs, seed,
     )  # fmt: skip
 
 
