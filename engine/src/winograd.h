@@ -44,7 +44,11 @@ struct InterpolationPoints {
 // follows, modulo 2^32. At 6 points the kernel's values are multiples of 1/24, at 4 of 1/2: they are multiplied by this, and the
 // outputs, which are then 24 or 2 times too large along each axis, are multiplied by the inverse of 3 modulo 2^32 and shifted.
 // (The value at infinity is at 6 points multiplied by 3 only, so that it fits, and its products by 8.)
-constexpr bool in_int16(int32_t points, int32_t taps) { return points <= 4 || (points == 6 && taps == 3); }
+// 8 points, for 7 places: 0, 1, 2, 1/2, their negatives, infinity. What is at 1/2 is taken as at 1:2, polynomials of two variables, so that
+// it is an integer too; outputs are 360 times too large, along the one axis that has them.
+constexpr bool in_int16(int32_t points, int32_t taps) {
+  return points <= 4 || (points == 6 && taps == 3) || (points == 8 && taps == 7);
+}
 constexpr bool in_int16(int32_t down, int32_t across, int32_t kh, int32_t kw) {
   return in_int16(down, kh) && in_int16(across, kw);
 }
@@ -52,8 +56,12 @@ constexpr int32_t integer_factor(int32_t points, int32_t at) {
   return points == 6 ? (at == 5 ? 3 : 24) : points == 4 ? 2 : 1;
 }
 constexpr int32_t infinity_factor(int32_t points) { return points == 6 ? 8 : 1; }  // of the products
-constexpr int32_t integer_shift(int32_t points) { return points == 6 ? 3 : points == 4 ? 1 : 0; }
-constexpr uint32_t integer_inverse(int32_t points) { return points == 6 ? 0xAAAAAAABu : 1; }
+constexpr int32_t integer_shift(int32_t points) { return points == 6 || points == 8 ? 3 : points == 4 ? 1 : 0; }
+constexpr uint32_t INVERSE_OF_45 = 0xA4FA4FA5u;
+static_assert(45 * INVERSE_OF_45 == 1, "modulo 2^32");
+constexpr uint32_t integer_inverse(int32_t points) {
+  return points == 8 ? INVERSE_OF_45 : points == 6 ? 0xAAAAAAABu : 1;
+}
 
 // A kernel of PLACES at the interpolation points: in order 0, each pair's positive and negative one, infinity. T: one value, or a vector of them of several kernels.
 template <int POINTS, int TAPS, bool INTEGERS, class T>
@@ -74,12 +82,30 @@ void kernel_transform(const T *kernel, T *to) {
   }
 }
 
+// The same at 8 points, each times 360 over what its products are divided by.
+template <class T>
+void kernel_transform_of_7(const T *kernel, T *to) {
+  constexpr float AT[3] = {1, 2, 1}, LEAD[3] = {1, 1, 2}, FACTOR[3] = {-20, 1, 1};
+  to[0] = kernel[0] * -90.0f, to[7] = kernel[6] * 90.0f;
+  for (int i = 0; i < 3; i++) {
+    T even{}, odd{};
+    for (int k = 0; k < 7; k++) {
+      float power = FACTOR[i];
+      for (int j = 0; j < 6; j++) power *= j < k ? AT[i] : LEAD[i];
+      if (k % 2) odd += kernel[k] * power;
+      else even += kernel[k] * power;
+    }
+    to[1 + 2 * i] = even + odd, to[2 + 2 * i] = even - odd;
+  }
+}
+
 template <class T>
 void kernel_transform(int points, int taps, bool integers, const T *kernel, T *to) {
   if (points == 4) kernel_transform<4, 3, false>(kernel, to);  // whose points are integers
   else if (points == 6 && taps == 3 && integers) kernel_transform<6, 3, true>(kernel, to);
   else if (points == 6 && taps == 3) kernel_transform<6, 3, false>(kernel, to);
   else if (points == 6) kernel_transform<6, 5, false>(kernel, to);
+  else if (points == 8) kernel_transform_of_7(kernel, to);
   else if (points == 10) kernel_transform<10, 7, false>(kernel, to);
   else to[0] = kernel[0];
 }
