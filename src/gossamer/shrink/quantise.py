@@ -84,6 +84,8 @@ def quantize(
     """
     _check(count, weight_bits, max_drop, round_seconds)
     qat = QatSettings(qat_minutes, qat_epochs, qat_lr) if (qat_minutes, qat_epochs) != (None, None) else None
+    if qat is None and qat_lr != LEARNING_RATE:
+        raise InputError(f"a learning rate of {qat_lr} for no QAT", "it beside --qat-minutes", "give both, or neither")
     check_result(out, target, suffix=".onnx", advice="then gossamer compile FILE.onnx writes it for the native engine")
     source = _source(target, which, progress)
     loaded = None if qat is None else _to_train(source, which)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -79,15 +80,20 @@ def int8_file(
 
 
 class Scoring:
-    """Scores of files of a run on its validation images, and their milliseconds.
-
-    precision: of layers that stay in floats where a file is compiled: bfloat16 where this processor computes in it, else
-    float32.
-    """
+    """Scores of files of a run on its validation images, and their milliseconds."""
 
     def __init__(self, target: Target, progress: Progress) -> None:
         self.target, self.progress, self.images = target, progress, target.validation()
-        self.engine, self.precision = _engine(target.file)
+
+    @functools.cached_property
+    def engine(self) -> str:
+        """The instruction set of the native engine where it runs the network; "" where it does not."""
+        return _isa(self.target.file)
+
+    @property
+    def precision(self) -> str:
+        """Of layers that stay in floats, where a file is compiled."""
+        return "bfloat16" if self.engine in NATIVE_BFLOAT16 else "float32"
 
     def before(self) -> dict[str, float]:
         """The metrics of the float file."""
@@ -144,13 +150,11 @@ class Scoring:
         return dict(scorer.scores().metrics)
 
 
-def _engine(file: ModelFile) -> tuple[bool, str]:
-    """Whether the native engine runs the network, and the precision of layers in floats there."""
+def _isa(file: ModelFile) -> str:
     try:
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "network.goss"
             path.write_bytes(compile_bytes(file)[0])
-            isa = Native(path, 1).isa
+            return Native(path, 1).isa
     except GossamerError:
-        return False, "float32"
-    return True, "bfloat16" if isa in NATIVE_BFLOAT16 else "float32"
+        return ""
