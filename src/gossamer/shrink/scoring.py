@@ -155,6 +155,6 @@ def _isa(file: ModelFile) -> str:
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "network.goss"
             path.write_bytes(compile_bytes(file)[0])
-            return Native(path, 1).isa
+            return str(Native(path, 1).isa)
     except GossamerError:
         return ""
