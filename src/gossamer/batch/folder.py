@@ -14,6 +14,7 @@ Rows count once their unit is in the log. What a killed process leaves without t
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import math
 import os
@@ -55,6 +56,8 @@ class AnswerFolder:
     def begin(self) -> None:
         """Make the folder where it is not there, and lock it. Raises InputError where another process fills it, StorageError."""
         try:
+            if "\0" in os.fspath(self.path):
+                raise OSError(errno.EINVAL, "no path of a folder")
             if self.path.is_dir():
                 self._check_contents()
             self.path.mkdir(parents=True, exist_ok=True)
@@ -151,7 +154,9 @@ class AnswerFolder:
         except FileNotFoundError:
             return None
         except (OSError, ValueError, RecursionError) as error:
-            raise DataError(f"{path}: {error}", ALLOWED, "give another --out") from error
+            raise DataError(
+                f"{path}: {getattr(error, 'strerror', None) or error}", ALLOWED, "give another --out"
+            ) from error
         if not isinstance(values, dict) or type(values.get("format")) is not int or values["format"] != FORMAT:
             raise DataError(f"{path}: is of another format", f"format {FORMAT}", "give another --out")
         texts = [values.get(name) for name in ("model", "sha256")]
@@ -186,7 +191,9 @@ class AnswerFolder:
         except FileNotFoundError:
             return None
         except (*DAMAGED, OSError) as error:
-            raise DataError(f"{path}: {error}", ALLOWED, "give another --out") from error
+            raise DataError(
+                f"{path}: {getattr(error, 'strerror', None) or error}", ALLOWED, "give another --out"
+            ) from error
 
     def totals(self) -> tuple[int, int]:
         """Units and bytes of the plan; 0 where there is none yet."""
@@ -199,7 +206,9 @@ class AnswerFolder:
         except FileNotFoundError:
             return 0, 0
         except (*DAMAGED, OSError) as error:
-            raise DataError(f"{self.path / PLAN}: {error}", ALLOWED, "check the path") from error
+            raise DataError(
+                f"{self.path / PLAN}: {getattr(error, 'strerror', None) or error}", ALLOWED, "check the path"
+            ) from error
 
     def save_plan(self, units: Sequence[Unit]) -> None:
         """Save the units. Raises StorageError."""

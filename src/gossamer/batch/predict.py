@@ -125,7 +125,7 @@ def predict_many(
     check_format(format)
     limits = DecodingLimits(threshold, iou, max_boxes)
     target_of(model, FILES)
-    network = _open(os.fspath(model), runtime, limits)
+    network = _open(os.fspath(model), runtime, limits, top)
     found = scan(sources)
     asked: dict[str, Any] = {"top": top, "batch": batch, "threshold": threshold, "iou": iou, "max_boxes": max_boxes}
     asked |= {"runtime": network.runtime, "format": format}
@@ -232,17 +232,17 @@ def _check_numbers(workers: Any, threads: Any) -> None:
             )
 
 
-def _open(path: str, runtime: str, limits: DecodingLimits) -> _Network:
+def _open(path: str, runtime: str, limits: DecodingLimits, top: int) -> _Network:
     """The runtime that `load` would take, tried here before a worker starts. Raises what `load` raises."""
     if runtime not in (AUTO, *RUNTIMES):
         raise UnknownNameError("runtime", runtime, (AUTO, *RUNTIMES))
     if is_compiled(path):
         model = load(path, runtime=runtime, threads=1)
-        limits.check(model.need_metadata().heads)
+        limits.check(model.need_metadata().heads, top)
         return _Network(path, AUTO, model.sha256, None)
     file = read_model_file(path)
     if file.metadata is not None and runtime in (AUTO, "native"):
-        limits.check(file.metadata.heads)
+        limits.check(file.metadata.heads, top)
         try:
             from gossamer.compile.write import compile_bytes
             from gossamer.runtime.native import Native, library
@@ -257,7 +257,7 @@ def _open(path: str, runtime: str, limits: DecodingLimits) -> _Network:
         except (MissingPackageError, InputError):
             pass  # `open_model` takes the next one, or says why there is none
     model = open_model(file, runtime, 1)
-    limits.check(model.need_metadata().heads)
+    limits.check(model.need_metadata().heads, top)
     return _Network(path, model.runtime_name, file.sha256, None)
 
 

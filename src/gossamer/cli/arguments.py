@@ -16,6 +16,13 @@ def positive(text: str) -> int:
     return int(text)
 
 
+def thread_number(text: str) -> int:
+    """A number of threads, 1 to 4096, for argparse."""
+    if not text.isdecimal() or len(text) > 4 or not 1 <= int(text) <= 4096:
+        raise argparse.ArgumentTypeError(f"{shortened(text)} is not a number from 1 to 4096")
+    return int(text)
+
+
 def whole_number(text: str) -> int:
     """A whole number, for argparse."""
     try:

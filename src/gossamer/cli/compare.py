@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from gossamer.cli.arguments import check_plot, input_shape, positive
+from gossamer.cli.arguments import check_plot, input_shape, thread_number
 from gossamer.host.progress import Progress
 
 EXAMPLES = (
@@ -24,7 +24,9 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         default=None,
         help="measure the latency of each on this machine; default where a run is among them",
     )
-    parser.add_argument("--threads", type=positive, default=1, metavar="N", help="threads while measuring (default 1)")
+    parser.add_argument(
+        "--threads", type=thread_number, default=1, metavar="N", help="threads while measuring (default 1)"
+    )
     parser.add_argument("--html", default="", metavar="FILE", help="also write them as a page into this file")
     parser.add_argument("--plot", default="", metavar="FILE", help="also draw them into this .svg file")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from gossamer.cli.arguments import check_without, input_shape, positive
+from gossamer.cli.arguments import check_without, input_shape, thread_number
 from gossamer.cli.result import Result
 from gossamer.host.progress import Progress
 
@@ -18,7 +18,9 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("target", help="network, ONNX file or run folder")
     parser.add_argument("--input", default="", metavar="CxHxW", help="e.g. 3x224x224; default the network's own")
     parser.add_argument("--measure", action="store_true", help="also time each layer on this machine")
-    parser.add_argument("--threads", type=positive, default=1, metavar="N", help="threads while timing (default 1)")
+    parser.add_argument(
+        "--threads", type=thread_number, default=1, metavar="N", help="threads while timing (default 1)"
+    )
     parser.add_argument("--html", default="", metavar="FILE", help="also draw the network into this file")
 
 

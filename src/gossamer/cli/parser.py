@@ -169,15 +169,34 @@ def _check_flags(parser: Parser, command: str, words: Sequence[str]) -> None:
     for word in words:
         if word == "--":
             return
-        name = word.partition("=")[0]
+        name, equals, value = word.partition("=")
         if re.match(r"--?[A-Za-z]", word):
             if name not in flags:
                 raise unknown_flag(name, command, shown, positionals)
             before = flags[name] if name == word and flags[name].nargs != 0 else None
+            if equals and not value:
+                _check_empty(command, flags[name])
             continue
+        if before is not None and not word:
+            _check_empty(command, before)
         if before is None and not word:  # an unset variable of a script
             raise SettingsError(f"{command}: an empty argument", "a path or a name", "check the arguments")
         if before is None and (error := key_value(word, command, shown, positionals)):
             raise error
         if before is not None and before.nargs is None:
             before = None
+
+
+def _check_empty(command: str, flag: argparse.Action) -> None:
+    """Refuse an empty value, as of an unset variable of a script, where it would count as no flag at all. Raises SettingsError.
+
+    Settings of a training may be empty: `--freeze ''` freezes nothing where a file of settings freezes something.
+    """
+    if command in ("train", "swap") or flag.metavar == "TEXT" or flag.type is not None or flag.choices is not None:
+        return
+    if flag.nargs is None and not flag.required and flag.default in ("", None):
+        raise SettingsError(
+            f"{command} {flag.option_strings[-1]} with an empty value",
+            str(flag.metavar or "a value"),
+            "leave it out, or fill it",
+        )

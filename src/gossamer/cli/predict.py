@@ -124,7 +124,7 @@ def _many(options: argparse.Namespace, progress: Progress) -> BatchResult:
         max_boxes=options.max_boxes,
         runtime=options.runtime,
         threads=options.threads,
-        format=options.format or "jsonl",
+        format="jsonl" if options.format is None else options.format,
         progress=progress,
     )
 

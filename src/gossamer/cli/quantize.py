@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from gossamer.cli.arguments import add_which, number, positive, whole_number
+from gossamer.cli.arguments import add_which, check_without, number, positive, whole_number
 from gossamer.host.progress import Progress
 
 EXAMPLES = (
@@ -81,6 +81,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace, progress: Progress) -> Any:
     from gossamer.shrink.quantise import quantize
 
+    if options.qat_minutes is None and options.qat_epochs is None:
+        check_without(options, "--qat-minutes or --qat-epochs", {"qat_lr": 0.02}, given=False)
     if options.report:
         check_page(options.model, options.out)
     result = quantize(

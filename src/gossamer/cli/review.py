@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
-from gossamer.cli.arguments import check_without, input_shape, positive
+from gossamer.cli.arguments import check_without, input_shape, thread_number
 from gossamer.host.progress import Progress
 
 if TYPE_CHECKING:
@@ -21,7 +21,9 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("target", help="network, ONNX file or run folder")
     parser.add_argument("--input", default="", metavar="CxHxW", help="e.g. 3x224x224; default the network's own")
     parser.add_argument("--measure", action="store_true", help="also build and time the proposed changes here")
-    parser.add_argument("--threads", type=positive, default=1, metavar="N", help="threads while timing (default 1)")
+    parser.add_argument(
+        "--threads", type=thread_number, default=1, metavar="N", help="threads while timing (default 1)"
+    )
     parser.add_argument(
         "--html", default="", metavar="FILE", help="also draw the network with the findings in this file"
     )

@@ -18,7 +18,7 @@ from gossamer.host.progress import SILENT, Progress, one_line
 from gossamer.host.shown import Report
 from gossamer.host.text import metric_name
 from gossamer.modelfile.metadata import ModelFile, read_model_file
-from gossamer.predictions.head import flattened
+from gossamer.predictions.head import flattened, is_plain_text
 from gossamer.runtime.compilation import CompileLoss, difference, reference_model
 from gossamer.runtime.model import load
 from gossamer.runtime.verification import VerificationResult
@@ -123,6 +123,12 @@ def _refuse_folder(name: str) -> None:
         raise SettingsError(f"the format {name}", "formats of one file", f"call {module}.export_run or export_file")
 
 
+def _check_licence(licence: str) -> None:
+    """Refuse, before minutes of converting, what the metadata cannot hold. Raises SettingsError."""
+    if not is_plain_text(licence):
+        raise SettingsError(f"licence {licence[:80]!r}", "a line of text, as CC-BY-4.0", "check the licence")
+
+
 def export(
     folder: str | Path,
     out: str | Path,
@@ -143,6 +149,7 @@ def export(
     name = format_of(out, to)
     _refuse_folder(name)
     check_result(out, suffix=FORMATS[name].suffix)
+    _check_licence(licence)
     module = importlib.import_module(FORMATS[name].module)
     converted = module.convert(folder, which, licence, images_limit, progress)
     with storage.atomic_write(out, "w+b") as file:  # an error in here leaves no file, or the earlier one as it was

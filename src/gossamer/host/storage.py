@@ -112,6 +112,7 @@ def atomic_write(path: str | os.PathLike[str], mode: str = "wb") -> Iterator[IO[
     path = Path(path)
     name = ""
     try:
+        _check_path(path)
         if path.exists() and not path.is_file() and not path.is_dir():
             raise OSError(errno.EINVAL, "it is a pipe, socket or device, not a file")
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -149,6 +150,7 @@ def append_text(path: str | os.PathLike[str], text: str) -> None:
     # opening a pipe would wait for its reader; O_NONBLOCK, should one have replaced the file since
     flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0)
     try:
+        _check_path(path)
         if os.path.exists(path) and not os.path.isfile(path):
             raise OSError(errno.EINVAL, "is a folder, pipe, socket or device, not a file")
         with open(os.open(path, flags, 0o666), "a", encoding="utf-8") as file:
@@ -167,6 +169,7 @@ def atomic_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
     name = ""
     lock = -1
     try:
+        _check_path(path)
         path.parent.mkdir(parents=True, exist_ok=True)
         remove_parts(path.parent, path.name)
         name, lock = _locked_folder(path)
@@ -210,6 +213,12 @@ def remove_parts(folder: str | os.PathLike[str], name: str = "") -> list[str]:
                 finally:
                     os.close(handle)
     return removed
+
+
+def _check_path(path: str | os.PathLike[str]) -> None:
+    """Raises OSError for what no path can have, of which the system's functions raise a ValueError."""
+    if "\0" in os.fspath(path):
+        raise OSError(errno.EINVAL, "no path of a file")
 
 
 def _locked_part(path: Path) -> tuple[int, str]:

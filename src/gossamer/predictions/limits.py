@@ -39,11 +39,12 @@ class DecodingLimits:
                 f"max_boxes {str(boxes)[:40]}", f"a whole number from 1 to {MOST_BOXES}", "give such a number"
             )
 
-    def check(self, heads: tuple[OutputHead, ...]) -> None:
-        """Raises SettingsError where a limit would act on none of the heads."""
+    def check(self, heads: tuple[OutputHead, ...], top: int = 1) -> None:
+        """Raises SettingsError where a limit, or a number of classes to name, would act on none of the heads."""
         kinds = {head.kind for head in heads}
-        for name, able in ACTS_ON.items():
-            if getattr(self, name) is not None and not kinds & set(able):
+        for name, able in {**ACTS_ON, "top": ("classify",)}.items():
+            given = top != 1 if name == "top" else getattr(self, name) is not None
+            if given and not kinds & set(able):
                 raise SettingsError(
                     f"{name} for a model of kind {', '.join(sorted(kinds))}",
                     f"models of kind {' or '.join(able)}",

@@ -35,8 +35,8 @@ def predict_files(
     model's own thresholds. Raises ModelFileError for a file without metadata, InputError.
     """
     preprocess = model.need_metadata().preprocess
-    limits.check(model.need_metadata().heads)
     check_top(top, batch)
+    limits.check(model.need_metadata().heads, top)
     files = [file for path in paths for file in find_images(Path(path))]
 
     def predictions() -> Iterator[Prediction]:

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from gossamer.errors import GossamerError, InputError, VerificationError
+from gossamer.errors import GossamerError, InputError, SettingsError, VerificationError
 from gossamer.host import storage
 from gossamer.host.progress import SILENT, Progress
 from gossamer.host.text import metric_name
@@ -157,6 +157,8 @@ def _check(count: int, weight_bits: int, max_drop: float | None, round_seconds: 
 
 def _source(target: str | os.PathLike[str], which: str, progress: Progress) -> Target:
     if target_of(target, ("run", "model file")).kind != "run":
+        if which != "best":
+            raise SettingsError(f"the {which} weights of a model file", "a run folder", "leave --which out")
         return Target(read_model_file(target))
     from gossamer.export.onnx import convert
 
