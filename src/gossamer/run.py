@@ -71,6 +71,7 @@ OWN = (  # what a result of another command must not replace; the report is such
     *STATES,
 )
 STOPPED = "stopped: "  # begins the line of the log that says why a training could not go on
+MOST_NUMBER = 10**300
 CHANGES_LIMIT = 64 << 20  # bytes
 CLOCK_LIMIT = 1 << 16  # characters
 LOG_LIMIT = 4 << 20  # bytes
@@ -267,16 +268,26 @@ class Run:
         return starts
 
     def metrics(self) -> list[dict[str, Any]]:
-        """One row per epoch, NaN where a number was not finite; a torn last line, as a crash may leave, is skipped."""
+        """One row per epoch, NaN where a number was not finite; from a damaged line on they are left out, see `metrics_problem`."""
+        return self._metrics()[0]
+
+    def metrics_problem(self) -> str:
+        """Why rows of the metrics are left out: a last line that a crash has cut off, or a damaged one; "" where none are."""
+        return self._metrics()[1]
+
+    def _metrics(self) -> tuple[list[dict[str, Any]], str]:
         if not (self.path / METRICS).exists():
-            return []
+            return [], ""
         rows: list[dict[str, Any]] = []
-        for line in read_regular(self.path / METRICS).decode("utf-8", "replace").splitlines():
+        lines = read_regular(self.path / METRICS).decode("utf-8", "replace").splitlines()
+        for line in lines:
             try:
                 rows.append(_metrics_row(line))
             except (ValueError, RecursionError):
-                break
-        return rows
+                number, count = len(rows) + 1, len(lines)
+                rest = f" and the {count - number} behind it are" if number < count else " is"
+                return rows, f"{self.path / METRICS}: line {number} of {count} is damaged: it{rest} left out"
+        return rows, ""
 
     def best(self, name: str) -> dict[str, Any]:
         """The first row with the highest value of the metric `name`; {} where no row has a number there."""
@@ -439,6 +450,8 @@ def _metrics_row(line: str) -> dict[str, Any]:
     if not isinstance(row, dict) or not all(
         value is None or (isinstance(value, (int, float)) and not isinstance(value, bool)) for value in row.values()
     ):
+        raise ValueError(line)
+    if any(isinstance(value, int) and abs(value) > MOST_NUMBER for value in row.values()):  # more than a float can be
         raise ValueError(line)
     return {name: math.nan if number is None else number for name, number in row.items()}
 

@@ -65,8 +65,16 @@ def diagnose(run: str | os.PathLike[str], *, with_data: bool = True) -> Diagnosi
         notes.append(f"the images were not looked at: {evidence.missing}")
     elif evidence.data is not None:
         notes += [note for note in evidence.data.notes if note.startswith("since ")]
-    if not evidence.rows:
-        notes.append("it has not been evaluated yet, so there are no scores")
+    if problem := evidence.run.metrics_problem():
+        notes.append(problem)
+    elif not evidence.rows:
+        epoch = evidence.state.get("epoch")
+        lost = evidence.state.get("finished") or (isinstance(epoch, int) and epoch > 0)
+        notes.append(
+            "its metrics are gone, so there are no scores"
+            if lost
+            else "it has not been evaluated yet, so there are no scores"
+        )
     score = {
         name: value for name, value in (evidence.rows[-1] if evidence.rows else {}).items() if name.startswith("val_")
     }

@@ -69,7 +69,12 @@ def restore_state(session: Session) -> None:
             _set_clock(session)
         session.schedule.state = _schedule(facts["schedule"])
         session.unreadable = dict(_object(facts["unreadable"], "unreadable"))
-        session.rows = session.run.metrics()[: _row_count(facts["rows"])]
+        saved = _row_count(facts["rows"])
+        session.rows = session.run.metrics()[:saved]
+        if len(session.rows) < saved:
+            session.say(
+                f"{session.run.path}: {saved - len(session.rows)} of {saved} rows of metrics are gone or damaged"
+            )
     except (RuntimeError, KeyError, TypeError, ValueError, AttributeError) as error:
         raise RunError(
             f"{session.run.weights('last')}: does not fit this run: {error}",
