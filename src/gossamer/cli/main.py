@@ -17,7 +17,7 @@ from gossamer.errors import GossamerError, MissingPackageError
 
 TYPE_CHECKING = False  # as typing has it, whose import the help need not wait for
 if TYPE_CHECKING:
-    from typing import Any
+    from typing import Any, TextIO
 
 OUT_OF_MEMORY = ("allocate memory", "not enough memory", "out of memory")  # as torch and the runtimes say it
 
@@ -28,7 +28,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     as_json, debug = "--json" in arguments, "--debug" in arguments
     try:
-        options = parse(arguments)
+        try:
+            options = parse(arguments)
+        except SystemExit:  # of the help and the version, which may still wait to be written
+            _write(sys.stdout, "")
+            raise
         if options.offline:
             os.environ["GOSSAMER_OFFLINE"] = "1"  # for the processes that this one starts, too
         from gossamer.cli.signals import ends_as_interrupts
@@ -39,10 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _print(result, as_json)
         return int(getattr(result, "exit_code", 0))
     except KeyboardInterrupt as error:
-        try:  # noqa: SIM105 (contextlib is slow to import)
-            print("gossamer: interrupted", file=sys.stderr)
-        except OSError:  # the terminal is gone, which is why
-            pass
+        _say("gossamer: interrupted")
         return 128 + getattr(error, "signal", 2)  # as shells count: 130 for Ctrl-C, 143 for SIGTERM
     except ModuleNotFoundError as error:
         # the whole training half stands on torch and safetensors, so one place names the extra for all of its imports
@@ -55,7 +56,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         )
         return _fail(str(needed), needed.exit_code, as_json)
     except BrokenPipeError:
-        sys.stderr.close()  # the reader of the output has closed the pipe
+        _drop(sys.stdout)  # the reader of the output has closed the pipe
+        _drop(sys.stderr)
         return 0
     except GossamerError as error:
         if debug:
@@ -96,10 +98,44 @@ def _open_streams() -> None:
 def _fail(line: str, code: int, as_json: bool) -> int:
     from gossamer.host.progress import escaped
 
-    print(f"gossamer: {escaped(line)}", file=sys.stderr)
+    _say(f"gossamer: {escaped(line)}")
     if as_json:
-        print(_json({"error": line, "exit_code": code}))
+        try:  # noqa: SIM105 (contextlib is slow to import)
+            _write(sys.stdout, _json({"error": line, "exit_code": code}) + "\n")
+        except OSError:  # a full disk or a closed pipe, which may be the error itself
+            pass
     return code
+
+
+def _say(line: str) -> None:
+    """A line on standard error, where that takes one: a full disk or a terminal that is gone change no exit code."""
+    try:  # noqa: SIM105 (as above)
+        _write(sys.stderr, line + "\n")
+    except OSError:
+        pass
+
+
+def _write(stream: TextIO, text: str) -> None:
+    """Write to a standard stream, at once. Raises OSError; what it did not take is then dropped."""
+    try:
+        stream.write(text)
+        stream.flush()
+    except OSError:
+        _drop(stream)
+        raise
+
+
+def _drop(stream: TextIO) -> None:
+    """Let go of what a standard stream did not take: Python would try again as it ends, and make the exit code 120.
+
+    As "Note on SIGPIPE" in Python's documentation of `signal` has it.
+    """
+    try:
+        null = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, stream.fileno())
+        os.close(null)
+    except (OSError, ValueError):  # a stream without a number, as in tests
+        pass
 
 
 def _print(result: Any, as_json: bool) -> None:
@@ -107,10 +143,10 @@ def _print(result: Any, as_json: bool) -> None:
     from gossamer.host.progress import escaped
 
     if as_json:
-        print(_json(result.to_json() if hasattr(result, "to_json") else result, indent=1))
-    elif result is not None:
-        print(escaped(str(result.text() if hasattr(result, "text") else result)))
-    sys.stdout.flush()
+        text = _json(result.to_json() if hasattr(result, "to_json") else result, indent=1) + "\n"
+    else:
+        text = "" if result is None else escaped(str(result.text() if hasattr(result, "text") else result)) + "\n"
+    _write(sys.stdout, text)
 
 
 def _json(value: Any, indent: int | None = None) -> str:

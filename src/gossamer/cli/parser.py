@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import re
+import sys
 from collections.abc import Sequence
 
 import gossamer
@@ -13,7 +14,7 @@ from gossamer.errors import SettingsError, nearest_names
 
 TYPE_CHECKING = False  # as typing has it, whose import the help need not wait for
 if TYPE_CHECKING:
-    from typing import Any, NoReturn
+    from typing import IO, Any, NoReturn
 
 COMMON = ("--json", "--offline", "--debug")  # flags of every command, which may also stand before it
 
@@ -33,6 +34,10 @@ class Parser(argparse.ArgumentParser):
             f"what `{self.prog} --help` lists",
             "check the arguments",
         )
+
+    def _print_message(self, message: str, file: IO[str] | None = None) -> None:
+        """Write the help or the version; argparse would pass over a full disk, and the command would seem to be done."""
+        (file or sys.stderr).write(message)
 
     def _check_value(self, action: argparse.Action, value: Any) -> None:
         if action.choices is not None and value not in action.choices:
