@@ -207,7 +207,7 @@ def _walk(source: Path) -> Iterator[tuple[str, os.stat_result | None]]:
             with os.scandir(folder) as listing:
                 children = sorted((child for child in listing if not is_hidden(child.name)), key=lambda each: each.name)
             for child in children:
-                if child.is_dir():
+                if _is_folder(child):
                     if not child.is_symlink():
                         inner.append(_joined(folder, child.name))
                 elif _is_wanted(child.name):
@@ -217,6 +217,13 @@ def _walk(source: Path) -> Iterator[tuple[str, os.stat_result | None]]:
                 f"{folder}: {error.strerror}", "folders that can be read", "check its permissions"
             ) from error
         folders += reversed(inner)
+
+
+def _is_folder(child: os.DirEntry[str]) -> bool:
+    try:
+        return child.is_dir()
+    except OSError:  # a loop of links: whoever reads it says so in its row
+        return False
 
 
 def _status(child: os.DirEntry[str]) -> os.stat_result | None:

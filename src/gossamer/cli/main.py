@@ -33,6 +33,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         except SystemExit:  # of the help and the version, which may still wait to be written
             _write(sys.stdout, "")
             raise
+        except OSError:
+            _drop(sys.stdout)
+            raise
         if options.offline:
             os.environ["GOSSAMER_OFFLINE"] = "1"  # for the processes that this one starts, too
         from gossamer.cli.signals import ends_as_interrupts

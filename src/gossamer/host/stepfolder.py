@@ -57,6 +57,8 @@ class StepFolder:
             raise RunError(
                 f"{path}: {error.strerror}", "a path that a folder can have", "give another --out"
             ) from error
+        if path.is_symlink() and not is_there:
+            raise RunError(f"{path}: a link to nothing", "a new folder", "give another --out")
         if is_there and not is_folder:
             raise RunError(f"{path}: is no folder", "a new folder", "give another --out")
         if not is_folder or (path / cls.state).exists():

@@ -26,14 +26,14 @@ class StepRunner:
     """The steps of a folder under way.
 
     done: the finished ones in order; values: what each has left. before: seconds of what earlier starts did. notes: gets
-    a line where time runs out.
+    a line where time runs out. fresh: whether this start has done a step: until then what was written is the later state.
     """
 
     def __init__(self, folder: StepFolder, minutes: float, progress: Progress, notes: list[str]) -> None:
         self.folder, self.minutes, self.progress, self.notes = folder, minutes, progress, notes
         self.done: list[FinishedStep] = []
         self.values: dict[str, dict[str, Any]] = {}
-        self.out_of_time = False
+        self.out_of_time = self.fresh = False
         self.begun = time.monotonic()
         self.before = 0.0
 
@@ -73,6 +73,7 @@ class StepRunner:
                 self.progress.say(f"failed: {what}: {known['error']}; the next step follows")
             known = {**known, "what": what, "seconds": time.monotonic() - begun}
             self.folder.commit(name, known)
+            self.fresh = True
         else:
             self.before += float(known["seconds"]) if took is None or "error" in known else took(known)
         self.record(name, known["what"], known, known["seconds"])

@@ -31,12 +31,19 @@ def drawing_places(paths: Iterable[str | Path], folder: Path) -> dict[str, Path]
                     "draw into separate folders",
                 )
             places[str(file)] = place
-    # realpath, as Path.resolve raises RuntimeError for a circle of links
-    inputs = {os.path.realpath(file) for file in places}
+    inputs = {_real(file) for file in places}
     for place in places.values():
-        if os.path.realpath(place) in inputs:
+        if _real(place) in inputs:
             raise InputError(f"{place}: is an input image", "another folder", "draw elsewhere")
     return places
+
+
+def _real(path: str | Path) -> str:
+    """Where a path leads; the path itself where it can lead nowhere: whoever opens it says why."""
+    try:
+        return os.path.realpath(path)  # Path.resolve raises RuntimeError for a circle of links
+    except ValueError:  # a null character
+        return os.fspath(path)
 
 
 def encoded(image: Image.Image, place: Path) -> bytes:

@@ -96,7 +96,7 @@ def shrink(
         try:
             return recipe.result(report)
         except KeyboardInterrupt:
-            if recipe.candidates:
+            if recipe.runner.fresh:
                 recipe.publish()
                 progress.say(f"interrupted; found so far: {folder.path / BEST} and {folder.path / PARETO}")
             progress.say("the same command goes on")
@@ -167,6 +167,7 @@ class _Recipe:
             known = {**values, "runtime": self.place.runtime, "note": why, "seconds": time.monotonic() - begun}
             known["sha256"] = sha256(path)
             self.folder.commit("float", known)
+            self.runner.fresh = True
         else:
             self._check_file(candidate_of(known["candidate"]), known, "float")
             self.runner.before += float(known["seconds"])
@@ -177,7 +178,8 @@ class _Recipe:
         self.runner.record("float", "measure the run", known, known["seconds"])
         self.place.before = steps.known_outcome(known)
         self.candidates.append(candidate_of(known["candidate"]))
-        self.publish()
+        if self.runner.fresh:
+            self.publish()
         return self.candidates[0]
 
     def _int8(self, max_drop: float | None) -> Callable[[], dict[str, Any]]:
@@ -332,7 +334,8 @@ class _Recipe:
         one = candidate_of(values["candidate"])
         self._check_file(one, values, name)
         self.candidates.append(one)
-        self.publish()
+        if self.runner.fresh:
+            self.publish()
         return one
 
     def _check_file(self, one: Candidate, values: dict[str, Any], step: str) -> None:
