@@ -14,7 +14,7 @@ from gossamer.errors import SettingsError, nearest_names
 
 TYPE_CHECKING = False  # as typing has it, whose import the help need not wait for
 if TYPE_CHECKING:
-    from typing import IO, Any, NoReturn
+    from typing import Any, NoReturn
 
 COMMON = ("--json", "--offline", "--debug")  # flags of every command, which may also stand before it
 
@@ -35,7 +35,7 @@ class Parser(argparse.ArgumentParser):
             "check the arguments",
         )
 
-    def _print_message(self, message: str, file: IO[str] | None = None) -> None:
+    def _print_message(self, message: str, file: Any = None) -> None:
         """Write the help or the version; argparse would pass over a full disk, and the command would seem to be done."""
         (file or sys.stderr).write(message)
 
