@@ -60,7 +60,12 @@ def _expected(name: str) -> dict[str, Check]:
 
 def _wrong(values: Mapping[str, Any], checks: Mapping[str, Check]) -> str:
     """The first entry that is not as it should be, "" where all are."""
-    return next((name for name, check in checks.items() if name not in values or not check(values[name])), "")
+    for name, check in checks.items():
+        if name not in values and name in LATER:
+            continue
+        if name not in values or not check(values[name]):
+            return name
+    return ""
 
 
 def _text(value: Any) -> bool:
@@ -154,8 +159,9 @@ OUTCOME: dict[str, Check] = {
 }
 LAYER: dict[str, Check] = {
     **dict.fromkeys(("name", "op", "precision"), _text),
-    **dict.fromkeys(("alone", "share", "float_ms", "int8_ms"), _number_or_none),
+    **dict.fromkeys(("alone", "share", "float_ms", "int8_ms", "regained", "extra_ms"), _number_or_none),
 }
+LATER = ("regained", "extra_ms")  # fields that folders of earlier versions lack
 RANGES: dict[str, Check] = {"name": _text, "channels": _count, "before": _three, "after": _three}
 QUANTISED: dict[str, Check] = {
     "decibels": _number_or_none,
