@@ -113,7 +113,8 @@ def _check(path: Path, header: bytes, at: int) -> None:
     """The header's checksum: the sum of its bytes, some old writers take them as signed. Raises DataError."""
     field = header[_CHECKSUM]
     stated = _octal(field)
-    total = sum(header) - sum(field) + 8 * 32
+    used = header.translate(None, b"\0")  # most are 0, and summing is half of the time of a pass over the headers
+    total = sum(used) - sum(field) + 8 * 32
     if stated == total:
         return
     if stated is not None and stated == total - 256 * sum(byte > 127 for byte in header[:148] + header[156:]):
@@ -162,7 +163,8 @@ def _decimal(path: Path, text: str, at: int) -> int:
 
 def _name(header: bytes) -> str:
     name = _text(header[:100])
-    prefix = _text(header[345:500]) if header[257:263] == b"ustar\0" else ""  # GNU tar has other fields there
+    # GNU tar has other fields there
+    prefix = _text(header[345:500]) if header[345] and header[257:263] == b"ustar\0" else ""
     return f"{prefix}/{name}" if prefix else name
 
 
