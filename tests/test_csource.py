@@ -32,7 +32,7 @@ if compiler.compiler() is None:
 from tests.csources import SANITISED, built, input_bytes, outputs_of
 from tests.onnxcases import CONV, INPUT, expected, node, noise, save, weight
 from tests.test_litert import CASES, one
-from tests.test_native_rounding import NETWORKS, images
+from tests.test_native_rounding import CHANNELS, NETWORKS, Graph, images
 
 OLD = Path(__file__).parent / "compat" / "0.1"
 OTHERS = {
@@ -46,6 +46,8 @@ OTHERS = {
         {"v": weight(8, 8, 3, 3)},
     ),
 }
+# places of a resize are numbers in the program, so that two kinds of them show what all would
+KINDS = [name for name in (*CASES, *OTHERS) if "asymmetric" not in name and "pytorch_half_pixel" not in name]
 QUICK = (
     "convolution of groups",
     "depthwise convolution of stride 2",
@@ -56,7 +58,7 @@ QUICK = (
 
 
 @pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=() if name in QUICK else pytest.mark.full) for name in (*CASES, *OTHERS)]
+    "name", [pytest.param(name, marks=() if name in QUICK else pytest.mark.full) for name in KINDS]
 )
 def test_an_operation_agrees_with_onnx_runtime(name: str, tmp_path: Path) -> None:
     """Compiled with every warning as an error; some are run with sanitizers."""
@@ -240,3 +242,50 @@ def test_what_does_not_fit_is_not_written(tmp_path: Path, capsys: pytest.Capture
         assert main(given) == 2
         error = capsys.readouterr().err.splitlines()[-1]
         assert named in error and "layer" in error and "quantise" in error and not (tmp_path / "d").exists()
+
+
+def averages() -> bytes:
+    """Means with padding that counts and that does not, of windows that reach over the edge."""
+    g = Graph()
+    stem = g.add("Relu", g.conv("x", CHANNELS, 12))
+    left = g.add("AveragePool", stem, kernel_shape=[3, 3], pads=[1] * 4, count_include_pad=1)
+    right = g.add("AveragePool", stem, kernel_shape=[3, 3], pads=[1] * 4)
+    joined = g.add("Concat", left, right, axis=1)
+    return g.quantised(g.conv(g.add("AveragePool", joined, kernel_shape=[2, 2], strides=[2, 2], ceil_mode=1), 24, 8), 8)
+
+
+def resized(mode: str, sides: int) -> bytes:
+    g = Graph()
+    stem = g.add("Relu", g.conv("x", CHANNELS, 8, 3))
+    g.constants["scales"] = np.array([1, 1, sides, sides], np.float32)
+    more = {"mode": mode, "coordinate_transformation_mode": "half_pixel"}
+    more |= {"nearest_mode": "floor"} if mode == "nearest" else {}
+    return g.quantised(g.conv(g.add("Resize", stem, "", "scales", **more), 8, 8), 8)
+
+
+def depth_to_space() -> bytes:
+    g = Graph()
+    return g.quantised(g.conv(g.add("DepthToSpace", g.conv("x", CHANNELS, 12), blocksize=2), 3, 8), 8)
+
+
+BYTES_CASES = {
+    "averages": (averages, ()),
+    "linear by 2": (resized, ("linear", 2)),
+    "linear by 4": (resized, ("linear", 4)),
+    "nearest by 3": (resized, ("nearest", 3)),
+    "depth to space": (depth_to_space, ()),
+}
+
+
+@pytest.mark.parametrize("name", BYTES_CASES)
+def test_other_operations_on_bytes_are_the_reference_to_the_last_bit(name: str, tmp_path: Path) -> None:
+    """ONNX Runtime computes some of these in floats, and cuts off where a resize of bytes is rounded here."""
+    build, arguments = BYTES_CASES[name]
+    file, batch = parse_model_file(build(*arguments), "net.onnx"), images(2)
+    network = built(file, tmp_path, "-O0", *SANITISED)
+    outputs = outputs_of(network, tmp_path, batch, *SANITISED)
+    given = input_bytes(network, np.ascontiguousarray(batch.transpose(0, 2, 3, 1)).reshape(len(batch), -1))
+    np.testing.assert_array_equal(outputs.view(np.uint32), byte_outputs(network.program, given))
+    runtime = "onnxruntime" if name == "depth to space" else "reference"  # which lacks it
+    wanted = flattened(open_model(file, runtime).run(batch))
+    assert np.abs(outputs - wanted).max() <= 0.02 * float(np.abs(wanted).max())

@@ -115,3 +115,28 @@ int main(void)
     wanted = pair_bytes(a, b, product, scales, zeros, "relu6", (0.0, 0.0))
     np.testing.assert_array_equal(np.frombuffer(done.stdout, np.uint8), wanted)
     assert len(one.odd) < 400
+
+
+def test_two_float32_are_added_as_float32_arithmetic_does(tmp_path: Path) -> None:
+    """Of all exponents that lie near, both signs, and where one is zero or the other's opposite."""
+    draw = np.random.default_rng(1)
+    count = 200_000
+    x = (draw.standard_normal(count) * 2.0 ** draw.integers(-20, 20, count)).astype(np.float32)
+    y = (x * draw.choice([1, -1, 0.5, -0.5, 1e-4, 3e-8, -6e-8, 0, 2.0**-40], count)).astype(np.float32)
+    y += (draw.standard_normal(count) * (draw.random(count) < 0.5)).astype(np.float32)
+    halves = (draw.integers(-(2**24), 2**24, count) * 2.0 ** draw.integers(-3, 3, count)).astype(np.float32)
+    x, y = np.concatenate([x, halves]), np.concatenate([y, np.roll(halves, 1)])
+    end = """
+int main(void)
+{
+  uint32_t in[2], out;
+  while (fread(in, sizeof in, 1, stdin) == 1) {
+    out = add_words(in[0], in[1]);
+    fwrite(&out, sizeof out, 1, stdout);
+  }
+  return 0;
+}
+"""
+    given = np.stack([x, y], 1).tobytes()
+    done = subprocess.run([program(tmp_path, end, "add_words")], input=given, capture_output=True, check=True)
+    np.testing.assert_array_equal(np.frombuffer(done.stdout, np.float32), x + y)

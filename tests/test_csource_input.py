@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -158,3 +159,17 @@ def test_names_of_a_file_stay_within_comments(tmp_path: Path, capsys: pytest.Cap
 def test_a_comment_holds_nothing_that_ends_it(text: str) -> None:
     shown = comment(text)
     assert not set(shown) & set("*/\\?\"'\n\r\0") and shown.isascii() and len(shown) == len(text)
+
+
+@pytest.mark.full
+def test_a_run_is_written_with_its_score(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    if compiler.compiler() is None:
+        pytest.skip("no C compiler")
+    monkeypatch.chdir(OLD)
+    assert main(["export", "runs/classify", "--to", "c", "--ram", "256K", "--out", str(tmp_path / "d"), "--json"]) == 0
+    values = json.loads(capsys.readouterr().out)
+    assert values["format"] == "c" and values["type"] == "float32" and values["compiler"] and values["checks"] == 4
+    assert values["comparison"]["images"] > 0 and values["needs"]["ram"] <= 256 * 1024
+    assert (tmp_path / "d" / "net.json").is_file()

@@ -14,6 +14,8 @@ from gossamer.csource.network import BYTES
 from gossamer.csource.reference import byte_outputs
 from gossamer.csource.source import ram_bytes
 from gossamer.export.convert import to_onnx
+from gossamer.export.fit import fit, run_graph
+from gossamer.host.progress import SILENT
 from gossamer.modelfile.metadata import ModelFile, parse_model_file, read_model_file
 from gossamer.networks import create_model
 from gossamer.predictions.head import flattened
@@ -78,20 +80,24 @@ def test_resnet_of_a_quarter_width(tmp_path: Path) -> None:
     compared(quantised(file, images), images, tmp_path / "int8")
 
 
-@pytest.mark.parametrize(
-    "name", [pytest.param("segment", marks=pytest.mark.full), "multi", pytest.param("detect", marks=pytest.mark.full)]
-)
-def test_a_model_of_each_task(name: str, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
-    """A segmenter, several heads, and a detector's raw heads."""
-    path = OLD / f"{name}.onnx"
-    if name == "detect":
-        from tests.trained import runs_of_tasks
-
-        path = runs_of_tasks(tmp_path_factory) / "detect.onnx"
-    file = read_model_file(path)
+@pytest.mark.parametrize("name", [pytest.param("segment", marks=pytest.mark.full), "multi"])
+def test_a_model_of_each_task(name: str, tmp_path: Path) -> None:
+    """A segmenter, and several heads."""
+    file = read_model_file(OLD / f"{name}.onnx")
     assert file.metadata is not None
     images = file.metadata.preprocess.normalise(np.stack([check.pixels for check in file.metadata.checks[:2]]))
     compared(file, images, tmp_path / "float32")
+    compared(quantised(file, images), images, tmp_path / "int8")
+
+
+@pytest.mark.full
+def test_the_raw_heads_of_a_detector(tmp_path: Path) -> None:
+    run = OLD / "runs" / "detect"
+    file, images = run_graph(run, "best", SILENT), np.random.default_rng(1).random((2, 3, 32, 32), np.float32)
+    assert len(file.outputs) == 2
+    needed = compared(file, images, tmp_path / "float32")
+    assert fit(run, is_run=True).needs.ram == needed
+    compared(quantised(file, images), images, tmp_path / "int8")
 
 
 @pytest.mark.full

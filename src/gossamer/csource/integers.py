@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from gossamer.compile.program import FeatureMap, LayerWeights, Operation, Program, Rounding
 from gossamer.csource.arithmetic import activated, bounds, dequantised, pair, quantised, ratios
 from gossamer.csource.floats import of_conv, panels, plain
-from gossamer.csource.network import BYTES, Network, Output, Step, View, refuse, written
+from gossamer.csource.network import BYTES, Network, Output, Pair, Step, View, refuse, written
 
 MOST_SUM = 2**31 - 1  # of int32
 LEAST, MOST = 2.0**-100, 2.0**90  # of a scale of outputs
@@ -171,8 +171,14 @@ class _Emitter:
         """A layer whose sums are an output in float32."""
         places = self.pieces.get(one.out, [])
         act, rounding = (one.acts[1], one.roundings[1]) if one.kind == "block" else (one.act, one.rounding)
+        added = one.kind == "conv" and one.other >= 0 and rounding.sum[0] > 0
         alone = len(places) == 1 and not self.readers.get(one.out) and out.parent < 0
-        if not alone or one.kind not in ("conv", "block") or act != "none" or rounding != Rounding() or one.other >= 0:
+        if (
+            not alone
+            or one.kind not in ("conv", "block")
+            or act != "none"
+            or (not added and (rounding != Rounding() or one.other >= 0))
+        ):
             raise refuse(f"an operation {one.kind} that makes float32 in a network in int8", one.name)
         weight, bias, layer = self.weights(one, source)
         assert layer.scale is not None
@@ -181,6 +187,12 @@ class _Emitter:
         scale = np.array([_word_scale(float(step), one.name) for step in steps], np.float32)
         view = View(-1, at, out.h, out.w, out.c, out.c)
         base = replace(base, out=view, words=1 if plain(out, last) else 2)
+        if added:  # the sum rounded to a byte, and what another byte stands for added in float32
+            other, (step, zero) = self.program.values[one.other], rounding.sum
+            bits = [int(np.float32(_word_scale(part, one.name)).view(np.uint32)) for part in (step, other.scale)]
+            both = Pair(False, zero, other.zero, *bits, 0, 0, 0, 255, np.empty((0, 3), np.uint8))
+            base = replace(base, pair=both, zeros=(source.zero, zero))
+            return self.placed(one, base, weight, bias, ratios(source.scale, layer.scale, step))
         return self.placed(one, base, weight, bias, scale)
 
     def pairs(self, one: Operation, base: Step, source: FeatureMap, other: FeatureMap, out: FeatureMap) -> Step:

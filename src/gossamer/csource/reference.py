@@ -138,6 +138,10 @@ class _Run:
         with np.errstate(divide="ignore", invalid="ignore"):
             bias = np.where(layer.bias == 0, 0, np.rint(layer.bias.astype(np.float64) / steps))
         exact = sums.astype(np.int64) + bias.astype(np.int64)
+        if out.type == "float32" and other is not None:
+            scale, zero = rounding.sum
+            made = np.clip(layer_bytes(exact, ratios(source.scale, rows, scale), zero), 0, 255).astype(np.uint8)
+            return dequantised(made, scale, zero) + dequantised(self.read(one.other), other.scale, other.zero)
         if out.type == "float32":
             return np.asarray(exact.astype(np.float32) * steps)
         scale, zero = rounding.sum if rounding.sum[0] else (out.scale, out.zero)

@@ -93,6 +93,7 @@ def kernels(network: Network) -> str:
     known = dict(sections("bytes" if network.type == BYTES else "float"))
     if network.type == BYTES:
         name = "put_words" if any(step.words for step in network.steps) else "put"
+        name = "put_sums" if any(step.words and step.pair is not None for step in network.steps) else name
         known = {
             ("put" if key == name else key): one
             for key, one in known.items()

@@ -100,7 +100,7 @@ def fit(
     Raises InputError that names an operator without a kernel, SettingsError, RunError, ModelFileError.
     """
     limits = limits_of(ram, flash)
-    file = _of_run(target, which, progress) if is_run else read_model_file(target)
+    file = run_graph(target, which, progress) if is_run else read_model_file(target)
     network = network_of(file)
     needs = needs_of(network, measured_code(network, compiler.compiler()))
     problem = needs.problem(*limits)
@@ -118,7 +118,8 @@ def fit(
     return replace(result, over=over, heavy=heavy, smaller=smaller)
 
 
-def _of_run(folder: str | os.PathLike[str], which: str, progress: Progress) -> ModelFile:
+def run_graph(folder: str | os.PathLike[str], which: str, progress: Progress) -> ModelFile:
+    """The ONNX model of a run, in float32, compared with nothing. Raises RunError, InputError."""
     from gossamer.export.convert import to_onnx
     from gossamer.predictions.head import outputs_of
     from gossamer.training.restore import load_run

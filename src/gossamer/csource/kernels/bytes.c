@@ -129,6 +129,53 @@ static void put(const net_step *s, int32_t channel, int32_t sum, int32_t at)
   else arena[s->out.at + at * s->out.ld + channel] = end(s, channel, sum, at);
 }
 
+/* == add_words == */
+/* The sum of two float32 by their bits, normal numbers or 0, as float32 arithmetic rounds it. Source: IEEE 754-2008, 4.3.1. */
+static uint32_t add_words(uint32_t x, uint32_t y)
+{
+  const uint32_t larger = (x << 1) >= (y << 1) ? x : y, smaller = larger == x ? y : x;
+  int32_t e = (int32_t)(larger >> 23 & 255u), apart = e - (int32_t)(smaller >> 23 & 255u), i;
+  int64_t m = (int64_t)((larger & 0x7FFFFFu) | 0x800000u) << 26, n = (int64_t)((smaller & 0x7FFFFFu) | 0x800000u) << 26;
+  int64_t cut;
+  if (!(smaller << 1)) return larger;
+  for (i = 0; i < apart && i < 52; i++) n = n >> 1 | (n & 1); /* the last bit: whether any was cut off */
+  m = (x ^ y) >> 31 ? m - n : m + n;
+  if (m == 0) return 0u;
+  if (m >> 50) {
+    m = m >> 1 | (m & 1);
+    e++;
+  }
+  while (!(m >> 49)) {
+    m <<= 1;
+    e--;
+  }
+  cut = m & 0x3FFFFFF;
+  m >>= 26;
+  m += cut > 0x2000000 || (cut == 0x2000000 && (m & 1));
+  if (m >> 24) {
+    m >>= 1;
+    e++;
+  }
+  return (larger & 0x80000000u) | (uint32_t)e << 23 | ((uint32_t)m & 0x7FFFFFu);
+}
+
+/* == put_sums: end word add_words == */
+/* As a byte, or in the last layer as a float32: channels last or first; there with another map added. */
+static void put(const net_step *s, int32_t channel, int32_t sum, int32_t at)
+{
+  uint32_t v;
+  if (!s->as_words) {
+    arena[s->out.at + at * s->out.ld + channel] = end(s, channel, sum, at);
+    return;
+  }
+  if (s->pair) {
+    const int32_t a = bound(requantise(sum, s->scale[channel]) + s->zero_out, 0, 255);
+    const int32_t b = arena[s->other.at + at * s->other.ld + channel];
+    v = add_words(word(a - s->pair->zero_a, (uint32_t)s->pair->a), word(b - s->pair->zero_b, (uint32_t)s->pair->b));
+  } else v = word(sum, s->scale[channel]);
+  words[s->out.at + (s->as_words == 1 ? at * s->out.c + channel : channel * s->out.h * s->out.w + at)] = v;
+}
+
 /* == columns == */
 /* Sums of `count` channels of 1 to 4 positions `step` apart: the taps of rows r0 to r1 and columns q0 to q1. */
 static void columns(const net_step *s, int32_t x, int32_t step, int32_t positions, const int32_t *taps,
@@ -137,35 +184,46 @@ static void columns(const net_step *s, int32_t x, int32_t step, int32_t position
   const int32_t k = s->in.c / s->groups, row = s->in.w * s->in.ld * s->dilation, column = s->in.ld * s->dilation;
   const int32_t zero = s->zero_in;
   int32_t r, q, i, j, p;
-  for (p = 0; p < positions; p++)
-    for (j = 0; j < count; j++) sum[p][j] = bias[j];
   if (positions == 4 && count == 8) {
+    int32_t s0[8], s1[8], s2[8], s3[8]; /* of their own: what bytes point to could be any other array */
+    for (j = 0; j < 8; j++) s0[j] = s1[j] = s2[j] = s3[j] = bias[j];
     for (r = taps[0]; r < taps[1]; r++)
       for (q = taps[2]; q < taps[3]; q++) {
         const uint8_t *restrict a = arena + (x + r * row + q * column);
         const int8_t *restrict b = w + (r * s->kw + q) * k * 8;
         for (i = 0; i < k; i++, a++, b += 8) {
-          const int32_t a0 = a[0] - zero, a1 = a[step] - zero, a2 = a[2 * step] - zero, a3 = a[3 * step] - zero;
-          for (j = 0; j < 8; j++) {
-            sum[0][j] += a0 * b[j];
-            sum[1][j] += a1 * b[j];
-            sum[2][j] += a2 * b[j];
-            sum[3][j] += a3 * b[j];
-          }
+          const int16_t a0 = (int16_t)(a[0] - zero), a1 = (int16_t)(a[step] - zero);
+          const int16_t a2 = (int16_t)(a[2 * step] - zero), a3 = (int16_t)(a[3 * step] - zero);
+          int16_t wide[8];
+          for (j = 0; j < 8; j++) wide[j] = b[j];
+          for (j = 0; j < 8; j++) s0[j] += a0 * wide[j];
+          for (j = 0; j < 8; j++) s1[j] += a1 * wide[j];
+          for (j = 0; j < 8; j++) s2[j] += a2 * wide[j];
+          for (j = 0; j < 8; j++) s3[j] += a3 * wide[j];
         }
       }
+    for (j = 0; j < 8; j++) {
+      sum[0][j] = s0[j];
+      sum[1][j] = s1[j];
+      sum[2][j] = s2[j];
+      sum[3][j] = s3[j];
+    }
     return;
   }
-  for (p = 0; p < positions; p++, x += step)
+  for (p = 0; p < positions; p++, x += step) {
+    int32_t one[8];
+    for (j = 0; j < count; j++) one[j] = bias[j];
     for (r = taps[0]; r < taps[1]; r++)
       for (q = taps[2]; q < taps[3]; q++) {
         const uint8_t *restrict a = arena + (x + r * row + q * column);
         const int8_t *restrict b = w + (r * s->kw + q) * k * count;
         for (i = 0; i < k; i++, b += count) {
           const int32_t v = a[i] - zero;
-          for (j = 0; j < count; j++) sum[p][j] += v * b[j];
+          for (j = 0; j < count; j++) one[j] += v * b[j];
         }
       }
+    for (j = 0; j < count; j++) sum[p][j] = one[j];
+  }
 }
 
 /* == place: columns put == */
