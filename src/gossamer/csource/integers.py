@@ -189,8 +189,9 @@ class _Emitter:
         base = replace(base, out=view, words=1 if plain(out, last) else 2)
         if added:  # the sum rounded to a byte, and what another byte stands for added in float32
             other, (step, zero) = self.program.values[one.other], rounding.sum
-            bits = [int(np.float32(_word_scale(part, one.name)).view(np.uint32)) for part in (step, other.scale)]
-            both = Pair(False, zero, other.zero, *bits, 0, 0, 0, 255, np.empty((0, 3), np.uint8))
+            a, b = (int(np.float32(_word_scale(part, one.name)).view(np.uint32)) for part in (step, other.scale))
+            none = np.empty((0, 3), np.uint8)
+            both = Pair(False, zero, other.zero, a, b, shift=0, zero=0, low=0, high=255, odd=none)
             base = replace(base, pair=both, zeros=(source.zero, zero))
             return self.placed(one, base, weight, bias, ratios(source.scale, layer.scale, step))
         return self.placed(one, base, weight, bias, scale)
