@@ -29,12 +29,15 @@ demo: $(READY)
 	@$(MAKE) --no-print-directory engine || echo "the native engine could not be built: going on without it"
 	$(PY) examples/demo.py
 
+# WORKERS: on two cores a third one fills the time in which tests wait for the processes that they started
+WORKERS ?= 3
+
 # PYTEST: more options for pytest, as PYTEST=--durations=20
 test: $(READY) engine
-	$(PY) -m pytest -n 2 --dist worksteal -q -m "not full" $(PYTEST)
+	$(PY) -m pytest -n $(WORKERS) --dist worksteal -q -m "not full" $(PYTEST)
 
 test-full: $(READY) engine
-	$(PY) -m pytest -n 2 --dist worksteal -q $(PYTEST)
+	$(PY) -m pytest -n $(WORKERS) --dist worksteal -q $(PYTEST)
 
 check: $(READY)
 	$(PY) -m ruff check .
