@@ -13,13 +13,11 @@ import pytest
 import gossamer
 from gossamer.cli.main import main
 from gossamer.errors import (
-    DataError,
     GossamerError,
     InputError,
     RunError,
     SettingsError,
     UnknownNameError,
-    VerificationError,
 )
 from gossamer.host.stepfolder import StepFolder
 from gossamer.selection import pick as picks
@@ -27,7 +25,7 @@ from gossamer.selection import steps
 from gossamer.selection.budget import Use
 from gossamer.selection.counting import file_overhead
 from gossamer.selection.finalists import FinalFile
-from gossamer.selection.result import FittingNetworks, Picked
+from gossamer.selection.result import Picked
 from tests.pickcases import MadeUpTimes
 
 # a whole pick whose trainings and files are made up
@@ -411,8 +409,3 @@ def test_an_engine_that_is_not_built_is_told(work: Work, monkeypatch: pytest.Mon
 def test_the_overhead_of_a_file_grows_with_its_input() -> None:
     assert 10_000 < file_overhead((32, 32), 3) < file_overhead((64, 64), 3) < 1_000_000
     assert file_overhead((32, 32), 1) > 0
-
-
-def test_an_error_of_the_verification_kind_is_exit_1() -> None:
-    assert VerificationError("x").exit_code == 1 and DataError("a", "b", "c").exit_code == 2
-    assert issubclass(FittingNetworks, object)

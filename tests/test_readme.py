@@ -79,7 +79,11 @@ def run_as_written(line: str, home: Path, code: int = 0) -> None:
                 words[words.index(flag) + 1] = value
     if words[0] == "pick":  # one small network, whatever this machine is
         words[words.index("--latency") + 1] = "9s"
-        words += ["--nets", "mobilenetv1_025", *(["--epochs", "1"] if "--out" in words else [])]
+        words += [
+            "--nets",
+            "mobilenetv1_025",
+            *("--epochs 1 --candidates 1 --precision fp32".split() if "--out" in words else []),
+        ]
     if words[0] == "bench" and not {"--seconds", "--profile"} & set(words):
         words += ["--seconds", "0.1"]
     if words[0] == "compare" and "--plot" in words:  # those without a picture are measured
