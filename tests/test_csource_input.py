@@ -173,3 +173,18 @@ def test_a_run_is_written_with_its_score(
     assert values["format"] == "c" and values["type"] == "float32" and values["compiler"] and values["checks"] == 4
     assert values["comparison"]["images"] > 0 and values["needs"]["ram"] <= 256 * 1024
     assert (tmp_path / "d" / "net.json").is_file()
+
+
+@pytest.mark.full
+def test_a_quantised_file_with_its_preprocessing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Pixels become bytes by a table, and the outputs are ONNX Runtime's to the last bit."""
+    if compiler.compiler() is None:
+        pytest.skip("no C compiler")
+    file, out = str(tmp_path / "int8.onnx"), tmp_path / "d"
+    assert main(["quantize", CLASSIFY, "--images", str(OLD / "classes"), str(OLD / "masks"), "--out", file]) == 0
+    capsys.readouterr()
+    assert main(["export", file, "--to", "c", "--ram", "16K", "--flash", "32K", "--out", str(out), "--json"]) == 0
+    values = json.loads(capsys.readouterr().out)
+    assert values["type"] == "int8" and values["loss"]["largest"] == 0 and values["loss"]["inputs"] == 4
+    assert "net_pixels(given[k])" in (out / "net_check.c").read_text()
+    assert "uint8_t net_pixel_bytes[768]" in (out / "net.c").read_text()
