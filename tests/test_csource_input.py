@@ -115,8 +115,11 @@ def test_fit_of_what_cannot_be_used(given: list[str], named: str, capsys: pytest
     assert named in capsys.readouterr().err
 
 
-def test_a_compiler_that_is_none(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    monkeypatch.setenv("CC", "cc 'unclosed")
+@pytest.mark.parametrize("command", ["cc 'unclosed", "no-such-compiler -O2", "/dev/null"])
+def test_a_compiler_that_is_none(
+    command: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("CC", command)
     assert main(["fit", CLASSIFY]) == 2
     assert "the command of a C compiler" in capsys.readouterr().err
 

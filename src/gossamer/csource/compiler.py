@@ -52,6 +52,10 @@ def compiler() -> list[str] | None:
             ) from error
         if command and shutil.which(command[0]):
             return command
+        if chosen:
+            raise InputError(
+                f"CC={chosen[:80]!r}: no such program", "the command of a C compiler", "set it so, or unset it"
+            )
     return None
 
 
