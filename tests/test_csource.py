@@ -7,6 +7,7 @@ import json
 import re
 import shutil
 import subprocess
+from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -57,9 +58,12 @@ QUICK = (
 )
 
 
-@pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=() if name in QUICK else pytest.mark.full) for name in KINDS]
-)
+def tiered(names: Iterable[str], quick: Collection[str]) -> list[Any]:
+    """Names as parameters of a test; those that are not quick are of the full tier."""
+    return [pytest.param(name, marks=() if name in quick else pytest.mark.full) for name in names]
+
+
+@pytest.mark.parametrize("name", tiered(KINDS, QUICK))
 def test_an_operation_agrees_with_onnx_runtime(name: str, tmp_path: Path) -> None:
     """Compiled with every warning as an error; some are run with sanitizers."""
     nodes, constants = {**CASES, **OTHERS}[name]
@@ -71,7 +75,7 @@ def test_an_operation_agrees_with_onnx_runtime(name: str, tmp_path: Path) -> Non
     np.testing.assert_allclose(outputs, wanted, rtol=0, atol=1e-5 * max(1.0, float(np.abs(wanted).max())))
 
 
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("name", tiered(NETWORKS, ("silu", "branches")))
 def test_int8_is_the_reference_and_onnx_runtime_to_the_last_bit(name: str, tmp_path: Path) -> None:
     build, arguments = NETWORKS[name]
     file, batch = parse_model_file(build(*arguments), "net.onnx"), images(4)
@@ -277,7 +281,7 @@ BYTES_CASES = {
 }
 
 
-@pytest.mark.parametrize("name", BYTES_CASES)
+@pytest.mark.parametrize("name", tiered(BYTES_CASES, ("averages", "linear by 2")))
 def test_other_operations_on_bytes_are_the_reference_to_the_last_bit(name: str, tmp_path: Path) -> None:
     """ONNX Runtime computes some of these in floats, and cuts off where a resize of bytes is rounded here."""
     build, arguments = BYTES_CASES[name]
