@@ -4,6 +4,7 @@
 # make engine  build the native engine (needs a C++17 compiler)
 # make fuzz    set up, then fuzz the engine's loader: FUZZ_EXAMPLES by hypothesis, FUZZ_SECONDS by libFuzzer (needs clang)
 # make mutate  set up, then change the source at random and see which changes no test notices: ROOM=data,images COUNT=50 SEED=1
+# make wheel   set up, then build and test the wheels for Linux on x86-64 and aarch64, with the engine inside, into dist/
 # make check   set up, then lint, formatting (Python and C++), types, layers
 PYTHON ?= python3
 VENV := .venv
@@ -14,7 +15,7 @@ READY := $(VENV)/.ready
 # gossamer anew.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: demo test test-full check format clean engine fuzz mutate
+.PHONY: demo test test-full check format clean engine fuzz mutate wheel
 
 ENGINE := src/gossamer/runtime/libgossamer.so
 CXX_SOURCES := $(wildcard $(foreach folder,engine/src engine/include engine/test engine/example engine/fuzz benchmarks,$(addprefix $(folder)/*.,c cpp h inc)))
@@ -58,6 +59,11 @@ COUNT ?= 50
 SEED ?= 1
 mutate: $(READY) engine
 	$(PY) -m tests.mutation --rooms $(ROOM) --count $(COUNT) --seed $(SEED)
+
+wheel: $(READY)
+	@$(PY) -c "import auditwheel, build, ziglang" 2>/dev/null || \
+	  $(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[wheel]" || true
+	@$(PY) engine/wheels.py
 
 format: $(READY)
 	$(PY) -m ruff check --fix .

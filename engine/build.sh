@@ -14,6 +14,8 @@ sources=$(./digest.sh --sources)  # as they are before the compiler reads them
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 compile() { $CXX $flags "$@"; }
+# whether the compiler has these flags; an empty file is compiled to an object, as zig's compiler fails with -fsyntax-only
+accepts() { $CXX "$@" -x c++ -c /dev/null -o "$work/flags" 2>/dev/null; }
 jobs=""
 build() { # NAME FLAGS...: all at once
   name=$1
@@ -22,11 +24,11 @@ build() { # NAME FLAGS...: all at once
   jobs="$jobs $!"
 }
 wide="-mavx512f -mavx512vl -mavx512dq -mavx512bw -mfma -mprefer-vector-width=512"
-case $($CXX -dumpmachine) in
+case $($CXX -dumpmachine 2>/dev/null || :) in  # zig says it, and fails
   x86_64*)
     # AMX tiles, where the compiler supports them
     amx="-mamx-tile -mamx-int8 -mamx-bf16"
-    if $CXX $amx -fsyntax-only -x c++ /dev/null 2>/dev/null; then flags="$flags -DGOSSAMER_AMX"; else amx=; fi
+    if accepts $amx; then flags="$flags -DGOSSAMER_AMX"; else amx=; fi
     build avx2 -mavx2 -mfma
     build avx512 $wide
     build avx512vnni $wide -mavx512vnni
@@ -36,7 +38,7 @@ case $($CXX -dumpmachine) in
     build neon
     dotprod="-march=armv8.2-a+dotprod"
     # zig has its own names of processors
-    $CXX $dotprod -fsyntax-only -x c++ /dev/null 2>/dev/null || dotprod="-mcpu=generic+v8_2a+dotprod"
+    accepts $dotprod || dotprod="-mcpu=generic+v8_2a+dotprod"
     build neondotprod $dotprod
     ;;
 esac
@@ -44,9 +46,11 @@ for name in model pack plan session reference portable; do build $name; done
 for job in $jobs; do wait "$job"; done
 # Code of an ISA may run only on its processors: none of it when the library is loaded, and no function that the linker might
 # use in place of another file's of the same name. (With CXXFLAGS of sanitizers or -O1 there are such functions.)
+nm=$($CXX -print-prog-name=nm 2>/dev/null || :)  # here too
 for isa in "$work"/avx*.o "$work"/neondotprod.o; do
   [ -e "$isa" ] && [ -z "${CXXFLAGS:-}" ] || continue
-  if "$($CXX -print-prog-name=nm)" "$isa" | grep -E ' [VWu] |_GLOBAL__sub_I'; then
+  "$nm" "$isa" >"$work/symbols"
+  if grep -E ' [VWu] |_GLOBAL__sub_I' "$work/symbols"; then
     echo "build.sh: these of $(basename "$isa" .o) could run on a processor without it" >&2
     exit 1
   fi

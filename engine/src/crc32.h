@@ -4,6 +4,8 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
+
+#include "cpu.h"
 #if defined(__x86_64__) && defined(__GNUC__)
 #include <immintrin.h>
 #endif
@@ -64,7 +66,7 @@ __attribute__((target("pclmul,sse4.1"))) inline uint32_t crc32_by_folding(uint32
 inline uint32_t crc32(uint32_t crc, const uint8_t *data, size_t size) {
   crc = ~crc;
 #if defined(__x86_64__) && defined(__GNUC__)
-  if (size >= 64 && __builtin_cpu_supports("pclmul") && __builtin_cpu_supports("sse4.1")) {
+  if (size >= 64 && cpu().pclmul) {
     const size_t folded = size / 16 * 16;
     crc = crc32_by_folding(crc, data, folded);
     data += folded, size -= folded;

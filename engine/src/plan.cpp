@@ -1,6 +1,5 @@
 // The planner: which kernel runs an operation, in which blocks, and the offsets of maps in the arena.
 #if defined(GOSSAMER_AMX)
-#include <cpuid.h>
 #include <sys/syscall.h>
 #endif
 #if defined(__aarch64__)
@@ -16,6 +15,7 @@
 #include <utility>
 
 #include "../include/gossamer.h"
+#include "cpu.h"
 #include "plan.h"
 
 namespace gossamer {
@@ -416,14 +416,10 @@ void release_weights(const gossamer_model &m, int64_t first, int64_t end) {
 }
 
 #if defined(GOSSAMER_AMX)
-// Whether the processor has AMX, and the system lets this process use it: it saves the tile registers of each thread.
+// Whether the system lets this process use AMX: it saves the tile registers of each thread.
 bool may_use_amx() {
   constexpr int REQUEST = 0x1023, REGISTERS = 18;  // ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA
-  constexpr unsigned AMX_BF16 = 1u << 22, AMX_TILE = 1u << 24, AMX_INT8 = 1u << 25,
-                     ALL = AMX_BF16 | AMX_TILE | AMX_INT8;
-  unsigned a, b, c, d;  // by the instruction itself: not every compiler knows the names of these
-  return __get_cpuid_count(7, 0, &a, &b, &c, &d) && (d & ALL) == ALL &&
-         syscall(SYS_arch_prctl, REQUEST, REGISTERS) == 0;
+  return syscall(SYS_arch_prctl, REQUEST, REGISTERS) == 0;
 }
 #endif
 
@@ -431,19 +427,13 @@ int choose_isa(const Isa *&isa) {
   const Isa *isas[7];
   int count = 0;
 #if defined(__x86_64__) && !defined(GOSSAMER_PORTABLE_ONLY)
-  __builtin_cpu_init();
-  const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
-  const bool avx512 = avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl") &&
-                      __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512bw");
-  const bool vnni = avx512 && __builtin_cpu_supports("avx512vnni");
-  const bool bf16 = vnni && __builtin_cpu_supports("avx512bf16");
 #if defined(GOSSAMER_AMX)
-  if (bf16 && may_use_amx()) isas[count++] = &AMX;
+  if (cpu().bf16 && cpu().amx && may_use_amx()) isas[count++] = &AMX;
 #endif
-  if (bf16) isas[count++] = &AVX512_BF16;
-  if (vnni) isas[count++] = &AVX512_VNNI;
-  if (avx512) isas[count++] = &AVX512;
-  if (avx2) isas[count++] = &AVX2;
+  if (cpu().bf16) isas[count++] = &AVX512_BF16;
+  if (cpu().vnni) isas[count++] = &AVX512_VNNI;
+  if (cpu().avx512) isas[count++] = &AVX512;
+  if (cpu().avx2) isas[count++] = &AVX2;
 #elif defined(__aarch64__) && !defined(GOSSAMER_PORTABLE_ONLY)
   constexpr unsigned long DOTPROD = 1 << 20;  // of the kernel's HWCAP_ASIMDDP, which older headers lack
   if (getauxval(AT_HWCAP) & DOTPROD) isas[count++] = &NEON_DOTPROD;

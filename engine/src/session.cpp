@@ -434,8 +434,8 @@ const char *gossamer_error_text(int code) {
       "N12: weights are of a type that cannot be multiplied with their map, int8 ones have an invalid scale, or a sum "
       "of so many "
       "products of bytes does not fit into int32",
-      "GOSSAMER_ISA names an instruction set other than reference, portable, avx2, avx512, avx512_vnni, avx512_bf16, "
-      "amx, neon and neon_dotprod, or that this machine lacks",
+      ("GOSSAMER_ISA names an instruction set other than reference, portable, avx2, avx512, avx512_vnni, avx512_bf16, "
+       "amx, neon and neon_dotprod, or that this machine lacks"),  // in parentheses: clang suspects a missing comma
       "the input holds NaN, which a network that computes in uint8 cannot represent",
   };
   const int count = int(sizeof texts / sizeof *texts);
@@ -447,7 +447,7 @@ int gossamer_open(const char *path, gossamer_model **model) {
   *model = nullptr;
   try {
     auto opened = std::make_unique<gossamer_model>();
-    const int file = open(path, O_RDONLY | O_CLOEXEC);
+    const int file = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);  // a pipe that nobody writes to would block
     if (file < 0) return GOSSAMER_FILE;
     const int code = read_file(file, opened->file);
     close(file);
