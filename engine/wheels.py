@@ -82,16 +82,22 @@ def compiler(machine: str) -> dict[str, str]:
     return {**os.environ, **flags, "PATH": f"{WORK}{os.pathsep}{os.environ.get('PATH', os.defpath)}"}
 
 
-def build_engine(machine: str) -> Path:
-    """The engine's library for `machine`; one that was built from these sources by this compiler is not built again."""
+def is_built(machine: str) -> bool:
+    """Whether the engine's library for `machine` was built from these sources by this compiler."""
     library, env = WORK / machine / "libgossamer.so", compiler(machine)
     digest, script = library.with_name(f"{library.name}.digest"), ROOT / "engine" / "digest.sh"
-    if library.is_file() and digest.is_file():
-        now = run("sh", script, "--sources", env=env), run("sh", script, "--library", library, env=env)
-        if digest.read_text().split() == [text.strip() for text in now]:
-            return library
-    library.parent.mkdir(parents=True, exist_ok=True)
-    run("sh", ROOT / "engine" / "build.sh", library, env=env)
+    if not (library.is_file() and digest.is_file()):
+        return False
+    now = run("sh", script, "--sources", env=env), run("sh", script, "--library", library, env=env)
+    return digest.read_text().split() == [text.strip() for text in now]
+
+
+def build_engine(machine: str) -> Path:
+    """The engine's library for `machine`; one that is up to date is not built again."""
+    library = WORK / machine / "libgossamer.so"
+    if not is_built(machine):
+        library.parent.mkdir(parents=True, exist_ok=True)
+        run("sh", ROOT / "engine" / "build.sh", library, env=compiler(machine))
     return library
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import platform
 import shutil
 import subprocess
 import sys
@@ -17,7 +18,7 @@ from torch import nn
 
 from gossamer.compile.program import FeatureMap, LayerWeights, Operation, Program, ProgramOutput
 from gossamer.compile.write import compile_bytes, compile_file, program_bytes
-from gossamer.errors import ModelFileError
+from gossamer.errors import InputError, ModelFileError
 from gossamer.export.convert import to_onnx
 from gossamer.modelfile.metadata import parse_model_file
 from gossamer.runtime import native
@@ -311,3 +312,29 @@ def test_a_layer_of_more_bytes_is_compiled_to_floats(tmp_path: Path) -> None:
     (expected,) = session.run(None, {"x": x})
     outputs = native.Native(compile_file(path, tmp_path / "net.goss"), 1)(x)
     np.testing.assert_allclose(outputs, expected, rtol=1e-3, atol=1e-3 * np.abs(expected).max())
+
+
+PROCESSOR_FLAGS = {
+    "avx2": {"avx2", "fma"},
+    "avx512": {"avx2", "fma", "avx512f", "avx512vl", "avx512dq", "avx512bw"},
+    "avx512_vnni": {"avx512f", "avx512vl", "avx512dq", "avx512bw", "avx512_vnni"},
+    "avx512_bf16": {"avx512f", "avx512vl", "avx512dq", "avx512bw", "avx512_vnni", "avx512_bf16"},
+}
+
+
+@pytest.mark.skipif(platform.machine() != "x86_64" or not Path("/proc/cpuinfo").is_file(), reason="x86-64 Linux alone")
+def test_the_isas_are_those_that_the_system_lists(
+    networks: dict[str, bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The engine asks the processor, and the system lists what it found and lets be used: neither has more."""
+    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    flags = set(next(line for line in lines if line.startswith("flags")).split())
+    path = tmp_path / "net.goss"
+    path.write_bytes(networks["first"])
+    for isa, needed in PROCESSOR_FLAGS.items():
+        monkeypatch.setenv("GOSSAMER_ISA", isa)
+        if needed <= flags:
+            assert native.Native(path, 1)(images()).shape == (2, 90)
+        else:
+            with pytest.raises(InputError, match="this machine lacks"):
+                native.Native(path, 1)
