@@ -138,12 +138,12 @@ def check(wheel: Path, machine: str) -> str:
     lacking = [isa for isa in ISAS[machine] if f"{isa}\0".encode() not in library]
     if lacking:
         raise SystemExit(f"{wheel.name}: its engine was built without {', '.join(lacking)}")
-    if foreign := sorted(name for name in exported(library) if not name.startswith("gossamer_")):
-        raise SystemExit(f"{wheel.name}: its engine exports {', '.join(foreign[:5])}: see engine/exports.map")
     text = " ".join(run(sys.executable, "-m", "auditwheel", "show", wheel).split())
     found = re.search(rf'following platform tag: "manylinux_(\d+)_(\d+)_{machine}"', text)
     if found is None or (int(found[1]), int(found[2])) > GLIBC:
         raise SystemExit(f"{wheel.name} is not what its name says:\n{text}")
+    if foreign := sorted(name for name in exported(library) if not name.startswith("gossamer_")):
+        raise SystemExit(f"{wheel.name}: its engine exports {', '.join(foreign[:5])}: see engine/exports.map")
     return f"manylinux_{found[1]}_{found[2]}_{machine}"
 
 
@@ -163,7 +163,16 @@ def allowed(name: str, tolerance: float) -> float:
 def install(wheel: Path, venv: Path, *options: str) -> None:
     """Install the wheel in a new environment, with its dependencies unless pip's options say otherwise."""
     run(sys.executable, "-m", "venv", "--without-pip", venv)
-    pip = [sys.executable, "-m", "pip", "--python", venv / "bin" / "python", "--disable-pip-version-check", "install"]
+    pip = [
+        sys.executable,
+        "-m",
+        "pip",
+        "--python",
+        venv / "bin" / "python",
+        "--disable-pip-version-check",
+        "install",
+        "--no-compile",
+    ]
     run(*pip, "--quiet", *options, wheel)
 
 

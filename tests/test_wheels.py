@@ -98,8 +98,14 @@ def test_a_wheel_of_a_newer_c_library_is_refused(tmp_path: Path, monkeypatch: py
     monkeypatch.setattr(wheels, "build_engine", lambda machine: native.LIBRARY)
     monkeypatch.setattr(wheels, "ISAS", {"x86_64": ("portable",)})
     monkeypatch.setattr(wheels, "GLIBC", (2, 5))
+    path = write_wheel(tmp_path, {wheels.LIBRARY: native.LIBRARY.read_bytes()})
     with pytest.raises(SystemExit, match="is not what its name says"):
-        wheels.check(write_wheel(tmp_path, {wheels.LIBRARY: native.LIBRARY.read_bytes()}), "x86_64")
+        wheels.check(path, "x86_64")
+    assert "gossamer_open" in wheels.exported(native.LIBRARY.read_bytes())
+    monkeypatch.setattr(wheels, "exported", lambda library: {"gossamer_open", "_Znwm"})
+    monkeypatch.setattr(wheels, "GLIBC", (2, 99))
+    with pytest.raises(SystemExit, match="its engine exports _Znwm"):
+        wheels.check(path, "x86_64")
 
 
 @pytest.fixture(scope="module", params=["x86_64", "aarch64"])
