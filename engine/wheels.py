@@ -72,8 +72,10 @@ def compiler(machine: str) -> dict[str, str]:
     """The environment in which CXX is a C++ compiler for Linux on `machine`."""
     WORK.mkdir(parents=True, exist_ok=True)
     glibc = ".".join(map(str, GLIBC))
-    # zig's own defaults are debugging information, and a register kept for the frame pointer
-    command = f'"{sys.executable}" -m ziglang c++ -target {machine}-linux-gnu.{glibc} -g0 -fomit-frame-pointer'
+    # zig's own defaults are debugging information, and a register kept for the frame pointer. A vector type as a template's
+    # argument loses its alignment, and the code may crash where it is used with the type itself: refused, not warned of
+    options = f"-target {machine}-linux-gnu.{glibc} -g0 -fomit-frame-pointer -Werror=align-mismatch"
+    command = f'"{sys.executable}" -m ziglang c++ {options}'
     path = WORK / f"c++-{machine}"
     path.write_text(f'#!/bin/sh\nexec {command} "$@"\n')
     path.chmod(0o755)
