@@ -28,9 +28,9 @@ from gossamer.batch.folder import AnswerFolder
 from gossamer.batch.plan import scan
 from gossamer.batch.status import batch_status
 from gossamer.cli.main import main
-from gossamer.cli.signals import ends_as_interrupts
 from gossamer.diagnosis import diagnose
 from gossamer.errors import DataError, Interrupted, RunError, StorageError
+from gossamer.host.signals import ends_as_interrupts
 from gossamer.host.storage import append_text, atomic_folder, write_text
 from gossamer.run import OWN, Run
 from gossamer.shrink.channel_ranges import ChannelRanges

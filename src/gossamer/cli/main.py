@@ -38,8 +38,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise
         if options.offline:
             os.environ["GOSSAMER_OFFLINE"] = "1"  # for the processes that this one starts, too
-        from gossamer.cli.signals import ends_as_interrupts
         from gossamer.host.progress import terminal
+        from gossamer.host.signals import ends_as_interrupts
 
         with ends_as_interrupts():
             result = command_module(options.command).run(options, terminal())
