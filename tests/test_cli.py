@@ -143,7 +143,7 @@ def test_the_choices_of_a_setting_are_listed(capsys: pytest.CaptureFixture[str])
     ("arguments", "hint"),
     [
         (["trane"], "did you mean gossamer train?"),
-        (["fit", "photos"], "did you mean gossamer train?"),
+        (["finetune", "photos"], "did you mean gossamer train?"),
         (["validate", "x"], "did you mean gossamer eval?"),
         (["qqqqqq"], "see gossamer --help"),
         (["mode=train"], "see gossamer --help"),

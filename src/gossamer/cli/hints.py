@@ -22,7 +22,6 @@ COMMAND_HINTS = {
     "detect": "predict",
     "evaluate": "eval",
     "finetune": "train",
-    "fit": "train",
     "infer": "predict",
     "inference": "predict",
     "info": "inspect",
