@@ -354,6 +354,9 @@ def test_a_damaged_step_is_told(work: Work) -> None:  # noqa: F811
                 folder.result(step)
             path.write_bytes(whole)
         assert folder.result(step)
+    edited("out/steps/float.json", lambda values: [values.clear(), values.update(error="x", seconds=1)])
+    with pytest.raises(RunError, match="is damaged"):  # it is kept only where it succeeded
+        folder.result("float")
 
 
 def test_what_was_found_stays_where_a_later_step_is_damaged(work: Work) -> None:  # noqa: F811

@@ -228,6 +228,10 @@ def test_without_data_networks_are_listed_with_their_sources(
 # what was left is checked
 
 BROKEN: dict[str, tuple[str, Callable[[dict[str, Any]], object]]] = {
+    "a first step that failed": ("networks", lambda values: [values.clear(), values.update(error="x", seconds=1)]),
+    "an unknown network": ("networks", lambda values: values["fits"][0]["choice"].update(net="resnet")),
+    "a width of nothing": ("networks", lambda values: values["fits"][0]["choice"].update(width=0)),
+    "channels that are text": ("networks", lambda values: values["fits"][0]["choice"].update(channels="3")),
     "no seconds": ("networks", lambda values: values.pop("seconds")),
     "seconds that are text": ("networks", lambda values: values.update(seconds="1")),
     "no network": ("networks", lambda values: values.update(fits=[])),
@@ -385,8 +389,31 @@ def test_a_folder_of_another_pick_is_refused(work: Work) -> None:
         ("{}", "another version"),
     ):
         path.write_text(text)
-        with pytest.raises(RunError, match=said):
+        with pytest.raises(RunError, match=said) as caught:
             picked()
+        assert "its step is done again" not in str(caught.value), "no step writes the settings"
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("precisions", 5),
+        ("precisions", "int8"),
+        ("nets", [5]),
+        ("data", 5),
+        ("data", None),
+        ("data", "a\0b"),
+        ("seed", {}),
+    ],
+)
+def test_settings_of_another_type_are_told(work: Work, name: str, value: Any) -> None:
+    picked()
+    path = Path("out/pick.json")
+    state = json.loads(path.read_text())
+    path.write_text(json.dumps({**state, "settings": {**state["settings"], name: value}}))
+    with pytest.raises(RunError, match="settings of another type") as caught:
+        picked()
+    assert "\n" not in str(caught.value)
 
 
 def test_two_at_once_are_refused(work: Work) -> None:

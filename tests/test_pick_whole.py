@@ -10,9 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from torch import nn
 
 import gossamer
+from gossamer.export import traced
 from gossamer.host.progress import SILENT
+from gossamer.selection import timing
 from gossamer.selection.budget import Budget
 from gossamer.selection.choices import NetworkChoice
 from gossamer.selection.counting import Builder
@@ -59,10 +62,36 @@ def test_a_network_is_timed_once_and_kept(engine: None, cache: Path, monkeypatch
     monkeypatch.setenv("GOSSAMER_ISA", "portable")
     assert NetworkTimes("native", 1).get(counted, ["float32"]) is None, "other instructions"
     monkeypatch.delenv("GOSSAMER_ISA")
+    with monkeypatch.context() as other:
+        other.setattr(timing.machine, "versions", lambda names: dict.fromkeys(names, "99"))
+        assert NetworkTimes("native", 1).get(counted, ["float32"]) is None, "another version, which fuses otherwise"
     cache.write_text("{")
     damaged = NetworkTimes("native", 1)
     assert damaged.get(counted, ["float32"]) is None and "ignored" in damaged.notes[0]
     assert times.machine_key(1) != times.machine_key(2)
+
+
+def test_layers_that_a_runtime_refuses_are_tried_once(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tried: list[str] = []
+
+    def refuse(self: Any, model: Any, shape: Any, outputs: Any, precisions: Any, name: str) -> Any:
+        tried.append(name)
+        return {}, dict.fromkeys(precisions, "no such operator")
+
+    monkeypatch.setattr(NetworkTimes, "_measure", refuse)
+    known = NetworkTimes("native", 1)
+    assert [known.most_macs("int8", 1.0) for _ in range(3)] == [float("inf")] * 3
+    assert len(tried) == len(timing.DENSE)
+
+
+@pytest.mark.parametrize("error", [ValueError, KeyError, AttributeError, RuntimeError])
+def test_what_cannot_be_recorded_is_exported(monkeypatch: pytest.MonkeyPatch, error: type[Exception]) -> None:
+    def refuse(*_: Any, **__: Any) -> None:
+        raise error("inside the exporter")
+
+    monkeypatch.setattr(traced.torch.onnx, "export", refuse)
+    monkeypatch.setattr(traced, "to_onnx", lambda *_: b"the other way")
+    assert traced.traced_onnx(nn.Sequential(nn.Conv2d(3, 4, 1)), (8, 8)) == b"the other way"
 
 
 def test_networks_with_far_too_many_macs_are_not_timed(engine: None, cache: Path) -> None:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import csv
 import json
+import math
 import random
 import signal
 import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -487,6 +489,15 @@ def test_a_run_that_is_left_on_the_way_comes_to_the_same_weights(
     resume(run.path)
     assert same(weights(run.path), weights(whole.path)) and run.counters()["finished"]
     assert run.metrics()[-1]["val_accuracy"] == whole.metrics()[-1]["val_accuracy"]
+
+
+@pytest.mark.parametrize("until", [0, -0.5, 1.5, math.nan, True, "1"])
+def test_a_fraction_that_is_none_is_refused_before_anything_is_written(tmp_path: Path, until: Any) -> None:
+    with pytest.raises(SettingsError, match="above 0 and at most 1"):
+        train(Settings(data=str(tmp_path), out=str(tmp_path / "run")), until=until)
+    with pytest.raises(SettingsError, match="above 0 and at most 1"):
+        resume(tmp_path / "run", until=until)
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.full

@@ -19,6 +19,7 @@ from gossamer.host.storage import read_regular, remove_parts, storage_error, wri
 from gossamer.host.strict_json import dumps
 
 STEPS, LOCK = "steps", ".lock"
+DO = "remove it: its step is done again"
 LIMIT = 64 << 20  # bytes of a file of JSON
 
 
@@ -94,8 +95,11 @@ class StepFolder:
         self.close()
 
     def close(self) -> None:
-        """Let others write here; where not even the first step was finished, what was written goes."""
-        if self._lock >= 0 and not (self.path / STEPS / f"{self.first}.json").exists():
+        """Let others write here; where not even the first step was finished, what was written goes.
+
+        A first step that was removed to be done again is another matter: those after it are work of hours.
+        """
+        if self._lock >= 0 and not any((self.path / STEPS).glob("*.json")):
             with contextlib.suppress(OSError):
                 for name in (self.state, *self.first_files):
                     (self.path / name).unlink(missing_ok=True)
@@ -117,7 +121,7 @@ class StepFolder:
         known: list[Any] = []
         path = self.path / self.state
         if path.exists():
-            state = self._read(path)
+            state = self._read(path, "restore it, or give another --out: no step holds what it did")
             known = state.get("environments", [])
             sound = isinstance(known, list) and all(isinstance(one, dict) for one in known)
             if state.get("format") != self.version or not sound:
@@ -147,21 +151,19 @@ class StepFolder:
         """A step is finished: from here on it is not done again. Raises StorageError."""
         write_text(self.step(step), dumps(values))
 
-    def damaged(self, path: Path, problem: object) -> RunError:
-        """The error of a file that is not as it was written."""
-        return RunError(
-            f"{path}: is damaged: {problem}", f"what {self.command} wrote", "remove it: its step is done again"
-        )
+    def damaged(self, path: Path, problem: object, do: str = DO) -> RunError:
+        """The error of a file that is not as it was written. do: what to do."""
+        return RunError(f"{path}: is damaged: {problem}", f"what {self.command} wrote", do)
 
-    def _read(self, path: Path) -> dict[str, Any]:
+    def _read(self, path: Path, do: str = DO) -> dict[str, Any]:
         try:
             if path.stat().st_size > LIMIT:
                 raise ValueError(f"more than {LIMIT} bytes")
             values = json.loads(read_regular(path).decode("utf-8"))
         except (OSError, ValueError, RecursionError) as error:
-            raise self.damaged(path, error) from error
+            raise self.damaged(path, error, do) from error
         if not isinstance(values, dict):
-            raise self.damaged(path, "no object")
+            raise self.damaged(path, "no object", do)
         return values
 
 

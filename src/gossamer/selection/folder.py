@@ -22,6 +22,7 @@ from gossamer.host.stepfolder import STEPS, StepFolder
 from gossamer.host.storage import read_regular, write_bytes, write_text
 from gossamer.host.strict_json import dumps
 from gossamer.run import SETTINGS
+from gossamer.selection.finalists import SUFFIXES
 from gossamer.selection.saved import wrong_with
 from gossamer.selection.settings import PickSettings, check_same, settings_of
 
@@ -76,4 +77,6 @@ class PickFolder(StepFolder):
         data = read_regular(candidate)
         if not target.exists() or read_regular(target) != data:
             write_bytes(target, data)
+        for suffix in {*SUFFIXES.values()} - {candidate.suffix}:  # of a choice before, whose step was done again
+            (self.path / f"best{suffix}").unlink(missing_ok=True)
         return target

@@ -113,8 +113,8 @@ def reasons_in_short(dropped: Sequence[Dropped]) -> list[str]:
 class TrainedNetwork:
     """A network that was trained. precision, use: the most exact that keeps the budget, untrained, as timed before.
 
-    rung: the last that it reached, from 1; fraction: of its schedule. score: its best on the validation images, in float32.
-    reason: why it was dropped, "" for the chosen one. front: nothing here has more of the score in fewer milliseconds.
+    rung: the last that it reached, from 1; fraction: of its schedule. score: its best on the validation images, in
+    float32; of the chosen one all of these are of its file. reason: why it was dropped, "" for the chosen one. front: nothing here has more of the score in fewer milliseconds.
     """
 
     name: str

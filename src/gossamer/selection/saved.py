@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from gossamer.networks.registry import NETWORKS
 from gossamer.selection.budget import PRECISIONS, Use
 from gossamer.selection.finalists import SUFFIXES, FinalFile
 from gossamer.selection.search import Dropped, Fit, dropped_of, fit_of
@@ -17,7 +18,7 @@ def wrong_with(values: Mapping[str, Any], step: str, first: str) -> str:
         _check(_number(values["seconds"]) and values["seconds"] >= 0, "seconds")
         if step != first:
             _check(isinstance(values["what"], str), "what")
-        if "error" in values:
+        if "error" in values and step != first:  # the first one is kept only where it succeeded
             _check(isinstance(values["error"], str), "error")
             return ""
         kind = step.partition("-")[0]
@@ -86,7 +87,8 @@ def is_final(values: Mapping[str, Any]) -> bool:
 def _is_fit(one: Fit) -> bool:
     choice = one.choice
     sized = len(choice.size) == 2 and all(type(side) is int and side > 0 for side in choice.size)
-    sound = sized and isinstance(choice.net, str) and (choice.width is None or _number(choice.width))
+    named = isinstance(choice.net, str) and choice.net in NETWORKS and type(choice.channels) is int
+    sound = sized and named and (choice.width is None or (_number(choice.width) and choice.width > 0))
     uses = bool(one.uses) and set(one.uses) <= set(PRECISIONS) and all(map(_is_use, one.uses.values()))
     return sound and uses and _number(one.expected) and type(one.macs) is int and type(one.params) is int
 

@@ -169,8 +169,18 @@ def settings_of(values: Any, path: Path) -> PickSettings:
     """The settings that a folder was begun with. Raises RunError."""
     if not is_settings(values, {field.name for field in fields(PickSettings)}):
         raise RunError(f"{path}: does not hold the settings of a pick", "what gossamer pick wrote", "restore it")
-    lists = {name: tuple(values[name]) for name in ("precisions", "nets")}
+    names = ("precisions", "nets")
+    lists = {name: tuple(values[name]) for name in names if _is_texts(values[name])}
+    plain = all(
+        value is None or isinstance(value, (str, int, float)) for name, value in values.items() if name not in names
+    )
+    if len(lists) < len(names) or not plain or not isinstance(values["data"], str) or "\0" in values["data"]:
+        raise RunError(f"{path}: settings of another type", "what gossamer pick wrote", "restore it")
     return PickSettings(**{**values, **lists})
+
+
+def _is_texts(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(one, str) for one in value)
 
 
 def check_same(asked: PickSettings, begun: PickSettings, path: Path) -> None:

@@ -18,7 +18,7 @@ from gossamer.host.steprunner import StepRunner
 from gossamer.host.text import metric_name
 from gossamer.networks.fetch import sha256
 from gossamer.run import SETTINGS, Run
-from gossamer.selection.budget import PRECISIONS
+from gossamer.selection.budget import PRECISIONS, SAFETY, is_finite
 from gossamer.selection.choices import NetworkChoice, all_choices, input_sizes, network_names
 from gossamer.selection.counting import Builder
 from gossamer.selection.finalists import (
@@ -71,8 +71,14 @@ def nothing_fits(settings: PickSettings, search: Search) -> VerificationError:
         reasons = [one.reason for one in search.dropped]
         return VerificationError(f"{line}, and none could be measured{': ' + reasons[0] if reasons else ''}")
     _, name, precision, use = search.nearest
+    near = (
+        ""
+        if settings.budget.why_not(use)
+        else f", which is within {100 * (1 - SAFETY):.0f} % of it, and times scatter so much"
+    )
     return VerificationError(
-        f"{line}: the nearest that exists is {name} in {precision} with {use.text()}; raise the budget, or give a smaller --input"
+        f"{line}: the nearest that exists is {name} in {precision} with {use.text()}{near}; raise the budget, or give a "
+        "smaller --input"
     )
 
 
@@ -110,6 +116,7 @@ class PickSteps:
         self.score = task_of(settings.task).score
         self.dropped: list[Dropped] = []
         self.files: list[FinalFile] = []
+        self._counted: dict[str, float] = {}  # training -> seconds of killed starts, which no step holds
 
     def result(self) -> Picked:
         """Do every step that is not done. Raises VerificationError where nothing keeps the budget."""
@@ -176,7 +183,7 @@ class PickSteps:
         taken = first_rung(fits, rungs.counts[0])
         for fit in fits:
             if fit not in taken:
-                reason = f"not trained: {len(taken)} networks of higher expected accuracy are"
+                reason = f"not trained: {len(taken)} networks of higher expected accuracy or of other families are"
                 self.dropped.append(Dropped(fit.choice.name, "", reason))
         length = (
             f"{rungs.seconds / 60:.2g} minutes" if self.settings.epochs is None else f"{self.settings.epochs:g} epochs"
@@ -207,9 +214,12 @@ class PickSteps:
         folder = self.folder.run(name)
         step = f"rung-{rung}-{name}"
         if self.folder.result(step) is None and (folder / SETTINGS).exists():  # of a start that was killed
-            clock = float(Run.open(folder).clock().get("seconds", 0.0))
+            clock = Run.open(folder).clock().get("seconds")
             earlier_steps = (self.runner.values.get(f"rung-{earlier}-{name}", {}) for earlier in range(1, rung))
-            self.runner.before += max(0.0, clock - sum(each.get("seconds", 0.0) for each in earlier_steps))
+            known_seconds = self._counted.get(name, 0.0) + sum(each.get("seconds", 0.0) for each in earlier_steps)
+            more = max(0.0, clock - known_seconds) if is_finite(clock) else 0.0  # a damaged clock tells nothing
+            self._counted[name] = self._counted.get(name, 0.0) + more
+            self.runner.before += more
 
         def go() -> dict[str, Any]:
             if (folder / SETTINGS).exists():
@@ -290,12 +300,14 @@ class PickSteps:
             source = self.data.test
 
             def look() -> dict[str, Any]:
-                loaded = load_run(chosen.run)
+                loaded = load_run(self.folder.run(chosen.network))
                 model = opened(path, self.settings.runtime, self.settings.threads)
                 found = scored(loaded, model, source, self.progress, "scoring the test images")
                 return {"metrics": found.metrics, "images": found.images}
 
-            known = self.runner.do("test", f"score {chosen.file} on the test images, once", look, late=True)
+            # of this very file: where its step was removed and done again, the figures of the one before are not its own
+            step = f"test-{sha256(path)[:16]}"
+            known = self.runner.do(step, f"score {chosen.file} on the test images, once", look, late=True)
             if known and "metrics" in known:
                 test = {key: math.nan if value is None else value for key, value in known["metrics"].items()}
                 images = known["images"]

@@ -47,6 +47,7 @@ class NetworkTimes:
         self.notes = [line] if line else []
         self._known: dict[str, float] = dict(known.get(self._machine, {}))
         self._version = ""
+        self._unmeasured: set[str] = set()  # dense layers that the runtime does not take
         self.measured = 0  # networks in this process
 
     def get(self, counted: Counted, precisions: Sequence[str]) -> dict[str, tuple[float, int]] | None:
@@ -79,6 +80,8 @@ class NetworkTimes:
 
     def _rate(self, precision: str) -> float:
         key = f"dense:{self._key('', precision)}"
+        if key in self._unmeasured:
+            return float("inf")
         if key not in self._known:
             rates = []
             for channels, kernel, layers, side in DENSE:
@@ -89,7 +92,8 @@ class NetworkTimes:
                     network = nn.Sequential(*parts).eval()
                 found, _ = self._measure(network, (1, channels, side, side), ("logits",), [precision], "dense layers")
                 rates += [macs / ms for ms, _ in found.values()]
-            if not rates:
+            if not rates:  # tried once, not for every network
+                self._unmeasured.add(key)
                 return float("inf")
             self._known[key] = min(999_999.0, max(rates) / 1e6)  # millions of multiply-adds in a millisecond
             self._write()
@@ -141,9 +145,10 @@ class NetworkTimes:
         return native.Native(path, self.threads), len(compiled) if precision == "bf16" else len(data)
 
     def _key(self, signature: str, precision: str) -> str:
-        if not self._version and self.runtime != NATIVE:  # of the engine the machine's key says it
-            package = RUNTIMES[self.runtime].package
-            self._version = machine.versions([package])[package] or ""
+        if not self._version:  # gossamer's: it fuses and quantises; of the engine the machine's key says it
+            package = "gossamer" if self.runtime == NATIVE else RUNTIMES[self.runtime].package
+            found = machine.versions({"gossamer", package})
+            self._version = "-".join(found[one] or "" for one in dict.fromkeys([package, "gossamer"]))
         return f"{signature}:{precision}:{self.runtime}{self._version}"
 
     def _keep(self, signature: str, result: dict[str, tuple[float, int]]) -> None:

@@ -64,7 +64,7 @@ def train(
     """Train as `settings` say, into a new run folder.
 
     split_of: a run with the same data, whose classes and split are kept, image for image. changes: edits of the network,
-    applied after its first weights are loaded and kept in the run as changes.json. until: the fraction of the run, 0 to 1,
+    applied after its first weights are loaded and kept in the run as changes.json. until: the fraction of the run, above 0 and at most 1,
     at which it is scored, saved and left to be resumed. Under torchrun the batch is split over the processes and only the first one writes. Raises InputError for settings, data
     or weights that cannot be used, before anything is written; RunError where the folder exists already or the loss is no
     longer finite; StorageError where a state cannot be written (the one before is kept).
@@ -73,6 +73,7 @@ def train(
         raise SettingsError(
             f"train with {type(settings).__name__}", "gossamer.Settings(data=..., net=...)", "make settings of it"
         )
+    _check_until(until)
     if not settings.data:
         raise SettingsError("no data", "a folder of images, a CSV file, or tar shards", "name one: gossamer train DATA")
     begun = time.perf_counter()
@@ -101,8 +102,9 @@ def train(
 def resume(folder: str | Path, *, until: float = 1.0, progress: Progress = SILENT) -> Run:
     """Resume an interrupted run, to the same weights as if nothing had happened. until: as of `train`.
 
-    Raises RunError where the folder is no run, is locked or damaged; DataError where its data are gone.
+    Raises RunError where the folder is no run, is locked or damaged; DataError where its data are gone; SettingsError.
     """
+    _check_until(until)
     begun = time.perf_counter()
     run = Run.open(folder)
     with _processes(run.settings) as (device, processes), run:
@@ -121,6 +123,12 @@ def resume(folder: str | Path, *, until: float = 1.0, progress: Progress = SILEN
         session = _session(run, data, device, processes, model, task, progress, teacher)
         session.until = until
         return _run_to_the_end(session, [*data.notes, *since, *_unfinished(left)], begun)
+
+
+def _check_until(until: float) -> None:
+    """Refuse what no progress would reach, NaN among it, and what is reached before the first step."""
+    if isinstance(until, bool) or not isinstance(until, (int, float)) or not 0 < until <= 1:
+        raise SettingsError(f"until {until}", "a fraction of the run, above 0 and at most 1", "give such a number")
 
 
 def _unfinished(names: list[str]) -> list[str]:
