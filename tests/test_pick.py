@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -431,6 +432,20 @@ def test_an_engine_that_is_not_built_is_told(work: Work, monkeypatch: pytest.Mon
     monkeypatch.setattr(settings, "missing", lambda entry: f"{entry.title} is not built; make engine")
     with pytest.raises(MissingPackageError, match="make engine"):
         picked()
+
+
+@pytest.mark.parametrize(
+    ("package", "precision"), [("onnxscript", "float32"), ("onnx", "bf16"), ("onnxruntime", "int8")]
+)
+def test_a_package_that_the_last_step_needs_is_told_before_the_first(
+    work: Work, monkeypatch: pytest.MonkeyPatch, package: str, precision: str
+) -> None:
+    from gossamer.errors import MissingPackageError
+
+    monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(MissingPackageError, match=package):
+        picked(precision=precision)
+    assert not Path("out").exists() and work.done == []
 
 
 def test_the_overhead_of_a_file_grows_with_its_input() -> None:

@@ -35,7 +35,7 @@ def to_onnx(model: nn.Module, size: tuple[int, int], in_chans: int = 3, outputs:
     convolution is one DeformConv of set 19 where the installed ONNX Runtime has it, else the arithmetic. Batch norm is folded into convolutions, the batch is free, (H, W) = size. The same model gives the same bytes.
     Raises InputError for a model that torch cannot export, MissingPackageError.
     """
-    onnx = _packages()
+    onnx = packages()
     plain = copy.deepcopy(model).cpu().float().eval()  # a copy: the caller's model stays as it is
     for tensor in (*plain.parameters(), *plain.buffers()):  # channels_last would leave its mark on the graph
         tensor.data = tensor.data.clone(memory_format=torch.contiguous_format)
@@ -114,7 +114,8 @@ def runs_deform_conv() -> bool:
     return True
 
 
-def _packages() -> ModuleType:
+def packages() -> ModuleType:
+    """onnx. Raises MissingPackageError where what exporting needs is not installed."""
     try:
         import onnx
         import onnxscript  # noqa: F401 (torch's exporter needs it)

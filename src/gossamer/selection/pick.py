@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 from gossamer.errors import DataError
+from gossamer.export.convert import packages
 from gossamer.host import machine
 from gossamer.host.progress import SILENT, Progress
 from gossamer.networks.published import published_top1
@@ -26,6 +27,7 @@ from gossamer.selection.settings import MINUTES, TRAINED, PickSettings, checked_
 from gossamer.selection.steps import PickSteps, nothing_fits, size_text
 from gossamer.selection.timing import NetworkTimes, title_of
 from gossamer.settings import Settings
+from gossamer.shrink import graph
 from gossamer.tasks.registry import task_of
 
 
@@ -69,6 +71,9 @@ def pick(
         return _fitting(settings, progress)
     assert out is not None, "checked"
     PickFolder.check_out(out)
+    packages()  # which the last step needs: before an hour of training
+    if "int8" in settings.precisions:
+        graph.packages()
     channels, wanted = (3, "auto") if settings.shape is None else (settings.shape[0], size_text(settings.shape[1:]))
     asked: dict[str, Any] = {"data": settings.data, "val": val, "task": settings.task, "input": wanted}
     first = Settings(**asked, in_chans=channels, seed=seed)
