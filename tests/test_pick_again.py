@@ -101,7 +101,7 @@ def test_a_choice_of_another_kind_replaces_the_one_before(tmp_path: Path) -> Non
     assert [path.name for path in tmp_path.glob("best.*")] == ["best.onnx"]
 
 
-def test_the_nearest_that_keeps_the_budget_by_a_hair_is_told_as_such() -> None:
+def test_a_nearest_network_within_the_scatter_of_times_is_told_as_such() -> None:
     settings: Any = SimpleNamespace(budget=Budget(2.0, None, None), precisions=("int8",))
     for ms, near in ((1.99, True), (2.5, False)):
         search: Any = SimpleNamespace(nearest=(ms / 2, "lenet5", "int8", Use(ms, 1, 1)), dropped=[])
