@@ -20,7 +20,7 @@ from gossamer.csource.device import FILES, network_of
 from gossamer.csource.limits import needs_of
 from gossamer.csource.network import live_numbers
 from gossamer.csource.reference import byte_outputs
-from gossamer.csource.source import ram_bytes
+from gossamer.csource.source import ram_bytes, table_bytes
 from gossamer.errors import VerificationError
 from gossamer.modelfile.metadata import parse_model_file, read_model_file
 from gossamer.predictions.head import flattened
@@ -41,6 +41,14 @@ OTHERS = {
     "grouped convolution of one channel a group": (
         [*CONV, node("Conv", ["a", "v"], ["y"], group=4, pads=[1, 1, 1, 1])],
         {"v": weight(12, 2, 3, 3)},
+    ),
+    "dilated kernel that lies on padding": (
+        [node("Conv", ["x", "v"], ["y"], dilations=[2, 2], pads=[0, 0, 7, 7])],
+        {"v": weight(5, 3, 8, 8)},
+    ),
+    "kernel of the map with padding behind it": (
+        [node("Conv", ["x", "v"], ["y"], strides=[4, 4], pads=[0, 0, 3, 3])],
+        {"v": weight(5, 3, 8, 8)},
     ),
     "sum of a layer and its input": (
         [*CONV, node("Conv", ["a", "v"], ["c"], pads=[1, 1, 1, 1]), node("Add", ["c", "a"], ["y"])],
@@ -186,6 +194,7 @@ def test_the_metadata_state_the_files_and_their_digests(made: Path) -> None:
         assert hashlib.sha256((made / name).read_bytes()).hexdigest() == digest
     file = read_model_file(OLD / "classify.onnx")
     assert file.metadata is not None and values["metadata"] == json.loads(json.dumps(file.metadata.to_json()))
+    assert values["needs"]["tables"] == table_bytes(network_of(file), pixels=True)
     assert values["input"] == [*file.metadata.preprocess.size, 3] and values["outputs"][0]["name"] == "logits"
 
 

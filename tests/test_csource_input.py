@@ -15,6 +15,7 @@ from gossamer.csource import compiler
 from gossamer.csource.limits import parse_bytes
 from gossamer.csource.text import comment
 from gossamer.errors import SettingsError
+from gossamer.export.c import limits_of
 from gossamer.modelfile.metadata import read_model_file
 
 pytest.importorskip("onnx")
@@ -64,6 +65,7 @@ CASES: dict[str, Case] = {
     "a size that is no number": lambda at: ([CLASSIFY, "--ram", "nan"], "--ram 'nan'"),
     "a size of other digits": lambda at: ([CLASSIFY, "--ram", "\u0662\u0665K"], "--ram"),
     "an enormous size": lambda at: ([CLASSIFY, "--flash", "9" * 15 + "G"], "not a whole number of bytes"),
+    "outputs that are not numbers": lambda at: ([network(at, one("Log"))], "of check input 1 is nan"),
     "a compiled file": lambda at: ([str(OLD / "classify.goss")], "a compiled file (.goss)"),
     "no file": lambda at: ([str(at / "none.onnx")], "no such file"),
     "a truncated file": lambda at: ([truncated(at)], "rule"),
@@ -115,7 +117,7 @@ def test_fit_of_what_cannot_be_used(given: list[str], named: str, capsys: pytest
     assert named in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("command", ["cc 'unclosed", "no-such-compiler -O2", "/dev/null"])
+@pytest.mark.parametrize("command", ["cc 'unclosed", "no-such-compiler -O2", "/dev/null", "true"])
 def test_a_compiler_that_is_none(
     command: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -129,6 +131,13 @@ def test_a_compiler_that_is_none(
 )
 def test_sizes(text: str, count: int) -> None:
     assert parse_bytes(text, "--ram") == count
+
+
+def test_no_limit_is_none_and_no_empty_text() -> None:
+    assert limits_of(None, "1K") == (None, 1024)
+    for given in (("", None), (None, ""), ("1K", "")):
+        with pytest.raises(SettingsError, match="''"):
+            limits_of(*given)
 
 
 @pytest.mark.parametrize("text", ["", "K", "1.0000001", "1e3", "1K K", "0x10", "1_000", "+1K", "١K", "1K\n1"])

@@ -24,8 +24,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", required=True, metavar="FILE", help="the file to write; for c a new folder")
     parser.add_argument("--to", default="", metavar="FORMAT", help=f"{names}; default by the suffix of --out")
     add_which(parser, "the run")
-    parser.add_argument("--ram", default="", metavar="BYTES", help="for c: refuse what needs more, e.g. 256K")
-    parser.add_argument("--flash", default="", metavar="BYTES", help="for c: refuse what needs more, e.g. 1M")
+    parser.add_argument("--ram", metavar="BYTES", help="for c: refuse what needs more, e.g. 256K")
+    parser.add_argument("--flash", metavar="BYTES", help="for c: refuse what needs more, e.g. 1M")
     parser.add_argument("--licence", default="unspecified", metavar="TEXT", help="licence of the model, e.g. CC-BY-4.0")
 
 
@@ -38,7 +38,7 @@ def run(options: argparse.Namespace, progress: Progress) -> Any:
 
     name = format_of(options.out, options.to)
     limits = {"ram": options.ram, "flash": options.flash}
-    if name != "c" and any(limits.values()):
+    if name != "c" and any(one is not None for one in limits.values()):
         raise SettingsError(f"--ram or --flash with --to {name}", "--to c with them", "leave them out")
     if kind == "model file":
         given = [name for name in ("which", "licence") if getattr(options, name) != DEFAULTS[name]]

@@ -13,8 +13,8 @@ EXAMPLES = ("gossamer fit flowers-int8.onnx --ram 256K --flash 1M",)
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("target", help="run folder or model file (.onnx); a run in float32, a file as it is")
-    parser.add_argument("--ram", default="", metavar="BYTES", help="memory for maps, e.g. 256K or 1M")
-    parser.add_argument("--flash", default="", metavar="BYTES", help="memory for weights and code, e.g. 1M")
+    parser.add_argument("--ram", metavar="BYTES", help="memory for maps, e.g. 256K or 1M")
+    parser.add_argument("--flash", metavar="BYTES", help="memory for weights and code, e.g. 1M")
     add_which(parser, "the run")
 
 

@@ -111,7 +111,7 @@ def pair(
     factors = [np.float64(np.float32(one)) / out for one in scales[:2]]
     if product:
         factors = [factors[0] * np.float64(np.float32(scales[1])), np.float64(0)]
-    if max(factors) > MOST_RATIO:
+    if max(factors) * (255 if product else 1) > MOST_RATIO:
         raise refuse("a sum or product whose scale is far below those of its maps", name)
     limits = bounds(act, bound, scales[2], zeros[2])
     if limits is None:

@@ -68,7 +68,7 @@ def _run(command: list[str], given: bytes | None = None) -> subprocess.Completed
 
 
 def build(command: list[str], folder: Path, sources: tuple[str, ...], out: str, *flags: str) -> Path:
-    """Compile files of a folder. Raises VerificationError with the compiler's first line."""
+    """Compile files of a folder. Raises VerificationError with the compiler's first line, InputError where it makes nothing."""
     target = folder / out
     paths = [str(folder / one) for one in sources]
     done = _run([*command, *flags, "-I", str(folder), *paths, "-o", str(target)])
@@ -77,6 +77,12 @@ def build(command: list[str], folder: Path, sources: tuple[str, ...], out: str, 
         reason = (lines or [f"exit {done.returncode}"])[0].replace(str(folder), "")[:200]
         raise VerificationError(
             f"{shlex.join(command)} does not compile the C source: {reason}; nothing was written; please report it"
+        )
+    if not target.is_file():
+        raise InputError(
+            f"{shlex.join(command)[:80]}: made no file of the C source",
+            "the command of a C compiler",
+            "set CC so, or unset it",
         )
     return target
 

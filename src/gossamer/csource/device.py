@@ -19,6 +19,7 @@ from gossamer.csource.network import BYTES, Network
 from gossamer.csource.reference import byte_outputs
 from gossamer.csource.source import net_c, net_h
 from gossamer.csource.text import array, number
+from gossamer.errors import InputError
 from gossamer.images.preprocess import Preprocess
 from gossamer.modelfile.metadata import ModelFile
 
@@ -76,7 +77,10 @@ def preprocess_of(file: ModelFile, network: Network) -> Preprocess | None:
 
 
 def checks_of(file: ModelFile, network: Network, reference: Any) -> Checks:
-    """The file's own check inputs, or noise. reference: runs the ONNX file, batch -> outputs (N, numbers)."""
+    """The file's own check inputs, or noise. reference: runs the ONNX file, batch -> outputs (N, numbers).
+
+    Raises InputError where an output is not finite.
+    """
     view, preprocess = network.input, preprocess_of(file, network)
     count = view.h * view.w * view.c
     most = max(1, min(MOST_CHECKS, MOST_CHECK_BYTES // count))
@@ -92,6 +96,13 @@ def checks_of(file: ModelFile, network: Network, reference: Any) -> Checks:
         expected: NDArray[Any] = byte_outputs(network.program, c_inputs(network, preprocess, given))
     else:
         expected = reference(values)
+        if not np.isfinite(expected).all():
+            at, output = np.argwhere(~np.isfinite(expected))[0]
+            raise InputError(
+                f"{file.path}: output {output} of check input {at + 1} is {expected[at, output]}",
+                "outputs that are finite, so that the C source can be checked",
+                "take the operator that makes it (such as a logarithm or a division) out of the network",
+            )
     return Checks(given, values, expected)
 
 
@@ -122,6 +133,12 @@ def c_inputs(network: Network, preprocess: Preprocess | None, given: NDArray[np.
     return np.ascontiguousarray(values.transpose(0, 2, 3, 1)).reshape(len(given), -1)
 
 
+def pixels_of(file: ModelFile, network: Network) -> tuple[Preprocess | None, NDArray[np.uint8] | None]:
+    """As of `preprocess_of`, and of int8 the table of the bytes that pixels become."""
+    preprocess = preprocess_of(file, network)
+    return preprocess, pixel_table(network, preprocess) if preprocess is not None and network.type == BYTES else None
+
+
 def pixel_table(network: Network, preprocess: Preprocess) -> NDArray[np.uint8]:
     """(channels, 256): the byte that each pixel becomes, normalised and quantised as by the ONNX file."""
     return quantised(preprocess.table(), network.scale, network.zero)
@@ -129,8 +146,7 @@ def pixel_table(network: Network, preprocess: Preprocess) -> NDArray[np.uint8]:
 
 def files_of(file: ModelFile, network: Network, checks: Checks, needs: Needs) -> dict[str, str]:
     """The text of each of FILES."""
-    preprocess = preprocess_of(file, network)
-    table = pixel_table(network, preprocess) if preprocess is not None and network.type == BYTES else None
+    preprocess, table = pixels_of(file, network)
     texts = {
         "net.c": net_c(network, preprocess, table),
         "net.h": net_h(network, preprocess),

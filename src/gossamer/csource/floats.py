@@ -47,7 +47,7 @@ def _step(network: Network, one: Operation) -> Step:
         one.act,
         one.bound,
     )
-    if not np.isfinite(np.array(one.bound, np.float32)).all():
+    if not np.isfinite(np.array([one.bound, *one.bounds], np.float32)).all():
         raise refuse("bounds or a slope that are not finite", one.name)
     if one.kind == "conv":
         weight, bias = layer(one, 0)
@@ -93,7 +93,8 @@ def of_conv(step: Step, weight: NDArray[Any], bias: NDArray[Any]) -> Step:
     source, out = step.input, step.out
     step = replace(step, weight=weight, bias=bias)
     whole = step.kernel == (source.h, source.w) and (out.h, out.w) == (1, 1) and source.ld == source.c
-    if whole and step.groups == 1 and not any(step.pads[:2]):
+    # a dilated kernel of these sides lies on padding behind the map
+    if whole and step.groups == 1 and not any(step.pads[:2]) and (step.dilation == 1 or step.kernel == (1, 1)):
         flat = View(source.buffer, source.first, 1, 1, source.h * source.w * source.c, source.h * source.w * source.c)
         return replace(step, kind="pointwise", input=flat, kernel=(1, 1), stride=(1, 1), pads=(0, 0, 0, 0), dilation=1)
     same = (out.h, out.w) == (source.h, source.w) and not any(step.pads[:2])

@@ -104,7 +104,7 @@ class _Emitter:
         if one.kind in LAYOUT:
             if one.kind in ("max_pool", "shuffle", "depth_to_space") and one.rounding != Rounding():
                 raise refuse(f"an operation {one.kind} that rounds", one.name)
-            table = _table(source, out, one.act, one.bound, one.rounding)
+            table = _table(source, out, one.act, one.bound, one.rounding, one.name)
             return replace(base, table=table)
         if one.kind in ("average_pool", "global_average"):
             return self.average(one, base, source, out)
@@ -158,7 +158,7 @@ class _Emitter:
                 raise refuse("a sum of a layer that is not rounded and a map", one.name)
             both = pair(False, (scale, other.scale, out.scale), (zero, other.zero, out.zero), act, bound, one.name)
         elif rounding.sum[0]:
-            table = _table(middle, out, act, bound, rounding)
+            table = _table(middle, out, act, bound, rounding, one.name)
         else:
             known = bounds(act, bound, scale, zero)
             if known is None:
@@ -203,7 +203,8 @@ class _Emitter:
         scale, zero = out.scale, out.zero
         if rounding.sum[0]:
             scale, zero = rounding.sum
-            table = _table(FeatureMap(1, 1, 1, type="uint8", scale=scale, zero=zero), out, act, bound, rounding)
+            middle = FeatureMap(1, 1, 1, type="uint8", scale=scale, zero=zero)
+            table = _table(middle, out, act, bound, rounding, one.name)
             act, bound = "none", (0.0, 0.0)
         both = pair(product, (source.scale, other.scale, scale), (source.zero, other.zero, zero), act, bound, one.name)
         return replace(base, kind="pairs", pair=both, table=table)
@@ -217,6 +218,8 @@ class _Emitter:
             raise refuse(f"an activation {one.act} of a mean that is not rounded before", one.name)
         most = one.kernel[0] * one.kernel[1]
         counts = np.arange(1, most + 1) if one.kind == "average_pool" else np.full(base.out.c, source.h * source.w)
+        if int(counts.max()) * max(source.zero, 255 - source.zero) > MOST_SUM:
+            raise refuse("sums that int32 does not hold", one.name)
         scale = mean_scale(source.scale, out.scale, counts)
         zeros = (source.zero, out.zero)
         bias = None if one.kind == "average_pool" else np.zeros(1, np.int32)
@@ -247,15 +250,21 @@ def resize_scale(source: float, out: float) -> float:
 
 
 def _table(
-    source: FeatureMap, out: FeatureMap, act: str, bound: tuple[float, float], rounding: Rounding
+    source: FeatureMap, out: FeatureMap, act: str, bound: tuple[float, float], rounding: Rounding, name: str
 ) -> NDArray[np.uint8] | None:
-    """For each byte that of its activation; None where all stay. A layer's sum is rounded before, and not once more here."""
+    """For each byte that of its activation; None where all stay. A layer's sum is rounded before, and not once more here.
+
+    Raises InputError where the activation of a byte is not a number.
+    """
     x = dequantised(IDENTITY, source.scale, source.zero)
     if rounding.sum[0] and (source.scale, source.zero) != rounding.sum:
         x = dequantised(quantised(x, *rounding.sum), *rounding.sum)
     if act == "none" and (source.scale, source.zero) == (out.scale, out.zero):
         return None
-    table = quantised(activated(x, act, bound, rounding), out.scale, out.zero)
+    values = activated(x, act, bound, rounding)
+    if np.isnan(values).any():  # which no byte stands for
+        raise refuse(f"an activation {act} that is not a number for some bytes", name)
+    table = quantised(values, out.scale, out.zero)
     return None if np.array_equal(table, IDENTITY) else table
 
 

@@ -29,7 +29,8 @@ class Peak:
 
 @dataclass(frozen=True)
 class Needs:
-    """Bytes. weights: of constant arrays. tables: records of the steps, on a chip of 32 bits. code: machine code at -Os.
+    """Bytes. weights: of constant arrays. tables: records of the steps, on a chip of 32 bits, and of preprocessing. code:
+    machine code at -Os.
 
     measured: whether the code was measured with this machine's compiler, or is an estimate. peaks: the layers that need most
     memory, the first first. layers: those with the most bytes of weights.
@@ -103,8 +104,8 @@ def size(count: int) -> str:
     )
 
 
-def needs_of(network: Network, code: int | None) -> Needs:
-    """What a network needs. code: measured machine code, None for an estimate."""
+def needs_of(network: Network, code: int | None, pixels: bool = False) -> Needs:
+    """What a network needs. code: measured machine code, None for an estimate. pixels: with preprocessing."""
     width = 1 if network.type == BYTES else 4
     live = live_numbers(network)
     by_size = sorted(range(len(live)), key=lambda number: -live[number])
@@ -124,7 +125,7 @@ def needs_of(network: Network, code: int | None) -> Needs:
         ram,
         arena,
         weight_bytes(network),
-        table_bytes(network),
+        table_bytes(network, pixels),
         CODE_ESTIMATE if code is None else code,
         code is not None,
         peaks,

@@ -185,10 +185,13 @@ def refuse(what: str, name: str) -> InputError:
 def written(network: Network) -> Network:
     """The network with the lives of its buffers, those that can be in one place put together, and all placed.
 
-    The first step at which a buffer lives is that which writes it, 0 for the input's; outputs live to the end.
+    The first step at which a buffer lives is that which writes it, 0 for the input's; outputs live to the end. Raises
+    InputError.
     """
     buffers, steps = network.buffers, network.steps
     for number, step in enumerate(steps):
+        if step.kind in ("max_pool", "average_pool") and reads_padding_alone(step):
+            raise refuse("a pool with a window on padding alone", step.name)
         for view in (step.input, step.other, step.out):
             if view is None or (view is step.out and step.words):
                 continue
@@ -222,6 +225,16 @@ def written(network: Network) -> Network:
         one.at, one.first, one.last = root.at, root.first, root.last
     network.roots = {}
     return network
+
+
+def reads_padding_alone(step: Step) -> bool:
+    """Whether a window has no position of the map in it, as a dilated one can step over the map."""
+    sides = ((step.input.h, step.out.h), (step.input.w, step.out.w))
+    return any(
+        not any(0 <= at * stride - before + tap * step.dilation < side for tap in range(kernel))
+        for (side, count), kernel, stride, before in zip(sides, step.kernel, step.stride, step.pads[:2])
+        for at in range(count)
+    )
 
 
 def lay_out(buffers: Sequence[Buffer], step: int) -> None:

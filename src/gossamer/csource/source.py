@@ -154,10 +154,11 @@ def weight_bytes(network: Network) -> int:
     return sum(seen.values())
 
 
-def table_bytes(network: Network) -> int:
-    """Bytes of the records of steps on a chip of 32 bits."""
+def table_bytes(network: Network, pixels: bool) -> int:
+    """Bytes of the records of steps on a chip of 32 bits, and of what pixels become where it takes them."""
     pairs = sum(step.pair is not None for step in network.steps)
-    return len(network.steps) * STEP_BYTES[network.type] + pairs * PAIR_BYTES
+    of_pixels = network.input.c * (256 if network.type == BYTES else 8) if pixels else 0
+    return len(network.steps) * STEP_BYTES[network.type] + pairs * PAIR_BYTES + of_pixels
 
 
 def ram_bytes(network: Network) -> int:

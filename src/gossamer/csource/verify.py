@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gossamer.csource import compiler
-from gossamer.csource.device import Checks, c_inputs, preprocess_of, tolerance_of
+from gossamer.csource.device import Checks, c_inputs, pixels_of, preprocess_of, tolerance_of
 from gossamer.csource.limits import size
 from gossamer.csource.network import BYTES, Network
 from gossamer.csource.source import net_c, net_h, ram_bytes
@@ -30,17 +30,18 @@ class Ran:
     compiler: str
 
 
-def measured_code(network: Network, command: list[str] | None) -> int | None:
-    """Bytes of machine code of the network's kernels at -Os by this machine's compiler; None where that is not known.
+def measured_code(file: ModelFile, network: Network, command: list[str] | None) -> int | None:
+    """Bytes of machine code of the network of a file at -Os by this machine's compiler; None where that is not known.
 
-    Raises VerificationError where the source does not compile, or has other memory than stated.
+    Raises VerificationError where the source does not compile, or has other memory than stated, InputError where $CC makes nothing.
     """
     if command is None:
         return None
+    preprocess, table = pixels_of(file, network)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        (folder / "net.h").write_text(net_h(network, None), encoding="utf-8")
-        (folder / "net.c").write_text(net_c(network, None), encoding="utf-8")
+        (folder / "net.h").write_text(net_h(network, preprocess), encoding="utf-8")
+        (folder / "net.c").write_text(net_c(network, preprocess, table), encoding="utf-8")
         found = compiler.measure(command, folder)
     if found is not None and found.ram != ram_bytes(network):
         stated = size(ram_bytes(network))

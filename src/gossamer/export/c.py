@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from gossamer.csource import compiler
-from gossamer.csource.device import FILES, checks_of, files_of, network_of
+from gossamer.csource.device import FILES, checks_of, files_of, network_of, preprocess_of
 from gossamer.csource.limits import Needs, needs_of, parse_bytes, refuse_too_large, size
 from gossamer.csource.network import BYTES
 from gossamer.csource.verify import NO_COMPILER, Ran, measured_code, run_checks
@@ -68,9 +68,9 @@ class ExportedSource(Report):
         return {**values, "format": "c", "needs": self.needs.to_json(), "notes": list(self.notes)}
 
 
-def limits_of(ram: str, flash: str) -> tuple[int | None, int | None]:
+def limits_of(ram: str | None, flash: str | None) -> tuple[int | None, int | None]:
     """Bytes of --ram and --flash, None where they are left out. Raises SettingsError."""
-    return (parse_bytes(ram, "--ram") if ram else None), (parse_bytes(flash, "--flash") if flash else None)
+    return None if ram is None else parse_bytes(ram, "--ram"), None if flash is None else parse_bytes(flash, "--flash")
 
 
 def check_folder(out: str | os.PathLike[str]) -> None:
@@ -93,8 +93,8 @@ def export_file(
     path: str | os.PathLike[str],
     out: str | os.PathLike[str],
     *,
-    ram: str = "",
-    flash: str = "",
+    ram: str | None = None,
+    flash: str | None = None,
     progress: Progress = SILENT,
 ) -> ExportedSource:
     """Write a model file as C source. Raises as `export_run`."""
@@ -110,8 +110,8 @@ def export_run(
     which: str = "best",
     licence: str = "unspecified",
     images_limit: int = 5000,
-    ram: str = "",
-    flash: str = "",
+    ram: str | None = None,
+    flash: str | None = None,
     progress: Progress = SILENT,
 ) -> ExportedSource:
     """Write a run as C source, in float32.
@@ -136,9 +136,10 @@ def _write(
 ) -> ExportedSource:
     progress.say("writing C")
     network = network_of(file)
-    refuse_too_large(needs_of(network, 0), *limits, file.path)  # without code: before anything is compiled
+    pixels = preprocess_of(file, network) is not None
+    refuse_too_large(needs_of(network, 0, pixels), *limits, file.path)  # without code: before anything is compiled
     command = compiler.compiler()
-    needs = needs_of(network, measured_code(network, command))
+    needs = needs_of(network, measured_code(file, network, command), pixels)
     refuse_too_large(needs, *limits, file.path)
     reference = reference_model(file)
     checks = checks_of(file, network, lambda values: flattened(reference.run(values)))

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from gossamer.csource import compiler
-from gossamer.csource.device import network_of
+from gossamer.csource.device import network_of, preprocess_of
 from gossamer.csource.limits import Needs, needs_of, size
 from gossamer.csource.network import BYTES, Network, live_numbers
 from gossamer.csource.verify import measured_code
@@ -91,8 +91,8 @@ def fit(
     *,
     is_run: bool = False,
     which: str = "best",
-    ram: str = "",
-    flash: str = "",
+    ram: str | None = None,
+    flash: str | None = None,
     progress: Progress = SILENT,
 ) -> Fit:
     """What a model file, or a run in float32, needs as C source. ram, flash: limits, as "256K".
@@ -102,7 +102,8 @@ def fit(
     limits = limits_of(ram, flash)
     file = run_graph(target, which, progress) if is_run else read_model_file(target)
     network = network_of(file)
-    needs = needs_of(network, measured_code(network, compiler.compiler()))
+    code = measured_code(file, network, compiler.compiler())
+    needs = needs_of(network, code, preprocess_of(file, network) is not None)
     problem = needs.problem(*limits)
     result = Fit(os.fspath(target), needs, *limits, problem, (network.input.h, network.input.w))
     if not problem:

@@ -16,7 +16,8 @@ static float net_exp(float x)
     return power.number;
   }
   if (x < -87.3f) return 0.0f;
-  n = (x * 1.44269504f + 12582912.0f) - 12582912.0f; /* 1.5 * 2^23: to the nearest integer */
+  n = x * 1.44269504f + 12582912.0f; /* 1.5 * 2^23: to the nearest integer; stored, where sums have more digits */
+  n -= 12582912.0f;
   r = (x - n * 0.693359375f) + n * 2.12194440e-4f;
   p = 1.9875691500e-4f;
   p = p * r + 1.3981999507e-3f;
