@@ -104,6 +104,21 @@ BAD: dict[str, tuple[Callable[[Path], object], str]] = {
         lambda root: (yolo(root, {"a": ""}), write_image(root / "images" / "a.bmp")),
         "two images are called a",
     ),
+    "yolo: two images, one label, another between": (
+        lambda root: (yolo(root, {"a": ""}), [write_image(root / "images" / name) for name in ("a.bmp", "a.k.png")]),
+        "two images are called a",
+    ),
+    **{
+        f"yolo: ids of notes.json: {ids}": (
+            lambda root, ids=ids: (
+                yolo(root, {"a": ""}),
+                (root / "data.yaml").unlink(),
+                write_file(root / "notes.json", json.dumps({"categories": [{"id": i, "name": "a"} for i in ids]})),
+            ),
+            "the ids of its categories are",
+        )
+        for ids in ([[1]], [{}], [None], ["0"], [True, False], [1], [0, 0], [0, None])
+    },
     "sidecar: other version": (lambda root: broken_sidecar(root, gossamer_boxes=2), "gossamer_boxes is 2"),
     "sidecar: no images": (lambda root: broken_sidecar(root, images=[]), "images is []"),
     "sidecar: lines in lines": (

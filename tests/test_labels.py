@@ -15,8 +15,10 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from gossamer import Settings
+from gossamer.data.heads.columns import Grid, read_column
 from gossamer.data.heads.open import merge_classes, read_heads, split_classes
 from gossamer.data.heads.spec import HeadSpec, dump_heads, parse_heads, parse_only
+from gossamer.data.heads.tasks import heads_of
 from gossamer.data.open import apply_split, open_data, open_source
 from gossamer.data.split import split_rows
 from gossamer.errors import DataError, GossamerError, SettingsError
@@ -35,6 +37,36 @@ def table(tmp_path: Path) -> Callable[[str], Path]:
         return tmp_path / "labels.csv"
 
     return write
+
+
+# the table
+
+
+@pytest.mark.parametrize("header", ["path,x,", ",path,x", "path,x, "])
+@pytest.mark.parametrize("task", ["regress", "multilabel"])
+def test_a_column_without_a_name_is_nothing_to_learn(table: Callable[[str], Path], task: str, header: str) -> None:
+    """As spreadsheets leave at the ends of lines, and pandas writes its index; beside a column that is named it is no matter."""
+    row = dict(zip(header.split(","), ["a.png", "1", ""] if header[0] == "p" else ["0", "a.png", "1"]))
+    root = table(f"{header}\n{','.join(row.values())}\n")
+    with pytest.raises(DataError, match="a column has no name"):
+        heads_of(task, Settings(), root)
+    if task == "multilabel":
+        (spec,) = heads_of(task, Settings(), table(f"{header}\n{','.join(row.values())}\n".replace("x", "label")))
+        assert spec.columns == ("label",)
+
+
+@pytest.mark.parametrize("kind, hierarchy", [("classify", False), ("classify", True), ("multilabel", False)])
+def test_as_many_classes_as_rows(kind: str, hierarchy: bool) -> None:
+    """Each cell is looked up among the classes, not compared with all of them."""
+    count = 300 if kind == "multilabel" else 30_000  # which are a number for each row and class
+    names = tuple(f"a{number % 170}/{number}" for number in range(count))
+    rows = list(range(count))
+    grid = Grid(Path("labels.csv"), Path(), rows, list(map(str, rows)), [""] * count, {"c": list(names)})
+    column = read_column(HeadSpec("c", kind, ("c",), hierarchy=hierarchy), grid, names)
+    assert column.classes == names and column.at.tolist() == rows and not grid.notes
+    grid.cells["c"][7] = "a3/none"
+    column = read_column(HeadSpec("c", kind, ("c",), hierarchy=hierarchy), grid, names)
+    assert column.at[7] == -1 and "'a3/none' is no class" in grid.notes[0]
 
 
 # heads.yaml
@@ -73,6 +105,11 @@ BAD_HEADS = {
     "a list": ("- a\n- b", "heads"),
     "no YAML": ("a: [\n", "no YAML"),
     "a name twice": ("a: classify\na: detect\n", "a is given twice"),
+    "a flag that is none": ("a: !!bool maybe\n", "no YAML"),
+    "a number that is empty": ("a: {kind: classify, weight: !!int ''}\n", "no YAML"),
+    "a time that is none": ("a: !!timestamp x\n", "no YAML"),
+    "a list said to be names": ("a: !!map [b]\n", "no YAML"),
+    "a list for a name": ("? [a]\n: classify\n", "no YAML"),
     "aliases": ("a: &x classify\nb: *x\n", "aliases"),
     "a name with a blank": ("a b: classify\n", "'a b'"),
     "a number for a name": ("1: classify\n", "head 1"),

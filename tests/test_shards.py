@@ -249,6 +249,7 @@ def test_labels_that_cannot_be_used_get_one_line(tmp_path: Path, files: Files, w
         ("ant\n", "label 1; allowed: 0 to 0, or a name of classes.txt"),
         ("ant\n\nbee\n", "an empty line"),
         ("ant\nant\n", "'ant' twice"),
+        ("".join(f"{number}\n" for number in [*range(60_000), 59_999]), "'59999' twice"),
         ("\xff", "UTF-8"),
     ],
 )
@@ -257,6 +258,12 @@ def test_a_class_list_that_does_not_fit_gets_one_line(tmp_path: Path, text: str,
     (tmp_path / "classes.txt").write_bytes(text.encode("latin-1"))
     with pytest.raises(DataError, match=words):
         open_data(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["{1..99999}{1..99999}.tar", "{a,b}{1..99999}.tar", "{1..100002}.tar", "{5..4}.tar"])
+def test_a_pattern_of_more_shards_than_there_can_be(tmp_path: Path, name: str) -> None:
+    with pytest.raises(DataError, match="up to 100,000 shards"):
+        open_data(tmp_path / name)
 
 
 def test_a_compressed_shard_says_so_under_any_name(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import re
+from collections import Counter
 from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
@@ -32,6 +33,7 @@ _JSON_LABELS = ("label", "class", "class_name", "cls", "category")  # the first 
 _LARGEST_LABEL = 1 << 20
 _MOST_CLASSES = 1_000_000  # where only numbers say how many there are
 _OPEN_SHARDS = 32
+_MOST_SHARDS = 100_000  # of a pattern of braces
 _SUFFIXES = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst")  # the compressed get an error that says so
 _SPLIT = re.compile(r"(?:^|[-_.])(" + "|".join(SPLIT_NAMES) + r")(?=[-_.])", re.IGNORECASE)
 _BRACES = re.compile(r"\{([^{}]*)\}")
@@ -308,7 +310,7 @@ def _read_classes(path: Path) -> tuple[str, ...]:
     while names and not names[-1]:
         names.pop()
     if not all(names) or len(set(names)) != len(names) or not all(map(is_text, names)):
-        twice = next((n for n in names if names.count(n) > 1), None)
+        twice = next((name for name, count in Counter(names).items() if count > 1), None)
         what = "an empty line" if not all(names) else f"{twice!r} twice"
         if all(names) and twice is None:
             what = f"{next(n for n in names if not is_text(n))!r}"
@@ -358,14 +360,16 @@ def _expand(pattern: str) -> list[str]:
     braces = _BRACES.search(pattern)
     if not braces:
         return [pattern]
+    allowed = f"up to {_MOST_SHARDS:,} shards, the lower number first"
     span = re.fullmatch(r"(\d{1,9})\.\.(\d{1,9})", braces.group(1))
     if span:
         low, high = int(span.group(1)), int(span.group(2))
-        if not low <= high < low + 100_000:
-            raise DataError(
-                f"{pattern}: {braces.group(0)}", "up to 100,000 shards, the lower number first", "fix the pattern"
-            )
+        if not low <= high < low + _MOST_SHARDS:
+            raise DataError(f"{pattern}: {braces.group(0)}", allowed, "fix the pattern")
         parts = [str(number).zfill(len(span.group(1))) for number in range(low, high + 1)]
     else:
         parts = braces.group(1).split(",")
-    return [name for part in parts for name in _expand(pattern[: braces.start()] + part + pattern[braces.end() :])]
+    rests = _expand(pattern[braces.end() :])
+    if len(parts) * len(rests) > _MOST_SHARDS:
+        raise DataError(f"{pattern}: {len(parts) * len(rests)} shards", allowed, "fix the pattern")
+    return [pattern[: braces.start()] + part + rest for part in parts for rest in rests]

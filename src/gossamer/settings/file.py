@@ -9,6 +9,8 @@ from gossamer.errors import SettingsError
 from gossamer.settings import Settings, from_dict, to_dict
 
 LIMIT = 1 << 20  # bytes of a file of settings
+# what PyYAML raises, beside its own errors, for dates that do not exist and for tags that the text has not (!!bool maybe)
+BAD_TAGS = (ValueError, LookupError, AttributeError, TypeError, OverflowError)
 
 
 def load_settings(path: str | Path) -> Settings:
@@ -27,8 +29,7 @@ def load_settings(path: str | Path) -> Settings:
         values = _values(yaml, content.decode("utf-8-sig"), str(path))
     except OSError as error:
         raise SettingsError(f"{path}: {error.strerror}", "a readable YAML file", "check the path") from error
-    # beside its own errors the parser raises ValueError for dates that do not exist, RecursionError for deep nesting
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
+    except (yaml.YAMLError, *BAD_TAGS, RecursionError) as error:  # RecursionError for deep nesting
         reason = "nested too deep" if isinstance(error, RecursionError) else " ".join(str(error).split())[:200]
         raise SettingsError(f"{path}: not YAML: {reason}", "lines of `name: value`", "fix the file") from error
     if not isinstance(values, dict):

@@ -7,6 +7,8 @@ or where data.yaml says; and the class names in data.yaml or classes.txt.
 from __future__ import annotations
 
 import os
+import reprlib
+from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
@@ -60,10 +62,10 @@ def read_yolo(root: Path, file: Path | None = None) -> Draft:
     points = KeyPoints(config.points if config else 0)
     for split, images, labels in yolo_folders(root):
         files = list(image_files(images, notes))
-        stems = {_stem(name) for name in files}
-        if len(stems) < len(files):
-            twice = next(name for i, name in enumerate(files) if i and _stem(name) == _stem(files[i - 1]))
-            raise DataError(f"{images}: two images are called {_stem(twice)}", "one image a label file", "rename one")
+        counts = Counter(map(_stem, files))
+        if len(counts) < len(files):
+            twice = next(stem for stem, count in counts.items() if count > 1)
+            raise DataError(f"{images}: two images are called {twice}", "one image a label file", "rename one")
         written |= {
             path
             for path in labels.rglob("*.txt")
@@ -220,10 +222,9 @@ def _class_names(root: Path, config: YoloConfig | None, notes: list[str]) -> tup
 
 def _noted_names(path: Path) -> list[Any]:
     """The names of Label Studio's notes.json, by their ids from 0. Raises DataError."""
-    named = {
-        entry.get("id"): entry.get("name")
-        for entry in jsonfile.entries(jsonfile.read_json(path), "categories", str(path))
-    }
-    if set(named) != set(range(len(named))):
-        raise DataError(f"{path}: the ids of its categories have gaps", "0, 1, 2, ...", "write a classes.txt")
-    return [named[number] for number in range(len(named))]
+    listed = jsonfile.entries(jsonfile.read_json(path), "categories", str(path))
+    ids = [entry.get("id") for entry in listed]
+    if not all(type(number) is int for number in ids) or sorted(ids) != list(range(len(ids))):
+        what = f"the ids of its categories are {reprlib.repr(ids)}"
+        raise DataError(f"{path}: {what}", "0, 1, 2, ..., each once", "write a classes.txt")
+    return [entry.get("name") for entry in sorted(listed, key=lambda entry: entry["id"])]

@@ -130,8 +130,11 @@ def _usable(grid: Grid, column: str, check: Callable[[int], None]) -> list[int]:
     return rows
 
 
-def _check_name(name: str, where: str, allowed: tuple[str, ...]) -> None:
-    """Raises DataError on a name that cannot be printed, or that is none of the head's classes where it has some."""
+def _check_name(name: str, where: str, allowed: dict[str, None]) -> None:
+    """Raises DataError on a name that cannot be printed, or that is none of the head's classes where it has some.
+
+    allowed: the classes in their order, as keys: there may be as many as there are rows.
+    """
     if not is_plain_text(name):
         raise DataError(f"{where} {reprlib.repr(name)}", "printable names", "fix the cell")
     if allowed and name not in allowed:
@@ -140,8 +143,8 @@ def _check_name(name: str, where: str, allowed: tuple[str, ...]) -> None:
 
 def _classes(spec: HeadSpec, grid: Grid, allowed: tuple[str, ...]) -> LabelColumn:
     """A class or an identity a row, by its number."""
-    column = spec.columns[0]
-    rows = _usable(grid, column, lambda row: _check_name(grid.cells[column][row], grid.where(row, column), allowed))
+    column, known = spec.columns[0], dict.fromkeys(allowed)
+    rows = _usable(grid, column, lambda row: _check_name(grid.cells[column][row], grid.where(row, column), known))
     cells = [grid.cells[column][row] for row in rows]
     names = allowed or class_order(cells)
     if len(names) < 2:
@@ -155,7 +158,8 @@ def _classes(spec: HeadSpec, grid: Grid, allowed: tuple[str, ...]) -> LabelColum
 def _tree(spec: HeadSpec, grid: Grid, allowed: tuple[str, ...]) -> LabelColumn:
     """A path of names per row, down to a leaf or to an inner class; the classes are the leaves."""
     column = spec.columns[0]
-    classes = [tuple(leaf.split("/")) for leaf in allowed]
+    leaves_of = [tuple(leaf.split("/")) for leaf in allowed]
+    known = {leaf[:end] for leaf in leaves_of for end in range(1, len(leaf) + 1)}
 
     def path_of(row: int) -> tuple[str, ...]:
         return tuple(part.strip() for part in grid.cells[column][row].split("/"))
@@ -164,7 +168,7 @@ def _tree(spec: HeadSpec, grid: Grid, allowed: tuple[str, ...]) -> LabelColumn:
         path, where = path_of(row), grid.where(row, column)
         if not all(map(is_plain_text, path)):
             raise DataError(f"{where} {reprlib.repr('/'.join(path))}", "names with / between", "fix the cell")
-        if allowed and not any(leaf[: len(path)] == path for leaf in classes):
+        if allowed and path not in known:
             raise DataError(f"{where} {'/'.join(path)[:80]!r} is no class of this head", shown(allowed), "fix the cell")
 
     rows = _usable(grid, column, check)
@@ -180,14 +184,14 @@ def _tree(spec: HeadSpec, grid: Grid, allowed: tuple[str, ...]) -> LabelColumn:
 
 def _labels(spec: HeadSpec, grid: Grid, allowed: tuple[str, ...]) -> LabelColumn:
     """Any number of labels a row, with | between: (K,) float32 of 0 and 1."""
-    column = spec.columns[0]
+    column, known = spec.columns[0], dict.fromkeys(allowed)
 
     def labels_of(row: int) -> list[str]:
         return [part.strip() for part in grid.cells[column][row].split(NONE) if part.strip()]
 
     def check(row: int) -> None:
         for name in labels_of(row):
-            _check_name(name, grid.where(row, column), allowed)
+            _check_name(name, grid.where(row, column), known)
 
     rows = _usable(grid, column, check)
     cells = list(map(labels_of, rows))
@@ -228,13 +232,13 @@ def _number(cell: str) -> float:
 
 def _boxes(spec: HeadSpec, grid: Grid, allowed: tuple[str, ...]) -> LabelColumn:
     """Boxes from a PASCAL VOC .xml or a YOLO .txt a row; files that cannot be used are noted, and count as none."""
-    column = spec.columns[0]
+    column, known = spec.columns[0], dict.fromkeys(allowed)
     rows, records, failed = [], [], []
     for row in grid.known(column):
         try:
             record = _record(grid, row, column, allowed)
             for box in record.boxes:
-                _check_name(box.name, grid.where(row, column), allowed)
+                _check_name(box.name, grid.where(row, column), known)
             records.append(record)
             rows.append(row)
         except (DataError, ImageError) as error:

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import os
+import reprlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +23,7 @@ from gossamer.data.source import Files, Indices, shown
 from gossamer.data.table import StrPath, Table, TargetTable
 from gossamer.data.toolclasses import ROBOFLOW, roboflow_lines, roboflow_tables
 from gossamer.errors import DataError
+from gossamer.predictions.head import is_plain_text
 
 FILE = "labels.csv"
 _ALLOWED = f"a CSV file, or a folder with {FILE}: a header with path and a column for each head, a line per image"
@@ -121,6 +123,17 @@ def columns_of(root: StrPath) -> tuple[str, ...]:
     _, lines = _lines(root, [])
     header = [cell.strip() for cell in lines[0][1]] if lines else []
     return tuple(name for name in header if name.lower() not in ("path", "split"))
+
+
+def named_columns(root: StrPath) -> tuple[str, ...]:
+    """As `columns_of`, where each is something to learn. Raises DataError where one has no printable name, as an index that
+    pandas wrote, or what commas at the ends of the lines make."""
+    columns = columns_of(root)
+    for name in columns:
+        if not is_plain_text(name):
+            given = f"the name {reprlib.repr(name)}" if name else "no name"
+            raise DataError(f"{root}: a column has {given}", "a name for each column", "name it, or remove the column")
+    return columns
 
 
 def merge_classes(classes: dict[str, tuple[str, ...]]) -> tuple[str, ...]:

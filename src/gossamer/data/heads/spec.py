@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import math
 import reprlib
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
@@ -20,6 +21,7 @@ from gossamer.data.boxes.records import contents
 from gossamer.data.source import shown
 from gossamer.errors import DataError, MissingPackageError, SettingsError
 from gossamer.predictions.head import KINDS, MOST_HEADS, is_plain_text
+from gossamer.settings.file import BAD_TAGS
 
 # the fields that each kind has, beside kind, columns, weight and loss
 OWN: dict[str, tuple[str, ...]] = {
@@ -216,7 +218,7 @@ def _values(text: str) -> Any:
         if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, yaml.SafeLoader)):
             raise SettingsError("heads with aliases, which can grow without end", _ALLOWED, "write them out")
         return yaml.load(text, _loader(yaml))
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
+    except (yaml.YAMLError, *BAD_TAGS, RecursionError) as error:
         raise SettingsError(f"heads: no YAML: {reprlib.repr(str(error))}", _ALLOWED, "fix the text") from error
 
 
@@ -225,8 +227,9 @@ def _loader(yaml: Any) -> Any:
 
     class Loader(yaml.SafeLoader):  # type: ignore[misc]
         def construct_mapping(self, node: Any, deep: bool = False) -> Any:
-            names = [key.value for key, _ in node.value]
-            twice = next((name for name in names if names.count(name) > 1), None)
+            pairs = node.value if isinstance(node, yaml.MappingNode) else []  # a tag can say so of a list
+            counts = Counter(key.value for key, _ in pairs if isinstance(key.value, str))
+            twice = next((name for name, count in counts.items() if count > 1), None)
             if twice is not None:
                 raise ValueError(f"{twice} is given twice")
             return super().construct_mapping(node, deep)

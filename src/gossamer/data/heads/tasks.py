@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from gossamer.data.heads.open import columns_of
+from gossamer.data.heads.open import columns_of, named_columns
 from gossamer.data.heads.spec import HeadSpec, parse_heads, parse_only
 from gossamer.data.table import StrPath
 from gossamer.settings import Settings
@@ -21,6 +21,6 @@ def heads_of(task: str, settings: Settings, root: StrPath = "", classes: tuple[s
     if spec is not None:
         return (spec,)
     if task == "regress":
-        return (HeadSpec("", task, classes or columns_of(root)),)
+        return (HeadSpec("", task, classes or named_columns(root)),)
     columns = columns_of(root) if root else ("label",)
-    return (HeadSpec("", task, ("label",) if "label" in columns else classes or columns),)
+    return (HeadSpec("", task, ("label",) if "label" in columns else classes or named_columns(root)),)
