@@ -105,6 +105,8 @@ BAD_HEADS = {
     "a list": ("- a\n- b", "heads"),
     "no YAML": ("a: [\n", "no YAML"),
     "a name twice": ("a: classify\na: detect\n", "a is given twice"),
+    "brackets without end": ("a: " + "[" * 100_000, "no YAML"),
+    "names without end": ("a: " + "{b: " * 100_000, "no YAML"),
     "a flag that is none": ("a: !!bool maybe\n", "no YAML"),
     "a number that is empty": ("a: {kind: classify, weight: !!int ''}\n", "no YAML"),
     "a time that is none": ("a: !!timestamp x\n", "no YAML"),

@@ -184,7 +184,20 @@ def test_classes_json_beside_shards_names_their_numbers(tmp_path: Path, content:
     assert table.classes == ("zebra", "apple") and table.labels.tolist() == [0, 1, 1, 0]
 
 
-@pytest.mark.parametrize("content", ["[", "{}", "[1]", '["a", "a"]', '{"0": "a", "2": "b"}', '{"a": 1, "b": 1}', '"a"'])
+@pytest.mark.parametrize(
+    "content",
+    [
+        "[",
+        "{}",
+        "[1]",
+        '["a", "a"]',
+        '["a", "a "]',
+        r'["a", "b\nc"]',
+        '{"0": "a", "2": "b"}',
+        '{"a": 1, "b": 1}',
+        '"a"',
+    ],
+)
 def test_a_broken_classes_json_beside_shards_is_one_line(tmp_path: Path, content: str) -> None:
     shard(tmp_path / "train.tar", [0, 1])
     write_file(tmp_path / "classes.json", content)

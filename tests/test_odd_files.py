@@ -180,6 +180,7 @@ CASES: dict[str, tuple[Callable[[], Words], int, str]] = {
     "epochs that are true": (lambda: config("data: classes\nepochs: true\n"), 2, "epochs: True"),
     "a seed beyond all": (lambda: config(f"data: classes\nseed: {2**70}\n"), 2, "seed: "),
     "a batch below 0": (lambda: config("data: classes\nbatch: -5\n"), 2, "batch: -5"),
+    "lists without end": (lambda: config("data: " + "[" * 100_000), 2, "over 500 brackets"),
     "a flag that is none": (lambda: config("data: classes\nema: !!bool maybe\n"), 2, "not YAML"),
     "a number that is empty": (lambda: config("data: classes\nlr: !!float ''\n"), 2, "not YAML"),
     "a time that is none": (lambda: config("data: !!timestamp x\n"), 2, "not YAML"),

@@ -19,6 +19,7 @@ from gossamer.data.source import Data
 from gossamer.data.tar import members
 from gossamer.errors import DataError
 from gossamer.images.decode import describe
+from tests import toollayouts
 from tests.annotations import write_file
 from tests.test_shards import Files, samples, write_tar
 from tests.toollayouts import COUNT, NAMES, each, image, images, mask, name_of, yolo_line
@@ -256,6 +257,8 @@ def roboflow(root: Path, change: dict[str, object]) -> None:
         (fiftyone, {"a3": "c\x1bar"}, "class name"),
         (studio, {"data": {"text": "no image"}}, "1 tasks name no image"),
         (studio, {"annotations": [{"result": [{"value": {"choices": [5]}}]}]}, "class name 5"),
+        (studio, {"annotations": [{"result": [{"value": {"choices": 5}}]}]}, "class name 5"),
+        (studio, {"annotations": [{"result": [{"value": "dog"}]}]}, "1 tasks have no choice"),
         (roboflow, {"line": "a3.jpg, 0, 2"}, "a cell is not 0 or 1"),
         (roboflow, {"line": "a3.jpg, 0"}, "line 5 has 2 cells"),
         (roboflow, {"line": '"a3.jpg, 0, 1'}, "line 5: "),
@@ -268,6 +271,20 @@ def test_a_bad_label_of_a_tool_costs_its_image(
     data = open_data(tmp_path)
     assert data.classes == NAMES and count(data) == COUNT - 1 and has_note(data, words)
     assert [line.names for line in data.left_out] == [(line.names[0],) for line in data.left_out]
+
+
+@pytest.mark.parametrize("turn", ["inf", "-1e999", "nan", "none"])
+@pytest.mark.parametrize("tool", ["cvat", "label studio"])
+def test_a_turn_that_is_no_angle_costs_its_box(tmp_path: Path, tool: str, turn: str) -> None:
+    images(tmp_path)
+    if tool == "cvat":
+        toollayouts.cvat(tmp_path)
+        path, old, new = tmp_path / "annotations.xml", 'occluded="0"', f'rotation="{turn}"'
+    else:
+        toollayouts.label_studio(tmp_path)
+        path, old, new = tmp_path / "project-3.json", '"rotation": 0', f'"rotation": "{turn}"'
+    path.write_text(path.read_text().replace(old, new, 1))
+    assert has_note(open_boxes(tmp_path), f"1 of {COUNT} boxes have corners that are no numbers")
 
 
 def test_two_tasks_of_one_image_cost_that_image(tmp_path: Path) -> None:

@@ -337,9 +337,13 @@ def _read_json(path: Path) -> tuple[str, ...]:
         value = [named[i] for i in range(len(named))] if sorted(named) == list(range(len(value))) else None
     if not isinstance(value, list) or not value or not all(isinstance(name, str) and name.strip() for name in value):
         raise DataError(f"{path}: lists no class names by their numbers 0, 1, 2, ...", allowed, "fix the file")
-    if len(set(value)) < len(value):
+    names = tuple(name.strip() for name in value)
+    if len(set(names)) < len(names):
         raise DataError(f"{path}: gives a class name twice", "each once", "fix the file")
-    return tuple(name.strip() for name in value)
+    if not all(map(is_text, names)):
+        wrong = next(name for name in names if not is_text(name))
+        raise DataError(f"{path}: has the class name {wrong[:40]!r}", "printable text", "fix the file")
+    return names
 
 
 def _tars(folder: Path) -> list[Path]:

@@ -144,9 +144,11 @@ def _read_label_studio(root: Path, file: Path, notes: list[str]) -> ClassRows:
     failed: list[DataError] = []
     tasks = label_tasks(file, notes)
     for task in tasks:
-        chosen: list[object] = [
-            choice for region in task.regions for choice in (region.get("value") or {}).get("choices") or []
-        ]
+        chosen: list[object] = []
+        for region in task.regions:
+            value = region.get("value")
+            choices = value.get("choices") if isinstance(value, dict) else None
+            chosen += choices if isinstance(choices, list) else [] if choices is None else [choices]
         if not chosen:  # JSON-MIN has the choice itself at the top of the task
             plain = task.task.get("choice") or task.task.get("label")
             chosen = [plain] if isinstance(plain, str) else []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,8 @@ from gossamer.settings import Settings, from_dict, to_dict
 LIMIT = 1 << 20  # bytes of a file of settings
 # what PyYAML raises, beside its own errors, for dates that do not exist and for tags that the text has not (!!bool maybe)
 BAD_TAGS = (ValueError, LookupError, AttributeError, TypeError, OverflowError)
+MOST_DEEP = 500  # brackets within one another: PyYAML takes time with the third power of their depth
+_BRACKET = re.compile(r"[\[\]{}]")
 
 
 def load_settings(path: str | Path) -> Settings:
@@ -39,6 +42,7 @@ def load_settings(path: str | Path) -> Settings:
 
 def _values(yaml: Any, text: str, path: str) -> Any:
     """What the YAML says. Raises SettingsError where a name stands there twice, of which YAML would take the last."""
+    check_depth(text)
     loader = yaml.SafeLoader(text)
     try:
         node = loader.get_single_node()
@@ -49,6 +53,15 @@ def _values(yaml: Any, text: str, path: str) -> Any:
         return None if node is None else loader.construct_document(node)
     finally:
         loader.dispose()
+
+
+def check_depth(text: str) -> None:
+    """Raises ValueError where the brackets of a YAML text are within one another as no person writes them."""
+    depth = 0
+    for match in _BRACKET.finditer(text):
+        depth = depth + 1 if match[0] in "[{" else max(0, depth - 1)
+        if depth > MOST_DEEP:
+            raise ValueError(f"over {MOST_DEEP} brackets within one another")
 
 
 def dump_settings(settings: Settings) -> str:

@@ -23,6 +23,7 @@ from gossamer.data.boxes.records import (
     files_in,
     image_files,
     image_size,
+    parse_angle,
     parse_number,
     split_of,
 )
@@ -104,7 +105,7 @@ def _drawn(shape: ElementTree.Element, where: str, skipped: Counter[str]) -> Ite
 
     if shape.tag == "box":
         x0, y0, x1, y1 = numbers("xtl", "ytl", "xbr", "ybr")
-        turn = math.radians(parse_number(shape.get("rotation", "0")))
+        turn = parse_angle(shape.get("rotation", "0"))
         upright = not turn
         outline = _turned([x0, y0, x1, y0, x1, y1, x0, y1], (x0 + x1) / 2, (y0 + y1) / 2, turn)
     elif shape.tag == "polygon":
@@ -114,7 +115,7 @@ def _drawn(shape: ElementTree.Element, where: str, skipped: Counter[str]) -> Ite
         x, y, rx, ry = numbers("cx", "cy", "rx", "ry")
         turns = [2 * math.pi * i / _CORNERS for i in range(_CORNERS)]
         round_it = [value for turn in turns for value in (x + rx * math.cos(turn), y + ry * math.sin(turn))]
-        outline = _turned(round_it, x, y, math.radians(parse_number(shape.get("rotation", "0"))))
+        outline = _turned(round_it, x, y, parse_angle(shape.get("rotation", "0")))
     elif shape.tag == "mask":
         left, top, width, height = numbers("left", "top", "width", "height")
         yield BoxRecord((left, top, left + width, top + height), class_name(shape.get("label"), where))

@@ -25,6 +25,7 @@ from gossamer.data.boxes.records import (
     each_image,
     files_in,
     image_size,
+    parse_angle,
     parse_number,
     split_of_path,
 )
@@ -188,7 +189,7 @@ def _outline(value: dict[str, Any], size: tuple[int, int]) -> list[float]:
         if len(points) < 3 or not all(isinstance(point, list) and len(point) == 2 for point in points):
             return []
         return [parse_number(part) * side / 100 for point in points for part, side in zip(point, (width, height))]
-    turn = math.radians(parse_number(value.get("rotation", 0)))
+    turn = parse_angle(value.get("rotation", 0))
     x, y = parse_number(value.get("x")) * width / 100, parse_number(value.get("y")) * height / 100
     if "radiusX" in value:
         a, b = parse_number(value.get("radiusX")) * width / 100, parse_number(value.get("radiusY")) * height / 100

@@ -87,6 +87,12 @@ def parse_number(value: object) -> float:
         return math.nan
 
 
+def parse_angle(value: object) -> float:
+    """As `parse_number` of an angle in degrees, in radians; nan where it is not finite, of which there is no cosine."""
+    angle = math.radians(parse_number(value))
+    return angle if math.isfinite(angle) else math.nan
+
+
 def declared_size(height: object, width: object) -> Size | None:
     """(height, width) where both are sides that an image can have."""
     sides = [parse_number(height), parse_number(width)]

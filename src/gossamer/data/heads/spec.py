@@ -21,7 +21,7 @@ from gossamer.data.boxes.records import contents
 from gossamer.data.source import shown
 from gossamer.errors import DataError, MissingPackageError, SettingsError
 from gossamer.predictions.head import KINDS, MOST_HEADS, is_plain_text
-from gossamer.settings.file import BAD_TAGS
+from gossamer.settings.file import BAD_TAGS, check_depth
 
 # the fields that each kind has, beside kind, columns, weight and loss
 OWN: dict[str, tuple[str, ...]] = {
@@ -215,6 +215,7 @@ def _values(text: str) -> Any:
     except ImportError as error:
         raise MissingPackageError("PyYAML", "train", "reading heads") from error
     try:
+        check_depth(text)
         if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, yaml.SafeLoader)):
             raise SettingsError("heads with aliases, which can grow without end", _ALLOWED, "write them out")
         return yaml.load(text, _loader(yaml))
