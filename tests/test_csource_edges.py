@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from gossamer.compile.program import FeatureMap, Operation, Program, ProgramOutput
+from gossamer.compile.program import FeatureMap, LayerWeights, Operation, Program, ProgramOutput
 from gossamer.csource.arithmetic import pair
 from gossamer.csource.device import network_of, preprocess_of
 from gossamer.csource.floats import float_network
@@ -106,6 +106,24 @@ def test_pairs_stay_within_their_integers(product: bool) -> None:
         assert largest < 2**62 and largest >> 32 < 2**31
         taken += 1
     assert 12 <= taken < 30
+
+
+@pytest.mark.parametrize("scale, fits", [(2.0**-15, True), (2.0**-40, False), (1e-29, False)])
+@pytest.mark.parametrize("kind", ["global_average", "resize", "conv"])
+def test_scales_far_above_that_of_the_output(kind: str, scale: float, fits: bool) -> None:
+    places = np.zeros((1, 2), np.float32)
+    layer = {
+        "global_average": None,
+        "resize": LayerWeights(places, places),
+        "conv": LayerWeights(np.ones((1, 1, 1, 1), np.int8), np.zeros(1, np.float32), np.ones(1, np.float32)),
+    }[kind]
+    ends = FeatureMap(1, 1, 1, type="uint8"), FeatureMap(1, 1, 1, type="uint8", scale=scale)
+    program = single(kind, *ends, weights=[layer])
+    if fits:
+        assert byte_network(program).steps[0].scale is not None
+        return
+    with pytest.raises(InputError, match="far above that of its output"):
+        byte_network(program)
 
 
 def test_the_table_of_pixels_counts_as_flash() -> None:

@@ -36,7 +36,8 @@ def dequantised(x: NDArray[np.uint8], scale: float, zero: int) -> Floats:
 
 def ratios(source: float, rows: Floats, out: float) -> Floats:
     """What the sums of a layer are multiplied with."""
-    return (np.float32(source) * rows.astype(np.float32) / np.float32(out)).astype(np.float32)
+    with np.errstate(over="ignore"):
+        return (np.float32(source) * rows.astype(np.float32) / np.float32(out)).astype(np.float32)
 
 
 def layer_bytes(sums: NDArray[np.int64], scales: Floats, zero: int) -> NDArray[np.int64]:

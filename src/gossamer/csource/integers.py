@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gossamer.compile.program import FeatureMap, LayerWeights, Operation, Program, Rounding
-from gossamer.csource.arithmetic import activated, bounds, dequantised, pair, quantised, ratios
+from gossamer.csource.arithmetic import MOST_RATIO, activated, bounds, dequantised, pair, quantised, ratios
 from gossamer.csource.floats import of_conv, panels, plain
 from gossamer.csource.network import BYTES, Network, Output, Pair, Step, View, refuse, written
 
@@ -165,7 +165,7 @@ class _Emitter:
                 raise refuse(f"an activation {act} of a sum that is not rounded before", one.name)
             limits = known
         base = replace(base, zeros=(source.zero, zero), range=limits, table=table, pair=both)
-        return self.placed(one, base, weight, bias, ratios(source.scale, layer.scale, scale))
+        return self.placed(one, base, weight, bias, _taken(ratios(source.scale, layer.scale, scale), one.name))
 
     def last(self, one: Operation, base: Step, source: FeatureMap, out: FeatureMap) -> Step:
         """A layer whose sums are an output in float32."""
@@ -193,7 +193,7 @@ class _Emitter:
             none = np.empty((0, 3), np.uint8)
             both = Pair(False, zero, other.zero, a, b, shift=0, zero=0, low=0, high=255, odd=none)
             base = replace(base, pair=both, zeros=(source.zero, zero))
-            return self.placed(one, base, weight, bias, ratios(source.scale, layer.scale, step))
+            return self.placed(one, base, weight, bias, _taken(ratios(source.scale, layer.scale, step), one.name))
         return self.placed(one, base, weight, bias, scale)
 
     def pairs(self, one: Operation, base: Step, source: FeatureMap, other: FeatureMap, out: FeatureMap) -> Step:
@@ -220,7 +220,7 @@ class _Emitter:
         counts = np.arange(1, most + 1) if one.kind == "average_pool" else np.full(base.out.c, source.h * source.w)
         if int(counts.max()) * max(source.zero, 255 - source.zero) > MOST_SUM:
             raise refuse("sums that int32 does not hold", one.name)
-        scale = mean_scale(source.scale, out.scale, counts)
+        scale = _taken(mean_scale(source.scale, out.scale, counts), one.name)
         zeros = (source.zero, out.zero)
         bias = None if one.kind == "average_pool" else np.zeros(1, np.int32)
         return replace(base, scale=scale, zeros=zeros, range=limits, bias=bias)
@@ -235,7 +235,7 @@ class _Emitter:
         if any((np.abs(part[:, 1] * PARTS - np.rint(part[:, 1] * PARTS)) > 1e-4).any() for part in places):
             raise refuse("a resize in int8 between places that are no 128ths", one.name)
         table = np.concatenate([np.rint(part * [1, PARTS]) for part in places]).astype(np.int32)
-        scale = np.array([resize_scale(source.scale, out.scale)], np.float32)
+        scale = _taken(np.array([resize_scale(source.scale, out.scale)], np.float32), one.name)
         return replace(base, bias=table, scale=scale, zeros=(source.zero, out.zero))
 
 
@@ -266,6 +266,13 @@ def _table(
         raise refuse(f"an activation {act} that is not a number for some bytes", name)
     table = quantised(values, out.scale, out.zero)
     return None if np.array_equal(table, IDENTITY) else table
+
+
+def _taken(scales: NDArray[np.float32], name: str) -> NDArray[np.float32]:
+    """Raises InputError where products of sums and these scales may not be numbers that integers hold."""
+    if not (scales <= MOST_RATIO).all():
+        raise refuse("a scale far above that of its output", name)
+    return scales
 
 
 def _word_scale(scale: float, name: str) -> float:
