@@ -21,7 +21,7 @@ from gossamer.data.heads.spec import HeadSpec, dump_heads, parse_heads, parse_on
 from gossamer.data.heads.tasks import heads_of
 from gossamer.data.open import apply_split, open_data, open_source
 from gossamer.data.split import split_rows
-from gossamer.errors import DataError, GossamerError, SettingsError
+from gossamer.errors import DataError, GossamerError, ImageError, SettingsError
 from gossamer.tasks.registry import task_of
 from tests.shop import EVERY, write_shop
 
@@ -67,6 +67,15 @@ def test_as_many_classes_as_rows(kind: str, hierarchy: bool) -> None:
     grid.cells["c"][7] = "a3/none"
     column = read_column(HeadSpec("c", kind, ("c",), hierarchy=hierarchy), grid, names)
     assert column.at[7] == -1 and "'a3/none' is no class" in grid.notes[0]
+
+
+def test_the_path_of_a_mask_that_no_file_can_have_is_a_mask_that_is_missing(table: Callable[[str], Path]) -> None:
+    root = table("path,x\na.png,m\0.png\nb.png,none.png\n")
+    targets = read_heads(root, [HeadSpec("x", "segment", ("x",), classes=("car", "dog"))]).targets
+    for row in range(2):
+        assert targets.line(row).endswith("\0-1")
+        with pytest.raises((OSError, ImageError)):
+            targets.read(row)
 
 
 # heads.yaml

@@ -62,7 +62,7 @@ class Files:
             try:
                 status = os.stat(os.path.join(self.root, self.paths[row]))  # noqa: PTH116, PTH118
                 yield status.st_size, status.st_mtime_ns
-            except OSError:
+            except (OSError, ValueError):  # ValueError for a null character, which no path can have
                 yield -1, 0
 
     def arrange(self, rows: Indices, rng: np.random.Generator) -> Indices:
