@@ -86,10 +86,17 @@ def test_the_limit_holds_on_disk_and_is_told_once(tmp_path: Path, monkeypatch: p
     notes = cache.taken_notes()
     assert len(notes) == 1 and "teacher cache: full with" in notes[0]
     assert 1000 < sum(path.stat().st_size for path in tmp_path.iterdir()) <= limit
-    assert TeacherCache(FACTS, 600, str(tmp_path)).size <= 600  # a smaller limit takes less of it
+    less = TeacherCache(FACTS, 600, str(tmp_path))  # a smaller limit takes less of it
+    assert less.size <= 600 and sum("teacher cache: full with" in note for note in less.notes) == 1
 
 
-@pytest.mark.parametrize("damage", ["cut", "text", "empty", "other"])
+def test_a_file_beyond_the_limit_is_not_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    filled(tmp_path)
+    monkeypatch.setattr(teacher_cache, "read_regular", lambda path: pytest.fail("it was read"))
+    assert not TeacherCache(FACTS, 100, str(tmp_path)).rows
+
+
+@pytest.mark.parametrize("damage", ["cut", "text", "empty", "other", "bit", "named"])
 def test_a_damaged_file_is_named_and_left_out(damage: str, tmp_path: Path) -> None:
     filled(tmp_path)
     (path,) = tmp_path.iterdir()
@@ -101,8 +108,12 @@ def test_a_damaged_file_is_named_and_left_out(damage: str, tmp_path: Path) -> No
         "text": b"hello",
         "empty": b"",
         "other": save({"gossamer.keys": np.zeros((2, 3), np.uint8)}),
+        "bit": data[:-1] + bytes([data[-1] ^ 1]),  # of an answer
+        "named": save({"gossamer.keys": np.zeros((2, 16), np.uint8), "logits": np.zeros((3, 2), np.float32)}),
     }
     path.write_bytes(contents[damage])
+    if damage == "named":  # as it should be for its bytes, which are no cache
+        path = path.rename(tmp_path / TeacherCache(FACTS, 1 << 20, str(tmp_path))._name(contents[damage]))
     cache = TeacherCache(FACTS, 1 << 20, str(tmp_path))
     assert f"{path} is left out, it is damaged" in cache.notes[0] and not cache.rows
 

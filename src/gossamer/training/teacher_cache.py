@@ -58,9 +58,14 @@ class TeacherCache:
         self.notes.append(f"teacher cache: {len(self.rows)} answers of earlier trainings in {self.folder}")
 
     def _read(self, path: Path) -> None:
-        """Take the answers of a file; one that is damaged is named and left out."""
+        """Take the answers of a file; one that is damaged is named and left out, and one that is too many is not opened."""
         try:
+            if self.size + path.stat().st_size > self.limit:
+                self._fill()
+                return
             data = read_regular(path)
+            if path.name != self._name(data):
+                raise ValueError("its digest is not that of its name")
             arrays = load(data)
             keys = arrays.pop(KEYS)
             fits = keys.dtype == np.uint8 and keys.ndim == 2 and keys.shape[1] == DIGEST
@@ -75,12 +80,19 @@ class TeacherCache:
                 f"teacher cache: {path} is left out, it is damaged ({str(error).splitlines()[0][:80]}): remove it"
             )
             return
-        if self.size + len(data) > self.limit:
-            self.full = True
-            return
         self.size += len(data)
         for place, digest in enumerate(keys):
             self.rows[digest.tobytes()] = {name: one[place] for name, one in arrays.items()}
+
+    def _name(self, data: bytes) -> str:
+        """What a file of these bytes is called."""
+        return f"{self.key}-{hashlib.sha256(data).hexdigest()[:32]}.safetensors"
+
+    def _fill(self) -> None:
+        """No more is kept, which is said once."""
+        if not self.full:
+            self.full = True
+            self.notes.append(f"teacher cache: full with {len(self.rows)} answers; the others are computed each time")
 
     def digests(self, images: Tensor) -> list[bytes]:
         """What each image (N, C, H, W) is known by."""
@@ -105,10 +117,7 @@ class TeacherCache:
             row: Row = {name: np.array(one[place]) for name, one in arrays.items()}
             size = sum(one.nbytes for one in row.values()) + DIGEST
             if self.size + self.pending_size + size > self.limit:
-                self.full = True
-                self.notes.append(
-                    f"teacher cache: full with {len(self.rows)} answers; the others are computed each time"
-                )
+                self._fill()
                 continue
             self.rows[digest] = self.pending[digest] = row
             self.pending_size += size
@@ -127,10 +136,10 @@ class TeacherCache:
             arrays[KEYS] = np.frombuffer(b"".join(rows), np.uint8).reshape(-1, DIGEST)
             data = save(arrays)
             if self.size + len(data) > self.limit:  # the header of a file takes room too
-                self.full = True
+                self._fill()
                 continue
             try:
-                write_bytes(self.folder / f"{self.key}-{hashlib.sha256(data).hexdigest()[:32]}.safetensors", data)
+                write_bytes(self.folder / self._name(data), data)
             except StorageError as error:
                 self.full = True
                 self.notes.append(f"teacher cache: nothing more is kept: {error}")
