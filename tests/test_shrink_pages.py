@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import dataclasses
 import re
+from pathlib import Path
 
 import pytest
 
 from gossamer.charts.rows import Amount, SpanPair, amount_bars, paired_spans, waterfall
 from gossamer.charts.scatter import LabelledPoint, TargetBox, pareto_chart
+from gossamer.errors import RunError
 from gossamer.shrink.layer_page import changed_images, layers_chart, ranges_chart
 from gossamer.shrink.recipe.candidates import Targets
 from gossamer.shrink.recipe.page import recipe_html
+from gossamer.shrink.recipe.saved import OUTCOME, check_step
 from tests.recipecases import outcome, recipe, recipe_page
 from tests.reportcases import HOSTILE, check_alone
 
@@ -34,6 +37,18 @@ def test_the_page_shows_every_part() -> None:
     assert "first 0.700, last 1.200" in labels, "the staircase"
     assert "float: 1.200; narrow-1: 0.500; narrow-1-int8: 0.270" in labels, "the waterfall"
     assert "allowed: at most 0.3 ms, 0.6 MB, 2 points lost" in words
+
+
+def test_what_cannot_be_drawn_is_damage() -> None:
+    path = Path("narrow-1-choose.json")
+    for channels, ms in (([], []), ([8, 16], [1.0]), ([8], [1.0, 2.0])):
+        stairs = {"layer": "a", "channels": channels, "ms": ms, "chosen": 8}
+        values = {"what": "a", "seconds": 1.0, "changes": "", "widths": [], "staircase": [stairs]}
+        with pytest.raises(RunError, match="staircase is missing or of another type"):
+            check_step(values, path.stem, path)
+        check_step({**values, "staircase": [{**stairs, "channels": [8], "ms": [1.0]}]}, path.stem, path)
+    classes = OUTCOME["predicted"]
+    assert classes([0, 3]) and not classes([-1]) and not classes([10**30]) and OUTCOME["targets"] is not None
 
 
 def test_what_was_not_measured_is_not_shown() -> None:

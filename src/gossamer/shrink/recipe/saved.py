@@ -44,7 +44,7 @@ def _expected(name: str) -> dict[str, Check]:
     """What the values of a step hold, by the last word of its name."""
     scores = _values(_number_or_none)
     kinds: dict[str, dict[str, Check]] = {
-        "choose": {"changes": _text, "widths": _list(_width), "staircase": _list(_object(STAIRS))},
+        "choose": {"changes": _text, "widths": _list(_width), "staircase": _list(_stairs)},
         "width": {"width": _positive},
         "train": {"run": _text},
         "measure": {"ms": scores},
@@ -124,6 +124,10 @@ def _width(value: Any) -> bool:
     return isinstance(value, list) and len(value) == 3 and _text(value[0]) and all(map(_count, value[1:]))
 
 
+def _stairs(value: Any) -> bool:
+    return _object(STAIRS)(value) and len(value["channels"]) == len(value["ms"]) > 0
+
+
 def _drop(value: Any) -> bool:
     return _list(_number_or_none)(value) and len(value) == 3
 
@@ -153,8 +157,8 @@ OUTCOME: dict[str, Check] = {
     "images": _count,
     "metrics": _values(_number_or_none),
     "names": _list(_text),
-    "predicted": _list(_whole),
-    "targets": _list(_whole),
+    "predicted": _list(_count),
+    "targets": _list(_count),
     "replicates": _list(_number_or_none),
 }
 LAYER: dict[str, Check] = {
