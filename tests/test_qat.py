@@ -28,12 +28,12 @@ from gossamer.shrink import qat
 from gossamer.shrink.fake_quant import FakeQuantised, TorchGraph, arrays, round_activation
 from gossamer.shrink.graph import OnnxGraph, OnnxSession
 from gossamer.shrink.qat import QatSettings, train_quantised
-from gossamer.shrink.qdq import QuantisationChoice, quantised_model
+from gossamer.shrink.qdq import QuantisationChoice, quantised_model, weight_axis
 from gossamer.shrink.ranges import best_range, fake_quantise, in_batches, measure_ranges
 from gossamer.shrink.torch_operators import OPERATORS
 from gossamer.training.restore import load_run, run_data
 from tests.conftest import write_image_folder
-from tests.test_quantise import COMPAT, GRAPHS, images, model, node, residual
+from tests.test_quantise import COMPAT, GRAPHS, images, model, node, residual, weights
 from tests.trained import SHORT, TASKS, runs_of_tasks
 
 onnx = pytest.importorskip("onnx")
@@ -155,6 +155,55 @@ def test_one_learning_rate_moves_channels_of_any_scale_alike() -> None:
     np.testing.assert_allclose(largest.numpy(), np.full(8, 127), rtol=1e-5)
 
 
+def test_the_length_of_zeros_has_a_gradient() -> None:
+    for axes, keep in (([1], 1), ([-1, 1], 0)):
+        length = OPERATORS["ReduceL2"](op("ReduceL2", 1, axes=axes, keepdims=keep), torch.from_numpy(X))
+        expected = np.sqrt((X**2).sum(tuple(axes), keepdims=bool(keep)))
+        np.testing.assert_allclose(length.numpy(), expected, rtol=1e-5)
+    x = torch.zeros(2, 3, requires_grad=True)
+    OPERATORS["ReduceL2"](op("ReduceL2", 2), x, np.array([1], np.int64)).sum().backward()
+    assert x.grad is not None and x.grad.tolist() == [[0] * 3] * 2
+
+
+def transposed() -> bytes:
+    """Transposed convolutions, of one group and of two, around a depthwise one."""
+    nodes = [
+        node("ConvTranspose", "x w0 b0", "s0", strides=[2, 2]), node("Relu", "s0", "s1"),
+        node("Conv", "s1 d0 b1", "s2", group=6, pads=[1, 1, 1, 1]), node("Relu", "s2", "s3"),
+        node("ConvTranspose", "s3 w1 b2", "s4", group=2), node("Relu", "s4", "s5"),
+        node("GlobalAveragePool", "s5", "v0"), node("Flatten", "v0", "v1"), node("Gemm", "v1 wl bl", "y"),
+    ]  # fmt: skip
+    shapes = weights(w0=(4, 6, 2, 2), b0=(6,), d0=(6, 1, 3, 3), b1=(6,), w1=(6, 4, 1, 1), b2=(8,), wl=(8, 3), bl=(3,))
+    for name, axis in (("w0", 1), ("d0", 0), ("w1", 1)):  # channels that differ by far: a scale on another axis shows
+        value = shapes[name]
+        shapes[name] = value * (4.0 ** np.arange(value.shape[axis], dtype=np.float32)).reshape(
+            [-1 if place == axis else 1 for place in range(4)]
+        )
+    return model(nodes, dict(shapes), "y")
+
+
+def test_transposed_and_depthwise_layers_have_the_scales_of_the_file() -> None:
+    graph, x = OnnxGraph(transposed(), ["y"], "transposed"), images(12, seed=9)
+    network = FakeQuantised(graph, choice_of(graph), CPU)
+    trained_a_little(network)
+    data = quantised_model(*network.written())
+    (expected,), (actual,) = arrays(network(torch.from_numpy(x))), OnnxSession(data, exact=True).run(x)
+    assert np.abs(actual - expected).max() < float(expected.max() - expected.min()) / 255
+    stored = {one.name: onnx.numpy_helper.to_array(one) for one in onnx.load_from_string(data).graph.initializer}
+    weights_now = network.layers[2].values(network.scale(network.group[network.layers[2].source]).detach())
+    scale, axis = stored["w1.scale"], weight_axis(graph, graph.weighted()[2])
+    assert axis == 1 and len(set(scale.tolist())) == 1, "a group has no axis of all its channels"
+    np.testing.assert_allclose(
+        stored["w1.int8"] * scale.reshape(1, -1, 1, 1), weights_now["w1"].detach().numpy(), rtol=1e-6
+    )
+
+
+def test_the_learning_rate_falls_to_zero_and_stays_there() -> None:
+    assert [qat._rate(0.02, done) for done in (0.0, 0.5, 1.0, 1.5, 2.0, 100.0)] == pytest.approx(
+        [0.02, 0.01, 0, 0, 0, 0]
+    )
+
+
 # operators in torch against numpy
 
 
@@ -190,6 +239,9 @@ CASES: list[tuple[OnnxNode, list[Any]]] = [
     (op("Resize", 3, mode=b"linear", coordinate_transformation_mode=b"align_corners"), [X, None, np.array([1, 1, 2, 2], np.float32)]),
     (op("Resize", 3, mode=b"nearest", coordinate_transformation_mode=b"asymmetric", nearest_mode=b"floor"), [X, None, np.array([1, 1, 2, 3], np.float32)]),
     (op("Resize", 3, mode=b"nearest"), [X, None, np.array([1, 1, 2, 2], np.float32)]),
+    (op("Resize", 3, mode=b"nearest", nearest_mode=b"round_prefer_ceil"), [X, None, np.array([1, 1, 2, 3], np.float32)]),
+    (op("Resize", 4, mode=b"nearest", coordinate_transformation_mode=b"pytorch_half_pixel"), [X, None, None, np.array([2, 4, 18, 6], i64)]),
+    (op("Resize", 3, mode=b"linear"), [X, None, np.array([1, 1, 4 / 3, 1.5], np.float32)]),
     (op("Flatten", 1, axis=-2), [X]), (op("Reshape", 2), [X, np.array([0, 2, -1, 6], i64)]),
     (op("Transpose", 1, perm=[0, 2, 3, 1]), [X]), (op("Concat", 2, axis=1), [X, X[:, :1]]),
     (op("Split", 1, 3, axis=2), [X]), (op("Split", 2, 2, axis=1), [X, np.array([1, 3], i64)]),
@@ -224,6 +276,21 @@ def test_an_operator_in_torch_is_the_one_in_numpy(one: OnnxNode, inputs: list[An
         (op("AveragePool", 1, kernel_shape=[2, 2], pads=[1, 0, 0, 1]), [X]),
         (op("Resize", 3, mode=b"cubic"), [X, None, np.array([1, 1, 2, 2], np.float32)]),
         (op("Resize", 3, mode=b"linear"), [X, None, np.array([1, 2, 2, 2], np.float32)]),
+        (op("Resize", 3, mode=b"linear"), [X, None, np.array([1, 1, 1.25, 2], np.float32)]),
+        *(
+            (
+                op("Resize", 3, mode=b"nearest", coordinate_transformation_mode=where, nearest_mode=rounding),
+                [X, None, np.array([1, 1, 3, 3], np.float32)],
+            )
+            for where, rounding in (
+                (b"asymmetric", b"round_prefer_floor"),
+                (b"asymmetric", b"ceil"),
+                (b"half_pixel", b"floor"),
+                (b"align_corners", b"floor"),
+            )
+        ),
+        (op("MaxPool", 1, kernel_shape=[2, 2], pads=[0, 0, 1, 1], ceil_mode=1), [X]),
+        (op("AveragePool", 1, kernel_shape=[2, 2], pads=[0, 0, 1, 1], ceil_mode=1, count_include_pad=1), [X]),
         (op("Slice", 5), [X, np.array([3], i64), np.array([0], i64), np.array([1], i64), np.array([-1], i64)]),
         (op("BatchNormalization", 5, training_mode=1), [X, *[X[0, :, 0, 0]] * 4]),
         (op("Pad", 2, mode=b"reflect"), [X, np.array([0, 1, 1, 0, 0, 0, 0, 0], i64)]),
@@ -293,11 +360,20 @@ def test_the_best_state_is_kept_and_only_where_it_is_no_worse(
     values = iter([0.5, 0.4, math.nan, 0.49])
     graph, choice, new, how, result = begin(run, calibrated, settings, score)
     assert new is graph and how is choice and not result.kept and result.after == 0.49
+    values = iter([math.nan, math.nan, 0.2, 0.1])  # a score that nothing defines is none
+    *_, other = begin(run, calibrated, settings, score)
+    assert other.kept and other.after == 0.2
     assert result.text("accuracy").endswith("0.5000 -> 0.4900, not kept, as it is lower")
     monkeypatch.setattr(qat, "_loss", lambda network, *rest: next(network.parameters()).sum() * math.nan)
     values = iter([0.5])
     graph, choice, new, how, result = begin(run, calibrated, settings, score)
     assert new is graph and not result.kept and result.steps == 0 and result.after == 0.5
+    assert result.text("accuracy").endswith("0.5000 -> 0.5000, not kept, as no state has a score")
+    # a root at 0: the loss is a number, its gradient is none
+    monkeypatch.setattr(qat, "_loss", lambda network, *rest: (next(network.parameters()) * 0).abs().sqrt().sum())
+    values = iter([0.5])
+    graph, choice, new, how, result = begin(run, calibrated, settings, score)
+    assert new is graph and not result.kept and result.steps == 0
 
 
 @pytest.mark.full
@@ -385,6 +461,14 @@ def test_a_run_is_quantised_with_training_and_the_file_says_so(
     with pytest.raises(KeyboardInterrupt):
         gossamer.quantize(run, tmp_path / "b.onnx", count=16, qat_epochs=1)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.onnx"]
+
+    def refuse(*arguments: Any) -> Any:
+        raise Unsupported("a form of it")
+
+    monkeypatch.setitem(OPERATORS, "Conv", refuse)
+    monkeypatch.setattr("gossamer.shrink.quantise._calibration", interrupt)  # before any of it
+    with pytest.raises(InputError, match=r"operator Conv: a form of it.*without --qat-minutes"):
+        gossamer.quantize(run, tmp_path / "b.onnx", count=16, qat_epochs=1)
 
 
 @pytest.mark.full

@@ -62,7 +62,7 @@ class QatSettings:
 class QatResult:
     """What the training came to. before, after: the score of the int8 file without it, and of the best state.
 
-    kept: whether that state was taken, which is where it scores no lower. steps: updates; seconds: on the clock; losses and scores: of
+    kept: whether that state was taken, which is where it scores no lower; after is as before where no state has a score. steps: updates; seconds: on the clock; losses and scores: of
     each evaluation.
     """
 
@@ -79,7 +79,11 @@ class QatResult:
     def text(self, score: str) -> str:
         """A line for people."""
         done = f"QAT: {self.steps} updates in {self.seconds / 60:.1f} min, {metric_name(score)} of the int8 file {self.before:.4f} -> {self.after:.4f}"
-        return done + (", kept" if self.kept else ", not kept, as it is lower")
+        if self.kept:
+            return done + ", kept"
+        return done + (
+            ", not kept, as it is lower" if self.after < self.before else ", not kept, as no state has a score"
+        )
 
     def to_json(self) -> dict[str, Any]:
         """Plain values."""
@@ -118,17 +122,17 @@ def train_quantised(
     total, count, steps, images = 0.0, 0, 0, 0
     with closing(_batches(loaded, data)) as parts:
         for part in progress.track(parts, clock.steps, "QAT"):
-            rate = settings.lr * 0.5 * (1 + math.cos(math.pi * clock.fraction(steps)))
+            rate = _rate(settings.lr, clock.fraction(steps))
             optimizer.param_groups[0]["lr"], optimizer.param_groups[1]["lr"] = rate, rate * RANGES
             loss = _loss(network, teacher, part, loaded, terms)
             value = float(loss.detach())
-            if not math.isfinite(value):
-                progress.say(
-                    f"QAT: the loss is {value} at update {steps + 1}: stopped; the best state until then counts"
-                )
-                break
             optimizer.zero_grad(set_to_none=True)
-            torch.autograd.backward(loss)
+            if math.isfinite(value):
+                torch.autograd.backward(loss)
+            if not math.isfinite(value) or not _finite_gradients(optimizer):  # one such update would make all NaN
+                what = "a gradient is NaN or infinite" if math.isfinite(value) else f"the loss is {value}"
+                progress.say(f"QAT: {what} at update {steps + 1}: stopped; the best state until then counts")
+                break
             optimizer.step()
             total, count, steps, images = total + value, count + 1, steps + 1, images + len(part.indices)
             if not clock.evaluation_is_due(steps):
@@ -146,11 +150,11 @@ def train_quantised(
                 best, best_state = now, network.state()
             if done >= 1:
                 break
-    kept = best >= before
+    kept = best > -math.inf and not best < before  # NaN is no score
     result = QatResult(
         settings,
         before,
-        max(scores, default=before),
+        best if best > -math.inf else before,
         kept,
         steps,
         images,
@@ -162,6 +166,17 @@ def train_quantised(
         return graph, choice, result
     network.restore(best_state)
     return (*network.written(), result)
+
+
+def _rate(lr: float, done: float) -> float:
+    """The learning rate of a fraction of the training: a cosine, 0 from its end on."""
+    return lr * 0.5 * (1 + math.cos(math.pi * min(1.0, done)))
+
+
+def _finite_gradients(optimizer: torch.optim.Optimizer) -> bool:
+    """Whether all gradients are numbers."""
+    norms = [one.grad.norm() for group in optimizer.param_groups for one in group["params"] if one.grad is not None]
+    return not norms or bool(torch.isfinite(torch.stack(norms)).all())
 
 
 class _Clock:

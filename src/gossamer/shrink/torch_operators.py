@@ -50,6 +50,8 @@ def _padded(node: OnnxNode, x: Tensor, value: float) -> tuple[Tensor, tuple[int,
     top, left, bottom, right = node.attributes.get("pads") or (0, 0, 0, 0)
     if (top, left) == (bottom, right):
         return x, (top, left)
+    if node.attributes.get("ceil_mode", 0):
+        raise Unsupported("pads of two kinds with ceil_mode: a window could begin within them")
     return F.pad(x, (left, right, top, bottom), value=value), (0, 0)
 
 
@@ -169,7 +171,13 @@ def _resize(node: OnnxNode, x: Tensor, roi: Any = None, scales: Any = None, size
     new = list(x.shape)
     wanted, factors = _ints(sizes), None if scales is None else np.asarray(scales, np.float64).reshape(-1)
     for place, axis in enumerate(axes):
-        new[axis] = wanted[place] if wanted else int(x.shape[axis] * factors[place]) if factors is not None and len(factors) else new[axis]  # fmt: skip
+        if wanted:
+            new[axis] = wanted[place]
+        elif factors is not None and len(factors):
+            side = x.shape[axis] * factors[place]
+            new[axis] = int(side)
+            if where != "align_corners" and side - new[axis] > 1e-4:  # a scale is float32
+                raise Unsupported("a scale that gives no whole side: places are counted by it, not by the sides")
     height, width = new[2:] if len(new) == 4 else (0, 0)
     plain = at.get("keep_aspect_ratio_policy", b"stretch") == b"stretch" and not at.get("antialias", 0)
     if len(new) != 4 or new[:2] != list(x.shape[:2]) or not plain:
@@ -178,12 +186,12 @@ def _resize(node: OnnxNode, x: Tensor, roi: Any = None, scales: Any = None, size
         return F.interpolate(x, (height, width), mode="bilinear", align_corners=True)
     if mode == "linear" and (where == "half_pixel" or (where == "pytorch_half_pixel" and min(height, width) > 1)):
         return F.interpolate(x, (height, width), mode="bilinear", align_corners=False)
-    whole = height % x.shape[2] == 0 and width % x.shape[3] == 0  # then all ways to round to the nearest are one
-    if mode == "nearest" and (whole or (where == "asymmetric" and at.get("nearest_mode") == b"floor")):
-        if where == "align_corners":
-            raise Unsupported(f"mode {mode}, {where}")
+    rounding = at.get("nearest_mode", b"round_prefer_floor").decode()
+    whole = height % x.shape[2] == 0 and width % x.shape[3] == 0
+    repeats = whole and where in ("half_pixel", "pytorch_half_pixel") and rounding.startswith("round_prefer")
+    if mode == "nearest" and (repeats or (where == "asymmetric" and rounding == "floor")):
         return F.interpolate(x, (height, width), mode="nearest")
-    raise Unsupported(f"mode {mode}, {where}")
+    raise Unsupported(f"mode {mode}, {where}, {rounding}" if mode == "nearest" else f"mode {mode}, {where}")
 
 
 def _reshape(node: OnnxNode, x: Tensor, shape: Any) -> Tensor:
@@ -308,7 +316,8 @@ OPERATORS: dict[str, Operator] = {
     "ReduceMean": _reduce(lambda x, axes, keep: x.mean(tuple(axes), keepdim=keep)),
     "ReduceSum": _reduce(lambda x, axes, keep: x.sum(tuple(axes), keepdim=keep)),
     "ReduceMax": _reduce(lambda x, axes, keep: x.amax(tuple(axes), keepdim=keep)),
-    "ReduceL2": _reduce(lambda x, axes, keep: x.square().sum(tuple(axes), keepdim=keep).sqrt()),
+    # its gradient at zeros is 0, where that of a root is not a number
+    "ReduceL2": _reduce(lambda x, axes, keep: torch.linalg.vector_norm(x, dim=tuple(axes), keepdim=keep)),
     "Resize": _resize,
     "Flatten": _flatten,
     "Reshape": _reshape,
