@@ -418,6 +418,7 @@ class Scoring:
 
     precision = "float32"
     images = tuple(range(7))
+    unreadable: Sequence[tuple[str, str]] = ()
 
     def __init__(self, accuracy: Callable[[frozenset[str]], float], extra: Callable[[str], float]) -> None:
         self.accuracy, self.extra = accuracy, extra
@@ -451,11 +452,12 @@ def scored(
     max_drop: float | None,
     accuracy: Callable[[frozenset[str]], float],
     extra: Callable[[str], float] = lambda name: 0.1,
+    kind: type[Scoring] = Scoring,
 ) -> tuple[Any, list[str], list[frozenset[str]]]:
     """What `_scored` gives where `Conv_c` stays in float; the noise of the layers grows from the first to the last."""
     graph = OnnxGraph(model([node("Relu", "x", "y")], {}, "y"), ["y"], "net")
     graph.nodes = [*(node("Conv", "x w", name) for name in NAMES), node("Relu", "e", "y")]
-    scoring = Scoring(accuracy, extra)
+    scoring = kind(accuracy, extra)
     monkeypatch.setattr(quantisation, "Scoring", lambda target, progress: scoring)
     noise = [LayerNoise(f"Conv_{name}", "Conv", 0.0, share) for share, name in enumerate(NAMES)]
     steps: list[str] = []
@@ -522,7 +524,47 @@ def test_a_drop_that_stays_in_float_is_an_error(monkeypatch: pytest.MonkeyPatch)
     assert steps[-2] == "fallback: 4 of 4 layers in float, 0.00 points lost, and all that has no weights"
 
 
-def test_a_limit_needs_labelled_images() -> None:
+class InBfloat16(Scoring):
+    """The processor computes in bfloat16, which costs a point."""
+
+    bfloat16 = True
+
+    @property
+    def precision(self) -> str:  # type: ignore[override]
+        return "bfloat16" if self.bfloat16 else "float32"
+
+    def least(self, graph: OnnxGraph, choice: QuantisationChoice) -> float:
+        return super().least(graph, choice) - (0.01 if self.bfloat16 else 0.0)
+
+
+def test_layers_go_back_to_float32_where_bfloat16_cannot_hold_the_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    accuracy = by_points(b=10)
+    result, steps, tried = scored(monkeypatch, 0.5, accuracy, kind=InBfloat16)
+    assert result.precision == "float32" and result.choice.float_layers == KEPT | {"Conv_b"}
+    again = "fallback: not even all layers in bfloat16 hold the limit; again in float32"
+    assert steps.count(again) == 1 and steps[-1] == "layers in float: float32 in every runtime"
+    assert "Relu_y" in tried[6] and tried[7:] == tried[:4], "all of them in bfloat16, then each alone again"
+    result, steps, _ = scored(monkeypatch, 1.5, accuracy, kind=InBfloat16)
+    assert result.precision == "bfloat16" and again not in steps
+    with pytest.raises(VerificationError, match="in float it loses"):
+        scored(monkeypatch, 0.5, lambda names: 0.5, kind=InBfloat16)
+
+
+class SomeLost(Scoring):
+    unreadable = (("a\nb.png", "is truncated"), ("c.png", "is empty"))
+
+
+def test_validation_images_that_cannot_be_read_are_told_and_not_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    result, steps, _ = scored(monkeypatch, None, lambda names: 0.8, kind=SomeLost)
+    assert result.images == 5 and steps == [
+        r"2 of 7 validation images cannot be read and are left out, such as a\nb.png (is truncated)"
+    ]
+
+
+def test_a_limit_needs_labelled_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(quantisation, "_calibration", lambda *arguments: pytest.fail("minutes before the refusal"))
+    with pytest.raises(InputError, match="--max-drop for"):
+        gossamer.quantize(COMPAT / "classify.onnx", tmp_path / "q.onnx", images=[COMPAT / "classes"], max_drop=1.0)
     graph: Any = None
     choice = QuantisationChoice({})
     for missing in ("run", "data"):

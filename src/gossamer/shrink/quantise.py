@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from gossamer.errors import GossamerError, InputError, SettingsError, VerificationError
 from gossamer.host import storage
-from gossamer.host.progress import SILENT, Progress
+from gossamer.host.progress import SILENT, Progress, one_line
 from gossamer.host.text import metric_name
 from gossamer.modelfile.metadata import ModelFile, ModelMetadata, parse_model_file, read_model_file
 from gossamer.run import Run
@@ -88,6 +88,7 @@ def quantize(
         raise InputError(f"a learning rate of {qat_lr} for no QAT", "it beside --qat-minutes", "give both, or neither")
     check_result(out, target, suffix=".onnx", advice="then gossamer compile FILE.onnx writes it for the native engine")
     source = _source(target, which, progress)
+    _check_limit(source, max_drop)
     loaded = None if qat is None else _to_train(source, which)
     notes: list[str] = []
     seen = _calibration(source, images, count, progress, notes)
@@ -153,6 +154,14 @@ def _check(count: int, weight_bits: int, max_drop: float | None, round_seconds: 
         raise InputError(f"a drop of at most {max_drop} points", "0 to 100", "give such a number")
     if not (math.isfinite(round_seconds) and 0 <= round_seconds <= 86_400):
         raise InputError(f"{round_seconds} seconds for rounding", "0 to 86400", "give such a number")
+
+
+def _check_limit(source: Target, max_drop: float | None) -> None:
+    """Raises InputError for a limit without labelled images."""
+    if max_drop is not None and (source.run is None or source.data is None):
+        raise InputError(
+            f"--max-drop for {source.file.path}, a file without labelled images", "a run folder", "give the run"
+        )
 
 
 def _source(target: str | os.PathLike[str], which: str, progress: Progress) -> Target:
@@ -267,7 +276,12 @@ def _to_train(source: Target, which: str) -> LoadedRun:
         raise InputError(f"QAT for {source.file.path}, a file without labelled images", "a run folder", "give the run")
     loaded = load_run(source.run.path, which, data=source.data)
     check_loss(loaded)
-    TorchGraph(OnnxGraph(source.file.data, source.file.outputs, source.file.path), torch.device("cpu"))
+    metadata = source.file.metadata
+    assert metadata is not None, "of a run"
+    graph = OnnxGraph(source.file.data, source.file.outputs, source.file.path)
+    image = torch.from_numpy(metadata.preprocess.normalise(metadata.checks[0].pixels[None]))
+    with torch.no_grad():  # a form of an operator that has no gradient is told now, not after minutes of calibration
+        TorchGraph(graph, torch.device("cpu")).run(image)
     return loaded
 
 
@@ -303,20 +317,23 @@ def _scored(
 
     Raises InputError for a limit without labelled images, VerificationError where it does not hold with all in floats.
     """
+    _check_limit(source, max_drop)
     if source.run is None or source.data is None:
-        if max_drop is not None:
-            raise InputError(
-                f"--max-drop for {source.file.path}, a file without labelled images", "a run folder", "give the run"
-            )
         return _Scored({}, 0, choice, tuple(noise), "float32")
     scoring = Scoring(source, progress)
-    count = len(scoring.images)
+    before, scores = scoring.before(), scoring.after(graph, choice)
+    count = len(scoring.images) - len(scoring.unreadable)
+    if scoring.unreadable:
+        name, reason = scoring.unreadable[0]
+        steps.append(
+            f"{len(scoring.unreadable)} of {len(scoring.images)} validation images cannot be read and are left out, such as "
+            f"{one_line(name)} ({one_line(reason)})"
+        )
     if max_drop is not None and max_drop < 100 / max(1, count):
         steps.append(
             f"a drop of {max_drop:g} points is finer than {count} validation images tell: one image is "
             f"{100 / max(1, count):.2g} points"
         )
-    before, scores = scoring.before(), scoring.after(graph, choice)
     drop = 100 * (before[source.score] - scores[source.score])
     precision = "float32"
     if max_drop is not None and not drop <= max_drop:
@@ -331,6 +348,11 @@ def _scored(
         others = frozenset(node.name for node in graph.nodes)
         result = fall_back(noise, choice.float_layers, others, drop, max_drop, drop_of, ms_of)
         steps += result.steps
+        if not result.holds and scoring.precision == "bfloat16":
+            steps.append("fallback: not even all layers in bfloat16 hold the limit; again in float32")
+            scoring.bfloat16 = False
+            result = fall_back(noise, choice.float_layers, others, drop, max_drop, drop_of, ms_of)
+            steps += result.steps
         if not result.holds:
             raise VerificationError(
                 f"{source.file.path}: in float it loses {result.drop:.2f} points of {metric_name(source.score)} where "

@@ -84,6 +84,8 @@ class Scoring:
 
     def __init__(self, target: Target, progress: Progress) -> None:
         self.target, self.progress, self.images = target, progress, target.validation()
+        self.unreadable: list[tuple[str, str]] = []  # of the images: name and reason, once they were scored
+        self.bfloat16 = True  # whether layers in float may be, where the processor computes in it
 
     @functools.cached_property
     def engine(self) -> str:
@@ -93,7 +95,7 @@ class Scoring:
     @property
     def precision(self) -> str:
         """Of layers that stay in floats, where a file is compiled."""
-        return "bfloat16" if self.engine in NATIVE_BFLOAT16 else "float32"
+        return "bfloat16" if self.bfloat16 and self.engine in NATIVE_BFLOAT16 else "float32"
 
     def before(self) -> dict[str, float]:
         """The metrics of the float file."""
@@ -147,6 +149,7 @@ class Scoring:
             what=what,
             progress=self.progress,
         )
+        self.unreadable = list(scorer.unreadable)
         return dict(scorer.scores().metrics)
 
 
