@@ -223,7 +223,7 @@ def _class_names(root: Path, config: YoloConfig | None, notes: list[str]) -> tup
 def _noted_names(path: Path) -> list[Any]:
     """The names of Label Studio's notes.json, by their ids from 0. Raises DataError."""
     listed = jsonfile.entries(jsonfile.read_json(path), "categories", str(path))
-    ids = [entry.get("id") for entry in listed]
+    ids: list[Any] = [entry.get("id") for entry in listed]
     if not all(type(number) is int for number in ids) or sorted(ids) != list(range(len(ids))):
         what = f"the ids of its categories are {reprlib.repr(ids)}"
         raise DataError(f"{path}: {what}", "0, 1, 2, ..., each once", "write a classes.txt")
