@@ -30,8 +30,7 @@ demo: $(READY)
 	@$(MAKE) --no-print-directory engine || echo "the native engine could not be built: going on without it"
 	$(PY) examples/demo.py
 
-# WORKERS: on two cores a third one fills the time in which tests wait for the processes that they started
-WORKERS ?= 3
+WORKERS ?= 2
 
 # PYTEST: more options for pytest, as PYTEST=--durations=20
 test: $(READY) engine

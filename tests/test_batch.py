@@ -279,7 +279,7 @@ def test_bad_folders_are_one_line(home: Path, capsys: pytest.CaptureFixture[str]
         out.mkdir()
         good = {"format": 1, "model": "a", "sha256": gossamer.load("a.onnx").sha256, "sources": ["photos"]}
         asked = {"top": 1, "batch": 32, "threshold": None, "iou": None, "max_boxes": None, "format": "jsonl"}
-        network = predict._open("a.onnx", "auto", DecodingLimits())
+        network = predict._open("a.onnx", "auto", DecodingLimits(), 1)
         (out / "batch.json").write_text(json.dumps({**good, "settings": {**asked, "runtime": network.runtime}}))
         (out / name).write_text(text)
         assert main(["predict", "a.onnx", "photos", "--out", str(out)]) == 2

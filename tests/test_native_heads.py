@@ -448,7 +448,7 @@ def test_padding_that_its_reader_cannot_take_is_a_map_of_its_own_or_refused_by_n
 def test_rows_that_something_else_reads_are_refused_by_name(tmp_path: Path) -> None:
     class Rows(nn.Module):
         def forward(self, x: Tensor) -> Tensor:
-            rows = [one.permute(0, 2, 3, 1).reshape(len(x), -1, 3) for one in (x, x[:, :, ::2])]
+            rows = [one.permute(0, 2, 3, 1).reshape(x.shape[0], -1, 3) for one in (x, x[:, :, ::2])]
             return torch.cat(rows, 1).permute(0, 2, 1)
 
     class Mixed(nn.Module):

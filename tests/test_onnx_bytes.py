@@ -152,7 +152,7 @@ REFUSED: dict[str, tuple[list[Any], str]] = {
             node("DequantizeLinear", ["q", "s3"], ["d"], axis=1),
             CONV,
         ],
-        "not one number for the map",
+        "something but depthwise convolutions reads",
     ),
     "weights quantised with a scale of 0": (
         [

@@ -426,7 +426,7 @@ def test_settings_are_checked(tmp_path: Path, capsys: pytest.CaptureFixture[str]
         ([str(run), "--qat-minutes", "1", "--qat-epochs", "1"], "one of them"),
         ([str(run), "--qat-epochs", "1", "--qat-lr", "-1"], "1e-06 to 10"),
         ([str(run), "--qat-minutes", "much"], "much"),
-        ([str(run), "--qat-lr", "0.1"], "a learning rate of 0.1 for no QAT"),
+        ([str(run), "--qat-lr", "0.1"], "--qat-lr without --qat-minutes or --qat-epochs"),
     ):
         assert main(["quantize", *words, "--out", out]) == 2
         error = capsys.readouterr().err.strip().splitlines()[-1]

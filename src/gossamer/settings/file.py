@@ -61,7 +61,7 @@ def check_depth(text: str) -> None:
     for match in _BRACKET.finditer(text):
         depth = depth + 1 if match[0] in "[{" else max(0, depth - 1)
         if depth > MOST_DEEP:
-            raise ValueError(f"over {MOST_DEEP} brackets within one another")
+            raise ValueError(f"nested too deep: over {MOST_DEEP} brackets within one another")
 
 
 def dump_settings(settings: Settings) -> str:

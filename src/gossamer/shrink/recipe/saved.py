@@ -21,8 +21,9 @@ def damaged(path: Path, problem: object, do: str = DO) -> RunError:
 def check_step(values: Mapping[str, Any], name: str, path: Path) -> None:
     """Raises RunError where the step `name` cannot have left these values in the file `path`."""
     wrong = _wrong(values, {"seconds": _duration, **({} if name == "float" else {"what": _text})})
-    if not wrong and "error" in values and name != "float":  # the first one is kept only where it succeeded
-        wrong = _wrong(values, {"error": _text})
+    if not wrong and "error" in values:
+        # the first one is kept only where it succeeded
+        wrong = "error" if name == "float" else _wrong(values, {"error": _text})
     elif not wrong:
         wrong = _wrong(values, _expected(name))
         if "quantised" in values:
