@@ -504,6 +504,7 @@ def test_a_fraction_that_is_none_is_refused_before_anything_is_written(tmp_path:
 def test_a_fraction_of_the_minutes_is_one_too(image_folder: Path, tmp_path: Path) -> None:
     run = train(small(image_folder, tmp_path / "run", epochs=None, minutes=0.05), until=0.3)
     used = run.clock()["seconds"]
-    assert not run.counters()["finished"] and used >= 0.3 * 3 and len(run.metrics()) >= 1
+    # what the evaluation at the end takes is estimated
+    assert not run.counters()["finished"] and 0.2 * 3 <= used < 3 and len(run.metrics()) >= 1
     resume(run.path)
     assert "minutes are used up" in run.counters()["finished"] and run.clock()["seconds"] > used
