@@ -7,6 +7,7 @@ import math
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -481,3 +482,12 @@ def test_every_task_trains_its_int8_file(task: str, tmp_path: Path, tmp_path_fac
     assert result.qat is not None and result.qat.steps >= 1
     assert all(math.isfinite(loss) and loss > 0 for loss in result.qat.losses)
     assert (tmp_path / "q.onnx").is_file()
+
+
+def test_an_epoch_without_a_batch_ends_the_training(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As where no image of it can be read: the next one would have none either."""
+    monkeypatch.setattr(qat, "_epoch", lambda *given: given)
+    monkeypatch.setattr(qat, "prefetch", lambda *given, **more: (one for one in ()))
+    loaded = SimpleNamespace(settings=SimpleNamespace(workers=0), run=SimpleNamespace(path="run"))
+    with pytest.raises(InputError, match="no image that can be read"):
+        next(qat._batches(loaded, None))  # type: ignore[arg-type]

@@ -6,6 +6,7 @@ network as teacher as Mishra and Marr 2018 (arXiv 1711.05852), section 3.3.
 
 from __future__ import annotations
 
+import itertools
 import math
 import time
 from collections.abc import Callable, Generator, Sequence
@@ -255,12 +256,17 @@ def _epoch(loaded: LoadedRun, data: Data, epoch: int) -> Batches:
 
 
 def _batches(loaded: LoadedRun, data: Data) -> Generator[Batch, None, None]:
-    """The batches of epoch after epoch, without end."""
-    epoch = 0
-    while True:
+    """The batches of epoch after epoch, for as long as they are asked for. Raises InputError for an epoch that has none."""
+    for epoch in itertools.count():
+        empty = True
         with closing(prefetch(_epoch(loaded, data, epoch), workers=loaded.settings.workers or 0)) as parts:
-            yield from parts
-        epoch += 1
+            for batch in parts:
+                empty = False
+                yield batch
+        if empty:  # no image could be read: the next epoch would have none either
+            raise InputError(
+                f"{loaded.run.path}: QAT with no image that can be read", "one batch at least", "mend them"
+            )
 
 
 def _loss(
