@@ -90,7 +90,7 @@ def acts_of(network: Network) -> list[str]:
 
 def kernels(network: Network) -> str:
     """The functions that a network needs."""
-    known = dict(sections("bytes" if network.type == BYTES else "float"))
+    known = {**sections("shared"), **sections("bytes" if network.type == BYTES else "float")}
     if network.type == BYTES:
         name = "put_words" if any(step.words for step in network.steps) else "put"
         name = "put_sums" if any(step.words and step.pair is not None for step in network.steps) else name
@@ -112,17 +112,18 @@ def kernels(network: Network) -> str:
             else "  (void)s;\n  (void)v;\n  (void)n;\n"
         )
         finish = f"/* The activation of n numbers. */\nstatic void finish(const net_step *s, float *v, int32_t n)\n{{\n{body}}}\n"
-        at = list(known).index("columns")
-        items = list(known.items())
-        known = dict([*items[:at], ("finish", (needs, finish)), *items[at:]])
-    needed: set[str] = set()
-    waiting = kinds_of(network)
-    while waiting:
-        name = waiting.pop()
-        if name not in needed:
-            needed.add(name)
-            waiting += known[name][0]
-    return "\n".join(text for name, (_, text) in known.items() if name in needed)
+        known["finish"] = (needs, finish)
+    texts: dict[str, str] = {}
+
+    def add(name: str) -> None:
+        for need in known[name][0]:  # a function stands behind those that it calls
+            if need not in texts:
+                add(need)
+        texts[name] = known[name][1]
+
+    for name in kinds_of(network):
+        add(name)
+    return "\n".join(texts.values())
 
 
 class _Arrays:
