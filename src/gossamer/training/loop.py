@@ -42,7 +42,7 @@ from gossamer.tasks.base import Task, progressive_size
 from gossamer.tasks.classify import mixed_loss
 from gossamer.tasks.registry import task_of
 from gossamer.tasks.scores import Scores
-from gossamer.training import conv_gradients, distributed, optim, plan, precision, precision_cache
+from gossamer.training import conv_gradients, distributed, optim, pace, plan, precision, precision_cache
 from gossamer.training.checkpoint import restore_state, save_state, weights
 from gossamer.training.distributed import Processes
 from gossamer.training.evaluate import evaluate
@@ -314,15 +314,15 @@ def _choose_precision(session: Session) -> None:
 def _epochs(session: Session) -> None:
     """Epoch after epoch until the epochs, the minutes or the patience are used up, or the fraction `until` is reached."""
     counters = session.counters
-    if session.rows and not counters.images and _is_at_pause(session, _steps_per_epoch(session)):
+    if session.rows and not counters.images and pace.is_at_pause(session, pace.steps_per_epoch(session)):
         return  # scored and saved there already
     while not counters.finished:
         before = counters.step
         steps = _one_epoch(session)
-        paused = _is_at_pause(session, steps)
+        paused = pace.is_at_pause(session, steps)
         ended = counters.step_in_epoch >= steps
         epoch = counters.epoch + min(counters.step_in_epoch / steps, 1)
-        if ended and not paused and not plan.evaluation_is_due(session) and not _reason_to_stop(session, steps):
+        if ended and not paused and not plan.evaluation_is_due(session) and not pace.reason_to_stop(session, steps):
             counters.epoch, counters.step_in_epoch = counters.epoch + 1, 0
             save_state(session)
             continue
@@ -337,7 +337,7 @@ def _epochs(session: Session) -> None:
         row = _row(session, epoch, evaluation)
         session.rows.append(row)
         session.say(_line(row, session))
-        counters.finished = _reason_to_stop(session, steps)
+        counters.finished = pace.reason_to_stop(session, steps)
         if not (counters.finished or ended or paused or counters.step > before):
             counters.finished = "no step is left"  # another round would take none either
         if ended:
@@ -366,9 +366,9 @@ def _epochs(session: Session) -> None:
 def _one_epoch(session: Session) -> int:
     """Train to the end of the epoch, or of the budget; the number of steps that the epoch has."""
     counters, settings = session.counters, session.settings
-    steps = _steps_per_epoch(session)
+    steps = pace.steps_per_epoch(session)
     if not counters.step_in_epoch:  # an interrupted epoch resumes at its own size
-        counters.input_scale = optim.progressive(settings.progressive, _fraction(session, steps))
+        counters.input_scale = optim.progressive(settings.progressive, pace.fraction(session, steps))
     batches = session.batches(counters.epoch)
     session.runner.train()
     optim.freeze_norms(session.model)
@@ -381,7 +381,7 @@ def _one_epoch(session: Session) -> int:
         )
         for _ in todo if session.processes.first else range(counters.step_in_epoch, steps):
             if (
-                counters.step and _fraction(session, steps) >= session.until
+                counters.step and pace.fraction(session, steps) >= session.until
             ):  # one step is taken, however short the time
                 break
             group = list(islice(parts, settings.accumulate))
@@ -393,7 +393,7 @@ def _one_epoch(session: Session) -> int:
             counters.seconds += now - mark
             mark = now
             plan.say_forecast(session, steps)
-            if session.interrupted or _save_is_due(session, now - saved):
+            if session.interrupted or pace.save_is_due(session, now - saved):
                 save_state(session)
                 saved = time.perf_counter()
             if session.interrupted:
@@ -402,19 +402,10 @@ def _one_epoch(session: Session) -> int:
     return steps
 
 
-def _steps_per_epoch(session: Session) -> int:
-    return max(1, len(session.batches(session.counters.epoch)) // session.settings.accumulate)
-
-
-def _is_at_pause(session: Session, steps: int) -> bool:
-    """Whether the run has come to the fraction at which it is left; a run to its end has none."""
-    return session.until < 1 and session.counters.step > 0 and _fraction(session, steps) >= session.until
-
-
 def _step(session: Session, parts: list[Batch], steps: int) -> None:
     """One update from a batch that comes in `accumulate` parts."""
     counters, settings, optimizer = session.counters, session.settings, session.optimizer
-    counters.lr = _rate(session, steps)
+    counters.lr = pace.rate(session, steps)
     optim.set_rate(optimizer, counters.lr)
     # dropout draws from torch's generator: a function of the step, so that a resumed run draws the same
     torch.manual_seed((settings.seed * 1_000_003 + counters.step) * session.processes.world + session.processes.rank)
@@ -465,38 +456,6 @@ def _step(session: Session, parts: list[Batch], steps: int) -> None:
     counters.loss_sum += loss
     counters.step += 1
     counters.step_in_epoch += 1
-
-
-def _position(session: Session, steps: int) -> int:
-    """The steps of the run that are done, if each epoch had as many as this one.
-
-    This is the one count of progress. A run that resumes on other data has other steps per epoch: `counters.step`, all
-    steps ever taken, then says nothing about how many epochs are left.
-    """
-    counters = session.counters
-    return counters.epoch * steps + min(counters.step_in_epoch, steps)
-
-
-def _steps_of_run(settings: Settings, steps: int) -> int | None:
-    """The steps of the whole run, at least one; None where the time alone ends it."""
-    return None if settings.epochs is None else max(1, round(settings.epochs * steps))
-
-
-def _fraction(session: Session, steps: int) -> float:
-    """The fraction of the run that is done, by steps or by time, whichever is further; the same in every process."""
-    counters, settings = session.counters, session.settings
-    done, total = 0.0, _steps_of_run(settings, steps)
-    if total is not None:
-        done = _position(session, steps) / total
-    if settings.minutes is not None:
-        # what the evaluation at the end will take belongs to the budget
-        seconds = counters.seconds + plan.evaluation_seconds(session)
-        done = max(done, float(distributed.broadcast(seconds)) / (settings.minutes * 60))
-    return done
-
-
-def _rate(session: Session, steps: int) -> float:
-    return session.schedule.rate(_position(session, steps) / steps, _fraction(session, steps), 1 / steps)
 
 
 def _evaluate(session: Session) -> Scores:
@@ -560,29 +519,6 @@ def _line(row: dict[str, Any], session: Session) -> str:
         f"(waiting for data {row['data_seconds']:.1f} s, steps {row['step_seconds']:.1f} s{teacher}, "
         f"evaluation {session.evaluation_seconds:.1f} s)"
     )
-
-
-def _reason_to_stop(session: Session, steps: int) -> str:
-    counters, settings = session.counters, session.settings
-    total = _steps_of_run(settings, steps)
-    if total is not None and _position(session, steps) >= total:
-        return f"{_position(session, steps) / steps:g} epochs are done"
-    # one clock for all processes: they must end together
-    seconds = (
-        0.0 if settings.minutes is None else distributed.broadcast(counters.seconds + plan.evaluation_seconds(session))
-    )
-    if settings.minutes is not None and seconds >= settings.minutes * 60:
-        return f"the {settings.minutes:g} minutes are used up"
-    if settings.early_stop and counters.bad_epochs >= settings.early_stop:
-        return f"no better score in {counters.bad_epochs} epochs"
-    return ""
-
-
-def _save_is_due(session: Session, seconds: float) -> bool:
-    settings = session.settings
-    if settings.save_steps:
-        return session.counters.step % settings.save_steps == 0
-    return seconds >= settings.save_every > 0
 
 
 @contextmanager
