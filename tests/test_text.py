@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gossamer.host.text import format_table
+from gossamer.host.text import counted, format_table
 
 CELL = st.text(alphabet="ab1.- ", max_size=6)
 
@@ -48,3 +48,8 @@ def test_every_cell_is_in_its_column(rows: list[tuple[str, str, str]], gap: str)
         for number, (cell, width) in enumerate(zip(cells, widths)):
             assert full[start : start + width] == (cell.rjust(width) if number else cell.ljust(width))
             start += width + len(gap)
+
+
+def test_one_thing_is_not_said_in_the_plural() -> None:
+    assert [counted(1, "epoch"), counted(1.0, "epoch"), counted(1.2, "epoch")] == ["1 epoch", "1 epoch", "1.2 epochs"]
+    assert [counted(0, "step"), counted(12_345_678, "step")] == ["0 steps", "12345678 steps"]

@@ -10,10 +10,10 @@ from typing import NamedTuple
 import gossamer
 from gossamer.adviser.review import Review
 from gossamer.adviser.rule import Finding
-from gossamer.adviser.text import counted, figure_text, gain_text
+from gossamer.adviser.text import figure_text, gain_text
 from gossamer.charts import page
 from gossamer.host.storage import write_text
-from gossamer.host.text import binary_bytes, dimensions, grouped, si_number
+from gossamer.host.text import binary_bytes, counted, dimensions, grouped, si_number
 from gossamer.microscope.drawing import network_charts
 from gossamer.microscope.inspection import inspection_of
 from gossamer.microscope.page import FOLDER as MICROSCOPE

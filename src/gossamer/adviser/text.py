@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from gossamer.adviser.rule import Finding, Gain
 from gossamer.analysis.names import operator_name
-from gossamer.host.text import compact_count, decimal_bytes, dimensions, significant, thread_count
+from gossamer.host.text import compact_count, counted, decimal_bytes, dimensions, significant, thread_count
 
 if TYPE_CHECKING:
     from gossamer.adviser.review import Review
@@ -34,11 +34,6 @@ def review_text(review: Review) -> str:
     if review.measured and not any(finding.gain or finding.not_measured for finding in review.findings):
         lines += ["", "nothing measured: no change above is an argument of the network"]
     return "\n".join(lines)
-
-
-def counted(number: int, word: str) -> str:
-    """1 -> "1 warning"; 2 -> "2 warnings"."""
-    return f"{number} {word}{'' if number == 1 else 's'}"
 
 
 def paragraphs(finding: Finding) -> list[str]:

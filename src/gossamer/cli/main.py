@@ -38,11 +38,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise
         if options.offline:
             os.environ["GOSSAMER_OFFLINE"] = "1"  # for the processes that this one starts, too
+        from gossamer.cli.loading import loading_said
         from gossamer.host.progress import terminal
         from gossamer.host.signals import ends_as_interrupts
 
-        with ends_as_interrupts():
-            result = command_module(options.command).run(options, terminal())
+        progress = terminal()
+        with ends_as_interrupts(), loading_said(progress):
+            result = command_module(options.command).run(options, progress)
         _print(result, as_json)
         return int(getattr(result, "exit_code", 0))
     except KeyboardInterrupt as error:

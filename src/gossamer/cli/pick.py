@@ -65,13 +65,14 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace, progress: Progress) -> Any:
-    from gossamer.cli.train import LOADING, wait_passively
+    from gossamer.cli.loading import say_loading
+    from gossamer.cli.train import wait_passively
     from gossamer.selection.settings import checked_settings
 
     asked = {name: getattr(options, name) for name in ASKED}
     checked_settings(options.data, options.out, **asked)  # before seconds of loading
     wait_passively()
-    progress.say(LOADING)
+    say_loading(progress)
     from gossamer.selection.pick import pick
 
     return pick(options.data, options.out, progress=progress, **asked)

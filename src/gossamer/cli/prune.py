@@ -37,12 +37,13 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace, progress: Progress) -> Any:
-    from gossamer.cli.train import LOADING, wait_passively
+    from gossamer.cli.loading import say_loading
+    from gossamer.cli.train import wait_passively
     from gossamer.targets import target_of
 
     target_of(options.run, ("run",))
     wait_passively()
-    progress.say(LOADING)
+    say_loading(progress)
     from gossamer.shrink.prune import prune
 
     return prune(

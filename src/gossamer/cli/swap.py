@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import argparse
 
+from gossamer.cli.loading import say_loading
 from gossamer.cli.result import Result
-from gossamer.cli.train import LOADING, trained, wait_passively
+from gossamer.cli.train import trained, wait_passively
 from gossamer.host.progress import Progress
 
 EXAMPLES = ("gossamer swap runs/signs --net squeezenet1_1 --out runs/signs_sq",)
@@ -26,7 +27,7 @@ def run(options: argparse.Namespace, progress: Progress) -> Result:
     target_of(options.run, ("run",))
     target_of(options.net, ("network",))
     wait_passively()
-    progress.say(LOADING)
+    say_loading(progress)
     from gossamer.training.rerun import retrain
 
     run, dropped = retrain(options.run, options.net, options.out, weights=options.weights, progress=progress)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from gossamer import settings as settings_module
 from gossamer.cli.arguments import number, whole_number
+from gossamer.cli.loading import say_loading
 from gossamer.cli.result import Result
 from gossamer.errors import SettingsError
 from gossamer.host.progress import Progress
@@ -29,9 +30,6 @@ EXAMPLES = (
 
 USUAL = ("task", "net", "weights", "input", "epochs", "minutes", "batch", "lr", "out", "val")
 """The settings that matter first; the help shows the others with --help-all."""
-
-
-LOADING = "loading PyTorch"  # takes seconds
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -78,7 +76,7 @@ def run(options: argparse.Namespace, progress: Progress) -> Result:
         from gossamer.targets import target_of
 
         target_of(options.resume, ("run",))
-        progress.say(LOADING)
+        say_loading(progress)
         from gossamer.training.loop import resume
 
         return trained(resume(options.resume, progress=progress))
@@ -90,7 +88,7 @@ def run(options: argparse.Namespace, progress: Progress) -> Result:
     from gossamer.run import settings_from
 
     settings = settings_from(options.config, changes) if options.config else Settings(**changes)
-    progress.say(LOADING)
+    say_loading(progress)
     from gossamer.training.loop import train
 
     if not options.config:

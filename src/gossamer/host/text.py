@@ -173,9 +173,15 @@ def dimensions(shape: Sequence[int]) -> str:
     return "x".join(map(str, shape))
 
 
+def counted(number: float, word: str) -> str:
+    """1 -> "1 epoch"; 2 -> "2 epochs"; 1.2 -> "1.2 epochs"."""
+    figure = f"{number:g}" if isinstance(number, float) else str(number)
+    return f"{figure} {word}{'' if number == 1 else 's'}"
+
+
 def thread_count(threads: int) -> str:
     """2 -> "2 threads"."""
-    return f"{threads} thread{'' if threads == 1 else 's'}"
+    return counted(threads, "thread")
 
 
 def format_table(

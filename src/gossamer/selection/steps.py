@@ -15,7 +15,7 @@ from gossamer.data.source import Data
 from gossamer.errors import RunError, VerificationError
 from gossamer.host.progress import Progress
 from gossamer.host.steprunner import StepRunner
-from gossamer.host.text import metric_name
+from gossamer.host.text import counted, metric_name
 from gossamer.networks.fetch import sha256
 from gossamer.run import SETTINGS, Run
 from gossamer.selection.budget import PRECISIONS, SAFETY, is_finite
@@ -186,7 +186,9 @@ class PickSteps:
                 reason = f"not trained: {len(taken)} networks of higher expected accuracy or of other families are"
                 self.dropped.append(Dropped(fit.choice.name, "", reason))
         length = (
-            f"{rungs.seconds / 60:.2g} minutes" if self.settings.epochs is None else f"{self.settings.epochs:g} epochs"
+            f"{rungs.seconds / 60:.2g} minutes"
+            if self.settings.epochs is None
+            else counted(self.settings.epochs, "epoch")
         )
         shares = ", ".join(
             f"{count} to {100 * end:.3g} %" for count, end in zip(rungs.counts, rungs.fractions, strict=True)

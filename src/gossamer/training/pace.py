@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from gossamer.host.text import counted
 from gossamer.settings import Settings
 from gossamer.training import distributed, plan
 from gossamer.training.state import Session
@@ -55,7 +56,8 @@ def reason_to_stop(session: Session, steps: int) -> str:
     counters, settings = session.counters, session.settings
     total = steps_of_run(settings, steps)
     if total is not None and position(session, steps) >= total:
-        return f"{position(session, steps) / steps:g} epochs are done"
+        done = counted(position(session, steps) / steps, "epoch")
+        return f"{done} {'is' if done == '1 epoch' else 'are'} done"
     # one clock for all processes: they must end together
     seconds = (
         0.0 if settings.minutes is None else distributed.broadcast(counters.seconds + plan.evaluation_seconds(session))
@@ -63,7 +65,7 @@ def reason_to_stop(session: Session, steps: int) -> str:
     if settings.minutes is not None and seconds >= settings.minutes * 60:
         return f"the {settings.minutes:g} minutes are used up"
     if settings.early_stop and counters.bad_epochs >= settings.early_stop:
-        return f"no better score in {counters.bad_epochs} epochs"
+        return f"no better score in {counted(counters.bad_epochs, 'epoch')}"
     return ""
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from gossamer.host.text import counted
 from gossamer.training.state import Session
 
 EVALUATION_COST = 0.4  # of an image, beside that of a training step on it: forwards only, which is a third of a step
@@ -14,13 +15,13 @@ def say_plan(session: Session) -> None:
     settings, counters = session.settings, session.counters
     steps = max(1, len(session.batches(counters.epoch)) // settings.accumulate)
     batch = session.batches(counters.epoch).batch * settings.accumulate
-    parts = [f"{_steps(steps)} of {batch} images per epoch"]
+    parts = [f"{counted(steps, 'step')} of {counted(batch, 'image')} per epoch"]
     if settings.epochs is not None:
         total = max(1, round(settings.epochs * steps))
-        parts.insert(0, f"{settings.epochs:g} epochs, {_steps(total)}")
+        parts.insert(0, f"{counted(settings.epochs, 'epoch')}, {counted(total, 'step')}")
     if settings.minutes is not None:
         past = f", of which {counters.seconds / 60:.1f} are used" if counters.seconds > 0 else ""
-        parts.insert(0, f"{settings.minutes:g} minutes{past}, evaluations and this preparation included")
+        parts.insert(0, f"{counted(settings.minutes, 'minute')}{past}, evaluations and this preparation included")
     if settings.schedule == "constant":
         parts.append("constant learning rate")
     else:
@@ -36,11 +37,11 @@ def _warmup(session: Session, steps: int) -> str:
     if session.settings.epochs is None:
         return f"warm-up of {warmup:g} epochs, a tenth of the time at most"
     count = round(warmup * steps)
-    return f"warm-up of {_steps(count)}, {100 * warmup / session.settings.epochs:.2g} % of the run" if count else ""
-
-
-def _steps(count: int) -> str:
-    return f"{count} step{'s' if count != 1 else ''}"
+    return (
+        f"warm-up of {counted(count, 'step')}, {100 * warmup / session.settings.epochs:.2g} % of the run"
+        if count
+        else ""
+    )
 
 
 def say_forecast(session: Session, steps: int) -> None:

@@ -21,6 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from gossamer.host import machine
+from gossamer.host.text import thread_count
 from gossamer.settings import Settings
 
 PRECISIONS = ("float32", "bf16")
@@ -44,7 +45,7 @@ class PrecisionCandidate(NamedTuple):
     threads: int
 
     def __str__(self) -> str:
-        return f"{self.precision} {self.memory_format}, {self.threads} thread{'s' if self.threads != 1 else ''}"
+        return f"{self.precision} {self.memory_format}, {thread_count(self.threads)}"
 
 
 class PrecisionChoice(NamedTuple):

@@ -15,7 +15,7 @@ from gossamer.errors import DataError, RunError, SettingsError
 from gossamer.host import machine
 from gossamer.host.progress import SILENT, Progress
 from gossamer.host.steprunner import StepRunner
-from gossamer.host.text import metric_name
+from gossamer.host.text import counted, metric_name
 from gossamer.networks.fetch import sha256
 from gossamer.run import Run
 from gossamer.shrink.calibration import spread
@@ -371,7 +371,7 @@ class _Recipe:
     def _say_plan(self) -> None:
         count, minutes = aims.count_of(self.settings.minutes), self.settings.minutes
         epochs = self.settings.epochs
-        share = f"{TRAINING * minutes / count:.2g} minutes at most" if epochs is None else f"{epochs:g} epochs"
+        share = f"{TRAINING * minutes / count:.2g} minutes at most" if epochs is None else counted(epochs, "epoch")
         self.progress.say(
             f"plan: {minutes:g} minutes; quantise the run; where that is not enough, up to {count} narrower "
             f"{'network' if count == 1 else 'networks'}, each trained for {share}; {(1 - TRAINING) * minutes:.2g} minutes "
