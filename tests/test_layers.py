@@ -172,6 +172,7 @@ def test_public_names_are_these() -> None:
         "quantize",
         "resume",
         "shrink",
+        "sweep",
         "review",
         "train",
         "verify",

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from gossamer.shrink.quantise import quantise as quantise
     from gossamer.shrink.quantise import quantize as quantize
     from gossamer.shrink.recipe.recipe import shrink as shrink
+    from gossamer.sweeps.sweep import sweep as sweep
     from gossamer.training.loop import resume as resume
     from gossamer.training.loop import train as train
 
@@ -55,6 +56,7 @@ _PUBLIC = {
     "resume": "training.loop",
     "review": "adviser.review",
     "shrink": "shrink",
+    "sweep": "sweeps.sweep",
     "train": "training.loop",
     "verify": "runtime",
 }

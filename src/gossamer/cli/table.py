@@ -19,6 +19,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "decompose": ("decompose", "replace layers of a run's network by smaller ones that are measured faster"),
     "shrink": ("shrink", "prune, distil and quantise a run until it keeps limits of time, size and score"),
     "pick": ("pick", "find the network that keeps a budget here, and train it on your images"),
+    "sweep": ("sweep", "train many settings, leave the worse ones early, find the best by score and speed"),
     "compile": ("compile", "compile an ONNX file for the native engine"),
     "verify": ("verify", "check that a model file still computes what was trained"),
     "predict": ("predict", "run a model file or a run on images"),
@@ -44,7 +45,7 @@ ALIASES = {"quantise": "quantize"}
 
 # the order in which the help shows them
 GROUPS: dict[str, tuple[str, ...]] = {
-    "train": ("train", "eval", "report", "diagnose", "swap", "prune", "decompose", "shrink", "probe"),
+    "train": ("train", "eval", "report", "diagnose", "swap", "prune", "decompose", "shrink", "sweep", "probe"),
     "deploy": ("export", "verify", "predict", "quantize", "compile", "fit", "bench", "index", "search"),
     "networks": ("list", "pick", "inspect", "review", "compare"),
     "data and installation": ("doctor", "convert-boxes", "completion"),

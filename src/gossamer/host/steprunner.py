@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
+from typing import Any, Protocol
 
 from gossamer.errors import GossamerError, StorageError
 from gossamer.host.progress import Progress
@@ -20,6 +21,29 @@ class FinishedStep:
     what: str
     seconds: float
     error: str = ""
+
+
+@dataclass(frozen=True)
+class Step:
+    """A step that may be done elsewhere: a function of a module with plain arguments. late: as of `StepRunner.do`."""
+
+    name: str
+    what: str
+    function: Callable[..., dict[str, Any]]
+    arguments: tuple[Any, ...]
+    late: bool = False
+
+
+class Workers(Protocol):
+    """Processes that do steps side by side. count: how many steps at once."""
+
+    count: int
+
+    def start(self, function: Callable[..., dict[str, Any]], arguments: tuple[Any, ...]) -> Any:
+        """Begin a step; what names it in `first`."""
+
+    def first(self, running: Sequence[Any], seconds: float) -> tuple[Any, Callable[[], dict[str, Any]]] | None:
+        """One that has ended, and what gives its result or raises; None where none has within so many seconds."""
 
 
 class StepRunner:
@@ -71,13 +95,59 @@ class StepRunner:
             except Exception as error:
                 known = {"error": reason_of(error)}
                 self.progress.say(f"failed: {what}: {known['error']}; the next step follows")
-            known = {**known, "what": what, "seconds": time.monotonic() - begun}
-            self.folder.commit(name, known)
-            self.fresh = True
+            known = self._commit(name, {**known, "what": what, "seconds": time.monotonic() - begun})
         else:
-            self.before += float(known["seconds"]) if took is None or "error" in known else took(known)
+            self.before += elapsed(known) if took is None or "error" in known else took(known)
         self.record(name, known["what"], known, known["seconds"])
         return known
+
+    def do_each(self, steps: Sequence[Step], workers: Workers | None = None) -> list[dict[str, Any] | None]:
+        """What each of the steps leaves, as `do` has it: one after the other, or side by side in `workers`.
+
+        Raises StorageError, RunError; what was under way is then lost to its worker.
+        """
+        if workers is None:
+            return [self.do(one.name, one.what, partial(one.function, *one.arguments), one.late) for one in steps]
+        results: dict[str, dict[str, Any] | None] = {}
+        waiting: list[Step] = []
+        for one in steps:
+            if self.folder.result(one.name) is None:
+                waiting.append(one)
+            else:
+                results[one.name] = self.do(one.name, one.what, dict)
+        running: dict[Any, tuple[Step, float]] = {}
+        mark = time.monotonic()  # of the last result: side by side, seconds of steps are more than those that passed
+        while waiting or running:
+            while waiting and len(running) < workers.count:
+                one = waiting.pop(0)
+                if not one.late and self.left() <= 0:
+                    self.stop(one.what)
+                    results[one.name] = None
+                    continue
+                self.progress.say(f"begun: {one.what} ({self.spent() / 60:.1f} minutes used, {len(running)} beside it)")
+                running[workers.start(one.function, one.arguments)] = one, time.monotonic()
+            found = workers.first(list(running), 60.0) if running else None
+            if found is None:
+                continue
+            one, begun = running.pop(found[0])
+            try:
+                known = found[1]()
+            except StorageError:
+                raise
+            except Exception as error:
+                known = {"error": reason_of(error)}
+                self.progress.say(f"failed: {one.what}: {known['error']}")
+            now = time.monotonic()
+            known = {**known, "what": one.what, "seconds": now - begun, "elapsed": now - mark}
+            mark = now
+            results[one.name] = self._commit(one.name, known)
+            self.record(one.name, one.what, known, known["seconds"])
+        return [results[one.name] for one in steps]
+
+    def _commit(self, name: str, values: dict[str, Any]) -> dict[str, Any]:
+        self.folder.commit(name, values)
+        self.fresh = True
+        return values
 
     def stop(self, what: str) -> None:
         """No time is left for a step."""
@@ -93,6 +163,11 @@ class StepRunner:
     def left(self) -> float:
         """Seconds."""
         return self.minutes * 60 - self.spent()
+
+
+def elapsed(values: dict[str, Any]) -> float:
+    """Seconds that passed for a step of an earlier start, which are fewer than its own where others ran beside it."""
+    return float(values.get("elapsed", values["seconds"]))
 
 
 def reason_of(error: Exception) -> str:

@@ -56,10 +56,11 @@ class NetworkChoice:
         return COSTS[self.net][0] * self._wider()
 
     def _wider(self) -> float:
-        return 1.0 if self.width is None else (self.width / _own_width(self.net)) ** 2
+        return 1.0 if self.width is None else (self.width / own_width(self.net)) ** 2
 
 
-def _own_width(net: str) -> float:
+def own_width(net: str) -> float:
+    """The width multiplier of a network that is given none."""
     return float(NETWORKS[net].arguments.get("width", 1.0))
 
 
@@ -84,8 +85,8 @@ def all_choices(names: Sequence[str], sizes: Sequence[tuple[int, int]], channels
         pairs: list[tuple[str, float | None]] = [(name, None) for name in group]
         entry = NETWORKS[group[0]]
         if _takes_width(entry.module, entry.function):
-            own = {_own_width(name) for name in group}
-            base = min(group, key=lambda name: abs(_own_width(name) - 1.0))
+            own = {own_width(name) for name in group}
+            base = min(group, key=lambda name: abs(own_width(name) - 1.0))
             pairs += [(base, width) for width in WIDTHS if width not in own]
         result += [NetworkChoice(name, width, size, channels) for name, width in pairs for size in sizes]
     return result

@@ -29,9 +29,9 @@ def counts_of(networks: int) -> tuple[int, ...]:
     return tuple(counts)
 
 
-def fractions_of(rungs: int) -> tuple[float, ...]:
+def fractions_of(rungs: int, eta: int = ETA) -> tuple[float, ...]:
     """3 -> (1/16, 1/4, 1)."""
-    return tuple(float(ETA) ** -(rungs - 1 - number) for number in range(rungs))
+    return tuple(float(eta) ** -(rungs - 1 - number) for number in range(rungs))
 
 
 def plan(networks: int, most: int, seconds: float, shortest: float = SHORTEST) -> Rungs:

@@ -17,8 +17,7 @@ from gossamer.host.progress import Progress
 from gossamer.host.steprunner import StepRunner
 from gossamer.host.text import counted, metric_name
 from gossamer.networks.fetch import sha256
-from gossamer.run import SETTINGS, Run
-from gossamer.selection.budget import PRECISIONS, SAFETY, is_finite
+from gossamer.selection.budget import PRECISIONS, SAFETY
 from gossamer.selection.choices import NetworkChoice, all_choices, input_sizes, network_names
 from gossamer.selection.counting import Builder
 from gossamer.selection.finalists import (
@@ -42,10 +41,10 @@ from gossamer.selection.result import (
 from gossamer.selection.search import Dropped, Fit, Search, dropped_of, fit_of
 from gossamer.selection.settings import PickSettings
 from gossamer.selection.timing import NetworkTimes, title_of
+from gossamer.selection.trainings import seconds_of_killed, train_until
 from gossamer.settings import Settings
 from gossamer.tasks.registry import task_of
 from gossamer.training.distributed import Processes
-from gossamer.training.loop import resume, train
 from gossamer.training.restore import load_run
 from gossamer.training.setup import resolve_settings
 
@@ -215,28 +214,20 @@ class PickSteps:
         name = one.fit.choice.name
         folder = self.folder.run(name)
         step = f"rung-{rung}-{name}"
-        if self.folder.result(step) is None and (folder / SETTINGS).exists():  # of a start that was killed
-            clock = Run.open(folder).clock().get("seconds")
+        if self.folder.result(step) is None:
             earlier_steps = (self.runner.values.get(f"rung-{earlier}-{name}", {}) for earlier in range(1, rung))
             known_seconds = self._counted.get(name, 0.0) + sum(each.get("seconds", 0.0) for each in earlier_steps)
-            more = max(0.0, clock - known_seconds) if is_finite(clock) else 0.0  # a damaged clock tells nothing
+            more = seconds_of_killed(folder, known_seconds)
             self._counted[name] = self._counted.get(name, 0.0) + more
             self.runner.before += more
 
         def go() -> dict[str, Any]:
-            if (folder / SETTINGS).exists():
-                run = resume(folder, until=fraction, progress=self.progress)
-            else:
-                length: dict[str, Any] = {"minutes": minutes}
-                if self.settings.epochs is not None:  # by steps alone, and by no choice of the clock
-                    exact = {"precision": "float32", "memory_format": "channels_last"}
-                    length = {"epochs": self.settings.epochs, **exact}
-                settings = self._training(one.fit.choice).replace(out=str(folder), **length)
-                run = train(settings, until=fraction, progress=self.progress)
-            best = run.best(f"val_{self.score}")
-            rows = run.metrics()
-            score = best.get(f"val_{self.score}", math.nan) if best else math.nan
-            return {"score": score if math.isfinite(score) else None, "epochs": rows[-1]["epoch"] if rows else 0}
+            length: dict[str, Any] = {"minutes": minutes}
+            if self.settings.epochs is not None:  # by steps alone, and by no choice of the clock
+                exact = {"precision": "float32", "memory_format": "channels_last"}
+                length = {"epochs": self.settings.epochs, **exact}
+            settings = self._training(one.fit.choice).replace(**length)
+            return train_until(folder, settings, fraction, self.score, self.progress)
 
         known = self.runner.do(step, f"train {name} to {100 * fraction:.3g} % of its schedule", go, late=rung == 1)
         if known is None:

@@ -18,18 +18,29 @@ _BRACKET = re.compile(r"[\[\]{}]")
 
 def load_settings(path: str | Path) -> Settings:
     """Settings from a YAML file. Raises SettingsError, UnknownNameError, MissingPackageError."""
+    return from_dict(read_mapping(path))
+
+
+def read_mapping(path: str | Path, content: str = "settings", links: bool = True) -> dict[str, Any]:
+    """The `name: value` lines of a YAML file, each name once. content: what it is a file of.
+
+    links: whether aliases may stand for what is written elsewhere in it; a few lines of them grow to any size.
+    Raises SettingsError, MissingPackageError.
+    """
     yaml = _yaml()
     try:
         if Path(path).is_dir():
             do = "give the settings.yaml in it" if (Path(path) / "settings.yaml").is_file() else "check the path"
-            raise SettingsError(f"{path}: a folder", "a YAML file of settings", do)
+            raise SettingsError(f"{path}: a folder", f"a YAML file of {content}", do)
         if Path(path).exists() and not Path(path).is_file():  # it may have no end, or never begin
-            raise SettingsError(f"{path}: is a pipe, socket or device", "a YAML file of settings", "write it to a file")
+            raise SettingsError(
+                f"{path}: is a pipe, socket or device", f"a YAML file of {content}", "write it to a file"
+            )
         with Path(path).open("rb") as file:
-            content = file.read(LIMIT + 1)
-        if len(content) > LIMIT:
-            raise SettingsError(f"{path}: more than {LIMIT} bytes", "a YAML file of settings", "check the path")
-        values = _values(yaml, content.decode("utf-8-sig"), str(path))
+            data = file.read(LIMIT + 1)
+        if len(data) > LIMIT:
+            raise SettingsError(f"{path}: more than {LIMIT} bytes", f"a YAML file of {content}", "check the path")
+        values = _values(yaml, data.decode("utf-8-sig"), str(path), links)
     except OSError as error:
         raise SettingsError(f"{path}: {error.strerror}", "a readable YAML file", "check the path") from error
     except (yaml.YAMLError, *BAD_TAGS, RecursionError) as error:  # RecursionError for deep nesting
@@ -37,19 +48,28 @@ def load_settings(path: str | Path) -> Settings:
         raise SettingsError(f"{path}: not YAML: {reason}", "lines of `name: value`", "fix the file") from error
     if not isinstance(values, dict):
         raise SettingsError(f"{path}: holds {type(values).__name__}", "lines of `name: value`", "fix the file")
-    return from_dict(values)
+    return values
 
 
-def _values(yaml: Any, text: str, path: str) -> Any:
+def _values(yaml: Any, text: str, path: str, links: bool) -> Any:
     """What the YAML says. Raises SettingsError where a name stands there twice, of which YAML would take the last."""
     check_depth(text)
+    if not links and any(isinstance(token, (yaml.AliasToken, yaml.AnchorToken)) for token in yaml.scan(text)):
+        raise SettingsError(f"{path}: has anchors or aliases (& and *)", "each value written out", "fix the file")
     loader = yaml.SafeLoader(text)
     try:
         node = loader.get_single_node()
-        keys = [key.value for key, _ in node.value] if isinstance(node, yaml.MappingNode) else []
-        twice = [key for key in keys if isinstance(key, str) and keys.count(key) > 1]
-        if twice:
-            raise SettingsError(f"{path}: {twice[0]} is given twice", "each setting once", "remove one of the lines")
+        waiting = [node]
+        while waiting:  # without links also within: there a line cannot come back to one above it
+            node_now = waiting.pop()
+            if isinstance(node_now, yaml.MappingNode):
+                keys = [key.value for key, _ in node_now.value]
+                twice = [key for key in keys if isinstance(key, str) and keys.count(key) > 1]
+                if twice:
+                    raise SettingsError(
+                        f"{path}: {twice[0]} is given twice", "each setting once", "remove one of the lines"
+                    )
+                waiting += [] if links else [value for _, value in node_now.value]
         return None if node is None else loader.construct_document(node)
     finally:
         loader.dispose()
