@@ -34,11 +34,12 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace, progress: Progress) -> Any:
-    from gossamer.cli.train import LOADING, wait_passively
+    from gossamer.cli.loading import say_loading
+    from gossamer.cli.train import wait_passively
 
     progress.say(f"reading {options.file}")
     wait_passively()
-    progress.say(LOADING)
+    say_loading(progress)
     from gossamer.sweeps.sweep import sweep
 
     return sweep(
