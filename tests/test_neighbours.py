@@ -291,7 +291,7 @@ def test_csv_files_that_say_less(tmp_path: Path, content: str, words: str) -> No
         open_data(tmp_path / "d.csv")
 
 
-@pytest.mark.parametrize("name", ["#sharesnap", "@appstore", "@database", "__pycache__"])
+@pytest.mark.parametrize("name", ["#sharesnap", "@appstore", "@database", "__pycache__", "@SynoResource", "_gsdata_"])
 def test_folders_of_systems_are_no_classes(tmp_path: Path, name: str) -> None:
     classes_of(tmp_path)
     image(tmp_path / name / "x.jpg", 1)

@@ -13,6 +13,7 @@ import numpy as np
 from gossamer.data.folder import SPLIT_NAMES, printable_path
 from gossamer.data.skipped import note_skipped
 from gossamer.data.source import Files, class_order, shown
+from gossamer.data.spelling import Spellings
 from gossamer.data.table import Table
 from gossamer.errors import DataError
 from gossamer.host.storage import read_regular
@@ -112,9 +113,10 @@ def _rows(path: Path, notes: list[str]) -> tuple[list[tuple[str, str, str]], int
             notes.append(f"{path}: the column {named[0]} is read as {wanted}")
         check_column(path, header, wanted, _ALLOWED, "fix the header")
     seen: dict[str, list[tuple[int, tuple[str, str]]]] = {}
+    spellings = Spellings()
     for number, cells in lines[1:]:
         try:
-            name, entry = _entry(path, number, cells, header)
+            name, entry = _entry(path, number, cells, header, spellings)
             seen.setdefault(name, []).append((number, entry))
         except DataError as error:  # a quotation mark that is not closed takes lines with it
             failed += [error] * (1 + sum(cell.count("\n") for cell in cells))
@@ -138,7 +140,9 @@ def _rows(path: Path, notes: list[str]) -> tuple[list[tuple[str, str, str]], int
     return images, count - len(failed) - len(images)
 
 
-def _entry(path: Path, number: int, cells: list[str], header: list[str]) -> tuple[str, tuple[str, str]]:
+def _entry(
+    path: Path, number: int, cells: list[str], header: list[str], spellings: Spellings
+) -> tuple[str, tuple[str, str]]:
     """(path, (label, split)) of a line. Raises DataError."""
     check_width(path, number, cells, header, _ALLOWED)
     name, label = cells[header.index("path")].strip(), cells[header.index("label")].strip()
@@ -150,21 +154,32 @@ def _entry(path: Path, number: int, cells: list[str], header: list[str]) -> tupl
         raise DataError(f"{path}: line {number} has the label {label[:40]!r}", "printable text", "fix the line")
     if word and word not in SPLIT_NAMES:
         raise DataError(f"{path}: line {number}: split {word[:40]!r}", "train, val or test", "fix the line")
-    name = os.path.normpath(with_slashes(path.parent, name))  # a/b.jpg and ./a/b.jpg are one image
+    name = os.path.normpath(with_slashes(path.parent, name, spellings))  # a/b.jpg and ./a/b.jpg are one image
     return name, (label, SPLIT_NAMES.get(word, ""))
 
 
-def with_slashes(folder: Path, name: str) -> str:
+def with_slashes(folder: Path, name: str, spellings: Spellings) -> str:
     """A path of a CSV file in `folder`, where there is no file of the name as it stands: with slashes where Windows wrote it
-    (a\\b.jpg), and of an absolute path of another machine its longest end, of two parts or more, that is there."""
+    (a\\b.jpg), and of an absolute path of another machine its longest end, of two parts or more, that is there. A file that
+    is spelt otherwise is taken where no other spelling is there."""
     if os.path.exists(folder / name) or len(name) > LONGEST_PATH:  # noqa: PTH110 (False, not an error, for long names)
         return name
     slashed = name.replace("\\", "/").removeprefix("file://")
     parts = [part for part in PurePosixPath(slashed).parts if part != "/" and part[1:2] != ":"]
     absolute = slashed.startswith("/") or slashed[1:2] == ":"
     ends = ["/".join(parts[start:]) for start in range(len(parts) - 1)] if absolute and ".." not in parts else []
-    others = (each for each in dict.fromkeys([slashed, *ends]) if os.path.isfile(folder / each))  # noqa: PTH113
-    return next(others, name)
+    candidates = list(dict.fromkeys([slashed, *ends]))
+    for each in candidates:
+        if os.path.isfile(folder / each):  # noqa: PTH113
+            return each
+    for each in candidates:
+        if (
+            not each.startswith("/")
+            and ".." not in parts
+            and (spelt := spellings.find(folder, PurePosixPath(each).parts))
+        ):
+            return spelt.relative_to(folder).as_posix()
+    return name
 
 
 def separator_of(content: str) -> str:

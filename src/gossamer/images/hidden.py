@@ -19,7 +19,9 @@ SYSTEM_FOLDERS = frozenset(
             "@s2s",
             "@cloudsync",
         ),
-        *("@download", "@img_bkp_cache", "@autoupdate", "@quarantine", "~snapshot"),
+        *("@download", "@img_bkp_cache", "@autoupdate", "@quarantine", "~snapshot", "@synoresource", "@synoeastream"),
+        # tools that copy and compare folders
+        "_gsdata_",
         # Windows
         *(
             "$recycle.bin",

@@ -9,6 +9,7 @@ from pathlib import Path, PurePosixPath
 from urllib.parse import unquote, urlsplit
 
 from gossamer.data.boxes.records import image_files
+from gossamer.data.spelling import Spellings, spelling
 
 LONGEST_PATH = 4096
 _UPLOAD = re.compile(r"^[0-9a-f]{8}-(?=.)")  # Label Studio puts eight digits before the name of an uploaded file
@@ -20,12 +21,15 @@ class Finder:
     def __init__(self, root: Path) -> None:
         self.root = root
         self._by_name: dict[str, list[Path]] | None = None
+        self._by_spelling: dict[str, list[Path]] = {}
+        self._spellings = Spellings()
 
     def find(self, name: str, near: Iterable[Path] = ()) -> Path | None:
         """The image that `name` means, None where there is none or where several are called so.
 
         name: a path with either slash, of this machine or of another, or an address. near: folders to try first. What
-        counts is the longest end of the path that is there; then its last part alone, anywhere below the root.
+        counts is the longest end of the path that is there, as it is written or else in another spelling; then its last part
+        alone, anywhere below the root.
         """
         places = list(dict.fromkeys([*near, self.root]))
         if len(name) > LONGEST_PATH:  # no file has it, and asking would be an error
@@ -36,6 +40,10 @@ class Finder:
                     candidate = place.joinpath(*parts[start:])
                     if os.path.isfile(candidate):  # noqa: PTH113 (False, not an error, for a name that is too long)
                         return candidate
+            for start in range(len(parts)):
+                for place in places:
+                    if spelt := self._spellings.find(place, parts[start:]):
+                        return spelt
             for last in dict.fromkeys([*parts[-1:], *(_UPLOAD.sub("", part) for part in parts[-1:])]):
                 if len(called := self._named(last)) == 1:
                     return called[0]
@@ -45,8 +53,10 @@ class Finder:
         if self._by_name is None:
             self._by_name = {}
             for path in image_files(self.root):
-                self._by_name.setdefault(PurePosixPath(path).name, []).append(self.root / path)
-        return self._by_name.get(name, [])
+                last = PurePosixPath(path).name
+                self._by_name.setdefault(last, []).append(self.root / path)
+                self._by_spelling.setdefault(spelling(last), []).append(self.root / path)
+        return self._by_name.get(name) or self._by_spelling.get(spelling(name), [])
 
 
 def _parts(name: str) -> tuple[str, ...]:

@@ -18,6 +18,7 @@ from gossamer.data.boxes.finder import LONGEST_PATH
 from gossamer.data.boxes.records import contents, image_files, lines_of, parse_number
 from gossamer.data.folder import SPLIT_NAMES, printable_path
 from gossamer.data.source import shown
+from gossamer.data.spelling import spelling
 from gossamer.errors import DataError, MissingPackageError
 from gossamer.host.storage import open_regular
 from gossamer.images.hidden import is_hidden
@@ -180,11 +181,11 @@ def _matching(entry: str, tops: Iterable[Path]) -> list[Path]:
 
 
 def _by_name(root: Path) -> dict[str, Path | None]:
-    """The images below `root` by their names, with and without the suffix and in lower case; None where two are called so."""
+    """The images below `root` by their names and spellings, with and without the suffix; None where two are called so."""
     result: dict[str, Path | None] = {}
     for name in image_files(root):
         path = root / name
-        for key in {path.name, path.name.lower(), path.stem, path.stem.lower()}:
+        for key in {path.name, spelling(path.name), path.stem, spelling(path.stem)}:
             result[key] = None if key in result else path
     return result
 
@@ -198,7 +199,7 @@ def _listed(path: Path, config: YoloConfig, root: Path, notes: list[str]) -> lis
         named = _by_name(root)
         for i, line in enumerate(lines):
             name = line.replace("\\", "/").rpartition("/")[2]
-            places[i] = places[i] or named.get(name) or named.get(name.lower())
+            places[i] = places[i] or named.get(name) or named.get(spelling(name))
     missing = [line for line, place in zip(lines, places, strict=True) if place is None]
     if missing:
         notes.append(

@@ -23,6 +23,7 @@ from gossamer.data.masks.classes import label_map_of, numbered
 from gossamer.data.masks.open import ANY_VALUE, Masks, count_classes
 from gossamer.data.skipped import note_skipped
 from gossamer.data.source import Files, Indices, class_order, shown
+from gossamer.data.spelling import Spellings
 from gossamer.errors import DataError, ImageError
 from gossamer.predictions.head import is_plain_text
 
@@ -42,6 +43,7 @@ class Grid:
     splits: list[str]
     cells: dict[str, list[str]]
     notes: list[str] = field(default_factory=list)
+    spellings: Spellings = field(default_factory=Spellings)
 
     def where(self, row: int, column: str) -> str:
         """How a message names a cell."""
@@ -255,7 +257,10 @@ def _boxes(spec: HeadSpec, grid: Grid, allowed: tuple[str, ...]) -> LabelColumn:
 
 def _record(grid: Grid, row: int, column: str, names: tuple[str, ...]) -> ImageRecord:
     """Raises DataError, ImageError."""
-    path, image = grid.root / with_slashes(grid.root, grid.cells[column][row]), grid.root / grid.images[row]
+    path, image = (
+        grid.root / with_slashes(grid.root, grid.cells[column][row], grid.spellings),
+        grid.root / grid.images[row],
+    )
     if path.suffix.lower() == ".xml":
         boxes, declared_size = objects_of(annotation_of(path), printable_path(str(path)))
         return ImageRecord(grid.images[row], path.name, "", declared_size or image_size(image), boxes)
@@ -278,7 +283,9 @@ def _masks(spec: HeadSpec, grid: Grid, allowed: tuple[str, ...], ignore_index: i
     column = spec.columns[0]
     rows = grid.known(column)
     store = Files(grid.root, [grid.images[row] for row in rows])
-    masks = Masks(grid.root, [with_slashes(grid.root, grid.cells[column][row]) for row in rows], store, ANY_VALUE)
+    masks = Masks(
+        grid.root, [with_slashes(grid.root, grid.cells[column][row], grid.spellings) for row in rows], store, ANY_VALUE
+    )
     if not rows:
         raise DataError(f"{grid.path}: {column} names no mask", "paths of index PNGs", "fill the column")
     if allowed:

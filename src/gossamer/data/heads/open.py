@@ -20,6 +20,7 @@ from gossamer.data.heads.columns import Grid, LabelColumn, class_numbers, read_c
 from gossamer.data.heads.spec import HeadSpec
 from gossamer.data.skipped import note_skipped
 from gossamer.data.source import Files, Indices, shown
+from gossamer.data.spelling import Spellings
 from gossamer.data.table import StrPath, Table, TargetTable
 from gossamer.data.toolclasses import ROBOFLOW, roboflow_lines, roboflow_tables
 from gossamer.errors import DataError
@@ -159,9 +160,10 @@ def read_grid(root: StrPath, columns: Sequence[str]) -> Grid:
     for wanted in ("path", *columns):
         check_column(path, plain, wanted, _ALLOWED, "fix the header or the heads")
     lines_of: dict[str, list[tuple[int, list[str]]]] = {}
+    spellings = Spellings()
     for number, cells in lines[1:]:
         try:
-            name, labels = _entry(path, number, cells, plain, columns)
+            name, labels = _entry(path, number, cells, plain, columns, spellings)
             lines_of.setdefault(name, []).append((number, labels))
         except DataError as error:  # a quotation mark that is not closed takes lines with it
             failed += [error] * (1 + sum(cell.count("\n") for cell in cells))
@@ -186,7 +188,7 @@ def read_grid(root: StrPath, columns: Sequence[str]) -> Grid:
 
 
 def _entry(
-    path: Path, number: int, cells: list[str], header: list[str], columns: Sequence[str]
+    path: Path, number: int, cells: list[str], header: list[str], columns: Sequence[str], spellings: Spellings
 ) -> tuple[str, list[str]]:
     """(path of the image, its split and the cells of `columns`) of a line. Raises DataError."""
     check_width(path, number, cells, header, _ALLOWED)
@@ -195,7 +197,10 @@ def _entry(
     if not name or "\0" in name or (split and split not in SPLIT_NAMES):
         what = f"split {split[:40]!r}" if name else "no path"
         raise DataError(f"{path}: line {number}: {what}", "a path, and train, val, test or nothing", "fix the line")
-    return os.path.normpath(with_slashes(path.parent, name)), [SPLIT_NAMES.get(split, ""), *(row[c] for c in columns)]
+    return os.path.normpath(with_slashes(path.parent, name, spellings)), [
+        SPLIT_NAMES.get(split, ""),
+        *(row[c] for c in columns),
+    ]
 
 
 def _grid(path: Path, columns: Sequence[str], lines_of: dict[str, tuple[int, list[str]]], notes: list[str]) -> Grid:

@@ -1,0 +1,47 @@
+"""Files whose names a list spells otherwise than the disk: letters with accents are composed on Windows and Linux and often
+decomposed on macOS (Unicode NFC and NFD), and Windows and macOS take a.JPG for a.jpg."""
+
+from __future__ import annotations
+
+import os
+import unicodedata
+from collections.abc import Sequence
+from pathlib import Path
+
+
+def spelling(name: str) -> str:
+    """What all spellings of a name have in common."""
+    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())
+
+
+class Spellings:
+    """The entries of folders by their spelling; a folder is listed once, when a name is looked for in it."""
+
+    def __init__(self) -> None:
+        self._folders: dict[Path, dict[str, str | None]] = {}
+
+    def find(self, folder: Path, parts: Sequence[str]) -> Path | None:
+        """The file at `parts` below `folder` in whatever spelling; None where there is none, or several are spelt alike."""
+        place = folder
+        for part in parts:
+            exact = place / part
+            if os.path.lexists(exact):
+                place = exact
+            elif entry := self._entries(place).get(spelling(part)):
+                place = place / entry
+            else:
+                return None
+        return place if os.path.isfile(place) else None  # noqa: PTH113 (False, not an error, for names that are too long)
+
+    def _entries(self, folder: Path) -> dict[str, str | None]:
+        if folder not in self._folders:
+            entries: dict[str, str | None] = {}
+            try:
+                names = [entry.name for entry in folder.iterdir()]
+            except (OSError, ValueError):  # not a folder, or one that cannot be read: nothing is found in it
+                names = []
+            for name in names:
+                key = spelling(name)
+                entries[key] = None if key in entries else name
+            self._folders[folder] = entries
+        return self._folders[folder]
