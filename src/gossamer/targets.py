@@ -12,9 +12,10 @@ from gossamer.host.storage import check_output, open_regular
 from gossamer.images.preprocess import IMAGE_SUFFIXES
 from gossamer.modelfile.compiled import is_compiled
 from gossamer.modelfile.litert import is_litert
+from gossamer.modelfile.ncnn import is_ncnn
 from gossamer.run import OWN, SETTINGS
 
-TargetKind = Literal["run", "model file", "compiled file", "LiteRT file", "index", "network"]
+TargetKind = Literal["run", "model file", "compiled file", "LiteRT file", "ncnn file", "index", "network"]
 
 # kind -> how messages call it
 KINDS: dict[TargetKind, str] = {
@@ -22,13 +23,19 @@ KINDS: dict[TargetKind, str] = {
     "model file": "a model file (.onnx)",
     "compiled file": "a compiled file (.goss)",
     "LiteRT file": "a LiteRT file (.tflite)",
+    "ncnn file": "an ncnn file (.param)",
     "index": "an index (gossamer index)",
     "network": "the name of a network (gossamer list)",
 }
 
-SUFFIXES: dict[str, TargetKind] = {".onnx": "model file", ".goss": "compiled file", ".tflite": "LiteRT file"}
+SUFFIXES: dict[str, TargetKind] = {
+    ".onnx": "model file",
+    ".goss": "compiled file",
+    ".tflite": "LiteRT file",
+    ".param": "ncnn file",
+}
 
-FILES: tuple[TargetKind, ...] = ("model file", "compiled file", "LiteRT file")  # what a runtime opens
+FILES: tuple[TargetKind, ...] = ("model file", "compiled file", "LiteRT file", "ncnn file")  # what a runtime opens
 
 
 @dataclass(frozen=True)
@@ -83,7 +90,7 @@ def _instead(text: str, kind: TargetKind, allowed: tuple[TargetKind, ...]) -> st
         return f"train it: gossamer train DATA --net {text}"
     if kind == "model file" and "compiled file" in allowed:
         return f"compile it: gossamer compile {text} --out model.goss"
-    if kind == "LiteRT file" and "model file" in allowed:
+    if kind in ("LiteRT file", "ncnn file") and "model file" in allowed:
         return "give the ONNX file that it was made from"
     if kind in FILES and "run" in allowed:
         return "give the run folder that it was exported from"
@@ -118,7 +125,9 @@ def _kind(text: str, allowed: tuple[TargetKind, ...]) -> TargetKind:
 
 def file_kind(path: str | os.PathLike[str]) -> TargetKind:
     """Which of FILES a file is; what is none of the others counts as a model file, whose reader checks it."""
-    return "compiled file" if is_compiled(path) else "LiteRT file" if is_litert(path) else "model file"
+    if is_compiled(path):
+        return "compiled file"
+    return "LiteRT file" if is_litert(path) else "ncnn file" if is_ncnn(path) else "model file"
 
 
 def is_folder(path: Path) -> bool:

@@ -19,13 +19,12 @@ from gossamer.host.machine import usable_cores
 from gossamer.host.progress import SILENT, Progress, one_line
 from gossamer.host.shown import Report
 from gossamer.host.storage import write_bytes
-from gossamer.modelfile.compiled import is_compiled
 from gossamer.modelfile.metadata import read_model_file
 from gossamer.predictions.classes import check_top
 from gossamer.predictions.limits import DecodingLimits
 from gossamer.runtime.model import load, open_model
 from gossamer.runtime.table import AUTO, RUNTIMES
-from gossamer.targets import FILES, target_of
+from gossamer.targets import FILES, file_kind, target_of
 
 MOST_WORKERS = 1024
 EVERY = 10.0  # seconds between two lines of progress
@@ -236,7 +235,7 @@ def _open(path: str, runtime: str, limits: DecodingLimits, top: int) -> _Network
     """The runtime that `load` would take, tried here before a worker starts. Raises what `load` raises."""
     if runtime not in (AUTO, *RUNTIMES):
         raise UnknownNameError("runtime", runtime, (AUTO, *RUNTIMES))
-    if is_compiled(path):
+    if file_kind(path) != "model file":
         model = load(path, runtime=runtime, threads=1)
         limits.check(model.need_metadata().heads, top)
         return _Network(path, AUTO, model.sha256, None)

@@ -126,6 +126,7 @@ COLOURS = {
     "openvino": "p2",
     "native": "p3",
     "litert": "p4",
+    "ncnn": "p6",
     "reference": "c",
 }
 

@@ -20,7 +20,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     from gossamer.export.table import FORMATS
 
     names = ", ".join(FORMATS)
-    parser.add_argument("run", help="run folder, or for litert and c a model file (.onnx) as well")
+    parser.add_argument("run", help="run folder, or for litert, ncnn and c a model file (.onnx) as well")
     parser.add_argument("--out", required=True, metavar="FILE", help="the file to write; for c a new folder")
     parser.add_argument("--to", default="", metavar="FORMAT", help=f"{names}; default by the suffix of --out")
     add_which(parser, "the run")

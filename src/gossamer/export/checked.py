@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 
 from gossamer.errors import VerificationError
@@ -11,11 +12,19 @@ from gossamer.runtime.verification import VerificationResult
 from gossamer.runtime.verification import verify as verify_file
 
 
-def verify_as_file(data: bytes, path: str, suffix: str) -> VerificationResult:
+def write_trial(folder: str, suffix: str, data: bytes, beside: Mapping[str, bytes]) -> Path:
+    """A file and those beside it in a temporary folder."""
+    trial = Path(folder) / f"model{suffix}"
+    trial.write_bytes(data)
+    for other, contents in beside.items():
+        trial.with_suffix(other).write_bytes(contents)
+    return trial
+
+
+def verify_as_file(data: bytes, path: str, suffix: str, beside: Mapping[str, bytes] = {}) -> VerificationResult:
     """The file's own checks, on the runtime that runs its kind; `path` is its name to be. Raises VerificationError."""
     with tempfile.TemporaryDirectory() as name:
-        trial = Path(name) / f"model{suffix}"
-        trial.write_bytes(data)
+        trial = write_trial(name, suffix, data, beside)
         verification = dataclasses.replace(verify_file(trial), path=path)
     verification.raise_if_failed()
     if verification.warnings:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True)
@@ -24,11 +25,23 @@ class Comparison:
 
 
 @dataclass(frozen=True)
+class FileContents:
+    """The bytes of a file, and by their suffixes those of the files beside it, whose names are otherwise the same."""
+
+    data: bytes
+    beside: Mapping[str, bytes]
+
+
+@dataclass(frozen=True)
 class ConvertedModel:
-    """The bytes of a file. opset: ONNX operator set. tolerance: of `verify`, absolute. notes: lines for people."""
+    """The bytes of a file. opset: ONNX operator set. tolerance: of `verify`, absolute. notes: lines for people.
+
+    beside: as of `FileContents`.
+    """
 
     data: bytes
     opset: int
     tolerance: float
     comparison: Comparison
     notes: tuple[str, ...] = ()
+    beside: Mapping[str, bytes] = field(default_factory=dict)

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import tempfile
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from gossamer.errors import SettingsError, UnknownNameError, VerificationError
-from gossamer.export.converted import Comparison
+from gossamer.errors import InputError, SettingsError, UnknownNameError, VerificationError
+from gossamer.export.checked import write_trial
+from gossamer.export.converted import Comparison, FileContents
 from gossamer.export.table import FORMATS
 from gossamer.host import storage
 from gossamer.host.progress import SILENT, Progress, one_line
@@ -22,7 +25,7 @@ from gossamer.predictions.head import flattened, is_plain_text
 from gossamer.runtime.compilation import CompileLoss, difference, reference_model
 from gossamer.runtime.model import load
 from gossamer.runtime.verification import VerificationResult
-from gossamer.targets import check_result
+from gossamer.targets import check_result, is_there
 
 IMAGES_LIMIT = 5000  # validation images on which the file is compared with the trained model
 FOLDER = "/"  # the suffix of formats that are folders
@@ -31,7 +34,7 @@ NOISE = 4  # inputs on which the file of a model file without check inputs is co
 
 @dataclass(frozen=True, repr=False)
 class Exported(Report):
-    """A file that was written, and the comparison made before. size: bytes. format: a name in FORMATS."""
+    """A file that was written, and the comparison made before. size: bytes, with the files beside it. format: a name in FORMATS."""
 
     path: str
     format: str
@@ -70,7 +73,7 @@ class Exported(Report):
 class ExportedFile(Report):
     """A file that was written from a model file, and its outputs compared with those of the model file before.
 
-    size: bytes. format: a name in FORMATS. beside: what ran the model file. loss: over the check inputs, or noise where the
+    size: bytes, with the files beside it. format: a name in FORMATS. beside: what ran the model file. loss: over the check inputs, or noise where the
     file has none. verifications: of a file with metadata.
     """
 
@@ -149,17 +152,16 @@ def export(
     name = format_of(out, to)
     _refuse_folder(name)
     check_result(out, suffix=FORMATS[name].suffix)
+    check_beside(out, name)
     _check_licence(licence)
     module = importlib.import_module(FORMATS[name].module)
     converted = module.convert(folder, which, licence, images_limit, progress)
-    with storage.atomic_write(out, "w+b") as file:  # an error in here leaves no file, or the earlier one as it was
-        file.write(converted.data)
-        file.seek(0)
-        verifications, notes = module.verify(file.read(), str(out))
+    contents = FileContents(converted.data, converted.beside)
+    verifications, notes = _write(contents, out, module)
     return Exported(
         path=str(out),
         format=name,
-        size=len(converted.data),
+        size=_size(contents),
         opset=converted.opset,
         tolerance=converted.tolerance,
         comparison=converted.comparison,
@@ -184,24 +186,61 @@ def export_file(path: str | Path, out: str | Path, *, to: str = "", progress: Pr
             f"{path}: a model file as {entry.title}", f"formats of model files: {allowed}", entry.instead
         )
     check_result(out, path, suffix=entry.suffix)
+    check_beside(out, name)
     file = read_model_file(path)
     module = importlib.import_module(entry.module)
     progress.say(f"writing {entry.title}")
-    data = module.from_file(file)
-    loss, beside = _compared(file, data, str(out), entry.suffix)
-    with storage.atomic_write(out, "w+b") as written:
-        written.write(data)
-        verifications, notes = module.verify(data, str(out)) if file.metadata is not None else ((), ())
-    return ExportedFile(str(out), name, len(data), beside, loss, verifications, notes)
+    made = module.from_file(file)
+    contents = made if isinstance(made, FileContents) else FileContents(made, {})
+    loss, beside = _compared(file, contents, str(out), entry.suffix)
+    verifications, notes = _write(contents, out, module if file.metadata is not None else None)
+    return ExportedFile(str(out), name, _size(contents), beside, loss, verifications, notes)
 
 
-def _compared(file: ModelFile, data: bytes, out: str, suffix: str) -> tuple[CompileLoss, str]:
+def check_beside(out: str | Path, name: str) -> None:
+    """Refuse, before any work, files beside `out` that are not those of an earlier export to the same name. Raises InputError."""
+    entry = FORMATS[name]
+    if not entry.beside:
+        return
+    if Path(out).suffix.lower() != entry.suffix:
+        raise InputError(f"{out}: no name of {entry.title}", f"FILE{entry.suffix}", "rename it")
+    others = [Path(out).with_suffix(suffix) for suffix in entry.beside]
+    there = [one for one in others if one.is_symlink() or is_there(one)]
+    if there and not (len(there) == len(others) and is_there(Path(out)) and all(one.is_file() for one in others)):
+        raise InputError(
+            f"{there[0]}: exists, and {Path(out).name} would be written with a file of that name beside it",
+            "names without files, or the whole of an earlier export",
+            "give another name",
+        )
+
+
+def _size(contents: FileContents) -> int:
+    return len(contents.data) + sum(len(other) for other in contents.beside.values())
+
+
+def _write(
+    contents: FileContents, out: str | Path, module: Any
+) -> tuple[tuple[VerificationResult, ...], tuple[str, ...]]:
+    """Write a file and those beside it; what the module's `verify` says of them. module: None where they have no checks.
+
+    An error leaves no file, or the earlier ones as they were: all are written before the first gets its name.
+    """
+    more: tuple[Mapping[str, bytes], ...] = (contents.beside,) if contents.beside else ()
+    with contextlib.ExitStack() as stack:
+        file = stack.enter_context(storage.atomic_write(out, "w+b"))  # named last: it says that the others are there
+        file.write(contents.data)
+        for suffix, data in contents.beside.items():
+            stack.enter_context(storage.atomic_write(Path(out).with_suffix(suffix))).write(data)
+        file.seek(0)
+        verifications, notes = module.verify(file.read(), str(out), *more) if module is not None else ((), ())
+    return verifications, notes
+
+
+def _compared(file: ModelFile, contents: FileContents, out: str, suffix: str) -> tuple[CompileLoss, str]:
     """The outputs of a written file beside those of its model file, and what ran that. Raises VerificationError."""
     reference = reference_model(file)
     with tempfile.TemporaryDirectory() as folder:
-        trial = Path(folder) / f"model{suffix}"
-        trial.write_bytes(data)
-        written = load(trial)
+        written = load(write_trial(folder, suffix, contents.data, contents.beside))
     known = file.metadata
     if known is not None:
         batch = known.preprocess.normalise(np.stack([check.pixels for check in known.checks]))

@@ -14,6 +14,9 @@ A format that model files are exported to as well, without the run, has a third:
     from_file(file) -> bytes
         the file of a model file. Raises InputError that names the operator which the format lacks, MissingPackageError.
 
+A format of several files has the suffixes of the others in its row: `convert` fills in `ConvertedModel.beside`, `from_file` returns
+`FileContents`, and `verify` takes the others as well, by their suffixes: verify(data, path, beside).
+
 The format "c", of the suffix "/", is a folder: its module has `export_run` and `export_file`, which write it.
 """
 
@@ -24,18 +27,20 @@ from typing import NamedTuple
 
 class ExportFormat(NamedTuple):
     """suffix: of its files. module: where its functions are. title: what people call it. instead: the command for model
-    files where it has no `from_file`.
+    files where it has no `from_file`. beside: suffixes of the files that belong to it.
     """
 
     suffix: str
     module: str
     title: str
     instead: str = ""
+    beside: tuple[str, ...] = ()
 
 
 FORMATS: dict[str, ExportFormat] = {
     "onnx": ExportFormat(".onnx", "gossamer.export.onnx", "ONNX", "copy the file"),
     "goss": ExportFormat(".goss", "gossamer.export.goss", "compiled for the native engine", "gossamer compile FILE"),
     "litert": ExportFormat(".tflite", "gossamer.export.litert", "LiteRT"),
+    "ncnn": ExportFormat(".param", "gossamer.export.ncnn", "ncnn", beside=(".bin", ".json")),
     "c": ExportFormat("/", "gossamer.export.c", "C source"),
 }

@@ -34,7 +34,8 @@ class FileRuntime(Runtime, Protocol):
 class OwnFile(Runtime, Protocol):
     """A runtime that opens a file of its own kind by its path, such as a compiled one: `own_class` of the table.
 
-    metadata: of the file, or None. input_shape: (None, C, H, W), or what the ONNX file had in its place.
+    metadata: of the file, or None. input_shape: (None, C, H, W), or what the ONNX file had in its place. One of several files
+    has `sha256` as well, a digest of them all.
     """
 
     metadata: ModelMetadata | None

@@ -219,6 +219,8 @@ def _own(path: str, kind: TargetKind, name: str, threads: int) -> Model:
     """A file of a runtime's own kind, which no other runs. Raises ModelFileError, MissingPackageError."""
     engine = own_class(name)(path, threads)
     why = f"{RUNTIMES[name].title} {engine.version}: it alone runs files of this kind"
+    if isinstance(known := getattr(engine, "sha256", None), str):  # of all the files that belong together
+        return Model(path, engine.metadata, known, 0, engine.input_shape, name, engine, why)
     if kind == "compiled file":
         from gossamer.runtime.native import Native
 

@@ -94,6 +94,16 @@ RUNTIMES: dict[str, RuntimeEntry] = {
         purpose="LiteRT files (.tflite): export, predict, verify, bench",
         own_class="LiteRtFile",
     ),
+    "ncnn": RuntimeEntry(
+        "gossamer.ncnn.runtime",
+        "OnTheFly",
+        "ncnn",
+        package="ncnn",
+        extra="ncnn",
+        targets=("model file", "ncnn file"),
+        purpose="ncnn files (.param): export, predict, verify, bench",
+        own_class="NcnnFile",
+    ),
 }
 
 

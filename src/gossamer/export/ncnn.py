@@ -1,0 +1,40 @@
+"""From a run or a model file to the files of an ncnn network: the ONNX model file, written as .param, .bin and .json."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+
+from gossamer.export import onnx
+from gossamer.export.checked import verify_as_file
+from gossamer.export.converted import ConvertedModel, FileContents
+from gossamer.host.progress import Progress
+from gossamer.modelfile.metadata import ModelFile, parse_model_file
+from gossamer.modelfile.ncnn import METADATA, SUFFIX, WEIGHTS
+from gossamer.ncnn.runtime import NcnnFile
+from gossamer.ncnn.write import ncnn_files
+from gossamer.runtime.verification import VerificationResult
+
+
+def convert(folder: str | Path, which: str, licence: str, images_limit: int, progress: Progress) -> ConvertedModel:
+    """The ncnn files of a run. Raises what `gossamer.export.onnx.convert` and `from_file` raise."""
+    NcnnFile.import_package()  # before the work
+    converted = onnx.convert(folder, which, licence, images_limit, progress)
+    progress.say("writing ncnn")
+    contents = from_file(parse_model_file(converted.data, str(folder)))
+    return dataclasses.replace(converted, data=contents.data, beside=contents.beside)
+
+
+def from_file(file: ModelFile) -> FileContents:
+    """The ncnn files of a model file. Raises InputError that names the operator and node which ncnn lacks, MissingPackageError."""
+    NcnnFile.import_package()  # without the runtime nothing could be verified
+    files = ncnn_files(file)
+    return FileContents(files.param, {WEIGHTS: files.bin, METADATA: files.json})
+
+
+def verify(
+    data: bytes, path: str, beside: Mapping[str, bytes]
+) -> tuple[tuple[VerificationResult, ...], tuple[str, ...]]:
+    """The files' own checks, on ncnn. Raises VerificationError."""
+    return (verify_as_file(data, path, SUFFIX, beside),), ()
