@@ -14,7 +14,7 @@ import pytest
 from gossamer import runtime
 from gossamer.bench.measure import bench
 from gossamer.cli.main import main
-from gossamer.errors import InputError, ModelFileError
+from gossamer.errors import ModelFileError
 from gossamer.export.formats import export_file
 from gossamer.litert.graph import Graph
 from gossamer.litert.metadata import ENTRY, read_bytes, read_metadata
@@ -234,19 +234,6 @@ def test_what_litert_lacks_is_named_and_no_file_is_written(tmp_path: Path, capsy
         assert named in error[-1] and not (tmp_path / "m.tflite").exists()
     with pytest.raises(ModelFileError, match=r"max pool of dilation 2, which LiteRT.*rule 8"):
         runtime.load(dilated, runtime="litert")
-
-
-def test_bytes_are_refused(tmp_path: Path) -> None:
-    pytest.importorskip("ai_edge_litert")
-    nodes = [
-        node("QuantizeLinear", ["x", "s", "z"], ["q"]),
-        node("DequantizeLinear", ["q", "s", "z"], ["d"]),
-        node("Conv", ["d", "w"], ["y"]),
-    ]
-    file = save(tmp_path / "m.onnx", nodes, {"s": np.float32(0.05), "z": np.uint8(128)})
-    with pytest.raises(InputError, match=r"a network in int8 \(QDQ\)"):
-        export_file(file, tmp_path / "m.tflite")
-    assert not (tmp_path / "m.tflite").exists()
 
 
 def test_the_commands_take_the_file(made: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -14,6 +14,7 @@ IDENTIFIER = b"TFL3"
 SCHEMA_VERSION = 3
 BUFFER_ALIGNMENT = 16  # bytes, of the numbers of a tensor
 MOST_BYTES = 2**31 - 2**20  # FlatBuffers' offsets are 32 bits, with a sign
+WIDTHS = {"[Int32]": 4, "[Int64]": 8, "[Float32]": 4}  # vectors of numbers, bytes of each
 
 # table -> field -> (number, type); [type] is a vector, "table" any of these tables, "bytes" an aligned vector of uint8
 FIELDS: dict[str, dict[str, tuple[int, str]]] = {
@@ -34,7 +35,18 @@ FIELDS: dict[str, dict[str, tuple[int, str]]] = {
         "operators": (3, "[table]"),
         "name": (4, "string"),
     },
-    "Tensor": {"shape": (0, "[Int32]"), "type": (1, "Int8"), "buffer": (2, "Uint32"), "name": (3, "string")},
+    "Tensor": {
+        "shape": (0, "[Int32]"),
+        "type": (1, "Int8"),
+        "buffer": (2, "Uint32"),
+        "name": (3, "string"),
+        "quantization": (4, "table"),
+    },
+    "QuantizationParameters": {
+        "scale": (2, "[Float32]"),
+        "zero_point": (3, "[Int64]"),
+        "quantized_dimension": (6, "Int32"),
+    },
     "Operator": {
         "opcode_index": (0, "Uint32"),
         "inputs": (1, "[Int32]"),
@@ -128,6 +140,7 @@ OPERATORS: dict[str, tuple[int, str]] = {
     "CONV_2D": (3, "Conv2DOptions"),
     "DEPTHWISE_CONV_2D": (4, "DepthwiseConv2DOptions"),
     "DEPTH_TO_SPACE": (5, "DepthToSpaceOptions"),
+    "DEQUANTIZE": (6, ""),
     "FULLY_CONNECTED": (9, "FullyConnectedOptions"),
     "LOGISTIC": (14, ""),
     "MAX_POOL_2D": (17, "Pool2DOptions"),
@@ -153,6 +166,7 @@ OPERATORS: dict[str, tuple[int, str]] = {
     "RESIZE_NEAREST_NEIGHBOR": (97, "ResizeNearestNeighborOptions"),
     "LEAKY_RELU": (98, "LeakyReluOptions"),
     "ABS": (101, ""),
+    "QUANTIZE": (114, ""),
     "HARD_SWISH": (117, "HardSwishOptions"),
 }
 
@@ -219,9 +233,9 @@ def _child(builder: Any, kind: str, value: Any) -> Any:
         for offset in reversed(offsets):
             builder.PrependUOffsetTRelative(offset)
         return builder.EndVector()
-    if kind == "[Int32]":
-        builder.StartVector(4, len(value), 4)
+    if kind in WIDTHS:
+        builder.StartVector(WIDTHS[kind], len(value), WIDTHS[kind])
         for number in reversed(value):
-            builder.PrependInt32(int(number))
+            getattr(builder, f"Prepend{kind[1:-1]}")(number)
         return builder.EndVector()
     return value

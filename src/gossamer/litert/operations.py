@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from gossamer.compile.lowering import FLOAT_MOST
 from gossamer.compile.program import Array, FeatureMap, Operation
@@ -39,6 +41,14 @@ class Emitter:
         if one.act in NEVER_BELOW_ZERO or (one.act == "clip" and one.bound[0] >= 0):
             self.not_negative.add(made)
         return made
+
+    def stored(self, tensor: int, _: FeatureMap) -> int:
+        """A tensor as the map is stored."""
+        return tensor
+
+    def floats(self, tensor: int) -> int:
+        """A tensor in float32."""
+        return tensor
 
     def shape(self, value: int) -> tuple[int, ...]:
         """Of a value's tensor."""
@@ -92,27 +102,37 @@ class Emitter:
 
     # layers
 
-    def convolution(self, one: Operation, source: int, other: int) -> int:
-        weight, bias_row = _layer(one, 0)
+    def weighted(self, one: Operation, dense: bool = False) -> tuple[int, int]:
+        """The tensors of a layer's weight, as the operator has it, and of its bias. dense: as a row for each output."""
+        weight, bias = _layer(one, 1 if one.kind == "block" else 0)
+        return self.graph.constant(self.ordered(one, weight, dense)), self.graph.constant(bias.reshape(-1))
+
+    def ordered(self, one: Operation, weight: NDArray[Any], dense: bool) -> NDArray[Any]:
+        """A weight as its operator has it: (outputs, rows, columns, inputs), depthwise (1, rows, columns, outputs)."""
         value, out = self.values[one.input], self.values[one.out]
-        each = value.c // one.groups
-        weight = weight.reshape(out.c, each, *one.kernel).transpose(0, 2, 3, 1)
+        if one.kind == "block":
+            return weight.reshape(1, out.c, *one.kernel).transpose(0, 2, 3, 1)
+        weight = weight.reshape(out.c, value.c // one.groups, *one.kernel).transpose(0, 2, 3, 1)
+        return weight.reshape(out.c, -1) if dense else weight
+
+    def convolution(self, one: Operation, source: int, other: int) -> int:
+        value = self.values[one.input]
         # behind an addition, where there is one
         act, bound = (one.act, one.bound) if other < 0 else ("none", (0.0, 0.0))
         whole = one.kernel == (value.h, value.w) and one.groups == 1 and one.pads == (0, 0, 0, 0)
-        shape, bias = self.shape(one.out), self.graph.constant(bias_row.reshape(-1))
+        shape, (weight, bias) = self.shape(one.out), self.weighted(one, whole)
 
         def dense(activation: int) -> int:
             flat = self.graph.reshape(source, (1, 1, 1, value.h * value.w * value.c))
-            inputs = [flat, self.graph.constant(weight.reshape(out.c, -1)), bias]
+            inputs = [flat, weight, bias]
             return self.graph.add("FULLY_CONNECTED", inputs, shape, 5, activation=activation, keep_num_dims=True)
 
         def convolved(activation: int) -> int:
             padded, padding = self.padded(one, source, 0.0)
             version = 6 if one.groups > 1 else 1
-            inputs = [padded, self.graph.constant(weight), bias]
+            inputs = [padded, weight, bias]
             return self.graph.add(
-                "CONV_2D", inputs, shape, version, activation=activation, **_window(one, padding), **_dilation(one)
+                "CONV_2D", inputs, shape, version, activation=activation, **window(one, padding), **dilation(one)
             )
 
         made = self.ended(act, bound, dense if whole else convolved)
@@ -122,10 +142,8 @@ class Emitter:
         """A block before it is fused with others: the depthwise layer alone."""
         if one.weights[0] is not None or one.weights[2] is not None:
             raise refuse("a fused block")
-        (weight, bias), out = _layer(one, 1), self.values[one.out]
-        weight = weight.reshape(1, out.c, *one.kernel).transpose(0, 2, 3, 1)
         padded, padding = self.padded(one, source, 0.0)
-        inputs = [padded, self.graph.constant(weight), self.graph.constant(bias.reshape(-1))]
+        inputs = [padded, *self.weighted(one)]
 
         def make(activation: int) -> int:
             return self.graph.add(
@@ -135,8 +153,8 @@ class Emitter:
                 1 if one.dilation == 1 else 2,
                 activation=activation,
                 depth_multiplier=1,
-                **_window(one, padding),
-                **_dilation(one),
+                **window(one, padding),
+                **dilation(one),
             )
 
         made = self.ended(one.acts[1], one.bounds[1], make)
@@ -178,7 +196,10 @@ class Emitter:
             raise refuse(f"a max pool of dilation {one.dilation}")
         positive = source in self.not_negative
         padded, padding = self.padded(one, source, 0.0 if positive else float(LOWEST))
-        made = self.graph.add("MAX_POOL_2D", [padded], self.shape(one.out), **_window(one, padding), **_filter(one))
+        steps = self.graph.steps.get(source)
+        made = self.graph.add(
+            "MAX_POOL_2D", [padded], self.shape(one.out), 1, steps, **window(one, padding), **_filter(one)
+        )
         if positive:
             self.not_negative.add(made)
         return self.activate(made, one.act, one.bound)
@@ -195,7 +216,7 @@ class Emitter:
                 for axis, (side, count) in enumerate(((value.h, out.h), (value.w, out.w)))
             ]
             padded, padding = self.around(source, pads, 0.0), VALID
-        made = self.graph.add("AVERAGE_POOL_2D", [padded], self.shape(one.out), **_window(one, padding), **_filter(one))
+        made = self.graph.add("AVERAGE_POOL_2D", [padded], self.shape(one.out), **window(one, padding), **_filter(one))
         if padded != source and not one.count_padding:
             made = self.graph.add(
                 "MUL", [made, self.graph.constant(self._shares(one))], self.shape(one.out), activation=0
@@ -274,7 +295,8 @@ class Emitter:
         run, graph = out.c // one.groups, self.graph
         whole = (1, value.h * rows, value.w * columns, out.c)
         if one.groups == 1 and rows == columns:
-            made = graph.add("DEPTH_TO_SPACE", [source], whole, block_size=rows) if rows > 1 else source
+            steps = graph.steps.get(source)
+            made = graph.add("DEPTH_TO_SPACE", [source], whole, 1, steps, block_size=rows) if rows > 1 else source
         else:
             apart = graph.reshape(source, (value.h, value.w, one.groups, rows, columns, run))
             made = graph.reshape(graph.transpose(apart, (0, 3, 1, 4, 2, 5)), whole)
@@ -289,15 +311,15 @@ def _layer(one: Operation, place: int) -> tuple[Array, Array]:
     return np.asarray(layer.weight, np.float32), np.asarray(layer.bias, np.float32)
 
 
-def _window(one: Operation, padding: int) -> dict[str, int]:
+def window(one: Operation, padding: int) -> dict[str, Any]:
     return {"padding": padding, "stride_h": one.stride[0], "stride_w": one.stride[1]}
 
 
-def _dilation(one: Operation) -> dict[str, int]:
+def dilation(one: Operation) -> dict[str, Any]:
     return {"dilation_h": one.dilation, "dilation_w": one.dilation}
 
 
-def _filter(one: Operation) -> dict[str, int]:
+def _filter(one: Operation) -> dict[str, Any]:
     return {"filter_height": one.kernel[0], "filter_width": one.kernel[1]}
 
 

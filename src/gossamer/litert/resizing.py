@@ -18,12 +18,22 @@ def resized(graph: Graph, source: int, rows: Places, columns: Places) -> int:
     """The resized tensor: by an operator of LiteRT, else by rows and columns gathered and weighed."""
     _, height, width, channels = graph.shapes[source]
     shape = (1, len(rows), len(columns), channels)
+    own = own_operator((height, width), rows, columns)
+    if own is not None:
+        op, align, half = own
+        size, version, steps = graph.row(len(rows), len(columns)), 3 if half else 1, graph.steps.get(source)
+        return graph.add(op, [source, size], shape, version, steps, align_corners=align, half_pixel_centers=half)
+    return _along(graph, _along(graph, source, 1, rows), 2, columns)
+
+
+def own_operator(sides: tuple[int, int], rows: Places, columns: Places) -> tuple[str, bool, bool] | None:
+    """The operator of LiteRT that computes this of a map, with align_corners and half_pixel_centers; None where there is none."""
+    height, width = sides
     for op, align, half, places in _own(height, len(rows)):
         other = {(own, *options): places for own, *options, places in _own(width, len(columns))}
         if _same(places, rows, height) and _same(other[op, align, half], columns, width):
-            size, version = graph.row(len(rows), len(columns)), 3 if half else 1
-            return graph.add(op, [source, size], shape, version, align_corners=align, half_pixel_centers=half)
-    return _along(graph, _along(graph, source, 1, rows), 2, columns)
+            return op, align, half
+    return None
 
 
 def _own(side: int, wanted: int) -> Iterator[tuple[str, bool, bool, Places]]:
@@ -55,7 +65,7 @@ def _along(graph: Graph, source: int, axis: int, places: Places) -> int:
     first, way = places[:, 0].astype(np.int32), places[:, 1]
     if np.array_equal(first, np.arange(side)) and not way.any():
         return source
-    near = graph.add("GATHER", [source, graph.constant(first)], shape, axis=axis)
+    near = graph.add("GATHER", [source, graph.constant(first)], shape, 1, graph.steps.get(source), axis=axis)
     if not way.any():
         return near
     next_one = graph.constant(np.minimum(first + 1, side - 1).astype(np.int32))

@@ -9,25 +9,21 @@ from typing import Any
 
 from gossamer.compile.lower import lower
 from gossamer.compile.program import Program, ProgramOutput
-from gossamer.errors import InputError
 from gossamer.litert.graph import Graph
+from gossamer.litert.integers import IntegerEmitter
 from gossamer.litert.metadata import DIGEST_AT, DIGITS, ENTRY, VERSION
 from gossamer.litert.operations import Emitter, refuse
 from gossamer.modelfile.metadata import ModelFile
 
 
 def litert_bytes(file: ModelFile) -> bytes:
-    """The .tflite file of an ONNX file, float32, for images one at a time; the batch is 1.
+    """The .tflite file of an ONNX file, for images one at a time; the batch is 1. Of a QDQ file the maps are int8.
 
-    The input is (1, height, width, channels), or what the ONNX file has where that is no image. The outputs have the
-    ONNX file's shapes and names. Raises InputError that names the operator which LiteRT or the compile step lacks,
-    MissingPackageError.
+    The input is (1, height, width, channels) in float32, or what the ONNX file has where that is no image. The outputs have
+    the ONNX file's shapes and names, in float32. Raises InputError that names the operator which LiteRT or the compile step
+    lacks, MissingPackageError.
     """
     program = lower(file.graph)
-    if any(value.type != "float32" for value in program.values):
-        raise InputError(
-            f"{file.path}: a network in int8 (QDQ)", "a network in float32", "export the file that was quantised"
-        )
     writer = ProgramWriter(program)
     outputs = [writer.output(one) for one in program.outputs]
     value = program.values[program.input]
@@ -61,7 +57,8 @@ class ProgramWriter:
 
     def __init__(self, program: Program) -> None:
         self.program, self.graph = program, Graph()
-        self.emitter = Emitter(self.graph, program.values)
+        in_bytes = any(value.type != "float32" for value in program.values)
+        self.emitter = (IntegerEmitter if in_bytes else Emitter)(self.graph, program.values)
         self.tensors: dict[int, int] = {}  # values -> their tensors
         self.outputs: set[int] = set()
         self.input = self._input()
@@ -74,12 +71,12 @@ class ProgramWriter:
         """The tensor of the input; its value's numbers may come in another shape, then channels first."""
         program, value = self.program, self.program.values[self.program.input]
         shape = (1, value.h, value.w, value.c)
-        if program.shape is None:
-            self.tensors[program.input] = given = self.graph.tensor(shape)
-            return given
-        given = self.graph.tensor((1, *program.shape))
-        rows = self.graph.reshape(given, (1, value.c, value.h, value.w))
-        self.tensors[program.input] = self.graph.reshape(self.graph.transpose(rows, (0, 2, 3, 1)), shape)
+        given = self.graph.tensor(shape if program.shape is None else (1, *program.shape))
+        first = self.emitter.stored(given, value)
+        if program.shape is not None:
+            rows = self.graph.reshape(first, (1, value.c, value.h, value.w))
+            first = self.graph.reshape(self.graph.transpose(rows, (0, 2, 3, 1)), shape)
+        self.tensors[program.input] = first
         return given
 
     def read(self, value: int) -> int:
@@ -122,7 +119,7 @@ class ProgramWriter:
             tensor, sides = self.read(value), self.program.values[value]
             if not channels_last and sides.c > 1 and sides.h * sides.w > 1:
                 tensor = graph.transpose(tensor, (0, 3, 1, 2))
-            count = sides.c * sides.h * sides.w
+            tensor, count = self.emitter.floats(tensor), sides.c * sides.h * sides.w
             parts.append(graph.reshape(tensor, (1, count // max(1, math.prod(rest)), *rest)))
         made = graph.concatenate(parts, 1)
         if made == self.input or made in self.outputs or made in self.tensors.values():
