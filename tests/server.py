@@ -1,7 +1,8 @@
 """A process that has imported torch and forks once per command: run by `tests.runs.gossamer`, as `python server.py`.
 
 A command still runs in a process, a folder and an environment of its own and exits as an interpreter does; only the imports
-of other packages, which take seconds, are done before. It imports nothing of gossamer: each command does.
+of other packages and torch's preparations for its first export, which take seconds, are done before. It imports nothing of
+gossamer: each command does.
 
 A line on standard input is a command as JSON: `words` of `gossamer ...`, `cwd`, `environment`, and the files that take
 `stdout` and `stderr`. The reply is two lines: the number of the process, and its exit status, negative for a signal.
@@ -9,18 +10,22 @@ A line on standard input is a command as JSON: `words` of `gossamer ...`, `cwd`,
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import runpy
 import sys
+import warnings
+from pathlib import Path
 from typing import Any
 
 import onnx  # noqa: F401
 import onnxscript  # noqa: F401
 import PIL.Image  # noqa: F401
 import safetensors.numpy  # noqa: F401
-import torch.onnx._internal.exporter._registration as registration
+import torch
 import yaml  # noqa: F401
+from tqdm import tqdm
 
 from warm import keep_tables_of_torch  # beside this file
 
@@ -47,11 +52,31 @@ def become(command: dict[str, Any]) -> None:
     sys.path[0] = command["cwd"]
 
 
+def prepare() -> None:
+    """Do once what torch does at the first export of a process; leave one thread and nothing for the collector to walk."""
+    keep_tables_of_torch()
+    interval, tqdm.monitor_interval = tqdm.monitor_interval, 0  # a bar that torch draws would start a thread
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.onnx.export(
+            torch.nn.Conv2d(3, 4, 1).eval(),
+            (torch.zeros(2, 3, 4, 4),),
+            dynamo=True,
+            opset_version=OPSET,
+            dynamic_shapes=({0: torch.export.Dim.DYNAMIC},),
+            verbose=False,
+        )
+    tqdm.monitor_interval = interval
+    tasks = Path("/proc/self/task")
+    assert not tasks.is_dir() or len(list(tasks.iterdir())) == 1, "a fork has none of the other threads"
+    gc.collect()
+    gc.freeze()
+
+
 def main() -> None:
     """Answer commands until standard input ends."""
     assert not any(name.split(".")[0] == "gossamer" for name in sys.modules)
-    keep_tables_of_torch()
-    registration.ONNXRegistry.from_torchlib(opset_version=OPSET)
+    prepare()
     replies = os.dup(1)
     for line in iter(sys.stdin.readline, ""):
         command = json.loads(line)
