@@ -75,13 +75,13 @@ def _key(finding: Finding) -> str:
 
 
 def _build(network: str, arguments: dict[str, Any], shape: tuple[int, ...], path: Path) -> Built:
-    from gossamer.export.convert import to_onnx
+    from gossamer.export.traced import onnx_to_time
     from gossamer.networks import create_model
 
     with torch.random.fork_rng(devices=[]):  # the caller's random numbers stay as they are
         torch.manual_seed(0)
         model = create_model(network, **{"in_chans": shape[1], **arguments}).eval()
-    write_bytes(path, to_onnx(model, (shape[2], shape[3]), shape[1]))
+    write_bytes(path, onnx_to_time(model, (shape[2], shape[3]), shape[1]))
     return Built(path, cost(model, shape))
 
 

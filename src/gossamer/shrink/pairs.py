@@ -21,7 +21,7 @@ from torch import nn
 
 from gossamer.compile.write import compile_bytes
 from gossamer.errors import InputError, MissingPackageError
-from gossamer.export.convert import to_onnx
+from gossamer.export.traced import onnx_to_time
 from gossamer.host import machine
 from gossamer.host.progress import Progress
 from gossamer.modelfile.metadata import parse_model_file
@@ -179,8 +179,8 @@ def open_clock(threads: int, model: bytes, progress: Progress) -> Clock:
 
 
 def as_onnx(network: nn.Module, size: tuple[int, int], channels: int, outputs: tuple[str, ...]) -> bytes:
-    """The network as an ONNX model. Raises InputError, MissingPackageError."""
-    return to_onnx(network, size, channels, outputs)
+    """The network as an ONNX model to be timed. Raises InputError, MissingPackageError."""
+    return onnx_to_time(network, size, channels, outputs)
 
 
 def layer_onnx(parts: Sequence[nn.Module], shape: tuple[int, ...]) -> bytes:

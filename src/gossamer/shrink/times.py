@@ -31,7 +31,7 @@ from gossamer.compile.lower import lower
 from gossamer.compile.program import FeatureMap, LayerWeights, Operation, Program, ProgramOutput
 from gossamer.compile.write import compile_bytes, program_bytes
 from gossamer.errors import InputError, MissingPackageError, StorageError
-from gossamer.export.convert import to_onnx
+from gossamer.export.traced import onnx_to_time
 from gossamer.host import machine
 from gossamer.host.progress import Progress
 from gossamer.host.storage import user_cache, write_text
@@ -77,7 +77,7 @@ def check_engine() -> None:
 
 def compiled(network: nn.Module, size: tuple[int, int], channels: int, outputs: tuple[str, ...]) -> bytes:
     """The network for the native engine, in float32. Raises InputError for an operator that the engine lacks."""
-    return compile_bytes(parse_model_file(to_onnx(network, size, channels, outputs), "the network"))[0]
+    return compile_bytes(parse_model_file(onnx_to_time(network, size, channels, outputs), "the network"))[0]
 
 
 def alternating_ms(files: Sequence[bytes], threads: int, progress: Progress, what: str) -> list[float]:
@@ -176,7 +176,7 @@ def _units(
                     module.bias.zero_()
         for number, layer in enumerate(layers):
             parameters[layer.weight].fill_(number + 2)
-    file = parse_model_file(to_onnx(numbered, size, channels, outputs), "the network")
+    file = parse_model_file(onnx_to_time(numbered, size, channels, outputs), "the network")
     program = fuse(lower(file.graph))
     units: list[Unit] = []
     feeders: dict[int, set[int]] = {}  # value -> groups of its channels
