@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from pathlib import Path
 from typing import TypeVar
 
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from gossamer.compile.write import compile_file
-from gossamer.export.convert import to_onnx
+from gossamer.export.traced import onnx_to_time
 from gossamer.runtime import native
 from tests.runs import EMULATED_AMX, with_isa
 
@@ -49,13 +49,19 @@ def quantise(onnx: Path, images: NDArray[np.float32], out: Path) -> None:
 
 
 def compile_each(
-    networks: Mapping[str, tuple[nn.Module, NDArray[np.float32]]], precisions: Sequence[str], folder: Path
+    networks: Mapping[str, tuple[nn.Module, NDArray[np.float32]]],
+    precisions: Sequence[str],
+    folder: Path,
+    convert: Callable[..., bytes] = onnx_to_time,
 ) -> Files:
-    """Each network in each precision, compiled beside its images (N, C, H, W); NUMBER.onnx is the number-th in float32."""
+    """Each network in each precision, compiled beside its images (N, C, H, W); NUMBER.onnx is the number-th in float32.
+
+    convert: `to_onnx` where it matters how the exporter of a run writes an activation.
+    """
     files = {}
     for number, (name, (module, images)) in enumerate(networks.items()):
         onnx, quantised = folder / f"{number}.onnx", folder / f"{number}-uint8.onnx"
-        onnx.write_bytes(to_onnx(module.eval(), images.shape[2:], images.shape[1]))
+        onnx.write_bytes(convert(module.eval(), images.shape[2:], images.shape[1]))
         if "uint8" in precisions:
             quantise(onnx, images, quantised)
         for precision in precisions:

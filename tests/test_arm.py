@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 
 from gossamer.compile.write import compile_file
-from gossamer.export.convert import to_onnx
+from gossamer.export.traced import onnx_to_time
 from gossamer.networks import create_model
 from gossamer.runtime import native
 from tests.exports import randomised
@@ -61,7 +61,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Path, NDA
     torch.manual_seed(0)
     for name in NETWORKS:
         onnx = folder / f"{name}.onnx"
-        onnx.write_bytes(to_onnx(randomised(create_model(name, num_classes=10)).eval(), (64, 64)))
+        onnx.write_bytes(onnx_to_time(randomised(create_model(name, num_classes=10)).eval(), (64, 64)))
         path = compile_file(onnx, folder / f"{name}.goss")
         compiled[name] = (path, onnx_outputs(onnx), 1e-4)
         path = compile_file(onnx, folder / f"{name}-bf16.goss", "bfloat16")

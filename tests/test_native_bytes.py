@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from gossamer.compile.write import compile_file
-from gossamer.export.convert import to_onnx
+from gossamer.export.traced import onnx_to_time
 from gossamer.runtime import native
 from tests.isas import ISAS, outputs, quantise, same_bits, too_far
 
@@ -52,7 +52,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     folder = tmp_path_factory.mktemp("bytes")
     torch.manual_seed(0)
     plain, few = folder / "plain.onnx", folder / "few.onnx"
-    plain.write_bytes(to_onnx(Network().eval(), SIZE, 3))
+    plain.write_bytes(onnx_to_time(Network().eval(), SIZE, 3))
     quantise(plain, images(4), few)
     compiled = {name: folder / f"{name}.goss" for name in STEPS}
     compile_file(plain, compiled["bfloat16"], "bfloat16")

@@ -152,7 +152,7 @@ def disagreement(actual: NDArray[np.float32], name: str, precision: str, onnx: P
 
 @pytest.mark.parametrize("name", FAST)
 def test_nan_stays_nan_as_in_onnx_runtime(name: str, tmp_path: Path) -> None:
-    files = compile_each({name: (NETWORKS[name], images())}, PRECISIONS, tmp_path)
+    files = compile_each({name: (NETWORKS[name], images())}, PRECISIONS, tmp_path, to_onnx)
     for (_, precision), file in files.items():
         one, two = (np.asarray(native.Native(file, threads)(images())) for threads in (1, 2))
         assert not disagreement(one, name, precision, tmp_path / "0.onnx")
@@ -162,7 +162,7 @@ def test_nan_stays_nan_as_in_onnx_runtime(name: str, tmp_path: Path) -> None:
 @pytest.fixture(scope="module")
 def files(tmp_path_factory: pytest.TempPathFactory) -> Files:
     networks = {name: (module, images()) for name, module in NETWORKS.items()}
-    return compile_each(networks, PRECISIONS, tmp_path_factory.mktemp("nan"))
+    return compile_each(networks, PRECISIONS, tmp_path_factory.mktemp("nan"), to_onnx)
 
 
 @pytest.mark.full

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from gossamer.compile.write import compile_file
-from gossamer.export.convert import to_onnx
+from gossamer.export.traced import onnx_to_time
 from gossamer.runtime import native
 from tests.isas import PROCESSOR_ISAS, Files, Outputs, compile_each, outputs, same_bits, too_far
 
@@ -161,6 +161,6 @@ def test_outputs_are_the_same_bits_for_any_threads(precision: str, files: Files)
 def test_what_winograd_does_not_fit_stays_direct(name: str, tmp_path: Path) -> None:
     shape, module = DIRECT[name]
     onnx = tmp_path / "m.onnx"
-    onnx.write_bytes(to_onnx(module.eval(), shape[1:], shape[0]))
+    onnx.write_bytes(onnx_to_time(module.eval(), shape[1:], shape[0]))
     (step,) = native.Native(compile_file(onnx, tmp_path / "m.goss"), 1).steps()
     assert step.winograd_tile == (0, 0)
