@@ -14,8 +14,10 @@ import pytest
 import gossamer
 from gossamer.cli.main import main
 from gossamer.training.loop import train
+from tests.conftest import once
 from tests.reportcases import check_alone
 from tests.runs import command
+from tests.runs import gossamer as run_gossamer
 from tests.test_trainer import small
 
 pytest.importorskip("scipy")
@@ -27,8 +29,11 @@ KILLS = 5
 @pytest.fixture(scope="module")
 def parent(image_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run to shrink, of few layers: what is repeated after each kill is quickly done. Not to be changed."""
-    root = tmp_path_factory.mktemp("shrink")
-    return train(small(image_folder, root / "run", net="lenet5", width=None, epochs=2)).path
+
+    def fill(root: Path) -> None:
+        train(small(image_folder, root / "run", net="lenet5", width=None, epochs=2))
+
+    return once(tmp_path_factory, "shrink", fill) / "run"
 
 
 def words(parent: Path, out: Path) -> list[str]:
@@ -37,12 +42,15 @@ def words(parent: Path, out: Path) -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def whole(parent: Path) -> tuple[Path, dict[str, Any]]:
+def whole(parent: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
     """The folder of an uninterrupted recipe and what the command printed; not to be changed."""
-    out = parent.parent / "whole"
-    done = subprocess.run([*command(*words(parent, out)), "--report"], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    return out, json.loads(done.stdout)
+
+    def fill(root: Path) -> None:
+        done = run_gossamer(*words(parent, root / "out"), "--report")
+        (root / "printed.json").write_text(done.stdout)
+
+    folder = once(tmp_path_factory, "shrink, whole", fill)
+    return folder / "out", json.loads((folder / "printed.json").read_text())
 
 
 @pytest.mark.timeout(600)
@@ -70,9 +78,11 @@ def test_the_page_lies_beside_the_file(whole: tuple[Path, dict[str, Any]]) -> No
 
 
 @pytest.mark.timeout(900)
-def test_a_recipe_that_is_killed_five_times_comes_to_the_same(parent: Path, whole: tuple[Path, dict[str, Any]]) -> None:
+def test_a_recipe_that_is_killed_five_times_comes_to_the_same(
+    parent: Path, whole: tuple[Path, dict[str, Any]], tmp_path: Path
+) -> None:
     peaceful, printed = whole
-    out = parent.parent / "killed"
+    out = tmp_path / "killed"
     took = sum(step["seconds"] for step in printed["steps"])
     kills = 0
     for attempt in range(40):
