@@ -88,6 +88,7 @@ def _rows(
                 "MACs computed": round(sum(macs[name]) / len(macs[name])),
                 "ms": time.median,
                 "accuracy": score(mine).mean,
+                "by seed": " ".join(f"{value:.3f}" for value in mine),
                 "change": change.mean,
                 "+- (95 %), paired": change.margin,
             }
@@ -105,15 +106,18 @@ def _conclusion(rows: list[Row]) -> str:
 
 
 def draw(findings: Findings) -> Figure:
-    """Accuracy over the multiply-adds, a network each."""
+    """Accuracy over the multiply-adds, a network each: the mean, and a small point a seed."""
     drawing, axes = figure(len(WIDTHS))
+    colours = dict(zip(dict.fromkeys(row["with"] for row in findings.rows), COLOURS, strict=False))
     for net, each in zip(WIDTHS, axes, strict=True):
         rows = [row for row in findings.rows if row["network"] == net]
-        for row, colour in zip(rows, COLOURS, strict=False):
-            each.plot(row["MACs computed"] / 1e6, row["accuracy"], "o", color=colour, label=row["with"])
+        for row in rows:
+            macs, seeds = row["MACs computed"] / 1e6, [float(value) for value in row["by seed"].split()]
+            each.plot([macs] * len(seeds), seeds, ".-", color=colours[row["with"]], markersize=4, linewidth=0.8)
+            each.plot(macs, row["accuracy"], "o", color=colours[row["with"]], label=row["with"])
         each.set_title(net)
-        each.set_xlabel("million multiply-adds computed an image")
-        each.set_ylabel("accuracy, mean over seeds")
+        each.set_xlabel("million MACs computed an image")
+        each.set_ylabel("accuracy: mean, and a point a seed")
         each.legend(frameon=False, fontsize=8)
     return drawing
 
