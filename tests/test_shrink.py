@@ -167,6 +167,8 @@ def test_the_next_network_follows_from_the_last() -> None:
 # the recipe around its steps, which are replaced by quick ones
 
 SIZES = {"float": 4_000_000, "int8": 1_100_000, "narrow-1": 2_000_000, "narrow-1-int8": 500_000}
+STEPS = ["int8", "choose", "train", "narrow-1-int8", "decompose", "measure"]
+TRIED = {"layer": "conv1", "method": "svd", "ranks": [4], "ms": [0.5, 0.4], "verdict": "accepted"}
 
 
 class Work:
@@ -177,6 +179,8 @@ class Work:
         self.fail: dict[str, BaseException] = {}
         self.wrong: dict[str, int] = {}  # images of 6 that a file has wrong
         self.sizes = dict(SIZES)
+        self.accepted = False  # whether a decomposition is
+        self.allowed: list[float] = []
 
     def do(self, name: str) -> None:
         self.done.append(name)
@@ -225,6 +229,12 @@ def work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Work:
         quick.do("train")
         return {"run": RUN}
 
+    def decomposed(place: Any, run: str, which: str, folder: Path, minutes: float, max_drop: float) -> dict[str, Any]:
+        quick.do("decompose")
+        quick.allowed.append(max_drop)
+        made = "runs/decomposed" if quick.accepted else None
+        return {"run": made, "parent": run, "accepted": int(quick.accepted), "tried": [TRIED], "log": [], "before": 0.0}
+
     def timed(place: Any, candidates: Any, folder: Path) -> dict[str, Any]:
         quick.do("measure")
         return {"ms": {each.name: each.ms for each in candidates}}
@@ -236,6 +246,7 @@ def work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Work:
         ("narrowed", narrowed),
         ("narrower_network", narrower),
         ("trained", trained),
+        ("decomposed", decomposed),
         ("timed_again", timed),
     ):
         monkeypatch.setattr(steps, name, function)
@@ -254,7 +265,7 @@ def found() -> dict[str, Any]:
 
 def test_the_recipe_prunes_trains_and_quantises_until_the_limits_hold(work: Work) -> None:
     result = shrunk()
-    assert work.done == ["export", "int8", "choose", "train", "export", "narrow-1-int8", "measure"]
+    assert work.done == ["export", "int8", "choose", "train", "export", "narrow-1-int8", "decompose", "measure"]
     assert result.exit_code == 0 and result.best == "narrow-1-int8" and not result.misses
     assert Path(result.file).read_bytes() == b"narrow-1-int8"
     assert [each["name"] for each in found()["candidates"]] == ["float", "int8", "narrow-1", "narrow-1-int8"]
@@ -291,7 +302,7 @@ def test_finished_steps_are_not_done_again(work: Work) -> None:
     assert len(json.loads(Path("out/shrink.json").read_text())["environments"]) == 2
 
 
-@pytest.mark.parametrize("step", ["int8", "choose", "train", "narrow-1-int8", "measure"])
+@pytest.mark.parametrize("step", STEPS)
 def test_an_error_in_one_step_does_not_end_the_others(work: Work, step: str) -> None:
     work.fail[step] = VerificationError("the numbers do not agree")
     result = shrunk()
@@ -318,7 +329,7 @@ def test_a_defect_in_one_step_is_told_and_passed(work: Work) -> None:
     assert result.best == "narrow-1-int8"
 
 
-@pytest.mark.parametrize("step", ["int8", "choose", "train", "narrow-1-int8", "measure"])
+@pytest.mark.parametrize("step", STEPS)
 def test_what_was_found_is_there_after_an_interruption(work: Work, step: str) -> None:
     work.fail[step] = KeyboardInterrupt()
     with pytest.raises(KeyboardInterrupt):
@@ -457,6 +468,7 @@ CHANGED = {
     "importance": "norm",
     "threads": 2,
     "which": "last",
+    "decompose": False,
 }
 
 

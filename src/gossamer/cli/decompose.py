@@ -27,6 +27,12 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         help="of training, all trials together (default %(default)g)",
     )
     parser.add_argument(
+        "--epochs",
+        type=number,
+        metavar="N",
+        help="of the first trial, of the others in proportion, in place of minutes",
+    )
+    parser.add_argument(
         "--max-drop",
         type=number,
         default=0.5,
@@ -75,6 +81,7 @@ def run(options: argparse.Namespace, progress: Progress) -> Any:
         options.run,
         options.out,
         minutes=options.minutes,
+        epochs=options.epochs,
         max_drop=options.max_drop,
         energy=options.energy,
         ranks=options.ranks,

@@ -39,6 +39,12 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--threads", type=positive, default=1, metavar="N", help="that the milliseconds are of (default %(default)s)"
     )
+    parser.add_argument(
+        "--no-decompose",
+        dest="decompose",
+        action="store_false",
+        help="do not try smaller layers in place of those of the narrower networks",
+    )
     parser.add_argument("--report", action="store_true", help="write report.html into the folder")
     add_which(parser, "the run")
 
@@ -64,6 +70,7 @@ def run(options: argparse.Namespace, progress: Progress) -> Any:
         importance=options.importance,
         threads=options.threads,
         which=options.which,
+        decompose=options.decompose,
         report=options.report,
         progress=progress,
     )

@@ -31,7 +31,7 @@ from gossamer.shrink.edits import without
 from gossamer.shrink.outcome import check_new_run, lines_of_change, settings_after
 from gossamer.shrink.pairs import WHOLE_SECONDS, Clock, PairTimes, as_onnx, open_clock
 from gossamer.shrink.prune import metrics_of
-from gossamer.shrink.trials import accept, remove_trials, trained_trial
+from gossamer.shrink.trials import accept, open_trial, remove_trials, trained_trial
 from gossamer.targets import target_of
 from gossamer.training.evaluate import evaluate
 from gossamer.training.network import changes_of
@@ -143,6 +143,7 @@ def decompose(
     out: str | os.PathLike[str],
     *,
     minutes: float = MINUTES,
+    epochs: float | None = None,
     max_drop: float = MAX_DROP,
     energy: float = ENERGY,
     ranks: str = "energy",
@@ -159,6 +160,7 @@ def decompose(
     or in ONNX Runtime where the engine is missing or cannot run the network. What is faster beyond the noise is trained
     with the run as teacher, for `minutes` in all and at a tenth of the run's learning rate; where the score then loses more
     than `max_drop` points (of 100) on the validation images, half of the changes go and the rest is trained anew.
+    epochs: of the first training, of the others in proportion, in place of minutes, so that trainings are equal on every machine.
     ranks: "energy" keeps the part `energy` of the squares of each layer's weights; "score" takes the least ranks that alone
     lose at most `max_drop` points before any training. methods: some of `networks.factors.METHODS`. layers: names of those to
     decompose, default all; keep: names of those that stay. which: the checkpoint of the run.
@@ -167,7 +169,7 @@ def decompose(
     cannot be used, MissingPackageError, StorageError. An interrupted call leaves nothing at `out`; the same call resumes.
     """
     methods = tuple(methods)
-    _check(run, out, minutes, max_drop, energy, ranks, methods, layers, keep, threads, which)
+    _check(run, out, minutes, epochs, max_drop, energy, ranks, methods, layers, keep, threads, which)
     loaded = load_run(os.fspath(run), which)
     if not all(bool(torch.isfinite(tensor).all()) for tensor in loaded.model.state_dict().values()):
         raise RunError(f"{run}: its {which} weights are NaN or infinite", "finite weights", "train it again")
@@ -182,9 +184,26 @@ def decompose(
     progress.say(work.steps[-1])
     work.tried = work.timed_layers(fitting, clock)
     chosen = work.faster_whole(clock, original)
-    trained = work.trained(chosen, loaded.run, out, minutes) if chosen else None
+    trained = work.trained(chosen, loaded.run, out, minutes, epochs) if chosen else None
     remove_trials(out, len(SHARES))
     return work.result(trained, clock, original, threads)
+
+
+def unfinished_trials(out: str | os.PathLike[str]) -> tuple[float, float | None]:
+    """What a `decompose` into `out` that was stopped has left: the seconds of its trainings by their clocks, and its minutes.
+
+    0 and None where it trained nothing; None, too, where the minutes are not known.
+    """
+    seconds, minutes = 0.0, None
+    for number, share in enumerate(SHARES, 1):
+        run = open_trial(out, number)
+        if run is None:
+            continue
+        took = run.clock().get("seconds")
+        seconds += float(took) if isinstance(took, (int, float)) and 0 <= took < 1e12 else 0.0
+        if run.settings.minutes is not None:
+            minutes = run.settings.minutes / share
+    return seconds, minutes
 
 
 class _Work:
@@ -323,7 +342,7 @@ class _Work:
         return pair
 
     def trained(
-        self, chosen: list[Tried], parent: Run, out: str | os.PathLike[str], minutes: float
+        self, chosen: list[Tried], parent: Run, out: str | os.PathLike[str], minutes: float, epochs: float | None
     ) -> tuple[Run, list[Tried]] | None:
         """The run of the first trial whose score holds, under its final name, and its changes."""
         chosen = sorted(chosen, key=lambda one: one.saved / (max(0.0, one.drop or 0.0) + 0.1), reverse=True)
@@ -332,9 +351,13 @@ class _Work:
             changes: tuple[Change, ...] = (*changes_of(parent), *(one.change for one in self._ordered(chosen)))
             most = max(LEAST_MINUTES, share * minutes)
             settings, lines = _settings(self.loaded.settings, parent, out, most, self.which)
+            length = f"{most:g} minutes"
+            if epochs is not None:  # steps alone decide then, and no clock
+                settings = settings.replace(epochs=epochs * share / SHARES[0], minutes=None)
+                length = f"{settings.epochs:g} epochs"
             if number == 1:
                 self.notes += lines
-            self.progress.say(f"trial {number}: {len(chosen)} layers decomposed, trained for {most:g} minutes")
+            self.progress.say(f"trial {number}: {len(chosen)} layers decomposed, trained for {length}")
             try:
                 run = trained_trial(settings, changes, parent, number, self.progress)
             except RunError as error:
@@ -345,7 +368,7 @@ class _Work:
             else:
                 after = metrics_of(run, "best" if run.has("best") else "last").get(self.score, -math.inf)
                 self.steps.append(
-                    f"trial {number}, {len(chosen)} layers, {most:g} minutes: {metric_name(self.score)} "
+                    f"trial {number}, {len(chosen)} layers, {length}: {metric_name(self.score)} "
                     f"{after:.4f}, before {self.before[self.score]:.4f}, at least {allowed:.4f}"
                 )
             self.progress.say(self.steps[-1])
@@ -435,6 +458,7 @@ def _check(
     run: str | os.PathLike[str],
     out: str | os.PathLike[str],
     minutes: float,
+    epochs: float | None,
     max_drop: float,
     energy: float,
     ranks: str,
@@ -449,6 +473,8 @@ def _check(
     if which not in ("best", "last"):
         raise SettingsError(f"weights {which!r}", "best or last", "choose one of them")
     _check_number("minutes", minutes, LEAST_MINUTES, 1e6)
+    if epochs is not None:
+        _check_number("epochs", epochs, 0.01, 1e6)
     _check_number("max-drop", max_drop, 0, 100)
     _check_number("energy", energy, 0.01, 1)
     if isinstance(threads, bool) or not isinstance(threads, int) or not 1 <= threads <= 4096:

@@ -18,7 +18,16 @@ from gossamer.training.loop import resume, train
 from gossamer.training.network import changes_of
 
 T = TypeVar("T")
-SAME = ("data", "net", "weights", "teacher", "minutes", "lr", "seed")  # settings by which a trial is known again
+SAME = (
+    "data",
+    "net",
+    "weights",
+    "teacher",
+    "minutes",
+    "epochs",
+    "lr",
+    "seed",
+)  # settings by which a trial is known again
 
 
 class _WithoutFolder(Progress):
@@ -71,6 +80,24 @@ def remove_trials(out: str | os.PathLike[str], count: int) -> None:
     """Remove the folders of trials. Raises RunError where another process trains there."""
     for number in range(1, count + 1):
         _remove(trial_folder(out, number))
+
+
+def remove_run(folder: Path) -> None:
+    """Remove a run that was accepted, where whoever asked for it was stopped before it could take note. Raises RunError, StorageError."""
+    _remove(folder)
+
+
+def open_trial(out: str | os.PathLike[str], number: int) -> Run | None:
+    """A training on trial for `out` that was begun; None where there is none, or it is damaged and begins anew."""
+    folder = trial_folder(out, number)
+    if not (folder / SETTINGS).is_file():
+        return None
+    try:
+        run = Run.open(folder)
+        run.clock()
+    except RunError:
+        return None
+    return run
 
 
 def _same(folder: Path, settings: Settings, changes: Sequence[Change]) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+from gossamer.shrink.decompose import MAX_DROP
 from gossamer.shrink.limits import Limit
 from gossamer.shrink.recipe.candidates import Candidate, Targets
 
@@ -18,6 +19,12 @@ LEAST = 0.02
 def count_of(minutes: float) -> int:
     """How many narrower networks are trained in so many minutes, at most."""
     return 1 if minutes < 4 else 2 if minutes < 30 else 3
+
+
+def decompose_drop(targets: Targets, parent: Candidate) -> float:
+    """The points that decomposing may cost, of those that the parent, a file in float, leaves; 0 where it leaves none."""
+    left = targets.max_drop - parent.drop
+    return min(MAX_DROP, max(0.0, left)) if math.isfinite(left) else 0.0
 
 
 def needed(first: Candidate, int8: Candidate, targets: Targets, parameters: int) -> dict[str, float]:

@@ -79,6 +79,7 @@ def recipe_html(found: Shrunk, values: Mapping[str, Mapping[str, Any]], place: W
         "ranges": ranges_chart(quantised["ranges"]) if quantised else None,
         "quantised": quantised,
         "widths": choice.get("widths", []),
+        "tried": _tried(values.get(f"{'-'.join(best.name.split('-')[:2])}-decompose", {})),
         "stairs": _stairs(choice.get("staircase", [])),
         "compared": bool(before.names) and best is not first,
         "images": images,
@@ -101,6 +102,16 @@ def _choice(best: Candidate, values: Mapping[str, Mapping[str, Any]]) -> Mapping
         if choice and "error" not in choice:
             return choice
     return {}
+
+
+def _tried(step: Mapping[str, Any]) -> list[tuple[str, ...]]:
+    """The decompositions that came into question on the way to the best file, a row of text each: those that were timed first."""
+    rows = []
+    for one in sorted(step.get("tried", []), key=lambda one: one["ms"] is None):
+        before, after = ("–", "–") if one["ms"] is None else (f"{ms:.3f}" for ms in one["ms"])
+        ranks = ", ".join(map(str, one["ranks"])) or "–"
+        rows.append((one["layer"], one["method"], ranks, before, after, one["verdict"]))
+    return rows
 
 
 def _figures(found: Shrunk, first: Candidate, best: Candidate) -> list[Figure]:
@@ -139,10 +150,8 @@ def _chart(found: Shrunk, first: Candidate, timed: bool) -> Markup:
 def _waterfalls(found: Shrunk, first: Candidate, best: Candidate) -> list[Panel]:
     """Milliseconds, megabytes and points after each step on the way to the best file."""
     way = [first]
-    if best.run != first.run:
-        way += [
-            one for one in found.candidates if one.run == best.run and one.precision == "float32" and one is not best
-        ]
+    # the networks that it was made of, whose names its own begins with
+    way += [one for one in found.candidates if one.precision == "float32" and best.name.startswith(f"{one.name}-")]
     way += [best] if best is not first else []
 
     def panel(name: str, note: str, value: Any, form: str) -> Panel:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 import time
 from collections.abc import Callable, Sequence
@@ -15,14 +14,16 @@ from gossamer.errors import DataError, RunError, SettingsError
 from gossamer.host import machine
 from gossamer.host.progress import SILENT, Progress
 from gossamer.host.steprunner import StepRunner
-from gossamer.host.text import counted, metric_name
+from gossamer.host.text import counted
 from gossamer.networks.fetch import sha256
 from gossamer.run import Run
 from gossamer.shrink.calibration import spread
+from gossamer.shrink.decompose import unfinished_trials
 from gossamer.shrink.limits import Limit
 from gossamer.shrink.recipe import aims, steps
-from gossamer.shrink.recipe.candidates import Candidate, Targets, best_of, candidate_of, pareto, to_json
+from gossamer.shrink.recipe.candidates import Candidate, best_of, candidate_of
 from gossamer.shrink.recipe.folder import BEST, CANDIDATES, PAGE, PARETO, RecipeFolder, check_out
+from gossamer.shrink.recipe.found import publish, shrunk
 from gossamer.shrink.recipe.latency import NATIVE, runtime_here
 from gossamer.shrink.recipe.paired import smallest_step
 from gossamer.shrink.recipe.result import Shrunk
@@ -32,11 +33,9 @@ from gossamer.shrink.solve import check_solver
 from gossamer.training.restore import load_run, same_data
 
 SCORED = 5000  # validation images that decide, at most
+DECOMPOSING = 0.15  # of the minutes, at most, and of what is left: trainings of decomposed networks
 TRAINING = 0.7  # of the minutes, at most: the rest is for choosing widths, quantising and measuring
 SHORTEST = 5.0  # seconds of a training that is worth beginning
-TABLE_HEADER = (
-    "name", "file", "step", "precision", "runtime", "ms", "mb", "score", "drop", "drop_low", "drop_high", "misses", "pareto",
-)  # fmt: skip
 
 
 def shrink(
@@ -51,6 +50,7 @@ def shrink(
     importance: str = "taylor",
     threads: int = 1,
     which: str = "best",
+    decompose: bool = True,
     report: bool = False,
     progress: Progress = SILENT,
 ) -> Shrunk:
@@ -59,7 +59,8 @@ def shrink(
     max_ms: milliseconds of an image with `threads`, in the native engine, in ONNX Runtime where that is not built; max_mb:
     size of the file in millions of bytes; one at least. max_drop: points of 100 that the score may be below the run's, on the
     same validation images. minutes: for all of it; epochs: of each training, in place of its share of the minutes, so
-    that trainings are equal on every machine; none begins when the minutes are used up. importance, which: as of `prune`. report: write report.html.
+    that trainings are equal on every machine; none begins when the minutes are used up. importance, which: as of `prune`. decompose: try smaller layers in place of those
+    of each narrower network, kept where that is measured faster and the score holds. report: write report.html.
     A folder that was begun goes on where it stands. Only training images calibrate and weigh channels, only validation
     images decide; test images are opened once, at the end. A limit that cannot be kept is no error: the result has it in
     `misses`, and the nearest that was reached.
@@ -88,7 +89,7 @@ def shrink(
         )
     settings = ShrinkSettings(
         os.fspath(run), which, sha256(loaded.run.weights(which)), loaded.settings.seed, max_ms, max_mb, float(max_drop),
-        float(minutes), epochs, importance, threads,
+        float(minutes), epochs, importance, threads, decompose,
     )  # fmt: skip
     place = steps.Workplace(settings, loaded, data, images, NATIVE, progress)
     with RecipeFolder(out) as folder:
@@ -132,7 +133,7 @@ class _Recipe:
         else:
             self._narrower_networks(first, int8)
         self._end()
-        found = self._shrunk()
+        found = shrunk(self.folder, self.place, self.candidates, self.done, self.values, self.notes)
         self.publish()
         if report:
             self._examine()
@@ -255,14 +256,48 @@ class _Recipe:
         )
         if done is None or "error" in done:
             return None
-        run, beside = done["run"], self.folder.candidate("float")
-        path = self.folder.candidate(name)
+        wide, int8 = self._files(name, done["run"], how)
+        smaller = self._decomposed(name, count, wide) if wide else None
+        return best_of([one for one in (int8, smaller) if one], self.targets) if int8 or smaller else None
+
+    def _decomposed(self, name: str, count: int, parent: Candidate) -> Candidate | None:
+        """The network `name` with layers decomposed, to its int8 file; None where nothing is accepted. parent: its float file."""
+        if not self.settings.decompose:
+            return None
+        step, place = f"{name}-decompose", self.place
+        folder = self.folder.run(f"{name}-decomposed")
+        known = self.folder.result(step)
+        begun, minutes = unfinished_trials(folder) if known is None else (0.0, None)
+        self.runner.before += begun
+        if minutes is None:
+            minutes = min(DECOMPOSING * self.settings.minutes / count, (self.runner.left() - self._reserve()) / 60)
+        if known is None and not begun and minutes * 60 < SHORTEST:
+            self.notes.append(f"no time is left to decompose layers of {name}")
+            return None
+        allowed = aims.decompose_drop(self.targets, parent)
+        done = self._step(
+            step,
+            f"decompose layers of {name} where that is faster, at most {allowed:.2f} points below it",
+            lambda: steps.decomposed(place, parent.run, "best", folder, minutes, allowed),
+            late=bool(begun),
+        )
+        if done is None or "error" in done:
+            return None
+        if done["run"] is None:
+            self.notes.append(f"{name}: of {len(done['tried'])} decompositions of layers none was accepted")
+            return None
+        how = f"{parent.step}, {done['accepted']} layers decomposed"
+        return self._files(f"{name}-decomposed", done["run"], how)[1]
+
+    def _files(self, name: str, run: str, how: str) -> tuple[Candidate | None, Candidate | None]:
+        """The float file and the int8 file of a trained run; None for one that failed. how: the run was made."""
+        place, beside, path = self.place, self.folder.candidate("float"), self.folder.candidate(name)
 
         def exported() -> dict[str, Any]:
             steps.float_file(run, "best", path, self.progress)
             return steps.measured(place, path, name, how, "float32", beside, run)
 
-        self._candidate(f"{name}-float", f"measure {name}", exported, late=True)
+        wide = self._candidate(f"{name}-float", f"measure {name}", exported, late=True)
         small = self.folder.candidate(f"{name}-int8")
         int8 = self._candidate(
             f"{name}-int8",
@@ -270,10 +305,9 @@ class _Recipe:
             lambda: steps.quantised(place, run, "best", small, f"{name}-int8", how, None, beside),
             late=True,
         )
-        wide = next((one for one in self.candidates if one.name == name), None)
         if int8 and wide and not self.targets.cost_misses(int8.ms, int8.mb):
             self._fallback(f"{name}-int8", run, "best", wide.score, int8)
-        return int8
+        return wide, int8
 
     def _end(self) -> None:
         """Time all files in turn, then score the best one on the test images."""
@@ -357,6 +391,8 @@ class _Recipe:
             return values
 
         def took(known: dict[str, Any]) -> float:
+            if name.endswith("-decompose"):
+                return float(known["seconds"]) + float(known.get("before", 0.0))
             if not name.endswith("-train"):
                 return float(known["seconds"])
             return _trained_for(known["run"], known["seconds"]) if "run" in known else 0.0
@@ -368,68 +404,19 @@ class _Recipe:
         int8 = self.values.get("int8", {}).get("seconds", 0.0)
         return float(self.values["float"]["seconds"] + 1.2 * int8 + 2.5 * (len(self.candidates) + 2))
 
+    def publish(self) -> None:
+        """Write what was found so far."""
+        publish(self.folder, self.place, self.candidates, self.done, self.notes)
+
     def _say_plan(self) -> None:
         count, minutes = aims.count_of(self.settings.minutes), self.settings.minutes
         epochs = self.settings.epochs
         share = f"{TRAINING * minutes / count:.2g} minutes at most" if epochs is None else counted(epochs, "epoch")
         self.progress.say(
             f"plan: {minutes:g} minutes; quantise the run; where that is not enough, up to {count} narrower "
-            f"{'network' if count == 1 else 'networks'}, each trained for {share}; {(1 - TRAINING) * minutes:.2g} minutes "
+            f"{'network' if count == 1 else 'networks'}, each trained for {share}"
+            f"{', and layers of it decomposed where that is faster' if self.settings.decompose else ''}; {(1 - TRAINING) * minutes:.2g} minutes "
             f"for choosing, quantising and measuring; limits: {self.targets.text()}"
-        )
-
-    # what is found
-
-    def publish(self) -> None:
-        """Write what was found so far: the best file, the Pareto list and the table."""
-        best = best_of(self.candidates, self.targets)
-        front = {one.name for one in pareto(self.candidates)}
-        rows = [_row(one, self.targets, one.name in front) for one in self.candidates]
-        found = {
-            "score": self.place.loaded.task.score,
-            "targets": vars(self.targets),
-            "best": best.name,
-            "misses": [vars(miss) for miss in self.targets.misses(best)],
-            "candidates": [to_json(one, self.targets, one.name in front) for one in self.candidates],
-            "pareto": [one.name for one in self.candidates if one.name in front],
-            "steps": [vars(step) for step in self.done],
-            "notes": self.notes,
-        }
-        self.folder.publish(self.folder.path / CANDIDATES / best.file, found, TABLE_HEADER, rows)
-
-    def _shrunk(self) -> Shrunk:
-        best = best_of(self.candidates, self.targets)
-        before = self.place.before
-        assert before is not None, "the run was measured"
-        after = before if best.name == "float" else steps.known_outcome(self.values[best.name])
-        test = self.values.get("test", {})
-        both = [
-            {name: math.nan if value is None else value for name, value in test.get(side, {}).items()}
-            for side in ("before", "after")
-        ]
-        notes = list(self.notes)
-        runner_up = _not_told_apart(best, self.candidates, self.targets)
-        if runner_up:
-            notes.append(
-                f"{metric_name(before.score)} of {best.file} and {runner_up.file} differ by less than {before.images} images tell apart"
-            )
-        return Shrunk(
-            file=str(self.folder.path / BEST),
-            best=best.name,
-            score=before.score,
-            scores={
-                name: (before.metrics[name], after.metrics[name]) for name in before.metrics if name in after.metrics
-            },
-            test={name: (both[0][name], both[1][name]) for name in both[0] if name in both[1]},
-            test_drop=tuple(test["drop"]) if "drop" in test else None,
-            images=before.images,
-            ms=best.ms,
-            bytes=best.bytes,
-            targets=self.targets,
-            misses=tuple(self.targets.misses(best)),
-            candidates=tuple(self.candidates),
-            steps=tuple(self.done),
-            notes=tuple(notes),
         )
 
 
@@ -439,21 +426,3 @@ def _trained_for(folder: str | Path, otherwise: float) -> float:
     if isinstance(seconds, (int, float)) and not isinstance(seconds, bool) and 0 <= seconds < 1e12:
         return float(seconds)
     return otherwise
-
-
-def _not_told_apart(best: Candidate, candidates: Sequence[Candidate], targets: Targets) -> Candidate | None:
-    """Another file that keeps the limits and whose drop lies inside the interval of the best one's, where there is one."""
-    others = [one for one in candidates if one.name != best.name and not targets.misses(one)]
-    if targets.misses(best) or best.drop_low is None or best.drop_high is None:
-        return None
-    near = [one for one in others if best.drop_low <= one.drop <= best.drop_high]
-    return min(near, key=lambda one: one.drop, default=None)
-
-
-def _row(one: Candidate, targets: Targets, front: bool) -> list[Any]:
-    missed = " ".join(miss.name for miss in targets.misses(one))
-    values: list[Any] = [one.name, one.file, one.step, one.precision, one.runtime, one.ms, one.mb, one.score, one.drop]
-    return [
-        "" if value is None else value
-        for value in [*values, one.drop_low, one.drop_high, missed, "yes" if front else ""]
-    ]

@@ -48,6 +48,7 @@ def _expected(name: str) -> dict[str, Check]:
         "choose": {"changes": _text, "widths": _list(_width), "staircase": _list(_stairs)},
         "width": {"width": _positive},
         "train": {"run": _text},
+        "decompose": {"run": _text_or_none, "accepted": _count, "tried": _list(_object(TRIED)), "before": _duration},
         "measure": {"ms": scores},
         "test": {"before": scores, "after": scores, "drop": _drop},
         "layers": {"quantised": _object(QUANTISED)},
@@ -71,6 +72,10 @@ def _wrong(values: Mapping[str, Any], checks: Mapping[str, Check]) -> str:
 
 def _text(value: Any) -> bool:
     return isinstance(value, str)
+
+
+def _text_or_none(value: Any) -> bool:
+    return value is None or _text(value)
 
 
 def _whole(value: Any) -> bool:
@@ -129,6 +134,10 @@ def _stairs(value: Any) -> bool:
     return _object(STAIRS)(value) and len(value["channels"]) == len(value["ms"]) > 0
 
 
+def _two_times(value: Any) -> bool:
+    return value is None or (_list(_positive)(value) and len(value) == 2)
+
+
 def _drop(value: Any) -> bool:
     return _list(_number_or_none)(value) and len(value) == 3
 
@@ -174,6 +183,11 @@ QUANTISED: dict[str, Check] = {
     "layers": _list(_object(LAYER)),
     "ranges": _list(_object(RANGES)),
     "steps": _list(_text),
+}
+TRIED: dict[str, Check] = {
+    **dict.fromkeys(("layer", "method", "verdict"), _text),
+    "ranks": _list(_count),
+    "ms": _two_times,
 }
 STAIRS: dict[str, Check] = {
     "layer": _text,

@@ -23,7 +23,8 @@ MOST_DROP = 100.0
 class ShrinkSettings:
     """What decides the result. run: the run folder; weights: SHA-256 of its checkpoint; seed: of its training.
 
-    epochs: of each training, None for as many as its share of the minutes allows.
+    epochs: of each training, None for as many as its share of the minutes allows. decompose: whether layers of the narrower
+    networks may be decomposed.
     """
 
     run: str
@@ -37,6 +38,7 @@ class ShrinkSettings:
     epochs: float | None
     importance: str
     threads: int
+    decompose: bool = True
 
     @property
     def targets(self) -> Targets:
@@ -88,7 +90,9 @@ def check_settings(
 def settings_of(values: Any, path: Path) -> ShrinkSettings:
     """The settings that a folder was begun with. Raises RunError."""
     names = {field.name for field in fields(ShrinkSettings)}
-    if not isinstance(values, Mapping) or set(values) != names:
+    if isinstance(values, Mapping):
+        values = {"decompose": False, **values}  # folders of versions that decomposed nothing lack it
+    if not isinstance(values, Mapping) or set(values) != names or not isinstance(values["decompose"], bool):
         raise RunError(f"{path}: does not hold the settings of a recipe", "what gossamer shrink wrote", "restore it")
     text = all(isinstance(values[name], str) and "\0" not in values[name] for name in ("run", "which", "weights"))
     if not text or not all(value is None or isinstance(value, (str, int, float)) for value in values.values()):

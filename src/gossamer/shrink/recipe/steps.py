@@ -22,6 +22,7 @@ from gossamer.predictions.head import outputs_of
 from gossamer.run import SETTINGS, Run
 from gossamer.runtime.model import Model
 from gossamer.settings import Settings
+from gossamer.shrink.decompose import LEAST_MINUTES, decompose, unfinished_trials
 from gossamer.shrink.limits import Limit
 from gossamer.shrink.narrow import narrow_network
 from gossamer.shrink.prune import training_settings
@@ -31,6 +32,7 @@ from gossamer.shrink.recipe.candidates import Candidate, made
 from gossamer.shrink.recipe.latency import latencies, opened
 from gossamer.shrink.recipe.paired import Drop, Outcome, drop_between, outcome, outcome_of
 from gossamer.shrink.recipe.settings import ShrinkSettings
+from gossamer.shrink.trials import remove_run
 from gossamer.tasks.registry import task_of
 from gossamer.training.loop import resume, train
 from gossamer.training.network import build_network, changes_of
@@ -194,6 +196,39 @@ def _train(place: Workplace, choice: Mapping[str, Any], folder: Path, minutes: f
     for line in notes:
         place.progress.say(line)
     return train(settings, split_of=parent, changes=changes, progress=place.progress)
+
+
+def decomposed(place: Workplace, run: str, which: str, folder: Path, minutes: float, max_drop: float) -> dict[str, Any]:
+    """A run with layers decomposed where that is measured faster and loses at most `max_drop` points; see `decompose`.
+
+    `run` is null where nothing was accepted. A killed training goes on where it stands; what was accepted without being
+    recorded is done again.
+    """
+    asked, (before, _) = place.settings, unfinished_trials(folder)
+    if (folder / SETTINGS).exists():
+        remove_run(folder)
+    result = decompose(
+        run, folder, minutes=max(LEAST_MINUTES, minutes), epochs=asked.epochs, max_drop=max_drop, threads=asked.threads, which=which,
+        progress=place.progress,
+    )  # fmt: skip
+    tried = [
+        {
+            "layer": one.layer,
+            "method": one.method,
+            "ranks": list(one.ranks),
+            "ms": None if one.ms is None else [one.ms.before.median, one.ms.after.median],
+            "verdict": one.verdict,
+        }
+        for one in result.tried
+    ]
+    return {
+        "run": result.file or None,
+        "parent": run,
+        "accepted": len(result.accepted),
+        "tried": tried,
+        "log": list(result.steps),
+        "before": before,
+    }
 
 
 def timed_again(place: Workplace, candidates: Sequence[Candidate], folder: Path) -> dict[str, Any]:
