@@ -68,3 +68,7 @@ class GhostBottleneck(nn.Module):
         branch = self.drop_path(self.project(self.attention(self.depthwise(self.expand(x)))))
         out: Tensor = branch + self.shortcut(x)
         return out
+
+    def without_branch(self) -> nn.Module | None:
+        """What is left of the block without its branch; None where the shortcut is no identity."""
+        return nn.Identity() if isinstance(self.shortcut, nn.Identity) else None

@@ -237,3 +237,7 @@ class InceptionResidual(nn.Module):
         branch = self.drop_path(self.join(self.branches(x)) * self.scale)
         out: Tensor = self.act(x + branch)
         return out
+
+    def without_branch(self) -> nn.Module:
+        """What is left of the block without its branch."""
+        return self.act

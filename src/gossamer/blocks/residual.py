@@ -40,6 +40,10 @@ class _Residual(nn.Module):
         out: Tensor = self.act(self.drop_path(self.attention(branch)) + self.shortcut(x))
         return out
 
+    def without_branch(self) -> nn.Module | None:
+        """What is left of the block without its branch; None where the shortcut is no identity, or a gate counts the branch."""
+        return self.act if isinstance(self.shortcut, nn.Identity) and self.gate is None else None
+
 
 class BasicBlock(_Residual):
     """Two 3x3 convolutions and a shortcut: (N, c_in, H, W) -> (N, c_out, h, w), h = ceil(H / stride).
@@ -163,6 +167,10 @@ class InvertedResidual(nn.Module):
             gate.note(lambda: _parts(gate, opened, macs, reaches, depthwise=True))
         return x + self.drop_path(out) if self.shortcut else out
 
+    def without_branch(self) -> nn.Module | None:
+        """What is left of the block without its branch; None where the shortcut is no identity, or a gate counts the branch."""
+        return nn.Identity() if self.shortcut and self.gate is None else None
+
 
 def gated(gate: Gate, x: Tensor, layers: Sequence[nn.Module]) -> Tensor:
     """The layers of a branch one after the other, with what `gate` closes for x (N, c_in, H, W) taken out.
@@ -280,6 +288,10 @@ class UniversalInvertedBottleneck(nn.Module):
         out: Tensor = self.project(self.depthwise(self.expand(self.start(x))))
         return x + self.drop_path(out) if self.shortcut else out
 
+    def without_branch(self) -> nn.Module | None:
+        """What is left of the block without its branch; None where the shortcut is no identity."""
+        return nn.Identity() if self.shortcut else None
+
 
 class PreActBlock(nn.Module):
     """Norm and activation before each convolution: two 3x3, or with c_mid a bottleneck; nothing after the addition.
@@ -311,6 +323,10 @@ class PreActBlock(nn.Module):
         activated = self.act(self.norm(x))
         branch: Tensor = self.drop_path(self.rest(self.drop(self.conv1(activated))))
         return branch + (x if self.shortcut is None else self.shortcut(activated))
+
+    def without_branch(self) -> nn.Module | None:
+        """What is left of the block without its branch; None where the shortcut is no identity."""
+        return nn.Identity() if self.shortcut is None else None
 
 
 class ResidualAndTransient(nn.Module):

@@ -33,6 +33,12 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--threads", type=positive, default=1, metavar="N", help="of the engine for --latency (default %(default)s)"
     )
+    parser.add_argument(
+        "--keep-blocks",
+        dest="drop_blocks",
+        action="store_false",
+        help="remove channels alone; by default residual blocks may go as a whole",
+    )
     add_which(parser, "the run")
 
 
@@ -56,5 +62,6 @@ def run(options: argparse.Namespace, progress: Progress) -> Any:
         importance=options.importance,
         threads=options.threads,
         which=options.which,
+        drop_blocks=options.drop_blocks,
         progress=progress,
     )

@@ -16,6 +16,8 @@ from the same settings does, so that a saved state loads strictly. Replay by mod
         set_activation    act: a name in `blocks.activation.ACTIVATIONS`
         decompose_layer   method: a name in `networks.factors.METHODS`; ranks: the channels between its layers. The layer
                           becomes an `nn.Sequential` of them: `layer.0`, `layer.1`, ...
+        drop_block        none; the layer is a residual block whose shortcut is the identity. What is left of it is the
+                          shortcut, and the activation that follows the addition where it has one.
 
 An edit changes one layer only. Layers that share channels (a convolution, its norm, all that reads them) have one
 edit each; `training.network.build_network` checks that the network runs after the last.
@@ -23,6 +25,7 @@ edit each; `training.network.build_network` checks that the network runs after t
 
 from __future__ import annotations
 
+import copy
 import json
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
@@ -70,6 +73,11 @@ def decompose_layer(layer: str, method: str, ranks: Iterable[int]) -> Change:
     return Change("decompose_layer", layer, {"method": method, "ranks": [int(rank) for rank in ranks]})
 
 
+def drop_block(layer: str) -> Change:
+    """Leave of a residual block its identity shortcut alone, and the activation of the sum where it has one."""
+    return Change("drop_block", layer, {})
+
+
 def changes_to_json(changes: Sequence[Change]) -> str:
     """The text of a `changes.json`."""
     return json.dumps({"format": FORMAT, "changes": [asdict(change) for change in changes]}, ensure_ascii=False)
@@ -107,7 +115,10 @@ def _parsed(entry: Any, place: str) -> Change:
         raise SettingsError(f"{place}: layer {str(layer)[:100]!r}", f"a name of 1 to {MAX_NAME} characters", FIX)
     expected = FIGURES[operation]
     if not isinstance(figures, dict) or set(figures) != set(expected):
-        raise SettingsError(f"{place}: figures of {operation}", f"an object of {' and '.join(expected)}", FIX)
+        wanted = f"an object of {' and '.join(expected)}" if expected else "an empty object"
+        raise SettingsError(f"{place}: figures of {operation}", wanted, FIX)
+    if operation == "drop_block":
+        return Change(operation, layer, figures)
     if operation == "set_activation":
         if not isinstance(figures["act"], str):
             raise SettingsError(f"{place}: act {str(figures['act'])[:100]}", "a name", FIX)
@@ -284,15 +295,43 @@ def _decompose_layer(
     setattr(modules[parent], name, parts)
 
 
+def _drop_block(modules: dict[str, nn.Module], layer: str, figures: dict[str, Any], place: str) -> None:
+    """Put what is left of a residual block without its branch in the place of it."""
+    left = without_branch(modules[layer])
+    if left is None:
+        raise SettingsError(
+            f"{place}: drop_block of {layer}, a {type(modules[layer]).__name__}",
+            "a residual block whose shortcut is the identity",
+            "name another block",
+        )
+    if getattr(left, "inplace", False):  # what it reads may be the output that another activation needs for its gradient
+        left = copy.copy(left)
+        left.inplace = False  # type: ignore[assignment]  # of ReLU and its like
+    parent, _, name = layer.rpartition(".")
+    for gone in [one for one in modules if one.startswith(f"{layer}.")]:
+        del modules[gone]
+    modules[layer] = left
+    setattr(modules[parent], name, left)
+
+
+def without_branch(module: nn.Module) -> nn.Module | None:
+    """What is left of a residual block without its branch; None for other modules, and where the shortcut is no identity."""
+    method = getattr(module, "without_branch", None)
+    left = method() if callable(method) else None
+    return left if isinstance(left, nn.Module) else None
+
+
 Operation = Callable[[dict[str, nn.Module], str, dict[str, Any], str], None]
 # operation -> function of the modules by name, the layer, the figures and the place that an error names
 OPERATIONS: dict[str, Operation] = {
     "keep_channels": _keep_channels,
     "set_activation": _set_activation,
     "decompose_layer": _decompose_layer,
+    "drop_block": _drop_block,
 }
 FIGURES: dict[str, tuple[str, ...]] = {
     "keep_channels": ("axis", "kept"),
     "set_activation": ("act",),
     "decompose_layer": ("method", "ranks"),
+    "drop_block": (),
 }

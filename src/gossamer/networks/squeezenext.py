@@ -66,6 +66,10 @@ class SqueezeNextBlock(nn.Module):
         out: Tensor = self.act(self.drop_path(self.branch(x)) + self.shortcut(x))
         return out
 
+    def without_branch(self) -> nn.Module | None:
+        """What is left of the block without its branch; None where the shortcut is no identity."""
+        return self.act if isinstance(self.shortcut, nn.Identity) else None
+
 
 def squeezenext(
     builder: Builder,

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from gossamer.analysis.channels import ChannelGroup
 from gossamer.errors import InputError
 from gossamer.networks.changes import Change, apply_changes, channels_of, keep_channels
+from gossamer.shrink.blocks import scale_branches
 
 TOLERANCE = 1e-3  # of the largest output: float32 sums of fewer numbers, in another order
 
@@ -26,8 +27,13 @@ def removable(network: nn.Module, groups: Sequence[ChannelGroup]) -> tuple[Chann
     )
 
 
-def removal(network: nn.Module, groups: Sequence[ChannelGroup], removed: Sequence[Sequence[int]]) -> tuple[Change, ...]:
-    """The edits that remove channels: `removed[i]` are numbers of channels of `groups[i]`. None where nothing goes."""
+def removal(
+    network: nn.Module, groups: Sequence[ChannelGroup], removed: Sequence[Sequence[int]], blocks: Sequence[str] = ()
+) -> tuple[Change, ...]:
+    """The edits that remove channels: `removed[i]` are numbers of channels of `groups[i]`. None where nothing goes.
+
+    blocks: those that go as a whole, whose layers have no edits of their own.
+    """
     gone: dict[tuple[str, int], set[int]] = defaultdict(set)  # (layer, axis) -> indices
     modules = dict(network.named_modules())
     for group, numbers in zip(groups, removed, strict=True):
@@ -41,7 +47,10 @@ def removal(network: nn.Module, groups: Sequence[ChannelGroup], removed: Sequenc
                 else:
                     gone[layer, axis].add(index)
     changes = []
+    inside = tuple(f"{block}." for block in blocks)
     for layer in modules:  # in the network's order
+        if inside and layer.startswith(inside):
+            continue
         for axis in (0, 1):
             if indices := gone.get((layer, axis)):
                 count = channels_of(modules[layer], axis)
@@ -76,10 +85,16 @@ def check_removal(
     groups: Sequence[ChannelGroup],
     removed: Sequence[Sequence[int]],
     images: Tensor,
+    blocks: Sequence[str] = (),
 ) -> None:
-    """Raises InputError where the edited network does not compute, on `images` (N, C, H, W), what the channel rules say."""
+    """Raises InputError where the edited network does not compute, on `images` (N, C, H, W), what the channel rules say.
+
+    blocks: the residual blocks that went: they must compute what they do with their branches at zero.
+    """
     with torch.no_grad():
-        expected = _outputs(zeroed(network, groups, removed).eval()(images))
+        silent = zeroed(network, groups, removed)
+        scale_branches(silent, blocks, 0.0)
+        expected = _outputs(silent.eval()(images))
         try:
             actual = _outputs(edited.eval()(images))
         except (RuntimeError, ValueError) as error:

@@ -20,6 +20,7 @@ from gossamer.errors import InputError
 from gossamer.host.progress import Progress
 from gossamer.images.preprocess import Preprocess
 from gossamer.settings import Settings
+from gossamer.shrink.blocks import Block, block_importance, scale_branches
 from gossamer.shrink.widths import Numbers
 from gossamer.tasks.base import Task
 
@@ -36,12 +37,17 @@ def channel_importance(
     data: Data,
     preprocess: Preprocess,
     progress: Progress,
+    blocks: Sequence[Block] = (),
 ) -> list[Numbers]:
-    """For each group a number per channel, 0 or more; larger matters more. kind: a name in `KINDS`.
+    """For each group a number per channel, 0 or more, then for each block one; larger matters more. kind: a name in `KINDS`.
 
     Raises InputError where the loss is not finite, or a network has no norms for `bn-scale`, and what reading images raises.
     """
-    return KINDS[kind](network, groups, task, data, preprocess, progress)
+    if kind == "taylor":
+        values, change = _taylor(network, groups, task, data, preprocess, progress, blocks)
+    else:
+        values, change = KINDS[kind](network, groups), [0.0] * len(blocks)
+    return [*values, *block_importance(blocks, values, change)]
 
 
 def _taylor(
@@ -51,11 +57,13 @@ def _taylor(
     data: Data,
     preprocess: Preprocess,
     progress: Progress,
-) -> list[Numbers]:
+    blocks: Sequence[Block],
+) -> tuple[list[Numbers], list[float]]:
     """The squared first-order change of the loss when a channel's readers lose it, the mean over training batches.
 
     Source: Molchanov et al., Importance Estimation for Neural Network Pruning (CVPR 2019, 1906.10771), equation 8; taken
-    over all weights that read the channel, so that a channel that several layers read is judged by all of them.
+    over all weights that read the channel, so that a channel that several layers read is judged by all of them. The second
+    list has the same of the branch of each block.
     """
     model = copy.deepcopy(network).train()
     for module in model.modules():
@@ -63,10 +71,12 @@ def _taylor(
             module.eval()  # the loss of the network that is deployed
     for parameter in model.parameters():
         parameter.requires_grad_(True)
+    scales = scale_branches(model, [block.name for block in blocks], 1.0)
     for frozen in task.frozen_modules():
         frozen.eval().requires_grad_(False)
     parameters = dict(model.named_parameters())
     totals = [np.zeros(group.size) for group in groups]
+    of_blocks = [0.0] * len(blocks)
     settings = task.settings
     size = min(FEW, max(1, settings.batch // settings.accumulate))
     steps = max(1, min(IMAGES, len(data.train)) // size)
@@ -85,9 +95,11 @@ def _taylor(
                 return np.zeros(parameter.shape[axis])
             return _per_index((parameter.detach() * parameter.grad).double(), axis)
 
+        for number, scale in enumerate(scales):
+            of_blocks[number] += 0.0 if scale.grad is None else float(scale.grad) ** 2
         for total, group in zip(totals, groups, strict=True):
             total += _summed(group, change, _readers(group) or _makers(group, parameters)) ** 2
-    return [total / steps for total in totals]
+    return [total / steps for total in totals], [total / steps for total in of_blocks]
 
 
 def _batches(
@@ -108,7 +120,7 @@ def _batches(
             yield torch.from_numpy(preprocess.normalise(part.pixels)), targets
 
 
-def _norm(network: nn.Module, groups: Sequence[ChannelGroup], *_: Any) -> list[Numbers]:
+def _norm(network: nn.Module, groups: Sequence[ChannelGroup]) -> list[Numbers]:
     """The Euclidean norm of all weights of a channel, those that make it and those that read it, relative to its group's mean.
 
     Source: group norms of DepGraph (2301.12900), section 3.2.
@@ -124,7 +136,7 @@ def _norm(network: nn.Module, groups: Sequence[ChannelGroup], *_: Any) -> list[N
     ]
 
 
-def _bn_scale(network: nn.Module, groups: Sequence[ChannelGroup], *others: Any) -> list[Numbers]:
+def _bn_scale(network: nn.Module, groups: Sequence[ChannelGroup]) -> list[Numbers]:
     """The size of the norms' scales of a channel, relative to its group's mean; the group norm where it has no norm.
 
     Source: Network Slimming (Liu et al. 2017, 1708.06519).
@@ -145,7 +157,7 @@ def _bn_scale(network: nn.Module, groups: Sequence[ChannelGroup], *others: Any) 
     return result
 
 
-KINDS: dict[str, Callable[..., list[Numbers]]] = {"taylor": _taylor, "norm": _norm, "bn-scale": _bn_scale}
+KINDS: dict[str, Callable[..., Any]] = {"taylor": _taylor, "norm": _norm, "bn-scale": _bn_scale}
 
 
 def _readers(group: ChannelGroup) -> list[tuple[str, int]]:

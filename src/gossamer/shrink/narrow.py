@@ -17,6 +17,7 @@ from gossamer.errors import InputError, SettingsError, VerificationError
 from gossamer.host.progress import Progress
 from gossamer.networks.changes import Change
 from gossamer.predictions.head import outputs_of
+from gossamer.shrink.blocks import WHOLE, Block, add_blocks, droppable, drops
 from gossamer.shrink.edits import check_removal, removable, removal, without
 from gossamer.shrink.importance import channel_importance
 from gossamer.shrink.limits import WHAT, Limit, shown
@@ -57,6 +58,7 @@ class NarrowNetwork:
     bytes: tuple[int, int]
     widths: tuple[tuple[str, int, int], ...]
     steps: tuple[str, ...]
+    dropped: tuple[str, ...] = ()
     staircase: tuple[Staircase, ...] = ()
 
 
@@ -68,8 +70,9 @@ class _Problem:
     groups: tuple[ChannelGroup, ...]
     options: list[tuple[int, ...]]
     layers: tuple[Layer, ...]
-    importance: list[Numbers]
+    importance: list[Numbers]  # of the channels of each group, then of each block
     costs: dict[str, CostModel]
+    blocks: tuple[Block, ...] = ()
 
     @property
     def shape(self) -> tuple[int, int, int, int]:
@@ -81,25 +84,51 @@ class _Problem:
         return compiled(network, preprocess.size, preprocess.channels, outputs_of(self.loaded.task.heads()))
 
     def worth(self) -> list[Numbers]:
-        """Of each candidate of each group the importance that it keeps."""
+        """Of each candidate of each group, and of each block, the importance that it keeps."""
         result = []
-        for values, kept in zip(self.importance, self.options, strict=True):
+        options = [*self.options, *([WHOLE] * len(self.blocks))]
+        for values, kept in zip(self.importance, options, strict=True):
             ordered = np.sort(values + FLOOR * values.mean() + 1e-30)[::-1]
             result.append(np.concatenate([[0.0], np.cumsum(ordered)])[list(kept)])
         return result
 
     def removed(self, choice: Sequence[int]) -> list[list[int]]:
         """The numbers of the channels of each group that go, the least important ones."""
+        count = len(self.groups)
         return [
             sorted(np.argsort(values, kind="stable")[: kept[0] - kept[k]].tolist())
-            for values, kept, k in zip(self.importance, self.options, choice, strict=True)
+            for values, kept, k in zip(self.importance[:count], self.options, choice[:count], strict=True)
         ]
+
+    def dropped(self, choice: Sequence[int]) -> tuple[str, ...]:
+        """The blocks that go as a whole."""
+        return tuple(change.layer for change in drops(self.blocks, choice[len(self.groups) :]))
+
+    def changes(self, choice: Sequence[int]) -> tuple[Change, ...]:
+        """The edits: the blocks first, then the channels of what is left."""
+        gone = self.dropped(choice)
+        channels = removal(self.loaded.model, self.groups, self.removed(choice), gone)
+        return (*drops(self.blocks, choice[len(self.groups) :]), *channels)
+
+    def narrowest(self) -> list[int]:
+        """The least of everything. The tables have the channels of a block that goes at full width."""
+        inner = {number for block in self.blocks for number in block.inner}
+        least = narrowest(self.options)
+        return [*(0 if number in inner else k for number, k in enumerate(least)), *([1] * len(self.blocks))]
 
 
 def narrow_network(
-    loaded: LoadedRun, data: Data, limits: Sequence[Limit], importance: str, threads: int, progress: Progress
+    loaded: LoadedRun,
+    data: Data,
+    limits: Sequence[Limit],
+    importance: str,
+    threads: int,
+    progress: Progress,
+    drop_blocks: bool = True,
 ) -> NarrowNetwork:
     """The edits with which the network of a run keeps `limits`, at the least loss of importance.
+
+    drop_blocks: whether residual blocks with an identity shortcut may go as a whole.
 
     Raises InputError for a network without removable channels or a limit that is met already, VerificationError where the
     limits cannot be reached, and what tracing, exporting and measuring raise.
@@ -110,28 +139,32 @@ def narrow_network(
     layers = layers_of(graph, groups)
     sizes = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
     options = fitting(groups, sizes, layers)
-    if not any(len(one) > 1 for one in options):
+    blocks = droppable(model, (1, preprocess.channels, *preprocess.size), groups) if drop_blocks else ()
+    if not blocks and not any(len(one) > 1 for one in options):
         raise InputError(
             f"{loaded.run.path}: no channels that can be removed", "a network with wider layers", "prune another run"
         )
     macs = cost(graph).macs
     shapes = {name: tuple(parameter.shape) for name, parameter in model.named_parameters()}
     costs = {"macs": mac_model(layers, options, macs), "size": size_model(layers, groups, options, shapes)}
+    add_blocks(costs, layers, groups, options, blocks, shapes)
     for limit in limits:
         if limit.kind in costs:
             _check_unmet(limit, costs[limit.kind].base)
     steps = [
         f"{sum(group.size for group in groups)} removable channels in {len(groups)} groups, "
         f"{sum(len(one) for one in options)} widths to choose from"
+        + (f"; {len(blocks)} residual blocks that may go as a whole" if blocks else "")
     ]
     progress.say(steps[0])
-    values = channel_importance(importance, model, groups, loaded.task, data, preprocess, progress)
-    problem = _Problem(loaded, groups, options, layers, values, costs)
+    values = channel_importance(importance, model, groups, loaded.task, data, preprocess, progress, blocks)
+    problem = _Problem(loaded, groups, options, layers, values, costs, blocks)
     choice, ms, times = _reached(problem, graph, limits, threads, steps, progress)
-    removed = problem.removed(choice)
-    changes = removal(model, groups, removed)
+    changes, dropped = problem.changes(choice), problem.dropped(choice)
     narrow = without(model, changes)
-    check_removal(model, narrow, groups, removed, _noise(problem))
+    check_removal(model, narrow, groups, problem.removed(choice), _noise(problem), dropped)
+    if dropped:
+        steps.append(f"blocks that go as a whole: {', '.join(dropped)}")
     after = cost(narrow, problem.shape)
     return NarrowNetwork(
         changes=changes,
@@ -139,6 +172,7 @@ def narrow_network(
         macs=(macs, after.macs),
         bytes=(round(costs["size"].base), 4 * after.params),
         widths=_widths(model, narrow, layers),
+        dropped=dropped,
         steps=tuple(steps),
         staircase=() if times is None else _staircases(groups, options, choice, times),
     )
@@ -176,7 +210,7 @@ def _reached(
     exact = [(problem.costs[one.kind], one.of(problem.costs[one.kind].base)) for one in limits if one.kind != "latency"]
     names = [one.kind for one in limits if one.kind != "latency"]
     for kind, (model, most) in zip(names, exact, strict=True):
-        least = model.of(narrowest(problem.options))
+        least = model.of(problem.narrowest())
         if least > most:
             raise _unreachable(kind, most, least)
     timed = next((one for one in limits if one.kind == "latency"), None)
@@ -185,7 +219,7 @@ def _reached(
         choice = choose_widths(problem.worth(), exact)
         if choice is None:
             kind, (model, most) = names[0], exact[0]
-            raise _unreachable(kind, most, model.of(narrowest(problem.options)))
+            raise _unreachable(kind, most, model.of(problem.narrowest()))
         steps.extend(
             f"{WHAT[kind]}: {shown(kind, model.of(choice))}, at most {shown(kind, most)}"
             for kind, (model, most) in zip(names, exact, strict=True)
@@ -218,6 +252,7 @@ def _measured(
         problem.options,
         threads,
         progress,
+        problem.blocks,
     )
     steps.extend(notes)
     target = limit.of(now) / now * table.base  # on the scale of the table
@@ -228,11 +263,11 @@ def _measured(
     for attempt in range(1, ATTEMPTS + 1):
         choice = choose_widths(worth, [(table, target), *exact])
         if choice is None:
-            choice = narrowest(problem.options)
+            choice = problem.narrowest()
         if tuple(choice) in tried:
             break
         tried.add(tuple(choice))
-        narrow = without(model, removal(model, problem.groups, problem.removed(choice)))
+        narrow = without(model, problem.changes(choice))
         before, after = alternating_ms(
             [original, problem.compiled(narrow)], threads, progress, "timing the narrower network"
         )
@@ -245,7 +280,7 @@ def _measured(
         kept = sum(float(one[k]) for one, k in zip(worth, choice, strict=True))
         if after <= most and (best is None or kept > best[0]):
             best = (kept, choice, (before, after))
-        if CLOSE * most <= after <= most or choice == narrowest(problem.options):
+        if CLOSE * most <= after <= most or choice == problem.narrowest():
             break
         predicted = table.of(choice)
         target = predicted * most / after * (MARGIN if after > most else 1.0)
@@ -275,5 +310,9 @@ def _noise(problem: _Problem) -> torch.Tensor:
 def _widths(model: nn.Module, narrow: nn.Module, layers: Sequence[Layer]) -> tuple[tuple[str, int, int], ...]:
     """Of each layer with fewer output channels its name and how many it has before and after."""
     before, after = dict(model.named_parameters()), dict(narrow.named_parameters())
-    pairs = ((layer.weight, before[layer.weight].shape[0], after[layer.weight].shape[0]) for layer in layers)
+    pairs = (
+        (layer.weight, before[layer.weight].shape[0], after[layer.weight].shape[0])
+        for layer in layers
+        if layer.weight in after  # else its block is gone
+    )
     return tuple((name.removesuffix(".weight"), wide, left) for name, wide, left in pairs if left < wide)

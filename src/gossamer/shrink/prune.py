@@ -33,7 +33,8 @@ class Pruned:
 
     file: its folder. scores: metric -> (before, after) on the validation images. ms: (before, after) of an image in the
     native engine here, None without a limit in milliseconds. bytes: (before, after) of the parameters in float32.
-    widths: for each layer that became narrower (its name, output channels before, after). steps: what was done, in order.
+    widths: for each layer that became narrower (its name, output channels before, after). dropped: the residual blocks that
+    went as a whole. steps: what was done, in order.
     """
 
     file: str
@@ -48,6 +49,7 @@ class Pruned:
     widths: tuple[tuple[str, int, int], ...]
     steps: tuple[str, ...]
     notes: tuple[str, ...] = ()
+    dropped: tuple[str, ...] = ()
     exit_code: int = 0
 
     @property
@@ -57,7 +59,8 @@ class Pruned:
 
     def text(self) -> str:
         """A few lines for people."""
-        lines = [f"{one_line(self.file)}: {len(self.widths)} layers of {one_line(self.parent)} are narrower"]
+        gone = f", {len(self.dropped)} blocks are gone" if self.dropped else ""
+        lines = [f"{one_line(self.file)}: {len(self.widths)} layers of {one_line(self.parent)} are narrower{gone}"]
         counts = {"macs": self.macs, "size": self.bytes}
         lines += lines_of_change("the native engine", self.threads, self.ms, counts, self.score, self.scores)
         return "\n".join([*lines, *self.steps, *self.notes])
@@ -89,6 +92,7 @@ def prune(
     importance: str = "taylor",
     threads: int = 1,
     which: str = "best",
+    drop_blocks: bool = True,
     progress: Progress = SILENT,
 ) -> Pruned:
     """Remove channels of a run's network until it keeps the limits, and train it on into the new run folder `out`.
@@ -96,7 +100,8 @@ def prune(
     latency, macs, size: a fraction of what the network takes now (0.5) or a number with a unit ("1.2ms", "100M", "2MB");
     at least one. Milliseconds are measured in the native engine with `threads`. minutes: of training afterwards, with the
     run's own settings from the start of its schedule (Renda et al. 2020, 2003.02389), and the run as teacher. importance: taylor (of the loss on
-    training images), norm or bn-scale. which: the checkpoint of the run.
+    training images), norm or bn-scale. which: the checkpoint of the run. drop_blocks: whether residual blocks with an identity
+    shortcut may go as a whole.
     Raises InputError for what cannot be used and for a limit that is met already, VerificationError where a limit cannot be
     reached (it names the nearest), MissingPackageError without SciPy or, for `latency`, the engine; all of it before
     anything is written. An interrupted training is resumed like that of any run.
@@ -108,7 +113,7 @@ def prune(
     loaded = load_run(os.fspath(run), which)
     data = same_data(loaded.run)
     loaded.task.prepare(data)
-    narrow = narrow_network(loaded, data, limits, importance, threads, progress)
+    narrow = narrow_network(loaded, data, limits, importance, threads, progress, drop_blocks)
     settings, notes = training_settings(loaded.settings, loaded.run, out, minutes, which)
     for line in (*narrow.steps, *notes):
         progress.say(line)
@@ -175,6 +180,7 @@ def _result(
         importance=importance,
         widths=narrow.widths,
         steps=narrow.steps,
+        dropped=narrow.dropped,
         notes=tuple(notes),
     )
 

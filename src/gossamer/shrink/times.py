@@ -37,6 +37,7 @@ from gossamer.host.progress import Progress
 from gossamer.host.storage import user_cache, write_text
 from gossamer.modelfile.metadata import parse_model_file
 from gossamer.runtime import native
+from gossamer.shrink.blocks import Block, add_block
 from gossamer.shrink.widths import CostModel, Layer, Numbers, narrowed, product_tables
 
 NAME = "widths.json"  # below `host.storage.user_cache`
@@ -129,8 +130,11 @@ def time_model(
     options: Sequence[Sequence[int]],
     threads: int,
     progress: Progress,
+    blocks: Sequence[Block] = (),
 ) -> tuple[CostModel, list[str]]:
     """Milliseconds of an image as tables over the candidates `options`, and lines on what was measured.
+
+    blocks: residual blocks that may go, a choice each behind those of the groups.
 
     Raises InputError for a network that the engine cannot run, MissingPackageError where it is not built.
     """
@@ -141,9 +145,21 @@ def time_model(
     entries: dict[str, float] = dict(known.get(machine_key(threads), {}))
     model = CostModel(sum(unit.ms for unit in units), [np.zeros(len(one)) for one in options])
     measured = 0
+    in_blocks: dict[int, list[Any]] = {}  # block -> its milliseconds, and what each group saves of them
     with tempfile.TemporaryDirectory(prefix="gossamer-prune-") as folder:
         for unit in progress.track(units, len(units), "timing operations at their widths"):
+            before = [table.copy() for table in model.unary]
             measured += _add(unit, model, options, entries, Path(folder) / "operation.goss", threads)
+            for number, block in enumerate(blocks):
+                if unit.layers and all(layer is not None and layer.weight in block.parameters for layer in unit.layers):
+                    tables = in_blocks.setdefault(number, [0.0, [np.zeros(len(one)) for one in options]])
+                    tables[0] += unit.ms
+                    tables[1] = [
+                        total + now - past for total, now, past in zip(tables[1], model.unary, before, strict=True)
+                    ]
+    for number in range(len(blocks)):
+        total, saved = in_blocks.get(number, (0.0, []))
+        add_block(model, total, saved)
     if measured:
         line = _keep(known, machine_key(threads), entries)
         notes += [line] if line else []

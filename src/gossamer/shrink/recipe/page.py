@@ -79,6 +79,7 @@ def recipe_html(found: Shrunk, values: Mapping[str, Mapping[str, Any]], place: W
         "ranges": ranges_chart(quantised["ranges"]) if quantised else None,
         "quantised": quantised,
         "widths": choice.get("widths", []),
+        "dropped": choice.get("dropped", []),
         "tried": _tried(values.get(f"{'-'.join(best.name.split('-')[:2])}-decompose", {})),
         "stairs": _stairs(choice.get("staircase", [])),
         "compared": bool(before.names) and best is not first,

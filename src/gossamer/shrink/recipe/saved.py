@@ -45,7 +45,7 @@ def _expected(name: str) -> dict[str, Check]:
     """What the values of a step hold, by the last word of its name."""
     scores = _values(_number_or_none)
     kinds: dict[str, dict[str, Check]] = {
-        "choose": {"changes": _text, "widths": _list(_width), "staircase": _list(_stairs)},
+        "choose": {"changes": _text, "widths": _list(_width), "dropped": _list(_text), "staircase": _list(_stairs)},
         "width": {"width": _positive},
         "train": {"run": _text},
         "decompose": {"run": _text_or_none, "accepted": _count, "tried": _list(_object(TRIED)), "before": _duration},
@@ -175,7 +175,7 @@ LAYER: dict[str, Check] = {
     **dict.fromkeys(("name", "op", "precision"), _text),
     **dict.fromkeys(("alone", "share", "float_ms", "int8_ms", "regained", "extra_ms"), _number_or_none),
 }
-LATER = ("regained", "extra_ms")  # fields that folders of earlier versions lack
+LATER = ("regained", "extra_ms", "dropped")  # fields that folders of earlier versions lack
 RANGES: dict[str, Check] = {"name": _text, "channels": _count, "before": _three, "after": _three}
 QUANTISED: dict[str, Check] = {
     "decibels": _number_or_none,

@@ -131,6 +131,7 @@ def narrowed(place: Workplace, limits: Sequence[Limit]) -> dict[str, Any]:
     return {
         "changes": changes_to_json(changes),
         "widths": [list(one) for one in narrow.widths],
+        "dropped": list(narrow.dropped),
         "macs": list(narrow.macs),
         "parameters": list(narrow.bytes),
         "float_ms": narrow.ms,
