@@ -5,15 +5,18 @@
 
 --run: a trained run; its training images calibrate every side and its validation images score them. --trap SEED rescales
 every residual stream of the float network by random powers of two from 2^-3 to 2^3 per channel, which changes no output
-and is how real networks come. Sides: ours, ONNX Runtime's quantize_static by default and per channel (both after its own
-pre-processing), NNCF's default where it is installed. Times are of ONNX Runtime, batch 1, one thread, each measurement a
-process of its own, the files in turn: the median over the rounds with its extremes.
+and is how real networks come. Sides: ours with weights of 8 and of 7 bits, ONNX Runtime's quantize_static by default and per
+channel (both after its own pre-processing), NNCF by default, with its slower bias correction and with accuracy control, where it
+is installed. Times are of ONNX Runtime, batch 1, one thread, each measurement a process of its own, the files in turn: the
+median over the rounds with its extremes. Ours and the float file are timed in the native engine as well, as this processor runs
+it and with GOSSAMER_ISA=avx2, where 7 bits are for.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import statistics
 import subprocess
 import sys
@@ -78,8 +81,14 @@ def by_onnxruntime(source: Path, out: Path, images: Images, per_channel: bool) -
     quantize_static(str(prepared), str(out), Reader(), per_channel=per_channel)
 
 
-def by_nncf(source: Path, out: Path, images: Images) -> None:
-    """NNCF's default post-training quantisation. Its telemetry package is hidden before it is imported."""
+def by_nncf(
+    source: Path, out: Path, images: Images, kind: str = "", accuracy: Callable[[bytes], float] | None = None
+) -> None:
+    """NNCF's post-training quantisation. Its telemetry package is hidden before it is imported.
+
+    kind: "" for its default, "bias correction" for the slower one, "accuracy control" with `accuracy`, the score of a model
+    on validation images as a fraction, and at most 1 point lost, its default.
+    """
     sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]  # NNCF then has a stub that sends nothing
     import nncf
     import onnx
@@ -87,22 +96,38 @@ def by_nncf(source: Path, out: Path, images: Images) -> None:
     model = onnx.load(str(source))
     name = OnnxSession(source.read_bytes()).input.name
     dataset = nncf.Dataset(list(images), lambda image: {name: image[None]})
-    onnx.save(nncf.quantize(model, dataset, subset_size=len(images)), str(out))
+    count = len(images)
+    if kind == "accuracy control":
+        assert accuracy is not None, "what it controls"
+        result = nncf.quantize_with_accuracy_control(
+            model,
+            dataset,
+            nncf.Dataset([0]),
+            lambda one, _: (accuracy(one.SerializeToString()), None),
+            subset_size=count,
+        )
+    else:
+        result = nncf.quantize(model, dataset, subset_size=count, fast_bias_correction=kind != "bias correction")
+    onnx.save(result, str(out))
 
 
-def measured(file: Path, source: ModelFile, run: gossamer.Run, scored: int) -> tuple[dict[str, float], list[Any]]:
-    """Metrics of a file on the run's validation images, and its outputs on the first of them."""
+def measured(
+    data: bytes, source: ModelFile, run: gossamer.Run, scored: int, outputs: bool = True
+) -> tuple[dict[str, float], list[Any]]:
+    """Metrics of a model on the run's validation images, and its outputs on the first of them."""
     assert source.metadata is not None
-    session, heads = OnnxSession(file.read_bytes()), source.outputs
-    data = run_data(run)
+    session, heads = OnnxSession(data), source.outputs
+    images = run_data(run).val
     task = task_of(run.settings.task)(run.classes, run.settings)
-    validation = data.val.select(np.asarray(spread(len(data.val), scored)))
+    validation = images.select(np.asarray(spread(len(images), scored)))
 
     def forward(batch: Images) -> Any:
         values = session.run(batch, list(heads))
         return values[0] if len(values) == 1 else dict(zip(heads, values, strict=True))
 
     metrics = evaluate(forward, validation, source.metadata.preprocess, task.scorer()).scores().metrics
+    if not outputs:
+        return dict(metrics), []
     pixels = [source.metadata.preprocess.pixels(validation.read(index)) for index in range(min(256, len(validation)))]
     return dict(metrics), session.run(source.metadata.preprocess.normalise(np.stack(pixels)), list(heads))
 
@@ -120,6 +145,50 @@ def time_file(path: str) -> None:
         session.run(batch)
         took.append((time.perf_counter_ns() - start) / 1e6)
     print(statistics.median(took))
+
+
+def time_in_engine(path: str) -> None:
+    """Print the median milliseconds of a compiled file; the work of one process."""
+    from gossamer.runtime.native import Native
+
+    engine = Native(path, 1)
+    batch = np.random.default_rng(0).standard_normal((1, *engine.input_shape[1:])).astype(np.float32)
+    took, end = [], time.perf_counter() + SECONDS
+    while time.perf_counter() < end or len(took) < 8:
+        start = time.perf_counter_ns()
+        engine(batch)
+        took.append((time.perf_counter_ns() - start) / 1e6)
+    print(statistics.median(took[3:]))
+
+
+def engine_times(files: dict[str, Path], rounds: int) -> tuple[dict[str, dict[str, float]], dict[str, str]]:
+    """Milliseconds of files in the engine, in turn: name -> instruction set -> median; and why some were not timed."""
+    from gossamer.compile.write import compile_file
+    from gossamer.runtime import native
+
+    problems, compiled = {}, {}
+    if not native.LIBRARY.is_file():
+        return {}, {"native engine": "is not built"}
+    for name, path in files.items():
+        try:
+            compiled[name] = compile_file(path, path.with_suffix(".goss"))
+        except gossamer.GossamerError as error:
+            problems[f"{name} in the native engine"] = str(error)
+    took: dict[str, dict[str, list[float]]] = {name: {"": [], "avx2": []} for name in compiled}
+    for _ in range(rounds):
+        for isa in ("", "avx2"):
+            for name, path in compiled.items():
+                words = [sys.executable, __file__, "--time-engine", str(path)]
+                environment = {**os.environ, **({"GOSSAMER_ISA": isa} if isa else {})}
+                done = subprocess.run(words, capture_output=True, text=True, env=environment)
+                if done.returncode:  # a processor without it
+                    problems[f"{name}, {isa or 'this processor'}"] = (done.stderr.strip().splitlines() or ["?"])[-1][
+                        :200
+                    ]
+                else:
+                    took[name][isa].append(float(done.stdout))
+    medians = {name: {isa: statistics.median(ms) for isa, ms in by.items() if ms} for name, by in took.items()}
+    return medians, problems
 
 
 def times(files: dict[str, Path], rounds: int) -> dict[str, list[float]]:
@@ -157,11 +226,21 @@ def compare(run_folder: str, count: int, scored: int, rounds: int, trap: int | N
     files["float"].write_bytes(plain)
     ours = folder / "source.onnx"
     ours.write_bytes(model_file_bytes(plain, source.metadata))
+    score = task_of(run.settings.task).score
+
+    def accuracy(data: bytes) -> float:
+        return measured(data, parse_model_file(ours.read_bytes(), "float"), run, scored, outputs=False)[0][score]
+
     sides: dict[str, Callable[[Path], Any]] = {
         "gossamer": lambda out: gossamer.quantize(ours, out, images=[str(photos)], count=max(8, len(chosen))),
+        "gossamer 7 bits": lambda out: gossamer.quantize(
+            ours, out, images=[str(photos)], count=max(8, len(chosen)), weight_bits=7
+        ),
         "onnxruntime": lambda out: by_onnxruntime(files["float"], out, images, False),
         "onnxruntime per channel": lambda out: by_onnxruntime(files["float"], out, images, True),
         "nncf": lambda out: by_nncf(files["float"], out, images),
+        "nncf bias correction": lambda out: by_nncf(files["float"], out, images, "bias correction"),
+        "nncf accuracy control": lambda out: by_nncf(files["float"], out, images, "accuracy control", accuracy),
     }
     problems, seconds = {}, {}
     for name, quantise in sides.items():
@@ -172,17 +251,19 @@ def compare(run_folder: str, count: int, scored: int, rounds: int, trap: int | N
             problems[name] = f"{error.name} is not installed"
             continue
         except Exception as error:  # a peer may raise anything; ours must not
-            if name == "gossamer":
+            if name.startswith("gossamer"):
                 raise
             problems[name] = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
             continue
         files[name], seconds[name] = out, time.perf_counter() - started
-    score = task_of(run.settings.task).score
     took = times(files, rounds)
+    own = {"float": ours, **{name: path for name, path in files.items() if name.startswith("gossamer")}}
+    in_engine, more = engine_times(own, rounds)
+    problems |= more
     rows = []
     expected: list[Any] = []
     for name, path in files.items():
-        metrics, outputs = measured(path, parse_model_file(ours.read_bytes(), "float"), run, scored)
+        metrics, outputs = measured(path.read_bytes(), parse_model_file(ours.read_bytes(), "float"), run, scored)
         expected = expected or outputs
         classes = run.settings.task == "classify"
         rows.append(
@@ -194,6 +275,7 @@ def compare(run_folder: str, count: int, scored: int, rounds: int, trap: int | N
                 "bytes": path.stat().st_size,
                 "ms": statistics.median(took[name]),
                 "ms_of_rounds": took[name],
+                "engine_ms": in_engine.get(name, {}),
                 "seconds": seconds.get(name, 0.0),
             }
         )
@@ -211,11 +293,12 @@ def text(result: dict[str, Any]) -> str:
             f"{row['decibels']:.1f}",
             f"{row['bytes'] / 1e6:.2f}",
             f"{row['ms']:.3f} ({min(row['ms_of_rounds']):.3f} to {max(row['ms_of_rounds']):.3f})",
+            *(f"{row['engine_ms'][isa]:.3f}" if isa in row["engine_ms"] else "-" for isa in ("", "avx2")),
             f"{row['seconds']:.0f}",
         )
         for row in result["rows"]
     ]
-    header = ("side", result["metric"], "agrees", "dB", "MB", "ms (extremes)", "s to make")
+    header = ("side", result["metric"], "agrees", "dB", "MB", "ms (extremes)", "engine ms", "avx2 ms", "s to make")
     lines = [f"{result['run']}, {result['calibrated_on']} images to calibrate with"]
     if result["trap"] is not None:
         lines.append(f"trap {result['trap']}: {result['rescaled_channels']} channels of residual streams are rescaled")
@@ -232,9 +315,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--trap", type=int, metavar="SEED", help="rescale the residual streams by powers of two")
     parser.add_argument("--json", metavar="FILE", help="write the result there")
     parser.add_argument("--time", metavar="FILE", help=argparse.SUPPRESS)
+    parser.add_argument("--time-engine", metavar="FILE", help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
     if options.time:
         time_file(options.time)
+        return 0
+    if options.time_engine:
+        time_in_engine(options.time_engine)
         return 0
     if not options.run:
         parser.error("--run is needed")

@@ -304,7 +304,9 @@ def _drop_block(modules: dict[str, nn.Module], layer: str, figures: dict[str, An
             "a residual block whose shortcut is the identity",
             "name another block",
         )
-    if getattr(left, "inplace", False):  # what it reads may be the output that another activation needs for its gradient
+    if getattr(
+        left, "inplace", False
+    ):  # what it reads may be the output that another activation needs for its gradient
         left = copy.copy(left)
         left.inplace = False  # type: ignore[assignment]  # of ReLU and its like
     parent, _, name = layer.rpartition(".")

@@ -35,6 +35,7 @@ HOMOGENEOUS = (
     "Identity",
     "Dropout",
 )
+ACTIVATIONS = ("Relu", "LeakyRelu", "PRelu", "Abs")  # of these
 SPATIAL = ("ReduceMean", "ReduceMax", "ReduceSum", "Resize", "Upsample", "Pad")
 
 
@@ -50,11 +51,15 @@ class Link:
 
 @dataclass
 class ChannelSets:
-    """The sets of channels of a graph: `of` gives the set of each channel of a value; `pinned` those that must stay."""
+    """The sets of channels of a graph: `of` gives the set of each channel of a value; `pinned` those that must stay.
+
+    linear: those that no activation meets, as the streams between linear bottlenecks.
+    """
 
     of: dict[str, Ids] = field(default_factory=dict)
     links: list[Link] = field(default_factory=list)
     pinned: NDArray[np.bool_] = field(default_factory=lambda: np.zeros(0, np.bool_))
+    linear: NDArray[np.bool_] = field(default_factory=lambda: np.zeros(0, np.bool_))
 
 
 class _Builder:
@@ -137,7 +142,12 @@ class _Builder:
         for link in self.links:
             link.sets = labels[link.sets]
             link.other = None if link.other is None else labels[link.other]
-        return ChannelSets({name: labels[vector] for name, vector in self.own.items()}, self.links, pinned)
+        of = {name: labels[vector] for name, vector in self.own.items()}
+        linear = ~pinned
+        for node in self.graph.nodes:
+            if node.op_type in ACTIVATIONS and node.output[0] in of:
+                linear[of[node.output[0]]] = False
+        return ChannelSets(of, self.links, pinned, linear)
 
 
 def channel_sets(graph: OnnxGraph, values: dict[str, Values]) -> ChannelSets:

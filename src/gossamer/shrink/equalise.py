@@ -20,14 +20,22 @@ from gossamer.shrink.ranges import Values
 MOST = 20  # |log2| of a factor
 
 
-def equalise(graph: OnnxGraph, values: dict[str, Values], strength: float = 0.5) -> int:
+def has_linear(graph: OnnxGraph, values: dict[str, Values]) -> bool:
+    """Whether a graph has channels that may be rescaled and that no activation meets."""
+    return bool(channel_sets(graph, values).linear.any())
+
+
+def equalise(graph: OnnxGraph, values: dict[str, Values], strength: float = 0.5, linear: bool = False) -> int:
     """Rescale the channels of `graph`, in place; returns how many sets of channels got a factor other than 1.
 
     values: of `measure` on this graph; they no longer hold where channels were rescaled. strength: 0.5 shares the
-    differences between maps and weights, 1 makes the maps alike and leaves all differences to the weights.
+    differences between maps and weights, 1 makes the maps alike and leaves all differences to the weights. linear: rescale
+    those channels alone that no activation meets.
     """
     sets = channel_sets(graph, values)
     factors = _factors(graph, sets, values, strength)
+    if linear:
+        factors[~sets.linear] = 1.0
     for link in sets.links:
         rescale(graph, link.node, link.kind, factors[link.sets], None if link.other is None else factors[link.other])
     return int((factors != 1).sum())
@@ -48,7 +56,10 @@ def _factors(graph: OnnxGraph, sets: ChannelSets, values: dict[str, Values], str
         powers = np.where(weights > 0, both, np.log2(maps))  # depthwise readers have a scale of their own per channel
         dead = (maps == 0) & (weights > 0)  # never seen to be other than 0: bring its weights to the size of the others
         if dead.any():
-            powers = np.where(dead, np.median(np.log2(weights[weights > 0])) - np.log2(weights), powers)
+            # of the others as they will be: in what scale they came must not matter
+            others = (weights > 0) & ~dead
+            usual = np.median((np.log2(weights) + np.rint(powers))[others]) if others.any() else 0.0
+            powers = np.where(dead, usual - np.log2(weights), powers)
     powers = np.where(np.isfinite(powers), np.clip(np.rint(powers), -MOST, MOST), 0.0)
     return np.where(sets.pinned, 1.0, np.exp2(powers))
 

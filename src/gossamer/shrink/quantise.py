@@ -6,7 +6,7 @@ import dataclasses
 import math
 import os
 from collections.abc import Sequence
-from itertools import chain
+from itertools import chain, product
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -33,7 +33,7 @@ from gossamer.shrink.calibration import (
 )
 from gossamer.shrink.channel_ranges import channel_ranges
 from gossamer.shrink.correct import correct_biases
-from gossamer.shrink.equalise import equalise
+from gossamer.shrink.equalise import equalise, has_linear
 from gossamer.shrink.fake_quant import TorchGraph
 from gossamer.shrink.fallback import fall_back
 from gossamer.shrink.graph import OnnxGraph, OnnxSession
@@ -211,9 +211,11 @@ def _calibration(source: Target, images: Any, count: int, progress: Progress, no
 def _equalised(
     graph: OnnxGraph, used: NDArray[np.float32], held: NDArray[np.float32], steps: list[str], progress: Progress
 ) -> tuple[OnnxGraph, dict[str, Values]]:
-    """The graph equalised, where that brings the outputs in int8 nearer to the float ones on images that were not measured.
+    """The graph equalised: of some ways the one that brings the outputs in int8 nearest to the float ones on images that were
+    not measured. With it the values before.
 
-    With it the values before.
+    The scale in which a network came is arbitrary where no activation meets a channel, so that it must not decide: there each
+    way has a scale of its own, and the network as it came is none of them. Of others it is one.
     """
     plain = graph.model()
     values = measure_ranges(graph, progress.track(list(in_batches(used)), None, "ranges before equalisation"))
@@ -223,19 +225,22 @@ def _equalised(
         choice = QuantisationChoice({name: best_range(value) for name, value in known.items()})
         return decibels(expected, OnnxSession(quantised_model(one, choice)).run(held))
 
-    best, best_ratio, text = graph, ratio(graph, values), "no channels to rescale"
-    start = best_ratio
-    for strength in STRENGTHS:
+    start = ratio(graph, values)
+    streams = has_linear(graph, values)
+    best, best_ratio, text = graph, -math.inf if streams else start, "no channels to rescale"
+    for linear, strength in product((True, False) if streams else (False,), STRENGTHS):
         rescaled = OnnxGraph(plain, graph.outputs, graph.name)
-        count = equalise(rescaled, values, strength)
-        if not count:
+        count = equalise(rescaled, values, strength, linear)
+        if not count and not linear:
             break
-        now = ratio(rescaled, measure_ranges(rescaled, in_batches(used)))
+        now = ratio(rescaled, measure_ranges(rescaled, in_batches(used))) if count else start
         if best is graph:
             text = f"{count} sets of channels would not help"
         if now > best_ratio:
             best, best_ratio = rescaled, now
             text = f"{count} sets of channels rescaled, {start:.1f} dB -> {now:.1f} dB"
+            if not count:
+                text = "no channels to rescale"
     steps.append(f"equalisation: {text}")
     return best, values
 
