@@ -44,7 +44,7 @@ def test_what_is_accepted_is_a_candidate_like_others(work: Work) -> None:
     names = [each["name"] for each in found()["candidates"]]
     assert names == ["float", "int8", "narrow-1", "narrow-1-int8", "narrow-1-decomposed", "narrow-1-decomposed-int8"]
     assert "narrow-1-decomposed-int8" in found()["pareto"]
-    assert "1 layers decomposed" in result.candidates[-1].step and result.candidates[-1].run == "runs/decomposed"
+    assert "1 layer decomposed" in result.candidates[-1].step and result.candidates[-1].run == "runs/decomposed"
     assert len(Path("out/pareto.csv").read_text().splitlines()) == 7
     work.done.clear()
     again = shrunk()
@@ -56,7 +56,7 @@ def test_what_is_accepted_is_a_candidate_like_others(work: Work) -> None:
 def test_nothing_accepted_is_told_and_changes_nothing(work: Work) -> None:
     result = shrunk()
     assert result.best == "narrow-1-int8" and len(result.candidates) == 4
-    assert "narrow-1: of 1 decompositions of layers none was accepted" in result.text()
+    assert "narrow-1: of 1 decomposition none was accepted" in result.text()
 
 
 def test_it_is_not_tried_where_it_is_not_wanted(work: Work) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 
 from gossamer.errors import SettingsError, UnknownNameError
 from gossamer.host.progress import SILENT, Progress, one_line
+from gossamer.host.text import counted
 from gossamer.networks.changes import Change
 from gossamer.run import Run
 from gossamer.settings import Settings
@@ -59,7 +60,7 @@ class Pruned:
 
     def text(self) -> str:
         """A few lines for people."""
-        gone = f", {len(self.dropped)} blocks are gone" if self.dropped else ""
+        gone = f", and without {counted(len(self.dropped), 'block')}" if self.dropped else ""
         lines = [f"{one_line(self.file)}: {len(self.widths)} layers of {one_line(self.parent)} are narrower{gone}"]
         counts = {"macs": self.macs, "size": self.bytes}
         lines += lines_of_change("the native engine", self.threads, self.ms, counts, self.score, self.scores)

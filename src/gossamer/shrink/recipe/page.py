@@ -107,7 +107,7 @@ def _choice(best: Candidate, values: Mapping[str, Mapping[str, Any]]) -> Mapping
 
 def _tried(step: Mapping[str, Any]) -> list[tuple[str, ...]]:
     """The decompositions that came into question on the way to the best file, a row of text each: those that were timed first."""
-    rows = []
+    rows: list[tuple[str, ...]] = []
     for one in sorted(step.get("tried", []), key=lambda one: one["ms"] is None):
         before, after = ("–", "–") if one["ms"] is None else (f"{ms:.3f}" for ms in one["ms"])
         ranks = ", ".join(map(str, one["ranks"])) or "–"

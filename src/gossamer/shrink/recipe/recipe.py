@@ -284,9 +284,9 @@ class _Recipe:
         if done is None or "error" in done:
             return None
         if done["run"] is None:
-            self.notes.append(f"{name}: of {len(done['tried'])} decompositions of layers none was accepted")
+            self.notes.append(f"{name}: of {counted(len(done['tried']), 'decomposition')} none was accepted")
             return None
-        how = f"{parent.step}, {done['accepted']} layers decomposed"
+        how = f"{parent.step}, {counted(done['accepted'], 'layer')} decomposed"
         return self._files(f"{name}-decomposed", done["run"], how)[1]
 
     def _files(self, name: str, run: str, how: str) -> tuple[Candidate | None, Candidate | None]:
