@@ -29,6 +29,7 @@ from gossamer.run import settings_from
 from gossamer.settings import choices, names
 
 SHARED = {
+    "loading",
     "__init__",
     "arguments",
     "hints",
@@ -167,6 +168,10 @@ def test_the_choices_of_a_setting_are_listed(capsys: pytest.CaptureFixture[str])
         (["train", "data=photos"], "did you mean gossamer train photos?"),
         (["train", "photos", "imgsz=64"], "did you mean --input?"),
         (["train", "photos", "optimiser=sgd"], "did you mean --optimizer sgd?"),
+        (["swap", "runs/a", "--epochs", "1"], "a setting of gossamer train; swap takes those of the run"),
+        (["eval", "runs/a", "--imgsz", "64"], "a setting of gossamer train; eval takes those of the run"),
+        (["bench", "a.onnx", "--lr", "1"], "it is a setting of gossamer train"),
+        (["swap", "runs/a", "--halp"], "did you mean --help?"),
         (["predict", "a.onnx", "b.jpg", "--conf", "0.3"], "did you mean --threshold?"),
         (["predict", "a.onnx", "b.jpg", "conf=0.3"], "did you mean --threshold?"),
         (["predict", "--source", "b.jpg"], "write gossamer predict IMAGES"),

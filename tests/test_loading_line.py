@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -57,3 +58,39 @@ def test_commands_begin_with_the_line(words: list[str], loads: bool) -> None:
     done = subprocess.run([sys.executable, "-m", "gossamer", *words], capture_output=True, text=True, timeout=120)
     assert done.returncode == 0 and done.stderr.splitlines() == ([LOADING] if loads else []), done.stderr
     assert LOADING not in done.stdout
+
+
+WITHOUT_TORCH = """
+import sys
+
+class Refuse:
+    def find_spec(self, name, path=None, target=None):
+        assert name != "torch", sys.argv
+
+sys.meta_path.insert(0, Refuse())
+from gossamer.cli.main import main
+for words in %r:
+    sys.argv[:] = words
+    print(main(words))
+"""
+
+
+def test_targets_that_are_not_there_are_refused_before_torch_is_loaded(tmp_path: Path) -> None:
+    commands = [
+        ["eval", "nope"],
+        ["inspect", "nope.onnx"],
+        ["inspect", "mobilnet_v2"],
+        ["review", "mobilnet_v2"],
+        ["compare", "resnet18", "mobilnet_v2"],
+        ["compare", "resnet18", "--runs", "runs/nope"],
+        ["probe", "photos", "--net", "mobilnet_v2"],
+        ["probe", "--run", "nope"],
+        ["train", "nope"],
+        ["train", "nope", "--task", "segment"],
+        ["train", ".", "--net", "mobilnet_v2"],
+        ["swap", "nope", "--net", "resnet18", "--out", "x"],
+    ]
+    script = WITHOUT_TORCH % (commands,)
+    done = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    assert done.stdout.split() == ["2"] * len(commands), done.stderr
+    assert len(done.stderr.splitlines()) == len(commands) and LOADING not in done.stderr, done.stderr

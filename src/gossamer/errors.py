@@ -25,11 +25,14 @@ from collections.abc import Iterable
 LONGEST = 1000  # characters of what was given
 
 
-def nearest_names(name: str, names: Iterable[str], count: int = 3) -> list[str]:
-    """The names that are most like `name`, the nearest first; none where nothing is like it."""
+def nearest_names(name: str, names: Iterable[str], count: int = 3, cutoff: float = 0.5) -> list[str]:
+    """The names that are most like `name`, the nearest first; none where nothing is like it.
+
+    cutoff: how like, from 0 to 1 for the same.
+    """
     import difflib  # loaded where something is wrong, not at every start
 
-    return difflib.get_close_matches(name, list(names), n=count, cutoff=0.5)
+    return difflib.get_close_matches(name, list(names), n=count, cutoff=cutoff)
 
 
 def _one_line(text: str) -> str:

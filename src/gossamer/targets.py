@@ -38,6 +38,9 @@ SUFFIXES: dict[str, TargetKind] = {
 FILES: tuple[TargetKind, ...] = ("model file", "compiled file", "LiteRT file", "ncnn file")  # what a runtime opens
 
 
+COUNTED: tuple[TargetKind, ...] = ("run", "model file", "network")  # whose layers can be counted
+
+
 @dataclass(frozen=True)
 class ResolvedTarget:
     """A run folder, a file, or a network by its name or "timm:NAME". text: a path or the name."""

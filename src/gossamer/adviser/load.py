@@ -16,8 +16,8 @@ from gossamer.analysis.graph import Graph, trace
 from gossamer.analysis.layers import layers_of
 from gossamer.errors import InputError
 from gossamer.host import machine
-from gossamer.microscope.inspection import TARGETS, network_by_name, network_of_run
-from gossamer.targets import target_of
+from gossamer.microscope.inspection import network_by_name, network_of_run
+from gossamer.targets import COUNTED, target_of
 
 
 def subject_of(target: str | Path | nn.Module, input_shape: Sequence[int] | None, arguments: dict[str, Any]) -> Subject:
@@ -28,7 +28,7 @@ def subject_of(target: str | Path | nn.Module, input_shape: Sequence[int] | None
         real = not any(parameter.is_meta for parameter in target.parameters())
         return _subject(type(target).__name__, "module", graph, trained=real, read=_reader(target))
     name = str(target)
-    kind = target_of(target, TARGETS).kind
+    kind = target_of(target, COUNTED).kind
     if arguments and kind != "network":
         raise InputError(
             f"{name} with {', '.join(arguments)}", "arguments for a network by its name alone", "leave them out"

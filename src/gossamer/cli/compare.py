@@ -32,15 +32,19 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace, progress: Progress) -> Any:
-    from gossamer.microscope.compare import compare
-    from gossamer.targets import check_result
+    from gossamer.targets import COUNTED, check_result, target_of
 
     check_plot(options.plot)
+    for target in (*options.targets, *options.runs):
+        target_of(target, COUNTED)  # before torch is loaded
+    shape = input_shape(options.input)
     for place in filter(None, (options.plot, options.html)):
         check_result(place, *options.targets, *options.runs)
+    from gossamer.microscope.compare import compare
+
     result = compare(
         [*options.targets, *options.runs],
-        input_shape(options.input),
+        shape,
         measure=options.measure,
         threads=options.threads,
         progress=progress,

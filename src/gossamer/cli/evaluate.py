@@ -29,6 +29,9 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace, progress: Progress) -> Result:
+    from gossamer.targets import FILES, target_of
+
+    target_of(options.model, ("run", *FILES))  # before torch is loaded
     from gossamer.training.evaluate_target import evaluate_target
 
     notes: list[str] = []

@@ -133,6 +133,18 @@ FLAG_HINTS: dict[str, tuple[str, ...]] = {
 }
 
 
+OF_A_RUN = (
+    "swap",
+    "prune",
+    "decompose",
+    "shrink",
+    "eval",
+    "export",
+    "quantize",
+)  # commands that read the run's settings
+EVERYWHERE = ("--help", "--json", "--debug", "--offline")  # flags of every command, which nobody means by another name
+
+
 def respelled(words: Sequence[str]) -> list[str]:
     """The words with the flags of SPELLINGS as gossamer has them; what is behind a lone -- stays."""
     end = words.index("--") if "--" in words else len(words)
@@ -156,6 +168,8 @@ def unknown_command(word: str, commands: Collection[str]) -> InputError:
 
 def unknown_flag(flag: str, command: str, flags: Collection[str], positionals: Iterable[str]) -> InputError:
     """The error of a flag that a command does not have; positionals: the names of its arguments without a flag."""
+    from gossamer.settings import names
+
     problem, help = f"{command} has no flag {flag}", f"what gossamer {command} --help lists"
     named = {name.upper() for name in positionals}
     for hint in FLAG_HINTS.get(flag.lstrip("-").lower().replace("_", "-"), ()):
@@ -163,7 +177,13 @@ def unknown_flag(flag: str, command: str, flags: Collection[str], positionals: I
             return SettingsError(problem, hint.split()[0], f"did you mean {hint}?")
         if hint in named:
             return SettingsError(problem, f"{hint} without a flag", f"write gossamer {command} {hint} ...")
-    near = nearest_names(flag.replace("_", "-"), flags)
+    written = SPELLINGS.get(flag, flag).replace("_", "-")
+    near = nearest_names(written, flags, cutoff=0.75)  # a slip
+    settings = {written, *(hint.split()[0] for hint in FLAG_HINTS.get(written.lstrip("-").lower(), ()))}
+    if not near and command != "train" and any(name[2:].replace("-", "_") in names() for name in settings):
+        of_run = f"; {command} takes those of the run" if command in OF_A_RUN else ""
+        return SettingsError(problem, help, f"it is a setting of gossamer train{of_run}")
+    near = near or nearest_names(written, {*flags} - {*EVERYWHERE})
     return SettingsError(
         problem, ", ".join(near) or help, f"did you mean {near[0]}?" if near else "check the arguments"
     )

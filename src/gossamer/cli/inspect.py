@@ -27,14 +27,16 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace, progress: Progress) -> Result:
     if not options.measure:
         check_without(options, "--measure", {"threads": 1}, given=False)
-    if options.html:
-        from gossamer.targets import check_result
+    from gossamer.targets import COUNTED, check_result, target_of
 
+    target_of(options.target, COUNTED)  # before torch is loaded
+    shape = input_shape(options.input)
+    if options.html:
         check_result(options.html, options.target)
     from gossamer.microscope.inspection import inspect
     from gossamer.microscope.table import layer_table
 
-    inspection = inspect(options.target, input_shape(options.input), measure=options.measure, threads=options.threads)
+    inspection = inspect(options.target, shape, measure=options.measure, threads=options.threads)
     if options.html:
         from gossamer.microscope.page import write_inspection
 

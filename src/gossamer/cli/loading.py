@@ -19,9 +19,12 @@ class _Watch:
 
     def __init__(self, progress: Progress) -> None:
         self.progress = progress
+        self.said = (
+            False  # it stays where it is after that: Python goes through the list of finders while it asks this one
+        )
 
     def find_spec(self, name: str, path: object = None, target: object = None) -> None:
-        if name == "torch" and PathFinder.find_spec(name) is not None:
+        if name == "torch" and not self.said and PathFinder.find_spec(name) is not None:
             say_loading(self.progress)
 
 
@@ -40,5 +43,7 @@ def loading_said(progress: Progress) -> Generator[None]:
 
 def say_loading(progress: Progress) -> None:
     """Say it now, and not again at the import: for commands that do more than import before their first line."""
-    sys.meta_path[:] = [finder for finder in sys.meta_path if not isinstance(finder, _Watch)]
+    for finder in sys.meta_path:
+        if isinstance(finder, _Watch):
+            finder.said = True
     progress.say(LOADING)

@@ -45,9 +45,12 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace, progress: Progress) -> Any:
-    from gossamer.probe import probe
+    from gossamer.targets import target_of
 
     check_plot(options.plot)
+    target_of(options.run or options.net, ("run",) if options.run else ("network",))  # before torch is loaded
+    from gossamer.probe import probe
+
     result = probe(options.data, **{name: getattr(options, name) for name in NAMES}, progress=progress)
     if options.plot:
         result.plot(options.plot)

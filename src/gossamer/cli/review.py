@@ -32,15 +32,17 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace, progress: Progress) -> Review:
     if not options.measure:
         check_without(options, "--measure", {"threads": 1}, given=False)
-    if options.html:
-        from gossamer.targets import check_result
+    from gossamer.targets import COUNTED, check_result, target_of
 
+    target_of(options.target, COUNTED)  # before torch is loaded
+    shape = input_shape(options.input)
+    if options.html:
         check_result(options.html, options.target)
     from gossamer.adviser.review import review
 
     result = review(
         options.target,
-        input_shape(options.input),
+        shape,
         measure=options.measure,
         threads=options.threads,
         progress=progress,

@@ -6,6 +6,7 @@ import argparse
 import dataclasses
 import os
 import typing
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gossamer import settings as settings_module
@@ -61,6 +62,23 @@ def _add_setting(group: Any, field: dataclasses.Field[Any], hint: Any, *, shown:
     group.add_argument("--" + field.name.replace("_", "-"), dest=field.name, default=None, **flag)
 
 
+def _check_at_once(settings: Settings) -> None:
+    """What a training would refuse after the seconds that loading torch takes: the name of the network, data that are not
+    there or are of another task. Raises DataError, UnknownNameError."""
+    from gossamer.networks.registry import is_network_name, resolve
+
+    if not is_network_name(settings.net):
+        resolve(settings.net)
+    if settings.data and settings.task in ("classify", "embed"):
+        from gossamer.data.layouts import check_task_named
+
+        check_task_named(settings.data)
+    if settings.data and not any(mark in settings.data for mark in "*?[{\0") and not Path(settings.data).exists():
+        from gossamer.data.tasks import reader_of
+
+        reader_of(settings.task, settings)(settings.data)  # it says what a task can read
+
+
 def run(options: argparse.Namespace, progress: Progress) -> Result:
     wait_passively()
     changes = {
@@ -81,10 +99,8 @@ def run(options: argparse.Namespace, progress: Progress) -> Result:
 
         return trained(resume(options.resume, progress=progress))
     settings = Settings(**changes)
-    if settings.data and not options.config and settings.task in ("classify", "embed"):
-        from gossamer.data.layouts import check_task_named
-
-        check_task_named(settings.data)  # at once, and not after seconds of loading torch
+    if not options.config:
+        _check_at_once(settings)
     from gossamer.run import settings_from
 
     settings = settings_from(options.config, changes) if options.config else Settings(**changes)

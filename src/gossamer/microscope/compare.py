@@ -18,10 +18,10 @@ from gossamer.errors import SettingsError
 from gossamer.host.progress import SILENT, Progress
 from gossamer.host.shown import Report
 from gossamer.host.text import binary_bytes, compact_count, dimensions, format_table, metric_name, thread_count
-from gossamer.microscope.inspection import TARGETS, inspect
+from gossamer.microscope.inspection import inspect
 from gossamer.report.contents import latencies, latency_note, quoted_latency, read_bench
 from gossamer.run import BENCH
-from gossamer.targets import target_of
+from gossamer.targets import COUNTED, target_of
 
 
 @dataclass(frozen=True)
@@ -138,7 +138,7 @@ def compare(
         raise SettingsError(f"{len(targets)} to compare", "two or more", "name another network, file or run")
     times = {} if measure is not None else _saved(targets)
     if measure or (
-        not times and measure is None and any(target_of(target, TARGETS).kind == "run" for target in targets)
+        not times and measure is None and any(target_of(target, COUNTED).kind == "run" for target in targets)
     ):
         times = _latencies(targets, threads, progress, quick=not measure)
     candidates = []
@@ -191,7 +191,7 @@ def _score(target: str) -> tuple[str, float | None, str]:
     """What a target's score is called, how high it is known to be, and from where."""
     from gossamer.tasks.registry import TASKS, task_of
 
-    kind = target_of(target, TARGETS).kind
+    kind = target_of(target, COUNTED).kind
     if kind == "run":
         from gossamer.run import Run
 
@@ -228,7 +228,7 @@ def _saved(targets: Sequence[str]) -> dict[str, tuple[float, float, float, str]]
     times = {}
     for target in targets:
         path = Path(target).absolute()
-        if target_of(target, TARGETS).kind != "run" or not (path / BENCH).is_file():
+        if target_of(target, COUNTED).kind != "run" or not (path / BENCH).is_file():
             return {}
         bench = read_bench(path / BENCH)
         row = quoted_latency(latencies(bench, {path.name}, {path.name: "float32"}))

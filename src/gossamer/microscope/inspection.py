@@ -26,9 +26,8 @@ from gossamer.microscope.receptive import ReceptiveField, receptive_fields
 from gossamer.microscope.timing import Timing, time_module, time_onnx
 from gossamer.report.contents import latencies, latency_note, quoted_latency, read_bench
 from gossamer.run import BENCH
-from gossamer.targets import TargetKind, target_of
+from gossamer.targets import COUNTED, target_of
 
-TARGETS: tuple[TargetKind, ...] = ("run", "model file", "network")  # what can be inspected
 BOTTLENECK = 3.0  # times its fraction of the multiply-adds that a row takes of the time, to be marked
 NOTICED = 0.02  # fraction of the time below which no row is marked
 
@@ -173,7 +172,7 @@ def inspect(
     if isinstance(target, nn.Module):
         name, module = type(target).__name__, target
     else:
-        name, kind = str(target), target_of(target, TARGETS).kind
+        name, kind = str(target), target_of(target, COUNTED).kind
         if kind == "model file":
             return _of_file(name, shape, measure, threads)
         module, own = network_of_run(Path(name)) if kind == "run" else network_by_name(name, arguments)

@@ -9,7 +9,7 @@ from gossamer.report.scores import Bin, Calibration, wilson
 
 def reliability_chart(calibration: Calibration) -> Markup:
     """Accuracy against confidence, bin by bin, with 95 % intervals; below it how the images spread over the bins."""
-    across, up = Scale(0, 1, 50, WIDTH - 12), Scale(0, 1, 262, 10)
+    across, up = Scale(0, 1, 50, WIDTH - 12), Scale(0, 1, 262, 28)
     parts = []
     for value in (0.0, 0.25, 0.5, 0.75, 1.0):
         parts.append(element("line", x1=50, x2=WIDTH - 12, y1=up(value), y2=up(value), class_="grid"))
@@ -19,7 +19,7 @@ def reliability_chart(calibration: Calibration) -> Markup:
     filled = [bin_ for bin_ in calibration.bins if bin_.count]
     largest = max(bin_.count for bin_ in calibration.bins)
     parts += [_bin(bin_, largest, across, up) for bin_ in filled]
-    parts.append(label("accuracy, %", 56, 22, class_="soft halo"))
+    parts.append(label("accuracy, %", 50, 14, class_="soft"))
     parts.append(label("images", 44, 334, class_="soft", text_anchor="end"))
     parts.append(label("confidence, %", WIDTH - 12, 366, class_="soft", text_anchor="end"))
     bins = "; ".join(
