@@ -189,8 +189,12 @@ def power(low: Lowering, node: OnnxNode) -> None:
         if wanted in (0.5, -0.5):
             root = to.square_root(source)
             return root if wanted > 0 else to.act(root, "reciprocal")
-        if not 1 <= abs(wanted) <= MOST_POWER or wanted != int(wanted):
+        if not abs(wanted) <= MOST_POWER:
             low.refuse(node, f"an exponent of {wanted:g}")
+        if wanted != int(wanted):  # NaN of a negative number, as log has it
+            return to.act(to.affine(to.act(source, "log"), wanted), "exp")
+        if wanted == 0:
+            low.refuse(node, "an exponent of 0")
         power = to.power(source, int(abs(wanted)))
         return power if wanted > 0 else to.act(power, "reciprocal")
 

@@ -16,13 +16,13 @@ from gossamer.modelfile.onnx import OnnxNode
 
 # an attribute of one name is of one type in every operator that the engine has
 KINDS = {
-    "an integer": "axis blocksize block_size end group num_outputs output_dtype precision start to",
+    "an integer": "axis blocksize block_size end group num_groups num_outputs output_dtype p precision size stash_type start to",
     "0 or 1": (
         "allowzero antialias ceil_mode count_include_pad exclude_outside fmod keepdims noop_with_empty_axes saturate "
         "storage_order training_mode transA transB"
     ),
     "integers": "axes dilations ends kernel_shape output_padding output_shape pads perm split starts steps strides",
-    "a number": "alpha beta epsilon gamma max min value",
+    "a number": "alpha beta bias epsilon gamma max min value",
     "numbers": "scales",
     "a text": "approximate auto_pad coordinate_transformation_mode keep_aspect_ratio_policy mode nearest_mode",
 }
@@ -51,8 +51,15 @@ def check(low: Lowering, node: OnnxNode) -> None:
             low.refuse(node, f"its {name} is not {kind}")
         if node.op in WINDOWS and name in LENGTHS:
             count, least = LENGTHS[name]
+            count = count // 2 if _of_one_axis(node) else count
             if len(value) not in (0, count) or not all(least <= one <= MOST_SIDE for one in value):
                 low.refuse(node, f"its {name} is not {count} numbers from {least} to {MOST_SIDE}")
+
+
+def _of_one_axis(node: OnnxNode) -> bool:
+    """Whether a convolution has one axis: then all that it says of its window is half as long."""
+    sides = [(len(node.attributes[name]), count) for name, (count, _) in LENGTHS.items() if node.attributes.get(name)]
+    return node.op == "Conv" and bool(sides) and all(2 * size == count for size, count in sides)
 
 
 def _is(kind: str, value: Any) -> bool:

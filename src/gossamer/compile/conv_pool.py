@@ -12,6 +12,7 @@ from gossamer.compile import (
     padding,
     quantised,
     reductions,
+    sequences,
     windows,
 )
 from gossamer.compile.attributes import (
@@ -37,9 +38,15 @@ def _window(
 
 
 def convolution(low: Lowering, node: OnnxNode) -> None:
-    source, weight = low.value(node), low.tensor(node, 1)
-    if weight is None or weight.ndim != 4 or weight.dtype != np.float32:
-        low.refuse(node, "its weight is not float32 of four axes")
+    weight = low.tensor(node, 1)
+    if weight is None or weight.ndim not in (3, 4) or weight.dtype != np.float32:
+        low.refuse(node, "its weight is not float32 of three or four axes")
+    if weight.ndim == 3:
+        sequences.convolution(low, node, weight, convolution)
+        return
+    source = low.value(node)
+    if any(len(node.attributes.get(name) or [0, 0]) < 2 for name in ("dilations", "kernel_shape", "pads", "strides")):
+        low.refuse(node, "numbers of one axis for a weight of two")
     value, groups, c_out = low.program.values[source], node.attributes.get("group", 1), int(weight.shape[0])
     stride, dilations = _pair(node.attributes.get("strides")), _pair(node.attributes.get("dilations"))
     kernel = (int(weight.shape[2]), int(weight.shape[3]))

@@ -8,11 +8,11 @@ import numpy as np
 
 from gossamer.compile import (
     arithmetic,
+    broadcasting,
     gates,
     heads,
     layout,
     quantised,
-    reductions,
     stacks,
 )
 from gossamer.compile.attributes import (
@@ -100,19 +100,11 @@ def hard_sigmoid(low: Lowering, node: OnnxNode) -> None:
 def add(low: Lowering, node: OnnxNode) -> None:
     if gates.gate(low, node) or heads.with_constant(low, node):
         return
-    axes = _alike(low, node)
-    a, b = (low.value if axes is None else low.read)(node, 0), (low.value if axes is None else low.read)(node, 1)
-    refuse_mixed_ranks(low, node)
+    axes, a, b = _pair(low, node)
     va, vb = low.program.values[a], low.program.values[b]
-    if (va.h, va.w) == (vb.h, vb.w) and va.c != vb.c and 1 in (va.c, vb.c):  # one channel for all
-        a, b = (reductions.to_channels(low, one, max(va.c, vb.c)) for one in (a, b))
-        va, vb = low.program.values[a], low.program.values[b]
-    if va.c == vb.c and va.h * va.w != vb.h * vb.w and 1 in (va.h * va.w, vb.h * vb.w):  # one number per channel
-        a, b, va = (a, b, va) if vb.h * vb.w == 1 else (b, a, vb)
-        low.bind(node, low.emit("add", a, FeatureMap(va.h, va.w, va.c), other=b))
-        return
     if (va.h, va.w, va.c) != (vb.h, vb.w, vb.c):
-        low.refuse(node, "maps of two sizes")
+        low.bind(node, broadcasting.emit(low, "add", a, b), axes)
+        return
     order = {id(one): place for place, one in enumerate(low.program.operations)}
     late, early = (a, b) if order.get(id(low.maker.get(a)), -1) > order.get(id(low.maker.get(b)), -1) else (b, a)
     maker = low.free_to_take(late)
@@ -129,28 +121,11 @@ def add(low: Lowering, node: OnnxNode) -> None:
 def multiply(low: Lowering, node: OnnxNode) -> None:
     if heads.with_constant(low, node) or stacks.weigh(low, node):
         return
-    axes = _alike(low, node)
-    if axes is not None:
-        a, b = low.read(node, 0), low.read(node, 1)
-        one = low.program.values[a]
-        low.bind(node, low.emit("multiply", a, FeatureMap(one.h, one.w, one.c), other=b), axes)
-        return
-    a, b = low.value(node, 0), low.value(node, 1)
-    refuse_mixed_ranks(low, node)
+    axes, a, b = _pair(low, node)
     one, other = low.program.values[a], low.program.values[b]
-    smaller = one.h * one.w == 1 < other.h * other.w  # one number per channel, or one channel for all
-    if smaller or ((one.h, one.w) == (other.h, other.w) and one.c == 1):
+    if one.h * one.w == 1 < other.h * other.w or ((one.h, one.w) == (other.h, other.w) and one.c == 1):
         a, b = b, a
-    va, vb = low.program.values[a], low.program.values[b]
-    if (va.h, va.w) == (vb.h, vb.w) and vb.c == 1:
-        b = reductions.to_channels(low, b, va.c)
-    va, vb = low.program.values[a], low.program.values[b]
-    if (va.h, va.w, va.c) == (vb.h, vb.w, vb.c):
-        low.bind(node, low.emit("multiply", a, FeatureMap(va.h, va.w, va.c), other=b))
-        return
-    if vb.h * vb.w != 1 or va.c != vb.c:
-        low.refuse(node, "a product that is not of two maps of one size, or of a map and one number per channel")
-    low.bind(node, low.emit("scale", a, FeatureMap(va.h, va.w, va.c), other=b))
+    low.bind(node, broadcasting.emit(low, "multiply", a, b), axes)
 
 
 def subtract_or_divide(low: Lowering, node: OnnxNode) -> None:
@@ -168,11 +143,14 @@ def subtract_or_divide(low: Lowering, node: OnnxNode) -> None:
         multiply(low, dataclasses.replace(node, op="Mul", inputs=(a, arithmetic.reciprocal(low, b))))
 
 
-def _alike(low: Lowering, node: OnnxNode) -> layout.Axes | None:
-    """The axes of two maps of one size whose axes are not channels, height, width, but the same; None for others."""
-    a, b = node.inputs
-    if a not in low.names or b not in low.names or low.axes_of(a) != low.axes_of(b):
-        return None
-    one, other = low.program.values[low.names[a]], low.program.values[low.names[b]]
-    usual = low.axes_of(a) == layout.of_map(one) or len(low.axes_of(a)) == 1
-    return None if usual or (one.h, one.w, one.c) != (other.h, other.w, other.c) else low.axes_of(a)
+def _pair(low: Lowering, node: OnnxNode) -> tuple[layout.Axes | None, int, int]:
+    """The axes of a sum or product of two maps, None for the usual ones, and the maps. Raises InputError."""
+    axes = broadcasting.common_axes(low, node)
+    if axes is None:
+        low.value(node, 0), low.value(node, 1)
+        refuse_mixed_ranks(low, node)
+        low.refuse(node, "maps of two sizes, of which one is not repeated along whole axes")
+    a, b = low.read(node, 0), low.read(node, 1)
+    one, other = low.program.values[a], low.program.values[b]
+    usual = layout.of_map(FeatureMap(max(one.h, other.h), max(one.w, other.w), max(one.c, other.c)))
+    return None if axes == usual else axes, a, b

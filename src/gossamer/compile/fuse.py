@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 
+from gossamer.compile.branches import merge_branches
 from gossamer.compile.program import Operation, Program
 
 
 def fuse(program: Program) -> Program:
-    """The program with each depthwise layer fused with the 1x1 convolutions that only it reads, or that read only it."""
+    """The program with parallel linear layers as one, and each depthwise layer fused with the 1x1 convolutions that only it
+    reads, or that read only it.
+    """
+    program = merge_branches(program)
     operations = list(program.operations)
     for one in operations:
         _drop_repeated_rounding(program, one)

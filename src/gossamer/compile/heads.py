@@ -28,6 +28,12 @@ PLACES: dict[str, Callable[[Array, int, int, np.float32], Array]] = {
     "pytorch_half_pixel": lambda x, input_side, side, ratio: (
         (x + np.float32(0.5)) / ratio - np.float32(0.5) if side > 1 else np.zeros_like(x)
     ),
+    # what a side loses by rounding down is left out at both ends
+    "half_pixel_symmetric": lambda x, input_side, side, ratio: (
+        (x + np.float32(0.5)) / ratio
+        + (np.float32(input_side) - np.float32(side) / ratio) / np.float32(2)
+        - np.float32(0.5)
+    ),
     "asymmetric": lambda x, input_side, side, ratio: x / ratio,
     "align_corners": lambda x, input_side, side, ratio: x * np.float32((input_side - 1) / max(side - 1, 1)),
 }

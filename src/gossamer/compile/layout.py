@@ -97,7 +97,23 @@ def places(axes: Axes, value: FeatureMap) -> NDArray[np.int64]:
 
 
 def broadcast_channel_row(constant: NDArray[Any], axes: Axes, value: FeatureMap) -> NDArray[Any] | None:
-    """A constant that meets the tensor by broadcasting, as one number per channel of the map; None where it is none."""
+    """A constant that meets the tensor by broadcasting, as one number per channel of the map; None where it is none.
+
+    Numbers that are the same along an axis count as one.
+    """
+    row = _channel_row(constant, axes, value)
+    return _channel_row(_without_repeats(constant), axes, value) if row is None else row
+
+
+def _without_repeats(constant: NDArray[Any]) -> NDArray[Any]:
+    """The constant with one place in each axis along which its numbers are the same."""
+    for axis in range(constant.ndim):
+        first = constant.take([0], axis) if constant.size else constant
+        constant = first if (constant == first).all() else constant
+    return constant
+
+
+def _channel_row(constant: NDArray[Any], axes: Axes, value: FeatureMap) -> NDArray[Any] | None:
     if constant.ndim > len(axes) + 1 or (constant.ndim == len(axes) + 1 and len(constant) != 1):
         return None  # another number for each place of the batch, or more axes than the tensor
     sides = (1,) * (len(axes) + 1 - constant.ndim) + constant.shape

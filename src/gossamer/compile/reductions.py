@@ -7,8 +7,10 @@ import math
 import numpy as np
 
 from gossamer.compile.attributes import normalized_axes
+from gossamer.compile.layout import Axes
 from gossamer.compile.lowering import Lowering
 from gossamer.compile.program import MOST_STRIDE, FeatureMap, LayerWeights
+from gossamer.compile.slices import cropped, select_channels
 from gossamer.modelfile.onnx import OnnxNode
 
 NONE, TINY = (0.0, 0.0), float(np.finfo(np.float32).tiny)
@@ -42,6 +44,9 @@ def reduce(low: Lowering, node: OnnxNode) -> None:
         source = to.times(source, -1)
     elif kind == "LogSumExp" and over != {"c"}:
         low.refuse(node, "axes other than the channels")
+    elif kind == "Prod":
+        _bind(low, node, to.product(floats(low, source), over), axes, gone)
+        return
     if kind == "LogSumExp":  # of any channel: itself less its logarithm as a probability; their mean
         source = to.log_sum(source)
         count = 1
@@ -53,6 +58,11 @@ def reduce(low: Lowering, node: OnnxNode) -> None:
         reduced = to.times(reduced, count)
     if kind == "L2":
         reduced = to.square_root(reduced)
+    _bind(low, node, reduced, axes, gone)
+
+
+def _bind(low: Lowering, node: OnnxNode, reduced: int, axes: Axes, gone: list[int]) -> None:
+    """The node's output, without the axes that are gone, or with one place in each."""
     keeps = node.attributes.get("keepdims", 1)
     left = [() if place in gone else axis for place, axis in enumerate(axes, 1) if keeps or place not in gone]
     low.bind(node, reduced, tuple(left))
@@ -92,6 +102,33 @@ class ReductionOps:
             out = FeatureMap(value.h // kernel[0], value.w // kernel[1], value.c)
             source = low.emit("max_pool", source, out, kernel=kernel)
         return _of_channels(low, self.node, source) if "c" in over else source
+
+    def product(self, source: int, over: set[str]) -> int:
+        """The product over axes: of one half of the places times the other, until there is one."""
+        low = self.low
+        for axis in sorted(over):
+            odd = []  # last places that have no other, each a map of one place
+            while (side := getattr(low.program.values[source], axis)) > 1:
+                half = side // 2
+                a, b = (self._lines(source, axis, range(first, first + half)) for first in (0, half))
+                if side % 2:
+                    odd.append(self._lines(source, axis, range(side - 1, side)))
+                source = self._times(a, b)
+            for one in odd:
+                source = self._times(source, one)
+        return source
+
+    def _lines(self, source: int, axis: str, lines: range) -> int:
+        """Some channels, rows or columns of a map."""
+        value = self.low.program.values[source]
+        if axis == "c":
+            return select_channels(self.low, self.node, source, lines)
+        rows, columns = (lines, range(value.w)) if axis == "h" else (range(value.h), lines)
+        return cropped(self.low, source, rows, columns)
+
+    def _times(self, a: int, b: int) -> int:
+        value = self.low.program.values[a]
+        return self.low.emit("multiply", a, FeatureMap(value.h, value.w, value.c), other=b)
 
     def log_sum(self, source: int) -> int:
         """log(sum(exp(x))) over the channels, the same in each of them."""

@@ -1,0 +1,192 @@
+"""Do ONNX files that gossamer did not write compile, and do they give ONNX Runtime's answers?
+
+    python benchmarks/onnx_files.py --folder FILES                      # makes what is missing there, then compiles all
+    python benchmarks/onnx_files.py --folder FILES --only 'torch*' --again
+    python benchmarks/onnx_files.py --folder FILES --keras VENV/bin/python --paddle VENV/bin/python --table
+
+`onnx_makers.py` says which files are made: networks of torchvision and timm by both exporters of torch, the Caffe2 files that the
+onnx package brings, networks of Keras and PaddlePaddle by tf2onnx and paddle2onnx in environments of their own. Files of any
+other origin are put into FILES by hand, in a folder named for their origin.
+
+Each file is compiled and run in a process of its own, on normally distributed numbers. Outcomes: `equal` (each output within 1e-4
+of ONNX Runtime's, relative to its largest number), `refused` (with the message), `WRONG` (anything else). The exit status is 1
+where one is WRONG. MACs are those of the file and of the operations that the engine runs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import fnmatch
+import json
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from gossamer.host.storage import write_text
+from onnx_makers import MAKERS, Maker
+
+Json = dict[str, Any]
+TOLERANCE = 1e-4
+SECONDS = 300  # for one file
+RESULTS = "results.json"
+
+
+def check(path: Path, size: tuple[int, int] | None) -> Json:
+    """Compile one file and compare. Runs in a process of its own."""
+    import numpy as np
+    import onnx
+    import onnxruntime
+
+    from gossamer.compile.fuse import fuse
+    from gossamer.compile.input_size import set_static_input_size
+    from gossamer.compile.lower import lower
+    from gossamer.compile.write import compile_bytes
+    from gossamer.errors import GossamerError
+    from gossamer.modelfile.metadata import read_model_file
+    from gossamer.runtime.native import Native
+
+    model = onnx.load(path, load_external_data=False)
+    facts: Json = {
+        "opset": max(one.version for one in model.opset_import if one.domain in ("", "ai.onnx")),
+        "producer": model.producer_name,
+        "nodes": len(model.graph.node),
+    }
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level, options.intra_op_num_threads = 4, 1
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    (asked,) = session.get_inputs()
+    sides = [side if isinstance(side, int) and side > 0 else None for side in asked.shape]
+    if size is not None:
+        sides[-2:] = size
+    x = np.random.default_rng(0).standard_normal([side or 2 for side in sides]).astype(np.float32)
+    expected = session.run(None, {asked.name: x})
+    try:
+        file = read_model_file(path)
+        if size is not None:
+            file = set_static_input_size(file, size)
+        before = lower(file.graph)
+        facts["macs_of_file"], facts["macs"] = macs(before), macs(fuse(before))
+        compiled = compile_bytes(file)[0]
+    except GossamerError as error:
+        return {**facts, "outcome": "refused", "why": str(error)}
+    with tempfile.TemporaryDirectory() as folder:
+        out = Path(folder) / "m.goss"
+        out.write_bytes(compiled)
+        outputs: Any = Native(out, 1)(x)
+    outputs = list(outputs.values()) if isinstance(outputs, dict) else [outputs]
+    errors = [
+        float(np.abs(ours - theirs).max() / max(np.abs(theirs).max(), 1e-30)) if ours.shape == theirs.shape else 1e9
+        for ours, theirs in zip(outputs, expected, strict=True)
+    ]
+    facts |= {"error": max(errors), "outcome": "equal" if max(errors) <= TOLERANCE else "WRONG"}
+    facts["why"] = "" if facts["outcome"] == "equal" else f"largest difference {max(errors):.3g}"
+    return facts
+
+
+def macs(program: Any) -> int:
+    """Multiply-adds of the layers of a program, in millions."""
+    count = 0
+    for operation in program.operations:
+        before, out = program.values[operation.input], program.values[operation.out]
+        if operation.kind in ("conv", "block"):
+            for place, layer in enumerate(operation.weights):
+                positions = before.h * before.w if operation.kind == "block" and place == 0 else out.h * out.w
+                count += positions * layer.weight.size if layer is not None else 0
+    return round(count / 1e6)
+
+
+def check_apart(path: Path, size: tuple[int, int] | None) -> Json:
+    """As `check`, in a process of its own, so that a crash is a result as well."""
+    command = [sys.executable, __file__, "--check", str(path), *(["--input", f"{size[0]}x{size[1]}"] if size else [])]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS)
+    except subprocess.TimeoutExpired:
+        return {"outcome": "WRONG", "why": f"not done in {SECONDS} s"}
+    lines = done.stdout.strip().splitlines()
+    if done.returncode or not lines:
+        last = (done.stderr.strip().splitlines() or ["no output"])[-1]
+        return {"outcome": "WRONG", "why": f"exit {done.returncode}: {last[:300]}"}
+    result: Json = json.loads(lines[-1])
+    return result
+
+
+def make(maker: Maker, path: Path, interpreters: dict[str, str]) -> str:
+    """Write one file, in a process of its own; "" or why there is none."""
+    python = interpreters.get(maker.needs, sys.executable if not maker.needs else "")
+    if not python:
+        return f"needs --{maker.needs}"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    script = Path(__file__).with_name("onnx_makers.py")
+    done = subprocess.run([python, str(script), maker.name, str(path)], capture_output=True, text=True, timeout=SECONDS)
+    return "" if path.is_file() else (done.stderr.strip().splitlines() or ["no file"])[-1][:300]
+
+
+def found(folder: Path) -> Iterable[tuple[str, Path]]:
+    """All files of the folder by their place in it."""
+    return ((str(path.relative_to(folder).with_suffix("")), path) for path in sorted(folder.rglob("*.onnx")))
+
+
+def sizes(folder: Path) -> dict[str, tuple[int, int]]:
+    """Input sizes of files that leave them open, from sizes.json: {"origin/name": [height, width]}."""
+    path = folder / "sizes.json"
+    return {name: (h, w) for name, (h, w) in json.loads(path.read_text()).items()} if path.is_file() else {}
+
+
+def table(results: dict[str, Json]) -> str:
+    """Markdown."""
+    lines = ["| file | exporter | opset | outcome | largest relative difference, or why |", "|---|---|---|---|---|"]
+    for name, one in sorted(results.items()):
+        detail = f"{one['error']:.1e}" if "error" in one else one.get("why", "").replace("|", "\\|")
+        origin = {"": "by hand"}.get(one.get("producer", ""), one.get("producer", ""))
+        lines.append(f"| {name} | {origin} | {one.get('opset', '')} | {one['outcome']} | {detail} |")
+    counts = {kind: sum(one["outcome"] == kind for one in results.values()) for kind in ("equal", "refused", "WRONG")}
+    summary = ", ".join(f"{count} {kind}" for kind, count in counts.items())
+    return "\n".join([*lines, "", f"{len(results)} files: {summary}."])
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--folder", type=Path)
+    parser.add_argument("--only", default="*", help="names, as torch/resnet18-11, with * and commas")
+    parser.add_argument("--again", action="store_true", help="also what has a result")
+    parser.add_argument("--table", action="store_true", help="write what is there as Markdown, and no more")
+    parser.add_argument("--keras", default="", help="a Python that has tensorflow and tf2onnx")
+    parser.add_argument("--paddle", default="", help="a Python that has paddlepaddle and paddle2onnx")
+    parser.add_argument("--check", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("--input", default="", help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.check:
+        sides = [int(side) for side in arguments.input.split("x")] if arguments.input else []
+        print(json.dumps(check(arguments.check, (sides[0], sides[1]) if sides else None)))
+        return 0
+    if not arguments.folder:
+        parser.error("--folder is missing")
+    path = arguments.folder / RESULTS
+    results: dict[str, Json] = json.loads(path.read_text()) if path.is_file() else {}
+    if not arguments.table:
+        patterns = arguments.only.split(",")
+        interpreters = {"keras": arguments.keras, "paddle": arguments.paddle}
+        for maker in MAKERS:
+            file = arguments.folder / f"{maker.name}.onnx"
+            if any(fnmatch.fnmatch(maker.name, one) for one in patterns) and not file.is_file():
+                why = make(maker, file, interpreters)
+                if why:
+                    print(f"not made  {maker.name}: {why}", flush=True)
+        known = sizes(arguments.folder)
+        for name, file in found(arguments.folder):
+            if not any(fnmatch.fnmatch(name, one) for one in patterns) or (name in results and not arguments.again):
+                continue
+            results[name] = check_apart(file, known.get(name))
+            write_text(path, json.dumps(results, indent=1))
+            one = results[name]
+            print(f"{one['outcome']:8}  {name}  {one.get('error', one.get('why', ''))}", flush=True)
+    print(table(results))
+    return int(any(one["outcome"] == "WRONG" for one in results.values()))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
