@@ -1,6 +1,6 @@
 """The ONNX files of benchmarks/onnx_files.py: networks of others, written by the exporters of others.
 
-    python benchmarks/onnx_makers.py NAME OUT.onnx
+    python benchmarks/onnx_makers.py FOLDER NAME...
 
 It runs as a script in environments that have PaddlePaddle or TensorFlow and not gossamer, so each import is in its function.
 """
@@ -208,8 +208,15 @@ MAKERS = (
 
 
 def main() -> int:
-    name, out = sys.argv[1:]
-    {maker.name: maker for maker in MAKERS}[name].make(Path(out))
+    folder, *names = sys.argv[1:]
+    makers = {maker.name: maker for maker in MAKERS}
+    for name in names:
+        path = Path(folder) / f"{name}.onnx"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            makers[name].make(path)
+        except Exception as error:  # whatever an exporter raises: the others go on
+            print(f"not made  {name}: {str(error)[:300]}", flush=True)
     return 0
 
 

@@ -121,7 +121,8 @@ def _check_size(node: OnnxNode, inputs: list[Any]) -> None:
     if node.op == "Gather":
         sides = (inputs[0].size, inputs[1].size)
     elif node.op in BROADCAST:
-        sides = np.broadcast_shapes(*(one.shape for one in inputs if one is not None), *([sides] if sides else []))
+        read = inputs[:1] if node.op == "Expand" else inputs  # not the row of sides
+        sides = np.broadcast_shapes(*(one.shape for one in read if one is not None), *([sides] if sides else []))
     if math.prod(sides) > MOST_RESULT:
         raise ValueError(f"a result of {str(sides)[:60]} numbers")
 
