@@ -243,7 +243,24 @@ REFUSED: dict[str, tuple[list[Any], dict[str, Any], int, str]] = {
         13,
         "a map of one row or column",
     ),
-    "numbers of one axis": ([node("Conv", ["a", "k"], ["y"], strides=[2])], {"k": weight(4, 8, 3, 3)}, 13, "one axis"),
+    "numbers of one axis": (
+        [node("Conv", ["a", "k"], ["y"], strides=[2])],
+        {"k": weight(4, 8, 3, 3)},
+        13,
+        "strides is not 2 numbers",
+    ),
+    "pads of one axis for a map": (
+        [node("Conv", ["a", "k"], ["y"], pads=[1, 1])],
+        {"k": weight(4, 8, 3, 3)},
+        13,
+        "pads is not 4",
+    ),
+    "strides of two axes for a sequence": (
+        [node("ReduceMean", ["a"], ["r"], axes=[2], keepdims=0), node("Conv", ["r", "k"], ["y"], strides=[1, 1])],
+        {"k": weight(4, 8, 3)},
+        13,
+        "strides is not 1 numbers",
+    ),
     "rows by the batch": (
         [node("Mul", ["a", "r"], ["y"])],
         {"r": weight(8, 6, 6)},

@@ -15,9 +15,7 @@ from gossamer.compile import (
     sequences,
     windows,
 )
-from gossamer.compile.attributes import (
-    channel_row_input,
-)
+from gossamer.compile.attributes import LENGTHS, channel_row_input
 from gossamer.compile.lowering import Lowering, Pads
 from gossamer.compile.program import MOST_TAPS, FeatureMap, LayerWeights
 from gossamer.compile.scaling import append_channel_scale
@@ -45,8 +43,9 @@ def convolution(low: Lowering, node: OnnxNode) -> None:
         sequences.convolution(low, node, weight, convolution)
         return
     source = low.value(node)
-    if any(len(node.attributes.get(name) or [0, 0]) < 2 for name in ("dilations", "kernel_shape", "pads", "strides")):
-        low.refuse(node, "numbers of one axis for a weight of two")
+    for name, (count, _) in LENGTHS.items():
+        if len(node.attributes.get(name) or ()) not in (0, count):
+            low.refuse(node, f"its {name} is not {count} numbers")
     value, groups, c_out = low.program.values[source], node.attributes.get("group", 1), int(weight.shape[0])
     stride, dilations = _pair(node.attributes.get("strides")), _pair(node.attributes.get("dilations"))
     kernel = (int(weight.shape[2]), int(weight.shape[3]))

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 
 from gossamer.compile import layout, reductions
-from gossamer.compile.attributes import channel_row_input, text_attribute
+from gossamer.compile.attributes import LENGTHS, channel_row_input, text_attribute
 from gossamer.compile.lowering import Handler, Lowering
 from gossamer.compile.program import Array, FeatureMap, LayerWeights
 from gossamer.compile.slices import MOST_WEIGHT
@@ -20,8 +20,9 @@ def convolution(low: Lowering, node: OnnxNode, weight: Array, of_maps: Handler) 
     """A Conv whose weight has three axes. of_maps: the handler of those with four. Raises InputError."""
     source, axes = low.read(node), low.axes_of(node.inputs[0])
     channels, rows, columns = layout.of_map(low.program.values[source])
-    if any(len(node.attributes.get(name) or [0]) > 1 + (name == "pads") for name in _ATTRIBUTES):
-        low.refuse(node, "numbers of two axes for a weight of one")
+    for name, (count, _) in LENGTHS.items():
+        if len(node.attributes.get(name) or ()) not in (0, count // 2):
+            low.refuse(node, f"its {name} is not {count // 2} numbers, for a weight of one axis")
     if axes == ((), channels) and channels and not rows and not columns:
         _along_channels(low, node, weight, source)
         return
@@ -46,9 +47,6 @@ def convolution(low: Lowering, node: OnnxNode, weight: Array, of_maps: Handler) 
     of_maps(low, of_map)
     made = layout.of_map(low.program.values[low.names[node.outputs[0]]])
     low.axes[node.outputs[0]] = (made[0], made[1] if along_rows else made[2])
-
-
-_ATTRIBUTES = ("dilations", "kernel_shape", "pads", "strides")
 
 
 def _along_channels(low: Lowering, node: OnnxNode, weight: Array, source: int) -> None:
