@@ -54,7 +54,6 @@ def torch_file(path: Path, package: str, network: str, side: int, opset: int, ba
 
 TORCH: tuple[tuple[str, str, int, int, bool, bool], ...] = (
     # package, network, side, opset, any batch, exporter dynamo
-    ("torchvision", "alexnet", 224, 11, True, False),
     ("torchvision", "resnet18", 64, 11, True, False),
     ("torchvision", "densenet121", 64, 13, True, False),
     ("torchvision", "googlenet", 64, 11, False, False),
@@ -155,9 +154,7 @@ KERAS: tuple[tuple[str, int, int, bool], ...] = (
     ("EfficientNetB0", 64, 17, False),
     ("InceptionV3", 96, 13, True),
     ("ResNet50V2", 64, 18, False),
-    ("VGG16", 32, 12, False),
     ("Xception", 96, 17, True),
-    ("NASNetMobile", 224, 13, False),
 )
 
 

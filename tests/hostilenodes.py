@@ -26,8 +26,8 @@ TEXTS = (
     b"a" * 300,
 )
 NAMES = (
-    "allowzero alpha axes axis beta blocksize ceil_mode count_include_pad dilations end epsilon group keepdims kernel_shape "
-    "max min mode num_outputs output_dtype output_padding pads perm split start strides to transA transB value auto_pad starts ends training_mode"
+    "allowzero alpha axes axis beta bias blocksize ceil_mode count_include_pad dilations end epsilon group keepdims kernel_shape "
+    "max min mode num_groups num_outputs output_dtype output_padding p pads perm size split start strides to transA transB value auto_pad starts ends training_mode"
 ).split()
 KINDS = (np.float32, np.float64, np.int64, np.int32, np.int8, np.uint8, np.bool_, np.float16)
 Node = tuple[str, str, str, dict[str, Any]]  # operator, inputs and outputs, each with blanks between, attributes
@@ -318,6 +318,43 @@ MODELS: dict[str, Callable[[], ModelProto]] = {
             "step": np.array(1),
         },
         "y",
+    ),
+    "norms": lambda: model(
+        [
+            ("InstanceNormalization", "x,g,b", "i", {"epsilon": 1e-5}),
+            ("GroupNormalization", "i,half,half", "j", {"num_groups": 4, "epsilon": 1e-5}),
+            ("LRN", "j", "k", {"size": 3, "alpha": 0.1, "beta": 0.75, "bias": 1.0}),
+            ("Transpose", "k", "l", TURNED),
+            ("LayerNormalization", "l,g,b", "m", {"axis": -1, "epsilon": 1e-5}),
+            ("LpNormalization", "m", "n", {"axis": -1, "p": 2}),
+            ("ReduceMax", "n,last", "o", {"keepdims": 1}),
+            ("Sub", "n,o", "p", {}),
+            ("Transpose", "p", "q", {"perm": [0, 3, 1, 2]}),
+            ("Conv", "q,w,b", "r", {"pads": [1, 1, 1, 1], "strides": [1, 1]}),
+            ("Conv", "q,w1", "s", {"dilations": [1, 1]}),
+            ("Add", "r,s", "t", {}),
+            ("Pow", "t,third", "u", {}),
+            ("ReduceMean", "u,sides", "row", {"keepdims": 0}),
+            ("Unsqueeze", "row,one", "sequence", {}),
+            ("Conv", "sequence,eca", "gate", {"kernel_shape": [3], "pads": [1, 1], "strides": [1], "dilations": [1]}),
+            ("Reshape", "gate,map", "v", {}),
+            ("Mul", "u,v", "y", {}),
+            ("ReduceProd", "y,one", "z", {"keepdims": 1}),
+        ],
+        {
+            "g": noise(8),
+            "b": noise(8),
+            "half": noise(4),
+            "last": int64(-1),
+            "sides": int64(2, 3),
+            "one": int64(1),
+            "third": np.float32(1 / 3),
+            "w": noise(8, 8, 3, 3),
+            "w1": noise(8, 8, 1, 1),
+            "eca": noise(1, 1, 3),
+            "map": int64(0, 8, 1, 1),
+        },
+        "y,z",
     ),
     "channels last": lambda: model(
         [

@@ -58,7 +58,8 @@ def check(low: Lowering, node: OnnxNode) -> None:
 
 def _of_one_axis(node: OnnxNode) -> bool:
     """Whether a convolution has one axis: then all that it says of its window is half as long."""
-    sides = [(len(node.attributes[name]), count) for name, (count, _) in LENGTHS.items() if node.attributes.get(name)]
+    given = [(node.attributes.get(name), count) for name, (count, _) in LENGTHS.items()]
+    sides = [(len(numbers), count) for numbers, count in given if isinstance(numbers, list) and numbers]
     return node.op == "Conv" and bool(sides) and all(2 * size == count for size, count in sides)
 
 

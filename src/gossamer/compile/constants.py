@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
+from numpy.typing import NDArray
 
 from gossamer.compile.lowering import Lowering
 from gossamer.compile.program import QDQ_OPS
@@ -23,6 +26,9 @@ def fold(low: Lowering, node: OnnxNode) -> bool:
     if node.op in QDQ_OPS or any(name and tensors.get(name) is None for name in node.inputs):
         return False
     inputs = [tensors[name] if name else None for name in node.inputs]
+    if node.op == "BatchNormalization" and node.attributes.get("training_mode", 0):
+        tensors[node.outputs[0]] = _standardised(low, node, inputs)
+        return True
     if inputs and node.op in ARITHMETIC and all(one is None or one.size <= MOST_PLACES for one in inputs):
         for name, values in zip(node.outputs, computed(low, node, inputs)):
             if name:
@@ -38,6 +44,20 @@ def fold(low: Lowering, node: OnnxNode) -> bool:
         low.refuse(node, f"it cannot be computed: {error}")
     tensors[node.outputs[0]] = np.asarray(result[0] if isinstance(result, tuple) else result)
     return True
+
+
+def _standardised(low: Lowering, node: OnnxNode, inputs: list[Any]) -> NDArray[Any]:
+    """A batch norm with the statistics of its own input, as torch writes the standardised weights of a layer (StdConv2d)."""
+    x, scale, shift = inputs[:3]
+    fits = all(one is not None and one.dtype == np.float32 for one in (x, scale, shift))
+    if not fits or x.ndim < 2 or not x.size or scale.shape != shift.shape or scale.shape != (x.shape[1],):
+        low.refuse(node, "its scale or shift is not a row of float32")
+    axes = tuple(axis for axis in range(x.ndim) if axis != 1)
+    rows = (1, -1, *[1] * (x.ndim - 2))
+    exact = x.astype(np.float64)
+    centred = exact - exact.mean(axes, keepdims=True)
+    deviation = np.sqrt((centred**2).mean(axes, keepdims=True) + node.attributes.get("epsilon", 1e-5))
+    return np.asarray(centred / deviation * scale.reshape(rows) + shift.reshape(rows), np.float32)
 
 
 def slice_bounds(low: Lowering, node: OnnxNode) -> tuple[list[int], list[int], list[int] | None, list[int]]:

@@ -83,7 +83,6 @@ TABLE: dict[str, tuple[tuple[int, int], str]] = {
 ONLY = {
     ("BatchNormalization", "spatial"): 1,
     ("BatchNormalization", "is_test"): 1,
-    ("BatchNormalization", "training_mode"): 0,
     ("DequantizeLinear", "block_size"): 0,
     ("Dropout", "is_test"): 1,
     ("GroupNormalization", "stash_type"): 1,

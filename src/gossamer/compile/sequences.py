@@ -10,9 +10,9 @@ from gossamer.compile import layout, reductions
 from gossamer.compile.attributes import LENGTHS, channel_row_input, text_attribute
 from gossamer.compile.lowering import Handler, Lowering
 from gossamer.compile.program import Array, FeatureMap, LayerWeights
-from gossamer.compile.slices import MOST_WEIGHT
 from gossamer.modelfile.onnx import OnnxNode
 
+MOST_MATRIX = 2**22  # numbers of what a sequence of 2048 is multiplied with
 MAP, WEIGHT = "\0of a map", "\0of two axes"  # behind a name, as no name of a file is
 
 
@@ -72,7 +72,7 @@ def _along_channels(low: Lowering, node: OnnxNode, weight: Array, source: int) -
         or not 1 <= kernel == (at.get("kernel_shape") or [kernel])[0]
     ):
         low.refuse(node, "its kernel, channels or groups are outside what the engine has")
-    if out * length * count > MOST_WEIGHT:
+    if out * length * count > MOST_MATRIX:
         low.refuse(node, f"a sequence of {count} numbers")
     matrix = np.zeros((out, length, count), np.float32)
     for place in range(length):
