@@ -56,7 +56,7 @@ def onnxruntime(job: Json) -> Callable[[], worker.Loaded]:
 
 
 def openvino(job: Json) -> Callable[[], worker.Loaded]:
-    from gossamer.runtime.openvino import OpenVino
+    from gossamer.openvino.runtime import OpenVino
 
     package, folder = OpenVino.import_package(), Path(job["target"])
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -13,9 +14,12 @@ from gossamer.images.preprocess import IMAGE_SUFFIXES
 from gossamer.modelfile.compiled import is_compiled
 from gossamer.modelfile.litert import is_litert
 from gossamer.modelfile.ncnn import is_ncnn
+from gossamer.modelfile.openvino import is_openvino
 from gossamer.run import OWN, SETTINGS
 
-TargetKind = Literal["run", "model file", "compiled file", "LiteRT file", "ncnn file", "index", "network"]
+TargetKind = Literal[
+    "run", "model file", "compiled file", "LiteRT file", "ncnn file", "OpenVINO file", "index", "network"
+]
 
 # kind -> how messages call it
 KINDS: dict[TargetKind, str] = {
@@ -24,6 +28,7 @@ KINDS: dict[TargetKind, str] = {
     "compiled file": "a compiled file (.goss)",
     "LiteRT file": "a LiteRT file (.tflite)",
     "ncnn file": "an ncnn file (.param)",
+    "OpenVINO file": "an OpenVINO file (.xml)",
     "index": "an index (gossamer index)",
     "network": "the name of a network (gossamer list)",
 }
@@ -33,9 +38,23 @@ SUFFIXES: dict[str, TargetKind] = {
     ".goss": "compiled file",
     ".tflite": "LiteRT file",
     ".param": "ncnn file",
+    ".xml": "OpenVINO file",
 }
 
-FILES: tuple[TargetKind, ...] = ("model file", "compiled file", "LiteRT file", "ncnn file")  # what a runtime opens
+FILES: tuple[TargetKind, ...] = (
+    "model file",
+    "compiled file",
+    "LiteRT file",
+    "ncnn file",
+    "OpenVINO file",
+)  # what a runtime opens
+
+# kind of the files of one other runtime -> what tells it by its first bytes or its name
+OTHERS: dict[TargetKind, Callable[[str | os.PathLike[str]], bool]] = {
+    "LiteRT file": is_litert,
+    "ncnn file": is_ncnn,
+    "OpenVINO file": is_openvino,
+}
 
 
 COUNTED: tuple[TargetKind, ...] = ("run", "model file", "network")  # whose layers can be counted
@@ -93,7 +112,7 @@ def _instead(text: str, kind: TargetKind, allowed: tuple[TargetKind, ...]) -> st
         return f"train it: gossamer train DATA --net {text}"
     if kind == "model file" and "compiled file" in allowed:
         return f"compile it: gossamer compile {text} --out model.goss"
-    if kind in ("LiteRT file", "ncnn file") and "model file" in allowed:
+    if kind in ("LiteRT file", "ncnn file", "OpenVINO file") and "model file" in allowed:
         return "give the ONNX file that it was made from"
     if kind in FILES and "run" in allowed:
         return "give the run folder that it was exported from"
@@ -130,7 +149,10 @@ def file_kind(path: str | os.PathLike[str]) -> TargetKind:
     """Which of FILES a file is; what is none of the others counts as a model file, whose reader checks it."""
     if is_compiled(path):
         return "compiled file"
-    return "LiteRT file" if is_litert(path) else "ncnn file" if is_ncnn(path) else "model file"
+    for kind, recognised in OTHERS.items():
+        if recognised(path):
+            return kind
+    return "model file"
 
 
 def is_folder(path: Path) -> bool:

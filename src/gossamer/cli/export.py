@@ -11,6 +11,7 @@ from gossamer.host.progress import Progress
 EXAMPLES = (
     "gossamer export runs/flowers --out flowers.onnx",
     "gossamer export flowers.onnx --to litert --out flowers.tflite",
+    "gossamer export runs/flowers --to litert,ncnn --out shipped/",
     "gossamer export flowers-int8.onnx --to c --ram 256K --flash 1M --out device/",
 )
 DEFAULTS = {"which": "best", "licence": "unspecified"}
@@ -20,9 +21,11 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     from gossamer.export.table import FORMATS
 
     names = ", ".join(FORMATS)
-    parser.add_argument("run", help="run folder, or for litert, ncnn and c a model file (.onnx) as well")
-    parser.add_argument("--out", required=True, metavar="FILE", help="the file to write; for c a new folder")
-    parser.add_argument("--to", default="", metavar="FORMAT", help=f"{names}; default by the suffix of --out")
+    parser.add_argument("run", help="run folder, or for litert, ncnn, openvino and c a model file (.onnx) as well")
+    parser.add_argument("--out", required=True, metavar="FILE", help="the file to write; for c or several a new folder")
+    parser.add_argument(
+        "--to", default="", metavar="FORMAT", help=f"{names}, or several with commas; default by the suffix of --out"
+    )
     add_which(parser, "the run")
     parser.add_argument("--ram", metavar="BYTES", help="for c: refuse what needs more, e.g. 256K")
     parser.add_argument("--flash", metavar="BYTES", help="for c: refuse what needs more, e.g. 1M")
@@ -34,9 +37,11 @@ def run(options: argparse.Namespace, progress: Progress) -> Any:
     from gossamer.targets import target_of
 
     kind = target_of(options.run, ("run", "model file")).kind
+    from gossamer.export import several
     from gossamer.export.formats import export, export_file, format_of
 
-    name = format_of(options.out, options.to)
+    names = several.several(options.to, options.out)
+    name = options.to if names else format_of(options.out, options.to)
     limits = {"ram": options.ram, "flash": options.flash}
     if name != "c" and any(one is not None for one in limits.values()):
         raise SettingsError(f"--ram or --flash with --to {name}", "--to c with them", "leave them out")
@@ -48,12 +53,17 @@ def run(options: argparse.Namespace, progress: Progress) -> Any:
             from gossamer.export import c
 
             return c.export_file(options.run, options.out, progress=progress, **limits)
+        if names:
+            return several.export_file(options.run, options.out, names, progress=progress)
         return export_file(options.run, options.out, to=options.to, progress=progress)
     if name == "c":
         from gossamer.export import c
 
         chosen = {"which": options.which, "licence": options.licence}
         return c.export_run(options.run, options.out, progress=progress, **chosen, **limits)
+    if names:
+        chosen = {"which": options.which, "licence": options.licence}
+        return several.export_run(options.run, options.out, names, progress=progress, **chosen)
     return export(
         options.run,
         options.out,

@@ -31,6 +31,11 @@ class FileContents:
     data: bytes
     beside: Mapping[str, bytes]
 
+    @property
+    def size(self) -> int:
+        """Bytes of all of them."""
+        return len(self.data) + sum(len(other) for other in self.beside.values())
+
 
 @dataclass(frozen=True)
 class ConvertedModel:

@@ -126,7 +126,7 @@ def _refuse_folder(name: str) -> None:
         raise SettingsError(f"the format {name}", "formats of one file", f"call {module}.export_run or export_file")
 
 
-def _check_licence(licence: str) -> None:
+def check_licence(licence: str) -> None:
     """Refuse, before minutes of converting, what the metadata cannot hold. Raises SettingsError."""
     if not is_plain_text(licence):
         raise SettingsError(f"licence {licence[:80]!r}", "a line of text, as CC-BY-4.0", "check the licence")
@@ -153,7 +153,7 @@ def export(
     _refuse_folder(name)
     check_result(out, suffix=FORMATS[name].suffix)
     check_beside(out, name)
-    _check_licence(licence)
+    check_licence(licence)
     module = importlib.import_module(FORMATS[name].module)
     converted = module.convert(folder, which, licence, images_limit, progress)
     contents = FileContents(converted.data, converted.beside)
@@ -161,7 +161,7 @@ def export(
     return Exported(
         path=str(out),
         format=name,
-        size=_size(contents),
+        size=contents.size,
         opset=converted.opset,
         tolerance=converted.tolerance,
         comparison=converted.comparison,
@@ -178,6 +178,18 @@ def export_file(path: str | Path, out: str | Path, *, to: str = "", progress: Pr
     MissingPackageError.
     """
     name = format_of(out, to)
+    check_from_file(path, name)
+    check_result(out, path, suffix=FORMATS[name].suffix)
+    check_beside(out, name)
+    file = read_model_file(path)
+    contents, loss, beside = made_from(file, out, name, progress)
+    module = importlib.import_module(FORMATS[name].module)
+    verifications, notes = _write(contents, out, module if file.metadata is not None else None)
+    return ExportedFile(str(out), name, contents.size, beside, loss, verifications, notes)
+
+
+def check_from_file(path: str | Path, name: str) -> None:
+    """Refuse, before any work, a format that is a folder or made from runs alone. Raises SettingsError."""
     _refuse_folder(name)
     entry = FORMATS[name]
     if entry.instead:
@@ -185,16 +197,25 @@ def export_file(path: str | Path, out: str | Path, *, to: str = "", progress: Pr
         raise SettingsError(
             f"{path}: a model file as {entry.title}", f"formats of model files: {allowed}", entry.instead
         )
-    check_result(out, path, suffix=entry.suffix)
-    check_beside(out, name)
-    file = read_model_file(path)
+
+
+def made_from(file: ModelFile, out: str | Path, name: str, progress: Progress) -> tuple[FileContents, CompileLoss, str]:
+    """A model file in another format, its outputs beside those of the model file, and what ran that. Raises VerificationError."""
+    entry = FORMATS[name]
     module = importlib.import_module(entry.module)
     progress.say(f"writing {entry.title}")
     made = module.from_file(file)
     contents = made if isinstance(made, FileContents) else FileContents(made, {})
-    loss, beside = _compared(file, contents, str(out), entry.suffix)
-    verifications, notes = _write(contents, out, module if file.metadata is not None else None)
-    return ExportedFile(str(out), name, _size(contents), beside, loss, verifications, notes)
+    return contents, *_compared(file, contents, str(out), entry.suffix)
+
+
+def verified(
+    contents: FileContents, out: str | Path, module: Any
+) -> tuple[tuple[VerificationResult, ...], tuple[str, ...]]:
+    """What a module's `verify` says of a file and those beside it."""
+    more: tuple[Mapping[str, bytes], ...] = (contents.beside,) if contents.beside else ()
+    verifications, notes = module.verify(contents.data, str(out), *more)
+    return verifications, notes
 
 
 def check_beside(out: str | Path, name: str) -> None:
@@ -214,10 +235,6 @@ def check_beside(out: str | Path, name: str) -> None:
         )
 
 
-def _size(contents: FileContents) -> int:
-    return len(contents.data) + sum(len(other) for other in contents.beside.values())
-
-
 def _write(
     contents: FileContents, out: str | Path, module: Any
 ) -> tuple[tuple[VerificationResult, ...], tuple[str, ...]]:
@@ -225,15 +242,14 @@ def _write(
 
     An error leaves no file, or the earlier ones as they were: all are written before the first gets its name.
     """
-    more: tuple[Mapping[str, bytes], ...] = (contents.beside,) if contents.beside else ()
     with contextlib.ExitStack() as stack:
         file = stack.enter_context(storage.atomic_write(out, "w+b"))  # named last: it says that the others are there
         file.write(contents.data)
         for suffix, data in contents.beside.items():
             stack.enter_context(storage.atomic_write(Path(out).with_suffix(suffix))).write(data)
         file.seek(0)
-        verifications, notes = module.verify(file.read(), str(out), *more) if module is not None else ((), ())
-    return verifications, notes
+        written = FileContents(file.read(), contents.beside)
+        return verified(written, out, module) if module is not None else ((), ())
 
 
 def _compared(file: ModelFile, contents: FileContents, out: str, suffix: str) -> tuple[CompileLoss, str]:

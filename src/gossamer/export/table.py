@@ -42,5 +42,6 @@ FORMATS: dict[str, ExportFormat] = {
     "goss": ExportFormat(".goss", "gossamer.export.goss", "compiled for the native engine", "gossamer compile FILE"),
     "litert": ExportFormat(".tflite", "gossamer.export.litert", "LiteRT"),
     "ncnn": ExportFormat(".param", "gossamer.export.ncnn", "ncnn", beside=(".bin", ".json")),
+    "openvino": ExportFormat(".xml", "gossamer.export.openvino", "OpenVINO IR", beside=(".bin",)),
     "c": ExportFormat("/", "gossamer.export.c", "C source"),
 }

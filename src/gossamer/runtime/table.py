@@ -64,13 +64,14 @@ RUNTIMES: dict[str, RuntimeEntry] = {
         purpose="export, fast predict and verify, bench",
     ),
     "openvino": RuntimeEntry(
-        "gossamer.runtime.openvino",
+        "gossamer.openvino.runtime",
         "OpenVino",
         "OpenVINO",
         package="openvino",
         extra="openvino",
-        targets=("model file",),
-        purpose="one more runtime for predict and bench",
+        targets=("model file", "OpenVINO file"),
+        purpose="OpenVINO files (.xml): export, predict, verify, bench; its telemetry is off",
+        own_class="OpenVinoFile",
     ),
     "reference": RuntimeEntry(
         "gossamer.runtime.reference",

@@ -1,0 +1,57 @@
+"""A model file as an OpenVINO IR, by OpenVINO's own reader of ONNX, with gossamer's metadata in rt_info."""
+
+from __future__ import annotations
+
+import io
+import json
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from gossamer.errors import InputError
+from gossamer.modelfile.metadata import ModelFile
+from gossamer.modelfile.openvino import SUFFIX, WEIGHTS
+from gossamer.openvino.metadata import BLANK, ENTRY, VERSION, digest
+from gossamer.openvino.runtime import OpenVino, reason
+
+
+def openvino_files(file: ModelFile) -> tuple[bytes, bytes]:
+    """The .xml and the .bin file of an ONNX file, weights in float32, or in int8 as a QDQ file has them; the batch is free.
+
+    The network ends at the outputs that gossamer decodes. Raises InputError where OpenVINO lacks an operator, MissingPackageError.
+    """
+    openvino = OpenVino.import_package()
+    name = f"OpenVINO {str(openvino.__version__).split('-')[0]}"
+    do = "export to another format, or take that layer out of the network"
+    try:
+        model: Any = openvino.Core().read_model(io.BytesIO(file.data))
+        results = [model.output(one).get_node() for one in file.outputs]
+        cut = openvino.Model(results, model.get_parameters(), "gossamer")
+        shapes = [_sides(one.get_output_partial_shape(0)) for one in results]
+        given = _sides(model.inputs[0].get_partial_shape())
+    except Exception as error:  # RuntimeError, or what its C++ side throws
+        raise InputError(f"{file.path}: {name}: {reason(error)}", "operators that OpenVINO has", do) from error
+    if not given or not all(shapes) or len(model.inputs) != 1:
+        what = "an input or output whose sides behind the batch are not fixed"
+        raise InputError(f"{file.path}: {what}", "fixed sides", "export it with a fixed input size")
+    entry = {
+        "version": VERSION,
+        "input": given,
+        "outputs": [{"name": one, "shape": sides} for one, sides in zip(file.outputs, shapes, strict=True)],
+        "metadata": None if file.metadata is None else file.metadata.to_json(),
+    }
+    cut.set_rt_info(json.dumps(entry, allow_nan=False), [ENTRY, "entry"])
+    cut.set_rt_info(BLANK.decode(), [ENTRY, "sha256"])
+    with tempfile.TemporaryDirectory() as folder:
+        place = Path(folder) / f"model{SUFFIX}"
+        openvino.save_model(cut, str(place), compress_to_fp16=False)
+        xml, weights = place.read_bytes(), place.with_suffix(WEIGHTS).read_bytes()
+    mark = b'<sha256 value="' + BLANK
+    at = xml.index(mark) + len(mark) - len(BLANK)
+    return xml[:at] + digest(xml, weights).encode() + xml[at + len(BLANK) :], weights
+
+
+def _sides(shape: Any) -> list[int]:
+    """Behind the batch; none where one is free."""
+    sides = list(shape)[1:] if shape.rank.is_static else []
+    return [one.get_length() for one in sides] if all(one.is_static for one in sides) else []
