@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+from gossamer.bench.files import ALL, own_file, own_kind
 from gossamer.bench.process import Failed, Process
 from gossamer.bench.result import Benchmark, Measurement
 from gossamer.bench.table import ALIASES, DEFAULT, RUNTIMES
@@ -81,13 +82,15 @@ def bench(
 ) -> Benchmark:
     """Measure model files (.onnx), run folders or networks by name; nothing else should run meanwhile.
 
-    runtimes: names in `RUNTIMES`; default all but the reference. threads: each of these numbers is a candidate of its
+    runtimes: names in `RUNTIMES`; default all but the reference; ["all"] are these too, each with the file made for it (a
+    compiled one, .tflite and the like), whose outputs are compared with the model file's before. threads: each of these numbers is a candidate of its
     own. batch: images per call. seconds: for each candidate in each of the rounds. A network by its name has fresh
     weights, 3 x 224 x 224 inputs and 1000 classes. Runs and networks are exported to ONNX for the runtimes that take it.
 
     Raises UnknownNameError, InputError, SettingsError.
     """
-    runtimes = [ALIASES.get(name, name) for name in runtimes or ()]
+    own_files = list(runtimes or ()) == [ALL]
+    runtimes = [] if own_files else [ALIASES.get(name, name) for name in runtimes or ()]
     for name in runtimes:
         if name not in RUNTIMES:
             raise UnknownNameError("runtime", name, RUNTIMES)
@@ -105,9 +108,11 @@ def bench(
                 progress.say(f"exporting {target}")
                 problem = _export(target, kind, exported, max(threads))
             for name in chosen:
-                for count in threads:
-                    candidate = _candidate(target, kind, name, count, batch, exported, problem)
-                    candidates.append(candidate)
+                of_runtime = [_candidate(target, kind, name, count, batch, exported, problem) for count in threads]
+                candidates += of_runtime
+                if own_files and not of_runtime[0].row.error and of_runtime[0].job["kind"] == "model file":
+                    progress.say(f"making the file for {name}")
+                    _make(of_runtime, own_file(Path(folder), number, name))
         for candidate in progress.track(candidates, len(candidates), "opening"):
             if not candidate.row.error:
                 _open(candidate, seconds, processes)
@@ -164,6 +169,23 @@ def _export(target: str, kind: TargetKind, out: Path, threads: int) -> str:
         except Failed as error:
             return f"export: {error}"
     return ""
+
+
+def _make(candidates: list[_Candidate], out: Path) -> None:
+    """Make the file for the runtime of these candidates, which then measure it."""
+    job = candidates[0].job
+    with Process(max(candidate.row.threads for candidate in candidates)) as process:
+        try:
+            made = process.ask({**job, "do": "make", "out": str(out)}, PATIENCE)
+        except Failed as error:
+            for candidate in candidates:
+                candidate.fail(f"its file: {error}")
+            return
+    kind = own_kind(job["runtime"])
+    for candidate in candidates:
+        candidate.row = dataclasses.replace(candidate.row, **made)
+        if kind != "model file":
+            candidate.job |= {"target": str(out), "kind": kind}
 
 
 def _open(candidate: _Candidate, seconds: float, processes: contextlib.ExitStack) -> None:

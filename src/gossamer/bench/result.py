@@ -22,7 +22,8 @@ class Measurement:
     """One candidate: times in milliseconds per call of `batch` images, memory in bytes; None where not measured.
 
     p10_ms, p90_ms: a tenth of the runs was faster, a tenth slower. round_medians_ms: the median of each round, in
-    order of time. import_ms: importing the runtime. load_ms: opening the model after that. first_ms: the first call.
+    order of time. file_bytes: of the file made for the runtime, with those beside it; difference: the largest of its outputs
+    from those of the model file; both where every runtime had its own. import_ms: importing the runtime. load_ms: opening the model after that. first_ms: the first call.
     peak_bytes: most memory of its process; growth_bytes: how much of it came after the import. error: why there is no
     measurement.
     """
@@ -45,6 +46,8 @@ class Measurement:
     first_ms: float | None = None
     peak_bytes: int | None = None
     growth_bytes: int | None = None
+    file_bytes: int | None = None
+    difference: float | None = None
     error: str = ""
 
 
@@ -99,6 +102,10 @@ def _table(target: str, rows: Sequence[Measurement]) -> Iterator[str]:
         yield target
         return
     yield f"{target}, input {dimensions(rows[0].input)}"
+    if any(row.file_bytes is not None for row in rows):
+        for line in format_table(FILE_COLUMNS, list(map(_of_files, rows)), left=(0, -1), widths=FILE_WIDTHS, gap=" "):
+            yield f" {line}"
+        return
     cells = [
         (
             row.runtime,
@@ -116,6 +123,35 @@ def _table(target: str, rows: Sequence[Measurement]) -> Iterator[str]:
     ]
     for line in format_table(COLUMNS, cells, left=(0, -1), widths=WIDTHS, gap=" "):
         yield f" {line}"
+
+
+FILE_COLUMNS = (
+    "runtime",
+    "threads",
+    "file MiB",
+    "peak MiB",
+    "load ms",
+    "median ms",
+    "images/s",
+    "difference",
+    "version",
+)
+FILE_WIDTHS = (13, 7, 8, 8, 8, 9, 9, 10, 12)
+
+
+def _of_files(row: Measurement) -> tuple[str, ...]:
+    """The cells of a runtime with the file that was made for it."""
+    return (
+        row.runtime,
+        str(row.threads),
+        fixed(None if row.file_bytes is None else row.file_bytes / 2**20, 2),
+        fixed(None if row.peak_bytes is None else row.peak_bytes / 2**20, 0),
+        fixed(row.load_ms, 0),
+        fixed(row.median_ms, 3),
+        fixed(row.images_per_second, 1),
+        "" if row.difference is None else f"{row.difference:.2g}",
+        row.version or "?",
+    )
 
 
 # runtime -> class of its colour in chart.css

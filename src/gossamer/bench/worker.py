@@ -3,6 +3,7 @@
 Reads JSON lines from standard input and replies to each with one JSON line on standard output:
 
     {"do": "export", "target": .., "kind": .., "out": path}     -> {}
+    {"do": "make", "runtime": .., "target": .., "out": path}    -> {"file_bytes", "difference"}
     {"do": "open", "runtime": .., "target": .., "kind": .., "threads": n, "batch": n, "seconds": s, "runs": n}
                                           -> {"version", "note", "input", "import_ms", "load_ms", "first_ms"}
     {"do": "measure", "seconds": s, "runs": n}  -> {"times_ns": [..], "peak_bytes", "growth_bytes"}
@@ -27,6 +28,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from gossamer.bench.files import make_file
 from gossamer.errors import GossamerError, InputError
 from gossamer.predictions.head import Raw, outputs_of
 
@@ -46,7 +48,13 @@ class Worker:
 
     def reply(self, job: Json) -> Json:
         """The reply to one request."""
-        return {"export": write_graph, "open": self.open, "measure": self.measure}[job["do"]](job)
+        replies: dict[str, Callable[[Json], Json]] = {
+            "export": write_graph,
+            "make": make_file,
+            "open": self.open,
+            "measure": self.measure,
+        }
+        return replies[job["do"]](job)
 
     def open(self, job: Json) -> Json:
         """Import the runtime, load the model, run it until it is warm."""

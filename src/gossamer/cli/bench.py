@@ -10,6 +10,7 @@ from gossamer.host.progress import Progress
 
 EXAMPLES = (
     "gossamer bench flowers.onnx --threads 1,2",
+    "gossamer bench flowers.onnx --runtimes all --plot latency.svg",
     "gossamer bench mobilenet_v2 shufflenet_v2_x1_0 --plot latency.svg",
 )
 
@@ -24,7 +25,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         "--runtimes",
         default="",
         metavar="NAME,NAME",
-        help=f"of torch, torch.compile, {', '.join(RUNTIMES)}, with commas; default all that are installed but reference",
+        help=f"of torch, torch.compile, {', '.join(RUNTIMES)}, with commas; default all that are installed but "
+        "reference; all: these, each with the file made for it, verified before",
     )
     parser.add_argument(
         "--seconds",
