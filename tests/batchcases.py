@@ -16,6 +16,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from gossamer.batch import fill
+from gossamer.batch.folder import AnswerFolder
 from gossamer.cli.main import main
 from gossamer.modelfile.metadata import model_file_bytes, read_model_file
 from tests.conftest import once, write_image_folder
@@ -86,3 +88,24 @@ def started(*arguments: str | Path, cwd: Path) -> subprocess.Popen[str]:
     """A command in a process of its own."""
     words = [sys.executable, "-P", "-m", "gossamer", *map(str, arguments)]
     return subprocess.Popen(words, cwd=cwd, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def in_process(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Let units be answered in this process; the numbers of those that were."""
+    answered: list[int] = []
+
+    def answer(out: AnswerFolder, units: Any, config: dict[str, Any], count: int, committed: Any, tell: Any) -> None:
+        from gossamer.batch.worker import answering as answering_of
+
+        waiting = list(units)
+
+        def report(message: dict[str, Any]) -> None:
+            if "done" in message:
+                out.commit([message["done"]])
+                answered.append(message["done"]["unit"])
+                committed(message["done"])
+
+        answering_of(config).serve(lambda wait: waiting.pop(0) if waiting else None, report)
+
+    monkeypatch.setattr(fill, "answer_units", answer)
+    return answered

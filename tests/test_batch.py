@@ -13,14 +13,14 @@ from typing import Any
 import pytest
 
 import gossamer
-from gossamer.batch import answering, folder, plan, predict, rows
+from gossamer.batch import answering, fill, folder, plan, rows
 from gossamer.batch.folder import AnswerFolder
 from gossamer.batch.status import batch_status
 from gossamer.cli.main import main
 from gossamer.errors import DataError, GossamerError, InputError, MissingPackageError, StorageError
 from gossamer.predictions.limits import DecodingLimits
 from tests import batchcases
-from tests.batchcases import picture, row_files, write_source, write_tar
+from tests.batchcases import in_process, picture, row_files, write_source, write_tar
 from tests.trained import TASKS, runs_of_tasks
 
 
@@ -35,27 +35,6 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, models: Path) -> Path:
     monkeypatch.chdir(write_source(tmp_path / "home"))
     shutil.copy(models / "a.onnx", "a.onnx")
     return Path.cwd()
-
-
-def in_process(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """Let units be answered in this process; the numbers of those that were."""
-    answered: list[int] = []
-
-    def answer(out: AnswerFolder, units: Any, config: dict[str, Any], count: int, committed: Any, tell: Any) -> None:
-        from gossamer.batch.worker import answering as answering_of
-
-        waiting = list(units)
-
-        def report(message: dict[str, Any]) -> None:
-            if "done" in message:
-                out.commit([message["done"]])
-                answered.append(message["done"]["unit"])
-                committed(message["done"])
-
-        answering_of(config).serve(lambda wait: waiting.pop(0) if waiting else None, report)
-
-    monkeypatch.setattr(predict, "answer_units", answer)
-    return answered
 
 
 def test_rows_are_the_answers_of_predict(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -279,7 +258,7 @@ def test_bad_folders_are_one_line(home: Path, capsys: pytest.CaptureFixture[str]
         out.mkdir()
         good = {"format": 1, "model": "a", "sha256": gossamer.load("a.onnx").sha256, "sources": ["photos"]}
         asked = {"top": 1, "batch": 32, "threshold": None, "iou": None, "max_boxes": None, "format": "jsonl"}
-        network = predict._open("a.onnx", "auto", DecodingLimits(), 1)
+        network = fill.open_network("a.onnx", "auto", DecodingLimits(), 1)
         (out / "batch.json").write_text(json.dumps({**good, "settings": {**asked, "runtime": network.runtime}}))
         (out / name).write_text(text)
         assert main(["predict", "a.onnx", "photos", "--out", str(out)]) == 2

@@ -18,10 +18,11 @@ from numpy.typing import NDArray
 from gossamer.batch.folder import rows_name
 from gossamer.batch.images import UnitImage, UnitImages
 from gossamer.batch.plan import Unit
-from gossamer.batch.rows import FORMATS, Row, RowWriter
+from gossamer.batch.rows import FORMATS, VECTORS, Row, RowWriter
 from gossamer.errors import ImageError, StorageError
 from gossamer.host.storage import atomic_write, storage_error
 from gossamer.images.preprocess import Placement
+from gossamer.predictions.gallery import NO_DIRECTION, directed
 from gossamer.predictions.limits import DecodingLimits
 from gossamer.runtime.model import Model
 
@@ -138,18 +139,29 @@ class Answering:
     def _run(self, work: _Work) -> None:
         """Answer a batch and write its rows."""
         good = [(image.key, *item) for image, item in work.part if not isinstance(item, str)]
-        predicted = iter(self.model.predict_pixels(good, self.top, self.limits) if good else ())
+        answers = iter((self._embeddings(good) if self.format == VECTORS else self._predictions(good)) if good else ())
         rows = []
         for image, item in work.part:
-            if isinstance(item, str):
-                rows.append(Row(image.key, None, item))
-            else:
-                prediction = next(predicted)
-                rows.append(Row(image.key, prediction.to_json(), prediction.error))
+            rows.append(Row(image.key, None, item) if isinstance(item, str) else next(answers))
             work.unreadable += isinstance(item, str)
         self._write(work, rows)
         work.done += len(rows)
         work.part = []
+
+    def _predictions(self, good: list[tuple[str, NDArray[np.uint8], Placement]]) -> list[Row]:
+        predicted = self.model.predict_pixels(good, self.top, self.limits)
+        return [Row(key, each.to_json(), each.error) for (key, _, _), each in zip(good, predicted, strict=True)]
+
+    def _embeddings(self, good: list[tuple[str, NDArray[np.uint8], Placement]]) -> list[Row]:
+        """Raw embeddings, as an index has them before they are brought to length 1."""
+        metadata = self.model.need_metadata()
+        pixels = np.stack([pixels for _, pixels, _ in good])
+        vectors = metadata.heads[0].of(self.model.run(metadata.preprocess.normalise(pixels)))["embedding"]
+        fine = directed(vectors).tolist()
+        return [
+            Row(key, {"vector": vector} if sound else None, "" if sound else NO_DIRECTION)
+            for (key, _, _), vector, sound in zip(good, vectors, fine, strict=True)
+        ]
 
     def _write(self, work: _Work, rows: list[Row]) -> None:
         assert work.writer is not None
@@ -184,6 +196,7 @@ class Answering:
             "unreadable": work.unreadable,
             "repeated": work.images.repeated,
             "damaged": work.images.damaged,
+            "doubtful": work.images.doubtful,
             "input_bytes": work.unit.size,
             "rows": name,
             "bytes": os.stat(self.out / name).st_size,

@@ -39,7 +39,7 @@ TEXTS = ("fingerprint", "rows", "damaged")
 ALLOWED = "a folder that `gossamer predict --out` filled"
 
 DAMAGED = (ValueError, KeyError, TypeError, OverflowError, RecursionError)  # what reading a damaged file raises
-ROW_FILE = re.compile(r"[0-9]{6,}\.(jsonl|parquet)")  # the name of a file of rows, as `rows_name` makes it
+ROW_FILE = re.compile(r"[0-9]{6,}\.(jsonl|parquet|vectors)")  # the name of a file of rows, as `rows_name` makes it
 
 Record = dict[str, Any]  # a line of the log
 
@@ -83,6 +83,11 @@ class AnswerFolder:
         if self._lock >= 0:
             os.close(self._lock)
             self._lock = -1
+
+    def remove_unfinished(self) -> None:
+        """Remove rows that killed processes were writing."""
+        for folder, _, _ in os.walk(self.path / ROWS):
+            remove_parts(folder)
 
     def filler(self) -> dict[str, Any] | None:
         """The process that fills the folder now: its pid and when it began; None where there is none."""
@@ -339,6 +344,8 @@ def _record(line: bytes) -> Record | None:
     if not isinstance(values, dict) or not all(_is_number(values.get(name, 0)) for name in TIMES):
         return None
     if not all(type(values.get(name)) is int and values[name] >= 0 for name in COUNTS):
+        return None
+    if not isinstance(values.get("doubtful", ""), str):  # older folders lack it
         return None
     return values if all(isinstance(values.get(name), str) for name in TEXTS) else None
 

@@ -46,12 +46,12 @@ class UnitImages:
     """The images of a unit.
 
     repeated: members of a shard with the name of an earlier one, which are passed over. damaged: why a shard could not be
-    read to its end, "" where it could. Raises DataError where a shard cannot be opened.
+    read to its end, "" where it could. doubtful: that it ends as one that was cut off may, "" where it does not. Raises DataError where a shard cannot be opened.
     """
 
     def __init__(self, unit: Unit) -> None:
         self._unit, self._shard = unit, -1
-        self.repeated, self.damaged = 0, ""
+        self.repeated, self.damaged, self.doubtful = 0, "", ""
 
     def __iter__(self) -> Iterator[UnitImage]:
         entries = self._unit.entries()
@@ -64,11 +64,12 @@ class UnitImages:
             self._shard = open_descriptor(path)
         except OSError as error:
             raise DataError(f"{path}: {error.strerror}", "the shards as they were planned", "check the path") from error
-        doubtful = self._repeated_hashes(path)
+        repeated = self._repeated_hashes(path)
         seen: set[str] = set()
+        notes: list[str] = []
         try:
-            for name, member in _images(path):
-                if doubtful and hash(name) in doubtful:
+            for name, member in _images(path, notes):
+                if repeated and hash(name) in repeated:
                     if name in seen:
                         self.repeated += 1
                         continue
@@ -76,6 +77,7 @@ class UnitImages:
                 yield UnitImage(f"{path}/{name}", member.size, member.start, self._shard)
         except DataError as error:
             self.damaged = str(error)
+        self.doubtful = "; ".join(notes)
 
     def close(self) -> None:
         """Close the shard; no image can be read after."""
@@ -93,11 +95,11 @@ class UnitImages:
         return set(ordered[1:][ordered[1:] == ordered[:-1]].tolist())
 
 
-def _images(path: str) -> Iterator[tuple[str, TarMember]]:
-    """(name, member) of each image of a shard; hidden ones are left out. Raises DataError."""
+def _images(path: str, notes: list[str] | None = None) -> Iterator[tuple[str, TarMember]]:
+    """(name, member) of each image of a shard; hidden ones are left out. notes: see `members`. Raises DataError."""
     from pathlib import Path
 
-    for member in members(Path(path)):
+    for member in members(Path(path), notes):
         name = member.name.removeprefix("./")
         if os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES and not any(map(is_hidden, name.split("/"))):
             yield name, member

@@ -99,9 +99,9 @@ def scan(sources: Sequence[Path]) -> Scan:
     return result
 
 
-def first_plan(found: Scan) -> list[Unit]:
-    """The units of a folder that is begun."""
-    return _pack(found, 0)
+def first_plan(found: Scan, align: int = 1) -> list[Unit]:
+    """The units of a folder that is begun. align: the files of each but the last are a multiple of so many."""
+    return _pack(found, 0, align)
 
 
 def next_plan(saved: Sequence[Unit], found: Scan, done: Mapping[int, str]) -> Plan:
@@ -142,14 +142,14 @@ def next_plan(saved: Sequence[Unit], found: Scan, done: Mapping[int, str]) -> Pl
     return Plan([*units, *added], bool(notes), notes)
 
 
-def _pack(found: Scan, first: int) -> list[Unit]:
+def _pack(found: Scan, first: int, align: int = 1) -> list[Unit]:
     units = [Unit.of(first + index, SHARD, [entry]) for index, entry in enumerate(found.shards)]
     most_bytes = min(max(sum(entry[1] for entry in found.files) // PARTS, RUN_BYTES[0]), RUN_BYTES[1])
     most_files = min(max(len(found.files) // PARTS, RUN_FILES[0]), RUN_FILES[1])
     run: list[Entry] = []
     size = 0
     for entry in found.files:
-        if run and (len(run) == most_files or size + entry[1] > most_bytes):
+        if run and len(run) % align == 0 and (len(run) >= most_files or size + entry[1] > most_bytes):
             units.append(Unit.of(first + len(units), FILES, run))
             run, size = [], 0
         run.append(entry)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import importlib
+import json
 from collections.abc import Iterable
 from typing import IO, Any, NamedTuple, Protocol
 
@@ -79,13 +81,30 @@ class ParquetRows:
             self._rows = []
 
 
-FORMATS: dict[str, type[RowWriter]] = {"jsonl": JsonRows, "parquet": ParquetRows}
+class VectorRows:
+    """{"key": ..., "vector": base64 of float32, little-endian, or null, "error": ...} a line, for an index."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = file
+
+    def write(self, rows: Iterable[Row]) -> None:
+        for row in rows:
+            vector = None if row.answer is None else base64.b64encode(row.answer["vector"].astype("<f4").tobytes())
+            values = {"key": row.key, "vector": None if vector is None else vector.decode(), "error": row.error}
+            self._file.write(json.dumps(values).encode() + b"\n")
+
+    def close(self) -> None:
+        pass
+
+
+VECTORS = "vectors"  # of `gossamer index` alone
+FORMATS: dict[str, type[RowWriter]] = {"jsonl": JsonRows, "parquet": ParquetRows, VECTORS: VectorRows}
 
 
 def check_format(name: str) -> None:
     """Raises UnknownNameError, MissingPackageError where its package is not installed."""
-    if name not in FORMATS:
-        raise UnknownNameError("format", name, FORMATS)
+    if name not in FORMATS or name == VECTORS:
+        raise UnknownNameError("format", name, [each for each in FORMATS if each != VECTORS])
     if name == "parquet":
         import_pyarrow()
 

@@ -7,8 +7,8 @@ import time
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from gossamer.batch.fill import doubtful_lines, duration
 from gossamer.batch.folder import ALLOWED, AnswerFolder
-from gossamer.batch.predict import duration
 from gossamer.errors import DataError
 from gossamer.host.progress import one_line
 from gossamer.host.shown import Report
@@ -26,6 +26,7 @@ class BatchStatus(Report):
     images: int
     unreadable: int
     damaged: tuple[str, ...]
+    doubtful: tuple[str, ...]
     filled_by: int | None
     images_per_second: float | None
     seconds_left: float | None
@@ -45,11 +46,17 @@ class BatchStatus(Report):
             lines.append(f"process {self.filled_by} fills it{speed}{left}")
         elif not self.complete:
             lines.append("no process fills it; the same command resumes it")
-        return "\n".join([*lines, *(one_line(f"damaged: {line}") for line in self.damaged)])
+        lines += [one_line(f"damaged: {line}") for line in self.damaged]
+        return "\n".join([*lines, *doubtful_lines(self.doubtful)])
 
     def to_json(self) -> dict[str, Any]:
         """Plain values."""
-        return {**asdict(self), "damaged": list(self.damaged), "complete": self.complete}
+        return {
+            **asdict(self),
+            "damaged": list(self.damaged),
+            "doubtful": list(self.doubtful),
+            "complete": self.complete,
+        }
 
 
 def batch_status(out: str | os.PathLike[str]) -> BatchStatus:
@@ -79,6 +86,7 @@ def batch_status(out: str | os.PathLike[str]) -> BatchStatus:
         sum(record["images"] for record in records),
         sum(record["unreadable"] for record in records),
         tuple(record["damaged"] for record in records if record["damaged"]),
+        tuple(record["doubtful"] for record in records if record.get("doubtful")),
         None if filler is None else filler["pid"],
         speed,
         left,

@@ -18,7 +18,7 @@ SHOWN = 0.3  # predictions.spatial.SHOWN, which needs numpy to be imported; a te
 
 # flags that --status has no use for, and their defaults
 WITHOUT_STATUS = {
-    **dict.fromkeys(("out", "draw"), ""),
+    **dict.fromkeys(("out", "draw", "ray"), ""),
     **dict.fromkeys(("threshold", "iou", "max_boxes", "workers", "format"), None),
     "top": 1,
     "batch": 32,
@@ -30,6 +30,7 @@ EXAMPLES = (
     "gossamer predict flowers.onnx a.jpg --top 3",
     "gossamer predict signs.onnx photos/ --threshold 0.5 --draw drawn/",
     "gossamer predict flowers.onnx shards/ photos/ --out answers/ --workers 2",
+    "gossamer predict flowers.onnx shards/ --out answers/ --ray auto",
 )
 
 
@@ -79,6 +80,12 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         "--format", default=None, metavar="jsonl|parquet", help="of the rows with --out: jsonl (default) or parquet"
     )
     many.add_argument(
+        "--ray",
+        default="",
+        metavar="auto|local|ADDRESS",
+        help="the workers with --out are those of a Ray cluster: a running one or one on this machine, or ray://HOST:PORT",
+    )
+    many.add_argument(
         "--status", default="", metavar="FOLDER", help="print how far such a folder is, and do nothing else"
     )
 
@@ -100,8 +107,8 @@ def run(options: argparse.Namespace, progress: Progress) -> Result | BatchResult
         )
     if options.out:
         return _many(options, progress)
-    for name in ("workers", "format"):
-        if getattr(options, name) is not None:
+    for name in ("workers", "format", "ray"):
+        if getattr(options, name):
             raise SettingsError(f"predict --{name} without --out", "--out FOLDER", "add it, or leave it out")
     return _printed(options, progress)
 
@@ -125,6 +132,7 @@ def _many(options: argparse.Namespace, progress: Progress) -> BatchResult:
         runtime=options.runtime,
         threads=options.threads,
         format="jsonl" if options.format is None else options.format,
+        ray=options.ray,
         progress=progress,
     )
 

@@ -18,7 +18,7 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, NamedTuple
@@ -37,6 +37,7 @@ FILE_LIMIT = 2**34  # bytes: 8 million embeddings of 512 numbers
 LENGTH_TOLERANCE = 1e-3  # of the length of an embedding
 _ALLOWED = "a gallery as `gossamer index` writes it"
 _DO = "index the images again"
+NO_DIRECTION = "the network's outputs are not finite, or all zeros"
 
 
 class Match(NamedTuple):
@@ -125,19 +126,7 @@ class Gallery(Brief):
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the file in one step. Raises StorageError."""
-        facts = {
-            "model": self.model,
-            "dim": self.embeddings.shape[1],
-            "names": list(self.names),
-            "labels": list(self.labels),
-        }
-        header = json.dumps(facts).encode("ascii")
-        state = hashlib.sha256()
-        with atomic_write(path) as file:
-            for part in (MARK, len(header).to_bytes(8, "little"), header, self.embeddings.astype("<f4").tobytes()):
-                state.update(part)
-                file.write(part)
-            file.write(state.digest())
+        write_gallery(path, self.model, self.embeddings.shape[1], self.names, self.labels, [self.embeddings])
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Gallery:
@@ -153,6 +142,37 @@ class Gallery(Brief):
             reason = getattr(error, "strerror", None) or str(error)
             raise DataError(f"{name}: {reason}", "a file that can be read", "check the path") from error
         return _parse(memoryview(data), name)
+
+
+def write_gallery(
+    path: str | os.PathLike[str],
+    model: str,
+    dim: int,
+    names: Sequence[str],
+    labels: Sequence[str],
+    parts: Iterable[NDArray[np.float32]],
+) -> None:
+    """Write a gallery whose embeddings (n, D) of length 1 come part by part. Raises StorageError, DataError where it is too large."""
+    header = json.dumps({"model": model, "dim": dim, "names": list(names), "labels": list(labels)}).encode("ascii")
+    size = len(MARK) + 8 + len(header) + 4 * dim * len(names) + SEAL
+    if size > FILE_LIMIT:
+        raise DataError(
+            f"{os.fspath(path)}: an index of {size} bytes",
+            f"{FILE_LIMIT} bytes at most",
+            "make several, or a smaller --dim",
+        )
+    state = hashlib.sha256()
+    with atomic_write(path) as file:
+
+        def write(part: bytes) -> None:
+            state.update(part)
+            file.write(part)
+
+        for part in (MARK, len(header).to_bytes(8, "little"), header):
+            write(part)
+        for embeddings in parts:
+            write(embeddings.astype("<f4").tobytes())
+        file.write(state.digest())
 
 
 def normalised(embeddings: NDArray[np.float32], names: Sequence[str]) -> NDArray[np.float32]:

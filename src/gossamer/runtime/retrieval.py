@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -22,7 +22,7 @@ from gossamer.host.progress import SILENT, Progress, one_line
 from gossamer.host.shown import Brief
 from gossamer.modelfile.metadata import ModelMetadata
 from gossamer.predictions.classes import check_top
-from gossamer.predictions.gallery import Gallery, Match, directed
+from gossamer.predictions.gallery import NO_DIRECTION, Gallery, Match, directed
 from gossamer.predictions.head import Raw
 from gossamer.runtime.predict import find_images
 
@@ -127,10 +127,14 @@ def index_folder(
             "readable images",
             "look at them",
         )
+    return Gallery.build(np.stack(embeddings), names, labels_of(names), model.sha256), skipped
+
+
+def labels_of(names: Sequence[str]) -> list[str]:
+    """The identity of each image by its path below the folder, as `index_folder` has it."""
     folders = [name.split("/")[:-1] for name in names]
     above = 1 if all(path and path[0] in PARTS for path in folders) else 0  # folders over that of an identity
-    labels = [next(iter(path[above:]), "") for path in folders]
-    return Gallery.build(np.stack(embeddings), names, labels, model.sha256), skipped
+    return [next(iter(path[above:]), "") for path in folders]
 
 
 def search_files(
@@ -195,8 +199,4 @@ def _run(
             yield EmbeddedImage(file, None, item)
             continue
         embedding, fine = next(good)
-        yield (
-            EmbeddedImage(file, embedding)
-            if fine
-            else EmbeddedImage(file, None, "the network's outputs are not finite, or all zeros")
-        )
+        yield (EmbeddedImage(file, embedding) if fine else EmbeddedImage(file, None, NO_DIRECTION))
