@@ -19,6 +19,7 @@ from gossamer.adviser.rule import Finding
 from gossamer.adviser.table import RULES
 from gossamer.errors import InputError, SettingsError, UnknownNameError
 from gossamer.networks import create_model, list_models
+from tests.adviserdata import DATA_PAIRS
 from tests.adviserpairs import FORMS, PAIRS, Net, conv
 from tests.tiers import one_per_family
 
@@ -35,7 +36,8 @@ def finding_of(result: Review, rule: str) -> Finding:
 
 
 def test_every_rule_has_a_pair_and_is_documented() -> None:
-    assert set(PAIRS) == set(BY_NAME) and len(BY_NAME) == len(RULES)
+    assert set(PAIRS) | set(DATA_PAIRS) == set(BY_NAME) and len(BY_NAME) == len(RULES)
+    assert set(DATA_PAIRS) == {rule.name for rule in RULES if rule.needs_data}
     for rule in RULES:
         assert all(len(text) > 5 for text in (rule.says, rule.reads, rule.figure, rule.reason, rule.cost_of)), rule.name
         assert any(digit.isdigit() for digit in rule.source) or "engine" in rule.source or "QDQ" in rule.source
@@ -161,7 +163,7 @@ def test_trained_rules_wait_for_weights() -> None:
     result = review("mobilenet_v2", (3, 64, 64))
     waiting = {rule.name for rule in RULES if rule.needs_weights}
     assert set(result.not_applied) == waiting and not waiting & set(result.rules)
-    assert set(review(Net(conv(32, 32)), (3, 64, 64)).rules) == set(BY_NAME)
+    assert set(review(Net(conv(32, 32)), (3, 64, 64)).rules) == set(PAIRS)
 
 
 def test_a_tied_and_a_broken_weight_are_no_defect() -> None:

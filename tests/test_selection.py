@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -221,6 +222,44 @@ def test_enough_networks_end_the_search_and_the_rest_is_told() -> None:
     found = searched(Budget(100.0, None, None), enough=2)
     assert len(found.fits) == 2
     assert sum("not tried: 2 networks of higher expected accuracy fit" in one.reason for one in found.dropped) >= 3
+
+
+def test_where_time_runs_out_before_anything_fits_the_smallest_are_tried() -> None:
+    choices = all_choices(network_names(["mobilenetv1*"]), [(64, 64)], 3)
+
+    def at_once(ms: float) -> Search:
+        one = Search(Budget(ms, None, None), tuple(PER_MAC), Builder(), MadeUpTimes(), SILENT, 99, -1.0)
+        one.run(choices)
+        return one
+
+    found = at_once(100.0)
+    assert 1 <= len(found.fits) <= search.NEAREST and found.fits[0].choice.name.startswith("mobilenetv1_025")
+    late = [one.name for one in found.dropped if one.reason == search.OUT_OF_TIME]
+    assert late and not set(late) & {one.choice.name for one in found.fits}
+    none = at_once(1e-6)
+    assert not none.fits and none.nearest is not None
+    asked: Any = SimpleNamespace(budget=none.budget, precisions=("int8",))
+    assert f"{len([one for one in none.dropped if one.reason == search.OUT_OF_TIME])} networks were not tried" in str(
+        steps.nothing_fits(asked, none)
+    )
+
+
+def test_a_busy_machine_is_told_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    from gossamer.host import machine
+    from gossamer.selection.timing import BUSY, NetworkTimes
+
+    monkeypatch.setattr(machine, "usable_cores", lambda: 2)
+    for load, busy in ((14.0, True), (2.0, False), (0.1, False)):
+        monkeypatch.setattr(machine.os, "getloadavg", lambda load=load: (load, 0.0, 0.0))
+        times = NetworkTimes("native", 1)
+        times.notes.clear()
+        times._note_load()
+        times._note_load()
+        assert len(times.notes) == busy and all(
+            line.startswith(BUSY) and "14.0 on 2 cores" in line for line in times.notes
+        )
+    monkeypatch.setattr(machine.os, "getloadavg", lambda: (_ for _ in ()).throw(OSError()))
+    assert machine.busy_load(1) is None
 
 
 def test_an_impossible_budget_has_a_nearest() -> None:

@@ -37,6 +37,13 @@ def in_int8(data: bytes, outputs: tuple[str, ...], used: NDArray[Any], held: NDA
     ), steps
 
 
+def initialisers(data: bytes) -> dict[str, bytes]:
+    """The weights, scales and zero points of a model."""
+    import onnx
+
+    return {one.name: one.raw_data for one in onnx.load_from_string(data).graph.initializer}
+
+
 def check(data: bytes, outputs: tuple[str, ...], used: NDArray[Any], held: NDArray[Any]) -> None:
     plain, _ = in_int8(data, outputs, used, held)
     for seed in (0, 1):
@@ -44,10 +51,8 @@ def check(data: bytes, outputs: tuple[str, ...], used: NDArray[Any], held: NDArr
         assert count >= 4
         before = OnnxSession(OnnxGraph(data, outputs, "").model()).run(held)
         np.testing.assert_array_equal(OnnxSession(other).run(held)[0], before[0], err_msg="the trap changes no output")
-        assert measure_ranges(OnnxGraph(other, outputs, ""), [used]).keys()
         caught, _ = in_int8(other, outputs, used, held)
-        for name, value in OnnxGraph(plain, outputs, "").constants.items():
-            np.testing.assert_array_equal(OnnxGraph(caught, outputs, "").constants[name], value, err_msg=name)
+        assert initialisers(caught) == initialisers(plain)
         np.testing.assert_array_equal(OnnxSession(caught).run(held)[0], OnnxSession(plain).run(held)[0])
 
 

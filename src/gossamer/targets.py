@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -107,11 +108,11 @@ def check_result(
 def _instead(text: str, kind: TargetKind, allowed: tuple[TargetKind, ...]) -> str:
     """What to do with a target of another kind than those allowed."""
     if kind == "run" and "model file" in allowed:
-        return f"export it: gossamer export {text} --out model.onnx"
+        return f"export it: gossamer export {shlex.quote(text)} --out model.onnx"
     if kind == "network" and "run" in allowed:
-        return f"train it: gossamer train DATA --net {text}"
+        return f"train it: gossamer train DATA --net {shlex.quote(text)}"
     if kind == "model file" and "compiled file" in allowed:
-        return f"compile it: gossamer compile {text} --out model.goss"
+        return f"compile it: gossamer compile {shlex.quote(text)} --out model.goss"
     if kind in ("LiteRT file", "ncnn file", "OpenVINO file") and "model file" in allowed:
         return "give the ONNX file that it was made from"
     if kind in FILES and "run" in allowed:
@@ -119,7 +120,7 @@ def _instead(text: str, kind: TargetKind, allowed: tuple[TargetKind, ...]) -> st
     if kind == "index" and "model file" in allowed:
         return "give the model file that made it; gossamer search takes an index"
     if kind in ("run", "model file") and "index" in allowed:
-        return f"make one: gossamer index {'MODEL' if kind == 'run' else text} FOLDER --out {Path(text).stem}.index"
+        return f"make one: gossamer index {'MODEL' if kind == 'run' else shlex.quote(text)} FOLDER --out {shlex.quote(f'{Path(text).stem}.index')}"
     return "give one of these"
 
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from torch import nn
 
+from gossamer.adviser.data_facts import DataFacts, check_data, facts_of_run
 from gossamer.adviser.subject import Subject, Weights, decode
 from gossamer.analysis.cost import cost
 from gossamer.analysis.graph import Graph, trace
@@ -20,15 +22,24 @@ from gossamer.microscope.inspection import network_by_name, network_of_run
 from gossamer.targets import COUNTED, target_of
 
 
-def subject_of(target: str | Path | nn.Module, input_shape: Sequence[int] | None, arguments: dict[str, Any]) -> Subject:
-    """What the rules read of a target. Raises what `gossamer.adviser.review.review` raises."""
+def subject_of(
+    target: str | Path | nn.Module,
+    input_shape: Sequence[int] | None,
+    arguments: dict[str, Any],
+    data: str | Path | DataFacts | None = None,
+) -> Subject:
+    """What the rules read of a target. data: see `review`. Raises what `gossamer.adviser.review.review` raises."""
+    if isinstance(data, DataFacts):
+        return replace(subject_of(target, input_shape, arguments), data=data)
     shape = None if input_shape is None else (1, *input_shape)
     if isinstance(target, nn.Module):
+        check_data("module", type(target).__name__, data)
         graph = trace(target, shape or (1, 3, 224, 224))
         real = not any(parameter.is_meta for parameter in target.parameters())
         return _subject(type(target).__name__, "module", graph, trained=real, read=_reader(target))
     name = str(target)
     kind = target_of(target, COUNTED).kind
+    check_data(kind, name, data)
     if arguments and kind != "network":
         raise InputError(
             f"{name} with {', '.join(arguments)}", "arguments for a network by its name alone", "leave them out"
@@ -40,8 +51,14 @@ def subject_of(target: str | Path | nn.Module, input_shape: Sequence[int] | None
     if kind == "run":
         module, own = network_of_run(Path(name))
         network, values, settings = _made_of(Path(name))
+        facts = None
+        if data is not None:
+            from gossamer.training.restore import preprocess_of
+
+            facts = facts_of_run(name, str(data), preprocess_of(settings), module)
         graph = trace(module, shape or own)
-        return _subject(name, kind, graph, network, values, True, _reader(module), settings)
+        subject = _subject(name, kind, graph, network, values, True, _reader(module), settings)
+        return replace(subject, data=facts)
     from gossamer.networks.registry import NETWORKS, resolve
 
     module, own = network_by_name(name, arguments)

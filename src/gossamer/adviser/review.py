@@ -9,6 +9,7 @@ from typing import Any
 
 from torch import nn
 
+from gossamer.adviser.data_facts import DataFacts
 from gossamer.adviser.load import subject_of
 from gossamer.adviser.rule import Finding
 from gossamer.adviser.subject import Subject
@@ -23,7 +24,8 @@ from gossamer.host.shown import Report
 class Review(Report):
     """What the rules found in a network, the most important first.
 
-    rules: names of those that were applied. not_applied: of the others, with the reason. subject: the network as the rules read it.
+    rules: names of those that were applied, those on data where data were given. not_applied: of the others, with the
+    reason. subject: the network as the rules read it.
     """
 
     target: str
@@ -75,6 +77,7 @@ def review(
     *,
     measure: bool = False,
     threads: int = 1,
+    data: str | Path | DataFacts | None = None,
     progress: Progress = SILENT,
     **arguments: Any,
 ) -> Review:
@@ -82,11 +85,13 @@ def review(
 
     input_shape: (C, H, W), by default the network's own. arguments: for a network by name, as for `create_model`. measure: where
     a change is an argument of the network, build both with fresh weights and time them in turn, in processes of their
-    own, with the native engine, or ONNX Runtime where that is missing. threads: of the engine.
+    own, with the native engine, or ONNX Runtime where that is missing. threads: of the engine. data: of a run, compare the
+    network with its training images as well: where they lie, "" for where they lay when it was trained, or what is known of them.
     Raises UnknownNameError, InputError, SettingsError, RunError, MissingPackageError.
     """
-    subject = subject_of(target, input_shape, arguments)
-    applied = [rule for rule in RULES if subject.trained or not rule.needs_weights]
+    subject = subject_of(target, input_shape, arguments, data)
+    table = [rule for rule in RULES if subject.data is not None or not rule.needs_data]
+    applied = [rule for rule in table if subject.trained or not rule.needs_weights]
     findings = ranked(finding for rule in applied if (finding := rule.review(subject)) is not None)
     if measure:
         from gossamer.adviser.measure import with_gains
@@ -96,7 +101,7 @@ def review(
         subject.name,
         findings,
         tuple(rule.name for rule in applied),
-        {rule.name: "needs trained weights: a run or an ONNX file" for rule in RULES if rule not in applied},
+        {rule.name: "needs trained weights: a run or an ONNX file" for rule in table if rule not in applied},
         subject.cost,
         subject,
         subject.lanes,

@@ -55,6 +55,7 @@ class Rule:
     change: Callable[[Subject], Change] = field(repr=False)
     below: bool = False
     needs_weights: bool = False
+    needs_data: bool = False
     claims: str = "speed"
 
     def names(self, figure: float) -> bool:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from gossamer.adviser.data_facts import DataFacts
 from gossamer.analysis.cost import FREE, Cost
 from gossamer.analysis.graph import Graph, Node, Value
 from gossamer.analysis.layers import Layer
@@ -98,7 +99,8 @@ class Subject:
 
     name: as the user gave it. kind: "network", "run", "model file" or "module". network, arguments: of `create_model`, ""
     where the network is not one of ours. trained: whether its weights mean anything. read: a weight by its name, None
-    where its numbers are not known. lanes: float32 numbers in a vector register of this machine. settings: of a run.
+    where its numbers are not known. lanes: float32 numbers in a vector register of this machine. settings: of a run. data:
+    of its images, None where they were not looked at.
     """
 
     name: str
@@ -112,6 +114,7 @@ class Subject:
     read: Callable[[str], Weights | None] = lambda name: None
     lanes: int = 8
     settings: Any = None
+    data: DataFacts | None = None
 
     @functools.cached_property
     def consumers(self) -> tuple[tuple[int, ...], ...]:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from gossamer.adviser import factorisation, guidelines, hardware, head, inverted, representation, trained
+from gossamer.adviser import factorisation, guidelines, hardware, head, inverted, representation, task, trained
 from gossamer.adviser.rule import Rule
 
 INCEPTION = "Inception v3 (1512.00567)"
 MOBILENET = "MobileNetV2 (1801.04381)"
 SHUFFLENET = "ShuffleNetV2 (1807.11164)"
 MACS, PARAMS, BYTES = "multiply-adds", "parameters", "bytes moved"
+OBJECTS, IMAGES = "objects", "images"
 
 RULES: tuple[Rule, ...] = (
     Rule(
@@ -464,5 +465,80 @@ RULES: tuple[Rule, ...] = (
         trained.factorise,
         below=True,
         needs_weights=True,
+    ),
+    Rule(
+        "receptive-field",
+        "no output sees the largest objects as a whole",
+        "Effective receptive field (1701.04128), sections 2 and 4; Araujo et al. 2019, equation 2",
+        "the receptive field of the outputs, boxes of the training images",
+        "times the longer side that a tenth of the objects exceeds",
+        1.0,
+        "what an output uses is a part of what it sees in theory, so that this is the least",
+        OBJECTS,
+        0.25,
+        task.receptive_field,
+        task.see_more,
+        below=True,
+        needs_data=True,
+        claims="accuracy",
+    ),
+    Rule(
+        "output-stride",
+        "the finest map that predicts has less than one position for a small object",
+        "Feature pyramid networks (1612.03144), section 4.2; SSD (1512.02325), section 3.1",
+        "the maps that boxes are predicted on, boxes of the training images",
+        "positions across the shorter side of the smallest tenth of the objects",
+        1.0,
+        "two objects then share one position; a pyramid gives objects of 32 pixels a map of stride 4 to 8",
+        OBJECTS,
+        0.25,
+        task.output_stride,
+        task.finer,
+        below=True,
+        needs_data=True,
+        claims="accuracy",
+    ),
+    Rule(
+        "unmatched-anchors",
+        "no box of the training images matches many of the anchors",
+        "SSD (1512.02325), section 2.2; YOLOv2 (1612.08242), section 2",
+        "the anchors of the head, boxes of the training images",
+        "of the anchors, that no box overlaps by half",
+        0.4,
+        "they are computed for every image and learn background alone; of six evenly spread scales two are always far away",
+        "anchors",
+        0.8,
+        task.unmatched_anchors,
+        task.fit_anchors,
+        needs_data=True,
+    ),
+    Rule(
+        "upsampled-images",
+        "the input is larger than what the images hold",
+        "EfficientNet (1905.11946), section 3.2",
+        "sizes of the training images, the input and its preprocessing",
+        "times enlarged, the median image",
+        1.5,
+        "twice the side is four times the multiply-adds, and no detail is added",
+        IMAGES,
+        0.5,
+        task.upsampled,
+        task.smaller_input,
+        needs_data=True,
+    ),
+    Rule(
+        "squashed-images",
+        "the images are squashed out of proportion",
+        "Fixing the train-test resolution discrepancy (1906.06423), section 3",
+        "sizes of the training images, the input and its preprocessing",
+        "times out of proportion, the median image",
+        1.5,
+        "random crops reach proportions of 4:3, and what a network has not seen in training it answers worse",
+        IMAGES,
+        0.5,
+        task.squashed,
+        task.keep_proportions,
+        needs_data=True,
+        claims="accuracy",
     ),
 )

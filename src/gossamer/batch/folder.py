@@ -19,6 +19,7 @@ import json
 import math
 import os
 import re
+import shlex
 import shutil
 import time
 from collections.abc import Iterable, Mapping, Sequence
@@ -129,7 +130,7 @@ class AnswerFolder:
                     raise InputError(
                         f"{self.path}: another process ({pid}) fills it",
                         "one at a time",
-                        f"wait for it or stop it; gossamer predict --status {self.path} shows how far it is",
+                        f"wait for it or stop it; gossamer predict --status {shlex.quote(str(self.path))} shows how far it is",
                     ) from error
                 time.sleep(0.05)
             except OSError:  # a file system without locks

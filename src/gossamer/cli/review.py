@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 EXAMPLES = (
     "gossamer review mobilenet_v2",
     "gossamer review runs/flowers --measure --html review.html",
+    "gossamer review runs/flowers --data",
 )
 
 
@@ -23,6 +24,13 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--measure", action="store_true", help="also build and time the proposed changes here")
     parser.add_argument(
         "--threads", type=thread_number, default=1, metavar="N", help="threads while timing (default 1)"
+    )
+    parser.add_argument(
+        "--data",
+        nargs="?",
+        const="",
+        metavar="DIR",
+        help="of a run: also compare the network with its training images, here or where they lay when it was trained",
     )
     parser.add_argument(
         "--html", default="", metavar="FILE", help="also draw the network with the findings in this file"
@@ -45,6 +53,7 @@ def run(options: argparse.Namespace, progress: Progress) -> Review:
         shape,
         measure=options.measure,
         threads=options.threads,
+        data=options.data,
         progress=progress,
     )
     if options.html:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import re
+import shlex
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -58,8 +59,8 @@ class Cause:
 
 def _again(evidence: Evidence, flags: str) -> str:
     """The command that trains with the same settings but for `flags`."""
-    path = evidence.run.path
-    return f"gossamer train --config {path}/settings.yaml {flags} --out {path}_2"
+    path = str(evidence.run.path)
+    return f"gossamer train --config {shlex.quote(f'{path}/settings.yaml')} {flags} --out {shlex.quote(f'{path}_2')}"
 
 
 def _standard_error(evidence: Evidence, share: float) -> float:
@@ -134,7 +135,7 @@ def _no_space(evidence: Evidence) -> Finding | None:
         "the disk is full",
         "certain" if full else "likely",
         f"{said}{free / 1e6:.0f} MB are free there, a state needs {needed / 1e6:.0f} MB",
-        f"gossamer train --resume {evidence.run.path}   # after making room",
+        f"gossamer train --resume {shlex.quote(str(evidence.run.path))}   # after making room",
     )
 
 
@@ -146,7 +147,7 @@ def _stopped(evidence: Evidence) -> Finding | None:
         "the training stopped with an error",
         "certain",
         last.removeprefix(STOPPED),
-        f"gossamer train --resume {evidence.run.path}",
+        f"gossamer train --resume {shlex.quote(str(evidence.run.path))}",
     )
 
 
@@ -161,7 +162,7 @@ def _killed(evidence: Evidence) -> Finding | None:
         "the process was killed",
         "likely",
         f"the log ends {after} without a word: a process that the system ends for its memory, or that is killed, says nothing",
-        f"gossamer train --resume {evidence.run.path}   # with less memory: a smaller --batch in a new run",
+        f"gossamer train --resume {shlex.quote(str(evidence.run.path))}   # with less memory: a smaller --batch in a new run",
     )
 
 
@@ -178,7 +179,7 @@ def _copies(evidence: Evidence) -> Finding | None:
         "certain",
         f"{len(copies.pairs)} of {copies.looked_at} validation images have the bytes of a training image, such as {first} and {second}: "
         "the score is too high",
-        f"gossamer doctor --data {evidence.settings.data}   # lists them; remove them, then train again",
+        f"gossamer doctor --data {shlex.quote(evidence.settings.data)}   # lists them; remove them, then train again",
     )
 
 
@@ -195,7 +196,7 @@ def _missing_class(evidence: Evidence) -> Finding | None:
         "a class has nothing to learn from",
         "certain",
         f"{len(absent)} of {len(evidence.classes)} classes have no training {what}: {', '.join(absent[:5])}",
-        f"gossamer doctor --data {evidence.settings.data}   # then add images of it, or take the class out",
+        f"gossamer doctor --data {shlex.quote(evidence.settings.data)}   # then add images of it, or take the class out",
     )
 
 
@@ -230,7 +231,7 @@ def _labels(evidence: Evidence) -> Finding | None:
             "certain",
             f"the network has learnt the training images (loss {losses[-1]:.3g}, {chance:.3g} is guessing) and is right for {balanced:.1%} "
             f"of the validation images, where guessing gives {guess:.1%}: their class numbers mean other classes",
-            f"gossamer doctor --data {evidence.settings.data}",
+            f"gossamer doctor --data {shlex.quote(evidence.settings.data)}",
         )
     if learnt and _at_chance(evidence):
         return Finding(
@@ -238,7 +239,7 @@ def _labels(evidence: Evidence) -> Finding | None:
             "likely",
             f"the network has learnt the training images by heart (loss {losses[-1]:.3g}, {chance:.3g} is guessing), and is right for "
             f"{accuracy:.1%} of the validation images, as guessing is",
-            f"gossamer doctor --data {evidence.settings.data}",
+            f"gossamer doctor --data {shlex.quote(evidence.settings.data)}",
         )
     usual = (
         evidence.usual_rate / FAR_RATE < (evidence.settings.lr or evidence.usual_rate) < evidence.usual_rate * FAR_RATE
@@ -255,7 +256,7 @@ def _labels(evidence: Evidence) -> Finding | None:
             "possible",
             f"after {evidence.last('epoch'):g} epochs at a usual learning rate the loss is {losses[-1]:.3g}, as guessing gives "
             f"({chance:.3g}), and the accuracy {accuracy:.1%}",
-            f"gossamer doctor --data {evidence.settings.data}",
+            f"gossamer doctor --data {shlex.quote(evidence.settings.data)}",
         )
     return None
 
@@ -320,7 +321,7 @@ def _anchors(evidence: Evidence) -> Finding | None:
         f"{unmatched:.0%} of the training boxes overlap with no anchor by {MATCHED:g} wherever it lies; boxes are {low:.0f} to {high:.0f} "
         f"pixels of the input wide (half of them below {middle:.0f}), anchors {np.sqrt(sizes.prod(axis=1)).min():.0f} to "
         f"{np.sqrt(sizes.prod(axis=1)).max():.0f}",
-        f"gossamer train {evidence.settings.data} --task detect --anchors fitted --out {evidence.run.path}_2",
+        f"gossamer train {shlex.quote(evidence.settings.data)} --task detect --anchors fitted --out {shlex.quote(f'{evidence.run.path}_2')}",
     )
 
 
@@ -538,7 +539,7 @@ def _unreadable(evidence: Evidence) -> Finding | None:
         "many images could not be read",
         "certain",
         f"{len(skipped)} of {total}, such as {skipped[0][0]}: {skipped[0][1]}",
-        f"gossamer doctor --data {evidence.settings.data}",
+        f"gossamer doctor --data {shlex.quote(evidence.settings.data)}",
     )
 
 

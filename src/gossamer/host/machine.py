@@ -74,6 +74,18 @@ def usable_cores(root: Path = ROOT) -> int:
     return max(1, min(cores, math.floor(quota)) if quota is not None else cores)
 
 
+def busy_load(threads: int) -> float | None:
+    """The load of the last minute where more than half of the cores worked for others than this process; None where not.
+
+    threads: that this process computes with.
+    """
+    try:
+        load = os.getloadavg()[0]
+    except (AttributeError, OSError):  # a system that does not tell
+        return None
+    return load if load - threads > max(1.0, usable_cores() / 2) else None
+
+
 def _cpu(root: Path) -> tuple[str, set[str] | None]:
     """Model name, and the processor's own names of its features or None."""
     text = _read(root / "proc/cpuinfo") or ""

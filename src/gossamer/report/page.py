@@ -20,6 +20,7 @@ from gossamer.report.embed import embedding_view
 from gossamer.report.heads import heads_view
 from gossamer.report.highlights import highlights
 from gossamer.report.measured import file_checks, latency_chart
+from gossamer.report.pick import HEADER, pick_of
 from gossamer.report.segment import segmentation_view
 from gossamer.report.training_curves import selected_checkpoint, training_charts
 from gossamer.report.view import SPLITS, KeyFigure, TaskView
@@ -109,6 +110,8 @@ def report_html(data: ReportData) -> str:
             }
         ),
         "network": describe_network(data),
+        "pick": pick_of(data.run),
+        "pick_header": HEADER,
     }
     return page.render_page(_templates(), "report.html", values, [FOLDER / name for name in view.styles])
 

@@ -17,6 +17,7 @@ from gossamer.selection.timing import NetworkTimes
 
 ESTIMATED = 4.0  # times too much by the zoo's table, with which a network is not even counted
 PREDICTED = 1.5  # times the limit that a network of the same family says it takes, with which it is not timed
+OUT_OF_TIME = "not tried: the time for measuring is used up"
 NEAREST = 3  # networks that are timed to name the one that comes nearest to a budget
 
 
@@ -80,7 +81,7 @@ class Search:
     def run(self, choices: Sequence[NetworkChoice]) -> None:
         """Fill `fits`, best expectation first, and `dropped`."""
         order = sorted(choices, key=lambda one: (-expected_top1(one), one.macs(), one.name))
-        begun, seen = time.monotonic(), set[str]()
+        begun, seen, untried = time.monotonic(), set[str](), list[NetworkChoice]()
         self.progress.say(
             f"{len(order)} networks ({len({one.net for one in order})} of the zoo, their widths and inputs) in "
             f"{', '.join(self.precisions)}; {self.budget.text()}; best expected accuracy first"
@@ -88,12 +89,15 @@ class Search:
         for choice in self.progress.track(order, len(order), "counting and timing networks"):
             if len(self.fits) >= self.enough:
                 reason = f"not tried: {self.enough} networks of higher expected accuracy fit"
-            elif self.fits and time.monotonic() - begun > self.seconds:
-                reason = "not tried: the time for measuring is used up"
+            elif time.monotonic() - begun > self.seconds:
+                reason = OUT_OF_TIME
+                untried.append(choice)
             else:
                 reason = self._look(choice, seen)
             if reason:
                 self.dropped.append(Dropped(choice.name, "", reason))
+        if not self.fits and untried:
+            self._try_smallest(untried, seen)
         if not self.fits:
             self._find_nearest(order)
 
@@ -175,6 +179,14 @@ class Search:
             if self.nearest is None or excess < self.nearest[0]:
                 self.nearest = (excess, choice.name, precision, use)
         return uses, reasons
+
+    def _try_smallest(self, untried: Sequence[NetworkChoice], seen: set[str]) -> None:
+        """Where time ran out before any network fitted: look at a few of the smallest all the same."""
+        self.progress.say("the time for measuring is used up and nothing fits yet; looking at the smallest networks")
+        for choice in sorted(untried, key=NetworkChoice.macs)[:NEAREST]:
+            self.dropped = [one for one in self.dropped if (one.name, one.reason) != (choice.name, OUT_OF_TIME)]
+            if reason := self._look(choice, seen):
+                self.dropped.append(Dropped(choice.name, "", reason))
 
     def _find_nearest(self, choices: Sequence[NetworkChoice]) -> None:
         """Time the smallest networks, so that the one which comes nearest to the budget can be named."""

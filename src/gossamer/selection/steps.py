@@ -38,7 +38,7 @@ from gossamer.selection.result import (
     chart_of,
     on_front,
 )
-from gossamer.selection.search import Dropped, Fit, Search, dropped_of, fit_of
+from gossamer.selection.search import OUT_OF_TIME, Dropped, Fit, Search, dropped_of, fit_of
 from gossamer.selection.settings import PickSettings
 from gossamer.selection.timing import NetworkTimes, title_of
 from gossamer.selection.trainings import seconds_of_killed, train_until
@@ -75,6 +75,9 @@ def nothing_fits(settings: PickSettings, search: Search) -> VerificationError:
         if settings.budget.why_not(use)
         else f", which is within {100 * (1 - SAFETY):.0f} % of it, and times scatter so much"
     )
+    late = sum(one.reason == OUT_OF_TIME for one in search.dropped)
+    if late:
+        near += f"; {late} networks were not tried, as the time for measuring was used up"
     return VerificationError(
         f"{line}: the nearest that exists is {name} in {precision} with {use.text()}{near}; raise the budget, or give a "
         "smaller --input"

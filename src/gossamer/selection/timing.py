@@ -31,6 +31,7 @@ from gossamer.shrink.times import in_turns, keep_times, machine_key, read_times
 
 NAME = "networks.json"  # below `host.storage.user_cache`
 NATIVE = "native"
+BUSY = "other programs were at work while networks were timed"
 ROUNDS, SECONDS = 4, 0.05  # of each file; they are timed again at the end, for longer
 GAIN = 1.5  # times the fastest rate measured here that no network exceeds
 # channels, kernel, layers, side: dense layers, which compute the most of all in a millisecond
@@ -66,6 +67,7 @@ class NetworkTimes:
         """precision -> (ms, bytes of the file), and precision -> why it could not be measured. Raises InputError."""
         if (known := self.get(counted, precisions)) is not None:
             return known, {}
+        self._note_load()
         with torch.random.fork_rng(devices=[]):  # the caller's random numbers stay as they are
             torch.manual_seed(0)
             model, shape, outputs = builder.build(choice, shapes_only=False)
@@ -73,6 +75,15 @@ class NetworkTimes:
         self._keep(counted.signature, result)
         self.measured += 1
         return result, reasons
+
+    def _note_load(self) -> None:
+        """Say once where the machine is busy: what is timed then takes longer than it does alone."""
+        load = machine.busy_load(self.threads)
+        if load is not None and not any(line.startswith(BUSY) for line in self.notes):
+            self.notes.append(
+                f"{BUSY} (a load of {load:.1f} on {machine.usable_cores()} cores): milliseconds are of a busy machine, and kept; on a "
+                f"quiet one remove {NAME} from the user's cache and pick again"
+            )
 
     def most_macs(self, precision: str, ms: float) -> float:
         """Multiply-adds beyond which no network takes `ms` or less: GAIN times what the fastest of the DENSE layers compute."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import shlex
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -111,7 +112,7 @@ class SweepResult(Report):
             f"{len(self.trials)} trials, {complete} of them to their end, in {self.minutes:.1f}{budget} minutes"
             + (f"; no time was left for {self.left} more" if self.left else ""),
         ]
-        lines += [f"gossamer train --config {one_line(one.settings)}" for one in self.front]
+        lines += [f"gossamer train --config {one_line(shlex.quote(one.settings))}" for one in self.front]
         return "\n".join([*lines, *(one_line(note) for note in self.notes)])
 
     def to_json(self) -> dict[str, Any]:

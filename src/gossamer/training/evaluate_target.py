@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +36,11 @@ def evaluate_target(
     """
     if target_of(target, ("run", *FILES)).kind == "run":
         if runtime != AUTO:
-            raise SettingsError(f"a run folder with the runtime {runtime}", "a model file", f"gossamer export {target}")
+            raise SettingsError(
+                f"a run folder with the runtime {runtime}",
+                "a model file",
+                f"gossamer export {shlex.quote(str(target))}",
+            )
         if ignore_index is not None:
             raise SettingsError(
                 f"ignore_index {ignore_index} with a run folder", "a model file", "leave it out: the run has its own"

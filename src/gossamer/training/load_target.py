@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 
 from gossamer.errors import SettingsError
@@ -21,7 +22,9 @@ def load_target(target: str | Path, *, runtime: str = AUTO, threads: int = 0) ->
     if not 0 <= threads <= 4096:
         raise SettingsError(f"threads {threads}", "0 (the runtime decides) to 4096", "give such a number")
     if runtime != AUTO:
-        raise SettingsError(f"a run folder with the runtime {runtime}", "a model file", f"gossamer export {target}")
+        raise SettingsError(
+            f"a run folder with the runtime {runtime}", "a model file", f"gossamer export {shlex.quote(str(target))}"
+        )
     import torch
 
     from gossamer.training.restore import as_model

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import copy
 import math
+import shlex
 import signal
 import time
 from collections.abc import Iterator, Sequence
@@ -397,7 +398,7 @@ def _one_epoch(session: Session) -> int:
                 save_state(session)
                 saved = time.perf_counter()
             if session.interrupted:
-                session.say(f"Interrupted. Resume with: gossamer train --resume {session.run.path}")
+                session.say(f"Interrupted. Resume with: gossamer train --resume {shlex.quote(str(session.run.path))}")
                 raise Interrupted(session.interrupted)
     return steps
 

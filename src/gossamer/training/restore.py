@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -77,7 +78,7 @@ def load_run(
         raise RunError(
             f"{folder}: its samples are {run.settings.frames} frames",
             "a run on single images for this command",
-            f"score it on folders of frames: gossamer eval {folder} DATA",
+            f"score it on folders of frames: gossamer eval {shlex.quote(str(folder))} DATA",
         )
     model, task = network_of(run, data)
     tensors, _ = run.load_state(which)

@@ -7,6 +7,7 @@ weights or file, and goes on with no other.
 
 from __future__ import annotations
 
+import shlex
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -272,7 +273,7 @@ def _timm(target: str, heads: Sequence[OutputHead], progress: Progress) -> Teach
         raise InputError(
             f"{target}: a network without weights",
             "a run folder, a model file, or timm:NAME",
-            f"train it first: gossamer train DATA --net {target} --out runs/teacher",
+            f"train it first: gossamer train DATA --net {shlex.quote(target)} --out runs/teacher",
         )
     model = create_model(target).eval()
     load_pretrained(model, target, DEFAULT, progress=progress)
