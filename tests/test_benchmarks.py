@@ -236,3 +236,70 @@ def test_the_trap_rescales_residual_streams_and_keeps_every_bit() -> None:
     assert streams == 8  # one stream of eight channels
     expected, actual = (OnnxSession(one, exact=True).run(images(seed=4))[0] for one in (residual(), data))
     np.testing.assert_array_equal(actual, expected)
+
+
+def test_advice_is_counted_by_rule_with_its_worst_cases(tmp_path: Path) -> None:
+    advice = importlib.import_module("advice")
+
+    def piece(rule: str, before: float, after: float, claims: str = "speed", clear: bool = True) -> dict[str, object]:
+        change = {"rule": rule, "claims": claims, "change": "resnet18", "arguments": {"width": "0.5"}, "clear": clear}
+        return {**change, "severity": "note", "ms": [before, after], "macs": [2, 1], "runtime": "native"}
+
+    path = tmp_path / "results.jsonl"
+    lines = [
+        {
+            "network": "a",
+            "advice": [piece("big", 2.0, 1.0), piece("big", 1.0, 1.5), piece("wide", 1.0, 1.01, clear=False)],
+        },
+        {"network": "b", "advice": [piece("deep", 1.0, 9.0, "accuracy"), piece("wide", 3.0, 1.0)]},
+        {"network": "c", "error": "cannot be built", "advice": []},
+    ]
+    path.write_text("".join(f"{json.dumps(line)}\n" for line in lines) + '{"network": "d", "adv')
+    results = advice.read(path)
+    assert [one["network"] for one in results] == ["a", "b", "c"], "a line that was cut short is measured again"
+    text = advice.table(results)
+    assert "3 networks reviewed, 5 pieces of advice measured, 4 of them claim speed" in text
+    rows = {line.split()[0]: line for line in text.splitlines()}
+    assert "2 (50.0" in rows["all"] and "1 (50.0" in rows["wide"] and "deep" not in rows
+    assert rows["big"].split()[-2] == "1" and rows["wide"].split()[-2] == "0", "slower beyond the spread"
+    assert text.index("0.67x") < text.index("0.99x") and "failed: c: cannot be built" in text
+    assert advice.main(["--results", str(path), "--table"]) == 0
+
+
+def test_pruning_beside_others_is_a_table_of_all_sides() -> None:
+    prune = importlib.import_module("prune")
+    row = {"side": "the run", "score": 0.5, "ms": 2.0, "macs": 10**7, "parameters": 10**6, "minutes": 3.0, "epochs": 4}
+    rows = [row, {**row, "side": "gossamer", "score": None, "ms": 1.0}]
+    result = {
+        "run": "runs/x",
+        "latency": 0.5,
+        "minutes": 3.0,
+        "metric": "accuracy",
+        "problems": {"narrower": "none"},
+        "rows": rows,
+    }
+    text = prune.text(result)
+    assert "1.000 (0.50x)" in text and "narrower: none" in text and set(prune.MAKERS) == set(prune.SIDES)
+
+
+@pytest.mark.full
+def test_what_torch_pruning_keeps_becomes_edits(tmp_path: Path) -> None:
+    pytest.importorskip("torch_pruning")
+    prune = importlib.import_module("prune")
+    from gossamer.host.progress import SILENT
+    from gossamer.networks.changes import parse_changes
+    from gossamer.training.loop import train
+    from tests.test_trainer import small
+
+    write_image_folder(tmp_path / "data", each=8)
+    run = train(small(tmp_path / "data", tmp_path / "run", net="mobilenet_v2", width=0.35, epochs=1)).path
+    bench = prune.Bench(str(run), 0.5, 0.01, tmp_path, SILENT)
+    for kind in ("magnitude", "taylor"):
+        changes = prune.torch_pruning_changes(bench, kind, 0.5)  # checks the network that they leave against the peer's
+        assert changes and parse_changes(prune_json(changes)) == changes
+
+
+def prune_json(changes: object) -> str:
+    from gossamer.networks.changes import changes_to_json
+
+    return changes_to_json(changes)  # type: ignore[arg-type]

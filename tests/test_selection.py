@@ -248,7 +248,7 @@ def test_a_busy_machine_is_told_once(monkeypatch: pytest.MonkeyPatch) -> None:
     from gossamer.host import machine
     from gossamer.selection.timing import BUSY, NetworkTimes
 
-    monkeypatch.setattr(machine, "usable_cores", lambda: 2)
+    monkeypatch.setattr(machine, "usable_cores", lambda *_: 2)
     for load, busy in ((14.0, True), (2.0, False), (0.1, False)):
         monkeypatch.setattr(machine.os, "getloadavg", lambda load=load: (load, 0.0, 0.0))
         times = NetworkTimes("native", 1)

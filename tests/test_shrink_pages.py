@@ -79,6 +79,17 @@ def test_an_image_that_cannot_be_read_is_named_without_a_picture() -> None:
     assert [bool(one.uri) for one in images] == [False, True, True]
 
 
+def test_a_layer_has_the_colour_of_its_precision() -> None:
+    found, values, place = recipe()
+    layers = values["narrow-1-int8"]["quantised"]["layers"]
+    assert [one["precision"] for one in layers] == ["int8", "float32"]
+    page = recipe_html(found, values, place)
+    assert 'class="key p0">int8' in page and 'class="key p1">float32' in page and "bfloat16" not in page
+    layers[1]["precision"] = "bfloat16"
+    page = recipe_html(found, values, place)
+    assert 'class="key p2">bfloat16' in page and 'class="key p1">float32' not in page and "fill p2" in page
+
+
 def test_charts_of_nothing() -> None:
     assert layers_chart([]) is None and ranges_chart([]) is None
     for chart in (amount_bars("a", []), waterfall("a", []), paired_spans("a", ("x", "y"), [])):

@@ -15,7 +15,7 @@ from gossamer.shrink.recipe.paired import Outcome, changed
 
 SHOWN_LAYERS, SHOWN_RANGES, SHOWN_IMAGES = 120, 24, 24
 PHOTO = 240  # pixels
-PRECISIONS = {"int8": "p0", "float32": "p1"}
+PRECISIONS = {"int8": "p0", "float32": "p1", "bfloat16": "p2"}
 
 
 class ChangedImage(NamedTuple):

@@ -16,9 +16,10 @@ from gossamer.host.text import metric_name
 from gossamer.run import Run
 from gossamer.runtime.model import load
 from gossamer.shrink.calibration import spread
+from gossamer.shrink.changed_answers import changed_answers, shows_places
 from gossamer.shrink.layer_page import ChangedImage, changed_images, layers_chart, ranges_chart
 from gossamer.shrink.quantised_model import QuantisedModel
-from gossamer.shrink.recipe.page import FOLDER, Figure
+from gossamer.shrink.recipe.page import FOLDER, Answers, Figure
 from gossamer.shrink.recipe.paired import drop_between, outcome
 from gossamer.shrink.scoring import SCORED
 from gossamer.shrink.sensitivity import verdict
@@ -40,6 +41,7 @@ def write_quantised_page(
     """
     images: list[ChangedImage] = []
     count, total, compared = 0, 0, False
+    answers: Answers | None = None
     figures = [
         Figure("File", f"{result.bytes / 1e6:.3f} MB", f"{result.float_bytes / 1e6:.3f} MB in float"),
         Figure("Signal-to-noise ratio", f"{result.decibels:.1f} dB", f"outputs on {result.measured_on} images"),
@@ -52,11 +54,14 @@ def write_quantised_page(
         task = load_run(run.path, which).task
         val = run_data(run).val
         source = val.select(np.asarray(spread(len(val), SCORED)))
-        outcomes = []
+        outcomes, models = [], []
         for model, what in ((as_model(run.path, which), "float"), (load(result.file, runtime="onnxruntime"), "int8")):
             preprocess = model.need_metadata().preprocess
+            models.append(model)
             outcomes.append(outcome(model.run, source, preprocess, task, progress, f"scoring {what}"))
         before, after = outcomes
+        if shows_places(models[0]):
+            answers = changed_answers(models[0], models[1], source, progress)
         images, count = changed_images(before, after, source)
         total, compared = before.images, bool(before.names)
         note = f"{100 * before.value:.2f} % in float; {drop_between(before, after).text()}; {total} validation images"
@@ -72,6 +77,7 @@ def write_quantised_page(
         "compared": compared,
         "images": images,
         "changed": count,
+        "answers": answers,
         "total": total,
         "lines": (*result.steps, *result.notes),
     }

@@ -16,13 +16,17 @@ from gossamer.charts.scatter import LabelledPoint, TargetBox, pareto_chart
 from gossamer.charts.svg import Markup
 from gossamer.host.storage import write_text
 from gossamer.host.text import metric_name
+from gossamer.modelfile.metadata import read_model_file
+from gossamer.shrink.changed_answers import ChangedAnswer, changed_answers, shows_places
 from gossamer.shrink.layer_page import changed_images, layers_chart, ranges_chart
 from gossamer.shrink.recipe.candidates import HEADER, Candidate, rows
+from gossamer.shrink.recipe.latency import opened
 from gossamer.shrink.recipe.paired import outcome_of
 from gossamer.shrink.recipe.result import Shrunk
 from gossamer.shrink.recipe.steps import Workplace
 
 FOLDER = Path(__file__).parent.parent
+Answers = tuple[list[ChangedAnswer], int, int]  # those shown, how many changed, and of how many
 STAIRS = 6  # groups of channels of which the table is drawn: those that the time depends on most
 
 
@@ -46,11 +50,20 @@ def write_page(
     path: str | os.PathLike[str], found: Shrunk, values: Mapping[str, Mapping[str, Any]], place: Workplace
 ) -> None:
     """Write the page; nothing in it is fetched from elsewhere. Raises StorageError, MissingPackageError."""
-    write_text(path, recipe_html(found, values, place))
+    files = Path(path).parent / "candidates"
+    names = (found.candidates[0].file, next(one.file for one in found.candidates if one.name == found.best))
+    answers = None
+    if len(set(names)) == 2:
+        models = [opened(read_model_file(files / name), place.runtime, place.settings.threads)[0] for name in names]
+        if shows_places(models[0]):
+            answers = changed_answers(models[0], models[1], place.images, place.progress)
+    write_text(path, recipe_html(found, values, place, answers))
 
 
-def recipe_html(found: Shrunk, values: Mapping[str, Mapping[str, Any]], place: Workplace) -> str:
-    """The page as HTML text. values: what each finished step has left."""
+def recipe_html(
+    found: Shrunk, values: Mapping[str, Mapping[str, Any]], place: Workplace, answers: Answers | None = None
+) -> str:
+    """The page as HTML text. values: what each finished step has left. answers: boxes and masks that changed, where there are any."""
     best = next(one for one in found.candidates if one.name == found.best)
     first = found.candidates[0]
     quantised = values.get(best.name, {}).get("quantised")
@@ -85,6 +98,7 @@ def recipe_html(found: Shrunk, values: Mapping[str, Mapping[str, Any]], place: W
         "compared": bool(before.names) and best is not first,
         "images": images,
         "changed": count,
+        "answers": answers,
         "settings": [(name, "–" if value is None else value) for name, value in place.settings.to_json().items()],
     }
     return page.render_page(page.environment(FOLDER, "the page of a recipe"), "recipe.html", content)

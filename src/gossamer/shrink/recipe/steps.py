@@ -15,6 +15,7 @@ from gossamer.export import onnx
 from gossamer.export.convert import to_onnx
 from gossamer.host.progress import Progress
 from gossamer.host.storage import write_bytes
+from gossamer.host.text import counted
 from gossamer.modelfile.metadata import ModelFile, parse_model_file, read_model_file
 from gossamer.networks.changes import Change, changes_to_json, parse_changes
 from gossamer.networks.registry import NETWORKS
@@ -104,7 +105,8 @@ def quantised(
 ) -> dict[str, Any]:  # fmt: skip
     """The int8 file of a run, written, scored and timed."""
     result = quantize(run, path, max_drop=max_drop, which=which, layers=layers, progress=place.progress)
-    precision = "int8" if not result.float_layers else f"int8, {len(result.float_layers)} layers float32"
+    kept = next((layer.precision for layer in result.layers if layer.name in result.float_layers), "float32")
+    precision = f"int8, {counted(len(result.float_layers), 'layer')} {kept}" if result.float_layers else "int8"
     values = measured(place, path, name, step, precision, beside, run, result.notes)
     return {**values, "quantised": quantisation(result)}
 
