@@ -23,7 +23,7 @@ from gossamer.predictions.classes import Classification, LabelScores, Numbers
 from gossamer.predictions.head import OutputHead
 from gossamer.predictions.limits import DecodingLimits
 from gossamer.predictions.masks import palette
-from gossamer.predictions.postprocess import Embedding, Prediction, Several
+from gossamer.predictions.postprocess import Embedding, Prediction, Several, under_head
 from gossamer.predictions.spatial import Detections, Segmentation
 from gossamer.runtime.drawing import draw_files, draw_prediction
 from tests.trained import runs_of_tasks
@@ -224,3 +224,15 @@ def test_text_of_other_scripts_has_a_font_where_there_is_one(monkeypatch: pytest
     monkeypatch.setattr(captions.ImageFont, "truetype", truetype)
     assert captions._wide_font(13) == (found, 13)
     captions._wide_font.cache_clear()
+
+
+def test_a_number_called_as_its_head_is_named_once() -> None:
+    one = Numbers("a.png", {"price": 12.5})
+    parts = {
+        "price": one,
+        "size": Numbers("a.png", {"width": 2.0, "size": 3.0}),
+        "cat": Classification("a.png", ("cat",), (0.9,)),
+    }
+    assert Several("a.png", parts).text() == "price: 12.5; size: width 2, size 3; cat: cat 0.900"
+    assert [under_head("price", one, line) for line in one.lines()] == ["price: 12.5"]
+    assert under_head("prices", one, one.text()) == "prices: price 12.5"

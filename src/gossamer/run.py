@@ -83,6 +83,7 @@ class Run:
     def __init__(self, path: Path, settings: Settings) -> None:
         self.path, self.settings = path, settings
         self._lock: int | None = None
+        self._complete = False  # whether its settings are on the disk
 
     def __repr__(self) -> str:
         return f"Run({str(self.path)!r})"
@@ -116,7 +117,9 @@ class Run:
         if not (path / SETTINGS).is_file():
             what = "no such folder" if not path.exists() else "holds no settings.yaml"
             raise RunError(f"{path}: {what}", "a folder made by `gossamer train`", "check the path")
-        return cls(path, load_settings(path / SETTINGS))
+        run = cls(path, load_settings(path / SETTINGS))
+        run._complete = True
+        return run
 
     def lock(self) -> None:
         """Keep other processes from writing here until this one ends. Raises RunError where one does."""
@@ -156,6 +159,18 @@ class Run:
         self.settings = settings
         listed = ", ".join(user)
         write_text(self.path / SETTINGS, (f"{GIVEN}{listed}\n" if listed else "") + dump_settings(settings))
+        self._complete = True
+
+    def _check_there(self) -> None:
+        """Raises RunError where the folder was moved or deleted since it was complete: what is written there now would make
+        another one, which nothing can open."""
+        if self._complete and not (self.path / SETTINGS).is_file():
+            what = f"its {SETTINGS} was removed" if self.path.is_dir() else "was moved or removed"
+            raise RunError(
+                f"{self.path}: {what} while the run was training",
+                "a folder that stays in its place",
+                "where it was moved to, it can be resumed: gossamer train --resume FOLDER",
+            )
 
     def user_settings(self) -> tuple[str, ...] | None:
         """The names of the settings that the user set; None where the run does not say."""
@@ -199,17 +214,20 @@ class Run:
     # what is added while it trains
 
     def log(self, line: str) -> None:
-        """Add a line to the log. Raises StorageError."""
+        """Add a line to the log. Raises RunError, StorageError."""
+        self._check_there()
         append_text(self.path / LOG, time.strftime("%Y-%m-%dT%H:%M:%SZ ", time.gmtime()) + line + "\n")
 
     def save_metrics(self, rows: list[dict[str, Any]]) -> None:
-        """Replace the metrics by `rows`, as JSON lines and as a table."""
+        """Replace the metrics by `rows`, as JSON lines and as a table. Raises RunError, StorageError."""
+        self._check_there()
         write_text(self.path / METRICS, "".join(dumps(row) + "\n" for row in rows))
         columns = list(dict.fromkeys(name for row in rows for name in row))
         write_text(self.path / TABLE, _csv(columns, ([row.get(name, "") for name in columns] for row in rows)))
 
     def save_unreadable(self, rows: Iterable[tuple[str, str]]) -> None:
-        """Replace the list of skipped images by (name, reason) rows."""
+        """Replace the list of skipped images by (name, reason) rows. Raises RunError, StorageError."""
+        self._check_there()
         write_text(self.path / UNREADABLE, _csv(("name", "reason"), rows))
 
     # what is read
@@ -376,7 +394,8 @@ class Run:
     # states
 
     def save_state(self, which: str, tensors: Mapping[str, torch.Tensor], facts: Mapping[str, Any]) -> None:
-        """Replace the state "best" or "last" in one step: named tensors and JSON facts. Raises StorageError."""
+        """Replace the state "best" or "last" in one step: named tensors and JSON facts. Raises RunError, StorageError."""
+        self._check_there()
         from safetensors.torch import save
 
         text = json.dumps(facts, allow_nan=True)
@@ -386,7 +405,8 @@ class Run:
         write_text(self.path / f"{which}.json", dumps(facts, indent=1))
 
     def save_clock(self, times: Mapping[str, float]) -> None:
-        """Replace the seconds that the run has taken, by name."""
+        """Replace the seconds that the run has taken, by name. Raises RunError, StorageError."""
+        self._check_there()
         write_text(self.path / CLOCK, dumps(times, indent=1))
 
     def clock(self) -> dict[str, Any]:

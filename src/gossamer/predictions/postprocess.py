@@ -13,7 +13,7 @@ from gossamer.errors import SettingsError
 from gossamer.host.shown import Brief
 from gossamer.images.preprocess import Placement
 from gossamer.predictions import spatial
-from gossamer.predictions.classes import NOT_FINITE, labels, numbers, rank
+from gossamer.predictions.classes import NOT_FINITE, Numbers, labels, numbers, rank
 from gossamer.predictions.head import OutputHead, Raw
 from gossamer.predictions.limits import OWN, DecodingLimits
 
@@ -62,11 +62,20 @@ class Several(Brief):
 
     def text(self) -> str:
         """The prediction on one line."""
-        return "; ".join(f"{name}: {prediction.text()}" for name, prediction in self.predictions.items())
+        return "; ".join(
+            under_head(name, prediction, prediction.text()) for name, prediction in self.predictions.items()
+        )
 
     def to_json(self) -> dict[str, Any]:
         """Plain values."""
         return {"source": self.source, **{name: prediction.to_json() for name, prediction in self.predictions.items()}}
+
+
+def under_head(name: str, prediction: Prediction, line: str) -> str:
+    """A line of a head's prediction behind the head's name, which one number of the same name does not repeat."""
+    if isinstance(prediction, Numbers) and [*prediction.values] == [name]:
+        line = line.removeprefix(f"{name} ")
+    return f"{name}: {line}"
 
 
 def postprocess(

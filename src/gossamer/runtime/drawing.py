@@ -18,7 +18,7 @@ from gossamer.modelfile.metadata import ModelMetadata
 from gossamer.predictions.captions import draw_lines, enlarged
 from gossamer.predictions.gallery import Match
 from gossamer.predictions.head import OutputHead
-from gossamer.predictions.postprocess import Embedding, Prediction, Several
+from gossamer.predictions.postprocess import Embedding, Prediction, Several, under_head
 from gossamer.runtime.contact_sheets import contact_sheet
 from gossamer.runtime.drawing_files import drawing_places, encoded
 from gossamer.runtime.retrieval import SearchResult
@@ -77,7 +77,7 @@ def draw_prediction(image: Image.Image, prediction: Prediction, heads: tuple[Out
         if isinstance(part, Drawn):
             page = part.draw(page, head.classes)
         elif isinstance(part, Written):
-            lines += [f"{head.name}: {line}" if head.name else line for line in part.lines()]
+            lines += [under_head(head.name, part, line) if head.name else line for line in part.lines()]
     draw_lines(page, lines)
     return page
 

@@ -244,7 +244,7 @@ def _reason_in_the_log(session: Session) -> Iterator[None]:
         raise
     except GossamerError as error:
         if session.processes.first:
-            with suppress(StorageError):  # the disk may be the reason
+            with suppress(StorageError, RunError):  # the disk or the folder may be the reason
                 session.run.log(f"{STOPPED}{error}")
         raise
 
