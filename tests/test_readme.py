@@ -66,11 +66,14 @@ def test_the_readme_names_every_command() -> None:
     assert listed >= {"probe", "inspect", "compare", "swap", "index", "search", "convert-boxes", "list"}
 
 
-def run_as_written(line: str, home: Path, code: int = 0) -> None:
-    """One epoch for any number of them, no minutes of pruning, a moment of measuring: whether a command runs, not how well."""
+def run_as_written(line: str, home: Path, code: int = 0, small: bool = True) -> None:
+    """One epoch for any number of them, small images, no minutes of pruning, a moment of measuring: whether a command runs, not
+    how well. small: False leaves the input sizes as they are by default."""
     words = shlex.split(re.sub(r"--epochs \d+", "--epochs 1", line))[1:]
     if words[0] == "train" and not {"--epochs", "--resume"} & set(words):
         words += ["--epochs", "1"]
+    if small and words[0] == "train" and not {"--input", "--config", "--resume"} & set(words):
+        words += ["--input", "96"]
     if words[0] in ("prune", "decompose") and "--minutes" in words:
         words[words.index("--minutes") + 1] = "0.1"
     if words[0] == "shrink":  # limits that an int8 file of a few images keeps
@@ -200,7 +203,7 @@ def test_every_command_of_the_pages_runs(page: str, home: Path, tmp_path: Path) 
     (tmp_path / "labels.csv").write_text("\n".join(["path,colour,width,tags", *rows]) + "\n")
     assert commands_of(page)
     for line, code in commands_of(page):
-        run_as_written(line, tmp_path, code)
+        run_as_written(line, tmp_path, code, small=page != "data.md")
 
 
 def test_the_page_of_commands_has_a_section_for_every_command() -> None:
