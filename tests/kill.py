@@ -9,7 +9,6 @@ import argparse
 import json
 import random
 import shutil
-import subprocess
 import sys
 import tempfile
 import time
@@ -17,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.conftest import write_image_folder
-from tests.runs import RECIPE, command, gossamer_alone, same, weights
+from tests.runs import RECIPE, commands, gossamer, same, weights
 
 
 @dataclass(frozen=True)
@@ -35,27 +34,26 @@ def kill_and_resume(image_folder: Path, folder: Path, kills: int, seed: int) -> 
     peaceful, hunted = folder / "peaceful", folder / "hunted"
     # enough epochs that many lives end before the run does
     recipe = [*RECIPE, "--epochs", str(max(20, 2 * kills)), "--save-steps", "3"]
-    gossamer_alone("train", image_folder, *recipe, "--out", peaceful)
+    gossamer("train", image_folder, *recipe, "--out", peaceful)
     done = early = 0
     started = time.monotonic()
-    gossamer_alone("train", "--resume", peaceful)  # complete: it loads all that a life has to load, and ends
+    gossamer("train", "--resume", peaceful)  # complete: it loads all that a life has to load, and ends
     start_up = time.monotonic() - started
     while done < kills:
         if finished(hunted):  # it got through between two kills: begin again, and count on
             shutil.rmtree(hunted)
         begun = (hunted / "settings.yaml").exists()
         arguments = ["train", "--resume", hunted] if begun else ["train", image_folder, *recipe, "--out", hunted]
-        process = subprocess.Popen(command(*arguments), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        time.sleep(rng.uniform(0.3, 1.7) * start_up)
-        killed = process.poll() is None
-        process.kill()
-        process.wait()
+        life = commands().start(arguments)
+        time.sleep(rng.uniform(0.3, 2.5) * start_up)
+        killed = life.runs()
+        life.kill()
         done += killed
         early += killed and not (hunted / "last.safetensors").exists()
     if (hunted / "settings.yaml").exists():
-        gossamer_alone("train", "--resume", hunted)
+        gossamer("train", "--resume", hunted)
     else:
-        gossamer_alone("train", image_folder, *recipe, "--out", hunted)
+        gossamer("train", image_folder, *recipe, "--out", hunted)
     return Report(
         done,
         early,

@@ -15,6 +15,7 @@ import tempfile
 import threading
 from collections.abc import Sequence
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 import pytest
@@ -93,6 +94,40 @@ def command(*arguments: str | Path) -> list[str]:
     return [sys.executable, "-m", "gossamer", *map(str, arguments)]
 
 
+class Started:
+    """A command that `Commands.start` has begun."""
+
+    def __init__(self, line: list[str], number: int, replies: IO[str], out: Path, error: Path) -> None:
+        self.line, self.number, self.out, self.error = line, number, out, error
+        self.status = ""
+        self.waiting = threading.Thread(target=self._read, args=(replies,), daemon=True)
+        self.waiting.start()
+
+    def _read(self, replies: IO[str]) -> None:
+        with contextlib.suppress(ValueError):  # closed: the test was interrupted
+            self.status = replies.readline()
+
+    def runs(self) -> bool:
+        """Whether it has not ended yet."""
+        return self.waiting.is_alive()
+
+    def kill(self) -> None:
+        """End it and its workers by SIGKILL."""
+        if self.runs():
+            for kill in (os.killpg, os.kill):  # at its first moment it has no group yet
+                with contextlib.suppress(ProcessLookupError):
+                    kill(self.number, signal.SIGKILL)
+                    break
+        self.waiting.join()
+
+    def wait(self, timeout: float = 280) -> subprocess.CompletedProcess[str]:
+        """Its exit code and what it wrote. Raises `subprocess.TimeoutExpired`; it goes on then."""
+        self.waiting.join(timeout)
+        if self.runs():
+            raise subprocess.TimeoutExpired(self.line, timeout, self.out.read_bytes(), self.error.read_bytes())
+        return subprocess.CompletedProcess(self.line, int(self.status), self.out.read_text(), self.error.read_text())
+
+
 class Commands:
     """Commands of this process, each forked from one that has imported torch: see tests/server.py."""
 
@@ -105,11 +140,11 @@ class Commands:
         line = [sys.executable, str(Path(__file__).with_name("server.py"))]
         return subprocess.Popen(line, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
-    def run(self, words: Sequence[str], cwd: Path | None, timeout: float) -> subprocess.CompletedProcess[str]:
-        """What `subprocess.run` gives of `python -m gossamer WORDS`, and `subprocess.TimeoutExpired` as it raises it."""
+    def start(self, words: Sequence[str | Path], cwd: Path | None = None) -> Started:
+        """Begin `python -m gossamer WORDS`; the one before must have ended."""
         out, error = self.folder / "stdout", self.folder / "stderr"
         order = {
-            "words": list(words),
+            "words": list(map(str, words)),
             "cwd": str(Path(cwd or ".").resolve()),
             "environment": dict(os.environ),
             "stdout": str(out),
@@ -118,28 +153,19 @@ class Commands:
         assert self.process.stdin is not None and self.process.stdout is not None
         self.process.stdin.write(json.dumps(order) + "\n")
         self.process.stdin.flush()
-        child = int(self.process.stdout.readline())
-        late = threading.Event()
+        return Started(command(*words), int(self.process.stdout.readline()), self.process.stdout, out, error)
 
-        def end() -> None:
-            late.set()
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(child, signal.SIGKILL)  # its workers with it
-
-        alarm = threading.Timer(timeout, end)
-        alarm.start()
+    def run(self, words: Sequence[str], cwd: Path | None, timeout: float) -> subprocess.CompletedProcess[str]:
+        """What `subprocess.run` gives of `python -m gossamer WORDS`, and `subprocess.TimeoutExpired` as it raises it."""
+        started = self.start(words, cwd)
         try:
-            code = int(self.process.stdout.readline())
-        except BaseException:  # the test is interrupted: no command outlives it
-            end()
-            self.close()
-            commands.cache_clear()
+            return started.wait(timeout)
+        except BaseException as error:
+            started.kill()
+            if not isinstance(error, subprocess.TimeoutExpired):  # the test is interrupted: no command outlives it
+                self.close()
+                commands.cache_clear()
             raise
-        finally:
-            alarm.cancel()
-        if late.is_set():
-            raise subprocess.TimeoutExpired(command(*words), timeout, out.read_bytes(), error.read_bytes())
-        return subprocess.CompletedProcess(command(*words), code, out.read_text(), error.read_text())
 
     def close(self) -> None:
         """End the process that forks."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import signal
 import subprocess
 import time
 from pathlib import Path
@@ -22,7 +21,7 @@ from gossamer.selection.counting import Builder
 from gossamer.selection.search import Search
 from gossamer.selection.timing import NetworkTimes
 from gossamer.shrink import times
-from tests.runs import command
+from tests.runs import command, commands
 
 pytest.importorskip("onnxruntime")
 NETS = "lenet5,mobilenetv1_025,shufflenet_v2_x0_5"
@@ -132,20 +131,19 @@ def test_a_killed_pick_comes_to_the_same(engine: None, cache: Path, make_image_f
     assert (tmp_path / "whole" / "pareto.svg").read_text().startswith("<svg")
     out, kills = tmp_path / "killed", 0
     for _ in range(20):
-        process = subprocess.Popen(command(*words(data, out)), stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+        life = commands().start(words(data, out))
         finished = {path.name for path in (out / "steps").glob("rung-*.json")}
         limit = time.monotonic() + 240
-        while kills < KILLS and process.poll() is None and time.monotonic() < limit:
+        while kills < KILLS and life.runs() and time.monotonic() < limit:
             if {path.name for path in (out / "steps").glob("rung-*.json")} - finished:
-                process.send_signal(signal.SIGKILL)
-                process.wait()
+                life.kill()
                 kills += 1
             time.sleep(0.05)
-        output = process.communicate()[0]
-        if process.returncode == 0:
+        ended = life.wait(550)
+        if ended.returncode == 0:
             break
     assert kills == KILLS
-    again = json.loads(output)
+    again = json.loads(ended.stdout)
     assert again["chosen"]["network"] == chosen["network"] and again["chosen"]["score"] == chosen["score"]
     assert [(one["name"], one["score"]) for one in again["trained"]] == [(one["name"], one["score"]) for one in trained]
     same = [(root / "runs" / chosen["network"] / "best.safetensors").read_bytes() for root in (out, tmp_path / "whole")]

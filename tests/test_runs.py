@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
 import time
@@ -61,6 +62,15 @@ def test_a_command_that_takes_too_long_is_killed_and_the_next_one_runs(image_fol
     assert gossamer("--help").stdout == gossamer_alone("--help").stdout
     assert commands().process.pid == before
     assert not [pid for pid in children(before) if pid]
+
+
+def test_a_command_is_killed_at_its_first_moment_and_the_next_one_runs() -> None:
+    for _ in range(3):
+        started = commands().start(["list", "--json"])
+        started.kill()
+        assert not started.runs() and started.wait().returncode == -signal.SIGKILL
+    started.kill()  # ended: nothing
+    assert gossamer("--version").stdout.startswith("gossamer")
 
 
 def children(parent: int) -> list[int]:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import signal
-import subprocess
 import time
 from pathlib import Path
 from typing import Any
@@ -16,7 +14,7 @@ from gossamer.cli.main import main
 from gossamer.training.loop import train
 from tests.conftest import once
 from tests.reportcases import check_alone
-from tests.runs import command
+from tests.runs import commands
 from tests.runs import gossamer as run_gossamer
 from tests.test_trainer import small
 
@@ -88,22 +86,22 @@ def test_a_recipe_that_is_killed_five_times_comes_to_the_same(
     took = sum(step["seconds"] for step in printed["steps"])
     kills = 0
     for attempt in range(40):
-        process = subprocess.Popen(command(*words(parent, out)), stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+        life = commands().start(words(parent, out))
         finished = {path.name for path in (out / "steps").glob("*.json")}
         limit = time.monotonic() + 10 * took + 60
-        while kills < KILLS and process.poll() is None and time.monotonic() < limit:
+        while kills < KILLS and life.runs() and time.monotonic() < limit:
             if {
                 path.name for path in (out / "steps").glob("*.json")
             } - finished:  # in the step after one that was finished
                 time.sleep(0.2 * (attempt % 3))
-                process.send_signal(signal.SIGKILL)
-                process.wait()
+                life.kill()
                 kills += 1
-        output = process.communicate()[0]
-        if process.returncode == 0:
+            time.sleep(0.01)
+        ended = life.wait(850)
+        if ended.returncode == 0:
             break
     assert kills == KILLS
-    again = json.loads(output)
+    again = json.loads(ended.stdout)
     assert [step["name"] for step in again["steps"]] == [step["name"] for step in printed["steps"]]
     assert again["best"] == printed["best"]
     trained = Path("runs", "narrow-1", "best.safetensors")
