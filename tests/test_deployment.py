@@ -21,33 +21,41 @@ from gossamer.networks import create_model
 from gossamer.runtime import native
 from gossamer.settings import Settings
 from gossamer.training.restore import load_run, torch_forward
+from tests.conftest import once
 
 ROOT = Path(__file__).resolve().parents[1]
 
 
 @pytest.fixture(scope="module")
 def model(image_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An exported model file of a run of one epoch."""
-    root = tmp_path_factory.mktemp("deployment")
-    gossamer.train(
-        Settings(data=str(image_folder), out=str(root / "run"), net="mobilenet_v2", width=0.25, input="32", epochs=1, batch=8,
-                 precision="float32", memory_format="channels_last", workers=0)
-    )  # fmt: skip
-    export(root / "run", root / "model.onnx")
-    return root / "model.onnx"
+    """An exported model file of a run of one epoch; not to be changed."""
+
+    def fill(root: Path) -> None:
+        gossamer.train(
+            Settings(data=str(image_folder), out=str(root / "run"), net="mobilenet_v2", width=0.25, input="32", epochs=1, batch=8,
+                     precision="float32", memory_format="channels_last", workers=0)
+        )  # fmt: skip
+        export(root / "run", root / "model.onnx")
+
+    return once(tmp_path_factory, "deployment", fill) / "model.onnx"
 
 
 @pytest.fixture(scope="module")
 def bare(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """The environment of a Python that has gossamer's wheel, numpy, pillow and nothing else."""
-    site = tmp_path_factory.mktemp("bare")
-    pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "-q"]
-    subprocess.run([*pip, "install", "--no-deps", "--no-build-isolation", "--target", str(site), str(ROOT)], check=True)
-    for package in (np, PIL):
-        folder = Path(package.__file__).parent
-        (site / folder.name).symlink_to(folder)
-        for libraries in folder.parent.glob(f"{'numpy' if package is np else 'pillow'}.libs"):
-            (site / libraries.name).symlink_to(libraries)
+
+    def fill(site: Path) -> None:
+        pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "-q"]
+        subprocess.run(
+            [*pip, "install", "--no-deps", "--no-build-isolation", "--target", str(site), str(ROOT)], check=True
+        )
+        for package in (np, PIL):
+            folder = Path(package.__file__).parent
+            (site / folder.name).symlink_to(folder)
+            for libraries in folder.parent.glob(f"{'numpy' if package is np else 'pillow'}.libs"):
+                (site / libraries.name).symlink_to(libraries)
+
+    site = once(tmp_path_factory, "bare installation", fill)
     return {"PYTHONPATH": str(site), "PATH": os.environ.get("PATH", ""), "HOME": os.environ.get("HOME", "")}
 
 

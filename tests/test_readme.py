@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tomllib
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,7 @@ import pytest
 from PIL import Image
 
 from gossamer.cli.table import COMMANDS as TABLE
-from tests.conftest import write_boxes, write_image_folder, write_masks
+from tests.conftest import once, write_boxes, write_image_folder, write_masks
 from tests.runs import gossamer
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -66,6 +67,12 @@ def test_the_readme_names_every_command() -> None:
     assert listed >= {"probe", "inspect", "compare", "swap", "index", "search", "convert-boxes", "list"}
 
 
+@pytest.fixture
+def doctor(tmp_path_factory: pytest.TempPathFactory) -> Callable[[], Path]:
+    """Run `gossamer doctor` once a session: it takes ten seconds, and knows nothing of the folder that a document supposes."""
+    return lambda: once(tmp_path_factory, "doctor", lambda folder: gossamer("doctor", cwd=folder))
+
+
 def run_as_written(line: str, home: Path, code: int = 0, small: bool = True) -> None:
     """One epoch for any number of them, small images, no minutes of pruning, a moment of measuring: whether a command runs, not
     how well. small: False leaves the input sizes as they are by default."""
@@ -96,10 +103,12 @@ def run_as_written(line: str, home: Path, code: int = 0, small: bool = True) -> 
 
 @pytest.mark.full
 @pytest.mark.timeout(900)
-def test_every_gossamer_command_of_the_readme_runs(home: Path) -> None:
+def test_every_gossamer_command_of_the_readme_runs(home: Path, doctor: Callable[[], Path]) -> None:
     """In the order in which they stand there: those for the engine work on what those before left."""
     for line in INDENTED:
-        if line.startswith("gossamer "):
+        if line == "gossamer doctor":
+            doctor()
+        elif line.startswith("gossamer "):
             run_as_written(line, home)
     assert (home / "runs" / "flowers" / "report.html").exists()
     code = re.search(r"```python\n(.*?)```", README, re.DOTALL)
@@ -190,7 +199,7 @@ def commands_of(page: str) -> list[tuple[str, int]]:
 @pytest.mark.full
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize("page", ["commands.md", "data.md", "tasks.md"])
-def test_every_command_of_the_pages_runs(page: str, home: Path, tmp_path: Path) -> None:
+def test_every_command_of_the_pages_runs(page: str, home: Path, tmp_path: Path, doctor: Callable[[], Path]) -> None:
     """Each page in a folder of its own. docs/blocks.md has a test of its own, docs/networks.md no command."""
     for path in home.iterdir():
         if path.name != "runs":
@@ -203,7 +212,10 @@ def test_every_command_of_the_pages_runs(page: str, home: Path, tmp_path: Path) 
     (tmp_path / "labels.csv").write_text("\n".join(["path,colour,width,tags", *rows]) + "\n")
     assert commands_of(page)
     for line, code in commands_of(page):
-        run_as_written(line, tmp_path, code, small=page != "data.md")
+        if line == "gossamer doctor":
+            doctor()
+        else:
+            run_as_written(line, tmp_path, code, small=page != "data.md")
 
 
 def test_the_page_of_commands_has_a_section_for_every_command() -> None:
