@@ -30,6 +30,7 @@ def test_all_is_not_one_of_several_names() -> None:
         bench(str(OLD / "classify.onnx"), runtimes=["all", "ncnn"])
 
 
+@pytest.mark.full
 def test_a_file_is_made_and_compared(tmp_path: Path) -> None:
     pytest.importorskip("ncnn")
     job = {"target": str(OLD / "classify.onnx"), "runtime": "ncnn", "out": str(tmp_path / "0-ncnn.param")}

@@ -35,6 +35,7 @@ def test_a_network_of_the_zoo_agrees_with_onnx_runtime(name: str, tmp_path_facto
     assert np.abs(outputs - expected).max() <= max(LARGEST * max(1.0, float(np.abs(expected).max())), 4 * rounding)
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("name", ["segment", "embed", "multi"])
 def test_a_model_file_of_each_task(name: str, tmp_path: Path) -> None:
     result = export_file(OLD / f"{name}.onnx", tmp_path / "m.param")

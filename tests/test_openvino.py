@@ -73,6 +73,7 @@ def test_all_of_several_formats_or_none(tmp_path: Path, capsys: pytest.CaptureFi
     assert sorted(one.name for one in tmp_path.iterdir()) == ["d.onnx", "full"]
 
 
+@pytest.mark.full
 def test_the_commands_take_the_file(made: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = str(made / "classify.openvino.xml")
     answers = []

@@ -112,7 +112,8 @@ class OnTheFly(NcnnFile):
         except MissingPackageError:
             raise
         except (InputError, ModelFileError) as error:
-            raise rule_error(8, f"{file.path}: {error.given}") from error
+            known = error.given.startswith(f"{file.path}: ")
+            raise rule_error(8, error.given if known else f"{file.path}: {error.given}") from error
         except GossamerError as error:
             raise rule_error(8, f"{file.path}: {error}") from error
 
