@@ -23,7 +23,8 @@ from gossamer.host.progress import Progress
 AUTO, LOCAL = "auto", "local"
 SCHEME = "ray://"
 ANSWER_LIMIT = 10.0  # seconds for the first answer of an address
-JOIN_LIMIT = 60.0  # seconds for Ray to join or to start
+JOIN_LIMIT = 30.0  # seconds for Ray to join a cluster
+STARTS = 3  # of Ray here: it gives itself 30 seconds, which are few on a machine at full load
 ALLOWED = "auto (a running cluster, or one on this machine), local, ray://HOST:PORT or HOST:PORT"
 RETRIES = 3  # of a function whose worker is lost
 _PLACE = re.compile(r"(ray://)?(\[[0-9a-fA-F:]+\]|[\w.-]+):(\d{1,5})", re.ASCII)
@@ -80,27 +81,36 @@ def connected(address: str, progress: Progress) -> Iterator[Any]:
     home = os.pathsep.join(filter(None, (str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH"))))
     mine = {"runtime_env": {"env_vars": {"PYTHONPATH": home}}} if wanted in ("", AUTO, LOCAL) else {}
 
-    def join() -> None:
-        if wanted in ("", AUTO):
-            try:
-                ray.init(address=AUTO, **common, **mine)
-                return
-            except ConnectionError:  # none runs here
-                pass
-        if wanted in ("", AUTO, LOCAL):
-            ray.init(address=LOCAL, num_cpus=usable_cores(), include_dashboard=False, **common, **mine)
-        else:
-            ray.init(address=wanted, **common)
-
-    _within(join, address)
+    joins = wanted != LOCAL
+    if wanted in ("", AUTO):
+        try:
+            _within(lambda: ray.init(address=AUTO, **common, **mine), address)
+        except ConnectionError:  # none runs here
+            joins = False
+    elif joins:
+        _within(lambda: ray.init(address=wanted, **common), address)
+    if not joins:
+        _start(ray, address, num_cpus=usable_cores(), include_dashboard=False, **common, **mine)
     try:
         yield ray
     finally:
         ray.shutdown()
 
 
-def _within(join: Callable[[], None], address: str) -> None:
-    """Call a function that may wait for ever. Raises InputError where it fails or takes JOIN_LIMIT."""
+def _start(ray: Any, address: str, **options: Any) -> None:
+    """Start Ray on this machine; not in a thread: its processes end with the thread that has started them."""
+    for last in (*[False] * (STARTS - 1), True):
+        try:
+            ray.init(address=LOCAL, **options)
+            return
+        except Exception as error:  # Ray's own errors are of many types
+            ray.shutdown()
+            if last or "timed out during startup" not in str(error):
+                raise _failed(address, error) from error
+
+
+def _within(join: Callable[[], object], address: str) -> None:
+    """Call a function that may wait for ever. Raises ConnectionError as it does, InputError where it fails or takes JOIN_LIMIT."""
     problem: list[BaseException] = []
 
     def run() -> None:
@@ -114,9 +124,15 @@ def _within(join: Callable[[], None], address: str) -> None:
     thread.join(JOIN_LIMIT)
     if thread.is_alive():
         raise InputError(f"ray {address}: not joined in {JOIN_LIMIT:g} seconds", ALLOWED, "look at: ray status")
+    if problem and isinstance(problem[0], ConnectionError) and address == AUTO:
+        raise problem[0]
     if problem:
-        what = " ".join(f"{type(problem[0]).__name__}: {problem[0]}".split())[:300]
-        raise InputError(f"ray {address}: {what}", ALLOWED, "look at: ray status") from problem[0]
+        raise _failed(address, problem[0]) from problem[0]
+
+
+def _failed(address: str, error: BaseException) -> InputError:
+    what = " ".join(f"{type(error).__name__}: {error}".split())[:300]
+    return InputError(f"ray {address}: {what}", ALLOWED, "look at: ray status")
 
 
 class RayWorkers:

@@ -5,13 +5,24 @@ Nothing here needs a flag: torchrun sets RANK and WORLD_SIZE, and a process with
 
 from __future__ import annotations
 
+import math
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+
+from gossamer.errors import RunError, SettingsError
+
+PEER_LIMIT = 600.0  # seconds that a process waits for the others: longer than any of them works alone
+LIMIT_VARIABLE = "GOSSAMER_PEER_SECONDS"
+# what torch's messages have where another process does not answer: gloo's and NCCL's, and those of the store
+_OF_OTHERS = ("gloo", "NCCL", "ProcessGroup", "TCPStore", "Connection closed by peer", "Connection reset by peer")
 
 
 @dataclass(frozen=True)
@@ -34,11 +45,39 @@ def join_processes(device_type: str) -> Processes:
     if int(os.environ.get("WORLD_SIZE", "1")) <= 1:
         return Processes()
     if not dist.is_initialized():
-        dist.init_process_group("nccl" if device_type == "cuda" else "gloo")
+        limit = timedelta(seconds=peer_limit())
+        with others_answer("the processes did not find one another", "start it again on all hosts"):
+            dist.init_process_group("nccl" if device_type == "cuda" else "gloo", timeout=limit)
     local, local_world = (
         int(os.environ.get(name, default)) for name, default in (("LOCAL_RANK", "0"), ("LOCAL_WORLD_SIZE", "1"))
     )
     return Processes(dist.get_rank(), dist.get_world_size(), local, local_world)
+
+
+def peer_limit() -> float:
+    """Seconds that a process waits for the others: PEER_LIMIT, or those of the environment. Raises SettingsError."""
+    text = os.environ.get(LIMIT_VARIABLE, "")
+    try:
+        seconds = float(text or PEER_LIMIT)
+    except ValueError:
+        seconds = math.nan
+    if not 1 <= seconds <= 1e6:
+        raise SettingsError(f"{LIMIT_VARIABLE}={text[:40]}", "seconds, 1 to 1000000", "set such a number, or unset it")
+    return seconds
+
+
+@contextmanager
+def others_answer(what: str, do: str) -> Iterator[None]:
+    """Raises RunError in place of what torch raises where another process is gone or does not answer in time."""
+    try:
+        yield
+    except RuntimeError as error:
+        text = " ".join(str(error).split())
+        if not any(mark in text for mark in _OF_OTHERS):
+            raise
+        raise RunError(
+            f"{what}: {text[:200]}", f"processes that all answer within {peer_limit():g} seconds", do
+        ) from error
 
 
 def leave_processes() -> None:

@@ -230,7 +230,9 @@ def _run_to_the_end(session: Session, notes: list[str], begun: float) -> Run:
         session.runner = torch.compile(session.runner)  # type: ignore[assignment]
     plan.say_plan(session)
     session.counters.seconds += time.perf_counter() - begun
-    with _signals(session), _reason_in_the_log(session):
+    gone = "another process of this training is gone"
+    go_on = f"go on with one or more: gossamer train --resume {run.path}"
+    with _signals(session), _reason_in_the_log(session), distributed.others_answer(gone, go_on):
         _epochs(session)
     return run
 

@@ -1,0 +1,131 @@
+"""Units of work and trials on Ray: the rows of one process, a worker killed included; a cluster that is not there is one line."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import shutil
+import signal
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import gossamer
+from gossamer.batch import rays
+from gossamer.cli.main import main
+from gossamer.errors import GossamerError, InputError
+from gossamer.host import cluster
+from gossamer.host.progress import SILENT, Progress
+from tests import batchcases
+from tests.batchcases import row_files, write_source
+
+there = importlib.util.find_spec("ray") is not None
+needs_ray = pytest.mark.skipif(not there, reason="Ray is an extra of its own that development does without")
+
+
+@pytest.mark.parametrize(
+    "address", ["ray://", "ray://host", "host", "host:0", "host:99999", "ray://a b:1", "auto ", "http://a:1"]
+)
+def test_what_is_no_address_is_refused(address: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(InputError, match=r"allowed: auto \(a running cluster"):
+        cluster.check_address(address)
+    assert main(["predict", "a.onnx", "b.png", "--ray", "auto"]) == 2
+    assert "predict --ray without --out" in capsys.readouterr().err
+
+
+def test_an_address_where_nothing_answers_is_one_line_at_once() -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    begun = time.monotonic()
+    with pytest.raises(InputError, match=rf"ray ray://127\.0\.0\.1:{port}: .*refused.* within 10 seconds"):
+        cluster._check_there(f"ray://127.0.0.1:{port}")
+    assert time.monotonic() - begun < cluster.ANSWER_LIMIT
+
+
+def test_joining_that_takes_for_ever_has_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cluster, "JOIN_LIMIT", 0.05)
+    with pytest.raises(InputError, match=r"ray host:1: not joined in 0\.05 seconds"):
+        cluster._within(threading.Event().wait, "host:1")
+    with pytest.raises(InputError, match="ray host:1: ValueError: no"):
+        cluster._within(lambda: (_ for _ in ()).throw(ValueError("no")).__next__(), "host:1")
+
+
+def test_the_error_of_a_worker_is_raised_again() -> None:
+    def refuse() -> dict[str, Any]:
+        raise InputError("a", "b", "c")
+
+    assert cluster.result_of(cluster.called(dict, ())) == {}
+    with pytest.raises(GossamerError, match="a; allowed: b; c") as caught:
+        cluster.result_of(cluster.called(refuse, ()))
+    assert caught.value.exit_code == 2
+
+
+@pytest.fixture
+def home(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(write_source(tmp_path / "home", shards=20, each=30, files=100))
+    shutil.copy(batchcases.model_files(tmp_path_factory) / "a.onnx", "a.onnx")
+    return Path.cwd()
+
+
+@pytest.fixture
+def local() -> Iterator[Any]:
+    with cluster.connected("local", SILENT) as ray:
+        yield ray
+
+
+def actors() -> list[int]:
+    """The processes of actors."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            if b"ray::UnitActor" in path.read_bytes():
+                found.append(int(path.parent.name))
+        except OSError:
+            continue
+    return found
+
+
+class Killer(Progress):
+    """Kills an actor when units are answered; lines: what was said."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+        self.killed = 0
+
+    def kill(self) -> None:
+        for pid in actors()[:1]:
+            os.kill(pid, signal.SIGKILL)
+            self.killed += 1
+
+    def say(self, line: str) -> None:
+        self.lines.append(line)
+
+
+@needs_ray
+@pytest.mark.full
+@pytest.mark.timeout(600)
+def test_the_rows_are_those_of_one_process_though_a_worker_is_killed(
+    home: Path, local: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert os.environ["RAY_USAGE_STATS_ENABLED"] == "0"
+    gossamer.predict_many("a.onnx", ["shards", "photos"], "one", workers=1)
+    killer = Killer()
+    commit = rays.AnswerFolder.commit
+
+    def killing(self: Any, records: Any) -> None:
+        commit(self, records)
+        if not killer.killed:
+            killer.kill()
+
+    monkeypatch.setattr(rays.AnswerFolder, "commit", killing)
+    result = gossamer.predict_many("a.onnx", ["shards", "photos"], "many", workers=2, ray="local", progress=killer)
+    assert killer.killed == 1 and any("a worker was lost" in line for line in killer.lines)
+    assert result.images == 20 * 31 + 101 and row_files(home / "many") == row_files(home / "one")
+    again = gossamer.predict_many("a.onnx", ["shards", "photos"], "many", workers=2, ray="local")
+    assert again.units_now == 0 and again.images == result.images

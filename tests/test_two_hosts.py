@@ -1,0 +1,175 @@
+"""Training under torchrun on two hosts, made of network namespaces: one is gone, the other says so, and the run goes on."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+
+from gossamer import Run
+from gossamer.errors import RunError, SettingsError
+from gossamer.training.distributed import others_answer, peer_limit
+from tests.runs import gossamer
+
+SPACES = ("gossamer-a", "gossamer-b")
+ADDRESSES = ("10.203.77.1", "10.203.77.2")
+LIMIT = 20  # seconds until the host that is left ends
+
+
+def ip(*words: str) -> None:
+    subprocess.run(["ip", *words], check=True, capture_output=True, text=True)
+
+
+@pytest.fixture
+def hosts() -> Iterator[None]:
+    """Two network namespaces with a cable between them."""
+    try:
+        for name in SPACES:
+            subprocess.run(["ip", "netns", "del", name], capture_output=True)
+            ip("netns", "add", name)
+        ip(
+            "link",
+            "add",
+            "gossamer-va",
+            "netns",
+            SPACES[0],
+            "type",
+            "veth",
+            "peer",
+            "name",
+            "gossamer-vb",
+            "netns",
+            SPACES[1],
+        )
+        for name, device, address in zip(SPACES, ("gossamer-va", "gossamer-vb"), ADDRESSES):
+            ip("-n", name, "addr", "add", f"{address}/24", "dev", device)
+            ip("-n", name, "link", "set", device, "up")
+            ip("-n", name, "link", "set", "lo", "up")
+    except (OSError, subprocess.CalledProcessError) as error:
+        pytest.skip(f"network namespaces may not be made here: {getattr(error, 'stderr', '') or error}")
+    try:
+        yield
+    finally:
+        for name in SPACES:
+            subprocess.run(["ip", "netns", "del", name], capture_output=True)
+
+
+def started(rank: int, *words: str | Path) -> subprocess.Popen[str]:
+    """`gossamer ...` under torchrun on a host, as one of two."""
+    launch = ["ip", "netns", "exec", SPACES[rank], sys.executable, "-m", "torch.distributed.run", "--nnodes", "2"]
+    launch += [
+        "--node_rank",
+        str(rank),
+        "--nproc_per_node",
+        "1",
+        "--master_addr",
+        ADDRESSES[0],
+        "--master_port",
+        "29417",
+    ]
+    launch += ["-m", "gossamer", *map(str, words)]
+    device = ("gossamer-va", "gossamer-vb")[rank]
+    environment = {
+        **os.environ,
+        "OMP_NUM_THREADS": "1",
+        "GLOO_SOCKET_IFNAME": device,
+        "GOSSAMER_PEER_SECONDS": str(LIMIT),
+    }
+    return subprocess.Popen(
+        launch, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment, start_new_session=True
+    )
+
+
+@pytest.mark.full
+@pytest.mark.timeout(900)
+def test_a_host_that_is_gone_is_told_and_the_run_goes_on_with_one(
+    hosts: None, image_folder: Path, tmp_path: Path
+) -> None:
+    """The cable is cut, so that nothing says goodbye: the other host waits for its limit and no longer."""
+    run = tmp_path / "run"
+    words = [
+        "train",
+        image_folder,
+        "--net",
+        "lenet5",
+        "--input",
+        "32",
+        "--batch",
+        "12",
+        "--epochs",
+        "4000",
+        "--threads",
+        "1",
+    ]
+    words += [
+        "--workers",
+        "0",
+        "--precision",
+        "float32",
+        "--memory-format",
+        "channels_last",
+        "--save-steps",
+        "3",
+        "--out",
+        run,
+    ]
+    both = [started(rank, *words) for rank in (0, 1)]
+    try:
+        limit = time.monotonic() + 400
+        while not (run / "last.json").exists():
+            assert time.monotonic() < limit and all(one.poll() is None for one in both), "it did not begin"
+            time.sleep(0.1)
+        ip("-n", SPACES[1], "link", "set", "gossamer-vb", "down")
+        os.killpg(both[1].pid, signal.SIGKILL)
+        begun = time.monotonic()
+        out, _ = both[0].communicate(timeout=LIMIT + 200)
+        took = time.monotonic() - begun
+    finally:
+        for one in both:
+            if one.poll() is None:
+                os.killpg(one.pid, signal.SIGKILL)
+            if one.stdout is not None and not one.stdout.closed:
+                one.communicate()
+    lines = [line for line in out.splitlines() if line.startswith("gossamer: ")]
+    assert len(lines) == 1 and "another process of this training is gone" in lines[0], out
+    assert f"gossamer train --resume {run}" in lines[0] and f"within {LIMIT} seconds" in lines[0]
+    assert both[0].returncode != 0 and took < LIMIT + 120  # torchrun's own end included
+    assert Run.open(run).environment["processes"] == 2
+    state = Run.open(run)
+    step = state.counters()["step"]
+    state.save_settings(state.settings.replace(epochs=step / 3 + 1))
+    gossamer("train", "--resume", run)
+    assert Run.open(run).counters()["step"] > step and Run.open(run).environments()[-1]["processes"] == 1
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[/pytorch/third_party/gloo/gloo/transport/tcp/pair.cc:534] Connection closed by peer [10.0.0.2]:25231",
+        "[/pytorch/third_party/gloo/gloo/transport/tcp/unbound_buffer.cc:81] Timed out waiting 20000ms for recv operation",
+        "NCCL error in: ProcessGroupNCCL.cpp:1273, remote process exited or there was a network error",
+    ],
+)
+def test_what_torch_says_of_others_is_one_line(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GOSSAMER_PEER_SECONDS", "20")
+    line = r"gone: .*; allowed: processes that all answer within 20 seconds; resume"
+    with pytest.raises(RunError, match=line), others_answer("gone", "resume"):
+        raise RuntimeError(text)
+    with pytest.raises(RuntimeError, match="shapes"), others_answer("gone", "resume"):
+        raise RuntimeError("shapes do not fit")
+
+
+@pytest.mark.parametrize("text", ["x", "0", "-1", "nan", "inf", "1e9"])
+def test_a_limit_that_cannot_be_is_refused(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GOSSAMER_PEER_SECONDS", text)
+    with pytest.raises(SettingsError, match="GOSSAMER_PEER_SECONDS"):
+        peer_limit()
+    monkeypatch.delenv("GOSSAMER_PEER_SECONDS")
+    assert peer_limit() == 600 and torch.distributed.is_available()
