@@ -170,7 +170,7 @@ def test_a_step_that_was_killed_comes_to_the_same_weights(
         Path("x"),
     )
     # at the energy that a step keeps, a network of one epoch has no rank worth it
-    monkeypatch.setattr(steps, "decompose", functools.partial(decompose, energy=0.3))
+    monkeypatch.setattr(steps, "decompose", functools.partial(decompose, energy=0.3, methods=("svd",)))
     place = steps.Workplace(settings, None, None, None, "native", SILENT)  # type: ignore[arg-type]
 
     def done(folder: Path) -> dict[str, Any]:
