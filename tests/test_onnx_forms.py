@@ -460,6 +460,7 @@ def test_padding_that_the_engine_lacks_is_refused(pads: Any, mode: str, message:
 # sides computed from Shape
 
 INT = {f"i{number}": int64(number) for number in range(5)} | {"minus": int64(-1), "half": np.float32(0.5)}
+INT |= {"least": np.array(1), "most": np.array(4), "i23": int64(2, 3)}
 SIDES: dict[str, Nodes] = {
     "half of the channels": [
         node("Shape", ["a"], ["s"]),
@@ -493,6 +494,12 @@ SIDES: dict[str, Nodes] = {
         node("Shape", ["a"], ["s"]),
         node("Slice", ["s", "i0", "i1", "i0"], ["n"]),
         node("Slice", ["a", "i0", "n", "i0"], ["y"]),
+    ],
+    "a side within bounds, and as many rows as a constant is expanded to": [
+        node("Shape", ["a"], ["s"], start=2),
+        node("Clip", ["s", "least", "most"], ["hw"]),
+        node("Expand", ["i0", "i2"], ["first"]),
+        node("Slice", ["a", "first", "hw", "i23"], ["y"]),
     ],
     "Size and Mod": [
         node("GlobalAveragePool", ["a"], ["p"]),

@@ -40,6 +40,11 @@ def _reduced(function: Callable[..., Any]) -> Callable[..., Any]:
     return operator
 
 
+def _clip(node: OnnxNode, x: NDArray[Any], least: Any = None, most: Any = None) -> Any:
+    least, most = (node.attributes.get(name) if one is None else one for name, one in (("min", least), ("max", most)))
+    return x if least is None and most is None else np.clip(x, least, most).astype(x.dtype)
+
+
 def _range(node: OnnxNode, start: Any, limit: Any, step: Any) -> Any:
     if not 0 <= (limit - start) / step <= MOST_PLACES:
         raise ValueError(f"a range from {start} to {limit} by {step}")
@@ -57,6 +62,7 @@ ARITHMETIC: dict[str, Callable[..., Any]] = {
     **{op: OPERATORS[op] for op in FROM_OPERATORS},
     "And": lambda node, a, b: a & b,
     "Ceil": lambda node, x: np.ceil(x),
+    "Clip": _clip,
     "Equal": lambda node, a, b: a == b,
     "Floor": lambda node, x: np.floor(x),
     "Greater": lambda node, a, b: a > b,
