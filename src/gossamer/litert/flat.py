@@ -1,6 +1,7 @@
-"""The tables of a .tflite file by their field numbers, and their bytes.
+"""The tables of a .tflite file and of LiteRT's own metadata by their field numbers, and their bytes.
 
-Source: the public FlatBuffers schema of TensorFlow Lite, version 3 (`schema.fbs`); only the fields that are written here.
+Source: the public FlatBuffers schemas of TensorFlow Lite, version 3 (`schema.fbs`), and of its metadata
+(`metadata_schema.fbs`); only the fields that are written here.
 """
 
 from __future__ import annotations
@@ -106,6 +107,34 @@ FIELDS: dict[str, dict[str, tuple[int, str]]] = {
     "SliceOptions": {},
     "MaximumMinimumOptions": {},
     "HardSwishOptions": {},
+    # of the metadata; of a union the first field is the table's number in it
+    "ModelMetadata": {
+        "name": (0, "string"),
+        "description": (1, "string"),
+        "subgraph_metadata": (3, "[table]"),
+        "license": (5, "string"),
+        "min_parser_version": (7, "string"),
+    },
+    "SubGraphMetadata": {
+        "input_tensor_metadata": (2, "[table]"),
+        "output_tensor_metadata": (3, "[table]"),
+    },
+    "TensorMetadata": {
+        "name": (0, "string"),
+        "description": (1, "string"),
+        "content": (3, "table"),
+        "process_units": (4, "[table]"),
+        "stats": (5, "table"),
+        "associated_files": (6, "[table]"),
+    },
+    "AssociatedFile": {"name": (0, "string"), "description": (1, "string"), "type": (2, "Int8")},
+    "Content": {"content_properties_type": (0, "Uint8"), "content_properties": (1, "table")},
+    "FeatureProperties": {},
+    "ImageProperties": {"color_space": (0, "Int8"), "default_size": (1, "table")},
+    "ImageSize": {"width": (0, "Uint32"), "height": (1, "Uint32")},
+    "ProcessUnit": {"options_type": (0, "Uint8"), "options": (1, "table")},
+    "NormalizationOptions": {"mean": (0, "[Float32]"), "std": (1, "[Float32]")},
+    "Stats": {"max": (0, "[Float32]"), "min": (1, "[Float32]")},
 }
 # an options table -> its number in the union BuiltinOptions
 OPTIONS = {
@@ -187,17 +216,17 @@ def table(kind: str, **fields: Any) -> Table:
     return Table(kind, fields)
 
 
-def encode(root: Table) -> bytes:
-    """The bytes of a file. Raises InputError where they would be more than FlatBuffers can hold, MissingPackageError."""
+def encode(root: Table, identifier: bytes = IDENTIFIER) -> bytes:
+    """The bytes of a file that begins with this identifier. Raises InputError where they would be more than FlatBuffers can hold, MissingPackageError."""
     try:
         import flatbuffers
     except ImportError as error:
         raise MissingPackageError("flatbuffers", "litert", "exporting to LiteRT") from error
-    size = sum(len(one.fields.get("data", b"")) for one in root.fields["buffers"])
+    size = sum(len(one.fields.get("data", b"")) for one in root.fields.get("buffers", ()))
     if size > MOST_BYTES:
         raise InputError(f"weights of {size} bytes", f"at most {MOST_BYTES} in a .tflite file", "use a smaller network")
     builder = flatbuffers.Builder(size + 2**16)
-    builder.Finish(_table(builder, root), file_identifier=IDENTIFIER)
+    builder.Finish(_table(builder, root), file_identifier=identifier)
     return bytes(builder.Output())
 
 

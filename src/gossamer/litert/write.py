@@ -13,6 +13,7 @@ from gossamer.litert.graph import Graph
 from gossamer.litert.integers import IntegerEmitter
 from gossamer.litert.metadata import DIGEST_AT, DIGITS, ENTRY, VERSION
 from gossamer.litert.operations import Emitter, refuse
+from gossamer.litert.tool_metadata import TOOL_ENTRY, tool_metadata, with_files
 from gossamer.modelfile.metadata import ModelFile
 
 
@@ -37,7 +38,11 @@ def litert_bytes(file: ModelFile) -> bytes:
     writer.graph.name(writer.input, file.onnx.input.name)
     for number, one in zip(outputs, program.outputs, strict=True):
         writer.graph.name(number, one.name)
-    return sealed(writer.graph.encoded([writer.input], outputs, {ENTRY: metadata_bytes(entry)}))
+    entries = {ENTRY: metadata_bytes(entry)}
+    files: dict[str, bytes] = {}
+    if file.metadata is not None:
+        entries[TOOL_ENTRY], files = tool_metadata(file.metadata, program.outputs)
+    return sealed(with_files(writer.graph.encoded([writer.input], outputs, entries), files))
 
 
 def metadata_bytes(entry: dict[str, Any]) -> bytes:
