@@ -12,6 +12,8 @@ from typing import Any
 
 from gossamer.errors import ModelFileError
 from gossamer.host.storage import open_regular
+from gossamer.litert.reading import TableReader
+from gossamer.litert.structure import structure_problem
 from gossamer.modelfile.litert import IDENTIFIER, IDENTIFIER_AT
 from gossamer.modelfile.metadata import ModelMetadata
 
@@ -82,6 +84,8 @@ def read_metadata(data: bytes, name: str) -> Stated:
     whole.update(memoryview(data)[at + DIGITS :])
     if end - begin < DIGEST_AT + DIGITS or digest != whole.hexdigest().encode():
         raise litert_error(4, f"{name}: the file is not as it was written", "fetch it again, or export it again")
+    if problem := structure_problem(data):
+        raise litert_error(6, f"{name}: {problem}")
     try:
         return _stated(json.loads(data[begin:end].decode()))
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
@@ -109,43 +113,8 @@ def _stated(values: Any) -> Stated:
 
 def _metadata(data: bytes) -> Iterator[tuple[bytes, int, int]]:
     """The name of each metadata entry, and where its buffer begins and ends. Raises struct.error, IndexError."""
-    model = _offset(data, 0)
-    entries, buffers = _field(data, model, MODEL_METADATA), _field(data, model, MODEL_BUFFERS)
-    if not entries or not buffers:
-        return
-    table, buffer_table = _offset(data, entries), _offset(data, buffers)
-    (count,), (buffer_count,) = (struct.unpack_from("<I", data, at) for at in (table, buffer_table))
-    for place in range(min(count, MOST_ENTRIES)):
-        entry = _offset(data, table + 4 + 4 * place)
-        name_at, number_at = _field(data, entry, 0), _field(data, entry, 1)
-        begin, end = _vector(data, _offset(data, name_at)) if name_at else (0, 0)
-        (number,) = struct.unpack_from("<I", data, number_at) if number_at else (0,)
-        if number >= buffer_count:
-            raise IndexError(number)
-        content = _field(data, _offset(data, buffer_table + 4 + 4 * number), 0)
-        yield data[begin:end], *(_vector(data, _offset(data, content)) if content else (0, 0))
-
-
-def _offset(data: bytes, at: int) -> int:
-    """Where an offset leads."""
-    return at + int(struct.unpack_from("<I", data, at)[0])
-
-
-def _field(data: bytes, table: int, number: int) -> int:
-    """Where a field of a table lies; 0 where it is left out."""
-    layout = table - struct.unpack_from("<i", data, table)[0]
-    if layout < 0:
-        raise IndexError(layout)
-    (size,) = struct.unpack_from("<H", data, layout)
-    if 4 + 2 * number + 2 > size:
-        return 0
-    (offset,) = struct.unpack_from("<H", data, layout + 4 + 2 * number)
-    return table + offset if offset else 0
-
-
-def _vector(data: bytes, at: int) -> tuple[int, int]:
-    """Where the bytes of a vector begin and end."""
-    (size,) = struct.unpack_from("<I", data, at)
-    if at + 4 + size > len(data):
-        raise IndexError(size)
-    return at + 4, at + 4 + size
+    model = TableReader.root(data)
+    entries, buffers = model.tables(MODEL_METADATA), model.tables(MODEL_BUFFERS)
+    for entry in entries[:MOST_ENTRIES]:
+        begin, end = entry.content(0)
+        yield data[begin:end], *buffers[entry.number(1, "I")].content(0)
