@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from gossamer.compile.input_size import set_static_input_size
 from gossamer.errors import GossamerError
 from gossamer.export.convert import to_onnx
 from gossamer.litert.write import litert_bytes
@@ -27,7 +28,7 @@ from gossamer.shrink.graph import OnnxGraph
 from gossamer.shrink.qdq import QuantisationChoice, quantised_model
 from gossamer.shrink.ranges import best_range, measure_ranges
 
-IMAGES = 8
+IMAGES, SIDES = 8, (64, 96)
 
 
 def compared(file: ModelFile, images: NDArray[np.float32]) -> dict[str, Any]:
@@ -56,11 +57,16 @@ def row(name: str) -> dict[str, Any]:
 
 
 def file_row(path: Path) -> dict[str, Any]:
-    """An ONNX file: its difference, or why it is refused."""
+    """An ONNX file: its difference, or why it is refused. Height and width that it leaves open are SIDES."""
     try:
         file = read_model_file(path)
-        sides = [side if isinstance(side, int) else 1 for side in (file.onnx.input.shape or ())[1:]]
-        images = np.random.default_rng(1).standard_normal((2, *sides)).astype(np.float32)
+        shape = file.onnx.input.shape or ()
+        if len(shape) == 4 and not all(isinstance(side, int) for side in shape[2:]):
+            file = set_static_input_size(file, SIDES)
+            shape = file.onnx.input.shape or ()
+        count = shape[0] if shape and isinstance(shape[0], int) else 2
+        sides = [side if isinstance(side, int) else 1 for side in shape[1:]]
+        images = np.random.default_rng(1).standard_normal((count, *sides)).astype(np.float32)
         return {
             "name": path.name,
             "sides": sides,
