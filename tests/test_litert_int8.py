@@ -16,7 +16,8 @@ from gossamer import runtime
 from gossamer.cli.main import main
 from gossamer.litert.flat import OPERATORS
 from gossamer.litert.write import litert_bytes
-from gossamer.modelfile.metadata import parse_model_file, read_model_file
+from gossamer.modelfile.metadata import ModelFile, parse_model_file, read_model_file
+from gossamer.predictions.head import flattened
 from gossamer.runtime.model import open_model
 from gossamer.shrink.graph import OnnxGraph
 from gossamer.shrink.qdq import QuantisationChoice, quantised_model
@@ -28,6 +29,7 @@ pytest.importorskip("onnxruntime")
 pytest.importorskip("ai_edge_litert")
 import onnx
 
+from tests.exports import EXPORTED
 from tests.onnxcases import INPUT, expected, node, noise, save, weight
 from tests.test_litert import CASES, one
 from tests.test_native_rounding import NETWORKS, images
@@ -116,6 +118,13 @@ def _values(nodes: list[Any], constants: dict[str, Any]) -> dict[str, NDArray[An
         return {"x": noise(INPUT), **expected(path, noise(INPUT))}
 
 
+def quantised(file: ModelFile, images: NDArray[np.float32]) -> bytes:
+    """The QDQ file, calibrated with these images."""
+    graph = OnnxGraph(file.data, list(file.outputs), "net")
+    ranges = {name: best_range(values) for name, values in measure_ranges(graph, [images]).items()}
+    return quantised_model(graph, QuantisationChoice(ranges, weight_bits=7))
+
+
 @pytest.fixture(scope="module")
 def int8(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with classify.onnx in int8 and the .tflite file that the command wrote of it."""
@@ -123,10 +132,7 @@ def int8(tmp_path_factory: pytest.TempPathFactory) -> Path:
     file = read_model_file(OLD / "classify.onnx")
     assert file.metadata is not None
     batch = file.metadata.preprocess.normalise(np.stack([check.pixels for check in file.metadata.checks]))
-    graph = OnnxGraph(file.data, list(file.outputs), "net")
-    ranges = {name: best_range(values) for name, values in measure_ranges(graph, [batch]).items()}
-    data = quantised_model(graph, QuantisationChoice(ranges, weight_bits=7))
-    (folder / "int8.onnx").write_bytes(int8_file(file, data))
+    (folder / "int8.onnx").write_bytes(int8_file(file, quantised(file, batch)))
     assert main(["export", str(folder / "int8.onnx"), "--out", str(folder / "int8.tflite")]) == 0
     return folder
 
@@ -187,6 +193,31 @@ def test_a_network_agrees_with_onnx_runtime(name: str) -> None:
     counted = operators(litert_bytes(file))
     # the input's, and the last layer's in float32: its input and its weight
     assert counted["QUANTIZE"] >= 1 and counted["DEQUANTIZE"] == (3 if name == "branches" else 2)
+
+
+# the largest difference allowed, of the largest output: SqueezeNet's concatenated maps are rounded to a common scale
+ZOO = {"mobilenet_v2": 1e-5, "squeezenet1_1": 0.05}
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("name", ZOO)
+def test_a_network_of_the_zoo_in_int8(name: str, tmp_path_factory: pytest.TempPathFactory) -> None:
+    network = EXPORTED[name]
+    images = network.images(4)
+    file = parse_model_file(quantised(read_model_file(network.file(tmp_path_factory)), images), "int8.onnx")
+    wanted, given = (flattened(open_model(file, one).run(images)) for one in ("onnxruntime", "litert"))
+    assert np.abs(given - wanted).max() <= ZOO[name] * np.abs(wanted).max()
+    np.testing.assert_array_equal(given.argmax(1), wanted.argmax(1))
+
+
+@pytest.mark.parametrize("name", ["multi", "embed", pytest.param("segment", marks=pytest.mark.full)])
+def test_a_model_of_each_task_in_int8(name: str) -> None:
+    plain = read_model_file(OLD / f"{name}.onnx")
+    assert plain.metadata is not None
+    images = plain.metadata.preprocess.normalise(np.stack([check.pixels for check in plain.metadata.checks]))
+    file = parse_model_file(quantised(plain, images), "int8.onnx")
+    wanted, given = (flattened(open_model(file, one).run(images)) for one in ("onnxruntime", "litert"))
+    assert np.abs(given - wanted).max() <= 0.05 * np.abs(wanted).max()
 
 
 def test_the_commands_take_the_file(int8: Path, capsys: pytest.CaptureFixture[str]) -> None:
