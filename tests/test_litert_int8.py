@@ -262,6 +262,17 @@ def test_a_layer_that_litert_has_no_bytes_for_stays_in_float32(tmp_path: Path) -
     assert counted["CONV_2D"] == 2 and counted["DEQUANTIZE"] == 3
 
 
+def test_a_scale_of_zero_makes_zeros(tmp_path: Path) -> None:
+    """In bytes, and of a layer that stays in float32."""
+    for least in (-127, -128):
+        nodes, constants = rounded(*CASES["convolution of padding on all sides"])
+        constants["w1.s"][2], constants["w1.q"][0, 0, 0, 0] = 0, least
+        file, x = save(tmp_path / "m.onnx", nodes, constants), noise(INPUT)
+        (wanted,) = expected(file, x).values()
+        given = runtime.load(file, runtime="litert").run(x)
+        assert np.abs(given - wanted).max() <= 1.01 * constants["y.s"] and np.ptp(given[:, 2]) == 0
+
+
 def test_a_bias_beyond_int32_stays_in_float32(tmp_path: Path) -> None:
     nodes, constants = rounded(*CASES["classifier"])
     constants["c"] = np.full_like(constants["c"], 1e9)

@@ -10,6 +10,7 @@ import dataclasses
 from collections.abc import Callable, Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from gossamer.compile.program import Array, FeatureMap, LayerWeights, Operation, Rounding
 from gossamer.litert.graph import ROWS, Graph, Int8
@@ -78,8 +79,9 @@ class IntegerEmitter(Emitter):
         layer = one.weights[1 if one.kind == "block" else 0]
         if layer is None or layer.type != "uint8" or layer.scale is None:
             return super().weighted(one, dense)
-        weight = self.ordered(one, np.asarray(layer.weight, np.int8), dense)
-        bytes_ = self.graph.rows(weight, rows_of(layer), 3 if one.kind == "block" else 0)
+        bytes_of, scale = bytes_and_scale(layer)
+        weight = self.ordered(one, bytes_of, dense)
+        bytes_ = self.graph.rows(weight, scale, 3 if one.kind == "block" else 0)
         floats = self.graph.add("DEQUANTIZE", [bytes_], weight.shape, ROWS)
         return floats, self.graph.constant(np.asarray(layer.bias, np.float32).reshape(-1))
 
@@ -190,7 +192,8 @@ class IntegerEmitter(Emitter):
             or (other >= 0 and other not in self.graph.steps)
         ):
             return None
-        weight, scale = self.ordered(one, np.asarray(layer.weight, np.int8), False), rows_of(layer)
+        bytes_of, scale = bytes_and_scale(layer)
+        weight = self.ordered(one, bytes_of, False)
         with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
             sums = np.float32(steps.scale) * scale
             exact = np.where(layer.bias.reshape(-1) == 0, 0, layer.bias.reshape(-1).astype(np.float64) / sums)
@@ -285,11 +288,13 @@ def steps_of(value: FeatureMap) -> Int8:
     return Int8(value.scale, value.zero - SHIFT)
 
 
-def rows_of(layer: LayerWeights) -> Array:
-    """A scale for each output of a layer."""
+def bytes_and_scale(layer: LayerWeights) -> tuple[NDArray[np.int8], Array]:
+    """A layer's weight, and a scale for each output: LiteRT has no scale of 0, which makes of all bytes 0."""
     assert layer.scale is not None
-    scale: Array = np.broadcast_to(np.asarray(layer.scale, np.float32).reshape(-1), (len(layer.weight),)).copy()
-    return scale
+    scale = np.broadcast_to(np.asarray(layer.scale, np.float32).reshape(-1), (len(layer.weight),)).copy()
+    weight = np.array(layer.weight, np.int8)
+    weight[scale == 0], scale[scale == 0] = 0, 1
+    return weight, scale
 
 
 def limits_of(act: str, bound: tuple[float, float], steps: Int8) -> tuple[int, int]:
