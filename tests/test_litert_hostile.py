@@ -44,7 +44,7 @@ def test_the_good_file_runs() -> None:
 
 def test_a_file_of_another_exporter_says_what_is_missing(capsys: pytest.CaptureFixture[str]) -> None:
     file = str(FOLDER / "3_another_exporter.tflite")
-    for words in (["verify", file], ["predict", file, str(IMAGE)], ["eval", file, str(OLD / "classes")]):
+    for words in (["verify", file], ["predict", file, str(IMAGE)]):
         assert main(words) == 2
         assert "no metadata of gossamer" in capsys.readouterr().err
 
