@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from gossamer import runtime
-from gossamer.export.formats import export, export_file
+from gossamer.export import several
+from gossamer.export.formats import export_file
 from gossamer.targets import target_of
 from tests.exports import EXPORTED
 from tests.trained import TASKS, runs_of_tasks
@@ -48,10 +49,16 @@ def test_a_model_file_of_each_task(name: str, tmp_path: Path) -> None:
 @pytest.mark.full
 @pytest.mark.parametrize("task", TASKS)
 def test_a_run_of_each_task(task: str, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """In both formats at once: the run is converted and compared once."""
+    pytest.importorskip("openvino")
     root = runs_of_tasks(tmp_path_factory)
-    result = export(root / task, tmp_path / "m.param", images_limit=4)
-    assert target_of(result.path).kind == "ncnn file" and result.verifications[0].runtime == "ncnn"
-    assert result.verifications[0].largest_difference <= result.tolerance
+    result = several.export_run(root / task, tmp_path / "shipped", ["onnx", "ncnn", "openvino"], images_limit=4)
+    assert sorted(one.name for one in (tmp_path / "shipped").iterdir()) == sorted(
+        f"{task}.{suffix}" for suffix in ("onnx", "ncnn.param", "ncnn.bin", "ncnn.json", "openvino.xml", "openvino.bin")
+    )
     image = next((root / {"detect": "signs", "segment": "street", "embed": "people"}[task]).rglob("*.png"))
-    ours, theirs = (runtime.load(file).predict(str(image)) for file in (result.path, root / f"{task}.onnx"))
-    assert type(ours) is type(theirs)
+    theirs = runtime.load(root / f"{task}.onnx").predict(str(image))
+    for one, kind in zip(result.files, ("model file", "ncnn file", "OpenVINO file"), strict=True):
+        assert target_of(one.path).kind == kind
+        assert all(check.ok and check.largest_difference <= check.tolerance for check in one.verifications)
+        assert type(runtime.load(one.path).predict(str(image))) is type(theirs)
