@@ -44,9 +44,11 @@ def initialisers(data: bytes) -> dict[str, bytes]:
     return {one.name: one.raw_data for one in onnx.load_from_string(data).graph.initializer}
 
 
-def check(data: bytes, outputs: tuple[str, ...], used: NDArray[Any], held: NDArray[Any]) -> None:
+def check(
+    data: bytes, outputs: tuple[str, ...], used: NDArray[Any], held: NDArray[Any], seeds: tuple[int, ...] = (0, 1)
+) -> None:
     plain, _ = in_int8(data, outputs, used, held)
-    for seed in (0, 1):
+    for seed in seeds:
         other, count = trapped(data, outputs, used, seed)
         assert count >= 4
         before = OnnxSession(OnnxGraph(data, outputs, "").model()).run(held)
@@ -71,9 +73,9 @@ def test_a_network_in_another_scale_gives_the_same_file(name: str) -> None:
     network = create_model(name, num_classes=5, small_input=True, **NETWORKS[name]).eval()
     randomise_norms(network)
     draw = np.random.default_rng(0)
-    used, held = (draw.standard_normal((4, 3, 32, 32)).astype(np.float32) for _ in range(2))
+    used, held = (draw.standard_normal((2, 3, 32, 32)).astype(np.float32) for _ in range(2))
     data = to_onnx(network, (32, 32), 3)
-    check(data, tuple(one for one in OnnxGraph(data, ("logits",), name).outputs), used, held)
+    check(data, tuple(one for one in OnnxGraph(data, ("logits",), name).outputs), used, held, (0,))
 
 
 def test_what_an_activation_meets_is_not_of_a_stream() -> None:
