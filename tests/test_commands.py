@@ -115,7 +115,7 @@ def test_runs_and_files_of_all_tasks_are_compared_without_ranking_them(
         assert file["score"] == pytest.approx(run["score"], abs=1e-4 if task == "segment" else 1e-6)
         assert run["front"] is file["front"] is None
     text = ran(capsys, "compare", *targets[:2], "--no-measure")
-    assert "the scores differ (map50, miou)" in text and "* nothing here" not in text
+    assert "the scores differ (mAP@0.5, mIoU)" in text and "* nothing here" not in text
 
 
 def test_other_metrics_have_a_front_and_a_name() -> None:
@@ -124,9 +124,9 @@ def test_other_metrics_have_a_front_and_a_name() -> None:
         for name, score, ms in (("a", 0.5, 1.0), ("b", 0.4, 2.0))
     ]
     lines = NetworkComparison(tuple(_marked(rows, "ms")), "ms").text().splitlines()
-    assert lines[0].split()[:3] == ["network", "input", "miou"]
+    assert lines[0].split()[:3] == ["network", "input", "mIoU"]
     assert lines[1].split()[:5] == ["a", "*", "3x8x8", "50.00", "%"]
-    assert "* nothing here has as much miou at less latency" in lines
+    assert "* nothing here has as much mIoU at less latency" in lines
 
 
 @pytest.mark.parametrize(

@@ -71,7 +71,7 @@ class NetworkComparison(Report):
     def text(self) -> str:
         """A table, the Pareto front marked with *, and where each score comes from."""
         mixed = len(self.metrics) > 1
-        called = "score" if mixed else next(iter(self.metrics), "score")
+        called = "score" if mixed or not self.metrics else metric_name(self.metrics[0])
         header = ("network", "", "input", called, "ms", "p10-p90", "MACs", "params", "weights", "peak memory")
         rows = []
         for candidate in self.candidates:
@@ -82,7 +82,7 @@ class NetworkComparison(Report):
                     dimensions(candidate.input_shape[1:]),
                     "-"
                     if candidate.score is None
-                    else f"{candidate.metric + ' ' if mixed else ''}{100 * candidate.score:.2f} %",
+                    else f"{metric_name(candidate.metric) + ' ' if mixed else ''}{100 * candidate.score:.2f} %",
                     "-" if candidate.ms is None else f"{candidate.ms:.2f}",
                     "-" if candidate.ms_low is None else f"{candidate.ms_low:.2f}-{candidate.ms_high:.2f}",
                     compact_count(candidate.macs),
@@ -93,13 +93,15 @@ class NetworkComparison(Report):
             )
         lines = format_table(header, rows, left=(0, 1))
         notes = [
-            f"{candidate.metric} of {candidate.name}: {candidate.source}"
+            f"{metric_name(candidate.metric)} of {candidate.name}: {candidate.source}"
             for candidate in self.candidates
             if candidate.source
         ]
         notes += sorted({f"latency: {candidate.runtime}" for candidate in self.candidates if candidate.runtime})
         if mixed:
-            notes.insert(0, f"the scores differ ({', '.join(self.metrics)}), so no network is marked as better")
+            notes.insert(
+                0, f"the scores differ ({', '.join(map(metric_name, self.metrics))}), so no network is marked as better"
+            )
         elif any(candidate.front for candidate in self.candidates):
             notes.insert(
                 0, f"* nothing here has as much {called} at {'less latency' if self.cost == 'ms' else 'fewer MACs'}"
