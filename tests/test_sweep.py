@@ -19,6 +19,7 @@ import gossamer
 from gossamer.cli.main import main
 from gossamer.errors import GossamerError, RunError, SettingsError
 from gossamer.host import steprunner
+from gossamer.host.progress import Progress
 from gossamer.settings.file import load_settings
 from gossamer.sweeps import steps
 from gossamer.sweeps.halving import Standing, fractions, going_on
@@ -318,7 +319,12 @@ def test_networks_that_cannot_be_built_have_their_reason(
 
 def test_a_training_that_fails_has_its_reason_and_the_others_go_on(trainings: Trainings) -> None:
     trainings.stop[0] = GossamerError("the loss is nan")
-    result = gossamer.sweep(asked(grid={"lr": [0.1, 0.2]}), "out")
+    lines: list[str] = []
+    progress = Progress()
+    progress.say = lines.append  # type: ignore[method-assign]
+    result = gossamer.sweep(asked(grid={"lr": [0.1, 0.2]}), "out", progress=progress)
+    assert "failed: train 0000 0.1 to 33.3 % of its schedule: the loss is nan; the next step follows" in lines
+    assert not any("inf" in line for line in lines)  # minutes of a sweep without a budget
     reasons = sorted(one.reason for one in result.trials)
     assert reasons == ["", "its training failed: the loss is nan"] and len(result.front) == 1
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -84,9 +85,8 @@ class StepRunner:
             if not late and self.left() <= 0:
                 self.stop(what)
                 return None
-            self.progress.say(
-                f"step {len(self.done) + 1}: {what} ({self.spent() / 60:.1f} of {self.minutes:g} minutes used)"
-            )
+            of = f" of {self.minutes:g}" if math.isfinite(self.minutes) else ""
+            self.progress.say(f"step {len(self.done) + 1}: {what} ({self.spent() / 60:.1f}{of} minutes used)")
             begun = time.monotonic()
             try:
                 known = action()
