@@ -49,7 +49,7 @@ KINDS = {
     "preresnet20": 7,
     "ghostnet_050": 11,
 }
-OTHERS = {"resnet50": 12}
+OTHERS = {"resnet50": 12, "mobilenetv4_conv_small": 10}
 
 
 def opened(name: str) -> tuple[nn.Module, Any, tuple[int, ...]]:
