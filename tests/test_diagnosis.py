@@ -117,12 +117,19 @@ def test_a_class_without_training_images(healthy: Path, tmp_path: Path) -> None:
 def test_a_drowned_class(healthy: Path, tmp_path: Path) -> None:
     run = copied(healthy, tmp_path)
     facts = json.loads((run / "data.json").read_text())
-    facts["per_class"]["train"].update(class0=400, class1=5)
+    facts["per_class"]["train"].update(class0=400, class1=5, class2=300)
     (run / "data.json").write_text(json.dumps(facts))
     change_last_row(run, val_accuracy=0.9, val_balanced_accuracy=0.6)
     assert first(run) == "a class is drowned by the others (likely)"
     change_last_row(run, val_accuracy=0.9, val_balanced_accuracy=0.89)
     assert not firm(diagnose(run))
+    change_last_row(run, val_accuracy=0.7, val_balanced_accuracy=0.7)  # as many validation images of each class
+    assert first(run) == "a class is drowned by the others (likely)"
+    assert "33.3% of the validation images" in diagnose(run).findings[0].what
+    change_last_row(
+        run, val_accuracy=0.3, val_balanced_accuracy=0.3
+    )  # it knows none of the classes: that is something else
+    assert "drowned" not in str(diagnose(run))
 
 
 def test_masks_that_are_ignored(tmp_path: Path) -> None:

@@ -26,6 +26,7 @@ ORDER: tuple[Certainty, ...] = ("certain", "likely", "possible")
 FAR_RATE = 5.0  # times the usual learning rate, or a fifth of it
 LOADER_SHARE = 0.3  # of the time of training spent waiting for images
 RARE = 20.0  # images of the largest class for one of the smallest
+MANY_RARE = 0.05  # of the validation images, of classes that are drowned
 SMALL_BATCH = (
     4  # images of which a batch norm takes mean and variance: Wu and He 2018 (1803.08494), figure 1, at 4 and below
 )
@@ -206,14 +207,22 @@ def _rare_class(evidence: Evidence) -> Finding | None:
     if not counts or settings.task != "classify" or settings.sampler == "balanced" or settings.class_weights != "none":
         return None
     present = [count for count in counts if count]
-    if not present or max(present) < RARE * min(present) or not accuracy - balanced >= 0.1:
+    if not present or max(present) < RARE * min(present):
         return None
-    name = evidence.classes[counts.index(min(present))]
+    name, scores = evidence.classes[counts.index(min(present))], f"top-1 accuracy {accuracy:.1%}"
+    if accuracy - balanced >= 0.1:
+        scores += f", mean over the classes {balanced:.1%}"
+    else:  # where each class has as many validation images, the two are one
+        val = evidence.per_class("val") or []
+        rare = sum(n for n, count in zip(val, counts, strict=False) if count and RARE * count <= max(present))
+        share = rare / sum(val) if sum(val) else 0.0
+        if not (share >= MANY_RARE and 1 - accuracy >= share / 2 and accuracy >= (1 - share) / 2):
+            return None
+        scores += f", {share:.1%} of the validation images are of such classes"
     return Finding(
         "a class is drowned by the others",
         "likely",
-        f"{name} has {min(present)} training images, the largest class {max(present)}; top-1 accuracy {accuracy:.1%}, mean over the classes "
-        f"{balanced:.1%}",
+        f"{name} has {min(present)} training images, the largest class {max(present)}; {scores}",
         _again(evidence, "--sampler balanced"),
     )
 
