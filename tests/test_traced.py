@@ -8,6 +8,7 @@ from torch import nn
 
 from gossamer.compile.fuse import fuse
 from gossamer.compile.lower import lower
+from gossamer.export import traced
 from gossamer.export.convert import to_onnx
 from gossamer.export.traced import onnx_to_time, traced_onnx
 from gossamer.modelfile.metadata import parse_model_file
@@ -48,3 +49,17 @@ def test_a_form_that_the_engine_refuses_is_exported_as_a_run_is() -> None:
     torch.manual_seed(0)
     model = nn.Sequential(nn.Conv2d(3, 8, 1), nn.AdaptiveMaxPool2d(1)).eval()
     assert traced_onnx(model, (26, 22)) != to_onnx(model, (26, 22)) == onnx_to_time(model, (26, 22))
+
+
+def test_what_cannot_be_recorded_prints_nothing(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """torch prints the graph at which it failed to standard output, where the JSON of a command belongs."""
+    monkeypatch.setattr(traced, "to_onnx", lambda *_: b"the other way")
+    log = torch._C._jit_onnx_log  # type: ignore[attr-defined]
+    parts = (nn.AdaptiveAvgPool2d(5), nn.AdaptiveMaxPool2d(5), nn.Upsample(size=(7, 7), mode="area"))
+    for part in parts:
+        model = nn.Sequential(nn.Conv2d(3, 4, 3), part).eval()
+        assert traced_onnx(model, (19, 19)) == b"the other way"
+    assert capfd.readouterr().out == ""
+    assert torch._C._jit_onnx_log is log  # type: ignore[attr-defined]

@@ -6,9 +6,11 @@ records one call. The operators are the same; the file of a run is written by `g
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import io
 import warnings
+from collections.abc import Iterator
 
 import torch
 from torch import nn
@@ -31,7 +33,7 @@ def traced_onnx(
     file = io.BytesIO()
     try:
         fold_norms(plain, (2, in_chans, *size))
-        with warnings.catch_warnings(), torch.no_grad():
+        with warnings.catch_warnings(), torch.no_grad(), _nothing_printed():
             warnings.simplefilter("ignore")  # that it is the older one, and what it takes for constant
             torch.onnx.export(
                 plain,
@@ -46,6 +48,21 @@ def traced_onnx(
     except Exception:  # the older one raises anything; `to_onnx` says what is wrong
         return to_onnx(model, size, in_chans, outputs)
     return file.getvalue()
+
+
+@contextlib.contextmanager
+def _nothing_printed() -> Iterator[None]:
+    """Where it fails, the older exporter prints the whole graph to standard output, which belongs to the result of a command."""
+    name = "_jit_onnx_log"  # there is no public switch: `verbose=False` leaves it on
+    log = getattr(torch._C, name, None)
+    if log is None:
+        yield
+        return
+    setattr(torch._C, name, lambda *_: None)
+    try:
+        yield
+    finally:
+        setattr(torch._C, name, log)
 
 
 def onnx_to_time(
