@@ -228,6 +228,26 @@ def test_a_trial_of_something_else_or_damaged_begins_anew(parent: Path, tmp_path
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
 
+def test_trials_are_known_again_by_the_minutes_of_any_of_them(parent: Path, tmp_path: Path) -> None:
+    """`unfinished_trials` divides by a share, which may change the last bit."""
+    settings, out, shares = Run.open(parent).settings, tmp_path / "out", module.SHARES
+    minutes = next(m for m in (k / 97 for k in range(1, 1000)) if shares[2] * m / shares[2] != m)
+    for number, share in enumerate(shares, 1):
+        folder = trials.trial_folder(out, number)
+        shutil.copytree(parent, folder)
+        Run.open(folder).save_settings(settings.replace(minutes=share * minutes))
+    _, again = module.unfinished_trials(out)
+    assert again is not None and again != minutes == pytest.approx(again)
+    for number, share in enumerate(shares, 1):
+        folder = trials.trial_folder(out, number)
+        assert trials._same(folder, settings.replace(minutes=share * again), ())
+        assert not trials._same(folder, settings.replace(minutes=1.001 * share * again), ())
+    for number in (3, 2, 1):  # damaged: it begins anew, and ends nothing
+        (trials.trial_folder(out, number) / "settings.yaml").write_text("net: [")
+        assert trials.open_trial(out, number) is None
+    assert module.unfinished_trials(out) == (0.0, None)
+
+
 def test_another_process_at_the_same_folder_is_told(parent: Path, tmp_path: Path) -> None:
     folder = trials.trial_folder(tmp_path / "out", 1)
     shutil.copytree(parent, folder)
