@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shlex
 from pathlib import Path
 from typing import Any
@@ -94,3 +95,11 @@ def test_a_command_that_is_proposed_is_quoted(tmp_path: Path, name: str, monkeyp
         target_of(name, ("model file",))
     command = str(raised.value).partition("export it: ")[2]
     assert shlex.split(command)[:3] == ["gossamer", "export", name]
+
+
+def test_no_command_is_proposed_with_a_bare_path() -> None:
+    bare = re.compile(r"gossamer [a-z]+ [^\"']*\{(str\()?[a-z_.]*(path|folder|target|data|out)\)?\}")
+    assert bare.search('f"go on: gossamer train --resume {run.path}"')
+    sources = list((Path(__file__).parents[1] / "src").rglob("*.py"))
+    assert len(sources) > 300
+    assert not [path.name for path in sources if bare.search(path.read_text(encoding="utf-8"))]

@@ -109,6 +109,8 @@ def test_a_folder_of_a_version_that_did_not_decompose_goes_on_without(work: Work
     with pytest.raises(RunError, match="settings of a recipe"):
         settings_of({**values["settings"], "decompose": 1}, Path("x"))
     Path("out/shrink.json").write_text(json.dumps(values))
+    with pytest.raises(RunError, match="give --no-decompose, or give another --out"):
+        shrunk()
     assert shrunk(decompose=False).best == "narrow-1-int8"
 
 

@@ -108,9 +108,10 @@ def check_same(asked: ShrinkSettings, begun: ShrinkSettings, path: Path) -> None
         if not same:
             what = "the checkpoint of the run is another one" if field.name == "weights" else f"{field.name} {now}"
             was = "" if field.name == "weights" else f" where it was begun with {then}"
-            raise RunError(
-                f"{path}: {what}{was}", "the settings that it was begun with", "give those, or another --out"
-            )
+            fix = "give those, or another --out"
+            if field.name == "decompose":  # folders of versions that decomposed nothing are begun without it
+                fix = f"{'leave out' if then else 'give'} --no-decompose, or give another --out"
+            raise RunError(f"{path}: {what}{was}", "the settings that it was begun with", fix)
 
 
 def _finite(value: Any) -> bool:
