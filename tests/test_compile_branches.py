@@ -129,6 +129,14 @@ KEPT: dict[str, tuple[list[Any], dict[str, Any]]] = {
         [conv("k1", "p"), conv("j1", "r"), node("Add", ["p", "r"], ["y"])],
         {"k1": np.full((8, 8, 1, 1), 3e38, np.float32), "j1": np.full((8, 8, 1, 1), 3e38, np.float32)},
     ),
+    "a map of one position, which is repeated": (
+        [conv("k1", "p"), conv("k6", "q"), node("Add", ["p", "q"], ["y"])],
+        {"k1": weight(8, 8, 1, 1), "k6": weight(8, 8, 6, 6)},
+    ),
+    "a depthwise one of one position beside a batch norm": (
+        [norm("a", "p"), conv("k6", "q", group=8), node("Add", ["q", "p"], ["y"])],
+        {"k6": weight(8, 1, 6, 6), **BN},
+    ),
     "two maps": (
         [node("Relu", ["a"], ["b"]), conv("k1", "p"), node("Conv", ["b", "j1"], ["r"]), node("Add", ["p", "r"], ["y"])],
         {"k1": weight(8, 8, 1, 1), "j1": weight(8, 8, 1, 1, scale=0.5)},

@@ -261,6 +261,16 @@ REFUSED: dict[str, tuple[list[Any], dict[str, Any], int, str]] = {
         13,
         "strides is not 1 numbers",
     ),
+    "a kernel of more than 64 places along the channels": (
+        [
+            node("ReduceMean", ["a"], ["p"], axes=[2, 3], keepdims=0),
+            node("Reshape", ["p", "sequence"], ["r"]),
+            node("Conv", ["r", "k"], ["y"], pads=[32, 32]),
+        ],
+        {"sequence": int64(-1, 1, 8), "k": weight(1, 1, 65)},
+        13,
+        "outside what the engine has",
+    ),
     "rows by the batch": (
         [node("Mul", ["a", "r"], ["y"])],
         {"r": weight(8, 6, 6)},

@@ -54,7 +54,7 @@ def merge_branches(program: Program) -> Program:
     for one in operations:
         if one.kind not in ("add", "conv") or one.other < 0 or one.input == one.other:
             continue
-        if not _plain(program, one) or one.rounding.sum[0]:
+        if not _plain(program, one) or one.rounding.sum[0] or not _of_one_size(program, one):
             continue
         second = branch(one.other)
         first = branch(one.input) if one.kind == "add" else _branch(program, one)
@@ -80,6 +80,12 @@ def _plain(program: Program, one: Operation) -> bool:
     return all(value.type == "float32" for value in maps) and all(
         layer is None or layer.type == "float32" for layer in one.weights
     )
+
+
+def _of_one_size(program: Program, one: Operation) -> bool:
+    """Whether what is added has the sides of the sum: a map of one position is repeated, which no kernel does."""
+    out, other = program.values[one.out], program.values[one.other]
+    return (out.h, out.w, out.c) == (other.h, other.w, other.c)
 
 
 def _branch(program: Program, one: Operation) -> _Branch | None:

@@ -105,8 +105,7 @@ def add(low: Lowering, node: OnnxNode) -> None:
     if (va.h, va.w, va.c) != (vb.h, vb.w, vb.c):
         low.bind(node, broadcasting.emit(low, "add", a, b), axes)
         return
-    order = {id(one): place for place, one in enumerate(low.program.operations)}
-    late, early = (a, b) if order.get(id(low.maker.get(a)), -1) > order.get(id(low.maker.get(b)), -1) else (b, a)
+    late, early = (a, b) if _written(low, a) > _written(low, b) else (b, a)
     maker = low.free_to_take(late)
     conv = (
         maker is not None and maker.kind == "conv" and maker.act == "none" and maker.other < 0 and maker.input != late
@@ -116,6 +115,13 @@ def add(low: Lowering, node: OnnxNode) -> None:
         low.bind(node, late, axes)
         return
     low.bind(node, low.emit("add", a, FeatureMap(va.h, va.w, va.c), other=b), axes)
+
+
+def _written(low: Lowering, value: int) -> int:
+    """The place of the operation behind which a map is whole; -1 for the network's input."""
+    whole = value if value in low.maker else low.program.root(value)
+    operations = enumerate(low.program.operations)
+    return max((place for place, one in operations if whole in (one.out, low.program.root(one.out))), default=-1)
 
 
 def multiply(low: Lowering, node: OnnxNode) -> None:

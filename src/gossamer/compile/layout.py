@@ -99,17 +99,19 @@ def places(axes: Axes, value: FeatureMap) -> NDArray[np.int64]:
 def broadcast_channel_row(constant: NDArray[Any], axes: Axes, value: FeatureMap) -> NDArray[Any] | None:
     """A constant that meets the tensor by broadcasting, as one number per channel of the map; None where it is none.
 
-    Numbers that are the same along an axis count as one.
+    Numbers that are the same along an axis of the tensor count as one.
     """
     row = _channel_row(constant, axes, value)
-    return _channel_row(_without_repeats(constant), axes, value) if row is None else row
+    return _channel_row(_without_repeats(constant, sides_of(axes)), axes, value) if row is None else row
 
 
-def _without_repeats(constant: NDArray[Any]) -> NDArray[Any]:
-    """The constant with one place in each axis along which its numbers are the same."""
-    for axis in range(constant.ndim):
-        first = constant.take([0], axis) if constant.size else constant
-        constant = first if (constant == first).all() else constant
+def _without_repeats(constant: NDArray[Any], sides: tuple[int, ...]) -> NDArray[Any]:
+    """The constant with one place in each axis along which its numbers are the same, where the tensor has as many places: along
+    others, the batch too, the result has more than the tensor."""
+    for axis, side in zip(range(constant.ndim - 1, -1, -1), reversed(sides)):
+        if constant.size and constant.shape[axis] == side:
+            first = constant.take([0], axis)
+            constant = first if (constant == first).all() else constant
     return constant
 
 

@@ -28,15 +28,21 @@ class NormOps(ElementwiseOps):
         super().__init__(low)
         self.node = node
 
-    def mix(self, source: int, weight: Array, bias: float = 0.0, other: int = -1) -> int:
-        """Sums over the channels, by rows of `weight` (out, in), plus a map."""
-        if weight.size > MOST_WEIGHT:
-            self.low.refuse(self.node, f"{weight.shape[1]} channels")
+    def check_size(self, numbers: int, channels: int) -> None:
+        """Raises InputError for a matrix of too many numbers, before it is made."""
+        if numbers > MOST_WEIGHT:
+            self.low.refuse(self.node, f"{channels} channels")
+
+    def mix(self, source: int, weight: Array, bias: float = 0.0, other: int = -1, groups: int = 1) -> int:
+        """Sums over the channels of as many groups, by rows of `weight` (out, in a group), plus a map."""
+        self.check_size(weight.size, weight.shape[1])
         source = reductions.floats(self.low, source)
         value, out = self.low.program.values[source], len(weight)
         kernel = np.ascontiguousarray(weight.reshape(out, -1, 1, 1), np.float32)
         layer = LayerWeights(kernel, np.full(out, bias, np.float32))
-        return self.low.emit("conv", source, FeatureMap(value.h, value.w, out), other=other, weights=[layer])
+        return self.low.emit(
+            "conv", source, FeatureMap(value.h, value.w, out), other=other, groups=groups, weights=[layer]
+        )
 
     def over_root(self, source: int, power: float = 0.5) -> int:
         """x to the power of -`power`, of numbers from 0 up."""
@@ -59,14 +65,20 @@ class NormOps(ElementwiseOps):
 
         group: of each channel the number of its group.
         """
-        alike = (group[:, None] == group[None, :]).astype(np.float64)
+        c, size = len(group), int(np.bincount(group).max())
+        parts = (
+            c // size if (group == np.arange(c) // size).all() else 1
+        )  # so that no number meets those of other groups
+        self.check_size(0 if size == 1 else c * c // parts, c)
+        alike = np.ones((c, size), bool) if parts > 1 or size == 1 else group[:, None] == group[None, :]
         average = (alike / alike.sum(1, keepdims=True)).astype(np.float32)
-        single = bool((alike.sum(1) == 1).all())
         mean = self.mean_of_positions(source)
-        less = self.affine(mean, -1) if single else self.mix(mean, -average)
+        less = self.affine(mean, -1) if size == 1 else self.mix(mean, -average, groups=parts)
         centred = self.add(source, less)
         variance = self.mean_of_positions(self.times(centred, centred))
-        variance = self.affine(variance, 1, epsilon) if single else self.mix(variance, average, epsilon)
+        variance = (
+            self.affine(variance, 1, epsilon) if size == 1 else self.mix(variance, average, epsilon, groups=parts)
+        )
         return self.times_row(centred, self.over_root(variance))
 
     def positions(self, source: int, epsilon: float) -> int:
@@ -123,9 +135,9 @@ def group(low: Lowering, node: OnnxNode) -> None:
     scale, shift = (np.repeat(row, value.c // count) if old else row for row in rows)
     groups = np.repeat(np.arange(count), value.c // count)
     source = NormOps(low, node).groups(source, groups, float(node.attributes.get("epsilon", 1e-5)))
-    _scaled(
-        low, node, source, layout.of_map(low.program.values[source]), scale.reshape(-1, 1, 1), shift.reshape(-1, 1, 1)
-    )
+    axes = low.axes_of(node.inputs[0])
+    sides = (value.c, *[1] * (len(axes) - 1))
+    _scaled(low, node, source, axes, scale.reshape(sides), shift.reshape(sides))
 
 
 def layer(low: Lowering, node: OnnxNode) -> None:
@@ -139,10 +151,10 @@ def layer(low: Lowering, node: OnnxNode) -> None:
     if any(node.outputs[1:]):
         low.refuse(node, "mean or deviation as an output")
     channels = layout.of_map(value)[0]
-    if first and not kept:
-        source = to.groups(source, np.zeros(value.c, int), epsilon)
-    elif first and layout.merged(over) == channels:
+    if first and layout.merged(over) == channels:
         source = to.positions(source, epsilon)
+    elif first and not kept:
+        source = to.groups(source, np.zeros(value.c, int), epsilon)
     else:
         low.refuse(node, "axes that are neither the channels nor all of the map")
     _scaled(low, node, source, axes, low.tensor(node, 1), low.tensor(node, 2))
@@ -169,9 +181,10 @@ def local_response(low: Lowering, node: OnnxNode) -> None:
     c = low.program.values[source].c
     if size < 1 or not (alpha >= 0 and bias > 0 and beta >= 0):
         low.refuse(node, "a size below 1, a bias of 0, or a negative number")
+    to = NormOps(low, node)
+    to.check_size(c * c, c)
     before = np.arange(c)[:, None] - np.arange(c)[None, :]  # of a channel to a neighbour: how many before it
     near = (before <= (size - 1) // 2) & (before >= -(size // 2))
-    to = NormOps(low, node)
     source = reductions.floats(low, source)
     total = to.mix(to.times(source, source), near * np.float32(alpha / size), bias)
     low.bind(node, to.times(source, to.over_root(total, beta)))

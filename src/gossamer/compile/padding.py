@@ -94,7 +94,10 @@ def pad(low: Lowering, node: OnnxNode) -> None:
         source = _with_channels(low, node, source, channels, fill)
     if any(around):
         source = _with_border(low, node, source, around, fill)
-    low.bind(node, source)
+    if source == low.names[node.inputs[0]]:  # nothing is added: what else reads the map still does
+        low.alias(node, source)
+    else:
+        low.bind(node, source)
 
 
 def _with_border(low: Lowering, node: OnnxNode, source: int, around: Pads, fill: float) -> int:

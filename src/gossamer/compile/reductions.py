@@ -65,6 +65,9 @@ def _bind(low: Lowering, node: OnnxNode, reduced: int, axes: Axes, gone: list[in
     """The node's output, without the axes that are gone, or with one place in each."""
     keeps = node.attributes.get("keepdims", 1)
     left = [() if place in gone else axis for place, axis in enumerate(axes, 1) if keeps or place not in gone]
+    if reduced == low.names[node.inputs[0]]:  # over axes of one place: what else reads it still does
+        low.alias(node, reduced, tuple(left))
+        return
     low.bind(node, reduced, tuple(left))
     low.axes[node.outputs[0]] = tuple(left)
 

@@ -9,7 +9,7 @@ import numpy as np
 from gossamer.compile import layout, reductions
 from gossamer.compile.attributes import LENGTHS, channel_row_input, text_attribute
 from gossamer.compile.lowering import Handler, Lowering
-from gossamer.compile.program import Array, FeatureMap, LayerWeights
+from gossamer.compile.program import MOST_KERNEL, Array, FeatureMap, LayerWeights
 from gossamer.modelfile.onnx import OnnxNode
 
 MOST_MATRIX = 2**22  # numbers of what a sequence of 2048 is multiplied with
@@ -69,17 +69,17 @@ def _along_channels(low: Lowering, node: OnnxNode, weight: Array, source: int) -
         inputs != 1
         or at.get("group", 1) != 1
         or length < 1
+        or kernel > MOST_KERNEL
         or not 1 <= kernel == (at.get("kernel_shape") or [kernel])[0]
     ):
         low.refuse(node, "its kernel, channels or groups are outside what the engine has")
     if out * length * count > MOST_MATRIX:
         low.refuse(node, f"a sequence of {count} numbers")
     matrix = np.zeros((out, length, count), np.float32)
-    for place in range(length):
-        for tap in range(kernel):
-            position = place * stride - before + tap * dilation
-            if 0 <= position < count:
-                matrix[:, place, position] += weight[:, 0, tap]
+    for tap in range(kernel):
+        positions = np.arange(length) * stride - before + tap * dilation
+        (places,) = ((positions >= 0) & (positions < count)).nonzero()
+        matrix[:, places, positions[places]] += weight[:, 0, tap, None]
     bias = channel_row_input(low, node, 2, out)
     biases = np.zeros(out * length, np.float32) if bias is None else np.repeat(bias, length)
     layer = LayerWeights(matrix.reshape(out * length, count, 1, 1), biases)

@@ -49,6 +49,9 @@ def mean(low: Lowering, node: OnnxNode, axes: list[int]) -> bool:
         low.windows[name] = Window(window.source, axis, window.first, window.end, True)
         return True
     emitted = _mean(low, node, window)
+    if emitted == window.source:  # one row or column, which others may read
+        value = low.program.values[emitted]
+        emitted = low.emit("copy", emitted, FeatureMap(value.h, value.w, value.c))
     low.bind(node, emitted, None if keeps else _without(low.program.values[emitted], axis))
     return True
 
