@@ -126,7 +126,7 @@ def test_counts_are_read_in_thousands(text: str, count: int) -> None:
 @pytest.mark.parametrize("text", ["M", "3T", "-1M", "many", "nan", "infG"])
 def test_counts_that_are_none_are_one_line(text: str, capsys: pytest.CaptureFixture[str]) -> None:
     error = listed(capsys, f"--max-params={text}", code=2)
-    assert "as 3M or 1.5G" in error and error.count("\n") == 1
+    assert f"--max-params {text!r}; allowed" in error and "as 3M or 1.5G" in error and error.count("\n") == 1
 
 
 def test_weights_are_listed_with_licence_source_accuracy_and_preprocessing(capsys: pytest.CaptureFixture[str]) -> None:

@@ -333,7 +333,7 @@ def test_an_option_that_does_not_fit_says_what_does(net: str, options: dict[str,
 
 @pytest.mark.parametrize("text", ["x", "3,", "-1", "1,1", "3.5", "1 2", "1000"])
 def test_stages_are_numbers(text: str) -> None:
-    with pytest.raises(SettingsError, match=r"as 3 or 2,3"):
+    with pytest.raises(SettingsError, match=r"--self-attention '.*as 3 or 2,3"):
         Settings(self_attention=text)
 
 

@@ -137,8 +137,11 @@ def test_a_disk_that_is_full_costs_the_cache_and_not_the_training(
     ("arguments", "text"),
     [
         (["--teacher-cache", "1M"], "teacher_cache without teacher"),
+        (["--teacher-cache", "0"], "--teacher-cache '0'"),
+        (["--teacher-cache", "1kB5"], "--teacher-cache '1kB5'"),
+        (["--cache", "0"], "--cache '0'"),
         (["--teacher-cache", "1M", "--teacher", "x", "--deterministic"], "other batches have other last bits"),
-        (["--teacher-cache", "much", "--teacher", "x"], "MUCH"),
+        (["--teacher-cache", "much", "--teacher", "x"], "--teacher-cache 'much'"),
     ],
 )
 def test_bad_settings_are_one_line(

@@ -53,3 +53,4 @@ def test_every_cell_is_in_its_column(rows: list[tuple[str, str, str]], gap: str)
 def test_one_thing_is_not_said_in_the_plural() -> None:
     assert [counted(1, "epoch"), counted(1.0, "epoch"), counted(1.2, "epoch")] == ["1 epoch", "1 epoch", "1.2 epochs"]
     assert [counted(0, "step"), counted(12_345_678, "step")] == ["0 steps", "12345678 steps"]
+    assert [counted(1, "identity"), counted(2, "identity")] == ["1 identity", "2 identities"]

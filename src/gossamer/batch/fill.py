@@ -19,6 +19,7 @@ from gossamer.host.cluster import connected
 from gossamer.host.machine import usable_cores
 from gossamer.host.progress import Progress, one_line
 from gossamer.host.storage import write_bytes
+from gossamer.host.text import counted
 from gossamer.modelfile.metadata import read_model_file
 from gossamer.predictions.limits import OWN, DecodingLimits
 from gossamer.runtime.model import load, open_model
@@ -105,7 +106,7 @@ def fill_folder(job: Job, network: Network, found: Scan, progress: Progress) -> 
 
         def say(count: int) -> None:
             progress.say(
-                f"{network.runtime}, {count} workers: {len(todo)} of {len(plan.units)} units to answer, "
+                f"{network.runtime}, {counted(count, 'worker')}: {len(todo)} of {counted(len(plan.units), 'unit')} to answer, "
                 f"{sum(unit.size for unit in todo) / 1e6:.0f} MB"
             )
 
@@ -154,7 +155,7 @@ class _Clock:
             return
         self._said = now
         past = now - self._started
-        text = f"{self._images} images, {self._done}/{self._units} units, {self._images / past:.0f} images/s"
+        text = f"{counted(self._images, 'image')}, {self._done}/{self._units} units, {self._images / past:.0f} images/s"
         if self._bytes:
             text += f", {duration(past * (self._size - self._bytes) / self._bytes)} left"
         self._progress.say(text)
@@ -171,7 +172,9 @@ def doubtful_lines(doubtful: Sequence[str]) -> list[str]:
     """Lines for a person on shards that may be cut off."""
     lines = [one_line(f"warning: {line}") for line in doubtful[:SHOWN]]
     if doubtful:
-        lines.append(f"{len(doubtful)} shards may be cut off: compare the number of their images with the original's")
+        lines.append(
+            f"{counted(len(doubtful), 'shard')} may be cut off: compare the number of images with the original's"
+        )
     return lines
 
 

@@ -22,6 +22,7 @@ from gossamer.host.cluster import check_address
 from gossamer.host.progress import SILENT, Progress, one_line
 from gossamer.host.shown import Report
 from gossamer.host.storage import check_output
+from gossamer.host.text import counted
 from gossamer.predictions.classes import check_top
 from gossamer.predictions.gallery import normalised, write_gallery
 from gossamer.predictions.limits import OWN
@@ -58,7 +59,7 @@ class IndexResult(Report):
 
     def text(self) -> str:
         """Lines for a person."""
-        lines = [f"{one_line(self.index)}: {self.images} images, {self.identities} identities"]
+        lines = [f"{one_line(self.index)}: {counted(self.images, 'image')}, {counted(self.identities, 'identity')}"]
         lines += [f"skipped: {one_line(reason)}" for _, reason in self.skipped[:SHOWN]]
         if len(self.skipped) > SHOWN:
             lines.append(f"skipped: {len(self.skipped) - SHOWN} more")

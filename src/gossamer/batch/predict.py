@@ -15,6 +15,7 @@ from gossamer.batch.rows import check_format
 from gossamer.host.cluster import check_address
 from gossamer.host.progress import SILENT, Progress, one_line
 from gossamer.host.shown import Report
+from gossamer.host.text import counted
 from gossamer.predictions.classes import check_top
 from gossamer.predictions.limits import DecodingLimits
 from gossamer.runtime.table import AUTO
@@ -63,11 +64,11 @@ class BatchResult(Report):
         lines = [one_line(f"damaged: {line}") for line in self.damaged]
         lines += doubtful_lines(self.doubtful)
         if self.repeated:
-            lines.append(f"{self.repeated} images in shards have the name of an earlier one and are passed over")
+            lines.append(f"passed over: {counted(self.repeated, 'image')} in shards with the name of an earlier one")
         now = f"{self.images_now} of them now" if self.units_now else "nothing was left to do"
         speed = f" in {self.seconds:.1f} s, {self.images_per_second:.0f} images/s" if self.units_now else ""
         lines.append(
-            f"{one_line(self.out)}: {self.images} images in {self.units} units, {self.unreadable} unreadable; {now}{speed}"
+            f"{one_line(self.out)}: {counted(self.images, 'image')} in {counted(self.units, 'unit')}, {self.unreadable} unreadable; {now}{speed}"
         )
         return "\n".join(lines)
 

@@ -12,6 +12,7 @@ from gossamer.batch.folder import ALLOWED, AnswerFolder
 from gossamer.errors import DataError
 from gossamer.host.progress import one_line
 from gossamer.host.shown import Report
+from gossamer.host.text import counted
 
 
 @dataclass(frozen=True, repr=False)
@@ -38,8 +39,9 @@ class BatchStatus(Report):
 
     def text(self) -> str:
         """Lines for a person."""
-        share = f"{self.units} of {self.total_units} units are answered"
-        lines = [f"{one_line(self.out)}: {share}: {self.images} images, {self.unreadable} unreadable"]
+        are = "is" if self.total_units == 1 else "are"
+        share = f"{self.units} of {counted(self.total_units, 'unit')} {are} answered"
+        lines = [f"{one_line(self.out)}: {share}: {counted(self.images, 'image')}, {self.unreadable} unreadable"]
         if self.filled_by is not None:
             speed = "" if self.images_per_second is None else f", {self.images_per_second:.0f} images/s"
             left = "" if self.seconds_left is None else f", {duration(self.seconds_left)} left"

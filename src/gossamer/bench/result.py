@@ -14,7 +14,7 @@ from gossamer.charts.intervals import Interval, interval_chart
 from gossamer.charts.svg import Markup
 from gossamer.errors import InputError
 from gossamer.host.shown import Report
-from gossamer.host.text import dimensions, fixed, format_table, thread_count
+from gossamer.host.text import counted, dimensions, fixed, format_table, thread_count
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,9 @@ class Benchmark(Report):
 
     def text(self) -> str:
         """A table for people, at most 100 columns wide."""
-        lines = [f"{self.machine['cpu']}, {self.machine['cores']} cores; {self.rounds} rounds in turn"]
+        lines = [
+            f"{self.machine['cpu']}, {counted(self.machine['cores'], 'core')}; {counted(self.rounds, 'round')} in turn"
+        ]
         if self.load_average is not None and self.load_average > 0.5:
             lines.append(f"this machine was busy when it began (load {self.load_average:.1f}): do not trust small gaps")
         for target in dict.fromkeys(row.target for row in self.rows):

@@ -7,6 +7,7 @@ import argparse
 from gossamer.cli.arguments import add_batch, add_runtime, positive
 from gossamer.cli.result import Result
 from gossamer.host.progress import Progress
+from gossamer.host.text import counted
 
 TYPE_CHECKING = False  # as typing has it, whose import the help need not wait for
 if TYPE_CHECKING:
@@ -58,7 +59,7 @@ def run(options: argparse.Namespace, progress: Progress) -> Result | IndexResult
     gallery, skipped = index_folder(model, options.folder, options.batch, progress)
     gallery.save(options.out)
     identities = len({label for label in gallery.labels if label})
-    lines = [f"{options.out}: {len(gallery)} images, {identities} identities"]
+    lines = [f"{options.out}: {counted(len(gallery), 'image')}, {counted(identities, 'identity')}"]
     values = {
         "index": options.out,
         "model": options.model,

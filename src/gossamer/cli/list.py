@@ -33,8 +33,8 @@ def run(options: argparse.Namespace, progress: Progress) -> Result:
         return _weights(listing.weight_rows(options.pattern))
     rows = listing.network_rows(
         options.pattern,
-        max_params=parse_count(options.max_params) if options.max_params else None,
-        max_macs=parse_count(options.max_macs) if options.max_macs else None,
+        max_params=parse_count(options.max_params, "--max-params") if options.max_params else None,
+        max_macs=parse_count(options.max_macs, "--max-macs") if options.max_macs else None,
     )
     header = ("network", "also called", "params (M)", "MACs (M)", "input")
     cells = [

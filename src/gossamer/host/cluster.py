@@ -19,6 +19,7 @@ from typing import Any
 from gossamer.errors import GossamerError, InputError, MissingPackageError, StorageError
 from gossamer.host.machine import usable_cores
 from gossamer.host.progress import Progress
+from gossamer.host.text import counted
 
 AUTO, LOCAL = "auto", "local"
 SCHEME = "ray://"
@@ -196,5 +197,7 @@ def joined(address: str, progress: Progress) -> Iterator[RayWorkers | None]:
         return
     with connected(address, progress) as ray:
         workers = RayWorkers(ray)
-        progress.say(f"Ray: {workers.count} workers (Python {sys.version_info.major}.{sys.version_info.minor})")
+        progress.say(
+            f"Ray: {counted(workers.count, 'worker')} (Python {sys.version_info.major}.{sys.version_info.minor})"
+        )
         yield workers

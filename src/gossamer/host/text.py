@@ -174,9 +174,10 @@ def dimensions(shape: Sequence[int]) -> str:
 
 
 def counted(number: float, word: str) -> str:
-    """1 -> "1 epoch"; 2 -> "2 epochs"; 1.2 -> "1.2 epochs"."""
+    """1 -> "1 epoch"; 2 -> "2 epochs"; 1.2 -> "1.2 epochs"; 2 -> "2 identities"."""
     figure = f"{number:g}" if isinstance(number, float) else str(number)
-    return f"{figure} {word}{'' if number == 1 else 's'}"
+    several = f"{word[:-1]}ies" if word.endswith("y") else f"{word}s"
+    return f"{figure} {word if number == 1 else several}"
 
 
 def thread_count(threads: int) -> str:

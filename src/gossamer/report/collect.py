@@ -18,6 +18,7 @@ from gossamer.diagnosis import diagnose
 from gossamer.errors import InputError, ModelFileError
 from gossamer.host.machine import versions
 from gossamer.host.progress import SILENT, Progress
+from gossamer.host.text import counted
 from gossamer.report.contents import ExportedFile, ReportData, latencies, read_bench
 from gossamer.report.detection_examples import detection_details, object_counts
 from gossamer.report.gallery import Mistake, mistake
@@ -52,7 +53,7 @@ def collect(
     scorer = network.task.scorer()
     evaluate(torch_forward(network.model), source, preprocess, scorer, what="scoring", progress=progress)
     evaluation: Any = scorer.scores()
-    progress.say(f"scored {len(evaluation.names)} {split} images")
+    progress.say(f"scored {counted(len(evaluation.names), f'{split} image')}")
     measured, exported = _bench(run, bench), _exported(run, model_file)
     graph = trace(network.model, (1, preprocess.channels, *preprocess.size))
     costs = cost(graph)

@@ -18,6 +18,7 @@ from gossamer.errors import InputError, MissingPackageError, ModelFileError, Ver
 from gossamer.host.progress import SILENT, Progress
 from gossamer.host.shown import Report
 from gossamer.host.storage import write_bytes
+from gossamer.host.text import counted
 from gossamer.modelfile.metadata import ModelFile, ModelMetadata, read_model_file, with_metadata_of
 from gossamer.predictions.head import flattened
 from gossamer.runtime.model import Model, load, open_model
@@ -85,7 +86,7 @@ class Compilation(Report):
         if self.trained is not None:
             lines.append(self.trained.text(f"{self.trained.inputs} check inputs beside the trained network"))
         if self.images is not None:
-            lines.append(self.images.text(f"{self.images.inputs} images"))
+            lines.append(self.images.text(counted(self.images.inputs, "image")))
         return "\n".join([*lines, *(f"skipped: {line}" for line in self.unreadable)])
 
     def to_json(self) -> dict[str, Any]:

@@ -76,7 +76,7 @@ def check_together(settings: Settings) -> None:
         )
     settings.input_size()
     parse_options(settings.net_options)
-    parse_stages(settings.self_attention)
+    parse_stages(settings.self_attention, "--self-attention")
     for name, usual, option in DEPENDENT:
         if getattr(settings, name) != usual and getattr(settings, option) == "none":
             raise SettingsError(f"{name} without {option}", f"{name} beside --{option}", "give both, or neither")
@@ -89,7 +89,7 @@ def check_together(settings: Settings) -> None:
                     f"{field.name} without teacher", f"{field.name} beside --teacher", "give both, or neither"
                 )
     if settings.teacher_cache:
-        parse_bytes(settings.teacher_cache)
+        parse_bytes(settings.teacher_cache, "--teacher-cache")
         for combination, fits in (
             ("teacher_cache without teacher", bool(settings.teacher)),
             ("teacher_cache with deterministic, as other batches have other last bits", not settings.deterministic),
@@ -114,7 +114,7 @@ def check_together(settings: Settings) -> None:
                     combination, "frames for classify and embed, without these", "leave one of them out"
                 )
     if settings.cache:
-        parse_bytes(settings.cache)
+        parse_bytes(settings.cache, "--cache")
     if len(settings.anchor_sizes) % 2 or any(side <= 0 for side in settings.anchor_sizes):
         raise SettingsError(
             f"anchor_sizes: {list(settings.anchor_sizes)}", "pairs of width and height above 0", "check the setting"

@@ -30,9 +30,9 @@ def parse_shape(text: str) -> tuple[int, int, int]:
     return (int(channels), *parse_size("x".join(parts)))
 
 
-def parse_bytes(text: str) -> int:
-    """Bytes of "500M", "2G" or "1048576" (K, M, G, T are powers of 1024). Raises SettingsError."""
-    text = str(text).strip().upper().removesuffix("B").removesuffix("I")
+def parse_bytes(text: str, flag: str = "size") -> int:
+    """Bytes of "500M", "2G" or "1048576" (K, M, G, T are powers of 1024). Raises SettingsError, which names the flag."""
+    given, text = text, str(text).strip().upper().removesuffix("B").removesuffix("I")
     scale = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
     number, factor = (text[:-1], scale[text[-1]]) if text and text[-1] in scale else (text, 1)
     try:
@@ -40,20 +40,20 @@ def parse_bytes(text: str) -> int:
     except ValueError:
         value = -1.0
     if not (math.isfinite(value) and value * factor >= 1):
-        raise SettingsError(f"size {text!r}", "a number of bytes with K, M, G or T, as 500M", "give such a size")
+        raise SettingsError(f"{flag} {given!r}", "a number of bytes with K, M, G or T, as 500M", "give such a size")
     return int(value * factor)
 
 
-def parse_stages(text: str) -> tuple[int, ...]:
-    """The numbers of "3" or "2,3", ascending; () of an empty text. Raises SettingsError."""
+def parse_stages(text: str, flag: str = "stages") -> tuple[int, ...]:
+    """The numbers of "3" or "2,3", ascending; () of an empty text. Raises SettingsError, which names the flag."""
     parts = [part.strip() for part in str(text).split(",")] if str(text).strip() else []
     if not all(part.isdecimal() and len(part) < 4 for part in parts) or len({int(part) for part in parts}) < len(parts):
-        raise SettingsError(f"stages {text!r}", "numbers from 0, each once, as 3 or 2,3", "give such numbers")
+        raise SettingsError(f"{flag} {text!r}", "numbers from 0, each once, as 3 or 2,3", "give such numbers")
     return tuple(sorted(int(part) for part in parts))
 
 
-def parse_count(text: str) -> int:
-    """The number of "3M", "1.5G" or "2500000" (K, M, G are powers of 1000). Raises SettingsError."""
+def parse_count(text: str, flag: str = "count") -> int:
+    """The number of "3M", "1.5G" or "2500000" (K, M, G are powers of 1000). Raises SettingsError, which names the flag."""
     scale = {"K": 10**3, "M": 10**6, "G": 10**9}
     stripped = str(text).strip().upper()
     number, factor = (stripped[:-1], scale[stripped[-1]]) if stripped[-1:] in scale else (stripped, 1)
@@ -62,7 +62,7 @@ def parse_count(text: str) -> int:
     except ValueError:
         value = -1.0
     if not math.isfinite(value) or value < 0:
-        raise SettingsError(f"count {text!r}", "a number with K, M or G, as 3M or 1.5G", "give such a number")
+        raise SettingsError(f"{flag} {text!r}", "a number with K, M or G, as 3M or 1.5G", "give such a number")
     return round(value)
 
 

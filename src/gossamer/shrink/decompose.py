@@ -19,7 +19,7 @@ from gossamer.analysis.graph import trace
 from gossamer.data.source import Data
 from gossamer.errors import InputError, RunError, SettingsError, UnknownNameError
 from gossamer.host.progress import SILENT, Progress, one_line
-from gossamer.host.text import format_table, metric_name, thread_count
+from gossamer.host.text import counted, format_table, metric_name, thread_count
 from gossamer.networks.changes import Change
 from gossamer.networks.factors import METHODS, methods_of
 from gossamer.predictions.head import outputs_of
@@ -97,7 +97,9 @@ class Decomposed:
                     f"nothing accepted: no run was written, {one_line(self.parent)} stays as it is",
                 ]
             )
-        lines.append(f"{one_line(self.file)}: {len(self.accepted)} layers of {one_line(self.parent)} are decomposed")
+        lines.append(
+            f"{one_line(self.file)}: {one_line(self.parent)} with {counted(len(self.accepted), 'decomposed layer')}"
+        )
         counts = {"macs": self.macs, "size": self.bytes}
         lines += lines_of_change(self.clock, self.threads, self.ms, counts, self.score, self.scores)
         return "\n".join([*lines, *self.steps, *self.notes])
@@ -177,10 +179,10 @@ def decompose(
     loaded.task.prepare(data)
     work = _Work(loaded, data, which, max_drop, energy, ranks, methods, progress)
     fitting = work.layers(layers, keep)
-    progress.say(f"{len(fitting)} layers can be decomposed; exporting the network")
+    progress.say(f"{counted(len(fitting), 'layer')} can be decomposed; exporting the network")
     original = work.onnx(loaded.model)
     clock = open_clock(threads, original, progress)
-    work.steps.append(f"{len(fitting)} layers, each timed alone in {clock.runtime}, {thread_count(threads)}")
+    work.steps.append(f"{counted(len(fitting), 'layer')}, each timed alone in {clock.runtime}, {thread_count(threads)}")
     progress.say(work.steps[-1])
     work.tried = work.timed_layers(fitting, clock)
     chosen = work.faster_whole(clock, original)
@@ -333,11 +335,15 @@ class _Work:
         known = frozenset(str(one.change) for one in chosen)
         if known in self._timed:
             return self._timed[known]
-        self.progress.say(f"timing the network with {len(chosen)} layers decomposed, in turn with the original")
+        self.progress.say(
+            f"timing the network with {counted(len(chosen), 'layer')} decomposed, in turn with the original"
+        )
         changed = without(self.loaded.model, [one.change for one in self._ordered(chosen)])
         pair = self._timed[known] = clock.pair(original, self.onnx(changed), WHOLE_SECONDS)
         clock.keep()
-        self.steps.append(f"the network with {len(chosen)} layers decomposed: {pair.after}, before {pair.before}")
+        self.steps.append(
+            f"the network with {counted(len(chosen), 'layer')} decomposed: {pair.after}, before {pair.before}"
+        )
         self.progress.say(self.steps[-1])
         return pair
 
@@ -351,24 +357,24 @@ class _Work:
             changes: tuple[Change, ...] = (*changes_of(parent), *(one.change for one in self._ordered(chosen)))
             most = max(LEAST_MINUTES, share * minutes)
             settings, lines = _settings(self.loaded.settings, parent, out, most, self.which)
-            length = f"{most:g} minutes"
+            length = counted(most, "minute")
             if epochs is not None:  # steps alone decide then, and no clock
                 settings = settings.replace(epochs=epochs * share / SHARES[0], minutes=None)
-                length = f"{settings.epochs:g} epochs"
+                length = counted(epochs * share / SHARES[0], "epoch")
             if number == 1:
                 self.notes += lines
-            self.progress.say(f"trial {number}: {len(chosen)} layers decomposed, trained for {length}")
+            self.progress.say(f"trial {number}: {counted(len(chosen), 'layer')} decomposed, trained for {length}")
             try:
                 run = trained_trial(settings, changes, parent, number, self.progress)
             except RunError as error:
                 if not error.given.startswith("the loss is"):
                     raise
-                self.steps.append(f"trial {number}, {len(chosen)} layers: {error.given}")
+                self.steps.append(f"trial {number}, {counted(len(chosen), 'layer')}: {error.given}")
                 after = -math.inf
             else:
                 after = metrics_of(run, "best" if run.has("best") else "last").get(self.score, -math.inf)
                 self.steps.append(
-                    f"trial {number}, {len(chosen)} layers, {length}: {metric_name(self.score)} "
+                    f"trial {number}, {counted(len(chosen), 'layer')}, {length}: {metric_name(self.score)} "
                     f"{after:.4f}, before {self.before[self.score]:.4f}, at least {allowed:.4f}"
                 )
             self.progress.say(self.steps[-1])

@@ -61,7 +61,9 @@ class Pruned:
     def text(self) -> str:
         """A few lines for people."""
         gone = f", and without {counted(len(self.dropped), 'block')}" if self.dropped else ""
-        lines = [f"{one_line(self.file)}: {len(self.widths)} layers of {one_line(self.parent)} are narrower{gone}"]
+        lines = [
+            f"{one_line(self.file)}: {one_line(self.parent)} with {counted(len(self.widths), 'narrower layer')}{gone}"
+        ]
         counts = {"macs": self.macs, "size": self.bytes}
         lines += lines_of_change("the native engine", self.threads, self.ms, counts, self.score, self.scores)
         return "\n".join([*lines, *self.steps, *self.notes])

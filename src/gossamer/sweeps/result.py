@@ -15,7 +15,7 @@ from gossamer.charts.svg import Markup, empty_chart
 from gossamer.host.progress import one_line
 from gossamer.host.shown import Report
 from gossamer.host.steprunner import FinishedStep
-from gossamer.host.text import format_table, metric_name, thread_count
+from gossamer.host.text import counted, format_table, metric_name, thread_count
 
 SHOWN = 40  # trials in the text, at most; all of them are in trials.csv
 
@@ -109,7 +109,7 @@ class SweepResult(Report):
             f"* no complete trial has more {called} in fewer milliseconds; {one_line(self.chart)} is the picture",
             f"milliseconds of one image in {self.runtime}, {thread_count(self.threads)}, {self.precision}, "
             f"{self.machine['cpu']}",
-            f"{len(self.trials)} trials, {complete} of them to their end, in {self.minutes:.1f}{budget} minutes"
+            f"{counted(len(self.trials), 'trial')}, {complete} of them to the end, in {self.minutes:.1f}{budget} minutes"
             + (f"; no time was left for {self.left} more" if self.left else ""),
         ]
         lines += [f"gossamer train --config {one_line(shlex.quote(one.settings))}" for one in self.front]

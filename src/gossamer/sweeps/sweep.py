@@ -12,6 +12,7 @@ from gossamer.errors import DataError, SettingsError
 from gossamer.host import machine
 from gossamer.host.cluster import check_address, joined
 from gossamer.host.progress import SILENT, Progress
+from gossamer.host.text import counted
 from gossamer.sweeps.folder import SweepFolder
 from gossamer.sweeps.result import SweepResult
 from gossamer.sweeps.settings import check_options, checked_sweep, load_sweep
@@ -53,7 +54,7 @@ def sweep(
     check_optuna()
     SweepFolder.check_out(out)
     first = asked.space.typical()
-    progress.say(f"{asked.trials} trials; reading {first.data}")
+    progress.say(f"{counted(asked.trials, 'trial')}; reading {first.data}")
     data = task_of(first.task).open_data(first)
     if not len(data.val):
         raise DataError(f"{first.data}: no validation images", "some that decide", "give val")

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gossamer.host.shown import Report
-from gossamer.host.text import format_table, metric_lines, ratio
+from gossamer.host.text import counted, format_table, metric_lines, ratio
 from gossamer.images.preprocess import Placement
 from gossamer.predictions.head import Raw
 
@@ -167,7 +167,7 @@ class Evaluation(Report):
     def text(self) -> str:
         """A table for people."""
         loss = f", loss {self.loss:.4f}" if np.isfinite(self.loss) else ""
-        lines = [f"{len(self.targets)} images{loss}", *metric_lines(self.metrics), ""]
+        lines = [f"{counted(len(self.targets), 'image')}{loss}", *metric_lines(self.metrics), ""]
         rows = [
             [row["class"], *(ratio(row[name]) for name in ("precision", "recall", "f1")), str(row["support"])]
             for row in self.per_class

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gossamer.host.shown import Report
-from gossamer.host.text import metric_lines
+from gossamer.host.text import counted, metric_lines
 from gossamer.tasks.hierarchy import ClassTree
 
 Floats = NDArray[np.float64]
@@ -75,7 +75,7 @@ class _HeadOutputs(Report, ABC):
         loss = f", loss {self.loss:.4f}" if np.isfinite(self.loss) else ""
         return "\n".join(
             [
-                f"{len(self.names)} images{loss}",
+                f"{counted(len(self.names), 'image')}{loss}",
                 *metric_lines(self.metrics),
                 *(f"skipped: {name}: {reason}" for name, reason in self.unreadable),
             ]

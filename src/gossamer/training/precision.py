@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from gossamer.host import machine
-from gossamer.host.text import thread_count
+from gossamer.host.text import counted, thread_count
 from gossamer.settings import Settings
 
 PRECISIONS = ("float32", "bf16")
@@ -67,7 +67,7 @@ class PrecisionChoice(NamedTuple):
 
     def __str__(self) -> str:
         timed = ", ".join(f"{name}: {value * 1e3:.0f} ms" for name, value in self.seconds.items())
-        notes = [f"a step of {self.images} images takes {timed}"] if timed else []
+        notes = [f"a step of {counted(self.images, 'image')} takes {timed}"] if timed else []
         notes += ["precision and memory format as timed in an earlier run"] if self.known else []
         notes += [f"no time to try {'; '.join(map(str, self.untried))}"] if self.untried else []
         return f"precision {self.candidate} ({'; '.join(notes) or 'as set'})"

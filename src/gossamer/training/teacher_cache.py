@@ -23,6 +23,7 @@ from torch import Tensor
 
 from gossamer.errors import StorageError
 from gossamer.host.storage import read_regular, remove_parts, storage_error, user_cache, write_bytes
+from gossamer.host.text import counted
 
 VERSION = 1
 DIGEST = 16  # bytes
@@ -55,7 +56,7 @@ class TeacherCache:
         self.notes: list[str] = []
         for path in sorted(self.folder.glob(f"{self.key}-*.safetensors")):
             self._read(path)
-        self.notes.append(f"teacher cache: {len(self.rows)} answers of earlier trainings in {self.folder}")
+        self.notes.append(f"teacher cache: {counted(len(self.rows), 'answer')} of earlier trainings in {self.folder}")
 
     def _read(self, path: Path) -> None:
         """Take the answers of a file; one that is damaged is named and left out, and one that is too many is not opened."""
@@ -92,7 +93,9 @@ class TeacherCache:
         """No more is kept, which is said once."""
         if not self.full:
             self.full = True
-            self.notes.append(f"teacher cache: full with {len(self.rows)} answers; the others are computed each time")
+            self.notes.append(
+                f"teacher cache: full with {counted(len(self.rows), 'answer')}; the others are computed each time"
+            )
 
     def digests(self, images: Tensor) -> list[bytes]:
         """What each image (N, C, H, W) is known by."""

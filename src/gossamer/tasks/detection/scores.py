@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from gossamer.data.boxes.annotation import BoxTarget
 from gossamer.host.shown import Report
-from gossamer.host.text import format_table, metric_lines, ratio
+from gossamer.host.text import counted, format_table, metric_lines, ratio
 from gossamer.images.preprocess import Placement
 from gossamer.predictions.anchors import AnchorSpec
 from gossamer.predictions.boxes import (
@@ -178,7 +178,9 @@ class DetectionScores(Report):
     def text(self) -> str:
         """A few lines for people."""
         metrics = {name: self.metrics[name] for name in NAMES}
-        lines = [f"{len(self.names)} images, {sum(row['support'] for row in self.per_class)} objects"]
+        lines = [
+            f"{counted(len(self.names), 'image')}, {counted(sum(row['support'] for row in self.per_class), 'object')}"
+        ]
         lines += [*metric_lines(metrics, NAMES), ""]
         rows = [
             [row["class"], *(ratio(row[name]) for name in ("map", "map50", "recall")), str(row["support"])]

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gossamer.host.shown import Report
-from gossamer.host.text import metric_lines
+from gossamer.host.text import counted, metric_lines
 from gossamer.images.preprocess import Placement
 from gossamer.predictions.head import Raw
 from gossamer.tasks.embedding.ranking import ranking_scores
@@ -113,7 +113,7 @@ class EmbeddingScores(Report):
 
     def text(self) -> str:
         """A few lines for a terminal."""
-        identities = f"{len(self.labels)} images of {len(np.unique(self.labels))} identities"
+        identities = f"{counted(len(self.labels), 'image')} of {counted(len(np.unique(self.labels)), 'identity')}"
         lines = [
             identities,
             *metric_lines(self.metrics, {"tar": f"true-accept rate at a false-accept rate of {self.far:g}"}),

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gossamer.host.shown import Report
+from gossamer.host.text import counted
 from gossamer.images.preprocess import Placement
 from gossamer.predictions.head import OutputHead, Raw
 from gossamer.tasks.hierarchy import ClassTree
@@ -195,7 +196,7 @@ class MultiScores(Report):
         """What each head's scores say, for people."""
         score = self.metrics["score"]
         mean = "" if math.isnan(score) else f", score {score:.4f} (the mean of the heads)"
-        lines = [f"{len(self.names)} images{mean}"]
+        lines = [f"{counted(len(self.names), 'image')}{mean}"]
         for name, one in self.heads.items():
             lines += ["", f"{name}:", *(f"  {line}" for line in one.text().splitlines())]
         return "\n".join([*lines, *(f"skipped: {name}: {reason}" for name, reason in self.unreadable)])

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from gossamer.errors import DataError
 from gossamer.host.shown import Report
-from gossamer.host.text import format_table, metric_lines, ratio
+from gossamer.host.text import counted, format_table, metric_lines, ratio
 from gossamer.images.preprocess import Placement
 from gossamer.predictions.head import Raw
 from gossamer.predictions.masks import IGNORED, Mask, Size, mask_of_logits
@@ -158,7 +158,7 @@ class SegmentationEvaluation(Report):
             [row["class"], *(ratio(row[name]) for name in ("iou", "accuracy", "precision")), str(row["support"])]
             for row in self.per_class
         ]
-        lines = [f"{len(self.names)} images", *metric_lines(self.metrics), ""]
+        lines = [counted(len(self.names), "image"), *metric_lines(self.metrics), ""]
         lines += format_table(("class", "IoU", "accuracy", "precision", "pixels"), rows)
         return "\n".join([*lines, *(f"skipped: {name}: {reason}" for name, reason in self.unreadable)])
 
