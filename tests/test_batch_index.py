@@ -66,20 +66,23 @@ def test_the_bytes_are_those_of_one_process(
     assert sorted(path.name for path in home.iterdir()) == ["gallery", "many.index", "one.index", "people.onnx"]
 
 
-def test_files_that_come_between_two_starts_are_in_the_index(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("batch", [8, 1])
+def test_files_that_come_between_two_starts_are_in_the_index(
+    batch: int, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     in_process(monkeypatch)
     write = fill.write_bytes
     monkeypatch.setattr("gossamer.batch.index.write_gallery", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
     with pytest.raises(KeyboardInterrupt):
-        index_many("people.onnx", "gallery", "many.index", batch=8)
+        index_many("people.onnx", "gallery", "many.index", batch=batch)
     monkeypatch.undo()
     monkeypatch.chdir(home)
     in_process(monkeypatch)
     assert fill.write_bytes is write
     Path("gallery/train/who0/00.png").write_bytes(picture(1000))
     Path("gallery/train/who2/002.png").unlink()
-    index_many("people.onnx", "gallery", "many.index", batch=8)
-    assert main(["index", "people.onnx", "gallery", "--out", "one.index", "--batch", "8"]) == 0
+    index_many("people.onnx", "gallery", "many.index", batch=batch)
+    assert main(["index", "people.onnx", "gallery", "--out", "one.index", "--batch", str(batch)]) == 0
     assert Path("many.index").read_bytes() == Path("one.index").read_bytes()
 
 
@@ -96,6 +99,19 @@ def test_shards_are_indexed_with_what_is_wrong_with_them(home: Path, monkeypatch
     assert len(gallery) == result.images == 14 and result.identities == 2 and result.exit_code == 2
     assert "is cut off: 4 files are complete" in result.damaged[0] and not result.skipped
     assert len(gallery.search(np.asarray(gallery.embeddings[:1]), 1)[0]) == 1
+
+
+def test_labels_are_those_within_a_shard_whatever_it_is_called(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    in_process(monkeypatch)
+    for name in ("A.TAR", "b.tar/c.tar"):  # a folder may have such a name too
+        write_tar(Path("shards", name), [(f"who/{name[0]}.png", picture(ord(name[0])))])
+    Path("shards/b.tar/alone").mkdir()
+    Path("shards/b.tar/alone/d.png").write_bytes(picture(1))
+    index_many("people.onnx", "shards", "shards.index")
+    gallery = Gallery.load("shards.index")
+    assert dict(zip(gallery.names, gallery.labels)) == {
+        "A.TAR/who/A.png": "who", "b.tar/c.tar/who/b.png": "who", "b.tar/alone/d.png": "b.tar",
+    }  # fmt: skip
 
 
 def test_what_cannot_be_indexed_is_one_line(

@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -18,7 +19,7 @@ import pytest
 import gossamer
 from gossamer.batch import rays
 from gossamer.cli.main import main
-from gossamer.errors import GossamerError, InputError
+from gossamer.errors import GossamerError, InputError, StorageError
 from gossamer.host import cluster
 from gossamer.host.progress import SILENT, Progress
 from tests import batchcases
@@ -64,6 +65,39 @@ def test_the_error_of_a_worker_is_raised_again() -> None:
     with pytest.raises(GossamerError, match="a; allowed: b; c") as caught:
         cluster.result_of(cluster.called(refuse, ()))
     assert caught.value.exit_code == 2
+
+
+def test_a_worker_that_fails_is_not_called_lost_and_works_where_the_paths_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(error: Exception) -> dict[str, Any]:
+        raise error
+
+    for error, line, code in ((KeyError("a"), "a defect of gossamer: KeyError: 'a'", 70), (MemoryError(), "memory", 2)):
+        with pytest.raises(GossamerError, match=line) as caught:
+            cluster.result_of(cluster.called(fail, (error,)))
+        assert caught.value.exit_code == code
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "shared").mkdir()
+    assert cluster.called_in(str(tmp_path / "shared"), lambda: {"at": str(Path.cwd())}, ()) == {
+        "value": {"at": str(tmp_path / "shared")}
+    }
+    with pytest.raises(StorageError, match="none: No such file or directory on a machine of the cluster"):
+        cluster.result_of(cluster.called_in(str(tmp_path / "none"), dict, ()))
+
+
+def test_an_address_of_the_environment_that_is_no_cluster_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    def init(**_: Any) -> None:
+        raise ConnectionError("nobody\nhere")
+
+    monkeypatch.setattr(cluster, "import_ray", lambda: SimpleNamespace(is_initialized=lambda: False, init=init))
+    monkeypatch.setattr(cluster, "_check_there", lambda address: None)
+    monkeypatch.setenv("RAY_ADDRESS", "host:6379")
+    with (
+        pytest.raises(InputError, match="ray host:6379: ConnectionError: nobody here"),
+        cluster.connected("auto", SILENT),
+    ):
+        pass
 
 
 @pytest.fixture

@@ -154,3 +154,13 @@ def test_misspelt_names_get_the_nearest() -> None:
 
 def test_limits_are_those_of_the_decoder() -> None:
     assert Settings().pixel_limit == Preprocess((8, 8)).pixel_limit == PIXEL_LIMIT == 100_000_000
+
+
+@pytest.mark.parametrize("number", ["1" + "0" * 400, "0x" + "F" * 5000, "-0x" + "F" * 5000])
+@pytest.mark.parametrize("name", ["lr", "seed", "betas"])
+def test_whole_numbers_beyond_the_floats_are_one_line(name: str, number: str, tmp_path: Path) -> None:
+    (tmp_path / "s.yaml").write_text(f"{name}: {number}\n" if name != "betas" else f"betas: [0.9, {number}]\n")
+    with pytest.raises(SettingsError, match=r"s\.yaml: not YAML: a whole number of \d+ bits"):
+        load_settings(tmp_path / "s.yaml")
+    with pytest.raises(SettingsError, match=name):
+        from_dict({name: 10**400 if name != "betas" else [0.9, 10**400]})

@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 
 from gossamer import errors
-from gossamer.errors import DataError, MissingPackageError, ModelFileError, StorageError, UnknownNameError
+from gossamer.errors import DataError, MissingPackageError, ModelFileError, RunError, StorageError, UnknownNameError
 from gossamer.host.cells import from_cell, to_cell
+from gossamer.host.stepfolder import StepFolder
 from gossamer.host.storage import atomic_folder, atomic_write, remove_parts, write_bytes, write_text
 from gossamer.run import Run
 from gossamer.settings import Settings
@@ -126,3 +127,27 @@ def test_names_that_look_like_formulas_survive_a_run_folder(tmp_path: Path) -> N
     for name in ("split.csv", "unreadable.csv"):
         lines = (run.path / name).read_text(encoding="utf-8").splitlines()
         assert not any(line.lstrip('"')[:1] in "=+-@" for line in lines if line.lstrip('"'))
+
+
+def test_a_disk_without_locks_is_not_called_at_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Some network disks have none; one that is locked is refused as before."""
+    fcntl = pytest.importorskip("fcntl")
+
+    class Steps(StepFolder):
+        command, state, first = "gossamer steps", "steps.json", "one"
+
+    for error, refused in ((OSError(errno.ENOLCK, "no locks"), False), (BlockingIOError(errno.EAGAIN, "busy"), True)):
+
+        def flock(*_: Any, error: OSError = error) -> None:
+            raise error
+
+        monkeypatch.setattr(fcntl, "flock", flock)
+        for begin in (
+            lambda: Run.create(Settings(data="photos", out=str(tmp_path / "run"))).unlock(),
+            lambda: Steps(tmp_path / "steps").__enter__().close(),
+        ):
+            if refused:
+                with pytest.raises(RunError, match="another process is"):
+                    begin()
+            else:
+                begin()

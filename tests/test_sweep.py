@@ -7,6 +7,8 @@ import fcntl
 import json
 import math
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -19,11 +21,13 @@ import gossamer
 from gossamer.cli.main import main
 from gossamer.errors import GossamerError, RunError, SettingsError
 from gossamer.host import steprunner
-from gossamer.host.progress import Progress
+from gossamer.host.progress import SILENT, Progress
 from gossamer.settings.file import load_settings
 from gossamer.sweeps import steps
+from gossamer.sweeps.folder import SweepFolder
 from gossamer.sweeps.halving import Standing, fractions, going_on
 from gossamer.sweeps.settings import checked_sweep
+from gossamer.sweeps.space import Range
 from gossamer.sweeps.study import Study
 from tests.pickcases import MadeUpTimes
 
@@ -106,6 +110,12 @@ def asked(**sections: Any) -> dict[str, Any]:
         ("settings: {data: p}\nranges: {lr: {low: 0, high: 1, log: true}}\ntrials: 3", "a logarithm from 0 on"),
         ("settings: {data: p}\nranges: {lr: {low: 0, high: 1, step: -1}}\ntrials: 3", "ranges.lr: step -1"),
         ("settings: {data: p}\nranges: {lr: {low: 0, high: 1, stp: 1}}\ntrials: 3", "no part of ranges.lr is called 'stp'"),
+        ("settings: {data: p}\nranges: {lr: {low: 0, high: 1, step: 1.0e-300}}\ntrials: 3", "a number from 1e-09 to 1"),
+        ("settings: {data: p}\nranges: {lr: {low: 0, high: 1, step: 1.0e-320}}\ntrials: 3", "a number from 1e-09 to 1"),
+        ("settings: {data: p}\nranges: {lr: {low: 0, high: 1, step: .nan}}\ntrials: 3", "ranges.lr: step nan"),
+        ("settings: {data: p}\nranges: {lr: {low: 0, high: 1, step: .inf}}\ntrials: 3", "ranges.lr: step inf"),
+        ("settings: {data: p}\ngrid: {lr: [1" + "0" * 400 + "]}", "not YAML: a whole number of"),
+        ("settings: {data: p}\ngrid: {lr: [1]}\nthreads: 0x" + "F" * 5000, "not YAML: a whole number of"),
         ("settings: {data: p}\nranges: {net: {low: 0, high: 1}}\ntrials: 3", "ranges.net: no number"),
         ("settings: {data: p}\nranges: {epochs: {low: 1, high: 1.0e+9}}\ntrials: 3", "epochs: 1000000000.0"),
         ("settings: {data: p}\nranges: {batch: {low: 8, high: 64, step: 0.5}}\ntrials: 3", "ranges.batch: step 0.5"),
@@ -338,6 +348,9 @@ def test_a_training_that_fails_has_its_reason_and_the_others_go_on(trainings: Tr
         ("steps/plan.json", b"{", "plan.json: is damaged"),
         ("steps/trial-0000-time.json", b'{"seconds": 1, "what": "", "ms": null}', "ms is missing or of another type"),
         ("steps/trial-0000-rung-1.json", b'{"seconds": 1, "what": "", "score": "x"}', "score is missing"),
+        ("steps/trial-0000-rung-1.json", b'{"seconds": 1, "what": "", "score": 1, "fraction": "x"}', "fraction is missing"),
+        ("steps/trial-0000-rung-1.json", b'{"what": "", "seconds": 1' + b"0" * 400 + b"}", "seconds is missing"),
+        ("study.journal", b"", "study.journal: holds 0 trials, not that of out/steps/trial-0000-"),
     ],
 )  # fmt: skip
 def test_damaged_folders_are_one_line(file: str, content: bytes, message: str, trainings: Trainings) -> None:
@@ -355,3 +368,113 @@ def test_a_place_that_is_no_folder_of_a_sweep_is_refused(place: str, trainings: 
     Path("a_run/settings.yaml").write_text("")
     with pytest.raises(RunError, match=f"{place}: "):
         gossamer.sweep(asked(grid={"lr": [0.1, 0.2]}), place)
+
+
+def test_a_journal_that_is_gone_gives_no_trial_the_result_of_another(trainings: Trainings) -> None:
+    values = asked(ranges={"lr": {"low": 1e-3, "high": 10, "log": True}}, trials=3)
+    gossamer.sweep(values, "out")
+    journal = Path("out/study.journal")
+    lines = journal.read_bytes().splitlines(keepends=True)
+    calls = list(trainings.calls)
+    last = max(index for index, line in enumerate(lines) if b'"drawn"' in line)
+    for rest in ([], lines[:last]):
+        journal.write_bytes(b"".join(rest))
+        with pytest.raises(RunError, match=r"study.journal: holds \d trials, not that of out/steps/trial-000"):
+            gossamer.sweep(values, "out")
+    journal.unlink()
+    with pytest.raises(RunError, match="holds 0 trials"):
+        gossamer.sweep(values, "out")
+    assert trainings.calls == calls
+
+
+def test_sections_in_another_order_are_the_same_sweep(tmp_path: Path) -> None:
+    """Values keep their columns, and of a grid none is left out."""
+    pairs = {"lr": [0.1, 0.2], "ema": [0.0, 0.5], "optimizer": ["sgd", "adamw"]}
+    one, other = (dict(order) for order in (pairs.items(), reversed(pairs.items())))
+    for section, trials in (("grid", None), ("choices", 8)):
+        path = tmp_path / section
+        first, second = (checked_sweep(asked(**{section: each}, trials=trials)).space for each in (one, other))
+        study = Study(path, first, 0)
+        drawn = [study.draw(combination, 0) for combination in (first.combinations() * 8)[:5]]
+        again = Study(path, second, 0)
+        assert [trial.values for trial in again.trials] == [trial.values for trial in drawn if trial]
+        drawn += [again.draw(combination, 0) for combination in (second.combinations() * 8)[5:8]]
+        assert None not in drawn and again.draw(second.combinations()[0], 0) is None
+        assert {tuple(trial.values) for trial in again.trials} == {tuple(other)}
+        assert len({json.dumps(trial.values) for trial in again.trials}) == 8
+
+
+def test_steps_of_a_range_end_where_decimal_numbers_do(tmp_path: Path) -> None:
+    """Warnings are errors: Optuna's own would tell of 0.7000000000000001."""
+    each = Range(0.1, 0.7, step=0.2)
+    assert each.end == 0.7 and each.values() == pytest.approx([0.1, 0.3, 0.5, 0.7]) and max(each.values() or ()) == 0.7
+    assert Range(2, 7, step=2, whole=True).values() == [2, 4, 6] and Range(2, 4, whole=True).values() == [2, 3, 4]
+    assert Range(0.0, 1.0, step=1e-9).values() is None and Range(0.0, 1.0).end == 1.0
+    section = {"lr": {"low": 0.1, "high": 0.7, "step": 0.2}, "patience": {"low": 1, "high": 4, "step": 2}}
+    study = Study(tmp_path / "journal", checked_sweep(asked(ranges=section, trials=8)).space, 0)
+    drawn = [study.draw({}, 0) for _ in range(9)]
+    assert drawn.pop() is None and len({json.dumps(one.values) for one in drawn if one}) == 8
+    assert {one.values["lr"] for one in drawn if one} == set(each.values() or ())
+
+
+def test_a_sampler_that_comes_back_to_the_same_trial_ends_no_sweep(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study = Study(tmp_path / "journal", checked_sweep(asked(ranges={"lr": {"low": 0, "high": 1}}, trials=9)).space, 0)
+    ask = Study._ask
+    monkeypatch.setattr(
+        Study, "_ask", lambda self, *words, at_random=False: ask(self, *words, at_random=True) if at_random else None
+    )
+    assert study.draw({}, 0) is not None
+
+
+def test_a_width_is_another_trial_where_a_network_has_none() -> None:
+    grid = {"net": ["lenet5", "mobilenet_v2"], "width": [1, None]}
+    assert checked_sweep({"settings": {"data": "photos"}, "grid": grid}).space.combinations() == [
+        {"net": "lenet5", "width": 1.0}, {"net": "lenet5", "width": None}, {"net": "mobilenet_v2", "width": 1.0},
+    ]  # fmt: skip
+
+
+def test_trials_beside_one_another_take_a_thread_and_the_time_that_passed(
+    trainings: Trainings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The seconds of two that were killed side by side passed once."""
+    asked_threads: list[int] = []
+
+    class Pair:
+        count = 2
+
+        def __init__(self) -> None:
+            self.done: dict[int, dict[str, Any]] = {}
+
+        def start(self, function: Any, arguments: tuple[Any, ...]) -> int:
+            asked_threads.append(arguments[1]["threads"])
+            self.done[len(self.done)] = function(*arguments)
+            return len(self.done) - 1
+
+        def first(self, running: list[int], seconds: float) -> Any:
+            return running[0], lambda: self.done[running[0]]
+
+    @contextmanager
+    def joined(*_: Any) -> Iterator[Pair]:
+        yield Pair()
+
+    monkeypatch.setattr("gossamer.sweeps.sweep.joined", joined)
+    monkeypatch.setattr(steps, "seconds_of_killed", lambda folder, known: 60.0 if known == 0 else 0.0)
+    values = asked(grid={"lr": [0.1, 0.2]})
+    del values["settings"]["threads"]
+    result = gossamer.sweep(values, "out", ray="local")
+    assert set(asked_threads) == {1} and load_settings(result.front[0].settings).threads == 0
+    assert result.minutes == pytest.approx((60 + len(trainings.calls)) / 60)
+
+
+def test_minutes_that_are_left_are_not_called_used_up(tmp_path: Path) -> None:
+    runner = steprunner.StepRunner(SweepFolder(tmp_path), 10.0, SILENT, [])
+    runner.before = 5 * 60.0
+    runner.stop("a", 400.0)
+    runner.before = 11 * 60.0
+    runner.stop("b", 400.0)
+    assert runner.notes == [
+        "5 of the 10 minutes are left, which are not enough; not tried: a",
+        "the 10 minutes are used up; not tried: b",
+    ]

@@ -15,7 +15,9 @@ import torch
 
 from gossamer import Run
 from gossamer.errors import RunError, SettingsError
-from gossamer.training.distributed import others_answer, peer_limit
+from gossamer.settings import Settings
+from gossamer.training import loop
+from gossamer.training.distributed import Processes, others_answer, peer_limit
 from tests.runs import gossamer
 
 SPACES = ("gossamer-a", "gossamer-b")
@@ -173,3 +175,12 @@ def test_a_limit_that_cannot_be_is_refused(text: str, monkeypatch: pytest.Monkey
         peer_limit()
     monkeypatch.delenv("GOSSAMER_PEER_SECONDS")
     assert peer_limit() == 600 and torch.distributed.is_available()
+
+
+def test_a_process_that_is_gone_before_the_first_epoch_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As where the first process refuses its folder and the others wait for it; alone, such an error is another one."""
+    text = "[/pytorch/third_party/gloo/gloo/transport/tcp/pair.cc:534] Connection closed by peer [10.0.0.2]:25231"
+    for world, kind in ((2, RunError), (1, RuntimeError)):
+        monkeypatch.setattr(loop, "start", lambda _, world=world: (torch.device("cpu"), Processes(world - 1, world)))
+        with pytest.raises(kind, match="Connection closed by peer"), loop._processes(Settings(data="photos")):
+            raise RuntimeError(text)

@@ -133,11 +133,13 @@ class Run:
             raise storage_error(self.path / LOCK, error) from error
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
+        except BlockingIOError as error:
             os.close(handle)
             raise RunError(
                 f"{self.path}: another process is training there", "one at a time", "wait for it or stop it"
             ) from error
+        except OSError:  # a file system without locks
+            pass
         self._lock = handle
 
     def __enter__(self) -> Run:

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 from gossamer.batch.folder import NETWORK, WORK, AnswerFolder, Record
 from gossamer.batch.plan import Plan, Scan, first_plan, next_plan
 from gossamer.batch.rays import answer_on_ray
+from gossamer.batch.rows import VECTORS
 from gossamer.batch.workers import answer_units
 from gossamer.errors import InputError, MissingPackageError, UnknownNameError
 from gossamer.host.cluster import connected
@@ -80,7 +81,7 @@ def fill_folder(job: Job, network: Network, found: Scan, progress: Progress) -> 
     folder.begin()
     try:
         _check_same(folder, network, job.model, job.settings, list(job.sources))
-        plan, done = _plan(folder, found, job.align, progress)
+        plan, done = _plan(folder, found, job, progress)
         found.shards.clear()
         found.files.clear()
         todo = [unit for unit in plan.units if unit.number not in done]
@@ -245,12 +246,13 @@ def _check_same(folder: AnswerFolder, network: Network, model: str, asked: dict[
         )
 
 
-def _plan(folder: AnswerFolder, found: Scan, align: int, progress: Progress) -> tuple[Plan, dict[int, Record]]:
+def _plan(folder: AnswerFolder, found: Scan, job: Job, progress: Progress) -> tuple[Plan, dict[int, Record]]:
     """The units, saved, and the lines of the log of those that need nothing."""
     records, notes = folder.committed()
     saved = folder.plan()
-    if saved is None or align > 1:  # those that changed move the ones behind them: units are known by what is in them
-        units = first_plan(found, align)
+    # of an index the order counts, and those that changed move the ones behind them: units are known by what is in them
+    if saved is None or job.format == VECTORS:
+        units = first_plan(found, job.align)
         plan = Plan(units, [unit.line for unit in units] != [unit.line for unit in saved or ()], [])
     else:
         plan = next_plan(saved, found, {number: record["fingerprint"] for number, record in records.items()})

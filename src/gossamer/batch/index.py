@@ -15,7 +15,7 @@ import numpy as np
 
 from gossamer.batch.fill import Job, check_numbers, doubtful_lines, fill_folder, open_network
 from gossamer.batch.folder import Record
-from gossamer.batch.plan import SHARD_SUFFIX, scan
+from gossamer.batch.plan import SHARD, scan
 from gossamer.batch.rows import VECTORS
 from gossamer.errors import DataError, InputError
 from gossamer.host.cluster import check_address
@@ -150,17 +150,16 @@ def _names(folder: Path, records: list[Record], root: str) -> tuple[list[str], l
     labelled: list[str] = []
     skipped: list[tuple[str, str]] = []
     dim = 0
-    damaged = {record["key"] for record in records if record["damaged"]}
-    for row in _rows(folder, records):
-        if row.vector is None:
-            if row.key not in damaged:  # the row of a shard, which is told as such
-                skipped.append((row.key, row.error))
-            continue
-        dim = dim or len(row.vector) // 4
-        name = Path(row.key).relative_to(root).as_posix()
-        names.append(name)
-        shard, mark, member = name.partition(f"{SHARD_SUFFIX}/")
-        labelled.append(member if mark and Path(root, shard + SHARD_SUFFIX).is_file() else name)
+    for record in records:
+        shard = record["key"] if record.get("kind") == SHARD else ""
+        for row in _rows(folder, [record]):
+            if row.vector is None:
+                if not record["damaged"] or row.key != shard:  # the row of a shard, which is told as such
+                    skipped.append((row.key, row.error))
+                continue
+            dim = dim or len(row.vector) // 4
+            names.append(Path(row.key).relative_to(root).as_posix())
+            labelled.append(row.key.removeprefix(f"{shard}/") if shard else names[-1])
     return names, labelled, skipped, dim
 
 

@@ -19,6 +19,7 @@ from typing import Any
 from gossamer.errors import GossamerError, InputError, MissingPackageError, StorageError
 from gossamer.host.machine import usable_cores
 from gossamer.host.progress import Progress
+from gossamer.host.steprunner import reason_of
 from gossamer.host.text import counted
 
 AUTO, LOCAL = "auto", "local"
@@ -89,7 +90,7 @@ def connected(address: str, progress: Progress) -> Iterator[Any]:
         except ConnectionError:  # none runs here
             joins = False
     elif joins:
-        _within(lambda: ray.init(address=wanted, **common), address)
+        _within(lambda: ray.init(address=wanted, **common), wanted)
     if not joins:
         _start(ray, address, num_cpus=usable_cores(), include_dashboard=False, **common, **mine)
     try:
@@ -144,11 +145,11 @@ class RayWorkers:
         resources = ray.cluster_resources()
         gpus = int(resources.get("GPU", 0))
         self.count = max(1, gpus or int(resources.get("CPU", 1)))
-        self._call = ray.remote(called).options(num_cpus=1, num_gpus=1 if gpus else 0, max_retries=RETRIES)
+        self._call = ray.remote(called_in).options(num_cpus=1, num_gpus=1 if gpus else 0, max_retries=RETRIES)
 
     def start(self, function: Callable[..., dict[str, Any]], arguments: tuple[Any, ...]) -> Any:
-        """Begin a function; the reference of its result."""
-        return self._call.remote(function, arguments)
+        """Begin a function, in the current folder of this process; the reference of its result."""
+        return self._call.remote(str(Path.cwd()), function, arguments)
 
     def first(self, running: Sequence[Any], seconds: float) -> tuple[Any, Callable[[], dict[str, Any]]] | None:
         """One that has ended, and what gives its result or raises; None where none has within so many seconds."""
@@ -171,6 +172,20 @@ def called(function: Callable[..., dict[str, Any]], arguments: tuple[Any, ...]) 
         return {"value": function(*arguments)}
     except GossamerError as error:
         return {"error": str(error), "exit_code": error.exit_code, "storage": isinstance(error, StorageError)}
+    except MemoryError:
+        return {"error": "the memory of the worker's machine is not enough", "exit_code": 2, "storage": False}
+    except Exception as error:  # Ray would call the worker lost
+        return {"error": reason_of(error), "exit_code": 70, "storage": False}
+
+
+def called_in(folder: str, function: Callable[..., dict[str, Any]], arguments: tuple[Any, ...]) -> dict[str, Any]:
+    """As `called`, in a folder: paths may be relative to it, and a worker begins where Ray was started."""
+    try:
+        os.chdir(folder)
+    except OSError as error:
+        what = f"{folder}: {error.strerror} on a machine of the cluster; start it in a folder that all of them share"
+        return {"error": what, "exit_code": StorageError.exit_code, "storage": True}
+    return called(function, arguments)
 
 
 def result_of(values: dict[str, Any]) -> dict[str, Any]:

@@ -81,10 +81,12 @@ class StepFolder:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except ImportError:  # no such lock on this platform
             pass
-        except OSError as error:
+        except BlockingIOError as error:
             os.close(self._lock)
             self._lock = -1
             raise RunError(f"{self.path}: another process is at work there", "one at a time", "wait for it") from error
+        except OSError:  # a file system without locks
+            pass
         for folder in (self.path, *(self.path / name for name in self.folders)):
             remove_parts(folder)
         return self

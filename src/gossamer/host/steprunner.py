@@ -149,10 +149,12 @@ class StepRunner:
         self.fresh = True
         return values
 
-    def stop(self, what: str) -> None:
-        """No time is left for a step."""
+    def stop(self, what: str, needed: float = 0.0) -> None:
+        """No time is left for a step, or less than the seconds that it will take."""
         self.out_of_time = True
         line = f"the {self.minutes:g} minutes are used up; not tried: {what}"
+        if 0 < self.left() < needed:
+            line = f"{self.left() / 60:.2g} of the {self.minutes:g} minutes are left, which are not enough; not tried: {what}"
         self.notes.append(line)
         self.progress.say(line)
 

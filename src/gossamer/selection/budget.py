@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+import sys
 from dataclasses import dataclass
 from typing import Any
 
@@ -79,4 +79,5 @@ def parse_budget(latency: str | None, size: str | None, memory: str | None) -> B
 
 def is_finite(value: Any) -> bool:
     """Whether it is a number that can be compared."""
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    # compared, as math.isfinite raises OverflowError for whole numbers beyond the floats
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) <= sys.float_info.max

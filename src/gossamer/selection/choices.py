@@ -65,8 +65,10 @@ def own_width(net: str) -> float:
 
 
 @functools.cache
-def _takes_width(module: str, function: str) -> bool:
-    build = getattr(importlib.import_module(f"gossamer.networks.{module}"), function)
+def takes_width(net: str) -> bool:
+    """Whether a network has a width multiplier."""
+    entry = NETWORKS[net]
+    build = getattr(importlib.import_module(f"gossamer.networks.{entry.module}"), entry.function)
     return "width" in inspect.signature(build).parameters
 
 
@@ -83,8 +85,7 @@ def all_choices(names: Sequence[str], sizes: Sequence[tuple[int, int]], channels
         members.setdefault(NetworkChoice(name, None, sizes[0]).family, []).append(name)
     for group in members.values():
         pairs: list[tuple[str, float | None]] = [(name, None) for name in group]
-        entry = NETWORKS[group[0]]
-        if _takes_width(entry.module, entry.function):
+        if takes_width(group[0]):
             own = {own_width(name) for name in group}
             base = min(group, key=lambda name: abs(own_width(name) - 1.0))
             pairs += [(base, width) for width in WIDTHS if width not in own]

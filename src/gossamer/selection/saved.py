@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from gossamer.networks.registry import NETWORKS
-from gossamer.selection.budget import PRECISIONS, Use
+from gossamer.selection.budget import PRECISIONS, Use, is_finite
 from gossamer.selection.finalists import SUFFIXES, FinalFile
 from gossamer.selection.search import Dropped, Fit, dropped_of, fit_of
 
@@ -15,7 +14,7 @@ from gossamer.selection.search import Dropped, Fit, dropped_of, fit_of
 def wrong_with(values: Mapping[str, Any], step: str, first: str) -> str:
     """What a step cannot have left, "" where it may be its result. first: the name of the first step."""
     try:
-        _check(_number(values["seconds"]) and values["seconds"] >= 0, "seconds")
+        _check(is_finite(values["seconds"]) and values["seconds"] >= 0, "seconds")
         if step != first:
             _check(isinstance(values["what"], str), "what")
         if "error" in values and step != first:  # the first one is kept only where it succeeded
@@ -48,13 +47,13 @@ def _networks(values: Mapping[str, Any]) -> None:
 def _rungs(values: Mapping[str, Any]) -> None:
     counts, fractions = values["counts"], values["fractions"]
     _check(bool(counts) and all(type(one) is int and one > 0 for one in counts) and counts[-1] == 1, "counts")
-    sound = len(fractions) == len(counts) and all(_number(one) and 0 < one <= 1 for one in fractions)
+    sound = len(fractions) == len(counts) and all(is_finite(one) and 0 < one <= 1 for one in fractions)
     _check(sound and list(fractions) == sorted(fractions), "fractions")
-    _check(_number(values["schedule"]) and values["schedule"] > 0, "schedule")
+    _check(is_finite(values["schedule"]) and values["schedule"] > 0, "schedule")
 
 
 def _rung(values: Mapping[str, Any]) -> None:
-    _check(values["score"] is None or _number(values["score"]), "score")
+    _check(values["score"] is None or is_finite(values["score"]), "score")
 
 
 def _files(values: Mapping[str, Any]) -> None:
@@ -64,7 +63,7 @@ def _files(values: Mapping[str, Any]) -> None:
 
 def _test(values: Mapping[str, Any]) -> None:
     _check(type(values["images"]) is int, "images")
-    _check(all(one is None or _number(one) for one in values["metrics"].values()), "metrics")
+    _check(all(one is None or is_finite(one) for one in values["metrics"].values()), "metrics")
 
 
 # the first word of a step's name -> what its values hold
@@ -81,16 +80,16 @@ def is_final(values: Mapping[str, Any]) -> bool:
     # a name of the file that is not the network's own could lead anywhere
     own_name = f"{one.network}-{one.precision}{SUFFIXES.get(one.precision, '')}"
     sound = named and one.file == own_name and "/" not in own_name and _is_use(one.use) and type(one.images) is int
-    return sound and (one.score is None or _number(one.score)) and isinstance(one.metrics, dict)
+    return sound and (one.score is None or is_finite(one.score)) and isinstance(one.metrics, dict)
 
 
 def _is_fit(one: Fit) -> bool:
     choice = one.choice
     sized = len(choice.size) == 2 and all(type(side) is int and side > 0 for side in choice.size)
     named = isinstance(choice.net, str) and choice.net in NETWORKS and type(choice.channels) is int
-    sound = sized and named and (choice.width is None or (_number(choice.width) and choice.width > 0))
+    sound = sized and named and (choice.width is None or (is_finite(choice.width) and choice.width > 0))
     uses = bool(one.uses) and set(one.uses) <= set(PRECISIONS) and all(map(_is_use, one.uses.values()))
-    return sound and uses and _number(one.expected) and type(one.macs) is int and type(one.params) is int
+    return sound and uses and is_finite(one.expected) and type(one.macs) is int and type(one.params) is int
 
 
 def _is_dropped(one: Dropped) -> bool:
@@ -98,12 +97,8 @@ def _is_dropped(one: Dropped) -> bool:
 
 
 def _is_use(one: Use) -> bool:
-    return all(_number(value) and value >= 0 for value in (one.ms, one.bytes, one.memory))
+    return all(is_finite(value) and value >= 0 for value in (one.ms, one.bytes, one.memory))
 
 
 def _texts(values: Any) -> bool:
     return isinstance(values, list) and all(isinstance(one, str) for one in values)
-
-
-def _number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)

@@ -13,6 +13,7 @@ LIMIT = 1 << 20  # bytes of a file of settings
 # what PyYAML raises, beside its own errors, for dates that do not exist and for tags that the text has not (!!bool maybe)
 BAD_TAGS = (ValueError, LookupError, AttributeError, TypeError, OverflowError)
 MOST_DEEP = 500  # brackets within one another: PyYAML takes time with the third power of their depth
+MOST_BITS = 1023  # of a whole number
 _BRACKET = re.compile(r"[\[\]{}]")
 
 
@@ -70,9 +71,23 @@ def _values(yaml: Any, text: str, path: str, links: bool) -> Any:
                         f"{path}: {twice[0]} is given twice", "each setting once", "remove one of the lines"
                     )
                 waiting += [] if links else [value for _, value in node_now.value]
-        return None if node is None else loader.construct_document(node)
+        values = None if node is None else loader.construct_document(node)
+        check_sizes(values)
+        return values
     finally:
         loader.dispose()
+
+
+def check_sizes(values: Any) -> None:
+    """Raises ValueError where a whole number is beyond the floats: Python neither compares nor prints it as others."""
+    waiting, seen = [values], set()
+    while waiting:
+        one = waiting.pop()
+        if isinstance(one, int) and one.bit_length() > MOST_BITS:
+            raise ValueError(f"a whole number of {one.bit_length()} bits")
+        if isinstance(one, (dict, list, tuple)) and id(one) not in seen:  # aliases may make it a part of itself
+            seen.add(id(one))
+            waiting += [*one, *one.values()] if isinstance(one, dict) else one
 
 
 def check_depth(text: str) -> None:

@@ -12,18 +12,19 @@ from __future__ import annotations
 
 import csv
 import io
-import math
 import os
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from gossamer.errors import RunError
 from gossamer.host.cells import to_cell
 from gossamer.host.stepfolder import STEPS, StepFolder
 from gossamer.host.storage import storage_error, write_text
 from gossamer.host.strict_json import dumps
 from gossamer.run import SETTINGS
+from gossamer.selection.budget import is_finite
 from gossamer.sweeps.settings import SweepSettings, check_same
 
 JOURNAL, RUNS, FRONT, RESULT, TABLE, PICTURE = (
@@ -54,6 +55,16 @@ class SweepFolder(StepFolder):
 
         return self.begin_with(settings.to_json(), environment, same)
 
+    def check_trials(self, count: int) -> None:
+        """Raises RunError where a step is of a trial that a journal of so many lacks: another would get its result."""
+        for path in sorted((self.path / STEPS).glob("trial-*.json")):
+            if _STEP.fullmatch(path.stem) and int(path.stem.split("-")[1]) >= count:
+                raise RunError(
+                    f"{self.path / JOURNAL}: holds {count} trials, not that of {path}",
+                    "the journal with which the steps were done",
+                    "restore it, or give another --out",
+                )
+
     def check_step(self, values: Mapping[str, Any], step: str, path: Path) -> None:
         """Raises RunError where a step cannot have left these values."""
         kind = "plan" if step == PLAN else (_STEP.fullmatch(step) or [""])[0].split("-")[2:3]
@@ -69,6 +80,7 @@ class SweepFolder(StepFolder):
             needed |= {name: _number(values.get(name)) for name in ("ms", "bytes")}
         else:
             needed["score"] = values.get("score", "") is None or _number(values.get("score"), signed=True)
+            needed["fraction"] = _number(values.get("fraction")) and 0 < values["fraction"] <= 1
         for name, sound in needed.items():
             if not sound:
                 raise self.damaged(path, f"{name} is missing or of another type")
@@ -104,5 +116,4 @@ class SweepFolder(StepFolder):
 
 
 def _number(value: Any, signed: bool = False) -> bool:
-    good = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
-    return good and (signed or value >= 0)
+    return is_finite(value) and (signed or value >= 0)

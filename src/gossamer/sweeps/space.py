@@ -9,16 +9,18 @@ import math
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Any
 
 from gossamer.errors import SettingsError, UnknownNameError
 from gossamer.networks.registry import resolve, traits
-from gossamer.selection.choices import own_width
+from gossamer.selection.choices import own_width, takes_width
 from gossamer.settings import Settings, from_dict, names, to_dict, type_hints
 from gossamer.settings.check import checked_value, without_none
 
 MOST_TRIALS = 1000  # each is a run folder
 MOST_VALUES = 1000  # of one setting
+MOST_STEPS = 1e9  # of a range: finer ones are none
 FIXED = ("data", "val", "val_share", "task", "heads", "out", "seed")  # what no trial may have of its own
 _EXPONENT = re.compile(r"[+-]?\d+(\.\d*)?[eE][+-]?\d+")  # 1e-3, which YAML 1.1 takes for a text
 
@@ -33,13 +35,21 @@ class Range:
     step: float | None = None
     whole: bool = False
 
+    @property
+    def end(self) -> float:
+        """The last value that steps from low reach, in decimal numbers as Optuna counts them."""
+        if self.step is None:
+            return self.high
+        low, step = Decimal(str(self.low)), Decimal(str(self.step))
+        return type(self.low)((Decimal(str(self.high)) - low) // step * step + low)
+
     def values(self) -> list[float] | None:
         """All of them; None where they are too many to count."""
         step = 1 if self.whole and self.step is None else self.step
         if step is None:
             return None
-        count = math.floor((self.high - self.low) / step + 1e-9) + 1
-        return None if count > MOST_VALUES else [self.low + index * step for index in range(count)]
+        count = round((self.end - self.low) / step) + 1
+        return None if count > MOST_VALUES else [min(self.low + index * step, self.end) for index in range(count)]
 
     def to_json(self) -> dict[str, Any]:
         """Plain values."""
@@ -108,7 +118,8 @@ class Space:
         plain["input"] = "auto" if size is None else f"{size[0]}x{size[1]}"
         if not settings.net.startswith("timm:"):
             plain["net"] = resolve(settings.net)
-            plain["width"] = own_width(plain["net"]) if settings.width is None else settings.width
+            if settings.width is None and takes_width(plain["net"]):  # given to others it is an error
+                plain["width"] = own_width(plain["net"])
         return json.dumps(plain, sort_keys=True)
 
     def to_json(self) -> dict[str, Any]:
@@ -244,10 +255,11 @@ def _range(name: str, value: Any, path: str) -> Range:
     if step is not None:
         step = float(step) if isinstance(step, str) and _EXPONENT.fullmatch(step) else step
         wanted = (int,) if kind is int else (int, float)
-        if isinstance(step, bool) or not isinstance(step, wanted) or not 0 < step <= high - low:
+        least = 1 if kind is int else (high - low) / MOST_STEPS
+        if isinstance(step, bool) or not isinstance(step, wanted) or not least <= step <= high - low:
             raise SettingsError(
-                f"{where}: step {str(step)[:40]}", f"{'a whole number' if kind is int else 'a number'} above 0, at most {high - low:g}",
-                "check the numbers",
+                f"{where}: step {str(step)[:40]}",
+                f"{'a whole number' if kind is int else 'a number'} from {least:g} to {high - low:g}", "check the numbers",
             )  # fmt: skip
         if log:
             raise SettingsError(f"{where}: step with log", "one of them", "leave one of them out")

@@ -23,7 +23,7 @@ from gossamer.selection.timing import NetworkTimes, title_of
 from gossamer.selection.trainings import seconds_of_killed, train_until
 from gossamer.settings import Settings, from_dict, to_dict
 from gossamer.settings.file import dump_settings
-from gossamer.sweeps.folder import PICTURE, PLAN, SweepFolder
+from gossamer.sweeps.folder import JOURNAL, PICTURE, PLAN, SweepFolder
 from gossamer.sweeps.halving import BRACKET, Standing, fractions, going_on, work
 from gossamer.sweeps.result import SweepResult, SweptTrial, chart_of, shown_values
 from gossamer.sweeps.settings import SweepSettings
@@ -68,7 +68,8 @@ class SweepSteps:
         self.data, self.workers, self.progress = data, workers, progress
         self.notes: list[str] = []
         self.runner = StepRunner(folder, math.inf if minutes is None else minutes, progress, self.notes)
-        self.study = Study(folder.path / "study.journal", settings.space, settings.seed)
+        self.study = Study(folder.path / JOURNAL, settings.space, settings.seed)
+        folder.check_trials(len(self.study.trials))
         self.times = NetworkTimes(settings.runtime, settings.threads)
         self.score = task_of(settings.space.fixed.get("task", "classify")).score
         self.standings: dict[int, _Standing] = {}
@@ -196,7 +197,7 @@ class SweepSteps:
             if self.folder.result(name) is None:
                 self._count_killed(folder, one)
                 if expected > self.runner.left():
-                    self.runner.stop(f"trial {one.trial.number} to {100 * end:.3g} % of its schedule")
+                    self.runner.stop(f"trial {one.trial.number} to {100 * end:.3g} % of its schedule", expected)
                     one.reason = NO_TIME
                     continue
             what = f"train {one.trial.number:04d} {shown_values(one.trial.values)} to {100 * end:.3g} % of its schedule"
@@ -214,6 +215,8 @@ class SweepSteps:
                     one.reason, one.failed = "it has no score", True
 
     def _job(self, name: str, what: str, folder: Path, settings: Settings, end: float, split_of: str = "") -> Step:
+        if self.workers is not None and not settings.threads:  # each of them would take all cores of its machine
+            settings = settings.replace(threads=1)
         arguments: tuple[Any, ...] = (str(folder), to_dict(settings), end, self.score, split_of)
         # of this process, it tells of each epoch
         arguments += () if self.workers is not None else (self.progress,)
@@ -238,7 +241,7 @@ class SweepSteps:
         except GossamerError:  # a damaged run folder: its training says so
             more = 0.0
         self._counted[name] = self._counted.get(name, 0.0) + more
-        self.runner.before += more
+        self.runner.before += more / (1 if self.workers is None else self.workers.count)  # others ran beside it
 
     def _tell(self, standings: Sequence[_Standing]) -> None:
         """Tell Optuna what became of a bracket; what only lacked time may still go on."""

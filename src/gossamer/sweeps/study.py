@@ -70,6 +70,7 @@ class Study:
                 load_if_exists=True,
             )
             self._known = self._trials()
+            self._there = {space.identity(trial.values) for trial in self.trials}  # once: a grid has up to 1000
         except OSError as error:
             raise storage_error(path, error) from error
         except RunError:
@@ -87,26 +88,31 @@ class Study:
 
     def draw(self, combination: Mapping[str, Any], bracket: int) -> Trial | None:
         """A new trial with these values of the grid; None where every one that is left is there already."""
-        there = {self.space.identity(trial.values) for trial in self.trials}
+        there = self._there
         if not self.space.drawn:
-            return self._ask(combination, bracket, there)
+            if self.space.identity(combination) in there:  # the grid may be in another order than at the start before
+                left = [each for each in self.space.combinations() if self.space.identity(each) not in there]
+                return self._ask(left[0], bracket) if left else None
+            return self._ask(combination, bracket)
         for _ in range(TRIES):
-            trial = self._ask(combination, bracket, there)
+            trial = self._ask(combination, bracket)
             if trial is not None:
                 return trial
         size = self.space.size()
-        if size is None or size > MOST_EVERY:
-            return None
+        if size is None or size > MOST_EVERY:  # the sampler comes back to the same ones; others are left
+            tries = (self._ask(combination, bracket, at_random=True) for _ in range(TRIES))
+            return next((trial for trial in tries if trial is not None), None)
         every = [values for values in self.space.every() if self.space.identity(values) not in there]
         random.Random(f"{self.seed} {len(there)}").shuffle(every)
         every.sort(key=lambda values: any(values[name] != value for name, value in combination.items()))
-        return self._ask(every[0], bracket, there) if every else None
+        return self._ask(every[0], bracket) if every else None
 
-    def _ask(self, fixed: Mapping[str, Any], bracket: int, there: set[str]) -> Trial | None:
-        """A trial with these values, the others drawn; None where it is there already."""
+    def _ask(self, fixed: Mapping[str, Any], bracket: int, at_random: bool = False) -> Trial | None:
+        """A trial with these values, the others drawn; None where it is there already. at_random: not from what is known."""
         optuna = self._optuna
         count = len(self._study.get_trials(deepcopy=False))
-        sampler = optuna.samplers.TPESampler(seed=(self.seed * 1_000_003 + count) % (1 << 32), n_startup_trials=STARTUP)
+        startup = count + 1 if at_random else STARTUP
+        sampler = optuna.samplers.TPESampler(seed=(self.seed * 1_000_003 + count) % (1 << 32), n_startup_trials=startup)
         values = {name: self._label(name, value) for name, value in fixed.items()}
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
@@ -114,7 +120,8 @@ class Study:
         try:
             asked = self._study.ask(self._distributions())
             drawn = {name: self._value(name, value) for name, value in asked.params.items()}
-            if self.space.identity(drawn) in there:
+            identity = self.space.identity(drawn)
+            if identity in self._there:
                 self._study.tell(asked, state=optuna.trial.TrialState.FAIL)
                 return None
             trial = Trial(len(self._known), bracket, drawn)
@@ -122,6 +129,7 @@ class Study:
         except OSError as error:
             raise storage_error(self.path, error) from error
         self._known.append((trial, asked.number))
+        self._there.add(identity)
         return trial
 
     def tell(self, trial: Trial, score: float | None, ms: float | None, left: bool, failed: str) -> None:
@@ -148,10 +156,9 @@ class Study:
         for name, each in self.space.ranges.items():
             if each.whole:
                 step = 1 if each.step is None else int(each.step)
-                result[name] = kinds.IntDistribution(int(each.low), _end(each.low, each.high, step), each.log, step)
+                result[name] = kinds.IntDistribution(int(each.low), int(each.end), each.log, step)
             else:
-                high = each.high if each.step is None else _end(each.low, each.high, each.step)
-                result[name] = kinds.FloatDistribution(each.low, high, each.log, each.step)
+                result[name] = kinds.FloatDistribution(each.low, each.end, each.log, each.step)
         return result
 
     def _label(self, name: str, value: Any) -> Any:
@@ -164,7 +171,7 @@ class Study:
         """The complete ones with Optuna's numbers; those that a kill cut off are failed. Raises RunError."""
         state = self._optuna.trial.TrialState
         result: list[tuple[Trial, int]] = []
-        varying = {*self.space.grid, *self.space.choices, *self.space.ranges}
+        varying = (*self.space.grid, *self.space.choices, *self.space.ranges)
         for each in self._study.get_trials(deepcopy=False):
             attribute = each.user_attrs.get(DRAWN)
             if attribute is None:
@@ -172,17 +179,13 @@ class Study:
                     self._study.tell(each.number, state=state.FAIL)
                 continue
             sound = isinstance(attribute, dict) and set(attribute) == set(Trial._fields)
-            if not sound or not isinstance(attribute["values"], dict) or set(attribute["values"]) != varying:
+            if not sound or not isinstance(attribute["values"], dict) or set(attribute["values"]) != set(varying):
                 raise _damaged(self.path, f"trial {each.number} has other settings")
             if attribute["number"] != len(result) or type(attribute["bracket"]) is not int:
                 raise _damaged(self.path, f"trial {each.number} has another number")
-            result.append((Trial(**attribute), each.number))
+            values = {name: attribute["values"][name] for name in varying}  # the file may have them in another order
+            result.append((Trial(attribute["number"], attribute["bracket"], values), each.number))
         return result
-
-
-def _end(low: float, high: float, step: float) -> Any:
-    """The last value that steps from low reach."""
-    return low + int((high - low) / step + 1e-9) * step
 
 
 def _cut_off(path: Path) -> None:

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from gossamer.errors import RunError, SettingsError
 
-PEER_LIMIT = 600.0  # seconds that a process waits for the others: longer than any of them works alone
+PEER_LIMIT = 600.0  # seconds that a process waits for the others; a cache of many images takes the first one longer
 LIMIT_VARIABLE = "GOSSAMER_PEER_SECONDS"
 # what torch's messages have where another process does not answer: gloo's and NCCL's, and those of the store
 _OF_OTHERS = ("gloo", "NCCL", "ProcessGroup", "TCPStore", "Connection closed by peer", "Connection reset by peer")

@@ -141,7 +141,13 @@ def _unfinished(names: list[str]) -> list[str]:
 def _processes(settings: Settings) -> Iterator[tuple[torch.device, Processes]]:
     """The device and the group of processes, which is left at the end."""
     try:
-        yield start(settings)
+        device, processes = start(settings)
+        if processes.world == 1:
+            yield device, processes
+            return
+        # before the first epoch too, as where the first process has refused its folder
+        with distributed.others_answer("another process of this training is gone", "look at what it said"):
+            yield device, processes
     finally:
         distributed.leave_processes()
 

@@ -21,7 +21,7 @@ from gossamer.data.boxes.records import contents
 from gossamer.data.source import shown
 from gossamer.errors import DataError, MissingPackageError, SettingsError
 from gossamer.predictions.head import KINDS, MOST_HEADS, is_plain_text
-from gossamer.settings.file import BAD_TAGS, check_depth
+from gossamer.settings.file import BAD_TAGS, check_depth, check_sizes
 
 # the fields that each kind has, beside kind, columns, weight and loss
 OWN: dict[str, tuple[str, ...]] = {
@@ -218,7 +218,9 @@ def _values(text: str) -> Any:
         check_depth(text)
         if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, yaml.SafeLoader)):
             raise SettingsError("heads with aliases, which can grow without end", _ALLOWED, "write them out")
-        return yaml.load(text, _loader(yaml))
+        values = yaml.load(text, _loader(yaml))
+        check_sizes(values)
+        return values
     except (yaml.YAMLError, *BAD_TAGS, RecursionError) as error:
         raise SettingsError(f"heads: no YAML: {reprlib.repr(str(error))}", _ALLOWED, "fix the text") from error
 
