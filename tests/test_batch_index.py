@@ -104,10 +104,12 @@ def test_shards_are_indexed_with_what_is_wrong_with_them(home: Path, monkeypatch
 def test_labels_are_those_within_a_shard_whatever_it_is_called(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     in_process(monkeypatch)
     for name in ("A.TAR", "b.tar/c.tar"):  # a folder may have such a name too
-        write_tar(Path("shards", name), [(f"who/{name[0]}.png", picture(ord(name[0])))])
+        write_tar(Path("shards", name), [(f"who/{name[0]}.png", picture(ord(name[0])))] * 2)
     Path("shards/b.tar/alone").mkdir()
     Path("shards/b.tar/alone/d.png").write_bytes(picture(1))
-    index_many("people.onnx", "shards", "shards.index")
+    result = index_many("people.onnx", "shards", "shards.index")
+    assert result.repeated == result.to_json()["repeated"] == 2
+    assert "2 images in shards have the name of an earlier one" in result.text()
     gallery = Gallery.load("shards.index")
     assert dict(zip(gallery.names, gallery.labels)) == {
         "A.TAR/who/A.png": "who", "b.tar/c.tar/who/b.png": "who", "b.tar/alone/d.png": "b.tar",

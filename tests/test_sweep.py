@@ -325,6 +325,22 @@ def test_networks_that_cannot_be_built_have_their_reason(
     with pytest.raises(SettingsError, match=r"no combination of the grid can be trained; the first: .*no_such"):
         gossamer.sweep(asked(grid={"net_options": ["no_such=1", "no_other=2"]}), "none")
     assert not Path("none").exists()
+    one_of_them = gossamer.sweep(asked(choices={"net_options": ["no_such=1", ""]}, trials=2), "chosen")
+    assert sorted(bool(one.ms) for one in one_of_them.trials) == [False, True]
+
+
+def test_a_folder_that_is_moved_ends_the_sweep_and_goes_on_there(trainings: Trainings) -> None:
+    values = asked(grid={"lr": [0.1, 0.2]})
+
+    class Mover(Progress):
+        def say(self, line: str) -> None:
+            if line.startswith("step 4: train"):
+                Path("out").rename("moved")
+
+    with pytest.raises(RunError, match="out: was moved or removed while gossamer sweep was at work there"):
+        gossamer.sweep(values, "out", progress=Mover())
+    assert not Path("out").exists() and not trainings.calls
+    assert len(gossamer.sweep(values, "moved").trials) == 2
 
 
 def test_a_training_that_fails_has_its_reason_and_the_others_go_on(trainings: Trainings) -> None:

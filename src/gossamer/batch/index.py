@@ -40,14 +40,15 @@ StrPath = str | os.PathLike[str]
 
 @dataclass(frozen=True, repr=False)
 class IndexResult(Report):
-    """An index that was written. skipped: (key, reason) of images without an embedding; damaged, doubtful: lines on shards,
-    as `gossamer.predict_many` has them."""
+    """An index that was written. skipped: (key, reason) of images without an embedding; repeated: members of shards with the
+    name of an earlier one, passed over; damaged, doubtful: lines on shards, as `gossamer.predict_many` has them."""
 
     index: str
     model: str
     images: int
     identities: int
     workers: int
+    repeated: int
     skipped: tuple[tuple[str, str], ...]
     damaged: tuple[str, ...]
     doubtful: tuple[str, ...]
@@ -63,6 +64,8 @@ class IndexResult(Report):
         lines += [f"skipped: {one_line(reason)}" for _, reason in self.skipped[:SHOWN]]
         if len(self.skipped) > SHOWN:
             lines.append(f"skipped: {len(self.skipped) - SHOWN} more")
+        if self.repeated:
+            lines.append(f"{self.repeated} images in shards have the name of an earlier one and are passed over")
         lines += [f"damaged: {one_line(line)}" for line in self.damaged]
         return "\n".join([*lines, *doubtful_lines(self.doubtful)])
 
@@ -139,7 +142,7 @@ def index_many(
     shutil.rmtree(folder, ignore_errors=True)
     return IndexResult(
         os.fspath(out), os.fspath(model), len(names), len({label for label in labels if label}), filled.workers,
-        tuple(skipped), tuple(record["damaged"] for record in filled.records if record["damaged"]),
+        sum(record["repeated"] for record in filled.records), tuple(skipped), tuple(record["damaged"] for record in filled.records if record["damaged"]),
         tuple(record["doubtful"] for record in filled.records if record.get("doubtful")),
     )  # fmt: skip
 

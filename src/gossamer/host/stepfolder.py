@@ -149,8 +149,19 @@ class StepFolder:
         """Where the result of a step lies."""
         return self.path / STEPS / f"{name}.json"
 
+    def check_there(self) -> None:
+        """Raises RunError where the folder was moved or removed since it was begun: what is written there now would be lost."""
+        if not (self.path / self.state).is_file():
+            what = f"its {self.state} was removed" if self.path.is_dir() else "was moved or removed"
+            raise RunError(
+                f"{self.path}: {what} while {self.command} was at work there",
+                "a folder that stays in its place",
+                "where it was moved to, the same command goes on with --out",
+            )
+
     def commit(self, step: str, values: Mapping[str, Any]) -> None:
-        """A step is finished: from here on it is not done again. Raises StorageError."""
+        """A step is finished: from here on it is not done again. Raises RunError, StorageError."""
+        self.check_there()
         write_text(self.step(step), dumps(values))
 
     def damaged(self, path: Path, problem: object, do: str = DO) -> RunError:

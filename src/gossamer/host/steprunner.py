@@ -87,6 +87,7 @@ class StepRunner:
                 return None
             of = f" of {self.minutes:g}" if math.isfinite(self.minutes) else ""
             self.progress.say(f"step {len(self.done) + 1}: {what} ({self.spent() / 60:.1f}{of} minutes used)")
+            self.folder.check_there()
             begun = time.monotonic()
             try:
                 known = action()
@@ -125,6 +126,7 @@ class StepRunner:
                     results[one.name] = None
                     continue
                 self.progress.say(f"begun: {one.what} ({self.spent() / 60:.1f} minutes used, {len(running)} beside it)")
+                self.folder.check_there()
                 running[workers.start(one.function, one.arguments)] = one, time.monotonic()
             found = workers.first(list(running), 60.0) if running else None
             if found is None:

@@ -97,12 +97,12 @@ class Space:
 
     def typical(self, combination: Mapping[str, Any] | None = None) -> Settings:
         """With the first of the choices and the low end of each range: the first combination of the grid that goes together
-        with them, or this one. Raises SettingsError."""
+        with them, or these values in place of theirs. Raises SettingsError."""
         rest = {**{name: each[0] for name, each in self.choices.items()}, **{k: r.low for k, r in self.ranges.items()}}
         problem: SettingsError | None = None
         for values in _products(self.grid) if combination is None else [combination]:
             try:
-                return self.settings({**values, **rest})
+                return self.settings({**rest, **values})
             except SettingsError as error:
                 problem = problem or error
         raise problem or SettingsError("nothing varies", "values in grid, choices or ranges", "add some")

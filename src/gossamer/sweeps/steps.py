@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import replace
@@ -27,6 +28,7 @@ from gossamer.sweeps.folder import JOURNAL, PICTURE, PLAN, SweepFolder
 from gossamer.sweeps.halving import BRACKET, Standing, fractions, going_on, work
 from gossamer.sweeps.result import SweepResult, SweptTrial, chart_of, shown_values
 from gossamer.sweeps.settings import SweepSettings
+from gossamer.sweeps.space import MOST_TRIALS
 from gossamer.sweeps.study import Study, Trial
 from gossamer.tasks.registry import task_of
 from gossamer.training.distributed import Processes
@@ -278,6 +280,7 @@ class SweepSteps:
                 one.seeds = (one.score, *others)
 
     def _end(self, front: Sequence[_Standing]) -> SweepResult:
+        self.folder.check_there()
         settings = self.settings
         files = {one.trial.number: dump_settings(self._training(one.trial)) for one in front}
         trials = [
@@ -326,19 +329,21 @@ def choice_of(settings: Settings, data: Data) -> tuple[NetworkChoice, Builder]:
 
 
 def check_buildable(settings: SweepSettings, data: Data) -> None:
-    """Raises SettingsError where not one combination of the grid, with the first of the choices, can be built."""
+    """Raises SettingsError where nothing can be built: no combination of the grid, nor the first with another choice."""
     space = settings.space
     problem: GossamerError | None = None
-    for combination in space.combinations():
+    combinations = space.combinations()
+    others = ({**combinations[0], name: value} for name, values in space.choices.items() for value in values[1:])
+    for values in itertools.islice(itertools.chain(combinations, others), MOST_TRIALS):
         try:
-            choice, builder = choice_of(space.typical(combination), data)
+            choice, builder = choice_of(space.typical(values), data)
             builder.count(choice)
             return
         except GossamerError as error:
             problem = problem or error
     raise SettingsError(
-        f"no combination of the grid can be trained; the first: {problem}", "networks at inputs that they take",
-        "check net, width and input",
+        f"no {'combination of the grid' if space.grid else 'trial'} can be trained; the first: {problem}",
+        "networks at inputs that they take", "check net, width and input",
     )  # fmt: skip
 
 
