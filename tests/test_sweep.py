@@ -305,6 +305,17 @@ def test_the_minutes_of_all_starts_count(trainings: Trainings) -> None:
     assert more.front[0].values == {"lr": 0.1}
 
 
+def test_the_minutes_of_a_killed_training_count_in_every_later_start(
+    trainings: Trainings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = {"0000": 60.0}  # of the run folder; only the killed start is in no step
+    monkeypatch.setattr(steps, "seconds_of_killed", lambda folder, known: max(0.0, clock.get(folder.name, 0.0) - known))
+    trainings.seconds = 0.0
+    values = asked(grid={"lr": [0.1, 0.2]})
+    minutes = [gossamer.sweep(values, "out").minutes for _ in range(3)]
+    assert minutes == pytest.approx([1.0, 1.0, 1.0])
+
+
 def test_a_length_is_derived_from_the_minutes(trainings: Trainings, monkeypatch: pytest.MonkeyPatch) -> None:
     values = asked(grid={"lr": [0.01, 0.1]})
     del values["settings"]["epochs"]
@@ -366,6 +377,7 @@ def test_a_training_that_fails_has_its_reason_and_the_others_go_on(trainings: Tr
         ("steps/trial-0000-rung-1.json", b'{"seconds": 1, "what": "", "score": "x"}', "score is missing"),
         ("steps/trial-0000-rung-1.json", b'{"seconds": 1, "what": "", "score": 1, "fraction": "x"}', "fraction is missing"),
         ("steps/trial-0000-rung-1.json", b'{"what": "", "seconds": 1' + b"0" * 400 + b"}", "seconds is missing"),
+        ("steps/plan.json", b'{"seconds": 1, "what": "", "schedule": null, "elapsed": "x"}', "elapsed is missing"),
         ("study.journal", b"", "study.journal: holds 0 trials, not that of out/steps/trial-0000-"),
     ],
 )  # fmt: skip

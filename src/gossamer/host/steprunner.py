@@ -26,13 +26,14 @@ class FinishedStep:
 
 @dataclass(frozen=True)
 class Step:
-    """A step that may be done elsewhere: a function of a module with plain arguments. late: as of `StepRunner.do`."""
+    """A step that may be done elsewhere: a function of a module with plain arguments. late, killed: as of `StepRunner.do`."""
 
     name: str
     what: str
     function: Callable[..., dict[str, Any]]
     arguments: tuple[Any, ...]
     late: bool = False
+    killed: float = 0.0
 
 
 class Workers(Protocol):
@@ -74,11 +75,13 @@ class StepRunner:
         action: Callable[[], dict[str, Any]],
         late: bool = False,
         took: Callable[[dict[str, Any]], float] | None = None,
+        killed: float = 0.0,
     ) -> dict[str, Any] | None:
         """What a step leaves; of one that failed {"error": ...}; None where no time is left for it.
 
         late: whether it belongs to work that was begun, and is done all the same. took: the seconds that a step from an
-        earlier start counts, by what it left; by default those that it took. Raises StorageError, RunError.
+        earlier start counts, by what it left; by default those that it took. killed: seconds of starts that were killed in it,
+        which are in `before` already and kept for later starts. Raises StorageError, RunError.
         """
         known = self.folder.result(name)
         if known is None:
@@ -96,7 +99,8 @@ class StepRunner:
             except Exception as error:
                 known = {"error": reason_of(error)}
                 self.progress.say(f"failed: {what}: {known['error']}; the next step follows")
-            known = self._commit(name, {**known, "what": what, "seconds": time.monotonic() - begun})
+            known = {**known, "what": what, "seconds": time.monotonic() - begun}
+            known = self._commit(name, {**known, "killed": killed} if killed else known)
         else:
             self.before += elapsed(known) if took is None or "error" in known else took(known)
         self.record(name, known["what"], known, known["seconds"])
@@ -108,7 +112,10 @@ class StepRunner:
         Raises StorageError, RunError; what was under way is then lost to its worker.
         """
         if workers is None:
-            return [self.do(one.name, one.what, partial(one.function, *one.arguments), one.late) for one in steps]
+            return [
+                self.do(one.name, one.what, partial(one.function, *one.arguments), one.late, killed=one.killed)
+                for one in steps
+            ]
         results: dict[str, dict[str, Any] | None] = {}
         waiting: list[Step] = []
         for one in steps:
@@ -140,7 +147,8 @@ class StepRunner:
                 known = {"error": reason_of(error)}
                 self.progress.say(f"failed: {one.what}: {known['error']}")
             now = time.monotonic()
-            known = {**known, "what": one.what, "seconds": now - begun, "elapsed": now - mark}
+            past = now - mark + one.killed / workers.count
+            known = {**known, "what": one.what, "seconds": now - begun, "elapsed": past, "killed": one.killed}
             mark = now
             results[one.name] = self._commit(one.name, known)
             self.record(one.name, one.what, known, known["seconds"])
@@ -171,7 +179,7 @@ class StepRunner:
 
 def elapsed(values: dict[str, Any]) -> float:
     """Seconds that passed for a step of an earlier start, which are fewer than its own where others ran beside it."""
-    return float(values.get("elapsed", values["seconds"]))
+    return float(values.get("elapsed", values["seconds"] + values.get("killed", 0.0)))
 
 
 def reason_of(error: Exception) -> str:

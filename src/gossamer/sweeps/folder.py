@@ -68,10 +68,9 @@ class SweepFolder(StepFolder):
     def check_step(self, values: Mapping[str, Any], step: str, path: Path) -> None:
         """Raises RunError where a step cannot have left these values."""
         kind = "plan" if step == PLAN else (_STEP.fullmatch(step) or [""])[0].split("-")[2:3]
-        needed: dict[str, bool] = {
-            "seconds": _number(values.get("seconds")),
-            "what": isinstance(values.get("what"), str),
-        }
+        needed: dict[str, bool] = {"what": isinstance(values.get("what"), str)}
+        for name in ("seconds", "elapsed", "killed"):  # the others are not in every step
+            needed[name] = _number(values.get(name, None if name == "seconds" else 0))
         if "error" in values:
             needed["error"] = isinstance(values["error"], str)
         elif kind == "plan":

@@ -196,14 +196,15 @@ class SweepSteps:
         for one in standings:
             folder, name = self.folder.run(one.trial.number), self._step(one, rung)
             expected = self._expected(one, rung, end)
+            killed = 0.0
             if self.folder.result(name) is None:
-                self._count_killed(folder, one)
+                killed = self._count_killed(folder, one)
                 if expected > self.runner.left():
                     self.runner.stop(f"trial {one.trial.number} to {100 * end:.3g} % of its schedule", expected)
                     one.reason = NO_TIME
                     continue
             what = f"train {one.trial.number:04d} {shown_values(one.trial.values)} to {100 * end:.3g} % of its schedule"
-            steps.append(self._job(name, what, folder, self._training(one.trial), end))
+            steps.append(replace(self._job(name, what, folder, self._training(one.trial), end), killed=killed))
             going.append(one)
         for one, known in zip(going, self.runner.do_each(steps, self.workers), strict=True):
             if known is None:
@@ -231,19 +232,20 @@ class SweepSteps:
             return 0.0
         begun = self.runner.values.get(self._step(one, rung - 2), {}).get("fraction", 0.0)
         share = one.fraction - begun
-        return float(before["seconds"]) / share * (end - one.fraction) if share > 0 else 0.0
+        return _seconds(before) / share * (end - one.fraction) if share > 0 else 0.0
 
-    def _count_killed(self, folder: Path, one: _Standing) -> None:
-        """Add the seconds of a training that was killed, which are in no step, to those that are used."""
+    def _count_killed(self, folder: Path, one: _Standing) -> float:
+        """Add the seconds of a training that was killed, which are in no step, to those that are used; how many these are."""
         name = folder.name
         steps = [values for key, values in self.runner.values.items() if key.startswith(f"trial-{name}-rung-")]
-        known = self._counted.get(name, 0.0) + sum(float(values.get("seconds", 0.0)) for values in steps)
+        known = self._counted.get(name, 0.0) + sum(map(_seconds, steps))
         try:
             more = seconds_of_killed(folder, known)
         except GossamerError:  # a damaged run folder: its training says so
             more = 0.0
         self._counted[name] = self._counted.get(name, 0.0) + more
         self.runner.before += more / (1 if self.workers is None else self.workers.count)  # others ran beside it
+        return more
 
     def _tell(self, standings: Sequence[_Standing]) -> None:
         """Tell Optuna what became of a bracket; what only lacked time may still go on."""
@@ -345,6 +347,11 @@ def check_buildable(settings: SweepSettings, data: Data) -> None:
         f"no {'combination of the grid' if space.grid else 'trial'} can be trained; the first: {problem}",
         "networks at inputs that they take", "check net, width and input",
     )  # fmt: skip
+
+
+def _seconds(values: dict[str, Any]) -> float:
+    """What a training took in a step, starts that were killed in it included."""
+    return float(values["seconds"]) + float(values.get("killed", 0.0))
 
 
 def _row(values: dict[str, Any]) -> list[Any]:
