@@ -56,14 +56,24 @@ class SweepFolder(StepFolder):
         return self.begin_with(settings.to_json(), environment, same)
 
     def check_trials(self, count: int) -> None:
-        """Raises RunError where a step is of a trial that a journal of so many lacks: another would get its result."""
-        for path in sorted((self.path / STEPS).glob("trial-*.json")):
-            if _STEP.fullmatch(path.stem) and int(path.stem.split("-")[1]) >= count:
+        """Raises RunError where a training is of a trial that a journal of so many lacks: another would get its result.
+
+        A network that was timed alone is timed again. Raises StorageError.
+        """
+        steps = sorted((self.path / STEPS).glob("trial-*.json"))
+        lost = [path for path in steps if _STEP.fullmatch(path.stem) and int(path.stem.split("-")[1]) >= count]
+        for path in lost:
+            if not path.stem.endswith("-time"):
                 raise RunError(
                     f"{self.path / JOURNAL}: holds {count} trials, not that of {path}",
                     "the journal with which the steps were done",
                     "restore it, or give another --out",
                 )
+        try:
+            for path in lost:
+                path.unlink()
+        except OSError as error:
+            raise storage_error(self.path / STEPS, error) from error
 
     def check_step(self, values: Mapping[str, Any], step: str, path: Path) -> None:
         """Raises RunError where a step cannot have left these values."""
