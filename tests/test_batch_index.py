@@ -109,7 +109,7 @@ def test_labels_are_those_within_a_shard_whatever_it_is_called(home: Path, monke
     Path("shards/b.tar/alone/d.png").write_bytes(picture(1))
     result = index_many("people.onnx", "shards", "shards.index")
     assert result.repeated == result.to_json()["repeated"] == 2
-    assert "2 images in shards have the name of an earlier one" in result.text()
+    assert "passed over: 2 images in shards with the name of an earlier one" in result.text()
     gallery = Gallery.load("shards.index")
     assert dict(zip(gallery.names, gallery.labels)) == {
         "A.TAR/who/A.png": "who", "b.tar/c.tar/who/b.png": "who", "b.tar/alone/d.png": "b.tar",

@@ -65,7 +65,7 @@ class IndexResult(Report):
         if len(self.skipped) > SHOWN:
             lines.append(f"skipped: {len(self.skipped) - SHOWN} more")
         if self.repeated:
-            lines.append(f"{self.repeated} images in shards have the name of an earlier one and are passed over")
+            lines.append(f"passed over: {counted(self.repeated, 'image')} in shards with the name of an earlier one")
         lines += [f"damaged: {one_line(line)}" for line in self.damaged]
         return "\n".join([*lines, *doubtful_lines(self.doubtful)])
 
@@ -142,7 +142,8 @@ def index_many(
     shutil.rmtree(folder, ignore_errors=True)
     return IndexResult(
         os.fspath(out), os.fspath(model), len(names), len({label for label in labels if label}), filled.workers,
-        sum(record["repeated"] for record in filled.records), tuple(skipped), tuple(record["damaged"] for record in filled.records if record["damaged"]),
+        sum(record["repeated"] for record in filled.records), tuple(skipped),
+        tuple(record["damaged"] for record in filled.records if record["damaged"]),
         tuple(record["doubtful"] for record in filled.records if record.get("doubtful")),
     )  # fmt: skip
 
