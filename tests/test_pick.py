@@ -22,7 +22,7 @@ from gossamer.errors import (
 )
 from gossamer.host.stepfolder import StepFolder
 from gossamer.selection import pick as picks
-from gossamer.selection import steps
+from gossamer.selection import steps, trainings
 from gossamer.selection.budget import Use
 from gossamer.selection.counting import file_overhead
 from gossamer.selection.finalists import FinalFile
@@ -66,7 +66,7 @@ def work(tmp_path: Path, image_folder: Path, monkeypatch: pytest.MonkeyPatch) ->
     made = Work()
     monkeypatch.setattr(steps, "NetworkTimes", MadeUpTimes)
 
-    def train(settings: Any, until: float, progress: Any) -> MadeUpRun:
+    def train(settings: Any, until: float, progress: Any, split_of: Any) -> MadeUpRun:
         made.do(f"{settings.net} to {until:g}")
         assert settings.epochs == 4 and settings.input == "32x32" and settings.data == "photos"
         Path(settings.out).mkdir(parents=True)
@@ -99,9 +99,9 @@ def work(tmp_path: Path, image_folder: Path, monkeypatch: pytest.MonkeyPatch) ->
             result.append(FinalFile(name, precision, path.name, f"out/runs/{name}", use, over, score, {}, 36))
         return result, {}
 
-    monkeypatch.setattr(steps, "train", train)
-    monkeypatch.setattr(steps, "resume", resume)
-    monkeypatch.setattr(steps, "Run", Opened)
+    monkeypatch.setattr(trainings, "train", train)
+    monkeypatch.setattr(trainings, "resume", resume)
+    monkeypatch.setattr(trainings, "Run", Opened)
     monkeypatch.setattr(steps, "finals", finals)
     monkeypatch.setattr(steps, "load_run", lambda run: run)
     return made

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from gossamer.host.steprunner import StepRunner
-from gossamer.selection import steps
+from gossamer.selection import steps, trainings
 from gossamer.selection.budget import Budget, Use
 from gossamer.selection.folder import PickFolder
 from tests.pickcases import MadeUpTimes
@@ -84,7 +84,7 @@ def test_the_time_of_a_killed_training_counts_once(
     run.mkdir(parents=True)
     (run / "settings.yaml").write_text("net: x\n")
     opened = SimpleNamespace(clock=lambda: {"seconds": clock})
-    monkeypatch.setattr(steps, "Run", SimpleNamespace(open=lambda folder: opened))
+    monkeypatch.setattr(trainings, "Run", SimpleNamespace(open=lambda folder: opened))
     monkeypatch.setattr(steps, "StepRunner", Kept)
     result = picked()
     assert result.chosen.network == "mobilenetv1_075-32x32" and "mobilenetv1_075 to 1" in work.done
