@@ -5,14 +5,18 @@ Measured with torch 2.13 on a processor with bfloat16 units, channels_last (test
 * the weight gradient of a dilated convolution in bf16 is wrong, by 100 % up to not-a-number, on maps of 30x40 and above
   (right at 15x20). A segmenter with an output stride trains on noise;
 * for a depthwise convolution of stride 2 in bf16 the input gradient takes ten times what the forward pass takes, and for
-  a dilated one in either precision both gradients take five to forty times as long.
+  a dilated one in either precision both gradients take five to forty times as long;
+* the backward pass of a 1x1 convolution of stride 2 on 3 to 7 channels writes past its memory, and the process ends by
+  a signal soon after (float32, AVX2; right at 1, 2, 8 and 12 channels). A pruned network may have such a shortcut.
 
 Both gradients are convolutions themselves. They are computed as such here: stride by zeros between the rows, dilation by
-splitting the pixels into phases of every d-th row and column, on which the convolution is not dilated.
+splitting the pixels into phases of every d-th row and column, on which the convolution is not dilated. A 1x1 convolution
+with a stride is one without on every s-th row and column.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -20,6 +24,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 Pair = tuple[int, int]
+FEW = 8  # channels
 
 
 class SoundConv2d(nn.Conv2d):
@@ -52,7 +57,11 @@ def conv2d(
     input: Tensor, weight: Tensor, bias: Tensor | None, stride: Pair, padding: Pair, dilation: Pair, groups: int
 ) -> Tensor:
     """`torch.nn.functional.conv2d` in float32, with sound gradients on a CPU where torch's own are slow or wrong."""
-    if not torch.is_grad_enabled() or input.device.type != "cpu" or not _slow(stride, dilation, groups, input.shape[1]):
+    if (
+        not torch.is_grad_enabled()
+        or input.device.type != "cpu"
+        or not _unsound(weight.shape[2:], stride, padding, dilation, groups, input.shape[1])
+    ):
         return functional.conv2d(input, weight, bias, stride, padding, dilation, groups)
     output = _Convolution.apply(input, weight, bias, stride, padding, dilation, groups)  # type: ignore[no-untyped-call]
     assert isinstance(output, Tensor)
@@ -63,11 +72,25 @@ def _needs_it(layer: nn.Conv2d) -> bool:
     # `padding` may be the word "same"; other paddings than zeros are done before the convolution
     if layer.padding_mode != "zeros" or isinstance(layer.padding, str):
         return False
-    return _slow(layer.stride, layer.dilation, layer.groups, layer.in_channels)
+    return _unsound(layer.kernel_size, layer.stride, layer.padding, layer.dilation, layer.groups, layer.in_channels)
 
 
-def _slow(stride: tuple[int, ...], dilation: tuple[int, ...], groups: int, channels: int) -> bool:
-    return max(dilation) > 1 or (groups == channels and max(stride) > 1)
+def _unsound(
+    kernel: Sequence[int],
+    stride: Sequence[int],
+    padding: Sequence[int],
+    dilation: Sequence[int],
+    groups: int,
+    channels: int,
+) -> bool:
+    """Whether torch's own gradients are wrong or slow."""
+    few = channels < FEW and _only_samples(kernel, stride, padding)
+    return max(dilation) > 1 or few or (groups == channels and max(stride) > 1)
+
+
+def _only_samples(kernel: Sequence[int], stride: Sequence[int], padding: Sequence[int]) -> bool:
+    """Whether a convolution looks at every s-th pixel alone."""
+    return max(kernel) == 1 and max(stride) > 1 and max(padding) == 0
 
 
 class _Convolution(torch.autograd.Function):
@@ -92,10 +115,28 @@ class _Convolution(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         (gradient,) = gradients
         input, weight = ctx.saved_tensors
+        stride, padding, _, groups = ctx.geometry
+        if input.shape[1] < FEW and _only_samples(weight.shape[2:], stride, padding):
+            return *_gradients_of_samples(gradient, input, weight, stride, groups, ctx.needs_input_grad), *[None] * 4
         by_input = input_gradient(gradient, input, weight, *ctx.geometry) if ctx.needs_input_grad[0] else None
         by_weight = weight_gradient(gradient, input, weight, *ctx.geometry) if ctx.needs_input_grad[1] else None
         by_bias = gradient.sum((0, 2, 3)) if ctx.needs_input_grad[2] else None
         return by_input, by_weight, by_bias, None, None, None, None
+
+
+def _gradients_of_samples(
+    gradient: Tensor, input: Tensor, weight: Tensor, stride: Pair, groups: int, needed: Sequence[bool]
+) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+    """Those by input, weights and bias of a 1x1 convolution of a stride: one of stride 1 on the pixels that it looks at."""
+    rows, columns = slice(None, None, stride[0]), slice(None, None, stride[1])
+    seen = input[:, :, rows, columns].contiguous(memory_format=torch.channels_last)
+    one, by_input, by_weight = ((1, 1), (0, 0), (1, 1), groups), None, None
+    if needed[0]:
+        by_input = torch.zeros_like(input)
+        by_input[:, :, rows, columns] = _torch(gradient, seen, weight, *one, 0)
+    if needed[1]:
+        by_weight = _torch(gradient, seen, weight, *one, 1)
+    return by_input, by_weight, gradient.sum((0, 2, 3)) if needed[2] else None
 
 
 def input_gradient(
