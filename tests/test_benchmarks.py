@@ -11,6 +11,7 @@ import statistics
 import subprocess
 import sys
 import tarfile
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -283,8 +284,8 @@ def test_pruning_beside_others_is_a_table_of_all_sides() -> None:
 
 
 @pytest.mark.full
+@pytest.mark.skipif(find_spec("torch_pruning") is None, reason="Torch-Pruning is a peer that development does without")
 def test_what_torch_pruning_keeps_becomes_edits(tmp_path: Path) -> None:
-    pytest.importorskip("torch_pruning")
     prune = importlib.import_module("prune")
     from gossamer.host.progress import SILENT
     from gossamer.networks.changes import parse_changes

@@ -189,7 +189,7 @@ def commands_of(page: str) -> list[tuple[str, int]]:
     """(command, exit code) of a page of docs/: indented lines, and those of the fences of sh; fences of text are what is
     printed. The code is 2 where the next line is an error of gossamer."""
     text = (ROOT / "docs" / page).read_text(encoding="utf-8")
-    plain = re.sub(r"```(?!sh\n).*?```", "", text, flags=re.DOTALL)
+    plain = re.sub(r"```(\w*)\n(.*?)```", lambda fence: fence[2] if fence[1] == "sh" else "", text, flags=re.DOTALL)
     lines = commands([line.strip() for line in plain.splitlines()])
     after = [*lines[1:], ""]
     pairs = [(line, 2 if follows.startswith("gossamer: ") else 0) for line, follows in zip(lines, after)]

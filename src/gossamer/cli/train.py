@@ -6,7 +6,6 @@ import argparse
 import dataclasses
 import os
 import typing
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gossamer import settings as settings_module
@@ -73,7 +72,8 @@ def _check_at_once(settings: Settings) -> None:
         from gossamer.data.layouts import check_task_named
 
         check_task_named(settings.data)
-    if settings.data and not any(mark in settings.data for mark in "*?[{\0") and not Path(settings.data).exists():
+    named = settings.data and not any(mark in settings.data for mark in "*?[{\0")
+    if named and not os.path.exists(settings.data):  # noqa: PTH110 (Path's raises where a name is too long)
         from gossamer.data.tasks import reader_of
 
         reader_of(settings.task, settings)(settings.data)  # it says what a task can read
