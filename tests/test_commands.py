@@ -85,7 +85,7 @@ def test_a_swap_trains_another_network_on_the_same_images(
     assert len(new.metrics()) == 1
     table = ran(capsys, "compare", home / "detect", out)
     assert "mAP@0.5" in table.splitlines()[0] and "shufflenet" not in table
-    assert f"map50 of {out}: its run, epoch 1, val" in table
+    assert f"mAP@0.5 of {out}: its run, epoch 1, val" in table
     assert all(re.search(r"% +\d+\.\d+ +\d+\.\d+-", line) for line in table.splitlines()[1:3]), table  # milliseconds
     assert ran(capsys, "compare", "lenet5", "squeezenet1_1").splitlines()[1].split()[3:5] == ["-", "-"]
 
