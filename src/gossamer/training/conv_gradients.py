@@ -6,8 +6,8 @@ Measured with torch 2.13 on a processor with bfloat16 units, channels_last (test
   (right at 15x20). A segmenter with an output stride trains on noise;
 * for a depthwise convolution of stride 2 in bf16 the input gradient takes ten times what the forward pass takes, and for
   a dilated one in either precision both gradients take five to forty times as long;
-* the backward pass of a 1x1 convolution of stride 2 on 3 to 7 channels writes past its memory, and the process ends by
-  a signal soon after (float32, AVX2; right at 1, 2, 8 and 12 channels). A pruned network may have such a shortcut.
+* the backward pass of a 1x1 convolution of stride 2 or 4 on 1 to 7 channels writes past its memory, and the process ends by
+  a signal soon after (float32, AVX2, maps of 32x32; right at 8 and more). A pruned network may have such a shortcut.
 
 Both gradients are convolutions themselves. They are computed as such here: stride by zeros between the rows, dilation by
 splitting the pixels into phases of every d-th row and column, on which the convolution is not dilated. A 1x1 convolution
