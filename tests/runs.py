@@ -138,7 +138,8 @@ class Commands:
 
     def _start(self) -> subprocess.Popen[str]:
         line = [sys.executable, str(Path(__file__).with_name("server.py"))]
-        return subprocess.Popen(line, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        environment = {"OMP_NUM_THREADS": "1", **os.environ}  # where one process runs the tests nothing else says so
+        return subprocess.Popen(line, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment)
 
     def start(self, words: Sequence[str | Path], cwd: Path | None = None) -> Started:
         """Begin `python -m gossamer WORDS`; the one before must have ended."""
