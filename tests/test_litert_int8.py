@@ -195,8 +195,9 @@ def test_a_network_agrees_with_onnx_runtime(name: str) -> None:
     assert counted["QUANTIZE"] >= 1 and counted["DEQUANTIZE"] == (3 if name == "branches" else 2)
 
 
-# the largest difference allowed, of the largest output: SqueezeNet's concatenated maps are rounded to a common scale
-ZOO = {"mobilenet_v2": 1e-5, "squeezenet1_1": 0.05}
+# the largest difference allowed, of the largest output: SqueezeNet's concatenated maps are rounded to a common scale; in
+# MobileNetV2 a sum at half a step is rounded up by one and down by the other, which the layers behind carry on
+ZOO = {"mobilenet_v2": 0.03, "squeezenet1_1": 0.05}
 
 
 @pytest.mark.full
@@ -206,7 +207,9 @@ def test_a_network_of_the_zoo_in_int8(name: str, tmp_path_factory: pytest.TempPa
     images = network.images(4)
     file = parse_model_file(quantised(read_model_file(network.file(tmp_path_factory)), images), "int8.onnx")
     wanted, given = (flattened(open_model(file, one).run(images)) for one in ("onnxruntime", "litert"))
-    assert np.abs(given - wanted).max() <= ZOO[name] * np.abs(wanted).max()
+    apart = np.abs(given - wanted).max(1) / np.abs(wanted).max()
+    assert apart.max() <= ZOO[name]
+    assert name != "mobilenet_v2" or np.median(apart) <= 1e-5, apart  # most images meet no such sum
     np.testing.assert_array_equal(given.argmax(1), wanted.argmax(1))
 
 
