@@ -209,6 +209,9 @@ def test_every_command_of_the_pages_runs(page: str, home: Path, tmp_path: Path, 
         f"{path.relative_to(home)},{path.parent.name},{number / 2},{path.parent.name}|image"
         for number, path in enumerate(sorted((home / "photos").rglob("*.png")))
     ]
+    (tmp_path / "sweep.yaml").write_text(
+        "settings: {data: photos/, input: 32, epochs: 1, batch: 8, workers: 0}\ngrid: {net: [lenet5], lr: [0.01, 0.1]}\n"
+    )
     (tmp_path / "labels.csv").write_text("\n".join(["path,colour,width,tags", *rows]) + "\n")
     assert commands_of(page)
     for line, code in commands_of(page):
