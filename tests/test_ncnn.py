@@ -86,13 +86,19 @@ def test_what_ncnn_lacks_is_named_and_no_file_is_written(tmp_path: Path, capsys:
     pytest.importorskip("ncnn")
     dilated = save(tmp_path / "d.onnx", one("MaxPool", kernel_shape=[2, 2], dilations=[2, 2], name="pool7"))
     unknown = save(tmp_path / "u.onnx", one("Sin"))
+    slope = save(tmp_path / "s.onnx", [*CONV, node("LeakyRelu", ["a"], ["y"], alpha=float("inf"))])
     bytes_in = [
         node("QuantizeLinear", ["x", "s", "z"], ["q"]),
         node("DequantizeLinear", ["q", "s", "z"], ["d"]),
         node("Conv", ["d", "w"], ["y"]),
     ]
     int8 = save(tmp_path / "q.onnx", bytes_in, {"s": np.float32(0.05), "z": np.uint8(128)})
-    for file, named in ((dilated, "'pool7': a pool of dilation 2"), (unknown, "operator Sin"), (int8, "int8 (QDQ)")):
+    for file, named in (
+        (dilated, "'pool7': a pool of dilation 2"),
+        (unknown, "operator Sin"),
+        (slope, "the slope inf"),
+        (int8, "int8 (QDQ)"),
+    ):
         assert main(["export", str(file), "--out", str(tmp_path / "m.param")]) == 2
         error = capsys.readouterr().err.splitlines()
         assert named in error[-1] and not list(tmp_path.glob("m.*"))
@@ -159,6 +165,13 @@ def test_places_that_are_taken_are_one_line(made: Path, tmp_path: Path, capsys: 
     again = tmp_path / "again"
     shutil.copytree(made, again)
     assert main(["export", model, "--out", str(again / "classify.param")]) == 0  # the whole of an earlier export
+
+
+def test_the_files_beside_are_none_of_a_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "settings.yaml").write_text("")
+    assert main(["export", str(OLD / "classify.onnx"), "--out", str(tmp_path / "changes.param")]) == 2
+    assert "changes.json: is a file of the run" in capsys.readouterr().err
+    assert [one.name for one in tmp_path.iterdir()] == ["settings.yaml"]
 
 
 def test_a_network_that_does_not_agree_is_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -31,7 +31,14 @@ def files(param: bytes = PARAM, weights: bytes = WEIGHTS, **changed: Any) -> Ncn
     return NcnnFiles(param, weights, metadata_bytes(param, weights, STATED | changed))
 
 
+def behind(line: str, weights: bytes = b"") -> NcnnFiles:
+    """A second layer, which makes the output."""
+    layers = TEXT.replace("2 2\n", "3 3\n", 1).replace(" x y ", " x a ") + line + "\n"
+    return files(layers.encode(), WEIGHTS + weights)
+
+
 GOOD = files()
+WINDOW = "1=1 11=1 2=1 12=1 3=1 13=1 4=0 15=0 14=0 16=0 5=1"
 CASES: dict[str, NcnnFiles] = {
     "good": GOOD,
     "01_an_onnx_file": NcnnFiles(b"\x08\x08\x12\x08gossamer", WEIGHTS, GOOD.json),
@@ -49,10 +56,20 @@ CASES: dict[str, NcnnFiles] = {
     "04_fewer_layers": files(PARAM.replace(b"\n2 2\n", b"\n3 2\n")),
     "04_weights_below_zero": files(PARAM.replace(b" 0=3 ", b" 0=-3 ")),
     "04_letters_for_a_number": files(PARAM.replace(b" 1=1", b" 1=one")),
+    "04_more_numbers_than_there_are": behind("Reshape b 1 1 a y 0=1000 1=1000 2=1000"),
+    "04_more_channels_than_there_are": behind(
+        f"ConvolutionDepthWise b 1 1 a y 0=999 {WINDOW} 6=999 7=999", bytes(4 + 8 * 999)
+    ),
+    "04_a_sum_of_one": behind("BinaryOp b 1 1 a y 0=0"),
+    "04_weights_in_int8": behind(f"Convolution b 1 1 a y 0=1 {WINDOW} 6=3 8=1", bytes(4 + 16)),
+    "04_a_float_for_a_count": behind("Reshape b 1 1 a y 0=2.000000000e+00 1=2 2=3"),
+    "04_two_inputs": behind("Input b 0 1 y 0=2 1=2 2=3"),
     "05_an_output_of_no_blob": files(outputs=[{"name": "y", "blob": "q", "shape": [1]}]),
     "05_an_input_of_text": files(input=["3", 2, 2]),
     "05_metadata_of_text": files(metadata="none"),
     "05_version_2": files(version=2),
+    "06_another_input": files(input=[3, 9, 9]),
+    "06_another_output": files(outputs=[{"name": "y", "blob": "y", "shape": [3, 9, 9]}]),
 }
 
 

@@ -226,6 +226,8 @@ def check_beside(out: str | Path, name: str) -> None:
     if Path(out).suffix.lower() != entry.suffix:
         raise InputError(f"{out}: no name of {entry.title}", f"FILE{entry.suffix}", "rename it")
     others = [Path(out).with_suffix(suffix) for suffix in entry.beside]
+    for one in others:
+        check_result(one)
     there = [one for one in others if one.is_symlink() or is_there(one)]
     if there and not (len(there) == len(others) and is_there(Path(out)) and all(one.is_file() for one in others)):
         raise InputError(

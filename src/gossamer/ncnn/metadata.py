@@ -14,6 +14,7 @@ from gossamer.errors import ModelFileError
 from gossamer.host.storage import open_regular
 from gossamer.modelfile.ncnn import MAGIC, METADATA, SUFFIX, WEIGHTS
 from gossamer.modelfile.stated import Stated, is_shape, stated_of
+from gossamer.ncnn.graph import Shape
 from gossamer.ncnn.layers import check_layers
 
 FORMAT, VERSION = "gossamer ncnn", 1
@@ -24,7 +25,7 @@ RULES = {
     1: "a .param file of ncnn, with the .bin and .json files of the same name beside it",
     2: "the .json file that `gossamer export --to ncnn` wrote, with the SHA-256 that it states",
     3: "a .param and a .bin file of the SHA-256 that the .json file states",
-    4: "layers that gossamer writes, each behind those that it reads, and a .bin file of just their weights",
+    4: "layers that gossamer writes, each behind those that it reads and of their shapes, and a .bin file of just their weights",
     5: f"a .json file of version {VERSION} with the input, the outputs and the metadata of FORMAT.md",
     6: "layers that the runtime has, and the input and outputs that the .json file states",
 }
@@ -32,11 +33,12 @@ RULES = {
 
 @dataclass(frozen=True)
 class Output:
-    """name: of the ONNX file. blob: its name in the .param file. shape: behind the batch."""
+    """name: of the ONNX file. blob: its name in the .param file. shape: behind the batch. made: the shape that the layers make."""
 
     name: str
     blob: str
-    shape: tuple[int, ...]
+    shape: Shape
+    made: Shape
 
 
 @dataclass(frozen=True)
@@ -117,7 +119,7 @@ def _card(data: bytes, name: str) -> dict[str, Any]:
     return values
 
 
-def _network(values: dict[str, Any], param: str, weights: Path, digest: str, blobs: set[str]) -> NcnnNetwork:
+def _network(values: dict[str, Any], param: str, weights: Path, digest: str, blobs: dict[str, Shape]) -> NcnnNetwork:
     """Raises ValueError and the like, and ModelFileError for metadata that break a rule."""
     if values["version"] != VERSION:
         raise ValueError(f"version {str(values['version'])[:20]}")
@@ -126,7 +128,11 @@ def _network(values: dict[str, Any], param: str, weights: Path, digest: str, blo
         name, blob, shape = one["name"], one["blob"], one["shape"]
         if not isinstance(name, str) or not is_shape(shape) or blob not in blobs:
             raise ValueError(f"an output {str(one)[:80]}")
-        outputs.append(Output(name, blob, tuple(shape)))
-    if not outputs or len({one.name for one in outputs}) < len(outputs) or values["input_blob"] not in blobs:
+        outputs.append(Output(name, blob, tuple(shape), blobs[blob]))
+    if not outputs or len({one.name for one in outputs}) < len(outputs) or values["input_blob"] != next(iter(blobs)):
         raise ValueError("no outputs, two of one name, or no such input")
+    if stated.input != blobs[values["input_blob"]]:
+        raise ncnn_error(
+            6, f"{weights}: layers that read {blobs[values['input_blob']]}, not an input of {stated.input}"
+        )
     return NcnnNetwork(param, weights, digest, stated, values["input_blob"], tuple(outputs))

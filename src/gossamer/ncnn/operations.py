@@ -36,6 +36,9 @@ class Emitter:
 
     def emit(self, one: Operation, source: int, other: int) -> int:
         """The blob of an operation's output; source, other: the blobs that it reads (other -1 where there is none)."""
+        for act, bound in ((one.act, one.bound), *zip(one.acts, one.bounds)):
+            if act == "leaky_relu" and not math.isfinite(bound[0]):
+                raise refuse(f"a leaky ReLU of the slope {bound[0]}", one.name)
         return HANDLERS[one.kind](self, one, source, other)
 
     def shape(self, value: int) -> tuple[int, int, int]:

@@ -42,17 +42,20 @@ class NcnnFile:
     def _open(self, place: Path, path: str, threads: int) -> None:
         """`path`: how messages call it."""
         network = read_network(place)
-        ncnn = self.import_package()
-        self.path, self.threads, self.version = path, threads or usable_cores(), str(ncnn.__version__)
+        self.path, self.threads = path, threads or usable_cores()
         self.metadata: ModelMetadata | None = network.stated.metadata
         self.input_shape: tuple[Any, ...] = (None, *network.stated.input)
-        self.sha256 = network.sha256
-        self.network, self._mat, self._lock = network, ncnn.Mat, threading.Lock()
+        self.sha256, self.network = network.sha256, network
         self.outputs = tuple(one.name for one in network.outputs)
         if self.metadata is not None:
             wrong = wrong_outputs(self.outputs, [one.shape for one in network.outputs], self.metadata)
             if wrong:
                 raise ncnn_error(6, f"{path}: {wrong}")
+        for one in network.outputs:
+            if one.made != one.shape:
+                raise ncnn_error(6, f"{path}: an output {one.name!r} of {one.made}, not {one.shape}")
+        ncnn = self.import_package()
+        self.version, self._mat, self._lock = str(ncnn.__version__), ncnn.Mat, threading.Lock()
         self._net = ncnn.Net()
         for option in OFF:
             if hasattr(self._net.opt, option):  # older versions have fewer
