@@ -5,14 +5,19 @@ from __future__ import annotations
 import io
 import zipfile
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
+from gossamer.compile.program import ProgramOutput
 from gossamer.errors import ModelFileError
 from gossamer.litert.metadata import _metadata, read_metadata
 from gossamer.litert.reading import TableReader
+from gossamer.litert.tool_metadata import tool_metadata
 from gossamer.litert.write import litert_bytes
 from gossamer.modelfile.metadata import ModelFile, read_model_file
+from gossamer.predictions.head import OutputHead
 
 pytest.importorskip("flatbuffers")
 
@@ -86,6 +91,18 @@ def test_an_embedding_has_no_labels() -> None:
     (graph,) = tool_part(data).tables(SUBGRAPHS)
     (output,) = graph.tables(OUTPUTS)
     assert text(output, 0) == "embedding" and not output.place(FILES)
+
+
+def test_offsets_of_boxes_have_no_labels() -> None:
+    """Where a detector has as many classes as a box has offsets, as well."""
+    file = read_model_file(OLD / "classify.onnx")
+    assert file.metadata is not None
+    head = OutputHead("detect", tuple("abcd"))
+    metadata: Any = SimpleNamespace(format=2, heads=(head,), preprocess=file.metadata.preprocess, licence="none")
+    outputs = [ProgramOutput("deltas", (9, 4), []), ProgramOutput("logits", (9, 4), [])]
+    _, files = tool_metadata(metadata, outputs)
+    assert files == {"labels.txt": b"a\nb\nc\nd\n"}
+    assert tool_metadata(metadata, outputs[:1])[1] == {}
 
 
 def test_the_digest_covers_the_labels() -> None:

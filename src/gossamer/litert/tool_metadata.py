@@ -45,7 +45,10 @@ def tool_metadata(metadata: ModelMetadata, outputs: Sequence[ProgramOutput]) -> 
         about: dict[str, object] = {"name": one.name, "content": content}
         if head is not None:
             about["description"] = MEANING[head.kind]
-            if len(head.classes) in one.shape:
+            axis = 0  # of the classes
+            if head.kind == "detect":
+                axis = -1 if one.name == head.outputs[-1] else len(one.shape)  # offsets have none
+            if one.shape[axis : axis + 1 or None] == (len(head.classes),):
                 name = "labels.txt" if len(metadata.heads) == 1 else f"labels-{place}.txt"
                 files[name] = "".join(f"{label}\n" for label in head.classes).encode()
                 labels = "a name per line, in the order of the outputs"
