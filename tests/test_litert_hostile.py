@@ -9,6 +9,8 @@ import pytest
 
 from gossamer import runtime
 from gossamer.cli.main import main
+from gossamer.errors import ModelFileError
+from gossamer.litert.metadata import read_metadata
 from gossamer.litert.structure import structure_problem
 from gossamer.modelfile.metadata import read_model_file
 from tests.hostile import make_litert as make
@@ -61,3 +63,10 @@ def test_what_is_written_has_no_problem(name: str) -> None:
     from gossamer.litert.write import litert_bytes
 
     assert structure_problem(litert_bytes(read_model_file(OLD / f"{name}.onnx"))) == ""
+
+
+def test_small_files_of_long_lists_are_refused_at_once() -> None:
+    """Of 3,000 tensors that are one of 3,000 sides; of more tables than a network has."""
+    assert "lists that lie in each other" in structure_problem(make.shared(3000))
+    with pytest.raises(ModelFileError, match=r"a list is too long.*rule 2"):
+        read_metadata(make.flat({4: ("[i]", [0] * (2**17 + 1)), 6: ("[i]", [])}), "m.tflite")

@@ -276,6 +276,36 @@ def test_a_scale_of_zero_makes_zeros(tmp_path: Path) -> None:
         assert np.abs(given - wanted).max() <= 1.01 * constants["y.s"] and np.ptp(given[:, 2]) == 0
 
 
+def test_a_scale_of_zero_leaves_the_bias(tmp_path: Path) -> None:
+    """In steps as fine as those of the other outputs. ONNX Runtime itself leaves it out."""
+    small = {"v": weight(8, 3, 3, 3, scale=0.01), "c": np.linspace(-0.05, 0.05, 8, dtype=np.float32)}
+    for zeros in (slice(2, 3), slice(None)):
+        nodes, constants = rounded([node("Conv", ["x", "v", "c"], ["y"])], small)
+        constants["w0.s"][zeros] = 0
+        file, x = save(tmp_path / "m.onnx", nodes, constants), noise(INPUT)
+        wanted, given = (runtime.load(file, runtime=one).run(x) for one in ("reference", "litert"))
+        assert np.abs(given - wanted).max() <= 1.01 * constants["y.s"]
+
+
+def test_scales_that_end_litert_are_kept_from_it(tmp_path: Path) -> None:
+    """A sum of a far smaller scale, a hard swish of a smaller one, a weight's scale next to 0.
+
+    ONNX Runtime adds in float32, where such a sum has no bits left.
+    """
+    added = [node("Conv", ["x", "w"], ["a"], pads=[1] * 4), node("Add", ["a", "a"], ["y"])]
+    swish = [node("Conv", ["x", "w"], ["a"], pads=[1] * 4), node("HardSwish", ["a"], ["y"])]
+    for nodes, small, factor in (
+        (added, "y.s", 1e-8),
+        (swish, "y.s", 1e-3),
+        (added, "w0.s", 1e-39),
+    ):
+        made, constants = rounded(nodes, {})
+        constants[small] = np.full_like(constants[small], factor)
+        file, x = save(tmp_path / "m.onnx", made, constants), noise(INPUT)
+        wanted, given = (runtime.load(file, runtime=one).run(x) for one in ("reference", "litert"))
+        assert np.abs(given - wanted).max() <= 1.01 * constants["y.s"]
+
+
 def test_a_bias_beyond_int32_stays_in_float32(tmp_path: Path) -> None:
     nodes, constants = rounded(*CASES["classifier"])
     constants["c"] = np.full_like(constants["c"], 1e9)

@@ -19,7 +19,7 @@ from typing import Any
 FOLDER = Path(__file__).parent / "litert"
 MARK = b'{"sha256": "' + b"0" * 64
 FLOAT32, INT8 = 0, 9
-RELU, PAD = 19, 34
+ADD, CONV, DEPTHWISE, RELU, PAD, SLICE = 0, 3, 4, 19, 34, 65
 WIDTH = {"b": 1, "B": 1, "i": 4, "I": 4, "f": 4, "q": 8}
 Fields = dict[
     int, tuple[str, Any]
@@ -154,6 +154,60 @@ def padded(one: Network) -> None:
     one.outputs = [3]
 
 
+def behind(code: int, options: int, fields: Fields, constants: list[tuple[str, list[Any], int]], side: int) -> bytes:
+    """A second operator, on (1, 2, 2, 3) and constants of one side or (type, numbers, tensor's type) with a shape, that makes
+    (1, 1, 1, side) or (1, 2, 2, side).
+    """
+    one = Network()
+    for kind, numbers, type_ in constants:
+        one.buffers.append(struct.pack(f"<{len(numbers)}{kind}", *numbers))
+        long = code in (CONV, DEPTHWISE) and len(one.buffers) == 2
+        shape = (
+            [len(numbers)]
+            if not long
+            else [1, 1, 1, len(numbers)]
+            if code == DEPTHWISE
+            else [len(numbers) // 3, 1, 1, 3]
+        )
+        one.tensors.append(tensor("c", shape, type_, len(one.buffers) - 1))
+    one.tensors.append(tensor("z", [1, 1, 1, side] if code == SLICE else [1, 2, 2, side]))
+    one.codes.append(code)
+    places = list(range(1, 2 + len(constants)))
+    one.operators.append({**operator(1, places, [len(one.tensors) - 1]), 3: ("B", options), 4: ("table", fields)})
+    one.outputs = [len(one.tensors) - 1]
+    return sealed(one.bytes())
+
+
+def summed(scale: float) -> bytes:
+    """The sum of two maps of int8 of the scale 1 as one of another scale."""
+    one = Network()
+    for scales in ([1.0], [scale]):
+        one.tensors.append(tensor("q", [1, 2, 2, 3], INT8, 0, steps(scales, [0])))
+    one.tensors.append(tensor("z", [1, 2, 2, 3]))
+    one.codes += [114, ADD, 6]  # QUANTIZE, DEQUANTIZE
+    add: Fields = {**operator(2, [2, 2], [3]), 3: ("B", 11), 4: ("table", {0: ("b", 0)})}
+    one.operators += [operator(1, [1], [2]), add, operator(3, [3], [4])]
+    one.outputs = [4]
+    return sealed(one.bytes())
+
+
+def shared(count: int) -> bytes:
+    """The network with more tensors, which are all one, of as many sides."""
+    one = Network()
+    one.tensors += [tensor("s", [1] * count), *([tensor("t", [1])] * (count - 1))]
+    data = bytearray(one.bytes())
+    at = data.index(struct.pack("<I", count + 2)) + 4  # of the list
+    slots = [at + 4 * place for place in range(2, count + 2)]
+    (first,) = struct.unpack_from("<I", data, slots[0])
+    for slot in slots:
+        struct.pack_into("<I", data, slot, slots[0] + first - slot)
+    return sealed(bytes(data))
+
+
+CONV_OPTIONS: Fields = {0: ("b", 1), 1: ("i", 1), 2: ("i", 1), 3: ("b", 0), 4: ("i", 1), 5: ("i", 1)}
+DEPTHWISE_OPTIONS: Fields = {0: ("b", 1), 1: ("i", 1), 2: ("i", 1), 4: ("b", 0), 5: ("i", 1), 6: ("i", 1)}
+
+
 def files() -> dict[str, bytes]:
     """Every file by its name."""
     good = sealed(Network().bytes())
@@ -218,6 +272,19 @@ def files() -> dict[str, bytes]:
             lambda one: one.tensors.append(tensor("z", [1], INT8, 0, steps([1], [])))
         ),
         "6_padding_without_end": changed(padded),
+        "6_scale_next_to_zero": changed(lambda one: one.tensors.append(tensor("z", [1], INT8, 0, steps([1e-40], [0])))),
+        "6_sum_of_a_far_smaller_scale": summed(1e-9),
+        "6_bias_of_too_few": behind(CONV, 1, CONV_OPTIONS, [("f", [1.0] * 3000, 0), ("f", [1.0], 0)], 1000),
+        "6_weight_of_more_channels": behind(
+            DEPTHWISE, 2, {**DEPTHWISE_OPTIONS, 3: ("i", 1)}, [("f", [1.0] * 900, 0), ("f", [1.0] * 900, 0)], 900
+        ),
+        "6_depth_multiplier_of_zero": behind(
+            DEPTHWISE, 2, {**DEPTHWISE_OPTIONS, 3: ("i", 0)}, [("f", [1.0] * 3, 0), ("f", [1.0] * 3, 0)], 3
+        ),
+        "6_part_before_its_input": behind(SLICE, 48, {}, [("i", [0, 0, 0, -99999], 2), ("i", [1, 1, 1, 3], 2)], 3),
+        "6_part_of_fewer_axes": behind(SLICE, 48, {}, [("i", [0], 2), ("i", [1], 2)], 3),
+        "6_another_shape_than_it_makes": changed(lambda one: one.tensors.__setitem__(1, tensor("y", [1, 2, 2, 9000]))),
+        "6_lists_in_each_other": shared(300),
         "6_two_graphs": changed(lambda one: setattr(one, "graphs", 2)),
         "6_no_graph": changed(lambda one: setattr(one, "graphs", 0)),
         "6_two_inputs": changed(lambda one: setattr(one, "inputs", [0, 0])),

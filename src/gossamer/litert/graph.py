@@ -22,6 +22,8 @@ INT8_VERSIONS |= dict.fromkeys(
     2,
 )
 ROWS = 5  # the version from which DEQUANTIZE takes a scale per row
+LEAST_SCALE = 2.0**-126  # the least of float32 in full: LiteRT ends the process on a smaller one
+MOST_NARROWING = 2.0**19  # of the larger scale that ADD reads over that which it writes: on more as well
 LAST_OLD_CODE = 127  # of the field that operator numbers had when they were bytes
 Shape = tuple[int, ...]
 

@@ -13,13 +13,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gossamer.compile.program import Array, FeatureMap, LayerWeights, Operation, Rounding
-from gossamer.litert.graph import ROWS, Graph, Int8
+from gossamer.litert.graph import LEAST_SCALE, MOST_NARROWING, ROWS, Graph, Int8
 from gossamer.litert.operations import Emitter, dilation, window
 from gossamer.litert.resizing import own_operator
 
 SHIFT = 128  # from uint8 to int8
 LEAST, MOST = -128, 127
 MOST_BIAS = 2.0**30  # the sums are added to it
+FINE_BIAS = 2.0**-12  # of the input's scale: the step of biases of a layer without weights
+MOST_HARD_SWISH = 100.0  # of the scale that HARD_SWISH reads over that which it writes: it takes less than 128
 SIGMOID, TANH = Int8(1 / 256, -128), Int8(1 / 128, 0)  # the only steps that LiteRT's operators write
 CURVES = {"sigmoid": ("LOGISTIC", SIGMOID), "tanh": ("TANH", TANH)}
 FINE = 0.9  # the file's steps may be narrower than those that LiteRT writes by this: the result is a step off at most
@@ -126,7 +128,7 @@ class IntegerEmitter(Emitter):
         steps = steps_of(self.out)
         if act in (*BOUNDS, "clip"):
             return self.bounded(self.stored(x, self.out), act, bound)
-        if act == "hard_swish":
+        if act == "hard_swish" and self.graph.steps[x].scale < MOST_HARD_SWISH * steps.scale:
             return self.graph.add("HARD_SWISH", [x], shape, steps=steps)
         if act == "leaky_relu" and bound[0] > 0:
             return self.graph.add("LEAKY_RELU", [x], shape, steps=steps, alpha=bound[0])
@@ -198,7 +200,12 @@ class IntegerEmitter(Emitter):
             sums = np.float32(steps.scale) * scale
             exact = np.where(layer.bias.reshape(-1) == 0, 0, layer.bias.reshape(-1).astype(np.float64) / sums)
         # LiteRT's weights begin at -127
-        if weight.min() < -MOST or not np.isfinite(exact).all() or np.abs(exact).max() > MOST_BIAS or not sums.all():
+        if (
+            weight.min() < -MOST
+            or not np.isfinite(exact).all()
+            or np.abs(exact).max() > MOST_BIAS
+            or sums.min() < LEAST_SCALE
+        ):
             return None
         act, bound = (one.acts[1], one.bounds[1]) if one.kind == "block" else (one.act, one.bound)
 
@@ -221,6 +228,9 @@ class IntegerEmitter(Emitter):
     def pair(self, op: str, act: str, bound: tuple[float, float], source: int, other: int) -> int | None:
         """A sum or product of two tensors."""
         if other not in self.graph.steps:
+            return None
+        read = max(self.graph.steps[one].scale for one in (source, other))
+        if op == "ADD" and read > MOST_NARROWING * (self.rounding.sum[0] or self.out.scale):
             return None
         return self.finished(
             act,
@@ -289,11 +299,12 @@ def steps_of(value: FeatureMap) -> Int8:
 
 
 def bytes_and_scale(layer: LayerWeights) -> tuple[NDArray[np.int8], Array]:
-    """A layer's weight, and a scale for each output: LiteRT has no scale of 0, which makes of all bytes 0."""
+    """A layer's weight, and a scale for each output: LiteRT has no scale of 0 or next to it, which makes of all bytes 0."""
     assert layer.scale is not None
     scale = np.broadcast_to(np.asarray(layer.scale, np.float32).reshape(-1), (len(layer.weight),)).copy()
     weight = np.array(layer.weight, np.int8)
-    weight[scale == 0], scale[scale == 0] = 0, 1
+    none = scale < LEAST_SCALE
+    weight[none], scale[none] = 0, FINE_BIAS if none.all() else scale[~none].max()  # the bias is in steps of it
     return weight, scale
 
 

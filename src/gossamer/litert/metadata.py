@@ -20,7 +20,7 @@ from gossamer.modelfile.metadata import ModelMetadata
 ENTRY, VERSION = "gossamer", 1  # the name of the metadata buffer; of the entry
 DIGITS = 64
 DIGEST_AT = len('{"sha256": "')
-MOST_ENTRIES = 1024  # of metadata that are looked at
+MOST_ENTRIES, MOST_LETTERS = 1024, 64  # of metadata that are looked at; of their names
 FILE_LIMIT = 2**31
 MODEL_BUFFERS, MODEL_METADATA = 4, 6  # fields of the tables that are read
 RULES = {
@@ -72,7 +72,9 @@ def read_metadata(data: bytes, name: str) -> Stated:
         found = [(begin, end) for label, begin, end in _metadata(data) if label == ENTRY.encode()]
     except (struct.error, IndexError, OverflowError) as error:
         raise litert_error(
-            2, f"{name}: an offset leads out of the file: it is cut off or damaged", "fetch it again"
+            2,
+            f"{name}: an offset leads out of the file, or a list is too long: it is cut off or damaged",
+            "fetch it again",
         ) from error
     if len(found) != 1:
         raise litert_error(3, f"{name}: {'no' if not found else 'more than one'} metadata of gossamer in it")
@@ -117,4 +119,4 @@ def _metadata(data: bytes) -> Iterator[tuple[bytes, int, int]]:
     entries, buffers = model.tables(MODEL_METADATA), model.tables(MODEL_BUFFERS)
     for entry in entries[:MOST_ENTRIES]:
         begin, end = entry.content(0)
-        yield data[begin:end], *buffers[entry.number(1, "I")].content(0)
+        yield data[begin : min(end, begin + MOST_LETTERS)], *buffers[entry.number(1, "I")].content(0)

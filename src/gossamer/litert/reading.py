@@ -6,6 +6,10 @@ import struct
 from dataclasses import dataclass
 from typing import Any
 
+MOST_TABLES = (
+    2**17
+)  # in a list: a network has thousands of tensors; a list as long as a file would take many times its memory
+
 
 @dataclass(frozen=True)
 class TableReader:
@@ -42,7 +46,10 @@ class TableReader:
 
     def tables(self, number: int) -> list[TableReader]:
         """A list of tables, empty where it is left out."""
-        return [TableReader(self.data, _offset(self.data, at)) for at in range(*self._vector(number, 4), 4)]
+        begin, end = self._vector(number, 4)
+        if (end - begin) // 4 > MOST_TABLES:
+            raise OverflowError(end - begin)
+        return [TableReader(self.data, _offset(self.data, at)) for at in range(begin, end, 4)]
 
     def numbers(self, number: int, kind: str) -> tuple[Any, ...]:
         """A list of numbers, empty where it is left out."""
