@@ -44,7 +44,7 @@ def channel_importance(
     Raises InputError where the loss is not finite, or a network has no norms for `bn-scale`, and what reading images raises.
     """
     if kind == "taylor":
-        values, change = KINDS[kind](network, groups, task, data, preprocess, progress, blocks)
+        values, change = _taylor(network, groups, task, data, preprocess, progress, blocks)
     else:
         values, change = KINDS[kind](network, groups), [0.0] * len(blocks)
     return [*values, *block_importance(blocks, values, change)]
