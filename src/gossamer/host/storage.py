@@ -49,9 +49,12 @@ def open_regular(path: str | os.PathLike[str]) -> IO[bytes]:
     return open(open_descriptor(path), "rb")
 
 
-def read_regular(path: str | os.PathLike[str]) -> bytes:
-    """All of a file that `open_regular` opens. Raises OSError."""
+def read_regular(path: str | os.PathLike[str], limit: int | None = None) -> bytes:
+    """All of a file that `open_regular` opens, of `limit` bytes at most. Raises OSError."""
     with open_regular(path) as file:
+        size = os.fstat(file.fileno()).st_size
+        if limit is not None and size > limit:
+            raise OSError(errno.EFBIG, f"{size} bytes")
         return file.read()
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from gossamer.errors import ModelFileError
-from gossamer.host.storage import open_regular
+from gossamer.host.storage import read_regular
 from gossamer.modelfile.ncnn import MAGIC, METADATA, SUFFIX, WEIGHTS
 from gossamer.modelfile.stated import Stated, is_shape, stated_of
 from gossamer.ncnn.graph import Shape
@@ -92,11 +92,7 @@ def read_network(path: str | os.PathLike[str]) -> NcnnNetwork:
 
 def _bytes(name: str, suffix: str) -> bytes:
     try:
-        with open_regular(name) as file:
-            size = os.fstat(file.fileno()).st_size
-            if size > LIMITS[suffix]:
-                raise ncnn_error(1, f"{name}: {size} bytes", "check the path")
-            return file.read()
+        return read_regular(name, LIMITS[suffix])
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise ncnn_error(1, f"{name}: {reason}", "check the path, and that the three files are together") from error

@@ -12,7 +12,7 @@ from typing import Any
 from xml.etree import ElementTree
 
 from gossamer.errors import ModelFileError
-from gossamer.host.storage import open_regular
+from gossamer.host.storage import read_regular
 from gossamer.modelfile.openvino import SUFFIX, WEIGHTS
 from gossamer.modelfile.stated import Stated, is_shape, stated_of
 
@@ -80,11 +80,7 @@ def read_network(path: str | os.PathLike[str]) -> OpenVinoNetwork:
 
 def _bytes(name: str, suffix: str) -> bytes:
     try:
-        with open_regular(name) as file:
-            size = os.fstat(file.fileno()).st_size
-            if size > LIMITS[suffix]:
-                raise openvino_error(1, f"{name}: {size} bytes", "check the path")
-            return file.read()
+        return read_regular(name, LIMITS[suffix])
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise openvino_error(1, f"{name}: {reason}", "check the path, and that both files are together") from error
