@@ -30,6 +30,7 @@ from gossamer.training.loop import train
 from gossamer.training.network import build_network
 from gossamer.training.rerun import retrain
 from gossamer.training.restore import load_run
+from tests.interrupted import interrupted_after
 from tests.runs import same, weights
 from tests.test_trainer import Messages
 from tests.test_trainer import small as small_settings
@@ -189,26 +190,13 @@ def test_the_first_weights_are_sliced(image_folder: Path, changed: Path, tmp_pat
 
 @pytest.mark.parametrize("stop", [1, 5])
 def test_a_run_with_edits_resumes_to_the_same_bits(
-    image_folder: Path, changed: Path, tmp_path: Path, stop: int, monkeypatch: pytest.MonkeyPatch
+    image_folder: Path, changed: Path, tmp_path: Path, stop: int
 ) -> None:
-    from gossamer.training import loop
-
-    step, count = loop._step, 0
-
-    def killed(*arguments: Any) -> None:
-        nonlocal count
-        if count == stop:
-            raise KeyboardInterrupt
-        count += 1
-        step(*arguments)
-
-    monkeypatch.setattr(loop, "_step", killed)
     settings = small(
         image_folder, tmp_path / "run", weights=str(changed.parent / "unedited/best.safetensors"), **OPTIONS
     )
-    with pytest.raises(KeyboardInterrupt):
+    with interrupted_after(stop):
         train(settings, changes=CHANGES)
-    monkeypatch.undo()
     resumed = gossamer.resume(tmp_path / "run")
     for which in ("last", "best"):
         assert same(weights(changed, which), weights(resumed.path, which))

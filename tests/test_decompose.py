@@ -24,10 +24,10 @@ from gossamer.shrink import decompose as module
 from gossamer.shrink import pairs, trials
 from gossamer.shrink.candidates import Layer, ladder, macs, macs_before, pair_times
 from gossamer.shrink.pairs import Clock, alternating, layer_onnx
-from gossamer.training import loop
 from gossamer.training.loop import train
 from gossamer.training.network import changes_of
 from gossamer.training.restore import load_run
+from tests.interrupted import interrupted_after
 from tests.runs import same, weights
 from tests.test_trainer import Messages, small
 
@@ -198,19 +198,8 @@ def test_a_killed_decomposition_resumes_to_the_same_weights(
         lambda *arguments: (settings(*arguments)[0].replace(epochs=1, minutes=None, save_steps=1), []),
     )
     gossamer.decompose(parent, tmp_path / "whole", **EASY)
-    step, count = loop._step, 0
-
-    def killed(*arguments: Any) -> None:
-        nonlocal count
-        if count == 2:
-            raise KeyboardInterrupt
-        count += 1
-        step(*arguments)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(loop, "_step", killed)
-        with pytest.raises(KeyboardInterrupt):
-            gossamer.decompose(parent, tmp_path / "out", **EASY)
+    with interrupted_after(2):
+        gossamer.decompose(parent, tmp_path / "out", **EASY)
     assert not (tmp_path / "out").exists() and trials.trial_folder(tmp_path / "out", 1).is_dir()
     messages = Messages()
     result = gossamer.decompose(parent, tmp_path / "out", progress=messages, **EASY)

@@ -33,6 +33,7 @@ from gossamer.training.loop import train
 from gossamer.training.network import changes_of
 from gossamer.training.restore import load_run
 from tests.counterparts import randomise_norms
+from tests.interrupted import interrupted_after
 from tests.runs import same, weights
 from tests.shop import EVERY, write_shop
 from tests.test_channels import SMALL
@@ -239,28 +240,18 @@ def test_an_inverted_residual_run_resumes_to_the_same_bits(
     image_folder: Path, tmp_path: Path, light: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from gossamer.shrink import prune as module
-    from gossamer.training import loop
 
     parent = train(small(image_folder, tmp_path / "run", net="mobilenet_v2", width=0.35, epochs=1)).path
-    settings, step, count = module.training_settings, loop._step, 0
+    settings = module.training_settings
 
     def counted(*arguments: Any) -> Any:
         chosen, notes = settings(*arguments)
         return chosen.replace(minutes=None, epochs=1, deterministic=True, save_steps=1), notes
 
-    def killed(*arguments: Any) -> None:
-        nonlocal count
-        if count == 2:
-            raise KeyboardInterrupt
-        count += 1
-        step(*arguments)
-
     monkeypatch.setattr(module, "training_settings", counted)
     check_run(parent, tmp_path / "whole", size=0.6, macs=0.6)
-    monkeypatch.setattr(loop, "_step", killed)
-    with pytest.raises(KeyboardInterrupt):
+    with interrupted_after(2):
         gossamer.prune(parent, tmp_path / "killed", size=0.6, macs=0.6, importance="norm")
-    monkeypatch.setattr(loop, "_step", step)
     assert same(weights(gossamer.resume(tmp_path / "killed").path), weights(tmp_path / "whole"))
 
 

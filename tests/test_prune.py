@@ -31,6 +31,7 @@ from gossamer.shrink.widths import CostModel, candidates, layers_of, mac_model, 
 from gossamer.training.loop import train
 from gossamer.training.restore import load_run
 from tests.counterparts import randomise_norms
+from tests.interrupted import interrupted_after
 from tests.runs import same, weights
 from tests.test_channels import FAMILIES, ONE_WIDTH, SMALL
 from tests.test_trainer import Messages, small
@@ -319,25 +320,16 @@ def test_a_pruned_run_that_was_killed_resumes_to_the_same_bits(
     parent: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from gossamer.shrink import prune as module
-    from gossamer.training import loop
 
-    settings, step, count = module.training_settings, loop._step, 0
+    settings = module.training_settings
 
     def counted(*arguments: Any) -> Any:
         chosen, notes = settings(*arguments)
         return chosen.replace(minutes=None, epochs=1, deterministic=True, save_steps=1), notes
 
-    def killed(*arguments: Any) -> None:
-        nonlocal count
-        if count == 2:
-            raise KeyboardInterrupt
-        count += 1
-        step(*arguments)
-
     monkeypatch.setattr(module, "training_settings", counted)
     gossamer.prune(parent, tmp_path / "whole", macs=0.5)
-    monkeypatch.setattr(loop, "_step", killed)
-    with pytest.raises(KeyboardInterrupt):
+    with interrupted_after(2):
         gossamer.prune(parent, tmp_path / "killed", macs=0.5)
     monkeypatch.undo()
     assert same(weights(gossamer.resume(tmp_path / "killed").path), weights(tmp_path / "whole"))

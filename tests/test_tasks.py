@@ -28,6 +28,7 @@ from gossamer.training import loop as trainer
 from gossamer.training.evaluate import evaluate
 from gossamer.training.loop import resume, train
 from gossamer.training.restore import as_model, load_run, run_data, torch_forward
+from tests.interrupted import interrupted_after
 from tests.runs import same, weights
 from tests.tiers import quick_ones
 
@@ -280,17 +281,6 @@ def test_a_loss_sees_the_images_and_runs_modules_that_no_state_holds(
     assert {tuple(images.shape) for images, _ in Distilled.seen} == {(4, 3, 32, 32)}
     teacher = Distilled.seen[0][1]
     assert all(torch.equal(weight, teacher) for _, weight in Distilled.seen)
-    step, count = trainer._step, 0
-
-    def killed(*arguments: Any) -> None:
-        nonlocal count
-        if count == 5:
-            raise KeyboardInterrupt
-        count += 1
-        step(*arguments)
-
-    monkeypatch.setattr(trainer, "_step", killed)
-    with pytest.raises(KeyboardInterrupt):
+    with interrupted_after(5):
         train(Settings(data=str(image_folder), out=str(tmp_path / "cut"), **options))
-    monkeypatch.setattr(trainer, "_step", step)
     assert same(weights(run.path), weights(resume(tmp_path / "cut").path))
