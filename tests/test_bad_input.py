@@ -218,7 +218,7 @@ KINDS: dict[str, tuple[Make, str]] = {
     "a shard without labels": (shard_without_labels, "shards"),
     "images of which none can be read": (all_broken, "can be read"),
     "more unreadable images than allowed": (some_broken, "unreadable"),
-    "a cache larger than nothing": (lambda p: p.train(None, "--cache", "much"), "MUCH"),
+    "a cache larger than nothing": (lambda p: p.train(None, "--cache", "much"), "'much'"),
     # images
     "an image that is not there": (lambda p: ["predict", str(p.model), str(p.root / "none.jpg")], "none.jpg"),
     "an image of zero bytes": (lambda p: ["predict", str(p.model), str(p.file("a.jpg"))], "a.jpg"),

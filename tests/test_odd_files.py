@@ -225,7 +225,7 @@ CASES: dict[str, tuple[Callable[[], Words], int, str]] = {
     "a table in UTF-16": (lambda: table(f"path,label\n{IMAGE},class0\n".encode("utf-16")), 2, "not UTF-8"),
     "a table of 100,000 columns": (lambda: table(f"path,label{',x' * 100_000}\n"), 2, "lists no images"),
     "a table with an open quote": (lambda: table(f'path,label\n"{IMAGE},class0\n'), 2, "unexpected end"),
-    "a table of an old Mac": (lambda: table(f"path,label\r{IMAGE},class0\r"), 0, "1 images"),
+    "a table of an old Mac": (lambda: table(f"path,label\r{IMAGE},class0\r"), 0, "1 image, "),
     # where a result cannot go: a file would replace the pipe or device
     "compile to a pipe": (lambda: to_pipe("compile", ONNX, "--out", "p"), 2, "p: is a pipe"),
     "index to a pipe": (lambda: to_pipe("index", "embed.onnx", "classes", "--out", "p"), 2, "p: is a pipe"),
