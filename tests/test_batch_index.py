@@ -138,7 +138,7 @@ def test_what_cannot_be_indexed_is_one_line(
         index_many("people.onnx", "gallery", "x.index", 5000)
     Path("broken").mkdir()
     Path("broken/a.png").write_bytes(b"no image")
-    with pytest.raises(DataError, match=r"none of 1 images has an embedding: broken/a\.png"):
+    with pytest.raises(DataError, match=r"none of 1 image has an embedding: broken/a\.png"):
         index_many("people.onnx", "broken", "x.index")
 
 

@@ -58,10 +58,10 @@ def test_further_fields_of_images_alone_or_of_boxes_alone_are_told(tmp_path: Pat
     value = coco_value([{"bbox": [4, 8, 16, 22]}])
     del value["annotations"][0]["id"]
     lost = convert(coco(tmp_path / "c", value), tmp_path / "y", "yolo").lost
-    assert lost == ("YOLO boxes have no place for further fields of COCO boxes: 1 images, 0 boxes",)
+    assert lost == ("YOLO boxes have no place for further fields of COCO boxes: 1 image, 0 boxes",)
     content = xml(("zebra", 1, 2, 30, 31), more="<pose>Left</pose>")
     lost = convert(voc(tmp_path / "v", {"a": content}), tmp_path / "vy", "yolo").lost
-    assert lost == ("YOLO boxes have no place for further fields of PASCAL VOC boxes: 0 images, 1 boxes",)
+    assert lost == ("YOLO boxes have no place for further fields of PASCAL VOC boxes: 0 images, 1 box",)
 
 
 @pytest.mark.parametrize(
@@ -102,7 +102,7 @@ def test_a_box_that_was_moved_since_is_read_from_its_file(tmp_path: Path) -> Non
     table = read_boxes(tmp_path / "y")
     boxes = seen(table)["a"][1]
     assert boxes.corners[0].tolist() == [12, 8, 36, 24] and boxes.difficult.tolist() == [False, False]
-    assert [note for note in table.notes if "1 images were added or changed since" in note]
+    assert [note for note in table.notes if "1 image was added or changed since" in note]
 
 
 edge = st.integers(-6000, 12000).map(lambda value: value / 100)

@@ -124,7 +124,7 @@ def test_yolo_layouts_polygons_and_images_without_labels(tmp_path: Path, layout:
     assert len(boxes_at(data.val, 1)) == 0
     assert [note.split(": ", 1)[1] for note in data.notes] == [
         "2 images have no label file and count as showing nothing",
-        "1 label files have no image and are passed over",
+        "1 label file has no image and is passed over",
     ]
 
 
@@ -206,8 +206,8 @@ def test_sizes_are_checked_on_request(tmp_path: Path) -> None:
     table = read_boxes(voc(tmp_path, images))
     notes = size_differences(table)
     assert len(notes) == 2
-    assert notes[0].startswith("1 images lie on their side") and "b.png (32 x 48, the image 48 x 32)" in notes[0]
-    assert notes[1].startswith("1 images have another size") and "c.png (480 x 320" in notes[1]
+    assert notes[0].startswith("1 image lies on its side") and "b.png (32 x 48, the image 48 x 32)" in notes[0]
+    assert notes[1].startswith("1 image has another size") and "c.png (480 x 320" in notes[1]
 
 
 # splits
@@ -233,7 +233,7 @@ def test_a_saved_split_is_restored(tmp_path: Path) -> None:
         assert new.names == [old.names[i] for i in kept]
         assert new.labels.tolist() == [old.labels[i] for i in kept]
         np.testing.assert_array_equal(boxes_at(new, 0).corners, boxes_at(old, kept[0]).corners)
-    assert "1 images have no annotation and are passed over: 03" in again.notes[1]
+    assert "1 image has no annotation and is passed over: 03" in again.notes[1]
     assert [note.split(" images ")[1].split(":")[0] for note in again.notes] == [
         "are left out",
         "have no annotation and are passed over",

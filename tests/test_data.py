@@ -82,7 +82,7 @@ def test_hidden_files_are_skipped_and_nested_ones_read(tmp_path: Path) -> None:
     data = open_data(tmp_path)
     names = data.train.names + data.val.names
     assert "cat/deep/er/z.JPEG" in names and len(names) == 16
-    assert any("1 files that are no images" in note for note in data.notes)
+    assert any("1 file that is no image" in note for note in data.notes)
 
 
 def test_a_loop_of_links_ends_and_is_noted(tmp_path: Path) -> None:
@@ -204,7 +204,7 @@ def test_a_saved_split_comes_back_though_files_were_added_and_removed(tmp_path: 
     again = apply_split(tmp_path, rows, classes=data.classes)
     assert again.val.names == data.val.names and again.train.names == data.train.names[1:]
     assert again.classes == data.classes and again.train.labels.tolist() == data.train.labels.tolist()[1:]
-    assert any("1 images are gone" in note and gone in note for note in again.notes)
+    assert any("1 image is gone" in note and gone in note for note in again.notes)
     assert any("2 images were added" in note for note in again.notes)
 
 
@@ -218,7 +218,7 @@ def test_the_saved_class_holds_where_an_image_was_relabelled(tmp_path: Path) -> 
     data = open_data(table("a"))
     again = apply_split(table("b"), split_rows(data))
     assert split_rows(again) == split_rows(data)
-    assert any("1 images have another class now" in note for note in again.notes)
+    assert any("1 image has another class now" in note for note in again.notes)
 
 
 def test_a_split_whose_images_are_all_gone_stops(tmp_path: Path) -> None:
@@ -293,7 +293,7 @@ def test_a_split_column_is_followed(tmp_path: Path) -> None:
     data = open_data(write_csv(tmp_path, text))
     assert data.train.names == ["img/0.jpg", "img/1.jpg"] and data.val.names == ["img/2.jpg"]
     assert data.test is not None and data.test.names == ["img/3.jpg"]
-    assert any("1 lines without a split" in note for note in data.notes)
+    assert any("1 line without a split" in note for note in data.notes)
 
 
 def test_missing_files_and_repeated_lines_are_noted(tmp_path: Path) -> None:
@@ -301,7 +301,7 @@ def test_missing_files_and_repeated_lines_are_noted(tmp_path: Path) -> None:
     data = open_data(write_csv(tmp_path, text))
     assert len(data.train) + len(data.val) == 4
     assert any("2 of 4 files are missing" in note for note in data.notes)
-    assert any("1 repeated lines" in note for note in data.notes)
+    assert any("1 repeated line" in note for note in data.notes)
 
 
 @pytest.mark.parametrize(
@@ -311,7 +311,7 @@ def test_missing_files_and_repeated_lines_are_noted(tmp_path: Path) -> None:
         ("path;name\nimg/0.jpg;a\n", "no column 'label'"),
         ("path,label,path\na,b,c\n", "more than one column 'path'"),
         ("path,label\n", "lists no images"),
-        ("path,label\nimg/0.jpg\n", "line 2 has 1 cells"),
+        ("path,label\nimg/0.jpg\n", "line 2 has 1 cell"),
         ("path,label\nimg/0.jpg,\n", "line 2 has no label"),
         ("path,label\n,cat\n", "line 2 has no path"),
         ("path,label\nimg/0.jpg,a\nimg/0.jpg,b\n", "line 3: img/0.jpg is 'b', and 'a' above"),

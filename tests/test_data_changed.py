@@ -66,25 +66,25 @@ def recategorise(path: Path) -> None:
 
 
 CHANGES: dict[str, tuple[Callable[[Path], Any], str, Callable[[Path], Any], tuple[str, ...]]] = {
-    "gone": (folder, "classify", lambda r: (r / "train/cat/p0.png").unlink(), ("1 images are gone: train/cat/p0.png",)),
-    "added": (folder, "classify", lambda r: image(r / "train/cat/new.png", 50), ("1 images were added", "cat/new.png")),
+    "gone": (folder, "classify", lambda r: (r / "train/cat/p0.png").unlink(), ("1 image is gone: train/cat/p0.png",)),
+    "added": (folder, "classify", lambda r: image(r / "train/cat/new.png", 50), ("1 image was added", "cat/new.png")),
     "other content": (
         folder,
         "classify",
         lambda r: Image.new("RGB", (5, 5)).save(r / "train/cat/p0.png"),
-        ("1 images have other content now", "train/cat/p0.png"),
+        ("1 image has other content now", "train/cat/p0.png"),
     ),
     "written again": (
         folder,
         "classify",
         lambda r: same_size(r / "val/dog/p1.png"),
-        ("1 images were written again with the same size", "val/dog/p1.png"),
+        ("1 image was written again with the same size", "val/dog/p1.png"),
     ),
     "moved to another class": (
         folder,
         "classify",
         lambda r: (r / "train/cat/p0.png").rename(r / "train/dog/p0.png"),
-        ("1 images are gone: train/cat/p0.png", "1 images were added", "train/dog/p0.png"),
+        ("1 image is gone: train/cat/p0.png", "1 image was added", "train/dog/p0.png"),
     ),
     "a class renamed": (
         folder,
@@ -96,25 +96,25 @@ CHANGES: dict[str, tuple[Callable[[Path], Any], str, Callable[[Path], Any], tupl
         table,
         "regress",
         lambda r: (r / "images/a3.jpg").unlink(),
-        ("1 images are gone, though still listed: images/a3.jpg",),
+        ("1 image is gone, though still listed: images/a3.jpg",),
     ),
     "a mask": (
         masks,
         "segment",
         lambda r: Image.fromarray(np.zeros((48, 64), np.uint8)).save(r / "masks/a1.png"),
-        ("1 images have another label or annotation now", "images/a1.jpg"),
+        ("1 image has another label or annotation now", "images/a1.jpg"),
     ),
     "a number": (
         table,
         "regress",
         lambda r: edit(r / "labels.csv", "a3.jpg,3.5", "a3.jpg,4.5"),
-        ("1 images have another label or annotation now: images/a3.jpg",),
+        ("1 image has another label or annotation now: images/a3.jpg",),
     ),
     "a box": (
         BOXES["yolo: Roboflow"],
         "detect",
         lambda r: (r / "train/labels/a2.txt").write_text(yolo_line(2) + yolo_line(3)),
-        ("1 images have another label or annotation now", "a2.jpg"),
+        ("1 image has another label or annotation now", "a2.jpg"),
     ),
     "names in another order": (
         BOXES["yolo: Roboflow"],
@@ -126,7 +126,7 @@ CHANGES: dict[str, tuple[Callable[[Path], Any], str, Callable[[Path], Any], tupl
         BOXES["coco: one file"],
         "detect",
         lambda r: recategorise(r / "annotations.json"),
-        ("1 images have another label or annotation now: images/a0.jpg",),
+        ("1 image has another label or annotation now: images/a0.jpg",),
     ),
     "another split": (
         BOXES["yolo: a file of any name"],
@@ -190,7 +190,7 @@ def test_a_resumed_run_says_it_and_removes_what_a_kill_left(tmp_path: Path) -> N
     progress = Messages()
     gossamer.resume(tmp_path / "run", progress=progress)
     text = "\n".join(progress.lines)
-    assert "since the run began, 1 images have other content now, by their size: train/cat/p0.png" in text
-    assert "1 images were added and are not used: train/dog/new.png" in text
-    assert "removed 1 unfinished files of a killed process: .last.safetensors.ab12cd_3.part" in text
+    assert "since the run began, 1 image has other content now, by its size: train/cat/p0.png" in text
+    assert "1 image was added and is not used: train/dog/new.png" in text
+    assert "removed 1 unfinished file of a killed process: .last.safetensors.ab12cd_3.part" in text
     assert not left.exists() and (tmp_path / "run/mine.part").exists()

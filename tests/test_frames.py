@@ -105,7 +105,7 @@ def test_what_holds_no_frames_is_named(tmp_path: Path) -> None:
     (tmp_path / "flat" / "a" / "s1" / "1.png").write_bytes(frame(9))
     (tmp_path / "flat" / "a" / "s1" / "notes.txt").write_text("x")
     notes = " ".join(read_frames(tmp_path / "flat", 2).notes)
-    for words in ("b: holds no folder of frames", "2 images outside", "1 samples have fewer than 2", "1 files that"):
+    for words in ("b: holds no folder of frames", "2 images outside", "1 sample has fewer than 2", "1 file that"):
         assert words in notes, words
 
 

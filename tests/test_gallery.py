@@ -319,7 +319,7 @@ def test_what_cannot_be_indexed_or_searched_is_one_line(folder: Path, tmp_path: 
     for label in ("red", "green", "blue"):
         shutil.rmtree(folder / label)
     (folder / "yellow.png").write_bytes(b"no image")
-    with pytest.raises(DataError, match="none of 1 images has an embedding"):
+    with pytest.raises(DataError, match="none of 1 image has an embedding"):
         index_folder(Colours(), folder)
     (folder / "yellow.png").unlink()
     with pytest.raises(DataError, match="holds no images"):

@@ -42,7 +42,7 @@ def test_a_folder_of_classes(tmp_path: Path, beside: str, at: str) -> None:
     data = open_data(root)
     assert data.classes == ("cat", "dog") and data.fingerprint == plain.fingerprint
     (note,) = data.notes
-    assert "1 images in hidden files" in note and f"{beside.split('/')[0]} (1)" in note
+    assert "1 image in hidden files" in note and f"{beside.split('/')[0]} (1)" in note
 
 
 @pytest.mark.parametrize(

@@ -38,7 +38,7 @@ def test_values_are_places_in_the_list_of_classes(
     assert label_map.classes == classes
     assert label_map.mask(grey(*values), "m").tolist() == [expected]
     for wrong in {3, 9, 254} - {ignore_index}:
-        with pytest.raises(ImageError, match=f"1 pixels have the value {wrong}, which is no class"):
+        with pytest.raises(ImageError, match=f"1 pixel has the value {wrong}, which is no class"):
             label_map.mask(grey(0, wrong), "m")
 
 
@@ -47,7 +47,7 @@ def test_colours_are_found_in_any_order_and_grey_ones_are_values() -> None:
     assert label_map.classes == ("sky", "road", "car")
     pixels = np.array([[(1, 2, 3), (0, 9, 0), (0, 0, 9), (9, 0, 0)]], np.uint8)
     assert label_map.mask(Image.fromarray(pixels), "m").tolist() == [[2, IGNORED, 1, 0]]
-    with pytest.raises(ImageError, match="1 pixels have the colour 9 9 9"):
+    with pytest.raises(ImageError, match="1 pixel has the colour 9 9 9"):
         label_map.mask(Image.fromarray(np.full((1, 1, 3), 9, np.uint8)), "m")
     levels = label_map_of([("off", (0, 0, 0)), ("on", (200, 200, 200))], None)
     assert levels.mask(grey(0, 200, 255), "m").tolist() == [[0, 1, IGNORED]]

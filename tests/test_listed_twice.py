@@ -30,14 +30,14 @@ def test_the_boxes_of_an_image_listed_twice_are_joined(tmp_path: Path) -> None:
     value = coco_value(annotations, images=images("0.png", "0.png", "1.png"))
     found, notes = notes_of(coco(tmp_path, value, images=2))
     assert found == {"0": ("", 2), "1": ("", 1)}  # the box that both entries have is there once
-    assert "1 images are listed more than once, and 1 boxes of their further entries are added: images/0.png" in notes
+    assert "1 image is listed more than once, and 1 box of its further entries is added: images/0.png" in notes
 
 
 def test_an_entry_that_stands_there_twice_counts_once(tmp_path: Path) -> None:
     value = coco_value([{"bbox": A}], images=[*images("0.png"), *images("0.png"), *images("1.png", first=1)])
     found, notes = notes_of(coco(tmp_path, value, images=2))
     assert found == {"0": ("", 1), "1": ("", 0)}
-    assert "1 images are listed more than once" in notes
+    assert "1 image is listed more than once" in notes
 
 
 def test_two_files_of_one_split_are_joined(tmp_path: Path) -> None:
@@ -45,7 +45,7 @@ def test_two_files_of_one_split_are_joined(tmp_path: Path) -> None:
     coco(tmp_path, coco_value([{"bbox": B}], images=images("0.png")), "second.json", images=2)
     found, notes = notes_of(tmp_path)
     assert found == {"0": ("", 2), "1": ("", 0)}
-    assert "listed more than once, and 1 boxes" in notes
+    assert "listed more than once, and 1 box" in notes
 
 
 def test_images_of_one_id_are_left_out_with_its_annotations(tmp_path: Path) -> None:
@@ -64,7 +64,7 @@ def test_an_image_of_two_splits_stays_in_the_one_that_measures(tmp_path: Path) -
     coco(tmp_path, both, "instances_val.json", images=3)
     found, notes = notes_of(tmp_path)
     assert found == {"0": ("val", 2), "1": ("train", 0), "2": ("val", 0)}  # with the boxes of its own file
-    assert "1 images are listed in two splits and stay in one: images/0.png (in val, not in train)" in notes
+    assert "1 image is listed in two splits and stays in one: images/0.png (in val, not in train)" in notes
 
 
 def test_a_missing_or_broken_image_listed_twice_is_noted_once_a_kind(tmp_path: Path) -> None:
@@ -75,7 +75,7 @@ def test_a_missing_or_broken_image_listed_twice_is_noted_once_a_kind(tmp_path: P
     write_file(root / "images" / "bad.png", b"no image")
     found, notes = notes_of(root)
     assert found == {"0": ("", 1)}
-    assert "images are listed but missing" in notes and "1 images cannot be read" in notes
+    assert "images are listed but missing" in notes and "1 image cannot be read" in notes
 
 
 def test_what_was_joined_is_converted_once(tmp_path: Path) -> None:

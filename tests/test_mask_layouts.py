@@ -257,7 +257,7 @@ def test_images_without_a_mask_beside_them_are_reported(tmp_path: Path) -> None:
     roboflow(tmp_path)
     Image.new("RGB", (WIDTH, HEIGHT)).save(tmp_path / "train/lonely.jpg")
     notes = open_masks(tmp_path).notes
-    assert any("1 images have no mask and are left out: lonely.jpg" in note for note in notes)
+    assert any("1 image has no mask and is left out: lonely.jpg" in note for note in notes)
 
 
 def test_two_classes_with_the_same_file_names_are_classes(tmp_path: Path) -> None:
@@ -281,7 +281,7 @@ def test_images_of_cityscapes_without_a_mask_are_noted_where_others_have_one(tmp
     assert [mask for _, mask, _ in pairs] == [f"a{number}_gtFine_{kind}.png" for number, kind in enumerate(kinds)]
     assert {split for _, _, split in pairs} == ({"train"} if masked else set())
     images_at = tmp_path / "leftImg8bit"
-    lonely = f"{images_at}: 1 images have no mask and are left out: train/ulm/a2_leftImg8bit.png"
+    lonely = f"{images_at}: 1 image has no mask and is left out: train/ulm/a2_leftImg8bit.png"
     assert notes == [lonely] * (masked == 2)
     assert siblings.cityscapes(images_at, notes) == []
 

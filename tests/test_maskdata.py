@@ -255,8 +255,8 @@ def test_a_saved_split_is_restored(tmp_path: Path) -> None:
     again = apply_split(tmp_path, rows, classes=data.classes, read=read_masks)
     assert again.val.names == data.val.names and again.train.names == data.train.names[1:]
     assert again.val.targets is not None
-    assert any("1 images are gone" in note for note in again.notes)
-    assert any("1 images were added" in note for note in again.notes)
+    assert any("1 image is gone" in note for note in again.notes)
+    assert any("1 image was added" in note for note in again.notes)
 
 
 def test_the_fingerprint_knows_the_masks(tmp_path: Path) -> None:
@@ -298,8 +298,8 @@ def test_images_and_masks_without_a_partner_are_noted(tmp_path: Path) -> None:
     save(tmp_path / "train/masks/forgotten.png", mask(0, 1))
     save(tmp_path / "test/images/a.png", random_pixels())
     notes = open_masks(tmp_path).notes
-    assert any("1 images have no mask and are left out: lonely" in note for note in notes)
-    assert any("1 masks have no image and are left out: forgotten" in note for note in notes)
+    assert any("1 image has no mask and is left out: lonely" in note for note in notes)
+    assert any("1 mask has no image and is left out: forgotten" in note for note in notes)
     assert any("test: is passed over, for it has no folder of masks" in note for note in notes)
 
 

@@ -169,7 +169,7 @@ CASES: dict[str, tuple[Callable[[], Words], int, str]] = {
     "a key twice": (
         lambda: ["eval", ONNX, shard(*[("a.png", pixels()), ("a.cls", b"0")] * 2)],
         0,
-        "1 images have the key of another one",
+        "1 image has the key of another one",
     ),
     "a class of digits": (lambda: ["eval", ONNX, shard(("a.png", pixels()), ("a.cls", b"9" * 5000))], 2, "a.cls"),
     "a class below 0": (lambda: ["eval", ONNX, shard(("a.png", pixels()), ("a.cls", b"-1"))], 2, "label -1"),
@@ -202,7 +202,7 @@ CASES: dict[str, tuple[Callable[[], Words], int, str]] = {
     "a size below 0": (
         lambda: boxes(coco(images=[{"id": 0, "file_name": "0.png", "width": -40, "height": 10**30}])),
         0,
-        "1 images with 1 boxes",
+        "1 image with 1 box",
     ),
     "an id of an object": (lambda: boxes(coco(images=[{"id": {}, "file_name": "0.png"}])), 2, "image id {}"),
     "a name of an object": (lambda: boxes(coco(categories=[{"id": 3, "name": {"a": 1}}])), 2, "class name {'a': 1}"),

@@ -36,7 +36,7 @@ def has_note(data: Data, *words: str) -> bool:
 # lines of a table
 
 BAD_LINES = {
-    "too few cells": ("a.jpg", "line 5 has 1 cells"),
+    "too few cells": ("a.jpg", "line 5 has 1 cell"),
     "too many cells": ("a.jpg,car,train,x", "line 5 has 4 cells"),
     "no label": ("a.jpg,,train", "line 5 has no label"),
     "no path": (",car,train", "line 5 has no path"),
@@ -255,10 +255,10 @@ def roboflow(root: Path, change: dict[str, object]) -> None:
         (fiftyone, {"a3": 7}, "'a3': class 7"),
         (fiftyone, {"a3": []}, "'a3': its label is no class"),
         (fiftyone, {"a3": "c\x1bar"}, "class name"),
-        (studio, {"data": {"text": "no image"}}, "1 tasks name no image"),
+        (studio, {"data": {"text": "no image"}}, "1 task names no image"),
         (studio, {"annotations": [{"result": [{"value": {"choices": [5]}}]}]}, "class name 5"),
         (studio, {"annotations": [{"result": [{"value": {"choices": 5}}]}]}, "class name 5"),
-        (studio, {"annotations": [{"result": [{"value": "dog"}]}]}, "1 tasks have no choice"),
+        (studio, {"annotations": [{"result": [{"value": "dog"}]}]}, "1 task has no choice"),
         (roboflow, {"line": "a3.jpg, 0, 2"}, "a cell is not 0 or 1"),
         (roboflow, {"line": "a3.jpg, 0"}, "line 5 has 2 cells"),
         (roboflow, {"line": '"a3.jpg, 0, 1'}, "line 5: "),
@@ -293,7 +293,7 @@ def test_two_tasks_of_one_image_cost_that_image(tmp_path: Path) -> None:
     tasks = [{"data": {"image": f"a{n}.jpg"}, "annotations": [{"result": [region]}]} for n in (*range(COUNT), 3)]
     write_file(tmp_path / "export.json", json.dumps(tasks))
     data = open_boxes(tmp_path)
-    assert count(data) == COUNT - 1 and has_note(data, "1 images have two tasks or more", "a3.jpg")
+    assert count(data) == COUNT - 1 and has_note(data, "1 image has two tasks or more", "a3.jpg")
 
 
 # class names of masks

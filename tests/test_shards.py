@@ -146,8 +146,8 @@ def test_images_without_label_hidden_files_and_repeated_keys_are_noted(tmp_path:
     files = [*samples(4), ("x.jpg", b"no label"), ("._00001.jpg", b"mac"), ("00002.png", b"again")]
     data = open_data(write_tar(tmp_path / "a.tar", files))
     assert len(data.train) + len(data.val) == 4 - 1 + 1
-    assert any("1 images without a label" in note and "x.jpg" in note for note in data.notes)
-    assert any("1 images have the key of another" in note for note in data.notes)
+    assert any("1 image without a label" in note and "x.jpg" in note for note in data.notes)
+    assert any("1 image has the key of another" in note for note in data.notes)
 
 
 # how they are read
@@ -304,7 +304,7 @@ def test_damaged_headers_and_impossible_sizes_are_named_with_their_place(tmp_pat
         return str(caught.value)
 
     assert "checksum does not fit at byte 1024" in broken(1024, slice(0, 1), b"X", fix=False)
-    assert "is cut off: 1 files are complete" in broken(1024, slice(124, 136), b"77777777777\0")
+    assert "is cut off: 1 file is complete" in broken(1024, slice(124, 136), b"77777777777\0")
     assert "its next file has" in broken(1024, slice(124, 136), b"\x80" + b"\x7f" * 11)
     assert "size below zero" in broken(1024, slice(124, 136), b"\xff" * 12)
     assert "size that is no number" in broken(1024, slice(124, 136), b"12x45678901\0")

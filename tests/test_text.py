@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gossamer.host.text import counted, format_table
+from gossamer.host.text import counted, format_table, grouped_count, none_of
 
 CELL = st.text(alphabet="ab1.- ", max_size=6)
 
@@ -54,3 +54,12 @@ def test_one_thing_is_not_said_in_the_plural() -> None:
     assert [counted(1, "epoch"), counted(1.0, "epoch"), counted(1.2, "epoch")] == ["1 epoch", "1 epoch", "1.2 epochs"]
     assert [counted(0, "step"), counted(12_345_678, "step")] == ["0 steps", "12345678 steps"]
     assert [counted(1, "identity"), counted(2, "identity")] == ["1 identity", "2 identities"]
+    assert [counted(2, word) for word in ("box", "class", "batch", "flush")] == [
+        "2 boxes",
+        "2 classes",
+        "2 batches",
+        "2 flushes",
+    ]
+    assert [counted(n, "image is", "images are") for n in (0, 1, 2)] == ["0 images are", "1 image is", "2 images are"]
+    assert [none_of(1, "image"), none_of(3, "box")] == ["none of 1 image", "none of the 3 boxes"]
+    assert [grouped_count(1, "object"), grouped_count(12_345, "object")] == ["1 object", "12\u202f345 objects"]

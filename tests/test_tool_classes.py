@@ -84,7 +84,7 @@ def test_roboflow_s_table_has_several_labels_an_image(tmp_path: Path) -> None:
     data = open_data(tmp_path, read=reader_of("multilabel", Settings()))
     assert data.classes == NAMES and len(data.train) == 6 and len(data.val) == 2
     assert data.train.target(0).tolist() == [1, 1] and data.train.target(1).tolist() == [0, 1]
-    with pytest.raises(DataError, match=r"1 images have several classes: train/a0.jpg.*--task multilabel"):
+    with pytest.raises(DataError, match=r"1 image has several classes: train/a0.jpg.*--task multilabel"):
         open_data(tmp_path, read=reader_of("classify", Settings()))
 
 
@@ -94,8 +94,8 @@ def test_what_has_no_class_or_is_missing_is_reported(tmp_path: Path) -> None:
     value["labels"] |= {"a0": None, "gone": 1}
     write_file(tmp_path / "labels.json", json.dumps(value))
     data = open_data(tmp_path)
-    assert any("1 images are not there, and skipped: gone" in note for note in data.notes)
-    assert any("1 images have no class, and are left out: a0" in note for note in data.notes)
+    assert any("1 image is not there, and skipped: gone" in note for note in data.notes)
+    assert any("1 image has no class, and is left out: a0" in note for note in data.notes)
     assert data.left_out[0].names == ("data/a0.jpg",)
 
 

@@ -328,7 +328,7 @@ def hostile(kind: str, path: Path) -> Path:
         ("expanded", "1 of another shape or type, as stem.norm.weight"),
         ("another network", "does not fit|none of its"),
         ("another width", "does not fit this network"),
-        ("nothing in common", "none of its 1 tensors"),
+        ("nothing in common", "none of its 1 tensor"),
         ("folder", "is a folder, not a file"),
         ("missing", "No such file"),
     ],

@@ -135,7 +135,7 @@ def test_what_no_split_names_is_left_out_and_noted(tmp_path: Path) -> None:
     write_image(root / "images/extra.png")
     data = open_boxes(root)
     assert stems(data) == {"train": TRAIN, "val": VAL}
-    assert any("1 images are in none of its splits and left out: images/extra.png" in note for note in data.notes)
+    assert any("1 image is in none of its splits and left out: images/extra.png" in note for note in data.notes)
 
 
 def test_missing_paths_are_reported(tmp_path: Path) -> None:
@@ -201,3 +201,34 @@ def test_an_entry_that_is_no_path(tmp_path: Path, entry: str) -> None:
         return
     with pytest.raises(DataError, match="train is"):
         open_boxes(root)
+
+
+@pytest.mark.parametrize(
+    "yaml",
+    [
+        "train: C:\\sets\\Images\\CamA\nval: c:/sets/IMAGES/CAMB\n",
+        "path: D:\\sets\ntrain: Images\\camA\nval: images/CAMB/\n",
+        "train: \\\\nas\\share\\images\\camA\nval: \\\\nas\\share\\images\\camB\n",
+        'train: "images/camA "\nval: ["images/camB "]\n',
+        "Train: images/camA\nVal: images/camB\n",
+    ],
+)
+def test_paths_that_windows_wrote_lead_to_their_folders(tmp_path: Path, yaml: str) -> None:
+    data = open_boxes(cameras(tmp_path, yaml))
+    assert stems(data) == {"train": TRAIN, "val": VAL} and not data.notes
+
+
+@pytest.mark.parametrize(
+    ("yaml", "words"),
+    [
+        (b"train: images/camA\ntrain: images/camB\nval: images/camB\nnames: [car, dog]\n", "train is given twice"),
+        (b"names: [car, dog]\ntrain: images/camA\nval: images/camB\nnames: [a, b]\n", "names is given twice"),
+        ("names: [caf\xe9, dog]\ntrain: images/camA\n".encode("latin-1"), "byte 11 is not UTF-8"),
+        ("names: [car, dog]\ntrain: images/camA\n".encode("utf-16"), "byte 0 is not UTF-8"),
+    ],
+)
+def test_a_configuration_that_says_two_things_is_refused(tmp_path: Path, yaml: bytes, words: str) -> None:
+    cameras(tmp_path, "")
+    write_file(tmp_path / "data.yaml", yaml)
+    with pytest.raises(DataError, match=words):
+        open_boxes(tmp_path)

@@ -23,6 +23,7 @@ import gossamer
 from gossamer.host import machine
 from gossamer.host.shown import Report
 from gossamer.host.storage import user_cache
+from gossamer.host.text import counted
 from gossamer.runtime.table import RUNTIMES
 
 PATIENCE = 120.0  # seconds for one package
@@ -154,7 +155,8 @@ class Diagnosis(Report):
         memory = here["memory_limit_bytes"] or here["memory_bytes"]
         lines = [
             f"gossamer {self.gossamer}, Python {here['python']}, {here['os']}",
-            f"{here['cpu']}, {here['cores']} cores" + (f", {memory / 2**30:.1f} GiB memory" if memory else ""),
+            f"{here['cpu']}, {counted(here['cores'], 'core')}"
+            + (f", {memory / 2**30:.1f} GiB memory" if memory else ""),
             *_wrap("instruction sets: " + (", ".join(here["isa"]) if here["isa"] else "unknown")),
             "",
         ]

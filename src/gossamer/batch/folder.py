@@ -29,6 +29,7 @@ from typing import Any
 from gossamer.batch.plan import Unit
 from gossamer.errors import DataError, InputError
 from gossamer.host.storage import atomic_write, open_regular, read_regular, remove_parts, storage_error, write_text
+from gossamer.host.text import counted
 
 SETTINGS, PLAN, LOG, LOCK, ROWS, WORK = "batch.json", "plan.jsonl", "log.jsonl", ".lock", "rows", ".work"
 PENDING, CLAIMS, NETWORK = "pending", "claims", "network.goss"  # in WORK
@@ -250,7 +251,7 @@ class AnswerFolder:
         notes = []
         if size > good:
             notes.append(
-                f"{self.path / LOG}: {size - good} bytes at the end are cut off, by a crash, or damaged; they are removed, and what "
+                f"{self.path / LOG}: {counted(size - good, 'byte')} at the end {'is' if size - good == 1 else 'are'} cut off, by a crash, or damaged; they are removed, and what "
                 "they were of is answered again"
             )
             try:
@@ -266,7 +267,9 @@ class AnswerFolder:
                     ).st_size
         kept = {number: each for number, each in records.items() if there.get(each["rows"]) == each["bytes"]}
         if len(kept) < len(records):
-            notes.append(f"the rows of {len(records) - len(kept)} units are gone or changed: they are answered again")
+            notes.append(
+                f"the rows of {counted(len(records) - len(kept), 'unit')} are gone or changed: they are answered again"
+            )
         for name in there.keys() - {each["rows"] for each in kept.values()}:
             try:
                 os.unlink(self.path / name)

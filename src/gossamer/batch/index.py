@@ -122,7 +122,7 @@ def index_many(
     names, labelled, skipped, dim = _names(folder, filled.records, str(root))
     if not names:
         raise DataError(
-            f"{root}: none of {len(skipped)} images has an embedding: {skipped[0][1] if skipped else 'there are none'}",
+            f"{root}: none of {counted(len(skipped), 'image')} has an embedding: {skipped[0][1] if skipped else 'there are none'}",
             "readable images", "look at them",
         )  # fmt: skip
     labels = labels_of(labelled)

@@ -179,7 +179,7 @@ def _chart(result: Benchmark) -> Markup:
         name = f"{Path(row.target).name + '  ' if several else ''}{row.runtime}, {thread_count(row.threads)}"
         written = f"{row.median_ms:.3g} ms"
         intervals.append(Interval(name, row.p10_ms, row.median_ms, row.p90_ms, written, COLOURS[row.runtime]))
-    images = "1 image" if rows[0].batch == 1 else f"{rows[0].batch} images"
+    images = counted(rows[0].batch, "image")
     axis = f"milliseconds per call of {images}: median, p10 to p90"
     title = f"{'' if several else Path(rows[0].target).name + ', '}{result.machine['cpu']}"
     return interval_chart("Latency", intervals, axis=axis, title=title)

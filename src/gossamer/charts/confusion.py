@@ -32,7 +32,7 @@ def confusion_chart(
     support = confusion.sum(axis=1, keepdims=True)
     fractions = confusion / np.maximum(support, 1)
     right, total = int(np.trace(confusion)), int(confusion.sum())
-    description = f"Confusion matrix of {size} classes: {right} of {total} {counted} on the diagonal."
+    description = f"Confusion matrix of {text.counted(size, 'class')}: {right} of {total} {counted} on the diagonal."
     if size <= COUNTED:
         rows = (
             f"{name}: {int(row[k])} of {int(row.sum())} right" for k, (name, row) in enumerate(zip(classes, confusion))

@@ -36,7 +36,9 @@ def predicted_against_true(name: str, true: NDArray[np.floating[Any]], predicted
     parts.append(label("predicted", LEFT + 6, TOP + 12, class_="soft halo"))
     parts.append(label("true", RIGHT, HEIGHT - 6, class_="soft", text_anchor="end"))
     error = text.significant(float(np.abs(predicted - true).mean()))
-    description = f"{name}: predicted against true values of {len(true)} images, mean absolute error {error}."
+    description = (
+        f"{name}: predicted against true values of {text.counted(len(true), 'image')}, mean absolute error {error}."
+    )
     return chart(WIDTH, HEIGHT, description, *parts)
 
 

@@ -16,6 +16,7 @@ from gossamer.csource.limits import size
 from gossamer.csource.network import BYTES, Network
 from gossamer.csource.source import net_c, net_h, ram_bytes
 from gossamer.errors import VerificationError
+from gossamer.host.text import counted
 from gossamer.modelfile.metadata import ModelFile
 
 NO_COMPILER = "not verified: no C compiler on this machine ($CC, cc, gcc or clang); on another one: make check"
@@ -69,7 +70,7 @@ def run_checks(
     if network.type == BYTES and not np.array_equal(outputs, checks.expected):
         differ = int((outputs != checks.expected).sum())
         raise VerificationError(
-            f"{path}: {differ} outputs differ in C from the int8 reference; nothing was written; please report it"
+            f"{path}: {counted(differ, 'output differs', 'outputs differ')} in C from the int8 reference; nothing was written; please report it"
         )
     actual, expected = _floats(outputs), _floats(checks.expected)
     differing = ~((actual == expected) | (np.isnan(actual) & np.isnan(expected)))

@@ -32,6 +32,7 @@ from gossamer.data.source import Source, digest, shown
 from gossamer.errors import DataError, ImageError
 from gossamer.host.progress import SILENT, Progress
 from gossamer.host.storage import atomic_write, open_regular, remove_parts, user_cache
+from gossamer.host.text import counted
 
 MAGIC = b"gossamer-images1"
 INDEX = np.dtype([("offset", "<u8"), ("height", "<u4"), ("width", "<u4"), ("channels", "<u4"), ("crc", "<u4")])
@@ -94,7 +95,9 @@ def open_cache(
     key = cache_key(source, transform)
     path = Path(folder or user_cache() / "images") / f"{key[:32]}.cache"
     if left := remove_parts(path.parent):
-        progress.say(f"{path.parent}: removed {len(left)} unfinished files of a killed process: {shown(left)}")
+        progress.say(
+            f"{path.parent}: removed {counted(len(left), 'unfinished file')} of a killed process: {shown(left)}"
+        )
     if path.exists():
         try:
             cache = Cache(path, key)

@@ -7,10 +7,11 @@ No image is read for it: one of another size has other content, one of the same 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from gossamer.data.source import Data, shown
+from gossamer.host.text import counted
 
 
 class ImageState(NamedTuple):
@@ -58,19 +59,19 @@ def changes_since(states: Sequence[ImageState], data: Data) -> list[str]:
         if state.target != old.target:
             labels.append(state.name)
     notes = [
-        *_note(gone, "are gone, though still listed"),
-        *_note(content, "have other content now, by their size"),
-        *_note(labels, "have another label or annotation now"),
+        *_note(gone, "image is gone, though still listed", "images are gone, though still listed"),
+        *_note(content, "image has other content now, by its size", "images have other content now, by their size"),
+        *_note(labels, "image has another label or annotation now", "images have another label or annotation now"),
     ]
     if len(written) == both and both > 1:
         notes.append(
             f"since the run began, all {both} images were written again, with the same sizes: a copy, or new content"
         )
     else:
-        notes += _note(written, "were written again with the same size: their content may be another")
+        may = "written again with the same size: the content may be another"
+        notes += _note(written, f"image was {may}", f"images were {may}")
     return notes
 
 
-def _note(names: Iterable[str], what: str) -> list[str]:
-    names = list(names)
-    return [f"since the run began, {len(names)} images {what}: {shown(names)}"] if names else []
+def _note(names: Sequence[str], one: str, several: str) -> list[str]:
+    return [f"since the run began, {counted(len(names), one, several)}: {shown(names)}"] if names else []

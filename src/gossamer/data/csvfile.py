@@ -16,7 +16,8 @@ from gossamer.data.source import Files, class_order, shown
 from gossamer.data.spelling import Spellings
 from gossamer.data.table import Table
 from gossamer.errors import DataError
-from gossamer.host.storage import read_regular
+from gossamer.host.storage import read_unchanged
+from gossamer.host.text import counted, none_of
 from gossamer.images.decode import IMAGE_SUFFIXES, is_text
 
 LONGEST_PATH = 4096
@@ -55,7 +56,7 @@ def read_csv(path: Path) -> Table:
     store = Files(path.parent, names)
     note_missing(path, store, notes)
     if repeated:
-        notes.append(f"{path}: {repeated} repeated lines are counted once")
+        notes.append(f"{path}: {counted(repeated, 'repeated line is', 'repeated lines are')} counted once")
     labels = np.array([number[label] for _, label, _ in rows], dtype=np.int64)
     splits = filled_splits(path, [split for _, _, split in rows], notes)
     return Table("CSV file", classes, [printable_path(name) for name in names], labels, splits, store, notes=notes)
@@ -67,7 +68,7 @@ def note_missing(path: Path, store: Files, notes: list[str]) -> None:
     missing = [names[i] for i, (size, _) in enumerate(store.stats(np.arange(len(names)))) if size < 0]
     if len(missing) == len(names):
         raise DataError(
-            f"{path}: none of the {len(names)} files exists, such as {printable_path(missing[0])}",
+            f"{path}: {none_of(len(names), 'file')} exists, such as {printable_path(missing[0])}",
             f"paths relative to {path.parent}/, or absolute ones",
             "check the paths, or move the CSV file to its images",
         )
@@ -86,7 +87,9 @@ def check_width(path: Path, number: int, cells: list[str], header: list[str], al
     """Raises DataError unless line `number` has a cell for each column of the header."""
     if len(cells) != len(header):
         raise DataError(
-            f"{path}: line {number} has {len(cells)} cells, the header {len(header)}", allowed, "fix the line"
+            f"{path}: line {number} has {counted(len(cells), 'cell')}, the header {len(header)}",
+            allowed,
+            "fix the line",
         )
 
 
@@ -94,7 +97,8 @@ def filled_splits(path: Path, splits: list[str], notes: list[str]) -> list[str]:
     """The splits of a table's lines; where only some are named, the others are train, with a note."""
     if "" not in splits or not any(splits):
         return splits
-    notes.append(f"{path}: {splits.count('')} lines without a split count as train")
+    count = counted(splits.count(""), "line without a split counts", "lines without a split count")
+    notes.append(f"{path}: {count} as train")
     return [split or "train" for split in splits]
 
 
@@ -201,7 +205,7 @@ def read_lines(path: Path, failed: list[DataError] | None = None) -> list[tuple[
     read. Without it, in the header, or where they are many, they are raised. Raises DataError.
     """
     try:
-        content = read_regular(path).decode("utf-8-sig")
+        content = read_unchanged(path).decode("utf-8-sig")
     except OSError as error:
         raise DataError(f"{path}: {error.strerror}", "a CSV file that can be read", "check the path") from error
     except UnicodeDecodeError as error:

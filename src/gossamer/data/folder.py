@@ -12,6 +12,7 @@ import numpy as np
 from gossamer.data.source import Files, shown
 from gossamer.data.table import Table
 from gossamer.errors import DataError
+from gossamer.host.text import counted
 from gossamer.images.hidden import is_hidden
 from gossamer.images.preprocess import IMAGE_SUFFIXES, printable
 
@@ -78,10 +79,12 @@ def read_folder(root: Path) -> Table:
         loose = sum(1 for path in _images(top))
         if loose and not names:
             raise DataError(
-                f"{top}: holds {loose} images but no class folders", _ALLOWED, "sort them into class folders"
+                f"{top}: holds {counted(loose, 'image')} but no class folders", _ALLOWED, "sort them into class folders"
             )
         if loose:
-            notes.append(f"{top}: {loose} images outside class folders are passed over")
+            notes.append(
+                f"{top}: {counted(loose, 'image')} outside class folders {'is' if loose == 1 else 'are'} passed over"
+            )
     if "" not in parts:
         passed = [folder.name for folder in folders(root) if folder not in parts.values()]
         if passed:
@@ -94,7 +97,7 @@ def read_folder(root: Path) -> Table:
         )
     notes += hidden_notes(root, skipped)
     if others:
-        notes.append(f"{root}: {others} files that are no images by their name are passed over")
+        notes.append(f"{root}: {no_images(others)}")
     entries.sort()
     same: dict[str, str] = {}
     for name in sorted(names):  # macOS writes an accent as a character of its own, other systems do not
@@ -156,9 +159,16 @@ def hidden_notes(root: Path, skipped: Iterable[str]) -> list[str]:
     if not counts:
         return []
     names = shown(f"{printable_path(name)} ({count})" for name, count in sorted(counts.items()))
-    return [
-        f"{root}: {sum(counts.values())} images in hidden files, thumbnails and recycle bins are passed over: {names}"
-    ]
+    total = sum(counts.values())
+    where = f"in hidden files, thumbnails and recycle bins {'is' if total == 1 else 'are'} passed over"
+    return [f"{root}: {counted(total, 'image')} {where}: {names}"]
+
+
+def no_images(count: int) -> str:
+    """What a note says of files of a folder that are no images."""
+    by_name = "by {} name {} passed over"
+    one, several = by_name.format("its", "is"), by_name.format("their", "are")
+    return counted(count, f"file that is no image {one}", f"files that are no images {several}")
 
 
 def folders(folder: Path, skipped: list[str] | None = None) -> Iterator[Path]:

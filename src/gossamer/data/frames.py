@@ -17,10 +17,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gossamer.data.augment import ImageLike, Pixels, Transform
-from gossamer.data.folder import folders, hidden_notes, printable_path, split_folders, walk_files
+from gossamer.data.folder import folders, hidden_notes, no_images, printable_path, split_folders, walk_files
 from gossamer.data.source import Indices, shown
 from gossamer.data.table import StrPath, Table
 from gossamer.errors import DataError, ImageError
+from gossamer.host.text import counted
 from gossamer.images.decode import printable
 from gossamer.images.preprocess import IMAGE_SUFFIXES, read_file
 
@@ -142,15 +143,20 @@ def read_frames(root: StrPath, count: int, *, every_class: bool = False) -> Tabl
             if len(rows) == before:
                 notes.append(f"{folder}: holds no folder of frames, so it is no class")
     if not rows:
-        reason = f"holds {loose} images in class folders but no folders of frames" if loose else "holds no frames"
+        reason = (
+            f"holds {counted(loose, 'image')} in class folders but no folders of frames" if loose else "holds no frames"
+        )
         raise DataError(f"{root}: {reason}", ALLOWED, "put the frames of each sample into a folder of their own")
     if loose:
-        notes.append(f"{root}: {loose} images outside folders of frames are passed over")
+        notes.append(
+            f"{root}: {counted(loose, 'image')} outside folders of frames {'is' if loose == 1 else 'are'} passed over"
+        )
     if others:
-        notes.append(f"{root}: {others} files that are no images by their name are passed over")
+        notes.append(f"{root}: {no_images(others)}")
     few = [name for name, _, _, images in rows if len(images) < count]
     if few:
-        notes.append(f"{len(few)} samples have fewer than {count} frames, of which some are seen twice: {shown(few)}")
+        have = counted(len(few), "sample has", "samples have")
+        notes.append(f"{have} fewer than {count} frames, of which some are seen twice: {shown(few)}")
     notes += hidden_notes(root, skipped)
     rows.sort(key=lambda row: row[0])
     order = sorted({name for _, name, _, _ in rows})

@@ -24,6 +24,7 @@ from gossamer.data.joint import JointTransform
 from gossamer.data.source import Indices, Source
 from gossamer.data.streams import stream
 from gossamer.errors import DataError, ImageError
+from gossamer.host.text import counted
 
 
 @dataclass
@@ -86,7 +87,9 @@ class Batches:
     ) -> None:
         if drop_last and len(order) < world:
             raise DataError(
-                f"{len(order)} training images for {world} processes", "one per process at least", "use fewer"
+                f"{counted(len(order), 'training image')} for {world} processes",
+                "one per process at least",
+                "use fewer",
             )
         self.source, self.transform, self.order, self.cache = source, transform, order, cache
         self.batch = min(batch, len(order) // world * world) if drop_last else batch

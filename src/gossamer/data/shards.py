@@ -22,7 +22,8 @@ from gossamer.data.source import Indices, class_order, shown
 from gossamer.data.table import Table
 from gossamer.data.tar import TarMember, members
 from gossamer.errors import DataError
-from gossamer.host.storage import open_descriptor, read_regular
+from gossamer.host.storage import open_descriptor, read_unchanged
+from gossamer.host.text import counted
 from gossamer.images.decode import IMAGE_SUFFIXES, is_text
 from gossamer.images.hidden import is_hidden
 
@@ -209,17 +210,19 @@ def _samples(path: Path, notes: list[str], failed: list[DataError]) -> Iterator[
                 labels[key] = label
                 wrong.pop(key, None)
     if repeated:
-        notes.append(f"{path}: {repeated} images have the key of another one and are passed over")
+        notes.append(
+            f"{path}: {counted(repeated, 'image has the key of another one and is', 'images have the key of another one and are')} passed over"
+        )
     lonely = [key.removeprefix("/") for key in labels if key not in images]
     if lonely:
-        notes.append(
-            f"{path}: {len(lonely)} labels without an image are passed over: {shown(map(printable_path, lonely))}"
-        )
+        alone = counted(len(lonely), "label without an image is", "labels without an image are")
+        notes.append(f"{path}: {alone} passed over: {shown(map(printable_path, lonely))}")
     failed += [error for key, error in wrong.items() if key in images]
     labels = {key: label for key, label in labels.items() if key not in wrong}
     bare = [name for key, (name, _, _) in images.items() if key not in labels and key not in wrong]
     if bare:
-        notes.append(f"{path}: {len(bare)} images without a label are passed over: {shown(bare)}")
+        without = counted(len(bare), "image without a label is", "images without a label are")
+        notes.append(f"{path}: {without} passed over: {shown(bare)}")
     for key, (name, start, size) in images.items():
         if key in labels:
             yield name, start, size, labels[key]
@@ -229,7 +232,9 @@ def _label(path: Path, member: TarMember, extension: str, handle: int) -> str | 
     """A class number or a class name; None where a .json has no label. handle: the shard's. Raises DataError."""
     name = printable_path(member.name)
     if member.size > _LARGEST_LABEL:
-        raise DataError(f"{path}: {name} has {member.size} bytes", "a label of some bytes", "check the shard")
+        raise DataError(
+            f"{path}: {name} has {counted(member.size, 'byte')}", "a label of some bytes", "check the shard"
+        )
     content = os.pread(handle, member.size, member.start)
     try:
         text = content.decode("utf-8-sig").strip()
@@ -301,7 +306,7 @@ def _no_class(
 def _read_classes(path: Path) -> tuple[str, ...]:
     """The lines of classes.txt, () where there is none. Raises DataError."""
     try:
-        lines = read_regular(path).decode("utf-8-sig").replace("\r\n", "\n").replace("\r", "\n").split("\n")
+        lines = read_unchanged(path).decode("utf-8-sig").replace("\r\n", "\n").replace("\r", "\n").split("\n")
     except FileNotFoundError:
         return ()
     except (OSError, UnicodeDecodeError) as error:
@@ -325,7 +330,7 @@ def _read_json(path: Path) -> tuple[str, ...]:
     """
     allowed = 'a list of class names, or {"0": "cat", "1": "dog"}, or {"cat": 0, "dog": 1}'
     try:
-        value = json.loads(read_regular(path).decode("utf-8-sig"))
+        value = json.loads(read_unchanged(path).decode("utf-8-sig"))
     except FileNotFoundError:
         return ()
     except (OSError, ValueError, RecursionError) as error:

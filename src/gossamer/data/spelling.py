@@ -20,8 +20,11 @@ class Spellings:
     def __init__(self) -> None:
         self._folders: dict[Path, dict[str, str | None]] = {}
 
-    def find(self, folder: Path, parts: Sequence[str]) -> Path | None:
-        """The file at `parts` below `folder` in whatever spelling; None where there is none, or several are spelt alike."""
+    def find(self, folder: Path, parts: Sequence[str], *, folder_too: bool = False) -> Path | None:
+        """The file at `parts` below `folder` in whatever spelling; None where there is none, or several are spelt alike.
+
+        folder_too: what is there may be a folder.
+        """
         place = folder
         for part in parts:
             exact = place / part
@@ -31,7 +34,8 @@ class Spellings:
                 place = place / entry
             else:
                 return None
-        return place if os.path.isfile(place) else None  # noqa: PTH113 (False, not an error, for names that are too long)
+        there = os.path.isfile(place) or (folder_too and os.path.isdir(place))  # noqa: PTH112, PTH113 (no error for long names)
+        return place if there else None
 
     def _entries(self, folder: Path) -> dict[str, str | None]:
         if folder not in self._folders:

@@ -13,6 +13,7 @@ from gossamer.data.source import SPLITS, Data, Indices, Source, shown
 from gossamer.data.streams import SPLIT, stream
 from gossamer.data.table import StrPath, Table
 from gossamer.errors import DataError
+from gossamer.host.text import counted, none_of
 
 Row = tuple[str, int, str]  # name, class number, "train", "val" or "test"
 
@@ -85,7 +86,11 @@ def validation(
     """
     train, own, none = table.rows("train", ""), table.rows("val"), np.zeros(0, np.int64)
     if other is not None:
-        notes = [f"{os.fspath(root)}: its own {len(own)} validation images are not used"] if len(own) else []
+        notes = (
+            [f"{os.fspath(root)}: its own {counted(len(own), 'validation image is', 'validation images are')} not used"]
+            if len(own)
+            else []
+        )
         source = other.source(classes, validation_rows(other))
         return Validation(train, none, source, f"validation from {os.fspath(val)}", notes)
     if len(own):
@@ -127,7 +132,9 @@ def saved_sources(
     for name, label, split in rows:
         if split not in saved or not (derived or 0 <= label < len(classes)):
             raise DataError(
-                f"saved split: {name},{label},{split}", f"{len(classes)} classes, {shown(SPLITS)}", "restore split.csv"
+                f"saved split: {name},{label},{split}",
+                f"{counted(len(classes), 'class')}, {shown(SPLITS)}",
+                "restore split.csv",
             )
         saved[split].append((name, label, split))
     sources: dict[str, Source] = {}
@@ -142,7 +149,7 @@ def saved_sources(
             continue
         if not present:
             raise DataError(
-                f"none of the {len(expected)} {split} images of the saved split is there, such as {expected[0][0]}",
+                f"{none_of(len(expected), f'{split} image')} of the saved split is there, such as {expected[0][0]}",
                 "the data that the run was made with",
                 "check the path of the data",
             )
@@ -170,14 +177,15 @@ def saved_sources(
             raise DataError(f"the saved split has no {split} images", "rows of train and of val", "restore split.csv")
     new = [name for name in places if name not in used]
     notes = _renamed(gone, new)
-    for names, what in (
-        (gone, "are gone"),
-        (new, "were added and are not used"),
-        (moved, "have another class now; the saved one is used"),
-        (elsewhere, "are in another split now; the saved one is used"),
+    saved_is_used = "now; the saved one is used"
+    for names, one, several in (
+        (gone, "image is gone", "images are gone"),
+        (new, "image was added and is not used", "images were added and are not used"),
+        (moved, f"image has another class {saved_is_used}", f"images have another class {saved_is_used}"),
+        (elsewhere, f"image is in another split {saved_is_used}", f"images are in another split {saved_is_used}"),
     ):
         if names:
-            notes.append(f"since the split was saved, {len(names)} images {what}: {shown(names)}")
+            notes.append(f"since the split was saved, {counted(len(names), one, several)}: {shown(names)}")
     return sources, notes
 
 

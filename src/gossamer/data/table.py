@@ -11,6 +11,7 @@ import numpy as np
 
 from gossamer.data.source import Indices, Source, Store, Targets, class_order, shown
 from gossamer.errors import DataError
+from gossamer.host.text import counted
 
 StrPath = str | os.PathLike[str]
 
@@ -101,7 +102,7 @@ class Table:
 
     def content(self, classes: Sequence[str]) -> str:
         """What a line about the data counts before the images."""
-        return f"{len(classes)} classes"
+        return counted(len(classes), "class")
 
     def details(self) -> str:
         """What a line about the data adds after the images."""
@@ -111,7 +112,10 @@ class Table:
         """Notes on a split. train: rows to train on; held: rows held out of them to validate on, none where there are
         validation images. Raises DataError where nothing is left to train on."""
         single = len(np.unique(self.labels[train])) - len(np.unique(self.labels[held])) if len(held) else 0
-        return [f"{single} classes have one image, which is trained on; validation has none of them"] if single else []
+        if not single:
+            return []
+        has_one = counted(single, "class has", "classes have")
+        return [f"{has_one} one image, which is trained on; validation has none of {'it' if single == 1 else 'them'}"]
 
 
 class TargetTable(Table):

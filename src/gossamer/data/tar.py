@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 from gossamer.errors import DataError
 from gossamer.host.storage import open_descriptor
+from gossamer.host.text import counted
 
 BLOCK = 512
 _LARGEST_HEADER = 1 << 20  # bytes of a long name or a set of pax records; real ones have some hundred
@@ -71,7 +72,7 @@ def _members(path: Path, handle: int, end: int, notes: list[str]) -> Iterator[Ta
         start = at + BLOCK
         if kind in b"LKxg":
             if size > _LARGEST_HEADER:
-                raise _bad(path, at, f"an extended header of {size} bytes")
+                raise _bad(path, at, f"an extended header of {counted(size, 'byte')}")
             content = os.pread(handle, size, start)
             if len(content) < size:
                 raise _cut(path, complete, at, end)
@@ -96,7 +97,9 @@ def _members(path: Path, handle: int, end: int, notes: list[str]) -> Iterator[Ta
             long_name, records = None, {}
         at = start + -(-size // BLOCK) * BLOCK
     if at:
-        notes.append(f"{path}: ends without the closing zeros of a tar: it may be cut off behind its {complete} files")
+        notes.append(
+            f"{path}: ends without the closing zeros of a tar: it may be cut off behind its {counted(complete, 'file')}"
+        )
 
 
 def _after_end(path: Path, handle: int, at: int, end: int, complete: int) -> list[str]:
@@ -105,8 +108,10 @@ def _after_end(path: Path, handle: int, at: int, end: int, complete: int) -> lis
     used = next((i for i in range(0, len(tail), BLOCK) if any(tail[i : i + BLOCK])), -1)
     if used < 0 and at + len(tail) == end:
         return []
-    what = f"more from byte {at + used} on" if used >= 0 else f"{end - at} bytes, mostly or all zeros"
-    return [f"{path}: its closing zeros are at byte {at}, and {what}, which is not read: {complete} files were"]
+    what = f"more from byte {at + used} on" if used >= 0 else f"{counted(end - at, 'byte')}, mostly or all zeros"
+    return [
+        f"{path}: its closing zeros are at byte {at}, and {what}, which is not read: {counted(complete, 'file was', 'files were')}"
+    ]
 
 
 def _check(path: Path, header: bytes, at: int) -> None:
@@ -193,9 +198,10 @@ def _bad(path: Path, at: int, what: str) -> DataError:
 
 
 def _cut(path: Path, complete: int, at: int, end: int, size: int | None = None) -> DataError:
-    wants = f" (its next file has {size} bytes)" if size is not None else ""
+    wants = f" (its next file has {counted(size, 'byte')})" if size is not None else ""
     return DataError(
-        f"{path}: is cut off: {complete} files are complete, byte {at} begins one that goes beyond the end at {end}{wants}",
+        f"{path}: is cut off: {counted(complete, 'file is', 'files are')} complete, "
+        f"byte {at} begins one that goes beyond the end at {end}{wants}",
         _ALLOWED,
         "copy the file again",
     )

@@ -27,6 +27,7 @@ from gossamer.data.source import Files, class_order, shown
 from gossamer.data.table import Table
 from gossamer.errors import DataError
 from gossamer.host.storage import open_regular
+from gossamer.host.text import counted
 
 ROBOFLOW = "_classes.csv"
 _LABELS = re.compile(rb'"labels"\s*:\s*\{')
@@ -59,7 +60,9 @@ def _table(root: Path, kind: str, labels: ClassRows, notes: list[str]) -> Table:
     number = {name: i for i, name in enumerate(classes)}
     splits = [split for _, _, split in labels]
     if "" in splits and any(splits):
-        notes.append(f"{root}: {splits.count('')} images in no split count as train")
+        notes.append(
+            f"{root}: {counted(splits.count(''), 'image in no split counts', 'images in no split count')} as train"
+        )
         splits = [split or "train" for split in splits]
     targets = np.array([number[label] for _, label, _ in labels], np.int64)
     names = [printable_path(path) for path in paths]
@@ -104,8 +107,8 @@ def _read_fiftyone(root: Path, file: Path, notes: list[str]) -> ClassRows:
             path = by_stem[key]
             result.append((path, name, split_of_path(Path(path).parent)))
     note_skipped(where, failed, len(labels), "labels", notes)
-    _note(notes, where, missing, "images are not there, and skipped")
-    _note(notes, where, bare, "images have no class, and are left out")
+    _note(notes, where, missing, "image is not there, and skipped", "images are not there, and skipped")
+    _note(notes, where, bare, "image has no class, and is left out", "images have no class, and are left out")
     return result
 
 
@@ -123,9 +126,9 @@ def _fiftyone_class(label: object, names: Sequence[str], where: str) -> str:
     return class_name(label, where)
 
 
-def _note(notes: list[str], where: str, names: Sequence[str], what: str) -> None:
+def _note(notes: list[str], where: str, names: Sequence[str], one: str, several: str) -> None:
     if names:
-        notes.append(f"{where}: {len(names)} {what}: {shown(map(printable_path, names))}")
+        notes.append(f"{where}: {counted(len(names), one, several)}: {shown(map(printable_path, names))}")
 
 
 def _label_studio(root: Path) -> Path | None:
@@ -167,8 +170,8 @@ def _read_label_studio(root: Path, file: Path, notes: list[str]) -> ClassRows:
             except DataError as error:
                 failed.append(error)
     note_skipped(where, failed, len(tasks), "labels", notes)
-    _note(notes, where, missing, "images are not there, and skipped")
-    _note(notes, where, bare, "tasks have no choice, and are left out")
+    _note(notes, where, missing, "image is not there, and skipped", "images are not there, and skipped")
+    _note(notes, where, bare, "task has no choice, and is left out", "tasks have no choice, and are left out")
     return result
 
 
@@ -194,6 +197,8 @@ def roboflow_lines(root: Path, failed: list[DataError]) -> list[tuple[int, list[
     result: list[tuple[int, list[str]]] = []
     for split, file in roboflow_tables(root):
         lines = [(number, [cell.strip() for cell in cells]) for number, cells in read_lines(file, failed)]
+        if not lines or len(lines[0][1]) < 2:
+            raise DataError(f"{file}: has no header", "filename, and a column per class", "export it again")
         header = ["path", "split", *lines[0][1][1:]]
         if not result:
             result.append((1, header))
@@ -202,7 +207,7 @@ def roboflow_lines(root: Path, failed: list[DataError]) -> list[tuple[int, list[
         for number, cells in lines[1:]:
             if len(cells) != len(header) - 1:
                 error = DataError(
-                    f"{file}: line {number} has {len(cells)} cells, the header {len(header) - 1}",
+                    f"{file}: line {number} has {counted(len(cells), 'cell')}, the header {len(header) - 1}",
                     "a cell a column",
                     "fix the line",
                 )
@@ -210,6 +215,8 @@ def roboflow_lines(root: Path, failed: list[DataError]) -> list[tuple[int, list[
                 continue
             place = os.path.relpath(file.parent / cells[0], root)
             result.append((number, [place, split, *cells[1:]]))
+    if not result:
+        raise DataError(f"{root}: its {ROBOFLOW} is gone", "filename, and a column per class", "export it again")
     return result
 
 
@@ -241,12 +248,14 @@ def _read_roboflow(root: Path, file: Path, notes: list[str]) -> ClassRows:
     note_skipped(root, failed, count, "lines", notes)
     if several:
         raise DataError(
-            f"{root}: {len(several)} images have several classes: {shown(map(printable_path, several), 3)}",
+            f"{root}: {counted(len(several), 'image has', 'images have')} several classes: {shown(map(printable_path, several), 3)}",
             _ONE,
             "add --task multilabel",
         )
-    _note(notes, str(root), missing, f"images of {ROBOFLOW} are not there, and skipped")
-    _note(notes, str(root), bare, f"images have no class in {ROBOFLOW}, and are left out")
+    gone = "not there, and skipped"
+    _note(notes, str(root), missing, f"image of {ROBOFLOW} is {gone}", f"images of {ROBOFLOW} are {gone}")
+    of = f"no class in {ROBOFLOW}, and"
+    _note(notes, str(root), bare, f"image has {of} is left out", f"images have {of} are left out")
     return result
 
 

@@ -173,11 +173,31 @@ def dimensions(shape: Sequence[int]) -> str:
     return "x".join(map(str, shape))
 
 
-def counted(number: float, word: str) -> str:
-    """1 -> "1 epoch"; 2 -> "2 epochs"; 1.2 -> "1.2 epochs"; 2 -> "2 identities"."""
+def counted(number: float, word: str, several: str = "") -> str:
+    """1 -> "1 epoch"; 2 -> "2 epochs"; 1.2 -> "1.2 epochs"; 2 -> "2 identities"; 2 -> "2 boxes".
+
+    several: the words of any number but one, where more than the noun changes: "image is", "images are".
+    """
     figure = f"{number:g}" if isinstance(number, float) else str(number)
-    several = f"{word[:-1]}ies" if word.endswith("y") else f"{word}s"
-    return f"{figure} {word if number == 1 else several}"
+    return f"{figure} {_words(number, word, several)}"
+
+
+def grouped_count(number: float, word: str, several: str = "") -> str:
+    """As `counted`, the figure as `grouped` writes it: 12345 -> "12 345 images"."""
+    return f"{grouped(number)} {_words(number, word, several)}"
+
+
+def none_of(number: float, word: str, several: str = "") -> str:
+    """3 -> "none of the 3 images"; 1 -> "none of 1 image"."""
+    return f"none of {'the ' if number != 1 else ''}{counted(number, word, several)}"
+
+
+def _words(number: float, word: str, several: str) -> str:
+    if number == 1 or several:
+        return word if number == 1 else several
+    if word.endswith("y"):
+        return f"{word[:-1]}ies"
+    return f"{word}es" if word.endswith(("s", "x", "tch", "sh")) else f"{word}s"
 
 
 def thread_count(threads: int) -> str:

@@ -19,11 +19,12 @@ import contextlib
 import io
 import os
 import pathlib
+import re
 import stat
 import threading
 import unicodedata
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -107,14 +108,21 @@ _NO_TEXT = frozenset({"Cc", "Cs", "Zl", "Zp"})
 
 _ORIENTATION = 0x0112
 # the chunks of a PNG that hold EXIF or XMP, by how they begin
+_RAW_XMP = b"Raw profile type xmp\0"  # as ImageMagick writes it
 _PNG_METADATA = {
     b"eXIf": b"",
     b"iTXt": b"XML:com.adobe.xmp\0",
-    b"tEXt": b"Raw profile type exif\0",
-    b"zTXt": b"Raw profile type exif\0",
+    b"tEXt": (b"Raw profile type exif\0", _RAW_XMP),
+    b"zTXt": (b"Raw profile type exif\0", _RAW_XMP),
 }
-# where Pillow leaves what getexif reads
-_METADATA = frozenset({"exif", "xmp", "XML:com.adobe.xmp", "Raw profile type exif"})
+# where Pillow leaves EXIF and XMP
+_METADATA = frozenset({"exif", "xmp", "XML:com.adobe.xmp", "Raw profile type exif", "Raw profile type xmp"})
+# XMP, part 2, 8.5: the property Orientation of this namespace, whose prefix a file may choose, as attribute or element
+_TIFF_PREFIX = re.compile(rb"""xmlns:([A-Za-z_][\w.-]{0,40})\s{0,9}=\s{0,9}["']http://ns\.adobe\.com/tiff/1\.0/["']""")
+_TIFF_ORIENTATION = (
+    rb"""(?<![\w.:-])%b:Orientation(?:\s{0,9}=\s{0,9}["']|(?:\s[^<>]{0,200})?>)\s{0,9}([1-8])\s{0,9}["'<]"""
+)
+_MOST_PREFIXES = 8
 
 
 @dataclass(frozen=True)
@@ -224,8 +232,9 @@ def decode_to(
             turn = _orientation(image)
             least = needed(image.size if turn >= 5 else (image.size[1], image.size[0]))
             reduced = image.draft(None, least if turn >= 5 else (least[1], least[0]))
+        missed = _missed_by_pillow(image)
         _load(image)
-        decoded = _plain(image, channels, name)
+        decoded = _plain(image, channels, name, missed)
         decoded.info = {}  # else decoding it again would turn it again
         return decoded, _filled(decoded.size, reduced[1][2:], turn) if reduced else (0, 0, *decoded.size)
 
@@ -242,9 +251,10 @@ def plain(image: Image.Image, channels: int, name: str, pixel_limit: int) -> Ima
     """What `decode` gives, of an image that somebody has opened with Pillow. Raises ImageError."""
     with _pillow(name):
         check_pixels(*image.size, name, pixel_limit)
+        missed = _missed_by_pillow(image)
         if isinstance(image, ImageFile.ImageFile):
             _load(image)
-        return _plain(image, channels, name)
+        return _plain(image, channels, name, missed)
 
 
 def _contents(source: StrPath | bytes, name: str) -> tuple[bytes, str]:
@@ -370,7 +380,37 @@ def _orientation(image: Image.Image) -> int:
         value = Image.Image.getexif(image).get(_ORIENTATION)  # PngImageFile's own would decode the pixels
     except Exception:  # Pillow raises a dozen types on broken EXIF, and an image with broken EXIF is an image
         return 1
+    value = _in_xmp(image.info) if value is None else value
     return value if isinstance(value, int) and value in _UPRIGHT else 1
+
+
+def _in_xmp(info: Mapping[str | tuple[int, int], Any]) -> int:
+    """The orientation in the XMP of an image where it is written otherwise than Pillow looks for it: with another prefix,
+    with other quotation marks, in UTF-16, in ImageMagick's text of hexadecimal digits. 1 where there is none."""
+    packet = info.get("XML:com.adobe.xmp") or info.get("xmp") or info.get("Raw profile type xmp") or b""
+    if isinstance(packet, str):
+        packet = packet.encode("utf-8", "replace")
+    if not isinstance(packet, bytes):
+        return 1
+    if b"<" not in packet:
+        with contextlib.suppress(ValueError):
+            packet = bytes.fromhex(b"".join(packet.split(b"\n")[3:]).decode("ascii", "replace"))
+    packet = packet.replace(b"\0", b"")  # UTF-16 and UTF-32 of plain letters
+    prefixes = dict.fromkeys([*_TIFF_PREFIX.findall(packet)[:_MOST_PREFIXES], b"tiff"])
+    patterns = (_TIFF_ORIENTATION % re.escape(prefix) for prefix in prefixes)
+    return next((int(match[1]) for pattern in patterns if (match := re.search(pattern, packet))), 1)
+
+
+def _missed_by_pillow(image: Image.Image) -> int:
+    """The orientation of a TIFF, not yet loaded, that Pillow does not apply when it loads it: of XMP that it does not
+    understand."""
+    if image.format != "TIFF" or "xmp" not in image.info:
+        return 1
+    try:
+        applied = _ORIENTATION in Image.Image.getexif(image)
+    except Exception:  # as above
+        return 1
+    return 1 if applied else _in_xmp(image.info)
 
 
 def _turned_when_loaded(image: ImageFile.ImageFile, data: bytes) -> bool:
@@ -404,11 +444,10 @@ def _metadata_behind_pixels(data: bytes, animated: bool) -> bytes:
     return b"".join(kept) if late else b""
 
 
-def _plain(image: Image.Image, channels: int, name: str) -> Image.Image:
-    """Upright, 8 bits, opaque, RGB or L."""
-    if image.format != "TIFF":  # Pillow turns those when it loads them
-        turn = _UPRIGHT.get(_orientation(image))
-        image = image if turn is None else image.transpose(turn)
+def _plain(image: Image.Image, channels: int, name: str, missed: int) -> Image.Image:
+    """Upright, 8 bits, opaque, RGB or L. missed: as `_missed_by_pillow` gave it before the image was loaded."""
+    turn = _UPRIGHT.get(missed if image.format == "TIFF" else _orientation(image))  # Pillow turns a TIFF as it loads it
+    image = image if turn is None else image.transpose(turn)
     if image.mode == "I" or image.mode.startswith("I;"):
         image = _eight_bits(image, name)
     if image.mode in ("F", "LAB"):

@@ -25,6 +25,7 @@ from typing import IO, Any
 from gossamer.errors import MissingPackageError, WeightsError
 from gossamer.host.progress import SILENT, Progress
 from gossamer.host.storage import storage_error, user_cache
+from gossamer.host.text import counted
 
 TIMEOUT = 30.0  # seconds without a byte
 CHUNK = 1 << 18  # bytes
@@ -201,7 +202,7 @@ def _chunks(url: str, response: Any) -> Iterator[bytes]:
         left -= len(chunk)
         yield chunk
     if expected and left > 0:
-        raise _unreachable(url, f"the connection ended {left} bytes early")
+        raise _unreachable(url, f"the connection ended {counted(left, 'byte')} early")
 
 
 def _starts_at(response: Any, start: int) -> bool:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from gossamer.blocks.norm import set_norm_eps
 from gossamer.errors import WeightsError
+from gossamer.host.text import counted
 from gossamer.networks.base import Backbone, KeyMapping
 from gossamer.networks.checkpoint import read_tensors
 
@@ -53,16 +54,21 @@ class Difference:
         return not (self.missing or self.unexpected or self.mismatched)
 
     def __str__(self) -> str:
-        lines = [f"{self.path}: {self.loaded} tensors loaded, by the names of {self.key_mapping}"]
+        lines = [f"{self.path}: {counted(self.loaded, 'tensor')} loaded, by the names of {self.key_mapping}"]
         if self.classifier is not None:
-            lines.append(f"classifier not loaded: {self.classifier[0]} classes in the file, {self.classifier[1]} here")
+            lines.append(
+                f"classifier not loaded: {counted(self.classifier[0], 'class')} in the file, {self.classifier[1]} here"
+            )
         if self.adapted is not None:
             lines.append(f"first layer adapted from {self.adapted[0]} to {self.adapted[1]} input channels")
         if self.left_out:
-            lines.append(f"{self.left_out} tensors not loaded: their parts are left out here")
+            lines.append(
+                f"{counted(self.left_out, 'tensor')} not loaded: {'its part is' if self.left_out == 1 else 'their parts are'} left out here"
+            )
         if self.fresh:
             lines.append(
-                f"{self.fresh} tensors of blocks that were added are not in the file and keep their initial values"
+                f"{counted(self.fresh, 'tensor of blocks that were added is', 'tensors of blocks that were added are')} "
+                f"not in the file and {'keeps its' if self.fresh == 1 else 'keep their'} initial values"
             )
         if self.norm_eps is not None:
             lines.append(f"batch norms add {self.norm_eps:g} to the variance, as where the file comes from")
@@ -103,7 +109,7 @@ def load_tensors(
     difference, fitting = _compare(os.fspath(path), key_mapping, renamed_tensors, model, own)
     if not fitting:
         raise WeightsError(
-            f"{path}: none of its {len(tensors)} tensors ({_some(tensors)}, ...) is of this network",
+            f"{path}: none of its {counted(len(tensors), 'tensor')} ({_some(tensors)}, ...) is of this network",
             f"tensors such as {_some(own)}",
             "give the weights of this network",
         )

@@ -7,7 +7,7 @@ import math
 import numpy as np
 
 from gossamer.charts.confusion import confusion_chart
-from gossamer.host.text import THIN, grouped, percent, points
+from gossamer.host.text import THIN, counted, grouped, grouped_count, percent, points
 from gossamer.report.contents import ReportData
 from gossamer.report.reliability import reliability_chart
 from gossamer.report.scores import Calibration, calibrate, confused_pairs, wilson
@@ -43,7 +43,7 @@ def classification_view(data: ReportData) -> TaskView:
     return TaskView(
         template="classify.html",
         sections=SECTIONS,
-        subject=f"{len(data.classes)} classes",
+        subject=counted(len(data.classes), "class"),
         headline=_headline(data),
         highlights=classification_highlights(data, calibration),
         values={
@@ -66,7 +66,7 @@ def _headline(data: ReportData) -> KeyFigure:
     return KeyFigure(
         "Accuracy",
         percent(correct / total if total else math.nan),
-        f"95{THIN}% interval {points(low)} to {points(high)}; {grouped(correct)} of {grouped(total)} {data.split} images",
+        f"95{THIN}% interval {points(low)} to {points(high)}; {grouped(correct)} of {grouped_count(total, f'{data.split} image')}",
     )
 
 
@@ -83,7 +83,7 @@ def _classes(data: ReportData) -> list[Highlight]:
         weakest = min(partly, key=lambda row: row["f1"])
         sentence = (
             f"{bdi(weakest['class'])}: F1 {points(weakest['f1'])}, precision {points(weakest['precision'])}, "
-            f"recall {points(weakest['recall'])}, {grouped(weakest['support'])} images."
+            f"recall {points(weakest['recall'])}, {grouped_count(weakest['support'], 'image')}."
         )
         highlights.append(Highlight("Weakest class", sentence))
     missed = [row for row in rows if row["recall"] == 0]

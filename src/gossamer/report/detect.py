@@ -14,7 +14,7 @@ from gossamer.charts.bars import HistogramBar, histogram
 from gossamer.charts.confusion import confusion_chart
 from gossamer.charts.rates import RateAxis, RateCurve, rate_chart
 from gossamer.charts.svg import WIDTH, Markup, chart, element, label, tooltip
-from gossamer.host.text import grouped, percent, points, significant, truncated
+from gossamer.host.text import counted, grouped, grouped_count, percent, points, significant, truncated
 from gossamer.report.contents import ReportData
 from gossamer.report.detection_examples import BoxMark, DetectionDetails, DetectionExample
 from gossamer.report.scores import ConfusedPair, confused_pairs
@@ -57,7 +57,7 @@ def detection_view(data: ReportData) -> TaskView:
     return TaskView(
         template="detect.html",
         sections=tuple(sections),
-        subject=f"{len(data.classes)} classes",
+        subject=counted(len(data.classes), "class"),
         headline=_headline(data),
         highlights=_highlights(data),
         values={
@@ -113,8 +113,8 @@ def _headline(data: ReportData) -> KeyFigure:
     metrics = data.evaluation.metrics
     objects = sum(row["support"] for row in data.evaluation.per_class)
     note = (
-        f"mAP@0.5:0.95 {points(metrics['map'])}; {grouped(objects)} objects in "
-        f"{grouped(len(data.evaluation.names))} {data.split} images"
+        f"mAP@0.5:0.95 {points(metrics['map'])}; {grouped_count(objects, 'object')} in "
+        f"{grouped_count(len(data.evaluation.names), f'{data.split} image')}"
     )
     return KeyFigure("mAP@0.5", percent(metrics["map50"]), note)
 
@@ -125,7 +125,7 @@ def _highlights(data: ReportData) -> list[Highlight]:
     highlights = _failures(data)
     if len(rows) > 1:
         weakest = min(rows, key=lambda row: row["map50"])
-        figures = f"AP {points(weakest['map50'])} at IoU 0.5, {grouped(weakest['support'])} objects"
+        figures = f"AP {points(weakest['map50'])} at IoU 0.5, {grouped_count(weakest['support'], 'object')}"
         highlights.append(Highlight("Weakest class", f"{bdi(weakest['class'])}: {figures}."))
     highlights += never_predicted([row["class"] for row in rows if not row["recall"]], "Never detected")
     for pair in class_confusions(scores.confusion)[:1]:
@@ -140,7 +140,7 @@ def _failures(data: ReportData) -> list[Highlight]:
     support, detected = confusion[:-1].sum(axis=1), confusion[:-1, :-1].diagonal()
     objects = int(support.sum())
     if objects and not detected.any():
-        missed = f"{grouped(objects)} of {grouped(objects)} objects missed at a score of {CONFIDENCE} or more"
+        missed = f"{grouped(objects)} of {grouped_count(objects, 'object')} missed at a score of {CONFIDENCE} or more"
         highest = max(
             (float(boxes.scores.max()) for boxes in data.evaluation.detections if len(boxes.scores)), default=0
         )

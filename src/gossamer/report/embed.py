@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from gossamer.charts.rates import RateAxis, RateCurve, rate_chart
 from gossamer.charts.svg import WIDTH, Markup, Scale, chart, element, tooltip
-from gossamer.host.text import grouped, percent, points
+from gossamer.host.text import counted, grouped, grouped_count, percent, points
 from gossamer.report.contents import ReportData
 from gossamer.report.neighbours import EmbeddingDetails
 from gossamer.report.view import SPLITS, Highlight, KeyFigure, TaskView, all_missed, bdi
@@ -64,7 +64,8 @@ def embedding_view(data: ReportData) -> TaskView:
 
 def _headline(data: ReportData) -> KeyFigure:
     scores = data.evaluation
-    of = f"{grouped(len(scores.labels))} {data.split} images of {grouped(len(np.unique(scores.labels)))} identities"
+    images = grouped_count(len(scores.labels), f"{data.split} image")
+    of = f"{images} of {grouped_count(len(np.unique(scores.labels)), 'identity')}"
     note = f"the nearest image is of the same identity; AUC of pairs {points(scores.metrics['auc'])}; {of}"
     return KeyFigure("Recall@1", percent(scores.metrics["recall1"]), note)
 
@@ -110,7 +111,8 @@ def _most_confused(data: ReportData, details: EmbeddingDetails | None) -> list[H
     names = f"{bdi(data.classes[nearest])} is nearest to {bdi(data.classes[true])}"
     return [
         Highlight(
-            "Most confused", f"{names} for {grouped(times)} of its {grouped(int((labels == true).sum()))} images."
+            "Most confused",
+            f"{names} for {grouped(times)} of its {grouped_count(int((labels == true).sum()), 'image')}.",
         )
     ]
 
@@ -166,5 +168,6 @@ def projection_chart(places: NDArray[np.float32], labels: NDArray[np.int64], nam
         x, y = across(float(places[index, 0])), up(float(places[index, 1]))
         parts.append(element("circle", tooltip(names[label]), cx=x, cy=y, r=3, class_=f"fill {own.get(label, 'c')}"))
     identities = len(np.unique(labels))
-    description = f"{len(labels)} images of {identities} identities along the two directions of largest variance."
+    images = f"{counted(len(labels), 'image')} of {counted(identities, 'identity')}"
+    description = f"{images} along the two directions of largest variance."
     return chart(WIDTH, height, description, *parts)

@@ -12,7 +12,7 @@ import numpy as np
 from gossamer.charts.confusion import confusion_chart
 from gossamer.charts.scatter import predicted_against_true
 from gossamer.charts.svg import Markup
-from gossamer.host.text import grouped, metric_name, points, significant
+from gossamer.host.text import grouped, grouped_count, metric_name, points, significant
 from gossamer.report.contents import ReportData
 from gossamer.report.detect import BACKGROUND, class_confusions
 from gossamer.report.scores import ConfusedPair, confused_pairs
@@ -90,7 +90,7 @@ def heads_view(data: ReportData) -> TaskView:
         parts.append(
             PlacedSection(f"head-{index}", name, kind, len(scores.names), main[name], value, section_of(scores))
         )
-    images = f"{grouped(len(evaluation.names))} {data.split} images"
+    images = grouped_count(len(evaluation.names), f"{data.split} image")
     note = f"the mean of {len(parts)} heads; {images}" if len(parts) > 1 else images
     return TaskView(
         template="heads.html",
@@ -139,7 +139,8 @@ def _highlights(parts: Sequence[PlacedSection], images: int) -> list[Highlight]:
         highlights.append(Highlight("Weakest head", score))
     for part in parts:
         if part.images < images:
-            labelled = f"{grouped(part.images)} of {grouped(images)} images have a label of {bdi(part.name)}"
+            has = "has" if part.images == 1 else "have"
+            labelled = f"{grouped(part.images)} of {grouped_count(images, 'image')} {has} a label of {bdi(part.name)}"
             highlights.append(Highlight("Labels missing", f"{labelled}; the others do not count in its scores."))
     return highlights
 

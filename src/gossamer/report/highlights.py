@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from gossamer.host.text import grouped, percent, points, significant
+from gossamer.host.text import grouped_count, percent, points, significant
 from gossamer.report.contents import ReportData, as_number
 from gossamer.report.view import Highlight
 
@@ -96,6 +96,6 @@ def _images(data: ReportData) -> list[Highlight]:
             Highlight("Other data", "The images are not those of the training: files were added, removed or replaced.")
         )
     if data.unreadable:
-        images = "1 image" if len(data.unreadable) == 1 else f"{grouped(len(data.unreadable))} images"
+        images = grouped_count(len(data.unreadable), "image")
         stands_out.append(Highlight("Skipped", f"{images} could not be read."))
     return stands_out

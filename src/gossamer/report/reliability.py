@@ -23,7 +23,7 @@ def reliability_chart(calibration: Calibration) -> Markup:
     parts.append(label("images", 44, 334, class_="soft", text_anchor="end"))
     parts.append(label("confidence, %", WIDTH - 12, 366, class_="soft", text_anchor="end"))
     bins = "; ".join(
-        f"{bin_.low * 100:.0f} to {bin_.high * 100:.0f} %: {bin_.count} images, {bin_.accuracy * 100:.0f} % correct"
+        f"{bin_.low * 100:.0f} to {bin_.high * 100:.0f} %: {text.counted(bin_.count, 'image')}, {bin_.accuracy * 100:.0f} % correct"
         for bin_ in filled
     )
     description = f"Reliability diagram: expected calibration error {calibration.ece:.3f}. {bins}."
@@ -39,7 +39,7 @@ def _bin(bin_: Bin, largest: int, across: Scale, up: Scale) -> Markup:
     means = f"mean confidence {text.percent(bin_.confidence)}, accuracy {text.percent(bin_.accuracy)}"
     return element(
         "g",
-        tooltip(f"{bin_.count} images: {means}"),
+        tooltip(f"{text.counted(bin_.count, 'image')}: {means}"),
         element("line", x1=x, x2=x, y1=up(low), y2=up(high), class_="line a"),
         element("circle", cx=x, cy=y, r=4, class_="fill a"),
         element("rect", x=left, y=334 - height, width=width, height=height, class_="fill c"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from gossamer.charts.confusion import confusion_chart
-from gossamer.host.text import grouped, percent, points
+from gossamer.host.text import counted, grouped_count, percent, points
 from gossamer.predictions.masks import palette
 from gossamer.report.contents import ReportData
 from gossamer.report.scores import confused_pairs
@@ -37,7 +37,7 @@ def segmentation_view(data: ReportData) -> TaskView:
     return TaskView(
         template="segment.html",
         sections=SECTIONS,
-        subject=f"{len(data.classes)} classes",
+        subject=counted(len(data.classes), "class"),
         headline=_headline(data),
         highlights=_highlights(data),
         values={
@@ -57,7 +57,7 @@ def segmentation_view(data: ReportData) -> TaskView:
 
 def _headline(data: ReportData) -> KeyFigure:
     metrics, images = data.evaluation.metrics, len(data.evaluation.names)
-    note = f"pixel accuracy {percent(metrics['pixel_accuracy'])}; {grouped(images)} {data.split} images"
+    note = f"pixel accuracy {percent(metrics['pixel_accuracy'])}; {grouped_count(images, f'{data.split} image')}"
     return KeyFigure("Mean IoU", percent(metrics["miou"]), note)
 
 
@@ -77,7 +77,7 @@ def _highlights(data: ReportData) -> list[Highlight]:
         [row["class"] for row in rows if row["support"] < RARE * pixels], "Under 1 % of pixels"
     )
     for pair in confused_pairs(scores.confusion, 1):
-        times = f"{grouped(pair.count)} pixels"
+        times = grouped_count(pair.count, "pixel")
         highlights.append(most_confused(data, pair.true, pair.predicted, times, pair.fraction))
     return highlights
 

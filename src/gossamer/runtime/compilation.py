@@ -161,7 +161,7 @@ def compile_model(
             else:
                 batches.append(known.preprocess.normalise(pixels[None]))
         if not batches:
-            what = f"{len(unreadable)} images, none of which can be read, such as {unreadable[0]}"
+            what = f"{counted(len(unreadable), 'image')}, none of which can be read, such as {unreadable[0]}"
             raise InputError(what, "one at least", "give others")
         shown = _loss(reference, engine, batches, classified)
     beside = f"{reference.runtime_name} {reference.runtime_version}"

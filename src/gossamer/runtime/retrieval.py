@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from gossamer.errors import DataError, ImageError, InputError
 from gossamer.host.progress import SILENT, Progress, one_line
 from gossamer.host.shown import Brief
+from gossamer.host.text import counted
 from gossamer.modelfile.metadata import ModelMetadata
 from gossamer.predictions.classes import check_top
 from gossamer.predictions.gallery import NO_DIRECTION, Gallery, Match, directed
@@ -123,7 +124,7 @@ def index_folder(
             names.append(image.path.relative_to(root).as_posix())
     if not embeddings:
         raise DataError(
-            f"{root}: none of {len(skipped)} images has an embedding: {skipped[0][1]}",
+            f"{root}: none of {counted(len(skipped), 'image')} has an embedding: {skipped[0][1]}",
             "readable images",
             "look at them",
         )

@@ -10,6 +10,7 @@ from typing import Any
 
 from gossamer.errors import GossamerError
 from gossamer.host.progress import Progress
+from gossamer.host.text import counted
 from gossamer.selection.budget import SAFETY, Budget, Use
 from gossamer.selection.choices import NetworkChoice, expected_top1
 from gossamer.selection.counting import Builder, Counted, file_overhead
@@ -83,12 +84,12 @@ class Search:
         order = sorted(choices, key=lambda one: (-expected_top1(one), one.macs(), one.name))
         begun, seen, untried = time.monotonic(), set[str](), list[NetworkChoice]()
         self.progress.say(
-            f"{len(order)} networks ({len({one.net for one in order})} of the zoo, their widths and inputs) in "
+            f"{counted(len(order), 'network')} ({len({one.net for one in order})} of the zoo, their widths and inputs) in "
             f"{', '.join(self.precisions)}; {self.budget.text()}; best expected accuracy first"
         )
         for choice in self.progress.track(order, len(order), "counting and timing networks"):
             if len(self.fits) >= self.enough:
-                reason = f"not tried: {self.enough} networks of higher expected accuracy fit"
+                reason = f"not tried: {counted(self.enough, 'network of higher expected accuracy fits', 'networks of higher expected accuracy fit')}"
             elif time.monotonic() - begun > self.seconds:
                 reason = OUT_OF_TIME
                 untried.append(choice)

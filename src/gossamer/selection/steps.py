@@ -77,7 +77,7 @@ def nothing_fits(settings: PickSettings, search: Search) -> VerificationError:
     )
     late = sum(one.reason == OUT_OF_TIME for one in search.dropped)
     if late:
-        near += f"; {late} networks were not tried, as the time for measuring was used up"
+        near += f"; {counted(late, 'network was', 'networks were')} not tried, as the time for measuring was used up"
     return VerificationError(
         f"{line}: the nearest that exists is {name} in {precision} with {use.text()}{near}; raise the budget, or give a "
         "smaller --input"
@@ -185,7 +185,7 @@ class PickSteps:
         taken = first_rung(fits, rungs.counts[0])
         for fit in fits:
             if fit not in taken:
-                reason = f"not trained: {len(taken)} networks of higher expected accuracy or of other families are"
+                reason = f"not trained: {counted(len(taken), 'network')} of higher expected accuracy or of other families {'is' if len(taken) == 1 else 'are'}"
                 self.dropped.append(Dropped(fit.choice.name, "", reason))
         length = (
             f"{rungs.seconds / 60:.2g} minutes"

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from gossamer.data.source import Source
 from gossamer.errors import DataError, ImageError, InputError
 from gossamer.host.progress import SILENT, Progress
+from gossamer.host.text import counted
 from gossamer.images.preprocess import Preprocess, read_file
 from gossamer.runtime.predict import find_images
 
@@ -64,16 +65,18 @@ def calibration(
             kept.append(pixels)
     notes += [f"skipped: {line}" for line in skipped[:MOST_NOTES]]
     if len(skipped) > MOST_NOTES:
-        notes.append(f"skipped: {len(skipped) - MOST_NOTES} more images that cannot be read")
+        notes.append(f"skipped: {counted(len(skipped) - MOST_NOTES, 'more image')} that cannot be read")
     if len(kept) < FEWEST:
         reason = f" ({skipped[0]})" if skipped else ""
         raise InputError(
-            f"{len(kept)} images to calibrate with{reason}", f"{FEWEST} at least, better {FEW}", "give more"
+            f"{counted(len(kept), 'image')} to calibrate with{reason}", f"{FEWEST} at least, better {FEW}", "give more"
         )
     if len({hashlib.sha256(pixels.tobytes()).digest() for pixels in kept}) < FEWEST:
         raise InputError("images to calibrate with that are all alike", f"{FEWEST} that differ", "give others")
     if len(kept) < FEW:
-        notes.append(f"calibrated on {len(kept)} images only: with fewer than {FEW} the ranges are uncertain")
+        notes.append(
+            f"calibrated on {counted(len(kept), 'image')} only: with fewer than {FEW} the ranges are uncertain"
+        )
     images = preprocess.normalise(np.stack(kept))
     far = [one for index, one in enumerate(chosen) if index not in near]
 

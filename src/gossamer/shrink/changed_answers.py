@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 from gossamer.data.source import Source
 from gossamer.errors import GossamerError
 from gossamer.host.progress import Progress
+from gossamer.host.text import counted
 from gossamer.images.preprocess import decode
 from gossamer.predictions.postprocess import Prediction, Several
 from gossamer.predictions.spatial import Detections, Segmentation
@@ -109,7 +110,10 @@ def boxes_changed(
         else:
             left.remove(best)
     total = len(before) + len(after)
-    return (gone + len(left)) / max(1, total), f"{gone} of {len(before)} boxes are gone, {len(left)} are new"
+    return (
+        (gone + len(left)) / max(1, total),
+        f"{gone} of {counted(len(before), 'box')} {'is' if gone == 1 else 'are'} gone, {len(left)} {'is' if len(left) == 1 else 'are'} new",
+    )
 
 
 def overlap(a: tuple[float, ...], b: tuple[float, ...]) -> float:

@@ -15,6 +15,7 @@ from gossamer.analysis.graph import Graph, trace
 from gossamer.data.source import Data
 from gossamer.errors import InputError, SettingsError, VerificationError
 from gossamer.host.progress import Progress
+from gossamer.host.text import counted
 from gossamer.networks.changes import Change
 from gossamer.predictions.head import outputs_of
 from gossamer.shrink.blocks import WHOLE, Block, add_blocks, droppable, drops
@@ -152,7 +153,7 @@ def narrow_network(
         if limit.kind in costs:
             _check_unmet(limit, costs[limit.kind].base)
     steps = [
-        f"{sum(group.size for group in groups)} removable channels in {len(groups)} groups, "
+        f"{counted(sum(group.size for group in groups), 'removable channel')} in {counted(len(groups), 'group')}, "
         f"{sum(len(one) for one in options)} widths to choose from"
         + (f"; {len(blocks)} residual blocks that may go as a whole" if blocks else "")
     ]

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from gossamer.errors import GossamerError, InputError, SettingsError, VerificationError
 from gossamer.host import storage
 from gossamer.host.progress import SILENT, Progress, one_line
-from gossamer.host.text import metric_name
+from gossamer.host.text import counted, metric_name
 from gossamer.modelfile.metadata import ModelFile, ModelMetadata, parse_model_file, read_model_file
 from gossamer.run import Run
 from gossamer.runtime.model import open_model
@@ -149,7 +149,7 @@ def _check(count: int, weight_bits: int, max_drop: float | None, round_seconds: 
     if weight_bits not in (7, 8):
         raise InputError(f"weights of {weight_bits} bits", "7 or 8", "give one of them")
     if not FEWEST <= count <= 100_000:
-        raise InputError(f"{count} images to calibrate with", f"{FEWEST} to 100000", "give such a number")
+        raise InputError(f"{counted(count, 'image')} to calibrate with", f"{FEWEST} to 100000", "give such a number")
     if max_drop is not None and not (math.isfinite(max_drop) and 0 <= max_drop <= 100):
         raise InputError(f"a drop of at most {max_drop} points", "0 to 100", "give such a number")
     if not (math.isfinite(round_seconds) and 0 <= round_seconds <= 86_400):

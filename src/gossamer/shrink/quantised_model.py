@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from gossamer.host.progress import one_line
-from gossamer.host.text import metric_name
+from gossamer.host.text import counted, metric_name
 from gossamer.shrink.channel_ranges import ChannelRanges
 from gossamer.shrink.qat import QatResult
 from gossamer.shrink.sensitivity import LayerNoise, table, verdict
@@ -47,7 +47,7 @@ class QuantisedModel:
         lines = [
             f"{one_line(self.file)}: {self.bytes / 2**20:.2f} MiB in int8, {self.bytes / max(1, self.float_bytes):.2f}x of "
             f"{self.float_bytes / 2**20:.2f} MiB",
-            f"outputs on {self.measured_on} images that were not calibrated with: {self.decibels:.1f} dB"
+            f"outputs on {counted(self.measured_on, 'image that was', 'images that were')} not calibrated with: {self.decibels:.1f} dB"
             + ("" if self.agreement is None else f", the same class for {self.agreement:.1%}"),
         ]
         if self.scores:

@@ -23,6 +23,7 @@ from gossamer.host.cells import to_cell
 from gossamer.host.stepfolder import STEPS, StepFolder
 from gossamer.host.storage import storage_error, write_text
 from gossamer.host.strict_json import dumps
+from gossamer.host.text import counted
 from gossamer.run import SETTINGS
 from gossamer.selection.budget import is_finite
 from gossamer.sweeps.settings import SweepSettings, check_same
@@ -65,7 +66,7 @@ class SweepFolder(StepFolder):
         for path in lost:
             if not path.stem.endswith("-time"):
                 raise RunError(
-                    f"{self.path / JOURNAL}: holds {count} trials, not that of {path}",
+                    f"{self.path / JOURNAL}: holds {counted(count, 'trial')}, not that of {path}",
                     "the journal with which the steps were done",
                     "restore it, or give another --out",
                 )

@@ -13,6 +13,7 @@ from decimal import Decimal
 from typing import Any
 
 from gossamer.errors import SettingsError, UnknownNameError
+from gossamer.host.text import counted
 from gossamer.networks.registry import resolve, traits
 from gossamer.selection.choices import own_width, takes_width
 from gossamer.settings import Settings, from_dict, names, to_dict, type_hints
@@ -197,7 +198,9 @@ def _values(name: str, values: Any, section: str, path: str) -> tuple[Any, ...]:
             f"{path}: {section}.{name} holds {what}", f"a list of values, as {name}: [A, B]", "list them"
         )
     if len(values) > MOST_VALUES:
-        raise SettingsError(f"{path}: {section}.{name}: {len(values)} values", f"{MOST_VALUES} at most", "list fewer")
+        raise SettingsError(
+            f"{path}: {section}.{name}: {counted(len(values), 'value')}", f"{MOST_VALUES} at most", "list fewer"
+        )
     result = []
     for value in values:
         checked = _value(name, value, path)

@@ -15,6 +15,7 @@ from gossamer.data.loader import Batches, prefetch
 from gossamer.data.source import Source
 from gossamer.errors import DataError
 from gossamer.host.progress import SILENT, Progress
+from gossamer.host.text import counted
 from gossamer.images.preprocess import Placement, Preprocess
 from gossamer.predictions.head import Raw
 from gossamer.tasks.scores import ClassScorer, Evaluation, Scorer
@@ -59,7 +60,9 @@ def evaluate(
         count += len(names)
     if not count and world == 1:
         raise DataError(
-            f"none of {len(source)} images can be read", "readable images", "look at the list of unreadable images"
+            f"none of {counted(len(source), 'image')} can be read",
+            "readable images",
+            "look at the list of unreadable images",
         )
     return scorer
 

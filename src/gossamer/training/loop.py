@@ -34,7 +34,7 @@ from gossamer.data.split import split_rows
 from gossamer.errors import GossamerError, Interrupted, RunError, SettingsError, StorageError
 from gossamer.host import machine
 from gossamer.host.progress import SILENT, Progress
-from gossamer.host.text import metric_name
+from gossamer.host.text import counted, metric_name
 from gossamer.networks.changes import Change, changes_to_json
 from gossamer.run import STOPPED, Run
 from gossamer.settings import Settings, differing
@@ -134,7 +134,7 @@ def _check_until(until: float) -> None:
 
 def _unfinished(names: list[str]) -> list[str]:
     """A note on unfinished files of a killed process that were removed from the run folder."""
-    return [f"removed {len(names)} unfinished files of a killed process: {shown(names)}"] if names else []
+    return [f"removed {counted(len(names), 'unfinished file')} of a killed process: {shown(names)}"] if names else []
 
 
 @contextmanager

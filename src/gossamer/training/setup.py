@@ -19,6 +19,7 @@ from gossamer.data.source import Data
 from gossamer.errors import DataError, ImageError, InputError, SettingsError
 from gossamer.host import machine
 from gossamer.host.progress import Progress
+from gossamer.host.text import counted
 from gossamer.images.preprocess import decode
 from gossamer.networks.changes import Change, apply_changes
 from gossamer.networks.load import load_pretrained, select_weights
@@ -153,7 +154,7 @@ def _typical_size(data: Data) -> tuple[int, int]:
             continue  # the loader lists it when it comes to it
     if not sides:
         raise DataError(
-            f"none of {min(len(data.train), 32)} images looked at can be read",
+            f"none of {counted(min(len(data.train), 32), 'image')} looked at can be read",
             "readable images",
             "look at them: gossamer doctor --data DIR",
         )

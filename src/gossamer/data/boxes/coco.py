@@ -21,7 +21,9 @@ from gossamer.data.boxes.labelme import is_labelme
 from gossamer.data.boxes.listed import ListedImages
 from gossamer.data.boxes.outlines import box_around
 from gossamer.data.boxes.records import (
+    CHANGED,
     SIDECAR,
+    WAIT,
     BoxRecord,
     Draft,
     ImageRecord,
@@ -39,6 +41,7 @@ from gossamer.data.folder import folders, printable_path
 from gossamer.data.source import shown
 from gossamer.errors import DataError, ImageError
 from gossamer.host.storage import open_regular
+from gossamer.host.text import counted, none_of
 
 _OWN = frozenset({"bbox", "category_id", "image_id", "iscrowd", "area"})
 _OWN_IMAGE = frozenset({"id", "file_name", "width", "height"})
@@ -71,6 +74,8 @@ def is_coco(path: Path) -> bool:
     try:
         with open_regular(path) as file:
             start = file.read(_PEEK + 1)
+    except FileNotFoundError:
+        return False
     except OSError:
         return True  # reading it will say what is wrong
     if path.name.endswith(".coco.json"):
@@ -84,6 +89,8 @@ def read_coco(root: Path, file: Path | None = None) -> Draft:
     DataError: a file of another shape, categories that differ between files, no image at all."""
     draft = Draft("coco", root, (), True, [])
     files = [file] if file else coco_files(root)
+    if not files:
+        raise DataError(f"{root}: {CHANGED}", _ALLOWED, WAIT)
     contents = {path: read_json(path) for path in files}
     categories = _categories(contents)
     draft.classes, draft.extra["coco"] = tuple(categories.values()), {"categories": _others(contents)}
@@ -93,8 +100,9 @@ def read_coco(root: Path, file: Path | None = None) -> Draft:
         _read_file(draft, path, content, categories, split, listed)
     if not draft.records:
         lost = [*listed.missing, *listed.unreadable]
+        none = f"{none_of(len(lost), 'image')} can be read, such as {lost[0]}" if lost else "lists no images"
         raise DataError(
-            f"{root}: {f'none of the {len(lost)} images can be read, such as {lost[0]}' if lost else 'lists no images'}",
+            f"{root}: {none}",
             _ALLOWED,
             "check the path of the images",
         )
@@ -102,7 +110,8 @@ def read_coco(root: Path, file: Path | None = None) -> Draft:
     known = {record.path for record in draft.records} | listed.paths
     if file is None and (unlisted := [path for path in image_files(root, draft.notes) if path not in known]):
         draft.notes.append(
-            f"{root}: {len(unlisted)} images are in no annotation file: {shown(map(printable_path, unlisted))}"
+            f"{root}: {counted(len(unlisted), 'image is', 'images are')} in no annotation file: "
+            f"{shown(map(printable_path, unlisted))}"
         )
     _drop_parent(draft)
     return draft

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from gossamer.data.boxes.records import Draft, ImageRecord
+from gossamer.host.text import counted
 
 
 def coco_texts(draft: Draft, paths: list[str]) -> Iterator[tuple[str, str]]:
@@ -74,4 +75,4 @@ def _fresh(key: object, used: set[int | str]) -> int | str:
 def lost_in_coco(draft: Draft) -> list[str]:
     """What the format has no place for, a line each."""
     difficult = sum(box.difficult for record in draft.records for box in record.boxes)
-    return [f"COCO has no place for difficult: {difficult} boxes"] if difficult else []
+    return [f"COCO has no place for difficult: {counted(difficult, 'box')}"] if difficult else []

@@ -22,6 +22,7 @@ from gossamer.data.source import shown
 from gossamer.errors import DataError, ImageError, UnknownNameError
 from gossamer.host.shown import Report
 from gossamer.host.storage import atomic_folder
+from gossamer.host.text import counted
 from gossamer.images.preprocess import IMAGE_SUFFIXES, describe, read_file
 
 StrPath = str | os.PathLike[str]
@@ -52,7 +53,8 @@ class BoxConversion(Report):
 
     def text(self) -> str:
         """A few lines for people."""
-        first = f"{self.folder}: {self.images} images with {self.boxes} boxes, {KINDS[self.source]} as {KINDS[self.to]}"
+        content = f"{counted(self.images, 'image')} with {counted(self.boxes, 'box')}"
+        first = f"{self.folder}: {content}, {KINDS[self.source]} as {KINDS[self.to]}"
         return "\n".join([first, *(f"kept in {SIDECAR}: {line}" for line in self.lost), *self.notes])
 
     def to_json(self) -> dict[str, Any]:
@@ -112,7 +114,11 @@ def _copy_images(draft: Draft, folder: Path, to: str, notes: list[str]) -> tuple
         raise DataError(f"{draft.root}: none of its images can be read", "images that can be read", "restore them")
     other = sum(a.size != b.size for a, b in zip(records, written, strict=True))
     if other:
-        notes.append(f"{other} images have another size than their annotations say; boxes keep their pixels")
+        differ = (
+            "image has another size than its annotations say",
+            "images have another size than their annotations say",
+        )
+        notes.append(f"{counted(other, *differ)}; boxes keep their pixels")
     draft.records = records
     return paths, written
 
@@ -138,7 +144,9 @@ def _finite(draft: Draft) -> list[str]:
         finite = [box for box in record.boxes if all(abs(edge) < float("inf") for edge in box.box)]
         count += len(record.boxes) - len(finite)
         record.boxes = finite
-    return [f"{count} boxes have corners that are no numbers, and are not written"] if count else []
+    no_numbers = "corners that are no numbers, and {} not written"
+    one, several = f"box has {no_numbers.format('is')}", f"boxes have {no_numbers.format('are')}"
+    return [counted(count, one, several)] if count else []
 
 
 def _further(records: list[ImageRecord], to: str) -> list[str]:
@@ -149,7 +157,8 @@ def _further(records: list[ImageRecord], to: str) -> list[str]:
         images = sum(kind in record.extra for record in records)
         if boxes or images:
             lines.append(
-                f"{KINDS[to]} have no place for further fields of {KINDS[kind]}: {images} images, {boxes} boxes"
+                f"{KINDS[to]} have no place for further fields of {KINDS[kind]}: "
+                f"{counted(images, 'image')}, {counted(boxes, 'box')}"
             )
     return lines
 
@@ -180,7 +189,7 @@ def _places(draft: Draft, to: str, notes: list[str]) -> list[str]:
             renamed.append(f"{printable_path(record.path)} is {place}")
         places.append(str(place))
     if renamed:
-        notes.append(f"{len(renamed)} images have another name: {shown(renamed, 3)}")
+        notes.append(f"{counted(len(renamed), 'image has', 'images have')} another name: {shown(renamed, 3)}")
     return places
 
 

@@ -32,6 +32,7 @@ from gossamer.data.folder import printable_path
 from gossamer.data.source import class_order, shown
 from gossamer.errors import DataError
 from gossamer.host.storage import open_regular
+from gossamer.host.text import counted
 
 _PEEK = 1 << 12
 _LIMIT = 1 << 28
@@ -67,14 +68,18 @@ def read_cvat(root: Path, file: Path) -> Draft:
     images = {str(number): element for number, element in enumerate(top.iter("image"))}
     if not images:
         raise DataError(f"{where}: has no images", _ALLOWED, "export the task again")
-    records = each_image(list(images), lambda key: _record(images[key], root, finder, where, skipped), "images", notes)
+    records = each_image(
+        list(images), lambda key: _record(images[key], root, finder, where, skipped), "image", "images", notes
+    )
     if skipped:
         kinds = ", ".join(f"{count} {printable_path(kind)}" for kind, count in skipped.most_common())
-        notes.append(f"{where}: {sum(skipped.values())} shapes are no boxes or polygons and are left out: {kinds}")
+        no_boxes = ("shape is no box or polygon and is", "shapes are no boxes or polygons and are")
+        notes.append(f"{where}: {counted(sum(skipped.values()), *no_boxes)} left out: {kinds}")
     known = {record.path for record in records}
     bare = [name for name in image_files(root, notes) if name not in known]
     if bare:
-        notes.append(f"{where}: {len(bare)} images are not listed and are left out: {shown(map(printable_path, bare))}")
+        unlisted = counted(len(bare), "image is not listed and is", "images are not listed and are")
+        notes.append(f"{where}: {unlisted} left out: {shown(map(printable_path, bare))}")
     labels = [name for label in top.iter("label") if (name := (label.findtext("name") or "").strip())]
     used = class_order(box.name for record in records for box in record.boxes)
     declared = set(used) <= set(labels)

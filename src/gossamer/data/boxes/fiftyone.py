@@ -27,6 +27,7 @@ from gossamer.data.folder import printable_path
 from gossamer.data.source import class_order, shown
 from gossamer.errors import DataError
 from gossamer.host.storage import open_regular
+from gossamer.host.text import counted
 
 FILE = "labels.json"
 _LABELS = re.compile(rb'"labels"\s*:\s*\{')
@@ -76,11 +77,12 @@ def read_fiftyone(root: Path, file: Path) -> Draft:
         boxes = [_drawn(entry, size, declared, where) for entry in entries]
         return ImageRecord(relative.as_posix(), relative.as_posix(), split_of_path(relative.parent), size, boxes)
 
-    records = each_image(list(labels), read, "images", notes)
+    records = each_image(list(labels), read, "image", "images", notes)
     known = {record.path for record in records}
     bare = [path for path in image_files(root) if path not in known]
     if bare:
-        notes.append(f"{where}: {len(bare)} images are not listed and are left out: {shown(map(printable_path, bare))}")
+        unlisted = counted(len(bare), "image is not listed and is", "images are not listed and are")
+        notes.append(f"{where}: {unlisted} left out: {shown(map(printable_path, bare))}")
     used = class_order(box.name for record in records for box in record.boxes)
     written = set(used) <= set(declared)
     return Draft("fiftyone", root, declared if written else used, written, records, notes)

@@ -18,7 +18,9 @@ from typing import Any
 from gossamer.data.boxes.finder import Finder
 from gossamer.data.boxes.jsonfile import read_json
 from gossamer.data.boxes.records import (
+    CHANGED,
     SIDECAR,
+    WAIT,
     BoxRecord,
     Draft,
     ImageRecord,
@@ -34,6 +36,7 @@ from gossamer.data.folder import printable_path
 from gossamer.data.source import class_order, shown
 from gossamer.errors import DataError
 from gossamer.host.storage import open_regular
+from gossamer.host.text import counted
 from gossamer.images.hidden import is_hidden
 
 _PEEK = 1 << 16
@@ -75,19 +78,21 @@ def read_labelme(root: Path) -> Draft:
     finder = Finder(root)
     files = [path.relative_to(root).as_posix() for path in labelme_files(root)]
     read = partial(_record, root, finder, skipped)
-    records = each_image(files, read, "labelme files", notes)
+    if not files:
+        raise DataError(f"{root}: {CHANGED}", _ALLOWED, WAIT)
+    records = each_image(files, read, "labelme file", "labelme files", notes)
     seen: dict[str, ImageRecord] = {}
     twice = [record.path for record in records if seen.setdefault(record.path, record) is not record]
     if twice:
         raise DataError(f"{root}: two files are of {printable_path(twice[0])}", "one file per image", "remove one")
     if skipped:
         kinds = ", ".join(f"{count} {printable_path(kind)}" for kind, count in skipped.most_common())
-        notes.append(f"{root}: {sum(skipped.values())} shapes have no area and are left out: {kinds}")
+        no_area = counted(sum(skipped.values()), "shape has no area and is", "shapes have no area and are")
+        notes.append(f"{root}: {no_area} left out: {kinds}")
     bare = [name for name in image_files(root, notes) if name not in seen]
     if bare:
-        notes.append(
-            f"{root}: {len(bare)} images have no annotation and are left out: {shown(map(printable_path, bare))}"
-        )
+        no_annotation = counted(len(bare), "image has no annotation and is", "images have no annotation and are")
+        notes.append(f"{root}: {no_annotation} left out: {shown(map(printable_path, bare))}")
     classes = class_order(box.name for record in records for box in record.boxes)
     return Draft("labelme", root, classes, False, records, notes)
 

@@ -33,6 +33,7 @@ from gossamer.data.folder import printable_path
 from gossamer.data.source import class_order, shown
 from gossamer.errors import DataError
 from gossamer.host.storage import open_regular
+from gossamer.host.text import counted
 
 _PEEK = 1 << 16
 _WORDS = re.compile(
@@ -96,15 +97,18 @@ def label_tasks(path: Path, notes: list[str]) -> list[LabelTask]:
         chosen = next((each for each in done if each.get("ground_truth") is True), done[-1])
         tasks.append(LabelTask(image, _objects(chosen["result"]), entry))
     if nameless and not tasks:
-        raise DataError(f"{where}: {nameless} tasks name no image", _ALLOWED, "export tasks of images")
-    if nameless:
-        notes.append(f"{where}: {nameless} tasks name no image and are left out")
-    if bare:
-        notes.append(
-            f"{where}: {len(bare)} tasks have no annotation and are left out: {shown(map(printable_path, bare))}"
+        raise DataError(
+            f"{where}: {counted(nameless, 'task names', 'tasks name')} no image", _ALLOWED, "export tasks of images"
         )
+    if nameless:
+        no_image = counted(nameless, "task names no image and is", "tasks name no image and are")
+        notes.append(f"{where}: {no_image} left out")
+    if bare:
+        no_annotation = counted(len(bare), "task has no annotation and is", "tasks have no annotation and are")
+        notes.append(f"{where}: {no_annotation} left out: {shown(map(printable_path, bare))}")
     if several:
-        notes.append(f"{where}: {several} tasks have several annotations; the ground truth counts, or else the last")
+        tasks_with = counted(several, "task has", "tasks have")
+        notes.append(f"{where}: {tasks_with} several annotations; the ground truth counts, or else the last")
     if not tasks:
         raise DataError(f"{where}: none of its tasks has an annotation", _ALLOWED, "annotate and export them")
     return tasks
@@ -129,19 +133,21 @@ def read_label_studio(root: Path, file: Path) -> Draft:
     skipped: Counter[str] = Counter()
     finder = Finder(root)
     tasks = {str(number): task for number, task in enumerate(label_tasks(file, notes))}
-    records = each_image(list(tasks), lambda key: _record(tasks[key], root, finder, where, skipped), "tasks", notes)
+    records = each_image(
+        list(tasks), lambda key: _record(tasks[key], root, finder, where, skipped), "task", "tasks", notes
+    )
     paths = Counter(record.path for record in records)
     repeated = [printable_path(path) for path, count in paths.items() if count > 1]
     records = [record for record in records if paths[record.path] == 1]  # none of the others is known to be right
     if repeated and not records:
         raise DataError(f"{where}: two tasks are of {repeated[0]}", "one task an image", "remove one")
     if repeated:
-        notes.append(f"{where}: {len(repeated)} images have two tasks or more, and are skipped: {shown(repeated)}")
+        of_two = counted(len(repeated), "image has two tasks or more, and is", "images have two tasks or more, and are")
+        notes.append(f"{where}: {of_two} skipped: {shown(repeated)}")
     if skipped:
         kinds = ", ".join(f"{count} {printable_path(kind)}" for kind, count in skipped.most_common())
-        notes.append(
-            f"{where}: {sum(skipped.values())} regions are no labelled boxes or polygons, and left out: {kinds}"
-        )
+        no_boxes = ("region is no labelled box or polygon", "regions are no labelled boxes or polygons")
+        notes.append(f"{where}: {counted(sum(skipped.values()), *no_boxes)}, and left out: {kinds}")
     classes = class_order(box.name for record in records for box in record.boxes)
     return Draft("labelstudio", root, classes, False, records, notes)
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from gossamer.data.boxes.records import BoxRecord, ImageRecord
 from gossamer.data.folder import printable_path
 from gossamer.data.source import shown
+from gossamer.host.text import counted
 
 SPLITS = ("", "train", "val", "test")  # an image that is in two stays in the later one
 
@@ -40,14 +41,20 @@ class ListedImages:
         """What is skipped or merged, one line per kind."""
         notes = []
         if self.missing:
-            notes.append(f"{len(self.missing)} images are listed but missing, and skipped: {shown(self.missing)}")
+            are = counted(len(self.missing), "image is", "images are")
+            notes.append(f"{are} listed but missing, and skipped: {shown(self.missing)}")
         if self.unreadable:
-            notes.append(f"{len(self.unreadable)} images cannot be read and are skipped: {shown(self.unreadable)}")
+            are = counted(len(self.unreadable), "image cannot be read and is", "images cannot be read and are")
+            notes.append(f"{are} skipped: {shown(self.unreadable)}")
         if self.merged:
-            more = f"{sum(self.merged.values())} boxes of their further entries are added"
-            notes.append(f"{len(self.merged)} images are listed more than once, and {more}: {shown(self.merged)}")
+            boxes = sum(self.merged.values())
+            further = "its further entries" if len(self.merged) == 1 else "their further entries"
+            more = counted(boxes, f"box of {further} is added", f"boxes of {further} are added")
+            are = counted(len(self.merged), "image is", "images are")
+            notes.append(f"{are} listed more than once, and {more}: {shown(self.merged)}")
         if self.moved:
-            notes.append(
-                f"{len(self.moved)} images are listed in two splits and stay in one: {shown(self.moved.values())}"
+            stay = counted(
+                len(self.moved), "image is listed in two splits and stays", "images are listed in two splits and stay"
             )
+            notes.append(f"{stay} in one: {shown(self.moved.values())}")
         return notes

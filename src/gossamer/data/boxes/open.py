@@ -23,6 +23,7 @@ from gossamer.data.open import open_data
 from gossamer.data.source import Data, shown
 from gossamer.data.table import StrPath, Table
 from gossamer.errors import DataError
+from gossamer.host.text import counted
 
 _NESTED = 3  # folders that an archive may have around the data, one in the other
 _FILES = "data.yaml, obj.data, or an annotation file of COCO (.json), CVAT (.xml), Label Studio or FiftyOne (.json)"
@@ -134,7 +135,8 @@ def read_draft(root: StrPath) -> Draft:
     restore_from_sidecar(draft)
     unsaid = [record for record in draft.records if not record.split]
     if unsaid and len(unsaid) < len(draft.records):
-        draft.notes.append(f"{os.fspath(root)}: {len(unsaid)} images in no split count as train")
+        count = counted(len(unsaid), "image in no split counts", "images in no split count")
+        draft.notes.append(f"{os.fspath(root)}: {count} as train")
         for record in unsaid:
             record.split = "train"
     return draft

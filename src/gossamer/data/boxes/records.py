@@ -17,13 +17,16 @@ from typing import Any
 from gossamer.data.folder import SPLIT_NAMES, hidden_notes, printable_path
 from gossamer.data.source import shown
 from gossamer.errors import DataError, ImageError
-from gossamer.host.storage import read_regular
+from gossamer.host.storage import read_unchanged
+from gossamer.host.text import none_of
 from gossamer.images.decode import is_text
 from gossamer.images.hidden import is_hidden
 from gossamer.images.preprocess import IMAGE_SUFFIXES, SIDE_LIMIT, describe
 
 Edges = tuple[float, float, float, float]
 Size = tuple[int, int]
+CHANGED, WAIT = "its annotations changed while they were read", "wait until they are written"
+"""What is said, and to be done, where files that were recognised are others when they are read."""
 SIDECAR = "gossamer-boxes.json"
 """The file that a conversion leaves beside what it wrote."""
 
@@ -125,7 +128,7 @@ def contents(path: Path, limit: int) -> bytes:
             raise DataError(
                 f"{printable_path(str(path))}: has {size} bytes", f"at most {limit}", "check that it is the right file"
             )
-        return read_regular(path)
+        return read_unchanged(path)
     except OSError as error:
         raise DataError(
             f"{printable_path(str(path))}: {error.strerror}", "a file that can be read", "check the path"
@@ -200,9 +203,10 @@ def image_size(path: Path) -> Size:
 
 
 def each_image(
-    items: Sequence[str], read: Callable[[str], ImageRecord], what: str, notes: list[str]
+    items: Sequence[str], read: Callable[[str], ImageRecord], one: str, several: str, notes: list[str]
 ) -> list[ImageRecord]:
-    """The records that `read` gives; what raises is skipped and noted. Raises DataError where all do."""
+    """The records that `read` gives; what raises is skipped and noted. one, several: what an item is called, and more of
+    them. Raises DataError where all raise."""
     records, failed = [], []
     for item in items:
         try:
@@ -211,11 +215,13 @@ def each_image(
             failed.append(error)
     if failed and not records:
         raise DataError(
-            f"none of the {len(items)} {what} can be used: {failed[0].given}", failed[0].allowed, failed[0].do
+            f"{none_of(len(items), one, several)} can be used: {failed[0].given}",
+            failed[0].allowed,
+            failed[0].do,
         ) from failed[0]
     if failed:
         notes.append(
-            f"{len(failed)} of {len(items)} {what} cannot be used and are skipped: "
+            f"{len(failed)} of {len(items)} {several} cannot be used and are skipped: "
             + shown([f.given for f in failed], 3)
         )
     return records

@@ -24,6 +24,7 @@ from gossamer.data.boxes.records import (
 from gossamer.data.folder import printable_path
 from gossamer.data.source import shown
 from gossamer.errors import DataError
+from gossamer.host.text import counted
 
 VERSION = 1
 HELD = {"voc": {"difficult"}, "coco": {"crowd", "area"}, "yolo": set[str]()}
@@ -84,7 +85,8 @@ def restore_from_sidecar(draft: Draft) -> None:
     changed = [record.path for record in draft.records if not _restore_image(record, images.get(record.path), where)]
     if changed:
         draft.notes.append(
-            f"{where}: {len(changed)} images were added or changed since, and what it keeps of them is not used: "
+            f"{where}: {counted(len(changed), 'image was', 'images were')} added or changed since, "
+            f"and what it keeps of {'it' if len(changed) == 1 else 'them'} is not used: "
             f"{shown(changed)}"
         )
     draft.extra = {**_extra(value, where, of_draft=True), **draft.extra}

@@ -16,6 +16,7 @@ from gossamer.data.folder import printable_path
 from gossamer.data.source import Files, Indices, Source, shown
 from gossamer.data.table import StrPath, Table
 from gossamer.errors import DataError, ImageError
+from gossamer.host.text import counted, none_of
 
 CLIPPED = 0.05
 """Pixels beyond the edge from which a clipped box is counted; less is rounding."""
@@ -96,12 +97,16 @@ class BoxTable(Table):
         return self.classes if self.fixed else present
 
     def details(self) -> str:
-        return f", {len(self.targets.labels)} boxes"
+        return f", {counted(len(self.targets.labels), 'box')}"
 
     def split_notes(self, classes: Sequence[str], train: Indices, held: Indices) -> list[str]:
         """A note on classes without a box on the rows to train on."""
         without = sorted(set(classes) - set(self.present(train)))
-        return [f"{len(without)} classes have no training box: {shown(without)}"] if without else []
+        return (
+            [f"{counted(len(without), 'class has', 'classes have')} no training box: {shown(without)}"]
+            if without
+            else []
+        )
 
 
 def table_of(draft: Draft) -> BoxTable:
@@ -117,7 +122,7 @@ def table_of(draft: Draft) -> BoxTable:
     clipped, kept, notes = _clean(corners, sizes[images])
     if not kept.any():
         raise DataError(
-            f"{draft.root}: none of the {len(drawn)} boxes can be used" if drawn else f"{draft.root}: has no boxes",
+            f"{draft.root}: {none_of(len(drawn), 'box')} can be used" if drawn else f"{draft.root}: has no boxes",
             "boxes with an area inside their image",
             "check the annotations",
         )
@@ -152,11 +157,17 @@ def size_differences(table: BoxTable) -> list[str]:
         if own != (height, width):
             line = f"{printable_path(path)} ({width} x {height}, the image {own[1]} x {own[0]})"
             (turned if own == (width, height) else other).append(line)
-    counted = (
-        (turned, "lie on their side by their annotations, which were drawn before the image was turned upright"),
-        (other, "have another size than their annotations say"),
+    before = "which were drawn before the image was turned upright"
+    one = f"image lies on its side by its annotations, {before}"
+    found = (
+        (turned, one, f"images lie on their side by their annotations, {before}"),
+        (
+            other,
+            "image has another size than its annotations say",
+            "images have another size than their annotations say",
+        ),
     )
-    return [f"{len(line)} images {what}: {shown(line, 2)}" for line, what in counted if line]
+    return [f"{counted(len(line), *words)}: {shown(line, 2)}" for line, *words in found if line]
 
 
 def _clean(corners: NDArray[np.float64], sizes: Indices) -> tuple[NDArray[np.float64], NDArray[np.bool_], list[str]]:
@@ -170,13 +181,13 @@ def _clean(corners: NDArray[np.float64], sizes: Indices) -> tuple[NDArray[np.flo
     wide = (clipped[:, 2:] - clipped[:, :2] > SLIVER) & (single[:, 2:] > single[:, :2])
     kept = drawn & wide.all(axis=1)
     over = kept & (np.abs(clipped - safe).max(1, initial=0) > CLIPPED)
-    counted = (
+    found = (
         (~number, "have corners that are no numbers, and are dropped"),
         (number & ~drawn, "have no area, and are dropped"),
         (drawn & ~kept, "lie outside their image, and are dropped"),
         (over, "reach over the edge of their image, and are clipped"),
     )
-    return clipped, kept, [f"{boxes.sum()} of {len(corners)} boxes {what}" for boxes, what in counted if boxes.any()]
+    return clipped, kept, [f"{boxes.sum()} of {len(corners)} boxes {what}" for boxes, what in found if boxes.any()]
 
 
 def _annotations(

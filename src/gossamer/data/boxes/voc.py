@@ -36,6 +36,7 @@ from gossamer.data.boxes.xmlfile import parse_xml, read_xml
 from gossamer.data.folder import folders, printable_path
 from gossamer.data.source import class_order, shown
 from gossamer.errors import DataError
+from gossamer.host.text import counted
 from gossamer.images.hidden import is_hidden
 from gossamer.images.preprocess import IMAGE_SUFFIXES
 
@@ -144,13 +145,16 @@ def read_voc(root: Path) -> Draft:
         unlisted = annotated - set(splits)
         if unlisted:
             notes.append(
-                f"{root}: {len(unlisted)} annotated images are in no list of {SETS.as_posix()} and passed over: {_first(unlisted)}"
+                f"{root}: {counted(len(unlisted), 'annotated image is', 'annotated images are')} in no list of "
+                f"{SETS.as_posix()} and passed over: {_first(unlisted)}"
             )
         if bare := images.keys() - annotated - set(splits):
-            notes.append(f"{part.images}: {len(bare)} images have no annotation and are passed over: {_first(bare)}")
+            no_annotation = counted(len(bare), "image has no annotation and is", "images have no annotation and are")
+            notes.append(f"{part.images}: {no_annotation} passed over: {_first(bare)}")
         records += each_image(
             list(splits),
             partial(_record, root, part, splits, images),
+            "image with a PASCAL VOC annotation",
             "images with PASCAL VOC annotations",
             notes,
         )
@@ -316,7 +320,7 @@ def lost_in_voc(draft: Draft) -> list[str]:
     areas = sum(not math.isnan(box.area) for box in boxes)
     unused = [name for name in draft.classes if name not in {box.name for box in boxes}]
     return [
-        *([f"PASCAL VOC has no place for crowds: {crowds} boxes"] if crowds else []),
-        *([f"PASCAL VOC has no place for areas: {areas} boxes"] if areas else []),
+        *([f"PASCAL VOC has no place for crowds: {counted(crowds, 'box')}"] if crowds else []),
+        *([f"PASCAL VOC has no place for areas: {counted(areas, 'box')}"] if areas else []),
         *([f"PASCAL VOC has no place for classes without boxes: {shown(unused)}"] if unused else []),
     ]

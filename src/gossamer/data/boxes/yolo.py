@@ -30,6 +30,7 @@ from gossamer.data.boxes.yolo_layout import NAME_STEMS, names_file, yolo_folders
 from gossamer.data.folder import folders, printable_path
 from gossamer.data.source import shown
 from gossamer.errors import DataError
+from gossamer.host.text import counted, none_of
 from gossamer.images.hidden import is_hidden
 
 NOTES = "notes.json"  # Label Studio's: categories with ids and names
@@ -82,15 +83,19 @@ def read_yolo(root: Path, file: Path | None = None) -> Draft:
     bare = sum(not place.label.is_file() for place in places.values())
     orphans = len(written - {place.label for place in places.values()})
     if bare == len(places):
-        raise DataError(f"{root}: none of the {bare} images has a label file", _ALLOWED, "check the names of the files")
+        raise DataError(f"{root}: {none_of(bare, 'image')} has a label file", _ALLOWED, "check the names of the files")
     if bare:
-        notes.append(f"{root}: {bare} images have no label file and count as showing nothing")
+        without = counted(bare, "image has no label file and counts", "images have no label file and count")
+        notes.append(f"{root}: {without} as showing nothing")
     if orphans:
-        notes.append(f"{root}: {orphans} label files have no image and are passed over")
-    records = each_image(list(places), lambda path: _record(root, path, places[path], names, points), "images", notes)
+        alone = counted(orphans, "label file has no image and is", "label files have no image and are")
+        notes.append(f"{root}: {alone} passed over")
+    records = each_image(
+        list(places), lambda path: _record(root, path, places[path], names, points), "image", "images", notes
+    )
     records = _of_known_classes(records, names, notes)
     if points.boxes:
-        notes.append(f"{root}: {points.boxes} boxes have key points, which are left out")
+        notes.append(f"{root}: {counted(points.boxes, 'box has', 'boxes have')} key points, which are left out")
     return Draft("yolo", root, names, True, records, list(dict.fromkeys(notes)))
 
 
@@ -129,7 +134,8 @@ def _as_configured(config: YoloConfig, root: Path, places: dict[str, _Place], no
         else:
             left.append(path)
     if left:
-        notes.append(f"{where}: {len(left)} images are in none of its splits and left out: {_first(left)}")
+        in_none = counted(len(left), "image is", "images are")
+        notes.append(f"{where}: {in_none} in none of its splits and left out: {_first(left)}")
     for image in configured.splits:
         path = _relative(image, root)
         if path not in result:
@@ -216,7 +222,7 @@ def _class_names(root: Path, config: YoloConfig | None, notes: list[str]) -> tup
             f"{path}: {'a class name is given twice' if names else 'names no class'}", "unique names", "fix it"
         )
     if config is not None and config.count not in (-1, len(names)):
-        notes.append(f"{config.path}: says {config.count} classes but names {len(names)}; the names count")
+        notes.append(f"{config.path}: says {counted(config.count, 'class')} but names {len(names)}; the names count")
     return names
 
 

@@ -8,7 +8,9 @@ is a folder of images, a text file that lists images, or a list of either.
 from __future__ import annotations
 
 import os
+import re
 import reprlib
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
@@ -18,7 +20,7 @@ from gossamer.data.boxes.finder import LONGEST_PATH
 from gossamer.data.boxes.records import contents, image_files, lines_of, parse_number
 from gossamer.data.folder import SPLIT_NAMES, printable_path
 from gossamer.data.source import shown
-from gossamer.data.spelling import spelling
+from gossamer.data.spelling import Spellings, spelling
 from gossamer.errors import DataError, MissingPackageError
 from gossamer.host.storage import open_regular
 from gossamer.images.hidden import is_hidden
@@ -28,6 +30,7 @@ YAML = ("data.yaml", "data.yml", "dataset.yaml", "dataset.yml")
 DARKNET = "obj.data"
 SPLIT_ORDER = ("train", "val", "test")
 _YAML_LIMIT = 1 << 20
+_KEY = re.compile(r"^(train|val|test|names|path|nc)[ \t]*:", re.MULTILINE)  # at the top of the file
 _BRACKETS = 1000  # PyYAML takes time with the square of their depth
 NAMES = "names: [a, b] or names: {0: a, 1: b}"
 PARTS = "the path of a folder of images, of a text file that lists images, or a list of them"
@@ -146,7 +149,8 @@ def _locate(entry: str, tops: Iterable[Path], root: Path, *, folder_too: bool = 
     """Where a path of a configuration or of a list leads, None where there is nothing.
 
     A path as another machine or another tool wrote it (/content/set/train/images, ../train/images, data/obj_train_data/a.jpg)
-    is looked for below `root` by its end: two parts at least of a folder, a file name at least of a file.
+    is looked for below `root` by its end: two parts at least of a folder, a file name at least of a file; an entry of a
+    configuration (folder_too) also in another spelling, as Windows does not tell Images/ from images/.
     """
     entry = entry.replace("\\", "/") if "\\" in entry else entry
     if not entry or "\0" in entry or len(entry) > LONGEST_PATH:
@@ -162,6 +166,10 @@ def _locate(entry: str, tops: Iterable[Path], root: Path, *, folder_too: bool = 
         place = root / Path(*parts[start:])
         if os.path.isfile(place) or (folder_too and len(parts) - start > 1 and os.path.isdir(place)):  # noqa: PTH112, PTH113
             return _resolved(place)
+    spellings = Spellings()
+    for start in range(len(parts) if folder_too else 0):  # a line of a list is looked for by its name, one of many
+        if spelt := spellings.find(root, parts[start:], folder_too=len(parts) - start > 1):
+            return _resolved(spelt)
     return None
 
 
@@ -217,11 +225,16 @@ def _from_yaml(path: Path) -> YoloConfig:
         raise MissingPackageError("PyYAML", "train", f"reading {path.name}") from error
     try:
         source = contents(path, _YAML_LIMIT).decode("utf-8-sig")
+        twice = [key for key, count in Counter(_KEY.findall(source)).items() if count > 1]
+        if twice:  # PyYAML takes the last one
+            raise DataError(f"{path}: {twice[0]} is given twice", "each key once", "remove one of them")
         if sum(map(source.count, "[{")) > _BRACKETS:
             raise DataError(f"{path}: has more than {_BRACKETS} brackets", NAMES, "leave only the names in it")
         if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(source, yaml.SafeLoader)):
             raise DataError(f"{path}: has aliases, which can grow without end", NAMES, "write the names out")
         value = yaml.load(source, yaml.BaseLoader)  # all is text: a class may be called "no", "1" or "null"
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path}: byte {error.start} is not UTF-8", NAMES, "save it as UTF-8") from error
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise DataError(f"{path}: is no YAML: {reprlib.repr(str(error))}", NAMES, "fix the file") from error
     if not isinstance(value, dict):
@@ -259,7 +272,7 @@ def _parts(path: Path, value: dict[Any, Any]) -> dict[str, tuple[str, ...]]:
         listed = entry if isinstance(entry, list) else [entry]
         if not all(isinstance(each, str) and "\0" not in each for each in listed):
             raise DataError(f"{path}: {key} is {reprlib.repr(entry)}", PARTS, "fix the file")
-        parts[split] = (*parts.get(split, ()), *listed)
+        parts[split] = (*parts.get(split, ()), *(each.strip() for each in listed))
     return parts
 
 

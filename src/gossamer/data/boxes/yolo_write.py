@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import PurePosixPath
 
 from gossamer.data.boxes.records import BoxRecord, Draft, Size
+from gossamer.host.text import counted
 
 
 def yolo_files(draft: Draft, paths: list[str]) -> Iterator[tuple[str, str]]:
@@ -51,4 +52,4 @@ def lost_in_yolo(draft: Draft) -> list[str]:
         "difficult": sum(box.difficult for box in boxes),
         "areas": sum(not math.isnan(box.area) for box in boxes),
     }
-    return [f"YOLO has no place for {what}: {count} boxes" for what, count in counts.items() if count]
+    return [f"YOLO has no place for {what}: {counted(count, 'box')}" for what, count in counts.items() if count]

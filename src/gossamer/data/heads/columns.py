@@ -25,6 +25,7 @@ from gossamer.data.skipped import note_skipped
 from gossamer.data.source import Files, Indices, class_order, shown
 from gossamer.data.spelling import Spellings
 from gossamer.errors import DataError, ImageError
+from gossamer.host.text import counted
 from gossamer.predictions.head import is_plain_text
 
 NONE = "|"
@@ -248,7 +249,9 @@ def _boxes(spec: HeadSpec, grid: Grid, allowed: tuple[str, ...]) -> LabelColumn:
     if failed and not records:
         raise DataError(f"{grid.path}: {column}: {failed[0].given}", failed[0].allowed, failed[0].do) from failed[0]
     if failed:
-        grid.notes.append(f"{column}: {len(failed)} files cannot be used: {shown([e.given for e in failed], 3)}")
+        grid.notes.append(
+            f"{column}: {counted(len(failed), 'file')} cannot be used: {shown([e.given for e in failed], 3)}"
+        )
     names = allowed or class_order(box.name for record in records for box in record.boxes)
     table = table_of(Draft("voc", grid.path, names, bool(allowed), records))
     grid.notes.extend(f"{column}: {note}" for note in table.notes)

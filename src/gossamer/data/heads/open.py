@@ -24,6 +24,7 @@ from gossamer.data.spelling import Spellings
 from gossamer.data.table import StrPath, Table, TargetTable
 from gossamer.data.toolclasses import ROBOFLOW, roboflow_lines, roboflow_tables
 from gossamer.errors import DataError
+from gossamer.host.text import counted
 from gossamer.predictions.head import is_plain_text
 
 FILE = "labels.csv"
@@ -63,7 +64,7 @@ class HeadTable(TargetTable):
         return np.zeros(len(self.names), np.int64)
 
     def content(self, classes: Sequence[str]) -> str:
-        return f"{len(self.specs)} head{'s' * (len(self.specs) != 1)}"
+        return counted(len(self.specs), "head")
 
     def split_notes(self, classes: Sequence[str], train: Indices, held: Indices) -> list[str]:
         """Notes on classes without a training image. Raises DataError where a head has no training image at all."""
@@ -78,7 +79,8 @@ class HeadTable(TargetTable):
                 absent = set(range(len(column.classes))) - set(class_numbers(column)[train].tolist())
                 if absent:
                     names = shown(column.classes[i] for i in sorted(absent))
-                    notes.append(f"{spec.columns[0]}: {len(absent)} classes have no training image: {names}")
+                    have = counted(len(absent), "class has", "classes have")
+                    notes.append(f"{spec.columns[0]}: {have} no training image: {names}")
         return notes
 
 

@@ -20,6 +20,7 @@ from typing import Any
 from gossamer.data.boxes.records import contents
 from gossamer.data.source import shown
 from gossamer.errors import DataError, MissingPackageError, SettingsError
+from gossamer.host.text import counted
 from gossamer.predictions.head import KINDS, MOST_HEADS, is_plain_text
 from gossamer.settings.file import BAD_TAGS, check_depth, check_sizes
 
@@ -156,7 +157,7 @@ def _columns(what: str, name: str, kind: str, options: dict[str, Any]) -> tuple[
         raise SettingsError(f"{what}: columns {reprlib.repr(stated)}", "different names of columns", "fix them")
     if len(columns) > 1 and kind not in SEVERAL_COLUMNS:
         raise SettingsError(
-            f"{what}: {len(columns)} columns for {kind}",
+            f"{what}: {counted(len(columns), 'column')} for {kind}",
             f"one; several for {' and '.join(SEVERAL_COLUMNS)}",
             "name one",
         )

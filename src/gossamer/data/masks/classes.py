@@ -18,6 +18,7 @@ from PIL import Image
 from gossamer.data.boxes.records import split_lines
 from gossamer.data.source import shown
 from gossamer.errors import DataError, ImageError
+from gossamer.host.text import counted
 from gossamer.images.decode import is_text
 from gossamer.predictions.masks import IGNORED, Mask
 
@@ -86,10 +87,11 @@ class LabelMap:
             indices = np.where(inside, self.indices[values.astype(np.int64) * inside], np.int16(UNKNOWN))
         if (indices == UNKNOWN).any():
             wrong = np.unique(values[indices == UNKNOWN]).tolist()
+            unknown = counted(len(values[indices == UNKNOWN]), "pixel has", "pixels have")
             known = np.flatnonzero((self.indices != UNKNOWN) & (self.indices != IGNORED)).tolist()
             raise ImageError(
-                f"{name}: {len(values[indices == UNKNOWN])} pixels have the value {shown(map(str, wrong))}, which is no class",
-                f"{len(known)} classes with the values {known[0]} to {known[-1]}, and {IGNORED} to ignore",
+                f"{name}: {unknown} the value {shown(map(str, wrong))}, which is no class",
+                f"{counted(len(known), 'class')} with the values {known[0]} to {known[-1]}, and {IGNORED} to ignore",
                 "fix the mask, list the class, or set ignore_index",
             )
         return np.asarray(indices, np.uint8)
@@ -100,7 +102,7 @@ class LabelMap:
         if unknown.any():
             wrong = [f"{c >> 16} {c >> 8 & 255} {c & 255}" for c in np.unique(packed[unknown]).tolist()]
             raise ImageError(
-                f"{name}: {int(unknown.sum())} pixels have the colour {shown(wrong, 3)}, which is no class",
+                f"{name}: {counted(int(unknown.sum()), 'pixel has', 'pixels have')} the colour {shown(wrong, 3)}, which is no class",
                 f"the {len(self.colours)} colours of the classes file",
                 "fix the mask, or list the colour",
             )
@@ -117,7 +119,9 @@ def label_map_of(entries: Sequence[ClassEntry], ignore_index: int | None) -> Lab
         raise DataError(f"ignore_index {ignore_index}", f"0 to {IGNORED}", "fix the setting")
     kept = [value for value in range(len(entries)) if value not in (ignore_index, IGNORED)]
     if len(kept) < 2 or len(entries) > IGNORED + 1:
-        raise DataError(f"masks of {len(kept)} classes", f"2 to {IGNORED} classes", "fix the classes file or the masks")
+        raise DataError(
+            f"masks of {counted(len(kept), 'class')}", f"2 to {IGNORED} classes", "fix the classes file or the masks"
+        )
     numbers = np.full(len(entries), IGNORED, np.int16)
     numbers[kept] = range(len(kept))
     colours = [colour for _, colour in entries if colour is not None]

@@ -26,7 +26,7 @@ from gossamer.data.csvfile import separator_of
 from gossamer.data.folder import SPLIT_NAMES, folders, printable_path
 from gossamer.data.masks.classes import FILES, ClassEntry, checked, parse_json, parse_text
 from gossamer.errors import DataError, ImageError
-from gossamer.host.storage import read_regular
+from gossamer.host.storage import read_unchanged
 from gossamer.images.decode import IMAGE_SUFFIXES, decode_stored, read_file
 from gossamer.predictions.masks import IGNORED
 
@@ -71,23 +71,24 @@ def read_class_entries(root: Path, first: str = "") -> list[ClassEntry] | None:
         own = [top / name for name in FILES if (top / name).exists()] if top == root or top not in tops else []
         if len(own) > 1:
             raise DataError(f"{top}: has both {FILES[0]} and {FILES[1]}", "one classes file", "remove one")
-        for path in (*own, *(top / name for name in PARSERS if _is_class_file(top / name))):
+        for path in (*own, *(top / name for name in PARSERS if (top / name).is_file())):
+            content = _text_of(path)
+            if path.name in _PLAIN and _lists_images(content):
+                continue
             parse = {FILES[0]: parse_text, FILES[1]: parse_json, **PARSERS}[path.name]
-            return parse(_text_of(path), printable_path(str(path)))
+            return parse(content, printable_path(str(path)))
     return None
 
 
-def _is_class_file(path: Path) -> bool:
-    """Whether a file is there and lists classes: those of other names than the tools' own may list images."""
-    if not path.is_file() or path.name not in _PLAIN:
-        return path.is_file()
-    words = (word for line in split_lines(_text_of(path)) for word in line.replace(",", " ").split())
-    return not any("/" in word or "\\" in word or PurePath(word).suffix.lower() in IMAGE_SUFFIXES for word in words)
+def _lists_images(content: str) -> bool:
+    """Whether a text names images: files of other names than the tools' own may list them in place of classes."""
+    words = (word for line in split_lines(content) for word in line.replace(",", " ").split())
+    return any("/" in word or "\\" in word or PurePath(word).suffix.lower() in IMAGE_SUFFIXES for word in words)
 
 
 def _text_of(path: Path) -> str:
     try:
-        return read_regular(path).decode("utf-8-sig")
+        return read_unchanged(path).decode("utf-8-sig")
     except OSError as error:
         raise DataError(f"{path}: {error.strerror}", "a file that can be read", "check its permissions") from error
     except UnicodeDecodeError as error:

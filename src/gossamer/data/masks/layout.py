@@ -18,7 +18,8 @@ from gossamer.data.folder import SPLIT_NAMES, folders, hidden_notes, printable_p
 from gossamer.data.masks import siblings
 from gossamer.data.source import shown
 from gossamer.errors import DataError
-from gossamer.host.storage import read_regular
+from gossamer.host.storage import read_unchanged
+from gossamer.host.text import counted
 from gossamer.images.hidden import is_hidden
 from gossamer.images.preprocess import IMAGE_SUFFIXES
 
@@ -199,12 +200,15 @@ def _paired(split: str, image_folder: Path, mask_folder: Path, notes: list[str])
         masks = _by_start(images, masks)
     if not masks.keys() & images.keys():
         masks = _by_last_part(images, masks)
+    bare = [stem for stem in images if stem not in masks]
+    alone = [stem for stem in masks if stem not in images]
+    no_image = counted(len(alone), "mask has no image and is left out", "masks have no image and are left out")
     for lonely, folder, what in (
-        ([stem for stem in images if stem not in masks], image_folder, "images have no mask and are left out"),
-        ([stem for stem in masks if stem not in images], mask_folder, "masks have no image and are left out"),
+        (bare, image_folder, siblings.without_mask(len(bare))),
+        (alone, mask_folder, no_image),
     ):
         if lonely:
-            notes.append(f"{folder}: {len(lonely)} {what}: {shown(map(printable_path, sorted(lonely)))}")
+            notes.append(f"{folder}: {what}: {shown(map(printable_path, sorted(lonely)))}")
     return [MaskPair(path, masks[stem], split) for stem, path in images.items() if stem in masks]
 
 
@@ -282,7 +286,7 @@ def _listed(pairs: list[MaskPair], lists: dict[str, Path], notes: list[str]) -> 
     listed: dict[str, MaskPair] = {}
     for split, path in lists.items():
         try:
-            names = _names_in(read_regular(path).decode("utf-8-sig"), by_stem)
+            names = _names_in(read_unchanged(path).decode("utf-8-sig"), by_stem)
         except (OSError, UnicodeDecodeError) as error:
             raise DataError(f"{path}: {error}", "a text file of a name per line", "fix the file") from error
         missing = [name for name in names if name not in by_stem]

@@ -22,6 +22,7 @@ from gossamer.data.open import open_data
 from gossamer.data.source import Data, Files, Source, shown
 from gossamer.data.table import StrPath, Table, TargetTable
 from gossamer.errors import DataError, ImageError
+from gossamer.host.text import counted
 from gossamer.images.decode import PIXEL_LIMIT, decode_stored, describe, read_file
 from gossamer.predictions.masks import IGNORED, Mask
 
@@ -171,7 +172,7 @@ def _drawn_masks(
     label_map = label_map_of([(name, None) for name in classes or own], None)
     if num_classes not in (None, len(label_map.classes)):
         raise DataError(
-            f"{path}: its polygons are of {len(own) - 1} classes and the background",
+            f"{path}: its polygons are of {counted(len(own) - 1, 'class')} and the background",
             f"num_classes {num_classes}",
             "leave it out",
         )
@@ -220,7 +221,7 @@ def _label_map(
     result = label_map_of(entries, ignore_index)
     if num_classes not in (None, len(result.classes)):
         raise DataError(
-            f"{masks.root}: its classes file has {len(result.classes)} classes",
+            f"{masks.root}: its classes file has {counted(len(result.classes), 'class')}",
             f"num_classes {num_classes}",
             "fix one",
         )

@@ -17,6 +17,7 @@ import numpy as np
 from gossamer.data.folder import SPLIT_NAMES, folders, printable_path, walk_files
 from gossamer.data.source import shown
 from gossamer.errors import DataError, ImageError
+from gossamer.host.text import counted
 from gossamer.images.decode import IMAGE_SUFFIXES, decode_stored, read_file
 
 BESIDE = ("_mask", "_masks", "_label", "_labels", "_seg", "_segmentation", "_gt", "_L")
@@ -53,8 +54,13 @@ def beside(folder: Path, split: str, notes: list[str]) -> Pairs:
     lonely = [Path(path).name for stem, path in paths.items() if stem not in used]
     if pairs and lonely:
         names = shown(map(printable_path, sorted(lonely)))
-        notes.append(f"{folder}: {len(lonely)} images have no mask and are left out: {names}")
+        notes.append(f"{folder}: {without_mask(len(lonely))}: {names}")
     return pairs
+
+
+def without_mask(count: int) -> str:
+    """What a note says of images without a mask."""
+    return counted(count, "image has no mask and is left out", "images have no mask and are left out")
 
 
 def _images(folder: Path) -> list[str]:
@@ -95,9 +101,7 @@ def cityscapes(root: Path, notes: list[str]) -> Pairs:
         else:
             pairs.append((path, os.fspath(mask), split))
     if pairs and without:
-        notes.append(
-            f"{images}: {len(without)} images have no mask and are left out: {shown(map(printable_path, without))}"
-        )
+        notes.append(f"{images}: {without_mask(len(without))}: {shown(map(printable_path, without))}")
     return pairs
 
 
