@@ -296,6 +296,30 @@ def test_two_tasks_of_one_image_cost_that_image(tmp_path: Path) -> None:
     assert count(data) == COUNT - 1 and has_note(data, "1 image has two tasks or more", "a3.jpg")
 
 
+@pytest.mark.parametrize("odd", [None, "", "x", 3, 1.5, True, [], [[1]]])
+def test_an_entry_that_is_no_object_costs_its_image(tmp_path: Path, odd: object) -> None:
+    images(tmp_path)
+    toollayouts.label_studio(tmp_path)
+    file = tmp_path / "project-3.json"
+    tasks = json.loads(file.read_text())
+    file.write_text(json.dumps([*tasks[:3], odd, *tasks[4:]]))
+    data = open_boxes(tmp_path)
+    assert count(data) == COUNT - 1 and has_note(data, "1 task is no object and is left out")
+    file.write_text(json.dumps([odd] * COUNT))
+    with pytest.raises(DataError):
+        open_boxes(tmp_path)
+
+
+@pytest.mark.parametrize("odd", [True, None, 1.5, [], {}])
+def test_an_id_of_coco_that_is_none_costs_one_image(tmp_path: Path, odd: object) -> None:
+    images(tmp_path)
+    value = toollayouts.coco_value("a{}.jpg".format)
+    value["images"][3]["id"] = odd  # true is no other image's 1
+    write_file(tmp_path / "annotations.json", json.dumps(value))
+    data = open_boxes(tmp_path)
+    assert count(data) == COUNT - 1 and has_note(data, "is no number or text")
+
+
 # class names of masks
 
 CLASS_FILES = {

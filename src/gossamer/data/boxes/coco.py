@@ -247,7 +247,7 @@ def _id(value: object) -> int | str | None:
     """An id: a number or text, None for another value. 1.0, as tables write it, is 1."""
     if isinstance(value, float) and value.is_integer():
         return int(value)
-    return value if isinstance(value, int | str) else None
+    return value if isinstance(value, int | str) and not isinstance(value, bool) else None  # true is no 1
 
 
 def _number(value: object) -> object:

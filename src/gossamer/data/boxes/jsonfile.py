@@ -25,12 +25,14 @@ def read_json(path: Path, limit: int = LIMIT) -> dict[str, Any]:
     return value
 
 
-def read_list(path: Path, allowed: str, limit: int = LIMIT) -> list[dict[str, Any]]:
-    """The list of objects that a file holds. Raises DataError."""
+def read_list(path: Path, allowed: str, limit: int = LIMIT) -> tuple[list[dict[str, Any]], int]:
+    """The objects in the list that a file holds, and how many other entries it has. Raises DataError where there is no
+    list, or no object in one that is not empty."""
     value = _parsed(path, limit)
-    if not isinstance(value, list) or not all(isinstance(entry, dict) for entry in value):
+    objects = [entry for entry in value if isinstance(entry, dict)] if isinstance(value, list) else []
+    if not isinstance(value, list) or (value and not objects):
         raise DataError(f"{printable_path(str(path))}: holds no list of objects", allowed, "fix the file")
-    return value
+    return objects, len(value) - len(objects)
 
 
 def _parsed(path: Path, limit: int) -> Any:

@@ -73,7 +73,8 @@ def label_tasks(path: Path, notes: list[str]) -> list[LabelTask]:
     where = printable_path(str(path))
     tasks: list[LabelTask] = []
     bare, several, nameless = [], 0, 0
-    for entry in read_list(path, _ALLOWED):
+    entries, odd = read_list(path, _ALLOWED)
+    for entry in entries:
         image = _image_of(entry)
         if not image:
             nameless += 1
@@ -103,6 +104,8 @@ def label_tasks(path: Path, notes: list[str]) -> list[LabelTask]:
     if nameless:
         no_image = counted(nameless, "task names no image and is", "tasks name no image and are")
         notes.append(f"{where}: {no_image} left out")
+    if odd:
+        notes.append(f"{where}: {counted(odd, 'task is no object and is', 'tasks are no objects and are')} left out")
     if bare:
         no_annotation = counted(len(bare), "task has no annotation and is", "tasks have no annotation and are")
         notes.append(f"{where}: {no_annotation} left out: {shown(map(printable_path, bare))}")
