@@ -109,7 +109,7 @@ _NO_TEXT = frozenset({"Cc", "Cs", "Zl", "Zp"})
 _ORIENTATION = 0x0112
 # the chunks of a PNG that hold EXIF or XMP, by how they begin
 _RAW_XMP = b"Raw profile type xmp\0"  # as ImageMagick writes it
-_PNG_METADATA = {
+_PNG_METADATA: dict[bytes, bytes | tuple[bytes, ...]] = {
     b"eXIf": b"",
     b"iTXt": b"XML:com.adobe.xmp\0",
     b"tEXt": (b"Raw profile type exif\0", _RAW_XMP),
