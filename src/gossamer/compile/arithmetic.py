@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
-from gossamer.compile import layout, reductions
+from gossamer.compile import layout, padding, reductions
 from gossamer.compile.attributes import normalized_axes, text_attribute
 from gossamer.compile.layout import Axes
-from gossamer.compile.lowering import FLOAT_MOST, Lowering
-from gossamer.compile.program import MOST_SIDE, FeatureMap, LayerWeights
+from gossamer.compile.lowering import NO_BOUND, Lowering
+from gossamer.compile.program import MOST_SIDE, MOST_STRIDE, FeatureMap, LayerWeights
 from gossamer.compile.scaling import Row
 from gossamer.compile.slices import cropped
 from gossamer.modelfile.onnx import FLOAT, OnnxNode
 
 MOST_POWER = 16
 ERF_STEP, ERF = 0.3275911, (1.061405429, -1.453152027, 1.421413741, -0.284496736, 0.254829592)
+FAR = 1e38  # whatever is over a number of usual size in float32 is so by at least one over this
+MISH_ONE = 20.0  # from which on mish(x) is x in float32
 STEEP = 1e6  # tanh of so many times a number is its sign, but within 1e-5 of 0
 SMALLEST = float(np.finfo(np.float32).tiny)
 SELU_ALPHA, SELU_GAMMA = 1.67326319217681884765625, 1.05070102214813232421875  # of ONNX's definition
@@ -62,7 +64,7 @@ class ElementwiseOps:
 
     def elu(self, source: int, alpha: float, gamma: float = 1.0, of: float = 1.0) -> int:
         """gamma * (max(x, 0) + alpha * (exp(min(x, 0) / of) - 1))."""
-        below = self.act(source, "clip", -FLOAT_MOST, 0)
+        below = self.act(source, "clip", -NO_BOUND, 0)
         power = self.act(below if of == 1 else self.affine(below, 1 / of), "exp")
         above = self.act(source, "relu")
         above = above if gamma == 1 else self.affine(above, gamma)
@@ -92,6 +94,31 @@ class ElementwiseOps:
             part = self.erf(self.affine(source, math.sqrt(0.5)))
         return self.times(self.affine(part, 0.5, 0.5), source)
 
+    def largest(self, maps: Sequence[int]) -> int:
+        """The largest number of each place of some maps: a max pool over maps that are interleaved as rows."""
+        values = self.low.program.values
+        left = list(maps)
+        while len(left) > 1:
+            some, left = left[:MOST_STRIDE], left[MOST_STRIDE:]
+            count, (h, w, c) = len(some), _sides(self.low, some[0])
+            values.append(FeatureMap(h, w, c * count))
+            joined = len(values) - 1
+            for place, one in enumerate(some):
+                part = values[self.low.emit("copy", one, FeatureMap(h, w, c))]
+                part.parent, part.first = joined, place * c
+            rows = self.low.emit("depth_to_space", joined, FeatureMap(h * count, w, c), stride=(count, 1))
+            pooled = FeatureMap(h, w, c)
+            left.append(self.low.emit("max_pool", rows, pooled, kernel=(count, 1), stride=(count, 1)))
+        return left[0]
+
+    def signed_logarithm(self, source: int) -> int:
+        """log(|x|) of 0, of numbers above it and of both infinities; NaN of the others, as C's pow takes a fraction.
+
+        The logarithm of 1 / x is NaN for these alone, as 1 / -infinity is -0. x + 0 makes -0 0.
+        """
+        over = self.act(self.affine(source, 1, 0, "reciprocal"), "log")
+        return self.add(self.act(self.magnitude(source), "log"), self.act(over, "clip"))  # between 0 and 0
+
     def power(self, source: int, exponent: int) -> int:
         """By repeated squaring; exponent from 1 up."""
         result, square = -1, source
@@ -117,7 +144,10 @@ class ElementwiseOps:
 
 
 def _mish(to: ElementwiseOps, source: int, _: OnnxNode) -> int:
-    return to.times(to.act(to.softplus(source), "tanh"), source)
+    """x * tanh(log(1 + e)) with e = exp(x), which is x * n / (n + 2) with n = e * (e + 2): to its last bits where e is small."""
+    power = to.act(to.act(source, "clip", -NO_BOUND, MISH_ONE), "exp")
+    above = to.times(to.affine(power, 1, 2), power)
+    return to.times(to.times(to.affine(above, 1, 2, "reciprocal"), above), source)
 
 
 def _selu(to: ElementwiseOps, source: int, node: OnnxNode) -> int:
@@ -128,8 +158,17 @@ def _selu(to: ElementwiseOps, source: int, node: OnnxNode) -> int:
 def _celu(to: ElementwiseOps, source: int, node: OnnxNode) -> int:
     alpha = node.attributes.get("alpha", 1.0)
     if not alpha > 0:
-        to.low.refuse(node, "an alpha that is not over 0")
+        to.low.refuse(node, "its alpha is not over 0")
     return to.elu(source, alpha, of=alpha)
+
+
+def _thresholded(to: ElementwiseOps, source: int, node: OnnxNode) -> int:
+    """x above alpha, else 0: x, not below alpha, times 1 or 0."""
+    alpha = node.attributes.get("alpha", 1.0)
+    if not math.isfinite(alpha):
+        to.low.refuse(node, f"its alpha is {alpha}")
+    above = to.act(to.affine(to.affine(source, 1, -alpha), FAR), "clip", 0, 1)
+    return to.times(above, to.act(source, "clip", alpha, NO_BOUND))
 
 
 def _softsign(to: ElementwiseOps, source: int, _: OnnxNode) -> int:
@@ -139,7 +178,7 @@ def _softsign(to: ElementwiseOps, source: int, _: OnnxNode) -> int:
 def _gelu(to: ElementwiseOps, source: int, node: OnnxNode) -> int:
     kind = text_attribute(node, "approximate", "none")
     if kind not in ("none", "tanh"):
-        to.low.refuse(node, f"approximate {kind}")
+        to.low.refuse(node, f"its approximate is {kind[:60]}")
     return to.gelu(source, kind == "tanh")
 
 
@@ -156,6 +195,7 @@ UNARY: dict[str, Callable[[ElementwiseOps, int, OnnxNode], int]] = {
     "Selu": _selu,
     "Softplus": lambda to, source, node: to.softplus(source),
     "Softsign": _softsign,
+    "ThresholdedRelu": _thresholded,
     "Sqrt": lambda to, source, node: to.square_root(source),
 }
 
@@ -172,7 +212,7 @@ def absolute(low: Lowering, node: OnnxNode) -> None:
 def cast(low: Lowering, node: OnnxNode) -> None:
     """Cast of a map to float32, which it is."""
     if node.attributes.get("to") != FLOAT:
-        low.refuse(node, "a type other than float32")
+        low.refuse(node, f"its to is {node.attributes.get('to')}, a type other than float32 (1)")
     low.pass_on(node)
 
 
@@ -186,15 +226,12 @@ def power(low: Lowering, node: OnnxNode) -> None:
     def one(source: int, _: Axes) -> int:
         if wanted == 1:
             return low.emit("copy", source, FeatureMap(*_sides(low, source)))
-        if wanted in (0.5, -0.5):
-            root = to.square_root(source)
-            return root if wanted > 0 else to.act(root, "reciprocal")
-        if not abs(wanted) <= MOST_POWER:
-            low.refuse(node, f"an exponent of {wanted:g}")
+        if not 0 < abs(wanted) <= MOST_POWER:
+            low.refuse(node, f"an exponent of {wanted:g}, which is 0 or not within {MOST_POWER}")
         if wanted != int(wanted):  # NaN of a negative number, as log has it
-            return to.act(to.affine(to.act(source, "log"), wanted), "exp")
-        if wanted == 0:
-            low.refuse(node, "an exponent of 0")
+            positive = padding.from_zero_up(low, source)
+            logarithm = to.act(source, "log") if positive else to.signed_logarithm(source)
+            return to.act(to.affine(logarithm, wanted), "exp")
         power = to.power(source, int(abs(wanted)))
         return power if wanted > 0 else to.act(power, "reciprocal")
 
@@ -219,27 +256,28 @@ def extreme(low: Lowering, node: OnnxNode) -> None:
         if rank > (low.rank(first) or 0):
             low.refuse(node, "a number of more axes than the map")
         numbers = [float(one.reshape(())) for one in constants if one is not None]
-        bound = _clamped(low, node, min(numbers) if least else max(numbers)) if numbers else None
+        if np.isnan(numbers).any():
+            low.refuse(node, "a constant that is not a number")
+        bound = (min(numbers) if least else max(numbers)) if numbers else None
         one = OnnxNode(node.op, node.name, (first,), node.outputs, {})
         if bound is None:
             low.pass_on(one)
         elif least:
-            low.activate(one, "clip", bound=(-FLOAT_MOST, bound))
+            low.activate(one, "clip", bound=(-NO_BOUND, bound))
         elif bound == 0:
             low.activate(one, "relu")
         else:
-            low.activate(one, "clip", bound=(bound, FLOAT_MOST))
+            low.activate(one, "clip", bound=(bound, NO_BOUND))
         return
     to, source, axes = ElementwiseOps(low), low.read(node, node.inputs.index(first)), low.axes_of(first)
+    maps = [source]
     for name in others:
         other = low.read(node, node.inputs.index(name))
         if low.axes_of(name) != axes or _sides(low, other) != _sides(low, source):
             low.refuse(node, "maps of two sizes")
-        if least:  # a - relu(a - b)
-            more = to.act(to.add(to.negative(other), source), "relu")
-            source = to.add(to.negative(more), source)
-        else:
-            source = to.add(to.act(to.add(to.negative(source), other), "relu"), source)
+        maps.append(other)
+    if len(maps) > 1:
+        source = to.negative(to.largest([to.negative(one) for one in maps])) if least else to.largest(maps)
     for constant in constants:
         row: Any = (
             None if constant is None else layout.broadcast_channel_row(constant, axes, low.program.values[source])
@@ -249,12 +287,6 @@ def extreme(low: Lowering, node: OnnxNode) -> None:
         sign = -1 if least else 1
         source = to.affine(to.affine(source, sign, -sign * row, "relu"), sign, row)
     low.bind(node, source, axes)
-
-
-def _clamped(low: Lowering, node: OnnxNode, number: float) -> float:
-    if np.isnan(number):
-        low.refuse(node, "a constant that is not a number")
-    return max(-FLOAT_MOST, min(FLOAT_MOST, number))
 
 
 def reciprocal(low: Lowering, name: str) -> str:
@@ -289,7 +321,7 @@ def log_softmax(low: Lowering, node: OnnxNode) -> None:
     flat = low.onnx.opset < 13 and any(axes[place:])
     channels = layout.of_map(value)[0]
     if place == 0 or flat or layout.merged(axes[place - 1]) != channels:
-        low.refuse(node, "an axis other than the channels")
+        low.refuse(node, "its axis is other than the channels, or begins several before operator set 13")
     low.bind(node, ElementwiseOps(low).log_softmax(reductions.floats(low, source)), axes)
 
 

@@ -96,7 +96,7 @@ def normalized_axes(low: Lowering, node: OnnxNode, axes: Iterable[int], rank: in
     axes_given = list(axes)
     normalized = [axis % rank for axis in axes_given if -rank <= axis < rank]
     if len(set(normalized)) < len(axes_given):  # too large, or one twice
-        low.refuse(node, f"axes {str(axes_given)[:60]} of a tensor of {rank}")
+        low.refuse(node, f"its axis or axes {str(axes_given)[:60]} of a tensor of {rank}")
     return normalized
 
 

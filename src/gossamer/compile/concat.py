@@ -67,7 +67,7 @@ def concat(low: Lowering, node: OnnxNode) -> None:
         low.series[node.outputs[0]] = merged
         return
     if node.attributes.get("axis") != 1:
-        low.refuse(node, "an axis other than the channels")
+        low.refuse(node, f"its axis is {node.attributes.get('axis')}, other than the channels")
     parts = [low.value(node, place) for place in range(len(node.inputs))]
     refuse_mixed_ranks(low, node)
     values = low.program.values
@@ -136,10 +136,10 @@ def split_or_slice(low: Lowering, node: OnnxNode) -> None:
         sizes, count = low.ints(node, 1, "split"), len(node.outputs)
         axis = at.get("axis", 0)
         if not 1 <= axis <= len(low.axes_of(node.inputs[0])):
-            low.refuse(node, "the batch as its axis")
+            low.refuse(node, "its axis is 0, the batch")
         side = (value.c, value.h, value.w)[axis - 1]
         if at.get("num_outputs", count) != count or (sizes is not None and "num_outputs" in at):
-            low.refuse(node, f"{count} outputs")
+            low.refuse(node, f"{count} outputs, not as many as its num_outputs, or it has both num_outputs and sizes")
         each = sizes
         if each is None:  # equal parts, the last one smaller where the number of parts is given
             equal = -(-side // count)
@@ -147,7 +147,8 @@ def split_or_slice(low: Lowering, node: OnnxNode) -> None:
             if "num_outputs" not in at and side % count:
                 low.refuse(node, f"{count} equal parts of {side}")
         if len(each) != count or min(each) < 1 or sum(each) != side:
-            low.refuse(node, f"{count} parts of {str(each)[:60]} of {side}")
+            what = "num_outputs" if "num_outputs" in at else "split"
+            low.refuse(node, f"its {what} makes {count} parts of {str(each)[:60]} of {side}")
         starts = [sum(each[:place]) for place in range(count)]
         if axis > 1:
             for name, begin, size in zip(node.outputs, starts, each):

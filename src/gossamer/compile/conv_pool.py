@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from gossamer.compile import (
     channel_scales,
@@ -17,7 +21,7 @@ from gossamer.compile import (
 )
 from gossamer.compile.attributes import LENGTHS, channel_row_input
 from gossamer.compile.lowering import Lowering, Pads
-from gossamer.compile.program import MOST_TAPS, FeatureMap, LayerWeights
+from gossamer.compile.program import MOST_KERNEL, MOST_TAPS, Array, FeatureMap, LayerWeights
 from gossamer.compile.scaling import append_channel_scale
 from gossamer.modelfile.onnx import OnnxNode
 
@@ -49,11 +53,14 @@ def convolution(low: Lowering, node: OnnxNode) -> None:
     value, groups, c_out = low.program.values[source], node.attributes.get("group", 1), int(weight.shape[0])
     stride, dilations = _pair(node.attributes.get("strides")), _pair(node.attributes.get("dilations"))
     kernel = (int(weight.shape[2]), int(weight.shape[3]))
-    if dilations[0] != dilations[1] or kernel != _pair(node.attributes.get("kernel_shape") or kernel):
-        low.refuse(node, "two dilations, or another kernel than its weight's")
+    if kernel != _pair(node.attributes.get("kernel_shape") or kernel):
+        low.refuse(node, "its kernel_shape is not that of its weight")
+    if dilations[0] != dilations[1]:
+        convolution(low, _of_one_dilation(low, node, weight, dilations))
+        return
     if not 1 <= kernel[0] * kernel[1] <= MOST_TAPS or value.c != weight.shape[1] * groups or c_out % groups:
         low.refuse(node, "its kernel, channels or groups are outside what the engine has")
-    pads = padding.pads_of(low, node, kernel, stride, dilations[0])
+    pads = padding.pads_of(low, node, kernel, stride, dilations)
     h, w = _window(value, kernel, stride, pads, dilations[0])
     bias_row = channel_row_input(low, node, 2, c_out)
     bias = np.zeros(c_out, np.float32) if bias_row is None else bias_row
@@ -80,12 +87,37 @@ def convolution(low: Lowering, node: OnnxNode) -> None:
     low.bind(node, emitted)
 
 
+def _of_one_dilation(low: Lowering, node: OnnxNode, weight: Array, dilations: tuple[int, int]) -> OnnxNode:
+    """The convolution with zeros in its kernel, so that it has one dilation. Raises InputError where that is too large."""
+    taps = [(side, step) for side, step in zip(weight.shape[2:], dilations) if side > 1]
+    one = math.gcd(*(step for _, step in taps)) if taps else 1
+    steps = [step // one if side > 1 else 1 for side, step in zip(weight.shape[2:], dilations)]
+    sides = [(side - 1) * step + 1 for side, step in zip(weight.shape[2:], steps)]
+    if max(sides) > MOST_KERNEL or math.prod(sides) > MOST_TAPS:
+        low.refuse(node, f"its dilations {list(dilations)} make a kernel of {sides[0]} x {sides[1]}")
+    name = f"{node.outputs[0]}\0of one dilation"  # as no name of a file is
+    low.onnx.tensors[name] = spread(weight, sides, steps)
+    if (quantised := low.quantised.get(node.inputs[1])) is not None:
+        low.quantised[name] = replace(quantised, data=spread(quantised.data, sides, steps))
+    attributes = {**node.attributes, "dilations": [one, one], "kernel_shape": sides}
+    return replace(node, inputs=(node.inputs[0], name, *node.inputs[2:]), attributes=attributes)
+
+
+def spread(weight: NDArray[Any], sides: Sequence[int], steps: Sequence[int]) -> NDArray[Any]:
+    """A kernel with zeros between its places."""
+    wide = np.zeros((*weight.shape[:2], *sides), weight.dtype)
+    wide[:, :, :: steps[0], :: steps[1]] = weight
+    return wide
+
+
 def batch_norm(low: Lowering, node: OnnxNode) -> None:
     source = low.value(node)
     value = low.program.values[source]
     scale, shift, mean, variance = (channel_row_input(low, node, place, value.c) for place in range(1, 5))
-    if any(one is None for one in (scale, shift, mean, variance)) or node.attributes.get("training_mode", 0):
-        low.refuse(node, "its scale, shift, mean or variance is left out, or it trains")
+    if node.attributes.get("training_mode", 0):
+        low.refuse(node, "its training_mode is 1")
+    if any(one is None for one in (scale, shift, mean, variance)):
+        low.refuse(node, "its scale, shift, mean or variance is left out")
     factor = scale.astype(np.float64) / np.sqrt(variance.astype(np.float64) + node.attributes.get("epsilon", 1e-5))
     offset = shift - mean * factor
     low.bind(node, append_channel_scale(low, source, factor, offset))
@@ -97,31 +129,32 @@ def pool(low: Lowering, node: OnnxNode) -> None:
         low.refuse(node, "it has no kernel_shape")
     value, kernel = low.program.values[source], _pair(at["kernel_shape"])
     stride, dilations = _pair(at.get("strides")), _pair(at.get("dilations"))
-    pads = padding.pads_of(low, node, kernel, stride, dilations[0])
+    pads = padding.pads_of(low, node, kernel, stride, dilations)
     count_padding = bool(at.get("count_include_pad", 0)) or low.map_name(node.inputs[0]) in low.padded
-    if dilations[0] != dilations[1] or any(one >= side for one, side in zip(at.get("pads") or (), kernel * 2)):
-        low.refuse(node, "two dilations, or padding of a full kernel")
+    if any(one >= side for one, side in zip(at.get("pads") or (), kernel * 2)):
+        low.refuse(node, "its pads are as wide as its kernel")
     if at.get("ceil_mode", 0):
         bottom = _rounded_up(value.h, dilations[0] * (kernel[0] - 1) + 1, stride[0], pads[0], pads[2])
         right = _rounded_up(value.w, dilations[1] * (kernel[1] - 1) + 1, stride[1], pads[1], pads[3])
         if count_padding and (bottom, right) != pads[2:]:  # what is added does not count
             if max(pads):
-                low.refuse(node, "an average that rounds its size up and counts its padding")
+                low.refuse(node, "its ceil_mode and count_include_pad are 1 and a window reaches beyond its pads")
             count_padding = False
         pads = (*pads[:2], bottom, right)
-    h, w = _window(value, kernel, stride, pads, dilations[0])
     kind = "max_pool" if node.op == "MaxPool" else "average_pool"
-    emitted = low.emit(
-        kind,
-        source,
-        FeatureMap(h, w, value.c),
-        kernel=kernel,
-        stride=stride,
-        pads=pads,
-        dilation=dilations[0],
-        count_padding=count_padding,
-    )
-    low.bind(node, emitted)
+    windows_of = [(kernel, stride, pads, dilations[0])]
+    if dilations[0] != dilations[1]:  # of rows, then of columns: the same, as the windows are rectangles
+        windows_of = [
+            ((kernel[0], 1), (stride[0], 1), (pads[0], 0, pads[2], 0), dilations[0]),
+            ((1, kernel[1]), (1, stride[1]), (0, pads[1], 0, pads[3]), dilations[1]),
+        ]
+    for kernel, stride, pads, dilation in windows_of:
+        value = low.program.values[source]
+        h, w = _window(value, kernel, stride, pads, dilation)
+        out = FeatureMap(h, w, value.c)
+        window: dict[str, Any] = {"kernel": kernel, "stride": stride, "pads": pads, "dilation": dilation}
+        source = low.emit(kind, source, out, count_padding=count_padding, **window)
+    low.bind(node, source)
 
 
 def _rounded_up(side: int, kernel: int, stride: int, before: int, behind: int) -> int:

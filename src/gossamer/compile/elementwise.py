@@ -19,7 +19,7 @@ from gossamer.compile.attributes import (
     refuse_mixed_ranks,
     scalar_input,
 )
-from gossamer.compile.lowering import FLOAT_MOST, Lowering
+from gossamer.compile.lowering import NO_BOUND, Lowering
 from gossamer.compile.program import FeatureMap, LayerWeights
 from gossamer.modelfile.onnx import OnnxNode
 
@@ -36,19 +36,15 @@ GATES = {"Sigmoid": "silu", "HardSigmoid": "hard_swish"}  # times its input
 def clip(low: Lowering, node: OnnxNode) -> None:
     # attributes before operator set 11
     lower, upper = scalar_input(low, node, 1, "min"), scalar_input(low, node, 2, "max")
-    least = -FLOAT_MOST if lower is None else max(lower, -FLOAT_MOST)
-    most = FLOAT_MOST if upper is None else min(upper, FLOAT_MOST)
+    least, most = -NO_BOUND if lower is None else lower, NO_BOUND if upper is None else upper
     if least > most:
         low.refuse(node, f"from {least:g} to {most:g}")
-    name = node.inputs[0]
-    if (
-        (least, most) == (-FLOAT_MOST, FLOAT_MOST)
-        and name in low.names
-        and low.program.values[low.names[name]].type == "uint8"
-    ):
-        low.pass_on(node)  # bytes are finite
+    if (least, most) == (-NO_BOUND, NO_BOUND):
+        low.pass_on(node)
     elif (least, most) == (0.0, 6.0):
         low.activate(node, "relu6")
+    elif (least, most) == (0.0, NO_BOUND):
+        low.activate(node, "relu")
     else:
         low.activate(node, "clip", bound=(least, most))
 

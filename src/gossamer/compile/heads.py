@@ -1,8 +1,8 @@
-"""Operators that stand behind a backbone: resizing, softmax, transposed convolution, constants."""
+"""Operators that stand behind a backbone: softmax, transposed convolution, constants."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -10,97 +10,14 @@ from numpy.typing import NDArray
 
 from gossamer.compile import layout
 from gossamer.compile.attributes import channel_row_input, normalized_axes, text_attribute
+from gossamer.compile.conv_pool import spread
 from gossamer.compile.layout import Axes
 from gossamer.compile.lowering import Lowering
-from gossamer.compile.program import MOST_NUMBERS, MOST_SIDE, MOST_STRIDE, MOST_TAPS, Array, FeatureMap, LayerWeights
+from gossamer.compile.program import MOST_NUMBERS, MOST_STRIDE, MOST_TAPS, FeatureMap, LayerWeights
 from gossamer.compile.scaling import append_channel_scale
 from gossamer.modelfile.onnx import OnnxNode
 
-NEAREST: dict[str, Callable[[Array], Array]] = {
-    "round_prefer_floor": lambda x: np.ceil(x - np.float32(0.5)),
-    "round_prefer_ceil": lambda x: np.floor(x + np.float32(0.5)),
-    "floor": np.floor,
-    "ceil": np.ceil,
-}
-PLACES: dict[str, Callable[[Array, int, int, np.float32], Array]] = {
-    # (places in the output, sides of input and output, ratio) -> places in the input, in float32 as in ONNX Runtime
-    "half_pixel": lambda x, input_side, side, ratio: (x + np.float32(0.5)) / ratio - np.float32(0.5),
-    "pytorch_half_pixel": lambda x, input_side, side, ratio: (
-        (x + np.float32(0.5)) / ratio - np.float32(0.5) if side > 1 else np.zeros_like(x)
-    ),
-    # what a side loses by rounding down is left out at both ends
-    "half_pixel_symmetric": lambda x, input_side, side, ratio: (
-        (x + np.float32(0.5)) / ratio
-        + (np.float32(input_side) - np.float32(side) / ratio) / np.float32(2)
-        - np.float32(0.5)
-    ),
-    "asymmetric": lambda x, input_side, side, ratio: x / ratio,
-    "align_corners": lambda x, input_side, side, ratio: x * np.float32((input_side - 1) / max(side - 1, 1)),
-}
-
-
-def resize(low: Lowering, node: OnnxNode) -> None:
-    """Each row and column of the output becomes a place between two of the input, so that the engine knows no modes."""
-    source = low.value(node)
-    value = low.program.values[source]
-    old = node.op == "Upsample" or low.onnx.opset < 11  # of one rule for where a place of the output is
-    scales, sizes = (_scales(low, node), None) if old else (low.constant(node, 2), low.shape_of(node, 3))
-    mode = text_attribute(node, "mode", "nearest")
-    place = text_attribute(node, "coordinate_transformation_mode", "asymmetric" if old else "half_pixel")
-    rounding = text_attribute(node, "nearest_mode", "floor" if old else "round_prefer_floor")
-    if mode not in ("nearest", "linear") or place not in PLACES or rounding not in NEAREST:
-        low.refuse(node, f"mode {mode}, {place}, {rounding}")
-    if node.attributes.get("antialias", 0) or text_attribute(node, "keep_aspect_ratio_policy", "stretch") != "stretch":
-        low.refuse(node, "antialias or a policy of the aspect ratio")
-    axes = normalized_axes(low, node, node.attributes.get("axes", range(4)), 4)
-    if axes not in ([2, 3], [1, 2, 3], [0, 1, 2, 3]):
-        low.refuse(node, "axes other than height and width")
-    if sizes is not None:
-        sides = [side for side in sizes[-2:] if side is not None]
-        fits = len(sides) == 2 and len(sizes) == len(axes) and sizes[:-2][-1:] in ([], [value.c])
-        ratios = [side / input_side for side, input_side in zip(sides, (value.h, value.w))]
-    elif scales is not None and scales.dtype == np.float32 and scales.size == len(axes):
-        ratios = [float(scale) for scale in scales.reshape(-1)[-2:]]
-        fits = all(0 < ratio <= MOST_SIDE for ratio in ratios) and set(scales.reshape(-1)[:-2].tolist()) <= {1.0}
-        sides = [
-            int(np.float32(input_side) * np.float32(ratio))
-            for input_side, ratio in zip((value.h, value.w), ratios)
-            if fits
-        ]
-    else:
-        low.refuse(node, "neither constant scales nor sizes")
-    if not fits or not all(1 <= side <= MOST_SIDE for side in sides):
-        low.refuse(node, f"a size that is not constant, not from 1 to {MOST_SIDE}, or of the batch or the channels")
-    if old and mode == "nearest":  # these round up where they make a map smaller
-        roundings = ["ceil" if ratio < 1 else "floor" for ratio in ratios]
-    else:
-        roundings = [rounding] * 2
-    rows, columns = (
-        _between(input_side, side, ratio, mode, place, rounding)
-        for input_side, side, ratio, rounding in zip((value.h, value.w), sides, ratios, roundings)
-    )
-    out = FeatureMap(sides[0], sides[1], value.c)
-    low.bind(node, low.emit("resize", source, out, weights=[LayerWeights(rows, columns)]))
-
-
-def _scales(low: Lowering, node: OnnxNode) -> Any:
-    """Of an Upsample an attribute before operator set 9."""
-    scales = node.attributes.get("scales")
-    return low.constant(node, 1) if scales is None else np.array(scales, np.float32)
-
-
-def _between(input_side: int, side: int, ratio: float, mode: str, place: str, rounding: str) -> Array:
-    """(side, 2): of each row or column the first of the two it is between, and its fraction of the way to the second."""
-    x = PLACES[place](np.arange(side, dtype=np.float32), input_side, side, np.float32(ratio))
-    if mode == "nearest":
-        first = np.clip(NEAREST[rounding](x), 0, input_side - 1)
-        return np.stack([first, np.zeros_like(first)], 1).astype(np.float32)
-    x = np.clip(x, 0, input_side - 1)
-    fraction = x - np.floor(x)
-    fraction[
-        fraction == 0
-    ] = -0.0  # the engine then reads the second all the same: 0 times NaN is NaN, as in ONNX Runtime
-    return np.stack([np.floor(x), fraction], 1).astype(np.float32)
+LEAST_DIVISOR = 2.0**-127  # one over less is infinite in float32
 
 
 def lower_softmax(low: Lowering, node: OnnxNode) -> None:
@@ -113,7 +30,7 @@ def lower_softmax(low: Lowering, node: OnnxNode) -> None:
         if place == 0:
             low.refuse(node, "the batch as its axis")
         if flat and any(axes[place:]):
-            low.refuse(node, "several axes at once, as before operator set 13")
+            low.refuse(node, f"its axis is {place}: several axes at once, as before operator set 13")
         axis = layout.merged(axes[place - 1])
         if not axis:  # of one place
             return low.emit("softmax", source, FeatureMap(value.h, value.w, value.c), groups=value.c)
@@ -142,15 +59,22 @@ def conv_transpose(low: Lowering, node: OnnxNode) -> None:
     value, groups = low.program.values[source], at.get("group", 1)
     if weight is None or weight.ndim != 4 or weight.dtype != np.float32 or len(weight) != value.c:
         low.refuse(node, "its weight is not float32 of four axes")
-    if text_attribute(node, "auto_pad", "NOTSET") != "NOTSET" or "output_shape" in at:
-        low.refuse(node, "auto_pad or output_shape")
     if (at.get("kernel_shape") or [*weight.shape[2:]]) != [*weight.shape[2:]] or not weight.size:
-        low.refuse(node, "another kernel than its weight's")
+        low.refuse(node, "its kernel_shape is not that of its weight")
     if groups < 1 or value.c % groups:
         low.refuse(node, f"{groups} groups of {value.c} channels")
     strides, dilations = at.get("strides") or (1, 1), at.get("dilations") or (1, 1)
-    pads, extra, each = at.get("pads") or [0] * 4, at.get("output_padding") or (0, 0), int(weight.shape[1])
+    extra, each = at.get("output_padding") or (0, 0), int(weight.shape[1])
     wide = [(side - 1) * step + 1 for side, step in zip(weight.shape[2:], dilations)]
+    pads = _transposed_pads(
+        low,
+        node,
+        [
+            stride * (side - 1) + more + reach
+            for side, stride, more, reach in zip((value.h, value.w), strides, extra, wide)
+        ],
+        [side * stride for side, stride in zip((value.h, value.w), strides)],
+    )
     plans = [
         _phases(side, wide[axis], strides[axis], pads[axis], pads[axis + 2], extra[axis])
         for axis, side in enumerate((value.h, value.w))
@@ -160,7 +84,7 @@ def conv_transpose(low: Lowering, node: OnnxNode) -> None:
         low.refuse(node, "its kernel, stride or padding is outside what the engine has")
     if value.c * each * sh * sw * kh * kw > MOST_NUMBERS:
         low.refuse(node, "its weight is too large once zeros stand between its places")
-    weight = _spread(weight, wide, dilations)
+    weight = spread(weight, wide, dilations)
     kernel = np.zeros((groups, sh, sw, each, value.c // groups, kh, kw), np.float32)
     grouped = weight.reshape(groups, value.c // groups, each, *weight.shape[2:])
     for y, x, a, b in np.ndindex(sh, sw, kh, kw):
@@ -183,15 +107,28 @@ def conv_transpose(low: Lowering, node: OnnxNode) -> None:
         weights=[LayerWeights(kernel.reshape(-1, value.c // groups, kh, kw), np.ascontiguousarray(biases))],
     )
     low.value_uses[emitted] = 1
-    spread = low.emit("depth_to_space", emitted, FeatureMap(rows, columns, c_out), stride=(sh, sw), groups=groups)
-    low.bind(node, spread)
+    placed = low.emit("depth_to_space", emitted, FeatureMap(rows, columns, c_out), stride=(sh, sw), groups=groups)
+    low.bind(node, placed)
 
 
-def _spread(weight: Array, sides: Sequence[int], dilations: Sequence[int]) -> Array:
-    """The kernel with zeros between its places."""
-    wide = np.zeros((*weight.shape[:2], *sides), np.float32)
-    wide[:, :, :: dilations[0], :: dilations[1]] = weight
-    return wide
+def _transposed_pads(low: Lowering, node: OnnxNode, full: Sequence[int], same: Sequence[int]) -> list[int]:
+    """What a ConvTranspose cuts off: its pads, or what is left of its full sides for those that it asks for.
+
+    full: sides without pads. same: sides of auto_pad SAME_UPPER and SAME_LOWER. Raises InputError.
+    """
+    kind, shape = text_attribute(node, "auto_pad", "NOTSET"), node.attributes.get("output_shape")
+    if kind not in ("NOTSET", "VALID", "SAME_UPPER", "SAME_LOWER"):
+        low.refuse(node, f"its auto_pad is {kind[:60]}")
+    if not shape and kind in ("NOTSET", "VALID"):
+        return list(node.attributes.get("pads") or [0] * 4) if kind == "NOTSET" else [0] * 4
+    wanted = list(shape or same)
+    if len(wanted) != 2 or any(side > most for side, most in zip(wanted, full)):
+        low.refuse(node, f"its output_shape or auto_pad makes sides {str(wanted)[:60]}, of {list(full)} at most")
+    pads = [0] * 4
+    for axis, (most, side) in enumerate(zip(full, wanted)):
+        half, rest = (most - side) // 2, (most - side) - (most - side) // 2
+        pads[axis], pads[axis + 2] = (half, rest) if kind == "SAME_UPPER" else (rest, half)
+    return pads
 
 
 def _phases(
@@ -209,7 +146,7 @@ def depth_to_space(low: Lowering, node: OnnxNode) -> None:
     value = low.program.values[source]
     mode = text_attribute(node, "mode", "DCR")
     if not 1 <= block <= MOST_STRIDE or value.c % block**2 or mode not in ("DCR", "CRD"):
-        low.refuse(node, "a block or mode outside what the engine has")
+        low.refuse(node, "its blocksize or mode is outside what the engine has")
     c = value.c // block**2
     groups = c if mode == "CRD" else 1
     out = FeatureMap(value.h * block, value.w * block, c)
@@ -229,8 +166,8 @@ def with_constant(low: Lowering, node: OnnxNode) -> bool:
     row = layout.broadcast_channel_row(constant, axes, value)
     if row is None:
         low.refuse(node, "a constant that is neither one number nor one per channel")
-    if node.op == "Div" and not constant.all():
-        low.refuse(node, "a division by zero")
+    if node.op == "Div" and (np.abs(constant) < LEAST_DIVISOR).any():
+        low.refuse(node, f"a division by zero, or by less than {LEAST_DIVISOR:.2g}")
     factor: NDArray[Any] = np.ones(value.c)
     offset: NDArray[Any] = np.zeros(value.c)
     if node.op in ("Add", "Sub"):

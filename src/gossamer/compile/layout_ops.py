@@ -13,7 +13,7 @@ def transpose(low: Lowering, node: OnnxNode) -> None:
     source, axes = low.read(node), low.axes_of(node.inputs[0])
     order = node.attributes.get("perm", range(len(axes), -1, -1))
     if len(order) != len(axes) + 1 or sorted(order) != [*range(len(order))] or order[0] != 0:
-        low.refuse(node, "the batch moved, or not one place for each axis")
+        low.refuse(node, "its perm moves the batch, or has not one place for each axis")
     low.alias(node, source, tuple(axes[axis - 1] for axis in order[1:]))
 
 
@@ -22,7 +22,8 @@ def lower_reshape(low: Lowering, node: OnnxNode) -> None:
     source = low.read(node)
     rearranged_axes = rearranged(low, node)
     if rearranged_axes is None:
-        low.refuse(node, "a shape that mixes axes or the batch")
+        what = f"its axis is {node.attributes.get('axis', 1)}" if node.op == "Flatten" else "its shape"
+        low.refuse(node, f"{what}, which mixes axes or the batch")
     low.alias(node, source, rearranged_axes)
 
 
@@ -32,7 +33,9 @@ def rearranged(low: Lowering, node: OnnxNode) -> Axes | None:
     sides: list[int | None] | None = None
     if node.op == "Reshape":
         sides = low.shape_of(node, 1)
-        if sides is not None and 0 in sides[1:] and not node.attributes.get("allowzero", 0):
+        if sides is not None and 0 in sides and node.attributes.get("allowzero", 0):
+            low.refuse(node, "its allowzero is 1, which makes a side of 0")
+        if sides is not None and 0 in sides[1:]:
             known = (None, *layout.sides_of(axes))
             sides = [known[place] if side == 0 and place < len(known) else side for place, side in enumerate(sides)]
     elif node.op == "Flatten":

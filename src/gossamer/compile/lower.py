@@ -19,6 +19,7 @@ from gossamer.compile import (
     padding,
     quantised,
     reductions,
+    resizing,
     schema,
     shapes,
     slices,
@@ -73,7 +74,7 @@ HANDLERS: dict[str, Handler] = {
     **{f"Reduce{kind}": reductions.reduce for kind in ("L1", "L2", "LogSumExp", "Max", "Min", "Prod", "SumSquare")},
     "ReduceSum": stacks.total,
     "Reshape": concat.reshape,
-    "Resize": heads.resize,
+    "Resize": resizing.resize,
     "Shape": shapes.lower_shape,
     "Size": shapes.lower_shape,
     "Slice": concat.split_or_slice,
@@ -82,7 +83,7 @@ HANDLERS: dict[str, Handler] = {
     "Sub": elementwise.subtract_or_divide,
     "Transpose": layout_ops.transpose,
     "Unsqueeze": distances.unsqueeze,
-    "Upsample": heads.resize,
+    "Upsample": resizing.resize,
     **dict.fromkeys(RESHAPES, layout_ops.lower_reshape),
     **dict.fromkeys(elementwise.UNARY, elementwise.unary_activation),
     **dict.fromkeys(arithmetic.UNARY, arithmetic.unary),
@@ -124,7 +125,8 @@ def _run(low: Lowering) -> Program:
             operation.name = node.name
             if not operation.fits():
                 low.refuse(
-                    node, f"a kernel of {operation.kernel}, strides {operation.stride} or padding {operation.pads}"
+                    node,
+                    f"a kernel_shape of {operation.kernel}, strides {operation.stride}, dilations {operation.dilation} or pads {operation.pads}",
                 )
     for one in low.onnx.outputs:
         if one.type not in (0, FLOAT) or one.name in low.bytes:

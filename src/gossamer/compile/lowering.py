@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Any, NoReturn
@@ -28,6 +29,7 @@ from gossamer.errors import InputError
 from gossamer.modelfile.onnx import OnnxModel, OnnxNode
 
 FLOAT_MOST = 3.4e38
+NO_BOUND = math.inf  # of a clip, above; below it is minus that
 MOST_PIECES, LONGEST_SHOWN = 4096, 200
 BATCHES = (1, 2, 1009)  # for which what depends on the batch is computed
 FUSES_ACTIVATION = ("conv", "add", "scale", "affine")  # and a block, behind its last layer

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from gossamer.compile import layout, reductions
 from gossamer.compile.arithmetic import ElementwiseOps
 from gossamer.compile.attributes import channel_row_input, normalized_axes
-from gossamer.compile.lowering import FLOAT_MOST, Lowering
+from gossamer.compile.lowering import NO_BOUND, Lowering
 from gossamer.compile.program import Array, FeatureMap, LayerWeights
 from gossamer.compile.slices import MOST_WEIGHT
 from gossamer.modelfile.onnx import OnnxNode
@@ -127,7 +127,7 @@ def group(low: Lowering, node: OnnxNode) -> None:
     source, count = low.value(node), node.attributes.get("num_groups", 0)
     value = low.program.values[source]
     if count < 1 or value.c % count:
-        low.refuse(node, f"{count} groups of {value.c} channels")
+        low.refuse(node, f"its num_groups makes {count} groups of {value.c} channels")
     old = low.onnx.opset < 21
     rows = [channel_row_input(low, node, place, count if old else value.c) for place in (1, 2)]
     if any(row is None for row in rows):
@@ -156,7 +156,7 @@ def layer(low: Lowering, node: OnnxNode) -> None:
     elif first and not kept:
         source = to.groups(source, np.zeros(value.c, int), epsilon)
     else:
-        low.refuse(node, "axes that are neither the channels nor all of the map")
+        low.refuse(node, "its axis begins axes that are neither the channels nor all of the map")
     _scaled(low, node, source, axes, low.tensor(node, 1), low.tensor(node, 2))
 
 
@@ -166,11 +166,11 @@ def length(low: Lowering, node: OnnxNode) -> None:
     value, p = low.program.values[source], node.attributes.get("p", 2)
     (place,) = normalized_axes(low, node, [node.attributes.get("axis", -1)], len(axes) + 1)
     if p not in (1, 2) or place == 0 or layout.merged(axes[place - 1]) != layout.of_map(value)[0]:
-        low.refuse(node, "an axis other than the channels, or another norm than 1 or 2")
+        low.refuse(node, "its axis is other than the channels, or its p not 1 or 2")
     to, every = NormOps(low, node), np.ones((1, value.c), np.float32)
     source = reductions.floats(low, source)
     total = to.mix(to.times(source, source) if p == 2 else to.magnitude(source), every)
-    over = to.over_root(to.act(total, "clip", TINY, FLOAT_MOST), 1 / p)
+    over = to.over_root(to.act(total, "clip", TINY, NO_BOUND), 1 / p)
     low.bind(node, to.times(source, to.mix(over, every.T)), axes)
 
 
@@ -180,7 +180,7 @@ def local_response(low: Lowering, node: OnnxNode) -> None:
     size, alpha, beta, bias = at.get("size", 0), at.get("alpha", 1e-4), at.get("beta", 0.75), at.get("bias", 1.0)
     c = low.program.values[source].c
     if size < 1 or not (alpha >= 0 and bias > 0 and beta >= 0):
-        low.refuse(node, "a size below 1, a bias of 0, or a negative number")
+        low.refuse(node, "its size below 1, a bias of 0 or below, or its alpha or beta below 0")
     to = NormOps(low, node)
     to.check_size(c * c, c)
     before = np.arange(c)[:, None] - np.arange(c)[None, :]  # of a channel to a neighbour: how many before it

@@ -22,12 +22,14 @@ KEEPS_SIGN = "add average_pool copy depth_to_space global_average max_pool multi
 REPEATS = ("edge", "reflect", "wrap")  # by these names in numpy too
 
 
-def pads_of(low: Lowering, node: OnnxNode, kernel: tuple[int, int], stride: tuple[int, int], dilation: int) -> Pads:
+def pads_of(
+    low: Lowering, node: OnnxNode, kernel: tuple[int, int], stride: tuple[int, int], dilation: tuple[int, int]
+) -> Pads:
     """The padding of a convolution or pool, and that of an operator of its own before it. Raises InputError."""
     before = low.padded.get(low.map_name(node.inputs[0]), (0, 0, 0, 0))
     value = low.program.values[low.value(node)]
     sides = (value.h + before[0] + before[2], value.w + before[1] + before[3])
-    own = _own(low, node, sides, kernel, stride, (dilation, dilation))
+    own = _own(low, node, sides, kernel, stride, dilation)
     top, left, bottom, right = (a + b for a, b in zip(own, before, strict=True))
     return top, left, bottom, right
 
@@ -51,7 +53,7 @@ def _own(
             if kind == "SAME_LOWER":
                 own[axis], own[axis + 2] = own[axis + 2], own[axis]
     elif kind not in ("NOTSET", "VALID"):
-        low.refuse(node, f"auto_pad {kind}")
+        low.refuse(node, f"its auto_pad is {kind[:60]}")
     return own
 
 
@@ -169,7 +171,7 @@ def _pads_itself(low: Lowering, reader: OnnxNode, name: str, source: int, number
     if reader.op == "MaxPool":
         if number == -math.inf:
             return True
-        alike = number <= -FLOAT_MOST or (number == 0 and _from_zero_up(low, source))
+        alike = number <= -FLOAT_MOST or (number == 0 and from_zero_up(low, source))
         return alike and _fits_a_pool(low, reader, source, around)
     if reader.op == "AveragePool":  # whose own padding counts as that before it does, or there is none
         alone = not any(reader.attributes.get("pads", [0])) and "auto_pad" not in reader.attributes
@@ -182,7 +184,7 @@ def _pads_itself(low: Lowering, reader: OnnxNode, name: str, source: int, number
     )
 
 
-def _from_zero_up(low: Lowering, number: int) -> bool:
+def from_zero_up(low: Lowering, number: int) -> bool:
     """Whether no number of a map can be below 0."""
     left, seen = [number], {number}
     while left:

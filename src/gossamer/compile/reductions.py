@@ -13,6 +13,7 @@ from gossamer.compile.program import MOST_STRIDE, FeatureMap, LayerWeights
 from gossamer.compile.slices import cropped, select_channels
 from gossamer.modelfile.onnx import OnnxNode
 
+OF_ONE_ITSELF = ("Max", "Mean", "Min", "Prod", "Sum")  # reductions that leave a single number as it is
 NONE, TINY = (0.0, 0.0), float(np.finfo(np.float32).tiny)
 LARGEST_POOL, LARGEST_BLOCK = 64, 16  # of a pool's kernel; of the positions that channels become
 
@@ -31,8 +32,13 @@ def reduce(low: Lowering, node: OnnxNode) -> None:
     value = low.program.values[source]
     over = {part.of for place in gone if place for part in axes[place - 1]}
     kept = {part.of for place, axis in enumerate(axes, 1) if place not in gone for part in axis}
+    if not gone and node.attributes.get("noop_with_empty_axes", 0):
+        if node.op.removeprefix("Reduce") not in OF_ONE_ITSELF:
+            low.refuse(node, "its noop_with_empty_axes is 1, and it has no axes")
+        low.pass_on(node)
+        return
     if not gone or 0 in gone or over & kept:
-        low.refuse(node, "axes that are not some of channels, height and width")
+        low.refuse(node, "its axes are none, or axes that are not some of channels, height and width")
     count = math.prod({"c": value.c, "h": value.h, "w": value.w}[of] for of in over)
     to = ReductionOps(low, node)
     kind = node.op.removeprefix("Reduce")
@@ -43,7 +49,7 @@ def reduce(low: Lowering, node: OnnxNode) -> None:
     elif kind == "Min":
         source = to.times(source, -1)
     elif kind == "LogSumExp" and over != {"c"}:
-        low.refuse(node, "axes other than the channels")
+        low.refuse(node, "its axes are other than the channels")
     elif kind == "Prod":
         _bind(low, node, to.product(floats(low, source), over), axes, gone)
         return

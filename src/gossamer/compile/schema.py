@@ -83,13 +83,13 @@ TABLE: dict[str, tuple[tuple[int, int], str]] = {
 ONLY = {
     ("BatchNormalization", "spatial"): 1,
     ("BatchNormalization", "is_test"): 1,
+    ("Cast", "saturate"): 1,
     ("DequantizeLinear", "block_size"): 0,
     ("Dropout", "is_test"): 1,
     ("GroupNormalization", "stash_type"): 1,
     ("LayerNormalization", "stash_type"): 1,
     ("QuantizeLinear", "block_size"): 0,
     ("Resize", "antialias"): 0,
-    ("Resize", "exclude_outside"): 0,
 }
 TRAINS = ("BatchNormalization", "Dropout")  # before operator set 7, where is_test is left out
 

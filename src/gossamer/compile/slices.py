@@ -180,7 +180,7 @@ def lower_gather(low: Lowering, node: OnnxNode) -> None:
     if places is None or places.dtype.kind not in "iu" or places.ndim > 1 or not places.size:
         low.refuse(node, "places that are no row of integers")
     if not 1 <= axis <= len(axes):
-        low.refuse(node, "the batch as its axis")
+        low.refuse(node, "its axis is 0, the batch, or none that it has")
     side = layout.sides_of(axes)[axis - 1]
     chosen = [int(one) + (side if one < 0 else 0) for one in places.reshape(-1)]
     if not all(0 <= one < side for one in chosen) or len(chosen) > MOST_SIDE:

@@ -13,6 +13,7 @@ from gossamer.compile.program import Array, FeatureMap, Operation, Program
 from gossamer.csource.network import FLOAT, Network, Output, Step, View, refuse, written
 
 PANEL = 8  # output channels that the kernels compute at once
+LARGEST = float(np.finfo(np.float32).max)
 SIMPLE = {"add": "add", "scale": "multiply", "multiply": "multiply", "activation": "copy", "copy": "copy"}
 SIMPLE |= {
     kind: kind for kind in ("max_pool", "average_pool", "global_average", "shuffle", "softmax", "depth_to_space")
@@ -27,6 +28,12 @@ def float_network(program: Program) -> Network:
         network.steps.append(_step(network, one))
     _add_outputs(network)
     return written(network)
+
+
+def _within_floats(act: str, bound: tuple[float, float]) -> tuple[float, float]:
+    """The bounds of a clip; where it has none, C source has the largest finite number."""
+    low, high = bound
+    return (max(low, -LARGEST), min(high, LARGEST)) if act == "clip" else bound
 
 
 def _step(network: Network, one: Operation) -> Step:
@@ -45,9 +52,10 @@ def _step(network: Network, one: Operation) -> Step:
         one.groups,
         one.count_padding,
         one.act,
-        one.bound,
+        _within_floats(one.act, one.bound),
     )
-    if not np.isfinite(np.array([one.bound, *one.bounds], np.float32)).all():
+    second = _within_floats(one.acts[1], one.bounds[1])
+    if not np.isfinite(np.array([step.bound, second], np.float32)).all():
         raise refuse("bounds or a slope that are not finite", one.name)
     if one.kind == "conv":
         weight, bias = layer(one, 0)
@@ -57,7 +65,7 @@ def _step(network: Network, one: Operation) -> Step:
             raise refuse("a fused block", one.name)
         weight, bias = layer(one, 1)
         across = np.ascontiguousarray(weight.reshape(out.c, -1).T)
-        return replace(step, kind="depthwise", weight=across, bias=bias, act=one.acts[1], bound=one.bounds[1])
+        return replace(step, kind="depthwise", weight=across, bias=bias, act=one.acts[1], bound=second)
     if one.kind in ("affine", "resize"):
         weight, bias = layer(one, 0)
         return replace(step, weight=weight, bias=bias)

@@ -196,6 +196,12 @@ def _divide(node: OnnxNode, a: Array, b: Array) -> Array:
     return np.asarray(a / b)
 
 
+def _pow(node: OnnxNode, x: Array, power: Array) -> Array:
+    # one for each number: of a single 0.5 numpy takes the square root, which is NaN of -infinity
+    x, power = np.broadcast_arrays(x, power)
+    return np.power(x, power.copy()).astype(x.dtype)
+
+
 def _dropout(node: OnnxNode, x: Array, ratio: Array | None = None, training: Array | None = None) -> Array:
     if training is not None and bool(training):
         raise Unsupported("training_mode 1")
@@ -331,7 +337,7 @@ OPERATORS: dict[str, Operator] = {
     "Sub": _each(np.subtract),
     "Mul": _each(np.multiply),
     "Div": _divide,
-    "Pow": lambda node, x, power: np.power(x, power).astype(x.dtype),
+    "Pow": _pow,
     "Sqrt": _each(np.sqrt),
     "Exp": _each(np.exp),
     "Neg": _each(np.negative),
