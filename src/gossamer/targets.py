@@ -13,13 +13,22 @@ from gossamer.errors import InputError, RunError
 from gossamer.host.storage import check_output, open_regular
 from gossamer.images.preprocess import IMAGE_SUFFIXES
 from gossamer.modelfile.compiled import is_compiled
+from gossamer.modelfile.executorch import is_executorch
 from gossamer.modelfile.litert import is_litert
 from gossamer.modelfile.ncnn import is_ncnn
 from gossamer.modelfile.openvino import is_openvino
 from gossamer.run import OWN, SETTINGS
 
 TargetKind = Literal[
-    "run", "model file", "compiled file", "LiteRT file", "ncnn file", "OpenVINO file", "index", "network"
+    "run",
+    "model file",
+    "compiled file",
+    "LiteRT file",
+    "ncnn file",
+    "OpenVINO file",
+    "ExecuTorch file",
+    "index",
+    "network",
 ]
 
 # kind -> how messages call it
@@ -30,6 +39,7 @@ KINDS: dict[TargetKind, str] = {
     "LiteRT file": "a LiteRT file (.tflite)",
     "ncnn file": "an ncnn file (.param)",
     "OpenVINO file": "an OpenVINO file (.xml)",
+    "ExecuTorch file": "an ExecuTorch file (.pte)",
     "index": "an index (gossamer index)",
     "network": "the name of a network (gossamer list)",
 }
@@ -40,6 +50,7 @@ SUFFIXES: dict[str, TargetKind] = {
     ".tflite": "LiteRT file",
     ".param": "ncnn file",
     ".xml": "OpenVINO file",
+    ".pte": "ExecuTorch file",
 }
 
 FILES: tuple[TargetKind, ...] = (
@@ -48,6 +59,7 @@ FILES: tuple[TargetKind, ...] = (
     "LiteRT file",
     "ncnn file",
     "OpenVINO file",
+    "ExecuTorch file",
 )  # what a runtime opens
 
 # kind of the files of one other runtime -> what tells it by its first bytes or its name
@@ -55,6 +67,7 @@ OTHERS: dict[TargetKind, Callable[[str | os.PathLike[str]], bool]] = {
     "LiteRT file": is_litert,
     "ncnn file": is_ncnn,
     "OpenVINO file": is_openvino,
+    "ExecuTorch file": is_executorch,
 }
 
 
@@ -113,7 +126,7 @@ def _instead(text: str, kind: TargetKind, allowed: tuple[TargetKind, ...]) -> st
         return f"train it: gossamer train DATA --net {shlex.quote(text)}"
     if kind == "model file" and "compiled file" in allowed:
         return f"compile it: gossamer compile {shlex.quote(text)} --out model.goss"
-    if kind in ("LiteRT file", "ncnn file", "OpenVINO file") and "model file" in allowed:
+    if kind in OTHERS and "model file" in allowed:
         return "give the ONNX file that it was made from"
     if kind in FILES and "run" in allowed:
         return "give the run folder that it was exported from"

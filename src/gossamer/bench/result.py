@@ -165,6 +165,7 @@ COLOURS = {
     "native": "p3",
     "litert": "p4",
     "ncnn": "p6",
+    "executorch": "p7",
     "reference": "c",
 }
 

@@ -21,7 +21,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     from gossamer.export.table import FORMATS
 
     names = ", ".join(FORMATS)
-    parser.add_argument("run", help="run folder, or for litert, ncnn, openvino and c a model file (.onnx) as well")
+    parser.add_argument("run", help="run folder, or for all but goss a model file (.onnx) as well")
     parser.add_argument("--out", required=True, metavar="FILE", help="the file to write; for c or several a new folder")
     parser.add_argument(
         "--to", default="", metavar="FORMAT", help=f"{names}, or several with commas; default by the suffix of --out"

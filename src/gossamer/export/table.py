@@ -43,5 +43,6 @@ FORMATS: dict[str, ExportFormat] = {
     "litert": ExportFormat(".tflite", "gossamer.export.litert", "LiteRT"),
     "ncnn": ExportFormat(".param", "gossamer.export.ncnn", "ncnn", beside=(".bin", ".json")),
     "openvino": ExportFormat(".xml", "gossamer.export.openvino", "OpenVINO IR", beside=(".bin",)),
+    "executorch": ExportFormat(".pte", "gossamer.export.executorch", "ExecuTorch with XNNPACK", beside=(".json",)),
     "c": ExportFormat("/", "gossamer.export.c", "C source"),
 }

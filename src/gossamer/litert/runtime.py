@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import math
 import os
-import tempfile
 import threading
-from collections.abc import Iterator
 from importlib.metadata import version
 from typing import Any
 
@@ -16,14 +13,14 @@ from numpy.typing import NDArray
 
 from gossamer.errors import GossamerError, InputError, MissingPackageError, ModelFileError
 from gossamer.host.machine import usable_cores
+from gossamer.host.notices import without_notices
 from gossamer.litert.metadata import Stated, litert_error, read_bytes, read_metadata
 from gossamer.litert.write import litert_bytes
 from gossamer.modelfile.metadata import CHECKED, ModelFile, ModelMetadata, rule_error
 from gossamer.predictions.head import Raw, raw_of
 
 PACKAGE = "ai-edge-litert"
-STANDARD_ERROR, NOTICE = 2, b"INFO: "
-_notices = threading.Lock()  # one at a time changes where standard error leads
+NOTICE = b"INFO: "
 
 
 class LiteRtFile:
@@ -45,7 +42,7 @@ class LiteRtFile:
         self.input_shape: tuple[Any, ...] = (None, *stated.input)
         self._lock = threading.Lock()
         try:
-            with _without_notices():
+            with without_notices(NOTICE):  # of its delegate, and there is no setting against it
                 self._interpreter = interpreter_class(model_content=data, num_threads=self.threads)
                 self._interpreter.allocate_tensors()
             inputs, outputs = self._interpreter.get_input_details(), self._interpreter.get_output_details()
@@ -119,27 +116,6 @@ class OnTheFly(LiteRtFile):
             raise rule_error(8, f"{file.path}: {error.given}") from error
         except GossamerError as error:
             raise rule_error(8, f"{file.path}: {error}") from error
-
-
-@contextlib.contextmanager
-def _without_notices() -> Iterator[None]:
-    """LiteRT tells of its delegate on the process's standard error, and has no setting against it; all else is passed on."""
-    with _notices, tempfile.TemporaryFile() as caught:
-        try:
-            kept = os.dup(STANDARD_ERROR)
-        except OSError:  # a process without one
-            yield
-            return
-        try:
-            os.dup2(caught.fileno(), STANDARD_ERROR)
-            yield
-        finally:
-            os.dup2(kept, STANDARD_ERROR)
-            os.close(kept)
-            caught.seek(0)
-            others = b"".join(line for line in caught if not line.startswith(NOTICE))
-            if others:
-                os.write(STANDARD_ERROR, others)
 
 
 def _reason(error: Exception) -> str:

@@ -3,23 +3,20 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import os
-import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from gossamer.errors import ModelFileError
 from gossamer.host.storage import read_regular
+from gossamer.modelfile.digest_json import ChangedFileError, checked_values
 from gossamer.modelfile.ncnn import MAGIC, METADATA, SUFFIX, WEIGHTS
 from gossamer.modelfile.stated import Stated, is_shape, stated_of
 from gossamer.ncnn.graph import Shape
 from gossamer.ncnn.layers import check_layers
 
 FORMAT, VERSION = "gossamer ncnn", 1
-DIGITS = 64
-DIGEST_AT = len('{"sha256": "')
 LIMITS = {SUFFIX: 2**26, WEIGHTS: 2**31, METADATA: 2**30}  # bytes
 RULES = {
     1: "a .param file of ncnn, with the .bin and .json files of the same name beside it",
@@ -100,17 +97,13 @@ def _bytes(name: str, suffix: str) -> bytes:
 
 def _card(data: bytes, name: str) -> dict[str, Any]:
     """The values of the JSON file, its digest checked. Raises ModelFileError."""
-    digest = data[DIGEST_AT : DIGEST_AT + DIGITS]
-    blank = data[:DIGEST_AT] + b"0" * DIGITS + data[DIGEST_AT + DIGITS :]
-    if not data.startswith(b'{"sha256": "') or not re.fullmatch(rb"[0-9a-f]{64}", digest):
-        raise ncnn_error(2, f"{name}: not a file of gossamer")
-    if digest != hashlib.sha256(blank).hexdigest().encode():
-        raise ncnn_error(2, f"{name}: the file is not as it was written", "fetch it again, or export it again")
     try:
-        values = json.loads(data.decode())
-    except (ValueError, RecursionError) as error:
+        values = checked_values(data)
+    except ChangedFileError as error:
+        raise ncnn_error(2, f"{name}: {error}", "fetch it again, or export it again") from error
+    except ValueError as error:
         raise ncnn_error(2, f"{name}: {error}") from error
-    if not isinstance(values, dict) or values.get("format") != FORMAT:
+    if values.get("format") != FORMAT:
         raise ncnn_error(2, f"{name}: not the .json file of an ncnn network")
     return values
 

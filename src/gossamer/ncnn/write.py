@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import math
 import re
 from dataclasses import dataclass
@@ -12,9 +11,10 @@ from typing import Any
 from gossamer.compile.lower import lower
 from gossamer.compile.program import Program, ProgramOutput
 from gossamer.errors import InputError
+from gossamer.modelfile.digest_json import with_digest
 from gossamer.modelfile.metadata import ModelFile
 from gossamer.ncnn.graph import Graph
-from gossamer.ncnn.metadata import DIGEST_AT, DIGITS, FORMAT, VERSION
+from gossamer.ncnn.metadata import FORMAT, VERSION
 from gossamer.ncnn.operations import Emitter, refuse
 
 PLAIN_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.:/-]{0,62}$")  # ncnn's names end at a space
@@ -78,11 +78,9 @@ def ncnn_files(file: ModelFile) -> NcnnFiles:
 
 
 def metadata_bytes(param: bytes, weights: bytes, entry: dict[str, Any]) -> bytes:
-    """The JSON file: its own digest (its 64 digits as zeros when it was taken), those of the two others, and the entries."""
+    """The JSON file: its own digest, those of the two others, and the entries."""
     digests = {name: hashlib.sha256(data).hexdigest() for name, data in (("param", param), ("bin", weights))}
-    values = {"sha256": "0" * DIGITS, "format": FORMAT, "version": VERSION, **digests, **entry}
-    data = json.dumps(values, ensure_ascii=False, allow_nan=False).encode()
-    return data[:DIGEST_AT] + hashlib.sha256(data).hexdigest().encode() + data[DIGEST_AT + DIGITS :]
+    return with_digest({"format": FORMAT, "version": VERSION, **digests, **entry})
 
 
 def blob_names(names: list[str]) -> list[str]:

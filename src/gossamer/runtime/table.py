@@ -105,6 +105,16 @@ RUNTIMES: dict[str, RuntimeEntry] = {
         purpose="ncnn files (.param): export, predict, verify, bench",
         own_class="NcnnFile",
     ),
+    "executorch": RuntimeEntry(
+        "gossamer.executorch.runtime",
+        "OnTheFly",
+        "ExecuTorch",
+        package="executorch",
+        extra="executorch",
+        targets=("model file", "ExecuTorch file"),
+        purpose="ExecuTorch files (.pte): export, predict, verify, bench",
+        own_class="ExecuTorchFile",
+    ),
 }
 
 

@@ -1,0 +1,34 @@
+"""What packages print on the process's standard error as they load, left out where it says nothing to a user."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import tempfile
+import threading
+from collections.abc import Iterator
+
+STANDARD_ERROR = 2
+_changing = threading.Lock()  # one at a time changes where standard error leads
+
+
+@contextlib.contextmanager
+def without_notices(pattern: bytes) -> Iterator[None]:
+    """Leave out the lines on standard error, also those of C++, that begin with `pattern`; all others are passed on after it."""
+    with _changing, tempfile.TemporaryFile() as caught:
+        try:
+            kept = os.dup(STANDARD_ERROR)
+        except OSError:  # a process without one
+            yield
+            return
+        try:
+            os.dup2(caught.fileno(), STANDARD_ERROR)
+            yield
+        finally:
+            os.dup2(kept, STANDARD_ERROR)
+            os.close(kept)
+            caught.seek(0)
+            others = b"".join(line for line in caught if not re.match(pattern, line))
+            if others:
+                os.write(STANDARD_ERROR, others)

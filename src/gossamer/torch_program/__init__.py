@@ -1,0 +1,1 @@
+"""A program as a torch.nn.Module, which the exporters of other packages read."""
