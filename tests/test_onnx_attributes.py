@@ -25,7 +25,7 @@ if not native.LIBRARY.is_file():
     pytest.skip("the native engine is not built: make engine", allow_module_level=True)
 from onnx import defs  # noqa: E402
 
-from tests.onnxcases import expected, int64, node, noise, save, weight  # noqa: E402
+from tests.onnxcases import check, expected, int64, node, noise, save, weight  # noqa: E402
 from tests.tiers import quick_ones  # noqa: E402
 
 FIRST, LAST = 11, 21
@@ -313,6 +313,40 @@ def test_a_layer_of_bytes_with_two_dilations_computes_in_bytes(
     compile_file(path, tmp_path / "m.goss")
     difference = np.abs(np.asarray(native.Native(tmp_path / "m.goss", 1)(x)) - expected(path, x)["y"])
     assert difference.max() <= 0.101 and (difference > 0.05).mean() < 0.01
+
+
+@pytest.mark.parametrize("op", ["AveragePool", "MaxPool"])
+@pytest.mark.parametrize(
+    ("attributes", "message"),
+    [
+        ({"kernel_shape": [3, 1], "dilations": [2, 1]}, "its auto_pad is SAME_LOWER and its dilations"),
+        ({"kernel_shape": [1, 1], "strides": [1, 3]}, "its auto_pad is SAME_LOWER and its strides"),
+        ({"kernel_shape": [1, 1], "dilations": [2, 3]}, ""),
+        ({"kernel_shape": [2, 3], "strides": [2, 3]}, ""),
+    ],
+)
+def test_pools_that_runtimes_pad_differently_are_refused_by_name(
+    attributes: Attributes, message: str, op: str, tmp_path: Path
+) -> None:
+    nodes = [node(op, ["x"], ["y"], auto_pad="SAME_LOWER", **attributes)]
+    path = save(tmp_path / "m.onnx", nodes, {}, ("N", 4, 12, 9), opset=19)
+    if message:
+        with pytest.raises(InputError, match=message):
+            compile_file(path, tmp_path / "m.goss")
+    else:
+        check(path, noise(("N", 4, 12, 9)))
+
+
+def test_a_cubic_resize_to_its_own_sides_leaves_the_map_to_others(tmp_path: Path) -> None:
+    nodes = [
+        node("Relu", ["x"], ["a"]),
+        node("Resize", ["a", "crop", "ratios"], ["b"], mode="cubic"),
+        node("Neg", ["b"], ["c"]),
+        node("Add", ["a", "c"], ["d"]),
+        node("Add", ["b", "d"], ["y"]),
+    ]
+    values = {"crop": np.zeros(0, F), "ratios": np.ones(4, F)}
+    check(save(tmp_path / "m.onnx", nodes, values, SHAPE), noise(SHAPE))
 
 
 def test_dilations_that_make_too_large_a_kernel_are_refused_by_name(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from gossamer.compile import (
     sequences,
     windows,
 )
-from gossamer.compile.attributes import LENGTHS, channel_row_input
+from gossamer.compile.attributes import LENGTHS, channel_row_input, text_attribute
 from gossamer.compile.lowering import Lowering, Pads
 from gossamer.compile.program import MOST_KERNEL, MOST_TAPS, Array, FeatureMap, LayerWeights
 from gossamer.compile.scaling import append_channel_scale
@@ -129,6 +129,7 @@ def pool(low: Lowering, node: OnnxNode) -> None:
         low.refuse(node, "it has no kernel_shape")
     value, kernel = low.program.values[source], _pair(at["kernel_shape"])
     stride, dilations = _pair(at.get("strides")), _pair(at.get("dilations"))
+    _refuse_unlike_pads(low, node, (value.h, value.w), kernel, stride, dilations)
     pads = padding.pads_of(low, node, kernel, stride, dilations)
     count_padding = bool(at.get("count_include_pad", 0)) or low.map_name(node.inputs[0]) in low.padded
     if any(one >= side for one, side in zip(at.get("pads") or (), kernel * 2)):
@@ -155,6 +156,30 @@ def pool(low: Lowering, node: OnnxNode) -> None:
         window: dict[str, Any] = {"kernel": kernel, "stride": stride, "pads": pads, "dilation": dilation}
         source = low.emit(kind, source, out, count_padding=count_padding, **window)
     low.bind(node, source)
+
+
+def _refuse_unlike_pads(
+    low: Lowering,
+    node: OnnxNode,
+    sides: tuple[int, int],
+    kernel: tuple[int, int],
+    stride: tuple[int, int],
+    dilations: tuple[int, int],
+) -> None:
+    """Raises InputError for a pool with auto_pad SAME_UPPER or SAME_LOWER that ONNX Runtime pads otherwise than the specification.
+
+    It leaves the dilation out, and moves windows by half of what two strides leave between them.
+    """
+    kind = text_attribute(node, "auto_pad", "NOTSET")
+    if kind not in padding.SAME:
+        return
+    for side, taps, step, dilation in zip(sides, kernel, stride, dilations, strict=True):
+        if taps > 1 and dilation > 1:
+            low.refuse(node, f"its auto_pad is {kind} and its dilations are not 1, which runtimes compute differently")
+        if (side - 1) // step * step + taps - side <= -2:
+            low.refuse(
+                node, f"its auto_pad is {kind} and its strides pass over its input, which runtimes compute differently"
+            )
 
 
 def _rounded_up(side: int, kernel: int, stride: int, before: int, behind: int) -> int:

@@ -61,7 +61,11 @@ def resize(low: Lowering, node: OnnxNode) -> None:
     sides, ratios = _sides(low, node, value, old)
     if mode == "cubic":
         slope = np.float32(at.get("cubic_coeff_a", -0.75))
-        low.bind(node, _cubic(low, node, source, sides, ratios, place, slope, outside))
+        emitted = _cubic(low, node, source, sides, ratios, place, slope, outside)
+        if emitted == source:  # of the same sides: what else reads the map still does
+            low.alias(node, source)
+        else:
+            low.bind(node, emitted)
         return
     if old and mode == "nearest":  # these round up where they make a map smaller
         roundings = ["ceil" if ratio < 1 else "floor" for ratio in ratios]
