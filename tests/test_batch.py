@@ -394,11 +394,11 @@ def test_decoded_images_that_wait_are_bounded(home: Path, monkeypatch: pytest.Mo
 
 
 def test_a_worker_that_is_killed_again_and_again_stops_the_whole(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from gossamer.batch import workers
+    from gossamer.batch import losses, workers
 
     monkeypatch.setattr(workers, "COMMAND", ["/bin/sh", "-c", "kill -9 $$"])
-    monkeypatch.setattr(workers, "MOST_KILLS", 3)
-    with pytest.raises(GossamerError, match="ended 3 times, the last time by SIGKILL"):
+    monkeypatch.setattr(losses, "MOST_KILLS", 3)
+    with pytest.raises(GossamerError, match=r"3 workers were lost with no unit .* the last one was ended by SIGKILL"):
         gossamer.predict_many("a.onnx", "shards", "answers", workers=1)
 
 

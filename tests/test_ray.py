@@ -20,10 +20,13 @@ import gossamer
 from gossamer.batch import rays
 from gossamer.cli.main import main
 from gossamer.errors import GossamerError, InputError, StorageError
-from gossamer.host import cluster
+from gossamer.host import cluster, steprunner
 from gossamer.host.progress import SILENT, Progress
-from tests import batchcases
-from tests.batchcases import row_files, write_source
+from gossamer.host.steprunner import Step, StepRunner
+from gossamer.sweeps.folder import SweepFolder
+from tests import batchcases, stepcases
+from tests.batchcases import picture, row_files, write_source
+from tests.trained import runs_of_tasks
 
 there = importlib.util.find_spec("ray") is not None
 needs_ray = pytest.mark.skipif(not there, reason="Ray is an extra of its own that development does without")
@@ -61,9 +64,9 @@ def test_the_error_of_a_worker_is_raised_again() -> None:
     def refuse() -> dict[str, Any]:
         raise InputError("a", "b", "c")
 
-    assert cluster.result_of(cluster.called(dict, ())) == {}
+    assert steprunner.result_of(steprunner.called(dict, ())) == {}
     with pytest.raises(GossamerError, match="a; allowed: b; c") as caught:
-        cluster.result_of(cluster.called(refuse, ()))
+        steprunner.result_of(steprunner.called(refuse, ()))
     assert caught.value.exit_code == 2
 
 
@@ -75,7 +78,7 @@ def test_a_worker_that_fails_is_not_called_lost_and_works_where_the_paths_are(
 
     for error, line, code in ((KeyError("a"), "a defect of gossamer: KeyError: 'a'", 70), (MemoryError(), "memory", 2)):
         with pytest.raises(GossamerError, match=line) as caught:
-            cluster.result_of(cluster.called(fail, (error,)))
+            steprunner.result_of(steprunner.called(fail, (error,)))
         assert caught.value.exit_code == code
     monkeypatch.chdir(tmp_path)
     (tmp_path / "shared").mkdir()
@@ -83,7 +86,7 @@ def test_a_worker_that_fails_is_not_called_lost_and_works_where_the_paths_are(
         "value": {"at": str(tmp_path / "shared")}
     }
     with pytest.raises(StorageError, match="none: No such file or directory on a machine of the cluster"):
-        cluster.result_of(cluster.called_in(str(tmp_path / "none"), dict, ()))
+        steprunner.result_of(cluster.called_in(str(tmp_path / "none"), dict, ()))
 
 
 def test_an_address_of_the_environment_that_is_no_cluster_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -144,6 +147,26 @@ class Killer(Progress):
 @needs_ray
 @pytest.mark.full
 @pytest.mark.timeout(600)
+def test_a_step_whose_worker_is_killed_is_begun_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(
+        "PYTHONPATH", os.pathsep.join([str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")])
+    )
+    monkeypatch.chdir(tmp_path)
+    Path("once").write_text("1\n")
+    Path("always").write_text("1\n" * 9)
+    (tmp_path / "sweep.json").write_text("{}")
+    with cluster.joined("local", SILENT) as workers:
+        runner = StepRunner(SweepFolder(tmp_path), 1e9, SILENT, [])
+        steps = [Step(name, name, stepcases.killed, (name, "a")) for name in ("never", "once", "always")]
+        found = runner.do_each(steps, workers)
+    assert [(one or {}).get("lost") for one in found] == [None, 1, cluster.TRIES]
+    assert found[2] is not None and "its worker was lost: " in found[2]["error"]
+    assert len(Path("always").read_text().splitlines()) == 9 - cluster.TRIES
+
+
+@needs_ray
+@pytest.mark.full
+@pytest.mark.timeout(600)
 def test_the_rows_are_those_of_one_process_though_a_worker_is_killed(
     home: Path, local: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -163,3 +186,21 @@ def test_the_rows_are_those_of_one_process_though_a_worker_is_killed(
     assert result.images == 20 * 31 + 101 and row_files(home / "many") == row_files(home / "one")
     again = gossamer.predict_many("a.onnx", ["shards", "photos"], "many", workers=2, ray="local")
     assert again.units_now == 0 and again.images == result.images
+
+
+@needs_ray
+@pytest.mark.full
+@pytest.mark.timeout(600)
+def test_an_index_has_the_bytes_of_one_process(
+    tmp_path: Path, local: Any, monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    shutil.copy(runs_of_tasks(tmp_path_factory) / "embed.onnx", "people.onnx")
+    for number in range(60):
+        path = Path(f"gallery/who{number % 3}/{number:03}.png")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(picture(number))
+    Path("gallery/who1/broken.png").write_bytes(b"no image")
+    assert main(["index", "people.onnx", "gallery", "--out", "one.index", "--batch", "8"]) == 0
+    assert main(["index", "people.onnx", "gallery", "--out", "ray.index", "--batch", "8", "--ray", "local"]) == 0
+    assert Path("ray.index").read_bytes() == Path("one.index").read_bytes() and not Path("ray.index.parts").exists()

@@ -470,7 +470,7 @@ def test_trials_beside_one_another_take_a_thread_and_the_time_that_passed(
     asked_threads: list[int] = []
 
     class Pair:
-        count = 2
+        count, tries = 2, 1
 
         def __init__(self) -> None:
             self.done: dict[int, dict[str, Any]] = {}

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 import time
 from pathlib import Path
 
 import pytest
 
+import gossamer
 from gossamer.cli.main import main
+from gossamer.sweeps import steps
+from tests import stepcases
 from tests.batchcases import started
 
 pytest.importorskip("optuna")
@@ -28,6 +32,27 @@ def table(out: Path) -> dict[int, tuple[object, ...]]:
     """What does not depend on the time that anything took."""
     found = json.loads((out / "trials.json").read_text())
     return {one["number"]: (one["values"], one["score"] if one["complete"] else None) for one in found["trials"]}
+
+
+@pytest.mark.full
+@pytest.mark.timeout(900)
+def test_a_training_whose_process_is_killed_goes_on_from_its_last_state(
+    image_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(
+        "PYTHONPATH", os.pathsep.join([str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")])
+    )
+    monkeypatch.chdir(tmp_path)
+    Path("photos").symlink_to(image_folder)
+    Path("sweep.yaml").write_text(SWEEP.split("ranges:")[0] + "grid: {lr: [0.02]}\nruntime: onnxruntime\n")
+    undisturbed = gossamer.sweep("sweep.yaml", "undisturbed").trials[0]
+    monkeypatch.setattr(steps, "train_step", stepcases.killed_training)
+    Path("kills").write_text("1\n")
+    killed = gossamer.sweep("sweep.yaml", "killed").trials[0]
+    assert (undisturbed.lost, killed.lost, killed.given_up) == (0, 1, False) and not Path("kills").read_text()
+    assert (killed.score, killed.values, killed.complete) == (undisturbed.score, undisturbed.values, True)
+    resumed = Path("killed/runs/0000/log.txt").read_text()
+    assert "resumed" in resumed or "resuming" in resumed, resumed
 
 
 @pytest.mark.full

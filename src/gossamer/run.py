@@ -35,6 +35,7 @@ from gossamer.errors import MissingPackageError, RunError
 from gossamer.host.cells import from_cell, to_cell
 from gossamer.host.storage import (
     append_text,
+    lock_file,
     open_regular,
     read_regular,
     remove_parts,
@@ -124,23 +125,13 @@ class Run:
     def lock(self) -> None:
         """Keep other processes from writing here until this one ends. Raises RunError where one does."""
         try:
-            import fcntl
-        except ImportError:  # no such lock on this platform
-            return
-        try:
-            handle = os.open(self.path / LOCK, os.O_RDWR | os.O_CREAT, 0o666)
-        except OSError as error:
-            raise storage_error(self.path / LOCK, error) from error
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            self._lock = lock_file(self.path / LOCK)
         except BlockingIOError as error:
-            os.close(handle)
             raise RunError(
                 f"{self.path}: another process is training there", "one at a time", "wait for it or stop it"
             ) from error
-        except OSError:  # a file system without locks
-            pass
-        self._lock = handle
+        except OSError as error:
+            raise storage_error(self.path / LOCK, error) from error
 
     def __enter__(self) -> Run:
         return self

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -64,15 +65,19 @@ class Job:
 
 
 class Filled(NamedTuple):
-    """workers: how many there were. records: lines of the log of all units, in their order; now: of this start."""
+    """workers: how many there were. records: lines of the log of all units, in their order; now: of this start. failed: a line
+    for each unit that was given up. folder: where they are."""
 
     workers: int
     records: list[Record]
     now: list[Record]
+    failed: tuple[str, ...]
+    folder: AnswerFolder
 
 
-def fill_folder(job: Job, network: Network, found: Scan, progress: Progress) -> Filled:
-    """Answer the units of `found` that are not in the folder yet.
+@contextlib.contextmanager
+def filled_folder(job: Job, network: Network, found: Scan, progress: Progress) -> Iterator[Filled]:
+    """Answer the units of `found` that are not in the folder yet; within the block no other process fills it.
 
     Raises InputError (another model, settings or sources than those that began it, or another process that fills it; a
     cluster that is not there), StorageError, MissingPackageError, and what the workers raise.
@@ -81,6 +86,7 @@ def fill_folder(job: Job, network: Network, found: Scan, progress: Progress) -> 
     folder.begin()
     try:
         _check_same(folder, network, job.model, job.settings, list(job.sources))
+        folder.forget_failed()
         plan, done = _plan(folder, found, job, progress)
         found.shards.clear()
         found.files.clear()
@@ -125,7 +131,11 @@ def fill_folder(job: Job, network: Network, found: Scan, progress: Progress) -> 
             config |= {"threads": job.threads or share, "decoders": share}
             if todo:
                 answer_units(folder, todo, config, count, committed, clock.tell)
-        return Filled(count, [done[unit.number] for unit in plan.units], [done[unit.number] for unit in todo])
+        failed = folder.failed()
+        if failed:
+            folder.remove_unfinished()  # rows that their workers were writing
+        records, now = ([done[each.number] for each in units if each.number in done] for units in (plan.units, todo))
+        yield Filled(count, records, now, failed, folder)
     except BaseException:
         folder.remove_unfinished()  # of workers that were ended with the rest: a full disk has no room for them
         raise
@@ -167,6 +177,14 @@ def duration(seconds: float) -> str:
     if seconds < 90:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+def failed_lines(failed: Sequence[str]) -> list[str]:
+    """Lines for a person on units that were given up."""
+    lines = [one_line(f"failed: {line}") for line in failed[:SHOWN]]
+    if failed:
+        lines.append(f"{counted(len(failed), 'unit')} failed: the same command tries them again")
+    return lines
 
 
 def doubtful_lines(doubtful: Sequence[str]) -> list[str]:

@@ -5,6 +5,7 @@ answers/
     plan.jsonl           a line of totals, then a unit of work a line
     log.jsonl            the commit log: a line for each unit that is answered, synced after its rows
     rows/000/000012.jsonl  (or .parquet) the rows of unit 12
+    failed.jsonl         a line for each unit that was given up; the next start tries it again and removes the file
     .lock                locked by the process that fills the folder
     .work/               units that are handed out (pending/) and claimed by a worker (claims/); goes with the process
 
@@ -28,10 +29,19 @@ from typing import Any
 
 from gossamer.batch.plan import Unit
 from gossamer.errors import DataError, InputError
-from gossamer.host.storage import atomic_write, open_regular, read_regular, remove_parts, storage_error, write_text
+from gossamer.host.storage import (
+    atomic_write,
+    lock_file,
+    open_regular,
+    read_regular,
+    remove_parts,
+    storage_error,
+    write_text,
+)
 from gossamer.host.text import counted
 
 SETTINGS, PLAN, LOG, LOCK, ROWS, WORK = "batch.json", "plan.jsonl", "log.jsonl", ".lock", "rows", ".work"
+FAILED = "failed.jsonl"
 PENDING, CLAIMS, NETWORK = "pending", "claims", "network.goss"  # in WORK
 FORMAT = 1
 EACH = 1000  # units whose rows are in one folder
@@ -52,6 +62,7 @@ class AnswerFolder:
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path)
         self._lock = -1
+        self._failed: list[dict[str, Any]] = []
 
     # one process at a time
 
@@ -81,7 +92,19 @@ class AnswerFolder:
 
     def end(self) -> None:
         """Let others fill the folder."""
-        shutil.rmtree(self.path / WORK, ignore_errors=True)
+        if self._lock >= 0:
+            shutil.rmtree(self.path / WORK, ignore_errors=True)
+            os.close(self._lock)
+            self._lock = -1
+
+    def remove(self) -> None:
+        """Remove the folder that this process has locked; the lock last: whoever has a new one finds nothing that goes."""
+        with contextlib.suppress(OSError):
+            for entry in list(self.path.iterdir()):
+                if entry.name != LOCK:
+                    shutil.rmtree(entry, ignore_errors=True) if entry.is_dir() else entry.unlink(missing_ok=True)
+            (self.path / LOCK).unlink(missing_ok=True)
+            self.path.rmdir()
         if self._lock >= 0:
             os.close(self._lock)
             self._lock = -1
@@ -116,29 +139,16 @@ class AnswerFolder:
 
     def _take_lock(self) -> None:
         try:
-            import fcntl
-        except ImportError:  # no such lock on this platform
-            return
-        handle = os.open(self.path / LOCK, os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0), 0o666)
-        for last in (False, False, False, True):  # `--status` holds it for a moment
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError as error:
-                if last:
-                    os.close(handle)
-                    pid = self._holder()["pid"]
-                    raise InputError(
-                        f"{self.path}: another process ({pid}) fills it",
-                        "one at a time",
-                        f"wait for it or stop it; gossamer predict --status {shlex.quote(str(self.path))} shows how far it is",
-                    ) from error
-                time.sleep(0.05)
-            except OSError:  # a file system without locks
-                break
-        self._lock = handle
-        os.ftruncate(handle, 0)
-        os.pwrite(handle, json.dumps({"pid": os.getpid(), "started": time.time()}).encode(), 0)
+            self._lock = lock_file(self.path / LOCK)
+        except BlockingIOError as error:
+            pid = self._holder()["pid"]
+            raise InputError(
+                f"{self.path}: another process ({pid}) fills it",
+                "one at a time",
+                f"wait for it or stop it; gossamer predict --status {shlex.quote(str(self.path))} shows how far it is",
+            ) from error
+        os.ftruncate(self._lock, 0)
+        os.write(self._lock, json.dumps({"pid": os.getpid(), "started": time.time()}).encode())
 
     def _check_contents(self) -> None:
         """Raises InputError for a folder that holds something else."""
@@ -296,6 +306,33 @@ class AnswerFolder:
                 os.close(handle)
         except OSError as error:
             raise storage_error(path, error) from error
+
+    # units that were given up
+
+    def fail(self, unit: Unit, reason: str) -> None:
+        """Give a unit up for this start. Raises StorageError."""
+        self._failed.append({"unit": unit.number, "key": unit.entries()[0][0], "reason": reason})
+        write_text(self.path / FAILED, "".join(json.dumps(each) + "\n" for each in self._failed))
+
+    def forget_failed(self) -> None:
+        """Those of the start before are tried again. Raises StorageError."""
+        self._failed = []
+        try:
+            (self.path / FAILED).unlink(missing_ok=True)
+        except OSError as error:
+            raise storage_error(self.path / FAILED, error) from error
+
+    def failed(self) -> tuple[str, ...]:
+        """A line for each unit that the last start gave up. Raises DataError."""
+        try:
+            lines = [json.loads(line) for line in read_regular(self.path / FAILED).splitlines()]
+            return tuple(f"unit {int(each['unit'])} ({each['key']}): {each['reason']}" for each in lines)
+        except FileNotFoundError:
+            return ()
+        except (*DAMAGED, OSError) as error:
+            raise DataError(
+                f"{self.path / FAILED}: {getattr(error, 'strerror', None) or error}", ALLOWED, "remove it"
+            ) from error
 
     # units that are handed out
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import json
 import os
-import shutil
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -13,11 +12,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from gossamer.batch.fill import Job, check_numbers, doubtful_lines, fill_folder, open_network
+from gossamer.batch.fill import Filled, Job, check_numbers, doubtful_lines, failed_lines, filled_folder, open_network
 from gossamer.batch.folder import Record
 from gossamer.batch.plan import SHARD, scan
 from gossamer.batch.rows import VECTORS
-from gossamer.errors import DataError, InputError
+from gossamer.errors import DataError, GossamerError, InputError
 from gossamer.host.cluster import check_address
 from gossamer.host.progress import SILENT, Progress, one_line
 from gossamer.host.shown import Report
@@ -41,7 +40,7 @@ StrPath = str | os.PathLike[str]
 @dataclass(frozen=True, repr=False)
 class IndexResult(Report):
     """An index that was written. skipped: (key, reason) of images without an embedding; repeated: members of shards with the
-    name of an earlier one, passed over; damaged, doubtful: lines on shards, as `gossamer.predict_many` has them."""
+    name of an earlier one, passed over; damaged, doubtful: lines on shards, failed: on units whose images are not in it, as `gossamer.predict_many` has them."""
 
     index: str
     model: str
@@ -52,11 +51,12 @@ class IndexResult(Report):
     skipped: tuple[tuple[str, str], ...]
     damaged: tuple[str, ...]
     doubtful: tuple[str, ...]
+    failed: tuple[str, ...]
 
     @property
     def exit_code(self) -> int:
-        """2 where a shard could not be read to its end."""
-        return 2 if self.damaged else 0
+        """2 where a shard could not be read to its end, or a unit was given up."""
+        return 2 if self.damaged or self.failed else 0
 
     def text(self) -> str:
         """Lines for a person."""
@@ -67,11 +67,11 @@ class IndexResult(Report):
         if self.repeated:
             lines.append(f"passed over: {counted(self.repeated, 'image')} in shards with the name of an earlier one")
         lines += [f"damaged: {one_line(line)}" for line in self.damaged]
-        return "\n".join([*lines, *doubtful_lines(self.doubtful)])
+        return "\n".join([*lines, *doubtful_lines(self.doubtful), *failed_lines(self.failed)])
 
     def to_json(self) -> dict[str, Any]:
         """Plain values."""
-        values = {**asdict(self), "damaged": list(self.damaged), "doubtful": list(self.doubtful)}
+        values = {**asdict(self), **{name: list(getattr(self, name)) for name in ("damaged", "doubtful", "failed")}}
         values["unreadable"] = [{"source": key, "error": reason} for key, reason in values.pop("skipped")]
         return values
 
@@ -97,7 +97,7 @@ def index_many(
 
     Names and labels are those of `index_folder`; an image of a shard has the label of its first folder within the shard. The
     bytes are those of `index_folder` where the folder holds no shards. workers, ray: as of `predict_many`. The embeddings lie
-    in a folder beside `out` until it is written. Raises InputError, DataError, StorageError, ModelFileError.
+    in a folder beside `out` until it is written, and stay there where a unit was given up. Raises InputError, DataError, StorageError, ModelFileError.
     """
     check_numbers(workers)
     check_top(1, batch)
@@ -117,9 +117,20 @@ def index_many(
     folder = Path(f"{os.fspath(out)}{PARTS}")
     asked = {"batch": batch, "runtime": network.runtime, "format": VECTORS}
     job = Job(folder, os.fspath(model), (str(root),), asked, 1, OWN, batch, VECTORS, workers, 0, ray, align=batch)
-    filled = fill_folder(job, network, scan([root]), progress)
-    progress.say(f"writing {os.fspath(out)}")
+    with filled_folder(job, network, scan([root]), progress) as filled:
+        progress.say(f"writing {os.fspath(out)}")
+        result = _write(out, os.fspath(model), network.sha256, root, filled)
+        if not filled.failed:
+            filled.folder.remove()
+    return result
+
+
+def _write(out: StrPath, model: str, sha256: str, root: Path, filled: Filled) -> IndexResult:
+    """Write the index of what is in a folder."""
+    folder = filled.folder.path
     names, labelled, skipped, dim = _names(folder, filled.records, str(root))
+    if not names and filled.failed:
+        raise GossamerError(f"{os.fspath(out)}: not written, as no unit was answered: {filled.failed[0]}")
     if not names:
         raise DataError(
             f"{root}: none of {counted(len(skipped), 'image')} has an embedding: {skipped[0][1] if skipped else 'there are none'}",
@@ -138,13 +149,13 @@ def index_many(
         if part:
             yield _unit(part, dim, names)
 
-    write_gallery(out, network.sha256, dim, names, labels, parts())
-    shutil.rmtree(folder, ignore_errors=True)
+    write_gallery(out, sha256, dim, names, labels, parts())
     return IndexResult(
-        os.fspath(out), os.fspath(model), len(names), len({label for label in labels if label}), filled.workers,
+        os.fspath(out), model, len(names), len({label for label in labels if label}), filled.workers,
         sum(record["repeated"] for record in filled.records), tuple(skipped),
         tuple(record["damaged"] for record in filled.records if record["damaged"]),
         tuple(record["doubtful"] for record in filled.records if record.get("doubtful")),
+        filled.failed,
     )  # fmt: skip
 
 

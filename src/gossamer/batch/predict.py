@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from gossamer.batch.fill import Job, check_numbers, doubtful_lines, fill_folder, open_network
+from gossamer.batch.fill import Job, check_numbers, doubtful_lines, failed_lines, filled_folder, open_network
 from gossamer.batch.plan import scan
 from gossamer.batch.rows import check_format
 from gossamer.host.cluster import check_address
@@ -31,7 +31,8 @@ class BatchResult(Report):
     images: rows of images, of which `unreadable` have a reason in place of an answer. repeated: members of shards with the
     name of an earlier one, passed over. damaged: a line for each shard that could not be read to its end. doubtful: a
     line for each that ends without the closing zeros of a tar, as one cut off between two images does, or goes on behind them.
-    units_now, images_now, seconds: of this start.
+    failed: a line for each unit that was given up, as its worker was lost twice; its images have no rows, and the same call
+    tries it again. units: those that are answered. units_now, images_now, seconds: of this start.
     """
 
     out: str
@@ -45,6 +46,7 @@ class BatchResult(Report):
     repeated: int
     damaged: tuple[str, ...]
     doubtful: tuple[str, ...]
+    failed: tuple[str, ...]
     units_now: int
     images_now: int
     seconds: float
@@ -56,13 +58,13 @@ class BatchResult(Report):
 
     @property
     def exit_code(self) -> int:
-        """2 where no image could be read, or a shard not to its end."""
-        return 2 if self.damaged or self.images == self.unreadable else 0
+        """2 where no image could be read, a shard not to its end, or a unit was given up."""
+        return 2 if self.damaged or self.failed or self.images == self.unreadable else 0
 
     def text(self) -> str:
         """Lines for a person."""
         lines = [one_line(f"damaged: {line}") for line in self.damaged]
-        lines += doubtful_lines(self.doubtful)
+        lines += [*doubtful_lines(self.doubtful), *failed_lines(self.failed)]
         if self.repeated:
             lines.append(f"passed over: {counted(self.repeated, 'image')} in shards with the name of an earlier one")
         now = f"{self.images_now} of them now" if self.units_now else "nothing was left to do"
@@ -78,6 +80,7 @@ class BatchResult(Report):
             **asdict(self),
             "damaged": list(self.damaged),
             "doubtful": list(self.doubtful),
+            "failed": list(self.failed),
             "images_per_second": self.images_per_second,
         }
 
@@ -123,7 +126,8 @@ def predict_many(
     asked: dict[str, Any] = {"top": top, "batch": batch, "threshold": threshold, "iou": iou, "max_boxes": max_boxes}
     asked |= {"runtime": network.runtime, "format": format}
     job = Job(out, os.fspath(model), tuple(map(str, sources)), asked, top, limits, batch, format, workers, threads, ray)
-    count, every, now = fill_folder(job, network, scan(sources), progress)
+    with filled_folder(job, network, scan(sources), progress) as filled:
+        count, every, now = filled.workers, filled.records, filled.now
     return BatchResult(
         os.fspath(out),
         os.fspath(model),
@@ -136,6 +140,7 @@ def predict_many(
         sum(record["repeated"] for record in every),
         tuple(record["damaged"] for record in every if record["damaged"]),
         tuple(record["doubtful"] for record in every if record.get("doubtful")),
+        filled.failed,
         len(now),
         sum(record["images"] for record in now),
         time.monotonic() - started,

@@ -8,21 +8,21 @@ from __future__ import annotations
 
 import os
 import time
-from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from gossamer.batch.answering import Answering
 from gossamer.batch.folder import AnswerFolder, Record, claim
+from gossamer.batch.losses import Queue
 from gossamer.batch.plan import Unit
 from gossamer.batch.worker import answering
-from gossamer.batch.workers import MOST_KILLS, PATIENCE
+from gossamer.batch.workers import AHEAD, PATIENCE
 from gossamer.errors import GossamerError, InputError
-from gossamer.host.cluster import called, lost, result_of
+from gossamer.host.cluster import lost
+from gossamer.host.steprunner import called, result_of
 from gossamer.runtime.verification import verify_model
 
-IN_FLIGHT = 2  # units of an actor, so that it never waits for the next one
 START_LIMIT = 600.0  # seconds until the first actor is there
 
 
@@ -87,11 +87,10 @@ def answer_on_ray(
     tell: Callable[[int, str], None],
 ) -> None:
     """As `workers.answer_units`, by `count` actors of the cluster that `ray` is joined to."""
-    waiting = deque(units)
+    waiting = Queue(folder, units, count, AHEAD)
     running: dict[Any, tuple[_Actor, Unit | None]] = {}
-    kills: Counter[int] = Counter()
     actors: list[_Actor] = []
-    left, started = len(units), time.monotonic()
+    started = time.monotonic()
 
     def start() -> None:
         actor = _Actor(ray, config)
@@ -99,36 +98,24 @@ def answer_on_ray(
         running[actor.handle.prepare.remote()] = actor, None
 
     def give(actor: _Actor) -> None:
-        while waiting and len(actor.units) < (IN_FLIGHT if len(waiting) > count else 1):
-            unit = waiting.popleft()
-            folder.hand_out(unit)
-            actor.units.append(unit)
+        def send(unit: Unit) -> None:
             running[actor.handle.answer.remote(unit.number)] = actor, unit
 
-    def replace(actor: _Actor, unit: Unit | None, why: str) -> None:
-        number = -1 if unit is None else unit.number
-        kills[number] += 1
-        if kills[number] >= MOST_KILLS:
-            what = "a worker was lost before it began" if unit is None else f"unit {number}: its worker was lost"
-            raise GossamerError(
-                f"{what} {MOST_KILLS} times, the last time: {why}; where the memory is not enough, try fewer --workers or a "
-                "smaller --batch"
-            )
+        waiting.give(actor.units, send)
+
+    def replace(actor: _Actor, why: str) -> None:
         actors.remove(actor)
         ray.kill(actor.handle)
         for reference in [each for each, (owner, _) in running.items() if owner is actor]:
             del running[reference]
-        for each in reversed(actor.units):
-            folder.forget(each.number)
-            waiting.appendleft(each)
-        tell(0, f"a worker was lost ({why}): another one takes its units")
+        tell(0, waiting.lost(actor.units, f"lost ({why})"))
         if waiting:
             start()
 
     try:
         for _ in range(min(count, len(units))):
             start()
-        while left:
+        while waiting.left:
             ended, _ = ray.wait(list(running), num_returns=1, timeout=PATIENCE)
             tell(0, "")
             if not ended:
@@ -139,14 +126,15 @@ def answer_on_ray(
                 continue
             more, _ = ray.wait(list(running), num_returns=len(running), timeout=0)
             records = []
-            for reference in dict.fromkeys([*ended, *more]):
+            # in the order in which they were begun: the first unit of an actor that is lost is the one that it was at
+            for reference in [each for each in running if each in {*ended, *more}]:
                 if reference not in running:  # of an actor that was just replaced
                     continue
                 actor, unit = running[reference]
                 try:
                     values = ray.get(reference)
                 except ray.exceptions.RayError as error:
-                    replace(actor, unit, lost(error))
+                    replace(actor, lost(error))
                     continue
                 del running[reference]
                 value = result_of(values)
@@ -162,7 +150,7 @@ def answer_on_ray(
                 folder.forget(record["unit"])
                 committed(record)
                 tell(record["images"], "")
-                left -= 1
+                waiting.answered()
     finally:
         for actor in actors:
             ray.kill(actor.handle)

@@ -7,7 +7,7 @@ import time
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from gossamer.batch.fill import doubtful_lines, duration
+from gossamer.batch.fill import doubtful_lines, duration, failed_lines
 from gossamer.batch.folder import ALLOWED, AnswerFolder
 from gossamer.errors import DataError
 from gossamer.host.progress import one_line
@@ -17,7 +17,7 @@ from gossamer.host.text import counted
 
 @dataclass(frozen=True, repr=False)
 class BatchStatus(Report):
-    """units, images, unreadable: committed. total_units: of the plan. filled_by: the process that fills it now, or None;
+    """units, images, unreadable: committed. failed: lines on units that the last start gave up. total_units: of the plan. filled_by: the process that fills it now, or None;
     images_per_second, seconds_left: of that process, or None."""
 
     out: str
@@ -28,6 +28,7 @@ class BatchStatus(Report):
     unreadable: int
     damaged: tuple[str, ...]
     doubtful: tuple[str, ...]
+    failed: tuple[str, ...]
     filled_by: int | None
     images_per_second: float | None
     seconds_left: float | None
@@ -49,7 +50,7 @@ class BatchStatus(Report):
         elif not self.complete:
             lines.append("no process fills it; the same command resumes it")
         lines += [one_line(f"damaged: {line}") for line in self.damaged]
-        return "\n".join([*lines, *doubtful_lines(self.doubtful)])
+        return "\n".join([*lines, *doubtful_lines(self.doubtful), *failed_lines(self.failed)])
 
     def to_json(self) -> dict[str, Any]:
         """Plain values."""
@@ -57,6 +58,7 @@ class BatchStatus(Report):
             **asdict(self),
             "damaged": list(self.damaged),
             "doubtful": list(self.doubtful),
+            "failed": list(self.failed),
             "complete": self.complete,
         }
 
@@ -89,6 +91,7 @@ def batch_status(out: str | os.PathLike[str]) -> BatchStatus:
         sum(record["unreadable"] for record in records),
         tuple(record["damaged"] for record in records if record["damaged"]),
         tuple(record["doubtful"] for record in records if record.get("doubtful")),
+        folder.failed(),
         None if filler is None else filler["pid"],
         speed,
         left,

@@ -17,6 +17,7 @@ from gossamer.batch.answering import Answering
 from gossamer.batch.folder import claim
 from gossamer.batch.plan import Unit
 from gossamer.errors import GossamerError, InputError, StorageError
+from gossamer.host.signals import goes_first
 from gossamer.predictions.limits import DecodingLimits
 from gossamer.runtime.model import load
 
@@ -40,6 +41,7 @@ def answering(config: dict[str, Any]) -> Answering:
 
 def main() -> None:
     """Serve one parent."""
+    goes_first()
     replies = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)  # what a library prints must not come between the replies
     requests: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
@@ -59,7 +61,9 @@ def main() -> None:
             return None
 
     try:
-        answering(config).serve(take, send)
+        answers = answering(config)
+        send({"ready": True})
+        answers.serve(take, send)
     except GossamerError as error:
         kind = "storage" if isinstance(error, StorageError) else ""
         send({"error": str(error), "exit_code": error.exit_code, "kind": kind})

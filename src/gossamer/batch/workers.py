@@ -11,18 +11,18 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import gossamer
 from gossamer.batch.folder import AnswerFolder, Record
+from gossamer.batch.losses import Queue
 from gossamer.batch.plan import Unit
 from gossamer.errors import GossamerError, StorageError
 
 COMMAND = [sys.executable, "-P", "-m", "gossamer.batch.worker"]  # -P: no module is imported from the current folder
-MOST_KILLS = 10  # of workers at one unit, until the whole stops
+AHEAD = 2  # units of a worker, so that it never waits for the next one
 PATIENCE = 1.0  # seconds between two calls of `tell` where nothing happens
 
 
@@ -37,6 +37,7 @@ class Worker:
         home = str(Path(gossamer.__file__).parents[1])
         path = os.pathsep.join(filter(None, (home, os.environ.get("PYTHONPATH"))))
         self.units: list[Unit] = []
+        self.ready = False  # it has loaded the model
         self.words = tempfile.TemporaryFile()  # noqa: SIM115  # closed in close()
         self.process = subprocess.Popen(
             COMMAND,
@@ -92,24 +93,18 @@ def answer_units(
     committed: Callable[[Record], None],
     tell: Callable[[int, str], None],
 ) -> None:
-    """Let `count` processes answer the units; each is in the log when this returns.
+    """Let `count` processes answer the units; each is in the log when this returns, or among the failed ones of the folder.
 
     config: see `gossamer.batch.worker.answering`. committed: called with each new line of the log. tell: called with the
     images that were answered since the last call, at least once a second, and a line where a worker was killed. A worker
-    holds two units at most. Raises what the workers raise, GossamerError where one unit's workers are killed again and again.
+    holds two units at most. Raises what the workers raise, GossamerError where they are lost again and again, see `Queue`.
     """
-    waiting = deque(units)
+    waiting = Queue(folder, units, count, AHEAD)
     messages: queue.SimpleQueue[tuple[Worker, dict[str, Any] | None]] = queue.SimpleQueue()
-    kills: Counter[int] = Counter()
-    left = len(units)
     workers: list[Worker] = []
 
     def give(worker: Worker) -> None:
-        while waiting and len(worker.units) < (2 if len(waiting) > count else 1):
-            unit = waiting.popleft()
-            folder.hand_out(unit)
-            worker.units.append(unit)
-            worker.send({"unit": unit.number})
+        waiting.give(worker.units, lambda unit: worker.send({"unit": unit.number}))
 
     def start() -> None:
         workers.append(Worker(config, messages))
@@ -118,7 +113,7 @@ def answer_units(
     try:
         for _ in range(min(count, len(units))):
             start()
-        while left:
+        while waiting.left:
             try:
                 arrived = [messages.get(timeout=PATIENCE)]
             except queue.Empty:
@@ -133,25 +128,21 @@ def answer_units(
             for worker, message in arrived:
                 if message is None:
                     code = worker.process.wait()
-                    if code >= 0:
-                        raise RuntimeError(f"a worker ended with exit code {code}: {worker.last_words()}")
+                    if code < 0:
+                        why = f"ended by {signal.Signals(-code).name}"
+                    else:
+                        why = f"ended with exit code {code}: {worker.last_words()}"
+                        if not worker.ready:
+                            raise RuntimeError(f"a worker {why}")
                     workers.remove(worker)
                     worker.close()
-                    number = worker.units[0].number if worker.units else -1
-                    kills[number] += 1
-                    name = signal.Signals(-code).name
-                    if kills[number] >= MOST_KILLS:
-                        raise GossamerError(
-                            f"unit {number} ({worker.units[0].entries()[0][0] if worker.units else 'none'}): its worker was ended "
-                            f"{MOST_KILLS} times, the last time by {name}; where the memory is not enough, try fewer --workers or a "
-                            "smaller --batch"
-                        )
-                    for unit in reversed(worker.units):
-                        folder.forget(unit.number)
-                        waiting.appendleft(unit)
-                    tell(0, f"a worker was ended by {name}: another one takes its unit")
+                    if not worker.ready:  # no unit is the reason
+                        waiting.back(worker.units)
+                    tell(0, waiting.lost(worker.units if worker.ready else [], why))
                     if waiting:
                         start()
+                elif "ready" in message:
+                    worker.ready = True
                 elif "error" in message:
                     error = StorageError if message.get("kind") == "storage" else GossamerError
                     raised = error(message["error"])
@@ -164,7 +155,7 @@ def answer_units(
                         worker.units = [unit for unit in worker.units if unit.number != record["unit"]]
                         folder.forget(record["unit"])
                         committed(record)
-                        left -= 1
+                        waiting.answered()
                         give(worker)
     finally:
         for worker in workers:

@@ -16,10 +16,10 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from gossamer.errors import GossamerError, InputError, MissingPackageError, StorageError
+from gossamer.errors import InputError, MissingPackageError, StorageError
 from gossamer.host.machine import usable_cores
 from gossamer.host.progress import Progress
-from gossamer.host.steprunner import reason_of
+from gossamer.host.steprunner import WorkerLost, called, result_of
 from gossamer.host.text import counted
 
 AUTO, LOCAL = "auto", "local"
@@ -28,7 +28,7 @@ ANSWER_LIMIT = 10.0  # seconds for the first answer of an address
 JOIN_LIMIT = 30.0  # seconds for Ray to join a cluster
 STARTS = 3  # of Ray here: it gives itself 30 seconds, which are few on a machine at full load
 ALLOWED = "auto (a running cluster, or one on this machine), local, ray://HOST:PORT or HOST:PORT"
-RETRIES = 3  # of a function whose worker is lost
+TRIES = 4  # of a function whose worker is lost: killed, or its machine
 _PLACE = re.compile(r"(ray://)?(\[[0-9a-fA-F:]+\]|[\w.-]+):(\d{1,5})", re.ASCII)
 
 
@@ -140,12 +140,14 @@ def _failed(address: str, error: BaseException) -> InputError:
 class RayWorkers:
     """Functions done by the workers of a cluster, one at a time each. See `host.steprunner.Workers`."""
 
+    tries = TRIES
+
     def __init__(self, ray: Any) -> None:
         self._ray = ray
         resources = ray.cluster_resources()
         gpus = int(resources.get("GPU", 0))
         self.count = max(1, gpus or int(resources.get("CPU", 1)))
-        self._call = ray.remote(called_in).options(num_cpus=1, num_gpus=1 if gpus else 0, max_retries=RETRIES)
+        self._call = ray.remote(called_in).options(num_cpus=1, num_gpus=1 if gpus else 0, max_retries=0)
 
     def start(self, function: Callable[..., dict[str, Any]], arguments: tuple[Any, ...]) -> Any:
         """Begin a function, in the current folder of this process; the reference of its result."""
@@ -163,19 +165,7 @@ class RayWorkers:
             values: dict[str, Any] = self._ray.get(reference)
             return values
         except self._ray.exceptions.RayError as error:
-            raise GossamerError(f"its worker was lost: {lost(error)}") from error
-
-
-def called(function: Callable[..., dict[str, Any]], arguments: tuple[Any, ...]) -> dict[str, Any]:
-    """In a worker: what a function returns or, as plain values, the error that it raises."""
-    try:
-        return {"value": function(*arguments)}
-    except GossamerError as error:
-        return {"error": str(error), "exit_code": error.exit_code, "storage": isinstance(error, StorageError)}
-    except MemoryError:
-        return {"error": "the memory of the worker's machine is not enough", "exit_code": 2, "storage": False}
-    except Exception as error:  # Ray would call the worker lost
-        return {"error": reason_of(error), "exit_code": 70, "storage": False}
+            raise WorkerLost(f"its worker was lost: {lost(error)}") from error
 
 
 def called_in(folder: str, function: Callable[..., dict[str, Any]], arguments: tuple[Any, ...]) -> dict[str, Any]:
@@ -186,16 +176,6 @@ def called_in(folder: str, function: Callable[..., dict[str, Any]], arguments: t
         what = f"{folder}: {error.strerror} on a machine of the cluster; start it in a folder that all of them share"
         return {"error": what, "exit_code": StorageError.exit_code, "storage": True}
     return called(function, arguments)
-
-
-def result_of(values: dict[str, Any]) -> dict[str, Any]:
-    """What `called` has returned. Raises the error again."""
-    if "error" in values:
-        error = (StorageError if values["storage"] else GossamerError)(values["error"])
-        error.exit_code = values["exit_code"]
-        raise error
-    result: dict[str, Any] = values["value"]
-    return result
 
 
 def lost(error: BaseException) -> str:

@@ -15,7 +15,7 @@ from types import TracebackType
 from typing import Any, ClassVar, Self
 
 from gossamer.errors import RunError, SettingsError
-from gossamer.host.storage import read_regular, remove_parts, storage_error, write_text
+from gossamer.host.storage import lock_file, read_regular, remove_parts, storage_error, write_text
 from gossamer.host.strict_json import dumps
 
 STEPS, LOCK = "steps", ".lock"
@@ -72,21 +72,11 @@ class StepFolder:
     def __enter__(self) -> Self:
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            self._lock = os.open(self.path / LOCK, os.O_RDWR | os.O_CREAT, 0o666)
+            self._lock = lock_file(self.path / LOCK)
+        except BlockingIOError as error:
+            raise RunError(f"{self.path}: another process is at work there", "one at a time", "wait for it") from error
         except OSError as error:
             raise storage_error(self.path, error) from error
-        try:
-            import fcntl
-
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except ImportError:  # no such lock on this platform
-            pass
-        except BlockingIOError as error:
-            os.close(self._lock)
-            self._lock = -1
-            raise RunError(f"{self.path}: another process is at work there", "one at a time", "wait for it") from error
-        except OSError:  # a file system without locks
-            pass
         for folder in (self.path, *(self.path / name for name in self.folders)):
             remove_parts(folder)
         return self

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -12,6 +13,14 @@ from typing import Any, Protocol
 from gossamer.errors import GossamerError, StorageError
 from gossamer.host.progress import Progress
 from gossamer.host.stepfolder import StepFolder
+
+
+class WorkerLost(GossamerError):
+    """The process that did a step is gone: killed, as where the memory is not enough, or with its machine. lost: how often."""
+
+    def __init__(self, message: str, lost: int = 1) -> None:
+        super().__init__(message)
+        self.lost = lost
 
 
 @dataclass(frozen=True)
@@ -37,15 +46,19 @@ class Step:
 
 
 class Workers(Protocol):
-    """Processes that do steps side by side. count: how many steps at once."""
+    """Processes that do steps side by side. count: how many steps at once. tries: of a step whose process is lost."""
 
     count: int
+    tries: int
 
     def start(self, function: Callable[..., dict[str, Any]], arguments: tuple[Any, ...]) -> Any:
         """Begin a step; what names it in `first`."""
 
     def first(self, running: Sequence[Any], seconds: float) -> tuple[Any, Callable[[], dict[str, Any]]] | None:
-        """One that has ended, and what gives its result or raises; None where none has within so many seconds."""
+        """One that has ended, and what gives its result or raises; None where none has within so many seconds.
+
+        What is raised is WorkerLost where the process that did it is gone.
+        """
 
 
 class StepRunner:
@@ -97,7 +110,7 @@ class StepRunner:
             except StorageError:
                 raise
             except Exception as error:
-                known = {"error": reason_of(error)}
+                known = _failed(error)
                 self.progress.say(f"failed: {what}: {known['error']}; the next step follows")
             known = {**known, "what": what, "seconds": time.monotonic() - begun}
             known = self._commit(name, {**known, "killed": killed} if killed else known)
@@ -109,6 +122,7 @@ class StepRunner:
     def do_each(self, steps: Sequence[Step], workers: Workers | None = None) -> list[dict[str, Any] | None]:
         """What each of the steps leaves, as `do` has it: one after the other, or side by side in `workers`.
 
+        A step whose worker is lost is begun again, `Workers.tries` times in all; "lost" in what it leaves says how often.
         Raises StorageError, RunError; what was under way is then lost to its worker.
         """
         if workers is None:
@@ -123,7 +137,9 @@ class StepRunner:
                 waiting.append(one)
             else:
                 results[one.name] = self.do(one.name, one.what, dict)
-        running: dict[Any, tuple[Step, float]] = {}
+        running: dict[Any, Step] = {}
+        begun: dict[str, float] = {}  # of the first of its workers
+        lost: Counter[str] = Counter()
         mark = time.monotonic()  # of the last result: side by side, seconds of steps are more than those that passed
         while waiting or running:
             while waiting and len(running) < workers.count:
@@ -134,21 +150,31 @@ class StepRunner:
                     continue
                 self.progress.say(f"begun: {one.what} ({self.spent() / 60:.1f} minutes used, {len(running)} beside it)")
                 self.folder.check_there()
-                running[workers.start(one.function, one.arguments)] = one, time.monotonic()
+                begun.setdefault(one.name, time.monotonic())
+                running[workers.start(one.function, one.arguments)] = one
             found = workers.first(list(running), 60.0) if running else None
             if found is None:
                 continue
-            one, begun = running.pop(found[0])
+            one = running.pop(found[0])
             try:
                 known = found[1]()
             except StorageError:
                 raise
             except Exception as error:
-                known = {"error": reason_of(error)}
+                if isinstance(error, WorkerLost):
+                    lost[one.name] += 1
+                    if lost[one.name] < workers.tries:
+                        self.progress.say(f"{error}; begun again: {one.what}")
+                        waiting.insert(0, one)
+                        continue
+                    error = WorkerLost(f"{error}, the last of {lost[one.name]} times")
+                known = _failed(error)
                 self.progress.say(f"failed: {one.what}: {known['error']}")
+            if lost[one.name]:
+                known = {**known, "lost": lost[one.name]}
             now = time.monotonic()
             past = now - mark + one.killed / workers.count
-            known = {**known, "what": one.what, "seconds": now - begun, "elapsed": past, "killed": one.killed}
+            known = {**known, "what": one.what, "seconds": now - begun[one.name], "elapsed": past, "killed": one.killed}
             mark = now
             results[one.name] = self._commit(one.name, known)
             self.record(one.name, one.what, known, known["seconds"])
@@ -180,6 +206,33 @@ class StepRunner:
 def elapsed(values: dict[str, Any]) -> float:
     """Seconds that passed for a step of an earlier start, which are fewer than its own where others ran beside it."""
     return float(values.get("elapsed", values["seconds"] + values.get("killed", 0.0)))
+
+
+def called(function: Callable[..., dict[str, Any]], arguments: tuple[Any, ...]) -> dict[str, Any]:
+    """In another process: what a function returns or, as plain values, the error that it raises."""
+    try:
+        return {"value": function(*arguments)}
+    except GossamerError as error:
+        return {"error": str(error), "exit_code": error.exit_code, "storage": isinstance(error, StorageError)}
+    except MemoryError:
+        return {"error": "the memory of the machine is not enough", "exit_code": 2, "storage": False}
+    except Exception as error:  # the process goes on, and is not called lost
+        return {"error": reason_of(error), "exit_code": 70, "storage": False}
+
+
+def result_of(values: dict[str, Any]) -> dict[str, Any]:
+    """What `called` has returned. Raises the error again."""
+    if "error" in values:
+        error = (StorageError if values["storage"] else GossamerError)(values["error"])
+        error.exit_code = values["exit_code"]
+        raise error
+    result: dict[str, Any] = values["value"]
+    return result
+
+
+def _failed(error: Exception) -> dict[str, Any]:
+    """What a step leaves that failed."""
+    return {"error": reason_of(error), **({"lost": error.lost} if isinstance(error, WorkerLost) else {})}
 
 
 def reason_of(error: Exception) -> str:

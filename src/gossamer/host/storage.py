@@ -14,6 +14,7 @@ import shutil
 import stat
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
@@ -39,6 +40,7 @@ _REASONS = {
 
 _PART = re.compile(r"\.[a-z0-9_]{8}\.part$")  # as tempfile names them
 _TRIES = 20
+_MOMENTS = 3  # of 50 ms, in which a lock that is only asked about is free again
 
 
 def open_regular(path: str | os.PathLike[str]) -> IO[bytes]:
@@ -130,6 +132,7 @@ def atomic_write(path: str | os.PathLike[str], mode: str = "wb") -> Iterator[IO[
     """
     path = Path(path)
     name = ""
+    lock = -1
     try:
         _check_path(path)
         if path.exists() and not path.is_file() and not path.is_dir():
@@ -138,6 +141,10 @@ def atomic_write(path: str | os.PathLike[str], mode: str = "wb") -> Iterator[IO[
         remove_parts(path.parent, path.name)
         handle, name = _locked_part(path)
         with os.fdopen(handle, mode) as file:
+            if sys.platform != "win32":  # which renames no open file, and has no such locks
+                lock = os.dup(
+                    handle
+                )  # holds the lock until the file has its name: others would take it for one left over
             yield file
             file.flush()
             os.fsync(file.fileno())
@@ -151,6 +158,8 @@ def atomic_write(path: str | os.PathLike[str], mode: str = "wb") -> Iterator[IO[
         if name:
             with contextlib.suppress(OSError):
                 os.unlink(name)
+        if lock >= 0:
+            os.close(lock)
 
 
 def write_bytes(path: str | os.PathLike[str], data: bytes) -> None:
@@ -208,6 +217,36 @@ def atomic_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
             shutil.rmtree(name, ignore_errors=True)
         if lock >= 0:
             os.close(lock)
+
+
+def lock_file(path: str | os.PathLike[str]) -> int:
+    """Lock the file `path` for this process, and make it where there is none; the handle, until whose closing the lock is held.
+
+    A lock of a file that its last holder has removed meanwhile is none: the next process would lock another file of that
+    name. Who only asks whether it is locked holds it for a moment, which is waited for. On a file system without locks
+    nothing is locked. Raises BlockingIOError where another process holds it, OSError.
+    """
+    busy = 0
+    for _ in range(_TRIES):
+        handle = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0), 0o666)
+        if sys.platform == "win32":
+            return handle
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(handle)
+            busy += 1
+            if busy > _MOMENTS:
+                raise
+            time.sleep(0.05)
+            continue
+        except OSError:  # a file system without locks
+            return handle
+        with contextlib.suppress(FileNotFoundError):
+            if os.stat(path).st_ino == os.fstat(handle).st_ino:
+                return handle
+        os.close(handle)
+    raise OSError(errno.EBUSY, "its lock is removed as soon as it is made")
 
 
 def remove_parts(folder: str | os.PathLike[str], name: str = "") -> list[str]:

@@ -80,7 +80,7 @@ class SweepFolder(StepFolder):
         """Raises RunError where a step cannot have left these values."""
         kind = "plan" if step == PLAN else (_STEP.fullmatch(step) or [""])[0].split("-")[2:3]
         needed: dict[str, bool] = {"what": isinstance(values.get("what"), str)}
-        for name in ("seconds", "elapsed", "killed"):  # the others are not in every step
+        for name in ("seconds", "elapsed", "killed", "lost"):  # the others are not in every step
             needed[name] = _number(values.get(name, None if name == "seconds" else 0))
         if "error" in values:
             needed["error"] = isinstance(values["error"], str)

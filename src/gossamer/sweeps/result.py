@@ -27,7 +27,8 @@ class SweptTrial:
     run: its run folder, "" for none. rung: the last that it reached, from 1; fraction: of its schedule; score: its best on
     the validation images there. reason: why it went no further, "" where it is complete. front: no complete trial has at
     least its score in no more milliseconds, one of them better. settings: the file of its settings, of those on the front.
-    seeds: scores of all its seeds, its own first; () where no others were trained.
+    seeds: scores of all its seeds, its own first; () where no others were trained. lost: how often a process that trained it
+    was killed and another one went on; given_up: whether a training of it was killed until it was not tried again.
     """
 
     number: int
@@ -42,6 +43,13 @@ class SweptTrial:
     front: bool = False
     settings: str = ""
     seeds: tuple[float, ...] = ()
+    lost: int = 0
+    given_up: bool = False
+
+    @property
+    def note(self) -> str:
+        """Why it went no further, and how often its process was lost."""
+        return "; ".join(filter(None, (self.reason, f"worker lost {counted(self.lost, 'time')}" if self.lost else "")))
 
     @property
     def complete(self) -> bool:
@@ -82,8 +90,8 @@ class SweepResult(Report):
 
     @property
     def exit_code(self) -> int:
-        """1 where no trial came to its end."""
-        return 0 if self.front else 1
+        """1 where no trial came to its end, 2 where one was given up as its process was killed again and again."""
+        return 2 if any(one.given_up for one in self.trials) else 0 if self.front else 1
 
     def text(self) -> str:
         """A table for people, the Pareto front marked with *."""
@@ -97,7 +105,7 @@ class SweepResult(Report):
                 (
                     f"{one.number:04d}", "*" if one.front else "", *(shown(value) for value in one.values.values()),
                     "-" if one.ms is None else f"{one.ms:.3f}", f"{100 * one.fraction:.3g} %",
-                    "-" if one.score is None else f"{one.score:.4f}", *spread, one_line(one.reason),
+                    "-" if one.score is None else f"{one.score:.4f}", *spread, one_line(one.note),
                 )
             )  # fmt: skip
         lines = format_table(header, rows, left=(*range(2 + len(_varying(self.trials))), len(header) - 1))
@@ -112,6 +120,12 @@ class SweepResult(Report):
             f"{counted(len(self.trials), 'trial')}, {complete} of them to the end, in {self.minutes:.1f}{budget} minutes"
             + (f"; no time was left for {self.left} more" if self.left else ""),
         ]
+        given_up = [f"{one.number:04d}" for one in self.trials if one.given_up]
+        if given_up:
+            lines.append(
+                f"given up, as their process was killed again and again: {', '.join(given_up)}; the others are complete or left "
+                f"early. To try one again, remove its last file in {one_line(self.out)}/steps and give the same command"
+            )
         lines += [f"gossamer train --config {one_line(shlex.quote(one.settings))}" for one in self.front]
         return "\n".join([*lines, *(one_line(note) for note in self.notes)])
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +15,7 @@ from gossamer.data.source import Data
 from gossamer.errors import GossamerError, InputError, SettingsError
 from gossamer.host import machine
 from gossamer.host.progress import SILENT, Progress
+from gossamer.host.stepprocess import StepProcess
 from gossamer.host.steprunner import Step, StepRunner, Workers
 from gossamer.host.text import metric_name
 from gossamer.run import Run
@@ -21,7 +23,7 @@ from gossamer.selection.choices import NetworkChoice
 from gossamer.selection.counting import Builder
 from gossamer.selection.result import on_front
 from gossamer.selection.timing import NetworkTimes, title_of
-from gossamer.selection.trainings import seconds_of_killed, train_until
+from gossamer.selection.trainings import is_begun, seconds_of_killed, train_until
 from gossamer.settings import Settings, from_dict, to_dict
 from gossamer.settings.file import dump_settings
 from gossamer.sweeps.folder import JOURNAL, PICTURE, PLAN, SweepFolder
@@ -36,7 +38,8 @@ from gossamer.training.setup import resolve_settings
 
 ENDING = 0.1  # of the minutes, for timing and what is between trainings
 NO_TIME = "no time was left"
-TABLE_HEADER = ("ms", "bytes", "rung", "fraction", "score", "front", "mean", "deviation", "reason", "run")
+FREED = 30.0  # seconds within which a process that was killed has left its run folder
+TABLE_HEADER = ("ms", "bytes", "rung", "fraction", "score", "front", "mean", "deviation", "reason", "lost", "run")
 
 
 class _Standing:
@@ -48,13 +51,14 @@ class _Standing:
         self.bytes: int | None = None
         self.run, self.rung, self.fraction, self.reason = "", 0, 0.0, ""
         self.score: float | None = None
-        self.failed = False
+        self.failed = self.given_up = False
+        self.lost = 0
         self.scores: dict[int, float | None] = {}  # rung -> score
         self.seeds: tuple[float, ...] = ()
 
 
 class SweepSteps:
-    """A sweep under way. workers: processes that train side by side, None for this one. size: (height, width) of auto."""
+    """A sweep under way. workers: processes that train side by side, None for one, which `process` is."""
 
     def __init__(
         self,
@@ -64,8 +68,10 @@ class SweepSteps:
         seeds: int,
         data: Data,
         workers: Workers | None,
+        process: StepProcess,
         progress: Progress,
     ) -> None:
+        self.process = process
         self.folder, self.settings, self.minutes, self.seeds = folder, settings, minutes, seeds
         self.data, self.workers, self.progress = data, workers, progress
         self.notes: list[str] = []
@@ -207,10 +213,12 @@ class SweepSteps:
             steps.append(replace(self._job(name, what, folder, self._training(one.trial), end), killed=killed))
             going.append(one)
         for one, known in zip(going, self.runner.do_each(steps, self.workers), strict=True):
+            one.lost += int((known or {}).get("lost", 0))
             if known is None:
                 one.reason = NO_TIME
             elif "error" in known:
                 one.reason, one.failed = f"its training failed: {known['error']}", True
+                one.given_up = bool(known.get("lost"))
             else:
                 one.run, one.rung, one.fraction = str(self.folder.run(one.trial.number)), rung, end
                 one.score = one.scores[rung] = known["score"]
@@ -220,9 +228,9 @@ class SweepSteps:
     def _job(self, name: str, what: str, folder: Path, settings: Settings, end: float, split_of: str = "") -> Step:
         if self.workers is not None and not settings.threads:  # each of them would take all cores of its machine
             settings = settings.replace(threads=1)
-        arguments: tuple[Any, ...] = (str(folder), to_dict(settings), end, self.score, split_of)
-        # of this process, it tells of each epoch
-        arguments += () if self.workers is not None else (self.progress,)
+        arguments = (str(folder), to_dict(settings), end, self.score, split_of)
+        if self.workers is None:
+            return Step(name, what, self.process.call, (train_step, arguments))
         return Step(name, what, train_step, arguments)
 
     def _expected(self, one: _Standing, rung: int, end: float) -> float:
@@ -274,6 +282,8 @@ class SweepSteps:
                 owners.append(one)
         scores: dict[int, list[float]] = {}
         for one, known in zip(owners, self.runner.do_each(steps, self.workers), strict=True):
+            one.lost += int((known or {}).get("lost", 0))
+            one.given_up |= bool(known and "error" in known and known.get("lost"))
             if known is not None and known.get("score") is not None:
                 scores.setdefault(one.trial.number, []).append(float(known["score"]))
         for one in front:
@@ -288,7 +298,7 @@ class SweepSteps:
         trials = [
             SweptTrial(
                 one.trial.number, one.trial.values, one.ms, one.bytes, one.run, one.rung, one.fraction, one.score,
-                one.reason, one in front, "", one.seeds,
+                one.reason, one in front, "", one.seeds, one.lost, one.given_up,
             )
             for one in self.standings.values()
         ]  # fmt: skip
@@ -315,8 +325,11 @@ class SweepSteps:
 def train_step(
     folder: str, settings: dict[str, Any], end: float, score: str, split_of: str, progress: Progress = SILENT
 ) -> dict[str, Any]:
-    """One rung of a training; what `train_until` gives, and the fraction at its beginning. Also done by workers elsewhere."""
+    """One rung of a training; what `train_until` gives, and the fraction at its end. Done by another process, or elsewhere."""
     split = Run.open(split_of) if split_of else None
+    limit = time.monotonic() + FREED
+    while is_begun(Path(folder)) and Run.open(folder).is_locked() and time.monotonic() < limit:
+        time.sleep(0.1)  # a worker that counts as lost, or one of a start that was killed, may take a moment to end
     known = train_until(Path(folder), from_dict(settings), end, score, progress, split)
     return {**known, "fraction": end}
 

@@ -12,6 +12,7 @@ from gossamer.errors import DataError, SettingsError
 from gossamer.host import machine
 from gossamer.host.cluster import check_address, joined
 from gossamer.host.progress import SILENT, Progress
+from gossamer.host.stepprocess import StepProcess
 from gossamer.host.text import counted
 from gossamer.sweeps.folder import SweepFolder
 from gossamer.sweeps.result import SweepResult
@@ -37,7 +38,8 @@ def sweep(
     precision. out: the folder, by default runs/NAME of the file. minutes: for all starts together; where the file gives no
     epochs or minutes, the length of a training is derived from them. seeds: trainings of each point of the front, for its
     spread. ray: "auto", "local" or an address: a trial a worker of Ray, the folder on a disk that all of them share.
-    A trial is a run folder; it is left early where others that are as fast score better. The same call resumes a folder.
+    Trainings are done in a process of their own, which may be killed where the memory is not enough: the training goes on in
+    another one from its last saved state, and is given up when that is killed too. A trial is a run folder; it is left early where others that are as fast score better. The same call resumes a folder.
 
     Raises SettingsError, UnknownNameError, DataError for what cannot be used, RunError for a folder of another sweep or one
     that another process works in, MissingPackageError, StorageError; KeyboardInterrupt goes through, what is done is kept.
@@ -65,8 +67,8 @@ def sweep(
     with SweepFolder(out) as folder:
         folder.begin(asked, machine.describe_machine())
         try:
-            with joined(ray, progress) as workers:
-                return SweepSteps(folder, asked, minutes, seeds, data, workers, progress).result()
+            with joined(ray, progress) as workers, StepProcess(progress) as process:
+                return SweepSteps(folder, asked, minutes, seeds, data, workers, process, progress).result()
         except KeyboardInterrupt:
             progress.say("interrupted; the same command goes on where it stands")
             raise
