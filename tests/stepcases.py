@@ -10,6 +10,13 @@ from typing import Any
 
 from gossamer.errors import InputError
 from gossamer.host.progress import SILENT, Progress
+from gossamer.host.stepfolder import StepFolder
+
+
+class Folder(StepFolder):
+    """A folder of steps of any kind."""
+
+    command, state, first = "gossamer steps", "steps.json", "one"
 
 
 def kill_once(path: Path) -> None:

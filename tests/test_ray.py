@@ -23,7 +23,6 @@ from gossamer.errors import GossamerError, InputError, StorageError
 from gossamer.host import cluster, steprunner
 from gossamer.host.progress import SILENT, Progress
 from gossamer.host.steprunner import Step, StepRunner
-from gossamer.sweeps.folder import SweepFolder
 from tests import batchcases, stepcases
 from tests.batchcases import picture, row_files, write_source
 from tests.trained import runs_of_tasks
@@ -154,9 +153,9 @@ def test_a_step_whose_worker_is_killed_is_begun_again(tmp_path: Path, monkeypatc
     monkeypatch.chdir(tmp_path)
     Path("once").write_text("1\n")
     Path("always").write_text("1\n" * 9)
-    (tmp_path / "sweep.json").write_text("{}")
+    (tmp_path / "steps.json").write_text("{}")
     with cluster.joined("local", SILENT) as workers:
-        runner = StepRunner(SweepFolder(tmp_path), 1e9, SILENT, [])
+        runner = StepRunner(stepcases.Folder(tmp_path), 1e9, SILENT, [])
         steps = [Step(name, name, stepcases.killed, (name, "a")) for name in ("never", "once", "always")]
         found = runner.do_each(steps, workers)
     assert [(one or {}).get("lost") for one in found] == [None, 1, cluster.TRIES]

@@ -16,7 +16,6 @@ from gossamer.errors import GossamerError
 from gossamer.host.progress import SILENT, Progress
 from gossamer.host.stepprocess import StepProcess
 from gossamer.host.steprunner import Step, StepRunner, WorkerLost
-from gossamer.sweeps.folder import SweepFolder
 from tests import stepcases
 
 
@@ -97,8 +96,8 @@ class Pool:
 
 def test_a_step_whose_worker_is_lost_is_begun_again_a_number_of_times(tmp_path: Path) -> None:
     said, pool = Lines(), Pool({"a": 2, "b": 9})
-    (tmp_path / "sweep.json").write_text("{}")
-    runner = StepRunner(SweepFolder(tmp_path), 1e9, said, [])
+    (tmp_path / "steps.json").write_text("{}")
+    runner = StepRunner(stepcases.Folder(tmp_path), 1e9, said, [])
     steps = [Step(name, f"step {name}", stepcases.killed, (name,)) for name in ("a", "b", "c")]
     found = runner.do_each(steps, pool)  # type: ignore[arg-type]
     assert [(one or {}).get("lost") for one in found] == [2, 3, None] and pool.begun.count("a") == 3
@@ -106,7 +105,7 @@ def test_a_step_whose_worker_is_lost_is_begun_again_a_number_of_times(tmp_path: 
     assert found[1] is not None and found[1]["error"] == "its worker was lost: b, the last of 3 times"
     assert said.lines.count("its worker was lost: a; begun again: step a") == 2
     assert json.loads((tmp_path / "steps" / "a.json").read_text())["lost"] == 2
-    again = StepRunner(SweepFolder(tmp_path), 1e9, SILENT, []).do_each(steps, pool)  # type: ignore[arg-type]
+    again = StepRunner(stepcases.Folder(tmp_path), 1e9, SILENT, []).do_each(steps, pool)  # type: ignore[arg-type]
     assert again == found and len(pool.begun) == 7
 
 

@@ -13,7 +13,7 @@ from gossamer import errors
 from gossamer.errors import DataError, MissingPackageError, ModelFileError, RunError, StorageError, UnknownNameError
 from gossamer.host.cells import from_cell, to_cell
 from gossamer.host.stepfolder import StepFolder
-from gossamer.host.storage import atomic_folder, atomic_write, remove_parts, write_bytes, write_text
+from gossamer.host.storage import atomic_folder, atomic_write, lock_file, remove_parts, write_bytes, write_text
 from gossamer.run import Run
 from gossamer.settings import Settings
 
@@ -106,6 +106,45 @@ def test_what_is_being_written_stays(tmp_path: Path) -> None:
         write_bytes(tmp_path / "a", b"by another")
     assert (tmp_path / "a").read_bytes() == b"complete" and (tmp_path / "f" / "x").read_bytes() == b"x"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "f"]
+
+
+def test_a_file_is_locked_until_it_has_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another process that cleans up between the last byte and the rename would take the file for one left over."""
+    removed: list[list[str]] = []
+    replace = os.replace
+
+    def cleaned(source: Any, target: Any) -> None:
+        removed.append(remove_parts(tmp_path))
+        replace(source, target)
+
+    monkeypatch.setattr(os, "replace", cleaned)
+    write_bytes(tmp_path / "a", b"complete")
+    assert removed == [[]] and (tmp_path / "a").read_bytes() == b"complete"
+    assert [path.name for path in tmp_path.iterdir()] == ["a"]
+
+
+def test_a_lock_of_a_removed_file_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who waits at a file that its holder removes gets the lock of the next file of that name; one that is busy is refused."""
+    fcntl = pytest.importorskip("fcntl")
+    flock, path = fcntl.flock, tmp_path / ".lock"
+    removed: list[int] = []
+
+    def remove_first(handle: int, how: int) -> None:
+        if not removed:
+            removed.append(os.fstat(handle).st_ino)
+            path.unlink()
+        flock(handle, how)
+
+    monkeypatch.setattr(fcntl, "flock", remove_first)
+    handle = lock_file(path)
+    assert os.fstat(handle).st_ino == path.stat().st_ino and len(removed) == 1
+    with pytest.raises(BlockingIOError):
+        lock_file(path)
+    os.close(handle)
+    asking = os.open(path, os.O_RDONLY)  # as who asks whether it is locked holds it for a moment
+    flock(asking, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    monkeypatch.setattr("gossamer.host.storage.time.sleep", lambda _: os.close(asking))
+    os.close(lock_file(path))
 
 
 CELLS = ["=1+2", "+a", "-a.jpg", "@a", "\t=1", "'=1", "''-x", "'a", "a=1", "", "é", "-1,5"]
