@@ -183,6 +183,15 @@ def test_tiny_batches(image_folder: Path, tmp_path: Path) -> None:
     assert first(run) == "batch norm on tiny batches (certain)"
     grouped = train(image_folder, tmp_path / "grouped", "--batch", "2", "--norm", "group", epochs=1)
     assert "batch norm" not in str(diagnose(grouped))
+    plain = tmp_path / "plain"
+    words = (
+        "--net lenet5 --input 32 --batch 2 --threads 1 --workers 0 --precision float32 --warmup 0 --epochs 1".split()
+    )
+    assert main(["train", str(image_folder), *words, "--out", str(plain)]) == 0
+    assert "batch norm" not in str(diagnose(plain))  # it has none
+    (plain / "last.safetensors").write_bytes(b"\x01")
+    (plain / "best.safetensors").unlink()
+    diagnose(plain)
 
 
 @pytest.mark.parametrize("scale", [("123.7", "116.3", "103.5"), ("0.5", "0.5", "0.5")])

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -61,6 +63,29 @@ def test_every_encoding_can_be_written_to(encoding: str, flag: str) -> None:
     assert len(done.stderr.splitlines()) == 1
     if flag:
         assert "猫é.onnx" in json.loads(done.stdout.decode(encoding))["error"]
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full on this platform")
+@pytest.mark.parametrize(("full", "code"), [("list lenet5 2>/dev/full", 0), ("list >/dev/full", 2)])
+def test_lines_about_the_work_do_not_end_it(full: str, code: int) -> None:
+    """A full disk under the log: the result is written all the same; under the result, it is an error."""
+    done = run(full)
+    assert done.returncode == code and bool(done.stdout) == (code == 0)
+
+
+def test_a_log_that_cannot_be_written_is_let_go() -> None:
+    class Full(io.StringIO):
+        def flush(self) -> None:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    class Closed(io.StringIO):
+        def flush(self) -> None:
+            raise BrokenPipeError
+
+    PlainLines(Full()).say("a line")
+    assert list(PlainLines(Full(), every=0).track(range(3), what="images")) == [0, 1, 2]
+    with pytest.raises(BrokenPipeError):
+        PlainLines(Closed()).say("a line")
 
 
 def test_names_that_are_no_text_are_still_json(capsys: pytest.CaptureFixture[str]) -> None:

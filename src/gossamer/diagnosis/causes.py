@@ -394,6 +394,8 @@ def _small_batch(evidence: Evidence) -> Finding | None:
     each = settings.batch // (processes if isinstance(processes, int) and processes > 0 else 1)
     if each > SMALL_BATCH or settings.norm not in ("", "batch") or not evidence.set_by_user("batch"):
         return None
+    if not evidence.batch_norms:  # as LeNet-5, AlexNet, SqueezeNet and the first VGG
+        return None
     train, val = evidence.last("loss"), evidence.last("val_loss")
     apart = f"; training loss {train:.3g}, validation loss {val:.3g}" if math.isfinite(train + val) else ""
     return Finding(

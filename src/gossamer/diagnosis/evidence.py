@@ -16,6 +16,7 @@ from gossamer.data.open import apply_split
 from gossamer.data.source import Data, Source
 from gossamer.data.tasks import reader_of
 from gossamer.errors import DataError, GossamerError
+from gossamer.host.storage import open_regular
 from gossamer.images.decode import decode
 from gossamer.run import Run
 from gossamer.settings import Settings
@@ -24,6 +25,7 @@ from gossamer.settings.rates import resolve_optimizer
 MOST_IMAGES = 200_000  # of a data set that is opened; reading the names of more takes longer than a person waits
 LOOKED_AT = 32  # images whose pixels are read, and masks
 COMPARED = 500  # validation images that are looked for among the training images
+MOST_NAMES = 1 << 26  # bytes of the names of a network's tensors
 SECONDS = 0.5  # of reading images for one question, at most
 
 
@@ -64,6 +66,19 @@ class Evidence:
         rate = resolve_optimizer(self.settings.replace(lr=None)).lr
         assert rate is not None
         return rate
+
+    @cached_property
+    def batch_norms(self) -> bool:
+        """Whether the saved network has layers of batch norm, by the names of its tensors; also where none can be read."""
+        for which in ("last", "best"):
+            if self.run.has(which):
+                try:
+                    with open_regular(self.run.weights(which)) as file:
+                        size = int.from_bytes(file.read(8), "little")  # of the header of a safetensors file
+                        return b'running_mean"' in file.read(min(size, MOST_NAMES))
+                except OSError:
+                    continue
+        return True
 
     def set_by_user(self, *names: str) -> bool:
         """Whether the user set one of the settings; also where the run does not say who did."""

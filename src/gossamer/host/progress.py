@@ -6,6 +6,8 @@ Everything goes to standard error: standard output is kept for results.
 
 from __future__ import annotations
 
+import contextlib
+import os
 import sys
 import time
 from collections.abc import Iterable, Iterator
@@ -50,8 +52,13 @@ class PlainLines(Progress):
         self.every = every
 
     def say(self, line: str) -> None:
-        self.stream.write(escaped(line) + "\n")
-        self.stream.flush()
+        try:
+            self.stream.write(escaped(line) + "\n")
+            self.stream.flush()
+        except BrokenPipeError:  # whoever read it has closed it, which ends a command
+            raise
+        except OSError:  # a full disk, or a terminal that is gone: hours of work do not end for the lines about them
+            _let_go(self.stream)
 
     def track(self, items: Iterable[T], total: int | None = None, what: str = "") -> Iterator[T]:
         started = escaped = time.monotonic()
@@ -90,6 +97,14 @@ class TerminalBar(Progress):
             for item in items:
                 yield item
                 bar.advance(task)
+
+
+def _let_go(stream: IO[str]) -> None:
+    """Let what a standard stream did not take, and what follows, go nowhere: Python would try again as it ends."""
+    with contextlib.suppress(OSError, ValueError):
+        null = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, stream.fileno())
+        os.close(null)
 
 
 def terminal() -> Progress:
