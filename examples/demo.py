@@ -105,6 +105,7 @@ def main() -> None:
     gossamer("bench", str(run), "--runtimes", ",".join(installed_runtimes()), "--plot", str(root / "latency.svg"))
     gossamer("report", str(run), "--model", str(model))
     evidence = root / "gradcam.png"
+    print(f"\ndrawing where the network found the evidence for its answers (Grad-CAM): {evidence}", flush=True)
     draw_evidence(run, [sorted((images / "val" / str(digit)).iterdir())[0] for digit in range(10)], evidence)
 
     best = json.loads((run / "best.json").read_text())

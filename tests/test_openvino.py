@@ -66,6 +66,8 @@ def test_all_of_several_formats_or_none(tmp_path: Path, capsys: pytest.CaptureFi
         ([CLASSIFY, "--to", "ncnn,litert", "--out", str(tmp_path / "full")], "a folder that is not empty"),
         ([CLASSIFY, "--to", "ncnn", "--out", str(tmp_path / "full")], "a folder that is not empty"),
         ([CLASSIFY, "--to", "ncnn,litert", "--out", str(dilated)], "exists"),
+        ([CLASSIFY, "--to", "ncnn,litert", "--out", str(tmp_path / "new.tflite")], "the name of a file for several"),
+        ([CLASSIFY, "--to", "openvino,litert", "--out", str(tmp_path / "new.XML")], "the name of a file for several"),
         ([CLASSIFY, "--to", "ncnn,litert", "--ram", "1K", "--out", out], "--to c with them"),
     ):
         assert main(["export", *words]) == 2

@@ -52,6 +52,11 @@ def several(to: str, out: str) -> list[str]:
         if FORMATS[name].suffix == FOLDER or names.count(name) > 1:
             what = "which is a folder of its own" if FORMATS[name].suffix == FOLDER else "twice"
             raise SettingsError(f"--to {to}: {name}, {what}", "formats of files, each once", f"export to {name} alone")
+    suffixes = {entry.suffix for entry in FORMATS.values()} - {FOLDER}
+    if Path(out).suffix.lower() in suffixes and not Path(out).exists() and not out.endswith("/"):
+        raise SettingsError(
+            f"{out}: the name of a file for several formats", "the name of a folder", "give another name"
+        )
     return names
 
 
