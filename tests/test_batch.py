@@ -253,16 +253,30 @@ def test_bad_folders_are_one_line(home: Path, capsys: pytest.CaptureFixture[str]
         assert main(["predict", *words]) == 2
         error = capsys.readouterr().err
         assert message in error and error.count("\n") == 1
-    for name, text in (("batch.json", "{"), ("plan.jsonl", '{"units": 2, "bytes": 0}\n')):
+    Path("to_nothing").symlink_to("gone")
+    Path("linked").mkdir()
+    Path("linked/batch.json").symlink_to("gone")
+    for words, message in (
+        (["a.onnx", "photos", "--out", "to_nothing"], "to_nothing: is a link to nothing"),
+        (["a.onnx", "photos", "--out", "linked"], "linked/batch.json: is a link to nothing"),
+        (["--status", "linked"], "linked/batch.json: is a link to nothing"),
+        (["--status", "a.onnx"], "a.onnx: is no folder"),
+        (["--status", "a\0b"], "a\\x00b"),
+    ):
+        assert main(["predict", *words]) == 2
+        error = capsys.readouterr().err
+        assert message in error and error.count("\n") == 1
+    for name, text in (("batch.json", "{"), ("plan.jsonl", '{"units": 2, "bytes": 0}\n'), ("plan.jsonl", "[]\n")):
         out = Path(f"damaged-{name}")
-        out.mkdir()
+        out.mkdir(exist_ok=True)
         good = {"format": 1, "model": "a", "sha256": gossamer.load("a.onnx").sha256, "sources": ["photos"]}
         asked = {"top": 1, "batch": 32, "threshold": None, "iou": None, "max_boxes": None, "format": "jsonl"}
         network = fill.open_network("a.onnx", "auto", DecodingLimits(), 1)
         (out / "batch.json").write_text(json.dumps({**good, "settings": {**asked, "runtime": network.runtime}}))
         (out / name).write_text(text)
         assert main(["predict", "a.onnx", "photos", "--out", str(out)]) == 2
-        assert f"{out}/{name}" in capsys.readouterr().err
+        error = capsys.readouterr().err
+        assert f"{out}/{name}" in error and "list indices" not in error
 
 
 def test_a_folder_that_cannot_be_read_is_one_line(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:

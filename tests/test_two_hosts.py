@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -19,70 +20,28 @@ from gossamer.settings import Settings
 from gossamer.training import loop
 from gossamer.training.distributed import Processes, others_answer, peer_limit
 from tests.runs import gossamer
+from tests.twohosts import ADDRESSES, DEVICES, SPACES, ip, on_host, two_hosts
 
-SPACES = ("gossamer-a", "gossamer-b")
-ADDRESSES = ("10.203.77.1", "10.203.77.2")
 LIMIT = 20  # seconds until the host that is left ends
-
-
-def ip(*words: str) -> None:
-    subprocess.run(["ip", *words], check=True, capture_output=True, text=True)
 
 
 @pytest.fixture
 def hosts() -> Iterator[None]:
     """Two network namespaces with a cable between them."""
-    try:
-        for name in SPACES:
-            subprocess.run(["ip", "netns", "del", name], capture_output=True)
-            ip("netns", "add", name)
-        ip(
-            "link",
-            "add",
-            "gossamer-va",
-            "netns",
-            SPACES[0],
-            "type",
-            "veth",
-            "peer",
-            "name",
-            "gossamer-vb",
-            "netns",
-            SPACES[1],
-        )
-        for name, device, address in zip(SPACES, ("gossamer-va", "gossamer-vb"), ADDRESSES):
-            ip("-n", name, "addr", "add", f"{address}/24", "dev", device)
-            ip("-n", name, "link", "set", device, "up")
-            ip("-n", name, "link", "set", "lo", "up")
-    except (OSError, subprocess.CalledProcessError) as error:
-        pytest.skip(f"network namespaces may not be made here: {getattr(error, 'stderr', '') or error}")
-    try:
+    with two_hosts():
         yield
-    finally:
-        for name in SPACES:
-            subprocess.run(["ip", "netns", "del", name], capture_output=True)
 
 
-def started(rank: int, *words: str | Path) -> subprocess.Popen[str]:
+def started(rank: int, *words: str | Path, seconds: int = LIMIT) -> subprocess.Popen[str]:
     """`gossamer ...` under torchrun on a host, as one of two."""
-    launch = ["ip", "netns", "exec", SPACES[rank], sys.executable, "-m", "torch.distributed.run", "--nnodes", "2"]
-    launch += [
-        "--node_rank",
-        str(rank),
-        "--nproc_per_node",
-        "1",
-        "--master_addr",
-        ADDRESSES[0],
-        "--master_port",
-        "29417",
-    ]
+    launch = on_host(rank, sys.executable, "-m", "torch.distributed.run", "--nnodes", "2", "--node_rank", str(rank))
+    launch += ["--nproc_per_node", "1", "--master_addr", ADDRESSES[0], "--master_port", "29417"]
     launch += ["-m", "gossamer", *map(str, words)]
-    device = ("gossamer-va", "gossamer-vb")[rank]
     environment = {
         **os.environ,
         "OMP_NUM_THREADS": "1",
-        "GLOO_SOCKET_IFNAME": device,
-        "GOSSAMER_PEER_SECONDS": str(LIMIT),
+        "GLOO_SOCKET_IFNAME": DEVICES[rank],
+        "GOSSAMER_PEER_SECONDS": str(seconds),
     }
     return subprocess.Popen(
         launch, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment, start_new_session=True
@@ -91,44 +50,22 @@ def started(rank: int, *words: str | Path) -> subprocess.Popen[str]:
 
 @pytest.mark.full
 @pytest.mark.timeout(900)
-def test_a_host_that_is_gone_is_told_and_the_run_goes_on_with_one(
+def test_a_host_that_is_gone_is_told_and_the_run_goes_on_with_one_or_two(
     hosts: None, image_folder: Path, tmp_path: Path
 ) -> None:
     """The cable is cut, so that nothing says goodbye: the other host waits for its limit and no longer."""
     run = tmp_path / "run"
-    words = [
-        "train",
-        image_folder,
-        "--net",
-        "lenet5",
-        "--input",
-        "32",
-        "--batch",
-        "12",
-        "--epochs",
-        "4000",
-        "--threads",
-        "1",
-    ]
-    words += [
-        "--workers",
-        "0",
-        "--precision",
-        "float32",
-        "--memory-format",
-        "channels_last",
-        "--save-steps",
-        "3",
-        "--out",
-        run,
-    ]
+    words: list[str | Path] = ["train", image_folder, "--net", "lenet5", "--input", "32", "--batch", "12"]
+    words += ["--epochs", "4000"]
+    words += ["--threads", "1", "--workers", "0", "--precision", "float32", "--memory-format", "channels_last"]
+    words += ["--save-steps", "3", "--out", run]
     both = [started(rank, *words) for rank in (0, 1)]
     try:
         limit = time.monotonic() + 400
         while not (run / "last.json").exists():
             assert time.monotonic() < limit and all(one.poll() is None for one in both), "it did not begin"
             time.sleep(0.1)
-        ip("-n", SPACES[1], "link", "set", "gossamer-vb", "down")
+        ip("-n", SPACES[1], "link", "set", DEVICES[1], "down")
         os.killpg(both[1].pid, signal.SIGKILL)
         begun = time.monotonic()
         out, _ = both[0].communicate(timeout=LIMIT + 200)
@@ -147,8 +84,22 @@ def test_a_host_that_is_gone_is_told_and_the_run_goes_on_with_one(
     state = Run.open(run)
     step = state.counters()["step"]
     state.save_settings(state.settings.replace(epochs=step / 3 + 1))
+    shutil.copytree(run, tmp_path / "two")
     gossamer("train", "--resume", run)
     assert Run.open(run).counters()["step"] > step and Run.open(run).environments()[-1]["processes"] == 1
+    ip("-n", SPACES[1], "link", "set", DEVICES[1], "up")
+    both = [started(rank, "train", "--resume", tmp_path / "two", seconds=300) for rank in (0, 1)]
+    try:
+        said = [one.communicate(timeout=400)[0] for one in both]
+    finally:
+        for one in both:
+            if one.poll() is None:
+                os.killpg(one.pid, signal.SIGKILL)
+    assert [one.returncode for one in both] == [0, 0], said
+    again = Run.open(tmp_path / "two")
+    assert again.counters()["step"] == Run.open(run).counters()["step"] and again.environments()[-1]["processes"] == 2
+    losses = [one.metrics()[-1]["loss"] for one in (Run.open(run), again)]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-3)  # the same batches, summed in another order
 
 
 @pytest.mark.parametrize(

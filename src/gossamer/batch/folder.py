@@ -71,6 +71,10 @@ class AnswerFolder:
         try:
             if "\0" in os.fspath(self.path):
                 raise OSError(errno.EINVAL, "no path of a folder")
+            if self.path.is_symlink() and not self.path.exists():
+                raise InputError(
+                    f"{self.path}: is a link to nothing", "a new folder, or one to resume", "give another --out"
+                )
             if self.path.is_dir():
                 self._check_contents()
             self.path.mkdir(parents=True, exist_ok=True)
@@ -152,7 +156,7 @@ class AnswerFolder:
 
     def _check_contents(self) -> None:
         """Raises InputError for a folder that holds something else."""
-        if not (self.path / SETTINGS).exists():
+        if not os.path.lexists(self.path / SETTINGS):  # a link to nothing counts, as what cannot be read does
             others = [name for name in sorted(os.listdir(self.path)) if not name.startswith(".")]
             if others:
                 raise InputError(
@@ -168,8 +172,10 @@ class AnswerFolder:
         path = self.path / SETTINGS
         try:
             values = json.loads(read_regular(path))
-        except FileNotFoundError:
-            return None
+        except FileNotFoundError as error:
+            if not path.is_symlink():
+                return None
+            raise DataError(f"{path}: is a link to nothing", ALLOWED, "remove it, or give another --out") from error
         except (OSError, ValueError, RecursionError) as error:
             raise DataError(
                 f"{path}: {getattr(error, 'strerror', None) or error}", ALLOWED, "give another --out"
@@ -208,9 +214,7 @@ class AnswerFolder:
         except FileNotFoundError:
             return None
         except (*DAMAGED, OSError) as error:
-            raise DataError(
-                f"{path}: {getattr(error, 'strerror', None) or error}", ALLOWED, "give another --out"
-            ) from error
+            raise DataError(f"{path}: {_damage(error)}", ALLOWED, "restore it, or give another --out") from error
 
     def totals(self) -> tuple[int, int]:
         """Units and bytes of the plan; 0 where there is none yet."""
@@ -223,9 +227,7 @@ class AnswerFolder:
         except FileNotFoundError:
             return 0, 0
         except (*DAMAGED, OSError) as error:
-            raise DataError(
-                f"{self.path / PLAN}: {getattr(error, 'strerror', None) or error}", ALLOWED, "check the path"
-            ) from error
+            raise DataError(f"{self.path / PLAN}: {_damage(error)}", ALLOWED, "restore it") from error
 
     def save_plan(self, units: Sequence[Unit]) -> None:
         """Save the units. Raises StorageError."""
@@ -330,9 +332,7 @@ class AnswerFolder:
         except FileNotFoundError:
             return ()
         except (*DAMAGED, OSError) as error:
-            raise DataError(
-                f"{self.path / FAILED}: {getattr(error, 'strerror', None) or error}", ALLOWED, "remove it"
-            ) from error
+            raise DataError(f"{self.path / FAILED}: {_damage(error)}", ALLOWED, "remove it") from error
 
     # units that are handed out
 
@@ -389,6 +389,14 @@ def _record(line: bytes) -> Record | None:
     if not isinstance(values.get("doubtful", ""), str):  # older folders lack it
         return None
     return values if all(isinstance(values.get(name), str) for name in TEXTS) else None
+
+
+def _damage(error: Exception) -> str:
+    """What is wrong with a file that cannot be read, or not be understood."""
+    if isinstance(error, OSError):
+        return str(error.strerror or error)
+    what = str(error) if isinstance(error, ValueError) else "values of another type, or missing"
+    return f"is damaged: {what}"
 
 
 def _is_number(value: Any) -> bool:

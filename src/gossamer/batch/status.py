@@ -66,6 +66,8 @@ class BatchStatus(Report):
 def batch_status(out: str | os.PathLike[str]) -> BatchStatus:
     """How far the folder is. Raises DataError where it is none."""
     folder = AnswerFolder(out)
+    if folder.path.exists() and not folder.path.is_dir():
+        raise DataError(f"{os.fspath(out)}: is no folder", ALLOWED, "check the path")
     settings = folder.settings()
     if settings is None:
         what = "holds no batch.json" if folder.path.exists() else "no such folder"

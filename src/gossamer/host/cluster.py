@@ -43,6 +43,10 @@ def check_address(address: str) -> None:
 def import_ray() -> Any:
     """Ray, which reports nothing. Raises MissingPackageError."""
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    # `ray start --head` wants a token where there is one (2.60 on), and a process that joins gives none unless told to
+    token = Path(os.environ.get("RAY_AUTH_TOKEN_PATH") or Path.home() / ".ray" / "auth_token")
+    if "RAY_AUTH_TOKEN" in os.environ or token.is_file():
+        os.environ.setdefault("RAY_AUTH_MODE", "token")
     # a change of Ray's to come, of which it would warn: it hides GPUs from tasks that ask for none
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     try:
@@ -134,7 +138,8 @@ def _within(join: Callable[[], object], address: str) -> None:
 
 def _failed(address: str, error: BaseException) -> InputError:
     what = " ".join(f"{type(error).__name__}: {error}".split())[:300]
-    return InputError(f"ray {address}: {what}", ALLOWED, "look at: ray status")
+    do = "look at: ray status; where the cluster asks for a token, it must be in ~/.ray/auth_token here, too"
+    return InputError(f"ray {address}: {what}", ALLOWED, do)
 
 
 class RayWorkers:
