@@ -22,7 +22,9 @@ from gossamer.data.boxes.table import KINDS as KIND_NAMES
 from gossamer.data.boxes.table import BoxTable, table_of
 from gossamer.errors import DataError, StorageError
 from gossamer.images.preprocess import decode
+from tests import toollayouts
 from tests.annotations import KINDS, coco, coco_value, full, names, same, seen, voc, write_file, write_image, xml
+from tests.toollayouts import COUNT, images
 
 
 @pytest.mark.parametrize(("start", "middle"), list(itertools.product(KINDS, KINDS)))
@@ -203,3 +205,38 @@ def test_names_that_would_collide_are_made_unique(tmp_path: Path, to: str) -> No
     }
     assert len({Path(r.path).with_suffix("").as_posix().casefold() for r in records}) == 3
     assert {r.split for r in records} == {""}
+
+
+def strict_json(path: Path) -> Any:
+    """What a JSON file holds; NaN and infinity, which Python reads, are no JSON."""
+
+    def refuse(word: str) -> None:
+        raise AssertionError(f"{path.name} holds {word}")
+
+    return json.loads(path.read_text(), parse_constant=refuse)
+
+
+ODD = {
+    "names that are numbers": lambda value: [
+        one.update(name=index + 3) for index, one in enumerate(value["categories"])
+    ],
+    "a score of NaN": lambda value: value["annotations"][0].update(score=math.nan),
+    "a corner at infinity": lambda value: value["annotations"][0].update(segmentation=[[1, 2, math.inf, 4, 5, 6]]),
+    "a place that is none": lambda value: value["images"][0].update(gps=[math.inf, math.nan]),
+    "a weight of a category": lambda value: value["categories"][0].update(weight=-math.inf),
+}
+
+
+@pytest.mark.parametrize("to", KINDS)
+@pytest.mark.parametrize("odd", ODD)
+def test_what_json_has_no_word_for_is_not_written(tmp_path: Path, odd: str, to: str) -> None:
+    images(tmp_path / "start")
+    value = toollayouts.coco_value("a{}.jpg".format)
+    ODD[odd](value)
+    write_file(tmp_path / "start" / "annotations.json", json.dumps(value))
+    convert(tmp_path / "start", tmp_path / "there", to)
+    convert(tmp_path / "there", tmp_path / "back", "coco")
+    written = [path for folder in ("there", "back") for path in (tmp_path / folder).rglob("*.json")]
+    assert len(written) >= 3 and all(strict_json(path) for path in written)
+    first, last = read_boxes(tmp_path / "start"), read_boxes(tmp_path / "back")
+    assert first.classes == last.classes and len(first.targets.labels) == len(last.targets.labels) == COUNT

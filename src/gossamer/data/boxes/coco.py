@@ -146,7 +146,7 @@ def _categories(contents: dict[Path, dict[str, Any]]) -> dict[int, str]:
 def _others(contents: dict[Path, dict[str, Any]]) -> list[dict[str, Any]]:
     """The categories as they stand, for the way back."""
     every = {
-        number: {**entry, "id": number}
+        number: {**entry, "id": number, "name": str(entry["name"])}
         for content in contents.values()
         for entry in content["categories"]
         if isinstance(number := _number(entry["id"]), int)

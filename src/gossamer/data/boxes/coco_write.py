@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from gossamer.data.boxes.records import Draft, ImageRecord
+from gossamer.host.strict_json import strict
 from gossamer.host.text import counted
 
 
@@ -25,7 +26,8 @@ def coco_texts(draft: Draft, paths: list[str]) -> Iterator[tuple[str, str]]:
         value["annotations"] = _annotations([r for r, _ in mine], [entry["id"] for entry in value["images"]], ids)
         yield (
             f"annotations/instances_{split or 'all'}.json",
-            json.dumps(value, separators=(",", ":")) + "\n",
+            json.dumps(strict(value), separators=(",", ":"), allow_nan=False)
+            + "\n",  # a file that was read may hold NaN
         )
 
 

@@ -24,6 +24,7 @@ from gossamer.data.boxes.records import (
 from gossamer.data.folder import printable_path
 from gossamer.data.source import shown
 from gossamer.errors import DataError
+from gossamer.host.strict_json import dumps
 from gossamer.host.text import counted
 
 VERSION = 1
@@ -45,10 +46,10 @@ def sidecar_text(draft: Draft, paths: list[str], to: str, lost: list[str]) -> st
         "extra": draft.extra,
     }
     lines = [
-        f"{json.dumps(path)}: {json.dumps(_image(record, to))}"
+        f"{json.dumps(path)}: {dumps(_image(record, to), ascii_only=True)}"
         for record, path in zip(draft.records, paths, strict=True)
     ]
-    return f'{json.dumps(head)[:-1]}, "images": {{\n' + ",\n".join(lines) + "\n}}\n"
+    return f'{dumps(head, ascii_only=True)[:-1]}, "images": {{\n' + ",\n".join(lines) + "\n}}\n"
 
 
 def _image(record: ImageRecord, to: str) -> dict[str, Any]:
