@@ -59,6 +59,13 @@ def _run_graph(runtime: str) -> str:
     )
 
 
+# of runtimes that would take too long to write a file for
+OWN_CODE = {
+    "executorch": "from gossamer.executorch.package import import_runtime\n"
+    "backends = import_runtime().Runtime.get().backend_registry.registered_backend_names\n"
+    "assert 'XnnpackBackend' in backends, backends"
+}
+
 PACKAGE_CHECKS = (
     PackageCheck("numpy", "", RUNTIMES["reference"].purpose, _run_graph("reference")),
     PackageCheck(
@@ -93,9 +100,16 @@ PACKAGE_CHECKS = (
     PackageCheck("onnx", "train", "export", f"import onnx; onnx.checker.check_model({GRAPH!r})"),
     PackageCheck("onnxscript", "train", "export", "import onnxscript"),
     *(
-        PackageCheck(entry.package, entry.extra, entry.purpose, _run_graph(name))
+        PackageCheck(entry.package, entry.extra, entry.purpose, OWN_CODE.get(name) or _run_graph(name))
         for name, entry in RUNTIMES.items()
         if entry.extra
+    ),
+    PackageCheck(
+        "coremltools",
+        "coreml",
+        "Core ML packages (.mlpackage): export",
+        "from gossamer.coreml.write import import_package; import_package()\n"
+        "from coremltools.libmilstoragepython import _BlobStorageReader",
     ),
     PackageCheck(
         "jinja2",

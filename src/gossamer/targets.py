@@ -44,6 +44,8 @@ KINDS: dict[TargetKind, str] = {
     "network": "the name of a network (gossamer list)",
 }
 
+PACKAGE = ".mlpackage"  # a folder that Core ML reads
+
 SUFFIXES: dict[str, TargetKind] = {
     ".onnx": "model file",
     ".goss": "compiled file",
@@ -140,6 +142,9 @@ def _instead(text: str, kind: TargetKind, allowed: tuple[TargetKind, ...]) -> st
 def _kind(text: str, allowed: tuple[TargetKind, ...]) -> TargetKind:
     path = Path(text)
     if is_folder(path):
+        if path.suffix.lower() == PACKAGE:
+            what = "a Core ML package, which runs on a Mac alone"
+            raise InputError(f"{text}: {what}", _choices(allowed), "give the ONNX file that it was made from")
         if not (path / SETTINGS).is_file():
             raise RunError(f"{text}: a folder without {SETTINGS}", _choices(allowed), "check the path")
         return "run"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import importlib
 from typing import Any
 
 from gossamer.cli.arguments import add_which
@@ -22,7 +23,9 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
     names = ", ".join(FORMATS)
     parser.add_argument("run", help="run folder, or for all but goss a model file (.onnx) as well")
-    parser.add_argument("--out", required=True, metavar="FILE", help="the file to write; for c or several a new folder")
+    parser.add_argument(
+        "--out", required=True, metavar="FILE", help="the file to write; for coreml, c or several a new folder"
+    )
     parser.add_argument(
         "--to", default="", metavar="FORMAT", help=f"{names}, or several with commas; default by the suffix of --out"
     )
@@ -39,30 +42,28 @@ def run(options: argparse.Namespace, progress: Progress) -> Any:
     kind = target_of(options.run, ("run", "model file")).kind
     from gossamer.export import several
     from gossamer.export.formats import export, export_file, format_of
+    from gossamer.export.table import FORMATS
 
     names = several.several(options.to, options.out)
     name = options.to if names else format_of(options.out, options.to)
     limits = {"ram": options.ram, "flash": options.flash}
     if name != "c" and any(one is not None for one in limits.values()):
         raise SettingsError(f"--ram or --flash with --to {name}", "--to c with them", "leave them out")
+    limits = limits if name == "c" else {}
+    folder = importlib.import_module(FORMATS[name].module) if not names and FORMATS[name].folder else None
     if kind == "model file":
         given = [name for name in ("which", "licence") if getattr(options, name) != DEFAULTS[name]]
         if given:
             raise SettingsError(f"--{given[0]} with a model file", "a run folder with it", "leave it out")
-        if name == "c":
-            from gossamer.export import c
-
-            return c.export_file(options.run, options.out, progress=progress, **limits)
+        if folder is not None:
+            return folder.export_file(options.run, options.out, progress=progress, **limits)
         if names:
             return several.export_file(options.run, options.out, names, progress=progress)
         return export_file(options.run, options.out, to=options.to, progress=progress)
-    if name == "c":
-        from gossamer.export import c
-
-        chosen = {"which": options.which, "licence": options.licence}
-        return c.export_run(options.run, options.out, progress=progress, **chosen, **limits)
+    chosen = {"which": options.which, "licence": options.licence}
+    if folder is not None:
+        return folder.export_run(options.run, options.out, progress=progress, **chosen, **limits)
     if names:
-        chosen = {"which": options.which, "licence": options.licence}
         return several.export_run(options.run, options.out, names, progress=progress, **chosen)
     return export(
         options.run,

@@ -121,7 +121,7 @@ def format_of(out: str | Path, to: str = "") -> str:
 
 def _refuse_folder(name: str) -> None:
     """Raises SettingsError for a format that is a folder, which has functions of its own."""
-    if FORMATS[name].suffix == FOLDER:
+    if FORMATS[name].folder:
         module = FORMATS[name].module
         raise SettingsError(f"the format {name}", "formats of one file", f"call {module}.export_run or export_file")
 

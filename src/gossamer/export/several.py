@@ -12,7 +12,7 @@ from gossamer.errors import SettingsError, UnknownNameError
 from gossamer.export import formats, onnx
 from gossamer.export.c import check_folder
 from gossamer.export.converted import ConvertedModel, FileContents
-from gossamer.export.formats import FOLDER, IMAGES_LIMIT, Exported, ExportedFile
+from gossamer.export.formats import IMAGES_LIMIT, Exported, ExportedFile
 from gossamer.export.table import FORMATS
 from gossamer.host.progress import SILENT, Progress
 from gossamer.host.shown import Report
@@ -49,8 +49,8 @@ def several(to: str, out: str) -> list[str]:
     for name in names:
         if name not in FORMATS:
             raise UnknownNameError("export format", name, FORMATS)
-        if FORMATS[name].suffix == FOLDER or names.count(name) > 1:
-            what = "which is a folder of its own" if FORMATS[name].suffix == FOLDER else "twice"
+        if FORMATS[name].folder or names.count(name) > 1:
+            what = "which is a folder of its own" if FORMATS[name].folder else "twice"
             raise SettingsError(f"--to {to}: {name}, {what}", "formats of files, each once", f"export to {name} alone")
     suffixes = {entry.suffix for entry in FORMATS.values()} - {FOLDER}
     if Path(out).suffix.lower() in suffixes and not Path(out).exists() and not out.endswith("/"):

@@ -17,7 +17,7 @@ A format that model files are exported to as well, without the run, has a third:
 A format of several files has the suffixes of the others in its row: `convert` fills in `ConvertedModel.beside`, `from_file` returns
 `FileContents`, and `verify` takes the others as well, by their suffixes: verify(data, path, beside).
 
-The format "c", of the suffix "/", is a folder: its module has `export_run` and `export_file`, which write it.
+The format "c" has the suffix "/": any folder. It and "coreml" are folders: their modules have `export_run` and `export_file`.
 """
 
 from __future__ import annotations
@@ -27,7 +27,8 @@ from typing import NamedTuple
 
 class ExportFormat(NamedTuple):
     """suffix: of its files. module: where its functions are. title: what people call it. instead: the command for model
-    files where it has no `from_file`. beside: suffixes of the files that belong to it.
+    files where it has no `from_file`. beside: suffixes of the files that belong to it. folder: it is a folder, whose module has
+    `export_run` and `export_file`, which write it.
     """
 
     suffix: str
@@ -35,6 +36,7 @@ class ExportFormat(NamedTuple):
     title: str
     instead: str = ""
     beside: tuple[str, ...] = ()
+    folder: bool = False
 
 
 FORMATS: dict[str, ExportFormat] = {
@@ -44,5 +46,6 @@ FORMATS: dict[str, ExportFormat] = {
     "ncnn": ExportFormat(".param", "gossamer.export.ncnn", "ncnn", beside=(".bin", ".json")),
     "openvino": ExportFormat(".xml", "gossamer.export.openvino", "OpenVINO IR", beside=(".bin",)),
     "executorch": ExportFormat(".pte", "gossamer.export.executorch", "ExecuTorch with XNNPACK", beside=(".json",)),
-    "c": ExportFormat("/", "gossamer.export.c", "C source"),
+    "coreml": ExportFormat(".mlpackage", "gossamer.export.coreml", "Core ML", folder=True),
+    "c": ExportFormat("/", "gossamer.export.c", "C source", folder=True),
 }

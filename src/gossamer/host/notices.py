@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import io
+import logging
 import os
 import re
+import sys
 import tempfile
 import threading
+import warnings
 from collections.abc import Iterator
 
 STANDARD_ERROR = 2
@@ -32,3 +36,20 @@ def without_notices(pattern: bytes) -> Iterator[None]:
             others = b"".join(line for line in caught if not re.match(pattern, line))
             if others:
                 os.write(STANDARD_ERROR, others)
+
+
+@contextlib.contextmanager
+def quiet(pattern: bytes) -> Iterator[None]:
+    """As `without_notices`; Python's warnings and the warnings of its log are left out as well."""
+    printed = io.StringIO()  # what C++ writes through Python, and progress bars
+    disabled = logging.root.manager.disable
+    try:
+        with without_notices(pattern), contextlib.redirect_stderr(printed), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            logging.disable(logging.WARNING)
+            yield
+    finally:
+        logging.disable(disabled)
+        for line in printed.getvalue().splitlines(keepends=True):
+            if not re.match(pattern, line.encode()):
+                sys.stderr.write(line)
