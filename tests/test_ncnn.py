@@ -204,7 +204,11 @@ def test_the_small_file_is_good() -> None:
     pytest.importorskip("ncnn")
     x = noise((1, 3, 2, 2))
     factor, offset = (np.arange(3).reshape(3, 1, 1) + first for first in (0, 3))
-    np.testing.assert_allclose(runtime.load(HOSTILE / "good.param").run(x), x * factor + offset, rtol=1e-6)
+    model = runtime.load(HOSTILE / "good.param")
+    np.testing.assert_allclose(model.run(x), x * factor + offset, rtol=1e-6)
+    with pytest.raises(ModelFileError, match=r"an ncnn file \(\.param\) of a plain ONNX file, without preprocessing"):
+        model.need_metadata()
+    assert "ncnn file without metadata" in repr(model)
 
 
 @pytest.mark.parametrize("missing", [".bin", ".json"])

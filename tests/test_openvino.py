@@ -75,6 +75,26 @@ def test_all_of_several_formats_or_none(tmp_path: Path, capsys: pytest.CaptureFi
     assert sorted(one.name for one in tmp_path.iterdir()) == ["d.onnx", "full"]
 
 
+@pytest.mark.parametrize("missing", ["openvino", "ncnn", "executorch"])
+def test_a_missing_package_is_named_before_any_work(
+    missing: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Wherever its format stands in the list, of a model file and of a run."""
+    from gossamer.export import litert, onnx
+
+    def work(*_: object) -> None:
+        raise AssertionError("work before the check")
+
+    for module, name in ((litert, "from_file"), (onnx, "convert")):
+        monkeypatch.setattr(module, name, work)
+    pytest.importorskip("ai_edge_litert")
+    monkeypatch.setitem(sys.modules, missing, None)
+    for given in (CLASSIFY, str(OLD / "runs" / "classify")):
+        assert main(["export", given, "--to", f"litert,{missing}", "--out", str(tmp_path / "new")]) == 2
+        assert capsys.readouterr().err.splitlines()[-1].endswith(f'pip install "gossamer[{missing}]"')
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.full
 def test_the_commands_take_the_file(made: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = str(made / "classify.openvino.xml")

@@ -24,6 +24,7 @@ from gossamer.modelfile.metadata import ModelFile, read_model_file
 from gossamer.predictions.head import flattened, is_plain_text
 from gossamer.runtime.compilation import CompileLoss, difference, reference_model
 from gossamer.runtime.model import load
+from gossamer.runtime.table import RUNTIMES, runtime_class
 from gossamer.runtime.verification import VerificationResult
 from gossamer.targets import check_result, is_there
 
@@ -197,6 +198,12 @@ def check_from_file(path: str | Path, name: str) -> None:
         raise SettingsError(
             f"{path}: a model file as {entry.title}", f"formats of model files: {allowed}", entry.instead
         )
+
+
+def check_installed(name: str) -> None:
+    """Refuse, before any work, a format whose runtime is not installed: nothing could be verified. Raises MissingPackageError."""
+    if name in RUNTIMES:
+        runtime_class(name).import_package()
 
 
 def made_from(file: ModelFile, out: str | Path, name: str, progress: Progress) -> tuple[FileContents, CompileLoss, str]:

@@ -12,7 +12,7 @@ from gossamer.errors import SettingsError, UnknownNameError
 from gossamer.export import formats, onnx
 from gossamer.export.c import check_folder
 from gossamer.export.converted import ConvertedModel, FileContents
-from gossamer.export.formats import IMAGES_LIMIT, Exported, ExportedFile
+from gossamer.export.formats import FOLDER, IMAGES_LIMIT, Exported, ExportedFile
 from gossamer.export.table import FORMATS
 from gossamer.host.progress import SILENT, Progress
 from gossamer.host.shown import Report
@@ -82,6 +82,8 @@ def export_run(
     """
     check_folder(out)
     formats.check_licence(licence)
+    for name in names:
+        formats.check_installed(name)
     model = onnx.convert(folder, which, licence, images_limit, progress)
     file = parse_model_file(model.data, str(folder))
     made: list[tuple[str, FileContents, Exported]] = []
@@ -127,6 +129,7 @@ def export_file(
     check_folder(out)
     for name in names:
         formats.check_from_file(path, name)
+        formats.check_installed(name)
     file = read_model_file(path)
     made: list[tuple[str, FileContents, ExportedFile]] = []
     for name in names:

@@ -29,8 +29,8 @@ REFERENCE = "reference"  # the runtime that is the oracle of the others
 class Model:
     """A model file, ready to run. `load` returns one.
 
-    path: the file. metadata: None for a plain ONNX file. runtime_name, runtime_version: what
-    runs it. why: one line saying why that runtime. input_shape: (N, C, H, W) with None or a name where it is free.
+    path: the file; kind: which of `gossamer.targets` it is. metadata: None for a plain ONNX file, or one of another kind that was
+    made from it. runtime_name, runtime_version: what runs it. why: one line saying why that runtime. input_shape: (N, C, H, W) with None or a name where it is free.
     """
 
     def __init__(
@@ -43,14 +43,16 @@ class Model:
         runtime_name: str,
         runtime: Runtime,
         why: str,
+        kind: TargetKind = "model file",
     ) -> None:
         self.path, self.metadata, self._sha256, self.opset = path, metadata, sha256, opset
         self.input_shape = input_shape
         self.runtime_name, self.runtime_version, self.why = runtime_name, runtime.version, why
-        self._runtime = runtime
+        self._runtime, self.kind = runtime, kind
 
     def __repr__(self) -> str:
-        kinds = "plain ONNX" if self.metadata is None else ", ".join(head.kind for head in self.metadata.heads)
+        plain = "plain ONNX" if self.kind == "model file" else f"{self.kind} without metadata"
+        kinds = plain if self.metadata is None else ", ".join(head.kind for head in self.metadata.heads)
         return f"Model({self.path!r}, {kinds}, input {self.input_shape}, runtime {self.runtime_name})"
 
     @property
@@ -123,13 +125,11 @@ class Model:
         return self._predict([sources], top, batch, limits)[0]  # type: ignore[list-item]  # a Sequence that is one image: bytes
 
     def need_metadata(self) -> ModelMetadata:
-        """The metadata. Raises ModelFileError for a plain ONNX file."""
+        """The metadata. Raises ModelFileError for a file without."""
         if self.metadata is None:
-            raise rule_error(
-                9,
-                f"{self.path}: a plain ONNX file, without preprocessing and classes",
-                "use run() with normalised arrays, or `gossamer export` a run",
-            )
+            what = "a plain ONNX file" if self.kind == "model file" else f"{KINDS[self.kind]} of a plain ONNX file"
+            do = "use run() with normalised arrays, or `gossamer export` a run"
+            raise rule_error(9, f"{self.path}: {what}, without preprocessing and classes", do)
         return self.metadata
 
     def predict_pixels(
@@ -220,7 +220,7 @@ def _own(path: str, kind: TargetKind, name: str, threads: int) -> Model:
     engine = own_class(name)(path, threads)
     why = f"{RUNTIMES[name].title} {engine.version}: it alone runs files of this kind"
     if isinstance(known := getattr(engine, "sha256", None), str):  # of all the files that belong together
-        return Model(path, engine.metadata, known, 0, engine.input_shape, name, engine, why)
+        return Model(path, engine.metadata, known, 0, engine.input_shape, name, engine, why, kind)
     if kind == "compiled file":
         from gossamer.runtime.native import Native
 
@@ -239,6 +239,6 @@ def _own(path: str, kind: TargetKind, name: str, threads: int) -> Model:
             file.seek(0)
             return hashlib.file_digest(file, "sha256").hexdigest()
 
-    model = Model(path, engine.metadata, digest, 0, engine.input_shape, name, engine, why)
+    model = Model(path, engine.metadata, digest, 0, engine.input_shape, name, engine, why, kind)
     weakref.finalize(model, os.close, opened)
     return model
