@@ -14,6 +14,7 @@ import pytest
 from gossamer import doctor
 from gossamer.doctor import PACKAGE_CHECKS, CheckResult, Diagnosis, PackageCheck
 from gossamer.host import machine
+from gossamer.host.progress import PlainLines
 
 
 @pytest.fixture
@@ -80,7 +81,9 @@ def test_a_failure_is_told_in_the_exit_code_and_at_the_end(monkeypatch: pytest.M
     monkeypatch.setattr(
         doctor, "PACKAGE_CHECKS", (PackageCheck("numpy", "", "everything", "raise ValueError('broken ' * 40)"),)
     )
-    diagnosis = doctor.doctor()
+    lines = io.StringIO()
+    diagnosis = doctor.doctor(PlainLines(lines))
+    assert lines.getvalue() == "trying 1 package, each in a process of its own\n"  # before it is silent for seconds
     assert diagnosis.exit_code == 1
     assert "what to do:\n  numpy: ValueError: broken broken" in diagnosis.text()
     assert max(map(len, diagnosis.text().splitlines())) <= 100

@@ -21,6 +21,7 @@ from typing import Any, Literal, NamedTuple
 
 import gossamer
 from gossamer.host import machine
+from gossamer.host.progress import SILENT, Progress
 from gossamer.host.shown import Report
 from gossamer.host.storage import user_cache
 from gossamer.host.text import counted
@@ -184,10 +185,11 @@ class Diagnosis(Report):
         return "\n".join(lines)
 
 
-def doctor() -> Diagnosis:
-    """Check packages, compiler, folders and terminal. Takes some seconds; changes nothing."""
+def doctor(progress: Progress = SILENT) -> Diagnosis:
+    """Check packages, compiler, folders and terminal. Takes some seconds, on a busy machine a minute; changes nothing."""
+    progress.say(f"trying {counted(len(PACKAGE_CHECKS), 'package')}, each in a process of its own")
     with ThreadPoolExecutor(machine.usable_cores()) as pool:
-        packages = list(pool.map(_package, PACKAGE_CHECKS))
+        packages = list(progress.track(pool.map(_package, PACKAGE_CHECKS), len(PACKAGE_CHECKS), "packages"))
     checks = (*packages, _engine(), _compiler(), *_folders(), _terminal())
     return Diagnosis(gossamer.__version__, machine.describe_machine(), checks)
 

@@ -32,4 +32,4 @@ def run(options: argparse.Namespace, progress: Progress) -> Any:
             raise SettingsError(f"--{flag} {value} without --data", "both, or neither", "name the images: --data DIR")
     from gossamer.doctor import doctor
 
-    return doctor()
+    return doctor(progress)
