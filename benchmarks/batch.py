@@ -62,6 +62,7 @@ os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
 import numpy as np
 import onnxruntime
 import ray
+import ray.data
 from PIL import Image
 
 model, out, batch, workers = sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
@@ -88,7 +89,7 @@ class Predict:
         outputs = self.session.run(None, {self.name: np.ascontiguousarray(images.transpose(0, 3, 1, 2))})[0]
         return {"key": rows["__key__"], "class": outputs.argmax(1), "score": outputs.max(1)}
 
-ray.init(num_cpus=workers, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+ray.init(address="local", num_cpus=workers, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
 ray.data.DataContext.get_current().enable_progress_bars = False
 begun = time.monotonic()
 rows = ray.data.read_webdataset(sys.argv[6:], decoder=None)
@@ -168,8 +169,10 @@ def measure(name: str, command: list[str], out: Path, images: int) -> dict[str, 
     shutil.rmtree(out, ignore_errors=True) if out.is_dir() else out.unlink(missing_ok=True)
     load = os.getloadavg()[0]
     started = time.monotonic()
-    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    done = subprocess.run(command, capture_output=True, text=True)
     seconds = time.monotonic() - started
+    if done.returncode:
+        raise SystemExit(f"{name}: exit code {done.returncode}\n{done.stderr[-2000:]}")
     if rows_of(name, out) != images:
         raise SystemExit(f"{name}: {rows_of(name, out)} rows for {images} images")
     inner = json.loads(done.stdout.splitlines()[-1]) if name == "ray-data" else {}

@@ -4,7 +4,7 @@
     python benchmarks/sweep.py --data cifar10-shards --folder SCRATCH --minutes 2.5            # a small figure, 15 minutes or so
     python benchmarks/sweep.py --data cifar10-shards --folder SCRATCH --minutes 60 --seeds 3 --table
 
-Twelve configurations: four networks with three learning rates each. For each seed:
+Twelve configurations: four networks with three learning rates each (--nets and --rates take others). For each seed:
 
 1. `gossamer sweep --minutes M`, a process that is ended by kill -9 three times on its way and started again.
 2. Each of the twelve to its end, as long as that sweep planned for a trial that comes to its end, by `gossamer train`.
@@ -41,7 +41,6 @@ from gossamer.sweeps.settings import load_sweep
 
 NETS = ("mobilenetv1_025", "mobilenetv2_035", "mobilenetv3_small_050", "shufflenet_v2_x0_5")
 RATES = (0.02, 0.06, 0.18)
-KILLS = (15, 21, 27)  # finished steps: the plan and twelve timings, then trainings
 ORDERS = 1000  # of random search
 
 Point = tuple[float, float]  # milliseconds, score
@@ -52,15 +51,17 @@ def write_sweep(path: Path, options: argparse.Namespace, seed: int) -> None:
     same: dict[str, Any] = {"data": str(Path(options.data).resolve()), "input": 32, "batch": 64, "seed": seed}
     same |= {"val_share": options.val_share, "threads": options.threads, "precision": "float32"}
     same |= {"memory_format": "channels_last"}
-    values = {"settings": same, "grid": {"net": list(NETS), "lr": list(RATES)}, "runtime": options.runtime}
+    values = {"settings": same, "grid": {"net": options.nets, "lr": options.rates}, "runtime": options.runtime}
     text = yaml.safe_dump(values, sort_keys=False)
     if path.exists() and path.read_text() != text:
         raise SystemExit(f"{path}: is of other options; give another --folder")
     write_text(path, text)
 
 
-def run_sweep(place: Path, minutes: float) -> None:
+def run_sweep(place: Path, minutes: float, trials: int) -> None:
     """The sweep, killed and started again; what its starts took is kept in killed.json."""
+    # after so many finished steps: the plan and a timing a trial, then trainings; the last one among the second rungs
+    kills = (1 + trials + trials // 6, 1 + trials + 2 * trials // 3, 1 + 2 * trials + trials // 6)
     state = place / "killed.json"
     known = json.loads(state.read_text()) if state.exists() else {"kills": 0, "seconds": 0.0, "complete": False}
     command = [sys.executable, "-m", "gossamer", "sweep", str(place / "sweep.yaml"), "--out", str(place / "sweep")]
@@ -70,7 +71,7 @@ def run_sweep(place: Path, minutes: float) -> None:
         while process.poll() is None:
             time.sleep(0.2)
             steps = len(list((place / "sweep" / "steps").glob("*.json")))
-            if known["kills"] < len(KILLS) and steps >= KILLS[known["kills"]]:
+            if known["kills"] < len(kills) and steps >= kills[known["kills"]]:
                 time.sleep(random.Random(known["kills"]).uniform(0.5, 3))  # in the midst of a training
                 process.kill()
                 known["kills"] += process.wait() < 0
@@ -136,7 +137,7 @@ def random_gaps(
     return worst, mean, statistics.fmean(fitted)
 
 
-def result_of(place: Path, seed: int, minutes: float) -> dict[str, Any]:
+def result_of(place: Path, seed: int, minutes: float, trials: int) -> dict[str, Any]:
     """What one seed shows."""
     found = json.loads((place / "sweep" / "trials.json").read_text())
     known = {int(name): each for name, each in json.loads((place / "all.json").read_text()).items()}
@@ -155,7 +156,7 @@ def result_of(place: Path, seed: int, minutes: float) -> dict[str, Any]:
         "kills": killed["kills"],
         "trials": len(found["trials"]),
         "twice": twice,
-        "lost": len(NETS) * len(RATES) - len(found["trials"]) + found["left"],
+        "lost": trials - len(found["trials"]) + found["left"],
         "rungs": len(steps),
         "complete": len(swept),
         "sweep_minutes": killed["seconds"] / 60,
@@ -197,18 +198,21 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--runtime", default="native")
     parser.add_argument("--table", action="store_true", help="print what is there, and train nothing")
+    parser.add_argument("--nets", type=lambda text: text.split(","), default=list(NETS), help="divided by commas")
+    parser.add_argument("--rates", type=lambda text: [float(one) for one in text.split(",")], default=list(RATES))
     options = parser.parse_args()
+    trials = len(options.nets) * len(options.rates)
     results = []
     for seed in range(options.seeds):
         place = options.folder / f"{options.minutes:g}-seed-{seed}"
         if not options.table:
             place.mkdir(parents=True, exist_ok=True)
             write_sweep(place / "sweep.yaml", options, seed)
-            run_sweep(place, options.minutes)
+            run_sweep(place, options.minutes, trials)
             plan = json.loads((place / "sweep" / "steps" / "plan.json").read_text())
             run_all(place, json.loads((place / "sweep" / "trials.json").read_text()), plan["schedule"])
         if (place / "all.json").exists():
-            results.append(result_of(place, seed, options.minutes))
+            results.append(result_of(place, seed, options.minutes, trials))
     if not results:
         raise SystemExit("nothing is measured")
     print_table(results, options.minutes)
