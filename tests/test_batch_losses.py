@@ -25,7 +25,7 @@ from tests.trained import runs_of_tasks
 
 # a worker that ends itself as it comes to an image whose key has `poison` in it, as often as the file `kills` has lines
 POISONED = """
-import os, pathlib, signal, sys
+import os, pathlib, signal
 from gossamer.batch import answering, worker
 decode = answering.Answering._decode
 
@@ -33,7 +33,9 @@ def poisoned(self, image):
     lines = pathlib.Path("kills").read_text().splitlines()
     if "{poison}" in image.key and lines:
         pathlib.Path("kills").write_text("".join(line + "\\n" for line in lines[1:]))
-        os.kill(os.getpid(), signal.SIGKILL) if lines[0] == "kill" else sys.exit(os._exit(3))
+        if lines[0] == "kill":
+            os.kill(os.getpid(), signal.SIGKILL)
+        raise MemoryError if lines[0] == "memory" else ValueError("no\\nsuch image")
     return decode(self, image)
 
 answering.Answering._decode = poisoned
@@ -42,7 +44,7 @@ worker.main()
 
 
 def poison(monkeypatch: pytest.MonkeyPatch, key: str, *ends: str) -> None:
-    """Let workers end at an image, the first so many times; "kill" or "exit" each."""
+    """Let workers end at an image, the first so many times; "kill", "memory" or "defect" each."""
     Path("kills").write_text("".join(f"{each}\n" for each in ends))
     monkeypatch.setattr(workers, "COMMAND", [sys.executable, "-P", "-c", POISONED.replace("{poison}", key)])
 
@@ -80,10 +82,11 @@ def test_a_unit_that_kills_its_worker_is_tried_again_and_then_given_up(
         not status.complete and f"failed: {line}" in status.text() and status.to_json()["failed"] == summary["failed"]
     )
 
-    poison(monkeypatch, "001.tar/0001", "exit", "exit", "exit")  # a defect that one image shows
-    assert main([*command, "answers"]) == 2
-    said = capsys.readouterr().out
-    assert "ended with exit code 3: it said nothing" in said and "1 unit failed: the same command tries" in said
+    for end, line in (("memory", "the memory of this machine is not enough"), ("defect", "ValueError: no such image")):
+        poison(monkeypatch, "001.tar/0001", end, end, end)
+        assert main([*command, "answers"]) == 2
+        said = capsys.readouterr().out
+        assert f"ended with exit code 1: {line}" in said and "1 unit failed: the same command tries" in said
     poison(monkeypatch, "001.tar/0001")
     assert main([*command, "answers"]) == 0
     assert row_files(Path("answers")) == undisturbed and batch_status("answers").failed == ()

@@ -10,6 +10,7 @@ import os
 import queue
 import sys
 import threading
+import traceback
 from pathlib import Path
 from typing import IO, Any
 
@@ -60,22 +61,33 @@ def main() -> None:
         except queue.Empty:
             return None
 
+    ready = False
     try:
         answers = answering(config)
+        ready = True
         send({"ready": True})
         answers.serve(take, send)
     except GossamerError as error:
         kind = "storage" if isinstance(error, StorageError) else ""
         send({"error": str(error), "exit_code": error.exit_code, "kind": kind})
     except MemoryError:
-        send(
-            {
-                "error": "the memory of this machine is not enough; try fewer --workers or a smaller --batch",
-                "exit_code": 2,
-            }
-        )
+        what = "the memory of this machine is not enough"
+        if not ready:  # else it is the unit's: it is tried again, as where the system kills a worker
+            send({"error": f"{what}; try fewer --workers or a smaller --batch", "exit_code": 2})
+            return
+        _end(what)
     except BrokenPipeError:  # the parent is gone
         os._exit(1)
+    except Exception as error:
+        traceback.print_exc()
+        _end(f"{type(error).__name__}: {error}")
+
+
+def _end(why: str) -> None:
+    """End with a last line on standard error; at once, as the thread that reads may not be waited for."""
+    sys.stderr.write(f"{' '.join(why.split())}\n")
+    sys.stderr.flush()
+    os._exit(1)
 
 
 def _read(stream: IO[str], requests: queue.SimpleQueue[dict[str, Any]]) -> None:

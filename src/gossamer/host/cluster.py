@@ -129,7 +129,8 @@ def _within(join: Callable[[], object], address: str) -> None:
     thread.start()
     thread.join(JOIN_LIMIT)
     if thread.is_alive():
-        raise InputError(f"ray {address}: not joined in {JOIN_LIMIT:g} seconds", ALLOWED, "look at: ray status")
+        do = "look at: ray status; where a cluster was killed, `ray stop` removes what is left of it, and --ray local needs none"
+        raise InputError(f"ray {address}: not joined in {JOIN_LIMIT:g} seconds", ALLOWED, do)
     if problem and isinstance(problem[0], ConnectionError) and address == AUTO:
         raise problem[0]
     if problem:
