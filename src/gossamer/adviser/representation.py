@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 from gossamer.adviser.rule import Candidate, Change, by_cost, one
 from gossamer.adviser.subject import Subject
+from gossamer.host.text import counted
 
 STEM = 8  # times smaller than the input: finer maps belong to the stem, which every network of the paper's pools
 
@@ -73,7 +74,10 @@ def unreduced(subject: Subject) -> Iterator[Candidate]:
             continue  # reduced by a 1x1 before it
         figure = each.c_in * each.kernel[0] * each.kernel[1] / 9
         yield one(
-            each, figure, each.macs / subject.macs, f"{each.kernel[0]}x{each.kernel[1]} over {each.c_in} channels"
+            each,
+            figure,
+            each.macs / subject.macs,
+            f"{each.kernel[0]}x{each.kernel[1]} over {counted(each.c_in, 'channel')}",
         )
 
 

@@ -150,5 +150,5 @@ def _summary(line: Series, form: Callable[[float], str]) -> str:
         return f"{line.name}: no numbers"
     value = form if form is not text.tick else text.significant
     gaps = len(line.ys) - len(ys)
-    gap = f", {gaps} epochs without a number" if gaps else ""
+    gap = f", {text.counted(gaps, 'epoch')} without a number" if gaps else ""
     return f"{line.name}: first {value(ys[0])}, last {value(ys[-1])}, from {value(min(ys))} to {value(max(ys))}{gap}"

@@ -45,6 +45,7 @@ def environment(folder: Path, purpose: str) -> jinja2.Environment:
             "dimensions",
             "duration",
             "grouped",
+            "grouped_count",
             "metric_name",
             "milliseconds",
             "percent",

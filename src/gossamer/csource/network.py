@@ -97,8 +97,9 @@ class Step:
             else ""
         )
         channels = f"{self.input.c} to {self.out.c}" if self.input.c != self.out.c else f"{self.out.c}"
+        channels += " channel" if channels == "1" else " channels"
         name = f"{self.name[:60]}: " if self.name else ""
-        return f"{name}{self.kind.replace('_', ' ')}{kernel}, {channels} channels"
+        return f"{name}{self.kind.replace('_', ' ')}{kernel}, {channels}"
 
     def constants(self) -> list[NDArray[Any]]:
         """Its arrays."""

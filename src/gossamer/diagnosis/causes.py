@@ -17,7 +17,7 @@ from typing import Literal
 import numpy as np
 
 from gossamer.diagnosis.evidence import Evidence
-from gossamer.host.text import metric_name
+from gossamer.host.text import counted, metric_name
 from gossamer.run import STOPPED
 
 Certainty = Literal["certain", "likely", "possible"]
@@ -222,7 +222,7 @@ def _rare_class(evidence: Evidence) -> Finding | None:
     return Finding(
         "a class is drowned by the others",
         "likely",
-        f"{name} has {min(present)} training images, the largest class {max(present)}; {scores}",
+        f"{name} has {counted(min(present), 'training image')}, the largest class {max(present)}; {scores}",
         _again(evidence, "--sampler balanced"),
     )
 
@@ -401,7 +401,7 @@ def _small_batch(evidence: Evidence) -> Finding | None:
     return Finding(
         "batch norm on tiny batches",
         "certain" if each <= 2 else "likely",
-        f"mean and variance of every layer are those of {each} images{apart}; more --accumulate does not change that",
+        f"mean and variance of every layer are those of {counted(each, 'image')}{apart}; more --accumulate does not change that",
         _again(evidence, "--batch 32") + "   # or --norm group",
     )
 

@@ -18,7 +18,7 @@ from gossamer.export.converted import Comparison
 from gossamer.host.progress import SILENT, Progress
 from gossamer.host.shown import Report
 from gossamer.host.storage import atomic_folder
-from gossamer.host.text import metric_name
+from gossamer.host.text import counted, metric_name
 from gossamer.modelfile.metadata import ModelFile, parse_model_file, read_model_file
 from gossamer.predictions.head import flattened
 from gossamer.runtime.compilation import CompileLoss, difference, reference_model
@@ -54,7 +54,9 @@ class ExportedSource(Report):
         ]
         if self.comparison is not None:
             one = self.comparison
-            lines.append(f"{metric_name(one.score)} on {one.images} validation images: {one.trained[one.score]:.4f}")
+            lines.append(
+                f"{metric_name(one.score)} on {counted(one.images, 'validation image')}: {one.trained[one.score]:.4f}"
+            )
         if self.compiler:
             same = "every bit as the int8 reference" if self.type == BYTES else f"differ by at most {self.largest:.3g}"
             lines.append(f"verified with {self.compiler}: outputs of {self.checks} check inputs {same}")

@@ -15,7 +15,7 @@ from gossamer.charts.intervals import Interval, KeyEntry, interval_chart
 from gossamer.charts.svg import Markup
 from gossamer.errors import InputError
 from gossamer.host.shown import Report
-from gossamer.host.text import dimensions, format_table
+from gossamer.host.text import counted, dimensions, format_table
 
 MAJORITY = "majority class"
 
@@ -195,7 +195,7 @@ def _chart(probe: ProbeResult) -> Markup:
         "Accuracy of classifiers on the features",
         intervals,
         axis="accuracy, %",
-        title=f"{probe.network}, weights {probe.weights or 'RANDOM'}: {probe.train_images} training images",
+        title=f"{probe.network}, weights {probe.weights or 'RANDOM'}: {counted(probe.train_images, 'training image')}",
         from_zero=False,
         reference=100 * baseline,
         key=key,

@@ -12,7 +12,7 @@ from gossamer.charts.scatter import LabelledPoint, TargetBox, pareto_chart
 from gossamer.charts.svg import Markup
 from gossamer.host.shown import Report
 from gossamer.host.steprunner import FinishedStep
-from gossamer.host.text import format_table, metric_name, thread_count
+from gossamer.host.text import counted, format_table, metric_name, thread_count
 from gossamer.selection.budget import Budget, Use
 from gossamer.selection.finalists import FinalFile
 from gossamer.selection.search import Dropped
@@ -158,10 +158,10 @@ class Picked(Report):
         lines = [
             f"{self.file}: {one.network} in {one.precision}, verified, from the run {one.run}",
             f"{one.use.text()} ({self.budget.text()}) in {self.runtime}, {thread_count(self.threads)}",
-            f"{called} on {one.images} validation images: {one.score:.4f}",
+            f"{called} on {counted(one.images, 'validation image')}: {one.score:.4f}",
         ]
         if self.score in self.test:
-            lines.append(f"{called} on {self.test_images} test images: {self.test[self.score]:.4f}")
+            lines.append(f"{called} on {counted(self.test_images, 'test image')}: {self.test[self.score]:.4f}")
         header = ("network", "precision", "", "ms", "MB", "rung", "schedule", called, "")
         rows = [
             (

@@ -12,7 +12,7 @@ import gossamer
 from gossamer.charts import page
 from gossamer.host.progress import SILENT, Progress
 from gossamer.host.storage import write_text
-from gossamer.host.text import metric_name
+from gossamer.host.text import counted, metric_name
 from gossamer.run import Run
 from gossamer.runtime.model import load
 from gossamer.shrink.calibration import spread
@@ -44,10 +44,12 @@ def write_quantised_page(
     answers: Answers | None = None
     figures = [
         Figure("File", f"{result.bytes / 1e6:.3f} MB", f"{result.float_bytes / 1e6:.3f} MB in float"),
-        Figure("Signal-to-noise ratio", f"{result.decibels:.1f} dB", f"outputs on {result.measured_on} images"),
+        Figure(
+            "Signal-to-noise ratio", f"{result.decibels:.1f} dB", f"outputs on {counted(result.measured_on, 'image')}"
+        ),
     ]
     if result.agreement is not None:
-        note = f"of {result.measured_on} images that were not calibrated with"
+        note = f"of {counted(result.measured_on, 'image that was', 'images that were')} not calibrated with"
         figures.append(Figure("The same class", f"{100 * result.agreement:.1f} %", note))
     if target_of(target, ("run", "model file")).kind == "run":
         run = Run.open(os.fspath(target))
@@ -64,12 +66,12 @@ def write_quantised_page(
             answers = changed_answers(models[0], models[1], source, progress)
         images, count = changed_images(before, after, source)
         total, compared = before.images, bool(before.names)
-        note = f"{100 * before.value:.2f} % in float; {drop_between(before, after).text()}; {total} validation images"
+        note = f"{100 * before.value:.2f} % in float; {drop_between(before, after).text()}; {counted(total, 'validation image')}"
         figures.insert(0, Figure(metric_name(before.score), f"{100 * after.value:.2f} %", note))
     values = {
         "version": gossamer.__version__,
         "title": Path(result.file).name,
-        "lead": f"{os.fspath(target)} in int8, calibrated on {result.calibrated_on} images. Noise: {verdict(result.layers)}.",
+        "lead": f"{os.fspath(target)} in int8, calibrated on {counted(result.calibrated_on, 'image')}. Noise: {verdict(result.layers)}.",
         "figures": figures,
         "layers": layers_chart([asdict(layer) for layer in result.layers]),
         "ranges": ranges_chart([asdict(one) for one in result.ranges]),

@@ -53,7 +53,7 @@ class QuantisedModel:
         if self.scores:
             before, after = self.scores[self.score]
             lines.append(
-                f"{metric_name(self.score)} on {self.scored_on} validation images: float {before:.4f}, int8 {after:.4f}"
+                f"{metric_name(self.score)} on {counted(self.scored_on, 'validation image')}: float {before:.4f}, int8 {after:.4f}"
             )
         if self.layers:
             lines += [table(self.layers), f"noise: {verdict(self.layers)}"]

@@ -20,7 +20,7 @@ from gossamer.data.source import Data, LeftOut, Source
 from gossamer.errors import GossamerError, ImageError
 from gossamer.host.progress import SILENT, Progress
 from gossamer.host.shown import Report
-from gossamer.host.text import format_table
+from gossamer.host.text import counted, format_table
 from gossamer.images.preprocess import PIXEL_LIMIT, Description, decode, describe, printable
 
 SMALL = 16
@@ -413,8 +413,8 @@ def _facts(splits: dict[str, Split]) -> list[str]:
 
 def _examples(title: str, groups: list[list[Item]]) -> list[str]:
     """How many, and the first few: a line each."""
-    unit = "" if all(len(group) == 1 for group in groups) else f" groups, {sum(map(len, groups))} images"
-    lines = [f"{title}: {len(groups)}{unit}"]
+    unit = "" if all(len(group) == 1 for group in groups) else f", {sum(map(len, groups))} images"
+    lines = [f"{title}: {counted(len(groups), 'group') if unit else len(groups)}{unit}"]
     for group in groups[:SHOWN]:
         names = [f"{item.name} ({item.split}, {item.label})" for item in group[:3]]
         more = f" and {len(group) - 3} more" if len(group) > 3 else ""

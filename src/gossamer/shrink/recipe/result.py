@@ -8,7 +8,7 @@ from typing import Any
 
 from gossamer.host.progress import one_line
 from gossamer.host.steprunner import FinishedStep
-from gossamer.host.text import metric_name
+from gossamer.host.text import counted, metric_name
 from gossamer.shrink.recipe.candidates import Candidate, Miss, Targets, pareto, table, to_json
 
 
@@ -61,7 +61,7 @@ class Shrunk:
         lines.append(f"size: {first.mb:.3f} MB -> {best.mb:.3f} MB ({best.bytes / max(1, first.bytes):.2f}x)")
         before, after = self.scores[self.score]
         lines.append(
-            f"{metric_name(self.score)} on {self.images} validation images: {before:.4f} -> {after:.4f}, "
+            f"{metric_name(self.score)} on {counted(self.images, 'validation image')}: {before:.4f} -> {after:.4f}, "
             f"{best.interval().text()}"
         )
         if self.score in self.test:
