@@ -186,3 +186,12 @@ def test_half_of_one_content_and_half_of_another_is_not_read(
             with pytest.raises(DataError, match="changed while it was read") as caught:
                 read(root)
         assert "\n" not in str(caught.value) and file_name in str(caught.value)
+
+
+def test_a_link_to_nothing_is_told(tmp_path: Path) -> None:
+    BOXES["coco: one file"](tmp_path)
+    file = tmp_path / "annotations.json"
+    file.unlink()
+    file.symlink_to(tmp_path / "gone.json")
+    with pytest.raises(DataError, match=r"annotations\.json: is not a file"):
+        open_boxes(tmp_path)

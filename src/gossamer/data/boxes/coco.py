@@ -75,7 +75,7 @@ def is_coco(path: Path) -> bool:
         with open_regular(path) as file:
             start = file.read(_PEEK + 1)
     except FileNotFoundError:
-        return False
+        return path.is_symlink()  # a link to nothing is told; a file that is gone by now is none
     except OSError:
         return True  # reading it will say what is wrong
     if path.name.endswith(".coco.json"):
