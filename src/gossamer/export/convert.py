@@ -21,6 +21,7 @@ from torch import nn
 
 from gossamer.errors import GossamerError, InputError, MissingPackageError
 from gossamer.export.fold import fold_norms
+from gossamer.export.onetrace import one_trace
 from gossamer.runtime.ort import open_session
 
 OPSET = 18
@@ -48,23 +49,31 @@ def to_onnx(model: nn.Module, size: tuple[int, int], in_chans: int = 3, outputs:
         fold_norms(plain, (2, in_chans, *size))
     opset = OPSET
     for module in plain.modules():
+        if isinstance(module, nn.ReLU6):
+            # torch traces its own name through Python, which takes half as long again, to the same node of the file
+            module.forward = functools.partial(torch.clamp, min=0.0, max=6.0)  # type: ignore[method-assign]
         if hasattr(module, "as_onnx") and runs_deform_conv():
             module.as_onnx, opset = True, DEFORM_OPSET  # type: ignore[assignment]
+    options: dict[str, Any] = {
+        "dynamo": True,
+        "opset_version": opset,
+        "input_names": [INPUT],
+        "output_names": list(outputs),
+        "dynamic_shapes": ({0: torch.export.Dim.DYNAMIC},),
+        "external_data": False,
+        "verbose": False,
+    }
     try:
         with warnings.catch_warnings(), _no_collection():
             # torch's exporter makes copies of its own deprecated class; nothing here can change that
             warnings.filterwarnings("ignore", message=".*LeafSpec.*", category=FutureWarning)
-            program = torch.onnx.export(
-                plain,
-                (example,),
-                dynamo=True,
-                opset_version=opset,
-                input_names=[INPUT],
-                output_names=list(outputs),
-                dynamic_shapes=({0: torch.export.Dim.DYNAMIC},),
-                external_data=False,
-                verbose=False,
-            )
+            try:
+                with one_trace() as once:
+                    program = torch.onnx.export(plain, (example,), **options)
+            except torch.onnx.OnnxExporterError:
+                if not once:  # both traces have failed
+                    raise
+                program = torch.onnx.export(plain, (example,), **options)
     except torch.onnx.OnnxExporterError as error:
         reason = _reason(error)
         raise InputError(
