@@ -30,7 +30,7 @@ NETWORKS = {"mobilenet_v2": {"width": 0.35}, "mobilenet_v3_small": {}, "mnasnet1
 def in_int8(data: bytes, outputs: tuple[str, ...], used: NDArray[Any], held: NDArray[Any]) -> tuple[bytes, list[str]]:
     """The int8 model of a float one, as `quantize` begins it, and what it says."""
     steps: list[str] = []
-    graph, _ = _equalised(OnnxGraph(data, outputs, "a network"), used, held, steps, SILENT)
+    graph, _ = _equalised(OnnxGraph(data, outputs, "a network"), used, held, steps, SILENT, {})
     values = measure_ranges(graph, in_batches(used))
     return quantised_model(
         graph, QuantisationChoice({name: best_range(value) for name, value in values.items()})
@@ -103,7 +103,7 @@ def test_a_network_without_streams_may_stay_as_it_came() -> None:
     graph = OnnxGraph(data, ["y"], "plain")
     assert not has_linear(graph, measure_ranges(graph, [images()]))
     steps: list[str] = []
-    same, _ = _equalised(graph, images(), images(seed=6), steps, SILENT)
+    same, _ = _equalised(graph, images(), images(seed=6), steps, SILENT, {})
     assert same is graph and steps == ["equalisation: no channels to rescale"]
 
 

@@ -9,6 +9,7 @@ channel of a weight follows its largest weight, as in the file.
 from __future__ import annotations
 
 import copy
+from collections import ChainMap
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
@@ -159,7 +160,7 @@ class FakeQuantised(TorchGraph):
             for name, value in layer.floats().items():
                 kind = graph.constants[name]
                 graph.constants[name] = value.cpu().numpy().reshape(kind.shape).astype(np.float32)
-        ranges = dict(self.choice.ranges)
+        ranges: ChainMap[str, tuple[float, float]] = ChainMap({}, self.choice.ranges)  # type: ignore[arg-type]  # read alone
         for name, group in self.group.items():
             scale, zero = float(self.scale(group)), self.scales[group][1]
             ranges[name] = (-zero * scale, (LEVELS - 1 - zero) * scale)

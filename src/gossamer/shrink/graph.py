@@ -70,6 +70,12 @@ class OnnxGraph:
                 self.constants[node.output[0]] = onnx.numpy_helper.to_array(node.attribute[0].t)
             else:
                 self.nodes.append(copy.deepcopy(node))
+        for field in (
+            "node",
+            "initializer",
+            "value_info",
+        ):  # held above; the bytes of a form of it are made from this often
+            del getattr(graph, field)[:]
         self._drop_unused()
         self._drop_identities()
         self._own_constants()
@@ -134,8 +140,7 @@ class OnnxGraph:
         proto.CopyFrom(self.proto)
         graph = proto.graph
         kept = {value.name: copy.deepcopy(value) for value in graph.output}
-        for field in ("node", "initializer", "output", "value_info"):
-            del getattr(graph, field)[:]
+        del graph.output[:]
         graph.node.extend(self.nodes if nodes is None else nodes)
         used = {name for node in graph.node for name in node.input}
         graph.initializer.extend(

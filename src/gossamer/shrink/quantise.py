@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import math
 import os
 from collections.abc import Sequence
@@ -40,7 +41,7 @@ from gossamer.shrink.graph import OnnxGraph, OnnxSession
 from gossamer.shrink.qat import LEARNING_RATE, QatResult, QatSettings, check_loss, train_quantised
 from gossamer.shrink.qdq import QuantisationChoice, quantised_model
 from gossamer.shrink.quantised_model import QuantisedModel
-from gossamer.shrink.ranges import Values, best_range, in_batches, measure_ranges
+from gossamer.shrink.ranges import BestRanges, Values, in_batches, measure_ranges
 from gossamer.shrink.rounding import round_weights
 from gossamer.shrink.scoring import SCORED, TOLERANCE, Scoring, Target, int8_file
 from gossamer.shrink.sensitivity import LayerNoise, decibels, layer_noise
@@ -95,9 +96,10 @@ def quantize(
     used, held = seen.used, seen.held
     graph = OnnxGraph(source.file.data, source.file.outputs, source.file.path)
     steps: list[str] = []
-    graph, unequal = _equalised(graph, used, held, steps, progress)
+    known: dict[bytes, tuple[float, float]] = {}
+    graph, unequal = _equalised(graph, used, held, steps, progress, known)
     values = measure_ranges(graph, progress.track(chain(in_batches(used), seen.rest()), None, "ranges"))
-    choice = QuantisationChoice({name: best_range(value) for name, value in values.items()}, weight_bits=weight_bits)
+    choice = QuantisationChoice(BestRanges(values, known), weight_bits=weight_bits)
     choice = dataclasses.replace(choice, float_layers=_kept(graph, keep))
     corrected = correct_biases(graph, choice, used, held, progress)
     steps.append(f"bias correction: kept in {corrected} of {len(graph.weighted())} layers")
@@ -209,30 +211,40 @@ def _calibration(source: Target, images: Any, count: int, progress: Progress, no
 
 
 def _equalised(
-    graph: OnnxGraph, used: NDArray[np.float32], held: NDArray[np.float32], steps: list[str], progress: Progress
+    graph: OnnxGraph,
+    used: NDArray[np.float32],
+    held: NDArray[np.float32],
+    steps: list[str],
+    progress: Progress,
+    ranges: dict[bytes, tuple[float, float]],
 ) -> tuple[OnnxGraph, dict[str, Values]]:
     """The graph equalised: of some ways the one that brings the outputs in int8 nearest to the float ones on images that were
     not measured. With it the values before.
 
     The scale in which a network came is arbitrary where no activation meets a channel, so that it must not decide: there each
-    way has a scale of its own, and the network as it came is none of them. Of others it is one.
+    way has a scale of its own, and the network as it came is none of them. Of others it is one. ranges: see `BestRanges`.
     """
     plain = graph.model()
     values = measure_ranges(graph, progress.track(list(in_batches(used)), None, "ranges before equalisation"))
     expected = OnnxSession(plain).run(held)
 
     def ratio(one: OnnxGraph, known: dict[str, Values]) -> float:
-        choice = QuantisationChoice({name: best_range(value) for name, value in known.items()})
+        choice = QuantisationChoice(BestRanges(known, ranges))
         return decibels(expected, OnnxSession(quantised_model(one, choice)).run(held))
 
     start = ratio(graph, values)
     streams = has_linear(graph, values)
     best, best_ratio, text = graph, -math.inf if streams else start, "no channels to rescale"
+    tried: set[str] = set()
     for linear, strength in product((True, False) if streams else (False,), STRENGTHS):
         rescaled = OnnxGraph(plain, graph.outputs, graph.name)
         count = equalise(rescaled, values, strength, linear)
         if not count and not linear:
             break
+        digest = _digest(rescaled)
+        if digest in tried:  # as where all channels are of such streams
+            continue
+        tried.add(digest)
         now = ratio(rescaled, measure_ranges(rescaled, in_batches(used))) if count else start
         if best is graph:
             text = f"{count} sets of channels would not help"
@@ -243,6 +255,15 @@ def _equalised(
                 text = "no channels to rescale"
     steps.append(f"equalisation: {text}")
     return best, values
+
+
+def _digest(graph: OnnxGraph) -> str:
+    """The same for two forms of one graph that hold the same numbers."""
+    digest = hashlib.sha256()
+    for name, value in graph.constants.items():
+        digest.update(name.encode())
+        digest.update(np.ascontiguousarray(value).tobytes())
+    return digest.hexdigest()
 
 
 def _in_engine(
