@@ -234,6 +234,37 @@ def test_rounds_take_turns_and_go_on_without_one_that_fails() -> None:
     assert row.round_medians_ms == (2.0, 2.0, 2.0)
 
 
+def test_one_process_exports_what_has_no_file_and_another_goes_on_after_a_failure(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    log: list[str] = []
+
+    class Exporting:
+        def __init__(self, threads: int) -> None:
+            log.append(f"started with {threads}")
+
+        def ask(self, request: dict[str, Any], patience: float) -> dict[str, Any]:
+            log.append(f"{request['do']} {request['target']} {request['out']}")
+            if request["target"] == "b":
+                raise Failed("its process ended by signal SIGKILL")
+            return {}
+
+        def close(self) -> None:
+            log.append("closed")
+
+    monkeypatch.setattr(measure, "Process", Exporting)
+    with measure._Exports(3) as exports:
+        assert log == []  # nothing starts where all targets are files
+        assert [exports.write(name, "network", Path(f"{name}.onnx")) for name in "xabc"] == [
+            "", "", "export: its process ended by signal SIGKILL", "",
+        ]  # fmt: skip
+    exports.close()
+    assert log == [
+        "started with 3", "export x x.onnx", "export a a.onnx", "export b b.onnx", "closed",
+        "started with 3", "export c c.onnx", "closed",
+    ]  # fmt: skip
+
+
 @pytest.mark.parametrize(
     ("arguments", "error"),
     [

@@ -81,20 +81,25 @@ def test_the_engine_compiles_an_onnx_file_first(compiled: bool, tmp_path: Path) 
     np.testing.assert_allclose(ways[""]()(images), reference(images), rtol=1e-4, atol=1e-4)
 
 
-def test_a_graph_is_written_with_the_names_of_its_outputs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from gossamer.export import convert
-
+@pytest.mark.parametrize(("kind", "function"), [("run", "convert.to_onnx"), ("network", "traced.onnx_to_time")])
+def test_a_graph_is_written_with_the_names_of_its_outputs(
+    kind: str, function: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     calls: list[Any] = []
 
-    def to_onnx(*arguments: Any) -> bytes:
+    def written(*arguments: Any) -> bytes:
         calls.append(arguments[1:])
         return b"graph"
 
-    monkeypatch.setattr(convert, "to_onnx", to_onnx)
+    monkeypatch.setattr(f"gossamer.export.{function}", written)
     monkeypatch.setattr(worker, "SIZE", (16, 24))
-    job = {"do": "export", "target": "preresnet20", "kind": "network", "out": str(tmp_path / "net.onnx")}
+    expected: tuple[Any, ...] = ((16, 24), 3, ("logits",))
+    if kind == "run":
+        expected = ((32, 40), 1, ("first", "second"))
+        monkeypatch.setattr(worker, "_module", lambda job: ("a module", (1, 32, 40), expected[2]))
+    job = {"do": "export", "target": "preresnet20", "kind": kind, "out": str(tmp_path / "net.onnx")}
     assert Worker().reply(job) == {} and (tmp_path / "net.onnx").read_bytes() == b"graph"
-    assert calls == [((16, 24), 3, ("logits",))]
+    assert calls == [expected]
 
 
 def test_a_worker_opens_a_file_and_measures_it() -> None:

@@ -100,19 +100,21 @@ def bench(
     load = os.getloadavg()[0] if hasattr(os, "getloadavg") else None
     with tempfile.TemporaryDirectory(prefix="gossamer-bench-") as folder, contextlib.ExitStack() as processes:
         candidates = []
+        exports = processes.enter_context(_Exports(max(threads)))
         for number, (target, kind) in enumerate(kinds.items()):
             chosen = list(runtimes or (DEFAULT if kind in (*MADE_FOR_EACH, "model file") else runtimes_of(kind)))
             exported = Path(folder) / f"{number}.onnx"
             problem = ""
             if kind in MADE_FOR_EACH and any(kind not in RUNTIMES[name].targets for name in chosen):
                 progress.say(f"exporting {target}")
-                problem = _export(target, kind, exported, max(threads))
+                problem = exports.write(target, kind, exported)
             for name in chosen:
                 of_runtime = [_candidate(target, kind, name, count, batch, exported, problem) for count in threads]
                 candidates += of_runtime
                 if own_files and not of_runtime[0].row.error and of_runtime[0].job["kind"] == "model file":
                     progress.say(f"making the file for {name}")
                     _make(of_runtime, own_file(Path(folder), number, name))
+        exports.close()
         for candidate in progress.track(candidates, len(candidates), "opening"):
             if not candidate.row.error:
                 _open(candidate, seconds, processes)
@@ -161,14 +163,35 @@ def _candidate(
     return _Candidate(row, job)
 
 
-def _export(target: str, kind: TargetKind, out: Path, threads: int) -> str:
-    """Write the ONNX file of a run or a network; returns why that failed, or ""."""
-    with Process(threads) as process:
+class _Exports:
+    """Writes ONNX files of runs and networks in one process, as importing what that needs takes seconds; it starts with the
+    first file, and anew after a failure."""
+
+    def __init__(self, threads: int) -> None:
+        self.threads = threads
+        self.process: Process | None = None
+
+    def __enter__(self) -> _Exports:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def write(self, target: str, kind: TargetKind, out: Path) -> str:
+        """Write the file; returns why that failed, or ""."""
+        self.process = self.process or Process(self.threads)
         try:
-            process.ask({"do": "export", "target": target, "kind": kind, "out": str(out)}, PATIENCE)
+            self.process.ask({"do": "export", "target": target, "kind": kind, "out": str(out)}, PATIENCE)
         except Failed as error:
+            self.close()
             return f"export: {error}"
-    return ""
+        return ""
+
+    def close(self) -> None:
+        """End the process."""
+        if self.process is not None:
+            self.process.close()
+            self.process = None
 
 
 def _make(candidates: list[_Candidate], out: Path) -> None:

@@ -217,12 +217,14 @@ LOADERS: dict[str, Callable[[Json], Callable[[], Loaded]]] = {
 
 
 def write_graph(job: Json) -> Json:
-    """Write the ONNX graph of a run or a network to `out`."""
+    """Write the ONNX graph of a run, as it is exported, or of a network of fresh weights, as is done in a second, to `out`."""
     from gossamer.export.convert import to_onnx
+    from gossamer.export.traced import onnx_to_time
     from gossamer.host.storage import write_bytes
 
     model, (channels, height, width), outputs = _module(job)
-    write_bytes(job["out"], to_onnx(model, (height, width), channels, outputs))
+    convert = to_onnx if job["kind"] == "run" else onnx_to_time
+    write_bytes(job["out"], convert(model, (height, width), channels, outputs))
     return {}
 
 
