@@ -89,6 +89,9 @@ def pytest_collection_finish(session: pytest.Session) -> None:
         keep_tables_of_torch()
 
 
+FACTORIES: list[pytest.TempPathFactory] = []  # that of this process, once its first test runs
+
+
 def once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], object]) -> Path:
     """The folder `name` of this session of tests, filled by `make`; not to be changed.
 
@@ -108,6 +111,12 @@ def once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], obje
             make(folder)
             ready.touch()
     return folder
+
+
+@pytest.fixture(scope="session", autouse=True)
+def folders_of_the_session(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """For what is made once where no fixture can be asked."""
+    FACTORIES[:] = [tmp_path_factory]
 
 
 @pytest.fixture(autouse=True)

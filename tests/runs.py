@@ -21,6 +21,8 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
+from tests.conftest import FACTORIES, once
+
 # Small enough for seconds, with every stateful part switched on: momentum, averaging, mixing, dropout.
 RECIPE = (
     "--net mobilenet_v2 --width 0.25 --input 32 --epochs 3 --batch 8 --lr 0.05 --drop-rate 0.2 --mixup 0.2 --ema 0.9 "
@@ -37,16 +39,17 @@ EMULATED_AMX = (
 
 @functools.cache
 def library_with_emulated_amx() -> Path:
-    """Built once a process; skips where there is no compiler."""
+    """Built once for all processes of the tests; skips where there is no compiler."""
     compiler = shutil.which(os.environ.get("CXX", "c++"))
     if compiler is None:
         pytest.skip("no C++ compiler")
-    folder = Path(tempfile.mkdtemp())
-    atexit.register(shutil.rmtree, folder)
     flags = "-std=c++17 -O2 -fno-math-errno -fPIC -shared -pthread -DGOSSAMER_AMX_EMULATED -DGOSSAMER_PORTABLE_ONLY"
     sources = [str(ENGINE / "src" / f"{name}.cpp") for name in SOURCES]
-    subprocess.run([compiler, *flags.split(), *sources, "-o", str(folder / "library.so")], check=True)
-    return folder / "library.so"
+
+    def build(folder: Path) -> None:
+        subprocess.run([compiler, *flags.split(), *sources, "-o", str(folder / "library.so")], check=True)
+
+    return once(FACTORIES[0], "library with emulated amx", build) / "library.so"
 
 
 # The flags by which Linux tells that a processor has an ISA; other ISAs are everywhere, or are not told of.

@@ -67,10 +67,20 @@ def test_the_readme_names_every_command() -> None:
     assert listed >= {"probe", "inspect", "compare", "swap", "index", "search", "convert-boxes", "list"}
 
 
+# What takes ten seconds, stands in two documents, reads at most photos/ and leaves nothing there: it runs once a session.
+SHARED = ("gossamer doctor", "gossamer probe photos/ --net mobilenet_v2 --classifiers linear")
+
+
 @pytest.fixture
-def doctor(tmp_path_factory: pytest.TempPathFactory) -> Callable[[], Path]:
-    """Run `gossamer doctor` once a session: it takes ten seconds, and knows nothing of the folder that a document supposes."""
-    return lambda: once(tmp_path_factory, "doctor", lambda folder: gossamer("doctor", cwd=folder))
+def shared(home: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """Run a command of SHARED in a folder with photos/, if no document before has."""
+
+    def run(folder: Path, line: str) -> None:
+        (folder / "photos").symlink_to(home / "photos")
+        run_as_written(line, folder)
+        assert [path.name for path in folder.iterdir()] == ["photos"]
+
+    return lambda line: once(tmp_path_factory, f"command {SHARED.index(line)}", lambda folder: run(folder, line))
 
 
 def run_as_written(line: str, home: Path, code: int = 0, small: bool = True) -> None:
@@ -82,7 +92,7 @@ def run_as_written(line: str, home: Path, code: int = 0, small: bool = True) -> 
     if small and words[0] == "train" and not {"--input", "--config", "--resume"} & set(words):
         words += ["--input", "96"]
     if words[0] in ("prune", "decompose") and "--minutes" in words:
-        words[words.index("--minutes") + 1] = "0.1"
+        words[words.index("--minutes") + 1] = "0.02"
     if words[0] == "shrink":  # limits that an int8 file of a few images keeps
         for flag, value in (("--minutes", "4"), ("--max-ms", "1000"), ("--max-drop", "100")):
             if flag in words:
@@ -103,11 +113,11 @@ def run_as_written(line: str, home: Path, code: int = 0, small: bool = True) -> 
 
 @pytest.mark.full
 @pytest.mark.timeout(900)
-def test_every_gossamer_command_of_the_readme_runs(home: Path, doctor: Callable[[], Path]) -> None:
+def test_every_gossamer_command_of_the_readme_runs(home: Path, shared: Callable[[str], Path]) -> None:
     """In the order in which they stand there: those for the engine work on what those before left."""
     for line in INDENTED:
-        if line == "gossamer doctor":
-            doctor()
+        if line in SHARED:
+            shared(line)
         elif line.startswith("gossamer "):
             run_as_written(line, home)
     assert (home / "runs" / "flowers" / "report.html").exists()
@@ -199,7 +209,7 @@ def commands_of(page: str) -> list[tuple[str, int]]:
 @pytest.mark.full
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize("page", ["commands.md", "data.md", "tasks.md"])
-def test_every_command_of_the_pages_runs(page: str, home: Path, tmp_path: Path, doctor: Callable[[], Path]) -> None:
+def test_every_command_of_the_pages_runs(page: str, home: Path, tmp_path: Path, shared: Callable[[str], Path]) -> None:
     """Each page in a folder of its own. docs/blocks.md has a test of its own, docs/networks.md no command."""
     for path in home.iterdir():
         if path.name != "runs":
@@ -215,8 +225,8 @@ def test_every_command_of_the_pages_runs(page: str, home: Path, tmp_path: Path, 
     (tmp_path / "labels.csv").write_text("\n".join(["path,colour,width,tags", *rows]) + "\n")
     assert commands_of(page)
     for line, code in commands_of(page):
-        if line == "gossamer doctor":
-            doctor()
+        if line in SHARED:
+            shared(line)
         else:
             run_as_written(line, tmp_path, code, small=page != "data.md")
 
