@@ -227,7 +227,7 @@ ODD = {
 }
 
 
-@pytest.mark.parametrize("to", KINDS)
+@pytest.mark.parametrize("to", ["coco", *(pytest.param(to, marks=pytest.mark.full) for to in KINDS if to != "coco")])
 @pytest.mark.parametrize("odd", ODD)
 def test_what_json_has_no_word_for_is_not_written(tmp_path: Path, odd: str, to: str) -> None:
     images(tmp_path / "start")

@@ -59,8 +59,9 @@ def files(packet: bytes) -> Iterator[tuple[str, bytes]]:
             yield f"PNG, {name}, late: {late}", with_chunk(encoded(image), kind, body, late)
 
 
-@pytest.mark.parametrize("encoding", ["utf-8", "utf-16", "utf-16-be"])
-@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize(
+    ("form", "encoding"), [*((form, "utf-8") for form in FORMS), ("prefix", "utf-16"), ("element", "utf-16-be")]
+)
 def test_the_orientation_is_found_however_it_is_written(form: str, encoding: str) -> None:
     upright = smooth(40, 60).transpose(Image.Transpose.ROTATE_270)
     for kind, data in files(PACKET.format(FORMS[form]).encode(encoding)):
