@@ -134,6 +134,7 @@ def trials(process: StepProcess, monkeypatch: pytest.MonkeyPatch, image_folder: 
     )
 
 
+@pytest.mark.full
 def test_a_trial_whose_process_is_killed_has_its_row_and_the_others_go_on(
     trials: None, capsys: pytest.CaptureFixture[str]
 ) -> None:
