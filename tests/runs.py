@@ -21,6 +21,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
+from gossamer.runtime.table import RUNTIMES, missing
 from tests.conftest import FACTORIES, once
 
 # Small enough for seconds, with every stateful part switched on: momentum, averaging, mixing, dropout.
@@ -90,6 +91,13 @@ def with_isa(isa: str, code: str, *arguments: str | Path) -> str:
     skip_without(isa, done.stderr)
     assert done.returncode == 0, done.stderr
     return done.stdout
+
+
+def installed_runtimes() -> list[str]:
+    """The runtimes that development installs, and ExecuTorch and the native engine where they are there."""
+    names = [name for name, entry in RUNTIMES.items() if not missing(entry)]
+    assert set(RUNTIMES) - {*names} <= {"executorch", "native"}
+    return names
 
 
 def command(*arguments: str | Path) -> list[str]:

@@ -46,6 +46,7 @@ from gossamer.settings import Settings
 from gossamer.training.loop import train
 from gossamer.training.restore import load_run, run_data, torch_forward
 from tests.exports import EXPORTED, NETWORKS, randomised
+from tests.runs import installed_runtimes
 
 onnx = pytest.importorskip("onnx")
 
@@ -70,9 +71,7 @@ def test_every_family_has_the_same_outputs_in_torch_and_in_every_runtime(
     file = read_model_file(network.file(tmp_path_factory))
     left = {node.op for node in file.onnx.nodes} & {"BatchNormalization", "Dropout"}
     assert left == ({"BatchNormalization"} if name in PRE_ACTIVATION else set())
-    for which in runtime.RUNTIMES:
-        if which == "native" and not LIBRARY.is_file():
-            continue
+    for which in installed_runtimes():
         outputs = open_model(file, which).run(batch)
         assert np.abs(outputs - expected).max() < 1e-4 * max(1, np.abs(expected).max()), which
 
@@ -221,7 +220,7 @@ def test_a_run_becomes_one_file_that_verifies_everywhere(exported: tuple[Path, E
     path, report = exported
     assert [item.name for item in path.parent.iterdir()] == ["model.onnx"]
     onnx.checker.check_model(str(path), full_check=True)
-    for name in runtime.RUNTIMES:
+    for name in installed_runtimes():
         result = runtime.verify(path, runtime=name)
         assert result.ok and not result.warnings and len(result.outputs) == 4 and len(result.pixels) == 2
     assert report.size == path.stat().st_size and {one.runtime for one in report.verifications} >= {"reference"}

@@ -37,16 +37,13 @@ from gossamer.runtime.steps import Step
 from gossamer.runtime.verification import OutputCheck, PixelCheck, compare_outputs, margin
 from tests.arrays import f32
 from tests.hostile import make_models as make
+from tests.runs import installed_runtimes
 
 FOLDER = Path(__file__).parent / "hostile" / "models"
 GOOD, PLAIN = FOLDER / "good.onnx", FOLDER / "plain.onnx"
 
 
 # loading
-
-
-def installed() -> list[str]:
-    return [name for name, entry in table.RUNTIMES.items() if not table.missing(entry)]
 
 
 def no_packages(monkeypatch: pytest.MonkeyPatch, *missing: str) -> None:
@@ -69,7 +66,7 @@ def no_engine(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(native, "_library", None)
 
 
-@pytest.mark.parametrize("name", installed())
+@pytest.mark.parametrize("name", installed_runtimes())
 def test_every_runtime_gives_what_was_computed_by_hand(name: str) -> None:
     model = runtime.load(GOOD, runtime=name, threads=1)
     pixels = np.stack([make.pixels_of(seed) for seed in range(5)])
@@ -117,7 +114,7 @@ def test_bytes_in_onnxruntime_do_not_saturate(tmp_path: Path) -> None:
     assert [path.name for path in package.rglob("*.py") if "InferenceSession" in path.read_text("utf-8")] == ["ort.py"]
 
 
-@pytest.mark.parametrize("name", installed())
+@pytest.mark.parametrize("name", installed_runtimes())
 def test_results_stay_as_they_are_when_the_model_runs_again(name: str) -> None:
     model = runtime.load(PLAIN, runtime=name)
     first = model.run(np.ones((2, 3, 8, 8), np.float32))
@@ -126,7 +123,7 @@ def test_results_stay_as_they_are_when_the_model_runs_again(name: str) -> None:
     np.testing.assert_array_equal(first, kept)
 
 
-@pytest.mark.parametrize("name", installed())
+@pytest.mark.parametrize("name", installed_runtimes())
 def test_a_model_can_be_called_from_several_threads(name: str) -> None:
     model = runtime.load(PLAIN, runtime=name, threads=1)
     inputs = [np.full((1 + i % 3, 3, 8, 8), i, np.float32) for i in range(12)]
@@ -215,7 +212,7 @@ def test_an_input_of_another_shape_or_type_is_one_clear_error(batch: Any) -> Non
 
 def test_an_input_in_another_memory_order_gives_the_same() -> None:
     batch = f32(2, 8, 8, 3)
-    for name in installed():
+    for name in installed_runtimes():
         model = runtime.load(PLAIN, runtime=name)
         turned = batch.transpose(0, 3, 1, 2)
         np.testing.assert_array_equal(model.run(turned), model.run(np.ascontiguousarray(turned)))
@@ -245,7 +242,7 @@ def test_importing_and_running_the_deployment_half_loads_nothing_heavy() -> None
 
 
 def test_openvino_is_loaded_without_its_telemetry(tmp_path: Path) -> None:
-    if "openvino" not in installed():
+    if "openvino" not in installed_runtimes():
         pytest.skip("openvino is not installed")
     code = (
         "import socket, sys; "
@@ -389,7 +386,7 @@ def test_outputs_that_are_not_finite_are_an_error_and_no_class(tmp_path: Path, i
 # verification
 
 
-@pytest.mark.parametrize("name", ["auto", *installed()])
+@pytest.mark.parametrize("name", ["auto", *installed_runtimes()])
 def test_a_good_file_verifies_with_every_runtime(name: str) -> None:
     result = runtime.verify(GOOD, runtime=name)
     assert result.ok and not result.warnings and 0 <= result.largest_difference < 1e-6
