@@ -371,7 +371,7 @@ def test_forms_of_labels_in_shards(tmp_path: Path, ending: str, contents: tuple[
         files = files[1:]
     data = open_data(shard(tmp_path / "a.tar", files))
     assert len(data.train) + len(data.val) == 8 and len(data.classes) == 2
-    assert any("labels without an image" in note for note in data.notes) == (ending == "cls")
+    assert any("1 label without an image is" in note for note in data.notes) == (ending == "cls")
 
 
 @pytest.mark.parametrize("name", ["ca\nt", "ca\x1b[31mt", "ca\u202et"])

@@ -104,7 +104,7 @@ REFUSED: dict[str, tuple[Callable[[], Words] | Words, str]] = {
     "prune into a loop": (lambda: ["prune", RUN, "--macs", "0.5", "--out", loop()], "a link to nothing"),
     "decompose into a loop": (lambda: ["decompose", RUN, "--out", loop()], "a link to nothing"),
     "shrink into a loop": (lambda: ["shrink", RUN, "--max-mb", "0.01", "--out", loop()], "a link to nothing"),
-    "predict into a loop": (lambda: ["predict", ONNX, VAL, "--out", loop()], "is a file"),
+    "predict into a loop": (lambda: ["predict", ONNX, VAL, "--out", loop()], "a link to nothing"),
     "predict into a file's folder": (["predict", ONNX, VAL, "--out", f"{ONNX}/new"], "is a file"),
     "predict into the images": (["predict", ONNX, VAL, "--out", VAL], "no batch.json"),
     # values of an unset variable

@@ -28,6 +28,12 @@ def refuse(what: str, node: str) -> InputError:
     return InputError(f"{where}{what}, which ncnn has no layer for", "other operations", do)
 
 
+def _ends(bound: tuple[float, float]) -> tuple[float, float]:
+    """The bounds of a clip as ncnn's text can say them: a large number where there is none."""
+    low, high = (min(max(float(end), -FLOAT_MOST), FLOAT_MOST) for end in bound)
+    return low, high
+
+
 class Emitter:
     """Adds the layers of one operation to a graph."""
 
@@ -66,7 +72,7 @@ class Emitter:
         if act == "relu6":
             return {9: 3, 10: [0.0, 6.0]}
         if act == "clip":
-            return {9: 3, 10: [float(bound[0]), float(bound[1])]}
+            return {9: 3, 10: [*_ends(bound)]}
         if act == "sigmoid":
             return {9: 4}
         return {9: 6, 10: [SIXTH, 0.5]} if act == "hard_swish" else None
@@ -97,7 +103,7 @@ class Emitter:
         if act == "leaky_relu":
             return graph.add("ReLU", [x], shape, {0: float(bound[0])} if bound[0] else {})
         if act == "clip":
-            low, high = (min(max(float(end), -FLOAT_MOST), FLOAT_MOST) for end in bound)
+            low, high = _ends(bound)
             return graph.add("Clip", [x], shape, {0: low, 1: high})
         raise refuse(f"an activation {act}", one.name)
 
