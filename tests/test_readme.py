@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import re
 import shlex
 import shutil
@@ -83,6 +84,12 @@ def shared(home: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[st
     return lambda line: once(tmp_path_factory, f"command {SHARED.index(line)}", lambda folder: run(folder, line))
 
 
+ABSENT = {
+    "executorch": "executorch",
+    "coreml": "coremltools",
+}  # extras that development does without, with their packages
+
+
 def run_as_written(line: str, home: Path, code: int = 0, small: bool = True) -> None:
     """One epoch for any number of them, small images, no minutes of pruning, a moment of measuring: whether a command runs, not
     how well. small: False leaves the input sizes as they are by default."""
@@ -108,6 +115,10 @@ def run_as_written(line: str, home: Path, code: int = 0, small: bool = True) -> 
         words += ["--seconds", "0.1"]
     if words[0] == "compare" and "--plot" in words:  # those without a picture are measured
         words += ["--no-measure"]
+    for extra, package in ABSENT.items():
+        if f" --to {extra} " in line and not importlib.util.find_spec(package):
+            assert f"gossamer[{extra}]" in gossamer(*words, cwd=home, code=2).stderr
+            return
     gossamer(*words, cwd=home, code=code)
 
 
