@@ -477,9 +477,7 @@ def test_every_export_format_has_its_two_functions_and_a_suffix_of_its_own() -> 
     assert len({entry.suffix for entry in FORMATS.values()}) == len(FORMATS)
     for name, entry in FORMATS.items():
         module = importlib.import_module(entry.module)
-        functions = (
-            ("export_run", "export_file") if entry.suffix == "/" else ("convert", "verify")
-        )  # a folder, or a file
+        functions = ("export_run", "export_file") if entry.folder else ("convert", "verify")
         assert all(callable(getattr(module, function)) for function in functions), name
         assert entry.suffix == "/" or format_of(f"x{entry.suffix.upper()}") == name
 
