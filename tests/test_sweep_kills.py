@@ -44,7 +44,8 @@ def test_a_training_whose_process_is_killed_goes_on_from_its_last_state(
     )
     monkeypatch.chdir(tmp_path)
     Path("photos").symlink_to(image_folder)
-    Path("sweep.yaml").write_text(SWEEP.split("ranges:")[0] + "grid: {lr: [0.02]}\nruntime: onnxruntime\n")
+    fixed = SWEEP.split("ranges:")[0].replace("workers: 0", "workers: 1")  # which outlives its parent by a moment
+    Path("sweep.yaml").write_text(fixed + "grid: {lr: [0.02]}\nruntime: onnxruntime\n")
     undisturbed = gossamer.sweep("sweep.yaml", "undisturbed").trials[0]
     monkeypatch.setattr(steps, "train_step", stepcases.killed_training)
     Path("kills").write_text("1\n")
