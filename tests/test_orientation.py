@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageOps
 
 from gossamer.images.decode import decode, describe, plain
 from tests.test_images import encoded, smooth, with_chunk
@@ -89,6 +89,27 @@ def test_exif_counts_before_xmp_however_it_is_written() -> None:
         encoded(smooth(40, 60), "TIFF", tiffinfo={700: packet, 274: 3}),
     ):
         assert near(decode(data), turned) and describe(data).width == 60
+
+
+def test_pixels_that_pillow_has_turned_are_not_turned_again() -> None:
+    """Of an image that somebody has opened: Pillow removes the EXIF by which it turned, and not XMP of another spelling."""
+    packet, exif = PACKET.format(FORMS["prefix"]).encode(), Image.Exif()
+    exif[0x0112] = 6
+    image = smooth(40, 60)
+    raw = b"Raw profile type xmp\0\nxmp\n%8d\n" % len(packet) + packet.hex().encode() + b"\n"
+    for kind, data in (
+        ("JPEG", encoded(image, "JPEG", xmp=packet, exif=exif)),
+        ("WebP", encoded(image, "WEBP", xmp=packet, exif=exif)),
+        ("PNG", with_chunk(encoded(image, exif=exif), b"tEXt", raw, False)),
+        ("TIFF", encoded(image, "TIFF", tiffinfo={700: packet, 274: 6})),
+        ("TIFF, LZW", encoded(image, "TIFF", compression="tiff_lzw", tiffinfo={700: packet, 274: 6})),
+    ):
+        opened, turned = Image.open(io.BytesIO(data)), Image.open(io.BytesIO(data))
+        ImageOps.exif_transpose(turned, in_place=True)
+        copy = ImageOps.exif_transpose(Image.open(io.BytesIO(data)))
+        assert decode(data).size == (40, 60)
+        for each in (opened, opened, turned, turned, copy, copy.convert("L")):
+            assert plain(each, 3, kind, 10**6).size == (40, 60), kind
 
 
 @pytest.mark.parametrize(

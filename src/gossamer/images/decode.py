@@ -116,7 +116,8 @@ _PNG_METADATA: dict[bytes, bytes | tuple[bytes, ...]] = {
     b"zTXt": (b"Raw profile type exif\0", _RAW_XMP),
 }
 # where Pillow leaves EXIF and XMP
-_METADATA = frozenset({"exif", "xmp", "XML:com.adobe.xmp", "Raw profile type exif", "Raw profile type xmp"})
+_EXIF = frozenset({"exif", "Raw profile type exif"})
+_METADATA = _EXIF | {"xmp", "XML:com.adobe.xmp", "Raw profile type xmp"}
 # XMP, part 2, 8.5: the property Orientation of this namespace, whose prefix a file may choose, as attribute or element
 _TIFF_PREFIX = re.compile(rb"""xmlns:([A-Za-z_][\w.-]{0,40})\s{0,9}=\s{0,9}["']http://ns\.adobe\.com/tiff/1\.0/["']""")
 _TIFF_ORIENTATION = (
@@ -254,7 +255,10 @@ def plain(image: Image.Image, channels: int, name: str, pixel_limit: int) -> Ima
         missed = _missed_by_pillow(image)
         if isinstance(image, ImageFile.ImageFile):
             _load(image)
-        return _plain(image, channels, name, missed)
+        # Of others, exif_transpose or the loading of a TIFF may have turned the pixels by EXIF, and left XMP that Pillow
+        # does not understand as it was
+        as_stored = isinstance(image, ImageFile.ImageFile) and _EXIF.isdisjoint(image.info)
+        return _plain(image, channels, name, missed, as_stored)
 
 
 def _contents(source: StrPath | bytes, name: str) -> tuple[bytes, str]:
@@ -372,15 +376,18 @@ def _strict(tile: Any) -> Any:
     return tile._replace(codec_name=parts[0], args=parts[3]) if hasattr(tile, "_replace") else parts
 
 
-def _orientation(image: Image.Image) -> int:
-    """The orientation in EXIF, or else in XMP, 1..8; 1 where there is none or it makes no sense."""
+def _orientation(image: Image.Image, as_stored: bool = True) -> int:
+    """The orientation in EXIF, or else in XMP, 1..8; 1 where there is none or it makes no sense.
+
+    as_stored: whether the pixels stand as in the file; else XMP counts only as Pillow understands it.
+    """
     if _METADATA.isdisjoint(image.info):
         return 1
     try:
         value = Image.Image.getexif(image).get(_ORIENTATION)  # PngImageFile's own would decode the pixels
     except Exception:  # Pillow raises a dozen types on broken EXIF, and an image with broken EXIF is an image
         return 1
-    value = _in_xmp(image.info) if value is None else value
+    value = _in_xmp(image.info) if value is None and as_stored else value
     return value if isinstance(value, int) and value in _UPRIGHT else 1
 
 
@@ -402,9 +409,10 @@ def _in_xmp(info: Mapping[str | tuple[int, int], Any]) -> int:
 
 
 def _missed_by_pillow(image: Image.Image) -> int:
-    """The orientation of a TIFF, not yet loaded, that Pillow does not apply when it loads it: of XMP that it does not
-    understand."""
-    if image.format != "TIFF" or "xmp" not in image.info:
+    """The orientation of a TIFF that Pillow does not apply when it loads it: of XMP that it does not understand."""
+    if not isinstance(image, TiffImagePlugin.TiffImageFile) or "xmp" not in image.info:
+        return 1
+    if _ORIENTATION in image.tag_v2.tagtype:  # which, unlike its value, is still there once Pillow has applied it
         return 1
     try:
         applied = _ORIENTATION in Image.Image.getexif(image)
@@ -444,9 +452,11 @@ def _metadata_behind_pixels(data: bytes, animated: bool) -> bytes:
     return b"".join(kept) if late else b""
 
 
-def _plain(image: Image.Image, channels: int, name: str, missed: int) -> Image.Image:
-    """Upright, 8 bits, opaque, RGB or L. missed: as `_missed_by_pillow` gave it before the image was loaded."""
-    turn = _UPRIGHT.get(missed if image.format == "TIFF" else _orientation(image))  # Pillow turns a TIFF as it loads it
+def _plain(image: Image.Image, channels: int, name: str, missed: int, as_stored: bool = True) -> Image.Image:
+    """Upright, 8 bits, opaque, RGB or L. missed: as `_missed_by_pillow` gave it before the image was loaded. as_stored: as
+    of `_orientation`."""
+    # Pillow turns a TIFF as it loads it
+    turn = _UPRIGHT.get(missed if image.format == "TIFF" else _orientation(image, as_stored))
     image = image if turn is None else image.transpose(turn)
     if image.mode == "I" or image.mode.startswith("I;"):
         image = _eight_bits(image, name)
