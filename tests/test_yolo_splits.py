@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -223,6 +224,10 @@ def test_paths_that_windows_wrote_lead_to_their_folders(tmp_path: Path, yaml: st
     [
         (b"train: images/camA\ntrain: images/camB\nval: images/camB\nnames: [car, dog]\n", "train is given twice"),
         (b"names: [car, dog]\ntrain: images/camA\nval: images/camB\nnames: [a, b]\n", "names is given twice"),
+        (b"'train': images/camA\n'train': images/camB\nnames: [car, dog]\n", "train is given twice"),
+        (b"{train: images/camA, names: [car, dog], train: images/camB}\n", "train is given twice"),
+        (b"train: images/camA\nval: images/camB\nnames:\n  0: car\n  0: van\n  1: dog\n", "names: 0 is given twice"),
+        (b"train: images/camA\nval: images/camB\nnames: {0: car, 1: dog, 1: cow}\n", "names: 1 is given twice"),
         ("names: [caf\xe9, dog]\ntrain: images/camA\n".encode("latin-1"), "byte 11 is not UTF-8"),
         ("names: [car, dog]\ntrain: images/camA\n".encode("utf-16"), "byte 0 is not UTF-8"),
     ],
@@ -232,3 +237,19 @@ def test_a_configuration_that_says_two_things_is_refused(tmp_path: Path, yaml: b
     write_file(tmp_path / "data.yaml", yaml)
     with pytest.raises(DataError, match=words):
         open_boxes(tmp_path)
+
+
+def test_entries_that_are_not_there_read_a_folder_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A list of thousands of images in a data.yaml, beside thousands of files, would take hours otherwise."""
+    gone = ", ".join(f"images/camA/gone{number}.png" for number in range(50))
+    root = cameras(tmp_path, f"train: [images/camA, {gone}]\nval: images/camB\n")
+    listed: list[Path] = []
+    iterdir = Path.iterdir
+
+    def counting(folder: Path) -> Iterator[Path]:
+        listed.append(folder)
+        return iterdir(folder)
+
+    monkeypatch.setattr(Path, "iterdir", counting)
+    data = open_boxes(root)
+    assert stems(data) == {"train": TRAIN, "val": VAL} and len(listed) < 40

@@ -8,7 +8,6 @@ is a folder of images, a text file that lists images, or a list of either.
 from __future__ import annotations
 
 import os
-import re
 import reprlib
 from collections import Counter
 from collections.abc import Iterable
@@ -30,7 +29,7 @@ YAML = ("data.yaml", "data.yml", "dataset.yaml", "dataset.yml")
 DARKNET = "obj.data"
 SPLIT_ORDER = ("train", "val", "test")
 _YAML_LIMIT = 1 << 20
-_KEY = re.compile(r"^(train|val|test|names|path|nc)[ \t]*:", re.MULTILINE)  # at the top of the file
+_KEYS = {*SPLIT_NAMES, "names", "path", "nc", "kpt_shape"}
 _BRACKETS = 1000  # PyYAML takes time with the square of their depth
 NAMES = "names: [a, b] or names: {0: a, 1: b}"
 PARTS = "the path of a folder of images, of a text file that lists images, or a list of them"
@@ -97,12 +96,13 @@ def images_by_split(config: YoloConfig, root: Path) -> YoloSplits:
     by_split: dict[str, dict[Path, None]] = {}
     result = YoloSplits()
     where = printable_path(str(config.path))
+    spellings = Spellings()
     for split in SPLIT_ORDER:
         if split not in config.parts:
             continue
         images: dict[Path, None] = {}
         for entry in config.parts[split]:
-            place = _locate(entry, _tops(config, root), root, folder_too=True)
+            place = _locate(entry, _tops(config, root), root, spellings)
             if place is None and (matching := _matching(entry, _tops(config, root))):
                 images.update(dict.fromkeys(matching))
             elif place is None:
@@ -145,13 +145,14 @@ def _resolved(path: Path) -> Path:
     return Path(os.path.normpath(path))
 
 
-def _locate(entry: str, tops: Iterable[Path], root: Path, *, folder_too: bool = False) -> Path | None:
+def _locate(entry: str, tops: Iterable[Path], root: Path, spellings: Spellings | None = None) -> Path | None:
     """Where a path of a configuration or of a list leads, None where there is nothing.
 
     A path as another machine or another tool wrote it (/content/set/train/images, ../train/images, data/obj_train_data/a.jpg)
-    is looked for below `root` by its end: two parts at least of a folder, a file name at least of a file; an entry of a
-    configuration (folder_too) also in another spelling, as Windows does not tell Images/ from images/.
+    is looked for below `root` by its end: two parts at least of a folder, a file name at least of a file. spellings: of an
+    entry of a configuration, which may be a folder, and spelt otherwise, as Windows does not tell Images/ from images/.
     """
+    folder_too = spellings is not None
     entry = entry.replace("\\", "/") if "\\" in entry else entry
     if not entry or "\0" in entry or len(entry) > LONGEST_PATH:
         return None
@@ -166,9 +167,8 @@ def _locate(entry: str, tops: Iterable[Path], root: Path, *, folder_too: bool = 
         place = root / Path(*parts[start:])
         if os.path.isfile(place) or (folder_too and len(parts) - start > 1 and os.path.isdir(place)):  # noqa: PTH112, PTH113
             return _resolved(place)
-    spellings = Spellings()
-    for start in range(len(parts) if folder_too else 0):  # a line of a list is looked for by its name, one of many
-        if spelt := spellings.find(root, parts[start:], folder_too=len(parts) - start > 1):
+    for start in range(len(parts) if spellings else 0):  # a line of a list is looked for by its name, one of many
+        if spellings and (spelt := spellings.find(root, parts[start:], folder_too=len(parts) - start > 1)):
             return _resolved(spelt)
     return None
 
@@ -225,14 +225,17 @@ def _from_yaml(path: Path) -> YoloConfig:
         raise MissingPackageError("PyYAML", "train", f"reading {path.name}") from error
     try:
         source = contents(path, _YAML_LIMIT).decode("utf-8-sig")
-        twice = [key for key, count in Counter(_KEY.findall(source)).items() if count > 1]
-        if twice:  # PyYAML takes the last one
-            raise DataError(f"{path}: {twice[0]} is given twice", "each key once", "remove one of them")
         if sum(map(source.count, "[{")) > _BRACKETS:
             raise DataError(f"{path}: has more than {_BRACKETS} brackets", NAMES, "leave only the names in it")
         if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(source, yaml.SafeLoader)):
             raise DataError(f"{path}: has aliases, which can grow without end", NAMES, "write the names out")
-        value = yaml.load(source, yaml.BaseLoader)  # all is text: a class may be called "no", "1" or "null"
+        loader = yaml.BaseLoader(source)  # all is text: a class may be called "no", "1" or "null"
+        try:
+            top = loader.get_single_node()
+            _check_keys(path, top)
+            value = None if top is None else loader.construct_document(top)
+        finally:
+            loader.dispose()
     except UnicodeDecodeError as error:
         raise DataError(f"{path}: byte {error.start} is not UTF-8", NAMES, "save it as UTF-8") from error
     except (yaml.YAMLError, ValueError, RecursionError) as error:
@@ -241,15 +244,34 @@ def _from_yaml(path: Path) -> YoloConfig:
         raise DataError(f"{path}: has no names", NAMES, "add the class names")
     count = parse_number(value.get("nc"))
     valid = count.is_integer() and 0 < count < 1e6
-    top = value.get("path", "")
+    start = value.get("path", "")
     return YoloConfig(
         path,
         _names(path, value.get("names")),
         int(count) if valid else -1,
-        top if isinstance(top, str) and top != "null" else "",
+        start if isinstance(start, str) and start != "null" else "",
         _parts(path, value),
         _points(path, value.get("kpt_shape")),
     )
+
+
+def _check_keys(path: Path, top: Any) -> None:
+    """Raises DataError where a key that is read stands twice in a YAML document, or the number of a name: PyYAML would take
+    the last one. top: its node."""
+    for key, node in _entries(top):
+        if key == "names":
+            numbers = Counter(number for number, _ in _entries(node))
+            if again := [number for number, count in numbers.items() if count > 1]:
+                raise DataError(f"{path}: names: {again[0]} is given twice", "each number once", "fix the names")
+    keys = Counter(key for key, _ in _entries(top) if key.lower() in _KEYS)
+    if twice := [key for key, count in keys.items() if count > 1]:
+        raise DataError(f"{path}: {twice[0]} is given twice", "each key once", "remove one of them")
+
+
+def _entries(node: Any) -> list[tuple[str, Any]]:
+    """The keys of a mapping of YAML that are texts, and the nodes of their values; none of another node."""
+    pairs = node.value if getattr(node, "id", "") == "mapping" else []
+    return [(key.value, value) for key, value in pairs if isinstance(key.value, str)]
 
 
 def _points(path: Path, shape: Any) -> int:
