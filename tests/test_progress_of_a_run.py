@@ -13,6 +13,7 @@ import pytest
 import gossamer
 from gossamer.errors import RunError, SettingsError
 from gossamer.host.progress import Progress
+from gossamer.host.text import counted
 from gossamer.settings.file import load_settings
 from tests.test_trainer import small
 
@@ -58,7 +59,7 @@ def test_a_run_resumed_with_images_gone_ends(make_image_folder: Callable[..., Pa
     run = gossamer.resume(tmp_path / "run", progress=progress)
     steps = [row["step"] for row in run.metrics()]
     assert steps == sorted(set(steps)) and run.metrics()[-1]["epoch"] == 4
-    assert any(f"{gone} images are gone" in line for line in lines)
+    assert any(f"{counted(gone, 'image is', 'images are')} gone" in line for line in lines)
 
 
 def test_the_rate_of_an_epoch_resumed_after_its_last_step_is_that_step_s(image_folder: Path, tmp_path: Path) -> None:

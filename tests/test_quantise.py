@@ -369,7 +369,7 @@ def test_bad_input_is_one_line_and_leaves_no_file(
         ([source, "--images", folder, "--keep", "Conv_00"], "did you mean Conv_0"),
         ([source, "--images", folder, "--max-drop", "1"], "a run folder"),
         ([source, "--images", folder, "--max-drop", "nan"], "nan points"),
-        ([source, "--images", str(next((COMPAT / "classes" / "val").rglob("*.*")))], "1 image "),
+        ([source, "--images", str(next((COMPAT / "classes" / "val").rglob("*.*")))], "1 image to calibrate with"),
         ([quantised.file, "--images", folder], "quantised already"),
         ([str(old), "--images", folder], "says nothing of how an image"),
         ([str(plain), "--images", folder], "says nothing of how an image"),
