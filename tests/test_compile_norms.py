@@ -259,7 +259,7 @@ REFUSED: dict[str, tuple[list[Any], dict[str, Any], int, str]] = {
         [node("ReduceMean", ["a"], ["r"], axes=[2], keepdims=0), node("Conv", ["r", "k"], ["y"], strides=[1, 1])],
         {"k": weight(4, 8, 3)},
         13,
-        "strides is not 1 numbers",
+        "strides is not 1 number",
     ),
     "a kernel of more than 64 places along the channels": (
         [

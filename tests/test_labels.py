@@ -140,7 +140,7 @@ BAD_HEADS = {
     "classes twice": ("a: {kind: segment, classes: [x, x]}\n", "classes"),
     "hierarchy of text": ("a: {kind: classify, hierarchy: deep}\n", "hierarchy 'deep'"),
     "a loss that is no name": ("a: {kind: classify, loss: 3}\n", "loss 3"),
-    "too few means": ("a: {kind: regress, columns: [b, c], mean: [1], std: [1]}\n", "1 means"),
+    "too few means": ("a: {kind: regress, columns: [b, c], mean: [1], std: [1]}\n", "1 mean, 1 standard deviation"),
     "a deviation of 0": ("a: {kind: regress, mean: [1], std: [0]}\n", "std"),
     "too many heads": ("".join(f"h{i}: classify\n" for i in range(17)), "17 heads"),
 }

@@ -457,7 +457,7 @@ def test_rows_that_something_else_reads_are_refused_by_name(tmp_path: Path) -> N
 
     for module, message in (
         (Rows(), "rows of several maps, which only an output may be"),
-        (Mixed(), "an output 'y' of 1 maps"),
+        (Mixed(), "an output 'y' of 1 map,"),
     ):
         onnx = exported(module, ("y",), tmp_path / "rows.onnx")
         with pytest.raises(InputError, match=message):

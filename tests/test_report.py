@@ -185,7 +185,7 @@ def test_a_run_without_mistakes_says_so() -> None:
 def test_operations_of_unknown_cost_are_named_in_the_headline_and_the_table() -> None:
     unknown = dataclasses.replace(LAYERS[1], op="fancy", macs=None)
     report_data = data(cost=dataclasses.replace(COST, layers=(*LAYERS, unknown), unknown={"fancy": 1}))
-    assert "without 1 operations of unknown cost" in page.key_figures(report_data)[2].note
+    assert "without 1 operation of unknown cost" in page.key_figures(report_data)[2].note
     words = Page(page.report_html(report_data)).words
     assert "Operators without a cost formula, listed here and not counted: fancy × 1" in words
 

@@ -123,4 +123,4 @@ def test_embeddings_no_better_than_chance_are_a_failure(near: bool, failure: boo
     assert [one.failure for one in findings] == [True] * failure + [False]
     if failure:
         assert findings[0].sentence.startswith("AUC ")
-    assert findings[-1].sentence.startswith("1 of 1 identities have training images")
+    assert findings[-1].sentence.startswith("1 of 1 identity has training images")

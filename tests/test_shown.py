@@ -48,7 +48,7 @@ def test_arrays_are_their_type_and_shape() -> None:
     assert repr(Embedding("a.jpg", VECTOR)) == "Embedding(source='a.jpg', vector=<float32 (1000,)>, error='')"
     assert short_repr({"a": [1.23456789, (1,)], "b": Path("x")}) == "{'a': [1.23457, (1,)], 'b': 'x'}"
     assert short_repr(list(range(10))) == "[0, 1, 2, 3, 4, 5, ... 10 items]"
-    assert short_repr("x" * 500).endswith("... (502 characters)") and short_repr([[[[[1]]]]]) == "[[[[... 1 items]]]]"
+    assert short_repr("x" * 500).endswith("... (502 characters)") and short_repr([[[[[1]]]]]) == "[[[[... 1 item]]]]"
     assert short_repr([]) == "[]" and short_repr(None) == "None" and short_repr(frozenset([1])) == "{1}"
 
 

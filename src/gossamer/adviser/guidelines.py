@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 from gossamer.adviser.rule import Candidate, Change, by_cost, one
 from gossamer.adviser.subject import Subject
+from gossamer.host.text import counted
 
 
 def unequal(subject: Subject) -> Iterator[Candidate]:
@@ -83,7 +84,10 @@ def elementwise(subject: Subject) -> Iterator[Candidate]:
     part = sum(each.moved for each in layers) / subject.moved
     if layers:
         yield Candidate(
-            by_cost(layers), part, part, f"{len(layers)} such operations move {100 * part:.0f} % of the bytes"
+            by_cost(layers),
+            part,
+            part,
+            f"{counted(len(layers), 'such operation moves', 'such operations move')} {100 * part:.0f} % of the bytes",
         )
 
 

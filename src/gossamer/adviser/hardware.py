@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 from gossamer.adviser.rule import Candidate, Change, by_cost, one
 from gossamer.adviser.subject import BATCH_NORMS, NORMS, LayerFacts, Subject
+from gossamer.host.text import counted
 from gossamer.networks.registry import NETWORKS
 
 # activations that need an exponential; of the others a few comparisons and products are enough
@@ -117,7 +118,12 @@ def unfused(subject: Subject) -> Iterator[Candidate]:
     moved = sum(each.moved if each.kind == "norm" else 8 * each.size for each in layers)
     part = min(1.0, moved / (subject.moved + sum(8 * each.size for each in layers if each.kind != "norm")))
     if layers:
-        yield Candidate(by_cost(layers), part, part, f"{len(layers)} norms in passes of their own")
+        yield Candidate(
+            by_cost(layers),
+            part,
+            part,
+            counted(len(layers), "norm in a pass of its own", "norms in passes of their own"),
+        )
 
 
 def memory_peak(subject: Subject) -> Iterator[Candidate]:

@@ -14,7 +14,7 @@ from gossamer.cli.loading import say_loading
 from gossamer.cli.result import Result
 from gossamer.errors import SettingsError
 from gossamer.host.progress import Progress
-from gossamer.host.text import metric_name
+from gossamer.host.text import counted, metric_name
 from gossamer.settings import Settings
 
 if TYPE_CHECKING:
@@ -113,7 +113,9 @@ def run(options: argparse.Namespace, progress: Progress) -> Result:
 
     edits = changes_of_config(options.config)
     if edits and {"net", "net_options"} & changes.keys():
-        progress.say(f"dropped, as they belong to the network of {options.config}: {len(edits)} edits (changes.json)")
+        progress.say(
+            f"dropped, as they belong to the network of {options.config}: {counted(len(edits), 'edit')} (changes.json)"
+        )
         edits = ()
     return trained(train(settings, changes=edits, progress=progress))
 

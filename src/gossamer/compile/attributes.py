@@ -12,6 +12,7 @@ import numpy as np
 from gossamer.compile import schema
 from gossamer.compile.lowering import Lowering
 from gossamer.compile.program import MOST_SIDE, QDQ_OPS
+from gossamer.host.text import counted
 from gossamer.modelfile.onnx import OnnxNode
 
 # an attribute of one name is of one type in every operator that the engine has
@@ -44,7 +45,7 @@ def check(low: Lowering, node: OnnxNode) -> None:
     if not node.inputs or not node.outputs or not node.outputs[0]:
         low.refuse(node, "it has no input or no output")
     if node.op in PAIRS and len(node.inputs) != 2:
-        low.refuse(node, f"{len(node.inputs)} inputs")
+        low.refuse(node, counted(len(node.inputs), "input"))
     for name, value in node.attributes.items():
         kind = KIND.get(name)
         if kind is not None and node.op != "ConstantOfShape" and not _is(kind, value):
@@ -53,7 +54,7 @@ def check(low: Lowering, node: OnnxNode) -> None:
             count, least = LENGTHS[name]
             count = count // 2 if _of_one_axis(node) else count
             if len(value) not in (0, count) or not all(least <= one <= MOST_SIDE for one in value):
-                low.refuse(node, f"its {name} is not {count} numbers from {least} to {MOST_SIDE}")
+                low.refuse(node, f"its {name} is not {counted(count, 'number')} from {least} to {MOST_SIDE}")
 
 
 def _of_one_axis(node: OnnxNode) -> bool:

@@ -16,6 +16,7 @@ from gossamer.compile.attributes import (
 from gossamer.compile.constants import slice_bounds
 from gossamer.compile.lowering import FUSES_ACTIVATION, Lowering
 from gossamer.compile.program import QDQ_OPS, FeatureMap
+from gossamer.host.text import counted
 from gossamer.modelfile.onnx import OnnxNode
 
 
@@ -139,7 +140,10 @@ def split_or_slice(low: Lowering, node: OnnxNode) -> None:
             low.refuse(node, "its axis is 0, the batch")
         side = (value.c, value.h, value.w)[axis - 1]
         if at.get("num_outputs", count) != count or (sizes is not None and "num_outputs" in at):
-            low.refuse(node, f"{count} outputs, not as many as its num_outputs, or it has both num_outputs and sizes")
+            low.refuse(
+                node,
+                f"{counted(count, 'output')}, not as many as its num_outputs, or it has both num_outputs and sizes",
+            )
         each = sizes
         if each is None:  # equal parts, the last one smaller where the number of parts is given
             equal = -(-side // count)
@@ -148,7 +152,7 @@ def split_or_slice(low: Lowering, node: OnnxNode) -> None:
                 low.refuse(node, f"{count} equal parts of {side}")
         if len(each) != count or min(each) < 1 or sum(each) != side:
             what = "num_outputs" if "num_outputs" in at else "split"
-            low.refuse(node, f"its {what} makes {count} parts of {str(each)[:60]} of {side}")
+            low.refuse(node, f"its {what} makes {counted(count, 'part')} of {str(each)[:60]} of {side}")
         starts = [sum(each[:place]) for place in range(count)]
         if axis > 1:
             for name, begin, size in zip(node.outputs, starts, each):

@@ -23,6 +23,7 @@ from gossamer.compile.attributes import LENGTHS, channel_row_input, text_attribu
 from gossamer.compile.lowering import Lowering, Pads
 from gossamer.compile.program import MOST_KERNEL, MOST_TAPS, Array, FeatureMap, LayerWeights
 from gossamer.compile.scaling import append_channel_scale
+from gossamer.host.text import counted
 from gossamer.modelfile.onnx import OnnxNode
 
 
@@ -49,7 +50,7 @@ def convolution(low: Lowering, node: OnnxNode) -> None:
     source = low.value(node)
     for name, (count, _) in LENGTHS.items():
         if len(node.attributes.get(name) or ()) not in (0, count):
-            low.refuse(node, f"its {name} is not {count} numbers")
+            low.refuse(node, f"its {name} is not {counted(count, 'number')}")
     value, groups, c_out = low.program.values[source], node.attributes.get("group", 1), int(weight.shape[0])
     stride, dilations = _pair(node.attributes.get("strides")), _pair(node.attributes.get("dilations"))
     kernel = (int(weight.shape[2]), int(weight.shape[3]))

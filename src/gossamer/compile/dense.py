@@ -10,6 +10,7 @@ from gossamer.compile import layout, quantised, reductions
 from gossamer.compile.lowering import Lowering
 from gossamer.compile.program import MOST_KERNEL, MOST_TAPS, Array, FeatureMap, LayerWeights
 from gossamer.compile.slices import cropped
+from gossamer.host.text import counted
 from gossamer.modelfile.onnx import OnnxNode
 
 MOST_PARTS = 512  # of a map that one kernel cannot cover
@@ -33,7 +34,9 @@ def gemm(low: Lowering, node: OnnxNode) -> None:
         _of_each_position(low, node, source, weight, bias)
         return
     if value.h * value.w * value.c != weight.shape[1]:
-        low.refuse(node, f"its input has {value.h * value.w * value.c} numbers, its weight {weight.shape[1]}")
+        low.refuse(
+            node, f"its input has {counted(value.h * value.w * value.c, 'number')}, its weight {weight.shape[1]}"
+        )
     # the layer is a convolution over all of the map, whose kernel has its columns channels first
     order = None if layout.channels_last(axes, value) is False else np.argsort(layout.places(axes, value))
     weight = weight if order is None else weight[:, order]

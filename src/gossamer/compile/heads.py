@@ -15,6 +15,7 @@ from gossamer.compile.layout import Axes
 from gossamer.compile.lowering import Lowering
 from gossamer.compile.program import MOST_NUMBERS, MOST_STRIDE, MOST_TAPS, FeatureMap, LayerWeights
 from gossamer.compile.scaling import append_channel_scale
+from gossamer.host.text import counted
 from gossamer.modelfile.onnx import OnnxNode
 
 LEAST_DIVISOR = 2.0**-127  # one over less is infinite in float32
@@ -62,7 +63,7 @@ def conv_transpose(low: Lowering, node: OnnxNode) -> None:
     if (at.get("kernel_shape") or [*weight.shape[2:]]) != [*weight.shape[2:]] or not weight.size:
         low.refuse(node, "its kernel_shape is not that of its weight")
     if groups < 1 or value.c % groups:
-        low.refuse(node, f"{groups} groups of {value.c} channels")
+        low.refuse(node, f"{counted(groups, 'group')} of {counted(value.c, 'channel')}")
     strides, dilations = at.get("strides") or (1, 1), at.get("dilations") or (1, 1)
     extra, each = at.get("output_padding") or (0, 0), int(weight.shape[1])
     wide = [(side - 1) * step + 1 for side, step in zip(weight.shape[2:], dilations)]

@@ -31,6 +31,7 @@ from gossamer.compile.constants import fold
 from gossamer.compile.lowering import Handler, Lowering
 from gossamer.compile.program import Program
 from gossamer.errors import InputError
+from gossamer.host.text import counted
 from gossamer.modelfile.onnx import FLOAT, OnnxModel
 
 RESHAPES = ("Flatten", "Squeeze")
@@ -120,7 +121,7 @@ def _run(low: Lowering) -> Program:
             handler(low, forward)
         for value in values[before[0] :]:
             if not value.fits():
-                low.refuse(node, f"a map of {value.c} channels and {value.h} x {value.w}")
+                low.refuse(node, f"a map of {counted(value.c, 'channel')} and {value.h} x {value.w}")
         for operation in operations[before[1] :]:
             operation.name = node.name
             if not operation.fits():

@@ -26,6 +26,7 @@ from gossamer.compile.program import (
     Rounding,
 )
 from gossamer.errors import InputError
+from gossamer.host.text import counted
 from gossamer.modelfile.onnx import OnnxModel, OnnxNode
 
 FLOAT_MOST = 3.4e38
@@ -105,7 +106,7 @@ class Lowering:
         alike = len({one[1:] for one in shapes}) == 1 and len(pieces) == len(parts) <= MOST_PIECES
         if not named or not alike or not 1 <= len(shapes[0]) <= MOST_AXES:
             raise InputError(
-                f"an output {name[:LONGEST_NAME]!r} of {len(shapes)} maps, the first {shapes[:1]}",
+                f"an output {name[:LONGEST_NAME]!r} of {counted(len(shapes), 'map')}, the first {shapes[:1]}",
                 f"maps channels first or last, of up to {MOST_AXES} axes, with a name of up to {LONGEST_NAME} bytes",
                 "give the head's maps as they are",
             )

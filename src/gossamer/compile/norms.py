@@ -16,6 +16,7 @@ from gossamer.compile.attributes import channel_row_input, normalized_axes
 from gossamer.compile.lowering import NO_BOUND, Lowering
 from gossamer.compile.program import Array, FeatureMap, LayerWeights
 from gossamer.compile.slices import MOST_WEIGHT
+from gossamer.host.text import counted
 from gossamer.modelfile.onnx import OnnxNode
 
 TINY = 1e-37  # the least number that one over the root is taken of
@@ -127,7 +128,7 @@ def group(low: Lowering, node: OnnxNode) -> None:
     source, count = low.value(node), node.attributes.get("num_groups", 0)
     value = low.program.values[source]
     if count < 1 or value.c % count:
-        low.refuse(node, f"its num_groups makes {count} groups of {value.c} channels")
+        low.refuse(node, f"its num_groups makes {counted(count, 'group')} of {counted(value.c, 'channel')}")
     old = low.onnx.opset < 21
     rows = [channel_row_input(low, node, place, count if old else value.c) for place in (1, 2)]
     if any(row is None for row in rows):

@@ -12,6 +12,7 @@ from gossamer.compile.attributes import normalized_axes, scalar_input, text_attr
 from gossamer.compile.lowering import FLOAT_MOST, Lowering, Pads
 from gossamer.compile.program import MOST_PAD, QDQ_OPS, FeatureMap, LayerWeights
 from gossamer.compile.slices import MOST_WEIGHT, cropped
+from gossamer.host.text import counted
 from gossamer.modelfile.onnx import OnnxNode
 
 RANK = 4
@@ -113,7 +114,7 @@ def _with_border(low: Lowering, node: OnnxNode, source: int, around: Pads, fill:
         source = low.emit("affine", source, moved, weights=[LayerWeights(ones, ones * np.float32(-fill))])
     out = FeatureMap(value.h + top + bottom, value.w + left + right, value.c)
     if not out.fits():
-        low.refuse(node, f"a map of {out.c} channels and {out.h} x {out.w}")
+        low.refuse(node, f"a map of {counted(out.c, 'channel')} and {out.h} x {out.w}")
     same = LayerWeights(ones.reshape(-1, 1, 1, 1), ones * 0)
     bordered = low.emit("block", source, out, pads=around, mid=value.c, weights=[None, same, None])
     if not fill:

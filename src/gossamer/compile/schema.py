@@ -8,6 +8,8 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+from gossamer.host.text import counted
+
 LATEST_OPSET = 28
 WINDOW = "auto_pad kernel_shape pads strides"
 CONV = f"{WINDOW} dilations group"
@@ -119,7 +121,7 @@ def problem(op: str, opset: int, inputs: int, attributes: dict[str, object]) -> 
         return ""
     (least, most), known = SCHEMA[op]
     if not least <= inputs <= most:
-        return f"{inputs} inputs"
+        return counted(inputs, "input")
     if op in TRAINS and opset < 7 and "is_test" not in attributes:
         return "no is_test 1: it trains"
     for name, value in attributes.items():

@@ -10,6 +10,7 @@ from gossamer.compile import layout, reductions
 from gossamer.compile.attributes import LENGTHS, channel_row_input, text_attribute
 from gossamer.compile.lowering import Handler, Lowering
 from gossamer.compile.program import MOST_KERNEL, Array, FeatureMap, LayerWeights
+from gossamer.host.text import counted
 from gossamer.modelfile.onnx import OnnxNode
 
 MOST_MATRIX = 2**22  # numbers of what a sequence of 2048 is multiplied with
@@ -22,7 +23,7 @@ def convolution(low: Lowering, node: OnnxNode, weight: Array, of_maps: Handler) 
     channels, rows, columns = layout.of_map(low.program.values[source])
     for name, (count, _) in LENGTHS.items():
         if len(node.attributes.get(name) or ()) not in (0, count // 2):
-            low.refuse(node, f"its {name} is not {count // 2} numbers, for a weight of one axis")
+            low.refuse(node, f"its {name} is not {counted(count // 2, 'number')}, for a weight of one axis")
     if axes == ((), channels) and channels and not rows and not columns:
         _along_channels(low, node, weight, source)
         return

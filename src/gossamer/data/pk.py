@@ -7,6 +7,7 @@ import numpy as np
 from gossamer.data.source import Indices
 from gossamer.data.streams import ORDER, stream
 from gossamer.errors import SettingsError
+from gossamer.host.text import counted
 
 
 def pk_order(labels: Indices, p: int, k: int, seed: int, epoch: int) -> Indices:
@@ -24,7 +25,9 @@ def pk_order(labels: Indices, p: int, k: int, seed: int, epoch: int) -> Indices:
             raise SettingsError(f"{name} {value!r}", "a whole number from 2", "give such a number")
     if p > len(identities):
         raise SettingsError(
-            f"p {p}: the training images are of {len(identities)} identities", f"2 to {len(identities)}", "lower p"
+            f"p {p}: the training images are of {counted(len(identities), 'identity')}",
+            f"2 to {len(identities)}",
+            "lower p",
         )
     rng = stream(seed, epoch, 0, ORDER)
     batches = -(-int((-(-counts // k)).sum()) // p)

@@ -378,7 +378,8 @@ def _frozen(evidence: Evidence) -> Finding | None:
     if not settings.freeze or settings.weights or settings.teacher:
         return None
     note = next(
-        (line for line in evidence.log if "parameter tensors are frozen" in line), f"--freeze {settings.freeze}"
+        (line for line in evidence.log if "parameter tensor" in line and "frozen" in line),
+        f"--freeze {settings.freeze}",
     )
     return Finding(
         "layers with random weights are frozen",
@@ -473,7 +474,7 @@ def _collapsed(evidence: Evidence) -> Finding | None:
     return Finding(
         "the embeddings have collapsed",
         "certain",
-        f"{len(alarms)} times in the log, at last: {alarms[-1]}",
+        f"{counted(len(alarms), 'time')} in the log, at last: {alarms[-1]}",
         _again(evidence, f"--lr {(evidence.settings.lr or evidence.usual_rate) / 4:g} --mining semihard"),
     )
 
@@ -536,7 +537,7 @@ def _underfit(evidence: Evidence) -> Finding | None:
     return Finding(
         "it has not learnt the training images",
         "possible",
-        f"the training loss came from {start:.3g} to {losses[-1]:.3g} in {steps} steps, the validation loss is {values[-1]:.3g}",
+        f"the training loss came from {start:.3g} to {losses[-1]:.3g} in {counted(steps, 'step')}, the validation loss is {values[-1]:.3g}",
         _again(evidence, longer),
     )
 

@@ -19,6 +19,7 @@ from gossamer.executorch.metadata import executorch_error, read_program
 from gossamer.executorch.package import import_runtime, import_threadpool, package_version, quiet
 from gossamer.executorch.write import ExecuTorchFiles, executorch_files
 from gossamer.host.machine import usable_cores
+from gossamer.host.text import thread_count
 from gossamer.modelfile.executorch import METADATA, SUFFIX
 from gossamer.modelfile.metadata import ModelFile, ModelMetadata, rule_error
 from gossamer.modelfile.stated import wrong_outputs
@@ -140,8 +141,8 @@ def _set_threads(file: ExecuTorchFile, threads: int) -> int:
         now = int(pool._threadpool_get_thread_count())
         if len(_open):
             if threads not in (0, now):
-                what = f"{threads} threads where an ExecuTorch file is open with {now}"
-                raise InputError(what, f"{now} threads, or 0", "close the other, or take another process")
+                what = f"{thread_count(threads)} where an ExecuTorch file is open with {now}"
+                raise InputError(what, f"{thread_count(now)}, or 0", "close the other, or take another process")
         elif now != (threads or usable_cores()):
             now = threads or usable_cores()
             pool._unsafe_reset_threadpool(now)

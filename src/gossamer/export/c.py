@@ -59,9 +59,9 @@ class ExportedSource(Report):
             )
         if self.compiler:
             same = "every bit as the int8 reference" if self.type == BYTES else f"differ by at most {self.largest:.3g}"
-            lines.append(f"verified with {self.compiler}: outputs of {self.checks} check inputs {same}")
+            lines.append(f"verified with {self.compiler}: outputs of {counted(self.checks, 'check input')} {same}")
         if self.loss is not None:
-            lines.append(self.loss.text(f"{self.loss.inputs} check inputs beside {self.beside}"))
+            lines.append(self.loss.text(f"{counted(self.loss.inputs, 'check input')} beside {self.beside}"))
         return "\n".join([*lines, *self.notes])
 
     def to_json(self) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from gossamer.export.table import FORMATS
 from gossamer.host.progress import SILENT, Progress, one_line
 from gossamer.host.shown import Report
 from gossamer.host.storage import atomic_folder
-from gossamer.host.text import metric_name
+from gossamer.host.text import counted, metric_name
 from gossamer.modelfile.metadata import ModelFile, parse_model_file, read_model_file
 
 SUFFIX = FORMATS["coreml"].suffix
@@ -46,10 +46,12 @@ class ExportedPackage(Report):
         ]
         if self.comparison is not None:
             one = self.comparison
-            lines.append(f"{metric_name(one.score)} on {one.images} validation images: {one.trained[one.score]:.4f}")
+            lines.append(
+                f"{metric_name(one.score)} on {counted(one.images, 'validation image')}: {one.trained[one.score]:.4f}"
+            )
         lines.append(
-            f"structure checked: input, outputs and shapes, {what.layers} layers in {what.operations} operations, "
-            f"{what.weights} weights as in the program"
+            f"structure checked: input, outputs and shapes, {counted(what.layers, 'layer')} in {counted(what.operations, 'operation')}, "
+            f"{counted(what.weights, 'weight')} as in the program"
         )
         return "\n".join([*lines, UNVERIFIED])
 

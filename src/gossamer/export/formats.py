@@ -19,7 +19,7 @@ from gossamer.export.table import FORMATS
 from gossamer.host import storage
 from gossamer.host.progress import SILENT, Progress, one_line
 from gossamer.host.shown import Report
-from gossamer.host.text import metric_name
+from gossamer.host.text import counted, metric_name
 from gossamer.modelfile.metadata import ModelFile, read_model_file
 from gossamer.predictions.head import flattened, is_plain_text
 from gossamer.runtime.compilation import CompileLoss, difference, reference_model
@@ -53,7 +53,7 @@ class Exported(Report):
         return "\n".join(
             [
                 f"{one_line(self.path)}: {self.size / 2**20:.2f} MiB, {title}, operator set {self.opset}",
-                f"{metric_name(comparison.score)} on {comparison.images} of {comparison.available} validation images: trained "
+                f"{metric_name(comparison.score)} on {comparison.images} of {counted(comparison.available, 'validation image')}: trained "
                 f"{comparison.trained[comparison.score]:.4f}, file {comparison.file[comparison.score]:.4f}",
                 f"outputs differ by at most {comparison.largest_difference:.3g} there; tolerance {self.tolerance:.3g}",
                 *(f"verified with {check.runtime} ({check.largest_difference:.3g})" for check in self.verifications),

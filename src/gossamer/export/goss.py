@@ -10,6 +10,7 @@ from gossamer.export import onnx
 from gossamer.export.checked import verify_as_file
 from gossamer.export.converted import ConvertedModel
 from gossamer.host.progress import Progress
+from gossamer.host.text import counted
 from gossamer.runtime.compilation import compile_model
 from gossamer.runtime.verification import VerificationResult
 
@@ -23,7 +24,9 @@ def convert(folder: str | Path, which: str, licence: str, images_limit: int, pro
         progress.say("compiling")
         compilation = compile_model(model, compiled)
         data = compiled.read_bytes()
-    note = compilation.checks.text(f"{compilation.checks.inputs} check inputs, compiled and {compilation.beside}")
+    note = compilation.checks.text(
+        f"{counted(compilation.checks.inputs, 'check input')}, compiled and {compilation.beside}"
+    )
     return dataclasses.replace(converted, data=data, notes=(note,))
 
 

@@ -7,6 +7,8 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
+from gossamer.host.text import counted
+
 ITEMS, CHARACTERS = 6, 120  # of a collection and of a text; the rest is counted
 DEPTH = 3  # of values in values
 
@@ -40,7 +42,7 @@ def short_repr(value: Any, depth: int = DEPTH) -> str:
 
 def _joined(items: list[str], count: int, depth: int) -> str:
     if not depth and count:
-        return f"... {count} items"
+        return f"... {counted(count, 'item')}"
     return ", ".join([*items, *([f"... {count} items"] if count > len(items) else [])])
 
 

@@ -7,6 +7,7 @@ import struct
 from typing import Any, NoReturn
 
 from gossamer.compile.program import MOST_NUMBERS, MOST_SIDE
+from gossamer.host.text import counted
 from gossamer.litert.flat import FIELDS, OPERATORS, OPTIONS
 from gossamer.litert.graph import FLOAT32, INT8, INT32, LEAST_SCALE, MOST_NARROWING
 from gossamer.litert.reading import TableReader
@@ -64,7 +65,7 @@ class _Graph:
         inputs, outputs = (self.numbers(self.graph, field, "i") for field in (1, 2))
         self.indices(inputs + outputs)
         if len(inputs) != 1 or not outputs or inputs[0] in known:
-            _refuse(f"{len(inputs)} inputs and {len(outputs)} outputs")
+            _refuse(f"{counted(len(inputs), 'input')} and {counted(len(outputs), 'output')}")
         known.add(inputs[0])
         for one in self.graph.tables(3):
             self.operator(one, known)
@@ -93,7 +94,7 @@ class _Graph:
         count = math.prod(shape)
         size = self.sizes[buffer]
         if size and size != count * WIDTHS[kind]:
-            _refuse(f"tensor {place} of {count} numbers in {size} bytes")
+            _refuse(f"tensor {place} of {counted(count, 'number')} in {counted(size, 'byte')}")
         self.steps(place, one, kind, bool(size))
         return bool(size)
 

@@ -13,6 +13,7 @@ from gossamer.charts.stages import stage_chart, stage_series, stage_table
 from gossamer.host.storage import write_text
 from gossamer.host.text import (
     binary_bytes,
+    counted,
     dimensions,
     fixed,
     grouped,
@@ -96,7 +97,7 @@ def _figures(inspection: Inspection) -> list[Figure]:
 
 def _timed_by(timing: Timing) -> str:
     """What the times of the layers are."""
-    return f"{timing.runtime}, {thread_count(timing.threads)}, float32, {timing.rounds} rounds" + (
+    return f"{timing.runtime}, {thread_count(timing.threads)}, float32, {counted(timing.rounds, 'round')}" + (
         f", {timing.cpu}" if timing.cpu else ""
     )
 

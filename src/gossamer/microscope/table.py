@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from gossamer.analysis.names import layer_path, operator_name
-from gossamer.host.text import binary_bytes, compact_count, dimensions, fixed, format_table, thread_count
+from gossamer.host.text import binary_bytes, compact_count, counted, dimensions, fixed, format_table, thread_count
 from gossamer.microscope.inspection import Inspection
 
 COLUMNS = ("layer", "what", "output", "params", "MACs", "read", "written", "MAC/B", "field", "live")
@@ -75,7 +75,7 @@ def layer_table(inspection: Inspection) -> str:
         middle, low, high = timing.network
         out.append(
             f"time          {middle:.2f} ms ({low:.2f}-{high:.2f}) in one call, {timing.sum_ms:.2f} ms as the sum of its"
-            f" parts; {timing.runtime}, {thread_count(timing.threads)}, {timing.rounds} rounds"
+            f" parts; {timing.runtime}, {thread_count(timing.threads)}, {counted(timing.rounds, 'round')}"
         )
         if timing.own:
             out.append(

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from gossamer.errors import ModelFileError
+from gossamer.host.text import counted
 from gossamer.modelfile import protobuf
 from gossamer.modelfile.onnx import FILE_LIMIT, MESSAGES, TYPES, onnx_rule_error
 
@@ -69,7 +70,7 @@ class _Files:
         size = _size(at, name)
         if size is not None and length is not None and size != length:
             raise onnx_rule_error(
-                5, f"tensor {name!r} has {length} bytes of external_data where its shape needs {size}"
+                5, f"tensor {name!r} has {counted(length, 'byte')} of external_data where its shape needs {size}"
             )
         size = length if size is None else size
         handle, there = self.file(entries["location"], name)
@@ -77,7 +78,7 @@ class _Files:
         if (offset or 0) + size > there or size < 0:
             raise onnx_rule_error(
                 4,
-                f"tensor {name!r} needs {size} bytes from {offset or 0} on of {entries['location'][:SHOWN]!r}, "
+                f"tensor {name!r} needs {counted(size, 'byte')} from {offset or 0} on of {entries['location'][:SHOWN]!r}, "
                 f"which has {there}",
             )
         self.left -= size

@@ -26,6 +26,7 @@ from PIL import Image
 from gossamer.errors import InputError, ModelFileError
 from gossamer.host.shown import Brief
 from gossamer.host.storage import open_regular
+from gossamer.host.text import counted
 from gossamer.images.preprocess import Preprocess
 from gossamer.modelfile import protobuf
 from gossamer.modelfile.external import inline
@@ -365,9 +366,8 @@ def _check_outputs(metadata: ModelMetadata, onnx: OnnxModel) -> None:
     if metadata.format == 1:
         shapes = [onnx.output.shape or ()]
         if len(onnx.outputs) > 1 or len(shapes[0]) != 2 or shapes[0][1] != len(metadata.classes):
-            raise rule_error(
-                15, f"{len(metadata.classes)} names for {len(onnx.outputs)} outputs, the first {list(shapes[0])}"
-            )
+            names, outputs = counted(len(metadata.classes), "name"), counted(len(onnx.outputs), "output")
+            raise rule_error(15, f"{names} for {outputs}, the first {list(shapes[0])}")
     else:
         declared = {value.name: value for value in onnx.outputs}
         missing = [name for name in metadata.outputs if name not in declared or declared[name].type != FLOAT]
@@ -380,7 +380,9 @@ def _check_outputs(metadata: ModelMetadata, onnx: OnnxModel) -> None:
     counts = [math.prod(side for side in shape[1:] if isinstance(side, int)) for shape in shapes]
     expected = sum(min(count, CHECKED) if metadata.format > 1 else count for count in counts)
     if len(metadata.checks[0].outputs) != expected:
-        raise rule_error(18, f"checks of {len(metadata.checks[0].outputs)} outputs where there are {expected}")
+        raise rule_error(
+            18, f"checks of {counted(len(metadata.checks[0].outputs), 'output')} where there are {expected}"
+        )
 
 
 def _is_side(value: int | str | None) -> bool:
@@ -434,7 +436,7 @@ def _check(value: Any, preprocess: Preprocess) -> CheckInput:
     values = _texts(value, ("pixels", "outputs"), 18)
     outputs = _bytes64(values["outputs"], 18)
     if not outputs or len(outputs) % 4 or not np.isfinite(np.frombuffer(outputs, "<f4")).all():
-        raise rule_error(18, f"{len(outputs)} bytes of outputs, or outputs that are not finite")
+        raise rule_error(18, f"{counted(len(outputs), 'byte')} of outputs, or outputs that are not finite")
     pixels = _unpng(_bytes64(values["pixels"], 18), preprocess, 18)
     return CheckInput(pixels, np.frombuffer(outputs, "<f4").astype(np.float32))
 

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gossamer.errors import ModelFileError
+from gossamer.host.text import counted
 from gossamer.modelfile import protobuf
 from gossamer.modelfile.protobuf import FieldSpec
 
@@ -182,7 +183,7 @@ def parse_onnx(data: bytes) -> OnnxModel:
         raise onnx_rule_error(
             3,
             f"IR version {model.get('ir_version', 'none')}, ONNX operator sets {sorted(opsets)[:8]}, "
-            f"{len(graph['node']) if graph else 'no graph, no'} nodes",
+            f"{counted(len(graph['node']), 'node') if graph else 'no graph, no nodes'}",
         )
     for function in model["functions"]:
         for node in function["node"]:
@@ -192,11 +193,11 @@ def parse_onnx(data: bytes) -> OnnxModel:
     outputs = [_value(item) for item in graph["output"]]
     _check_order(nodes, tensors, inputs, outputs)
     inputs = [value for value in inputs if value.name not in tensors]  # IR version 3 lists tensors as inputs too
-    for kind, values, most in (("inputs", inputs, 1), ("outputs", outputs, MOST_OUTPUTS)):
+    for kind, values, most in (("input", inputs, 1), ("output", outputs, MOST_OUTPUTS)):
         known = all(value.shape is not None for value in values)
         if not 1 <= len(values) <= most or not known or values[0].type != FLOAT:
             shown = ", ".join(f"{value.name} (type {value.type}, shape {value.shape})" for value in values[:4])
-            raise onnx_rule_error(7, f"{len(values)} {kind}: {shown}")
+            raise onnx_rule_error(7, f"{counted(len(values), kind)}: {shown}")
     producer = f"{model.get('producer_name', '')} {model.get('producer_version', '')}".strip()
     metadata = tuple((entry.get("key", ""), entry.get("value", "")) for entry in model["metadata_props"])
     return OnnxModel(model["ir_version"], opsets.pop(), producer, metadata, inputs[0], tuple(outputs), nodes, tensors)
@@ -282,11 +283,12 @@ def _tensor(message: dict[str, Any]) -> NDArray[Any] | None:
         raw = message["raw_data"]
         if len(raw) != count * dtype.itemsize:
             raise onnx_rule_error(
-                5, f"tensor {name!r} holds {len(raw)} bytes where {shape[:8]} need {count * dtype.itemsize}"
+                5, f"tensor {name!r} holds {counted(len(raw), 'byte')} where {shape[:8]} need {count * dtype.itemsize}"
             )
         return _shaped(np.frombuffer(raw, dtype), shape, name)
     if len(message[field]) != count:
-        raise onnx_rule_error(5, f"tensor {name!r} holds {len(message[field])} values where {shape[:8]} need {count}")
+        values = counted(len(message[field]), "value")
+        raise onnx_rule_error(5, f"tensor {name!r} holds {values} where {shape[:8]} need {count}")
     return _shaped(_typed(message[field], dtype, name), shape, name)
 
 

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from gossamer.errors import ModelFileError
+from gossamer.host.text import counted
 
 WELL_FORMED = "well-formed protobuf"
 FIELD_LIMIT = 4_000_000  # decoded fields in a file: a bound on memory, far above any network
@@ -50,7 +51,7 @@ def scan(data: memoryview) -> Iterator[tuple[int, int, int | memoryview, int, in
             else:
                 length = 8 if wire == FIXED64 else 4
             if length > len(data) - at:
-                raise malformed(f"field {number} is {length} bytes long where {len(data) - at} are left")
+                raise malformed(f"field {number} is {counted(length, 'byte')} long where {len(data) - at} are left")
             value, at = data[at : at + length], at + length
         else:
             raise malformed(f"wire type {wire} at byte {start}")
@@ -133,7 +134,7 @@ class MessageReader:
             return numbers
         size = 4 if field.kind == "float" else 8
         if len(value) % size:
-            raise malformed(f"{field.name} holds {len(value)} bytes, no multiple of {size}")
+            raise malformed(f"{field.name} holds {counted(len(value), 'byte')}, no multiple of {size}")
         self.spend(len(value) // size)
         return list(np.frombuffer(value, f"<f{size}").tolist())
 

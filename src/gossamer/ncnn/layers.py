@@ -6,6 +6,7 @@ import math
 import re
 from collections.abc import Callable
 
+from gossamer.host.text import counted
 from gossamer.ncnn.graph import ARRAY, MAGIC, Shape
 from gossamer.ncnn.shapes import LAYERS, Params, made_shape
 
@@ -55,7 +56,7 @@ def check_layers(text: str, weights: int) -> dict[str, Shape]:
         raise ValueError(f"line 2: {lines[1][:60]!r}, not two numbers")
     layers, blobs = map(int, counts)
     if layers != len(lines) - 2 or layers > MOST_LAYERS:
-        raise ValueError(f"{len(lines) - 2} layers of {layers}: it is cut off")
+        raise ValueError(f"{counted(len(lines) - 2, 'layer')} of {layers}: it is cut off")
     known: dict[str, Shape] = {}
     taken: set[str] = set()
     expected = 0
@@ -85,7 +86,7 @@ def _line(words: list[str], known: dict[str, Shape], taken: set[str]) -> int:
         raise ValueError("fewer blobs than it says")
     rule = LAYERS[kind]
     if (inputs < 2 if rule.inputs < 0 else inputs != rule.inputs) or (outputs > 1 and kind != "Split"):
-        raise ValueError(f"a layer {kind} of {inputs} inputs and {outputs} outputs")
+        raise ValueError(f"a layer {kind} of {counted(inputs, 'input')} and {counted(outputs, 'output')}")
     read = words[4 : 4 + inputs]
     for name in read:
         if name not in known or name in taken:

@@ -15,6 +15,7 @@ from gossamer.blocks.head import LinearHead
 from gossamer.blocks.residual import InvertedResidual
 from gossamer.blocks.width import make_divisible
 from gossamer.errors import SettingsError
+from gossamer.host.text import counted
 from gossamer.networks.base import KeyMapping, Network
 from gossamer.networks.builder import Builder
 
@@ -108,7 +109,7 @@ def mobilenet_v2(
     """
     for name, values in (("strides", strides), ("repeats", repeats)):
         if values is not None and len(values) != len(BODY):
-            raise SettingsError(f"{name} of {len(values)} rows for MobileNetV2", "seven", "give one per row")
+            raise SettingsError(f"{name} of {counted(len(values), 'row')} for MobileNetV2", "seven", "give one per row")
     c_in = make_divisible(STEM * width)
     builder.stem(ConvNormAct(builder.in_chans, c_in, 3, stride=builder.stride(2), act="relu6"), c_in)
     for row, first_stride, n in zip(BODY, strides, repeats or [row.n for row in BODY]):

@@ -20,6 +20,7 @@ from gossamer.blocks.head import LinearHead
 from gossamer.blocks.residual import BasicBlock, Bottleneck
 from gossamer.blocks.width import make_divisible
 from gossamer.errors import SettingsError, UnknownNameError
+from gossamer.host.text import counted
 from gossamer.networks.base import KeyMapping, Network
 from gossamer.networks.builder import Builder
 
@@ -100,7 +101,7 @@ def resnet(
     Raises SettingsError where `repeats` are not four, UnknownNameError for another stride_in or attention.
     """
     if repeats is not None and len(repeats) != len(CHANNELS):
-        raise SettingsError(f"repeats of {len(repeats)} stages for ResNet", "four", "give one per stage")
+        raise SettingsError(f"repeats of {counted(len(repeats), 'stage')} for ResNet", "four", "give one per stage")
     if stride_in not in ("1x1", "3x3"):
         raise UnknownNameError("strided layer of a bottleneck", stride_in, ("1x1", "3x3"))
     if attention not in ATTENTION or (attention == "sk" and depth < 50):

@@ -19,6 +19,7 @@ from gossamer.blocks.drop import DropPath
 from gossamer.blocks.head import LinearHead
 from gossamer.blocks.width import make_divisible
 from gossamer.errors import SettingsError, UnknownNameError
+from gossamer.host.text import counted
 from gossamer.networks.base import Network
 from gossamer.networks.builder import Builder
 
@@ -88,7 +89,9 @@ def squeezenext(
         raise UnknownNameError("style of SqueezeNext", style, STYLES)
     row = VERSIONS[version]
     if repeats is not None and len(repeats) != len(CHANNELS):
-        raise SettingsError(f"repeats of {len(repeats)} stages for SqueezeNext", "four", "give one per stage")
+        raise SettingsError(
+            f"repeats of {counted(len(repeats), 'stage')} for SqueezeNext", "four", "give one per stage"
+        )
     theirs = style == "pytorchcv"
     stem, last = (make_divisible(c * width) if theirs else c for c in (STEM, HEAD))
     kernel, padding = (7, 1) if theirs else (row.kernel, 0)

@@ -14,6 +14,7 @@ from gossamer.blocks.conv import ConvNormAct
 from gossamer.blocks.head import MlpHead
 from gossamer.blocks.width import make_divisible
 from gossamer.errors import SettingsError
+from gossamer.host.text import counted
 from gossamer.networks.base import KeyMapping, Network
 from gossamer.networks.builder import Builder
 
@@ -60,7 +61,7 @@ def vgg(
     """
     counts = tuple(repeats or DEPTHS[depth])
     if len(counts) != len(CHANNELS):
-        raise SettingsError(f"repeats of {len(counts)} stages for VGG", "five", "give one per stage")
+        raise SettingsError(f"repeats of {counted(len(counts), 'stage')} for VGG", "five", "give one per stage")
     for index, (channels, n) in enumerate(zip(CHANNELS, counts)):
         c = make_divisible(channels * width)
         inputs = [builder.channels] + [c] * (n - 1)

@@ -90,7 +90,7 @@ def _classes(data: ReportData) -> list[Highlight]:
     highlights += all_missed([(row["class"], row["support"]) for row in missed], "Never recognised", "images")
     highlights += never_predicted([row["class"] for row in rows if math.isnan(row["precision"])])
     for pair in confused_pairs(data.evaluation.confusion, 1):
-        times = f"{grouped(pair.count)} times"
+        times = grouped_count(pair.count, "time")
         highlights.append(most_confused(data, pair.true, pair.predicted, times, pair.fraction))
     return highlights
 

@@ -129,7 +129,7 @@ def _highlights(data: ReportData) -> list[Highlight]:
         highlights.append(Highlight("Weakest class", f"{bdi(weakest['class'])}: {figures}."))
     highlights += never_predicted([row["class"] for row in rows if not row["recall"]], "Never detected")
     for pair in class_confusions(scores.confusion)[:1]:
-        times = f"{grouped(pair.count)} times"
+        times = grouped_count(pair.count, "time")
         highlights.append(most_confused(data, pair.true, pair.predicted, times, pair.fraction))
     return [*highlights, *_size_gap(scores.metrics), *imbalance(data, "objects")]
 

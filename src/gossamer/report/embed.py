@@ -82,9 +82,10 @@ def _highlights(data: ReportData, details: EmbeddingDetails | None) -> list[High
     highlights += _most_confused(data, details)
     train, scored = (set(np.flatnonzero(data.counts.get(name, ())).tolist()) for name in ("train", "val"))
     if data.split == "validation" and train & scored:
-        same = f"{grouped(len(train & scored))} of {grouped(len(scored))} identities"
+        same = f"{grouped(len(train & scored))} of {grouped_count(len(scored), 'identity')}"
+        have = "has" if len(train & scored) == 1 else "have"
         highlights.append(
-            Highlight("Seen before", f"{same} have training images: expect less of identities that are new.")
+            Highlight("Seen before", f"{same} {have} training images: expect less of identities that are new.")
         )
     return highlights
 

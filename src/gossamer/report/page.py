@@ -134,7 +134,7 @@ def key_figures(data: ReportData, headline: KeyFigure | None = None) -> list[Key
     height, width = data.settings.input_size() or (0, 0)
     macs = f"multiply-adds for one image of {height} × {width}"
     if data.cost.unknown:
-        macs += f", without {sum(data.cost.unknown.values())} operations of unknown cost"
+        macs += f", without {text.counted(sum(data.cost.unknown.values()), 'operation')} of unknown cost"
     figures = [
         headline or view_of(data).headline,
         KeyFigure("Parameters", text.si_number(data.cost.params), f"{text.grouped(data.cost.params)} in all"),

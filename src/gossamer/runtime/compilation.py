@@ -82,9 +82,9 @@ class Compilation(Report):
     def text(self) -> str:
         """A few lines for people."""
         lines = [f"{self.path}: {self.bytes / 1e6:.2f} MB, {self.precision}; {self.runs_with}"]
-        lines.append(self.checks.text(f"{self.checks.inputs} check inputs beside {self.beside}"))
+        lines.append(self.checks.text(f"{counted(self.checks.inputs, 'check input')} beside {self.beside}"))
         if self.trained is not None:
-            lines.append(self.trained.text(f"{self.trained.inputs} check inputs beside the trained network"))
+            lines.append(self.trained.text(f"{counted(self.trained.inputs, 'check input')} beside the trained network"))
         if self.images is not None:
             lines.append(self.images.text(counted(self.images.inputs, "image")))
         return "\n".join([*lines, *(f"skipped: {line}" for line in self.unreadable)])
@@ -247,7 +247,7 @@ def difference(pairs: Iterable[tuple[NDArray[np.float32], NDArray[np.float32]]],
     for expected, actual in pairs:
         if expected.shape != actual.shape:
             raise InputError(
-                f"the ONNX file gives {expected.size} numbers per image, the compiled network {actual.size}",
+                f"the ONNX file gives {counted(expected.size, 'number')} per image, the compiled network {actual.size}",
                 "outputs of one shape in both",
                 "the runtime may read an attribute of the file otherwise; export the file again with explicit padding",
             )

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from gossamer.errors import InputError, MissingPackageError, ModelFileError, UnknownNameError, VerificationError
 from gossamer.host.storage import open_descriptor
+from gossamer.host.text import thread_count
 from gossamer.images.preprocess import ImageSource, Placement
 from gossamer.modelfile.metadata import ModelFile, ModelMetadata, read_model_file, rule_error
 from gossamer.predictions.classes import check_top, source_name
@@ -225,7 +226,7 @@ def _own(path: str, kind: TargetKind, name: str, threads: int) -> Model:
         from gossamer.runtime.native import Native
 
         assert isinstance(engine, Native)
-        why = f"the native engine, {engine.isa}, {engine.threads} threads: it alone runs compiled networks"
+        why = f"the native engine, {engine.isa}, {thread_count(engine.threads)}: it alone runs compiled networks"
     try:
         # held, so that another file of this name is not hashed for it
         opened = open_descriptor(path)

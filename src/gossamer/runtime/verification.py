@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from gossamer.errors import ImageError, VerificationError
 from gossamer.host.shown import Report
+from gossamer.host.text import counted
 from gossamer.images.preprocess import Preprocess
 from gossamer.modelfile.metadata import CheckImage, ModelMetadata, pixel_hash
 from gossamer.predictions.head import flattened
@@ -87,9 +88,9 @@ class VerificationResult(Report):
         return "\n".join(
             [
                 f"{self.path}: {'verified' if self.ok else 'FAILED'} with {self.runtime} ({self.why})",
-                f"outputs of {len(self.outputs)} check inputs differ by at most {self.largest_difference:.3g}; "
+                f"outputs of {counted(len(self.outputs), 'check input')} differ by at most {self.largest_difference:.3g}; "
                 f"allowed {self.tolerance:.3g}",
-                f"pixels of {sum(check.same for check in self.pixels)} of {len(self.pixels)} check images are the same",
+                f"pixels of {sum(check.same for check in self.pixels)} of {counted(len(self.pixels), 'check image')} are the same",
                 *self.warnings,
                 f"sha256 {self.sha256}",
             ]

@@ -278,7 +278,7 @@ class _Work:
             if clock.measured > measured:
                 clock.keep()
         self.steps.append(
-            f"{len(result)} decompositions, {sum(one.verdict == FASTER for one in result)} of them faster alone"
+            f"{counted(len(result), 'decomposition')}, {sum(one.verdict == FASTER for one in result)} of them faster alone"
         )
         self.notes += clock.notes
         return result

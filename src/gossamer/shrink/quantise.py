@@ -247,10 +247,10 @@ def _equalised(
         tried.add(digest)
         now = ratio(rescaled, measure_ranges(rescaled, in_batches(used))) if count else start
         if best is graph:
-            text = f"{count} sets of channels would not help"
+            text = f"{counted(count, 'set')} of channels would not help"
         if now > best_ratio:
             best, best_ratio = rescaled, now
-            text = f"{count} sets of channels rescaled, {start:.1f} dB -> {now:.1f} dB"
+            text = f"{counted(count, 'set')} of channels rescaled, {start:.1f} dB -> {now:.1f} dB"
             if not count:
                 text = "no channels to rescale"
     steps.append(f"equalisation: {text}")

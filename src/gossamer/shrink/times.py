@@ -35,6 +35,7 @@ from gossamer.export.traced import onnx_to_time
 from gossamer.host import machine
 from gossamer.host.progress import Progress
 from gossamer.host.storage import user_cache, write_text
+from gossamer.host.text import counted
 from gossamer.modelfile.metadata import parse_model_file
 from gossamer.runtime import native
 from gossamer.shrink.blocks import Block, add_block
@@ -163,7 +164,7 @@ def time_model(
     if measured:
         line = _keep(known, machine_key(threads), entries)
         notes += [line] if line else []
-    notes.append(f"{len(units)} operations, {measured} widths timed, the others known")
+    notes.append(f"{counted(len(units), 'operation')}, {counted(measured, 'width')} timed, the others known")
     return model, notes
 
 

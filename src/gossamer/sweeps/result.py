@@ -110,7 +110,8 @@ class SweepResult(Report):
             )  # fmt: skip
         lines = format_table(header, rows, left=(*range(2 + len(_varying(self.trials))), len(header) - 1))
         if len(self.trials) > SHOWN:
-            lines.append(f"{len(self.trials) - SHOWN} more trials are in {one_line(self.out)}/trials.csv")
+            more = counted(len(self.trials) - SHOWN, "more trial is", "more trials are")
+            lines.append(f"{more} in {one_line(self.out)}/trials.csv")
         budget = "" if self.budget is None else f" of {self.budget:g}"
         complete = sum(one.complete for one in self.trials)
         lines += [

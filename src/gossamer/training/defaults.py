@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any, NamedTuple
 
+from gossamer.host.text import counted
 from gossamer.networks.registry import traits
 from gossamer.settings import Settings
 
@@ -62,4 +63,4 @@ def _epochs(settings: Settings, images: int) -> Chosen:
     needed = float(min(MOST_EPOCHS, math.ceil(LEARNT / steps)))
     if settings.weights or needed <= USUAL_EPOCHS:
         return Chosen("epochs", USUAL_EPOCHS, "")
-    return Chosen("epochs", needed, f"{steps} steps per epoch: {round(needed * steps)} steps in all")
+    return Chosen("epochs", needed, f"{counted(steps, 'step')} per epoch: {round(needed * steps)} steps in all")

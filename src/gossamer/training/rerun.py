@@ -7,6 +7,7 @@ from typing import Any
 
 from gossamer.errors import SettingsError
 from gossamer.host.progress import SILENT, Progress
+from gossamer.host.text import counted
 from gossamer.run import Run
 from gossamer.settings import Settings
 from gossamer.training.loop import train
@@ -33,7 +34,7 @@ def retrain(
     settings, dropped = settings_with_net(run.settings, net, os.fspath(out), weights)
     changes = changes_of(run)
     if changes:
-        dropped["changes"] = f"{len(changes)} edits"
+        dropped["changes"] = counted(len(changes), "edit")
     for name, value in dropped.items():
         progress.say(f"dropped, as it belongs to {run.settings.net}: {name} {value}")
     return train(settings, split_of=run, progress=progress), dropped

@@ -243,10 +243,12 @@ def build(
     # without weights to start from there is nothing to decompose
     model = build_network(task, changes, initialise, len(own), values=bool(settings.weights))
     if changes:
-        notes.append(f"{len(changes)} edits of the network ({CHANGES})")
+        notes.append(f"{counted(len(changes), 'edit')} of the network ({CHANGES})")
     frozen = optim.freeze(model, settings.freeze)
     if frozen:
-        notes.append(f"{len(frozen)} parameter tensors are frozen ({settings.freeze})")
+        notes.append(
+            f"{counted(len(frozen), 'parameter tensor is', 'parameter tensors are')} frozen ({settings.freeze})"
+        )
     return model, task, notes
 
 

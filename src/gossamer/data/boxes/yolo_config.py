@@ -22,6 +22,7 @@ from gossamer.data.source import shown
 from gossamer.data.spelling import Spellings, spelling
 from gossamer.errors import DataError, MissingPackageError
 from gossamer.host.storage import open_regular
+from gossamer.host.text import counted
 from gossamer.images.hidden import is_hidden
 from gossamer.images.preprocess import IMAGE_SUFFIXES
 
@@ -124,8 +125,9 @@ def images_by_split(config: YoloConfig, root: Path) -> YoloSplits:
         overlap = [image for image in by_split.get(split, ()) if image in result.splits]
         if overlap:
             result.notes.append(
-                f"{where}: {len(overlap)} images of {split} are in {result.splits[overlap[0]]} too, "
-                f"and count as {split} only: {_names_of(overlap)}"
+                f"{where}: {counted(len(overlap), f'image of {split} is', f'images of {split} are')} in "
+                f"{result.splits[overlap[0]]} too, and {'counts' if len(overlap) == 1 else 'count'} as {split} only: "
+                f"{_names_of(overlap)}"
             )
         result.splits.update(dict.fromkeys(by_split.get(split, ()), split))
     return result

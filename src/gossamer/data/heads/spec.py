@@ -197,7 +197,9 @@ def _check(what: str, spec: HeadSpec) -> None:
     """Rules over more than one field. Raises SettingsError."""
     if spec.mean and not len(spec.mean) == len(spec.std) == len(spec.columns):
         raise SettingsError(
-            f"{what}: {len(spec.mean)} means, {len(spec.std)} standard deviations", "one per column", "fix them"
+            f"{what}: {counted(len(spec.mean), 'mean')}, {counted(len(spec.std), 'standard deviation')}",
+            "one per column",
+            "fix them",
         )
     if any(number <= 0 for number in (*spec.std, *spec.anchor_sizes)) or len(spec.anchor_sizes) % 2:
         raise SettingsError(f"{what}: std or anchor_sizes", "numbers above 0, anchors in pairs", "fix them")

@@ -27,6 +27,7 @@ from gossamer.data.folder import SPLIT_NAMES, folders, printable_path
 from gossamer.data.masks.classes import FILES, ClassEntry, checked, parse_json, parse_text
 from gossamer.errors import DataError, ImageError
 from gossamer.host.storage import read_unchanged
+from gossamer.host.text import counted
 from gossamer.images.decode import IMAGE_SUFFIXES, decode_stored, read_file
 from gossamer.predictions.masks import IGNORED
 
@@ -198,7 +199,7 @@ def _number(cell: str, name: str) -> int:
 
 def _colour(cells: Sequence[str], name: str) -> tuple[int, int, int]:
     if len(cells) != 3:
-        raise DataError(f"{name}: a colour of {len(cells)} numbers", "red, green and blue", "fix the file")
+        raise DataError(f"{name}: a colour of {counted(len(cells), 'number')}", "red, green and blue", "fix the file")
     red, green, blue = (_number(cell.strip(), name) for cell in cells)
     return red, green, blue
 
