@@ -6,13 +6,16 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 import gossamer
 from gossamer.cli.main import main
-from gossamer.diagnosis import Diagnosis, diagnose
+from gossamer.diagnosis import Diagnosis, causes, diagnose
 from gossamer.diagnosis.causes import CAUSES
+from gossamer.settings import Settings
 from gossamer.training.precision import computes_bf16
 from tests.conftest import once, write_boxes, write_image_folder, write_masks
 from tests.trained import runs_of_tasks
@@ -176,6 +179,14 @@ def test_a_rate_that_is_too_low(image_folder: Path, tmp_path: Path) -> None:
 def test_frozen_random_layers(image_folder: Path, tmp_path: Path) -> None:
     run = train(image_folder, tmp_path / "run", "--freeze", "backbone")
     assert first(run) == "layers with random weights are frozen (certain)"
+
+
+@pytest.mark.parametrize("note", ["1 parameter tensor is frozen (stem)", "2 parameter tensors are frozen (stem)"])
+def test_the_note_on_frozen_tensors_is_quoted(monkeypatch: pytest.MonkeyPatch, note: str) -> None:
+    monkeypatch.setattr(causes, "_again", lambda *_: "")
+    evidence: Any = SimpleNamespace(settings=Settings(freeze="stem"), log=["a line", note])
+    found = causes._frozen(evidence)
+    assert found is not None and found.what.startswith(note)
 
 
 def test_tiny_batches(image_folder: Path, tmp_path: Path) -> None:
