@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -88,3 +92,20 @@ def test_where_one_trace_cannot_be_converted_the_network_is_traced_twice(monkeyp
     np.testing.assert_allclose(
         session.run(None, {"input": x})[0], model(torch.from_numpy(x)).detach().numpy(), atol=1e-5
     )
+
+
+def test_what_other_threads_decompose_is_traced_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As is what is asked for in another form than torch's exporter does today."""
+    traced: list[object] = []
+    monkeypatch.setattr(
+        ExportedProgram, "run_decompositions", lambda self, *given, **named: traced.append((given, named))
+    )
+    program: Any = SimpleNamespace(graph=SimpleNamespace(nodes=[]))
+    with one_trace() as once:
+        ask: Any = ExportedProgram.run_decompositions
+        assert ask(program, {}) is program and once == [program]
+        with ThreadPoolExecutor(1) as pool:
+            pool.submit(ask, program, {}).result(10)
+        ask(program)
+        ask(program, decomp_table={})
+    assert traced == [(({},), {}), ((), {}), ((), {"decomp_table": {}})] and len(once) == 1

@@ -43,14 +43,17 @@ _LOCK = threading.RLock()  # a method of torch is replaced for a while
 def one_trace() -> Iterator[list[ExportedProgram]]:
     """`torch.onnx.export` within it traces a graph again only where another operator is to be replaced, or one writes.
 
-    Gives the programs that were traced once, which fill while it exports. Other threads that ask for it wait.
+    Gives the programs that were traced once, which fill while it exports. Other threads that ask for it wait; what they
+    decompose themselves is traced again.
     """
     once: list[ExportedProgram] = []
+    thread = threading.get_ident()
 
-    def run_decompositions(self: ExportedProgram, table: Any = None, *more: Any, **named: Any) -> Any:
+    def run_decompositions(self: ExportedProgram, *given: Any, **named: Any) -> Any:
         nodes = list(self.graph.nodes)
-        if table is None or more or named or not all(_stays(node, table) for node in nodes):
-            return traced_again(self, table, *more, **named)
+        others = threading.get_ident() != thread or len(given) != 1 or given[0] is None or named
+        if others or not all(_stays(node, given[0]) for node in nodes):
+            return traced_again(self, *given, **named)
         for node in nodes:
             _replace(node)
         once.append(self)
