@@ -131,6 +131,13 @@ class Program:
     outputs: list[ProgramOutput]
     shape: tuple[int, ...] | None = None
 
+    def in_bytes(self) -> bool:
+        """Whether a map is bytes, or is rounded to bytes within an operation (QDQ)."""
+        rounded = any(
+            one.rounding != Rounding() or one.roundings != (Rounding(), Rounding()) for one in self.operations
+        )
+        return rounded or any(value.type == "uint8" for value in self.values)
+
     def output_values(self) -> set[int]:
         """The values that are pieces of outputs."""
         return {value for output in self.outputs for value, _ in output.pieces}

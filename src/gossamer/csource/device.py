@@ -65,7 +65,7 @@ class Checks:
 def network_of(file: ModelFile) -> Network:
     """The network of an ONNX file: in int8 where its maps are bytes. Raises InputError that names what has no kernel."""
     program = lower(file.graph)
-    if any(value.type == "uint8" for value in program.values):
+    if program.in_bytes():
         return byte_network(program)
     return float_network(program)
 

@@ -62,8 +62,7 @@ class ProgramWriter:
 
     def __init__(self, program: Program) -> None:
         self.program, self.graph = program, Graph()
-        in_bytes = any(value.type != "float32" for value in program.values)
-        self.emitter = (IntegerEmitter if in_bytes else Emitter)(self.graph, program.values)
+        self.emitter = (IntegerEmitter if program.in_bytes() else Emitter)(self.graph, program.values)
         self.tensors: dict[int, int] = {}  # values -> their tensors
         self.outputs: set[int] = set()
         self.input = self._input()

@@ -39,7 +39,7 @@ def ncnn_files(file: ModelFile) -> NcnnFiles:
     which ncnn or the compile step lacks.
     """
     program = lower(file.graph)
-    if any(value.type != "float32" for value in program.values):
+    if program.in_bytes():
         raise InputError(
             f"{file.path}: a network in int8 (QDQ)", "a network in float32", "export the file that was quantised"
         )

@@ -90,7 +90,7 @@ def module_of(file: ModelFile) -> ProgramModule:
     Raises InputError that names the operator and node which the compile step lacks, or an int8 file (QDQ).
     """
     program = lower(file.graph)
-    if any(value.type != "float32" for value in program.values):
+    if program.in_bytes():
         raise InputError(
             f"{file.path}: a network in int8 (QDQ)", "a network in float32", "export the file that was quantised"
         )

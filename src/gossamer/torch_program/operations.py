@@ -45,7 +45,9 @@ def activated(x: Tensor, act: str, bound: tuple[float, float]) -> Tensor:
     if act == "leaky_relu":
         return torch.abs(x) if bound[0] == -1 else F.leaky_relu(x, float(bound[0]))
     if act == "clip":
-        low, high = (float(end) if math.isfinite(end) else None for end in bound)
+        low, high = (
+            None if end == none else float(end) for end, none in zip(bound, (-math.inf, math.inf), strict=True)
+        )
         return x if low is None and high is None else torch.clamp(x, low, high)
     raise InputError(f"an activation {act}", f"{', '.join(PLAIN)}, leaky_relu or clip", "export to another format")
 
@@ -71,8 +73,13 @@ def behind(one: Operation, values: Values) -> tuple[int, int]:
     return rows, max(0, (out.w - 1) * one.stride[1] + reach[1] - value.w - one.pads[1])
 
 
-def padded(one: Operation, values: Values, filling: float = 0.0) -> tuple[tuple[int, int], Callable[[Tensor], Tensor]]:
-    """The padding that the operation itself does, and what pads a map before it where its sides differ."""
+def padded(
+    one: Operation, values: Values, filling: float = 0.0, most: float = math.inf
+) -> tuple[tuple[int, int], Callable[[Tensor], Tensor]]:
+    """The padding that the operation itself does, and what pads a map before it where its sides differ.
+
+    most: of a window that the padding may be.
+    """
     (top, left), (bottom, right) = one.pads[:2], behind(one, values)
     value, out = values[one.input], values[one.out]
     sides = ((value.h, top, out.h), (value.w, left, out.w))
@@ -80,7 +87,9 @@ def padded(one: Operation, values: Values, filling: float = 0.0) -> tuple[tuple[
         (side + 2 * pad - (kernel - 1) * one.dilation - 1) // stride + 1 == count
         for (side, pad, count), kernel, stride in zip(sides, one.kernel, one.stride, strict=True)
     )
-    if symmetric or not any((top, left, bottom, right)):
+    reach = [(kernel - 1) * one.dilation + 1 for kernel in one.kernel]
+    narrow = all(pad <= most * side for pad, side in zip((top, left), reach, strict=True))
+    if (symmetric and narrow) or not any((top, left, bottom, right)):
         return (top, left), lambda x: x
     return (0, 0), lambda x: F.pad(x, (left, right, top, bottom), value=filling)
 
@@ -124,7 +133,7 @@ def block(one: Operation, values: Values, keep: Keep) -> Step:
 
 
 def max_pool(one: Operation, values: Values, _: Keep) -> Step:
-    padding, pad = padded(one, values, -math.inf)
+    padding, pad = padded(one, values, -math.inf, 0.5)  # more torch refuses
     return lambda x, _: F.max_pool2d(pad(x), one.kernel, one.stride, padding, one.dilation)
 
 
