@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import sys
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -90,6 +91,25 @@ def test_a_package_of_other_weights_is_not_kept(
         from gossamer.export.coreml import export_file
 
         export_file(file, tmp_path / "m.mlpackage")
+
+
+@pytest.mark.full
+def test_no_reciprocal_is_left_to_coremltools(tmp_path: Path) -> None:
+    """Of version 9.0 it would be 1 / (x + 0.0001)."""
+    torch = pytest.importorskip("torch")
+    from gossamer.coreml.write import exported_program
+    from gossamer.modelfile.metadata import read_model_file
+    from gossamer.torch_program.module import module_of
+
+    nodes = [node("Abs", ["x"], ["a"]), node("Reciprocal", ["a"], ["y"])]
+    module = module_of(read_model_file(save(tmp_path / "m.onnx", nodes, shape=("N", 1, 1, 4))))
+    x = torch.tensor([1e-4, -2e-4, 0.5, -3.0]).reshape(1, 1, 1, 4)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch's of its own, which `write_package` leaves out
+        program = exported_program(module, x)
+    targets = {str(one.target) for one in program.graph.nodes if one.op == "call_function"}
+    assert "aten.reciprocal.default" not in targets and "aten.div.Tensor" in targets
+    assert torch.equal(program.module()(x)[0], 1 / x.abs())
 
 
 def test_names_that_core_ml_takes() -> None:

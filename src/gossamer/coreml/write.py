@@ -8,18 +8,23 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from gossamer.coreml.structure import Structure, check_structure
 from gossamer.errors import InputError, MissingPackageError
 from gossamer.host.notices import quiet
 from gossamer.modelfile.metadata import ModelFile
 
+if TYPE_CHECKING:
+    import torch
+
 PACKAGE, EXTRA = "coremltools", "coreml"
 ENTRY, VERSION = "gossamer", 1  # the key of the user-defined metadata; of the entry
 NOTICES = rb"\s*(Converting|Running) |\s*$"  # its progress bars
-# they would write other weights than the program's, by folding an operation into them
-CHANGING = frozenset({"common::fuse_conv_scale", "common::fuse_conv_batchnorm", "common::fuse_linear_bias"})
+# they would write other weights than the program's, by folding an operation into them; a batch norm divides by sqrt(1 + 0.00001)
+CHANGING = frozenset(
+    f"common::fuse_{name}" for name in ("conv_scale", "conv_batchnorm", "linear_bias", "elementwise_to_batchnorm")
+)
 
 
 @dataclass(frozen=True)
@@ -69,7 +74,7 @@ def write_package(file: ModelFile, place: Path) -> CoreMlPackage:
     }
     try:
         with _quiet():
-            exported = torch.export.export(module, (example,)).run_decompositions({})
+            exported = exported_program(module, example)
             pipeline = package.PassPipeline.DEFAULT
             pipeline.remove_passes(CHANGING)
             model: Any = package.convert(
@@ -98,6 +103,20 @@ def write_package(file: ModelFile, place: Path) -> CoreMlPackage:
     with _quiet():
         structure = check_structure(package, place, module, list(zip(names, [list(example.shape), *shapes])))
     return CoreMlPackage(str(package.__version__), tuple(names), structure)
+
+
+def exported_program(module: torch.nn.Module, example: torch.Tensor) -> torch.export.ExportedProgram:
+    """The program that coremltools reads.
+
+    A reciprocal is written as a division: coremltools 9.0 makes it 1 / (x + 0.0001).
+    """
+    import torch
+
+    reciprocal = torch.ops.aten.reciprocal.default
+    exported: torch.export.ExportedProgram = torch.export.export(module, (example,)).run_decompositions(
+        {reciprocal: lambda x: torch.ones_like(x) / x}
+    )
+    return exported
 
 
 def feature_names(names: list[str]) -> list[str]:
