@@ -34,7 +34,7 @@ from gossamer.host.progress import SILENT, Progress
 from gossamer.host.storage import atomic_write, open_regular, remove_parts, user_cache
 from gossamer.host.text import counted
 
-MAGIC = b"gossamer-images1"
+MAGIC = b"gossamer-images2"  # 2: the orientation of an image stands in its XMP, too, however it is spelt
 INDEX = np.dtype([("offset", "<u8"), ("height", "<u4"), ("width", "<u4"), ("channels", "<u4"), ("crc", "<u4")])
 _LARGEST_HEADER = 1 << 16
 _ALLOWED = "a complete cache file"
