@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import re
 import shlex
 import shutil
@@ -18,6 +17,7 @@ import pytest
 from PIL import Image
 
 from gossamer.cli.table import COMMANDS as TABLE
+from gossamer.host import machine
 from tests.conftest import once, write_boxes, write_image_folder, write_masks
 from tests.runs import gossamer
 
@@ -116,7 +116,7 @@ def run_as_written(line: str, home: Path, code: int = 0, small: bool = True) -> 
     if words[0] == "compare" and "--plot" in words:  # those without a picture are measured
         words += ["--no-measure"]
     for extra, package in ABSENT.items():
-        if f" --to {extra} " in line and not importlib.util.find_spec(package):
+        if f" --to {extra} " in line and machine.versions([package])[package] is None:
             assert f"gossamer[{extra}]" in gossamer(*words, cwd=home, code=2).stderr
             return
     gossamer(*words, cwd=home, code=code)
